@@ -1,0 +1,1 @@
+//! HTTP/1.1 framing over httparse (RFC 9112).

@@ -1,0 +1,3 @@
+//! HTTP: message model, the HTTP/1.1 codec, body framing, the connection driver.
+
+pub mod h1;

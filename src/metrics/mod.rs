@@ -1,0 +1,11 @@
+//! Per-worker counters and histograms: one writer each, read by the control thread at scrape time.
+//!
+//! A data worker owns its [`Worker`] and is the only one to write it, with plain loads and stores; nothing here
+//! locks or uses a read-modify-write instruction. Absent on purpose: label look-ups on the request path; everything
+//! is an index into the compiled config.
+
+mod core;
+pub mod worker;
+
+pub use self::core::{Counter, Gauge, Histogram, HistogramSnapshot};
+pub use self::worker::{AppStats, HttpStats, ServerStats, SplitterStats, Worker};
