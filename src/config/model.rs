@@ -32,6 +32,8 @@ pub struct Config {
     pub admin: Option<SocketAddr>,
     /// Access log.
     pub log: Log,
+    /// Entries each data worker keeps for the live page ([`crate::metrics::Trace`]); 0: off.
+    pub trace_events: usize,
 }
 
 /// Which kernel interface a worker uses.

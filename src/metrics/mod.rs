@@ -5,7 +5,9 @@
 //! is an index into the compiled config.
 
 mod core;
+pub mod trace;
 pub mod worker;
 
 pub use self::core::{Counter, Gauge, Histogram, HistogramSnapshot};
-pub use self::worker::{AppStats, HttpStats, ServerStats, SplitterStats, Worker};
+pub use self::trace::{ServedBy, Trace, TraceEvent};
+pub use self::worker::{AppStats, BackendStats, FileStats, HttpStats, ServerStats, SplitterStats, Worker};
