@@ -6,6 +6,7 @@
 #![allow(unsafe_code)] // the one folder where it is allowed; every block states its reason
 
 pub mod net;
+pub mod sys;
 pub mod time;
 
 use std::future::Future;
