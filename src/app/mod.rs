@@ -7,6 +7,7 @@
 
 mod body;
 mod bridge;
+mod builtin;
 mod message;
 mod worker;
 
@@ -103,6 +104,13 @@ impl Registry {
     /// No programs.
     pub fn new() -> Registry {
         Registry::default()
+    }
+
+    /// The programs that come with the binary: `hello`, a one-line page to try things with.
+    pub fn with_builtin() -> Registry {
+        let mut registry = Registry::new();
+        registry.add("hello", builtin::hello());
+        registry
     }
 
     /// Adds a program, or replaces the one of that name.
