@@ -1,1 +1,3 @@
-//! (filled below)
+//! Load balancer: upstreams, servers, balancing, health, pools, retries, forwarding.
+
+pub mod health;
