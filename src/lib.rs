@@ -9,13 +9,13 @@
 //! | [`config`] | text → written model with spans → immutable [`config::Config`]; all mistakes at once | bind, resolve, create |
 //! | [`boot`] | process life: limits, threads, signals, drain | stand on the path of a request |
 //! | [`runtime`] | drivers, pinning, mailboxes, buffers, system calls; the only `unsafe` | know a protocol |
-//! | [`net`] | listeners, accept | parse |
 //! | [`http`] | message model, HTTP/1.1 codec without I/O, connection driver | choose an action |
 //! | [`route`] | (host, path) → action, pure | I/O |
 //! | [`files`] | static files: path safety, conditionals, ranges, cache, send path | leave its root |
 //! | [`proxy`] | upstreams: balance, health, pools, forwarding, retries | complete a truncated body |
 //! | [`app`] | in-process applications: contract, bridge, workers | touch a client socket |
 //! | [`mysql`] | splitter: protocol, classifier, sessions, pools | send a doubtful statement to a replica |
+//! | `worker` | a data worker: accept, connections, requests to actions, deadlines | decide about a protocol |
 //! | [`control`] | admin HTTP, health checks, status | stand on the path of a request |
 //! | [`metrics`], [`log`] | per-worker counters, histograms, access log | lock, block |
 //! | [`util`] | small pure helpers | know any of the above |
@@ -30,8 +30,8 @@ pub mod http;
 pub mod log;
 pub mod metrics;
 pub mod mysql;
-pub mod net;
 pub mod proxy;
 pub mod route;
 pub mod runtime;
 pub mod util;
+mod worker;
