@@ -47,7 +47,10 @@ impl std::fmt::Display for StartError {
                 write!(f, "core {core} of `{name}` is not available: this process may use {allowed:?}")
             }
             StartError::NoCoreLeft { allowed } => {
-                write!(f, "no core is left for one of the roles: {allowed:?} are available; use `app_placement = \"paired\"` or other cores")
+                write!(
+                    f,
+                    "no core is left for one of the roles: {allowed:?} are available; use `app_placement = \"paired\"` or other cores"
+                )
             }
             StartError::NoSuchProgram { app, program, known } => {
                 write!(f, "application `{app}` names program `{program}`, which is not built in: known are {known:?}")
@@ -94,8 +97,7 @@ pub(super) fn run(config: Config, apps: &Registry) -> Result<(), StartError> {
     let mut sockets = bind(&config, placement.data.len())?;
     let config = Arc::new(config);
     let shared = Arc::new(Shared::new(config.clone(), placement.data.len(), placement.app.len()));
-    let (writer, mut access_logs) =
-        log::open(&config.log, placement.data.len(), &shared).map_err(StartError::Log)?;
+    let (writer, mut access_logs) = log::open(&config.log, placement.data.len(), &shared).map_err(StartError::Log)?;
     let mysql: Vec<_> = (0..config.splitters.len()).map(|index| crate::mysql::Shared::new(&config, index)).collect();
     let mysql: Vec<_> = mysql.into_iter().map(Arc::new).collect();
 
@@ -257,8 +259,12 @@ fn answer_routes(config: &Config, data_workers: usize, app_workers: usize) -> (V
 }
 
 fn start_app_workers(
-    config: &Arc<Config>, shared: &Arc<Shared>, placement: &Placement, programs: &[crate::app::App],
-    origins: Arc<Vec<Origin>>, facts: &mut Vec<WorkerFacts>,
+    config: &Arc<Config>,
+    shared: &Arc<Shared>,
+    placement: &Placement,
+    programs: &[crate::app::App],
+    origins: Arc<Vec<Origin>>,
+    facts: &mut Vec<WorkerFacts>,
 ) -> Result<Vec<Sender<Job>>, StartError> {
     let mut mailboxes = Vec::new();
     for (index, core) in placement.app.iter().copied().enumerate() {
@@ -277,7 +283,9 @@ fn start_app_workers(
         let name = format!("app-{index}");
         let spawned = std::thread::Builder::new().name(name.clone()).spawn(move || {
             let pinned = cores::pin(core);
-            worker.supervise(|facts| drop(report.send(facts.and_then(|facts| pinned.as_ref().map(|()| facts).map_err(copy)))));
+            worker.supervise(|facts| {
+                drop(report.send(facts.and_then(|facts| pinned.as_ref().map(|()| facts).map_err(copy))))
+            });
         });
         spawned.map_err(|error| StartError::Thread { name: name.clone(), error })?;
         let driver = await_start(&name, &reported)?;
@@ -293,7 +301,9 @@ fn copy(error: &io::Error) -> io::Error {
 }
 
 fn start_data_worker(
-    config: &Arc<Config>, seat: Seat, core: usize,
+    config: &Arc<Config>,
+    seat: Seat,
+    core: usize,
 ) -> Result<(JoinHandle<()>, WorkerFacts), StartError> {
     let (choice, entries, index) = (config.process.driver, config.process.ring_entries, seat.index);
     let (report, reported) = mpsc::channel();
@@ -339,7 +349,13 @@ fn announce(facts: &StartFacts, config: &Config, open_files: u64) {
     }
     let connections_max = config.process.connections_max;
     let needed = 2 * connections_max as u64 + 256;
-    tracing::info!(connections_max, open_files, body_max = config.http.body_bytes_max, head_max = config.http.head_bytes_max, "limits");
+    tracing::info!(
+        connections_max,
+        open_files,
+        body_max = config.http.body_bytes_max,
+        head_max = config.http.head_bytes_max,
+        "limits"
+    );
     if open_files < needed {
         tracing::warn!(
             open_files,
@@ -351,8 +367,12 @@ fn announce(facts: &StartFacts, config: &Config, open_files: u64) {
 
 /// The control thread's life: admin, checks, monitoring, signals; then the end.
 fn control_thread(
-    config: &Arc<Config>, shared: &Arc<Shared>, mysql: &[Arc<crate::mysql::Shared>], threads: Threads,
-    admin: Option<std::net::TcpListener>, writer: Option<log::Writer>,
+    config: &Arc<Config>,
+    shared: &Arc<Shared>,
+    mysql: &[Arc<crate::mysql::Shared>],
+    threads: Threads,
+    admin: Option<std::net::TcpListener>,
+    writer: Option<log::Writer>,
 ) -> Result<(), StartError> {
     let error = |error| StartError::Thread { name: "control".into(), error };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(error)?;
@@ -363,7 +383,7 @@ fn control_thread(
             let listener = tokio::net::TcpListener::from_std(socket).map_err(error)?;
             tokio::spawn(crate::control::admin::serve(listener, shared.clone(), stopped.clone()));
         }
-        tokio::spawn(crate::control::checks::run(shared.clone(), stopped.clone()));
+        tokio::spawn(crate::control::checks::run(shared.clone(), rand::random(), stopped.clone()));
         for splitter in mysql {
             tokio::spawn(crate::mysql::monitor::run(splitter.clone(), stopped.clone()));
         }
