@@ -81,13 +81,21 @@ fn host_precedence_table() {
 }
 
 #[test]
-fn longest_host_name_still_matches() {
-    let host = "a".repeat(243) + ".example.org";
-    assert_eq!(host.len(), 255);
-    let router = router(&[site("d", &[], true, &[]), site("s", &["*.example.org"], false, &[])]);
-    assert_eq!(router.site(host.as_bytes()), Some(1));
-    assert_eq!(router.site((host.clone() + ".").as_bytes()), Some(1));
-    assert_eq!(router.site(format!("a{host}").as_bytes()), Some(0));
+fn host_names_of_every_length_match() {
+    let exact: Vec<HostPattern> = (1..=255).map(|length| HostPattern::Exact("h".repeat(length))).collect();
+    let mut sites = [site("d", &[], true, &[]), site("s", &["*.example.org"], false, &[]), site("e", &[], false, &[])];
+    sites[2].hosts = exact;
+    let router = router(&sites);
+    for length in 1..=255 {
+        assert_eq!(router.site("H".repeat(length).as_bytes()), Some(2), "{length} bytes");
+    }
+    assert_eq!(router.site("h".repeat(256).as_bytes()), Some(0));
+    for length in 13..=255 {
+        let host = "a".repeat(length - 12) + ".example.org";
+        assert_eq!(router.site(host.as_bytes()), Some(1), "{length} bytes");
+        assert_eq!(router.site((host + ".").as_bytes()), Some(1), "{length} bytes and a dot");
+    }
+    assert_eq!(router.site(("a".repeat(244) + ".example.org").as_bytes()), Some(0), "256 bytes");
 }
 
 #[test]
@@ -144,6 +152,23 @@ fn a_listener_without_sites_matches_nothing() {
     let router = router(&[]);
     assert!(router.route(b"a", b"/").is_none());
     assert_eq!(router.site(b"a"), None);
+}
+
+#[test]
+fn many_siblings_with_labels_of_every_length() {
+    let paths: Vec<String> =
+        (b'!'..=b'~').map(|byte| format!("/{}{}", byte as char, "x".repeat(byte as usize % 20))).collect();
+    let borrowed: Vec<&str> = paths.iter().map(String::as_str).collect();
+    let router = router(&[site("s", &[], true, &borrowed)]);
+    for (route, path) in paths.iter().enumerate() {
+        let find = |path: &str| router.route(b"", path.as_bytes()).map(|found| found.route);
+        assert_eq!(find(path), Some(route), "{path}");
+        assert_eq!(find(&format!("{path}/more")), Some(route), "{path}");
+        if path.ends_with('x') && path.len() > 2 {
+            assert_eq!(find(&path[..path.len() - 1]), None, "{path} cut");
+            assert_eq!(find(&format!("{}y", &path[..path.len() - 1])), None, "{path} changed");
+        }
+    }
 }
 
 #[test]
