@@ -196,10 +196,11 @@ impl Cache {
         now: Instant,
         stats: &FileStats,
     ) -> Result<(), FileError> {
-        if let Some(Some(folder)) = self.folders.get(index) {
-            if Arc::ptr_eq(&folder.files, files) && is_fresh(folder.checked, now, self.limits.valid) {
-                return folder.opened.as_ref().map(|_| ()).map_err(|error| *error);
-            }
+        if let Some(Some(folder)) = self.folders.get(index)
+            && Arc::ptr_eq(&folder.files, files)
+            && is_fresh(folder.checked, now, self.limits.valid)
+        {
+            return folder.opened.as_ref().map(|_| ()).map_err(|error| *error);
         }
         self.enter_slowly(index, files, now, stats)
     }
@@ -296,7 +297,7 @@ impl Cache {
                 stats.cache_hits.inc();
                 return Ok(Found::Entry(slot.entry.clone()));
             }
-            if !slot.racy && open.root.stat(path).is_ok_and(|stamp| stamp == slot.stamp) {
+            if !slot.reload && open.root.stat(path).is_ok_and(|stamp| stamp == slot.stamp) {
                 slot.checked = now;
                 stats.cache_hits.inc();
                 return Ok(Found::Entry(slot.entry.clone()));
@@ -338,12 +339,18 @@ impl Cache {
 
     /// `None`: a directory.
     fn read(&self, index: usize, path: &[u8]) -> Result<Option<(Entry, Stamp)>, FileError> {
-        let small_max = self.limits.file_bytes_max.min(self.limits.bytes_max.saturating_sub(ENTRY_OVERHEAD_BYTES));
         match self.folder(index)?.root.open_file(path)? {
-            Opened::File(file, stamp) => Ok(Some(Entry::read(file, stamp, path, small_max, (self.wall_seconds)())?)),
+            Opened::File(file, stamp) => {
+                Ok(Some(Entry::read(file, stamp, path, self.small_max(), (self.wall_seconds)())?))
+            }
             Opened::Directory => Ok(None),
             Opened::Other => Err(FileError::Absent),
         }
+    }
+
+    /// Largest file kept in memory, bytes.
+    fn small_max(&self) -> usize {
+        self.limits.file_bytes_max.min(self.limits.bytes_max.saturating_sub(ENTRY_OVERHEAD_BYTES))
     }
 
     fn keep(
@@ -364,15 +371,18 @@ impl Cache {
         if !self.make_room(size, 1, bytes, stats) {
             return entry;
         }
+        let small_max = self.small_max() as u64;
         let Some(Some(folder)) = self.folders.get_mut(index) else { return entry };
-        let racy = stamp.ctime.seconds + RACY_SECONDS > (self.wall_seconds)();
+        let racy = stamp.ctime.seconds.saturating_add(RACY_SECONDS) > (self.wall_seconds)();
+        // A small file that was not in the page cache, or would not hold still, may be kept in memory next time.
+        let misplaced = size == Size::Large && stamp.size <= small_max;
         let path: Rc<[u8]> = path.into();
         let slot = Slot {
             folder: index,
             path: path.clone(),
             entry: entry.clone(),
             stamp,
-            racy,
+            reload: racy || misplaced,
             checked: now,
             used: false,
             bytes,
@@ -385,6 +395,9 @@ impl Cache {
     /// Evicts until `entries` more of together `bytes` fit. False: they never will.
     fn make_room(&mut self, size: Size, entries: usize, bytes: usize, stats: &FileStats) -> bool {
         let ring = ring(&mut self.small, &mut self.large, size);
+        if entries > ring.entries_max || bytes > ring.bytes_max {
+            return false;
+        }
         while !ring.fits(entries, bytes) {
             let Some(victim) = ring.evict() else { return false };
             stats.cache_evictions.inc();
@@ -478,8 +491,8 @@ struct Slot {
     entry: Rc<Entry>,
     /// Metadata of the content.
     stamp: Stamp,
-    /// Equal metadata proves nothing; see [`RACY_SECONDS`].
-    racy: bool,
+    /// Read again at the next look, whatever the metadata says; see [`RACY_SECONDS`].
+    reload: bool,
     /// When the file was last looked at.
     checked: Instant,
     /// Used since the hand last passed.

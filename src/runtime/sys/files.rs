@@ -3,16 +3,18 @@
 //! A [`Root`] holds a descriptor of its folder and opens nothing outside: openat2(2) with RESOLVE_BENEATH lets the
 //! kernel check every step, symbolic links included. Where openat2 is missing (Linux before 5.6, some seccomp
 //! filters) each component is opened by itself and symbolic links are refused.
-//! Every call here blocks for as long as the disk takes; the caller keeps what it learns (see `files::Cache`).
+//! Opening and stat(2) block for as long as the disk takes; the caller keeps what it learns (see `files::Cache`).
+//! Reading need not: [`read_resident`], [`is_resident`] and [`await_resident`] know what is in the page cache.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, IoSliceMut};
 use std::num::NonZeroU64;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
+use std::time::Duration;
 
 use rustix::fs::{Advice, AtFlags, FileType, Mode, OFlags, ResolveFlags, Stat};
-use rustix::io::Errno;
+use rustix::io::{Errno, ReadWriteFlags};
 
 use crate::runtime::net::Stream;
 
@@ -226,17 +228,88 @@ pub fn read_at(file: &File, offset: u64, len: usize, buf: &mut Vec<u8>) -> io::R
     Ok(len - (end - buf.len()))
 }
 
-/// Asks the kernel to read the first `len` bytes ahead, without waiting for them. A refusal does no harm.
-pub fn read_ahead(file: &File, len: u64) {
+/// The same as [`read_at`] for bytes that are in the page cache; never waits for a disk.
+///
+/// Errors: `WouldBlock` when some are not there: the kernel was asked to fetch them and `buf` is as before. Where the
+/// file system cannot tell, this may wait after all.
+pub fn read_resident(file: &File, offset: u64, len: usize, buf: &mut Vec<u8>) -> io::Result<usize> {
+    buf.reserve_exact(len);
+    let start = buf.len();
+    buf.resize(start + len, 0);
+    let mut done = 0;
+    let result = loop {
+        if done == len {
+            break Ok(());
+        }
+        let mut rest = [IoSliceMut::new(&mut buf[start + done..])];
+        match rustix::io::preadv2(file, &mut rest, offset + done as u64, ReadWriteFlags::NOWAIT) {
+            Ok(0) => break Ok(()),
+            Ok(n) => done += n,
+            Err(Errno::INTR) => {}
+            Err(error) => break Err(error),
+        }
+    };
+    buf.truncate(start + done);
+    match result {
+        Ok(()) => Ok(done),
+        Err(error) => {
+            buf.truncate(start);
+            match error {
+                Errno::AGAIN => {
+                    read_ahead(file, offset, len as u64);
+                    Err(io::ErrorKind::WouldBlock.into())
+                }
+                error if cannot_tell(error) => read_at(file, offset, len, buf),
+                error => Err(error.into()),
+            }
+        }
+    }
+}
+
+/// The file system, or the kernel (before 4.14), does not know reads that never wait.
+fn cannot_tell(error: Errno) -> bool {
+    matches!(error, Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL)
+}
+
+/// Asks the kernel to read these bytes ahead, without waiting for them. A refusal does no harm.
+pub fn read_ahead(file: &File, offset: u64, len: u64) {
     // Only a hint, so the result says nothing we could act on.
-    let _ = rustix::fs::fadvise(file, 0, NonZeroU64::new(len), Advice::WillNeed);
+    let _ = rustix::fs::fadvise(file, offset, NonZeroU64::new(len), Advice::WillNeed);
+}
+
+/// Whether sending these bytes would wait for the disk, judged by the first and the last of them: two system calls,
+/// none of which waits. If so the kernel is asked to fetch them.
+pub fn is_resident(file: &File, offset: u64, len: u64) -> bool {
+    let resident = |at: u64| {
+        let mut byte = [0];
+        let result = rustix::io::preadv2(file, &mut [IoSliceMut::new(&mut byte)], at, ReadWriteFlags::NOWAIT);
+        !matches!(result, Err(Errno::AGAIN))
+    };
+    let resident = len == 0 || resident(offset) && resident(offset + (len - 1));
+    if !resident {
+        read_ahead(file, offset, len);
+    }
+    resident
+}
+
+/// Longest time [`await_resident`] takes, in all.
+const RESIDENT_WAIT_MAX: Duration = Duration::from_secs(2);
+
+/// Waits, without holding up the other tasks of this data worker, until [`is_resident`] or for two seconds; after
+/// that the disk is so slow, or memory so short, that it is better to let the next call wait than to ask for ever.
+/// For use before a burst of sendfile(2) or [`read_at`], with the bytes of that burst.
+pub async fn await_resident(file: &File, offset: u64, len: u64) {
+    let (mut pause, mut waited) = (Duration::from_millis(1), Duration::ZERO);
+    while !is_resident(file, offset, len) && waited < RESIDENT_WAIT_MAX {
+        crate::runtime::time::sleep(pause).await;
+        waited += pause;
+        pause = (pause * 2).min(Duration::from_millis(50));
+    }
 }
 
 /// The kernel's clock as file systems use it for time stamps, in seconds since 1970.
 pub fn wall_seconds() -> i64 {
-    #[expect(clippy::unnecessary_cast, reason = "its width differs between processors")]
-    let seconds = rustix::time::clock_gettime(rustix::time::ClockId::RealtimeCoarse).tv_sec as i64;
-    seconds
+    rustix::time::clock_gettime(rustix::time::ClockId::RealtimeCoarse).tv_sec
 }
 
 /// Keeps a socket in non-blocking mode while it lives, then restores what was before.
@@ -409,6 +482,52 @@ mod tests {
         assert_eq!(read_at(&file, 7, 100, &mut buf).expect("read"), 0);
         assert_eq!(read_at(&file, 0, 0, &mut buf).expect("read"), 0);
         assert_eq!(buf, b">outside");
+    }
+
+    /// Drops `file` from the page cache; `None` where that cannot be done or noticed.
+    fn evict(file: &File) -> Option<()> {
+        file.sync_all().expect("sync");
+        rustix::fs::fadvise(file, 0, None, Advice::DontNeed).expect("advice");
+        let mut byte = [0];
+        let result = rustix::io::preadv2(file, &mut [IoSliceMut::new(&mut byte)], 0, ReadWriteFlags::NOWAIT);
+        matches!(result, Err(Errno::AGAIN)).then_some(())
+    }
+
+    fn until(mut condition: impl FnMut() -> bool) {
+        let start = std::time::Instant::now();
+        while !condition() {
+            assert!(start.elapsed() < Duration::from_secs(20), "the disk never answers");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    #[test]
+    fn what_is_not_in_memory_is_fetched_while_nobody_waits() {
+        let (file, content) = file_of(300_000);
+        let file = file.as_file();
+        if evict(file).is_none() {
+            eprintln!("skipped: this file system keeps its pages or cannot tell");
+            return;
+        }
+        let mut buf = b"before".to_vec();
+        let result = read_resident(file, 0, content.len(), &mut buf);
+        assert_eq!(result.map_err(|error| error.kind()), Err(io::ErrorKind::WouldBlock));
+        assert_eq!(buf, b"before");
+        until(|| read_resident(file, 0, content.len(), &mut buf).is_ok());
+        assert_eq!(buf[6..], content);
+        evict(file).expect("as before");
+        assert!(!is_resident(file, 100_000, 100_000));
+        until(|| is_resident(file, 100_000, 100_000));
+        assert!(is_resident(file, 0, 0));
+    }
+
+    #[test]
+    fn a_resident_read_ends_with_the_file() {
+        let (file, content) = file_of(1000);
+        let mut buf = Vec::new();
+        assert_eq!(read_resident(file.as_file(), 900, 500, &mut buf).expect("read"), 100);
+        assert_eq!(buf, content[900..]);
+        assert_eq!(read_resident(file.as_file(), 1000, 1, &mut buf).expect("read"), 0);
     }
 
     fn file_of(bytes: usize) -> (tempfile::NamedTempFile, Vec<u8>) {
