@@ -7,12 +7,14 @@
 //! Memory and descriptors are bounded; what was not used for longest goes first, approximately (second chance).
 
 use std::collections::HashMap;
+use std::io;
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ahash::RandomState;
+use rustix::io::Errno;
 use slab::Slab;
 
 use super::FileError;
@@ -86,6 +88,7 @@ pub struct Cache {
     generations: u64,
     /// The clock that file systems use, seconds since 1970.
     wall_seconds: fn() -> i64,
+    complaints: Complaints,
 }
 
 impl std::fmt::Debug for Cache {
@@ -128,6 +131,7 @@ impl Cache {
             scratch: Vec::new(),
             generations: 0,
             wall_seconds: sys::wall_seconds,
+            complaints: Complaints::default(),
         }
     }
 
@@ -228,7 +232,10 @@ impl Cache {
             self.report(stats);
         }
         self.generations += 1;
-        let opened = OpenFolder::open(&files.root, self.generations);
+        let opened = OpenFolder::open(&files.root, self.generations).map_err(|error| {
+            self.complaints.note(now, || tracing::warn!(root = %files.root.display(), %error, "root cannot be opened"));
+            FileError::from(Errno::from_io_error(&error))
+        });
         let result = opened.as_ref().map(|_| ()).map_err(|error| *error);
         let places = HashMap::with_hasher(self.hasher.clone());
         self.folders[index] = Some(Folder { files: files.clone(), opened, checked: now, places });
@@ -266,9 +273,10 @@ impl Cache {
     }
 
     fn no_index(&self, index: usize, name: &[u8]) -> FileError {
-        match self.folder(index).and_then(|folder| Ok(folder.root.open_file(name)?)) {
-            Ok(Opened::Directory) => FileError::Forbidden,
-            Ok(_) => FileError::Absent,
+        match self.folder(index).map(|folder| folder.root.open_file(name)) {
+            Ok(Ok(Opened::Directory)) => FileError::Forbidden,
+            Ok(Ok(_)) => FileError::Absent,
+            Ok(Err(error)) => FileError::from(Errno::from_io_error(&error)),
             Err(error) => error,
         }
     }
@@ -321,13 +329,14 @@ impl Cache {
     fn load(&mut self, index: usize, path: &[u8], now: Instant, stats: &FileStats) -> Result<Found, FileError> {
         stats.cache_misses.inc();
         let mut read = self.read(index, path);
-        if matches!(read, Err(FileError::Exhausted)) && self.close_all_large() {
+        if read.as_ref().is_err_and(is_out_of_descriptors) && self.close_all_large() {
             read = self.read(index, path);
         }
         let found = match read {
-            Ok(Some((entry, stamp))) => Ok(Found::Entry(self.keep(index, path, entry, stamp, now, stats))),
-            Ok(None) => Ok(Found::Directory),
-            Err(error) => Err(error),
+            Ok(Read::File(entry, stamp)) => Ok(Found::Entry(self.keep(index, path, entry, stamp, now, stats))),
+            Ok(Read::Directory) => Ok(Found::Directory),
+            Ok(Read::Other) => Err(FileError::Absent),
+            Err(error) => Err(self.judge(index, path, error, now)),
         };
         if matches!(found, Err(FileError::Absent)) && !self.limits.valid.is_zero() {
             let generation = self.folder(index)?.generation;
@@ -337,15 +346,32 @@ impl Cache {
         found
     }
 
-    /// `None`: a directory.
-    fn read(&self, index: usize, path: &[u8]) -> Result<Option<(Entry, Stamp)>, FileError> {
-        match self.folder(index)?.root.open_file(path)? {
+    fn read(&self, index: usize, path: &[u8]) -> io::Result<Read> {
+        let Ok(folder) = self.folder(index) else { return Ok(Read::Other) };
+        Ok(match folder.root.open_file(path)? {
             Opened::File(file, stamp) => {
-                Ok(Some(Entry::read(file, stamp, path, self.small_max(), (self.wall_seconds)())?))
+                let (entry, stamp) = Entry::read(file, stamp, path, self.small_max(), (self.wall_seconds)())?;
+                Read::File(entry, stamp)
             }
-            Opened::Directory => Ok(None),
-            Opened::Other => Err(FileError::Absent),
+            Opened::Directory => Read::Directory,
+            Opened::Other => Read::Other,
+        })
+    }
+
+    /// What `error` means for the client; what the operator should mend is logged.
+    fn judge(&mut self, index: usize, path: &[u8], error: io::Error, now: Instant) -> FileError {
+        let verdict = FileError::from(Errno::from_io_error(&error));
+        if (verdict != FileError::Absent || leads_nowhere(&error))
+            && let Some(Some(folder)) = self.folders.get(index)
+        {
+            let (root, path) = (folder.files.root.display(), String::from_utf8_lossy(path));
+            let what = match leads_nowhere(&error) {
+                true => "symbolic link not followed: it is absolute, leads out of the root, or in a circle",
+                false => "file cannot be opened",
+            };
+            self.complaints.note(now, || tracing::warn!(%root, ?path, %error, "{what}"));
         }
+        verdict
     }
 
     /// Largest file kept in memory, bytes.
@@ -461,10 +487,49 @@ impl Folder {
 }
 
 impl OpenFolder {
-    fn open(path: &Path, generation: u64) -> Result<OpenFolder, FileError> {
+    fn open(path: &Path, generation: u64) -> io::Result<OpenFolder> {
         let root = Root::open(path)?;
         let identity = root.own_identity()?;
         Ok(OpenFolder { root, identity, generation })
+    }
+}
+
+/// What a path led to, on disk.
+enum Read {
+    File(Entry, Stamp),
+    Directory,
+    Other,
+}
+
+fn is_out_of_descriptors(error: &io::Error) -> bool {
+    matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE))
+}
+
+/// A symbolic link of the operator's that is not followed: it leads out of the root, or in a circle, or is absolute
+/// (which the kernel counts as leading out, wherever it points).
+fn leads_nowhere(error: &io::Error) -> bool {
+    matches!(Errno::from_io_error(error), Some(Errno::XDEV | Errno::LOOP))
+}
+
+/// Lets one line a second into the log: a client can ask for the same bad file as often as it likes.
+#[derive(Debug, Default)]
+struct Complaints {
+    last: Option<Instant>,
+    /// Not logged since then.
+    suppressed: u64,
+}
+
+impl Complaints {
+    fn note(&mut self, now: Instant, log: impl FnOnce()) {
+        if self.last.is_some_and(|last| is_fresh(last, now, Duration::from_secs(1))) {
+            self.suppressed += 1;
+            return;
+        }
+        if self.suppressed > 0 {
+            tracing::warn!(count = self.suppressed, "more files could not be opened");
+        }
+        (self.last, self.suppressed) = (Some(now), 0);
+        log();
     }
 }
 
@@ -591,5 +656,22 @@ impl Absent {
         place.path.clear();
         place.path.extend_from_slice(path);
         place.checked = now;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_complaint_a_second() {
+        let start = Instant::now();
+        let mut complaints = Complaints::default();
+        let mut at = |ms| {
+            let mut logged = false;
+            complaints.note(start + Duration::from_millis(ms), || logged = true);
+            logged
+        };
+        assert_eq!([0, 1, 999, 1000, 1001, 2500].map(&mut at), [true, false, false, true, false, true]);
     }
 }

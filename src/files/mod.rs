@@ -68,9 +68,9 @@ impl std::fmt::Display for FileError {
 
 impl std::error::Error for FileError {}
 
-impl From<std::io::Error> for FileError {
-    fn from(error: std::io::Error) -> Self {
-        match Errno::from_io_error(&error) {
+impl From<Option<Errno>> for FileError {
+    fn from(errno: Option<Errno>) -> Self {
+        match errno {
             // XDEV and LOOP: a symbolic link that leads out of the root, or nowhere. NXIO, NODEV: a device or socket
             // that took the place of a file. INVAL: a name the file system cannot hold.
             Some(

@@ -555,8 +555,9 @@ fn head_and_body_agree_under_a_busy_writer() {
             }
         }
     });
-    let mut from_memory = 0;
-    for _ in 0..500 {
+    let (start, mut from_memory) = (Instant::now(), 0);
+    while from_memory < 200 {
+        assert!(start.elapsed() < Duration::from_secs(60), "the writer never lets a file be whole");
         let (status, head, body) = site.plan_of("/a");
         let length = head.lines().find_map(|line| line.strip_prefix("Content-Length: ")).expect("length").to_owned();
         assert_eq!((status, length), (200, body.len().to_string()));
@@ -564,7 +565,6 @@ fn head_and_body_agree_under_a_busy_writer() {
     }
     stop.store(true, Relaxed);
     writer.join().expect("writer");
-    assert!(from_memory > 0);
 }
 
 #[test]
@@ -593,7 +593,7 @@ fn what_may_not_be_read_is_forbidden() {
 #[test]
 fn errors_have_their_status() {
     let check = |errno: Errno, status: u16| {
-        assert_eq!(FileError::from(std::io::Error::from(errno)).status(), status, "{errno:?}");
+        assert_eq!(FileError::from(Some(errno)).status(), status, "{errno:?}");
     };
     check(Errno::NOENT, 404);
     check(Errno::NOTDIR, 404);
@@ -673,7 +673,7 @@ fn a_cached_file_costs_no_allocation() {
 /// Random changes to a folder and random requests, without validity: each answer must be what is on the disk.
 #[test]
 fn answers_are_what_is_on_the_disk() {
-    for seed in 1..=20u64 {
+    for seed in 1..=8u64 {
         follow_the_disk(seed);
     }
 }

@@ -408,6 +408,9 @@ fn descriptor(stream: &Stream) -> BorrowedFd<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::model::DriverChoice;
+    use crate::runtime::driver::DataRuntime;
+    use crate::runtime::net::Address;
     use std::io::{Read, Write};
     use std::os::unix::fs::symlink;
     use std::os::unix::net::UnixStream;
@@ -591,5 +594,59 @@ mod tests {
         assert_eq!(result.map_err(|error| error.kind()), Err(io::ErrorKind::UnexpectedEof));
         let result = sendfile_burst(here.as_fd(), file.as_fd(), &mut offset, 1000, 1 << 20);
         assert_eq!(result.map_err(|error| error.kind()), Err(io::ErrorKind::UnexpectedEof));
+    }
+
+    /// Runs `test` on a data worker of each driver this kernel has.
+    fn on_each_driver<F: Future<Output = ()>>(test: impl Fn() -> F) {
+        for choice in [DriverChoice::Auto, DriverChoice::Epoll] {
+            let (mut runtime, _) = DataRuntime::build(choice, 256).expect("runtime");
+            runtime.block_on(test());
+        }
+    }
+
+    #[test]
+    fn a_large_file_reaches_a_slow_client_and_the_stream_works_on() {
+        on_each_driver(|| async {
+            let (file, content) = file_of(5_000_000);
+            let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("listener");
+            let address = Address::Tcp(listener.local_addr().expect("address"));
+            let client = std::thread::spawn(move || {
+                let (mut socket, _) = listener.accept().expect("accept");
+                std::thread::sleep(Duration::from_millis(50)); // the socket is full meanwhile
+                let mut got = vec![0; 5_000_000];
+                socket.read_exact(&mut got).expect("body");
+                std::thread::sleep(Duration::from_millis(20)); // our read is waiting meanwhile
+                socket.write_all(b"next").expect("write");
+                got
+            });
+            let stream = Stream::connect(&address).await.expect("connect");
+            let (mut offset, mut waits) = (0, 0);
+            while offset < content.len() as u64 {
+                let left = content.len() as u64 - offset;
+                await_resident(file.as_file(), offset, left.min(1 << 18)).await;
+                if send_file(&stream, file.as_file(), &mut offset, left, 1 << 18).expect("burst") == 0 {
+                    waits += 1;
+                    stream.writable().await.expect("writable");
+                }
+            }
+            let (result, buf) = stream.read(Vec::with_capacity(16)).await;
+            assert_eq!((result.expect("read"), buf.as_slice()), (4, b"next".as_slice()));
+            assert!(client.join().expect("client") == content);
+            assert!(waits > 0, "the socket was never full");
+        });
+    }
+
+    #[test]
+    fn waiting_for_the_disk_ends_when_the_bytes_are_there() {
+        on_each_driver(|| async {
+            let (file, content) = file_of(200_000);
+            if evict(file.as_file()).is_none() {
+                eprintln!("skipped: this file system keeps its pages or cannot tell");
+                return;
+            }
+            await_resident(file.as_file(), 0, content.len() as u64).await;
+            let mut buf = Vec::new();
+            assert_eq!(read_resident(file.as_file(), 0, content.len(), &mut buf).expect("resident"), content.len());
+        });
     }
 }
