@@ -15,10 +15,11 @@ use std::time::{Duration, Instant};
 
 use ahash::RandomState;
 use rustix::io::Errno;
-use slab::Slab;
 
 use super::FileError;
+use super::absent::{Absent, is_fresh};
 use super::entry::{Content, Entry};
+use super::ring::{Place, Ring, Size, Slot};
 use crate::config::model::{Files, Process};
 use crate::metrics::FileStats;
 use crate::runtime::sys::files::{self as sys, Opened, Root, Stamp};
@@ -29,10 +30,6 @@ const ENTRIES_MAX: usize = 65_536;
 const DESCRIPTORS_MAX: usize = 256;
 /// Memory of an entry beside its content, path and fields: table slots, reference counts, the struct itself. Bytes.
 const ENTRY_OVERHEAD_BYTES: usize = 512;
-/// Places for paths that led nowhere.
-const ABSENT_MAX: usize = 512;
-/// A longer path that leads nowhere is not remembered, bytes.
-const ABSENT_PATH_BYTES_MAX: usize = 256;
 /// A file changed so shortly before it was read may have been changed again within the same tick of the file system's
 /// clock, which nobody can see: it is read again at the next look, unchanged or not. Seconds.
 const RACY_SECONDS: i64 = 2;
@@ -351,7 +348,7 @@ impl Cache {
         Ok(match folder.root.open_file(path)? {
             Opened::File(file, stamp) => {
                 let (entry, stamp) = Entry::read(file, stamp, path, self.small_max(), (self.wall_seconds)())?;
-                Read::File(entry, stamp)
+                Read::File(Rc::new(entry), stamp)
             }
             Opened::Directory => Read::Directory,
             Opened::Other => Read::Other,
@@ -383,7 +380,7 @@ impl Cache {
         &mut self,
         index: usize,
         path: &[u8],
-        entry: Entry,
+        entry: Rc<Entry>,
         stamp: Stamp,
         now: Instant,
         stats: &FileStats,
@@ -393,7 +390,6 @@ impl Cache {
             Content::Large(_) => Size::Large,
         };
         let bytes = ENTRY_OVERHEAD_BYTES + path.len() + entry.heap_bytes();
-        let entry = Rc::new(entry);
         if !self.make_room(size, 1, bytes, stats) {
             return entry;
         }
@@ -467,10 +463,6 @@ impl Cache {
     }
 }
 
-fn is_fresh(checked: Instant, now: Instant, valid: Duration) -> bool {
-    now.saturating_duration_since(checked) < valid
-}
-
 fn ring<'a>(small: &'a mut Ring, large: &'a mut Ring, size: Size) -> &'a mut Ring {
     match size {
         Size::Small => small,
@@ -496,7 +488,7 @@ impl OpenFolder {
 
 /// What a path led to, on disk.
 enum Read {
-    File(Entry, Stamp),
+    File(Rc<Entry>, Stamp),
     Directory,
     Other,
 }
@@ -530,132 +522,6 @@ impl Complaints {
         }
         (self.last, self.suppressed) = (Some(now), 0);
         log();
-    }
-}
-
-/// Which of the two rings.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Size {
-    Small,
-    Large,
-}
-
-/// Where a path's entry is.
-#[derive(Clone, Copy, Debug)]
-struct Place {
-    size: Size,
-    slot: usize,
-}
-
-/// One cached file.
-struct Slot {
-    /// Index of its folder.
-    folder: usize,
-    /// Its key there.
-    path: Rc<[u8]>,
-    entry: Rc<Entry>,
-    /// Metadata of the content.
-    stamp: Stamp,
-    /// Read again at the next look, whatever the metadata says; see [`RACY_SECONDS`].
-    reload: bool,
-    /// When the file was last looked at.
-    checked: Instant,
-    /// Used since the hand last passed.
-    used: bool,
-    /// What it counts for.
-    bytes: usize,
-}
-
-/// Slots with second-chance eviction: a hand goes round; what was used since its last visit stays.
-struct Ring {
-    slots: Slab<Slot>,
-    hand: usize,
-    bytes: usize,
-    entries_max: usize,
-    bytes_max: usize,
-}
-
-impl Ring {
-    fn new(entries_max: usize, bytes_max: usize) -> Ring {
-        Ring { slots: Slab::new(), hand: 0, bytes: 0, entries_max, bytes_max }
-    }
-
-    fn fits(&self, entries: usize, bytes: usize) -> bool {
-        self.slots.len() + entries <= self.entries_max && self.bytes.saturating_add(bytes) <= self.bytes_max
-    }
-
-    fn insert(&mut self, slot: Slot) -> usize {
-        self.bytes += slot.bytes;
-        self.slots.insert(slot)
-    }
-
-    fn remove(&mut self, index: usize) -> Slot {
-        let slot = self.slots.remove(index);
-        self.bytes -= slot.bytes;
-        slot
-    }
-
-    /// Removes the slot that was not used for longest, approximately; `None` when there is none. The hand goes round
-    /// at most twice.
-    fn evict(&mut self) -> Option<Slot> {
-        if self.slots.is_empty() {
-            return None;
-        }
-        loop {
-            let at = self.hand;
-            self.hand = if at + 1 >= self.slots.capacity() { 0 } else { at + 1 };
-            match self.slots.get_mut(at) {
-                Some(slot) if slot.used => slot.used = false,
-                Some(_) => return Some(self.remove(at)),
-                None => {}
-            }
-        }
-    }
-}
-
-/// Paths that led nowhere: a table of fixed size in which a newer one takes the place of an older.
-struct Absent {
-    hasher: RandomState,
-    places: Vec<AbsentPath>,
-}
-
-struct AbsentPath {
-    generation: u64,
-    path: Vec<u8>,
-    checked: Instant,
-}
-
-impl Absent {
-    fn new(hasher: RandomState) -> Absent {
-        Absent { hasher, places: Vec::new() }
-    }
-
-    fn place(&self, generation: u64, path: &[u8]) -> usize {
-        self.hasher.hash_one((generation, path)) as usize % ABSENT_MAX
-    }
-
-    fn holds(&self, generation: u64, path: &[u8], now: Instant, valid: Duration) -> bool {
-        if self.places.is_empty() {
-            return false;
-        }
-        let place = &self.places[self.place(generation, path)];
-        place.generation == generation && place.path == path && is_fresh(place.checked, now, valid)
-    }
-
-    fn insert(&mut self, generation: u64, path: &[u8], now: Instant) {
-        if path.len() > ABSENT_PATH_BYTES_MAX {
-            return;
-        }
-        if self.places.is_empty() {
-            // Generation 0 is never used.
-            self.places.resize_with(ABSENT_MAX, || AbsentPath { generation: 0, path: Vec::new(), checked: now });
-        }
-        let index = self.place(generation, path);
-        let place = &mut self.places[index];
-        place.generation = generation;
-        place.path.clear();
-        place.path.extend_from_slice(path);
-        place.checked = now;
     }
 }
 

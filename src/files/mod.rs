@@ -6,18 +6,21 @@
 //! | `head` | writes the head of a plan |
 //! | `conditional`, `range` | preconditions and ranges of RFC 9110, pure |
 //! | `cache` | per-worker cache of open files, small ones with their content |
+//! | `ring`, `absent` | eviction; paths that led nowhere |
 //! | `entry` | one file: validators, pre-rendered fields, content or descriptor |
 //! | `mime` | media type by extension |
 //!
 //! A request for a cached file costs no allocation and no system call. Not here: directory listings (403 instead),
 //! compression, writing to the socket.
 
+mod absent;
 mod cache;
 mod conditional;
 mod entry;
 mod head;
 mod mime;
 mod range;
+mod ring;
 mod serve;
 
 pub use self::cache::{Cache, Limits};

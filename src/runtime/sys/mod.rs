@@ -3,3 +3,4 @@
 #[cfg(test)]
 pub(crate) mod allocations;
 pub mod files;
+mod sendfile;
