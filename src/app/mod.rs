@@ -20,7 +20,7 @@ use bytes::Bytes;
 
 pub use body::{Body, BodyError};
 pub(crate) use bridge::{Bridge, CallError};
-pub(crate) use message::{Job, JobBody, Reply, ReplyBody, ReplyHead, Tickets};
+pub(crate) use message::{Job, JobBody, Origin, Reply, ReplyBody, ReplyHead, Tickets};
 pub(crate) use worker::AppWorker;
 
 /// Any error an application may return; it becomes 500 and a line in the log.

@@ -9,10 +9,12 @@
 //! | [`pool`] | which idle connection is used again, and how long one is kept |
 //! | [`upstream`] | both together, for one upstream of one worker |
 //! | [`head`] | the head sent to the server and the one sent back to the client |
+//! | [`health`] | whether a server counts as up, from the results of its checks |
 //! | [`retry`] | whether a failed request may be sent again, and where |
 
 pub mod balance;
 pub mod head;
+pub mod health;
 pub mod pool;
 pub mod retry;
 pub mod upstream;

@@ -2,10 +2,10 @@
 
 use std::ops::Range;
 
+use super::Worker;
 use super::connection::Connection;
 use super::hot::Input;
 use super::watch::OnExpiry;
-use super::Worker;
 use crate::http::h1::{BodyDecoder, BodyKind};
 
 /// Least room offered to a read.
@@ -79,7 +79,10 @@ impl RequestBody {
 
     /// The next run of content, as a range of `input`; `None` at the end of the body.
     pub(super) async fn next(
-        &mut self, worker: &Worker, connection: &Connection, input: &mut Input,
+        &mut self,
+        worker: &Worker,
+        connection: &Connection,
+        input: &mut Input,
     ) -> Result<Option<Range<usize>>, BodyFailure> {
         loop {
             if let Some(range) = self.decode(input)? {
@@ -109,9 +112,7 @@ impl RequestBody {
         Ok(None)
     }
 
-    async fn read(
-        &mut self, worker: &Worker, connection: &Connection, input: &mut Input,
-    ) -> Result<(), BodyFailure> {
+    async fn read(&mut self, worker: &Worker, connection: &Connection, input: &mut Input) -> Result<(), BodyFailure> {
         if std::mem::take(&mut self.awaits_continue) {
             connection.send(worker, b"HTTP/1.1 100 Continue\r\n\r\n".to_vec()).await.map_err(|_| BodyFailure::Gone)?;
         }
@@ -141,7 +142,11 @@ impl RequestBody {
 
     /// Reads the rest and throws it away, up to `bytes_max` bytes; `false` when there is more or it failed.
     pub(super) async fn discard(
-        &mut self, worker: &Worker, connection: &Connection, input: &mut Input, bytes_max: u64,
+        &mut self,
+        worker: &Worker,
+        connection: &Connection,
+        input: &mut Input,
+        bytes_max: u64,
     ) -> bool {
         if self.is_unasked() {
             return false;
@@ -159,7 +164,12 @@ impl RequestBody {
     /// Reads the whole body into `kept` when that takes at most `bytes_max` bytes; `false` when it is longer, what was
     /// read by then being in `kept`.
     pub(super) async fn keep(
-        &mut self, worker: &Worker, connection: &Connection, input: &mut Input, kept: &mut Vec<u8>, bytes_max: usize,
+        &mut self,
+        worker: &Worker,
+        connection: &Connection,
+        input: &mut Input,
+        kept: &mut Vec<u8>,
+        bytes_max: usize,
     ) -> Result<bool, BodyFailure> {
         while kept.len() <= bytes_max {
             match self.next(worker, connection, input).await? {

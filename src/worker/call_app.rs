@@ -31,7 +31,11 @@ const BODY_WINDOW_BYTES: usize = 64 * 1024;
 const COPIED_BYTES_MAX: usize = 16 * 1024;
 
 pub(super) async fn run(
-    worker: &Worker, connection: &Connection, hot: &mut Hot, request: &mut Request, app: usize,
+    worker: &Worker,
+    connection: &Connection,
+    hot: &mut Hot,
+    request: &mut Request,
+    app: usize,
 ) -> Outcome {
     let stats = &worker.stats.apps[app];
     let mut whole = Vec::new();
@@ -105,7 +109,11 @@ fn body_failed(worker: &Worker, hot: &mut Hot, failure: BodyFailure) -> Outcome 
 
 /// Streams the request body to the application as it gives credit. Ends early when the application does not want it.
 async fn pump(
-    worker: &Worker, connection: &Connection, input: &mut Input, body: &mut RequestBody, mut sender: BodySender,
+    worker: &Worker,
+    connection: &Connection,
+    input: &mut Input,
+    body: &mut RequestBody,
+    mut sender: BodySender,
 ) -> Result<(), BodyFailure> {
     while let Some(range) = body.next(worker, connection, input).await? {
         if sender.send(Bytes::copy_from_slice(&input.bytes[range])).await.is_err() {
@@ -120,7 +128,8 @@ type Answer = Result<(ReplyHead, usize), CallError>;
 
 /// Waits for the answer while the body is pumped. A failing body ends both.
 async fn call_beside(
-    call: impl Future<Output = Answer>, pump: impl Future<Output = Result<(), BodyFailure>>,
+    call: impl Future<Output = Answer>,
+    pump: impl Future<Output = Result<(), BodyFailure>>,
 ) -> (Answer, Option<BodyFailure>) {
     let (mut call, mut pump) = (pin!(call), pin!(pump));
     let mut pumping = true;
@@ -138,7 +147,11 @@ async fn call_beside(
 
 /// Sends the answer on to the client.
 async fn relay(
-    worker: &Worker, connection: &Connection, hot: &mut Hot, request: &mut Request, reply: ReplyHead,
+    worker: &Worker,
+    connection: &Connection,
+    hot: &mut Hot,
+    request: &mut Request,
+    reply: ReplyHead,
     served_by: ServedBy,
 ) -> Outcome {
     let ReplyHead { status, fields, has_date, has_server, length, body } = reply;
@@ -210,7 +223,11 @@ async fn send_whole(worker: &Worker, connection: &Connection, out: &mut Vec<u8>,
 
 /// Sends chunks as they come. A body that breaks off, or is not as long as announced, breaks the connection.
 async fn send_stream(
-    worker: &Worker, connection: &Connection, out: &mut Vec<u8>, mut receiver: BodyReceiver, kind: BodyKind,
+    worker: &Worker,
+    connection: &Connection,
+    out: &mut Vec<u8>,
+    mut receiver: BodyReceiver,
+    kind: BodyKind,
 ) -> Result<u64, ()> {
     let mut body_bytes = 0;
     loop {

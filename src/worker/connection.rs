@@ -14,11 +14,11 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
+use super::Worker;
 use super::exchange::{self, After};
 use super::hot::Hot;
 use super::respond;
 use super::watch::{OnExpiry, Watched};
-use super::Worker;
 use crate::http::h1::parse_request;
 use crate::runtime::net::{ReadEnd, Stream};
 

@@ -71,8 +71,7 @@ pub(super) async fn run(worker: &Rc<Worker>, connection: &Connection, hot: &mut 
     if outcome.after == After::Keep && !request.body.is_done() {
         // Send the answer first: a client may wait for it before it goes on sending.
         let flushed = request.body.is_unasked() || connection.flush(worker, &mut hot.out).await.is_ok();
-        let discarded =
-            flushed && request.body.discard(worker, connection, &mut hot.input, DISCARD_BYTES_MAX).await;
+        let discarded = flushed && request.body.discard(worker, connection, &mut hot.input, DISCARD_BYTES_MAX).await;
         outcome.after = if discarded { After::Keep } else { After::Linger };
     }
     account(worker, connection, hot, &request, &outcome);
@@ -188,7 +187,12 @@ pub(super) fn abandoned(served_by: ServedBy) -> Outcome {
 }
 
 fn options_star(worker: &Worker, hot: &mut Hot, request: &Request) -> Outcome {
-    let answer = Answer { status: 204, fields: &[("Allow", b"GET, HEAD, POST, PUT, DELETE, OPTIONS, PATCH")], content_type: "", body: b"" };
+    let answer = Answer {
+        status: 204,
+        fields: &[("Allow", b"GET, HEAD, POST, PUT, DELETE, OPTIONS, PATCH")],
+        content_type: "",
+        body: b"",
+    };
     let sent = respond::write(worker, &mut hot.out, &hot.head, request.keep_alive, &answer);
     done(204, sent, ServedBy::Worker)
 }

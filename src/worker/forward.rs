@@ -6,8 +6,8 @@
 //! breaks off breaks the client's connection too, so that nobody takes it for complete.
 
 use std::cell::Cell;
-use std::ops::ControlFlow;
 use std::future::Future;
+use std::ops::ControlFlow;
 
 use super::Worker;
 use super::body::{BodyFailure, RequestBody};
@@ -16,9 +16,7 @@ use super::exchange::{After, Outcome, Request, abandoned, error, refuse};
 use super::hot::{Hot, Input};
 use super::watch::{GaveUp, OnExpiry, Watched};
 use crate::config::model::Upstream;
-use crate::http::h1::{
-    BodyDecoder, BodyKind, CHUNK_END, LAST_CHUNK, ResponseHead, parse_response, write_chunk_head,
-};
+use crate::http::h1::{BodyDecoder, BodyKind, CHUNK_END, LAST_CHUNK, ResponseHead, parse_response, write_chunk_head};
 use crate::metrics::{ServedBy, ServerStats};
 use crate::proxy::Tried;
 use crate::proxy::head::{
@@ -87,7 +85,11 @@ struct Response {
 }
 
 pub(super) async fn run(
-    worker: &Worker, connection: &Connection, hot: &mut Hot, request: &mut Request, upstream: usize,
+    worker: &Worker,
+    connection: &Connection,
+    hot: &mut Hot,
+    request: &mut Request,
+    upstream: usize,
 ) -> Outcome {
     let config = &worker.config.upstreams[upstream];
     let forward = Forward { worker, connection, upstream, config, response_begun: Cell::new(false) };
@@ -209,7 +211,12 @@ impl Forward<'_> {
 
     /// One try on one server, to the end of the response.
     async fn attempt(
-        &self, hot: &mut Hot, request: &mut Request, outgoing: &Outgoing, server: usize, must_be_fresh: bool,
+        &self,
+        hot: &mut Hot,
+        request: &mut Request,
+        outgoing: &Outgoing,
+        server: usize,
+        must_be_fresh: bool,
     ) -> Result<Outcome, NoResponse> {
         let (server_connection, is_reused) = self.connect(hot, outgoing, server, must_be_fresh).await?;
         let bytes = self.request_bytes(hot, request, outgoing, server)?;
@@ -224,7 +231,11 @@ impl Forward<'_> {
 
     /// An idle connection that is still good, or a new one. The flag says which.
     async fn connect(
-        &self, hot: &Hot, outgoing: &Outgoing, server: usize, must_be_fresh: bool,
+        &self,
+        hot: &Hot,
+        outgoing: &Outgoing,
+        server: usize,
+        must_be_fresh: bool,
     ) -> Result<(ServerConnection, bool), NoResponse> {
         let stats = self.stats(server);
         // What may be repeated can be sent on a connection that may just have been closed: if so, it is sent again.
@@ -269,7 +280,11 @@ impl Forward<'_> {
 
     /// Head and kept body in one buffer.
     fn request_bytes(
-        &self, hot: &Hot, request: &Request, outgoing: &Outgoing, server: usize,
+        &self,
+        hot: &Hot,
+        request: &Request,
+        outgoing: &Outgoing,
+        server: usize,
     ) -> Result<Vec<u8>, NoResponse> {
         let mut bytes = self.worker.hot.take_buffer(hot.head.head_bytes + 512 + outgoing.kept.len());
         let ip = self.connection.peer.map(|peer| IpText::new(peer.ip()));
@@ -293,7 +308,12 @@ impl Forward<'_> {
 
     /// Sends the request and waits for the response head, while the rest of a large body goes out beside it.
     async fn exchange(
-        &self, hot: &mut Hot, request: &mut Request, outgoing: &Outgoing, server: &ServerConnection, bytes: Vec<u8>,
+        &self,
+        hot: &mut Hot,
+        request: &mut Request,
+        outgoing: &Outgoing,
+        server: &ServerConnection,
+        bytes: Vec<u8>,
         is_reused: bool,
     ) -> Result<Response, NoResponse> {
         let closed = if is_reused { Situation::ReusedClosed } else { Situation::FreshClosed };
@@ -325,7 +345,11 @@ impl Forward<'_> {
     /// Streams the rest of the request body to the server. `Ok` when all of it was sent, or when the server stopped
     /// taking it (it may have answered early).
     async fn send_body(
-        &self, input: &mut Input, body: &mut RequestBody, kind: BodyKind, server: &ServerConnection,
+        &self,
+        input: &mut Input,
+        body: &mut RequestBody,
+        kind: BodyKind,
+        server: &ServerConnection,
     ) -> Result<bool, BodyFailure> {
         let mut buffer = self.worker.hot.take_buffer(self.worker.config.process.stream_buffer_bytes);
         let sent_all = loop {
@@ -357,8 +381,12 @@ impl Forward<'_> {
 
     /// Waits for the final response head; interim ones go on to the client.
     async fn receive_head(
-        &self, out: &mut Vec<u8>, method: crate::http::h1::Method, version: crate::http::h1::Version,
-        server: &ServerConnection, closed: Situation,
+        &self,
+        out: &mut Vec<u8>,
+        method: crate::http::h1::Method,
+        version: crate::http::h1::Version,
+        server: &ServerConnection,
+        closed: Situation,
     ) -> Result<(ResponseHead, Vec<u8>), NoResponse> {
         let failed = |situation| Err(NoResponse::Failed(TryFailed { situation, sent: true }));
         let mut head = ResponseHead::default();
@@ -406,7 +434,12 @@ impl Forward<'_> {
 
     /// Sends the response on to the client and keeps the server's connection if that is possible.
     async fn relay(
-        &self, hot: &mut Hot, request: &mut Request, response: Response, server: usize, connection: ServerConnection,
+        &self,
+        hot: &mut Hot,
+        request: &mut Request,
+        response: Response,
+        server: usize,
+        connection: ServerConnection,
     ) -> Outcome {
         let Response { head, input, body_unsent } = response;
         let served_by = self.served_by(server);
@@ -448,7 +481,12 @@ impl Forward<'_> {
 
     /// Relays the body; `Err` when it broke off on either side.
     async fn relay_body(
-        &self, out: &mut Vec<u8>, head: &ResponseHead, mut input: Vec<u8>, kind: BodyKind, server: &ServerConnection,
+        &self,
+        out: &mut Vec<u8>,
+        head: &ResponseHead,
+        mut input: Vec<u8>,
+        kind: BodyKind,
+        server: &ServerConnection,
     ) -> Result<(u64, BodyEnd), ()> {
         let mut decoder = BodyDecoder::new(head.body);
         let mut at = head.head_bytes;
@@ -508,11 +546,7 @@ impl Forward<'_> {
         if self.response_begun.get() {
             return Outcome { after: After::Abort, status, body_bytes: 0, served_by: ServedBy::Worker };
         }
-        if request.body.is_done() {
-            error(self.worker, hot, request, status)
-        } else {
-            refuse(self.worker, hot, status)
-        }
+        if request.body.is_done() { error(self.worker, hot, request, status) } else { refuse(self.worker, hot, status) }
     }
 
     fn count_failure(&self, stats: &ServerStats, server: usize, failed: &TryFailed) {

@@ -2,8 +2,8 @@
 
 use std::fmt::Display;
 
-use super::connection::Connection;
 use super::Worker;
+use super::connection::Connection;
 use crate::http::h1::{RequestHead, Version, write_decimal, write_field, write_status_line};
 
 /// Appends status line, Server and Date.
@@ -28,7 +28,11 @@ pub(super) fn end(out: &mut Vec<u8>, version: Version, keep_alive: bool) {
 
 /// Appends a whole answer with a short body.
 pub(super) fn write(
-    worker: &Worker, out: &mut Vec<u8>, head: &RequestHead, keep_alive: bool, answer: &Answer<'_>,
+    worker: &Worker,
+    out: &mut Vec<u8>,
+    head: &RequestHead,
+    keep_alive: bool,
+    answer: &Answer<'_>,
 ) -> u64 {
     begin(worker, out, answer.status);
     for (name, value) in answer.fields {

@@ -188,9 +188,7 @@ async fn accept(worker: Rc<Worker>, listener: Rc<Listener>, index: usize, connec
     }
 }
 
-async fn serve(
-    worker: Rc<Worker>, stream: Stream, peer: Option<std::net::SocketAddr>, listener: usize, guard: Open,
-) {
+async fn serve(worker: Rc<Worker>, stream: Stream, peer: Option<std::net::SocketAddr>, listener: usize, guard: Open) {
     let watched = worker.watches.watch(&stream);
     let connection = Connection { watched, stream, peer, listener, requests: Cell::new(0) };
     drive(worker, connection).await;
@@ -213,7 +211,9 @@ impl Drop for Open {
 
 /// Starts the splitters' accept loops.
 fn start_splitters(
-    worker: &Rc<Worker>, sockets: Vec<(usize, BoundSocket)>, shared: &[Arc<crate::mysql::Shared>],
+    worker: &Rc<Worker>,
+    sockets: Vec<(usize, BoundSocket)>,
+    shared: &[Arc<crate::mysql::Shared>],
     accepting: &mut Vec<Rc<Listener>>,
 ) -> Vec<Rc<crate::mysql::Splitter>> {
     let splitters: Vec<_> = shared

@@ -27,7 +27,12 @@ const BURST_BYTES_MAX: usize = 1 << 20;
 
 /// Finds the file and decides what to send. Blocks only when the file is not in the worker's cache.
 pub(super) fn prepare(
-    worker: &Worker, files: &Arc<Files>, folder: usize, head: &RequestHead, bytes: &[u8], path: Path<'_>,
+    worker: &Worker,
+    files: &Arc<Files>,
+    folder: usize,
+    head: &RequestHead,
+    bytes: &[u8],
+    path: Path<'_>,
 ) -> Plan {
     let request = files::Request {
         method: head.method,
@@ -40,7 +45,11 @@ pub(super) fn prepare(
 }
 
 pub(super) async fn run(
-    worker: &Worker, connection: &Connection, hot: &mut Hot, request: &Request, plan: Plan,
+    worker: &Worker,
+    connection: &Connection,
+    hot: &mut Hot,
+    request: &Request,
+    plan: Plan,
 ) -> Outcome {
     let server = worker.config.http.server_name.as_bytes();
     files::write_head(&plan, server, worker.date.borrow().as_array(), &mut hot.out);
@@ -69,13 +78,18 @@ pub(super) async fn run(
 /// Sends `len` bytes of `file`. [`Broken`] when the client is gone or too slow, or the file is shorter than promised:
 /// then the connection must break, because the head has already said how long the body is.
 async fn send(
-    worker: &Worker, connection: &Connection, file: Rc<File>, mut offset: u64, len: u64,
+    worker: &Worker,
+    connection: &Connection,
+    file: Rc<File>,
+    mut offset: u64,
+    len: u64,
 ) -> Result<(), Broken> {
     let end = offset + len;
     while offset < end {
         let sent = {
             let socket = NonBlocking::of(&connection.stream).map_err(|_| Broken)?;
-            socket.send(file.as_fd(), &mut offset, end - offset, BURST_BYTES_MAX)
+            let left = end - offset;
+            socket.send(file.as_fd(), &mut offset, left, BURST_BYTES_MAX)
         };
         let sent = sent.map_err(|error| {
             tracing::debug!(%error, "file not sent to its end");

@@ -3,4 +3,5 @@
 #[cfg(test)]
 pub(crate) mod allocations;
 pub mod files;
+pub mod limits;
 mod sendfile;
