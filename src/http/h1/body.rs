@@ -1,6 +1,6 @@
 //! Where a message body ends (RFC 9112 sections 6.3 and 7.1). Content is handed out in place, never copied.
 
-use super::fields::is_token_byte;
+use super::fields::{is_text_byte, is_token_byte};
 use super::head::BodyKind;
 use std::fmt;
 use std::ops::Range;
@@ -230,7 +230,7 @@ impl BodyDecoder {
             _ if self.extension_bytes > EXTENSION_BYTES_MAX => Err(BodyError::ChunkExtension),
             b'\r' => Ok(State::SizeLf { size }),
             b'\n' => Err(BodyError::LineEnd),
-            byte if is_text(byte) => Ok(State::Extension { size }),
+            byte if is_text_byte(byte) => Ok(State::Extension { size }),
             _ => Err(BodyError::ChunkExtension),
         }
     }
@@ -249,7 +249,7 @@ impl BodyDecoder {
             (State::TrailerName, b':') => State::TrailerValue,
             (State::TrailerName, byte) if is_token_byte(byte) => State::TrailerName,
             (State::TrailerValue, b'\r') => State::TrailerLf,
-            (State::TrailerValue, byte) if is_text(byte) => State::TrailerValue,
+            (State::TrailerValue, byte) if is_text_byte(byte) => State::TrailerValue,
             (State::TrailerLf, byte) => line_feed(byte, State::TrailerStart)?,
             (_, b'\n') => return Err(BodyError::LineEnd),
             _ => return Err(BodyError::Trailer),
@@ -279,9 +279,4 @@ fn size_step(digits: u8, size: u64, byte: u8) -> Result<State, BodyError> {
 
 fn line_feed(byte: u8, next: State) -> Result<State, BodyError> {
     if byte == b'\n' { Ok(next) } else { Err(BodyError::LineEnd) }
-}
-
-/// A byte that a field value may have: no control but HTAB (RFC 9110 section 5.5).
-fn is_text(byte: u8) -> bool {
-    byte == b'\t' || (byte >= b' ' && byte != 0x7f)
 }

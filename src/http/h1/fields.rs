@@ -20,7 +20,7 @@ pub enum FieldError {
     TooMany,
     /// A field name is empty, is not a token, or has no colon behind it (RFC 9110 section 5.1).
     Name,
-    /// White space between name and colon (RFC 9112 section 5.1).
+    /// White space behind a name; a response may have it before the colon (RFC 9112 section 5.1).
     SpaceBeforeColon,
     /// A line starts with white space: obs-fold (RFC 9112 section 5.2).
     Folded,
@@ -96,7 +96,7 @@ fn scan_into<'b>(
             Ok(Some(at + used))
         }
         Ok(Status::Partial) => has_bare_lf(&bytes[at..]).map_or(Ok(None), Err),
-        Err(error) => Err(blame(&bytes[at..], error)),
+        Err(error) => Err(blame(&bytes[at..], error, false)),
     }
 }
 
@@ -133,39 +133,40 @@ pub(super) fn has_bare_lf(section: &[u8]) -> Option<FieldError> {
     memchr::memchr_iter(b'\n', section).any(bare).then_some(FieldError::BareLf)
 }
 
-/// What the first wrong line of a field section did, since httparse tells neither line nor cause.
+/// What the first wrong byte of a field section is, since httparse tells neither place nor cause.
 #[cold]
-pub(super) fn blame(section: &[u8], error: httparse::Error) -> FieldError {
+pub(super) fn blame(section: &[u8], error: httparse::Error, spaces_allowed: bool) -> FieldError {
     if error == httparse::Error::TooManyHeaders {
         return FieldError::TooMany;
     }
-    let wrong = section.split_inclusive(|&byte| byte == b'\n').find_map(blame_line);
-    wrong.unwrap_or(match error {
-        httparse::Error::HeaderName => FieldError::Name,
-        httparse::Error::NewLine => FieldError::BareCr,
-        _ => FieldError::Value,
-    })
+    let lines = section.split_inclusive(|&byte| byte == b'\n').take_while(|line| *line != b"\r\n");
+    let wrong = lines.filter_map(|line| blame_line(line, spaces_allowed)).next();
+    wrong.unwrap_or(FieldError::Name)
 }
 
-fn blame_line(line: &[u8]) -> Option<FieldError> {
-    let text = line.strip_suffix(b"\n").unwrap_or(line);
-    let is_whole = text.len() < line.len();
-    let text = text.strip_suffix(b"\r").unwrap_or(text);
-    if is_whole && line.len() - text.len() != 2 {
-        return Some(FieldError::BareLf);
+fn blame_line(line: &[u8], spaces_allowed: bool) -> Option<FieldError> {
+    let name_bytes = line.iter().position(|&byte| !is_token_byte(byte))?;
+    let is_space = |byte: &&u8| matches!(byte, b' ' | b'\t');
+    let spaces = line[name_bytes..].iter().take_while(is_space).count();
+    match (line.get(name_bytes + spaces), name_bytes, spaces) {
+        (_, 0, 1..) => Some(FieldError::Folded),
+        (Some(b'\r'), 0, 0) => Some(FieldError::BareCr),
+        (Some(b'\n'), _, 0) => Some(FieldError::BareLf),
+        (Some(b':'), 1.., 0) => blame_value(&line[name_bytes + 1..]),
+        (Some(b':'), 1.., _) if spaces_allowed => blame_value(&line[name_bytes + spaces + 1..]),
+        (_, _, 1..) => Some(FieldError::SpaceBeforeColon),
+        _ => Some(FieldError::Name),
     }
-    if matches!(text.first(), Some(b' ' | b'\t')) {
-        return Some(FieldError::Folded);
+}
+
+fn blame_value(value: &[u8]) -> Option<FieldError> {
+    let at = value.iter().position(|&byte| !is_text_byte(byte))?;
+    match &value[at..] {
+        b"\r\n" | b"\r" => None,
+        [b'\r', ..] => Some(FieldError::BareCr),
+        [b'\n', ..] => Some(FieldError::BareLf),
+        _ => Some(FieldError::Value),
     }
-    let Some(colon) = memchr::memchr(b':', text) else {
-        return if text.contains(&b'\r') { Some(FieldError::BareCr) } else { None };
-    };
-    let (name, value) = (&text[..colon], &text[colon + 1..]);
-    if let Some(at) = name.iter().position(|&byte| !is_token_byte(byte)) {
-        let only_space = at > 0 && name[at..].iter().all(|byte| matches!(byte, b' ' | b'\t'));
-        return Some(if only_space { FieldError::SpaceBeforeColon } else { FieldError::Name });
-    }
-    if value.contains(&b'\r') { Some(FieldError::BareCr) } else { None }
 }
 
 /// What the fields say about framing and connection, gathered in one walk over them.
@@ -313,6 +314,12 @@ fn decimal(digits: &[u8]) -> Option<u64> {
 #[inline]
 pub(super) fn is_token_byte(byte: u8) -> bool {
     TOKEN_BYTES[byte as usize]
+}
+
+/// A byte of a field value: no control but HTAB (RFC 9110 section 5.5).
+#[inline]
+pub(super) fn is_text_byte(byte: u8) -> bool {
+    byte == b'\t' || (byte >= b' ' && byte != 0x7f)
 }
 
 static TOKEN_BYTES: [bool; 256] = {

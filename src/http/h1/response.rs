@@ -132,7 +132,7 @@ fn blame(bytes: &[u8], error: httparse::Error) -> ResponseError {
         (httparse::Error::Status | httparse::Error::Version | httparse::Error::Token, _) | (_, None) => {
             ResponseError::StatusLine
         }
-        (error, Some(at)) => ResponseError::Field(fields::blame(&bytes[at..], error)),
+        (error, Some(at)) => ResponseError::Field(fields::blame(&bytes[at..], error, true)),
     }
 }
 
