@@ -337,3 +337,36 @@ static TOKEN_BYTES: [bool; 256] = {
     }
     table
 };
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists() {
+        let elements = |value: &'static str| -> Vec<_> {
+            list_elements(value.as_bytes()).map(|element| std::str::from_utf8(element).unwrap()).collect()
+        };
+        assert_eq!(elements("a, b\t,,c d ,"), ["a", "b", "c d"]);
+        assert_eq!(elements(" "), [""; 0]);
+        assert!(token_list_contains(b"gzip, BR", "br") && token_list_contains(b"br", "br"));
+        assert!(!token_list_contains(b"brx, xbr, b r", "br") && !token_list_contains(b"", "br"));
+    }
+
+    #[test]
+    fn token_bytes_are_those_of_the_rfc() {
+        let marks = (0..=255).filter(|&byte: &u8| is_token_byte(byte) && !byte.is_ascii_alphanumeric());
+        assert_eq!(Vec::from_iter(marks), b"!#$%&'*+-.^_`|~");
+        assert!((b'0'..=b'9').chain(b'a'..=b'z').chain(b'A'..=b'Z').all(is_token_byte));
+    }
+
+    #[test]
+    fn decimals() {
+        assert_eq!(decimal(b"0"), Some(0));
+        assert_eq!(decimal(b"0042"), Some(42));
+        assert_eq!(decimal(b"9223372036854775807"), Some(LENGTH_MAX));
+        for wrong in ["", "9223372036854775808", "18446744073709551617", "1 ", "+1", "1a", "\u{661}"] {
+            assert_eq!(decimal(wrong.as_bytes()), None, "{wrong}");
+        }
+    }
+}

@@ -44,3 +44,78 @@ impl FieldName {
         found.map_or(Other, |&(_, known)| known)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `XForwardedFor` is the field `X-Forwarded-For`, and so on for every name.
+    #[test]
+    fn names_are_found_in_any_case() {
+        use FieldName::*;
+        let all = [
+            Accept,
+            AcceptEncoding,
+            Authorization,
+            Connection,
+            ContentLength,
+            ContentType,
+            Cookie,
+            Date,
+            Etag,
+            Expect,
+            Forwarded,
+            Host,
+            IfMatch,
+            IfModifiedSince,
+            IfNoneMatch,
+            IfRange,
+            IfUnmodifiedSince,
+            KeepAlive,
+            LastModified,
+            Location,
+            ProxyAuthenticate,
+            ProxyAuthorization,
+            ProxyConnection,
+            Range,
+            Referer,
+            Server,
+            SetCookie,
+            Te,
+            Trailer,
+            TransferEncoding,
+            Upgrade,
+            UserAgent,
+            Via,
+            XForwardedFor,
+            XForwardedHost,
+            XForwardedPort,
+            XForwardedProto,
+            XRequestId,
+        ];
+        // The list is in the order of the enum, so its last index says whether it is complete.
+        assert_eq!(all.len(), Other as usize);
+        for (index, name) in all.into_iter().enumerate() {
+            assert_eq!(name as usize, index);
+            let mut text = String::new();
+            for letter in format!("{name:?}").chars() {
+                if letter.is_ascii_uppercase() && !text.is_empty() {
+                    text.push('-');
+                }
+                text.push(letter);
+            }
+            for text in [text.clone(), text.to_lowercase(), text.to_uppercase()] {
+                assert_eq!(FieldName::of(text.as_bytes()), name, "{text}");
+            }
+            assert_eq!(FieldName::of(text.replace('-', "_").as_bytes()), if text.contains('-') { Other } else { name });
+            assert_eq!(FieldName::of(&text.as_bytes()[1..]), Other);
+        }
+    }
+
+    #[test]
+    fn other_names_are_other() {
+        for name in ["", "x", "hosts", "x-host", "cooki\u{e9}", "content-lengtj", "a-name-that-is-longer-than-all"] {
+            assert_eq!(FieldName::of(name.as_bytes()), FieldName::Other, "{name}");
+        }
+    }
+}
