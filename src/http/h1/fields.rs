@@ -10,6 +10,8 @@ use std::fmt;
 const FIELDS_USUAL: usize = 32;
 /// Fields that fit on the stack.
 const FIELDS_ON_STACK: usize = 128;
+/// Bytes of an unfinished section from which on its fields are left alone until its end is there.
+const SECTION_LONG: usize = 4 << 10;
 /// Larger lengths are refused, so that sums of a few lengths and offsets cannot overflow.
 const LENGTH_MAX: u64 = i64::MAX as u64;
 
@@ -61,11 +63,28 @@ pub(super) fn scan(
     headers_max: usize,
     fields: &mut Vec<Field>,
 ) -> Result<Option<usize>, FieldError> {
+    // Who sends a long head byte by byte makes us start again for each: look at line ends only.
+    if bytes.len() - at > SECTION_LONG && !has_end(&bytes[at..], headers_max)? {
+        return Ok(None);
+    }
     let mut slots = [EMPTY_HEADER; FIELDS_USUAL];
     match scan_into(bytes, at, &mut slots[..headers_max.min(FIELDS_USUAL)], fields) {
         Err(FieldError::TooMany) if headers_max > FIELDS_USUAL => scan_many(bytes, at, headers_max, fields),
         result => result,
     }
+}
+
+/// True when the empty line is there. Errors: `BareLf`, and `TooMany` for lines, whatever is in them.
+fn has_end(section: &[u8], headers_max: usize) -> Result<bool, FieldError> {
+    for (index, at) in memchr::memchr_iter(b'\n', section).enumerate() {
+        match &section[..at] {
+            b"\r" | [.., b'\r', b'\n', b'\r'] => return Ok(true),
+            [.., b'\r'] if index < headers_max => {}
+            [.., b'\r'] => return Err(FieldError::TooMany),
+            _ => return Err(FieldError::BareLf),
+        }
+    }
+    Ok(false)
 }
 
 #[cold]
