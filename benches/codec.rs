@@ -1,6 +1,7 @@
 //! The HTTP/1.1 codec on the path of every request: what one head, one chunk, one answer costs.
 //!
-//! Budget: all our own code may take about 2 microseconds for a request; the codec should take a tenth of it.
+//! All our own code may take about 2 microseconds for a request. Compare with httparse alone: what stands above it is
+//! the price of strict framing.
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use one_server::http::date::HttpDate;

@@ -11,7 +11,7 @@ const FIELDS_USUAL: usize = 32;
 /// Fields that fit on the stack.
 const FIELDS_ON_STACK: usize = 128;
 /// Bytes of an unfinished section from which on its fields are left alone until its end is there.
-const SECTION_LONG: usize = 4 << 10;
+pub(super) const SECTION_LONG: usize = 4 << 10;
 /// Larger lengths are refused, so that sums of a few lengths and offsets cannot overflow.
 const LENGTH_MAX: u64 = i64::MAX as u64;
 
@@ -75,7 +75,7 @@ pub(super) fn scan(
 }
 
 /// True when the empty line is there. Errors: `BareLf`, and `TooMany` for lines, whatever is in them.
-fn has_end(section: &[u8], headers_max: usize) -> Result<bool, FieldError> {
+pub(super) fn has_end(section: &[u8], headers_max: usize) -> Result<bool, FieldError> {
     for (index, at) in memchr::memchr_iter(b'\n', section).enumerate() {
         match &section[..at] {
             b"\r" | [.., b'\r', b'\n', b'\r'] => return Ok(true),
@@ -128,6 +128,7 @@ pub(super) fn collect(
     fields: &mut Vec<Field>,
 ) -> Result<(), FieldError> {
     fields.clear();
+    fields.reserve(headers.len());
     for header in headers {
         let name = span_within(bytes, header.name.as_bytes());
         if !bytes[..name.start as usize].ends_with(b"\r\n") {
@@ -370,6 +371,20 @@ mod tests {
         assert_eq!(elements(" "), [""; 0]);
         assert!(token_list_contains(b"gzip, BR", "br") && token_list_contains(b"br", "br"));
         assert!(!token_list_contains(b"brx, xbr, b r", "br") && !token_list_contains(b"", "br"));
+    }
+
+    #[test]
+    fn the_end_of_a_section_is_its_empty_line() {
+        let check = |section: &str, expect| assert_eq!(has_end(section.as_bytes(), 2), expect, "{section:?}");
+        check("", Ok(false));
+        check("\r\n", Ok(true));
+        check("\r\na\n", Ok(true));
+        check("a:\r\nb:\r\n\r", Ok(false));
+        check("a:\r\nb:\r\n\r\nbody\n", Ok(true));
+        check("a:\r\nb:\r\nc:\r\n", Err(FieldError::TooMany));
+        for bare in ["\n", "a\n", "a:\r\n\n", "a:\r\nb\n\r\n"] {
+            check(bare, Err(FieldError::BareLf));
+        }
     }
 
     #[test]

@@ -12,8 +12,8 @@
 //!
 //! Parsers of heads start from the first byte at each call: no state is kept between calls that could disagree with
 //! the bytes. A sender of single bytes so makes us look at its head once a byte, which [`Limits::head_bytes_max`]
-//! bounds; beyond 4 KiB of a request only at its line ends, which costs less than the read before it
-//! (`dripping_head` in `benches/codec.rs`).
+//! bounds; beyond 4 KiB only at its line ends, which costs less than the read before it (`dripping_head` in
+//! `benches/codec.rs`).
 //!
 //! Leniency towards requests feeds parser differentials (RFC 9112 section 11.2), so there is none: what two servers
 //! could read in two ways is refused.

@@ -80,8 +80,10 @@ impl FieldName {
             }
             _ => return Other,
         };
-        let folded = fold(name);
-        candidates.iter().find(|(text, _)| *text == folded).map_or(Other, |&(_, known)| known)
+        let [first, middle, last] = fold(name);
+        // Word by word: as one array the comparison waits for the words to reach memory.
+        let found = candidates.iter().find(|(text, _)| text[0] == first && text[2] == last && text[1] == middle);
+        found.map_or(Other, |&(_, known)| known)
     }
 }
 

@@ -829,6 +829,27 @@ mod tests {
         assert_eq!(found, Err(RequestError::TargetTooLong));
     }
 
+    // A long unfinished section is looked at in another way than a short one: the answers must be the same.
+    #[test]
+    fn long_heads_are_found_and_refused_at_every_split_point() {
+        let limits = Limits { head_bytes_max: 16 << 10, target_bytes_max: 100, headers_max: 100 };
+        let check = |fields: &str, expect: Result<(), RequestError>| {
+            let usual = format!("X: {}\r\n", "x".repeat(60)).repeat(50);
+            let text = format!("GET / HTTP/1.1\r\nHost: a\r\n{usual}{fields}\r\n\r\n");
+            let mut head = RequestHead::default();
+            assert_eq!(parse_request(text.as_bytes(), &limits, &mut head), expect.map(Some), "{fields}");
+            for end in 4000..text.len() {
+                let part = parse_request(&text.as_bytes()[..end], &limits, &mut head);
+                assert!(part == Ok(None) || part == expect.map(Some) && expect.is_err(), "{part:?} at {end}: {fields}");
+            }
+        };
+        let long = format!("Y: {}", "y".repeat(4000));
+        check(&long, Ok(()));
+        check(&format!("{long}\nZ: z"), Err(FieldError::BareLf.into()));
+        check(&format!("{long}\r\nZ : z"), Err(FieldError::SpaceBeforeColon.into()));
+        check(&format!("{long}{}", "\r\nZ: z".repeat(100)), Err(FieldError::TooMany.into()));
+    }
+
     #[test]
     fn every_number_of_fields_up_to_the_limit_fits() {
         let mut head = RequestHead::default();

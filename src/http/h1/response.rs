@@ -78,6 +78,10 @@ pub fn parse_response(
 
 /// True when the head is complete.
 fn scan(bytes: &[u8], headers_max: usize, head: &mut ResponseHead) -> Result<bool, ResponseError> {
+    // The status line counts as one more line; see `fields::scan`.
+    if bytes.len() > fields::SECTION_LONG && !fields::has_end(bytes, headers_max.saturating_add(1))? {
+        return Ok(false);
+    }
     let mut slots = [const { MaybeUninit::uninit() }; FIELDS_ON_STACK];
     match scan_into(bytes, &mut slots[..headers_max.min(FIELDS_ON_STACK)], head) {
         Err(ResponseError::Field(FieldError::TooMany)) if headers_max > FIELDS_ON_STACK => {
