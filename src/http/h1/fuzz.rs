@@ -276,9 +276,9 @@ mod tests {
         "\u{3}HTTP/1.1 502 Bad \u{e9}\r\nTransfer-Encoding: chunked\r\nContent-Length: 1\r\nX:\r\n\r\n",
     ];
     const BODIES: &[&str] = &[
-        "\0\05\r\nhello\r\n0\r\n\r\n",
+        "\0\u{0}5\r\nhello\r\n0\r\n\r\n",
         "\u{3}\u{1}5;a=b\r\nhello\r\n1A\r\nabcdefghijklmnopqrstuvwxyz\r\n0;x\r\nA: b\r\nC:\r\n\r\nGET",
-        "\u{1}\00\r\n\r\n",
+        "\u{1}\u{0}0\r\n\r\n",
         "\u{7}\u{2}01\r\n\n\r\n2\r\n\r\n\r\n00\r\nTrailer: \u{e9}\r\n\r\n",
     ];
     /// Pieces that mean something to a parser, put in where they do not belong.
