@@ -126,7 +126,8 @@ fn long_help(key: &Key) -> String {
     if !key.when.is_empty() {
         help.push_str(&format!("\nChange it: {}.", key.when));
     }
-    let range = key.kind.range().map(|range| format!(" [range: {range}]")).unwrap_or_default();
+    let name = if matches!(key.kind, Kind::Word(_)) { "values" } else { "range" };
+    let range = key.kind.range().map(|range| format!(" [{name}: {range}]")).unwrap_or_default();
     help.push_str(&format!("\n{}{range} [key: {} in {}]", default_text(key), key.name, key.table.header()));
     help
 }

@@ -51,13 +51,12 @@ pub(super) const KEYS: &[Key] = &[
         .flag("app-spin")
         .when("up on dedicated cores for lower latency, 0us where cores are shared or power matters"),
     Key::new(Table::Process, "app_queue", integer(1, 1 << 20), Default("1024"), "requests that may wait in front of one application worker")
-        .known_as(&["nginx listen.backlog", "haproxy maxqueue"])
+        .known_as(&["haproxy maxqueue"])
         .when("down to fail early instead of late under overload"),
     Key::new(Table::Process, "app_queue_timeout", duration(Duration::ZERO, DAY), Default("1s"), "how long a request waits for a place in a full queue before it gets 503")
         .known_as(&["haproxy timeout queue"])
         .when("up for applications with short bursts of slow requests"),
     Key::new(Table::Process, "app_concurrency", integer(1, 1 << 20), Default("1024"), "requests one application worker runs at the same time")
-        .known_as(&["haproxy server maxconn"])
         .when("down when each request holds much memory or a scarce connection"),
     Key::new(Table::Process, "connections_max", integer(16, 16_000_000), Default("65536"), "client connections of the whole process; more are refused")
         .flag("connections-max")
@@ -218,9 +217,9 @@ pub(super) const KEYS: &[Key] = &[
     Key::new(Table::Mysql, "listen", Kind::List(&Kind::Address), Required, "where clients connect: IP:PORT or unix:/path, one or several")
         .known_as(&["proxysql interfaces"]),
     Key::new(Table::Mysql, "primary", Kind::Address, Required, "the server that takes writes")
-        .known_as(&["proxysql writer_hostgroup", "master"]),
+        .known_as(&["proxysql writer_hostgroup", "mysql master"]),
     Key::new(Table::Mysql, "replicas", Kind::List(&Kind::Address), Default(""), "servers that take reads; none: the primary takes them")
-        .known_as(&["proxysql reader_hostgroup", "slaves"]),
+        .known_as(&["proxysql reader_hostgroup", "mysql slaves"]),
     Key::new(Table::Mysql, "user", Kind::Text, Required, "user name, the same for clients and servers")
         .known_as(&["proxysql username"]),
     Key::new(Table::Mysql, "password", Kind::Text, Means("give `password_file` instead"), "its password; keep the config file private then"),
