@@ -106,9 +106,11 @@ fn heading(table: Table) -> &'static str {
 
 fn default_text(key: &Key) -> String {
     match key.absent {
-        Absent::Default(text) => format!("[default: {text}]"),
+        Absent::Default(text) if key.flag_default.is_none() => format!("[default: {text}]"),
         Absent::Means(text) => format!("[without it: {text}]"),
-        Absent::Required => String::new(),
+        Absent::Default(_) | Absent::Required => {
+            key.flag_default.map(|text| format!("[default: {text}]")).unwrap_or_default()
+        }
     }
 }
 

@@ -86,11 +86,12 @@ fn parse_with(
     };
     let cx = Context::new(programs, overrides, outside);
     let config = compile::compile(&cx, document.as_table());
-    let (problems, warnings) = (cx.problems.into_inner(), cx.warnings.into_inner());
+    let (problems, mut warnings) = (cx.problems.into_inner(), cx.warnings.into_inner());
     if !problems.is_empty() {
         return Err(Report::new(source, problems));
     }
     let source = Arc::new(source);
+    warnings.sort_by_key(|problem| problem.span.as_ref().map(|span| span.start));
     Ok((config, warnings.into_iter().map(|problem| Warning::new(&source, problem)).collect()))
 }
 

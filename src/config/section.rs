@@ -214,8 +214,19 @@ impl<'a> Section<'a> {
         self.cx.mistake(Problem::new(title, self.value_span(name), label));
     }
 
+    /// Whether an unknown key of the table is likely to be one of `names`, misspelt: then its absence is no second
+    /// mistake.
+    pub(super) fn may_be_misspelt(&self, names: &[&str]) -> bool {
+        let Some(toml) = self.toml else { return false };
+        let meant = |written: &str| meant_key(self.table, written).is_some_and(|key| names.contains(&key.name));
+        toml.iter().any(|(written, item)| !item.is_none() && self.table.key(written).is_none() && meant(written))
+    }
+
     /// Reports that a key is missing.
     pub(super) fn report_missing(&self, name: &str) {
+        if self.may_be_misspelt(&[name]) {
+            return;
+        }
         let label = format!("add `{name}`: {}", self.key(name).kind.describe());
         self.cx.mistake(Problem::new(format!("missing key `{name}` in {}", self.title), self.span.clone(), label));
     }
@@ -262,14 +273,20 @@ impl<'a> Section<'a> {
     }
 }
 
+/// The key of the table that an unknown name is likely to mean.
+fn meant_key(table: Table, name: &str) -> Option<&'static Key> {
+    known_elsewhere(table.keys(), name)
+        .map(|(key, _)| key)
+        .or_else(|| suggest::nearest(name, table.keys().map(|key| key.name)).and_then(|near| table.key(near)))
+}
+
 /// What to write instead of a key that the table does not have.
 fn unknown_key_advice(table: Table, name: &str) -> String {
     let takes = |key: &Key| format!("it takes {}", key.kind.describe());
     if let Some((key, program)) = known_elsewhere(table.keys(), name) {
         return format!("what {program} calls so is `{}` here; {}", key.name, takes(key));
     }
-    let nearest = suggest::nearest(name, table.keys().map(|key| key.name)).and_then(|near| table.key(near));
-    if let Some(key) = nearest {
+    if let Some(key) = meant_key(table, name) {
         return format!("did you mean `{}`? {}", key.name, takes(key));
     }
     if let Some(key) = KEYS.iter().find(|key| key.name == name) {

@@ -184,6 +184,7 @@ fn routes<'a>(site: &Section<'a>, names: &Names<'_>) -> Vec<Placed<Option<Route>
         Placed { value: route(&section, names), span: place }
     };
     match site.item("route") {
+        None if site.may_be_misspelt(&["route"]) => Vec::new(),
         None => {
             let label = format!("add [[{}.route]] with a `path` and what to do", site.title.trim_matches(['[', ']']));
             site.cx.mistake(Problem::new(format!("{} has no route", site.title), site.span.clone(), label));
@@ -209,6 +210,7 @@ fn route(section: &Section<'_>, names: &Names<'_>) -> Option<Route> {
     let mut written: Vec<&str> = ACTIONS.into_iter().filter(|name| section.item(name).is_some()).collect();
     written.sort_by_key(|name| section.key_span(name).map(|span| span.start));
     let action = match written[..] {
+        [] if section.may_be_misspelt(&ACTIONS) => None,
         [] => {
             let title = format!("a {} does nothing", section.title);
             let label = "add one of files, proxy, app, redirect, respond";
@@ -226,6 +228,7 @@ fn route(section: &Section<'_>, names: &Names<'_>) -> Option<Route> {
     };
     let (path, action) = (path?, action?);
     warn_of_useless_prefix(section, &path, &action);
+    warn_of_unreachable_path(section, &path);
     Some(Route { path, action })
 }
 
@@ -239,6 +242,7 @@ fn path_match(section: &Section<'_>) -> Option<PathMatch> {
         }
         (false, true) => section.find("exact").map(PathMatch::Exact),
         (true, false) => section.find("path").map(PathMatch::Prefix),
+        (false, false) if section.may_be_misspelt(&["path", "exact"]) => None,
         (false, false) => {
             let title = format!("a {} matches nothing", section.title);
             let label = "add `path = \"/\"` (a prefix) or `exact = \"/health\"`";
@@ -403,6 +407,27 @@ fn warn_of_useless_prefix(section: &Section<'_>, path: &PathMatch, action: &Acti
         let label = format!("paths of this route begin with {path}, not with {}", files.strip_prefix);
         section.cx.warn(Problem::new(title, section.value_span("files"), label));
     }
+}
+
+/// Paths are matched percent-decoded, free of dot segments and without the query.
+fn warn_of_unreachable_path(section: &Section<'_>, path: &PathMatch) {
+    let (key, path) = match path {
+        PathMatch::Exact(path) => ("exact", path),
+        PathMatch::Prefix(path) => ("path", path),
+    };
+    let encoded =
+        |at: usize| path.as_bytes().get(at + 1..at + 3).is_some_and(|two| two.iter().all(u8::is_ascii_hexdigit));
+    let label = if path.split('/').any(|segment| segment == "." || segment == "..") {
+        "`.` and `..` are resolved before a path is matched: write the path without them"
+    } else if path.match_indices('%').any(|(at, _)| encoded(at)) {
+        "a path is decoded before it is matched: write the character itself"
+    } else if path.contains('?') {
+        "the query is no part of the path: write the path alone"
+    } else {
+        return;
+    };
+    let title = format!("`{path}` in {} is unlikely to match", section.title);
+    section.cx.warn(Problem::new(title, section.value_span(key), label));
 }
 
 fn report_duplicate_routes(section: &Section<'_>, routes: &[Placed<Option<Route>>]) {

@@ -311,11 +311,47 @@ fn routes() {
     check_route(twice, &["10:8 [site.s] has two routes with path = \"/\" | this one would never be reached"]);
     check_route(
         "path = \"/\"\nproxi = \"x\"",
+        &["5:1 unknown key `proxi` in [[site.s.route]] | did you mean `proxy`? it takes a text"],
+    );
+}
+
+/// A misspelt key is not missing as well.
+#[test]
+fn one_slip_is_one_mistake() {
+    check(
+        "[site.s]\n[[site.s.routes]]\npath = \"/\"",
         &[
-            "3:1 a [[site.s.route]] does nothing | add one of files, proxy, app, redirect, respond",
-            "5:1 unknown key `proxi` in [[site.s.route]] | did you mean `proxy`? it takes a text",
+            "2:10 unknown key `routes` in [site.s] | did you mean `route`? it takes tables, each written as [[site.NAME.route]]",
         ],
     );
+    check_route(
+        "pth = \"/\"\nrespond = {}",
+        &[
+            "4:1 unknown key `pth` in [[site.s.route]] | did you mean `path`? it takes a path that begins with `/`, for example \"/healthz\"",
+        ],
+    );
+    let splitter = "listen = \"127.0.0.1:3307\"\nprimary = \"127.0.0.1:3306\"\nuser = \"u\"\npasword = \"p\"";
+    check(
+        &format!("[mysql.m]\n{splitter}"),
+        &["5:1 unknown key `pasword` in [mysql.m] | did you mean `password`? it takes a text"],
+    );
+    check(
+        "[listener.l]\nadress = \"127.0.0.1:1\"\n[site.l]\nhosts = \"l.invalid\"\n[[site.l.route]]\npath = \"/\"\nrespond = {}",
+        &[
+            "2:1 unknown key `adress` in [listener.l] | did you mean `address`? it takes an address, for example \"0.0.0.0:8080\"",
+        ],
+    );
+}
+
+#[test]
+fn paths_that_are_unlikely_to_match() {
+    let title = |path: &str| vec![format!("`{path}` in [[site.s.route]] is unlikely to match")];
+    for path in ["/a%20b", "/a/../b", "/.", "/a?b=c"] {
+        assert_eq!(warnings(&route(&format!("path = \"{path}\"\nrespond = {{}}"))), title(path));
+    }
+    for path in ["/a b", "/100%", "/a..b", "/%zz"] {
+        assert!(warnings(&route(&format!("exact = \"{path}\"\nrespond = {{}}"))).is_empty(), "{path}");
+    }
 }
 
 #[test]
@@ -446,7 +482,6 @@ fn upstreams() {
     check(
         "[[upstream.u.servers]]\nadress = \"1.1.1.1:1\"",
         &[
-            "7:1 missing key `address` in servers of [upstream.u] | add `address`: an address, for example \"127.0.0.1:9000\" or \"unix:/run/app.sock\"",
             "8:1 unknown key `adress` in servers of [upstream.u] | did you mean `address`? it takes an address, for example \"127.0.0.1:9000\" or \"unix:/run/app.sock\"",
         ],
     );
