@@ -23,6 +23,9 @@ use crate::runtime::net::{Address, BoundSocket};
 use crate::runtime::{cores, sys};
 use crate::worker::{Control, Seat};
 
+/// How long the end of the process waits for the logs.
+const LOG_STOP: Duration = Duration::from_secs(2);
+
 /// Why the process could not start.
 #[derive(Debug)]
 pub(super) enum StartError {
@@ -37,7 +40,7 @@ pub(super) enum StartError {
     /// A thread or its runtime cannot be had.
     Thread { name: String, error: io::Error },
     /// The access log cannot be opened.
-    Log(io::Error),
+    Log(log::LogError),
 }
 
 impl std::fmt::Display for StartError {
@@ -65,7 +68,7 @@ impl std::fmt::Display for StartError {
                 })
             }
             StartError::Thread { name, error } => write!(f, "{name} cannot start: {error}"),
-            StartError::Log(error) => write!(f, "the access log cannot be opened: {error}"),
+            StartError::Log(error) => error.fmt(f),
         }
     }
 }
@@ -89,7 +92,6 @@ struct Sockets {
 }
 
 pub(super) fn run(config: Config, apps: &Registry) -> Result<(), StartError> {
-    log::init();
     let open_files = sys::limits::raise_open_files();
     let allowed = cores::allowed().map_err(|error| StartError::Thread { name: "process".into(), error })?;
     let placement = place(&config.process, &allowed, !config.apps.is_empty())?;
@@ -97,7 +99,8 @@ pub(super) fn run(config: Config, apps: &Registry) -> Result<(), StartError> {
     let mut sockets = bind(&config, placement.data.len())?;
     let config = Arc::new(config);
     let shared = Arc::new(Shared::new(config.clone(), placement.data.len(), placement.app.len()));
-    let (writer, mut access_logs) = log::open(&config.log, placement.data.len(), &shared).map_err(StartError::Log)?;
+    let log = log::Writer::start(&config, &shared.workers, shared.log_writer.clone()).map_err(StartError::Log)?;
+    let (writer, mut access_logs) = log.map_or((None, Vec::new()), |(writer, logs)| (Some(writer), logs));
     let mysql: Vec<_> = (0..config.splitters.len()).map(|index| crate::mysql::Shared::new(&config, index)).collect();
     let mysql: Vec<_> = mysql.into_iter().map(Arc::new).collect();
 
@@ -144,6 +147,7 @@ pub(super) fn run(config: Config, apps: &Registry) -> Result<(), StartError> {
     announce(&facts, &config, open_files);
     drop(shared.facts.set(facts));
     let result = control_thread(&config, &shared, &mysql, threads, sockets.admin, writer);
+    log::own::flush(LOG_STOP);
     for path in &sockets.paths {
         let _ = std::fs::remove_file(path);
     }
@@ -282,6 +286,7 @@ fn start_app_workers(
         let (report, reported) = mpsc::channel();
         let name = format!("app-{index}");
         let spawned = std::thread::Builder::new().name(name.clone()).spawn(move || {
+            log::own::never_block();
             let pinned = cores::pin(core);
             worker.supervise(|facts| {
                 drop(report.send(facts.and_then(|facts| pinned.as_ref().map(|()| facts).map_err(copy))))
@@ -309,6 +314,7 @@ fn start_data_worker(
     let (report, reported) = mpsc::channel();
     let name = format!("data-{index}");
     let spawned = std::thread::Builder::new().name(name.clone()).spawn(move || {
+        log::own::never_block();
         let built = cores::pin(core).and_then(|()| DataRuntime::build(choice, entries));
         match built {
             Ok((mut runtime, facts)) => {
@@ -411,8 +417,10 @@ fn control_thread(
         let _ = order.send(Control::Stop);
     }
     threads.data.into_iter().for_each(|thread| drop(thread.join()));
-    if let Some(writer) = writer {
-        writer.stop();
+    if let Some(writer) = writer
+        && !writer.stop(LOG_STOP)
+    {
+        tracing::warn!("the access log's target takes nothing: its last lines are lost");
     }
     Ok(())
 }
