@@ -77,6 +77,10 @@ pub struct FileStats {
     pub cache_misses: Counter,
     /// Bytes now in the cache.
     pub cache_bytes: Gauge,
+    /// Files now in the cache.
+    pub cache_entries: Gauge,
+    /// Files that left the cache to make room.
+    pub cache_evictions: Counter,
     /// Bytes sent by sendfile(2).
     pub sendfile_bytes: Counter,
     /// 304 answers.
