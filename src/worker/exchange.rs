@@ -10,7 +10,7 @@ use super::respond::{self, Answer};
 use super::{Worker, call_app, forward, send_file};
 use crate::config::model::Action;
 use crate::http::h1::{BodyKind, FieldName, Method, Version};
-use crate::log::{AddressText, Entry};
+use crate::log::Entry;
 use crate::metrics::{ServedBy, TraceEvent};
 use crate::util::path::normalize;
 
@@ -235,10 +235,9 @@ fn account(worker: &Worker, connection: &Connection, hot: &Hot, request: &Reques
     }
     let (head, bytes) = (&hot.head, Request::head_bytes(hot));
     if let Some(log) = &worker.access_log {
-        let peer = connection.peer.map(|peer| AddressText::new(peer.ip()));
         log.record(&Entry {
             time: std::time::SystemTime::now(),
-            remote_addr: peer.as_ref().map_or(b"unix:", AddressText::as_bytes),
+            remote_addr: connection.peer_text().as_bytes(),
             method: head.method_text.of(bytes),
             target: head.target(bytes),
             protocol: match head.version {
