@@ -169,6 +169,17 @@ impl Stream {
         }
     }
 
+    /// Whether nothing has arrived on an idle connection: no bytes, no end, no error. One system call, never blocks.
+    ///
+    /// `false` on a pooled connection means that the server has closed it or has spoken unasked: do not reuse it.
+    pub fn is_quiet(&self) -> bool {
+        // SAFETY: `self` keeps the descriptor open for as long as this borrow lives.
+        let fd = unsafe { std::os::fd::BorrowedFd::borrow_raw(self.fd) };
+        let mut byte = [0u8; 1];
+        let flags = rustix::net::RecvFlags::PEEK | rustix::net::RecvFlags::DONTWAIT;
+        matches!(rustix::net::recv(fd, &mut byte[..], flags), Err(rustix::io::Errno::AGAIN))
+    }
+
     /// The address of the other end; `None` for a Unix socket.
     pub fn peer_addr(&self) -> Option<SocketAddr> {
         match self.socket() {
