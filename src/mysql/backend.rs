@@ -18,7 +18,7 @@ use super::protocol::lenenc::Fields;
 use super::protocol::login::Login;
 use super::protocol::packet::{HEADER_BYTES, message_bytes, put_packet};
 use super::protocol::response::ErrPacket;
-use super::protocol::{ProtocolError, execute};
+use super::protocol::ProtocolError;
 use super::session::State;
 use crate::runtime::net::{Address, Stream};
 use crate::runtime::time::timeout;
@@ -103,6 +103,8 @@ pub struct Carry {
     pub session: u64,
     /// Its LAST_INSERT_ID().
     pub insert_id: Cell<InsertId>,
+    /// The session has ended.
+    pub gone: Cell<bool>,
 }
 
 /// A statement prepared on a connection.
@@ -152,6 +154,8 @@ pub struct Backend {
     input: Vec<u8>,
     start: usize,
     handles: AHashMap<Rc<[u8]>, Handle>,
+    /// Statements prepared since the last reset.
+    prepared: usize,
 }
 
 impl Backend {
@@ -180,6 +184,7 @@ impl Backend {
                 input: Vec::new(),
                 start: 0,
                 handles: AHashMap::new(),
+                prepared: 0,
             };
             let greeting = backend.log_on(target, schema).await?;
             let mut out = Vec::with_capacity(256);
@@ -338,8 +343,8 @@ impl Backend {
     /// Fetches LAST_INSERT_ID() for the session that left it here, if it still cares.
     pub async fn save_insert_id(&mut self) -> Result<(), BackendError> {
         let Some(carry) = self.owner.clone() else { return Ok(()) };
-        if carry.insert_id.get() != InsertId::At(self.id) || Rc::strong_count(&carry) <= 2 {
-            return Ok(()); // known already, or the session is gone
+        if carry.gone.get() || carry.insert_id.get() != InsertId::At(self.id) {
+            return Ok(());
         }
         let row = self.row(b"SELECT LAST_INSERT_ID()").await?;
         let value = row.first().and_then(Option::as_deref).and_then(|v| std::str::from_utf8(v).ok()?.parse().ok());
@@ -347,6 +352,17 @@ impl Backend {
         carry.insert_id.set(InsertId::Known(value));
         self.insert_id = Some(value);
         Ok(())
+    }
+
+    /// Whether its last session may still ask about what it did here.
+    pub fn is_protected(&self) -> bool {
+        self.protected && self.owner.as_ref().is_some_and(|owner| !owner.gone.get())
+    }
+
+    /// Whether it alone knows the last insert id of a session that is still there.
+    pub fn keeps_insert_id(&self) -> bool {
+        let is_here = |owner: &Rc<Carry>| !owner.gone.get() && owner.insert_id.get() == InsertId::At(self.id);
+        self.owner.as_ref().is_some_and(is_here)
     }
 
     /// Whether nothing has to be sent before a session with this state can use the connection.
@@ -399,6 +415,7 @@ impl Backend {
             put_query(&mut out, &set);
             answers += 1;
             self.handles.clear();
+            self.prepared = 0;
         }
         self.dirty = true; // until every answer is in
         self.send(out).await.0?;
@@ -436,9 +453,9 @@ impl Backend {
 
     /// Remembers that `sql` was prepared here under the present state.
     pub fn keep_handle(&mut self, sql: &Rc<[u8]>, id: u32) {
-        if self.handles.len() >= STATEMENTS_MAX {
+        self.prepared += 1;
+        if self.prepared > STATEMENTS_MAX {
             self.dirty = true; // the reset drops them all on the server, too
-            return;
         }
         self.handles.insert(Rc::clone(sql), Handle { id, state: Rc::clone(&self.state) });
     }
@@ -472,9 +489,4 @@ fn refused(payload: &[u8]) -> BackendError {
         Ok(error) => BackendError::Refused(error.code, String::from_utf8_lossy(error.message).into_owned()),
         Err(error) => BackendError::Protocol(error),
     }
-}
-
-/// Statement id of a client's message, for the caller's map.
-pub fn client_statement_id(message: &[u8]) -> Result<u32, ProtocolError> {
-    execute::statement_id(message)
 }

@@ -117,8 +117,8 @@ impl Pool {
             return Offer::Open;
         }
         let mut idle = self.idle.borrow_mut();
-        let unprotected = idle.iter().position(|b| !b.protected);
-        let protected = idle.iter().position(|b| b.protected && fits(b, wish));
+        let unprotected = idle.iter().position(|b| !b.is_protected());
+        let protected = idle.iter().position(|b| fits(b, wish));
         match unprotected.or(protected).or(if idle.is_empty() { None } else { Some(0) }) {
             Some(at) if fits(&idle[at], wish) => {
                 let backend = idle.remove(at);
@@ -142,7 +142,7 @@ impl Pool {
             }
             match () {
                 () if is_owner(b, wish.session) => 3,
-                () if b.protected => 0,
+                () if b.is_protected() => 0,
                 () if b.is_ready_for(wish.state) => 2,
                 () => 1,
             }
@@ -192,7 +192,7 @@ impl Pool {
         let mut idle = self.idle.borrow_mut();
         let (mut kept, mut gone) = (Vec::with_capacity(idle.len()), Vec::new());
         for backend in idle.drain(..) {
-            let stale = backend.since < before && !backend.protected || backend.generation != generation;
+            let stale = backend.since < before && !backend.keeps_insert_id() || backend.generation != generation;
             if stale || !backend.is_quiet() { gone.push(backend) } else { kept.push(backend) }
         }
         *idle = kept;
