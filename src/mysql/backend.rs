@@ -20,7 +20,7 @@ use super::protocol::packet::{HEADER_BYTES, message_bytes, put_packet};
 use super::protocol::response::ErrPacket;
 use super::protocol::ProtocolError;
 use super::session::State;
-use crate::runtime::net::{Address, Stream};
+use crate::runtime::net::{Address, Peek, Stream};
 use crate::runtime::time::timeout;
 
 /// First read buffer of a connection, bytes; grows to the second while large results stream.
@@ -94,6 +94,8 @@ pub enum InsertId {
     Known(u64),
     /// On the connection with this id only.
     At(u64),
+    /// It was there, and the connection broke.
+    Lost,
 }
 
 /// The part of a session that its last connection refers to after it was given back.
@@ -156,6 +158,16 @@ pub struct Backend {
     handles: AHashMap<Rc<[u8]>, Handle>,
     /// Statements prepared since the last reset.
     prepared: usize,
+}
+
+impl Drop for Backend {
+    fn drop(&mut self) {
+        if self.keeps_insert_id()
+            && let Some(owner) = &self.owner
+        {
+            owner.insert_id.set(InsertId::Lost);
+        }
+    }
 }
 
 impl Backend {
@@ -295,7 +307,7 @@ impl Backend {
 
     /// Whether it can be lent: nothing is left over and the server has not closed it.
     pub fn is_quiet(&self) -> bool {
-        self.available().is_empty() && self.stream.is_quiet()
+        self.available().is_empty() && self.stream.peek() == Peek::Quiet
     }
 
     /// Follows one response and throws its bytes away. An ERR packet is an outcome, not an error.

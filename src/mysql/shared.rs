@@ -1,11 +1,13 @@
 //! What all data workers know of a splitter's servers: written by the monitor alone, read without a lock.
 
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
 
 use super::gtid::{DOMAINS_MAX, Gtid, Position};
 use super::sql::Mode;
+use crate::config::Config;
 use crate::config::model::Splitter;
+use crate::runtime::net::Address;
 
 /// Lag that is not known, or a replica that does not replicate.
 pub const LAG_UNKNOWN: u64 = u64::MAX;
@@ -118,6 +120,8 @@ pub struct Identity {
 /// One splitter's facts, shared by all workers of the process.
 #[derive(Debug)]
 pub struct Shared {
+    config: Arc<Config>,
+    index: usize,
     servers: Vec<ServerFacts>,
     identity: OnceLock<Identity>,
     mode: AtomicU8,
@@ -126,15 +130,29 @@ pub struct Shared {
 }
 
 impl Shared {
-    /// Nothing known yet about the servers of `splitter`.
-    pub fn new(splitter: &Splitter) -> Shared {
+    /// Nothing known yet about the servers of the splitter with this index in the config.
+    pub fn new(config: &Arc<Config>, index: usize) -> Shared {
+        let splitter = &config.splitters[index];
         Shared {
+            config: Arc::clone(config),
+            index,
             servers: (0..=splitter.replicas.len()).map(|_| ServerFacts::default()).collect(),
             identity: OnceLock::new(),
             mode: AtomicU8::new(0),
             clients: AtomicUsize::new(0),
             connection_ids: AtomicU32::new(1),
         }
+    }
+
+    /// Its part of the config.
+    pub fn config(&self) -> &Splitter {
+        &self.config.splitters[self.index]
+    }
+
+    /// Address of a server: 0 is the primary, n the replica n - 1.
+    pub fn address(&self, index: usize) -> &Address {
+        let splitter = self.config();
+        if index == 0 { &splitter.primary } else { &splitter.replicas[index - 1] }
     }
 
     /// Facts about a server: 0 is the primary, n the replica n - 1.

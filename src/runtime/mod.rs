@@ -5,7 +5,13 @@
 //! Deliberately absent: protocol knowledge of any kind.
 #![allow(unsafe_code)] // the one folder where it is allowed; every block states its reason
 
+pub mod body;
+pub mod cores;
+pub mod driver;
+pub mod mailbox;
 pub mod net;
+mod sync;
+pub mod sys;
 pub mod time;
 
 use std::future::Future;

@@ -1,7 +1,5 @@
 //! Classes of statements seen before, by a keyed hash of their exact bytes and of the session's mode. One per worker.
 
-use std::hash::BuildHasher;
-
 use super::classify::{Class, classify};
 use super::lexer::Mode;
 

@@ -1,0 +1,469 @@
+//! Files beneath a root folder.
+//!
+//! A [`Root`] holds a descriptor of its folder and opens nothing outside: openat2(2) with RESOLVE_BENEATH lets the
+//! kernel check every step, symbolic links included. Where openat2 is missing (Linux before 5.6, some seccomp
+//! filters) each component is opened by itself and symbolic links are refused.
+//! Opening and stat(2) block for as long as the disk takes; the caller keeps what it learns (see `files::Cache`).
+//! Reading need not: [`read_resident`], [`is_resident`] and [`await_resident`] know what is in the page cache.
+
+use std::fs::File;
+use std::io::{self, IoSliceMut};
+use std::num::NonZeroU64;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+use std::time::Duration;
+
+use rustix::fs::{Advice, AtFlags, FileType, Mode, OFlags, ResolveFlags, Stat};
+use rustix::io::{Errno, ReadWriteFlags};
+
+pub use super::sendfile::{NonBlocking, send_file, sendfile_burst};
+
+/// A moment of the kernel's clock as the file system stores it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct FileTime {
+    /// Seconds since 1970; negative before.
+    pub seconds: i64,
+    /// 0 to 999,999,999.
+    pub nanoseconds: u32,
+}
+
+/// What something is, as far as serving it goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A regular file.
+    File,
+    /// A directory.
+    Directory,
+    /// Anything else: fifo, socket, device.
+    Other,
+}
+
+/// Metadata that tells two versions of a file apart. Two equal values mean the same bytes, unless the file was
+/// written twice within one tick of the file system's clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stamp {
+    /// Device number.
+    pub dev: u64,
+    /// Inode number.
+    pub ino: u64,
+    /// Last change of the content.
+    pub mtime: FileTime,
+    /// Last change of content or inode (mode, owner, links).
+    pub ctime: FileTime,
+    /// Bytes.
+    pub size: u64,
+    /// Type.
+    pub kind: Kind,
+}
+
+impl Stamp {
+    #[expect(clippy::unnecessary_cast, reason = "the widths of these fields differ between processors")]
+    fn new(stat: &Stat) -> Stamp {
+        let time = |seconds: i64, nanoseconds: u32| FileTime { seconds, nanoseconds };
+        Stamp {
+            dev: stat.st_dev as u64,
+            ino: stat.st_ino as u64,
+            mtime: time(stat.st_mtime as i64, stat.st_mtime_nsec as u32),
+            ctime: time(stat.st_ctime as i64, stat.st_ctime_nsec as u32),
+            size: u64::try_from(stat.st_size).unwrap_or(0),
+            kind: match FileType::from_raw_mode(stat.st_mode) {
+                FileType::RegularFile => Kind::File,
+                FileType::Directory => Kind::Directory,
+                _ => Kind::Other,
+            },
+        }
+    }
+}
+
+/// What [`Root::open_file`] found.
+#[derive(Debug)]
+pub enum Opened {
+    /// A regular file, open for reading.
+    File(File, Stamp),
+    /// A directory; it is not left open.
+    Directory,
+    /// A fifo, socket or device; it was not opened.
+    Other,
+}
+
+/// openat2(2) says EAGAIN when something was renamed while it resolved `..`; so many tries in all.
+const TRIES_MAX: u32 = 8;
+
+/// A folder outside of which nothing is opened. Paths given to its methods are relative to it; empty: the folder.
+#[derive(Debug)]
+pub struct Root {
+    dir: OwnedFd,
+    /// openat2(2) works here.
+    openat2: bool,
+}
+
+impl Root {
+    /// Opens the folder at `path`, which may be a symbolic link.
+    ///
+    /// Errors: what open(2) reports; `NotADirectory`.
+    pub fn open(path: &Path) -> io::Result<Root> {
+        let dir = rustix::fs::open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+        let mut root = Root { dir, openat2: true };
+        // Filters say ENOSYS, or EPERM when they do not know the call.
+        match root.open_beneath(c".", OFlags::PATH) {
+            Err(Errno::NOSYS | Errno::PERM) => root.openat2 = false,
+            Err(error) => return Err(error.into()),
+            Ok(_) => {}
+        }
+        Ok(root)
+    }
+
+    /// Device and inode, to notice that the path of the root leads to another folder now.
+    ///
+    /// Errors: what stat(2) reports.
+    pub fn identity(path: &Path) -> io::Result<(u64, u64)> {
+        let stat = Stamp::new(&rustix::fs::stat(path)?);
+        Ok((stat.dev, stat.ino))
+    }
+
+    /// Device and inode of the folder that is open.
+    ///
+    /// Errors: what fstat(2) reports.
+    pub fn own_identity(&self) -> io::Result<(u64, u64)> {
+        let stat = Stamp::new(&rustix::fs::fstat(&self.dir)?);
+        Ok((stat.dev, stat.ino))
+    }
+
+    /// Metadata of what `path` leads to now: one system call. It follows symbolic links, also out of the root, so it
+    /// only serves to compare with a file that [`Root::open_file`] opened before.
+    ///
+    /// Errors: what stat(2) reports.
+    pub fn stat(&self, path: &[u8]) -> io::Result<Stamp> {
+        let path = if path.is_empty() { b".".as_slice() } else { path };
+        Ok(Stamp::new(&rustix::fs::statat(&self.dir, path, AtFlags::NO_AUTOMOUNT)?))
+    }
+
+    /// Opens `path` for reading if it is a regular file. Never waits for a fifo's other end, never opens a device.
+    ///
+    /// Errors: `ENOENT`, `ENOTDIR`, `EACCES` and so on; `EXDEV` when a symbolic link leads out of the root; `ELOOP`
+    /// for a symbolic link where openat2 is missing.
+    pub fn open_file(&self, path: &[u8]) -> io::Result<Opened> {
+        // A look first, because opening a fifo wakes its writer and opening a device may move a tape.
+        match self.stat(path)?.kind {
+            Kind::Other => return Ok(Opened::Other),
+            Kind::Directory => {
+                self.open_any(path, OFlags::PATH | OFlags::DIRECTORY)?;
+                return Ok(Opened::Directory);
+            }
+            Kind::File => {}
+        }
+        let file = self.open_any(path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY)?;
+        let stamp = Stamp::new(&rustix::fs::fstat(&file)?);
+        Ok(match stamp.kind {
+            Kind::File => Opened::File(file.into(), stamp),
+            Kind::Directory => Opened::Directory,
+            Kind::Other => Opened::Other,
+        })
+    }
+
+    fn open_any(&self, path: &[u8], flags: OFlags) -> Result<OwnedFd, Errno> {
+        let path = if path.is_empty() { b".".as_slice() } else { path };
+        if !self.openat2 {
+            return self.open_by_component(path, flags);
+        }
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            match self.open_beneath(path, flags) {
+                Err(Errno::AGAIN | Errno::INTR) if tries < TRIES_MAX => {}
+                result => return result,
+            }
+        }
+    }
+
+    fn open_beneath<P: rustix::path::Arg>(&self, path: P, flags: OFlags) -> Result<OwnedFd, Errno> {
+        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
+        rustix::fs::openat2(&self.dir, path, flags | OFlags::CLOEXEC, Mode::empty(), resolve)
+    }
+
+    /// Walks down one component at a time; a symbolic link anywhere ends the walk with `ELOOP` or `ENOTDIR`.
+    fn open_by_component(&self, path: &[u8], flags: OFlags) -> Result<OwnedFd, Errno> {
+        let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let mut components = path.split(|&byte| byte == b'/').filter(|name| !name.is_empty()).peekable();
+        let mut parent: Option<OwnedFd> = None;
+        while let Some(name) = components.next() {
+            if name == b".." {
+                return Err(Errno::XDEV);
+            }
+            let last = components.peek().is_none();
+            let flags =
+                if last { flags } else { OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC };
+            let from = parent.as_ref().map_or(self.dir.as_fd(), |dir| dir.as_fd());
+            parent = Some(rustix::fs::openat(from, name, flags, Mode::empty())?);
+        }
+        parent.ok_or(Errno::NOENT)
+    }
+}
+
+/// Metadata of an open file.
+///
+/// Errors: what fstat(2) reports.
+pub fn stamp(file: &File) -> io::Result<Stamp> {
+    Ok(Stamp::new(&rustix::fs::fstat(file)?))
+}
+
+/// Appends up to `len` bytes of `file` from `offset` on to `buf`, growing it if needed; stops early only at the end
+/// of the file. Returns how many. For whole small files, and for pieces of large ones where sendfile(2) cannot go
+/// (TLS).
+///
+/// Errors: what pread(2) reports.
+pub fn read_at(file: &File, offset: u64, len: usize, buf: &mut Vec<u8>) -> io::Result<usize> {
+    buf.reserve_exact(len);
+    let end = buf.len() + len;
+    while buf.len() < end {
+        let at = offset + (len - (end - buf.len())) as u64;
+        match rustix::io::pread(file, rustix::buffer::spare_capacity(buf), at) {
+            Ok(0) => break,
+            // More came when the buffer had room for more.
+            Ok(_) => buf.truncate(end),
+            Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(len - (end - buf.len()))
+}
+
+/// The same as [`read_at`] for bytes that are in the page cache; never waits for a disk.
+///
+/// Errors: `WouldBlock` when some are not there: the kernel was asked to fetch them and `buf` is as before. Where the
+/// file system cannot tell, this may wait after all.
+pub fn read_resident(file: &File, offset: u64, len: usize, buf: &mut Vec<u8>) -> io::Result<usize> {
+    buf.reserve_exact(len);
+    let start = buf.len();
+    buf.resize(start + len, 0);
+    let mut done = 0;
+    let result = loop {
+        if done == len {
+            break Ok(());
+        }
+        let mut rest = [IoSliceMut::new(&mut buf[start + done..])];
+        match rustix::io::preadv2(file, &mut rest, offset + done as u64, ReadWriteFlags::NOWAIT) {
+            Ok(0) => break Ok(()),
+            Ok(n) => done += n,
+            Err(Errno::INTR) => {}
+            Err(error) => break Err(error),
+        }
+    };
+    buf.truncate(start + done);
+    match result {
+        Ok(()) => Ok(done),
+        Err(error) => {
+            buf.truncate(start);
+            match error {
+                Errno::AGAIN => {
+                    read_ahead(file, offset, len as u64);
+                    Err(io::ErrorKind::WouldBlock.into())
+                }
+                error if cannot_tell(error) => read_at(file, offset, len, buf),
+                error => Err(error.into()),
+            }
+        }
+    }
+}
+
+/// The file system, or the kernel (before 4.14), does not know reads that never wait.
+fn cannot_tell(error: Errno) -> bool {
+    matches!(error, Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL)
+}
+
+/// Asks the kernel to read these bytes ahead, without waiting for them. A refusal does no harm.
+pub fn read_ahead(file: &File, offset: u64, len: u64) {
+    // Only a hint, so the result says nothing we could act on.
+    let _ = rustix::fs::fadvise(file, offset, NonZeroU64::new(len), Advice::WillNeed);
+}
+
+/// Whether sending these bytes would wait for the disk, judged by the first and the last of them: two system calls,
+/// none of which waits. If so the kernel is asked to fetch them.
+pub fn is_resident(file: &File, offset: u64, len: u64) -> bool {
+    let resident = |at: u64| {
+        let mut byte = [0];
+        let result = rustix::io::preadv2(file, &mut [IoSliceMut::new(&mut byte)], at, ReadWriteFlags::NOWAIT);
+        !matches!(result, Err(Errno::AGAIN))
+    };
+    let resident = len == 0 || resident(offset) && resident(offset + (len - 1));
+    if !resident {
+        read_ahead(file, offset, len);
+    }
+    resident
+}
+
+/// Longest time [`await_resident`] takes, in all.
+const RESIDENT_WAIT_MAX: Duration = Duration::from_secs(2);
+
+/// Waits, without holding up the other tasks of this data worker, until [`is_resident`] or for two seconds; after
+/// that the disk is so slow, or memory so short, that it is better to let the next call wait than to ask for ever.
+/// For use before a burst of sendfile(2) or [`read_at`], with the bytes of that burst.
+pub async fn await_resident(file: &File, offset: u64, len: u64) {
+    let (mut pause, mut waited) = (Duration::from_millis(1), Duration::ZERO);
+    while !is_resident(file, offset, len) && waited < RESIDENT_WAIT_MAX {
+        crate::runtime::time::sleep(pause).await;
+        waited += pause;
+        pause = (pause * 2).min(Duration::from_millis(50));
+    }
+}
+
+/// The kernel's clock as file systems use it for time stamps, in seconds since 1970.
+pub fn wall_seconds() -> i64 {
+    rustix::time::clock_gettime(rustix::time::ClockId::RealtimeCoarse).tv_sec
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::config::model::DriverChoice;
+    use crate::runtime::driver::DataRuntime;
+    use std::io::Write;
+    use std::os::unix::fs::symlink;
+
+    /// `a/file`, `link` → `a`, `out` → outside, each with content `inside` or `outside`.
+    fn folder() -> tempfile::TempDir {
+        let dir = tempfile::tempdir().expect("temporary folder");
+        let root = dir.path().join("root");
+        std::fs::create_dir_all(root.join("a")).expect("folder");
+        std::fs::write(root.join("a/file"), "inside").expect("write");
+        std::fs::write(dir.path().join("secret"), "outside").expect("write");
+        symlink("a", root.join("link")).expect("link");
+        symlink("..", root.join("up")).expect("link");
+        symlink("../secret", root.join("out")).expect("link");
+        dir
+    }
+
+    fn open(root: &Root, path: &str) -> Result<String, Errno> {
+        match root.open_file(path.as_bytes()) {
+            Ok(Opened::File(file, stamp)) => {
+                let mut content = Vec::new();
+                read_at(&file, 0, stamp.size as usize, &mut content).expect("read");
+                Ok(String::from_utf8(content).expect("text"))
+            }
+            Ok(other) => Ok(format!("{other:?}")),
+            Err(error) => Err(Errno::from_io_error(&error).expect("errno")),
+        }
+    }
+
+    #[test]
+    fn the_kernel_keeps_paths_beneath_the_root() {
+        let dir = folder();
+        let root = Root::open(&dir.path().join("root")).expect("root");
+        if !root.openat2 {
+            eprintln!("skipped: no openat2 here");
+            return;
+        }
+        assert_eq!(open(&root, "a/file"), Ok("inside".into()));
+        assert_eq!(open(&root, "link/file"), Ok("inside".into()));
+        assert_eq!(open(&root, "a"), Ok("Directory".into()));
+        assert_eq!(open(&root, ""), Ok("Directory".into()));
+        assert_eq!(open(&root, "out"), Err(Errno::XDEV));
+        assert_eq!(open(&root, "up/secret"), Err(Errno::XDEV));
+        assert_eq!(open(&root, "../secret"), Err(Errno::XDEV));
+        assert_eq!(open(&root, "/etc/passwd"), Err(Errno::XDEV));
+        assert_eq!(open(&root, "b"), Err(Errno::NOENT));
+    }
+
+    #[test]
+    fn without_openat2_links_are_refused() {
+        let dir = folder();
+        let mut root = Root::open(&dir.path().join("root")).expect("root");
+        root.openat2 = false;
+        assert_eq!(open(&root, "a/file"), Ok("inside".into()));
+        assert_eq!(open(&root, "a/"), Ok("Directory".into()));
+        assert_eq!(open(&root, ""), Ok("Directory".into()));
+        assert_eq!(open(&root, "link/file"), Err(Errno::NOTDIR));
+        assert_eq!(open(&root, "up/secret"), Err(Errno::NOTDIR));
+        assert_eq!(open(&root, "out"), Err(Errno::LOOP));
+        assert_eq!(open(&root, "../secret"), Err(Errno::XDEV));
+        assert_eq!(open(&root, "a/../../secret"), Err(Errno::XDEV));
+    }
+
+    #[test]
+    fn read_at_stops_at_the_end_and_takes_no_more_than_asked() {
+        let dir = folder();
+        let file = File::open(dir.path().join("secret")).expect("open");
+        let mut buf = Vec::with_capacity(100);
+        buf.push(b'>');
+        assert_eq!(read_at(&file, 0, 3, &mut buf).expect("read"), 3);
+        assert_eq!(read_at(&file, 3, 100, &mut buf).expect("read"), 4);
+        assert_eq!(read_at(&file, 7, 100, &mut buf).expect("read"), 0);
+        assert_eq!(read_at(&file, 0, 0, &mut buf).expect("read"), 0);
+        assert_eq!(buf, b">outside");
+    }
+
+    /// Drops `file` from the page cache; `None` where that cannot be done or noticed.
+    fn evict(file: &File) -> Option<()> {
+        file.sync_all().expect("sync");
+        rustix::fs::fadvise(file, 0, None, Advice::DontNeed).expect("advice");
+        let mut byte = [0];
+        let result = rustix::io::preadv2(file, &mut [IoSliceMut::new(&mut byte)], 0, ReadWriteFlags::NOWAIT);
+        matches!(result, Err(Errno::AGAIN)).then_some(())
+    }
+
+    fn until(mut condition: impl FnMut() -> bool) {
+        let start = std::time::Instant::now();
+        while !condition() {
+            assert!(start.elapsed() < Duration::from_secs(20), "the disk never answers");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    #[test]
+    fn what_is_not_in_memory_is_fetched_while_nobody_waits() {
+        let (file, content) = file_of(300_000);
+        let file = file.as_file();
+        if evict(file).is_none() {
+            eprintln!("skipped: this file system keeps its pages or cannot tell");
+            return;
+        }
+        let mut buf = b"before".to_vec();
+        let result = read_resident(file, 0, content.len(), &mut buf);
+        assert_eq!(result.map_err(|error| error.kind()), Err(io::ErrorKind::WouldBlock));
+        assert_eq!(buf, b"before");
+        until(|| read_resident(file, 0, content.len(), &mut buf).is_ok());
+        assert_eq!(buf[6..], content);
+        evict(file).expect("as before");
+        assert!(!is_resident(file, 100_000, 100_000));
+        until(|| is_resident(file, 100_000, 100_000));
+        assert!(is_resident(file, 0, 0));
+    }
+
+    #[test]
+    fn a_resident_read_ends_with_the_file() {
+        let (file, content) = file_of(1000);
+        let mut buf = Vec::new();
+        assert_eq!(read_resident(file.as_file(), 900, 500, &mut buf).expect("read"), 100);
+        assert_eq!(buf, content[900..]);
+        assert_eq!(read_resident(file.as_file(), 1000, 1, &mut buf).expect("read"), 0);
+    }
+
+    pub(in crate::runtime::sys) fn file_of(bytes: usize) -> (tempfile::NamedTempFile, Vec<u8>) {
+        let content: Vec<u8> = (0..bytes).map(|n| (n * 31 % 251) as u8).collect();
+        let mut file = tempfile::NamedTempFile::new().expect("file");
+        file.write_all(&content).expect("write");
+        (file, content)
+    }
+
+    /// Runs `test` on a data worker of each driver this kernel has.
+    pub(in crate::runtime::sys) fn on_each_driver<F: Future<Output = ()>>(test: impl Fn() -> F) {
+        for choice in [DriverChoice::Auto, DriverChoice::Epoll] {
+            let (mut runtime, _) = DataRuntime::build(choice, 256).expect("runtime");
+            runtime.block_on(test());
+        }
+    }
+
+    #[test]
+    fn waiting_for_the_disk_ends_when_the_bytes_are_there() {
+        on_each_driver(|| async {
+            let (file, content) = file_of(200_000);
+            if evict(file.as_file()).is_none() {
+                eprintln!("skipped: this file system keeps its pages or cannot tell");
+                return;
+            }
+            await_resident(file.as_file(), 0, content.len() as u64).await;
+            let mut buf = Vec::new();
+            assert_eq!(read_resident(file.as_file(), 0, content.len(), &mut buf).expect("resident"), content.len());
+        });
+    }
+}
