@@ -38,6 +38,7 @@ async function loadEntries() {
     const answer = await response.json();
     if (!response.ok) throw new Error(answer.error);
     $("store-note").textContent = answer.described;
+    if (answer.store === "memory") $("splitter-note").textContent = "Not part of this run: it was started without a database.";
     list.replaceChildren(...answer.entries.map(entryItem));
     if (!answer.entries.length) list.append(element("li", "Nobody has signed yet. Be the first!", "empty"));
   } catch (error) {
