@@ -1,1 +1,124 @@
-//! (filled below)
+//! In-process applications: any tower `Service`, run on application workers (tokio-uring), reached by the data
+//! workers through bounded mailboxes.
+//!
+//! An application never touches a client socket. Requests come in as [`http::Request<Body>`], answers go out as
+//! [`http::Response`]; bodies stream both ways with credit. A service and its state stay on one thread and need not be
+//! `Send`.
+
+mod body;
+mod bridge;
+mod message;
+mod worker;
+
+use std::future::Future;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+pub use body::{Body, BodyError};
+pub(crate) use bridge::{Bridge, CallError};
+pub(crate) use message::{Job, JobBody, Reply, ReplyBody, ReplyHead, Tickets};
+pub(crate) use worker::AppWorker;
+
+/// Any error an application may return; it becomes 500 and a line in the log.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// Where a request comes from; found among the request's extensions.
+#[derive(Clone, Copy, Debug)]
+pub struct Peer {
+    /// Address of the client's end of the connection; `None` for a Unix socket.
+    pub address: Option<std::net::SocketAddr>,
+    /// Identifier of the request, also in the `X-Request-Id` field and in the log.
+    pub request_id: u64,
+}
+
+/// What a factory is told about the worker it builds a service for.
+#[derive(Clone)]
+pub struct AppContext {
+    worker: usize,
+    failed: Rc<std::cell::Cell<bool>>,
+    wake: Rc<tokio::sync::Notify>,
+}
+
+impl AppContext {
+    /// Number of the application worker, from 0.
+    pub fn worker(&self) -> usize {
+        self.worker
+    }
+
+    /// Gives this worker up: its running requests are answered with 502, then it starts again with fresh services.
+    /// For an application that finds its own state corrupt.
+    pub fn fail_worker(&self, reason: &str) {
+        tracing::error!(worker = self.worker, reason, "application worker gives itself up");
+        self.failed.set(true);
+        self.wake.notify_one();
+    }
+}
+
+type AnyBody = Pin<Box<dyn http_body::Body<Data = Bytes, Error = BoxError>>>;
+type AnyFuture = Pin<Box<dyn Future<Output = Result<http::Response<AnyBody>, BoxError>>>>;
+type LocalService = Rc<dyn Fn(http::Request<Body>) -> AnyFuture>;
+type Factory = Arc<dyn Fn(&AppContext) -> LocalService + Send + Sync>;
+
+/// An application: a recipe that builds one service for each application worker.
+#[derive(Clone)]
+pub struct App {
+    factory: Factory,
+}
+
+impl App {
+    /// An application from a factory, which is called once on every application worker (and again when a worker is
+    /// restarted). The service is cloned for each request, as hyper and axum do; an axum `Router` fits as it is.
+    pub fn new<S, B>(factory: impl Fn(&AppContext) -> S + Send + Sync + 'static) -> App
+    where
+        S: tower_service::Service<http::Request<Body>, Response = http::Response<B>> + Clone + 'static,
+        S::Error: Into<BoxError>,
+        S::Future: 'static,
+        B: http_body::Body<Data = Bytes> + 'static,
+        B::Error: Into<BoxError>,
+    {
+        let factory = move |context: &AppContext| -> LocalService {
+            let service = factory(context);
+            Rc::new(move |request| {
+                let service = service.clone();
+                Box::pin(async move {
+                    let response = tower::ServiceExt::oneshot(service, request).await.map_err(Into::into)?;
+                    Ok(response.map(|body| Box::pin(http_body_util::BodyExt::map_err(body, Into::into)) as AnyBody))
+                })
+            })
+        };
+        App { factory: Arc::new(factory) }
+    }
+}
+
+/// The programs a config may name under `[app.NAME] program = …`.
+#[derive(Clone, Default)]
+pub struct Registry {
+    programs: Vec<(String, App)>,
+}
+
+impl Registry {
+    /// No programs.
+    pub fn new() -> Registry {
+        Registry::default()
+    }
+
+    /// Adds a program, or replaces the one of that name.
+    pub fn add(&mut self, name: impl Into<String>, app: App) {
+        let name = name.into();
+        self.programs.retain(|(known, _)| *known != name);
+        self.programs.push((name, app));
+    }
+
+    /// The program of this name.
+    pub fn find(&self, name: &str) -> Option<&App> {
+        self.programs.iter().find(|(known, _)| known == name).map(|(_, app)| app)
+    }
+
+    /// All names, in order of addition.
+    pub fn names(&self) -> Vec<&str> {
+        self.programs.iter().map(|(name, _)| name.as_str()).collect()
+    }
+}

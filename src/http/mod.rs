@@ -1,3 +1,4 @@
 //! HTTP: message model, the HTTP/1.1 codec, body framing, the connection driver.
 
+pub mod date;
 pub mod h1;

@@ -4,10 +4,12 @@
 //! locks or uses a read-modify-write instruction. Absent on purpose: label look-ups on the request path; everything
 //! is an index into the compiled config.
 
+mod app_worker;
 mod core;
 pub mod trace;
 pub mod worker;
 
+pub use self::app_worker::AppWorkerStats;
 pub use self::core::{Counter, Gauge, Histogram, HistogramSnapshot};
 pub use self::trace::{ServedBy, Trace, TraceEvent};
 pub use self::worker::{AppStats, BackendStats, FileStats, HttpStats, ServerStats, SplitterStats, Worker};

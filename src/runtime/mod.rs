@@ -5,6 +5,10 @@
 //! Deliberately absent: protocol knowledge of any kind.
 #![allow(unsafe_code)] // the one folder where it is allowed; every block states its reason
 
+pub mod body;
+pub mod cores;
+pub mod driver;
+pub mod mailbox;
 pub mod net;
 pub mod time;
 

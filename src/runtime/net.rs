@@ -6,11 +6,11 @@ use std::cell::UnsafeCell;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::path::PathBuf;
 
 use monoio::buf::{IoBuf, IoBufMut};
-use monoio::io::{AsyncReadRent, AsyncWriteRent};
+use monoio::io::{AsyncReadRent, AsyncWriteRent, CancelableAsyncReadRent, Canceller};
 
 /// Where a stream leads: an IP socket address, or the path of a Unix socket.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -81,18 +81,17 @@ impl Stream {
             }
             Address::Unix(path) => {
                 let socket = monoio::net::UnixStream::connect(path).await?;
-                let fd = socket.as_raw_fd();
-                Ok(Stream { socket: UnsafeCell::new(Socket::Unix(socket)), fd })
+                Ok(Self::from_unix(socket))
             }
         }
     }
 
-    pub(super) fn from_tcp(socket: monoio::net::TcpStream) -> Stream {
+    fn from_tcp(socket: monoio::net::TcpStream) -> Stream {
         let fd = socket.as_raw_fd();
         Stream { socket: UnsafeCell::new(Socket::Tcp(socket)), fd }
     }
 
-    pub(super) fn from_unix(socket: monoio::net::UnixStream) -> Stream {
+    fn from_unix(socket: monoio::net::UnixStream) -> Stream {
         let fd = socket.as_raw_fd();
         Stream { socket: UnsafeCell::new(Socket::Unix(socket)), fd }
     }
@@ -116,6 +115,25 @@ impl Stream {
         let (result, slice) = match self.socket() {
             Socket::Tcp(socket) => socket.read(slice).await,
             Socket::Unix(socket) => socket.read(slice).await,
+        };
+        (result, slice.into_inner())
+    }
+
+    /// As [`Stream::read`], but [`Cancel::cancel`] ends it with [`ReadEnd::Cancelled`] and gives the buffer back with
+    /// whatever had arrived, so that no byte is lost.
+    pub async fn read_cancellable(&self, buf: Vec<u8>, cancel: &Cancel) -> (io::Result<ReadEnd>, Vec<u8>) {
+        let (len, capacity) = (buf.len(), buf.capacity());
+        assert!(len < capacity, "read into a full buffer");
+        let slice = buf.slice_mut(len..capacity);
+        let handle = cancel.handle();
+        let (result, slice) = match self.socket() {
+            Socket::Tcp(socket) => socket.cancelable_read(slice, handle).await,
+            Socket::Unix(socket) => socket.cancelable_read(slice, handle).await,
+        };
+        let result = match result {
+            Ok(bytes) => Ok(ReadEnd::Bytes(bytes)),
+            Err(error) if error.raw_os_error() == Some(libc::ECANCELED) => Ok(ReadEnd::Cancelled),
+            Err(error) => Err(error),
         };
         (result, slice.into_inner())
     }
@@ -180,5 +198,211 @@ impl Stream {
     /// The descriptor, valid while the stream lives.
     pub fn raw_fd(&self) -> RawFd {
         self.fd
+    }
+
+    fn borrow(&self) -> BorrowedFd<'_> {
+        // SAFETY: the descriptor is open as long as `self.socket` lives, which the borrow of `self` guarantees.
+        unsafe { BorrowedFd::borrow_raw(self.fd) }
+    }
+
+    /// Ends our direction (FIN): the other side reads the end of the stream. Errors are of no use to the caller.
+    pub fn shutdown_write(&self) {
+        let _ = rustix::net::shutdown(self.borrow(), rustix::net::Shutdown::Write);
+    }
+
+    /// Makes closing send RST, so that the other side sees a broken stream, never a complete one.
+    pub fn reset_on_close(&self) {
+        let _ = rustix::net::sockopt::set_socket_linger(self.borrow(), Some(std::time::Duration::ZERO));
+    }
+
+    /// What a read would find, without blocking and without taking anything out.
+    pub fn peek(&self) -> Peek {
+        self.breaker().peek()
+    }
+
+    /// A way for others to break off what this stream is waiting for. Valid only while the stream lives.
+    pub fn breaker(&self) -> Breaker {
+        Breaker { fd: self.fd }
+    }
+}
+
+/// What [`Stream::peek`] saw.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Peek {
+    /// Nothing to read, and the other side is there.
+    Quiet,
+    /// At least one byte.
+    Bytes,
+    /// The other side has closed or reset.
+    Closed,
+}
+
+/// How a cancellable read ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReadEnd {
+    /// This many bytes were added; 0 means that the other side has closed its direction.
+    Bytes(usize),
+    /// Cancelled before any byte came.
+    Cancelled,
+}
+
+/// Cancels reads that were started with it.
+#[derive(Default)]
+pub struct Cancel(std::cell::RefCell<Canceller>);
+
+impl Cancel {
+    fn handle(&self) -> monoio::io::CancelHandle {
+        self.0.borrow().handle()
+    }
+
+    /// Cancels the reads under way; the handle can be used again afterwards.
+    pub fn cancel(&self) {
+        let canceller = self.0.take();
+        self.0.replace(canceller.cancel());
+    }
+}
+
+/// Ends the reads or writes of a stream from beside, by shutting its socket down.
+///
+/// The owner must not use it once the stream is dropped: the descriptor may belong to another socket by then.
+#[derive(Clone, Copy, Debug)]
+pub struct Breaker {
+    fd: RawFd,
+}
+
+impl Breaker {
+    fn borrow(&self) -> BorrowedFd<'_> {
+        // SAFETY: the owner promises (see the type) that the stream lives.
+        unsafe { BorrowedFd::borrow_raw(self.fd) }
+    }
+
+    /// What a read would find, without blocking and without taking anything out.
+    pub fn peek(self) -> Peek {
+        let mut byte = [0u8; 1];
+        let flags = rustix::net::RecvFlags::PEEK | rustix::net::RecvFlags::DONTWAIT;
+        match rustix::net::recv(self.borrow(), &mut byte, flags) {
+            Ok((0, _)) => Peek::Closed,
+            Ok(_) => Peek::Bytes,
+            Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => Peek::Quiet,
+            Err(_) => Peek::Closed,
+        }
+    }
+
+    fn shutdown(self, how: rustix::net::Shutdown) {
+        let _ = rustix::net::shutdown(self.borrow(), how);
+    }
+
+    /// Reads end as if the other side had closed; writes go on.
+    pub fn break_reads(self) {
+        self.shutdown(rustix::net::Shutdown::Read);
+    }
+
+    /// Reads and writes end.
+    pub fn break_all(self) {
+        self.shutdown(rustix::net::Shutdown::Both);
+    }
+}
+
+/// A bound and listening socket, not yet tied to a worker: made before the workers start.
+#[derive(Debug)]
+pub enum BoundSocket {
+    /// TCP.
+    Tcp(std::net::TcpListener),
+    /// Unix stream.
+    Unix(std::os::unix::net::UnixListener),
+}
+
+impl BoundSocket {
+    /// A TCP socket that shares its port with its sisters on other workers (SO_REUSEPORT, socket(7)).
+    ///
+    /// `backlog` as in listen(2). Errors: what socket, bind or listen report.
+    pub fn tcp(address: SocketAddr, backlog: u32) -> io::Result<BoundSocket> {
+        let socket = socket2::Socket::new(socket2::Domain::for_address(address), socket2::Type::STREAM, None)?;
+        socket.set_reuse_address(true)?;
+        socket.set_reuse_port(true)?;
+        if address.is_ipv6() {
+            socket.set_only_v6(true)?;
+        }
+        socket.set_tcp_nodelay(true)?; // accepted sockets inherit it
+        socket.bind(&address.into())?;
+        socket.listen(i32::try_from(backlog).unwrap_or(i32::MAX))?;
+        Ok(BoundSocket::Tcp(socket.into()))
+    }
+
+    /// A Unix socket at `path`, with mode 0660. A socket file that nobody listens on any more is replaced.
+    ///
+    /// Errors: `AddrInUse` when somebody listens there; what bind or listen report.
+    pub fn unix(path: &std::path::Path, backlog: u32) -> io::Result<BoundSocket> {
+        use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+        let stale = std::fs::symlink_metadata(path).is_ok_and(|meta| meta.file_type().is_socket())
+            && std::os::unix::net::UnixStream::connect(path).is_err();
+        if stale {
+            std::fs::remove_file(path)?;
+        }
+        let socket = socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::STREAM, None)?;
+        socket.bind(&socket2::SockAddr::unix(path)?)?;
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660))?;
+        socket.listen(i32::try_from(backlog).unwrap_or(i32::MAX))?;
+        Ok(BoundSocket::Unix(socket.into()))
+    }
+
+    /// A second handle to the same socket, for another worker.
+    pub fn try_clone(&self) -> io::Result<BoundSocket> {
+        Ok(match self {
+            BoundSocket::Tcp(socket) => BoundSocket::Tcp(socket.try_clone()?),
+            BoundSocket::Unix(socket) => BoundSocket::Unix(socket.try_clone()?),
+        })
+    }
+
+    /// The address bound to, with the real port.
+    pub fn local_address(&self) -> io::Result<Address> {
+        Ok(match self {
+            BoundSocket::Tcp(socket) => Address::Tcp(socket.local_addr()?),
+            BoundSocket::Unix(socket) => {
+                Address::Unix(socket.local_addr()?.as_pathname().map(Into::into).unwrap_or_default())
+            }
+        })
+    }
+}
+
+enum ListenerSocket {
+    Tcp(monoio::net::TcpListener),
+    Unix(monoio::net::UnixListener),
+}
+
+/// A listening socket of one data worker.
+pub struct Listener(ListenerSocket);
+
+impl Listener {
+    /// Takes `socket` over for the current data worker.
+    pub fn new(socket: BoundSocket) -> io::Result<Listener> {
+        // epoll needs non-blocking sockets; io_uring needs blocking ones, or it answers EAGAIN instead of waiting.
+        let nonblocking = super::driver::is_epoll();
+        Ok(Listener(match socket {
+            BoundSocket::Tcp(socket) => {
+                socket.set_nonblocking(nonblocking)?;
+                ListenerSocket::Tcp(monoio::net::TcpListener::from_std(socket)?)
+            }
+            BoundSocket::Unix(socket) => {
+                socket.set_nonblocking(nonblocking)?;
+                ListenerSocket::Unix(monoio::net::UnixListener::from_std(socket)?)
+            }
+        }))
+    }
+
+    /// Waits for the next connection; TCP ones have TCP_NODELAY set.
+    ///
+    /// Errors: what accept4(2) reports; `EMFILE` and its like pass, so the caller waits a moment and goes on.
+    pub async fn accept(&self) -> io::Result<(Stream, Option<SocketAddr>)> {
+        match &self.0 {
+            ListenerSocket::Tcp(listener) => {
+                let (socket, peer) = listener.accept().await?;
+                Ok((Stream::from_tcp(socket), Some(peer)))
+            }
+            ListenerSocket::Unix(listener) => {
+                let (socket, _) = listener.accept().await?;
+                Ok((Stream::from_unix(socket), None))
+            }
+        }
     }
 }

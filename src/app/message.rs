@@ -1,0 +1,102 @@
+//! What crosses between data workers and application workers.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use bytes::Bytes;
+
+use crate::http::h1::RequestHead;
+use crate::runtime::body::BodyReceiver;
+
+/// Names a request in flight by slot and generation, so that a late answer cannot touch the slot's next owner.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Ticket {
+    pub(crate) slot: u32,
+    pub(crate) generation: u32,
+}
+
+/// The generation of each slot of one data worker. The data worker writes; application workers look whether a request
+/// is still wanted.
+#[derive(Debug)]
+pub(crate) struct Tickets {
+    generations: Box<[AtomicU32]>,
+}
+
+impl Tickets {
+    pub(crate) fn new(slots: usize) -> Tickets {
+        Tickets { generations: (0..slots).map(|_| AtomicU32::new(0)).collect() }
+    }
+
+    pub(crate) fn slots(&self) -> usize {
+        self.generations.len()
+    }
+
+    pub(crate) fn generation(&self, slot: u32) -> u32 {
+        self.generations[slot as usize].load(Ordering::Acquire)
+    }
+
+    /// Ends the slot's present generation. Only its data worker may call it.
+    pub(crate) fn retire(&self, slot: u32) {
+        let generation = &self.generations[slot as usize];
+        generation.store(generation.load(Ordering::Relaxed).wrapping_add(1), Ordering::Release);
+    }
+
+    /// True while somebody waits for the answer.
+    pub(crate) fn is_wanted(&self, ticket: Ticket) -> bool {
+        self.generation(ticket.slot) == ticket.generation
+    }
+}
+
+/// A request on its way to an application worker.
+pub(crate) struct Job {
+    pub(crate) ticket: Ticket,
+    /// Data worker that waits for the answer.
+    pub(crate) origin: usize,
+    /// Application, index into the config.
+    pub(crate) app: usize,
+    /// The head as read, and the positions in it.
+    pub(crate) bytes: Bytes,
+    pub(crate) head: RequestHead,
+    pub(crate) body: JobBody,
+    pub(crate) peer: Option<SocketAddr>,
+    pub(crate) request_id: u64,
+}
+
+/// Body of a [`Job`].
+pub(crate) enum JobBody {
+    Full(Bytes),
+    Stream { receiver: BodyReceiver, length: Option<u64> },
+}
+
+/// The answer to a [`Job`].
+pub(crate) struct Reply {
+    pub(crate) ticket: Ticket,
+    pub(crate) app_worker: usize,
+    /// `None`: the worker died, or the application failed before it had an answer.
+    pub(crate) head: Option<ReplyHead>,
+}
+
+/// Head of an answer, ready to be sent.
+pub(crate) struct ReplyHead {
+    pub(crate) status: u16,
+    /// `Name: value\r\n` for every field but those of framing, connection and Date.
+    pub(crate) fields: Vec<u8>,
+    pub(crate) has_date: bool,
+    pub(crate) has_server: bool,
+    /// Content-Length as the application knows it.
+    pub(crate) length: Option<u64>,
+    pub(crate) body: ReplyBody,
+}
+
+/// Body of a [`ReplyHead`].
+pub(crate) enum ReplyBody {
+    Full(Bytes),
+    Stream(BodyReceiver),
+}
+
+/// What application workers know of all data workers: where answers go, and which requests are still wanted.
+pub(crate) struct Origin {
+    pub(crate) replies: crate::runtime::mailbox::Sender<Reply>,
+    pub(crate) tickets: Arc<Tickets>,
+}

@@ -1,0 +1,389 @@
+//! An application worker: one thread, one tokio-uring runtime, one service per application.
+//!
+//! It takes jobs out of its mailbox, runs each as a local task, and sends the answer to the data worker that waits
+//! for it. A panic in a service is a 500; a worker that fails as a whole is started again by [`AppWorker::supervise`],
+//! and what it was running is answered with 502.
+
+use std::cell::{Cell, RefCell};
+use std::future::Future;
+use std::panic::AssertUnwindSafe;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::{HeaderValue, Request, Response, StatusCode, Uri, header};
+use http_body::Body as _;
+use slab::Slab;
+use tokio::sync::Notify;
+
+use super::message::{Job, JobBody, Origin, Reply, ReplyBody, ReplyHead, Ticket};
+use super::{AnyBody, App, AppContext, Body, LocalService, Peer};
+use crate::config::model::{DriverChoice, Process};
+use crate::http::h1::{FieldName, Method, Version};
+use crate::metrics::AppWorkerStats;
+use crate::runtime::body::{BodySender, body_channel};
+use crate::runtime::driver::{self, DriverFacts};
+use crate::runtime::mailbox::Receiver;
+
+/// Bytes of a streamed body that may be under way between the cores.
+const BODY_WINDOW_BYTES: usize = 64 * 1024;
+
+/// Abandoned requests that already run are looked for this often.
+const SWEEP: Duration = Duration::from_millis(100);
+
+/// Everything one application worker needs.
+pub(crate) struct AppWorker {
+    pub(crate) index: usize,
+    pub(crate) core: Option<usize>,
+    pub(crate) driver: DriverChoice,
+    pub(crate) spin: Duration,
+    pub(crate) concurrency: usize,
+    pub(crate) apps: Vec<App>,
+    pub(crate) jobs: Receiver<Job>,
+    pub(crate) origins: Arc<Vec<Origin>>,
+    pub(crate) stats: Arc<AppWorkerStats>,
+}
+
+impl AppWorker {
+    /// Takes the settings of `process`.
+    pub(crate) fn settings(process: &Process) -> (DriverChoice, Duration, usize) {
+        (process.driver, process.spin, process.app_concurrency.max(1))
+    }
+
+    /// Runs the worker on the current thread for as long as the process lives; starts it again when it fails.
+    ///
+    /// `on_start` gets the driver's facts once. Errors: the first start failed.
+    pub(crate) fn supervise(mut self, mut on_start: impl FnMut(std::io::Result<DriverFacts>)) {
+        let mut pause = Duration::from_millis(1);
+        let mut started = false;
+        loop {
+            let begin = Instant::now();
+            let run = std::panic::catch_unwind(AssertUnwindSafe(|| self.run(&mut started, &mut on_start)));
+            match run {
+                Ok(Err(error)) if !started => return on_start(Err(error)),
+                Ok(Err(error)) => tracing::error!(worker = self.index, %error, "application worker cannot start again"),
+                Ok(Ok(())) | Err(_) => {}
+            }
+            self.stats.restarts.inc();
+            tracing::error!(worker = self.index, pause_ms = pause.as_millis() as u64, "application worker restarts");
+            std::thread::sleep(pause);
+            // A worker that fails at once must not burn its core; one that ran for a while may start at once.
+            let lasted = begin.elapsed() > Duration::from_secs(10);
+            pause = if lasted { Duration::from_millis(1) } else { (pause * 2).min(Duration::from_secs(1)) };
+        }
+    }
+
+    fn run(
+        &mut self,
+        started: &mut bool,
+        on_start: &mut impl FnMut(std::io::Result<DriverFacts>),
+    ) -> std::io::Result<()> {
+        const RING_ENTRIES: u32 = 256;
+        driver::run_app(self.driver, RING_ENTRIES, |facts| {
+            if !std::mem::replace(started, true) {
+                on_start(Ok(facts));
+            }
+            self.serve()
+        })
+    }
+
+    async fn serve(&mut self) {
+        let context =
+            AppContext { worker: self.index, failed: Rc::new(Cell::new(false)), wake: Rc::new(Notify::new()) };
+        let services: Vec<LocalService> = self.apps.iter().map(|app| (app.factory)(&context)).collect();
+        let running = Rc::new(Running {
+            tasks: RefCell::new(Slab::new()),
+            wake: context.wake.clone(),
+            stats: self.stats.clone(),
+            origins: self.origins.clone(),
+            index: self.index,
+        });
+        let mut sweep = tokio::time::interval(SWEEP);
+        sweep.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        while !context.failed.get() {
+            let full = running.tasks.borrow().len() >= self.concurrency;
+            tokio::select! {
+                biased;
+                job = next_job(&mut self.jobs, self.spin), if !full => running.start(job, &services),
+                _ = sweep.tick() => {
+                    running.sweep();
+                    if !full && self.jobs.check_lost() {
+                        self.stats.lost_wakeups.inc();
+                    }
+                    self.stats.queue_depth.set(self.jobs.sender().depth() as u64);
+                }
+                () = context.wake.notified() => {}
+            }
+        }
+        // Leaving drops the runtime and with it every task; each tells its data worker that no answer will come.
+    }
+}
+
+/// The next job. Looks for it for up to `spin` before it sleeps, letting other tasks run in between.
+async fn next_job(jobs: &mut Receiver<Job>, spin: Duration) -> Job {
+    if let Some(job) = jobs.try_recv() {
+        return job;
+    }
+    if !spin.is_zero() {
+        let begin = Instant::now();
+        while begin.elapsed() < spin {
+            tokio::task::yield_now().await;
+            if let Some(job) = jobs.try_recv() {
+                return job;
+            }
+        }
+    }
+    jobs.recv().await
+}
+
+/// One request that runs here.
+struct Task {
+    origin: usize,
+    ticket: Ticket,
+    /// Its head has been answered; what still runs is its body, which ends by itself when nobody reads it.
+    answered: Cell<bool>,
+    handle: Option<tokio::task::AbortHandle>,
+}
+
+/// The requests this worker runs now.
+struct Running {
+    tasks: RefCell<Slab<Task>>,
+    wake: Rc<Notify>,
+    stats: Arc<AppWorkerStats>,
+    origins: Arc<Vec<Origin>>,
+    index: usize,
+}
+
+impl Running {
+    fn start(self: &Rc<Self>, job: Job, services: &[LocalService]) {
+        if !self.origins[job.origin].tickets.is_wanted(job.ticket) {
+            self.stats.cancelled.inc();
+            return;
+        }
+        self.stats.requests.inc();
+        self.stats.running.inc();
+        let task = Task { origin: job.origin, ticket: job.ticket, answered: Cell::new(false), handle: None };
+        let key = self.tasks.borrow_mut().insert(task);
+        let answer = Answer { running: self.clone(), key };
+        let service = services[job.app].clone();
+        let handle = tokio::task::spawn_local(run_job(job, service, answer)).abort_handle();
+        if let Some(task) = self.tasks.borrow_mut().get_mut(key) {
+            task.handle = Some(handle);
+        }
+    }
+
+    /// Stops what nobody waits for any more.
+    fn sweep(&self) {
+        let tasks = self.tasks.borrow();
+        let unwanted = tasks
+            .iter()
+            .filter(|(_, task)| !task.answered.get() && !self.origins[task.origin].tickets.is_wanted(task.ticket))
+            .filter_map(|(_, task)| task.handle.clone());
+        // Aborting only marks a task; it is dropped, and takes itself off the list, when it would run next.
+        unwanted.for_each(|handle| {
+            handle.abort();
+            self.stats.cancelled.inc();
+        });
+    }
+}
+
+/// The duty to answer one request: dropped without an answer, it tells the data worker that there will be none.
+struct Answer {
+    running: Rc<Running>,
+    key: usize,
+}
+
+impl Answer {
+    fn send(&self, head: Option<ReplyHead>) {
+        let tasks = self.running.tasks.borrow();
+        let Some(task) = tasks.get(self.key) else { return };
+        if task.answered.replace(true) {
+            return;
+        }
+        let reply = Reply { ticket: task.ticket, app_worker: self.running.index, head };
+        // The mailbox has room for one answer per slot, so this cannot fail while the data worker lives.
+        if self.running.origins[task.origin].replies.send(reply).is_err() {
+            tracing::error!(worker = self.running.index, "answer dropped: the data worker's mailbox is full");
+        }
+    }
+}
+
+impl Drop for Answer {
+    fn drop(&mut self) {
+        self.send(None);
+        drop(self.running.tasks.borrow_mut().try_remove(self.key));
+        self.running.stats.running.dec();
+        self.running.wake.notify_one();
+    }
+}
+
+/// Runs one request to its last body byte.
+async fn run_job(job: Job, service: LocalService, answer: Answer) {
+    let is_head = job.head.method == Method::Head;
+    let Some(request) = request_of(job) else {
+        return answer.send(Some(plain(StatusCode::BAD_REQUEST)));
+    };
+    let outcome = contained(async { service(request).await }).await;
+    let response = match outcome {
+        Ok(Ok(response)) => response,
+        Ok(Err(error)) => {
+            tracing::error!(worker = answer.running.index, %error, "application failed");
+            return answer.send(Some(plain(StatusCode::INTERNAL_SERVER_ERROR)));
+        }
+        Err(Panicked) => {
+            answer.running.stats.panics.inc();
+            return answer.send(Some(plain(StatusCode::INTERNAL_SERVER_ERROR)));
+        }
+    };
+    if contained(send_response(response, is_head, &answer)).await.is_err() {
+        answer.running.stats.panics.inc();
+        answer.send(Some(plain(StatusCode::INTERNAL_SERVER_ERROR)));
+    }
+}
+
+/// The future panicked; the panic hook has said where.
+struct Panicked;
+
+async fn contained<T>(future: impl Future<Output = T>) -> Result<T, Panicked> {
+    let mut future = std::pin::pin!(future);
+    std::future::poll_fn(|cx| match std::panic::catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
+        Ok(poll) => poll.map(Ok),
+        Err(_) => std::task::Poll::Ready(Err(Panicked)),
+    })
+    .await
+}
+
+/// Sends head and body; a body that is complete at the first look goes with the head in one message.
+async fn send_response(response: Response<AnyBody>, is_head: bool, answer: &Answer) {
+    let (parts, mut body) = response.into_parts();
+    let length = body.size_hint().exact();
+    let declared = || {
+        let value = parts.headers.get(header::CONTENT_LENGTH)?;
+        value.to_str().ok()?.parse().ok()
+    };
+    if is_head || body.is_end_stream() {
+        let length = if is_head { declared().or(length) } else { Some(0) };
+        return answer.send(Some(reply_head(&parts, length, ReplyBody::Full(Bytes::new()))));
+    }
+    let first = std::future::poll_fn(|cx| std::task::Poll::Ready(body.as_mut().poll_frame(cx))).await;
+    let chunk = match first {
+        std::task::Poll::Ready(Some(Ok(frame))) => frame.into_data().unwrap_or_default(),
+        std::task::Poll::Ready(None) => {
+            return answer.send(Some(reply_head(&parts, Some(0), ReplyBody::Full(Bytes::new()))));
+        }
+        std::task::Poll::Ready(Some(Err(error))) => {
+            tracing::error!(worker = answer.running.index, %error, "application body failed");
+            return answer.send(Some(plain(StatusCode::INTERNAL_SERVER_ERROR)));
+        }
+        std::task::Poll::Pending => Bytes::new(),
+    };
+    if body.is_end_stream() || length == Some(chunk.len() as u64) {
+        let length = Some(chunk.len() as u64);
+        return answer.send(Some(reply_head(&parts, length, ReplyBody::Full(chunk))));
+    }
+    let (mut sender, receiver) = body_channel(BODY_WINDOW_BYTES);
+    answer.send(Some(reply_head(&parts, declared().or(length), ReplyBody::Stream(receiver))));
+    drop(parts);
+    sender.push(chunk);
+    stream_body(body, sender, answer.running.index).await;
+}
+
+/// Passes the frames on as credit allows. A failing body is broken off, never completed.
+async fn stream_body(mut body: AnyBody, mut sender: BodySender, worker: usize) {
+    loop {
+        match http_body_util::BodyExt::frame(&mut body).await {
+            None => return sender.finish(),
+            Some(Ok(frame)) => {
+                if let Ok(chunk) = frame.into_data()
+                    && sender.send(chunk).await.is_err()
+                {
+                    return; // the client left
+                }
+            }
+            Some(Err(error)) => {
+                tracing::error!(worker, %error, "application body failed");
+                return;
+            }
+        }
+    }
+}
+
+/// An answer of our own.
+fn plain(status: StatusCode) -> ReplyHead {
+    let text = format!("{} {}\n", status.as_u16(), status.canonical_reason().unwrap_or_default());
+    ReplyHead {
+        status: status.as_u16(),
+        fields: b"Content-Type: text/plain; charset=utf-8\r\n".to_vec(),
+        has_date: false,
+        has_server: false,
+        length: Some(text.len() as u64),
+        body: ReplyBody::Full(text.into()),
+    }
+}
+
+/// Writes the fields down, without those of framing and connection, which belong to the data worker.
+fn reply_head(parts: &http::response::Parts, length: Option<u64>, body: ReplyBody) -> ReplyHead {
+    let mut fields = Vec::with_capacity(256);
+    for (name, value) in &parts.headers {
+        let ours = [
+            header::CONNECTION,
+            header::CONTENT_LENGTH,
+            header::TRANSFER_ENCODING,
+            header::UPGRADE,
+            header::TE,
+            header::TRAILER,
+        ];
+        if ours.contains(name) || name == "keep-alive" || name == "proxy-connection" {
+            continue;
+        }
+        fields.extend_from_slice(name.as_str().as_bytes());
+        fields.extend_from_slice(b": ");
+        fields.extend_from_slice(value.as_bytes());
+        fields.extend_from_slice(b"\r\n");
+    }
+    ReplyHead {
+        status: parts.status.as_u16(),
+        fields,
+        has_date: parts.headers.contains_key(header::DATE),
+        has_server: parts.headers.contains_key(header::SERVER),
+        length,
+        body,
+    }
+}
+
+/// The request as the application sees it; `None` when its target or a value does not fit the `http` crate's types.
+/// Names and values share the head's memory.
+fn request_of(job: Job) -> Option<Request<Body>> {
+    let (bytes, head) = (&job.bytes, &job.head);
+    let body = match job.body {
+        JobBody::Full(body) => Body::full(body),
+        JobBody::Stream { receiver, length } => Body::stream(receiver, length),
+    };
+    let mut request = Request::new(body);
+    *request.method_mut() = http::Method::from_bytes(head.method_text.of(bytes)).ok()?;
+    *request.version_mut() = match head.version {
+        Version::Http10 => http::Version::HTTP_10,
+        Version::Http11 => http::Version::HTTP_11,
+    };
+    *request.uri_mut() = match head.target.is_empty() {
+        true => Uri::from_static("/"),
+        false => Uri::from_maybe_shared(bytes.slice_ref(head.target.of(bytes))).ok()?,
+    };
+    let headers = request.headers_mut();
+    headers.reserve(head.fields.len() + 1);
+    for field in &head.fields {
+        if field.known == FieldName::TransferEncoding {
+            continue; // the body is handed over without its transfer coding
+        }
+        let name = http::HeaderName::from_bytes(field.name.of(bytes)).ok()?;
+        let value = bytes.slice(field.value.start as usize..field.value.end as usize);
+        headers.append(name, HeaderValue::from_maybe_shared(value).ok()?);
+    }
+    if head.field(bytes, FieldName::XRequestId).is_none() {
+        let id = HeaderValue::try_from(format!("{:016x}", job.request_id)).ok()?;
+        headers.insert("x-request-id", id);
+    }
+    request.extensions_mut().insert(Peer { address: job.peer, request_id: job.request_id });
+    Some(request)
+}

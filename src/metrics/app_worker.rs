@@ -1,0 +1,24 @@
+//! What one application worker counts. The worker is the only writer, except where a field names another thread.
+
+use super::{Counter, Gauge};
+
+/// Counters of one application worker, all applications together.
+#[derive(Debug, Default)]
+pub struct AppWorkerStats {
+    /// Requests waiting in its queue; set by the worker to the queue's length whenever it takes work.
+    pub queue_depth: Gauge,
+    /// Requests it runs now.
+    pub running: Gauge,
+    /// Times it was woken from sleep by a data worker.
+    pub wake_ups: Counter,
+    /// Requests it started to run.
+    pub requests: Counter,
+    /// Panics of application code it contained.
+    pub panics: Counter,
+    /// Requests thrown away before they ran, because their client had left or their time was up.
+    pub cancelled: Counter,
+    /// Times the worker's thread was started again. Written by the control thread, which supervises it.
+    pub restarts: Counter,
+    /// Times its safety timer found work no wake-up had told of. Anything but 0 is a defect of ours.
+    pub lost_wakeups: Counter,
+}

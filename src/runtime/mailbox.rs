@@ -1,0 +1,295 @@
+//! Bounded mailbox between cores: any number of senders, one receiver, one coalesced wake-up per burst.
+//!
+//! The receiver drains the queue in batches. A sender wakes it only when its `notified` flag was down, so a burst of
+//! messages costs one wake-up. When the queue is full the message comes back to the sender, which decides: another
+//! mailbox, a bounded wait, or a refusal. Nothing here waits, allocates per message, or locks.
+//!
+//! Why no wake-up is lost: sender = push, then swap(notified, true); receiver about to sleep = register its waker,
+//! then swap(notified, false), then look into the queue once more. Both swaps act on one variable, so they have one
+//! order. Sender first: the receiver's swap reads the sender's value and therefore sees its message in the last look.
+//! Receiver first: the sender's swap returns false and it wakes the waker registered before. The model checker runs
+//! this file under every interleaving (`scripts/test`, `cfg(loom)`).
+
+use std::task::{Context, Poll};
+
+#[cfg(not(loom))]
+use {
+    atomic_waker::AtomicWaker,
+    crossbeam::queue::ArrayQueue,
+    crossbeam::utils::CachePadded,
+    std::sync::Arc,
+    std::sync::atomic::{AtomicBool, AtomicU64, Ordering},
+};
+#[cfg(loom)]
+use {
+    loom::future::AtomicWaker,
+    loom::sync::Arc,
+    loom::sync::atomic::{AtomicBool, AtomicU64, Ordering},
+    model::{ArrayQueue, CachePadded},
+};
+
+/// Stand-ins that the model checker understands; the queue's own algorithm is crossbeam's and not modelled.
+#[cfg(loom)]
+mod model {
+    use std::collections::VecDeque;
+
+    pub(super) type CachePadded<T> = Plain<T>;
+
+    pub(super) struct Plain<T>(T);
+
+    impl<T> Plain<T> {
+        pub(super) fn new(value: T) -> Self {
+            Plain(value)
+        }
+    }
+
+    impl<T> std::ops::Deref for Plain<T> {
+        type Target = T;
+        fn deref(&self) -> &T {
+            &self.0
+        }
+    }
+
+    pub(super) struct ArrayQueue<T> {
+        items: loom::sync::Mutex<VecDeque<T>>,
+        capacity: usize,
+    }
+
+    impl<T> ArrayQueue<T> {
+        pub(super) fn new(capacity: usize) -> Self {
+            ArrayQueue { items: loom::sync::Mutex::new(VecDeque::new()), capacity }
+        }
+
+        pub(super) fn push(&self, item: T) -> Result<(), T> {
+            let mut items = self.items.lock().unwrap();
+            if items.len() == self.capacity {
+                return Err(item);
+            }
+            items.push_back(item);
+            Ok(())
+        }
+
+        pub(super) fn pop(&self) -> Option<T> {
+            self.items.lock().unwrap().pop_front()
+        }
+
+        pub(super) fn len(&self) -> usize {
+            self.items.lock().unwrap().len()
+        }
+
+        pub(super) fn is_empty(&self) -> bool {
+            self.len() == 0
+        }
+    }
+}
+
+struct Shared<T> {
+    queue: ArrayQueue<T>,
+    /// True from the first push of a burst until the receiver is about to sleep.
+    notified: CachePadded<AtomicBool>,
+    waker: AtomicWaker,
+    /// Written by senders, once a burst.
+    wakeups: AtomicU64,
+    /// Written by senders, when the queue is full.
+    refused: AtomicU64,
+}
+
+/// The sending end; clone it for each sender.
+pub struct Sender<T> {
+    shared: Arc<Shared<T>>,
+}
+
+impl<T> Clone for Sender<T> {
+    fn clone(&self) -> Self {
+        Sender { shared: self.shared.clone() }
+    }
+}
+
+/// The receiving end, one per mailbox.
+pub struct Receiver<T> {
+    shared: Arc<Shared<T>>,
+    /// Messages taken out so far, and the same at the last [`Receiver::check_lost`].
+    taken: u64,
+    taken_at_check: u64,
+    waiting_at_check: bool,
+}
+
+/// A mailbox with room for `capacity` messages (at least 1).
+pub fn mailbox<T>(capacity: usize) -> (Sender<T>, Receiver<T>) {
+    let shared = Arc::new(Shared {
+        queue: ArrayQueue::new(capacity.max(1)),
+        notified: CachePadded::new(AtomicBool::new(false)),
+        waker: AtomicWaker::new(),
+        wakeups: AtomicU64::new(0),
+        refused: AtomicU64::new(0),
+    });
+    (Sender { shared: shared.clone() }, Receiver { shared, taken: 0, taken_at_check: 0, waiting_at_check: false })
+}
+
+impl<T> Sender<T> {
+    /// Leaves `message`; wakes the receiver if this is the first of a burst.
+    ///
+    /// Errors: the message itself when the mailbox is full.
+    pub fn send(&self, message: T) -> Result<(), T> {
+        if let Err(message) = self.shared.queue.push(message) {
+            self.shared.refused.fetch_add(1, Ordering::Relaxed);
+            return Err(message);
+        }
+        if !self.shared.notified.swap(true, Ordering::AcqRel) {
+            self.shared.wakeups.fetch_add(1, Ordering::Relaxed);
+            self.shared.waker.wake();
+        }
+        Ok(())
+    }
+
+    /// Messages waiting now.
+    pub fn depth(&self) -> usize {
+        self.shared.queue.len()
+    }
+
+    /// Wake-ups caused so far, by all senders.
+    pub fn wakeups(&self) -> u64 {
+        self.shared.wakeups.load(Ordering::Relaxed)
+    }
+
+    /// Messages refused so far because the mailbox was full.
+    pub fn refused(&self) -> u64 {
+        self.shared.refused.load(Ordering::Relaxed)
+    }
+}
+
+impl<T> Receiver<T> {
+    /// Takes one message if there is one; never sleeps.
+    pub fn try_recv(&mut self) -> Option<T> {
+        let message = self.shared.queue.pop();
+        self.taken += u64::from(message.is_some());
+        message
+    }
+
+    /// Takes a message, or registers the task of `cx` to be woken by the next burst.
+    pub fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<T> {
+        if let Some(message) = self.try_recv() {
+            return Poll::Ready(message);
+        }
+        self.register(cx);
+        self.shared.notified.swap(false, Ordering::AcqRel);
+        match self.try_recv() {
+            Some(message) => Poll::Ready(message),
+            None => Poll::Pending,
+        }
+    }
+
+    #[cfg(not(loom))]
+    fn register(&self, cx: &mut Context<'_>) {
+        self.shared.waker.register(cx.waker());
+    }
+
+    #[cfg(loom)]
+    fn register(&self, cx: &mut Context<'_>) {
+        self.shared.waker.register_by_ref(cx.waker());
+    }
+
+    /// Takes a message, waiting for one.
+    pub async fn recv(&mut self) -> T {
+        std::future::poll_fn(|cx| self.poll_recv(cx)).await
+    }
+
+    /// True when messages have been waiting since the last call and none was taken out: a lost wake-up. To be called
+    /// now and then, not more often than the receiver's task gets to run in between.
+    pub fn check_lost(&mut self) -> bool {
+        let waiting = !self.shared.queue.is_empty();
+        let lost = waiting && self.waiting_at_check && self.taken == self.taken_at_check;
+        self.waiting_at_check = waiting;
+        self.taken_at_check = self.taken;
+        lost
+    }
+
+    /// A sender to this mailbox.
+    pub fn sender(&self) -> Sender<T> {
+        Sender { shared: self.shared.clone() }
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn a_full_mailbox_gives_the_message_back() {
+        let (sender, mut receiver) = mailbox(2);
+        assert_eq!((sender.send(1), sender.send(2), sender.send(3)), (Ok(()), Ok(()), Err(3)));
+        assert_eq!((receiver.try_recv(), receiver.try_recv(), receiver.try_recv()), (Some(1), Some(2), None));
+        assert_eq!((sender.refused(), sender.wakeups()), (1, 1));
+    }
+
+    /// Two threads pass messages to a third that sleeps between bursts; a lost wake-up would hang the test.
+    #[test]
+    fn soak_no_wake_up_is_lost() {
+        const MESSAGES: u64 = 200_000;
+        let (sender, mut receiver) = mailbox::<u64>(64);
+        let threads: Vec<_> = (0..2u64)
+            .map(|id| {
+                let sender = sender.clone();
+                std::thread::spawn(move || {
+                    for n in 0..MESSAGES {
+                        let mut message = n * 2 + id;
+                        while let Err(back) = sender.send(message) {
+                            message = back;
+                            std::thread::yield_now();
+                        }
+                        if n % 1000 == id * 500 {
+                            std::thread::sleep(Duration::from_micros(50));
+                        }
+                    }
+                })
+            })
+            .collect();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        let sum = runtime.block_on(async {
+            let mut sum = 0;
+            for _ in 0..2 * MESSAGES {
+                let message = tokio::time::timeout(Duration::from_secs(20), receiver.recv()).await;
+                sum += message.expect("a wake-up was lost");
+            }
+            sum
+        });
+        threads.into_iter().for_each(|thread| thread.join().unwrap());
+        assert_eq!(sum, (0..2 * MESSAGES).sum::<u64>());
+        assert!(sender.wakeups() < 2 * MESSAGES, "wake-ups are coalesced");
+        assert!(!receiver.check_lost());
+    }
+
+    #[test]
+    fn a_message_nobody_takes_counts_as_a_lost_wake_up() {
+        let (sender, mut receiver) = mailbox(4);
+        sender.send(1).unwrap();
+        assert!(!receiver.check_lost());
+        assert!(receiver.check_lost());
+        receiver.try_recv();
+        assert!(!receiver.check_lost());
+    }
+}
+
+#[cfg(all(test, loom))]
+mod loom_tests {
+    use super::*;
+    use loom::future::block_on;
+
+    /// Two senders, one receiver that sleeps: under every interleaving all messages arrive (else the model deadlocks).
+    #[test]
+    fn loom_no_wake_up_is_lost() {
+        loom::model(|| {
+            let (sender, mut receiver) = mailbox::<u32>(2);
+            let threads: Vec<_> = (0..2)
+                .map(|id| {
+                    let sender = sender.clone();
+                    loom::thread::spawn(move || sender.send(id).unwrap())
+                })
+                .collect();
+            let sum = block_on(async { receiver.recv().await + receiver.recv().await });
+            assert_eq!(sum, 1);
+            threads.into_iter().for_each(|thread| thread.join().unwrap());
+        });
+    }
+}

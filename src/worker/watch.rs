@@ -1,0 +1,237 @@
+//! Deadlines of a worker's connections, looked at once per tick: setting one is a store, not a timer.
+//!
+//! Every connection, downstream or upstream, owns a [`Watch`]. Its driver writes down until when the present step may
+//! take; the worker's tick compares. On expiry the socket's reads or writes are broken off (shutdown(2)), so that the
+//! operation in the kernel ends and its driver goes on, sees [`Watch::expired`] and answers or closes.
+//! A deadline is met to within one tick, [`TICK`].
+
+use std::cell::{Cell, RefCell};
+use std::future::Future;
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::{Poll, Waker};
+use std::time::Duration;
+
+use slab::Slab;
+
+use crate::runtime::net::{Breaker, Cancel, Peek, Stream};
+
+/// Time between two looks.
+pub(crate) const TICK: Duration = Duration::from_millis(100);
+
+/// A request that has waited this many ticks gets its client looked after: has it left?
+const CLIENT_CHECK_TICKS: u32 = 2;
+
+const NEVER: u32 = u32::MAX;
+
+/// What happens at the deadline.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum OnExpiry {
+    /// Reads end; an answer can still be written.
+    BreakReads,
+    /// Reads and writes end.
+    BreakAll,
+    /// A read that waits with a buffer gives it back ([`Stream::read_cancellable`]); the connection stays.
+    GiveBackBuffer,
+}
+
+/// The deadline of one connection.
+pub(crate) struct Watch {
+    /// Tick number; `NEVER` when there is none.
+    deadline: Cell<u32>,
+    on_expiry: Cell<OnExpiry>,
+    expired: Cell<bool>,
+    /// Tick since which a request waits for others while its client may leave; `NEVER` when none does.
+    waiting_since: Cell<u32>,
+    client_gone: Cell<bool>,
+    /// Task that waits in [`Watched::while_client_stays`].
+    waiter: RefCell<Option<Waker>>,
+    /// Between two requests: may be closed at any time.
+    idle: Cell<bool>,
+    breaker: Breaker,
+    /// Reads that can give their buffer back; made when first needed, dropped while cold.
+    cancel: RefCell<Option<Rc<Cancel>>>,
+}
+
+/// All watches of one worker.
+pub(crate) struct Watches {
+    watches: RefCell<Slab<Rc<Watch>>>,
+    now: Cell<u32>,
+}
+
+impl Watches {
+    pub(crate) fn new() -> Rc<Watches> {
+        Rc::new(Watches { watches: RefCell::new(Slab::new()), now: Cell::new(0) })
+    }
+
+    /// Watches `stream` from now on, without a deadline. The result must be dropped before the stream.
+    pub(crate) fn watch(self: &Rc<Self>, stream: &Stream) -> Watched {
+        let watch = Rc::new(Watch {
+            deadline: Cell::new(NEVER),
+            on_expiry: Cell::new(OnExpiry::BreakAll),
+            expired: Cell::new(false),
+            waiting_since: Cell::new(NEVER),
+            client_gone: Cell::new(false),
+            waiter: RefCell::new(None),
+            idle: Cell::new(false),
+            breaker: stream.breaker(),
+            cancel: RefCell::new(None),
+        });
+        let key = self.watches.borrow_mut().insert(watch.clone());
+        Watched { watch, key, watches: self.clone() }
+    }
+
+    /// One tick has passed: breaks off what is over time, finds clients that left. Returns how many were over time.
+    pub(crate) fn tick(&self) -> u64 {
+        let now = self.now.get().wrapping_add(1) % NEVER;
+        self.now.set(now);
+        let mut over_time = 0;
+        for (_, watch) in self.watches.borrow().iter() {
+            if watch.deadline.get() <= now {
+                over_time += u64::from(watch.expire());
+            }
+            let waiting = watch.waiting_since.get();
+            if waiting != NEVER && now.saturating_sub(waiting) >= CLIENT_CHECK_TICKS {
+                watch.look_after_client();
+            }
+        }
+        over_time
+    }
+
+    /// Closes connections that are between two requests: for draining.
+    pub(crate) fn close_idle(&self) {
+        for (_, watch) in self.watches.borrow().iter() {
+            if watch.idle.get() {
+                watch.breaker.break_reads();
+            }
+        }
+    }
+
+    /// Breaks every connection: for a drain whose time is up.
+    pub(crate) fn break_all(&self) {
+        for (_, watch) in self.watches.borrow().iter() {
+            watch.breaker.break_all();
+        }
+    }
+
+    fn ticks(duration: Duration) -> u32 {
+        // Rounded up, and one more because the present tick has begun already.
+        (duration.as_millis().div_ceil(TICK.as_millis()) as u32).saturating_add(1).min(NEVER / 2)
+    }
+}
+
+impl Watch {
+    /// Returns whether the connection is over time (and not merely giving its buffer back).
+    fn expire(&self) -> bool {
+        self.deadline.set(NEVER);
+        self.expired.set(true);
+        match self.on_expiry.get() {
+            OnExpiry::BreakReads => self.breaker.break_reads(),
+            OnExpiry::BreakAll => self.breaker.break_all(),
+            OnExpiry::GiveBackBuffer => {
+                if let Some(cancel) = self.cancel.borrow().as_ref() {
+                    cancel.cancel();
+                }
+                return false;
+            }
+        }
+        if let Some(waker) = self.waiter.take() {
+            waker.wake();
+        }
+        true
+    }
+
+    fn look_after_client(&self) {
+        if self.breaker.peek() == Peek::Closed {
+            self.client_gone.set(true);
+            if let Some(waker) = self.waiter.take() {
+                waker.wake();
+            }
+        }
+    }
+}
+
+/// A watched connection's handle; dropping it ends the watch.
+pub(crate) struct Watched {
+    watch: Rc<Watch>,
+    key: usize,
+    watches: Rc<Watches>,
+}
+
+/// Why [`Watched::while_client_stays`] gave up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum GaveUp {
+    /// The client closed its connection.
+    ClientGone,
+    /// The deadline passed.
+    Expired,
+}
+
+impl Watched {
+    /// The present step may take `duration`.
+    pub(crate) fn set(&self, duration: Duration, on_expiry: OnExpiry) {
+        self.watch.deadline.set(self.watches.now.get().saturating_add(Watches::ticks(duration)));
+        self.watch.on_expiry.set(on_expiry);
+        self.watch.expired.set(false);
+    }
+
+    /// Moves the deadline only when that makes it earlier or there is none: for a deadline that bounds many steps.
+    pub(crate) fn clear(&self) {
+        self.watch.deadline.set(NEVER);
+    }
+
+    /// The last deadline set has passed.
+    pub(crate) fn expired(&self) -> bool {
+        self.watch.expired.get()
+    }
+
+    /// The connection is, or is no longer, between two requests.
+    pub(crate) fn set_idle(&self, idle: bool) {
+        self.watch.idle.set(idle);
+    }
+
+    /// Handle for reads that give their buffer back at a [`OnExpiry::GiveBackBuffer`] deadline.
+    pub(crate) fn cancel(&self) -> Rc<Cancel> {
+        self.watch.cancel.borrow_mut().get_or_insert_default().clone()
+    }
+
+    /// Frees what only busy connections need.
+    pub(crate) fn cool_down(&self) {
+        self.watch.cancel.take();
+        self.watch.waiter.take();
+    }
+
+    /// Runs `work` until it ends, the client leaves, or the deadline passes.
+    ///
+    /// The client is looked after only once the work takes longer than a few ticks: a quick answer costs nothing.
+    pub(crate) async fn while_client_stays<T>(&self, work: impl Future<Output = T>) -> Result<T, GaveUp> {
+        let mut work = pin!(work);
+        let watch = &self.watch;
+        watch.waiting_since.set(self.watches.now.get());
+        let end = std::future::poll_fn(|cx| {
+            if let Poll::Ready(done) = work.as_mut().poll(cx) {
+                return Poll::Ready(Ok(done));
+            }
+            if watch.client_gone.get() {
+                return Poll::Ready(Err(GaveUp::ClientGone));
+            }
+            if watch.expired.get() {
+                return Poll::Ready(Err(GaveUp::Expired));
+            }
+            let mut waiter = watch.waiter.borrow_mut();
+            if !waiter.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+                *waiter = Some(cx.waker().clone());
+            }
+            Poll::Pending
+        })
+        .await;
+        watch.waiting_since.set(NEVER);
+        end
+    }
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        self.watches.watches.borrow_mut().remove(self.key);
+    }
+}
