@@ -1,6 +1,44 @@
 //! The `one-server` command: command line, then config, then boot.
 
+use std::io::Write;
+use std::process::ExitCode;
+
+use one_server::app::Registry;
+use one_server::cli::{self, Command};
+
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-fn main() {}
+fn main() -> ExitCode {
+    let apps = Registry::with_builtin();
+    match cli::parse(std::env::args_os(), &apps.names()) {
+        Ok(Command::Run { config, warnings }) => {
+            cli::warn(&warnings);
+            one_server::boot::run(*config, apps)
+        }
+        Ok(Command::Demo(args)) => match cli::demo::config(&args) {
+            Ok(config) => one_server::boot::run(config, apps),
+            Err(failure) => fail(&failure),
+        },
+        Ok(Command::Check { file, warnings }) => {
+            cli::warn(&warnings);
+            print(&format!("{}: ok\n", file.display()))
+        }
+        Ok(Command::Print(text)) => print(&text),
+        Err(failure) => fail(&failure),
+    }
+}
+
+/// To standard output; a reader that has left, as in `one-server config-reference | head`, is no mistake of ours.
+fn print(text: &str) -> ExitCode {
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => ExitCode::FAILURE,
+        _ => ExitCode::SUCCESS,
+    }
+}
+
+fn fail(failure: &cli::Failure) -> ExitCode {
+    // Nothing is left to do when standard error is closed: the exit code still tells.
+    let _ = std::io::stderr().write_all(failure.text.as_bytes());
+    ExitCode::from(failure.code)
+}

@@ -7,6 +7,7 @@
 
 mod body;
 mod bridge;
+mod builtin;
 mod message;
 mod worker;
 
@@ -19,7 +20,7 @@ use bytes::Bytes;
 
 pub use body::{Body, BodyError};
 pub(crate) use bridge::{Bridge, CallError};
-pub(crate) use message::{Job, JobBody, Reply, ReplyBody, ReplyHead, Tickets};
+pub(crate) use message::{Job, JobBody, Origin, Reply, ReplyBody, ReplyHead, Tickets};
 pub(crate) use worker::AppWorker;
 
 /// Any error an application may return; it becomes 500 and a line in the log.
@@ -103,6 +104,13 @@ impl Registry {
     /// No programs.
     pub fn new() -> Registry {
         Registry::default()
+    }
+
+    /// The programs that come with the binary: `hello`, a one-line page to try things with.
+    pub fn with_builtin() -> Registry {
+        let mut registry = Registry::new();
+        registry.add("hello", builtin::hello());
+        registry
     }
 
     /// Adds a program, or replaces the one of that name.

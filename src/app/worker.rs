@@ -19,7 +19,7 @@ use tokio::sync::Notify;
 
 use super::message::{Job, JobBody, Origin, Reply, ReplyBody, ReplyHead, Ticket};
 use super::{AnyBody, App, AppContext, Body, LocalService, Peer};
-use crate::config::model::{DriverChoice, Process};
+use crate::config::model::DriverChoice;
 use crate::http::h1::{FieldName, Method, Version};
 use crate::metrics::AppWorkerStats;
 use crate::runtime::body::{BodySender, body_channel};
@@ -35,7 +35,6 @@ const SWEEP: Duration = Duration::from_millis(100);
 /// Everything one application worker needs.
 pub(crate) struct AppWorker {
     pub(crate) index: usize,
-    pub(crate) core: Option<usize>,
     pub(crate) driver: DriverChoice,
     pub(crate) spin: Duration,
     pub(crate) concurrency: usize,
@@ -46,11 +45,6 @@ pub(crate) struct AppWorker {
 }
 
 impl AppWorker {
-    /// Takes the settings of `process`.
-    pub(crate) fn settings(process: &Process) -> (DriverChoice, Duration, usize) {
-        (process.driver, process.spin, process.app_concurrency.max(1))
-    }
-
     /// Runs the worker on the current thread for as long as the process lives; starts it again when it fails.
     ///
     /// `on_start` gets the driver's facts once. Errors: the first start failed.

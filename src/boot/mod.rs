@@ -1,1 +1,29 @@
-//! (filled below)
+//! Process life: limits, sockets, threads, signals, drain.
+//!
+//! ```text
+//! limits → cores → sockets bound → application workers → data workers → control thread (this one)
+//! SIGTERM, SIGINT: stop   SIGQUIT: drain, then stop   SIGUSR1: reopen logs
+//! ```
+//! Everything that can fail for a reason the operator can mend fails here, before the first connection is accepted.
+
+mod cores;
+mod signals;
+mod start;
+
+use std::process::ExitCode;
+
+use crate::app::Registry;
+use crate::config::Config;
+
+/// Runs the process until it is told to stop; returns its exit code.
+///
+/// 0 after a stop or a drain, 1 when it could not start; the reason is in the log.
+pub fn run(config: Config, apps: Registry) -> ExitCode {
+    match start::run(config, &apps) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}

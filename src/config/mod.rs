@@ -1,5 +1,131 @@
 //! Config: text → written model with spans → checked, compiled, immutable [`Config`]; diagnostics.
+//!
+//! Every key is described once, in `keys`; parser, defaults, flags and the manual follow from that. A check finds all
+//! mistakes of a file at once ([`Report`]). Nothing here binds, creates or resolves anything: [`load`] reads the file
+//! and the password files it names, [`parse`] does not even do that.
 
+mod compile;
+mod key;
+mod keys;
 pub mod model;
+mod outside;
+mod quick;
+mod reference;
+mod report;
+mod section;
+mod suggest;
+mod value;
 
+use std::io::{self, Read};
+use std::path::Path;
+use std::sync::Arc;
+
+pub use key::{Absent, FlagOf, Key, Table};
 pub use model::Config;
+pub use quick::Defaults;
+pub use reference::{reference_markdown, reference_toml};
+pub use report::{Report, Warning};
+pub use section::Overrides;
+pub use value::{Kind, Value};
+
+use report::{Problem, Source};
+use section::{Context, Outside};
+
+/// A config file larger than this is not one.
+const FILE_BYTES_MAX: u64 = 8 << 20;
+
+/// Reads and compiles the file at `path`. `programs` are the names that `[app.NAME]` may use.
+///
+/// Errors: every mistake of the file, or why it cannot be read.
+pub fn load(path: &Path, programs: &[&str]) -> Result<(Config, Vec<Warning>), Report> {
+    load_with(path, programs, &Overrides::default())
+}
+
+/// As [`load`], with flags that win over the file.
+pub fn load_with(path: &Path, programs: &[&str], overrides: &Overrides) -> Result<(Config, Vec<Warning>), Report> {
+    let name = path.display().to_string();
+    let text = match read(path) {
+        Ok(text) => text,
+        Err(error) => {
+            let title = format!("cannot read the config file {name}: {error}");
+            let source = Source { name, text: String::new() };
+            return Err(Report::new(source, vec![Problem::new(title, None, "")]));
+        }
+    };
+    let machine = outside::Machine;
+    let (config, mut warnings) = parse_with(&name, &text, programs, overrides, Some(&machine))?;
+    if holds_password(&text) && machine.is_readable_by_all(path) {
+        let source = Arc::new(Source { name: name.clone(), text });
+        let title = "the config file holds a password and every user of this machine may read it";
+        let advice = format!("run `chmod 640 {name}`, or move the password to a `password_file`");
+        warnings.push(Warning::new(&source, Problem::new(title, None, advice)));
+    }
+    Ok((config, warnings))
+}
+
+/// Compiles `text`. Pure: a `password_file` is not read, its password stays empty; see [`load`].
+///
+/// Errors: every mistake of the file.
+pub fn parse(file_name: &str, text: &str, programs: &[&str]) -> Result<(Config, Vec<Warning>), Report> {
+    parse_with(file_name, text, programs, &Overrides::default(), None)
+}
+
+fn parse_with(
+    file_name: &str,
+    text: &str,
+    programs: &[&str],
+    overrides: &Overrides,
+    outside: Option<&dyn Outside>,
+) -> Result<(Config, Vec<Warning>), Report> {
+    let source = Source { name: file_name.into(), text: text.into() };
+    let document = match toml_edit::Document::parse(text) {
+        Ok(document) => document,
+        Err(error) => return Err(Report::new(source, vec![syntax_error(text, &error)])),
+    };
+    let cx = Context::new(programs, overrides, outside);
+    let config = compile::compile(&cx, document.as_table());
+    let (problems, warnings) = (cx.problems.into_inner(), cx.warnings.into_inner());
+    if !problems.is_empty() {
+        return Err(Report::new(source, problems));
+    }
+    let source = Arc::new(source);
+    Ok((config, warnings.into_iter().map(|problem| Warning::new(&source, problem)).collect()))
+}
+
+/// What the TOML parser says, in our form, with advice for the usual slips.
+fn syntax_error(text: &str, error: &toml_edit::TomlError) -> Problem {
+    let message = error.message().lines().collect::<Vec<_>>().join(", ");
+    let Some(span) = error.span() else { return Problem::new(format!("not TOML: {message}"), None, "") };
+    let start = text.get(..span.start).map_or(0, |before| before.rfind('\n').map_or(0, |at| at + 1));
+    let line = text.get(start..).and_then(|rest| rest.lines().next()).unwrap_or_default();
+    let problem = Problem::new("this is not TOML", Some(span), message);
+    match line.split_once('=') {
+        Some((_, value)) if value.trim().starts_with(|c: char| c.is_ascii_alphanumeric() || c == '/' || c == '*') => {
+            problem.help("texts, addresses, durations and sizes stand in quotes: key = \"value\"")
+        }
+        None if line.trim_end().ends_with([';', '{']) => {
+            problem.help("this looks like nginx or HAProxy syntax; `one-server config-reference` prints an example")
+        }
+        _ => problem,
+    }
+}
+
+fn read(path: &Path) -> io::Result<String> {
+    let mut text = String::new();
+    std::fs::File::open(path)?.take(FILE_BYTES_MAX + 1).read_to_string(&mut text)?;
+    if text.len() as u64 > FILE_BYTES_MAX {
+        return Err(io::Error::other("it is larger than 8 MiB"));
+    }
+    Ok(text)
+}
+
+fn holds_password(text: &str) -> bool {
+    let Ok(document) = toml_edit::Document::parse(text) else { return false };
+    let Some(splitters) = document.get("mysql").and_then(|item| item.as_table_like()) else { return false };
+    splitters.iter().any(|(_, item)| item.get("password").is_some())
+}
+
+/// The first line of a small regular file, for flags that name a password file. Errors: what open(2) and read(2) say.
+pub fn read_password_file(path: &Path) -> io::Result<String> {
+    outside::Machine.first_line(path)
+}

@@ -1,1 +1,94 @@
-//! (filled below)
+//! Static files, up to but not including the socket: request in, [`Plan`] out.
+//!
+//! | file | does |
+//! |---|---|
+//! | `serve` | request → [`Plan`]: which file, which status, which bytes of it |
+//! | `head` | writes the head of a plan |
+//! | `conditional`, `range` | preconditions and ranges of RFC 9110, pure |
+//! | `cache` | per-worker cache of open files, small ones with their content |
+//! | `entry` | one file: validators, pre-rendered fields, content or descriptor |
+//! | `mime` | media type by extension |
+//!
+//! A request for a cached file costs no allocation and no system call. Not here: directory listings (403 instead),
+//! compression, writing to the socket.
+
+mod cache;
+mod conditional;
+mod entry;
+mod head;
+mod mime;
+mod range;
+mod serve;
+
+pub use self::cache::{Cache, Limits};
+pub use self::conditional::{Conditions, LastModified, Lines, Outcome, Validators, evaluate};
+pub use self::entry::{Content, Entry};
+pub use self::head::write_head;
+pub use self::mime::Mime;
+pub use self::range::ByteRange;
+pub use self::serve::{HeadPart, Plan, PlanBody, Request, prepare};
+
+use rustix::io::Errno;
+
+/// Why a file cannot be served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FileError {
+    /// There is no such file that may be served: missing, not a regular file, outside of the root, name too long.
+    Absent,
+    /// The process may not read it, or it is a directory without index file.
+    Forbidden,
+    /// Out of descriptors or memory; later it may work.
+    Exhausted,
+    /// The file system failed.
+    Failed,
+}
+
+impl FileError {
+    /// The status to answer with.
+    pub fn status(self) -> u16 {
+        match self {
+            FileError::Absent => 404,
+            FileError::Forbidden => 403,
+            FileError::Exhausted => 503,
+            FileError::Failed => 500,
+        }
+    }
+}
+
+impl std::fmt::Display for FileError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            FileError::Absent => "no such file",
+            FileError::Forbidden => "permission denied",
+            FileError::Exhausted => "out of descriptors or memory",
+            FileError::Failed => "the file system failed",
+        })
+    }
+}
+
+impl std::error::Error for FileError {}
+
+impl From<std::io::Error> for FileError {
+    fn from(error: std::io::Error) -> Self {
+        match Errno::from_io_error(&error) {
+            // XDEV and LOOP: a symbolic link that leads out of the root, or nowhere. NXIO, NODEV: a device or socket
+            // that took the place of a file. INVAL: a name the file system cannot hold.
+            Some(
+                Errno::NOENT
+                | Errno::NOTDIR
+                | Errno::LOOP
+                | Errno::XDEV
+                | Errno::NAMETOOLONG
+                | Errno::NXIO
+                | Errno::NODEV
+                | Errno::INVAL,
+            ) => FileError::Absent,
+            Some(Errno::ACCESS | Errno::PERM) => FileError::Forbidden,
+            Some(Errno::MFILE | Errno::NFILE | Errno::NOMEM | Errno::AGAIN) => FileError::Exhausted,
+            _ => FileError::Failed,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

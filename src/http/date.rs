@@ -20,6 +20,11 @@ impl HttpDate {
     }
 
     /// The 29 bytes.
+    pub fn as_array(&self) -> &[u8; 29] {
+        &self.0
+    }
+
+    /// The same as a slice.
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
     }

@@ -135,6 +135,12 @@ impl HistogramSnapshot {
         self.sum_us += other.sum_us;
     }
 
+    /// What was counted after `earlier`, a snapshot of the same histogram (or of the same ones, merged).
+    pub fn since(&self, earlier: &HistogramSnapshot) -> HistogramSnapshot {
+        let buckets = self.buckets.iter().zip(&earlier.buckets).map(|(now, then)| now.saturating_sub(*then)).collect();
+        HistogramSnapshot { buckets, sum_us: self.sum_us.saturating_sub(earlier.sum_us) }
+    }
+
     /// Number of durations counted.
     pub fn count(&self) -> u64 {
         self.buckets.iter().sum()
@@ -176,6 +182,20 @@ mod tests {
             assert!(us < upper_us(index), "{us} µs in bucket {index}");
             assert!(index == 0 || us >= upper_us(index - 1), "{us} µs in bucket {index}");
         }
+    }
+
+    #[test]
+    fn a_later_snapshot_less_an_earlier_one_is_what_came_between() {
+        let histogram = Histogram::default();
+        histogram.record(Duration::from_millis(500));
+        let earlier = histogram.snapshot();
+        for _ in 0..10 {
+            histogram.record(Duration::from_micros(100));
+        }
+        let between = histogram.snapshot().since(&earlier);
+        assert_eq!((between.count(), between.sum()), (10, Duration::from_millis(1)));
+        assert!(between.quantile(1.0) < Duration::from_micros(120));
+        assert_eq!(earlier.since(&histogram.snapshot()).count(), 0, "never below zero");
     }
 
     #[test]

@@ -6,10 +6,12 @@
 
 mod app_worker;
 mod core;
+mod log;
 pub mod trace;
 pub mod worker;
 
 pub use self::app_worker::AppWorkerStats;
 pub use self::core::{Counter, Gauge, Histogram, HistogramSnapshot};
+pub use self::log::{LogStats, LogWriterStats};
 pub use self::trace::{ServedBy, Trace, TraceEvent};
 pub use self::worker::{AppStats, BackendStats, FileStats, HttpStats, ServerStats, SplitterStats, Worker};

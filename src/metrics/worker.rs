@@ -1,6 +1,6 @@
 //! What one data worker counts. It is the only writer; the control thread adds the workers up.
 
-use super::{Counter, Gauge, Histogram};
+use super::{Counter, Gauge, Histogram, LogStats};
 use crate::config::Config;
 
 /// All counters of one data worker, in the order of the compiled config.
@@ -16,6 +16,8 @@ pub struct Worker {
     pub apps: Vec<AppStats>,
     /// Per splitter.
     pub splitters: Vec<SplitterStats>,
+    /// Access log.
+    pub log: LogStats,
     /// Panics contained in requests.
     pub panics: Counter,
 }
@@ -33,6 +35,7 @@ impl Worker {
                 .collect(),
             apps: config.apps.iter().map(|_| AppStats::default()).collect(),
             splitters: config.splitters.iter().map(SplitterStats::new).collect(),
+            log: LogStats::default(),
             panics: Counter::default(),
         }
     }
@@ -49,6 +52,8 @@ pub struct HttpStats {
     pub connections: Gauge,
     /// Connections between two requests now.
     pub idle: Gauge,
+    /// Connections on which a request head has begun but is not complete now.
+    pub reading: Gauge,
     /// Requests answered, by status class: index 1 to 5 for 1xx to 5xx, 0 for closed without an answer.
     pub responses: [Counter; 6],
     /// Bytes read from clients.
@@ -72,6 +77,10 @@ pub struct FileStats {
     pub cache_misses: Counter,
     /// Bytes now in the cache.
     pub cache_bytes: Gauge,
+    /// Files now in the cache.
+    pub cache_entries: Gauge,
+    /// Files that left the cache to make room.
+    pub cache_evictions: Counter,
     /// Bytes sent by sendfile(2).
     pub sendfile_bytes: Counter,
     /// 304 answers.

@@ -10,6 +10,7 @@ pub mod cores;
 pub mod driver;
 pub mod mailbox;
 pub mod net;
+pub mod sys;
 pub mod time;
 
 use std::future::Future;

@@ -371,30 +371,49 @@ enum ListenerSocket {
 }
 
 /// A listening socket of one data worker.
-pub struct Listener(ListenerSocket);
+pub struct Listener {
+    socket: ListenerSocket,
+    fd: RawFd,
+    stopped: std::cell::Cell<bool>,
+}
 
 impl Listener {
     /// Takes `socket` over for the current data worker.
     pub fn new(socket: BoundSocket) -> io::Result<Listener> {
         // epoll needs non-blocking sockets; io_uring needs blocking ones, or it answers EAGAIN instead of waiting.
         let nonblocking = super::driver::is_epoll();
-        Ok(Listener(match socket {
+        let (socket, fd) = match socket {
             BoundSocket::Tcp(socket) => {
                 socket.set_nonblocking(nonblocking)?;
-                ListenerSocket::Tcp(monoio::net::TcpListener::from_std(socket)?)
+                let fd = socket.as_raw_fd();
+                (ListenerSocket::Tcp(monoio::net::TcpListener::from_std(socket)?), fd)
             }
             BoundSocket::Unix(socket) => {
                 socket.set_nonblocking(nonblocking)?;
-                ListenerSocket::Unix(monoio::net::UnixListener::from_std(socket)?)
+                let fd = socket.as_raw_fd();
+                (ListenerSocket::Unix(monoio::net::UnixListener::from_std(socket)?), fd)
             }
-        }))
+        };
+        Ok(Listener { socket, fd, stopped: std::cell::Cell::new(false) })
+    }
+
+    /// Stops listening: a waiting [`Listener::accept`] fails, new clients are refused by the kernel. Also for the
+    /// other handles to the same socket ([`BoundSocket::try_clone`]).
+    pub fn stop(&self) {
+        self.stopped.set(true);
+        Breaker { fd: self.fd }.break_all();
+    }
+
+    /// [`Listener::stop`] was called.
+    pub fn is_stopped(&self) -> bool {
+        self.stopped.get()
     }
 
     /// Waits for the next connection; TCP ones have TCP_NODELAY set.
     ///
     /// Errors: what accept4(2) reports; `EMFILE` and its like pass, so the caller waits a moment and goes on.
     pub async fn accept(&self) -> io::Result<(Stream, Option<SocketAddr>)> {
-        match &self.0 {
+        match &self.socket {
             ListenerSocket::Tcp(listener) => {
                 let (socket, peer) = listener.accept().await?;
                 Ok((Stream::from_tcp(socket), Some(peer)))

@@ -1,1 +1,3 @@
-//! (filled below)
+//! Small pure helpers that know nothing about the rest of the program.
+
+pub mod path;

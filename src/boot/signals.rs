@@ -1,0 +1,54 @@
+//! Signals of the process, with nginx's meanings.
+
+use std::io;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+/// What a signal asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Order {
+    /// SIGTERM, SIGINT.
+    Stop,
+    /// SIGQUIT.
+    Drain,
+    /// SIGUSR1.
+    ReopenLogs,
+}
+
+/// The signals we answer to.
+pub(super) struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    quit: Signal,
+    reopen: Signal,
+    hang_up: Signal,
+}
+
+impl Signals {
+    /// Takes the signals over. Must be called inside the control thread's runtime.
+    pub(super) fn new() -> io::Result<Signals> {
+        Ok(Signals {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            quit: signal(SignalKind::quit())?,
+            reopen: signal(SignalKind::user_defined1())?,
+            hang_up: signal(SignalKind::hangup())?,
+        })
+    }
+
+    /// The next order.
+    pub(super) async fn next(&mut self) -> Order {
+        loop {
+            tokio::select! {
+                _ = self.terminate.recv() => return Order::Stop,
+                _ = self.interrupt.recv() => return Order::Stop,
+                _ = self.quit.recv() => return Order::Drain,
+                _ = self.reopen.recv() => return Order::ReopenLogs,
+                _ = self.hang_up.recv() => {
+                    // A closed terminal must not end a server, and there is no reload yet.
+                    tracing::warn!("SIGHUP ignored: this version cannot reload; restart to use a new config");
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,442 @@
+//! Start of the process, its control thread, and its end.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::sync::mpsc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use super::cores::{Placement, place};
+use super::signals::{Order, Signals};
+use crate::app::{AppWorker, Job, Origin, Registry, Reply, Tickets};
+use crate::config::Config;
+use crate::control::Shared;
+use crate::control::shared::{ListenerFacts, Phase, StartFacts, WorkerFacts, WorkerRole};
+use crate::log;
+use crate::runtime::driver::{DataRuntime, DriverFacts};
+use crate::runtime::mailbox::{Receiver, Sender, mailbox};
+use crate::runtime::net::{Address, BoundSocket};
+use crate::runtime::{cores, sys};
+use crate::worker::{Control, Seat};
+
+/// Why the process could not start.
+#[derive(Debug)]
+pub(super) enum StartError {
+    /// A core of the config is not there or not ours.
+    NoSuchCore { name: &'static str, core: usize, allowed: Vec<usize> },
+    /// Nothing left for one of the roles.
+    NoCoreLeft { allowed: Vec<usize> },
+    /// No program of this name is built in.
+    NoSuchProgram { app: String, program: String, known: Vec<String> },
+    /// A listening socket cannot be had.
+    Bind { name: String, address: Address, error: io::Error },
+    /// A thread or its runtime cannot be had.
+    Thread { name: String, error: io::Error },
+    /// The access log cannot be opened.
+    Log(io::Error),
+}
+
+impl std::fmt::Display for StartError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            StartError::NoSuchCore { name, core, allowed } => {
+                write!(f, "core {core} of `{name}` is not available: this process may use {allowed:?}")
+            }
+            StartError::NoCoreLeft { allowed } => {
+                write!(
+                    f,
+                    "no core is left for one of the roles: {allowed:?} are available; use `app_placement = \"paired\"` or other cores"
+                )
+            }
+            StartError::NoSuchProgram { app, program, known } => {
+                write!(f, "application `{app}` names program `{program}`, which is not built in: known are {known:?}")
+            }
+            StartError::Bind { name, address, error } => {
+                write!(f, "cannot listen on {address} (listener `{name}`): {error}")?;
+                f.write_str(match error.kind() {
+                    io::ErrorKind::AddrInUse => "; another process has it, see `ss -ltnp`",
+                    io::ErrorKind::PermissionDenied => "; ports below 1024 need root or CAP_NET_BIND_SERVICE",
+                    io::ErrorKind::AddrNotAvailable => "; no interface of this machine has that address",
+                    _ => "",
+                })
+            }
+            StartError::Thread { name, error } => write!(f, "{name} cannot start: {error}"),
+            StartError::Log(error) => write!(f, "the access log cannot be opened: {error}"),
+        }
+    }
+}
+
+/// The threads of the process and the way to them.
+struct Threads {
+    data: Vec<JoinHandle<()>>,
+    orders: Vec<Sender<Control>>,
+}
+
+/// Listening sockets of all data workers.
+struct Sockets {
+    /// By data worker: listener index, port, socket.
+    http: Vec<Vec<(usize, u16, BoundSocket)>>,
+    /// By data worker: splitter index, socket.
+    mysql: Vec<Vec<(usize, BoundSocket)>>,
+    admin: Option<std::net::TcpListener>,
+    facts: Vec<ListenerFacts>,
+    /// Unix sockets to be removed at the end.
+    paths: Vec<std::path::PathBuf>,
+}
+
+pub(super) fn run(config: Config, apps: &Registry) -> Result<(), StartError> {
+    log::init();
+    let open_files = sys::limits::raise_open_files();
+    let allowed = cores::allowed().map_err(|error| StartError::Thread { name: "process".into(), error })?;
+    let placement = place(&config.process, &allowed, !config.apps.is_empty())?;
+    let programs = find_programs(&config, apps)?;
+    let mut sockets = bind(&config, placement.data.len())?;
+    let config = Arc::new(config);
+    let shared = Arc::new(Shared::new(config.clone(), placement.data.len(), placement.app.len()));
+    let (writer, mut access_logs) = log::open(&config.log, placement.data.len(), &shared).map_err(StartError::Log)?;
+    let mysql: Vec<_> = (0..config.splitters.len()).map(|index| crate::mysql::Shared::new(&config, index)).collect();
+    let mysql: Vec<_> = mysql.into_iter().map(Arc::new).collect();
+
+    let mut facts = Vec::new();
+    let (data_seats, origins) = answer_routes(&config, placement.data.len(), placement.app.len());
+    let jobs = start_app_workers(&config, &shared, &placement, &programs, origins, &mut facts)?;
+    let connections = Arc::new(AtomicUsize::new(0));
+    let mut threads = Threads { data: Vec::new(), orders: Vec::new() };
+    for (index, (replies, tickets)) in data_seats.into_iter().enumerate().rev() {
+        let (order, control) = mailbox(4);
+        let seat = Seat {
+            index,
+            shared: shared.clone(),
+            listeners: std::mem::take(&mut sockets.http[index]),
+            splitters: std::mem::take(&mut sockets.mysql[index]),
+            mysql: mysql.clone(),
+            control,
+            app_workers: jobs.clone(),
+            paired: placement.paired(index),
+            replies,
+            tickets,
+            access_log: access_logs.pop(),
+            connections: connections.clone(),
+            request_id_seed: rand::random(),
+        };
+        threads.orders.push(order);
+        let (thread, worker_facts) = start_data_worker(&config, seat, placement.data[index])?;
+        threads.data.push(thread);
+        facts.push(worker_facts);
+    }
+    facts.sort_by_key(|facts| (facts.role == WorkerRole::App, facts.index));
+    let limits = vec![
+        ("connections_max", config.process.connections_max as u64),
+        ("open_files", open_files),
+        ("head_bytes_max", config.http.head_bytes_max as u64),
+        ("body_bytes_max", config.http.body_bytes_max),
+    ];
+    let facts = StartFacts {
+        version: env!("CARGO_PKG_VERSION").into(),
+        workers: facts,
+        listeners: std::mem::take(&mut sockets.facts),
+        limits,
+    };
+    announce(&facts, &config, open_files);
+    drop(shared.facts.set(facts));
+    let result = control_thread(&config, &shared, &mysql, threads, sockets.admin, writer);
+    for path in &sockets.paths {
+        let _ = std::fs::remove_file(path);
+    }
+    result
+}
+
+fn find_programs(config: &Config, apps: &Registry) -> Result<Vec<crate::app::App>, StartError> {
+    let find = |app: &crate::config::model::App| {
+        apps.find(&app.program).cloned().ok_or_else(|| StartError::NoSuchProgram {
+            app: app.name.clone(),
+            program: app.program.clone(),
+            known: apps.names().into_iter().map(str::to_owned).collect(),
+        })
+    };
+    config.apps.iter().map(find).collect()
+}
+
+/// Binds every listening socket, before any worker runs: what cannot be bound is a failed start.
+fn bind(config: &Config, data_workers: usize) -> Result<Sockets, StartError> {
+    let mut sockets = Sockets {
+        http: (0..data_workers).map(|_| Vec::new()).collect(),
+        mysql: (0..data_workers).map(|_| Vec::new()).collect(),
+        admin: None,
+        facts: Vec::new(),
+        paths: Vec::new(),
+    };
+    let backlog = config.process.backlog;
+    for (index, listener) in config.listeners.iter().enumerate() {
+        let address = Address::Tcp(listener.address);
+        let bound = bind_all(&listener.name, &address, backlog, data_workers)?;
+        sockets.facts.push(fact(&listener.name, "http", &bound[0]));
+        for (worker, socket) in bound.into_iter().enumerate() {
+            let port = match socket.local_address() {
+                Ok(Address::Tcp(address)) => address.port(),
+                _ => 0,
+            };
+            sockets.http[worker].push((index, port, socket));
+        }
+    }
+    for (index, splitter) in config.splitters.iter().enumerate() {
+        for address in &splitter.listen {
+            let bound = bind_all(&splitter.name, address, backlog, data_workers)?;
+            sockets.facts.push(fact(&splitter.name, "mysql", &bound[0]));
+            for (worker, socket) in bound.into_iter().enumerate() {
+                sockets.mysql[worker].push((index, socket));
+            }
+            if let Address::Unix(path) = address {
+                sockets.paths.push(path.clone());
+            }
+        }
+    }
+    if let Some(address) = config.admin {
+        let error = |error| StartError::Bind { name: "admin".into(), address: Address::Tcp(address), error };
+        let socket = std::net::TcpListener::bind(address).map_err(error)?;
+        socket.set_nonblocking(true).map_err(error)?;
+        let bound = socket.local_addr().map_err(error)?.to_string();
+        sockets.facts.push(ListenerFacts { name: "admin".into(), kind: "admin", address: bound });
+        sockets.admin = Some(socket);
+    }
+    Ok(sockets)
+}
+
+fn fact(name: &str, kind: &'static str, socket: &BoundSocket) -> ListenerFacts {
+    let address = socket.local_address().map(|address| address.to_string()).unwrap_or_default();
+    ListenerFacts { name: name.to_owned(), kind, address }
+}
+
+/// One socket per data worker: TCP ports are shared by SO_REUSEPORT, a Unix socket by handles to the same one.
+fn bind_all(name: &str, address: &Address, backlog: u32, workers: usize) -> Result<Vec<BoundSocket>, StartError> {
+    let error = |error| StartError::Bind { name: name.to_owned(), address: address.clone(), error };
+    match address {
+        Address::Tcp(wanted) => {
+            // SO_REUSEPORT would let a second process of ours share the port without a word: ask without it first.
+            drop(std::net::TcpListener::bind(wanted).map_err(error)?);
+            let first = BoundSocket::tcp(*wanted, backlog).map_err(error)?;
+            let Address::Tcp(bound) = first.local_address().map_err(error)? else { unreachable!("a TCP socket") };
+            let mut sockets = vec![first];
+            for _ in 1..workers {
+                sockets.push(BoundSocket::tcp(SocketAddr::new(wanted.ip(), bound.port()), backlog).map_err(error)?);
+            }
+            Ok(sockets)
+        }
+        Address::Unix(path) => {
+            let first = BoundSocket::unix(path, backlog).map_err(error)?;
+            let clones: io::Result<Vec<_>> = (1..workers).map(|_| first.try_clone()).collect();
+            let mut sockets = clones.map_err(error)?;
+            sockets.push(first);
+            Ok(sockets)
+        }
+    }
+}
+
+type AnswerSeat = (Receiver<Reply>, Arc<Tickets>);
+
+/// For each data worker, where its answers arrive and which of its requests are still wanted.
+fn answer_routes(config: &Config, data_workers: usize, app_workers: usize) -> (Vec<AnswerSeat>, Arc<Vec<Origin>>) {
+    let process = &config.process;
+    // Every request in flight has a slot, and the mailbox has room for the answer of every slot: it can never be full.
+    let slots = match app_workers {
+        0 => 1,
+        workers => (process.queue_depth + process.app_concurrency).saturating_mul(workers).min(1 << 16),
+    };
+    let mut seats = Vec::new();
+    let mut origins = Vec::new();
+    for _ in 0..data_workers {
+        // A retired slot's late answer may still be under way when the slot's next one comes.
+        let (sender, receiver) = mailbox(2 * slots);
+        let tickets = Arc::new(Tickets::new(slots));
+        origins.push(Origin { replies: sender, tickets: tickets.clone() });
+        seats.push((receiver, tickets));
+    }
+    (seats, Arc::new(origins))
+}
+
+fn start_app_workers(
+    config: &Arc<Config>,
+    shared: &Arc<Shared>,
+    placement: &Placement,
+    programs: &[crate::app::App],
+    origins: Arc<Vec<Origin>>,
+    facts: &mut Vec<WorkerFacts>,
+) -> Result<Vec<Sender<Job>>, StartError> {
+    let mut mailboxes = Vec::new();
+    for (index, core) in placement.app.iter().copied().enumerate() {
+        let (sender, jobs) = mailbox(config.process.queue_depth);
+        let worker = AppWorker {
+            index,
+            driver: config.process.driver,
+            spin: config.process.spin,
+            concurrency: config.process.app_concurrency.max(1),
+            apps: programs.to_vec(),
+            jobs,
+            origins: origins.clone(),
+            stats: shared.app_workers[index].clone(),
+        };
+        let (report, reported) = mpsc::channel();
+        let name = format!("app-{index}");
+        let spawned = std::thread::Builder::new().name(name.clone()).spawn(move || {
+            let pinned = cores::pin(core);
+            worker.supervise(|facts| {
+                drop(report.send(facts.and_then(|facts| pinned.as_ref().map(|()| facts).map_err(copy))))
+            });
+        });
+        spawned.map_err(|error| StartError::Thread { name: name.clone(), error })?;
+        let driver = await_start(&name, &reported)?;
+        facts.push(worker_facts(WorkerRole::App, index, core, driver));
+        mailboxes.push(sender);
+    }
+    Ok(mailboxes)
+}
+
+/// `io::Error` has no `Clone`.
+fn copy(error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), error.to_string())
+}
+
+fn start_data_worker(
+    config: &Arc<Config>,
+    seat: Seat,
+    core: usize,
+) -> Result<(JoinHandle<()>, WorkerFacts), StartError> {
+    let (choice, entries, index) = (config.process.driver, config.process.ring_entries, seat.index);
+    let (report, reported) = mpsc::channel();
+    let name = format!("data-{index}");
+    let spawned = std::thread::Builder::new().name(name.clone()).spawn(move || {
+        let built = cores::pin(core).and_then(|()| DataRuntime::build(choice, entries));
+        match built {
+            Ok((mut runtime, facts)) => {
+                drop(report.send(Ok(facts)));
+                runtime.block_on(crate::worker::run(seat));
+            }
+            Err(error) => drop(report.send(Err(error))),
+        }
+    });
+    let thread = spawned.map_err(|error| StartError::Thread { name: name.clone(), error })?;
+    let driver = await_start(&name, &reported)?;
+    Ok((thread, worker_facts(WorkerRole::Data, index, core, driver)))
+}
+
+fn await_start(name: &str, reported: &mpsc::Receiver<io::Result<DriverFacts>>) -> Result<DriverFacts, StartError> {
+    let facts = reported.recv().unwrap_or_else(|_| Err(io::Error::other("its thread ended")));
+    facts.map_err(|error| StartError::Thread { name: name.to_owned(), error })
+}
+
+fn worker_facts(role: WorkerRole, index: usize, core: usize, facts: DriverFacts) -> WorkerFacts {
+    let flags = facts.flags.split('|').filter(|flag| !flag.is_empty()).map(str::to_owned).collect();
+    WorkerFacts { role, index, core: Some(core), driver: facts.driver, flags, fallback: facts.fallback }
+}
+
+/// The start-up lines: what runs, where, on what, and what fell back.
+fn announce(facts: &StartFacts, config: &Config, open_files: u64) {
+    let pid = std::process::id();
+    tracing::info!(version = %facts.version, pid, "one-server starts");
+    for worker in &facts.workers {
+        let (role, index, core) = (worker.role.name(), worker.index, worker.core.unwrap_or_default());
+        tracing::info!(role, index, core, driver = worker.driver, flags = %worker.flags.join("|"), "worker");
+        if let Some(reason) = &worker.fallback {
+            tracing::warn!(role, index, driver = worker.driver, "fall-back: {reason}");
+        }
+    }
+    for listener in &facts.listeners {
+        tracing::info!(name = %listener.name, kind = listener.kind, address = %listener.address, "listening");
+    }
+    let connections_max = config.process.connections_max;
+    let needed = 2 * connections_max as u64 + 256;
+    tracing::info!(
+        connections_max,
+        open_files,
+        body_max = config.http.body_bytes_max,
+        head_max = config.http.head_bytes_max,
+        "limits"
+    );
+    if open_files < needed {
+        tracing::warn!(
+            open_files,
+            connections_max,
+            "fewer open files allowed than connections may need: raise `ulimit -n` to {needed} or lower --connections-max"
+        );
+    }
+}
+
+/// The control thread's life: admin, checks, monitoring, signals; then the end.
+fn control_thread(
+    config: &Arc<Config>,
+    shared: &Arc<Shared>,
+    mysql: &[Arc<crate::mysql::Shared>],
+    threads: Threads,
+    admin: Option<std::net::TcpListener>,
+    writer: Option<log::Writer>,
+) -> Result<(), StartError> {
+    let error = |error| StartError::Thread { name: "control".into(), error };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(error)?;
+    let order = runtime.block_on(async {
+        let (stop, stopped) = watch::channel(false);
+        let mut signals = Signals::new().map_err(error)?;
+        if let Some(socket) = admin {
+            let listener = tokio::net::TcpListener::from_std(socket).map_err(error)?;
+            tokio::spawn(crate::control::admin::serve(listener, shared.clone(), stopped.clone()));
+        }
+        tokio::spawn(crate::control::checks::run(shared.clone(), rand::random(), stopped.clone()));
+        for splitter in mysql {
+            tokio::spawn(crate::mysql::monitor::run(splitter.clone(), stopped.clone()));
+        }
+        shared.set_phase(Phase::Ready);
+        tracing::info!("ready");
+        let order = loop {
+            match signals.next().await {
+                Order::ReopenLogs => {
+                    if let Some(writer) = &writer {
+                        writer.reopen();
+                    }
+                }
+                order => break order,
+            }
+        };
+        if order == Order::Drain {
+            drain(config, shared, &threads, &mut signals).await;
+        }
+        shared.set_phase(Phase::Stopping);
+        drop(stop);
+        Ok(order)
+    })?;
+    tracing::info!(how = if order == Order::Drain { "drained" } else { "stopped" }, "one-server ends");
+    for order in &threads.orders {
+        let _ = order.send(Control::Stop);
+    }
+    threads.data.into_iter().for_each(|thread| drop(thread.join()));
+    if let Some(writer) = writer {
+        writer.stop();
+    }
+    Ok(())
+}
+
+/// Lets the data workers finish. A second signal ends it.
+async fn drain(config: &Config, shared: &Shared, threads: &Threads, signals: &mut Signals) {
+    shared.set_phase(Phase::Draining);
+    let deadline = config.process.drain_timeout;
+    tracing::info!(timeout_s = deadline.as_secs(), "draining: no new connections, requests in flight are finished");
+    for order in &threads.orders {
+        let _ = order.send(Control::Drain(deadline));
+    }
+    let done = async {
+        while threads.data.iter().any(|thread| !thread.is_finished()) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::pin!(done);
+    loop {
+        tokio::select! {
+            () = &mut done => return,
+            order = signals.next() => if order == Order::Stop {
+                return tracing::warn!("drain cut short by a signal");
+            },
+        }
+    }
+}

@@ -1,0 +1,187 @@
+//! The command line as clap sees it.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use super::flags::{SplitterFlags, Tuning, UpstreamFlags};
+use super::help;
+use crate::runtime::net::Address;
+
+/// Static files, load balancing, application workers and MySQL read/write splitting in one process, one thread per
+/// core, on io_uring.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "one-server", version, about, after_help = help::TOP, arg_required_else_help = true)]
+#[command(args_conflicts_with_subcommands = true, max_term_width = 110)]
+pub(super) struct Arguments {
+    /// Check the config file and exit: the same as `check`
+    #[arg(short = 't', requires = "config")]
+    pub(super) test: bool,
+    /// Config file for -t
+    #[arg(short = 'c', long = "config", value_name = "FILE", requires = "test")]
+    pub(super) config: Option<PathBuf>,
+    #[command(subcommand)]
+    pub(super) command: Option<Sub>,
+}
+
+#[derive(Clone, Debug, Subcommand)]
+pub(super) enum Sub {
+    /// Start what a config file says
+    #[command(after_help = help::RUN)]
+    Run(RunArgs),
+    /// Check a config file: tells every mistake at once; binds, creates and resolves nothing
+    #[command(after_help = help::CHECK)]
+    Check(CheckArgs),
+    /// Serve a folder
+    #[command(after_help = help::STATIC)]
+    Static(StaticArgs),
+    /// Balance HTTP over servers
+    #[command(after_help = help::PROXY)]
+    Proxy(ProxyArgs),
+    /// Split MySQL reads and writes over a primary and its replicas
+    #[command(after_help = help::SPLIT)]
+    Split(SplitArgs),
+    /// Start the demo site: files, application, database, live page
+    #[command(after_help = help::DEMO)]
+    Demo(DemoArgs),
+    /// Print the manual of the config file
+    ConfigReference(ReferenceArgs),
+    /// Print a completion script for a shell
+    #[command(after_help = help::COMPLETIONS)]
+    Completions(CompletionArgs),
+}
+
+/// Flags of `run`.
+#[derive(Args, Clone, Debug)]
+pub(super) struct RunArgs {
+    /// Config file
+    #[arg(short = 'c', long = "config", value_name = "FILE")]
+    pub(super) config: PathBuf,
+    #[command(flatten)]
+    pub(super) tuning: Tuning,
+}
+
+/// Flags of `check`.
+#[derive(Args, Clone, Debug)]
+pub(super) struct CheckArgs {
+    /// Config file
+    #[arg(short = 'c', long = "config", value_name = "FILE")]
+    pub(super) config: PathBuf,
+}
+
+/// Flags of `static`.
+#[derive(Args, Clone, Debug)]
+pub(super) struct StaticArgs {
+    /// Folder to serve; nothing outside is ever opened
+    #[arg(value_name = "DIR")]
+    pub(super) root: PathBuf,
+    /// Address to listen on; may be given several times
+    #[arg(long, value_name = "IP:PORT", value_parser = help::socket_address, default_value = "127.0.0.1:8080")]
+    pub(super) listen: Vec<SocketAddr>,
+    /// Name tried for a path that ends in `/`; may be given several times [default: index.html]
+    #[arg(long, value_name = "FILE")]
+    pub(super) index: Vec<String>,
+    /// Path served with 200 when there is no such file, for single-page applications, for example /index.html
+    #[arg(long, value_name = "PATH", value_parser = help::url_path)]
+    pub(super) fallback: Option<String>,
+    #[command(flatten)]
+    pub(super) tuning: Tuning,
+}
+
+/// Flags of `proxy`.
+#[derive(Args, Clone, Debug)]
+pub(super) struct ProxyArgs {
+    /// Address to listen on; may be given several times
+    #[arg(long, value_name = "IP:PORT", value_parser = help::socket_address, default_value = "127.0.0.1:8080")]
+    pub(super) listen: Vec<SocketAddr>,
+    /// Servers to balance over: IP:PORT or unix:/path; several after one flag, or the flag several times
+    #[arg(long, value_name = "ADDR", value_parser = help::address, num_args = 1.., required = true)]
+    pub(super) to: Vec<Address>,
+    /// Servers used only while no other one is up
+    #[arg(long, value_name = "ADDR", value_parser = help::address, num_args = 1..)]
+    pub(super) backup: Vec<Address>,
+    #[command(flatten)]
+    pub(super) upstream: UpstreamFlags,
+    #[command(flatten)]
+    pub(super) tuning: Tuning,
+}
+
+/// Flags of `split`.
+#[derive(Args, Clone, Debug)]
+pub(super) struct SplitArgs {
+    /// Address clients connect to: IP:PORT or unix:/path; may be given several times
+    #[arg(long, value_name = "ADDR", value_parser = help::address, default_value = "127.0.0.1:3307")]
+    pub(super) listen: Vec<Address>,
+    /// The server that takes writes
+    #[arg(long, value_name = "ADDR", value_parser = help::address)]
+    pub(super) primary: Address,
+    /// Servers that take reads; without any the primary takes them
+    #[arg(long, value_name = "ADDR", value_parser = help::address, num_args = 1..)]
+    pub(super) replica: Vec<Address>,
+    /// User name, the same for clients and servers
+    #[arg(long, value_name = "NAME")]
+    pub(super) user: String,
+    /// File whose first line is the user's password: a password among the flags could be read by every user
+    #[arg(long, value_name = "FILE")]
+    pub(super) password_file: PathBuf,
+    /// Database selected for clients that name none
+    #[arg(long, value_name = "NAME")]
+    pub(super) database: Option<String>,
+    #[command(flatten)]
+    pub(super) splitter: SplitterFlags,
+    #[command(flatten)]
+    pub(super) tuning: Tuning,
+}
+
+/// Flags of `demo`.
+#[derive(Args, Clone, Debug)]
+pub struct DemoArgs {
+    /// Address of the site
+    #[arg(long, value_name = "IP:PORT", value_parser = help::socket_address, default_value = "127.0.0.1:8080")]
+    pub listen: SocketAddr,
+    /// Keep the guest book in memory instead of a database
+    #[arg(long, conflicts_with_all = ["primary", "replica", "user", "password_file", "database"])]
+    pub no_database: bool,
+    /// Your own MySQL or MariaDB server that takes writes
+    #[arg(long, value_name = "ADDR", value_parser = help::address, requires_all = ["user", "password_file"])]
+    pub primary: Option<Address>,
+    /// Its replicas, which take reads
+    #[arg(long, value_name = "ADDR", value_parser = help::address, num_args = 1.., requires = "primary")]
+    pub replica: Vec<Address>,
+    /// User name on those servers
+    #[arg(long, value_name = "NAME", requires = "primary")]
+    pub user: Option<String>,
+    /// File whose first line is the user's password
+    #[arg(long, value_name = "FILE", requires = "primary")]
+    pub password_file: Option<PathBuf>,
+    /// Database for the guest book's table
+    #[arg(long, value_name = "NAME", requires = "primary")]
+    pub database: Option<String>,
+    /// Flags that every starting command takes; see [`DemoArgs::defaults`].
+    #[command(flatten)]
+    pub tuning: Tuning,
+}
+
+/// Flags of `config-reference`.
+#[derive(Args, Clone, Debug)]
+pub(super) struct ReferenceArgs {
+    /// markdown: the manual; toml: a config file with every key, commented
+    #[arg(long, value_name = "FORMAT", default_value = "markdown")]
+    pub(super) format: ReferenceFormat,
+}
+
+/// Form of the manual.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(super) enum ReferenceFormat {
+    Markdown,
+    Toml,
+}
+
+/// Arguments of `completions`.
+#[derive(Args, Clone, Debug)]
+pub(super) struct CompletionArgs {
+    /// Shell
+    #[arg(value_name = "SHELL")]
+    pub(super) shell: clap_complete::Shell,
+}

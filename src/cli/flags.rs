@@ -1,0 +1,138 @@
+//! Flags made from the descriptions of config keys, so that a flag and its key cannot disagree.
+
+use clap::{Arg, ArgAction, ArgMatches, Command, FromArgMatches};
+
+use crate::config::{Absent, FlagOf, Key, Kind, Overrides, Table, Value};
+
+/// The tuning flags that run, static, proxy, split and demo share.
+#[derive(Clone, Debug, Default)]
+pub struct Tuning(pub Overrides);
+
+/// Flags of `proxy` for its one upstream.
+#[derive(Clone, Debug, Default)]
+pub struct UpstreamFlags(pub Overrides);
+
+/// Flags of `split` for its one splitter.
+#[derive(Clone, Debug, Default)]
+pub struct SplitterFlags(pub Overrides);
+
+macro_rules! args_of_keys {
+    ($($type:ident: $of:expr;)*) => {$(
+        impl clap::Args for $type {
+            fn augment_args(command: Command) -> Command {
+                augment(command, $of)
+            }
+
+            fn augment_args_for_update(command: Command) -> Command {
+                augment(command, $of)
+            }
+        }
+
+        impl FromArgMatches for $type {
+            fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+                Ok($type(overrides(matches, $of)))
+            }
+
+            fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+                self.0.extend(overrides(matches, $of));
+                Ok(())
+            }
+        }
+    )*};
+}
+
+args_of_keys! {
+    Tuning: FlagOf::Every;
+    UpstreamFlags: FlagOf::Proxy;
+    SplitterFlags: FlagOf::Split;
+}
+
+/// Every key that has a flag of this family, with the flag.
+pub(crate) fn flags(of: FlagOf) -> impl Iterator<Item = (&'static str, &'static Key)> {
+    let keys = Table::ALL.into_iter().flat_map(|table| table.keys());
+    keys.filter_map(move |key| key.flag.filter(|(_, family)| *family == of).map(|(flag, _)| (flag, key)))
+}
+
+fn augment(command: Command, of: FlagOf) -> Command {
+    flags(of).fold(command, |command, (flag, key)| command.arg(arg(flag, key)))
+}
+
+fn overrides(matches: &ArgMatches, of: FlagOf) -> Overrides {
+    let mut overrides = Overrides::default();
+    for (flag, key) in flags(of) {
+        if let Some(value) = matches.get_one::<Value>(flag) {
+            overrides.set(key, value.clone());
+        }
+    }
+    overrides
+}
+
+fn arg(flag: &'static str, key: &'static Key) -> Arg {
+    Arg::new(flag)
+        .long(flag)
+        .value_name(placeholder(&key.kind))
+        .action(ArgAction::Set)
+        .value_parser(move |text: &str| key.kind.parse(text))
+        .help(short_help(key))
+        .long_help(long_help(key))
+        .help_heading(heading(key.table))
+}
+
+/// What stands for the value in usage lines.
+fn placeholder(kind: &Kind) -> &'static str {
+    match kind {
+        Kind::Word(_) => "WORD",
+        Kind::Duration { .. } => "TIME",
+        Kind::Size { .. } => "SIZE",
+        Kind::Integer { .. } => "N",
+        Kind::Cores => "CORES",
+        Kind::SocketAddressOrOff => "IP:PORT|off",
+        Kind::Output => "stdout|FILE|off",
+        Kind::UrlPath => "PATH",
+        _ => "VALUE",
+    }
+}
+
+fn heading(table: Table) -> &'static str {
+    match table {
+        Table::Process => "Cores, memory, limits",
+        Table::Http => "HTTP time-outs and limits",
+        Table::Upstream | Table::Health => "Servers",
+        Table::Mysql => "Splitter",
+        Table::Admin | Table::Log => "Seeing what happens",
+        _ => "Options",
+    }
+}
+
+fn default_text(key: &Key) -> String {
+    match key.absent {
+        Absent::Default(text) => format!("[default: {text}]"),
+        Absent::Means(text) => format!("[without it: {text}]"),
+        Absent::Required => String::new(),
+    }
+}
+
+fn short_help(key: &Key) -> String {
+    let words = match key.kind {
+        Kind::Word(words) => format!(" [{}]", words.join(", ")),
+        _ => String::new(),
+    };
+    format!("{}{words} {}", sentence(key.help), default_text(key))
+}
+
+/// One line each: what it does, range and default, when to change it, the key in the file.
+fn long_help(key: &Key) -> String {
+    let mut help = format!("{}.", sentence(key.help));
+    if !key.when.is_empty() {
+        help.push_str(&format!("\nChange it: {}.", key.when));
+    }
+    let range = key.kind.range().map(|range| format!(" [range: {range}]")).unwrap_or_default();
+    help.push_str(&format!("\n{}{range} [key: {} in {}]", default_text(key), key.name, key.table.header()));
+    help
+}
+
+fn sentence(text: &str) -> String {
+    let mut chars = text.chars();
+    let first = chars.next().map(|c| c.to_uppercase().to_string()).unwrap_or_default();
+    first + chars.as_str()
+}

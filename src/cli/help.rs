@@ -1,0 +1,129 @@
+//! Texts below the flags of `--help`, and the readers of addresses and paths.
+
+use std::net::SocketAddr;
+
+use crate::config::{Kind, Value};
+use crate::runtime::net::Address;
+
+macro_rules! signals {
+    () => {
+        "\
+Signals:
+  TERM, INT  stop fast: connections are closed
+  QUIT       drain: no new connections, requests in flight end (--drain-timeout), then stop
+  USR1       reopen log files, after rotation (as in nginx; HAProxy stops on it)"
+    };
+}
+
+pub(super) const TOP: &str = concat!(
+    "\
+Examples:
+  one-server static ./public --listen 0.0.0.0:8080
+  one-server proxy --listen 0.0.0.0:8080 --to 10.0.0.7:9000 10.0.0.8:9000 --health-path /healthz
+  one-server split --listen 127.0.0.1:3307 --primary 10.0.0.10:3306 --replica 10.0.0.11:3306 \\
+             --user app --password-file /etc/one-server/mysql.password
+  one-server check -c site.toml && one-server run -c site.toml
+  one-server demo --no-database
+
+",
+    signals!(),
+    "
+
+Exit: 0 stopped as asked, or the file is good; 1 the file is bad, or starting failed; 2 wrong flags.
+`one-server COMMAND --help` explains every flag, `-h` in short; `one-server config-reference` is the manual."
+);
+
+pub(super) const RUN: &str = concat!(
+    "\
+Examples:
+  one-server run -c /etc/one-server/site.toml
+  one-server run -c site.toml --data-cores 0-3 --driver epoll --access-log stdout
+
+A flag wins over the same key in the file.
+
+",
+    signals!()
+);
+
+pub(super) const CHECK: &str = "\
+Prints `FILE: ok` and exits with 0, or all mistakes with line, column and advice and exits with 1.
+Warnings do not fail. `one-server -t -c FILE` does the same.";
+
+pub(super) const STATIC: &str = concat!(
+    "\
+Examples:
+  one-server static ./public
+  one-server static /srv/app --listen 0.0.0.0:80 --fallback /index.html --access-log stdout
+
+The admin listener and the access log are off unless their flags are given.
+
+",
+    signals!()
+);
+
+pub(super) const PROXY: &str = concat!(
+    "\
+Examples:
+  one-server proxy --to 127.0.0.1:9000
+  one-server proxy --listen 0.0.0.0:80 --to 10.0.0.7:9000 10.0.0.8:9000 --backup 10.0.0.9:9000 \\
+             --balance least-conn --health-path /healthz --admin 127.0.0.1:9900
+
+The admin listener and the access log are off unless their flags are given.
+
+",
+    signals!()
+);
+
+pub(super) const SPLIT: &str = concat!(
+    "\
+Examples:
+  one-server split --primary 10.0.0.10:3306 --replica 10.0.0.11:3306 10.0.0.12:3306 \\
+             --user app --password-file /etc/one-server/mysql.password
+  mysql -h 127.0.0.1 -P 3307 -u app -p
+
+Reads go to a replica only when they cannot differ from what the session must see.
+The admin listener is off unless its flag is given.
+
+",
+    signals!()
+);
+
+pub(super) const DEMO: &str = concat!(
+    "\
+Examples:
+  one-server demo
+  one-server demo --no-database --listen 0.0.0.0:8080
+  one-server demo --primary 127.0.0.1:3306 --replica 127.0.0.1:3316 --user demo --password-file ./password
+
+",
+    signals!()
+);
+
+pub(super) const COMPLETIONS: &str = "\
+Examples:
+  one-server completions bash > /etc/bash_completion.d/one-server
+  one-server completions zsh > ~/.zfunc/_one-server";
+
+/// IP and port.
+pub(super) fn socket_address(text: &str) -> Result<SocketAddr, String> {
+    match Kind::SocketAddress.parse(text)? {
+        Value::SocketAddress(address) => Ok(address),
+        other => unreachable!("an address, not {other:?}"),
+    }
+}
+
+/// TCP or Unix socket.
+pub(super) fn address(text: &str) -> Result<Address, String> {
+    match Kind::Address.parse(text)? {
+        Value::Address(address) => Ok(address),
+        other => unreachable!("an address, not {other:?}"),
+    }
+}
+
+/// Path of a URL.
+pub(super) fn url_path(text: &str) -> Result<String, String> {
+    match Kind::UrlPath.parse(text)? {
+        Value::Text(path) => Ok(path),
+        other => unreachable!("a path, not {other:?}"),
+    }
+}

@@ -1,0 +1,299 @@
+//! Written tables → compiled [`Config`]: the sections one by one, then what holds between them.
+
+mod mysql;
+mod site;
+mod upstream;
+
+use toml_edit::{Item, TableLike};
+
+use super::key::Table;
+use super::model::{AppPlacement, Config, DriverChoice, Http, Listener, Log, LogFormat, Process, Splitter, Upstream};
+use super::report::{Problem, Span};
+use super::section::{Context, Placed, Section};
+use super::suggest;
+
+pub(super) use mysql::splitter_settings;
+pub(super) use site::files_settings;
+pub(super) use upstream::upstream_settings;
+
+/// A named table and the place of its name.
+struct Named<'a> {
+    name: &'a str,
+    span: Option<Span>,
+    section: Section<'a>,
+}
+
+/// Compiles a whole file. The result is complete even after mistakes, which stand in the context; use it only when
+/// there are none.
+pub(super) fn compile<'a>(cx: &'a Context<'a>, root: &'a dyn TableLike) -> Config {
+    report_unknown_tables(cx, root);
+    let listeners = named(cx, root, Table::Listener);
+    let upstreams = named(cx, root, Table::Upstream);
+    let apps = named(cx, root, Table::App);
+    let splitters = named(cx, root, Table::Mysql);
+
+    let (mut config, admin) = base(cx, Some(root));
+    config.listeners = listeners.iter().map(listener).collect();
+    config.upstreams = upstreams.iter().map(|named| upstream::compile(named.name, &named.section)).collect();
+    config.apps = apps.iter().map(app).collect();
+    config.splitters = splitters.iter().map(|named| mysql::compile(named.name, &named.section)).collect();
+    let names = site::Names { listeners: &listeners, upstreams: &upstreams, apps: &apps };
+    site::compile_all(cx, &named(cx, root, Table::Site), &names, &mut config);
+
+    report_duplicate_addresses(cx, &listeners, &splitters, &config, &admin);
+    if listeners.is_empty() && splitters.is_empty() {
+        let advice = "add a [listener.NAME] with an `address` and a [site.NAME] with a route, or a [mysql.NAME]";
+        cx.mistake(Problem::new("the file starts nothing", None, advice));
+    }
+    config
+}
+
+/// A config without listeners: the single tables only. With it the section of `[admin]`, for later checks.
+pub(super) fn base<'a>(cx: &'a Context<'a>, root: Option<&'a dyn TableLike>) -> (Config, Section<'a>) {
+    let section = |table| match root {
+        Some(root) => single(cx, root, table),
+        None => Section::absent(cx, table),
+    };
+    let (process, http) = (section(Table::Process), section(Table::Http));
+    let admin = section(Table::Admin);
+    let address = if admin.is_written() { admin.get("address") } else { None };
+    report_open_admin(cx, &admin, address);
+    let trace_events: usize = admin.get("trace");
+    let config = Config {
+        process: compile_process(&process),
+        http: compile_http(&http),
+        listeners: Vec::new(),
+        sites: Vec::new(),
+        upstreams: Vec::new(),
+        apps: Vec::new(),
+        splitters: Vec::new(),
+        admin: address,
+        log: compile_log(&section(Table::Log)),
+        // The entries are only ever looked at through the admin listener.
+        trace_events: if address.is_some() { trace_events } else { 0 },
+    };
+    report_contradicting_limits(&config, &process, &http);
+    (config, admin)
+}
+
+fn compile_process(section: &Section<'_>) -> Process {
+    Process {
+        data_cores: section.get("data_cores"),
+        app_cores: section.get("app_cores"),
+        app_placement: match section.get("app_placement") {
+            "separate" => AppPlacement::Separate,
+            _ => AppPlacement::Paired,
+        },
+        driver: match section.get("driver") {
+            "io-uring" => DriverChoice::IoUring,
+            "epoll" => DriverChoice::Epoll,
+            _ => DriverChoice::Auto,
+        },
+        ring_entries: section.get("ring_entries"),
+        read_buffer_bytes: section.get("read_buffer"),
+        stream_buffer_bytes: section.get("stream_buffer"),
+        spin: section.get("app_spin"),
+        queue_depth: section.get("app_queue"),
+        queue_timeout: section.get("app_queue_timeout"),
+        app_concurrency: section.get("app_concurrency"),
+        connections_max: section.get("connections_max"),
+        backlog: section.get("backlog"),
+        drain_timeout: section.get("drain_timeout"),
+        file_cache_bytes: section.get("file_cache"),
+        file_cache_file_bytes_max: section.get("file_cache_file_max"),
+        file_cache_valid: section.get("file_cache_valid"),
+    }
+}
+
+fn compile_http(section: &Section<'_>) -> Http {
+    Http {
+        header_timeout: section.get("header_timeout"),
+        body_timeout: section.get("body_timeout"),
+        write_timeout: section.get("write_timeout"),
+        keep_alive_timeout: section.get("keep_alive_timeout"),
+        keep_alive_requests_max: section.get("keep_alive_requests_max"),
+        head_bytes_max: section.get("head_max"),
+        headers_max: section.get("headers_max"),
+        body_bytes_max: section.get("body_max"),
+        server_name: section.get("server_name"),
+    }
+}
+
+fn compile_log(section: &Section<'_>) -> Log {
+    Log {
+        access: section.get("access"),
+        format: match section.get("format") {
+            "json" => LogFormat::Json,
+            _ => LogFormat::Combined,
+        },
+    }
+}
+
+fn listener(named: &Named<'_>) -> Listener {
+    // After a missing address the config is not used, so that any address will do.
+    let address = named.section.need("address").unwrap_or_else(|| ([0, 0, 0, 0], 0).into());
+    Listener { name: named.name.into(), address, sites: Vec::new() }
+}
+
+fn app(named: &Named<'_>) -> super::model::App {
+    let section = &named.section;
+    let program: String = section.find("program").unwrap_or_else(|| named.name.into());
+    let programs = section.cx.programs;
+    if !programs.contains(&program.as_str()) {
+        let advice = match suggest::nearest(&program, programs.iter().copied()) {
+            Some(near) => format!("did you mean \"{near}\"?"),
+            None if programs.is_empty() => "this binary has no programs built in".into(),
+            None => format!("the programs in this binary are {}", programs.join(", ")),
+        };
+        let title = format!("unknown program `{program}` in {}", section.title);
+        section.cx.mistake(Problem::new(title, section.value_span("program"), advice));
+    }
+    super::model::App { name: named.name.into(), program }
+}
+
+/// A table that stands at most once, such as `[http]`.
+fn single<'a>(cx: &'a Context<'a>, root: &'a dyn TableLike, table: Table) -> Section<'a> {
+    let name = table.top_name();
+    let absent = Section::absent(cx, table);
+    match root.get_key_value(name) {
+        Some((key, item)) if !item.is_none() => {
+            Section::from_item(cx, table, table.header().into(), item, key.span()).unwrap_or(absent)
+        }
+        _ => absent,
+    }
+}
+
+/// The tables `[listener.NAME]`, in order of writing.
+fn named<'a>(cx: &'a Context<'a>, root: &'a dyn TableLike, table: Table) -> Vec<Named<'a>> {
+    let kind = table.top_name();
+    let Some((key, item)) = root.get_key_value(kind) else { return Vec::new() };
+    let Some(toml) = item.as_table_like() else {
+        let label = format!("give it a name: [{kind}.main]");
+        cx.mistake(Problem::new(format!("[{kind}] is not a table of tables"), key.span().or(item.span()), label));
+        return Vec::new();
+    };
+    if let Some(problem) = nameless(kind, table, toml, item) {
+        cx.mistake(problem);
+        return Vec::new();
+    }
+    let entry = |(name, item): (&'a str, &'a Item)| {
+        let span = toml.key(name).and_then(|key| key.span());
+        report_bad_name(cx, kind, name, span.clone());
+        let section = Section::from_item(cx, table, format!("[{kind}.{name}]"), item, span.clone())?;
+        Some(Named { name, span, section })
+    };
+    toml.iter().filter_map(entry).collect()
+}
+
+/// `[listener]` with `address = …` directly below: the name was forgotten.
+fn nameless(kind: &str, table: Table, toml: &dyn TableLike, item: &Item) -> Option<Problem> {
+    let (name, _) =
+        toml.iter().find(|(name, value)| value.is_value() && !value.is_inline_table() && table.key(name).is_some())?;
+    let span = item.span().or_else(|| toml.key(name).and_then(|key| key.span()));
+    Some(Problem::new(format!("[{kind}] has no name"), span, format!("give it one, for example [{kind}.main]")))
+}
+
+/// Names stand in metrics labels, log lines and URLs of the admin page.
+fn report_bad_name(cx: &Context<'_>, kind: &str, name: &str, span: Option<Span>) {
+    let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_' || c == '.';
+    if name.is_empty() || name.len() > 64 || !name.chars().all(plain) {
+        let label = "a name has 1 to 64 letters, digits, `-`, `_` and `.`";
+        cx.mistake(Problem::new(format!("bad name in [{kind}.NAME]"), span, label));
+    }
+}
+
+fn report_unknown_tables(cx: &Context<'_>, root: &dyn TableLike) {
+    for (name, item) in root.iter() {
+        if item.is_none() || Table::TOP.iter().any(|(known, _)| *known == name) {
+            continue;
+        }
+        let span = root.key(name).and_then(|key| key.span()).or_else(|| item.span());
+        let near = suggest::nearest(name, Table::TOP.iter().map(|(known, _)| *known));
+        let table = near.and_then(|near| Table::TOP.iter().find(|(known, _)| *known == near));
+        if item.is_value() {
+            let label = match Table::ALL.iter().find(|table| table.key(name).is_some()) {
+                Some(table) => format!("`{name}` belongs in {}", table.header()),
+                None => "every key stands in a table, such as [http] or [site.main]".into(),
+            };
+            cx.mistake(Problem::new(format!("key `{name}` stands outside of a table"), span, label));
+            continue;
+        }
+        let label = match table {
+            Some((_, table)) => format!("did you mean {}?", table.header()),
+            None => {
+                let names: Vec<&str> = Table::TOP.iter().map(|(_, table)| table.header()).collect();
+                format!("the tables are {}", names.join(", "))
+            }
+        };
+        cx.mistake(Problem::new(format!("unknown table [{name}]"), span, label));
+    }
+}
+
+fn report_contradicting_limits(config: &Config, process: &Section<'_>, http: &Section<'_>) {
+    let (read_buffer, head_max) = (config.process.read_buffer_bytes, config.http.head_bytes_max);
+    if read_buffer > head_max {
+        let title = format!("`read_buffer` ({read_buffer} bytes) is larger than `head_max` ({head_max} bytes)");
+        let label = "make it smaller, or head_max in [http] larger: a head that fits the first buffer must be allowed";
+        let written = process.item("read_buffer").is_some();
+        let place = if written { process.value_span("read_buffer") } else { http.value_span("head_max") };
+        process.cx.mistake(Problem::new(title, place, label));
+    }
+    let (cache, file_max) = (config.process.file_cache_bytes, config.process.file_cache_file_bytes_max);
+    if cache > 0 && file_max > cache {
+        let title = "`file_cache_file_max` is larger than `file_cache`";
+        let label = "a file that does not fit the cache is never kept";
+        process.cx.warn(Problem::new(title, process.value_span("file_cache_file_max"), label));
+    }
+}
+
+fn report_open_admin(cx: &Context<'_>, admin: &Section<'_>, address: Option<std::net::SocketAddr>) {
+    if address.is_some_and(|address| !address.ip().is_loopback()) {
+        let title = "the admin listener can be reached from other machines";
+        let label = "it has no login: keep it on 127.0.0.1, or on a network that only operators reach";
+        cx.warn(Problem::new(title, admin.value_span("address"), label));
+    }
+}
+
+fn report_duplicate_addresses(
+    cx: &Context<'_>,
+    listeners: &[Named<'_>],
+    splitters: &[Named<'_>],
+    config: &Config,
+    admin: &Section<'_>,
+) {
+    use crate::runtime::net::Address;
+    let mut seen: Vec<(Placed<Address>, String)> = Vec::new();
+    let mut claim = |address: Address, span: Option<Span>, owner: &str| {
+        if matches!(&address, Address::Tcp(tcp) if tcp.port() == 0) {
+            return;
+        }
+        if let Some((first, first_owner)) = seen.iter().find(|(first, _)| first.value == address) {
+            let title = format!("{address} is used twice, in {first_owner} and {owner}");
+            let problem = Problem::new(title, span, "take another address or port");
+            cx.mistake(problem.related(first.span.clone(), "first used here"));
+            return;
+        }
+        seen.push((Placed { value: address, span }, owner.to_owned()));
+    };
+    for (named, listener) in listeners.iter().zip(&config.listeners) {
+        claim(Address::Tcp(listener.address), named.section.value_span("address"), &named.section.title);
+    }
+    for (named, splitter) in splitters.iter().zip(&config.splitters) {
+        for address in &splitter.listen {
+            claim(address.clone(), named.section.value_span("listen"), &named.section.title);
+        }
+    }
+    if let Some(address) = config.admin {
+        claim(Address::Tcp(address), admin.value_span("address"), "[admin]");
+    }
+}
+
+/// An upstream with nothing but a name, and flags or defaults for the rest.
+pub(super) fn default_upstream(cx: &Context<'_>, name: &str) -> Upstream {
+    upstream_settings(name, &Section::absent(cx, Table::Upstream), None)
+}
+
+/// The same for a splitter.
+pub(super) fn default_splitter(cx: &Context<'_>, name: &str) -> Splitter {
+    splitter_settings(name, &Section::absent(cx, Table::Mysql))
+}

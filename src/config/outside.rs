@@ -1,0 +1,34 @@
+//! What a check reads of the machine besides the config file. It never writes.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use super::section::Outside;
+
+/// A password file larger than this is something else.
+const PASSWORD_BYTES_MAX: u64 = 4096;
+
+/// The machine the process runs on.
+pub(super) struct Machine;
+
+impl Outside for Machine {
+    fn first_line(&self, path: &Path) -> io::Result<String> {
+        // Opening a named pipe would wait for its writer.
+        if !std::fs::metadata(path)?.is_file() {
+            return Err(io::Error::other("it is not a file"));
+        }
+        let mut text = String::new();
+        File::open(path)?.take(PASSWORD_BYTES_MAX).read_to_string(&mut text)?;
+        Ok(text.lines().next().unwrap_or_default().to_owned())
+    }
+
+    fn is_readable_by_all(&self, path: &Path) -> bool {
+        std::fs::metadata(path).is_ok_and(|metadata| metadata.permissions().mode() & 0o004 != 0)
+    }
+
+    fn is_folder(&self, path: &Path) -> bool {
+        path.is_dir()
+    }
+}

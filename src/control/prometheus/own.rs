@@ -1,0 +1,288 @@
+//! Our own metrics, tier by tier: process, HTTP, files, upstreams, applications, splitters, access log.
+
+use std::time::SystemTime;
+
+use super::table::{Row, Table};
+use super::{backend_names, server_names};
+use crate::control::Shared;
+use crate::control::exposition::{Exposition, Kind};
+use crate::control::shared::{Phase, unix_ms};
+use crate::control::usage;
+use crate::metrics::{AppWorkerStats, BackendStats, SplitterStats, Worker};
+
+pub(super) fn write(out: &mut Exposition, shared: &Shared, now: SystemTime) {
+    process(out, shared);
+    workers(out, shared);
+    http(out, shared);
+    files(out, shared);
+    upstreams(out, shared);
+    checks(out, shared, now);
+    apps(out, shared);
+    app_workers(out, shared);
+    splitters(out, shared);
+    splitter_servers(out, shared);
+    access_log(out, shared);
+}
+
+fn process(out: &mut Exposition, shared: &Shared) {
+    let version = shared.facts.get().map_or(env!("CARGO_PKG_VERSION"), |facts| facts.version.as_str());
+    out.family("one_server_build_info", Kind::Gauge, "The program's version, always 1.")
+        .sample(&[("version", version)], 1);
+    out.family("one_server_uptime_seconds", Kind::Gauge, "Time since the start of the process.")
+        .sample(&[], shared.started.elapsed().as_secs_f64());
+    let mut phases =
+        out.family("one_server_phase", Kind::Gauge, "1 for the phase the process is in, 0 for the others.");
+    for phase in Phase::ALL {
+        phases.sample(&[("phase", phase.name())], u8::from(shared.phase() == phase));
+    }
+    out.family("process_start_time_seconds", Kind::Gauge, "Start of the process, seconds of the Unix epoch.")
+        .sample(&[], unix_ms(shared.started_at) as f64 / 1000.0);
+    let Some(usage) = usage::read() else { return };
+    out.family("process_cpu_seconds_total", Kind::Counter, "CPU time of all threads, user and system.")
+        .sample(&[], usage.cpu.as_secs_f64());
+    out.family("process_resident_memory_bytes", Kind::Gauge, "Memory in RAM.").sample(&[], usage.resident_bytes);
+    out.family("process_virtual_memory_bytes", Kind::Gauge, "Address space in use.").sample(&[], usage.virtual_bytes);
+}
+
+fn workers(out: &mut Exposition, shared: &Shared) {
+    let Some(facts) = shared.facts.get() else { return };
+    let mut info = out.family("one_server_worker_info", Kind::Gauge, "What each worker runs on, always 1.");
+    for worker in &facts.workers {
+        let (index, flags) = (worker.index.to_string(), worker.flags.join(","));
+        let core = worker.core.map(|core| core.to_string()).unwrap_or_default();
+        let place = [("role", worker.role.name()), ("worker", index.as_str()), ("core", core.as_str())];
+        info.sample(&[&place[..], &[("driver", worker.driver), ("flags", flags.as_str())]].concat(), 1);
+    }
+    let help = "1 when a worker runs on less than was asked for, for example epoll instead of io_uring.";
+    let mut fallbacks = out.family("one_server_worker_fallback", Kind::Gauge, help);
+    for worker in &facts.workers {
+        let index = worker.index.to_string();
+        fallbacks.sample(&[("role", worker.role.name()), ("worker", &index)], u8::from(worker.fallback.is_some()));
+    }
+    let mut limits = out.family("one_server_limit", Kind::Gauge, "Limits in force.");
+    for (name, value) in &facts.limits {
+        limits.sample(&[("limit", name)], value);
+    }
+}
+
+/// A row for each data worker.
+fn per_worker<'a>(shared: &'a Shared, prefix: &'static str) -> Table<'a, Worker> {
+    let row = |(index, worker)| Row { labels: vec![("worker", usize::to_string(&index))], parts: vec![worker] };
+    Table { prefix, rows: shared.workers.iter().map(|worker| &**worker).enumerate().map(row).collect() }
+}
+
+/// One row without labels: all data workers together.
+fn whole_process<'a>(shared: &'a Shared, prefix: &'static str) -> Table<'a, Worker> {
+    let parts = shared.workers.iter().map(|worker| &**worker).collect();
+    Table { prefix, rows: vec![Row { labels: vec![], parts }] }
+}
+
+fn http(out: &mut Exposition, shared: &Shared) {
+    let t = per_worker(shared, "one_server_http_");
+    t.counter(out, "connections_accepted_total", "Client connections accepted.", |w| &w.http.accepted);
+    t.counter(out, "connections_refused_total", "Client connections refused because of a limit.", |w| &w.http.refused);
+    t.gauge(out, "connections", "Client connections open now.", |w| &w.http.connections);
+    t.gauge(out, "connections_idle", "Client connections between two requests now.", |w| &w.http.idle);
+    t.gauge(out, "connections_reading", "Client connections within a request head now.", |w| &w.http.reading);
+    t.counter(out, "received_bytes_total", "Bytes read from clients.", |w| &w.http.bytes_in);
+    t.counter(out, "sent_bytes_total", "Bytes sent to clients.", |w| &w.http.bytes_out);
+    t.counter(out, "malformed_total", "Request heads that broke a framing rule.", |w| &w.http.malformed);
+    t.counter(out, "timeouts_total", "Client connections closed by a time-out.", |w| &w.http.timeouts);
+    let help = "Requests by status class of the answer; other: closed without an answer.";
+    t.responses(out, "responses_total", help, |w| &w.http.responses);
+    per_worker(shared, "one_server_").counter(
+        out,
+        "panics_total",
+        "Panics contained in one request or connection.",
+        |w| &w.panics,
+    );
+    let help = "Complete request head to last byte sent.";
+    whole_process(shared, "one_server_http_")
+        .histogram(out, "server_request_duration_seconds", help, |w| &w.http.duration);
+}
+
+fn files(out: &mut Exposition, shared: &Shared) {
+    let t = per_worker(shared, "one_server_files_");
+    t.counter(out, "cache_hits_total", "Files answered from memory.", |w| &w.files.cache_hits);
+    t.counter(out, "cache_misses_total", "Files opened on disk.", |w| &w.files.cache_misses);
+    t.gauge(out, "cache_bytes", "Bytes in the file cache now.", |w| &w.files.cache_bytes);
+    t.counter(out, "sendfile_bytes_total", "Bytes sent by sendfile(2).", |w| &w.files.sendfile_bytes);
+    t.counter(out, "not_modified_total", "Answers with status 304.", |w| &w.files.not_modified);
+    let help = "Time to answer a request for a file.";
+    whole_process(shared, "one_server_files_").histogram(out, "request_duration_seconds", help, |w| &w.files.duration);
+}
+
+fn upstreams(out: &mut Exposition, shared: &Shared) {
+    let mut rows = Vec::new();
+    for (u, upstream) in shared.config.upstreams.iter().enumerate() {
+        for (s, name) in server_names(upstream).into_iter().enumerate() {
+            let labels = vec![("upstream", upstream.name.clone()), ("server", name)];
+            rows.push(Row { labels, parts: shared.workers.iter().map(|worker| &worker.servers[u][s]).collect() });
+        }
+    }
+    let t = Table { prefix: "one_server_upstream_", rows };
+    t.counter(out, "requests_total", "Requests sent to a server.", |s| &s.requests);
+    t.gauge(out, "requests_active", "Requests under way at a server now.", |s| &s.active);
+    t.counter(out, "connects_total", "New connections to a server.", |s| &s.connects);
+    t.counter(out, "reuses_total", "Requests sent on a connection that was idle.", |s| &s.reuses);
+    t.counter(out, "connect_errors_total", "Connects that failed or timed out.", |s| &s.connect_errors);
+    t.counter(out, "response_errors_total", "Requests that failed after connecting.", |s| &s.response_errors);
+    let help = "Requests tried again elsewhere after this server failed them.";
+    t.counter(out, "retries_total", help, |s| &s.retries);
+    t.responses(out, "responses_total", "Answers of a server by status class.", |s| &s.responses);
+    t.gauge(out, "connections_idle", "Idle connections to a server now.", |s| &s.idle);
+    t.histogram(out, "connect_duration_seconds", "Time to connect to a server.", |s| &s.connect);
+    let help = "First byte of the request sent to complete response head.";
+    t.histogram(out, "first_byte_duration_seconds", help, |s| &s.first_byte);
+}
+
+fn checks(out: &mut Exposition, shared: &Shared, now: SystemTime) {
+    let mut rows = Vec::new();
+    for (upstream, states) in shared.config.upstreams.iter().zip(&shared.servers) {
+        for (name, state) in server_names(upstream).into_iter().zip(states) {
+            let labels = vec![("upstream", upstream.name.clone()), ("server", name)];
+            rows.push(Row { labels, parts: vec![state] });
+        }
+    }
+    let t = Table { prefix: "one_server_upstream_server_", rows };
+    let help = "1 while requests may go to a server.";
+    t.numbers(out, Kind::Gauge, "up", help, |state| u64::from(state.is_up()));
+    t.counter(out, "checks_total", "Health checks done.", |state| &state.checks);
+    t.counter(out, "check_failures_total", "Health checks that failed.", |state| &state.failures);
+    t.counter(out, "downs_total", "Times a server went down.", |state| &state.downs);
+    if t.rows.is_empty() {
+        return;
+    }
+    let mut downtime =
+        out.family("one_server_upstream_server_downtime_seconds_total", Kind::Counter, "Time a server was down.");
+    for row in &t.rows {
+        downtime.sample(&row.labels(), row.parts[0].downtime(now).as_secs_f64());
+    }
+    let name = "one_server_upstream_server_check_duration_seconds";
+    let mut duration = out.family(name, Kind::Gauge, "Duration of the last health check.");
+    for row in &t.rows {
+        duration.sample(&row.labels(), row.parts[0].last_check_us.value() as f64 / 1e6);
+    }
+}
+
+fn apps(out: &mut Exposition, shared: &Shared) {
+    let rows = shared.config.apps.iter().enumerate().map(|(index, app)| Row {
+        labels: vec![("app", app.name.clone())],
+        parts: shared.workers.iter().map(|worker| &worker.apps[index]).collect(),
+    });
+    let t = Table { prefix: "one_server_app_", rows: rows.collect() };
+    t.counter(out, "requests_total", "Requests handed to an application worker.", |a| &a.requests);
+    t.gauge(out, "requests_active", "Requests under way in an application now.", |a| &a.active);
+    t.counter(out, "refused_total", "Requests refused with 503: every queue stayed full.", |a| &a.refused);
+    t.counter(out, "cancelled_total", "Requests abandoned by the client before the answer.", |a| &a.cancelled);
+    t.counter(out, "failed_total", "Requests answered 502: worker or application failed.", |a| &a.failed);
+    t.histogram(out, "duration_seconds", "Hand-over of a request to its response head.", |a| &a.duration);
+}
+
+fn app_workers(out: &mut Exposition, shared: &Shared) {
+    let row = |(index, stats)| Row { labels: vec![("app_worker", usize::to_string(&index))], parts: vec![stats] };
+    let rows: Vec<Row<'_, AppWorkerStats>> = shared.app_workers.iter().map(|w| &**w).enumerate().map(row).collect();
+    let t = Table { prefix: "one_server_app_worker_", rows };
+    t.gauge(out, "queue_depth", "Requests waiting in the queue.", |w| &w.queue_depth);
+    t.gauge(out, "running", "Requests running now.", |w| &w.running);
+    t.counter(out, "wake_ups_total", "Times woken from sleep by a data worker.", |w| &w.wake_ups);
+    t.counter(out, "requests_total", "Requests run.", |w| &w.requests);
+    t.counter(out, "panics_total", "Panics of application code contained.", |w| &w.panics);
+    t.counter(out, "cancelled_total", "Requests thrown away before they ran.", |w| &w.cancelled);
+    t.counter(out, "restarts_total", "Times the thread was started again.", |w| &w.restarts);
+    t.counter(out, "lost_wakeups_total", "Times work was found that no wake-up had told of.", |w| &w.lost_wakeups);
+}
+
+fn splitters(out: &mut Exposition, shared: &Shared) {
+    let rows = shared.config.splitters.iter().enumerate().map(|(index, splitter)| Row {
+        labels: vec![("splitter", splitter.name.clone())],
+        parts: shared.workers.iter().map(|worker| &worker.splitters[index]).collect(),
+    });
+    let t: Table<'_, SplitterStats> = Table { prefix: "one_server_splitter_", rows: rows.collect() };
+    if t.rows.is_empty() {
+        return;
+    }
+    t.counter(out, "clients_accepted_total", "Client connections accepted.", |s| &s.accepted);
+    t.gauge(out, "clients", "Clients connected now.", |s| &s.clients);
+    t.counter(out, "clients_refused_total", "Clients refused: wrong password, limits.", |s| &s.refused);
+    t.counter(out, "errors_total", "Statements answered with an error packet of ours.", |s| &s.errors);
+    t.counter(out, "pins_total", "Times a session was tied to one backend connection.", |s| &s.pins);
+    t.counter(out, "causal_waits_total", "Reads that waited for a replica to catch up.", |s| &s.causal_waits);
+    let help = "Reads sent to the primary because no replica was fresh enough in time.";
+    t.counter(out, "causal_fallbacks_total", help, |s| &s.causal_fallbacks);
+    let mut statements =
+        out.family("one_server_splitter_statements_total", Kind::Counter, "Statements by where they were sent.");
+    for row in &t.rows {
+        let splitter = row.labels[0].1.as_str();
+        statements.sample(&[("splitter", splitter), ("to", "primary")], row.sum(|s| s.to_primary.value()));
+        statements.sample(&[("splitter", splitter), ("to", "replica")], row.sum(|s| s.to_replica.value()));
+    }
+    let help = "Last byte of a statement to last byte of its response.";
+    let mut durations = out.histograms("one_server_splitter_statement_duration_seconds", help);
+    for row in &t.rows {
+        let splitter = row.labels[0].1.as_str();
+        let primary = super::merged(row.parts.iter().map(|s| &s.primary_duration));
+        durations.sample(&[("splitter", splitter), ("to", "primary")], &primary);
+        let replica = super::merged(row.parts.iter().map(|s| &s.replica_duration));
+        durations.sample(&[("splitter", splitter), ("to", "replica")], &replica);
+    }
+}
+
+fn splitter_servers(out: &mut Exposition, shared: &Shared) {
+    let mut rows: Vec<Row<'_, BackendStats>> = Vec::new();
+    for (index, splitter) in shared.config.splitters.iter().enumerate() {
+        for (b, name) in backend_names(splitter).into_iter().enumerate() {
+            let labels = vec![("splitter", splitter.name.clone()), ("server", name)];
+            let parts = shared.workers.iter().map(|worker| &worker.splitters[index].backends[b]).collect();
+            rows.push(Row { labels, parts });
+        }
+    }
+    let t = Table { prefix: "one_server_splitter_server_", rows };
+    t.counter(out, "connects_total", "Connections opened to a MySQL server.", |b| &b.connects);
+    t.counter(out, "connect_errors_total", "Connections that failed to open.", |b| &b.connect_errors);
+    t.gauge(out, "connections", "Connections to a MySQL server open now.", |b| &b.open);
+    t.gauge(out, "connections_idle", "Of these, idle in the pool.", |b| &b.idle);
+    t.counter(out, "statements_total", "Statements sent to a MySQL server.", |b| &b.statements);
+    monitored_servers(out, shared);
+}
+
+/// What the splitters' monitors say: role, up, lag.
+fn monitored_servers(out: &mut Exposition, shared: &Shared) {
+    let mut seen = Vec::new();
+    for view in shared.splitters() {
+        for (name, server) in
+            super::distinct(view.servers.iter().map(|s| s.address.clone())).into_iter().zip(view.servers)
+        {
+            seen.push((view.name.clone(), name, server));
+        }
+    }
+    if seen.is_empty() {
+        return;
+    }
+    let help = "1 while statements may go to a MySQL server.";
+    let mut up = out.family("one_server_splitter_server_up", Kind::Gauge, help);
+    for (splitter, name, server) in &seen {
+        up.sample(&[("splitter", splitter), ("role", server.role), ("server", name)], u8::from(server.up));
+    }
+    let help = "How far a replica is behind the primary; absent while unknown.";
+    let mut lag = out.family("one_server_splitter_server_lag_seconds", Kind::Gauge, help);
+    for (splitter, name, server) in &seen {
+        if let Some(lag_ms) = server.lag_ms {
+            lag.sample(&[("splitter", splitter), ("role", server.role), ("server", name)], lag_ms as f64 / 1000.0);
+        }
+    }
+}
+
+fn access_log(out: &mut Exposition, shared: &Shared) {
+    let t = per_worker(shared, "one_server_access_log_");
+    t.counter(out, "lines_total", "Access log lines recorded.", |w| &w.log.lines);
+    t.counter(out, "dropped_total", "Access log lines dropped because the writer was behind.", |w| &w.log.dropped);
+    let t = Table {
+        prefix: "one_server_access_log_",
+        rows: vec![Row { labels: vec![], parts: vec![&*shared.log_writer] }],
+    };
+    t.counter(out, "written_bytes_total", "Bytes written to the access log.", |w| &w.bytes);
+    t.counter(out, "write_errors_total", "Buffers that could not be written.", |w| &w.errors);
+    t.counter(out, "lost_lines_total", "Lines lost because they could not be written.", |w| &w.lines_lost);
+    t.counter(out, "reopens_total", "Times the file was opened again on request.", |w| &w.reopens);
+}

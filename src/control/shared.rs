@@ -1,0 +1,530 @@
+//! What the threads of one process show each other, without a lock: counters, server states, phase, start facts.
+//!
+//! Boot makes one [`Shared`] and hands the `Arc` to everyone. Every number in it has one writer (named at the field);
+//! reading is a relaxed load. Deliberately absent: anything a request would have to wait for.
+
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use crossbeam::queue::ArrayQueue;
+
+use crate::config::Config;
+use crate::metrics::{AppWorkerStats, Counter, Gauge, LogWriterStats, Trace, Worker};
+
+/// Events kept between two looks of the control thread; the oldest goes when more happen.
+const EVENTS_PENDING_MAX: usize = 256;
+
+/// Everything the control thread shows and data workers look at.
+pub struct Shared {
+    /// The compiled config.
+    pub config: Arc<Config>,
+    /// Counters of each data worker; that worker is the writer.
+    pub workers: Vec<Arc<Worker>>,
+    /// Traces of each data worker; empty when tracing is off.
+    pub traces: Vec<Arc<Trace>>,
+    /// Counters of each application worker; that worker is the writer.
+    pub app_workers: Vec<Arc<AppWorkerStats>>,
+    /// State of each server of each upstream, in the order of the config. Writer: the control thread.
+    pub servers: Vec<Vec<ServerState>>,
+    /// What the access log's writer thread counts; that thread is the writer.
+    pub log_writer: Arc<LogWriterStats>,
+    /// What the process turned out to be; set once by boot when all workers run.
+    pub facts: OnceLock<StartFacts>,
+    /// Uptime counts from here.
+    pub started: Instant,
+    /// The same moment on the wall clock.
+    pub started_at: SystemTime,
+    phase: AtomicU8,
+    splitter_view: OnceLock<SplitterViewFn>,
+    events: ArrayQueue<Event>,
+}
+
+type SplitterViewFn = Box<dyn Fn() -> Vec<SplitterView> + Send + Sync>;
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shared").field("phase", &self.phase()).field("workers", &self.workers.len()).finish()
+    }
+}
+
+impl Shared {
+    /// Zeroed counters for `data_workers` and `app_workers`, all servers up, phase [`Phase::Starting`].
+    pub fn new(config: Arc<Config>, data_workers: usize, app_workers: usize) -> Shared {
+        let traces = if config.trace_events == 0 { 0 } else { data_workers };
+        let now = SystemTime::now();
+        Shared {
+            workers: (0..data_workers).map(|_| Arc::new(Worker::new(&config))).collect(),
+            traces: (0..traces).map(|_| Arc::new(Trace::new(config.trace_events))).collect(),
+            app_workers: (0..app_workers).map(|_| Arc::default()).collect(),
+            servers: config
+                .upstreams
+                .iter()
+                .map(|upstream| upstream.servers.iter().map(|_| ServerState::new(now)).collect())
+                .collect(),
+            log_writer: Arc::default(),
+            facts: OnceLock::new(),
+            started: Instant::now(),
+            started_at: now,
+            phase: AtomicU8::new(Phase::Starting as u8),
+            splitter_view: OnceLock::new(),
+            events: ArrayQueue::new(EVENTS_PENDING_MAX),
+            config,
+        }
+    }
+
+    /// Whether requests may go to a server, by indexes into the config. One relaxed load.
+    ///
+    /// Panics when there is no such server.
+    #[inline]
+    pub fn is_up(&self, upstream: usize, server: usize) -> bool {
+        self.servers[upstream][server].is_up()
+    }
+
+    /// Where the process is in its life.
+    pub fn phase(&self) -> Phase {
+        match self.phase.load(Relaxed) {
+            0 => Phase::Starting,
+            1 => Phase::Ready,
+            2 => Phase::Draining,
+            _ => Phase::Stopping,
+        }
+    }
+
+    /// Moves on to `phase` and notes it as an event. Writer: boot.
+    pub fn set_phase(&self, phase: Phase) {
+        self.phase.store(phase as u8, Relaxed);
+        self.note(EventLevel::Info, format!("process is {}", phase.name()));
+    }
+
+    /// Registers where the admin pages learn about splitters, so that they need not know the splitter's insides.
+    /// The closure runs on the control thread at each scrape and must not block. Only the first call counts.
+    pub fn set_splitter_view(&self, view: SplitterViewFn) {
+        drop(self.splitter_view.set(view));
+    }
+
+    /// The splitters now; empty when none registered itself.
+    pub fn splitters(&self) -> Vec<SplitterView> {
+        self.splitter_view.get().map(|view| view()).unwrap_or_default()
+    }
+
+    /// Leaves an event for the status page, from any thread, without waiting. Beyond a limit the oldest is lost.
+    pub fn note(&self, level: EventLevel, text: String) {
+        drop(self.events.force_push(Event { at: SystemTime::now(), level, text }));
+    }
+
+    /// Takes the oldest event nobody has taken yet. Reader: the control thread.
+    pub(crate) fn take_event(&self) -> Option<Event> {
+        self.events.pop()
+    }
+}
+
+/// Where the process is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Phase {
+    /// Not all workers accept connections yet.
+    Starting = 0,
+    /// Serving.
+    Ready = 1,
+    /// Finishing old requests, accepting no new connections.
+    Draining = 2,
+    /// Going away.
+    Stopping = 3,
+}
+
+impl Phase {
+    /// All phases, in order.
+    pub const ALL: [Phase; 4] = [Phase::Starting, Phase::Ready, Phase::Draining, Phase::Stopping];
+
+    /// Lower-case name, as shown on pages.
+    pub fn name(self) -> &'static str {
+        match self {
+            Phase::Starting => "starting",
+            Phase::Ready => "ready",
+            Phase::Draining => "draining",
+            Phase::Stopping => "stopping",
+        }
+    }
+}
+
+/// How a check of a server ended. The short names are HAProxy's, which dashboards know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum CheckStatus {
+    /// Not checked yet (or never: the upstream has no check).
+    Unchecked = 0,
+    /// Connecting was enough and worked.
+    Connected = 1,
+    /// No connection in time.
+    ConnectTimeout = 2,
+    /// Connection refused or failed.
+    ConnectFailed = 3,
+    /// A healthy HTTP answer.
+    HttpOk = 4,
+    /// No HTTP answer in time.
+    HttpTimeout = 5,
+    /// Something that is not an HTTP answer, or none before the server closed.
+    HttpInvalid = 6,
+    /// An HTTP answer with an unhealthy status.
+    HttpStatus = 7,
+}
+
+impl CheckStatus {
+    /// All, in the order of their numbers.
+    pub const ALL: [CheckStatus; 8] = [
+        CheckStatus::Unchecked,
+        CheckStatus::Connected,
+        CheckStatus::ConnectTimeout,
+        CheckStatus::ConnectFailed,
+        CheckStatus::HttpOk,
+        CheckStatus::HttpTimeout,
+        CheckStatus::HttpInvalid,
+        CheckStatus::HttpStatus,
+    ];
+
+    /// HAProxy's code for it (management guide, field `check_status`).
+    pub fn code(self) -> &'static str {
+        match self {
+            CheckStatus::Unchecked => "INI",
+            CheckStatus::Connected => "L4OK",
+            CheckStatus::ConnectTimeout => "L4TOUT",
+            CheckStatus::ConnectFailed => "L4CON",
+            CheckStatus::HttpOk => "L7OK",
+            CheckStatus::HttpTimeout => "L7TOUT",
+            CheckStatus::HttpInvalid => "L7RSP",
+            CheckStatus::HttpStatus => "L7STS",
+        }
+    }
+}
+
+/// What is known about one server of an upstream. Writer: the control thread. Readers: everyone.
+#[derive(Debug)]
+pub struct ServerState {
+    up: AtomicBool,
+    /// Milliseconds of the Unix epoch of the last change between up and down, or of the start.
+    since_unix_ms: AtomicU64,
+    status: AtomicU8,
+    /// Checks done.
+    pub checks: Counter,
+    /// Checks that failed.
+    pub failures: Counter,
+    /// Changes from up to down.
+    pub downs: Counter,
+    /// Milliseconds spent down, ended spells only; [`ServerState::downtime`] adds the present one.
+    downtime_ms: Counter,
+    /// Duration of the last check, µs.
+    pub last_check_us: Gauge,
+    /// HTTP status of the last check, 0 when there was none.
+    pub last_check_code: Gauge,
+}
+
+impl ServerState {
+    fn new(now: SystemTime) -> ServerState {
+        ServerState {
+            up: AtomicBool::new(true),
+            since_unix_ms: AtomicU64::new(unix_ms(now)),
+            status: AtomicU8::new(CheckStatus::Unchecked as u8),
+            checks: Counter::default(),
+            failures: Counter::default(),
+            downs: Counter::default(),
+            downtime_ms: Counter::default(),
+            last_check_us: Gauge::default(),
+            last_check_code: Gauge::default(),
+        }
+    }
+
+    /// Whether requests may go to it.
+    #[inline]
+    pub fn is_up(&self) -> bool {
+        self.up.load(Relaxed)
+    }
+
+    /// When it last went up or down, or the start of the process.
+    pub fn since(&self) -> SystemTime {
+        UNIX_EPOCH + Duration::from_millis(self.since_unix_ms.load(Relaxed))
+    }
+
+    /// How the last check ended.
+    pub fn check_status(&self) -> CheckStatus {
+        CheckStatus::ALL.get(usize::from(self.status.load(Relaxed))).copied().unwrap_or(CheckStatus::Unchecked)
+    }
+
+    /// Time spent down since the start, up to `now`.
+    pub fn downtime(&self, now: SystemTime) -> Duration {
+        let ended = Duration::from_millis(self.downtime_ms.value());
+        if self.is_up() { ended } else { ended + now.duration_since(self.since()).unwrap_or_default() }
+    }
+
+    /// Notes a finished check. Only the control thread may call it.
+    pub(crate) fn publish_check(&self, status: CheckStatus, code: Option<u16>, ok: bool, duration: Duration) {
+        self.status.store(status as u8, Relaxed);
+        self.last_check_us.set(duration.as_micros() as u64);
+        self.last_check_code.set(u64::from(code.unwrap_or(0)));
+        self.checks.inc();
+        if !ok {
+            self.failures.inc();
+        }
+    }
+
+    /// Notes that the server went up or down at `now`. Only the control thread may call it.
+    pub(crate) fn publish_up(&self, up: bool, now: SystemTime) {
+        if up {
+            let down_for = now.duration_since(self.since()).unwrap_or_default();
+            self.downtime_ms.add(down_for.as_millis() as u64);
+        } else {
+            self.downs.inc();
+        }
+        self.since_unix_ms.store(unix_ms(now), Relaxed);
+        self.up.store(up, Relaxed);
+    }
+}
+
+/// Milliseconds of the Unix epoch; 0 for times before it.
+pub(crate) fn unix_ms(time: SystemTime) -> u64 {
+    time.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64
+}
+
+/// What the process turned out to be when it had started.
+#[derive(Clone, Debug, Default)]
+pub struct StartFacts {
+    /// Version of the program.
+    pub version: String,
+    /// Every worker, data workers first.
+    pub workers: Vec<WorkerFacts>,
+    /// Every listening socket, with the address the kernel gave it.
+    pub listeners: Vec<ListenerFacts>,
+    /// Limits in force, by name: `connections_max`, `open_files` and the like.
+    pub limits: Vec<(&'static str, u64)>,
+}
+
+/// What one worker runs on.
+#[derive(Clone, Debug)]
+pub struct WorkerFacts {
+    /// What it does.
+    pub role: WorkerRole,
+    /// Number among the workers of its role, from 0.
+    pub index: usize,
+    /// Core it is pinned to.
+    pub core: Option<usize>,
+    /// Kernel interface in use: `io_uring` or `epoll`.
+    pub driver: &'static str,
+    /// Ring set-up flags in use, for example `SINGLE_ISSUER`.
+    pub flags: Vec<String>,
+    /// Why the driver or a flag that was asked for is not in use.
+    pub fallback: Option<String>,
+}
+
+/// What a worker does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WorkerRole {
+    /// Serves sockets.
+    Data,
+    /// Runs applications.
+    App,
+}
+
+impl WorkerRole {
+    /// Lower-case name, as shown on pages.
+    pub fn name(self) -> &'static str {
+        match self {
+            WorkerRole::Data => "data",
+            WorkerRole::App => "app",
+        }
+    }
+}
+
+/// One listening socket.
+#[derive(Clone, Debug)]
+pub struct ListenerFacts {
+    /// Name in the config.
+    pub name: String,
+    /// `http`, `mysql` or `admin`.
+    pub kind: &'static str,
+    /// Bound address, as [`crate::runtime::net::Address`] prints it.
+    pub address: String,
+}
+
+/// A splitter as its monitor sees it.
+#[derive(Clone, Debug)]
+pub struct SplitterView {
+    /// Name in the config.
+    pub name: String,
+    /// Primary first.
+    pub servers: Vec<SplitterServerView>,
+}
+
+/// One MySQL server as the monitor sees it.
+#[derive(Clone, Debug)]
+pub struct SplitterServerView {
+    /// Where it listens.
+    pub address: String,
+    /// `primary` or `replica`.
+    pub role: &'static str,
+    /// Whether statements may go to it.
+    pub up: bool,
+    /// How far it is behind the primary, milliseconds; `None`: unknown, or it is the primary.
+    pub lag_ms: Option<u64>,
+}
+
+/// Something an operator may want to know afterwards.
+#[derive(Clone, Debug)]
+pub struct Event {
+    /// When.
+    pub at: SystemTime,
+    /// How bad.
+    pub level: EventLevel,
+    /// What, as in the log: `server down upstream=api …`.
+    pub text: String,
+}
+
+/// How bad an event is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EventLevel {
+    /// For the record.
+    Info,
+    /// Worth a look.
+    Warn,
+    /// The operator has to do something.
+    Error,
+}
+
+impl EventLevel {
+    /// Lower-case name, as in the log.
+    pub fn name(self) -> &'static str {
+        match self {
+            EventLevel::Info => "info",
+            EventLevel::Warn => "warn",
+            EventLevel::Error => "error",
+        }
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::config::model::*;
+
+    /// A config with two upstreams (one checked), an application and a splitter, for tests of this folder.
+    pub(crate) fn config() -> Config {
+        let server = |address: &str, backup| Server { address: address.parse().unwrap(), weight: 1, backup };
+        let upstream = |name: &str, servers, health| Upstream {
+            name: name.into(),
+            servers,
+            balance: Balance::RoundRobin,
+            health,
+            connect_timeout: Duration::from_secs(1),
+            response_timeout: Duration::from_secs(1),
+            idle_timeout: Duration::from_secs(1),
+            tries_max: 2,
+            keep_idle: 1,
+            keep_idle_timeout: Duration::from_secs(1),
+        };
+        let health = Health {
+            path: Some("/healthz".into()),
+            host: None,
+            interval: Duration::from_millis(20),
+            timeout: Duration::from_millis(200),
+            rise: 2,
+            fall: 2,
+        };
+        Config {
+            process: Process {
+                data_cores: vec![],
+                app_cores: vec![],
+                app_placement: AppPlacement::Paired,
+                driver: DriverChoice::Auto,
+                ring_entries: 256,
+                read_buffer_bytes: 4096,
+                stream_buffer_bytes: 65536,
+                spin: Duration::ZERO,
+                queue_depth: 8,
+                queue_timeout: Duration::from_secs(1),
+                app_concurrency: 8,
+                connections_max: 1000,
+                backlog: 128,
+                drain_timeout: Duration::from_secs(1),
+                file_cache_bytes: 0,
+                file_cache_file_bytes_max: 0,
+                file_cache_valid: Duration::from_secs(1),
+            },
+            http: Http {
+                header_timeout: Duration::from_secs(1),
+                body_timeout: Duration::from_secs(1),
+                write_timeout: Duration::from_secs(1),
+                keep_alive_timeout: Duration::from_secs(1),
+                keep_alive_requests_max: 0,
+                head_bytes_max: 8192,
+                headers_max: 100,
+                body_bytes_max: 0,
+                server_name: String::new(),
+            },
+            listeners: vec![Listener { name: "web".into(), address: "127.0.0.1:0".parse().unwrap(), sites: vec![] }],
+            sites: vec![],
+            upstreams: vec![
+                upstream("api", vec![server("127.0.0.1:1", false), server("unix:/run/b\"2.sock", true)], Some(health)),
+                upstream("plain", vec![server("[::1]:8080", false)], None),
+            ],
+            apps: vec![App { name: "shop".into(), program: "shop".into() }],
+            splitters: vec![Splitter {
+                name: "db".into(),
+                listen: vec!["127.0.0.1:0".parse().unwrap()],
+                primary: "127.0.0.1:3306".parse().unwrap(),
+                replicas: vec!["127.0.0.1:3307".parse().unwrap()],
+                user: "u".into(),
+                password: Secret("p".into()),
+                database: String::new(),
+                clients_max: 100,
+                pool_max: 8,
+                pool_timeout: Duration::from_secs(1),
+                connect_timeout: Duration::from_secs(1),
+                pool_idle_timeout: Duration::from_secs(1),
+                client_timeout: Duration::from_secs(1),
+                lag_max: Duration::from_secs(1),
+                monitor_interval: Duration::from_secs(1),
+                causal_reads: CausalReads::Session,
+                causal_timeout: Duration::from_secs(1),
+            }],
+            admin: None,
+            log: Log { access: None, format: LogFormat::Combined },
+            trace_events: 16,
+        }
+    }
+
+    #[test]
+    fn a_server_starts_up_and_its_spells_of_downtime_add_up() {
+        let shared = Shared::new(Arc::new(config()), 2, 1);
+        let server = &shared.servers[0][0];
+        assert!(shared.is_up(0, 0));
+        assert_eq!(server.check_status(), CheckStatus::Unchecked);
+        let at = |seconds| shared.started_at + Duration::from_secs(seconds);
+        server.publish_up(false, at(10));
+        assert!(!shared.is_up(0, 0));
+        assert_eq!(server.downtime(at(13)).as_secs(), 3);
+        server.publish_up(true, at(14));
+        server.publish_up(false, at(20));
+        let milliseconds = server.downtime(at(21)).as_millis();
+        assert!((4999..=5001).contains(&milliseconds), "{milliseconds}");
+        assert_eq!(server.downs.value(), 2);
+    }
+
+    #[test]
+    fn codes_of_checks_survive_the_trip_through_their_number() {
+        let state = ServerState::new(SystemTime::now());
+        for status in CheckStatus::ALL {
+            state.publish_check(status, Some(503), false, Duration::from_millis(2));
+            assert_eq!(state.check_status(), status);
+        }
+        assert_eq!((state.checks.value(), state.failures.value()), (8, 8));
+        assert_eq!((state.last_check_us.value(), state.last_check_code.value()), (2000, 503));
+    }
+
+    #[test]
+    fn events_are_bounded_and_the_oldest_goes_first() {
+        let shared = Shared::new(Arc::new(config()), 1, 0);
+        for n in 0..EVENTS_PENDING_MAX + 10 {
+            shared.note(EventLevel::Info, n.to_string());
+        }
+        assert_eq!(shared.take_event().unwrap().text, "10");
+    }
+}

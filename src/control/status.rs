@@ -1,0 +1,490 @@
+//! `/status`: one JSON document about the whole process, made from the counters and the sampler.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant, SystemTime};
+
+use serde::Serialize;
+
+use super::Shared;
+use super::prometheus::{backend_names, merged, server_names};
+use super::sampler::{Counts, Key, Rates, Sampler};
+use super::shared::{Event, SplitterView, unix_ms};
+use crate::metrics::{Counter, HistogramSnapshot, Worker};
+
+/// Events kept for the page.
+const EVENTS_MAX: usize = 100;
+
+/// What the page needs beside the counters: rates and past events. Belongs to the control thread.
+#[derive(Debug, Default)]
+pub(crate) struct History {
+    sampler: Sampler,
+    events: VecDeque<Event>,
+}
+
+impl History {
+    /// Reads all counters once; to be called every second.
+    pub(crate) fn sample(&mut self, shared: &Shared, now: Instant) {
+        for key in keys(shared) {
+            self.sampler.on_sample(key, now, counts(shared, key), || durations(shared, key));
+        }
+        self.collect_events(shared);
+    }
+
+    fn collect_events(&mut self, shared: &Shared) {
+        while let Some(event) = shared.take_event() {
+            if self.events.len() == EVENTS_MAX {
+                self.events.pop_front();
+            }
+            self.events.push_back(event);
+        }
+    }
+}
+
+/// Every meter of this config.
+fn keys(shared: &Shared) -> Vec<Key> {
+    let config = &shared.config;
+    let mut keys = vec![Key::Http, Key::Files];
+    keys.extend((0..shared.workers.len()).map(Key::Worker));
+    for (u, upstream) in config.upstreams.iter().enumerate() {
+        keys.push(Key::Upstream(u));
+        keys.extend((0..upstream.servers.len()).map(|s| Key::Server(u, s)));
+    }
+    keys.extend((0..config.apps.len()).map(Key::App));
+    for s in 0..config.splitters.len() {
+        keys.extend([Key::SplitterPrimary(s), Key::SplitterReplicas(s)]);
+    }
+    keys
+}
+
+/// The counters behind a meter, all data workers together.
+fn counts(shared: &Shared, key: Key) -> Counts {
+    let mut total = Counts::default();
+    for (index, worker) in shared.workers.iter().enumerate() {
+        let (requests, errors) = match key {
+            Key::Worker(wanted) if wanted != index => continue,
+            Key::Http | Key::Worker(_) => {
+                (worker.http.responses.iter().map(Counter::value).sum(), worker.http.responses[5].value())
+            }
+            Key::Files => (worker.files.duration.snapshot().count(), 0),
+            Key::Upstream(u) => worker.servers[u].iter().map(server_counts).fold((0, 0), |a, b| (a.0 + b.0, a.1 + b.1)),
+            Key::Server(u, s) => server_counts(&worker.servers[u][s]),
+            Key::App(a) => {
+                (worker.apps[a].requests.value(), worker.apps[a].failed.value() + worker.apps[a].refused.value())
+            }
+            Key::SplitterPrimary(s) => (worker.splitters[s].to_primary.value(), worker.splitters[s].errors.value()),
+            Key::SplitterReplicas(s) => (worker.splitters[s].to_replica.value(), 0),
+        };
+        total.requests += requests;
+        total.errors += errors;
+    }
+    total
+}
+
+fn server_counts(server: &crate::metrics::ServerStats) -> (u64, u64) {
+    (server.requests.value(), server.connect_errors.value() + server.response_errors.value())
+}
+
+/// The histogram behind a meter, all data workers together.
+fn durations(shared: &Shared, key: Key) -> HistogramSnapshot {
+    let workers = || shared.workers.iter().map(|worker| &**worker);
+    match key {
+        Key::Http => merged(workers().map(|w| &w.http.duration)),
+        Key::Worker(index) => shared.workers[index].http.duration.snapshot(),
+        Key::Files => merged(workers().map(|w| &w.files.duration)),
+        Key::Upstream(u) => merged(workers().flat_map(|w| &w.servers[u]).map(|server| &server.first_byte)),
+        Key::Server(u, s) => merged(workers().map(|w| &w.servers[u][s].first_byte)),
+        Key::App(a) => merged(workers().map(|w| &w.apps[a].duration)),
+        Key::SplitterPrimary(s) => merged(workers().map(|w| &w.splitters[s].primary_duration)),
+        Key::SplitterReplicas(s) => merged(workers().map(|w| &w.splitters[s].replica_duration)),
+    }
+}
+
+/// The whole document. Numbers without a unit in their name are counts since the start.
+#[derive(Debug, Serialize)]
+pub(crate) struct Status {
+    version: String,
+    pid: u32,
+    phase: &'static str,
+    started_unix_ms: u64,
+    uptime_seconds: f64,
+    workers: Vec<WorkerView>,
+    app_workers: Vec<AppWorkerView>,
+    listeners: Vec<ListenerView>,
+    limits: serde_json::Map<String, serde_json::Value>,
+    http: HttpView,
+    files: FilesView,
+    upstreams: Vec<UpstreamView>,
+    apps: Vec<AppView>,
+    splitters: Vec<SplitterStatus>,
+    access_log: AccessLogView,
+    events: Vec<EventView>,
+}
+
+/// Rates and latencies of one tier.
+#[derive(Debug, Serialize)]
+struct Meter {
+    requests: u64,
+    errors: u64,
+    requests_per_second: f64,
+    errors_per_second: f64,
+    /// Over the last minute; 0 when nothing was counted in it.
+    p50_us: u64,
+    p95_us: u64,
+    p99_us: u64,
+}
+
+#[derive(Debug, Serialize)]
+struct WorkerView {
+    role: &'static str,
+    index: usize,
+    core: Option<usize>,
+    driver: &'static str,
+    flags: Vec<String>,
+    fallback: Option<String>,
+    connections: Option<u64>,
+    meter: Option<Meter>,
+}
+
+#[derive(Debug, Serialize)]
+struct AppWorkerView {
+    index: usize,
+    queue_depth: u64,
+    running: u64,
+    requests: u64,
+    wake_ups: u64,
+    panics: u64,
+    cancelled: u64,
+    restarts: u64,
+    lost_wakeups: u64,
+}
+
+#[derive(Debug, Serialize)]
+struct ListenerView {
+    name: String,
+    kind: &'static str,
+    address: String,
+}
+
+#[derive(Debug, Serialize)]
+struct HttpView {
+    meter: Meter,
+    connections: u64,
+    connections_idle: u64,
+    accepted: u64,
+    refused: u64,
+    received_bytes: u64,
+    sent_bytes: u64,
+    malformed: u64,
+    timeouts: u64,
+    /// Closed without an answer, 1xx, 2xx, 3xx, 4xx, 5xx.
+    responses: [u64; 6],
+    panics: u64,
+}
+
+#[derive(Debug, Serialize)]
+struct FilesView {
+    meter: Meter,
+    cache_hits: u64,
+    cache_misses: u64,
+    cache_bytes: u64,
+    sendfile_bytes: u64,
+    not_modified: u64,
+}
+
+#[derive(Debug, Serialize)]
+struct UpstreamView {
+    name: String,
+    up: bool,
+    meter: Meter,
+    servers: Vec<ServerView>,
+}
+
+#[derive(Debug, Serialize)]
+struct ServerView {
+    address: String,
+    up: bool,
+    since_unix_ms: u64,
+    weight: u32,
+    backup: bool,
+    meter: Meter,
+    active: u64,
+    idle: u64,
+    connects: u64,
+    reuses: u64,
+    retries: u64,
+    /// `None`: this upstream has no active check.
+    check: Option<CheckView>,
+}
+
+#[derive(Debug, Serialize)]
+struct CheckView {
+    result: &'static str,
+    code: Option<u64>,
+    duration_us: u64,
+    checks: u64,
+    failures: u64,
+    downs: u64,
+    downtime_seconds: f64,
+}
+
+#[derive(Debug, Serialize)]
+struct AppView {
+    name: String,
+    program: String,
+    meter: Meter,
+    active: u64,
+    refused: u64,
+    cancelled: u64,
+    failed: u64,
+}
+
+#[derive(Debug, Serialize)]
+struct SplitterStatus {
+    name: String,
+    clients: u64,
+    accepted: u64,
+    refused: u64,
+    primary: Meter,
+    replicas: Meter,
+    pins: u64,
+    causal_waits: u64,
+    causal_fallbacks: u64,
+    /// Primary first.
+    servers: Vec<BackendView>,
+}
+
+#[derive(Debug, Serialize)]
+struct BackendView {
+    address: String,
+    role: &'static str,
+    /// `None`: the monitor has not reported.
+    up: Option<bool>,
+    lag_ms: Option<u64>,
+    open: u64,
+    idle: u64,
+    connects: u64,
+    connect_errors: u64,
+    statements: u64,
+}
+
+#[derive(Debug, Serialize)]
+struct AccessLogView {
+    lines: u64,
+    dropped: u64,
+    written_bytes: u64,
+    write_errors: u64,
+}
+
+#[derive(Debug, Serialize)]
+struct EventView {
+    unix_ms: u64,
+    level: &'static str,
+    text: String,
+}
+
+/// Makes the document.
+pub(crate) fn status(shared: &Shared, history: &mut History, now: SystemTime) -> Status {
+    history.collect_events(shared);
+    let page = Page { shared, sampler: &history.sampler, now };
+    let facts = shared.facts.get().cloned().unwrap_or_default();
+    let version = if facts.version.is_empty() { env!("CARGO_PKG_VERSION").into() } else { facts.version };
+    let listeners = facts.listeners.into_iter();
+    Status {
+        version,
+        pid: std::process::id(),
+        phase: shared.phase().name(),
+        started_unix_ms: unix_ms(shared.started_at),
+        uptime_seconds: shared.started.elapsed().as_secs_f64(),
+        workers: page.workers(),
+        app_workers: page.app_workers(),
+        listeners: listeners.map(|l| ListenerView { name: l.name, kind: l.kind, address: l.address }).collect(),
+        limits: facts.limits.iter().map(|(name, value)| (name.to_string(), (*value).into())).collect(),
+        http: page.http(),
+        files: page.files(),
+        upstreams: (0..shared.config.upstreams.len()).map(|u| page.upstream(u)).collect(),
+        apps: (0..shared.config.apps.len()).map(|a| page.app(a)).collect(),
+        splitters: page.splitters(),
+        access_log: AccessLogView {
+            lines: page.sum(|w| w.log.lines.value()),
+            dropped: page.sum(|w| w.log.dropped.value()),
+            written_bytes: shared.log_writer.bytes.value(),
+            write_errors: shared.log_writer.errors.value(),
+        },
+        events: history.events.iter().map(EventView::new).collect(),
+    }
+}
+
+impl EventView {
+    fn new(event: &Event) -> EventView {
+        EventView { unix_ms: unix_ms(event.at), level: event.level.name(), text: event.text.clone() }
+    }
+}
+
+struct Page<'a> {
+    shared: &'a Shared,
+    sampler: &'a Sampler,
+    now: SystemTime,
+}
+
+impl Page<'_> {
+    fn sum(&self, read: impl Fn(&Worker) -> u64) -> u64 {
+        self.shared.workers.iter().map(|worker| read(worker)).sum()
+    }
+
+    fn meter(&self, key: Key) -> Meter {
+        let Counts { requests, errors } = counts(self.shared, key);
+        let Rates { requests: requests_per_second, errors: errors_per_second } = self.sampler.rates(key);
+        let minute = self.sampler.last_minute(key, &durations(self.shared, key));
+        let quantile = |q| if minute.count() == 0 { Duration::ZERO } else { minute.quantile(q) }.as_micros() as u64;
+        let (p50_us, p95_us, p99_us) = (quantile(0.5), quantile(0.95), quantile(0.99));
+        Meter { requests, errors, requests_per_second, errors_per_second, p50_us, p95_us, p99_us }
+    }
+
+    fn workers(&self) -> Vec<WorkerView> {
+        let Some(facts) = self.shared.facts.get() else { return Vec::new() };
+        let view = |worker: &super::shared::WorkerFacts| {
+            let stats = match worker.role {
+                super::shared::WorkerRole::Data => self.shared.workers.get(worker.index),
+                super::shared::WorkerRole::App => None,
+            };
+            WorkerView {
+                role: worker.role.name(),
+                index: worker.index,
+                core: worker.core,
+                driver: worker.driver,
+                flags: worker.flags.clone(),
+                fallback: worker.fallback.clone(),
+                connections: stats.map(|stats| stats.http.connections.value()),
+                meter: stats.map(|_| self.meter(Key::Worker(worker.index))),
+            }
+        };
+        facts.workers.iter().map(view).collect()
+    }
+
+    fn app_workers(&self) -> Vec<AppWorkerView> {
+        let view = |(index, stats): (usize, &std::sync::Arc<crate::metrics::AppWorkerStats>)| AppWorkerView {
+            index,
+            queue_depth: stats.queue_depth.value(),
+            running: stats.running.value(),
+            requests: stats.requests.value(),
+            wake_ups: stats.wake_ups.value(),
+            panics: stats.panics.value(),
+            cancelled: stats.cancelled.value(),
+            restarts: stats.restarts.value(),
+            lost_wakeups: stats.lost_wakeups.value(),
+        };
+        self.shared.app_workers.iter().enumerate().map(view).collect()
+    }
+
+    fn http(&self) -> HttpView {
+        HttpView {
+            meter: self.meter(Key::Http),
+            connections: self.sum(|w| w.http.connections.value()),
+            connections_idle: self.sum(|w| w.http.idle.value()),
+            accepted: self.sum(|w| w.http.accepted.value()),
+            refused: self.sum(|w| w.http.refused.value()),
+            received_bytes: self.sum(|w| w.http.bytes_in.value()),
+            sent_bytes: self.sum(|w| w.http.bytes_out.value()),
+            malformed: self.sum(|w| w.http.malformed.value()),
+            timeouts: self.sum(|w| w.http.timeouts.value()),
+            responses: std::array::from_fn(|class| self.sum(|w| w.http.responses[class].value())),
+            panics: self.sum(|w| w.panics.value()),
+        }
+    }
+
+    fn files(&self) -> FilesView {
+        FilesView {
+            meter: self.meter(Key::Files),
+            cache_hits: self.sum(|w| w.files.cache_hits.value()),
+            cache_misses: self.sum(|w| w.files.cache_misses.value()),
+            cache_bytes: self.sum(|w| w.files.cache_bytes.value()),
+            sendfile_bytes: self.sum(|w| w.files.sendfile_bytes.value()),
+            not_modified: self.sum(|w| w.files.not_modified.value()),
+        }
+    }
+
+    fn upstream(&self, u: usize) -> UpstreamView {
+        let upstream = &self.shared.config.upstreams[u];
+        let names = server_names(upstream).into_iter().enumerate();
+        let servers: Vec<ServerView> = names.map(|(s, name)| self.server(u, s, name)).collect();
+        let up = servers.iter().any(|server| server.up);
+        UpstreamView { name: upstream.name.clone(), up, meter: self.meter(Key::Upstream(u)), servers }
+    }
+
+    fn server(&self, u: usize, s: usize, address: String) -> ServerView {
+        let (upstream, state) = (&self.shared.config.upstreams[u], &self.shared.servers[u][s]);
+        let code = state.last_check_code.value();
+        ServerView {
+            address,
+            up: state.is_up(),
+            since_unix_ms: unix_ms(state.since()),
+            weight: upstream.servers[s].weight,
+            backup: upstream.servers[s].backup,
+            meter: self.meter(Key::Server(u, s)),
+            active: self.sum(|w| w.servers[u][s].active.value()),
+            idle: self.sum(|w| w.servers[u][s].idle.value()),
+            connects: self.sum(|w| w.servers[u][s].connects.value()),
+            reuses: self.sum(|w| w.servers[u][s].reuses.value()),
+            retries: self.sum(|w| w.servers[u][s].retries.value()),
+            check: upstream.health.as_ref().map(|_| CheckView {
+                result: state.check_status().code(),
+                code: (code != 0).then_some(code),
+                duration_us: state.last_check_us.value(),
+                checks: state.checks.value(),
+                failures: state.failures.value(),
+                downs: state.downs.value(),
+                downtime_seconds: state.downtime(self.now).as_secs_f64(),
+            }),
+        }
+    }
+
+    fn app(&self, a: usize) -> AppView {
+        let app = &self.shared.config.apps[a];
+        AppView {
+            name: app.name.clone(),
+            program: app.program.clone(),
+            meter: self.meter(Key::App(a)),
+            active: self.sum(|w| w.apps[a].active.value()),
+            refused: self.sum(|w| w.apps[a].refused.value()),
+            cancelled: self.sum(|w| w.apps[a].cancelled.value()),
+            failed: self.sum(|w| w.apps[a].failed.value()),
+        }
+    }
+
+    fn splitters(&self) -> Vec<SplitterStatus> {
+        let views = self.shared.splitters();
+        (0..self.shared.config.splitters.len()).map(|s| self.splitter(s, &views)).collect()
+    }
+
+    fn splitter(&self, s: usize, views: &[SplitterView]) -> SplitterStatus {
+        let splitter = &self.shared.config.splitters[s];
+        let view = views.iter().find(|view| view.name == splitter.name);
+        let names = backend_names(splitter).into_iter().enumerate();
+        let backend = |(b, address): (usize, String)| {
+            let seen = view.and_then(|view| view.servers.get(b));
+            BackendView {
+                address,
+                role: seen.map_or(if b == 0 { "primary" } else { "replica" }, |server| server.role),
+                up: seen.map(|server| server.up),
+                lag_ms: seen.and_then(|server| server.lag_ms),
+                open: self.sum(|w| w.splitters[s].backends[b].open.value()),
+                idle: self.sum(|w| w.splitters[s].backends[b].idle.value()),
+                connects: self.sum(|w| w.splitters[s].backends[b].connects.value()),
+                connect_errors: self.sum(|w| w.splitters[s].backends[b].connect_errors.value()),
+                statements: self.sum(|w| w.splitters[s].backends[b].statements.value()),
+            }
+        };
+        SplitterStatus {
+            name: splitter.name.clone(),
+            clients: self.sum(|w| w.splitters[s].clients.value()),
+            accepted: self.sum(|w| w.splitters[s].accepted.value()),
+            refused: self.sum(|w| w.splitters[s].refused.value()),
+            primary: self.meter(Key::SplitterPrimary(s)),
+            replicas: self.meter(Key::SplitterReplicas(s)),
+            pins: self.sum(|w| w.splitters[s].pins.value()),
+            causal_waits: self.sum(|w| w.splitters[s].causal_waits.value()),
+            causal_fallbacks: self.sum(|w| w.splitters[s].causal_fallbacks.value()),
+            servers: names.map(backend).collect(),
+        }
+    }
+}

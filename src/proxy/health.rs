@@ -1,0 +1,163 @@
+//! Is a server up? The rise and fall counting of active checks, and when the next check is due. Pure.
+//!
+//! Deliberately absent: sockets and timers ([`crate::control::checks`] drives this) and the choice among servers.
+//! The counting is HAProxy's, so that `rise` and `fall` mean what its users expect: a server starts up, but unproven;
+//! its very first check decides, so a server that is dead at start is down after one check. Proven once, it takes
+//! `fall` failures in a row to go down, and `rise` successes in a row to come up.
+//!
+//! ```text
+//!            start
+//!              v      failure (first check)
+//!        up, unproven ----------------------+
+//!              | success                    v
+//!              v   `fall` failures        down
+//!             up ------------------------>  |
+//!              ^      `rise` successes      |
+//!              +----------------------------+
+//! ```
+
+use std::time::{Duration, Instant};
+
+/// What active checks know of one server.
+#[derive(Clone, Debug)]
+pub struct HealthState {
+    /// HAProxy's counter: 0 to `rise + fall - 1`; the server is up from `rise` on.
+    health: u64,
+    rise: u64,
+    fall: u64,
+    since: Instant,
+}
+
+/// A server went up or down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Transition {
+    /// The new state.
+    pub up: bool,
+    /// How long the old state lasted.
+    pub lasted: Duration,
+}
+
+impl HealthState {
+    /// A server that is up and has not been checked. `rise` and `fall` count as at least 1.
+    pub fn new(rise: u32, fall: u32, now: Instant) -> HealthState {
+        let (rise, fall) = (u64::from(rise.max(1)), u64::from(fall.max(1)));
+        HealthState { health: rise, rise, fall, since: now }
+    }
+
+    /// Whether requests may go to the server.
+    pub fn is_up(&self) -> bool {
+        self.health >= self.rise
+    }
+
+    /// Takes the result of one check; tells when it changed the server's state.
+    pub fn on_result(&mut self, ok: bool, now: Instant) -> Option<Transition> {
+        let was_up = self.is_up();
+        self.health = match ok {
+            true if self.health + 1 >= self.rise => self.rise + self.fall - 1,
+            true => self.health + 1,
+            false if self.health > self.rise => self.health - 1,
+            false => 0,
+        };
+        if self.is_up() == was_up {
+            return None;
+        }
+        let lasted = now.saturating_duration_since(self.since);
+        self.since = now;
+        Some(Transition { up: !was_up, lasted })
+    }
+}
+
+/// Times between checks: the interval, up to a tenth more or less, so that checks of many servers and of several
+/// processes drift apart instead of hitting a server together.
+#[derive(Clone, Debug)]
+pub struct Schedule {
+    interval: Duration,
+    seed: u64,
+}
+
+impl Schedule {
+    /// The same `seed` gives the same times.
+    pub fn new(interval: Duration, seed: u64) -> Schedule {
+        Schedule { interval, seed }
+    }
+
+    /// How long to wait before the next check: 90 % to 110 % of the interval.
+    pub fn next_delay(&mut self) -> Duration {
+        let share = (splitmix64(&mut self.seed) >> 11) as f64 / (1u64 << 53) as f64; // 0 to 1
+        self.interval.mul_f64(0.9 + 0.2 * share)
+    }
+}
+
+/// The splitmix64 generator of Steele, Lea and Flood (OOPSLA 2014): ample for spreading timers.
+fn splitmix64(state: &mut u64) -> u64 {
+    *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let mut z = *state;
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Feeds results written as `+` and `-`; returns the state after each as `U` or `D`.
+    fn states(rise: u32, fall: u32, results: &str) -> String {
+        let now = Instant::now();
+        let mut state = HealthState::new(rise, fall, now);
+        assert!(state.is_up(), "servers start up");
+        results
+            .chars()
+            .map(|result| {
+                let before = state.is_up();
+                let transition = state.on_result(result == '+', now);
+                assert_eq!(transition.map(|t| t.up), (state.is_up() != before).then_some(!before));
+                if state.is_up() { 'U' } else { 'D' }
+            })
+            .collect()
+    }
+
+    #[test]
+    fn the_first_check_decides_then_rise_and_fall_count_in_a_row() {
+        for (rise, fall, results, expected) in [
+            (2, 3, "-", "D"),
+            (2, 3, "+---", "UUUD"),
+            (2, 3, "+--+--+---", "UUUUUUUUUD"),
+            (2, 3, "-+-++", "DDDDU"),
+            (2, 3, "-++--+---", "DDUUUUUUD"),
+            (1, 1, "+-+-", "UDUD"),
+            (0, 0, "+-+-", "UDUD"),
+            (u32::MAX, u32::MAX, "+-----", "UUUUUU"),
+        ] {
+            assert_eq!(states(rise, fall, results), expected, "rise {rise}, fall {fall}, {results}");
+        }
+    }
+
+    #[test]
+    fn a_transition_tells_how_long_the_old_state_lasted() {
+        let start = Instant::now();
+        let mut state = HealthState::new(1, 2, start);
+        let at = |seconds| start + Duration::from_secs(seconds);
+        assert_eq!(state.on_result(true, at(1)), None);
+        assert_eq!(state.on_result(false, at(2)), None);
+        let down = state.on_result(false, at(5));
+        assert_eq!(down, Some(Transition { up: false, lasted: Duration::from_secs(5) }));
+        let up = state.on_result(true, at(7));
+        assert_eq!(up, Some(Transition { up: true, lasted: Duration::from_secs(2) }));
+    }
+
+    #[test]
+    fn delays_stay_within_a_tenth_differ_and_repeat_with_the_seed() {
+        let interval = Duration::from_secs(10);
+        let delays = |seed| {
+            let mut schedule = Schedule::new(interval, seed);
+            (0..1000).map(|_| schedule.next_delay()).collect::<Vec<_>>()
+        };
+        let (first, again, other) = (delays(7), delays(7), delays(8));
+        assert_eq!(first, again);
+        assert_ne!(first, other);
+        assert!(first.iter().all(|d| (Duration::from_secs(9)..=Duration::from_secs(11)).contains(d)));
+        let spread = *first.iter().max().unwrap() - *first.iter().min().unwrap();
+        assert!(spread > Duration::from_millis(1900), "{spread:?}");
+    }
+}

@@ -1,0 +1,87 @@
+//! Host name → site.
+
+use std::collections::HashMap;
+
+use ahash::RandomState;
+
+use crate::config::model::{HostPattern, Site};
+
+/// Longest host name (RFC 1035 section 2.3.4). A longer one matches no name.
+const HOST_BYTES_MAX: usize = 255;
+
+/// The tables never hold names from clients, so nobody can choose colliding keys: fixed seeds keep it repeatable.
+const HASHER: RandomState = RandomState::with_seeds(1, 2, 3, 4);
+
+type Names = HashMap<Box<[u8]>, usize, RandomState>;
+
+/// Host names of a listener's sites; results are positions in the listener's list.
+#[derive(Debug)]
+pub(super) struct Hosts {
+    exact: Names,
+    /// Keys begin with a dot.
+    suffixes: Names,
+    /// Length of the shortest suffix, 0 when there is none.
+    suffix_bytes_min: usize,
+    suffix_bytes_max: usize,
+    /// For hosts that no name matches; `None` when there are no sites.
+    otherwise: Option<usize>,
+}
+
+impl Hosts {
+    pub(super) fn new<'a>(sites: impl Iterator<Item = &'a Site>) -> Hosts {
+        let (mut exact, mut suffixes) = (Names::with_hasher(HASHER), Names::with_hasher(HASHER));
+        let (mut any, mut default, mut first) = (None, None, None);
+        for (position, site) in sites.enumerate() {
+            first.get_or_insert(position);
+            if site.default {
+                default.get_or_insert(position);
+            }
+            for host in &site.hosts {
+                match host {
+                    HostPattern::Exact(name) => drop(exact.entry(key(name)).or_insert(position)),
+                    HostPattern::Suffix(name) => drop(suffixes.entry(key(name)).or_insert(position)),
+                    HostPattern::Any => drop(any.get_or_insert(position)),
+                }
+            }
+        }
+        let lengths = || suffixes.keys().map(|suffix| suffix.len());
+        Hosts {
+            suffix_bytes_min: lengths().min().unwrap_or(0),
+            suffix_bytes_max: lengths().max().unwrap_or(0),
+            otherwise: any.or(default).or(first),
+            exact,
+            suffixes,
+        }
+    }
+
+    /// Position of the site for `host`, which has no port.
+    #[inline]
+    pub(super) fn find(&self, host: &[u8]) -> Option<usize> {
+        if self.exact.is_empty() && self.suffixes.is_empty() {
+            return self.otherwise;
+        }
+        let host = host.strip_suffix(b".").unwrap_or(host);
+        let mut lower = [0; HOST_BYTES_MAX];
+        let Some(lower) = lower.get_mut(..host.len()) else { return self.otherwise };
+        lower.copy_from_slice(host);
+        lower.make_ascii_lowercase();
+        self.exact.get(&*lower).copied().or_else(|| self.find_suffix(lower)).or(self.otherwise)
+    }
+
+    /// The longest suffix that `host` ends in and is longer than. Suffixes begin with a dot, so there is one candidate
+    /// per dot, longest first.
+    fn find_suffix(&self, host: &[u8]) -> Option<usize> {
+        if self.suffixes.is_empty() || host.is_empty() {
+            return None;
+        }
+        let dots = memchr::memchr_iter(b'.', &host[1..]);
+        let tails = dots.map(|before| &host[before + 1..]);
+        let possible = tails.filter(|tail| (self.suffix_bytes_min..=self.suffix_bytes_max).contains(&tail.len()));
+        possible.into_iter().find_map(|tail| self.suffixes.get(tail).copied())
+    }
+}
+
+/// Names are stored as they are looked up: lower case, without the final dot.
+fn key(name: &str) -> Box<[u8]> {
+    name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase().into_bytes().into()
+}

@@ -1,0 +1,259 @@
+//! Calls an in-process application: the request crosses to an application worker, the answer comes back, bodies
+//! stream both ways with credit.
+
+use std::future::Future;
+use std::pin::pin;
+use std::task::Poll;
+
+use bytes::Bytes;
+
+use super::Worker;
+use super::body::{BodyFailure, RequestBody};
+use super::connection::{Broken, Connection};
+use super::exchange::{After, Outcome, Request, abandoned, error, refuse};
+use super::hot::{Hot, Input};
+use super::respond;
+use super::watch::GaveUp;
+use crate::app::{CallError, Job, JobBody, ReplyBody, ReplyHead};
+use crate::http::h1::{
+    BodyKind, CHUNK_END, LAST_CHUNK, Method, Version, write_chunk_head, write_decimal, write_field, write_status_line,
+};
+use crate::metrics::ServedBy;
+use crate::runtime::body::{BodyReceiver, BodySender, body_channel};
+
+/// A request body up to this size crosses together with the head.
+const WHOLE_BODY_BYTES_MAX: usize = 16 * 1024;
+
+/// Bytes of a streamed request body that may be under way between the cores.
+const BODY_WINDOW_BYTES: usize = 64 * 1024;
+
+/// Bodies up to this size are copied behind the head and leave with it in one send.
+const COPIED_BYTES_MAX: usize = 16 * 1024;
+
+pub(super) async fn run(
+    worker: &Worker,
+    connection: &Connection,
+    hot: &mut Hot,
+    request: &mut Request,
+    app: usize,
+) -> Outcome {
+    let stats = &worker.stats.apps[app];
+    let mut whole = Vec::new();
+    let kept = request.body.keep(worker, connection, &mut hot.input, &mut whole, WHOLE_BODY_BYTES_MAX).await;
+    let is_whole = match kept {
+        Ok(is_whole) => is_whole,
+        Err(failure) => return body_failed(worker, hot, failure),
+    };
+    let (body, sender) = if is_whole {
+        (JobBody::Full(whole.into()), None)
+    } else {
+        let (mut sender, receiver) = body_channel(BODY_WINDOW_BYTES);
+        sender.push(whole.into());
+        let length = match hot.head.body {
+            BodyKind::Length(length) => Some(length),
+            _ => None,
+        };
+        (JobBody::Stream { receiver, length }, Some(sender))
+    };
+    stats.requests.inc();
+    stats.active.inc();
+    let begun = worker.now();
+    let bytes = Bytes::copy_from_slice(Request::head_bytes(hot));
+    let head = hot.head.clone();
+    let (id, peer, origin) = (request.id, connection.peer, worker.index);
+    let call = worker.bridge.call(|ticket| Job { ticket, origin, app, bytes, head, body, peer, request_id: id });
+    let answered = match sender {
+        None => {
+            connection.watched.clear();
+            connection.watched.while_client_stays(call).await.map(|answer| (answer, None))
+        }
+        Some(sender) => {
+            let pump = pump(worker, connection, &mut hot.input, &mut request.body, sender);
+            Ok(call_beside(call, pump).await)
+        }
+    };
+    let outcome = match answered {
+        Err(GaveUp::ClientGone | GaveUp::Expired) => {
+            stats.cancelled.inc();
+            abandoned(ServedBy::Worker)
+        }
+        Ok((_, Some(failure))) => body_failed(worker, hot, failure),
+        Ok((Err(CallError::Busy), None)) => {
+            stats.refused.inc();
+            give_up(worker, hot, request, 503)
+        }
+        Ok((Err(CallError::Failed), None)) => {
+            stats.failed.inc();
+            give_up(worker, hot, request, 502)
+        }
+        Ok((Ok((reply, app_worker)), None)) => {
+            stats.duration.record(begun.elapsed());
+            let served_by = ServedBy::App { app: app as u16, app_worker: app_worker as u16 };
+            relay(worker, connection, hot, request, reply, served_by).await
+        }
+    };
+    stats.active.dec();
+    outcome
+}
+
+fn give_up(worker: &Worker, hot: &mut Hot, request: &Request, status: u16) -> Outcome {
+    if request.body.is_done() { error(worker, hot, request, status) } else { refuse(worker, hot, status) }
+}
+
+fn body_failed(worker: &Worker, hot: &mut Hot, failure: BodyFailure) -> Outcome {
+    match failure.status() {
+        Some(status) => refuse(worker, hot, status),
+        None => abandoned(ServedBy::Worker),
+    }
+}
+
+/// Streams the request body to the application as it gives credit. Ends early when the application does not want it.
+async fn pump(
+    worker: &Worker,
+    connection: &Connection,
+    input: &mut Input,
+    body: &mut RequestBody,
+    mut sender: BodySender,
+) -> Result<(), BodyFailure> {
+    while let Some(range) = body.next(worker, connection, input).await? {
+        if sender.send(Bytes::copy_from_slice(&input.bytes[range])).await.is_err() {
+            return Ok(());
+        }
+    }
+    sender.finish();
+    Ok(())
+}
+
+type Answer = Result<(ReplyHead, usize), CallError>;
+
+/// Waits for the answer while the body is pumped. A failing body ends both.
+async fn call_beside(
+    call: impl Future<Output = Answer>,
+    pump: impl Future<Output = Result<(), BodyFailure>>,
+) -> (Answer, Option<BodyFailure>) {
+    let (mut call, mut pump) = (pin!(call), pin!(pump));
+    let mut pumping = true;
+    std::future::poll_fn(|cx| {
+        if pumping && let Poll::Ready(end) = pump.as_mut().poll(cx) {
+            pumping = false;
+            if let Err(failure) = end {
+                return Poll::Ready((Err(CallError::Failed), Some(failure)));
+            }
+        }
+        call.as_mut().poll(cx).map(|answer| (answer, None))
+    })
+    .await
+}
+
+/// Sends the answer on to the client.
+async fn relay(
+    worker: &Worker,
+    connection: &Connection,
+    hot: &mut Hot,
+    request: &mut Request,
+    reply: ReplyHead,
+    served_by: ServedBy,
+) -> Outcome {
+    let ReplyHead { status, fields, has_date, has_server, length, body } = reply;
+    // An application that answers before it has read the body: the rest is not awaited for long.
+    let keep_alive = request.keep_alive && request.body.is_done();
+    let is_bodiless = hot.head.method == Method::Head || matches!(status, 100..=199 | 204 | 304);
+    let kind = match (&body, length) {
+        _ if is_bodiless => BodyKind::None,
+        (ReplyBody::Full(bytes), _) => BodyKind::Length(bytes.len() as u64),
+        (ReplyBody::Stream(_), Some(length)) => BodyKind::Length(length),
+        (ReplyBody::Stream(_), None) if hot.head.version == Version::Http11 => BodyKind::Chunked,
+        (ReplyBody::Stream(_), None) => BodyKind::UntilClose,
+    };
+    let out = &mut hot.out;
+    write_status_line(out, status);
+    if !has_server && !worker.config.http.server_name.is_empty() {
+        write_field(out, "Server", worker.config.http.server_name.as_bytes());
+    }
+    if !has_date {
+        write_field(out, "Date", worker.date.borrow().as_bytes());
+    }
+    out.extend_from_slice(&fields);
+    write_framing(out, kind, if is_bodiless && !matches!(status, 100..=199 | 204 | 304) { length } else { None });
+    let keep_alive = keep_alive && kind != BodyKind::UntilClose;
+    respond::end(out, hot.head.version, keep_alive);
+    let sent = match body {
+        ReplyBody::Full(bytes) if kind != BodyKind::None => send_whole(worker, connection, out, bytes).await,
+        ReplyBody::Stream(receiver) if kind != BodyKind::None => {
+            send_stream(worker, connection, out, receiver, kind).await
+        }
+        _ => Ok(0),
+    };
+    let after = match (&sent, keep_alive) {
+        (Err(()), _) => After::Abort,
+        (Ok(_), true) => After::Keep,
+        (Ok(_), false) if !request.body.is_done() => After::Linger,
+        (Ok(_), false) => After::Close,
+    };
+    Outcome { after, status, body_bytes: sent.unwrap_or(0), served_by }
+}
+
+fn write_framing(out: &mut Vec<u8>, kind: BodyKind, length_of_head: Option<u64>) {
+    let length = match kind {
+        BodyKind::Length(length) => Some(length),
+        BodyKind::None => length_of_head,
+        BodyKind::Chunked | BodyKind::UntilClose => None,
+    };
+    if let Some(length) = length {
+        out.extend_from_slice(b"Content-Length: ");
+        write_decimal(out, length);
+        out.extend_from_slice(b"\r\n");
+    }
+    if kind == BodyKind::Chunked {
+        out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
+    }
+}
+
+/// Small bodies leave with the head; large ones behind it, without a copy.
+async fn send_whole(worker: &Worker, connection: &Connection, out: &mut Vec<u8>, bytes: Bytes) -> Result<u64, ()> {
+    let body_bytes = bytes.len() as u64;
+    if bytes.len() <= COPIED_BYTES_MAX {
+        out.extend_from_slice(&bytes);
+        return Ok(body_bytes);
+    }
+    connection.flush(worker, out).await.map_err(|Broken| ())?;
+    connection.send_bytes(worker, bytes).await.map_err(|Broken| ())?;
+    Ok(body_bytes)
+}
+
+/// Sends chunks as they come. A body that breaks off, or is not as long as announced, breaks the connection.
+async fn send_stream(
+    worker: &Worker,
+    connection: &Connection,
+    out: &mut Vec<u8>,
+    mut receiver: BodyReceiver,
+    kind: BodyKind,
+) -> Result<u64, ()> {
+    let mut body_bytes = 0;
+    loop {
+        let chunk = match connection.watched.while_client_stays(receiver.chunk()).await {
+            Ok(Some(Ok(chunk))) => chunk,
+            Ok(None) => break,
+            Ok(Some(Err(_))) | Err(_) => return Err(()),
+        };
+        body_bytes += chunk.len() as u64;
+        if matches!(kind, BodyKind::Length(length) if body_bytes > length) {
+            return Err(());
+        }
+        if kind == BodyKind::Chunked {
+            write_chunk_head(out, chunk.len());
+        }
+        send_whole(worker, connection, out, chunk).await?;
+        if kind == BodyKind::Chunked {
+            out.extend_from_slice(CHUNK_END);
+        }
+        connection.flush(worker, out).await.map_err(|Broken| ())?;
+    }
+    if matches!(kind, BodyKind::Length(length) if body_bytes < length) {
+        return Err(());
+    }
+    if kind == BodyKind::Chunked {
+        out.extend_from_slice(LAST_CHUNK);
+    }
+    Ok(body_bytes)
+}

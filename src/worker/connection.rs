@@ -1,0 +1,266 @@
+//! One downstream connection, from accept to close.
+//!
+//! ```text
+//!          accept                 request bytes                      answered, nothing more to read
+//!   ──────────────▶ hot: reading ──────────────▶ hot: answering ──────────────────────────┐
+//!                     ▲   ▲    │ silent for a moment                                       │
+//!                     │   │    ▼                                                           │
+//!                     │   └── cold: waits for readability, owns no buffer                  │
+//!                     └────────────────────────────────────────────────────────────────────┘
+//!   any state ──▶ closing: our direction ended, what the client still sends is read for a moment (RFC 9112 section 9.6)
+//! ```
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::Duration;
+
+use super::Worker;
+use super::exchange::{self, After};
+use super::hot::Hot;
+use super::respond;
+use super::watch::{OnExpiry, Watched};
+use crate::http::h1::parse_request;
+use crate::runtime::net::{ReadEnd, Stream};
+
+/// An idle connection keeps its buffers for this long.
+const HOT_IDLE: Duration = Duration::from_millis(800);
+
+/// How long, and how much of, what a client still sends is read before closing (nginx: lingering_timeout 5 s).
+const LINGER: Duration = Duration::from_secs(5);
+const LINGER_BYTES_MAX: usize = 1 << 20;
+
+/// Least room offered to a read.
+const READ_ROOM: usize = 1024;
+
+/// A connection and what it knows of itself. `watched` is dropped before `stream`, as it must be.
+pub(super) struct Connection {
+    pub(super) watched: Watched,
+    pub(super) stream: Stream,
+    pub(super) peer: Option<SocketAddr>,
+    /// Index into the config.
+    pub(super) listener: usize,
+    pub(super) requests: std::cell::Cell<u32>,
+}
+
+/// The connection broke while we were writing: nobody to talk to.
+pub(super) struct Broken;
+
+impl Connection {
+    /// Sends all of `bytes`; gives the buffer back, emptied.
+    pub(super) async fn send(&self, worker: &Worker, bytes: Vec<u8>) -> Result<Vec<u8>, Broken> {
+        self.watched.set(worker.config.http.write_timeout, OnExpiry::BreakAll);
+        let sent = bytes.len() as u64;
+        let (result, mut bytes) = self.stream.write_all(bytes).await;
+        self.watched.clear();
+        if result.is_err() {
+            worker.stats.http.timeouts.add(u64::from(self.watched.expired()));
+            return Err(Broken);
+        }
+        worker.stats.http.bytes_out.add(sent);
+        bytes.clear();
+        Ok(bytes)
+    }
+
+    /// Sends `bytes` without copying them.
+    pub(super) async fn send_bytes(&self, worker: &Worker, bytes: bytes::Bytes) -> Result<(), Broken> {
+        self.watched.set(worker.config.http.write_timeout, OnExpiry::BreakAll);
+        let sent = bytes.len() as u64;
+        let (result, _) = self.stream.write_all(bytes).await;
+        self.watched.clear();
+        if result.is_err() {
+            worker.stats.http.timeouts.add(u64::from(self.watched.expired()));
+            return Err(Broken);
+        }
+        worker.stats.http.bytes_out.add(sent);
+        Ok(())
+    }
+
+    /// Sends what waits in `out`.
+    pub(super) async fn flush(&self, worker: &Worker, out: &mut Vec<u8>) -> Result<(), Broken> {
+        if !out.is_empty() {
+            *out = self.send(worker, std::mem::take(out)).await?;
+        }
+        Ok(())
+    }
+}
+
+/// What a connection does next.
+enum Next {
+    /// Wait for bytes without buffers.
+    Cold,
+    /// Close at once.
+    Close,
+    /// End our direction, read on for a moment, close.
+    Linger,
+}
+
+/// Drives one connection to its end.
+pub(super) async fn drive(worker: Rc<Worker>, connection: Connection) {
+    loop {
+        // Boxed: a cold connection must not carry the size of a busy one.
+        match Box::pin(serve(&worker, &connection)).await {
+            Next::Cold => {}
+            Next::Close => return,
+            Next::Linger => return Box::pin(linger(&connection)).await,
+        }
+        let timeout = match connection.requests.get() {
+            0 => worker.config.http.header_timeout,
+            _ => worker.config.http.keep_alive_timeout,
+        };
+        connection.watched.cool_down();
+        connection.watched.set(timeout.saturating_sub(HOT_IDLE), OnExpiry::BreakReads);
+        let ready = connection.stream.readable().await;
+        if ready.is_err() || connection.watched.expired() {
+            return;
+        }
+    }
+}
+
+/// Serves requests until the connection is to be closed or falls silent.
+async fn serve(worker: &Rc<Worker>, connection: &Connection) -> Next {
+    let mut hot = worker.hot.take();
+    let next = serve_with(worker, connection, &mut hot).await;
+    worker.hot.give_back(hot);
+    next
+}
+
+async fn serve_with(worker: &Rc<Worker>, connection: &Connection, hot: &mut Hot) -> Next {
+    let mut head_begun = false;
+    loop {
+        if !hot.input.unread().is_empty() {
+            match parse_request(hot.input.unread(), &worker.limits, &mut hot.head) {
+                Ok(Some(())) => {
+                    if std::mem::take(&mut head_begun) {
+                        worker.stats.http.reading.dec();
+                        connection.watched.clear();
+                    }
+                    match exchange::run(worker, connection, hot).await {
+                        After::Keep => continue,
+                        After::Close => return finish(worker, connection, hot, Next::Close).await,
+                        After::Linger => return finish(worker, connection, hot, Next::Linger).await,
+                        After::Abort => {
+                            connection.stream.reset_on_close();
+                            return Next::Close;
+                        }
+                    }
+                }
+                Ok(None) => {}
+                Err(error) => {
+                    worker.stats.http.malformed.inc();
+                    respond::reject(worker, connection, &mut hot.out, error.status(), &error);
+                    leave_reading(worker, &mut head_begun);
+                    return finish(worker, connection, hot, Next::Linger).await;
+                }
+            }
+        }
+        if connection.flush(worker, &mut hot.out).await.is_err() {
+            leave_reading(worker, &mut head_begun);
+            return Next::Close;
+        }
+        let read = if hot.input.unread().is_empty() {
+            read_first(worker, connection, hot).await
+        } else {
+            if !std::mem::replace(&mut head_begun, true) {
+                worker.stats.http.reading.inc();
+                connection.watched.set(worker.config.http.header_timeout, OnExpiry::BreakReads);
+            }
+            read_more(worker, connection, hot).await
+        };
+        match read {
+            Read::Bytes => {}
+            Read::Cold => return Next::Cold,
+            Read::TooSlow => {
+                leave_reading(worker, &mut head_begun);
+                worker.stats.http.timeouts.inc();
+                respond::reject(worker, connection, &mut hot.out, 408, &"request head took too long");
+                return finish(worker, connection, hot, Next::Close).await;
+            }
+            Read::End => {
+                leave_reading(worker, &mut head_begun);
+                return Next::Close;
+            }
+        }
+    }
+}
+
+fn leave_reading(worker: &Worker, head_begun: &mut bool) {
+    if std::mem::take(head_begun) {
+        worker.stats.http.reading.dec();
+    }
+}
+
+async fn finish(worker: &Worker, connection: &Connection, hot: &mut Hot, next: Next) -> Next {
+    match connection.flush(worker, &mut hot.out).await {
+        Ok(()) => next,
+        Err(Broken) => Next::Close,
+    }
+}
+
+enum Read {
+    Bytes,
+    /// Silent for a moment: go on without buffers.
+    Cold,
+    /// The head's deadline passed.
+    TooSlow,
+    /// The client closed, or the connection broke.
+    End,
+}
+
+/// Waits for the first byte of a request.
+async fn read_first(worker: &Worker, connection: &Connection, hot: &mut Hot) -> Read {
+    hot.input.bytes.clear();
+    hot.input.start = 0;
+    if worker.draining.get() && connection.requests.get() > 0 {
+        return Read::End;
+    }
+    hot.input.make_room(READ_ROOM);
+    let cancel = connection.watched.cancel();
+    connection.watched.set_idle(true);
+    worker.stats.http.idle.inc();
+    connection.watched.set(HOT_IDLE, OnExpiry::GiveBackBuffer);
+    let (result, bytes) = connection.stream.read_cancellable(std::mem::take(&mut hot.input.bytes), &cancel).await;
+    hot.input.bytes = bytes;
+    connection.watched.clear();
+    connection.watched.set_idle(false);
+    worker.stats.http.idle.dec();
+    match result {
+        Ok(ReadEnd::Bytes(n)) if n > 0 => {
+            worker.stats.http.bytes_in.add(n as u64);
+            Read::Bytes
+        }
+        Ok(ReadEnd::Cancelled) => Read::Cold,
+        _ => Read::End,
+    }
+}
+
+/// Waits for more of a head that has begun; its deadline is set already.
+async fn read_more(worker: &Worker, connection: &Connection, hot: &mut Hot) -> Read {
+    hot.input.make_room(READ_ROOM);
+    let (result, bytes) = connection.stream.read(std::mem::take(&mut hot.input.bytes)).await;
+    hot.input.bytes = bytes;
+    match result {
+        Ok(n) if n > 0 => {
+            worker.stats.http.bytes_in.add(n as u64);
+            Read::Bytes
+        }
+        _ if connection.watched.expired() => Read::TooSlow,
+        _ => Read::End,
+    }
+}
+
+/// Reads and drops what the client still sends, so that closing does not reset the connection under our answer.
+async fn linger(connection: &Connection) {
+    connection.stream.shutdown_write();
+    connection.watched.set(LINGER, OnExpiry::BreakAll);
+    let mut bytes = Vec::with_capacity(4096);
+    let mut total = 0;
+    while total < LINGER_BYTES_MAX {
+        bytes.clear();
+        let (result, buffer) = connection.stream.read(bytes).await;
+        bytes = buffer;
+        match result {
+            Ok(n) if n > 0 => total += n,
+            _ => return,
+        }
+    }
+}

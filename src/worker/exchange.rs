@@ -1,0 +1,270 @@
+//! One request: limits, path, route, action, accounting.
+
+use std::net::IpAddr;
+use std::rc::Rc;
+use std::time::Instant;
+
+use super::body::RequestBody;
+use super::connection::Connection;
+use super::hot::Hot;
+use super::respond::{self, Answer};
+use super::{Worker, call_app, forward, send_file};
+use crate::config::model::Action;
+use crate::http::h1::{BodyKind, FieldName, Method};
+use crate::metrics::{ServedBy, TraceEvent};
+use crate::util::path::normalize;
+
+/// A body nobody wants is read up to this many bytes to keep the connection; a longer one closes it.
+const DISCARD_BYTES_MAX: u64 = 64 * 1024;
+
+/// Longest request line kept in a trace.
+const TRACE_LINE_BYTES_MAX: usize = 128;
+
+/// What happens to the connection behind an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum After {
+    /// The next request may follow.
+    Keep,
+    /// Send what waits, then close.
+    Close,
+    /// The same, but read on for a moment: the client may still be sending.
+    Linger,
+    /// Break the connection: what was sent must not look complete.
+    Abort,
+}
+
+/// What an action reports back.
+pub(super) struct Outcome {
+    pub(super) after: After,
+    /// Status sent; 0 when the connection broke before one was.
+    pub(super) status: u16,
+    /// Bytes of content sent.
+    pub(super) body_bytes: u64,
+    pub(super) served_by: ServedBy,
+}
+
+/// What all actions need to know of the request.
+pub(super) struct Request {
+    pub(super) started: Instant,
+    pub(super) id: u64,
+    /// The connection may be kept behind the answer.
+    pub(super) keep_alive: bool,
+    pub(super) body: RequestBody,
+}
+
+impl Request {
+    /// The head's bytes in the input.
+    pub(super) fn head_bytes<'a>(hot: &'a Hot) -> &'a [u8] {
+        &hot.input.bytes[hot.input.start..hot.input.start + hot.head.head_bytes]
+    }
+
+    /// Text form of a request identifier.
+    pub(super) fn id_text(id: u64) -> [u8; 16] {
+        std::array::from_fn(|at| b"0123456789abcdef"[(id >> (60 - 4 * at)) as usize & 15])
+    }
+}
+
+/// Answers the request whose head is in `hot.head`; returns what the connection does next.
+pub(super) async fn run(worker: &Rc<Worker>, connection: &Connection, hot: &mut Hot) -> After {
+    let mut request = begin(worker, connection, hot);
+    let mut outcome = answer(worker, connection, hot, &mut request).await;
+    if outcome.after == After::Keep && !request.body.is_done() {
+        // Send the answer first: a client may wait for it before it goes on sending.
+        let flushed = request.body.is_unasked() || connection.flush(worker, &mut hot.out).await.is_ok();
+        let discarded = flushed && request.body.discard(worker, connection, &mut hot.input, DISCARD_BYTES_MAX).await;
+        outcome.after = if discarded { After::Keep } else { After::Linger };
+    }
+    account(worker, connection, hot, &request, &outcome);
+    if outcome.after == After::Keep {
+        hot.input.start = request.body.end();
+        if !request.keep_alive {
+            outcome.after = After::Close;
+        }
+    }
+    outcome.after
+}
+
+fn begin(worker: &Worker, connection: &Connection, hot: &Hot) -> Request {
+    let requests = connection.requests.get().saturating_add(1);
+    connection.requests.set(requests);
+    let http = &worker.config.http;
+    let under_limit = http.keep_alive_requests_max == 0 || requests < http.keep_alive_requests_max;
+    let head = &hot.head;
+    let begin = hot.input.start + head.head_bytes;
+    Request {
+        started: worker.now(),
+        id: request_id(worker, hot),
+        keep_alive: head.keep_alive && under_limit && !worker.draining.get(),
+        body: RequestBody::new(head.body, begin, http.body_bytes_max, head.expect_continue),
+    }
+}
+
+/// The identifier the client (or the proxy in front) gave, if it has our form, else a fresh one.
+fn request_id(worker: &Worker, hot: &Hot) -> u64 {
+    let given = hot.head.field(Request::head_bytes(hot), FieldName::XRequestId);
+    let parsed = given.filter(|text| text.len() == 16).and_then(|text| std::str::from_utf8(text).ok());
+    parsed.and_then(|text| u64::from_str_radix(text, 16).ok()).unwrap_or_else(|| worker.next_request_id())
+}
+
+async fn answer(worker: &Rc<Worker>, connection: &Connection, hot: &mut Hot, request: &mut Request) -> Outcome {
+    let http = &worker.config.http;
+    if let BodyKind::Length(body_bytes) = hot.head.body
+        && http.body_bytes_max != 0
+        && body_bytes > http.body_bytes_max
+    {
+        return refuse(worker, hot, 413);
+    }
+    if matches!(hot.head.method, Method::Connect | Method::Trace) {
+        return error(worker, hot, request, 405);
+    }
+    let action = {
+        let bytes = &hot.input.bytes[hot.input.start..hot.input.start + hot.head.head_bytes];
+        if hot.head.target(bytes) == b"*" {
+            return options_star(worker, hot, request);
+        }
+        let path = match normalize(hot.head.path(bytes), &mut hot.scratch) {
+            Ok(path) => path,
+            Err(problem) => return error(worker, hot, request, problem.status()),
+        };
+        let router = &worker.routers[connection.listener];
+        let Some(found) = router.route(hot.head.host(bytes), path.as_bytes()) else {
+            return error(worker, hot, request, 404);
+        };
+        match &found.action {
+            Action::Files(files) => {
+                let folder = worker.folders[found.site][found.route];
+                let plan = send_file::prepare(worker, files, folder, &hot.head, bytes, path);
+                return send_file::run(worker, connection, hot, request, plan).await;
+            }
+            Action::Redirect { status, to } => {
+                let to = redirect_target(to, path.as_bytes(), hot.head.query(bytes));
+                return redirect(worker, hot, request, *status, &to);
+            }
+            Action::Respond { status, content_type, body } => {
+                let answer = Answer { status: *status, fields: &[], content_type, body };
+                let sent = respond::write(worker, &mut hot.out, &hot.head, request.keep_alive, &answer);
+                return done(*status, sent, ServedBy::Worker);
+            }
+            Action::Proxy(upstream) => Slow::Proxy(*upstream),
+            Action::App(app) => Slow::App(*app),
+        }
+    };
+    // Answers to earlier requests of a pipeline do not wait for this one.
+    if connection.flush(worker, &mut hot.out).await.is_err() {
+        return abandoned(ServedBy::Worker);
+    }
+    match action {
+        Slow::Proxy(upstream) => forward::run(worker, connection, hot, request, upstream).await,
+        Slow::App(app) => call_app::run(worker, connection, hot, request, app).await,
+    }
+}
+
+/// Actions that need the connection to themselves.
+enum Slow {
+    Proxy(usize),
+    App(usize),
+}
+
+pub(super) fn done(status: u16, body_bytes: u64, served_by: ServedBy) -> Outcome {
+    Outcome { after: After::Keep, status, body_bytes, served_by }
+}
+
+/// An error page; the connection stays.
+pub(super) fn error(worker: &Worker, hot: &mut Hot, request: &Request, status: u16) -> Outcome {
+    let sent = respond::error(worker, &mut hot.out, &hot.head, request.keep_alive, status);
+    done(status, sent, ServedBy::Worker)
+}
+
+/// An error page, then the connection closes, because the rest of the request is not read.
+pub(super) fn refuse(worker: &Worker, hot: &mut Hot, status: u16) -> Outcome {
+    let sent = respond::error(worker, &mut hot.out, &hot.head, false, status);
+    Outcome { after: After::Linger, status, body_bytes: sent, served_by: ServedBy::Worker }
+}
+
+/// The client is gone: nothing to answer.
+pub(super) fn abandoned(served_by: ServedBy) -> Outcome {
+    Outcome { after: After::Close, status: 0, body_bytes: 0, served_by }
+}
+
+fn options_star(worker: &Worker, hot: &mut Hot, request: &Request) -> Outcome {
+    let answer = Answer {
+        status: 204,
+        fields: &[("Allow", b"GET, HEAD, POST, PUT, DELETE, OPTIONS, PATCH")],
+        content_type: "",
+        body: b"",
+    };
+    let sent = respond::write(worker, &mut hot.out, &hot.head, request.keep_alive, &answer);
+    done(204, sent, ServedBy::Worker)
+}
+
+fn redirect(worker: &Worker, hot: &mut Hot, request: &Request, status: u16, to: &[u8]) -> Outcome {
+    let answer = Answer { status, fields: &[("Location", to)], content_type: "", body: b"" };
+    let sent = respond::write(worker, &mut hot.out, &hot.head, request.keep_alive, &answer);
+    done(status, sent, ServedBy::Worker)
+}
+
+/// Replaces `$path` (percent-encoded) and `$query` in a redirect's target.
+fn redirect_target(to: &str, path: &[u8], query: Option<&[u8]>) -> Vec<u8> {
+    let mut target = Vec::with_capacity(to.len() + path.len());
+    let mut rest = to;
+    while let Some(at) = rest.find('$') {
+        target.extend_from_slice(&rest.as_bytes()[..at]);
+        rest = &rest[at..];
+        if let Some(behind) = rest.strip_prefix("$path") {
+            crate::util::path::encode(path, &mut target);
+            rest = behind;
+        } else if let Some(behind) = rest.strip_prefix("$query") {
+            target.extend_from_slice(query.unwrap_or_default());
+            rest = behind;
+        } else {
+            target.push(b'$');
+            rest = &rest[1..];
+        }
+    }
+    target.extend_from_slice(rest.as_bytes());
+    target
+}
+
+/// Counters, access log, trace.
+fn account(worker: &Worker, connection: &Connection, hot: &Hot, request: &Request, outcome: &Outcome) {
+    let duration = request.started.elapsed();
+    worker.stats.http.responses[usize::from(outcome.status / 100).min(5)].inc();
+    worker.stats.http.duration.record(duration);
+    if worker.access_log.is_none() && worker.trace.is_none() {
+        return;
+    }
+    let (head, bytes) = (&hot.head, Request::head_bytes(hot));
+    if let Some(log) = &worker.access_log {
+        log.record(&crate::log::Entry {
+            remote: connection.peer.map(|peer| peer.ip()).unwrap_or(IpAddr::from([0, 0, 0, 0])),
+            method: head.method_text.of(bytes),
+            target: head.target(bytes),
+            version: head.version,
+            host: head.authority.of(bytes),
+            status: outcome.status,
+            body_bytes: outcome.body_bytes,
+            duration,
+            referer: head.field(bytes, FieldName::Referer).unwrap_or_default(),
+            user_agent: head.field(bytes, FieldName::UserAgent).unwrap_or_default(),
+            request_id: request.id,
+            served_by: outcome.served_by,
+        });
+    }
+    if let Some(trace) = &worker.trace {
+        let mut line = format!(
+            "{} {}",
+            String::from_utf8_lossy(head.method_text.of(bytes)),
+            String::from_utf8_lossy(head.target(bytes))
+        );
+        let cut = (0..=TRACE_LINE_BYTES_MAX.min(line.len())).rev().find(|at| line.is_char_boundary(*at));
+        line.truncate(cut.unwrap_or(0));
+        trace.push(TraceEvent::Request {
+            request_id: request.id,
+            data_worker: worker.index as u16,
+            line,
+            status: outcome.status,
+            duration,
+            served_by: outcome.served_by,
+        });
+    }
+}

@@ -1,0 +1,613 @@
+//! Forwards a request to a server of an upstream and its answer back.
+//!
+//! A try picks a server, takes an idle connection or makes one, sends the head (and the body, if that is small) in
+//! one piece, and waits for the response head. What may be tried again, and where, is decided by
+//! [`crate::proxy::retry`]. Once a byte of the response has gone downstream there is no second try: a response that
+//! breaks off breaks the client's connection too, so that nobody takes it for complete.
+
+use std::cell::Cell;
+use std::future::Future;
+use std::ops::ControlFlow;
+
+use super::Worker;
+use super::body::{BodyFailure, RequestBody};
+use super::connection::Connection;
+use super::exchange::{After, Outcome, Request, abandoned, error, refuse};
+use super::hot::{Hot, Input};
+use super::watch::{GaveUp, OnExpiry, Watched};
+use crate::config::model::Upstream;
+use crate::http::h1::{BodyDecoder, BodyKind, CHUNK_END, LAST_CHUNK, ResponseHead, parse_response, write_chunk_head};
+use crate::metrics::{ServedBy, ServerStats};
+use crate::proxy::Tried;
+use crate::proxy::head::{
+    IpText, RequestContext, ResponseContext, Scheme, is_forwarded_interim, write_interim_head, write_request_head,
+    write_response_head,
+};
+use crate::proxy::retry::{Failure, RetryPolicy, Situation, Verdict, may_retry};
+use crate::runtime::net::{Peek, Stream};
+use crate::runtime::time::timeout;
+
+/// A request body up to this size is read before a server is chosen, so that the request can be tried again.
+const KEPT_BODY_BYTES_MAX: usize = 16 * 1024;
+
+/// Answers wait for each other until this much has gathered; then they are sent.
+const OUT_BYTES_MAX: usize = 64 * 1024;
+
+/// A connection to a server. `watched` is dropped before `stream`, as it must be.
+pub(crate) struct ServerConnection {
+    watched: Watched,
+    stream: Stream,
+}
+
+/// A request being forwarded.
+struct Forward<'a> {
+    worker: &'a Worker,
+    connection: &'a Connection,
+    upstream: usize,
+    config: &'a Upstream,
+    /// A byte of a response has gone into the client's buffer.
+    response_begun: Cell<bool>,
+}
+
+/// How a try failed.
+struct TryFailed {
+    situation: Situation,
+    sent: bool,
+}
+
+/// Why no response came of a try.
+enum NoResponse {
+    Failed(TryFailed),
+    /// The client's body failed: its fault, not the server's.
+    Body(BodyFailure),
+    /// The client left.
+    ClientGone,
+    /// The client's connection broke while we relayed.
+    Broken,
+}
+
+/// The part of the request that goes to the server.
+struct Outgoing {
+    /// Whole body, if it is small enough.
+    kept: Vec<u8>,
+    /// The body is `kept`; else `kept` is its beginning and the rest is streamed.
+    is_whole: bool,
+    kind: BodyKind,
+}
+
+/// A response whose head has arrived.
+struct Response {
+    head: ResponseHead,
+    /// What was read from the server: the head, then the beginning of the body.
+    input: Vec<u8>,
+    /// Part of the request's body is still to be sent.
+    body_unsent: bool,
+}
+
+pub(super) async fn run(
+    worker: &Worker,
+    connection: &Connection,
+    hot: &mut Hot,
+    request: &mut Request,
+    upstream: usize,
+) -> Outcome {
+    let config = &worker.config.upstreams[upstream];
+    let forward = Forward { worker, connection, upstream, config, response_begun: Cell::new(false) };
+    let outgoing = match forward.outgoing(hot, &mut request.body).await {
+        Ok(outgoing) => outgoing,
+        Err(failure) => return body_failed(worker, hot, failure),
+    };
+    let mut tried = Tried::new();
+    let mut tries = 0;
+    let mut fresh = None;
+    loop {
+        let Some(server) = fresh.or_else(|| forward.pick(&tried)) else {
+            return error(worker, hot, request, if tries == 0 { 503 } else { 502 });
+        };
+        tries += u32::from(fresh.is_none());
+        let stats = &worker.stats.servers[upstream][server];
+        let busy = Busy::begin(&forward, server);
+        let result = forward.attempt(hot, request, &outgoing, server, fresh.is_some()).await;
+        drop(busy);
+        let failed = match result {
+            Ok(outcome) => return outcome,
+            Err(NoResponse::Failed(failed)) => failed,
+            Err(NoResponse::Body(failure)) => return body_failed(worker, hot, failure),
+            Err(NoResponse::ClientGone | NoResponse::Broken) => return abandoned(forward.served_by(server)),
+        };
+        forward.count_failure(stats, server, &failed);
+        let verdict = may_retry(
+            &Failure {
+                situation: failed.situation,
+                idempotent: hot.head.method.is_idempotent(),
+                sent: failed.sent,
+                response_begun: forward.response_begun.get(),
+                body_kept: outgoing.is_whole,
+                fresh_connection_granted: fresh.is_some(),
+                tries,
+                tries_max: config.tries_max,
+                elapsed: request.started.elapsed(),
+                time_max: config.connect_timeout + config.response_timeout,
+            },
+            RetryPolicy::default(),
+        );
+        fresh = None;
+        match verdict {
+            Verdict::No => {
+                let status = if failed.situation == Situation::ResponseTimeout { 504 } else { 502 };
+                let mut outcome = forward.give_up(hot, request, status);
+                outcome.served_by = forward.served_by(server);
+                return outcome;
+            }
+            Verdict::SameServerFreshConnection => fresh = Some(server),
+            Verdict::OtherServer => tried.insert(server),
+        }
+        stats.retries.inc();
+    }
+}
+
+/// Answers for a body that could not be read.
+fn body_failed(worker: &Worker, hot: &mut Hot, failure: BodyFailure) -> Outcome {
+    match failure.status() {
+        Some(status) => refuse(worker, hot, status),
+        None => abandoned(ServedBy::Worker),
+    }
+}
+
+/// Counts a request on its server for as long as it lives.
+struct Busy<'a> {
+    forward: &'a Forward<'a>,
+    server: usize,
+}
+
+impl<'a> Busy<'a> {
+    fn begin(forward: &'a Forward<'a>, server: usize) -> Busy<'a> {
+        forward.worker.upstreams[forward.upstream].borrow_mut().on_start(server);
+        forward.stats(server).active.inc();
+        Busy { forward, server }
+    }
+}
+
+impl Drop for Busy<'_> {
+    fn drop(&mut self) {
+        self.forward.worker.upstreams[self.forward.upstream].borrow_mut().on_end(self.server);
+        self.forward.stats(self.server).active.dec();
+    }
+}
+
+impl Forward<'_> {
+    fn stats(&self, server: usize) -> &ServerStats {
+        &self.worker.stats.servers[self.upstream][server]
+    }
+
+    fn served_by(&self, server: usize) -> ServedBy {
+        ServedBy::Server { upstream: self.upstream as u16, server: server as u16 }
+    }
+
+    fn pick(&self, tried: &Tried) -> Option<usize> {
+        let up = |server| self.worker.shared.is_up(self.upstream, server);
+        self.worker.upstreams[self.upstream].borrow_mut().pick(up, tried, self.worker.now())
+    }
+
+    /// Reads the body's beginning: all of it when it is small.
+    async fn outgoing(&self, hot: &mut Hot, body: &mut RequestBody) -> Result<Outgoing, BodyFailure> {
+        let kind = hot.head.body;
+        let mut kept = Vec::new();
+        let is_whole = match kind {
+            BodyKind::None => true,
+            BodyKind::Length(body_bytes) if body_bytes > KEPT_BODY_BYTES_MAX as u64 => false,
+            _ => {
+                let (worker, connection) = (self.worker, self.connection);
+                body.keep(worker, connection, &mut hot.input, &mut kept, KEPT_BODY_BYTES_MAX).await?
+            }
+        };
+        // A chunked body that turned out to be short gets a length: simpler for the server.
+        let kind = match (kind, is_whole) {
+            (BodyKind::Chunked, true) => BodyKind::Length(kept.len() as u64),
+            (kind, _) => kind,
+        };
+        Ok(Outgoing { kept, is_whole, kind })
+    }
+
+    /// One try on one server, to the end of the response.
+    async fn attempt(
+        &self,
+        hot: &mut Hot,
+        request: &mut Request,
+        outgoing: &Outgoing,
+        server: usize,
+        must_be_fresh: bool,
+    ) -> Result<Outcome, NoResponse> {
+        let (server_connection, is_reused) = self.connect(hot, outgoing, server, must_be_fresh).await?;
+        let bytes = self.request_bytes(hot, request, outgoing, server)?;
+        let stats = self.stats(server);
+        stats.requests.inc();
+        let begun = self.worker.now();
+        let response = self.exchange(hot, request, outgoing, &server_connection, bytes, is_reused).await?;
+        stats.first_byte.record(begun.elapsed());
+        stats.responses[usize::from(response.head.status / 100).min(5)].inc();
+        Ok(self.relay(hot, request, response, server, server_connection).await)
+    }
+
+    /// An idle connection that is still good, or a new one. The flag says which.
+    async fn connect(
+        &self,
+        hot: &Hot,
+        outgoing: &Outgoing,
+        server: usize,
+        must_be_fresh: bool,
+    ) -> Result<(ServerConnection, bool), NoResponse> {
+        let stats = self.stats(server);
+        // What may be repeated can be sent on a connection that may just have been closed: if so, it is sent again.
+        // For anything else a look at the socket narrows the race to the time one packet takes.
+        let may_repeat = hot.head.method.is_idempotent() && outgoing.is_whole;
+        while !must_be_fresh {
+            let idle = self.worker.upstreams[self.upstream].borrow_mut().take_idle(server, self.worker.now());
+            let Some(idle) = idle else { break };
+            if may_repeat || idle.stream.peek() == Peek::Quiet {
+                stats.reuses.inc();
+                return Ok((idle, true));
+            }
+        }
+        let begun = self.worker.now();
+        let address = &self.config.servers[server].address;
+        let connecting = timeout(self.config.connect_timeout, Stream::connect(address));
+        self.connection.watched.clear();
+        let connected = match self.connection.watched.while_client_stays(connecting).await {
+            Ok(connected) => connected,
+            Err(_) => return Err(NoResponse::ClientGone),
+        };
+        let mut state = self.worker.upstreams[self.upstream].borrow_mut();
+        match connected {
+            Ok(Ok(stream)) => {
+                state.on_connected(server);
+                stats.connects.inc();
+                stats.connect.record(begun.elapsed());
+                let watched = self.worker.watches.watch(&stream);
+                Ok((ServerConnection { watched, stream }, false))
+            }
+            failed => {
+                let error = match failed {
+                    Ok(Err(error)) => error.to_string(),
+                    _ => "time-out".to_owned(),
+                };
+                tracing::warn!(upstream = %self.config.name, server = %address, %error, "server connect failed");
+                state.on_connect_failed(server, self.worker.now());
+                Err(NoResponse::Failed(TryFailed { situation: Situation::ConnectFailed, sent: false }))
+            }
+        }
+    }
+
+    /// Head and kept body in one buffer.
+    fn request_bytes(
+        &self,
+        hot: &Hot,
+        request: &Request,
+        outgoing: &Outgoing,
+        server: usize,
+    ) -> Result<Vec<u8>, NoResponse> {
+        let mut bytes = self.worker.hot.take_buffer(hot.head.head_bytes + 512 + outgoing.kept.len());
+        let ip = self.connection.peer.map(|peer| IpText::new(peer.ip()));
+        let state = self.worker.upstreams[self.upstream].borrow();
+        let context = RequestContext {
+            client_ip: ip.as_ref().map_or(b"unknown", |ip| ip.as_bytes()),
+            scheme: Scheme::Http,
+            listener_port: self.worker.ports[self.connection.listener],
+            server_host: state.host(server),
+            request_id: &Request::id_text(request.id),
+            body: outgoing.kind,
+            keep_alive: true,
+        };
+        let written = write_request_head(&mut bytes, &hot.head, Request::head_bytes(hot), &context);
+        if written.is_err() {
+            return Err(NoResponse::Body(BodyFailure::Malformed(400)));
+        }
+        append_body(&mut bytes, outgoing.kind, &outgoing.kept, outgoing.is_whole);
+        Ok(bytes)
+    }
+
+    /// Sends the request and waits for the response head, while the rest of a large body goes out beside it.
+    async fn exchange(
+        &self,
+        hot: &mut Hot,
+        request: &mut Request,
+        outgoing: &Outgoing,
+        server: &ServerConnection,
+        bytes: Vec<u8>,
+        is_reused: bool,
+    ) -> Result<Response, NoResponse> {
+        let closed = if is_reused { Situation::ReusedClosed } else { Situation::FreshClosed };
+        server.watched.set(self.config.idle_timeout, OnExpiry::BreakAll);
+        let (result, bytes) = server.stream.write_all(bytes).await;
+        self.worker.hot.give_buffer_back(bytes);
+        if result.is_err() {
+            // It may have answered before it closed (413, 408 …), but then the answer is not to this request.
+            return Err(NoResponse::Failed(TryFailed { situation: closed, sent: true }));
+        }
+        let Hot { input, out, head, .. } = hot;
+        let receive = self.receive_head(out, head.method, head.version, server, closed);
+        let received = if outgoing.is_whole {
+            self.connection.watched.clear();
+            match self.connection.watched.while_client_stays(receive).await {
+                Ok(received) => received.map(|(head, input)| Response { head, input, body_unsent: false }),
+                Err(GaveUp::ClientGone | GaveUp::Expired) => return Err(NoResponse::ClientGone),
+            }
+        } else {
+            let send = self.send_body(input, &mut request.body, outgoing.kind, server);
+            match both(send, receive).await {
+                ControlFlow::Continue((head, input, body_unsent)) => Ok(Response { head, input, body_unsent }),
+                ControlFlow::Break(no_response) => return Err(no_response),
+            }
+        };
+        received
+    }
+
+    /// Streams the rest of the request body to the server. `Ok` when all of it was sent, or when the server stopped
+    /// taking it (it may have answered early).
+    async fn send_body(
+        &self,
+        input: &mut Input,
+        body: &mut RequestBody,
+        kind: BodyKind,
+        server: &ServerConnection,
+    ) -> Result<bool, BodyFailure> {
+        let mut buffer = self.worker.hot.take_buffer(self.worker.config.process.stream_buffer_bytes);
+        let sent_all = loop {
+            match body.next(self.worker, self.connection, input).await? {
+                None => {
+                    if kind == BodyKind::Chunked {
+                        buffer.extend_from_slice(LAST_CHUNK);
+                    }
+                    let (result, returned) = server.stream.write_all(buffer).await;
+                    buffer = returned;
+                    break result.is_ok();
+                }
+                Some(range) => {
+                    append_body(&mut buffer, kind, &input.bytes[range], false);
+                    // A silent server must not hold the client for ever; every piece taken starts the time anew.
+                    server.watched.set(self.config.response_timeout, OnExpiry::BreakAll);
+                    let (result, returned) = server.stream.write_all(buffer).await;
+                    buffer = returned;
+                    buffer.clear();
+                    if result.is_err() {
+                        break false;
+                    }
+                }
+            }
+        };
+        self.worker.hot.give_buffer_back(buffer);
+        Ok(sent_all)
+    }
+
+    /// Waits for the final response head; interim ones go on to the client.
+    async fn receive_head(
+        &self,
+        out: &mut Vec<u8>,
+        method: crate::http::h1::Method,
+        version: crate::http::h1::Version,
+        server: &ServerConnection,
+        closed: Situation,
+    ) -> Result<(ResponseHead, Vec<u8>), NoResponse> {
+        let failed = |situation| Err(NoResponse::Failed(TryFailed { situation, sent: true }));
+        let mut head = ResponseHead::default();
+        let mut input = self.worker.hot.take_buffer(self.worker.config.process.read_buffer_bytes);
+        server.watched.set(self.config.response_timeout, OnExpiry::BreakAll);
+        loop {
+            match parse_response(&input, &self.worker.limits, method, &mut head) {
+                Ok(Some(())) if head.status >= 200 => {
+                    server.watched.clear();
+                    return Ok((head, input));
+                }
+                Ok(Some(())) => {
+                    if head.status == 101 {
+                        return failed(Situation::FreshClosed); // we never ask for an upgrade
+                    }
+                    if is_forwarded_interim(head.status, version) {
+                        let written = write_interim_head(out, &head, &input);
+                        if written.is_ok() {
+                            self.response_begun.set(true);
+                            self.connection.flush(self.worker, out).await.map_err(|_| NoResponse::Broken)?;
+                        }
+                    }
+                    input.drain(..head.head_bytes);
+                    continue;
+                }
+                Ok(None) => {}
+                Err(problem) => {
+                    tracing::warn!(upstream = %self.config.name, error = %problem, "server sent a malformed response");
+                    return failed(Situation::FreshClosed);
+                }
+            }
+            if input.capacity() == input.len() {
+                input.reserve(input.len().max(1024));
+            }
+            let (result, returned) = server.stream.read(input).await;
+            input = returned;
+            match result {
+                Ok(n) if n > 0 => {}
+                _ if server.watched.expired() => return failed(Situation::ResponseTimeout),
+                _ if input.is_empty() => return failed(closed),
+                _ => return failed(Situation::FreshClosed),
+            }
+        }
+    }
+
+    /// Sends the response on to the client and keeps the server's connection if that is possible.
+    async fn relay(
+        &self,
+        hot: &mut Hot,
+        request: &mut Request,
+        response: Response,
+        server: usize,
+        connection: ServerConnection,
+    ) -> Outcome {
+        let Response { head, input, body_unsent } = response;
+        let served_by = self.served_by(server);
+        let status = head.status;
+        let written = {
+            let date = self.worker.date.borrow();
+            let context = ResponseContext {
+                method: hot.head.method,
+                version: hot.head.version,
+                keep_alive: request.keep_alive && !body_unsent,
+                date: date.as_bytes(),
+            };
+            write_response_head(&mut hot.out, &head, &input, &context)
+        };
+        let Ok(downstream) = written else {
+            return self.give_up(hot, request, 502);
+        };
+        self.response_begun.set(true);
+        request.keep_alive = downstream.keep_alive;
+        let relayed = self.relay_body(&mut hot.out, &head, input, downstream.body, &connection).await;
+        let (body_bytes, end) = match relayed {
+            Ok((body_bytes, end)) => (body_bytes, end),
+            Err(()) => {
+                self.stats(server).response_errors.inc();
+                return Outcome { after: After::Abort, status, body_bytes: 0, served_by };
+            }
+        };
+        if head.keep_alive && end == BodyEnd::Exact && !body_unsent {
+            let mut state = self.worker.upstreams[self.upstream].borrow_mut();
+            drop(state.keep(server, connection, self.worker.now()));
+        }
+        let after = match (body_unsent, downstream.keep_alive) {
+            (true, _) => After::Linger,
+            (false, true) => After::Keep,
+            (false, false) => After::Close,
+        };
+        Outcome { after, status, body_bytes, served_by }
+    }
+
+    /// Relays the body; `Err` when it broke off on either side.
+    async fn relay_body(
+        &self,
+        out: &mut Vec<u8>,
+        head: &ResponseHead,
+        mut input: Vec<u8>,
+        kind: BodyKind,
+        server: &ServerConnection,
+    ) -> Result<(u64, BodyEnd), ()> {
+        let mut decoder = BodyDecoder::new(head.body);
+        let mut at = head.head_bytes;
+        let mut body_bytes = 0;
+        loop {
+            while at < input.len() && !decoder.is_done() {
+                let decoded = decoder.decode(&input[at..]).map_err(|_| ())?;
+                let data = &input[at + decoded.data.start..at + decoded.data.end];
+                body_bytes += data.len() as u64;
+                append_body(out, kind, data, false);
+                at += decoded.consumed;
+                if out.len() >= OUT_BYTES_MAX {
+                    self.connection.flush(self.worker, out).await.map_err(|_| ())?;
+                }
+            }
+            if decoder.is_done() {
+                break;
+            }
+            // Nothing more is here: what is ready leaves now.
+            self.connection.flush(self.worker, out).await.map_err(|_| ())?;
+            input.clear();
+            at = 0;
+            let room = self.room_for(&decoder);
+            if input.capacity() < room {
+                input.reserve(room);
+            }
+            server.watched.set(self.config.idle_timeout, OnExpiry::BreakAll);
+            let (result, returned) = server.stream.read(input).await;
+            input = returned;
+            server.watched.clear();
+            match result {
+                Ok(n) if n > 0 => {}
+                Ok(_) if !server.watched.expired() => {
+                    decoder.on_eof().map_err(|_| ())?;
+                    break;
+                }
+                _ => return Err(()),
+            }
+        }
+        if kind == BodyKind::Chunked {
+            out.extend_from_slice(LAST_CHUNK);
+        }
+        let end = if at == input.len() && head.body != BodyKind::UntilClose { BodyEnd::Exact } else { BodyEnd::Dirty };
+        self.worker.hot.give_buffer_back(input);
+        Ok((body_bytes, end))
+    }
+
+    /// Bytes worth reading at once: what is left of the body, within the stream buffer.
+    fn room_for(&self, decoder: &BodyDecoder) -> usize {
+        let most = self.worker.config.process.stream_buffer_bytes;
+        let left = decoder.remaining().and_then(|left| usize::try_from(left).ok()).unwrap_or(most);
+        left.clamp(1024, most)
+    }
+
+    /// An error page, or a broken connection when part of a response has gone out already.
+    fn give_up(&self, hot: &mut Hot, request: &Request, status: u16) -> Outcome {
+        if self.response_begun.get() {
+            return Outcome { after: After::Abort, status, body_bytes: 0, served_by: ServedBy::Worker };
+        }
+        if request.body.is_done() { error(self.worker, hot, request, status) } else { refuse(self.worker, hot, status) }
+    }
+
+    fn count_failure(&self, stats: &ServerStats, server: usize, failed: &TryFailed) {
+        match failed.situation {
+            Situation::ConnectFailed => stats.connect_errors.inc(),
+            Situation::ReusedClosed => {} // the race with the server's idle time-out is nobody's fault
+            _ => {
+                stats.response_errors.inc();
+                let server = &self.config.servers[server].address;
+                tracing::warn!(upstream = %self.config.name, %server, situation = ?failed.situation, "server failed a request");
+            }
+        }
+    }
+}
+
+/// What is left behind a response on the server's connection.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum BodyEnd {
+    /// Nothing: the connection can be used again.
+    Exact,
+    /// Stray bytes, or its close: it cannot.
+    Dirty,
+}
+
+/// Appends content in the framing of `kind`; with `last` also the end of a chunked body.
+fn append_body(out: &mut Vec<u8>, kind: BodyKind, data: &[u8], last: bool) {
+    if kind != BodyKind::Chunked {
+        return out.extend_from_slice(data);
+    }
+    if !data.is_empty() {
+        write_chunk_head(out, data.len());
+        out.extend_from_slice(data);
+        out.extend_from_slice(CHUNK_END);
+    }
+    if last {
+        out.extend_from_slice(LAST_CHUNK);
+    }
+}
+
+/// Runs the sending of a body and the waiting for the response head side by side until the head is there or either
+/// has failed. The flag in the result says that part of the body is unsent.
+async fn both(
+    send: impl Future<Output = Result<bool, BodyFailure>>,
+    receive: impl Future<Output = Result<(ResponseHead, Vec<u8>), NoResponse>>,
+) -> ControlFlow<NoResponse, (ResponseHead, Vec<u8>, bool)> {
+    use std::task::Poll;
+    let mut send = std::pin::pin!(send);
+    let mut receive = std::pin::pin!(receive);
+    let mut sent = None;
+    std::future::poll_fn(|cx| {
+        if sent.is_none() {
+            match send.as_mut().poll(cx) {
+                Poll::Ready(Ok(all)) => sent = Some(all),
+                Poll::Ready(Err(failure)) => return Poll::Ready(ControlFlow::Break(NoResponse::Body(failure))),
+                Poll::Pending => {}
+            }
+        }
+        receive.as_mut().poll(cx).map(|received| match received {
+            Ok((head, input)) => ControlFlow::Continue((head, input, sent != Some(true))),
+            Err(no_response) => ControlFlow::Break(no_response),
+        })
+    })
+    .await
+}

@@ -1,0 +1,121 @@
+//! What a busy connection needs: buffers and a head. An idle one gives them back.
+
+use std::cell::{Cell, RefCell};
+
+use crate::http::h1::RequestHead;
+
+/// Buffers larger than this are not kept for reuse.
+const KEPT_BYTES_MAX: usize = 64 * 1024;
+
+/// Bytes read from the client and not yet done with.
+#[derive(Default)]
+pub(super) struct Input {
+    pub(super) bytes: Vec<u8>,
+    /// First byte of the present message, or where the next one begins.
+    pub(super) start: usize,
+}
+
+impl Input {
+    /// What has been read and not yet been used.
+    pub(super) fn unread(&self) -> &[u8] {
+        &self.bytes[self.start..]
+    }
+
+    /// Makes room for at least `room` more bytes behind the unread ones, moving these to the front if needed.
+    pub(super) fn make_room(&mut self, room: usize) {
+        if self.start > 0 {
+            self.bytes.drain(..self.start);
+            self.start = 0;
+        }
+        if self.bytes.capacity() - self.bytes.len() < room {
+            self.bytes.reserve(room.max(self.bytes.len()));
+        }
+    }
+}
+
+/// Buffers of one busy connection.
+#[derive(Default)]
+pub(super) struct Hot {
+    pub(super) input: Input,
+    /// Answers not yet sent: several requests of a pipeline leave together.
+    pub(super) out: Vec<u8>,
+    pub(super) head: RequestHead,
+    /// Decoded path.
+    pub(super) scratch: Vec<u8>,
+}
+
+impl Hot {
+    fn reset(&mut self) {
+        self.input.bytes.clear();
+        self.input.start = 0;
+        self.out.clear();
+    }
+
+    fn is_worth_keeping(&self) -> bool {
+        self.input.bytes.capacity() <= KEPT_BYTES_MAX && self.out.capacity() <= KEPT_BYTES_MAX
+    }
+}
+
+/// Buffers of connections that were busy, for those that become so.
+#[derive(Default)]
+pub(super) struct HotPool {
+    #[expect(clippy::vec_box, reason = "moved in and out of futures whole; a Hot is a few hundred bytes")]
+    free: RefCell<Vec<Box<Hot>>>,
+    read_buffers: RefCell<Vec<Vec<u8>>>,
+    /// Fewest free ones since the last trim: these were not needed.
+    spare: Cell<usize>,
+    read_buffer_bytes: usize,
+}
+
+impl HotPool {
+    /// `read_buffer_bytes`: first size of a connection's read buffer.
+    pub(super) fn new(read_buffer_bytes: usize) -> HotPool {
+        HotPool { read_buffer_bytes, ..HotPool::default() }
+    }
+
+    pub(super) fn take(&self) -> Box<Hot> {
+        let mut free = self.free.borrow_mut();
+        let hot = free.pop();
+        self.spare.set(self.spare.get().min(free.len()));
+        hot.unwrap_or_else(|| {
+            let mut hot = Box::<Hot>::default();
+            hot.input.bytes.reserve_exact(self.read_buffer_bytes);
+            hot
+        })
+    }
+
+    pub(super) fn give_back(&self, mut hot: Box<Hot>) {
+        if hot.is_worth_keeping() {
+            hot.reset();
+            self.free.borrow_mut().push(hot);
+        }
+    }
+
+    /// A buffer with at least `bytes` of capacity, empty.
+    pub(super) fn take_buffer(&self, bytes: usize) -> Vec<u8> {
+        let mut buffer = self.read_buffers.borrow_mut().pop().unwrap_or_default();
+        buffer.reserve(bytes);
+        buffer
+    }
+
+    pub(super) fn give_buffer_back(&self, mut buffer: Vec<u8>) {
+        if (1..=KEPT_BYTES_MAX).contains(&buffer.capacity()) {
+            buffer.clear();
+            self.read_buffers.borrow_mut().push(buffer);
+        }
+    }
+
+    /// Frees half of what has not been needed since the last call.
+    pub(super) fn trim(&self) {
+        let mut free = self.free.borrow_mut();
+        let keep = free.len() - self.spare.get().min(free.len()).div_ceil(2);
+        free.truncate(keep);
+        if free.capacity() > 4 * free.len() + 64 {
+            free.shrink_to_fit();
+        }
+        self.spare.set(free.len());
+        let mut buffers = self.read_buffers.borrow_mut();
+        let keep = buffers.len() - buffers.len().div_ceil(16);
+        buffers.truncate(keep);
+    }
+}

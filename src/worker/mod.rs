@@ -1,0 +1,108 @@
+//! A data worker: what it owns, the connections it drives, and how a request becomes an answer.
+//!
+//! | part | does |
+//! |---|---|
+//! | [`context`](self) | [`Worker`]: everything one worker needs to answer, in its own memory |
+//! | `watch` | deadlines, looked at once per tick |
+//! | `hot` | buffers of a busy connection, and their pool |
+//! | `connection` | one downstream connection: hot while it has work, cold (no buffers) while idle |
+//! | `exchange` | one request: limits, routing, action, accounting |
+//! | `body` | the request body, read as it is wanted |
+//! | `respond` | answers of the worker itself |
+//! | `send_file`, `forward`, `call_app` | the three actions that take time |
+//! | `run` | the worker's thread: listeners, tick, drain |
+//!
+//! It decides nothing about a protocol: that is in the codecs and the pure parts of the services below it.
+
+mod body;
+mod call_app;
+mod connection;
+mod exchange;
+mod forward;
+mod hot;
+mod respond;
+mod run;
+mod send_file;
+mod watch;
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::app::Bridge;
+use crate::config::Config;
+use crate::control::Shared;
+use crate::http::date::HttpDate;
+use crate::http::h1::Limits;
+use crate::metrics;
+use crate::proxy::UpstreamState;
+use crate::route::Router;
+
+pub(crate) use run::{Control, Seat, run};
+
+/// Everything a data worker needs to answer a request. Lives on its thread.
+pub(crate) struct Worker {
+    /// Number among the data workers.
+    pub(crate) index: usize,
+    pub(crate) config: Arc<Config>,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) stats: Arc<metrics::Worker>,
+    pub(crate) trace: Option<Arc<metrics::Trace>>,
+    pub(crate) access_log: Option<crate::log::AccessLog>,
+    limits: Limits,
+    /// One per listener.
+    routers: Vec<Router>,
+    /// Number of each `files` action, by site and route.
+    folders: Vec<Vec<usize>>,
+    /// Port of each listener, as bound.
+    ports: Vec<u16>,
+    watches: Rc<watch::Watches>,
+    hot: hot::HotPool,
+    files: RefCell<crate::files::Cache>,
+    upstreams: Vec<RefCell<UpstreamState<forward::ServerConnection>>>,
+    bridge: Bridge,
+    /// Current value of the Date field; renewed by the tick.
+    date: RefCell<HttpDate>,
+    /// No new requests on kept connections.
+    draining: Cell<bool>,
+    /// Downstream connections open now.
+    connections: Cell<usize>,
+    request_ids: Cell<u64>,
+}
+
+impl Worker {
+    fn now(&self) -> Instant {
+        Instant::now()
+    }
+
+    /// A fresh request identifier: unique in this process, hard to guess the neighbours of.
+    fn next_request_id(&self) -> u64 {
+        let id = self.request_ids.get();
+        // Weyl sequence with an odd constant: visits every value before it repeats.
+        self.request_ids.set(id.wrapping_add(0x9E37_79B9_7F4A_7C15));
+        id
+    }
+
+    /// Called every tick.
+    fn tick(&self) {
+        self.watches.tick();
+        self.hot.trim();
+        *self.date.borrow_mut() = HttpDate::from_unix(unix_seconds());
+        let now = self.now();
+        for (index, upstream) in self.upstreams.iter().enumerate() {
+            let up = |server| self.shared.is_up(index, server);
+            upstream.borrow_mut().expire(up, now, |_, _| {});
+            for (server, stats) in self.stats.servers[index].iter().enumerate() {
+                stats.idle.set(upstream.borrow().idle(server) as u64);
+            }
+        }
+        if let Some(log) = &self.access_log {
+            log.flush_due();
+        }
+    }
+}
+
+fn unix_seconds() -> u64 {
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_secs()
+}

@@ -1,0 +1,252 @@
+//! The worker's thread: builds the worker from its seat, accepts, ticks, drains.
+
+use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use super::connection::{Connection, drive};
+use super::hot::HotPool;
+use super::watch::{TICK, Watches};
+use super::{Worker, unix_seconds};
+use crate::app::{Bridge, Job, Reply, Tickets};
+use crate::config::Config;
+use crate::config::model::Action;
+use crate::control::Shared;
+use crate::files;
+use crate::http::date::HttpDate;
+use crate::http::h1::Limits;
+use crate::proxy::UpstreamState;
+use crate::route::Router;
+use crate::runtime::mailbox::{Receiver, Sender};
+use crate::runtime::net::{BoundSocket, Listener, Stream};
+use crate::runtime::time::{Ticker, sleep};
+
+/// What the control thread tells a data worker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Control {
+    /// Accept no more, finish what is under way, end. Connections that are not done by then are broken off.
+    Drain(Duration),
+    /// End now.
+    Stop,
+}
+
+/// Everything a data worker is given before it starts.
+pub(crate) struct Seat {
+    pub(crate) index: usize,
+    pub(crate) shared: Arc<Shared>,
+    /// HTTP listeners: index into the config, port as bound, socket.
+    pub(crate) listeners: Vec<(usize, u16, BoundSocket)>,
+    /// Splitter listeners: index into the config, socket.
+    pub(crate) splitters: Vec<(usize, BoundSocket)>,
+    pub(crate) mysql: Vec<Arc<crate::mysql::Shared>>,
+    pub(crate) control: Receiver<Control>,
+    pub(crate) app_workers: Vec<Sender<Job>>,
+    /// Index into `app_workers` of the one this worker asks first.
+    pub(crate) paired: usize,
+    pub(crate) replies: Receiver<Reply>,
+    pub(crate) tickets: Arc<Tickets>,
+    pub(crate) access_log: Option<crate::log::AccessLog>,
+    /// HTTP connections of all data workers.
+    pub(crate) connections: Arc<AtomicUsize>,
+    /// Start of this worker's request identifiers.
+    pub(crate) request_id_seed: u64,
+}
+
+/// Runs the worker until it is told to stop or has drained.
+pub(crate) async fn run(seat: Seat) {
+    let Seat { listeners, splitters, mysql, mut control, replies, .. } = seat;
+    let config = seat.shared.config.clone();
+    let ports = port_table(&config, &listeners);
+    let worker = Rc::new(Worker {
+        index: seat.index,
+        limits: Limits {
+            head_bytes_max: config.http.head_bytes_max,
+            target_bytes_max: config.http.head_bytes_max / 2,
+            headers_max: config.http.headers_max,
+        },
+        routers: (0..config.listeners.len()).map(|listener| Router::new(&config, listener)).collect(),
+        folders: folder_table(&config),
+        ports,
+        watches: Watches::new(),
+        hot: HotPool::new(config.process.read_buffer_bytes),
+        files: RefCell::new(files::Cache::new(files::Limits::from(&config.process))),
+        upstreams: config.upstreams.iter().map(|u| RefCell::new(UpstreamState::new(u, seat.index))).collect(),
+        bridge: Bridge::new(seat.tickets, seat.app_workers, seat.paired, config.process.queue_timeout),
+        date: RefCell::new(HttpDate::from_unix(unix_seconds())),
+        draining: Cell::new(false),
+        connections: Cell::new(0),
+        request_ids: Cell::new(seat.request_id_seed),
+        stats: seat.shared.workers[seat.index].clone(),
+        trace: seat.shared.traces.get(seat.index).cloned(),
+        access_log: seat.access_log,
+        shared: seat.shared,
+        config,
+    });
+    let mut accepting = Vec::new();
+    for (index, _, socket) in listeners {
+        match Listener::new(socket) {
+            Ok(listener) => {
+                let listener = Rc::new(listener);
+                accepting.push(listener.clone());
+                crate::runtime::spawn(accept(worker.clone(), listener, index, seat.connections.clone()));
+            }
+            Err(error) => tracing::error!(worker = worker.index, %error, "listener cannot be used"),
+        }
+    }
+    let splitters = start_splitters(&worker, splitters, &mysql, &mut accepting);
+    let deliver = worker.clone();
+    crate::runtime::spawn(async move {
+        let lost = || tracing::error!(worker = deliver.index, "lost wake-up: an answer waited unnoticed");
+        deliver.bridge.deliver(replies, lost).await;
+    });
+    let mut ticker = Ticker::new(TICK);
+    let order = poll_fn(|cx| {
+        if ticker.poll_tick(cx).is_ready() {
+            worker.tick();
+        }
+        control.poll_recv(cx)
+    })
+    .await;
+    if let Control::Drain(deadline) = order {
+        accepting.iter().for_each(|listener| listener.stop());
+        for splitter in &splitters {
+            splitter.begin_drain();
+        }
+        drain(&worker, &mut control, deadline).await;
+    }
+    if let Some(log) = &worker.access_log {
+        log.flush();
+    }
+}
+
+/// Finishes what is under way.
+async fn drain(worker: &Worker, control: &mut Receiver<Control>, deadline: Duration) {
+    worker.draining.set(true);
+    let begun = worker.now();
+    loop {
+        worker.tick();
+        worker.watches.close_idle();
+        let clients: u64 = worker.stats.splitters.iter().map(|splitter| splitter.clients.value()).sum();
+        let is_done = worker.connections.get() == 0 && clients == 0;
+        if is_done || control.try_recv() == Some(Control::Stop) {
+            return;
+        }
+        if begun.elapsed() >= deadline {
+            let connections = worker.connections.get();
+            tracing::warn!(worker = worker.index, connections, "drain time is up, connections are broken off");
+            worker.watches.break_all();
+            return sleep(TICK).await;
+        }
+        sleep(TICK / 4).await;
+    }
+}
+
+/// Port of each listener by its index in the config.
+fn port_table(config: &Config, listeners: &[(usize, u16, BoundSocket)]) -> Vec<u16> {
+    let bound = |index| listeners.iter().find(|(listener, ..)| *listener == index).map(|(_, port, _)| *port);
+    (0..config.listeners.len()).map(|index| bound(index).unwrap_or_default()).collect()
+}
+
+/// Numbers the `files` actions, by site and route.
+fn folder_table(config: &Config) -> Vec<Vec<usize>> {
+    let mut next = 0;
+    let mut number = |action: &Action| {
+        let index = next;
+        next += usize::from(matches!(action, Action::Files(_)));
+        index
+    };
+    config.sites.iter().map(|site| site.routes.iter().map(|route| number(&route.action)).collect()).collect()
+}
+
+/// Accepts connections of one listener until it is stopped.
+async fn accept(worker: Rc<Worker>, listener: Rc<Listener>, index: usize, connections: Arc<AtomicUsize>) {
+    loop {
+        match listener.accept().await {
+            Ok((stream, peer)) => {
+                let open = connections.fetch_add(1, Ordering::Relaxed);
+                let guard = Open { worker: worker.clone(), connections: connections.clone() };
+                worker.connections.set(worker.connections.get() + 1);
+                worker.stats.http.connections.set(worker.connections.get() as u64);
+                worker.stats.http.accepted.inc();
+                if open >= worker.config.process.connections_max {
+                    worker.stats.http.refused.inc();
+                    drop((stream, guard));
+                    continue;
+                }
+                crate::runtime::spawn(serve(worker.clone(), stream, peer, index, guard));
+            }
+            Err(_) if listener.is_stopped() => return,
+            Err(error) => {
+                // Out of descriptors or memory, mostly: the connection waits in the backlog meanwhile.
+                tracing::warn!(worker = worker.index, %error, "accept failed");
+                sleep(Duration::from_millis(50)).await;
+            }
+        }
+    }
+}
+
+async fn serve(worker: Rc<Worker>, stream: Stream, peer: Option<std::net::SocketAddr>, listener: usize, guard: Open) {
+    let watched = worker.watches.watch(&stream);
+    let connection = Connection { watched, stream, peer, listener, requests: Cell::new(0) };
+    drive(worker, connection).await;
+    drop(guard);
+}
+
+/// Counts an open connection; a panic in its task cannot make the count wrong.
+struct Open {
+    worker: Rc<Worker>,
+    connections: Arc<AtomicUsize>,
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.connections.fetch_sub(1, Ordering::Relaxed);
+        self.worker.connections.set(self.worker.connections.get() - 1);
+        self.worker.stats.http.connections.set(self.worker.connections.get() as u64);
+    }
+}
+
+/// Starts the splitters' accept loops.
+fn start_splitters(
+    worker: &Rc<Worker>,
+    sockets: Vec<(usize, BoundSocket)>,
+    shared: &[Arc<crate::mysql::Shared>],
+    accepting: &mut Vec<Rc<Listener>>,
+) -> Vec<Rc<crate::mysql::Splitter>> {
+    let splitters: Vec<_> = shared
+        .iter()
+        .enumerate()
+        .map(|(index, shared)| {
+            let (stats, trace) = (worker.stats.clone(), worker.trace.clone());
+            crate::mysql::Splitter::new(worker.config.clone(), index, shared.clone(), stats, trace, worker.index)
+        })
+        .collect();
+    for (index, socket) in sockets {
+        match Listener::new(socket) {
+            Ok(listener) => {
+                let listener = Rc::new(listener);
+                accepting.push(listener.clone());
+                crate::runtime::spawn(accept_clients(listener, splitters[index].clone()));
+            }
+            Err(error) => tracing::error!(worker = worker.index, %error, "splitter listener cannot be used"),
+        }
+    }
+    splitters
+}
+
+/// Accepts MySQL clients of one splitter until its listener is stopped.
+async fn accept_clients(listener: Rc<Listener>, splitter: Rc<crate::mysql::Splitter>) {
+    loop {
+        match listener.accept().await {
+            Ok((stream, peer)) => crate::runtime::spawn(splitter.clone().serve_client(stream, peer)),
+            Err(_) if listener.is_stopped() => return,
+            Err(error) => {
+                tracing::warn!(%error, "accept of a MySQL client failed");
+                sleep(Duration::from_millis(50)).await;
+            }
+        }
+    }
+}
