@@ -148,9 +148,8 @@ fn options(settings: &DatabaseSettings) -> OptsBuilder {
 }
 
 async fn select(connection: &mut Conn, request: RequestId, lock: &str) -> Result<Vec<Entry>, DatabaseError> {
-    let sql = format!(
-        "SELECT id, name, message, written_ms FROM guestbook_entries ORDER BY id DESC LIMIT {SHOWN_MAX}{lock}"
-    );
+    let sql =
+        format!("SELECT id, name, message, written_ms FROM guestbook_entries ORDER BY id DESC LIMIT {SHOWN_MAX}{lock}");
     let rows: Vec<Row> = connection.query(statement(request, &sql)).await?;
     rows.into_iter().map(entry).collect()
 }
@@ -173,9 +172,7 @@ fn is_missing_table(error: &mysql_async::Error) -> bool {
     matches!(error, mysql_async::Error::Server(server) if server.code == NO_SUCH_TABLE)
 }
 
-async fn within_deadline<T>(
-    visit: impl Future<Output = Result<T, DatabaseError>>,
-) -> Result<T, DatabaseError> {
+async fn within_deadline<T>(visit: impl Future<Output = Result<T, DatabaseError>>) -> Result<T, DatabaseError> {
     tokio::time::timeout(DEADLINE, visit).await.unwrap_or(Err(DatabaseError::TooSlow))
 }
 

@@ -70,8 +70,7 @@ impl NewEntry {
 /// direction of writing (U+202A to U+202E, U+2066 to U+2069), with which one entry could garble the next.
 fn clean(text: &str, lines: bool) -> String {
     let keep = |c: &char| {
-        (lines && *c == '\n')
-            || !(c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}'))
+        (lines && *c == '\n') || !(c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}'))
     };
     text.chars().filter(keep).collect::<String>().trim().to_owned()
 }

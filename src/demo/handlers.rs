@@ -79,11 +79,7 @@ pub(super) async fn entries(
 
 /// 303 to the page, or 201 with the entry for a client that asks for JSON. 422 when a rule is broken, 403 when the form
 /// stands on another site.
-pub(super) async fn sign(
-    State(store): State<Arc<Store>>,
-    headers: HeaderMap,
-    Form(form): Form<SignForm>,
-) -> Response {
+pub(super) async fn sign(State(store): State<Arc<Store>>, headers: HeaderMap, Form(form): Form<SignForm>) -> Response {
     if headers.get("sec-fetch-site").is_some_and(|site| site == "cross-site") {
         return (StatusCode::FORBIDDEN, "This form takes entries from its own site only.\n").into_response();
     }

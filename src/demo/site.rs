@@ -6,16 +6,18 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-const FILES: [(&str, &[u8]); 6] = [
+const FILES: [(&str, &[u8]); 8] = [
     ("index.html", include_bytes!("site/index.html")),
     ("live.html", include_bytes!("site/live.html")),
     ("style.css", include_bytes!("site/style.css")),
     ("app.js", include_bytes!("site/app.js")),
     ("live.js", include_bytes!("site/live.js")),
+    ("model.js", include_bytes!("site/model.js")),
+    ("diagram.js", include_bytes!("site/diagram.js")),
     ("favicon.svg", include_bytes!("site/favicon.svg")),
 ];
 
-/// A folder with the demo's files; dropping it removes the folder.
+/// A folder of our own with the demo's files in it; dropping the value removes the folder.
 #[derive(Debug)]
 pub struct SiteFolder {
     path: PathBuf,
@@ -33,17 +35,24 @@ impl SiteFolder {
         let path = parent.join(format!("one-server-demo-{:016x}", rand::random::<u64>()));
         DirBuilder::new().mode(0o755).create(&path)?;
         let folder = SiteFolder { path };
+        let site = folder.site();
+        DirBuilder::new().mode(0o755).create(&site)?;
         for (name, content) in FILES {
-            let file = folder.path.join(name);
+            let file = site.join(name);
             fs::write(&file, content)?;
             fs::set_permissions(&file, fs::Permissions::from_mode(0o644))?;
         }
         Ok(folder)
     }
 
-    /// Where the files are.
+    /// The folder; nothing in it is served, except what is below [`SiteFolder::site`].
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Where the files to be served are.
+    pub fn site(&self) -> PathBuf {
+        self.path.join("site")
     }
 }
 
@@ -64,7 +73,7 @@ mod tests {
         let parent = tempfile::tempdir().unwrap();
         let folder = SiteFolder::create_in(parent.path()).unwrap();
         let path = folder.path().to_owned();
-        assert!(fs::read_to_string(path.join("index.html")).unwrap().starts_with("<!doctype html>"));
+        assert!(fs::read_to_string(folder.site().join("index.html")).unwrap().starts_with("<!doctype html>"));
         drop(folder);
         assert!(!path.exists());
     }

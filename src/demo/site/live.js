@@ -187,7 +187,7 @@ let previous = null;
 
 async function poll() {
   const [statusJson, trace] = await Promise.all([json("/status"), json(`/trace?after=${after}`)]);
-  const status = readStatus(statusJson, previous);
+  const status = readStatus(statusJson);
   // A new process counts from the beginning.
   if (previous && status.startedAt !== previous.startedAt) {
     after = 0;
@@ -206,7 +206,7 @@ async function poll() {
     if (tier) meter.show(tier.rate, { p50: duration(tier.p50), p99: duration(tier.p99), ...tier.more });
   }
   // What happened before this page was open is not news.
-  const news = journeys.add(trace, previous !== null);
+  const news = journeys.add(trace, previous !== null, status);
   after = journeys.next;
   if (previous) show(news, status);
   previous = status;
