@@ -57,7 +57,9 @@ mod tests {
     use super::*;
 
     fn placed(data: &[usize], app: &[usize], placement: AppPlacement, allowed: &[usize]) -> Option<[Vec<usize>; 2]> {
-        let mut process = crate::config::Config::default().process;
+        let text = "[listener.web]\naddress = \"127.0.0.1:0\"\n[site.main]\ndefault = true\n\
+                    [[site.main.route]]\npath = \"/\"\nrespond = { status = 204 }\n";
+        let mut process = crate::config::parse("test.toml", text, &[]).unwrap().0.process;
         process.data_cores = data.to_vec();
         process.app_cores = app.to_vec();
         process.app_placement = placement;

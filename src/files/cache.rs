@@ -7,16 +7,19 @@
 //! Memory and descriptors are bounded; what was not used for longest goes first, approximately (second chance).
 
 use std::collections::HashMap;
+use std::io;
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ahash::RandomState;
-use slab::Slab;
+use rustix::io::Errno;
 
 use super::FileError;
+use super::absent::{Absent, is_fresh};
 use super::entry::{Content, Entry};
+use super::ring::{Place, Ring, Size, Slot};
 use crate::config::model::{Files, Process};
 use crate::metrics::FileStats;
 use crate::runtime::sys::files::{self as sys, Opened, Root, Stamp};
@@ -27,10 +30,6 @@ const ENTRIES_MAX: usize = 65_536;
 const DESCRIPTORS_MAX: usize = 256;
 /// Memory of an entry beside its content, path and fields: table slots, reference counts, the struct itself. Bytes.
 const ENTRY_OVERHEAD_BYTES: usize = 512;
-/// Places for paths that led nowhere.
-const ABSENT_MAX: usize = 512;
-/// A longer path that leads nowhere is not remembered, bytes.
-const ABSENT_PATH_BYTES_MAX: usize = 256;
 /// A file changed so shortly before it was read may have been changed again within the same tick of the file system's
 /// clock, which nobody can see: it is read again at the next look, unchanged or not. Seconds.
 const RACY_SECONDS: i64 = 2;
@@ -86,6 +85,7 @@ pub struct Cache {
     generations: u64,
     /// The clock that file systems use, seconds since 1970.
     wall_seconds: fn() -> i64,
+    complaints: Complaints,
 }
 
 impl std::fmt::Debug for Cache {
@@ -128,6 +128,7 @@ impl Cache {
             scratch: Vec::new(),
             generations: 0,
             wall_seconds: sys::wall_seconds,
+            complaints: Complaints::default(),
         }
     }
 
@@ -196,10 +197,11 @@ impl Cache {
         now: Instant,
         stats: &FileStats,
     ) -> Result<(), FileError> {
-        if let Some(Some(folder)) = self.folders.get(index) {
-            if Arc::ptr_eq(&folder.files, files) && is_fresh(folder.checked, now, self.limits.valid) {
-                return folder.opened.as_ref().map(|_| ()).map_err(|error| *error);
-            }
+        if let Some(Some(folder)) = self.folders.get(index)
+            && Arc::ptr_eq(&folder.files, files)
+            && is_fresh(folder.checked, now, self.limits.valid)
+        {
+            return folder.opened.as_ref().map(|_| ()).map_err(|error| *error);
         }
         self.enter_slowly(index, files, now, stats)
     }
@@ -227,7 +229,10 @@ impl Cache {
             self.report(stats);
         }
         self.generations += 1;
-        let opened = OpenFolder::open(&files.root, self.generations);
+        let opened = OpenFolder::open(&files.root, self.generations).map_err(|error| {
+            self.complaints.note(now, || tracing::warn!(root = %files.root.display(), %error, "root cannot be opened"));
+            FileError::from(Errno::from_io_error(&error))
+        });
         let result = opened.as_ref().map(|_| ()).map_err(|error| *error);
         let places = HashMap::with_hasher(self.hasher.clone());
         self.folders[index] = Some(Folder { files: files.clone(), opened, checked: now, places });
@@ -265,9 +270,10 @@ impl Cache {
     }
 
     fn no_index(&self, index: usize, name: &[u8]) -> FileError {
-        match self.folder(index).and_then(|folder| Ok(folder.root.open_file(name)?)) {
-            Ok(Opened::Directory) => FileError::Forbidden,
-            Ok(_) => FileError::Absent,
+        match self.folder(index).map(|folder| folder.root.open_file(name)) {
+            Ok(Ok(Opened::Directory)) => FileError::Forbidden,
+            Ok(Ok(_)) => FileError::Absent,
+            Ok(Err(error)) => FileError::from(Errno::from_io_error(&error)),
             Err(error) => error,
         }
     }
@@ -296,7 +302,7 @@ impl Cache {
                 stats.cache_hits.inc();
                 return Ok(Found::Entry(slot.entry.clone()));
             }
-            if !slot.racy && open.root.stat(path).is_ok_and(|stamp| stamp == slot.stamp) {
+            if !slot.reload && open.root.stat(path).is_ok_and(|stamp| stamp == slot.stamp) {
                 slot.checked = now;
                 stats.cache_hits.inc();
                 return Ok(Found::Entry(slot.entry.clone()));
@@ -320,13 +326,14 @@ impl Cache {
     fn load(&mut self, index: usize, path: &[u8], now: Instant, stats: &FileStats) -> Result<Found, FileError> {
         stats.cache_misses.inc();
         let mut read = self.read(index, path);
-        if matches!(read, Err(FileError::Exhausted)) && self.close_all_large() {
+        if read.as_ref().is_err_and(is_out_of_descriptors) && self.close_all_large() {
             read = self.read(index, path);
         }
         let found = match read {
-            Ok(Some((entry, stamp))) => Ok(Found::Entry(self.keep(index, path, entry, stamp, now, stats))),
-            Ok(None) => Ok(Found::Directory),
-            Err(error) => Err(error),
+            Ok(Read::File(entry, stamp)) => Ok(Found::Entry(self.keep(index, path, entry, stamp, now, stats))),
+            Ok(Read::Directory) => Ok(Found::Directory),
+            Ok(Read::Other) => Err(FileError::Absent),
+            Err(error) => Err(self.judge(index, path, error, now)),
         };
         if matches!(found, Err(FileError::Absent)) && !self.limits.valid.is_zero() {
             let generation = self.folder(index)?.generation;
@@ -336,21 +343,44 @@ impl Cache {
         found
     }
 
-    /// `None`: a directory.
-    fn read(&self, index: usize, path: &[u8]) -> Result<Option<(Entry, Stamp)>, FileError> {
-        let small_max = self.limits.file_bytes_max.min(self.limits.bytes_max.saturating_sub(ENTRY_OVERHEAD_BYTES));
-        match self.folder(index)?.root.open_file(path)? {
-            Opened::File(file, stamp) => Ok(Some(Entry::read(file, stamp, path, small_max, (self.wall_seconds)())?)),
-            Opened::Directory => Ok(None),
-            Opened::Other => Err(FileError::Absent),
+    fn read(&self, index: usize, path: &[u8]) -> io::Result<Read> {
+        let Ok(folder) = self.folder(index) else { return Ok(Read::Other) };
+        Ok(match folder.root.open_file(path)? {
+            Opened::File(file, stamp) => {
+                let (entry, stamp) = Entry::read(file, stamp, path, self.small_max(), (self.wall_seconds)())?;
+                Read::File(Rc::new(entry), stamp)
+            }
+            Opened::Directory => Read::Directory,
+            Opened::Other => Read::Other,
+        })
+    }
+
+    /// What `error` means for the client; what the operator should mend is logged.
+    fn judge(&mut self, index: usize, path: &[u8], error: io::Error, now: Instant) -> FileError {
+        let verdict = FileError::from(Errno::from_io_error(&error));
+        if (verdict != FileError::Absent || leads_nowhere(&error))
+            && let Some(Some(folder)) = self.folders.get(index)
+        {
+            let (root, path) = (folder.files.root.display(), String::from_utf8_lossy(path));
+            let what = match leads_nowhere(&error) {
+                true => "symbolic link not followed: it is absolute, leads out of the root, or in a circle",
+                false => "file cannot be opened",
+            };
+            self.complaints.note(now, || tracing::warn!(%root, ?path, %error, "{what}"));
         }
+        verdict
+    }
+
+    /// Largest file kept in memory, bytes.
+    fn small_max(&self) -> usize {
+        self.limits.file_bytes_max.min(self.limits.bytes_max.saturating_sub(ENTRY_OVERHEAD_BYTES))
     }
 
     fn keep(
         &mut self,
         index: usize,
         path: &[u8],
-        entry: Entry,
+        entry: Rc<Entry>,
         stamp: Stamp,
         now: Instant,
         stats: &FileStats,
@@ -360,19 +390,21 @@ impl Cache {
             Content::Large(_) => Size::Large,
         };
         let bytes = ENTRY_OVERHEAD_BYTES + path.len() + entry.heap_bytes();
-        let entry = Rc::new(entry);
         if !self.make_room(size, 1, bytes, stats) {
             return entry;
         }
+        let small_max = self.small_max() as u64;
         let Some(Some(folder)) = self.folders.get_mut(index) else { return entry };
-        let racy = stamp.ctime.seconds + RACY_SECONDS > (self.wall_seconds)();
+        let racy = stamp.ctime.seconds.saturating_add(RACY_SECONDS) > (self.wall_seconds)();
+        // A small file that was not in the page cache, or would not hold still, may be kept in memory next time.
+        let misplaced = size == Size::Large && stamp.size <= small_max;
         let path: Rc<[u8]> = path.into();
         let slot = Slot {
             folder: index,
             path: path.clone(),
             entry: entry.clone(),
             stamp,
-            racy,
+            reload: racy || misplaced,
             checked: now,
             used: false,
             bytes,
@@ -385,6 +417,9 @@ impl Cache {
     /// Evicts until `entries` more of together `bytes` fit. False: they never will.
     fn make_room(&mut self, size: Size, entries: usize, bytes: usize, stats: &FileStats) -> bool {
         let ring = ring(&mut self.small, &mut self.large, size);
+        if entries > ring.entries_max || bytes > ring.bytes_max {
+            return false;
+        }
         while !ring.fits(entries, bytes) {
             let Some(victim) = ring.evict() else { return false };
             stats.cache_evictions.inc();
@@ -428,10 +463,6 @@ impl Cache {
     }
 }
 
-fn is_fresh(checked: Instant, now: Instant, valid: Duration) -> bool {
-    now.saturating_duration_since(checked) < valid
-}
-
 fn ring<'a>(small: &'a mut Ring, large: &'a mut Ring, size: Size) -> &'a mut Ring {
     match size {
         Size::Small => small,
@@ -448,135 +479,65 @@ impl Folder {
 }
 
 impl OpenFolder {
-    fn open(path: &Path, generation: u64) -> Result<OpenFolder, FileError> {
+    fn open(path: &Path, generation: u64) -> io::Result<OpenFolder> {
         let root = Root::open(path)?;
         let identity = root.own_identity()?;
         Ok(OpenFolder { root, identity, generation })
     }
 }
 
-/// Which of the two rings.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Size {
-    Small,
-    Large,
+/// What a path led to, on disk.
+enum Read {
+    File(Rc<Entry>, Stamp),
+    Directory,
+    Other,
 }
 
-/// Where a path's entry is.
-#[derive(Clone, Copy, Debug)]
-struct Place {
-    size: Size,
-    slot: usize,
+fn is_out_of_descriptors(error: &io::Error) -> bool {
+    matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE))
 }
 
-/// One cached file.
-struct Slot {
-    /// Index of its folder.
-    folder: usize,
-    /// Its key there.
-    path: Rc<[u8]>,
-    entry: Rc<Entry>,
-    /// Metadata of the content.
-    stamp: Stamp,
-    /// Equal metadata proves nothing; see [`RACY_SECONDS`].
-    racy: bool,
-    /// When the file was last looked at.
-    checked: Instant,
-    /// Used since the hand last passed.
-    used: bool,
-    /// What it counts for.
-    bytes: usize,
+/// A symbolic link of the operator's that is not followed: it leads out of the root, or in a circle, or is absolute
+/// (which the kernel counts as leading out, wherever it points).
+fn leads_nowhere(error: &io::Error) -> bool {
+    matches!(Errno::from_io_error(error), Some(Errno::XDEV | Errno::LOOP))
 }
 
-/// Slots with second-chance eviction: a hand goes round; what was used since its last visit stays.
-struct Ring {
-    slots: Slab<Slot>,
-    hand: usize,
-    bytes: usize,
-    entries_max: usize,
-    bytes_max: usize,
+/// Lets one line a second into the log: a client can ask for the same bad file as often as it likes.
+#[derive(Debug, Default)]
+struct Complaints {
+    last: Option<Instant>,
+    /// Not logged since then.
+    suppressed: u64,
 }
 
-impl Ring {
-    fn new(entries_max: usize, bytes_max: usize) -> Ring {
-        Ring { slots: Slab::new(), hand: 0, bytes: 0, entries_max, bytes_max }
-    }
-
-    fn fits(&self, entries: usize, bytes: usize) -> bool {
-        self.slots.len() + entries <= self.entries_max && self.bytes.saturating_add(bytes) <= self.bytes_max
-    }
-
-    fn insert(&mut self, slot: Slot) -> usize {
-        self.bytes += slot.bytes;
-        self.slots.insert(slot)
-    }
-
-    fn remove(&mut self, index: usize) -> Slot {
-        let slot = self.slots.remove(index);
-        self.bytes -= slot.bytes;
-        slot
-    }
-
-    /// Removes the slot that was not used for longest, approximately; `None` when there is none. The hand goes round
-    /// at most twice.
-    fn evict(&mut self) -> Option<Slot> {
-        if self.slots.is_empty() {
-            return None;
-        }
-        loop {
-            let at = self.hand;
-            self.hand = if at + 1 >= self.slots.capacity() { 0 } else { at + 1 };
-            match self.slots.get_mut(at) {
-                Some(slot) if slot.used => slot.used = false,
-                Some(_) => return Some(self.remove(at)),
-                None => {}
-            }
-        }
-    }
-}
-
-/// Paths that led nowhere: a table of fixed size in which a newer one takes the place of an older.
-struct Absent {
-    hasher: RandomState,
-    places: Vec<AbsentPath>,
-}
-
-struct AbsentPath {
-    generation: u64,
-    path: Vec<u8>,
-    checked: Instant,
-}
-
-impl Absent {
-    fn new(hasher: RandomState) -> Absent {
-        Absent { hasher, places: Vec::new() }
-    }
-
-    fn place(&self, generation: u64, path: &[u8]) -> usize {
-        self.hasher.hash_one((generation, path)) as usize % ABSENT_MAX
-    }
-
-    fn holds(&self, generation: u64, path: &[u8], now: Instant, valid: Duration) -> bool {
-        if self.places.is_empty() {
-            return false;
-        }
-        let place = &self.places[self.place(generation, path)];
-        place.generation == generation && place.path == path && is_fresh(place.checked, now, valid)
-    }
-
-    fn insert(&mut self, generation: u64, path: &[u8], now: Instant) {
-        if path.len() > ABSENT_PATH_BYTES_MAX {
+impl Complaints {
+    fn note(&mut self, now: Instant, log: impl FnOnce()) {
+        if self.last.is_some_and(|last| is_fresh(last, now, Duration::from_secs(1))) {
+            self.suppressed += 1;
             return;
         }
-        if self.places.is_empty() {
-            // Generation 0 is never used.
-            self.places.resize_with(ABSENT_MAX, || AbsentPath { generation: 0, path: Vec::new(), checked: now });
+        if self.suppressed > 0 {
+            tracing::warn!(count = self.suppressed, "more files could not be opened");
         }
-        let index = self.place(generation, path);
-        let place = &mut self.places[index];
-        place.generation = generation;
-        place.path.clear();
-        place.path.extend_from_slice(path);
-        place.checked = now;
+        (self.last, self.suppressed) = (Some(now), 0);
+        log();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_complaint_a_second() {
+        let start = Instant::now();
+        let mut complaints = Complaints::default();
+        let mut at = |ms| {
+            let mut logged = false;
+            complaints.note(start + Duration::from_millis(ms), || logged = true);
+            logged
+        };
+        assert_eq!([0, 1, 999, 1000, 1001, 2500].map(&mut at), [true, false, false, true, false, true]);
     }
 }

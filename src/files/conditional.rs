@@ -135,20 +135,20 @@ pub fn evaluate(conditions: &Conditions<'_>, validators: &Validators, method: Me
         if !any_tag(&conditions.if_match, |tag| tag.matches_strongly(&validators.etag)) {
             return Outcome::PreconditionFailed;
         }
-    } else if let Some(date) = conditions.if_unmodified_since {
-        if is_modified_since(date, validators) == Some(true) {
-            return Outcome::PreconditionFailed;
-        }
+    } else if let Some(date) = conditions.if_unmodified_since
+        && is_modified_since(date, validators) == Some(true)
+    {
+        return Outcome::PreconditionFailed;
     }
     // Steps 3 and 4.
     if !conditions.if_none_match.is_empty() {
         if any_tag(&conditions.if_none_match, |tag| tag.matches_weakly(&validators.etag)) {
             return if reads { Outcome::NotModified } else { Outcome::PreconditionFailed };
         }
-    } else if let Some(date) = conditions.if_modified_since.filter(|_| reads) {
-        if is_modified_since(date, validators) == Some(false) {
-            return Outcome::NotModified;
-        }
+    } else if let Some(date) = conditions.if_modified_since.filter(|_| reads)
+        && is_modified_since(date, validators) == Some(false)
+    {
+        return Outcome::NotModified;
     }
     // Steps 5 and 6.
     match conditions.range {

@@ -47,8 +47,9 @@ impl Entry {
     /// belong to it. `name` decides the media type; `wall_seconds` is the time now, seconds since 1970.
     ///
     /// A file that changes while it is read is read again; one that never holds still is kept open instead, so that
-    /// a body is never made of two versions here.
-    /// Errors: what pread(2) and fstat(2) report.
+    /// a body is never made of two versions here. So is one that is not in the page cache: whoever sends it can wait
+    /// for the disk without holding up the worker, which is not possible here.
+    /// Errors: what preadv2(2) and fstat(2) report.
     pub(super) fn read(
         file: File,
         mut stamp: Stamp,
@@ -59,14 +60,17 @@ impl Entry {
         for _ in 0..READS_MAX {
             let Some(len) = usize::try_from(stamp.size).ok().filter(|len| *len <= small_max) else { break };
             let mut body = Vec::new();
-            let read = sys::read_at(&file, 0, len, &mut body)?;
+            let read = match sys::read_resident(&file, 0, len, &mut body) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                read => read?,
+            };
             let after = sys::stamp(&file)?;
             if read == len && after == stamp {
                 return Ok((Entry::new(Content::Small(body.into()), &stamp, name, wall_seconds), stamp));
             }
             stamp = after;
         }
-        sys::read_ahead(&file, stamp.size.min(READ_AHEAD_BYTES));
+        sys::read_ahead(&file, 0, stamp.size.min(READ_AHEAD_BYTES));
         Ok((Entry::new(Content::Large(Rc::new(file)), &stamp, name, wall_seconds), stamp))
     }
 

@@ -6,18 +6,21 @@
 //! | `head` | writes the head of a plan |
 //! | `conditional`, `range` | preconditions and ranges of RFC 9110, pure |
 //! | `cache` | per-worker cache of open files, small ones with their content |
+//! | `ring`, `absent` | eviction; paths that led nowhere |
 //! | `entry` | one file: validators, pre-rendered fields, content or descriptor |
 //! | `mime` | media type by extension |
 //!
 //! A request for a cached file costs no allocation and no system call. Not here: directory listings (403 instead),
 //! compression, writing to the socket.
 
+mod absent;
 mod cache;
 mod conditional;
 mod entry;
 mod head;
 mod mime;
 mod range;
+mod ring;
 mod serve;
 
 pub use self::cache::{Cache, Limits};
@@ -68,9 +71,9 @@ impl std::fmt::Display for FileError {
 
 impl std::error::Error for FileError {}
 
-impl From<std::io::Error> for FileError {
-    fn from(error: std::io::Error) -> Self {
-        match Errno::from_io_error(&error) {
+impl From<Option<Errno>> for FileError {
+    fn from(errno: Option<Errno>) -> Self {
+        match errno {
             // XDEV and LOOP: a symbolic link that leads out of the root, or nowhere. NXIO, NODEV: a device or socket
             // that took the place of a file. INVAL: a name the file system cannot hold.
             Some(

@@ -21,7 +21,7 @@ use smallvec::SmallVec;
 
 pub use self::request::{RequestContext, Scheme, write_request_head};
 pub use self::response::{Downstream, ResponseContext, is_forwarded_interim, write_interim_head, write_response_head};
-use crate::http::h1::{Field, FieldName};
+use crate::http::h1::{Field, FieldName, list_elements, write_decimal};
 
 /// Fields one Connection field may name before the message is refused. Real ones name two or three; without a limit
 /// the comparison of all fields with all names is work an attacker buys cheaply.
@@ -79,10 +79,7 @@ impl<'a> ConnectionOptions<'a> {
     fn of(fields: &[Field], bytes: &'a [u8]) -> Result<Self, HeadError> {
         let mut options = SmallVec::new();
         for field in fields.iter().filter(|field| field.known == FieldName::Connection) {
-            for option in field.value.of(bytes).split(|&byte| byte == b',').map(<[u8]>::trim_ascii) {
-                if option.is_empty() || is_always_handled(option) {
-                    continue;
-                }
+            for option in list_elements(field.value.of(bytes)).filter(|option| !is_always_handled(option)) {
                 if options.len() == CONNECTION_OPTIONS_MAX {
                     return Err(HeadError::ConnectionOptions);
                 }
@@ -144,20 +141,6 @@ fn put_field(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
 
 fn put_content_length(out: &mut Vec<u8>, body_bytes: u64) {
     out.extend_from_slice(b"Content-Length: ");
-    put_decimal(out, body_bytes);
+    write_decimal(out, body_bytes);
     out.extend_from_slice(b"\r\n");
-}
-
-fn put_decimal(out: &mut Vec<u8>, mut number: u64) {
-    let mut digits = [0; 20];
-    let mut at = digits.len();
-    loop {
-        at -= 1;
-        digits[at] = b'0' + (number % 10) as u8;
-        number /= 10;
-        if number == 0 {
-            break;
-        }
-    }
-    out.extend_from_slice(&digits[at..]);
 }

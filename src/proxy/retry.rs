@@ -95,6 +95,15 @@ pub fn may_retry(failure: &Failure, policy: RetryPolicy) -> Verdict {
     if repeatable && failure.tries < failure.tries_max { Verdict::OtherServer } else { Verdict::No }
 }
 
+/// How long to wait before the next try after [`Situation::ConnectFailed`].
+///
+/// `same_server`: the balancer had no other one and picked a server this request has tried. Trying it again at once
+/// would fail again; after a second a server that restarts may be back (HAProxy waits as long). Never longer than
+/// `connect_timeout`, which says how patient the operator is.
+pub fn delay_before_retry(same_server: bool, connect_timeout: Duration) -> Duration {
+    if same_server { connect_timeout.min(Duration::from_secs(1)) } else { Duration::ZERO }
+}
+
 #[cfg(test)]
 mod tests {
     use super::Situation::*;
@@ -181,5 +190,13 @@ mod tests {
         assert_eq!(may_retry(&reused, OFF), SameServerFreshConnection);
         let fresh = Failure { sent: false, ..failure(FreshClosed, false) };
         assert_eq!(may_retry(&fresh, OFF), OtherServer);
+    }
+
+    #[test]
+    fn only_the_same_server_is_waited_for() {
+        let (second, short) = (Duration::from_secs(1), Duration::from_millis(200));
+        assert_eq!(delay_before_retry(false, 5 * second), Duration::ZERO);
+        assert_eq!(delay_before_retry(true, 5 * second), second);
+        assert_eq!(delay_before_retry(true, short), short);
     }
 }

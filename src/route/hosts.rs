@@ -8,6 +8,8 @@ use crate::config::model::{HostPattern, Site};
 
 /// Longest host name (RFC 1035 section 2.3.4). A longer one matches no name.
 const HOST_BYTES_MAX: usize = 255;
+/// Nearly all hosts fit; clearing a small buffer is cheaper.
+const HOST_BYTES_USUAL: usize = 48;
 
 /// The tables never hold names from clients, so nobody can choose colliding keys: fixed seeds keep it repeatable.
 const HASHER: RandomState = RandomState::with_seeds(1, 2, 3, 4);
@@ -61,10 +63,22 @@ impl Hosts {
             return self.otherwise;
         }
         let host = host.strip_suffix(b".").unwrap_or(host);
-        let mut lower = [0; HOST_BYTES_MAX];
-        let Some(lower) = lower.get_mut(..host.len()) else { return self.otherwise };
-        lower.copy_from_slice(host);
-        lower.make_ascii_lowercase();
+        if host.len() <= HOST_BYTES_USUAL {
+            self.find_name(host, &mut [0; HOST_BYTES_USUAL])
+        } else if host.len() <= HOST_BYTES_MAX {
+            self.find_name(host, &mut [0; HOST_BYTES_MAX])
+        } else {
+            self.otherwise
+        }
+    }
+
+    /// `buffer` is at least as long as `host`.
+    #[inline]
+    fn find_name(&self, host: &[u8], buffer: &mut [u8]) -> Option<usize> {
+        let lower = &mut buffer[..host.len()];
+        for (lower, byte) in lower.iter_mut().zip(host) {
+            *lower = byte.to_ascii_lowercase();
+        }
         self.exact.get(&*lower).copied().or_else(|| self.find_suffix(lower)).or(self.otherwise)
     }
 

@@ -18,7 +18,7 @@ mod tests;
 use self::hosts::Hosts;
 use self::paths::Paths;
 use crate::config::Config;
-use crate::config::model::Action;
+use crate::config::model::{Action, Site};
 
 /// The routes of one listener.
 #[derive(Debug)]
@@ -51,19 +51,22 @@ pub struct RouteMatch<'a> {
 impl Router {
     /// Compiles the routes of `config.listeners[listener]`.
     ///
-    /// Of two sites with the same host name, or two routes of a site with the same path, the one written first counts.
     /// Panics when `listener` or one of its sites is out of range: the config is checked before.
     pub fn new(config: &Config, listener: usize) -> Router {
         let sites = &config.listeners[listener].sites;
-        let compile = |&site: &usize| SiteRoutes {
+        Router::of_sites(sites.iter().map(|&index| (index, &config.sites[index])))
+    }
+
+    /// Compiles the routes of `sites`, each with its index in [`Config::sites`].
+    ///
+    /// Of two sites with the same host name, or two routes of a site with the same path, the first counts.
+    pub fn of_sites<'a>(sites: impl Iterator<Item = (usize, &'a Site)> + Clone) -> Router {
+        let compile = |(site, written): (usize, &Site)| SiteRoutes {
             site,
-            paths: Paths::new(config.sites[site].routes.iter().map(|route| &route.path)),
-            actions: config.sites[site].routes.iter().map(|route| route.action.clone()).collect(),
+            paths: Paths::new(written.routes.iter().map(|route| &route.path)),
+            actions: written.routes.iter().map(|route| route.action.clone()).collect(),
         };
-        Router {
-            hosts: Hosts::new(sites.iter().map(|&site| &config.sites[site])),
-            sites: sites.iter().map(compile).collect(),
-        }
+        Router { hosts: Hosts::new(sites.clone().map(|(_, site)| site)), sites: sites.map(compile).collect() }
     }
 
     /// The route for `path` on `host`; `None` when the site has none for it (answer 404) or the listener has no site.

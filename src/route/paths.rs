@@ -81,7 +81,7 @@ impl Paths {
             let children = node.children_start as usize..node.children_end as usize;
             let Some(child) = find_byte(first, &self.first_bytes[children]) else { break };
             node = &self.nodes[node.children_start as usize + child];
-            match behind.strip_prefix(&self.labels[node.label_start as usize..node.label_end as usize]) {
+            match strip_label(behind, &self.labels[node.label_start as usize..node.label_end as usize]) {
                 Some(behind) => rest = behind,
                 None => break,
             }
@@ -130,10 +130,18 @@ fn shared_bytes(a: &[u8], b: &[u8]) -> usize {
     a.iter().zip(b).take_while(|(a, b)| a == b).count()
 }
 
-/// Place of `byte` among the first bytes of siblings. Most nodes have few children, too few for SIMD to pay.
+/// `path` without `label` in front. Most labels are a few bytes long, too few for a call of memcmp to pay.
+#[inline]
+fn strip_label<'a>(path: &'a [u8], label: &[u8]) -> Option<&'a [u8]> {
+    let (start, behind) = path.split_at_checked(label.len())?;
+    let same = if label.len() <= 8 { start.iter().eq(label) } else { start == label };
+    same.then_some(behind)
+}
+
+/// Place of `byte` among the first bytes of siblings. Most nodes have few children, too few for a SIMD search to pay.
 #[inline]
 fn find_byte(byte: u8, siblings: &[u8]) -> Option<usize> {
-    if siblings.len() <= 8 {
+    if siblings.len() <= 16 {
         siblings.iter().position(|&sibling| sibling == byte)
     } else {
         memchr::memchr(byte, siblings)

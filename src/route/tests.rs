@@ -1,7 +1,5 @@
 //! The precedence table, and a comparison with a reader's way of looking: through all hosts, then all routes.
 
-use std::time::Duration;
-
 use bytes::Bytes;
 use proptest::prelude::*;
 
@@ -35,56 +33,8 @@ fn route(path: &str, index: usize) -> Route {
     Route { path, action: Action::Proxy(index) }
 }
 
-fn config(sites: Vec<Site>) -> Config {
-    let second = Duration::from_secs(1);
-    Config {
-        process: Process {
-            data_cores: vec![],
-            app_cores: vec![],
-            app_placement: AppPlacement::Paired,
-            driver: DriverChoice::Auto,
-            ring_entries: 256,
-            read_buffer_bytes: 1,
-            stream_buffer_bytes: 1,
-            spin: second,
-            queue_depth: 1,
-            queue_timeout: second,
-            app_concurrency: 1,
-            connections_max: 1,
-            backlog: 1,
-            drain_timeout: second,
-            file_cache_bytes: 0,
-            file_cache_file_bytes_max: 0,
-            file_cache_valid: second,
-        },
-        http: Http {
-            header_timeout: second,
-            body_timeout: second,
-            write_timeout: second,
-            keep_alive_timeout: second,
-            keep_alive_requests_max: 0,
-            head_bytes_max: 1,
-            headers_max: 1,
-            body_bytes_max: 0,
-            server_name: String::new(),
-        },
-        listeners: vec![Listener {
-            name: "web".into(),
-            address: "127.0.0.1:0".parse().unwrap(),
-            sites: (0..sites.len()).collect(),
-        }],
-        sites,
-        upstreams: vec![],
-        apps: vec![],
-        splitters: vec![],
-        admin: None,
-        log: Log { access: None, format: LogFormat::Json },
-        trace_events: 0,
-    }
-}
-
-fn router(sites: Vec<Site>) -> Router {
-    Router::new(&config(sites), 0)
+fn router(sites: &[Site]) -> Router {
+    Router::of_sites(sites.iter().enumerate())
 }
 
 #[test]
@@ -116,14 +66,14 @@ fn host_precedence_table() {
         ("fallback.test", 4),
     ];
     for sites in [sites(), with_any.clone(), without_default.clone()] {
-        let router = router(sites);
+        let router = router(&sites);
         for &(host, site) in rows {
             assert_eq!(router.site(host.as_bytes()), Some(site), "{host}");
         }
     }
     let long = "a".repeat(300) + ".example.org";
     for unknown in ["", ".", "example.org", ".example.org", "other.test", "a.example.org..", "::1", long.as_str()] {
-        let site_of = |sites: Vec<Site>| router(sites).site(unknown.as_bytes());
+        let site_of = |sites: Vec<Site>| router(&sites).site(unknown.as_bytes());
         assert_eq!(site_of(sites()), Some(4), "{unknown:?}: default");
         assert_eq!(site_of(with_any.clone()), Some(5), "{unknown:?}: any comes before default");
         assert_eq!(site_of(without_default.clone()), Some(0), "{unknown:?}: the first");
@@ -131,18 +81,26 @@ fn host_precedence_table() {
 }
 
 #[test]
-fn longest_host_name_still_matches() {
-    let host = "a".repeat(243) + ".example.org";
-    assert_eq!(host.len(), 255);
-    let router = router(vec![site("d", &[], true, &[]), site("s", &["*.example.org"], false, &[])]);
-    assert_eq!(router.site(host.as_bytes()), Some(1));
-    assert_eq!(router.site((host.clone() + ".").as_bytes()), Some(1));
-    assert_eq!(router.site(format!("a{host}").as_bytes()), Some(0));
+fn host_names_of_every_length_match() {
+    let exact: Vec<HostPattern> = (1..=255).map(|length| HostPattern::Exact("h".repeat(length))).collect();
+    let mut sites = [site("d", &[], true, &[]), site("s", &["*.example.org"], false, &[]), site("e", &[], false, &[])];
+    sites[2].hosts = exact;
+    let router = router(&sites);
+    for length in 1..=255 {
+        assert_eq!(router.site("H".repeat(length).as_bytes()), Some(2), "{length} bytes");
+    }
+    assert_eq!(router.site("h".repeat(256).as_bytes()), Some(0));
+    for length in 13..=255 {
+        let host = "a".repeat(length - 12) + ".example.org";
+        assert_eq!(router.site(host.as_bytes()), Some(1), "{length} bytes");
+        assert_eq!(router.site((host + ".").as_bytes()), Some(1), "{length} bytes and a dot");
+    }
+    assert_eq!(router.site(("a".repeat(244) + ".example.org").as_bytes()), Some(0), "256 bytes");
 }
 
 #[test]
 fn path_precedence_table() {
-    let router = router(vec![site(
+    let router = router(&[site(
         "s",
         &[],
         true,
@@ -178,14 +136,11 @@ fn path_precedence_table() {
 
 #[test]
 fn a_match_tells_its_action_and_places() {
-    let mut config = config(vec![
-        site("one", &["one.test"], false, &["/a", "/b"]),
-        site("two", &["two.test"], false, &["=/c", "/d"]),
-    ]);
-    config.sites[1].routes[1].action =
+    let mut sites =
+        [site("one", &["one.test"], false, &["/a", "/b"]), site("two", &["two.test"], false, &["=/c", "/d"])];
+    sites[1].routes[1].action =
         Action::Respond { status: 418, content_type: "text/plain".into(), body: Bytes::from_static(b"x") };
-    config.listeners[0].sites = vec![1]; // the listener's first site is the config's second
-    let router = Router::new(&config, 0);
+    let router = Router::of_sites([(1, &sites[1])].into_iter()); // the listener's first site is the config's second
     let found = router.route(b"one.test", b"/d/e").unwrap();
     assert_eq!((found.site, found.route), (1, 1));
     assert!(matches!(found.action, Action::Respond { status: 418, .. }));
@@ -194,24 +149,41 @@ fn a_match_tells_its_action_and_places() {
 
 #[test]
 fn a_listener_without_sites_matches_nothing() {
-    let router = router(vec![]);
+    let router = router(&[]);
     assert!(router.route(b"a", b"/").is_none());
     assert_eq!(router.site(b"a"), None);
+}
+
+#[test]
+fn many_siblings_with_labels_of_every_length() {
+    let paths: Vec<String> =
+        (b'!'..=b'~').map(|byte| format!("/{}{}", byte as char, "x".repeat(byte as usize % 20))).collect();
+    let borrowed: Vec<&str> = paths.iter().map(String::as_str).collect();
+    let router = router(&[site("s", &[], true, &borrowed)]);
+    for (route, path) in paths.iter().enumerate() {
+        let find = |path: &str| router.route(b"", path.as_bytes()).map(|found| found.route);
+        assert_eq!(find(path), Some(route), "{path}");
+        assert_eq!(find(&format!("{path}/more")), Some(route), "{path}");
+        if path.ends_with('x') && path.len() > 2 {
+            assert_eq!(find(&path[..path.len() - 1]), None, "{path} cut");
+            assert_eq!(find(&format!("{}y", &path[..path.len() - 1])), None, "{path} changed");
+        }
+    }
 }
 
 #[test]
 fn deeply_nested_routes_need_no_deep_stack() {
     let paths: Vec<String> = (1..=5_000).map(|depth| "/a".repeat(depth)).collect();
     let paths: Vec<&str> = paths.iter().map(String::as_str).collect();
-    let router = router(vec![site("s", &[], true, &paths)]);
+    let router = router(&[site("s", &[], true, &paths)]);
     let found = router.route(b"", "/a".repeat(4_000).as_bytes()).unwrap();
     assert_eq!(found.route, 3_999);
 }
 
 /// What the tables say, found the long way.
-fn naive(config: &Config, host: &str, path: &str) -> Option<(usize, usize)> {
-    let site = naive_site(config, &host.to_lowercase())?;
-    let routes = &config.sites[site].routes;
+fn naive(sites: &[Site], host: &str, path: &str) -> Option<(usize, usize)> {
+    let site = naive_site(sites, &host.to_lowercase())?;
+    let routes = &sites[site].routes;
     let exact = routes.iter().position(|route| route.path == PathMatch::Exact(path.into()));
     let prefix_bytes = |route: &Route| match &route.path {
         PathMatch::Prefix(prefix) if path.starts_with(prefix.as_str()) => Some(prefix.len()),
@@ -222,10 +194,9 @@ fn naive(config: &Config, host: &str, path: &str) -> Option<(usize, usize)> {
     exact.or_else(prefix).map(|route| (site, route))
 }
 
-fn naive_site(config: &Config, host: &str) -> Option<usize> {
+fn naive_site(sites: &[Site], host: &str) -> Option<usize> {
     let host = host.strip_suffix('.').unwrap_or(host);
     let names = |site: &Site, wanted: &HostPattern| site.hosts.contains(wanted);
-    let sites = &config.sites;
     let exact = sites.iter().position(|site| names(site, &HostPattern::Exact(host.into())));
     let suffix_bytes = |site: &Site| {
         let matching = site.hosts.iter().filter_map(|pattern| match pattern {
@@ -245,7 +216,7 @@ fn naive_site(config: &Config, host: &str) -> Option<usize> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(1_000))]
+    #![proptest_config(ProptestConfig::with_cases(400))]
     #[test]
     fn finds_what_a_linear_search_finds(
         sites in prop::collection::vec(
@@ -258,24 +229,22 @@ proptest! {
         ),
         requests in prop::collection::vec(("[abAB.]{0,7}", "(/[abc]{0,3}){0,4}"), 20),
     ) {
-        let borrow = |list: &[String]| -> Vec<String> { list.to_vec() };
         let sites = sites.iter().map(|(hosts, default, routes)| {
-            let (hosts, routes) = (borrow(hosts), borrow(routes));
             let hosts: Vec<&str> = hosts.iter().map(String::as_str).collect();
             let routes: Vec<&str> = routes.iter().map(String::as_str).collect();
             site("s", &hosts, *default, &routes)
         });
-        let config = config(sites.collect());
-        let router = Router::new(&config, 0);
+        let sites: Vec<Site> = sites.collect();
+        let router = router(&sites);
         for (host, path) in &requests {
             let found = router.route(host.as_bytes(), path.as_bytes()).map(|found| (found.site, found.route));
-            prop_assert_eq!(found, naive(&config, host, path), "{} {}", host, path);
+            prop_assert_eq!(found, naive(&sites, host, path), "{} {}", host, path);
         }
     }
 
     #[test]
     fn no_bytes_panic(host in prop::collection::vec(any::<u8>(), 0..300), path in prop::collection::vec(any::<u8>(), 0..50)) {
-        let router = router(vec![site("s", &["*.a", "b"], false, &["/", "/ä", "=/x"])]);
+        let router = router(&[site("s", &["*.a", "b"], false, &["/", "/ä", "=/x"])]);
         let found = router.route(&host, &path);
         prop_assert_eq!(found.is_some(), path.first() == Some(&b'/'));
     }

@@ -5,13 +5,11 @@
 //! tells the sender to stop; dropping the sender before [`BodySender::finish`] tells the receiver that the body is
 //! truncated.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering::SeqCst};
 use std::task::{Context, Poll};
 
-use atomic_waker::AtomicWaker;
 use bytes::Bytes;
-use crossbeam::queue::ArrayQueue;
+
+use super::sync::{Arc, ArrayQueue, AtomicU8, AtomicUsize, AtomicWaker, Ordering::SeqCst, register};
 
 /// Chunks under way at most, whatever their size.
 const CHUNKS_MAX: usize = 32;
@@ -91,7 +89,7 @@ impl BodySender {
             if self.has_credit() {
                 return Poll::Ready(Ok(()));
             }
-            self.0.sender.register(cx.waker()); // then look again: credit may have come in between
+            register(&self.0.sender, cx); // then look again: credit may have come in between
         }
         Poll::Pending
     }
@@ -143,7 +141,7 @@ impl BodyReceiver {
             match end {
                 FINISHED => return Poll::Ready(None),
                 ABORTED => return Poll::Ready(Some(Err(Truncated))),
-                _ => self.0.receiver.register(cx.waker()), // then look again
+                _ => register(&self.0.receiver, cx), // then look again
             }
         }
         Poll::Pending
@@ -168,7 +166,7 @@ impl Drop for BodyReceiver {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(model_check)))]
 mod tests {
     use super::*;
     use std::time::Duration;
@@ -214,5 +212,48 @@ mod tests {
         assert_eq!(sender.poll_credit(&mut cx), Poll::Pending);
         drop(receiver);
         assert_eq!(block_on(sender.send(Bytes::from_static(b"x"))), Err(ReceiverGone));
+    }
+}
+
+#[cfg(all(test, model_check))]
+mod loom_tests {
+    use super::*;
+    use loom::future::block_on;
+
+    /// Under every interleaving of sender and receiver the body arrives whole, with its end, although the window
+    /// holds a single byte (a lost wake-up on either side would deadlock the model).
+    #[test]
+    fn loom_a_body_arrives_whole() {
+        loom::model(|| {
+            let (mut sender, mut receiver) = body_channel(1);
+            let thread = loom::thread::spawn(move || {
+                block_on(async {
+                    sender.send(Bytes::from_static(b"a")).await.unwrap();
+                    sender.send(Bytes::from_static(b"b")).await.unwrap();
+                    sender.finish();
+                })
+            });
+            let body = block_on(async {
+                let mut body = Vec::new();
+                while let Some(chunk) = receiver.chunk().await {
+                    body.extend_from_slice(&chunk.unwrap());
+                }
+                body
+            });
+            assert_eq!(body, b"ab");
+            thread.join().unwrap();
+        });
+    }
+
+    /// A receiver that goes away always stops a sender that waits for credit.
+    #[test]
+    fn loom_a_gone_receiver_stops_the_sender() {
+        loom::model(|| {
+            let (mut sender, receiver) = body_channel(1);
+            sender.push(Bytes::from_static(b"a"));
+            let thread = loom::thread::spawn(move || drop(receiver));
+            assert_eq!(block_on(sender.send(Bytes::from_static(b"b"))), Err(ReceiverGone));
+            thread.join().unwrap();
+        });
     }
 }

@@ -8,80 +8,11 @@
 //! then swap(notified, false), then look into the queue once more. Both swaps act on one variable, so they have one
 //! order. Sender first: the receiver's swap reads the sender's value and therefore sees its message in the last look.
 //! Receiver first: the sender's swap returns false and it wakes the waker registered before. The model checker runs
-//! this file under every interleaving (`scripts/test`, `cfg(loom)`).
+//! this file under every interleaving (`scripts/test`, `cfg(model_check)`).
 
 use std::task::{Context, Poll};
 
-#[cfg(not(loom))]
-use {
-    atomic_waker::AtomicWaker,
-    crossbeam::queue::ArrayQueue,
-    crossbeam::utils::CachePadded,
-    std::sync::Arc,
-    std::sync::atomic::{AtomicBool, AtomicU64, Ordering},
-};
-#[cfg(loom)]
-use {
-    loom::future::AtomicWaker,
-    loom::sync::Arc,
-    loom::sync::atomic::{AtomicBool, AtomicU64, Ordering},
-    model::{ArrayQueue, CachePadded},
-};
-
-/// Stand-ins that the model checker understands; the queue's own algorithm is crossbeam's and not modelled.
-#[cfg(loom)]
-mod model {
-    use std::collections::VecDeque;
-
-    pub(super) type CachePadded<T> = Plain<T>;
-
-    pub(super) struct Plain<T>(T);
-
-    impl<T> Plain<T> {
-        pub(super) fn new(value: T) -> Self {
-            Plain(value)
-        }
-    }
-
-    impl<T> std::ops::Deref for Plain<T> {
-        type Target = T;
-        fn deref(&self) -> &T {
-            &self.0
-        }
-    }
-
-    pub(super) struct ArrayQueue<T> {
-        items: loom::sync::Mutex<VecDeque<T>>,
-        capacity: usize,
-    }
-
-    impl<T> ArrayQueue<T> {
-        pub(super) fn new(capacity: usize) -> Self {
-            ArrayQueue { items: loom::sync::Mutex::new(VecDeque::new()), capacity }
-        }
-
-        pub(super) fn push(&self, item: T) -> Result<(), T> {
-            let mut items = self.items.lock().unwrap();
-            if items.len() == self.capacity {
-                return Err(item);
-            }
-            items.push_back(item);
-            Ok(())
-        }
-
-        pub(super) fn pop(&self) -> Option<T> {
-            self.items.lock().unwrap().pop_front()
-        }
-
-        pub(super) fn len(&self) -> usize {
-            self.items.lock().unwrap().len()
-        }
-
-        pub(super) fn is_empty(&self) -> bool {
-            self.len() == 0
-        }
-    }
-}
+use super::sync::{Arc, ArrayQueue, AtomicBool, AtomicU64, AtomicWaker, CachePadded, Ordering, register};
 
 struct Shared<T> {
     queue: ArrayQueue<T>,
@@ -171,22 +102,12 @@ impl<T> Receiver<T> {
         if let Some(message) = self.try_recv() {
             return Poll::Ready(message);
         }
-        self.register(cx);
+        register(&self.shared.waker, cx);
         self.shared.notified.swap(false, Ordering::AcqRel);
         match self.try_recv() {
             Some(message) => Poll::Ready(message),
             None => Poll::Pending,
         }
-    }
-
-    #[cfg(not(loom))]
-    fn register(&self, cx: &mut Context<'_>) {
-        self.shared.waker.register(cx.waker());
-    }
-
-    #[cfg(loom)]
-    fn register(&self, cx: &mut Context<'_>) {
-        self.shared.waker.register_by_ref(cx.waker());
     }
 
     /// Takes a message, waiting for one.
@@ -210,7 +131,7 @@ impl<T> Receiver<T> {
     }
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(model_check)))]
 mod tests {
     use super::*;
     use std::time::Duration;
@@ -271,7 +192,7 @@ mod tests {
     }
 }
 
-#[cfg(all(test, loom))]
+#[cfg(all(test, model_check))]
 mod loom_tests {
     use super::*;
     use loom::future::block_on;

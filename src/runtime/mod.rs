@@ -10,6 +10,7 @@ pub mod cores;
 pub mod driver;
 pub mod mailbox;
 pub mod net;
+mod sync;
 pub mod sys;
 pub mod time;
 

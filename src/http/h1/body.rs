@@ -1,6 +1,6 @@
 //! Where a message body ends (RFC 9112 sections 6.3 and 7.1). Content is handed out in place, never copied.
 
-use super::fields::is_token_byte;
+use super::fields::{is_text_byte, is_token_byte};
 use super::head::BodyKind;
 use std::fmt;
 use std::ops::Range;
@@ -230,7 +230,7 @@ impl BodyDecoder {
             _ if self.extension_bytes > EXTENSION_BYTES_MAX => Err(BodyError::ChunkExtension),
             b'\r' => Ok(State::SizeLf { size }),
             b'\n' => Err(BodyError::LineEnd),
-            byte if is_text(byte) => Ok(State::Extension { size }),
+            byte if is_text_byte(byte) => Ok(State::Extension { size }),
             _ => Err(BodyError::ChunkExtension),
         }
     }
@@ -249,7 +249,7 @@ impl BodyDecoder {
             (State::TrailerName, b':') => State::TrailerValue,
             (State::TrailerName, byte) if is_token_byte(byte) => State::TrailerName,
             (State::TrailerValue, b'\r') => State::TrailerLf,
-            (State::TrailerValue, byte) if is_text(byte) => State::TrailerValue,
+            (State::TrailerValue, byte) if is_text_byte(byte) => State::TrailerValue,
             (State::TrailerLf, byte) => line_feed(byte, State::TrailerStart)?,
             (_, b'\n') => return Err(BodyError::LineEnd),
             _ => return Err(BodyError::Trailer),
@@ -281,7 +281,248 @@ fn line_feed(byte: u8, next: State) -> Result<State, BodyError> {
     if byte == b'\n' { Ok(next) } else { Err(BodyError::LineEnd) }
 }
 
-/// A byte that a field value may have: no control but HTAB (RFC 9110 section 5.5).
-fn is_text(byte: u8) -> bool {
-    byte == b'\t' || (byte >= b' ' && byte != 0x7f)
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::h1::write::{CHUNK_END, LAST_CHUNK, write_chunk_head};
+    use proptest::prelude::*;
+
+    /// Content, bytes used and whether the body ended, with `input` given in pieces that end at `cuts`.
+    fn decode(decoder: &mut BodyDecoder, input: &[u8], cuts: &[usize]) -> Result<(Vec<u8>, usize, bool), BodyError> {
+        let (mut content, mut at) = (Vec::new(), 0);
+        for end in cuts.iter().copied().chain([input.len()]) {
+            loop {
+                let decoded = decoder.decode(&input[at..end])?;
+                assert!(decoded.data.end <= decoded.consumed && decoded.consumed <= end - at);
+                assert_eq!(decoded.done, decoder.is_done());
+                content.extend_from_slice(&input[at..end][decoded.data]);
+                at += decoded.consumed;
+                if decoded.consumed == 0 {
+                    break;
+                }
+            }
+        }
+        Ok((content, at, decoder.is_done()))
+    }
+
+    /// Decoding `input` gives `expect`, however it is cut in two or three and byte by byte.
+    fn check(kind: BodyKind, input: &[u8], expect: Result<(&[u8], usize, bool), BodyError>) {
+        let expect = expect.map(|(content, used, done)| (content.to_vec(), used, done));
+        let decode = |cuts: &[usize]| decode(&mut BodyDecoder::new(kind), input, cuts);
+        let shown = input.escape_ascii();
+        assert_eq!(decode(&[]), expect, "{shown}");
+        assert_eq!(decode(&Vec::from_iter(0..input.len())), expect, "{shown} byte by byte");
+        for first in 0..input.len() {
+            assert_eq!(decode(&[first]), expect, "{shown} cut at {first}");
+            for second in (first..input.len()).filter(|_| input.len() < 64) {
+                assert_eq!(decode(&[first, second]), expect, "{shown} cut at {first}, {second}");
+            }
+        }
+    }
+
+    fn chunked(input: &str, content: &str, rest: usize) {
+        check(BodyKind::Chunked, input.as_bytes(), Ok((content.as_bytes(), input.len() - rest, true)));
+    }
+
+    fn refuse(input: impl AsRef<[u8]>, error: BodyError) {
+        check(BodyKind::Chunked, input.as_ref(), Err(error));
+    }
+
+    #[test]
+    fn bodies_of_known_length() {
+        check(BodyKind::None, b"next", Ok((b"", 0, true)));
+        check(BodyKind::Length(0), b"next", Ok((b"", 0, true)));
+        check(BodyKind::Length(4), b"bodynext", Ok((b"body", 4, true)));
+        check(BodyKind::Length(9), b"bodynext", Ok((b"bodynext", 8, false)));
+        check(BodyKind::Length(u64::MAX), b"body", Ok((b"body", 4, false)));
+        let mut decoder = BodyDecoder::new(BodyKind::Length(9));
+        assert_eq!(decoder.remaining(), Some(9));
+        decode(&mut decoder, b"body", &[]).unwrap();
+        assert_eq!((decoder.remaining(), decoder.on_eof()), (Some(5), Err(BodyError::Truncated)));
+        decode(&mut decoder, b"12345", &[]).unwrap();
+        assert_eq!((decoder.remaining(), decoder.on_eof()), (Some(0), Ok(())));
+    }
+
+    #[test]
+    fn a_body_until_close_ends_with_the_close() {
+        check(BodyKind::UntilClose, b"body", Ok((b"body", 4, false)));
+        let mut decoder = BodyDecoder::new(BodyKind::UntilClose);
+        assert_eq!((decoder.remaining(), decoder.is_done()), (None, false));
+        assert_eq!(decoder.on_eof(), Ok(()));
+        assert_eq!((decoder.is_done(), decoder.decode(b"more").unwrap().consumed), (true, 0));
+    }
+
+    // RFC 9112 section 7.1
+    #[test]
+    fn chunked_bodies() {
+        chunked("0\r\n\r\n", "", 0);
+        chunked("5\r\nhello\r\n0\r\n\r\n", "hello", 0);
+        chunked("5\r\nhello\r\n6\r\n world\r\n0\r\n\r\nGET /", "hello world", 5);
+        chunked("a\r\n0123456789\r\nA\r\n0123456789\r\n0\r\n\r\n", "01234567890123456789", 0);
+        chunked("0000000000000001\r\nx\r\n000\r\n\r\n", "x", 0);
+        chunked("2\r\n\r\n\r\n0\r\n\r\n", "\r\n", 0);
+        chunked("7\r\n0\r\n\r\nGE\r\n0\r\n\r\n", "0\r\n\r\nGE", 0);
+    }
+
+    // RFC 9112 section 7.1.1
+    #[test]
+    fn chunk_extensions_are_skipped() {
+        chunked("1;a\r\nx\r\n0;b=c;d=\"e f\"\r\n\r\n", "x", 0);
+        chunked("1;\r\nx\r\n0; \t\u{e9}\r\n\r\n", "x", 0);
+        refuse("1;a\nx\r\n0\r\n\r\n", BodyError::LineEnd);
+        refuse("1;a\rx\r\n0\r\n\r\n", BodyError::LineEnd);
+        refuse("1;\0\r\nx\r\n0\r\n\r\n", BodyError::ChunkExtension);
+        refuse("1;\u{7f}\r\nx\r\n0\r\n\r\n", BodyError::ChunkExtension);
+        let body = |bytes: usize| format!("1;{}\r\nx\r\n", "a".repeat(bytes));
+        let decode = |text: String| decode(&mut BodyDecoder::new(BodyKind::Chunked), text.as_bytes(), &[]);
+        assert!(decode(body(EXTENSION_BYTES_MAX - 1)).is_ok());
+        assert_eq!(decode(body(EXTENSION_BYTES_MAX)), Err(BodyError::ChunkExtension));
+        // Many short ones are as long as one long one.
+        assert_eq!(decode(body(15).repeat(EXTENSION_BYTES_MAX / 16 + 1)), Err(BodyError::ChunkExtension));
+        assert!(decode(body(15).repeat(EXTENSION_BYTES_MAX / 16)).is_ok());
+    }
+
+    #[test]
+    fn wrong_chunk_sizes() {
+        let sizes = [
+            "",
+            " 5",
+            "5 ",
+            "5\t",
+            "\t5",
+            "+5",
+            "-5",
+            "0x5",
+            "5_0",
+            "x",
+            "5h",
+            "g",
+            "5,",
+            "5 ;a",
+            ";a",
+            "\"5\"",
+            "\u{665}",
+            "\0",
+            "8000000000000000",
+            "ffffffffffffffff",
+            "10000000000000000",
+            "00000000000000005",
+            "f0000000000000001",
+        ];
+        for size in sizes {
+            refuse(format!("{size}\r\nhello\r\n0\r\n\r\n"), BodyError::ChunkSize);
+        }
+        check(BodyKind::Chunked, b"7fffffffffffffff\r\nx", Ok((b"x", 19, false)));
+    }
+
+    #[test]
+    fn lines_end_in_cr_lf_only() {
+        let wrong = [
+            "5\nhello\r\n0\r\n\r\n",
+            "5\rhello\r\n0\r\n\r\n",
+            "5\r\rhello\r\n0\r\n\r\n",
+            "5\r\nhello\n0\r\n\r\n",
+            "5\r\nhello\r0\r\n\r\n",
+            "5\r\nhello0\r\n\r\n",
+            "5\r\nhello!\r\n0\r\n\r\n",
+            "5\r\nhello\r\n0\n\r\n",
+            "5\r\nhello\r\n0\r\n\rX",
+            "5\r\nhello\r\n0\r\n\n",
+        ];
+        for input in wrong {
+            refuse(input, BodyError::LineEnd);
+        }
+        refuse("5\r\nhell\r\n0\r\n\r\n", BodyError::LineEnd);
+        refuse("5\r\nhello\r\n\r\n0\r\n\r\n", BodyError::ChunkSize);
+    }
+
+    #[test]
+    fn every_beginning_of_a_chunked_body_is_truncated() {
+        let body = b"5;x\r\nhello\r\n0\r\nA: b\r\n\r\n";
+        for end in 0..body.len() {
+            let mut decoder = BodyDecoder::new(BodyKind::Chunked);
+            decode(&mut decoder, &body[..end], &[]).unwrap();
+            assert_eq!(decoder.on_eof(), Err(BodyError::Truncated), "{end}");
+            assert_eq!(decoder.remaining(), None);
+        }
+    }
+
+    // RFC 9112 section 7.1.2
+    #[test]
+    fn trailers() {
+        let text = "1\r\nx\r\n0\r\nA: b\r\nC:\r\n\r\nnext";
+        chunked(text, "x", 4);
+        let mut decoder = BodyDecoder::new(BodyKind::Chunked);
+        decode(&mut decoder, text.as_bytes(), &[]).unwrap();
+        assert_eq!(decoder.trailers(), b"");
+        let mut decoder = BodyDecoder::new(BodyKind::Chunked).keep_trailers();
+        decode(&mut decoder, text.as_bytes(), &Vec::from_iter(0..text.len())).unwrap();
+        assert_eq!(decoder.trailers(), b"A: b\r\nC:\r\n");
+        let wrong = [
+            (" A: b", BodyError::Trailer),
+            ("A : b", BodyError::Trailer),
+            ("A", BodyError::Trailer),
+            (": b", BodyError::Trailer),
+            ("A: b\r\n c", BodyError::Trailer),
+            ("A: \0", BodyError::Trailer),
+            ("A: b\nC: d", BodyError::LineEnd),
+            ("A: b\rC: d", BodyError::LineEnd),
+            ("A\n: b", BodyError::LineEnd),
+            ("\n", BodyError::LineEnd),
+        ];
+        for (line, error) in wrong {
+            refuse(format!("0\r\n{line}\r\n\r\n"), error);
+        }
+    }
+
+    #[test]
+    fn trailers_are_limited() {
+        let decode = |lines: String| {
+            let input = format!("0\r\n{lines}\r\n");
+            let mut decoder = BodyDecoder::new(BodyKind::Chunked).keep_trailers();
+            decode(&mut decoder, input.as_bytes(), &[]).map(|(_, _, done)| (done, decoder.trailers().len()))
+        };
+        assert_eq!(decode("A: b\r\n".repeat(64)), Ok((true, 64 * 6)));
+        assert_eq!(decode("A: b\r\n".repeat(65)), Err(BodyError::TrailersTooLarge));
+        let line = |bytes: usize| format!("A: {}\r\n", "b".repeat(bytes - 5));
+        assert_eq!(decode(line(TRAILER_BYTES_MAX)), Ok((true, TRAILER_BYTES_MAX)));
+        assert_eq!(decode(line(TRAILER_BYTES_MAX + 1)), Err(BodyError::TrailersTooLarge));
+    }
+
+    #[test]
+    fn one_call_takes_a_whole_chunk_and_the_end_behind_it() {
+        let input = b"5\r\nhello\r\n0\r\n\r\n";
+        let decoded = BodyDecoder::new(BodyKind::Chunked).decode(input).unwrap();
+        assert_eq!(decoded, Decoded { consumed: input.len(), data: 3..8, done: true });
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_encoded_is_decoded(
+            chunks in prop::collection::vec(prop::collection::vec(any::<u8>(), 1..300), 0..12),
+            mut cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..20),
+            next in prop::collection::vec(any::<u8>(), 0..20),
+        ) {
+            let mut wire = Vec::new();
+            for chunk in &chunks {
+                write_chunk_head(&mut wire, chunk.len());
+                wire.extend_from_slice(chunk);
+                wire.extend_from_slice(CHUNK_END);
+            }
+            wire.extend_from_slice(LAST_CHUNK);
+            let used = wire.len();
+            wire.extend_from_slice(&next);
+            let mut cuts: Vec<_> = cuts.drain(..).map(|cut| cut.index(used)).collect();
+            cuts.sort_unstable();
+            let decoded = decode(&mut BodyDecoder::new(BodyKind::Chunked), &wire, &cuts);
+            prop_assert_eq!(decoded, Ok((chunks.concat(), used, true)));
+        }
+
+        #[test]
+        fn a_length_is_kept(body in prop::collection::vec(any::<u8>(), 0..500), length in 0u64..600) {
+            let used = body.len().min(length as usize);
+            let decoded = decode(&mut BodyDecoder::new(BodyKind::Length(length)), &body, &[used / 2]);
+            prop_assert_eq!(decoded, Ok((body[..used].to_vec(), used, used as u64 == length)));
+        }
+    }
 }

@@ -10,6 +10,8 @@ use std::fmt;
 const FIELDS_USUAL: usize = 32;
 /// Fields that fit on the stack.
 const FIELDS_ON_STACK: usize = 128;
+/// Bytes of an unfinished section from which on its fields are left alone until its end is there.
+pub(super) const SECTION_LONG: usize = 4 << 10;
 /// Larger lengths are refused, so that sums of a few lengths and offsets cannot overflow.
 const LENGTH_MAX: u64 = i64::MAX as u64;
 
@@ -20,7 +22,7 @@ pub enum FieldError {
     TooMany,
     /// A field name is empty, is not a token, or has no colon behind it (RFC 9110 section 5.1).
     Name,
-    /// White space between name and colon (RFC 9112 section 5.1).
+    /// White space behind a name; a response may have it before the colon (RFC 9112 section 5.1).
     SpaceBeforeColon,
     /// A line starts with white space: obs-fold (RFC 9112 section 5.2).
     Folded,
@@ -61,11 +63,28 @@ pub(super) fn scan(
     headers_max: usize,
     fields: &mut Vec<Field>,
 ) -> Result<Option<usize>, FieldError> {
+    // Who sends a long head byte by byte makes us start again for each: look at line ends only.
+    if bytes.len() - at > SECTION_LONG && !has_end(&bytes[at..], headers_max)? {
+        return Ok(None);
+    }
     let mut slots = [EMPTY_HEADER; FIELDS_USUAL];
     match scan_into(bytes, at, &mut slots[..headers_max.min(FIELDS_USUAL)], fields) {
         Err(FieldError::TooMany) if headers_max > FIELDS_USUAL => scan_many(bytes, at, headers_max, fields),
         result => result,
     }
+}
+
+/// True when the empty line is there. Errors: `BareLf`, and `TooMany` for lines, whatever is in them.
+pub(super) fn has_end(section: &[u8], headers_max: usize) -> Result<bool, FieldError> {
+    for (index, at) in memchr::memchr_iter(b'\n', section).enumerate() {
+        match &section[..at] {
+            b"\r" | [.., b'\r', b'\n', b'\r'] => return Ok(true),
+            [.., b'\r'] if index < headers_max => {}
+            [.., b'\r'] => return Err(FieldError::TooMany),
+            _ => return Err(FieldError::BareLf),
+        }
+    }
+    Ok(false)
 }
 
 #[cold]
@@ -96,7 +115,7 @@ fn scan_into<'b>(
             Ok(Some(at + used))
         }
         Ok(Status::Partial) => has_bare_lf(&bytes[at..]).map_or(Ok(None), Err),
-        Err(error) => Err(blame(&bytes[at..], error)),
+        Err(error) => Err(blame(&bytes[at..], error, false)),
     }
 }
 
@@ -109,6 +128,7 @@ pub(super) fn collect(
     fields: &mut Vec<Field>,
 ) -> Result<(), FieldError> {
     fields.clear();
+    fields.reserve(headers.len());
     for header in headers {
         let name = span_within(bytes, header.name.as_bytes());
         if !bytes[..name.start as usize].ends_with(b"\r\n") {
@@ -133,39 +153,40 @@ pub(super) fn has_bare_lf(section: &[u8]) -> Option<FieldError> {
     memchr::memchr_iter(b'\n', section).any(bare).then_some(FieldError::BareLf)
 }
 
-/// What the first wrong line of a field section did, since httparse tells neither line nor cause.
+/// What the first wrong byte of a field section is, since httparse tells neither place nor cause.
 #[cold]
-pub(super) fn blame(section: &[u8], error: httparse::Error) -> FieldError {
+pub(super) fn blame(section: &[u8], error: httparse::Error, spaces_allowed: bool) -> FieldError {
     if error == httparse::Error::TooManyHeaders {
         return FieldError::TooMany;
     }
-    let wrong = section.split_inclusive(|&byte| byte == b'\n').find_map(blame_line);
-    wrong.unwrap_or(match error {
-        httparse::Error::HeaderName => FieldError::Name,
-        httparse::Error::NewLine => FieldError::BareCr,
-        _ => FieldError::Value,
-    })
+    let lines = section.split_inclusive(|&byte| byte == b'\n').take_while(|line| *line != b"\r\n");
+    let wrong = lines.filter_map(|line| blame_line(line, spaces_allowed)).next();
+    wrong.unwrap_or(FieldError::Name)
 }
 
-fn blame_line(line: &[u8]) -> Option<FieldError> {
-    let text = line.strip_suffix(b"\n").unwrap_or(line);
-    let is_whole = text.len() < line.len();
-    let text = text.strip_suffix(b"\r").unwrap_or(text);
-    if is_whole && line.len() - text.len() != 2 {
-        return Some(FieldError::BareLf);
+fn blame_line(line: &[u8], spaces_allowed: bool) -> Option<FieldError> {
+    let name_bytes = line.iter().position(|&byte| !is_token_byte(byte))?;
+    let is_space = |byte: &&u8| matches!(byte, b' ' | b'\t');
+    let spaces = line[name_bytes..].iter().take_while(is_space).count();
+    match (line.get(name_bytes + spaces), name_bytes, spaces) {
+        (_, 0, 1..) => Some(FieldError::Folded),
+        (Some(b'\r'), 0, 0) => Some(FieldError::BareCr),
+        (Some(b'\n'), _, 0) => Some(FieldError::BareLf),
+        (Some(b':'), 1.., 0) => blame_value(&line[name_bytes + 1..]),
+        (Some(b':'), 1.., _) if spaces_allowed => blame_value(&line[name_bytes + spaces + 1..]),
+        (_, _, 1..) => Some(FieldError::SpaceBeforeColon),
+        _ => Some(FieldError::Name),
     }
-    if matches!(text.first(), Some(b' ' | b'\t')) {
-        return Some(FieldError::Folded);
+}
+
+fn blame_value(value: &[u8]) -> Option<FieldError> {
+    let at = value.iter().position(|&byte| !is_text_byte(byte))?;
+    match &value[at..] {
+        b"\r\n" | b"\r" => None,
+        [b'\r', ..] => Some(FieldError::BareCr),
+        [b'\n', ..] => Some(FieldError::BareLf),
+        _ => Some(FieldError::Value),
     }
-    let Some(colon) = memchr::memchr(b':', text) else {
-        return if text.contains(&b'\r') { Some(FieldError::BareCr) } else { None };
-    };
-    let (name, value) = (&text[..colon], &text[colon + 1..]);
-    if let Some(at) = name.iter().position(|&byte| !is_token_byte(byte)) {
-        let only_space = at > 0 && name[at..].iter().all(|byte| matches!(byte, b' ' | b'\t'));
-        return Some(if only_space { FieldError::SpaceBeforeColon } else { FieldError::Name });
-    }
-    if value.contains(&b'\r') { Some(FieldError::BareCr) } else { None }
 }
 
 /// What the fields say about framing and connection, gathered in one walk over them.
@@ -315,6 +336,12 @@ pub(super) fn is_token_byte(byte: u8) -> bool {
     TOKEN_BYTES[byte as usize]
 }
 
+/// A byte of a field value: no control but HTAB (RFC 9110 section 5.5).
+#[inline]
+pub(super) fn is_text_byte(byte: u8) -> bool {
+    byte == b'\t' || (byte >= b' ' && byte != 0x7f)
+}
+
 static TOKEN_BYTES: [bool; 256] = {
     let mut table = [false; 256];
     let mut byte = 0;
@@ -330,3 +357,50 @@ static TOKEN_BYTES: [bool; 256] = {
     }
     table
 };
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists() {
+        let elements = |value: &'static str| -> Vec<_> {
+            list_elements(value.as_bytes()).map(|element| std::str::from_utf8(element).unwrap()).collect()
+        };
+        assert_eq!(elements("a, b\t,,c d ,"), ["a", "b", "c d"]);
+        assert_eq!(elements(" "), [""; 0]);
+        assert!(token_list_contains(b"gzip, BR", "br") && token_list_contains(b"br", "br"));
+        assert!(!token_list_contains(b"brx, xbr, b r", "br") && !token_list_contains(b"", "br"));
+    }
+
+    #[test]
+    fn the_end_of_a_section_is_its_empty_line() {
+        let check = |section: &str, expect| assert_eq!(has_end(section.as_bytes(), 2), expect, "{section:?}");
+        check("", Ok(false));
+        check("\r\n", Ok(true));
+        check("\r\na\n", Ok(true));
+        check("a:\r\nb:\r\n\r", Ok(false));
+        check("a:\r\nb:\r\n\r\nbody\n", Ok(true));
+        check("a:\r\nb:\r\nc:\r\n", Err(FieldError::TooMany));
+        for bare in ["\n", "a\n", "a:\r\n\n", "a:\r\nb\n\r\n"] {
+            check(bare, Err(FieldError::BareLf));
+        }
+    }
+
+    #[test]
+    fn token_bytes_are_those_of_the_rfc() {
+        let marks = (0..=255).filter(|&byte: &u8| is_token_byte(byte) && !byte.is_ascii_alphanumeric());
+        assert_eq!(Vec::from_iter(marks), b"!#$%&'*+-.^_`|~");
+        assert!((b'0'..=b'9').chain(b'a'..=b'z').chain(b'A'..=b'Z').all(is_token_byte));
+    }
+
+    #[test]
+    fn decimals() {
+        assert_eq!(decimal(b"0"), Some(0));
+        assert_eq!(decimal(b"0042"), Some(42));
+        assert_eq!(decimal(b"9223372036854775807"), Some(LENGTH_MAX));
+        for wrong in ["", "9223372036854775808", "18446744073709551617", "1 ", "+1", "1a", "\u{661}"] {
+            assert_eq!(decimal(wrong.as_bytes()), None, "{wrong}");
+        }
+    }
+}

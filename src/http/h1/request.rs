@@ -336,18 +336,4 @@ impl Method {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn smoke() {
-        let mut head = RequestHead::default();
-        let bytes = b"GET /a?b HTTP/1.1\r\nHost: x:80\r\nContent-Length: 5\r\nConnection: close\r\n\r\nhello";
-        assert_eq!(parse_request(bytes, &Limits::default(), &mut head), Ok(Some(())));
-        assert_eq!(head.path(bytes), b"/a");
-        assert_eq!(head.host(bytes), b"x");
-        assert_eq!(head.body, BodyKind::Length(5));
-        assert!(!head.keep_alive);
-        assert_eq!(head.head_bytes, bytes.len() - 5);
-    }
-}
+mod tests;

@@ -68,18 +68,20 @@ pub fn parse_response(
         return if is_full { Err(ResponseError::HeadTooLong) } else { Ok(None) };
     }
     let framing = Framing::of(window, &head.fields)?;
-    head.keep_alive = framing.keeps_connection(head.version);
-    head.body = BodyKind::None;
-    if has_body(head.status, request_method) {
-        head.body = body(&framing, head.version)?;
-        let is_ambiguous = framing.coding != Coding::Absent && framing.length.is_some();
-        head.keep_alive &= head.body != BodyKind::UntilClose && !is_ambiguous;
-    }
+    let has_body = has_body(head.status, request_method);
+    head.body = if has_body { body(&framing, head.version)? } else { BodyKind::None };
+    // RFC 9112 section 6.1: close after a message that states both, or a coding with HTTP/1.0.
+    let is_doubtful = framing.coding != Coding::Absent && (framing.length.is_some() || head.version == Version::Http10);
+    head.keep_alive = framing.keeps_connection(head.version) && head.body != BodyKind::UntilClose && !is_doubtful;
     Ok(Some(()))
 }
 
 /// True when the head is complete.
 fn scan(bytes: &[u8], headers_max: usize, head: &mut ResponseHead) -> Result<bool, ResponseError> {
+    // The status line counts as one more line; see `fields::scan`.
+    if bytes.len() > fields::SECTION_LONG && !fields::has_end(bytes, headers_max.saturating_add(1))? {
+        return Ok(false);
+    }
     let mut slots = [const { MaybeUninit::uninit() }; FIELDS_ON_STACK];
     match scan_into(bytes, &mut slots[..headers_max.min(FIELDS_ON_STACK)], head) {
         Err(ResponseError::Field(FieldError::TooMany)) if headers_max > FIELDS_ON_STACK => {
@@ -132,7 +134,7 @@ fn blame(bytes: &[u8], error: httparse::Error) -> ResponseError {
         (httparse::Error::Status | httparse::Error::Version | httparse::Error::Token, _) | (_, None) => {
             ResponseError::StatusLine
         }
-        (error, Some(at)) => ResponseError::Field(fields::blame(&bytes[at..], error)),
+        (error, Some(at)) => ResponseError::Field(fields::blame(&bytes[at..], error, true)),
     }
 }
 
@@ -150,5 +152,198 @@ fn body(framing: &Framing, version: Version) -> Result<BodyKind, ResponseError> 
         (_, _) if version == Version::Http10 => Err(ResponseError::CodingInHttp10),
         (Coding::Chunked, _) => Ok(BodyKind::Chunked),
         _ => Err(ResponseError::Coding),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::h1::FieldName;
+
+    const LIMITS: Limits = Limits { head_bytes_max: 300, target_bytes_max: 100, headers_max: 10 };
+
+    /// Parses `text`, and each beginning of it: none may be taken for a whole head, nor be refused for anything but
+    /// what the whole is refused for.
+    fn parse(method: Method, text: &[u8]) -> Result<Option<ResponseHead>, ResponseError> {
+        let mut head = ResponseHead::default();
+        let whole = parse_response(text, &LIMITS, method, &mut head).map(|found| found.map(|()| head.clone()));
+        let head_bytes = whole.as_ref().ok().and_then(|head| Some(head.as_ref()?.head_bytes));
+        for end in 0..text.len() {
+            let part = parse_response(&text[..end], &LIMITS, method, &mut head);
+            let expect = match (&whole, head_bytes) {
+                (Err(error), _) if part.is_err() => Err(*error),
+                (_, Some(bytes)) if bytes <= end => Ok(Some(())),
+                _ => Ok(None),
+            };
+            assert_eq!(part, expect, "at {end}: {}", text.escape_ascii());
+        }
+        whole
+    }
+
+    fn accept(method: Method, text: &str) -> ResponseHead {
+        let head = parse(method, text.as_bytes()).unwrap_or_else(|error| panic!("{error} for {text:?}"));
+        head.unwrap_or_else(|| panic!("incomplete: {text:?}"))
+    }
+
+    /// `text` is refused with `error`.
+    fn refuse(text: &str, error: ResponseError) {
+        assert_eq!(parse(Method::Get, text.as_bytes()).map(|head| head.is_some()), Err(error), "{text:?}");
+    }
+
+    /// Body and reuse of the answer to `method` with this status and these field lines.
+    fn framing(method: Method, status: &str, fields: &str) -> (BodyKind, bool) {
+        let head = accept(method, &format!("HTTP/1.1 {status} X\r\n{fields}\r\n"));
+        (head.body, head.keep_alive)
+    }
+
+    #[test]
+    fn positions() {
+        let text = "HTTP/1.0 404 Not \u{e9} Found\r\nServer : x y \r\nSet-Cookie\t:\r\nContent-Length: 3\r\n\r\nabc";
+        let (head, bytes) = (accept(Method::Get, text), text.as_bytes());
+        assert_eq!((head.status, head.version, head.body), (404, Version::Http10, BodyKind::Length(3)));
+        assert_eq!(head.reason.of(bytes), "Not \u{e9} Found".as_bytes());
+        assert_eq!(head.head_bytes, text.len() - 3);
+        // RFC 9112 section 5.1: a proxy removes the space before the colon.
+        assert_eq!((head.fields[0].name.of(bytes), head.fields[0].known), (&b"Server"[..], FieldName::Server));
+        assert_eq!((head.fields[1].name.of(bytes), head.fields[1].value.of(bytes)), (&b"Set-Cookie"[..], &b""[..]));
+        assert_eq!(head.field(bytes, FieldName::Server), Some(&b"x y"[..]));
+    }
+
+    // RFC 9112 section 4
+    #[test]
+    fn status_lines() {
+        for (line, status, reason) in
+            [("200 OK", 200, "OK"), ("200 ", 200, ""), ("200", 200, ""), ("999 \t", 999, "\t")]
+        {
+            let text = format!("HTTP/1.1 {line}\r\n\r\n");
+            let head = accept(Method::Get, &text);
+            assert_eq!((head.status, head.reason.of(text.as_bytes())), (status, reason.as_bytes()), "{line}");
+        }
+        let wrong = [
+            "HTTP/1.1 99 X",
+            "HTTP/1.1 099 X",
+            "HTTP/1.1 000 X",
+            "HTTP/1.1 2000 X",
+            "HTTP/1.1 20x X",
+            "HTTP/1.1  200 X",
+            "HTTP/1.1 -20 X",
+            "HTTP/1.1 200X",
+            "HTTP/2.0 200 X",
+            "HTTP/1.2 200 X",
+            "HTTP/0.9 200 X",
+            "http/1.1 200 X",
+            "HTTP/1.1200 X",
+            "ICY 200 OK",
+            " HTTP/1.1 200 X",
+            "\r\nHTTP/1.1 200 X",
+            "\nHTTP/1.1 200 X",
+            "HTTP/1.1 200 a\0",
+            "HTTP/1.1 200 a\rb",
+            "HTTP/1.1 200 \u{1b}",
+            "<html>",
+            "HTTP/1.1\t200 X",
+            "HTTP/1.1 200\rX",
+            "GET / HTTP/1.1",
+        ];
+        for line in wrong {
+            refuse(&format!("{line}\r\n\r\n"), ResponseError::StatusLine);
+        }
+        for text in ["HTTP/1.1 200 OK\n\r\n", "HTTP/1.1 200 OK\n\n", "HTTP/1.1 200\n\r\n", "HTTP/1.1 200 OK\r\n\n"] {
+            refuse(text, FieldError::BareLf.into());
+        }
+    }
+
+    #[test]
+    fn field_lines() {
+        use FieldError::*;
+        let wrong = [
+            ("X: a\nY: b", BareLf),
+            ("X : a\nY: b", BareLf),
+            ("X: a\rY: b", BareCr),
+            ("X: a\r\n b", Folded),
+            (" X: a", Folded),
+            ("X: a\0", Value),
+            ("X : y\r\nY: a\0", Value),
+            ("X y: a", SpaceBeforeColon),
+            ("X", Name),
+            (": a", Name),
+            ("Content-Length: x", ContentLength),
+            ("Content-Length: 1, 2", ContentLengthsDiffer),
+            ("Content-Length: 1\r\nContent-Length: 2", ContentLengthsDiffer),
+        ];
+        for (line, error) in wrong {
+            refuse(&format!("HTTP/1.1 200 OK\r\n{line}\r\n\r\n"), error.into());
+        }
+        refuse(&format!("HTTP/1.1 200 OK\r\n{}\r\n", "X: y\r\n".repeat(11)), TooMany.into());
+        accept(Method::Get, &format!("HTTP/1.1 200 OK\r\n{}\r\n", "X: y\r\n".repeat(10)));
+        refuse(&format!("HTTP/1.1 200 OK\r\nX: {}\r\n\r\n", "y".repeat(300)), ResponseError::HeadTooLong);
+        refuse(&format!("HTTP/1.1 200 {}", "y".repeat(300)), ResponseError::HeadTooLong);
+    }
+
+    // RFC 9112 section 6.3
+    #[test]
+    fn bodies() {
+        use BodyKind::*;
+        let get = |status: &str, fields: &str| framing(Method::Get, status, fields);
+        assert_eq!(get("200", "Content-Length: 7\r\n"), (Length(7), true));
+        assert_eq!(get("200", "Content-Length: 0\r\n"), (Length(0), true));
+        assert_eq!(get("200", "Content-Length: 7, 7\r\n"), (Length(7), true));
+        assert_eq!(get("200", ""), (UntilClose, false));
+        assert_eq!(get("200", "Connection: keep-alive\r\n"), (UntilClose, false));
+        assert_eq!(get("200", "Transfer-Encoding: Chunked\r\n"), (Chunked, true));
+        assert_eq!(get("200", "Transfer-Encoding: chunked\r\nConnection: x, close\r\n"), (Chunked, false));
+        // Both: Content-Length is dropped and the connection not used again (section 6.1).
+        assert_eq!(get("200", "Transfer-Encoding: chunked\r\nContent-Length: 7\r\n"), (Chunked, false));
+        for status in ["100", "101", "103", "199", "204", "304"] {
+            assert_eq!(get(status, "Content-Length: 7\r\n"), (None, true), "{status}");
+            assert_eq!(get(status, "Transfer-Encoding: chunked\r\n"), (None, true), "{status}");
+        }
+        assert_eq!(get("205", ""), (UntilClose, false));
+        assert_eq!(framing(Method::Head, "200", "Content-Length: 7\r\n"), (None, true));
+        assert_eq!(framing(Method::Head, "200", "Transfer-Encoding: gzip\r\n"), (None, true));
+        assert_eq!(framing(Method::Head, "200", ""), (None, true));
+        assert_eq!(framing(Method::Connect, "200", "Content-Length: 7\r\n"), (None, true));
+        assert_eq!(framing(Method::Connect, "299", "Transfer-Encoding: chunked\r\n"), (None, true));
+        assert_eq!(framing(Method::Connect, "407", "Content-Length: 7\r\n"), (Length(7), true));
+        for value in ["gzip", "gzip, chunked", "chunked, chunked", "identity", "", "chunked;x"] {
+            refuse(&format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: {value}\r\n\r\n"), ResponseError::Coding);
+        }
+        refuse("HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", ResponseError::CodingInHttp10);
+    }
+
+    // RFC 9112 section 9.3
+    #[test]
+    fn http10_is_kept_only_when_it_says_so() {
+        let keeps = |fields: &str| {
+            accept(Method::Get, &format!("HTTP/1.0 200 OK\r\nContent-Length: 1\r\n{fields}\r\n")).keep_alive
+        };
+        assert!(!keeps(""));
+        assert!(keeps("Connection: Keep-Alive\r\n"));
+        assert!(!keeps("Connection: keep-alive, close\r\n"));
+        let doubtful = "HTTP/1.0 304 X\r\nConnection: keep-alive\r\nTransfer-Encoding: chunked\r\n\r\n";
+        assert!(!accept(Method::Get, doubtful).keep_alive);
+    }
+
+    #[test]
+    fn an_interim_response_is_followed_by_the_final_one() {
+        let text = "HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+        let interim = accept(Method::Get, text);
+        assert_eq!((interim.status, interim.body), (103, BodyKind::None));
+        assert_eq!(accept(Method::Get, &text[interim.head_bytes..]).body, BodyKind::Length(2));
+    }
+
+    #[test]
+    fn every_number_of_fields_up_to_the_limit_fits() {
+        for max in [1, 127, 128, 129, 1000, usize::MAX] {
+            let limits = Limits { head_bytes_max: usize::MAX, target_bytes_max: 0, headers_max: max };
+            let fits = max.min(5000);
+            let text = format!("HTTP/1.1 200 OK\r\n{}\r\n", "a:\r\n".repeat(fits));
+            let mut head = ResponseHead::default();
+            assert_eq!(parse_response(text.as_bytes(), &limits, Method::Get, &mut head), Ok(Some(())), "{max}");
+            assert_eq!(head.fields.len(), fits);
+            let text = text.replacen("a:", "a:\r\na:", 1);
+            let found = parse_response(text.as_bytes(), &limits, Method::Get, &mut head);
+            assert_eq!(found.is_err(), max <= fits, "{max}");
+        }
     }
 }

@@ -75,3 +75,61 @@ pub fn write_decimal(out: &mut Vec<u8>, number: u64) {
     }
     out.extend_from_slice(&text[at..]);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn written(write: impl FnOnce(&mut Vec<u8>)) -> String {
+        let mut out = b">".to_vec();
+        write(&mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn status_lines_carry_the_registered_reason() {
+        let check = |status, expect: &str| assert_eq!(written(|out| write_status_line(out, status)), expect);
+        check(200, ">HTTP/1.1 200 OK\r\n");
+        check(103, ">HTTP/1.1 103 Early Hints\r\n");
+        check(404, ">HTTP/1.1 404 Not Found\r\n");
+        check(431, ">HTTP/1.1 431 Request Header Fields Too Large\r\n");
+        check(504, ">HTTP/1.1 504 Gateway Timeout\r\n");
+        check(299, ">HTTP/1.1 299 \r\n");
+        check(999, ">HTTP/1.1 999 \r\n");
+    }
+
+    #[test]
+    fn fields() {
+        assert_eq!(written(|out| write_field(out, "Server", b"0ne")), ">Server: 0ne\r\n");
+        assert_eq!(written(|out| write_field(out, "X", b"")), ">X: \r\n");
+    }
+
+    // RFC 9112 section 11.1. The debug assertion is for our own callers; what counts is what a release writes.
+    #[test]
+    fn a_value_never_starts_a_line() {
+        let mut value = *b"a\r\nSet-Cookie: b\0c\td";
+        blank_line_ends(&mut value);
+        assert_eq!(&value, b"a  Set-Cookie: b c\td");
+        #[cfg(not(debug_assertions))]
+        assert_eq!(written(|out| write_field(out, "X", b"a\r\nY: b")), ">X: a  Y: b\r\n");
+    }
+
+    proptest! {
+        #[test]
+        fn numbers_are_written_as_the_standard_library_does(number: u64, shift in 0..64u32, bytes in 1usize..) {
+            let number = number >> shift;
+            prop_assert_eq!(written(|out| write_decimal(out, number)), format!(">{number}"));
+            let bytes = (bytes >> shift).max(1);
+            prop_assert_eq!(written(|out| write_chunk_head(out, bytes)), format!(">{bytes:x}\r\n"));
+        }
+    }
+
+    #[test]
+    fn extremes() {
+        for number in [0, 9, 10, u64::MAX] {
+            assert_eq!(written(|out| write_decimal(out, number)), format!(">{number}"));
+        }
+        assert_eq!(written(|out| write_chunk_head(out, usize::MAX)), format!(">{:x}\r\n", usize::MAX));
+    }
+}

@@ -1,7 +1,7 @@
 //! The request head sent to a server.
 
-use super::{ConnectionOptions, HeadError, is_hop_by_hop_or_framing, put_content_length, put_decimal, put_field};
-use crate::http::h1::{BodyKind, Field, FieldName, Method, RequestHead};
+use super::{ConnectionOptions, HeadError, is_hop_by_hop_or_framing, put_content_length, put_field};
+use crate::http::h1::{BodyKind, Field, FieldName, Method, RequestHead, write_decimal};
 
 /// How the client reached us.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -119,7 +119,7 @@ fn put_forwarded(out: &mut Vec<u8>, head: &RequestHead, bytes: &[u8], context: &
         put_field(out, b"X-Forwarded-Host", head.authority.of(bytes));
     }
     out.extend_from_slice(b"X-Forwarded-Port: ");
-    put_decimal(out, u64::from(context.listener_port));
+    write_decimal(out, u64::from(context.listener_port));
     out.extend_from_slice(b"\r\n");
     if head.field(bytes, FieldName::XRequestId).is_none_or(<[u8]>::is_empty) {
         put_field(out, b"X-Request-Id", context.request_id);

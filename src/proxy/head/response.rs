@@ -1,7 +1,7 @@
 //! The response head sent back to the client.
 
-use super::{ConnectionOptions, HeadError, is_hop_by_hop_or_framing, put_content_length, put_decimal, put_field};
-use crate::http::h1::{BodyKind, FieldName, Method, ResponseHead, Version};
+use super::{ConnectionOptions, HeadError, is_hop_by_hop_or_framing, put_content_length, put_field};
+use crate::http::h1::{BodyKind, FieldName, Method, ResponseHead, Version, list_elements, write_decimal};
 
 /// What the writer must know beside the server's head.
 #[derive(Clone, Copy, Debug)]
@@ -72,7 +72,7 @@ pub fn write_interim_head(out: &mut Vec<u8>, head: &ResponseHead, bytes: &[u8]) 
 
 fn put_status_and_fields(out: &mut Vec<u8>, head: &ResponseHead, bytes: &[u8], options: &ConnectionOptions<'_>) {
     out.extend_from_slice(b"HTTP/1.1 ");
-    put_decimal(out, u64::from(head.status));
+    write_decimal(out, u64::from(head.status));
     out.push(b' '); // also in front of an empty reason (RFC 9112 section 4)
     out.extend_from_slice(head.reason.of(bytes));
     out.extend_from_slice(b"\r\n");
@@ -124,15 +124,14 @@ fn announced_length(head: &ResponseHead, bytes: &[u8]) -> Option<u64> {
     if head.fields.iter().any(|field| field.known == FieldName::TransferEncoding) {
         return None;
     }
-    let mut lengths = head.fields.iter().filter(|field| field.known == FieldName::ContentLength);
-    let first = parse_length(lengths.next()?.value.of(bytes))?;
-    lengths.all(|field| parse_length(field.value.of(bytes)) == Some(first)).then_some(first)
+    let fields = head.fields.iter().filter(|field| field.known == FieldName::ContentLength);
+    let mut lengths = fields.flat_map(|field| list_elements(field.value.of(bytes))).map(parse_length);
+    let first = lengths.next()??;
+    lengths.all(|length| length == Some(first)).then_some(first)
 }
 
+/// `text` is not empty.
 fn parse_length(text: &[u8]) -> Option<u64> {
-    if text.is_empty() {
-        return None;
-    }
     text.iter().try_fold(0u64, |length, &byte| {
         let digit = byte.is_ascii_digit().then(|| u64::from(byte - b'0'))?;
         length.checked_mul(10)?.checked_add(digit)

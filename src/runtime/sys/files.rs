@@ -1,20 +1,22 @@
-//! Files beneath a root folder, and sendfile(2).
+//! Files beneath a root folder.
 //!
 //! A [`Root`] holds a descriptor of its folder and opens nothing outside: openat2(2) with RESOLVE_BENEATH lets the
 //! kernel check every step, symbolic links included. Where openat2 is missing (Linux before 5.6, some seccomp
 //! filters) each component is opened by itself and symbolic links are refused.
-//! Every call here blocks for as long as the disk takes; the caller keeps what it learns (see `files::Cache`).
+//! Opening and stat(2) block for as long as the disk takes; the caller keeps what it learns (see `files::Cache`).
+//! Reading need not: [`read_resident`], [`is_resident`] and [`await_resident`] know what is in the page cache.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, IoSliceMut};
 use std::num::NonZeroU64;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
+use std::time::Duration;
 
 use rustix::fs::{Advice, AtFlags, FileType, Mode, OFlags, ResolveFlags, Stat};
-use rustix::io::Errno;
+use rustix::io::{Errno, ReadWriteFlags};
 
-use crate::runtime::net::Stream;
+pub use super::sendfile::{NonBlocking, send_file, sendfile_burst};
 
 /// A moment of the kernel's clock as the file system stores it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -226,118 +228,97 @@ pub fn read_at(file: &File, offset: u64, len: usize, buf: &mut Vec<u8>) -> io::R
     Ok(len - (end - buf.len()))
 }
 
-/// Asks the kernel to read the first `len` bytes ahead, without waiting for them. A refusal does no harm.
-pub fn read_ahead(file: &File, len: u64) {
+/// The same as [`read_at`] for bytes that are in the page cache; never waits for a disk.
+///
+/// Errors: `WouldBlock` when some are not there: the kernel was asked to fetch them and `buf` is as before. Where the
+/// file system cannot tell, this may wait after all.
+pub fn read_resident(file: &File, offset: u64, len: usize, buf: &mut Vec<u8>) -> io::Result<usize> {
+    buf.reserve_exact(len);
+    let start = buf.len();
+    buf.resize(start + len, 0);
+    let mut done = 0;
+    let result = loop {
+        if done == len {
+            break Ok(());
+        }
+        let mut rest = [IoSliceMut::new(&mut buf[start + done..])];
+        match rustix::io::preadv2(file, &mut rest, offset + done as u64, ReadWriteFlags::NOWAIT) {
+            Ok(0) => break Ok(()),
+            Ok(n) => done += n,
+            Err(Errno::INTR) => {}
+            Err(error) => break Err(error),
+        }
+    };
+    buf.truncate(start + done);
+    match result {
+        Ok(()) => Ok(done),
+        Err(error) => {
+            buf.truncate(start);
+            match error {
+                Errno::AGAIN => {
+                    read_ahead(file, offset, len as u64);
+                    Err(io::ErrorKind::WouldBlock.into())
+                }
+                error if cannot_tell(error) => read_at(file, offset, len, buf),
+                error => Err(error.into()),
+            }
+        }
+    }
+}
+
+/// The file system, or the kernel (before 4.14), does not know reads that never wait.
+fn cannot_tell(error: Errno) -> bool {
+    matches!(error, Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL)
+}
+
+/// Asks the kernel to read these bytes ahead, without waiting for them. A refusal does no harm.
+pub fn read_ahead(file: &File, offset: u64, len: u64) {
     // Only a hint, so the result says nothing we could act on.
-    let _ = rustix::fs::fadvise(file, 0, NonZeroU64::new(len), Advice::WillNeed);
+    let _ = rustix::fs::fadvise(file, offset, NonZeroU64::new(len), Advice::WillNeed);
+}
+
+/// Whether sending these bytes would wait for the disk, judged by the first and the last of them: two system calls,
+/// none of which waits. If so the kernel is asked to fetch them.
+pub fn is_resident(file: &File, offset: u64, len: u64) -> bool {
+    let resident = |at: u64| {
+        let mut byte = [0];
+        let result = rustix::io::preadv2(file, &mut [IoSliceMut::new(&mut byte)], at, ReadWriteFlags::NOWAIT);
+        !matches!(result, Err(Errno::AGAIN))
+    };
+    let resident = len == 0 || resident(offset) && resident(offset + (len - 1));
+    if !resident {
+        read_ahead(file, offset, len);
+    }
+    resident
+}
+
+/// Longest time [`await_resident`] takes, in all.
+const RESIDENT_WAIT_MAX: Duration = Duration::from_secs(2);
+
+/// Waits, without holding up the other tasks of this data worker, until [`is_resident`] or for two seconds; after
+/// that the disk is so slow, or memory so short, that it is better to let the next call wait than to ask for ever.
+/// For use before a burst of sendfile(2) or [`read_at`], with the bytes of that burst.
+pub async fn await_resident(file: &File, offset: u64, len: u64) {
+    let (mut pause, mut waited) = (Duration::from_millis(1), Duration::ZERO);
+    while !is_resident(file, offset, len) && waited < RESIDENT_WAIT_MAX {
+        crate::runtime::time::sleep(pause).await;
+        waited += pause;
+        pause = (pause * 2).min(Duration::from_millis(50));
+    }
 }
 
 /// The kernel's clock as file systems use it for time stamps, in seconds since 1970.
 pub fn wall_seconds() -> i64 {
-    #[expect(clippy::unnecessary_cast, reason = "its width differs between processors")]
-    let seconds = rustix::time::clock_gettime(rustix::time::ClockId::RealtimeCoarse).tv_sec as i64;
-    seconds
-}
-
-/// Keeps a socket in non-blocking mode while it lives, then restores what was before.
-///
-/// Why: monoio's sockets are in blocking mode under io_uring, and sendfile(2) on one would stop the whole worker until
-/// the client reads. O_NONBLOCK belongs to the open file description, so it is seen by every operation on the socket:
-/// io_uring fails a *new* read or write with EAGAIN instead of waiting, but polls (`Stream::writable`) work as ever.
-/// So the mode may stay on for a whole body as long as only polls are started meanwhile; that costs three fcntl(2)
-/// a body instead of three a burst. MSG_DONTWAIT is no way out: sendfile(2) and splice(2) take no such flag and look
-/// at the description only. On the epoll driver the socket is non-blocking already and nothing is changed.
-#[derive(Debug)]
-pub struct NonBlocking<'a> {
-    socket: BorrowedFd<'a>,
-    /// Flags to restore; `None`: it was non-blocking before.
-    before: Option<OFlags>,
-}
-
-impl<'a> NonBlocking<'a> {
-    /// Switches `socket` to non-blocking mode.
-    ///
-    /// Errors: what fcntl(2) reports.
-    pub fn new(socket: BorrowedFd<'a>) -> io::Result<NonBlocking<'a>> {
-        let flags = rustix::fs::fcntl_getfl(socket)?;
-        if flags.contains(OFlags::NONBLOCK) {
-            return Ok(NonBlocking { socket, before: None });
-        }
-        rustix::fs::fcntl_setfl(socket, flags | OFlags::NONBLOCK)?;
-        Ok(NonBlocking { socket, before: Some(flags) })
-    }
-
-    /// The same for a stream of this worker.
-    ///
-    /// Errors: what fcntl(2) reports.
-    pub fn of(stream: &'a Stream) -> io::Result<NonBlocking<'a>> {
-        NonBlocking::new(descriptor(stream))
-    }
-
-    /// Sends bytes of `file` until the socket is full, `burst_max` or `len` bytes went out, and moves `offset`.
-    ///
-    /// `Ok(0)`: the socket takes nothing now (or there was nothing to send); wait until it is writable. `len` is what
-    /// is left to send from `*offset` on.
-    /// Errors: `UnexpectedEof` when the file is shorter than promised: the response cannot be completed, close the
-    /// connection. Else what sendfile(2) reports.
-    pub fn send(&self, file: BorrowedFd<'_>, offset: &mut u64, len: u64, burst_max: usize) -> io::Result<usize> {
-        let goal = usize::try_from(len).unwrap_or(usize::MAX).min(burst_max);
-        let mut sent = 0;
-        while sent < goal {
-            match rustix::fs::sendfile(self.socket, file, Some(offset), goal - sent) {
-                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
-                Ok(n) => sent += n,
-                Err(Errno::AGAIN) => break,
-                Err(Errno::INTR) => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
-        Ok(sent)
-    }
-}
-
-impl Drop for NonBlocking<'_> {
-    fn drop(&mut self) {
-        if let Some(flags) = self.before {
-            // It can only fail for a closed descriptor, and ours is borrowed.
-            let restored = rustix::fs::fcntl_setfl(self.socket, flags);
-            debug_assert!(restored.is_ok(), "{restored:?}");
-        }
-    }
-}
-
-/// One burst of [`NonBlocking::send`], with the mode switched before and restored after it.
-///
-/// Errors: see there.
-pub fn sendfile_burst(
-    socket: BorrowedFd<'_>,
-    file: BorrowedFd<'_>,
-    offset: &mut u64,
-    len: u64,
-    burst_max: usize,
-) -> io::Result<usize> {
-    NonBlocking::new(socket)?.send(file, offset, len, burst_max)
-}
-
-/// [`sendfile_burst`] to a stream of this worker. No read or write of the caller may be under way on it meanwhile
-/// other than those the kernel already holds.
-///
-/// Errors: see there.
-pub fn send_file(stream: &Stream, file: &File, offset: &mut u64, len: u64, burst_max: usize) -> io::Result<usize> {
-    sendfile_burst(descriptor(stream), file.as_fd(), offset, len, burst_max)
-}
-
-fn descriptor(stream: &Stream) -> BorrowedFd<'_> {
-    // SAFETY: `raw_fd` is open while the stream lives, and the result borrows the stream.
-    unsafe { BorrowedFd::borrow_raw(stream.raw_fd()) }
+    rustix::time::clock_gettime(rustix::time::ClockId::RealtimeCoarse).tv_sec
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
-    use std::io::{Read, Write};
+    use crate::config::model::DriverChoice;
+    use crate::runtime::driver::DataRuntime;
+    use std::io::Write;
     use std::os::unix::fs::symlink;
-    use std::os::unix::net::UnixStream;
 
     /// `a/file`, `link` → `a`, `out` → outside, each with content `inside` or `outside`.
     fn folder() -> tempfile::TempDir {
@@ -411,66 +392,78 @@ mod tests {
         assert_eq!(buf, b">outside");
     }
 
-    fn file_of(bytes: usize) -> (tempfile::NamedTempFile, Vec<u8>) {
+    /// Drops `file` from the page cache; `None` where that cannot be done or noticed.
+    fn evict(file: &File) -> Option<()> {
+        file.sync_all().expect("sync");
+        rustix::fs::fadvise(file, 0, None, Advice::DontNeed).expect("advice");
+        let mut byte = [0];
+        let result = rustix::io::preadv2(file, &mut [IoSliceMut::new(&mut byte)], 0, ReadWriteFlags::NOWAIT);
+        matches!(result, Err(Errno::AGAIN)).then_some(())
+    }
+
+    fn until(mut condition: impl FnMut() -> bool) {
+        let start = std::time::Instant::now();
+        while !condition() {
+            assert!(start.elapsed() < Duration::from_secs(20), "the disk never answers");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    #[test]
+    fn what_is_not_in_memory_is_fetched_while_nobody_waits() {
+        let (file, content) = file_of(300_000);
+        let file = file.as_file();
+        if evict(file).is_none() {
+            eprintln!("skipped: this file system keeps its pages or cannot tell");
+            return;
+        }
+        let mut buf = b"before".to_vec();
+        let result = read_resident(file, 0, content.len(), &mut buf);
+        assert_eq!(result.map_err(|error| error.kind()), Err(io::ErrorKind::WouldBlock));
+        assert_eq!(buf, b"before");
+        until(|| read_resident(file, 0, content.len(), &mut buf).is_ok());
+        assert_eq!(buf[6..], content);
+        evict(file).expect("as before");
+        assert!(!is_resident(file, 100_000, 100_000));
+        until(|| is_resident(file, 100_000, 100_000));
+        assert!(is_resident(file, 0, 0));
+    }
+
+    #[test]
+    fn a_resident_read_ends_with_the_file() {
+        let (file, content) = file_of(1000);
+        let mut buf = Vec::new();
+        assert_eq!(read_resident(file.as_file(), 900, 500, &mut buf).expect("read"), 100);
+        assert_eq!(buf, content[900..]);
+        assert_eq!(read_resident(file.as_file(), 1000, 1, &mut buf).expect("read"), 0);
+    }
+
+    pub(in crate::runtime::sys) fn file_of(bytes: usize) -> (tempfile::NamedTempFile, Vec<u8>) {
         let content: Vec<u8> = (0..bytes).map(|n| (n * 31 % 251) as u8).collect();
         let mut file = tempfile::NamedTempFile::new().expect("file");
         file.write_all(&content).expect("write");
         (file, content)
     }
 
-    #[test]
-    fn bursts_stop_when_the_socket_is_full_and_restore_its_mode() {
-        let (file, content) = file_of(3_000_000);
-        let (here, mut there) = UnixStream::pair().expect("sockets");
-        let (mut offset, mut got) = (100u64, Vec::new());
-        while offset < content.len() as u64 {
-            let left = content.len() as u64 - offset;
-            let before = offset;
-            let sent = sendfile_burst(here.as_fd(), file.as_fd(), &mut offset, left, 1 << 20).expect("burst");
-            assert_eq!(offset - before, sent as u64);
-            assert!(sent <= 1 << 20);
-            let flags = rustix::fs::fcntl_getfl(&here).expect("flags");
-            assert!(!flags.contains(OFlags::NONBLOCK));
-            // Full, or at the end: take what is there.
-            let full = sendfile_burst(here.as_fd(), file.as_fd(), &mut offset, 0, 1 << 20).expect("nothing to send");
-            assert_eq!(full, 0);
-            let mut piece = vec![0; sent];
-            there.read_exact(&mut piece).expect("read");
-            got.extend_from_slice(&piece);
+    /// Runs `test` on a data worker of each driver this kernel has.
+    pub(in crate::runtime::sys) fn on_each_driver<F: Future<Output = ()>>(test: impl Fn() -> F) {
+        for choice in [DriverChoice::Auto, DriverChoice::Epoll] {
+            let (mut runtime, _) = DataRuntime::build(choice, 256).expect("runtime");
+            runtime.block_on(test());
         }
-        assert_eq!(got, content[100..]);
     }
 
     #[test]
-    fn a_full_socket_takes_nothing_and_does_not_block() {
-        let (file, content) = file_of(4_000_000);
-        let (here, _there) = UnixStream::pair().expect("sockets");
-        let mut offset = 0;
-        let len = content.len() as u64;
-        let first = sendfile_burst(here.as_fd(), file.as_fd(), &mut offset, len, usize::MAX).expect("burst");
-        assert!(first > 0 && first < content.len());
-        let left = len - offset;
-        assert_eq!(sendfile_burst(here.as_fd(), file.as_fd(), &mut offset, left, 1 << 20).expect("full"), 0);
-    }
-
-    #[test]
-    fn a_socket_that_was_non_blocking_stays_so() {
-        let (file, _) = file_of(10);
-        let (here, _there) = UnixStream::pair().expect("sockets");
-        here.set_nonblocking(true).expect("mode");
-        let mut offset = 0;
-        assert_eq!(sendfile_burst(here.as_fd(), file.as_fd(), &mut offset, 10, 100).expect("burst"), 10);
-        assert!(rustix::fs::fcntl_getfl(&here).expect("flags").contains(OFlags::NONBLOCK));
-    }
-
-    #[test]
-    fn a_file_that_shrank_is_an_error() {
-        let (file, _) = file_of(1000);
-        let (here, _there) = UnixStream::pair().expect("sockets");
-        let mut offset = 0;
-        let result = sendfile_burst(here.as_fd(), file.as_fd(), &mut offset, 2000, 1 << 20);
-        assert_eq!(result.map_err(|error| error.kind()), Err(io::ErrorKind::UnexpectedEof));
-        let result = sendfile_burst(here.as_fd(), file.as_fd(), &mut offset, 1000, 1 << 20);
-        assert_eq!(result.map_err(|error| error.kind()), Err(io::ErrorKind::UnexpectedEof));
+    fn waiting_for_the_disk_ends_when_the_bytes_are_there() {
+        on_each_driver(|| async {
+            let (file, content) = file_of(200_000);
+            if evict(file.as_file()).is_none() {
+                eprintln!("skipped: this file system keeps its pages or cannot tell");
+                return;
+            }
+            await_resident(file.as_file(), 0, content.len() as u64).await;
+            let mut buf = Vec::new();
+            assert_eq!(read_resident(file.as_file(), 0, content.len(), &mut buf).expect("resident"), content.len());
+        });
     }
 }

@@ -1,4 +1,7 @@
 //! System calls that std does not offer, one topic a file. Thin: no decision about a protocol is taken here.
 
+#[cfg(test)]
+pub(crate) mod allocations;
 pub mod files;
 pub mod limits;
+mod sendfile;
