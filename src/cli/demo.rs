@@ -340,13 +340,18 @@ mod tests {
         }
     }
 
+    fn upstream<'a>(config: &'a Config, name: &str) -> &'a crate::config::model::Upstream {
+        config.upstreams.iter().find(|upstream| upstream.name == name).unwrap()
+    }
+
     #[test]
     fn without_database_there_are_three_boxes_and_the_live_page() {
         let start = start(&["--no-database", "--listen", "127.0.0.1:0"]);
         let config = &start.config;
         assert_eq!(config.listeners.iter().map(|l| l.name.as_str()).collect::<Vec<_>>(), ["public", "a", "b"]);
         let addresses: Vec<_> = config.listeners.iter().map(|listener| Address::Tcp(listener.address)).collect();
-        let servers: Vec<_> = config.upstreams[0].servers.iter().map(|server| server.address.clone()).collect();
+        let servers: Vec<_> =
+            upstream(config, "guestbook").servers.iter().map(|server| server.address.clone()).collect();
         assert_eq!(servers, addresses[1..], "the balancer's servers are our own listeners");
         assert!(addresses[0] != addresses[1] && addresses[1] != addresses[2] && addresses[0] != addresses[2]);
         assert!(config.splitters.is_empty());
@@ -354,8 +359,8 @@ mod tests {
         let public = &config.sites[0];
         assert!(matches!(&public.routes[0].action, Action::Files(files) if files.root.join("live.html").exists()));
         let admin = config.admin.unwrap();
-        let last = config.upstreams.last().unwrap();
-        assert_eq!(last.servers[0].address, Address::Tcp(admin), "/status and /trace lead to the admin pages");
+        let live = &upstream(config, "admin").servers[0].address;
+        assert_eq!(*live, Address::Tcp(admin), "/status and /trace lead to the admin pages");
     }
 
     #[test]

@@ -121,10 +121,10 @@ export class Diagram {
     const width = 1120;
     const rows = Math.max(...this.#tiers.map((tier) => tier.nodes.length));
     const height = 74 + Math.max(3, rows) * 68;
-    const step = (width - 148) / (this.#tiers.length - 1);
-    this.#frame((first, last) => ({ x: 74 + first * step - 84, y: 8, width: (last - first) * step + 168, height: height - 16 }));
+    const step = (width - 2 * 88) / (this.#tiers.length - 1);
+    this.#frame((first, last) => ({ x: 88 + first * step - 84, y: 8, width: (last - first) * step + 168, height: height - 16 }));
     this.#tiers.forEach((tier, column) => {
-      const x = 74 + column * step;
+      const x = 88 + column * step;
       this.#root.append(svg("text", { x, y: 34, class: "tier-name", "text-anchor": "middle" }, tier.name));
       tier.nodes.forEach((node, row) => {
         const y = 40 + ((height - 54) * (row + 0.5)) / tier.nodes.length;

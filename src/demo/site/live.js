@@ -90,7 +90,7 @@ const workerKey = (prefix, index, total) => `${prefix}${Math.floor((index * Math
 function shape(status) {
   const workers = workerNodes("w", "worker", status.dataWorkers);
   const apps = workerNodes("a", "app", status.appWorkers);
-  workers.forEach((node) => (node.sub = "io_uring" === status.driver ? "io_uring" : status.driver));
+  workers.forEach((node) => (node.sub = status.driver));
   apps.forEach((node) => (node.sub = "axum"));
   const servers = status.servers.map((server) => ({
     key: `s${server.index}`, label: `server ${server.name}`, down: !server.up,
@@ -153,7 +153,7 @@ function row(journey, status) {
   const cells = [
     element("td", { className: "line", textContent: journey.line, title: journey.id }),
     element("td", { className: "wide path", textContent: steps.join(" › ") }),
-    element("td", { className: "wide" }, ...statements.slice(0, 4).flatMap((tag) => [tag, " "])),
+    element("td", { className: "wide sql" }, ...statements.slice(0, 4).flatMap((tag) => [tag, " "])),
     element("td", { className: journey.status >= 400 ? "status-bad" : "", textContent: journey.status || "gone" }),
     element("td", { className: "number", textContent: duration(journey.us) }),
   ];
@@ -195,6 +195,7 @@ async function poll() {
     return;
   }
   $("facts").textContent = status.facts;
+  document.body.classList.toggle("no-database", !status.backends.length);
   const { tiers, links } = shape(status);
   diagram.setShape(tiers, links);
   if (!meters.front.card.isConnected) {
