@@ -241,9 +241,11 @@ impl Forward<'_> {
         // What may be repeated can be sent on a connection that may just have been closed: if so, it is sent again.
         // For anything else a look at the socket narrows the race to the time one packet takes.
         let may_repeat = hot.head.method.is_idempotent() && outgoing.is_whole;
-        while !must_be_fresh {
-            let idle = self.worker.upstreams[self.upstream].borrow_mut().take_idle(server, self.worker.now());
-            let Some(idle) = idle else { break };
+        let take_idle = || match must_be_fresh {
+            true => None,
+            false => self.worker.upstreams[self.upstream].borrow_mut().take_idle(server, self.worker.now()),
+        };
+        while let Some(idle) = take_idle() {
             if may_repeat || idle.stream.peek() == Peek::Quiet {
                 stats.reuses.inc();
                 return Ok((idle, true));

@@ -118,7 +118,7 @@ pub(crate) async fn run(seat: Seat) {
         drain(&worker, &mut control, deadline).await;
     }
     if let Some(log) = &worker.access_log {
-        log.flush();
+        log.flush_due();
     }
 }
 
