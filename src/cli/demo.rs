@@ -159,7 +159,10 @@ fn compile(args: &DemoArgs, site: &SiteConfig<'_>) -> Result<Config, Failure> {
             .map_err(|report| Failure { text: report.to_string(), code: 1 })
     };
     let (mut config, _) = parse(site.to_string())?;
-    if config.admin.is_none() {
+    if config.admin.is_some() {
+        // The flag may say port 0; the live page's routes name the port that was chosen for it.
+        config.admin = site.admin;
+    } else {
         let without = SiteConfig { admin: None, splitter: None, root: site.root.clone(), ..*site };
         let splitters = std::mem::take(&mut config.splitters);
         config = parse(without.to_string())?.0;
@@ -346,7 +349,7 @@ mod tests {
 
     #[test]
     fn without_database_there_are_three_boxes_and_the_live_page() {
-        let start = start(&["--no-database", "--listen", "127.0.0.1:0"]);
+        let start = start(&["--no-database", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"]);
         let config = &start.config;
         assert_eq!(config.listeners.iter().map(|l| l.name.as_str()).collect::<Vec<_>>(), ["public", "a", "b"]);
         let addresses: Vec<_> = config.listeners.iter().map(|listener| Address::Tcp(listener.address)).collect();
@@ -359,6 +362,7 @@ mod tests {
         let public = &config.sites[0];
         assert!(matches!(&public.routes[0].action, Action::Files(files) if files.root.join("live.html").exists()));
         let admin = config.admin.unwrap();
+        assert_ne!(admin.port(), 0);
         let live = &upstream(config, "admin").servers[0].address;
         assert_eq!(*live, Address::Tcp(admin), "/status and /trace lead to the admin pages");
     }
