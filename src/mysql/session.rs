@@ -421,6 +421,8 @@ mod tests {
         out
     }
 
+    const STATE_CHANGED: &[u8] = b"\x02\x011";
+
     fn variable(name: &str, value: &str) -> Vec<u8> {
         entry(0, &[name.as_bytes(), value.as_bytes()])
     }
@@ -454,7 +456,7 @@ mod tests {
         assert_eq!(route(&s, "SELECT 1"), Route::Held);
         assert!(!run(&mut s, "SET autocommit=1", AC, 0, &[variable("autocommit", "ON")]).hold);
         assert_eq!(s.pin, None);
-        assert!(run(&mut s, "SET @a=1", AC, 0, &[entry(2, &[b"1"])]).newly_pinned);
+        assert!(run(&mut s, "SET @a=1", AC, 0, &[STATE_CHANGED.to_vec()]).newly_pinned);
         assert_eq!(route(&s, "SELECT 1"), Route::Held);
         s.reset();
         assert_eq!(route(&s, "SELECT 1"), Route::Replica);
@@ -472,7 +474,7 @@ mod tests {
     #[test]
     fn variables_are_captured_and_set_again() {
         let mut s = session();
-        let changes = [variable("sql_mode", "ANSI_QUOTES,IGNORE_SPACE"), entry(2, &[b"1"])];
+        let changes = [variable("sql_mode", "ANSI_QUOTES,IGNORE_SPACE"), STATE_CHANGED.to_vec()];
         let after = run(&mut s, "SET sql_mode='ANSI_QUOTES,IGNORE_SPACE'", AC, 0, &changes);
         assert!(after.state_changed && !after.hold);
         assert!(s.mode().ansi_quotes && s.mode().ignore_space);
@@ -501,11 +503,11 @@ mod tests {
     #[test]
     fn unannounced_changes_pin() {
         let mut s = session();
-        assert!(run(&mut s, "INSERT INTO t VALUES (1)", AC, 1, &[entry(2, &[b"1"])]).newly_pinned);
+        assert!(run(&mut s, "INSERT INTO t VALUES (1)", AC, 1, &[STATE_CHANGED.to_vec()]).newly_pinned);
         let mut s = session();
         assert!(run(&mut s, "SELECT 1", AC, 0, &[variable("sql_mode", "")]).newly_pinned);
         let mut s = session();
-        assert!(!run(&mut s, "USE x", AC, 0, &[entry(1, &[b"x"]), entry(2, &[b"1"])]).hold);
+        assert!(!run(&mut s, "USE x", AC, 0, &[entry(1, &[b"x"]), STATE_CHANGED.to_vec()]).hold);
         assert_eq!(s.state.schema.as_deref(), Some(&b"x"[..]));
     }
 

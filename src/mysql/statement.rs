@@ -126,6 +126,7 @@ impl Client {
             Err(reject) => return Ok(Err(reject)),
         };
         let server = lease.server;
+        tracing::trace!(server, ?class, pin = ?self.session.pin, token = ?self.session.token, was_held, "statement");
         match self.compose(&mut lease, class, work, wait.as_deref()).await {
             Ok(()) => {}
             Err(BackendError::Refused(code, message)) => {

@@ -61,7 +61,7 @@ impl<'a> Changes<'a> {
                     continue;
                 }
                 1 => Change::Schema(data.string()?),
-                2 => Change::State(data.string()? == b"1"),
+                2 => Change::State(data.rest() == b"1"), // not nested, unlike the others
                 3 => {
                     data.u8()?; // encoding specification
                     Change::Gtids(data.string()?)
@@ -93,7 +93,7 @@ mod tests {
 
     #[test]
     fn every_type_is_read() {
-        let bytes = b"\x00\x0a\x04name\x04data\x01\x03\x02db\x02\x02\x011\x04\x01\x00\x05\x09\x08T_______\x07\x01x";
+        let bytes = b"\x00\x0a\x04name\x04data\x01\x03\x02db\x02\x011\x04\x01\x00\x05\x09\x08T_______\x07\x01x";
         let changes: Vec<_> = Changes::new(bytes).collect::<Result<_, _>>().unwrap();
         assert_eq!(
             changes,
