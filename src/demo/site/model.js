@@ -11,12 +11,12 @@ function tier(meter, more) {
 // Primary and replicas in one: their rates add up, of their latencies the slower one counts.
 function splitterTier(splitter) {
   const { primary, replicas } = splitter;
-  const per = (meter) => meter.requests_per_second.toFixed(meter.requests_per_second < 10 ? 1 : 0);
+  const writes = primary.requests_per_second;
   return {
     rate: primary.requests_per_second + replicas.requests_per_second,
     p50: Math.max(primary.p50_us, replicas.p50_us) || null,
     p99: Math.max(primary.p99_us, replicas.p99_us) || null,
-    more: { "primary · replica": `${per(primary)} · ${per(replicas)}/s` },
+    more: { "to primary": `${writes.toFixed(writes < 10 ? 1 : 0)}/s` },
   };
 }
 
