@@ -18,6 +18,7 @@ use super::Worker;
 use super::exchange::{self, After};
 use super::hot::Hot;
 use super::respond;
+use super::run::Open;
 use super::watch::{OnExpiry, Watched};
 use crate::http::h1::parse_request;
 use crate::log::AddressText;
@@ -39,8 +40,10 @@ pub(super) struct Connection {
     pub(super) stream: Stream,
     pub(super) peer: Option<SocketAddr>,
     /// Index into the config.
-    pub(super) listener: usize,
+    pub(super) listener: u32,
     pub(super) requests: std::cell::Cell<u32>,
+    /// Counts it as open.
+    pub(super) _open: Open,
 }
 
 /// The connection broke while we were writing: nobody to talk to.
@@ -101,7 +104,9 @@ enum Next {
 }
 
 /// Drives one connection to its end.
-pub(super) async fn drive(worker: Rc<Worker>, connection: Connection) {
+///
+/// What this future holds is what an idle connection costs: keep it small.
+pub(super) async fn drive(worker: Rc<Worker>, connection: Box<Connection>) {
     loop {
         // Boxed: a cold connection must not carry the size of a busy one.
         match Box::pin(serve(&worker, &connection)).await {

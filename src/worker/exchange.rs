@@ -126,7 +126,7 @@ async fn answer(worker: &Rc<Worker>, connection: &Connection, hot: &mut Hot, req
             Ok(path) => path,
             Err(problem) => return error(worker, hot, request, problem.status()),
         };
-        let router = &worker.routers[connection.listener];
+        let router = &worker.routers[connection.listener as usize];
         let Some(found) = router.route(hot.head.host(bytes), path.as_bytes()) else {
             return error(worker, hot, request, 404);
         };

@@ -294,7 +294,7 @@ impl Forward<'_> {
         let context = RequestContext {
             client_ip: ip.as_ref().map_or(b"unknown", |ip| ip.as_bytes()),
             scheme: Scheme::Http,
-            listener_port: self.worker.ports[self.connection.listener],
+            listener_port: self.worker.ports[self.connection.listener as usize],
             server_host: state.host(server),
             request_id: &Request::id_text(request.id),
             body: outgoing.kind,
