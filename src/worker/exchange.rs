@@ -54,7 +54,7 @@ pub(super) struct Request {
 
 impl Request {
     /// The head's bytes in the input.
-    pub(super) fn head_bytes<'a>(hot: &'a Hot) -> &'a [u8] {
+    pub(super) fn head_bytes(hot: &Hot) -> &[u8] {
         &hot.input.bytes[hot.input.start..hot.input.start + hot.head.head_bytes]
     }
 

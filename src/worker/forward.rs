@@ -328,20 +328,19 @@ impl Forward<'_> {
         }
         let Hot { input, out, head, .. } = hot;
         let receive = self.receive_head(out, head.method, head.version, server, closed);
-        let received = if outgoing.is_whole {
+        if outgoing.is_whole {
             self.connection.watched.clear();
             match self.connection.watched.while_client_stays(receive).await {
                 Ok(received) => received.map(|(head, input)| Response { head, input, body_unsent: false }),
-                Err(GaveUp::ClientGone | GaveUp::Expired) => return Err(NoResponse::ClientGone),
+                Err(GaveUp::ClientGone | GaveUp::Expired) => Err(NoResponse::ClientGone),
             }
         } else {
             let send = self.send_body(input, &mut request.body, outgoing.kind, server);
             match both(send, receive).await {
                 ControlFlow::Continue((head, input, body_unsent)) => Ok(Response { head, input, body_unsent }),
-                ControlFlow::Break(no_response) => return Err(no_response),
+                ControlFlow::Break(no_response) => Err(no_response),
             }
-        };
-        received
+        }
     }
 
     /// Streams the rest of the request body to the server. `Ok` when all of it was sent, or when the server stopped
