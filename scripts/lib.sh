@@ -43,20 +43,20 @@ need() {
 # Debian starts a server as soon as it is installed, and at every boot. We only want the program: a policy-rc.d that
 # answers 101 ("action forbidden") stands in the way of the start, and the unit is disabled afterwards.
 install_package() {
-    local package=$1 status=0 policy=/usr/sbin/policy-rc.d ours=
+    local package=$1 policy=/usr/sbin/policy-rc.d
     if [ -z "${apt_updated:-}" ]; then
         as_root apt-get update -qq || die "apt-get update failed"
         apt_updated=1
     fi
-    if [ ! -e "$policy" ]; then
-        printf '#!/bin/sh\nexit 101\n' | as_root tee "$policy" >/dev/null
-        as_root chmod 755 "$policy"
-        ours=1
-    fi
-    as_root env DEBIAN_FRONTEND=noninteractive \
-        apt-get install -y -qq --no-install-recommends -o Dpkg::Use-Pty=0 "$package" >&2 || status=$?
-    [ -z "$ours" ] || as_root rm -f "$policy"
-    [ "$status" -eq 0 ] || die "apt-get install $package failed"
+    (
+        if [ ! -e "$policy" ]; then
+            trap 'as_root rm -f "$policy"' EXIT
+            printf '#!/bin/sh\nexit 101\n' | as_root tee "$policy" >/dev/null
+            as_root chmod 755 "$policy"
+        fi
+        as_root env DEBIAN_FRONTEND=noninteractive \
+            apt-get install -y -qq --no-install-recommends -o Dpkg::Use-Pty=0 "$package" >&2
+    ) || die "apt-get install $package failed"
     if [ -d /run/systemd/system ]; then
         case $package in
             mariadb-server) as_root systemctl disable --now --quiet mariadb.service || true ;;

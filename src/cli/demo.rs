@@ -380,7 +380,7 @@ mod tests {
         assert_eq!(splitter.replicas, ["unix:/run/a\"b.sock".parse().unwrap()]);
         assert_eq!(splitter.database, "guestbook");
         let database = start.settings.database.as_ref().unwrap();
-        assert_eq!(splitter.listen, [database.address.clone()]);
+        assert_eq!(splitter.listen, std::slice::from_ref(&database.address));
         assert_eq!(database.password, splitter.password);
     }
 

@@ -17,6 +17,8 @@ use crate::runtime::net::Address;
 
 /// Connections of one application worker.
 const CONNECTIONS_MAX: usize = 16;
+/// How long an idle connection is kept.
+const KEPT_IDLE: Duration = Duration::from_secs(60);
 /// Time for one visit to the database, waiting for a connection included.
 const DEADLINE: Duration = Duration::from_secs(5);
 /// Error code for a table that does not exist (MySQL manual, server error reference: ER_NO_SUCH_TABLE).
@@ -129,8 +131,13 @@ impl Database {
 
 fn options(settings: &DatabaseSettings) -> OptsBuilder {
     let constraints = PoolConstraints::new(0, CONNECTIONS_MAX).unwrap_or_default();
-    // No reset between two users of a connection: this application leaves no state behind on it.
-    let pool = PoolOpts::new().with_constraints(constraints).with_reset_connection(false);
+    // No reset between two users of a connection: this application leaves no state behind on it. Without a time to live
+    // the driver would close every connection above the pool's minimum as soon as it is given back.
+    let pool = PoolOpts::new()
+        .with_constraints(constraints)
+        .with_reset_connection(false)
+        .with_inactive_connection_ttl(KEPT_IDLE)
+        .with_ttl_check_interval(KEPT_IDLE / 2);
     let options = OptsBuilder::default()
         .user(Some(settings.user.clone()))
         .pass(Some(settings.password.0.clone()))

@@ -204,7 +204,9 @@ async function poll() {
   }
   for (const [name, meter] of Object.entries(meters)) {
     const tier = status.tiers[name];
-    if (tier) meter.show(tier.rate, { p50: duration(tier.p50), p99: duration(tier.p99), ...tier.more });
+    if (!tier) continue;
+    const durations = Object.entries(tier.durations).map(([key, us]) => [key, duration(us)]);
+    meter.show(tier.rate, { ...Object.fromEntries(durations), ...tier.more });
   }
   // What happened before this page was open is not news.
   const news = journeys.add(trace, previous !== null, status);

@@ -3,20 +3,18 @@
 const UPSTREAM = "guestbook"; // the upstream whose servers are drawn; the other one leads to the admin pages
 const NOBODY = { requests: 0, errors: 0, requests_per_second: 0, p50_us: 0, p99_us: 0 };
 
-// A meter's latencies are over the last minute; 0 means that nothing was counted in it.
+// What a meter's card shows: a rate per second and up to three durations (µs) or texts. A meter's latencies are over the
+// last minute; 0 means that nothing was counted in it.
 function tier(meter, more) {
-  return { rate: meter.requests_per_second, p50: meter.p50_us || null, p99: meter.p99_us || null, more };
+  return { rate: meter.requests_per_second, durations: { p50: meter.p50_us || null, p99: meter.p99_us || null }, more };
 }
 
-// Primary and replicas in one: their rates add up, of their latencies the slower one counts.
-function splitterTier(splitter) {
-  const { primary, replicas } = splitter;
-  const per = (meter) => meter.requests_per_second.toFixed(meter.requests_per_second < 10 ? 1 : 0);
+function splitterTier({ primary, replicas, servers }) {
+  const reads = servers.length > 1 ? replicas : primary;
   return {
     rate: primary.requests_per_second + replicas.requests_per_second,
-    p50: Math.max(primary.p50_us, replicas.p50_us) || null,
-    p99: Math.max(primary.p99_us, replicas.p99_us) || null,
-    more: { "primary · replica": `${per(primary)} · ${per(replicas)}/s` },
+    durations: { "read p50": reads.p50_us || null, "read p99": reads.p99_us || null, "write p50": primary.p50_us || null },
+    more: {},
   };
 }
 
