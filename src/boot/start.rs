@@ -108,6 +108,8 @@ pub(super) fn run(config: Config, apps: &Registry) -> Result<(), StartError> {
     let (writer, mut access_logs) = access_log.map_or((None, Vec::new()), |(writer, logs)| (Some(writer), logs));
     let mysql: Vec<_> = (0..config.splitters.len()).map(|index| crate::mysql::Shared::new(&config, index)).collect();
     let mysql: Vec<_> = mysql.into_iter().map(Arc::new).collect();
+    let views = mysql.clone();
+    shared.set_splitter_view(Box::new(move || views.iter().map(|splitter| splitter.view()).collect()));
 
     let mut facts = Vec::new();
     let (data_seats, origins) = answer_routes(&config, placement.data.len(), placement.app.len());
