@@ -12,6 +12,7 @@ use tokio::sync::watch;
 
 use super::cores::{Placement, place};
 use super::signals::{Order, Signals};
+use super::splitters;
 use crate::app::{AppWorker, Job, Origin, Registry, Reply, Tickets};
 use crate::config::Config;
 use crate::control::Shared;
@@ -109,7 +110,7 @@ pub(super) fn run(config: Config, apps: &Registry) -> Result<(), StartError> {
     let mysql: Vec<_> = (0..config.splitters.len()).map(|index| crate::mysql::Shared::new(&config, index)).collect();
     let mysql: Vec<_> = mysql.into_iter().map(Arc::new).collect();
     let views = mysql.clone();
-    shared.set_splitter_view(Box::new(move || views.iter().map(|splitter| splitter.view()).collect()));
+    shared.set_splitter_view(Box::new(move || views.iter().map(|splitter| splitters::view(splitter)).collect()));
 
     let mut facts = Vec::new();
     let (data_seats, origins) = answer_routes(&config, placement.data.len(), placement.app.len());

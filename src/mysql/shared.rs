@@ -7,7 +7,6 @@ use super::gtid::{DOMAINS_MAX, Gtid, Position};
 use super::sql::Mode;
 use crate::config::Config;
 use crate::config::model::Splitter;
-use crate::control::shared::{SplitterServerView, SplitterView};
 use crate::runtime::net::Address;
 
 /// Lag that is not known, or a replica that does not replicate.
@@ -192,20 +191,6 @@ impl Shared {
         let bits =
             u8::from(mode.ansi_quotes) | u8::from(mode.no_backslash_escapes) << 1 | u8::from(mode.ignore_space) << 2;
         self.mode.store(bits, Relaxed);
-    }
-
-    /// The servers as the admin pages show them, the primary first.
-    pub fn view(&self) -> SplitterView {
-        let server = |(index, facts): (usize, &ServerFacts)| SplitterServerView {
-            address: self.address(index).to_string(),
-            role: if index == 0 { "primary" } else { "replica" },
-            up: if index == 0 { facts.health() == Health::Writable } else { facts.is_eligible() },
-            lag_ms: Some(facts.lag_ms()).filter(|lag| index > 0 && *lag != LAG_UNKNOWN),
-        };
-        SplitterView {
-            name: self.config().name.clone(),
-            servers: self.servers.iter().enumerate().map(server).collect(),
-        }
     }
 
     /// Takes a place for one more client; `false` when `clients_max` are connected. Pairs with [`Shared::client_left`].
