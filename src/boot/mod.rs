@@ -12,8 +12,6 @@ mod start;
 
 use std::process::ExitCode;
 
-use tracing_subscriber::filter::LevelFilter;
-
 use crate::app::Registry;
 use crate::config::Config;
 
@@ -21,10 +19,6 @@ use crate::config::Config;
 ///
 /// 0 after a stop or a drain, 1 when it could not start; the reason is in the log.
 pub fn run(config: Config, apps: Registry) -> ExitCode {
-    if let Err(error) = crate::log::init(LevelFilter::INFO) {
-        eprintln!("error: {error}");
-        return ExitCode::FAILURE;
-    }
     match start::run(config, &apps) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -23,9 +23,6 @@ use crate::runtime::net::{Address, BoundSocket};
 use crate::runtime::{cores, sys};
 use crate::worker::{Control, Seat};
 
-/// How long the end of the process waits for the logs.
-const LOG_STOP: Duration = Duration::from_secs(2);
-
 /// Why the process could not start.
 #[derive(Debug)]
 pub(super) enum StartError {
@@ -73,6 +70,9 @@ impl std::fmt::Display for StartError {
     }
 }
 
+/// How long the end of the process waits for a log that is not taken.
+const LOG_STOP_MAX: Duration = Duration::from_secs(2);
+
 /// The threads of the process and the way to them.
 struct Threads {
     data: Vec<JoinHandle<()>>,
@@ -92,6 +92,10 @@ struct Sockets {
 }
 
 pub(super) fn run(config: Config, apps: &Registry) -> Result<(), StartError> {
+    // A program that has us as a library may have a subscriber of its own: then that one stays.
+    if let Err(log::InitError::Thread(error)) = log::init(tracing::level_filters::LevelFilter::INFO) {
+        return Err(StartError::Thread { name: "own-log".into(), error });
+    }
     let open_files = sys::limits::raise_open_files();
     let allowed = cores::allowed().map_err(|error| StartError::Thread { name: "process".into(), error })?;
     let placement = place(&config.process, &allowed, !config.apps.is_empty())?;
@@ -99,8 +103,9 @@ pub(super) fn run(config: Config, apps: &Registry) -> Result<(), StartError> {
     let mut sockets = bind(&config, placement.data.len())?;
     let config = Arc::new(config);
     let shared = Arc::new(Shared::new(config.clone(), placement.data.len(), placement.app.len()));
-    let log = log::Writer::start(&config, &shared.workers, shared.log_writer.clone()).map_err(StartError::Log)?;
-    let (writer, mut access_logs) = log.map_or((None, Vec::new()), |(writer, logs)| (Some(writer), logs));
+    let access_log =
+        log::Writer::start(&config, &shared.workers, shared.log_writer.clone()).map_err(StartError::Log)?;
+    let (writer, mut access_logs) = access_log.map_or((None, Vec::new()), |(writer, logs)| (Some(writer), logs));
     let mysql: Vec<_> = (0..config.splitters.len()).map(|index| crate::mysql::Shared::new(&config, index)).collect();
     let mysql: Vec<_> = mysql.into_iter().map(Arc::new).collect();
 
@@ -147,7 +152,7 @@ pub(super) fn run(config: Config, apps: &Registry) -> Result<(), StartError> {
     announce(&facts, &config, open_files);
     drop(shared.facts.set(facts));
     let result = control_thread(&config, &shared, &mysql, threads, sockets.admin, writer);
-    log::own::flush(LOG_STOP);
+    log::flush(LOG_STOP_MAX);
     for path in &sockets.paths {
         let _ = std::fs::remove_file(path);
     }
@@ -286,7 +291,7 @@ fn start_app_workers(
         let (report, reported) = mpsc::channel();
         let name = format!("app-{index}");
         let spawned = std::thread::Builder::new().name(name.clone()).spawn(move || {
-            log::own::never_block();
+            log::never_block();
             let pinned = cores::pin(core);
             worker.supervise(|facts| {
                 drop(report.send(facts.and_then(|facts| pinned.as_ref().map(|()| facts).map_err(copy))))
@@ -314,7 +319,7 @@ fn start_data_worker(
     let (report, reported) = mpsc::channel();
     let name = format!("data-{index}");
     let spawned = std::thread::Builder::new().name(name.clone()).spawn(move || {
-        log::own::never_block();
+        log::never_block();
         let built = cores::pin(core).and_then(|()| DataRuntime::build(choice, entries));
         match built {
             Ok((mut runtime, facts)) => {
@@ -418,9 +423,9 @@ fn control_thread(
     }
     threads.data.into_iter().for_each(|thread| drop(thread.join()));
     if let Some(writer) = writer
-        && !writer.stop(LOG_STOP)
+        && !writer.stop(LOG_STOP_MAX)
     {
-        tracing::warn!("the access log's target takes nothing: its last lines are lost");
+        tracing::warn!(waited_s = LOG_STOP_MAX.as_secs(), "access log stalls: its last lines are lost");
     }
     Ok(())
 }

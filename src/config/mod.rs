@@ -72,6 +72,16 @@ pub fn parse(file_name: &str, text: &str, programs: &[&str]) -> Result<(Config, 
     parse_with(file_name, text, programs, &Overrides::default(), None)
 }
 
+/// As [`parse`], with flags that win over the text.
+pub(crate) fn parse_with_flags(
+    file_name: &str,
+    text: &str,
+    programs: &[&str],
+    overrides: &Overrides,
+) -> Result<(Config, Vec<Warning>), Report> {
+    parse_with(file_name, text, programs, overrides, None)
+}
+
 fn parse_with(
     file_name: &str,
     text: &str,

@@ -22,7 +22,7 @@ pub(super) struct Filled {
     pub(super) lines: u64,
 }
 
-/// The two queues between one data worker and the writer thread. Each has room for all buffers: pushing never fails.
+/// The two queues between one data worker and the writer thread. Each has room for all buffers.
 #[derive(Debug)]
 pub(super) struct Lane {
     pub(super) filled: ArrayQueue<Filled>,
@@ -85,6 +85,14 @@ impl AccessLog {
         }
     }
 
+    /// Hands over what has been recorded, even when no empty buffer is left to go on with; for the worker's end.
+    pub fn flush(&self) {
+        let state = &mut *self.state.borrow_mut();
+        if !state.current.is_empty() && !self.hand_over(state) {
+            self.push(std::mem::take(&mut state.current), std::mem::take(&mut state.lines));
+        }
+    }
+
     /// Swaps the current buffer for an empty one; false, and nothing done, when there is none.
     fn hand_over(&self, state: &mut State) -> bool {
         while let Some(mut buffer) = self.lane.empty.pop() {
@@ -94,25 +102,21 @@ impl AccessLog {
         }
         let Some(empty) = state.stock.pop() else { return false };
         let bytes = std::mem::replace(&mut state.current, empty);
-        self.push(Filled { bytes, lines: std::mem::take(&mut state.lines) });
+        self.push(bytes, std::mem::take(&mut state.lines));
         true
     }
 
-    fn push(&self, filled: Filled) {
-        let pushed = self.lane.filled.push(filled);
-        debug_assert!(pushed.is_ok(), "there are more buffers than places");
+    fn push(&self, bytes: Vec<u8>, lines: u64) {
+        if self.lane.filled.push(Filled { bytes, lines }).is_err() {
+            self.stats.log.dropped.add(lines); // only behind a flush that had no empty buffer to go on with
+        }
         self.wake.wake();
     }
 }
 
 impl Drop for AccessLog {
-    /// The last lines go to the writer thread when the worker ends; there is a place for each buffer.
     fn drop(&mut self) {
-        let state = self.state.get_mut();
-        let (bytes, lines) = (std::mem::take(&mut state.current), std::mem::take(&mut state.lines));
-        if !bytes.is_empty() {
-            self.push(Filled { bytes, lines });
-        }
+        self.flush();
     }
 }
 

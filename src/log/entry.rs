@@ -45,12 +45,16 @@ pub struct AddressText {
 }
 
 impl AddressText {
-    /// The address as nginx writes it: an IPv4 address inside an IPv6 one stays `::ffff:192.0.2.1`.
-    pub fn new(address: IpAddr) -> AddressText {
+    /// The address as nginx writes it: an IPv4 address inside an IPv6 one stays `::ffff:192.0.2.1`; `None`, a client
+    /// on a Unix socket, is `unix:`.
+    pub fn new(address: Option<IpAddr>) -> AddressText {
         let mut text = [0; 45]; // longest: an IPv6 address that ends in dotted IPv4 (INET6_ADDRSTRLEN - 1)
         let mut rest = &mut text[..];
         // Cannot fail: there is room for the longest address. A cut text would do no harm.
-        drop(write!(rest, "{address}"));
+        drop(match address {
+            Some(address) => write!(rest, "{address}"),
+            None => write!(rest, "unix:"),
+        });
         let bytes = (45 - rest.len()) as u8;
         AddressText { text, bytes }
     }
@@ -70,7 +74,8 @@ mod tests {
         for text in ["1.2.3.4", "255.255.255.255", "::1", "::ffff:192.0.2.1", "2001:db8:aaaa:bbbb:cccc:dddd:eeee:ffff"]
         {
             let address: IpAddr = text.parse().unwrap();
-            assert_eq!(AddressText::new(address).as_bytes(), address.to_string().as_bytes());
+            assert_eq!(AddressText::new(Some(address)).as_bytes(), address.to_string().as_bytes());
         }
+        assert_eq!(AddressText::new(None).as_bytes(), b"unix:");
     }
 }

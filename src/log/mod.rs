@@ -9,8 +9,9 @@
 //! A request never waits for a log: when the writer thread is behind and a worker has no buffer left, its lines are
 //! dropped and counted. In steady state a line costs no allocation and no system call.
 //!
-//! Boot calls [`own::init`] first, then [`Writer::start`], gives each data worker its [`AccessLog`], calls
-//! [`Writer::reopen`] on SIGUSR1, and [`Writer::stop`] when the data workers have ended.
+//! Boot calls [`init`] first, then [`Writer::start`], gives each data worker its [`AccessLog`], calls
+//! [`Writer::reopen`] on SIGUSR1, and [`Writer::stop`] when the data workers have ended; worker threads call
+//! [`never_block`] when they begin.
 
 mod access;
 mod entry;
@@ -20,5 +21,5 @@ mod writer;
 
 pub use access::AccessLog;
 pub use entry::{AddressText, Entry};
-pub use own::{InitError, init};
+pub use own::{InitError, flush, init, never_block};
 pub use writer::{LogError, Writer};

@@ -27,6 +27,7 @@ use tracing::field::{Field, Visit};
 use tracing::level_filters::LevelFilter;
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::ParseError;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
@@ -43,8 +44,6 @@ const QUIET: [&str; 6] = ["hyper", "hyper_util", "h2", "mio", "mysql_async", "ax
 /// Why our log could not be set up.
 #[derive(Debug)]
 pub enum InitError {
-    /// The filter in [`FILTER_VARIABLE`] is wrong.
-    Filter(String),
     /// The process has a log already.
     AlreadySet,
     /// The thread that writes for workers cannot be started.
@@ -54,12 +53,6 @@ pub enum InitError {
 impl fmt::Display for InitError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            InitError::Filter(why) => {
-                write!(
-                    f,
-                    "{FILTER_VARIABLE}: {why}: write a level (error, warn, info, debug, trace) or `info,one_server::proxy=debug`"
-                )
-            }
             InitError::AlreadySet => f.write_str("the log was set up twice"),
             InitError::Thread(error) => write!(f, "cannot start the log's thread: {error}"),
         }
@@ -68,11 +61,16 @@ impl fmt::Display for InitError {
 
 impl std::error::Error for InitError {}
 
-/// Sets up our log for the whole process; `level` holds unless [`FILTER_VARIABLE`] is set.
+/// Sets up our log for the whole process; `level` holds unless [`FILTER_VARIABLE`] is set. A filter there that cannot
+/// be read is passed over with a warning.
 ///
-/// Errors: [`InitError`].
+/// Errors: [`InitError`]. `AlreadySet` is no harm: a program that uses us as a library has its own subscriber.
 pub fn init(level: LevelFilter) -> Result<(), InitError> {
-    let filter = filter(level, std::env::var(FILTER_VARIABLE).ok().as_deref())?;
+    let variable = std::env::var(FILTER_VARIABLE).ok();
+    let (filter, mistake) = match filter(level, variable.as_deref()) {
+        Ok(filter) => (filter, None),
+        Err(mistake) => (default_filter(level), Some(mistake)),
+    };
     start_thread()?;
     let stamped = !io::stderr().is_terminal() && std::env::var_os("JOURNAL_STREAM").is_none();
     let subscriber = tracing_subscriber::fmt()
@@ -80,19 +78,25 @@ pub fn init(level: LevelFilter) -> Result<(), InitError> {
         .event_format(OneLine { stamped })
         .with_writer(|| Output)
         .finish();
-    tracing::subscriber::set_global_default(subscriber).map_err(|_| InitError::AlreadySet)
+    tracing::subscriber::set_global_default(subscriber).map_err(|_| InitError::AlreadySet)?;
+    if let Some(mistake) = mistake {
+        let advice = "write a level (error, warn, info, debug, trace) or `info,one_server::proxy=debug`";
+        tracing::warn!(filter = variable, %mistake, "{FILTER_VARIABLE} cannot be read and is passed over: {advice}");
+    }
+    Ok(())
 }
 
-fn filter(level: LevelFilter, variable: Option<&str>) -> Result<EnvFilter, InitError> {
-    if let Some(text) = variable.filter(|text| !text.trim().is_empty()) {
-        return EnvFilter::try_new(text).map_err(|error| InitError::Filter(error.to_string()));
+fn filter(level: LevelFilter, variable: Option<&str>) -> Result<EnvFilter, ParseError> {
+    match variable.filter(|text| !text.trim().is_empty()) {
+        Some(text) => EnvFilter::try_new(text),
+        None => Ok(default_filter(level)),
     }
-    let mut filter = EnvFilter::default().add_directive(level.into());
-    for library in QUIET {
-        let quiet = format!("{library}={}", level.min(LevelFilter::WARN));
-        filter = filter.add_directive(quiet.parse().map_err(|_| InitError::Filter(quiet))?);
-    }
-    Ok(filter)
+}
+
+fn default_filter(level: LevelFilter) -> EnvFilter {
+    let quiet = level.min(LevelFilter::WARN);
+    let directives = QUIET.iter().filter_map(|library| format!("{library}={quiet}").parse().ok());
+    directives.fold(EnvFilter::default().add_directive(level.into()), EnvFilter::add_directive)
 }
 
 thread_local! {
@@ -368,7 +372,7 @@ mod tests {
         assert_eq!(captured(error, false, log), "");
         let asked = filter(LevelFilter::ERROR, Some("off,hyper=debug")).unwrap();
         assert_eq!(captured(asked, false, log), "debug theirs\nwarn their warning\n");
-        assert!(matches!(filter(LevelFilter::INFO, Some("a=b=c")), Err(InitError::Filter(_))));
+        assert!(filter(LevelFilter::INFO, Some("a=b=c")).is_err());
     }
 
     #[test]

@@ -1,28 +1,29 @@
-//! tmp
-use crate::config::Config;
-use std::rc::Rc;
-use std::sync::Arc;
-pub struct Shared;
-pub struct Splitter;
-impl Shared {
-    pub fn new(_: &Arc<Config>, _: usize) -> Shared {
-        Shared
-    }
-}
-pub mod monitor {
-    pub async fn run(_: std::sync::Arc<super::Shared>, _: tokio::sync::watch::Receiver<bool>) {}
-}
-impl Splitter {
-    pub fn new(
-        _: Arc<Config>,
-        _: usize,
-        _: Arc<Shared>,
-        _: Arc<crate::metrics::Worker>,
-        _: Option<Arc<crate::metrics::Trace>>,
-        _: usize,
-    ) -> Rc<Splitter> {
-        Rc::new(Splitter)
-    }
-    pub async fn serve_client(self: Rc<Self>, _s: crate::runtime::net::Stream, _p: Option<std::net::SocketAddr>) {}
-    pub fn begin_drain(&self) {}
-}
+//! MySQL read/write splitter: writes and whatever is doubtful to the primary, certain reads to fresh replicas.
+//!
+//! A client speaks to the splitter as to one server, with `mysql_native_password`. Between statements its session
+//! holds no connection to a server unless it has to ([`session`]); the pool of each data worker lends connections
+//! that are in the state the session must see ([`pool`], [`backend`]). Results pass through by packet framing
+//! ([`protocol::follow`]).
+//!
+//! ```text
+//! client -> serve (login) -> client (commands) -> sql (class) -> session (route) -> statement -> pool -> backend
+//!                                                                      monitor -> shared -^
+//! ```
+//! Absent on purpose: TLS, compression, `caching_sha2_password`, LOAD DATA LOCAL, replication commands, and KILL (its
+//! connection ids would be the splitter's): each is refused with an error that says so.
+
+pub mod backend;
+pub mod client;
+pub mod gtid;
+pub mod lease;
+pub mod monitor;
+pub mod pool;
+pub mod protocol;
+pub mod serve;
+pub mod session;
+pub mod shared;
+pub mod sql;
+pub mod statement;
+
+pub use serve::Splitter;
+pub use shared::Shared;

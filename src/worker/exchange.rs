@@ -10,7 +10,7 @@ use super::respond::{self, Answer};
 use super::{Worker, call_app, forward, send_file};
 use crate::config::model::Action;
 use crate::http::h1::{BodyKind, FieldName, Method, Version};
-use crate::log::{AddressText, Entry};
+use crate::log::Entry;
 use crate::metrics::{ServedBy, TraceEvent};
 use crate::util::path::normalize;
 
@@ -54,7 +54,7 @@ pub(super) struct Request {
 
 impl Request {
     /// The head's bytes in the input.
-    pub(super) fn head_bytes<'a>(hot: &'a Hot) -> &'a [u8] {
+    pub(super) fn head_bytes(hot: &Hot) -> &[u8] {
         &hot.input.bytes[hot.input.start..hot.input.start + hot.head.head_bytes]
     }
 
@@ -126,7 +126,7 @@ async fn answer(worker: &Rc<Worker>, connection: &Connection, hot: &mut Hot, req
             Ok(path) => path,
             Err(problem) => return error(worker, hot, request, problem.status()),
         };
-        let router = &worker.routers[connection.listener];
+        let router = &worker.routers[connection.listener as usize];
         let Some(found) = router.route(hot.head.host(bytes), path.as_bytes()) else {
             return error(worker, hot, request, 404);
         };
@@ -235,10 +235,9 @@ fn account(worker: &Worker, connection: &Connection, hot: &Hot, request: &Reques
     }
     let (head, bytes) = (&hot.head, Request::head_bytes(hot));
     if let Some(log) = &worker.access_log {
-        let peer = connection.peer.map(|peer| AddressText::new(peer.ip()));
         log.record(&Entry {
             time: std::time::SystemTime::now(),
-            remote_addr: peer.as_ref().map_or(b"unix:", AddressText::as_bytes),
+            remote_addr: connection.peer_text().as_bytes(),
             method: head.method_text.of(bytes),
             target: head.target(bytes),
             protocol: match head.version {

@@ -1,5 +1,6 @@
 //! `[site.NAME]`, its hosts and routes, and the names they refer to.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -431,40 +432,42 @@ fn warn_of_unreachable_path(section: &Section<'_>, path: &PathMatch) {
 }
 
 fn report_duplicate_routes(section: &Section<'_>, routes: &[Placed<Option<Route>>]) {
-    for (at, route) in routes.iter().enumerate() {
+    let mut seen: HashMap<&PathMatch, Option<Span>> = HashMap::new();
+    for route in routes {
         let Some(path) = route.value.as_ref().map(|route| &route.path) else { continue };
-        let same = |first: &&Placed<Option<Route>>| first.value.as_ref().is_some_and(|first| first.path == *path);
-        if let Some(first) = routes[..at].iter().find(same) {
-            let text = match path {
-                PathMatch::Exact(path) => format!("exact = \"{path}\""),
-                PathMatch::Prefix(path) => format!("path = \"{path}\""),
-            };
-            let title = format!("{} has two routes with {text}", section.title);
-            let problem = Problem::new(title, route.span.clone(), "this one would never be reached");
-            section.cx.mistake(problem.related(first.span.clone(), "the first one"));
-        }
+        let Some(first) = seen.get(path) else {
+            seen.insert(path, route.span.clone());
+            continue;
+        };
+        let text = match path {
+            PathMatch::Exact(path) => format!("exact = \"{path}\""),
+            PathMatch::Prefix(path) => format!("path = \"{path}\""),
+        };
+        let title = format!("{} has two routes with {text}", section.title);
+        let problem = Problem::new(title, route.span.clone(), "this one would never be reached");
+        section.cx.mistake(problem.related(first.clone(), "the first one"));
     }
 }
 
 fn report_duplicate_hosts(cx: &Context<'_>, listener: &str, sites: &[&Draft]) {
-    for (at, draft) in sites.iter().enumerate() {
+    let mut seen: HashMap<&HostPattern, (&Draft, Option<Span>)> = HashMap::new();
+    for draft in sites {
         for host in &draft.hosts {
-            let has = |other: &&&Draft| other.hosts.iter().any(|first| first.value == host.value);
-            let Some(other) = sites[..at].iter().find(has) else { continue };
+            // A default such as `hosts = "*"` has no place of its own.
+            let place = host.span.clone().or_else(|| draft.span.clone());
+            let Some((other, first)) = seen.get(&host.value) else {
+                seen.insert(&host.value, (draft, place));
+                continue;
+            };
             let name = match &host.value {
                 HostPattern::Exact(name) => name.clone(),
                 HostPattern::Suffix(name) => format!("*{name}"),
                 HostPattern::Any => "*".into(),
             };
-            let first = other.hosts.iter().find(|first| first.value == host.value);
-            let title = format!(
-                "host \"{name}\" belongs to two sites of [listener.{listener}]: {} and {}",
-                other.site.name, draft.site.name
-            );
-            let place = host.span.clone().or_else(|| draft.span.clone());
+            let sites = format!("{} and {}", other.site.name, draft.site.name);
+            let title = format!("host \"{name}\" belongs to two sites of [listener.{listener}]: {sites}");
             let problem = Problem::new(title, place, "give each site names of its own, or other listeners");
-            let first = first.and_then(|first| first.span.clone()).or_else(|| other.span.clone());
-            cx.mistake(problem.related(first, "the first one"));
+            cx.mistake(problem.related(first.clone(), "the first one"));
         }
     }
 }
@@ -480,19 +483,18 @@ fn report_two_defaults(cx: &Context<'_>, listener: &str, sites: &[&Draft]) {
 }
 
 fn warn_of_unused(cx: &Context<'_>, names: &Names<'_>, config: &Config) {
-    let actions = || config.sites.iter().flat_map(|site| &site.routes).map(|route| &route.action);
-    let unused = |kind: &str, named: &Named<'_>| {
-        let title = format!("[{kind}.{}] is used by no route", named.name);
-        cx.warn(Problem::new(title, named.span.clone(), "name it in a route, or take it away"));
-    };
-    for (index, named) in names.upstreams.iter().enumerate() {
-        if !actions().any(|action| matches!(action, Action::Proxy(at) if *at == index)) {
-            unused("upstream", named);
+    let (mut upstreams, mut apps) = (vec![false; names.upstreams.len()], vec![false; names.apps.len()]);
+    for route in config.sites.iter().flat_map(|site| &site.routes) {
+        match route.action {
+            Action::Proxy(at) => upstreams[at] = true,
+            Action::App(at) => apps[at] = true,
+            _ => {}
         }
     }
-    for (index, named) in names.apps.iter().enumerate() {
-        if !actions().any(|action| matches!(action, Action::App(at) if *at == index)) {
-            unused("app", named);
+    for (kind, all, used) in [("upstream", names.upstreams, upstreams), ("app", names.apps, apps)] {
+        for (named, _) in all.iter().zip(used).filter(|(_, used)| !used) {
+            let title = format!("[{kind}.{}] is used by no route", named.name);
+            cx.warn(Problem::new(title, named.span.clone(), "name it in a route, or take it away"));
         }
     }
 }

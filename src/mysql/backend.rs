@@ -1,0 +1,504 @@
+//! One connection to a MySQL server: log on, bring it to the state a session must see, run small statements of our
+//! own on it. Belongs to one data worker; the pool lends it to one session at a time.
+
+use std::cell::Cell;
+use std::fmt;
+use std::io;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use ahash::AHashMap;
+
+use super::protocol::ProtocolError;
+use super::protocol::auth::{NATIVE, decode_switch, native_answer};
+use super::protocol::capability::{BACKEND_BASE, CONNECT_WITH_DB};
+use super::protocol::command::{self, put_bare, put_init_db, put_query};
+use super::protocol::follow::{Expect, Follower, Outcome};
+use super::protocol::greeting::Greeting;
+use super::protocol::lenenc::Fields;
+use super::protocol::login::Login;
+use super::protocol::packet::{HEADER_BYTES, message_bytes, put_packet};
+use super::protocol::response::ErrPacket;
+use super::session::State;
+use crate::runtime::net::{Address, Peek, Stream};
+use crate::runtime::time::timeout;
+
+/// First read buffer of a connection, bytes; grows to the second while large results stream.
+const READ_BYTES: usize = 16 << 10;
+const READ_BYTES_MAX: usize = 64 << 10;
+/// Largest packet before the login is complete.
+pub const LOGIN_BYTES_MAX: usize = 64 << 10;
+/// Prepared statements kept on one connection; beyond it all are dropped with the next reset.
+const STATEMENTS_MAX: usize = 256;
+/// What makes a server tell us everything about its session.
+const TRACKERS: &[u8] = b"SET session_track_system_variables='*', session_track_state_change=1, \
+session_track_transaction_info='CHARACTERISTICS', session_track_schema=1";
+
+/// Why a connection is of no use.
+#[derive(Debug)]
+pub enum BackendError {
+    /// Connecting, reading or writing failed, or the server closed.
+    Io(io::Error),
+    /// It took too long.
+    Timeout,
+    /// The server broke the protocol.
+    Protocol(ProtocolError),
+    /// The server refused: error number and message.
+    Refused(u16, String),
+    /// The server wants an authentication plugin that is not spoken here.
+    Plugin(String),
+}
+
+impl fmt::Display for BackendError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            BackendError::Io(error) => error.fmt(f),
+            BackendError::Timeout => f.write_str("timed out"),
+            BackendError::Protocol(error) => error.fmt(f),
+            BackendError::Refused(code, message) => write!(f, "refused with error {code}: {message}"),
+            BackendError::Plugin(name) => write!(
+                f,
+                "the server wants the authentication plugin `{name}`: create the account with mysql_native_password"
+            ),
+        }
+    }
+}
+
+impl std::error::Error for BackendError {}
+
+impl From<io::Error> for BackendError {
+    fn from(error: io::Error) -> Self {
+        BackendError::Io(error)
+    }
+}
+
+impl From<ProtocolError> for BackendError {
+    fn from(error: ProtocolError) -> Self {
+        BackendError::Protocol(error)
+    }
+}
+
+/// What can only be chosen at login: a client and its connection must agree on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Key {
+    /// Capability flags that change what the server does, see [`super::protocol::capability::SESSION_MASK`].
+    pub capabilities: u32,
+    /// Collation of the login packet; a reset goes back to it.
+    pub collation: u8,
+}
+
+/// Where a session's last insert id is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InsertId {
+    /// Here.
+    Known(u64),
+    /// On the connection with this id only.
+    At(u64),
+    /// It was there, and the connection broke.
+    Lost,
+}
+
+/// The part of a session that its last connection refers to after it was given back.
+#[derive(Debug)]
+pub struct Carry {
+    /// Number of the session, unique in the worker.
+    pub session: u64,
+    /// Its LAST_INSERT_ID().
+    pub insert_id: Cell<InsertId>,
+    /// The session has ended.
+    pub gone: Cell<bool>,
+}
+
+/// A statement prepared on a connection.
+#[derive(Debug)]
+struct Handle {
+    id: u32,
+    /// The session state it was prepared under.
+    state: Rc<State>,
+}
+
+/// How to reach and log on to a server.
+#[derive(Clone, Copy, Debug)]
+pub struct Target<'a> {
+    /// Its address.
+    pub address: &'a Address,
+    /// User name.
+    pub user: &'a str,
+    /// Password.
+    pub password: &'a str,
+    /// Time for connecting and logging on.
+    pub timeout: Duration,
+}
+
+/// A connection that is logged on.
+pub struct Backend {
+    /// Number of the connection, unique in the worker.
+    pub id: u64,
+    /// 0: primary, n: replica n - 1.
+    pub server: usize,
+    /// Chosen at login.
+    pub key: Key,
+    /// What is set on it, once it is clean.
+    pub state: Rc<State>,
+    /// It must be reset before it is lent to anyone.
+    pub dirty: bool,
+    /// Its LAST_INSERT_ID(); `None`: only the server knows, and the owner if it is still there.
+    pub insert_id: Option<u64>,
+    /// Session that used it last.
+    pub owner: Option<Rc<Carry>>,
+    /// The owner may ask about its last statement (warnings, found rows).
+    pub protected: bool,
+    /// Since when it is idle.
+    pub since: Instant,
+    /// Server facts' generation when it was opened.
+    pub generation: u32,
+    stream: Stream,
+    input: Vec<u8>,
+    start: usize,
+    handles: AHashMap<Rc<[u8]>, Handle>,
+    /// Statements prepared since the last reset.
+    prepared: usize,
+}
+
+impl Drop for Backend {
+    fn drop(&mut self) {
+        if self.keeps_insert_id()
+            && let Some(owner) = &self.owner
+        {
+            owner.insert_id.set(InsertId::Lost);
+        }
+    }
+}
+
+impl Backend {
+    /// Connects, logs on, switches the session trackers on. `schema`: database to select at login.
+    pub async fn open(
+        target: Target<'_>,
+        id: u64,
+        server: usize,
+        key: Key,
+        schema: Option<&[u8]>,
+    ) -> Result<(Backend, Greeting), BackendError> {
+        let opening = async {
+            let stream = Stream::connect(target.address).await?;
+            let mut backend = Backend {
+                id,
+                server,
+                key,
+                state: Rc::new(State { schema: schema.map(<[u8]>::to_vec), variables: Vec::new() }),
+                dirty: false,
+                insert_id: Some(0),
+                owner: None,
+                protected: false,
+                since: Instant::now(),
+                generation: 0,
+                stream,
+                input: Vec::new(),
+                start: 0,
+                handles: AHashMap::new(),
+                prepared: 0,
+            };
+            let greeting = backend.log_on(target, schema).await?;
+            let mut out = Vec::with_capacity(256);
+            put_query(&mut out, TRACKERS);
+            backend.run(out).await?;
+            Ok((backend, greeting))
+        };
+        timeout(target.timeout, opening).await.unwrap_or(Err(BackendError::Timeout))
+    }
+
+    async fn log_on(&mut self, target: Target<'_>, schema: Option<&[u8]>) -> Result<Greeting, BackendError> {
+        let payload = self.packet(0).await?;
+        if payload.first() == Some(&0xFF) {
+            return Err(refused(&payload));
+        }
+        let greeting = Greeting::decode(&payload)?;
+        let answer = native_answer(target.password.as_bytes(), &greeting.scramble);
+        let mut capabilities = BACKEND_BASE | self.key.capabilities;
+        if schema.is_some() {
+            capabilities |= CONNECT_WITH_DB;
+        }
+        let login = Login {
+            capabilities,
+            collation: self.key.collation,
+            user: target.user.as_bytes(),
+            answer: &answer,
+            schema: schema.unwrap_or_default(),
+            plugin: NATIVE,
+        };
+        let mut out = Vec::with_capacity(128);
+        login.encode(&mut out, 1);
+        self.send(out).await.0?;
+        let mut payload = self.packet(2).await?;
+        if payload.first() == Some(&0xFE) {
+            let (plugin, scramble) = decode_switch(&payload)?;
+            if plugin != NATIVE {
+                return Err(BackendError::Plugin(String::from_utf8_lossy(plugin).into_owned()));
+            }
+            let mut out = Vec::with_capacity(32);
+            let answer = native_answer(target.password.as_bytes(), &scramble);
+            put_packet(&mut out, 3, |p| p.extend_from_slice(&answer));
+            self.send(out).await.0?;
+            payload = self.packet(4).await?;
+        }
+        match payload.first() {
+            Some(0x00) => Ok(greeting),
+            Some(0xFF) => Err(refused(&payload)),
+            _ => Err(ProtocolError::Malformed("answer to the login").into()),
+        }
+    }
+
+    /// One small packet, for the login.
+    async fn packet(&mut self, sequence_id: u8) -> Result<Vec<u8>, BackendError> {
+        loop {
+            if let Some(len) = message_bytes(self.available(), sequence_id, LOGIN_BYTES_MAX)? {
+                let payload = self.available()[HEADER_BYTES..len].to_vec();
+                self.consume(len);
+                return Ok(payload);
+            }
+            self.fill().await?;
+        }
+    }
+
+    /// Bytes received and not used yet.
+    pub fn available(&self) -> &[u8] {
+        &self.input[self.start..]
+    }
+
+    /// Marks bytes as used.
+    pub fn consume(&mut self, bytes: usize) {
+        self.start += bytes;
+        if self.start >= self.input.len() {
+            self.input.clear();
+            self.start = 0;
+        }
+    }
+
+    /// Reads more bytes, at least one.
+    ///
+    /// Errors: `UnexpectedEof` when the server has closed.
+    pub async fn fill(&mut self) -> io::Result<()> {
+        let mut input = std::mem::take(&mut self.input);
+        if self.start > 0 {
+            input.drain(..self.start);
+            self.start = 0;
+        }
+        if input.capacity() == 0 {
+            input.reserve_exact(READ_BYTES);
+        } else if input.len() == input.capacity() || input.capacity() < READ_BYTES {
+            input.reserve_exact(READ_BYTES_MAX.max(input.len()));
+        }
+        let room = input.capacity() - input.len();
+        let (result, mut input) = self.stream.read(input).await;
+        if matches!(result, Ok(n) if n == room) && input.capacity() < READ_BYTES_MAX {
+            input.reserve_exact(READ_BYTES_MAX);
+        }
+        self.input = input;
+        match result? {
+            0 => Err(io::ErrorKind::UnexpectedEof.into()),
+            _ => Ok(()),
+        }
+    }
+
+    /// Sends all of `bytes`; gives the buffer back.
+    pub async fn send(&self, bytes: Vec<u8>) -> (io::Result<()>, Vec<u8>) {
+        self.stream.write_all(bytes).await
+    }
+
+    /// Whether it can be lent: nothing is left over and the server has not closed it.
+    pub fn is_quiet(&self) -> bool {
+        self.available().is_empty() && self.stream.peek() == Peek::Quiet
+    }
+
+    /// Follows one response and throws its bytes away. An ERR packet is an outcome, not an error.
+    pub async fn follow(&mut self, mut follower: Follower) -> Result<Outcome, BackendError> {
+        let mut discard = Vec::new();
+        loop {
+            let used = follower.feed(self.available(), &mut discard)?;
+            discard.clear();
+            self.consume(used);
+            if follower.is_done() {
+                return Ok(follower.into_outcome());
+            }
+            self.fill().await?;
+        }
+    }
+
+    async fn result(&mut self) -> Result<Outcome, BackendError> {
+        let follower = Follower::new(Expect::Results, true, 0).keeping_first_row();
+        let outcome = self.follow(follower).await?;
+        match outcome.error {
+            Some(code) => Err(BackendError::Refused(code, String::from_utf8_lossy(&outcome.message).into_owned())),
+            None => Ok(outcome),
+        }
+    }
+
+    /// Runs one command of our own that must succeed; `out` holds its packet.
+    async fn run(&mut self, out: Vec<u8>) -> Result<Outcome, BackendError> {
+        self.send(out).await.0?;
+        self.result().await
+    }
+
+    /// Values of the first row of a query of our own; empty when there is no row.
+    pub async fn row(&mut self, sql: &[u8]) -> Result<Vec<Option<Vec<u8>>>, BackendError> {
+        let mut out = Vec::with_capacity(sql.len() + 5);
+        put_query(&mut out, sql);
+        let outcome = self.run(out).await?;
+        let row = outcome.first_row.unwrap_or_default();
+        let (mut fields, mut values) = (Fields::new(&row), Vec::new());
+        while !fields.is_empty() {
+            values.push(fields.text_value()?.map(<[u8]>::to_vec));
+        }
+        Ok(values)
+    }
+
+    /// Fetches LAST_INSERT_ID() for the session that left it here, if it still cares.
+    pub async fn save_insert_id(&mut self) -> Result<(), BackendError> {
+        let Some(carry) = self.owner.clone() else { return Ok(()) };
+        if carry.gone.get() || carry.insert_id.get() != InsertId::At(self.id) {
+            return Ok(());
+        }
+        let row = self.row(b"SELECT LAST_INSERT_ID()").await?;
+        let value = row.first().and_then(Option::as_deref).and_then(|v| std::str::from_utf8(v).ok()?.parse().ok());
+        let value = value.ok_or(ProtocolError::Malformed("LAST_INSERT_ID()"))?;
+        carry.insert_id.set(InsertId::Known(value));
+        self.insert_id = Some(value);
+        Ok(())
+    }
+
+    /// Whether its last session may still ask about what it did here.
+    pub fn is_protected(&self) -> bool {
+        self.protected && self.owner.as_ref().is_some_and(|owner| !owner.gone.get())
+    }
+
+    /// Whether it alone knows the last insert id of a session that is still there.
+    pub fn keeps_insert_id(&self) -> bool {
+        let is_here = |owner: &Rc<Carry>| !owner.gone.get() && owner.insert_id.get() == InsertId::At(self.id);
+        self.owner.as_ref().is_some_and(is_here)
+    }
+
+    /// Whether nothing has to be sent before a session with this state can use the connection.
+    pub fn is_ready_for(&self, state: &Rc<State>) -> bool {
+        !self.dirty && (Rc::ptr_eq(&self.state, state) || self.state == *state)
+    }
+
+    /// Brings the connection to `state`. `fresh`: reset it in any case; `insert_id`: LAST_INSERT_ID() must be this.
+    ///
+    /// Errors: `Refused` when the server does not accept the state (an unknown database); the connection stays
+    /// usable but dirty.
+    pub async fn prepare(
+        &mut self,
+        state: &Rc<State>,
+        fresh: bool,
+        insert_id: Option<u64>,
+    ) -> Result<(), BackendError> {
+        if fresh || !self.is_ready_for(state) {
+            self.adapt(state, fresh).await?;
+        }
+        match insert_id {
+            Some(value) if self.insert_id != Some(value) => {
+                let mut out = Vec::new();
+                put_query(&mut out, format!("SET last_insert_id={value}").as_bytes());
+                self.run(out).await?;
+                self.insert_id = Some(value);
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Sends reset, database and variables in one write, then reads the answers.
+    async fn adapt(&mut self, state: &Rc<State>, fresh: bool) -> Result<(), BackendError> {
+        let reset = fresh || self.dirty || self.state.variables != state.variables;
+        let (mut out, mut answers) = (Vec::with_capacity(256), 0);
+        if reset {
+            put_bare(&mut out, command::RESET_CONNECTION);
+            answers += 1;
+        }
+        if self.state.schema != state.schema
+            && let Some(schema) = &state.schema
+        {
+            put_init_db(&mut out, schema);
+            answers += 1;
+        }
+        if reset {
+            let mut set = TRACKERS.to_vec();
+            state.put_assignments(&mut set);
+            put_query(&mut out, &set);
+            answers += 1;
+            self.handles.clear();
+            self.prepared = 0;
+        }
+        self.dirty = true; // until every answer is in
+        self.send(out).await.0?;
+        let mut refused = None;
+        for _ in 0..answers {
+            match self.result().await {
+                Ok(_) => {}
+                Err(error @ BackendError::Refused(..)) => refused = refused.or(Some(error)),
+                Err(error) => return Err(error),
+            }
+        }
+        if let Some(error) = refused {
+            return Err(error);
+        }
+        if reset {
+            self.insert_id = Some(0);
+        }
+        self.state = Rc::clone(state);
+        self.dirty = false;
+        self.protected = false;
+        Ok(())
+    }
+
+    /// Rolls back and drops everything a session left behind, keeping nothing but the database.
+    pub async fn clean(&mut self) -> Result<(), BackendError> {
+        let state = Rc::new(State { schema: self.state.schema.clone(), variables: Vec::new() });
+        self.adapt(&state, true).await
+    }
+
+    /// Id of `sql` prepared here under the present state, if it is.
+    pub fn handle(&self, sql: &Rc<[u8]>) -> Option<u32> {
+        let handle = self.handles.get(sql)?;
+        (Rc::ptr_eq(&handle.state, &self.state) || handle.state == self.state).then_some(handle.id)
+    }
+
+    /// Remembers that `sql` was prepared here under the present state.
+    pub fn keep_handle(&mut self, sql: &Rc<[u8]>, id: u32) {
+        self.prepared += 1;
+        if self.prepared > STATEMENTS_MAX {
+            self.dirty = true; // the reset drops them all on the server, too
+        }
+        self.handles.insert(Rc::clone(sql), Handle { id, state: Rc::clone(&self.state) });
+    }
+
+    /// Forgets a statement the client has closed on the server.
+    pub fn drop_handle(&mut self, sql: &Rc<[u8]>) {
+        self.handles.remove(sql);
+    }
+
+    /// Prepares `sql` and returns the server's id for it.
+    ///
+    /// Errors: `Refused` with the server's own number and message.
+    pub async fn prepare_statement(&mut self, sql: &[u8]) -> Result<u32, BackendError> {
+        let mut payload = Vec::with_capacity(sql.len() + 1);
+        payload.push(command::STMT_PREPARE);
+        payload.extend_from_slice(sql);
+        let mut out = Vec::with_capacity(payload.len() + 8);
+        super::protocol::packet::put_message(&mut out, &payload);
+        self.send(out).await.0?;
+        let outcome = self.follow(Follower::new(Expect::Prepare, true, 0)).await?;
+        match (outcome.error, outcome.prepared) {
+            (Some(code), _) => Err(BackendError::Refused(code, String::from_utf8_lossy(&outcome.message).into_owned())),
+            (None, Some(prepared)) => Ok(prepared.statement_id),
+            (None, None) => Err(ProtocolError::Malformed("answer to COM_STMT_PREPARE").into()),
+        }
+    }
+}
+
+fn refused(payload: &[u8]) -> BackendError {
+    match ErrPacket::decode(payload) {
+        Ok(error) => BackendError::Refused(error.code, String::from_utf8_lossy(error.message).into_owned()),
+        Err(error) => BackendError::Protocol(error),
+    }
+}

@@ -1,0 +1,187 @@
+//! A connection lent to one session: dropped, it is closed and no longer counted; given back, it serves others.
+
+use std::ops::{Deref, DerefMut};
+use std::rc::Rc;
+use std::time::Instant;
+
+use super::backend::{Backend, BackendError, Carry, Target};
+use super::pool::{Offer, Wish};
+use super::serve::Splitter;
+use crate::runtime::time::timeout;
+
+/// See the module.
+pub struct Lease {
+    splitter: Rc<Splitter>,
+    backend: Option<Box<Backend>>,
+}
+
+/// Why there is no connection.
+#[derive(Debug)]
+pub enum LeaseError {
+    /// The server cannot be reached or refuses the login.
+    Server(BackendError),
+    /// All connections stayed in use for the whole `pool_timeout`.
+    Full,
+}
+
+impl Deref for Lease {
+    type Target = Backend;
+    fn deref(&self) -> &Backend {
+        self.backend.as_ref().expect("a lease has its connection until it is given back")
+    }
+}
+
+impl DerefMut for Lease {
+    fn deref_mut(&mut self) -> &mut Backend {
+        self.backend.as_mut().expect("a lease has its connection until it is given back")
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        if let Some(backend) = self.backend.take() {
+            self.splitter.pools[backend.server].closed();
+            self.splitter.count_connections(backend.server);
+        }
+    }
+}
+
+impl Lease {
+    fn of(splitter: &Rc<Splitter>, backend: Box<Backend>) -> Lease {
+        let server = backend.server;
+        let lease = Lease { splitter: Rc::clone(splitter), backend: Some(backend) };
+        splitter.count_connections(server);
+        lease
+    }
+
+    /// The session's own last connection, if nobody had it since.
+    pub fn own(splitter: &Rc<Splitter>, server: usize, id: u64, session: u64) -> Option<Lease> {
+        let backend = splitter.pools[server].take_own(id, session)?;
+        Some(Lease::of(splitter, backend))
+    }
+
+    /// Borrows a connection to `server`, opens one, or waits for one. It is not prepared yet, but what its last
+    /// session still needs to know has been saved.
+    pub async fn borrow(
+        splitter: &Rc<Splitter>,
+        server: usize,
+        wish: Wish<'_>,
+        carry: &Rc<Carry>,
+    ) -> Result<Lease, LeaseError> {
+        let deadline = Instant::now() + splitter.config().pool_timeout;
+        loop {
+            match splitter.pools[server].offer(wish) {
+                Offer::Take(backend) => {
+                    let mut lease = Lease::of(splitter, backend);
+                    if lease.owner.as_ref().is_none_or(|owner| !Rc::ptr_eq(owner, carry)) {
+                        if lease.save().await.is_err() {
+                            continue;
+                        }
+                        lease.owner = Some(Rc::clone(carry));
+                        lease.protected = false;
+                    }
+                    return Ok(lease);
+                }
+                Offer::Open => return Lease::open(splitter, server, wish, carry).await,
+                Offer::Replace(backend) => {
+                    // Its place in the count passes to the new one; `closed` would wake somebody for nothing.
+                    let mut old = Lease::of(splitter, backend);
+                    let _ = old.save().await;
+                    old.backend = None;
+                    return Lease::open(splitter, server, wish, carry).await;
+                }
+                Offer::Wait => {
+                    let left = deadline.saturating_duration_since(Instant::now());
+                    if left.is_zero() || !splitter.pools[server].wait(left).await {
+                        return Err(LeaseError::Full);
+                    }
+                }
+            }
+        }
+    }
+
+    async fn save(&mut self) -> Result<(), BackendError> {
+        if !self.keeps_insert_id() {
+            return Ok(());
+        }
+        let limit = self.splitter.config().connect_timeout;
+        timeout(limit, self.save_insert_id()).await.unwrap_or(Err(BackendError::Timeout))
+    }
+
+    async fn open(
+        splitter: &Rc<Splitter>,
+        server: usize,
+        wish: Wish<'_>,
+        carry: &Rc<Carry>,
+    ) -> Result<Lease, LeaseError> {
+        let counted = Opening { splitter, server, done: false };
+        let config = splitter.config();
+        let target = Target {
+            address: splitter.shared.address(server),
+            user: &config.user,
+            password: &config.password.0,
+            timeout: config.connect_timeout,
+        };
+        let stats = &splitter.stats().backends[server];
+        let generation = splitter.shared.server(server).generation();
+        match Backend::open(target, splitter.next_id(), server, wish.key, None).await {
+            Ok((mut backend, greeting)) => {
+                stats.connects.inc();
+                splitter.suspect(server, false);
+                splitter.learn_identity(greeting);
+                backend.owner = Some(Rc::clone(carry));
+                backend.generation = generation;
+                counted.keep();
+                Ok(Lease::of(splitter, Box::new(backend)))
+            }
+            Err(error) => {
+                stats.connect_errors.inc();
+                splitter.suspect(server, true);
+                tracing::debug!(splitter = %config.name, server = %splitter.shared.address(server), %error, "connect failed");
+                Err(LeaseError::Server(error))
+            }
+        }
+    }
+
+    /// Gives the connection back for others.
+    pub fn give_back(mut self) {
+        if let Some(backend) = self.backend.take() {
+            let server = backend.server;
+            self.splitter.pools[server].give_back(backend);
+            self.splitter.count_connections(server);
+        }
+    }
+
+    /// Gives the connection back after everything the session left on it is rolled back and dropped.
+    pub fn clean_and_give_back(mut self) {
+        self.owner = None;
+        self.protected = false;
+        crate::runtime::spawn(async move {
+            let limit = self.splitter.config().connect_timeout;
+            if matches!(timeout(limit, self.clean()).await, Ok(Ok(()))) {
+                self.give_back();
+            }
+        });
+    }
+}
+
+/// A place in the count of open connections, given up unless the connection comes to be.
+struct Opening<'a> {
+    splitter: &'a Splitter,
+    server: usize,
+    done: bool,
+}
+
+impl Opening<'_> {
+    fn keep(mut self) {
+        self.done = true;
+    }
+}
+
+impl Drop for Opening<'_> {
+    fn drop(&mut self) {
+        if !self.done {
+            self.splitter.pools[self.server].closed();
+        }
+    }
+}

@@ -1,0 +1,436 @@
+//! Looks at each server of a splitter every `monitor_interval` and publishes what it sees into [`Shared`]. Runs on
+//! the control thread; the data path only reads the results.
+//!
+//! Only certain knowledge makes a replica eligible: both replication threads run and the lag is a number within
+//! `lag_max`. NULL, an error or silence ejects it.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::sync::watch;
+use tokio::time::timeout;
+
+use super::gtid::Position;
+use super::protocol::ProtocolError;
+use super::protocol::auth::{NATIVE, decode_switch, native_answer};
+use super::protocol::capability::BACKEND_BASE;
+use super::protocol::command::put_query;
+use super::protocol::follow::{Expect, Follower};
+use super::protocol::greeting::Greeting;
+use super::protocol::lenenc::Fields;
+use super::protocol::login::Login;
+use super::protocol::packet::{HEADER_BYTES, Header, message_bytes, put_packet};
+use super::protocol::response::ErrPacket;
+use super::shared::{Health, Identity, LAG_UNKNOWN, Shared};
+use super::sql::Mode;
+use crate::config::model::CausalReads;
+use crate::runtime::net::Address;
+
+/// Largest answer to one of our questions.
+const ANSWER_BYTES_MAX: usize = 1 << 20;
+const FACTS: &[u8] =
+    b"SELECT @@version, @@global.read_only, @@global.sql_mode, @@global.log_bin, @@global.gtid_slave_pos";
+/// The same for servers without MariaDB's GTIDs.
+const PLAIN_FACTS: &[u8] = b"SELECT @@version, @@global.read_only, @@global.sql_mode, @@global.log_bin, ''";
+
+/// Watches the servers until `stopped` turns true. Never fails: a server that does not answer is published as down.
+pub async fn run(shared: Arc<Shared>, stopped: watch::Receiver<bool>) {
+    let mut watchers = tokio::task::JoinSet::new();
+    for server in 0..shared.servers() {
+        let mut stopped = stopped.clone();
+        let shared = Arc::clone(&shared);
+        watchers.spawn(async move {
+            let watching = watch_server(&shared, server);
+            tokio::select! {
+                () = watching => {}
+                _ = stopped.wait_for(|stop| *stop) => {}
+            }
+        });
+    }
+    while watchers.join_next().await.is_some() {}
+}
+
+#[derive(Debug)]
+enum ProbeError {
+    Io(std::io::Error),
+    Protocol(ProtocolError),
+    Refused(u16, String),
+    Plugin(String),
+    Timeout,
+}
+
+impl fmt::Display for ProbeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ProbeError::Io(error) => error.fmt(f),
+            ProbeError::Protocol(error) => error.fmt(f),
+            ProbeError::Refused(code, message) => write!(f, "error {code}: {message}"),
+            ProbeError::Plugin(name) => write!(f, "authentication plugin `{name}` is not supported"),
+            ProbeError::Timeout => f.write_str("no answer in time"),
+        }
+    }
+}
+
+impl From<std::io::Error> for ProbeError {
+    fn from(error: std::io::Error) -> Self {
+        ProbeError::Io(error)
+    }
+}
+
+impl From<ProtocolError> for ProbeError {
+    fn from(error: ProtocolError) -> Self {
+        ProbeError::Protocol(error)
+    }
+}
+
+/// What one look at a server saw.
+#[derive(Debug, PartialEq)]
+struct Seen {
+    read_only: bool,
+    sql_mode: String,
+    log_bin: bool,
+    position: Position,
+    replication: Replication,
+}
+
+/// State of a server's replication threads.
+#[derive(Debug, PartialEq)]
+enum Replication {
+    /// It follows nobody.
+    None,
+    /// A thread has stopped, or the lag is not known.
+    Broken,
+    /// It follows, this far behind.
+    Behind(Duration),
+    /// We are not allowed to see it.
+    Hidden,
+}
+
+async fn watch_server(shared: &Shared, server: usize) {
+    let interval = shared.config().monitor_interval.max(Duration::from_millis(10));
+    let mut probe: Option<Probe> = None;
+    let mut last: Option<Result<(Health, bool), ()>> = None;
+    loop {
+        let limit = shared.config().connect_timeout;
+        let seen = timeout(limit, look(shared, server, &mut probe)).await.unwrap_or(Err(ProbeError::Timeout));
+        let now = match &seen {
+            Ok(seen) => Ok(publish(shared, server, seen)),
+            Err(_) => {
+                probe = None;
+                shared.server(server).set_health(Health::Down);
+                shared.server(server).set_lag(LAG_UNKNOWN, false);
+                Err(())
+            }
+        };
+        if last != Some(now) {
+            tell(shared, server, &seen, now);
+            last = Some(now);
+        }
+        tokio::time::sleep(interval).await;
+    }
+}
+
+/// Logs a change of a server's state.
+fn tell(shared: &Shared, server: usize, seen: &Result<Seen, ProbeError>, now: Result<(Health, bool), ()>) {
+    let (splitter, address) = (&shared.config().name, shared.address(server));
+    let role = if server == 0 { "primary" } else { "replica" };
+    match (seen, now) {
+        (Err(error), _) => tracing::warn!(splitter, server = %address, role, %error, "mysql server is down"),
+        (Ok(seen), Ok((Health::ReadOnly, _))) if server == 0 => {
+            tracing::error!(splitter, server = %address, read_only = seen.read_only,
+                "the primary is read-only: writes are refused until it is writable or the config names another primary");
+        }
+        (Ok(seen), Ok((_, false))) if server > 0 => {
+            tracing::warn!(splitter, server = %address, replication = ?seen.replication,
+                "replica gets no reads: it is stopped, too far behind, or its lag is not known");
+        }
+        (Ok(seen), _) => {
+            tracing::info!(splitter, server = %address, role, "mysql server is up");
+            if server == 0 && seen.replication != Replication::None && seen.replication != Replication::Hidden {
+                tracing::warn!(splitter, server = %address, "the primary replicates from another server");
+            }
+            if server == 0 && !seen.log_bin && shared.config().causal_reads == CausalReads::Session {
+                tracing::warn!(splitter, server = %address,
+                    "the primary has no binary log, so it tells no GTIDs: after a write, a session's reads stay on it");
+            }
+        }
+    }
+}
+
+/// Publishes one look; returns health and eligibility.
+fn publish(shared: &Shared, server: usize, seen: &Seen) -> (Health, bool) {
+    let facts = shared.server(server);
+    let health = if seen.read_only { Health::ReadOnly } else { Health::Writable };
+    let (lag_ms, eligible) = match seen.replication {
+        Replication::Behind(lag) => (lag.as_millis() as u64, lag <= shared.config().lag_max),
+        _ => (LAG_UNKNOWN, false),
+    };
+    facts.set_position(&seen.position);
+    facts.set_lag(lag_ms, eligible && server > 0);
+    facts.set_health(health);
+    if server == 0 {
+        let has = |flag: &str| seen.sql_mode.split(',').any(|part| part == flag);
+        shared.set_mode(Mode {
+            ansi_quotes: has("ANSI_QUOTES"),
+            no_backslash_escapes: has("NO_BACKSLASH_ESCAPES"),
+            ignore_space: has("IGNORE_SPACE"),
+            ..Mode::default()
+        });
+    }
+    (health, eligible)
+}
+
+async fn look(shared: &Shared, server: usize, slot: &mut Option<Probe>) -> Result<Seen, ProbeError> {
+    let mut probe = match slot.take() {
+        Some(probe) => probe,
+        None => {
+            let (mut probe, greeting) = Probe::open(shared, server).await?;
+            shared.set_identity(Identity { version: greeting.version, collation: greeting.collation });
+            if server > 0 {
+                warn_about_rights(shared, server, &mut probe).await?;
+            }
+            probe
+        }
+    };
+    let facts = match probe.query(FACTS).await {
+        Err(ProbeError::Refused(1193, _)) => probe.query(PLAIN_FACTS).await?,
+        other => other?,
+    };
+    let replication = match probe.query(b"SHOW SLAVE STATUS").await {
+        Ok(table) => replication(&table),
+        Err(ProbeError::Refused(1227, _)) => Replication::Hidden,
+        Err(error) => return Err(error),
+    };
+    *slot = Some(probe);
+    let text = |column: usize| facts.value(0, column).unwrap_or("");
+    Ok(Seen {
+        read_only: !matches!(text(1), "0" | "OFF"),
+        sql_mode: text(2).to_owned(),
+        log_bin: matches!(text(3), "1" | "ON"),
+        position: Position::parse(text(4).as_bytes()).unwrap_or_default(),
+        replication,
+    })
+}
+
+fn replication(table: &Table) -> Replication {
+    if table.rows.is_empty() {
+        return Replication::None;
+    }
+    let mut lag = Duration::ZERO;
+    for row in 0..table.rows.len() {
+        let running = |name: &str| table.named(row, name) == Some("Yes");
+        let seconds = table.named(row, "Seconds_Behind_Master").and_then(|text| text.parse().ok());
+        match seconds {
+            Some(seconds) if running("Slave_IO_Running") && running("Slave_SQL_Running") => {
+                lag = lag.max(Duration::from_secs(seconds));
+            }
+            _ => return Replication::Broken,
+        }
+    }
+    Replication::Behind(lag)
+}
+
+/// An account that may write to a read-only server can make a replica diverge without anyone noticing.
+async fn warn_about_rights(shared: &Shared, server: usize, probe: &mut Probe) -> Result<(), ProbeError> {
+    let grants = probe.query(b"SHOW GRANTS").await?;
+    for row in 0..grants.rows.len() {
+        let grant = grants.value(row, 0).unwrap_or("");
+        let Some((rights, _)) = grant.split_once(" ON *.*") else { continue };
+        let all = rights.contains("ALL PRIVILEGES");
+        if all || rights.contains("SUPER") || rights.contains("READ_ONLY ADMIN") || rights.contains("READ ONLY ADMIN") {
+            let (splitter, address) = (&shared.config().name, shared.address(server));
+            tracing::warn!(splitter, server = %address, user = %shared.config().user,
+                "the splitter's account may write to this replica in spite of read_only: revoke SUPER and READ_ONLY ADMIN");
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// Rows and column names of an answer.
+#[derive(Debug, Default)]
+struct Table {
+    columns: Vec<String>,
+    rows: Vec<Vec<Option<String>>>,
+}
+
+impl Table {
+    fn value(&self, row: usize, column: usize) -> Option<&str> {
+        self.rows.get(row)?.get(column)?.as_deref()
+    }
+
+    fn named(&self, row: usize, name: &str) -> Option<&str> {
+        self.value(row, self.columns.iter().position(|column| column == name)?)
+    }
+
+    /// Reads a complete answer, packet by packet.
+    fn decode(mut answer: &[u8]) -> Result<Table, ProtocolError> {
+        let mut packets = Vec::new();
+        while let Some(header) = Header::decode(answer) {
+            let end = HEADER_BYTES + header.payload_bytes;
+            packets.push(answer.get(HEADER_BYTES..end).ok_or(ProtocolError::Truncated)?);
+            answer = &answer[end..];
+        }
+        let mut table = Table::default();
+        let Some((count, rest)) = packets.split_first() else { return Err(ProtocolError::Truncated) };
+        if count.first() == Some(&0) {
+            return Ok(table);
+        }
+        let count = Fields::new(count).int()? as usize;
+        let (columns, rows) = rest.split_at_checked(count).ok_or(ProtocolError::Truncated)?;
+        for column in columns {
+            let mut fields = Fields::new(column);
+            for _ in 0..4 {
+                fields.string()?; // catalog, schema, table, original table
+            }
+            table.columns.push(String::from_utf8_lossy(fields.string()?).into_owned());
+        }
+        for row in &rows[..rows.len().saturating_sub(1)] {
+            let (mut fields, mut values) = (Fields::new(row), Vec::with_capacity(count));
+            while !fields.is_empty() {
+                values.push(fields.text_value()?.map(|value| String::from_utf8_lossy(value).into_owned()));
+            }
+            table.rows.push(values);
+        }
+        Ok(table)
+    }
+}
+
+trait Socket: AsyncRead + AsyncWrite + Unpin + Send {}
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> Socket for T {}
+
+/// The monitor's own connection to a server.
+struct Probe {
+    socket: Box<dyn Socket>,
+    input: Vec<u8>,
+}
+
+impl Probe {
+    async fn open(shared: &Shared, server: usize) -> Result<(Probe, Greeting), ProbeError> {
+        let socket: Box<dyn Socket> = match shared.address(server) {
+            Address::Tcp(address) => {
+                let socket = tokio::net::TcpStream::connect(address).await?;
+                socket.set_nodelay(true)?;
+                Box::new(socket)
+            }
+            Address::Unix(path) => Box::new(tokio::net::UnixStream::connect(path).await?),
+        };
+        let mut probe = Probe { socket, input: Vec::new() };
+        let config = shared.config();
+        let greeting = probe.log_on(config.user.as_bytes(), config.password.0.as_bytes()).await?;
+        Ok((probe, greeting))
+    }
+
+    async fn log_on(&mut self, user: &[u8], password: &[u8]) -> Result<Greeting, ProbeError> {
+        let payload = self.packet(0).await?;
+        not_refused(&payload)?;
+        let greeting = Greeting::decode(&payload)?;
+        let answer = native_answer(password, &greeting.scramble);
+        let login =
+            Login { capabilities: BACKEND_BASE, collation: 45, user, answer: &answer, schema: b"", plugin: NATIVE };
+        let mut out = Vec::new();
+        login.encode(&mut out, 1);
+        self.socket.write_all(&out).await?;
+        let mut payload = self.packet(2).await?;
+        if payload.first() == Some(&0xFE) {
+            let (plugin, scramble) = decode_switch(&payload)?;
+            if plugin != NATIVE {
+                return Err(ProbeError::Plugin(String::from_utf8_lossy(plugin).into_owned()));
+            }
+            out.clear();
+            put_packet(&mut out, 3, |p| p.extend_from_slice(&native_answer(password, &scramble)));
+            self.socket.write_all(&out).await?;
+            payload = self.packet(4).await?;
+        }
+        not_refused(&payload)?;
+        Ok(greeting)
+    }
+
+    async fn packet(&mut self, sequence_id: u8) -> Result<Vec<u8>, ProbeError> {
+        loop {
+            if let Some(len) = message_bytes(&self.input, sequence_id, ANSWER_BYTES_MAX)? {
+                return Ok(self.input.drain(..len).skip(HEADER_BYTES).collect());
+            }
+            self.fill().await?;
+        }
+    }
+
+    async fn fill(&mut self) -> Result<(), ProbeError> {
+        match self.socket.read_buf(&mut self.input).await? {
+            0 => Err(std::io::Error::from(std::io::ErrorKind::UnexpectedEof).into()),
+            _ => Ok(()),
+        }
+    }
+
+    async fn query(&mut self, sql: &[u8]) -> Result<Table, ProbeError> {
+        let mut out = Vec::with_capacity(sql.len() + 8);
+        put_query(&mut out, sql);
+        self.socket.write_all(&out).await?;
+        let (mut follower, mut answer) = (Follower::new(Expect::Results, true, 0), Vec::new());
+        loop {
+            let used = follower.feed(&self.input, &mut answer)?;
+            self.input.drain(..used);
+            if follower.is_done() {
+                break;
+            }
+            if answer.len() > ANSWER_BYTES_MAX {
+                return Err(ProtocolError::TooLarge(ANSWER_BYTES_MAX).into());
+            }
+            self.fill().await?;
+        }
+        let outcome = follower.into_outcome();
+        if let Some(code) = outcome.error {
+            return Err(ProbeError::Refused(code, String::from_utf8_lossy(&outcome.message).into_owned()));
+        }
+        Ok(Table::decode(&answer)?)
+    }
+}
+
+fn not_refused(payload: &[u8]) -> Result<(), ProbeError> {
+    if payload.first() != Some(&0xFF) {
+        return Ok(());
+    }
+    let error = ErrPacket::decode(payload)?;
+    Err(ProbeError::Refused(error.code, String::from_utf8_lossy(error.message).into_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn table(io: &str, sql: &str, lag: Option<&str>) -> Table {
+        let columns = ["Slave_IO_Running", "Slave_SQL_Running", "Seconds_Behind_Master"].map(String::from).to_vec();
+        Table { columns, rows: vec![vec![Some(io.into()), Some(sql.into()), lag.map(String::from)]] }
+    }
+
+    #[test]
+    fn only_a_running_replica_with_a_known_lag_counts() {
+        assert_eq!(replication(&table("Yes", "Yes", Some("3"))), Replication::Behind(Duration::from_secs(3)));
+        assert_eq!(replication(&table("Yes", "Yes", None)), Replication::Broken);
+        assert_eq!(replication(&table("Connecting", "Yes", Some("0"))), Replication::Broken);
+        assert_eq!(replication(&table("Yes", "No", Some("0"))), Replication::Broken);
+        assert_eq!(replication(&Table::default()), Replication::None);
+    }
+
+    #[test]
+    fn answers_are_decoded() {
+        let mut answer = Vec::new();
+        put_packet(&mut answer, 1, |p| p.push(2));
+        for name in ["a", "b"] {
+            put_packet(&mut answer, 2, |p| {
+                for field in ["def", "", "", "", name, ""] {
+                    super::super::protocol::lenenc::put_bytes(p, field.as_bytes());
+                }
+            });
+        }
+        put_packet(&mut answer, 4, |p| p.extend_from_slice(b"\x011\xfb"));
+        put_packet(&mut answer, 5, |p| p.extend_from_slice(b"\xfe\0\0\x02\0\0\0"));
+        let table = Table::decode(&answer).unwrap();
+        assert_eq!((table.named(0, "a"), table.named(0, "b")), (Some("1"), None));
+        for cut in 0..answer.len() {
+            let _ = Table::decode(&answer[..cut]);
+        }
+    }
+}

@@ -1,0 +1,690 @@
+//! Follows one response by its packet framing, without decoding rows: knows where it ends, keeps what its OK and ERR
+//! packets say, and turns it into what the client may see.
+//!
+//! In: the bytes of a server connection that speaks CLIENT_DEPRECATE_EOF and CLIENT_SESSION_TRACK. Out: the bytes for
+//! a client without CLIENT_SESSION_TRACK and with or without CLIENT_DEPRECATE_EOF. Rows are copied as they are; only
+//! sequence ids move when EOF packets are put in.
+//!
+//! ```text
+//! Results:  First -> OK | ERR                       (MORE_RESULTS in OK: First again)
+//!           First -> column count -> Columns -> Rows -> OK(0xFE) | ERR
+//! Prepare:  First -> PrepareOk -> Columns (parameters) -> Columns -> done | ERR
+//! Rows:     Rows -> OK(0xFE) | ERR       FieldList: the same
+//! Single:   OK | ERR                     Text: one packet
+//! ```
+//! Source: MySQL internals manual, `page_protocol_command_phase_text`, `page_protocol_command_phase_ps`.
+
+use super::ProtocolError;
+use super::capability::{STATUS_CURSOR_EXISTS, STATUS_MORE_RESULTS};
+use super::lenenc::Fields;
+use super::packet::{HEADER_BYTES, Header, PAYLOAD_BYTES_MAX};
+use super::response::{ErrPacket, OkPacket, put_eof};
+
+/// Largest packet that is collected to be read (OK with session changes, ERR); rows are never collected.
+const COLLECT_BYTES_MAX: usize = 4 << 20;
+
+/// The form of a response.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Expect {
+    /// COM_QUERY, COM_STMT_EXECUTE: any number of results.
+    Results,
+    /// COM_STMT_PREPARE.
+    Prepare,
+    /// COM_STMT_FETCH.
+    Rows,
+    /// COM_FIELD_LIST.
+    FieldList,
+    /// OK, EOF or ERR.
+    Single,
+    /// COM_STATISTICS: one packet of text.
+    Text,
+}
+
+/// What COM_STMT_PREPARE answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Prepared {
+    /// The server's id of the statement.
+    pub statement_id: u32,
+    /// Number of parameters.
+    pub params: u16,
+}
+
+/// What the OK and ERR packets of a response said.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Outcome {
+    /// Status flags of the last OK packet; `None`: there was none.
+    pub status: Option<u16>,
+    /// Error number, if the response ended in an ERR packet.
+    pub error: Option<u16>,
+    /// Message of that error.
+    pub message: Vec<u8>,
+    /// Warnings of the last OK packet.
+    pub warnings: u16,
+    /// Affected rows, summed over all results.
+    pub affected_rows: u64,
+    /// Insert id of the last OK packet that had one, or 0.
+    pub insert_id: u64,
+    /// Results in the response.
+    pub results: u32,
+    /// Whether any result had columns.
+    pub had_rows: bool,
+    /// Session state changes of all OK packets, one after the other, see [`super::tracker::Changes`].
+    pub changes: Vec<u8>,
+    /// Answer to COM_STMT_PREPARE.
+    pub prepared: Option<Prepared>,
+    /// First row of the first result, if the follower was told to keep it.
+    pub first_row: Option<Vec<u8>>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    First,
+    /// So many column definitions are left; then `After`.
+    Columns(u64, After),
+    /// Columns are through, the first row or the end is next: here a client without DEPRECATE_EOF wants an EOF packet,
+    /// unless a cursor was opened.
+    RowsStart,
+    Rows,
+    PrepareFirst,
+    Single,
+    Text,
+    Done,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum After {
+    Rows,
+    /// Parameters are through; so many columns follow.
+    PreparedColumns(u64),
+    Done,
+}
+
+/// What happens to the packet under way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Body {
+    /// Header or first byte not complete yet.
+    Head,
+    /// So many bytes go to the client as they are.
+    Pass(usize),
+    /// So many bytes are still missing in `packet`.
+    Collect(usize),
+}
+
+/// Follows one response. One per command; cheap to make.
+#[derive(Debug)]
+pub struct Follower {
+    state: State,
+    body: Body,
+    /// The packet under way, header included, while it is collected or its head is incomplete.
+    packet: Vec<u8>,
+    /// The packet under way continues the one before it (2^24 - 1 bytes long).
+    continued: bool,
+    /// Added to the sequence ids of the server.
+    shift: u8,
+    /// Sequence id of the next packet to the client.
+    next_sequence_id: u8,
+    client_deprecate_eof: bool,
+    /// Statement id the client shall see in the answer to COM_STMT_PREPARE.
+    client_statement_id: u32,
+    /// Status flags for EOF packets put in between.
+    eof_status: u16,
+    keep_first_row: bool,
+    outcome: Outcome,
+}
+
+impl Follower {
+    /// Starts in front of the response to a command. `client_deprecate_eof`: what the client negotiated; `status`:
+    /// the session's last status flags.
+    pub fn new(expect: Expect, client_deprecate_eof: bool, status: u16) -> Follower {
+        let state = match expect {
+            Expect::Results => State::First,
+            Expect::Prepare => State::PrepareFirst,
+            Expect::Rows | Expect::FieldList => State::Rows,
+            Expect::Single => State::Single,
+            Expect::Text => State::Text,
+        };
+        Follower {
+            state,
+            body: Body::Head,
+            packet: Vec::new(),
+            continued: false,
+            shift: 0,
+            next_sequence_id: 1,
+            client_deprecate_eof,
+            client_statement_id: 0,
+            eof_status: status & !(STATUS_MORE_RESULTS | STATUS_CURSOR_EXISTS),
+            keep_first_row: false,
+            outcome: Outcome::default(),
+        }
+    }
+
+    /// Uses `id` as statement id in the answer to COM_STMT_PREPARE.
+    pub fn with_statement_id(mut self, id: u32) -> Follower {
+        self.client_statement_id = id;
+        self
+    }
+
+    /// Keeps the payload of the first row, for queries of our own.
+    pub fn keeping_first_row(mut self) -> Follower {
+        self.keep_first_row = true;
+        self
+    }
+
+    /// Whether the response is complete.
+    pub fn is_done(&self) -> bool {
+        self.state == State::Done
+    }
+
+    /// What was learned; complete once [`Follower::is_done`].
+    pub fn outcome(&self) -> &Outcome {
+        &self.outcome
+    }
+
+    /// Gives the outcome away.
+    pub fn into_outcome(self) -> Outcome {
+        self.outcome
+    }
+
+    /// Sequence id of an ERR packet that can end the response right here; `None` where the client would not
+    /// understand one.
+    pub fn error_sequence_id(&self) -> Option<u8> {
+        let between = self.body == Body::Head && self.packet.is_empty() && !self.continued;
+        (between
+            && matches!(
+                self.state,
+                State::First | State::RowsStart | State::Rows | State::Single | State::PrepareFirst
+            ))
+        .then_some(self.next_sequence_id)
+    }
+
+    /// Takes bytes from the server, appends bytes for the client to `out`, returns how many were used: all of them,
+    /// or those up to the end of the response.
+    ///
+    /// Errors: the server broke the protocol, or asked for a local file, which it was told we have not. The
+    /// connection must be closed.
+    pub fn feed(&mut self, input: &[u8], out: &mut Vec<u8>) -> Result<usize, ProtocolError> {
+        let mut used = 0;
+        while used < input.len() && self.state != State::Done {
+            let rest = &input[used..];
+            used += match self.body {
+                Body::Head => self.head(rest, out)?,
+                Body::Pass(left) => self.pass(rest, left, out),
+                Body::Collect(left) => {
+                    let n = left.min(rest.len());
+                    self.packet.extend_from_slice(&rest[..n]);
+                    self.body = Body::Collect(left - n);
+                    n
+                }
+            };
+            if self.body == Body::Collect(0) {
+                self.collected(out)?;
+            }
+        }
+        Ok(used)
+    }
+
+    /// Completes header and first byte, then decides what to do with the packet.
+    fn head(&mut self, rest: &[u8], out: &mut Vec<u8>) -> Result<usize, ProtocolError> {
+        if self.packet.is_empty()
+            && let Some(header) = Header::decode(rest)
+            && (rest.len() > HEADER_BYTES || header.payload_bytes == 0)
+        {
+            self.begin(header, rest.get(HEADER_BYTES).copied(), out)?;
+            return Ok(HEADER_BYTES);
+        }
+        self.packet.push(rest[0]);
+        let Some(header) = Header::decode(&self.packet) else { return Ok(1) };
+        if header.payload_bytes > 0 && rest.len() < 2 {
+            if self.packet.len() == HEADER_BYTES {
+                return Ok(1);
+            }
+        } else if header.payload_bytes == 0 || self.packet.len() == HEADER_BYTES {
+            self.packet.clear();
+            self.begin(header, rest.get(1).copied(), out)?;
+            return Ok(1);
+        }
+        // Header and first byte are both in `packet`.
+        let first = self.packet.pop();
+        self.packet.clear();
+        self.begin(header, first, out)?;
+        // The first byte was taken: hand it to the body.
+        let byte = [first.unwrap_or(0)];
+        match self.body {
+            Body::Pass(left) => {
+                self.pass(&byte, left, out);
+            }
+            Body::Collect(left) => {
+                self.packet.push(byte[0]);
+                self.body = Body::Collect(left - 1);
+            }
+            Body::Head => {}
+        }
+        Ok(1)
+    }
+
+    fn begin(&mut self, header: Header, first: Option<u8>, out: &mut Vec<u8>) -> Result<(), ProtocolError> {
+        if header.sequence_id.wrapping_add(self.shift) != self.next_sequence_id {
+            return Err(ProtocolError::OutOfOrder);
+        }
+        if self.continued {
+            return self.begin_pass(header, out);
+        }
+        let whole = header.payload_bytes < PAYLOAD_BYTES_MAX;
+        let collect = match self.state {
+            State::First | State::PrepareFirst | State::Single => true,
+            State::RowsStart | State::Rows => whole && matches!(first, Some(0xFE | 0xFF)) || self.keeps_row(),
+            State::Columns(..) | State::Text => false,
+            State::Done => return Err(ProtocolError::Malformed("packet behind the end")),
+        };
+        if !collect {
+            if self.state == State::RowsStart {
+                self.put_middle_eof(out);
+                self.state = State::Rows;
+            }
+            return self.begin_pass(header, out);
+        }
+        if header.payload_bytes == 0 {
+            return Err(ProtocolError::Malformed("empty packet"));
+        }
+        if header.payload_bytes > COLLECT_BYTES_MAX {
+            return Err(ProtocolError::TooLarge(COLLECT_BYTES_MAX));
+        }
+        self.packet.clear();
+        self.body = Body::Collect(header.payload_bytes);
+        Ok(())
+    }
+
+    fn keeps_row(&self) -> bool {
+        self.keep_first_row && self.outcome.first_row.is_none()
+    }
+
+    fn begin_pass(&mut self, header: Header, out: &mut Vec<u8>) -> Result<(), ProtocolError> {
+        let sequence_id = self.take_sequence_id();
+        out.extend_from_slice(&Header { sequence_id, ..header }.encode());
+        self.continued = header.payload_bytes == PAYLOAD_BYTES_MAX;
+        self.body = Body::Pass(header.payload_bytes);
+        if header.payload_bytes == 0 {
+            self.passed(out);
+        }
+        Ok(())
+    }
+
+    fn take_sequence_id(&mut self) -> u8 {
+        let id = self.next_sequence_id;
+        self.next_sequence_id = id.wrapping_add(1);
+        id
+    }
+
+    fn pass(&mut self, rest: &[u8], left: usize, out: &mut Vec<u8>) -> usize {
+        let n = left.min(rest.len());
+        out.extend_from_slice(&rest[..n]);
+        self.body = Body::Pass(left - n);
+        if n == left {
+            self.passed(out);
+        }
+        n
+    }
+
+    /// A packet went to the client in full.
+    fn passed(&mut self, out: &mut Vec<u8>) {
+        self.body = Body::Head;
+        if self.continued {
+            return;
+        }
+        match self.state {
+            State::Columns(left, after) if left > 1 => self.state = State::Columns(left - 1, after),
+            State::Columns(_, after) => self.columns_done(after, out),
+            State::Text => self.state = State::Done,
+            _ => {}
+        }
+    }
+
+    fn columns_done(&mut self, after: After, out: &mut Vec<u8>) {
+        self.state = match after {
+            After::Rows => State::RowsStart,
+            After::PreparedColumns(n) => {
+                self.put_middle_eof(out);
+                if n > 0 { State::Columns(n, After::Done) } else { State::Done }
+            }
+            After::Done => {
+                self.put_middle_eof(out);
+                State::Done
+            }
+        };
+    }
+
+    fn put_middle_eof(&mut self, out: &mut Vec<u8>) {
+        if !self.client_deprecate_eof {
+            let sequence_id = self.take_sequence_id();
+            put_eof(out, sequence_id, self.eof_status, 0);
+            self.shift = self.shift.wrapping_add(1);
+        }
+    }
+
+    /// A packet that was to be read is complete in `packet`.
+    fn collected(&mut self, out: &mut Vec<u8>) -> Result<(), ProtocolError> {
+        let packet = std::mem::take(&mut self.packet);
+        self.body = Body::Head;
+        let first = packet[0];
+        match self.state {
+            _ if first == 0xFF => self.on_error(&packet, out)?,
+            State::First => self.on_first(&packet, out)?,
+            State::RowsStart | State::Rows if first == 0xFE => self.on_end_of_rows(&packet, out)?,
+            State::RowsStart | State::Rows => self.on_kept_row(&packet, out),
+            State::PrepareFirst => self.on_prepared(&packet, out)?,
+            State::Single => self.on_single(&packet, out)?,
+            _ => return Err(ProtocolError::Malformed("unexpected packet")),
+        }
+        self.packet = packet;
+        self.packet.clear();
+        Ok(())
+    }
+
+    fn copy(&mut self, payload: &[u8], out: &mut Vec<u8>) {
+        let sequence_id = self.take_sequence_id();
+        out.extend_from_slice(&Header { payload_bytes: payload.len(), sequence_id }.encode());
+        out.extend_from_slice(payload);
+    }
+
+    fn on_error(&mut self, packet: &[u8], out: &mut Vec<u8>) -> Result<(), ProtocolError> {
+        let error = ErrPacket::decode(packet)?;
+        self.outcome.error = Some(error.code);
+        self.outcome.message = error.message.to_vec();
+        self.copy(packet, out);
+        self.state = State::Done;
+        Ok(())
+    }
+
+    fn note(&mut self, ok: &OkPacket<'_>) {
+        let outcome = &mut self.outcome;
+        outcome.status = Some(ok.status);
+        outcome.warnings = ok.warnings;
+        outcome.affected_rows = outcome.affected_rows.saturating_add(ok.affected_rows);
+        outcome.results += 1;
+        if ok.insert_id != 0 {
+            outcome.insert_id = ok.insert_id;
+        }
+        outcome.changes.extend_from_slice(ok.changes);
+        self.state = if ok.status & STATUS_MORE_RESULTS != 0 { State::First } else { State::Done };
+    }
+
+    fn on_first(&mut self, packet: &[u8], out: &mut Vec<u8>) -> Result<(), ProtocolError> {
+        match packet[0] {
+            0x00 => {
+                let ok = OkPacket::decode(packet)?;
+                let sequence_id = self.take_sequence_id();
+                ok.encode(out, sequence_id, false);
+                self.note(&ok);
+                Ok(())
+            }
+            0xFB => Err(ProtocolError::Malformed("request for a local file that was not allowed")),
+            _ => {
+                let mut fields = Fields::new(packet);
+                let columns = fields.int()?;
+                if columns == 0 || columns > 0xFFFF || !fields.is_empty() {
+                    return Err(ProtocolError::Malformed("column count"));
+                }
+                self.outcome.had_rows = true;
+                self.copy(packet, out);
+                self.state = State::Columns(columns, After::Rows);
+                Ok(())
+            }
+        }
+    }
+
+    fn on_end_of_rows(&mut self, packet: &[u8], out: &mut Vec<u8>) -> Result<(), ProtocolError> {
+        let ok = OkPacket::decode(packet)?;
+        if self.state == State::RowsStart && ok.status & STATUS_CURSOR_EXISTS == 0 {
+            self.put_middle_eof(out);
+        }
+        let sequence_id = self.take_sequence_id();
+        if self.client_deprecate_eof {
+            ok.encode(out, sequence_id, true);
+        } else {
+            put_eof(out, sequence_id, ok.status, ok.warnings);
+        }
+        self.note(&ok);
+        Ok(())
+    }
+
+    fn on_kept_row(&mut self, packet: &[u8], out: &mut Vec<u8>) {
+        if self.state == State::RowsStart {
+            self.put_middle_eof(out);
+            self.state = State::Rows;
+        }
+        self.copy(packet, out);
+        self.outcome.first_row = Some(packet.to_vec());
+    }
+
+    fn on_prepared(&mut self, packet: &[u8], out: &mut Vec<u8>) -> Result<(), ProtocolError> {
+        let mut fields = Fields::new(packet);
+        if fields.u8()? != 0 {
+            return Err(ProtocolError::Malformed("answer to COM_STMT_PREPARE"));
+        }
+        let statement_id = fields.u32()?;
+        let (columns, params) = (fields.u16()?, fields.u16()?);
+        self.outcome.prepared = Some(Prepared { statement_id, params });
+        self.outcome.results += 1;
+        let mut mine = packet.to_vec();
+        mine[1..5].copy_from_slice(&self.client_statement_id.to_le_bytes());
+        self.copy(&mine, out);
+        self.state = match (u64::from(params), u64::from(columns)) {
+            (0, 0) => State::Done,
+            (0, columns) => State::Columns(columns, After::Done),
+            (params, columns) => State::Columns(params, After::PreparedColumns(columns)),
+        };
+        Ok(())
+    }
+
+    fn on_single(&mut self, packet: &[u8], out: &mut Vec<u8>) -> Result<(), ProtocolError> {
+        let is_eof = packet[0] == 0xFE;
+        if is_eof && packet.len() == 5 {
+            self.copy(packet, out);
+            self.outcome.status = Some(u16::from_le_bytes([packet[3], packet[4]]));
+        } else {
+            let ok = OkPacket::decode(packet)?;
+            let sequence_id = self.take_sequence_id();
+            match is_eof && !self.client_deprecate_eof {
+                true => put_eof(out, sequence_id, ok.status, ok.warnings),
+                false => ok.encode(out, sequence_id, is_eof),
+            }
+            self.note(&ok);
+        }
+        self.state = State::Done;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::capability::STATUS_AUTOCOMMIT;
+    use super::super::lenenc::put_int;
+    use super::super::packet::{put_message, put_packet};
+    use super::*;
+
+    fn ok(out: &mut Vec<u8>, sequence_id: u8, status: u16, end_of_rows: bool) {
+        OkPacket::plain(status).encode(out, sequence_id, end_of_rows);
+    }
+
+    /// Columns and rows as a server with DEPRECATE_EOF (`true`) or without sends them.
+    fn result(deprecate_eof: bool, rows: &[&[u8]], sequence_id: &mut u8, status: u16) -> Vec<u8> {
+        let mut out = Vec::new();
+        let mut next = || {
+            let id = *sequence_id;
+            *sequence_id = id.wrapping_add(1);
+            id
+        };
+        put_packet(&mut out, next(), |p| put_int(p, 2));
+        for name in [&b"\x03def one"[..], b"\x03def two"] {
+            put_packet(&mut out, next(), |p| p.extend_from_slice(name));
+        }
+        if !deprecate_eof {
+            put_eof(&mut out, next(), STATUS_AUTOCOMMIT, 0);
+        }
+        for row in rows {
+            put_packet(&mut out, next(), |p| p.extend_from_slice(row));
+        }
+        if deprecate_eof {
+            ok(&mut out, next(), status, true);
+        } else {
+            put_eof(&mut out, next(), status, 0);
+        }
+        out
+    }
+
+    /// Feeds `input` cut at every place (and byte by byte) and wants `expect` for the client each time.
+    fn check(expect_kind: Expect, deprecate_eof: bool, input: &[u8], expect: &[u8]) -> Outcome {
+        let run = |pieces: &[&[u8]]| {
+            let mut follower = Follower::new(expect_kind, deprecate_eof, STATUS_AUTOCOMMIT).with_statement_id(5);
+            let mut out = Vec::new();
+            for piece in pieces {
+                assert_eq!(follower.feed(piece, &mut out), Ok(piece.len()));
+            }
+            assert!(follower.is_done());
+            assert_eq!(out, expect);
+            assert_eq!(follower.feed(b"next", &mut out), Ok(0));
+            follower.into_outcome()
+        };
+        for cut in 0..input.len() {
+            run(&[&input[..cut], &input[cut..]]);
+        }
+        run(&input.chunks(1).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn a_result_reaches_both_kinds_of_client() {
+        let input = result(true, &[b"\x011\x012", b"\xfb\x013"], &mut 1, STATUS_AUTOCOMMIT);
+        check(Expect::Results, true, &input, &input);
+        let old = result(false, &[b"\x011\x012", b"\xfb\x013"], &mut 1, STATUS_AUTOCOMMIT);
+        let outcome = check(Expect::Results, false, &input, &old);
+        assert_eq!((outcome.status, outcome.had_rows, outcome.results), (Some(STATUS_AUTOCOMMIT), true, 1));
+    }
+
+    #[test]
+    fn more_results_go_on_to_the_last_one() {
+        for deprecate_eof in [true, false] {
+            let both = |deprecate_eof| {
+                let mut sequence_id = 1;
+                let mut bytes = result(deprecate_eof, &[b"\x01a\x01b"], &mut sequence_id, STATUS_MORE_RESULTS);
+                ok(&mut bytes, sequence_id, STATUS_MORE_RESULTS, false);
+                sequence_id += 1;
+                bytes.extend(result(deprecate_eof, &[], &mut sequence_id, STATUS_AUTOCOMMIT));
+                bytes
+            };
+            let outcome = check(Expect::Results, deprecate_eof, &both(true), &both(deprecate_eof));
+            assert_eq!((outcome.results, outcome.status), (3, Some(STATUS_AUTOCOMMIT)));
+        }
+    }
+
+    #[test]
+    fn errors_end_a_response_at_any_place() {
+        let error = ErrPacket { code: 1317, sql_state: b"70100", message: b"interrupted" };
+        let mut first = Vec::new();
+        error.encode(&mut first, 1);
+        for kind in [Expect::Results, Expect::Prepare, Expect::Rows, Expect::FieldList, Expect::Single] {
+            assert_eq!(check(kind, false, &first, &first).error, Some(1317));
+        }
+        let cut = |deprecate_eof: bool| {
+            let mut bytes = result(deprecate_eof, &[b"\x01a\x01b"], &mut 1, 0);
+            let end = bytes.len() - if deprecate_eof { 11 } else { 9 };
+            let sequence_id = bytes[end + 3];
+            bytes.truncate(end);
+            error.encode(&mut bytes, sequence_id);
+            bytes
+        };
+        let outcome = check(Expect::Results, false, &cut(true), &cut(false));
+        assert_eq!((outcome.error, outcome.status), (Some(1317), None));
+    }
+
+    #[test]
+    fn a_cursor_has_one_eof_only() {
+        let input = result(true, &[], &mut 1, STATUS_CURSOR_EXISTS);
+        let mut old = result(false, &[], &mut 1, STATUS_CURSOR_EXISTS);
+        let len = old.len();
+        old.drain(len - 18..len - 9); // the EOF behind the columns
+        let len = old.len();
+        old[len - 6] -= 1;
+        check(Expect::Results, false, &input, &old);
+    }
+
+    #[test]
+    fn prepare_answers_carry_the_client_s_id() {
+        for (params, columns) in [(0u16, 0u16), (2, 0), (0, 2), (1, 1)] {
+            let answer = |deprecate_eof: bool, id: u8| {
+                let (mut bytes, mut sequence_id) = (Vec::new(), 1);
+                put_packet(&mut bytes, sequence_id, |p| {
+                    p.extend_from_slice(&[0, id, 0, 0, 0]);
+                    p.extend_from_slice(&columns.to_le_bytes());
+                    p.extend_from_slice(&params.to_le_bytes());
+                    p.extend_from_slice(&[0, 0, 0]);
+                });
+                for count in [params, columns] {
+                    for _ in 0..count {
+                        sequence_id += 1;
+                        put_packet(&mut bytes, sequence_id, |p| p.extend_from_slice(b"\x03def"));
+                    }
+                    if count > 0 && !deprecate_eof {
+                        sequence_id += 1;
+                        put_eof(&mut bytes, sequence_id, STATUS_AUTOCOMMIT, 0);
+                    }
+                }
+                bytes
+            };
+            for deprecate_eof in [true, false] {
+                let outcome = check(Expect::Prepare, deprecate_eof, &answer(true, 99), &answer(deprecate_eof, 5));
+                assert_eq!(outcome.prepared, Some(Prepared { statement_id: 99, params }));
+            }
+        }
+    }
+
+    #[test]
+    fn a_row_of_more_than_16_mib_is_no_end_of_rows() {
+        let mut input = result(true, &[], &mut 1, STATUS_AUTOCOMMIT);
+        let end = input.split_off(input.len() - 11);
+        let mut row = vec![0xFE];
+        row.extend_from_slice(&(PAYLOAD_BYTES_MAX as u64).to_le_bytes());
+        row.resize(9 + PAYLOAD_BYTES_MAX, b'x');
+        let mut framed = Vec::new();
+        put_message(&mut framed, &row);
+        framed[3] = 4;
+        framed[HEADER_BYTES + PAYLOAD_BYTES_MAX + 3] = 5;
+        input.extend(framed);
+        input.extend(end);
+        let len = input.len();
+        input[len - 8] = 6;
+        let (mut out, mut follower) = (Vec::new(), Follower::new(Expect::Results, true, 0));
+        for piece in input.chunks(65_537) {
+            assert_eq!(follower.feed(piece, &mut out), Ok(piece.len()));
+        }
+        assert!(follower.is_done() && out == input);
+    }
+
+    #[test]
+    fn a_first_row_can_be_kept() {
+        let input = result(true, &[b"\x02-1\x01b", b"\x01c\x01d"], &mut 1, 0);
+        let (mut out, mut follower) = (Vec::new(), Follower::new(Expect::Results, true, 0).keeping_first_row());
+        follower.feed(&input, &mut out).unwrap();
+        assert_eq!(follower.outcome().first_row.as_deref(), Some(&b"\x02-1\x01b"[..]));
+        assert_eq!(out, input);
+    }
+
+    #[test]
+    fn broken_responses_are_errors() {
+        let feed = |bytes: &[u8]| Follower::new(Expect::Results, true, 0).feed(bytes, &mut Vec::new());
+        assert!(feed(b"\x01\x00\x00\x02\x00").is_err(), "sequence id");
+        assert!(feed(b"\x01\x00\x00\x01\xfb").is_err(), "local file");
+        assert!(feed(b"\x00\x00\x00\x01").is_err(), "empty packet");
+        assert!(feed(b"\x04\x00\x00\x01\xfd\xff\xff\xff").is_err(), "16 million columns");
+        assert!(feed(b"\xff\xff\xff\x01\x01").is_err(), "huge first packet");
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_bytes_make_it_panic(bytes: Vec<u8>, kind in 0..6usize, deprecate_eof: bool) {
+            let kinds =
+                [Expect::Results, Expect::Prepare, Expect::Rows, Expect::FieldList, Expect::Single, Expect::Text];
+            let mut follower = Follower::new(kinds[kind], deprecate_eof, 0).keeping_first_row();
+            let _ = follower.feed(&bytes, &mut Vec::new());
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! The client's first packet (HandshakeResponse41), and COM_CHANGE_USER, its shorter sister.
+//!
+//! Source: MySQL internals manual, `page_protocol_connection_phase_packets_protocol_handshake_response`,
+//! `page_protocol_com_change_user`.
+
+use super::lenenc::{Fields, put_bytes};
+use super::packet::put_packet;
+use super::{ProtocolError, capability};
+
+/// Who wants to log on, and how.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Login<'a> {
+    /// What the client can do, already masked by nothing.
+    pub capabilities: u32,
+    /// Collation, low byte: all that servers read.
+    pub collation: u8,
+    /// User name.
+    pub user: &'a [u8],
+    /// Answer to the scramble.
+    pub answer: &'a [u8],
+    /// Database; empty when none is named.
+    pub schema: &'a [u8],
+    /// Plugin `answer` was made with; empty when none is named.
+    pub plugin: &'a [u8],
+}
+
+impl<'a> Login<'a> {
+    /// Reads the payload of a HandshakeResponse41. Connection attributes are ignored.
+    ///
+    /// Errors: `Malformed` for clients older than protocol 4.1 and for a TLS request (which we did not offer).
+    pub fn decode(payload: &'a [u8]) -> Result<Login<'a>, ProtocolError> {
+        let mut fields = Fields::new(payload);
+        let capabilities = fields.u32()?;
+        if capabilities & capability::PROTOCOL_41 == 0 {
+            return Err(ProtocolError::Malformed("client older than protocol 4.1"));
+        }
+        fields.u32()?; // largest packet the client takes: not enforced by servers either
+        let collation = fields.u8()?;
+        fields.bytes(23)?;
+        if fields.is_empty() && capabilities & capability::SSL != 0 {
+            return Err(ProtocolError::Malformed("TLS request, but TLS was not offered"));
+        }
+        let user = fields.null_terminated()?;
+        let answer = if capabilities & capability::PLUGIN_AUTH_LENENC_DATA != 0 {
+            fields.string()?
+        } else if capabilities & capability::SECURE_CONNECTION != 0 {
+            let len = fields.u8()?;
+            fields.bytes(len.into())?
+        } else {
+            fields.null_terminated()?
+        };
+        let mut login = Login { capabilities, collation, user, answer, schema: b"", plugin: b"" };
+        if capabilities & capability::CONNECT_WITH_DB != 0 && !fields.is_empty() {
+            login.schema = fields.null_terminated()?;
+        }
+        if capabilities & capability::PLUGIN_AUTH != 0 && !fields.is_empty() {
+            // Some clients leave out the last zero byte.
+            login.plugin = fields.null_terminated().unwrap_or(fields.rest());
+        }
+        Ok(login)
+    }
+
+    /// Reads the payload of COM_CHANGE_USER, command byte included. `capabilities` are those of the connection,
+    /// `collation` its present one, kept when the packet names none.
+    pub fn decode_change_user(payload: &'a [u8], capabilities: u32, collation: u8) -> Result<Login<'a>, ProtocolError> {
+        let mut fields = Fields::new(payload);
+        fields.u8()?;
+        let user = fields.null_terminated()?;
+        let len = fields.u8()?;
+        let answer = fields.bytes(len.into())?;
+        let schema = fields.null_terminated()?;
+        let mut login = Login { capabilities, collation, user, answer, schema, plugin: b"" };
+        if !fields.is_empty() {
+            login.collation = fields.u16()? as u8;
+        }
+        if capabilities & capability::PLUGIN_AUTH != 0 && !fields.is_empty() {
+            login.plugin = fields.null_terminated().unwrap_or(fields.rest());
+        }
+        Ok(login)
+    }
+
+    /// Appends a HandshakeResponse41 with the fields its capability flags call for.
+    pub fn encode(&self, out: &mut Vec<u8>, sequence_id: u8) {
+        put_packet(out, sequence_id, |p| {
+            p.extend_from_slice(&self.capabilities.to_le_bytes());
+            p.extend_from_slice(&(1u32 << 30).to_le_bytes());
+            p.push(self.collation);
+            p.extend_from_slice(&[0; 23]);
+            p.extend_from_slice(self.user);
+            p.push(0);
+            if self.capabilities & capability::PLUGIN_AUTH_LENENC_DATA != 0 {
+                put_bytes(p, self.answer);
+            } else {
+                p.push(self.answer.len() as u8);
+                p.extend_from_slice(self.answer);
+            }
+            if self.capabilities & capability::CONNECT_WITH_DB != 0 {
+                p.extend_from_slice(self.schema);
+                p.push(0);
+            }
+            if self.capabilities & capability::PLUGIN_AUTH != 0 {
+                p.extend_from_slice(self.plugin);
+                p.push(0);
+            }
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn name() -> impl Strategy<Value = Vec<u8>> {
+        proptest::collection::vec(1u8.., 0..30)
+    }
+
+    proptest! {
+        #[test]
+        fn logins_round_trip(
+            user in name(), answer in proptest::collection::vec(any::<u8>(), 0..40), schema in name(), lenenc: bool,
+        ) {
+            let mut capabilities = capability::OFFERED;
+            if !lenenc {
+                capabilities &= !capability::PLUGIN_AUTH_LENENC_DATA;
+            }
+            let login = Login {
+                capabilities, collation: 45, user: &user, answer: &answer, schema: &schema, plugin: b"plugin",
+            };
+            let mut out = Vec::new();
+            login.encode(&mut out, 1);
+            prop_assert_eq!(Login::decode(&out[4..]), Ok(login));
+        }
+
+        #[test]
+        fn no_bytes_make_it_panic(payload: Vec<u8>) {
+            let _ = Login::decode(&payload);
+            let _ = Login::decode_change_user(&payload, capability::OFFERED, 33);
+        }
+    }
+
+    #[test]
+    fn change_user_keeps_the_collation_when_it_names_none() {
+        let login = Login::decode_change_user(b"\x11me\0\x02ab\0", capability::OFFERED, 33).unwrap();
+        assert_eq!((login.user, login.answer, login.schema, login.collation), (&b"me"[..], &b"ab"[..], &b""[..], 33));
+        let login = Login::decode_change_user(b"\x11me\0\x00db\0\x2d\x00plugin\0", capability::OFFERED, 33).unwrap();
+        assert_eq!((login.schema, login.collation, login.plugin), (&b"db"[..], 45, &b"plugin"[..]));
+    }
+}

@@ -1,0 +1,126 @@
+//! Session state changes at the end of OK packets: what a statement did to its session.
+//!
+//! Source: MySQL internals manual, `page_protocol_basic_ok_packet`, section session state information; MariaDB uses
+//! the same types and adds none.
+
+use super::ProtocolError;
+use super::lenenc::Fields;
+
+/// One change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change<'a> {
+    /// A system variable has this value now.
+    Variable {
+        /// Its name.
+        name: &'a [u8],
+        /// Its value, as SHOW VARIABLES prints it.
+        value: &'a [u8],
+    },
+    /// The current database.
+    Schema(&'a [u8]),
+    /// Something about the session changed that is not told in detail (1), or not (0).
+    State(bool),
+    /// GTIDs of the statement (MySQL).
+    Gtids(&'a [u8]),
+    /// Statement text that restores the characteristics of the transaction; empty: none are set.
+    Characteristics(&'a [u8]),
+    /// Eight letters about the transaction, for example `T_R_WsS_`.
+    Transaction(&'a [u8]),
+    /// A type that is not known here.
+    Other(u8),
+}
+
+/// Goes through the changes of one OK packet.
+#[derive(Clone, Copy, Debug)]
+pub struct Changes<'a> {
+    fields: Fields<'a>,
+    /// MariaDB puts several name and value pairs into one entry.
+    variables: Fields<'a>,
+}
+
+impl<'a> Changes<'a> {
+    /// `bytes`: [`super::response::OkPacket::changes`].
+    pub fn new(bytes: &'a [u8]) -> Changes<'a> {
+        Changes { fields: Fields::new(bytes), variables: Fields::new(b"") }
+    }
+
+    fn entry(&mut self) -> Result<Option<Change<'a>>, ProtocolError> {
+        loop {
+            if !self.variables.is_empty() {
+                let (name, value) = (self.variables.string()?, self.variables.string()?);
+                return Ok(Some(Change::Variable { name, value }));
+            }
+            if self.fields.is_empty() {
+                return Ok(None);
+            }
+            let kind = self.fields.u8()?;
+            let mut data = Fields::new(self.fields.string()?);
+            return Ok(Some(match kind {
+                0 => {
+                    self.variables = data;
+                    continue;
+                }
+                1 => Change::Schema(data.string()?),
+                2 => Change::State(data.string()? == b"1"),
+                3 => {
+                    data.u8()?; // encoding specification
+                    Change::Gtids(data.string()?)
+                }
+                4 => Change::Characteristics(data.string()?),
+                5 => Change::Transaction(data.string()?),
+                other => Change::Other(other),
+            }));
+        }
+    }
+}
+
+impl<'a> Iterator for Changes<'a> {
+    type Item = Result<Change<'a>, ProtocolError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let entry = self.entry().transpose();
+        if matches!(entry, Some(Err(_))) {
+            *self = Changes::new(b"");
+        }
+        entry
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn every_type_is_read() {
+        let bytes = b"\x00\x0a\x04name\x04data\x01\x03\x02db\x02\x02\x011\x04\x01\x00\x05\x09\x08T_______\x07\x01x";
+        let changes: Vec<_> = Changes::new(bytes).collect::<Result<_, _>>().unwrap();
+        assert_eq!(
+            changes,
+            [
+                Change::Variable { name: b"name", value: b"data" },
+                Change::Schema(b"db"),
+                Change::State(true),
+                Change::Characteristics(b""),
+                Change::Transaction(b"T_______"),
+                Change::Other(7),
+            ]
+        );
+    }
+
+    #[test]
+    fn several_variables_share_an_entry() {
+        let changes: Vec<_> = Changes::new(b"\x00\x08\x01a\x011\x01b\x012").collect::<Result<_, _>>().unwrap();
+        assert_eq!(
+            changes,
+            [Change::Variable { name: b"a", value: b"1" }, Change::Variable { name: b"b", value: b"2" }]
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_it_panic_or_loop(bytes: Vec<u8>) {
+            prop_assert!(Changes::new(&bytes).count() <= bytes.len() + 1);
+        }
+    }
+}

@@ -1,0 +1,419 @@
+//! One splitter on one data worker: what its clients share, and how a client logs on.
+
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::net::SocketAddr;
+use std::rc::{Rc, Weak};
+use std::sync::Arc;
+use std::task::Waker;
+use std::time::{Duration, Instant};
+
+use slab::Slab;
+
+use super::backend::{Backend, InsertId, Key, LOGIN_BYTES_MAX, Target};
+use super::client::{Client, Wire};
+use super::gtid::Position;
+use super::pool::Pool;
+use super::protocol::auth::{NATIVE, SCRAMBLE_BYTES, Scramble, native_verify, put_switch, scramble_from};
+use super::protocol::capability::{OFFERED, SESSION_MASK, STATUS_AUTOCOMMIT};
+use super::protocol::greeting::Greeting;
+use super::protocol::login::Login;
+use super::protocol::packet::HEADER_BYTES;
+use super::protocol::response::{ErrPacket, OkPacket};
+use super::shared::{Health, Identity, Shared};
+use super::sql::Cache;
+use crate::config::Config;
+use crate::config::model;
+use crate::metrics::{self, SplitterStats, Trace};
+use crate::runtime::net::Stream;
+use crate::runtime::time::{sleep, timeout};
+
+/// From accept to the end of the login.
+const LOGIN_TIMEOUT: Duration = Duration::from_secs(10);
+/// A server that refused a connection is not tried for reads for so long.
+const SUSPECT_TIME: Duration = Duration::from_secs(1);
+
+/// One splitter on one data worker.
+pub struct Splitter {
+    config: Arc<Config>,
+    index: usize,
+    pub(super) shared: Arc<Shared>,
+    stats: Arc<metrics::Worker>,
+    pub(super) trace: Option<Arc<Trace>>,
+    pub(super) data_worker: usize,
+    /// Per server, primary first.
+    pub(super) pools: Vec<Pool>,
+    pub(super) classes: RefCell<Cache>,
+    ids: Cell<u64>,
+    suspects: Vec<Cell<Option<Instant>>>,
+    /// Per server: generation of its facts, and the position it was seen to have reached.
+    reached: RefCell<Vec<(u32, Position)>>,
+    turn: Cell<usize>,
+    draining: Cell<bool>,
+    idle_clients: RefCell<Slab<Option<Waker>>>,
+    sweeping: Cell<bool>,
+}
+
+/// Why a client is not let in.
+enum Refusal {
+    Error(u16, &'static [u8], String),
+    /// It is gone, or speaks something else.
+    Silent,
+}
+
+impl From<io::Error> for Refusal {
+    fn from(_: io::Error) -> Self {
+        Refusal::Silent
+    }
+}
+
+impl Splitter {
+    /// The splitter `index` of `config` on data worker `data_worker`. Opens nothing.
+    pub fn new(
+        config: Arc<Config>,
+        index: usize,
+        shared: Arc<Shared>,
+        stats: Arc<metrics::Worker>,
+        trace: Option<Arc<Trace>>,
+        data_worker: usize,
+    ) -> Rc<Splitter> {
+        let servers = shared.servers();
+        let pool_max = config.splitters[index].pool_max;
+        Rc::new(Splitter {
+            config,
+            index,
+            stats,
+            trace,
+            data_worker,
+            pools: (0..servers).map(|_| Pool::new(pool_max)).collect(),
+            classes: RefCell::new(Cache::new(rand::random())),
+            ids: Cell::new(1),
+            suspects: (0..servers).map(|_| Cell::new(None)).collect(),
+            reached: RefCell::new((0..servers).map(|_| (0, Position::default())).collect()),
+            turn: Cell::new(data_worker),
+            draining: Cell::new(false),
+            idle_clients: RefCell::default(),
+            sweeping: Cell::new(false),
+            shared,
+        })
+    }
+
+    /// Serves one client until it leaves.
+    pub async fn serve_client(self: Rc<Self>, stream: Stream, peer: Option<SocketAddr>) {
+        self.start_sweeping();
+        self.stats().accepted.inc();
+        if !self.shared.client_came(self.config().clients_max) {
+            self.stats().refused.inc();
+            let _ = timeout(LOGIN_TIMEOUT, refuse(&stream, 0, 1040, b"08004", "Too many connections")).await;
+            return;
+        }
+        let seat = Seat::take(&self);
+        let mut wire = Wire::new(stream);
+        match timeout(LOGIN_TIMEOUT, self.log_on(&mut wire, peer, seat.place)).await {
+            Ok(Ok(client)) => client.run(wire).await,
+            Ok(Err(Refusal::Error(code, state, message))) => {
+                self.stats().refused.inc();
+                let sequence_id = wire.next_sequence_id;
+                let _ = timeout(LOGIN_TIMEOUT, refuse(&wire.stream, sequence_id, code, state, &message)).await;
+            }
+            Ok(Err(Refusal::Silent)) | Err(_) => self.stats().refused.inc(),
+        }
+    }
+
+    /// No new statements from now on: each client is told so once its statement or transaction is over.
+    pub fn begin_drain(&self) {
+        self.draining.set(true);
+        for (_, waker) in self.idle_clients.borrow_mut().iter_mut() {
+            if let Some(waker) = waker.take() {
+                waker.wake();
+            }
+        }
+    }
+
+    /// Whether [`Splitter::begin_drain`] was called.
+    pub(super) fn is_draining(&self) -> bool {
+        self.draining.get()
+    }
+
+    /// Wakes this client when a drain begins.
+    pub(super) fn await_drain(&self, place: usize, waker: &Waker) {
+        if let Some(slot) = self.idle_clients.borrow_mut().get_mut(place)
+            && !slot.as_ref().is_some_and(|old| old.will_wake(waker))
+        {
+            *slot = Some(waker.clone());
+        }
+    }
+
+    pub(super) fn config(&self) -> &model::Splitter {
+        &self.config.splitters[self.index]
+    }
+
+    pub(super) fn index(&self) -> usize {
+        self.index
+    }
+
+    pub(super) fn stats(&self) -> &SplitterStats {
+        &self.stats.splitters[self.index]
+    }
+
+    pub(super) fn next_id(&self) -> u64 {
+        let id = self.ids.get();
+        self.ids.set(id + 1);
+        id
+    }
+
+    pub(super) fn count_connections(&self, server: usize) {
+        let stats = &self.stats().backends[server];
+        stats.open.set(self.pools[server].open() as u64);
+        stats.idle.set(self.pools[server].idle() as u64);
+    }
+
+    /// Remembers whether a server answers.
+    pub(super) fn suspect(&self, server: usize, failed: bool) {
+        self.suspects[server].set(failed.then(Instant::now));
+    }
+
+    pub(super) fn learn_identity(&self, greeting: Greeting) {
+        if self.shared.identity().is_none() {
+            self.shared.set_identity(Identity { version: greeting.version, collation: greeting.collation });
+        }
+    }
+
+    /// Whether reads may go to this replica now.
+    fn is_eligible(&self, server: usize) -> bool {
+        let is_suspect = self.suspects[server].get().is_some_and(|since| since.elapsed() < SUSPECT_TIME);
+        self.shared.server(server).is_eligible() && !is_suspect
+    }
+
+    /// The replica for a read: the session's own while it can serve, else one that has what the session must see,
+    /// else any; `tried` ones are left out. `None`: the primary has to do it.
+    pub(super) fn pick_replica(&self, sticky: Option<usize>, must_see: Option<&Position>, tried: u64) -> Option<usize> {
+        let usable = |server: usize| self.is_eligible(server) && (server >= 64 || tried & 1 << server == 0);
+        let is_fresh = |server: usize| must_see.is_none_or(|position| self.has_reached(server, position));
+        if let Some(server) = sticky
+            && usable(server)
+            && is_fresh(server)
+        {
+            return Some(server);
+        }
+        let replicas = self.pools.len() - 1;
+        let turn = self.turn.get();
+        self.turn.set(turn.wrapping_add(1));
+        let order = (0..replicas).map(|n| 1 + (turn.wrapping_add(n)) % replicas).filter(|server| usable(*server));
+        let fresh = order.clone().find(|server| is_fresh(*server));
+        fresh.or(sticky.filter(|server| usable(*server))).or_else(|| order.clone().next())
+    }
+
+    /// Whether a server is known to have everything in `position`.
+    pub(super) fn has_reached(&self, server: usize, position: &Position) -> bool {
+        let facts = self.shared.server(server);
+        if position.iter().all(|gtid| facts.has_reached(gtid)) {
+            return true;
+        }
+        let reached = self.reached.borrow();
+        let (generation, mine) = &reached[server];
+        *generation == facts.generation() && mine.covers(position)
+    }
+
+    /// A wait for `position` ended well on this server.
+    pub(super) fn on_reached(&self, server: usize, position: &Position) {
+        let generation = self.shared.server(server).generation();
+        let mut reached = self.reached.borrow_mut();
+        let (known, mine) = &mut reached[server];
+        if *known != generation {
+            (*known, *mine) = (generation, Position::default());
+        }
+        for gtid in position.iter() {
+            let _ = mine.raise(*gtid);
+        }
+    }
+
+    /// Text for clients when the primary cannot take a statement; `None` when it can be tried.
+    pub(super) fn primary_trouble(&self, changes_something: bool) -> Option<(u16, &'static [u8], String)> {
+        let address = self.shared.address(0);
+        match self.shared.server(0).health() {
+            Health::Down => Some((
+                2003,
+                b"HY000",
+                format!("the primary {address} does not answer; reads go on where replicas can serve them"),
+            )),
+            Health::ReadOnly if changes_something => Some((
+                1290,
+                b"HY000",
+                format!("the primary {address} is read-only or replicates itself, so this statement was not executed"),
+            )),
+            _ => None,
+        }
+    }
+
+    /// Asks a server for its name and version, once, when the monitor has not done so yet.
+    async fn identity(&self) -> Option<&Identity> {
+        for server in 0..self.pools.len() {
+            if self.shared.identity().is_some() {
+                break;
+            }
+            let config = self.config();
+            let target = Target {
+                address: self.shared.address(server),
+                user: &config.user,
+                password: &config.password.0,
+                timeout: config.connect_timeout.min(LOGIN_TIMEOUT / 4),
+            };
+            let key = Key { capabilities: 0, collation: 45 };
+            if let Ok((_, greeting)) = Backend::open(target, self.next_id(), server, key, None).await {
+                self.learn_identity(greeting);
+            }
+        }
+        self.shared.identity()
+    }
+
+    async fn log_on(
+        self: &Rc<Self>,
+        wire: &mut Wire,
+        peer: Option<SocketAddr>,
+        place: usize,
+    ) -> Result<Client, Refusal> {
+        let Some(identity) = self.identity().await else {
+            return Err(Refusal::Error(2003, b"HY000", "no MySQL server behind the splitter answers".into()));
+        };
+        let scramble = scramble_from(rand::random());
+        let greeting = Greeting {
+            version: identity.version.clone(),
+            connection_id: self.shared.next_connection_id(),
+            scramble,
+            capabilities: OFFERED,
+            collation: identity.collation,
+            status: STATUS_AUTOCOMMIT,
+            plugin: NATIVE.to_vec(),
+        };
+        let mut out = Vec::with_capacity(128);
+        greeting.encode(&mut out);
+        wire.send(out).await?;
+        let message = wire.login_packet(1).await?;
+        let login = match Login::decode(&message[HEADER_BYTES..]) {
+            Ok(login) => login,
+            Err(error) => return Err(Refusal::Error(1043, b"08S01", format!("Bad handshake: {error}"))),
+        };
+        self.authenticate(wire, &login, &scramble, peer).await?;
+        let capabilities = login.capabilities & OFFERED;
+        let key = Key { capabilities: capabilities & SESSION_MASK, collation: login.collation };
+        let mut client = Client::new(Rc::clone(self), place, capabilities, key, self.schema_of(&login));
+        client.check_schema().await.map_err(|(code, message)| Refusal::Error(code, b"HY000", message))?;
+        let mut out = Vec::with_capacity(16);
+        OkPacket::plain(STATUS_AUTOCOMMIT).encode(&mut out, wire.next_sequence_id, false);
+        wire.send(out).await?;
+        Ok(client)
+    }
+
+    /// The database a login selects.
+    pub(super) fn schema_of(&self, login: &Login<'_>) -> Option<Vec<u8>> {
+        let schema = if login.schema.is_empty() { self.config().database.as_bytes() } else { login.schema };
+        (!schema.is_empty()).then(|| schema.to_vec())
+    }
+
+    /// Checks user and password; asks for `mysql_native_password` when the client began with another plugin.
+    async fn authenticate(
+        &self,
+        wire: &mut Wire,
+        login: &Login<'_>,
+        scramble: &Scramble,
+        peer: Option<SocketAddr>,
+    ) -> Result<(), Refusal> {
+        let native = login.plugin.is_empty() || login.plugin == NATIVE;
+        let answer = if native { login.answer.to_vec() } else { self.switch(wire).await?.0 };
+        let scramble = if native { *scramble } else { wire.scramble };
+        self.verify(login.user, &answer, &scramble, peer)
+    }
+
+    /// AuthSwitchRequest and its answer; the new scramble is left in `wire`.
+    async fn switch(&self, wire: &mut Wire) -> io::Result<(Vec<u8>,)> {
+        wire.scramble = scramble_from(rand::random());
+        let mut out = Vec::with_capacity(64);
+        put_switch(&mut out, wire.next_sequence_id, &wire.scramble);
+        wire.next_sequence_id = wire.next_sequence_id.wrapping_add(1);
+        wire.send(out).await?;
+        let message = wire.login_packet(wire.next_sequence_id).await?;
+        Ok((message[HEADER_BYTES..].to_vec(),))
+    }
+
+    /// Logs a connected client on again (COM_CHANGE_USER). `Err`: number and text for the client, which is then
+    /// disconnected, or nothing when it is gone.
+    pub(super) async fn change_user(&self, wire: &mut Wire, user: &[u8]) -> Result<(), Option<(u16, String)>> {
+        wire.next_sequence_id = 1;
+        let (answer,) = self.switch(wire).await.map_err(|_| None)?;
+        let peer = wire.stream.peer_addr();
+        match self.verify(user, &answer, &wire.scramble, peer) {
+            Ok(()) => Ok(()),
+            Err(Refusal::Error(code, _, message)) => Err(Some((code, message))),
+            Err(Refusal::Silent) => Err(None),
+        }
+    }
+
+    fn verify(&self, user: &[u8], answer: &[u8], scramble: &Scramble, peer: Option<SocketAddr>) -> Result<(), Refusal> {
+        let config = self.config();
+        debug_assert!(scramble.len() == SCRAMBLE_BYTES);
+        let proven = native_verify(config.password.0.as_bytes(), scramble, answer);
+        if proven && user == config.user.as_bytes() {
+            return Ok(());
+        }
+        let user = String::from_utf8_lossy(user);
+        let host = peer.map_or("localhost".into(), |peer| peer.ip().to_string());
+        let using = if answer.is_empty() { "NO" } else { "YES" };
+        let message = format!("Access denied for user '{user}'@'{host}' (using password: {using})");
+        Err(Refusal::Error(1045, b"28000", message))
+    }
+
+    /// Closes connections that were idle for too long or are dead, once a second, while the splitter lives.
+    fn start_sweeping(self: &Rc<Self>) {
+        if self.sweeping.replace(true) {
+            return;
+        }
+        let weak: Weak<Splitter> = Rc::downgrade(self);
+        crate::runtime::spawn(async move {
+            loop {
+                sleep(Duration::from_secs(1)).await;
+                let Some(splitter) = weak.upgrade() else { return };
+                let idle_max = splitter.config().pool_idle_timeout;
+                let Some(before) = Instant::now().checked_sub(idle_max) else { continue };
+                for (server, pool) in splitter.pools.iter().enumerate() {
+                    drop(pool.sweep(before, splitter.shared.server(server).generation()));
+                    splitter.count_connections(server);
+                }
+            }
+        });
+    }
+}
+
+/// A new session's last insert id.
+pub(super) const NO_INSERT_ID: InsertId = InsertId::Known(0);
+
+/// Makes the login packets readable for [`super::client::Wire`].
+pub(super) const LOGIN_PACKET_MAX: usize = LOGIN_BYTES_MAX;
+
+/// A client's place among those connected; given up when dropped.
+struct Seat {
+    splitter: Rc<Splitter>,
+    place: usize,
+}
+
+impl Seat {
+    fn take(splitter: &Rc<Splitter>) -> Seat {
+        splitter.stats().clients.inc();
+        let place = splitter.idle_clients.borrow_mut().insert(None);
+        Seat { splitter: Rc::clone(splitter), place }
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.splitter.idle_clients.borrow_mut().try_remove(self.place);
+        self.splitter.stats().clients.dec();
+        self.splitter.shared.client_left();
+    }
+}
+
+async fn refuse(stream: &Stream, sequence_id: u8, code: u16, state: &[u8], message: &str) -> io::Result<()> {
+    let mut out = Vec::with_capacity(message.len() + 16);
+    ErrPacket { code, sql_state: state, message: message.as_bytes() }.encode(&mut out, sequence_id);
+    stream.write_all(out).await.0
+}

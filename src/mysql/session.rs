@@ -1,0 +1,550 @@
+//! One client's session: what it has set, what it must see, and which server may answer its next statement. Pure.
+//!
+//! State is learned from the session trackers in OK packets, and from the lexer where trackers are silent. When
+//! neither is certain, the session is pinned to one connection of the primary, which is reset before anyone else
+//! gets it.
+
+use std::rc::Rc;
+
+use super::gtid::{Gtid, Position};
+use super::protocol::capability::{
+    IGNORE_SPACE, STATUS_AUTOCOMMIT, STATUS_IN_TRANS, STATUS_NO_BACKSLASH_ESCAPES, STATUS_SESSION_STATE_CHANGED,
+};
+use super::protocol::follow::Outcome;
+use super::protocol::tracker::{Change, Changes};
+use super::sql::{Charset, Class, Kind, Mode, Pin};
+
+/// Session variables whose value can be read from a tracker and set again elsewhere, in the order they are set.
+/// Everything else pins. `autocommit` is absent: the status flags tell it.
+pub static VARIABLES: &[&str] = &[
+    "character_set_client",
+    "character_set_connection",
+    "character_set_results",
+    "collation_connection",
+    "time_zone",
+    "sql_mode",
+    "tx_isolation",
+    "transaction_isolation",
+    "foreign_key_checks",
+    "unique_checks",
+    "sql_safe_updates",
+    "sql_notes",
+    "sql_warnings",
+    "sql_auto_is_null",
+    "sql_big_selects",
+    "sql_quote_show_create",
+    "sql_select_limit",
+    "sql_buffer_result",
+    "max_join_size",
+    "max_error_count",
+    "max_length_for_sort_data",
+    "max_sort_length",
+    "max_statement_time",
+    "max_execution_time",
+    "max_recursive_iterations",
+    "group_concat_max_len",
+    "default_week_format",
+    "div_precision_increment",
+    "lc_messages",
+    "lc_time_names",
+    "net_read_timeout",
+    "net_write_timeout",
+    "wait_timeout",
+    "interactive_timeout",
+    "idle_transaction_timeout",
+    "lock_wait_timeout",
+    "innodb_lock_wait_timeout",
+    "join_buffer_size",
+    "sort_buffer_size",
+    "read_buffer_size",
+    "read_rnd_buffer_size",
+    "tmp_table_size",
+    "max_heap_table_size",
+    "optimizer_switch",
+    "optimizer_search_depth",
+    "optimizer_prune_level",
+    "default_storage_engine",
+    "old_mode",
+    "auto_increment_increment",
+    "auto_increment_offset",
+];
+
+const CHARACTER_SET_CLIENT: u8 = 0;
+const CHARACTER_SET_CONNECTION: u8 = 1;
+const COLLATION_CONNECTION: u8 = 3;
+const SQL_MODE: u8 = 5;
+
+/// What a connection must have set for a session: database and variables. Compared by value, shared by reference.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct State {
+    /// Current database.
+    pub schema: Option<Vec<u8>>,
+    /// Index into [`VARIABLES`] and value, ordered by index; those absent are as after login.
+    pub variables: Vec<(u8, Vec<u8>)>,
+}
+
+impl State {
+    fn set(&mut self, index: u8, value: &[u8]) {
+        match self.variables.binary_search_by_key(&index, |(i, _)| *i) {
+            Ok(at) => self.variables[at].1 = value.to_vec(),
+            Err(at) => self.variables.insert(at, (index, value.to_vec())),
+        }
+    }
+
+    fn unset(&mut self, index: u8) {
+        self.variables.retain(|(i, _)| *i != index);
+    }
+
+    fn value(&self, index: u8) -> Option<&[u8]> {
+        self.variables.iter().find(|(i, _)| *i == index).map(|(_, value)| &value[..])
+    }
+
+    /// Appends `, name=value` for each variable.
+    pub fn put_assignments(&self, out: &mut Vec<u8>) {
+        for (index, value) in &self.variables {
+            out.extend_from_slice(b", ");
+            out.extend_from_slice(VARIABLES[usize::from(*index)].as_bytes());
+            out.push(b'=');
+            put_value(out, value);
+        }
+    }
+}
+
+/// A number as it is, anything else as a string; hexadecimal where quoting could be misread.
+fn put_value(out: &mut Vec<u8>, value: &[u8]) {
+    let digits = value.strip_prefix(b"-").unwrap_or(value);
+    let is_number = digits.first().is_some_and(u8::is_ascii_digit)
+        && digits.iter().all(|b| b.is_ascii_digit() || *b == b'.')
+        && digits.iter().filter(|b| **b == b'.').count() <= 1;
+    if is_number {
+        out.extend_from_slice(value);
+    } else if value.iter().all(|b| b.is_ascii_graphic() && !matches!(b, b'\'' | b'\\') || *b == b' ') {
+        out.push(b'\'');
+        out.extend_from_slice(value);
+        out.push(b'\'');
+    } else {
+        out.extend_from_slice(b"X'");
+        for byte in value {
+            out.extend_from_slice(format!("{byte:02X}").as_bytes());
+        }
+        out.push(b'\'');
+    }
+}
+
+/// What a session's reads must see.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Token {
+    /// At least these transactions.
+    Known(Position),
+    /// Something was written, but the server did not say which transaction it was: only the primary has it for sure.
+    Unknown,
+}
+
+/// Where a statement goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Route {
+    /// The connection the session holds.
+    Held,
+    /// The primary.
+    Primary,
+    /// A replica that is fresh enough, else the primary.
+    Replica,
+}
+
+/// What to do with the connection after a statement.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct After {
+    /// The session keeps it.
+    pub hold: bool,
+    /// It must be reset before anyone has it.
+    pub dirty: bool,
+    /// Session state changed: the connection has the new one too.
+    pub state_changed: bool,
+    /// `collation_connection` must be read from it: trackers do not tell.
+    pub read_collation: bool,
+    /// The last insert id is known only there now.
+    pub insert_id_moved: bool,
+    /// What it says about this statement may be asked for next (warnings, found rows).
+    pub protect: bool,
+    /// This statement pinned the session.
+    pub newly_pinned: bool,
+}
+
+/// The state of one client's session.
+#[derive(Debug)]
+pub struct Session {
+    /// Database and variables.
+    pub state: Rc<State>,
+    /// Pinned, and why.
+    pub pin: Option<Pin>,
+    /// What reads must see.
+    pub token: Token,
+    /// Status flags of the last OK packet.
+    pub status: u16,
+    /// The last statement left warnings, an error, or found rows behind.
+    pub has_diagnostics: bool,
+    characteristics: bool,
+    wrote_in_transaction: bool,
+    base_mode: Mode,
+    login_charset: Charset,
+    mode: Mode,
+}
+
+impl Session {
+    /// A session right after login. `base_mode`: what the servers' global settings say; `collation` and
+    /// `capabilities` from the login.
+    pub fn new(schema: Option<Vec<u8>>, base_mode: Mode, collation: u8, capabilities: u32) -> Session {
+        let base_mode = Mode { ignore_space: base_mode.ignore_space || capabilities & IGNORE_SPACE != 0, ..base_mode };
+        let login_charset = Charset::of_collation(collation);
+        Session {
+            state: Rc::new(State { schema, variables: Vec::new() }),
+            pin: None,
+            token: Token::Known(Position::default()),
+            status: STATUS_AUTOCOMMIT,
+            has_diagnostics: false,
+            characteristics: false,
+            wrote_in_transaction: false,
+            base_mode,
+            login_charset,
+            mode: Mode { charset: login_charset, ..base_mode },
+        }
+    }
+
+    /// How to cut the session's statements into tokens.
+    pub fn mode(&self) -> Mode {
+        self.mode
+    }
+
+    /// Whether the session must keep its connection.
+    pub fn holds(&self) -> bool {
+        self.pin.is_some()
+            || self.characteristics
+            || self.status & STATUS_IN_TRANS != 0
+            || self.status & STATUS_AUTOCOMMIT == 0
+    }
+
+    /// Whether a transaction is open.
+    pub fn in_transaction(&self) -> bool {
+        self.status & STATUS_IN_TRANS != 0
+    }
+
+    /// Status flags for packets of our own.
+    pub fn own_status(&self) -> u16 {
+        const KEPT: u16 = STATUS_IN_TRANS | STATUS_AUTOCOMMIT | STATUS_NO_BACKSLASH_ESCAPES;
+        self.status & KEPT & !STATUS_SESSION_STATE_CHANGED
+    }
+
+    /// Where a statement of this class goes. `causal`: reads must see the session's own writes.
+    pub fn route(&self, class: &Class, causal: bool) -> Route {
+        if self.holds() {
+            Route::Held
+        } else if class.is_read() && !(causal && self.token == Token::Unknown) && !self.in_system_schema() {
+            Route::Replica
+        } else {
+            Route::Primary
+        }
+    }
+
+    fn in_system_schema(&self) -> bool {
+        let system: [&[u8]; 4] = [b"mysql", b"information_schema", b"performance_schema", b"sys"];
+        self.state.schema.as_ref().is_some_and(|schema| system.iter().any(|name| schema.eq_ignore_ascii_case(name)))
+    }
+
+    /// Back to what a session is after login, keeping its database: COM_RESET_CONNECTION. The causal token stays,
+    /// because what the client wrote before stays written.
+    pub fn reset(&mut self) {
+        self.state = Rc::new(State { schema: self.state.schema.clone(), variables: Vec::new() });
+        self.pin = None;
+        self.status = STATUS_AUTOCOMMIT;
+        self.has_diagnostics = false;
+        self.characteristics = false;
+        self.wrote_in_transaction = false;
+        self.mode = Mode { charset: self.login_charset, ..self.base_mode };
+    }
+
+    /// Takes in what the server said about a statement.
+    pub fn on_outcome(&mut self, class: &Class, outcome: &Outcome) -> After {
+        let mut after = After::default();
+        let was_in_transaction = self.in_transaction();
+        if let Some(pin) = class.pin {
+            after.newly_pinned |= self.pin.replace(pin).is_none();
+        }
+        if let Some(status) = outcome.status {
+            self.status = status;
+        }
+        let learned = self.learn(class, outcome, &mut after);
+        if learned.unexplained || learned.untracked {
+            let pin = if learned.untracked { Pin::Setting } else { Pin::StateChange };
+            after.newly_pinned |= self.pin.replace(pin).is_none();
+        }
+        self.update_token(class, outcome, learned.gtid, was_in_transaction);
+        after.insert_id_moved =
+            learned.insert_id || outcome.insert_id != 0 || class.diagnostics & super::sql::diagnostics::INSERT_ID != 0;
+        if !only_asks(class) {
+            self.has_diagnostics = outcome.warnings > 0 || outcome.error.is_some() || class.calc_found_rows;
+        }
+        after.protect = self.has_diagnostics;
+        after.dirty = outcome.error.is_some() && matches!(class.kind, Kind::Set | Kind::Unknown);
+        after.hold = self.holds();
+        after
+    }
+
+    fn learn(&mut self, class: &Class, outcome: &Outcome, after: &mut After) -> Learned {
+        let mut learned = Learned::default();
+        if outcome.changes.is_empty() {
+            return learned;
+        }
+        let mut state = State::clone(&self.state);
+        let (mut reported, mut told, mut charset, mut collation) = (false, false, false, false);
+        for change in Changes::new(&outcome.changes) {
+            match change {
+                Ok(Change::Variable { name: b"last_gtid", value }) => learned.gtid = Gtid::parse(value),
+                Ok(Change::Variable { name: b"autocommit", .. }) => told = true,
+                Ok(Change::Variable { name: b"last_insert_id" | b"identity", .. }) => {
+                    (told, learned.insert_id) = (true, true);
+                }
+                Ok(Change::Variable { name, value }) => {
+                    told = true;
+                    match VARIABLES.iter().position(|known| known.as_bytes() == name) {
+                        Some(index) => state.set(index as u8, value),
+                        None => learned.untracked = true,
+                    }
+                    charset |= name == b"character_set_connection";
+                    collation |= name == b"collation_connection";
+                    learned.unexplained |= class.kind != Kind::Set;
+                }
+                Ok(Change::Schema(schema)) => {
+                    told = true;
+                    state.schema = (!schema.is_empty()).then(|| schema.to_vec());
+                }
+                Ok(Change::State(changed)) => reported |= changed,
+                Ok(Change::Characteristics(text)) => {
+                    self.characteristics = !text.is_empty() && self.status & STATUS_IN_TRANS == 0;
+                }
+                Ok(Change::Transaction(letters)) => {
+                    self.wrote_in_transaction |= letters.iter().any(|b| matches!(b, b'W' | b'w'));
+                }
+                Ok(Change::Gtids(_) | Change::Other(_)) => {}
+                Err(_) => learned.unexplained = true,
+            }
+        }
+        learned.unexplained |= reported && !told;
+        if charset && !collation {
+            // The character set brings its default collation with it.
+            state.unset(COLLATION_CONNECTION);
+        }
+        after.read_collation = charset && (class.collate || collation) || collation && !charset;
+        self.adopt(state, after);
+        learned
+    }
+
+    fn adopt(&mut self, state: State, after: &mut After) {
+        if state == *self.state {
+            return;
+        }
+        after.state_changed = true;
+        if let Some(name) = state.value(CHARACTER_SET_CLIENT) {
+            self.mode.charset = Charset::of_name(name);
+        }
+        if let Some(sql_mode) = state.value(SQL_MODE) {
+            let has = |flag: &str| sql_mode.split(|b| *b == b',').any(|part| part == flag.as_bytes());
+            self.mode.ansi_quotes = has("ANSI_QUOTES");
+            self.mode.ignore_space = has("IGNORE_SPACE");
+            self.mode.no_backslash_escapes = has("NO_BACKSLASH_ESCAPES");
+        }
+        self.state = Rc::new(state);
+    }
+
+    /// The pair read back from the server after [`After::read_collation`].
+    pub fn on_collation(&mut self, character_set_connection: &[u8], collation_connection: &[u8]) {
+        let mut state = State::clone(&self.state);
+        state.set(CHARACTER_SET_CONNECTION, character_set_connection);
+        state.set(COLLATION_CONNECTION, collation_connection);
+        self.state = Rc::new(state);
+    }
+
+    fn update_token(&mut self, class: &Class, outcome: &Outcome, gtid: Option<Gtid>, was_in_transaction: bool) {
+        let committed = was_in_transaction && !self.in_transaction();
+        let wrote = std::mem::take(&mut self.wrote_in_transaction);
+        if let Some(gtid) = gtid {
+            let mut position = match &mut self.token {
+                Token::Known(position) => std::mem::take(position),
+                Token::Unknown => Position::default(),
+            };
+            self.token = if position.raise(gtid) { Token::Known(position) } else { Token::Unknown };
+            return;
+        }
+        if self.in_transaction() {
+            self.wrote_in_transaction = wrote;
+            return;
+        }
+        let unseen_write = match class.kind {
+            Kind::Rollback => false,
+            Kind::Write => outcome.affected_rows > 0 || outcome.error.is_some(),
+            Kind::Definition => true,
+            _ => false,
+        };
+        if unseen_write || committed && wrote && class.kind != Kind::Rollback {
+            self.token = Token::Unknown;
+        }
+    }
+}
+
+#[derive(Default)]
+struct Learned {
+    gtid: Option<Gtid>,
+    insert_id: bool,
+    /// State changed in a way the class did not announce.
+    unexplained: bool,
+    /// A variable that cannot be set again elsewhere.
+    untracked: bool,
+}
+
+/// SHOW WARNINGS and its like leave what they show as it is.
+fn only_asks(class: &Class) -> bool {
+    class.kind == Kind::Diagnostics && class.diagnostics == super::sql::diagnostics::WARNINGS
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::protocol::lenenc::put_bytes;
+    use super::super::sql::classify;
+    use super::*;
+
+    fn entry(kind: u8, data: &[&[u8]]) -> Vec<u8> {
+        let mut inner = Vec::new();
+        for part in data {
+            put_bytes(&mut inner, part);
+        }
+        let mut out = vec![kind];
+        put_bytes(&mut out, &inner);
+        out
+    }
+
+    fn variable(name: &str, value: &str) -> Vec<u8> {
+        entry(0, &[name.as_bytes(), value.as_bytes()])
+    }
+
+    fn session() -> Session {
+        Session::new(Some(b"db".to_vec()), Mode::default(), 45, 0)
+    }
+
+    /// One statement that succeeded with these changes and status flags.
+    fn run(session: &mut Session, sql: &str, status: u16, affected_rows: u64, changes: &[Vec<u8>]) -> After {
+        let outcome = Outcome { status: Some(status), affected_rows, changes: changes.concat(), ..Outcome::default() };
+        let class = classify(sql.as_bytes(), session.mode());
+        session.on_outcome(&class, &outcome)
+    }
+
+    fn route(session: &Session, sql: &str) -> Route {
+        session.route(&classify(sql.as_bytes(), session.mode()), true)
+    }
+
+    const AC: u16 = STATUS_AUTOCOMMIT;
+
+    #[test]
+    fn reads_go_to_replicas_until_something_ties_the_session() {
+        let mut s = session();
+        assert_eq!(route(&s, "SELECT 1"), Route::Replica);
+        assert_eq!(route(&s, "DELETE FROM t"), Route::Primary);
+        assert!(run(&mut s, "BEGIN", AC | STATUS_IN_TRANS, 0, &[]).hold);
+        assert_eq!(route(&s, "SELECT 1"), Route::Held);
+        assert!(!run(&mut s, "COMMIT", AC, 0, &[]).hold);
+        assert!(run(&mut s, "SET autocommit=0", 0, 0, &[variable("autocommit", "OFF")]).hold);
+        assert_eq!(route(&s, "SELECT 1"), Route::Held);
+        assert!(!run(&mut s, "SET autocommit=1", AC, 0, &[variable("autocommit", "ON")]).hold);
+        assert_eq!(s.pin, None);
+        assert!(run(&mut s, "SET @a=1", AC, 0, &[entry(2, &[b"1"])]).newly_pinned);
+        assert_eq!(route(&s, "SELECT 1"), Route::Held);
+        s.reset();
+        assert_eq!(route(&s, "SELECT 1"), Route::Replica);
+    }
+
+    #[test]
+    fn an_error_in_a_transaction_keeps_it() {
+        let mut s = session();
+        run(&mut s, "BEGIN", AC | STATUS_IN_TRANS, 0, &[]);
+        let class = classify(b"DELETE FROM t", s.mode());
+        let after = s.on_outcome(&class, &Outcome { error: Some(1205), ..Outcome::default() });
+        assert!(after.hold && s.in_transaction());
+    }
+
+    #[test]
+    fn variables_are_captured_and_set_again() {
+        let mut s = session();
+        let changes = [variable("sql_mode", "ANSI_QUOTES,IGNORE_SPACE"), entry(2, &[b"1"])];
+        let after = run(&mut s, "SET sql_mode='ANSI_QUOTES,IGNORE_SPACE'", AC, 0, &changes);
+        assert!(after.state_changed && !after.hold);
+        assert!(s.mode().ansi_quotes && s.mode().ignore_space);
+        run(&mut s, "SET max_statement_time=1", AC, 0, &[variable("max_statement_time", "1.000000")]);
+        run(&mut s, "SET lc_messages='x'", AC, 0, &[variable("lc_messages", "it's")]);
+        let mut out = Vec::new();
+        s.state.put_assignments(&mut out);
+        let text = ", sql_mode='ANSI_QUOTES,IGNORE_SPACE', max_statement_time=1.000000, lc_messages=X'69742773'";
+        assert_eq!(String::from_utf8(out).unwrap(), text);
+        assert!(run(&mut s, "SET timestamp=5", AC, 0, &[variable("timestamp", "5")]).hold, "not on the list");
+    }
+
+    #[test]
+    fn a_character_set_brings_its_collation_unless_one_is_named() {
+        let mut s = session();
+        let charset = [variable("character_set_connection", "latin1"), variable("character_set_client", "latin1")];
+        assert!(!run(&mut s, "SET NAMES latin1", AC, 0, &charset).read_collation);
+        assert_eq!(s.mode().charset, Charset::AsciiSafe);
+        assert!(run(&mut s, "SET NAMES latin1 COLLATE latin1_bin", AC, 0, &charset).read_collation);
+        s.on_collation(b"latin1", b"latin1_bin");
+        assert_eq!(s.state.value(COLLATION_CONNECTION), Some(&b"latin1_bin"[..]));
+        run(&mut s, "SET NAMES latin1", AC, 0, &charset);
+        assert_eq!(s.state.value(COLLATION_CONNECTION), None);
+    }
+
+    #[test]
+    fn unannounced_changes_pin() {
+        let mut s = session();
+        assert!(run(&mut s, "INSERT INTO t VALUES (1)", AC, 1, &[entry(2, &[b"1"])]).newly_pinned);
+        let mut s = session();
+        assert!(run(&mut s, "SELECT 1", AC, 0, &[variable("sql_mode", "")]).newly_pinned);
+        let mut s = session();
+        assert!(!run(&mut s, "USE x", AC, 0, &[entry(1, &[b"x"]), entry(2, &[b"1"])]).hold);
+        assert_eq!(s.state.schema.as_deref(), Some(&b"x"[..]));
+    }
+
+    #[test]
+    fn the_token_follows_writes() {
+        let mut s = session();
+        let gtid = |text: &str| variable("last_gtid", text);
+        run(&mut s, "INSERT INTO t VALUES (1)", AC, 1, &[gtid("0-1-5")]);
+        assert_eq!(s.token, Token::Known(Position::parse(b"0-1-5").unwrap()));
+        assert_eq!(route(&s, "SELECT 1"), Route::Replica);
+        run(&mut s, "UPDATE t SET a=1", AC, 1, &[]);
+        assert_eq!(s.token, Token::Unknown);
+        assert_eq!(route(&s, "SELECT 1"), Route::Primary);
+        run(&mut s, "DELETE FROM t", AC, 1, &[gtid("0-1-6")]);
+        assert_eq!(s.token, Token::Known(Position::parse(b"0-1-6").unwrap()));
+        run(&mut s, "BEGIN", AC | STATUS_IN_TRANS, 0, &[]);
+        run(&mut s, "DELETE FROM t", AC | STATUS_IN_TRANS, 1, &[entry(5, &[b"T___W___"])]);
+        run(&mut s, "ROLLBACK", AC, 0, &[entry(5, &[b"________"])]);
+        assert_ne!(s.token, Token::Unknown, "nothing was committed");
+        run(&mut s, "BEGIN", AC | STATUS_IN_TRANS, 0, &[]);
+        run(&mut s, "DELETE FROM t", AC | STATUS_IN_TRANS, 1, &[entry(5, &[b"T___W___"])]);
+        run(&mut s, "COMMIT", AC, 0, &[entry(5, &[b"________"])]);
+        assert_eq!(s.token, Token::Unknown, "committed without a GTID");
+    }
+
+    #[test]
+    fn one_shot_transaction_settings_hold_the_connection() {
+        let mut s = session();
+        assert!(run(&mut s, "SET TRANSACTION READ ONLY", AC, 0, &[entry(4, &[b"SET TRANSACTION READ ONLY;"])]).hold);
+        assert!(!run(&mut s, "SELECT 1", AC, 0, &[entry(4, &[b""])]).hold);
+    }
+
+    #[test]
+    fn warnings_protect_the_connection_for_the_next_question() {
+        let mut s = session();
+        let class = classify(b"SELECT 1/0", s.mode());
+        let outcome = Outcome { status: Some(AC), warnings: 1, ..Outcome::default() };
+        assert!(s.on_outcome(&class, &outcome).protect);
+        assert!(run(&mut s, "SHOW WARNINGS", AC, 0, &[]).protect);
+        assert!(!run(&mut s, "SELECT 1", AC, 0, &[]).protect);
+    }
+}

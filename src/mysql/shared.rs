@@ -1,0 +1,232 @@
+//! What all data workers know of a splitter's servers: written by the monitor alone, read without a lock.
+
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
+
+use super::gtid::{DOMAINS_MAX, Gtid, Position};
+use super::sql::Mode;
+use crate::config::Config;
+use crate::config::model::Splitter;
+use crate::runtime::net::Address;
+
+/// Lag that is not known, or a replica that does not replicate.
+pub const LAG_UNKNOWN: u64 = u64::MAX;
+
+/// Whether a server can be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Health {
+    /// Not looked at yet.
+    Unknown,
+    /// It does not answer.
+    Down,
+    /// It answers but refuses writes (read_only) or replicates itself.
+    ReadOnly,
+    /// It answers and takes writes.
+    Writable,
+}
+
+/// The newest facts about one server.
+#[derive(Debug, Default)]
+pub struct ServerFacts {
+    health: AtomicU8,
+    /// Milliseconds behind the primary, [`LAG_UNKNOWN`] when not known.
+    lag_ms: AtomicU64,
+    eligible: AtomicBool,
+    /// Counts the times it came up: what a worker learned about an earlier life is void.
+    generation: AtomicU32,
+    /// Domain + 1, 0 for an empty place; a place keeps its domain for good.
+    domains: [AtomicU64; DOMAINS_MAX],
+    sequences: [AtomicU64; DOMAINS_MAX],
+}
+
+impl ServerFacts {
+    /// Whether it answers and takes writes.
+    pub fn health(&self) -> Health {
+        match self.health.load(Relaxed) {
+            0 => Health::Unknown,
+            1 => Health::Down,
+            2 => Health::ReadOnly,
+            _ => Health::Writable,
+        }
+    }
+
+    /// Monitor only.
+    pub fn set_health(&self, health: Health) {
+        if matches!(self.health(), Health::Down | Health::Unknown) && health != Health::Down {
+            self.generation.fetch_add(1, Relaxed);
+        }
+        self.health.store(health as u8, Relaxed);
+    }
+
+    /// Milliseconds behind the primary; [`LAG_UNKNOWN`] when not known.
+    pub fn lag_ms(&self) -> u64 {
+        self.lag_ms.load(Relaxed)
+    }
+
+    /// Monitor only. `eligible`: reads may go there.
+    pub fn set_lag(&self, lag_ms: u64, eligible: bool) {
+        self.lag_ms.store(lag_ms, Relaxed);
+        self.eligible.store(eligible, Relaxed);
+    }
+
+    /// Whether reads may go there: up, replicating, not too far behind.
+    pub fn is_eligible(&self) -> bool {
+        self.eligible.load(Relaxed)
+    }
+
+    /// Changes when the server came back from being down.
+    pub fn generation(&self) -> u32 {
+        self.generation.load(Relaxed)
+    }
+
+    /// Monitor only. Domains beyond the first eight are left out, so positions in them are never taken for reached.
+    pub fn set_position(&self, position: &Position) {
+        for (domain, sequence) in self.domains.iter().zip(&self.sequences) {
+            let known = domain.load(Relaxed);
+            let now = position.iter().find(|gtid| u64::from(gtid.domain) + 1 == known);
+            sequence.store(now.map_or(0, |gtid| gtid.sequence), Relaxed);
+        }
+        for gtid in position.iter() {
+            let wanted = u64::from(gtid.domain) + 1;
+            if self.domains.iter().any(|domain| domain.load(Relaxed) == wanted) {
+                continue;
+            }
+            if let Some(free) = self.domains.iter().position(|domain| domain.load(Relaxed) == 0) {
+                self.sequences[free].store(gtid.sequence, Relaxed);
+                self.domains[free].store(wanted, Relaxed);
+            }
+        }
+    }
+
+    /// Whether the position last seen includes `gtid`.
+    pub fn has_reached(&self, gtid: &Gtid) -> bool {
+        let wanted = u64::from(gtid.domain) + 1;
+        self.domains
+            .iter()
+            .zip(&self.sequences)
+            .any(|(domain, sequence)| domain.load(Relaxed) == wanted && sequence.load(Relaxed) >= gtid.sequence)
+    }
+}
+
+/// What the splitter shows to clients before it knows a server's own greeting.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// Version string of the server.
+    pub version: Vec<u8>,
+    /// Its default collation.
+    pub collation: u8,
+}
+
+/// One splitter's facts, shared by all workers of the process.
+#[derive(Debug)]
+pub struct Shared {
+    config: Arc<Config>,
+    index: usize,
+    servers: Vec<ServerFacts>,
+    identity: OnceLock<Identity>,
+    mode: AtomicU8,
+    clients: AtomicUsize,
+    connection_ids: AtomicU32,
+}
+
+impl Shared {
+    /// Nothing known yet about the servers of the splitter with this index in the config.
+    pub fn new(config: &Arc<Config>, index: usize) -> Shared {
+        let splitter = &config.splitters[index];
+        Shared {
+            config: Arc::clone(config),
+            index,
+            servers: (0..=splitter.replicas.len()).map(|_| ServerFacts::default()).collect(),
+            identity: OnceLock::new(),
+            mode: AtomicU8::new(0),
+            clients: AtomicUsize::new(0),
+            connection_ids: AtomicU32::new(1),
+        }
+    }
+
+    /// Its part of the config.
+    pub fn config(&self) -> &Splitter {
+        &self.config.splitters[self.index]
+    }
+
+    /// Address of a server: 0 is the primary, n the replica n - 1.
+    pub fn address(&self, index: usize) -> &Address {
+        let splitter = self.config();
+        if index == 0 { &splitter.primary } else { &splitter.replicas[index - 1] }
+    }
+
+    /// Facts about a server: 0 is the primary, n the replica n - 1.
+    pub fn server(&self, index: usize) -> &ServerFacts {
+        &self.servers[index]
+    }
+
+    /// Number of servers, the primary included.
+    pub fn servers(&self) -> usize {
+        self.servers.len()
+    }
+
+    /// What the first server that answered calls itself.
+    pub fn identity(&self) -> Option<&Identity> {
+        self.identity.get()
+    }
+
+    /// Keeps the first one it is given.
+    pub fn set_identity(&self, identity: Identity) {
+        let _ = self.identity.set(identity);
+    }
+
+    /// Global sql_mode of the servers, as far as it changes the lexer.
+    pub fn mode(&self) -> Mode {
+        let bits = self.mode.load(Relaxed);
+        Mode {
+            ansi_quotes: bits & 1 != 0,
+            no_backslash_escapes: bits & 2 != 0,
+            ignore_space: bits & 4 != 0,
+            ..Mode::default()
+        }
+    }
+
+    /// Monitor only.
+    pub fn set_mode(&self, mode: Mode) {
+        let bits =
+            u8::from(mode.ansi_quotes) | u8::from(mode.no_backslash_escapes) << 1 | u8::from(mode.ignore_space) << 2;
+        self.mode.store(bits, Relaxed);
+    }
+
+    /// Takes a place for one more client; `false` when `clients_max` are connected. Pairs with [`Shared::client_left`].
+    pub fn client_came(&self, clients_max: usize) -> bool {
+        if self.clients.fetch_add(1, Relaxed) < clients_max {
+            return true;
+        }
+        self.client_left();
+        false
+    }
+
+    /// Gives the place back.
+    pub fn client_left(&self) {
+        self.clients.fetch_sub(1, Relaxed);
+    }
+
+    /// A number no other client of this splitter has at the moment (they start again after 2^32 clients).
+    pub fn next_connection_id(&self) -> u32 {
+        self.connection_ids.fetch_add(1, Relaxed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn positions_are_reached_by_domain_and_may_go_back() {
+        let facts = ServerFacts::default();
+        let gtid = |text: &str| Gtid::parse(text.as_bytes()).unwrap();
+        assert!(!facts.has_reached(&gtid("0-1-1")));
+        facts.set_position(&Position::parse(b"0-1-10,5-1-3").unwrap());
+        assert!(facts.has_reached(&gtid("0-1-10")) && facts.has_reached(&gtid("5-9-3")));
+        assert!(!facts.has_reached(&gtid("0-1-11")) && !facts.has_reached(&gtid("1-1-1")));
+        facts.set_position(&Position::parse(b"0-1-4").unwrap());
+        assert!(facts.has_reached(&gtid("0-1-4")) && !facts.has_reached(&gtid("0-1-10")));
+        assert!(!facts.has_reached(&gtid("5-1-3")));
+    }
+}

@@ -1,0 +1,791 @@
+//! Decides from a statement's tokens where it may run and what it may leave behind in its session.
+//!
+//! A statement is a read only when nothing in it can write, lock, change the session, or depend on what one server or
+//! one session alone knows. Everything else goes to the primary; whatever the OK packet's session trackers do not
+//! report (user variables, GET_LOCK, HANDLER ...) pins the session there.
+
+use super::builtins::{Call, call};
+use super::lexer::{Lexer, Mode, Token};
+
+/// What a statement is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Certainly a read: may run on a replica.
+    Read,
+    /// Harmless, but about one server, or locking rows: runs on the primary.
+    Local,
+    /// Asks about the statement before it, or about the last insert id.
+    Diagnostics,
+    /// Sets session variables, names, transaction characteristics.
+    Set,
+    /// Changes the current database.
+    Use,
+    /// BEGIN, COMMIT, SAVEPOINT and so on.
+    Transaction,
+    /// ROLLBACK of a whole transaction.
+    Rollback,
+    /// Changes rows.
+    Write,
+    /// Changes tables, accounts, the server.
+    Definition,
+    /// KILL: refused, because connection ids are the splitter's.
+    Kill,
+    /// Could not be classified.
+    Unknown,
+}
+
+/// Why a session stays on one connection of the primary until it ends or is reset.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pin {
+    /// More than one statement in a packet.
+    MultiStatement,
+    /// A user variable, `:=`.
+    UserVariable,
+    /// LOCK TABLES, FLUSH TABLES WITH READ LOCK, HANDLER, BACKUP STAGE.
+    Lock,
+    /// A temporary table.
+    Temporary,
+    /// PREPARE, EXECUTE, DEALLOCATE as text.
+    TextPrepare,
+    /// CALL, DO, EXECUTE IMMEDIATE, compound statements.
+    Call,
+    /// A function that is not known to be pure.
+    UnknownFunction,
+    /// XA transactions.
+    Xa,
+    /// A kind of SET whose effect is not tracked.
+    Setting,
+    /// Executable comments.
+    ExecutableComment,
+    /// What the lexer or the classifier does not understand, or too long to look at.
+    Unknown,
+    /// The server reported a change of session state that the statement did not announce.
+    StateChange,
+    /// An open cursor, or parameters sent in pieces.
+    Statement,
+}
+
+/// Bits of [`Class::diagnostics`].
+pub mod diagnostics {
+    /// SHOW WARNINGS and its like.
+    pub const WARNINGS: u8 = 1;
+    /// FOUND_ROWS(), ROW_COUNT().
+    pub const ROWS: u8 = 2;
+    /// LAST_INSERT_ID(), @@identity.
+    pub const INSERT_ID: u8 = 4;
+}
+
+/// Everything the session needs to know about a statement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Class {
+    /// What it is.
+    pub kind: Kind,
+    /// It pins the session, and why.
+    pub pin: Option<Pin>,
+    /// What it wants to know about statements before it, see [`diagnostics`].
+    pub diagnostics: u8,
+    /// It has SQL_CALC_FOUND_ROWS.
+    pub calc_found_rows: bool,
+    /// It names a collation, so a SET may change `collation_connection`, which servers do not report.
+    pub collate: bool,
+}
+
+impl Class {
+    const fn of(kind: Kind) -> Class {
+        Class { kind, pin: None, diagnostics: 0, calc_found_rows: false, collate: false }
+    }
+
+    /// The class of what cannot be looked at.
+    pub const UNKNOWN: Class = Class { pin: Some(Pin::Unknown), ..Class::of(Kind::Unknown) };
+
+    /// Whether a replica may answer, as far as the statement itself is concerned.
+    pub fn is_read(&self) -> bool {
+        self.kind == Kind::Read && self.pin.is_none()
+    }
+}
+
+/// First keyword of a statement, as far as it decides how to go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Form {
+    Select,
+    Explain,
+    Show,
+    Set,
+    Insert,
+    /// UPDATE, DELETE and the rest of row changes.
+    Change,
+    Definition,
+    /// Nothing behind the first keyword matters.
+    Fixed,
+}
+
+/// A name that may turn out to be called.
+#[derive(Clone, Copy)]
+enum Name<'a> {
+    None,
+    Word(&'a [u8]),
+    Quoted,
+    Qualified,
+    /// Behind WITH or RECURSIVE: the name of a common table expression.
+    Cte,
+}
+
+struct Scan<'a> {
+    class: Class,
+    form: Form,
+    /// Words since the start of the statement, the first one included.
+    words: usize,
+    second: Option<&'a [u8]>,
+    previous: &'a [u8],
+    name: Name<'a>,
+    after_dot: bool,
+    /// In INSERT: VALUES, SELECT or SET was seen, so a name in front of `(` is a call.
+    in_values: bool,
+    ended: bool,
+    ignore_space: bool,
+}
+
+fn is(word: &[u8], keyword: &str) -> bool {
+    word.eq_ignore_ascii_case(keyword.as_bytes())
+}
+
+fn is_any(word: &[u8], keywords: &[&str]) -> bool {
+    keywords.iter().any(|keyword| is(word, keyword))
+}
+
+/// Classifies one packet of SQL. Time is linear in its length; nothing is allocated.
+pub fn classify(sql: &[u8], mode: Mode) -> Class {
+    let mut lexer = Lexer::new(sql, mode);
+    let mut scan = Scan {
+        class: Class::of(Kind::Local),
+        form: Form::Fixed,
+        words: 0,
+        second: None,
+        previous: b"",
+        name: Name::None,
+        after_dot: false,
+        in_values: false,
+        ended: false,
+        ignore_space: mode.ignore_space,
+    };
+    while let Some(token) = lexer.next() {
+        if token == Token::Doubt {
+            return Class::UNKNOWN;
+        }
+        if scan.ended && token != Token::Sign(b';') {
+            return Class { pin: Some(Pin::MultiStatement), ..Class::of(Kind::Unknown) };
+        }
+        scan.token(token, lexer.was_spaced());
+    }
+    if lexer.seen_executable_comment() {
+        return Class { pin: Some(Pin::ExecutableComment), kind: Kind::Unknown, ..scan.class };
+    }
+    scan.class
+}
+
+impl<'a> Scan<'a> {
+    fn pin(&mut self, pin: Pin) {
+        self.class.pin.get_or_insert(pin);
+    }
+
+    /// The statement is no read after all.
+    fn demote(&mut self, kind: Kind) {
+        if matches!(self.class.kind, Kind::Read | Kind::Local) {
+            self.class.kind = kind;
+        }
+    }
+
+    fn token(&mut self, token: Token<'a>, spaced: bool) {
+        let name = std::mem::replace(&mut self.name, Name::None);
+        let after_dot = std::mem::replace(&mut self.after_dot, false);
+        match token {
+            Token::Word(word) => self.word(word, after_dot),
+            Token::Quoted(word) => {
+                self.name = if after_dot { Name::Qualified } else { Name::Quoted };
+                self.system_schema(word);
+                self.in_order(b"");
+            }
+            Token::UserVariable | Token::Assign => self.pin(Pin::UserVariable),
+            Token::SystemVariable(variable) => self.system_variable(variable),
+            Token::Sign(b'(') if self.words > 0 => self.call(name, spaced),
+            Token::Sign(b'.') => self.after_dot = true,
+            Token::Sign(b';') => self.ended = true,
+            Token::Text | Token::Number | Token::Sign(_) => {
+                if self.words == 0 && token != Token::Sign(b'(') {
+                    self.class = Class::UNKNOWN;
+                    self.words = 1;
+                }
+            }
+            Token::Doubt => {}
+        }
+    }
+
+    /// Counts the word and keeps it as the one before the next.
+    fn in_order(&mut self, word: &'a [u8]) {
+        self.words += 1;
+        if self.words == 2 {
+            self.second = Some(word);
+        }
+        self.previous = word;
+    }
+
+    fn word(&mut self, word: &'a [u8], after_dot: bool) {
+        if self.words == 0 {
+            self.first_word(word);
+            self.in_order(word);
+            return;
+        }
+        self.name = match () {
+            () if after_dot => Name::Qualified,
+            () if is_any(self.previous, &["WITH", "RECURSIVE"]) && !is(word, "RECURSIVE") => Name::Cte,
+            () => Name::Word(word),
+        };
+        // Oracle's way to use a sequence: `s.nextval`.
+        if is_any(word, &["NEXTVAL", "CURRVAL"]) {
+            self.pin(Pin::UnknownFunction);
+        }
+        if !after_dot {
+            self.keyword(word);
+        }
+        self.system_schema(word);
+        self.in_order(word);
+    }
+
+    fn first_word(&mut self, word: &'a [u8]) {
+        use Form::{Change, Definition, Explain, Fixed, Insert, Select, Set, Show};
+        let (form, kind, pin) = if is_any(word, &["SELECT", "WITH", "TABLE", "VALUES"]) {
+            (Select, Kind::Read, None)
+        } else if is_any(word, &["INSERT", "REPLACE", "LOAD"]) {
+            (Insert, Kind::Write, None)
+        } else if is_any(word, &["UPDATE", "DELETE"]) {
+            (Change, Kind::Write, None)
+        } else if is(word, "SET") {
+            (Set, Kind::Set, None)
+        } else if is_any(word, &["BEGIN", "START", "COMMIT", "SAVEPOINT", "RELEASE"]) {
+            (Fixed, Kind::Transaction, None)
+        } else if is(word, "ROLLBACK") {
+            (Fixed, Kind::Rollback, None)
+        } else if is(word, "SHOW") {
+            (Show, Kind::Local, None)
+        } else if is_any(word, &["EXPLAIN", "DESCRIBE", "DESC"]) {
+            (Explain, Kind::Read, None)
+        } else if is(word, "USE") {
+            (Fixed, Kind::Use, None)
+        } else if is_any(word, &["CREATE", "ALTER", "DROP", "RENAME", "TRUNCATE", "GRANT", "REVOKE"]) {
+            (Definition, Kind::Definition, None)
+        } else if is_any(word, &["CALL", "DO"]) {
+            (Change, Kind::Write, Some(Pin::Call))
+        } else if is_any(word, &["LOCK", "UNLOCK", "HANDLER", "BACKUP"]) {
+            (Fixed, Kind::Write, Some(Pin::Lock))
+        } else if is_any(word, &["PREPARE", "EXECUTE", "DEALLOCATE"]) {
+            (Fixed, Kind::Write, Some(Pin::TextPrepare))
+        } else if is(word, "XA") {
+            (Fixed, Kind::Transaction, Some(Pin::Xa))
+        } else if is(word, "KILL") {
+            (Fixed, Kind::Kill, None)
+        } else if is(word, "GET") {
+            (Fixed, Kind::Diagnostics, None)
+        } else if is_any(word, &["HELP", "CHECKSUM"]) {
+            (Fixed, Kind::Local, None)
+        } else if is_any(
+            word,
+            &[
+                "ANALYZE",
+                "OPTIMIZE",
+                "REPAIR",
+                "CHECK",
+                "CACHE",
+                "FLUSH",
+                "RESET",
+                "PURGE",
+                "CHANGE",
+                "STOP",
+                "INSTALL",
+                "UNINSTALL",
+                "SIGNAL",
+                "SHUTDOWN",
+            ],
+        ) {
+            (Definition, Kind::Definition, None)
+        } else {
+            (Fixed, Kind::Unknown, Some(Pin::Unknown))
+        };
+        self.form = form;
+        self.class.kind = kind;
+        self.class.pin = pin;
+        if kind == Kind::Diagnostics {
+            self.class.diagnostics = diagnostics::WARNINGS;
+        }
+    }
+
+    /// A bare word that is not the first one and not behind a dot.
+    fn keyword(&mut self, word: &'a [u8]) {
+        match self.form {
+            Form::Select | Form::Explain => self.keyword_of_read(word),
+            Form::Show => self.keyword_of_show(word),
+            Form::Set => self.keyword_of_set(word),
+            Form::Insert => {
+                if is_any(word, &["VALUES", "VALUE", "SELECT", "SET", "WITH"]) {
+                    self.in_values = true;
+                }
+            }
+            Form::Definition => self.keyword_of_definition(word),
+            Form::Fixed => self.keyword_of_fixed(word),
+            Form::Change => {}
+        }
+    }
+
+    fn keyword_of_read(&mut self, word: &'a [u8]) {
+        let previous = self.previous;
+        if is(word, "INTO") || is(word, "PROCEDURE") {
+            // INTO @variable pins by itself; INTO OUTFILE writes on one server.
+            self.demote(Kind::Write);
+        } else if is_any(word, &["UPDATE", "SHARE"]) && is(previous, "FOR") || is(word, "IN") && is(previous, "LOCK") {
+            self.demote(Kind::Local);
+        } else if is(word, "CONNECTION") && is(previous, "FOR") {
+            self.demote(Kind::Local);
+        } else if is_any(word, &["UPDATE", "DELETE"]) || is_any(word, &["INSERT", "REPLACE"]) && self.starts_change() {
+            // WITH ... UPDATE, EXPLAIN DELETE.
+            self.demote(Kind::Write);
+        } else if is(word, "VALUE") && is_any(previous, &["NEXT", "PREVIOUS"]) {
+            self.pin(Pin::UnknownFunction);
+        } else if is(word, "SQL_CALC_FOUND_ROWS") {
+            self.class.calc_found_rows = true;
+            self.demote(Kind::Local);
+        } else if is(word, "ANALYZE") {
+            self.demote(Kind::Local);
+        }
+    }
+
+    /// INSERT and REPLACE are also functions; those follow an operator, a comma or another keyword, never directly
+    /// EXPLAIN, and never the `)` that ends a WITH.
+    fn starts_change(&self) -> bool {
+        is_any(self.previous, &["EXPLAIN", "DESCRIBE", "DESC", "EXTENDED", "PARTITIONS", "JSON", "TRADITIONAL"])
+    }
+
+    fn keyword_of_show(&mut self, word: &'a [u8]) {
+        let second = if self.words == 1 || self.words == 2 && is_any(self.second.unwrap_or(b""), &["FULL", "EXTENDED"])
+        {
+            word
+        } else {
+            if is_any(word, &["WARNINGS", "ERRORS"]) && is(self.second.unwrap_or(b""), "COUNT") {
+                self.class.kind = Kind::Diagnostics;
+                self.class.diagnostics = diagnostics::WARNINGS;
+            }
+            return;
+        };
+        if is_any(second, &["WARNINGS", "ERRORS"]) {
+            self.class.kind = Kind::Diagnostics;
+            self.class.diagnostics = diagnostics::WARNINGS;
+        } else if is_any(
+            second,
+            &[
+                "DATABASES",
+                "SCHEMAS",
+                "TABLES",
+                "COLUMNS",
+                "FIELDS",
+                "INDEX",
+                "INDEXES",
+                "KEYS",
+                "CREATE",
+                "TABLE",
+                "COLLATION",
+                "CHARACTER",
+                "CHARSET",
+                "TRIGGERS",
+            ],
+        ) {
+            self.class.kind = Kind::Read;
+        }
+    }
+
+    fn keyword_of_set(&mut self, word: &'a [u8]) {
+        if self.words == 1 {
+            if is_any(word, &["STATEMENT", "ROLE", "RESOURCE"]) {
+                self.pin(Pin::Setting);
+            } else if is_any(word, &["PASSWORD", "DEFAULT"]) {
+                self.class.kind = Kind::Definition;
+            }
+        }
+        if is(word, "COLLATE") {
+            self.class.collate = true;
+        }
+    }
+
+    fn keyword_of_definition(&mut self, word: &'a [u8]) {
+        if is(word, "TEMPORARY") {
+            self.pin(Pin::Temporary);
+        } else if self.words == 1 && is(word, "PREPARE") {
+            self.pin(Pin::TextPrepare);
+        } else if is_any(word, &["LOCK", "EXPORT"]) {
+            // FLUSH TABLES ... WITH READ LOCK, FOR EXPORT.
+            self.pin(Pin::Lock);
+        } else if is(word, "SELECT") {
+            self.in_values = true;
+        }
+    }
+
+    fn keyword_of_fixed(&mut self, word: &'a [u8]) {
+        if self.words != 1 {
+            if is(word, "TO") && self.class.kind == Kind::Rollback {
+                self.class.kind = Kind::Transaction;
+            }
+            return;
+        }
+        let first = self.previous;
+        if is(first, "BEGIN") && !is(word, "WORK") {
+            self.pin(Pin::Call); // BEGIN NOT ATOMIC
+        } else if is(first, "START") && !is(word, "TRANSACTION") {
+            self.class.kind = Kind::Definition;
+        } else if is(first, "RELEASE") && !is(word, "SAVEPOINT") {
+            self.class = Class::UNKNOWN;
+        } else if is(first, "ROLLBACK") && is(word, "TO") {
+            self.class.kind = Kind::Transaction;
+        }
+    }
+
+    fn system_schema(&mut self, word: &[u8]) {
+        if is_any(word, &["information_schema", "performance_schema", "mysql", "sys"]) && self.class.kind == Kind::Read
+        {
+            self.class.kind = Kind::Local;
+        }
+    }
+
+    fn system_variable(&mut self, variable: &[u8]) {
+        if self.words == 0 {
+            self.class = Class::UNKNOWN;
+        }
+        self.in_order(b"");
+        let name = variable.rsplit(|b| *b == b'.').next().unwrap_or(variable);
+        if is_any(name, &["warning_count", "error_count"]) {
+            self.on_diagnostics(diagnostics::WARNINGS);
+        } else if is_any(name, &["identity", "last_insert_id"]) {
+            self.on_diagnostics(diagnostics::INSERT_ID);
+        } else if name.contains(&b'`') {
+            self.pin(Pin::Unknown);
+        } else {
+            self.demote(Kind::Local);
+        }
+    }
+
+    fn on_diagnostics(&mut self, bit: u8) {
+        self.class.diagnostics |= bit;
+        self.demote(Kind::Diagnostics);
+    }
+
+    /// `(` behind a name.
+    fn call(&mut self, name: Name<'a>, spaced: bool) {
+        let matters = match self.form {
+            Form::Select | Form::Explain | Form::Show | Form::Set | Form::Change => true,
+            Form::Insert | Form::Definition => self.in_values,
+            Form::Fixed => false,
+        };
+        match name {
+            Name::None | Name::Cte => {}
+            Name::Word(word) if is(word, "LAST_INSERT_ID") => self.on_diagnostics(diagnostics::INSERT_ID),
+            Name::Word(word) if is_any(word, &["FOUND_ROWS", "ROW_COUNT"]) => self.on_diagnostics(diagnostics::ROWS),
+            _ if !matters => {}
+            Name::Word(word) if self.form == Form::Show && is(word, "COUNT") => {}
+            Name::Word(word) => match call(word, spaced, self.ignore_space) {
+                Call::Keyword | Call::Pure => {}
+                Call::Local => self.demote(Kind::Local),
+                Call::Unknown => self.pin(Pin::UnknownFunction),
+            },
+            Name::Quoted | Name::Qualified => self.pin(Pin::UnknownFunction),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(kind: Kind, pin: Option<Pin>, statements: &[&str]) {
+        for sql in statements {
+            let class = classify(sql.as_bytes(), Mode::default());
+            assert_eq!((class.kind, class.pin), (kind, pin), "{sql}");
+        }
+    }
+
+    #[test]
+    fn reads_are_recognised() {
+        check(
+            Kind::Read,
+            None,
+            &[
+                "SELECT 1",
+                "select * from t where a in (1, 2) and b = 'x'",
+                "\n\t /* comment */ -- line\n # other\n SELECT 1;",
+                "SELECT 1 ; ; ",
+                "(SELECT 1) UNION (SELECT 2)",
+                "((select 1))",
+                "WITH c AS (SELECT 1) SELECT * FROM c",
+                "WITH RECURSIVE c (n) AS (SELECT 1 UNION SELECT n + 1 FROM c WHERE n < 5) SELECT * FROM c",
+                "TABLE t",
+                "VALUES (1, 2)",
+                "SELECT COUNT(*), MAX(a) FROM t GROUP BY b HAVING COUNT(*) > 1 ORDER BY (b) LIMIT 5",
+                "SELECT 'into', \"for update\", `into` FROM t",
+                "SELECT t.`update` FROM t",
+                "SELECT a FROM t USE INDEX FOR JOIN (i)",
+                "SELECT REPLACE(a, 'x', 'y'), INSERT(a, 1, 2, 'z') FROM t",
+                "SELECT SUBSTRING(a FROM 1 FOR 2) FROM t",
+                "SELECT /*+ MAX_EXECUTION_TIME(1000) */ 1",
+                "DESC t",
+                "EXPLAIN SELECT 1",
+                "EXPLAIN FORMAT=JSON SELECT * FROM t",
+                "SHOW TABLES",
+                "SHOW FULL COLUMNS FROM t",
+                "SHOW CREATE TABLE t",
+                "SELECT a -- FOR UPDATE\n FROM t",
+                "SELECT NOW(), DATABASE()",
+                "SELECT t.into FROM t",
+            ],
+        );
+    }
+
+    #[test]
+    fn one_server_s_answers_and_row_locks_come_from_the_primary() {
+        check(
+            Kind::Local,
+            None,
+            &[
+                "SELECT @@server_id",
+                "SELECT @@read_only, 1",
+                "SELECT VERSION()",
+                "SHOW PROCESSLIST",
+                "SHOW FULL PROCESSLIST",
+                "SHOW MASTER STATUS",
+                "SHOW VARIABLES LIKE 'x'",
+                "SHOW STATUS",
+                "SELECT * FROM information_schema.tables",
+                "SELECT * FROM `mysql`.user",
+                "SELECT * FROM performance_schema.threads",
+                "EXPLAIN FOR CONNECTION 5",
+                "SELECT * FROM t FOR UPDATE",
+                "SELECT * FROM t FOR/**/UPDATE",
+                "(SELECT * FROM t FOR UPDATE)",
+                "SELECT * FROM t LOCK IN SHARE MODE",
+                "WITH c AS (SELECT 1) SELECT * FROM c FOR SHARE",
+                "SELECT SQL_CALC_FOUND_ROWS * FROM t LIMIT 1",
+                "",
+            ],
+        );
+    }
+
+    #[test]
+    fn writes_go_to_the_primary() {
+        check(
+            Kind::Write,
+            None,
+            &[
+                "INSERT INTO t (a, b) VALUES (1, NOW())",
+                "INSERT INTO db.t(a) SELECT COUNT(*) FROM u",
+                "insert t values (1) on duplicate key update a = values(a)",
+                "INSERT INTO t VALUES (1) RETURNING id",
+                "REPLACE INTO t VALUES (1)",
+                "UPDATE t SET a = 1",
+                "DELETE FROM t",
+                "LOAD DATA CONCURRENT LOCAL INFILE 'x' INTO TABLE t",
+                "WITH c AS (SELECT 1) UPDATE t SET a = 1",
+                "WITH c AS (SELECT 1) DELETE FROM t",
+                "EXPLAIN UPDATE t SET a = 1",
+                "EXPLAIN DELETE FROM t",
+                "EXPLAIN INSERT INTO t VALUES (1)",
+                "SELECT 1 INTO OUTFILE '/tmp/x'",
+            ],
+        );
+        check(
+            Kind::Definition,
+            None,
+            &[
+                "CREATE TABLE t (a INT, KEY k (a))",
+                "ALTER TABLE t ADD b VARCHAR(20)",
+                "DROP TABLE t",
+                "TRUNCATE t",
+                "GRANT ALL ON *.* TO u",
+                "FLUSH PRIVILEGES",
+                "OPTIMIZE TABLE t",
+                "START SLAVE",
+                "SET PASSWORD = 'x'",
+                "CREATE TABLE t AS SELECT MAX(a) FROM u",
+            ],
+        );
+    }
+
+    #[test]
+    fn transactions_and_settings_are_told_apart() {
+        check(
+            Kind::Transaction,
+            None,
+            &[
+                "BEGIN",
+                "begin work",
+                "START TRANSACTION READ ONLY",
+                "COMMIT",
+                "SAVEPOINT a",
+                "RELEASE SAVEPOINT a",
+                "ROLLBACK TO a",
+                "ROLLBACK WORK TO SAVEPOINT a",
+                "COMMIT AND CHAIN",
+            ],
+        );
+        check(Kind::Rollback, None, &["ROLLBACK", "rollback work"]);
+        check(
+            Kind::Set,
+            None,
+            &[
+                "SET NAMES utf8mb4",
+                "SET sql_mode = CONCAT(@@sql_mode, ',ANSI')",
+                "SET autocommit=0",
+                "SET TRANSACTION READ ONLY",
+                "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED",
+                "SET GLOBAL x = 1",
+            ],
+        );
+        check(Kind::Use, None, &["USE db", "use `db`"]);
+        check(Kind::Kill, None, &["KILL 5", "KILL QUERY 5"]);
+        assert!(classify(b"SET NAMES utf8mb4 COLLATE utf8mb4_bin", Mode::default()).collate);
+    }
+
+    #[test]
+    fn what_trackers_do_not_report_pins() {
+        let check = |pin, statements: &[&str]| {
+            for sql in statements {
+                assert_eq!(classify(sql.as_bytes(), Mode::default()).pin, Some(pin), "{sql}");
+            }
+        };
+        check(
+            Pin::UserVariable,
+            &[
+                "SET @a = 1",
+                "SELECT @a",
+                "SELECT 1 INTO @b",
+                "SELECT @c:=1",
+                "INSERT INTO t VALUES (@d:=3)",
+                "LOAD DATA INFILE 'x' INTO TABLE t (@a)",
+                "GET DIAGNOSTICS @n = NUMBER",
+            ],
+        );
+        check(
+            Pin::UnknownFunction,
+            &[
+                "SELECT f()",
+                "SELECT db.f()",
+                "SELECT `f`(1)",
+                "SELECT db.count(1)",
+                "SELECT GET_LOCK('a', 1)",
+                "SELECT RELEASE_ALL_LOCKS()",
+                "SELECT NEXT VALUE FOR s",
+                "SELECT nextval(s)",
+                "SELECT s.nextval",
+                "SELECT setval(s, 5)",
+                "SELECT COUNT (*) FROM t",
+                "INSERT INTO t SELECT f()",
+                "INSERT INTO t VALUES (f())",
+                "UPDATE t SET a = f()",
+                "SET sql_mode = f()",
+                "SELECT CONNECTION_ID()",
+                "SELECT MASTER_GTID_WAIT('0-1-1', 5)",
+                "CREATE TABLE t AS SELECT f()",
+            ],
+        );
+        check(
+            Pin::Lock,
+            &[
+                "LOCK TABLES t READ",
+                "UNLOCK TABLES",
+                "FLUSH TABLES WITH READ LOCK",
+                "FLUSH TABLES t FOR EXPORT",
+                "HANDLER t OPEN",
+                "BACKUP STAGE START",
+            ],
+        );
+        check(
+            Pin::Temporary,
+            &[
+                "CREATE TEMPORARY TABLE t (a INT)",
+                "CREATE OR REPLACE TEMPORARY TABLE t (a INT)",
+                "DROP TEMPORARY TABLE t",
+            ],
+        );
+        check(
+            Pin::TextPrepare,
+            &[
+                "PREPARE s FROM 'SELECT 1'",
+                "EXECUTE s",
+                "DEALLOCATE PREPARE s",
+                "DROP PREPARE s",
+                "EXECUTE IMMEDIATE 'SELECT 1'",
+            ],
+        );
+        check(Pin::Call, &["CALL p()", "DO SLEEP(1)", "BEGIN NOT ATOMIC SELECT 1"]);
+        check(Pin::Xa, &["XA START 'a'", "XA END 'a'"]);
+        check(Pin::Setting, &["SET STATEMENT max_statement_time=1 FOR SELECT 1", "SET ROLE r"]);
+        check(
+            Pin::MultiStatement,
+            &["SELECT 1; SELECT 2", "SELECT 1; DELETE FROM t", ";; SELECT 1", "BEGIN NOT ATOMIC SELECT 1; END"],
+        );
+        check(
+            Pin::ExecutableComment,
+            &[
+                "/*! SELECT 1 */",
+                "SELECT /*!40001 SQL_NO_CACHE */ 1",
+                "/*M!100100 DELETE FROM t */",
+                "/*!40101 SET NAMES utf8 */",
+            ],
+        );
+        check(Pin::Unknown, &["SELECT 'open", "FROBNICATE", "1", "SELECT /* open", "SELECT 1\0"]);
+    }
+
+    #[test]
+    fn questions_about_the_statement_before() {
+        use super::diagnostics::{INSERT_ID, ROWS, WARNINGS};
+        for (sql, bits) in [
+            ("SHOW WARNINGS", WARNINGS),
+            ("SHOW COUNT(*) WARNINGS", WARNINGS),
+            ("SHOW ERRORS LIMIT 1", WARNINGS),
+            ("SELECT @@warning_count", WARNINGS),
+            ("SELECT FOUND_ROWS()", ROWS),
+            ("SELECT ROW_COUNT()", ROWS),
+            ("SELECT LAST_INSERT_ID() AS id;", INSERT_ID),
+            ("SELECT last_insert_id()", INSERT_ID),
+            ("SELECT @@identity", INSERT_ID),
+            ("SELECT @@session.last_insert_id", INSERT_ID),
+        ] {
+            let class = classify(sql.as_bytes(), Mode::default());
+            assert_eq!((class.kind, class.diagnostics, class.pin), (Kind::Diagnostics, bits, None), "{sql}");
+        }
+        let class = classify(b"INSERT INTO c VALUES (LAST_INSERT_ID(), 1)", Mode::default());
+        assert_eq!((class.kind, class.diagnostics, class.pin), (Kind::Write, INSERT_ID, None));
+        assert!(classify(b"SELECT SQL_CALC_FOUND_ROWS 1", Mode::default()).calc_found_rows);
+    }
+
+    #[test]
+    fn the_session_s_mode_changes_the_class() {
+        let no_escapes = Mode { no_backslash_escapes: true, ..Mode::default() };
+        let sql = br"SELECT '\' INTO OUTFILE 'x";
+        assert_eq!(classify(sql, Mode::default()).pin, None);
+        assert_eq!(classify(sql, no_escapes).kind, Kind::Unknown);
+        let ansi = Mode { ansi_quotes: true, ..Mode::default() };
+        assert_eq!(classify(br#"SELECT "f"(1)"#, ansi).pin, Some(Pin::UnknownFunction));
+        let ignore_space = Mode { ignore_space: true, ..Mode::default() };
+        assert!(classify(b"SELECT COUNT (*) FROM t", ignore_space).is_read());
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn nothing_makes_it_panic(sql: Vec<u8>) {
+            classify(&sql, Mode::default());
+        }
+
+        #[test]
+        fn whatever_stands_around_it_a_locking_word_is_never_missed(before in "[a-z0-9 ,.=]{0,40}", after in "[a-z0-9 ,.=]{0,40}") {
+            for what in ["FOR UPDATE", "INTO OUTFILE 'x'", "LOCK IN SHARE MODE", "; DELETE FROM t"] {
+                let sql = format!("SELECT {before} x {what} {after}");
+                let class = classify(sql.as_bytes(), Mode::default());
+                assert!(!class.is_read(), "{sql}");
+            }
+        }
+    }
+}

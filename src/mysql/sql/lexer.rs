@@ -1,0 +1,370 @@
+//! Cuts a statement into tokens the way a MySQL server does, without allocating and in one pass.
+//!
+//! Comments are skipped; the bodies of executable comments (`/*! */`, `/*M! */`) are code. What a byte means depends on
+//! the session: [`Mode`]. What cannot be cut with certainty is [`Token::Doubt`], after which the lexer stops.
+//! Source: MariaDB knowledge base, "Comment Syntax", "String Literals", "Identifier Names", "SQL_MODE".
+
+/// How the session's client writes bytes outside ASCII.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Charset {
+    /// UTF-8: bytes from 0x80 are letters.
+    #[default]
+    Utf8,
+    /// ASCII bytes stand for themselves everywhere, but bytes from 0x80 may be spaces.
+    AsciiSafe,
+    /// big5, gbk, sjis, cp932, gb18030: the second byte of a letter may look like a quote or a backslash.
+    AsciiTrail,
+}
+
+impl Charset {
+    /// Of the collation id in a login packet.
+    pub fn of_collation(id: u8) -> Charset {
+        match id {
+            1 | 84 | 28 | 87 | 13 | 88 | 95 | 96 | 248..=250 => Charset::AsciiTrail,
+            33 | 83 | 45 | 46 | 192..=215 | 223..=247 | 254 | 255 => Charset::Utf8,
+            _ => Charset::AsciiSafe,
+        }
+    }
+
+    /// Of a value of `character_set_client`.
+    pub fn of_name(name: &[u8]) -> Charset {
+        match name {
+            b"utf8" | b"utf8mb3" | b"utf8mb4" => Charset::Utf8,
+            b"latin1" | b"latin2" | b"ascii" | b"binary" | b"cp1250" | b"cp1251" | b"cp1256" | b"cp1257" | b"koi8r"
+            | b"koi8u" | b"latin5" | b"latin7" | b"hebrew" | b"greek" | b"ujis" | b"eucjpms" | b"gb2312" => {
+                Charset::AsciiSafe
+            }
+            _ => Charset::AsciiTrail,
+        }
+    }
+}
+
+/// The session settings a statement's meaning depends on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Mode {
+    /// `"` quotes identifiers (sql_mode ANSI_QUOTES).
+    pub ansi_quotes: bool,
+    /// `\` is an ordinary character in strings (sql_mode NO_BACKSLASH_ESCAPES).
+    pub no_backslash_escapes: bool,
+    /// Spaces may stand between a function's name and `(` (sql_mode or capability IGNORE_SPACE).
+    pub ignore_space: bool,
+    /// The client's character set.
+    pub charset: Charset,
+}
+
+/// One token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Token<'a> {
+    /// Keyword or identifier, as written.
+    Word(&'a [u8]),
+    /// Identifier in backticks (or in `"` with ANSI_QUOTES), without its quotes; doubled quotes stay doubled.
+    Quoted(&'a [u8]),
+    /// String literal.
+    Text,
+    /// Number.
+    Number,
+    /// `@name`, `@'name'`: a user variable.
+    UserVariable,
+    /// `@@name`, `@@scope.name`: everything behind the `@@`.
+    SystemVariable(&'a [u8]),
+    /// `:=`.
+    Assign,
+    /// Any other character.
+    Sign(u8),
+    /// Cannot be cut with certainty.
+    Doubt,
+}
+
+/// Goes through the tokens of one packet of SQL.
+#[derive(Clone, Debug)]
+pub struct Lexer<'a> {
+    sql: &'a [u8],
+    at: usize,
+    mode: Mode,
+    /// Inside an executable comment.
+    executable: bool,
+    seen_executable: bool,
+    /// White space or a comment lies in front of the last token.
+    spaced: bool,
+}
+
+fn is_word_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'$' || byte >= 0x80
+}
+
+impl<'a> Lexer<'a> {
+    /// Starts at the first byte of `sql`.
+    pub fn new(sql: &'a [u8], mode: Mode) -> Lexer<'a> {
+        Lexer { sql, at: 0, mode, executable: false, seen_executable: false, spaced: false }
+    }
+
+    /// Whether an executable comment was met so far.
+    pub fn seen_executable_comment(&self) -> bool {
+        self.seen_executable
+    }
+
+    /// Whether white space or a comment lies in front of the token that came last.
+    pub fn was_spaced(&self) -> bool {
+        self.spaced
+    }
+
+    fn peek(&self, ahead: usize) -> u8 {
+        self.sql.get(self.at + ahead).copied().unwrap_or(0)
+    }
+
+    fn stop(&mut self) -> Option<Token<'a>> {
+        self.at = self.sql.len();
+        self.executable = false;
+        Some(Token::Doubt)
+    }
+
+    /// Skips white space and comments. `Err`: a comment without an end, or one inside an executable comment.
+    fn skip(&mut self) -> Result<(), ()> {
+        let start = self.at;
+        while self.at < self.sql.len() {
+            match self.peek(0) {
+                b' ' | b'\t' | b'\n' | b'\r' | 0x0B | 0x0C => self.at += 1,
+                b'#' => self.skip_line()?,
+                b'-' if self.peek(1) == b'-' && (self.peek(2) <= b' ' || self.peek(2) == 0x7F) => self.skip_line()?,
+                b'/' if self.peek(1) == b'*' => self.skip_block()?,
+                b'*' if self.executable && self.peek(1) == b'/' => {
+                    self.at += 2;
+                    self.executable = false;
+                }
+                _ => break,
+            }
+        }
+        self.spaced = self.at > start;
+        Ok(())
+    }
+
+    fn skip_line(&mut self) -> Result<(), ()> {
+        if self.executable {
+            return Err(());
+        }
+        let rest = &self.sql[self.at..];
+        self.at += memchr::memchr(b'\n', rest).map_or(rest.len(), |n| n + 1);
+        Ok(())
+    }
+
+    fn skip_block(&mut self) -> Result<(), ()> {
+        if self.executable {
+            return Err(()); // nested comments: servers differ
+        }
+        let mark = 2 + usize::from(self.peek(2) == b'M' && self.peek(3) == b'!');
+        if self.peek(mark) == b'!' {
+            self.at += mark + 1;
+            while self.peek(0).is_ascii_digit() {
+                self.at += 1;
+            }
+            (self.executable, self.seen_executable) = (true, true);
+            return Ok(());
+        }
+        let body = &self.sql[self.at + 2..];
+        let end = memchr::memmem::find(body, b"*/").ok_or(())?;
+        self.at += 2 + end + 2;
+        Ok(())
+    }
+
+    /// End of a quoted text that starts at `self.at`; moves behind it. `None`: it never ends, or has doubtful bytes.
+    fn quoted(&mut self, escapes: bool) -> Option<&'a [u8]> {
+        let quote = self.sql[self.at];
+        let start = self.at + 1;
+        let mut at = start;
+        loop {
+            let rest = self.sql.get(at..)?;
+            at += if escapes { memchr::memchr2(quote, b'\\', rest)? } else { memchr::memchr(quote, rest)? };
+            if self.sql[at] == b'\\' && escapes {
+                at += 2;
+            } else if self.sql.get(at + 1) == Some(&quote) {
+                at += 2;
+            } else {
+                break;
+            }
+        }
+        let text = &self.sql[start..at];
+        if self.mode.charset == Charset::AsciiTrail && !text.is_ascii() {
+            return None;
+        }
+        self.at = at + 1;
+        Some(text)
+    }
+
+    fn word(&mut self) -> &'a [u8] {
+        let start = self.at;
+        while self.at < self.sql.len() && is_word_byte(self.sql[self.at]) {
+            self.at += 1;
+        }
+        &self.sql[start..self.at]
+    }
+
+    fn number(&mut self) -> Token<'a> {
+        let start = self.at;
+        let word = self.word();
+        // `1e-5`: the sign belongs to the number. `1abc` is an identifier, as servers see it.
+        if matches!(word.last(), Some(b'e' | b'E'))
+            && word[..word.len() - 1].iter().all(u8::is_ascii_digit)
+            && matches!(self.peek(0), b'+' | b'-')
+            && self.peek(1).is_ascii_digit()
+        {
+            self.at += 1;
+            self.word();
+        }
+        let word = &self.sql[start..self.at];
+        if word.iter().all(|b| b.is_ascii_hexdigit() || matches!(b, b'x' | b'X' | b'+' | b'-')) {
+            Token::Number
+        } else {
+            Token::Word(word)
+        }
+    }
+
+    fn variable(&mut self) -> Option<Token<'a>> {
+        if self.peek(1) == b'@' {
+            self.at += 2;
+            let start = self.at;
+            while self.at < self.sql.len()
+                && (is_word_byte(self.sql[self.at]) || matches!(self.sql[self.at], b'.' | b'`'))
+            {
+                self.at += 1;
+            }
+            return Some(Token::SystemVariable(&self.sql[start..self.at]));
+        }
+        self.at += 1;
+        match self.peek(0) {
+            quote @ (b'\'' | b'"' | b'`') => {
+                let escapes = quote != b'`' && !self.mode.no_backslash_escapes;
+                if self.quoted(escapes).is_none() {
+                    return self.stop();
+                }
+            }
+            _ => {
+                while self.at < self.sql.len() && (is_word_byte(self.sql[self.at]) || self.sql[self.at] == b'.') {
+                    self.at += 1;
+                }
+            }
+        }
+        Some(Token::UserVariable)
+    }
+}
+
+impl<'a> Iterator for Lexer<'a> {
+    type Item = Token<'a>;
+
+    fn next(&mut self) -> Option<Token<'a>> {
+        if self.skip().is_err() {
+            return self.stop();
+        }
+        let Some(&byte) = self.sql.get(self.at) else {
+            // An executable comment that never ends.
+            return if self.executable { self.stop() } else { None };
+        };
+        let escapes = !self.mode.no_backslash_escapes;
+        match byte {
+            b'\'' => Some(if self.quoted(escapes).is_some() { Token::Text } else { return self.stop() }),
+            b'"' if self.mode.ansi_quotes => match self.quoted(false) {
+                Some(name) => Some(Token::Quoted(name)),
+                None => self.stop(),
+            },
+            b'"' => Some(if self.quoted(escapes).is_some() { Token::Text } else { return self.stop() }),
+            b'`' => match self.quoted(false) {
+                Some(name) => Some(Token::Quoted(name)),
+                None => self.stop(),
+            },
+            b'@' => self.variable(),
+            b':' if self.peek(1) == b'=' => {
+                self.at += 2;
+                Some(Token::Assign)
+            }
+            0 => self.stop(),
+            0x80.. if self.mode.charset != Charset::Utf8 => self.stop(),
+            b'0'..=b'9' => Some(self.number()),
+            byte if is_word_byte(byte) => {
+                let word = self.word();
+                if self.mode.charset != Charset::Utf8 && !word.is_ascii() {
+                    return self.stop();
+                }
+                // N'text', X'4D', B'01', _utf8mb4'text': the quote that follows is cut as a text of its own.
+                Some(Token::Word(word))
+            }
+            sign => {
+                self.at += 1;
+                Some(Token::Sign(sign))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(sql: &str, mode: Mode, expect: &[Token<'_>]) {
+        let tokens: Vec<_> = Lexer::new(sql.as_bytes(), mode).collect();
+        assert_eq!(tokens, expect, "{sql}");
+    }
+
+    #[test]
+    fn quotes_and_escapes_follow_the_session() {
+        use Token::{Doubt, Quoted, Sign, Text, Word};
+        let plain = Mode::default();
+        check(r"'a\'b' x", plain, &[Text, Word(b"x")]);
+        check(r"'a\' x", Mode { no_backslash_escapes: true, ..plain }, &[Text, Word(b"x")]);
+        check("'a''b'", plain, &[Text]);
+        check("\"a\"", plain, &[Text]);
+        check("\"a\"", Mode { ansi_quotes: true, ..plain }, &[Quoted(b"a")]);
+        check("`a``b`.c", plain, &[Quoted(b"a``b"), Sign(b'.'), Word(b"c")]);
+        check("'open", plain, &[Doubt]);
+        check("'open\\", plain, &[Doubt]);
+        check("`open", plain, &[Doubt]);
+    }
+
+    #[test]
+    fn comments_vanish_and_executable_ones_are_code() {
+        use Token::{Doubt, Sign, Word};
+        let plain = Mode::default();
+        check("/* a */ x -- y\nz # w", plain, &[Word(b"x"), Word(b"z")]);
+        check("/*!50100 a*/ b /*M!100100 c */", plain, &[Word(b"a"), Word(b"b"), Word(b"c")]);
+        check("/*+ hint */ a", plain, &[Word(b"a")]);
+        check("/* open", plain, &[Doubt]);
+        check("/*! open", plain, &[Word(b"open"), Doubt]);
+        check("/*! a /* b */ c */", plain, &[Word(b"a"), Doubt]);
+        check("a--b", plain, &[Word(b"a"), Sign(b'-'), Sign(b'-'), Word(b"b")]);
+        check("a--", plain, &[Word(b"a")]);
+    }
+
+    #[test]
+    fn variables_are_told_apart() {
+        use Token::{Assign, Number, Sign, SystemVariable, UserVariable, Word};
+        let plain = Mode::default();
+        check("@a:=1", plain, &[UserVariable, Assign, Number]);
+        check("@`x y` @'z'", plain, &[UserVariable, UserVariable]);
+        check("@@session.sql_mode", plain, &[SystemVariable(b"session.sql_mode")]);
+        check("1e-5-x", plain, &[Number, Sign(b'-'), Word(b"x")]);
+        check("0x1F 1abz", plain, &[Number, Word(b"1abz")]);
+    }
+
+    #[test]
+    fn multi_byte_letters_never_hide_a_quote() {
+        let gbk = Mode { charset: Charset::AsciiTrail, ..Mode::default() };
+        let latin1 = Mode { charset: Charset::AsciiSafe, ..Mode::default() };
+        let tokens: Vec<_> = Lexer::new(b"'\xbf\\' or 1", gbk).collect();
+        assert_eq!(tokens, [Token::Doubt]);
+        let tokens: Vec<_> = Lexer::new(b"for\xa0update", latin1).collect();
+        assert_eq!(tokens, [Token::Doubt]);
+        let tokens: Vec<_> = Lexer::new(b"'\xe9'", latin1).collect();
+        assert_eq!(tokens, [Token::Text]);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_bytes_make_it_panic_or_loop(sql: Vec<u8>, ansi_quotes: bool, no_backslash_escapes: bool) {
+            let mode = Mode { ansi_quotes, no_backslash_escapes, ..Mode::default() };
+            assert!(Lexer::new(&sql, mode).count() <= sql.len() + 1);
+        }
+
+        #[test]
+        fn no_sql_like_text_makes_it_panic(sql in r#"[a-z'"`\\*/!@#;:=( -]{0,60}"#) {
+            assert!(Lexer::new(sql.as_bytes(), Mode::default()).count() <= sql.len() + 1);
+        }
+    }
+}

@@ -1,0 +1,10 @@
+//! Read or write? A lexer, a classifier over its tokens, and a cache of classes. Pure.
+
+pub mod builtins;
+pub mod cache;
+pub mod classify;
+pub mod lexer;
+
+pub use cache::Cache;
+pub use classify::{Class, Kind, Pin, classify, diagnostics};
+pub use lexer::{Charset, Mode};

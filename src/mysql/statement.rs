@@ -1,0 +1,771 @@
+//! Runs one statement: find a server, bring a connection into the session's state, send, relay, learn.
+//!
+//! What may be repeated: a read of which the client has not seen a byte, on another server. A write never: when its
+//! connection is lost, the client is told that the outcome is unknown.
+
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use super::backend::{BackendError, InsertId};
+use super::client::{Client, End, Statement, Wire};
+use super::lease::{Lease, LeaseError};
+use super::protocol::command::{self, put_query};
+use super::protocol::execute::put_rebound;
+use super::protocol::follow::{Expect, Follower, Outcome};
+use super::protocol::packet::HEADER_BYTES;
+use super::protocol::response::ErrPacket;
+use super::session::{Route, Token};
+use super::sql::{Class, Kind, Pin, diagnostics};
+use crate::config::model::CausalReads;
+use crate::metrics::TraceEvent;
+use crate::runtime::time::{sleep, timeout};
+
+/// Bytes for the client are sent on as soon as so many are there.
+const RELAY_BYTES: usize = 48 << 10;
+/// Connections tried for one statement, before the primary has the last word.
+const TRIES_MAX: u32 = 4;
+
+/// What a statement is sent as.
+pub(super) enum Work {
+    /// As the client sent it.
+    Plain,
+    /// COM_STMT_PREPARE.
+    Prepare {
+        /// The client's id for it.
+        id: u32,
+        /// Its text.
+        sql: Rc<[u8]>,
+        /// Class of executing it.
+        class: Class,
+    },
+    /// COM_STMT_EXECUTE.
+    Execute {
+        /// The client's id.
+        id: u32,
+    },
+}
+
+/// An error for the client: number, state, text.
+pub(super) struct Reject(u16, &'static [u8], String);
+
+impl Reject {
+    fn from_server(code: u16, message: String) -> Reject {
+        Reject(code, sql_state(code), message)
+    }
+}
+
+/// SQLSTATE of the errors that preparing a connection or a statement can meet.
+fn sql_state(code: u16) -> &'static [u8] {
+    match code {
+        1044 | 1045 | 1049 | 1064 | 1054 | 1305 | 1142 | 1149 => b"42000",
+        1146 => b"42S02",
+        _ => b"HY000",
+    }
+}
+
+/// How far the answer got.
+enum Relayed {
+    /// All of it is in the client's buffer or already sent.
+    Done(Outcome),
+    /// The server is gone. The client can still be sent an ERR packet with this sequence id, if any.
+    Lost { forwarded: bool, error_sequence_id: Option<u8> },
+}
+
+/// What has been tried for a statement.
+#[derive(Default)]
+struct Tries {
+    count: u32,
+    /// Bit n: replica n failed.
+    servers: u64,
+    primary_only: bool,
+}
+
+/// A replica that is behind, or refuses because it is a replica, answers so; the primary may know better.
+fn is_replica_trouble(code: u16) -> bool {
+    matches!(code, 1049 | 1054 | 1146 | 1305 | 1290 | 1792 | 1836 | 1047 | 1053)
+}
+
+impl Client {
+    fn is_causal(&self) -> bool {
+        self.splitter.config().causal_reads == CausalReads::Session
+    }
+
+    pub(super) async fn statement(&mut self, wire: &Wire, class: Class, work: Work) -> Result<(), End> {
+        if class.kind == Kind::Kill {
+            return self.refuse_kill(wire).await;
+        }
+        if self.must_settle_statements(&class)
+            && let Err(Reject(code, state, message)) = self.settle_statements().await
+        {
+            return self.reply_error(wire, code, state, &message).await;
+        }
+        let started = Instant::now();
+        let mut tries = Tries::default();
+        loop {
+            match self.attempt(wire, &class, &work, &mut tries, started).await? {
+                Ok(()) => return Ok(()),
+                Err(Some(Reject(code, state, message))) => return self.reply_error(wire, code, state, &message).await,
+                Err(None) => {}
+            }
+        }
+    }
+
+    /// One try. `Ok(Err(None))`: try again; `tries` says where not.
+    async fn attempt(
+        &mut self,
+        wire: &Wire,
+        class: &Class,
+        work: &Work,
+        tries: &mut Tries,
+        started: Instant,
+    ) -> Result<Result<(), Option<Reject>>, End> {
+        tries.count += 1;
+        let was_held = self.held.is_some();
+        let (mut lease, wait) = match self.acquire(class, tries).await {
+            Ok(found) => found,
+            Err(reject) => return Ok(Err(reject)),
+        };
+        let server = lease.server;
+        match self.compose(&mut lease, class, work, wait.as_deref()).await {
+            Ok(()) => {}
+            Err(BackendError::Refused(code, message)) => {
+                return Ok(Err(self.on_refused(lease, was_held, code, message, tries)));
+            }
+            Err(_) => return self.on_lost_early(wire, lease, was_held, class, tries).await,
+        }
+        self.count(server, class);
+        let (result, buffer) = lease.send(std::mem::take(&mut self.to_server)).await;
+        self.to_server = buffer;
+        self.to_server.clear();
+        if self.to_server.capacity() > 256 << 10 {
+            self.to_server = Vec::new();
+        }
+        // After a failed write the server may have answered all the same (packet too large): look.
+        if wait.is_some() {
+            if result.is_err() {
+                return self.on_lost_early(wire, lease, was_held, class, tries).await;
+            }
+            match self.await_position(&mut lease).await {
+                Ok(true) => {}
+                Ok(false) => {
+                    self.splitter.stats().causal_fallbacks.inc();
+                    self.drain_unwanted(lease, work).await;
+                    tries.primary_only = true;
+                    return Ok(Err(None));
+                }
+                Err(_) => return self.on_lost_early(wire, lease, was_held, class, tries).await,
+            }
+        }
+        let follower = self.follower(work);
+        match self.relay(wire, &mut lease, follower, class, was_held).await? {
+            Relayed::Done(outcome) if self.asks_primary_instead(&outcome, server, was_held, class) => {
+                self.out.clear();
+                lease.give_back();
+                tries.primary_only = true;
+                Ok(Err(None))
+            }
+            Relayed::Done(outcome) => {
+                self.finish(wire, lease, class, work, outcome, started).await?;
+                Ok(Ok(()))
+            }
+            Relayed::Lost { forwarded, error_sequence_id } => {
+                drop(lease);
+                self.on_lost(wire, server, was_held, class, tries, forwarded, error_sequence_id).await
+            }
+        }
+    }
+
+    /// A fresh table is not on a lagging replica yet: the primary has the last word on such errors.
+    fn asks_primary_instead(&self, outcome: &Outcome, server: usize, was_held: bool, class: &Class) -> bool {
+        let may_repeat = class.is_read() && server != 0 && !was_held && outcome.results <= 1 && !outcome.had_rows;
+        may_repeat && outcome.error.is_some_and(is_replica_trouble)
+    }
+
+    fn count(&self, server: usize, class: &Class) {
+        let stats = self.splitter.stats();
+        stats.backends[server].statements.inc();
+        if class.kind != Kind::Use {
+            if server == 0 { stats.to_primary.inc() } else { stats.to_replica.inc() }
+        }
+    }
+
+    /// Finds a connection for a statement and brings it into the session's state. The text is the position a replica
+    /// must wait for first. `Err(None)`: try again.
+    async fn acquire(&mut self, class: &Class, tries: &mut Tries) -> Result<(Lease, Option<String>), Option<Reject>> {
+        if let Some(lease) = self.held.take() {
+            return self.use_held(lease, class).map(|lease| (lease, None)).map_err(Some);
+        }
+        if class.diagnostics & (diagnostics::WARNINGS | diagnostics::ROWS) != 0 {
+            return self.acquire_for_diagnostics(class).await.map(|lease| (lease, None));
+        }
+        let route = if tries.primary_only { Route::Primary } else { self.session.route(class, self.is_causal()) };
+        if route == Route::Replica
+            && let Some(found) = self.acquire_replica(tries).await?
+        {
+            return Ok(found);
+        }
+        self.acquire_primary(class, tries).await.map(|lease| (lease, None))
+    }
+
+    fn use_held(&mut self, lease: Lease, class: &Class) -> Result<Lease, Reject> {
+        let changes = matches!(class.kind, Kind::Write | Kind::Definition);
+        if changes && let Some((code @ 1290, state, message)) = self.splitter.primary_trouble(true) {
+            self.held = Some(lease);
+            return Err(Reject(code, state, message));
+        }
+        Ok(lease)
+    }
+
+    async fn acquire_replica(&mut self, tries: &mut Tries) -> Result<Option<(Lease, Option<String>)>, Option<Reject>> {
+        loop {
+            let position = match &self.session.token {
+                Token::Known(position) if self.is_causal() && !position.is_empty() => Some(position),
+                _ => None,
+            };
+            if tries.count > TRIES_MAX {
+                return Ok(None);
+            }
+            let Some(server) = self.splitter.pick_replica(self.sticky, position, tries.servers) else {
+                return Ok(None);
+            };
+            let wait = position.filter(|position| !self.splitter.has_reached(server, position)).map(|p| p.text());
+            match self.borrow(server, false, None).await {
+                Ok(lease) => {
+                    self.sticky = Some(server);
+                    return Ok(Some((lease, wait)));
+                }
+                // The replica is down, busy, or does not know the database yet: another one, then the primary.
+                Err(_) => {
+                    tries.count += 1;
+                    tries.servers |= 1 << server.min(63);
+                }
+            }
+        }
+    }
+
+    async fn acquire_primary(&mut self, class: &Class, tries: &mut Tries) -> Result<Lease, Option<Reject>> {
+        let changes = matches!(class.kind, Kind::Write | Kind::Definition | Kind::Unknown);
+        let asks = matches!(class.kind, Kind::Read | Kind::Local | Kind::Set | Kind::Use);
+        let only_settings = matches!(class.kind, Kind::Set | Kind::Use) && class.pin.is_none();
+        if let Some((code, state, message)) = self.splitter.primary_trouble(changes) {
+            // Settings are captured and set again elsewhere, so any server can check them.
+            if only_settings
+                && let Some(server) = self.splitter.pick_replica(self.sticky, None, tries.servers)
+                && let Ok(lease) = self.borrow(server, false, None).await
+            {
+                return Ok(lease);
+            }
+            return Err(Some(Reject(code, state, message)));
+        }
+        let needs_insert_id = !asks || class.pin.is_some();
+        let insert_id = match self.carry.insert_id.get() {
+            _ if !needs_insert_id => None,
+            InsertId::Known(value) => Some(value),
+            InsertId::Lost => {
+                self.carry.insert_id.set(InsertId::Known(0));
+                if class.diagnostics & diagnostics::INSERT_ID != 0 {
+                    return Err(Some(lost_insert_id()));
+                }
+                Some(0)
+            }
+            InsertId::At(id) => match self.own_for_insert_id(id).await {
+                Ok(Ok(lease)) => return Ok(lease),
+                Ok(Err(value)) => Some(value),
+                Err(reject) if class.diagnostics & diagnostics::INSERT_ID != 0 => return Err(Some(reject)),
+                Err(_) => None, // its connection died: nobody can ask for it any more, and this statement does not
+            },
+        };
+        match self.borrow(0, false, insert_id).await {
+            Ok(lease) => Ok(lease),
+            Err(LeaseError::Server(BackendError::Refused(code, message))) => {
+                Err(Some(Reject::from_server(code, message)))
+            }
+            Err(LeaseError::Server(BackendError::Io(_))) if tries.count < 2 => Err(None),
+            Err(LeaseError::Server(error)) => {
+                let address = self.splitter.shared.address(0);
+                let message =
+                    format!("Can't connect to the primary {address}: {error}; the statement was not executed");
+                Err(Some(Reject(2003, b"HY000", message)))
+            }
+            Err(LeaseError::Full) => {
+                let message = "all connections to the primary stayed in use for the whole pool_timeout".into();
+                Err(Some(Reject(1040, b"08004", message)))
+            }
+        }
+    }
+
+    /// The connection that alone knows the last insert id, ready for use; or the value, saved meanwhile by whoever
+    /// took that connection over.
+    async fn own_for_insert_id(&mut self, id: u64) -> Result<Result<Lease, u64>, Reject> {
+        let deadline = Instant::now() + self.splitter.config().connect_timeout;
+        loop {
+            if let InsertId::Known(value) = self.carry.insert_id.get() {
+                return Ok(Err(value));
+            }
+            if let Some(mut lease) = Lease::own(&self.splitter, 0, id, self.carry.session) {
+                if self.prepare_keeping_insert_id(&mut lease).await.is_ok() {
+                    return Ok(Ok(lease));
+                }
+                break;
+            }
+            if self.carry.insert_id.get() == InsertId::Lost || Instant::now() > deadline {
+                break;
+            }
+            sleep(Duration::from_millis(1)).await;
+        }
+        self.carry.insert_id.set(InsertId::Known(0));
+        Err(lost_insert_id())
+    }
+
+    async fn prepare_keeping_insert_id(&self, lease: &mut Lease) -> Result<(), BackendError> {
+        if lease.is_ready_for(&self.session.state) {
+            return Ok(());
+        }
+        lease.save_insert_id().await?;
+        let InsertId::Known(value) = self.carry.insert_id.get() else { return Err(BackendError::Timeout) };
+        self.prepare(lease, false, Some(value)).await
+    }
+
+    /// SHOW WARNINGS, FOUND_ROWS() and so on: only the connection that ran the last statement knows.
+    async fn acquire_for_diagnostics(&mut self, class: &Class) -> Result<Lease, Option<Reject>> {
+        let own = self.last.and_then(|(server, id)| Lease::own(&self.splitter, server, id, self.carry.session));
+        if let Some(lease) = own {
+            return Ok(lease);
+        }
+        if class.diagnostics & diagnostics::ROWS != 0 && self.last.is_some() || self.session.has_diagnostics {
+            let message =
+                "what the last statement left behind is gone: its connection was needed by another session or was lost";
+            return Err(Some(Reject(1105, b"HY000", message.into())));
+        }
+        if let Some((code, state, message)) = self.splitter.primary_trouble(false) {
+            return Err(Some(Reject(code, state, message)));
+        }
+        // There is nothing to tell: a connection after a reset says so in the server's own words.
+        let insert_id = match self.carry.insert_id.get() {
+            InsertId::Known(value) => Some(value),
+            InsertId::At(_) | InsertId::Lost => None,
+        };
+        match self.borrow(0, true, insert_id).await {
+            Ok(lease) => Ok(lease),
+            Err(LeaseError::Full) => {
+                Err(Some(Reject(1040, b"08004", "all connections to the primary are in use".into())))
+            }
+            Err(LeaseError::Server(error)) => {
+                Err(Some(Reject(2003, b"HY000", format!("Can't connect to the primary: {error}"))))
+            }
+        }
+    }
+
+    /// Borrows a connection and prepares it. A pooled one that turns out to be dead is replaced once.
+    async fn borrow(&self, server: usize, fresh: bool, insert_id: Option<u64>) -> Result<Lease, LeaseError> {
+        let mut again = true;
+        loop {
+            let mut lease = Lease::borrow(&self.splitter, server, self.wish(), &self.carry).await?;
+            match self.prepare(&mut lease, fresh, insert_id).await {
+                Ok(()) => return Ok(lease),
+                Err(error @ BackendError::Refused(..)) => {
+                    lease.give_back();
+                    return Err(LeaseError::Server(error));
+                }
+                Err(_) if again => again = false,
+                Err(error) => return Err(LeaseError::Server(error)),
+            }
+        }
+    }
+
+    pub(super) async fn prepare(
+        &self,
+        lease: &mut Lease,
+        fresh: bool,
+        insert_id: Option<u64>,
+    ) -> Result<(), BackendError> {
+        let unchanged = !fresh && lease.is_ready_for(&self.session.state);
+        if unchanged && (insert_id.is_none() || lease.insert_id == insert_id) {
+            return Ok(());
+        }
+        let limit = self.splitter.config().connect_timeout;
+        let prepared = timeout(limit, lease.prepare(&self.session.state, fresh, insert_id)).await;
+        prepared.unwrap_or(Err(BackendError::Timeout))
+    }
+
+    /// Puts together what is sent to the server.
+    async fn compose(
+        &mut self,
+        lease: &mut Lease,
+        class: &Class,
+        work: &Work,
+        wait: Option<&str>,
+    ) -> Result<(), BackendError> {
+        let server_id = match work {
+            Work::Execute { id } => Some((*id, self.server_statement(lease, *id, class).await?)),
+            _ => None,
+        };
+        self.to_server.clear();
+        if let Some(position) = wait {
+            self.splitter.stats().causal_waits.inc();
+            let seconds = self.splitter.config().causal_timeout.as_secs_f64();
+            let sql = format!("SELECT MASTER_GTID_WAIT('{position}', {seconds:.3})");
+            put_query(&mut self.to_server, sql.as_bytes());
+        }
+        match server_id {
+            None => self.to_server.extend_from_slice(&self.request),
+            Some((id, server_id)) => {
+                let Some(statement) = self.statements.get(&id) else {
+                    return Err(BackendError::Refused(1243, "Unknown prepared statement handler".into()));
+                };
+                put_rebound(&mut self.to_server, &self.request, server_id, statement.params, &statement.types)
+                    .map_err(|error| BackendError::Refused(1835, error.to_string()))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Id of the client's statement on this connection; prepares it there first if need be.
+    async fn server_statement(&mut self, lease: &mut Lease, id: u32, class: &Class) -> Result<u32, BackendError> {
+        let Some(statement) = self.statements.get(&id) else {
+            return Err(BackendError::Refused(1243, "Unknown prepared statement handler".into()));
+        };
+        if let Some(direct) = statement.direct {
+            return Ok(direct);
+        }
+        let sql = Rc::clone(&statement.sql);
+        let alone = class.pin == Some(Pin::Statement);
+        if !alone && let Some(server_id) = lease.handle(&sql) {
+            return Ok(server_id);
+        }
+        let server_id = lease.prepare_statement(&sql).await?;
+        match (alone, self.statements.get_mut(&id)) {
+            (true, Some(statement)) => statement.direct = Some(server_id),
+            _ => lease.keep_handle(&sql, server_id),
+        }
+        Ok(server_id)
+    }
+
+    fn on_refused(
+        &mut self,
+        lease: Lease,
+        was_held: bool,
+        code: u16,
+        message: String,
+        tries: &mut Tries,
+    ) -> Option<Reject> {
+        let is_replica = lease.server != 0;
+        if was_held {
+            self.held = Some(lease);
+        } else {
+            lease.give_back();
+        }
+        if is_replica && !was_held && is_replica_trouble(code) {
+            tries.primary_only = true;
+            return None;
+        }
+        Some(Reject::from_server(code, message))
+    }
+
+    /// The connection broke before the statement was sent.
+    async fn on_lost_early(
+        &mut self,
+        wire: &Wire,
+        lease: Lease,
+        was_held: bool,
+        class: &Class,
+        tries: &mut Tries,
+    ) -> Result<Result<(), Option<Reject>>, End> {
+        let server = lease.server;
+        drop(lease);
+        if !was_held && tries.count < TRIES_MAX {
+            self.splitter.suspect(server, true);
+            tries.servers |= 1 << server.min(63);
+            return Ok(Err(None));
+        }
+        self.on_lost(wire, server, was_held, class, tries, false, Some(1)).await
+    }
+
+    /// The connection broke after the statement was sent.
+    #[expect(clippy::too_many_arguments, reason = "the whole situation decides")]
+    async fn on_lost(
+        &mut self,
+        wire: &Wire,
+        server: usize,
+        was_held: bool,
+        class: &Class,
+        tries: &mut Tries,
+        forwarded: bool,
+        error_sequence_id: Option<u8>,
+    ) -> Result<Result<(), Option<Reject>>, End> {
+        self.splitter.suspect(server, true);
+        tries.servers |= 1 << server.min(63);
+        let repeatable = class.is_read() || class.kind == Kind::Local && class.pin.is_none();
+        if repeatable && !was_held && !forwarded && tries.count < TRIES_MAX {
+            tries.primary_only |= server == 0;
+            return Ok(Err(None));
+        }
+        let changes = !matches!(class.kind, Kind::Read | Kind::Local | Kind::Diagnostics);
+        let address = self.splitter.shared.address(server);
+        let message = match changes {
+            true => format!(
+                "Lost connection to {address} during the statement: its outcome is unknown, it was not repeated"
+            ),
+            false => format!("Lost connection to {address} during the statement"),
+        };
+        if changes {
+            self.session.token = Token::Unknown;
+        }
+        let Some(sequence_id) = error_sequence_id else { return Err(End) };
+        self.splitter.stats().errors.inc();
+        if !forwarded {
+            self.out.clear(); // else complete packets that belong in front of the error
+        }
+        ErrPacket { code: 2013, sql_state: b"HY000", message: message.as_bytes() }.encode(&mut self.out, sequence_id);
+        self.flush(wire).await?;
+        // What a held connection knew of the session cannot be made up: the client must connect again.
+        if was_held { Err(End) } else { Ok(Ok(())) }
+    }
+
+    /// Answer to the wait in front of a read. `false`: the replica did not get there in time.
+    async fn await_position(&mut self, lease: &mut Lease) -> Result<bool, BackendError> {
+        let follower = Follower::new(Expect::Results, true, 0).keeping_first_row();
+        let outcome = lease.follow(follower).await?;
+        let reached = outcome.error.is_none() && outcome.first_row.as_deref() == Some(b"\x010");
+        if reached && let Token::Known(position) = &self.session.token {
+            self.splitter.on_reached(lease.server, position);
+        }
+        Ok(reached)
+    }
+
+    /// The read that was sent behind a wait in vain: its answer is thrown away if it comes at once.
+    async fn drain_unwanted(&self, mut lease: Lease, work: &Work) {
+        let follower = self.follower(work);
+        if matches!(timeout(Duration::from_millis(20), lease.follow(follower)).await, Ok(Ok(_))) {
+            lease.give_back();
+        }
+    }
+
+    fn follower(&self, work: &Work) -> Follower {
+        let expect = match work {
+            Work::Plain => self.request.get(HEADER_BYTES).and_then(|code| command::expect(*code)),
+            Work::Prepare { .. } => Some(Expect::Prepare),
+            Work::Execute { .. } => Some(Expect::Results),
+        };
+        let follower = Follower::new(expect.unwrap_or(Expect::Single), self.deprecate_eof, self.session.own_status());
+        match work {
+            Work::Prepare { id, .. } => follower.with_statement_id(*id),
+            _ => follower,
+        }
+    }
+
+    /// Passes the answer on piece by piece. The last piece stays in `self.out`.
+    async fn relay(
+        &mut self,
+        wire: &Wire,
+        lease: &mut Lease,
+        mut follower: Follower,
+        class: &Class,
+        was_held: bool,
+    ) -> Result<Relayed, End> {
+        self.out.clear();
+        let mut forwarded = false;
+        // The start of a read's answer waits for the rest of it, so that an early loss can be made good elsewhere.
+        let hold_back = if class.is_read() && !was_held { 4096 } else { 0 };
+        loop {
+            match follower.feed(lease.available(), &mut self.out) {
+                Ok(used) => lease.consume(used),
+                Err(error) => {
+                    tracing::warn!(server = %self.splitter.shared.address(lease.server), %error, "bad answer from server");
+                    return Ok(Relayed::Lost { forwarded, error_sequence_id: None });
+                }
+            }
+            if follower.is_done() {
+                return Ok(Relayed::Done(follower.into_outcome()));
+            }
+            if self.out.len() >= RELAY_BYTES || self.out.len() > hold_back {
+                forwarded = true;
+                self.flush(wire).await?;
+            }
+            if lease.fill().await.is_err() {
+                let error_sequence_id = if forwarded { follower.error_sequence_id() } else { Some(1) };
+                return Ok(Relayed::Lost { forwarded, error_sequence_id });
+            }
+        }
+    }
+
+    /// The answer is complete: learn from it, give the connection back or keep it, send the rest to the client.
+    async fn finish(
+        &mut self,
+        wire: &Wire,
+        mut lease: Lease,
+        class: &Class,
+        work: &Work,
+        outcome: Outcome,
+        started: Instant,
+    ) -> Result<(), End> {
+        let server = lease.server;
+        let after = self.session.on_outcome(class, &outcome);
+        if after.read_collation && !self.read_collation(&mut lease).await {
+            return Err(End);
+        }
+        if after.state_changed {
+            lease.state = Rc::clone(&self.session.state);
+        }
+        if after.newly_pinned {
+            self.splitter.stats().pins.inc();
+        }
+        lease.dirty |= after.dirty || after.hold && self.session.pin.is_some();
+        if after.insert_id_moved {
+            self.carry.insert_id.set(InsertId::At(lease.id));
+            lease.insert_id = None;
+        }
+        lease.owner = Some(Rc::clone(&self.carry));
+        lease.protected = after.protect;
+        if let (Work::Prepare { id, sql, class }, Some(prepared)) = (work, outcome.prepared) {
+            self.keep_statement(&mut lease, *id, sql, *class, prepared);
+        }
+        self.last = Some((server, lease.id));
+        self.trace(server, started);
+        if !after.hold {
+            lease.give_back();
+        } else if server == 0 {
+            self.held = Some(lease);
+        } else {
+            // A read changed its session behind our back (a view's function): nobody else may have this connection.
+            tracing::debug!(server, "a read on a replica changed its session");
+            drop(lease);
+        }
+        self.flush(wire).await?;
+        let stats = self.splitter.stats();
+        let histogram = if server == 0 { &stats.primary_duration } else { &stats.replica_duration };
+        histogram.record(started.elapsed());
+        Ok(())
+    }
+
+    fn keep_statement(
+        &mut self,
+        lease: &mut Lease,
+        id: u32,
+        sql: &Rc<[u8]>,
+        class: Class,
+        prepared: super::protocol::follow::Prepared,
+    ) {
+        let alone = self.session.pin.is_some();
+        if !alone {
+            lease.keep_handle(sql, prepared.statement_id);
+        }
+        let direct = alone.then_some(prepared.statement_id);
+        let params = prepared.params;
+        let statement = Statement { sql: Rc::clone(sql), class, params, types: Vec::new(), direct, broken: false };
+        self.statements.insert(id, statement);
+    }
+
+    /// `collation_connection` is the one setting trackers do not report in full.
+    async fn read_collation(&mut self, lease: &mut Lease) -> bool {
+        let limit = self.splitter.config().connect_timeout;
+        let row = timeout(limit, lease.row(b"SELECT @@character_set_connection, @@collation_connection")).await;
+        match row {
+            Ok(Ok(row)) if row.len() == 2 => {
+                let mut row = row.into_iter().flatten();
+                if let (Some(charset), Some(collation)) = (row.next(), row.next()) {
+                    self.session.on_collation(&charset, &collation);
+                }
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Prepared statements keep the settings they were prepared under. Before those change, all of the session's
+    /// statements are prepared on one connection, where the session stays.
+    fn must_settle_statements(&self, class: &Class) -> bool {
+        let changes_state = matches!(class.kind, Kind::Set | Kind::Use | Kind::Unknown)
+            || matches!(class.pin, Some(Pin::Call | Pin::UnknownFunction | Pin::Setting | Pin::TextPrepare));
+        changes_state && self.statements.values().any(|statement| statement.direct.is_none())
+    }
+
+    async fn settle_statements(&mut self) -> Result<(), Reject> {
+        let ids: Vec<u32> = self.statements.iter().filter(|(_, s)| s.direct.is_none()).map(|(id, _)| *id).collect();
+        for id in ids {
+            self.own_statement(id).await?;
+        }
+        Ok(())
+    }
+
+    /// Prepares a statement for this session alone on the connection it is pinned to, pinning it first.
+    pub(super) async fn own_statement(&mut self, id: u32) -> Result<u32, Reject> {
+        let lost = |error: BackendError| match error {
+            BackendError::Refused(code, message) => Reject::from_server(code, message),
+            error => Reject(2013, b"HY000", format!("Lost connection to the primary: {error}")),
+        };
+        let unknown = || Reject(1243, b"HY000", format!("Unknown prepared statement handler ({id})"));
+        let statement = self.statements.get(&id).ok_or_else(unknown)?;
+        if let Some(direct) = statement.direct {
+            return Ok(direct);
+        }
+        let sql = Rc::clone(&statement.sql);
+        let mut lease = match self.held.take() {
+            Some(lease) => lease,
+            None => {
+                let class = Class { pin: Some(Pin::Statement), ..Class::UNKNOWN };
+                match self.acquire_primary(&class, &mut Tries { count: 2, ..Tries::default() }).await {
+                    Ok(lease) => lease,
+                    Err(Some(reject)) => return Err(reject),
+                    Err(None) => return Err(unknown()),
+                }
+            }
+        };
+        let server_id = match lease.prepare_statement(&sql).await {
+            Ok(server_id) => server_id,
+            Err(error @ BackendError::Refused(..)) => {
+                self.held = self.session.holds().then_some(lease);
+                return Err(lost(error));
+            }
+            Err(error) => return Err(lost(error)),
+        };
+        if self.session.pin.is_none() {
+            self.splitter.stats().pins.inc();
+        }
+        self.session.pin.get_or_insert(Pin::Statement);
+        lease.dirty = true;
+        self.held = Some(lease);
+        if let Some(statement) = self.statements.get_mut(&id) {
+            statement.direct = Some(server_id);
+        }
+        Ok(server_id)
+    }
+
+    fn trace(&self, server: usize, started: Instant) {
+        let Some(trace) = &self.splitter.trace else { return };
+        trace.push(TraceEvent::Statement {
+            request_id: request_id(self.request.get(HEADER_BYTES + 1..).unwrap_or_default()),
+            data_worker: self.splitter.data_worker as u16,
+            splitter: self.splitter.index() as u16,
+            backend: server as u16,
+            duration: started.elapsed(),
+        });
+    }
+}
+
+fn lost_insert_id() -> Reject {
+    Reject(2013, b"HY000", "the connection that knew LAST_INSERT_ID() was lost".into())
+}
+
+/// The number in a leading comment `/* request=1f2e */`.
+fn request_id(sql: &[u8]) -> Option<u64> {
+    let rest = sql.trim_ascii_start().strip_prefix(b"/*")?.trim_ascii_start().strip_prefix(b"request=")?;
+    let digits = rest.iter().take_while(|b| b.is_ascii_hexdigit()).count();
+    u64::from_str_radix(std::str::from_utf8(&rest[..digits]).ok()?, 16).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn request_ids_are_read_from_a_leading_comment() {
+        assert_eq!(request_id(b"/* request=1f */ SELECT 1"), Some(0x1f));
+        assert_eq!(request_id(b" /*request=ffffffffffffffff*/"), Some(u64::MAX));
+        for none in
+            [&b"SELECT /* request=1 */ 1"[..], b"/* request= */", b"/* request=fffffffffffffffff */", b"", b"/*"]
+        {
+            assert_eq!(request_id(none), None);
+        }
+    }
+}

@@ -1,0 +1,194 @@
+//! A private MariaDB primary with replicas for one test: own folders, free ports, GTID replication, row-based binary
+//! log. Stopped by process id when dropped.
+
+use std::net::TcpListener;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// User and password the splitter and its clients use.
+pub const USER: &str = "app";
+/// See [`USER`].
+pub const PASSWORD: &str = "s3cret";
+
+/// One server process.
+pub struct Server {
+    /// `server_id`.
+    pub id: u32,
+    /// TCP port on 127.0.0.1.
+    pub port: u16,
+    folder: PathBuf,
+    child: Option<Child>,
+}
+
+/// A primary and its replicas.
+pub struct Cluster {
+    /// Takes writes.
+    pub primary: Server,
+    /// Follow it.
+    pub replicas: Vec<Server>,
+    _folder: tempfile::TempDir,
+}
+
+/// Whether MariaDB is installed; prints that the test is skipped when not.
+pub fn is_installed() -> bool {
+    let found = ["mariadbd", "mariadb-install-db", "mariadb"].iter().all(|program| {
+        Command::new(program).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok()
+    });
+    if !found {
+        eprintln!("skipped: mariadbd, mariadb-install-db and mariadb are not installed");
+    }
+    found
+}
+
+/// A port that was free a moment ago.
+pub fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+impl Server {
+    fn new(root: &Path, id: u32) -> Server {
+        let folder = root.join(format!("server{id}"));
+        std::fs::create_dir(&folder).unwrap();
+        if is_root() {
+            let status = Command::new("chown").arg("mysql").arg(&folder).status().unwrap();
+            assert!(status.success());
+        }
+        let mut install = Command::new("mariadb-install-db");
+        install.args(["--no-defaults", "--auth-root-authentication-method=normal", "--skip-test-db"]);
+        install.arg(format!("--datadir={}", folder.join("data").display()));
+        install.args(["--innodb-log-file-size=8M", "--skip-name-resolve"]);
+        if is_root() {
+            install.arg("--user=mysql");
+        }
+        let output = install.output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        Server { id, port: free_port(), folder, child: None }
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.folder.join("socket")
+    }
+
+    /// Starts the process and waits until it answers.
+    pub fn start(&mut self) {
+        let mut command = Command::new("mariadbd");
+        command.arg("--no-defaults").arg("--bind-address=127.0.0.1").arg("--skip-name-resolve");
+        command.arg(format!("--datadir={}", self.folder.join("data").display()));
+        command.arg(format!("--socket={}", self.socket().display()));
+        command.arg(format!("--pid-file={}", self.folder.join("pid").display()));
+        command.arg(format!("--port={}", self.port)).arg(format!("--server-id={}", self.id));
+        command.args(["--log-bin=binlog", "--log-slave-updates", "--binlog-format=ROW", "--gtid-strict-mode=ON"]);
+        command.args(["--innodb-buffer-pool-size=24M", "--innodb-log-file-size=8M", "--key-buffer-size=1M"]);
+        command.args(["--max-allowed-packet=67108864", "--slave-net-timeout=5", "--innodb-flush-log-at-trx-commit=2"]);
+        if is_root() {
+            command.arg("--user=mysql");
+        }
+        let log = std::fs::File::create(self.folder.join("log")).unwrap();
+        command.stdout(log.try_clone().unwrap()).stderr(log).stdin(Stdio::null());
+        command.process_group(0);
+        self.child = Some(command.spawn().unwrap());
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while !self.try_sql("SELECT 1") {
+            let log = || std::fs::read_to_string(self.folder.join("log")).unwrap_or_default();
+            assert!(Instant::now() < deadline, "server {} does not start:\n{}", self.id, log());
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+
+    fn client(&self) -> Command {
+        let mut command = Command::new("mariadb");
+        command.args(["--no-defaults", "-uroot", "-N", "-B"]).arg("-S").arg(self.socket());
+        command
+    }
+
+    fn try_sql(&self, sql: &str) -> bool {
+        let status = self.client().arg("-e").arg(sql).stdout(Stdio::null()).stderr(Stdio::null()).status();
+        status.is_ok_and(|status| status.success())
+    }
+
+    /// Runs SQL as root; returns what it prints.
+    pub fn sql(&self, sql: &str) -> String {
+        let output = self.client().arg("-e").arg(sql).output().unwrap();
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
+        assert!(output.status.success(), "server {}: {sql}: {}", self.id, text(&output.stderr));
+        text(&output.stdout)
+    }
+
+    /// Ends the process at once, as a crash would.
+    pub fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+    }
+
+    /// Value of a status counter.
+    pub fn counter(&self, name: &str) -> u64 {
+        let line = self.sql(&format!("SHOW GLOBAL STATUS LIKE '{name}'"));
+        line.split_whitespace().nth(1).unwrap().parse().unwrap()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+impl Cluster {
+    /// Starts a primary and `replicas` replicas that follow it; every replica is `read_only`.
+    pub fn start(replicas: u32) -> Cluster {
+        let folder = tempfile::Builder::new().prefix("one-server-mariadb").tempdir().unwrap();
+        if is_root() {
+            let status = Command::new("chmod").arg("755").arg(folder.path()).status().unwrap();
+            assert!(status.success());
+        }
+        let mut primary = Server::new(folder.path(), 1);
+        let replicas: Vec<_> = (0..replicas).map(|n| Server::new(folder.path(), n + 2)).collect();
+        primary.start();
+        primary.sql(&format!(
+            "CREATE USER {USER}@'%' IDENTIFIED BY '{PASSWORD}';
+             GRANT SELECT, INSERT, UPDATE, DELETE, CREATE, DROP, INDEX, ALTER, CREATE TEMPORARY TABLES, LOCK TABLES,
+                 EXECUTE, CREATE VIEW, CREATE ROUTINE, ALTER ROUTINE, SLAVE MONITOR ON *.* TO {USER}@'%';
+             CREATE USER replication@'%' IDENTIFIED BY 'r';
+             GRANT REPLICATION SLAVE ON *.* TO replication@'%';
+             CREATE DATABASE d CHARACTER SET utf8mb4; CREATE DATABASE e"
+        ));
+        let mut cluster = Cluster { primary, replicas, _folder: folder };
+        for n in 0..cluster.replicas.len() {
+            cluster.replicas[n].start();
+            cluster.follow(n);
+        }
+        cluster.wait_for_replicas();
+        cluster
+    }
+
+    fn follow(&self, n: usize) {
+        self.replicas[n].sql(&format!(
+            "SET GLOBAL read_only=1; CHANGE MASTER TO MASTER_HOST='127.0.0.1', MASTER_PORT={}, MASTER_USER='replication',
+             MASTER_PASSWORD='r', MASTER_USE_GTID=slave_pos, MASTER_CONNECT_RETRY=1; START SLAVE",
+            self.primary.port
+        ));
+    }
+
+    /// Starts a replica again after [`Server::kill`].
+    pub fn restart_replica(&mut self, n: usize) {
+        self.replicas[n].start();
+        self.replicas[n].sql("SET GLOBAL read_only=1");
+    }
+
+    /// Waits until every replica has what the primary has.
+    pub fn wait_for_replicas(&self) {
+        let position = self.primary.sql("SELECT @@gtid_binlog_pos");
+        for replica in &self.replicas {
+            let reached = replica.sql(&format!("SELECT MASTER_GTID_WAIT('{position}', 30)"));
+            assert_eq!(reached, "0", "replica {} does not reach {position}", replica.id);
+        }
+    }
+}
