@@ -223,10 +223,7 @@ impl http_body::Body for AnyBody {
     type Data = Bytes;
     type Error = BoxError;
 
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
         match &mut *self {
             AnyBody::Text(text) => Poll::Ready(text.take().map(|text| Ok(Frame::data(text)))),
             AnyBody::Request(body) => Pin::new(body).poll_frame(cx).map_err(Into::into),

@@ -354,7 +354,10 @@ fn chunked_bodies_arrive_whole_and_without_their_framing() {
                 "/up/echo" => assert!(upstream.last().body == body, "{driver:?}"),
                 _ => assert!(response.body == body, "{driver:?}: {} bytes", response.body.len()),
             }
-            assert_eq!(client.ask(get("/sentinel")).text(), "sentinel");
+            // An answer that begins before the body has ended may announce the end of the connection.
+            if !response.is_last() {
+                assert_eq!(client.ask(get("/sentinel")).text(), "sentinel", "{driver:?} {path}");
+            }
         }
         let seen = upstream.last();
         assert!(seen.values("x-trailer").is_empty(), "a trailer became a header: {:?}", seen.fields);
@@ -387,7 +390,10 @@ fn no_request_is_smuggled_to_the_upstream() {
         with("Transfer-Encoding: chunked\r\n", &format!("2\r\nZZ0\r\n\r\n{evil}")),
         with("Transfer-Encoding: chunked\r\n", &format!("0;a\nb\r\n\r\n{evil}")),
         with("Transfer-Encoding: chunked\r\n", &format!("10000000000000000\r\n\r\n{evil}")),
-        with("Content-Length: 0\r\nExpect: 100-continue\r\nTransfer-Encoding: chunked\r\n", &format!("0\r\n\r\n{evil}")),
+        with(
+            "Content-Length: 0\r\nExpect: 100-continue\r\nTransfer-Encoding: chunked\r\n",
+            &format!("0\r\n\r\n{evil}"),
+        ),
         "GET /up/a HTTP/1.1\r\nHost: test\r\n\rGET /evil HTTP/1.1\r\nHost: test\r\n\r\n".to_owned(),
         format!("GET /up/a\nHTTP/1.1\r\nHost: test\r\n\r\n{evil}"),
         format!("GET http://other/up/a HTTP/1.1\r\nHost: test\r\n\r\n{evil}"),
@@ -400,11 +406,18 @@ fn no_request_is_smuggled_to_the_upstream() {
         format!("GET /up/x HTTP/1.1\r\nHost: test\r\nContent-Length: {cl}\r\n\r\n{evil}"),
         format!("GET /up/x HTTP/1.1\r\nHost: test\r\nConnection: content-length\r\nContent-Length: {cl}\r\n\r\n{evil}"),
         with(&format!("Connection: Content-Length, Host\r\nContent-Length: {cl}\r\n"), evil),
-        with("Connection: Transfer-Encoding\r\nTransfer-Encoding: chunked\r\n", &format!("{cl:x}\r\n{evil}\r\n0\r\n\r\n")),
+        with(
+            "Connection: Transfer-Encoding\r\nTransfer-Encoding: chunked\r\n",
+            &format!("{cl:x}\r\n{evil}\r\n0\r\n\r\n"),
+        ),
     ];
     with_both_drivers(|driver| {
         let upstream = FakeUpstream::start(|exchange| exchange.ok_with_size());
-        let server = Site::new(driver, &with_upstream(&upstream).replace("\"probe\"", "\"hello\"").replace("app.probe", "app.hello")).start();
+        let server = Site::new(
+            driver,
+            &with_upstream(&upstream).replace("\"probe\"", "\"hello\"").replace("app.probe", "app.hello"),
+        )
+        .start();
         for (payload, is_honest) in
             payloads.iter().map(|payload| (payload, false)).chain(honest.iter().map(|payload| (payload, true)))
         {
@@ -493,7 +506,8 @@ fn pipelined_requests_are_answered_in_order() {
         // Many at once, more than any buffer holds.
         let mut client = server.connect();
         let mut sender = client.stream.try_clone().expect("a socket");
-        let writer = std::thread::spawn(move || std::io::Write::write_all(&mut sender, get("/").repeat(5000).as_bytes()));
+        let writer =
+            std::thread::spawn(move || std::io::Write::write_all(&mut sender, get("/").repeat(5000).as_bytes()));
         let mut answered = 0;
         loop {
             let response = client.response("GET");
@@ -550,7 +564,8 @@ fn connect_and_trace_are_not_for_a_server_like_this() {
         let upstream = FakeUpstream::start(|exchange| exchange.ok("tunnelled"));
         let site = with_upstream(&upstream).replace("\"probe\"", "\"hello\"").replace("app.probe", "app.hello");
         let server = Site::new(driver, &site).start();
-        for line in ["CONNECT test:80 HTTP/1.1\r\nHost: test:80", "TRACE /up/ HTTP/1.1\r\nHost: test\r\nCookie: secret"] {
+        for line in ["CONNECT test:80 HTTP/1.1\r\nHost: test:80", "TRACE /up/ HTTP/1.1\r\nHost: test\r\nCookie: secret"]
+        {
             let mut client = server.connect();
             let response = client.ask(format!("{line}\r\n\r\n"));
             assert!(matches!(response.status, 400 | 405 | 501), "{driver:?} {line}: {}", response.status);
@@ -574,7 +589,10 @@ fn a_body_nobody_wants_does_not_become_a_request() {
                 let (bytes, end) = client.read_to_end();
                 assert_eq!(end, End::Closed, "{driver:?} {path} {size}");
                 let texts: Vec<String> = parse_all(&bytes, &["POST"]).iter().map(Response::text).collect();
-                assert!(!texts.is_empty() && texts.iter().all(|text| text != "sentinel"), "{driver:?} {path}: {texts:?}");
+                assert!(
+                    !texts.is_empty() && texts.iter().all(|text| text != "sentinel"),
+                    "{driver:?} {path}: {texts:?}"
+                );
             }
         }
     });

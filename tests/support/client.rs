@@ -142,7 +142,8 @@ impl Client {
     /// Sends a request and takes its answer.
     pub(crate) fn ask(&mut self, request: impl AsRef<[u8]>) -> Response {
         let request = request.as_ref();
-        let method = String::from_utf8_lossy(request.split(|&byte| byte == b' ').next().unwrap_or_default()).into_owned();
+        let method =
+            String::from_utf8_lossy(request.split(|&byte| byte == b' ').next().unwrap_or_default()).into_owned();
         self.send(request).response(&method)
     }
 

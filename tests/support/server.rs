@@ -155,7 +155,8 @@ impl Site {
 /// The first `count` cores this process may use, as the config writes them.
 fn first_cores(count: usize) -> String {
     let set = rustix::thread::sched_getaffinity(None).expect("an affinity mask");
-    let cores: Vec<String> = (0..1024).filter(|&core| set.is_set(core)).take(count).map(|core| core.to_string()).collect();
+    let cores: Vec<String> =
+        (0..1024).filter(|&core| set.is_set(core)).take(count).map(|core| core.to_string()).collect();
     cores.join(",")
 }
 
@@ -192,8 +193,7 @@ impl Server {
                 told.1.notify_all();
             }
         });
-        let mut server =
-            Server { child, told, reader: Some(reader), addresses: HashMap::new(), driver, folder };
+        let mut server = Server { child, told, reader: Some(reader), addresses: HashMap::new(), driver, folder };
         server.wait_for_line("ready", |line| line.ends_with("info ready"));
         for line in server.lines() {
             if let Some((_, rest)) = line.split_once(" listening name=")

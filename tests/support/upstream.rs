@@ -89,7 +89,8 @@ impl Exchange {
     fn drain_chunks(&mut self, mut take: impl FnMut(&[u8])) -> bool {
         loop {
             let Some(line) = self.line() else { return false };
-            let size = usize::from_str_radix(&line, 16).unwrap_or_else(|_| panic!("the proxy sent chunk size `{line}`"));
+            let size =
+                usize::from_str_radix(&line, 16).unwrap_or_else(|_| panic!("the proxy sent chunk size `{line}`"));
             let mut left = size;
             while left > 0 {
                 if self.buffer.is_empty() && !self.fill() {
@@ -331,7 +332,8 @@ fn serve(mut stream: TcpStream, log: &Arc<Log>, script: &(dyn Fn(&mut Exchange) 
             requests.len() - 1
         };
         let Ok(own) = stream.try_clone() else { return };
-        let mut exchange = Exchange { stream: own, request, buffer: std::mem::take(&mut buffer), log: log.clone(), index };
+        let mut exchange =
+            Exchange { stream: own, request, buffer: std::mem::take(&mut buffer), log: log.clone(), index };
         log.working.fetch_add(1, Ordering::SeqCst);
         let then = script(&mut exchange);
         log.working.fetch_sub(1, Ordering::SeqCst);
@@ -379,7 +381,8 @@ fn parse(head: &[u8], connection: usize) -> Result<Seen, String> {
     if lengths.len() + codings.len() > 1 || seen.values("host").len() != 1 {
         return offence("ambiguous framing or Host");
     }
-    if lengths.iter().any(|length| length.parse::<u64>().is_err()) || codings.iter().any(|coding| *coding != "chunked") {
+    if lengths.iter().any(|length| length.parse::<u64>().is_err()) || codings.iter().any(|coding| *coding != "chunked")
+    {
         return offence("framing");
     }
     Ok(seen)
