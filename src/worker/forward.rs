@@ -232,7 +232,7 @@ impl Forward<'_> {
         server: usize,
         must_be_fresh: bool,
     ) -> Result<Outcome, NoResponse> {
-        let (server_connection, is_reused) = self.connect(hot, outgoing, server, must_be_fresh).await?;
+        let (server_connection, is_reused) = self.connect(server, must_be_fresh).await?;
         let bytes = self.request_bytes(hot, request, outgoing, server)?;
         let stats = self.stats(server);
         stats.requests.inc();
@@ -251,23 +251,16 @@ impl Forward<'_> {
     }
 
     /// An idle connection that is still good, or a new one. The flag says which.
-    async fn connect(
-        &self,
-        hot: &Hot,
-        outgoing: &Outgoing,
-        server: usize,
-        must_be_fresh: bool,
-    ) -> Result<(ServerConnection, bool), NoResponse> {
+    async fn connect(&self, server: usize, must_be_fresh: bool) -> Result<(ServerConnection, bool), NoResponse> {
         let stats = self.stats(server);
-        // What may be repeated can be sent on a connection that may just have been closed: if so, it is sent again.
-        // For anything else a look at the socket narrows the race to the time one packet takes.
-        let may_repeat = hot.head.method.is_idempotent() && outgoing.is_whole;
+        // Readable means dead: it was closed, or something nobody asked for came, which must never be taken for the
+        // answer to the next request. It also narrows the race with the server's idle time-out to one packet's time.
         let take_idle = || match must_be_fresh {
             true => None,
             false => self.worker.upstreams[self.upstream].borrow_mut().take_idle(server, self.worker.now()),
         };
         while let Some(idle) = take_idle() {
-            if may_repeat || idle.stream.peek() == Peek::Quiet {
+            if idle.stream.peek() == Peek::Quiet {
                 stats.reuses.inc();
                 return Ok((idle, true));
             }
@@ -385,7 +378,7 @@ impl Forward<'_> {
                 let status = response.head.status;
                 let relayed = beside.run(self.relay(client, response, server, connection)).await;
                 // A body that fails below a response under way breaks that response off.
-                Ok(relayed.unwrap_or_else(|_| self.broken(server, status)))
+                Ok(relayed.unwrap_or_else(|_| self.broken(server, status, BrokeOff::Client)))
             }
         };
         let sent_all = beside.has_sent_all();
@@ -404,8 +397,10 @@ impl Forward<'_> {
         stats.responses[usize::from(response.head.status / 100).min(5)].inc();
     }
 
-    fn broken(&self, server: usize, status: u16) -> Relayed {
-        self.stats(server).response_errors.inc();
+    fn broken(&self, server: usize, status: u16, who: BrokeOff) -> Relayed {
+        if who == BrokeOff::Server {
+            self.stats(server).response_errors.inc();
+        }
         let served_by = self.served_by(server);
         Relayed { outcome: Outcome { after: After::Abort, status, body_bytes: 0, served_by }, is_reusable: false }
     }
@@ -523,7 +518,7 @@ impl Forward<'_> {
         };
         let Ok(downstream) = written else {
             if self.response_begun.get() {
-                return self.broken(server, status);
+                return self.broken(server, status, BrokeOff::Server);
             }
             let body_bytes = respond::error(self.worker, client.out, client.head, false, 502);
             let served_by = self.served_by(server);
@@ -533,13 +528,16 @@ impl Forward<'_> {
         self.response_begun.set(true);
         *client.keep_alive = downstream.keep_alive;
         let relayed = self.relay_body(client.out, &head, input, downstream.body, connection).await;
-        let Ok((body_bytes, end)) = relayed else { return self.broken(server, status) };
+        let (body_bytes, end) = match relayed {
+            Ok(relayed) => relayed,
+            Err(who) => return self.broken(server, status, who),
+        };
         let after = if downstream.keep_alive { After::Keep } else { After::Close };
         let outcome = Outcome { after, status, body_bytes, served_by: self.served_by(server) };
         Relayed { outcome, is_reusable: head.keep_alive && end == BodyEnd::Exact }
     }
 
-    /// Relays the body; `Err` when it broke off on either side.
+    /// Relays the body; `Err` when it broke off.
     async fn relay_body(
         &self,
         out: &mut Vec<u8>,
@@ -547,26 +545,26 @@ impl Forward<'_> {
         mut input: Vec<u8>,
         kind: BodyKind,
         server: &ServerConnection,
-    ) -> Result<(u64, BodyEnd), ()> {
+    ) -> Result<(u64, BodyEnd), BrokeOff> {
         let mut decoder = BodyDecoder::new(head.body);
         let mut at = head.head_bytes;
         let mut body_bytes = 0;
         loop {
             while at < input.len() && !decoder.is_done() {
-                let decoded = decoder.decode(&input[at..]).map_err(|_| ())?;
+                let decoded = decoder.decode(&input[at..]).map_err(|_| BrokeOff::Server)?;
                 let data = &input[at + decoded.data.start..at + decoded.data.end];
                 body_bytes += data.len() as u64;
                 append_body(out, kind, data, false);
                 at += decoded.consumed;
                 if out.len() >= OUT_BYTES_MAX {
-                    self.connection.flush(self.worker, out).await.map_err(|_| ())?;
+                    self.connection.flush(self.worker, out).await.map_err(|_| BrokeOff::Client)?;
                 }
             }
             if decoder.is_done() {
                 break;
             }
             // Nothing more is here: what is ready leaves now.
-            self.connection.flush(self.worker, out).await.map_err(|_| ())?;
+            self.connection.flush(self.worker, out).await.map_err(|_| BrokeOff::Client)?;
             input.clear();
             at = 0;
             let room = self.room_for(&decoder);
@@ -574,16 +572,18 @@ impl Forward<'_> {
                 input.reserve(room);
             }
             server.watched.set(self.config.idle_timeout, OnExpiry::BreakAll);
-            let (result, returned) = server.stream.read(input).await;
+            // A client that has left wants no more of it, and the server should not have to find out by itself.
+            let read = self.connection.watched.while_client_stays(server.stream.read(input)).await;
+            let (result, returned) = read.map_err(|_| BrokeOff::Client)?;
             input = returned;
             server.watched.clear();
             match result {
                 Ok(n) if n > 0 => {}
                 Ok(_) if !server.watched.expired() => {
-                    decoder.on_eof().map_err(|_| ())?;
+                    decoder.on_eof().map_err(|_| BrokeOff::Server)?;
                     break;
                 }
-                _ => return Err(()),
+                _ => return Err(BrokeOff::Server),
             }
         }
         if kind == BodyKind::Chunked {
@@ -620,6 +620,13 @@ impl Forward<'_> {
             }
         }
     }
+}
+
+/// On whose side a response broke off.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum BrokeOff {
+    Client,
+    Server,
 }
 
 /// What is left behind a response on the server's connection.
