@@ -368,8 +368,14 @@ impl Forward<'_> {
         let send = pin!(self.send_body(input, &mut request.body, kind, connection));
         let mut beside = Beside::new(send, handle);
         // A request body that is streamed is never repeated, whatever became of the connection.
-        let received = beside.run(self.receive_head(&mut client, connection, Situation::FreshClosed)).await;
-        let relayed = match received.unwrap_or_else(|failure| Err(NoResponse::Body(failure))) {
+        self.connection.watched.clear();
+        let receive = self.receive_head(&mut client, connection, Situation::FreshClosed);
+        let received = match beside.run(self.connection.watched.while_client_stays(receive)).await {
+            Ok(Ok(received)) => received,
+            Ok(Err(_)) => Err(NoResponse::ClientGone),
+            Err(failure) => Err(NoResponse::Body(failure)),
+        };
+        let relayed = match received {
             Err(no_response) => Err(no_response),
             Ok(response) => {
                 self.count_response(server, begun, &response);
