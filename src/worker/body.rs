@@ -1,12 +1,18 @@
 //! The body of a request, read from the client as it is wanted.
 
+use std::cell::Cell;
+use std::future::{Future, poll_fn};
 use std::ops::Range;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::Poll;
 
 use super::Worker;
 use super::connection::Connection;
 use super::hot::Input;
-use super::watch::OnExpiry;
+use super::watch::{OnExpiry, Watched};
 use crate::http::h1::{BodyDecoder, BodyKind};
+use crate::runtime::net::ReadEnd;
 
 /// Least room offered to a read.
 const READ_ROOM: usize = 4096;
@@ -22,6 +28,8 @@ pub(super) enum BodyFailure {
     TimedOut,
     /// The client left or the connection broke: nobody to answer.
     Gone,
+    /// Nobody wants the rest: [`Beside::stop`].
+    Stopped,
 }
 
 impl BodyFailure {
@@ -31,7 +39,7 @@ impl BodyFailure {
             BodyFailure::Malformed(status) => Some(status),
             BodyFailure::TooLarge => Some(413),
             BodyFailure::TimedOut => Some(408),
-            BodyFailure::Gone => None,
+            BodyFailure::Gone | BodyFailure::Stopped => None,
         }
     }
 }
@@ -47,6 +55,17 @@ pub(super) struct RequestBody {
     bytes_max: u64,
     /// The client waits for `100 Continue` before it sends.
     awaits_continue: bool,
+    /// Set while the body is read beside other work on the connection.
+    side: Option<Rc<Side>>,
+}
+
+/// What a body that is read beside other work needs: a deadline apart from that of our writes, and a way to stop a read
+/// that gives the buffer back. A read's future must never be dropped: the head lies in its buffer.
+struct Side {
+    watched: Watched,
+    /// A read is under way, and the input's bytes are lent to it.
+    is_reading: Cell<bool>,
+    is_stopped: Cell<bool>,
 }
 
 impl RequestBody {
@@ -59,7 +78,16 @@ impl RequestBody {
             received_bytes: 0,
             bytes_max,
             awaits_continue: expect_continue,
+            side: None,
         }
+    }
+
+    /// Prepares for [`Beside`]: from now on reads have a deadline of their own.
+    pub(super) fn begin_beside(&mut self, worker: &Worker, connection: &Connection) -> BesideHandle {
+        let watched = worker.watches.watch(&connection.stream);
+        let side = Rc::new(Side { watched, is_reading: Cell::new(false), is_stopped: Cell::new(false) });
+        self.side = Some(side.clone());
+        BesideHandle(side)
     }
 
     /// The body has been read to its end.
@@ -123,16 +151,25 @@ impl RequestBody {
         if input.bytes.capacity() - input.bytes.len() < READ_ROOM {
             input.bytes.reserve(worker.config.process.stream_buffer_bytes.max(READ_ROOM));
         }
-        connection.watched.set(worker.config.http.body_timeout, OnExpiry::BreakReads);
-        let (result, bytes) = connection.stream.read(std::mem::take(&mut input.bytes)).await;
+        let watched = self.side.as_ref().map_or(&connection.watched, |side| &side.watched);
+        watched.set(worker.config.http.body_timeout, OnExpiry::BreakReads);
+        let bytes = std::mem::take(&mut input.bytes);
+        let (result, bytes) = match &self.side {
+            None => {
+                let (result, bytes) = connection.stream.read(bytes).await;
+                (result.map(ReadEnd::Bytes), bytes)
+            }
+            Some(side) => side.read(connection, bytes).await,
+        };
         input.bytes = bytes;
-        connection.watched.clear();
+        watched.clear();
         match result {
-            Ok(n) if n > 0 => {
+            Ok(ReadEnd::Bytes(n)) if n > 0 => {
                 worker.stats.http.bytes_in.add(n as u64);
                 Ok(())
             }
-            _ if connection.watched.expired() => {
+            Ok(ReadEnd::Cancelled) => Err(BodyFailure::Stopped),
+            _ if watched.expired() => {
                 worker.stats.http.timeouts.inc();
                 Err(BodyFailure::TimedOut)
             }
@@ -178,5 +215,75 @@ impl RequestBody {
             }
         }
         Ok(self.is_done())
+    }
+}
+
+impl Side {
+    async fn read(&self, connection: &Connection, bytes: Vec<u8>) -> (std::io::Result<ReadEnd>, Vec<u8>) {
+        if self.is_stopped.get() {
+            return (Ok(ReadEnd::Cancelled), bytes);
+        }
+        self.is_reading.set(true);
+        let read = connection.stream.read_cancellable(bytes, &self.watched.cancel()).await;
+        self.is_reading.set(false);
+        read
+    }
+}
+
+/// Ties a body to the [`Beside`] that reads it.
+pub(super) struct BesideHandle(Rc<Side>);
+
+/// Work that sends a request body on, run beside the wait for the answer and the answer itself: who answers early may
+/// still read, and who has answered in full is not made to.
+pub(super) struct Beside<'a, P> {
+    pump: Pin<&'a mut P>,
+    side: Rc<Side>,
+    /// What the pump ended with: whether all of the body was sent on.
+    sent_all: Option<bool>,
+}
+
+impl<'a, P: Future<Output = Result<bool, BodyFailure>>> Beside<'a, P> {
+    /// `pump` must be what reads the body that `handle` came from.
+    pub(super) fn new(pump: Pin<&'a mut P>, handle: BesideHandle) -> Beside<'a, P> {
+        Beside { pump, side: handle.0, sent_all: None }
+    }
+
+    /// The body has been sent on to its end.
+    pub(super) fn has_sent_all(&self) -> bool {
+        self.sent_all == Some(true)
+    }
+
+    /// Runs `work` to its end. A failing body ends it.
+    pub(super) async fn run<R>(&mut self, work: impl Future<Output = R>) -> Result<R, BodyFailure> {
+        let mut work = std::pin::pin!(work);
+        poll_fn(|cx| {
+            if self.sent_all.is_none()
+                && let Poll::Ready(end) = self.pump.as_mut().poll(cx)
+            {
+                self.sent_all = Some(*end.as_ref().unwrap_or(&false));
+                if let Err(failure) = end {
+                    return Poll::Ready(Err(failure));
+                }
+            }
+            work.as_mut().poll(cx).map(Ok)
+        })
+        .await
+    }
+
+    /// Ends the reading of the body; the input has its bytes back afterwards.
+    pub(super) async fn stop(mut self) {
+        self.side.is_stopped.set(true);
+        self.side.watched.cancel().cancel();
+        poll_fn(|cx| {
+            while self.sent_all.is_none() && self.side.is_reading.get() {
+                match self.pump.as_mut().poll(cx) {
+                    Poll::Ready(end) => self.sent_all = Some(end.unwrap_or(false)),
+                    Poll::Pending if self.side.is_reading.get() => return Poll::Pending,
+                    Poll::Pending => {}
+                }
+            }
+            Poll::Ready(())
+        })
+        .await;
     }
 }

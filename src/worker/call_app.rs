@@ -1,14 +1,12 @@
 //! Calls an in-process application: the request crosses to an application worker, the answer comes back, bodies
 //! stream both ways with credit.
 
-use std::future::Future;
 use std::pin::pin;
-use std::task::Poll;
 
 use bytes::Bytes;
 
 use super::Worker;
-use super::body::{BodyFailure, RequestBody};
+use super::body::{Beside, BodyFailure, RequestBody};
 use super::connection::{Broken, Connection};
 use super::exchange::{After, Outcome, Request, abandoned, error, refuse};
 use super::hot::{Hot, Input};
@@ -16,7 +14,8 @@ use super::respond;
 use super::watch::GaveUp;
 use crate::app::{CallError, Job, JobBody, ReplyBody, ReplyHead};
 use crate::http::h1::{
-    BodyKind, CHUNK_END, LAST_CHUNK, Method, Version, write_chunk_head, write_decimal, write_field, write_status_line,
+    BodyKind, CHUNK_END, LAST_CHUNK, Method, RequestHead, Version, write_chunk_head, write_decimal, write_field,
+    write_status_line,
 };
 use crate::metrics::ServedBy;
 use crate::runtime::body::{BodyReceiver, BodySender, body_channel};
@@ -62,38 +61,94 @@ pub(super) async fn run(
     let head = hot.head.clone();
     let (id, peer, origin) = (request.id, connection.peer, worker.index);
     let call = worker.bridge.call(|ticket| Job { ticket, origin, app, bytes, head, body, peer, request_id: id });
-    let answered = match sender {
-        None => {
-            connection.watched.clear();
-            connection.watched.while_client_stays(call).await.map(|answer| (answer, None))
-        }
+    connection.watched.clear();
+    let call = connection.watched.while_client_stays(call);
+    let outcome = match sender {
+        None => match call.await {
+            Ok(answer) => {
+                stats.duration.record(begun.elapsed());
+                let client = Client { connection, out: &mut hot.out, head: &hot.head, keep_alive: request.keep_alive };
+                relay_answer(worker, client, app, answer).await
+            }
+            Err(gave_up) => Err(gave_up.into()),
+        },
         Some(sender) => {
-            let pump = pump(worker, connection, &mut hot.input, &mut request.body, sender);
-            Ok(call_beside(call, pump).await)
-        }
-    };
-    let outcome = match answered {
-        Err(GaveUp::ClientGone | GaveUp::Expired) => {
-            stats.cancelled.inc();
-            abandoned(ServedBy::Worker)
-        }
-        Ok((_, Some(failure))) => body_failed(worker, hot, failure),
-        Ok((Err(CallError::Busy), None)) => {
-            stats.refused.inc();
-            give_up(worker, hot, request, 503)
-        }
-        Ok((Err(CallError::Failed), None)) => {
-            stats.failed.inc();
-            give_up(worker, hot, request, 502)
-        }
-        Ok((Ok((reply, app_worker)), None)) => {
-            stats.duration.record(begun.elapsed());
-            let served_by = ServedBy::App { app: app as u16, app_worker: app_worker as u16 };
-            relay(worker, connection, hot, request, reply, served_by).await
+            let handle = request.body.begin_beside(worker, connection);
+            let Hot { input, out, head, .. } = hot;
+            let pump = pin!(pump(worker, connection, input, &mut request.body, sender));
+            let mut beside = Beside::new(pump, handle);
+            let outcome = match beside.run(call).await {
+                Ok(Ok(answer)) => {
+                    stats.duration.record(begun.elapsed());
+                    // An early answer: whether the whole body will have been read behind it is not known yet.
+                    let keep_alive = request.keep_alive && beside.has_sent_all();
+                    let client = Client { connection, out, head, keep_alive };
+                    // A body that fails below an answer under way breaks that answer off.
+                    let relayed = beside.run(relay_answer(worker, client, app, answer)).await;
+                    relayed.unwrap_or(Err(Unanswered::Broken))
+                }
+                Ok(Err(gave_up)) => Err(gave_up.into()),
+                Err(failure) => Err(Unanswered::Body(failure)),
+            };
+            beside.stop().await;
+            outcome
         }
     };
     stats.active.dec();
-    outcome
+    match outcome {
+        Ok(mut outcome) => {
+            if outcome.after == After::Close && !request.body.is_done() {
+                outcome.after = After::Linger;
+            }
+            outcome
+        }
+        Err(Unanswered::ClientGone) => {
+            stats.cancelled.inc();
+            abandoned(ServedBy::Worker)
+        }
+        Err(Unanswered::Body(failure)) => body_failed(worker, hot, failure),
+        Err(Unanswered::Broken) => Outcome { after: After::Abort, ..abandoned(ServedBy::Worker) },
+        Err(Unanswered::Call(CallError::Busy)) => {
+            stats.refused.inc();
+            give_up(worker, hot, request, 503)
+        }
+        Err(Unanswered::Call(CallError::Failed)) => {
+            stats.failed.inc();
+            give_up(worker, hot, request, 502)
+        }
+    }
+}
+
+/// Why there is no answer of the application.
+enum Unanswered {
+    Call(CallError),
+    ClientGone,
+    /// The request's body failed before the answer.
+    Body(BodyFailure),
+    /// The request's body failed while the answer was under way.
+    Broken,
+}
+
+impl From<GaveUp> for Unanswered {
+    fn from(gave_up: GaveUp) -> Unanswered {
+        match gave_up {
+            GaveUp::ClientGone | GaveUp::Expired => Unanswered::ClientGone,
+        }
+    }
+}
+
+/// The client's side of an answer.
+struct Client<'a> {
+    connection: &'a Connection,
+    out: &'a mut Vec<u8>,
+    head: &'a RequestHead,
+    keep_alive: bool,
+}
+
+async fn relay_answer(worker: &Worker, client: Client<'_>, app: usize, answer: Answer) -> Result<Outcome, Unanswered> {
+    let (reply, app_worker) = answer.map_err(Unanswered::Call)?;
+    let served_by = ServedBy::App { app: app as u16, app_worker: app_worker as u16 };
+    Ok(relay(worker, client, reply, served_by).await)
 }
 
 fn give_up(worker: &Worker, hot: &mut Hot, request: &Request, status: u16) -> Outcome {
@@ -107,65 +162,37 @@ fn body_failed(worker: &Worker, hot: &mut Hot, failure: BodyFailure) -> Outcome 
     }
 }
 
-/// Streams the request body to the application as it gives credit. Ends early when the application does not want it.
+/// Streams the request body to the application as it gives credit; `false` when the application does not want it all.
 async fn pump(
     worker: &Worker,
     connection: &Connection,
     input: &mut Input,
     body: &mut RequestBody,
     mut sender: BodySender,
-) -> Result<(), BodyFailure> {
+) -> Result<bool, BodyFailure> {
     while let Some(range) = body.next(worker, connection, input).await? {
         if sender.send(Bytes::copy_from_slice(&input.bytes[range])).await.is_err() {
-            return Ok(());
+            return Ok(false);
         }
     }
     sender.finish();
-    Ok(())
+    Ok(true)
 }
 
 type Answer = Result<(ReplyHead, usize), CallError>;
 
-/// Waits for the answer while the body is pumped. A failing body ends both.
-async fn call_beside(
-    call: impl Future<Output = Answer>,
-    pump: impl Future<Output = Result<(), BodyFailure>>,
-) -> (Answer, Option<BodyFailure>) {
-    let (mut call, mut pump) = (pin!(call), pin!(pump));
-    let mut pumping = true;
-    std::future::poll_fn(|cx| {
-        if pumping && let Poll::Ready(end) = pump.as_mut().poll(cx) {
-            pumping = false;
-            if let Err(failure) = end {
-                return Poll::Ready((Err(CallError::Failed), Some(failure)));
-            }
-        }
-        call.as_mut().poll(cx).map(|answer| (answer, None))
-    })
-    .await
-}
-
 /// Sends the answer on to the client.
-async fn relay(
-    worker: &Worker,
-    connection: &Connection,
-    hot: &mut Hot,
-    request: &mut Request,
-    reply: ReplyHead,
-    served_by: ServedBy,
-) -> Outcome {
+async fn relay(worker: &Worker, client: Client<'_>, reply: ReplyHead, served_by: ServedBy) -> Outcome {
+    let Client { connection, out, head, keep_alive } = client;
     let ReplyHead { status, fields, has_date, has_server, length, body } = reply;
-    // An application that answers before it has read the body: the rest is not awaited for long.
-    let keep_alive = request.keep_alive && request.body.is_done();
-    let is_bodiless = hot.head.method == Method::Head || matches!(status, 100..=199 | 204 | 304);
+    let is_bodiless = head.method == Method::Head || matches!(status, 100..=199 | 204 | 304);
     let kind = match (&body, length) {
         _ if is_bodiless => BodyKind::None,
         (ReplyBody::Full(bytes), _) => BodyKind::Length(bytes.len() as u64),
         (ReplyBody::Stream(_), Some(length)) => BodyKind::Length(length),
-        (ReplyBody::Stream(_), None) if hot.head.version == Version::Http11 => BodyKind::Chunked,
+        (ReplyBody::Stream(_), None) if head.version == Version::Http11 => BodyKind::Chunked,
         (ReplyBody::Stream(_), None) => BodyKind::UntilClose,
     };
-    let out = &mut hot.out;
     write_status_line(out, status);
     if !has_server && !worker.config.http.server_name.is_empty() {
         write_field(out, "Server", worker.config.http.server_name.as_bytes());
@@ -176,7 +203,7 @@ async fn relay(
     out.extend_from_slice(&fields);
     write_framing(out, kind, if is_bodiless && !matches!(status, 100..=199 | 204 | 304) { length } else { None });
     let keep_alive = keep_alive && kind != BodyKind::UntilClose;
-    respond::end(out, hot.head.version, keep_alive);
+    respond::end(out, head.version, keep_alive);
     let sent = match body {
         ReplyBody::Full(bytes) if kind != BodyKind::None => send_whole(worker, connection, out, bytes).await,
         ReplyBody::Stream(receiver) if kind != BodyKind::None => {
@@ -187,7 +214,6 @@ async fn relay(
     let after = match (&sent, keep_alive) {
         (Err(()), _) => After::Abort,
         (Ok(_), true) => After::Keep,
-        (Ok(_), false) if !request.body.is_done() => After::Linger,
         (Ok(_), false) => After::Close,
     };
     Outcome { after, status, body_bytes: sent.unwrap_or(0), served_by }

@@ -114,6 +114,10 @@ async fn answer(worker: &Rc<Worker>, connection: &Connection, hot: &mut Hot, req
     {
         return refuse(worker, hot, 413);
     }
+    // A body that will not be skipped ends the connection, and the answer says so (RFC 9110 section 10.1.1).
+    let too_long = matches!(hot.head.body, BodyKind::Length(bytes) if bytes > DISCARD_BYTES_MAX);
+    let keep_alive = request.keep_alive;
+    request.keep_alive &= !too_long && !request.body.is_unasked();
     if matches!(hot.head.method, Method::Connect | Method::Trace) {
         return error(worker, hot, request, 405);
     }
@@ -153,6 +157,8 @@ async fn answer(worker: &Rc<Worker>, connection: &Connection, hot: &mut Hot, req
     if connection.flush(worker, &mut hot.out).await.is_err() {
         return abandoned(ServedBy::Worker);
     }
+    // These two want the body.
+    request.keep_alive = keep_alive;
     match action {
         Slow::Proxy(upstream) => forward::run(worker, connection, hot, request, upstream).await,
         Slow::App(app) => call_app::run(worker, connection, hot, request, app).await,

@@ -6,17 +6,19 @@
 //! breaks off breaks the client's connection too, so that nobody takes it for complete.
 
 use std::cell::Cell;
-use std::future::Future;
-use std::ops::ControlFlow;
+use std::pin::pin;
 
 use super::Worker;
-use super::body::{BodyFailure, RequestBody};
+use super::body::{Beside, BodyFailure, RequestBody};
 use super::connection::Connection;
 use super::exchange::{After, Outcome, Request, abandoned, error, refuse};
 use super::hot::{Hot, Input};
-use super::watch::{GaveUp, OnExpiry, Watched};
+use super::respond;
+use super::watch::{OnExpiry, Watched};
 use crate::config::model::Upstream;
-use crate::http::h1::{BodyDecoder, BodyKind, CHUNK_END, LAST_CHUNK, ResponseHead, parse_response, write_chunk_head};
+use crate::http::h1::{
+    BodyDecoder, BodyKind, CHUNK_END, LAST_CHUNK, RequestHead, ResponseHead, parse_response, write_chunk_head,
+};
 use crate::metrics::{ServedBy, ServerStats};
 use crate::proxy::Tried;
 use crate::proxy::head::{
@@ -80,8 +82,20 @@ struct Response {
     head: ResponseHead,
     /// What was read from the server: the head, then the beginning of the body.
     input: Vec<u8>,
-    /// Part of the request's body is still to be sent.
-    body_unsent: bool,
+}
+
+/// A response that has been relayed, or broke off.
+struct Relayed {
+    outcome: Outcome,
+    /// The server's connection can serve another request.
+    is_reusable: bool,
+}
+
+/// The client's side of a response.
+struct Client<'a> {
+    out: &'a mut Vec<u8>,
+    head: &'a RequestHead,
+    keep_alive: &'a mut bool,
 }
 
 pub(super) async fn run(
@@ -218,35 +232,35 @@ impl Forward<'_> {
         server: usize,
         must_be_fresh: bool,
     ) -> Result<Outcome, NoResponse> {
-        let (server_connection, is_reused) = self.connect(hot, outgoing, server, must_be_fresh).await?;
+        let (server_connection, is_reused) = self.connect(server, must_be_fresh).await?;
         let bytes = self.request_bytes(hot, request, outgoing, server)?;
         let stats = self.stats(server);
         stats.requests.inc();
         let begun = self.worker.now();
-        let response = self.exchange(hot, request, outgoing, &server_connection, bytes, is_reused).await?;
-        stats.first_byte.record(begun.elapsed());
-        stats.responses[usize::from(response.head.status / 100).min(5)].inc();
-        Ok(self.relay(hot, request, response, server, server_connection).await)
+        let closed = if is_reused { Situation::ReusedClosed } else { Situation::FreshClosed };
+        self.send_head(&server_connection, bytes, closed).await?;
+        let relayed = match outgoing.is_whole {
+            true => self.exchange_whole(hot, request, server, &server_connection, begun, closed).await?,
+            false => self.exchange_streamed(hot, request, outgoing.kind, server, &server_connection, begun).await?,
+        };
+        if relayed.is_reusable {
+            let mut state = self.worker.upstreams[self.upstream].borrow_mut();
+            drop(state.keep(server, server_connection, self.worker.now()));
+        }
+        Ok(relayed.outcome)
     }
 
     /// An idle connection that is still good, or a new one. The flag says which.
-    async fn connect(
-        &self,
-        hot: &Hot,
-        outgoing: &Outgoing,
-        server: usize,
-        must_be_fresh: bool,
-    ) -> Result<(ServerConnection, bool), NoResponse> {
+    async fn connect(&self, server: usize, must_be_fresh: bool) -> Result<(ServerConnection, bool), NoResponse> {
         let stats = self.stats(server);
-        // What may be repeated can be sent on a connection that may just have been closed: if so, it is sent again.
-        // For anything else a look at the socket narrows the race to the time one packet takes.
-        let may_repeat = hot.head.method.is_idempotent() && outgoing.is_whole;
+        // Readable means dead: it was closed, or something nobody asked for came, which must never be taken for the
+        // answer to the next request. It also narrows the race with the server's idle time-out to one packet's time.
         let take_idle = || match must_be_fresh {
             true => None,
             false => self.worker.upstreams[self.upstream].borrow_mut().take_idle(server, self.worker.now()),
         };
         while let Some(idle) = take_idle() {
-            if may_repeat || idle.stream.peek() == Peek::Quiet {
+            if idle.stream.peek() == Peek::Quiet {
                 stats.reuses.inc();
                 return Ok((idle, true));
             }
@@ -308,39 +322,93 @@ impl Forward<'_> {
         Ok(bytes)
     }
 
-    /// Sends the request and waits for the response head, while the rest of a large body goes out beside it.
-    async fn exchange(
-        &self,
-        hot: &mut Hot,
-        request: &mut Request,
-        outgoing: &Outgoing,
-        server: &ServerConnection,
-        bytes: Vec<u8>,
-        is_reused: bool,
-    ) -> Result<Response, NoResponse> {
-        let closed = if is_reused { Situation::ReusedClosed } else { Situation::FreshClosed };
+    /// Sends the head and what is kept of the body.
+    async fn send_head(&self, server: &ServerConnection, bytes: Vec<u8>, closed: Situation) -> Result<(), NoResponse> {
         server.watched.set(self.config.idle_timeout, OnExpiry::BreakAll);
         let (result, bytes) = server.stream.write_all(bytes).await;
         self.worker.hot.give_buffer_back(bytes);
-        if result.is_err() {
-            // It may have answered before it closed (413, 408 …), but then the answer is not to this request.
-            return Err(NoResponse::Failed(TryFailed { situation: closed, sent: true }));
-        }
+        // It may have answered before it closed (413, 408 …), but then the answer is not to this request.
+        result.map_err(|_| NoResponse::Failed(TryFailed { situation: closed, sent: true }))
+    }
+
+    /// Waits for the response to a request that has been sent, and relays it.
+    async fn exchange_whole(
+        &self,
+        hot: &mut Hot,
+        request: &mut Request,
+        server: usize,
+        connection: &ServerConnection,
+        begun: std::time::Instant,
+        closed: Situation,
+    ) -> Result<Relayed, NoResponse> {
+        let mut client = Client { out: &mut hot.out, head: &hot.head, keep_alive: &mut request.keep_alive };
+        self.connection.watched.clear();
+        connection.watched.set(self.config.response_timeout, OnExpiry::BreakAll);
+        let receive = self.receive_head(&mut client, connection, closed);
+        let received = self.connection.watched.while_client_stays(receive).await;
+        let response = received.unwrap_or(Err(NoResponse::ClientGone))?;
+        self.count_response(server, begun, &response);
+        Ok(self.relay(client, response, server, connection).await)
+    }
+
+    /// Waits for the response and relays it, while the rest of a large body goes out beside it.
+    async fn exchange_streamed(
+        &self,
+        hot: &mut Hot,
+        request: &mut Request,
+        kind: BodyKind,
+        server: usize,
+        connection: &ServerConnection,
+        begun: std::time::Instant,
+    ) -> Result<Relayed, NoResponse> {
+        let handle = request.body.begin_beside(self.worker, self.connection);
         let Hot { input, out, head, .. } = hot;
-        let receive = self.receive_head(out, head.method, head.version, server, closed);
-        if outgoing.is_whole {
-            self.connection.watched.clear();
-            match self.connection.watched.while_client_stays(receive).await {
-                Ok(received) => received.map(|(head, input)| Response { head, input, body_unsent: false }),
-                Err(GaveUp::ClientGone | GaveUp::Expired) => Err(NoResponse::ClientGone),
+        let may_keep = request.keep_alive;
+        let mut client = Client { out, head, keep_alive: &mut request.keep_alive };
+        let send = pin!(self.send_body(input, &mut request.body, kind, connection));
+        let mut beside = Beside::new(send, handle);
+        // A request body that is streamed is never repeated, whatever became of the connection.
+        self.connection.watched.clear();
+        let receive = self.receive_head(&mut client, connection, Situation::FreshClosed);
+        let received = match beside.run(self.connection.watched.while_client_stays(receive)).await {
+            Ok(Ok(received)) => received,
+            Ok(Err(_)) => Err(NoResponse::ClientGone),
+            Err(failure) => Err(NoResponse::Body(failure)),
+        };
+        let relayed = match received {
+            Err(no_response) => Err(no_response),
+            Ok(response) => {
+                self.count_response(server, begun, &response);
+                // Answered early: whether all of the body will have been read behind the response is not known yet.
+                *client.keep_alive = may_keep && beside.has_sent_all();
+                let status = response.head.status;
+                let relayed = beside.run(self.relay(client, response, server, connection)).await;
+                // A body that fails below a response under way breaks that response off.
+                Ok(relayed.unwrap_or_else(|_| self.broken(server, status, BrokeOff::Client)))
             }
-        } else {
-            let send = self.send_body(input, &mut request.body, outgoing.kind, server);
-            match both(send, receive).await {
-                ControlFlow::Continue((head, input, body_unsent)) => Ok(Response { head, input, body_unsent }),
-                ControlFlow::Break(no_response) => Err(no_response),
-            }
+        };
+        let sent_all = beside.has_sent_all();
+        beside.stop().await;
+        let mut relayed = relayed?;
+        relayed.is_reusable &= sent_all;
+        if !sent_all && relayed.outcome.after != After::Abort {
+            relayed.outcome.after = After::Linger;
         }
+        Ok(relayed)
+    }
+
+    fn count_response(&self, server: usize, begun: std::time::Instant, response: &Response) {
+        let stats = self.stats(server);
+        stats.first_byte.record(begun.elapsed());
+        stats.responses[usize::from(response.head.status / 100).min(5)].inc();
+    }
+
+    fn broken(&self, server: usize, status: u16, who: BrokeOff) -> Relayed {
+        if who == BrokeOff::Server {
+            self.stats(server).response_errors.inc();
+        }
+        let served_by = self.served_by(server);
+        Relayed { outcome: Outcome { after: After::Abort, status, body_bytes: 0, served_by }, is_reusable: false }
     }
 
     /// Streams the rest of the request body to the server. `Ok` when all of it was sent, or when the server stopped
@@ -354,7 +422,11 @@ impl Forward<'_> {
     ) -> Result<bool, BodyFailure> {
         let mut buffer = self.worker.hot.take_buffer(self.worker.config.process.stream_buffer_bytes);
         let sent_all = loop {
-            match body.next(self.worker, self.connection, input).await? {
+            // Until the client has sent more, nobody can blame the server for its silence.
+            server.watched.clear();
+            let next = body.next(self.worker, self.connection, input).await?;
+            server.watched.set(self.config.response_timeout, OnExpiry::BreakAll);
+            match next {
                 None => {
                     if kind == BodyKind::Chunked {
                         buffer.extend_from_slice(LAST_CHUNK);
@@ -365,8 +437,7 @@ impl Forward<'_> {
                 }
                 Some(range) => {
                     append_body(&mut buffer, kind, &input.bytes[range], false);
-                    // A silent server must not hold the client for ever; every piece taken starts the time anew.
-                    server.watched.set(self.config.response_timeout, OnExpiry::BreakAll);
+                    // A silent server must not hold the client for ever; every piece starts the time anew.
                     let (result, returned) = server.stream.write_all(buffer).await;
                     buffer = returned;
                     buffer.clear();
@@ -383,31 +454,29 @@ impl Forward<'_> {
     /// Waits for the final response head; interim ones go on to the client.
     async fn receive_head(
         &self,
-        out: &mut Vec<u8>,
-        method: crate::http::h1::Method,
-        version: crate::http::h1::Version,
+        client: &mut Client<'_>,
         server: &ServerConnection,
         closed: Situation,
-    ) -> Result<(ResponseHead, Vec<u8>), NoResponse> {
+    ) -> Result<Response, NoResponse> {
+        let (method, version) = (client.head.method, client.head.version);
         let failed = |situation| Err(NoResponse::Failed(TryFailed { situation, sent: true }));
         let mut head = ResponseHead::default();
         let mut input = self.worker.hot.take_buffer(self.worker.config.process.read_buffer_bytes);
-        server.watched.set(self.config.response_timeout, OnExpiry::BreakAll);
         loop {
             match parse_response(&input, &self.worker.limits, method, &mut head) {
                 Ok(Some(())) if head.status >= 200 => {
                     server.watched.clear();
-                    return Ok((head, input));
+                    return Ok(Response { head, input });
                 }
                 Ok(Some(())) => {
                     if head.status == 101 {
                         return failed(Situation::FreshClosed); // we never ask for an upgrade
                     }
                     if is_forwarded_interim(head.status, version) {
-                        let written = write_interim_head(out, &head, &input);
+                        let written = write_interim_head(client.out, &head, &input);
                         if written.is_ok() {
                             self.response_begun.set(true);
-                            self.connection.flush(self.worker, out).await.map_err(|_| NoResponse::Broken)?;
+                            self.connection.flush(self.worker, client.out).await.map_err(|_| NoResponse::Broken)?;
                         }
                     }
                     input.drain(..head.head_bytes);
@@ -433,54 +502,48 @@ impl Forward<'_> {
         }
     }
 
-    /// Sends the response on to the client and keeps the server's connection if that is possible.
+    /// Sends the response on to the client.
     async fn relay(
         &self,
-        hot: &mut Hot,
-        request: &mut Request,
+        client: Client<'_>,
         response: Response,
         server: usize,
-        connection: ServerConnection,
-    ) -> Outcome {
-        let Response { head, input, body_unsent } = response;
-        let served_by = self.served_by(server);
+        connection: &ServerConnection,
+    ) -> Relayed {
+        let Response { head, input } = response;
         let status = head.status;
         let written = {
             let date = self.worker.date.borrow();
             let context = ResponseContext {
-                method: hot.head.method,
-                version: hot.head.version,
-                keep_alive: request.keep_alive && !body_unsent,
+                method: client.head.method,
+                version: client.head.version,
+                keep_alive: *client.keep_alive,
                 date: date.as_bytes(),
             };
-            write_response_head(&mut hot.out, &head, &input, &context)
+            write_response_head(client.out, &head, &input, &context)
         };
         let Ok(downstream) = written else {
-            return self.give_up(hot, request, 502);
+            if self.response_begun.get() {
+                return self.broken(server, status, BrokeOff::Server);
+            }
+            let body_bytes = respond::error(self.worker, client.out, client.head, false, 502);
+            let served_by = self.served_by(server);
+            let outcome = Outcome { after: After::Linger, status: 502, body_bytes, served_by };
+            return Relayed { outcome, is_reusable: false };
         };
         self.response_begun.set(true);
-        request.keep_alive = downstream.keep_alive;
-        let relayed = self.relay_body(&mut hot.out, &head, input, downstream.body, &connection).await;
+        *client.keep_alive = downstream.keep_alive;
+        let relayed = self.relay_body(client.out, &head, input, downstream.body, connection).await;
         let (body_bytes, end) = match relayed {
-            Ok((body_bytes, end)) => (body_bytes, end),
-            Err(()) => {
-                self.stats(server).response_errors.inc();
-                return Outcome { after: After::Abort, status, body_bytes: 0, served_by };
-            }
+            Ok(relayed) => relayed,
+            Err(who) => return self.broken(server, status, who),
         };
-        if head.keep_alive && end == BodyEnd::Exact && !body_unsent {
-            let mut state = self.worker.upstreams[self.upstream].borrow_mut();
-            drop(state.keep(server, connection, self.worker.now()));
-        }
-        let after = match (body_unsent, downstream.keep_alive) {
-            (true, _) => After::Linger,
-            (false, true) => After::Keep,
-            (false, false) => After::Close,
-        };
-        Outcome { after, status, body_bytes, served_by }
+        let after = if downstream.keep_alive { After::Keep } else { After::Close };
+        let outcome = Outcome { after, status, body_bytes, served_by: self.served_by(server) };
+        Relayed { outcome, is_reusable: head.keep_alive && end == BodyEnd::Exact }
     }
 
-    /// Relays the body; `Err` when it broke off on either side.
+    /// Relays the body; `Err` when it broke off.
     async fn relay_body(
         &self,
         out: &mut Vec<u8>,
@@ -488,26 +551,26 @@ impl Forward<'_> {
         mut input: Vec<u8>,
         kind: BodyKind,
         server: &ServerConnection,
-    ) -> Result<(u64, BodyEnd), ()> {
+    ) -> Result<(u64, BodyEnd), BrokeOff> {
         let mut decoder = BodyDecoder::new(head.body);
         let mut at = head.head_bytes;
         let mut body_bytes = 0;
         loop {
             while at < input.len() && !decoder.is_done() {
-                let decoded = decoder.decode(&input[at..]).map_err(|_| ())?;
+                let decoded = decoder.decode(&input[at..]).map_err(|_| BrokeOff::Server)?;
                 let data = &input[at + decoded.data.start..at + decoded.data.end];
                 body_bytes += data.len() as u64;
                 append_body(out, kind, data, false);
                 at += decoded.consumed;
                 if out.len() >= OUT_BYTES_MAX {
-                    self.connection.flush(self.worker, out).await.map_err(|_| ())?;
+                    self.connection.flush(self.worker, out).await.map_err(|_| BrokeOff::Client)?;
                 }
             }
             if decoder.is_done() {
                 break;
             }
             // Nothing more is here: what is ready leaves now.
-            self.connection.flush(self.worker, out).await.map_err(|_| ())?;
+            self.connection.flush(self.worker, out).await.map_err(|_| BrokeOff::Client)?;
             input.clear();
             at = 0;
             let room = self.room_for(&decoder);
@@ -515,16 +578,18 @@ impl Forward<'_> {
                 input.reserve(room);
             }
             server.watched.set(self.config.idle_timeout, OnExpiry::BreakAll);
-            let (result, returned) = server.stream.read(input).await;
+            // A client that has left wants no more of it, and the server should not have to find out by itself.
+            let read = self.connection.watched.while_client_stays(server.stream.read(input)).await;
+            let (result, returned) = read.map_err(|_| BrokeOff::Client)?;
             input = returned;
             server.watched.clear();
             match result {
                 Ok(n) if n > 0 => {}
                 Ok(_) if !server.watched.expired() => {
-                    decoder.on_eof().map_err(|_| ())?;
+                    decoder.on_eof().map_err(|_| BrokeOff::Server)?;
                     break;
                 }
-                _ => return Err(()),
+                _ => return Err(BrokeOff::Server),
             }
         }
         if kind == BodyKind::Chunked {
@@ -563,6 +628,13 @@ impl Forward<'_> {
     }
 }
 
+/// On whose side a response broke off.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum BrokeOff {
+    Client,
+    Server,
+}
+
 /// What is left behind a response on the server's connection.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum BodyEnd {
@@ -585,30 +657,4 @@ fn append_body(out: &mut Vec<u8>, kind: BodyKind, data: &[u8], last: bool) {
     if last {
         out.extend_from_slice(LAST_CHUNK);
     }
-}
-
-/// Runs the sending of a body and the waiting for the response head side by side until the head is there or either
-/// has failed. The flag in the result says that part of the body is unsent.
-async fn both(
-    send: impl Future<Output = Result<bool, BodyFailure>>,
-    receive: impl Future<Output = Result<(ResponseHead, Vec<u8>), NoResponse>>,
-) -> ControlFlow<NoResponse, (ResponseHead, Vec<u8>, bool)> {
-    use std::task::Poll;
-    let mut send = std::pin::pin!(send);
-    let mut receive = std::pin::pin!(receive);
-    let mut sent = None;
-    std::future::poll_fn(|cx| {
-        if sent.is_none() {
-            match send.as_mut().poll(cx) {
-                Poll::Ready(Ok(all)) => sent = Some(all),
-                Poll::Ready(Err(failure)) => return Poll::Ready(ControlFlow::Break(NoResponse::Body(failure))),
-                Poll::Pending => {}
-            }
-        }
-        receive.as_mut().poll(cx).map(|received| match received {
-            Ok((head, input)) => ControlFlow::Continue((head, input, sent != Some(true))),
-            Err(no_response) => ControlFlow::Break(no_response),
-        })
-    })
-    .await
 }

@@ -1,0 +1,241 @@
+//! An application that behaves well and badly on demand. The black-box tests run it; it also shows what the server
+//! makes of an application that panics, hangs, lies about its length or gives its worker up.
+//!
+//! ```text
+//! cargo run --example probe_app -- site.toml   # a config whose [app.NAME] says program = "probe"
+//! ```
+//!
+//! | path ends in | answer |
+//! |---|---|
+//! | `echo` | the request body, streamed |
+//! | `size` | how many bytes the request body had |
+//! | `early` | an answer before the body is read |
+//! | `slow?ms=N` | after N ms without using the CPU |
+//! | `spin?ms=N` | after N ms of computing, which holds up the whole worker |
+//! | `panic`, `panic-body` | none: panics before the answer, or within its body |
+//! | `error`, `error-body` | an error instead of an answer, or within its body |
+//! | `fail` | none: gives its worker up |
+//! | `large?bytes=N` | N bytes in pieces of 16 KiB |
+//! | `trickle?ms=N` | 10 pieces, one every N ms |
+//! | `short`, `long` | a body of 5 bytes under a Content-Length of 10, or of 3 |
+//! | `trailers` | a body with trailers behind it |
+//! | `framing` | fields that would break the framing, if they were passed on |
+//! | `status?code=N` | a body of 4 bytes under that status |
+//! | `count` | how many requests this service has seen, and on which worker |
+//! | `info` | what the application knows of the request |
+
+use std::future::Future;
+use std::pin::Pin;
+use std::process::ExitCode;
+use std::rc::Rc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::{Request, Response, StatusCode};
+use http_body::{Frame, SizeHint};
+use http_body_util::BodyExt;
+use one_server::Server;
+use one_server::app::{App, AppContext, Body, BoxError, Peer};
+
+/// Bytes of one piece of a large answer.
+const PIECE_BYTES: usize = 16 * 1024;
+
+fn main() -> ExitCode {
+    let Some(config) = std::env::args_os().nth(1) else {
+        eprintln!("usage: probe_app CONFIG");
+        return ExitCode::from(2);
+    };
+    let probe = App::new(|context: &AppContext| {
+        let probe = Probe { context: context.clone(), seen: Rc::new(AtomicU64::new(0)) };
+        tower::service_fn(move |request| answer(probe.clone(), request))
+    });
+    match Server::new().app("probe", probe).load(config) {
+        Ok(server) => server.run(),
+        Err(report) => {
+            eprint!("{report}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The state of one service: `!Send`, as it may be.
+#[derive(Clone)]
+struct Probe {
+    context: AppContext,
+    seen: Rc<AtomicU64>,
+}
+
+type Answer = Result<Response<AnyBody>, BoxError>;
+
+async fn answer(probe: Probe, request: Request<Body>) -> Answer {
+    let seen = probe.seen.fetch_add(1, Ordering::Relaxed) + 1;
+    let path = request.uri().path().to_owned();
+    let number = |name: &str| number(request.uri().query().unwrap_or_default(), name);
+    match path.rsplit('/').next().unwrap_or_default() {
+        "echo" => Ok(Response::new(AnyBody::Request(request.into_body()))),
+        "size" => text(format!("{} bytes", size(request.into_body()).await?)),
+        "early" => text("early".into()),
+        "slow" => {
+            tokio::time::sleep(Duration::from_millis(number("ms"))).await;
+            text("slow".into())
+        }
+        "spin" => {
+            let (begin, wanted) = (Instant::now(), Duration::from_millis(number("ms")));
+            while begin.elapsed() < wanted {
+                std::hint::spin_loop();
+            }
+            text("spun".into())
+        }
+        "panic" => panic!("asked to panic"),
+        "panic-body" => streamed(Made { left: 3 * PIECE_BYTES, end: MadeEnd::Panic, ..Made::default() }),
+        "error" => Err("asked for an error".into()),
+        "error-body" => streamed(Made { left: 3 * PIECE_BYTES, end: MadeEnd::Error, ..Made::default() }),
+        "fail" => {
+            probe.context.fail_worker("asked to fail");
+            std::future::pending().await
+        }
+        "large" => streamed(Made { left: number("bytes") as usize, ..Made::default() }),
+        "trickle" => {
+            let pause = Some(Duration::from_millis(number("ms")));
+            streamed(Made { left: 10 * PIECE_BYTES, pause, ..Made::default() })
+        }
+        "short" => with_length(10),
+        "long" => with_length(3),
+        "trailers" => streamed(Made { left: 5, end: MadeEnd::Trailers, ..Made::default() }),
+        "framing" => framing(),
+        "status" => {
+            let status = StatusCode::from_u16(number("code") as u16)?;
+            Ok(Response::builder().status(status).body(AnyBody::Text(Some("body".into())))?)
+        }
+        "count" => text(format!("{seen} on {}", probe.context.worker())),
+        "info" => info(&request),
+        _ => Ok(Response::builder().status(StatusCode::NOT_FOUND).body(AnyBody::Text(Some("no such probe".into())))?),
+    }
+}
+
+fn number(query: &str, name: &str) -> u64 {
+    let pairs = query.split('&').filter_map(|pair| pair.split_once('='));
+    pairs.filter(|(key, _)| *key == name).find_map(|(_, value)| value.parse().ok()).unwrap_or(0)
+}
+
+fn text(text: String) -> Answer {
+    Ok(Response::new(AnyBody::Text(Some(text.into()))))
+}
+
+fn streamed(made: Made) -> Answer {
+    Ok(Response::new(AnyBody::Made(made)))
+}
+
+/// A streamed body of 5 bytes under a Content-Length that is not its own.
+fn with_length(length: usize) -> Answer {
+    Ok(Response::builder().header("Content-Length", length).body(AnyBody::Made(Made { left: 5, ..Made::default() }))?)
+}
+
+fn framing() -> Answer {
+    let response = Response::builder()
+        .header("Connection", "close, x-secret")
+        .header("Keep-Alive", "timeout=1")
+        .header("Transfer-Encoding", "gzip")
+        .header("Upgrade", "h2c")
+        .header("X-Kept", "yes")
+        .header("Set-Cookie", "a=1")
+        .header("Set-Cookie", "b=2");
+    Ok(response.body(AnyBody::Text(Some("framed".into())))?)
+}
+
+async fn size(mut body: Body) -> Result<usize, BoxError> {
+    let mut bytes = 0;
+    while let Some(frame) = body.frame().await {
+        bytes += frame?.data_ref().map_or(0, Bytes::len);
+    }
+    Ok(bytes)
+}
+
+fn info(request: &Request<Body>) -> Answer {
+    let peer = request.extensions().get::<Peer>();
+    let mut lines = vec![
+        format!("method {}", request.method()),
+        format!("uri {}", request.uri()),
+        format!("version {:?}", request.version()),
+        format!("peer {:?}", peer.and_then(|peer| peer.address)),
+        format!("id {:016x}", peer.map_or(0, |peer| peer.request_id)),
+    ];
+    let fields = request.headers().iter();
+    lines.extend(fields.map(|(name, value)| format!("field {name}: {}", String::from_utf8_lossy(value.as_bytes()))));
+    text(lines.join("\n"))
+}
+
+/// The bodies this application answers with.
+enum AnyBody {
+    Text(Option<Bytes>),
+    Request(Body),
+    Made(Made),
+}
+
+/// A body made piece by piece.
+#[derive(Default)]
+struct Made {
+    left: usize,
+    /// Time before each piece.
+    pause: Option<Duration>,
+    sleep: Option<Pin<Box<tokio::time::Sleep>>>,
+    end: MadeEnd,
+}
+
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum MadeEnd {
+    #[default]
+    Proper,
+    Panic,
+    Error,
+    Trailers,
+}
+
+impl Made {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        if self.left == 0 {
+            return Poll::Ready(match std::mem::take(&mut self.end) {
+                MadeEnd::Proper => None,
+                MadeEnd::Panic => panic!("asked to panic within the body"),
+                MadeEnd::Error => Some(Err("asked for an error within the body".into())),
+                MadeEnd::Trailers => {
+                    let trailers = [(http::HeaderName::from_static("x-trailer"), http::HeaderValue::from_static("1"))];
+                    Some(Ok(Frame::trailers(trailers.into_iter().collect())))
+                }
+            });
+        }
+        if let Some(pause) = self.pause {
+            let sleep = self.sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep(pause)));
+            if sleep.as_mut().poll(cx).is_pending() {
+                return Poll::Pending;
+            }
+            self.sleep = None;
+        }
+        let bytes = self.left.min(PIECE_BYTES);
+        self.left -= bytes;
+        Poll::Ready(Some(Ok(Frame::data(vec![b'z'; bytes].into()))))
+    }
+}
+
+impl http_body::Body for AnyBody {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        match &mut *self {
+            AnyBody::Text(text) => Poll::Ready(text.take().map(|text| Ok(Frame::data(text)))),
+            AnyBody::Request(body) => Pin::new(body).poll_frame(cx).map_err(Into::into),
+            AnyBody::Made(made) => made.poll(cx),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            AnyBody::Text(text) => SizeHint::with_exact(text.as_ref().map_or(0, |text| text.len() as u64)),
+            AnyBody::Request(body) => body.size_hint(),
+            AnyBody::Made(_) => SizeHint::default(),
+        }
+    }
+}

@@ -1,0 +1,55 @@
+//! What the black-box tests share: the real binary as a process, a strict raw client, an upstream that misbehaves on
+//! demand.
+//!
+//! Nothing here knows how the server works inside: it is started with a config file, talked to through sockets, and
+//! looked at through its admin pages and `/proc`.
+
+// Each test binary uses a part of this.
+#![allow(dead_code, unused_imports)]
+
+pub(crate) mod client;
+pub(crate) mod server;
+pub(crate) mod upstream;
+
+pub(crate) use client::{Client, End, Response, get, post, request};
+pub(crate) use server::{Driver, Server, Site};
+pub(crate) use upstream::{Exchange, FakeUpstream, Seen};
+
+use std::time::{Duration, Instant};
+
+/// Longest wait for something that should happen soon. Generous: the machine may be busy.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Runs `test` with each driver, and names the driver in a failure's output.
+pub(crate) fn with_both_drivers(test: impl Fn(Driver)) {
+    for driver in [Driver::IoUring, Driver::Epoll] {
+        eprintln!("--- driver {}", driver.flag());
+        test(driver);
+    }
+}
+
+/// Waits until `condition` is true.
+///
+/// Panics when that takes longer than [`PATIENCE`].
+pub(crate) fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
+    let begin = Instant::now();
+    while !condition() {
+        assert!(begin.elapsed() < PATIENCE, "waited in vain: {what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// `len` bytes that differ from place to place, the same on every call.
+pub(crate) fn pattern(len: usize) -> Vec<u8> {
+    (0..len as u64).map(|at| (at.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 56) as u8).collect()
+}
+
+/// Says that `program` is missing, so that a skipped test does not look like a passed one.
+pub(crate) fn has_program(program: &str) -> bool {
+    let paths = std::env::var_os("PATH").unwrap_or_default();
+    let found = std::env::split_paths(&paths).chain(["/usr/sbin".into()]).any(|folder| folder.join(program).is_file());
+    if !found {
+        eprintln!("SKIPPED: `{program}` is not installed");
+    }
+    found
+}
