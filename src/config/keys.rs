@@ -54,10 +54,10 @@ pub(super) const KEYS: &[Key] = &[
         .flag("stream-buffer")
         .known_as(&["nginx proxy_buffers", "nginx proxy_buffer_size", "nginx client_body_buffer_size"])
         .when("up for few large transfers on fast networks, down to save memory with many slow ones"),
-    Key::new(Table::Process, "app_spin", duration(Duration::ZERO, Duration::from_millis(10)), Default("20us"))
+    Key::new(Table::Process, "app_spin", duration(Duration::ZERO, Duration::from_millis(10)), Default("0us"))
         .help("how long an application worker looks for work before it sleeps; 0us: not at all")
         .flag("app-spin")
-        .when("up on dedicated cores for lower latency, 0us where cores are shared or power matters"),
+        .when("to about 20us when application workers have cores of their own: a sleeping core takes longer to wake than a request takes; on shared cores it only takes time away from the data worker"),
     Key::new(Table::Process, "app_queue", integer(1, 1 << 20), Default("1024"))
         .help("requests that may wait in front of one application worker")
         .known_as(&["haproxy maxqueue"])

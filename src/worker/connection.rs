@@ -107,36 +107,46 @@ enum Next {
 ///
 /// What this future holds is what an idle connection costs: keep it small.
 pub(super) async fn drive(worker: Rc<Worker>, connection: Box<Connection>) {
+    let mut is_cold = !worker.hot.may_wait_hot();
     loop {
+        if is_cold && !wait_cold(&worker, &connection).await {
+            return;
+        }
         // Boxed: a cold connection must not carry the size of a busy one.
         match Box::pin(serve(&worker, &connection)).await {
-            Next::Cold => {}
+            Next::Cold => is_cold = true,
             Next::Close => return,
             Next::Linger => return Box::pin(linger(&connection)).await,
-        }
-        let timeout = match connection.requests.get() {
-            0 => worker.config.http.header_timeout,
-            _ => worker.config.http.keep_alive_timeout,
-        };
-        connection.watched.cool_down();
-        connection.watched.set(timeout.saturating_sub(HOT_IDLE), OnExpiry::BreakReads);
-        let ready = connection.stream.readable().await;
-        if ready.is_err() || connection.watched.expired() {
-            return;
         }
     }
 }
 
+/// Waits for the next request without a buffer; `false`: none came in time.
+async fn wait_cold(worker: &Worker, connection: &Connection) -> bool {
+    let timeout = match connection.requests.get() {
+        0 => worker.config.http.header_timeout,
+        _ => worker.config.http.keep_alive_timeout,
+    };
+    connection.watched.cool_down();
+    connection.watched.set(timeout.saturating_sub(HOT_IDLE), OnExpiry::BreakReads);
+    connection.watched.set_idle(true);
+    worker.stats.http.idle.inc();
+    let ready = connection.stream.readable().await;
+    worker.stats.http.idle.dec();
+    connection.watched.set_idle(false);
+    ready.is_ok() && !connection.watched.expired()
+}
+
 /// Serves requests until the connection is to be closed or falls silent.
 async fn serve(worker: &Rc<Worker>, connection: &Connection) -> Next {
-    let mut hot = worker.hot.take();
-    let next = serve_with(worker, connection, &mut hot).await;
-    worker.hot.give_back(hot);
-    next
+    let mut lease = worker.hot.take();
+    serve_with(worker, connection, lease.buffers()).await
 }
 
 async fn serve_with(worker: &Rc<Worker>, connection: &Connection, hot: &mut Hot) -> Next {
     let mut head_begun = false;
+    // The first read finds bytes, or may wait for them: see `drive`.
+    let mut may_wait = true;
     loop {
         if !hot.input.unread().is_empty() {
             match parse_request(hot.input.unread(), &worker.limits, &mut hot.head) {
@@ -169,6 +179,9 @@ async fn serve_with(worker: &Rc<Worker>, connection: &Connection, hot: &mut Hot)
             return Next::Close;
         }
         let read = if hot.input.unread().is_empty() {
+            if !std::mem::replace(&mut may_wait, false) && !worker.hot.may_wait_hot() {
+                return Next::Cold;
+            }
             read_first(worker, connection, hot).await
         } else {
             if !std::mem::replace(&mut head_begun, true) {

@@ -4,6 +4,11 @@ use std::cell::{Cell, RefCell};
 
 use crate::http::h1::RequestHead;
 
+/// Connections of one worker that may hold buffers while they wait for their next request. Beyond it a connection gives
+/// its buffers back as soon as it is answered, which costs it one more operation on the ring for each request: the
+/// memory of a worker follows what is under way, not the number of its connections.
+const WAITING_HOT_MAX: usize = 1024;
+
 /// Buffers larger than this are not kept for reuse.
 const KEPT_BYTES_MAX: usize = 64 * 1024;
 
@@ -65,6 +70,8 @@ pub(super) struct HotPool {
     /// Fewest free ones since the last trim: these were not needed.
     spare: Cell<usize>,
     read_buffer_bytes: usize,
+    /// Taken and not given back.
+    in_use: Cell<usize>,
 }
 
 impl HotPool {
@@ -73,18 +80,27 @@ impl HotPool {
         HotPool { read_buffer_bytes, ..HotPool::default() }
     }
 
-    pub(super) fn take(&self) -> Box<Hot> {
+    /// Buffers for a connection that becomes busy; they come back when the lease is dropped.
+    pub(super) fn take(&self) -> Lease<'_> {
+        self.in_use.set(self.in_use.get() + 1);
         let mut free = self.free.borrow_mut();
         let hot = free.pop();
         self.spare.set(self.spare.get().min(free.len()));
-        hot.unwrap_or_else(|| {
+        let hot = hot.unwrap_or_else(|| {
             let mut hot = Box::<Hot>::default();
             hot.input.bytes.reserve_exact(self.read_buffer_bytes);
             hot
-        })
+        });
+        Lease { pool: self, hot: Some(hot) }
     }
 
-    pub(super) fn give_back(&self, mut hot: Box<Hot>) {
+    /// A connection may hold its buffers while it waits for a request.
+    pub(super) fn may_wait_hot(&self) -> bool {
+        self.in_use.get() <= WAITING_HOT_MAX
+    }
+
+    fn give_back(&self, mut hot: Box<Hot>) {
+        self.in_use.set(self.in_use.get() - 1);
         if hot.is_worth_keeping() {
             hot.reset();
             self.free.borrow_mut().push(hot);
@@ -117,5 +133,26 @@ impl HotPool {
         let mut buffers = self.read_buffers.borrow_mut();
         let keep = buffers.len() - buffers.len().div_ceil(16);
         buffers.truncate(keep);
+    }
+}
+
+/// Buffers on loan from the pool.
+pub(super) struct Lease<'a> {
+    pool: &'a HotPool,
+    /// `None` only while it is dropped.
+    hot: Option<Box<Hot>>,
+}
+
+impl Lease<'_> {
+    pub(super) fn buffers(&mut self) -> &mut Hot {
+        self.hot.as_mut().expect("present until dropped")
+    }
+}
+
+impl Drop for Lease<'_> {
+    fn drop(&mut self) {
+        if let Some(hot) = self.hot.take() {
+            self.pool.give_back(hot);
+        }
     }
 }

@@ -170,7 +170,7 @@ fn defaults_are_the_described_ones() {
     assert_eq!(config.http.head_bytes_max, 16 << 10);
     assert_eq!(config.http.body_bytes_max, 1 << 20);
     assert_eq!(config.http.keep_alive_requests_max, 1000);
-    assert_eq!(config.process.spin, Duration::from_micros(20));
+    assert_eq!(config.process.spin, Duration::ZERO);
     assert_eq!(config.process.data_cores, Vec::<usize>::new());
     assert_eq!(config.admin, Some(([127, 0, 0, 1], 9900).into()));
     assert_eq!(config.trace_events, 256);
