@@ -64,7 +64,7 @@ async fn connect(port: u16) -> Conn {
 }
 
 async fn one<T: mysql_async::prelude::FromValue + Send + 'static>(conn: &mut Conn, sql: &str) -> T {
-    let row: Option<Row> = conn.query_first(sql).await.unwrap_or_else(|error| panic!("{sql}: {error}"));
+    let row: Option<Row> = conn.query_first(sql).await.unwrap_or_else(|error| panic!("{:.60}: {error:.300}", sql, error = error.to_string()));
     row.unwrap_or_else(|| panic!("{sql}: no row")).get(0).unwrap_or_else(|| panic!("{sql}: no such value"))
 }
 
@@ -248,6 +248,11 @@ async fn questions_about_the_last_statement_are_answered_right(port: u16) {
     let warning: Row = conn.query_first("SHOW WARNINGS").await.unwrap().unwrap();
     assert_eq!(warning.get::<u32, _>(1), Some(1292));
     assert_eq!(one::<u32>(&mut conn, "SELECT 1").await, 1);
+    let warning: Row = conn.query_first("SHOW WARNINGS").await.unwrap().unwrap();
+    assert_eq!(warning.get::<u32, _>(1), Some(1292), "a statement without tables leaves warnings as they are");
+    let _: u32 = one(&mut other, "SELECT 1").await;
+    assert!(other.query_first::<Row, _>("SHOW WARNINGS").await.unwrap().is_none(), "another session has none");
+    let _: u32 = one(&mut conn, "SELECT id FROM who").await;
     assert!(conn.query_first::<Row, _>("SHOW WARNINGS").await.unwrap().is_none());
     conn.query_drop("SELECT SQL_CALC_FOUND_ROWS id FROM t LIMIT 1").await.unwrap();
     assert_eq!(one::<u32>(&mut conn, "SELECT FOUND_ROWS()").await, 9);
@@ -537,7 +542,7 @@ fn servers_die_and_come_back() {
         let writer = tokio::spawn(write_tokens(port));
         tokio::time::sleep(Duration::from_millis(500)).await;
         cluster.primary.kill();
-        tokio::time::sleep(Duration::from_millis(1500)).await;
+        tokio::time::sleep(Duration::from_millis(2500)).await;
         let mut conn = connect(port).await;
         assert!(one::<u32>(&mut conn, "SELECT id FROM who").await > 1, "reads go on");
         let error = conn.query_drop("INSERT INTO log VALUES ('while-down')").await.unwrap_err();
@@ -570,7 +575,7 @@ fn servers_die_and_come_back() {
 async fn write_tokens(port: u16) -> Vec<(String, bool)> {
     let (mut written, started) = (Vec::new(), Instant::now());
     let mut conn = connect(port).await;
-    while started.elapsed() < Duration::from_secs(4) {
+    while started.elapsed() < Duration::from_secs(5) {
         let token = format!("t{}", written.len());
         match conn.query_drop(format!("INSERT INTO log VALUES ('{token}')")).await {
             Ok(()) => written.push((token, true)),

@@ -18,7 +18,7 @@ use super::protocol::auth::Scramble;
 use super::protocol::capability::{DEPRECATE_EOF, MULTI_STATEMENTS, SESSION_MASK};
 use super::protocol::command;
 use super::protocol::login::Login;
-use super::protocol::packet::{HEADER_BYTES, PAYLOAD_BYTES_MAX, message_bytes};
+use super::protocol::packet::{HEADER_BYTES, PAYLOAD_BYTES_MAX, answer_sequence_id, message_bytes};
 use super::protocol::response::{ErrPacket, OkPacket, put_eof};
 use super::protocol::{ProtocolError, execute};
 use super::serve::{LOGIN_PACKET_MAX, NO_INSERT_ID, Splitter};
@@ -183,6 +183,8 @@ pub struct Client {
     pub(super) held: Option<Lease>,
     /// Server and number of the connection that ran the last statement.
     pub(super) last: Option<(usize, u64)>,
+    /// The same for the statement whose warnings count.
+    pub(super) warned: Option<(usize, u64)>,
     /// Replica that answered the last read.
     pub(super) sticky: Option<usize>,
     pub(super) statements: AHashMap<u32, Statement>,
@@ -191,6 +193,8 @@ pub struct Client {
     pub(super) request: Vec<u8>,
     /// For the server.
     pub(super) to_server: Vec<u8>,
+    /// Sequence id of the server's first packet in answer to it.
+    pub(super) sent_sequence_id: u8,
     /// For the client.
     pub(super) out: Vec<u8>,
 }
@@ -221,11 +225,13 @@ impl Client {
             carry: Rc::new(carry),
             held: None,
             last: None,
+            warned: None,
             sticky: None,
             statements: AHashMap::new(),
             next_statement_id: 1,
             request: Vec::new(),
             to_server: Vec::new(),
+            sent_sequence_id: 1,
             out: Vec::new(),
         }
     }
@@ -308,6 +314,11 @@ impl Client {
         Ok(())
     }
 
+    /// Sequence id of the first packet in answer to the command under way.
+    pub(super) fn reply_sequence_id(&self) -> u8 {
+        answer_sequence_id(&self.request)
+    }
+
     pub(super) async fn reply_ok(&mut self, wire: &Wire) -> Result<(), End> {
         self.out.clear();
         OkPacket::plain(self.session.own_status()).encode(&mut self.out, 1, false);
@@ -318,7 +329,8 @@ impl Client {
     pub(super) async fn reply_error(&mut self, wire: &Wire, code: u16, state: &[u8], message: &str) -> Result<(), End> {
         self.splitter.stats().errors.inc();
         self.out.clear();
-        ErrPacket { code, sql_state: state, message: message.as_bytes() }.encode(&mut self.out, 1);
+        let sequence_id = self.reply_sequence_id();
+        ErrPacket { code, sql_state: state, message: message.as_bytes() }.encode(&mut self.out, sequence_id);
         self.flush(wire).await
     }
 
@@ -387,7 +399,7 @@ impl Client {
         let sql: Rc<[u8]> = self.request[HEADER_BYTES + 1..].into();
         // Preparing changes nothing: only where the statement may run later matters.
         let kind = if class.is_read() { Kind::Read } else { Kind::Local };
-        let preparing = Class { kind, pin: None, diagnostics: 0, calc_found_rows: false, collate: false };
+        let preparing = Class { kind, pin: None, ..Class::UNKNOWN };
         self.statement(wire, preparing, Work::Prepare { id, sql, class }).await
     }
 
@@ -483,6 +495,7 @@ impl Client {
         self.session.reset();
         self.statements.clear();
         self.last = None;
+        self.warned = None;
         self.carry.insert_id.set(NO_INSERT_ID);
     }
 

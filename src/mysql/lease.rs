@@ -77,6 +77,8 @@ impl Lease {
                         if lease.save().await.is_err() {
                             continue;
                         }
+                        // Warnings of the session before must not be shown to this one.
+                        lease.dirty |= lease.protected;
                         lease.owner = Some(Rc::clone(carry));
                         lease.protected = false;
                     }

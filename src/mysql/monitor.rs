@@ -102,6 +102,8 @@ enum Replication {
     None,
     /// A thread has stopped, or the lag is not known.
     Broken,
+    /// It applies what it has, but has no connection to the server it follows.
+    Disconnected,
     /// It follows, this far behind.
     Behind(Duration),
     /// We are not allowed to see it.
@@ -165,6 +167,8 @@ fn publish(shared: &Shared, server: usize, seen: &Seen) -> (Health, bool) {
     let health = if seen.read_only { Health::ReadOnly } else { Health::Writable };
     let (lag_ms, eligible) = match seen.replication {
         Replication::Behind(lag) => (lag.as_millis() as u64, lag <= shared.config().lag_max),
+        // Nobody can write while the primary is down, so a replica cut off from it falls no further behind.
+        Replication::Disconnected => (LAG_UNKNOWN, shared.server(0).health() == Health::Down),
         _ => (LAG_UNKNOWN, false),
     };
     facts.set_position(&seen.position);
@@ -222,6 +226,9 @@ fn replication(table: &Table) -> Replication {
     for row in 0..table.rows.len() {
         let running = |name: &str| table.named(row, name) == Some("Yes");
         let seconds = table.named(row, "Seconds_Behind_Master").and_then(|text| text.parse().ok());
+        if running("Slave_SQL_Running") && table.named(row, "Slave_IO_Running") == Some("Connecting") {
+            return Replication::Disconnected;
+        }
         match seconds {
             Some(seconds) if running("Slave_IO_Running") && running("Slave_SQL_Running") => {
                 lag = lag.max(Duration::from_secs(seconds));
@@ -415,7 +422,9 @@ mod tests {
     fn only_a_running_replica_with_a_known_lag_counts() {
         assert_eq!(replication(&table("Yes", "Yes", Some("3"))), Replication::Behind(Duration::from_secs(3)));
         assert_eq!(replication(&table("Yes", "Yes", None)), Replication::Broken);
-        assert_eq!(replication(&table("Connecting", "Yes", Some("0"))), Replication::Broken);
+        assert_eq!(replication(&table("Connecting", "Yes", None)), Replication::Disconnected);
+        assert_eq!(replication(&table("No", "Yes", Some("0"))), Replication::Broken);
+        assert_eq!(replication(&table("Connecting", "No", None)), Replication::Broken);
         assert_eq!(replication(&table("Yes", "No", Some("0"))), Replication::Broken);
         assert_eq!(replication(&Table::default()), Replication::None);
     }

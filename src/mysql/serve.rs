@@ -22,6 +22,7 @@ use super::protocol::packet::HEADER_BYTES;
 use super::protocol::response::{ErrPacket, OkPacket};
 use super::shared::{Health, Identity, Shared};
 use super::sql::Cache;
+use super::statement::sql_state;
 use crate::config::Config;
 use crate::config::model;
 use crate::metrics::{self, SplitterStats, Trace};
@@ -296,7 +297,7 @@ impl Splitter {
         let capabilities = login.capabilities & OFFERED;
         let key = Key { capabilities: capabilities & SESSION_MASK, collation: login.collation };
         let mut client = Client::new(Rc::clone(self), place, capabilities, key, self.schema_of(&login));
-        client.check_schema().await.map_err(|(code, message)| Refusal::Error(code, b"HY000", message))?;
+        client.check_schema().await.map_err(|(code, message)| Refusal::Error(code, sql_state(code), message))?;
         let mut out = Vec::with_capacity(16);
         OkPacket::plain(STATUS_AUTOCOMMIT).encode(&mut out, wire.next_sequence_id, false);
         wire.send(out).await?;

@@ -12,7 +12,7 @@ use super::lease::{Lease, LeaseError};
 use super::protocol::command::{self, put_query};
 use super::protocol::execute::put_rebound;
 use super::protocol::follow::{Expect, Follower, Outcome};
-use super::protocol::packet::HEADER_BYTES;
+use super::protocol::packet::{HEADER_BYTES, answer_sequence_id};
 use super::protocol::response::ErrPacket;
 use super::session::{Route, Token};
 use super::sql::{Class, Kind, Pin, diagnostics};
@@ -55,7 +55,7 @@ impl Reject {
 }
 
 /// SQLSTATE of the errors that preparing a connection or a statement can meet.
-fn sql_state(code: u16) -> &'static [u8] {
+pub(super) fn sql_state(code: u16) -> &'static [u8] {
     match code {
         1044 | 1045 | 1049 | 1064 | 1054 | 1305 | 1142 | 1149 => b"42000",
         1146 => b"42S02",
@@ -246,11 +246,13 @@ impl Client {
 
     async fn acquire_primary(&mut self, class: &Class, tries: &mut Tries) -> Result<Lease, Option<Reject>> {
         let changes = matches!(class.kind, Kind::Write | Kind::Definition | Kind::Unknown);
-        let asks = matches!(class.kind, Kind::Read | Kind::Local | Kind::Set | Kind::Use);
-        let only_settings = matches!(class.kind, Kind::Set | Kind::Use) && class.pin.is_none();
+        let asks = matches!(class.kind, Kind::Read | Kind::Local | Kind::Locking | Kind::Set | Kind::Use);
+        let any_server_will_do =
+            matches!(class.kind, Kind::Set | Kind::Use | Kind::Local) && class.pin.is_none() && !class.calc_found_rows;
         if let Some((code, state, message)) = self.splitter.primary_trouble(changes) {
-            // Settings are captured and set again elsewhere, so any server can check them.
-            if only_settings
+            // Settings are captured and set again elsewhere, so any server can check them; and drivers ask for
+            // variables when they connect.
+            if any_server_will_do
                 && let Some(server) = self.splitter.pick_replica(self.sticky, None, tries.servers)
                 && let Ok(lease) = self.borrow(server, false, None).await
             {
@@ -328,11 +330,13 @@ impl Client {
 
     /// SHOW WARNINGS, FOUND_ROWS() and so on: only the connection that ran the last statement knows.
     async fn acquire_for_diagnostics(&mut self, class: &Class) -> Result<Lease, Option<Reject>> {
-        let own = self.last.and_then(|(server, id)| Lease::own(&self.splitter, server, id, self.carry.session));
+        let asks_rows = class.diagnostics & diagnostics::ROWS != 0;
+        let place = if asks_rows { self.last } else { self.warned };
+        let own = place.and_then(|(server, id)| Lease::own(&self.splitter, server, id, self.carry.session));
         if let Some(lease) = own {
             return Ok(lease);
         }
-        if class.diagnostics & diagnostics::ROWS != 0 && self.last.is_some() || self.session.has_diagnostics {
+        if asks_rows && self.last.is_some() || self.session.has_diagnostics {
             let message = "what the last statement left behind is gone: its connection was needed by another session or was lost";
             return Err(Some(Reject(1105, b"HY000", message.into())));
         }
@@ -402,6 +406,7 @@ impl Client {
             let sql = format!("SELECT MASTER_GTID_WAIT('{position}', {seconds:.3})");
             put_query(&mut self.to_server, sql.as_bytes());
         }
+        let start = self.to_server.len();
         match server_id {
             None => self.to_server.extend_from_slice(&self.request),
             Some((id, server_id)) => {
@@ -412,6 +417,7 @@ impl Client {
                     .map_err(|error| BackendError::Refused(1835, error.to_string()))?;
             }
         }
+        self.sent_sequence_id = answer_sequence_id(&self.to_server[start..]);
         Ok(())
     }
 
@@ -473,7 +479,8 @@ impl Client {
             tries.servers |= 1 << server.min(63);
             return Ok(Err(None));
         }
-        self.on_lost(wire, server, was_held, class, tries, false, Some(1)).await
+        let first = Some(self.reply_sequence_id());
+        self.on_lost(wire, server, was_held, class, tries, false, first).await
     }
 
     /// The connection broke after the statement was sent.
@@ -495,7 +502,7 @@ impl Client {
             tries.primary_only |= server == 0;
             return Ok(Err(None));
         }
-        let changes = !matches!(class.kind, Kind::Read | Kind::Local | Kind::Diagnostics);
+        let changes = !matches!(class.kind, Kind::Read | Kind::Local | Kind::Locking | Kind::Diagnostics);
         let address = self.splitter.shared.address(server);
         let message = match changes {
             true => format!("Lost connection to {address} during the statement: its outcome is unknown, it was not repeated"),
@@ -540,7 +547,8 @@ impl Client {
             Work::Prepare { .. } => Some(Expect::Prepare),
             Work::Execute { .. } => Some(Expect::Results),
         };
-        let follower = Follower::new(expect.unwrap_or(Expect::Single), self.deprecate_eof, self.session.own_status());
+        let follower = Follower::new(expect.unwrap_or(Expect::Single), self.deprecate_eof, self.session.own_status())
+            .with_sequence_ids(self.reply_sequence_id(), self.sent_sequence_id);
         match work {
             Work::Prepare { id, .. } => follower.with_statement_id(*id),
             _ => follower,
@@ -576,7 +584,8 @@ impl Client {
                 self.flush(wire).await?;
             }
             if lease.fill().await.is_err() {
-                let error_sequence_id = if forwarded { follower.error_sequence_id() } else { Some(1) };
+                let first = Some(self.reply_sequence_id());
+                let error_sequence_id = if forwarded { follower.error_sequence_id() } else { first };
                 return Ok(Relayed::Lost { forwarded, error_sequence_id });
             }
         }
@@ -609,11 +618,15 @@ impl Client {
             lease.insert_id = None;
         }
         lease.owner = Some(Rc::clone(&self.carry));
-        lease.protected = after.protect;
+        let here = Some((server, lease.id));
+        if after.diagnostics_here {
+            self.warned = here;
+        }
+        lease.protected = self.session.has_diagnostics && self.warned == here;
         if let (Work::Prepare { id, sql, class }, Some(prepared)) = (work, outcome.prepared) {
             self.keep_statement(&mut lease, *id, sql, *class, prepared);
         }
-        self.last = Some((server, lease.id));
+        self.last = here;
         self.trace(server, started);
         if !after.hold {
             lease.give_back();

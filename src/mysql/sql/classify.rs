@@ -12,8 +12,10 @@ use super::lexer::{Lexer, Mode, Token};
 pub enum Kind {
     /// Certainly a read: may run on a replica.
     Read,
-    /// Harmless, but about one server, or locking rows: runs on the primary.
+    /// Harmless, but about one server: runs on the primary while it is there.
     Local,
+    /// A read that locks rows: runs on the primary.
+    Locking,
     /// Asks about the statement before it, or about the last insert id.
     Diagnostics,
     /// Sets session variables, names, transaction characteristics.
@@ -88,15 +90,17 @@ pub struct Class {
     pub calc_found_rows: bool,
     /// It names a collation, so a SET may change `collation_connection`, which servers do not report.
     pub collate: bool,
+    /// It uses tables, so the server forgets the warnings of the statement before it.
+    pub tables: bool,
 }
 
 impl Class {
     const fn of(kind: Kind) -> Class {
-        Class { kind, pin: None, diagnostics: 0, calc_found_rows: false, collate: false }
+        Class { kind, pin: None, diagnostics: 0, calc_found_rows: false, collate: false, tables: false }
     }
 
     /// The class of what cannot be looked at.
-    pub const UNKNOWN: Class = Class { pin: Some(Pin::Unknown), ..Class::of(Kind::Unknown) };
+    pub const UNKNOWN: Class = Class { pin: Some(Pin::Unknown), tables: true, ..Class::of(Kind::Unknown) };
 
     /// Whether a replica may answer, as far as the statement itself is concerned.
     pub fn is_read(&self) -> bool {
@@ -190,7 +194,14 @@ impl<'a> Scan<'a> {
 
     /// The statement is no read after all.
     fn demote(&mut self, kind: Kind) {
-        if matches!(self.class.kind, Kind::Read | Kind::Local) {
+        let strength = |kind: Kind| match kind {
+            Kind::Read => 0,
+            Kind::Local => 1,
+            Kind::Locking => 2,
+            Kind::Diagnostics => 3,
+            _ => 4,
+        };
+        if strength(kind) > strength(self.class.kind) {
             self.class.kind = kind;
         }
     }
@@ -299,6 +310,7 @@ impl<'a> Scan<'a> {
         self.form = form;
         self.class.kind = kind;
         self.class.pin = pin;
+        self.class.tables = !matches!(form, Select | Set | Fixed) || is(word, "TABLE");
         if kind == Kind::Diagnostics {
             self.class.diagnostics = diagnostics::WARNINGS;
         }
@@ -322,12 +334,15 @@ impl<'a> Scan<'a> {
     }
 
     fn keyword_of_read(&mut self, word: &'a [u8]) {
+        if is_any(word, &["FROM", "SELECT"]) {
+            self.class.tables = true;
+        }
         let previous = self.previous;
         if is(word, "INTO") || is(word, "PROCEDURE") {
             // INTO @variable pins by itself; INTO OUTFILE writes on one server.
             self.demote(Kind::Write);
         } else if is_any(word, &["UPDATE", "SHARE"]) && is(previous, "FOR") || is(word, "IN") && is(previous, "LOCK") {
-            self.demote(Kind::Local);
+            self.demote(Kind::Locking);
         } else if is(word, "CONNECTION") && is(previous, "FOR") {
             self.demote(Kind::Local);
         } else if is_any(word, &["UPDATE", "DELETE"]) || is_any(word, &["INSERT", "REPLACE"]) && self.starts_change() {
@@ -515,7 +530,7 @@ mod tests {
     }
 
     #[test]
-    fn one_server_s_answers_and_row_locks_come_from_the_primary() {
+    fn one_server_s_answers_come_from_the_primary() {
         check(
             Kind::Local,
             None,
@@ -532,13 +547,24 @@ mod tests {
                 "SELECT * FROM `mysql`.user",
                 "SELECT * FROM performance_schema.threads",
                 "EXPLAIN FOR CONNECTION 5",
+                "SELECT SQL_CALC_FOUND_ROWS * FROM t LIMIT 1",
+                "",
+            ],
+        );
+    }
+
+    #[test]
+    fn locking_reads_are_no_reads() {
+        check(
+            Kind::Locking,
+            None,
+            &[
                 "SELECT * FROM t FOR UPDATE",
                 "SELECT * FROM t FOR/**/UPDATE",
                 "(SELECT * FROM t FOR UPDATE)",
                 "SELECT * FROM t LOCK IN SHARE MODE",
                 "WITH c AS (SELECT 1) SELECT * FROM c FOR SHARE",
-                "SELECT SQL_CALC_FOUND_ROWS * FROM t LIMIT 1",
-                "",
+                "SELECT @@server_id FROM t FOR UPDATE",
             ],
         );
     }
