@@ -55,7 +55,12 @@ impl Drop for Splitter {
 }
 
 fn options(port: u16) -> OptsBuilder {
-    OptsBuilder::default().ip_or_hostname("127.0.0.1").tcp_port(port).user(Some(USER)).pass(Some(PASSWORD)).prefer_socket(false)
+    OptsBuilder::default()
+        .ip_or_hostname("127.0.0.1")
+        .tcp_port(port)
+        .user(Some(USER))
+        .pass(Some(PASSWORD))
+        .prefer_socket(false)
 }
 
 async fn connect(port: u16) -> Conn {
@@ -64,7 +69,10 @@ async fn connect(port: u16) -> Conn {
 }
 
 async fn one<T: mysql_async::prelude::FromValue + Send + 'static>(conn: &mut Conn, sql: &str) -> T {
-    let row: Option<Row> = conn.query_first(sql).await.unwrap_or_else(|error| panic!("{:.60}: {error:.300}", sql, error = error.to_string()));
+    let row: Option<Row> = conn
+        .query_first(sql)
+        .await
+        .unwrap_or_else(|error| panic!("{:.60}: {error:.300}", sql, error = error.to_string()));
     row.unwrap_or_else(|| panic!("{sql}: no row")).get(0).unwrap_or_else(|| panic!("{sql}: no such value"))
 }
 
@@ -280,11 +288,8 @@ async fn nothing_leaks_between_clients(port: u16) {
     }
     for round in 0..5 {
         for (n, conn) in clients.iter_mut().enumerate() {
-            let row: Row = conn
-                .query_first("SELECT @@sql_mode, @@time_zone, @@group_concat_max_len")
-                .await
-                .unwrap()
-                .unwrap();
+            let row: Row =
+                conn.query_first("SELECT @@sql_mode, @@time_zone, @@group_concat_max_len").await.unwrap().unwrap();
             let (mode, zone, max): (String, String, u64) = mysql_async::from_row(row);
             assert_eq!(mode == "PIPES_AS_CONCAT", n % 3 == 0, "client {n} round {round}: {mode}");
             assert_eq!(zone, if n % 3 == 1 { "+03:00" } else { "SYSTEM" }, "client {n} round {round}");
@@ -412,7 +417,10 @@ async fn twins_see_the_same(port: u16, direct: u16) {
     for side in ["a", "b"] {
         for n in 0..4 {
             let table = format!("twin_{side}{n}");
-            setup.query_drop(format!("CREATE TABLE {table} (id INT AUTO_INCREMENT PRIMARY KEY, v INT UNIQUE)")).await.unwrap();
+            setup
+                .query_drop(format!("CREATE TABLE {table} (id INT AUTO_INCREMENT PRIMARY KEY, v INT UNIQUE)"))
+                .await
+                .unwrap();
         }
     }
     let mut pairs = Vec::new();
@@ -485,7 +493,7 @@ async fn writes_are_read_back(port: u16, cluster: &Cluster) {
     assert_eq!(one::<u32>(&mut conn, "SELECT COUNT(*) FROM mine").await, 100);
     assert!(replica.counter("Com_select") > before, "the read ran on the replica");
     // One second behind, always.
-    replica.sql("STOP SLAVE SQL_THREAD; CHANGE MASTER TO MASTER_DELAY=1; START SLAVE SQL_THREAD");
+    replica.sql("STOP SLAVE; CHANGE MASTER TO MASTER_DELAY=1; START SLAVE");
     for n in 100..103u32 {
         conn.query_drop(format!("INSERT INTO mine VALUES ({n})")).await.unwrap();
         let started = Instant::now();
@@ -584,7 +592,8 @@ async fn write_tokens(port: u16) -> Vec<(String, bool)> {
         match conn.query_drop(format!("INSERT INTO log VALUES ('{token}')")).await {
             Ok(()) => written.push((token, true)),
             Err(error) => {
-                let known = matches!(&error, Error::Server(e) if [2003, 2013].contains(&e.code)) || matches!(&error, Error::Io(_));
+                let known = matches!(&error, Error::Server(e) if [2003, 2013].contains(&e.code))
+                    || matches!(&error, Error::Io(_));
                 assert!(known, "{error}");
                 written.push((token, false));
                 tokio::time::sleep(Duration::from_millis(20)).await;

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use ahash::AHashMap;
 
+use super::protocol::ProtocolError;
 use super::protocol::auth::{NATIVE, decode_switch, native_answer};
 use super::protocol::capability::{BACKEND_BASE, CONNECT_WITH_DB};
 use super::protocol::command::{self, put_bare, put_init_db, put_query};
@@ -18,7 +19,6 @@ use super::protocol::lenenc::Fields;
 use super::protocol::login::Login;
 use super::protocol::packet::{HEADER_BYTES, message_bytes, put_packet};
 use super::protocol::response::ErrPacket;
-use super::protocol::ProtocolError;
 use super::session::State;
 use crate::runtime::net::{Address, Peek, Stream};
 use crate::runtime::time::timeout;

@@ -70,9 +70,10 @@ impl Position {
 
     /// Whether everything in `other` is included here.
     pub fn covers(&self, other: &Position) -> bool {
-        other.0.iter().all(|theirs| {
-            self.0.iter().any(|mine| mine.domain == theirs.domain && mine.sequence >= theirs.sequence)
-        })
+        other
+            .0
+            .iter()
+            .all(|theirs| self.0.iter().any(|mine| mine.domain == theirs.domain && mine.sequence >= theirs.sequence))
     }
 
     /// Whether nothing is asked for.

@@ -335,14 +335,8 @@ impl Probe {
         not_refused(&payload)?;
         let greeting = Greeting::decode(&payload)?;
         let answer = native_answer(password, &greeting.scramble);
-        let login = Login {
-            capabilities: BACKEND_BASE,
-            collation: 45,
-            user,
-            answer: &answer,
-            schema: b"",
-            plugin: NATIVE,
-        };
+        let login =
+            Login { capabilities: BACKEND_BASE, collation: 45, user, answer: &answer, schema: b"", plugin: NATIVE };
         let mut out = Vec::new();
         login.encode(&mut out, 1);
         self.socket.write_all(&out).await?;

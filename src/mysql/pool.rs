@@ -68,12 +68,7 @@ impl Drop for Waiting<'_> {
 impl Pool {
     /// No connections yet, at most `max`.
     pub fn new(max: usize) -> Pool {
-        Pool {
-            idle: RefCell::default(),
-            open: Cell::new(0),
-            max: max.max(1),
-            waiters: RefCell::default(),
-        }
+        Pool { idle: RefCell::default(), open: Cell::new(0), max: max.max(1), waiters: RefCell::default() }
     }
 
     /// Connections open or being opened.

@@ -233,9 +233,11 @@ impl Splitter {
     pub(super) fn primary_trouble(&self, changes_something: bool) -> Option<(u16, &'static [u8], String)> {
         let address = self.shared.address(0);
         match self.shared.server(0).health() {
-            Health::Down => {
-                Some((2003, b"HY000", format!("the primary {address} does not answer; reads go on where replicas can serve them")))
-            }
+            Health::Down => Some((
+                2003,
+                b"HY000",
+                format!("the primary {address} does not answer; reads go on where replicas can serve them"),
+            )),
             Health::ReadOnly if changes_something => Some((
                 1290,
                 b"HY000",

@@ -1,7 +1,7 @@
 //! What all data workers know of a splitter's servers: written by the monitor alone, read without a lock.
 
-use std::sync::{Arc, OnceLock};
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
 
 use super::gtid::{DOMAINS_MAX, Gtid, Position};
 use super::sql::Mode;
@@ -188,9 +188,8 @@ impl Shared {
 
     /// Monitor only.
     pub fn set_mode(&self, mode: Mode) {
-        let bits = u8::from(mode.ansi_quotes)
-            | u8::from(mode.no_backslash_escapes) << 1
-            | u8::from(mode.ignore_space) << 2;
+        let bits =
+            u8::from(mode.ansi_quotes) | u8::from(mode.no_backslash_escapes) << 1 | u8::from(mode.ignore_space) << 2;
         self.mode.store(bits, Relaxed);
     }
 

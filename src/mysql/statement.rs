@@ -286,7 +286,8 @@ impl Client {
             Err(LeaseError::Server(BackendError::Io(_))) if tries.count < 2 => Err(None),
             Err(LeaseError::Server(error)) => {
                 let address = self.splitter.shared.address(0);
-                let message = format!("Can't connect to the primary {address}: {error}; the statement was not executed");
+                let message =
+                    format!("Can't connect to the primary {address}: {error}; the statement was not executed");
                 Err(Some(Reject(2003, b"HY000", message)))
             }
             Err(LeaseError::Full) => {
@@ -337,7 +338,8 @@ impl Client {
             return Ok(lease);
         }
         if asks_rows && self.last.is_some() || self.session.has_diagnostics {
-            let message = "what the last statement left behind is gone: its connection was needed by another session or was lost";
+            let message =
+                "what the last statement left behind is gone: its connection was needed by another session or was lost";
             return Err(Some(Reject(1105, b"HY000", message.into())));
         }
         if let Some((code, state, message)) = self.splitter.primary_trouble(false) {
@@ -350,8 +352,12 @@ impl Client {
         };
         match self.borrow(0, true, insert_id).await {
             Ok(lease) => Ok(lease),
-            Err(LeaseError::Full) => Err(Some(Reject(1040, b"08004", "all connections to the primary are in use".into()))),
-            Err(LeaseError::Server(error)) => Err(Some(Reject(2003, b"HY000", format!("Can't connect to the primary: {error}")))),
+            Err(LeaseError::Full) => {
+                Err(Some(Reject(1040, b"08004", "all connections to the primary are in use".into())))
+            }
+            Err(LeaseError::Server(error)) => {
+                Err(Some(Reject(2003, b"HY000", format!("Can't connect to the primary: {error}"))))
+            }
         }
     }
 
@@ -505,7 +511,9 @@ impl Client {
         let changes = !matches!(class.kind, Kind::Read | Kind::Local | Kind::Locking | Kind::Diagnostics);
         let address = self.splitter.shared.address(server);
         let message = match changes {
-            true => format!("Lost connection to {address} during the statement: its outcome is unknown, it was not repeated"),
+            true => format!(
+                "Lost connection to {address} during the statement: its outcome is unknown, it was not repeated"
+            ),
             false => format!("Lost connection to {address} during the statement"),
         };
         if changes {
@@ -768,7 +776,9 @@ mod tests {
     fn request_ids_are_read_from_a_leading_comment() {
         assert_eq!(request_id(b"/* request=1f */ SELECT 1"), Some(0x1f));
         assert_eq!(request_id(b" /*request=ffffffffffffffff*/"), Some(u64::MAX));
-        for none in [&b"SELECT /* request=1 */ 1"[..], b"/* request= */", b"/* request=fffffffffffffffff */", b"", b"/*"] {
+        for none in
+            [&b"SELECT /* request=1 */ 1"[..], b"/* request= */", b"/* request=fffffffffffffffff */", b"", b"/*"]
+        {
             assert_eq!(request_id(none), None);
         }
     }

@@ -2,8 +2,8 @@
 //!
 //! Source: MySQL internals manual, `page_protocol_command_phase`.
 
-use super::packet::put_packet;
 use super::follow::Expect;
+use super::packet::put_packet;
 
 /// End of the session.
 pub const QUIT: u8 = 0x01;

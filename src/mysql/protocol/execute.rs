@@ -74,7 +74,8 @@ pub fn put_rebound(
 /// Whether `message` begins with COM_STMT_EXECUTE long enough to be read, and its parameters' head lies in its first
 /// packet.
 pub fn is_sound(message: &[u8], params: u16) -> bool {
-    let head = FIXED_BYTES + if params == 0 { 0 } else { usize::from(params).div_ceil(8) + 1 + 2 * usize::from(params) };
+    let head =
+        FIXED_BYTES + if params == 0 { 0 } else { usize::from(params).div_ceil(8) + 1 + 2 * usize::from(params) };
     message.get(HEADER_BYTES) == Some(&command::STMT_EXECUTE)
         && message.len() >= HEADER_BYTES + FIXED_BYTES
         && head < PAYLOAD_BYTES_MAX

@@ -197,8 +197,12 @@ impl Follower {
     /// understand one.
     pub fn error_sequence_id(&self) -> Option<u8> {
         let between = self.body == Body::Head && self.packet.is_empty() && !self.continued;
-        (between && matches!(self.state, State::First | State::RowsStart | State::Rows | State::Single | State::PrepareFirst))
-            .then_some(self.next_sequence_id)
+        (between
+            && matches!(
+                self.state,
+                State::First | State::RowsStart | State::Rows | State::Single | State::PrepareFirst
+            ))
+        .then_some(self.next_sequence_id)
     }
 
     /// Takes bytes from the server, appends bytes for the client to `out`, returns how many were used: all of them,

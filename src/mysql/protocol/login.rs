@@ -62,11 +62,7 @@ impl<'a> Login<'a> {
 
     /// Reads the payload of COM_CHANGE_USER, command byte included. `capabilities` are those of the connection,
     /// `collation` its present one, kept when the packet names none.
-    pub fn decode_change_user(
-        payload: &'a [u8],
-        capabilities: u32,
-        collation: u8,
-    ) -> Result<Login<'a>, ProtocolError> {
+    pub fn decode_change_user(payload: &'a [u8], capabilities: u32, collation: u8) -> Result<Login<'a>, ProtocolError> {
         let mut fields = Fields::new(payload);
         fields.u8()?;
         let user = fields.null_terminated()?;

@@ -300,8 +300,22 @@ impl<'a> Scan<'a> {
             (Fixed, Kind::Local, None)
         } else if is_any(
             word,
-            &["ANALYZE", "OPTIMIZE", "REPAIR", "CHECK", "CACHE", "FLUSH", "RESET", "PURGE", "CHANGE", "STOP", "INSTALL",
-                "UNINSTALL", "SIGNAL", "SHUTDOWN"],
+            &[
+                "ANALYZE",
+                "OPTIMIZE",
+                "REPAIR",
+                "CHECK",
+                "CACHE",
+                "FLUSH",
+                "RESET",
+                "PURGE",
+                "CHANGE",
+                "STOP",
+                "INSTALL",
+                "UNINSTALL",
+                "SIGNAL",
+                "SHUTDOWN",
+            ],
         ) {
             (Definition, Kind::Definition, None)
         } else {
@@ -365,7 +379,8 @@ impl<'a> Scan<'a> {
     }
 
     fn keyword_of_show(&mut self, word: &'a [u8]) {
-        let second = if self.words == 1 || self.words == 2 && is_any(self.second.unwrap_or(b""), &["FULL", "EXTENDED"]) {
+        let second = if self.words == 1 || self.words == 2 && is_any(self.second.unwrap_or(b""), &["FULL", "EXTENDED"])
+        {
             word
         } else {
             if is_any(word, &["WARNINGS", "ERRORS"]) && is(self.second.unwrap_or(b""), "COUNT") {
@@ -379,8 +394,22 @@ impl<'a> Scan<'a> {
             self.class.diagnostics = diagnostics::WARNINGS;
         } else if is_any(
             second,
-            &["DATABASES", "SCHEMAS", "TABLES", "COLUMNS", "FIELDS", "INDEX", "INDEXES", "KEYS", "CREATE", "TABLE",
-                "COLLATION", "CHARACTER", "CHARSET", "TRIGGERS"],
+            &[
+                "DATABASES",
+                "SCHEMAS",
+                "TABLES",
+                "COLUMNS",
+                "FIELDS",
+                "INDEX",
+                "INDEXES",
+                "KEYS",
+                "CREATE",
+                "TABLE",
+                "COLLATION",
+                "CHARACTER",
+                "CHARSET",
+                "TRIGGERS",
+            ],
         ) {
             self.class.kind = Kind::Read;
         }
@@ -432,7 +461,8 @@ impl<'a> Scan<'a> {
     }
 
     fn system_schema(&mut self, word: &[u8]) {
-        if is_any(word, &["information_schema", "performance_schema", "mysql", "sys"]) && self.class.kind == Kind::Read {
+        if is_any(word, &["information_schema", "performance_schema", "mysql", "sys"]) && self.class.kind == Kind::Read
+        {
             self.class.kind = Kind::Local;
         }
     }
@@ -594,9 +624,18 @@ mod tests {
         check(
             Kind::Definition,
             None,
-            &["CREATE TABLE t (a INT, KEY k (a))", "ALTER TABLE t ADD b VARCHAR(20)", "DROP TABLE t", "TRUNCATE t",
-                "GRANT ALL ON *.* TO u", "FLUSH PRIVILEGES", "OPTIMIZE TABLE t", "START SLAVE", "SET PASSWORD = 'x'",
-                "CREATE TABLE t AS SELECT MAX(a) FROM u"],
+            &[
+                "CREATE TABLE t (a INT, KEY k (a))",
+                "ALTER TABLE t ADD b VARCHAR(20)",
+                "DROP TABLE t",
+                "TRUNCATE t",
+                "GRANT ALL ON *.* TO u",
+                "FLUSH PRIVILEGES",
+                "OPTIMIZE TABLE t",
+                "START SLAVE",
+                "SET PASSWORD = 'x'",
+                "CREATE TABLE t AS SELECT MAX(a) FROM u",
+            ],
         );
     }
 
@@ -605,12 +644,31 @@ mod tests {
         check(
             Kind::Transaction,
             None,
-            &["BEGIN", "begin work", "START TRANSACTION READ ONLY", "COMMIT", "SAVEPOINT a", "RELEASE SAVEPOINT a",
-                "ROLLBACK TO a", "ROLLBACK WORK TO SAVEPOINT a", "COMMIT AND CHAIN"],
+            &[
+                "BEGIN",
+                "begin work",
+                "START TRANSACTION READ ONLY",
+                "COMMIT",
+                "SAVEPOINT a",
+                "RELEASE SAVEPOINT a",
+                "ROLLBACK TO a",
+                "ROLLBACK WORK TO SAVEPOINT a",
+                "COMMIT AND CHAIN",
+            ],
         );
         check(Kind::Rollback, None, &["ROLLBACK", "rollback work"]);
-        check(Kind::Set, None, &["SET NAMES utf8mb4", "SET sql_mode = CONCAT(@@sql_mode, ',ANSI')", "SET autocommit=0",
-            "SET TRANSACTION READ ONLY", "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED", "SET GLOBAL x = 1"]);
+        check(
+            Kind::Set,
+            None,
+            &[
+                "SET NAMES utf8mb4",
+                "SET sql_mode = CONCAT(@@sql_mode, ',ANSI')",
+                "SET autocommit=0",
+                "SET TRANSACTION READ ONLY",
+                "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED",
+                "SET GLOBAL x = 1",
+            ],
+        );
         check(Kind::Use, None, &["USE db", "use `db`"]);
         check(Kind::Kill, None, &["KILL 5", "KILL QUERY 5"]);
         assert!(classify(b"SET NAMES utf8mb4 COLLATE utf8mb4_bin", Mode::default()).collate);
@@ -623,26 +681,86 @@ mod tests {
                 assert_eq!(classify(sql.as_bytes(), Mode::default()).pin, Some(pin), "{sql}");
             }
         };
-        check(Pin::UserVariable, &["SET @a = 1", "SELECT @a", "SELECT 1 INTO @b", "SELECT @c:=1",
-            "INSERT INTO t VALUES (@d:=3)", "LOAD DATA INFILE 'x' INTO TABLE t (@a)", "GET DIAGNOSTICS @n = NUMBER"]);
-        check(Pin::UnknownFunction, &["SELECT f()", "SELECT db.f()", "SELECT `f`(1)", "SELECT db.count(1)",
-            "SELECT GET_LOCK('a', 1)", "SELECT RELEASE_ALL_LOCKS()", "SELECT NEXT VALUE FOR s", "SELECT nextval(s)",
-            "SELECT s.nextval", "SELECT setval(s, 5)", "SELECT COUNT (*) FROM t", "INSERT INTO t SELECT f()",
-            "INSERT INTO t VALUES (f())", "UPDATE t SET a = f()", "SET sql_mode = f()", "SELECT CONNECTION_ID()",
-            "SELECT MASTER_GTID_WAIT('0-1-1', 5)", "CREATE TABLE t AS SELECT f()"]);
-        check(Pin::Lock, &["LOCK TABLES t READ", "UNLOCK TABLES", "FLUSH TABLES WITH READ LOCK",
-            "FLUSH TABLES t FOR EXPORT", "HANDLER t OPEN", "BACKUP STAGE START"]);
-        check(Pin::Temporary, &["CREATE TEMPORARY TABLE t (a INT)", "CREATE OR REPLACE TEMPORARY TABLE t (a INT)",
-            "DROP TEMPORARY TABLE t"]);
-        check(Pin::TextPrepare, &["PREPARE s FROM 'SELECT 1'", "EXECUTE s", "DEALLOCATE PREPARE s", "DROP PREPARE s",
-            "EXECUTE IMMEDIATE 'SELECT 1'"]);
+        check(
+            Pin::UserVariable,
+            &[
+                "SET @a = 1",
+                "SELECT @a",
+                "SELECT 1 INTO @b",
+                "SELECT @c:=1",
+                "INSERT INTO t VALUES (@d:=3)",
+                "LOAD DATA INFILE 'x' INTO TABLE t (@a)",
+                "GET DIAGNOSTICS @n = NUMBER",
+            ],
+        );
+        check(
+            Pin::UnknownFunction,
+            &[
+                "SELECT f()",
+                "SELECT db.f()",
+                "SELECT `f`(1)",
+                "SELECT db.count(1)",
+                "SELECT GET_LOCK('a', 1)",
+                "SELECT RELEASE_ALL_LOCKS()",
+                "SELECT NEXT VALUE FOR s",
+                "SELECT nextval(s)",
+                "SELECT s.nextval",
+                "SELECT setval(s, 5)",
+                "SELECT COUNT (*) FROM t",
+                "INSERT INTO t SELECT f()",
+                "INSERT INTO t VALUES (f())",
+                "UPDATE t SET a = f()",
+                "SET sql_mode = f()",
+                "SELECT CONNECTION_ID()",
+                "SELECT MASTER_GTID_WAIT('0-1-1', 5)",
+                "CREATE TABLE t AS SELECT f()",
+            ],
+        );
+        check(
+            Pin::Lock,
+            &[
+                "LOCK TABLES t READ",
+                "UNLOCK TABLES",
+                "FLUSH TABLES WITH READ LOCK",
+                "FLUSH TABLES t FOR EXPORT",
+                "HANDLER t OPEN",
+                "BACKUP STAGE START",
+            ],
+        );
+        check(
+            Pin::Temporary,
+            &[
+                "CREATE TEMPORARY TABLE t (a INT)",
+                "CREATE OR REPLACE TEMPORARY TABLE t (a INT)",
+                "DROP TEMPORARY TABLE t",
+            ],
+        );
+        check(
+            Pin::TextPrepare,
+            &[
+                "PREPARE s FROM 'SELECT 1'",
+                "EXECUTE s",
+                "DEALLOCATE PREPARE s",
+                "DROP PREPARE s",
+                "EXECUTE IMMEDIATE 'SELECT 1'",
+            ],
+        );
         check(Pin::Call, &["CALL p()", "DO SLEEP(1)", "BEGIN NOT ATOMIC SELECT 1"]);
         check(Pin::Xa, &["XA START 'a'", "XA END 'a'"]);
         check(Pin::Setting, &["SET STATEMENT max_statement_time=1 FOR SELECT 1", "SET ROLE r"]);
-        check(Pin::MultiStatement, &["SELECT 1; SELECT 2", "SELECT 1; DELETE FROM t", ";; SELECT 1",
-            "BEGIN NOT ATOMIC SELECT 1; END"]);
-        check(Pin::ExecutableComment, &["/*! SELECT 1 */", "SELECT /*!40001 SQL_NO_CACHE */ 1",
-            "/*M!100100 DELETE FROM t */", "/*!40101 SET NAMES utf8 */"]);
+        check(
+            Pin::MultiStatement,
+            &["SELECT 1; SELECT 2", "SELECT 1; DELETE FROM t", ";; SELECT 1", "BEGIN NOT ATOMIC SELECT 1; END"],
+        );
+        check(
+            Pin::ExecutableComment,
+            &[
+                "/*! SELECT 1 */",
+                "SELECT /*!40001 SQL_NO_CACHE */ 1",
+                "/*M!100100 DELETE FROM t */",
+                "/*!40101 SET NAMES utf8 */",
+            ],
+        );
         check(Pin::Unknown, &["SELECT 'open", "FROBNICATE", "1", "SELECT /* open", "SELECT 1\0"]);
     }
 

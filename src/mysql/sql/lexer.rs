@@ -222,7 +222,8 @@ impl<'a> Lexer<'a> {
         if self.peek(1) == b'@' {
             self.at += 2;
             let start = self.at;
-            while self.at < self.sql.len() && (is_word_byte(self.sql[self.at]) || matches!(self.sql[self.at], b'.' | b'`'))
+            while self.at < self.sql.len()
+                && (is_word_byte(self.sql[self.at]) || matches!(self.sql[self.at], b'.' | b'`'))
             {
                 self.at += 1;
             }
