@@ -23,7 +23,7 @@ use super::protocol::response::{ErrPacket, OkPacket, put_eof};
 use super::protocol::{ProtocolError, execute};
 use super::serve::{LOGIN_PACKET_MAX, NO_INSERT_ID, Splitter};
 use super::session::Session;
-use super::sql::{Class, Kind, Pin, diagnostics};
+use super::sql::{Class, Kind, Pin};
 use super::statement::Work;
 use crate::runtime::net::Stream;
 use crate::runtime::time::timeout;
@@ -277,7 +277,11 @@ impl Client {
                     let mut request = std::mem::take(&mut self.request);
                     wire.take_command(len, &mut request);
                     self.request = request;
-                    self.command(&mut wire).await
+                    let more = self.command(&mut wire).await;
+                    if self.request.capacity() > KEPT_BYTES_MAX {
+                        self.request = Vec::new();
+                    }
+                    more
                 }
                 Ok(Next::Drain) => self.goodbye(&wire, 0, 1053, "Server shutdown in progress").await,
                 Ok(Next::Closed) => Err(End),
@@ -539,7 +543,7 @@ impl Client {
         if let Some(lease) = &mut self.held {
             // The server keeps it through a reset, so the connection now belongs under the new key.
             lease.key = self.key;
-            let local = Class { kind: Kind::Local, pin: None, diagnostics: diagnostics::WARNINGS, ..Class::UNKNOWN };
+            let local = Class { kind: Kind::Local, pin: None, ..Class::UNKNOWN };
             return self.statement(wire, local, Work::Plain).await;
         }
         self.out.clear();

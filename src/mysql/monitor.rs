@@ -144,6 +144,10 @@ fn tell(shared: &Shared, server: usize, seen: &Result<Seen, ProbeError>, now: Re
             tracing::error!(splitter, server = %address, read_only = seen.read_only,
                 "the primary is read-only: writes are refused until it is writable or the config names another primary");
         }
+        (Ok(seen), Ok((_, false))) if server > 0 && seen.replication == Replication::Hidden => {
+            tracing::error!(splitter, server = %address, user = %shared.config().user,
+                "replica gets no reads: the account may not see its lag; grant it SLAVE MONITOR (REPLICATION CLIENT)");
+        }
         (Ok(seen), Ok((_, false))) if server > 0 => {
             tracing::warn!(splitter, server = %address, replication = ?seen.replication,
                 "replica gets no reads: it is stopped, too far behind, or its lag is not known");
@@ -202,7 +206,12 @@ async fn look(shared: &Shared, server: usize, slot: &mut Option<Probe>) -> Resul
         Err(ProbeError::Refused(1193, _)) => probe.query(PLAIN_FACTS).await?,
         other => other?,
     };
-    let replication = match probe.query(b"SHOW SLAVE STATUS").await {
+    let status = match probe.query(b"SHOW SLAVE STATUS").await {
+        // MySQL 8.4 knows the new name only.
+        Err(ProbeError::Refused(1064, _)) => probe.query(b"SHOW REPLICA STATUS").await,
+        other => other,
+    };
+    let replication = match status {
         Ok(table) => replication(&table),
         Err(ProbeError::Refused(1227, _)) => Replication::Hidden,
         Err(error) => return Err(error),
@@ -224,15 +233,13 @@ fn replication(table: &Table) -> Replication {
     }
     let mut lag = Duration::ZERO;
     for row in 0..table.rows.len() {
-        let running = |name: &str| table.named(row, name) == Some("Yes");
-        let seconds = table.named(row, "Seconds_Behind_Master").and_then(|text| text.parse().ok());
-        if running("Slave_SQL_Running") && table.named(row, "Slave_IO_Running") == Some("Connecting") {
-            return Replication::Disconnected;
-        }
-        match seconds {
-            Some(seconds) if running("Slave_IO_Running") && running("Slave_SQL_Running") => {
-                lag = lag.max(Duration::from_secs(seconds));
-            }
+        let either = |old: &str, new: &str| table.named(row, old).or(table.named(row, new));
+        let io = either("Slave_IO_Running", "Replica_IO_Running");
+        let sql = either("Slave_SQL_Running", "Replica_SQL_Running");
+        let seconds = either("Seconds_Behind_Master", "Seconds_Behind_Source").and_then(|text| text.parse().ok());
+        match (io, sql, seconds) {
+            (Some("Yes"), Some("Yes"), Some(seconds)) => lag = lag.max(Duration::from_secs(seconds)),
+            (Some("Connecting"), Some("Yes"), _) => return Replication::Disconnected,
             _ => return Replication::Broken,
         }
     }

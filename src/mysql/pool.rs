@@ -43,6 +43,7 @@ struct Waiter {
 }
 
 /// The connections to one server.
+#[expect(clippy::vec_box, reason = "connections move between pool and sessions all the time")]
 pub struct Pool {
     idle: RefCell<Vec<Box<Backend>>>,
     open: Cell<usize>,
@@ -100,8 +101,7 @@ impl Pool {
 
     /// The best there is for `wish`. Never blocks.
     pub fn offer(&self, wish: Wish<'_>) -> Offer {
-        loop {
-            let Some(at) = self.best(wish) else { break };
+        while let Some(at) = self.best(wish) {
             let backend = self.idle.borrow_mut().remove(at);
             if let Some(backend) = self.still_good(backend) {
                 return Offer::Take(backend);

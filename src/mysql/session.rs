@@ -271,6 +271,7 @@ impl Session {
         }
         if let Some(status) = outcome.status {
             self.status = status;
+            self.mode.no_backslash_escapes = status & STATUS_NO_BACKSLASH_ESCAPES != 0;
         }
         let learned = self.learn(class, outcome, &mut after);
         if learned.unexplained || learned.untracked {
@@ -335,7 +336,7 @@ impl Session {
             // The character set brings its default collation with it.
             state.unset(COLLATION_CONNECTION);
         }
-        after.read_collation = charset && (class.collate || collation) || collation && !charset;
+        after.read_collation = collation || charset && class.collate;
         self.adopt(state, after);
         learned
     }
@@ -352,7 +353,6 @@ impl Session {
             let has = |flag: &str| sql_mode.split(|b| *b == b',').any(|part| part == flag.as_bytes());
             self.mode.ansi_quotes = has("ANSI_QUOTES");
             self.mode.ignore_space = has("IGNORE_SPACE");
-            self.mode.no_backslash_escapes = has("NO_BACKSLASH_ESCAPES");
         }
         self.state = Rc::new(state);
     }

@@ -172,14 +172,25 @@ pub fn classify(sql: &[u8], mode: Mode) -> Class {
         ended: false,
         ignore_space: mode.ignore_space,
     };
+    let (mut several, mut kills, mut next_starts) = (false, false, true);
     while let Some(token) = lexer.next() {
         if token == Token::Doubt {
             return Class::UNKNOWN;
         }
-        if scan.ended && token != Token::Sign(b';') {
-            return Class { pin: Some(Pin::MultiStatement), ..Class::of(Kind::Unknown) };
+        if scan.ended {
+            several |= token != Token::Sign(b';');
+            // A KILL must not hide behind another statement.
+            let at_start = std::mem::replace(&mut next_starts, token == Token::Sign(b';'));
+            kills |= at_start && matches!(token, Token::Word(word) if is(word, "KILL"));
+        } else {
+            scan.token(token, lexer.was_spaced());
         }
-        scan.token(token, lexer.was_spaced());
+    }
+    if kills || scan.class.kind == Kind::Kill {
+        return Class::of(Kind::Kill);
+    }
+    if several {
+        return Class { pin: Some(Pin::MultiStatement), ..Class::UNKNOWN };
     }
     if lexer.seen_executable_comment() {
         return Class { pin: Some(Pin::ExecutableComment), kind: Kind::Unknown, ..scan.class };
@@ -670,7 +681,7 @@ mod tests {
             ],
         );
         check(Kind::Use, None, &["USE db", "use `db`"]);
-        check(Kind::Kill, None, &["KILL 5", "KILL QUERY 5"]);
+        check(Kind::Kill, None, &["KILL 5", "KILL QUERY 5", "SELECT 1; KILL 5", "/*! KILL 5 */", "BEGIN;; kill 5;"]);
         assert!(classify(b"SET NAMES utf8mb4 COLLATE utf8mb4_bin", Mode::default()).collate);
     }
 
