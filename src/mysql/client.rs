@@ -181,7 +181,7 @@ pub struct Client {
     pub(super) carry: Rc<Carry>,
     /// The connection the session must keep.
     pub(super) held: Option<Lease>,
-    /// Server and number of the connection that ran the last statement.
+    /// Server, and tenure of the connection, that ran the last statement.
     pub(super) last: Option<(usize, u64)>,
     /// The same for the statement whose warnings count.
     pub(super) warned: Option<(usize, u64)>,

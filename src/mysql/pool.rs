@@ -82,10 +82,10 @@ impl Pool {
         self.idle.borrow().len()
     }
 
-    /// The connection with this number, if this session was the last to use it.
-    pub fn take_own(&self, id: u64, session: u64) -> Option<Box<Backend>> {
+    /// The connection `is_it` knows, if this session was the last to use it.
+    pub fn take_own(&self, session: u64, is_it: impl Fn(&Backend) -> bool) -> Option<Box<Backend>> {
         let mut idle = self.idle.borrow_mut();
-        let at = idle.iter().position(|b| b.id == id && is_owner(b, session))?;
+        let at = idle.iter().position(|b| is_owner(b, session) && is_it(b))?;
         let backend = idle.remove(at);
         drop(idle);
         self.still_good(backend)

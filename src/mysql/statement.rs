@@ -305,7 +305,7 @@ impl Client {
             if let InsertId::Known(value) = self.carry.insert_id.get() {
                 return Ok(Err(value));
             }
-            if let Some(mut lease) = Lease::own(&self.splitter, 0, id, self.carry.session) {
+            if let Some(mut lease) = Lease::own(&self.splitter, 0, self.carry.session, |b| b.id == id) {
                 if self.prepare_keeping_insert_id(&mut lease).await.is_ok() {
                     return Ok(Ok(lease));
                 }
@@ -333,7 +333,9 @@ impl Client {
     async fn acquire_for_diagnostics(&mut self, class: &Class) -> Result<Lease, Option<Reject>> {
         let asks_rows = class.diagnostics & diagnostics::ROWS != 0;
         let place = if asks_rows { self.last } else { self.warned };
-        let own = place.and_then(|(server, id)| Lease::own(&self.splitter, server, id, self.carry.session));
+        let own = place.and_then(|(server, tenure)| {
+            Lease::own(&self.splitter, server, self.carry.session, |backend| backend.tenure == tenure)
+        });
         if let Some(lease) = own {
             return Ok(lease);
         }
@@ -626,7 +628,7 @@ impl Client {
             lease.insert_id = None;
         }
         lease.owner = Some(Rc::clone(&self.carry));
-        let here = Some((server, lease.id));
+        let here = Some((server, lease.tenure));
         if after.diagnostics_here {
             self.warned = here;
         }
