@@ -19,7 +19,7 @@ use super::protocol::capability::{DEPRECATE_EOF, MULTI_STATEMENTS, SESSION_MASK}
 use super::protocol::command;
 use super::protocol::login::Login;
 use super::protocol::packet::{HEADER_BYTES, PAYLOAD_BYTES_MAX, answer_sequence_id, message_bytes};
-use super::protocol::response::{ErrPacket, OkPacket, put_eof};
+use super::protocol::response::{ErrPacket, LOST, OkPacket, UNREACHABLE, put_eof};
 use super::protocol::{ProtocolError, execute};
 use super::serve::{LOGIN_PACKET_MAX, NO_INSERT_ID, Splitter};
 use super::session::Session;
@@ -266,7 +266,7 @@ impl Client {
                 Err(_) => {}
             }
         }
-        Err((2003, format!("the primary {} does not answer", self.splitter.shared.address(0))))
+        Err((UNREACHABLE, format!("the primary {} does not answer", self.splitter.shared.address(0))))
     }
 
     /// Serves commands until the client leaves.
@@ -424,7 +424,7 @@ impl Client {
         }
         if std::mem::take(&mut statement.broken) {
             let message = "a parameter sent in pieces was lost with its connection; the statement was not executed";
-            return self.reply_error(wire, 2013, b"HY000", message).await;
+            return self.reply_error(wire, LOST, b"HY000", message).await;
         }
         let mut class = statement.class;
         if execute::wants_cursor(&self.request) {

@@ -13,7 +13,7 @@ use super::protocol::command::{self, put_query};
 use super::protocol::execute::put_rebound;
 use super::protocol::follow::{Expect, Follower, Outcome};
 use super::protocol::packet::{HEADER_BYTES, answer_sequence_id};
-use super::protocol::response::ErrPacket;
+use super::protocol::response::{ErrPacket, LOST, UNREACHABLE};
 use super::session::{Route, Token};
 use super::sql::{Class, Kind, Pin, diagnostics};
 use crate::config::model::CausalReads;
@@ -288,7 +288,7 @@ impl Client {
                 let address = self.splitter.shared.address(0);
                 let message =
                     format!("Can't connect to the primary {address}: {error}; the statement was not executed");
-                Err(Some(Reject(2003, b"HY000", message)))
+                Err(Some(Reject(UNREACHABLE, b"HY000", message)))
             }
             Err(LeaseError::Full) => {
                 let message = "all connections to the primary stayed in use for the whole pool_timeout".into();
@@ -358,7 +358,7 @@ impl Client {
                 Err(Some(Reject(1040, b"08004", "all connections to the primary are in use".into())))
             }
             Err(LeaseError::Server(error)) => {
-                Err(Some(Reject(2003, b"HY000", format!("Can't connect to the primary: {error}"))))
+                Err(Some(Reject(UNREACHABLE, b"HY000", format!("Can't connect to the primary: {error}"))))
             }
         }
     }
@@ -526,7 +526,7 @@ impl Client {
         if !forwarded {
             self.out.clear(); // else complete packets that belong in front of the error
         }
-        ErrPacket { code: 2013, sql_state: b"HY000", message: message.as_bytes() }.encode(&mut self.out, sequence_id);
+        ErrPacket { code: LOST, sql_state: b"08S01", message: message.as_bytes() }.encode(&mut self.out, sequence_id);
         self.flush(wire).await?;
         // What a held connection knew of the session cannot be made up: the client must connect again.
         if was_held { Err(End) } else { Ok(Ok(())) }
@@ -708,7 +708,7 @@ impl Client {
     pub(super) async fn own_statement(&mut self, id: u32) -> Result<u32, Reject> {
         let lost = |error: BackendError| match error {
             BackendError::Refused(code, message) => Reject::from_server(code, message),
-            error => Reject(2013, b"HY000", format!("Lost connection to the primary: {error}")),
+            error => Reject(LOST, b"HY000", format!("Lost connection to the primary: {error}")),
         };
         let unknown = || Reject(1243, b"HY000", format!("Unknown prepared statement handler ({id})"));
         let statement = self.statements.get(&id).ok_or_else(unknown)?;
@@ -760,7 +760,7 @@ impl Client {
 }
 
 fn lost_insert_id() -> Reject {
-    Reject(2013, b"HY000", "the connection that knew LAST_INSERT_ID() was lost".into())
+    Reject(LOST, b"HY000", "the connection that knew LAST_INSERT_ID() was lost".into())
 }
 
 /// The number in a leading comment `/* request=1f2e */`.
