@@ -17,6 +17,7 @@
 //! | [`mysql`] | splitter: protocol, classifier, sessions, pools | send a doubtful statement to a replica |
 //! | `worker` | a data worker: accept, connections, requests to actions, deadlines | decide about a protocol |
 //! | [`control`] | admin HTTP, health checks, status | stand on the path of a request |
+//! | [`demo`] | the application of `one-server demo`, an example of one | know the server around it |
 //! | [`metrics`], [`log`] | per-worker counters, histograms, access log | lock, block |
 //! | [`util`] | small pure helpers | know any of the above |
 
@@ -25,6 +26,7 @@ pub mod boot;
 pub mod cli;
 pub mod config;
 pub mod control;
+pub mod demo;
 pub mod files;
 pub mod http;
 pub mod log;

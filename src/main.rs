@@ -4,20 +4,26 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use one_server::app::Registry;
+use one_server::cli::demo::Demo;
 use one_server::cli::{self, Command};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    let apps = Registry::with_builtin();
+    let mut apps = Registry::with_builtin();
     match cli::parse(std::env::args_os(), &apps.names()) {
         Ok(Command::Run { config, warnings }) => {
             cli::warn(&warnings);
             one_server::boot::run(*config, apps)
         }
-        Ok(Command::Demo(args)) => match cli::demo::config(&args) {
-            Ok(config) => one_server::boot::run(config, apps),
+        Ok(Command::Demo(args)) => match cli::demo::prepare(&args) {
+            Ok(Demo::Start(start)) => {
+                start.notes.iter().for_each(|note| eprintln!("{note}"));
+                let (config, _folder) = start.into_parts(&mut apps);
+                one_server::boot::run(config, apps)
+            }
+            Ok(Demo::Print(text)) => print(&text),
             Err(failure) => fail(&failure),
         },
         Ok(Command::Check { file, warnings }) => {

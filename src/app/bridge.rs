@@ -4,7 +4,7 @@
 //! full, a bounded wait; then the request is refused with 503. A request in flight owns a slot; dropping its future
 //! (the client left) retires the slot, so that it is not run any more and a late answer finds nobody.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -41,7 +41,6 @@ pub(crate) struct Bridge {
     /// Requests that wait for a place in a queue or for a slot, in order of arrival.
     waiting: RefCell<VecDeque<Waker>>,
     queue_timeout: Duration,
-    abandoned: Cell<u64>,
 }
 
 impl Bridge {
@@ -61,7 +60,6 @@ impl Bridge {
             paired,
             waiting: RefCell::new(VecDeque::new()),
             queue_timeout,
-            abandoned: Cell::new(0),
         }
     }
 
@@ -92,11 +90,6 @@ impl Bridge {
         if let Some(waker) = self.waiting.borrow_mut().pop_front() {
             waker.wake();
         }
-    }
-
-    /// Requests given up by their clients so far.
-    pub(crate) fn abandoned(&self) -> u64 {
-        self.abandoned.get()
     }
 
     /// Hands a request over and waits for its answer; returns also which application worker ran it.
@@ -149,7 +142,7 @@ impl Bridge {
         let slot = self.free.borrow_mut().pop()?;
         self.slots.borrow_mut()[slot as usize] = Slot::Waiting(None);
         let ticket = Ticket { slot, generation: self.tickets.generation(slot) };
-        Some(Flight { bridge: self, ticket, answered: Cell::new(false) })
+        Some(Flight { bridge: self, ticket })
     }
 }
 
@@ -157,7 +150,6 @@ impl Bridge {
 struct Flight<'a> {
     bridge: &'a Bridge,
     ticket: Ticket,
-    answered: Cell<bool>,
 }
 
 impl Flight<'_> {
@@ -165,7 +157,6 @@ impl Flight<'_> {
         let slot = &mut self.bridge.slots.borrow_mut()[self.ticket.slot as usize];
         match std::mem::replace(slot, Slot::Waiting(None)) {
             Slot::Answered(head, app_worker) => {
-                self.answered.set(true);
                 Poll::Ready(head.map(|head| (head, app_worker)).ok_or(CallError::Failed))
             }
             _ => {
@@ -178,9 +169,6 @@ impl Flight<'_> {
 
 impl Drop for Flight<'_> {
     fn drop(&mut self) {
-        if !self.answered.get() {
-            self.bridge.abandoned.set(self.bridge.abandoned.get() + 1);
-        }
         self.bridge.tickets.retire(self.ticket.slot);
         self.bridge.slots.borrow_mut()[self.ticket.slot as usize] = Slot::Free;
         self.bridge.free.borrow_mut().push(self.ticket.slot);

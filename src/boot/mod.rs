@@ -8,6 +8,7 @@
 
 mod cores;
 mod signals;
+mod splitters;
 mod start;
 
 use std::process::ExitCode;

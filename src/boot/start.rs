@@ -12,6 +12,7 @@ use tokio::sync::watch;
 
 use super::cores::{Placement, place};
 use super::signals::{Order, Signals};
+use super::splitters;
 use crate::app::{AppWorker, Job, Origin, Registry, Reply, Tickets};
 use crate::config::Config;
 use crate::control::Shared;
@@ -37,7 +38,7 @@ pub(super) enum StartError {
     /// A thread or its runtime cannot be had.
     Thread { name: String, error: io::Error },
     /// The access log cannot be opened.
-    Log(io::Error),
+    Log(log::LogError),
 }
 
 impl std::fmt::Display for StartError {
@@ -65,10 +66,13 @@ impl std::fmt::Display for StartError {
                 })
             }
             StartError::Thread { name, error } => write!(f, "{name} cannot start: {error}"),
-            StartError::Log(error) => write!(f, "the access log cannot be opened: {error}"),
+            StartError::Log(error) => error.fmt(f),
         }
     }
 }
+
+/// How long the end of the process waits for a log that is not taken.
+const LOG_STOP_MAX: Duration = Duration::from_secs(2);
 
 /// The threads of the process and the way to them.
 struct Threads {
@@ -89,7 +93,10 @@ struct Sockets {
 }
 
 pub(super) fn run(config: Config, apps: &Registry) -> Result<(), StartError> {
-    log::init();
+    // A program that has us as a library may have a subscriber of its own: then that one stays.
+    if let Err(log::InitError::Thread(error)) = log::init(tracing::level_filters::LevelFilter::INFO) {
+        return Err(StartError::Thread { name: "own-log".into(), error });
+    }
     let open_files = sys::limits::raise_open_files();
     let allowed = cores::allowed().map_err(|error| StartError::Thread { name: "process".into(), error })?;
     let placement = place(&config.process, &allowed, !config.apps.is_empty())?;
@@ -97,9 +104,13 @@ pub(super) fn run(config: Config, apps: &Registry) -> Result<(), StartError> {
     let mut sockets = bind(&config, placement.data.len())?;
     let config = Arc::new(config);
     let shared = Arc::new(Shared::new(config.clone(), placement.data.len(), placement.app.len()));
-    let (writer, mut access_logs) = log::open(&config.log, placement.data.len(), &shared).map_err(StartError::Log)?;
+    let access_log =
+        log::Writer::start(&config, &shared.workers, shared.log_writer.clone()).map_err(StartError::Log)?;
+    let (writer, mut access_logs) = access_log.map_or((None, Vec::new()), |(writer, logs)| (Some(writer), logs));
     let mysql: Vec<_> = (0..config.splitters.len()).map(|index| crate::mysql::Shared::new(&config, index)).collect();
     let mysql: Vec<_> = mysql.into_iter().map(Arc::new).collect();
+    let views = mysql.clone();
+    shared.set_splitter_view(Box::new(move || views.iter().map(|splitter| splitters::view(splitter)).collect()));
 
     let mut facts = Vec::new();
     let (data_seats, origins) = answer_routes(&config, placement.data.len(), placement.app.len());
@@ -144,6 +155,7 @@ pub(super) fn run(config: Config, apps: &Registry) -> Result<(), StartError> {
     announce(&facts, &config, open_files);
     drop(shared.facts.set(facts));
     let result = control_thread(&config, &shared, &mysql, threads, sockets.admin, writer);
+    log::flush(LOG_STOP_MAX);
     for path in &sockets.paths {
         let _ = std::fs::remove_file(path);
     }
@@ -282,6 +294,7 @@ fn start_app_workers(
         let (report, reported) = mpsc::channel();
         let name = format!("app-{index}");
         let spawned = std::thread::Builder::new().name(name.clone()).spawn(move || {
+            log::never_block();
             let pinned = cores::pin(core);
             worker.supervise(|facts| {
                 drop(report.send(facts.and_then(|facts| pinned.as_ref().map(|()| facts).map_err(copy))))
@@ -309,6 +322,7 @@ fn start_data_worker(
     let (report, reported) = mpsc::channel();
     let name = format!("data-{index}");
     let spawned = std::thread::Builder::new().name(name.clone()).spawn(move || {
+        log::never_block();
         let built = cores::pin(core).and_then(|()| DataRuntime::build(choice, entries));
         match built {
             Ok((mut runtime, facts)) => {
@@ -411,8 +425,10 @@ fn control_thread(
         let _ = order.send(Control::Stop);
     }
     threads.data.into_iter().for_each(|thread| drop(thread.join()));
-    if let Some(writer) = writer {
-        writer.stop();
+    if let Some(writer) = writer
+        && !writer.stop(LOG_STOP_MAX)
+    {
+        tracing::warn!(waited_s = LOG_STOP_MAX.as_secs(), "access log stalls: its last lines are lost");
     }
     Ok(())
 }

@@ -158,6 +158,9 @@ pub struct DemoArgs {
     /// Database for the guest book's table
     #[arg(long, value_name = "NAME", requires = "primary")]
     pub database: Option<String>,
+    /// Print the config of the demo as a file and exit
+    #[arg(long)]
+    pub print_config: bool,
     /// Flags that every starting command takes; see [`DemoArgs::defaults`].
     #[command(flatten)]
     pub tuning: Tuning,

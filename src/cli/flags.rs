@@ -106,9 +106,11 @@ fn heading(table: Table) -> &'static str {
 
 fn default_text(key: &Key) -> String {
     match key.absent {
-        Absent::Default(text) => format!("[default: {text}]"),
+        Absent::Default(text) if key.flag_default.is_none() => format!("[default: {text}]"),
         Absent::Means(text) => format!("[without it: {text}]"),
-        Absent::Required => String::new(),
+        Absent::Default(_) | Absent::Required => {
+            key.flag_default.map(|text| format!("[default: {text}]")).unwrap_or_default()
+        }
     }
 }
 
@@ -126,7 +128,8 @@ fn long_help(key: &Key) -> String {
     if !key.when.is_empty() {
         help.push_str(&format!("\nChange it: {}.", key.when));
     }
-    let range = key.kind.range().map(|range| format!(" [range: {range}]")).unwrap_or_default();
+    let name = if matches!(key.kind, Kind::Word(_)) { "values" } else { "range" };
+    let range = key.kind.range().map(|range| format!(" [{name}: {range}]")).unwrap_or_default();
     help.push_str(&format!("\n{}{range} [key: {} in {}]", default_text(key), key.name, key.table.header()));
     help
 }

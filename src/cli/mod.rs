@@ -5,6 +5,8 @@ pub mod demo;
 mod flags;
 mod help;
 mod quick;
+#[cfg(test)]
+mod tests;
 
 use std::ffi::OsString;
 use std::io::IsTerminal;

@@ -27,7 +27,7 @@ pub(super) fn files(args: StaticArgs) -> Result<Config, Failure> {
     files.fallback = args.fallback;
     let mut config = defaults.config().map_err(Failure::new)?;
     config.add_site("static", &args.listen, Action::Files(Arc::new(files)));
-    Ok(config)
+    without_clashes(config)
 }
 
 /// `proxy --to ADDR`.
@@ -42,7 +42,7 @@ pub(super) fn proxy(args: ProxyArgs) -> Result<Config, Failure> {
     let mut config = defaults.config().map_err(Failure::new)?;
     config.upstreams.push(upstream);
     config.add_site("proxy", &args.listen, Action::Proxy(0));
-    Ok(config)
+    without_clashes(config)
 }
 
 /// `split --primary ADDR`.
@@ -59,7 +59,20 @@ pub(super) fn split(args: SplitArgs) -> Result<Config, Failure> {
     splitter.database = args.database.unwrap_or_default();
     let mut config = defaults.config().map_err(Failure::new)?;
     config.splitters.push(splitter);
-    Ok(config)
+    without_clashes(config)
+}
+
+/// The config, unless it listens twice on one address.
+fn without_clashes(config: Config) -> Result<Config, Failure> {
+    let sites = config.listeners.iter().map(|listener| listener.address).chain(config.admin).map(Address::Tcp);
+    let splitters = config.splitters.iter().flat_map(|splitter| splitter.listen.iter().cloned());
+    let mut seen = std::collections::HashSet::new();
+    let picks_its_port = |address: &Address| matches!(address, Address::Tcp(tcp) if tcp.port() == 0);
+    let twice = sites.chain(splitters).find(|address| !picks_its_port(address) && !seen.insert(address.clone()));
+    match twice {
+        Some(address) => Err(Failure::new(format_args!("{address} is listened on twice: take another port"))),
+        None => Ok(config),
+    }
 }
 
 /// The first line of a password file. Errors: unreadable or empty.

@@ -186,11 +186,18 @@ pub struct Key {
     pub known_as: &'static [&'static str],
     /// Its flag without the dashes, and the commands that take it.
     pub flag: Option<(&'static str, FlagOf)>,
+    /// What follows from leaving the flag out, where that is not the default of the key.
+    pub flag_default: Option<&'static str>,
 }
 
 impl Key {
-    pub(super) const fn new(table: Table, name: &'static str, kind: Kind, absent: Absent, help: &'static str) -> Key {
-        Key { table, name, kind, absent, help, when: "", known_as: &[], flag: None }
+    pub(super) const fn new(table: Table, name: &'static str, kind: Kind, absent: Absent) -> Key {
+        Key { table, name, kind, absent, help: "", when: "", known_as: &[], flag: None, flag_default: None }
+    }
+
+    pub(super) const fn help(mut self, help: &'static str) -> Key {
+        self.help = help;
+        self
     }
 
     pub(super) const fn when(mut self, when: &'static str) -> Key {
@@ -205,6 +212,11 @@ impl Key {
 
     pub(super) const fn flag(mut self, flag: &'static str) -> Key {
         self.flag = Some((flag, FlagOf::Every));
+        self
+    }
+
+    pub(super) const fn flag_default(mut self, text: &'static str) -> Key {
+        self.flag_default = Some(text);
         self
     }
 

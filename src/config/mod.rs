@@ -14,6 +14,8 @@ mod reference;
 mod report;
 mod section;
 mod suggest;
+#[cfg(test)]
+pub(crate) mod tests;
 mod value;
 
 use std::io::{self, Read};
@@ -70,6 +72,16 @@ pub fn parse(file_name: &str, text: &str, programs: &[&str]) -> Result<(Config, 
     parse_with(file_name, text, programs, &Overrides::default(), None)
 }
 
+/// As [`parse`], with flags that win over the text.
+pub(crate) fn parse_with_flags(
+    file_name: &str,
+    text: &str,
+    programs: &[&str],
+    overrides: &Overrides,
+) -> Result<(Config, Vec<Warning>), Report> {
+    parse_with(file_name, text, programs, overrides, None)
+}
+
 fn parse_with(
     file_name: &str,
     text: &str,
@@ -84,11 +96,12 @@ fn parse_with(
     };
     let cx = Context::new(programs, overrides, outside);
     let config = compile::compile(&cx, document.as_table());
-    let (problems, warnings) = (cx.problems.into_inner(), cx.warnings.into_inner());
+    let (problems, mut warnings) = (cx.problems.into_inner(), cx.warnings.into_inner());
     if !problems.is_empty() {
         return Err(Report::new(source, problems));
     }
     let source = Arc::new(source);
+    warnings.sort_by_key(|problem| problem.span.as_ref().map(|span| span.start));
     Ok((config, warnings.into_iter().map(|problem| Warning::new(&source, problem)).collect()))
 }
 
@@ -98,15 +111,16 @@ fn syntax_error(text: &str, error: &toml_edit::TomlError) -> Problem {
     let Some(span) = error.span() else { return Problem::new(format!("not TOML: {message}"), None, "") };
     let start = text.get(..span.start).map_or(0, |before| before.rfind('\n').map_or(0, |at| at + 1));
     let line = text.get(start..).and_then(|rest| rest.lines().next()).unwrap_or_default();
-    let problem = Problem::new("this is not TOML", Some(span), message);
-    match line.split_once('=') {
-        Some((_, value)) if value.trim().starts_with(|c: char| c.is_ascii_alphanumeric() || c == '/' || c == '*') => {
-            problem.help("texts, addresses, durations and sizes stand in quotes: key = \"value\"")
+    let problem = |label: &str| Problem::new("this is not TOML", Some(span), label);
+    let quoted = |c: char| c.is_ascii_alphanumeric() || c == '/' || c == '*';
+    match line.split_once('=').map(|(_, value)| value.trim()) {
+        Some("") => problem("the value is missing"),
+        Some(value) if value.starts_with(quoted) => {
+            problem(&message).help("texts, addresses, durations and sizes stand in quotes: key = \"value\"")
         }
-        None if line.trim_end().ends_with([';', '{']) => {
-            problem.help("this looks like nginx or HAProxy syntax; `one-server config-reference` prints an example")
-        }
-        _ => problem,
+        None if line.trim_end().ends_with([';', '{']) => problem(&message)
+            .help("this looks like nginx or HAProxy syntax; `one-server config-reference` prints the manual of ours"),
+        _ => problem(&message),
     }
 }
 

@@ -1,6 +1,6 @@
 //! The compiled config: complete, checked, immutable. Every default is filled in and every name is an index.
 //!
-//! Data workers hold it by `Arc`. Nothing here reads files or resolves names; [`super::compile`] makes it.
+//! Data workers hold it by `Arc`. Nothing here reads files or resolves names; [`super::load`] makes it.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -130,7 +130,7 @@ pub struct Listener {
 }
 
 /// Host names a site answers for.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum HostPattern {
     /// One name, lower case, without port.
     Exact(String),
@@ -154,7 +154,7 @@ pub struct Site {
 }
 
 /// How a route matches a path. Paths are percent-decoded and free of dot segments before matching.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum PathMatch {
     /// The whole path.
     Exact(String),
@@ -278,7 +278,7 @@ pub struct Health {
 pub struct App {
     /// Name in logs, metrics and routes.
     pub name: String,
-    /// Name under which the program registered it (see [`crate::Server::app`]).
+    /// Name under which the program registered it (see [`crate::app::Registry`]).
     pub program: String,
 }
 

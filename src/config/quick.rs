@@ -20,6 +20,17 @@ impl Defaults {
         Defaults { overrides }
     }
 
+    /// Switches the admin listener on at its default address, unless its flag says something else.
+    pub fn with_admin(mut self) -> Defaults {
+        if !self.overrides.has(Table::Admin, "address")
+            && let Some(key) = Table::Admin.key("address")
+            && let Some(value) = key.default_value()
+        {
+            self.overrides.set(key, value);
+        }
+        self
+    }
+
     /// A config that listens nowhere yet. The admin listener is off unless its flag is given.
     ///
     /// Errors: flags that contradict each other, one line.

@@ -135,6 +135,15 @@ impl Report {
         })
     }
 
+    /// `LINE:COLUMN title | label` of each.
+    #[cfg(test)]
+    pub(super) fn lines(&self) -> Vec<String> {
+        let label = |(problem, (line, column, title)): (&Problem, (usize, usize, &str))| {
+            format!("{line}:{column} {title} | {}", problem.label)
+        };
+        self.problems.iter().zip(self.places()).map(label).collect()
+    }
+
     /// The text for a person; with ANSI colours for a terminal.
     pub fn render(&self, color: bool) -> String {
         let mut out = String::new();
@@ -147,7 +156,7 @@ impl Report {
             out.push_str(&format!("error: {hidden} more are not shown\n\n"));
         }
         let mistakes = if self.count() == 1 { "mistake" } else { "mistakes" };
-        out.push_str(&format!("{}: {} {mistakes}, nothing was started\n", self.source.name, self.count()));
+        out.push_str(&format!("{}: {} {mistakes}\n", self.source.name, self.count()));
         out
     }
 }

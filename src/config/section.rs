@@ -28,18 +28,19 @@ impl Overrides {
 
     /// Takes over everything that `other` sets.
     pub fn extend(&mut self, other: Overrides) {
-        for (table, name, value) in other.0 {
-            self.0.retain(|(t, n, _)| (*t, *n) != (table, name));
-            self.0.push((table, name, value));
+        for (table, name, _) in &other.0 {
+            self.0.retain(|(t, n, _)| (t, n) != (table, name));
         }
+        self.0.extend(other.0);
+    }
+
+    /// Whether the key of that name has a value here.
+    pub fn has(&self, table: Table, name: &str) -> bool {
+        self.get(table, name).is_some()
     }
 
     pub(super) fn get(&self, table: Table, name: &str) -> Option<&Value> {
         self.0.iter().find(|(t, n, _)| *t == table && *n == name).map(|(_, _, value)| value)
-    }
-
-    pub(super) fn touches(&self, table: Table) -> bool {
-        self.0.iter().any(|(t, ..)| *t == table)
     }
 }
 
@@ -137,9 +138,9 @@ impl<'a> Section<'a> {
         }
     }
 
-    /// Whether the file or a flag says something about the table.
-    pub(super) fn is_written(&self) -> bool {
-        self.toml.is_some() || self.cx.overrides.touches(self.table)
+    /// Whether the file has the table, or a flag gives its address.
+    pub(super) fn is_wanted(&self) -> bool {
+        self.toml.is_some() || self.cx.overrides.has(self.table, "address")
     }
 
     /// The item of a key as the file has it.
@@ -174,7 +175,7 @@ impl<'a> Section<'a> {
     /// The value of a key that must be there; reports its absence.
     pub(super) fn need<T: FromValue>(&self, name: &str) -> Option<T> {
         debug_assert_eq!(self.key(name).absent, Absent::Required, "{name}");
-        if self.item(name).is_none() && self.cx.overrides.get(self.table, name).is_none() {
+        if self.item(name).is_none() && !self.cx.overrides.has(self.table, name) {
             self.report_missing(name);
             return None;
         }
@@ -213,8 +214,19 @@ impl<'a> Section<'a> {
         self.cx.mistake(Problem::new(title, self.value_span(name), label));
     }
 
+    /// Whether an unknown key of the table is likely to be one of `names`, misspelt: then its absence is no second
+    /// mistake.
+    pub(super) fn may_be_misspelt(&self, names: &[&str]) -> bool {
+        let Some(toml) = self.toml else { return false };
+        let meant = |written: &str| meant_key(self.table, written).is_some_and(|key| names.contains(&key.name));
+        toml.iter().any(|(written, item)| !item.is_none() && self.table.key(written).is_none() && meant(written))
+    }
+
     /// Reports that a key is missing.
     pub(super) fn report_missing(&self, name: &str) {
+        if self.may_be_misspelt(&[name]) {
+            return;
+        }
         let label = format!("add `{name}`: {}", self.key(name).kind.describe());
         self.cx.mistake(Problem::new(format!("missing key `{name}` in {}", self.title), self.span.clone(), label));
     }
@@ -261,32 +273,53 @@ impl<'a> Section<'a> {
     }
 }
 
+/// The key of the table that an unknown name is likely to mean.
+fn meant_key(table: Table, name: &str) -> Option<&'static Key> {
+    known_elsewhere(table.keys(), name)
+        .map(|(key, _)| key)
+        .or_else(|| suggest::nearest(name, table.keys().map(|key| key.name)).and_then(|near| table.key(near)))
+}
+
 /// What to write instead of a key that the table does not have.
 fn unknown_key_advice(table: Table, name: &str) -> String {
     let takes = |key: &Key| format!("it takes {}", key.kind.describe());
-    if let Some((key, other)) = known_elsewhere(table.keys(), name) {
-        return format!("`{other}` is `{}` here; {}", key.name, takes(key));
+    if let Some((key, program)) = known_elsewhere(table.keys(), name) {
+        return format!("what {program} calls so is `{}` here; {}", key.name, takes(key));
     }
-    if let Some(near) = suggest::nearest(name, table.keys().map(|key| key.name)) {
-        let key = table.key(near).map(takes).unwrap_or_default();
-        return format!("did you mean `{near}`? {key}");
+    if let Some(key) = meant_key(table, name) {
+        return format!("did you mean `{}`? {}", key.name, takes(key));
     }
     if let Some(key) = KEYS.iter().find(|key| key.name == name) {
         return format!("`{name}` belongs in {}", key.table.header());
     }
-    if let Some((key, other)) = known_elsewhere(KEYS.iter(), name) {
-        return format!("`{other}` is `{}` in {}; {}", key.name, key.table.header(), takes(key));
+    if let Some((key, program)) = known_elsewhere(KEYS.iter(), name) {
+        return format!("what {program} calls so is `{}` in {}; {}", key.name, key.table.header(), takes(key));
     }
-    let names: Vec<&str> = table.keys().map(|key| key.name).collect();
-    format!("the keys here are {}", names.join(", "))
+    let similar: Vec<&Key> = table.keys().filter(|key| suggest::has_part(name, key.name)).collect();
+    match similar[..] {
+        [] => format!("the keys here are {}", join(table.keys(), ", ")),
+        [key] => format!("did you mean `{}`? {}", key.name, takes(key)),
+        _ => format!("did you mean {}?", join(similar.into_iter(), " or ")),
+    }
 }
 
-/// The key that another program calls `name`, and that name with its program.
-fn known_elsewhere(mut keys: impl Iterator<Item = &'static Key>, name: &str) -> Option<(&'static Key, &'static str)> {
-    keys.find_map(|key| {
-        let called = |known: &&&str| known.rsplit(' ').next() == Some(name);
-        key.known_as.iter().find(called).map(|known| (key, *known))
-    })
+fn join<'a>(keys: impl Iterator<Item = &'a Key>, between: &str) -> String {
+    keys.map(|key| format!("`{}`", key.name)).collect::<Vec<_>>().join(between)
+}
+
+/// The key that another program calls `name`, and that program.
+fn known_elsewhere(keys: impl Iterator<Item = &'static Key>, name: &str) -> Option<(&'static Key, &'static str)> {
+    for key in keys {
+        for known in key.known_as {
+            // `program name`, or `program context name`.
+            if let (Some((program, _)), Some((_, theirs))) = (known.split_once(' '), known.rsplit_once(' '))
+                && theirs == name
+            {
+                return Some((key, program));
+            }
+        }
+    }
+    None
 }
 
 fn parse_value(kind: &Kind, value: &TomlValue) -> Result<Value, String> {

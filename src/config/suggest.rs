@@ -20,9 +20,15 @@ pub(super) fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a s
         .map(|(_, candidate)| candidate)
 }
 
+/// Whether one of the parts of `name`, which `_` separates, is meant by `word`: `timeut` is a slip of the last part of
+/// `idle_timeout`.
+pub(super) fn has_part(word: &str, name: &str) -> bool {
+    word.len() > 3 && nearest(word, name.split('_').filter(|part| part.len() > 3)).is_some()
+}
+
 #[cfg(test)]
 mod tests {
-    use super::nearest;
+    use super::{has_part, nearest};
 
     #[test]
     fn finds_what_was_meant_and_nothing_far_away() {
@@ -39,6 +45,7 @@ mod tests {
         ] {
             assert_eq!(nearest(word, keys), expect, "{word}");
         }
+        assert!(has_part("timeut", "idle_timeout") && !has_part("time", "idle_timeout") && !has_part("", "idle"));
         assert_eq!(nearest(&"a".repeat(100_000), keys), None);
     }
 }

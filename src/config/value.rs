@@ -550,3 +550,73 @@ impl fmt::Display for SizeText {
         write!(f, "{}", self.0)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn durations() {
+        for (text, nanos) in [
+            ("0s", 0),
+            ("20us", 20_000),
+            ("250ms", 250_000_000),
+            ("30s", 30_000_000_000),
+            ("5 m", 300_000_000_000),
+            ("1h", 3_600_000_000_000),
+            ("2d", 172_800_000_000_000),
+        ] {
+            assert_eq!(parse_duration(text), Ok(Duration::from_nanos(nanos)), "{text}");
+        }
+    }
+
+    #[test]
+    fn sizes() {
+        for (text, bytes) in [
+            ("0", 0),
+            ("1024", 1024),
+            ("7B", 7),
+            ("4KiB", 4096),
+            ("10MB", 10_000_000),
+            ("3 kB", 3000),
+            ("1GiB", 1 << 30),
+        ] {
+            assert_eq!(parse_size(text), Ok(bytes), "{text}");
+        }
+    }
+
+    #[test]
+    fn cores() {
+        for (text, cores) in [("auto", &[][..]), ("0", &[0]), ("0,2-5", &[0, 2, 3, 4, 5]), (" 3 , 1 - 2 ", &[3, 1, 2])]
+        {
+            assert_eq!(parse_cores(text), Ok(cores.to_vec()), "{text}");
+        }
+    }
+
+    #[test]
+    fn outputs() {
+        assert_eq!(parse_output("off"), Ok(Value::Off));
+        assert_eq!(parse_output("stdout"), Ok(Value::Output(LogTarget::Stdout)));
+        assert_eq!(parse_output("a.log"), Ok(Value::Output(LogTarget::File("a.log".into()))));
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_reads_back(micros in 0u64..1 << 53, bytes in any::<u64>()) {
+            let duration = Duration::from_micros(micros);
+            prop_assert_eq!(parse_duration(&DurationText(duration).to_string()), Ok(duration));
+            prop_assert_eq!(parse_size(&SizeText(bytes).to_string()), Ok(bytes));
+        }
+
+        #[test]
+        fn any_text_is_a_value_or_advice(text in "(?s).{0,30}") {
+            for kind in [Kind::Cores, Kind::Address, Kind::Output, Kind::UrlPath, Kind::Field, Kind::SocketAddressOrOff] {
+                if let Err(advice) = kind.parse(&text) {
+                    prop_assert!(!advice.is_empty());
+                }
+            }
+        }
+    }
+}

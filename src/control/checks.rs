@@ -345,7 +345,8 @@ mod tests {
             let mut config = config();
             config.upstreams[0].health = None;
             let (_stop, stopped) = watch::channel(false);
-            run(Arc::new(Shared::new(Arc::new(config), 1, 0)), 1, stopped).await;
+            let checks = run(Arc::new(Shared::new(Arc::new(config), 1, 0)), 1, stopped);
+            tokio::time::timeout(Duration::from_secs(10), checks).await.expect("waits for nothing");
             let (stop, stopped) = watch::channel(false);
             drop(stop);
             run(Arc::new(Shared::new(Arc::new(self::config()), 1, 0)), 1, stopped).await;

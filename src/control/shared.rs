@@ -403,91 +403,46 @@ impl EventLevel {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::config::model::*;
 
     /// A config with two upstreams (one checked), an application and a splitter, for tests of this folder.
+    const CONFIG: &str = r#"
+        [admin]
+        trace = 16
+        [process]
+        connections_max = 1000
+        [listener.web]
+        address = "127.0.0.1:0"
+        [site.main]
+        default = true
+        [[site.main.route]]
+        path = "/api"
+        proxy = "api"
+        [[site.main.route]]
+        path = "/plain"
+        proxy = "plain"
+        [[site.main.route]]
+        path = "/"
+        app = "shop"
+        [upstream.api]
+        servers = ["127.0.0.1:1", { address = 'unix:/run/b"2.sock', backup = true }]
+        health = { path = "/healthz", interval = "100ms", timeout = "100ms", rise = 2, fall = 2 }
+        [upstream.plain]
+        servers = ["[::1]:8080"]
+        health = false
+        [app.shop]
+        program = "shop"
+        [mysql.db]
+        listen = ["127.0.0.1:0"]
+        primary = "127.0.0.1:3306"
+        replicas = ["127.0.0.1:3307"]
+        user = "u"
+        password = "p"
+    "#;
+
     pub(crate) fn config() -> Config {
-        let server = |address: &str, backup| Server { address: address.parse().unwrap(), weight: 1, backup };
-        let upstream = |name: &str, servers, health| Upstream {
-            name: name.into(),
-            servers,
-            balance: Balance::RoundRobin,
-            health,
-            connect_timeout: Duration::from_secs(1),
-            response_timeout: Duration::from_secs(1),
-            idle_timeout: Duration::from_secs(1),
-            tries_max: 2,
-            keep_idle: 1,
-            keep_idle_timeout: Duration::from_secs(1),
-        };
-        let health = Health {
-            path: Some("/healthz".into()),
-            host: None,
-            interval: Duration::from_millis(20),
-            timeout: Duration::from_millis(200),
-            rise: 2,
-            fall: 2,
-        };
-        Config {
-            process: Process {
-                data_cores: vec![],
-                app_cores: vec![],
-                app_placement: AppPlacement::Paired,
-                driver: DriverChoice::Auto,
-                ring_entries: 256,
-                read_buffer_bytes: 4096,
-                stream_buffer_bytes: 65536,
-                spin: Duration::ZERO,
-                queue_depth: 8,
-                queue_timeout: Duration::from_secs(1),
-                app_concurrency: 8,
-                connections_max: 1000,
-                backlog: 128,
-                drain_timeout: Duration::from_secs(1),
-                file_cache_bytes: 0,
-                file_cache_file_bytes_max: 0,
-                file_cache_valid: Duration::from_secs(1),
-            },
-            http: Http {
-                header_timeout: Duration::from_secs(1),
-                body_timeout: Duration::from_secs(1),
-                write_timeout: Duration::from_secs(1),
-                keep_alive_timeout: Duration::from_secs(1),
-                keep_alive_requests_max: 0,
-                head_bytes_max: 8192,
-                headers_max: 100,
-                body_bytes_max: 0,
-                server_name: String::new(),
-            },
-            listeners: vec![Listener { name: "web".into(), address: "127.0.0.1:0".parse().unwrap(), sites: vec![] }],
-            sites: vec![],
-            upstreams: vec![
-                upstream("api", vec![server("127.0.0.1:1", false), server("unix:/run/b\"2.sock", true)], Some(health)),
-                upstream("plain", vec![server("[::1]:8080", false)], None),
-            ],
-            apps: vec![App { name: "shop".into(), program: "shop".into() }],
-            splitters: vec![Splitter {
-                name: "db".into(),
-                listen: vec!["127.0.0.1:0".parse().unwrap()],
-                primary: "127.0.0.1:3306".parse().unwrap(),
-                replicas: vec!["127.0.0.1:3307".parse().unwrap()],
-                user: "u".into(),
-                password: Secret("p".into()),
-                database: String::new(),
-                clients_max: 100,
-                pool_max: 8,
-                pool_timeout: Duration::from_secs(1),
-                connect_timeout: Duration::from_secs(1),
-                pool_idle_timeout: Duration::from_secs(1),
-                client_timeout: Duration::from_secs(1),
-                lag_max: Duration::from_secs(1),
-                monitor_interval: Duration::from_secs(1),
-                causal_reads: CausalReads::Session,
-                causal_timeout: Duration::from_secs(1),
-            }],
-            admin: None,
-            log: Log { access: None, format: LogFormat::Combined },
-            trace_events: 16,
+        match crate::config::parse("test.toml", CONFIG, &["shop"]) {
+            Ok((config, _)) => config,
+            Err(report) => panic!("{report}"),
         }
     }
 

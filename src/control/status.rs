@@ -187,6 +187,8 @@ struct FilesView {
     cache_hits: u64,
     cache_misses: u64,
     cache_bytes: u64,
+    cache_entries: u64,
+    cache_evictions: u64,
     sendfile_bytes: u64,
     not_modified: u64,
 }
@@ -398,6 +400,8 @@ impl Page<'_> {
             cache_hits: self.sum(|w| w.files.cache_hits.value()),
             cache_misses: self.sum(|w| w.files.cache_misses.value()),
             cache_bytes: self.sum(|w| w.files.cache_bytes.value()),
+            cache_entries: self.sum(|w| w.files.cache_entries.value()),
+            cache_evictions: self.sum(|w| w.files.cache_evictions.value()),
             sendfile_bytes: self.sum(|w| w.files.sendfile_bytes.value()),
             not_modified: self.sum(|w| w.files.not_modified.value()),
         }

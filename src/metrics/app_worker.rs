@@ -1,4 +1,4 @@
-//! What one application worker counts. The worker is the only writer, except where a field names another thread.
+//! What one application worker counts. Its thread is the only writer.
 
 use super::{Counter, Gauge};
 
@@ -17,7 +17,7 @@ pub struct AppWorkerStats {
     pub panics: Counter,
     /// Requests thrown away before they ran, because their client had left or their time was up.
     pub cancelled: Counter,
-    /// Times the worker's thread was started again. Written by the control thread, which supervises it.
+    /// Times the worker was started again after it had failed as a whole.
     pub restarts: Counter,
     /// Times its safety timer found work no wake-up had told of. Anything but 0 is a defect of ours.
     pub lost_wakeups: Counter,

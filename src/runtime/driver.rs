@@ -21,8 +21,10 @@ pub struct DriverFacts {
     pub fallback: Option<String>,
 }
 
+type SetFlags = fn(&mut io_uring::Builder);
+
 /// Ring set-up flags from best to plainest. Source: io_uring_setup(2); the first needs Linux 6.1, the second 5.19.
-const FLAGS: [(&str, fn(&mut io_uring::Builder)); 3] = [
+const FLAGS: [(&str, SetFlags); 3] = [
     ("SINGLE_ISSUER|DEFER_TASKRUN", |builder| {
         builder.setup_single_issuer().setup_defer_taskrun();
     }),
@@ -32,7 +34,7 @@ const FLAGS: [(&str, fn(&mut io_uring::Builder)); 3] = [
     ("", |_| {}),
 ];
 
-fn ring_builder(set: fn(&mut io_uring::Builder), entries: u32) -> io_uring::Builder {
+fn ring_builder(set: SetFlags, entries: u32) -> io_uring::Builder {
     let mut builder = IoUring::builder();
     set(&mut builder);
     // Room for the completions of many idle connections that wake at once; the kernel keeps an overflow list beyond.

@@ -15,6 +15,9 @@ pub mod sys;
 pub mod time;
 
 use std::future::Future;
+use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 
 /// Runs `future` on this data worker, beside its other tasks, until it ends. Nothing waits for it.
 ///
@@ -25,15 +28,25 @@ pub fn spawn(future: impl Future<Output = ()> + 'static) {
 }
 
 /// Wraps `future` so that a panic inside it ends it, is logged and counted, and goes no further.
-pub async fn contain(future: impl Future<Output = ()>) {
-    let mut future = std::pin::pin!(future);
-    std::future::poll_fn(|cx| {
-        let poll = std::panic::AssertUnwindSafe(|| future.as_mut().poll(cx));
-        match std::panic::catch_unwind(poll) {
-            Ok(poll) => poll,
-            // The panic hook has logged message and place; the future is not polled again.
-            Err(_) => std::task::Poll::Ready(()),
-        }
-    })
-    .await;
+///
+/// A struct and not an `async` block: that would store the future twice.
+pub fn contain<F: Future<Output = ()>>(future: F) -> Contained<F> {
+    Contained { future }
+}
+
+/// See [`contain`].
+pub struct Contained<F> {
+    future: F,
+}
+
+impl<F: Future<Output = ()>> Future for Contained<F> {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        // SAFETY: `future` is structurally pinned: it is never moved out of, `Contained` has no `Drop` and is `Unpin`
+        // only when `F` is.
+        let future = unsafe { self.map_unchecked_mut(|contained| &mut contained.future) };
+        // The panic hook has logged message and place; a future that panicked is not polled again.
+        std::panic::catch_unwind(AssertUnwindSafe(|| future.poll(cx))).unwrap_or(Poll::Ready(()))
+    }
 }

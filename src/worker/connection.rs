@@ -18,8 +18,10 @@ use super::Worker;
 use super::exchange::{self, After};
 use super::hot::Hot;
 use super::respond;
+use super::run::Open;
 use super::watch::{OnExpiry, Watched};
 use crate::http::h1::parse_request;
+use crate::log::AddressText;
 use crate::runtime::net::{ReadEnd, Stream};
 
 /// An idle connection keeps its buffers for this long.
@@ -38,14 +40,21 @@ pub(super) struct Connection {
     pub(super) stream: Stream,
     pub(super) peer: Option<SocketAddr>,
     /// Index into the config.
-    pub(super) listener: usize,
+    pub(super) listener: u32,
     pub(super) requests: std::cell::Cell<u32>,
+    /// Counts it as open.
+    pub(super) _open: Open,
 }
 
 /// The connection broke while we were writing: nobody to talk to.
 pub(super) struct Broken;
 
 impl Connection {
+    /// The client's address as text, for the access log.
+    pub(super) fn peer_text(&self) -> AddressText {
+        AddressText::new(self.peer.map(|peer| peer.ip()))
+    }
+
     /// Sends all of `bytes`; gives the buffer back, emptied.
     pub(super) async fn send(&self, worker: &Worker, bytes: Vec<u8>) -> Result<Vec<u8>, Broken> {
         self.watched.set(worker.config.http.write_timeout, OnExpiry::BreakAll);
@@ -95,7 +104,9 @@ enum Next {
 }
 
 /// Drives one connection to its end.
-pub(super) async fn drive(worker: Rc<Worker>, connection: Connection) {
+///
+/// What this future holds is what an idle connection costs: keep it small.
+pub(super) async fn drive(worker: Rc<Worker>, connection: Box<Connection>) {
     loop {
         // Boxed: a cold connection must not carry the size of a busy one.
         match Box::pin(serve(&worker, &connection)).await {
@@ -147,7 +158,7 @@ async fn serve_with(worker: &Rc<Worker>, connection: &Connection, hot: &mut Hot)
                 Ok(None) => {}
                 Err(error) => {
                     worker.stats.http.malformed.inc();
-                    respond::reject(worker, connection, &mut hot.out, error.status(), &error);
+                    respond::reject(worker, connection, hot.input.unread(), &mut hot.out, error.status(), &error);
                     leave_reading(worker, &mut head_begun);
                     return finish(worker, connection, hot, Next::Linger).await;
                 }
@@ -172,7 +183,14 @@ async fn serve_with(worker: &Rc<Worker>, connection: &Connection, hot: &mut Hot)
             Read::TooSlow => {
                 leave_reading(worker, &mut head_begun);
                 worker.stats.http.timeouts.inc();
-                respond::reject(worker, connection, &mut hot.out, 408, &"request head took too long");
+                respond::reject(
+                    worker,
+                    connection,
+                    hot.input.unread(),
+                    &mut hot.out,
+                    408,
+                    &"request head took too long",
+                );
                 return finish(worker, connection, hot, Next::Close).await;
             }
             Read::End => {

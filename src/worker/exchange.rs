@@ -1,6 +1,5 @@
 //! One request: limits, path, route, action, accounting.
 
-use std::net::IpAddr;
 use std::rc::Rc;
 use std::time::Instant;
 
@@ -10,7 +9,8 @@ use super::hot::Hot;
 use super::respond::{self, Answer};
 use super::{Worker, call_app, forward, send_file};
 use crate::config::model::Action;
-use crate::http::h1::{BodyKind, FieldName, Method};
+use crate::http::h1::{BodyKind, FieldName, Method, Version};
+use crate::log::Entry;
 use crate::metrics::{ServedBy, TraceEvent};
 use crate::util::path::normalize;
 
@@ -54,7 +54,7 @@ pub(super) struct Request {
 
 impl Request {
     /// The head's bytes in the input.
-    pub(super) fn head_bytes<'a>(hot: &'a Hot) -> &'a [u8] {
+    pub(super) fn head_bytes(hot: &Hot) -> &[u8] {
         &hot.input.bytes[hot.input.start..hot.input.start + hot.head.head_bytes]
     }
 
@@ -126,7 +126,7 @@ async fn answer(worker: &Rc<Worker>, connection: &Connection, hot: &mut Hot, req
             Ok(path) => path,
             Err(problem) => return error(worker, hot, request, problem.status()),
         };
-        let router = &worker.routers[connection.listener];
+        let router = &worker.routers[connection.listener as usize];
         let Some(found) = router.route(hot.head.host(bytes), path.as_bytes()) else {
             return error(worker, hot, request, 404);
         };
@@ -235,17 +235,21 @@ fn account(worker: &Worker, connection: &Connection, hot: &Hot, request: &Reques
     }
     let (head, bytes) = (&hot.head, Request::head_bytes(hot));
     if let Some(log) = &worker.access_log {
-        log.record(&crate::log::Entry {
-            remote: connection.peer.map(|peer| peer.ip()).unwrap_or(IpAddr::from([0, 0, 0, 0])),
+        log.record(&Entry {
+            time: std::time::SystemTime::now(),
+            remote_addr: connection.peer_text().as_bytes(),
             method: head.method_text.of(bytes),
             target: head.target(bytes),
-            version: head.version,
-            host: head.authority.of(bytes),
+            protocol: match head.version {
+                Version::Http10 => b"HTTP/1.0",
+                Version::Http11 => b"HTTP/1.1",
+            },
             status: outcome.status,
             body_bytes: outcome.body_bytes,
             duration,
-            referer: head.field(bytes, FieldName::Referer).unwrap_or_default(),
-            user_agent: head.field(bytes, FieldName::UserAgent).unwrap_or_default(),
+            referer: head.field(bytes, FieldName::Referer),
+            user_agent: head.field(bytes, FieldName::UserAgent),
+            host: Some(head.authority.of(bytes)).filter(|host| !host.is_empty()),
             request_id: request.id,
             served_by: outcome.served_by,
         });

@@ -241,9 +241,11 @@ impl Forward<'_> {
         // What may be repeated can be sent on a connection that may just have been closed: if so, it is sent again.
         // For anything else a look at the socket narrows the race to the time one packet takes.
         let may_repeat = hot.head.method.is_idempotent() && outgoing.is_whole;
-        while !must_be_fresh {
-            let idle = self.worker.upstreams[self.upstream].borrow_mut().take_idle(server, self.worker.now());
-            let Some(idle) = idle else { break };
+        let take_idle = || match must_be_fresh {
+            true => None,
+            false => self.worker.upstreams[self.upstream].borrow_mut().take_idle(server, self.worker.now()),
+        };
+        while let Some(idle) = take_idle() {
             if may_repeat || idle.stream.peek() == Peek::Quiet {
                 stats.reuses.inc();
                 return Ok((idle, true));
@@ -292,7 +294,7 @@ impl Forward<'_> {
         let context = RequestContext {
             client_ip: ip.as_ref().map_or(b"unknown", |ip| ip.as_bytes()),
             scheme: Scheme::Http,
-            listener_port: self.worker.ports[self.connection.listener],
+            listener_port: self.worker.ports[self.connection.listener as usize],
             server_host: state.host(server),
             request_id: &Request::id_text(request.id),
             body: outgoing.kind,
@@ -326,20 +328,19 @@ impl Forward<'_> {
         }
         let Hot { input, out, head, .. } = hot;
         let receive = self.receive_head(out, head.method, head.version, server, closed);
-        let received = if outgoing.is_whole {
+        if outgoing.is_whole {
             self.connection.watched.clear();
             match self.connection.watched.while_client_stays(receive).await {
                 Ok(received) => received.map(|(head, input)| Response { head, input, body_unsent: false }),
-                Err(GaveUp::ClientGone | GaveUp::Expired) => return Err(NoResponse::ClientGone),
+                Err(GaveUp::ClientGone | GaveUp::Expired) => Err(NoResponse::ClientGone),
             }
         } else {
             let send = self.send_body(input, &mut request.body, outgoing.kind, server);
             match both(send, receive).await {
                 ControlFlow::Continue((head, input, body_unsent)) => Ok(Response { head, input, body_unsent }),
-                ControlFlow::Break(no_response) => return Err(no_response),
+                ControlFlow::Break(no_response) => Err(no_response),
             }
-        };
-        received
+        }
     }
 
     /// Streams the rest of the request body to the server. `Ok` when all of it was sent, or when the server stopped

@@ -1,10 +1,12 @@
 //! Answers of the worker itself: errors, redirects, fixed texts.
 
 use std::fmt::Display;
+use std::time::Duration;
 
 use super::Worker;
 use super::connection::Connection;
 use crate::http::h1::{RequestHead, Version, write_decimal, write_field, write_status_line};
+use crate::metrics::ServedBy;
 
 /// Appends status line, Server and Date.
 pub(super) fn begin(worker: &Worker, out: &mut Vec<u8>, status: u16) {
@@ -81,9 +83,41 @@ fn page(status: u16) -> String {
     )
 }
 
-/// Appends the answer to a request whose head could not be understood, after which the connection closes.
-pub(super) fn reject(worker: &Worker, connection: &Connection, out: &mut Vec<u8>, status: u16, reason: &dyn Display) {
+/// Appends the answer to a request whose head could not be understood, after which the connection closes. `input` is
+/// what came of the head; its first line goes to the access log, as nginx does it.
+pub(super) fn reject(
+    worker: &Worker,
+    connection: &Connection,
+    input: &[u8],
+    out: &mut Vec<u8>,
+    status: u16,
+    reason: &dyn Display,
+) {
     tracing::debug!(peer = ?connection.peer, status, %reason, "request refused");
     worker.stats.http.responses[usize::from(status / 100)].inc();
-    error(worker, out, &RequestHead::default(), false, status);
+    let body_bytes = error(worker, out, &RequestHead::default(), false, status);
+    let Some(log) = &worker.access_log else { return };
+    log.record(&crate::log::Entry {
+        time: std::time::SystemTime::now(),
+        remote_addr: connection.peer_text().as_bytes(),
+        method: b"",
+        target: first_line(input),
+        protocol: b"",
+        status,
+        body_bytes,
+        duration: Duration::ZERO,
+        referer: None,
+        user_agent: None,
+        host: None,
+        request_id: 0,
+        served_by: ServedBy::Worker,
+    });
+}
+
+/// The first line of `input` without its end, as far as a log wants it.
+fn first_line(input: &[u8]) -> &[u8] {
+    const BYTES_MAX: usize = 1024;
+    let line = input.split(|byte| *byte == b'\n').next().unwrap_or_default();
+    let line = line.strip_suffix(b"\r").unwrap_or(line);
+    &line[..line.len().min(BYTES_MAX)]
 }

@@ -21,7 +21,7 @@ use crate::http::h1::Limits;
 use crate::proxy::UpstreamState;
 use crate::route::Router;
 use crate::runtime::mailbox::{Receiver, Sender};
-use crate::runtime::net::{BoundSocket, Listener, Stream};
+use crate::runtime::net::{BoundSocket, Listener};
 use crate::runtime::time::{Ticker, sleep};
 
 /// What the control thread tells a data worker.
@@ -118,7 +118,7 @@ pub(crate) async fn run(seat: Seat) {
         drain(&worker, &mut control, deadline).await;
     }
     if let Some(log) = &worker.access_log {
-        log.flush();
+        log.flush_due();
     }
 }
 
@@ -176,7 +176,10 @@ async fn accept(worker: Rc<Worker>, listener: Rc<Listener>, index: usize, connec
                     drop((stream, guard));
                     continue;
                 }
-                crate::runtime::spawn(serve(worker.clone(), stream, peer, index, guard));
+                let watched = worker.watches.watch(&stream);
+                let requests = Cell::new(0);
+                let connection = Connection { watched, stream, peer, listener: index as u32, requests, _open: guard };
+                crate::runtime::spawn(drive(worker.clone(), Box::new(connection)));
             }
             Err(_) if listener.is_stopped() => return,
             Err(error) => {
@@ -188,15 +191,8 @@ async fn accept(worker: Rc<Worker>, listener: Rc<Listener>, index: usize, connec
     }
 }
 
-async fn serve(worker: Rc<Worker>, stream: Stream, peer: Option<std::net::SocketAddr>, listener: usize, guard: Open) {
-    let watched = worker.watches.watch(&stream);
-    let connection = Connection { watched, stream, peer, listener, requests: Cell::new(0) };
-    drive(worker, connection).await;
-    drop(guard);
-}
-
 /// Counts an open connection; a panic in its task cannot make the count wrong.
-struct Open {
+pub(super) struct Open {
     worker: Rc<Worker>,
     connections: Arc<AtomicUsize>,
 }

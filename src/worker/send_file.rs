@@ -16,7 +16,7 @@ use crate::config::model::Files;
 use crate::files::{self, Conditions, Plan, PlanBody};
 use crate::http::h1::RequestHead;
 use crate::metrics::ServedBy;
-use crate::runtime::sys::files::NonBlocking;
+use crate::runtime::sys::files::{NonBlocking, await_resident};
 use crate::util::path::Path;
 
 /// Bodies up to this size are copied behind their head and leave with it in one send.
@@ -86,6 +86,8 @@ async fn send(
 ) -> Result<(), Broken> {
     let end = offset + len;
     while offset < end {
+        // Pages that are not in memory are read by the kernel meanwhile; other connections go on.
+        await_resident(&file, offset, (end - offset).min(BURST_BYTES_MAX as u64)).await;
         let sent = {
             let socket = NonBlocking::of(&connection.stream).map_err(|_| Broken)?;
             let left = end - offset;

@@ -56,7 +56,7 @@ pub(super) fn base<'a>(cx: &'a Context<'a>, root: Option<&'a dyn TableLike>) -> 
     };
     let (process, http) = (section(Table::Process), section(Table::Http));
     let admin = section(Table::Admin);
-    let address = if admin.is_written() { admin.get("address") } else { None };
+    let address = if admin.is_wanted() { admin.get("address") } else { None };
     report_open_admin(cx, &admin, address);
     let trace_events: usize = admin.get("trace");
     let config = Config {

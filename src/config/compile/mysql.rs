@@ -74,7 +74,8 @@ fn password(section: &Section<'_>) -> Secret {
         (Some(password), _) => Secret(password),
         (None, Some(file)) => read_password(section, &file),
         (None, None) => {
-            if section.item("password").is_none() && section.item("password_file").is_none() {
+            let keys = ["password", "password_file"];
+            if keys.iter().all(|key| section.item(key).is_none()) && !section.may_be_misspelt(&keys) {
                 let title = format!("no password in {}", section.title);
                 let label = "add `password_file = \"/etc/one-server/mysql.password\"` or `password`";
                 section.cx.mistake(Problem::new(title, section.span.clone(), label));

@@ -1,5 +1,6 @@
 //! `[site.NAME]`, its hosts and routes, and the names they refer to.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -26,12 +27,15 @@ struct Draft {
     hosts: Vec<Placed<HostPattern>>,
     default_span: Option<Span>,
     listeners: Vec<usize>,
+    /// Some name among its listeners is unknown, so that the right one may just be misspelt.
+    listeners_doubtful: bool,
     span: Option<Span>,
 }
 
 /// Compiles all sites into `config` and joins them with their listeners.
 pub(super) fn compile_all<'a>(cx: &'a Context<'a>, sites: &[Named<'a>], names: &Names<'_>, config: &mut Config) {
     let drafts: Vec<Draft> = sites.iter().map(|named| draft(named, names)).collect();
+    let doubtful = drafts.iter().any(|draft| draft.listeners_doubtful);
     for (index, listener) in config.listeners.iter_mut().enumerate() {
         let reached = |(_, draft): &(usize, &Draft)| draft.listeners.contains(&index);
         let reached: Vec<(usize, &Draft)> = drafts.iter().enumerate().filter(reached).collect();
@@ -39,7 +43,7 @@ pub(super) fn compile_all<'a>(cx: &'a Context<'a>, sites: &[Named<'a>], names: &
         let drafts: Vec<&Draft> = reached.iter().map(|(_, draft)| *draft).collect();
         report_duplicate_hosts(cx, &listener.name, &drafts);
         report_two_defaults(cx, &listener.name, &drafts);
-        if drafts.is_empty() {
+        if drafts.is_empty() && !doubtful {
             let title = format!("no site is reached through [listener.{}]", listener.name);
             let label = "add a [site.NAME], or name this listener in the `listeners` of one";
             cx.mistake(Problem::new(title, names.listeners[index].span.clone(), label));
@@ -53,6 +57,7 @@ fn draft(named: &Named<'_>, names: &Names<'_>) -> Draft {
     let section = &named.section;
     let hosts = hosts(section);
     let listeners = listeners(section, names.listeners);
+    let listeners_doubtful = listeners.iter().any(Option::is_none);
     let routes = routes(section, names);
     report_duplicate_routes(section, &routes);
     let default: bool = section.get("default");
@@ -65,7 +70,8 @@ fn draft(named: &Named<'_>, names: &Names<'_>) -> Draft {
         },
         hosts,
         default_span: default.then(|| section.value_span("default")).flatten(),
-        listeners,
+        listeners: listeners.into_iter().flatten().collect(),
+        listeners_doubtful,
         span: named.span.clone(),
     }
 }
@@ -138,22 +144,21 @@ fn report_bad_host_name(name: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// Indexes of the listeners a site is reached through.
-fn listeners(section: &Section<'_>, known: &[Named<'_>]) -> Vec<usize> {
-    if section.item("listeners").is_none() {
+/// Indexes of the listeners a site is reached through; `None` for a name that is unknown.
+fn listeners(section: &Section<'_>, known: &[Named<'_>]) -> Vec<Option<usize>> {
+    let Some(item) = section.item("listeners") else {
         if known.is_empty() {
             let title = format!("{} is reached through no listener", section.title);
             let label = "add a [listener.NAME] with an `address`";
             section.cx.mistake(Problem::new(title, section.span.clone(), label));
         }
-        return (0..known.len()).collect();
+        return (0..known.len()).map(Some).collect();
+    };
+    if item.as_array().is_some_and(|array| array.is_empty()) {
+        section.bad_value("listeners", "it is empty: name a listener, or take the key away for all of them");
     }
     let names: Vec<Placed<String>> = section.list("listeners");
-    let mut indexes: Vec<usize> =
-        names.into_iter().filter_map(|name| index_of(section, "listener", known, &name.value, name.span)).collect();
-    indexes.sort_unstable();
-    indexes.dedup();
-    indexes
+    names.into_iter().map(|name| index_of(section, "listener", known, &name.value, name.span)).collect()
 }
 
 /// The index of the table `[kind.name]`; reports a name that does not exist.
@@ -180,6 +185,7 @@ fn routes<'a>(site: &Section<'a>, names: &Names<'_>) -> Vec<Placed<Option<Route>
         Placed { value: route(&section, names), span: place }
     };
     match site.item("route") {
+        None if site.may_be_misspelt(&["route"]) => Vec::new(),
         None => {
             let label = format!("add [[{}.route]] with a `path` and what to do", site.title.trim_matches(['[', ']']));
             site.cx.mistake(Problem::new(format!("{} has no route", site.title), site.span.clone(), label));
@@ -202,16 +208,19 @@ const ACTIONS: [&str; 5] = ["files", "proxy", "app", "redirect", "respond"];
 
 fn route(section: &Section<'_>, names: &Names<'_>) -> Option<Route> {
     let path = path_match(section);
-    let action = match ACTIONS.iter().filter(|name| section.item(name).is_some()).collect::<Vec<_>>()[..] {
+    let mut written: Vec<&str> = ACTIONS.into_iter().filter(|name| section.item(name).is_some()).collect();
+    written.sort_by_key(|name| section.key_span(name).map(|span| span.start));
+    let action = match written[..] {
+        [] if section.may_be_misspelt(&ACTIONS) => None,
         [] => {
-            let title = format!("a route of {} does nothing", section.title);
+            let title = format!("a {} does nothing", section.title);
             let label = "add one of files, proxy, app, redirect, respond";
             section.cx.mistake(Problem::new(title, section.span.clone(), label));
             None
         }
         [name] => action(section, name, names),
         [first, second, ..] => {
-            let title = format!("a route of {} has two actions", section.title);
+            let title = format!("a {} has two actions", section.title);
             let label = format!("keep either `{first}` or `{second}`");
             let problem = Problem::new(title, section.key_span(second), label);
             section.cx.mistake(problem.related(section.key_span(first), "the first one"));
@@ -220,6 +229,7 @@ fn route(section: &Section<'_>, names: &Names<'_>) -> Option<Route> {
     };
     let (path, action) = (path?, action?);
     warn_of_useless_prefix(section, &path, &action);
+    warn_of_unreachable_path(section, &path);
     Some(Route { path, action })
 }
 
@@ -233,8 +243,9 @@ fn path_match(section: &Section<'_>) -> Option<PathMatch> {
         }
         (false, true) => section.find("exact").map(PathMatch::Exact),
         (true, false) => section.find("path").map(PathMatch::Prefix),
+        (false, false) if section.may_be_misspelt(&["path", "exact"]) => None,
         (false, false) => {
-            let title = format!("a route of {} matches nothing", section.title);
+            let title = format!("a {} matches nothing", section.title);
             let label = "add `path = \"/\"` (a prefix) or `exact = \"/health\"`";
             section.cx.mistake(Problem::new(title, section.span.clone(), label));
             None
@@ -393,47 +404,70 @@ fn warn_of_useless_prefix(section: &Section<'_>, path: &PathMatch, action: &Acti
     if let Action::Files(files) = action
         && !path.starts_with(files.strip_prefix.trim_end_matches('/'))
     {
-        let title = format!("`strip_prefix` of a route of {} never matches", section.title);
+        let title = format!("`strip_prefix` of a {} never matches", section.title);
         let label = format!("paths of this route begin with {path}, not with {}", files.strip_prefix);
         section.cx.warn(Problem::new(title, section.value_span("files"), label));
     }
 }
 
+/// Paths are matched percent-decoded, free of dot segments and without the query.
+fn warn_of_unreachable_path(section: &Section<'_>, path: &PathMatch) {
+    let (key, path) = match path {
+        PathMatch::Exact(path) => ("exact", path),
+        PathMatch::Prefix(path) => ("path", path),
+    };
+    let encoded =
+        |at: usize| path.as_bytes().get(at + 1..at + 3).is_some_and(|two| two.iter().all(u8::is_ascii_hexdigit));
+    let label = if path.split('/').any(|segment| segment == "." || segment == "..") {
+        "`.` and `..` are resolved before a path is matched: write the path without them"
+    } else if path.match_indices('%').any(|(at, _)| encoded(at)) {
+        "a path is decoded before it is matched: write the character itself"
+    } else if path.contains('?') {
+        "the query is no part of the path: write the path alone"
+    } else {
+        return;
+    };
+    let title = format!("`{path}` in {} is unlikely to match", section.title);
+    section.cx.warn(Problem::new(title, section.value_span(key), label));
+}
+
 fn report_duplicate_routes(section: &Section<'_>, routes: &[Placed<Option<Route>>]) {
-    for (at, route) in routes.iter().enumerate() {
+    let mut seen: HashMap<&PathMatch, Option<Span>> = HashMap::new();
+    for route in routes {
         let Some(path) = route.value.as_ref().map(|route| &route.path) else { continue };
-        let same = |first: &&Placed<Option<Route>>| first.value.as_ref().is_some_and(|first| first.path == *path);
-        if let Some(first) = routes[..at].iter().find(same) {
-            let text = match path {
-                PathMatch::Exact(path) => format!("exact = \"{path}\""),
-                PathMatch::Prefix(path) => format!("path = \"{path}\""),
-            };
-            let title = format!("{} has two routes with {text}", section.title);
-            let problem = Problem::new(title, route.span.clone(), "this one would never be reached");
-            section.cx.mistake(problem.related(first.span.clone(), "the first one"));
-        }
+        let Some(first) = seen.get(path) else {
+            seen.insert(path, route.span.clone());
+            continue;
+        };
+        let text = match path {
+            PathMatch::Exact(path) => format!("exact = \"{path}\""),
+            PathMatch::Prefix(path) => format!("path = \"{path}\""),
+        };
+        let title = format!("{} has two routes with {text}", section.title);
+        let problem = Problem::new(title, route.span.clone(), "this one would never be reached");
+        section.cx.mistake(problem.related(first.clone(), "the first one"));
     }
 }
 
 fn report_duplicate_hosts(cx: &Context<'_>, listener: &str, sites: &[&Draft]) {
-    for (at, draft) in sites.iter().enumerate() {
+    let mut seen: HashMap<&HostPattern, (&Draft, Option<Span>)> = HashMap::new();
+    for draft in sites {
         for host in &draft.hosts {
-            let has = |other: &&&Draft| other.hosts.iter().any(|first| first.value == host.value);
-            let Some(other) = sites[..at].iter().find(has) else { continue };
+            // A default such as `hosts = "*"` has no place of its own.
+            let place = host.span.clone().or_else(|| draft.span.clone());
+            let Some((other, first)) = seen.get(&host.value) else {
+                seen.insert(&host.value, (draft, place));
+                continue;
+            };
             let name = match &host.value {
                 HostPattern::Exact(name) => name.clone(),
                 HostPattern::Suffix(name) => format!("*{name}"),
                 HostPattern::Any => "*".into(),
             };
-            let first = other.hosts.iter().find(|first| first.value == host.value);
-            let title = format!(
-                "host \"{name}\" belongs to two sites of [listener.{listener}]: {} and {}",
-                other.site.name, draft.site.name
-            );
-            let place = host.span.clone().or_else(|| draft.span.clone());
+            let sites = format!("{} and {}", other.site.name, draft.site.name);
+            let title = format!("host \"{name}\" belongs to two sites of [listener.{listener}]: {sites}");
             let problem = Problem::new(title, place, "give each site names of its own, or other listeners");
-            let first = first.and_then(|first| first.span.clone()).or_else(|| other.span.clone());
-            cx.mistake(problem.related(first, "the first one"));
+            cx.mistake(problem.related(first.clone(), "the first one"));
         }
     }
 }
@@ -449,19 +483,18 @@ fn report_two_defaults(cx: &Context<'_>, listener: &str, sites: &[&Draft]) {
 }
 
 fn warn_of_unused(cx: &Context<'_>, names: &Names<'_>, config: &Config) {
-    let actions = || config.sites.iter().flat_map(|site| &site.routes).map(|route| &route.action);
-    let unused = |kind: &str, named: &Named<'_>| {
-        let title = format!("[{kind}.{}] is used by no route", named.name);
-        cx.warn(Problem::new(title, named.span.clone(), "name it in a route, or take it away"));
-    };
-    for (index, named) in names.upstreams.iter().enumerate() {
-        if !actions().any(|action| matches!(action, Action::Proxy(at) if *at == index)) {
-            unused("upstream", named);
+    let (mut upstreams, mut apps) = (vec![false; names.upstreams.len()], vec![false; names.apps.len()]);
+    for route in config.sites.iter().flat_map(|site| &site.routes) {
+        match route.action {
+            Action::Proxy(at) => upstreams[at] = true,
+            Action::App(at) => apps[at] = true,
+            _ => {}
         }
     }
-    for (index, named) in names.apps.iter().enumerate() {
-        if !actions().any(|action| matches!(action, Action::App(at) if *at == index)) {
-            unused("app", named);
+    for (kind, all, used) in [("upstream", names.upstreams, upstreams), ("app", names.apps, apps)] {
+        for (named, _) in all.iter().zip(used).filter(|(_, used)| !used) {
+            let title = format!("[{kind}.{}] is used by no route", named.name);
+            cx.warn(Problem::new(title, named.span.clone(), "name it in a route, or take it away"));
         }
     }
 }

@@ -48,7 +48,7 @@ pub struct Limits {
 }
 
 impl Default for Limits {
-    /// What nginx takes: 32 KiB heads, 8 KiB targets, and HAProxy's 100 fields rounded up to a power of two.
+    /// nginx's 32 KiB heads and 8 KiB targets; a few more fields than HAProxy's 101.
     fn default() -> Self {
         Limits { head_bytes_max: 32 << 10, target_bytes_max: 8 << 10, headers_max: 128 }
     }

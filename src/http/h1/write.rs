@@ -42,12 +42,16 @@ fn reason(status: u16) -> &'static str {
 /// section 11.1): a space is written in their place.
 pub fn write_field(out: &mut Vec<u8>, name: &str, value: &[u8]) {
     debug_assert!(!name.is_empty() && name.bytes().all(super::fields::is_token_byte), "field name {name:?}");
+    debug_assert!(memchr::memchr3(b'\r', b'\n', 0, value).is_none(), "line end or nul in the value of {name}");
+    write_field_line(out, name, value);
+}
+
+fn write_field_line(out: &mut Vec<u8>, name: &str, value: &[u8]) {
     out.extend_from_slice(name.as_bytes());
     out.extend_from_slice(b": ");
     let value_at = out.len();
     out.extend_from_slice(value);
     if memchr::memchr3(b'\r', b'\n', 0, value).is_some() {
-        debug_assert!(false, "line end or nul in the value of {name}");
         blank_line_ends(&mut out[value_at..]);
     }
     out.extend_from_slice(b"\r\n");
@@ -108,11 +112,8 @@ mod tests {
     // RFC 9112 section 11.1. The debug assertion is for our own callers; what counts is what a release writes.
     #[test]
     fn a_value_never_starts_a_line() {
-        let mut value = *b"a\r\nSet-Cookie: b\0c\td";
-        blank_line_ends(&mut value);
-        assert_eq!(&value, b"a  Set-Cookie: b c\td");
-        #[cfg(not(debug_assertions))]
-        assert_eq!(written(|out| write_field(out, "X", b"a\r\nY: b")), ">X: a  Y: b\r\n");
+        let line = written(|out| write_field_line(out, "X", b"a\r\nSet-Cookie: b\0c\td"));
+        assert_eq!(line, ">X: a  Set-Cookie: b c\td\r\n");
     }
 
     proptest! {

@@ -419,6 +419,23 @@ fn smuggling() {
     refuse("GET / HTTP/1.1\r\nHost: a\r\n\r\n".replace("/ ", "/\t"), RequestError::Target);
 }
 
+#[test]
+fn what_cannot_become_a_request_is_refused_before_the_rest_is_there() {
+    let refused = |text: &str| parse_request(text.as_bytes(), &LIMITS, &mut RequestHead::default()).is_err();
+    let start = "GET / HTTP/1.1\r\nHost: a\r\n";
+    for text in
+        ["\x16\x03\x01", "GET\t", "GET  ", "GET /\r", "GET /#", "GET / HTP", "GET / HTTP/x", "GET a HTTP/1.1\r\n"]
+    {
+        assert!(refused(text), "{text:?}");
+    }
+    for text in ["X: y\n", "X ", " ", "X\0", "X: \0", "X: y\r\n ", "X: y\rz"] {
+        assert!(refused(&format!("{start}{text}")), "{text:?}");
+    }
+    for text in ["", "\r", "\r\n", "GET", "GET ", "GET /", "GET / ", "GET / HTTP/1.1\r", start, &start[..20]] {
+        assert!(!refused(text), "{text:?}");
+    }
+}
+
 // RFC 9112 section 9.3, RFC 9110 sections 7.6.1 and 7.8
 #[test]
 fn connection_options() {

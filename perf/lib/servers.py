@@ -1,0 +1,171 @@
+"""The servers of the comparison: how each one is set up for the job, as its own manual says it is fastest."""
+
+import getpass
+import os
+import re
+
+from . import process
+
+# nginx counts upstream connections among these too; HAProxy's counts downstream only.
+CONNECTIONS = 2_048
+CONNECTIONS_IDLE = 10_900
+
+
+class Server:
+    """What is measured: one or several processes behind one port."""
+
+    def __init__(self, name, port, processes, notes=""):
+        self.name, self.port, self.processes, self.notes = name, port, processes, notes
+
+    def url(self, path):
+        return f"http://127.0.0.1:{self.port}{path}"
+
+    def cpu_seconds(self):
+        for process_ in self.processes:
+            if not process_.alive():
+                raise process.Failed(f"{self.name} ended by itself:\n{process_.log_tail()}")
+        return sum(process_.cpu_seconds() for process_ in self.processes)
+
+    def memory_bytes(self):
+        sizes = [process_.memory_bytes() for process_ in self.processes]
+        return sum(rss for rss, _ in sizes), sum(pss for _, pss in sizes)
+
+    def commands(self):
+        return [" ".join(process_.command) for process_ in self.processes]
+
+
+class Starter:
+    """Starts servers on one stage. `paths` maps a program's name to its file; configs are kept for the report."""
+
+    def __init__(self, stage, paths, server_core, load_core):
+        self.stage, self.paths = stage, paths
+        self.server_core, self.load_core = server_core, load_core
+        self.configs = {}
+
+    # Static files.
+
+    def static(self, name, folder, connections=CONNECTIONS):
+        """`name` serves `folder`; the floor answers its 512 bytes whatever the folder holds."""
+        port = process.free_port()
+        if name == "one-server":
+            return self.one_server(["static", folder], port)
+        if name == "nginx":
+            return Server(name, port, [self.nginx("static", port, connections, f"root {folder};", "")])
+        return self.floor(self.server_core, port)
+
+    def floor(self, core, port=None, name="floor"):
+        port = port or process.free_port()
+        command = [self.paths["floor"], "--listen", f"127.0.0.1:{port}", "--core", core]
+        return Server(name, port, [self.stage.start(name, command, core)])
+
+    # Proxies.
+
+    def proxy(self, name, backend_port, connections=CONNECTIONS):
+        """`name` stands in front of the server on `backend_port`."""
+        port = process.free_port()
+        if name == "one-server":
+            return self.one_server(["proxy", "--to", f"127.0.0.1:{backend_port}", "--keep-idle", "512"], port)
+        if name == "nginx":
+            return Server(name, port, [self.nginx_proxy(port, backend_port, connections)])
+        return Server(name, port, [self.haproxy(port, backend_port, connections)])
+
+    def nginx_proxy(self, port, backend_port, connections):
+        upstream = f"upstream backend {{ server 127.0.0.1:{backend_port}; keepalive 512; keepalive_requests 1000000000; }}"
+        location = 'location / { proxy_pass http://backend; proxy_http_version 1.1; proxy_set_header Connection ""; }'
+        return self.nginx("proxy", port, connections, location, upstream)
+
+    # The whole chain.
+
+    def chain(self, name):
+        """`classic`: nginx, HAProxy and the axum server, three processes; `one-server`: the same router inside it."""
+        port = process.free_port()
+        if name == "one-server":
+            command = [self.paths["chain-app"], "--listen", f"127.0.0.1:{port}", "--core", self.server_core]
+            return Server(name, port, [self.stage.start("chain-app", command, self.server_core)])
+        app_port, haproxy_port = process.free_port(), process.free_port()
+        command = [self.paths["axum-hyper"], "--listen", f"127.0.0.1:{app_port}"]
+        app = self.stage.start("axum-hyper", command, self.server_core)
+        haproxy = self.haproxy(haproxy_port, app_port, CONNECTIONS)
+        nginx = self.nginx_proxy(port, haproxy_port, CONNECTIONS)
+        return Server(name, port, [nginx, haproxy, app])
+
+    # Programs.
+
+    def one_server(self, words, port):
+        """Our defaults but for the core and, like the upstream keep-alive of nginx above, room for idle connections."""
+        command = [self.paths["one-server"], *words, "--listen", f"127.0.0.1:{port}", "--data-cores", self.server_core]
+        return Server("one-server", port, [self.stage.start("one-server", command, self.server_core)])
+
+    def nginx(self, job, port, connections, location, upstream):
+        folder = self.stage.folder / f"nginx-{job}-{port}"
+        folder.mkdir()
+        config = folder / "nginx.conf"
+        config.write_text(NGINX.format(
+            user=f"user {getpass.getuser()};" if os.geteuid() == 0 else "",
+            folder=folder, port=port, connections=connections, files=connections * 2, location=location, upstream=upstream))
+        self.keep(f"nginx {job}", config)
+        command = [self.paths["nginx"], "-p", folder, "-c", config, "-e", folder / "error.log"]
+        return self.stage.start("nginx", command, self.server_core)
+
+    def haproxy(self, port, backend_port, connections):
+        config = self.stage.folder / f"haproxy-{port}.cfg"
+        config.write_text(HAPROXY.format(port=port, backend_port=backend_port, connections=connections))
+        self.keep("haproxy proxy", config)
+        return self.stage.start("haproxy", [self.paths["haproxy"], "-db", "-f", config], self.server_core)
+
+    def keep(self, label, config):
+        """For the report: the config, with ports and folders that change from run to run taken out."""
+        text = config.read_text().replace(str(self.stage.folder), "DIR")
+        self.configs.setdefault(label, re.sub(r"127\.0\.0\.1:\d+", "127.0.0.1:PORT", text))
+
+
+NGINX = """\
+{user}
+worker_processes 1;
+daemon off;
+pid {folder}/nginx.pid;
+error_log {folder}/error.log warn;
+worker_rlimit_nofile {files};
+events {{ worker_connections {connections}; }}
+http {{
+    access_log off;
+    sendfile on;
+    tcp_nopush on;
+    tcp_nodelay on;
+    keepalive_timeout 3600;
+    keepalive_requests 1000000000;
+    open_file_cache max=1000 inactive=600s;
+    open_file_cache_valid 600s;
+    open_file_cache_min_uses 1;
+    types {{ text/plain txt; application/octet-stream bin; }}
+    client_body_temp_path {folder}/body;
+    proxy_temp_path {folder}/proxy;
+    fastcgi_temp_path {folder}/fastcgi;
+    uwsgi_temp_path {folder}/uwsgi;
+    scgi_temp_path {folder}/scgi;
+    {upstream}
+    server {{
+        listen 127.0.0.1:{port} backlog=4096;
+        {location}
+    }}
+}}
+"""
+
+# `no strict-limits`: HAProxy wants two files per connection at once; these connections take turns at the server.
+HAPROXY = """\
+global
+    nbthread 1
+    maxconn {connections}
+    no strict-limits
+defaults
+    mode http
+    http-reuse always
+    timeout connect 5s
+    timeout client 3600s
+    timeout server 3600s
+frontend downstream
+    bind 127.0.0.1:{port} backlog 4096
+    default_backend upstream
+backend upstream
+    server backend 127.0.0.1:{backend_port}
+"""

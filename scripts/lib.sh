@@ -1,0 +1,83 @@
+# Shared by the scripts of this folder; sourced, not run.
+#
+#   say TEXT…                 one line to the person at the terminal (standard error)
+#   die TEXT…                 the same, then end with status 1
+#   as_root COMMAND…          run it as root: directly, or through sudo
+#   need PACKAGE COMMAND…     install the Debian package unless every command exists
+#   need_rust [COMPONENT…]    check cargo and rustup components, add missing components
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+# Debian leaves the server programs out of an ordinary user's PATH.
+PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin:$HOME/.cargo/bin
+export PATH
+
+say() { printf '%s: %s\n' "${0##*/}" "$*" >&2; }
+die() { say "error: $*"; exit 1; }
+
+as_root() {
+    if [ "$(id -u)" -eq 0 ]; then
+        "$@"
+    elif command -v sudo >/dev/null; then
+        sudo "$@"
+    else
+        die "root is needed for: $* (run this script as root, or install sudo)"
+    fi
+}
+
+need() {
+    local package=$1 command missing=
+    shift
+    for command in "$@"; do
+        command -v "$command" >/dev/null || missing="$missing $command"
+    done
+    [ -n "$missing" ] || return 0
+    command -v apt-get >/dev/null ||
+        die "missing:$missing. There is no apt-get here; install what Debian calls '$package' and start again"
+    say "installing the Debian package $package (missing:$missing)"
+    install_package "$package"
+    for command in "$@"; do
+        command -v "$command" >/dev/null || die "$package is installed, but $command is still missing"
+    done
+}
+
+# Debian starts a server as soon as it is installed, and at every boot. We only want the program: a policy-rc.d that
+# answers 101 ("action forbidden") stands in the way of the start, and the unit is disabled afterwards.
+install_package() {
+    local package=$1 policy=/usr/sbin/policy-rc.d
+    if [ -z "${apt_updated:-}" ]; then
+        as_root apt-get update -qq || die "apt-get update failed"
+        apt_updated=1
+    fi
+    (
+        if [ ! -e "$policy" ]; then
+            trap 'as_root rm -f "$policy"' EXIT
+            printf '#!/bin/sh\nexit 101\n' | as_root tee "$policy" >/dev/null
+            as_root chmod 755 "$policy"
+        fi
+        as_root env DEBIAN_FRONTEND=noninteractive \
+            apt-get install -y -qq --no-install-recommends -o Dpkg::Use-Pty=0 "$package" >&2
+    ) || die "apt-get install $package failed"
+    if [ -d /run/systemd/system ]; then
+        case $package in
+            mariadb-server) as_root systemctl disable --now --quiet mariadb.service || true ;;
+            nginx | haproxy | prometheus) as_root systemctl disable --now --quiet "$package.service" || true ;;
+        esac
+    fi
+}
+
+need_rust() {
+    local component
+    command -v cargo >/dev/null || die "cargo is missing: install Rust with https://rustup.rs, then start again"
+    # linking, and the C parts of some dependencies
+    need build-essential cc make
+    for component in "$@"; do
+        case $component in
+            rustfmt) cargo fmt --version >/dev/null 2>&1 && continue ;;
+            clippy) cargo clippy --version >/dev/null 2>&1 && continue ;;
+        esac
+        command -v rustup >/dev/null ||
+            die "$component is missing and this Rust is not managed by rustup: install your distribution's $component"
+        say "adding the rustup component $component"
+        rustup component add "$component" >&2
+    done
+}

@@ -1,0 +1,152 @@
+//! Every key is described well, printed in the manual, and does something.
+
+use super::*;
+
+/// A value of the kind that is not the default, as a flag takes it.
+pub(crate) fn another_value(key: &Key) -> String {
+    let default = match key.absent {
+        Absent::Default(text) => text,
+        _ => "",
+    };
+    let kind = match key.kind {
+        Kind::List(inner) => *inner,
+        kind => kind,
+    };
+    match kind {
+        Kind::Duration { max, .. } => DurationText(max).to_string(),
+        Kind::Size { max, .. } if key.name == "read_buffer" => SizeText(max.min(8 << 10)).to_string(),
+        Kind::Size { max, .. } => SizeText(max).to_string(),
+        Kind::Integer { .. } if key.table == Table::Redirect => "301".into(),
+        Kind::Integer { max, .. } => max.to_string(),
+        Kind::Switch => "true".into(),
+        Kind::Word(words) => words.iter().find(|word| **word != default).map_or(String::new(), |word| (*word).into()),
+        Kind::Cores => "0,2-3".into(),
+        Kind::Address => "127.0.0.1:7777".into(),
+        Kind::SocketAddress | Kind::SocketAddressOrOff => "127.0.0.1:7778".into(),
+        Kind::Text if key.name == "listeners" => "base".into(),
+        Kind::Text if key.name == "program" => "guestbook".into(),
+        Kind::UrlPath => "/other".into(),
+        Kind::Text | Kind::Field if key.name == "to" => "/other".into(),
+        Kind::Text | Kind::Field => "other".into(),
+        Kind::Path => "/tmp/other".into(),
+        Kind::Output => "/tmp/access.log".into(),
+        Kind::List(_) | Kind::Form(_) => String::new(),
+    }
+}
+
+/// No key only parses: a value other than the default changes the compiled config.
+#[test]
+fn every_key_does_something() {
+    for key in KEYS {
+        let value = another_value(key);
+        // Shown by the tests of actions, routes and upstreams; `proxy` and `app` name tables.
+        if value.is_empty() || ["proxy", "app", "path", "exact", "password_file"].contains(&key.name) {
+            continue;
+        }
+        let line = match key.kind {
+            Kind::Integer { .. } | Kind::Switch => format!("{} = {value}", key.name),
+            _ => format!("{} = {value:?}", key.name),
+        };
+        let (without, with) = (in_its_table(key, ""), in_its_table(key, &line));
+        let shown = |text: &str| format!("{:?}", config(text)).replace("Secret(..)", "");
+        if key.name == "password" {
+            assert_eq!(config(&with).splitters[0].password.0, "other");
+            continue;
+        }
+        assert_ne!(shown(&without), shown(&with), "{line} in {}", key.table.header());
+    }
+}
+
+/// A good config with `line` in the table of `key`, and everything else that the table needs.
+pub(super) fn in_its_table(key: &Key, line: &str) -> String {
+    let needs =
+        |name: &str, text: &str| if key.name == name && !line.is_empty() { String::new() } else { format!("{text}\n") };
+    let inner = |before: &str, needed: &str| {
+        let inside = [needed, line].iter().filter(|part| !part.is_empty()).copied().collect::<Vec<_>>().join(", ");
+        format!("{before} = {{ {inside} }}\n")
+    };
+    let unless = |name: &str, text: &'static str| if key.name == name && !line.is_empty() { "" } else { text };
+    let text = match key.table {
+        Table::Listener => {
+            let address = needs("address", "address = \"127.0.0.1:1\"");
+            format!(
+                "[listener.l]\n{address}{line}\n[site.l]\nhosts = \"l.invalid\"\n[[site.l.route]]\npath = \"/\"\nrespond = {{}}\n"
+            )
+        }
+        Table::Site => {
+            let hosts = needs("hosts", "hosts = \"s.invalid\"");
+            let other = "[listener.second]\naddress = \"127.0.0.1:1\"\n[site.t]\nhosts = \"t.invalid\"\nlisteners = \"second\"\n[[site.t.route]]\npath = \"/\"\nrespond = {}\n";
+            format!("{other}[site.s]\n{hosts}{line}\n[[site.s.route]]\npath = \"/\"\nrespond = {{}}\n")
+        }
+        Table::Route => route(&format!("path = \"/\"\nrespond = {{}}\n{line}")),
+        Table::Files => route(&format!("path = \"/other\"\n{}", inner("files", unless("root", "root = \"/x\"")))),
+        Table::Redirect => route(&format!("path = \"/\"\n{}", inner("redirect", unless("to", "to = \"/x\"")))),
+        Table::Respond => route(&format!("path = \"/\"\n{}", inner("respond", ""))),
+        Table::Upstream => upstream(&format!("servers = \"1.1.1.1:1\"\n{line}")),
+        Table::Server => {
+            let address = unless("address", "address = \"1.1.1.1:1\"");
+            let entry = [address, line].iter().filter(|part| !part.is_empty()).copied().collect::<Vec<_>>().join(", ");
+            upstream(&format!("servers = [\"1.1.1.2:2\", {{ {entry} }}]\n"))
+        }
+        Table::Health => upstream(&format!("servers = \"1.1.1.1:1\"\n{}", inner("health", ""))),
+        Table::App => format!("[app.echo]\n{line}\n"),
+        Table::Mysql => {
+            let parts =
+                ["listen = \"127.0.0.1:3307\"", "primary = \"127.0.0.1:3306\"", "user = \"u\"", "password = \"p\""];
+            let parts = parts.iter().filter(|part| line.is_empty() || !part.starts_with(&format!("{} ", key.name)));
+            format!("[mysql.m]\n{}\n{line}\n", parts.copied().collect::<Vec<_>>().join("\n"))
+        }
+        single => format!("{}\n{line}\n", single.header()),
+    };
+    format!("{text}{BASE}")
+}
+
+#[test]
+fn descriptions_are_in_order() {
+    for (at, key) in KEYS.iter().enumerate() {
+        let place = format!("{} {}", key.table.header(), key.name);
+        assert!(!KEYS[..at].iter().any(|first| (first.table, first.name) == (key.table, key.name)), "{place} twice");
+        // Panics when the default is not of its kind.
+        let value = key.default_value();
+        assert_eq!(value.is_some(), matches!(key.absent, Absent::Default(_)), "{place}");
+        assert!(!key.help.is_empty() && !key.help.ends_with('.') && !key.help.contains('\n'), "{place}");
+        assert!(!key.when.ends_with('.'), "{place}");
+        assert!(
+            key.flag.is_none() || !key.when.is_empty() || key.table == Table::Mysql,
+            "{place}: a flag says when to change it"
+        );
+        for known in key.known_as {
+            assert!(known.contains(' '), "{place}: {known} names no program");
+        }
+    }
+    let flags: Vec<&str> = KEYS.iter().filter_map(|key| key.flag).map(|(flag, _)| flag).collect();
+    for (at, flag) in flags.iter().enumerate() {
+        assert!(!flags[..at].contains(flag), "--{flag} twice");
+    }
+}
+
+#[test]
+fn the_manual_has_every_key() {
+    let (markdown, toml) = (reference_markdown(), reference_toml());
+    for key in KEYS {
+        assert!(markdown.contains(&format!("### `{}`", key.name)) && markdown.contains(key.when), "{}", key.name);
+        assert!(toml.contains(&format!("{} = ", key.name)), "{}", key.name);
+    }
+    // Without the `#`, the single tables are a config that changes nothing.
+    let wanted = ["[process]", "[http]", "[log]"];
+    let mut lines = Vec::new();
+    let mut inside = false;
+    for line in toml.lines() {
+        match line.strip_prefix('#') {
+            Some(line) if line.starts_with('[') => {
+                inside = wanted.contains(&line);
+                lines.extend(inside.then_some(line));
+            }
+            Some(line) if inside && !line.starts_with(' ') => lines.push(line),
+            _ => inside &= !line.is_empty(),
+        }
+    }
+    let changed = config(&format!("{}\n{BASE}", lines.join("\n")));
+    assert!(lines.len() > 25, "{lines:?}");
+    assert_eq!(format!("{changed:?}"), format!("{:?}", config(BASE)));
+}

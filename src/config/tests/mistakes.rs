@@ -1,0 +1,586 @@
+//! Every diagnostic: its place, what it says, what it advises.
+
+use super::*;
+
+#[test]
+fn unknown_keys_and_tables() {
+    check(
+        "[http]\nheader_timeot = \"1s\"",
+        &[
+            "2:1 unknown key `header_timeot` in [http] | did you mean `header_timeout`? it takes a duration, for example \"30s\"",
+        ],
+    );
+    check(
+        "[http]\nclient_max_body_size = \"1m\"",
+        &[
+            "2:1 unknown key `client_max_body_size` in [http] | what nginx calls so is `body_max` here; it takes a size, for example \"64KiB\"",
+        ],
+    );
+    check("[http]\nbacklog = 5", &["2:1 unknown key `backlog` in [http] | `backlog` belongs in [process]"]);
+    check(
+        "[http]\nmaxconn = 5",
+        &[
+            "2:1 unknown key `maxconn` in [http] | what haproxy calls so is `connections_max` in [process]; it takes a number from 16 to 16000000",
+        ],
+    );
+    check("[admin]\nport = 5", &["2:1 unknown key `port` in [admin] | the keys here are `address`, `trace`"]);
+    check(
+        "[http]\ntimeut = \"5s\"",
+        &[
+            "2:1 unknown key `timeut` in [http] | did you mean `header_timeout` or `body_timeout` or `write_timeout` or `keep_alive_timeout`?",
+        ],
+    );
+    check("[htpp]\nbody_max = 5", &["1:2 unknown table [htpp] | did you mean [http]?"]);
+    check("[upstreams.api]\nx = 5", &["1:2 unknown table [upstreams] | did you mean [upstream.NAME]?"]);
+    check(
+        "[tls]",
+        &[
+            "1:2 unknown table [tls] | the tables are [process], [http], [listener.NAME], [site.NAME], [upstream.NAME], [app.NAME], [mysql.NAME], [admin], [log]",
+        ],
+    );
+    check("body_max = 5", &["1:1 key `body_max` stands outside of a table | `body_max` belongs in [http]"]);
+    check(
+        "whatever = 5",
+        &["1:1 key `whatever` stands outside of a table | every key stands in a table, such as [http] or [site.main]"],
+    );
+}
+
+#[test]
+fn tables_of_the_wrong_shape() {
+    check("http = 5", &["1:8 [http] is not a table | it is a whole number, but must be a table: [http]"]);
+    check("[[http]]", &["1:1 [http] is not a table | write it once, with single brackets: [http]"]);
+    check("upstream = 5", &["1:1 [upstream] is not a table of tables | give it a name: [upstream.main]"]);
+    check(
+        "[upstream]\nservers = [\"1.1.1.1:1\"]",
+        &["1:1 [upstream] has no name | give it one, for example [upstream.main]"],
+    );
+    check("[[upstream.a]]", &["1:1 [upstream.a] is not a table | write it once, with single brackets: [upstream.a]"]);
+    check(
+        "[app.\"a b\"]\nprogram = \"echo\"",
+        &["1:6 bad name in [app.NAME] | a name has 1 to 64 letters, digits, `-`, `_` and `.`"],
+    );
+}
+
+#[test]
+fn wrong_types() {
+    let bad = |key: &str, label: &str| format!("2:{} bad value for `{key}` in [http] | {label}", key.len() + 4);
+    for (line, key, label) in [
+        ("body_max = true", "body_max", "it is `true`, but the key takes a size, for example \"64KiB\""),
+        (
+            "body_max = 1.5",
+            "body_max",
+            "it is a number with a fraction, but the key takes a size, for example \"64KiB\"",
+        ),
+        ("headers_max = [1]", "headers_max", "it is a list, but the key takes a number from 1 to 1024"),
+        ("headers_max = { a = 1 }", "headers_max", "it is a table, but the key takes a number from 1 to 1024"),
+        (
+            "body_timeout = 1979-05-27",
+            "body_timeout",
+            "it is a date or time, but the key takes a duration, for example \"30s\"",
+        ),
+        ("server_name = 5", "server_name", "it is a number, but the key takes a text of visible ASCII characters"),
+        (
+            "server_name = \"a\\nb\"",
+            "server_name",
+            "'\\n' cannot stand in a header field: write visible ASCII characters",
+        ),
+    ] {
+        check(&format!("[http]\n{line}"), &[&bad(key, label)]);
+    }
+    check(
+        "[admin]\naddress = true",
+        &[
+            "2:11 bad value for `address` in [admin] | it is `true`, but the key takes an address, for example \"127.0.0.1:9900\", or \"off\"",
+        ],
+    );
+}
+
+#[test]
+fn bad_durations_and_sizes() {
+    let value = |table: &str, key: &str, value: &str, label: &str| {
+        let expect = format!("2:{} bad value for `{key}` in [{table}] | {label}", key.len() + 4);
+        check(&format!("[{table}]\n{key} = {value}"), &[&expect]);
+    };
+    let duration = |text: &str, label: &str| value("http", "body_timeout", text, label);
+    duration("30", "`30` has no unit: write \"30s\" for seconds or \"30ms\" for milliseconds");
+    duration("\"30\"", "`30` has no unit: write \"30s\" for seconds or \"30ms\" for milliseconds");
+    duration("\"30 sec\"", "`sec` is not a unit of time: did you mean \"30s\"?");
+    duration("\"1.5s\"", "`1.5s` has a fraction: write it as a whole number of a smaller unit, for example \"1500ms\"");
+    duration("\"soon\"", "`soon` is not a duration: write a number and one of us, ms, s, m, h, d, for example \"30s\"");
+    duration("\"30x\"", "`30x` is not a duration: write a number and one of us, ms, s, m, h, d, for example \"30s\"");
+    duration("\"0s\"", "0s is too small: the least is 1ms");
+    duration("\"2d\"", "2d is too large: the most is 1d");
+    duration("\"99999999999999999999d\"", "`99999999999999999999d` is too large");
+    let size = |text: &str, label: &str| value("http", "head_max", text, label);
+    size("\"8k\"", "`k` is not a unit: write \"8KiB\" (steps of 1024) or \"8kB\" (steps of 1000)");
+    size("\"1m\"", "`m` is not a unit: write \"1MiB\" (steps of 1024) or \"1MB\" (steps of 1000)");
+    size("\"8 parsec\"", "`8 parsec` is not a size: the units are B, KiB, MiB, GiB (1024) and kB, MB, GB (1000)");
+    size("\"big\"", "`big` is not a size: write a number of bytes, or a unit with it, for example \"64KiB\"");
+    size("-1", "`-1` is below zero");
+    size("1", "1 is too small: the least is 1KiB");
+    size("\"2MiB\"", "2MiB is too large: the most is 1MiB");
+    value("process", "backlog", "0", "0 is too small: the least is 1");
+    value("process", "backlog", "\"many\"", "`many` is not a whole number");
+    value("process", "backlog", "\"-5\"", "`-5` is below zero");
+    value("process", "backlog", "\"99999999999999999999\"", "`99999999999999999999` is too large");
+}
+
+#[test]
+fn bad_words_cores_addresses() {
+    let process = |line: &str, label: &str| {
+        let key = line.split(' ').next().unwrap_or_default();
+        let expect = format!("2:{} bad value for `{key}` in [process] | {label}", key.len() + 4);
+        check(&format!("[process]\n{line}"), &[&expect]);
+    };
+    process("driver = \"iouring\"", "`iouring` is not known: did you mean \"io-uring\"?");
+    process("driver = \"kqueue\"", "`kqueue` is not known: write \"auto\", \"io-uring\" or \"epoll\"");
+    process("data_cores = \"a\"", "`a` is not a core: write numbers and ranges, for example \"0,2-5\", or \"auto\"");
+    process("data_cores = \"5-2\"", "the range 5-2 runs backwards: write \"2-5\"");
+    process("data_cores = \"0,0-1\"", "core 0 is named twice");
+    process("data_cores = \"0-99999\"", "core 99999 is too large: the most is 8191");
+    process("data_cores = \"\"", "`` is not a core: write numbers and ranges, for example \"0,2-5\", or \"auto\"");
+    let address = |text: &str, label: &str| {
+        check(
+            &format!("[admin]\naddress = \"{text}\""),
+            &[&format!("2:11 bad value for `address` in [admin] | {label}")],
+        );
+    };
+    address(
+        "8080",
+        "the IP address is missing: write \"0.0.0.0:8080\" for every interface or \"127.0.0.1:8080\" for this machine only",
+    );
+    address(
+        "*:8080",
+        "the IP address is missing: write \"0.0.0.0:8080\" for every interface or \"127.0.0.1:8080\" for this machine only",
+    );
+    address("localhost:1", "names are not resolved: write \"127.0.0.1:1\"");
+    address(
+        "api.internal:1",
+        "names are not resolved: write the IP address of `api.internal`, for example \"10.0.0.7:1\"",
+    );
+    address("10.0.0.1", "the port is missing: write \"10.0.0.1:80\" with the port you mean");
+    address("::1", "the port is missing: write \"[::1]:80\" with the port you mean");
+    address("10.0.0.1:99999", "`99999` is not a port: write 0 to 65535");
+    address("http://10.0.0.1:80/", "an address has no scheme: write \"10.0.0.1:80\"");
+    address("unix:/run/a", "a Unix socket cannot be used here: write IP:PORT");
+    address("", "`` is not an address: write IP:PORT or [IPv6]:PORT, for example \"127.0.0.1:8080\"");
+    check(
+        "[log]\naccess = \"stderr\"",
+        &[
+            "2:10 bad value for `access` in [log] | the access log goes to \"stdout\", a file, or \"off\"; stderr carries the server's own messages",
+        ],
+    );
+}
+
+#[test]
+fn limits_that_contradict_each_other() {
+    check(
+        "[process]\nread_buffer = \"64KiB\"",
+        &[
+            "2:15 `read_buffer` (65536 bytes) is larger than `head_max` (16384 bytes) | make it smaller, or head_max in [http] larger: a head that fits the first buffer must be allowed",
+        ],
+    );
+    assert_eq!(warnings("[process]\nfile_cache = \"32KiB\""), ["`file_cache_file_max` is larger than `file_cache`"]);
+    assert!(warnings("[process]\nfile_cache = 0").is_empty());
+}
+
+#[test]
+fn listeners() {
+    check(
+        "[listener.a]",
+        &[
+            "1:1 missing key `address` in [listener.a] | add `address`: an address, for example \"0.0.0.0:8080\"",
+            "1:11 no site is reached through [listener.a] | add a [site.NAME], or name this listener in the `listeners` of one",
+        ],
+    );
+    let two = "[listener.a]\naddress = \"127.0.0.1:80\"\n[listener.b]\naddress = \"127.0.0.1:80\"\n[site.s]\nhosts=\"s.invalid\"\n[[site.s.route]]\npath = \"/\"\nproxy = \"u\"\n[upstream.u]\nservers = \"10.0.0.1:1\"";
+    check(two, &["4:11 127.0.0.1:80 is used twice, in [listener.a] and [listener.b] | take another address or port"]);
+    let admin = "[admin]\naddress = \"10.0.0.1:80\"\n[mysql.m]\nlisten = \"10.0.0.1:80\"\nprimary = \"10.0.0.1:3306\"\nuser = \"u\"\npassword = \"p\"";
+    check(admin, &["2:11 10.0.0.1:80 is used twice, in [mysql.m] and [admin] | take another address or port"]);
+    // Port 0 is a different one each time.
+    check("[admin]\naddress = \"127.0.0.1:0\"", &[]);
+    assert_eq!(
+        problems(""),
+        [
+            "0:0 the file starts nothing | add a [listener.NAME] with an `address` and a [site.NAME] with a route, or a [mysql.NAME]"
+        ]
+    );
+    assert_eq!(
+        problems("[site.s]\n[[site.s.route]]\npath=\"/\"\nrespond={}"),
+        [
+            "0:0 the file starts nothing | add a [listener.NAME] with an `address` and a [site.NAME] with a route, or a [mysql.NAME]",
+            "1:1 [site.s] is reached through no listener | add a [listener.NAME] with an `address`",
+        ]
+    );
+}
+
+#[test]
+fn hosts() {
+    let host = |text: &str, label: &str| {
+        let site = format!("[site.s]\nhosts = [\"{text}\"]\n[[site.s.route]]\npath = \"/\"\nrespond = {{}}");
+        check(&site, &[&format!("2:10 bad host in [site.s] | {label}")]);
+    };
+    host("example.org:80", "a host is written without a port: \"example.org\"; the port belongs to a [listener.NAME]");
+    host("https://example.org/x", "a host has no scheme: write \"example.org\"");
+    host("www.*.org", "`*` stands alone or at the beginning, as in \"*.example.org\"");
+    host("a..b", "`a..b` is not a host name: write one such as \"example.org\" or \"*.example.org\"");
+    host("bücher.example", "write an international name in its ASCII form, which begins with `xn--`");
+    host("[::1]:80", "an IPv6 address as host is written \"[::1]\", without a port");
+    let sites = |first: &str, second: &str| {
+        format!(
+            "[site.a]\nhosts = {first}\n[[site.a.route]]\npath = \"/\"\nrespond = {{}}\n[site.b]\nhosts = {second}\n[[site.b.route]]\npath = \"/\"\nrespond = {{}}"
+        )
+    };
+    let twice = |name: &str| {
+        format!(
+            "7:9 host \"{name}\" belongs to two sites of [listener.base]: a and b | give each site names of its own, or other listeners"
+        )
+    };
+    check(&sites("\"x.org\"", "\"X.ORG.\""), &[&twice("x.org")]);
+    check(&sites("\"*.x.org\"", "\"*.x.org\""), &[&twice("*.x.org")]);
+    check(&sites("\"*\"", "\"*\""), &[&twice("*")]);
+    check(&sites("\"x.org\"", "\"y.org\""), &[]);
+    check(&sites("[\"x.org\", \"x.org\"]", "\"y.org\""), &["2:19 a host stands twice in [site.a] | take it away"]);
+    check(
+        &sites("[]", "\"y.org\""),
+        &["2:9 bad value for `hosts` in [site.a] | it is empty: write the names, or \"*\" for any"],
+    );
+    check(
+        &sites("\"x.org\"\ndefault = true", "\"y.org\"\ndefault = true"),
+        &["9:11 two sites of [listener.base] are the default | keep `default = true` in one of them"],
+    );
+    // The same name on another listener is another site.
+    let apart = "[listener.o]\naddress = \"127.0.0.1:1\"\n[site.o]\nhosts = \"base.invalid\"\nlisteners = [\"o\"]\n[[site.o.route]]\npath = \"/\"\nrespond = {}";
+    check(apart, &[]);
+}
+
+#[test]
+fn routes() {
+    check("[site.s]", &["1:1 [site.s] has no route | add [[site.s.route]] with a `path` and what to do"]);
+    check(
+        "[site.s]\nroute = 5",
+        &["2:9 bad value for `route` in [site.s] | it is a whole number: write each route as [[site.s.route]]"],
+    );
+    check_route(
+        "path = \"/\"",
+        &["3:1 a [[site.s.route]] does nothing | add one of files, proxy, app, redirect, respond"],
+    );
+    check_route(
+        "respond = {}",
+        &["3:1 a [[site.s.route]] matches nothing | add `path = \"/\"` (a prefix) or `exact = \"/health\"`"],
+    );
+    check_route(
+        "path = \"/\"\nexact = \"/\"\nrespond = {}",
+        &["5:1 both `path` and `exact` in [[site.s.route]] | keep one of them"],
+    );
+    check_route(
+        "path = \"/\"\nrespond = {}\nfiles = \"/x\"",
+        &["6:1 a [[site.s.route]] has two actions | keep either `respond` or `files`"],
+    );
+    check_route(
+        "path = \"x\"\nrespond = {}",
+        &["4:8 bad value for `path` in [[site.s.route]] | a path begins with `/`: write \"/x\""],
+    );
+    check_route(
+        "exact = \"\"\nrespond = {}",
+        &["4:9 bad value for `exact` in [[site.s.route]] | a path begins with `/`: write \"/\""],
+    );
+    check_route(
+        "path = \"/\"\nproxy = \"api\"",
+        &["5:9 no upstream is called `api` | there is none yet: add [upstream.api]"],
+    );
+    check_route(
+        "path = \"/\"\napp = \"x\"\n[app.echo]",
+        &["5:7 no app is called `x` | there are: echo; or add [app.x]"],
+    );
+    check_route(
+        "path = \"/\"\nproxy = \"ap1\"\n[upstream.api]\nservers = \"1.1.1.1:1\"",
+        &["5:9 no upstream is called `ap1` | did you mean \"api\"?"],
+    );
+    check(
+        "[site.s]\nlisteners = [\"bas\"]\n[[site.s.route]]\npath = \"/\"\nrespond = {}",
+        &["2:14 no listener is called `bas` | did you mean \"base\"?"],
+    );
+    check(
+        "[site.s]\nlisteners = []\n[[site.s.route]]\npath = \"/\"\nrespond = {}",
+        &[
+            "2:13 bad value for `listeners` in [site.s] | it is empty: name a listener, or take the key away for all of them",
+        ],
+    );
+    let twice = "path = \"/\"\nrespond = {}\n[[site.s.route]]\nexact = \"/\"\nrespond = {}\n[[site.s.route]]\npath = \"/\"\nrespond = {}";
+    check_route(twice, &["10:8 [site.s] has two routes with path = \"/\" | this one would never be reached"]);
+    check_route(
+        "path = \"/\"\nproxi = \"x\"",
+        &["5:1 unknown key `proxi` in [[site.s.route]] | did you mean `proxy`? it takes a text"],
+    );
+}
+
+/// A misspelt key is not missing as well.
+#[test]
+fn one_slip_is_one_mistake() {
+    check(
+        "[site.s]\n[[site.s.routes]]\npath = \"/\"",
+        &[
+            "2:10 unknown key `routes` in [site.s] | did you mean `route`? it takes tables, each written as [[site.NAME.route]]",
+        ],
+    );
+    check_route(
+        "pth = \"/\"\nrespond = {}",
+        &[
+            "4:1 unknown key `pth` in [[site.s.route]] | did you mean `path`? it takes a path that begins with `/`, for example \"/healthz\"",
+        ],
+    );
+    let splitter = "listen = \"127.0.0.1:3307\"\nprimary = \"127.0.0.1:3306\"\nuser = \"u\"\npasword = \"p\"";
+    check(
+        &format!("[mysql.m]\n{splitter}"),
+        &["5:1 unknown key `pasword` in [mysql.m] | did you mean `password`? it takes a text"],
+    );
+    check(
+        "[listener.l]\nadress = \"127.0.0.1:1\"\n[site.l]\nhosts = \"l.invalid\"\n[[site.l.route]]\npath = \"/\"\nrespond = {}",
+        &[
+            "2:1 unknown key `adress` in [listener.l] | did you mean `address`? it takes an address, for example \"0.0.0.0:8080\"",
+        ],
+    );
+}
+
+#[test]
+fn paths_that_are_unlikely_to_match() {
+    let title = |path: &str| vec![format!("`{path}` in [[site.s.route]] is unlikely to match")];
+    for path in ["/a%20b", "/a/../b", "/.", "/a?b=c"] {
+        assert_eq!(warnings(&route(&format!("path = \"{path}\"\nrespond = {{}}"))), title(path));
+    }
+    for path in ["/a b", "/100%", "/a..b", "/%zz"] {
+        assert!(warnings(&route(&format!("exact = \"{path}\"\nrespond = {{}}"))).is_empty(), "{path}");
+    }
+}
+
+#[test]
+fn actions() {
+    check_route(
+        "path = \"/\"\nfiles = {}",
+        &["5:9 missing key `root` in files of [[site.s.route]] | add `root`: a path, for example \"/var/www/html\""],
+    );
+    check_route(
+        "path = \"/\"\nfiles = 5",
+        &[
+            "5:9 bad value for `files` in [[site.s.route]] | it is a whole number, but the key takes a folder, or a table such as { root = \"/var/www/html\" }",
+        ],
+    );
+    check_route("path = \"/\"\nfiles = \"\"", &["5:9 bad value for `files` in [[site.s.route]] | the path is empty"]);
+    check_route(
+        "path = \"/\"\nfiles = { root = \"/x\", index = [\"a/b\"] }",
+        &["5:33 bad index in files of [[site.s.route]] | write the name of a file, without a folder"],
+    );
+    check_route(
+        "path = \"/\"\nfiles = { root = \"/x\", fallback = \"x\" }",
+        &["5:35 bad value for `fallback` in files of [[site.s.route]] | a path begins with `/`: write \"/x\""],
+    );
+    check_route(
+        "path = \"/\"\nredirect = {}",
+        &["5:12 missing key `to` in redirect of [[site.s.route]] | add `to`: a text of visible ASCII characters"],
+    );
+    check_route(
+        "path = \"/\"\nredirect = { to = \"/x\", status = 304 }",
+        &[
+            "5:34 bad value for `status` in redirect of [[site.s.route]] | 304 is not a redirect: write 301, 302, 303, 307 or 308",
+        ],
+    );
+    check_route(
+        "path = \"/\"\nredirect = \"example.org\"",
+        &[
+            "5:12 bad value for `redirect` in [[site.s.route]] | `example.org` is no target: write \"https://host/path\", \"/path\" or \"https://host$path\"",
+        ],
+    );
+    check_route(
+        "path = \"/\"\nredirect = \"/a\\r\\nSet-Cookie: x\"",
+        &[
+            "5:12 bad value for `redirect` in [[site.s.route]] | '\\r' cannot stand in a header field: write visible ASCII characters",
+        ],
+    );
+    check_route(
+        "path = \"/\"\nredirect = { to = \"https://x.org$uri\" }",
+        &["5:19 bad value for `to` in redirect of [[site.s.route]] | `$uri` is not known: there are $path and $query"],
+    );
+    check_route(
+        "path = \"/\"\nredirect = { to = \"https://x.org$pth\" }",
+        &["5:19 bad value for `to` in redirect of [[site.s.route]] | `$pth` is not known: did you mean `$path`?"],
+    );
+    check_route(
+        "path = \"/\"\nredirect = { to = \"/a b\" }",
+        &["5:19 bad value for `to` in redirect of [[site.s.route]] | a target has no spaces: write %20"],
+    );
+    check_route(
+        "path = \"/\"\nrespond = \"ok\"",
+        &["5:11 bad value for `respond` in [[site.s.route]] | write a table, such as { status = 200, body = \"ok\" }"],
+    );
+    check_route(
+        "path = \"/\"\nrespond = { status = 204, body = \"x\" }",
+        &[
+            "5:34 bad value for `body` in respond of [[site.s.route]] | an answer with status 204 has no body: take it away or change the status",
+        ],
+    );
+    check_route(
+        "path = \"/\"\nrespond = { status = 101 }",
+        &["5:22 bad value for `status` in respond of [[site.s.route]] | 101 is too small: the least is 200"],
+    );
+    assert_eq!(
+        warnings(&route("path = \"/a/\"\nfiles = { root = \"/x\", strip_prefix = \"/b\" }")),
+        ["`strip_prefix` of a [[site.s.route]] never matches"]
+    );
+}
+
+#[test]
+fn upstreams() {
+    let check = |lines: &str, expect: &[&str]| check(&upstream(lines), expect);
+    check(
+        "",
+        &[
+            "6:1 missing key `servers` in [upstream.u] | add `servers`: a list of addresses or of tables such as { address = \"127.0.0.1:9000\", weight = 2 }",
+        ],
+    );
+    check("servers = []", &["7:11 bad value for `servers` in [upstream.u] | it is empty: name at least one server"]);
+    check("servers = [5]", &["7:12 bad server in [upstream.u] | it is a whole number: write an address or a table"]);
+    check(
+        "servers = [\"/run/a.sock\"]",
+        &["7:12 bad server in [upstream.u] | a Unix socket is written with `unix:` in front: \"unix:/run/a.sock\""],
+    );
+    check("servers = [\"unix:\"]", &["7:12 bad server in [upstream.u] | the path after `unix:` is empty"]);
+    check(
+        &format!("servers = [\"unix:/{}\"]", "a".repeat(107)),
+        &["7:12 bad server in [upstream.u] | the path of a Unix socket has at most 107 bytes"],
+    );
+    check(
+        "servers = [{ weight = 300 }]",
+        &[
+            "7:12 missing key `address` in servers of [upstream.u] | add `address`: an address, for example \"127.0.0.1:9000\" or \"unix:/run/app.sock\"",
+            "7:23 bad value for `weight` in servers of [upstream.u] | 300 is too large: the most is 256",
+        ],
+    );
+    check(
+        "servers = [{ address = \"1.1.1.1:1\", backup = true }]",
+        &["7:11 [upstream.u] has only backup servers | take `backup` away from at least one server"],
+    );
+    check(
+        "servers = \"1.1.1.1:1\"\nhealth = 5",
+        &[
+            "8:10 bad value for `health` in [upstream.u] | it is a whole number: write true, false, or a table such as { path = \"/healthz\" }",
+        ],
+    );
+    check(
+        "servers = \"1.1.1.1:1\"\nhealth = { pth = \"/\" }",
+        &[
+            "8:12 unknown key `pth` in health of [upstream.u] | did you mean `path`? it takes a path that begins with `/`, for example \"/healthz\"",
+        ],
+    );
+    check(
+        "servers = \"1.1.1.1:1\"\nhealth = { path = \"healthz\", rise = 0 }",
+        &[
+            "8:19 bad value for `path` in health of [upstream.u] | a path begins with `/`: write \"/healthz\"",
+            "8:37 bad value for `rise` in health of [upstream.u] | 0 is too small: the least is 1",
+        ],
+    );
+    check(
+        "[[upstream.u.servers]]\nadress = \"1.1.1.1:1\"",
+        &[
+            "8:1 unknown key `adress` in servers of [upstream.u] | did you mean `address`? it takes an address, for example \"127.0.0.1:9000\" or \"unix:/run/app.sock\"",
+        ],
+    );
+    assert_eq!(
+        warnings(&upstream("servers = [\"1.1.1.1:1\", \"1.1.1.1:1\"]")),
+        ["1.1.1.1:1 is named twice in [upstream.u]"]
+    );
+    assert_eq!(warnings("[upstream.idle]\nservers = \"1.1.1.1:1\""), ["[upstream.idle] is used by no route"]);
+}
+
+#[test]
+fn apps() {
+    check(
+        "[app.a]\nprogram = \"guestbok\"",
+        &["2:11 unknown program `guestbok` in [app.a] | did you mean \"guestbook\"?"],
+    );
+    check(
+        "[app.a]\nprogram = \"shop\"",
+        &["2:11 unknown program `shop` in [app.a] | the programs in this binary are guestbook, echo"],
+    );
+    check(
+        "[app.nothing]",
+        &["1:1 unknown program `nothing` in [app.nothing] | the programs in this binary are guestbook, echo"],
+    );
+    assert_eq!(warnings("[app.echo]"), ["[app.echo] is used by no route"]);
+}
+
+#[test]
+fn splitters() {
+    let head = "[mysql.m]\nlisten = \"127.0.0.1:3307\"\nprimary = \"127.0.0.1:3306\"\nuser = \"u\"\n";
+    check(
+        "[mysql.m]",
+        &[
+            "1:1 missing key `listen` in [mysql.m] | add `listen`: a list; each entry is an address, for example \"127.0.0.1:9000\" or \"unix:/run/app.sock\"",
+            "1:1 missing key `primary` in [mysql.m] | add `primary`: an address, for example \"127.0.0.1:9000\" or \"unix:/run/app.sock\"",
+            "1:1 missing key `user` in [mysql.m] | add `user`: a text",
+            "1:1 no password in [mysql.m] | add `password_file = \"/etc/one-server/mysql.password\"` or `password`",
+        ],
+    );
+    check(
+        &format!("{head}password = \"a\"\npassword_file = \"b\""),
+        &["6:1 both `password` and `password_file` in [mysql.m] | keep this one, and take `password` away"],
+    );
+    check(
+        &format!("{head}password = \"\""),
+        &["5:12 bad value for `password` in [mysql.m] | it is empty: write a text"],
+    );
+    check(
+        &format!("{head}password = \"a\"\nslaves = []"),
+        &[
+            "6:1 unknown key `slaves` in [mysql.m] | what mysql calls so is `replicas` here; it takes a list; each entry is an address, for example \"127.0.0.1:9000\" or \"unix:/run/app.sock\"",
+        ],
+    );
+    check(
+        &format!("{head}password = \"a\"\nreplicas = [\"1.1.1.1:1\", \"1.1.1.1:1\", 5, \"x\"]"),
+        &[
+            "6:26 1.1.1.1:1 stands twice in `replicas` of [mysql.m] | take it away",
+            "6:39 bad value for `replicas` in [mysql.m] | it is a number, but the key takes an address, for example \"127.0.0.1:9000\" or \"unix:/run/app.sock\"",
+            "6:42 bad value for `replicas` in [mysql.m] | `x` is not an address: write IP:PORT or [IPv6]:PORT, for example \"127.0.0.1:8080\"",
+        ],
+    );
+    check(
+        &format!("{head}password = \"a\"\ncausal_reads = \"sesion\""),
+        &["6:16 bad value for `causal_reads` in [mysql.m] | `sesion` is not known: did you mean \"session\"?"],
+    );
+    check(
+        "[mysql.m]\nlisten = []\nprimary = \"127.0.0.1:3306\"\nuser = \"u\"\npassword = \"p\"",
+        &["2:10 bad value for `listen` in [mysql.m] | it is empty: name at least one address"],
+    );
+}
+
+#[test]
+fn what_is_not_toml() {
+    assert_eq!(problems("[http\nx = 1"), ["1:6 this is not TOML | unclosed table, expected `]`"]);
+    assert_eq!(problems("[http]\nbody_max = \n"), ["2:12 this is not TOML | the value is missing"]);
+    let report = parse("site.toml", "[http]\nbody_timeout = 30s\n", &[]).expect_err("not TOML").to_string();
+    assert!(report.contains("texts, addresses, durations and sizes stand in quotes"), "{report}");
+    let report = parse("site.conf", "server {\n  listen 80;\n}\n", &[]).expect_err("not TOML").to_string();
+    assert!(report.contains("looks like nginx or HAProxy syntax"), "{report}");
+    let twice = problems("[http]\nbody_max = 1\nbody_max = 2\n");
+    assert_eq!(twice.len(), 1);
+    assert!(twice[0].starts_with("3:1 this is not TOML | duplicate key"), "{twice:?}");
+}
+
+/// All mistakes of a file at once, in the form a person sees.
+#[test]
+fn a_file_with_twelve_mistakes() {
+    let report = parse("site.toml", include_str!("data/twelve.toml"), PROGRAMS).expect_err("it has mistakes");
+    assert_eq!(report.count(), 12);
+    let expect = include_str!("data/twelve.txt");
+    assert_eq!(report.render(false), expect, "\n{}", report.render(false));
+    assert!(report.render(true).contains("\u{1b}["), "colours for a terminal");
+    assert!(!format!("{report:?}").contains("localhost"), "a debug print must not hold the file");
+}
+
+#[test]
+fn more_mistakes_than_anyone_reads() {
+    let text: String =
+        std::iter::once("[http]\n".to_owned()).chain((0..80).map(|n| format!("zz{n:03} = 1\n"))).collect();
+    let report = parse("site.toml", &format!("{text}{BASE}"), &[]).expect_err("80 mistakes").to_string();
+    assert!(report.contains("error: 30 more are not shown\n\nsite.toml: 80 mistakes"), "{report}");
+}

@@ -1,0 +1,447 @@
+//! The writer thread of the access log: takes filled buffers from all data workers and writes them out.
+//!
+//! It may block on a slow disk or pipe; nobody waits for it. Deliberately absent: rotation (rename the file and send
+//! SIGUSR1, as with nginx) and compression.
+
+use std::fmt;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::os::fd::AsFd;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering::*};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::thread::{JoinHandle, Thread};
+use std::time::{Duration, Instant};
+
+use crossbeam::utils::CachePadded;
+use jiff::tz::TimeZone;
+
+use super::access::{AccessLog, Lane};
+use super::format::Formatter;
+use crate::config::Config;
+use crate::config::model::LogTarget;
+use crate::metrics::{LogWriterStats, Worker};
+
+/// Failed writes are told to our own log at most this often.
+const COMPLAIN_EVERY: Duration = Duration::from_secs(10);
+/// Pause before a target in non-blocking mode (a shared terminal, a pipe) is tried again.
+const AGAIN_AFTER: Duration = Duration::from_millis(5);
+
+/// Why the access log could not start.
+#[derive(Debug)]
+pub enum LogError {
+    /// The file cannot be opened for appending.
+    Open {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
+    /// Standard output cannot be duplicated.
+    Stdout(io::Error),
+    /// The thread cannot be started.
+    Thread(io::Error),
+}
+
+impl fmt::Display for LogError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            LogError::Open { path, error } => {
+                write!(f, "cannot open access log {}: {error}: check the folder and its owner", path.display())
+            }
+            LogError::Stdout(error) => write!(f, "cannot write the access log to standard output: {error}"),
+            LogError::Thread(error) => write!(f, "cannot start the access log's writer thread: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for LogError {}
+
+/// Wakes the writer thread, once for any number of buffers handed over while it is awake.
+#[derive(Debug, Default)]
+pub(super) struct Wake {
+    /// Set by whoever has news, taken by the writer thread before it looks for them.
+    news: CachePadded<AtomicBool>,
+    stop: AtomicBool,
+    reopen: AtomicBool,
+    thread: OnceLock<Thread>,
+}
+
+impl Wake {
+    /// A system call only when the thread sleeps and nobody has woken it yet.
+    pub(super) fn wake(&self) {
+        if !self.news.swap(true, AcqRel)
+            && let Some(thread) = self.thread.get()
+        {
+            thread.unpark();
+        }
+    }
+}
+
+/// The writer thread's handle.
+#[derive(Debug)]
+pub struct Writer {
+    wake: Arc<Wake>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Writer {
+    /// Opens the target, starts the thread, and makes the access log of each data worker; `None` when the config asks
+    /// for no access log.
+    ///
+    /// Local time is that of the system's zone (`TZ` or `/etc/localtime`; UTC when there is none) at this moment.
+    /// Errors: [`LogError`]; nothing has been started then.
+    pub fn start(
+        config: &Config,
+        workers: &[Arc<Worker>],
+        stats: Arc<LogWriterStats>,
+    ) -> Result<Option<(Writer, Vec<AccessLog>)>, LogError> {
+        let Some(target) = config.log.access.clone() else { return Ok(None) };
+        let output = open(&target)?;
+        let wake = Arc::new(Wake::default());
+        let lanes: Vec<Arc<Lane>> = workers.iter().map(|_| Arc::new(Lane::new())).collect();
+        let complained = None;
+        let job = Job { target, output, lanes: lanes.clone(), wake: wake.clone(), stats, complained };
+        let builder = std::thread::Builder::new().name("access-log".into());
+        let thread = builder.spawn(|| job.run()).map_err(LogError::Thread)?;
+        drop(wake.thread.set(thread.thread().clone()));
+        let zone = TimeZone::try_system().unwrap_or(TimeZone::UTC);
+        let log = |(index, (lane, stats)): (usize, (Arc<Lane>, &Arc<Worker>))| {
+            AccessLog::new(Formatter::new(config, index, zone.clone()), lane, wake.clone(), stats.clone())
+        };
+        let logs = lanes.into_iter().zip(workers).enumerate().map(log).collect();
+        Ok(Some((Writer { wake, thread: Mutex::new(Some(thread)) }, logs)))
+    }
+
+    /// Opens the file again under its name, after it was renamed (SIGUSR1, as with nginx). Returns at once; when
+    /// opening fails, the old file stays in use and our own log says so.
+    pub fn reopen(&self) {
+        self.wake.reopen.store(true, Release);
+        self.wake.wake();
+    }
+
+    /// Writes everything handed over so far and ends the thread. Call it when the data workers have ended.
+    ///
+    /// False when that took longer than `limit` (a stalled pipe, a dead disk): the rest is lost with the process.
+    pub fn stop(&self, limit: Duration) -> bool {
+        let Some(thread) = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take() else { return true };
+        let deadline = Instant::now() + limit;
+        self.wake.stop.store(true, Release);
+        self.wake.wake();
+        while !thread.is_finished() {
+            if Instant::now() >= deadline {
+                return false;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        thread.join().is_ok()
+    }
+}
+
+fn open(target: &LogTarget) -> Result<File, LogError> {
+    match target {
+        LogTarget::Stdout => io::stdout().as_fd().try_clone_to_owned().map(File::from).map_err(LogError::Stdout),
+        LogTarget::File(path) => open_file(path).map_err(|error| LogError::Open { path: path.clone(), error }),
+    }
+}
+
+fn open_file(path: &Path) -> io::Result<File> {
+    OpenOptions::new().append(true).create(true).mode(0o640).open(path)
+}
+
+/// What the thread owns.
+struct Job {
+    target: LogTarget,
+    output: File,
+    lanes: Vec<Arc<Lane>>,
+    wake: Arc<Wake>,
+    stats: Arc<LogWriterStats>,
+    complained: Option<Instant>,
+}
+
+impl Job {
+    fn run(mut self) {
+        loop {
+            // In this order: what is handed over after the swap sets the flag again and unparks; what was handed over
+            // before `stop` is found by the rounds below.
+            self.wake.news.swap(false, AcqRel);
+            let stop = self.wake.stop.load(Acquire);
+            while self.round() {
+                self.reopen_if_asked();
+            }
+            self.reopen_if_asked();
+            if stop {
+                return;
+            }
+            std::thread::park();
+        }
+    }
+
+    /// Writes one buffer of each lane; false when all lanes were empty.
+    fn round(&mut self) -> bool {
+        let mut any = false;
+        for index in 0..self.lanes.len() {
+            let Some(filled) = self.lanes[index].filled.pop() else { continue };
+            any = true;
+            match self.write(&filled.bytes) {
+                Ok(()) => {
+                    self.stats.bytes.add(filled.bytes.len() as u64);
+                    self.stats.buffers.inc();
+                }
+                Err(error) => self.on_error(&error, filled.lines),
+            }
+            drop(self.lanes[index].empty.push(filled.bytes)); // freed here when the worker has made too many
+        }
+        any
+    }
+
+    /// Writes all of `bytes`, also to a target that somebody has put into non-blocking mode.
+    fn write(&mut self, mut bytes: &[u8]) -> io::Result<()> {
+        while !bytes.is_empty() {
+            match self.output.write(bytes) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(n) => bytes = &bytes[n..],
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => std::thread::sleep(AGAIN_AFTER),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// A buffer is lost, possibly after its first part was written.
+    fn on_error(&mut self, error: &io::Error, lines: u64) {
+        self.stats.errors.inc();
+        self.stats.lines_lost.add(lines);
+        if self.complained.is_none_or(|at| at.elapsed() >= COMPLAIN_EVERY) {
+            self.complained = Some(Instant::now());
+            let lost = self.stats.lines_lost.value();
+            tracing::error!(%error, lines_lost = lost, "access log cannot be written: check its disk or reader");
+        }
+    }
+
+    fn reopen_if_asked(&mut self) {
+        if !self.wake.reopen.swap(false, AcqRel) {
+            return;
+        }
+        let LogTarget::File(path) = &self.target else { return };
+        match open_file(path) {
+            Ok(output) => {
+                self.output = output;
+                self.stats.reopens.inc();
+                tracing::info!(file = %path.display(), "access log opened again");
+            }
+            Err(error) => {
+                tracing::error!(file = %path.display(), %error, "access log cannot be opened again, the old file stays in use");
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+    use std::process::Command;
+
+    use super::super::Entry;
+    use super::super::access::{BUFFER_BYTES, BUFFERS};
+    use super::super::format::tests::entry;
+    use super::*;
+    use crate::control::shared::tests::config;
+
+    const LIMIT: Duration = Duration::from_secs(10);
+
+    struct Running {
+        writer: Writer,
+        logs: Vec<AccessLog>,
+        workers: Vec<Arc<Worker>>,
+        stats: Arc<LogWriterStats>,
+    }
+
+    fn start(target: LogTarget, workers: usize) -> Running {
+        let mut config = config();
+        config.log.access = Some(target);
+        let workers: Vec<Arc<Worker>> = (0..workers).map(|_| Arc::new(Worker::new(&config))).collect();
+        let stats: Arc<LogWriterStats> = Arc::default();
+        let (writer, logs) = Writer::start(&config, &workers, stats.clone()).unwrap().unwrap();
+        Running { writer, logs, workers, stats }
+    }
+
+    fn wait_until(what: &str, condition: impl Fn() -> bool) {
+        let begun = Instant::now();
+        while !condition() {
+            assert!(begun.elapsed() < LIMIT, "in vain: {what}");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    fn record(log: &AccessLog, target: &str) {
+        log.record(&Entry { target: target.as_bytes(), ..entry() });
+    }
+
+    /// The targets of all lines of a file, in order; every line must be whole.
+    fn targets(path: &Path) -> Vec<String> {
+        let text = std::fs::read_to_string(path).unwrap();
+        assert!(text.is_empty() || text.ends_with('\n'));
+        let target = |line: &str| {
+            assert!(line.starts_with("127.0.0.1 - - [") && line.ends_with("\" 200 5 \"-\" \"-\""), "{line}");
+            line.split(' ').nth(6).unwrap().to_string()
+        };
+        text.lines().map(target).collect()
+    }
+
+    #[test]
+    fn every_line_of_every_worker_arrives_in_the_workers_order() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("access.log");
+        let running = start(LogTarget::File(path.clone()), 3);
+        const LINES: usize = 20_000; // several buffers each
+        std::thread::scope(|scope| {
+            for (worker, log) in running.logs.into_iter().enumerate() {
+                scope.spawn(move || {
+                    for n in 0..LINES {
+                        record(&log, &format!("/{worker}/{n}"));
+                        while log.in_flight() > BUFFERS / 2 {
+                            std::thread::sleep(Duration::from_millis(1)); // the disk is slow; nothing may be lost here
+                        }
+                    }
+                    log.flush_due();
+                });
+            }
+        });
+        assert!(running.writer.stop(LIMIT));
+        let (mut seen, mut dropped) = ([0; 3], 0);
+        for target in targets(&path) {
+            let (worker, n) = target[1..].split_once('/').unwrap();
+            let (worker, n): (usize, usize) = (worker.parse().unwrap(), n.parse().unwrap());
+            assert!(n >= seen[worker], "out of order: {target}");
+            seen[worker] = n + 1;
+        }
+        for (worker, stats) in running.workers.iter().enumerate() {
+            dropped += stats.log.dropped.value();
+            assert_eq!((seen[worker], stats.log.lines.value()), (LINES, LINES as u64));
+        }
+        assert_eq!(dropped, 0);
+        assert_eq!(running.stats.bytes.value(), std::fs::metadata(&path).unwrap().len());
+    }
+
+    #[test]
+    fn a_stalled_reader_costs_lines_but_nobody_waits() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("fifo");
+        assert!(Command::new("mkfifo").arg(&path).status().unwrap().success());
+        // Opened for both directions, so that neither open waits for the other side.
+        let mut reader = OpenOptions::new().read(true).write(true).open(&path).unwrap();
+        let running = start(LogTarget::File(path), 1);
+        let [log] = <[AccessLog; 1]>::try_from(running.logs).unwrap();
+        let stats = &running.workers[0].log;
+        let begun = Instant::now();
+        let mut recorded = 0u64;
+        while stats.dropped.value() < 1000 {
+            record(&log, &format!("/{recorded}"));
+            recorded += 1;
+            assert!(recorded < 10_000_000 && begun.elapsed() < LIMIT, "a full pipe did not stop the writer");
+        }
+        assert_eq!(stats.lines.value() + stats.dropped.value(), recorded);
+        let kept_bytes = stats.lines.value() * 70;
+        assert!(kept_bytes < 2 * (BUFFERS * BUFFER_BYTES) as u64, "memory is bounded: {kept_bytes}");
+        let begun = Instant::now();
+        assert!(!running.writer.stop(Duration::from_millis(50)), "nobody reads, so it cannot end");
+        assert!(begun.elapsed() < Duration::from_secs(5));
+        // Once somebody reads, exactly what was counted as recorded arrives, whole.
+        log.flush();
+        drop(log);
+        let expected = stats.lines.value();
+        let mut text = Vec::new();
+        let mut chunk = vec![0; 65536];
+        while (text.iter().filter(|byte| **byte == b'\n').count() as u64) < expected {
+            let n = reader.read(&mut chunk).unwrap();
+            text.extend_from_slice(&chunk[..n]);
+        }
+        let text = String::from_utf8(text).unwrap();
+        assert_eq!(text.lines().count() as u64, expected);
+        assert!(text.lines().all(|line| line.starts_with("127.0.0.1 - - [") && line.ends_with("\"-\" \"-\"")));
+    }
+
+    #[test]
+    fn after_a_rename_and_reopen_new_lines_go_to_a_new_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, old) = (folder.path().join("access.log"), folder.path().join("access.log.1"));
+        let running = start(LogTarget::File(path.clone()), 1);
+        let written = |buffers| wait_until("a buffer", || running.stats.buffers.value() == buffers);
+        record(&running.logs[0], "/1");
+        running.logs[0].flush_due();
+        written(1);
+        std::fs::rename(&path, &old).unwrap();
+        record(&running.logs[0], "/2");
+        running.logs[0].flush_due();
+        written(2);
+        running.writer.reopen();
+        wait_until("reopen", || running.stats.reopens.value() == 1);
+        record(&running.logs[0], "/3");
+        drop(running.logs); // the worker ends without a further flush
+        assert!(running.writer.stop(LIMIT));
+        assert_eq!((targets(&old), targets(&path)), (vec!["/1".into(), "/2".into()], vec!["/3".into()]));
+        use std::os::unix::fs::PermissionsExt;
+        let mode = std::fs::metadata(&path).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode & !0o640, 0, "{mode:o}");
+    }
+
+    #[test]
+    fn a_reopen_that_fails_keeps_the_old_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let (inside, moved) = (folder.path().join("in"), folder.path().join("moved"));
+        std::fs::create_dir(&inside).unwrap();
+        let running = start(LogTarget::File(inside.join("access.log")), 1);
+        std::fs::rename(&inside, &moved).unwrap();
+        running.writer.reopen();
+        record(&running.logs[0], "/kept");
+        drop(running.logs);
+        assert!(running.writer.stop(LIMIT));
+        assert_eq!((targets(&moved.join("access.log")), running.stats.reopens.value()), (vec!["/kept".into()], 0));
+    }
+
+    #[test]
+    fn a_full_disk_is_counted_and_does_not_stop_the_thread() {
+        let running = start(LogTarget::File("/dev/full".into()), 1);
+        for n in 1..=3 {
+            record(&running.logs[0], "/lost");
+            running.logs[0].flush_due();
+            wait_until("an error", || running.stats.errors.value() == n);
+        }
+        assert_eq!(running.stats.lines_lost.value(), 3);
+        assert!(running.writer.stop(LIMIT));
+        assert!(running.writer.stop(LIMIT), "stopping twice does no harm");
+    }
+
+    #[test]
+    fn a_line_longer_than_a_buffer_is_written_whole_and_its_memory_given_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("access.log");
+        let running = start(LogTarget::File(path.clone()), 1);
+        let long = vec![0xff; BUFFER_BYTES];
+        for _ in 0..3 {
+            record(&running.logs[0], "/short");
+            running.logs[0].record(&Entry { target: &long, ..entry() });
+        }
+        running.logs[0].flush_due();
+        wait_until("all buffers", || running.stats.bytes.value() > 3 * 4 * BUFFER_BYTES as u64);
+        running.logs[0].flush_due();
+        record(&running.logs[0], "/last");
+        running.logs[0].flush_due();
+        assert!(running.logs[0].largest_capacity() <= BUFFER_BYTES);
+        drop(running.logs);
+        assert!(running.writer.stop(LIMIT));
+        assert_eq!(targets(&path).len(), 7);
+    }
+
+    #[test]
+    fn without_an_access_log_nothing_starts_and_a_bad_path_is_told() {
+        let mut config = config();
+        assert!(Writer::start(&config, &[], Arc::default()).unwrap().is_none());
+        config.log.access = Some(LogTarget::File("/nowhere/at/all.log".into()));
+        let error = Writer::start(&config, &[], Arc::default()).unwrap_err();
+        assert!(error.to_string().starts_with("cannot open access log /nowhere/at/all.log: "), "{error}");
+    }
+}
