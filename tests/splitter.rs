@@ -69,7 +69,10 @@ async fn connect(port: u16) -> Conn {
 }
 
 async fn one<T: mysql_async::prelude::FromValue + Send + 'static>(conn: &mut Conn, sql: &str) -> T {
-    let row: Option<Row> = conn.query_first(sql).await.unwrap_or_else(|error| panic!("{sql}: {error}"));
+    let row: Option<Row> = conn
+        .query_first(sql)
+        .await
+        .unwrap_or_else(|error| panic!("{:.60}: {error:.300}", sql, error = error.to_string()));
     row.unwrap_or_else(|| panic!("{sql}: no row")).get(0).unwrap_or_else(|| panic!("{sql}: no such value"))
 }
 
@@ -118,7 +121,7 @@ fn a_session_sees_one_server() {
         "CREATE TABLE d.t (id INT AUTO_INCREMENT PRIMARY KEY, v LONGBLOB) ENGINE=InnoDB;
          CREATE TABLE e.who (id INT); INSERT INTO e.who VALUES (100);
          CREATE FUNCTION d.leave_lock() RETURNS INT NO SQL RETURN GET_LOCK('f', 0);
-         CREATE PROCEDURE d.settle() SET SESSION sql_mode='ANSI'",
+         CREATE PROCEDURE d.settle() SET SESSION group_concat_max_len=77",
     );
     cluster.wait_for_replicas();
     let splitter = Splitter::start(&cluster, &["--pool-max", "2"]);
@@ -253,6 +256,11 @@ async fn questions_about_the_last_statement_are_answered_right(port: u16) {
     let warning: Row = conn.query_first("SHOW WARNINGS").await.unwrap().unwrap();
     assert_eq!(warning.get::<u32, _>(1), Some(1292));
     assert_eq!(one::<u32>(&mut conn, "SELECT 1").await, 1);
+    let warning: Row = conn.query_first("SHOW WARNINGS").await.unwrap().unwrap();
+    assert_eq!(warning.get::<u32, _>(1), Some(1292), "a statement without tables leaves warnings as they are");
+    let _: u32 = one(&mut other, "SELECT 1").await;
+    assert!(other.query_first::<Row, _>("SHOW WARNINGS").await.unwrap().is_none(), "another session has none");
+    let _: u32 = one(&mut conn, "SELECT id FROM who").await;
     assert!(conn.query_first::<Row, _>("SHOW WARNINGS").await.unwrap().is_none());
     conn.query_drop("SELECT SQL_CALC_FOUND_ROWS id FROM t LIMIT 1").await.unwrap();
     assert_eq!(one::<u32>(&mut conn, "SELECT FOUND_ROWS()").await, 9);
@@ -298,7 +306,7 @@ async fn nothing_leaks_between_clients(port: u16) {
     dirty.disconnect().await.unwrap();
     tokio::time::sleep(Duration::from_millis(200)).await;
     let mut conn = connect(port).await;
-    assert!(!one::<String>(&mut conn, "SELECT @@sql_mode").await.contains("ANSI"));
+    assert_ne!(one::<u32>(&mut conn, "SELECT @@group_concat_max_len").await, 77);
     assert_eq!(one::<u32>(&mut conn, "SELECT IS_FREE_LOCK('canary')").await, 1);
     assert_eq!(one::<Option<String>>(&mut conn, "SELECT @secret").await, None);
     conn.disconnect().await.unwrap();
@@ -382,20 +390,23 @@ async fn logins_are_checked(port: u16) {
     conn.disconnect().await.unwrap();
 }
 
+/// Runs SQL with the stock client; its output and its errors.
+fn run_client(port: u16, sql: &str) -> String {
+    let mut command = Command::new("mariadb");
+    command.args(["--no-defaults", "-h127.0.0.1", "-N", "-B", "--comments"]).arg(format!("-P{port}"));
+    command.arg(format!("-u{USER}")).arg(format!("-p{PASSWORD}")).arg("d").arg("-e").arg(sql);
+    let output = command.output().unwrap();
+    String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
+}
+
 /// The stock client asks without CLIENT_DEPRECATE_EOF in old versions and sends several statements at once.
 fn the_mariadb_client_works(port: u16) {
     eprintln!("client");
-    let run = |sql: &str| {
-        let mut command = Command::new("mariadb");
-        command.args(["--no-defaults", "-h127.0.0.1", "-N", "-B", "--comments"]).arg(format!("-P{port}"));
-        command.arg(format!("-u{USER}")).arg(format!("-p{PASSWORD}")).arg("d").arg("-e").arg(sql);
-        let output = command.output().unwrap();
-        String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
-    };
+    let run = |sql: &str| run_client(port, sql);
     assert_eq!(run("SELECT id FROM who; SELECT 1, 'x'; SELECT id FROM who FOR UPDATE"), "2\n1\tx\n1\n");
     assert_eq!(run("DELIMITER //\nSELECT 1; SELECT id FROM who//"), "1\n1\n", "several statements in one packet");
     assert!(run("SELECT nofunc()").contains("ERROR 1305"));
-    assert_eq!(run("CALL settle(); SELECT @@sql_mode LIKE '%ANSI%'"), "1\n");
+    assert_eq!(run("CALL settle(); SELECT @@group_concat_max_len"), "77\n");
 }
 
 /// The same random script on a direct connection and through the splitter, several sessions interleaved over two
@@ -431,7 +442,8 @@ async fn twins_see_the_same(port: u16, direct: u16) {
             12 => "SELECT COUNT(*), MAX(v) FROM TT".into(),
             13 => "SELECT LAST_INSERT_ID()".into(),
             14 => "SHOW WARNINGS".into(),
-            15 => "BEGIN".into(),
+            // One session holds a connection at times, so the other three share one.
+            15 if n == 0 => "BEGIN".into(),
             16 => "COMMIT".into(),
             17 => "ROLLBACK".into(),
             18 => ["SET sql_mode=''", "SET sql_mode='ANSI_QUOTES'", "SET sql_mode=DEFAULT"][value % 3].into(),
@@ -446,6 +458,9 @@ async fn twins_see_the_same(port: u16, direct: u16) {
         let (a, b) = &mut pairs[n];
         let x = observe(a, &script.replace("TT", &format!("twin_a{n}")), n, 'a').await;
         let y = observe(b, &script.replace("TT", &format!("twin_b{n}")), n, 'b').await;
+        if script == "SHOW WARNINGS" && y.contains("ERROR 1105") {
+            continue; // another session needed the connection: an error, never another answer
+        }
         assert_eq!(x, y, "seed {seed} step {step} session {n}: {script}");
     }
     for (a, b) in pairs {
@@ -481,7 +496,7 @@ async fn writes_are_read_back(port: u16, cluster: &Cluster) {
     assert_eq!(one::<u32>(&mut conn, "SELECT COUNT(*) FROM mine").await, 100);
     assert!(replica.counter("Com_select") > before, "the read ran on the replica");
     // One second behind, always.
-    replica.sql("STOP SLAVE SQL_THREAD; CHANGE MASTER TO MASTER_DELAY=1; START SLAVE SQL_THREAD");
+    replica.sql("STOP SLAVE; CHANGE MASTER TO MASTER_DELAY=1; START SLAVE");
     for n in 100..103u32 {
         conn.query_drop(format!("INSERT INTO mine VALUES ({n})")).await.unwrap();
         let started = Instant::now();
@@ -542,11 +557,12 @@ fn servers_die_and_come_back() {
         let writer = tokio::spawn(write_tokens(port));
         tokio::time::sleep(Duration::from_millis(500)).await;
         cluster.primary.kill();
-        tokio::time::sleep(Duration::from_millis(1500)).await;
+        tokio::time::sleep(Duration::from_millis(2500)).await;
         let mut conn = connect(port).await;
         assert!(one::<u32>(&mut conn, "SELECT id FROM who").await > 1, "reads go on");
+        assert!(run_client(port, "DELETE FROM log").contains("ERROR 1429"), "readable for the C client, too");
         let error = conn.query_drop("INSERT INTO log VALUES ('while-down')").await.unwrap_err();
-        assert_eq!(code(&error), 2003);
+        assert_eq!(code(&error), 1429);
         cluster.primary.start();
         let written = writer.await.unwrap();
         let present = cluster.primary.sql("SELECT token FROM d.log ORDER BY token");
@@ -558,7 +574,7 @@ fn servers_die_and_come_back() {
         assert!(written.iter().any(|(_, acknowledged)| !acknowledged), "the crash was noticed");
         let deadline = Instant::now() + Duration::from_secs(20);
         while let Err(error) = conn.query_drop("INSERT INTO log VALUES ('after')").await {
-            assert_eq!(code(&error), 2003, "{error}");
+            assert_eq!(code(&error), 1429, "{error}");
             assert!(Instant::now() < deadline, "the primary is not used again");
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
@@ -575,12 +591,12 @@ fn servers_die_and_come_back() {
 async fn write_tokens(port: u16) -> Vec<(String, bool)> {
     let (mut written, started) = (Vec::new(), Instant::now());
     let mut conn = connect(port).await;
-    while started.elapsed() < Duration::from_secs(4) {
+    while started.elapsed() < Duration::from_secs(5) {
         let token = format!("t{}", written.len());
         match conn.query_drop(format!("INSERT INTO log VALUES ('{token}')")).await {
             Ok(()) => written.push((token, true)),
             Err(error) => {
-                let known = matches!(&error, Error::Server(e) if [2003, 2013].contains(&e.code))
+                let known = matches!(&error, Error::Server(e) if [1429, 1158].contains(&e.code))
                     || matches!(&error, Error::Io(_));
                 assert!(known, "{error}");
                 written.push((token, false));

@@ -146,6 +146,8 @@ pub struct Backend {
     pub insert_id: Option<u64>,
     /// Session that used it last.
     pub owner: Option<Rc<Carry>>,
+    /// Changes with the owner and with every reset: what a statement left behind is there only while it is the same.
+    pub tenure: u64,
     /// The owner may ask about its last statement (warnings, found rows).
     pub protected: bool,
     /// Since when it is idle.
@@ -189,6 +191,7 @@ impl Backend {
                 dirty: false,
                 insert_id: Some(0),
                 owner: None,
+                tenure: 0,
                 protected: false,
                 since: Instant::now(),
                 generation: 0,
@@ -444,6 +447,8 @@ impl Backend {
         }
         if reset {
             self.insert_id = Some(0);
+            // Numbers from the worker's counter never come that far.
+            self.tenure = self.tenure.wrapping_add(1 << 40);
         }
         self.state = Rc::clone(state);
         self.dirty = false;

@@ -18,12 +18,12 @@ use super::protocol::auth::Scramble;
 use super::protocol::capability::{DEPRECATE_EOF, MULTI_STATEMENTS, SESSION_MASK};
 use super::protocol::command;
 use super::protocol::login::Login;
-use super::protocol::packet::{HEADER_BYTES, PAYLOAD_BYTES_MAX, message_bytes};
-use super::protocol::response::{ErrPacket, OkPacket, put_eof};
+use super::protocol::packet::{HEADER_BYTES, PAYLOAD_BYTES_MAX, answer_sequence_id, message_bytes};
+use super::protocol::response::{ErrPacket, LOST, OkPacket, UNREACHABLE, put_eof};
 use super::protocol::{ProtocolError, execute};
 use super::serve::{LOGIN_PACKET_MAX, NO_INSERT_ID, Splitter};
 use super::session::Session;
-use super::sql::{Class, Kind, Pin, diagnostics};
+use super::sql::{Class, Kind, Pin};
 use super::statement::Work;
 use crate::runtime::net::Stream;
 use crate::runtime::time::timeout;
@@ -181,8 +181,10 @@ pub struct Client {
     pub(super) carry: Rc<Carry>,
     /// The connection the session must keep.
     pub(super) held: Option<Lease>,
-    /// Server and number of the connection that ran the last statement.
+    /// Server, and tenure of the connection, that ran the last statement.
     pub(super) last: Option<(usize, u64)>,
+    /// The same for the statement whose warnings count.
+    pub(super) warned: Option<(usize, u64)>,
     /// Replica that answered the last read.
     pub(super) sticky: Option<usize>,
     pub(super) statements: AHashMap<u32, Statement>,
@@ -191,6 +193,8 @@ pub struct Client {
     pub(super) request: Vec<u8>,
     /// For the server.
     pub(super) to_server: Vec<u8>,
+    /// Sequence id of the server's first packet in answer to it.
+    pub(super) sent_sequence_id: u8,
     /// For the client.
     pub(super) out: Vec<u8>,
 }
@@ -221,11 +225,13 @@ impl Client {
             carry: Rc::new(carry),
             held: None,
             last: None,
+            warned: None,
             sticky: None,
             statements: AHashMap::new(),
             next_statement_id: 1,
             request: Vec::new(),
             to_server: Vec::new(),
+            sent_sequence_id: 1,
             out: Vec::new(),
         }
     }
@@ -260,7 +266,7 @@ impl Client {
                 Err(_) => {}
             }
         }
-        Err((2003, format!("the primary {} does not answer", self.splitter.shared.address(0))))
+        Err((UNREACHABLE, format!("the primary {} does not answer", self.splitter.shared.address(0))))
     }
 
     /// Serves commands until the client leaves.
@@ -271,7 +277,11 @@ impl Client {
                     let mut request = std::mem::take(&mut self.request);
                     wire.take_command(len, &mut request);
                     self.request = request;
-                    self.command(&mut wire).await
+                    let more = self.command(&mut wire).await;
+                    if self.request.capacity() > KEPT_BYTES_MAX {
+                        self.request = Vec::new();
+                    }
+                    more
                 }
                 Ok(Next::Drain) => self.goodbye(&wire, 0, 1053, "Server shutdown in progress").await,
                 Ok(Next::Closed) => Err(End),
@@ -308,6 +318,11 @@ impl Client {
         Ok(())
     }
 
+    /// Sequence id of the first packet in answer to the command under way.
+    pub(super) fn reply_sequence_id(&self) -> u8 {
+        answer_sequence_id(&self.request)
+    }
+
     pub(super) async fn reply_ok(&mut self, wire: &Wire) -> Result<(), End> {
         self.out.clear();
         OkPacket::plain(self.session.own_status()).encode(&mut self.out, 1, false);
@@ -318,7 +333,8 @@ impl Client {
     pub(super) async fn reply_error(&mut self, wire: &Wire, code: u16, state: &[u8], message: &str) -> Result<(), End> {
         self.splitter.stats().errors.inc();
         self.out.clear();
-        ErrPacket { code, sql_state: state, message: message.as_bytes() }.encode(&mut self.out, 1);
+        let sequence_id = self.reply_sequence_id();
+        ErrPacket { code, sql_state: state, message: message.as_bytes() }.encode(&mut self.out, sequence_id);
         self.flush(wire).await
     }
 
@@ -387,7 +403,7 @@ impl Client {
         let sql: Rc<[u8]> = self.request[HEADER_BYTES + 1..].into();
         // Preparing changes nothing: only where the statement may run later matters.
         let kind = if class.is_read() { Kind::Read } else { Kind::Local };
-        let preparing = Class { kind, pin: None, diagnostics: 0, calc_found_rows: false, collate: false };
+        let preparing = Class { kind, pin: None, ..Class::UNKNOWN };
         self.statement(wire, preparing, Work::Prepare { id, sql, class }).await
     }
 
@@ -408,7 +424,7 @@ impl Client {
         }
         if std::mem::take(&mut statement.broken) {
             let message = "a parameter sent in pieces was lost with its connection; the statement was not executed";
-            return self.reply_error(wire, 2013, b"HY000", message).await;
+            return self.reply_error(wire, LOST, b"HY000", message).await;
         }
         let mut class = statement.class;
         if execute::wants_cursor(&self.request) {
@@ -483,6 +499,7 @@ impl Client {
         self.session.reset();
         self.statements.clear();
         self.last = None;
+        self.warned = None;
         self.carry.insert_id.set(NO_INSERT_ID);
     }
 
@@ -526,7 +543,7 @@ impl Client {
         if let Some(lease) = &mut self.held {
             // The server keeps it through a reset, so the connection now belongs under the new key.
             lease.key = self.key;
-            let local = Class { kind: Kind::Local, pin: None, diagnostics: diagnostics::WARNINGS, ..Class::UNKNOWN };
+            let local = Class { kind: Kind::Local, pin: None, ..Class::UNKNOWN };
             return self.statement(wire, local, Work::Plain).await;
         }
         self.out.clear();

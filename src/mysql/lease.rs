@@ -55,8 +55,13 @@ impl Lease {
     }
 
     /// The session's own last connection, if nobody had it since.
-    pub fn own(splitter: &Rc<Splitter>, server: usize, id: u64, session: u64) -> Option<Lease> {
-        let backend = splitter.pools[server].take_own(id, session)?;
+    pub fn own(
+        splitter: &Rc<Splitter>,
+        server: usize,
+        session: u64,
+        is_it: impl Fn(&Backend) -> bool,
+    ) -> Option<Lease> {
+        let backend = splitter.pools[server].take_own(session, is_it)?;
         Some(Lease::of(splitter, backend))
     }
 
@@ -77,8 +82,11 @@ impl Lease {
                         if lease.save().await.is_err() {
                             continue;
                         }
+                        // Warnings of the session before must not be shown to this one.
+                        lease.dirty |= lease.protected;
                         lease.owner = Some(Rc::clone(carry));
                         lease.protected = false;
+                        lease.tenure = splitter.next_id();
                     }
                     return Ok(lease);
                 }
@@ -130,6 +138,7 @@ impl Lease {
                 splitter.suspect(server, false);
                 splitter.learn_identity(greeting);
                 backend.owner = Some(Rc::clone(carry));
+                backend.tenure = splitter.next_id();
                 backend.generation = generation;
                 counted.keep();
                 Ok(Lease::of(splitter, Box::new(backend)))

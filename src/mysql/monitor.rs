@@ -102,6 +102,8 @@ enum Replication {
     None,
     /// A thread has stopped, or the lag is not known.
     Broken,
+    /// It applies what it has, but has no connection to the server it follows.
+    Disconnected,
     /// It follows, this far behind.
     Behind(Duration),
     /// We are not allowed to see it.
@@ -142,6 +144,10 @@ fn tell(shared: &Shared, server: usize, seen: &Result<Seen, ProbeError>, now: Re
             tracing::error!(splitter, server = %address, read_only = seen.read_only,
                 "the primary is read-only: writes are refused until it is writable or the config names another primary");
         }
+        (Ok(seen), Ok((_, false))) if server > 0 && seen.replication == Replication::Hidden => {
+            tracing::error!(splitter, server = %address, user = %shared.config().user,
+                "replica gets no reads: the account may not see its lag; grant it SLAVE MONITOR (REPLICATION CLIENT)");
+        }
         (Ok(seen), Ok((_, false))) if server > 0 => {
             tracing::warn!(splitter, server = %address, replication = ?seen.replication,
                 "replica gets no reads: it is stopped, too far behind, or its lag is not known");
@@ -165,6 +171,8 @@ fn publish(shared: &Shared, server: usize, seen: &Seen) -> (Health, bool) {
     let health = if seen.read_only { Health::ReadOnly } else { Health::Writable };
     let (lag_ms, eligible) = match seen.replication {
         Replication::Behind(lag) => (lag.as_millis() as u64, lag <= shared.config().lag_max),
+        // Nobody can write while the primary is down, so a replica cut off from it falls no further behind.
+        Replication::Disconnected => (LAG_UNKNOWN, shared.server(0).health() == Health::Down),
         _ => (LAG_UNKNOWN, false),
     };
     facts.set_position(&seen.position);
@@ -198,7 +206,12 @@ async fn look(shared: &Shared, server: usize, slot: &mut Option<Probe>) -> Resul
         Err(ProbeError::Refused(1193, _)) => probe.query(PLAIN_FACTS).await?,
         other => other?,
     };
-    let replication = match probe.query(b"SHOW SLAVE STATUS").await {
+    let status = match probe.query(b"SHOW SLAVE STATUS").await {
+        // MySQL 8.4 knows the new name only.
+        Err(ProbeError::Refused(1064, _)) => probe.query(b"SHOW REPLICA STATUS").await,
+        other => other,
+    };
+    let replication = match status {
         Ok(table) => replication(&table),
         Err(ProbeError::Refused(1227, _)) => Replication::Hidden,
         Err(error) => return Err(error),
@@ -220,12 +233,13 @@ fn replication(table: &Table) -> Replication {
     }
     let mut lag = Duration::ZERO;
     for row in 0..table.rows.len() {
-        let running = |name: &str| table.named(row, name) == Some("Yes");
-        let seconds = table.named(row, "Seconds_Behind_Master").and_then(|text| text.parse().ok());
-        match seconds {
-            Some(seconds) if running("Slave_IO_Running") && running("Slave_SQL_Running") => {
-                lag = lag.max(Duration::from_secs(seconds));
-            }
+        let either = |old: &str, new: &str| table.named(row, old).or(table.named(row, new));
+        let io = either("Slave_IO_Running", "Replica_IO_Running");
+        let sql = either("Slave_SQL_Running", "Replica_SQL_Running");
+        let seconds = either("Seconds_Behind_Master", "Seconds_Behind_Source").and_then(|text| text.parse().ok());
+        match (io, sql, seconds) {
+            (Some("Yes"), Some("Yes"), Some(seconds)) => lag = lag.max(Duration::from_secs(seconds)),
+            (Some("Connecting"), Some("Yes"), _) => return Replication::Disconnected,
             _ => return Replication::Broken,
         }
     }
@@ -409,7 +423,9 @@ mod tests {
     fn only_a_running_replica_with_a_known_lag_counts() {
         assert_eq!(replication(&table("Yes", "Yes", Some("3"))), Replication::Behind(Duration::from_secs(3)));
         assert_eq!(replication(&table("Yes", "Yes", None)), Replication::Broken);
-        assert_eq!(replication(&table("Connecting", "Yes", Some("0"))), Replication::Broken);
+        assert_eq!(replication(&table("Connecting", "Yes", None)), Replication::Disconnected);
+        assert_eq!(replication(&table("No", "Yes", Some("0"))), Replication::Broken);
+        assert_eq!(replication(&table("Connecting", "No", None)), Replication::Broken);
         assert_eq!(replication(&table("Yes", "No", Some("0"))), Replication::Broken);
         assert_eq!(replication(&Table::default()), Replication::None);
     }

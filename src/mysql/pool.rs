@@ -43,6 +43,7 @@ struct Waiter {
 }
 
 /// The connections to one server.
+#[expect(clippy::vec_box, reason = "connections move between pool and sessions all the time")]
 pub struct Pool {
     idle: RefCell<Vec<Box<Backend>>>,
     open: Cell<usize>,
@@ -81,10 +82,10 @@ impl Pool {
         self.idle.borrow().len()
     }
 
-    /// The connection with this number, if this session was the last to use it.
-    pub fn take_own(&self, id: u64, session: u64) -> Option<Box<Backend>> {
+    /// The connection `is_it` knows, if this session was the last to use it.
+    pub fn take_own(&self, session: u64, is_it: impl Fn(&Backend) -> bool) -> Option<Box<Backend>> {
         let mut idle = self.idle.borrow_mut();
-        let at = idle.iter().position(|b| b.id == id && is_owner(b, session))?;
+        let at = idle.iter().position(|b| is_owner(b, session) && is_it(b))?;
         let backend = idle.remove(at);
         drop(idle);
         self.still_good(backend)
@@ -100,8 +101,7 @@ impl Pool {
 
     /// The best there is for `wish`. Never blocks.
     pub fn offer(&self, wish: Wish<'_>) -> Offer {
-        loop {
-            let Some(at) = self.best(wish) else { break };
+        while let Some(at) = self.best(wish) {
             let backend = self.idle.borrow_mut().remove(at);
             if let Some(backend) = self.still_good(backend) {
                 return Offer::Take(backend);

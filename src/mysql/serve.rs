@@ -19,9 +19,10 @@ use super::protocol::capability::{OFFERED, SESSION_MASK, STATUS_AUTOCOMMIT};
 use super::protocol::greeting::Greeting;
 use super::protocol::login::Login;
 use super::protocol::packet::HEADER_BYTES;
-use super::protocol::response::{ErrPacket, OkPacket};
+use super::protocol::response::{ErrPacket, OkPacket, UNREACHABLE};
 use super::shared::{Health, Identity, Shared};
 use super::sql::Cache;
+use super::statement::sql_state;
 use crate::config::Config;
 use crate::config::model;
 use crate::metrics::{self, SplitterStats, Trace};
@@ -233,7 +234,7 @@ impl Splitter {
         let address = self.shared.address(0);
         match self.shared.server(0).health() {
             Health::Down => Some((
-                2003,
+                UNREACHABLE,
                 b"HY000",
                 format!("the primary {address} does not answer; reads go on where replicas can serve them"),
             )),
@@ -274,7 +275,7 @@ impl Splitter {
         place: usize,
     ) -> Result<Client, Refusal> {
         let Some(identity) = self.identity().await else {
-            return Err(Refusal::Error(2003, b"HY000", "no MySQL server behind the splitter answers".into()));
+            return Err(Refusal::Error(UNREACHABLE, b"HY000", "no MySQL server behind the splitter answers".into()));
         };
         let scramble = scramble_from(rand::random());
         let greeting = Greeting {
@@ -298,7 +299,7 @@ impl Splitter {
         let capabilities = login.capabilities & OFFERED;
         let key = Key { capabilities: capabilities & SESSION_MASK, collation: login.collation };
         let mut client = Client::new(Rc::clone(self), place, capabilities, key, self.schema_of(&login));
-        client.check_schema().await.map_err(|(code, message)| Refusal::Error(code, b"HY000", message))?;
+        client.check_schema().await.map_err(|(code, message)| Refusal::Error(code, sql_state(code), message))?;
         let mut out = Vec::with_capacity(16);
         OkPacket::plain(STATUS_AUTOCOMMIT).encode(&mut out, wire.next_sequence_id, false);
         wire.send(out).await?;

@@ -164,8 +164,8 @@ pub struct After {
     pub read_collation: bool,
     /// The last insert id is known only there now.
     pub insert_id_moved: bool,
-    /// What it says about this statement may be asked for next (warnings, found rows).
-    pub protect: bool,
+    /// The session's warnings, or that there are none, are known on this connection now.
+    pub diagnostics_here: bool,
     /// This statement pinned the session.
     pub newly_pinned: bool,
 }
@@ -271,6 +271,7 @@ impl Session {
         }
         if let Some(status) = outcome.status {
             self.status = status;
+            self.mode.no_backslash_escapes = status & STATUS_NO_BACKSLASH_ESCAPES != 0;
         }
         let learned = self.learn(class, outcome, &mut after);
         if learned.unexplained || learned.untracked {
@@ -280,10 +281,12 @@ impl Session {
         self.update_token(class, outcome, learned.gtid, was_in_transaction);
         after.insert_id_moved =
             learned.insert_id || outcome.insert_id != 0 || class.diagnostics & super::sql::diagnostics::INSERT_ID != 0;
-        if !only_asks(class) {
-            self.has_diagnostics = outcome.warnings > 0 || outcome.error.is_some() || class.calc_found_rows;
+        let told = outcome.warnings > 0 || outcome.error.is_some() || class.calc_found_rows;
+        if (told || class.tables) && !only_asks(class) {
+            // A statement without tables and without warnings leaves those of the one before as they are.
+            self.has_diagnostics = told;
+            after.diagnostics_here = true;
         }
-        after.protect = self.has_diagnostics;
         after.dirty = outcome.error.is_some() && matches!(class.kind, Kind::Set | Kind::Unknown);
         after.hold = self.holds();
         after
@@ -333,7 +336,7 @@ impl Session {
             // The character set brings its default collation with it.
             state.unset(COLLATION_CONNECTION);
         }
-        after.read_collation = charset && (class.collate || collation) || collation && !charset;
+        after.read_collation = collation || charset && class.collate;
         self.adopt(state, after);
         learned
     }
@@ -350,7 +353,6 @@ impl Session {
             let has = |flag: &str| sql_mode.split(|b| *b == b',').any(|part| part == flag.as_bytes());
             self.mode.ansi_quotes = has("ANSI_QUOTES");
             self.mode.ignore_space = has("IGNORE_SPACE");
-            self.mode.no_backslash_escapes = has("NO_BACKSLASH_ESCAPES");
         }
         self.state = Rc::new(state);
     }
@@ -541,12 +543,13 @@ mod tests {
     }
 
     #[test]
-    fn warnings_protect_the_connection_for_the_next_question() {
+    fn warnings_stay_until_a_statement_uses_tables() {
         let mut s = session();
         let class = classify(b"SELECT 1/0", s.mode());
         let outcome = Outcome { status: Some(AC), warnings: 1, ..Outcome::default() };
-        assert!(s.on_outcome(&class, &outcome).protect);
-        assert!(run(&mut s, "SHOW WARNINGS", AC, 0, &[]).protect);
-        assert!(!run(&mut s, "SELECT 1", AC, 0, &[]).protect);
+        assert!(s.on_outcome(&class, &outcome).diagnostics_here && s.has_diagnostics);
+        assert!(!run(&mut s, "SHOW WARNINGS", AC, 0, &[]).diagnostics_here && s.has_diagnostics);
+        assert!(!run(&mut s, "SELECT 1", AC, 0, &[]).diagnostics_here && s.has_diagnostics);
+        assert!(run(&mut s, "SELECT a FROM t", AC, 0, &[]).diagnostics_here && !s.has_diagnostics);
     }
 }

@@ -12,8 +12,8 @@ use super::lease::{Lease, LeaseError};
 use super::protocol::command::{self, put_query};
 use super::protocol::execute::put_rebound;
 use super::protocol::follow::{Expect, Follower, Outcome};
-use super::protocol::packet::HEADER_BYTES;
-use super::protocol::response::ErrPacket;
+use super::protocol::packet::{HEADER_BYTES, answer_sequence_id};
+use super::protocol::response::{ErrPacket, LOST, UNREACHABLE};
 use super::session::{Route, Token};
 use super::sql::{Class, Kind, Pin, diagnostics};
 use crate::config::model::CausalReads;
@@ -55,7 +55,7 @@ impl Reject {
 }
 
 /// SQLSTATE of the errors that preparing a connection or a statement can meet.
-fn sql_state(code: u16) -> &'static [u8] {
+pub(super) fn sql_state(code: u16) -> &'static [u8] {
     match code {
         1044 | 1045 | 1049 | 1064 | 1054 | 1305 | 1142 | 1149 => b"42000",
         1146 => b"42S02",
@@ -246,11 +246,13 @@ impl Client {
 
     async fn acquire_primary(&mut self, class: &Class, tries: &mut Tries) -> Result<Lease, Option<Reject>> {
         let changes = matches!(class.kind, Kind::Write | Kind::Definition | Kind::Unknown);
-        let asks = matches!(class.kind, Kind::Read | Kind::Local | Kind::Set | Kind::Use);
-        let only_settings = matches!(class.kind, Kind::Set | Kind::Use) && class.pin.is_none();
+        let asks = matches!(class.kind, Kind::Read | Kind::Local | Kind::Locking | Kind::Set | Kind::Use);
+        let any_server_will_do =
+            matches!(class.kind, Kind::Set | Kind::Use | Kind::Local) && class.pin.is_none() && !class.calc_found_rows;
         if let Some((code, state, message)) = self.splitter.primary_trouble(changes) {
-            // Settings are captured and set again elsewhere, so any server can check them.
-            if only_settings
+            // Settings are captured and set again elsewhere, so any server can check them; and drivers ask for
+            // variables when they connect.
+            if any_server_will_do
                 && let Some(server) = self.splitter.pick_replica(self.sticky, None, tries.servers)
                 && let Ok(lease) = self.borrow(server, false, None).await
             {
@@ -286,7 +288,7 @@ impl Client {
                 let address = self.splitter.shared.address(0);
                 let message =
                     format!("Can't connect to the primary {address}: {error}; the statement was not executed");
-                Err(Some(Reject(2003, b"HY000", message)))
+                Err(Some(Reject(UNREACHABLE, b"HY000", message)))
             }
             Err(LeaseError::Full) => {
                 let message = "all connections to the primary stayed in use for the whole pool_timeout".into();
@@ -303,7 +305,7 @@ impl Client {
             if let InsertId::Known(value) = self.carry.insert_id.get() {
                 return Ok(Err(value));
             }
-            if let Some(mut lease) = Lease::own(&self.splitter, 0, id, self.carry.session) {
+            if let Some(mut lease) = Lease::own(&self.splitter, 0, self.carry.session, |b| b.id == id) {
                 if self.prepare_keeping_insert_id(&mut lease).await.is_ok() {
                     return Ok(Ok(lease));
                 }
@@ -329,11 +331,15 @@ impl Client {
 
     /// SHOW WARNINGS, FOUND_ROWS() and so on: only the connection that ran the last statement knows.
     async fn acquire_for_diagnostics(&mut self, class: &Class) -> Result<Lease, Option<Reject>> {
-        let own = self.last.and_then(|(server, id)| Lease::own(&self.splitter, server, id, self.carry.session));
+        let asks_rows = class.diagnostics & diagnostics::ROWS != 0;
+        let place = if asks_rows { self.last } else { self.warned };
+        let own = place.and_then(|(server, tenure)| {
+            Lease::own(&self.splitter, server, self.carry.session, |backend| backend.tenure == tenure)
+        });
         if let Some(lease) = own {
             return Ok(lease);
         }
-        if class.diagnostics & diagnostics::ROWS != 0 && self.last.is_some() || self.session.has_diagnostics {
+        if asks_rows && self.last.is_some() || self.session.has_diagnostics {
             let message =
                 "what the last statement left behind is gone: its connection was needed by another session or was lost";
             return Err(Some(Reject(1105, b"HY000", message.into())));
@@ -352,7 +358,7 @@ impl Client {
                 Err(Some(Reject(1040, b"08004", "all connections to the primary are in use".into())))
             }
             Err(LeaseError::Server(error)) => {
-                Err(Some(Reject(2003, b"HY000", format!("Can't connect to the primary: {error}"))))
+                Err(Some(Reject(UNREACHABLE, b"HY000", format!("Can't connect to the primary: {error}"))))
             }
         }
     }
@@ -408,6 +414,7 @@ impl Client {
             let sql = format!("SELECT MASTER_GTID_WAIT('{position}', {seconds:.3})");
             put_query(&mut self.to_server, sql.as_bytes());
         }
+        let start = self.to_server.len();
         match server_id {
             None => self.to_server.extend_from_slice(&self.request),
             Some((id, server_id)) => {
@@ -418,6 +425,7 @@ impl Client {
                     .map_err(|error| BackendError::Refused(1835, error.to_string()))?;
             }
         }
+        self.sent_sequence_id = answer_sequence_id(&self.to_server[start..]);
         Ok(())
     }
 
@@ -479,7 +487,8 @@ impl Client {
             tries.servers |= 1 << server.min(63);
             return Ok(Err(None));
         }
-        self.on_lost(wire, server, was_held, class, tries, false, Some(1)).await
+        let first = Some(self.reply_sequence_id());
+        self.on_lost(wire, server, was_held, class, tries, false, first).await
     }
 
     /// The connection broke after the statement was sent.
@@ -501,7 +510,7 @@ impl Client {
             tries.primary_only |= server == 0;
             return Ok(Err(None));
         }
-        let changes = !matches!(class.kind, Kind::Read | Kind::Local | Kind::Diagnostics);
+        let changes = !matches!(class.kind, Kind::Read | Kind::Local | Kind::Locking | Kind::Diagnostics);
         let address = self.splitter.shared.address(server);
         let message = match changes {
             true => format!(
@@ -517,7 +526,7 @@ impl Client {
         if !forwarded {
             self.out.clear(); // else complete packets that belong in front of the error
         }
-        ErrPacket { code: 2013, sql_state: b"HY000", message: message.as_bytes() }.encode(&mut self.out, sequence_id);
+        ErrPacket { code: LOST, sql_state: b"08S01", message: message.as_bytes() }.encode(&mut self.out, sequence_id);
         self.flush(wire).await?;
         // What a held connection knew of the session cannot be made up: the client must connect again.
         if was_held { Err(End) } else { Ok(Ok(())) }
@@ -548,7 +557,8 @@ impl Client {
             Work::Prepare { .. } => Some(Expect::Prepare),
             Work::Execute { .. } => Some(Expect::Results),
         };
-        let follower = Follower::new(expect.unwrap_or(Expect::Single), self.deprecate_eof, self.session.own_status());
+        let follower = Follower::new(expect.unwrap_or(Expect::Single), self.deprecate_eof, self.session.own_status())
+            .with_sequence_ids(self.reply_sequence_id(), self.sent_sequence_id);
         match work {
             Work::Prepare { id, .. } => follower.with_statement_id(*id),
             _ => follower,
@@ -584,7 +594,8 @@ impl Client {
                 self.flush(wire).await?;
             }
             if lease.fill().await.is_err() {
-                let error_sequence_id = if forwarded { follower.error_sequence_id() } else { Some(1) };
+                let first = Some(self.reply_sequence_id());
+                let error_sequence_id = if forwarded { follower.error_sequence_id() } else { first };
                 return Ok(Relayed::Lost { forwarded, error_sequence_id });
             }
         }
@@ -617,11 +628,15 @@ impl Client {
             lease.insert_id = None;
         }
         lease.owner = Some(Rc::clone(&self.carry));
-        lease.protected = after.protect;
+        let here = Some((server, lease.tenure));
+        if after.diagnostics_here {
+            self.warned = here;
+        }
+        lease.protected = self.session.has_diagnostics && self.warned == here;
         if let (Work::Prepare { id, sql, class }, Some(prepared)) = (work, outcome.prepared) {
             self.keep_statement(&mut lease, *id, sql, *class, prepared);
         }
-        self.last = Some((server, lease.id));
+        self.last = here;
         self.trace(server, started);
         if !after.hold {
             lease.give_back();
@@ -693,7 +708,7 @@ impl Client {
     pub(super) async fn own_statement(&mut self, id: u32) -> Result<u32, Reject> {
         let lost = |error: BackendError| match error {
             BackendError::Refused(code, message) => Reject::from_server(code, message),
-            error => Reject(2013, b"HY000", format!("Lost connection to the primary: {error}")),
+            error => Reject(LOST, b"HY000", format!("Lost connection to the primary: {error}")),
         };
         let unknown = || Reject(1243, b"HY000", format!("Unknown prepared statement handler ({id})"));
         let statement = self.statements.get(&id).ok_or_else(unknown)?;
@@ -745,7 +760,7 @@ impl Client {
 }
 
 fn lost_insert_id() -> Reject {
-    Reject(2013, b"HY000", "the connection that knew LAST_INSERT_ID() was lost".into())
+    Reject(LOST, b"HY000", "the connection that knew LAST_INSERT_ID() was lost".into())
 }
 
 /// The number in a leading comment `/* request=1f2e */`.

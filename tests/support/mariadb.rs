@@ -8,31 +8,31 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// User and password the splitter and its clients use.
-pub const USER: &str = "app";
+pub(crate) const USER: &str = "app";
 /// See [`USER`].
-pub const PASSWORD: &str = "s3cret";
+pub(crate) const PASSWORD: &str = "s3cret";
 
 /// One server process.
-pub struct Server {
+pub(crate) struct Server {
     /// `server_id`.
-    pub id: u32,
+    pub(crate) id: u32,
     /// TCP port on 127.0.0.1.
-    pub port: u16,
+    pub(crate) port: u16,
     folder: PathBuf,
     child: Option<Child>,
 }
 
 /// A primary and its replicas.
-pub struct Cluster {
+pub(crate) struct Cluster {
     /// Takes writes.
-    pub primary: Server,
+    pub(crate) primary: Server,
     /// Follow it.
-    pub replicas: Vec<Server>,
+    pub(crate) replicas: Vec<Server>,
     _folder: tempfile::TempDir,
 }
 
 /// Whether MariaDB is installed; prints that the test is skipped when not.
-pub fn is_installed() -> bool {
+pub(crate) fn is_installed() -> bool {
     let found = ["mariadbd", "mariadb-install-db", "mariadb"].iter().all(|program| {
         Command::new(program).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok()
     });
@@ -43,7 +43,7 @@ pub fn is_installed() -> bool {
 }
 
 /// A port that was free a moment ago.
-pub fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
@@ -76,7 +76,7 @@ impl Server {
     }
 
     /// Starts the process and waits until it answers.
-    pub fn start(&mut self) {
+    pub(crate) fn start(&mut self) {
         let mut command = Command::new("mariadbd");
         command.arg("--no-defaults").arg("--bind-address=127.0.0.1").arg("--skip-name-resolve");
         command.arg(format!("--datadir={}", self.folder.join("data").display()));
@@ -113,7 +113,7 @@ impl Server {
     }
 
     /// Runs SQL as root; returns what it prints.
-    pub fn sql(&self, sql: &str) -> String {
+    pub(crate) fn sql(&self, sql: &str) -> String {
         let output = self.client().arg("-e").arg(sql).output().unwrap();
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
         assert!(output.status.success(), "server {}: {sql}: {}", self.id, text(&output.stderr));
@@ -121,7 +121,7 @@ impl Server {
     }
 
     /// Ends the process at once, as a crash would.
-    pub fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {
             child.kill().unwrap();
             child.wait().unwrap();
@@ -129,7 +129,7 @@ impl Server {
     }
 
     /// Value of a status counter.
-    pub fn counter(&self, name: &str) -> u64 {
+    pub(crate) fn counter(&self, name: &str) -> u64 {
         let line = self.sql(&format!("SHOW GLOBAL STATUS LIKE '{name}'"));
         line.split_whitespace().nth(1).unwrap().parse().unwrap()
     }
@@ -143,7 +143,7 @@ impl Drop for Server {
 
 impl Cluster {
     /// Starts a primary and `replicas` replicas that follow it; every replica is `read_only`.
-    pub fn start(replicas: u32) -> Cluster {
+    pub(crate) fn start(replicas: u32) -> Cluster {
         let folder = tempfile::Builder::new().prefix("one-server-mariadb").tempdir().unwrap();
         if is_root() {
             let status = Command::new("chmod").arg("755").arg(folder.path()).status().unwrap();
@@ -178,13 +178,13 @@ impl Cluster {
     }
 
     /// Starts a replica again after [`Server::kill`].
-    pub fn restart_replica(&mut self, n: usize) {
+    pub(crate) fn restart_replica(&mut self, n: usize) {
         self.replicas[n].start();
         self.replicas[n].sql("SET GLOBAL read_only=1");
     }
 
     /// Waits until every replica has what the primary has.
-    pub fn wait_for_replicas(&self) {
+    pub(crate) fn wait_for_replicas(&self) {
         let position = self.primary.sql("SELECT @@gtid_binlog_pos");
         for replica in &self.replicas {
             let reached = replica.sql(&format!("SELECT MASTER_GTID_WAIT('{position}', 30)"));

@@ -164,6 +164,14 @@ impl Follower {
         self
     }
 
+    /// Sequence ids of the answer's first packet, for the client and from the server; 1 unless the command was split
+    /// into several packets.
+    pub fn with_sequence_ids(mut self, client: u8, server: u8) -> Follower {
+        self.next_sequence_id = client;
+        self.shift = client.wrapping_sub(server);
+        self
+    }
+
     /// Keeps the payload of the first row, for queries of our own.
     pub fn keeping_first_row(mut self) -> Follower {
         self.keep_first_row = true;
@@ -657,6 +665,17 @@ mod tests {
             assert_eq!(follower.feed(piece, &mut out), Ok(piece.len()));
         }
         assert!(follower.is_done() && out == input);
+    }
+
+    #[test]
+    fn an_answer_counts_on_from_a_split_command() {
+        let mut sequence_id = 3;
+        let input = result(true, &[b"\x011\x012"], &mut sequence_id, 0);
+        let mut sequence_id = 2;
+        let expect = result(true, &[b"\x011\x012"], &mut sequence_id, 0);
+        let (mut out, mut follower) = (Vec::new(), Follower::new(Expect::Results, true, 0).with_sequence_ids(2, 3));
+        assert_eq!(follower.feed(&input, &mut out), Ok(input.len()));
+        assert!(follower.is_done() && out == expect);
     }
 
     #[test]

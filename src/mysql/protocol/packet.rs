@@ -82,6 +82,11 @@ pub fn put_message(out: &mut Vec<u8>, payload: &[u8]) {
     }
 }
 
+/// Sequence id of the first packet of the answer to a complete command: it counts on from the command's packets.
+pub fn answer_sequence_id(command: &[u8]) -> u8 {
+    (command.len() / (HEADER_BYTES + PAYLOAD_BYTES_MAX) + 1) as u8
+}
+
 /// Takes a complete message apart and joins its payloads.
 pub fn join_payload(message: &[u8]) -> Vec<u8> {
     let (mut payload, mut rest) = (Vec::with_capacity(message.len()), message);
@@ -120,6 +125,7 @@ mod tests {
             assert_eq!(out.len(), len + packets * HEADER_BYTES);
             assert_eq!(message_bytes(&out, 0, usize::MAX), Ok(Some(out.len())));
             assert_eq!(message_bytes(&out[..out.len() - 1], 0, usize::MAX), Ok(None));
+            assert_eq!(usize::from(answer_sequence_id(&out)), packets);
             assert!(join_payload(&out) == payload);
         }
     }

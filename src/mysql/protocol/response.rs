@@ -7,6 +7,14 @@ use super::ProtocolError;
 use super::lenenc::{Fields, put_bytes, put_int};
 use super::packet::put_packet;
 
+/// Our error when a server cannot be reached: `ER_CONNECT_TO_FOREIGN_DATA_SOURCE`.
+///
+/// Not 2003, and for a lost connection not 2013: those belong to client libraries, and MariaDB's takes an ERR packet
+/// with a number from 2000 to 2999 for malformed.
+pub const UNREACHABLE: u16 = 1429;
+/// Our error when the connection to a server broke: `ER_NET_READ_ERROR`.
+pub const LOST: u16 = 1158;
+
 /// An OK packet as a server with CLIENT_SESSION_TRACK sends it (first byte 0x00, or 0xFE at the end of rows).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OkPacket<'a> {

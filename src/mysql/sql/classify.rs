@@ -12,8 +12,10 @@ use super::lexer::{Lexer, Mode, Token};
 pub enum Kind {
     /// Certainly a read: may run on a replica.
     Read,
-    /// Harmless, but about one server, or locking rows: runs on the primary.
+    /// Harmless, but about one server: runs on the primary while it is there.
     Local,
+    /// A read that locks rows: runs on the primary.
+    Locking,
     /// Asks about the statement before it, or about the last insert id.
     Diagnostics,
     /// Sets session variables, names, transaction characteristics.
@@ -88,15 +90,17 @@ pub struct Class {
     pub calc_found_rows: bool,
     /// It names a collation, so a SET may change `collation_connection`, which servers do not report.
     pub collate: bool,
+    /// It uses tables, so the server forgets the warnings of the statement before it.
+    pub tables: bool,
 }
 
 impl Class {
     const fn of(kind: Kind) -> Class {
-        Class { kind, pin: None, diagnostics: 0, calc_found_rows: false, collate: false }
+        Class { kind, pin: None, diagnostics: 0, calc_found_rows: false, collate: false, tables: false }
     }
 
     /// The class of what cannot be looked at.
-    pub const UNKNOWN: Class = Class { pin: Some(Pin::Unknown), ..Class::of(Kind::Unknown) };
+    pub const UNKNOWN: Class = Class { pin: Some(Pin::Unknown), tables: true, ..Class::of(Kind::Unknown) };
 
     /// Whether a replica may answer, as far as the statement itself is concerned.
     pub fn is_read(&self) -> bool {
@@ -168,14 +172,25 @@ pub fn classify(sql: &[u8], mode: Mode) -> Class {
         ended: false,
         ignore_space: mode.ignore_space,
     };
+    let (mut several, mut kills, mut next_starts) = (false, false, true);
     while let Some(token) = lexer.next() {
         if token == Token::Doubt {
             return Class::UNKNOWN;
         }
-        if scan.ended && token != Token::Sign(b';') {
-            return Class { pin: Some(Pin::MultiStatement), ..Class::of(Kind::Unknown) };
+        if scan.ended {
+            several |= token != Token::Sign(b';');
+            // A KILL must not hide behind another statement.
+            let at_start = std::mem::replace(&mut next_starts, token == Token::Sign(b';'));
+            kills |= at_start && matches!(token, Token::Word(word) if is(word, "KILL"));
+        } else {
+            scan.token(token, lexer.was_spaced());
         }
-        scan.token(token, lexer.was_spaced());
+    }
+    if kills || scan.class.kind == Kind::Kill {
+        return Class::of(Kind::Kill);
+    }
+    if several {
+        return Class { pin: Some(Pin::MultiStatement), ..Class::UNKNOWN };
     }
     if lexer.seen_executable_comment() {
         return Class { pin: Some(Pin::ExecutableComment), kind: Kind::Unknown, ..scan.class };
@@ -190,7 +205,14 @@ impl<'a> Scan<'a> {
 
     /// The statement is no read after all.
     fn demote(&mut self, kind: Kind) {
-        if matches!(self.class.kind, Kind::Read | Kind::Local) {
+        let strength = |kind: Kind| match kind {
+            Kind::Read => 0,
+            Kind::Local => 1,
+            Kind::Locking => 2,
+            Kind::Diagnostics => 3,
+            _ => 4,
+        };
+        if strength(kind) > strength(self.class.kind) {
             self.class.kind = kind;
         }
     }
@@ -313,6 +335,7 @@ impl<'a> Scan<'a> {
         self.form = form;
         self.class.kind = kind;
         self.class.pin = pin;
+        self.class.tables = !matches!(form, Select | Set | Fixed) || is(word, "TABLE");
         if kind == Kind::Diagnostics {
             self.class.diagnostics = diagnostics::WARNINGS;
         }
@@ -336,12 +359,15 @@ impl<'a> Scan<'a> {
     }
 
     fn keyword_of_read(&mut self, word: &'a [u8]) {
+        if is_any(word, &["FROM", "SELECT"]) {
+            self.class.tables = true;
+        }
         let previous = self.previous;
         if is(word, "INTO") || is(word, "PROCEDURE") {
             // INTO @variable pins by itself; INTO OUTFILE writes on one server.
             self.demote(Kind::Write);
         } else if is_any(word, &["UPDATE", "SHARE"]) && is(previous, "FOR") || is(word, "IN") && is(previous, "LOCK") {
-            self.demote(Kind::Local);
+            self.demote(Kind::Locking);
         } else if is(word, "CONNECTION") && is(previous, "FOR") {
             self.demote(Kind::Local);
         } else if is_any(word, &["UPDATE", "DELETE"]) || is_any(word, &["INSERT", "REPLACE"]) && self.starts_change() {
@@ -545,7 +571,7 @@ mod tests {
     }
 
     #[test]
-    fn one_server_s_answers_and_row_locks_come_from_the_primary() {
+    fn one_server_s_answers_come_from_the_primary() {
         check(
             Kind::Local,
             None,
@@ -562,13 +588,24 @@ mod tests {
                 "SELECT * FROM `mysql`.user",
                 "SELECT * FROM performance_schema.threads",
                 "EXPLAIN FOR CONNECTION 5",
+                "SELECT SQL_CALC_FOUND_ROWS * FROM t LIMIT 1",
+                "",
+            ],
+        );
+    }
+
+    #[test]
+    fn locking_reads_are_no_reads() {
+        check(
+            Kind::Locking,
+            None,
+            &[
                 "SELECT * FROM t FOR UPDATE",
                 "SELECT * FROM t FOR/**/UPDATE",
                 "(SELECT * FROM t FOR UPDATE)",
                 "SELECT * FROM t LOCK IN SHARE MODE",
                 "WITH c AS (SELECT 1) SELECT * FROM c FOR SHARE",
-                "SELECT SQL_CALC_FOUND_ROWS * FROM t LIMIT 1",
-                "",
+                "SELECT @@server_id FROM t FOR UPDATE",
             ],
         );
     }
@@ -644,7 +681,7 @@ mod tests {
             ],
         );
         check(Kind::Use, None, &["USE db", "use `db`"]);
-        check(Kind::Kill, None, &["KILL 5", "KILL QUERY 5"]);
+        check(Kind::Kill, None, &["KILL 5", "KILL QUERY 5", "SELECT 1; KILL 5", "/*! KILL 5 */", "BEGIN;; kill 5;"]);
         assert!(classify(b"SET NAMES utf8mb4 COLLATE utf8mb4_bin", Mode::default()).collate);
     }
 

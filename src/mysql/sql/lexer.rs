@@ -174,13 +174,11 @@ impl<'a> Lexer<'a> {
         loop {
             let rest = self.sql.get(at..)?;
             at += if escapes { memchr::memchr2(quote, b'\\', rest)? } else { memchr::memchr(quote, rest)? };
-            if self.sql[at] == b'\\' && escapes {
-                at += 2;
-            } else if self.sql.get(at + 1) == Some(&quote) {
-                at += 2;
-            } else {
+            let escaped = escapes && self.sql[at] == b'\\';
+            if !escaped && self.sql.get(at + 1) != Some(&quote) {
                 break;
             }
+            at += 2;
         }
         let text = &self.sql[start..at];
         if self.mode.charset == Charset::AsciiTrail && !text.is_ascii() {
