@@ -102,7 +102,8 @@ fn begin(worker: &Worker, connection: &Connection, hot: &Hot) -> Request {
 /// The identifier the client (or the proxy in front) gave, if it has our form, else a fresh one.
 fn request_id(worker: &Worker, hot: &Hot) -> u64 {
     let given = hot.head.field(Request::head_bytes(hot), FieldName::XRequestId);
-    let parsed = given.filter(|text| text.len() == 16).and_then(|text| std::str::from_utf8(text).ok());
+    let is_ours = |text: &&[u8]| text.len() == 16 && text.iter().all(u8::is_ascii_hexdigit);
+    let parsed = given.filter(is_ours).and_then(|text| std::str::from_utf8(text).ok());
     parsed.and_then(|text| u64::from_str_radix(text, 16).ok()).unwrap_or_else(|| worker.next_request_id())
 }
 
