@@ -97,6 +97,9 @@ pub(super) fn run(config: Config, apps: &Registry) -> Result<(), StartError> {
     if let Err(log::InitError::Thread(error)) = log::init(tracing::level_filters::LevelFilter::INFO) {
         return Err(StartError::Thread { name: "own-log".into(), error });
     }
+    if let Err(error) = sys::limits::disable_huge_pages() {
+        tracing::warn!(%error, "fall-back: the kernel may use huge pages, idle connections take more memory");
+    }
     let open_files = sys::limits::raise_open_files();
     let allowed = cores::allowed().map_err(|error| StartError::Thread { name: "process".into(), error })?;
     let placement = place(&config.process, &allowed, !config.apps.is_empty())?;
