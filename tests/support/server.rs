@@ -18,6 +18,8 @@ use super::{PATIENCE, eventually};
 pub(crate) enum Driver {
     IoUring,
     Epoll,
+    /// Whichever the kernel allows.
+    Auto,
 }
 
 impl Driver {
@@ -25,6 +27,7 @@ impl Driver {
         match self {
             Driver::IoUring => "io-uring",
             Driver::Epoll => "epoll",
+            Driver::Auto => "auto",
         }
     }
 }
