@@ -28,7 +28,7 @@ pub struct Wish<'a> {
 pub enum Offer {
     /// A connection; it may need [`Backend::prepare`].
     Take(Box<Backend>),
-    /// Room for a new connection; it is counted already: call [`Pool::opened`] or [`Pool::closed`].
+    /// Room for a new connection; it is counted already: call [`Pool::closed`] when that fails.
     Open,
     /// Close this one, then open a new one in its place; counted as above.
     Replace(Box<Backend>),
