@@ -244,7 +244,7 @@ fn a_client_that_leaves_stops_its_running_request() {
             get("/slow?ms=60000"),
             post("/slow?ms=60000", "x"),
             post("/slow?ms=60000", &large),
-            get("/trickle?ms=6000"),
+            get("/trickle?ms=60000"),
         ];
         for text in texts {
             let mut client = server.connect();
