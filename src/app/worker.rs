@@ -22,7 +22,7 @@ use super::{AnyBody, App, AppContext, Body, LocalService, Peer};
 use crate::config::model::DriverChoice;
 use crate::http::h1::{FieldName, Method, Version};
 use crate::metrics::AppWorkerStats;
-use crate::runtime::body::{BodySender, body_channel};
+use crate::runtime::body::{BodySender, BodyWatch, body_channel};
 use crate::runtime::driver::{self, DriverFacts};
 use crate::runtime::mailbox::Receiver;
 
@@ -135,8 +135,11 @@ async fn next_job(jobs: &mut Receiver<Job>, spin: Duration) -> Job {
 struct Task {
     origin: usize,
     ticket: Ticket,
-    /// Its head has been answered; what still runs is its body, which ends by itself when nobody reads it.
+    /// Its head has been answered; what still runs is its body.
     answered: Cell<bool>,
+    /// That body, when it is streamed. Sending into it tells that nobody reads any more, but it may have nothing to
+    /// send for hours.
+    body: RefCell<Option<BodyWatch>>,
     handle: Option<tokio::task::AbortHandle>,
 }
 
@@ -157,7 +160,13 @@ impl Running {
         }
         self.stats.requests.inc();
         self.stats.running.inc();
-        let task = Task { origin: job.origin, ticket: job.ticket, answered: Cell::new(false), handle: None };
+        let task = Task {
+            origin: job.origin,
+            ticket: job.ticket,
+            answered: Cell::new(false),
+            body: RefCell::default(),
+            handle: None,
+        };
         let key = self.tasks.borrow_mut().insert(task);
         let answer = Answer { running: self.clone(), key };
         let service = services[job.app].clone();
@@ -172,7 +181,10 @@ impl Running {
         let tasks = self.tasks.borrow();
         let unwanted = tasks
             .iter()
-            .filter(|(_, task)| !task.answered.get() && !self.origins[task.origin].tickets.is_wanted(task.ticket))
+            .filter(|(_, task)| match task.answered.get() {
+                false => !self.origins[task.origin].tickets.is_wanted(task.ticket),
+                true => task.body.borrow().as_ref().is_some_and(BodyWatch::is_abandoned),
+            })
             .filter_map(|(_, task)| task.handle.clone());
         // Aborting only marks a task; it is dropped, and takes itself off the list, when it would run next.
         unwanted.for_each(|handle| {
@@ -277,6 +289,9 @@ async fn send_response(response: Response<AnyBody>, is_head: bool, answer: &Answ
         return answer.send(Some(reply_head(&parts, length, ReplyBody::Full(chunk))));
     }
     let (mut sender, receiver) = body_channel(BODY_WINDOW_BYTES);
+    if let Some(task) = answer.running.tasks.borrow().get(answer.key) {
+        task.body.replace(Some(sender.watch()));
+    }
     answer.send(Some(reply_head(&parts, declared().or(length), ReplyBody::Stream(receiver))));
     drop(parts);
     sender.push(chunk);

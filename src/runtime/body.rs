@@ -61,6 +61,16 @@ pub struct BodySender(Arc<Shared>);
 /// The end that takes chunks out.
 pub struct BodyReceiver(Arc<Shared>);
 
+/// See [`BodySender::watch`].
+pub struct BodyWatch(Arc<Shared>);
+
+impl BodyWatch {
+    /// The receiver is gone.
+    pub fn is_abandoned(&self) -> bool {
+        self.0.receiver_gone.load(SeqCst) == 1
+    }
+}
+
 /// A body channel with `window_bytes` of credit (at least 1).
 pub fn body_channel(window_bytes: usize) -> (BodySender, BodyReceiver) {
     let shared = Arc::new(Shared {
@@ -111,6 +121,11 @@ impl BodySender {
         self.0.queued_bytes.fetch_add(chunk.len(), SeqCst);
         assert!(self.0.chunks.push(chunk).is_ok(), "body chunk pushed without credit");
         self.0.receiver.wake();
+    }
+
+    /// Tells others whether anybody still takes the body.
+    pub fn watch(&self) -> BodyWatch {
+        BodyWatch(self.0.clone())
     }
 
     /// The body is complete.

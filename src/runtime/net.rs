@@ -288,6 +288,16 @@ impl Breaker {
         }
     }
 
+    /// The other side has closed or reset, whatever is still unread before that.
+    pub fn has_hung_up(self) -> bool {
+        use rustix::event::{PollFd, PollFlags, Timespec, poll};
+        let socket = self.borrow();
+        let mut fds = [PollFd::new(&socket, PollFlags::RDHUP)];
+        let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
+        let gone = PollFlags::RDHUP | PollFlags::HUP | PollFlags::ERR;
+        poll(&mut fds, Some(&at_once)).is_ok_and(|ready| ready > 0) && fds[0].revents().intersects(gone)
+    }
+
     fn shutdown(self, how: rustix::net::Shutdown) {
         let _ = rustix::net::shutdown(self.borrow(), how);
     }

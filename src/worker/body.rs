@@ -87,6 +87,7 @@ impl RequestBody {
         let watched = worker.watches.watch(&connection.stream);
         let side = Rc::new(Side { watched, is_reading: Cell::new(false), is_stopped: Cell::new(false) });
         self.side = Some(side.clone());
+        connection.watched.set_uploading(true);
         BesideHandle(side)
     }
 
@@ -271,7 +272,8 @@ impl<'a, P: Future<Output = Result<bool, BodyFailure>>> Beside<'a, P> {
     }
 
     /// Ends the reading of the body; the input has its bytes back afterwards.
-    pub(super) async fn stop(mut self) {
+    pub(super) async fn stop(mut self, connection: &Connection) {
+        connection.watched.set_uploading(false);
         self.side.is_stopped.set(true);
         self.side.watched.cancel().cancel();
         poll_fn(|cx| {

@@ -90,7 +90,7 @@ pub(super) async fn run(
                 Ok(Err(gave_up)) => Err(gave_up.into()),
                 Err(failure) => Err(Unanswered::Body(failure)),
             };
-            beside.stop().await;
+            beside.stop(connection).await;
             outcome
         }
     };

@@ -388,7 +388,7 @@ impl Forward<'_> {
             }
         };
         let sent_all = beside.has_sent_all();
-        beside.stop().await;
+        beside.stop(self.connection).await;
         let mut relayed = relayed?;
         relayed.is_reusable &= sent_all;
         if !sent_all && relayed.outcome.after != After::Abort {

@@ -44,6 +44,8 @@ pub(crate) struct Watch {
     /// Tick since which a request waits for others while its client may leave; `NEVER` when none does.
     waiting_since: Cell<u32>,
     client_gone: Cell<bool>,
+    /// A request body is being read beside the wait, so that unread bytes may lie before the client's close.
+    uploading: Cell<bool>,
     /// Task that waits in [`Watched::while_client_stays`].
     waiter: RefCell<Option<Waker>>,
     /// Between two requests: may be closed at any time.
@@ -72,6 +74,7 @@ impl Watches {
             expired: Cell::new(false),
             waiting_since: Cell::new(NEVER),
             client_gone: Cell::new(false),
+            uploading: Cell::new(false),
             waiter: RefCell::new(None),
             idle: Cell::new(false),
             breaker: stream.breaker(),
@@ -142,7 +145,13 @@ impl Watch {
     }
 
     fn look_after_client(&self) {
-        if self.breaker.peek() == Peek::Closed {
+        let is_gone = match self.breaker.peek() {
+            Peek::Quiet => false,
+            // When nobody reads the rest of an upload, its end is never met by reading.
+            Peek::Bytes => self.uploading.get() && self.breaker.has_hung_up(),
+            Peek::Closed => true,
+        };
+        if is_gone {
             self.client_gone.set(true);
             if let Some(waker) = self.waiter.take() {
                 waker.wake();
@@ -188,6 +197,11 @@ impl Watched {
     /// The connection is, or is no longer, between two requests.
     pub(crate) fn set_idle(&self, idle: bool) {
         self.watch.idle.set(idle);
+    }
+
+    /// A request body is, or is no longer, read beside the wait for its answer.
+    pub(crate) fn set_uploading(&self, uploading: bool) {
+        self.watch.uploading.set(uploading);
     }
 
     /// Handle for reads that give their buffer back at a [`OnExpiry::GiveBackBuffer`] deadline.
