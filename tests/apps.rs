@@ -141,7 +141,7 @@ fn a_worker_that_fails_answers_502_and_starts_again() {
         let server = Site::probe(driver, SITE).one_worker().start();
         assert_eq!(server.connect().ask(get("/count")).text(), "1 on 0", "{driver:?}");
         let mut in_flight: Vec<Client> = (0..3).map(|_| server.connect()).collect();
-        in_flight.iter_mut().for_each(|client| drop(client.send(get("/slow?ms=60000"))));
+        Client::send_all(&mut in_flight, &get("/slow?ms=60000"));
         eventually("three run", || app_worker(&server, "running") == 3.0);
         let mut streaming = server.connect();
         streaming.send(get("/trickle?ms=1000"));
@@ -169,7 +169,7 @@ fn an_overloaded_application_refuses_and_recovers_at_once() {
         let server = Site::probe(driver, SITE).one_worker().process(limits).start();
         let mut clients: Vec<Client> = (0..12).map(|_| server.connect()).collect();
         let begin = Instant::now();
-        clients.iter_mut().for_each(|client| drop(client.send(get("/slow?ms=1500"))));
+        Client::send_all(&mut clients, &get("/slow?ms=1500"));
         let mut statuses = Vec::new();
         for client in &mut clients {
             let response = client.response("GET");
@@ -198,7 +198,7 @@ fn other_routes_answer_while_an_application_is_full() {
         let limits = "app_queue = 2\napp_concurrency = 1\napp_queue_timeout = \"10s\"";
         let server = Site::probe(driver, SITE).process(limits).start();
         let mut held: Vec<Client> = (0..20).map(|_| server.connect()).collect();
-        held.iter_mut().for_each(|client| drop(client.send(get("/slow?ms=60000"))));
+        Client::send_all(&mut held, &get("/slow?ms=60000"));
         for _ in 0..20 {
             let (response, took) = timed(|| server.connect().ask(get("/fixed")));
             assert_eq!(response.text(), "fixed", "{driver:?}");
@@ -277,7 +277,7 @@ fn bodies_stream_both_ways_by_credit() {
         assert!(received > BYTES as u64, "{driver:?}: {received}");
         // Those who do not read, and an application that does not read, must not make anything pile up.
         let mut slow: Vec<Client> = (0..10).map(|_| Client::with_small_window(server.web())).collect();
-        slow.iter_mut().for_each(|client| drop(client.send(get(&format!("/large?bytes={BYTES}")))));
+        Client::send_all(&mut slow, &get(&format!("/large?bytes={BYTES}")));
         let mut lazy = server.connect();
         lazy.stream.set_write_timeout(Some(Duration::from_millis(500))).expect("a socket");
         lazy.send(format!("POST /slow?ms=60000 HTTP/1.1\r\nHost: test\r\nContent-Length: {BYTES}\r\n\r\n"));

@@ -566,7 +566,7 @@ fn large_transfers_take_little_memory() {
         assert!(download() > BYTES, "{driver:?}");
         // Consumers that stop: what waits for them must not pile up here.
         let mut slow: Vec<Client> = (0..10).map(|_| Client::with_small_window(server.web())).collect();
-        slow.iter_mut().for_each(|client| drop(client.send(get("/"))));
+        Client::send_all(&mut slow, &get("/"));
         std::thread::sleep(Duration::from_millis(500));
         let (now, peak) = server.resident_mib();
         assert!(now < 80 && peak < 80, "{driver:?}: {now} MiB now, {peak} MiB at most");
@@ -642,7 +642,8 @@ fn nginx_behind_us_gets_and_answers_everything() {
 fn requests_reuse_the_servers_connections() {
     with_both_drivers(|driver| {
         let upstream = FakeUpstream::start(|exchange| exchange.ok("ok"));
-        let server = Site::new(driver, &site_with(upstream.address, "")).one_worker().start();
+        let keys = "keep_idle_timeout = \"1s\"";
+        let server = Site::new(driver, &site_with(upstream.address, keys)).one_worker().start();
         for _ in 0..50 {
             assert_eq!(server.connect().ask(get("/")).text(), "ok");
         }

@@ -81,6 +81,11 @@ pub(super) async fn run(worker: &Rc<Worker>, connection: &Connection, hot: &mut 
             outcome.after = After::Close;
         }
     }
+    if outcome.after == After::Close && outcome.status != 0 && hot.head.keep_alive {
+        // It is we who close: the client's next requests may be under way, and closing on them would reset the
+        // connection under the answers to those before (RFC 9112 section 9.6).
+        outcome.after = After::Linger;
+    }
     outcome.after
 }
 

@@ -94,6 +94,13 @@ impl Client {
         self
     }
 
+    /// The first of many, whose answers are taken later.
+    pub(crate) fn send_all(clients: &mut [Client], request: &str) {
+        for client in clients {
+            client.send(request);
+        }
+    }
+
     /// Sends byte by byte, each in a segment of its own.
     pub(crate) fn send_bytewise(&mut self, bytes: &[u8]) -> &mut Client {
         for byte in bytes {

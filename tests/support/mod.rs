@@ -20,11 +20,18 @@ use std::time::{Duration, Instant};
 /// Longest wait for something that should happen soon. Generous: the machine may be busy.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Runs `test` with each driver, and names the driver in a failure's output.
-pub(crate) fn with_both_drivers(test: impl Fn(Driver)) {
-    for driver in [Driver::IoUring, Driver::Epoll] {
-        eprintln!("--- driver {}", driver.flag());
-        test(driver);
+/// Runs `test` with each driver, side by side: most of it is waiting. A failure's output names the driver.
+pub(crate) fn with_both_drivers(test: impl Fn(Driver) + Sync) {
+    let test = &test;
+    let ends = std::thread::scope(|scope| {
+        let run = |driver: Driver| scope.spawn(move || test(driver));
+        [Driver::IoUring, Driver::Epoll].map(run).map(|thread| thread.join())
+    });
+    for (end, driver) in ends.into_iter().zip([Driver::IoUring, Driver::Epoll]) {
+        if let Err(panic) = end {
+            eprintln!("failed with driver {}", driver.flag());
+            std::panic::resume_unwind(panic);
+        }
     }
 }
 
