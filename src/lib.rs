@@ -20,6 +20,38 @@
 //! | [`demo`] | the application of `one-server demo`, an example of one | know the server around it |
 //! | [`metrics`], [`log`] | per-worker counters, histograms, access log | lock, block |
 //! | [`util`] | small pure helpers | know any of the above |
+//!
+//! Imports point one way: `util` ← codecs ← state machines ← services (`files`, `proxy`, `app`, `mysql`) ← `worker` ←
+//! `boot` ← `main`. Nothing outside [`runtime`] names a type of monoio or tokio-uring.
+//!
+//! # Three planes, three kinds of thread
+//!
+//! | plane | runtime | threads | never does |
+//! |---|---|---|---|
+//! | data | monoio on io_uring, or on epoll where io_uring is refused | one worker per data core, pinned | block, take a lock, write a cache line another core writes, look anything up by name |
+//! | application | tokio-uring, or plain tokio | one worker per application core, pinned | touch a client socket |
+//! | control | tokio | one | stand on the path of a request |
+//!
+//! The access log and the lines of our own log are written by a thread each, because a disk may block.
+//!
+//! # Invariants
+//!
+//! 1. Codecs and state machines do no I/O, read no clock, draw no random number: bytes, `now` and seeds come in, actions
+//!    go out.
+//! 2. Everything has a limit, set at start from the config. A full queue stops its producer.
+//! 3. No byte from outside panics the process, and no client makes it use unbounded memory or time. A panic in one
+//!    request ends that request.
+//! 4. No request is answered wrong to be fast: one is repeated only where RFC 9110 section 9.2.2 allows it; a truncated
+//!    body is never completed; a SQL read goes to a replica only when it cannot differ from what its session must see.
+//! 5. Every counter has one writer.
+//! 6. `check` reads only: it binds, creates, changes and resolves nothing.
+//! 7. What starts says what it is: version, driver, cores and roles, listeners, limits, and anything that fell back.
+//!
+//! # Deliberately absent
+//!
+//! TLS, HTTP/2, compression, reload, failover between machines, a firewall: each has its place in the house and is not
+//! built yet. No dynamic dispatch of protocols, no plug-ins, no second ring beside those of monoio and tokio-uring, no
+//! operating system but Linux.
 
 pub mod app;
 pub mod boot;

@@ -7,6 +7,7 @@
 
 use std::cell::Cell;
 use std::pin::pin;
+use std::time::Instant;
 
 use super::Worker;
 use super::body::{Beside, BodyFailure, RequestBody};
@@ -25,9 +26,9 @@ use crate::proxy::head::{
     IpText, RequestContext, ResponseContext, Scheme, is_forwarded_interim, write_interim_head, write_request_head,
     write_response_head,
 };
-use crate::proxy::retry::{Failure, RetryPolicy, Situation, Verdict, may_retry};
+use crate::proxy::retry::{Failure, RetryPolicy, Situation, Verdict, delay_before_retry, may_retry};
 use crate::runtime::net::{Peek, Stream};
-use crate::runtime::time::timeout;
+use crate::runtime::time::{sleep, timeout};
 
 /// A request body up to this size is read before a server is chosen, so that the request can be tried again.
 const KEPT_BODY_BYTES_MAX: usize = 16 * 1024;
@@ -114,14 +115,25 @@ pub(super) async fn run(
     let mut tried = Tried::new();
     let mut tries = 0;
     let mut fresh = None;
+    // The clock is not read at every step: without a body the first try begins within a microsecond of the request.
+    let mut now = if outgoing.kept.is_empty() { request.started } else { worker.now() };
     loop {
-        let Some(server) = fresh.or_else(|| forward.pick(&tried)) else {
+        let Some(server) = fresh.or_else(|| forward.pick(&tried, now)) else {
             return error(worker, hot, request, if tries == 0 { 503 } else { 502 });
         };
+        if fresh.is_none() && tried.contains(server) {
+            // There is no other one: give it a moment to come back.
+            let pause = sleep(delay_before_retry(true, config.connect_timeout));
+            connection.watched.clear();
+            if connection.watched.while_client_stays(pause).await.is_err() {
+                return abandoned(forward.served_by(server));
+            }
+            now = worker.now();
+        }
         tries += u32::from(fresh.is_none());
         let stats = &worker.stats.servers[upstream][server];
         let busy = Busy::begin(&forward, server);
-        let result = forward.attempt(hot, request, &outgoing, server, fresh.is_some()).await;
+        let result = forward.attempt(hot, request, &outgoing, server, fresh.is_some(), now).await;
         drop(busy);
         let failed = match result {
             Ok(outcome) => return outcome,
@@ -157,6 +169,7 @@ pub(super) async fn run(
             Verdict::OtherServer => tried.insert(server),
         }
         stats.retries.inc();
+        now = worker.now();
     }
 }
 
@@ -198,9 +211,9 @@ impl Forward<'_> {
         ServedBy::Server { upstream: self.upstream as u16, server: server as u16 }
     }
 
-    fn pick(&self, tried: &Tried) -> Option<usize> {
+    fn pick(&self, tried: &Tried, now: Instant) -> Option<usize> {
         let up = |server| self.worker.shared.is_up(self.upstream, server);
-        self.worker.upstreams[self.upstream].borrow_mut().pick(up, tried, self.worker.now())
+        self.worker.upstreams[self.upstream].borrow_mut().pick(up, tried, now)
     }
 
     /// Reads the body's beginning: all of it when it is small.
@@ -231,8 +244,9 @@ impl Forward<'_> {
         outgoing: &Outgoing,
         server: usize,
         must_be_fresh: bool,
+        now: Instant,
     ) -> Result<Outcome, NoResponse> {
-        let (server_connection, is_reused) = self.connect(server, must_be_fresh).await?;
+        let (server_connection, is_reused) = self.connect(server, must_be_fresh, now).await?;
         let bytes = self.request_bytes(hot, request, outgoing, server)?;
         let stats = self.stats(server);
         stats.requests.inc();
@@ -251,13 +265,18 @@ impl Forward<'_> {
     }
 
     /// An idle connection that is still good, or a new one. The flag says which.
-    async fn connect(&self, server: usize, must_be_fresh: bool) -> Result<(ServerConnection, bool), NoResponse> {
+    async fn connect(
+        &self,
+        server: usize,
+        must_be_fresh: bool,
+        now: Instant,
+    ) -> Result<(ServerConnection, bool), NoResponse> {
         let stats = self.stats(server);
         // Readable means dead: it was closed, or something nobody asked for came, which must never be taken for the
         // answer to the next request. It also narrows the race with the server's idle time-out to one packet's time.
         let take_idle = || match must_be_fresh {
             true => None,
-            false => self.worker.upstreams[self.upstream].borrow_mut().take_idle(server, self.worker.now()),
+            false => self.worker.upstreams[self.upstream].borrow_mut().take_idle(server, now),
         };
         while let Some(idle) = take_idle() {
             if idle.stream.peek() == Peek::Quiet {
@@ -338,7 +357,7 @@ impl Forward<'_> {
         request: &mut Request,
         server: usize,
         connection: &ServerConnection,
-        begun: std::time::Instant,
+        begun: Instant,
         closed: Situation,
     ) -> Result<Relayed, NoResponse> {
         let mut client = Client { out: &mut hot.out, head: &hot.head, keep_alive: &mut request.keep_alive };
@@ -359,7 +378,7 @@ impl Forward<'_> {
         kind: BodyKind,
         server: usize,
         connection: &ServerConnection,
-        begun: std::time::Instant,
+        begun: Instant,
     ) -> Result<Relayed, NoResponse> {
         let handle = request.body.begin_beside(self.worker, self.connection);
         let Hot { input, out, head, .. } = hot;
@@ -397,7 +416,7 @@ impl Forward<'_> {
         Ok(relayed)
     }
 
-    fn count_response(&self, server: usize, begun: std::time::Instant, response: &Response) {
+    fn count_response(&self, server: usize, begun: Instant, response: &Response) {
         let stats = self.stats(server);
         stats.first_byte.record(begun.elapsed());
         stats.responses[usize::from(response.head.status / 100).min(5)].inc();
@@ -460,7 +479,7 @@ impl Forward<'_> {
     ) -> Result<Response, NoResponse> {
         let (method, version) = (client.head.method, client.head.version);
         let failed = |situation| Err(NoResponse::Failed(TryFailed { situation, sent: true }));
-        let mut head = ResponseHead::default();
+        let mut head = self.worker.hot.take_response_head();
         let mut input = self.worker.hot.take_buffer(self.worker.config.process.read_buffer_bytes);
         loop {
             match parse_response(&input, &self.worker.limits, method, &mut head) {
@@ -511,6 +530,19 @@ impl Forward<'_> {
         connection: &ServerConnection,
     ) -> Relayed {
         let Response { head, input } = response;
+        let relayed = self.relay_with(client, &head, input, server, connection).await;
+        self.worker.hot.give_response_head_back(head);
+        relayed
+    }
+
+    async fn relay_with(
+        &self,
+        client: Client<'_>,
+        head: &ResponseHead,
+        input: Vec<u8>,
+        server: usize,
+        connection: &ServerConnection,
+    ) -> Relayed {
         let status = head.status;
         let written = {
             let date = self.worker.date.borrow();
@@ -520,7 +552,7 @@ impl Forward<'_> {
                 keep_alive: *client.keep_alive,
                 date: date.as_bytes(),
             };
-            write_response_head(client.out, &head, &input, &context)
+            write_response_head(client.out, head, &input, &context)
         };
         let Ok(downstream) = written else {
             if self.response_begun.get() {
@@ -533,7 +565,7 @@ impl Forward<'_> {
         };
         self.response_begun.set(true);
         *client.keep_alive = downstream.keep_alive;
-        let relayed = self.relay_body(client.out, &head, input, downstream.body, connection).await;
+        let relayed = self.relay_body(client.out, head, input, downstream.body, connection).await;
         let (body_bytes, end) = match relayed {
             Ok(relayed) => relayed,
             Err(who) => return self.broken(server, status, who),

@@ -2,12 +2,15 @@
 
 use std::cell::{Cell, RefCell};
 
-use crate::http::h1::RequestHead;
+use crate::http::h1::{RequestHead, ResponseHead};
 
 /// Connections of one worker that may hold buffers while they wait for their next request. Beyond it a connection gives
 /// its buffers back as soon as it is answered, which costs it one more operation on the ring for each request: the
 /// memory of a worker follows what is under way, not the number of its connections.
 const WAITING_HOT_MAX: usize = 1024;
+
+/// Response heads kept for reuse.
+const RESPONSE_HEADS_MAX: usize = 64;
 
 /// Buffers larger than this are not kept for reuse.
 const KEPT_BYTES_MAX: usize = 64 * 1024;
@@ -67,6 +70,7 @@ pub(super) struct HotPool {
     #[expect(clippy::vec_box, reason = "moved in and out of futures whole; a Hot is a few hundred bytes")]
     free: RefCell<Vec<Box<Hot>>>,
     read_buffers: RefCell<Vec<Vec<u8>>>,
+    response_heads: RefCell<Vec<ResponseHead>>,
     /// Fewest free ones since the last trim: these were not needed.
     spare: Cell<usize>,
     read_buffer_bytes: usize,
@@ -118,6 +122,18 @@ impl HotPool {
         if (1..=KEPT_BYTES_MAX).contains(&buffer.capacity()) {
             buffer.clear();
             self.read_buffers.borrow_mut().push(buffer);
+        }
+    }
+
+    /// A response head with a field list that has grown to its usual length; its content is stale.
+    pub(super) fn take_response_head(&self) -> ResponseHead {
+        self.response_heads.borrow_mut().pop().unwrap_or_default()
+    }
+
+    pub(super) fn give_response_head_back(&self, head: ResponseHead) {
+        let mut heads = self.response_heads.borrow_mut();
+        if heads.len() < RESPONSE_HEADS_MAX {
+            heads.push(head);
         }
     }
 
