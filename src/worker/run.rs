@@ -191,7 +191,7 @@ async fn accept(worker: Rc<Worker>, listener: Rc<Listener>, index: usize, connec
     }
 }
 
-/// Counts an open connection; a panic in its task cannot make the count wrong.
+/// Counts an open connection, and its panic if it ends by one; that cannot make the count wrong.
 pub(super) struct Open {
     worker: Rc<Worker>,
     connections: Arc<AtomicUsize>,
@@ -199,6 +199,7 @@ pub(super) struct Open {
 
 impl Drop for Open {
     fn drop(&mut self) {
+        self.worker.stats.panics.add(u64::from(std::thread::panicking()));
         self.connections.fetch_sub(1, Ordering::Relaxed);
         self.worker.connections.set(self.worker.connections.get() - 1);
         self.worker.stats.http.connections.set(self.worker.connections.get() as u64);
