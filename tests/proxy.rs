@@ -324,16 +324,31 @@ fn malformed_answers_are_502() {
 fn bytes_behind_an_answer_never_become_the_next_one() {
     with_both_drivers(|driver| {
         let upstream = FakeUpstream::start(|exchange| {
-            let number = exchange.request.connection;
-            exchange.send(format!("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nreal{}", number % 10));
-            exchange.send("HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\npoison");
+            let (real, poison) = (["Content-Length: 4\r\n\r\nreal", "Content-Length: 6\r\n\r\npoison"])
+                .map(|rest| format!("HTTP/1.1 200 OK\r\n{rest}"))
+                .into();
+            match exchange.request.target.as_str() {
+                "/at-once" => exchange.send(real + &poison),
+                _ => {
+                    exchange.send(real);
+                    std::thread::sleep(Duration::from_millis(5));
+                    exchange.send(poison)
+                }
+            };
             Then::Keep
         });
         let server = start(driver, &upstream, "");
-        for _ in 0..20 {
+        for n in 0..10 {
             for method in ["GET", "POST"] {
-                let text = server.connect().ask(request(method, "/", &[], "")).text();
-                assert!(text.starts_with("real"), "{driver:?}: {text}");
+                for path in ["/at-once", "/later"] {
+                    let text = server.connect().ask(request(method, path, &[], "")).text();
+                    assert_eq!(text, "real", "{driver:?} {method} {path} {n}");
+                    if path == "/later" {
+                        // It must have arrived: what comes only after the next request has been sent looks like its
+                        // answer to anybody.
+                        std::thread::sleep(Duration::from_millis(40));
+                    }
+                }
             }
         }
     });
