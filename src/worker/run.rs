@@ -132,7 +132,7 @@ async fn drain(worker: &Worker, control: &mut Receiver<Control>, deadline: Durat
     let begun = worker.now();
     let mut turns = 0u32;
     loop {
-        if turns % TURNS_PER_TICK == 0 {
+        if turns.is_multiple_of(TURNS_PER_TICK) {
             worker.tick();
         }
         turns += 1;
