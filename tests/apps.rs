@@ -212,7 +212,7 @@ fn a_request_whose_client_left_is_not_run() {
     with_both_drivers(|driver| {
         let server = Site::probe(driver, SITE).one_worker().process("app_concurrency = 1").start();
         let mut first = server.connect();
-        first.send(get("/slow?ms=1500"));
+        first.send(get("/slow?ms=60000"));
         eventually("it runs", || app_worker(&server, "running") == 1.0);
         let before = app_worker(&server, "requests_total");
         for n in 0..6 {
@@ -226,9 +226,10 @@ fn a_request_whose_client_left_is_not_run() {
             eventually("it is given up", || app(&server, "requests_active") == 1.0);
         }
         assert_eq!(app(&server, "cancelled_total"), 6.0, "{driver:?}");
-        assert_eq!(first.response("GET").text(), "slow", "{driver:?}");
+        // The one that runs is stopped in its turn, and then the queue is looked through.
+        drop(first);
         assert_eq!(server.connect().ask(get("/size")).status, 200);
-        eventually("they are thrown away", || app_worker(&server, "cancelled_total") == 6.0);
+        eventually("they are thrown away", || app_worker(&server, "cancelled_total") == 7.0);
         assert_eq!(app_worker(&server, "requests_total") - before, 1.0, "{driver:?}: only the last one ran");
     });
 }

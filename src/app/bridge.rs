@@ -1,11 +1,10 @@
 //! The data worker's end: hands requests to application workers and waits for the answers.
 //!
-//! Placement: the worker's paired application worker first, then the one with the shortest queue; when all queues are
-//! full, a bounded wait; then the request is refused with 503. A request in flight owns a slot; dropping its future
+//! Placement: the worker's paired application worker, unless its queue is long and another's is not; when all queues
+//! are full, a bounded wait in order of arrival; then the request is refused with 503. A request in flight owns a slot; dropping its future
 //! (the client left) retires the slot, so that it is not run any more and a late answer finds nobody.
 
 use std::cell::RefCell;
-use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::{Poll, Waker};
@@ -14,6 +13,10 @@ use std::time::Duration;
 use super::message::{Job, Reply, ReplyHead, Ticket, Tickets};
 use crate::runtime::mailbox::{Receiver, Sender};
 use crate::runtime::time::timeout;
+use crate::util::waiters::Waiters;
+
+/// With this many jobs waiting, a queue is long: others are looked at.
+const SPILL_DEPTH: usize = 32;
 
 enum Slot {
     Free,
@@ -38,8 +41,8 @@ pub(crate) struct Bridge {
     workers: Vec<Sender<Job>>,
     /// Index into `workers` of the one tried first.
     paired: usize,
-    /// Requests that wait for a place in a queue or for a slot, in order of arrival.
-    waiting: RefCell<VecDeque<Waker>>,
+    /// Requests that wait for a place in a queue or for a slot.
+    waiters: Waiters,
     queue_timeout: Duration,
 }
 
@@ -58,7 +61,7 @@ impl Bridge {
             tickets,
             workers,
             paired,
-            waiting: RefCell::new(VecDeque::new()),
+            waiters: Waiters::default(),
             queue_timeout,
         }
     }
@@ -87,55 +90,53 @@ impl Bridge {
             }
         }
         // An answer means that its worker has taken jobs out of its queue: let one waiting request try again.
-        if let Some(waker) = self.waiting.borrow_mut().pop_front() {
-            waker.wake();
-        }
+        self.waiters.wake_first();
     }
 
     /// Hands a request over and waits for its answer; returns also which application worker ran it.
     ///
     /// `job` builds the message from the ticket. Errors: [`CallError`]. Dropping the future abandons the request.
     pub(crate) async fn call(&self, job: impl FnOnce(Ticket) -> Job) -> Result<(ReplyHead, usize), CallError> {
-        let flight = match self.take_slot() {
+        let mut entry = Entry { build: Some(job), flight: None, unsent: None };
+        let is_first = self.waiters.is_empty();
+        let flight = match is_first.then(|| self.enter(&mut entry)).flatten() {
             Some(flight) => flight,
             None => {
-                timeout(self.queue_timeout, self.wait_for(|| self.take_slot())).await.map_err(|_| CallError::Busy)?
+                let turn = self.waiters.wait_for(|| self.enter(&mut entry));
+                timeout(self.queue_timeout, turn).await.map_err(|_| CallError::Busy)?
             }
         };
-        let mut unsent = self.try_send(job(flight.ticket));
-        if unsent.is_some() {
-            let sent = self.wait_for(|| {
-                unsent = self.try_send(unsent.take()?);
-                unsent.is_none().then_some(())
-            });
-            timeout(self.queue_timeout, sent).await.map_err(|_| CallError::Busy)?;
-        }
         poll_fn(|cx| flight.poll_answer(cx)).await
     }
 
-    /// Sends to the paired worker, else to the one with the shortest queue; gives the job back when all are full.
-    fn try_send(&self, job: Job) -> Option<Job> {
-        let job = self.workers[self.paired].send(job).err()?;
-        let other = (0..self.workers.len()).filter(|index| *index != self.paired);
-        match other.min_by_key(|index| self.workers[*index].depth()) {
-            Some(index) => self.workers[index].send(job).err(),
-            None => Some(job),
+    /// Called every tick: room may also have been made by answers that went to other data workers.
+    pub(crate) fn tick(&self) {
+        self.waiters.wake_first();
+    }
+
+    /// Takes a slot and hands the job over, as far as that is possible now.
+    fn enter<'a, F: FnOnce(Ticket) -> Job>(&'a self, entry: &mut Entry<'a, F>) -> Option<Flight<'a>> {
+        if entry.flight.is_none() {
+            let flight = self.take_slot()?;
+            entry.unsent = entry.build.take().map(|build| build(flight.ticket));
+            entry.flight = Some(flight);
+        }
+        entry.unsent = entry.unsent.take().and_then(|job| self.try_send(job));
+        match entry.unsent {
+            None => entry.flight.take(),
+            Some(_) => None,
         }
     }
 
-    /// Calls `attempt` whenever there may be room again, until it succeeds.
-    async fn wait_for<T>(&self, mut attempt: impl FnMut() -> Option<T>) -> T {
-        // Room may also be made by answers that go to other data workers: look again now and then.
-        let mut again = crate::runtime::time::Ticker::new(Duration::from_millis(10));
-        poll_fn(|cx| {
-            let _ = again.poll_tick(cx);
-            if let Some(done) = attempt() {
-                return Poll::Ready(done);
-            }
-            self.waiting.borrow_mut().push_back(cx.waker().clone());
-            Poll::Pending
-        })
-        .await
+    /// Sends to the paired worker, unless its queue is long and another's is not; gives the job back when all queues
+    /// are full. So a worker whose thread is held up by one handler does not draw all others into its queue.
+    fn try_send(&self, job: Job) -> Option<Job> {
+        let depth = self.workers[self.paired].depth();
+        let shortest = (0..self.workers.len()).min_by_key(|index| self.workers[*index].depth())?;
+        let is_long = depth >= SPILL_DEPTH && self.workers[shortest].depth() < depth / 2;
+        let (first, second) = if is_long { (shortest, self.paired) } else { (self.paired, shortest) };
+        let job = self.workers[first].send(job).err()?;
+        if second == first { Some(job) } else { self.workers[second].send(job).err() }
     }
 
     fn take_slot(&self) -> Option<Flight<'_>> {
@@ -144,6 +145,13 @@ impl Bridge {
         let ticket = Ticket { slot, generation: self.tickets.generation(slot) };
         Some(Flight { bridge: self, ticket })
     }
+}
+
+/// A request on its way in.
+struct Entry<'a, F> {
+    build: Option<F>,
+    flight: Option<Flight<'a>>,
+    unsent: Option<Job>,
 }
 
 /// A request in flight; dropping it frees the slot and makes its ticket void.
@@ -172,8 +180,6 @@ impl Drop for Flight<'_> {
         self.bridge.tickets.retire(self.ticket.slot);
         self.bridge.slots.borrow_mut()[self.ticket.slot as usize] = Slot::Free;
         self.bridge.free.borrow_mut().push(self.ticket.slot);
-        if let Some(waker) = self.bridge.waiting.borrow_mut().pop_front() {
-            waker.wake();
-        }
+        self.bridge.waiters.wake_first();
     }
 }

@@ -232,6 +232,11 @@ async fn run_job(job: Job, service: LocalService, answer: Answer) {
     };
     let outcome = contained(async { service(request).await }).await;
     let response = match outcome {
+        // An interim answer cannot be the whole one: the client would wait for ever.
+        Ok(Ok(response)) if response.status().is_informational() => {
+            tracing::error!(worker = answer.running.index, status = %response.status(), "application answered with an interim status");
+            return answer.send(Some(plain(StatusCode::INTERNAL_SERVER_ERROR)));
+        }
         Ok(Ok(response)) => response,
         Ok(Err(error)) => {
             tracing::error!(worker = answer.running.index, %error, "application failed");

@@ -70,7 +70,8 @@ mod tests {
     fn workers_are_placed_as_the_flags_say() {
         use AppPlacement::{Paired, Separate};
         type Cores = &'static [usize];
-        let cases: [(Cores, Cores, AppPlacement, Cores, Option<[Cores; 2]>); 8] = [
+        type Case = (Cores, Cores, AppPlacement, Cores, Option<[Cores; 2]>);
+        let cases: [Case; 8] = [
             (&[], &[], Paired, &[0, 1], Some([&[0, 1], &[0, 1]])),
             (&[], &[], Separate, &[0, 1, 2], Some([&[0, 1], &[2]])),
             (&[], &[], Separate, &[5], None),

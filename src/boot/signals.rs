@@ -13,6 +13,8 @@ pub(super) enum Order {
     Drain,
     /// SIGUSR1.
     ReopenLogs,
+    /// No signal: a data worker has ended by itself.
+    WorkerDied,
 }
 
 /// The signals we answer to.

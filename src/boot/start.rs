@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::sync::mpsc;
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
@@ -35,6 +35,9 @@ pub(super) enum StartError {
     NoSuchProgram { app: String, program: String, known: Vec<String> },
     /// A listening socket cannot be had.
     Bind { name: String, address: Address, error: io::Error },
+    /// A data worker ended although nobody told it to: with it a share of the connections is lost, so the process ends
+    /// and whoever supervises it starts it again.
+    WorkerDied,
     /// A thread or its runtime cannot be had.
     Thread { name: String, error: io::Error },
     /// The access log cannot be opened.
@@ -65,11 +68,17 @@ impl std::fmt::Display for StartError {
                     _ => "",
                 })
             }
+            StartError::WorkerDied => {
+                f.write_str("a data worker ended by itself: the process cannot serve its share and ends")
+            }
             StartError::Thread { name, error } => write!(f, "{name} cannot start: {error}"),
             StartError::Log(error) => error.fmt(f),
         }
     }
 }
+
+/// How long the end of the process waits for a data worker, which may be stuck in a dead file system.
+const WORKER_STOP_MAX: Duration = Duration::from_secs(2);
 
 /// How long the end of the process waits for a log that is not taken.
 const LOG_STOP_MAX: Duration = Duration::from_secs(2);
@@ -78,6 +87,15 @@ const LOG_STOP_MAX: Duration = Duration::from_secs(2);
 struct Threads {
     data: Vec<JoinHandle<()>>,
     orders: Vec<Sender<Control>>,
+}
+
+impl Threads {
+    /// Ends when a data worker has ended.
+    async fn one_ended(&self) {
+        while self.data.iter().all(|thread| !thread.is_finished()) {
+            tokio::time::sleep(Duration::from_millis(250)).await;
+        }
+    }
 }
 
 /// Listening sockets of all data workers.
@@ -138,7 +156,10 @@ pub(super) fn run(config: Config, apps: &Registry) -> Result<(), StartError> {
             request_id_seed: rand::random(),
         };
         threads.orders.push(order);
-        let (thread, worker_facts) = start_data_worker(&config, seat, placement.data[index])?;
+        // With an application worker on its own core, wake-ups from other cores are the exception.
+        let core = placement.data[index];
+        let woken_across = !placement.app.is_empty() && !placement.app.contains(&core);
+        let (thread, worker_facts) = start_data_worker(&config, seat, core, woken_across)?;
         threads.data.push(thread);
         facts.push(worker_facts);
     }
@@ -320,13 +341,14 @@ fn start_data_worker(
     config: &Arc<Config>,
     seat: Seat,
     core: usize,
+    woken_across: bool,
 ) -> Result<(JoinHandle<()>, WorkerFacts), StartError> {
     let (choice, entries, index) = (config.process.driver, config.process.ring_entries, seat.index);
     let (report, reported) = mpsc::channel();
     let name = format!("data-{index}");
     let spawned = std::thread::Builder::new().name(name.clone()).spawn(move || {
         log::never_block();
-        let built = cores::pin(core).and_then(|()| DataRuntime::build(choice, entries));
+        let built = cores::pin(core).and_then(|()| DataRuntime::build(choice, entries, woken_across));
         match built {
             Ok((mut runtime, facts)) => {
                 drop(report.send(Ok(facts)));
@@ -407,7 +429,12 @@ fn control_thread(
         shared.set_phase(Phase::Ready);
         tracing::info!("ready");
         let order = loop {
-            match signals.next().await {
+            let order = tokio::select! {
+                order = signals.next() => order,
+                () = threads.one_ended() => Order::WorkerDied,
+            };
+            match order {
+                Order::WorkerDied => return Err(StartError::WorkerDied),
                 Order::ReopenLogs => {
                     if let Some(writer) = &writer {
                         writer.reopen();
@@ -427,7 +454,10 @@ fn control_thread(
     for order in &threads.orders {
         let _ = order.send(Control::Stop);
     }
-    threads.data.into_iter().for_each(|thread| drop(thread.join()));
+    let deadline = Instant::now() + WORKER_STOP_MAX;
+    while threads.data.iter().any(|thread| !thread.is_finished()) && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(2));
+    }
     if let Some(writer) = writer
         && !writer.stop(LOG_STOP_MAX)
     {

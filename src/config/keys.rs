@@ -279,6 +279,10 @@ pub(super) const KEYS: &[Key] = &[
     // [app.NAME]
     Key::new(Table::App, "program", Kind::Text, Means("the table's NAME"))
         .help("name under which the program was registered"),
+    Key::new(Table::App, "response_timeout", WAIT, Default("60s"))
+        .help("from the complete request head to the head of the application's answer; beyond it 504")
+        .known_as(&["nginx proxy_read_timeout", "haproxy timeout server", "uwsgi harakiri"])
+        .when("up for applications that compute or wait for longer"),
     // [mysql.NAME]
     Key::new(Table::Mysql, "listen", Kind::List(&Kind::Address), Required)
         .help("where clients connect: IP:PORT or unix:/path, one or several")

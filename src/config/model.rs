@@ -280,6 +280,8 @@ pub struct App {
     pub name: String,
     /// Name under which the program registered it (see [`crate::app::Registry`]).
     pub program: String,
+    /// From the complete request head to the head of the answer; beyond it 504.
+    pub response_timeout: Duration,
 }
 
 /// A MySQL read/write splitter.

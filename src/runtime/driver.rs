@@ -24,9 +24,12 @@ pub struct DriverFacts {
 type SetFlags = fn(&mut io_uring::Builder);
 
 /// Ring set-up flags from best to plainest. Source: io_uring_setup(2); the first needs Linux 6.1, the second 5.19.
-const FLAGS: [(&str, SetFlags); 3] = [
+const FLAGS: [(&str, SetFlags); 4] = [
     ("SINGLE_ISSUER|DEFER_TASKRUN", |builder| {
         builder.setup_single_issuer().setup_defer_taskrun();
+    }),
+    ("SINGLE_ISSUER|COOP_TASKRUN", |builder| {
+        builder.setup_single_issuer().setup_coop_taskrun();
     }),
     ("COOP_TASKRUN", |builder| {
         builder.setup_coop_taskrun();
@@ -44,10 +47,10 @@ fn ring_builder(set: SetFlags, entries: u32) -> io_uring::Builder {
     builder
 }
 
-/// The best flags the kernel takes, or why there is no usable ring.
-fn best_flags(entries: u32) -> Result<(usize, Option<String>), String> {
+/// The best flags from `first` on that the kernel takes, or why there is no usable ring.
+fn best_flags(entries: u32, first: usize) -> Result<(usize, Option<String>), String> {
     let mut refused = None;
-    for (index, (name, set)) in FLAGS.iter().enumerate() {
+    for (index, (name, set)) in FLAGS.iter().enumerate().skip(first) {
         match ring_builder(*set, entries).build(entries) {
             Ok(ring) => {
                 check_operations(&ring)?;
@@ -116,8 +119,12 @@ impl DataRuntime {
     /// Builds the runtime for the current thread.
     ///
     /// Errors: no ring although [`DriverChoice::IoUring`] was asked for, or no epoll instance.
-    pub fn build(choice: DriverChoice, entries: u32) -> io::Result<(DataRuntime, DriverFacts)> {
-        let fallback = match (choice, best_flags(entries)) {
+    ///
+    /// `woken_across`: threads on other cores wake this worker all the time. Then completions are not deferred: monoio
+    /// enters the kernel without asking for them whenever it has been woken from outside, so a steady stream of such
+    /// wake-ups would keep deferred ones from being seen.
+    pub fn build(choice: DriverChoice, entries: u32, woken_across: bool) -> io::Result<(DataRuntime, DriverFacts)> {
+        let fallback = match (choice, best_flags(entries, usize::from(woken_across))) {
             (DriverChoice::Epoll, _) => None,
             (_, Ok((index, fallback))) => return Self::uring(index, fallback, entries),
             (DriverChoice::IoUring, Err(reason)) => return Err(io::Error::other(reason)),
@@ -183,7 +190,7 @@ mod tests {
     #[test]
     fn both_drivers_run_and_say_what_they_are() {
         for (choice, driver) in [(DriverChoice::Auto, "io_uring"), (DriverChoice::Epoll, "epoll")] {
-            let (mut runtime, facts) = DataRuntime::build(choice, 256).unwrap();
+            let (mut runtime, facts) = DataRuntime::build(choice, 256, false).unwrap();
             assert_eq!(runtime.block_on(async { 7 }), 7);
             assert_eq!(run_app(choice, 256, |app| async move { app.driver }).unwrap(), facts.driver);
             assert!(facts.driver == driver || facts.fallback.is_some(), "{facts:?}");

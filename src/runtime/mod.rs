@@ -14,6 +14,7 @@ mod sync;
 pub mod sys;
 pub mod time;
 
+use std::cell::Cell;
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
@@ -25,6 +26,15 @@ use std::task::{Context, Poll};
 /// go on (see [`contain`]).
 pub fn spawn(future: impl Future<Output = ()> + 'static) {
     drop(monoio::spawn(contain(future)));
+}
+
+thread_local! {
+    static PANICS: Cell<u64> = const { Cell::new(0) };
+}
+
+/// Panics contained on this thread since the last call.
+pub fn take_panics() -> u64 {
+    PANICS.take()
 }
 
 /// Wraps `future` so that a panic inside it ends it, is logged and counted, and goes no further.
@@ -47,6 +57,9 @@ impl<F: Future<Output = ()>> Future for Contained<F> {
         // only when `F` is.
         let future = unsafe { self.map_unchecked_mut(|contained| &mut contained.future) };
         // The panic hook has logged message and place; a future that panicked is not polled again.
-        std::panic::catch_unwind(AssertUnwindSafe(|| future.poll(cx))).unwrap_or(Poll::Ready(()))
+        std::panic::catch_unwind(AssertUnwindSafe(|| future.poll(cx))).unwrap_or_else(|_| {
+            PANICS.set(PANICS.get() + 1);
+            Poll::Ready(())
+        })
     }
 }

@@ -47,6 +47,16 @@ impl std::str::FromStr for Address {
     }
 }
 
+/// Bytes that can be handed to the kernel: `Vec<u8>`, `Bytes` and the like.
+pub trait Buffer: IoBuf {
+    /// How many.
+    fn bytes(&self) -> usize {
+        self.bytes_init()
+    }
+}
+
+impl<B: IoBuf> Buffer for B {}
+
 enum Socket {
     Tcp(monoio::net::TcpStream),
     Unix(monoio::net::UnixStream),
@@ -144,6 +154,13 @@ impl Stream {
             Socket::Tcp(socket) => socket.write(buf).await,
             Socket::Unix(socket) => socket.write(buf).await,
         }
+    }
+
+    /// Writes some bytes of `buf` from position `from` on, at least one and at most `bytes_max`, and returns how many.
+    pub async fn write_piece<B: Buffer>(&self, buf: B, from: usize, bytes_max: usize) -> (io::Result<usize>, B) {
+        let to = buf.bytes().min(from.saturating_add(bytes_max));
+        let (result, slice) = self.write(buf.slice(from..to)).await;
+        (result, slice.into_inner())
     }
 
     /// Writes all of `buf`.

@@ -11,7 +11,7 @@ use super::connection::{Broken, Connection};
 use super::exchange::{After, Outcome, Request, abandoned, error, refuse};
 use super::hot::{Hot, Input};
 use super::respond;
-use super::watch::GaveUp;
+use super::watch::{GaveUp, OnExpiry};
 use crate::app::{CallError, Job, JobBody, ReplyBody, ReplyHead};
 use crate::http::h1::{
     BodyKind, CHUNK_END, LAST_CHUNK, Method, RequestHead, Version, write_chunk_head, write_decimal, write_field,
@@ -61,11 +61,12 @@ pub(super) async fn run(
     let head = hot.head.clone();
     let (id, peer, origin) = (request.id, connection.peer, worker.index);
     let call = worker.bridge.call(|ticket| Job { ticket, origin, app, bytes, head, body, peer, request_id: id });
-    connection.watched.clear();
+    connection.watched.set(worker.config.apps[app].response_timeout, OnExpiry::Wake);
     let call = connection.watched.while_client_stays(call);
     let outcome = match sender {
         None => match call.await {
             Ok(answer) => {
+                connection.watched.clear();
                 stats.duration.record(begun.elapsed());
                 let client = Client { connection, out: &mut hot.out, head: &hot.head, keep_alive: request.keep_alive };
                 relay_answer(worker, client, app, answer).await
@@ -79,6 +80,7 @@ pub(super) async fn run(
             let mut beside = Beside::new(pump, handle);
             let outcome = match beside.run(call).await {
                 Ok(Ok(answer)) => {
+                    connection.watched.clear();
                     stats.duration.record(begun.elapsed());
                     // An early answer: whether the whole body will have been read behind it is not known yet.
                     let keep_alive = request.keep_alive && beside.has_sent_all();
@@ -106,6 +108,11 @@ pub(super) async fn run(
             stats.cancelled.inc();
             abandoned(ServedBy::Worker)
         }
+        Err(Unanswered::TimedOut) => {
+            stats.failed.inc();
+            tracing::warn!(app = %worker.config.apps[app].name, "application did not answer in time");
+            give_up(worker, hot, request, 504)
+        }
         Err(Unanswered::Body(failure)) => body_failed(worker, hot, failure),
         Err(Unanswered::Broken) => Outcome { after: After::Abort, ..abandoned(ServedBy::Worker) },
         Err(Unanswered::Call(CallError::Busy)) => {
@@ -123,6 +130,8 @@ pub(super) async fn run(
 enum Unanswered {
     Call(CallError),
     ClientGone,
+    /// The application took too long.
+    TimedOut,
     /// The request's body failed before the answer.
     Body(BodyFailure),
     /// The request's body failed while the answer was under way.
@@ -132,7 +141,8 @@ enum Unanswered {
 impl From<GaveUp> for Unanswered {
     fn from(gave_up: GaveUp) -> Unanswered {
         match gave_up {
-            GaveUp::ClientGone | GaveUp::Expired => Unanswered::ClientGone,
+            GaveUp::ClientGone => Unanswered::ClientGone,
+            GaveUp::Expired => Unanswered::TimedOut,
         }
     }
 }

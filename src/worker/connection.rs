@@ -22,7 +22,7 @@ use super::run::Open;
 use super::watch::{OnExpiry, Watched};
 use crate::http::h1::parse_request;
 use crate::log::AddressText;
-use crate::runtime::net::{ReadEnd, Stream};
+use crate::runtime::net::{Buffer, ReadEnd, Stream};
 
 /// An idle connection keeps its buffers for this long.
 const HOT_IDLE: Duration = Duration::from_millis(800);
@@ -30,6 +30,12 @@ const HOT_IDLE: Duration = Duration::from_millis(800);
 /// How long, and how much of, what a client still sends is read before closing (nginx: lingering_timeout 5 s).
 const LINGER: Duration = Duration::from_secs(5);
 const LINGER_BYTES_MAX: usize = 1 << 20;
+
+/// Answers of a pipeline wait for each other up to this size; then they are sent.
+const GATHERED_BYTES_MAX: usize = 64 * 1024;
+
+/// Most bytes of one write: each piece that the client takes starts the write time-out anew.
+const PIECE_BYTES_MAX: usize = 1 << 20;
 
 /// Least room offered to a read.
 const READ_ROOM: usize = 1024;
@@ -57,31 +63,35 @@ impl Connection {
 
     /// Sends all of `bytes`; gives the buffer back, emptied.
     pub(super) async fn send(&self, worker: &Worker, bytes: Vec<u8>) -> Result<Vec<u8>, Broken> {
-        self.watched.set(worker.config.http.write_timeout, OnExpiry::BreakAll);
-        let sent = bytes.len() as u64;
-        let (result, mut bytes) = self.stream.write_all(bytes).await;
-        self.watched.clear();
-        if result.is_err() {
-            worker.stats.http.timeouts.add(u64::from(self.watched.expired()));
-            return Err(Broken);
-        }
-        worker.stats.http.bytes_out.add(sent);
+        let mut bytes = self.send_pieces(worker, bytes).await?;
         bytes.clear();
         Ok(bytes)
     }
 
     /// Sends `bytes` without copying them.
     pub(super) async fn send_bytes(&self, worker: &Worker, bytes: bytes::Bytes) -> Result<(), Broken> {
-        self.watched.set(worker.config.http.write_timeout, OnExpiry::BreakAll);
-        let sent = bytes.len() as u64;
-        let (result, _) = self.stream.write_all(bytes).await;
-        self.watched.clear();
-        if result.is_err() {
-            worker.stats.http.timeouts.add(u64::from(self.watched.expired()));
-            return Err(Broken);
+        self.send_pieces(worker, bytes).await.map(drop)
+    }
+
+    /// Sends a whole buffer. The client may take as long as it likes as long as it takes something: the write time-out
+    /// is for silence.
+    async fn send_pieces<B: Buffer>(&self, worker: &Worker, mut bytes: B) -> Result<B, Broken> {
+        let mut sent = 0;
+        while sent < bytes.bytes() {
+            self.watched.set(worker.config.http.write_timeout, OnExpiry::BreakAll);
+            let (result, returned) = self.stream.write_piece(bytes, sent, PIECE_BYTES_MAX).await;
+            self.watched.clear();
+            bytes = returned;
+            match result {
+                Ok(written) if written > 0 => sent += written,
+                _ => {
+                    worker.stats.http.timeouts.add(u64::from(self.watched.expired()));
+                    return Err(Broken);
+                }
+            }
         }
-        worker.stats.http.bytes_out.add(sent);
-        Ok(())
+        worker.stats.http.bytes_out.add(sent as u64);
+        Ok(bytes)
     }
 
     /// Sends what waits in `out`.
@@ -156,7 +166,12 @@ async fn serve_with(worker: &Rc<Worker>, connection: &Connection, hot: &mut Hot)
                         connection.watched.clear();
                     }
                     match exchange::run(worker, connection, hot).await {
-                        After::Keep => continue,
+                        // A client that does not read must not make us gather answers without end.
+                        After::Keep if hot.out.len() < GATHERED_BYTES_MAX => continue,
+                        After::Keep => match connection.flush(worker, &mut hot.out).await {
+                            Ok(()) => continue,
+                            Err(Broken) => return Next::Close,
+                        },
                         After::Close => return finish(worker, connection, hot, Next::Close).await,
                         After::Linger => return finish(worker, connection, hot, Next::Linger).await,
                         After::Abort => {

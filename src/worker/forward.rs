@@ -119,7 +119,7 @@ pub(super) async fn run(
     let mut now = if outgoing.kept.is_empty() { request.started } else { worker.now() };
     loop {
         let Some(server) = fresh.or_else(|| forward.pick(&tried, now)) else {
-            return error(worker, hot, request, if tries == 0 { 503 } else { 502 });
+            return forward.give_up(hot, request, if tries == 0 { 503 } else { 502 });
         };
         if fresh.is_none() && tried.contains(server) {
             // There is no other one: give it a moment to come back.
@@ -148,7 +148,8 @@ pub(super) async fn run(
                 idempotent: hot.head.method.is_idempotent(),
                 sent: failed.sent,
                 response_begun: forward.response_begun.get(),
-                body_kept: outgoing.is_whole,
+                // What was not sent has not been read either, beyond what is kept.
+                body_kept: outgoing.is_whole || !failed.sent,
                 fresh_connection_granted: fresh.is_some(),
                 tries,
                 tries_max: config.tries_max,
@@ -441,10 +442,15 @@ impl Forward<'_> {
     ) -> Result<bool, BodyFailure> {
         let mut buffer = self.worker.hot.take_buffer(self.worker.config.process.stream_buffer_bytes);
         let sent_all = loop {
-            // Until the client has sent more, nobody can blame the server for its silence.
-            server.watched.clear();
+            // Until the client has sent more, nobody can blame the server for its silence. Once the server answers, its
+            // deadlines belong to the relay of the answer.
+            if !self.response_begun.get() {
+                server.watched.clear();
+            }
             let next = body.next(self.worker, self.connection, input).await?;
-            server.watched.set(self.config.response_timeout, OnExpiry::BreakAll);
+            if !self.response_begun.get() {
+                server.watched.set(self.config.response_timeout, OnExpiry::BreakAll);
+            }
             match next {
                 None => {
                     if kind == BodyKind::Chunked {
@@ -617,7 +623,8 @@ impl Forward<'_> {
             server.watched.clear();
             match result {
                 Ok(n) if n > 0 => {}
-                Ok(_) if !server.watched.expired() => {
+                // An end that we brought about is none.
+                Ok(_) if !server.watched.is_broken() => {
                     decoder.on_eof().map_err(|_| BrokeOff::Server)?;
                     break;
                 }

@@ -87,6 +87,8 @@ impl Worker {
     /// Called every tick.
     fn tick(&self) {
         self.watches.tick();
+        self.bridge.tick();
+        self.stats.panics.add(crate::runtime::take_panics());
         self.hot.trim();
         *self.date.borrow_mut() = HttpDate::from_unix(unix_seconds());
         let now = self.now();

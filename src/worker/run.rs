@@ -93,7 +93,8 @@ pub(crate) async fn run(seat: Seat) {
                 accepting.push(listener.clone());
                 crate::runtime::spawn(accept(worker.clone(), listener, index, seat.connections.clone()));
             }
-            Err(error) => tracing::error!(worker = worker.index, %error, "listener cannot be used"),
+            // The worker ends, and with it the process: it would look ready and not answer.
+            Err(error) => return tracing::error!(worker = worker.index, %error, "listener cannot be used"),
         }
     }
     let splitters = start_splitters(&worker, splitters, &mysql, &mut accepting);
@@ -122,12 +123,19 @@ pub(crate) async fn run(seat: Seat) {
     }
 }
 
+/// Looks of a drain whether all is done, for each tick of the deadlines.
+const TURNS_PER_TICK: u32 = 4;
+
 /// Finishes what is under way.
 async fn drain(worker: &Worker, control: &mut Receiver<Control>, deadline: Duration) {
     worker.draining.set(true);
     let begun = worker.now();
+    let mut turns = 0u32;
     loop {
-        worker.tick();
+        if turns.is_multiple_of(TURNS_PER_TICK) {
+            worker.tick();
+        }
+        turns += 1;
         worker.watches.close_idle();
         let clients: u64 = worker.stats.splitters.iter().map(|splitter| splitter.clients.value()).sum();
         let is_done = worker.connections.get() == 0 && clients == 0;
@@ -140,7 +148,7 @@ async fn drain(worker: &Worker, control: &mut Receiver<Control>, deadline: Durat
             worker.watches.break_all();
             return sleep(TICK).await;
         }
-        sleep(TICK / 4).await;
+        sleep(TICK / TURNS_PER_TICK).await;
     }
 }
 

@@ -31,6 +31,8 @@ pub(crate) enum OnExpiry {
     BreakReads,
     /// Reads and writes end.
     BreakAll,
+    /// Nothing but [`Watched::while_client_stays`] ends.
+    Wake,
     /// A read that waits with a buffer gives it back ([`Stream::read_cancellable`]); the connection stays.
     GiveBackBuffer,
 }
@@ -41,6 +43,8 @@ pub(crate) struct Watch {
     deadline: Cell<u32>,
     on_expiry: Cell<OnExpiry>,
     expired: Cell<bool>,
+    /// A deadline has broken the socket off, at any time before: what reads as its end is none.
+    broken: Cell<bool>,
     /// Tick since which a request waits for others while its client may leave; `NEVER` when none does.
     waiting_since: Cell<u32>,
     client_gone: Cell<bool>,
@@ -72,6 +76,7 @@ impl Watches {
             deadline: Cell::new(NEVER),
             on_expiry: Cell::new(OnExpiry::BreakAll),
             expired: Cell::new(false),
+            broken: Cell::new(false),
             waiting_since: Cell::new(NEVER),
             client_gone: Cell::new(false),
             uploading: Cell::new(false),
@@ -84,21 +89,19 @@ impl Watches {
         Watched { watch, key, watches: self.clone() }
     }
 
-    /// One tick has passed: breaks off what is over time, finds clients that left. Returns how many were over time.
-    pub(crate) fn tick(&self) -> u64 {
+    /// One tick has passed: breaks off what is over time, finds clients that left.
+    pub(crate) fn tick(&self) {
         let now = self.now.get().wrapping_add(1) % NEVER;
         self.now.set(now);
-        let mut over_time = 0;
         for (_, watch) in self.watches.borrow().iter() {
             if watch.deadline.get() <= now {
-                over_time += u64::from(watch.expire());
+                watch.expire();
             }
-            let waiting = watch.waiting_since.get();
-            if waiting != NEVER && now.saturating_sub(waiting) >= CLIENT_CHECK_TICKS {
+            let since = watch.waiting_since.get();
+            if since != NEVER && is_client_check_due(now.saturating_sub(since)) {
                 watch.look_after_client();
             }
         }
-        over_time
     }
 
     /// Closes connections that are between two requests: for draining.
@@ -123,25 +126,35 @@ impl Watches {
     }
 }
 
+/// Each look costs a system call, so they become rarer: after 0.2 s, then every second, after a minute every five. Clients
+/// began to wait at different times, which spreads their looks over the ticks.
+fn is_client_check_due(waited: u32) -> bool {
+    match waited {
+        0..600 => waited % 10 == CLIENT_CHECK_TICKS,
+        _ => waited % 50 == CLIENT_CHECK_TICKS,
+    }
+}
+
 impl Watch {
-    /// Returns whether the connection is over time (and not merely giving its buffer back).
-    fn expire(&self) -> bool {
+    fn expire(&self) {
         self.deadline.set(NEVER);
-        self.expired.set(true);
         match self.on_expiry.get() {
             OnExpiry::BreakReads => self.breaker.break_reads(),
             OnExpiry::BreakAll => self.breaker.break_all(),
+            OnExpiry::Wake => {}
             OnExpiry::GiveBackBuffer => {
+                // The read may have ended by itself in this very moment: not being over time, it leaves no mark.
                 if let Some(cancel) = self.cancel.borrow().as_ref() {
                     cancel.cancel();
                 }
-                return false;
+                return;
             }
         }
+        self.expired.set(true);
+        self.broken.set(self.broken.get() || self.on_expiry.get() != OnExpiry::Wake);
         if let Some(waker) = self.waiter.take() {
             waker.wake();
         }
-        true
     }
 
     fn look_after_client(&self) {
@@ -184,7 +197,7 @@ impl Watched {
         self.watch.expired.set(false);
     }
 
-    /// Moves the deadline only when that makes it earlier or there is none: for a deadline that bounds many steps.
+    /// The present step may take as long as it likes.
     pub(crate) fn clear(&self) {
         self.watch.deadline.set(NEVER);
     }
@@ -192,6 +205,11 @@ impl Watched {
     /// The last deadline set has passed.
     pub(crate) fn expired(&self) -> bool {
         self.watch.expired.get()
+    }
+
+    /// A deadline has broken the socket off, now or earlier.
+    pub(crate) fn is_broken(&self) -> bool {
+        self.watch.broken.get()
     }
 
     /// The connection is, or is no longer, between two requests.

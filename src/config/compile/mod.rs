@@ -148,7 +148,8 @@ fn app(named: &Named<'_>) -> super::model::App {
         let title = format!("unknown program `{program}` in {}", section.title);
         section.cx.mistake(Problem::new(title, section.value_span("program"), advice));
     }
-    super::model::App { name: named.name.into(), program }
+    let response_timeout = section.get("response_timeout");
+    super::model::App { name: named.name.into(), program, response_timeout }
 }
 
 /// A table that stands at most once, such as `[http]`.

@@ -26,7 +26,7 @@ path = "/"
 respond = { body = "ok" }
 "#;
 
-const PROGRAMS: &[&str] = &["guestbook", "echo"];
+const PROGRAMS: &[&str] = &["guestbook", "echo", "hello"];
 
 fn problems(text: &str) -> Vec<String> {
     match parse("site.toml", text, PROGRAMS) {
@@ -80,7 +80,7 @@ fn upstream(lines: &str) -> String {
 #[test]
 fn the_example_is_good_and_complete() {
     let text = include_str!("../../../examples/site.toml");
-    let (config, warnings) = match parse("examples/site.toml", text, &["guestbook"]) {
+    let (config, warnings) = match parse("examples/site.toml", text, &["hello"]) {
         Ok(parsed) => parsed,
         Err(report) => panic!("{report}"),
     };

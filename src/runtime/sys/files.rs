@@ -448,7 +448,7 @@ pub(super) mod tests {
     /// Runs `test` on a data worker of each driver this kernel has.
     pub(in crate::runtime::sys) fn on_each_driver<F: Future<Output = ()>>(test: impl Fn() -> F) {
         for choice in [DriverChoice::Auto, DriverChoice::Epoll] {
-            let (mut runtime, _) = DataRuntime::build(choice, 256).expect("runtime");
+            let (mut runtime, _) = DataRuntime::build(choice, 256, false).expect("runtime");
             runtime.block_on(test());
         }
     }
