@@ -207,7 +207,6 @@ pub(super) struct Open {
 
 impl Drop for Open {
     fn drop(&mut self) {
-        self.worker.stats.panics.add(u64::from(std::thread::panicking()));
         self.connections.fetch_sub(1, Ordering::Relaxed);
         self.worker.connections.set(self.worker.connections.get() - 1);
         self.worker.stats.http.connections.set(self.worker.connections.get() as u64);
