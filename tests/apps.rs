@@ -401,6 +401,7 @@ fn soak() {
         threads.into_iter().for_each(|thread| thread.join().expect("a client"));
         assert!(answered.load(Ordering::Relaxed) > 300, "{driver:?}: {}", answered.load(Ordering::Relaxed));
         assert_eq!(app_worker(&server, "lost_wakeups_total"), 0.0, "{driver:?}");
+        eventually("wake-ups are counted", || app_worker(&server, "wake_ups_total") > 0.0);
         assert!(!server.lines().iter().any(|line| line.contains("lost wake-up")), "{driver:?}");
         assert_eq!(app(&server, "failed_total"), 0.0, "{driver:?}");
         eventually("all is quiet", || app(&server, "requests_active") == 0.0);

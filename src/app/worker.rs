@@ -105,7 +105,10 @@ impl AppWorker {
                     if !full && self.jobs.check_lost() {
                         self.stats.lost_wakeups.inc();
                     }
-                    self.stats.queue_depth.set(self.jobs.sender().depth() as u64);
+                    let mailbox = self.jobs.sender();
+                    self.stats.queue_depth.set(mailbox.depth() as u64);
+                    self.stats.wake_ups.add(mailbox.wakeups() - self.stats.wake_ups.value());
+                    self.stats.queue_full.add(mailbox.refused() - self.stats.queue_full.value());
                 }
                 () = context.wake.notified() => {}
             }

@@ -11,6 +11,8 @@ pub struct AppWorkerStats {
     pub running: Gauge,
     /// Times it was woken from sleep by a data worker.
     pub wake_ups: Counter,
+    /// Times its queue was full when a data worker wanted to leave a request: that one goes to another worker or waits.
+    pub queue_full: Counter,
     /// Requests it started to run.
     pub requests: Counter,
     /// Panics of application code it contained.

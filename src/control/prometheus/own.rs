@@ -188,6 +188,7 @@ fn app_workers(out: &mut Exposition, shared: &Shared) {
     t.gauge(out, "queue_depth", "Requests waiting in the queue.", |w| &w.queue_depth);
     t.gauge(out, "running", "Requests running now.", |w| &w.running);
     t.counter(out, "wake_ups_total", "Times woken from sleep by a data worker.", |w| &w.wake_ups);
+    t.counter(out, "queue_full_total", "Times the queue was full for a data worker.", |w| &w.queue_full);
     t.counter(out, "requests_total", "Requests run.", |w| &w.requests);
     t.counter(out, "panics_total", "Panics of application code contained.", |w| &w.panics);
     t.counter(out, "cancelled_total", "Requests thrown away before they ran.", |w| &w.cancelled);
