@@ -177,6 +177,8 @@ fn a_session_sees_one_server() {
     drop(epoll);
     let (port, cluster) = (splitter.port, &cluster);
     block_on(async move {
+        eprintln!("idle connections die");
+        closed_idle_connections_are_not_noticed_by_clients(port, cluster).await;
         eprintln!("causal");
         writes_are_read_back(port, cluster).await;
     });
@@ -571,7 +573,7 @@ fn a_unix_socket_works_too(socket: &std::path::Path) {
 fn clients_without_deprecate_eof_are_understood(port: u16, direct: u16) {
     eprintln!("old clients");
     for sql in ["SELECT id, 'x' FROM who", "SELECT id FROM who WHERE 0", "DO 1", "SELECT nowhere", "SHOW TABLES"] {
-        let mut sides = [port, direct].map(|port| old_client(port));
+        let mut sides = [port, direct].map(old_client);
         let [splitter, server] = &mut sides;
         assert_eq!(old_query(splitter, sql), old_query(server, sql), "{sql}");
     }
@@ -702,6 +704,33 @@ async fn observe(conn: &mut Conn, sql: &str, n: usize, side: char) -> String {
         Err(error) => format!("{error}"),
     };
     text.replace(&format!("twin_{side}{n}"), "T")
+}
+
+/// The servers close every pooled connection just after its last use; the next statement, be it a write, must not fail.
+async fn closed_idle_connections_are_not_noticed_by_clients(port: u16, cluster: &Cluster) {
+    let mut conn = connect(port).await;
+    let mut other = connect(port).await;
+    for round in 0..6 {
+        for conn in [&mut conn, &mut other] {
+            conn.query_drop("INSERT INTO t (v) VALUES ('idle')").await.unwrap();
+            assert_eq!(one::<u32>(conn, "SELECT id FROM who").await, 2);
+        }
+        for server in [&cluster.primary, &cluster.replicas[0]] {
+            let idle = "SELECT id FROM information_schema.processlist WHERE user='app' AND command='Sleep' ORDER BY id";
+            // The oldest is the monitor's.
+            for id in server.sql(idle).lines().skip(1) {
+                server.sql(&format!("KILL {id}"));
+            }
+        }
+        match round % 3 {
+            0 => conn.query_drop("DELETE FROM t").await.unwrap(),
+            1 => assert_eq!(one::<u32>(&mut conn, "SELECT @@autocommit").await, 1),
+            _ => assert_eq!(one::<u32>(&mut conn, "SELECT id FROM who").await, 2),
+        }
+    }
+    conn.query_drop("DELETE FROM t").await.unwrap();
+    conn.disconnect().await.unwrap();
+    other.disconnect().await.unwrap();
 }
 
 /// Read-your-writes on a replica that is kept behind.

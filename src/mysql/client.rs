@@ -241,8 +241,8 @@ impl Client {
         }
     }
 
-    pub(super) fn wish(&self) -> Wish<'_> {
-        Wish { key: self.key, state: &self.session.state, session: self.carry.session }
+    pub(super) fn wish(&self, careful: bool) -> Wish<'_> {
+        Wish { key: self.key, state: &self.session.state, session: self.carry.session, careful }
     }
 
     /// Selects the login's database on some server, so that a wrong name is refused at once.
@@ -252,7 +252,7 @@ impl Client {
         }
         let server = self.splitter.pick_replica(None, None, 0);
         for server in server.into_iter().chain([0]) {
-            let lease = Lease::borrow(&self.splitter, server, self.wish(), &self.carry).await;
+            let lease = Lease::borrow(&self.splitter, server, self.wish(true), &self.carry).await;
             let result = match lease {
                 Ok(mut lease) => {
                     let prepared = self.prepare(&mut lease, false, None).await;

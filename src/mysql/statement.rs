@@ -96,6 +96,11 @@ fn is_replica_trouble(code: u16) -> bool {
     matches!(code, 1049 | 1054 | 1146 | 1305 | 1290 | 1792 | 1836 | 1047 | 1053)
 }
 
+/// Whether a statement whose answer was lost may run again elsewhere.
+fn is_repeatable(class: &Class) -> bool {
+    matches!(class.kind, Kind::Read | Kind::Local) && class.pin.is_none()
+}
+
 impl Client {
     fn is_causal(&self) -> bool {
         self.splitter.config().causal_reads == CausalReads::Session
@@ -239,6 +244,7 @@ impl Client {
 
     async fn acquire_replica(&mut self, tries: &mut Tries) -> Result<Option<(Lease, Option<String>)>, Option<Reject>> {
         loop {
+            let careful = tries.count > 1;
             let position = match &self.session.token {
                 Token::Known(position) if self.is_causal() && !position.is_empty() => Some(position),
                 _ => None,
@@ -250,7 +256,7 @@ impl Client {
                 return Ok(None);
             };
             let wait = position.filter(|position| !self.splitter.has_reached(server, position)).map(|p| p.text());
-            match self.borrow(server, false, None).await {
+            match self.borrow(server, false, None, careful).await {
                 Ok(lease) => {
                     self.sticky = Some(server);
                     return Ok(Some((lease, wait)));
@@ -266,6 +272,7 @@ impl Client {
 
     async fn acquire_primary(&mut self, class: &Class, tries: &mut Tries) -> Result<Lease, Option<Reject>> {
         let changes = matches!(class.kind, Kind::Write | Kind::Definition | Kind::Unknown);
+        let careful = tries.count > 1 || !is_repeatable(class);
         let asks = matches!(class.kind, Kind::Read | Kind::Local | Kind::Locking | Kind::Use);
         let any_server_will_do =
             matches!(class.kind, Kind::Set | Kind::Use | Kind::Local) && class.pin.is_none() && !class.calc_found_rows;
@@ -274,7 +281,7 @@ impl Client {
             // variables when they connect.
             if any_server_will_do
                 && let Some(server) = self.splitter.pick_replica(self.sticky, None, tries.servers)
-                && let Ok(lease) = self.borrow(server, false, None).await
+                && let Ok(lease) = self.borrow(server, false, None, careful).await
             {
                 return Ok(lease);
             }
@@ -295,7 +302,7 @@ impl Client {
                 }
             },
         };
-        match self.borrow(0, false, insert_id).await {
+        match self.borrow(0, false, insert_id, careful).await {
             Ok(lease) => Ok(lease),
             Err(LeaseError::Server(BackendError::Refused(code, message))) => {
                 Err(Some(Reject::from_server(code, message)))
@@ -375,7 +382,7 @@ impl Client {
             InsertId::Known(value) => Some(value),
             InsertId::At(_) | InsertId::Lost => None,
         };
-        match self.borrow(0, true, insert_id).await {
+        match self.borrow(0, true, insert_id, true).await {
             Ok(lease) => Ok(lease),
             Err(LeaseError::Full) => {
                 Err(Some(Reject(1040, b"08004", "all connections to the primary are in use".into())))
@@ -387,10 +394,17 @@ impl Client {
     }
 
     /// Borrows a connection and prepares it. A pooled one that turns out to be dead is replaced once.
-    async fn borrow(&self, server: usize, fresh: bool, insert_id: Option<u64>) -> Result<Lease, LeaseError> {
+    async fn borrow(
+        &self,
+        server: usize,
+        fresh: bool,
+        insert_id: Option<u64>,
+        careful: bool,
+    ) -> Result<Lease, LeaseError> {
         let mut again = true;
         loop {
-            let mut lease = Lease::borrow(&self.splitter, server, self.wish(), &self.carry).await?;
+            let wish = self.wish(careful || !again);
+            let mut lease = Lease::borrow(&self.splitter, server, wish, &self.carry).await?;
             match self.prepare(&mut lease, fresh, insert_id).await {
                 Ok(()) => return Ok(lease),
                 Err(error @ BackendError::Refused(..)) => {
@@ -515,12 +529,20 @@ impl Client {
         let server = lease.server;
         drop(lease);
         if !was_held && tries.count < TRIES_MAX {
-            self.splitter.suspect(server, true);
-            tries.servers |= 1 << server.min(63);
+            self.note_lost(server, class, tries);
             return Ok(Err(None));
         }
         let first = Some(self.reply_sequence_id());
         self.on_lost(wire, server, was_held, class, tries, false, first).await
+    }
+
+    /// A pooled connection that was closed says nothing about its server yet, when nobody looked at it before: the
+    /// next try does.
+    fn note_lost(&self, server: usize, class: &Class, tries: &mut Tries) {
+        if tries.count > 1 || !is_repeatable(class) {
+            self.splitter.suspect(server, true);
+            tries.servers |= 1 << server.min(63);
+        }
     }
 
     /// The connection broke after the statement was sent.
@@ -535,10 +557,8 @@ impl Client {
         forwarded: bool,
         error_sequence_id: Option<u8>,
     ) -> Result<Result<(), Option<Reject>>, End> {
-        self.splitter.suspect(server, true);
-        tries.servers |= 1 << server.min(63);
-        let repeatable = class.is_read() || class.kind == Kind::Local && class.pin.is_none();
-        if repeatable && !was_held && !forwarded && tries.count < TRIES_MAX {
+        self.note_lost(server, class, tries);
+        if is_repeatable(class) && !was_held && !forwarded && tries.count < TRIES_MAX {
             tries.primary_only |= server == 0;
             return Ok(Err(None));
         }
