@@ -121,10 +121,16 @@ fn a_session_sees_one_server() {
         "CREATE TABLE d.t (id INT AUTO_INCREMENT PRIMARY KEY, v LONGBLOB) ENGINE=InnoDB;
          CREATE TABLE e.who (id INT); INSERT INTO e.who VALUES (100);
          CREATE FUNCTION d.leave_lock() RETURNS INT NO SQL RETURN GET_LOCK('f', 0);
+         CREATE FUNCTION d.path() RETURNS INT NO SQL RETURN GET_LOCK('p', 0);
+         CREATE FUNCTION d.1a() RETURNS INT NO SQL RETURN GET_LOCK('1', 0);
+         CREATE SEQUENCE d.s;
          CREATE PROCEDURE d.settle() SET SESSION group_concat_max_len=77",
     );
     cluster.wait_for_replicas();
-    let splitter = Splitter::start(&cluster, &["--pool-max", "2"]);
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("splitter");
+    let also = format!("unix:{}", socket.display());
+    let splitter = Splitter::start(&cluster, &["--pool-max", "2", "--driver", "io-uring", "--listen", &also]);
     let port = splitter.port;
     block_on(async {
         wait_for_reads_on_replica(port).await;
@@ -136,6 +142,10 @@ fn a_session_sees_one_server() {
         session_state_pins_or_follows(port).await;
         eprintln!("diagnostics");
         questions_about_the_last_statement_are_answered_right(port).await;
+        eprintln!("side effects");
+        side_effects_stay_on_the_primary(port).await;
+        eprintln!("resets");
+        a_change_of_user_clears_everything(port).await;
         eprintln!("leaks");
         nothing_leaks_between_clients(port).await;
         eprintln!("prepared");
@@ -148,8 +158,27 @@ fn a_session_sees_one_server() {
         twins_see_the_same(port, cluster.primary.port).await;
     });
     the_mariadb_client_works(port);
+    a_unix_socket_works_too(&socket);
+    clients_without_deprecate_eof_are_understood(port, cluster.replicas[0].port);
+    eprintln!("epoll");
+    let epoll = Splitter::start(&cluster, &["--pool-max", "2", "--driver", "epoll"]);
+    block_on(async {
+        wait_for_reads_on_replica(epoll.port).await;
+        reads_go_to_the_replica_and_the_rest_to_the_primary(epoll.port).await;
+        transactions_stay_on_the_primary(epoll.port).await;
+        session_state_pins_or_follows(epoll.port).await;
+        questions_about_the_last_statement_are_answered_right(epoll.port).await;
+        side_effects_stay_on_the_primary(epoll.port).await;
+        a_change_of_user_clears_everything(epoll.port).await;
+        nothing_leaks_between_clients(epoll.port).await;
+        prepared_statements_run_where_they_may(epoll.port).await;
+        large_packets_pass(epoll.port).await;
+    });
+    drop(epoll);
     let (port, cluster) = (splitter.port, &cluster);
     block_on(async move {
+        eprintln!("idle connections die");
+        closed_idle_connections_are_not_noticed_by_clients(port, cluster).await;
         eprintln!("causal");
         writes_are_read_back(port, cluster).await;
     });
@@ -242,6 +271,7 @@ async fn session_state_pins_or_follows(port: u16) {
 async fn questions_about_the_last_statement_are_answered_right(port: u16) {
     let mut conn = connect(port).await;
     let mut other = connect(port).await;
+    conn.query_drop("TRUNCATE t").await.unwrap();
     conn.query_drop("INSERT INTO t (id, v) VALUES (50, 'a')").await.unwrap();
     conn.query_drop("INSERT INTO t (v) VALUES ('b'), ('c')").await.unwrap();
     for n in 0..3 {
@@ -264,13 +294,133 @@ async fn questions_about_the_last_statement_are_answered_right(port: u16) {
     assert!(conn.query_first::<Row, _>("SHOW WARNINGS").await.unwrap().is_none());
     conn.query_drop("SELECT SQL_CALC_FOUND_ROWS id FROM t LIMIT 1").await.unwrap();
     assert_eq!(one::<u32>(&mut conn, "SELECT FOUND_ROWS()").await, 9);
+    let _: Option<u32> = conn.exec_first("SELECT SQL_CALC_FOUND_ROWS id FROM t LIMIT 1", ()).await.unwrap();
+    let found: Option<u32> = conn.exec_first("SELECT FOUND_ROWS()", ()).await.unwrap();
+    assert_eq!(found, Some(9), "preparing the question does not change the answer");
     conn.query_drop("DELETE FROM t WHERE id >= 50").await.unwrap();
     assert_eq!(one::<i32>(&mut conn, "SELECT ROW_COUNT()").await, 9);
+    // Only a replica knows: what writes or sets a variable cannot go there, and gets no made-up answer.
+    for sql in ["SELECT FOUND_ROWS() INTO @n", "INSERT INTO t (v) VALUES (FOUND_ROWS())"] {
+        assert_eq!(one::<u32>(&mut conn, "SELECT id FROM who").await, 2);
+        assert_eq!(code(&conn.query_drop(sql).await.unwrap_err()), 1105, "{sql}");
+    }
+    conn.query_drop("SELECT id FROM who FOR UPDATE").await.unwrap();
+    let id: u64 = one(&mut conn, "INSERT INTO t (v) VALUES ('r') RETURNING id").await;
+    other.query_drop("INSERT INTO t (v) VALUES ('q')").await.unwrap();
+    assert_eq!(one::<u64>(&mut conn, "SELECT LAST_INSERT_ID()").await, id, "RETURNING sets it, too");
+    conn.query_drop("SET autocommit = 0").await.unwrap();
+    other.query_drop("INSERT INTO t (v) VALUES ('q')").await.unwrap();
+    assert_eq!(one::<u64>(&mut conn, "SELECT LAST_INSERT_ID()").await, id);
+    conn.query_drop("SET autocommit = 1").await.unwrap();
+    conn.query_drop("DELETE FROM t").await.unwrap();
     assert!(conn.query_drop("INSERT INTO nowhere VALUES (1)").await.is_err());
     let error: Row = conn.query_first("SHOW ERRORS").await.unwrap().unwrap();
     assert_eq!(error.get::<u32, _>(1), Some(1146));
     conn.disconnect().await.unwrap();
     other.disconnect().await.unwrap();
+}
+
+async fn side_effects_stay_on_the_primary(port: u16) {
+    // Each of these in a session of its own, which it pins: the second look is at the primary, too.
+    for sql in [
+        "SELECT id FROM who WHERE path() >= 0",
+        "SELECT id FROM who WHERE 1a() >= 0",
+        "SELECT id FROM who WHERE d.`path`() >= 0",
+        "SELECT who.id AS `recursive` FROM who WHERE (SELECT path()) >= 0",
+        "SELECT id FROM who WHERE NEXT VALUE FOR s > 0",
+        "SELECT id FROM who WHERE nextval(s) > 0",
+        "SELECT id FROM who /*!50000 WHERE path() >= 0 */",
+        "SELECT id FROM who WHERE (@a := 1) = 1",
+        "SELECT id FROM who WHERE GET_LOCK('side', 0) >= 0",
+        "SELECT id FROM who WHERE id = 1e0 INTO @n",
+    ] {
+        let mut conn = connect(port).await;
+        let row: Option<Row> = conn.query_first(sql).await.unwrap_or_else(|error| panic!("{sql}: {error}"));
+        assert!(row.is_none_or(|row| row.get(0) == Some(1u32)), "{sql}");
+        assert_eq!(one::<u32>(&mut conn, "SELECT id FROM who").await, 1, "{sql}");
+        conn.disconnect().await.unwrap();
+    }
+    let mut conn = connect(port).await;
+    for sql in [
+        "WITH c AS (SELECT id FROM who FOR UPDATE) SELECT id FROM c",
+        "SELECT id FROM (SELECT id FROM who LOCK IN SHARE MODE) x",
+        "((SELECT id FROM who FOR UPDATE))",
+        "SELECT id FROM who WHERE id < 1e5LOCK IN SHARE MODE",
+    ] {
+        assert_eq!(one::<u32>(&mut conn, sql).await, 1, "{sql}");
+    }
+    assert_eq!(one::<u32>(&mut conn, "SELECT id FROM who").await, 2, "locking reads do not pin");
+    // What a backslash does depends on the session.
+    assert_eq!(one::<u32>(&mut conn, r"SELECT id FROM who WHERE id > '\\' -- ' FOR UPDATE").await, 2);
+    conn.query_drop("SET sql_mode='NO_BACKSLASH_ESCAPES'").await.unwrap();
+    assert_eq!(one::<u32>(&mut conn, r"SELECT id FROM who WHERE id > '\' FOR UPDATE -- '").await, 1);
+    conn.query_drop("SET sql_mode=DEFAULT").await.unwrap();
+    // In gbk, 0xBF 0x5C is one letter: the quote behind it ends the text.
+    conn.query_drop("SET NAMES gbk").await.unwrap();
+    let sql = [&b"SELECT id FROM who WHERE id > '\xbf\\' FOR UPDATE -- '"[..]].concat();
+    let row: Option<Row> = conn.query_first(sql).await.unwrap();
+    assert_eq!(row.unwrap().get(0), Some(1u32));
+    conn.disconnect().await.unwrap();
+    // Implicit commits, XA.
+    let mut conn = connect(port).await;
+    conn.query_drop("BEGIN; ").await.unwrap();
+    conn.query_drop("INSERT INTO t (id) VALUES (7)").await.unwrap();
+    conn.query_drop("CREATE TABLE implicit (a INT)").await.unwrap();
+    conn.query_drop("ROLLBACK").await.unwrap();
+    assert_eq!(one::<u32>(&mut conn, "SELECT COUNT(*) FROM t WHERE id = 7").await, 1);
+    assert_eq!(one::<u32>(&mut conn, "SELECT id FROM who").await, 2, "the transaction is over");
+    conn.query_drop("DROP TABLE implicit").await.unwrap();
+    for sql in ["XA START 'x'", "DELETE FROM t WHERE id = 7", "XA END 'x'", "XA PREPARE 'x'", "XA COMMIT 'x'"] {
+        conn.query_drop(sql).await.unwrap();
+    }
+    assert_eq!(one::<u32>(&mut conn, "SELECT COUNT(*) FROM t WHERE id = 7").await, 0);
+    conn.disconnect().await.unwrap();
+    // Transactions begun and ended by prepared statements.
+    let mut conn = connect(port).await;
+    conn.exec_drop("SET autocommit = 0", ()).await.unwrap();
+    conn.exec_drop("INSERT INTO t (id) VALUES (?)", (8,)).await.unwrap();
+    conn.exec_drop("ROLLBACK", ()).await.unwrap();
+    conn.exec_drop("INSERT INTO t (id) VALUES (?)", (9,)).await.unwrap();
+    conn.exec_drop("COMMIT", ()).await.unwrap();
+    conn.exec_drop("SET autocommit = 1", ()).await.unwrap();
+    let ids: Vec<u32> = conn.query("SELECT id FROM t").await.unwrap();
+    assert_eq!(ids, [9]);
+    conn.query_drop("DELETE FROM t").await.unwrap();
+    conn.disconnect().await.unwrap();
+}
+
+async fn a_change_of_user_clears_everything(port: u16) {
+    for reset_only in [false, true] {
+        let mut conn = connect(port).await;
+        for sql in [
+            "SET @a = 1, autocommit = 0, sql_mode = 'ANSI_QUOTES'",
+            "CREATE TEMPORARY TABLE who (id INT)",
+            "SELECT GET_LOCK('kept', 0)",
+            "PREPARE p FROM 'SELECT 1'",
+            "INSERT INTO t (id) VALUES (11)",
+            "LOCK TABLES t WRITE",
+        ] {
+            conn.query_drop(sql).await.unwrap();
+        }
+        if reset_only {
+            conn.reset().await.unwrap();
+        } else {
+            let user = mysql_async::ChangeUserOpts::default().with_db_name(Some("d".into()));
+            conn.change_user(user).await.unwrap();
+        }
+        // LOCK TABLES has committed the insert, so its GTID is known and reads are at the replica again.
+        conn.query_drop("DELETE FROM t").await.unwrap();
+        assert_eq!(one::<u32>(&mut conn, "SELECT id FROM who WHERE \"id\" = 'id'").await, 2);
+        let row: Row = conn
+            .query_first("SELECT @@autocommit, @@sql_mode LIKE '%ANSI_QUOTES%', LAST_INSERT_ID(), IS_FREE_LOCK('kept')")
+            .await
+            .unwrap()
+            .unwrap();
+        assert_eq!(mysql_async::from_row::<(u32, u32, u64, u32)>(row), (1, 0, 0, 1));
+        assert_eq!(one::<Option<u32>>(&mut conn, "SELECT @a").await, None);
+        assert_eq!(code(&conn.query_drop("EXECUTE p").await.unwrap_err()), 1243);
+        conn.disconnect().await.unwrap();
+    }
 }
 
 /// Many clients over two connections; each sets its own state and must see that and nothing else.
@@ -409,6 +559,79 @@ fn the_mariadb_client_works(port: u16) {
     assert_eq!(run("CALL settle(); SELECT @@group_concat_max_len"), "77\n");
 }
 
+fn a_unix_socket_works_too(socket: &std::path::Path) {
+    let mut command = Command::new("mariadb");
+    command.args(["--no-defaults", "-N", "-B"]).arg("-S").arg(socket);
+    command.arg(format!("-u{USER}")).arg(format!("-p{PASSWORD}"));
+    command.args(["d", "-e", "SELECT id FROM who; SELECT id FROM who FOR UPDATE"]);
+    let output = command.output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "2\n1\n", "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// Answers to a client of the old kind, packet for packet: through the splitter as from the server. EOF packets are
+/// cut to their first byte, because servers put momentary flags into them.
+fn clients_without_deprecate_eof_are_understood(port: u16, direct: u16) {
+    eprintln!("old clients");
+    for sql in ["SELECT id, 'x' FROM who", "SELECT id FROM who WHERE 0", "DO 1", "SELECT nowhere", "SHOW TABLES"] {
+        let mut sides = [port, direct].map(old_client);
+        let [splitter, server] = &mut sides;
+        assert_eq!(old_query(splitter, sql), old_query(server, sql), "{sql}");
+    }
+}
+
+fn old_client(port: u16) -> std::net::TcpStream {
+    use one_server::mysql::protocol::{auth, capability, greeting::Greeting, login::Login};
+    let mut stream = std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    let greeting = Greeting::decode(&old_packet(&mut stream)[4..]).unwrap();
+    let capabilities = capability::PROTOCOL_41
+        | capability::SECURE_CONNECTION
+        | capability::PLUGIN_AUTH
+        | capability::CONNECT_WITH_DB
+        | capability::TRANSACTIONS;
+    let answer = auth::native_answer(PASSWORD.as_bytes(), &greeting.scramble);
+    let login = Login {
+        capabilities,
+        collation: 45,
+        user: USER.as_bytes(),
+        answer: &answer,
+        schema: b"d",
+        plugin: auth::NATIVE,
+    };
+    let mut out = Vec::new();
+    login.encode(&mut out, 1);
+    stream.write_all(&out).unwrap();
+    assert_eq!(old_packet(&mut stream)[3..5], [2, 0], "OK to the login");
+    stream
+}
+
+fn old_packet(stream: &mut std::net::TcpStream) -> Vec<u8> {
+    use std::io::Read;
+    let mut packet = vec![0; 4];
+    stream.read_exact(&mut packet).unwrap();
+    let len = u32::from_le_bytes([packet[0], packet[1], packet[2], 0]) as usize;
+    packet.resize(4 + len, 0);
+    stream.read_exact(&mut packet[4..]).unwrap();
+    packet
+}
+
+fn old_query(stream: &mut std::net::TcpStream, sql: &str) -> Vec<Vec<u8>> {
+    let mut out = vec![sql.len() as u8 + 1, 0, 0, 0, 3];
+    out.extend_from_slice(sql.as_bytes());
+    stream.write_all(&out).unwrap();
+    let mut packets = vec![old_packet(stream)];
+    let mut left = if matches!(packets[0][4], 0 | 0xFF) { 0 } else { 2 };
+    while left > 0 {
+        let mut packet = old_packet(stream);
+        if packet[4] == 0xFE && packet.len() == 9 {
+            packet.truncate(5);
+            left -= 1;
+        }
+        packets.push(packet);
+    }
+    packets
+}
+
 /// The same random script on a direct connection and through the splitter, several sessions interleaved over two
 /// pooled connections; each result, error, insert id and warning count must be the same.
 async fn twins_see_the_same(port: u16, direct: u16) {
@@ -483,6 +706,33 @@ async fn observe(conn: &mut Conn, sql: &str, n: usize, side: char) -> String {
     text.replace(&format!("twin_{side}{n}"), "T")
 }
 
+/// The servers close every pooled connection just after its last use; the next statement, be it a write, must not fail.
+async fn closed_idle_connections_are_not_noticed_by_clients(port: u16, cluster: &Cluster) {
+    let mut conn = connect(port).await;
+    let mut other = connect(port).await;
+    for round in 0..6 {
+        for conn in [&mut conn, &mut other] {
+            conn.query_drop("INSERT INTO t (v) VALUES ('idle')").await.unwrap();
+            assert_eq!(one::<u32>(conn, "SELECT id FROM who").await, 2);
+        }
+        for server in [&cluster.primary, &cluster.replicas[0]] {
+            let idle = "SELECT id FROM information_schema.processlist WHERE user='app' AND command='Sleep' ORDER BY id";
+            // The oldest is the monitor's.
+            for id in server.sql(idle).lines().skip(1) {
+                server.sql(&format!("KILL {id}"));
+            }
+        }
+        match round % 3 {
+            0 => conn.query_drop("DELETE FROM t").await.unwrap(),
+            1 => assert_eq!(one::<u32>(&mut conn, "SELECT @@autocommit").await, 1),
+            _ => assert_eq!(one::<u32>(&mut conn, "SELECT id FROM who").await, 2),
+        }
+    }
+    conn.query_drop("DELETE FROM t").await.unwrap();
+    conn.disconnect().await.unwrap();
+    other.disconnect().await.unwrap();
+}
+
 /// Read-your-writes on a replica that is kept behind.
 async fn writes_are_read_back(port: u16, cluster: &Cluster) {
     let mut conn = connect(port).await;
@@ -553,6 +803,20 @@ fn servers_die_and_come_back() {
         wait_for_reads_on_replica(port).await;
         conn.disconnect().await.unwrap();
 
+        eprintln!("replica hangs");
+        let mut conn = connect(port).await;
+        let first = one::<u32>(&mut conn, "SELECT id FROM who").await;
+        cluster.replicas[first as usize - 2].freeze(true);
+        let started = Instant::now();
+        let now = one::<u32>(&mut conn, "SELECT id FROM who").await;
+        assert_ne!(now, first, "a read moves on from a server that hangs");
+        assert!(started.elapsed() < Duration::from_secs(15), "{:?}", started.elapsed());
+        cluster.replicas[first as usize - 2].freeze(false);
+        conn.disconnect().await.unwrap();
+
+        eprintln!("client leaves");
+        a_client_that_leaves_is_noticed(port, &cluster).await;
+
         eprintln!("primary dies");
         let writer = tokio::spawn(write_tokens(port));
         tokio::time::sleep(Duration::from_millis(500)).await;
@@ -584,6 +848,28 @@ fn servers_die_and_come_back() {
         let error = conn.query_drop("INSERT INTO log VALUES ('read-only')").await.unwrap_err();
         assert_eq!(code(&error), 1290);
     });
+}
+
+/// Its connection is closed while its statement still runs; so what it locked is free as soon as the server is done.
+async fn a_client_that_leaves_is_noticed(port: u16, cluster: &Cluster) {
+    let mut conn = connect(port).await;
+    conn.query_drop("BEGIN").await.unwrap();
+    let asleep = || {
+        cluster.primary.sql("SELECT COUNT(*) FROM information_schema.processlist WHERE info LIKE 'SELECT SLEEP(60)%'")
+    };
+    let sleeping = tokio::spawn(async move { conn.query_drop("SELECT SLEEP(60) FROM who").await });
+    wait_until("the statement runs", || asleep() == "1").await;
+    sleeping.abort();
+    // SLEEP looks after its connection, as most waits of a server do.
+    wait_until("the splitter closes the connection", || asleep() == "0").await;
+}
+
+async fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !is_so() {
+        assert!(Instant::now() < deadline, "not in time: {what}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
 }
 
 /// Inserts one token after the other for some seconds, each sent once; says which were acknowledged. A repeated insert

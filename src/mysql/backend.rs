@@ -396,6 +396,10 @@ impl Backend {
         insert_id: Option<u64>,
     ) -> Result<(), BackendError> {
         if fresh || !self.is_ready_for(state) {
+            // The reset would lose it, also when the connection goes back to the very session that left it here.
+            if self.keeps_insert_id() {
+                self.save_insert_id().await?;
+            }
             self.adapt(state, fresh).await?;
         }
         match insert_id {

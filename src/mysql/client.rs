@@ -36,6 +36,8 @@ const INPUT_BYTES: usize = 2 << 10;
 const KEPT_BYTES_MAX: usize = 256 << 10;
 /// Prepared statements of one client (`max_prepared_stmt_count` has the same purpose in servers).
 const STATEMENTS_MAX: usize = 8192;
+/// Bytes of their texts together.
+const STATEMENT_BYTES_MAX: usize = 64 << 20;
 
 /// The client is gone or must go: close its connection.
 #[derive(Debug)]
@@ -188,6 +190,8 @@ pub struct Client {
     /// Replica that answered the last read.
     pub(super) sticky: Option<usize>,
     pub(super) statements: AHashMap<u32, Statement>,
+    /// Length of their texts.
+    pub(super) statement_bytes: usize,
     next_statement_id: u32,
     /// The command under way, headers included.
     pub(super) request: Vec<u8>,
@@ -228,6 +232,7 @@ impl Client {
             warned: None,
             sticky: None,
             statements: AHashMap::new(),
+            statement_bytes: 0,
             next_statement_id: 1,
             request: Vec::new(),
             to_server: Vec::new(),
@@ -236,8 +241,8 @@ impl Client {
         }
     }
 
-    pub(super) fn wish(&self) -> Wish<'_> {
-        Wish { key: self.key, state: &self.session.state, session: self.carry.session }
+    pub(super) fn wish(&self, careful: bool) -> Wish<'_> {
+        Wish { key: self.key, state: &self.session.state, session: self.carry.session, careful }
     }
 
     /// Selects the login's database on some server, so that a wrong name is refused at once.
@@ -247,7 +252,7 @@ impl Client {
         }
         let server = self.splitter.pick_replica(None, None, 0);
         for server in server.into_iter().chain([0]) {
-            let lease = Lease::borrow(&self.splitter, server, self.wish(), &self.carry).await;
+            let lease = Lease::borrow(&self.splitter, server, self.wish(true), &self.carry).await;
             let result = match lease {
                 Ok(mut lease) => {
                     let prepared = self.prepare(&mut lease, false, None).await;
@@ -358,7 +363,7 @@ impl Client {
             command::STMT_EXECUTE => self.execute_command(wire).await,
             command::STMT_FETCH => self.direct_command(wire).await,
             command::STMT_RESET => self.direct_command(wire).await,
-            command::STMT_SEND_LONG_DATA => self.long_data().await,
+            command::STMT_SEND_LONG_DATA => self.long_data(wire).await,
             command::STMT_CLOSE => self.close_statement().await,
             command::FIELD_LIST | command::STATISTICS => self.statement(wire, local, Work::Plain).await,
             command::RESET_CONNECTION => {
@@ -394,8 +399,11 @@ impl Client {
         if class.kind == Kind::Kill {
             return self.refuse_kill(wire).await;
         }
-        if self.request.len() >= PAYLOAD_BYTES_MAX || self.statements.len() >= STATEMENTS_MAX {
-            let message = format!("Can't create more than {STATEMENTS_MAX} statements, none longer than 16 MiB");
+        let too_long =
+            self.request.len() >= PAYLOAD_BYTES_MAX || self.statement_bytes + self.request.len() > STATEMENT_BYTES_MAX;
+        if too_long || self.statements.len() >= STATEMENTS_MAX {
+            let message =
+                format!("Can't create more than {STATEMENTS_MAX} statements, none longer than 16 MiB, 64 MiB together");
             return self.reply_error(wire, 1461, b"42000", &message).await;
         }
         let id = self.next_statement_id;
@@ -459,7 +467,9 @@ impl Client {
     /// COM_STMT_CLOSE has no answer.
     async fn close_statement(&mut self) -> Result<(), End> {
         let id = execute::statement_id(&self.request).unwrap_or(0);
-        if let Some(Statement { direct: Some(direct), .. }) = self.statements.remove(&id)
+        let Some(statement) = self.statements.remove(&id) else { return Ok(()) };
+        self.statement_bytes -= statement.sql.len();
+        if let Some(direct) = statement.direct
             && let Some(lease) = &mut self.held
         {
             let mut out = Vec::with_capacity(16);
@@ -472,13 +482,13 @@ impl Client {
     }
 
     /// COM_STMT_SEND_LONG_DATA has no answer: what fails here is told at the next execution.
-    async fn long_data(&mut self) -> Result<(), End> {
+    async fn long_data(&mut self, wire: &Wire) -> Result<(), End> {
         let id = execute::statement_id(&self.request).unwrap_or(0);
         if !self.statements.contains_key(&id) {
             return Ok(());
         }
         let sent = async {
-            let direct = self.own_statement(id).await.ok()?;
+            let direct = self.own_statement(wire, id).await.ok()?;
             execute::patch_statement_id(&mut self.request, direct);
             let lease = self.held.as_ref()?;
             let (result, buffer) = lease.send(std::mem::take(&mut self.request)).await;
@@ -498,6 +508,7 @@ impl Client {
         self.release_held();
         self.session.reset();
         self.statements.clear();
+        self.statement_bytes = 0;
         self.last = None;
         self.warned = None;
         self.carry.insert_id.set(NO_INSERT_ID);

@@ -13,6 +13,10 @@ use std::time::{Duration, Instant};
 use super::backend::{Backend, Key};
 use super::session::State;
 
+/// A connection used within this time is taken for alive unless it matters. Those idle for longer are looked at each
+/// second anyway ([`Pool::sweep`]).
+const TRUSTED_TIME: Duration = Duration::from_secs(1);
+
 /// What a session needs.
 #[derive(Clone, Copy, Debug)]
 pub struct Wish<'a> {
@@ -22,6 +26,9 @@ pub struct Wish<'a> {
     pub state: &'a Rc<State>,
     /// The session that asks.
     pub session: u64,
+    /// Its statement can be sent once only: a connection that the server has closed must be found out before. Others
+    /// save the system call and are repeated.
+    pub careful: bool,
 }
 
 /// What the pool has for it.
@@ -88,11 +95,12 @@ impl Pool {
         let at = idle.iter().position(|b| is_owner(b, session) && is_it(b))?;
         let backend = idle.remove(at);
         drop(idle);
-        self.still_good(backend)
+        self.still_good(backend, true)
     }
 
-    fn still_good(&self, backend: Box<Backend>) -> Option<Box<Backend>> {
-        if backend.is_quiet() {
+    fn still_good(&self, backend: Box<Backend>, careful: bool) -> Option<Box<Backend>> {
+        let unlooked = !careful && backend.available().is_empty() && backend.since.elapsed() < TRUSTED_TIME;
+        if unlooked || backend.is_quiet() {
             return Some(backend);
         }
         self.closed();
@@ -103,7 +111,7 @@ impl Pool {
     pub fn offer(&self, wish: Wish<'_>) -> Offer {
         while let Some(at) = self.best(wish) {
             let backend = self.idle.borrow_mut().remove(at);
-            if let Some(backend) = self.still_good(backend) {
+            if let Some(backend) = self.still_good(backend, wish.careful) {
                 return Offer::Take(backend);
             }
         }
@@ -118,7 +126,7 @@ impl Pool {
             Some(at) if fits(&idle[at], wish) => {
                 let backend = idle.remove(at);
                 drop(idle);
-                match self.still_good(backend) {
+                match self.still_good(backend, wish.careful) {
                     Some(backend) => Offer::Take(backend),
                     None => self.offer(wish),
                 }

@@ -15,11 +15,12 @@ use super::client::{Client, Wire};
 use super::gtid::Position;
 use super::pool::Pool;
 use super::protocol::auth::{NATIVE, SCRAMBLE_BYTES, Scramble, native_verify, put_switch, scramble_from};
-use super::protocol::capability::{OFFERED, SESSION_MASK, STATUS_AUTOCOMMIT};
+use super::protocol::capability::{OFFERED, SESSION_MASK};
 use super::protocol::greeting::Greeting;
 use super::protocol::login::Login;
 use super::protocol::packet::HEADER_BYTES;
 use super::protocol::response::{ErrPacket, OkPacket, UNREACHABLE};
+use super::session::first_status;
 use super::shared::{Health, Identity, Shared};
 use super::sql::Cache;
 use super::statement::sql_state;
@@ -284,7 +285,7 @@ impl Splitter {
             scramble,
             capabilities: OFFERED,
             collation: identity.collation,
-            status: STATUS_AUTOCOMMIT,
+            status: first_status(self.shared.mode()),
             plugin: NATIVE.to_vec(),
         };
         let mut out = Vec::with_capacity(128);
@@ -301,7 +302,7 @@ impl Splitter {
         let mut client = Client::new(Rc::clone(self), place, capabilities, key, self.schema_of(&login));
         client.check_schema().await.map_err(|(code, message)| Refusal::Error(code, sql_state(code), message))?;
         let mut out = Vec::with_capacity(16);
-        OkPacket::plain(STATUS_AUTOCOMMIT).encode(&mut out, wire.next_sequence_id, false);
+        OkPacket::plain(client.session.own_status()).encode(&mut out, wire.next_sequence_id, false);
         wire.send(out).await?;
         Ok(client)
     }

@@ -200,7 +200,7 @@ impl Session {
             state: Rc::new(State { schema, variables: Vec::new() }),
             pin: None,
             token: Token::Known(Position::default()),
-            status: STATUS_AUTOCOMMIT,
+            status: first_status(base_mode),
             has_diagnostics: false,
             characteristics: false,
             wrote_in_transaction: false,
@@ -255,7 +255,7 @@ impl Session {
     pub fn reset(&mut self) {
         self.state = Rc::new(State { schema: self.state.schema.clone(), variables: Vec::new() });
         self.pin = None;
-        self.status = STATUS_AUTOCOMMIT;
+        self.status = first_status(self.base_mode);
         self.has_diagnostics = false;
         self.characteristics = false;
         self.wrote_in_transaction = false;
@@ -279,8 +279,10 @@ impl Session {
             after.newly_pinned |= self.pin.replace(pin).is_none();
         }
         self.update_token(class, outcome, learned.gtid, was_in_transaction);
-        after.insert_id_moved =
-            learned.insert_id || outcome.insert_id != 0 || class.diagnostics & super::sql::diagnostics::INSERT_ID != 0;
+        // INSERT ... RETURNING does not report its insert id, and neither does a write that failed half-way.
+        let untold = class.kind == Kind::Write && (outcome.had_rows || outcome.error.is_some());
+        let asks = class.diagnostics & super::sql::diagnostics::INSERT_ID != 0;
+        after.insert_id_moved = learned.insert_id || outcome.insert_id != 0 || asks || untold;
         let told = outcome.warnings > 0 || outcome.error.is_some() || class.calc_found_rows;
         if (told || class.tables) && !only_asks(class) {
             // A statement without tables and without warnings leaves those of the one before as they are.
@@ -382,7 +384,8 @@ impl Session {
         }
         let unseen_write = match class.kind {
             Kind::Rollback => false,
-            Kind::Write => outcome.affected_rows > 0 || outcome.error.is_some(),
+            Kind::Write => outcome.affected_rows > 0 || outcome.error.is_some() || outcome.had_rows,
+            Kind::Unknown => outcome.affected_rows > 0,
             Kind::Definition => true,
             _ => false,
         };
@@ -390,6 +393,11 @@ impl Session {
             self.token = Token::Unknown;
         }
     }
+}
+
+/// Clients choose by the flag how to escape texts, already before their first statement.
+pub(super) fn first_status(mode: Mode) -> u16 {
+    STATUS_AUTOCOMMIT | if mode.no_backslash_escapes { STATUS_NO_BACKSLASH_ESCAPES } else { 0 }
 }
 
 #[derive(Default)]
@@ -533,6 +541,28 @@ mod tests {
         run(&mut s, "DELETE FROM t", AC | STATUS_IN_TRANS, 1, &[entry(5, &[b"T___W___"])]);
         run(&mut s, "COMMIT", AC, 0, &[entry(5, &[b"________"])]);
         assert_eq!(s.token, Token::Unknown, "committed without a GTID");
+    }
+
+    #[test]
+    fn escapes_are_right_from_the_first_statement_on() {
+        let mode = Mode { no_backslash_escapes: true, ..Mode::default() };
+        let mut s = Session::new(None, mode, 45, 0);
+        assert_eq!(s.own_status(), AC | STATUS_NO_BACKSLASH_ESCAPES);
+        run(&mut s, "SET sql_mode=''", AC, 0, &[variable("sql_mode", "")]);
+        assert_eq!((s.own_status(), s.mode().no_backslash_escapes), (AC, false));
+        s.reset();
+        assert_eq!((s.own_status(), s.mode().no_backslash_escapes), (AC | STATUS_NO_BACKSLASH_ESCAPES, true));
+    }
+
+    #[test]
+    fn returned_rows_of_a_write_tell_neither_its_insert_id_nor_what_was_written() {
+        let mut s = session();
+        let class = classify(b"INSERT INTO t VALUES (1) RETURNING id", s.mode());
+        let outcome = Outcome { status: Some(AC), had_rows: true, results: 1, ..Outcome::default() };
+        assert!(s.on_outcome(&class, &outcome).insert_id_moved);
+        assert_eq!(s.token, Token::Unknown);
+        let class = classify(b"INSERT INTO t VALUES (1), (1)", s.mode());
+        assert!(s.on_outcome(&class, &Outcome { error: Some(1062), ..Outcome::default() }).insert_id_moved);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! What may be repeated: a read of which the client has not seen a byte, on another server. A write never: when its
 //! connection is lost, the client is told that the outcome is unknown.
 
+use std::pin::pin;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -15,13 +16,17 @@ use super::protocol::follow::{Expect, Follower, Outcome};
 use super::protocol::packet::{HEADER_BYTES, answer_sequence_id};
 use super::protocol::response::{ErrPacket, LOST, UNREACHABLE};
 use super::session::{Route, Token};
+use super::shared::Health;
 use super::sql::{Class, Kind, Pin, diagnostics};
 use crate::config::model::CausalReads;
 use crate::metrics::TraceEvent;
+use crate::runtime::net::Peek;
 use crate::runtime::time::{sleep, timeout};
 
 /// Bytes for the client are sent on as soon as so many are there.
 const RELAY_BYTES: usize = 48 << 10;
+/// While an answer is awaited, client and server are looked at this often.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// Connections tried for one statement, before the primary has the last word.
 const TRIES_MAX: u32 = 4;
 
@@ -63,6 +68,12 @@ pub(super) fn sql_state(code: u16) -> &'static [u8] {
     }
 }
 
+/// Why an answer is not waited for any longer.
+enum Abandoned {
+    ClientGone,
+    ServerDown,
+}
+
 /// How far the answer got.
 enum Relayed {
     /// All of it is in the client's buffer or already sent.
@@ -85,6 +96,11 @@ fn is_replica_trouble(code: u16) -> bool {
     matches!(code, 1049 | 1054 | 1146 | 1305 | 1290 | 1792 | 1836 | 1047 | 1053)
 }
 
+/// Whether a statement whose answer was lost may run again elsewhere.
+fn is_repeatable(class: &Class) -> bool {
+    matches!(class.kind, Kind::Read | Kind::Local) && class.pin.is_none()
+}
+
 impl Client {
     fn is_causal(&self) -> bool {
         self.splitter.config().causal_reads == CausalReads::Session
@@ -95,7 +111,7 @@ impl Client {
             return self.refuse_kill(wire).await;
         }
         if self.must_settle_statements(&class)
-            && let Err(Reject(code, state, message)) = self.settle_statements().await
+            && let Err(Reject(code, state, message)) = self.settle_statements(wire).await
         {
             return self.reply_error(wire, code, state, &message).await;
         }
@@ -127,7 +143,7 @@ impl Client {
         };
         let server = lease.server;
         tracing::trace!(server, ?class, pin = ?self.session.pin, token = ?self.session.token, was_held, "statement");
-        match self.compose(&mut lease, class, work, wait.as_deref()).await {
+        match self.compose(wire, &mut lease, class, work, wait.as_deref()).await {
             Ok(()) => {}
             Err(BackendError::Refused(code, message)) => {
                 return Ok(Err(self.on_refused(lease, was_held, code, message, tries)));
@@ -196,6 +212,10 @@ impl Client {
         if let Some(lease) = self.held.take() {
             return self.use_held(lease, class).map(|lease| (lease, None)).map_err(Some);
         }
+        if class.diagnostics & diagnostics::INSERT_ID != 0 && self.carry.insert_id.get() == InsertId::Lost {
+            self.carry.insert_id.set(InsertId::Known(0));
+            return Err(Some(lost_insert_id()));
+        }
         if class.diagnostics & (diagnostics::WARNINGS | diagnostics::ROWS) != 0 {
             return self.acquire_for_diagnostics(class).await.map(|lease| (lease, None));
         }
@@ -214,11 +234,17 @@ impl Client {
             self.held = Some(lease);
             return Err(Reject(code, state, message));
         }
+        if class.diagnostics & diagnostics::INSERT_ID != 0 && self.carry.insert_id.get() == InsertId::Lost {
+            self.held = Some(lease);
+            self.carry.insert_id.set(InsertId::Known(0));
+            return Err(lost_insert_id());
+        }
         Ok(lease)
     }
 
     async fn acquire_replica(&mut self, tries: &mut Tries) -> Result<Option<(Lease, Option<String>)>, Option<Reject>> {
         loop {
+            let careful = tries.count > 1;
             let position = match &self.session.token {
                 Token::Known(position) if self.is_causal() && !position.is_empty() => Some(position),
                 _ => None,
@@ -230,7 +256,7 @@ impl Client {
                 return Ok(None);
             };
             let wait = position.filter(|position| !self.splitter.has_reached(server, position)).map(|p| p.text());
-            match self.borrow(server, false, None).await {
+            match self.borrow(server, false, None, careful).await {
                 Ok(lease) => {
                     self.sticky = Some(server);
                     return Ok(Some((lease, wait)));
@@ -246,7 +272,8 @@ impl Client {
 
     async fn acquire_primary(&mut self, class: &Class, tries: &mut Tries) -> Result<Lease, Option<Reject>> {
         let changes = matches!(class.kind, Kind::Write | Kind::Definition | Kind::Unknown);
-        let asks = matches!(class.kind, Kind::Read | Kind::Local | Kind::Locking | Kind::Set | Kind::Use);
+        let careful = tries.count > 1 || !is_repeatable(class);
+        let asks = matches!(class.kind, Kind::Read | Kind::Local | Kind::Locking | Kind::Use);
         let any_server_will_do =
             matches!(class.kind, Kind::Set | Kind::Use | Kind::Local) && class.pin.is_none() && !class.calc_found_rows;
         if let Some((code, state, message)) = self.splitter.primary_trouble(changes) {
@@ -254,7 +281,7 @@ impl Client {
             // variables when they connect.
             if any_server_will_do
                 && let Some(server) = self.splitter.pick_replica(self.sticky, None, tries.servers)
-                && let Ok(lease) = self.borrow(server, false, None).await
+                && let Ok(lease) = self.borrow(server, false, None, careful).await
             {
                 return Ok(lease);
             }
@@ -264,21 +291,18 @@ impl Client {
         let insert_id = match self.carry.insert_id.get() {
             _ if !needs_insert_id => None,
             InsertId::Known(value) => Some(value),
-            InsertId::Lost => {
-                self.carry.insert_id.set(InsertId::Known(0));
-                if class.diagnostics & diagnostics::INSERT_ID != 0 {
-                    return Err(Some(lost_insert_id()));
-                }
-                Some(0)
-            }
+            InsertId::Lost => Some(0), // whoever asks for it is told before
             InsertId::At(id) => match self.own_for_insert_id(id).await {
                 Ok(Ok(lease)) => return Ok(lease),
                 Ok(Err(value)) => Some(value),
                 Err(reject) if class.diagnostics & diagnostics::INSERT_ID != 0 => return Err(Some(reject)),
-                Err(_) => None, // its connection died: nobody can ask for it any more, and this statement does not
+                Err(_) => {
+                    self.carry.insert_id.set(InsertId::Lost); // this statement does not ask; a later one may
+                    Some(0)
+                }
             },
         };
-        match self.borrow(0, false, insert_id).await {
+        match self.borrow(0, false, insert_id, careful).await {
             Ok(lease) => Ok(lease),
             Err(LeaseError::Server(BackendError::Refused(code, message))) => {
                 Err(Some(Reject::from_server(code, message)))
@@ -337,7 +361,13 @@ impl Client {
             Lease::own(&self.splitter, server, self.carry.session, |backend| backend.tenure == tenure)
         });
         if let Some(lease) = own {
-            return Ok(lease);
+            if lease.server == 0 || class.kind == Kind::Diagnostics && class.pin.is_none() {
+                return Ok(lease);
+            }
+            lease.give_back();
+            let message = "the last statement ran on a replica: ask about it in a statement of its own, which changes \
+                           nothing and sets no variable";
+            return Err(Some(Reject(1105, b"HY000", message.into())));
         }
         if asks_rows && self.last.is_some() || self.session.has_diagnostics {
             let message =
@@ -352,7 +382,7 @@ impl Client {
             InsertId::Known(value) => Some(value),
             InsertId::At(_) | InsertId::Lost => None,
         };
-        match self.borrow(0, true, insert_id).await {
+        match self.borrow(0, true, insert_id, true).await {
             Ok(lease) => Ok(lease),
             Err(LeaseError::Full) => {
                 Err(Some(Reject(1040, b"08004", "all connections to the primary are in use".into())))
@@ -364,10 +394,17 @@ impl Client {
     }
 
     /// Borrows a connection and prepares it. A pooled one that turns out to be dead is replaced once.
-    async fn borrow(&self, server: usize, fresh: bool, insert_id: Option<u64>) -> Result<Lease, LeaseError> {
+    async fn borrow(
+        &self,
+        server: usize,
+        fresh: bool,
+        insert_id: Option<u64>,
+        careful: bool,
+    ) -> Result<Lease, LeaseError> {
         let mut again = true;
         loop {
-            let mut lease = Lease::borrow(&self.splitter, server, self.wish(), &self.carry).await?;
+            let wish = self.wish(careful || !again);
+            let mut lease = Lease::borrow(&self.splitter, server, wish, &self.carry).await?;
             match self.prepare(&mut lease, fresh, insert_id).await {
                 Ok(()) => return Ok(lease),
                 Err(error @ BackendError::Refused(..)) => {
@@ -398,13 +435,14 @@ impl Client {
     /// Puts together what is sent to the server.
     async fn compose(
         &mut self,
+        wire: &Wire,
         lease: &mut Lease,
         class: &Class,
         work: &Work,
         wait: Option<&str>,
     ) -> Result<(), BackendError> {
         let server_id = match work {
-            Work::Execute { id } => Some((*id, self.server_statement(lease, *id, class).await?)),
+            Work::Execute { id } => Some((*id, self.server_statement(wire, lease, *id, class).await?)),
             _ => None,
         };
         self.to_server.clear();
@@ -430,7 +468,13 @@ impl Client {
     }
 
     /// Id of the client's statement on this connection; prepares it there first if need be.
-    async fn server_statement(&mut self, lease: &mut Lease, id: u32, class: &Class) -> Result<u32, BackendError> {
+    async fn server_statement(
+        &mut self,
+        wire: &Wire,
+        lease: &mut Lease,
+        id: u32,
+        class: &Class,
+    ) -> Result<u32, BackendError> {
         let Some(statement) = self.statements.get(&id) else {
             return Err(BackendError::Refused(1243, "Unknown prepared statement handler".into()));
         };
@@ -442,7 +486,9 @@ impl Client {
         if !alone && let Some(server_id) = lease.handle(&sql) {
             return Ok(server_id);
         }
-        let server_id = lease.prepare_statement(&sql).await?;
+        let (server, movable) = (lease.server, class.is_read() && self.held.is_none() && lease.server > 0);
+        let preparing = self.watched(wire, server, movable, lease.prepare_statement(&sql)).await;
+        let server_id = preparing.unwrap_or(Err(BackendError::Timeout))?;
         match (alone, self.statements.get_mut(&id)) {
             (true, Some(statement)) => statement.direct = Some(server_id),
             _ => lease.keep_handle(&sql, server_id),
@@ -483,12 +529,20 @@ impl Client {
         let server = lease.server;
         drop(lease);
         if !was_held && tries.count < TRIES_MAX {
-            self.splitter.suspect(server, true);
-            tries.servers |= 1 << server.min(63);
+            self.note_lost(server, class, tries);
             return Ok(Err(None));
         }
         let first = Some(self.reply_sequence_id());
         self.on_lost(wire, server, was_held, class, tries, false, first).await
+    }
+
+    /// A pooled connection that was closed says nothing about its server yet, when nobody looked at it before: the
+    /// next try does.
+    fn note_lost(&self, server: usize, class: &Class, tries: &mut Tries) {
+        if tries.count > 1 || !is_repeatable(class) {
+            self.splitter.suspect(server, true);
+            tries.servers |= 1 << server.min(63);
+        }
     }
 
     /// The connection broke after the statement was sent.
@@ -503,10 +557,8 @@ impl Client {
         forwarded: bool,
         error_sequence_id: Option<u8>,
     ) -> Result<Result<(), Option<Reject>>, End> {
-        self.splitter.suspect(server, true);
-        tries.servers |= 1 << server.min(63);
-        let repeatable = class.is_read() || class.kind == Kind::Local && class.pin.is_none();
-        if repeatable && !was_held && !forwarded && tries.count < TRIES_MAX {
+        self.note_lost(server, class, tries);
+        if is_repeatable(class) && !was_held && !forwarded && tries.count < TRIES_MAX {
             tries.primary_only |= server == 0;
             return Ok(Err(None));
         }
@@ -535,7 +587,10 @@ impl Client {
     /// Answer to the wait in front of a read. `false`: the replica did not get there in time.
     async fn await_position(&mut self, lease: &mut Lease) -> Result<bool, BackendError> {
         let follower = Follower::new(Expect::Results, true, 0).keeping_first_row();
-        let outcome = lease.follow(follower).await?;
+        // The server ends the wait by itself, unless it hangs.
+        let config = self.splitter.config();
+        let limit = config.causal_timeout + config.connect_timeout;
+        let outcome = timeout(limit, lease.follow(follower)).await.unwrap_or(Err(BackendError::Timeout))?;
         let reached = outcome.error.is_none() && outcome.first_row.as_deref() == Some(b"\x010");
         if reached && let Token::Known(position) = &self.session.token {
             self.splitter.on_reached(lease.server, position);
@@ -562,6 +617,30 @@ impl Client {
         match work {
             Work::Prepare { id, .. } => follower.with_statement_id(*id),
             _ => follower,
+        }
+    }
+
+    /// Waits for a server as long as it takes, since a statement has no time limit here, but not for a client that
+    /// has left; nor, when the statement is `movable` to another server, for one that no longer answers the monitor.
+    /// What was waited for is dropped then: close its connection.
+    async fn watched<T>(
+        &self,
+        wire: &Wire,
+        server: usize,
+        movable: bool,
+        work: impl Future<Output = T>,
+    ) -> Result<T, Abandoned> {
+        let mut work = pin!(work);
+        loop {
+            if let Ok(done) = timeout(LOOK_INTERVAL, work.as_mut()).await {
+                return Ok(done);
+            }
+            if wire.stream.peek() == Peek::Closed {
+                return Err(Abandoned::ClientGone);
+            }
+            if movable && self.splitter.shared.server(server).health() == Health::Down {
+                return Err(Abandoned::ServerDown);
+            }
         }
     }
 
@@ -593,7 +672,13 @@ impl Client {
                 forwarded = true;
                 self.flush(wire).await?;
             }
-            if lease.fill().await.is_err() {
+            let movable = class.is_read() && !was_held && !forwarded && lease.server > 0;
+            let filled = match self.watched(wire, lease.server, movable, lease.fill()).await {
+                Ok(filled) => filled.is_ok(),
+                Err(Abandoned::ServerDown) => false,
+                Err(Abandoned::ClientGone) => return Err(End),
+            };
+            if !filled {
                 let first = Some(self.reply_sequence_id());
                 let error_sequence_id = if forwarded { follower.error_sequence_id() } else { first };
                 return Ok(Relayed::Lost { forwarded, error_sequence_id });
@@ -636,7 +721,10 @@ impl Client {
         if let (Work::Prepare { id, sql, class }, Some(prepared)) = (work, outcome.prepared) {
             self.keep_statement(&mut lease, *id, sql, *class, prepared);
         }
-        self.last = here;
+        let is_statement = self.request.get(HEADER_BYTES) == Some(&command::QUERY);
+        if is_statement || matches!(work, Work::Execute { .. }) {
+            self.last = here; // preparing FOUND_ROWS() does not change what it will answer
+        }
         self.trace(server, started);
         if !after.hold {
             lease.give_back();
@@ -669,6 +757,7 @@ impl Client {
         let direct = alone.then_some(prepared.statement_id);
         let params = prepared.params;
         let statement = Statement { sql: Rc::clone(sql), class, params, types: Vec::new(), direct, broken: false };
+        self.statement_bytes += sql.len();
         self.statements.insert(id, statement);
     }
 
@@ -696,16 +785,16 @@ impl Client {
         changes_state && self.statements.values().any(|statement| statement.direct.is_none())
     }
 
-    async fn settle_statements(&mut self) -> Result<(), Reject> {
+    async fn settle_statements(&mut self, wire: &Wire) -> Result<(), Reject> {
         let ids: Vec<u32> = self.statements.iter().filter(|(_, s)| s.direct.is_none()).map(|(id, _)| *id).collect();
         for id in ids {
-            self.own_statement(id).await?;
+            self.own_statement(wire, id).await?;
         }
         Ok(())
     }
 
     /// Prepares a statement for this session alone on the connection it is pinned to, pinning it first.
-    pub(super) async fn own_statement(&mut self, id: u32) -> Result<u32, Reject> {
+    pub(super) async fn own_statement(&mut self, wire: &Wire, id: u32) -> Result<u32, Reject> {
         let lost = |error: BackendError| match error {
             BackendError::Refused(code, message) => Reject::from_server(code, message),
             error => Reject(LOST, b"HY000", format!("Lost connection to the primary: {error}")),
@@ -727,7 +816,8 @@ impl Client {
                 }
             }
         };
-        let server_id = match lease.prepare_statement(&sql).await {
+        let preparing = self.watched(wire, lease.server, false, lease.prepare_statement(&sql)).await;
+        let server_id = match preparing.unwrap_or(Err(BackendError::Timeout)) {
             Ok(server_id) => server_id,
             Err(error @ BackendError::Refused(..)) => {
                 self.held = self.session.holds().then_some(lease);

@@ -54,14 +54,16 @@ fn is_root() -> bool {
 impl Server {
     fn new(root: &Path, id: u32) -> Server {
         let folder = root.join(format!("server{id}"));
-        std::fs::create_dir(&folder).unwrap();
+        // Its own folder for temporary files: servers in other containers may use the same names in a shared /tmp.
+        std::fs::create_dir_all(folder.join("tmp")).unwrap();
         if is_root() {
-            let status = Command::new("chown").arg("mysql").arg(&folder).status().unwrap();
+            let status = Command::new("chown").arg("-R").arg("mysql").arg(&folder).status().unwrap();
             assert!(status.success());
         }
         let mut install = Command::new("mariadb-install-db");
         install.args(["--no-defaults", "--auth-root-authentication-method=normal", "--skip-test-db"]);
         install.arg(format!("--datadir={}", folder.join("data").display()));
+        install.arg(format!("--tmpdir={}", folder.join("tmp").display()));
         install.args(["--innodb-log-file-size=8M", "--skip-name-resolve"]);
         if is_root() {
             install.arg("--user=mysql");
@@ -80,6 +82,7 @@ impl Server {
         let mut command = Command::new("mariadbd");
         command.arg("--no-defaults").arg("--bind-address=127.0.0.1").arg("--skip-name-resolve");
         command.arg(format!("--datadir={}", self.folder.join("data").display()));
+        command.arg(format!("--tmpdir={}", self.folder.join("tmp").display()));
         command.arg(format!("--socket={}", self.socket().display()));
         command.arg(format!("--pid-file={}", self.folder.join("pid").display()));
         command.arg(format!("--port={}", self.port)).arg(format!("--server-id={}", self.id));
@@ -126,6 +129,13 @@ impl Server {
             child.kill().unwrap();
             child.wait().unwrap();
         }
+    }
+
+    /// Stops the process where it is (`true`), or lets it go on: its sockets stay open, and nobody answers.
+    pub(crate) fn freeze(&self, frozen: bool) {
+        use rustix::process::{Pid, Signal, kill_process};
+        let pid = Pid::from_child(self.child.as_ref().unwrap());
+        kill_process(pid, if frozen { Signal::STOP } else { Signal::CONT }).unwrap();
     }
 
     /// Value of a status counter.

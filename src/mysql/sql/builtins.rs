@@ -3,7 +3,8 @@
 //! A name is pure only when it is certain; everything else sends its statement to the primary and pins the session.
 //! Source: MariaDB knowledge base, "Built-in Functions".
 
-/// Lower-case names, sorted. Session-local answers (CONNECTION_ID, FOUND_ROWS ...), locks, sequences, files, UDFs and
+/// Lower-case names, sorted. A name that one server knows and another leaves to stored functions (ANY_VALUE,
+/// REGEXP_LIKE) is absent. Session-local answers (CONNECTION_ID, FOUND_ROWS ...), locks, sequences, files, UDFs and
 /// SLEEP-like side effects on replication (MASTER_POS_WAIT) are absent on purpose.
 static PURE: &[&str] = &[
     "abs",
@@ -13,7 +14,6 @@ static PURE: &[&str] = &[
     "addtime",
     "aes_decrypt",
     "aes_encrypt",
-    "any_value",
     "ascii",
     "asin",
     "atan",
@@ -86,7 +86,6 @@ static PURE: &[&str] = &[
     "float",
     "floor",
     "format",
-    "format_bytes",
     "from_base64",
     "from_days",
     "from_unixtime",
@@ -202,7 +201,6 @@ static PURE: &[&str] = &[
     "rand",
     "rank",
     "regexp_instr",
-    "regexp_like",
     "regexp_replace",
     "regexp_substr",
     "repeat",
@@ -303,9 +301,9 @@ static LOCAL: &[&str] = &[
     "version",
 ];
 
-/// Keywords that may stand in front of `(` without calling anything.
+/// Keywords that may stand in front of `(` without calling anything. Those that may also name a stored function
+/// (AGAINST, COLUMNS, PATH ...) are absent.
 static KEYWORDS: &[&str] = &[
-    "against",
     "all",
     "and",
     "any",
@@ -313,13 +311,11 @@ static KEYWORDS: &[&str] = &[
     "between",
     "by",
     "case",
-    "columns",
     "cross",
     "distinct",
     "distinctrow",
     "div",
     "else",
-    "escape",
     "except",
     "exists",
     "for",
@@ -337,14 +333,12 @@ static KEYWORDS: &[&str] = &[
     "is",
     "join",
     "key",
-    "lateral",
     "left",
     "like",
     "limit",
     "match",
     "mod",
     "natural",
-    "nested",
     "not",
     "offset",
     "on",
@@ -353,7 +347,6 @@ static KEYWORDS: &[&str] = &[
     "outer",
     "over",
     "partition",
-    "path",
     "recursive",
     "regexp",
     "returning",
@@ -436,6 +429,9 @@ mod tests {
         assert_eq!(call(b"COUNT", true, false), Call::Unknown);
         assert_eq!(call(b"count", true, true), Call::Pure);
         assert_eq!(call(b"IN", true, false), Call::Keyword);
+        for name in [&b"path"[..], b"COLUMNS", b"against", b"nested", b"escape", b"lateral", b"any_value"] {
+            assert_eq!(call(name, false, false), Call::Unknown, "servers let stored functions have this name");
+        }
         for name in
             [&b"GET_LOCK"[..], b"nextval", b"setval", b"found_rows", b"my_function", b"master_gtid_wait", &[b'x'; 99]]
         {

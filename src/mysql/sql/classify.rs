@@ -134,6 +134,13 @@ enum Name<'a> {
     Cte,
 }
 
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Behind {
+    Text,
+    Closing,
+    Other,
+}
+
 struct Scan<'a> {
     class: Class,
     form: Form,
@@ -143,6 +150,8 @@ struct Scan<'a> {
     previous: &'a [u8],
     name: Name<'a>,
     after_dot: bool,
+    /// The token before: what decides whether some words are keywords.
+    behind: Behind,
     /// In INSERT: VALUES, SELECT or SET was seen, so a name in front of `(` is a call.
     in_values: bool,
     ended: bool,
@@ -168,6 +177,7 @@ pub fn classify(sql: &[u8], mode: Mode) -> Class {
         previous: b"",
         name: Name::None,
         after_dot: false,
+        behind: Behind::Other,
         in_values: false,
         ended: false,
         ignore_space: mode.ignore_space,
@@ -220,8 +230,17 @@ impl<'a> Scan<'a> {
     fn token(&mut self, token: Token<'a>, spaced: bool) {
         let name = std::mem::replace(&mut self.name, Name::None);
         let after_dot = std::mem::replace(&mut self.after_dot, false);
+        let now = match token {
+            Token::Text => Behind::Text,
+            Token::Sign(b')') => Behind::Closing,
+            _ => Behind::Other,
+        };
+        let behind = std::mem::replace(&mut self.behind, now);
+        if matches!(token, Token::Sign(_)) {
+            self.previous = b"";
+        }
         match token {
-            Token::Word(word) => self.word(word, after_dot),
+            Token::Word(word) => self.word(word, after_dot, behind),
             Token::Quoted(word) => {
                 self.name = if after_dot { Name::Qualified } else { Name::Quoted };
                 self.system_schema(word);
@@ -251,7 +270,7 @@ impl<'a> Scan<'a> {
         self.previous = word;
     }
 
-    fn word(&mut self, word: &'a [u8], after_dot: bool) {
+    fn word(&mut self, word: &'a [u8], after_dot: bool, behind: Behind) {
         if self.words == 0 {
             self.first_word(word);
             self.in_order(word);
@@ -260,6 +279,9 @@ impl<'a> Scan<'a> {
         self.name = match () {
             () if after_dot => Name::Qualified,
             () if is_any(self.previous, &["WITH", "RECURSIVE"]) && !is(word, "RECURSIVE") => Name::Cte,
+            // JSON_TABLE(... '$' COLUMNS (...)), MATCH (...) AGAINST (...): elsewhere these may be stored functions.
+            () if behind == Behind::Text && is(word, "COLUMNS") => Name::None,
+            () if behind == Behind::Closing && is(word, "AGAINST") => Name::None,
             () => Name::Word(word),
         };
         // Oracle's way to use a sequence: `s.nextval`.
@@ -270,7 +292,8 @@ impl<'a> Scan<'a> {
             self.keyword(word);
         }
         self.system_schema(word);
-        self.in_order(word);
+        // Behind a dot even a reserved word is a name.
+        self.in_order(if after_dot { b"" } else { word });
     }
 
     fn first_word(&mut self, word: &'a [u8]) {
@@ -434,7 +457,11 @@ impl<'a> Scan<'a> {
                 self.class.kind = Kind::Definition;
             }
         }
-        if is(word, "COLLATE") {
+        if is_any(word, &["GLOBAL", "PERSIST", "PERSIST_ONLY"]) {
+            self.class.kind = Kind::Write; // changes its server, not the session
+        }
+        // SET CHARACTER SET takes the database's collation, SET NAMES DEFAULT the server's.
+        if is_any(word, &["COLLATE", "CHARACTER", "CHARSET", "DEFAULT"]) {
             self.class.collate = true;
         }
     }
@@ -447,12 +474,17 @@ impl<'a> Scan<'a> {
         } else if is_any(word, &["LOCK", "EXPORT"]) {
             // FLUSH TABLES ... WITH READ LOCK, FOR EXPORT.
             self.pin(Pin::Lock);
-        } else if is(word, "SELECT") {
+        } else if is_any(word, &["SELECT", "SET", "VALUES"]) {
+            // CREATE TABLE ... SELECT; MariaDB's ANALYZE UPDATE ... SET runs what it analyzes.
             self.in_values = true;
         }
     }
 
     fn keyword_of_fixed(&mut self, word: &'a [u8]) {
+        let ends = matches!(self.class.kind, Kind::Transaction | Kind::Rollback);
+        if ends && is(word, "RELEASE") && !is(self.previous, "NO") {
+            self.pin(Pin::Setting); // COMMIT RELEASE: the server closes the connection
+        }
         if self.words != 1 {
             if is(word, "TO") && self.class.kind == Kind::Rollback {
                 self.class.kind = Kind::Transaction;
@@ -483,7 +515,15 @@ impl<'a> Scan<'a> {
             self.class = Class::UNKNOWN;
         }
         self.in_order(b"");
-        let name = variable.rsplit(|b| *b == b'.').next().unwrap_or(variable);
+        let mut parts = variable.rsplit(|b| *b == b'.');
+        let (name, scope) = (parts.next().unwrap_or(variable), parts.next().unwrap_or_default());
+        if self.form == Form::Set && is_any(scope, &["GLOBAL", "PERSIST", "PERSIST_ONLY"]) {
+            self.class.kind = Kind::Write;
+        }
+        if is_any(name, &["", "SESSION", "LOCAL", "GLOBAL", "PERSIST", "PERSIST_ONLY"]) {
+            self.class = Class::UNKNOWN; // `@@session . name`: the name stands apart
+            return;
+        }
         if is_any(name, &["warning_count", "error_count"]) {
             self.on_diagnostics(diagnostics::WARNINGS);
         } else if is_any(name, &["identity", "last_insert_id"]) {
@@ -566,6 +606,10 @@ mod tests {
                 "SELECT a -- FOR UPDATE\n FROM t",
                 "SELECT NOW(), DATABASE()",
                 "SELECT t.into FROM t",
+                "SELECT 1.5, .5, 1e3, t.1a, 2fa.b FROM t, 2fa",
+                "SELECT a FROM t WHERE MATCH (a, b) AGAINST ('x' IN BOOLEAN MODE)",
+                "SELECT * FROM JSON_TABLE('[]', '$[*]' COLUMNS (a INT PATH '$')) AS t",
+                "SELECT COUNT(*) OVER (PARTITION BY a) FROM t",
             ],
         );
     }
@@ -606,6 +650,12 @@ mod tests {
                 "SELECT * FROM t LOCK IN SHARE MODE",
                 "WITH c AS (SELECT 1) SELECT * FROM c FOR SHARE",
                 "SELECT @@server_id FROM t FOR UPDATE",
+                "WITH c AS (SELECT * FROM t FOR UPDATE) SELECT * FROM c",
+                "SELECT * FROM (SELECT * FROM t LOCK IN SHARE MODE) x",
+                "SELECT * FROM t WHERE a = (SELECT MAX(b) FROM u FOR UPDATE)",
+                "SELECT * FROM t WHERE a = 1.FOR UPDATE",
+                "SELECT * FROM t WHERE a = 1e5LOCK IN SHARE MODE",
+                "(SELECT 1) UNION (SELECT a FROM t LOCK IN SHARE MODE)",
             ],
         );
     }
@@ -630,6 +680,16 @@ mod tests {
                 "EXPLAIN DELETE FROM t",
                 "EXPLAIN INSERT INTO t VALUES (1)",
                 "SELECT 1 INTO OUTFILE '/tmp/x'",
+                "SELECT 1.INTO OUTFILE '/tmp/x'",
+                "SELECT 1.5INTO OUTFILE '/tmp/x'",
+                "SELECT .5INTO DUMPFILE '/tmp/x'",
+                "SELECT 1e5INTO OUTFILE '/tmp/x'",
+                "(SELECT 1) INTO OUTFILE '/tmp/x'",
+                "TABLE t INTO OUTFILE '/tmp/x'",
+                "SET GLOBAL x = 1",
+                "SET @@global.read_only = 0",
+                "SET SESSION a = 1, GLOBAL b = 2",
+                "SET PERSIST x = 1",
             ],
         );
         check(
@@ -677,7 +737,6 @@ mod tests {
                 "SET autocommit=0",
                 "SET TRANSACTION READ ONLY",
                 "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED",
-                "SET GLOBAL x = 1",
             ],
         );
         check(Kind::Use, None, &["USE db", "use `db`"]);
@@ -710,6 +769,20 @@ mod tests {
                 "SELECT f()",
                 "SELECT db.f()",
                 "SELECT `f`(1)",
+                "SELECT t.recursive, f() FROM t",
+                "SELECT t.with, f() FROM t",
+                "SELECT path(1)",
+                "SELECT a, columns(1) FROM t",
+                "SELECT against(1)",
+                "SELECT 1a()",
+                "SELECT db.1a()",
+                "SELECT db.1()",
+                "SELECT t.a+nested(1) FROM t",
+                "ANALYZE UPDATE t SET a = f()",
+                "SELECT (SELECT f())",
+                "WITH c AS (SELECT f()) SELECT * FROM c",
+                "SELECT 1 UNION SELECT f()",
+                "SELECT * FROM t WHERE a IN (SELECT b FROM u WHERE c = f(b))",
                 "SELECT db.count(1)",
                 "SELECT GET_LOCK('a', 1)",
                 "SELECT RELEASE_ALL_LOCKS()",
@@ -758,7 +831,16 @@ mod tests {
         );
         check(Pin::Call, &["CALL p()", "DO SLEEP(1)", "BEGIN NOT ATOMIC SELECT 1"]);
         check(Pin::Xa, &["XA START 'a'", "XA END 'a'"]);
-        check(Pin::Setting, &["SET STATEMENT max_statement_time=1 FOR SELECT 1", "SET ROLE r"]);
+        check(
+            Pin::Setting,
+            &[
+                "SET STATEMENT max_statement_time=1 FOR SELECT 1",
+                "SET ROLE r",
+                "COMMIT RELEASE",
+                "ROLLBACK AND NO CHAIN RELEASE",
+            ],
+        );
+        assert_eq!(classify(b"COMMIT NO RELEASE", Mode::default()).pin, None);
         check(
             Pin::MultiStatement,
             &["SELECT 1; SELECT 2", "SELECT 1; DELETE FROM t", ";; SELECT 1", "BEGIN NOT ATOMIC SELECT 1; END"],
@@ -772,7 +854,18 @@ mod tests {
                 "/*!40101 SET NAMES utf8 */",
             ],
         );
-        check(Pin::Unknown, &["SELECT 'open", "FROBNICATE", "1", "SELECT /* open", "SELECT 1\0"]);
+        check(
+            Pin::Unknown,
+            &[
+                "SELECT @@session . warning_count",
+                "SET @@global .x = 1",
+                "SELECT 'open",
+                "FROBNICATE",
+                "1",
+                "SELECT /* open",
+                "SELECT 1\0",
+            ],
+        );
     }
 
     #[test]

@@ -86,6 +86,15 @@ pub struct Lexer<'a> {
     seen_executable: bool,
     /// White space or a comment lies in front of the last token.
     spaced: bool,
+    /// The last token: a name, or the dot behind one.
+    last: Last,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Last {
+    Name,
+    Dot,
+    Other,
 }
 
 fn is_word_byte(byte: u8) -> bool {
@@ -95,7 +104,7 @@ fn is_word_byte(byte: u8) -> bool {
 impl<'a> Lexer<'a> {
     /// Starts at the first byte of `sql`.
     pub fn new(sql: &'a [u8], mode: Mode) -> Lexer<'a> {
-        Lexer { sql, at: 0, mode, executable: false, seen_executable: false, spaced: false }
+        Lexer { sql, at: 0, mode, executable: false, seen_executable: false, spaced: false, last: Last::Other }
     }
 
     /// Whether an executable comment was met so far.
@@ -196,24 +205,63 @@ impl<'a> Lexer<'a> {
         &self.sql[start..self.at]
     }
 
+    fn digits(&mut self) {
+        while self.peek(0).is_ascii_digit() {
+            self.at += 1;
+        }
+    }
+
+    /// `e5`, `E+5` behind a number's digits. `false`: no exponent, nothing was taken.
+    fn exponent(&mut self) -> bool {
+        let sign = usize::from(matches!(self.peek(1), b'+' | b'-'));
+        let is_one = matches!(self.peek(0), b'e' | b'E') && self.peek(1 + sign).is_ascii_digit();
+        if is_one {
+            self.at += 1 + sign;
+            self.digits();
+        }
+        is_one
+    }
+
+    /// The part behind a decimal point, which is at `self.at`.
+    fn fraction(&mut self) -> Token<'a> {
+        self.at += 1;
+        self.digits();
+        self.exponent();
+        Token::Number
+    }
+
+    /// What begins with a digit: a number, which ends where servers end it (`1.5INTO` is two tokens), or an identifier
+    /// like `1abc`.
     fn number(&mut self) -> Token<'a> {
         let start = self.at;
-        let word = self.word();
-        // `1e-5`: the sign belongs to the number. `1abc` is an identifier, as servers see it.
-        if matches!(word.last(), Some(b'e' | b'E'))
-            && word[..word.len() - 1].iter().all(u8::is_ascii_digit)
-            && matches!(self.peek(0), b'+' | b'-')
-            && self.peek(1).is_ascii_digit()
-        {
-            self.at += 1;
+        let is_prefixed = match (self.peek(0), self.peek(1)) {
+            (b'0', b'x') => self.is_literal(u8::is_ascii_hexdigit),
+            (b'0', b'b') => self.is_literal(|byte| matches!(byte, b'0' | b'1')),
+            _ => false,
+        };
+        if is_prefixed {
             self.word();
+            return Token::Number;
         }
-        let word = &self.sql[start..self.at];
-        if word.iter().all(|b| b.is_ascii_hexdigit() || matches!(b, b'x' | b'X' | b'+' | b'-')) {
-            Token::Number
-        } else {
-            Token::Word(word)
+        self.digits();
+        if !is_word_byte(self.peek(0)) {
+            return if self.peek(0) == b'.' { self.fraction() } else { Token::Number };
         }
+        if self.exponent() {
+            return Token::Number;
+        }
+        self.word();
+        Token::Word(&self.sql[start..self.at])
+    }
+
+    /// Whether the word at `self.at` is `0x` or `0b` and at least one digit of that kind, and nothing else.
+    fn is_literal(&self, is_digit: impl Fn(&u8) -> bool) -> bool {
+        let word = self.sql[self.at + 2..].iter().take_while(|byte| is_word_byte(**byte));
+        let (mut any, mut all) = (false, true);
+        for byte in word {
+            (any, all) = (true, all && is_digit(byte));
+        }
+        any && all
     }
 
     fn variable(&mut self) -> Option<Token<'a>> {
@@ -249,6 +297,18 @@ impl<'a> Iterator for Lexer<'a> {
     type Item = Token<'a>;
 
     fn next(&mut self) -> Option<Token<'a>> {
+        let token = self.cut();
+        self.last = match token {
+            Some(Token::Word(_) | Token::Quoted(_)) => Last::Name,
+            Some(Token::Sign(b'.')) => Last::Dot,
+            _ => Last::Other,
+        };
+        token
+    }
+}
+
+impl<'a> Lexer<'a> {
+    fn cut(&mut self) -> Option<Token<'a>> {
         if self.skip().is_err() {
             return self.stop();
         }
@@ -275,7 +335,10 @@ impl<'a> Iterator for Lexer<'a> {
             }
             0 => self.stop(),
             0x80.. if self.mode.charset != Charset::Utf8 => self.stop(),
+            // `t.1a` is a column; in `1.5` and `.5` the dot belongs to the number.
+            b'0'..=b'9' if self.last == Last::Dot && !self.spaced => Some(Token::Word(self.word())),
             b'0'..=b'9' => Some(self.number()),
+            b'.' if self.peek(1).is_ascii_digit() && (self.last != Last::Name || self.spaced) => Some(self.fraction()),
             byte if is_word_byte(byte) => {
                 let word = self.word();
                 if self.mode.charset != Charset::Utf8 && !word.is_ascii() {
@@ -339,6 +402,27 @@ mod tests {
         check("@@session.sql_mode", plain, &[SystemVariable(b"session.sql_mode")]);
         check("1e-5-x", plain, &[Number, Sign(b'-'), Word(b"x")]);
         check("0x1F 1abz", plain, &[Number, Word(b"1abz")]);
+    }
+
+    #[test]
+    fn numbers_end_where_servers_end_them() {
+        use Token::{Number, Sign, Word};
+        let plain = Mode::default();
+        for number in ["1.", "1.5", ".5", "1e5", "1.5e-3", "1E+2", ".5e1"] {
+            check(&format!("{number}INTO"), plain, &[Number, Word(b"INTO")]);
+        }
+        check(
+            "0x1f,0b01,0xg,0x,0X1",
+            plain,
+            &[Number, Sign(b','), Number, Sign(b','), Word(b"0xg"), Sign(b','), Word(b"0x"), Sign(b','), Word(b"0X1")],
+        );
+        check("1ab 1e 2fa", plain, &[Word(b"1ab"), Word(b"1e"), Word(b"2fa")]);
+        check("t.1e5x", plain, &[Word(b"t"), Sign(b'.'), Word(b"1e5x")]);
+        check(
+            "t.5 t .5 (.5)",
+            plain,
+            &[Word(b"t"), Sign(b'.'), Word(b"5"), Word(b"t"), Number, Sign(b'('), Number, Sign(b')')],
+        );
     }
 
     #[test]
