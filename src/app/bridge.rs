@@ -67,17 +67,9 @@ impl Bridge {
     }
 
     /// Takes answers out of the worker's mailbox, for ever.
-    pub(crate) async fn deliver(&self, mut replies: Receiver<Reply>, lost: impl Fn()) {
-        let mut check = crate::runtime::time::Ticker::new(Duration::from_secs(1));
+    pub(crate) async fn deliver(&self, mut replies: Receiver<Reply>) {
         loop {
-            let reply = poll_fn(|cx| {
-                if check.poll_tick(cx).is_ready() && replies.check_lost() {
-                    lost();
-                }
-                replies.poll_recv(cx)
-            })
-            .await;
-            self.on_reply(reply);
+            self.on_reply(replies.recv().await);
         }
     }
 

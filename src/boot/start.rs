@@ -22,7 +22,7 @@ use crate::runtime::driver::{DataRuntime, DriverFacts};
 use crate::runtime::mailbox::{Receiver, Sender, mailbox};
 use crate::runtime::net::{Address, BoundSocket};
 use crate::runtime::{cores, sys};
-use crate::worker::{Control, Seat};
+use crate::worker::{Control, Seat, TICK};
 
 /// Why the process could not start.
 #[derive(Debug)]
@@ -139,7 +139,7 @@ pub(super) fn run(config: Config, apps: &Registry) -> Result<(), StartError> {
     let connections = Arc::new(AtomicUsize::new(0));
     let mut threads = Threads { data: Vec::new(), orders: Vec::new() };
     for (index, (replies, tickets)) in data_seats.into_iter().enumerate().rev() {
-        let (order, control) = mailbox(4);
+        let (order, control) = mailbox(16);
         let seat = Seat {
             index,
             shared: shared.clone(),
@@ -163,6 +163,7 @@ pub(super) fn run(config: Config, apps: &Registry) -> Result<(), StartError> {
         threads.data.push(thread);
         facts.push(worker_facts);
     }
+    start_clock(threads.orders.clone())?;
     facts.sort_by_key(|facts| (facts.role == WorkerRole::App, facts.index));
     let limits = vec![
         ("connections_max", config.process.connections_max as u64),
@@ -360,6 +361,21 @@ fn start_data_worker(
     let thread = spawned.map_err(|error| StartError::Thread { name: name.clone(), error })?;
     let driver = await_start(&name, &reported)?;
     Ok((thread, worker_facts(WorkerRole::Data, index, core, driver)))
+}
+
+/// Tells every data worker ten times a second that time has passed. A full mailbox misses a tick: its worker is busy
+/// with earlier ones.
+fn start_clock(workers: Vec<Sender<Control>>) -> Result<(), StartError> {
+    let tick = move || {
+        loop {
+            std::thread::sleep(TICK);
+            for worker in &workers {
+                let _ = worker.send(Control::Tick);
+            }
+        }
+    };
+    let spawned = std::thread::Builder::new().name("clock".into()).spawn(tick);
+    spawned.map(drop).map_err(|error| StartError::Thread { name: "clock".into(), error })
 }
 
 fn await_start(name: &str, reported: &mpsc::Receiver<io::Result<DriverFacts>>) -> Result<DriverFacts, StartError> {

@@ -39,7 +39,7 @@ use crate::metrics;
 use crate::proxy::UpstreamState;
 use crate::route::Router;
 
-pub(crate) use run::{Control, Seat, run};
+pub(crate) use run::{Control, Seat, TICK, run};
 
 /// Everything a data worker needs to answer a request. Lives on its thread.
 pub(crate) struct Worker {

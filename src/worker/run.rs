@@ -1,7 +1,6 @@
 //! The worker's thread: builds the worker from its seat, accepts, ticks, drains.
 
 use std::cell::{Cell, RefCell};
-use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -9,7 +8,8 @@ use std::time::Duration;
 
 use super::connection::{Connection, drive};
 use super::hot::HotPool;
-use super::watch::{TICK, Watches};
+pub(crate) use super::watch::TICK;
+use super::watch::Watches;
 use super::{Worker, unix_seconds};
 use crate::app::{Bridge, Job, Reply, Tickets};
 use crate::config::Config;
@@ -22,13 +22,15 @@ use crate::proxy::UpstreamState;
 use crate::route::Router;
 use crate::runtime::mailbox::{Receiver, Sender};
 use crate::runtime::net::{BoundSocket, Listener};
-use crate::runtime::time::{Ticker, sleep};
+use crate::runtime::time::sleep;
 
 /// What the control thread tells a data worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Control {
     /// Accept no more, finish what is under way, end. Connections that are not done by then are broken off.
     Drain(Duration),
+    /// A tick has passed: look at the deadlines.
+    Tick,
     /// End now.
     Stop,
 }
@@ -100,17 +102,15 @@ pub(crate) async fn run(seat: Seat) {
     let splitters = start_splitters(&worker, splitters, &mysql, &mut accepting);
     let deliver = worker.clone();
     crate::runtime::spawn(async move {
-        let lost = || tracing::error!(worker = deliver.index, "lost wake-up: an answer waited unnoticed");
-        deliver.bridge.deliver(replies, lost).await;
+        deliver.bridge.deliver(replies).await;
     });
-    let mut ticker = Ticker::new(TICK);
-    let order = poll_fn(|cx| {
-        if ticker.poll_tick(cx).is_ready() {
-            worker.tick();
+    // The ticks come from outside: a timer of our own would have to be set and cleared around every wait.
+    let order = loop {
+        match control.recv().await {
+            Control::Tick => worker.tick(),
+            order => break order,
         }
-        control.poll_recv(cx)
-    })
-    .await;
+    };
     if let Control::Drain(deadline) = order {
         accepting.iter().for_each(|listener| listener.stop());
         for splitter in &splitters {
@@ -139,7 +139,8 @@ async fn drain(worker: &Worker, control: &mut Receiver<Control>, deadline: Durat
         worker.watches.close_idle();
         let clients: u64 = worker.stats.splitters.iter().map(|splitter| splitter.clients.value()).sum();
         let is_done = worker.connections.get() == 0 && clients == 0;
-        if is_done || control.try_recv() == Some(Control::Stop) {
+        let told_to_stop = std::iter::from_fn(|| control.try_recv()).any(|order| order == Control::Stop);
+        if is_done || told_to_stop {
             return;
         }
         if begun.elapsed() >= deadline {
