@@ -32,7 +32,8 @@
 //! | application | tokio-uring, or plain tokio | one worker per application core, pinned | touch a client socket |
 //! | control | tokio | one | stand on the path of a request |
 //!
-//! The access log and the lines of our own log are written by a thread each, because a disk may block.
+//! The access log and the lines of our own log are written by a thread each, because a disk may block; a clock thread
+//! tells the data workers ten times a second to look at their deadlines.
 //!
 //! # Invariants
 //!

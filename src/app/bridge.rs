@@ -36,6 +36,7 @@ pub(crate) enum CallError {
 /// One per data worker.
 pub(crate) struct Bridge {
     tickets: Arc<Tickets>,
+    replies: RefCell<Receiver<Reply>>,
     slots: RefCell<Vec<Slot>>,
     free: RefCell<Vec<u32>>,
     workers: Vec<Sender<Job>>,
@@ -50,6 +51,7 @@ impl Bridge {
     /// `workers` are the mailboxes of the application workers; `tickets` is shared with them.
     pub(crate) fn new(
         tickets: Arc<Tickets>,
+        replies: Receiver<Reply>,
         workers: Vec<Sender<Job>>,
         paired: usize,
         queue_timeout: Duration,
@@ -59,6 +61,7 @@ impl Bridge {
             slots: RefCell::new((0..slots).map(|_| Slot::Free).collect()),
             free: RefCell::new((0..slots as u32).rev().collect()),
             tickets,
+            replies: RefCell::new(replies),
             workers,
             paired,
             waiters: Waiters::default(),
@@ -67,9 +70,10 @@ impl Bridge {
     }
 
     /// Takes answers out of the worker's mailbox, for ever.
-    pub(crate) async fn deliver(&self, mut replies: Receiver<Reply>) {
+    pub(crate) async fn deliver(&self) {
         loop {
-            self.on_reply(replies.recv().await);
+            let reply = poll_fn(|cx| self.replies.borrow_mut().poll_recv(cx)).await;
+            self.on_reply(reply);
         }
     }
 
@@ -101,9 +105,16 @@ impl Bridge {
         poll_fn(|cx| flight.poll_answer(cx)).await
     }
 
-    /// Called every tick: room may also have been made by answers that went to other data workers.
-    pub(crate) fn tick(&self) {
+    /// Called every tick: room may also have been made by answers that went to other data workers. Returns whether
+    /// answers had been waiting unnoticed, which would be a lost wake-up; they are delivered then.
+    pub(crate) fn tick(&self) -> bool {
         self.waiters.wake_first();
+        let is_lost = self.replies.borrow_mut().check_lost();
+        if is_lost {
+            let replies: Vec<_> = std::iter::from_fn(|| self.replies.borrow_mut().try_recv()).collect();
+            replies.into_iter().for_each(|reply| self.on_reply(reply));
+        }
+        is_lost
     }
 
     /// Takes a slot and hands the job over, as far as that is possible now.

@@ -87,7 +87,9 @@ impl Worker {
     /// Called every tick.
     fn tick(&self) {
         self.watches.tick();
-        self.bridge.tick();
+        if self.bridge.tick() {
+            tracing::error!(worker = self.index, "lost wake-up: an answer waited unnoticed");
+        }
         self.stats.panics.add(crate::runtime::take_panics());
         self.hot.trim();
         *self.date.borrow_mut() = HttpDate::from_unix(unix_seconds());

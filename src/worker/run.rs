@@ -76,7 +76,7 @@ pub(crate) async fn run(seat: Seat) {
         hot: HotPool::new(config.process.read_buffer_bytes),
         files: RefCell::new(files::Cache::new(files::Limits::from(&config.process))),
         upstreams: config.upstreams.iter().map(|u| RefCell::new(UpstreamState::new(u, seat.index))).collect(),
-        bridge: Bridge::new(seat.tickets, seat.app_workers, seat.paired, config.process.queue_timeout),
+        bridge: Bridge::new(seat.tickets, replies, seat.app_workers, seat.paired, config.process.queue_timeout),
         date: RefCell::new(HttpDate::from_unix(unix_seconds())),
         draining: Cell::new(false),
         connections: Cell::new(0),
@@ -102,7 +102,7 @@ pub(crate) async fn run(seat: Seat) {
     let splitters = start_splitters(&worker, splitters, &mysql, &mut accepting);
     let deliver = worker.clone();
     crate::runtime::spawn(async move {
-        deliver.bridge.deliver(replies).await;
+        deliver.bridge.deliver().await;
     });
     // The ticks come from outside: a timer of our own would have to be set and cleared around every wait.
     let order = loop {
