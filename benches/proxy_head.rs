@@ -3,10 +3,11 @@
 use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use one_server::http::answer::AnswerHead;
 use one_server::http::h1::{
     BodyKind, Limits, Method, RequestHead, ResponseHead, Version, parse_request, parse_response,
 };
-use one_server::proxy::head::{RequestContext, ResponseContext, Scheme, write_request_head, write_response_head};
+use one_server::proxy::head::{RequestContext, Scheme, response_content, write_request_head, write_response_fields};
 
 const REQUEST: &[u8] = b"GET /articles/2041?page=2 HTTP/1.1\r\n\
     Host: www.example.org\r\n\
@@ -61,19 +62,25 @@ fn request(c: &mut Criterion) {
 fn response(c: &mut Criterion) {
     let (limits, mut head, mut out) = (Limits::default(), ResponseHead::default(), Vec::new());
     parse_response(RESPONSE, &limits, Method::Get, &mut head).expect("a response");
-    let context = ResponseContext {
+    let context = AnswerContext {
         method: Method::Get,
         version: Version::Http11,
         keep_alive: true,
+        server: b"",
         date: b"Sun, 06 Nov 1994 08:49:37 GMT",
     };
+    let mut fields = Vec::new();
     let mut group = c.benchmark_group("response");
     group.throughput(Throughput::Bytes(RESPONSE.len() as u64));
     group.bench_function("parse", |b| b.iter(|| parse_response(black_box(RESPONSE), &limits, Method::Get, &mut head)));
     group.bench_function("write", |b| {
         b.iter(|| {
             out.clear();
-            write_response_head(&mut out, &head, black_box(RESPONSE), &context)
+            fields.clear();
+            let written = write_response_fields(&mut fields, &head, black_box(RESPONSE));
+            let content = response_content(&head, RESPONSE, Method::Get);
+            let answer = AnswerHead { status: head.status, reason: None, fields: &fields, content };
+            (written, write_answer_head(&mut out, &answer, &context))
         });
     });
     group.finish();

@@ -38,7 +38,6 @@ pub struct Entry {
     pub mime: Mime,
     fields: Box<[u8]>,
     type_end: usize,
-    length_end: usize,
     validators_end: usize,
 }
 
@@ -86,8 +85,6 @@ impl Entry {
         mime.write(&mut fields);
         fields.extend_from_slice(b"\r\n");
         let type_end = fields.len();
-        push(&mut fields, format_args!("Content-Length: {}\r\n", validators.len));
-        let length_end = fields.len();
         if let Some(modified) = &validators.last_modified {
             fields.extend_from_slice(b"Last-Modified: ");
             fields.extend_from_slice(&modified.text);
@@ -98,10 +95,10 @@ impl Entry {
         fields.extend_from_slice(b"\r\n");
         let validators_end = fields.len();
         fields.extend_from_slice(b"Accept-Ranges: bytes\r\n");
-        Entry { content, validators, mime, fields: fields.into(), type_end, length_end, validators_end }
+        Entry { content, validators, mime, fields: fields.into(), type_end, validators_end }
     }
 
-    /// All fields of a 200 between Date and Connection.
+    /// All fields of a 200 but for Server, Date, framing and connection.
     #[inline]
     pub fn fields(&self) -> &[u8] {
         &self.fields
@@ -114,7 +111,7 @@ impl Entry {
 
     /// The lines of Last-Modified and ETag.
     pub fn validator_fields(&self) -> &[u8] {
-        &self.fields[self.length_end..self.validators_end]
+        &self.fields[self.type_end..self.validators_end]
     }
 
     /// Memory held beside the struct, bytes.

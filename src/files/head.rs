@@ -1,72 +1,54 @@
-//! The head of a [`Plan`] as bytes. Fields that never change were written when the file was opened.
+//! The fields of a [`Plan`] as bytes. Those that never change were written when the file was opened.
 
 use bytes::Bytes;
 
 use super::entry::push;
 use super::serve::{HeadPart, Plan};
+use crate::http::answer::Content;
 
-/// Appends status line, Server, Date and the fields of `plan` to `out`. The caller appends Connection where it is
-/// needed, and the empty line.
-///
-/// `server` is the value of Server; empty: no such field. `date` is the IMF-fixdate of now. The version is always
-/// HTTP/1.1, also towards a client of HTTP/1.0 (RFC 9110 section 6.2). Allocates only when `out` must grow.
-pub fn write_head(plan: &Plan, server: &[u8], date: &[u8; 29], out: &mut Vec<u8>) {
-    out.extend_from_slice(status_line(plan.status));
-    if !server.is_empty() {
-        out.extend_from_slice(b"Server: ");
-        out.extend_from_slice(server);
-        out.extend_from_slice(b"\r\n");
-    }
-    out.extend_from_slice(b"Date: ");
-    out.extend_from_slice(date);
-    out.extend_from_slice(b"\r\n");
+/// Appends the fields of `plan` to `out`, line by line, and tells what follows the head. Not those of framing,
+/// connection, Server and Date, which belong to the caller. Allocates only when `out` must grow.
+pub fn write_fields(plan: &Plan, out: &mut Vec<u8>) -> Content {
     match &plan.head {
-        HeadPart::Whole(entry) => out.extend_from_slice(entry.fields()),
-        HeadPart::NotModified(entry) => out.extend_from_slice(entry.validator_fields()),
+        HeadPart::Whole(entry) => {
+            out.extend_from_slice(entry.fields());
+            Content::Length(entry.validators.len)
+        }
+        HeadPart::NotModified(entry) => {
+            out.extend_from_slice(entry.validator_fields());
+            Content::Absent(None)
+        }
         HeadPart::Partial(entry, range) => {
             out.extend_from_slice(entry.type_field());
             let (first, last, len) = (range.start, range.start + (range.len - 1), entry.validators.len);
-            push(out, format_args!("Content-Length: {}\r\nContent-Range: bytes {first}-{last}/{len}\r\n", range.len));
+            push(out, format_args!("Content-Range: bytes {first}-{last}/{len}\r\n"));
             out.extend_from_slice(entry.validator_fields());
+            Content::Length(range.len)
         }
         HeadPart::Unsatisfiable(entry) => {
-            write_canned(plan.status, out);
+            let content = write_canned(plan.status, out);
             push(out, format_args!("Content-Range: bytes */{}\r\n", entry.validators.len));
+            content
         }
         HeadPart::Canned => write_canned(plan.status, out),
         HeadPart::Redirect(location) => {
-            write_canned(plan.status, out);
+            let content = write_canned(plan.status, out);
             out.extend_from_slice(b"Location: ");
             out.extend_from_slice(location);
             out.extend_from_slice(b"\r\n");
+            content
         }
     }
 }
 
-fn write_canned(status: u16, out: &mut Vec<u8>) {
-    let len = canned_text(status).len();
-    push(out, format_args!("Content-Type: text/plain; charset=utf-8\r\nContent-Length: {len}\r\n"));
+fn write_canned(status: u16, out: &mut Vec<u8>) -> Content {
+    out.extend_from_slice(b"Content-Type: text/plain; charset=utf-8\r\n");
     match status {
         405 => out.extend_from_slice(b"Allow: GET, HEAD\r\n"),
         503 => out.extend_from_slice(b"Retry-After: 1\r\n"),
         _ => {}
     }
-}
-
-fn status_line(status: u16) -> &'static [u8] {
-    match status {
-        200 => b"HTTP/1.1 200 OK\r\n",
-        206 => b"HTTP/1.1 206 Partial Content\r\n",
-        301 => b"HTTP/1.1 301 Moved Permanently\r\n",
-        304 => b"HTTP/1.1 304 Not Modified\r\n",
-        403 => b"HTTP/1.1 403 Forbidden\r\n",
-        404 => b"HTTP/1.1 404 Not Found\r\n",
-        405 => b"HTTP/1.1 405 Method Not Allowed\r\n",
-        412 => b"HTTP/1.1 412 Precondition Failed\r\n",
-        416 => b"HTTP/1.1 416 Range Not Satisfiable\r\n",
-        503 => b"HTTP/1.1 503 Service Unavailable\r\n",
-        _ => b"HTTP/1.1 500 Internal Server Error\r\n",
-    }
+    Content::Length(canned_text(status).len() as u64)
 }
 
 /// Body of an answer that is not a file.

@@ -3,7 +3,7 @@
 //! | file | does |
 //! |---|---|
 //! | `serve` | request → [`Plan`]: which file, which status, which bytes of it |
-//! | `head` | writes the head of a plan |
+//! | `head` | writes the fields of a plan |
 //! | `conditional`, `range` | preconditions and ranges of RFC 9110, pure |
 //! | `cache` | per-worker cache of open files, small ones with their content |
 //! | `ring`, `absent` | eviction; paths that led nowhere |
@@ -26,7 +26,7 @@ mod serve;
 pub use self::cache::{Cache, Limits};
 pub use self::conditional::{Conditions, LastModified, Lines, Outcome, Validators, evaluate};
 pub use self::entry::{Content, Entry};
-pub use self::head::write_head;
+pub use self::head::write_fields;
 pub use self::mime::Mime;
 pub use self::range::ByteRange;
 pub use self::serve::{HeadPart, Plan, PlanBody, Request, prepare};

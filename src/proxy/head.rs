@@ -20,7 +20,7 @@ use std::net::IpAddr;
 use smallvec::SmallVec;
 
 pub use self::request::{RequestContext, Scheme, write_request_head};
-pub use self::response::{Downstream, ResponseContext, is_forwarded_interim, write_interim_head, write_response_head};
+pub use self::response::{is_forwarded_interim, response_content, write_response_fields};
 use crate::http::h1::{Field, FieldName, list_elements, write_decimal};
 
 /// Fields one Connection field may name before the message is refused. Real ones name two or three; without a limit

@@ -1,11 +1,8 @@
-//! The body of a request, read from the client as it is wanted.
+//! The body of a request of HTTP/1, read from the client as it is wanted.
 
 use std::cell::Cell;
-use std::future::{Future, poll_fn};
 use std::ops::Range;
-use std::pin::Pin;
 use std::rc::Rc;
-use std::task::Poll;
 
 use super::Worker;
 use super::connection::Connection;
@@ -28,7 +25,7 @@ pub(super) enum BodyFailure {
     TimedOut,
     /// The client left or the connection broke: nobody to answer.
     Gone,
-    /// Nobody wants the rest: [`Beside::stop`].
+    /// Nobody wants the rest: [`super::upload::Beside::stop`].
     Stopped,
 }
 
@@ -61,7 +58,7 @@ pub(super) struct RequestBody {
 
 /// What a body that is read beside other work needs: a deadline apart from that of our writes, and a way to stop a read
 /// that gives the buffer back. A read's future must never be dropped: the head lies in its buffer.
-struct Side {
+pub(super) struct Side {
     watched: Watched,
     /// A read is under way, and the input's bytes are lent to it.
     is_reading: Cell<bool>,
@@ -82,18 +79,23 @@ impl RequestBody {
         }
     }
 
-    /// Prepares for [`Beside`]: from now on reads have a deadline of their own.
-    pub(super) fn begin_beside(&mut self, worker: &Worker, connection: &Connection) -> BesideHandle {
+    /// Prepares for [`super::upload::Beside`]: from now on reads have a deadline of their own.
+    pub(super) fn begin_beside(&mut self, worker: &Worker, connection: &Connection) -> Rc<Side> {
         let watched = worker.watches.watch(&connection.stream);
         let side = Rc::new(Side { watched, is_reading: Cell::new(false), is_stopped: Cell::new(false) });
         self.side = Some(side.clone());
         connection.watched.set_uploading(true);
-        BesideHandle(side)
+        side
     }
 
     /// The body has been read to its end.
     pub(super) fn is_done(&self) -> bool {
         self.decoder.is_done()
+    }
+
+    /// Bytes of content received so far.
+    pub(super) fn received_bytes(&self) -> u64 {
+        self.received_bytes
     }
 
     /// Where the next message begins in the input, once the body is done.
@@ -198,28 +200,20 @@ impl RequestBody {
             }
         }
     }
-
-    /// Reads the whole body into `kept` when that takes at most `bytes_max` bytes; `false` when it is longer, what was
-    /// read by then being in `kept`.
-    pub(super) async fn keep(
-        &mut self,
-        worker: &Worker,
-        connection: &Connection,
-        input: &mut Input,
-        kept: &mut Vec<u8>,
-        bytes_max: usize,
-    ) -> Result<bool, BodyFailure> {
-        while kept.len() <= bytes_max {
-            match self.next(worker, connection, input).await? {
-                None => return Ok(true),
-                Some(range) => kept.extend_from_slice(&input.bytes[range]),
-            }
-        }
-        Ok(self.is_done())
-    }
 }
 
 impl Side {
+    /// A read is under way.
+    pub(super) fn is_reading(&self) -> bool {
+        self.is_reading.get()
+    }
+
+    /// Ends reads, now and later.
+    pub(super) fn stop(&self) {
+        self.is_stopped.set(true);
+        self.watched.cancel().cancel();
+    }
+
     async fn read(&self, connection: &Connection, bytes: Vec<u8>) -> (std::io::Result<ReadEnd>, Vec<u8>) {
         if self.is_stopped.get() {
             return (Ok(ReadEnd::Cancelled), bytes);
@@ -228,64 +222,5 @@ impl Side {
         let read = connection.stream.read_cancellable(bytes, &self.watched.cancel()).await;
         self.is_reading.set(false);
         read
-    }
-}
-
-/// Ties a body to the [`Beside`] that reads it.
-pub(super) struct BesideHandle(Rc<Side>);
-
-/// Work that sends a request body on, run beside the wait for the answer and the answer itself: who answers early may
-/// still read, and who has answered in full is not made to.
-pub(super) struct Beside<'a, P> {
-    pump: Pin<&'a mut P>,
-    side: Rc<Side>,
-    /// What the pump ended with: whether all of the body was sent on.
-    sent_all: Option<bool>,
-}
-
-impl<'a, P: Future<Output = Result<bool, BodyFailure>>> Beside<'a, P> {
-    /// `pump` must be what reads the body that `handle` came from.
-    pub(super) fn new(pump: Pin<&'a mut P>, handle: BesideHandle) -> Beside<'a, P> {
-        Beside { pump, side: handle.0, sent_all: None }
-    }
-
-    /// The body has been sent on to its end.
-    pub(super) fn has_sent_all(&self) -> bool {
-        self.sent_all == Some(true)
-    }
-
-    /// Runs `work` to its end. A failing body ends it.
-    pub(super) async fn run<R>(&mut self, work: impl Future<Output = R>) -> Result<R, BodyFailure> {
-        let mut work = std::pin::pin!(work);
-        poll_fn(|cx| {
-            if self.sent_all.is_none()
-                && let Poll::Ready(end) = self.pump.as_mut().poll(cx)
-            {
-                self.sent_all = Some(*end.as_ref().unwrap_or(&false));
-                if let Err(failure) = end {
-                    return Poll::Ready(Err(failure));
-                }
-            }
-            work.as_mut().poll(cx).map(Ok)
-        })
-        .await
-    }
-
-    /// Ends the reading of the body; the input has its bytes back afterwards.
-    pub(super) async fn stop(mut self, connection: &Connection) {
-        connection.watched.set_uploading(false);
-        self.side.is_stopped.set(true);
-        self.side.watched.cancel().cancel();
-        poll_fn(|cx| {
-            while self.sent_all.is_none() && self.side.is_reading.get() {
-                match self.pump.as_mut().poll(cx) {
-                    Poll::Ready(end) => self.sent_all = Some(end.unwrap_or(false)),
-                    Poll::Pending if self.side.is_reading.get() => return Poll::Pending,
-                    Poll::Pending => {}
-                }
-            }
-            Poll::Ready(())
-        })
-        .await;
     }
 }

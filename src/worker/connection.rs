@@ -15,12 +15,15 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::Worker;
-use super::exchange::{self, After};
+use super::answer::{Answer, H1Wire, Wire};
+use super::body::RequestBody;
+use super::exchange::{self, After, Client, Request, account};
 use super::hot::Hot;
 use super::respond;
 use super::run::Open;
+use super::upload::Upload;
 use super::watch::{OnExpiry, Watched};
-use crate::http::h1::parse_request;
+use crate::http::h1::{BodyKind, parse_request};
 use crate::log::AddressText;
 use crate::runtime::net::{Buffer, ReadEnd, Stream};
 
@@ -165,7 +168,7 @@ async fn serve_with(worker: &Rc<Worker>, connection: &Connection, hot: &mut Hot)
                         worker.stats.http.reading.dec();
                         connection.watched.clear();
                     }
-                    match exchange::run(worker, connection, hot).await {
+                    match answer(worker, connection, hot).await {
                         // A client that does not read must not make us gather answers without end.
                         After::Keep if hot.out.len() < GATHERED_BYTES_MAX => continue,
                         After::Keep => match connection.flush(worker, &mut hot.out).await {
@@ -227,6 +230,61 @@ async fn serve_with(worker: &Rc<Worker>, connection: &Connection, hot: &mut Hot)
             }
         }
     }
+}
+
+/// Answers the request whose head is in `hot.head`; returns what the connection does next.
+async fn answer(worker: &Rc<Worker>, connection: &Connection, hot: &mut Hot) -> After {
+    let keep_alive = hot.head.keep_alive && may_keep(worker, connection);
+    let Hot { input, out, head, head_bytes, scratch } = hot;
+    let (begin, end) = (input.start, input.start + head.head_bytes);
+    let mut body = RequestBody::new(head.body, end, worker.config.http.body_bytes_max, head.expect_continue);
+    // Without a body nobody reads into the input until the answer is out, so that the head can stay where it is.
+    let mut kept = Vec::new();
+    let bytes = if head.body == BodyKind::None {
+        kept = std::mem::take(&mut input.bytes);
+        &kept[begin..end]
+    } else {
+        head_bytes.clear();
+        head_bytes.extend_from_slice(&input.bytes[begin..end]);
+        &*head_bytes
+    };
+    let request = Request::new(worker, head, bytes);
+    let wire = Wire::H1(H1Wire { out, version: head.version, keep_alive });
+    let mut client = Client {
+        upload: Upload::H1 { body: &mut body, input },
+        answer: Answer::new(worker, connection, head.method, wire),
+    };
+    let mut outcome = exchange::run(worker, connection, request, &mut client, scratch).await;
+    if outcome.after == After::Keep && !client.upload.is_done() {
+        // Send the answer first: a client may wait for it before it goes on sending.
+        let discarded = client.answer.flush().await.is_ok() && client.upload.discard(worker, connection).await;
+        outcome.after = if discarded { After::Keep } else { After::Linger };
+    }
+    account(worker, connection, request, &client, outcome);
+    let (answered, keeps) = (client.answer.status() != 0, client.answer.keeps_connection());
+    if head.body == BodyKind::None {
+        input.bytes = kept;
+    }
+    if outcome.after == After::Keep {
+        input.start = body.end();
+        if !keeps {
+            outcome.after = After::Close;
+        }
+    }
+    if outcome.after == After::Close && answered && head.keep_alive {
+        // It is we who close: the client's next requests may be under way, and closing on them would reset the
+        // connection under the answers to those before (RFC 9112 section 9.6).
+        outcome.after = After::Linger;
+    }
+    outcome.after
+}
+
+/// The connection may serve another request behind this one, which it counts.
+fn may_keep(worker: &Worker, connection: &Connection) -> bool {
+    let requests = connection.requests.get().saturating_add(1);
+    connection.requests.set(requests);
+    let max = worker.config.http.keep_alive_requests_max;
+    (max == 0 || requests < max) && !worker.draining.get()
 }
 
 fn leave_reading(worker: &Worker, head_begun: &mut bool) {

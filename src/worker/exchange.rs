@@ -1,21 +1,22 @@
-//! One request: limits, path, route, action, accounting.
+//! One request, whatever protocol it came in: limits, path, route, action, accounting.
 
 use std::rc::Rc;
 use std::time::Instant;
 
-use super::body::RequestBody;
+use super::answer::Answer;
 use super::connection::Connection;
-use super::hot::Hot;
-use super::respond::{self, Answer};
+use super::respond;
+use super::upload::Upload;
 use super::{Worker, call_app, forward, send_file};
 use crate::config::model::Action;
-use crate::http::h1::{BodyKind, FieldName, Method, Version};
+use crate::http::answer::{AnswerHead, Content};
+use crate::http::h1::{BodyKind, FieldName, Method, RequestHead, Version, write_field};
 use crate::log::Entry;
 use crate::metrics::{ServedBy, TraceEvent};
 use crate::util::path::normalize;
 
 /// A body nobody wants is read up to this many bytes to keep the connection; a longer one closes it.
-const DISCARD_BYTES_MAX: u64 = 64 * 1024;
+pub(super) const DISCARD_BYTES_MAX: u64 = 64 * 1024;
 
 /// Longest request line kept in a trace.
 const TRACE_LINE_BYTES_MAX: usize = 128;
@@ -29,33 +30,59 @@ pub(super) enum After {
     Close,
     /// The same, but read on for a moment: the client may still be sending.
     Linger,
-    /// Break the connection: what was sent must not look complete.
+    /// Break the connection (of HTTP/2: the stream): what was sent must not look complete.
     Abort,
 }
 
 /// What an action reports back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Outcome {
     pub(super) after: After,
-    /// Status sent; 0 when the connection broke before one was.
-    pub(super) status: u16,
-    /// Bytes of content sent.
-    pub(super) body_bytes: u64,
     pub(super) served_by: ServedBy,
 }
 
-/// What all actions need to know of the request.
-pub(super) struct Request {
-    pub(super) started: Instant,
-    pub(super) id: u64,
-    /// The connection may be kept behind the answer.
-    pub(super) keep_alive: bool,
-    pub(super) body: RequestBody,
+/// Why an action did not answer; nothing of an answer has been sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Unanswered {
+    /// Status to answer with.
+    pub(super) status: u16,
+    /// The rest of the request is not read: the connection closes behind the answer.
+    pub(super) closes: bool,
+    pub(super) served_by: ServedBy,
 }
 
-impl Request {
-    /// The head's bytes in the input.
-    pub(super) fn head_bytes(hot: &Hot) -> &[u8] {
-        &hot.input.bytes[hot.input.start..hot.input.start + hot.head.head_bytes]
+/// An action's end.
+pub(super) type Acted = Result<Outcome, Unanswered>;
+
+/// What all actions need to know of the request.
+#[derive(Clone, Copy)]
+pub(super) struct Request<'a> {
+    pub(super) head: &'a RequestHead,
+    /// What the positions in `head` point into.
+    pub(super) bytes: &'a [u8],
+    /// Its head was complete.
+    pub(super) started: Instant,
+    pub(super) id: u64,
+}
+
+/// The two directions of an exchange.
+pub(super) struct Client<'a> {
+    pub(super) upload: Upload<'a>,
+    pub(super) answer: Answer<'a>,
+}
+
+/// Buffers of one exchange.
+#[derive(Default)]
+pub(super) struct Scratch {
+    /// Decoded path.
+    pub(super) path: Vec<u8>,
+    /// Fields of the answer.
+    pub(super) fields: Vec<u8>,
+}
+
+impl<'a> Request<'a> {
+    pub(super) fn new(worker: &Worker, head: &'a RequestHead, bytes: &'a [u8]) -> Request<'a> {
+        Request { head, bytes, started: worker.now(), id: request_id(worker, head, bytes) }
     }
 
     /// Text form of a request identifier.
@@ -64,155 +91,133 @@ impl Request {
     }
 }
 
-/// Answers the request whose head is in `hot.head`; returns what the connection does next.
-pub(super) async fn run(worker: &Rc<Worker>, connection: &Connection, hot: &mut Hot) -> After {
-    let mut request = begin(worker, connection, hot);
-    let mut outcome = answer(worker, connection, hot, &mut request).await;
-    if outcome.after == After::Keep && !request.body.is_done() {
-        // Send the answer first: a client may wait for it before it goes on sending.
-        let flushed = request.body.is_unasked() || connection.flush(worker, &mut hot.out).await.is_ok();
-        let discarded = flushed && request.body.discard(worker, connection, &mut hot.input, DISCARD_BYTES_MAX).await;
-        outcome.after = if discarded { After::Keep } else { After::Linger };
-    }
-    account(worker, connection, hot, &request, &outcome);
-    if outcome.after == After::Keep {
-        hot.input.start = request.body.end();
-        if !request.keep_alive {
-            outcome.after = After::Close;
-        }
-    }
-    if outcome.after == After::Close && outcome.status != 0 && hot.head.keep_alive {
-        // It is we who close: the client's next requests may be under way, and closing on them would reset the
-        // connection under the answers to those before (RFC 9112 section 9.6).
-        outcome.after = After::Linger;
-    }
-    outcome.after
-}
-
-fn begin(worker: &Worker, connection: &Connection, hot: &Hot) -> Request {
-    let requests = connection.requests.get().saturating_add(1);
-    connection.requests.set(requests);
-    let http = &worker.config.http;
-    let under_limit = http.keep_alive_requests_max == 0 || requests < http.keep_alive_requests_max;
-    let head = &hot.head;
-    let begin = hot.input.start + head.head_bytes;
-    Request {
-        started: worker.now(),
-        id: request_id(worker, hot),
-        keep_alive: head.keep_alive && under_limit && !worker.draining.get(),
-        body: RequestBody::new(head.body, begin, http.body_bytes_max, head.expect_continue),
-    }
-}
-
 /// The identifier the client (or the proxy in front) gave, if it has our form, else a fresh one.
-fn request_id(worker: &Worker, hot: &Hot) -> u64 {
-    let given = hot.head.field(Request::head_bytes(hot), FieldName::XRequestId);
+fn request_id(worker: &Worker, head: &RequestHead, bytes: &[u8]) -> u64 {
+    let given = head.field(bytes, FieldName::XRequestId);
     let is_ours = |text: &&[u8]| text.len() == 16 && text.iter().all(u8::is_ascii_hexdigit);
     let parsed = given.filter(is_ours).and_then(|text| std::str::from_utf8(text).ok());
     parsed.and_then(|text| u64::from_str_radix(text, 16).ok()).unwrap_or_else(|| worker.next_request_id())
 }
 
-async fn answer(worker: &Rc<Worker>, connection: &Connection, hot: &mut Hot, request: &mut Request) -> Outcome {
-    let http = &worker.config.http;
-    if let BodyKind::Length(body_bytes) = hot.head.body
-        && http.body_bytes_max != 0
-        && body_bytes > http.body_bytes_max
-    {
-        return refuse(worker, hot, 413);
+/// Answers `request`.
+pub(super) async fn run(
+    worker: &Rc<Worker>,
+    connection: &Connection,
+    request: Request<'_>,
+    client: &mut Client<'_>,
+    scratch: &mut Scratch,
+) -> Outcome {
+    match act(worker, connection, request, client, scratch).await {
+        Ok(outcome) => outcome,
+        Err(unanswered) => {
+            if unanswered.closes {
+                client.answer.set_keep_alive(false);
+            }
+            let sent = respond::error(&mut client.answer, &mut scratch.fields, unanswered.status).await;
+            let after = match (sent, unanswered.closes) {
+                (Err(_), _) => After::Abort,
+                (Ok(()), true) => After::Linger,
+                (Ok(()), false) => After::Keep,
+            };
+            Outcome { after, served_by: unanswered.served_by }
+        }
     }
+}
+
+async fn act(
+    worker: &Rc<Worker>,
+    connection: &Connection,
+    request: Request<'_>,
+    client: &mut Client<'_>,
+    scratch: &mut Scratch,
+) -> Acted {
+    let Request { head, bytes, .. } = request;
+    let body_bytes_max = worker.config.http.body_bytes_max;
+    if matches!(head.body, BodyKind::Length(body_bytes) if body_bytes_max != 0 && body_bytes > body_bytes_max) {
+        return refuse(413);
+    }
+    let keeps = client.answer.keeps_connection();
     // A body that will not be skipped ends the connection, and the answer says so (RFC 9110 section 10.1.1).
-    let too_long = matches!(hot.head.body, BodyKind::Length(bytes) if bytes > DISCARD_BYTES_MAX);
-    let keep_alive = request.keep_alive;
-    request.keep_alive &= !too_long && !request.body.is_unasked();
-    if matches!(hot.head.method, Method::Connect | Method::Trace) {
-        return error(worker, hot, request, 405);
+    client.answer.set_keep_alive(keeps && !client.upload.ends_connection_unread(head.body));
+    if matches!(head.method, Method::Connect | Method::Trace) {
+        return error(405);
     }
-    let action = {
-        let bytes = &hot.input.bytes[hot.input.start..hot.input.start + hot.head.head_bytes];
-        if hot.head.target(bytes) == b"*" {
-            return options_star(worker, hot, request);
+    if head.target(bytes) == b"*" {
+        return options_star(client, scratch).await;
+    }
+    let Scratch { path, fields } = scratch;
+    let path = normalize(head.path(bytes), path).map_err(|problem| unanswered(problem.status()))?;
+    let router = &worker.routers[connection.listener as usize];
+    let Some(found) = router.route(head.host(bytes), path.as_bytes()) else { return error(404) };
+    match &found.action {
+        Action::Files(files) => {
+            let folder = worker.folders[found.site][found.route];
+            let plan = send_file::prepare(worker, files, folder, head, bytes, path);
+            send_file::run(worker, request, client, plan, fields).await
         }
-        let path = match normalize(hot.head.path(bytes), &mut hot.scratch) {
-            Ok(path) => path,
-            Err(problem) => return error(worker, hot, request, problem.status()),
-        };
-        let router = &worker.routers[connection.listener as usize];
-        let Some(found) = router.route(hot.head.host(bytes), path.as_bytes()) else {
-            return error(worker, hot, request, 404);
-        };
-        match &found.action {
-            Action::Files(files) => {
-                let folder = worker.folders[found.site][found.route];
-                let plan = send_file::prepare(worker, files, folder, &hot.head, bytes, path);
-                return send_file::run(worker, connection, hot, request, plan).await;
-            }
-            Action::Redirect { status, to } => {
-                let to = redirect_target(to, path.as_bytes(), hot.head.query(bytes));
-                return redirect(worker, hot, request, *status, &to);
-            }
-            Action::Respond { status, content_type, body } => {
-                let answer = Answer { status: *status, fields: &[], content_type, body };
-                let sent = respond::write(worker, &mut hot.out, &hot.head, request.keep_alive, &answer);
-                return done(*status, sent, ServedBy::Worker);
-            }
-            Action::Proxy(upstream) => Slow::Proxy(*upstream),
-            Action::App(app) => Slow::App(*app),
+        Action::Redirect { status, to } => {
+            let to = redirect_target(to, path.as_bytes(), head.query(bytes));
+            fields.clear();
+            write_field(fields, "Location", &to);
+            simple(client, *status, fields, b"").await
         }
+        Action::Respond { status, content_type, body } => {
+            fields.clear();
+            if !content_type.is_empty() {
+                write_field(fields, "Content-Type", content_type.as_bytes());
+            }
+            simple(client, *status, fields, body).await
+        }
+        Action::Proxy(_) | Action::App(_) => {
+            // Answers to earlier requests of a pipeline do not wait for this one.
+            if client.answer.flush().await.is_err() {
+                return Ok(abandoned(ServedBy::Worker));
+            }
+            // These two read the body.
+            client.answer.set_keep_alive(keeps);
+            match found.action {
+                Action::Proxy(upstream) => forward::run(worker, connection, request, client, fields, *upstream).await,
+                Action::App(app) => call_app::run(worker, connection, request, client, *app).await,
+                _ => unreachable!("matched above"),
+            }
+        }
+    }
+}
+
+/// An answer of ours with its content at hand.
+async fn simple(client: &mut Client<'_>, status: u16, fields: &[u8], body: &[u8]) -> Acted {
+    let content = match status {
+        204 | 304 => Content::Absent(None),
+        _ => Content::Length(body.len() as u64),
     };
-    // Answers to earlier requests of a pipeline do not wait for this one.
-    if connection.flush(worker, &mut hot.out).await.is_err() {
-        return abandoned(ServedBy::Worker);
-    }
-    // These two want the body.
-    request.keep_alive = keep_alive;
-    match action {
-        Slow::Proxy(upstream) => forward::run(worker, connection, hot, request, upstream).await,
-        Slow::App(app) => call_app::run(worker, connection, hot, request, app).await,
-    }
+    let head = AnswerHead { status, reason: None, fields, content };
+    let sent = client.answer.send(&head, body).await;
+    Ok(Outcome { after: if sent.is_ok() { After::Keep } else { After::Abort }, served_by: ServedBy::Worker })
 }
 
-/// Actions that need the connection to themselves.
-enum Slow {
-    Proxy(usize),
-    App(usize),
-}
-
-pub(super) fn done(status: u16, body_bytes: u64, served_by: ServedBy) -> Outcome {
-    Outcome { after: After::Keep, status, body_bytes, served_by }
+fn unanswered(status: u16) -> Unanswered {
+    Unanswered { status, closes: false, served_by: ServedBy::Worker }
 }
 
 /// An error page; the connection stays.
-pub(super) fn error(worker: &Worker, hot: &mut Hot, request: &Request, status: u16) -> Outcome {
-    let sent = respond::error(worker, &mut hot.out, &hot.head, request.keep_alive, status);
-    done(status, sent, ServedBy::Worker)
+fn error(status: u16) -> Acted {
+    Err(unanswered(status))
 }
 
 /// An error page, then the connection closes, because the rest of the request is not read.
-pub(super) fn refuse(worker: &Worker, hot: &mut Hot, status: u16) -> Outcome {
-    let sent = respond::error(worker, &mut hot.out, &hot.head, false, status);
-    Outcome { after: After::Linger, status, body_bytes: sent, served_by: ServedBy::Worker }
+pub(super) fn refuse(status: u16) -> Acted {
+    Err(Unanswered { closes: true, ..unanswered(status) })
 }
 
 /// The client is gone: nothing to answer.
 pub(super) fn abandoned(served_by: ServedBy) -> Outcome {
-    Outcome { after: After::Close, status: 0, body_bytes: 0, served_by }
+    Outcome { after: After::Close, served_by }
 }
 
-fn options_star(worker: &Worker, hot: &mut Hot, request: &Request) -> Outcome {
-    let answer = Answer {
-        status: 204,
-        fields: &[("Allow", b"GET, HEAD, POST, PUT, DELETE, OPTIONS, PATCH")],
-        content_type: "",
-        body: b"",
-    };
-    let sent = respond::write(worker, &mut hot.out, &hot.head, request.keep_alive, &answer);
-    done(204, sent, ServedBy::Worker)
-}
-
-fn redirect(worker: &Worker, hot: &mut Hot, request: &Request, status: u16, to: &[u8]) -> Outcome {
-    let answer = Answer { status, fields: &[("Location", to)], content_type: "", body: b"" };
-    let sent = respond::write(worker, &mut hot.out, &hot.head, request.keep_alive, &answer);
-    done(status, sent, ServedBy::Worker)
+async fn options_star(client: &mut Client<'_>, scratch: &mut Scratch) -> Acted {
+    scratch.fields.clear();
+    write_field(&mut scratch.fields, "Allow", b"GET, HEAD, POST, PUT, DELETE, OPTIONS, PATCH");
+    simple(client, 204, &scratch.fields, b"").await
 }
 
 /// Replaces `$path` (percent-encoded) and `$query` in a redirect's target.
@@ -238,14 +243,21 @@ fn redirect_target(to: &str, path: &[u8], query: Option<&[u8]>) -> Vec<u8> {
 }
 
 /// Counters, access log, trace.
-fn account(worker: &Worker, connection: &Connection, hot: &Hot, request: &Request, outcome: &Outcome) {
+pub(super) fn account(
+    worker: &Worker,
+    connection: &Connection,
+    request: Request<'_>,
+    client: &Client<'_>,
+    outcome: Outcome,
+) {
     let duration = request.started.elapsed();
-    worker.stats.http.responses[usize::from(outcome.status / 100).min(5)].inc();
+    let (status, body_bytes) = (client.answer.status(), client.answer.body_bytes());
+    worker.stats.http.responses[usize::from(status / 100).min(5)].inc();
     worker.stats.http.duration.record(duration);
     if worker.access_log.is_none() && worker.trace.is_none() {
         return;
     }
-    let (head, bytes) = (&hot.head, Request::head_bytes(hot));
+    let Request { head, bytes, id, .. } = request;
     if let Some(log) = &worker.access_log {
         log.record(&Entry {
             time: std::time::SystemTime::now(),
@@ -256,13 +268,13 @@ fn account(worker: &Worker, connection: &Connection, hot: &Hot, request: &Reques
                 Version::Http10 => b"HTTP/1.0",
                 Version::Http11 => b"HTTP/1.1",
             },
-            status: outcome.status,
-            body_bytes: outcome.body_bytes,
+            status,
+            body_bytes,
             duration,
             referer: head.field(bytes, FieldName::Referer),
             user_agent: head.field(bytes, FieldName::UserAgent),
             host: Some(head.authority.of(bytes)).filter(|host| !host.is_empty()),
-            request_id: request.id,
+            request_id: id,
             served_by: outcome.served_by,
         });
     }
@@ -275,10 +287,10 @@ fn account(worker: &Worker, connection: &Connection, hot: &Hot, request: &Reques
         let cut = (0..=TRACE_LINE_BYTES_MAX.min(line.len())).rev().find(|at| line.is_char_boundary(*at));
         line.truncate(cut.unwrap_or(0));
         trace.push(TraceEvent::Request {
-            request_id: request.id,
+            request_id: id,
             data_worker: worker.index as u16,
             line,
-            status: outcome.status,
+            status,
             duration,
             served_by: outcome.served_by,
         });

@@ -10,21 +10,21 @@ use std::pin::pin;
 use std::time::Instant;
 
 use super::Worker;
-use super::body::{Beside, BodyFailure, RequestBody};
+use super::answer::{Answer, OwnFields, Presence};
+use super::body::BodyFailure;
 use super::connection::Connection;
-use super::exchange::{After, Outcome, Request, abandoned, error, refuse};
-use super::hot::{Hot, Input};
-use super::respond;
+use super::exchange::{Acted, After, Client, Outcome, Request, Unanswered, abandoned, refuse};
+use super::upload::{Beside, Upload};
 use super::watch::{OnExpiry, Watched};
 use crate::config::model::Upstream;
+use crate::http::answer::AnswerHead;
 use crate::http::h1::{
-    BodyDecoder, BodyKind, CHUNK_END, LAST_CHUNK, RequestHead, ResponseHead, parse_response, write_chunk_head,
+    BodyDecoder, BodyKind, CHUNK_END, FieldName, LAST_CHUNK, Method, ResponseHead, parse_response, write_chunk_head,
 };
 use crate::metrics::{ServedBy, ServerStats};
 use crate::proxy::Tried;
 use crate::proxy::head::{
-    IpText, RequestContext, ResponseContext, Scheme, is_forwarded_interim, write_interim_head, write_request_head,
-    write_response_head,
+    IpText, RequestContext, Scheme, is_forwarded_interim, response_content, write_request_head, write_response_fields,
 };
 use crate::proxy::retry::{Failure, RetryPolicy, Situation, Verdict, delay_before_retry, may_retry};
 use crate::runtime::net::{Peek, Stream};
@@ -32,9 +32,6 @@ use crate::runtime::time::{sleep, timeout};
 
 /// A request body up to this size is read before a server is chosen, so that the request can be tried again.
 const KEPT_BODY_BYTES_MAX: usize = 16 * 1024;
-
-/// Answers wait for each other until this much has gathered; then they are sent.
-const OUT_BYTES_MAX: usize = 64 * 1024;
 
 /// A connection to a server. `watched` is dropped before `stream`, as it must be.
 pub(crate) struct ServerConnection {
@@ -48,8 +45,10 @@ struct Forward<'a> {
     connection: &'a Connection,
     upstream: usize,
     config: &'a Upstream,
-    /// A byte of a response has gone into the client's buffer.
-    response_begun: Cell<bool>,
+    request: Request<'a>,
+    presence: Presence<'a>,
+    /// The final response is on its way to the client.
+    is_relaying: Cell<bool>,
 }
 
 /// How a try failed.
@@ -85,6 +84,14 @@ struct Response {
     input: Vec<u8>,
 }
 
+/// A try under way: on which server, on which connection, since when.
+#[derive(Clone, Copy)]
+struct At<'a> {
+    server: usize,
+    connection: &'a ServerConnection,
+    begun: Instant,
+}
+
 /// A response that has been relayed, or broke off.
 struct Relayed {
     outcome: Outcome,
@@ -92,25 +99,21 @@ struct Relayed {
     is_reusable: bool,
 }
 
-/// The client's side of a response.
-struct Client<'a> {
-    out: &'a mut Vec<u8>,
-    head: &'a RequestHead,
-    keep_alive: &'a mut bool,
-}
-
 pub(super) async fn run(
     worker: &Worker,
     connection: &Connection,
-    hot: &mut Hot,
-    request: &mut Request,
+    request: Request<'_>,
+    client: &mut Client<'_>,
+    fields: &mut Vec<u8>,
     upstream: usize,
-) -> Outcome {
+) -> Acted {
     let config = &worker.config.upstreams[upstream];
-    let forward = Forward { worker, connection, upstream, config, response_begun: Cell::new(false) };
-    let outgoing = match forward.outgoing(hot, &mut request.body).await {
+    let presence = client.answer.presence();
+    let is_relaying = Cell::new(false);
+    let forward = Forward { worker, connection, upstream, config, request, presence, is_relaying };
+    let outgoing = match forward.outgoing(&mut client.upload).await {
         Ok(outgoing) => outgoing,
-        Err(failure) => return body_failed(worker, hot, failure),
+        Err(failure) => return body_failed(failure),
     };
     let mut tried = Tried::new();
     let mut tries = 0;
@@ -119,35 +122,35 @@ pub(super) async fn run(
     let mut now = if outgoing.kept.is_empty() { request.started } else { worker.now() };
     loop {
         let Some(server) = fresh.or_else(|| forward.pick(&tried, now)) else {
-            return forward.give_up(hot, request, if tries == 0 { 503 } else { 502 });
+            return give_up(client, ServedBy::Worker, if tries == 0 { 503 } else { 502 });
         };
         if fresh.is_none() && tried.contains(server) {
             // There is no other one: give it a moment to come back.
             let pause = sleep(delay_before_retry(true, config.connect_timeout));
-            connection.watched.clear();
-            if connection.watched.while_client_stays(pause).await.is_err() {
-                return abandoned(forward.served_by(server));
+            presence.watched().clear();
+            if presence.while_client_stays(pause).await.is_err() {
+                return Ok(abandoned(forward.served_by(server)));
             }
             now = worker.now();
         }
         tries += u32::from(fresh.is_none());
         let stats = &worker.stats.servers[upstream][server];
         let busy = Busy::begin(&forward, server);
-        let result = forward.attempt(hot, request, &outgoing, server, fresh.is_some(), now).await;
+        let result = forward.attempt(client, fields, &outgoing, server, fresh.is_some(), now).await;
         drop(busy);
         let failed = match result {
-            Ok(outcome) => return outcome,
+            Ok(outcome) => return Ok(outcome),
             Err(NoResponse::Failed(failed)) => failed,
-            Err(NoResponse::Body(failure)) => return body_failed(worker, hot, failure),
-            Err(NoResponse::ClientGone | NoResponse::Broken) => return abandoned(forward.served_by(server)),
+            Err(NoResponse::Body(failure)) => return body_failed(failure),
+            Err(NoResponse::ClientGone | NoResponse::Broken) => return Ok(abandoned(forward.served_by(server))),
         };
         forward.count_failure(stats, server, &failed);
         let verdict = may_retry(
             &Failure {
                 situation: failed.situation,
-                idempotent: hot.head.method.is_idempotent(),
+                idempotent: request.head.method.is_idempotent(),
                 sent: failed.sent,
-                response_begun: forward.response_begun.get(),
+                response_begun: client.answer.has_begun(),
                 // What was not sent has not been read either, beyond what is kept.
                 body_kept: outgoing.is_whole || !failed.sent,
                 fresh_connection_granted: fresh.is_some(),
@@ -162,9 +165,7 @@ pub(super) async fn run(
         match verdict {
             Verdict::No => {
                 let status = if failed.situation == Situation::ResponseTimeout { 504 } else { 502 };
-                let mut outcome = forward.give_up(hot, request, status);
-                outcome.served_by = forward.served_by(server);
-                return outcome;
+                return give_up(client, forward.served_by(server), status);
             }
             Verdict::SameServerFreshConnection => fresh = Some(server),
             Verdict::OtherServer => tried.insert(server),
@@ -174,11 +175,19 @@ pub(super) async fn run(
     }
 }
 
+/// An error page, or a broken connection when part of the response has gone out already.
+fn give_up(client: &Client<'_>, served_by: ServedBy, status: u16) -> Acted {
+    if client.answer.status() != 0 {
+        return Ok(Outcome { after: After::Abort, served_by });
+    }
+    Err(Unanswered { status, closes: !client.upload.is_done(), served_by })
+}
+
 /// Answers for a body that could not be read.
-fn body_failed(worker: &Worker, hot: &mut Hot, failure: BodyFailure) -> Outcome {
+pub(super) fn body_failed(failure: BodyFailure) -> Acted {
     match failure.status() {
-        Some(status) => refuse(worker, hot, status),
-        None => abandoned(ServedBy::Worker),
+        Some(status) => refuse(status),
+        None => Ok(abandoned(ServedBy::Worker)),
     }
 }
 
@@ -218,16 +227,13 @@ impl Forward<'_> {
     }
 
     /// Reads the body's beginning: all of it when it is small.
-    async fn outgoing(&self, hot: &mut Hot, body: &mut RequestBody) -> Result<Outgoing, BodyFailure> {
-        let kind = hot.head.body;
+    async fn outgoing(&self, upload: &mut Upload<'_>) -> Result<Outgoing, BodyFailure> {
+        let kind = self.request.head.body;
         let mut kept = Vec::new();
         let is_whole = match kind {
             BodyKind::None => true,
             BodyKind::Length(body_bytes) if body_bytes > KEPT_BODY_BYTES_MAX as u64 => false,
-            _ => {
-                let (worker, connection) = (self.worker, self.connection);
-                body.keep(worker, connection, &mut hot.input, &mut kept, KEPT_BODY_BYTES_MAX).await?
-            }
+            _ => upload.keep(self.worker, self.connection, &mut kept, KEPT_BODY_BYTES_MAX).await?,
         };
         // A chunked body that turned out to be short gets a length: simpler for the server.
         let kind = match (kind, is_whole) {
@@ -240,23 +246,24 @@ impl Forward<'_> {
     /// One try on one server, to the end of the response.
     async fn attempt(
         &self,
-        hot: &mut Hot,
-        request: &mut Request,
+        client: &mut Client<'_>,
+        fields: &mut Vec<u8>,
         outgoing: &Outgoing,
         server: usize,
         must_be_fresh: bool,
         now: Instant,
     ) -> Result<Outcome, NoResponse> {
         let (server_connection, is_reused) = self.connect(server, must_be_fresh, now).await?;
-        let bytes = self.request_bytes(hot, request, outgoing, server)?;
+        let bytes = self.request_bytes(outgoing, server)?;
         let stats = self.stats(server);
         stats.requests.inc();
         let begun = self.worker.now();
         let closed = if is_reused { Situation::ReusedClosed } else { Situation::FreshClosed };
         self.send_head(&server_connection, bytes, closed).await?;
+        let at = At { server, connection: &server_connection, begun };
         let relayed = match outgoing.is_whole {
-            true => self.exchange_whole(hot, request, server, &server_connection, begun, closed).await?,
-            false => self.exchange_streamed(hot, request, outgoing.kind, server, &server_connection, begun).await?,
+            true => self.exchange_whole(&mut client.answer, fields, at, closed).await?,
+            false => self.exchange_streamed(client, fields, outgoing.kind, at).await?,
         };
         if relayed.is_reusable {
             let mut state = self.worker.upstreams[self.upstream].borrow_mut();
@@ -288,8 +295,8 @@ impl Forward<'_> {
         let begun = self.worker.now();
         let address = &self.config.servers[server].address;
         let connecting = timeout(self.config.connect_timeout, Stream::connect(address));
-        self.connection.watched.clear();
-        let connected = match self.connection.watched.while_client_stays(connecting).await {
+        self.presence.watched().clear();
+        let connected = match self.presence.while_client_stays(connecting).await {
             Ok(connected) => connected,
             Err(_) => return Err(NoResponse::ClientGone),
         };
@@ -315,14 +322,9 @@ impl Forward<'_> {
     }
 
     /// Head and kept body in one buffer.
-    fn request_bytes(
-        &self,
-        hot: &Hot,
-        request: &Request,
-        outgoing: &Outgoing,
-        server: usize,
-    ) -> Result<Vec<u8>, NoResponse> {
-        let mut bytes = self.worker.hot.take_buffer(hot.head.head_bytes + 512 + outgoing.kept.len());
+    fn request_bytes(&self, outgoing: &Outgoing, server: usize) -> Result<Vec<u8>, NoResponse> {
+        let head = self.request.head;
+        let mut bytes = self.worker.hot.take_buffer(head.head_bytes + 512 + outgoing.kept.len());
         let ip = self.connection.peer.map(|peer| IpText::new(peer.ip()));
         let state = self.worker.upstreams[self.upstream].borrow();
         let context = RequestContext {
@@ -330,11 +332,11 @@ impl Forward<'_> {
             scheme: Scheme::Http,
             listener_port: self.worker.ports[self.connection.listener as usize],
             server_host: state.host(server),
-            request_id: &Request::id_text(request.id),
+            request_id: &Request::id_text(self.request.id),
             body: outgoing.kind,
             keep_alive: true,
         };
-        let written = write_request_head(&mut bytes, &hot.head, Request::head_bytes(hot), &context);
+        let written = write_request_head(&mut bytes, head, self.request.bytes, &context);
         if written.is_err() {
             return Err(NoResponse::Body(BodyFailure::Malformed(400)));
         }
@@ -354,43 +356,37 @@ impl Forward<'_> {
     /// Waits for the response to a request that has been sent, and relays it.
     async fn exchange_whole(
         &self,
-        hot: &mut Hot,
-        request: &mut Request,
-        server: usize,
-        connection: &ServerConnection,
-        begun: Instant,
+        answer: &mut Answer<'_>,
+        fields: &mut Vec<u8>,
+        at: At<'_>,
         closed: Situation,
     ) -> Result<Relayed, NoResponse> {
-        let mut client = Client { out: &mut hot.out, head: &hot.head, keep_alive: &mut request.keep_alive };
-        self.connection.watched.clear();
-        connection.watched.set(self.config.response_timeout, OnExpiry::BreakAll);
-        let receive = self.receive_head(&mut client, connection, closed);
-        let received = self.connection.watched.while_client_stays(receive).await;
+        self.presence.watched().clear();
+        at.connection.watched.set(self.config.response_timeout, OnExpiry::BreakAll);
+        let receive = self.receive_head(answer, fields, at.connection, closed);
+        let received = self.presence.while_client_stays(receive).await;
         let response = received.unwrap_or(Err(NoResponse::ClientGone))?;
-        self.count_response(server, begun, &response);
-        Ok(self.relay(client, response, server, connection).await)
+        self.count_response(at, &response);
+        Ok(self.relay(answer, fields, response, at).await)
     }
 
     /// Waits for the response and relays it, while the rest of a large body goes out beside it.
     async fn exchange_streamed(
         &self,
-        hot: &mut Hot,
-        request: &mut Request,
+        client: &mut Client<'_>,
+        fields: &mut Vec<u8>,
         kind: BodyKind,
-        server: usize,
-        connection: &ServerConnection,
-        begun: Instant,
+        at: At<'_>,
     ) -> Result<Relayed, NoResponse> {
-        let handle = request.body.begin_beside(self.worker, self.connection);
-        let Hot { input, out, head, .. } = hot;
-        let may_keep = request.keep_alive;
-        let mut client = Client { out, head, keep_alive: &mut request.keep_alive };
-        let send = pin!(self.send_body(input, &mut request.body, kind, connection));
+        let Client { upload, answer } = client;
+        let handle = upload.begin_beside(self.worker, self.connection);
+        let may_keep = answer.keeps_connection();
+        let send = pin!(self.send_body(upload, kind, at.connection));
         let mut beside = Beside::new(send, handle);
         // A request body that is streamed is never repeated, whatever became of the connection.
-        self.connection.watched.clear();
-        let receive = self.receive_head(&mut client, connection, Situation::FreshClosed);
-        let received = match beside.run(self.connection.watched.while_client_stays(receive)).await {
+        self.presence.watched().clear();
+        let receive = self.receive_head(answer, fields, at.connection, Situation::FreshClosed);
+        let received = match beside.run(self.presence.while_client_stays(receive)).await {
             Ok(Ok(received)) => received,
             Ok(Err(_)) => Err(NoResponse::ClientGone),
             Err(failure) => Err(NoResponse::Body(failure)),
@@ -398,13 +394,12 @@ impl Forward<'_> {
         let relayed = match received {
             Err(no_response) => Err(no_response),
             Ok(response) => {
-                self.count_response(server, begun, &response);
+                self.count_response(at, &response);
                 // Answered early: whether all of the body will have been read behind the response is not known yet.
-                *client.keep_alive = may_keep && beside.has_sent_all();
-                let status = response.head.status;
-                let relayed = beside.run(self.relay(client, response, server, connection)).await;
+                answer.set_keep_alive(may_keep && beside.has_sent_all());
+                let relayed = beside.run(self.relay(answer, fields, response, at)).await;
                 // A body that fails below a response under way breaks that response off.
-                Ok(relayed.unwrap_or_else(|_| self.broken(server, status, BrokeOff::Client)))
+                Ok(relayed.unwrap_or_else(|_| self.broken(at.server, BrokeOff::Client)))
             }
         };
         let sent_all = beside.has_sent_all();
@@ -417,26 +412,25 @@ impl Forward<'_> {
         Ok(relayed)
     }
 
-    fn count_response(&self, server: usize, begun: Instant, response: &Response) {
-        let stats = self.stats(server);
-        stats.first_byte.record(begun.elapsed());
+    fn count_response(&self, at: At<'_>, response: &Response) {
+        let stats = self.stats(at.server);
+        stats.first_byte.record(at.begun.elapsed());
         stats.responses[usize::from(response.head.status / 100).min(5)].inc();
     }
 
-    fn broken(&self, server: usize, status: u16, who: BrokeOff) -> Relayed {
+    fn broken(&self, server: usize, who: BrokeOff) -> Relayed {
         if who == BrokeOff::Server {
             self.stats(server).response_errors.inc();
         }
-        let served_by = self.served_by(server);
-        Relayed { outcome: Outcome { after: After::Abort, status, body_bytes: 0, served_by }, is_reusable: false }
+        let outcome = Outcome { after: After::Abort, served_by: self.served_by(server) };
+        Relayed { outcome, is_reusable: false }
     }
 
     /// Streams the rest of the request body to the server. `Ok` when all of it was sent, or when the server stopped
     /// taking it (it may have answered early).
     async fn send_body(
         &self,
-        input: &mut Input,
-        body: &mut RequestBody,
+        upload: &mut Upload<'_>,
         kind: BodyKind,
         server: &ServerConnection,
     ) -> Result<bool, BodyFailure> {
@@ -444,11 +438,11 @@ impl Forward<'_> {
         let sent_all = loop {
             // Until the client has sent more, nobody can blame the server for its silence. Once the server answers, its
             // deadlines belong to the relay of the answer.
-            if !self.response_begun.get() {
+            if !self.is_relaying.get() {
                 server.watched.clear();
             }
-            let next = body.next(self.worker, self.connection, input).await?;
-            if !self.response_begun.get() {
+            let next = upload.next(self.worker, self.connection).await?;
+            if !self.is_relaying.get() {
                 server.watched.set(self.config.response_timeout, OnExpiry::BreakAll);
             }
             match next {
@@ -460,8 +454,8 @@ impl Forward<'_> {
                     buffer = returned;
                     break result.is_ok();
                 }
-                Some(range) => {
-                    append_body(&mut buffer, kind, &input.bytes[range], false);
+                Some(piece) => {
+                    append_body(&mut buffer, kind, piece.as_slice(), false);
                     // A silent server must not hold the client for ever; every piece starts the time anew.
                     let (result, returned) = server.stream.write_all(buffer).await;
                     buffer = returned;
@@ -479,11 +473,12 @@ impl Forward<'_> {
     /// Waits for the final response head; interim ones go on to the client.
     async fn receive_head(
         &self,
-        client: &mut Client<'_>,
+        answer: &mut Answer<'_>,
+        fields: &mut Vec<u8>,
         server: &ServerConnection,
         closed: Situation,
     ) -> Result<Response, NoResponse> {
-        let (method, version) = (client.head.method, client.head.version);
+        let (method, version) = (self.request.head.method, answer.version());
         let failed = |situation| Err(NoResponse::Failed(TryFailed { situation, sent: true }));
         let mut head = self.worker.hot.take_response_head();
         let mut input = self.worker.hot.take_buffer(self.worker.config.process.read_buffer_bytes);
@@ -498,10 +493,9 @@ impl Forward<'_> {
                         return failed(Situation::FreshClosed); // we never ask for an upgrade
                     }
                     if is_forwarded_interim(head.status, version) {
-                        let written = write_interim_head(client.out, &head, &input);
-                        if written.is_ok() {
-                            self.response_begun.set(true);
-                            self.connection.flush(self.worker, client.out).await.map_err(|_| NoResponse::Broken)?;
+                        fields.clear();
+                        if write_response_fields(fields, &head, &input).is_ok() {
+                            answer.interim(head.status, fields).await.map_err(|_| NoResponse::Broken)?;
                         }
                     }
                     input.drain(..head.head_bytes);
@@ -528,87 +522,68 @@ impl Forward<'_> {
     }
 
     /// Sends the response on to the client.
-    async fn relay(
-        &self,
-        client: Client<'_>,
-        response: Response,
-        server: usize,
-        connection: &ServerConnection,
-    ) -> Relayed {
+    async fn relay(&self, answer: &mut Answer<'_>, fields: &mut Vec<u8>, response: Response, at: At<'_>) -> Relayed {
         let Response { head, input } = response;
-        let relayed = self.relay_with(client, &head, input, server, connection).await;
+        let relayed = self.relay_with(answer, fields, &head, input, at).await;
         self.worker.hot.give_response_head_back(head);
         relayed
     }
 
     async fn relay_with(
         &self,
-        client: Client<'_>,
+        answer: &mut Answer<'_>,
+        fields: &mut Vec<u8>,
         head: &ResponseHead,
         input: Vec<u8>,
-        server: usize,
-        connection: &ServerConnection,
+        at: At<'_>,
     ) -> Relayed {
-        let status = head.status;
-        let written = {
-            let date = self.worker.date.borrow();
-            let context = ResponseContext {
-                method: client.head.method,
-                version: client.head.version,
-                keep_alive: *client.keep_alive,
-                date: date.as_bytes(),
-            };
-            write_response_head(client.out, head, &input, &context)
+        fields.clear();
+        if write_response_fields(fields, head, &input).is_err() {
+            answer.set_keep_alive(false);
+            let sent = super::respond::error(answer, fields, 502).await;
+            let after = if sent.is_ok() { After::Linger } else { After::Abort };
+            return Relayed { outcome: Outcome { after, served_by: self.served_by(at.server) }, is_reusable: false };
+        }
+        let content = response_content(head, &input, self.method());
+        let reason = Some(head.reason.of(&input));
+        let own = OwnFields { server: false, date: head.field(&input, FieldName::Date).is_none() };
+        answer.start(&AnswerHead { status: head.status, reason, fields, content }, own);
+        self.is_relaying.set(true);
+        let end = match self.relay_body(answer, head, input, at.connection).await {
+            Ok(end) => end,
+            Err(who) => return self.broken(at.server, who),
         };
-        let Ok(downstream) = written else {
-            if self.response_begun.get() {
-                return self.broken(server, status, BrokeOff::Server);
-            }
-            let body_bytes = respond::error(self.worker, client.out, client.head, false, 502);
-            let served_by = self.served_by(server);
-            let outcome = Outcome { after: After::Linger, status: 502, body_bytes, served_by };
-            return Relayed { outcome, is_reusable: false };
-        };
-        self.response_begun.set(true);
-        *client.keep_alive = downstream.keep_alive;
-        let relayed = self.relay_body(client.out, head, input, downstream.body, connection).await;
-        let (body_bytes, end) = match relayed {
-            Ok(relayed) => relayed,
-            Err(who) => return self.broken(server, status, who),
-        };
-        let after = if downstream.keep_alive { After::Keep } else { After::Close };
-        let outcome = Outcome { after, status, body_bytes, served_by: self.served_by(server) };
+        let after = if answer.keeps_connection() { After::Keep } else { After::Close };
+        let outcome = Outcome { after, served_by: self.served_by(at.server) };
         Relayed { outcome, is_reusable: head.keep_alive && end == BodyEnd::Exact }
+    }
+
+    fn method(&self) -> Method {
+        self.request.head.method
     }
 
     /// Relays the body; `Err` when it broke off.
     async fn relay_body(
         &self,
-        out: &mut Vec<u8>,
+        answer: &mut Answer<'_>,
         head: &ResponseHead,
         mut input: Vec<u8>,
-        kind: BodyKind,
         server: &ServerConnection,
-    ) -> Result<(u64, BodyEnd), BrokeOff> {
+    ) -> Result<BodyEnd, BrokeOff> {
         let mut decoder = BodyDecoder::new(head.body);
         let mut at = head.head_bytes;
-        let mut body_bytes = 0;
         loop {
             while at < input.len() && !decoder.is_done() {
                 let decoded = decoder.decode(&input[at..]).map_err(|_| BrokeOff::Server)?;
                 let data = &input[at + decoded.data.start..at + decoded.data.end];
-                body_bytes += data.len() as u64;
-                append_body(out, kind, data, false);
                 at += decoded.consumed;
-                if out.len() >= OUT_BYTES_MAX {
-                    self.connection.flush(self.worker, out).await.map_err(|_| BrokeOff::Client)?;
-                }
+                answer.write(data).await.map_err(|_| BrokeOff::Client)?;
             }
             if decoder.is_done() {
                 break;
             }
             // Nothing more is here: what is ready leaves now.
-            self.connection.flush(self.worker, out).await.map_err(|_| BrokeOff::Client)?;
+            answer.flush().await.map_err(|_| BrokeOff::Client)?;
             input.clear();
             at = 0;
             let room = self.room_for(&decoder);
@@ -617,7 +592,7 @@ impl Forward<'_> {
             }
             server.watched.set(self.config.idle_timeout, OnExpiry::BreakAll);
             // A client that has left wants no more of it, and the server should not have to find out by itself.
-            let read = self.connection.watched.while_client_stays(server.stream.read(input)).await;
+            let read = self.presence.while_client_stays(server.stream.read(input)).await;
             let (result, returned) = read.map_err(|_| BrokeOff::Client)?;
             input = returned;
             server.watched.clear();
@@ -631,12 +606,10 @@ impl Forward<'_> {
                 _ => return Err(BrokeOff::Server),
             }
         }
-        if kind == BodyKind::Chunked {
-            out.extend_from_slice(LAST_CHUNK);
-        }
+        answer.finish().await.map_err(|_| BrokeOff::Client)?;
         let end = if at == input.len() && head.body != BodyKind::UntilClose { BodyEnd::Exact } else { BodyEnd::Dirty };
         self.worker.hot.give_buffer_back(input);
-        Ok((body_bytes, end))
+        Ok(end)
     }
 
     /// Bytes worth reading at once: what is left of the body, within the stream buffer.
@@ -644,14 +617,6 @@ impl Forward<'_> {
         let most = self.worker.config.process.stream_buffer_bytes;
         let left = decoder.remaining().and_then(|left| usize::try_from(left).ok()).unwrap_or(most);
         left.clamp(1024, most)
-    }
-
-    /// An error page, or a broken connection when part of a response has gone out already.
-    fn give_up(&self, hot: &mut Hot, request: &Request, status: u16) -> Outcome {
-        if self.response_begun.get() {
-            return Outcome { after: After::Abort, status, body_bytes: 0, served_by: ServedBy::Worker };
-        }
-        if request.body.is_done() { error(self.worker, hot, request, status) } else { refuse(self.worker, hot, status) }
     }
 
     fn count_failure(&self, stats: &ServerStats, server: usize, failed: &TryFailed) {

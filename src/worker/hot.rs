@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 
+use super::exchange::Scratch;
 use crate::http::h1::{RequestHead, ResponseHead};
 
 /// Connections of one worker that may hold buffers while they wait for their next request. Beyond it a connection gives
@@ -48,8 +49,9 @@ pub(super) struct Hot {
     /// Answers not yet sent: several requests of a pipeline leave together.
     pub(super) out: Vec<u8>,
     pub(super) head: RequestHead,
-    /// Decoded path.
-    pub(super) scratch: Vec<u8>,
+    /// The head's bytes while the input is lent to reads of the body.
+    pub(super) head_bytes: Vec<u8>,
+    pub(super) scratch: Scratch,
 }
 
 impl Hot {

@@ -14,6 +14,7 @@
 //!
 //! It decides nothing about a protocol: that is in the codecs and the pure parts of the services below it.
 
+mod answer;
 mod body;
 mod call_app;
 mod connection;
@@ -23,6 +24,7 @@ mod hot;
 mod respond;
 mod run;
 mod send_file;
+mod upload;
 mod watch;
 
 use std::cell::{Cell, RefCell};

@@ -1,78 +1,31 @@
-//! Answers of the worker itself: errors, redirects, fixed texts.
+//! Answers of the worker itself: error pages, and those to heads that could not be understood.
 
 use std::fmt::Display;
 use std::time::Duration;
 
 use super::Worker;
-use super::connection::Connection;
-use crate::http::h1::{RequestHead, Version, write_decimal, write_field, write_status_line};
+use super::answer::Answer;
+use super::connection::{Broken, Connection};
+use crate::http::answer::{AnswerHead, Content};
+use crate::http::h1::{AnswerContext, Method, Version, write_answer_head, write_field};
 use crate::metrics::ServedBy;
 
-/// Appends status line, Server and Date.
-pub(super) fn begin(worker: &Worker, out: &mut Vec<u8>, status: u16) {
-    write_status_line(out, status);
-    if !worker.config.http.server_name.is_empty() {
-        write_field(out, "Server", worker.config.http.server_name.as_bytes());
-    }
-    out.extend_from_slice(b"Date: ");
-    out.extend_from_slice(worker.date.borrow().as_bytes());
-    out.extend_from_slice(b"\r\n");
-}
-
-/// Appends what tells the client whether the connection stays, and the empty line.
-pub(super) fn end(out: &mut Vec<u8>, version: Version, keep_alive: bool) {
-    out.extend_from_slice(match (keep_alive, version) {
-        (false, _) => b"Connection: close\r\n\r\n",
-        (true, Version::Http10) => b"Connection: keep-alive\r\n\r\n".as_slice(),
-        (true, Version::Http11) => b"\r\n",
-    });
-}
-
-/// Appends a whole answer with a short body.
-pub(super) fn write(
-    worker: &Worker,
-    out: &mut Vec<u8>,
-    head: &RequestHead,
-    keep_alive: bool,
-    answer: &Answer<'_>,
-) -> u64 {
-    begin(worker, out, answer.status);
-    for (name, value) in answer.fields {
-        write_field(out, name, value);
-    }
-    if !answer.content_type.is_empty() {
-        write_field(out, "Content-Type", answer.content_type.as_bytes());
-    }
-    let has_length = !matches!(answer.status, 100..=199 | 204 | 304);
-    if has_length {
-        out.extend_from_slice(b"Content-Length: ");
-        write_decimal(out, answer.body.len() as u64);
-        out.extend_from_slice(b"\r\n");
-    }
-    end(out, head.version, keep_alive);
-    if head.method == crate::http::h1::Method::Head || !has_length {
-        return 0;
-    }
-    out.extend_from_slice(answer.body);
-    answer.body.len() as u64
-}
-
-/// A whole answer.
-pub(super) struct Answer<'a> {
-    pub(super) status: u16,
-    pub(super) fields: &'a [(&'a str, &'a [u8])],
-    /// Empty: none.
-    pub(super) content_type: &'a str,
-    pub(super) body: &'a [u8],
-}
-
-/// Appends an error page.
-pub(super) fn error(worker: &Worker, out: &mut Vec<u8>, head: &RequestHead, keep_alive: bool, status: u16) -> u64 {
+/// Sends an error page.
+pub(super) async fn error(answer: &mut Answer<'_>, fields: &mut Vec<u8>, status: u16) -> Result<(), Broken> {
     let body = page(status);
-    let retry: &[(&str, &[u8])] = if status == 503 { &[("Retry-After", b"1")] } else { &[] };
-    let allow: &[(&str, &[u8])] = if status == 405 { &[("Allow", b"GET, HEAD")] } else { retry };
-    let answer = Answer { status, fields: allow, content_type: "text/html; charset=utf-8", body: body.as_bytes() };
-    write(worker, out, head, keep_alive, &answer)
+    error_fields(fields, status);
+    let content = Content::Length(body.len() as u64);
+    answer.send(&AnswerHead { status, reason: None, fields, content }, body.as_bytes()).await
+}
+
+fn error_fields(fields: &mut Vec<u8>, status: u16) {
+    fields.clear();
+    match status {
+        503 => write_field(fields, "Retry-After", b"1"),
+        405 => write_field(fields, "Allow", b"GET, HEAD"),
+        _ => {}
+    }
+    write_field(fields, "Content-Type", b"text/html; charset=utf-8");
 }
 
 fn page(status: u16) -> String {
@@ -83,8 +36,8 @@ fn page(status: u16) -> String {
     )
 }
 
-/// Appends the answer to a request whose head could not be understood, after which the connection closes. `input` is
-/// what came of the head; its first line goes to the access log, as nginx does it.
+/// Appends the answer to a request of HTTP/1 whose head could not be understood, after which the connection closes.
+/// `input` is what came of the head; its first line goes to the access log, as nginx does it.
 pub(super) fn reject(
     worker: &Worker,
     connection: &Connection,
@@ -95,7 +48,20 @@ pub(super) fn reject(
 ) {
     tracing::debug!(peer = ?connection.peer, status, %reason, "request refused");
     worker.stats.http.responses[usize::from(status / 100)].inc();
-    let body_bytes = error(worker, out, &RequestHead::default(), false, status);
+    let (body, mut fields) = (page(status), Vec::new());
+    error_fields(&mut fields, status);
+    let content = Content::Length(body.len() as u64);
+    let head = AnswerHead { status, reason: None, fields: &fields, content };
+    let date = worker.date.borrow();
+    let context = AnswerContext {
+        method: Method::Get,
+        version: Version::Http11,
+        keep_alive: false,
+        server: worker.config.http.server_name.as_bytes(),
+        date: date.as_bytes(),
+    };
+    write_answer_head(out, &head, &context);
+    out.extend_from_slice(body.as_bytes());
     let Some(log) = &worker.access_log else { return };
     log.record(&crate::log::Entry {
         time: std::time::SystemTime::now(),
@@ -104,7 +70,7 @@ pub(super) fn reject(
         target: first_line(input),
         protocol: b"",
         status,
-        body_bytes,
+        body_bytes: body.len() as u64,
         duration: Duration::ZERO,
         referer: None,
         user_agent: None,

@@ -50,11 +50,14 @@ pub(crate) struct Watch {
     client_gone: Cell<bool>,
     /// A request body is being read beside the wait, so that unread bytes may lie before the client's close.
     uploading: Cell<bool>,
+    /// The bytes that wait unread may be an alert.
+    is_tls: Cell<bool>,
     /// Task that waits in [`Watched::while_client_stays`].
     waiter: RefCell<Option<Waker>>,
     /// Between two requests: may be closed at any time.
     idle: Cell<bool>,
-    breaker: Breaker,
+    /// `None`: no socket of its own, one stream of a connection that others use too.
+    breaker: Option<Breaker>,
     /// Reads that can give their buffer back; made when first needed, dropped while cold.
     cancel: RefCell<Option<Rc<Cancel>>>,
 }
@@ -72,6 +75,15 @@ impl Watches {
 
     /// Watches `stream` from now on, without a deadline. The result must be dropped before the stream.
     pub(crate) fn watch(self: &Rc<Self>, stream: &Stream) -> Watched {
+        self.insert(Some(stream.breaker()))
+    }
+
+    /// A deadline without a socket to be broken: it only ends [`Watched::while_client_stays`].
+    pub(crate) fn watch_alone(self: &Rc<Self>) -> Watched {
+        self.insert(None)
+    }
+
+    fn insert(self: &Rc<Self>, breaker: Option<Breaker>) -> Watched {
         let watch = Rc::new(Watch {
             deadline: Cell::new(NEVER),
             on_expiry: Cell::new(OnExpiry::BreakAll),
@@ -80,9 +92,10 @@ impl Watches {
             waiting_since: Cell::new(NEVER),
             client_gone: Cell::new(false),
             uploading: Cell::new(false),
+            is_tls: Cell::new(false),
             waiter: RefCell::new(None),
             idle: Cell::new(false),
-            breaker: stream.breaker(),
+            breaker,
             cancel: RefCell::new(None),
         });
         let key = self.watches.borrow_mut().insert(watch.clone());
@@ -108,7 +121,7 @@ impl Watches {
     pub(crate) fn close_idle(&self) {
         for (_, watch) in self.watches.borrow().iter() {
             if watch.idle.get() {
-                watch.breaker.break_reads();
+                watch.break_reads();
             }
         }
     }
@@ -116,7 +129,7 @@ impl Watches {
     /// Breaks every connection: for a drain whose time is up.
     pub(crate) fn break_all(&self) {
         for (_, watch) in self.watches.borrow().iter() {
-            watch.breaker.break_all();
+            watch.break_all();
         }
     }
 
@@ -139,8 +152,8 @@ impl Watch {
     fn expire(&self) {
         self.deadline.set(NEVER);
         match self.on_expiry.get() {
-            OnExpiry::BreakReads => self.breaker.break_reads(),
-            OnExpiry::BreakAll => self.breaker.break_all(),
+            OnExpiry::BreakReads => self.break_reads(),
+            OnExpiry::BreakAll => self.break_all(),
             OnExpiry::Wake => {}
             OnExpiry::GiveBackBuffer => {
                 // The read may have ended by itself in this very moment: not being over time, it leaves no mark.
@@ -157,18 +170,36 @@ impl Watch {
         }
     }
 
+    fn break_reads(&self) {
+        if let Some(breaker) = self.breaker {
+            breaker.break_reads();
+        }
+    }
+
+    fn break_all(&self) {
+        if let Some(breaker) = self.breaker {
+            breaker.break_all();
+        }
+    }
+
     fn look_after_client(&self) {
-        let is_gone = match self.breaker.peek() {
+        let Some(breaker) = self.breaker else { return };
+        let is_gone = match breaker.peek() {
             Peek::Quiet => false,
-            // When nobody reads the rest of an upload, its end is never met by reading.
-            Peek::Bytes => self.uploading.get() && self.breaker.has_hung_up(),
+            // When nobody reads the rest of an upload, its end is never met by reading. Nor is that of a TLS connection,
+            // before whose close an alert lies unread.
+            Peek::Bytes => (self.uploading.get() || self.is_tls.get()) && breaker.has_hung_up(),
             Peek::Closed => true,
         };
         if is_gone {
-            self.client_gone.set(true);
-            if let Some(waker) = self.waiter.take() {
-                waker.wake();
-            }
+            self.client_leaves();
+        }
+    }
+
+    fn client_leaves(&self) {
+        self.client_gone.set(true);
+        if let Some(waker) = self.waiter.take() {
+            waker.wake();
         }
     }
 }
@@ -220,6 +251,21 @@ impl Watched {
     /// A request body is, or is no longer, read beside the wait for its answer.
     pub(crate) fn set_uploading(&self, uploading: bool) {
         self.watch.uploading.set(uploading);
+    }
+
+    /// The connection speaks TLS.
+    pub(crate) fn set_tls(&self) {
+        self.watch.is_tls.set(true);
+    }
+
+    /// The client has left, as somebody else found out; ends [`Watched::while_client_stays`].
+    pub(crate) fn client_leaves(&self) {
+        self.watch.client_leaves();
+    }
+
+    /// The client has left.
+    pub(crate) fn is_client_gone(&self) -> bool {
+        self.watch.client_gone.get()
     }
 
     /// Handle for reads that give their buffer back at a [`OnExpiry::GiveBackBuffer`] deadline.

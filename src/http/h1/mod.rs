@@ -34,7 +34,10 @@ pub use fields::{FieldError, list_elements, token_list_contains};
 pub use head::{BodyKind, Field, FieldName, Method, RequestHead, ResponseHead, Span, Version, host_of};
 pub use request::{RequestError, parse_request};
 pub use response::{ResponseError, parse_response};
-pub use write::{CHUNK_END, LAST_CHUNK, write_chunk_head, write_decimal, write_field, write_status_line};
+pub use write::{
+    AnswerContext, CHUNK_END, Downstream, LAST_CHUNK, write_answer_head, write_chunk_head, write_decimal, write_field,
+    write_status_line,
+};
 
 /// How much of a head is accepted. Beyond it the request is answered 414 or 431.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,6 +1,9 @@
 //! What we send: start line, fields, chunk framing. Appends to the caller's buffer and allocates nothing once that has
 //! grown.
 
+use super::head::{BodyKind, Method, Version};
+use crate::http::answer::{AnswerHead, Content};
+
 /// Behind the data of a chunk.
 pub const CHUNK_END: &[u8] = b"\r\n";
 /// End of a chunked body without trailers.
@@ -36,6 +39,85 @@ pub fn write_status_line(out: &mut Vec<u8>, status: u16) {
 
 fn reason(status: u16) -> &'static str {
     http::StatusCode::from_u16(status).ok().and_then(|status| status.canonical_reason()).unwrap_or("")
+}
+
+/// What [`write_answer_head`] must know beside the answer.
+#[derive(Clone, Copy, Debug)]
+pub struct AnswerContext<'a> {
+    /// Method of the request.
+    pub method: Method,
+    /// Version the client spoke.
+    pub version: Version,
+    /// We are willing to keep the connection, and the client is.
+    pub keep_alive: bool,
+    /// Value of Server; empty: none is written, or the fields have one.
+    pub server: &'a [u8],
+    /// Value of Date, an IMF-fixdate; empty: the fields have one (RFC 9110 section 6.6.1).
+    pub date: &'a [u8],
+}
+
+/// How the answer goes on after its head.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Downstream {
+    /// How the body is framed for the client.
+    pub body: BodyKind,
+    /// The connection stays open behind it, as the head says.
+    pub keep_alive: bool,
+}
+
+/// Appends the whole head of a final answer, empty line included, and tells how to go on.
+///
+/// The version is always HTTP/1.1, also towards a client of HTTP/1.0 (RFC 9110 section 6.2). Content of unknown length
+/// goes out in chunks, to an HTTP/1.0 client until close (RFC 9112 section 6.3).
+pub fn write_answer_head(out: &mut Vec<u8>, head: &AnswerHead<'_>, context: &AnswerContext<'_>) -> Downstream {
+    match head.reason {
+        None => write_status_line(out, head.status),
+        Some(reason) => {
+            out.extend_from_slice(b"HTTP/1.1 ");
+            write_decimal(out, head.status.into());
+            out.push(b' '); // also in front of an empty reason (RFC 9112 section 4)
+            out.extend_from_slice(reason);
+            out.extend_from_slice(b"\r\n");
+        }
+    }
+    if !context.server.is_empty() {
+        write_field(out, "Server", context.server);
+    }
+    if !context.date.is_empty() {
+        write_field(out, "Date", context.date);
+    }
+    out.extend_from_slice(head.fields);
+    let body = write_framing(out, head, context);
+    let keep_alive = context.keep_alive && body != BodyKind::UntilClose;
+    out.extend_from_slice(match (keep_alive, context.version) {
+        (false, _) => b"Connection: close\r\n\r\n",
+        (true, Version::Http10) => b"Connection: keep-alive\r\n\r\n".as_slice(),
+        (true, Version::Http11) => b"\r\n",
+    });
+    Downstream { body, keep_alive }
+}
+
+/// RFC 9112 section 6.3, RFC 9110 section 8.6.
+fn write_framing(out: &mut Vec<u8>, head: &AnswerHead<'_>, context: &AnswerContext<'_>) -> BodyKind {
+    let forbidden = head.status < 200 || head.status == 204;
+    let is_bodiless = forbidden || head.status == 304 || context.method == Method::Head;
+    let (length, body) = match head.content {
+        Content::Absent(length) => (length, BodyKind::None),
+        Content::Length(0) => (Some(0), BodyKind::None),
+        Content::Length(length) => (Some(length), BodyKind::Length(length)),
+        Content::Stream if context.version == Version::Http11 => (None, BodyKind::Chunked),
+        Content::Stream => (None, BodyKind::UntilClose),
+    };
+    let body = if is_bodiless { BodyKind::None } else { body };
+    if let Some(length) = length.filter(|_| !forbidden) {
+        out.extend_from_slice(b"Content-Length: ");
+        write_decimal(out, length);
+        out.extend_from_slice(b"\r\n");
+    }
+    if body == BodyKind::Chunked {
+        out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
+    }
+    body
 }
 
 /// One field line. CR, LF and NUL in `value` would be another line to somebody (response splitting, RFC 9112

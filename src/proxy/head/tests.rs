@@ -3,7 +3,11 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::http::h1::{BodyKind, Limits, Method, RequestHead, ResponseHead, Span, Version, parse_request};
+use crate::http::answer::AnswerHead;
+use crate::http::h1::{
+    AnswerContext, BodyKind, Downstream, Limits, Method, RequestHead, ResponseHead, Span, Version, parse_request,
+    write_answer_head,
+};
 
 const CONTEXT: RequestContext<'static> = RequestContext {
     client_ip: b"192.0.2.1",
@@ -252,10 +256,16 @@ fn addresses_as_text() {
     }
 }
 
+/// The head that a client of HTTP/1 gets for the response `text`, whose body ends as `body` says.
 fn answer(method: Method, version: Version, keep_alive: bool, text: &[u8], body: BodyKind) -> (String, Downstream) {
-    let mut out = Vec::new();
-    let context = ResponseContext { method, version, keep_alive, date: DATE };
-    let downstream = write_response_head(&mut out, &response(text, body), text, &context).unwrap();
+    let head = response(text, body);
+    let (mut fields, mut out) = (Vec::new(), Vec::new());
+    write_response_fields(&mut fields, &head, text).unwrap();
+    let date = if head.field(text, FieldName::Date).is_some() { b"" } else { DATE };
+    let content = response_content(&head, text, method);
+    let answer = AnswerHead { status: head.status, reason: Some(head.reason.of(text)), fields: &fields, content };
+    let context = AnswerContext { method, version, keep_alive, server: b"", date };
+    let downstream = write_answer_head(&mut out, &answer, &context);
     (String::from_utf8(out).unwrap(), downstream)
 }
 
@@ -338,7 +348,7 @@ fn status_and_fields_of_a_response_are_the_servers() {
 #[test]
 fn date_is_added_once_and_server_kept() {
     let (out, _) = answer(Method::Get, Version::Http11, true, b"HTTP/1.1 200 OK\r\nServer: x\r\n\r\n", BodyKind::None);
-    assert_eq!(out, "HTTP/1.1 200 OK\r\nServer: x\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\nContent-Length: 0\r\n\r\n");
+    assert_eq!(out, "HTTP/1.1 200 OK\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\nServer: x\r\nContent-Length: 0\r\n\r\n");
     let (out, _) = answer(Method::Get, Version::Http11, true, b"HTTP/1.1 200 OK\r\ndate: now\r\n\r\n", BodyKind::None);
     assert_eq!(out.to_lowercase().matches("date:").count(), 1);
 }
@@ -347,8 +357,8 @@ fn date_is_added_once_and_server_kept() {
 fn interim_responses() {
     let text = b"HTTP/1.1 103 Early Hints\r\nLink: </a.css>\r\nContent-Length: 5\r\nConnection: close\r\n\r\n";
     let mut out = Vec::new();
-    write_interim_head(&mut out, &response(text, BodyKind::None), text).unwrap();
-    assert_eq!(out, b"HTTP/1.1 103 Early Hints\r\nLink: </a.css>\r\n\r\n");
+    write_response_fields(&mut out, &response(text, BodyKind::None), text).unwrap();
+    assert_eq!(out, b"Link: </a.css>\r\n");
     let forwarded: Vec<u16> = (100..=200).filter(|&status| is_forwarded_interim(status, Version::Http11)).collect();
     assert_eq!(forwarded, (102..200).collect::<Vec<_>>());
     assert!(!is_forwarded_interim(103, Version::Http10));
@@ -476,15 +486,10 @@ proptest! {
         let fields: Vec<_> = fields.into_iter().filter(|(name, _)| name != "Expect" && name != "Host").collect();
         let text = text_of(&format!("HTTP/1.1 {status} Fine"), &fields);
         let body = [BodyKind::None, BodyKind::Length(9), BodyKind::Chunked, BodyKind::UntilClose][kind as usize];
-        let context = ResponseContext {
-            method: if head_request { Method::Head } else { Method::Get },
-            version: if old { Version::Http10 } else { Version::Http11 },
-            keep_alive,
-            date: DATE,
-        };
-        let mut out = Vec::new();
-        let downstream = write_response_head(&mut out, &response(&text, body), &text, &context).unwrap();
-        let parsed = parse_fields(&out);
+        let method = if head_request { Method::Head } else { Method::Get };
+        let version = if old { Version::Http10 } else { Version::Http11 };
+        let (out, downstream) = answer(method, version, keep_alive, &text, body);
+        let parsed = parse_fields(out.as_bytes());
         check_no_hop_by_hop(&parsed);
         let value = |wanted: &str| parsed.iter().find(|(name, _)| name == wanted).map(|(_, value)| value.as_slice());
         prop_assert!(value("date").is_some());

@@ -1,0 +1,325 @@
+//! The answer to one request on its way to the client: head, content, end, in the words of the client's protocol.
+//!
+//! Actions say what to answer ([`AnswerHead`]) and hand over content as they have it; they do not know whether it leaves
+//! as HTTP/1 text or as HTTP/2 frames, in clear or over TLS.
+
+use std::fs::File;
+use std::os::fd::AsFd;
+use std::rc::Rc;
+
+use bytes::Bytes;
+
+use super::Worker;
+use super::connection::{Broken, Connection};
+use super::watch::{GaveUp, OnExpiry, Watched};
+use crate::http::answer::AnswerHead;
+use crate::http::h1::{
+    AnswerContext, BodyKind, CHUNK_END, LAST_CHUNK, Method, Version, write_answer_head, write_chunk_head,
+};
+use crate::runtime::sys::files::{NonBlocking, await_resident, read_at};
+
+/// Content up to this size is copied behind its head and leaves with it in one send; larger `Bytes` are not copied.
+const COPIED_BYTES_MAX: usize = 16 * 1024;
+
+/// Content gathers up to this size before it is sent.
+const GATHERED_BYTES_MAX: usize = 64 * 1024;
+
+/// Most bytes of one sendfile(2) burst; then other connections have their turn.
+const BURST_BYTES_MAX: usize = 1 << 20;
+
+/// Most bytes of a file read into memory at once, where sendfile(2) cannot go.
+const PIECE_BYTES_MAX: usize = 64 * 1024;
+
+/// An answer to one request.
+pub(super) struct Answer<'a> {
+    pub(super) worker: &'a Worker,
+    pub(super) connection: &'a Connection,
+    method: Method,
+    wire: Wire<'a>,
+    /// Status sent; 0 before the head of the final answer.
+    status: u16,
+    /// An interim answer has gone out.
+    has_interim: bool,
+    /// How the content is framed; known with the head.
+    framing: BodyKind,
+    /// Bytes of content sent.
+    body_bytes: u64,
+}
+
+/// Where the answer goes.
+pub(super) enum Wire<'a> {
+    H1(H1Wire<'a>),
+}
+
+/// The sending side of a connection of HTTP/1.
+pub(super) struct H1Wire<'a> {
+    /// What waits to be sent, answers to earlier requests of a pipeline in front.
+    pub(super) out: &'a mut Vec<u8>,
+    pub(super) version: Version,
+    /// The connection may be kept behind the answer.
+    pub(super) keep_alive: bool,
+}
+
+/// The client's presence, and the deadline of an exchange; apart from the answer, so that one may wait while the other
+/// writes.
+#[derive(Clone, Copy)]
+pub(super) struct Presence<'a>(&'a Watched);
+
+impl<'a> Presence<'a> {
+    /// The deadline.
+    pub(super) fn watched(self) -> &'a Watched {
+        self.0
+    }
+
+    /// Runs `work` until it ends, the client leaves, or the deadline passes.
+    pub(super) async fn while_client_stays<T>(self, work: impl Future<Output = T>) -> Result<T, GaveUp> {
+        self.0.while_client_stays(work).await
+    }
+}
+
+/// Which of our own general fields go into a head.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct OwnFields {
+    pub(super) server: bool,
+    pub(super) date: bool,
+}
+
+impl OwnFields {
+    /// An answer of the worker itself.
+    pub(super) const ALL: OwnFields = OwnFields { server: true, date: true };
+}
+
+impl<'a> Answer<'a> {
+    pub(super) fn new(worker: &'a Worker, connection: &'a Connection, method: Method, wire: Wire<'a>) -> Answer<'a> {
+        Answer {
+            worker,
+            connection,
+            method,
+            wire,
+            status: 0,
+            has_interim: false,
+            framing: BodyKind::None,
+            body_bytes: 0,
+        }
+    }
+
+    /// Status sent; 0 when no final head was.
+    pub(super) fn status(&self) -> u16 {
+        self.status
+    }
+
+    /// Bytes of content handed over so far.
+    pub(super) fn body_bytes(&self) -> u64 {
+        self.body_bytes
+    }
+
+    /// Something of an answer to this request is in the client's buffer: it can no longer be answered otherwise.
+    pub(super) fn has_begun(&self) -> bool {
+        self.status != 0 || self.has_interim
+    }
+
+    /// Interim answers can be sent to this client (RFC 9110 section 15.2).
+    pub(super) fn version(&self) -> Version {
+        match &self.wire {
+            Wire::H1(wire) => wire.version,
+        }
+    }
+
+    /// The connection will be kept behind the answer.
+    pub(super) fn keeps_connection(&self) -> bool {
+        match &self.wire {
+            Wire::H1(wire) => wire.keep_alive,
+        }
+    }
+
+    /// Says whether the connection may be kept; it never becomes so again once the head has said otherwise.
+    pub(super) fn set_keep_alive(&mut self, keep_alive: bool) {
+        match &mut self.wire {
+            Wire::H1(wire) => wire.keep_alive = keep_alive,
+        }
+    }
+
+    /// The client's presence and the deadline of this exchange.
+    pub(super) fn presence(&self) -> Presence<'a> {
+        match &self.wire {
+            Wire::H1(_) => Presence(&self.connection.watched),
+        }
+    }
+
+    /// Sends an interim (1xx) head at once; `fields` as in [`AnswerHead`].
+    pub(super) async fn interim(&mut self, status: u16, fields: &[u8]) -> Result<(), Broken> {
+        self.has_interim = true;
+        match &mut self.wire {
+            Wire::H1(wire) => {
+                crate::http::h1::write_status_line(wire.out, status);
+                wire.out.extend_from_slice(fields);
+                wire.out.extend_from_slice(b"\r\n");
+            }
+        }
+        self.flush().await
+    }
+
+    /// Begins the final answer. Called once.
+    pub(super) fn start(&mut self, head: &AnswerHead<'_>, own: OwnFields) {
+        debug_assert_eq!(self.status, 0, "one final answer");
+        self.status = head.status;
+        let worker = self.worker;
+        let server = if own.server { worker.config.http.server_name.as_bytes() } else { b"" };
+        let date = worker.date.borrow();
+        let date: &[u8] = if own.date { date.as_bytes() } else { b"" };
+        match &mut self.wire {
+            Wire::H1(wire) => {
+                let (version, keep_alive) = (wire.version, wire.keep_alive);
+                let context = AnswerContext { method: self.method, version, keep_alive, server, date };
+                let downstream = write_answer_head(wire.out, head, &context);
+                self.framing = downstream.body;
+                wire.keep_alive = downstream.keep_alive;
+            }
+        }
+    }
+
+    /// The head said that no content follows: what an action hands over is dropped.
+    pub(super) fn is_bodiless(&self) -> bool {
+        self.framing == BodyKind::None
+    }
+
+    /// Adds content; what has gathered leaves when there is much of it.
+    pub(super) async fn write(&mut self, data: &[u8]) -> Result<(), Broken> {
+        if data.is_empty() || self.is_bodiless() {
+            return Ok(());
+        }
+        self.body_bytes += data.len() as u64;
+        match &mut self.wire {
+            Wire::H1(wire) => {
+                append_content(wire.out, self.framing, data);
+                if wire.out.len() < GATHERED_BYTES_MAX {
+                    return Ok(());
+                }
+            }
+        }
+        self.flush().await
+    }
+
+    /// The same without a copy where the piece is large.
+    pub(super) async fn write_bytes(&mut self, data: Bytes) -> Result<(), Broken> {
+        if data.len() <= COPIED_BYTES_MAX || self.is_bodiless() {
+            return self.write(&data).await;
+        }
+        self.body_bytes += data.len() as u64;
+        match &mut self.wire {
+            Wire::H1(wire) => {
+                if self.framing == BodyKind::Chunked {
+                    write_chunk_head(wire.out, data.len());
+                }
+                self.connection.flush(self.worker, wire.out).await?;
+                self.connection.send_bytes(self.worker, data).await?;
+                if self.framing == BodyKind::Chunked {
+                    wire.out.extend_from_slice(CHUNK_END);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends `len` bytes of `file`. [`Broken`] when the client is gone or too slow, or the file is shorter than promised:
+    /// then the connection must break, because the head has already said how long the content is.
+    pub(super) async fn write_file(&mut self, file: &Rc<File>, offset: u64, len: u64) -> Result<(), Broken> {
+        if self.is_bodiless() {
+            return Ok(());
+        }
+        self.flush().await?;
+        if self.can_sendfile() {
+            self.body_bytes += len;
+            return self.send_file(file, offset, len).await;
+        }
+        self.copy_file(file, offset, len).await
+    }
+
+    /// The kernel may move the bytes by itself: the content leaves as it is.
+    fn can_sendfile(&self) -> bool {
+        match &self.wire {
+            Wire::H1(_) => self.framing != BodyKind::Chunked,
+        }
+    }
+
+    async fn send_file(&self, file: &File, mut offset: u64, len: u64) -> Result<(), Broken> {
+        let end = offset + len;
+        let (worker, connection) = (self.worker, self.connection);
+        while offset < end {
+            // Pages that are not in memory are read by the kernel meanwhile; other connections go on.
+            await_resident(file, offset, (end - offset).min(BURST_BYTES_MAX as u64)).await;
+            let sent = {
+                let socket = NonBlocking::of(&connection.stream).map_err(|_| Broken)?;
+                let left = end - offset;
+                socket.send(file.as_fd(), &mut offset, left, BURST_BYTES_MAX)
+            };
+            let sent = sent.map_err(|error| {
+                tracing::debug!(%error, "file not sent to its end");
+                Broken
+            })?;
+            worker.stats.http.bytes_out.add(sent as u64);
+            worker.stats.files.sendfile_bytes.add(sent as u64);
+            if offset < end {
+                connection.watched.set(worker.config.http.write_timeout, OnExpiry::BreakAll);
+                let ready = connection.stream.writable().await;
+                connection.watched.clear();
+                if ready.is_err() || connection.watched.expired() {
+                    worker.stats.http.timeouts.add(u64::from(connection.watched.expired()));
+                    return Err(Broken);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn copy_file(&mut self, file: &File, offset: u64, len: u64) -> Result<(), Broken> {
+        let (mut at, end) = (offset, offset + len);
+        while at < end {
+            let piece = (end - at).min(PIECE_BYTES_MAX as u64) as usize;
+            await_resident(file, at, piece as u64).await;
+            let mut buffer = self.worker.hot.take_buffer(piece);
+            let read = read_at(file, at, piece, &mut buffer).unwrap_or(0);
+            let written = if read == piece { self.write(&buffer).await } else { Err(Broken) };
+            self.worker.hot.give_buffer_back(buffer);
+            written?;
+            at += piece as u64;
+        }
+        Ok(())
+    }
+
+    /// Sends what has gathered.
+    pub(super) async fn flush(&mut self) -> Result<(), Broken> {
+        match &mut self.wire {
+            Wire::H1(wire) => self.connection.flush(self.worker, wire.out).await,
+        }
+    }
+
+    /// Ends the content. The end may still wait to be sent, together with what comes next.
+    pub(super) async fn finish(&mut self) -> Result<(), Broken> {
+        match &mut self.wire {
+            Wire::H1(wire) => {
+                if self.framing == BodyKind::Chunked {
+                    wire.out.extend_from_slice(LAST_CHUNK);
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Head, content and end in one.
+    pub(super) async fn send(&mut self, head: &AnswerHead<'_>, body: &[u8]) -> Result<(), Broken> {
+        self.start(head, OwnFields::ALL);
+        self.write(body).await?;
+        self.finish().await
+    }
+}
+
+/// Appends content in the framing of `kind`.
+fn append_content(out: &mut Vec<u8>, kind: BodyKind, data: &[u8]) {
+    if kind != BodyKind::Chunked {
+        return out.extend_from_slice(data);
+    }
+    write_chunk_head(out, data.len());
+    out.extend_from_slice(data);
+    out.extend_from_slice(CHUNK_END);
+}

@@ -1,0 +1,171 @@
+//! The content of a request as the actions see it, whichever protocol it comes in.
+
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::Poll;
+
+use bytes::Bytes;
+
+use super::Worker;
+use super::body::{BodyFailure, RequestBody, Side};
+use super::connection::Connection;
+use super::exchange::DISCARD_BYTES_MAX;
+use super::hot::Input;
+use crate::http::h1::BodyKind;
+
+/// The content of one request.
+pub(super) enum Upload<'a> {
+    H1 { body: &'a mut RequestBody, input: &'a mut Input },
+}
+
+/// A run of content.
+pub(super) enum Piece<'a> {
+    /// In the connection's buffer.
+    Slice(&'a [u8]),
+}
+
+impl Piece<'_> {
+    pub(super) fn as_slice(&self) -> &[u8] {
+        match self {
+            Piece::Slice(slice) => slice,
+        }
+    }
+
+    /// For another thread, or for later.
+    pub(super) fn into_bytes(self) -> Bytes {
+        match self {
+            Piece::Slice(slice) => Bytes::copy_from_slice(slice),
+        }
+    }
+}
+
+impl Upload<'_> {
+    /// It has been read to its end.
+    pub(super) fn is_done(&self) -> bool {
+        match self {
+            Upload::H1 { body, .. } => body.is_done(),
+        }
+    }
+
+    /// Nobody will read it to its end, because it is too long for that or the client waits to be asked: the connection
+    /// cannot be used again.
+    pub(super) fn ends_connection_unread(&self, kind: BodyKind) -> bool {
+        match self {
+            Upload::H1 { body, .. } => {
+                body.is_unasked() || matches!(kind, BodyKind::Length(bytes) if bytes > DISCARD_BYTES_MAX)
+            }
+        }
+    }
+
+    /// Bytes of content received so far.
+    pub(super) fn received_bytes(&self) -> u64 {
+        match self {
+            Upload::H1 { body, .. } => body.received_bytes(),
+        }
+    }
+
+    /// The next run of content; `None` at the end.
+    pub(super) async fn next(
+        &mut self,
+        worker: &Worker,
+        connection: &Connection,
+    ) -> Result<Option<Piece<'_>>, BodyFailure> {
+        match self {
+            Upload::H1 { body, input } => {
+                let range = body.next(worker, connection, input).await?;
+                Ok(range.map(|range| Piece::Slice(&input.bytes[range])))
+            }
+        }
+    }
+
+    /// Reads the whole content into `kept` when that takes at most `bytes_max` bytes; `false` when it is longer, what was
+    /// read by then being in `kept`.
+    pub(super) async fn keep(
+        &mut self,
+        worker: &Worker,
+        connection: &Connection,
+        kept: &mut Vec<u8>,
+        bytes_max: usize,
+    ) -> Result<bool, BodyFailure> {
+        while kept.len() <= bytes_max {
+            match self.next(worker, connection).await? {
+                None => return Ok(true),
+                Some(piece) => kept.extend_from_slice(piece.as_slice()),
+            }
+        }
+        Ok(self.is_done())
+    }
+
+    /// Reads the rest and throws it away; `false` when there is much of it, or it failed.
+    pub(super) async fn discard(&mut self, worker: &Worker, connection: &Connection) -> bool {
+        match self {
+            Upload::H1 { body, input } => body.discard(worker, connection, input, DISCARD_BYTES_MAX).await,
+        }
+    }
+
+    /// Prepares for [`Beside`]: from now on reads have a deadline of their own.
+    pub(super) fn begin_beside(&mut self, worker: &Worker, connection: &Connection) -> BesideHandle {
+        match self {
+            Upload::H1 { body, .. } => BesideHandle(body.begin_beside(worker, connection)),
+        }
+    }
+}
+
+/// Ties an upload to the [`Beside`] that reads it.
+pub(super) struct BesideHandle(Rc<Side>);
+
+/// Work that sends a request body on, run beside the wait for the answer and the answer itself: who answers early may
+/// still read, and who has answered in full is not made to.
+pub(super) struct Beside<'a, P> {
+    pump: Pin<&'a mut P>,
+    side: Rc<Side>,
+    /// What the pump ended with: whether all of the body was sent on.
+    sent_all: Option<bool>,
+}
+
+impl<'a, P: Future<Output = Result<bool, BodyFailure>>> Beside<'a, P> {
+    /// `pump` must be what reads the body that `handle` came from.
+    pub(super) fn new(pump: Pin<&'a mut P>, handle: BesideHandle) -> Beside<'a, P> {
+        Beside { pump, side: handle.0, sent_all: None }
+    }
+
+    /// The body has been sent on to its end.
+    pub(super) fn has_sent_all(&self) -> bool {
+        self.sent_all == Some(true)
+    }
+
+    /// Runs `work` to its end. A failing body ends it.
+    pub(super) async fn run<R>(&mut self, work: impl Future<Output = R>) -> Result<R, BodyFailure> {
+        let mut work = std::pin::pin!(work);
+        poll_fn(|cx| {
+            if self.sent_all.is_none()
+                && let Poll::Ready(end) = self.pump.as_mut().poll(cx)
+            {
+                self.sent_all = Some(*end.as_ref().unwrap_or(&false));
+                if let Err(failure) = end {
+                    return Poll::Ready(Err(failure));
+                }
+            }
+            work.as_mut().poll(cx).map(Ok)
+        })
+        .await
+    }
+
+    /// Ends the reading of the body; the input has its bytes back afterwards.
+    pub(super) async fn stop(mut self, connection: &Connection) {
+        connection.watched.set_uploading(false);
+        self.side.stop();
+        poll_fn(|cx| {
+            while self.sent_all.is_none() && self.side.is_reading() {
+                match self.pump.as_mut().poll(cx) {
+                    Poll::Ready(end) => self.sent_all = Some(end.unwrap_or(false)),
+                    Poll::Pending if self.side.is_reading() => return Poll::Pending,
+                    Poll::Pending => {}
+                }
+            }
+            Poll::Ready(())
+        })
+        .await;
+    }
+}
