@@ -382,6 +382,7 @@ fn request_of(job: Job) -> Option<Request<Body>> {
     *request.version_mut() = match head.version {
         Version::Http10 => http::Version::HTTP_10,
         Version::Http11 => http::Version::HTTP_11,
+        Version::Http2 => http::Version::HTTP_2,
     };
     *request.uri_mut() = match head.target.is_empty() {
         true => Uri::from_static("/"),

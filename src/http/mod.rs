@@ -3,3 +3,4 @@
 pub mod answer;
 pub mod date;
 pub mod h1;
+pub mod h2;

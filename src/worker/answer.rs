@@ -11,6 +11,7 @@ use bytes::Bytes;
 
 use super::Worker;
 use super::connection::{Broken, Connection};
+use super::h2::Stream;
 use super::watch::{GaveUp, OnExpiry, Watched};
 use crate::http::answer::AnswerHead;
 use crate::http::h1::{
@@ -49,6 +50,16 @@ pub(super) struct Answer<'a> {
 /// Where the answer goes.
 pub(super) enum Wire<'a> {
     H1(H1Wire<'a>),
+    H2(H2Wire<'a>),
+}
+
+/// The sending side of a stream of HTTP/2.
+pub(super) struct H2Wire<'a> {
+    pub(super) stream: &'a Rc<Stream>,
+    /// Content that waits for more, or for the end: the last frame then ends the stream.
+    pub(super) gathered: Vec<u8>,
+    /// The head could not be sent.
+    pub(super) is_broken: bool,
 }
 
 /// The sending side of a connection of HTTP/1.
@@ -63,17 +74,28 @@ pub(super) struct H1Wire<'a> {
 /// The client's presence, and the deadline of an exchange; apart from the answer, so that one may wait while the other
 /// writes.
 #[derive(Clone, Copy)]
-pub(super) struct Presence<'a>(&'a Watched);
+pub(super) enum Presence<'a> {
+    /// The client holds its connection open.
+    Connection(&'a Watched),
+    /// The client has not reset its stream.
+    Stream(&'a Stream),
+}
 
 impl<'a> Presence<'a> {
     /// The deadline.
     pub(super) fn watched(self) -> &'a Watched {
-        self.0
+        match self {
+            Presence::Connection(watched) => watched,
+            Presence::Stream(stream) => &stream.watched,
+        }
     }
 
     /// Runs `work` until it ends, the client leaves, or the deadline passes.
     pub(super) async fn while_client_stays<T>(self, work: impl Future<Output = T>) -> Result<T, GaveUp> {
-        self.0.while_client_stays(work).await
+        match self {
+            Presence::Connection(watched) => watched.while_client_stays(work).await,
+            Presence::Stream(stream) => stream.while_client_stays(work).await,
+        }
     }
 }
 
@@ -122,6 +144,7 @@ impl<'a> Answer<'a> {
     pub(super) fn version(&self) -> Version {
         match &self.wire {
             Wire::H1(wire) => wire.version,
+            Wire::H2(_) => Version::Http2,
         }
     }
 
@@ -129,20 +152,22 @@ impl<'a> Answer<'a> {
     pub(super) fn keeps_connection(&self) -> bool {
         match &self.wire {
             Wire::H1(wire) => wire.keep_alive,
+            Wire::H2(_) => true,
         }
     }
 
     /// Says whether the connection may be kept; it never becomes so again once the head has said otherwise.
     pub(super) fn set_keep_alive(&mut self, keep_alive: bool) {
-        match &mut self.wire {
-            Wire::H1(wire) => wire.keep_alive = keep_alive,
+        if let Wire::H1(wire) = &mut self.wire {
+            wire.keep_alive = keep_alive;
         }
     }
 
     /// The client's presence and the deadline of this exchange.
     pub(super) fn presence(&self) -> Presence<'a> {
         match &self.wire {
-            Wire::H1(_) => Presence(&self.connection.watched),
+            Wire::H1(_) => Presence::Connection(&self.connection.watched),
+            Wire::H2(wire) => Presence::Stream(wire.stream),
         }
     }
 
@@ -155,6 +180,7 @@ impl<'a> Answer<'a> {
                 wire.out.extend_from_slice(fields);
                 wire.out.extend_from_slice(b"\r\n");
             }
+            Wire::H2(wire) => return wire.stream.interim(status, fields),
         }
         self.flush().await
     }
@@ -175,6 +201,12 @@ impl<'a> Answer<'a> {
                 self.framing = downstream.body;
                 wire.keep_alive = downstream.keep_alive;
             }
+            Wire::H2(wire) => {
+                let has_content = wire.stream.start(head, self.method, server, date);
+                wire.is_broken = has_content.is_err();
+                // The crate frames by itself; only whether there is content matters here.
+                self.framing = if has_content.unwrap_or(false) { BodyKind::UntilClose } else { BodyKind::None };
+            }
         }
     }
 
@@ -193,6 +225,12 @@ impl<'a> Answer<'a> {
             Wire::H1(wire) => {
                 append_content(wire.out, self.framing, data);
                 if wire.out.len() < GATHERED_BYTES_MAX {
+                    return Ok(());
+                }
+            }
+            Wire::H2(wire) => {
+                wire.gathered.extend_from_slice(data);
+                if wire.gathered.len() < COPIED_BYTES_MAX {
                     return Ok(());
                 }
             }
@@ -217,6 +255,12 @@ impl<'a> Answer<'a> {
                     wire.out.extend_from_slice(CHUNK_END);
                 }
             }
+            Wire::H2(_) => {
+                self.flush().await?;
+                if let Wire::H2(wire) = &self.wire {
+                    wire.stream.send(self.worker, data, false).await?;
+                }
+            }
         }
         Ok(())
     }
@@ -238,7 +282,8 @@ impl<'a> Answer<'a> {
     /// The kernel may move the bytes by itself: the content leaves as it is.
     fn can_sendfile(&self) -> bool {
         match &self.wire {
-            Wire::H1(_) => self.framing != BodyKind::Chunked,
+            Wire::H1(_) => self.framing != BodyKind::Chunked && !self.connection.is_tls(),
+            Wire::H2(_) => false,
         }
     }
 
@@ -291,6 +336,11 @@ impl<'a> Answer<'a> {
     pub(super) async fn flush(&mut self) -> Result<(), Broken> {
         match &mut self.wire {
             Wire::H1(wire) => self.connection.flush(self.worker, wire.out).await,
+            Wire::H2(wire) if wire.gathered.is_empty() => Ok(()),
+            Wire::H2(wire) => {
+                let data = Bytes::from(std::mem::take(&mut wire.gathered));
+                wire.stream.send(self.worker, data, false).await
+            }
         }
     }
 
@@ -302,6 +352,12 @@ impl<'a> Answer<'a> {
                     wire.out.extend_from_slice(LAST_CHUNK);
                 }
                 Ok(())
+            }
+            Wire::H2(wire) if wire.is_broken => Err(Broken),
+            Wire::H2(_) if self.framing == BodyKind::None => Ok(()),
+            Wire::H2(wire) => {
+                let data = Bytes::from(std::mem::take(&mut wire.gathered));
+                wire.stream.send(self.worker, data, true).await
             }
         }
     }

@@ -81,8 +81,7 @@ impl RequestBody {
 
     /// Prepares for [`super::upload::Beside`]: from now on reads have a deadline of their own.
     pub(super) fn begin_beside(&mut self, worker: &Worker, connection: &Connection) -> Rc<Side> {
-        let watched = worker.watches.watch(&connection.stream);
-        let side = Rc::new(Side { watched, is_reading: Cell::new(false), is_stopped: Cell::new(false) });
+        let side = Side::new(worker.watches.watch(&connection.stream));
         self.side = Some(side.clone());
         connection.watched.set_uploading(true);
         side
@@ -159,10 +158,10 @@ impl RequestBody {
         let bytes = std::mem::take(&mut input.bytes);
         let (result, bytes) = match &self.side {
             None => {
-                let (result, bytes) = connection.stream.read(bytes).await;
+                let (result, bytes) = connection.read(worker, bytes).await;
                 (result.map(ReadEnd::Bytes), bytes)
             }
-            Some(side) => side.read(connection, bytes).await,
+            Some(side) => side.read(worker, connection, bytes).await,
         };
         input.bytes = bytes;
         watched.clear();
@@ -203,6 +202,16 @@ impl RequestBody {
 }
 
 impl Side {
+    /// Without a read so far; `watched` keeps its deadlines.
+    pub(super) fn new(watched: Watched) -> Rc<Side> {
+        Rc::new(Side { watched, is_reading: Cell::new(false), is_stopped: Cell::new(false) })
+    }
+
+    /// The deadlines of the reads.
+    pub(super) fn watched(&self) -> &Watched {
+        &self.watched
+    }
+
     /// A read is under way.
     pub(super) fn is_reading(&self) -> bool {
         self.is_reading.get()
@@ -214,12 +223,17 @@ impl Side {
         self.watched.cancel().cancel();
     }
 
-    async fn read(&self, connection: &Connection, bytes: Vec<u8>) -> (std::io::Result<ReadEnd>, Vec<u8>) {
+    async fn read(
+        &self,
+        worker: &Worker,
+        connection: &Connection,
+        bytes: Vec<u8>,
+    ) -> (std::io::Result<ReadEnd>, Vec<u8>) {
         if self.is_stopped.get() {
             return (Ok(ReadEnd::Cancelled), bytes);
         }
         self.is_reading.set(true);
-        let read = connection.stream.read_cancellable(bytes, &self.watched.cancel()).await;
+        let read = connection.read_cancellable(worker, bytes, &self.watched.cancel()).await;
         self.is_reading.set(false);
         read
     }

@@ -18,6 +18,7 @@ use super::Worker;
 use super::answer::{Answer, H1Wire, Wire};
 use super::body::RequestBody;
 use super::exchange::{self, After, Client, Request, account};
+use super::h2;
 use super::hot::Hot;
 use super::respond;
 use super::run::Open;
@@ -25,7 +26,7 @@ use super::upload::Upload;
 use super::watch::{OnExpiry, Watched};
 use crate::http::h1::{BodyKind, parse_request};
 use crate::log::AddressText;
-use crate::runtime::net::{Buffer, ReadEnd, Stream};
+use crate::runtime::net::{Buffer, Cancel, ReadEnd, Stream};
 
 /// An idle connection keeps its buffers for this long.
 const HOT_IDLE: Duration = Duration::from_millis(800);
@@ -51,6 +52,10 @@ pub(super) struct Connection {
     /// Index into the config.
     pub(super) listener: u32,
     pub(super) requests: std::cell::Cell<u32>,
+    /// Deadlines of writes, where they must not disturb those of reads: HTTP/2 does both at once.
+    pub(super) writes: std::cell::OnceCell<Watched>,
+    /// A send is under way.
+    pub(super) sending: std::cell::Cell<bool>,
     /// Counts it as open.
     pub(super) _open: Open,
 }
@@ -79,22 +84,65 @@ impl Connection {
     /// Sends a whole buffer. The client may take as long as it likes as long as it takes something: the write time-out
     /// is for silence.
     async fn send_pieces<B: Buffer>(&self, worker: &Worker, mut bytes: B) -> Result<B, Broken> {
+        let watched = self.writes.get().unwrap_or(&self.watched);
         let mut sent = 0;
+        self.sending.set(true);
         while sent < bytes.bytes() {
-            self.watched.set(worker.config.http.write_timeout, OnExpiry::BreakAll);
+            watched.set(worker.config.http.write_timeout, OnExpiry::BreakAll);
             let (result, returned) = self.stream.write_piece(bytes, sent, PIECE_BYTES_MAX).await;
-            self.watched.clear();
+            watched.clear();
             bytes = returned;
             match result {
                 Ok(written) if written > 0 => sent += written,
                 _ => {
-                    worker.stats.http.timeouts.add(u64::from(self.watched.expired()));
+                    worker.stats.http.timeouts.add(u64::from(watched.expired()));
                     return Err(Broken);
                 }
             }
         }
+        self.sending.set(false);
         worker.stats.http.bytes_out.add(sent as u64);
         Ok(bytes)
+    }
+
+    /// Bytes that were handed over for sending have not all been taken by the kernel.
+    pub(super) fn is_sending(&self) -> bool {
+        self.sending.get()
+    }
+
+    /// From now on writes have deadlines apart from those of reads.
+    pub(super) fn separate_writes(&self, worker: &Worker) {
+        self.writes.get_or_init(|| worker.watches.watch(&self.stream));
+    }
+
+    /// The client's bytes are encrypted.
+    pub(super) fn is_tls(&self) -> bool {
+        false
+    }
+
+    /// Reads what is there into the spare capacity of `buf`; 0: the client sends no more.
+    pub(super) async fn read(&self, _: &Worker, buf: Vec<u8>) -> (std::io::Result<usize>, Vec<u8>) {
+        self.stream.read(buf).await
+    }
+
+    /// The same, but `cancel` ends it and gives the buffer back.
+    pub(super) async fn read_cancellable(
+        &self,
+        _: &Worker,
+        buf: Vec<u8>,
+        cancel: &Cancel,
+    ) -> (std::io::Result<ReadEnd>, Vec<u8>) {
+        self.stream.read_cancellable(buf, cancel).await
+    }
+
+    /// Waits until a read would find something, without holding a buffer.
+    pub(super) async fn readable(&self) -> std::io::Result<()> {
+        self.stream.readable().await
+    }
+
+    /// Ends our direction: the client reads the end of the stream.
+    pub(super) async fn end_direction(&self, _: &Worker) {
+        self.stream.shutdown_write();
     }
 
     /// Sends what waits in `out`.
@@ -114,12 +162,14 @@ enum Next {
     Close,
     /// End our direction, read on for a moment, close.
     Linger,
+    /// The client speaks HTTP/2; this is what it has sent so far.
+    Http2(Vec<u8>),
 }
 
 /// Drives one connection to its end.
 ///
 /// What this future holds is what an idle connection costs: keep it small.
-pub(super) async fn drive(worker: Rc<Worker>, connection: Box<Connection>) {
+pub(super) async fn drive(worker: Rc<Worker>, connection: Rc<Connection>) {
     let mut is_cold = !worker.hot.may_wait_hot();
     loop {
         if is_cold && !wait_cold(&worker, &connection).await {
@@ -129,7 +179,8 @@ pub(super) async fn drive(worker: Rc<Worker>, connection: Box<Connection>) {
         match Box::pin(serve(&worker, &connection)).await {
             Next::Cold => is_cold = true,
             Next::Close => return,
-            Next::Linger => return Box::pin(linger(&connection)).await,
+            Next::Linger => return Box::pin(linger(&worker, &connection)).await,
+            Next::Http2(input) => return Box::pin(h2::drive(worker, connection, input)).await,
         }
     }
 }
@@ -144,7 +195,7 @@ async fn wait_cold(worker: &Worker, connection: &Connection) -> bool {
     connection.watched.set(timeout.saturating_sub(HOT_IDLE), OnExpiry::BreakReads);
     connection.watched.set_idle(true);
     worker.stats.http.idle.inc();
-    let ready = connection.stream.readable().await;
+    let ready = connection.readable().await;
     worker.stats.http.idle.dec();
     connection.watched.set_idle(false);
     ready.is_ok() && !connection.watched.expired()
@@ -161,7 +212,13 @@ async fn serve_with(worker: &Rc<Worker>, connection: &Connection, hot: &mut Hot)
     // The first read finds bytes, or may wait for them: see `drive`.
     let mut may_wait = true;
     loop {
-        if !hot.input.unread().is_empty() {
+        let is_preface = connection.requests.get() == 0 && h2::may_be_preface(hot.input.unread());
+        if is_preface && hot.input.unread().len() >= h2::PREFACE.len() {
+            leave_reading(worker, &mut head_begun);
+            connection.watched.clear();
+            return Next::Http2(hot.input.unread().to_vec());
+        }
+        if !hot.input.unread().is_empty() && !is_preface {
             match parse_request(hot.input.unread(), &worker.limits, &mut hot.head) {
                 Ok(Some(())) => {
                     if std::mem::take(&mut head_begun) {
@@ -280,7 +337,7 @@ async fn answer(worker: &Rc<Worker>, connection: &Connection, hot: &mut Hot) -> 
 }
 
 /// The connection may serve another request behind this one, which it counts.
-fn may_keep(worker: &Worker, connection: &Connection) -> bool {
+pub(super) fn may_keep(worker: &Worker, connection: &Connection) -> bool {
     let requests = connection.requests.get().saturating_add(1);
     connection.requests.set(requests);
     let max = worker.config.http.keep_alive_requests_max;
@@ -322,7 +379,8 @@ async fn read_first(worker: &Worker, connection: &Connection, hot: &mut Hot) -> 
     connection.watched.set_idle(true);
     worker.stats.http.idle.inc();
     connection.watched.set(HOT_IDLE, OnExpiry::GiveBackBuffer);
-    let (result, bytes) = connection.stream.read_cancellable(std::mem::take(&mut hot.input.bytes), &cancel).await;
+    let bytes = std::mem::take(&mut hot.input.bytes);
+    let (result, bytes) = connection.read_cancellable(worker, bytes, &cancel).await;
     hot.input.bytes = bytes;
     connection.watched.clear();
     connection.watched.set_idle(false);
@@ -340,7 +398,7 @@ async fn read_first(worker: &Worker, connection: &Connection, hot: &mut Hot) -> 
 /// Waits for more of a head that has begun; its deadline is set already.
 async fn read_more(worker: &Worker, connection: &Connection, hot: &mut Hot) -> Read {
     hot.input.make_room(READ_ROOM);
-    let (result, bytes) = connection.stream.read(std::mem::take(&mut hot.input.bytes)).await;
+    let (result, bytes) = connection.read(worker, std::mem::take(&mut hot.input.bytes)).await;
     hot.input.bytes = bytes;
     match result {
         Ok(n) if n > 0 => {
@@ -353,14 +411,14 @@ async fn read_more(worker: &Worker, connection: &Connection, hot: &mut Hot) -> R
 }
 
 /// Reads and drops what the client still sends, so that closing does not reset the connection under our answer.
-async fn linger(connection: &Connection) {
-    connection.stream.shutdown_write();
+async fn linger(worker: &Worker, connection: &Connection) {
+    connection.end_direction(worker).await;
     connection.watched.set(LINGER, OnExpiry::BreakAll);
     let mut bytes = Vec::with_capacity(4096);
     let mut total = 0;
     while total < LINGER_BYTES_MAX {
         bytes.clear();
-        let (result, buffer) = connection.stream.read(bytes).await;
+        let (result, buffer) = connection.read(worker, bytes).await;
         bytes = buffer;
         match result {
             Ok(n) if n > 0 => total += n,

@@ -10,7 +10,7 @@ use super::upload::Upload;
 use super::{Worker, call_app, forward, send_file};
 use crate::config::model::Action;
 use crate::http::answer::{AnswerHead, Content};
-use crate::http::h1::{BodyKind, FieldName, Method, RequestHead, Version, write_field};
+use crate::http::h1::{BodyKind, FieldName, Method, RequestHead, write_field};
 use crate::log::Entry;
 use crate::metrics::{ServedBy, TraceEvent};
 use crate::util::path::normalize;
@@ -209,6 +209,12 @@ pub(super) fn refuse(status: u16) -> Acted {
     Err(Unanswered { closes: true, ..unanswered(status) })
 }
 
+/// Answers a request whose head could not be understood.
+pub(super) async fn refuse_malformed(client: &mut Client<'_>, scratch: &mut Scratch, status: u16) -> Outcome {
+    let sent = respond::error(&mut client.answer, &mut scratch.fields, status).await;
+    Outcome { after: if sent.is_ok() { After::Linger } else { After::Abort }, served_by: ServedBy::Worker }
+}
+
 /// The client is gone: nothing to answer.
 pub(super) fn abandoned(served_by: ServedBy) -> Outcome {
     Outcome { after: After::Close, served_by }
@@ -264,10 +270,7 @@ pub(super) fn account(
             remote_addr: connection.peer_text().as_bytes(),
             method: head.method_text.of(bytes),
             target: head.target(bytes),
-            protocol: match head.version {
-                Version::Http10 => b"HTTP/1.0",
-                Version::Http11 => b"HTTP/1.1",
-            },
+            protocol: head.version.text().as_bytes(),
             status,
             body_bytes,
             duration,

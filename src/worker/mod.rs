@@ -20,6 +20,7 @@ mod call_app;
 mod connection;
 mod exchange;
 mod forward;
+mod h2;
 mod hot;
 mod respond;
 mod run;

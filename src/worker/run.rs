@@ -1,6 +1,6 @@
 //! The worker's thread: builds the worker from its seat, accepts, ticks, drains.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -187,8 +187,17 @@ async fn accept(worker: Rc<Worker>, listener: Rc<Listener>, index: usize, connec
                 }
                 let watched = worker.watches.watch(&stream);
                 let requests = Cell::new(0);
-                let connection = Connection { watched, stream, peer, listener: index as u32, requests, _open: guard };
-                crate::runtime::spawn(drive(worker.clone(), Box::new(connection)));
+                let connection = Connection {
+                    watched,
+                    writes: OnceCell::new(),
+                    sending: Cell::new(false),
+                    stream,
+                    peer,
+                    listener: index as u32,
+                    requests,
+                    _open: guard,
+                };
+                crate::runtime::spawn(drive(worker.clone(), Rc::new(connection)));
             }
             Err(_) if listener.is_stopped() => return,
             Err(error) => {

@@ -11,24 +11,29 @@ use super::Worker;
 use super::body::{BodyFailure, RequestBody, Side};
 use super::connection::Connection;
 use super::exchange::DISCARD_BYTES_MAX;
+use super::h2::Receiver;
 use super::hot::Input;
 use crate::http::h1::BodyKind;
 
 /// The content of one request.
 pub(super) enum Upload<'a> {
     H1 { body: &'a mut RequestBody, input: &'a mut Input },
+    H2(&'a mut Receiver),
 }
 
 /// A run of content.
 pub(super) enum Piece<'a> {
     /// In the connection's buffer.
     Slice(&'a [u8]),
+    /// In memory of its own.
+    Shared(Bytes),
 }
 
 impl Piece<'_> {
     pub(super) fn as_slice(&self) -> &[u8] {
         match self {
             Piece::Slice(slice) => slice,
+            Piece::Shared(bytes) => bytes,
         }
     }
 
@@ -36,6 +41,7 @@ impl Piece<'_> {
     pub(super) fn into_bytes(self) -> Bytes {
         match self {
             Piece::Slice(slice) => Bytes::copy_from_slice(slice),
+            Piece::Shared(bytes) => bytes,
         }
     }
 }
@@ -45,6 +51,7 @@ impl Upload<'_> {
     pub(super) fn is_done(&self) -> bool {
         match self {
             Upload::H1 { body, .. } => body.is_done(),
+            Upload::H2(receiver) => receiver.is_done(),
         }
     }
 
@@ -55,6 +62,8 @@ impl Upload<'_> {
             Upload::H1 { body, .. } => {
                 body.is_unasked() || matches!(kind, BodyKind::Length(bytes) if bytes > DISCARD_BYTES_MAX)
             }
+            // A stream that is not read to its end is reset, and the others go on.
+            Upload::H2(_) => false,
         }
     }
 
@@ -62,6 +71,7 @@ impl Upload<'_> {
     pub(super) fn received_bytes(&self) -> u64 {
         match self {
             Upload::H1 { body, .. } => body.received_bytes(),
+            Upload::H2(receiver) => receiver.received_bytes(),
         }
     }
 
@@ -76,6 +86,7 @@ impl Upload<'_> {
                 let range = body.next(worker, connection, input).await?;
                 Ok(range.map(|range| Piece::Slice(&input.bytes[range])))
             }
+            Upload::H2(receiver) => Ok(receiver.next(worker).await?.map(Piece::Shared)),
         }
     }
 
@@ -101,6 +112,7 @@ impl Upload<'_> {
     pub(super) async fn discard(&mut self, worker: &Worker, connection: &Connection) -> bool {
         match self {
             Upload::H1 { body, input } => body.discard(worker, connection, input, DISCARD_BYTES_MAX).await,
+            Upload::H2(_) => true,
         }
     }
 
@@ -108,6 +120,7 @@ impl Upload<'_> {
     pub(super) fn begin_beside(&mut self, worker: &Worker, connection: &Connection) -> BesideHandle {
         match self {
             Upload::H1 { body, .. } => BesideHandle(body.begin_beside(worker, connection)),
+            Upload::H2(receiver) => BesideHandle(receiver.begin_beside(worker)),
         }
     }
 }

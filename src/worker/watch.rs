@@ -9,7 +9,7 @@ use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::pin::pin;
 use std::rc::Rc;
-use std::task::{Poll, Waker};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use slab::Slab;
@@ -122,6 +122,8 @@ impl Watches {
         for (_, watch) in self.watches.borrow().iter() {
             if watch.idle.get() {
                 watch.break_reads();
+            } else if let Some(waker) = watch.waiter.borrow_mut().take() {
+                waker.wake();
             }
         }
     }
@@ -266,6 +268,16 @@ impl Watched {
     /// The client has left.
     pub(crate) fn is_client_gone(&self) -> bool {
         self.watch.client_gone.get()
+    }
+
+    /// The worker drains, as it says itself or has said with [`Watches::close_idle`]; else the present task is woken when it
+    /// begins to, and when the deadline passes.
+    pub(crate) fn poll_draining(&self, cx: &mut Context<'_>, is_draining: bool) -> bool {
+        let mut waiter = self.watch.waiter.borrow_mut();
+        if !waiter.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+            *waiter = Some(cx.waker().clone());
+        }
+        is_draining
     }
 
     /// Handle for reads that give their buffer back at a [`OnExpiry::GiveBackBuffer`] deadline.

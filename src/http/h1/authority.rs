@@ -45,6 +45,11 @@ impl<'a> Authority<'a> {
     }
 }
 
+/// `text` is a host and an optional port, without userinfo (RFC 9110 section 7.2).
+pub fn is_authority(text: &[u8]) -> bool {
+    Authority::parse(text).is_some()
+}
+
 fn is_ipv6(text: &[u8]) -> bool {
     std::str::from_utf8(text).is_ok_and(|text| text.parse::<Ipv6Addr>().is_ok())
 }

@@ -67,7 +67,7 @@ impl Method {
     }
 }
 
-/// Minor version of HTTP/1.
+/// Version of the protocol a message came in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Version {
     /// HTTP/1.0
@@ -75,6 +75,19 @@ pub enum Version {
     /// HTTP/1.1 and later minor versions.
     #[default]
     Http11,
+    /// HTTP/2; framing is not in its head.
+    Http2,
+}
+
+impl Version {
+    /// The text of the protocol as access logs have it.
+    pub fn text(self) -> &'static str {
+        match self {
+            Version::Http10 => "HTTP/1.0",
+            Version::Http11 => "HTTP/1.1",
+            Version::Http2 => "HTTP/2.0",
+        }
+    }
 }
 
 /// Field names that our code looks at, recognised while parsing so that nobody compares names again.

@@ -29,6 +29,7 @@ mod request;
 mod response;
 mod write;
 
+pub use authority::is_authority;
 pub use body::{BodyDecoder, BodyError, Decoded};
 pub use fields::{FieldError, list_elements, token_list_contains};
 pub use head::{BodyKind, Field, FieldName, Method, RequestHead, ResponseHead, Span, Version, host_of};

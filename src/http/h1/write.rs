@@ -92,7 +92,7 @@ pub fn write_answer_head(out: &mut Vec<u8>, head: &AnswerHead<'_>, context: &Ans
     out.extend_from_slice(match (keep_alive, context.version) {
         (false, _) => b"Connection: close\r\n\r\n",
         (true, Version::Http10) => b"Connection: keep-alive\r\n\r\n".as_slice(),
-        (true, Version::Http11) => b"\r\n",
+        (true, _) => b"\r\n",
     });
     Downstream { body, keep_alive }
 }
@@ -105,8 +105,8 @@ fn write_framing(out: &mut Vec<u8>, head: &AnswerHead<'_>, context: &AnswerConte
         Content::Absent(length) => (length, BodyKind::None),
         Content::Length(0) => (Some(0), BodyKind::None),
         Content::Length(length) => (Some(length), BodyKind::Length(length)),
-        Content::Stream if context.version == Version::Http11 => (None, BodyKind::Chunked),
-        Content::Stream => (None, BodyKind::UntilClose),
+        Content::Stream if context.version == Version::Http10 => (None, BodyKind::UntilClose),
+        Content::Stream => (None, BodyKind::Chunked),
     };
     let body = if is_bodiless { BodyKind::None } else { body };
     if let Some(length) = length.filter(|_| !forbidden) {

@@ -36,7 +36,7 @@ pub fn response_content(head: &ResponseHead, bytes: &[u8], method: Method) -> Co
 /// 100 answers an Expect, which we never forward. 101 answers an Upgrade, which we never forward either: a server that
 /// sends it is broken, and the request is to be answered with 502.
 pub fn is_forwarded_interim(status: u16, version: Version) -> bool {
-    (102..200).contains(&status) && version == Version::Http11
+    (102..200).contains(&status) && version != Version::Http10
 }
 
 fn put_fields(out: &mut Vec<u8>, head: &ResponseHead, bytes: &[u8], options: &ConnectionOptions<'_>) {

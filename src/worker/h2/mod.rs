@@ -1,0 +1,292 @@
+//! One downstream connection of HTTP/2: the `h2` crate over an in-memory pipe, each stream an exchange of its own.
+//!
+//! ```text
+//!   socket ──read──▶ pipe ──▶ h2 ──▶ stream ──▶ exchange ──▶ action
+//!   socket ◀─write── pipe ◀── h2 ◀── stream ◀─── answer ◀──────┘
+//! ```
+//!
+//! Reading, the crate and writing are three parts of one task, polled in the order in which bytes move, until none of them
+//! moves any more: a burst of requests that arrives in one read leaves as one write. A stream whose answer is not ready at
+//! once becomes a task of its own.
+
+mod pipe;
+mod stream;
+
+use std::cell::{Cell, RefCell};
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use h2::server::SendResponse;
+use h2::{Reason, RecvStream};
+
+use self::pipe::{Pipe, PipeEnd};
+pub(super) use self::stream::{Receiver, Stream};
+use super::Worker;
+use super::answer::{Answer, H2Wire, Wire};
+use super::connection::Connection;
+use super::exchange::{self, After, Client, Request, account};
+use super::hot::Hot;
+use super::upload::Upload;
+use super::watch::OnExpiry;
+use crate::http::h1::Limits;
+use crate::http::h2::write_request;
+use crate::runtime::net::ReadEnd;
+
+/// What every client of HTTP/2 sends first (RFC 9113 section 3.4).
+pub(super) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// `input` begins like a preface. Nothing else does: `PRI` is no method of HTTP/1.
+pub(super) fn may_be_preface(input: &[u8]) -> bool {
+    input.len() >= 4 && PREFACE.starts_with(&input[..input.len().min(PREFACE.len())])
+}
+
+/// An idle connection keeps its buffers for this long.
+const HOT_IDLE: Duration = Duration::from_millis(800);
+
+/// Bytes asked for with one read.
+const READ_BYTES: usize = 16 * 1024;
+
+/// How long what a client still sends is read before closing.
+const LINGER: Duration = Duration::from_secs(2);
+
+/// How long the end of a connection may take once its last stream is done.
+const CLOSE_MAX: Duration = Duration::from_secs(5);
+
+/// State of one connection that its parts share.
+struct Shared {
+    pipe: Rc<RefCell<Pipe>>,
+    /// Streams that are being answered.
+    streams: Cell<u32>,
+    /// The reader waits without a buffer.
+    is_cold: Cell<bool>,
+    /// No further streams: the connection ends when those under way have.
+    is_closing: Cell<bool>,
+}
+
+/// Drives a connection to its end. `input` is what has been read of it, its preface in front.
+pub(super) async fn drive(worker: Rc<Worker>, connection: Rc<Connection>, input: Vec<u8>) {
+    let shared = Rc::new(Shared {
+        pipe: Rc::default(),
+        streams: Cell::new(0),
+        is_cold: Cell::new(false),
+        is_closing: Cell::new(false),
+    });
+    shared.pipe.borrow_mut().put_inbound(&input);
+    worker.hot.give_buffer_back(input);
+    connection.separate_writes(&worker);
+    let mut reader = pin!(read(&worker, &connection, &shared));
+    let mut server = pin!(serve(worker.clone(), connection.clone(), shared.clone()));
+    let mut writer = pin!(write(&worker, &connection, &shared));
+    let (mut is_reading, mut is_serving) = (true, true);
+    poll_fn(|cx| {
+        loop {
+            let before = shared.pipe.borrow().moves();
+            if is_reading {
+                is_reading = reader.as_mut().poll(cx).is_pending();
+            }
+            if is_serving && server.as_mut().poll(cx).is_ready() {
+                is_serving = false;
+                connection.watched.set(CLOSE_MAX, OnExpiry::BreakAll);
+            }
+            let is_writing = writer.as_mut().poll(cx).is_pending();
+            if !is_writing || (!is_serving && !shared.pipe.borrow().has_outbound() && !connection.is_sending()) {
+                return Poll::Ready(());
+            }
+            if shared.pipe.borrow().moves() == before {
+                return Poll::Pending;
+            }
+        }
+    })
+    .await;
+    shared.is_closing.set(true);
+    // A read may still be under way. It goes on for a moment, so that closing does not reset the connection under our
+    // answers (RFC 9112 section 9.6), and ends with the socket; its buffer must be back before that is closed.
+    if shared.pipe.borrow_mut().discard() {
+        connection.end_direction(&worker).await;
+        connection.watched.set(LINGER, OnExpiry::BreakAll);
+    } else {
+        connection.stream.breaker().break_all();
+    }
+    if is_reading {
+        reader.await;
+    }
+}
+
+/// Reads from the client into the pipe, for as long as the client sends.
+async fn read(worker: &Worker, connection: &Connection, shared: &Shared) {
+    loop {
+        poll_fn(|_| if shared.pipe.borrow().wants_inbound() { Poll::Ready(()) } else { Poll::Pending }).await;
+        let buffer = worker.hot.take_buffer(READ_BYTES);
+        let cancel = connection.watched.cancel();
+        if !shared.is_closing.get() {
+            connection.watched.set(HOT_IDLE, OnExpiry::GiveBackBuffer);
+        }
+        let (result, buffer) = connection.read_cancellable(worker, buffer, &cancel).await;
+        match result {
+            Ok(ReadEnd::Bytes(count)) if count > 0 => {
+                worker.stats.http.bytes_in.add(count as u64);
+                shared.pipe.borrow_mut().put_inbound(&buffer);
+                worker.hot.give_buffer_back(buffer);
+            }
+            Ok(ReadEnd::Cancelled) => {
+                worker.hot.give_buffer_back(buffer);
+                shared.pipe.borrow_mut().shrink();
+                if !wait_cold(worker, connection, shared).await {
+                    return shared.pipe.borrow_mut().end_inbound();
+                }
+            }
+            _ => {
+                worker.hot.give_buffer_back(buffer);
+                return shared.pipe.borrow_mut().end_inbound();
+            }
+        }
+    }
+}
+
+/// Waits for bytes without a buffer; `false`: the connection is gone.
+async fn wait_cold(worker: &Worker, connection: &Connection, shared: &Shared) -> bool {
+    shared.is_cold.set(true);
+    shared.expect_request(worker, connection);
+    let ready = connection.readable().await;
+    shared.is_cold.set(false);
+    ready.is_ok()
+}
+
+impl Shared {
+    /// Without a stream under way the connection is kept for the keep-alive time only.
+    fn expect_request(&self, worker: &Worker, connection: &Connection) {
+        if !self.is_cold.get() || self.is_closing.get() {
+            return;
+        }
+        if self.streams.get() == 0 {
+            let timeout = worker.config.http.keep_alive_timeout.saturating_sub(HOT_IDLE);
+            connection.watched.set(timeout, OnExpiry::Wake);
+        } else {
+            connection.watched.clear();
+        }
+    }
+}
+
+/// Sends what the crate wants to be sent.
+async fn write(worker: &Worker, connection: &Connection, shared: &Shared) {
+    let mut buffer = worker.hot.take_buffer(READ_BYTES);
+    loop {
+        poll_fn(|_| if shared.pipe.borrow().has_outbound() { Poll::Ready(()) } else { Poll::Pending }).await;
+        let outbound = shared.pipe.borrow_mut().take_outbound(buffer);
+        match connection.send(worker, outbound).await {
+            Ok(empty) => buffer = empty,
+            Err(_) => return shared.pipe.borrow_mut().break_outbound(),
+        }
+    }
+}
+
+/// Takes requests from the crate and starts their exchanges, until the connection has no more.
+async fn serve(worker: Rc<Worker>, connection: Rc<Connection>, shared: Rc<Shared>) {
+    let mut builder = h2::server::Builder::new();
+    builder
+        .max_concurrent_streams(100)
+        .initial_window_size(64 * 1024)
+        .initial_connection_window_size(1024 * 1024)
+        .max_header_list_size(64 * 1024)
+        .max_send_buffer_size(128 * 1024);
+    let handshake = builder.handshake::<_, Bytes>(PipeEnd(shared.pipe.clone()));
+    let mut h2 = match handshake.await {
+        Ok(h2) => h2,
+        Err(error) => return tracing::debug!(peer = ?connection.peer, %error, "HTTP/2 did not begin"),
+    };
+    loop {
+        let next = poll_fn(|cx| {
+            if !shared.is_closing.get() && connection.watched.poll_draining(cx, worker.draining.get()) {
+                shared.is_closing.set(true);
+                h2.graceful_shutdown();
+            }
+            if !shared.is_closing.get() && shared.streams.get() == 0 && connection.watched.expired() {
+                shared.is_closing.set(true);
+                h2.abrupt_shutdown(Reason::NO_ERROR);
+            }
+            h2.poll_accept(cx)
+        })
+        .await;
+        match next {
+            Some(Ok((request, respond))) => {
+                if !super::connection::may_keep(&worker, &connection) && !shared.is_closing.replace(true) {
+                    h2.graceful_shutdown();
+                }
+                start(&worker, &connection, &shared, request, respond).await;
+            }
+            Some(Err(error)) => return tracing::debug!(peer = ?connection.peer, %error, "HTTP/2 connection ended"),
+            None => return,
+        }
+    }
+}
+
+/// Starts an exchange; one that is not done at once goes on as a task of its own.
+async fn start(
+    worker: &Rc<Worker>,
+    connection: &Rc<Connection>,
+    shared: &Rc<Shared>,
+    request: http::Request<RecvStream>,
+    respond: SendResponse<Bytes>,
+) {
+    let guard = StreamGuard::new(worker, connection, shared);
+    let mut exchange: Pin<Box<dyn Future<Output = ()>>> =
+        Box::pin(crate::runtime::contain(answer(guard, request, respond)));
+    let is_done = poll_fn(|cx: &mut Context<'_>| Poll::Ready(exchange.as_mut().poll(cx).is_ready())).await;
+    if !is_done {
+        crate::runtime::spawn(exchange);
+    }
+}
+
+/// Counts a stream as under way.
+struct StreamGuard {
+    worker: Rc<Worker>,
+    connection: Rc<Connection>,
+    shared: Rc<Shared>,
+}
+
+impl StreamGuard {
+    fn new(worker: &Rc<Worker>, connection: &Rc<Connection>, shared: &Rc<Shared>) -> StreamGuard {
+        shared.streams.set(shared.streams.get() + 1);
+        StreamGuard { worker: worker.clone(), connection: connection.clone(), shared: shared.clone() }
+    }
+}
+
+impl Drop for StreamGuard {
+    fn drop(&mut self) {
+        self.shared.streams.set(self.shared.streams.get() - 1);
+        self.shared.expect_request(&self.worker, &self.connection);
+    }
+}
+
+/// Answers the request of one stream.
+async fn answer(guard: StreamGuard, request: http::Request<RecvStream>, respond: SendResponse<Bytes>) {
+    let StreamGuard { worker, connection, .. } = &guard;
+    let (parts, recv) = request.into_parts();
+    let stream = Rc::new(Stream::new(worker, respond));
+    let mut lease = worker.hot.take();
+    let Hot { head, head_bytes, scratch, .. } = lease.buffers();
+    let limits = Limits { head_bytes_max: worker.config.http.head_bytes_max.max(64 * 1024), ..worker.limits };
+    let converted = write_request(&parts, !recv.is_end_stream(), &limits, head_bytes, head);
+    drop(parts);
+    let mut receiver = Receiver::new(recv, stream.clone(), worker.config.http.body_bytes_max, head.expect_continue);
+    let request = Request::new(worker, head, head_bytes);
+    let wire = Wire::H2(H2Wire { stream: &stream, gathered: Vec::new(), is_broken: false });
+    let mut client =
+        Client { upload: Upload::H2(&mut receiver), answer: Answer::new(worker, connection, head.method, wire) };
+    let outcome = match converted {
+        Ok(()) => exchange::run(worker, connection, request, &mut client, scratch).await,
+        Err(error) => {
+            worker.stats.http.malformed.inc();
+            tracing::debug!(peer = ?connection.peer, %error, "request refused");
+            exchange::refuse_malformed(&mut client, scratch, error.status()).await
+        }
+    };
+    account(worker, connection, request, &client, outcome);
+    if outcome.after == After::Abort || client.answer.status() == 0 {
+        stream.reset();
+    }
+}

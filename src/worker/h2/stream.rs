@@ -1,0 +1,235 @@
+//! One stream of HTTP/2 as the two directions of an exchange.
+
+use std::cell::RefCell;
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use h2::server::SendResponse;
+use h2::{Reason, RecvStream, SendStream};
+
+use super::super::Worker;
+use super::super::body::{BodyFailure, Side};
+use super::super::connection::Broken;
+use super::super::watch::{GaveUp, OnExpiry, Watched};
+use crate::http::answer::{AnswerHead, Content};
+use crate::http::h1::Method;
+
+/// What both directions of a stream share.
+pub(in super::super) struct Stream {
+    /// The deadline of this exchange, apart from those of the connection.
+    pub(in super::super) watched: Watched,
+    sender: RefCell<Sender>,
+}
+
+/// Our direction of the stream.
+enum Sender {
+    /// No final head yet.
+    Waiting(SendResponse<Bytes>),
+    /// Content follows.
+    Sending(SendStream<Bytes>),
+    /// Ended or reset.
+    Done,
+}
+
+impl Stream {
+    pub(super) fn new(worker: &Worker, respond: SendResponse<Bytes>) -> Stream {
+        Stream { watched: worker.watches.watch_alone(), sender: RefCell::new(Sender::Waiting(respond)) }
+    }
+
+    /// The client has reset the stream, or the connection is gone.
+    fn poll_gone(&self, cx: &mut Context<'_>) -> Poll<()> {
+        match &mut *self.sender.borrow_mut() {
+            Sender::Waiting(respond) => respond.poll_reset(cx).map(drop),
+            Sender::Sending(stream) => stream.poll_reset(cx).map(drop),
+            Sender::Done => Poll::Pending,
+        }
+    }
+
+    /// Runs `work` until it ends, the client leaves, or the deadline passes.
+    pub(in super::super) async fn while_client_stays<T>(&self, work: impl Future<Output = T>) -> Result<T, GaveUp> {
+        let mut work = pin!(self.watched.while_client_stays(work));
+        poll_fn(|cx| {
+            if let Poll::Ready(end) = work.as_mut().poll(cx) {
+                return Poll::Ready(end);
+            }
+            self.poll_gone(cx).map(|()| Err(GaveUp::ClientGone))
+        })
+        .await
+    }
+
+    /// Sends an interim head.
+    pub(in super::super) fn interim(&self, status: u16, fields: &[u8]) -> Result<(), Broken> {
+        let head = AnswerHead { status, reason: None, fields, content: Content::Absent(None) };
+        match &mut *self.sender.borrow_mut() {
+            Sender::Waiting(respond) => {
+                respond.send_informational(crate::http::h2::response(&head, None, b"", b"")).map_err(|_| Broken)
+            }
+            _ => Err(Broken),
+        }
+    }
+
+    /// Sends the final head; `Ok(true)`: content follows.
+    pub(in super::super) fn start(
+        &self,
+        head: &AnswerHead<'_>,
+        method: Method,
+        server: &[u8],
+        date: &[u8],
+    ) -> Result<bool, Broken> {
+        let is_bodiless = method == Method::Head || matches!(head.status, 100..=199 | 204 | 304);
+        let (length, has_content) = match head.content {
+            Content::Absent(length) => (length, false),
+            Content::Length(length) => (Some(length), length > 0),
+            Content::Stream => (None, true),
+        };
+        let length = length.filter(|_| head.status >= 200 && head.status != 204);
+        let has_content = has_content && !is_bodiless;
+        let response = crate::http::h2::response(head, length, server, date);
+        let mut sender = self.sender.borrow_mut();
+        let Sender::Waiting(respond) = &mut *sender else { return Err(Broken) };
+        let stream = respond.send_response(response, !has_content).map_err(|_| Broken)?;
+        *sender = if has_content { Sender::Sending(stream) } else { Sender::Done };
+        Ok(has_content)
+    }
+
+    /// Sends content as the client's windows allow; with `end` the stream is finished behind it.
+    pub(in super::super) async fn send(&self, worker: &Worker, mut data: Bytes, end: bool) -> Result<(), Broken> {
+        let sent = loop {
+            let ready = match &mut *self.sender.borrow_mut() {
+                Sender::Sending(stream) if data.is_empty() => {
+                    break if end { stream.send_data(data, true).map_err(|_| Broken) } else { Ok(()) };
+                }
+                Sender::Sending(stream) => {
+                    stream.reserve_capacity(data.len());
+                    stream.capacity()
+                }
+                _ => return Err(Broken),
+            };
+            let capacity = if ready > 0 { ready } else { self.capacity(worker).await? };
+            let piece = data.split_to(capacity.min(data.len()));
+            let is_last = end && data.is_empty();
+            if let Sender::Sending(stream) = &mut *self.sender.borrow_mut()
+                && stream.send_data(piece, is_last).is_err()
+            {
+                break Err(Broken);
+            }
+            if data.is_empty() {
+                break Ok(());
+            }
+        };
+        if end && sent.is_ok() {
+            self.sender.replace(Sender::Done);
+        }
+        sent
+    }
+
+    /// Waits until the client's windows, and our own limit, let us send something. The client may be slow, but not
+    /// silent: the write time-out counts from the last byte it allowed.
+    async fn capacity(&self, worker: &Worker) -> Result<usize, Broken> {
+        self.watched.set(worker.config.http.write_timeout, OnExpiry::Wake);
+        let wait = poll_fn(|cx| match &mut *self.sender.borrow_mut() {
+            Sender::Sending(stream) => stream.poll_capacity(cx),
+            _ => Poll::Ready(None),
+        });
+        let capacity = self.watched.while_client_stays(wait).await;
+        self.watched.clear();
+        match capacity {
+            Ok(Some(Ok(capacity))) => Ok(capacity),
+            Ok(_) => Err(Broken),
+            Err(_) => {
+                worker.stats.http.timeouts.inc();
+                Err(Broken)
+            }
+        }
+    }
+
+    /// Ends the stream so that nobody takes for complete what was sent.
+    pub(super) fn reset(&self) {
+        match self.sender.replace(Sender::Done) {
+            Sender::Waiting(mut respond) => respond.send_reset(Reason::INTERNAL_ERROR),
+            Sender::Sending(mut stream) => stream.send_reset(Reason::INTERNAL_ERROR),
+            Sender::Done => {}
+        }
+    }
+}
+
+/// The client's direction of a stream.
+pub(in super::super) struct Receiver {
+    recv: RecvStream,
+    stream: Rc<Stream>,
+    /// Handed out and not yet given back to the client's window.
+    lent: usize,
+    received_bytes: u64,
+    bytes_max: u64,
+    is_done: bool,
+    awaits_continue: bool,
+    /// Set while the content is read beside other work.
+    side: Option<Rc<Side>>,
+}
+
+impl Receiver {
+    /// `bytes_max` 0: no limit.
+    pub(super) fn new(recv: RecvStream, stream: Rc<Stream>, bytes_max: u64, awaits_continue: bool) -> Receiver {
+        let is_done = recv.is_end_stream();
+        Receiver { recv, stream, lent: 0, received_bytes: 0, bytes_max, is_done, awaits_continue, side: None }
+    }
+
+    pub(in super::super) fn is_done(&self) -> bool {
+        self.is_done
+    }
+
+    pub(in super::super) fn received_bytes(&self) -> u64 {
+        self.received_bytes
+    }
+
+    /// See [`super::super::upload::Upload::begin_beside`].
+    pub(in super::super) fn begin_beside(&mut self, worker: &Worker) -> Rc<Side> {
+        let side = Side::new(worker.watches.watch_alone());
+        self.side = Some(side.clone());
+        side
+    }
+
+    /// The next run of content; `None` at the end. Trailers are checked by the crate and dropped.
+    pub(in super::super) async fn next(&mut self, worker: &Worker) -> Result<Option<Bytes>, BodyFailure> {
+        if std::mem::take(&mut self.awaits_continue) && !self.is_done {
+            self.stream.interim(100, b"").map_err(|Broken| BodyFailure::Gone)?;
+        }
+        if self.is_done {
+            return Ok(None);
+        }
+        // What was handed out is done with: the client may send as much again.
+        let lent = std::mem::take(&mut self.lent);
+        if lent > 0 {
+            let _ = self.recv.flow_control().release_capacity(lent);
+        }
+        let stream = self.stream.clone();
+        let watched = self.side.as_ref().map_or(&stream.watched, |side| side.watched());
+        watched.set(worker.config.http.body_timeout, OnExpiry::Wake);
+        let recv = &mut self.recv;
+        let next = watched.while_client_stays(poll_fn(|cx| recv.poll_data(cx))).await;
+        watched.clear();
+        match next {
+            Ok(Some(Ok(data))) => {
+                self.received_bytes += data.len() as u64;
+                self.lent = data.len();
+                if self.bytes_max != 0 && self.received_bytes > self.bytes_max {
+                    return Err(BodyFailure::TooLarge);
+                }
+                self.is_done = data.is_empty() && self.recv.is_end_stream();
+                Ok(Some(data).filter(|_| !self.is_done))
+            }
+            Ok(None) => {
+                self.is_done = true;
+                Ok(None)
+            }
+            Ok(Some(Err(_))) | Err(GaveUp::ClientGone) => Err(BodyFailure::Gone),
+            Err(GaveUp::Expired) => {
+                worker.stats.http.timeouts.inc();
+                Err(BodyFailure::TimedOut)
+            }
+        }
+    }
+}
