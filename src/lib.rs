@@ -9,6 +9,7 @@
 //! | [`config`] | text → written model with spans → immutable [`config::Config`]; all mistakes at once | bind, resolve, create |
 //! | [`boot`] | process life: limits, threads, signals, drain | stand on the path of a request |
 //! | [`runtime`] | drivers, pinning, mailboxes, buffers, system calls; the only `unsafe` | know a protocol |
+//! | [`tls`] | sessions without sockets, certificates, tickets | choose a site |
 //! | [`http`] | message model, HTTP/1.1 codec without I/O, connection driver | choose an action |
 //! | [`route`] | (host, path) → action, pure | I/O |
 //! | [`files`] | static files: path safety, conditionals, ranges, cache, send path | leave its root |
@@ -68,6 +69,7 @@ pub mod mysql;
 pub mod proxy;
 pub mod route;
 pub mod runtime;
+pub mod tls;
 pub mod util;
 mod worker;
 

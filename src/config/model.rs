@@ -127,6 +127,65 @@ pub struct Listener {
     pub address: SocketAddr,
     /// Indexes into [`Config::sites`].
     pub sites: Vec<usize>,
+    /// TLS; `None`: plain text.
+    pub tls: Option<Arc<Tls>>,
+}
+
+/// TLS of a listener. Names files only; [`crate::tls::Material`] is what is in them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tls {
+    /// Chains and keys; the first is the default.
+    pub certificates: Vec<CertificateFiles>,
+    /// Versions and ciphers.
+    pub profile: TlsProfile,
+    /// What a client gets that asks for a name without certificate.
+    pub unknown_names: UnknownNames,
+    /// Whether clients are asked for certificates.
+    pub client_certificates: ClientCertificates,
+    /// Authorities of client certificates, a PEM file; there when client certificates are asked for.
+    pub client_ca: Option<PathBuf>,
+    /// Secrets of session tickets, created when missing; `None`: a random one for the life of the process.
+    pub ticket_keys: Option<PathBuf>,
+    /// From the first byte of a handshake to its end.
+    pub handshake_timeout: Duration,
+}
+
+/// A certificate chain and its key, PEM files.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CertificateFiles {
+    /// The server's certificate, then those that issued it.
+    pub chain: PathBuf,
+    /// Its private key.
+    pub key: PathBuf,
+}
+
+/// Mozilla's guidelines, version 6.0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TlsProfile {
+    /// TLS 1.3 only.
+    Modern,
+    /// TLS 1.2 and 1.3.
+    Intermediate,
+}
+
+/// What a client gets that asks for a name without certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UnknownNames {
+    /// The first certificate.
+    Default,
+    /// An alert.
+    Refuse,
+}
+
+/// Whether clients are asked for certificates.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClientCertificates {
+    /// No.
+    Off,
+    /// Yes, but any client may go on; what was verified stands in the facts of the session.
+    Optional,
+    /// Yes, and without a good one the handshake fails.
+    Required,
 }
 
 /// Host names a site answers for.

@@ -77,7 +77,7 @@ impl Config {
         self.sites.push(Site { name: name.into(), hosts: vec![HostPattern::Any], default: true, routes: vec![route] });
         for (at, address) in addresses.iter().enumerate() {
             let name = if at == 0 { name.to_owned() } else { format!("{name}-{}", at + 1) };
-            self.listeners.push(Listener { name, address: *address, sites: vec![site] });
+            self.listeners.push(Listener { name, address: *address, sites: vec![site], tls: None });
         }
     }
 }

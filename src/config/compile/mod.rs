@@ -132,7 +132,7 @@ fn compile_log(section: &Section<'_>) -> Log {
 fn listener(named: &Named<'_>) -> Listener {
     // After a missing address the config is not used, so that any address will do.
     let address = named.section.need("address").unwrap_or_else(|| ([0, 0, 0, 0], 0).into());
-    Listener { name: named.name.into(), address, sites: Vec::new() }
+    Listener { name: named.name.into(), address, sites: Vec::new(), tls: None }
 }
 
 fn app(named: &Named<'_>) -> super::model::App {
