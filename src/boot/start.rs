@@ -40,6 +40,8 @@ pub(super) enum StartError {
     WorkerDied,
     /// A thread or its runtime cannot be had.
     Thread { name: String, error: io::Error },
+    /// Certificates or keys of a listener cannot be used.
+    Tls { listener: String, error: crate::tls::TlsError },
     /// The access log cannot be opened.
     Log(log::LogError),
 }
@@ -72,6 +74,7 @@ impl std::fmt::Display for StartError {
                 f.write_str("a data worker ended by itself: the process cannot serve its share and ends")
             }
             StartError::Thread { name, error } => write!(f, "{name} cannot start: {error}"),
+            StartError::Tls { listener, error } => write!(f, "TLS of listener `{listener}` cannot be set up: {error}"),
             StartError::Log(error) => error.fmt(f),
         }
     }
@@ -128,6 +131,7 @@ pub(super) fn run(config: Config, apps: &Registry) -> Result<(), StartError> {
     let access_log =
         log::Writer::start(&config, &shared.workers, shared.log_writer.clone()).map_err(StartError::Log)?;
     let (writer, mut access_logs) = access_log.map_or((None, Vec::new()), |(writer, logs)| (Some(writer), logs));
+    let materials = load_tls(&config)?;
     let mysql: Vec<_> = (0..config.splitters.len()).map(|index| crate::mysql::Shared::new(&config, index)).collect();
     let mysql: Vec<_> = mysql.into_iter().map(Arc::new).collect();
     let views = mysql.clone();
@@ -144,6 +148,7 @@ pub(super) fn run(config: Config, apps: &Registry) -> Result<(), StartError> {
             index,
             shared: shared.clone(),
             listeners: std::mem::take(&mut sockets.http[index]),
+            tls: materials.clone(),
             splitters: std::mem::take(&mut sockets.mysql[index]),
             mysql: mysql.clone(),
             control,
@@ -185,6 +190,20 @@ pub(super) fn run(config: Config, apps: &Registry) -> Result<(), StartError> {
         let _ = std::fs::remove_file(path);
     }
     result
+}
+
+/// Reads the certificates and keys of every TLS listener.
+fn load_tls(config: &Config) -> Result<Vec<Option<crate::tls::Material>>, StartError> {
+    let process_secret = crate::tls::Secrets::random();
+    let load = |listener: &crate::config::model::Listener| {
+        let Some(settings) = &listener.tls else { return Ok(None) };
+        let error = |error| StartError::Tls { listener: listener.name.clone(), error };
+        let material = crate::tls::Material::load(settings, &process_secret).map_err(error)?;
+        // What the workers will build by themselves.
+        crate::tls::build(settings, &material, true).map_err(error)?;
+        Ok(Some(material))
+    };
+    config.listeners.iter().map(load).collect()
 }
 
 fn find_programs(config: &Config, apps: &Registry) -> Result<Vec<crate::app::App>, StartError> {

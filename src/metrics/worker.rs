@@ -8,6 +8,8 @@ use crate::config::Config;
 pub struct Worker {
     /// Downstream HTTP.
     pub http: HttpStats,
+    /// TLS towards clients.
+    pub tls: TlsStats,
     /// Static files.
     pub files: FileStats,
     /// Per upstream, per server.
@@ -27,6 +29,7 @@ impl Worker {
     pub fn new(config: &Config) -> Worker {
         Worker {
             http: HttpStats::default(),
+            tls: TlsStats::default(),
             files: FileStats::default(),
             servers: config
                 .upstreams
@@ -66,6 +69,17 @@ pub struct HttpStats {
     pub timeouts: Counter,
     /// From complete head to last byte handed to the kernel.
     pub duration: Histogram,
+}
+
+/// TLS of a worker's downstream connections.
+#[derive(Debug, Default)]
+pub struct TlsStats {
+    /// Handshakes that ended well.
+    pub handshakes: Counter,
+    /// Of these, resumed from a ticket.
+    pub resumed: Counter,
+    /// Handshakes that failed or took too long.
+    pub failed: Counter,
 }
 
 /// Static files of a worker.

@@ -48,14 +48,14 @@ impl std::str::FromStr for Address {
 }
 
 /// Bytes that can be handed to the kernel: `Vec<u8>`, `Bytes` and the like.
-pub trait Buffer: IoBuf {
+pub trait Buffer: IoBuf + AsRef<[u8]> {
     /// How many.
     fn bytes(&self) -> usize {
         self.bytes_init()
     }
 }
 
-impl<B: IoBuf> Buffer for B {}
+impl<B: IoBuf + AsRef<[u8]>> Buffer for B {}
 
 enum Socket {
     Tcp(monoio::net::TcpStream),

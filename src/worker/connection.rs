@@ -21,6 +21,7 @@ use super::exchange::{self, After, Client, Request, account};
 use super::h2;
 use super::hot::Hot;
 use super::respond;
+use super::secure::{self, Secure};
 use super::run::Open;
 use super::upload::Upload;
 use super::watch::{OnExpiry, Watched};
@@ -54,6 +55,8 @@ pub(super) struct Connection {
     pub(super) requests: std::cell::Cell<u32>,
     /// Deadlines of writes, where they must not disturb those of reads: HTTP/2 does both at once.
     pub(super) writes: std::cell::OnceCell<Watched>,
+    /// The TLS session, once there is one.
+    pub(super) tls: std::cell::OnceCell<Box<Secure>>,
     /// A send is under way.
     pub(super) sending: std::cell::Cell<bool>,
     /// Counts it as open.
@@ -83,10 +86,25 @@ impl Connection {
 
     /// Sends a whole buffer. The client may take as long as it likes as long as it takes something: the write time-out
     /// is for silence.
-    async fn send_pieces<B: Buffer>(&self, worker: &Worker, mut bytes: B) -> Result<B, Broken> {
+    async fn send_pieces<B: Buffer>(&self, worker: &Worker, bytes: B) -> Result<B, Broken> {
+        if let Some(secure) = self.tls.get() {
+            self.sending.set(true);
+            let bytes = secure.send(worker, self, bytes).await?;
+            self.sending.set(false);
+            worker.stats.http.bytes_out.add(bytes.bytes() as u64);
+            return Ok(bytes);
+        }
+        self.sending.set(true);
+        let bytes = self.send_raw(worker, bytes).await?;
+        self.sending.set(false);
+        worker.stats.http.bytes_out.add(bytes.bytes() as u64);
+        Ok(bytes)
+    }
+
+    /// Hands a whole buffer to the socket as it is.
+    pub(super) async fn send_raw<B: Buffer>(&self, worker: &Worker, mut bytes: B) -> Result<B, Broken> {
         let watched = self.writes.get().unwrap_or(&self.watched);
         let mut sent = 0;
-        self.sending.set(true);
         while sent < bytes.bytes() {
             watched.set(worker.config.http.write_timeout, OnExpiry::BreakAll);
             let (result, returned) = self.stream.write_piece(bytes, sent, PIECE_BYTES_MAX).await;
@@ -100,8 +118,6 @@ impl Connection {
                 }
             }
         }
-        self.sending.set(false);
-        worker.stats.http.bytes_out.add(sent as u64);
         Ok(bytes)
     }
 
@@ -117,31 +133,46 @@ impl Connection {
 
     /// The client's bytes are encrypted.
     pub(super) fn is_tls(&self) -> bool {
-        false
+        self.tls.get().is_some()
     }
 
     /// Reads what is there into the spare capacity of `buf`; 0: the client sends no more.
-    pub(super) async fn read(&self, _: &Worker, buf: Vec<u8>) -> (std::io::Result<usize>, Vec<u8>) {
-        self.stream.read(buf).await
+    pub(super) async fn read(&self, worker: &Worker, buf: Vec<u8>) -> (std::io::Result<usize>, Vec<u8>) {
+        let Some(secure) = self.tls.get() else { return self.stream.read(buf).await };
+        let (result, buf) = secure.read(worker, self, buf, None).await;
+        let count = result.map(|end| match end {
+            ReadEnd::Bytes(count) => count,
+            ReadEnd::Cancelled => 0,
+        });
+        (count, buf)
     }
 
     /// The same, but `cancel` ends it and gives the buffer back.
     pub(super) async fn read_cancellable(
         &self,
-        _: &Worker,
+        worker: &Worker,
         buf: Vec<u8>,
         cancel: &Cancel,
     ) -> (std::io::Result<ReadEnd>, Vec<u8>) {
-        self.stream.read_cancellable(buf, cancel).await
+        match self.tls.get() {
+            None => self.stream.read_cancellable(buf, cancel).await,
+            Some(secure) => secure.read(worker, self, buf, Some(cancel)).await,
+        }
     }
 
     /// Waits until a read would find something, without holding a buffer.
     pub(super) async fn readable(&self) -> std::io::Result<()> {
-        self.stream.readable().await
+        match self.tls.get() {
+            Some(secure) if secure.has_plain() => Ok(()),
+            _ => self.stream.readable().await,
+        }
     }
 
     /// Ends our direction: the client reads the end of the stream.
-    pub(super) async fn end_direction(&self, _: &Worker) {
+    pub(super) async fn end_direction(&self) {
+        if let Some(secure) = self.tls.get() {
+            secure.close(self).await;
+        }
         self.stream.shutdown_write();
     }
 
@@ -170,6 +201,15 @@ enum Next {
 ///
 /// What this future holds is what an idle connection costs: keep it small.
 pub(super) async fn drive(worker: Rc<Worker>, connection: Rc<Connection>) {
+    let config = worker.tls.borrow()[connection.listener as usize].clone();
+    if let Some(config) = config {
+        let Some(secure) = Box::pin(secure::handshake(&worker, &connection, &config, Vec::new())).await else { return };
+        let is_http2 = secure.is_http2();
+        drop(connection.tls.set(Box::new(secure)));
+        if is_http2 {
+            return Box::pin(h2::drive(worker, connection, Vec::new())).await;
+        }
+    }
     let mut is_cold = !worker.hot.may_wait_hot();
     loop {
         if is_cold && !wait_cold(&worker, &connection).await {
@@ -411,8 +451,8 @@ async fn read_more(worker: &Worker, connection: &Connection, hot: &mut Hot) -> R
 }
 
 /// Reads and drops what the client still sends, so that closing does not reset the connection under our answer.
-async fn linger(worker: &Worker, connection: &Connection) {
-    connection.end_direction(worker).await;
+pub(super) async fn linger(worker: &Worker, connection: &Connection) {
+    connection.end_direction().await;
     connection.watched.set(LINGER, OnExpiry::BreakAll);
     let mut bytes = Vec::with_capacity(4096);
     let mut total = 0;

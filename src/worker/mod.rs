@@ -24,6 +24,7 @@ mod h2;
 mod hot;
 mod respond;
 mod run;
+mod secure;
 mod send_file;
 mod upload;
 mod watch;
@@ -60,6 +61,9 @@ pub(crate) struct Worker {
     folders: Vec<Vec<usize>>,
     /// Port of each listener, as bound.
     ports: Vec<u16>,
+    /// By listener: what its new sessions are made with; `None`: it speaks in clear.
+    tls: RefCell<Vec<Option<Arc<rustls::ServerConfig>>>>,
+    handshakes: secure::HandshakeGate,
     watches: Rc<watch::Watches>,
     hot: hot::HotPool,
     files: RefCell<crate::files::Cache>,

@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::connection::{Connection, drive};
 use super::hot::HotPool;
 pub(crate) use super::watch::TICK;
+use super::secure::HandshakeGate;
 use super::watch::Watches;
 use super::{Worker, unix_seconds};
 use crate::app::{Bridge, Job, Reply, Tickets};
@@ -41,6 +42,8 @@ pub(crate) struct Seat {
     pub(crate) shared: Arc<Shared>,
     /// HTTP listeners: index into the config, port as bound, socket.
     pub(crate) listeners: Vec<(usize, u16, BoundSocket)>,
+    /// By listener: certificates and keys; `None`: it speaks in clear.
+    pub(crate) tls: Vec<Option<crate::tls::Material>>,
     /// Splitter listeners: index into the config, socket.
     pub(crate) splitters: Vec<(usize, BoundSocket)>,
     pub(crate) mysql: Vec<Arc<crate::mysql::Shared>>,
@@ -72,6 +75,8 @@ pub(crate) async fn run(seat: Seat) {
         routers: (0..config.listeners.len()).map(|listener| Router::new(&config, listener)).collect(),
         folders: folder_table(&config),
         ports,
+        tls: RefCell::new(tls_configs(&config, &seat.tls)),
+        handshakes: HandshakeGate::default(),
         watches: Watches::new(),
         hot: HotPool::new(config.process.read_buffer_bytes),
         files: RefCell::new(files::Cache::new(files::Limits::from(&config.process))),
@@ -159,6 +164,16 @@ fn port_table(config: &Config, listeners: &[(usize, u16, BoundSocket)]) -> Vec<u
     (0..config.listeners.len()).map(|index| bound(index).unwrap_or_default()).collect()
 }
 
+/// By listener, what its sessions are made with. Boot has built the same once, so that this cannot fail.
+fn tls_configs(config: &Config, materials: &[Option<crate::tls::Material>]) -> Vec<Option<Arc<rustls::ServerConfig>>> {
+    let build = |(listener, material): (&crate::config::model::Listener, &Option<crate::tls::Material>)| {
+        let (settings, material) = (listener.tls.as_ref()?, material.as_ref()?);
+        let built = crate::tls::build(settings, material, true);
+        built.inspect_err(|error| tracing::error!(listener = %listener.name, %error, "TLS cannot be set up")).ok()
+    };
+    config.listeners.iter().zip(materials).map(build).collect()
+}
+
 /// Numbers the `files` actions, by site and route.
 fn folder_table(config: &Config) -> Vec<Vec<usize>> {
     let mut next = 0;
@@ -191,6 +206,7 @@ async fn accept(worker: Rc<Worker>, listener: Rc<Listener>, index: usize, connec
                     watched,
                     writes: OnceCell::new(),
                     sending: Cell::new(false),
+                    tls: OnceCell::new(),
                     stream,
                     peer,
                     listener: index as u32,

@@ -139,7 +139,7 @@ pub(super) async fn handshake(
     stats.resumed.add(u64::from(facts.is_resumed));
     Some(Secure {
         session: RefCell::new(session),
-        incoming: RefCell::new(input),
+        incoming: RefCell::new(if input.is_empty() { Vec::new() } else { input }),
         plain: RefCell::new(plain),
         outgoing: RefCell::default(),
         is_closed: Cell::new(false),

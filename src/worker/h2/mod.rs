@@ -106,7 +106,7 @@ pub(super) async fn drive(worker: Rc<Worker>, connection: Rc<Connection>, input:
     // A read may still be under way. It goes on for a moment, so that closing does not reset the connection under our
     // answers (RFC 9112 section 9.6), and ends with the socket; its buffer must be back before that is closed.
     if shared.pipe.borrow_mut().discard() {
-        connection.end_direction(&worker).await;
+        connection.end_direction().await;
         connection.watched.set(LINGER, OnExpiry::BreakAll);
     } else {
         connection.stream.breaker().break_all();
