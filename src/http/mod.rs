@@ -1,4 +1,5 @@
-//! HTTP: message model, the HTTP/1.1 codec, body framing, the connection driver.
+//! HTTP: message model, the HTTP/1.1 codec, body framing, content codings, the connection driver.
 
+pub mod coding;
 pub mod date;
 pub mod h1;
