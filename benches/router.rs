@@ -10,8 +10,8 @@ use one_server::config::model::{Action, HostPattern, PathMatch, Route, Site};
 use one_server::route::Router;
 
 fn site(hosts: Vec<HostPattern>, routes: Vec<PathMatch>) -> Site {
-    let routes = routes.into_iter().map(|path| Route { path, action: Action::Proxy(0) }).collect();
-    Site { name: "bench".into(), hosts, default: false, routes }
+    let routes = routes.into_iter().map(|path| Route { path, action: Action::Proxy(0), compress: None }).collect();
+    Site { name: "bench".into(), hosts, default: false, routes, compress: None }
 }
 
 fn prefix(index: usize) -> String {

@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::key::Absent::{Default, Means, Required};
 use super::key::{FlagOf, Key, Table, duration, integer, size};
 use super::value::Kind;
+use crate::http::coding::DEFAULT_TYPES;
 
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
@@ -18,6 +19,9 @@ const DAY: Duration = Duration::from_secs(86_400);
 
 /// A wait in a protocol: long enough to be meant, short enough not to be a wrong unit.
 const WAIT: Kind = duration(MS, DAY);
+
+/// What `compress` takes in [http], a site and a route.
+const COMPRESS: Kind = Kind::Form("true, false, or a table such as { codings = [\"zstd\", \"gzip\"], min = \"1KiB\" }");
 
 /// All of them, table by table, in the order of the manual.
 pub(super) const KEYS: &[Key] = &[
@@ -139,6 +143,10 @@ pub(super) const KEYS: &[Key] = &[
         .help("value of the Server field of answers; empty: no field")
         .known_as(&["nginx server_tokens"])
         .when("empty to tell less"),
+    Key::new(Table::Http, "compress", COMPRESS, Means("false"))
+        .help("compress answers for clients that take it, files and proxied ones alike; sites and routes may say otherwise")
+        .known_as(&["nginx gzip", "nginx gzip_vary", "nginx gzip_proxied", "nginx brotli", "haproxy compression", "caddy encode"])
+        .when("true for most sites. Off by default, as with nginx: it takes processor time, and where an answer holds both a secret and what a visitor sent, its compressed length can give the secret away (BREACH)"),
     // [listener.NAME]
     Key::new(Table::Listener, "address", Kind::SocketAddress, Required)
         .help("IP address and port; port 0 picks a free one, which the start-up lines tell")
@@ -155,6 +163,9 @@ pub(super) const KEYS: &[Key] = &[
     Key::new(Table::Site, "route", Kind::Form("tables, each written as [[site.NAME.route]]"), Required)
         .help("its routes")
         .known_as(&["nginx location", "haproxy use_backend"]),
+    Key::new(Table::Site, "compress", COMPRESS, Means("as in [http]"))
+        .help("compress answers of this site, see compress in [http]")
+        .known_as(&["nginx gzip", "nginx brotli"]),
     // [[site.NAME.route]]
     Key::new(Table::Route, "path", Kind::UrlPath, Means("give `exact` instead"))
         .help("prefix of the path, byte by byte: \"/api\" also matches \"/apis\", \"/api/\" does not; the longest wins"),
@@ -174,6 +185,10 @@ pub(super) const KEYS: &[Key] = &[
     Key::new(Table::Route, "respond", Kind::Form("a table such as { status = 200, body = \"ok\" }"), Means("another action"))
         .help("answer with a fixed text")
         .known_as(&["nginx return", "haproxy http-request return"]),
+    Key::new(Table::Route, "compress", COMPRESS, Means("as in the site"))
+        .help("compress answers of this route, see compress in [http]")
+        .known_as(&["nginx gzip", "nginx brotli"])
+        .when("false where answers hold secrets beside what visitors sent"),
     // files
     Key::new(Table::Files, "root", Kind::Path, Required)
         .help("the folder, absolute or relative to the working directory; nothing outside is ever opened")
@@ -199,6 +214,37 @@ pub(super) const KEYS: &[Key] = &[
         .known_as(&["nginx default_type"]),
     Key::new(Table::Respond, "body", Kind::Text, Means("an empty body"))
         .help("the body"),
+    // compress
+    Key::new(Table::Compress, "codings", Kind::List(&Kind::Word(&["br", "zstd", "gzip"])), Default("br,zstd,gzip"))
+        .help("what is offered, in order of preference; a client that weighs them decides first")
+        .known_as(&["haproxy compression algo"])
+        .when("zstd first to spend a quarter of the processor time on answers a few percent larger"),
+    Key::new(Table::Compress, "types", Kind::List(&Kind::Text), Default(DEFAULT_TYPES))
+        .help("media types that are compressed: \"text/html\", \"text/*\" (all of a kind)")
+        .known_as(&["nginx gzip_types", "nginx brotli_types", "haproxy compression type"])
+        .when("to add types of your own. nginx compresses only text/html by default. Each open text/event-stream would keep an encoder of up to 5 MiB"),
+    Key::new(Table::Compress, "min", size(0, GIB), Default("1KiB"))
+        .help("bytes of the smallest body that is compressed; one of unknown length always is")
+        .known_as(&["nginx gzip_min_length", "nginx brotli_min_length", "haproxy compression minsize-res"])
+        .when("seldom: a shorter body leaves in one packet either way, so that nothing is won. nginx's 20 bytes makes many of them longer"),
+    Key::new(Table::Compress, "br_level", integer(1, 6), Default("4"))
+        .help("how hard br tries")
+        .known_as(&["nginx brotli_comp_level"])
+        .when("up where the network is slower than the processor. Above 6 one piece would hold up a worker and take 8 MiB or more: compress such files beforehand"),
+    Key::new(Table::Compress, "zstd_level", integer(1, 9), Default("3"))
+        .help("how hard zstd tries")
+        .known_as(&["nginx zstd_comp_level"])
+        .when("up where the network is slower than the processor"),
+    Key::new(Table::Compress, "gzip_level", integer(1, 9), Default("5"))
+        .help("how hard gzip tries")
+        .known_as(&["nginx gzip_comp_level", "haproxy tune.comp.maxlevel"])
+        .when("down to 1 to save processor time. nginx's default is 1"),
+    Key::new(Table::Compress, "cache", size(0, 64 * GIB), Default("16MiB"))
+        .help("memory for compressed forms of files, per data worker; 0: files are compressed for each answer")
+        .when("up when the site's files of text are together larger than some five times this"),
+    Key::new(Table::Compress, "cache_file_max", size(0, 64 * MIB), Default("1MiB"))
+        .help("largest file whose compressed form is kept; larger ones are compressed for each answer")
+        .when("up for large files of text that are asked for often"),
     // [upstream.NAME]
     Key::new(Table::Upstream, "servers", Kind::Form("a list of addresses or of tables such as { address = \"127.0.0.1:9000\", weight = 2 }"), Required)
         .help("its servers")

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use crate::http::coding::Policy;
 use crate::runtime::net::Address;
 
 /// Everything one process is told to do.
@@ -116,6 +117,8 @@ pub struct Http {
     pub body_bytes_max: u64,
     /// Value of the `Server` field; empty: no field.
     pub server_name: String,
+    /// How answers are compressed; `None`: not at all. Sites and routes hold their own, this one where they say nothing.
+    pub compress: Option<Arc<Policy>>,
 }
 
 /// One listening address.
@@ -210,6 +213,8 @@ pub struct Site {
     pub default: bool,
     /// Routes in order of writing; precedence is exact, then longest prefix.
     pub routes: Vec<Route>,
+    /// How answers are compressed that no route made.
+    pub compress: Option<Arc<Policy>>,
 }
 
 /// How a route matches a path. Paths are percent-decoded and free of dot segments before matching.
@@ -228,6 +233,8 @@ pub struct Route {
     pub path: PathMatch,
     /// What it does.
     pub action: Action,
+    /// How its answers are compressed; `None`: not at all.
+    pub compress: Option<Arc<Policy>>,
 }
 
 /// What happens to a matched request.

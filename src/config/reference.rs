@@ -63,7 +63,10 @@ fn toml_default(key: &Key) -> Option<String> {
     Some(match key.kind {
         Kind::Integer { .. } | Kind::Switch => text.into(),
         Kind::List(_) if text.is_empty() => "[]".into(),
-        Kind::List(_) => format!("[{text:?}]"),
+        Kind::List(_) => {
+            let entries: Vec<String> = text.split(',').map(|entry| format!("{entry:?}")).collect();
+            format!("[{}]", entries.join(", "))
+        }
         _ => format!("{text:?}"),
     })
 }

@@ -12,6 +12,7 @@ fn site(name: &str, hosts: &[&str], default: bool, routes: &[&str]) -> Site {
         hosts: hosts.iter().map(|host| pattern(host)).collect(),
         default,
         routes: routes.iter().enumerate().map(|(index, path)| route(path, index)).collect(),
+        compress: None,
     }
 }
 
@@ -30,7 +31,7 @@ fn route(path: &str, index: usize) -> Route {
         Some(exact) => PathMatch::Exact(exact.into()),
         None => PathMatch::Prefix(path.into()),
     };
-    Route { path, action: Action::Proxy(index) }
+    Route { path, action: Action::Proxy(index), compress: None }
 }
 
 fn router(sites: &[Site]) -> Router {

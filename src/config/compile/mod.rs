@@ -1,5 +1,6 @@
 //! Written tables → compiled [`Config`]: the sections one by one, then what holds between them.
 
+mod compress;
 mod mysql;
 mod site;
 mod upstream;
@@ -37,7 +38,8 @@ pub(super) fn compile<'a>(cx: &'a Context<'a>, root: &'a dyn TableLike) -> Confi
     config.upstreams = upstreams.iter().map(|named| upstream::compile(named.name, &named.section)).collect();
     config.apps = apps.iter().map(app).collect();
     config.splitters = splitters.iter().map(|named| mysql::compile(named.name, &named.section)).collect();
-    let names = site::Names { listeners: &listeners, upstreams: &upstreams, apps: &apps };
+    let compress = config.http.compress.clone();
+    let names = site::Names { listeners: &listeners, upstreams: &upstreams, apps: &apps, compress };
     site::compile_all(cx, &named(cx, root, Table::Site), &names, &mut config);
 
     report_duplicate_addresses(cx, &listeners, &splitters, &config, &admin);
@@ -116,6 +118,7 @@ fn compile_http(section: &Section<'_>) -> Http {
         headers_max: section.get("headers_max"),
         body_bytes_max: section.get("body_max"),
         server_name: section.get("server_name"),
+        compress: compress::compile(section, &None),
     }
 }
 

@@ -6,19 +6,21 @@ use std::sync::Arc;
 use bytes::Bytes;
 use toml_edit::{Item, TableLike, Value as TomlValue};
 
-use super::Named;
+use super::{Named, compress};
 use crate::config::key::Table;
 use crate::config::model::{Action, Config, Files, HostPattern, PathMatch, Route, Site};
 use crate::config::report::{Problem, Span};
 use crate::config::section::{Context, Placed, Section, type_name};
 use crate::config::suggest;
 use crate::config::value::parse_field;
+use crate::http::coding::Policy;
 
-/// What routes and sites may name.
+/// What routes and sites may name, and what they inherit.
 pub(super) struct Names<'a> {
     pub(super) listeners: &'a [Named<'a>],
     pub(super) upstreams: &'a [Named<'a>],
     pub(super) apps: &'a [Named<'a>],
+    pub(super) compress: Option<Arc<Policy>>,
 }
 
 /// A compiled site, with the places that later checks point at.
@@ -55,6 +57,7 @@ pub(super) fn compile_all<'a>(cx: &'a Context<'a>, sites: &[Named<'a>], names: &
 
 fn draft(named: &Named<'_>, names: &Names<'_>) -> Draft {
     let section = &named.section;
+    let names = &Names { compress: compress::compile(section, &names.compress), ..*names };
     let hosts = hosts(section);
     let listeners = listeners(section, names.listeners);
     let listeners_doubtful = listeners.iter().any(Option::is_none);
@@ -67,6 +70,7 @@ fn draft(named: &Named<'_>, names: &Names<'_>) -> Draft {
             hosts: hosts.iter().map(|host| host.value.clone()).collect(),
             default,
             routes: routes.into_iter().filter_map(|route| route.value).collect(),
+            compress: names.compress.clone(),
         },
         hosts,
         default_span: default.then(|| section.value_span("default")).flatten(),
@@ -227,10 +231,11 @@ fn route(section: &Section<'_>, names: &Names<'_>) -> Option<Route> {
             None
         }
     };
+    let compress = compress::compile(section, &names.compress);
     let (path, action) = (path?, action?);
     warn_of_useless_prefix(section, &path, &action);
     warn_of_unreachable_path(section, &path);
-    Some(Route { path, action })
+    Some(Route { path, action, compress })
 }
 
 fn path_match(section: &Section<'_>) -> Option<PathMatch> {

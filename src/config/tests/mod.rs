@@ -2,6 +2,7 @@
 //! (`anything`).
 
 mod anything;
+mod compress;
 mod keys;
 mod mistakes;
 
