@@ -250,6 +250,10 @@ fn account(worker: &Worker, connection: &Connection, hot: &Hot, request: &Reques
         log.record(&Entry {
             time: std::time::SystemTime::now(),
             remote_addr: connection.peer_text().as_bytes(),
+            remote_port: connection.peer.map_or(0, |peer| peer.port()),
+            listener: connection.listener as u16,
+            head: Some((head, bytes)),
+            connection_requests: connection.requests.get(),
             method: head.method_text.of(bytes),
             target: head.target(bytes),
             protocol: match head.version {
@@ -264,6 +268,7 @@ fn account(worker: &Worker, connection: &Connection, hot: &Hot, request: &Reques
             host: Some(head.authority.of(bytes)).filter(|host| !host.is_empty()),
             request_id: request.id,
             served_by: outcome.served_by,
+            ..Entry::default()
         });
     }
     if let Some(trace) = &worker.trace {

@@ -1,12 +1,11 @@
 //! Answers of the worker itself: errors, redirects, fixed texts.
 
 use std::fmt::Display;
-use std::time::Duration;
 
 use super::Worker;
 use super::connection::Connection;
 use crate::http::h1::{RequestHead, Version, write_decimal, write_field, write_status_line};
-use crate::metrics::ServedBy;
+use crate::log::{EndedBy, Entry, Phase, Termination};
 
 /// Appends status line, Server and Date.
 pub(super) fn begin(worker: &Worker, out: &mut Vec<u8>, status: u16) {
@@ -97,20 +96,16 @@ pub(super) fn reject(
     worker.stats.http.responses[usize::from(status / 100)].inc();
     let body_bytes = error(worker, out, &RequestHead::default(), false, status);
     let Some(log) = &worker.access_log else { return };
-    log.record(&crate::log::Entry {
+    log.record(&Entry {
         time: std::time::SystemTime::now(),
         remote_addr: connection.peer_text().as_bytes(),
-        method: b"",
+        remote_port: connection.peer.map_or(0, |peer| peer.port()),
+        listener: connection.listener as u16,
         target: first_line(input),
-        protocol: b"",
         status,
         body_bytes,
-        duration: Duration::ZERO,
-        referer: None,
-        user_agent: None,
-        host: None,
-        request_id: 0,
-        served_by: ServedBy::Worker,
+        termination: Termination::new(EndedBy::Proxy, Phase::Request),
+        ..Entry::default()
     });
 }
 
