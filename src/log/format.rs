@@ -909,7 +909,7 @@ pub(super) mod tests {
                 cipher,
                 server_name: sni.as_deref(),
                 alpn: sni.as_deref(),
-                resumed: self.id % 2 == 0,
+                resumed: self.id.is_multiple_of(2),
                 client_subject: subject.as_deref(),
             };
             // A head whose fields hold any bytes, which the parser would never let through.

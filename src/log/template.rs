@@ -11,7 +11,7 @@
 use std::ops::Range;
 
 use super::escape::{Notation, Style};
-use super::variable::{DIRECTIVES, Name, PREFIXES, VARIABLES, Variable};
+use super::variable::{DIRECTIVES, Name, PREFIXES, Prefix, VARIABLES, Variable};
 
 /// A format longer than this is a mistake.
 const BYTES_MAX: usize = 16 * 1024;
@@ -157,15 +157,16 @@ impl Template {
              as nginx does it (`\\x22`) and directives as HAProxy does it (`#22`); a value that does not exist is `-`, a \
              timer or status that was not reached is `-1` with `%`. With `escape = \"json\"`, a variable between quotes \
              is the inside of a JSON string, and one outside of quotes is a JSON value: a number, a text in quotes, or \
-             `null`. HAProxy's flags are `+Q` (in quotes), `+E` and `+M`, which change nothing here; `%{+Q}o` sets them \
+             `null`. With `escape = \"none\"` everything but control bytes and what is not UTF-8 is written as it is. \
+             There, and between the quotes of JSON, a value that does not exist is empty. HAProxy's flags are `+Q` (in quotes), `+E` and `+M`, which change nothing here; `%{+Q}o` sets them \
              for what follows. Sample expressions (`%[…]`) do not exist: `$http_NAME` and the like take their place.\n",
         );
         manual_of(&mut out, "variables", '$', VARIABLES);
-        let prefixes = |known: bool| PREFIXES.iter().filter(move |(.., note)| note.is_empty() != known);
-        for (prefix, _, note) in prefixes(true) {
-            out.push_str(&format!("- `${prefix}NAME`: {note}\n"));
+        let (known, absent): (Vec<&Prefix>, Vec<&Prefix>) = PREFIXES.iter().partition(|prefix| !prefix.note.is_empty());
+        for prefix in known {
+            out.push_str(&format!("- `${}NAME`: {}\n", prefix.text, prefix.note));
         }
-        let absent: Vec<String> = prefixes(false).map(|(prefix, ..)| format!("`${prefix}NAME`")).collect();
+        let absent: Vec<String> = absent.iter().map(|prefix| format!("`${}NAME`", prefix.text)).collect();
         out.push_str(&format!("- always missing here: {}\n", absent.join(", ")));
         manual_of(&mut out, "directives", '%', DIRECTIVES);
         out
@@ -350,9 +351,9 @@ fn variable_named(name: &str) -> Option<Variable> {
     if let Some(known) = VARIABLES.iter().find(|known| known.text == name) {
         return Some(known.variable.clone());
     }
-    PREFIXES.iter().find_map(|(prefix, make, _)| match name.strip_prefix(prefix)? {
+    PREFIXES.iter().find_map(|prefix| match name.strip_prefix(prefix.text)? {
         "" => None,
-        rest => Some(make(rest.into())),
+        rest => Some((prefix.make)(rest.into())),
     })
 }
 

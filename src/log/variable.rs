@@ -282,17 +282,30 @@ pub(super) static VARIABLES: &[Name] = {
     ]
 };
 
-/// What `$prefix_NAME` may be: the prefix, what it makes of the rest, and what that is.
-pub(super) static PREFIXES: &[(&str, fn(Box<str>) -> Variable, &str)] = &[
-    ("sent_http_", Variable::ResponseField, "field NAME of the answer"),
-    ("http_", Variable::RequestField, "field NAME of the request, `_` for `-`"),
-    ("cookie_", Variable::Cookie, "cookie NAME of the request"),
-    ("arg_", Variable::Argument, "argument NAME of the query"),
-    ("sent_trailer_", |_| Variable::Nothing, ""),
-    ("upstream_http_", |_| Variable::Nothing, ""),
-    ("upstream_cookie_", |_| Variable::Nothing, ""),
-    ("upstream_trailer_", |_| Variable::Nothing, ""),
-    ("proxy_protocol_tlv_", |_| Variable::Nothing, ""),
+/// A family of variables: `$http_NAME`.
+pub(super) struct Prefix {
+    pub(super) text: &'static str,
+    /// The variable for what stands behind the prefix.
+    pub(super) make: fn(Box<str>) -> Variable,
+    /// What it is. Empty: known to nginx, does not exist here.
+    pub(super) note: &'static str,
+}
+
+const fn family(text: &'static str, make: fn(Box<str>) -> Variable, note: &'static str) -> Prefix {
+    Prefix { text, make, note }
+}
+
+/// What `$prefix_NAME` may be.
+pub(super) static PREFIXES: &[Prefix] = &[
+    family("sent_http_", Variable::ResponseField, "field NAME of the answer, `_` for `-`"),
+    family("http_", Variable::RequestField, "field NAME of the request, `_` for `-`"),
+    family("cookie_", Variable::Cookie, "cookie NAME of the request"),
+    family("arg_", Variable::Argument, "argument NAME of the query"),
+    family("sent_trailer_", |_| Variable::Nothing, ""),
+    family("upstream_http_", |_| Variable::Nothing, ""),
+    family("upstream_cookie_", |_| Variable::Nothing, ""),
+    family("upstream_trailer_", |_| Variable::Nothing, ""),
+    family("proxy_protocol_tlv_", |_| Variable::Nothing, ""),
 ];
 
 /// What `%name` may be.

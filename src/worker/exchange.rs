@@ -47,6 +47,8 @@ pub(super) struct Outcome {
 pub(super) struct Request {
     pub(super) started: Instant,
     pub(super) id: u64,
+    /// Site that answers, index into the config; `None` while, or when, there is none.
+    pub(super) site: Option<u16>,
     /// The connection may be kept behind the answer.
     pub(super) keep_alive: bool,
     pub(super) body: RequestBody,
@@ -99,6 +101,7 @@ fn begin(worker: &Worker, connection: &Connection, hot: &Hot) -> Request {
     Request {
         started: worker.now(),
         id: request_id(worker, hot),
+        site: None,
         keep_alive: head.keep_alive && under_limit && !worker.draining.get(),
         body: RequestBody::new(head.body, begin, http.body_bytes_max, head.expect_continue),
     }
@@ -140,6 +143,7 @@ async fn answer(worker: &Rc<Worker>, connection: &Connection, hot: &mut Hot, req
         let Some(found) = router.route(hot.head.host(bytes), path.as_bytes()) else {
             return error(worker, hot, request, 404);
         };
+        request.site = u16::try_from(found.site).ok();
         match &found.action {
             Action::Files(files) => {
                 let folder = worker.folders[found.site][found.route];
@@ -252,6 +256,7 @@ fn account(worker: &Worker, connection: &Connection, hot: &Hot, request: &Reques
             remote_addr: connection.peer_text().as_bytes(),
             remote_port: connection.peer.map_or(0, |peer| peer.port()),
             listener: connection.listener as u16,
+            site: request.site,
             head: Some((head, bytes)),
             connection_requests: connection.requests.get(),
             method: head.method_text.of(bytes),
