@@ -160,6 +160,10 @@ pub(super) const KEYS: &[Key] = &[
         .known_as(&["nginx default_server", "haproxy default_backend"]),
     Key::new(Table::Site, "listeners", Kind::List(&Kind::Text), Means("every listener"))
         .help("names of the listeners it is reached through"),
+    Key::new(Table::Site, "access_log", Kind::Output, Means("`access` of [log]"))
+        .help("where the access log of this site goes, in the format of [log]: stdout, a file, or off")
+        .known_as(&["nginx access_log", "haproxy option dontlog-normal"])
+        .when("to a file for a site whose log somebody else reads, off for health checks and the like"),
     Key::new(Table::Site, "route", Kind::Form("tables, each written as [[site.NAME.route]]"), Required)
         .help("its routes")
         .known_as(&["nginx location", "haproxy use_backend"]),
@@ -410,9 +414,12 @@ pub(super) const KEYS: &[Key] = &[
         .flag("access-log")
         .known_as(&["nginx access_log", "haproxy log"])
         .when("a file for real traffic; SIGUSR1 reopens it after rotation"),
-    Key::new(Table::Log, "format", Kind::Word(&["combined", "json"]), Default("combined"))
-        .help("form of its lines: nginx's combined, or one JSON object a line")
+    Key::new(Table::Log, "format", Kind::Text, Default("combined"))
+        .help("form of its lines: combined, common, json, haproxy, or a text with variables ($status, %ST)")
         .flag("log-format")
-        .known_as(&["nginx log_format", "haproxy option httplog"])
-        .when("`json` for log collectors"),
+        .known_as(&["nginx log_format", "haproxy log-format", "haproxy option httplog"])
+        .when("`json` for log collectors, `haproxy` for timers and how requests ended; the variables stand below"),
+    Key::new(Table::Log, "escape", Kind::Word(&["default", "json", "none"]), Default("default"))
+        .help("how a format of your own writes bytes from outside: \\xHH, as JSON, or as they are; control bytes are always escaped")
+        .when("`json` for a format that is a JSON object; a value outside of quotes then becomes a number, a text or null"),
 ];

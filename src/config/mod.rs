@@ -94,7 +94,8 @@ fn parse_with(
         Ok(document) => document,
         Err(error) => return Err(Report::new(source, vec![syntax_error(text, &error)])),
     };
-    let cx = Context::new(programs, overrides, outside);
+    let mut cx = Context::new(programs, overrides, outside);
+    cx.text = text;
     let config = compile::compile(&cx, document.as_table());
     let (problems, mut warnings) = (cx.problems.into_inner(), cx.warnings.into_inner());
     if !problems.is_empty() {

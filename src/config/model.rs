@@ -411,10 +411,24 @@ impl std::fmt::Debug for Secret {
 /// Access log.
 #[derive(Clone, Debug)]
 pub struct Log {
-    /// Where lines go; `None`: no access log.
+    /// Where lines go, but for sites that say otherwise; `None`: no access log.
     pub access: Option<LogTarget>,
+    /// What each site says, in the order of [`Config::sites`]. A site beyond its end is as [`SiteLog::Default`].
+    pub sites: Vec<SiteLog>,
     /// Form of a line.
-    pub format: LogFormat,
+    pub format: Arc<crate::log::Template>,
+}
+
+/// Where the lines of one site go.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum SiteLog {
+    /// Where [`Log::access`] says.
+    #[default]
+    Default,
+    /// Nowhere.
+    Off,
+    /// To a log of its own.
+    To(LogTarget),
 }
 
 /// Where a log goes.
@@ -426,11 +440,11 @@ pub enum LogTarget {
     File(PathBuf),
 }
 
-/// Form of an access log line.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LogFormat {
-    /// nginx's combined format, byte for byte.
-    Combined,
-    /// One JSON object a line.
-    Json,
+impl std::fmt::Display for LogTarget {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            LogTarget::Stdout => f.write_str("stdout"),
+            LogTarget::File(path) => path.display().fmt(f),
+        }
+    }
 }

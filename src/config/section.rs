@@ -60,13 +60,15 @@ pub(super) struct Context<'a> {
     pub(super) programs: &'a [&'a str],
     pub(super) overrides: &'a Overrides,
     pub(super) outside: Option<&'a dyn Outside>,
+    /// The file; empty when there is none.
+    pub(super) text: &'a str,
     pub(super) problems: RefCell<Vec<Problem>>,
     pub(super) warnings: RefCell<Vec<Problem>>,
 }
 
 impl<'a> Context<'a> {
     pub(super) fn new(programs: &'a [&'a str], overrides: &'a Overrides, outside: Option<&'a dyn Outside>) -> Self {
-        Context { programs, overrides, outside, problems: RefCell::default(), warnings: RefCell::default() }
+        Context { programs, overrides, outside, text: "", problems: RefCell::default(), warnings: RefCell::default() }
     }
 
     pub(super) fn mistake(&self, problem: Problem) {

@@ -1,316 +1,431 @@
-//! The text of an access log line: nginx's combined format, byte for byte, or a JSON object. Pure; allocates nothing
-//! as long as the buffer has room.
-//!
-//! Source: nginx documentation, `ngx_http_log_module` (format `combined`, escaping `default`); RFC 8259 for JSON.
+//! Fills a compiled format with the values of one request. Pure; allocates nothing as long as the buffer has room.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::sync::Arc;
+use std::time::Duration;
 
-use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
-use super::Entry;
+use super::entry::{EndedBy, Entry};
+use super::escape::{Pen, hex_id, put_number, put_three_digits};
+use super::lookup;
+use super::names::Names;
+use super::stamp::Stamp;
+use super::template::{Segment, Template};
+use super::variable::{Timer, Variable};
 use crate::config::Config;
-use crate::config::model::LogFormat;
 use crate::metrics::ServedBy;
+use crate::util::path::normalize;
 
 /// Writes lines for one data worker.
 #[derive(Debug)]
 pub(super) struct Formatter {
-    format: LogFormat,
-    zone: TimeZone,
+    template: Arc<Template>,
+    values: Values,
+}
+
+/// What does not change with the request.
+#[derive(Clone, Debug)]
+pub(super) struct Host {
+    /// Local times are those of this zone.
+    pub(super) zone: TimeZone,
+    /// Name of the machine.
+    pub(super) name: String,
+    /// Number of the process.
+    pub(super) pid: u32,
+}
+
+#[derive(Debug)]
+struct Values {
+    host: Host,
     worker: usize,
     names: Names,
-    stamp: Stamp,
-}
-
-/// What `served_by` says, as JSON text, at the indexes of the config.
-#[derive(Debug)]
-struct Names {
-    servers: Vec<Vec<Vec<u8>>>,
-    apps: Vec<Vec<u8>>,
-}
-
-/// The texts of one second, made when a line of that second comes first.
-#[derive(Debug)]
-struct Stamp {
-    /// Seconds of the Unix epoch.
-    second: u64,
-    /// `29/Jul/2025:13:55:36 +0200`
-    local: Vec<u8>,
-    /// `2025-07-29T13:55:36`
-    iso: Vec<u8>,
-    /// `+02:00`
-    iso_offset: Vec<u8>,
+    /// Texts of the request's end, and of its begin.
+    end: Stamp,
+    start: Stamp,
+    /// Decoded path.
+    scratch: Vec<u8>,
 }
 
 impl Formatter {
-    /// For the data worker numbered `worker`; local times are those of `zone`.
-    pub(super) fn new(config: &Config, worker: usize, zone: TimeZone) -> Formatter {
-        let names = Names::new(config);
-        let stamp = Stamp { second: u64::MAX, local: vec![], iso: vec![], iso_offset: vec![] };
-        Formatter { format: config.log.format, zone, worker, names, stamp }
-    }
-
-    /// At least the bytes [`Formatter::line`] will add.
-    pub(super) fn line_bytes_max(&self, entry: &Entry<'_>) -> usize {
-        let optional = [entry.referer, entry.user_agent, entry.host];
-        let outside = entry.remote_addr.len() + entry.method.len() + entry.target.len() + entry.protocol.len();
-        let outside = outside + optional.iter().flatten().map(|field| field.len()).sum::<usize>();
-        // Escapes are 4 bytes for combined and 6 for JSON; the fixed part of a JSON line is below 400 bytes.
-        match self.format {
-            LogFormat::Combined => 128 + 4 * outside,
-            LogFormat::Json => 400 + 6 * outside + self.names.served_by(entry.served_by).map_or(0, <[u8]>::len),
-        }
+    /// For the data worker numbered `worker`.
+    pub(super) fn new(config: &Config, worker: usize, host: Host) -> Formatter {
+        let (names, end, start) = (Names::new(config), Stamp::new(), Stamp::new());
+        let values = Values { host, worker, names, end, start, scratch: Vec::new() };
+        Formatter { template: config.log.format.clone(), values }
     }
 
     /// Appends the line for `entry`, line feed included.
     pub(super) fn line(&mut self, out: &mut Vec<u8>, entry: &Entry<'_>) {
-        let since_epoch = entry.time.duration_since(UNIX_EPOCH).unwrap_or_default();
-        if since_epoch.as_secs() != self.stamp.second {
-            self.stamp.renew(entry.time, since_epoch.as_secs(), &self.zone);
-        }
-        match self.format {
-            LogFormat::Combined => self.combined(out, entry),
-            LogFormat::Json => self.json(out, entry, since_epoch.subsec_millis()),
-        }
-    }
-
-    fn combined(&self, out: &mut Vec<u8>, entry: &Entry<'_>) {
-        put_escaped(out, entry.remote_addr);
-        out.extend_from_slice(b" - - [");
-        out.extend_from_slice(&self.stamp.local);
-        out.extend_from_slice(b"] \"");
-        put_request_line(out, entry);
-        out.extend_from_slice(b"\" ");
-        put_status(out, entry.status);
-        out.push(b' ');
-        put_number(out, entry.body_bytes);
-        for field in [entry.referer, entry.user_agent] {
-            out.extend_from_slice(b" \"");
-            match field {
-                Some(value) => put_escaped(out, value),
-                None => out.push(b'-'),
+        for segment in &self.template.segments {
+            match segment {
+                Segment::Text(text) => out.extend_from_slice(text.as_bytes()),
+                Segment::Value(variable, style) => self.values.put(&mut Pen { out, style: *style }, entry, variable),
             }
-            out.push(b'"');
         }
         out.push(b'\n');
     }
 
-    fn json(&self, out: &mut Vec<u8>, entry: &Entry<'_>, milliseconds: u32) {
-        out.extend_from_slice(b"{\"time\":\"");
-        out.extend_from_slice(&self.stamp.iso);
-        out.push(b'.');
-        put_three_digits(out, milliseconds as u16);
-        out.extend_from_slice(&self.stamp.iso_offset);
-        out.push(b'"');
-        put_json_field(out, "remote_addr", Some(entry.remote_addr));
-        put_json_field(out, "method", Some(entry.method));
-        put_json_field(out, "target", Some(entry.target));
-        put_json_field(out, "protocol", Some(entry.protocol));
-        let duration_us = u64::try_from(entry.duration.as_micros()).unwrap_or(u64::MAX);
-        let numbers =
-            [("status", u64::from(entry.status)), ("body_bytes", entry.body_bytes), ("duration_us", duration_us)];
-        for (name, number) in numbers {
-            put_json_name(out, name);
-            put_number(out, number);
-        }
-        put_json_field(out, "referer", entry.referer);
-        put_json_field(out, "user_agent", entry.user_agent);
-        put_json_field(out, "host", entry.host);
-        put_json_name(out, "request_id");
-        put_hex_id(out, entry.request_id);
-        put_json_name(out, "worker");
-        put_number(out, self.worker as u64);
-        put_json_name(out, "served_by");
-        self.names.put(out, entry.served_by);
-        out.extend_from_slice(b"}\n");
+    pub(super) fn wants_response_fields(&self) -> bool {
+        self.template.wants_response_fields()
     }
 }
 
-impl Names {
-    fn new(config: &Config) -> Names {
-        let text = |name: String| {
-            let mut out = Vec::new();
-            put_json_text(&mut out, name.as_bytes());
-            out
-        };
-        let servers = |upstream: &crate::config::model::Upstream| {
-            upstream.servers.iter().map(|server| text(format!("{}/{}", upstream.name, server.address))).collect()
-        };
-        Names {
-            servers: config.upstreams.iter().map(servers).collect(),
-            apps: config.apps.iter().map(|app| text(app.name.clone())).collect(),
+/// HAProxy's text for what could not be parsed.
+const BAD_REQUEST: &[u8] = b"<BADREQ>";
+
+impl Values {
+    fn put(&mut self, pen: &mut Pen<'_>, entry: &Entry<'_>, variable: &Variable) {
+        use Variable::*;
+        match variable {
+            Nothing | Vanishes => pen.missing(),
+
+            RemoteAddr => pen.part(entry.remote_addr),
+            RemotePort => pen.port(entry.remote_port),
+            RemoteUser => pen.optional(entry.remote_user),
+            PeerAddr => pen.part(entry.peer().0),
+            PeerPort => pen.port(entry.peer().1),
+            ProxyProtocolAddr => pen.optional(entry.proxy_protocol_addr),
+            LocalAddr => pen.optional(non_empty(entry.local_addr)),
+            LocalPort => pen.port(entry.local_port),
+            Listener => pen.optional(self.names.listener(entry.listener)),
+            ListenerTls => self.put_listener(pen, entry),
+            Site => pen.optional(self.names.site(entry.site)),
+            ServerName => pen.optional(self.names.server_name(entry.site)),
+            Scheme => pen.part(entry.scheme),
+            Https => pen.optional((entry.scheme == b"https").then_some(b"on")),
+            TlsVersion => pen.optional(entry.tls.map(|tls| tls.version)),
+            TlsCipher => pen.optional(entry.tls.map(|tls| tls.cipher)),
+            TlsServerName => pen.optional(entry.tls.and_then(|tls| tls.server_name)),
+            TlsAlpn => pen.optional(entry.tls.and_then(|tls| tls.alpn)),
+            TlsReused => pen.optional(entry.tls.map(|tls| if tls.resumed { &b"r"[..] } else { b"." })),
+            TlsResumed => match entry.tls {
+                Some(tls) => pen.switch(tls.resumed),
+                None => pen.missing(),
+            },
+            TlsSubject => pen.optional(entry.tls.and_then(|tls| tls.client_subject)),
+            TlsVerify => pen.optional(entry.tls.map(|tls| match tls.client_subject {
+                Some(_) => &b"SUCCESS"[..],
+                None => b"NONE",
+            })),
+
+            RequestLine => put_request_line(pen, entry),
+            RequestLineOrBad if entry.is_parsed() => put_request_line(pen, entry),
+            Method => pen.part(entry.method),
+            MethodOrBad if entry.is_parsed() => pen.text(entry.method),
+            Target => pen.part(entry.target),
+            TargetOrBad if entry.is_parsed() => pen.text(entry.target),
+            Path if entry.is_parsed() => pen.text(entry.path_and_query().0),
+            Protocol => pen.part(entry.protocol),
+            ProtocolOrBad if entry.is_parsed() => pen.text(entry.protocol),
+            RequestLineOrBad | MethodOrBad | TargetOrBad | Path | ProtocolOrBad => pen.text(BAD_REQUEST),
+            PathNormalized => self.put_normalized_path(pen, entry),
+            Query => pen.optional(entry.path_and_query().1),
+            QueryWithMark => {
+                let (path, query) = entry.path_and_query();
+                pen.text(if query.is_some() { &entry.target[path.len()..] } else { b"" });
+            }
+            QuestionMark => pen.text(if entry.path_and_query().1.is_some() { b"?" } else { b"" }),
+            Host => put_host(pen, entry),
+            HostField => pen.optional(entry.host),
+            Referer => pen.optional(entry.referer),
+            UserAgent => pen.optional(entry.user_agent),
+            RequestField(name) => put_joined(pen, lookup::request_fields(entry.head, name)),
+            ResponseField(name) => put_joined(pen, lookup::block_fields(entry.response_fields, name)),
+            Cookie(name) => pen.optional(lookup::cookie(lookup::request_fields(entry.head, "cookie"), name)),
+            Argument(name) => pen.optional(lookup::argument(entry.path_and_query().1, name)),
+            RequestId => pen.text(&hex_id(entry.request_id)),
+
+            Status => pen.three_digits(entry.status),
+            StatusOrMinus => match entry.status {
+                0 => pen.out.extend_from_slice(b"-1"),
+                status => pen.number(u64::from(status)),
+            },
+            BodyBytes => pen.number(entry.body_bytes),
+            BytesSent => pen.number(entry.bytes_sent),
+            BytesReceived => pen.number(entry.bytes_received),
+            CodingName => pen.optional(entry.coding.map(|coding| coding.name)),
+            BytesBeforeCoding => pen.optional_number(entry.coding.map(|coding| coding.bytes_before)),
+            GzipRatio => put_ratio(pen, entry),
+            Completion => pen.optional(is_complete(entry).then_some(b"OK")),
+            Termination => pen.text(&entry.termination.code()),
+            TerminationAndCookies => {
+                let [cause, phase] = entry.termination.code();
+                pen.text(&[cause, phase, b'-', b'-']);
+            }
+
+            TimeLocal | TimeIso | TimeIsoMillis | Msec => self.put_end(pen, entry, variable),
+            StartMillis | StartLocal | StartGmt | StartSeconds | StartMillisOnly => {
+                self.put_start(pen, entry, variable)
+            }
+            RequestTime => put_seconds(pen, entry.active()),
+            DurationUs => pen.number(micros(entry.duration)),
+            TimerMs(timer) => match timer_of(entry, *timer) {
+                Some(time) => pen.number(millis(time)),
+                None => pen.out.extend_from_slice(b"-1"),
+            },
+            TimerUs(timer) => pen.optional_number(timer_of(entry, *timer).map(micros)),
+            UpstreamConnectTime => put_optional_seconds(pen, entry.timers.connect),
+            UpstreamHeaderTime => put_optional_seconds(pen, header_time(entry)),
+            UpstreamResponseTime => put_optional_seconds(pen, response_time(entry)),
+            UpstreamQueueTime => put_optional_seconds(pen, entry.timers.queue),
+
+            UpstreamName => pen.optional(self.upstream(entry)),
+            UpstreamAddr => pen.optional(self.names.server(entry.served_by)),
+            UpstreamStatus => pen.optional_number(entry.upstream_status.map(u64::from)),
+            Backend => pen.optional(self.backend(entry)),
+            Server => pen.text(self.server(entry)),
+            ServedBy => self.put_served_by(pen, entry.served_by),
+            Tries => pen.number(u64::from(entry.tries)),
+            Retries => pen.number(u64::from(entry.tries.saturating_sub(1))),
+            CountProcess => pen.optional_number(entry.counts.process.map(u64::from)),
+            CountListener => pen.optional_number(entry.counts.listener.map(u64::from)),
+            CountUpstream => pen.optional_number(entry.counts.upstream.map(u64::from)),
+            CountServer => pen.optional_number(entry.counts.server.map(u64::from)),
+            QueueServer => pen.optional_number(entry.counts.server_queue.map(u64::from)),
+            QueueUpstream => pen.optional_number(entry.counts.upstream_queue.map(u64::from)),
+
+            Connection => pen.number(entry.connection),
+            ConnectionRequests => pen.number(u64::from(entry.connection_requests)),
+            Pipelined => pen.text(if entry.pipelined { b"p" } else { b"." }),
+            Pid => pen.number(u64::from(self.host.pid)),
+            Hostname => pen.part(self.host.name.as_bytes()),
+            Worker => pen.number(self.worker as u64),
         }
     }
 
-    /// The prepared part of the text; `None` where there is nothing to prepare, or an index leads nowhere.
-    fn served_by(&self, served_by: ServedBy) -> Option<&[u8]> {
-        match served_by {
-            ServedBy::Worker | ServedBy::Files => None,
-            ServedBy::Server { upstream, server } => {
-                self.servers.get(usize::from(upstream))?.get(usize::from(server)).map(Vec::as_slice)
+    /// Dates of the answer's end.
+    fn put_end(&mut self, pen: &mut Pen<'_>, entry: &Entry<'_>, which: &Variable) {
+        let moment = self.end.set(entry.time, &self.host.zone);
+        match which {
+            Variable::Msec => put_decimals(pen, moment.seconds, moment.millis),
+            Variable::TimeLocal => pen.text(&self.end.local),
+            which => {
+                pen.open();
+                pen.piece(&self.end.iso);
+                if *which == Variable::TimeIsoMillis {
+                    pen.out.push(b'.');
+                    put_three_digits(pen.out, moment.millis);
+                }
+                pen.piece(&self.end.iso_offset);
+                pen.close();
             }
-            ServedBy::App { app, .. } => self.apps.get(usize::from(app)).map(Vec::as_slice),
         }
     }
 
-    /// `"worker"`, `"files"`, `"upstream:api/10.0.0.7:8080"`, `"app:shop/3"` with the application worker.
-    fn put(&self, out: &mut Vec<u8>, served_by: ServedBy) {
-        let name = self.served_by(served_by).unwrap_or_default();
-        match served_by {
-            ServedBy::Worker => out.extend_from_slice(b"\"worker\""),
-            ServedBy::Files => out.extend_from_slice(b"\"files\""),
-            ServedBy::Server { .. } => {
-                out.extend_from_slice(b"\"upstream:");
-                out.extend_from_slice(name);
-                out.push(b'"');
-            }
-            ServedBy::App { app_worker, .. } => {
-                out.extend_from_slice(b"\"app:");
-                out.extend_from_slice(name);
-                out.push(b'/');
-                put_number(out, u64::from(app_worker));
-                out.push(b'"');
+    /// Dates of the request's begin.
+    fn put_start(&mut self, pen: &mut Pen<'_>, entry: &Entry<'_>, which: &Variable) {
+        let start = entry.time.checked_sub(entry.active()).unwrap_or(entry.time);
+        let moment = self.start.set(start, &self.host.zone);
+        match which {
+            Variable::StartSeconds => pen.number(moment.seconds),
+            Variable::StartMillisOnly => pen.three_digits(moment.millis),
+            Variable::StartGmt => pen.text(&self.start.gmt),
+            Variable::StartLocal => pen.text(&self.start.local),
+            _ => {
+                pen.open();
+                pen.piece(self.start.local_without_zone());
+                pen.out.push(b'.');
+                put_three_digits(pen.out, moment.millis);
+                pen.close();
             }
         }
+    }
+
+    fn put_listener(&self, pen: &mut Pen<'_>, entry: &Entry<'_>) {
+        let Some(name) = self.names.listener(entry.listener) else { return pen.missing() };
+        pen.open();
+        pen.piece(name);
+        if entry.tls.is_some() {
+            pen.out.push(b'~');
+        }
+        pen.close();
+    }
+
+    /// The path as routes see it; as sent when it is none.
+    fn put_normalized_path(&mut self, pen: &mut Pen<'_>, entry: &Entry<'_>) {
+        let (path, _) = entry.path_and_query();
+        match normalize(path, &mut self.scratch) {
+            Ok(path) => pen.text(path.as_bytes()),
+            Err(_) => pen.part(path),
+        }
+    }
+
+    fn upstream(&self, entry: &Entry<'_>) -> Option<&[u8]> {
+        let chosen = match entry.served_by {
+            ServedBy::Server { upstream, .. } => Some(upstream),
+            _ => entry.upstream,
+        };
+        self.names.upstream(chosen?)
+    }
+
+    fn backend(&self, entry: &Entry<'_>) -> Option<&[u8]> {
+        let app = match entry.served_by {
+            ServedBy::App { app, .. } => self.names.app(app),
+            _ => None,
+        };
+        self.upstream(entry).or(app).or_else(|| self.names.listener(entry.listener))
+    }
+
+    fn server(&self, entry: &Entry<'_>) -> &[u8] {
+        match entry.served_by {
+            ServedBy::Files => b"<FILES>",
+            ServedBy::App { .. } => b"<APP>",
+            ServedBy::Worker => b"<NOSRV>",
+            ServedBy::Server { .. } => self.names.server(entry.served_by).unwrap_or(b"<NOSRV>"),
+        }
+    }
+
+    /// `worker`, `files`, `upstream:api/10.0.0.7:8080`, `app:shop/3` with the application worker.
+    fn put_served_by(&self, pen: &mut Pen<'_>, served_by: ServedBy) {
+        pen.open();
+        match served_by {
+            ServedBy::Worker => pen.piece(b"worker"),
+            ServedBy::Files => pen.piece(b"files"),
+            ServedBy::Server { upstream, .. } => {
+                pen.piece(b"upstream:");
+                pen.piece(self.names.upstream(upstream).unwrap_or_default());
+                pen.piece(b"/");
+                pen.piece(self.names.server(served_by).unwrap_or_default());
+            }
+            ServedBy::App { app, app_worker } => {
+                pen.piece(b"app:");
+                pen.piece(self.names.app(app).unwrap_or_default());
+                pen.piece(b"/");
+                put_number(pen.out, u64::from(app_worker));
+            }
+        }
+        pen.close();
     }
 }
 
-impl Stamp {
-    fn renew(&mut self, time: SystemTime, second: u64, zone: &TimeZone) {
-        const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
-        use std::io::Write;
-        self.second = second;
-        let timestamp = Timestamp::try_from(time).unwrap_or(Timestamp::UNIX_EPOCH); // beyond year 9999
-        let offset = zone.to_offset(timestamp);
-        let t = offset.to_datetime(timestamp);
-        let (sign, minutes) = (if offset.seconds() < 0 { '-' } else { '+' }, offset.seconds().unsigned_abs() / 60);
-        let (hours, minutes) = (minutes / 60, minutes % 60);
-        let month = MONTHS[usize::from(t.month().unsigned_abs()).clamp(1, 12) - 1];
-        let (year, day, hour, minute, second) = (t.year(), t.day(), t.hour(), t.minute(), t.second());
-        for text in [&mut self.local, &mut self.iso, &mut self.iso_offset] {
-            text.clear();
-        }
-        // Writing to a Vec cannot fail.
-        drop(write!(
-            self.local,
-            "{day:02}/{month}/{year:04}:{hour:02}:{minute:02}:{second:02} {sign}{hours:02}{minutes:02}"
-        ));
-        drop(write!(self.iso, "{year:04}-{:02}-{day:02}T{hour:02}:{minute:02}:{second:02}", t.month()));
-        drop(write!(self.iso_offset, "{sign}{hours:02}:{minutes:02}"));
-    }
+fn non_empty(text: &[u8]) -> Option<&[u8]> {
+    (!text.is_empty()).then_some(text)
 }
 
 /// The parts the request had, with one space between them: for a well-formed request exactly its first line.
-fn put_request_line(out: &mut Vec<u8>, entry: &Entry<'_>) {
+fn put_request_line(pen: &mut Pen<'_>, entry: &Entry<'_>) {
+    pen.open();
     let mut first = true;
     for part in [entry.method, entry.target, entry.protocol] {
         if part.is_empty() {
             continue;
         }
         if !first {
-            out.push(b' ');
+            pen.out.push(b' ');
         }
         first = false;
-        put_escaped(out, part);
+        pen.piece(part);
     }
+    pen.close();
 }
 
-const HEX_UPPER: &[u8; 16] = b"0123456789ABCDEF";
-const HEX_LOWER: &[u8; 16] = b"0123456789abcdef";
+/// Lower case, without the port.
+fn put_host(pen: &mut Pen<'_>, entry: &Entry<'_>) {
+    let Some(host) = entry.host else { return pen.missing() };
+    pen.open();
+    pen.piece_in_lower_case(crate::http::h1::host_of(host));
+    pen.close();
+}
 
-/// nginx's default escaping: quote, backslash, control bytes and everything from 0x7f on become `\xHH`.
-fn put_escaped(out: &mut Vec<u8>, text: &[u8]) {
-    let plain = |byte: u8| (0x20..0x7f).contains(&byte) && byte != b'"' && byte != b'\\';
-    let mut rest = text;
-    while let Some(at) = rest.iter().position(|byte| !plain(*byte)) {
-        out.extend_from_slice(&rest[..at]);
-        let byte = rest[at];
-        out.extend_from_slice(&[b'\\', b'x', HEX_UPPER[usize::from(byte >> 4)], HEX_UPPER[usize::from(byte & 15)]]);
-        rest = &rest[at + 1..];
+/// Several fields of one name read as one (RFC 9110 section 5.3); nginx writes them so since 1.23.
+fn put_joined<'a>(pen: &mut Pen<'_>, mut values: impl Iterator<Item = &'a [u8]>) {
+    let Some(first) = values.next() else { return pen.missing() };
+    pen.open();
+    pen.piece(first);
+    for value in values {
+        pen.out.extend_from_slice(b", ");
+        pen.piece(value);
     }
-    out.extend_from_slice(rest);
+    pen.close();
 }
 
-fn put_json_name(out: &mut Vec<u8>, name: &str) {
-    out.extend_from_slice(b",\"");
-    out.extend_from_slice(name.as_bytes());
-    out.extend_from_slice(b"\":");
-}
-
-fn put_json_field(out: &mut Vec<u8>, name: &str, value: Option<&[u8]>) {
-    put_json_name(out, name);
-    match value {
-        Some(value) => {
-            out.push(b'"');
-            put_json_text(out, value);
-            out.push(b'"');
+/// How many times smaller the body became, two decimals.
+fn put_ratio(pen: &mut Pen<'_>, entry: &Entry<'_>) {
+    match entry.coding {
+        Some(coding) if entry.body_bytes > 0 => {
+            let (before, after) = (u128::from(coding.bytes_before), u128::from(entry.body_bytes));
+            let hundredths = (before * 100 + after / 2) / after;
+            pen.number(u64::try_from(hundredths / 100).unwrap_or(u64::MAX));
+            let digit = |number: u128| b'0' + (number % 10) as u8;
+            pen.out.extend_from_slice(&[b'.', digit(hundredths / 10), digit(hundredths)]);
         }
-        None => out.extend_from_slice(b"null"),
+        _ => pen.missing(),
     }
 }
 
-/// The inside of a JSON string. Bytes that are not UTF-8 become U+FFFD, so that every line parses.
-fn put_json_text(out: &mut Vec<u8>, text: &[u8]) {
-    for chunk in text.utf8_chunks() {
-        let mut rest = chunk.valid().as_bytes();
-        while let Some(at) = rest.iter().position(|byte| matches!(byte, ..0x20 | b'"' | b'\\' | 0x7f)) {
-            out.extend_from_slice(&rest[..at]);
-            match rest[at] {
-                byte @ (b'"' | b'\\') => out.extend_from_slice(&[b'\\', byte]),
-                byte => {
-                    out.extend_from_slice(b"\\u00");
-                    out.extend_from_slice(&[HEX_LOWER[usize::from(byte >> 4)], HEX_LOWER[usize::from(byte & 15)]]);
-                }
-            }
-            rest = &rest[at + 1..];
+fn is_complete(entry: &Entry<'_>) -> bool {
+    entry.status != 0 && matches!(entry.termination.cause, EndedBy::Nothing | EndedBy::Local)
+}
+
+fn timer_of(entry: &Entry<'_>, timer: Timer) -> Option<Duration> {
+    let timers = &entry.timers;
+    let known = |time: Option<Duration>| time.unwrap_or_default();
+    let before = || known(timers.handshake).saturating_add(known(timers.idle));
+    match timer {
+        Timer::Handshake => timers.handshake,
+        Timer::Idle => timers.idle,
+        Timer::UntilRequest => Some(before().saturating_add(timers.read?)),
+        Timer::Read => timers.read,
+        Timer::Queue => timers.queue,
+        Timer::Connect => timers.connect,
+        Timer::Response => timers.response,
+        Timer::Data => {
+            let until = [timers.read, timers.queue, timers.connect, Some(timers.response?)];
+            let until = until.into_iter().flatten().fold(Duration::ZERO, Duration::saturating_add);
+            Some(entry.active().saturating_sub(until))
         }
-        out.extend_from_slice(rest);
-        if !chunk.invalid().is_empty() {
-            out.extend_from_slice("\u{fffd}".as_bytes());
-        }
+        Timer::Active => Some(entry.active()),
+        Timer::Total => Some(before().saturating_add(entry.active())),
     }
 }
 
-fn put_number(out: &mut Vec<u8>, mut number: u64) {
-    let mut digits = [0; 20];
-    let mut at = digits.len();
-    loop {
-        at -= 1;
-        digits[at] = b'0' + (number % 10) as u8;
-        number /= 10;
-        if number == 0 {
-            break;
-        }
+/// nginx measures from the begin of connecting.
+fn header_time(entry: &Entry<'_>) -> Option<Duration> {
+    Some(entry.timers.connect.unwrap_or_default().saturating_add(entry.timers.response?))
+}
+
+fn response_time(entry: &Entry<'_>) -> Option<Duration> {
+    let before = entry.timers.read.unwrap_or_default().saturating_add(entry.timers.queue.unwrap_or_default());
+    matches!(entry.served_by, ServedBy::Server { .. }).then(|| entry.active().saturating_sub(before))
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+}
+
+/// `0.123`
+fn put_seconds(pen: &mut Pen<'_>, time: Duration) {
+    put_decimals(pen, time.as_secs(), time.subsec_millis() as u16);
+}
+
+fn put_decimals(pen: &mut Pen<'_>, seconds: u64, millis: u16) {
+    pen.number(seconds);
+    pen.out.push(b'.');
+    put_three_digits(pen.out, millis);
+}
+
+fn put_optional_seconds(pen: &mut Pen<'_>, time: Option<Duration>) {
+    match time {
+        Some(time) => put_seconds(pen, time),
+        None => pen.missing(),
     }
-    out.extend_from_slice(&digits[at..]);
-}
-
-/// nginx writes a status with at least three digits.
-fn put_status(out: &mut Vec<u8>, status: u16) {
-    if status < 1000 { put_three_digits(out, status) } else { put_number(out, u64::from(status)) }
-}
-
-fn put_three_digits(out: &mut Vec<u8>, number: u16) {
-    let digit = |divisor: u16| b'0' + (number / divisor % 10) as u8;
-    out.extend_from_slice(&[digit(100), digit(10), digit(1)]);
-}
-
-/// 16 hexadecimal digits in quotes.
-fn put_hex_id(out: &mut Vec<u8>, id: u64) {
-    let mut digits = [b'"'; 18];
-    for (digit, shift) in digits[1..17].iter_mut().zip((0..16).rev()) {
-        *digit = HEX_LOWER[(id >> (4 * shift)) as usize & 15];
-    }
-    out.extend_from_slice(&digits);
 }
 
 #[cfg(test)]
 pub(super) mod tests {
-    use std::time::Duration;
+    use std::time::UNIX_EPOCH;
 
+    use proptest::prelude::*;
+
+    use super::super::entry::{Coding, Counts, Phase, Termination, Timers, TlsFacts};
+    use super::super::template::Escape;
     use super::*;
     use crate::control::shared::tests::config;
+    use crate::http::h1::{Limits, RequestHead, parse_request};
 
     /// 2026-11-22 20:04:59.007 UTC
     pub(in crate::log) fn entry() -> Entry<'static> {
@@ -323,32 +438,40 @@ pub(super) mod tests {
             status: 200,
             body_bytes: 5,
             duration: Duration::from_micros(1234),
-            referer: None,
-            user_agent: None,
             host: Some(b"x"),
             request_id: 0xab,
             served_by: ServedBy::Files,
+            ..Entry::default()
         }
     }
 
-    fn line_in(format: LogFormat, zone: TimeZone, entry: &Entry<'_>) -> String {
+    fn formatter(format: &str, escape: Escape, zone: TimeZone) -> Formatter {
         let mut config = config();
-        config.log.format = format;
-        let mut formatter = Formatter::new(&config, 3, zone);
-        let mut out = Vec::new();
-        formatter.line(&mut out, entry);
-        assert!(out.len() <= formatter.line_bytes_max(entry), "{} > {}", out.len(), formatter.line_bytes_max(entry));
-        String::from_utf8(out).unwrap()
+        let template = Template::new(format, escape).unwrap_or_else(|mistakes| panic!("{format}: {mistakes:?}"));
+        config.log.format = Arc::new(template);
+        Formatter::new(&config, 3, Host { zone, name: "box".into(), pid: 42 })
     }
 
-    fn check(entry: Entry<'_>, expected: &str) {
-        assert_eq!(line_in(LogFormat::Combined, TimeZone::UTC, &entry), format!("{expected}\n"));
+    fn bytes_in(format: &str, escape: Escape, entry: &Entry<'_>) -> Vec<u8> {
+        let mut out = Vec::new();
+        formatter(format, escape, TimeZone::UTC).line(&mut out, entry);
+        out
+    }
+
+    fn line_in(format: &str, entry: &Entry<'_>) -> String {
+        String::from_utf8(bytes_in(format, Escape::Default, entry)).unwrap()
+    }
+
+    #[track_caller]
+    fn check(format: &str, entry: &Entry<'_>, expected: &str) {
+        assert_eq!(line_in(format, entry), format!("{expected}\n"), "{format}");
     }
 
     /// What nginx 1.22.1 wrote for these requests, byte for byte.
     #[test]
     fn combined_lines_are_those_of_nginx() {
         let entry = entry();
+        let check = |entry: Entry<'_>, expected: &str| check("combined", &entry, expected);
         check(entry, r#"127.0.0.1 - - [22/Nov/2026:20:04:59 +0000] "GET /a HTTP/1.1" 200 5 "-" "-""#);
         check(
             Entry { target: b"/a\"b\\c\x7f\xc3\xa9?q=1", status: 400, body_bytes: 157, ..entry },
@@ -377,42 +500,255 @@ pub(super) mod tests {
             Entry { target: b"/e", referer: Some(b"a"), user_agent: Some(b"a\tb\xff~\x7f"), ..entry },
             r#"127.0.0.1 - - [22/Nov/2026:20:04:59 +0000] "GET /e HTTP/1.1" 200 5 "a" "a\x09b\xFF~\x7F""#,
         );
+        check(
+            Entry { remote_user: Some(b"jo \"x\""), protocol: b"HTTP/2.0", ..entry },
+            r#"127.0.0.1 - jo \x22x\x22 [22/Nov/2026:20:04:59 +0000] "GET /a HTTP/2.0" 200 5 "-" "-""#,
+        );
     }
 
     #[test]
-    fn a_request_without_anything_and_the_largest_numbers_have_a_line() {
-        let entry = Entry { method: b"", target: b"", protocol: b"", status: 0, body_bytes: u64::MAX, ..entry() };
-        check(entry, r#"127.0.0.1 - - [22/Nov/2026:20:04:59 +0000] "" 000 18446744073709551615 "-" "-""#);
-        let entry = Entry { request_id: u64::MAX, duration: Duration::MAX, remote_addr: &[0xff; 300], ..entry };
-        let json = line_in(LogFormat::Json, TimeZone::UTC, &entry);
-        assert!(
-            json.contains(r#""request_id":"ffffffffffffffff""#)
-                && json.contains(r#""duration_us":18446744073709551615"#)
+    fn common_is_combined_without_its_end() {
+        let expected = r#"127.0.0.1 - - [22/Nov/2026:20:04:59 +0000] "GET /a HTTP/1.1" 200 5"#;
+        check("common", &Entry { referer: Some(b"r"), ..entry() }, expected);
+    }
+
+    /// A request of which everything is known.
+    fn full<'a>(tls: &'a TlsFacts<'a>, head: &'a RequestHead, bytes: &'a [u8]) -> Entry<'a> {
+        let ms = |ms| Some(Duration::from_millis(ms));
+        Entry {
+            remote_port: 4711,
+            remote_user: Some(b"jo"),
+            peer_addr: b"10.0.0.1",
+            peer_port: 99,
+            proxy_protocol_addr: Some(b"192.0.2.9"),
+            local_addr: b"10.0.0.2",
+            local_port: 443,
+            site: Some(0),
+            scheme: b"https",
+            tls: Some(tls),
+            method: b"POST",
+            target: b"/%41b/../c?x=1&y=%20",
+            protocol: b"HTTP/2.0",
+            head: Some((head, bytes)),
+            host: Some(b"Example.ORG:8443"),
+            referer: Some(b"http://r/"),
+            user_agent: Some(b"ua"),
+            status: 503,
+            response_fields: b"Content-Type: text/html\r\nX-A: 1\r\nX-A: 2\r\n",
+            body_bytes: 1000,
+            bytes_sent: 1234,
+            bytes_received: 567,
+            coding: Some(Coding { name: b"gzip", bytes_before: 2345 }),
+            timers: Timers {
+                handshake: ms(3),
+                idle: ms(4),
+                read: ms(10),
+                queue: ms(20),
+                connect: ms(30),
+                response: ms(40),
+                active: ms(1100),
+            },
+            served_by: ServedBy::Server { upstream: 1, server: 0 },
+            upstream: Some(1),
+            upstream_status: Some(502),
+            tries: 3,
+            connection: 77,
+            connection_requests: 5,
+            pipelined: true,
+            termination: Termination::new(EndedBy::ServerTimeout, Phase::Response),
+            counts: Counts {
+                process: Some(9),
+                listener: Some(8),
+                upstream: Some(7),
+                server: Some(6),
+                server_queue: Some(5),
+                upstream_queue: Some(4),
+            },
+            ..entry()
+        }
+    }
+
+    const HEAD: &[u8] = b"POST / HTTP/1.1\r\nHost: x\r\nX-Thing: a\"1\r\nX-Thing: 2\r\nCookie: sid=abc; t=1\r\n\r\n";
+
+    const TLS: TlsFacts<'static> = TlsFacts {
+        version: b"TLSv1.3",
+        cipher: b"TLS_AES_128_GCM_SHA256",
+        server_name: Some(b"example.org"),
+        alpn: Some(b"h2"),
+        resumed: true,
+        client_subject: Some(b"CN=jo"),
+    };
+
+    fn parsed() -> RequestHead {
+        let mut head = RequestHead::default();
+        let limits = Limits { head_bytes_max: 4096, target_bytes_max: 4096, headers_max: 100 };
+        parse_request(HEAD, &limits, &mut head).unwrap().unwrap();
+        head
+    }
+
+    #[test]
+    fn the_variables_of_nginx() {
+        let head = parsed();
+        let full = full(&TLS, &head, HEAD);
+        for (format, expected) in [
+            ("$remote_addr $remote_port $remote_user", "127.0.0.1 4711 jo"),
+            ("$realip_remote_addr:$realip_remote_port $proxy_protocol_addr", "10.0.0.1:99 192.0.2.9"),
+            ("$server_addr:$server_port $server_name $scheme $https", "10.0.0.2:443 main https on"),
+            ("$ssl_protocol $ssl_cipher $ssl_server_name", "TLSv1.3 TLS_AES_128_GCM_SHA256 example.org"),
+            ("$ssl_alpn_protocol $ssl_session_reused $ssl_client_s_dn $ssl_client_verify", "h2 r CN=jo SUCCESS"),
+            ("$request|$request_method|$request_uri", "POST /%41b/../c?x=1&y=%20 HTTP/2.0|POST|/%41b/../c?x=1&y=%20"),
+            ("$uri$is_args$args $query_string $server_protocol", "/c?x=1&y=%20 x=1&y=%20 HTTP/2.0"),
+            ("$host $http_host $http_referer $http_user_agent", "example.org Example.ORG:8443 http://r/ ua"),
+            ("$http_x_thing|$HTTP_X_Thing|$http_none", "a\\x221, 2|a\\x221, 2|-"),
+            ("$sent_http_content_type $sent_http_x_a $sent_http_x", "text/html 1, 2 -"),
+            ("$cookie_sid $cookie_SID $cookie_none $arg_x $arg_y $arg_z", "abc abc - 1 %20 -"),
+            ("$status $body_bytes_sent $bytes_sent $request_length $gzip_ratio", "503 1000 1234 567 2.35"),
+            ("$request_id $request_completion", "00000000000000ab -"),
+            ("$time_local|$time_iso8601|$msec", "22/Nov/2026:20:04:59 +0000|2026-11-22T20:04:59+00:00|1795377899.007"),
+            ("$request_time $upstream_connect_time $upstream_header_time", "1.100 0.030 0.070"),
+            ("$upstream_response_time $upstream_queue_time", "1.070 0.020"),
+            ("$upstream_addr $upstream_status", "[::1]:8080 502"),
+            ("$connection $connection_requests $pipe $pid $hostname", "77 5 p 42 box"),
+            ("$read_us $queue_us $connect_us $response_us $active_us", "10000 20000 30000 40000 1100000"),
+            ("$listener $site $upstream $served_by $tries", "web main plain upstream:plain/[::1]:8080 3"),
+            ("$content_coding $bytes_before_coding $termination $worker $duration_us", "gzip 2345 sH 3 1234"),
+            ("$upstream_cache_status $sent_trailer_x $$ %%", "- - $ %"),
+        ] {
+            check(format, &full, expected);
+        }
+    }
+
+    #[test]
+    fn what_does_not_exist_is_a_hyphen() {
+        let entry = Entry { host: None, ..entry() };
+        for format in [
+            "$remote_port",
+            "$remote_user",
+            "$proxy_protocol_addr",
+            "$server_addr",
+            "$server_port",
+            "$server_name",
+            "$site",
+            "$https",
+            "$ssl_protocol",
+            "$ssl_cipher",
+            "$ssl_server_name",
+            "$ssl_session_reused",
+            "$ssl_client_s_dn",
+            "$ssl_client_verify",
+            "$tls_resumed",
+            "$args",
+            "$arg_x",
+            "$host",
+            "$http_host",
+            "$http_x",
+            "$sent_http_x",
+            "$cookie_x",
+            "$gzip_ratio",
+            "$content_coding",
+            "$upstream_addr",
+            "$upstream_status",
+            "$upstream_response_time",
+            "$upstream_connect_time",
+            "$upstream_header_time",
+            "$upstream",
+            "$read_us",
+            "%ac",
+            "%fc",
+            "%bc",
+            "%sc",
+            "%sq",
+            "%bq",
+            "%CC",
+            "%sslv",
+            "%si",
+        ] {
+            check(format, &entry, "-");
+        }
+        check("$realip_remote_addr $uri", &entry, "127.0.0.1 /a");
+    }
+
+    /// The example of HAProxy's manual, section 8.2.3, with our numbers.
+    #[test]
+    fn haproxy_lines_are_those_of_option_httplog() {
+        let head = parsed();
+        let full = full(&TLS, &head, HEAD);
+        check(
+            "haproxy",
+            &full,
+            "127.0.0.1:4711 [22/Nov/2026:20:04:57.907] web~ plain/[::1]:8080 10/20/30/40/1100 503 1234 - - sH-- \
+             9/8/7/6/2 5/4 \"POST /%41b/../c?x=1&y=%20 HTTP/2.0\"",
         );
+        let bad = Entry {
+            method: b"",
+            target: b"garbage\"",
+            protocol: b"",
+            status: 0,
+            served_by: ServedBy::Worker,
+            duration: Duration::ZERO,
+            termination: Termination::new(EndedBy::Client, Phase::Request),
+            ..entry()
+        };
+        check(
+            "haproxy",
+            &bad,
+            "127.0.0.1:- [22/Nov/2026:20:04:59.007] web web/<NOSRV> -1/-1/-1/-1/0 -1 0 - - CR-- -/-/-/-/0 -/- \"<BADREQ>\"",
+        );
+    }
+
+    #[test]
+    fn the_directives_of_haproxy() {
+        let head = parsed();
+        let full = full(&TLS, &head, HEAD);
+        for (format, expected) in [
+            ("%ci:%cp %fi:%fp %f %ft %b/%s %si", "127.0.0.1:4711 10.0.0.2:443 web web~ plain/[::1]:8080 [::1]:8080"),
+            ("%t|%tr", "22/Nov/2026:20:04:57.907|22/Nov/2026:20:04:57.907"),
+            ("%T|%Tl|%Ts %ms", "22/Nov/2026:20:04:57 +0000|22/Nov/2026:20:04:57 +0000|1795377897 907"),
+            ("%Th/%Ti/%Tq/%TR/%Tw/%Tc/%Tr/%Td/%Ta/%Tt", "3/4/17/10/20/30/40/1000/1100/1107"),
+            ("%ST %B %U %ts %tsc %rc", "503 1234 567 sH sH-- 2"),
+            ("%HM %HP %HQ %HU %HV", "POST /%41b/../c ?x=1&y=%20 /%41b/../c?x=1&y=%20 HTTP/2.0"),
+            ("%r|%{+Q}r", "POST /%41b/../c?x=1&y=%20 HTTP/2.0|\"POST /%41b/../c?x=1&y=%20 HTTP/2.0\""),
+            ("%{+Q}o %HM %{-Q}HV %CC", " \"POST\" HTTP/2.0 \"-\""),
+            ("%ID %sslv %sslc %pid %H", "00000000000000ab TLSv1.3 TLS_AES_128_GCM_SHA256 42 box"),
+        ] {
+            check(format, &full, expected);
+        }
+        for (served_by, expected) in [
+            (ServedBy::Files, "web/<FILES>"),
+            (ServedBy::Worker, "web/<NOSRV>"),
+            (ServedBy::App { app: 0, app_worker: 2 }, "shop/<APP>"),
+            (ServedBy::Server { upstream: 9, server: 9 }, "web/<NOSRV>"),
+        ] {
+            check("%b/%s", &Entry { served_by, ..entry() }, expected);
+        }
+        // No server of the chosen upstream could be reached.
+        check("%b/%s", &Entry { served_by: ServedBy::Worker, upstream: Some(0), ..entry() }, "api/<NOSRV>");
+        check("%HP%HQ", &entry(), "/a");
     }
 
     #[test]
     fn local_time_has_the_offset_of_its_moment() {
         let zone = TimeZone::posix("CET-1CEST,M3.5.0,M10.5.0/3").unwrap();
-        let at = |seconds| Entry { time: UNIX_EPOCH + Duration::from_secs(seconds), ..entry() };
-        for (seconds, expected) in [
-            (1_785_326_136, "[29/Jul/2026:13:55:36 +0200]"),
-            (1_767_225_599, "[01/Jan/2026:00:59:59 +0100]"),
-            (0, "[01/Jan/1970:01:00:00 +0100]"),
+        let newfoundland = TimeZone::posix("NST3:30").unwrap();
+        for (zone, format, seconds, expected) in [
+            (&zone, "combined", 1_785_326_136, "[29/Jul/2026:13:55:36 +0200]"),
+            (&zone, "combined", 1_767_225_599, "[01/Jan/2026:00:59:59 +0100]"),
+            (&zone, "combined", 0, "[01/Jan/1970:01:00:00 +0100]"),
+            (&zone, "%T|%Tl", 1_785_326_136, "29/Jul/2026:11:55:36 +0000|29/Jul/2026:13:55:36 +0200"),
+            (&newfoundland, "combined", 1_785_326_136, "[29/Jul/2026:08:25:36 -0330]"),
+            (&newfoundland, "json", 1_785_326_136, r#"{"time":"2026-07-29T08:25:36.000-03:30","#),
         ] {
-            let line = line_in(LogFormat::Combined, zone.clone(), &at(seconds));
+            let mut out = Vec::new();
+            let entry = Entry { time: UNIX_EPOCH + Duration::from_secs(seconds), duration: Duration::ZERO, ..entry() };
+            formatter(format, Escape::Default, zone.clone()).line(&mut out, &entry);
+            let line = String::from_utf8(out).unwrap();
             assert!(line.contains(expected), "{expected} in {line}");
         }
-        let newfoundland = TimeZone::posix("NST3:30").unwrap();
-        let line = line_in(LogFormat::Combined, newfoundland.clone(), &at(1_785_326_136));
-        assert!(line.contains("[29/Jul/2026:08:25:36 -0330]"), "{line}");
-        let json = line_in(LogFormat::Json, newfoundland, &at(1_785_326_136));
-        assert!(json.starts_with(r#"{"time":"2026-07-29T08:25:36.000-03:30","#), "{json}");
     }
 
     #[test]
     fn the_stamp_changes_with_the_second_and_only_then() {
-        let mut formatter = Formatter::new(&config(), 0, TimeZone::UTC);
+        let mut formatter = formatter("combined", Escape::Default, TimeZone::UTC);
         let mut out = Vec::new();
         for millis in [1_000, 1_999, 2_000, 1_500] {
             formatter.line(&mut out, &Entry { time: UNIX_EPOCH + Duration::from_millis(millis), ..entry() });
@@ -433,17 +769,46 @@ pub(super) mod tests {
             ..entry()
         };
         assert_eq!(
-            line_in(LogFormat::Json, TimeZone::UTC, &entry),
+            line_in("json", &entry),
             concat!(
                 r#"{"time":"2026-11-22T20:04:59.007+00:00","remote_addr":"127.0.0.1","method":"GET","#,
                 r#""target":"/\"q\\\u000a\u007fé"#,
                 "\u{fffd}",
                 r#"!","protocol":"HTTP/1.1","status":200,"body_bytes":5,"duration_us":1234,"referer":"","#,
                 r#""user_agent":"größer","host":"x","request_id":"00000000000000ab","worker":3,"#,
-                r#""served_by":"upstream:api/unix:/run/b\"2.sock"}"#,
+                r#""served_by":"upstream:api/unix:/run/b\"2.sock","#,
+                r#""remote_port":null,"remote_user":null,"peer_addr":"127.0.0.1","listener":"web","site":null,"#,
+                r#""scheme":"http","tls_version":null,"tls_cipher":null,"tls_server_name":null,"tls_resumed":null,"#,
+                r#""tls_client":null,"bytes_received":0,"bytes_sent":0,"coding":null,"bytes_before_coding":null,"#,
+                r#""connection":0,"connection_requests":0,"upstream":"api","server":"unix:/run/b\"2.sock","#,
+                r#""upstream_status":null,"tries":0,"read_us":null,"queue_us":null,"connect_us":null,"#,
+                r#""response_us":null,"active_us":1234,"termination":"--"}"#,
                 "\n"
             )
         );
+    }
+
+    fn json_in(format: &str, entry: &Entry<'_>) -> serde_json::Value {
+        let line = bytes_in(format, Escape::Json, entry);
+        serde_json::from_slice(&line).unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&line)))
+    }
+
+    #[test]
+    fn a_json_format_of_ones_own_has_numbers_texts_and_null() {
+        let head = parsed();
+        let full = full(&TLS, &head, HEAD);
+        let format = r#"{"s":$status,"t":$request_time,"x":$http_x_thing,"n":$http_none,"in":"<$http_x_thing$http_none>",
+            "r":$tls_resumed,"q":%{+Q}r,"ta":%Ta,"g":$gzip_ratio,"m":$msec,"st":%ST}"#;
+        let format = format.replace('\n', "");
+        let json = json_in(&format, &full);
+        let expected = serde_json::json!({
+            "s": 503, "t": 1.1, "x": "a\"1, 2", "n": null, "in": "<a\"1, 2>", "r": true,
+            "q": "POST /%41b/../c?x=1&y=%20 HTTP/2.0", "ta": 1100, "g": 2.35, "m": 1_795_377_899.007, "st": 503,
+        });
+        assert_eq!(json, expected);
+        // Numbers of JSON have no leading zeros.
+        let none = json_in(&format, &Entry { status: 0, ..entry() });
+        assert_eq!((&none["s"], &none["st"], &none["g"]), (&0.into(), &(-1).into(), &serde_json::Value::Null));
     }
 
     #[test]
@@ -454,29 +819,202 @@ pub(super) mod tests {
             (ServedBy::App { app: 0, app_worker: 12 }, "app:shop/12"),
             (ServedBy::App { app: 9, app_worker: 1 }, "app:/1"),
             (ServedBy::Server { upstream: 1, server: 0 }, "upstream:plain/[::1]:8080"),
-            (ServedBy::Server { upstream: 9, server: 9 }, "upstream:"),
+            (ServedBy::Server { upstream: 9, server: 9 }, "upstream:/"),
         ] {
-            let line = line_in(LogFormat::Json, TimeZone::UTC, &Entry { served_by, host: None, ..entry() });
-            let json: serde_json::Value = serde_json::from_str(&line).unwrap();
+            let json = json_in("json", &Entry { served_by, host: None, ..entry() });
             assert_eq!((&json["served_by"], &json["host"]), (&text.into(), &serde_json::Value::Null));
         }
     }
 
-    proptest::proptest! {
-        #[test]
-        fn any_bytes_give_one_line_that_fits_and_parses(
-            target: Vec<u8>, agent: Option<Vec<u8>>, addr: Vec<u8>, status: u16, id: u64,
-        ) {
-            let entry = Entry {
-                target: &target, user_agent: agent.as_deref(), remote_addr: &addr, status, request_id: id, ..entry()
+    #[test]
+    fn a_request_without_anything_and_the_largest_numbers_have_a_line() {
+        let entry = Entry { method: b"", target: b"", protocol: b"", status: 0, body_bytes: u64::MAX, ..entry() };
+        check("combined", &entry, r#"127.0.0.1 - - [22/Nov/2026:20:04:59 +0000] "" 000 18446744073709551615 "-" "-""#);
+        let most = Some(Duration::MAX);
+        let timers = Timers {
+            handshake: most,
+            idle: most,
+            read: most,
+            queue: most,
+            connect: most,
+            response: most,
+            active: most,
+        };
+        let coding = Some(Coding { name: b"br", bytes_before: u64::MAX });
+        let entry = Entry { request_id: u64::MAX, duration: Duration::MAX, timers, coding, body_bytes: 1, ..entry };
+        let json = json_in("json", &entry);
+        assert_eq!((&json["request_id"], &json["duration_us"]), (&"ffffffffffffffff".into(), &u64::MAX.into()));
+        check("%Tt %Td %Tq $gzip_ratio", &entry, "18446744073709551615 0 18446744073709551615 18446744073709551615.00");
+        line_in("haproxy", &entry);
+        line_in("haproxy", &Entry { time: UNIX_EPOCH, ..entry });
+    }
+
+    #[test]
+    fn a_line_allocates_nothing_when_the_buffer_has_room() {
+        let head = parsed();
+        let full = full(&TLS, &head, HEAD);
+        let own = "$uri $host $http_x_thing $cookie_t $sent_http_x_a $arg_y %tr %Tl $time_iso8601 $gzip_ratio";
+        for format in ["combined", "common", "json", "haproxy", own] {
+            let mut formatter = formatter(format, Escape::Default, TimeZone::UTC);
+            let mut out = Vec::with_capacity(64 * 1024);
+            formatter.line(&mut out, &full); // the stamps and the scratch buffer
+            let (count, ()) = crate::runtime::sys::allocations::count(|| {
+                for _ in 0..10 {
+                    formatter.line(&mut out, &full);
+                }
+            });
+            assert_eq!(count, 0, "{format}");
+        }
+    }
+
+    /// Every name there is, between separators that no value may hold.
+    fn everything() -> String {
+        let variables = Template::variables().map(|name| format!("${name}"));
+        let directives = Template::directives().filter(|name| !name.starts_with("hr") && !name.starts_with("hs"));
+        let looked_up = ["$http_x_thing", "$sent_http_x", "$cookie_sid", "$arg_x"].map(String::from);
+        let all = variables.chain(directives.map(|name| format!("%{name}"))).chain(looked_up);
+        all.collect::<Vec<_>>().join("\t")
+    }
+
+    fn is_control(byte: u8) -> bool {
+        byte < 0x20 || byte == 0x7f
+    }
+
+    /// Fields of an entry that come from outside, as any bytes.
+    #[derive(Clone, Debug)]
+    struct Outside {
+        texts: [Vec<u8>; 12],
+        optional: [Option<Vec<u8>>; 6],
+        status: u16,
+        id: u64,
+    }
+
+    fn outside() -> impl Strategy<Value = Outside> {
+        // Bytes that mean something to somebody, more often than chance would have it.
+        let byte =
+            prop_oneof![any::<u8>(), prop::sample::select(&b"\r\n\t\"\\#%$?&=;,: {}\x1b\x7f\x00\xc2\x85\x9b"[..])];
+        let text = prop::collection::vec(byte, 0..24);
+        let texts = prop::array::uniform12(text.clone());
+        (texts, prop::array::uniform6(prop::option::of(text)), any::<u16>(), any::<u64>())
+            .prop_map(|(texts, optional, status, id)| Outside { texts, optional, status, id })
+    }
+
+    impl Outside {
+        fn with<T>(&self, use_it: impl FnOnce(&Entry<'_>) -> T) -> T {
+            let [addr, peer, local, method, target, protocol, fields, version, cipher, coding, name, value] =
+                &self.texts;
+            let [user, referer, agent, host, sni, subject] = &self.optional;
+            let tls = TlsFacts {
+                version,
+                cipher,
+                server_name: sni.as_deref(),
+                alpn: sni.as_deref(),
+                resumed: self.id.is_multiple_of(2),
+                client_subject: subject.as_deref(),
             };
-            let line = line_in(LogFormat::Json, TimeZone::UTC, &entry);
-            assert_eq!(line.matches('\n').count(), 1);
-            let json: serde_json::Value = serde_json::from_str(&line).unwrap();
-            assert_eq!(json["target"], String::from_utf8_lossy(&target).as_ref());
-            let line = line_in(LogFormat::Combined, TimeZone::UTC, &entry);
-            assert!(line.bytes().all(|byte| (0x20..0x7f).contains(&byte) || byte == b'\n'));
-            assert_eq!((line.matches('\n').count(), line.matches('"').count()), (1, 6));
+            // A head whose fields hold any bytes, which the parser would never let through.
+            let bytes = [&b"x-thingcookie"[..], value, b"sid=", name].concat();
+            let end = bytes.len();
+            let field = |name: std::ops::Range<usize>, value: std::ops::Range<usize>| crate::http::h1::Field {
+                known: crate::http::h1::FieldName::Other,
+                name: name.into(),
+                value: value.into(),
+            };
+            let fields_of_head = vec![field(0..7, 13..13 + value.len()), field(7..13, 13 + value.len()..end)];
+            let head = RequestHead { fields: fields_of_head, ..RequestHead::default() };
+            let block = [b"X: ", &fields[..]].concat();
+            use_it(&Entry {
+                remote_addr: addr,
+                remote_user: user.as_deref(),
+                peer_addr: peer,
+                proxy_protocol_addr: Some(peer),
+                local_addr: local,
+                scheme: protocol,
+                tls: Some(&tls),
+                method,
+                target,
+                protocol,
+                head: Some((&head, &bytes)),
+                referer: referer.as_deref(),
+                user_agent: agent.as_deref(),
+                host: host.as_deref(),
+                status: self.status,
+                response_fields: &block,
+                coding: Some(Coding { name: coding, bytes_before: self.id }),
+                request_id: self.id,
+                connection: self.id,
+                time: UNIX_EPOCH + Duration::from_millis(self.id >> 16),
+                duration: Duration::from_micros(self.id >> 20),
+                ..entry()
+            })
+        }
+    }
+
+    /// Undoes `\xHH`.
+    fn unescaped(text: &str) -> Vec<u8> {
+        let mut out = Vec::new();
+        let mut rest = text;
+        while let Some(at) = rest.find("\\x") {
+            out.extend_from_slice(&rest.as_bytes()[..at]);
+            out.push(u8::from_str_radix(&rest[at + 2..at + 4], 16).unwrap());
+            rest = &rest[at + 4..];
+        }
+        [out, rest.as_bytes().to_vec()].concat()
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(300))]
+
+        #[test]
+        fn any_bytes_in_any_field_give_one_line_without_control_bytes(outside in outside()) {
+            let everything = everything();
+            for format in [everything.as_str(), "combined", "common", "json", "haproxy"] {
+                for escape in [Escape::Default, Escape::Json, Escape::None] {
+                    let line = outside.with(|entry| bytes_in(format, escape, entry));
+                    let (end, line) = line.split_last().unwrap();
+                    assert_eq!(*end, b'\n');
+                    let tabs = if format == everything { everything.matches('\t').count() } else { 0 };
+                    let controls = line.iter().filter(|byte| is_control(**byte)).count();
+                    assert_eq!(controls, tabs, "{}", String::from_utf8_lossy(line));
+                    // Nor what Unicode calls so, for readers that decode.
+                    let text = String::from_utf8_lossy(line);
+                    assert!(!text.chars().any(|c| (c.is_control() && c != '\t') || "\u{2028}\u{2029}".contains(c)));
+                }
+            }
+        }
+
+        #[test]
+        fn any_bytes_give_json_that_parses(outside in outside()) {
+            outside.with(|entry| {
+                let json = json_in("json", entry);
+                assert_eq!(json["target"], String::from_utf8_lossy(entry.target).as_ref());
+                assert_eq!(json["status"], entry.status);
+                let mut names = everything();
+                let list = |between: &str| format!("[{}]", names.split('\t').collect::<Vec<_>>().join(between));
+                let count = names.split('\t').count();
+                assert_eq!(json_in(&list(","), entry).as_array().unwrap().len(), count);
+                names = names.split('\t').map(|name| format!("\"{name}\"")).collect::<Vec<_>>().join("\t");
+                let quoted = format!("[{}]", names.replace('\t', ","));
+                assert!(json_in(&quoted, entry).as_array().unwrap().iter().all(serde_json::Value::is_string));
+            });
+        }
+
+        #[test]
+        fn combined_parses_back(outside in outside()) {
+            let form = regex::Regex::new(
+                r#"^([ -~]*) - ([ -~]*) \[(\d\d/[A-Z][a-z]{2}/\d{4,}:\d\d:\d\d:\d\d [+-]\d{4})\] "([^"]*)" (\d{3}) (\d+) "([^"]*)" "([^"]*)"\n$"#,
+            ).unwrap();
+            outside.with(|entry| {
+                let line = line_in("combined", entry);
+                let parts = form.captures(&line).unwrap_or_else(|| panic!("{line}"));
+                let or_hyphen = |value: Option<&[u8]>| value.unwrap_or(b"-").to_vec();
+                assert_eq!(unescaped(&parts[7]), or_hyphen(entry.referer));
+                assert_eq!(unescaped(&parts[8]), or_hyphen(entry.user_agent));
+                let line = [entry.method, entry.target, entry.protocol];
+                let line: Vec<&[u8]> = line.into_iter().filter(|part| !part.is_empty()).collect();
+                assert_eq!(unescaped(&parts[4]), line.join(&b' '));
+                assert_eq!(parts[5], format!("{:03}", entry.status % 1000));
+            });
         }
     }
 }

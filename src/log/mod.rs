@@ -6,6 +6,11 @@
 //!                   ^--------- empty buffers, by the same lanes ---------+
 //! ```
 //!
+//! A site may have a file of its own; then each worker has buffers and a lane for each file.
+//!
+//! The form of a line is compiled once, by `template`, and filled in by `format` ([`Entry`] says with what); `escape`
+//! sees to it that nothing from outside leaves its place in the line. `output` keeps lines whole when writing fails.
+//!
 //! A request never waits for a log: when the writer thread is behind and a worker has no buffer left, its lines are
 //! dropped and counted. In steady state a line costs no allocation and no system call.
 //!
@@ -15,11 +20,19 @@
 
 mod access;
 mod entry;
+mod escape;
 mod format;
+mod lookup;
+mod names;
+mod output;
 pub mod own;
+mod stamp;
+mod template;
+mod variable;
 mod writer;
 
 pub use access::AccessLog;
-pub use entry::{AddressText, Entry};
+pub use entry::{AddressText, Coding, Counts, EndedBy, Entry, Phase, Termination, Timers, TlsFacts};
 pub use own::{InitError, flush, init, never_block};
+pub use template::{Escape, Mistake, Template, Wrong};
 pub use writer::{LogError, Writer};

@@ -1,14 +1,13 @@
-//! The writer thread of the access log: takes filled buffers from all data workers and writes them out.
+//! The writer thread of the access log: takes filled buffers from all data workers and writes them out, to one or
+//! several targets.
 //!
-//! It may block on a slow disk or pipe; nobody waits for it. Deliberately absent: rotation (rename the file and send
-//! SIGUSR1, as with nginx) and compression.
+//! It may block on a slow disk; nobody waits for it. A FIFO whose reader is slow holds up its own lines only.
+//! Deliberately absent: rotation (rename the file and send SIGUSR1, as with nginx) and compression.
 
 use std::fmt;
-use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
-use std::os::fd::AsFd;
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::fs::File;
+use std::io;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering::*};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::{JoinHandle, Thread};
@@ -17,16 +16,19 @@ use std::time::{Duration, Instant};
 use crossbeam::utils::CachePadded;
 use jiff::tz::TimeZone;
 
-use super::access::{AccessLog, Lane};
-use super::format::Formatter;
+use super::access::{AccessLog, Lane, Routes, buffers_of};
+use super::format::{Formatter, Host};
+use super::output::{Output, Progress};
 use crate::config::Config;
-use crate::config::model::LogTarget;
+use crate::config::model::{LogTarget, SiteLog};
 use crate::metrics::{LogWriterStats, Worker};
+use crate::runtime::sys::outputs::wait_until_writable;
 
 /// Failed writes are told to our own log at most this often.
 const COMPLAIN_EVERY: Duration = Duration::from_secs(10);
-/// Pause before a target in non-blocking mode (a shared terminal, a pipe) is tried again.
-const AGAIN_AFTER: Duration = Duration::from_millis(5);
+/// Longest wait for a target that takes nothing (a pipe whose reader is slow), before the other targets are looked at
+/// again.
+const AGAIN_AFTER: Duration = Duration::from_millis(20);
 
 /// Why the access log could not start.
 #[derive(Debug)]
@@ -58,6 +60,15 @@ impl fmt::Display for LogError {
 
 impl std::error::Error for LogError {}
 
+impl LogError {
+    fn open(target: &LogTarget, error: io::Error) -> LogError {
+        match target {
+            LogTarget::Stdout => LogError::Stdout(error),
+            LogTarget::File(path) => LogError::Open { path: path.clone(), error },
+        }
+    }
+}
+
 /// Wakes the writer thread, once for any number of buffers handed over while it is awake.
 #[derive(Debug, Default)]
 pub(super) struct Wake {
@@ -87,8 +98,8 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// Opens the target, starts the thread, and makes the access log of each data worker; `None` when the config asks
-    /// for no access log.
+    /// Opens every target, starts the thread, and makes the access log of each data worker; `None` when the config
+    /// asks for no access log.
     ///
     /// Local time is that of the system's zone (`TZ` or `/etc/localtime`; UTC when there is none) at this moment.
     /// Errors: [`LogError`]; nothing has been started then.
@@ -97,24 +108,34 @@ impl Writer {
         workers: &[Arc<Worker>],
         stats: Arc<LogWriterStats>,
     ) -> Result<Option<(Writer, Vec<AccessLog>)>, LogError> {
-        let Some(target) = config.log.access.clone() else { return Ok(None) };
-        let output = open(&target)?;
+        let (targets, routes) = plan(config);
+        if targets.is_empty() {
+            return Ok(None);
+        }
+        let outputs = targets.into_iter().enumerate().map(|(index, target)| {
+            let output = Output::open(&target).map_err(|error| LogError::open(&target, error))?;
+            let lanes = workers.iter().map(|_| Arc::new(Lane::new(buffers_of(index)))).collect();
+            Ok(Target { target, output, lanes, pending: None, complained: None, failing: false })
+        });
+        let outputs: Vec<Target> = outputs.collect::<Result<_, LogError>>()?;
+        let lanes_of = |worker: usize| outputs.iter().map(|output| output.lanes[worker].clone()).collect();
+        let lanes: Vec<Vec<Arc<Lane>>> = (0..workers.len()).map(lanes_of).collect();
+
         let wake = Arc::new(Wake::default());
-        let lanes: Vec<Arc<Lane>> = workers.iter().map(|_| Arc::new(Lane::new())).collect();
-        let complained = None;
-        let job = Job { target, output, lanes: lanes.clone(), wake: wake.clone(), stats, complained };
+        let job = Job { outputs, wake: wake.clone(), stats };
         let builder = std::thread::Builder::new().name("access-log".into());
         let thread = builder.spawn(|| job.run()).map_err(LogError::Thread)?;
         drop(wake.thread.set(thread.thread().clone()));
-        let zone = TimeZone::try_system().unwrap_or(TimeZone::UTC);
-        let log = |(index, (lane, stats)): (usize, (Arc<Lane>, &Arc<Worker>))| {
-            AccessLog::new(Formatter::new(config, index, zone.clone()), lane, wake.clone(), stats.clone())
+        let host = host();
+        let log = |(index, (lanes, stats)): (usize, (Vec<Arc<Lane>>, &Arc<Worker>))| {
+            let formatter = Formatter::new(config, index, host.clone());
+            AccessLog::new(formatter, routes.clone(), lanes, wake.clone(), stats.clone())
         };
         let logs = lanes.into_iter().zip(workers).enumerate().map(log).collect();
         Ok(Some((Writer { wake, thread: Mutex::new(Some(thread)) }, logs)))
     }
 
-    /// Opens the file again under its name, after it was renamed (SIGUSR1, as with nginx). Returns at once; when
+    /// Opens the files again under their names, after they were renamed (SIGUSR1, as with nginx). Returns at once; when
     /// opening fails, the old file stays in use and our own log says so.
     pub fn reopen(&self) {
         self.wake.reopen.store(true, Release);
@@ -139,25 +160,58 @@ impl Writer {
     }
 }
 
-fn open(target: &LogTarget) -> Result<File, LogError> {
-    match target {
-        LogTarget::Stdout => io::stdout().as_fd().try_clone_to_owned().map(File::from).map_err(LogError::Stdout),
-        LogTarget::File(path) => open_file(path).map_err(|error| LogError::Open { path: path.clone(), error }),
-    }
+/// The distinct targets, and which requests go to which of them.
+fn plan(config: &Config) -> (Vec<LogTarget>, Routes) {
+    let mut targets: Vec<LogTarget> = Vec::new();
+    let mut index = |target: &LogTarget| {
+        let known = targets.iter().position(|known| known == target);
+        known.unwrap_or_else(|| {
+            targets.push(target.clone());
+            targets.len() - 1
+        })
+    };
+    let default = config.log.access.as_ref().map(&mut index);
+    let site = |site: &SiteLog| match site {
+        SiteLog::Default => default,
+        SiteLog::Off => None,
+        SiteLog::To(target) => Some(index(target)),
+    };
+    let sites = config.log.sites.iter().map(site).collect();
+    (targets, Routes { default, sites })
 }
 
-fn open_file(path: &Path) -> io::Result<File> {
-    OpenOptions::new().append(true).create(true).mode(0o640).open(path)
+fn host() -> Host {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let zone = TimeZone::try_system().unwrap_or(TimeZone::UTC);
+    Host { zone, name: name.trim().into(), pid: std::process::id() }
 }
 
 /// What the thread owns.
 struct Job {
-    target: LogTarget,
-    output: File,
-    lanes: Vec<Arc<Lane>>,
+    outputs: Vec<Target>,
     wake: Arc<Wake>,
     stats: Arc<LogWriterStats>,
+}
+
+/// One target, and the lanes of all data workers to it.
+struct Target {
+    target: LogTarget,
+    output: Output<File>,
+    lanes: Vec<Arc<Lane>>,
+    /// A buffer that the target did not take whole.
+    pending: Option<Pending>,
     complained: Option<Instant>,
+    /// The last write failed.
+    failing: bool,
+}
+
+/// A buffer on its way into the target.
+struct Pending {
+    bytes: Vec<u8>,
+    /// How many of them are written.
+    at: usize,
+    /// Where the empty buffer goes back to.
+    lane: usize,
 }
 
 impl Job {
@@ -171,77 +225,106 @@ impl Job {
                 self.reopen_if_asked();
             }
             self.reopen_if_asked();
-            if stop {
-                return;
+            match self.outputs.iter().find(|target| target.pending.is_some()) {
+                Some(stalled) => wait_until_writable(&stalled.output.target, AGAIN_AFTER),
+                None if stop => return,
+                None => std::thread::park(),
             }
-            std::thread::park();
         }
     }
 
-    /// Writes one buffer of each lane; false when all lanes were empty.
+    /// Writes at most one buffer of each lane; false when there was nothing that could be written.
     fn round(&mut self) -> bool {
+        let stats = &self.stats;
+        self.outputs.iter_mut().fold(false, |any, target| target.round(stats) | any)
+    }
+
+    fn reopen_if_asked(&mut self) {
+        if self.wake.reopen.swap(false, AcqRel) {
+            self.outputs.iter_mut().for_each(|target| target.reopen(&self.stats));
+        }
+    }
+}
+
+impl Target {
+    fn round(&mut self, stats: &LogWriterStats) -> bool {
         let mut any = false;
-        for index in 0..self.lanes.len() {
-            let Some(filled) = self.lanes[index].filled.pop() else { continue };
-            any = true;
-            match self.write(&filled.bytes) {
-                Ok(()) => {
-                    self.stats.bytes.add(filled.bytes.len() as u64);
-                    self.stats.buffers.inc();
-                }
-                Err(error) => self.on_error(&error, filled.lines),
+        if let Some(pending) = self.pending.take() {
+            any |= self.write(pending, stats);
+        }
+        for lane in 0..self.lanes.len() {
+            // A target that stalls keeps its other buffers where their workers see them.
+            if self.pending.is_some() {
+                break;
             }
-            drop(self.lanes[index].empty.push(filled.bytes)); // freed here when the worker has made too many
+            let Some(bytes) = self.lanes[lane].filled.pop() else { continue };
+            any |= self.write(Pending { bytes, at: 0, lane }, stats);
         }
         any
     }
 
-    /// Writes all of `bytes`, also to a target that somebody has put into non-blocking mode.
-    fn write(&mut self, mut bytes: &[u8]) -> io::Result<()> {
-        while !bytes.is_empty() {
-            match self.output.write(bytes) {
-                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(n) => bytes = &bytes[n..],
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => std::thread::sleep(AGAIN_AFTER),
-                Err(error) => return Err(error),
+    /// True when the buffer was written or lost, false when it waits on in `pending`.
+    fn write(&mut self, mut pending: Pending, stats: &LogWriterStats) -> bool {
+        let before = pending.at;
+        let progress = self.output.write(&pending.bytes, &mut pending.at);
+        stats.bytes.add((pending.at - before) as u64);
+        match progress {
+            Progress::Stalled => {
+                self.pending = Some(pending);
+                return false;
             }
+            Progress::Done => {
+                stats.buffers.inc();
+                if std::mem::take(&mut self.failing) {
+                    tracing::info!(target = %self.target, lines_lost = stats.lines_lost.value(), "access log can be written again");
+                }
+            }
+            Progress::Failed { error, lines_lost } => self.on_error(&error, lines_lost, stats),
         }
-        Ok(())
+        drop(self.lanes[pending.lane].empty.push(pending.bytes)); // freed here when the worker has made too many
+        true
     }
 
-    /// A buffer is lost, possibly after its first part was written.
-    fn on_error(&mut self, error: &io::Error, lines: u64) {
-        self.stats.errors.inc();
-        self.stats.lines_lost.add(lines);
+    /// Lines are lost.
+    fn on_error(&mut self, error: &io::Error, lines_lost: u64, stats: &LogWriterStats) {
+        stats.errors.inc();
+        stats.lines_lost.add(lines_lost);
+        self.failing = true;
         if self.complained.is_none_or(|at| at.elapsed() >= COMPLAIN_EVERY) {
             self.complained = Some(Instant::now());
-            let lost = self.stats.lines_lost.value();
-            tracing::error!(%error, lines_lost = lost, "access log cannot be written: check its disk or reader");
+            let lost = stats.lines_lost.value();
+            tracing::error!(target = %self.target, %error, lines_lost = lost, "access log cannot be written: check its disk or reader");
         }
     }
 
-    fn reopen_if_asked(&mut self) {
-        if !self.wake.reopen.swap(false, AcqRel) {
-            return;
-        }
+    /// Opens the file under its name again, unless that still leads to the same file.
+    fn reopen(&mut self, stats: &LogWriterStats) {
         let LogTarget::File(path) = &self.target else { return };
-        match open_file(path) {
-            Ok(output) => {
-                self.output = output;
-                self.stats.reopens.inc();
-                tracing::info!(file = %path.display(), "access log opened again");
+        if !self.output.is_at(path) {
+            if let Some(Pending { bytes, at, lane }) = self.pending.take() {
+                // The old reader does not take it, and the new one must not get the second half of it.
+                stats.lines_lost.add(self.output.give_up(&bytes, at));
+                drop(self.lanes[lane].empty.push(bytes));
             }
-            Err(error) => {
-                tracing::error!(file = %path.display(), %error, "access log cannot be opened again, the old file stays in use");
+            stats.lines_lost.add(u64::from(self.output.settle()));
+            match Output::open(&self.target) {
+                Ok(output) => self.output = output,
+                Err(error) => {
+                    tracing::error!(file = %path.display(), %error, "access log cannot be opened again, the old file stays in use");
+                    return;
+                }
             }
         }
+        stats.reopens.inc();
+        tracing::info!(file = %path.display(), "access log opened again");
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs::OpenOptions;
     use std::io::Read;
+    use std::path::Path;
     use std::process::Command;
 
     use super::super::Entry;
@@ -262,9 +345,13 @@ mod tests {
     fn start(target: LogTarget, workers: usize) -> Running {
         let mut config = config();
         config.log.access = Some(target);
-        let workers: Vec<Arc<Worker>> = (0..workers).map(|_| Arc::new(Worker::new(&config))).collect();
+        start_with(&config, workers)
+    }
+
+    fn start_with(config: &Config, workers: usize) -> Running {
+        let workers: Vec<Arc<Worker>> = (0..workers).map(|_| Arc::new(Worker::new(config))).collect();
         let stats: Arc<LogWriterStats> = Arc::default();
-        let (writer, logs) = Writer::start(&config, &workers, stats.clone()).unwrap().unwrap();
+        let (writer, logs) = Writer::start(config, &workers, stats.clone()).unwrap().unwrap();
         Running { writer, logs, workers, stats }
     }
 
@@ -330,7 +417,7 @@ mod tests {
     fn a_stalled_reader_costs_lines_but_nobody_waits() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("fifo");
-        assert!(Command::new("mkfifo").arg(&path).status().unwrap().success());
+        mkfifo(&path);
         // Opened for both directions, so that neither open waits for the other side.
         let mut reader = OpenOptions::new().read(true).write(true).open(&path).unwrap();
         let running = start(LogTarget::File(path), 1);
@@ -443,5 +530,98 @@ mod tests {
         config.log.access = Some(LogTarget::File("/nowhere/at/all.log".into()));
         let error = Writer::start(&config, &[], Arc::default()).unwrap_err();
         assert!(error.to_string().starts_with("cannot open access log /nowhere/at/all.log: "), "{error}");
+    }
+    #[test]
+    fn a_site_may_have_a_log_of_its_own_or_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        let mut config = config();
+        config.log.access = Some(LogTarget::File(path("all")));
+        let own = SiteLog::To(LogTarget::File(path("own")));
+        config.log.sites = vec![SiteLog::Off, own.clone(), SiteLog::Default, own];
+        let running = start_with(&config, 2);
+        let log = &running.logs[1];
+        for (site, target) in [
+            (None, "/none"),
+            (Some(0), "/off"),
+            (Some(1), "/own"),
+            (Some(2), "/default"),
+            (Some(3), "/too"),
+            (Some(9), "/new"),
+        ] {
+            log.record(&Entry { target: target.as_bytes(), site, ..entry() });
+            assert_eq!(log.wants(site), site != Some(0));
+        }
+        assert_eq!(running.workers[1].log.lines.value(), 5);
+        drop(running.logs);
+        assert!(running.writer.stop(LIMIT));
+        assert_eq!(
+            (targets(&path("all")), targets(&path("own"))),
+            (vec!["/none".into(), "/default".into(), "/new".into()], vec!["/own".into(), "/too".into()])
+        );
+        // Only a site's log, nothing else.
+        config.log.access = None;
+        config.log.sites = vec![SiteLog::To(LogTarget::File(path("only")))];
+        let running = start_with(&config, 1);
+        assert!(running.logs[0].wants(Some(0)) && !running.logs[0].wants(None) && !running.logs[0].wants(Some(1)));
+    }
+
+    fn mkfifo(path: &Path) {
+        assert!(Command::new("mkfifo").arg(path).status().unwrap().success());
+    }
+
+    #[test]
+    fn a_fifo_that_nobody_reads_holds_up_no_other_log_and_no_start() {
+        let folder = tempfile::tempdir().unwrap();
+        let (fifo, file) = (folder.path().join("fifo"), folder.path().join("file"));
+        mkfifo(&fifo);
+        let mut config = config();
+        config.log.access = Some(LogTarget::File(fifo));
+        config.log.sites = vec![SiteLog::To(LogTarget::File(file.clone()))];
+        let running = start_with(&config, 1);
+        let (log, stats) = (&running.logs[0], &running.workers[0].log);
+        while stats.dropped.value() == 0 {
+            record(log, "/to/the/fifo");
+        }
+        log.record(&Entry { target: b"/to/the/file", site: Some(0), ..entry() });
+        log.flush_due();
+        wait_until("the line", || std::fs::metadata(&file).is_ok_and(|metadata| metadata.len() > 0));
+        assert_eq!(targets(&file), ["/to/the/file"]);
+    }
+
+    #[test]
+    fn a_stalled_fifo_is_left_when_a_file_takes_its_place() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log");
+        mkfifo(&path);
+        let running = start(LogTarget::File(path.clone()), 1);
+        let (log, stats) = (&running.logs[0], &running.workers[0].log);
+        while stats.dropped.value() == 0 {
+            record(log, "/first");
+        }
+        std::fs::remove_file(&path).unwrap();
+        running.writer.reopen();
+        wait_until("reopen", || running.stats.reopens.value() == 1);
+        let lost = running.stats.lines_lost.value();
+        assert!(lost > 0);
+        drop(running.logs);
+        assert!(running.writer.stop(LIMIT));
+        // What the pipe took is gone with it.
+        let kept = targets(&path).len() as u64;
+        assert!(kept > 0 && kept + lost < running.workers[0].log.lines.value());
+    }
+
+    #[test]
+    fn reopening_without_a_rename_goes_on_with_the_same_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log");
+        let running = start(LogTarget::File(path.clone()), 1);
+        record(&running.logs[0], "/1");
+        running.writer.reopen();
+        wait_until("reopen", || running.stats.reopens.value() == 1);
+        record(&running.logs[0], "/2");
+        drop(running.logs);
+        assert!(running.writer.stop(LIMIT));
+        assert_eq!(targets(&path), ["/1", "/2"]);
     }
 }

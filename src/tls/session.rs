@@ -17,9 +17,7 @@ use std::sync::Arc;
 
 use rustls::ServerConfig;
 use rustls::server::UnbufferedServerConnection;
-use rustls::unbuffered::{
-    ConnectionState, EncodeError, EncodeTlsData, EncryptError, UnbufferedStatus, WriteTraffic,
-};
+use rustls::unbuffered::{ConnectionState, EncodeError, EncodeTlsData, EncryptError, UnbufferedStatus, WriteTraffic};
 
 use super::error::TlsError;
 use super::facts::Facts;
@@ -249,7 +247,10 @@ impl Session {
     fn with_traffic(
         &mut self,
         out: &mut Vec<u8>,
-        mut action: impl FnMut(&mut WriteTraffic<'_, rustls::server::ServerConnectionData>, &mut Vec<u8>) -> Result<(), TlsError>,
+        mut action: impl FnMut(
+            &mut WriteTraffic<'_, rustls::server::ServerConnectionData>,
+            &mut Vec<u8>,
+        ) -> Result<(), TlsError>,
     ) -> Result<(), TlsError> {
         loop {
             match self.connection.process_tls_records(&mut self.held).state? {
@@ -363,11 +364,7 @@ enum Written {
 }
 
 /// Appends what `write` writes. It is called with `bytes` of room, and with more when it says so.
-fn append(
-    out: &mut Vec<u8>,
-    mut bytes: usize,
-    mut write: impl FnMut(&mut [u8]) -> Written,
-) -> Result<(), TlsError> {
+fn append(out: &mut Vec<u8>, mut bytes: usize, mut write: impl FnMut(&mut [u8]) -> Written) -> Result<(), TlsError> {
     let start = out.len();
     loop {
         out.resize(start + bytes, 0);

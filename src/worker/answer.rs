@@ -45,6 +45,8 @@ pub(super) struct Answer<'a> {
     framing: BodyKind,
     /// Bytes of content sent.
     body_bytes: u64,
+    /// Bytes of heads and framing.
+    head_bytes: u64,
 }
 
 /// Where the answer goes.
@@ -122,6 +124,7 @@ impl<'a> Answer<'a> {
             has_interim: false,
             framing: BodyKind::None,
             body_bytes: 0,
+            head_bytes: 0,
         }
     }
 
@@ -133,6 +136,11 @@ impl<'a> Answer<'a> {
     /// Bytes of content handed over so far.
     pub(super) fn body_bytes(&self) -> u64 {
         self.body_bytes
+    }
+
+    /// Bytes sent in all: heads, framing (of HTTP/2 only as far as the fields go), content.
+    pub(super) fn sent_bytes(&self) -> u64 {
+        self.head_bytes + self.body_bytes
     }
 
     /// Something of an answer to this request is in the client's buffer: it can no longer be answered otherwise.
@@ -197,13 +205,16 @@ impl<'a> Answer<'a> {
             Wire::H1(wire) => {
                 let (version, keep_alive) = (wire.version, wire.keep_alive);
                 let context = AnswerContext { method: self.method, version, keep_alive, server, date };
+                let before = wire.out.len();
                 let downstream = write_answer_head(wire.out, head, &context);
+                self.head_bytes += (wire.out.len() - before) as u64;
                 self.framing = downstream.body;
                 wire.keep_alive = downstream.keep_alive;
             }
             Wire::H2(wire) => {
                 let has_content = wire.stream.start(head, self.method, server, date);
                 wire.is_broken = has_content.is_err();
+                self.head_bytes += head.fields.len() as u64;
                 // The crate frames by itself; only whether there is content matters here.
                 self.framing = if has_content.unwrap_or(false) { BodyKind::UntilClose } else { BodyKind::None };
             }

@@ -33,7 +33,7 @@ pub(super) async fn run(
     app: usize,
 ) -> Acted {
     let stats = &worker.stats.apps[app];
-    let Client { upload, answer } = client;
+    let Client { upload, answer, .. } = client;
     let mut whole = Vec::new();
     let is_whole = match upload.keep(worker, connection, &mut whole, WHOLE_BODY_BYTES_MAX).await {
         Ok(is_whole) => is_whole,

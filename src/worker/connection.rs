@@ -17,17 +17,19 @@ use std::time::Duration;
 use super::Worker;
 use super::answer::{Answer, H1Wire, Wire};
 use super::body::RequestBody;
-use super::exchange::{self, After, Client, Request, account};
+use super::exchange::{self, After, Client, Request};
 use super::h2;
 use super::hot::Hot;
 use super::respond;
-use super::secure::{self, Secure};
 use super::run::Open;
+use super::secure::{self, Secure};
+use super::trail::{Trail, account};
 use super::upload::Upload;
 use super::watch::{OnExpiry, Watched};
 use crate::http::h1::{BodyKind, parse_request};
 use crate::log::AddressText;
 use crate::runtime::net::{Buffer, Cancel, ReadEnd, Stream};
+use crate::tls::Facts;
 
 /// An idle connection keeps its buffers for this long.
 const HOT_IDLE: Duration = Duration::from_millis(800);
@@ -50,6 +52,8 @@ pub(super) struct Connection {
     pub(super) watched: Watched,
     pub(super) stream: Stream,
     pub(super) peer: Option<SocketAddr>,
+    /// Tells it from all others of the process.
+    pub(super) serial: u64,
     /// Index into the config.
     pub(super) listener: u32,
     pub(super) requests: std::cell::Cell<u32>,
@@ -134,6 +138,14 @@ impl Connection {
     /// The client's bytes are encrypted.
     pub(super) fn is_tls(&self) -> bool {
         self.tls.get().is_some()
+    }
+
+    /// Calls `look` with the facts of the TLS session; `None` without one.
+    pub(super) fn with_tls_facts<T>(&self, look: impl FnOnce(Option<&Facts>) -> T) -> T {
+        match self.tls.get() {
+            Some(secure) => secure.with_facts(look),
+            None => look(None),
+        }
     }
 
     /// Reads what is there into the spare capacity of `buf`; 0: the client sends no more.
@@ -350,6 +362,7 @@ async fn answer(worker: &Rc<Worker>, connection: &Connection, hot: &mut Hot) -> 
     let mut client = Client {
         upload: Upload::H1 { body: &mut body, input },
         answer: Answer::new(worker, connection, head.method, wire),
+        trail: Trail::default(),
     };
     let mut outcome = exchange::run(worker, connection, request, &mut client, scratch).await;
     if outcome.after == After::Keep && !client.upload.is_done() {

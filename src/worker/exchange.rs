@@ -6,20 +6,17 @@ use std::time::Instant;
 use super::answer::Answer;
 use super::connection::Connection;
 use super::respond;
+use super::trail::Trail;
 use super::upload::Upload;
 use super::{Worker, call_app, forward, send_file};
 use crate::config::model::Action;
 use crate::http::answer::{AnswerHead, Content};
 use crate::http::h1::{BodyKind, FieldName, Method, RequestHead, write_field};
-use crate::log::Entry;
-use crate::metrics::{ServedBy, TraceEvent};
+use crate::metrics::ServedBy;
 use crate::util::path::normalize;
 
 /// A body nobody wants is read up to this many bytes to keep the connection; a longer one closes it.
 pub(super) const DISCARD_BYTES_MAX: u64 = 64 * 1024;
-
-/// Longest request line kept in a trace.
-const TRACE_LINE_BYTES_MAX: usize = 128;
 
 /// What happens to the connection behind an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,10 +62,11 @@ pub(super) struct Request<'a> {
     pub(super) id: u64,
 }
 
-/// The two directions of an exchange.
+/// The two directions of an exchange, and what it leaves for the log.
 pub(super) struct Client<'a> {
     pub(super) upload: Upload<'a>,
     pub(super) answer: Answer<'a>,
+    pub(super) trail: Trail,
 }
 
 /// Buffers of one exchange.
@@ -148,7 +146,11 @@ async fn act(
     let Scratch { path, fields } = scratch;
     let path = normalize(head.path(bytes), path).map_err(|problem| unanswered(problem.status()))?;
     let router = &worker.routers[connection.listener as usize];
-    let Some(found) = router.route(head.host(bytes), path.as_bytes()) else { return error(404) };
+    let Some(found) = router.route(head.host(bytes), path.as_bytes()) else {
+        client.trail.site = router.site(head.host(bytes)).map(|site| site as u16);
+        return error(404);
+    };
+    client.trail.site = Some(found.site as u16);
     match &found.action {
         Action::Files(files) => {
             let folder = worker.folders[found.site][found.route];
@@ -246,56 +248,4 @@ fn redirect_target(to: &str, path: &[u8], query: Option<&[u8]>) -> Vec<u8> {
     }
     target.extend_from_slice(rest.as_bytes());
     target
-}
-
-/// Counters, access log, trace.
-pub(super) fn account(
-    worker: &Worker,
-    connection: &Connection,
-    request: Request<'_>,
-    client: &Client<'_>,
-    outcome: Outcome,
-) {
-    let duration = request.started.elapsed();
-    let (status, body_bytes) = (client.answer.status(), client.answer.body_bytes());
-    worker.stats.http.responses[usize::from(status / 100).min(5)].inc();
-    worker.stats.http.duration.record(duration);
-    if worker.access_log.is_none() && worker.trace.is_none() {
-        return;
-    }
-    let Request { head, bytes, id, .. } = request;
-    if let Some(log) = &worker.access_log {
-        log.record(&Entry {
-            time: std::time::SystemTime::now(),
-            remote_addr: connection.peer_text().as_bytes(),
-            method: head.method_text.of(bytes),
-            target: head.target(bytes),
-            protocol: head.version.text().as_bytes(),
-            status,
-            body_bytes,
-            duration,
-            referer: head.field(bytes, FieldName::Referer),
-            user_agent: head.field(bytes, FieldName::UserAgent),
-            host: Some(head.authority.of(bytes)).filter(|host| !host.is_empty()),
-            request_id: id,
-            served_by: outcome.served_by,
-        });
-    }
-    if let Some(trace) = &worker.trace {
-        let mut line = format!(
-            "{} {}",
-            String::from_utf8_lossy(head.method_text.of(bytes)),
-            String::from_utf8_lossy(head.target(bytes))
-        );
-        let cut = (0..=TRACE_LINE_BYTES_MAX.min(line.len())).rev().find(|at| line.is_char_boundary(*at));
-        line.truncate(cut.unwrap_or(0));
-        trace.push(TraceEvent::Request {
-            request_id: id,
-            data_worker: worker.index as u16,
-            line,
-            status,
-            duration,
-            served_by: outcome.served_by,
-        });
-    }
 }

@@ -7,13 +7,14 @@
 
 use std::cell::Cell;
 use std::pin::pin;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::Worker;
 use super::answer::{Answer, OwnFields, Presence};
 use super::body::BodyFailure;
 use super::connection::Connection;
 use super::exchange::{Acted, After, Client, Outcome, Request, Unanswered, abandoned, refuse};
+use super::trail::Trail;
 use super::upload::{Beside, Upload};
 use super::watch::{OnExpiry, Watched};
 use crate::config::model::Upstream;
@@ -109,6 +110,7 @@ pub(super) async fn run(
 ) -> Acted {
     let config = &worker.config.upstreams[upstream];
     let presence = client.answer.presence();
+    client.trail.upstream = Some(upstream as u16);
     let is_relaying = Cell::new(false);
     let forward = Forward { worker, connection, upstream, config, request, presence, is_relaying };
     let outgoing = match forward.outgoing(&mut client.upload).await {
@@ -134,6 +136,7 @@ pub(super) async fn run(
             now = worker.now();
         }
         tries += u32::from(fresh.is_none());
+        client.trail.tries = tries;
         let stats = &worker.stats.servers[upstream][server];
         let busy = Busy::begin(&forward, server);
         let result = forward.attempt(client, fields, &outgoing, server, fresh.is_some(), now).await;
@@ -254,6 +257,8 @@ impl Forward<'_> {
         now: Instant,
     ) -> Result<Outcome, NoResponse> {
         let (server_connection, is_reused) = self.connect(server, must_be_fresh, now).await?;
+        let connected = if is_reused { Duration::ZERO } else { now.elapsed() };
+        client.trail.connect = Some(connected);
         let bytes = self.request_bytes(outgoing, server)?;
         let stats = self.stats(server);
         stats.requests.inc();
@@ -262,7 +267,7 @@ impl Forward<'_> {
         self.send_head(&server_connection, bytes, closed).await?;
         let at = At { server, connection: &server_connection, begun };
         let relayed = match outgoing.is_whole {
-            true => self.exchange_whole(&mut client.answer, fields, at, closed).await?,
+            true => self.exchange_whole(client, fields, at, closed).await?,
             false => self.exchange_streamed(client, fields, outgoing.kind, at).await?,
         };
         if relayed.is_reusable {
@@ -356,17 +361,18 @@ impl Forward<'_> {
     /// Waits for the response to a request that has been sent, and relays it.
     async fn exchange_whole(
         &self,
-        answer: &mut Answer<'_>,
+        client: &mut Client<'_>,
         fields: &mut Vec<u8>,
         at: At<'_>,
         closed: Situation,
     ) -> Result<Relayed, NoResponse> {
+        let Client { answer, trail, .. } = client;
         self.presence.watched().clear();
         at.connection.watched.set(self.config.response_timeout, OnExpiry::BreakAll);
         let receive = self.receive_head(answer, fields, at.connection, closed);
         let received = self.presence.while_client_stays(receive).await;
         let response = received.unwrap_or(Err(NoResponse::ClientGone))?;
-        self.count_response(at, &response);
+        self.count_response(trail, at, &response);
         Ok(self.relay(answer, fields, response, at).await)
     }
 
@@ -378,7 +384,7 @@ impl Forward<'_> {
         kind: BodyKind,
         at: At<'_>,
     ) -> Result<Relayed, NoResponse> {
-        let Client { upload, answer } = client;
+        let Client { upload, answer, trail } = client;
         let handle = upload.begin_beside(self.worker, self.connection);
         let may_keep = answer.keeps_connection();
         let send = pin!(self.send_body(upload, kind, at.connection));
@@ -394,7 +400,7 @@ impl Forward<'_> {
         let relayed = match received {
             Err(no_response) => Err(no_response),
             Ok(response) => {
-                self.count_response(at, &response);
+                self.count_response(trail, at, &response);
                 // Answered early: whether all of the body will have been read behind the response is not known yet.
                 answer.set_keep_alive(may_keep && beside.has_sent_all());
                 let relayed = beside.run(self.relay(answer, fields, response, at)).await;
@@ -412,9 +418,11 @@ impl Forward<'_> {
         Ok(relayed)
     }
 
-    fn count_response(&self, at: At<'_>, response: &Response) {
+    fn count_response(&self, trail: &mut Trail, at: At<'_>, response: &Response) {
         let stats = self.stats(at.server);
-        stats.first_byte.record(at.begun.elapsed());
+        let waited = at.begun.elapsed();
+        stats.first_byte.record(waited);
+        (trail.response, trail.upstream_status) = (Some(waited), Some(response.head.status));
         stats.responses[usize::from(response.head.status / 100).min(5)].inc();
     }
 

@@ -26,6 +26,7 @@ mod respond;
 mod run;
 mod secure;
 mod send_file;
+mod trail;
 mod upload;
 mod watch;
 
@@ -76,6 +77,8 @@ pub(crate) struct Worker {
     /// Downstream connections open now.
     connections: Cell<usize>,
     request_ids: Cell<u64>,
+    /// Serial number of the last connection accepted.
+    serials: Cell<u64>,
 }
 
 impl Worker {

@@ -1,14 +1,13 @@
 //! Answers of the worker itself: error pages, and those to heads that could not be understood.
 
 use std::fmt::Display;
-use std::time::Duration;
 
 use super::Worker;
 use super::answer::Answer;
 use super::connection::{Broken, Connection};
 use crate::http::answer::{AnswerHead, Content};
 use crate::http::h1::{AnswerContext, Method, Version, write_answer_head, write_field};
-use crate::metrics::ServedBy;
+use crate::log::{EndedBy, Entry, Phase, Termination};
 
 /// Sends an error page.
 pub(super) async fn error(answer: &mut Answer<'_>, fields: &mut Vec<u8>, status: u16) -> Result<(), Broken> {
@@ -63,20 +62,16 @@ pub(super) fn reject(
     write_answer_head(out, &head, &context);
     out.extend_from_slice(body.as_bytes());
     let Some(log) = &worker.access_log else { return };
-    log.record(&crate::log::Entry {
+    log.record(&Entry {
         time: std::time::SystemTime::now(),
         remote_addr: connection.peer_text().as_bytes(),
-        method: b"",
+        remote_port: connection.peer.map_or(0, |peer| peer.port()),
+        listener: connection.listener as u16,
         target: first_line(input),
-        protocol: b"",
         status,
         body_bytes: body.len() as u64,
-        duration: Duration::ZERO,
-        referer: None,
-        user_agent: None,
-        host: None,
-        request_id: 0,
-        served_by: ServedBy::Worker,
+        termination: Termination::new(EndedBy::Proxy, Phase::Request),
+        ..Entry::default()
     });
 }
 

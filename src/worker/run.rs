@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use super::connection::{Connection, drive};
 use super::hot::HotPool;
-pub(crate) use super::watch::TICK;
 use super::secure::HandshakeGate;
+pub(crate) use super::watch::TICK;
 use super::watch::Watches;
 use super::{Worker, unix_seconds};
 use crate::app::{Bridge, Job, Reply, Tickets};
@@ -86,6 +86,7 @@ pub(crate) async fn run(seat: Seat) {
         draining: Cell::new(false),
         connections: Cell::new(0),
         request_ids: Cell::new(seat.request_id_seed),
+        serials: Cell::new(0),
         stats: seat.shared.workers[seat.index].clone(),
         trace: seat.shared.traces.get(seat.index).cloned(),
         access_log: seat.access_log,
@@ -204,6 +205,8 @@ async fn accept(worker: Rc<Worker>, listener: Rc<Listener>, index: usize, connec
                 let requests = Cell::new(0);
                 let connection = Connection {
                     watched,
+                    // Every worker has numbers of its own, so that none is given twice.
+                    serial: (worker.index as u64) << 48 | worker.serials.replace(worker.serials.get() + 1),
                     writes: OnceCell::new(),
                     sending: Cell::new(false),
                     tls: OnceCell::new(),

@@ -158,13 +158,13 @@ async fn refuse_plain_http(worker: &Worker, connection: &Connection, input: &[u8
 
 impl Secure {
     /// Calls `look` with the facts of the session.
-    pub(super) fn facts<T>(&self, look: impl FnOnce(&Facts) -> T) -> Option<T> {
-        self.session.borrow().facts().map(look)
+    pub(super) fn with_facts<T>(&self, look: impl FnOnce(Option<&Facts>) -> T) -> T {
+        look(self.session.borrow().facts())
     }
 
     /// Whether both sides agreed on HTTP/2.
     pub(super) fn is_http2(&self) -> bool {
-        self.facts(|facts| facts.alpn == Some("h2")).unwrap_or(false)
+        self.with_facts(|facts| facts.is_some_and(|facts| facts.alpn == Some("h2")))
     }
 
     /// Something decrypted waits to be taken.
@@ -231,7 +231,12 @@ impl Secure {
     }
 
     /// Sends all of `bytes`, encrypted. One send at a time.
-    pub(super) async fn send<B: Buffer>(&self, worker: &Worker, connection: &Connection, bytes: B) -> Result<B, Broken> {
+    pub(super) async fn send<B: Buffer>(
+        &self,
+        worker: &Worker,
+        connection: &Connection,
+        bytes: B,
+    ) -> Result<B, Broken> {
         let mut at = 0;
         while at < bytes.as_ref().len() {
             let piece = &bytes.as_ref()[at..];

@@ -260,16 +260,6 @@ impl Watched {
         self.watch.is_tls.set(true);
     }
 
-    /// The client has left, as somebody else found out; ends [`Watched::while_client_stays`].
-    pub(crate) fn client_leaves(&self) {
-        self.watch.client_leaves();
-    }
-
-    /// The client has left.
-    pub(crate) fn is_client_gone(&self) -> bool {
-        self.watch.client_gone.get()
-    }
-
     /// The worker drains, as it says itself or has said with [`Watches::close_idle`]; else the present task is woken when it
     /// begins to, and when the deadline passes.
     pub(crate) fn poll_draining(&self, cx: &mut Context<'_>, is_draining: bool) -> bool {

@@ -1,6 +1,7 @@
 //! Written tables → compiled [`Config`]: the sections one by one, then what holds between them.
 
 mod compress;
+mod log;
 mod mysql;
 mod site;
 mod upstream;
@@ -8,7 +9,7 @@ mod upstream;
 use toml_edit::{Item, TableLike};
 
 use super::key::Table;
-use super::model::{AppPlacement, Config, DriverChoice, Http, Listener, Log, LogFormat, Process, Splitter, Upstream};
+use super::model::{AppPlacement, Config, DriverChoice, Http, Listener, Process, Splitter, Upstream};
 use super::report::{Problem, Span};
 use super::section::{Context, Placed, Section};
 use super::suggest;
@@ -40,7 +41,9 @@ pub(super) fn compile<'a>(cx: &'a Context<'a>, root: &'a dyn TableLike) -> Confi
     config.splitters = splitters.iter().map(|named| mysql::compile(named.name, &named.section)).collect();
     let compress = config.http.compress.clone();
     let names = site::Names { listeners: &listeners, upstreams: &upstreams, apps: &apps, compress };
-    site::compile_all(cx, &named(cx, root, Table::Site), &names, &mut config);
+    let sites = named(cx, root, Table::Site);
+    site::compile_all(cx, &sites, &names, &mut config);
+    config.log.sites = log::sites(&sites);
 
     report_duplicate_addresses(cx, &listeners, &splitters, &config, &admin);
     if listeners.is_empty() && splitters.is_empty() {
@@ -70,7 +73,7 @@ pub(super) fn base<'a>(cx: &'a Context<'a>, root: Option<&'a dyn TableLike>) -> 
         apps: Vec::new(),
         splitters: Vec::new(),
         admin: address,
-        log: compile_log(&section(Table::Log)),
+        log: log::compile(&section(Table::Log)),
         // The entries are only ever looked at through the admin listener.
         trace_events: if address.is_some() { trace_events } else { 0 },
     };
@@ -119,16 +122,6 @@ fn compile_http(section: &Section<'_>) -> Http {
         body_bytes_max: section.get("body_max"),
         server_name: section.get("server_name"),
         compress: compress::compile(section, &None),
-    }
-}
-
-fn compile_log(section: &Section<'_>) -> Log {
-    Log {
-        access: section.get("access"),
-        format: match section.get("format") {
-            "json" => LogFormat::Json,
-            _ => LogFormat::Combined,
-        },
     }
 }
 

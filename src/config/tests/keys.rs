@@ -25,6 +25,7 @@ pub(crate) fn another_value(key: &Key) -> String {
         Kind::SocketAddress | Kind::SocketAddressOrOff => "127.0.0.1:7778".into(),
         Kind::Text if key.name == "listeners" => "base".into(),
         Kind::Text if key.name == "program" => "guestbook".into(),
+        Kind::Text if key.name == "format" => "$status".into(),
         Kind::UrlPath => "/other".into(),
         Kind::Text if key.name == "types" => "text/x-other".into(),
         Kind::Text | Kind::Field if key.name == "to" => "/other".into(),

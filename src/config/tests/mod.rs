@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::key::{Absent, Key, Table};
 use super::keys::KEYS;
-use super::model::{Action, Balance, HostPattern, PathMatch};
+use super::model::{Action, Balance, HostPattern, LogTarget, PathMatch, SiteLog};
 use super::section::{Context, Outside};
 use super::value::{DurationText, Kind, SizeText};
 use super::*;
@@ -257,3 +257,28 @@ fn an_admin_page_for_everyone_is_told() {
 }
 
 pub(crate) use keys::another_value;
+
+#[test]
+fn logs_of_sites() {
+    let site = |name: &str, line: &str| {
+        format!(
+            "[site.{name}]\nhosts = \"{name}\"\nlisteners = [\"base\"]\n{line}\n[[site.{name}.route]]\npath = \"/\"\nrespond = {{ body = \"x\" }}\n"
+        )
+    };
+    let text = [
+        site("a", ""),
+        site("b", "access_log = \"off\""),
+        site("c", "access_log = false"),
+        site("d", "access_log = \"d.log\""),
+    ];
+    let config = config(&format!("{}{BASE}", text.concat()));
+    let of = |name: &str| {
+        let index = config.sites.iter().position(|site| site.name == name).expect("a site");
+        config.log.sites[index].clone()
+    };
+    assert_eq!(
+        (of("a"), of("b"), of("c"), of("base")),
+        (SiteLog::Default, SiteLog::Off, SiteLog::Off, SiteLog::Default)
+    );
+    assert_eq!(of("d"), SiteLog::To(LogTarget::File("d.log".into())));
+}

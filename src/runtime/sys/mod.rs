@@ -4,4 +4,5 @@
 pub(crate) mod allocations;
 pub mod files;
 pub mod limits;
+pub mod outputs;
 mod sendfile;

@@ -28,8 +28,9 @@ pub(super) use self::stream::{Receiver, Stream};
 use super::Worker;
 use super::answer::{Answer, H2Wire, Wire};
 use super::connection::Connection;
-use super::exchange::{self, After, Client, Request, account};
+use super::exchange::{self, After, Client, Request};
 use super::hot::Hot;
+use super::trail::{Trail, account};
 use super::upload::Upload;
 use super::watch::OnExpiry;
 use crate::http::h1::Limits;
@@ -275,8 +276,11 @@ async fn answer(guard: StreamGuard, request: http::Request<RecvStream>, respond:
     let mut receiver = Receiver::new(recv, stream.clone(), worker.config.http.body_bytes_max, head.expect_continue);
     let request = Request::new(worker, head, head_bytes);
     let wire = Wire::H2(H2Wire { stream: &stream, gathered: Vec::new(), is_broken: false });
-    let mut client =
-        Client { upload: Upload::H2(&mut receiver), answer: Answer::new(worker, connection, head.method, wire) };
+    let mut client = Client {
+        upload: Upload::H2(&mut receiver),
+        answer: Answer::new(worker, connection, head.method, wire),
+        trail: Trail::default(),
+    };
     let outcome = match converted {
         Ok(()) => exchange::run(worker, connection, request, &mut client, scratch).await,
         Err(error) => {

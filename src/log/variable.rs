@@ -1,0 +1,402 @@
+//! The names that an access log format may use: nginx's variables, HAProxy's directives, and a few of ours.
+//!
+//! Each stands here once, with what it means where that is not what nginx or HAProxy would write; formats, advice for
+//! misspelt names and the manual are made from these lists.
+
+/// A value of an access log line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Variable {
+    /// Known elsewhere, does not exist here: always missing.
+    Nothing,
+    /// Writes nothing at all; not even the space behind it in the format is kept.
+    Vanishes,
+
+    RemoteAddr,
+    RemotePort,
+    RemoteUser,
+    PeerAddr,
+    PeerPort,
+    ProxyProtocolAddr,
+    LocalAddr,
+    LocalPort,
+    Listener,
+    /// With `~` behind it for TLS.
+    ListenerTls,
+    Site,
+    ServerName,
+    Scheme,
+    Https,
+    TlsVersion,
+    TlsCipher,
+    TlsServerName,
+    TlsAlpn,
+    TlsReused,
+    TlsResumed,
+    TlsSubject,
+    TlsVerify,
+
+    RequestLine,
+    /// `<BADREQ>` when the head could not be parsed.
+    RequestLineOrBad,
+    Method,
+    MethodOrBad,
+    Target,
+    TargetOrBad,
+    Path,
+    PathNormalized,
+    Query,
+    QueryWithMark,
+    QuestionMark,
+    Protocol,
+    ProtocolOrBad,
+    Host,
+    HostField,
+    Referer,
+    UserAgent,
+    /// Name in lower case, `_` for `-`.
+    RequestField(Box<str>),
+    ResponseField(Box<str>),
+    Cookie(Box<str>),
+    Argument(Box<str>),
+    RequestId,
+
+    Status,
+    /// -1 when there was none.
+    StatusOrMinus,
+    BodyBytes,
+    BytesSent,
+    BytesReceived,
+    CodingName,
+    BytesBeforeCoding,
+    GzipRatio,
+    Completion,
+    Termination,
+    TerminationAndCookies,
+
+    TimeLocal,
+    TimeIso,
+    TimeIsoMillis,
+    Msec,
+    StartMillis,
+    StartLocal,
+    StartGmt,
+    StartSeconds,
+    StartMillisOnly,
+    /// Seconds with three decimals.
+    RequestTime,
+    DurationUs,
+    /// Milliseconds as HAProxy writes them: -1 for a part that was not reached.
+    TimerMs(Timer),
+    /// Microseconds, missing for a part that was not reached.
+    TimerUs(Timer),
+    UpstreamConnectTime,
+    UpstreamHeaderTime,
+    UpstreamResponseTime,
+    UpstreamQueueTime,
+
+    UpstreamName,
+    UpstreamAddr,
+    UpstreamStatus,
+    /// HAProxy's backend: upstream, application, or the listener when there is neither.
+    Backend,
+    /// HAProxy's server: the address, or a word in `<>`.
+    Server,
+    ServedBy,
+    Tries,
+    Retries,
+    CountProcess,
+    CountListener,
+    CountUpstream,
+    CountServer,
+    QueueServer,
+    QueueUpstream,
+
+    Connection,
+    ConnectionRequests,
+    Pipelined,
+    Pid,
+    Hostname,
+    Worker,
+}
+
+/// One of HAProxy's timers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Timer {
+    Handshake,
+    Idle,
+    /// Handshake, idle time and request head.
+    UntilRequest,
+    Read,
+    Queue,
+    Connect,
+    Response,
+    /// Behind the response head.
+    Data,
+    Active,
+    /// With handshake and idle time.
+    Total,
+}
+
+/// A name of a format.
+pub(super) struct Name {
+    pub(super) text: &'static str,
+    pub(super) variable: Variable,
+    /// Where it differs from what nginx or HAProxy write, or what it means when it is ours. Empty: the same.
+    pub(super) note: &'static str,
+}
+
+const fn same(text: &'static str, variable: Variable) -> Name {
+    Name { text, variable, note: "" }
+}
+
+const fn noted(text: &'static str, variable: Variable, note: &'static str) -> Name {
+    Name { text, variable, note }
+}
+
+const fn absent(text: &'static str) -> Name {
+    Name { text, variable: Variable::Nothing, note: "" }
+}
+
+/// What `$name` may be.
+pub(super) static VARIABLES: &[Name] = {
+    use Variable::*;
+    &[
+        same("remote_addr", RemoteAddr),
+        same("remote_port", RemotePort),
+        same("remote_user", RemoteUser),
+        same("realip_remote_addr", PeerAddr),
+        same("realip_remote_port", PeerPort),
+        same("proxy_protocol_addr", ProxyProtocolAddr),
+        same("server_addr", LocalAddr),
+        same("server_port", LocalPort),
+        noted("server_name", ServerName, "the first host of the site that is a whole name, else the name of the site"),
+        same("scheme", Scheme),
+        same("https", Https),
+        same("ssl_protocol", TlsVersion),
+        same("ssl_cipher", TlsCipher),
+        same("ssl_server_name", TlsServerName),
+        same("ssl_alpn_protocol", TlsAlpn),
+        same("ssl_session_reused", TlsReused),
+        same("ssl_client_s_dn", TlsSubject),
+        noted("ssl_client_verify", TlsVerify, "`SUCCESS` or `NONE`: a certificate that fails gets no request"),
+        same("request", RequestLine),
+        same("request_method", Method),
+        same("request_uri", Target),
+        same("uri", PathNormalized),
+        same("document_uri", PathNormalized),
+        same("args", Query),
+        same("query_string", Query),
+        same("is_args", QuestionMark),
+        same("server_protocol", Protocol),
+        same("host", Host),
+        same("http_host", HostField),
+        same("http_referer", Referer),
+        same("http_user_agent", UserAgent),
+        noted("request_id", RequestId, "16 hexadecimal digits, the same as in `X-Request-Id`"),
+        same("status", Status),
+        same("body_bytes_sent", BodyBytes),
+        same("bytes_sent", BytesSent),
+        same("request_length", BytesReceived),
+        noted("gzip_ratio", GzipRatio, "for every content coding that was applied here"),
+        same("request_completion", Completion),
+        same("time_local", TimeLocal),
+        same("time_iso8601", TimeIso),
+        same("msec", Msec),
+        same("request_time", RequestTime),
+        noted("upstream_addr", UpstreamAddr, "the server tried last"),
+        noted("upstream_status", UpstreamStatus, "that of the server tried last"),
+        noted("upstream_response_time", UpstreamResponseTime, "active time without request head and queue"),
+        noted("upstream_connect_time", UpstreamConnectTime, "that of the server tried last"),
+        noted("upstream_header_time", UpstreamHeaderTime, "connecting and waiting for the response head"),
+        noted("upstream_queue_time", UpstreamQueueTime, "also of a queue in front of an application worker"),
+        same("connection", Connection),
+        same("connection_requests", ConnectionRequests),
+        same("pipe", Pipelined),
+        same("pid", Pid),
+        same("hostname", Hostname),
+        // Ours.
+        noted("time_iso8601_ms", TimeIsoMillis, "`$time_iso8601` with milliseconds"),
+        noted("duration_us", DurationUs, "complete request head to last byte sent, microseconds"),
+        noted("read_us", TimerUs(Timer::Read), "first to last byte of the request head, microseconds"),
+        noted("queue_us", TimerUs(Timer::Queue), "waiting for a place at a server or application worker, microseconds"),
+        noted("connect_us", TimerUs(Timer::Connect), "connecting to the server, microseconds"),
+        noted("response_us", TimerUs(Timer::Response), "request sent to complete response head, microseconds"),
+        noted("active_us", TimerUs(Timer::Active), "first byte of the request to last byte sent, microseconds"),
+        noted("listener", Listener, "name of the listener"),
+        noted("site", Site, "name of the site"),
+        noted("upstream", UpstreamName, "name of the upstream that the route chose"),
+        noted("served_by", ServedBy, "`worker`, `files`, `upstream:NAME/ADDRESS` or `app:NAME/WORKER`"),
+        noted("tries", Tries, "servers tried, the first included"),
+        noted("content_coding", CodingName, "content coding applied here"),
+        noted("bytes_before_coding", BytesBeforeCoding, "bytes of the body before it"),
+        noted("termination", Termination, "how it ended, HAProxy's two characters"),
+        noted("tls_resumed", TlsResumed, "`true` or `false`"),
+        noted("worker", Worker, "number of the data worker"),
+        // What nginx has and we do not.
+        absent("ancient_browser"),
+        absent("binary_remote_addr"),
+        absent("connection_time"),
+        absent("connections_active"),
+        absent("connections_reading"),
+        absent("connections_waiting"),
+        absent("connections_writing"),
+        absent("document_root"),
+        absent("limit_conn_status"),
+        absent("limit_rate"),
+        absent("limit_req_status"),
+        absent("nginx_version"),
+        absent("proxy_add_x_forwarded_for"),
+        absent("proxy_host"),
+        absent("proxy_port"),
+        absent("proxy_protocol_port"),
+        absent("proxy_protocol_server_addr"),
+        absent("proxy_protocol_server_port"),
+        absent("realpath_root"),
+        absent("request_body"),
+        absent("request_body_file"),
+        absent("request_filename"),
+        absent("secure_link"),
+        absent("ssl_ciphers"),
+        absent("ssl_client_cert"),
+        absent("ssl_client_escaped_cert"),
+        absent("ssl_client_fingerprint"),
+        absent("ssl_client_i_dn"),
+        absent("ssl_client_serial"),
+        absent("ssl_client_v_end"),
+        absent("ssl_client_v_remain"),
+        absent("ssl_client_v_start"),
+        absent("ssl_curve"),
+        absent("ssl_curves"),
+        absent("ssl_early_data"),
+        absent("ssl_session_id"),
+        absent("tcpinfo_rcv_space"),
+        absent("tcpinfo_rtt"),
+        absent("tcpinfo_rttvar"),
+        absent("tcpinfo_snd_cwnd"),
+        absent("upstream_bytes_received"),
+        absent("upstream_bytes_sent"),
+        absent("upstream_cache_status"),
+        absent("upstream_response_length"),
+        absent("uid_got"),
+        absent("uid_set"),
+    ]
+};
+
+/// A family of variables: `$http_NAME`.
+pub(super) struct Prefix {
+    pub(super) text: &'static str,
+    /// The variable for what stands behind the prefix.
+    pub(super) make: fn(Box<str>) -> Variable,
+    /// What it is. Empty: known to nginx, does not exist here.
+    pub(super) note: &'static str,
+}
+
+const fn family(text: &'static str, make: fn(Box<str>) -> Variable, note: &'static str) -> Prefix {
+    Prefix { text, make, note }
+}
+
+/// What `$prefix_NAME` may be.
+pub(super) static PREFIXES: &[Prefix] = &[
+    family("sent_http_", Variable::ResponseField, "field NAME of the answer, `_` for `-`"),
+    family("http_", Variable::RequestField, "field NAME of the request, `_` for `-`"),
+    family("cookie_", Variable::Cookie, "cookie NAME of the request"),
+    family("arg_", Variable::Argument, "argument NAME of the query"),
+    family("sent_trailer_", |_| Variable::Nothing, ""),
+    family("upstream_http_", |_| Variable::Nothing, ""),
+    family("upstream_cookie_", |_| Variable::Nothing, ""),
+    family("upstream_trailer_", |_| Variable::Nothing, ""),
+    family("proxy_protocol_tlv_", |_| Variable::Nothing, ""),
+];
+
+/// What `%name` may be.
+pub(super) static DIRECTIVES: &[Name] = {
+    use Variable::*;
+    const START: &str = "the begin of the request: no date of the connection's begin is kept";
+    &[
+        same("ci", RemoteAddr),
+        same("cp", RemotePort),
+        same("fi", LocalAddr),
+        same("fp", LocalPort),
+        noted("f", Listener, "name of the listener"),
+        noted("ft", ListenerTls, "name of the listener, `~` behind it for TLS"),
+        noted("b", Backend, "name of the upstream or application, else of the listener"),
+        noted(
+            "s",
+            Server,
+            "address of the server; `<FILES>`, `<APP>`; `<NOSRV>` for the server's own answers and when no server was found",
+        ),
+        noted("si", UpstreamAddr, "address and port of the server"),
+        noted("t", StartMillis, START),
+        same("tr", StartMillis),
+        noted("T", StartGmt, START),
+        noted("Tl", StartLocal, START),
+        noted("Ts", StartSeconds, START),
+        noted("ms", StartMillisOnly, START),
+        same("trg", StartGmt),
+        same("trl", StartLocal),
+        same("Th", TimerMs(Timer::Handshake)),
+        same("Ti", TimerMs(Timer::Idle)),
+        same("Tq", TimerMs(Timer::UntilRequest)),
+        same("TR", TimerMs(Timer::Read)),
+        noted("Tw", TimerMs(Timer::Queue), "also of a queue in front of an application worker"),
+        same("Tc", TimerMs(Timer::Connect)),
+        same("Tr", TimerMs(Timer::Response)),
+        same("Td", TimerMs(Timer::Data)),
+        same("Ta", TimerMs(Timer::Active)),
+        same("Tt", TimerMs(Timer::Total)),
+        same("Tu", TimerMs(Timer::Total)),
+        same("ST", StatusOrMinus),
+        same("B", BytesSent),
+        same("U", BytesReceived),
+        same("ts", Termination),
+        noted("tsc", TerminationAndCookies, "the last two characters, about cookies, are always `--`"),
+        noted("ac", CountProcess, "`-` where it is not counted; so are the others"),
+        same("fc", CountListener),
+        same("bc", CountUpstream),
+        same("sc", CountServer),
+        same("rc", Retries),
+        same("sq", QueueServer),
+        same("bq", QueueUpstream),
+        noted("hr", Vanishes, "writes nothing, as HAProxy without captures: use `$http_NAME`"),
+        noted("hs", Vanishes, "writes nothing, as HAProxy without captures: use `$sent_http_NAME`"),
+        noted("hrl", Vanishes, "writes nothing, as HAProxy without captures: use `$http_NAME`"),
+        noted("hsl", Vanishes, "writes nothing, as HAProxy without captures: use `$sent_http_NAME`"),
+        same("HM", MethodOrBad),
+        same("HP", Path),
+        same("HPO", Path),
+        same("HQ", QueryWithMark),
+        same("HU", TargetOrBad),
+        same("HV", ProtocolOrBad),
+        same("r", RequestLineOrBad),
+        noted("ID", RequestId, "16 hexadecimal digits, the same as in `X-Request-Id`"),
+        same("sslv", TlsVersion),
+        same("sslc", TlsCipher),
+        same("pid", Pid),
+        same("H", Hostname),
+        absent("CC"),
+        absent("CS"),
+        absent("bi"),
+        absent("bp"),
+        absent("sp"),
+        absent("lc"),
+        absent("rt"),
+    ]
+};
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_stand_once_and_read_as_names() {
+        for names in [VARIABLES, DIRECTIVES] {
+            for (at, name) in names.iter().enumerate() {
+                assert!(!names[..at].iter().any(|first| first.text == name.text), "{} twice", name.text);
+                assert!(name.text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_'), "{}", name.text);
+                assert!(!name.note.ends_with('.'), "{}", name.text);
+            }
+        }
+        // nginx does not look at the case of names, and neither do we.
+        assert!(VARIABLES.iter().all(|name| !name.text.bytes().any(|byte| byte.is_ascii_uppercase())));
+    }
+}

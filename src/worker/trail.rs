@@ -1,0 +1,158 @@
+//! What an exchange leaves behind: counters, the access log's line, the live page's trace.
+
+use std::time::{Duration, SystemTime};
+
+use super::Worker;
+use super::connection::Connection;
+use super::exchange::{After, Client, Outcome, Request};
+use crate::http::h1::FieldName;
+use crate::log::{Coding, EndedBy, Entry, Phase, Termination, Timers, TlsFacts};
+use crate::metrics::{ServedBy, TraceEvent};
+
+/// Longest request line kept in a trace.
+const TRACE_LINE_BYTES_MAX: usize = 128;
+
+/// What is noted on the way, for the log.
+#[derive(Default)]
+pub(super) struct Trail {
+    /// Site that answers, index into the config.
+    pub(super) site: Option<u16>,
+    /// Upstream that the route chose, index into the config.
+    pub(super) upstream: Option<u16>,
+    /// Status that the server behind us sent.
+    pub(super) upstream_status: Option<u16>,
+    /// Servers tried.
+    pub(super) tries: u32,
+    /// Connecting to the server; zero on a kept connection.
+    pub(super) connect: Option<Duration>,
+    /// Request sent to complete response head.
+    pub(super) response: Option<Duration>,
+    /// User that was let in.
+    pub(super) user: Option<Box<[u8]>>,
+    /// Content coding applied here, and the bytes before it.
+    pub(super) coding: Option<(&'static str, u64)>,
+    /// The fields of the answer, where the log wants them.
+    pub(super) response_fields: Vec<u8>,
+}
+
+/// Counters, access log, trace.
+pub(super) fn account(
+    worker: &Worker,
+    connection: &Connection,
+    request: Request<'_>,
+    client: &Client<'_>,
+    outcome: Outcome,
+) {
+    let duration = request.started.elapsed();
+    let status = client.answer.status();
+    worker.stats.http.responses[usize::from(status / 100).min(5)].inc();
+    worker.stats.http.duration.record(duration);
+    if let Some(log) = &worker.access_log
+        && log.wants(client.trail.site)
+    {
+        log_line(worker, connection, request, client, outcome, duration);
+    }
+    if let Some(trace) = &worker.trace {
+        let Request { head, bytes, .. } = request;
+        let mut line = format!(
+            "{} {}",
+            String::from_utf8_lossy(head.method_text.of(bytes)),
+            String::from_utf8_lossy(head.target(bytes))
+        );
+        let cut = (0..=TRACE_LINE_BYTES_MAX.min(line.len())).rev().find(|at| line.is_char_boundary(*at));
+        line.truncate(cut.unwrap_or(0));
+        trace.push(TraceEvent::Request {
+            request_id: request.id,
+            data_worker: worker.index as u16,
+            line,
+            status,
+            duration,
+            served_by: outcome.served_by,
+        });
+    }
+}
+
+fn log_line(
+    worker: &Worker,
+    connection: &Connection,
+    request: Request<'_>,
+    client: &Client<'_>,
+    outcome: Outcome,
+    duration: Duration,
+) {
+    let Some(log) = &worker.access_log else { return };
+    let Request { head, bytes, id, .. } = request;
+    let trail = &client.trail;
+    let remote = connection.peer_text();
+    let entry = Entry {
+        time: SystemTime::now(),
+        remote_addr: remote.as_bytes(),
+        remote_port: connection.peer.map_or(0, |peer| peer.port()),
+        remote_user: trail.user.as_deref(),
+        local_port: worker.ports[connection.listener as usize],
+        listener: connection.listener as u16,
+        site: trail.site,
+        scheme: if connection.is_tls() { b"https" } else { b"http" },
+        method: head.method_text.of(bytes),
+        target: head.target(bytes),
+        protocol: head.version.text().as_bytes(),
+        head: Some((head, bytes)),
+        referer: head.field(bytes, FieldName::Referer),
+        user_agent: head.field(bytes, FieldName::UserAgent),
+        host: Some(head.authority.of(bytes)).filter(|host| !host.is_empty()),
+        status: client.answer.status(),
+        response_fields: &trail.response_fields,
+        body_bytes: client.answer.body_bytes(),
+        bytes_sent: client.answer.sent_bytes(),
+        bytes_received: head.head_bytes as u64 + client.upload.received_bytes(),
+        coding: trail.coding.map(|(name, bytes_before)| Coding { name: name.as_bytes(), bytes_before }),
+        duration,
+        timers: Timers {
+            connect: trail.connect,
+            response: trail.response,
+            // Nothing waits in a queue of ours in front of a server yet; with one tried, that took no time.
+            queue: (trail.tries > 0).then_some(Duration::ZERO),
+            read: Some(Duration::ZERO),
+            active: Some(duration),
+            ..Timers::default()
+        },
+        request_id: id,
+        served_by: outcome.served_by,
+        upstream: trail.upstream,
+        upstream_status: trail.upstream_status,
+        tries: trail.tries,
+        connection: connection.serial,
+        connection_requests: connection.requests.get(),
+        termination: termination(client, outcome),
+        ..Entry::default()
+    };
+    connection.with_tls_facts(|facts| {
+        let tls = facts.map(|facts| TlsFacts {
+            version: facts.version.as_bytes(),
+            cipher: facts.cipher.as_bytes(),
+            server_name: facts.server_name.as_deref().map(str::as_bytes),
+            alpn: facts.alpn.map(str::as_bytes),
+            resumed: facts.is_resumed,
+            client_subject: facts.client.as_ref().map(|client| client.subject.as_bytes()),
+        });
+        log.record(&Entry { tls: tls.as_ref(), ..entry });
+    });
+}
+
+/// Who ended the exchange, and when, in HAProxy's terms.
+fn termination(client: &Client<'_>, outcome: Outcome) -> Termination {
+    let has_begun = client.answer.status() != 0;
+    let is_served_elsewhere = matches!(outcome.served_by, ServedBy::Server { .. } | ServedBy::App { .. });
+    match outcome.after {
+        After::Abort if is_served_elsewhere => Termination::new(EndedBy::Server, Phase::Data),
+        After::Abort => Termination::new(EndedBy::Client, Phase::Data),
+        After::Close if !has_begun => Termination::new(EndedBy::Client, Phase::Response),
+        _ if outcome.served_by == ServedBy::Files => Termination::NORMAL,
+        _ => match client.answer.status() {
+            504 if client.trail.tries > 0 => Termination::new(EndedBy::ServerTimeout, Phase::Response),
+            502 if client.trail.tries > 0 => Termination::new(EndedBy::Server, Phase::Response),
+            503 if client.trail.upstream.is_some() => Termination::new(EndedBy::Server, Phase::Connect),
+            _ => Termination::NORMAL,
+        },
+    }
+}
