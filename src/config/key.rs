@@ -14,6 +14,10 @@ pub enum Table {
     Http,
     /// `[listener.NAME]`
     Listener,
+    /// `tls = { … }` of a listener
+    Tls,
+    /// One entry of `certificates` of `tls`
+    Certificate,
     /// `[site.NAME]`
     Site,
     /// `[[site.NAME.route]]`
@@ -42,10 +46,12 @@ pub enum Table {
 
 impl Table {
     /// Every table, in the order of the manual.
-    pub const ALL: [Table; 15] = [
+    pub const ALL: [Table; 17] = [
         Table::Process,
         Table::Http,
         Table::Listener,
+        Table::Tls,
+        Table::Certificate,
         Table::Site,
         Table::Route,
         Table::Files,
@@ -87,6 +93,8 @@ impl Table {
             Table::Process => "[process]",
             Table::Http => "[http]",
             Table::Listener => "[listener.NAME]",
+            Table::Tls => "tls = { … }",
+            Table::Certificate => "certificates = [{ … }]",
             Table::Site => "[site.NAME]",
             Table::Route => "[[site.NAME.route]]",
             Table::Files => "files = { … }",
@@ -108,6 +116,11 @@ impl Table {
             Table::Process => "Cores, drivers, queues and limits of the whole process.",
             Table::Http => "Time-outs and limits of HTTP connections to clients.",
             Table::Listener => "One listening address. The name shows in logs and metrics.",
+            Table::Tls => "TLS of a listener. Also written as [listener.NAME.tls].",
+            Table::Certificate => {
+                "One certificate with its key. Clients get the one for the name they ask for, ECDSA before RSA. \
+                 `one-server cert self-signed NAME` makes one for development."
+            }
             Table::Site => {
                 "Host names with their routes. Without a match, the site with `default = true` answers, else the first one."
             }

@@ -217,9 +217,8 @@ impl Certificate {
 
     /// Reads chain and key from their files. Errors: unreadable, or see [`Certificate::parse`].
     pub fn load(chain: &Path, key: &Path) -> Result<Certificate, TlsError> {
-        let read = |file: &Path| {
-            read_file(file, FILE_BYTES_MAX).map_err(|error| TlsError::File { file: file.into(), error })
-        };
+        let read =
+            |file: &Path| read_file(file, FILE_BYTES_MAX).map_err(|error| TlsError::File { file: file.into(), error });
         Certificate::parse(&read(chain)?, &read(key)?).map_err(|error| {
             let file = if error.part() == Part::Chain { chain } else { key };
             TlsError::Certificate { file: file.into(), error }
@@ -443,7 +442,8 @@ mod tests {
 
     #[test]
     fn names_addresses_and_dates_are_read() {
-        let Issued { chain, key, .. } = issue(&["Example.org", "*.example.org", "192.0.2.1", "2001:db8::1"], Kind::Ecdsa);
+        let Issued { chain, key, .. } =
+            issue(&["Example.org", "*.example.org", "192.0.2.1", "2001:db8::1"], Kind::Ecdsa);
         let certificate = parse(&chain, &key).expect("good");
         assert_eq!(certificate.names(), ["example.org", "*.example.org"]);
         let addresses: Vec<String> = certificate.addresses().iter().map(ToString::to_string).collect();
@@ -530,7 +530,10 @@ mod tests {
         nameless.distinguished_name.push(rcgen::DnType::CommonName, "Old.test");
         let Issued { chain, key, .. } = authority.issue(nameless, Kind::Ecdsa);
         let old = parse(&chain, &key).expect("good");
-        assert_eq!((old.names(), old.concerns(SystemTime::now())), (&["old.test".to_owned()][..], vec![Concern::NoNames]));
+        assert_eq!(
+            (old.names(), old.concerns(SystemTime::now())),
+            (&["old.test".to_owned()][..], vec![Concern::NoNames])
+        );
     }
 
     #[test]

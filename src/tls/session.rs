@@ -17,9 +17,7 @@ use std::sync::Arc;
 
 use rustls::ServerConfig;
 use rustls::server::UnbufferedServerConnection;
-use rustls::unbuffered::{
-    ConnectionState, EncodeError, EncodeTlsData, EncryptError, UnbufferedStatus, WriteTraffic,
-};
+use rustls::unbuffered::{ConnectionState, EncodeError, EncodeTlsData, EncryptError, UnbufferedStatus, WriteTraffic};
 
 use super::error::TlsError;
 use super::facts::Facts;
@@ -58,6 +56,8 @@ pub struct Session {
     phase: Phase,
     /// The first bytes were looked at and are no plain HTTP.
     has_begun: bool,
+    /// Something was sent: from then on an alert has to be encrypted.
+    has_spoken: bool,
     /// The client has sent close_notify.
     is_closed: bool,
     has_failed: bool,
@@ -86,6 +86,7 @@ impl Session {
             held: Vec::new(),
             phase: Phase::Handshake(Box::default()),
             has_begun: false,
+            has_spoken: false,
             is_closed: false,
             has_failed: false,
         })
@@ -95,7 +96,7 @@ impl Session {
     ///
     /// Used bytes are drained from the front of `input`; the rest, part of a record, waits there for more. Decrypted
     /// bytes are appended to `plain`, never more than `input` held; what must be sent (handshake, tickets, alerts) to
-    /// `out`, also when this fails. Errors: those of the downstream in [`TlsError`], after which the session has ended;
+    /// `out`, also when this fails: send it, then close. Errors: those of the downstream in [`TlsError`], after which the session has ended;
     /// what `plain` got before is good. [`TlsError::PlainHttp`] leaves `input` as it is.
     pub fn receive(
         &mut self,
@@ -217,6 +218,11 @@ impl Session {
             out.extend_from_slice(&UNRECOGNIZED_NAME);
             return Err(TlsError::UnknownName);
         }
+        if result.is_err() && out.len() == start && !self.has_spoken {
+            // rustls has no alert for a few malformed messages. Behind our first flight it would have to be encrypted.
+            out.extend_from_slice(&DECODE_ERROR);
+        }
+        self.has_spoken |= out.len() > start;
         let is_closed = result?;
         let is_established = !self.connection.is_handshaking();
         if is_established {
@@ -236,8 +242,7 @@ impl Session {
     ) -> Result<Received, TlsError> {
         self.is_closed = is_closed;
         if !is_closed && input.len() - used >= INPUT_BYTES_MAX {
-            // Later on an alert would have to be encrypted, which rustls does only for alerts of its own.
-            if matches!(self.phase, Phase::Handshake(_)) {
+            if !self.has_spoken {
                 out.extend_from_slice(&DECODE_ERROR);
             }
             return Err(TlsError::TooLarge);
@@ -249,7 +254,10 @@ impl Session {
     fn with_traffic(
         &mut self,
         out: &mut Vec<u8>,
-        mut action: impl FnMut(&mut WriteTraffic<'_, rustls::server::ServerConnectionData>, &mut Vec<u8>) -> Result<(), TlsError>,
+        mut action: impl FnMut(
+            &mut WriteTraffic<'_, rustls::server::ServerConnectionData>,
+            &mut Vec<u8>,
+        ) -> Result<(), TlsError>,
     ) -> Result<(), TlsError> {
         loop {
             match self.connection.process_tls_records(&mut self.held).state? {
@@ -363,11 +371,7 @@ enum Written {
 }
 
 /// Appends what `write` writes. It is called with `bytes` of room, and with more when it says so.
-fn append(
-    out: &mut Vec<u8>,
-    mut bytes: usize,
-    mut write: impl FnMut(&mut [u8]) -> Written,
-) -> Result<(), TlsError> {
+fn append(out: &mut Vec<u8>, mut bytes: usize, mut write: impl FnMut(&mut [u8]) -> Written) -> Result<(), TlsError> {
     let start = out.len();
     loop {
         out.resize(start + bytes, 0);
@@ -412,7 +416,7 @@ pub fn looks_like_tls(first: &[u8]) -> Option<bool> {
 fn plain_http(first: &[u8]) -> Option<bool> {
     let letters = first.iter().take_while(|byte| byte.is_ascii_uppercase()).count();
     match first.get(letters) {
-        Some(b' ') => Some(letters > 0),
+        Some(b' ') => Some((1..METHOD_BYTES_MAX).contains(&letters)),
         None if letters < METHOD_BYTES_MAX => None,
         _ => Some(false),
     }

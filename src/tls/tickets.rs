@@ -33,7 +33,8 @@ use super::error::TlsError;
 const SECRET_BYTES: std::ops::RangeInclusive<usize> = 32..=256;
 /// Secrets in one file: the newest, and those whose tickets are still accepted.
 const SECRETS_MAX: usize = 16;
-const FILE_BYTES_MAX: u64 = 16 << 10;
+/// A larger file is not one of secrets.
+pub const FILE_BYTES_MAX: u64 = 16 << 10;
 /// A session without a client certificate takes less than 700 bytes, whatever its names.
 const TICKET_BYTES_MAX: usize = 4096;
 
@@ -170,7 +171,8 @@ fn parse_lines(file: &[u8]) -> Result<Vec<Secret>, SecretError> {
 }
 
 fn decode_hex(text: &str) -> Option<Vec<u8>> {
-    let digits: Option<Vec<u8>> = text.chars().map(|c| c.to_digit(16).and_then(|digit| digit.try_into().ok())).collect();
+    let digits: Option<Vec<u8>> =
+        text.chars().map(|c| c.to_digit(16).and_then(|digit| digit.try_into().ok())).collect();
     let digits = digits.filter(|digits| digits.len().is_multiple_of(2))?;
     Some(digits.chunks_exact(2).map(|pair| pair[0] << 4 | pair[1]).collect())
 }
@@ -207,7 +209,10 @@ fn create(path: &Path) -> io::Result<()> {
 }
 
 fn write_secret(file: &mut File, secret: &[u8]) -> io::Result<()> {
-    writeln!(file, "# Secret of TLS session tickets. The first line encrypts, all lines decrypt: to replace it, put a new")?;
+    writeln!(
+        file,
+        "# Secret of TLS session tickets. The first line encrypts, all lines decrypt: to replace it, put a new"
+    )?;
     writeln!(file, "# one on top (`openssl rand -hex 32`), reload, and delete the old one a day later.")?;
     writeln!(file, "{}", hex(secret))?;
     file.sync_all()
@@ -252,7 +257,10 @@ pub struct Tickets {
 
 impl fmt::Debug for Tickets {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Tickets").field("secrets", &self.secrets).field("lifetime", &self.lifetime).finish_non_exhaustive()
+        f.debug_struct("Tickets")
+            .field("secrets", &self.secrets)
+            .field("lifetime", &self.lifetime)
+            .finish_non_exhaustive()
     }
 }
 
@@ -429,7 +437,8 @@ mod tests {
         let expect = id(&bytes);
         assert!(expect.is_ok());
         let base64 = base64::engine::general_purpose::STANDARD.encode(&bytes);
-        for text in [hex(&bytes), hex(&bytes).to_uppercase(), base64, format!("# why\n\n  {}  # new\r\n", hex(&bytes))] {
+        for text in [hex(&bytes), hex(&bytes).to_uppercase(), base64, format!("# why\n\n  {}  # new\r\n", hex(&bytes))]
+        {
             assert_eq!(id(text.as_bytes()), expect, "{text}");
         }
         // 80 bytes: what nginx makes AES-256 and HMAC keys of.

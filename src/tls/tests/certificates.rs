@@ -32,7 +32,10 @@ fn material_is_loaded_from_files() {
 
     let told = |settings: &Tls| load(settings).expect_err("bad").to_string();
     settings.client_ca = Some(path("a.key"));
-    assert!(told(&settings).ends_with("a.key: the file holds no certificate: it should begin with `-----BEGIN CERTIFICATE-----`"));
+    assert!(
+        told(&settings)
+            .ends_with("a.key: the file holds no certificate: it should begin with `-----BEGIN CERTIFICATE-----`")
+    );
     settings.client_ca = None;
     assert_eq!(told(&settings), "client certificates need `client_ca`");
     settings.client_certificates = ClientCertificates::Off;
@@ -40,7 +43,9 @@ fn material_is_loaded_from_files() {
     assert!(told(&settings).contains("none.key: No such file"));
     settings.certificates[0] = CertificateFiles { chain: path("a.key"), key: path("a.pem") };
     let swapped = load(&settings).expect_err("bad");
-    assert!(matches!(swapped, TlsError::Certificate { error: CertificateError::Swapped, ref file } if *file == path("a.key")));
+    assert!(
+        matches!(swapped, TlsError::Certificate { error: CertificateError::Swapped, ref file } if *file == path("a.key"))
+    );
     settings.certificates.clear();
     assert_eq!(told(&settings), "a TLS listener needs a certificate");
     settings.certificates.push(CertificateFiles { chain: folder.path().into(), key: path("a.key") });
