@@ -61,6 +61,8 @@ pub struct Session {
     /// The client has sent close_notify.
     is_closed: bool,
     has_failed: bool,
+    /// Bytes left in the caller's `input` by the last call.
+    left_bytes: usize,
 }
 
 enum Phase {
@@ -89,15 +91,18 @@ impl Session {
             has_spoken: false,
             is_closed: false,
             has_failed: false,
+            left_bytes: 0,
         })
     }
 
     /// Takes what the client sent.
     ///
-    /// Used bytes are drained from the front of `input`; the rest, part of a record, waits there for more. Decrypted
-    /// bytes are appended to `plain`, never more than `input` held; what must be sent (handshake, tickets, alerts) to
-    /// `out`, also when this fails: send it, then close. Errors: those of the downstream in [`TlsError`], after which the session has ended;
-    /// what `plain` got before is good. [`TlsError::PlainHttp`] leaves `input` as it is.
+    /// Used bytes are drained from the front of `input`; the rest, part of a message, waits there for more: it must be
+    /// there at the next call, with what came since behind it. Decrypted bytes are appended to `plain`, never more than
+    /// `input` held; what must be sent (handshake, tickets, alerts) to `out`, also when this fails: send it, then close.
+    ///
+    /// Errors: those of the downstream in [`TlsError`], after which the session has ended; what `plain` got before is
+    /// good. [`TlsError::PlainHttp`] leaves `input` as it is.
     pub fn receive(
         &mut self,
         input: &mut Vec<u8>,
@@ -107,9 +112,15 @@ impl Session {
         if self.has_failed || matches!(self.phase, Phase::Ended(None)) {
             return Err(TlsError::Ended);
         }
+        if input.len() < self.left_bytes {
+            // rustls remembers places in them, and would look there.
+            debug_assert!(false, "the caller lost bytes of `input`");
+            return Err(self.fail(TlsError::Ended));
+        }
         if self.is_closed {
             // RFC 8446 section 6.1: what comes behind a close_notify is ignored.
             input.clear();
+            self.left_bytes = 0;
             return Ok(Received { is_established: false, is_closed: true });
         }
         if !self.has_begun {
@@ -120,8 +131,9 @@ impl Session {
             }
         }
         if !self.held.is_empty() {
-            self.held.append(input);
-            std::mem::swap(&mut self.held, input);
+            let mut whole = std::mem::take(&mut self.held);
+            whole.append(input);
+            *input = whole;
         }
         let mut used = 0;
         let result = self.step(input, &mut used, plain, out);
@@ -129,6 +141,7 @@ impl Session {
         match result {
             Ok(received) => {
                 self.hold_fragments(input);
+                self.left_bytes = input.len();
                 Ok(received)
             }
             Err(error) => Err(self.fail(error)),
