@@ -30,6 +30,10 @@ fn main() -> ExitCode {
             cli::warn(&warnings);
             print(&format!("{}: ok\n", file.display()))
         }
+        Ok(Command::SelfSigned(args)) => match cli::cert::write(&args) {
+            Ok(text) => print(&text),
+            Err(failure) => fail(&failure),
+        },
         Ok(Command::Print(text)) => print(&text),
         Err(failure) => fail(&failure),
     }

@@ -45,6 +45,9 @@ pub(super) enum Sub {
     /// Start the demo site: files, application, database, live page
     #[command(after_help = help::DEMO)]
     Demo(DemoArgs),
+    /// Make certificates
+    #[command(subcommand)]
+    Cert(CertSub),
     /// Print the manual of the config file
     ConfigReference(ReferenceArgs),
     /// Print a completion script for a shell
@@ -164,6 +167,30 @@ pub struct DemoArgs {
     /// Flags that every starting command takes; see [`DemoArgs::defaults`].
     #[command(flatten)]
     pub tuning: Tuning,
+}
+
+#[derive(Clone, Debug, Subcommand)]
+pub(super) enum CertSub {
+    /// Write a certificate that signs itself, for development, and its key
+    #[command(after_help = help::SELF_SIGNED)]
+    SelfSigned(SelfSignedArgs),
+}
+
+/// Flags of `cert self-signed`.
+#[derive(Args, Clone, Debug)]
+pub struct SelfSignedArgs {
+    /// Host names (also `*.example.org`) and IP addresses; the files are called after the first one
+    #[arg(value_name = "NAME", required = true)]
+    pub names: Vec<String>,
+    /// Folder for the two files
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    pub out: PathBuf,
+    /// Days until it expires
+    #[arg(long, value_name = "N", default_value_t = 365, value_parser = clap::value_parser!(u32).range(1..=36_500))]
+    pub days: u32,
+    /// Replace files that are there already
+    #[arg(long)]
+    pub force: bool,
 }
 
 /// Flags of `config-reference`.

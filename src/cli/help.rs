@@ -24,6 +24,7 @@ Examples:
              --user app --password-file /etc/one-server/mysql.password
   one-server check -c site.toml && one-server run -c site.toml
   one-server demo --no-database
+  one-server cert self-signed localhost
 
 ",
     signals!(),
@@ -98,6 +99,14 @@ Examples:
 ",
     signals!()
 );
+
+pub(super) const SELF_SIGNED: &str = "\
+Examples:
+  one-server cert self-signed localhost 127.0.0.1 ::1
+  one-server cert self-signed example.org '*.example.org' --out /etc/one-server --days 90
+
+Writes NAME.pem and NAME.key (ECDSA P-256, readable by you alone) and prints the lines for the config file.
+Browsers warn of such a certificate: nobody but itself vouches for it.";
 
 pub(super) const COMPLETIONS: &str = "\
 Examples:

@@ -1,6 +1,7 @@
 //! Command line: arguments → [`Command`]. Starts nothing itself; every mistake becomes a [`Failure`].
 
 mod args;
+pub mod cert;
 pub mod demo;
 mod flags;
 mod help;
@@ -16,8 +17,8 @@ use clap::{CommandFactory, Parser};
 
 use crate::config::{self, Config, Warning};
 
-pub use args::DemoArgs;
-use args::{Arguments, ReferenceFormat, RunArgs, Sub};
+use args::{Arguments, CertSub, ReferenceFormat, RunArgs, Sub};
+pub use args::{DemoArgs, SelfSignedArgs};
 pub use flags::{SplitterFlags, Tuning, UpstreamFlags};
 
 /// What the command line asks for.
@@ -39,6 +40,8 @@ pub enum Command {
     },
     /// Start the demo site; its config is made by `cli::demo`.
     Demo(Box<DemoArgs>),
+    /// Write a certificate, which `cli::cert` does.
+    SelfSigned(SelfSignedArgs),
     /// Print this text to standard output: help, version, manual, completions.
     Print(String),
 }
@@ -75,6 +78,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>, programs: &[&str]) -> Res
         (Some(Sub::Proxy(args)), _) => quick::proxy(args).map(start),
         (Some(Sub::Split(args)), _) => quick::split(args).map(start),
         (Some(Sub::Demo(args)), _) => Ok(Command::Demo(Box::new(args))),
+        (Some(Sub::Cert(CertSub::SelfSigned(args))), _) => Ok(Command::SelfSigned(args)),
         (Some(Sub::ConfigReference(args)), _) => Ok(Command::Print(match args.format {
             ReferenceFormat::Markdown => config::reference_markdown(),
             ReferenceFormat::Toml => config::reference_toml(),

@@ -342,3 +342,58 @@ fn a_readable_password_in_the_config_is_told() {
     assert_eq!(titles(0o644), ["the config file holds a password and every user of this machine may read it"]);
     assert!(titles(0o640).is_empty());
 }
+
+/// What `cert self-signed` tells, or why not.
+fn self_signed(args: &[&str]) -> Result<String, Failure> {
+    match command(&[&["cert", "self-signed"], args].concat())? {
+        Command::SelfSigned(args) => cert::write(&args),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_self_signed_certificate_is_written_and_passes_the_check() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::tempdir().expect("a folder");
+    let out = folder.path().to_str().expect("text");
+    let told = self_signed(&["*.Example.org", "127.0.0.1", "::1", "--out", out, "--days", "30"]).expect("written");
+    let path = |name: &str| folder.path().join(name);
+    let mode = |name: &str| path(name).metadata().expect("there").permissions().mode() & 0o777;
+    assert_eq!((mode("_.example.org.key"), mode("_.example.org.pem") & 0o600), (0o600, 0o600));
+    assert!(told.contains(&format!("{out}/_.example.org.pem: the certificate, good for 30 days\n")), "{told}");
+
+    // What is told to paste is a config that passes the check without a warning.
+    let (_, pasted) = told.split_once("For the config file:\n\n").expect("the lines");
+    let site = "[site.s]\n[[site.s.route]]\npath = \"/\"\nrespond = {}\n";
+    let (_config, config) = file("site.toml", &format!("{pasted}{site}"));
+    match command(&["check", "-c", &config]) {
+        Ok(Command::Check { warnings, .. }) => assert!(warnings.is_empty(), "{warnings:?}"),
+        other => panic!("{other:?}"),
+    }
+    std::fs::set_permissions(path("_.example.org.key"), std::fs::Permissions::from_mode(0o644)).expect("chmod");
+    let Ok(Command::Check { warnings, .. }) = command(&["check", "-c", &config]) else { panic!("good") };
+    assert_eq!(warnings[0].title(), "a private key of tls of [listener.secure] is not private");
+
+    let again = self_signed(&["*.example.org", "--out", out]).expect_err("there already");
+    assert_eq!(
+        (again.code, again.text),
+        (1, format!("error: {out}/_.example.org.pem is there already: --force replaces it\n"))
+    );
+    let old = std::fs::read(path("_.example.org.key")).expect("there");
+    self_signed(&["*.example.org", "--out", out, "--force"]).expect("replaced");
+    assert_ne!(std::fs::read(path("_.example.org.key")).expect("there"), old);
+    assert_eq!(mode("_.example.org.key"), 0o600, "private again");
+}
+
+#[test]
+fn a_self_signed_certificate_needs_good_names_and_a_folder() {
+    for (args, code, text) in [
+        (&["a b"][..], 1, "error: `a b` is neither a host name nor an IP address\n"),
+        (&["a.test", "--out", "/nowhere"], 1, "error: /nowhere is not a folder\n"),
+    ] {
+        let failure = self_signed(args).expect_err("refused");
+        assert_eq!((failure.code, failure.text.as_str()), (code, text));
+    }
+    assert_eq!(self_signed(&[]).expect_err("refused").code, 2);
+    assert_eq!(self_signed(&["a.test", "--days", "0"]).expect_err("refused").code, 2);
+}

@@ -14,6 +14,10 @@ pub enum Table {
     Http,
     /// `[listener.NAME]`
     Listener,
+    /// `tls = { … }` of a listener
+    Tls,
+    /// One entry of `certificates` of `tls`
+    Certificate,
     /// `[site.NAME]`
     Site,
     /// `[[site.NAME.route]]`
@@ -44,10 +48,12 @@ pub enum Table {
 
 impl Table {
     /// Every table, in the order of the manual.
-    pub const ALL: [Table; 16] = [
+    pub const ALL: [Table; 18] = [
         Table::Process,
         Table::Http,
         Table::Listener,
+        Table::Tls,
+        Table::Certificate,
         Table::Site,
         Table::Route,
         Table::Files,
@@ -90,6 +96,8 @@ impl Table {
             Table::Process => "[process]",
             Table::Http => "[http]",
             Table::Listener => "[listener.NAME]",
+            Table::Tls => "tls = { … }",
+            Table::Certificate => "certificates = [{ … }]",
             Table::Site => "[site.NAME]",
             Table::Route => "[[site.NAME.route]]",
             Table::Files => "files = { … }",
@@ -112,6 +120,11 @@ impl Table {
             Table::Process => "Cores, drivers, queues and limits of the whole process.",
             Table::Http => "Time-outs and limits of HTTP connections to clients.",
             Table::Listener => "One listening address. The name shows in logs and metrics.",
+            Table::Tls => "TLS of a listener. Also written as [listener.NAME.tls].",
+            Table::Certificate => {
+                "One certificate with its key. Clients get the one for the name they ask for, ECDSA before RSA. \
+                 `one-server cert self-signed NAME` makes one for development."
+            }
             Table::Site => {
                 "Host names with their routes. Without a match, the site with `default = true` answers, else the first one."
             }

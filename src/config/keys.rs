@@ -151,6 +151,43 @@ pub(super) const KEYS: &[Key] = &[
     Key::new(Table::Listener, "address", Kind::SocketAddress, Required)
         .help("IP address and port; port 0 picks a free one, which the start-up lines tell")
         .known_as(&["nginx listen", "haproxy bind"]),
+    Key::new(Table::Listener, "tls", Kind::Form("a table such as { certificates = [{ chain = \"/etc/one-server/site.pem\", key = \"/etc/one-server/site.key\" }] }"), Means("plain text"))
+        .help("speak TLS")
+        .known_as(&["nginx listen ssl", "haproxy bind ssl"]),
+    // tls
+    Key::new(Table::Tls, "certificates", Kind::Form("a list of tables such as { chain = \"/etc/one-server/site.pem\", key = \"/etc/one-server/site.key\" }"), Required)
+        .help("certificates with their keys; clients without a name get the first one")
+        .known_as(&["nginx ssl_certificate", "haproxy bind crt"]),
+    Key::new(Table::Tls, "profile", Kind::Word(&["intermediate", "modern"]), Default("intermediate"))
+        .help("versions and ciphers by Mozilla's guidelines 6.0: `intermediate` is TLS 1.2 and 1.3, `modern` TLS 1.3 alone")
+        .known_as(&["nginx ssl_protocols", "nginx ssl_ciphers", "nginx ssl_ecdh_curve", "nginx ssl_prefer_server_ciphers", "haproxy ssl-default-bind-ciphers", "haproxy ssl-min-ver"])
+        .when("`modern` when no client is older than about 2020"),
+    Key::new(Table::Tls, "unknown_names", Kind::Word(&["default", "refuse"]), Default("default"))
+        .help("what a client gets that asks for a name without certificate: the first certificate, or an alert; who asks for no name gets the first one")
+        .known_as(&["nginx ssl_reject_handshake", "haproxy bind strict-sni"])
+        .when("`refuse` so that scanners learn no names they did not know"),
+    Key::new(Table::Tls, "client_certificates", Kind::Word(&["off", "optional", "required"]), Default("off"))
+        .help("whether clients are asked for a certificate; `required` ends the handshake without a good one")
+        .known_as(&["nginx ssl_verify_client", "haproxy bind verify"])
+        .when("for machines and staff that are known by certificate; nothing is resumed then"),
+    Key::new(Table::Tls, "client_ca", Kind::Path, Means("no client certificates"))
+        .help("PEM file with the authorities that issue client certificates")
+        .known_as(&["nginx ssl_client_certificate", "nginx ssl_trusted_certificate", "haproxy bind ca-file"]),
+    Key::new(Table::Tls, "ticket_keys", Kind::Path, Means("a random secret that ends with the process"))
+        .help("file with the secrets of session tickets, the newest in the first line; created when missing")
+        .known_as(&["nginx ssl_session_ticket_key", "nginx ssl_session_tickets", "nginx ssl_session_cache", "haproxy bind tls-ticket-keys"])
+        .when("to let clients resume after a restart and on other nodes, which need the same file"),
+    Key::new(Table::Tls, "handshake_timeout", WAIT, Default("10s"))
+        .help("from the first byte of a handshake to its end")
+        .known_as(&["haproxy timeout client-hs"])
+        .when("up for clients on very bad links. nginx waits for client_header_timeout, 60s"),
+    // certificates
+    Key::new(Table::Certificate, "chain", Kind::Path, Required)
+        .help("PEM file: the server's certificate, then those that issued it (fullchain.pem)")
+        .known_as(&["nginx ssl_certificate", "haproxy bind crt"]),
+    Key::new(Table::Certificate, "key", Kind::Path, Required)
+        .help("PEM file of its private key (PKCS#8, PKCS#1 or SEC1, not encrypted); may be the same file")
+        .known_as(&["nginx ssl_certificate_key"]),
     // [site.NAME]
     Key::new(Table::Site, "hosts", Kind::List(&Kind::Text), Default("*"))
         .help("names it answers for: \"example.org\", \"*.example.org\" (any name below), \"*\" (any)")

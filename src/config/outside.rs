@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::time::SystemTime;
 
 use super::section::Outside;
 
@@ -30,5 +31,17 @@ impl Outside for Machine {
 
     fn is_folder(&self, path: &Path) -> bool {
         path.is_dir()
+    }
+
+    fn read(&self, path: &Path, bytes_max: u64) -> io::Result<Vec<u8>> {
+        crate::tls::certificate::read_file(path, bytes_max)
+    }
+
+    fn mode(&self, path: &Path) -> Option<u32> {
+        std::fs::metadata(path).ok().map(|metadata| metadata.permissions().mode())
+    }
+
+    fn now(&self) -> SystemTime {
+        SystemTime::now()
     }
 }

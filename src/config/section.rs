@@ -6,6 +6,7 @@
 use std::cell::RefCell;
 use std::io;
 use std::path::Path;
+use std::time::SystemTime;
 
 use toml_edit::{Item, TableLike, Value as TomlValue};
 
@@ -52,6 +53,12 @@ pub(super) trait Outside {
     fn is_readable_by_all(&self, path: &Path) -> bool;
     /// Whether it is a folder.
     fn is_folder(&self, path: &Path) -> bool;
+    /// The content of a regular file of at most so many bytes.
+    fn read(&self, path: &Path, bytes_max: u64) -> io::Result<Vec<u8>>;
+    /// Permission bits, see chmod(2); `None` when they cannot be told.
+    fn mode(&self, path: &Path) -> Option<u32>;
+    /// The time, by which certificates expire.
+    fn now(&self) -> SystemTime;
 }
 
 /// What all sections of one config share.

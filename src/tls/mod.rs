@@ -100,10 +100,11 @@ impl Material {
 pub fn load_authorities(file: &Path) -> Result<RootCertStore, TlsError> {
     let pem = certificate::read_file(file, certificate::FILE_BYTES_MAX)
         .map_err(|error| TlsError::File { file: file.into(), error })?;
-    authorities(&pem).map_err(|error| TlsError::Certificate { file: file.into(), error })
+    parse_authorities(&pem).map_err(|error| TlsError::Certificate { file: file.into(), error })
 }
 
-fn authorities(pem: &[u8]) -> Result<RootCertStore, certificate::CertificateError> {
+/// The same from a PEM text. Errors: none in it, or one that cannot be used.
+pub fn parse_authorities(pem: &[u8]) -> Result<RootCertStore, certificate::CertificateError> {
     let mut roots = RootCertStore::empty();
     for (index, authority) in certificate::parse_authorities(pem)?.into_iter().enumerate() {
         roots.add(authority).map_err(|_| certificate::CertificateError::BadCertificate(index + 1))?;

@@ -56,9 +56,13 @@ pub struct Session {
     phase: Phase,
     /// The first bytes were looked at and are no plain HTTP.
     has_begun: bool,
+    /// Something was sent: from then on an alert has to be encrypted.
+    has_spoken: bool,
     /// The client has sent close_notify.
     is_closed: bool,
     has_failed: bool,
+    /// Bytes left in the caller's `input` by the last call.
+    left_bytes: usize,
 }
 
 enum Phase {
@@ -84,17 +88,21 @@ impl Session {
             held: Vec::new(),
             phase: Phase::Handshake(Box::default()),
             has_begun: false,
+            has_spoken: false,
             is_closed: false,
             has_failed: false,
+            left_bytes: 0,
         })
     }
 
     /// Takes what the client sent.
     ///
-    /// Used bytes are drained from the front of `input`; the rest, part of a record, waits there for more. Decrypted
-    /// bytes are appended to `plain`, never more than `input` held; what must be sent (handshake, tickets, alerts) to
-    /// `out`, also when this fails. Errors: those of the downstream in [`TlsError`], after which the session has ended;
-    /// what `plain` got before is good. [`TlsError::PlainHttp`] leaves `input` as it is.
+    /// Used bytes are drained from the front of `input`; the rest, part of a message, waits there for more: it must be
+    /// there at the next call, with what came since behind it. Decrypted bytes are appended to `plain`, never more than
+    /// `input` held; what must be sent (handshake, tickets, alerts) to `out`, also when this fails: send it, then close.
+    ///
+    /// Errors: those of the downstream in [`TlsError`], after which the session has ended; what `plain` got before is
+    /// good. [`TlsError::PlainHttp`] leaves `input` as it is.
     pub fn receive(
         &mut self,
         input: &mut Vec<u8>,
@@ -104,9 +112,15 @@ impl Session {
         if self.has_failed || matches!(self.phase, Phase::Ended(None)) {
             return Err(TlsError::Ended);
         }
+        if input.len() < self.left_bytes {
+            // rustls remembers places in them, and would look there.
+            debug_assert!(false, "the caller lost bytes of `input`");
+            return Err(self.fail(TlsError::Ended));
+        }
         if self.is_closed {
             // RFC 8446 section 6.1: what comes behind a close_notify is ignored.
             input.clear();
+            self.left_bytes = 0;
             return Ok(Received { is_established: false, is_closed: true });
         }
         if !self.has_begun {
@@ -117,8 +131,9 @@ impl Session {
             }
         }
         if !self.held.is_empty() {
-            self.held.append(input);
-            std::mem::swap(&mut self.held, input);
+            let mut whole = std::mem::take(&mut self.held);
+            whole.append(input);
+            *input = whole;
         }
         let mut used = 0;
         let result = self.step(input, &mut used, plain, out);
@@ -126,6 +141,7 @@ impl Session {
         match result {
             Ok(received) => {
                 self.hold_fragments(input);
+                self.left_bytes = input.len();
                 Ok(received)
             }
             Err(error) => Err(self.fail(error)),
@@ -215,6 +231,11 @@ impl Session {
             out.extend_from_slice(&UNRECOGNIZED_NAME);
             return Err(TlsError::UnknownName);
         }
+        if result.is_err() && out.len() == start && !self.has_spoken {
+            // rustls has no alert for a few malformed messages. Behind our first flight it would have to be encrypted.
+            out.extend_from_slice(&DECODE_ERROR);
+        }
+        self.has_spoken |= out.len() > start;
         let is_closed = result?;
         let is_established = !self.connection.is_handshaking();
         if is_established {
@@ -234,8 +255,7 @@ impl Session {
     ) -> Result<Received, TlsError> {
         self.is_closed = is_closed;
         if !is_closed && input.len() - used >= INPUT_BYTES_MAX {
-            // Later on an alert would have to be encrypted, which rustls does only for alerts of its own.
-            if matches!(self.phase, Phase::Handshake(_)) {
+            if !self.has_spoken {
                 out.extend_from_slice(&DECODE_ERROR);
             }
             return Err(TlsError::TooLarge);
@@ -409,7 +429,7 @@ pub fn looks_like_tls(first: &[u8]) -> Option<bool> {
 fn plain_http(first: &[u8]) -> Option<bool> {
     let letters = first.iter().take_while(|byte| byte.is_ascii_uppercase()).count();
     match first.get(letters) {
-        Some(b' ') => Some(letters > 0),
+        Some(b' ') => Some((1..METHOD_BYTES_MAX).contains(&letters)),
         None if letters < METHOD_BYTES_MAX => None,
         _ => Some(false),
     }

@@ -33,7 +33,8 @@ use super::error::TlsError;
 const SECRET_BYTES: std::ops::RangeInclusive<usize> = 32..=256;
 /// Secrets in one file: the newest, and those whose tickets are still accepted.
 const SECRETS_MAX: usize = 16;
-const FILE_BYTES_MAX: u64 = 16 << 10;
+/// A larger file is not one of secrets.
+pub const FILE_BYTES_MAX: u64 = 16 << 10;
 /// A session without a client certificate takes less than 700 bytes, whatever its names.
 const TICKET_BYTES_MAX: usize = 4096;
 

@@ -4,6 +4,7 @@ mod compress;
 mod log;
 mod mysql;
 mod site;
+mod tls;
 mod upstream;
 
 use toml_edit::{Item, TableLike};
@@ -128,7 +129,7 @@ fn compile_http(section: &Section<'_>) -> Http {
 fn listener(named: &Named<'_>) -> Listener {
     // After a missing address the config is not used, so that any address will do.
     let address = named.section.need("address").unwrap_or_else(|| ([0, 0, 0, 0], 0).into());
-    Listener { name: named.name.into(), address, sites: Vec::new(), tls: None }
+    Listener { name: named.name.into(), address, sites: Vec::new(), tls: tls::compile(&named.section) }
 }
 
 fn app(named: &Named<'_>) -> super::model::App {

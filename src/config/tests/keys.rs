@@ -75,6 +75,7 @@ pub(super) fn in_its_table(key: &Key, line: &str) -> String {
                 "[listener.l]\n{address}{line}\n[site.l]\nhosts = \"l.invalid\"\n[[site.l.route]]\npath = \"/\"\nrespond = {{}}\n"
             )
         }
+        Table::Tls | Table::Certificate => tls_listener(key, line),
         Table::Site => {
             let hosts = needs("hosts", "hosts = \"s.invalid\"");
             let other = "[listener.second]\naddress = \"127.0.0.1:1\"\n[site.t]\nhosts = \"t.invalid\"\nlisteners = \"second\"\n[[site.t.route]]\npath = \"/\"\nrespond = {}\n";
@@ -102,6 +103,19 @@ pub(super) fn in_its_table(key: &Key, line: &str) -> String {
         single => format!("{}\n{line}\n", single.header()),
     };
     format!("{text}{BASE}")
+}
+
+/// A TLS listener with `line` in `tls`, or in its certificate.
+fn tls_listener(key: &Key, line: &str) -> String {
+    let join = |parts: &[&str]| parts.iter().filter(|part| !part.is_empty()).copied().collect::<Vec<_>>().join(", ");
+    let unless = |name: &str, text: &'static str| if key.name == name && !line.is_empty() { "" } else { text };
+    let (outer, inner) = if key.table == Table::Tls { (line, "") } else { ("", line) };
+    let certificate = join(&[unless("chain", "chain = \"/a.pem\""), unless("key", "key = \"/a.key\""), inner]);
+    let certificates = unless("certificates", "certificates = [{ C }]").replace('C', &certificate);
+    let tls = join(&[&certificates, unless("client_ca", "client_ca = \"/ca.pem\""), outer]);
+    format!(
+        "[listener.l]\naddress = \"127.0.0.1:1\"\ntls = {{ {tls} }}\n[site.l]\nhosts = \"l.invalid\"\nlisteners = \"l\"\n[[site.l.route]]\npath = \"/\"\nrespond = {{}}\n"
+    )
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Certificates for the tests, and sessions against real clients in memory (`session`).
 
 mod certificates;
+mod openssl;
 mod session;
 
 use std::sync::OnceLock;
