@@ -1,5 +1,6 @@
 //! Written tables → compiled [`Config`]: the sections one by one, then what holds between them.
 
+mod http2;
 mod mysql;
 mod site;
 mod upstream;
@@ -62,6 +63,7 @@ pub(super) fn base<'a>(cx: &'a Context<'a>, root: Option<&'a dyn TableLike>) -> 
     let config = Config {
         process: compile_process(&process),
         http: compile_http(&http),
+        http2: http2::compile(&section(Table::Http2)),
         listeners: Vec::new(),
         sites: Vec::new(),
         upstreams: Vec::new(),

@@ -47,6 +47,7 @@ impl Streams {
         self.position(id).map(|at| self.open.remove(at))
     }
 
+    #[cfg(any(test, fuzzing))]
     pub(super) fn count(&self) -> usize {
         self.open.len()
     }
