@@ -5,8 +5,8 @@
 //! goes out passes [`Guard::on_outbound`] before it is sent, so that nobody knows more than the guard. A frame costs the
 //! same whatever its length; one that ends or breaks a stream costs a search among the open ones.
 //!
-//! Rates are counted in windows of a second that follow each other, so a client can have twice a limit within one second
-//! but not within two. What grows with honest use of a connection is measured against that use:
+//! Rates are counted in windows of a second that follow each other, so a client can have twice a limit across the end of a
+//! window but not on average. What grows with honest use of a connection is measured against that use:
 //!
 //! | counted | against |
 //! |---|---|

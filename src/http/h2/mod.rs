@@ -2,7 +2,7 @@
 //!
 //! | file | does |
 //! |---|---|
-//! | `frame` | [`FrameScanner`](frame): heads of frames in a stream of bytes; kinds, flags, [`ErrorCode`], [`goaway_frame`] |
+//! | `frame` | heads of frames in a stream of bytes; kinds, flags, [`ErrorCode`], [`goaway_frame`] |
 //! | `flood` | [`Flood`]: the ways a client wears us down, each with its name in metrics |
 //! | `streams` | which streams are open, as far as the guard needs it |
 //! | `guard` | [`Guard`]: counts both directions of a connection and says when it is enough |

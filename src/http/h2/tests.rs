@@ -548,8 +548,7 @@ mod honest {
             connection.await.expect("no panic").expect("no error");
             server.await.expect("no flood");
         });
-        let summary = talk.borrow().guard.summary();
-        summary
+        talk.borrow().guard.summary()
     }
 
     fn get(path: &str) -> Request<()> {
