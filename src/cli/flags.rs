@@ -96,7 +96,7 @@ fn placeholder(kind: &Kind) -> &'static str {
 fn heading(table: Table) -> &'static str {
     match table {
         Table::Process => "Cores, memory, limits",
-        Table::Http => "HTTP time-outs and limits",
+        Table::Http | Table::Http2 => "HTTP time-outs and limits",
         Table::Upstream | Table::Health => "Servers",
         Table::Mysql => "Splitter",
         Table::Admin | Table::Log => "Seeing what happens",

@@ -12,6 +12,8 @@ pub enum Table {
     Process,
     /// `[http]`
     Http,
+    /// `[http2]`
+    Http2,
     /// `[listener.NAME]`
     Listener,
     /// `tls = { … }` of a listener
@@ -48,9 +50,10 @@ pub enum Table {
 
 impl Table {
     /// Every table, in the order of the manual.
-    pub const ALL: [Table; 18] = [
+    pub const ALL: &[Table] = &[
         Table::Process,
         Table::Http,
+        Table::Http2,
         Table::Listener,
         Table::Tls,
         Table::Certificate,
@@ -70,9 +73,10 @@ impl Table {
     ];
 
     /// The tables that stand at the top of a file, by their first word.
-    pub(super) const TOP: [(&'static str, Table); 9] = [
+    pub(super) const TOP: [(&'static str, Table); 10] = [
         ("process", Table::Process),
         ("http", Table::Http),
+        ("http2", Table::Http2),
         ("listener", Table::Listener),
         ("site", Table::Site),
         ("upstream", Table::Upstream),
@@ -95,6 +99,7 @@ impl Table {
         match self {
             Table::Process => "[process]",
             Table::Http => "[http]",
+            Table::Http2 => "[http2]",
             Table::Listener => "[listener.NAME]",
             Table::Tls => "tls = { … }",
             Table::Certificate => "certificates = [{ … }]",
@@ -119,6 +124,9 @@ impl Table {
         match self {
             Table::Process => "Cores, drivers, queues and limits of the whole process.",
             Table::Http => "Time-outs and limits of HTTP connections to clients.",
+            Table::Http2 => {
+                "Windows and limits of HTTP/2 connections to clients. A client beyond a limit of frames gets GOAWAY with ENHANCE_YOUR_CALM."
+            }
             Table::Listener => "One listening address. The name shows in logs and metrics.",
             Table::Tls => "TLS of a listener. Also written as [listener.NAME.tls].",
             Table::Certificate => {

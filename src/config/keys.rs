@@ -147,6 +147,75 @@ pub(super) const KEYS: &[Key] = &[
         .help("compress answers for clients that take it, files and proxied ones alike; sites and routes may say otherwise")
         .known_as(&["nginx gzip", "nginx gzip_vary", "nginx gzip_proxied", "nginx brotli", "haproxy compression", "caddy encode"])
         .when("true for most sites. Off by default, as with nginx: it takes processor time, and where an answer holds both a secret and what a visitor sent, its compressed length can give the secret away (BREACH)"),
+    // [http2]
+    Key::new(Table::Http2, "streams_max", integer(1, 4096), Default("100"))
+        .help("streams a client may have open at the same time; more are refused")
+        .known_as(&["nginx http2_max_concurrent_streams", "haproxy tune.h2.fe.max-concurrent-streams", "haproxy tune.h2.max-concurrent-streams"])
+        .when("up behind another balancer that puts many clients on one connection"),
+    Key::new(Table::Http2, "stream_window", size(16 * KIB, GIB), Default("64KiB"))
+        .help("bytes of a request body that may be under way on one stream")
+        .known_as(&["nginx http2_body_preread_size", "haproxy tune.h2.fe.initial-window-size", "haproxy tune.h2.initial-window-size"])
+        .when("up for fast uploads over long links: rate times round trip"),
+    Key::new(Table::Http2, "connection_window", size(64 * KIB, GIB), Default("1MiB"))
+        .help("the same for all streams of a connection together")
+        .known_as(&["haproxy tune.h2.fe.rxbuf"])
+        .when("with stream_window; it bounds the memory of a connection"),
+    Key::new(Table::Http2, "frame_max", size(16 * KIB, 16 * MIB - 1), Default("16KiB"))
+        .help("largest payload of a frame")
+        .known_as(&["haproxy tune.h2.max-frame-size"])
+        .when("seldom: large frames of one stream hold up the others"),
+    Key::new(Table::Http2, "header_list_max", size(4 * KIB, 16 * MIB), Default("64KiB"))
+        .help("bytes of a request's decompressed header list; beyond it 431, beyond four times as many the connection ends")
+        .known_as(&["nginx http2_max_header_size", "nginx http2_max_field_size"])
+        .when("seldom; http.head_max holds as well"),
+    Key::new(Table::Http2, "header_table", size(0, 64 * KIB), Default("4KiB"))
+        .help("memory for the compression of a client's headers, per connection; 0: none")
+        .known_as(&["haproxy tune.h2.header-table-size"])
+        .when("down to save memory with very many connections"),
+    Key::new(Table::Http2, "send_buffer_max", size(16 * KIB, GIB), Default("64KiB"))
+        .help("bytes of an answer that may wait for the client's window, per stream")
+        .when("seldom: a full buffer stops whoever fills it"),
+    Key::new(Table::Http2, "rst_per_second", integer(1, u32::MAX as u64), Default("100"))
+        .help("RST_STREAM frames of a client in a second")
+        .known_as(&["haproxy tune.h2.fe.max-rst-at-once"])
+        .when("up behind another balancer whose clients give up often"),
+    Key::new(Table::Http2, "rst_max", integer(1, u32::MAX as u64), Default("10000"))
+        .help("the same in the life of a connection")
+        .when("up behind another balancer"),
+    Key::new(Table::Http2, "early_rst_max", integer(1, u32::MAX as u64), Default("50"))
+        .help("streams that a client resets before their answer has begun, in the life of a connection; ten streams answered make up for one")
+        .when("up where many requests are given up at once, for example to slow backends"),
+    Key::new(Table::Http2, "rst_emitted_max", integer(1, u32::MAX as u64), Default("500"))
+        .help("streams that we reset because of a client's mistakes, in the life of a connection")
+        .when("seldom"),
+    Key::new(Table::Http2, "ping_per_second", integer(1, u32::MAX as u64), Default("100"))
+        .help("PING frames in a second, beyond the DATA frames sent to the client")
+        .when("seldom"),
+    Key::new(Table::Http2, "settings_per_second", integer(1, u32::MAX as u64), Default("50"))
+        .help("SETTINGS frames in a second")
+        .when("seldom"),
+    Key::new(Table::Http2, "priority_per_second", integer(1, u32::MAX as u64), Default("100"))
+        .help("PRIORITY and PRIORITY_UPDATE frames in a second, beyond two for each new stream")
+        .when("seldom"),
+    Key::new(Table::Http2, "empty_data_per_second", integer(1, u32::MAX as u64), Default("100"))
+        .help("DATA frames without content in a second")
+        .when("seldom"),
+    Key::new(Table::Http2, "window_update_per_second", integer(1, u32::MAX as u64), Default("100"))
+        .help("WINDOW_UPDATE frames in a second, of zero or beyond ten for each DATA frame sent and each stream")
+        .when("seldom"),
+    Key::new(Table::Http2, "tiny_window_update_per_second", integer(1, u32::MAX as u64), Default("1000"))
+        .help("WINDOW_UPDATE frames of less than 64 bytes in a second")
+        .when("up for streams of very many very small messages to simple clients"),
+    Key::new(Table::Http2, "unknown_per_second", integer(1, u32::MAX as u64), Default("100"))
+        .help("frames of unknown kinds in a second, beyond two for each new stream")
+        .when("up for clients with extensions of their own"),
+    Key::new(Table::Http2, "continuation_max", integer(1, 4096), Default("20"))
+        .help("CONTINUATION frames of one header block")
+        .when("up with header_list_max, for clients that cut their headers into small frames"),
+    Key::new(Table::Http2, "glitches_per_second", integer(1, u32::MAX as u64), Default("100"))
+        .help("frames in a second that no correct client sends")
+        .known_as(&["haproxy tune.h2.fe.glitches-threshold"])
+        .when("down to end the connections of odd clients sooner"),
     // [listener.NAME]
     Key::new(Table::Listener, "address", Kind::SocketAddress, Required)
         .help("IP address and port; port 0 picks a free one, which the start-up lines tell")

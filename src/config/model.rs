@@ -19,6 +19,8 @@ pub struct Config {
     pub process: Process,
     /// Time-outs and limits of downstream HTTP connections.
     pub http: Http,
+    /// Windows and limits of downstream HTTP/2 connections.
+    pub http2: Http2,
     /// HTTP listeners, in order of writing.
     pub listeners: Vec<Listener>,
     /// Sites in order of writing. The first site of a listener answers for unknown hosts when none says `default`.
@@ -119,6 +121,27 @@ pub struct Http {
     pub server_name: String,
     /// How answers are compressed; `None`: not at all. Sites and routes hold their own, this one where they say nothing.
     pub compress: Option<Arc<Policy>>,
+}
+
+/// Windows and limits of downstream HTTP/2 connections. Bytes and counts as SETTINGS of RFC 9113 section 6.5.2 have them.
+#[derive(Clone, Debug)]
+pub struct Http2 {
+    /// Streams a client may have open at the same time; the next is refused.
+    pub streams_max: u32,
+    /// Bytes of a request body that may be under way on one stream, unread by us.
+    pub stream_window_bytes: u32,
+    /// The same for all streams of a connection together.
+    pub connection_window_bytes: u32,
+    /// Largest payload of a frame, bytes.
+    pub frame_bytes_max: u32,
+    /// Bytes of a decompressed header list; beyond it 431.
+    pub header_list_bytes_max: u32,
+    /// Bytes of the table that the client's compression may use.
+    pub header_table_bytes: u32,
+    /// Bytes of an answer that may wait for the client's window, per stream.
+    pub send_buffer_bytes_max: usize,
+    /// What a client may do before the connection ends.
+    pub guard: crate::http::h2::Limits,
 }
 
 /// One listening address.

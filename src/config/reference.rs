@@ -21,7 +21,7 @@ pub fn reference_markdown() -> String {
         for key in table.keys() {
             markdown_key(&mut out, key);
         }
-        if table == Table::Log {
+        if *table == Table::Log {
             let _ = write!(out, "\n### Formats\n{}", crate::log::Template::manual());
         }
     }

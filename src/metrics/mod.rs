@@ -14,4 +14,4 @@ pub use self::app_worker::AppWorkerStats;
 pub use self::core::{Counter, Gauge, Histogram, HistogramSnapshot};
 pub use self::log::{LogStats, LogWriterStats};
 pub use self::trace::{ServedBy, Trace, TraceEvent};
-pub use self::worker::{AppStats, BackendStats, FileStats, HttpStats, ServerStats, SplitterStats, Worker};
+pub use self::worker::{AppStats, BackendStats, FileStats, Http2Stats, HttpStats, ServerStats, SplitterStats, Worker};

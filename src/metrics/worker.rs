@@ -2,6 +2,7 @@
 
 use super::{Counter, Gauge, Histogram, LogStats};
 use crate::config::Config;
+use crate::http::h2::{Flood, Summary};
 
 /// All counters of one data worker, in the order of the compiled config.
 #[derive(Debug)]
@@ -10,6 +11,8 @@ pub struct Worker {
     pub http: HttpStats,
     /// TLS towards clients.
     pub tls: TlsStats,
+    /// Downstream HTTP/2.
+    pub http2: Http2Stats,
     /// Static files.
     pub files: FileStats,
     /// Per upstream, per server.
@@ -30,6 +33,7 @@ impl Worker {
         Worker {
             http: HttpStats::default(),
             tls: TlsStats::default(),
+            http2: Http2Stats::default(),
             files: FileStats::default(),
             servers: config
                 .upstreams
@@ -80,6 +84,44 @@ pub struct TlsStats {
     pub resumed: Counter,
     /// Handshakes that failed or took too long.
     pub failed: Counter,
+}
+
+/// What HTTP/2 adds to the downstream side of a worker. Its connections and requests count in [`HttpStats`] too.
+#[derive(Debug, Default)]
+pub struct Http2Stats {
+    /// Connections that turned out to speak HTTP/2.
+    pub connections: Counter,
+    /// Of these, open now.
+    pub open: Gauge,
+    /// Streams opened.
+    pub streams: Counter,
+    /// Connections ended because of a flood, by its kind, at [`Flood::index`].
+    pub floods: [Counter; Flood::COUNT],
+    /// GOAWAY frames sent.
+    pub goaways: Counter,
+    /// RST_STREAM frames received.
+    pub resets_received: Counter,
+    /// RST_STREAM frames sent.
+    pub resets_sent: Counter,
+}
+
+impl Http2Stats {
+    /// Counts what a connection did between two summaries of it, the first one being the default. A flood that the guard
+    /// found is not in a summary: count it in [`Http2Stats::count_flood`].
+    pub fn count_between(&self, before: &Summary, after: &Summary) {
+        self.streams.add(after.streams_opened - before.streams_opened);
+        self.goaways.add(after.goaways_sent - before.goaways_sent);
+        self.resets_received.add(after.resets_received - before.resets_received);
+        self.resets_sent.add(after.resets_sent - before.resets_sent);
+        if let (None, Some(flood)) = (before.found_by_h2, after.found_by_h2) {
+            self.count_flood(flood);
+        }
+    }
+
+    /// Counts a connection that ends because of a flood.
+    pub fn count_flood(&self, flood: Flood) {
+        self.floods[flood.index()].inc();
+    }
 }
 
 /// Static files of a worker.
@@ -207,5 +249,28 @@ impl SplitterStats {
             replica_duration: Histogram::default(),
             backends: (0..=splitter.replicas.len()).map(|_| BackendStats::default()).collect(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connection_counts_what_is_new_since_the_last_time() {
+        let stats = Http2Stats::default();
+        let first = Summary { streams_opened: 3, resets_sent: 1, goaways_sent: 1, ..Summary::default() };
+        let second = Summary { streams_opened: 5, found_by_h2: Some(Flood::HeaderList), resets_received: 7, ..first };
+        stats.count_between(&Summary::default(), &first);
+        stats.count_between(&first, &second);
+        stats.count_between(&second, &second);
+        let seen = [&stats.streams, &stats.resets_sent, &stats.goaways, &stats.resets_received].map(Counter::value);
+        assert_eq!(seen, [5, 1, 1, 7]);
+        stats.count_flood(Flood::Ping);
+        let floods: Vec<u64> = Flood::ALL.iter().map(|kind| stats.floods[kind.index()].value()).collect();
+        assert_eq!(
+            (floods.iter().sum::<u64>(), floods[Flood::HeaderList.index()], floods[Flood::Ping.index()]),
+            (2, 1, 1)
+        );
     }
 }

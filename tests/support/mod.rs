@@ -8,6 +8,7 @@
 #![allow(dead_code, unused_imports)]
 
 pub(crate) mod client;
+pub(crate) mod frames;
 pub(crate) mod server;
 pub(crate) mod upstream;
 

@@ -2,6 +2,7 @@
 
 mod compress;
 mod log;
+mod http2;
 mod mysql;
 mod site;
 mod tls;
@@ -68,6 +69,7 @@ pub(super) fn base<'a>(cx: &'a Context<'a>, root: Option<&'a dyn TableLike>) -> 
     let config = Config {
         process: compile_process(&process),
         http: compile_http(&http),
+        http2: http2::compile(&section(Table::Http2)),
         listeners: Vec::new(),
         sites: Vec::new(),
         upstreams: Vec::new(),

@@ -128,6 +128,8 @@ mod tests {
             worker.http.reading.set(1);
             worker.http.responses[2].add(100 * n);
             worker.http.responses[5].add(n);
+            worker.http2.streams.add(20 * n);
+            worker.http2.count_flood(crate::http::h2::Flood::RapidReset);
             worker.http.duration.record(Duration::from_micros(300));
             let server = &worker.servers[0][0];
             server.requests.add(7);
@@ -169,6 +171,9 @@ mod tests {
             "one_server_worker_info{role=\"data\",worker=\"1\",core=\"1\",driver=\"io_uring\",flags=\"SINGLE_ISSUER,DEFER_TASKRUN\"} 1",
             "one_server_http_connections_accepted_total{worker=\"1\"} 20",
             "one_server_http_responses_total{worker=\"0\",code=\"2xx\"} 100",
+            "one_server_http2_streams_total{worker=\"1\"} 40",
+            "one_server_http2_floods_total{worker=\"0\",kind=\"rapid_reset\"} 1",
+            "one_server_http2_floods_total{worker=\"0\",kind=\"ping\"} 0",
             "one_server_http_server_request_duration_seconds_bucket{le=\"0.0005\"} 2",
             "one_server_upstream_requests_total{upstream=\"api\",server=\"127.0.0.1:1\"} 14",
             "one_server_upstream_server_up{upstream=\"api\",server=\"127.0.0.1:1\"} 0",

@@ -1,4 +1,4 @@
-//! Our own metrics, tier by tier: process, HTTP, files, upstreams, applications, splitters, access log.
+//! Our own metrics, tier by tier: process, HTTP, HTTP/2, files, upstreams, applications, splitters, access log.
 
 use std::time::SystemTime;
 
@@ -8,12 +8,14 @@ use crate::control::Shared;
 use crate::control::exposition::{Exposition, Kind};
 use crate::control::shared::{Phase, unix_ms};
 use crate::control::usage;
+use crate::http::h2::Flood;
 use crate::metrics::{AppWorkerStats, BackendStats, SplitterStats, Worker};
 
 pub(super) fn write(out: &mut Exposition, shared: &Shared, now: SystemTime) {
     process(out, shared);
     workers(out, shared);
     http(out, shared);
+    http2(out, shared);
     files(out, shared);
     upstreams(out, shared);
     checks(out, shared, now);
@@ -99,6 +101,24 @@ fn http(out: &mut Exposition, shared: &Shared) {
     let help = "Complete request head to last byte sent.";
     whole_process(shared, "one_server_http_")
         .histogram(out, "server_request_duration_seconds", help, |w| &w.http.duration);
+}
+
+fn http2(out: &mut Exposition, shared: &Shared) {
+    let t = per_worker(shared, "one_server_http2_");
+    t.counter(out, "connections_total", "Client connections that spoke HTTP/2.", |w| &w.http2.connections);
+    t.gauge(out, "connections", "Client connections with HTTP/2 open now.", |w| &w.http2.open);
+    t.counter(out, "streams_total", "Streams opened by clients.", |w| &w.http2.streams);
+    t.counter(out, "resets_received_total", "RST_STREAM frames received.", |w| &w.http2.resets_received);
+    t.counter(out, "resets_sent_total", "RST_STREAM frames sent.", |w| &w.http2.resets_sent);
+    t.counter(out, "goaways_total", "GOAWAY frames sent.", |w| &w.http2.goaways);
+    let help = "Connections ended because the client made too much work, by kind.";
+    let mut floods = out.family("one_server_http2_floods_total", Kind::Counter, help);
+    for row in &t.rows {
+        for kind in Flood::ALL {
+            let labels = [&row.labels()[..], &[("kind", kind.name())]].concat();
+            floods.sample(&labels, row.sum(|w| w.http2.floods[kind.index()].value()));
+        }
+    }
 }
 
 fn files(out: &mut Exposition, shared: &Shared) {
