@@ -1,5 +1,6 @@
 //! Written tables → compiled [`Config`]: the sections one by one, then what holds between them.
 
+mod files;
 mod mysql;
 mod site;
 mod upstream;
@@ -12,8 +13,8 @@ use super::report::{Problem, Span};
 use super::section::{Context, Placed, Section};
 use super::suggest;
 
+pub(super) use files::files_settings;
 pub(super) use mysql::splitter_settings;
-pub(super) use site::files_settings;
 pub(super) use upstream::upstream_settings;
 
 /// A named table and the place of its name.
