@@ -1,17 +1,26 @@
-//! The head of a [`Plan`] as bytes. Fields that never change were written when the file was opened.
+//! The head of an answer. Most of it was written when the file was opened.
+
+use std::borrow::Cow;
 
 use bytes::Bytes;
 
-use super::entry::push;
-use super::serve::{HeadPart, Plan};
+use super::entry::{Entry, push};
+use super::listing::{Format, Listed};
+use super::serve::{HeadPart, Plan, PlanBody};
+use crate::http::h1::write_status_line;
 
 /// Appends status line, Server, Date and the fields of `plan` to `out`. The caller appends Connection where it is
 /// needed, and the empty line.
 ///
 /// `server` is the value of Server; empty: no such field. `date` is the IMF-fixdate of now. The version is always
-/// HTTP/1.1, also towards a client of HTTP/1.0 (RFC 9110 section 6.2). Allocates only when `out` must grow.
+/// HTTP/1.1, also towards a client of HTTP/1.0 (RFC 9110 section 6.2). Allocates only when `out` must grow. Panics
+/// for a plan that needs its listing first.
 pub fn write_head(plan: &Plan, server: &[u8], date: &[u8; 29], out: &mut Vec<u8>) {
-    out.extend_from_slice(status_line(plan.status));
+    assert!(!matches!(plan.body, PlanBody::NeedsListing(_)), "the listing comes first");
+    match status_line(plan.status) {
+        b"" => write_status_line(out, plan.status),
+        line => out.extend_from_slice(line),
+    }
     if !server.is_empty() {
         out.extend_from_slice(b"Server: ");
         out.extend_from_slice(server);
@@ -20,19 +29,41 @@ pub fn write_head(plan: &Plan, server: &[u8], date: &[u8; 29], out: &mut Vec<u8>
     out.extend_from_slice(b"Date: ");
     out.extend_from_slice(date);
     out.extend_from_slice(b"\r\n");
+    write_fields(plan, out);
+    if plan.varies {
+        out.extend_from_slice(b"Vary: Accept-Encoding\r\n");
+    }
+}
+
+fn write_fields(plan: &Plan, out: &mut Vec<u8>) {
     match &plan.head {
         HeadPart::Whole(entry) => out.extend_from_slice(entry.fields()),
-        HeadPart::NotModified(entry) => out.extend_from_slice(entry.validator_fields()),
+        HeadPart::Compressed(entry, coding, len) => {
+            out.extend_from_slice(entry.type_field());
+            push(out, format_args!("Content-Length: {len}\r\nContent-Encoding: {}\r\n", coding.token()));
+            write_validators(plan, entry, out);
+        }
+        // RFC 9110 section 15.4.5: what a 200 would have said about caching and nothing about the content.
+        HeadPart::NotModified(entry) => write_validators(plan, entry, out),
         HeadPart::Partial(entry, range) => {
             out.extend_from_slice(entry.type_field());
             let (first, last, len) = (range.start, range.start + (range.len - 1), entry.validators.len);
             push(out, format_args!("Content-Length: {}\r\nContent-Range: bytes {first}-{last}/{len}\r\n", range.len));
-            out.extend_from_slice(entry.validator_fields());
+            out.extend_from_slice(entry.coding_field());
+            write_validators(plan, entry, out);
+        }
+        // No Content-Range: section 15.3.7.2.
+        HeadPart::Parts(entry, boundary, len) => {
+            out.extend_from_slice(b"Content-Type: multipart/byteranges; boundary=");
+            out.extend_from_slice(boundary);
+            push(out, format_args!("\r\nContent-Length: {len}\r\n"));
+            write_validators(plan, entry, out);
         }
         HeadPart::Unsatisfiable(entry) => {
             write_canned(plan.status, out);
             push(out, format_args!("Content-Range: bytes */{}\r\n", entry.validators.len));
         }
+        HeadPart::Listing(listed) => write_listing(listed, out),
         HeadPart::Canned => write_canned(plan.status, out),
         HeadPart::Redirect(location) => {
             write_canned(plan.status, out);
@@ -43,46 +74,82 @@ pub fn write_head(plan: &Plan, server: &[u8], date: &[u8; 29], out: &mut Vec<u8>
     }
 }
 
+fn write_validators(plan: &Plan, entry: &Entry, out: &mut Vec<u8>) {
+    match plan.is_weak {
+        true => entry.write_weak_validators(out),
+        false => out.extend_from_slice(entry.validator_fields()),
+    }
+}
+
+/// A listing changes with what is in the directory, which its date does not show: caches must ask again each time.
+/// Names come from whoever may write there, so the page may load and run nothing.
+fn write_listing(listed: &Listed, out: &mut Vec<u8>) {
+    out.extend_from_slice(match listed.format {
+        Format::Html => b"Content-Type: text/html; charset=utf-8\r\n",
+        Format::Json => b"Content-Type: application/json; charset=utf-8\r\n".as_slice(),
+    });
+    push(out, format_args!("Content-Length: {}\r\n", listed.body.len()));
+    if let Some(date) = &listed.last_modified {
+        out.extend_from_slice(b"Last-Modified: ");
+        out.extend_from_slice(date);
+        out.extend_from_slice(b"\r\n");
+    }
+    out.extend_from_slice(b"Cache-Control: no-cache\r\nX-Content-Type-Options: nosniff\r\n");
+    out.extend_from_slice(b"Content-Security-Policy: default-src 'none'; style-src 'unsafe-inline'\r\n");
+    if listed.is_negotiated {
+        out.extend_from_slice(b"Vary: Accept\r\n");
+    }
+    if listed.is_cut {
+        out.extend_from_slice(b"X-Listing-Cut: 1\r\n");
+    }
+}
+
 fn write_canned(status: u16, out: &mut Vec<u8>) {
-    let len = canned_text(status).len();
-    push(out, format_args!("Content-Type: text/plain; charset=utf-8\r\nContent-Length: {len}\r\n"));
+    // 204 has neither (section 8.6).
+    if status != 204 {
+        let len = canned_text(status).len();
+        push(out, format_args!("Content-Type: text/plain; charset=utf-8\r\nContent-Length: {len}\r\n"));
+    }
     match status {
-        405 => out.extend_from_slice(b"Allow: GET, HEAD\r\n"),
+        204 | 405 => out.extend_from_slice(b"Allow: GET, HEAD, OPTIONS\r\n"),
         503 => out.extend_from_slice(b"Retry-After: 1\r\n"),
         _ => {}
     }
 }
 
+/// Those that are sent often; empty for the others.
 fn status_line(status: u16) -> &'static [u8] {
     match status {
         200 => b"HTTP/1.1 200 OK\r\n",
         206 => b"HTTP/1.1 206 Partial Content\r\n",
         301 => b"HTTP/1.1 301 Moved Permanently\r\n",
         304 => b"HTTP/1.1 304 Not Modified\r\n",
-        403 => b"HTTP/1.1 403 Forbidden\r\n",
         404 => b"HTTP/1.1 404 Not Found\r\n",
-        405 => b"HTTP/1.1 405 Method Not Allowed\r\n",
-        412 => b"HTTP/1.1 412 Precondition Failed\r\n",
-        416 => b"HTTP/1.1 416 Range Not Satisfiable\r\n",
-        503 => b"HTTP/1.1 503 Service Unavailable\r\n",
-        _ => b"HTTP/1.1 500 Internal Server Error\r\n",
+        _ => b"",
     }
 }
 
 /// Body of an answer that is not a file.
 pub(super) fn canned_body(status: u16) -> Bytes {
-    Bytes::from_static(canned_text(status).as_bytes())
+    match canned_text(status) {
+        Cow::Borrowed(text) => Bytes::from_static(text.as_bytes()),
+        Cow::Owned(text) => text.into(),
+    }
 }
 
-fn canned_text(status: u16) -> &'static str {
-    match status {
+fn canned_text(status: u16) -> Cow<'static, str> {
+    Cow::Borrowed(match status {
         301 => "301 Moved Permanently\n",
         403 => "403 Forbidden\n",
         404 => "404 Not Found\n",
         405 => "405 Method Not Allowed\n",
         412 => "412 Precondition Failed\n",
         416 => "416 Range Not Satisfiable\n",
+        500 => "500 Internal Server Error\n",
         503 => "503 Service Unavailable\n",
-        _ => "500 Internal Server Error\n",
-    }
+        other => {
+            let reason = http::StatusCode::from_u16(other).ok().and_then(|status| status.canonical_reason());
+            return Cow::Owned(format!("{other} {}\n", reason.unwrap_or("Error")));
+        }
+    })
 }

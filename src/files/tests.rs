@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use super::serve::{FileSlice, Plan, PlanBody, Request, prepare, prepare_cached, write_head};
 use super::*;
-use crate::config::model::Files;
+use crate::config::model::{Candidate, Coding, Files, Listing, Symlinks};
 use crate::http::h1::Method;
 use crate::metrics::FileStats;
 use crate::util::path::normalize;
@@ -54,12 +55,8 @@ impl Site {
         let dir = tempfile::tempdir().expect("temporary folder");
         let root = dir.path().join("root");
         fs::create_dir(&root).expect("root");
-        let mut files = Files {
-            root,
-            strip_prefix: String::new(),
-            index: vec!["index.html".into(), "index.htm".into()],
-            fallback: None,
-        };
+        let mut files = crate::config::Defaults::default().files(&root);
+        files.index = vec!["index.html".into(), "index.htm".into()];
         change(&mut files);
         let cache = Cache::new(limits).with_clock(late);
         Site { dir, files: Arc::new(files), cache, stats: FileStats::default(), now: Instant::now() }
@@ -81,38 +78,59 @@ impl Site {
     }
 
     fn ask(&mut self, method: Method, target: &str, conditions: Conditions<'_>) -> Answer {
+        self.ask_for(method, target, conditions, CodingSet::NONE, "")
+    }
+
+    fn ask_for(
+        &mut self,
+        method: Method,
+        target: &str,
+        conditions: Conditions<'_>,
+        accepts: CodingSet,
+        accept: &str,
+    ) -> Answer {
+        let plan = self.plan_for(method, target, conditions, accepts, accept);
+        self.cache.check_invariants();
+        Answer::of(plan, method)
+    }
+
+    fn plan_for(
+        &mut self,
+        method: Method,
+        target: &str,
+        conditions: Conditions<'_>,
+        accepts: CodingSet,
+        accept: &str,
+    ) -> Plan {
         let (path, query) = match target.split_once('?') {
             Some((path, query)) => (path, Some(query.as_bytes())),
             None => (target, None),
         };
         let mut scratch = Vec::new();
         let path = normalize(path.as_bytes(), &mut scratch).expect("a good path");
-        let request = Request { method, path, query, conditions };
-        let plan = prepare(&self.files, 0, &mut self.cache, &request, self.now, &self.stats);
-        self.cache.check_invariants();
-        let mut head = Vec::new();
-        write_head(&plan, b"one", DATE, &mut head);
-        let from_memory = !matches!(plan.body, PlanBody::File { .. });
-        let body = match plan.body {
-            PlanBody::None => Vec::new(),
-            PlanBody::Bytes(bytes) => bytes.to_vec(),
-            PlanBody::File { file, offset, len } => {
-                let mut body = vec![0; len as usize];
-                file.read_exact_at(&mut body, offset).expect("the whole body");
-                body
-            }
-        };
-        Answer { status: plan.status, head: String::from_utf8(head).expect("text"), body, from_memory }
+        let request = Request { method, path, query, conditions, accepts, accept: accept.as_bytes().into() };
+        prepare(&self.files, 0, &mut self.cache, &request, self.now, &self.stats)
+    }
+
+    fn plan(&mut self, target: &str) -> Plan {
+        self.plan_for(Method::Get, target, Conditions::default(), CodingSet::NONE, "")
     }
 
     fn plan_of(&mut self, target: &str) -> (u16, String, PlanBody) {
-        let mut scratch = Vec::new();
-        let path = normalize(target.as_bytes(), &mut scratch).expect("a good path");
-        let request = Request { method: Method::Get, path, query: None, conditions: Conditions::default() };
-        let plan = prepare(&self.files, 0, &mut self.cache, &request, self.now, &self.stats);
+        let plan = self.plan(target);
         let mut head = Vec::new();
         write_head(&plan, b"", DATE, &mut head);
         (plan.status, String::from_utf8(head).expect("text"), plan.body)
+    }
+
+    fn accepting(&mut self, target: &str, codings: &[Coding]) -> Answer {
+        let accepts = codings.iter().copied().collect();
+        self.ask_for(Method::Get, target, Conditions::default(), accepts, "")
+    }
+
+    fn ranged(&mut self, target: &str, range: &str) -> Answer {
+        let conditions = Conditions { range: Some(range.as_bytes()), ..Conditions::default() };
+        self.ask(Method::Get, target, conditions)
     }
 
     fn get(&mut self, target: &str) -> Answer {
@@ -131,7 +149,47 @@ impl Site {
     }
 }
 
+fn content_of(slice: &FileSlice) -> Vec<u8> {
+    let mut body = vec![0; slice.len as usize];
+    slice.file.read_exact_at(&mut body, slice.offset).expect("the whole body");
+    body
+}
+
 impl Answer {
+    /// Does what the sender does.
+    fn of(mut plan: Plan, method: Method) -> Answer {
+        if let PlanBody::NeedsListing(errand) = &plan.body {
+            plan = Plan::listed(errand.run(), method);
+        }
+        let mut head = Vec::new();
+        write_head(&plan, b"one", DATE, &mut head);
+        let from_memory = !matches!(plan.body, PlanBody::File(_));
+        let body_len = plan.body.len();
+        let body = match plan.body {
+            PlanBody::None => Vec::new(),
+            PlanBody::Bytes(bytes) => bytes.to_vec(),
+            PlanBody::File(slice) => content_of(&slice),
+            PlanBody::Parts(pieces) => {
+                let bytes = |piece: &Piece| match piece {
+                    Piece::Bytes(bytes) => bytes.to_vec(),
+                    Piece::File(slice) => content_of(slice),
+                };
+                pieces.iter().flat_map(bytes).collect()
+            }
+            PlanBody::NeedsListing(_) => panic!("a listing of a listing"),
+        };
+        assert_eq!(body.len() as u64, body_len);
+        let answer = Answer { status: plan.status, head: String::from_utf8(head).expect("text"), body, from_memory };
+        if method == Method::Get && plan.status != 304 {
+            assert_eq!(answer.field("Content-Length"), Some(body_len.to_string().as_str()), "{answer:?}");
+        }
+        answer
+    }
+
+    fn text(&self) -> &str {
+        std::str::from_utf8(&self.body).expect("text")
+    }
+
     fn field(&self, name: &str) -> Option<&str> {
         self.head.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
     }
@@ -225,8 +283,15 @@ fn a_prefix_is_cut_off_but_never_climbs() {
     site.check("/static/a.css", 200, "a");
     site.check("/static/", 200, "i");
     site.check_status("/static../secret", 404);
-    let answer = site.get("/static?q=1");
-    assert_eq!((answer.status, answer.field("Location")), (301, Some("/static/?q=1")));
+    for own in [false, true] {
+        if own {
+            let candidate = Candidate::Path { before: String::new(), takes_path: true, after: "/".into() };
+            site.files = Arc::new(Files { candidates: vec![candidate], ..(*site.files).clone() });
+        }
+        let answer = site.get("/static?q=1");
+        assert_eq!((answer.status, answer.field("Location")), (301, Some("/static/?q=1")));
+        site.check("/static/", 200, "i");
+    }
 }
 
 #[test]
@@ -288,10 +353,17 @@ fn only_regular_files_are_opened() {
 fn other_methods_are_told_what_is_allowed() {
     let mut site = Site::new();
     site.put("a", "a");
-    for method in [Method::Post, Method::Put, Method::Delete, Method::Options, Method::Other] {
+    // RFC 9110 section 15.5.6.
+    for method in [Method::Post, Method::Put, Method::Delete, Method::Other] {
         let answer = site.ask(method, "/a", Conditions::default());
-        assert_eq!((answer.status, answer.field("Allow")), (405, Some("GET, HEAD")));
+        assert_eq!((answer.status, answer.field("Allow")), (405, Some("GET, HEAD, OPTIONS")));
     }
+    // Section 9.3.7; preconditions do not concern it (13.2.1), and 204 has no length (8.6).
+    let stale = Conditions { if_match: b"\"x\"".as_slice().into(), ..Conditions::default() };
+    let answer = site.ask(Method::Options, "/a", stale);
+    assert_eq!((answer.status, answer.field("Allow"), answer.body.len()), (204, Some("GET, HEAD, OPTIONS"), 0));
+    assert_eq!((answer.field("Content-Length"), answer.field("Content-Type")), (None, None));
+    assert_eq!(site.ask(Method::Options, "/none", Conditions::default()).status, 404);
 }
 
 #[test]
@@ -660,7 +732,9 @@ fn a_cached_file_costs_no_allocation() {
                 range: Some(b"bytes=0-"),
                 ..Conditions::default()
             };
-            let request = Request { method: Method::Get, path, query: None, conditions };
+            let accepts = CodingSet::NONE;
+            let request =
+                Request { method: Method::Get, path, query: None, conditions, accepts, accept: Lines::default() };
             let plan = prepare(&site.files, 0, &mut site.cache, &request, site.now, &site.stats);
             write_head(&plan, b"one", DATE, &mut out);
             plan.status
@@ -727,4 +801,691 @@ fn oracle(site: &Site, target: &str) -> (u16, usize) {
         Some(len) => (200, len),
         None => (if is_directory { 301 } else { 404 }, 0),
     }
+}
+
+// Several ranges.
+
+/// Takes a multipart body apart: the fields and the content of each part.
+fn parts_of(answer: &Answer) -> Vec<(String, Vec<u8>)> {
+    let boundary = answer
+        .field("Content-Type")
+        .and_then(|value| value.strip_prefix("multipart/byteranges; boundary="))
+        .unwrap_or_else(|| panic!("{answer:?}"));
+    assert_eq!(answer.field("Content-Range"), None);
+    let text = format!("\r\n{}", String::from_utf8(answer.body.clone()).expect("the test's files are text"));
+    let delimiter = format!("\r\n--{boundary}");
+    let mut parts: Vec<&str> = text.split(&delimiter).collect();
+    assert_eq!((parts.remove(0), parts.pop()), ("", Some("--\r\n")));
+    parts
+        .into_iter()
+        .map(|part| {
+            let part = part.strip_prefix("\r\n").expect("a line end behind the boundary");
+            let (head, body) = part.split_once("\r\n\r\n").expect("a head");
+            (head.to_owned(), body.as_bytes().to_vec())
+        })
+        .collect()
+}
+
+#[test]
+fn several_ranges_come_in_parts_section_14_6() {
+    let mut site = Site::new();
+    site.put("n.txt", "0123456789");
+    site.put("large.bin", &"0123456789".repeat(1000));
+    for (target, len, media_type) in
+        [("/n.txt", 10, "text/plain; charset=utf-8"), ("/large.bin", 10_000, "application/octet-stream")]
+    {
+        let answer = site.ranged(target, "bytes=7-8,0-0,-1");
+        assert_eq!(answer.status, 206);
+        let part = |first: u64, last: u64, body: &str| {
+            let head = format!("Content-Type: {media_type}\r\nContent-Range: bytes {first}-{last}/{len}");
+            (head, body.as_bytes().to_vec())
+        };
+        assert_eq!(
+            parts_of(&answer),
+            match len {
+                10 => vec![part(7, 9, "789"), part(0, 0, "0")],
+                _ => vec![part(7, 8, "78"), part(0, 0, "0"), part(9999, 9999, "9")],
+            }
+        );
+        assert!(answer.field("ETag").is_some() && answer.field("Last-Modified").is_some());
+        // One that is left over is not sent as multipart: section 15.3.7.2.
+        let answer = site.ranged(target, "bytes=0-1,99999-");
+        let range = format!("bytes 0-1/{len}");
+        assert_eq!((answer.status, answer.field("Content-Range")), (206, Some(range.as_str())));
+        assert_eq!(answer.text(), "01");
+        assert_eq!(site.ranged(target, "bytes=99999-,-0").status, 416);
+        let conditions = Conditions { range: Some(b"bytes=0-0,5-5"), ..Conditions::default() };
+        let head = site.ask(Method::Head, target, conditions);
+        assert_eq!((head.status, head.field("Content-Length")), (200, Some(len.to_string().as_str())));
+    }
+    let boundary = |answer: &Answer| answer.field("Content-Type").map(str::to_owned);
+    let (one, two) = (site.ranged("/n.txt", "bytes=0-0,5-5"), site.ranged("/n.txt", "bytes=0-0,5-5"));
+    assert_ne!(boundary(&one), boundary(&two), "nobody can foresee it");
+}
+
+#[test]
+fn range_bombs_get_no_more_than_the_file() {
+    let mut site = Site::new();
+    site.put("n.txt", &"x".repeat(1000));
+    for bomb in [format!("bytes=0-{}", ",0-".repeat(60)), format!("bytes=0-{}", ",5-".repeat(3000))] {
+        let answer = site.ranged("/n.txt", &bomb);
+        assert!(answer.status == 200 || answer.status == 206, "{}", answer.status);
+        assert_eq!(answer.body.len(), 1000);
+    }
+    let scattered: Vec<String> = (0..64).map(|n| format!("{0}-{0}", n * 3)).collect();
+    let answer = site.ranged("/n.txt", &format!("bytes={}", scattered.join(",")));
+    assert_eq!((answer.status, parts_of(&answer).len()), (206, 64));
+    assert!(answer.body.len() < 64 * 200);
+}
+
+#[test]
+fn ranges_can_be_switched_off() {
+    let mut site = Site::with(limits(), |files| files.ranges_max = 0);
+    site.put("n.txt", "0123456789");
+    let answer = site.ranged("/n.txt", "bytes=0-1");
+    assert_eq!((answer.status, answer.text(), answer.field("Accept-Ranges")), (200, "0123456789", None));
+    assert_eq!(site.ranged("/n.txt", "bytes=99-").status, 200);
+    let mut site = Site::with(limits(), |files| files.ranges_max = 1);
+    site.put("n.txt", "0123456789");
+    assert_eq!(site.ranged("/n.txt", "bytes=0-1").status, 206);
+    assert_eq!(site.ranged("/n.txt", "bytes=0-1,5-6").status, 200);
+}
+
+#[test]
+fn a_missing_file_is_404_whatever_the_conditions_section_13_2_1() {
+    let mut site = Site::new();
+    site.put("folder/x", "x");
+    for condition in [
+        Conditions { if_match: b"*".as_slice().into(), ..Conditions::default() },
+        Conditions { if_none_match: b"*".as_slice().into(), ..Conditions::default() },
+        Conditions { if_unmodified_since: Some(b"Sun, 06 Nov 1994 08:49:37 GMT"), ..Conditions::default() },
+        Conditions { range: Some(b"bytes=0-1,3-4"), ..Conditions::default() },
+    ] {
+        assert_eq!(site.ask(Method::Get, "/none", condition.clone()).status, 404);
+        assert_eq!(site.ask(Method::Get, "/folder", condition).status, 301);
+    }
+}
+
+// Coded forms.
+
+fn coded() -> Site {
+    let site = Site::with(limits(), |files| files.precompressed = vec![Coding::Br, Coding::Zstd, Coding::Gzip]);
+    for (name, content) in [("app.js", "plain plain plain"), ("app.js.br", "BR"), ("app.js.gz", "GZIP")] {
+        set_mtime(&site.put(name, content), 1_000_000_000);
+    }
+    site.put("plain.txt", "plain");
+    site
+}
+
+#[test]
+fn the_coded_form_that_the_client_prefers_is_served() {
+    use Coding::*;
+    let mut site = coded();
+    let mut check = |codings: &[Coding], body: &str, coding: Option<&str>| {
+        let answer = site.accepting("/app.js", codings);
+        assert_eq!((answer.status, answer.text(), answer.field("Content-Encoding")), (200, body, coding));
+        assert_eq!(answer.field("Vary"), Some("Accept-Encoding"));
+        assert_eq!(answer.field("Content-Type"), Some("text/javascript; charset=utf-8"));
+        assert_eq!(answer.field("Accept-Ranges"), Some("bytes"));
+        answer.field("ETag").expect("a tag").to_owned()
+    };
+    let tags = [
+        check(&[], "plain plain plain", None),
+        check(&[Br, Gzip], "BR", Some("br")),
+        check(&[Zstd, Gzip, Br], "GZIP", Some("gzip")),
+    ];
+    assert_eq!(check(&[Zstd], "plain plain plain", None), tags[0]);
+    // One tag for each form: section 8.8.3.3.
+    assert!(tags[0] != tags[1] && tags[1] != tags[2] && tags[0] != tags[2], "{tags:?}");
+    // A file without coded forms may get one, so Vary is there too.
+    let answer = site.accepting("/plain.txt", &[Br]);
+    assert_eq!((answer.text(), answer.field("Vary")), ("plain", Some("Accept-Encoding")));
+    // The coded file is a file of its own, too.
+    let answer = site.accepting("/app.js.gz", &[Gzip]);
+    assert_eq!((answer.text(), answer.field("Content-Encoding")), ("GZIP", None));
+    let mut off = Site::new();
+    off.put("app.js", "plain");
+    off.put("app.js.br", "BR");
+    let answer = off.accepting("/app.js", &[Br]);
+    assert_eq!((answer.text(), answer.field("Vary")), ("plain", None));
+}
+
+#[test]
+fn conditions_and_ranges_hold_for_the_form_that_is_served() {
+    let mut site = coded();
+    let br: CodingSet = [Coding::Br].into_iter().collect();
+    let coded_tag = site.accepting("/app.js", &[Coding::Br]).field("ETag").expect("a tag").to_owned();
+    let plain_tag = site.accepting("/app.js", &[]).field("ETag").expect("a tag").to_owned();
+    let mut check = |accepts: CodingSet, tag: &str, status: u16| {
+        let conditions = Conditions { if_none_match: tag.as_bytes().into(), ..Conditions::default() };
+        let answer = site.ask_for(Method::Get, "/app.js", conditions, accepts, "");
+        assert_eq!((answer.status, answer.field("Vary")), (status, Some("Accept-Encoding")));
+        if status == 304 {
+            // Section 15.4.5.
+            assert_eq!((answer.field("ETag"), answer.field("Content-Encoding")), (Some(tag), None));
+            assert!(answer.field("Last-Modified").is_some());
+        }
+    };
+    check(br, &coded_tag, 304);
+    check(br, &plain_tag, 200);
+    check(CodingSet::NONE, &plain_tag, 304);
+    check(CodingSet::NONE, &coded_tag, 200);
+    let ranged = |range: &'static str| Conditions { range: Some(range.as_bytes()), ..Conditions::default() };
+    let answer = site.ask_for(Method::Get, "/app.js", ranged("bytes=1-5"), br, "");
+    assert_eq!((answer.status, answer.text(), answer.field("Content-Range")), (206, "R", Some("bytes 1-1/2")));
+    assert_eq!(answer.field("Content-Encoding"), Some("br"));
+    assert_eq!(site.ask_for(Method::Get, "/app.js", ranged("bytes=2-"), br, "").status, 416);
+    // Several ranges of a coded form: the whole of it.
+    let answer = site.ask_for(Method::Get, "/app.js", ranged("bytes=0-0,-1"), br, "");
+    assert_eq!((answer.status, answer.text()), (200, "BR"));
+}
+
+#[test]
+fn a_coded_form_older_than_its_original_is_ignored() {
+    let mut site = coded();
+    set_mtime(&site.path("app.js"), 1_000_000_001);
+    assert_eq!(site.accepting("/app.js", &[Coding::Br, Coding::Gzip]).text(), "plain plain plain");
+    set_mtime(&site.path("app.js.gz"), 1_000_000_002);
+    site.later(VALID);
+    assert_eq!(site.accepting("/app.js", &[Coding::Br, Coding::Gzip]).text(), "GZIP");
+}
+
+#[test]
+fn coded_forms_come_and_go_with_the_next_look() {
+    let mut site = coded();
+    let both = [Coding::Zstd, Coding::Br];
+    assert_eq!(site.accepting("/app.js", &both).text(), "BR");
+    set_mtime(&site.put("app.js.zst", "ZSTD"), 1_000_000_000);
+    assert_eq!(site.accepting("/app.js", &both).text(), "BR");
+    site.later(VALID);
+    assert_eq!(site.accepting("/app.js", &both).text(), "ZSTD");
+    let misses = site.stats.cache_misses.value();
+    site.later(VALID);
+    assert_eq!(site.accepting("/app.js", &both).text(), "ZSTD");
+    assert_eq!(site.stats.cache_misses.value(), misses, "looked at, not read again");
+    fs::remove_file(site.path("app.js.zst")).expect("remove");
+    tick();
+    fs::write(site.path("app.js.br"), "BRBR").expect("write");
+    site.later(VALID);
+    assert_eq!(site.accepting("/app.js", &both).text(), "BRBR");
+    fs::remove_file(site.path("app.js")).expect("remove");
+    site.later(VALID);
+    assert_eq!(site.accepting("/app.js", &both).status, 404);
+    assert!(site.cache.is_empty());
+}
+
+#[test]
+fn a_coded_form_stays_beneath_the_root_and_is_a_file() {
+    let mut site = coded();
+    fs::write(site.dir.path().join("secret"), "secret").expect("write");
+    fs::remove_file(site.path("app.js.br")).expect("remove");
+    symlink("../secret", site.path("app.js.br")).expect("link");
+    fs::create_dir(site.path("app.js.zst")).expect("folder");
+    let answer = site.accepting("/app.js", &[Coding::Br, Coding::Zstd]);
+    assert_eq!((answer.status, answer.text()), (200, "plain plain plain"));
+    site.later(VALID);
+    assert_eq!(site.accepting("/app.js", &[Coding::Br]).text(), "plain plain plain");
+}
+
+#[test]
+fn a_cached_file_with_coded_forms_costs_no_allocation() {
+    let mut site = coded();
+    site.put("large.txt", &"l".repeat(5000));
+    site.put("large.txt.br", "small");
+    for target in ["/app.js", "/plain.txt", "/large.txt"] {
+        let accepts: CodingSet = [Coding::Br, Coding::Gzip].into_iter().collect();
+        assert_eq!(site.accepting(target, &[Coding::Br, Coding::Gzip]).status, 200);
+        let mut out = Vec::with_capacity(1024);
+        let mut scratch = Vec::new();
+        let (allocations, status) = crate::runtime::sys::allocations::count(&mut || {
+            out.clear();
+            let path = normalize(target.as_bytes(), &mut scratch).expect("a good path");
+            let request = Request {
+                method: Method::Get,
+                path,
+                query: None,
+                conditions: Conditions::default(),
+                accepts,
+                accept: Lines::default(),
+            };
+            let plan = prepare(&site.files, 0, &mut site.cache, &request, site.now, &site.stats);
+            write_head(&plan, b"one", DATE, &mut out);
+            plan.status
+        });
+        assert_eq!((allocations, status), (0, 200), "{target}");
+        let head = String::from_utf8(out).expect("text");
+        assert_eq!(head.contains("Content-Encoding: br"), target != "/plain.txt", "{head}");
+    }
+}
+
+#[test]
+fn descriptors_of_coded_forms_count() {
+    let mut site = Site::with(Limits { descriptors_max: 4, ..limits() }, |files| {
+        files.precompressed = vec![Coding::Br, Coding::Gzip];
+    });
+    for n in 0..4 {
+        site.put(&format!("{n}"), &"l".repeat(5000));
+        site.put(&format!("{n}.br"), &"b".repeat(5000));
+        site.check_status(&format!("/{n}"), 200);
+        assert!(site.cache.len() <= 2);
+    }
+    // Room for one with three descriptors only by letting go of both with two.
+    site.put("3.gz", &"g".repeat(5000));
+    site.later(VALID);
+    site.check_status("/3", 200);
+    assert_eq!(site.cache.len(), 1);
+}
+
+// Forms compressed on the way.
+
+#[test]
+fn a_form_compressed_on_the_way_is_kept_with_its_file() {
+    let mut site = Site::new();
+    let path = site.put("a.css", "body {}");
+    let mut plan = site.plan("/a.css");
+    let entry = plan.compressible().expect("a plain file").clone();
+    assert_eq!((entry.essence(), entry.len(), entry.compressed(Coding::Gzip)), ("text/css", 7, None));
+    let before = site.cache.bytes();
+    assert!(site.cache.keep_compressed(&entry, Coding::Gzip, "GZ".into(), &site.stats));
+    site.cache.check_invariants();
+    assert_eq!(site.cache.bytes(), before + 2);
+    let again = site.plan("/a.css").compressible().expect("the same").compressed(Coding::Gzip);
+    assert_eq!(again.as_deref(), Some(b"GZ".as_slice()));
+    plan.compress(Coding::Gzip, again.expect("kept"));
+    let answer = Answer::of(plan, Method::Get);
+    assert_eq!((answer.text(), answer.field("Content-Encoding")), ("GZ", Some("gzip")));
+    assert_eq!((answer.field("Vary"), answer.field("Accept-Ranges")), (Some("Accept-Encoding"), None));
+    // Weak, section 8.8.1, and found again by the weak comparison of If-None-Match, section 13.1.2.
+    let tag = answer.field("ETag").expect("a tag").to_owned();
+    assert!(tag.starts_with("W/\""), "{tag}");
+    let conditions = Conditions { if_none_match: tag.as_bytes().into(), ..Conditions::default() };
+    let mut plan = site.plan_for(Method::Get, "/a.css", conditions, CodingSet::NONE, "");
+    (plan.is_weak, plan.varies) = (true, true);
+    let answer = Answer::of(plan, Method::Get);
+    assert_eq!((answer.status, answer.field("ETag")), (304, Some(tag.as_str())));
+    // For HEAD the same head.
+    let mut plan = site.plan_for(Method::Head, "/a.css", Conditions::default(), CodingSet::NONE, "");
+    plan.compress(Coding::Gzip, "GZ".into());
+    let head = Answer::of(plan, Method::Head);
+    assert_eq!((head.field("Content-Length"), head.body.len()), (Some("2"), 0));
+    // It goes with its entry.
+    tick();
+    fs::write(path, "changed {}").expect("write");
+    site.later(VALID);
+    let entry = site.plan("/a.css").compressible().expect("the new one").clone();
+    assert_eq!(entry.compressed(Coding::Gzip), None);
+    assert!(site.cache.bytes() < before + 10);
+}
+
+#[test]
+fn compressed_forms_stay_within_the_limits() {
+    let mut site = Site::with(Limits { bytes_max: 4000, ..limits() }, |_| {});
+    for n in 0..3 {
+        site.put(&format!("{n}"), "x");
+    }
+    site.put("large", &"l".repeat(5000));
+    let entries: Vec<_> = ["/0", "/1", "/2", "/large"]
+        .iter()
+        .map(|target| site.plan(target).compressible().expect("a file").clone())
+        .collect();
+    let form = |len: usize| bytes::Bytes::from(vec![b'z'; len]);
+    for entry in &entries {
+        site.cache.keep_compressed(entry, Coding::Br, form(1500), &site.stats);
+        site.cache.check_invariants();
+    }
+    assert!(site.stats.cache_evictions.value() > 0);
+    assert!(!site.cache.keep_compressed(&entries[3], Coding::Gzip, form(4001), &site.stats), "too large");
+    // An entry that is no longer cached takes nothing with it.
+    site.cache.reconfigure(limits(), 0, &site.stats);
+    assert!(site.cache.is_empty() && site.cache.bytes() == 0);
+    assert!(!site.cache.keep_compressed(&entries[0], Coding::Gzip, form(10), &site.stats));
+    site.cache.check_invariants();
+}
+
+// `try`.
+
+fn trying(entries: &[&str]) -> Site {
+    let candidates = entries
+        .iter()
+        .map(|text| match (text.strip_prefix('='), text.split_once("$path")) {
+            (Some(status), _) => Candidate::Status(status.parse().expect("a status")),
+            (None, Some((before, after))) => {
+                Candidate::Path { before: before.into(), takes_path: true, after: after.into() }
+            }
+            (None, None) => Candidate::Path { before: (*text).into(), takes_path: false, after: String::new() },
+        })
+        .collect();
+    let site = Site::with(limits(), |files| files.candidates = candidates);
+    site.put("a", "a");
+    site.put("a.html", "a.html");
+    site.put("b.html", "b.html");
+    site.put("c/index.html", "c/index");
+    site.put("empty/x", "x");
+    site.put(".secret.html", "secret");
+    site
+}
+
+#[test]
+fn candidates_are_tried_in_order() {
+    let mut site = trying(&["$path", "$path.html", "$path/", "=410"]);
+    site.check("/a", 200, "a");
+    site.check("/b", 200, "b.html");
+    site.check("/c/", 200, "c/index");
+    site.check("/empty/x", 200, "x");
+    for target in ["/", "/none", "/none/", "/a/", "/empty/"] {
+        site.check(target, 410, "410 Gone\n");
+    }
+    // The links in an index need the slash.
+    let answer = site.get("/c?q");
+    assert_eq!((answer.status, answer.field("Location")), (301, Some("/c/?q")));
+    site.check_status("/.secret", 404);
+    assert_eq!(site.ask(Method::Options, "/none", Conditions::default()).status, 410);
+
+    let mut site = trying(&["$path", "/c/", "/a"]);
+    site.check("/b", 200, "c/index");
+    fs::remove_file(site.path("c/index.html")).expect("remove");
+    site.later(VALID);
+    site.check("/b", 200, "a");
+    site.check("/b.html", 200, "b.html");
+
+    let mut site = trying(&["/c$path"]);
+    site.check("/index.html", 200, "c/index");
+    site.check("/a", 404, "404 Not Found\n");
+}
+
+#[test]
+fn candidates_do_not_uncover_hidden_names() {
+    let mut site = trying(&["/.$path", "$path.html", "$path"]);
+    for target in ["/secret.html", "/.secret", "/.secret.html", "/"] {
+        site.check_status(target, 404);
+    }
+    // What the operator wrote himself is meant.
+    let mut site = trying(&["$path", "/.secret.html"]);
+    site.check("/none", 200, "secret");
+}
+
+#[test]
+fn candidates_come_before_the_fallback_and_cost_no_allocation() {
+    let mut site = trying(&["$path", "$path.html"]);
+    site.files = Arc::new(Files { fallback: Some("/a".into()), ..(*site.files).clone() });
+    site.check("/b", 200, "b.html");
+    site.check("/none", 200, "a");
+    let mut scratch = Vec::new();
+    for target in ["/b", "/none"] {
+        let (allocations, status) = crate::runtime::sys::allocations::count(&mut || {
+            let path = normalize(target.as_bytes(), &mut scratch).expect("a good path");
+            let request = Request {
+                method: Method::Get,
+                path,
+                query: None,
+                conditions: Conditions::default(),
+                accepts: CodingSet::NONE,
+                accept: Lines::default(),
+            };
+            prepare(&site.files, 0, &mut site.cache, &request, site.now, &site.stats).status
+        });
+        assert_eq!((allocations, status), (0, 200), "{target}");
+    }
+}
+
+// Listings.
+
+fn listing(format: Listing) -> Site {
+    let site = Site::with(limits(), |files| files.listing = format);
+    fs::write(site.dir.path().join("secret"), "secret").expect("write");
+    site.put("pub/b.txt", "12345");
+    site.put("pub/a & b.txt", "1");
+    site.put("pub/.hidden", "hidden");
+    site.put("pub/sub/x", "x");
+    symlink("../../secret", site.path("pub/out")).expect("link");
+    symlink("b.txt", site.path("pub/link")).expect("link");
+    symlink("nowhere", site.path("pub/dangling")).expect("link");
+    rustix::fs::mknodat(rustix::fs::CWD, site.path("pub/fifo"), rustix::fs::FileType::Fifo, 0o644.into(), 0)
+        .expect("fifo");
+    site
+}
+
+#[test]
+fn a_directory_without_index_is_listed() {
+    let mut site = listing(Listing::Html);
+    let answer = site.get("/pub/");
+    assert_eq!((answer.status, answer.field("Content-Type")), (200, Some("text/html; charset=utf-8")));
+    assert_eq!((answer.field("Cache-Control"), answer.field("Vary")), (Some("no-cache"), None));
+    let links: Vec<&str> = answer.text().split("href=\"").skip(1).filter_map(|rest| rest.split('"').next()).collect();
+    assert_eq!(links[3..], ["../", "./sub/", "./a%20&amp;%20b.txt", "./b.txt", "./link"]);
+    let head = site.ask(Method::Head, "/pub/", Conditions::default());
+    assert_eq!((head.status, head.field("Content-Length")), (200, Some(answer.body.len().to_string().as_str())));
+    assert_eq!(site.ask(Method::Options, "/pub/", Conditions::default()).status, 204);
+    assert!(!site.get("/").text().contains("../"), "the root has no parent");
+    let sorted = site.get("/pub/?sort=size&order=desc");
+    let place = |name: &str| sorted.text().find(name).expect("listed");
+    assert!(place("./sub/") < place("./b.txt") && place("./b.txt") < place("./a%20"));
+    site.check_status("/none/", 404);
+    site.check_status("/pub/b.txt/", 404);
+    site.check_status("/pub", 301);
+    site.check_status("/pub/.hidden/", 404);
+    // An index wins, also over a listing that is asked for.
+    site.put("pub/index.html", "index");
+    site.later(VALID);
+    site.check("/pub/", 200, "index");
+}
+
+#[test]
+fn a_listing_is_json_for_those_who_prefer_it() {
+    let mut site = listing(Listing::Auto);
+    let answer =
+        site.ask_for(Method::Get, "/pub/?order=desc", Conditions::default(), CodingSet::NONE, "application/json");
+    assert_eq!(answer.field("Content-Type"), Some("application/json; charset=utf-8"));
+    assert_eq!(answer.field("Vary"), Some("Accept"));
+    let entries: Vec<serde_json::Value> = serde_json::from_slice(&answer.body).expect("JSON");
+    let names: Vec<&str> = entries.iter().filter_map(|entry| entry["name"].as_str()).collect();
+    assert_eq!(names, ["sub", "link", "b.txt", "a & b.txt"]);
+    assert_eq!((&entries[0]["type"], &entries[2]["type"]), (&"directory".into(), &"file".into()));
+    assert_eq!(entries[2]["size"], 5);
+    assert!(site.get("/pub/").text().starts_with("<!doctype html>"));
+    let mut site = listing(Listing::Off);
+    site.check_status("/pub/", 403);
+}
+
+#[test]
+fn a_long_listing_is_cut_and_says_so() {
+    let mut site = listing(Listing::Html);
+    fs::create_dir(site.path("many")).expect("folder");
+    for n in 0..super::listing::ENTRIES_MAX {
+        File::create(site.path(&format!("many/{n}"))).expect("file");
+    }
+    let full = site.get("/many/");
+    assert_eq!((full.text().matches("<tr><td>").count(), full.field("X-Listing-Cut")), (10_001, None));
+    File::create(site.path("many/one-more")).expect("file");
+    let cut = site.get("/many/");
+    assert_eq!((cut.text().matches("<tr><td>").count(), cut.field("X-Listing-Cut")), (10_001, Some("1")));
+    assert!(cut.text().contains("more entries; 10000 are shown"));
+}
+
+#[test]
+fn a_listing_goes_to_another_thread_and_fails_like_a_file() {
+    let mut site = listing(Listing::Html);
+    let PlanBody::NeedsListing(errand) = site.plan("/pub/").body else { panic!("a listing") };
+    fs::remove_dir_all(site.path("pub")).expect("remove");
+    let listed = std::thread::spawn(move || errand.run()).join().expect("no panic");
+    assert_eq!(Answer::of(Plan::listed(listed, Method::Get), Method::Get).status, 404);
+}
+
+// Dot files, symbolic links, types.
+
+#[test]
+fn dot_files_can_be_served() {
+    let mut site = Site::with(limits(), |files| (files.dotfiles, files.listing) = (true, Listing::Json));
+    site.put(".config", "config");
+    site.check("/.config", 200, "config");
+    assert!(site.get("/").text().contains(".config"));
+    site.check_status("/.", 200);
+}
+
+#[test]
+fn symbolic_links_follow_the_rule() {
+    let site = |links: Symlinks| {
+        let site = Site::with(limits(), |files| files.symlinks = links);
+        site.put("real/a.txt", "a");
+        symlink("real", site.path("folder")).expect("link");
+        symlink("real/a.txt", site.path("file")).expect("link");
+        symlink("/etc/passwd", site.path("out")).expect("link");
+        site
+    };
+    for (links, status) in [(Symlinks::Beneath, 200), (Symlinks::Owner, 200), (Symlinks::Never, 404)] {
+        let mut site = site(links);
+        for target in ["/file", "/folder/a.txt"] {
+            site.check_status(target, status);
+            site.later(VALID);
+            site.check_status(target, status);
+        }
+        site.check("/real/a.txt", 200, "a");
+        site.check_status("/out", 404);
+        // A file that is exchanged for a link.
+        fs::remove_file(site.path("real/a.txt")).expect("remove");
+        fs::write(site.path("other"), "other").expect("write");
+        symlink("../other", site.path("real/a.txt")).expect("link");
+        site.later(VALID);
+        site.check_status("/real/a.txt", status);
+    }
+    let mut site = site(Symlinks::Owner);
+    let stranger = Some(rustix::fs::Uid::from_raw(12_345));
+    let flags = rustix::fs::AtFlags::SYMLINK_NOFOLLOW;
+    if rustix::fs::chownat(rustix::fs::CWD, site.path("file"), stranger, None, flags).is_err() {
+        eprintln!("skipped: only root can give files away");
+        return;
+    }
+    site.check_status("/file", 403);
+    site.check("/folder/a.txt", 200, "a");
+}
+
+#[test]
+fn a_new_config_with_other_types_is_obeyed_at_once() {
+    let mut site = Site::new();
+    site.put("a.bin", "a");
+    assert_eq!(site.get("/a.bin").field("Content-Type"), Some("application/octet-stream"));
+    let mut files = (*site.files).clone();
+    files.media.types = vec![("bin".into(), "text/x-bin".into())];
+    site.files = Arc::new(files);
+    site.later(VALID);
+    assert_eq!(site.get("/a.bin").field("Content-Type"), Some("text/x-bin; charset=utf-8"));
+}
+
+// Files that change, files on disk.
+
+#[test]
+fn a_large_file_that_is_written_into_is_noticed_at_once() {
+    let mut site = Site::new();
+    let path = site.put("big", &"a".repeat(5000));
+    set_mtime(&path, 1_000_000_000);
+    let (_, head, body) = site.plan_of("/big");
+    let PlanBody::File(slice) = body else { panic!("a large file") };
+    assert!(slice.is_intact());
+    // Within the validity, and of the same length.
+    fs::write(&path, "b".repeat(5000)).expect("write");
+    assert!(!slice.is_intact(), "the download under way must break");
+    let (_, new_head, body) = site.plan_of("/big");
+    assert_ne!(head, new_head, "another tag");
+    assert!(
+        matches!(&body, PlanBody::File(slice) if slice.is_intact() && content_of(slice) == "b".repeat(5000).as_bytes())
+    );
+    // Shorter, longer, small.
+    for len in [4500, 6000, 10] {
+        fs::write(&path, "c".repeat(len)).expect("write");
+        site.check("/big", 200, &"c".repeat(len));
+    }
+    // Replaced or removed, it stays of one piece.
+    let path = site.put("other", &"d".repeat(5000));
+    set_mtime(&path, 1_000_000_000);
+    let PlanBody::File(slice) = site.plan_of("/other").2 else { panic!("a large file") };
+    fs::remove_file(path).expect("remove");
+    assert!(slice.is_intact());
+}
+
+#[test]
+fn what_is_in_memory_is_answered_without_the_disk() {
+    let mut site = Site::new();
+    site.put("a.txt", "a");
+    site.put("c/index.htm", "c");
+    let quick = |site: &mut Site, target: &str| {
+        let mut scratch = Vec::new();
+        let path = normalize(target.as_bytes(), &mut scratch).expect("a good path");
+        let request = Request {
+            method: Method::Get,
+            path,
+            query: None,
+            conditions: Conditions::default(),
+            accepts: CodingSet::NONE,
+            accept: Lines::default(),
+        };
+        let plan = prepare_cached(&site.files, 0, &mut site.cache, &request, site.now, &site.stats);
+        site.cache.check_invariants();
+        plan.map(|plan| plan.status)
+    };
+    assert_eq!(quick(&mut site, "/a.txt"), None, "the root is not open yet");
+    WarmUp::new(&site.files, crate::util::path::Path::from_normal(b"/a.txt").expect("a path")).run();
+    site.check("/a.txt", 200, "a");
+    assert_eq!(quick(&mut site, "/a.txt"), Some(200));
+    site.check("/c/", 200, "c");
+    assert_eq!(quick(&mut site, "/c/"), Some(200));
+    // Seldom looked at, but its name may still be in the kernel's memory.
+    site.later(VALID);
+    for (target, status) in [("/a.txt", 200), ("/c/", 200), ("/none", 404)] {
+        let answer = quick(&mut site, target);
+        assert!(answer.is_none() || answer == Some(status), "{target}: {answer:?}");
+    }
+    // However it went, the plain way still works.
+    site.check("/a.txt", 200, "a");
+    site.check_status("/none", 404);
+    assert_eq!(quick(&mut site, "/none"), Some(404), "remembered");
+}
+
+#[test]
+fn a_helper_thread_warms_up_what_a_worker_needs() {
+    let site = Site::with(limits(), |files| files.precompressed = vec![Coding::Br]);
+    site.put("a.txt", "a");
+    site.put("large", &"l".repeat(100_000));
+    for path in ["/a.txt", "/large", "/none", "/", "/.hidden"] {
+        let errand = WarmUp::new(&site.files, crate::util::path::Path::from_normal(path.as_bytes()).expect("a path"));
+        std::thread::spawn(move || errand.run()).join().expect("no panic");
+    }
+}
+
+#[test]
+fn any_path_is_answered() {
+    use proptest::prelude::*;
+    let site = Site::with(limits(), |files| {
+        files.precompressed = vec![Coding::Gzip];
+        files.listing = Listing::Auto;
+        files.candidates = vec![
+            Candidate::Path { before: String::new(), takes_path: true, after: String::new() },
+            Candidate::Path { before: String::new(), takes_path: true, after: "/".into() },
+            Candidate::Path { before: "/a".into(), takes_path: true, after: ".html".into() },
+        ];
+    });
+    fs::write(site.dir.path().join("secret"), "secret").expect("write");
+    site.put("a/b", "b");
+    symlink("../secret", site.path("out")).expect("link");
+    let piece = prop_oneof!["/", "\\.\\.", "a", "b", "out", "%2e", "%c0", "secret", "[^%]{1,3}"];
+    let paths = proptest::collection::vec(piece, 0..8).prop_map(|pieces| format!("/{}", pieces.concat()));
+    let mut runner = proptest::test_runner::TestRunner::default();
+    let site = std::cell::RefCell::new(site);
+    let result = runner.run(&(paths, "[-0-9,=bytes]{0,12}", "[*/W\"a-f0-9, ]{0,12}"), |(path, range, tag)| {
+        let mut scratch = Vec::new();
+        if normalize(path.as_bytes(), &mut scratch).is_err() || path.contains('?') {
+            return Ok(());
+        }
+        let conditions = Conditions {
+            range: Some(range.as_bytes()),
+            if_none_match: tag.as_bytes().into(),
+            if_range: Some(tag.as_bytes()),
+            ..Conditions::default()
+        };
+        let accepts = [Coding::Gzip].into_iter().collect();
+        let answer = site.borrow_mut().ask_for(Method::Get, &path, conditions, accepts, &tag);
+        prop_assert!(matches!(answer.status, 200 | 206 | 301 | 304 | 404), "{path}: {}", answer.status);
+        prop_assert!(answer.body != b"secret");
+        Ok(())
+    });
+    result.expect("holds for every path");
 }

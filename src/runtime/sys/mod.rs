@@ -5,3 +5,4 @@ pub(crate) mod allocations;
 pub mod files;
 pub mod limits;
 mod sendfile;
+mod walk;
