@@ -21,11 +21,12 @@ use rustix::io::Errno;
 use super::FileError;
 use super::absent::{Absent, is_fresh};
 use super::entry::{Entry, Making};
+use super::load::{self, Read, ReadFile, is_out_of_descriptors};
 use super::locate::Composed;
-use super::ring::{Place, Ring, Sibling, Size, Slot};
+use super::ring::{Place, Ring, Size, Slot};
 use crate::config::model::{Coding, Files, Process};
 use crate::metrics::FileStats;
-use crate::runtime::sys::files::{self as sys, Kind, Lookup, Opened, Root, Stamp};
+use crate::runtime::sys::files::{self as sys, Lookup, Opened, Root, Stamp};
 
 /// Files kept in memory, whatever their size. Also bounds the time to drop all files of a folder.
 const ENTRIES_MAX: usize = 65_536;
@@ -346,7 +347,7 @@ impl Cache {
                 return Ok(Found::Entry(slot.entry.clone()));
             }
             if is_intact && !slot.reload {
-                match slot.is_current(&open.root, path, &mut self.sibling_scratch, self.lookup) {
+                match load::is_current(slot, &open.root, path, &mut self.sibling_scratch, self.lookup) {
                     Ok(true) => {
                         slot.checked = now;
                         stats.cache_hits.inc();
@@ -372,7 +373,7 @@ impl Cache {
     }
 
     fn would_wait(&self, error: &io::Error) -> bool {
-        self.lookup == Lookup::Memory && error.kind() == io::ErrorKind::WouldBlock
+        load::would_wait(error, self.lookup)
     }
 
     /// Notes that the answer is not known, and an error that ends the search; nobody gets to see it.
@@ -457,62 +458,9 @@ impl Cache {
         let Some(Some(Folder { opened: Ok(open), files, .. })) = self.folders.get(index) else {
             return Ok(Read::Other);
         };
-        Ok(match open.root.open_file(path, self.lookup)? {
-            Opened::File(file, stamp) => {
-                let making = Making {
-                    name: path,
-                    coding: None,
-                    files,
-                    small_max: self.small_max(),
-                    wall_seconds: (self.wall_seconds)(),
-                };
-                let (entry, stamp) = Entry::read(file, stamp, &making)?;
-                let (variants, siblings) = self.read_siblings(&open.root, path, &stamp, &making)?;
-                Read::File(ReadFile { entry: entry.with_variants(variants), stamp, siblings })
-            }
-            Opened::Directory => Read::Directory,
-            Opened::Other => Read::Other,
-        })
-    }
-
-    /// Looks for coded forms of `path` beside it. One that is older than the original by whole seconds was made from
-    /// another version of it and is not served: nginx does not look, and sends old content after a careless
-    /// deployment. A build that writes both in one go, or copies the times, is on the safe side either way.
-    ///
-    /// Errors: only those that say the answer is not known (out of descriptors, would wait).
-    fn read_siblings(
-        &self,
-        root: &Root,
-        path: &[u8],
-        original: &Stamp,
-        making: &Making<'_>,
-    ) -> io::Result<(Vec<Rc<Entry>>, Box<[Sibling]>)> {
-        let (mut variants, mut siblings) = (Vec::new(), Vec::new());
-        let mut name = Vec::new();
-        for &coding in &making.files.precompressed {
-            name.clear();
-            name.extend_from_slice(path);
-            name.extend_from_slice(coding.suffix());
-            let mut stamp = match root.stat(&name, self.lookup) {
-                Err(error) if self.would_wait(&error) => return Err(error),
-                looked => looked.ok(),
-            };
-            let usable = |stamp: &Stamp| stamp.kind == Kind::File && stamp.mtime.seconds >= original.mtime.seconds;
-            if stamp.as_ref().is_some_and(usable) {
-                match root.open_file(&name, self.lookup) {
-                    Ok(Opened::File(file, found)) if usable(&found) => {
-                        let making = Making { coding: Some(coding), ..*making };
-                        let (entry, read) = Entry::read(file, found, &making)?;
-                        variants.push(Rc::new(entry));
-                        stamp = Some(read);
-                    }
-                    Err(error) if self.would_wait(&error) || is_out_of_descriptors(&error) => return Err(error),
-                    _ => {}
-                }
-            }
-            siblings.push(Sibling { coding, stamp });
-        }
-        Ok((variants, siblings.into()))
+        let (small_max, wall_seconds) = (self.small_max(), (self.wall_seconds)());
+        let making = Making { name: path, coding: None, files, small_max, wall_seconds };
+        load::read(&open.root, path, &making, self.lookup)
     }
 
     /// What `error` means for the client; what the operator should mend is logged.
@@ -538,7 +486,6 @@ impl Cache {
 
     fn keep(&mut self, index: usize, path: &[u8], file: ReadFile, now: Instant, stats: &FileStats) -> Rc<Entry> {
         let ReadFile { entry, stamp, siblings } = file;
-        let entry = Rc::new(entry);
         let descriptors = entry.descriptors();
         // Descriptors are few, so what goes with them is not worth counting; content is.
         let (size, weight, bytes) = match descriptors {
@@ -655,32 +602,6 @@ impl OpenFolder {
     }
 }
 
-impl Slot {
-    /// Nothing about the file at `path` and its coded forms changed since they were read.
-    ///
-    /// Errors: why the file cannot be looked at.
-    fn is_current(&self, root: &Root, path: &[u8], scratch: &mut Vec<u8>, lookup: Lookup) -> io::Result<bool> {
-        if root.stat(path, lookup)? != self.stamp {
-            return Ok(false);
-        }
-        for sibling in &self.siblings {
-            scratch.clear();
-            scratch.extend_from_slice(path);
-            scratch.extend_from_slice(sibling.coding.suffix());
-            let stamp = match root.stat(scratch, lookup) {
-                Err(error) if lookup == Lookup::Memory && error.kind() == io::ErrorKind::WouldBlock => {
-                    return Err(error);
-                }
-                looked => looked.ok(),
-            };
-            if stamp != sibling.stamp {
-                return Ok(false);
-            }
-        }
-        Ok(true)
-    }
-}
-
 /// Entries made for one of the two are right for the other.
 fn is_cached_alike(one: &Files, other: &Files) -> bool {
     one.root == other.root
@@ -688,24 +609,6 @@ fn is_cached_alike(one: &Files, other: &Files) -> bool {
         && one.media == other.media
         && one.precompressed == other.precompressed
         && (one.ranges_max == 0) == (other.ranges_max == 0)
-}
-
-/// A file that was read.
-struct ReadFile {
-    entry: Entry,
-    stamp: Stamp,
-    siblings: Box<[Sibling]>,
-}
-
-/// What a path led to, on disk.
-enum Read {
-    File(ReadFile),
-    Directory,
-    Other,
-}
-
-fn is_out_of_descriptors(error: &io::Error) -> bool {
-    matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE))
 }
 
 /// A symbolic link of the operator's that is not followed: it leads out of the root, or in a circle, or is absolute

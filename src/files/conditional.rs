@@ -179,9 +179,10 @@ fn parse_date(text: &[u8]) -> Option<u64> {
     time.duration_since(std::time::UNIX_EPOCH).ok().map(|since| since.as_secs())
 }
 
-/// Section 13.1.5: a strong match of the tag, or the exact date where the date is a strong validator. A date that is
-/// sent although there is a tag has that second's rule from both ends: we do not count a date of the second in which
-/// the file was read, and the client may not send one that is not older than the Date it came with (section 8.8.2.2).
+/// Section 13.1.5: a strong match of the tag, or the exact date where the date is a strong validator (8.8.2.2). Ours
+/// is one if the file was read in a later second than it was changed in: whatever was served under that date before it
+/// had its last change was served within that second, and a client may not send a date no older than the Date it
+/// came with.
 fn range_applies(if_range: Option<&[u8]>, validators: &Validators) -> bool {
     let Some(value) = if_range else { return true };
     if let Some((tag, rest)) = Tag::parse(value) {

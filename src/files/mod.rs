@@ -9,6 +9,7 @@
 //! | `parts` | bodies of several ranges, pure |
 //! | `coding` | content codings, and which of them a client accepts |
 //! | `cache` | per-worker cache of open files, small ones with their content, coded forms with their original |
+//! | `load` | reads a file and the coded forms beside it |
 //! | `ring`, `absent` | eviction; paths that led nowhere |
 //! | `entry` | one file: validators, pre-rendered fields, content or descriptor |
 //! | `mime` | media type by extension |
@@ -27,6 +28,7 @@ mod entry;
 mod head;
 mod listing;
 mod listing_page;
+mod load;
 mod locate;
 mod mime;
 mod narrow;

@@ -111,7 +111,7 @@ pub fn prepare(
     Plan { status: plan.status, body, plan }
 }
 
-/// See [`head::write_head`].
+/// See [`serve::write_head`].
 pub fn write_head(plan: &Plan, server: &[u8], date: &[u8; 29], out: &mut Vec<u8>) {
     head::write_head(&plan.plan, server, date, out);
 }

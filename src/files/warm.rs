@@ -25,7 +25,7 @@ pub struct WarmUp {
 }
 
 impl WarmUp {
-    /// For a request to which [`super::prepare_cached`] had no answer.
+    /// For a request to which [`super::serve::prepare_cached`] had no answer.
     pub fn new(files: &Arc<Files>, path: Path<'_>) -> WarmUp {
         WarmUp { files: files.clone(), path: path.as_bytes().into() }
     }
