@@ -178,6 +178,55 @@ fn other_methods_are_405_with_allow() {
 }
 
 #[test]
+fn options_tells_what_is_allowed() {
+    with_both_drivers(|driver| {
+        let server = start(driver);
+        let mut client = server.connect();
+        // RFC 9110 sections 9.3.7 and 8.6.
+        let response = client.ask(request("OPTIONS", "/style.css", &[], ""));
+        assert_eq!((response.status, header(&response, "allow")), (204, "GET, HEAD, OPTIONS"), "{driver:?}");
+        assert_eq!((response.field("content-length"), response.body.len()), (None, 0), "{driver:?}");
+        assert_eq!(client.ask(request("OPTIONS", "/none", &[], "")).status, 404, "{driver:?}");
+        assert_eq!(client.ask(get("/style.css")).text(), "body {}", "{driver:?}: the connection goes on");
+    });
+}
+
+const TUNED: &str = "[site.main]\n[[site.main.route]]\npath = \"/\"\n[site.main.route.files]\nroot = \"$DIR/root\"\n\
+                     try = [\"$path\", \"$path.html\", \"$path/\", \"=410\"]\nsymlinks = \"never\"\n\
+                     types = { css = \"text/x-css\" }\ncharset = \"latin1\"\ndefault_type = \"text/plain\"\n\
+                     ranges_max = 0\ndotfiles = true\n";
+
+#[test]
+fn the_files_table_is_obeyed() {
+    with_both_drivers(|driver| {
+        let tuned = Site::new(driver, TUNED)
+            .file("root/page.html", b"page")
+            .file("root/sub/index.html", b"sub")
+            .file("root/a.css", b"css")
+            .file("root/README", b"readme")
+            .file("root/.config", b"config");
+        std::os::unix::fs::symlink("README", tuned.folder().join("root/link")).expect("a link");
+        let server = tuned.start();
+        let mut client = server.connect();
+        for (path, status, body, media_type) in [
+            ("/page", 200, "page", "text/html; charset=latin1"),
+            ("/sub/", 200, "sub", "text/html; charset=latin1"),
+            ("/a.css", 200, "css", "text/x-css; charset=latin1"),
+            ("/README", 200, "readme", "text/plain; charset=latin1"),
+            ("/.config", 200, "config", "text/plain; charset=latin1"),
+            ("/link", 410, "410 Gone\n", "text/plain; charset=utf-8"),
+            ("/none", 410, "410 Gone\n", "text/plain; charset=utf-8"),
+            ("/none/", 410, "410 Gone\n", "text/plain; charset=utf-8"),
+        ] {
+            let response = client.ask(request("GET", path, &["Range: bytes=0-0"], ""));
+            assert_eq!((response.status, response.text().as_str()), (status, body), "{driver:?} {path}");
+            assert_eq!(header(&response, "content-type"), media_type, "{driver:?} {path}");
+        }
+        assert_eq!(header(&client.ask(get("/sub")), "location"), "/sub/", "{driver:?}");
+    });
+}
+
+#[test]
 fn conditions_are_evaluated_in_the_order_of_the_rfc() {
     with_both_drivers(|driver| {
         let server = start(driver);
@@ -364,5 +413,51 @@ fn a_replaced_file_is_sent_whole_in_its_old_or_new_form() {
         eventually("a removed file is 404", || server.connect().ask(get("/style.css")).status == 404);
         std::fs::write(server.folder().join("root/style.css"), "again").expect("a file");
         eventually("a new file is served", || server.connect().ask(get("/style.css")).text() == "again");
+    });
+}
+
+#[test]
+fn a_file_that_grows_while_it_is_sent_ends_where_it_was_promised_to() {
+    with_both_drivers(|driver| {
+        use std::io::Write;
+        let content = pattern(8_000_000);
+        let server = site(driver).file("root/big.bin", &content).start();
+        let path = server.folder().join("root/big.bin");
+        let mut client = begin_download(&server);
+        let mut file = std::fs::OpenOptions::new().append(true).open(&path).expect("the file");
+        file.write_all(&[b'+'; 100_000]).expect("appended");
+        // Whole in its old form, or broken off: never with bytes of the new one.
+        let bytes = client.drain();
+        let body = &bytes[bytes.windows(4).position(|four| four == b"\r\n\r\n").expect("a head") + 4..];
+        assert!(body.len() <= content.len() && content.starts_with(body), "{driver:?}: {} bytes", body.len());
+        // Whoever asks now gets all of it, with another tag.
+        let mut client = server.connect();
+        let response = client.ask(get("/big.bin"));
+        assert_eq!(response.body.len(), 8_100_000, "{driver:?}");
+        let tag = header(&response, "etag").to_owned();
+        // Touched: the same bytes, another tag.
+        let touched = std::fs::FileTimes::new().set_modified(std::time::SystemTime::now() - Duration::from_secs(5000));
+        file.set_times(touched).expect("touched");
+        let response = client.ask(request("HEAD", "/big.bin", &[], ""));
+        assert_ne!(header(&response, "etag"), tag, "{driver:?}");
+    });
+}
+
+#[test]
+fn a_large_file_that_is_written_over_is_never_served_under_its_old_tag() {
+    with_both_drivers(|driver| {
+        let server = site(driver).file("root/big.bin", &[b'1'; 300_000]).start();
+        let path = server.folder().join("root/big.bin");
+        let mut client = server.connect();
+        let mut tags = vec![header(&client.ask(get("/big.bin")), "etag").to_owned()];
+        for version in [b'2', b'3', b'4'] {
+            std::thread::sleep(Duration::from_millis(20)); // more than a tick of the file system's clock
+            std::fs::write(&path, vec![version; 300_000]).expect("written");
+            let response = client.ask(get("/big.bin"));
+            assert!(response.body.iter().all(|byte| *byte == version), "{driver:?}");
+            let tag = header(&response, "etag").to_owned();
+            assert!(!tags.contains(&tag), "{driver:?}: {tag}");
+            tags.push(tag);
+        }
     });
 }

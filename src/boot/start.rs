@@ -19,6 +19,7 @@ use crate::control::Shared;
 use crate::control::shared::{ListenerFacts, Phase, StartFacts, WorkerFacts, WorkerRole};
 use crate::log;
 use crate::runtime::driver::{DataRuntime, DriverFacts};
+use crate::runtime::helpers::Helpers;
 use crate::runtime::mailbox::{Receiver, Sender, mailbox};
 use crate::runtime::net::{Address, BoundSocket};
 use crate::runtime::{cores, sys};
@@ -83,6 +84,12 @@ impl std::fmt::Display for StartError {
 /// How long the end of the process waits for a data worker, which may be stuck in a dead file system.
 const WORKER_STOP_MAX: Duration = Duration::from_secs(2);
 
+/// Threads for directory listings, slow password hashes and whatever else would hold up a data worker.
+const HELPERS: usize = 2;
+
+/// Jobs that may wait for them; beyond it requests are answered with 503.
+const HELPER_QUEUE: usize = 256;
+
 /// How long the end of the process waits for a log that is not taken.
 const LOG_STOP_MAX: Duration = Duration::from_secs(2);
 
@@ -132,6 +139,8 @@ pub(super) fn run(config: Config, apps: &Registry) -> Result<(), StartError> {
         log::Writer::start(&config, &shared.workers, shared.log_writer.clone()).map_err(StartError::Log)?;
     let (writer, mut access_logs) = access_log.map_or((None, Vec::new()), |(writer, logs)| (Some(writer), logs));
     let materials = load_tls(&config)?;
+    let helpers =
+        Helpers::start(HELPERS, HELPER_QUEUE).map_err(|error| StartError::Thread { name: "helper".into(), error })?;
     let mysql: Vec<_> = (0..config.splitters.len()).map(|index| crate::mysql::Shared::new(&config, index)).collect();
     let mysql: Vec<_> = mysql.into_iter().map(Arc::new).collect();
     let views = mysql.clone();
@@ -157,6 +166,7 @@ pub(super) fn run(config: Config, apps: &Registry) -> Result<(), StartError> {
             replies,
             tickets,
             access_log: access_logs.pop(),
+            helpers: helpers.clone(),
             connections: connections.clone(),
             request_id_seed: rand::random(),
         };

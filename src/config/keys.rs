@@ -304,13 +304,47 @@ pub(super) const KEYS: &[Key] = &[
         .help("the folder, absolute or relative to the working directory; nothing outside is ever opened")
         .known_as(&["nginx root", "nginx alias"]),
     Key::new(Table::Files, "strip_prefix", Kind::UrlPath, Means("nothing is cut off"))
-        .help("leading part of the path that is cut off before the file is looked for"),
+        .help("leading part of the path that is cut off before the file is looked for: without it a route works like nginx's `root`, with the route's own path like `alias`"),
     Key::new(Table::Files, "index", Kind::List(&Kind::Text), Default("index.html"))
         .help("names tried for a path that ends in `/`")
         .known_as(&["nginx index"]),
+    Key::new(Table::Files, "try", Kind::List(&Kind::Text), Means("the path itself"))
+        .help("what is looked for, in order: \"$path\", \"$path.html\", \"$path/\" (its index), \"/index.html\"; the last may be a status such as \"=404\"")
+        .known_as(&["nginx try_files"]),
     Key::new(Table::Files, "fallback", Kind::UrlPath, Means("404"))
         .help("path below the root that is served with 200 when there is no such file (single-page applications)")
         .known_as(&["nginx try_files"]),
+    Key::new(Table::Files, "listing", Kind::Word(&["off", "html", "json", "auto"]), Default("off"))
+        .help("answer for a folder without index: 403, a page, a JSON array, or what the client prefers of the two")
+        .known_as(&["nginx autoindex", "nginx autoindex_format"])
+        .when("for download areas; whoever can reach the route sees every name in the folder that does not begin with a dot"),
+    Key::new(Table::Files, "precompressed", Kind::List(&Kind::Word(&["br", "zstd", "gzip"])), Default(""))
+        .help("serve `app.js.br`, `app.js.zst` or `app.js.gz` beside `app.js` to clients that accept it; one older than the original is ignored")
+        .known_as(&["nginx gzip_static", "nginx brotli_static", "nginx zstd_static"])
+        .when("when the build writes such files: better ratios than compressing on the way, at no cost per request"),
+    Key::new(Table::Files, "ranges_max", integer(0, 1024), Default("64"))
+        .help("byte ranges honoured in one request; one with more gets the whole file; 0: ranges are off")
+        .known_as(&["nginx max_ranges"])
+        .when("1 to allow resumed downloads but no multipart answers. nginx has no limit"),
+    Key::new(Table::Files, "dotfiles", Kind::Switch, Default("false"))
+        .help("serve names that begin with a dot; `.well-known` always is")
+        .when("seldom: such files hold history, configuration, passwords. nginx serves them"),
+    Key::new(Table::Files, "symlinks", Kind::Word(&["beneath", "owner", "never"]), Default("beneath"))
+        .help("symbolic links followed: those that stay below the root, those of them whose owner owns the target, or none")
+        .known_as(&["nginx disable_symlinks"])
+        .when("`owner` or `never` where users who do not trust each other write below one root. nginx follows every link"),
+    Key::new(Table::Files, "types", Kind::Form("a table of extensions such as { wasm = \"application/wasm\" }"), Means("the built-in table"))
+        .help("media types by extension; they win over the built-in table")
+        .known_as(&["nginx types"]),
+    Key::new(Table::Files, "default_type", Kind::Field, Default("application/octet-stream"))
+        .help("media type of files without a known extension")
+        .known_as(&["nginx default_type"]),
+    Key::new(Table::Files, "charset", Kind::Field, Default("utf-8"))
+        .help("charset parameter of text types; empty: none")
+        .known_as(&["nginx charset"]),
+    Key::new(Table::Files, "charset_types", Kind::List(&Kind::Text), Default("text/*,*+xml,*+json,application/json,application/xml,application/javascript,application/x-javascript,application/toml"))
+        .help("types that get the charset parameter: a type, `type/*` or `*+suffix`")
+        .known_as(&["nginx charset_types"]),
     // redirect
     Key::new(Table::Redirect, "to", Kind::Field, Required)
         .help("value of the Location field; $path and $query are replaced by those of the request"),

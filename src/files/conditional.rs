@@ -112,12 +112,14 @@ pub struct Validators {
 }
 
 /// The answer that the preconditions allow.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// 200 with the whole file.
     Full,
     /// 206 with these bytes.
     Partial(ByteRange),
+    /// 206 with each of these, two or more that lie apart.
+    Parts(Vec<ByteRange>),
     /// 304.
     NotModified,
     /// 412.
@@ -127,8 +129,11 @@ pub enum Outcome {
 }
 
 /// Applies the preconditions in the order of RFC 9110 section 13.2.2. `method` is GET or HEAD; any other is treated
-/// by the rules for methods that change something.
-pub fn evaluate(conditions: &Conditions<'_>, validators: &Validators, method: Method) -> Outcome {
+/// by the rules for methods that change something. `ranges_max`: a Range field with more ranges is ignored.
+///
+/// For a file that can be served only: where the answer without them would be an error or a redirect, preconditions
+/// are ignored (section 13.2.1), so a missing file stays 404 whatever If-Match says.
+pub fn evaluate(conditions: &Conditions<'_>, validators: &Validators, method: Method, ranges_max: usize) -> Outcome {
     let reads = matches!(method, Method::Get | Method::Head);
     // Steps 1 and 2.
     if !conditions.if_match.is_empty() {
@@ -153,7 +158,7 @@ pub fn evaluate(conditions: &Conditions<'_>, validators: &Validators, method: Me
     // Steps 5 and 6.
     match conditions.range {
         Some(range) if method == Method::Get && range_applies(conditions.if_range, validators) => {
-            range::select(range, validators.len)
+            range::select(range, validators.len, ranges_max)
         }
         _ => Outcome::Full,
     }
@@ -174,7 +179,10 @@ fn parse_date(text: &[u8]) -> Option<u64> {
     time.duration_since(std::time::UNIX_EPOCH).ok().map(|since| since.as_secs())
 }
 
-/// Section 13.1.5: a strong match of the tag, or the exact date where the date is a strong validator.
+/// Section 13.1.5: a strong match of the tag, or the exact date where the date is a strong validator (8.8.2.2). Ours
+/// is one if the file was read in a later second than it was changed in: whatever was served under that date before it
+/// had its last change was served within that second, and a client may not send a date no older than the Date it
+/// came with.
 fn range_applies(if_range: Option<&[u8]>, validators: &Validators) -> bool {
     let Some(value) = if_range else { return true };
     if let Some((tag, rest)) = Tag::parse(value) {
@@ -285,7 +293,7 @@ mod tests {
     }
 
     fn check_with(validators: &Validators, method: Method, fields: &[(&str, &str)], expect: Outcome) {
-        assert_eq!(evaluate(&conditions(fields), validators, method), expect, "{method:?} {fields:?}");
+        assert_eq!(evaluate(&conditions(fields), validators, method, 64), expect, "{method:?} {fields:?}");
     }
 
     fn check(fields: &[(&str, &str)], expect: Outcome) {
@@ -313,6 +321,16 @@ mod tests {
         check(&[("If-Match", "")], PreconditionFailed);
         // One list over several lines, section 5.3.
         check(&[("If-Match", "\"x\""), ("If-Match", ETAG)], Full);
+        check(&[("If-Match", "\"x\""), ("If-Match", "*")], Full);
+        check(&[("If-Match", "\t * ")], Full);
+        // `*` is no member of a list.
+        check(&[("If-Match", "\"x\", *")], PreconditionFailed);
+        check(&[("If-Match", "*, \"a-1\"")], PreconditionFailed);
+        check(&[("If-Match", "\"a-1\"x, \"y\"")], PreconditionFailed);
+        // Letter by letter: no case folding, no unquoting (section 8.8.3).
+        check(&[("If-Match", "\"A-1\"")], PreconditionFailed);
+        check_with(&validators(), Method::Put, &[("If-Match", ETAG)], Full);
+        check_with(&validators(), Method::Put, &[("If-Match", "\"x\"")], PreconditionFailed);
     }
 
     #[test]
@@ -327,6 +345,10 @@ mod tests {
         check(&[("If-None-Match", "\"x,\"a-1\"")], Full);
         check(&[("If-None-Match", "\"a-1")], Full);
         check(&[("If-None-Match", "w/\"a-1\"")], Full);
+        check(&[("If-None-Match", "\"x\""), ("If-None-Match", " * ")], NotModified);
+        check(&[("If-None-Match", "")], Full);
+        check(&[("If-None-Match", "\"x\", *")], Full);
+        check(&[("If-None-Match", "W/ \"a-1\"")], Full);
         check_with(&validators(), Method::Head, &[("If-None-Match", ETAG)], NotModified);
         check_with(&validators(), Method::Put, &[("If-None-Match", "*")], PreconditionFailed);
     }
@@ -340,6 +362,13 @@ mod tests {
         check(&[("If-Modified-Since", "Sun Nov  6 08:49:37 1994")], NotModified);
         check(&[("If-Modified-Since", "yesterday")], Full);
         check(&[("If-Modified-Since", "")], Full);
+        // The two obsolete formats of section 5.6.7 with other dates; a time zone is no part of any.
+        check(&[("If-Modified-Since", "Sunday, 06-Nov-94 08:49:36 GMT")], Full);
+        check(&[("If-Modified-Since", "Sun Nov  6 08:49:36 1994")], Full);
+        check(&[("If-Modified-Since", "Sun, 06 Nov 1994 08:49:37 +0000")], Full);
+        check(&[("If-Modified-Since", "Sun, 31 Feb 1994 08:49:37 GMT")], Full);
+        check(&[("If-Modified-Since", "Thu, 01 Jan 1970 00:00:00 GMT")], Full);
+        check(&[("If-Modified-Since", "784111777")], Full);
         // Ignored beside If-None-Match, and for methods that are not GET or HEAD.
         check(&[("If-None-Match", "\"x\""), ("If-Modified-Since", DATE)], Full);
         check_with(&validators(), Method::Head, &[("If-Modified-Since", DATE)], NotModified);
@@ -355,6 +384,12 @@ mod tests {
         check(&[("If-Unmodified-Since", LATER)], Full);
         check(&[("If-Unmodified-Since", EARLIER)], PreconditionFailed);
         check(&[("If-Unmodified-Since", "yesterday")], Full);
+        check(&[("If-Unmodified-Since", "Sunday, 06-Nov-94 08:49:36 GMT")], PreconditionFailed);
+        check(&[("If-Unmodified-Since", "Sun Nov  6 08:49:38 1994")], Full);
+        check_with(&validators(), Method::Head, &[("If-Unmodified-Since", EARLIER)], PreconditionFailed);
+        check_with(&validators(), Method::Put, &[("If-Unmodified-Since", EARLIER)], PreconditionFailed);
+        let undated = Validators { last_modified: None, ..validators() };
+        check_with(&undated, Method::Get, &[("If-Unmodified-Since", EARLIER)], Full);
         // Ignored beside If-Match.
         check(&[("If-Match", ETAG), ("If-Unmodified-Since", EARLIER)], Full);
     }
@@ -367,7 +402,13 @@ mod tests {
         check(&[("Range", "bytes=0-9"), ("If-Range", "W/\"a-1\"")], Full);
         // The exact date, not a later one.
         check(&[("Range", "bytes=0-9"), ("If-Range", LATER)], Full);
+        check(&[("Range", "bytes=0-9"), ("If-Range", EARLIER)], Full);
+        check(&[("Range", "bytes=0-9"), ("If-Range", "Sunday, 06-Nov-94 08:49:37 GMT")], part(0, 10));
         check(&[("Range", "bytes=0-9"), ("If-Range", "*")], Full);
+        // One tag, not a list.
+        check(&[("Range", "bytes=0-9"), ("If-Range", "\"a-1\", \"b\"")], Full);
+        check(&[("Range", "bytes=0-9"), ("If-Range", "")], Full);
+        check(&[("Range", "bytes=200-"), ("If-Range", ETAG)], RangeNotSatisfiable);
         check(&[("Range", "bytes=200-"), ("If-Range", "\"x\"")], Full);
         check(&[("If-Range", ETAG)], Full);
         // A date is no strong validator of a file that was just changed.
@@ -380,6 +421,8 @@ mod tests {
     fn range_section_14_2() {
         check(&[("Range", "bytes=0-9")], part(0, 10));
         check(&[("Range", "bytes=100-")], RangeNotSatisfiable);
+        let two = Parts(vec![ByteRange { start: 0, len: 1 }, ByteRange { start: 98, len: 2 }]);
+        check(&[("Range", "bytes=0-0,-2")], two);
         // Defined for GET only.
         check_with(&validators(), Method::Head, &[("Range", "bytes=0-9")], Full);
     }
@@ -393,6 +436,41 @@ mod tests {
         check(&[("If-Modified-Since", DATE), ("Range", "bytes=900-")], NotModified);
         check(&[("If-None-Match", "\"x\""), ("Range", "bytes=0-9")], part(0, 10));
         check(&[("If-Match", ETAG), ("Range", "bytes=0-9"), ("If-Range", ETAG)], part(0, 10));
+        check(&[("If-Match", "\"x\""), ("Range", "bytes=0-9")], PreconditionFailed);
+        check(&[("If-Unmodified-Since", EARLIER), ("If-Modified-Since", DATE)], PreconditionFailed);
+        check(&[("If-Match", "*"), ("If-None-Match", "*")], NotModified);
+    }
+
+    /// The table of section 13.2.2, with each field false, true or absent.
+    #[test]
+    fn precedence_in_every_combination() {
+        let options = |name: &'static str, holds: &'static str, fails: &'static str| {
+            [None, Some((name, holds, true)), Some((name, fails, false))]
+        };
+        for if_match in options("If-Match", ETAG, "\"x\"") {
+            for unmodified in options("If-Unmodified-Since", DATE, EARLIER) {
+                for none_match in options("If-None-Match", "\"x\"", ETAG) {
+                    for modified in options("If-Modified-Since", EARLIER, DATE) {
+                        for if_range in options("If-Range", ETAG, "\"x\"") {
+                            let all = [if_match, unmodified, none_match, modified, if_range];
+                            let mut fields: Vec<(&str, &str)> =
+                                all.iter().flatten().map(|(name, value, _)| (*name, *value)).collect();
+                            fields.push(("Range", "bytes=0-9"));
+                            let holds = |field: Option<(_, _, bool)>| field.map(|(_, _, holds)| holds);
+                            let expect = match (holds(if_match), holds(unmodified)) {
+                                (Some(false), _) | (None, Some(false)) => PreconditionFailed,
+                                _ => match (holds(none_match), holds(modified), holds(if_range)) {
+                                    (Some(false), _, _) | (None, Some(false), _) => NotModified,
+                                    (_, _, Some(false)) => Full,
+                                    _ => part(0, 10),
+                                },
+                            };
+                            check(&fields, expect);
+                        }
+                    }
+                }
+            }
+        }
     }
 
     fn from_head(text: &'static str) -> Conditions<'static> {
@@ -440,10 +518,10 @@ mod tests {
                     if_range: Some(text),
                     range: Some(text),
                 };
-                evaluate(&all, &validators(), Method::Get);
-                evaluate(&Conditions { if_match: one, ..Conditions::default() }, &validators(), Method::Get);
+                evaluate(&all, &validators(), Method::Get, 64);
+                evaluate(&Conditions { if_match: one, ..Conditions::default() }, &validators(), Method::Get, 64);
                 let dates = Conditions { if_none_match: Lines::default(), if_unmodified_since: None, ..all };
-                evaluate(&dates, &validators(), Method::Get);
+                evaluate(&dates, &validators(), Method::Get, 64);
             }
         }
     }

@@ -1,5 +1,7 @@
 //! Media type of a file by the extension of its name. Called once when a file is opened; the result is kept with it.
 
+use crate::config::model::MediaTypes;
+
 /// Types that `mime_guess` has differently from what browsers and nginx users expect.
 const PREFERRED: &[(&str, &str)] = &[
     ("js", "text/javascript"), // RFC 9239 section 6
@@ -9,31 +11,30 @@ const PREFERRED: &[(&str, &str)] = &[
     ("ico", "image/x-icon"),
 ];
 
-/// Types outside `text/` that are text and that nginx users list in `charset_types`.
-const TEXTUAL: &[&str] =
-    &["application/javascript", "application/json", "application/xml", "application/x-javascript", "application/toml"];
-
 /// Content-Type, without and with its charset parameter kept apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Mime {
+pub struct Mime<'a> {
     /// `type/subtype`.
-    pub essence: &'static str,
-    /// `charset=utf-8` belongs behind it.
-    pub utf8: bool,
+    pub essence: &'a str,
+    /// Value of the charset parameter; empty: none.
+    pub charset: &'a str,
 }
 
-impl Mime {
-    /// The type of a file called `name` (a path will do). No or unknown extension: `application/octet-stream`.
-    pub fn of(name: &[u8]) -> Mime {
-        let essence = extension(name).and_then(by_extension).unwrap_or("application/octet-stream");
-        Mime { essence, utf8: is_text(essence) }
+impl<'a> Mime<'a> {
+    /// The type of a file called `name` (a path will do).
+    pub fn of(name: &[u8], media: &'a MediaTypes) -> Mime<'a> {
+        let essence = extension(name).and_then(|extension| by_extension(extension, media));
+        let essence = essence.unwrap_or(&media.default_type);
+        let has_charset = media.charset_types.iter().any(|pattern| matches(pattern, essence));
+        Mime { essence, charset: if has_charset { &media.charset } else { "" } }
     }
 
     /// Appends the field value.
     pub fn write(self, out: &mut Vec<u8>) {
         out.extend_from_slice(self.essence.as_bytes());
-        if self.utf8 {
-            out.extend_from_slice(b"; charset=utf-8");
+        if !self.charset.is_empty() {
+            out.extend_from_slice(b"; charset=");
+            out.extend_from_slice(self.charset.as_bytes());
         }
     }
 }
@@ -45,25 +46,42 @@ fn extension(name: &[u8]) -> Option<&str> {
     std::str::from_utf8(&file[dot + 1..]).ok()
 }
 
-fn by_extension(extension: &str) -> Option<&'static str> {
-    let preferred = PREFERRED.iter().find(|(name, _)| extension.eq_ignore_ascii_case(name)).map(|(_, mime)| *mime);
-    preferred.or_else(|| mime_guess::from_ext(extension).first_raw())
+/// The operator's own types first.
+fn by_extension<'a>(extension: &str, media: &'a MediaTypes) -> Option<&'a str> {
+    let is = |name: &str| extension.eq_ignore_ascii_case(name);
+    let own = media.types.iter().find(|(name, _)| is(name)).map(|(_, mime)| mime.as_str());
+    own.or_else(|| PREFERRED.iter().find(|(name, _)| is(name)).map(|(_, mime)| *mime))
+        .or_else(|| mime_guess::from_ext(extension).first_raw())
 }
 
-fn is_text(essence: &str) -> bool {
-    essence.starts_with("text/")
-        || essence.ends_with("+xml")
-        || essence.ends_with("+json")
-        || TEXTUAL.contains(&essence)
+/// `pattern` is a type, `type/*` or `*+suffix`. Types are compared without regard to case (RFC 9110 section 8.3.1).
+fn matches(pattern: &str, essence: &str) -> bool {
+    let (pattern, essence) = (pattern.as_bytes(), essence.as_bytes());
+    if let Some(suffix) = pattern.strip_prefix(b"*") {
+        let at = essence.len().saturating_sub(suffix.len());
+        return essence[at..].eq_ignore_ascii_case(suffix);
+    }
+    match pattern.strip_suffix(b"*") {
+        Some(main) => essence.get(..main.len()).is_some_and(|start| start.eq_ignore_ascii_case(main)),
+        None => essence.eq_ignore_ascii_case(pattern),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn defaults() -> MediaTypes {
+        crate::config::Defaults::default().files("/".as_ref()).media
+    }
+
     fn check(name: &str, expect: &str) {
+        check_with(&defaults(), name, expect);
+    }
+
+    fn check_with(media: &MediaTypes, name: &str, expect: &str) {
         let mut out = Vec::new();
-        Mime::of(name.as_bytes()).write(&mut out);
+        Mime::of(name.as_bytes(), media).write(&mut out);
         assert_eq!(String::from_utf8(out).as_deref(), Ok(expect), "{name}");
     }
 
@@ -87,5 +105,34 @@ mod tests {
         check(".html", "application/octet-stream");
         check("a.unknown-extension", "application/octet-stream");
         check("a.", "application/octet-stream");
+    }
+
+    #[test]
+    fn the_operators_types_win() {
+        let own = |extension: &str, mime: &str| (extension.to_owned(), mime.to_owned());
+        let media = MediaTypes {
+            types: vec![own("js", "application/javascript"), own("md", "text/markdown"), own("x1", "Text/X-One")],
+            default_type: "text/plain".into(),
+            charset: "koi8-r".into(),
+            ..defaults()
+        };
+        check_with(&media, "a.md", "text/markdown; charset=koi8-r");
+        check_with(&media, "a.MD", "text/markdown; charset=koi8-r");
+        check_with(&media, "a.js", "application/javascript; charset=koi8-r");
+        check_with(&media, "a.x1", "Text/X-One; charset=koi8-r");
+        check_with(&media, "README", "text/plain; charset=koi8-r");
+        check_with(&media, "a.png", "image/png");
+    }
+
+    #[test]
+    fn the_charset_goes_where_it_is_wanted() {
+        let media = MediaTypes { charset_types: vec!["text/css".into(), "*+xml".into()], ..defaults() };
+        check_with(&media, "a.css", "text/css; charset=utf-8");
+        check_with(&media, "a.svg", "image/svg+xml; charset=utf-8");
+        check_with(&media, "a.html", "text/html");
+        let none = MediaTypes { charset: String::new(), ..defaults() };
+        check_with(&none, "a.html", "text/html");
+        assert!(matches("text/*", "text/html") && !matches("text/*", "textual/x") && !matches("text/*", "text"));
+        assert!(matches("*+xml", "IMAGE/svg+XML") && !matches("*+xml", "+") && !matches("a/b", "a/bc"));
     }
 }

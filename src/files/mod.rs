@@ -2,34 +2,50 @@
 //!
 //! | file | does |
 //! |---|---|
-//! | `serve` | request → [`Plan`]: which file, which status, which bytes of it |
+//! | `serve` | request → [`serve::Plan`]: which file, which status, which bytes of it |
+//! | `locate` | path → file: prefix, dot files, `try`, `index`, `fallback`; nginx's `root` and `alias` |
 //! | `head` | writes the fields of a plan |
 //! | `conditional`, `range` | preconditions and ranges of RFC 9110, pure |
-//! | `cache` | per-worker cache of open files, small ones with their content |
+//! | `parts` | bodies of several ranges, pure |
+//! | `coding` | the codings a client accepts, in its order |
+//! | `cache` | per-worker cache of open files, small ones with their content, coded forms with their original |
+//! | `load` | reads a file and the coded forms beside it |
 //! | `ring`, `absent` | eviction; paths that led nowhere |
 //! | `entry` | one file: validators, pre-rendered fields, content or descriptor |
 //! | `mime` | media type by extension |
+//! | `listing`, `listing_page` | directories: what is shown, and how; read on a helper thread |
+//! | `warm` | finds a file on a helper thread, where the disk is slow |
 //!
-//! A request for a cached file costs no allocation and no system call. Not here: directory listings (403 instead),
-//! compression, writing to the socket.
+//! A request for a cached small file costs no allocation and no system call, also where it has coded forms. Not here:
+//! compressing, writing to the socket.
 
 mod absent;
 mod cache;
+mod coding;
 mod conditional;
 mod entry;
 mod head;
+mod listing;
+mod listing_page;
+mod load;
+mod locate;
 mod mime;
+mod parts;
 mod range;
 mod ring;
-mod serve;
+pub mod serve;
+mod warm;
 
 pub use self::cache::{Cache, Limits};
+pub use self::coding::CodingSet;
 pub use self::conditional::{Conditions, LastModified, Lines, Outcome, Validators, evaluate};
 pub use self::entry::{Content, Entry};
-pub use self::head::write_fields;
+pub use self::listing::{Errand, Listed};
 pub use self::mime::Mime;
+pub use self::parts::Piece;
 pub use self::range::ByteRange;
-pub use self::serve::{HeadPart, Plan, PlanBody, Request, prepare};
+pub use self::serve::{FileSlice, HeadPart, Plan, PlanBody, Request, prepare, prepare_cached, write_fields};
+pub use self::warm::WarmUp;
 
 use rustix::io::Errno;
 

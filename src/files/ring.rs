@@ -6,17 +6,27 @@ use std::time::Instant;
 use slab::Slab;
 
 use super::entry::Entry;
+use crate::config::model::Coding;
 use crate::runtime::sys::files::Stamp;
 
 /// Which of the two rings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Size {
+    /// Wholly in memory.
     Small,
+    /// With a descriptor.
     Large,
 }
 
+/// A coded form beside a file, or its absence.
+pub(super) struct Sibling {
+    pub(super) coding: Coding,
+    /// `None`: there is none.
+    pub(super) stamp: Option<Stamp>,
+}
+
 /// Where a path's entry is.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Place {
     pub(super) size: Size,
     pub(super) slot: usize,
@@ -31,13 +41,17 @@ pub(super) struct Slot {
     pub(super) entry: Rc<Entry>,
     /// Metadata of the content.
     pub(super) stamp: Stamp,
+    /// One for each coding that was looked for.
+    pub(super) siblings: Box<[Sibling]>,
     /// Read again at the next look, whatever the metadata says; see `RACY_SECONDS` of the cache.
     pub(super) reload: bool,
     /// When the file was last looked at.
     pub(super) checked: Instant,
     /// Used since the hand last passed.
     pub(super) used: bool,
-    /// What it counts for.
+    /// What it counts for: 1 in the ring of small files, its descriptors in the other.
+    pub(super) weight: usize,
+    /// Memory it counts for.
     pub(super) bytes: usize,
 }
 
@@ -45,27 +59,25 @@ pub(super) struct Slot {
 pub(super) struct Ring {
     pub(super) slots: Slab<Slot>,
     hand: usize,
+    pub(super) weight: usize,
     pub(super) bytes: usize,
-    pub(super) entries_max: usize,
-    pub(super) bytes_max: usize,
+    pub(super) weight_max: usize,
 }
 
 impl Ring {
-    pub(super) fn new(entries_max: usize, bytes_max: usize) -> Ring {
-        Ring { slots: Slab::new(), hand: 0, bytes: 0, entries_max, bytes_max }
-    }
-
-    pub(super) fn fits(&self, entries: usize, bytes: usize) -> bool {
-        self.slots.len() + entries <= self.entries_max && self.bytes.saturating_add(bytes) <= self.bytes_max
+    pub(super) fn new(weight_max: usize) -> Ring {
+        Ring { slots: Slab::new(), hand: 0, weight: 0, bytes: 0, weight_max }
     }
 
     pub(super) fn insert(&mut self, slot: Slot) -> usize {
+        self.weight += slot.weight;
         self.bytes += slot.bytes;
         self.slots.insert(slot)
     }
 
     pub(super) fn remove(&mut self, index: usize) -> Slot {
         let slot = self.slots.remove(index);
+        self.weight -= slot.weight;
         self.bytes -= slot.bytes;
         slot
     }

@@ -8,12 +8,17 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use super::FileError;
-use super::cache::{Cache, Found};
-use super::conditional::{Conditions, Outcome, evaluate};
-use super::entry::{Content, Entry};
+use super::cache::Cache;
+use super::coding::CodingSet;
+use super::conditional::{Conditions, Lines, Outcome, evaluate};
+use super::entry::{Content, Entry, Version};
 use super::head::canned_body;
+pub use super::head::write_fields;
+use super::listing::{Errand, Listed};
+use super::locate::{Located, locate};
+use super::parts::{self, Boundary, Piece};
 use super::range::ByteRange;
-use crate::config::model::Files;
+use crate::config::model::{Coding, Files};
 use crate::http::h1::Method;
 use crate::metrics::FileStats;
 use crate::util::path::{self, Path};
@@ -25,10 +30,14 @@ pub struct Request<'a> {
     pub method: Method,
     /// The path, decoded and normalized.
     pub path: Path<'a>,
-    /// The query as sent, without `?`; a redirect keeps it.
+    /// The query as sent, without `?`; a redirect keeps it, a listing is sorted by it.
     pub query: Option<&'a [u8]>,
     /// Its condition fields.
     pub conditions: Conditions<'a>,
+    /// The codings it accepts.
+    pub accepts: CodingSet,
+    /// Its Accept field; only looked at for listings.
+    pub accept: Lines<'a>,
 }
 
 /// A complete answer, ready to be written.
@@ -36,10 +45,15 @@ pub struct Request<'a> {
 pub struct Plan {
     /// Status code.
     pub status: u16,
-    /// The fields; see [`super::write_head`].
+    /// The fields; see [`write_fields`].
     pub head: HeadPart,
     /// The body. None for HEAD, though the head is the same.
     pub body: PlanBody,
+    /// The answer follows from Accept-Encoding, so Vary says so (RFC 9110 section 12.5.5). Set this too where a file
+    /// could have been compressed on the way and was not.
+    pub varies: bool,
+    /// The entity tag is written as a weak one: a 200 would be compressed on the way.
+    pub is_weak: bool,
 }
 
 /// Where the fields of an answer come from.
@@ -47,15 +61,21 @@ pub struct Plan {
 pub enum HeadPart {
     /// 200: written when the file was opened.
     Whole(Rc<Entry>),
+    /// 200, compressed on the way: coding and length.
+    Compressed(Rc<Entry>, Coding, u64),
     /// 206.
     Partial(Rc<Entry>, ByteRange),
+    /// 206 as multipart/byteranges: boundary and length.
+    Parts(Rc<Entry>, Boundary, u64),
     /// 304.
     NotModified(Rc<Entry>),
     /// 416.
     Unsatisfiable(Rc<Entry>),
+    /// 200 with a listing.
+    Listing(Box<Listed>),
     /// 301 to this target, encoded.
     Redirect(Vec<u8>),
-    /// An answer whose fields follow from its status.
+    /// An answer whose fields follow from its status; 204 answers OPTIONS.
     Canned,
 }
 
@@ -66,24 +86,48 @@ pub enum PlanBody {
     None,
     /// From memory.
     Bytes(Bytes),
-    /// From a file, by sendfile(2) or in pieces. When it turns out to be shorter, close the connection.
-    File {
-        /// The open file.
-        file: Rc<File>,
-        /// First byte to send.
-        offset: u64,
-        /// How many; never 0.
-        len: u64,
-    },
+    /// From a file, by sendfile(2) or in pieces.
+    File(FileSlice),
+    /// One after the other.
+    Parts(Box<[Piece]>),
+    /// Not known yet: a directory must be read, which blocks. Run [`Errand::run`] on a helper thread and make the
+    /// answer with [`Plan::listed`] from what it returns; this plan itself cannot be written.
+    NeedsListing(Box<Errand>),
+}
+
+/// Bytes of an open file.
+#[derive(Clone, Debug)]
+pub struct FileSlice {
+    /// The open file.
+    pub file: Rc<File>,
+    /// First byte to send.
+    pub offset: u64,
+    /// How many; never 0.
+    pub len: u64,
+    version: Version,
+}
+
+impl FileSlice {
+    pub(super) fn new(file: Rc<File>, range: ByteRange, version: Version) -> FileSlice {
+        FileSlice { file, offset: range.start, len: range.len, version }
+    }
+
+    /// The file still has the content that the head has told length and entity tag of. To be asked before the last
+    /// bytes leave: when it is false, or when the file ends early, the connection must break, so that the client does
+    /// not take a mixture of two versions for a whole file. One system call.
+    pub fn is_intact(&self) -> bool {
+        self.version.is_of(&self.file)
+    }
 }
 
 impl PlanBody {
     /// Bytes to send.
     pub fn len(&self) -> u64 {
         match self {
-            PlanBody::None => 0,
+            PlanBody::None | PlanBody::NeedsListing(_) => 0,
             PlanBody::Bytes(bytes) => bytes.len() as u64,
-            PlanBody::File { len, .. } => *len,
+            PlanBody::File(slice) => slice.len,
+            PlanBody::Parts(pieces) => pieces.iter().map(Piece::len).sum(),
         }
     }
 
@@ -96,7 +140,8 @@ impl PlanBody {
 /// Answers `request` from the folder that `files` describes.
 ///
 /// `index` numbers the files actions of the config, from 0; it only has to be the same for the same folder while one
-/// config is in use. A cached file costs no allocation and no system call; any other blocks on the disk.
+/// config is in use. A cached small file costs no allocation and no system call, a cached large one a look at its
+/// descriptor; any other blocks on the disk, unless the kernel has its names in memory (see [`prepare_cached`]).
 /// The caller counts [`FileStats::duration`] and what it sends.
 pub fn prepare(
     files: &Arc<Files>,
@@ -106,95 +151,87 @@ pub fn prepare(
     now: Instant,
     stats: &FileStats,
 ) -> Plan {
-    if !matches!(request.method, Method::Get | Method::Head) {
+    let reads = matches!(request.method, Method::Get | Method::Head);
+    if !reads && request.method != Method::Options {
         return Plan::canned(405, request.method);
     }
     match locate(files, index, cache, request.path, now, stats) {
-        Ok(Found::Entry(entry)) => answer(entry, request, stats),
-        Ok(Found::Directory) => redirect(request),
+        Ok(Located::Status(status)) => Plan::canned(status, request.method),
         Err(error) => Plan::canned(error.status(), request.method),
+        // Preconditions are not looked at: RFC 9110 section 13.2.1.
+        Ok(_) if !reads => Plan::new(204, HeadPart::Canned, PlanBody::None),
+        Ok(Located::Entry(entry)) => answer(&entry, files, cache, request, stats),
+        Ok(Located::Unslashed) => redirect(request),
+        Ok(Located::Listing(name)) => {
+            let errand = Errand::new(files.clone(), name, request);
+            Plan::new(200, HeadPart::Canned, PlanBody::NeedsListing(Box::new(errand)))
+        }
     }
 }
 
-/// Finds the file for `path`. A directory is only returned for a path that lacks its slash.
-fn locate(
+/// The same as [`prepare`] if that need not wait for the disk; `None` if it would, or if the kernel cannot tell.
+///
+/// Finding and opening a file are system calls without a form that never waits: io_uring's OPENAT and STATX run them
+/// on a helper thread, which costs more than the usual case is worth. In that usual case the names are in the
+/// kernel's memory, because a file in use is looked at again and again; so the plain way is to call [`prepare`] on the
+/// worker. Where files lie on slow or remote disks, call this first and on `None` send a [`super::WarmUp`] to a helper
+/// thread; once it has run, [`prepare`] finds everything in memory. Content is never waited for in either way: small
+/// files are read only if they are in the page cache, else they are sent like large ones, by a caller that waits
+/// without holding up its worker ([`crate::runtime::sys::files::await_resident`]). The exception are file systems that
+/// do not know RWF_NOWAIT, where reads of small files are plain reads.
+pub fn prepare_cached(
     files: &Arc<Files>,
     index: usize,
     cache: &mut Cache,
-    path: Path<'_>,
+    request: &Request<'_>,
     now: Instant,
     stats: &FileStats,
-) -> Result<Found, FileError> {
-    let name = beneath_root(path.as_bytes(), files.strip_prefix.as_bytes());
-    if is_hidden(name) {
-        return Err(FileError::Absent);
-    }
-    cache.enter(index, files, now, stats)?;
-    let found = if path.is_directory() {
-        cache.find_index(index, name, files, now, stats)
-    } else {
-        cache.find(index, name, now, stats)
-    };
-    let Some(fallback) = files.fallback.as_deref().filter(|_| is_missing(&found)) else { return found };
-    match cache.find(index, fallback.trim_start_matches('/').as_bytes(), now, stats) {
-        Ok(Found::Directory) => Err(FileError::Absent),
-        found => found,
-    }
+) -> Option<Plan> {
+    cache.without_disk(|cache| prepare(files, index, cache, request, now, stats))
 }
 
-fn is_missing(found: &Result<Found, FileError>) -> bool {
-    matches!(found, Err(FileError::Absent))
-}
-
-/// The part of `path` behind `prefix` and without a leading slash. The prefix is cut off only at a slash: otherwise
-/// `/static../secret` would become `../secret`, nginx's classic mistake with `alias`. Where it is not the beginning,
-/// nothing is cut off.
-fn beneath_root<'a>(path: &'a [u8], prefix: &[u8]) -> &'a [u8] {
-    let prefix = prefix.strip_suffix(b"/").unwrap_or(prefix);
-    let rest = match path.strip_prefix(prefix) {
-        Some(rest @ ([] | [b'/', ..])) => rest,
-        _ => path,
-    };
-    rest.strip_prefix(b"/").unwrap_or(rest)
-}
-
-/// Names that begin with a dot are configuration, history, passwords. `.well-known` is public by RFC 8615.
-fn is_hidden(name: &[u8]) -> bool {
-    memchr::memchr_iter(b'.', name).any(|dot| {
-        let starts_segment = dot == 0 || name[dot - 1] == b'/';
-        starts_segment && name[dot..].split(|&byte| byte == b'/').next() != Some(b".well-known")
-    })
-}
-
-fn answer(entry: Rc<Entry>, request: &Request<'_>, stats: &FileStats) -> Plan {
-    match evaluate(&request.conditions, &entry.validators, request.method) {
+fn answer(original: &Rc<Entry>, files: &Files, cache: &mut Cache, request: &Request<'_>, stats: &FileStats) -> Plan {
+    let entry = original.representation(request.accepts).clone();
+    // Where several ranges of a coded file would have to go, each in a part of its own, nothing says how the parts
+    // tell their coding: the whole is sent.
+    let ranges_max = if entry.coding.is_some() { files.ranges_max.min(1) } else { files.ranges_max };
+    let mut plan = match evaluate(&request.conditions, &entry.validators, request.method, ranges_max) {
         Outcome::Full => {
-            let body = body_of(&entry, 0, entry.validators.len, request.method);
-            Plan { status: 200, head: HeadPart::Whole(entry), body }
+            let whole = ByteRange { start: 0, len: entry.len() };
+            let body = body_of(&entry, whole, request.method);
+            Plan::new(200, HeadPart::Whole(entry), body)
         }
         Outcome::Partial(range) => {
-            let body = body_of(&entry, range.start, range.len, request.method);
-            Plan { status: 206, head: HeadPart::Partial(entry, range), body }
+            let body = body_of(&entry, range, request.method);
+            Plan::new(206, HeadPart::Partial(entry, range), body)
+        }
+        Outcome::Parts(ranges) => {
+            let boundary = cache.boundary();
+            let body = PlanBody::Parts(parts::pieces(&entry, &ranges, &boundary));
+            Plan::new(206, HeadPart::Parts(entry, boundary, body.len()), body)
         }
         Outcome::NotModified => {
             stats.not_modified.inc();
-            Plan { status: 304, head: HeadPart::NotModified(entry), body: PlanBody::None }
+            Plan::new(304, HeadPart::NotModified(entry), PlanBody::None)
         }
         Outcome::PreconditionFailed => Plan::canned(412, request.method),
         Outcome::RangeNotSatisfiable => {
             Plan { head: HeadPart::Unsatisfiable(entry), ..Plan::canned(416, request.method) }
         }
-    }
+    };
+    // Also for a file that has no coded form: one may come, and caches must ask again then.
+    plan.varies = !files.precompressed.is_empty();
+    plan
 }
 
-/// `start` and `len` lie within the file.
-fn body_of(entry: &Entry, start: u64, len: u64, method: Method) -> PlanBody {
-    if method == Method::Head || len == 0 {
+/// `range` lies within the file.
+fn body_of(entry: &Entry, range: ByteRange, method: Method) -> PlanBody {
+    if method == Method::Head || range.len == 0 {
         return PlanBody::None;
     }
     match &entry.content {
-        Content::Small(body) => PlanBody::Bytes(body.slice(start as usize..(start + len) as usize)),
-        Content::Large(file) => PlanBody::File { file: file.clone(), offset: start, len },
+        Content::Small(body) => PlanBody::Bytes(body.slice(range.start as usize..range.end() as usize)),
+        Content::Large(file) => PlanBody::File(FileSlice::new(file.clone(), range, entry.version())),
     }
 }
 
@@ -212,42 +249,46 @@ fn redirect(request: &Request<'_>) -> Plan {
 }
 
 impl Plan {
-    fn canned(status: u16, method: Method) -> Plan {
+    fn new(status: u16, head: HeadPart, body: PlanBody) -> Plan {
+        Plan { status, head, body, varies: false, is_weak: false }
+    }
+
+    pub(super) fn canned(status: u16, method: Method) -> Plan {
         let body = if method == Method::Head { PlanBody::None } else { PlanBody::Bytes(canned_body(status)) };
-        Plan { status, head: HeadPart::Canned, body }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_prefix_is_cut_off_at_a_slash_only() {
-        let check = |path: &str, prefix: &str, expect: &str| {
-            let got = beneath_root(path.as_bytes(), prefix.as_bytes());
-            assert_eq!(got, expect.as_bytes(), "{path} without {prefix}");
-        };
-        check("/a.css", "", "a.css");
-        check("/", "", "");
-        check("/static/a.css", "/static", "a.css");
-        check("/static/a.css", "/static/", "a.css");
-        check("/static", "/static", "");
-        check("/static", "/static/", "");
-        check("/static/", "/static/", "");
-        check("/static../secret", "/static", "static../secret");
-        check("/statics/a", "/static", "statics/a");
-        check("/other/a", "/static", "other/a");
-        check("/a", "/", "a");
+        Plan::new(status, HeadPart::Canned, body)
     }
 
-    #[test]
-    fn dot_files_are_hidden() {
-        for name in [".git/config", "a/.env", ".", "a/.well-knownx/b", ".well-known/.x", "a/..b"] {
-            assert!(is_hidden(name.as_bytes()), "{name}");
+    /// The answer for what [`Errand::run`] brought back. `method` is that of the request.
+    pub fn listed(listed: Result<Listed, FileError>, method: Method) -> Plan {
+        match listed {
+            Err(error) => Plan::canned(error.status(), method),
+            Ok(listed) => {
+                let body = match method {
+                    Method::Head => PlanBody::None,
+                    _ => PlanBody::Bytes(listed.body.clone()),
+                };
+                Plan::new(200, HeadPart::Listing(Box::new(listed)), body)
+            }
         }
-        for name in ["", "a.b", "a/b.c/d", ".well-known/acme-challenge/x", "a/.well-known/b", "a..", ".well-known"] {
-            assert!(!is_hidden(name.as_bytes()), "{name}");
+    }
+
+    /// The file of a 200 in its plain form, which the caller may compress on the way.
+    pub fn compressible(&self) -> Option<&Rc<Entry>> {
+        match &self.head {
+            HeadPart::Whole(entry) if entry.coding.is_none() => Some(entry),
+            _ => None,
         }
+    }
+
+    /// Puts `body`, the file in `coding`, in the place of the plain file. It has a weak entity tag and no ranges: the
+    /// next compression may give other bytes. `self` is one for which [`Plan::compressible`] has an answer; any other
+    /// stays as it is.
+    pub fn compress(&mut self, coding: Coding, body: Bytes) {
+        let Some(entry) = self.compressible().cloned() else { return };
+        self.head = HeadPart::Compressed(entry, coding, body.len() as u64);
+        if !matches!(self.body, PlanBody::None) {
+            self.body = PlanBody::Bytes(body);
+        }
+        (self.varies, self.is_weak) = (true, true);
     }
 }

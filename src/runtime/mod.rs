@@ -8,6 +8,7 @@
 pub mod body;
 pub mod cores;
 pub mod driver;
+pub mod helpers;
 pub mod mailbox;
 pub mod net;
 mod sync;

@@ -21,6 +21,17 @@ impl<'a> Path<'a> {
         self.bytes
     }
 
+    /// Takes bytes that [`normalize`] once gave, for example on another thread; `None` when they cannot be such.
+    pub fn from_normal(bytes: &'a [u8]) -> Option<Path<'a>> {
+        let segments = bytes.strip_prefix(b"/")?;
+        let (parents, last) = memrchr(b'/', segments).map_or((None, segments), |at| (Some(at), &segments[at + 1..]));
+        let is_name = |name: &[u8]| !matches!(name, b"" | b"." | b"..");
+        let parents_are_names = parents.is_none_or(|end| segments[..end].split(|&byte| byte == b'/').all(is_name));
+        let last_is_fine = last.is_empty() || is_name(last);
+        let normal = parents_are_names && last_is_fine && !bytes.iter().any(|&byte| is_control(byte));
+        normal.then_some(Path { bytes })
+    }
+
     /// The path names a directory: it ends in `/` (or ended in a dot segment).
     #[inline]
     pub fn is_directory(self) -> bool {
@@ -278,6 +289,59 @@ mod tests {
         check("/%41/a#b", Err(ForbiddenByte));
     }
 
+    /// What facts about nginx, browsers and servers behind us make dangerous: each is refused, or means a plain name.
+    #[test]
+    fn tricks_to_leave_the_root() {
+        for (raw, expect) in [
+            // nginx: 400 as well.
+            ("/../x", Err(AboveRoot)),
+            ("/a/../../x", Err(AboveRoot)),
+            ("/%2e%2e/x", Err(AboveRoot)),
+            ("/.%2e/x", Err(AboveRoot)),
+            ("/%2e./x", Err(AboveRoot)),
+            ("/a/%2e%2e/%2e%2e/x", Err(AboveRoot)),
+            ("/a//..//../x", Err(AboveRoot)),
+            ("/%00", Err(ForbiddenByte)),
+            ("/a.txt%00.png", Err(ForbiddenByte)),
+            ("/%2", Err(MalformedEscape)),
+            ("/%u002e%u002e/x", Err(MalformedEscape)),
+            ("/%g0", Err(MalformedEscape)),
+            // nginx decodes them to separators; servers behind may not. Refused, so that nobody disagrees.
+            ("/..%2fx", Err(EncodedSlash)),
+            ("/%2e%2e%2fx", Err(EncodedSlash)),
+            ("/a%2f..%2f..%2fx", Err(EncodedSlash)),
+            ("/%2F", Err(EncodedSlash)),
+            // Decoded once: what comes out is a name.
+            ("/%252e%252e/x", Ok("/%2e%2e/x")),
+            ("/%25%32%65/x", Ok("/%2e/x")),
+            ("/..%252fx", Ok("/..%2fx")),
+            // No separators here.
+            ("/..\\x", Ok("/..\\x")),
+            ("/..%5cx", Ok("/..\\x")),
+            ("/..;/x", Ok("/..;/x")),
+            ("/....//x", Ok("/..../x")),
+            ("/. ./x", Ok("/. ./x")),
+            // Overlong UTF-8 of a dot is two strange bytes, not a dot.
+            ("/%c0%ae%c0%ae/x", Ok("/\u{fffd}\u{fffd}\u{fffd}\u{fffd}/x")),
+            // Full-width dots are letters.
+            ("/%ef%bc%8e%ef%bc%8e/x", Ok("/\u{ff0e}\u{ff0e}/x")),
+            ("/a/./b//c/../d", Ok("/a/b/d")),
+            ("///", Ok("/")),
+        ] {
+            check(raw, expect);
+        }
+    }
+
+    #[test]
+    fn a_normal_path_is_known_as_one() {
+        for path in ["/", "/a", "/a/", "/a/b.c/...", "/?#%"] {
+            assert!(Path::from_normal(path.as_bytes()).is_some(), "{path}");
+        }
+        for path in ["", "a", "//", "/a//", "/a//b", "/.", "/..", "/../a", "/a/./b", "/a/..", "/a\0"] {
+            assert!(Path::from_normal(path.as_bytes()).is_none(), "{path:?}");
+        }
+    }
+
     #[test]
     fn a_normal_path_is_returned_as_it_is() {
         let raw = b"/assets/app-4f1c.js";
@@ -325,6 +389,7 @@ mod tests {
             let mut scratch = Vec::new();
             if let Ok(path) = normalize(&raw, &mut scratch) {
                 assert_normal(path.as_bytes());
+                prop_assert_eq!(Path::from_normal(path.as_bytes()), Some(path));
                 let mut encoded = Vec::new();
                 encode(path.as_bytes(), &mut encoded);
                 let mut second = Vec::new();

@@ -276,18 +276,25 @@ impl<'a> Answer<'a> {
         Ok(())
     }
 
-    /// Sends `len` bytes of `file`. [`Broken`] when the client is gone or too slow, or the file is shorter than promised:
-    /// then the connection must break, because the head has already said how long the content is.
-    pub(super) async fn write_file(&mut self, file: &Rc<File>, offset: u64, len: u64) -> Result<(), Broken> {
+    /// Sends `len` bytes of `file`; `is_intact` says before the last of them leave whether it is still the file the head
+    /// has told of. [`Broken`] when the client is gone or too slow, the file is shorter than promised, or another by now:
+    /// then the connection must break, so that nobody takes a mixture for a whole file.
+    pub(super) async fn write_file(
+        &mut self,
+        file: &File,
+        offset: u64,
+        len: u64,
+        is_intact: impl Fn() -> bool,
+    ) -> Result<(), Broken> {
         if self.is_bodiless() {
             return Ok(());
         }
-        self.flush().await?;
         if self.can_sendfile() {
+            self.flush().await?;
             self.body_bytes += len;
-            return self.send_file(file, offset, len).await;
+            return self.send_file(file, offset, len, is_intact).await;
         }
-        self.copy_file(file, offset, len).await
+        self.copy_file(file, offset, len, is_intact).await
     }
 
     /// The kernel may move the bytes by itself: the content leaves as it is.
@@ -298,12 +305,21 @@ impl<'a> Answer<'a> {
         }
     }
 
-    async fn send_file(&self, file: &File, mut offset: u64, len: u64) -> Result<(), Broken> {
+    async fn send_file(
+        &self,
+        file: &File,
+        mut offset: u64,
+        len: u64,
+        is_intact: impl Fn() -> bool,
+    ) -> Result<(), Broken> {
         let end = offset + len;
         let (worker, connection) = (self.worker, self.connection);
         while offset < end {
             // Pages that are not in memory are read by the kernel meanwhile; other connections go on.
             await_resident(file, offset, (end - offset).min(BURST_BYTES_MAX as u64)).await;
+            if end - offset <= BURST_BYTES_MAX as u64 && !is_intact() {
+                return Err(Broken);
+            }
             let sent = {
                 let socket = NonBlocking::of(&connection.stream).map_err(|_| Broken)?;
                 let left = end - offset;
@@ -328,14 +344,21 @@ impl<'a> Answer<'a> {
         Ok(())
     }
 
-    async fn copy_file(&mut self, file: &File, offset: u64, len: u64) -> Result<(), Broken> {
+    async fn copy_file(
+        &mut self,
+        file: &File,
+        offset: u64,
+        len: u64,
+        is_intact: impl Fn() -> bool,
+    ) -> Result<(), Broken> {
         let (mut at, end) = (offset, offset + len);
         while at < end {
             let piece = (end - at).min(PIECE_BYTES_MAX as u64) as usize;
             await_resident(file, at, piece as u64).await;
             let mut buffer = self.worker.hot.take_buffer(piece);
             let read = read_at(file, at, piece, &mut buffer).unwrap_or(0);
-            let written = if read == piece { self.write(&buffer).await } else { Err(Broken) };
+            let is_good = read == piece && (at + (piece as u64) < end || is_intact());
+            let written = if is_good { self.write(&buffer).await } else { Err(Broken) };
             self.worker.hot.give_buffer_back(buffer);
             written?;
             at += piece as u64;

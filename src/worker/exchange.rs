@@ -154,7 +154,7 @@ async fn act(
     match &found.action {
         Action::Files(files) => {
             let folder = worker.folders[found.site][found.route];
-            let plan = send_file::prepare(worker, files, folder, head, bytes, path);
+            let plan = send_file::prepare(worker, files, folder, request, path, head.query(bytes));
             send_file::run(worker, request, client, plan, fields).await
         }
         Action::Redirect { status, to } => {

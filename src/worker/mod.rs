@@ -70,6 +70,7 @@ pub(crate) struct Worker {
     files: RefCell<crate::files::Cache>,
     upstreams: Vec<RefCell<UpstreamState<forward::ServerConnection>>>,
     bridge: Bridge,
+    helpers: crate::runtime::helpers::Helpers,
     /// Current value of the Date field; renewed by the tick.
     date: RefCell<HttpDate>,
     /// No new requests on kept connections.

@@ -54,6 +54,8 @@ pub(crate) struct Seat {
     pub(crate) replies: Receiver<Reply>,
     pub(crate) tickets: Arc<Tickets>,
     pub(crate) access_log: Option<crate::log::AccessLog>,
+    /// Threads for what blocks.
+    pub(crate) helpers: crate::runtime::helpers::Helpers,
     /// HTTP connections of all data workers.
     pub(crate) connections: Arc<AtomicUsize>,
     /// Start of this worker's request identifiers.
@@ -90,6 +92,7 @@ pub(crate) async fn run(seat: Seat) {
         stats: seat.shared.workers[seat.index].clone(),
         trace: seat.shared.traces.get(seat.index).cloned(),
         access_log: seat.access_log,
+        helpers: seat.helpers,
         shared: seat.shared,
         config,
     });

@@ -1,8 +1,9 @@
 //! Written tables → compiled [`Config`]: the sections one by one, then what holds between them.
 
 mod compress;
-mod log;
+mod files;
 mod http2;
+mod log;
 mod mysql;
 mod site;
 mod tls;
@@ -16,8 +17,8 @@ use super::report::{Problem, Span};
 use super::section::{Context, Placed, Section};
 use super::suggest;
 
+pub(super) use files::files_settings;
 pub(super) use mysql::splitter_settings;
-pub(super) use site::files_settings;
 pub(super) use upstream::upstream_settings;
 
 /// A named table and the place of its name.

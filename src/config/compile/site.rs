@@ -6,9 +6,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use toml_edit::{Item, TableLike, Value as TomlValue};
 
-use super::{Named, compress};
+use super::{Named, compress, files};
 use crate::config::key::Table;
-use crate::config::model::{Action, Config, Files, HostPattern, PathMatch, Route, Site};
+use crate::config::model::{Action, Config, HostPattern, PathMatch, Route, Site};
 use crate::config::report::{Problem, Span};
 use crate::config::section::{Context, Placed, Section, type_name};
 use crate::config::suggest;
@@ -264,7 +264,7 @@ fn action(section: &Section<'_>, name: &str, names: &Names<'_>) -> Option<Action
         index_of(section, kind, known, &wanted, section.value_span(name))
     };
     match name {
-        "files" => files(section),
+        "files" => files::action(section),
         "proxy" => index("upstream", names.upstreams).map(Action::Proxy),
         "app" => index("app", names.apps).map(Action::App),
         "redirect" => redirect(section),
@@ -273,12 +273,12 @@ fn action(section: &Section<'_>, name: &str, names: &Names<'_>) -> Option<Action
 }
 
 /// The table of an action, or its short form: the text of its main key.
-enum Written<'a> {
+pub(super) enum Written<'a> {
     Table(Section<'a>),
     Short(&'a str),
 }
 
-fn written<'a>(section: &Section<'a>, name: &str, table: Table) -> Option<Written<'a>> {
+pub(super) fn written<'a>(section: &Section<'a>, name: &str, table: Table) -> Option<Written<'a>> {
     let item = section.item(name)?;
     if let Some(text) = item.as_str() {
         return Some(Written::Short(text));
@@ -290,50 +290,6 @@ fn written<'a>(section: &Section<'a>, name: &str, table: Table) -> Option<Writte
     let form = Table::Route.key(name).map(|key| key.kind.describe()).unwrap_or_default();
     section.bad_value(name, format!("it is {}, but the key takes {form}", type_name(item)));
     None
-}
-
-fn files(route: &Section<'_>) -> Option<Action> {
-    let section = match written(route, "files", Table::Files)? {
-        Written::Table(section) => section,
-        Written::Short("") => {
-            route.bad_value("files", "the path is empty");
-            return None;
-        }
-        Written::Short(root) => {
-            report_missing_folder(route, "files", root.as_ref());
-            let defaults = Section::absent(route.cx, Table::Files);
-            return Some(Action::Files(Arc::new(Files { root: root.into(), ..files_settings(&defaults) })));
-        }
-    };
-    let settings = files_settings(&section);
-    let root: std::path::PathBuf = section.need("root")?;
-    report_missing_folder(&section, "root", &root);
-    Some(Action::Files(Arc::new(Files { root, ..settings })))
-}
-
-fn report_missing_folder(section: &Section<'_>, key: &str, root: &std::path::Path) {
-    if section.cx.outside.is_some_and(|outside| !outside.is_folder(root)) {
-        let title = format!("the folder {} does not exist", root.display());
-        let label = "every request will get 404; a relative path starts at the working directory";
-        section.cx.warn(Problem::new(title, section.value_span(key), label));
-    }
-}
-
-/// Everything but the root.
-pub(in crate::config) fn files_settings(section: &Section<'_>) -> Files {
-    let index: Vec<Placed<String>> = section.list("index");
-    for name in &index {
-        if name.value.contains('/') || name.value == "." || name.value == ".." {
-            let label = "write the name of a file, without a folder";
-            section.cx.mistake(Problem::new(format!("bad index in {}", section.title), name.span.clone(), label));
-        }
-    }
-    Files {
-        root: "".into(),
-        strip_prefix: section.find("strip_prefix").unwrap_or_default(),
-        index: index.into_iter().map(|name| name.value).collect(),
-        fallback: section.find("fallback"),
-    }
 }
 
 fn redirect(route: &Section<'_>) -> Option<Action> {

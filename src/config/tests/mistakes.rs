@@ -430,6 +430,74 @@ fn actions() {
 }
 
 #[test]
+fn files_tables() {
+    let check = |lines: &str, expect: &str| {
+        let text = route(&format!("path = \"/\"\n[site.s.route.files]\nroot = \"/x\"\n{lines}"));
+        super::check(&text, &[format!("7:{expect}").as_str()]);
+    };
+    let title = |key: &str| format!("bad {key} in files of [[site.s.route]]");
+    let entry = |lines: &str, column: u32, key: &str, label: &str| {
+        check(lines, &format!("{column} {} | {label}", title(key)));
+    };
+    entry(
+        "try = [\"$path\", \"=200\"]",
+        17,
+        "try",
+        "`=200` is no status: write \"=404\", or another number from 400 to 599",
+    );
+    entry("try = [\"=404\", \"$path\"]", 8, "try", "a status is the end: put it last");
+    entry("try = [\"$uri\"]", 8, "try", "`$uri` is not known: the path is called $path here");
+    entry("try = [\"$path$query\"]", 8, "try", "`$query` is not known: there is only $path, once");
+    entry("try = [\"index.html\"]", 8, "try", "a path begins with `/` or `$path`: write \"/index.html\"");
+    entry("try = [\"/a/../b\"]", 8, "try", "write a plain path, without `.` and `..`");
+    entry("try = [\"$path..\"]", 8, "try", "write a plain path, without `.` and `..`");
+    entry("precompressed = [\"br\", \"gzip\", \"br\"]", 32, "precompressed", "it is named twice");
+    entry(
+        "types = { \".wasm\" = \"application/wasm\" }",
+        21,
+        "types",
+        "`.wasm` is no extension: write what follows the last dot, for example `wasm`",
+    );
+    entry(
+        "types = { a = \"text\" }",
+        15,
+        "types",
+        "`text` is no media type: write type/subtype, for example \"application/wasm\"",
+    );
+    entry(
+        "types = { a = \"text/html; charset=x\" }",
+        15,
+        "types",
+        "write the type without parameters; `charset` adds that one",
+    );
+    entry("types = { a = \"text/a\", A = \"text/b\" }", 29, "types", "`a` is named twice");
+    entry("charset_types = [\"text\"]", 18, "charset_types", "write a type, `type/*` or `*+suffix`");
+    let value = |lines: &str, column: u32, key: &str, label: &str| {
+        check(lines, &format!("{column} bad value for `{key}` in files of [[site.s.route]] | {label}"));
+    };
+    value(
+        "types = \"a\"",
+        9,
+        "types",
+        "it is a text, but the key takes a table of extensions such as { wasm = \"application/wasm\" }",
+    );
+    value(
+        "precompressed = [\"deflate\"]",
+        18,
+        "precompressed",
+        "`deflate` is not known: write \"br\", \"zstd\" or \"gzip\"",
+    );
+    value("listing = \"on\"", 11, "listing", "`on` is not known: write \"off\", \"html\", \"json\" or \"auto\"");
+    value("charset = \"utf 8\"", 11, "charset", "`utf 8` is no charset: write one word, for example \"utf-8\"");
+    value(
+        "default_type = \"plain\"",
+        16,
+        "default_type",
+        "`plain` is no media type: write type/subtype, for example \"application/wasm\"",
+    );
+}
+
+#[test]
 fn upstreams() {
     let check = |lines: &str, expect: &[&str]| check(&upstream(lines), expect);
     check(

@@ -228,7 +228,7 @@ mod tests {
         let fields = edited("ETag: \"a-1\"|", |out, start| apply(out, start, Coding::Gzip));
         let tag = fields.strip_prefix("ETag: ").and_then(|rest| rest.split('|').next()).expect("a tag").as_bytes();
         let validators = Validators { etag: b"\"a-1\"".as_slice().into(), last_modified: None, len: 100 };
-        let outcome = |conditions: Conditions<'_>| evaluate(&conditions, &validators, Method::Get);
+        let outcome = |conditions: Conditions<'_>| evaluate(&conditions, &validators, Method::Get, 64);
         assert_eq!(outcome(Conditions { if_none_match: tag.into(), ..Conditions::default() }), Outcome::NotModified);
         // A range of what was not coded must not be joined to coded bytes.
         let ranged = Conditions { if_range: Some(tag), range: Some(b"bytes=1-2"), ..Conditions::default() };

@@ -70,8 +70,9 @@ impl Coding {
         }
     }
 
+    /// Its place in lists of one value for each coding.
     #[inline]
-    const fn index(self) -> usize {
+    pub const fn index(self) -> usize {
         self as usize
     }
 }

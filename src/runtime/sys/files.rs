@@ -2,9 +2,11 @@
 //!
 //! A [`Root`] holds a descriptor of its folder and opens nothing outside: openat2(2) with RESOLVE_BENEATH lets the
 //! kernel check every step, symbolic links included. Where openat2 is missing (Linux before 5.6, some seccomp
-//! filters) each component is opened by itself and symbolic links are refused.
-//! Opening and stat(2) block for as long as the disk takes; the caller keeps what it learns (see `files::Cache`).
-//! Reading need not: [`read_resident`], [`is_resident`] and [`await_resident`] know what is in the page cache.
+//! filters) each component is opened by itself and symbolic links are refused. Links that must have the owner of what
+//! they lead to ([`Symlinks::Owner`]) are followed in `walk`, step by step, since the kernel knows no such rule.
+//! Opening and stat(2) block for as long as the disk takes; the caller keeps what it learns (see `files::Cache`), or
+//! asks with [`Lookup::Memory`] first.
+//! Reading need not block: [`read_resident`], [`is_resident`] and [`await_resident`] know what is in the page cache.
 
 use std::fs::File;
 use std::io::{self, IoSliceMut};
@@ -15,6 +17,9 @@ use std::time::Duration;
 
 use rustix::fs::{Advice, AtFlags, FileType, Mode, OFlags, ResolveFlags, Stat};
 use rustix::io::{Errno, ReadWriteFlags};
+
+use super::walk;
+use crate::config::model::Symlinks;
 
 pub use super::sendfile::{NonBlocking, send_file, sendfile_burst};
 
@@ -58,7 +63,7 @@ pub struct Stamp {
 
 impl Stamp {
     #[expect(clippy::unnecessary_cast, reason = "the widths of these fields differ between processors")]
-    fn new(stat: &Stat) -> Stamp {
+    pub(super) fn new(stat: &Stat) -> Stamp {
         let time = |seconds: i64, nanoseconds: u32| FileTime { seconds, nanoseconds };
         Stamp {
             dev: stat.st_dev as u64,
@@ -86,6 +91,16 @@ pub enum Opened {
     Other,
 }
 
+/// May finding a name wait for the disk?
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lookup {
+    /// Yes.
+    Disk,
+    /// No: what the kernel's cache of names cannot tell is the error `WouldBlock` (RESOLVE_CACHED, Linux 5.12; always
+    /// that error before). Opening a file whose name and inode are in memory does not wait on the usual file systems.
+    Memory,
+}
+
 /// openat2(2) says EAGAIN when something was renamed while it resolved `..`; so many tries in all.
 const TRIES_MAX: u32 = 8;
 
@@ -95,17 +110,18 @@ pub struct Root {
     dir: OwnedFd,
     /// openat2(2) works here.
     openat2: bool,
+    links: Symlinks,
 }
 
 impl Root {
-    /// Opens the folder at `path`, which may be a symbolic link.
+    /// Opens the folder at `path`, which may be a symbolic link; `links` says which ones are followed beneath it.
     ///
     /// Errors: what open(2) reports; `NotADirectory`.
-    pub fn open(path: &Path) -> io::Result<Root> {
+    pub fn open(path: &Path, links: Symlinks) -> io::Result<Root> {
         let dir = rustix::fs::open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
-        let mut root = Root { dir, openat2: true };
+        let mut root = Root { dir, openat2: true, links };
         // Filters say ENOSYS, or EPERM when they do not know the call.
-        match root.open_beneath(c".", OFlags::PATH) {
+        match root.open_beneath(c".", OFlags::PATH, Lookup::Disk) {
             Err(Errno::NOSYS | Errno::PERM) => root.openat2 = false,
             Err(error) => return Err(error.into()),
             Ok(_) => {}
@@ -129,30 +145,44 @@ impl Root {
         Ok((stat.dev, stat.ino))
     }
 
-    /// Metadata of what `path` leads to now: one system call. It follows symbolic links, also out of the root, so it
-    /// only serves to compare with a file that [`Root::open_file`] opened before.
+    /// Metadata of what `path` leads to now, to compare with a file that [`Root::open_file`] opened before. Where
+    /// every link beneath the root is followed it is one system call, which also follows links out of the root: the
+    /// same inode as before is then what was allowed before. Under a stricter rule, and for [`Lookup::Memory`], the
+    /// same as [`Root::look`].
     ///
-    /// Errors: what stat(2) reports.
-    pub fn stat(&self, path: &[u8]) -> io::Result<Stamp> {
+    /// Errors: what stat(2) reports; those of [`Root::look`].
+    pub fn stat(&self, path: &[u8], lookup: Lookup) -> io::Result<Stamp> {
+        if self.links != Symlinks::Beneath || lookup == Lookup::Memory {
+            return self.look(path, lookup);
+        }
         let path = if path.is_empty() { b".".as_slice() } else { path };
         Ok(Stamp::new(&rustix::fs::statat(&self.dir, path, AtFlags::NO_AUTOMOUNT)?))
+    }
+
+    /// Metadata of what `path` leads to, found under the rules by which files are opened: three system calls.
+    ///
+    /// Errors: those of [`Root::open_file`].
+    pub fn look(&self, path: &[u8], lookup: Lookup) -> io::Result<Stamp> {
+        let place = self.open_any(path, OFlags::PATH, lookup)?;
+        Ok(Stamp::new(&rustix::fs::fstat(&place)?))
     }
 
     /// Opens `path` for reading if it is a regular file. Never waits for a fifo's other end, never opens a device.
     ///
     /// Errors: `ENOENT`, `ENOTDIR`, `EACCES` and so on; `EXDEV` when a symbolic link leads out of the root; `ELOOP`
-    /// for a symbolic link where openat2 is missing.
-    pub fn open_file(&self, path: &[u8]) -> io::Result<Opened> {
+    /// for a symbolic link where none is followed; `EACCES` for one whose owner is not that of its target, where that
+    /// matters; `WouldBlock` for [`Lookup::Memory`].
+    pub fn open_file(&self, path: &[u8], lookup: Lookup) -> io::Result<Opened> {
         // A look first, because opening a fifo wakes its writer and opening a device may move a tape.
-        match self.stat(path)?.kind {
+        match self.stat(path, lookup)?.kind {
             Kind::Other => return Ok(Opened::Other),
             Kind::Directory => {
-                self.open_any(path, OFlags::PATH | OFlags::DIRECTORY)?;
+                self.open_any(path, OFlags::PATH | OFlags::DIRECTORY, lookup)?;
                 return Ok(Opened::Directory);
             }
             Kind::File => {}
         }
-        let file = self.open_any(path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY)?;
+        let file = self.open_any(path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY, lookup)?;
         let stamp = Stamp::new(&rustix::fs::fstat(&file)?);
         Ok(match stamp.kind {
             Kind::File => Opened::File(file.into(), stamp),
@@ -161,23 +191,70 @@ impl Root {
         })
     }
 
-    fn open_any(&self, path: &[u8], flags: OFlags) -> Result<OwnedFd, Errno> {
+    /// Reads the directory `path`: hands the names in it, in no order, with their metadata to `visit` until that says
+    /// false. What a name leads to decides, under the rules of the root: links that are not followed, and what cannot
+    /// be looked at, are left out. Returns the metadata of the directory. Blocks.
+    ///
+    /// Errors: those of [`Root::open_file`].
+    pub fn read_directory(&self, path: &[u8], mut visit: impl FnMut(&[u8], Stamp) -> bool) -> io::Result<Stamp> {
+        let directory = self.open_any(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NONBLOCK, Lookup::Disk)?;
+        let own = Stamp::new(&rustix::fs::fstat(&directory)?);
+        let mut full = path.to_vec();
+        if !full.is_empty() && !full.ends_with(b"/") {
+            full.push(b'/');
+        }
+        let prefix = full.len();
+        for entry in rustix::fs::Dir::read_from(&directory)? {
+            let entry = entry?;
+            let name = entry.file_name().to_bytes();
+            if name == b"." || name == b".." {
+                continue;
+            }
+            let stamp = match rustix::fs::statat(&directory, name, AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT) {
+                Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::Symlink => {
+                    full.truncate(prefix);
+                    full.extend_from_slice(name);
+                    self.look(&full, Lookup::Disk).ok()
+                }
+                Ok(stat) => Some(Stamp::new(&stat)),
+                Err(_) => None,
+            };
+            if stamp.is_some_and(|stamp| !visit(name, stamp)) {
+                break;
+            }
+        }
+        Ok(own)
+    }
+
+    fn open_any(&self, path: &[u8], flags: OFlags, lookup: Lookup) -> Result<OwnedFd, Errno> {
+        if lookup == Lookup::Memory && !self.openat2 {
+            return Err(Errno::AGAIN);
+        }
         let path = if path.is_empty() { b".".as_slice() } else { path };
-        if !self.openat2 {
+        if !self.openat2 && self.links != Symlinks::Owner {
             return self.open_by_component(path, flags);
         }
         let mut tries = 0;
         loop {
             tries += 1;
-            match self.open_beneath(path, flags) {
+            let result = match self.links {
+                Symlinks::Owner => walk::open(self.dir.as_fd(), path, flags, lookup),
+                _ => self.open_beneath(path, flags, lookup),
+            };
+            match result {
+                Err(Errno::AGAIN) if lookup == Lookup::Memory => return Err(Errno::AGAIN),
+                // The flag is not known: Linux before 5.12. Names that openat2(2) itself calls invalid do not exist.
+                Err(Errno::INVAL) if lookup == Lookup::Memory => return Err(Errno::AGAIN),
                 Err(Errno::AGAIN | Errno::INTR) if tries < TRIES_MAX => {}
                 result => return result,
             }
         }
     }
 
-    fn open_beneath<P: rustix::path::Arg>(&self, path: P, flags: OFlags) -> Result<OwnedFd, Errno> {
-        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
+    fn open_beneath<P: rustix::path::Arg>(&self, path: P, flags: OFlags, lookup: Lookup) -> Result<OwnedFd, Errno> {
+        let mut resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
+        resolve.set(ResolveFlags::NO_SYMLINKS, self.links == Symlinks::Never);
+        resolve.set(ResolveFlags::CACHED, lookup == Lookup::Memory);
         rustix::fs::openat2(&self.dir, path, flags | OFlags::CLOEXEC, Mode::empty(), resolve)
     }
 
@@ -196,7 +273,14 @@ impl Root {
             let from = parent.as_ref().map_or(self.dir.as_fd(), |dir| dir.as_fd());
             parent = Some(rustix::fs::openat(from, name, flags, Mode::empty())?);
         }
-        parent.ok_or(Errno::NOENT)
+        let place = parent.ok_or(Errno::NOENT)?;
+        // With O_PATH a link itself is opened.
+        if flags.contains(OFlags::PATH)
+            && FileType::from_raw_mode(rustix::fs::fstat(&place)?.st_mode) == FileType::Symlink
+        {
+            return Err(Errno::LOOP);
+        }
+        Ok(place)
     }
 }
 
@@ -313,7 +397,7 @@ pub fn wall_seconds() -> i64 {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::config::model::DriverChoice;
     use crate::runtime::driver::DataRuntime;
@@ -334,7 +418,7 @@ pub(super) mod tests {
     }
 
     fn open(root: &Root, path: &str) -> Result<String, Errno> {
-        match root.open_file(path.as_bytes()) {
+        match root.open_file(path.as_bytes(), Lookup::Disk) {
             Ok(Opened::File(file, stamp)) => {
                 let mut content = Vec::new();
                 read_at(&file, 0, stamp.size as usize, &mut content).expect("read");
@@ -348,7 +432,7 @@ pub(super) mod tests {
     #[test]
     fn the_kernel_keeps_paths_beneath_the_root() {
         let dir = folder();
-        let root = Root::open(&dir.path().join("root")).expect("root");
+        let root = Root::open(&dir.path().join("root"), Symlinks::Beneath).expect("root");
         if !root.openat2 {
             eprintln!("skipped: no openat2 here");
             return;
@@ -367,7 +451,7 @@ pub(super) mod tests {
     #[test]
     fn without_openat2_links_are_refused() {
         let dir = folder();
-        let mut root = Root::open(&dir.path().join("root")).expect("root");
+        let mut root = Root::open(&dir.path().join("root"), Symlinks::Beneath).expect("root");
         root.openat2 = false;
         assert_eq!(open(&root, "a/file"), Ok("inside".into()));
         assert_eq!(open(&root, "a/"), Ok("Directory".into()));
@@ -377,6 +461,68 @@ pub(super) mod tests {
         assert_eq!(open(&root, "out"), Err(Errno::LOOP));
         assert_eq!(open(&root, "../secret"), Err(Errno::XDEV));
         assert_eq!(open(&root, "a/../../secret"), Err(Errno::XDEV));
+    }
+
+    #[test]
+    fn no_link_is_followed_where_none_may_be() {
+        let dir = folder();
+        let mut root = Root::open(&dir.path().join("root"), Symlinks::Never).expect("root");
+        for openat2 in [root.openat2, false] {
+            root.openat2 = openat2;
+            assert_eq!(open(&root, "a/file"), Ok("inside".into()));
+            for link in ["link", "link/file", "up/secret", "out"] {
+                let error = open(&root, link).expect_err(link);
+                assert!(matches!(error, Errno::LOOP | Errno::NOTDIR), "{link}: {error:?}");
+            }
+            let look = |path: &str| root.look(path.as_bytes(), Lookup::Disk).map(|stamp| stamp.kind);
+            assert_eq!(look("a/file").expect("a file"), Kind::File);
+            assert!(root.stat(b"out", Lookup::Disk).map_or(true, |stamp| stamp.kind == Kind::Other));
+        }
+    }
+
+    #[test]
+    fn a_lookup_in_memory_finds_what_was_found_before() {
+        let dir = folder();
+        let root = Root::open(&dir.path().join("root"), Symlinks::Beneath).expect("root");
+        assert_eq!(open(&root, "a/file"), Ok("inside".into()));
+        let quick = root.open_file(b"a/file", Lookup::Memory);
+        if quick.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock) {
+            eprintln!("skipped: the kernel cannot tell, or forgot the name at once");
+            return;
+        }
+        assert!(matches!(quick, Ok(Opened::File(..))), "{quick:?}");
+        // It stays beneath the root, and what is not there is not found.
+        for (path, errno) in [("../secret", Errno::XDEV), ("b", Errno::NOENT)] {
+            let error = root.open_file(path.as_bytes(), Lookup::Memory).expect_err(path);
+            let got = Errno::from_io_error(&error);
+            assert!(got == Some(errno) || got == Some(Errno::AGAIN), "{path}: {got:?}");
+        }
+    }
+
+    #[test]
+    fn a_directory_shows_what_can_be_reached() {
+        let dir = folder();
+        std::fs::write(dir.path().join("root/plain"), "1234").expect("write");
+        let names = |links: Symlinks, path: &str| {
+            let root = Root::open(&dir.path().join("root"), links).expect("root");
+            let mut names = Vec::new();
+            let result = root.read_directory(path.as_bytes(), |name, stamp| {
+                names.push((String::from_utf8_lossy(name).into_owned(), stamp.kind, stamp.size));
+                true
+            });
+            names.sort_by(|a, b| a.0.cmp(&b.0));
+            let shown = names.iter().map(|(name, kind, _)| format!("{name}:{kind:?}")).collect::<Vec<_>>().join(" ");
+            result.map(|_| shown).map_err(|error| Errno::from_io_error(&error).expect("errno"))
+        };
+        let openat2 = Root::open(&dir.path().join("root"), Symlinks::Beneath).expect("root").openat2;
+        if openat2 {
+            assert_eq!(names(Symlinks::Beneath, ""), Ok("a:Directory link:Directory plain:File".into()));
+            assert_eq!(names(Symlinks::Never, ""), Ok("a:Directory plain:File".into()));
+            assert_eq!(names(Symlinks::Beneath, "up"), Err(Errno::XDEV));
+        }
+        assert_eq!(names(Symlinks::Owner, ""), Ok("a:Directory link:Directory plain:File".into()));
+        assert_eq!(names(Symlinks::Owner, "a/"), Ok("file:File".into()));
+        assert_eq!(names(Symlinks::Owner, "plain"), Err(Errno::NOTDIR));
     }
 
     #[test]
@@ -446,7 +592,7 @@ pub(super) mod tests {
     }
 
     /// Runs `test` on a data worker of each driver this kernel has.
-    pub(in crate::runtime::sys) fn on_each_driver<F: Future<Output = ()>>(test: impl Fn() -> F) {
+    pub(crate) fn on_each_driver<F: Future<Output = ()>>(test: impl Fn() -> F) {
         for choice in [DriverChoice::Auto, DriverChoice::Epoll] {
             let (mut runtime, _) = DataRuntime::build(choice, 256, false).expect("runtime");
             runtime.block_on(test());

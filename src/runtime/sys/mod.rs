@@ -6,3 +6,4 @@ pub mod files;
 pub mod limits;
 pub mod outputs;
 mod sendfile;
+mod walk;

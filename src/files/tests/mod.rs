@@ -1,13 +1,22 @@
 //! The file tier over real folders: requests go in as text, heads and bodies come out.
 
+mod candidates;
+mod coded;
+mod compressed;
+mod disk;
+mod listings;
+mod ranges;
+mod rules;
+
 use std::fs::{self, File, FileTimes};
 use std::os::unix::fs::{FileExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use super::serve::{FileSlice, Plan, PlanBody, Request, prepare, prepare_cached, write_fields};
 use super::*;
-use crate::config::model::Files;
+use crate::config::model::{Candidate, Coding, Files, Listing, Symlinks};
 use crate::http::h1::Method;
 use crate::metrics::FileStats;
 use crate::util::path::normalize;
@@ -54,12 +63,8 @@ impl Site {
         let dir = tempfile::tempdir().expect("temporary folder");
         let root = dir.path().join("root");
         fs::create_dir(&root).expect("root");
-        let mut files = Files {
-            root,
-            strip_prefix: String::new(),
-            index: vec!["index.html".into(), "index.htm".into()],
-            fallback: None,
-        };
+        let mut files = crate::config::Defaults::default().files(&root);
+        files.index = vec!["index.html".into(), "index.htm".into()];
         change(&mut files);
         let cache = Cache::new(limits).with_clock(late);
         Site { dir, files: Arc::new(files), cache, stats: FileStats::default(), now: Instant::now() }
@@ -81,38 +86,59 @@ impl Site {
     }
 
     fn ask(&mut self, method: Method, target: &str, conditions: Conditions<'_>) -> Answer {
+        self.ask_for(method, target, conditions, CodingSet::NONE, "")
+    }
+
+    fn ask_for(
+        &mut self,
+        method: Method,
+        target: &str,
+        conditions: Conditions<'_>,
+        accepts: CodingSet,
+        accept: &str,
+    ) -> Answer {
+        let plan = self.plan_for(method, target, conditions, accepts, accept);
+        self.cache.check_invariants();
+        Answer::of(plan, method)
+    }
+
+    fn plan_for(
+        &mut self,
+        method: Method,
+        target: &str,
+        conditions: Conditions<'_>,
+        accepts: CodingSet,
+        accept: &str,
+    ) -> Plan {
         let (path, query) = match target.split_once('?') {
             Some((path, query)) => (path, Some(query.as_bytes())),
             None => (target, None),
         };
         let mut scratch = Vec::new();
         let path = normalize(path.as_bytes(), &mut scratch).expect("a good path");
-        let request = Request { method, path, query, conditions };
-        let plan = prepare(&self.files, 0, &mut self.cache, &request, self.now, &self.stats);
-        self.cache.check_invariants();
-        let mut head = Vec::new();
-        write_head(&plan, b"one", DATE, &mut head);
-        let from_memory = !matches!(plan.body, PlanBody::File { .. });
-        let body = match plan.body {
-            PlanBody::None => Vec::new(),
-            PlanBody::Bytes(bytes) => bytes.to_vec(),
-            PlanBody::File { file, offset, len } => {
-                let mut body = vec![0; len as usize];
-                file.read_exact_at(&mut body, offset).expect("the whole body");
-                body
-            }
-        };
-        Answer { status: plan.status, head: String::from_utf8(head).expect("text"), body, from_memory }
+        let request = Request { method, path, query, conditions, accepts, accept: accept.as_bytes().into() };
+        prepare(&self.files, 0, &mut self.cache, &request, self.now, &self.stats)
+    }
+
+    fn plan(&mut self, target: &str) -> Plan {
+        self.plan_for(Method::Get, target, Conditions::default(), CodingSet::NONE, "")
     }
 
     fn plan_of(&mut self, target: &str) -> (u16, String, PlanBody) {
-        let mut scratch = Vec::new();
-        let path = normalize(target.as_bytes(), &mut scratch).expect("a good path");
-        let request = Request { method: Method::Get, path, query: None, conditions: Conditions::default() };
-        let plan = prepare(&self.files, 0, &mut self.cache, &request, self.now, &self.stats);
+        let plan = self.plan(target);
         let mut head = Vec::new();
         write_head(&plan, b"", DATE, &mut head);
         (plan.status, String::from_utf8(head).expect("text"), plan.body)
+    }
+
+    fn accepting(&mut self, target: &str, codings: &[Coding]) -> Answer {
+        let accepts = codings.iter().copied().collect();
+        self.ask_for(Method::Get, target, Conditions::default(), accepts, "")
+    }
+
+    fn ranged(&mut self, target: &str, range: &str) -> Answer {
+        let conditions = Conditions { range: Some(range.as_bytes()), ..Conditions::default() };
+        self.ask(Method::Get, target, conditions)
     }
 
     fn get(&mut self, target: &str) -> Answer {
@@ -131,7 +157,47 @@ impl Site {
     }
 }
 
+fn content_of(slice: &FileSlice) -> Vec<u8> {
+    let mut body = vec![0; slice.len as usize];
+    slice.file.read_exact_at(&mut body, slice.offset).expect("the whole body");
+    body
+}
+
 impl Answer {
+    /// Does what the sender does.
+    fn of(mut plan: Plan, method: Method) -> Answer {
+        if let PlanBody::NeedsListing(errand) = &plan.body {
+            plan = Plan::listed(errand.run(), method);
+        }
+        let mut head = Vec::new();
+        write_head(&plan, b"one", DATE, &mut head);
+        let from_memory = !matches!(plan.body, PlanBody::File(_));
+        let body_len = plan.body.len();
+        let body = match plan.body {
+            PlanBody::None => Vec::new(),
+            PlanBody::Bytes(bytes) => bytes.to_vec(),
+            PlanBody::File(slice) => content_of(&slice),
+            PlanBody::Parts(pieces) => {
+                let bytes = |piece: &Piece| match piece {
+                    Piece::Bytes(bytes) => bytes.to_vec(),
+                    Piece::File(slice) => content_of(slice),
+                };
+                pieces.iter().flat_map(bytes).collect()
+            }
+            PlanBody::NeedsListing(_) => panic!("a listing of a listing"),
+        };
+        assert_eq!(body.len() as u64, body_len);
+        let answer = Answer { status: plan.status, head: String::from_utf8(head).expect("text"), body, from_memory };
+        if method == Method::Get && plan.status != 304 {
+            assert_eq!(answer.field("Content-Length"), Some(body_len.to_string().as_str()), "{answer:?}");
+        }
+        answer
+    }
+
+    fn text(&self) -> &str {
+        std::str::from_utf8(&self.body).expect("text")
+    }
+
     fn field(&self, name: &str) -> Option<&str> {
         self.head.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
     }
@@ -226,8 +292,15 @@ fn a_prefix_is_cut_off_but_never_climbs() {
     site.check("/static/a.css", 200, "a");
     site.check("/static/", 200, "i");
     site.check_status("/static../secret", 404);
-    let answer = site.get("/static?q=1");
-    assert_eq!((answer.status, answer.field("Location")), (301, Some("/static/?q=1")));
+    for own in [false, true] {
+        if own {
+            let candidate = Candidate::Path { before: String::new(), takes_path: true, after: "/".into() };
+            site.files = Arc::new(Files { candidates: vec![candidate], ..(*site.files).clone() });
+        }
+        let answer = site.get("/static?q=1");
+        assert_eq!((answer.status, answer.field("Location")), (301, Some("/static/?q=1")));
+        site.check("/static/", 200, "i");
+    }
 }
 
 #[test]
@@ -289,10 +362,17 @@ fn only_regular_files_are_opened() {
 fn other_methods_are_told_what_is_allowed() {
     let mut site = Site::new();
     site.put("a", "a");
-    for method in [Method::Post, Method::Put, Method::Delete, Method::Options, Method::Other] {
+    // RFC 9110 section 15.5.6.
+    for method in [Method::Post, Method::Put, Method::Delete, Method::Other] {
         let answer = site.ask(method, "/a", Conditions::default());
-        assert_eq!((answer.status, answer.field("Allow")), (405, Some("GET, HEAD")));
+        assert_eq!((answer.status, answer.field("Allow")), (405, Some("GET, HEAD, OPTIONS")));
     }
+    // Section 9.3.7; preconditions do not concern it (13.2.1), and 204 has no length (8.6).
+    let stale = Conditions { if_match: b"\"x\"".as_slice().into(), ..Conditions::default() };
+    let answer = site.ask(Method::Options, "/a", stale);
+    assert_eq!((answer.status, answer.field("Allow"), answer.body.len()), (204, Some("GET, HEAD, OPTIONS"), 0));
+    assert_eq!((answer.field("Content-Length"), answer.field("Content-Type")), (None, None));
+    assert_eq!(site.ask(Method::Options, "/none", Conditions::default()).status, 404);
 }
 
 #[test]
@@ -661,7 +741,9 @@ fn a_cached_file_costs_no_allocation() {
                 range: Some(b"bytes=0-"),
                 ..Conditions::default()
             };
-            let request = Request { method: Method::Get, path, query: None, conditions };
+            let accepts = CodingSet::NONE;
+            let request =
+                Request { method: Method::Get, path, query: None, conditions, accepts, accept: Lines::default() };
             let plan = prepare(&site.files, 0, &mut site.cache, &request, site.now, &site.stats);
             write_fields(&plan, &mut out);
             plan.status
