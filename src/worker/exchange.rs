@@ -7,12 +7,15 @@ use super::body::RequestBody;
 use super::connection::Connection;
 use super::hot::Hot;
 use super::respond::{self, Answer};
+use super::variables::RequestVariables;
 use super::{Worker, call_app, forward, send_file};
 use crate::config::model::Action;
 use crate::http::h1::{BodyKind, FieldName, Method, Version};
 use crate::log::Entry;
 use crate::metrics::{ServedBy, TraceEvent};
+use crate::route::{Origin, Routed};
 use crate::util::path::normalize;
+use crate::util::template::Encoding;
 
 /// A body nobody wants is read up to this many bytes to keep the connection; a longer one closes it.
 const DISCARD_BYTES_MAX: u64 = 64 * 1024;
@@ -136,25 +139,51 @@ async fn answer(worker: &Rc<Worker>, connection: &Connection, hot: &mut Hot, req
             Ok(path) => path,
             Err(problem) => return error(worker, hot, request, problem.status()),
         };
-        let router = &worker.routers[connection.listener as usize];
-        let Some(found) = router.route(hot.head.host(bytes), path.as_bytes()) else {
+        let Some(site) = worker.routers[connection.listener as usize].site(hot.head.host(bytes)) else {
             return error(worker, hot, request, 404);
         };
-        match &found.action {
+        let found = match site.route(hot.head.method_text.of(bytes), path.as_bytes(), Origin::Client) {
+            Routed::Found(found) => found,
+            Routed::MethodNotAllowed { allow } => return methods(worker, hot, request, 405, allow),
+            Routed::Methods { allow } => return methods(worker, hot, request, 204, allow),
+            Routed::NotFound => return error(worker, hot, request, 404),
+        };
+        let variables = RequestVariables {
+            worker,
+            connection,
+            head: &hot.head,
+            bytes,
+            request_id: request.id,
+            site: found.site,
+            path: path.as_bytes(),
+            captures: found.captures,
+        };
+        match found.action {
             Action::Files(files) => {
                 let folder = worker.folders[found.site][found.route];
                 let plan = send_file::prepare(worker, files, folder, &hot.head, bytes, path);
                 return send_file::run(worker, connection, hot, request, plan).await;
             }
-            Action::Redirect { status, to } => {
-                let to = redirect_target(to, path.as_bytes(), hot.head.query(bytes));
-                return redirect(worker, hot, request, *status, &to);
+            Action::Redirect(to) => {
+                let mut target = Vec::new();
+                to.to.put(Encoding::Url, &variables, &mut target);
+                return redirect(worker, hot, request, to.status, &target);
             }
-            Action::Respond { status, content_type, body } => {
-                let answer = Answer { status: *status, fields: &[], content_type, body };
+            Action::Respond(respond) => {
+                let mut filled = Vec::new();
+                let body = match respond.body.constant() {
+                    Some(text) => text.as_bytes(),
+                    None => {
+                        respond.body.put(respond.encoding, &variables, &mut filled);
+                        &filled
+                    }
+                };
+                let answer = Answer { status: respond.status, fields: &[], content_type: &respond.content_type, body };
                 let sent = respond::write(worker, &mut hot.out, &hot.head, request.keep_alive, &answer);
-                return done(*status, sent, ServedBy::Worker);
+                return done(respond.status, sent, ServedBy::Worker);
             }
+            Action::Close => return abandoned(ServedBy::Worker),
+            Action::Rewrite(_) => return error(worker, hot, request, 500),
             Action::Proxy(upstream) => Slow::Proxy(*upstream),
             Action::App(app) => Slow::App(*app),
         }
@@ -215,26 +244,11 @@ fn redirect(worker: &Worker, hot: &mut Hot, request: &Request, status: u16, to: 
     done(status, sent, ServedBy::Worker)
 }
 
-/// Replaces `$path` (percent-encoded) and `$query` in a redirect's target.
-fn redirect_target(to: &str, path: &[u8], query: Option<&[u8]>) -> Vec<u8> {
-    let mut target = Vec::with_capacity(to.len() + path.len());
-    let mut rest = to;
-    while let Some(at) = rest.find('$') {
-        target.extend_from_slice(&rest.as_bytes()[..at]);
-        rest = &rest[at..];
-        if let Some(behind) = rest.strip_prefix("$path") {
-            crate::util::path::encode(path, &mut target);
-            rest = behind;
-        } else if let Some(behind) = rest.strip_prefix("$query") {
-            target.extend_from_slice(query.unwrap_or_default());
-            rest = behind;
-        } else {
-            target.push(b'$');
-            rest = &rest[1..];
-        }
-    }
-    target.extend_from_slice(rest.as_bytes());
-    target
+/// Tells which methods the path takes.
+fn methods(worker: &Worker, hot: &mut Hot, request: &Request, status: u16, allow: &str) -> Outcome {
+    let answer = Answer { status, fields: &[("Allow", allow.as_bytes())], content_type: "", body: b"" };
+    let sent = respond::write(worker, &mut hot.out, &hot.head, request.keep_alive, &answer);
+    done(status, sent, ServedBy::Worker)
 }
 
 /// Counters, access log, trace.

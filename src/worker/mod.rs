@@ -23,6 +23,7 @@ mod hot;
 mod respond;
 mod run;
 mod send_file;
+mod variables;
 mod watch;
 
 use std::cell::{Cell, RefCell};

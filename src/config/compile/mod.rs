@@ -1,13 +1,19 @@
 //! Written tables → compiled [`Config`]: the sections one by one, then what holds between them.
 
 mod mysql;
+mod options;
 mod site;
+mod template;
 mod upstream;
+
+use std::sync::Arc;
 
 use toml_edit::{Item, TableLike};
 
 use super::key::Table;
-use super::model::{AppPlacement, Config, DriverChoice, Http, Listener, Log, LogFormat, Process, Splitter, Upstream};
+use super::model::{
+    AppPlacement, Config, DriverChoice, Http, Listener, Log, LogFormat, Options, Process, Splitter, Upstream,
+};
 use super::report::{Problem, Span};
 use super::section::{Context, Placed, Section};
 use super::suggest;
@@ -106,6 +112,7 @@ fn compile_process(section: &Section<'_>) -> Process {
 }
 
 fn compile_http(section: &Section<'_>) -> Http {
+    let body_bytes_max = section.get("body_max");
     Http {
         header_timeout: section.get("header_timeout"),
         body_timeout: section.get("body_timeout"),
@@ -114,8 +121,9 @@ fn compile_http(section: &Section<'_>) -> Http {
         keep_alive_requests_max: section.get("keep_alive_requests_max"),
         head_bytes_max: section.get("head_max"),
         headers_max: section.get("headers_max"),
-        body_bytes_max: section.get("body_max"),
+        body_bytes_max,
         server_name: section.get("server_name"),
+        options: options::inherit(section, &Arc::new(Options::new(body_bytes_max)), &[]),
     }
 }
 
