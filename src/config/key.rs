@@ -8,6 +8,8 @@ use super::value::{Kind, Value};
 /// A table of the config file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Table {
+    /// What stands above the first table
+    Top,
     /// `[process]`
     Process,
     /// `[http]`
@@ -50,7 +52,8 @@ pub enum Table {
 
 impl Table {
     /// Every table, in the order of the manual.
-    pub const ALL: [Table; 19] = [
+    pub const ALL: [Table; 20] = [
+        Table::Top,
         Table::Process,
         Table::Http,
         Table::Listener,
@@ -96,6 +99,7 @@ impl Table {
     /// How the table is written: `[upstream.NAME]`.
     pub fn header(self) -> &'static str {
         match self {
+            Table::Top => "the lines above the first table",
             Table::Process => "[process]",
             Table::Http => "[http]",
             Table::Listener => "[listener.NAME]",
@@ -121,6 +125,7 @@ impl Table {
     /// What the table is for, in one or two sentences.
     pub fn help(self) -> &'static str {
         match self {
+            Table::Top => "Everything else stands in tables.",
             Table::Process => "Cores, drivers, queues and limits of the whole process.",
             Table::Http => "Time-outs and limits of HTTP connections to clients.",
             Table::Listener => "One listening address. The name shows in logs and metrics.",

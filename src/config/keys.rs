@@ -21,6 +21,10 @@ const WAIT: Kind = duration(MS, DAY);
 
 /// All of them, table by table, in the order of the manual.
 pub(super) const KEYS: &[Key] = &[
+    // above the first table
+    Key::new(Table::Top, "include", Kind::List(&Kind::Text), Means("one file"))
+        .help("further files, relative to this one; `*` and `?` stand in the last part of a path: \"sites/*.toml\". Each table stands in one of the files")
+        .known_as(&["nginx include", "haproxy -f"]),
     // [process]
     Key::new(Table::Process, "data_cores", Kind::Cores, Default("auto"))
         .help("cores of the data workers, one worker on each")

@@ -287,6 +287,7 @@ impl Target {
 }
 
 /// The routes by path, in order of writing.
+#[expect(clippy::mutable_key_type, reason = "equality and hash of an expression are those of its text")]
 fn group(routes: &[Route]) -> Vec<Group> {
     let mut positions: std::collections::HashMap<&PathMatch, usize> = std::collections::HashMap::new();
     let mut groups: Vec<Vec<usize>> = Vec::new();

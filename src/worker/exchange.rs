@@ -158,6 +158,9 @@ async fn answer(worker: &Rc<Worker>, connection: &Connection, hot: &mut Hot, req
             path: path.as_bytes(),
             captures: found.captures,
         };
+        if found.rewrite.is_some() {
+            return rewrite_missing(worker, hot, request);
+        }
         match found.action {
             Action::Files(files) => {
                 let folder = worker.folders[found.site][found.route];
@@ -183,7 +186,7 @@ async fn answer(worker: &Rc<Worker>, connection: &Connection, hot: &mut Hot, req
                 return done(respond.status, sent, ServedBy::Worker);
             }
             Action::Close => return abandoned(ServedBy::Worker),
-            Action::Rewrite(_) => return error(worker, hot, request, 500),
+            Action::Rewrite(_) => return rewrite_missing(worker, hot, request),
             Action::Proxy(upstream) => Slow::Proxy(*upstream),
             Action::App(app) => Slow::App(*app),
         }
@@ -242,6 +245,12 @@ fn redirect(worker: &Worker, hot: &mut Hot, request: &Request, status: u16, to: 
     let answer = Answer { status, fields: &[("Location", to)], content_type: "", body: b"" };
     let sent = respond::write(worker, &mut hot.out, &hot.head, request.keep_alive, &answer);
     done(status, sent, ServedBy::Worker)
+}
+
+/// Targets are not rewritten here: what is behind must not see the wrong one.
+fn rewrite_missing(worker: &Worker, hot: &mut Hot, request: &Request) -> Outcome {
+    tracing::error!("the data worker cannot rewrite targets");
+    error(worker, hot, request, 500)
 }
 
 /// Tells which methods the path takes.

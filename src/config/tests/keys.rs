@@ -42,7 +42,8 @@ fn every_key_does_something() {
     for key in KEYS {
         let value = another_value(key);
         // Shown by the tests of actions, routes and upstreams; `proxy` and `app` name tables.
-        if value.is_empty() || ["proxy", "app", "path", "exact", "regex", "close", "password_file"].contains(&key.name)
+        if value.is_empty()
+            || ["proxy", "app", "path", "exact", "regex", "close", "password_file", "include"].contains(&key.name)
         {
             continue;
         }
@@ -116,6 +117,7 @@ pub(super) fn in_its_table(key: &Key, line: &str) -> String {
             let parts = parts.iter().filter(|part| line.is_empty() || !part.starts_with(&format!("{} ", key.name)));
             format!("[mysql.m]\n{}\n{line}\n", parts.copied().collect::<Vec<_>>().join("\n"))
         }
+        Table::Top => format!("{line}\n"),
         single => format!("{}\n{line}\n", single.header()),
     };
     format!("{text}{BASE}")

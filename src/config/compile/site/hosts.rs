@@ -103,6 +103,7 @@ fn report_bad_host_name(name: &str) -> Result<(), String> {
 }
 
 /// Two sites of a listener must not have a name in common.
+#[expect(clippy::mutable_key_type, reason = "equality and hash of an expression are those of its text")]
 pub(super) fn report_duplicate_hosts(cx: &Context<'_>, listener: &str, sites: &[&Draft]) {
     let mut seen: HashMap<&HostPattern, (&Draft, Option<Span>)> = HashMap::new();
     for draft in sites {

@@ -117,6 +117,7 @@ pub(super) fn warn_of_unreachable_path(section: &Section<'_>, path: &PathMatch) 
 }
 
 /// Of two routes for one path the second is reached with the methods that the first does not take.
+#[expect(clippy::mutable_key_type, reason = "equality and hash of an expression are those of its text")]
 pub(super) fn report_duplicate_routes(section: &Section<'_>, routes: &[Placed<Option<Route>>]) {
     let mut seen: HashMap<&PathMatch, Vec<(&Route, Option<Span>)>> = HashMap::new();
     for placed in routes {
