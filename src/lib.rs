@@ -11,7 +11,7 @@
 //! | [`runtime`] | drivers, pinning, mailboxes, buffers, system calls; the only `unsafe` | know a protocol |
 //! | [`tls`] | sessions without sockets, certificates, tickets | choose a site |
 //! | [`http`] | message model, HTTP/1.1 codec without I/O, connection driver | choose an action |
-//! | [`route`] | (host, path) → action, pure | I/O |
+//! | [`route`] | (host, method, path) → action, pure | I/O |
 //! | [`files`] | static files: path safety, conditionals, ranges, cache, send path | leave its root |
 //! | [`proxy`] | upstreams: balance, health, pools, forwarding, retries | complete a truncated body |
 //! | [`app`] | in-process applications: contract, bridge, workers | touch a client socket |

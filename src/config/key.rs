@@ -8,6 +8,8 @@ use super::value::{Kind, Value};
 /// A table of the config file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Table {
+    /// What stands above the first table
+    Top,
     /// `[process]`
     Process,
     /// `[http]`
@@ -26,8 +28,16 @@ pub enum Table {
     Route,
     /// `files = { … }` of a route
     Files,
+    /// Keys that [`Table::Http`], [`Table::Site`] and [`Table::Route`] have in common
+    Options,
+    /// `headers = { … }` and `request_headers = { … }` of these
+    Headers,
+    /// One entry of `error_pages` of these
+    ErrorPage,
     /// `redirect = { … }` of a route
     Redirect,
+    /// `rewrite = { … }` of a route
+    Rewrite,
     /// `respond = { … }` of a route
     Respond,
     /// `compress = { … }` of `[http]`, a site or a route
@@ -51,6 +61,7 @@ pub enum Table {
 impl Table {
     /// Every table, in the order of the manual.
     pub const ALL: &[Table] = &[
+        Table::Top,
         Table::Process,
         Table::Http,
         Table::Http2,
@@ -59,8 +70,12 @@ impl Table {
         Table::Certificate,
         Table::Site,
         Table::Route,
+        Table::Options,
+        Table::Headers,
+        Table::ErrorPage,
         Table::Files,
         Table::Redirect,
+        Table::Rewrite,
         Table::Respond,
         Table::Compress,
         Table::Upstream,
@@ -97,6 +112,7 @@ impl Table {
     /// How the table is written: `[upstream.NAME]`.
     pub fn header(self) -> &'static str {
         match self {
+            Table::Top => "the lines above the first table",
             Table::Process => "[process]",
             Table::Http => "[http]",
             Table::Http2 => "[http2]",
@@ -106,7 +122,11 @@ impl Table {
             Table::Site => "[site.NAME]",
             Table::Route => "[[site.NAME.route]]",
             Table::Files => "files = { … }",
+            Table::Options => "any of [http], [site.NAME] and [[site.NAME.route]]",
+            Table::Headers => "headers = { … }",
+            Table::ErrorPage => "error_pages = { 404 = { … } }",
             Table::Redirect => "redirect = { … }",
+            Table::Rewrite => "rewrite = { … }",
             Table::Respond => "respond = { … }",
             Table::Compress => "compress = { … }",
             Table::Upstream => "[upstream.NAME]",
@@ -122,6 +142,7 @@ impl Table {
     /// What the table is for, in one or two sentences.
     pub fn help(self) -> &'static str {
         match self {
+            Table::Top => "Everything else stands in tables.",
             Table::Process => "Cores, drivers, queues and limits of the whole process.",
             Table::Http => "Time-outs and limits of HTTP connections to clients.",
             Table::Http2 => {
@@ -137,12 +158,36 @@ impl Table {
                 "Host names with their routes. Without a match, the site with `default = true` answers, else the first one."
             }
             Table::Route => {
-                "One line of a site's routing table: a path and exactly one action (files, proxy, app, redirect or respond). \
-                 An exact match wins over the longest prefix."
+                "One line of a site's routing table: a path and exactly one action (files, proxy, app, redirect, rewrite, \
+                 respond or close). Precedence, as in nginx: `exact`; the longest `path`, if it has `over_regex`; the first \
+                 `regex` that matches, in order of writing; the longest `path`. Only then `methods` choose among the routes \
+                 of that one path: the first one that takes the method; if none does, the answer is 405 with Allow, to \
+                 OPTIONS 204. GET stands for HEAD too. Texts may name captures: `$1` to `$9` and named ones of a `regex`, \
+                 and `$1` for what follows a `path`."
+            }
+            Table::Options => {
+                "What a route does not say, its site says, and what that does not say, [http]. A key written at a lower \
+                 level replaces the one above. Only `headers` and `request_headers` are merged: the lower level wins field \
+                 by field, the others stay (nginx drops them all as soon as a level has one of its own)."
+            }
+            Table::Headers => {
+                "Changes to the fields of answers (`headers`), or of requests to upstreams and applications \
+                 (`request_headers`), in the order remove, set, add. Values may hold variables. Fields that frame a message \
+                 or are about a connection cannot be changed."
+            }
+            Table::ErrorPage => {
+                "A page shown instead of an error: a path of the same site, asked for internally with GET. \
+                 `404 = \"/404.html\"` is short for `404 = { path = \"/404.html\" }`; `5xx` and `500-504` name several \
+                 statuses, the narrowest counts."
             }
             Table::Files => "A folder to serve. `files = \"/dir\"` is short for `files = { root = \"/dir\" }`.",
             Table::Redirect => {
                 "A redirect. `redirect = \"https://…\"` is short for `redirect = { to = \"https://…\" }`."
+            }
+            Table::Rewrite => {
+                "Another target for the request. Alone it is routed again, at most 10 times (nginx's `rewrite … last`); beside \
+                 files, proxy or app it is what these see (`break`). The query of the request is kept behind that of the new \
+                 target; a `?` at its end drops it. `rewrite = \"/new/$1\"` is short for `rewrite = { to = \"/new/$1\" }`."
             }
             Table::Respond => "A fixed answer.",
             Table::Compress => {
@@ -163,14 +208,20 @@ impl Table {
         }
     }
 
-    /// The keys that belong to the table, in the order of the manual.
+    /// The keys described with the table, in the order of the manual.
     pub fn keys(self) -> impl Iterator<Item = &'static Key> {
         KEYS.iter().filter(move |key| key.table == self)
     }
 
+    /// All keys that may stand in the table: its own, and those it has in common with others.
+    pub fn all_keys(self) -> impl Iterator<Item = &'static Key> {
+        let shares = matches!(self, Table::Http | Table::Site | Table::Route);
+        self.keys().chain(Table::Options.keys().filter(move |_| shares))
+    }
+
     /// The description of `name` in this table.
     pub fn key(self, name: &str) -> Option<&'static Key> {
-        self.keys().find(|key| key.name == name)
+        self.all_keys().find(|key| key.name == name)
     }
 }
 

@@ -25,6 +25,10 @@ const COMPRESS: Kind = Kind::Form("true, false, or a table such as { codings = [
 
 /// All of them, table by table, in the order of the manual.
 pub(super) const KEYS: &[Key] = &[
+    // above the first table
+    Key::new(Table::Top, "include", Kind::List(&Kind::Text), Means("one file"))
+        .help("further files, relative to this one; `*` and `?` stand in the last part of a path: \"sites/*.toml\". Each table stands in one of the files")
+        .known_as(&["nginx include", "haproxy -f"]),
     // [process]
     Key::new(Table::Process, "data_cores", Kind::Cores, Default("auto"))
         .help("cores of the data workers, one worker on each")
@@ -143,10 +147,6 @@ pub(super) const KEYS: &[Key] = &[
         .help("value of the Server field of answers; empty: no field")
         .known_as(&["nginx server_tokens"])
         .when("empty to tell less"),
-    Key::new(Table::Http, "compress", COMPRESS, Means("false"))
-        .help("compress answers for clients that take it, files and proxied ones alike; sites and routes may say otherwise")
-        .known_as(&["nginx gzip", "nginx gzip_vary", "nginx gzip_proxied", "nginx brotli", "haproxy compression", "caddy encode"])
-        .when("true for most sites. Off by default, as with nginx: it takes processor time, and where an answer holds both a secret and what a visitor sent, its compressed length can give the secret away (BREACH)"),
     // [http2]
     Key::new(Table::Http2, "streams_max", integer(1, 4096), Default("100"))
         .help("streams a client may have open at the same time; more are refused")
@@ -259,7 +259,7 @@ pub(super) const KEYS: &[Key] = &[
         .known_as(&["nginx ssl_certificate_key"]),
     // [site.NAME]
     Key::new(Table::Site, "hosts", Kind::List(&Kind::Text), Default("*"))
-        .help("names it answers for: \"example.org\", \"*.example.org\" (any name below), \"*\" (any)")
+        .help("names it answers for: \"example.org\", \"*.example.org\" (any name below), \"www.example.*\", \"~^www\\d+\\.\" (an expression), \"*\" (any); they win in this order, longer ones over shorter ones")
         .known_as(&["nginx server_name"]),
     Key::new(Table::Site, "default", Kind::Switch, Default("false"))
         .help("answers for hosts that no site of the listener names")
@@ -273,14 +273,34 @@ pub(super) const KEYS: &[Key] = &[
     Key::new(Table::Site, "route", Kind::Form("tables, each written as [[site.NAME.route]]"), Required)
         .help("its routes")
         .known_as(&["nginx location", "haproxy use_backend"]),
-    Key::new(Table::Site, "compress", COMPRESS, Means("as in [http]"))
-        .help("compress answers of this site, see compress in [http]")
-        .known_as(&["nginx gzip", "nginx brotli"]),
+    Key::new(Table::Site, "https_only", Kind::Switch, Default("false"))
+        .help("requests in clear text are sent to https with 308, but for those of /.well-known/acme-challenge/")
+        .known_as(&["haproxy http-request redirect scheme"]),
+    Key::new(Table::Site, "https_port", integer(1, 65_535), Default("443"))
+        .help("port that https_only sends to"),
+    Key::new(Table::Site, "body_max", size(0, 1 << 50), Means("that of [http]"))
+        .help("bytes of a request body; beyond it 413; 0: no limit")
+        .known_as(&["nginx client_max_body_size"]),
     // [[site.NAME.route]]
     Key::new(Table::Route, "path", Kind::UrlPath, Means("give `exact` instead"))
         .help("prefix of the path, byte by byte: \"/api\" also matches \"/apis\", \"/api/\" does not; the longest wins"),
     Key::new(Table::Route, "exact", Kind::UrlPath, Means("give `path` instead"))
         .help("the whole path; wins over every prefix"),
+    Key::new(Table::Route, "regex", Kind::Text, Means("give `path` instead"))
+        .help("regular expression somewhere in the path, over its decoded bytes: \"(?i)\\.php$\"; no look-around and no backreferences, so that it takes linear time")
+        .known_as(&["nginx location ~"]),
+    Key::new(Table::Route, "over_regex", Kind::Switch, Default("false"))
+        .help("of a `path`: when it is the longest that matches, no `regex` is tried")
+        .known_as(&["nginx location ^~"]),
+    Key::new(Table::Route, "methods", Kind::List(&Kind::Text), Means("all"))
+        .help("methods it takes; GET stands for HEAD too")
+        .known_as(&["nginx limit_except"]),
+    Key::new(Table::Route, "internal", Kind::Switch, Default("false"))
+        .help("only reached by rewrites, error pages and X-Accel-Redirect; clients get 404")
+        .known_as(&["nginx internal"]),
+    Key::new(Table::Route, "body_max", size(0, 1 << 50), Means("that of the site"))
+        .help("bytes of a request body; beyond it 413; 0: no limit")
+        .known_as(&["nginx client_max_body_size"]),
     Key::new(Table::Route, "files", Kind::Form("a folder, or a table such as { root = \"/var/www/html\" }"), Means("another action"))
         .help("serve files of a folder")
         .known_as(&["nginx root", "nginx alias", "nginx try_files"]),
@@ -291,14 +311,67 @@ pub(super) const KEYS: &[Key] = &[
         .help("call the in-process application of this name"),
     Key::new(Table::Route, "redirect", Kind::Form("a target, or a table such as { to = \"https://example.org$path\" }"), Means("another action"))
         .help("answer with a redirect")
-        .known_as(&["nginx rewrite", "haproxy http-request redirect"]),
+        .known_as(&["haproxy http-request redirect", "nginx return"]),
+    Key::new(Table::Route, "rewrite", Kind::Form("a target, or a table such as { to = \"/new/$1\" }"), Means("another action"))
+        .help("route again with another target; beside files, proxy or app: what these see")
+        .known_as(&["nginx rewrite", "haproxy http-request set-path"]),
     Key::new(Table::Route, "respond", Kind::Form("a table such as { status = 200, body = \"ok\" }"), Means("another action"))
         .help("answer with a fixed text")
         .known_as(&["nginx return", "haproxy http-request return"]),
-    Key::new(Table::Route, "compress", COMPRESS, Means("as in the site"))
-        .help("compress answers of this route, see compress in [http]")
-        .known_as(&["nginx gzip", "nginx brotli"])
-        .when("false where answers hold secrets beside what visitors sent"),
+    Key::new(Table::Route, "close", Kind::Switch, Default("false"))
+        .help("close the connection without an answer")
+        .known_as(&["nginx return 444", "haproxy silent-drop"]),
+    // [http], [site.NAME] and [[site.NAME.route]]
+    Key::new(Table::Options, "headers", Kind::Form("a table such as { set = { X-Frame-Options = \"DENY\" }, remove = [\"X-Powered-By\"] }"), Means("fields stay as they are"))
+        .help("changes to the fields of answers; merged with those of the levels above, field by field")
+        .known_as(&["nginx add_header", "nginx proxy_hide_header", "haproxy http-response set-header"]),
+    Key::new(Table::Options, "request_headers", Kind::Form("a table such as { set = { X-Client = \"$remote_addr\" } }"), Means("fields stay as they are"))
+        .help("changes to the fields of requests to upstreams and applications; merged as `headers` are")
+        .known_as(&["nginx proxy_set_header", "haproxy http-request set-header"]),
+    Key::new(Table::Options, "cache_control", Kind::Field, Means("that of the level above, else what the answer or `expires` says"))
+        .help("value of Cache-Control of answers; empty: the answer's own")
+        .known_as(&["nginx add_header Cache-Control"]),
+    Key::new(Table::Options, "expires", Kind::Form("a duration, \"off\", \"no-cache\", or a table of these such as { \"text/css\" = \"1h\", \"image/*\" = \"30d\", \"*\" = \"off\" }"), Means("that of the level above, else off"))
+        .help("how long answers may be kept, by media type: writes Cache-Control: max-age and Expires")
+        .known_as(&["nginx expires"]),
+    Key::new(Table::Options, "hsts", Kind::DurationOrOff { min: Duration::ZERO, max: Duration::from_secs(3650 * 86_400) }, Means("that of the level above, else off"))
+        .help("how long browsers come by https alone (Strict-Transport-Security); sent over TLS alone; \"0s\" makes them forget")
+        .known_as(&["nginx add_header Strict-Transport-Security"])
+        .when("to \"730d\" once everything works over https; begin with a day: browsers do not forget before"),
+    Key::new(Table::Options, "hsts_subdomains", Kind::Switch, Means("that of the level above, else false"))
+        .help("the same for all names below"),
+    Key::new(Table::Options, "hsts_preload", Kind::Switch, Means("that of the level above, else false"))
+        .help("agree to be put on the lists that browsers come with"),
+    Key::new(Table::Options, "error_pages", Kind::Form("a table such as { 404 = \"/404.html\", 5xx = \"/sorry.html\" }"), Means("those of the level above, else a short page of the server's own"))
+        .help("pages shown instead of errors; the client gets the status of the error")
+        .known_as(&["nginx error_page", "haproxy errorfile"]),
+    Key::new(Table::Options, "intercept_errors", Kind::Switch, Means("that of the level above, else false"))
+        .help("show error pages for errors of upstreams and applications too")
+        .known_as(&["nginx proxy_intercept_errors", "nginx fastcgi_intercept_errors"]),
+    Key::new(Table::Options, "log_access", Kind::Switch, Means("that of the level above, else true"))
+        .help("write requests to the access log; where it goes stands in [log]")
+        .known_as(&["nginx access_log"]),
+    Key::new(Table::Options, "x_accel", Kind::Switch, Means("that of the level above, else true"))
+        .help("obey X-Accel-Redirect and X-Sendfile of upstreams and applications; they reach `internal` routes too")
+        .known_as(&["nginx proxy_ignore_headers"]),
+    Key::new(Table::Options, "compress", COMPRESS, Means("that of the level above, else false"))
+        .help("compress answers for clients that take it, files and proxied ones alike")
+        .known_as(&["nginx gzip", "nginx gzip_vary", "nginx gzip_proxied", "nginx brotli", "haproxy compression", "caddy encode"])
+        .when("true for most sites, false where answers hold secrets beside what visitors sent. Off by default, as with nginx: it takes processor time, and where an answer holds both a secret and what a visitor sent, its compressed length can give the secret away (BREACH)"),
+    // headers, request_headers
+    Key::new(Table::Headers, "set", Kind::Form("field names with values, { X-Name = \"value\" }"), Means("nothing is set"))
+        .help("fields put in place of those of the same name; a value that turns out empty takes the field away"),
+    Key::new(Table::Headers, "add", Kind::Form("field names with a value or a list of values, { Link = [\"<a>\", \"<b>\"] }"), Means("nothing is added"))
+        .help("fields written beside those of the same name; an empty value adds none"),
+    Key::new(Table::Headers, "remove", Kind::List(&Kind::Text), Default(""))
+        .help("names of fields taken away"),
+    Key::new(Table::Headers, "always", Kind::Switch, Default("true"))
+        .help("for answers of every status; false: only for 200, 201, 204, 206, 301, 302, 303, 304, 307 and 308, as nginx's add_header does without its `always`"),
+    // error_pages
+    Key::new(Table::ErrorPage, "path", Kind::UrlPath, Required)
+        .help("path of the page; may hold variables, such as $status"),
+    Key::new(Table::ErrorPage, "status", Kind::Form("a number from 200 to 599, \"error\", or \"page\""), Means("\"error\""))
+        .help("status the client gets: that of the error, that with which the page is answered (nginx's `=`), or a fixed one"),
     // files
     Key::new(Table::Files, "root", Kind::Path, Required)
         .help("the folder, absolute or relative to the working directory; nothing outside is ever opened")
@@ -347,9 +420,12 @@ pub(super) const KEYS: &[Key] = &[
         .known_as(&["nginx charset_types"]),
     // redirect
     Key::new(Table::Redirect, "to", Kind::Field, Required)
-        .help("value of the Location field; $path and $query are replaced by those of the request"),
+        .help("value of the Location field, absolute or relative; may hold variables, such as $path and $query"),
     Key::new(Table::Redirect, "status", integer(301, 308), Default("308"))
         .help("301, 302, 303, 307 or 308; 307 and 308 keep the method"),
+    // rewrite
+    Key::new(Table::Rewrite, "to", Kind::Field, Required)
+        .help("the new path, and perhaps a query; may hold variables and captures"),
     // respond
     Key::new(Table::Respond, "status", integer(200, 599), Default("200"))
         .help("status code"),
@@ -357,7 +433,7 @@ pub(super) const KEYS: &[Key] = &[
         .help("value of the Content-Type field")
         .known_as(&["nginx default_type"]),
     Key::new(Table::Respond, "body", Kind::Text, Means("an empty body"))
-        .help("the body"),
+        .help("the body; may hold variables, which are escaped for HTML, XML and JSON; `$$` is a dollar"),
     // compress
     Key::new(Table::Compress, "codings", Kind::List(&Kind::Word(&["br", "zstd", "gzip"])), Default("br,zstd,gzip"))
         .help("what is offered, in order of preference; a client that weighs them decides first")

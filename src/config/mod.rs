@@ -1,10 +1,11 @@
 //! Config: text → written model with spans → checked, compiled, immutable [`Config`]; diagnostics.
 //!
 //! Every key is described once, in `keys`; parser, defaults, flags and the manual follow from that. A check finds all
-//! mistakes of a file at once ([`Report`]). Nothing here binds, creates or resolves anything: [`load`] reads the file
-//! and the password files it names, [`parse`] does not even do that.
+//! mistakes of a file at once ([`Report`]). Nothing here binds, creates or resolves anything: [`load`] reads the file,
+//! those it includes and the password files it names, [`parse`] does not even do that.
 
 mod compile;
+mod include;
 mod key;
 mod keys;
 pub mod model;
@@ -18,7 +19,7 @@ mod suggest;
 pub(crate) mod tests;
 mod value;
 
-use std::io::{self, Read};
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -30,10 +31,11 @@ pub use report::{Report, Warning};
 pub use section::Overrides;
 pub use value::{Kind, Value};
 
+use include::{Folder, Included};
 use report::{Problem, Source};
 use section::{Context, Outside};
 
-/// A config file larger than this is not one.
+/// A config larger than this, with all that it includes, is not one.
 const FILE_BYTES_MAX: u64 = 8 << 20;
 
 /// Reads and compiles the file at `path`. `programs` are the names that `[app.NAME]` may use.
@@ -45,31 +47,32 @@ pub fn load(path: &Path, programs: &[&str]) -> Result<(Config, Vec<Warning>), Re
 
 /// As [`load`], with flags that win over the file.
 pub fn load_with(path: &Path, programs: &[&str], overrides: &Overrides) -> Result<(Config, Vec<Warning>), Report> {
+    let machine = outside::Machine;
     let name = path.display().to_string();
-    let text = match read(path) {
+    let text = match machine.text(path) {
         Ok(text) => text,
         Err(error) => {
             let title = format!("cannot read the config file {name}: {error}");
-            let source = Source { name, text: String::new() };
-            return Err(Report::new(source, vec![Problem::new(title, None, "")]));
+            return Err(Report::new(Source::new(name, ""), vec![Problem::new(title, None, "")]));
         }
     };
-    let machine = outside::Machine;
-    let (config, mut warnings) = parse_with(&name, &text, programs, overrides, Some(&machine))?;
-    if holds_password(&text) && machine.is_readable_by_all(path) {
-        let source = Arc::new(Source { name: name.clone(), text });
+    let included = include::gather(path, &text, &machine)?;
+    let open = included.open_passwords(|path| machine.is_readable_by_all(path));
+    let (config, mut warnings) = compile_all(included, programs, overrides, Some(&machine))?;
+    warnings.extend(open.iter().map(|name| {
         let title = "the config file holds a password and every user of this machine may read it";
         let advice = format!("run `chmod 640 {name}`, or move the password to a `password_file`");
-        warnings.push(Warning::new(&source, Problem::new(title, None, advice)));
-    }
+        Warning::new(&Arc::default(), Problem::new(title, None, advice))
+    }));
     Ok((config, warnings))
 }
 
-/// Compiles `text`. Pure: a `password_file` is not read, its password stays empty; see [`load`].
+/// Compiles `text`. Pure: a `password_file` is not read, its password stays empty, and nothing can be included; see
+/// [`load`].
 ///
 /// Errors: every mistake of the file.
 pub fn parse(file_name: &str, text: &str, programs: &[&str]) -> Result<(Config, Vec<Warning>), Report> {
-    parse_with(file_name, text, programs, &Overrides::default(), None)
+    parse_with_flags(file_name, text, programs, &Overrides::default())
 }
 
 /// As [`parse`], with flags that win over the text.
@@ -79,29 +82,29 @@ pub(crate) fn parse_with_flags(
     programs: &[&str],
     overrides: &Overrides,
 ) -> Result<(Config, Vec<Warning>), Report> {
-    parse_with(file_name, text, programs, overrides, None)
+    compile_all(Included::none(file_name, text)?, programs, overrides, None)
 }
 
-fn parse_with(
-    file_name: &str,
-    text: &str,
+fn compile_all(
+    included: Included,
     programs: &[&str],
     overrides: &Overrides,
     outside: Option<&dyn Outside>,
 ) -> Result<(Config, Vec<Warning>), Report> {
-    let source = Source { name: file_name.into(), text: text.into() };
-    let document = match toml_edit::Document::parse(text) {
+    let Included { source, toml, warnings: of_include, .. } = included;
+    let document = match toml_edit::Document::parse(toml.as_str()) {
         Ok(document) => document,
-        Err(error) => return Err(Report::new(source, vec![syntax_error(text, &error)])),
+        Err(error) => return Err(Report::new(source, vec![syntax_error(&toml, &error)])),
     };
     let mut cx = Context::new(programs, overrides, outside);
-    cx.text = text;
+    cx.text = &toml;
     let config = compile::compile(&cx, document.as_table());
     let (problems, mut warnings) = (cx.problems.into_inner(), cx.warnings.into_inner());
     if !problems.is_empty() {
         return Err(Report::new(source, problems));
     }
     let source = Arc::new(source);
+    warnings.extend(of_include);
     warnings.sort_by_key(|problem| problem.span.as_ref().map(|span| span.start));
     Ok((config, warnings.into_iter().map(|problem| Warning::new(&source, problem)).collect()))
 }
@@ -123,21 +126,6 @@ fn syntax_error(text: &str, error: &toml_edit::TomlError) -> Problem {
             .help("this looks like nginx or HAProxy syntax; `one-server config-reference` prints the manual of ours"),
         _ => problem(&message),
     }
-}
-
-fn read(path: &Path) -> io::Result<String> {
-    let mut text = String::new();
-    std::fs::File::open(path)?.take(FILE_BYTES_MAX + 1).read_to_string(&mut text)?;
-    if text.len() as u64 > FILE_BYTES_MAX {
-        return Err(io::Error::other("it is larger than 8 MiB"));
-    }
-    Ok(text)
-}
-
-fn holds_password(text: &str) -> bool {
-    let Ok(document) = toml_edit::Document::parse(text) else { return false };
-    let Some(splitters) = document.get("mysql").and_then(|item| item.as_table_like()) else { return false };
-    splitters.iter().any(|(_, item)| item.get("password").is_some())
 }
 
 /// The first line of a small regular file, for flags that name a password file. Errors: what open(2) and read(2) say.

@@ -7,11 +7,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-
+use crate::http::caching::Expires;
 pub use crate::http::coding::Coding;
 use crate::http::coding::Policy;
+use crate::http::fields::HeaderRules;
 use crate::runtime::net::Address;
+use crate::util::pattern::Pattern;
+use crate::util::template::{Encoding, Template};
 
 /// Everything one process is told to do.
 #[derive(Clone, Debug)]
@@ -120,8 +122,139 @@ pub struct Http {
     pub body_bytes_max: u64,
     /// Value of the `Server` field; empty: no field.
     pub server_name: String,
-    /// How answers are compressed; `None`: not at all. Sites and routes hold their own, this one where they say nothing.
+    /// What sites inherit, and what counts where no site is found.
+    pub options: Arc<Options>,
+}
+
+/// What `[http]`, sites and routes have in common, resolved: a route's options are complete.
+///
+/// A key written in a route wins over the site's, which wins over that of `[http]`. Header rules are merged by field
+/// name, everything else is replaced whole.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Options {
+    /// What is done to the fields of answers.
+    pub headers: HeaderRules,
+    /// What is done to the fields of requests to upstreams and applications.
+    pub request_headers: HeaderRules,
+    /// Value of Cache-Control; `None`: what the answer has, or what `expires` says.
+    pub cache_control: Option<String>,
+    /// Lifetimes of answers by media type.
+    pub expires: Expires,
+    /// Strict-Transport-Security.
+    pub hsts: Hsts,
+    /// What is shown instead of errors.
+    pub error_pages: ErrorPages,
+    /// Error pages also stand for errors that upstreams and applications answer with.
+    pub intercept_errors: bool,
+    /// Bytes of a request body; beyond it 413. 0: no limit.
+    pub body_bytes_max: u64,
+    /// Requests are written to the access log.
+    pub log_access: bool,
+    /// X-Accel-Redirect and X-Sendfile of upstreams and applications are obeyed.
+    pub x_accel: bool,
+    /// How answers are compressed; `None`: not at all.
     pub compress: Option<Arc<Policy>>,
+}
+
+impl Options {
+    /// Nothing but the limit of `[http]`.
+    pub fn new(body_bytes_max: u64) -> Options {
+        Options {
+            headers: HeaderRules::default(),
+            request_headers: HeaderRules::default(),
+            cache_control: None,
+            expires: Expires::default(),
+            hsts: Hsts::default(),
+            error_pages: ErrorPages::default(),
+            intercept_errors: false,
+            body_bytes_max,
+            log_access: true,
+            compress: None,
+            x_accel: true,
+        }
+    }
+
+    /// Whether some text in it needs the captures of the route.
+    pub fn use_captures(&self) -> bool {
+        self.headers.use_captures()
+            || self.request_headers.use_captures()
+            || self.error_pages.iter().any(|(_, page)| page.path.uses_captures())
+    }
+}
+
+/// Strict-Transport-Security, to be sent over TLS alone (RFC 6797 section 7.2).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Hsts {
+    /// How long browsers come by https alone; `None`: the field is not sent.
+    pub max_age: Option<Duration>,
+    /// So they do for the names below.
+    pub subdomains: bool,
+    /// The site may be put on the lists that browsers come with.
+    pub preload: bool,
+    /// Value of the field.
+    field: Option<String>,
+}
+
+impl Hsts {
+    /// The policy with its field, written once.
+    pub fn new(max_age: Option<Duration>, subdomains: bool, preload: bool) -> Hsts {
+        let end = |wanted, text: &'static str| if wanted { text } else { "" };
+        let field = max_age.map(|max_age| {
+            let (subdomains, preload) = (end(subdomains, "; includeSubDomains"), end(preload, "; preload"));
+            format!("max-age={}{subdomains}{preload}", max_age.as_secs())
+        });
+        Hsts { max_age, subdomains, preload, field }
+    }
+
+    /// Value of Strict-Transport-Security; `None`: it is not sent.
+    pub fn field(&self) -> Option<&str> {
+        self.field.as_deref()
+    }
+}
+
+/// Error pages by status.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ErrorPages {
+    /// Ranges of statuses, both ends included; the narrower ones first.
+    pages: Vec<(std::ops::RangeInclusive<u16>, ErrorPage)>,
+}
+
+impl ErrorPages {
+    /// Pages for ranges of statuses; of two that fit, the narrower one counts.
+    pub fn new(mut pages: Vec<(std::ops::RangeInclusive<u16>, ErrorPage)>) -> ErrorPages {
+        pages.sort_by_key(|(range, _)| range.end() - range.start());
+        ErrorPages { pages }
+    }
+
+    /// The page for `status`.
+    pub fn page(&self, status: u16) -> Option<&ErrorPage> {
+        self.pages.iter().find(|(range, _)| range.contains(&status)).map(|(_, page)| page)
+    }
+
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = &(std::ops::RangeInclusive<u16>, ErrorPage)> {
+        self.pages.iter()
+    }
+}
+
+/// What is shown instead of an error: a path of the same site, asked for with GET (HEAD stays HEAD).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ErrorPage {
+    /// The path, routed again as an internal redirect; `$status` is the one of the error.
+    pub path: Template,
+    /// The status the client gets.
+    pub status: PageStatus,
+}
+
+/// Status of the answer that an error page makes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PageStatus {
+    /// That of the error.
+    Error,
+    /// That with which the page itself is answered.
+    Page,
+    /// This one.
+    Fixed(u16),
 }
 
 /// Windows and limits of downstream HTTP/2 connections. Bytes and counts as SETTINGS of RFC 9113 section 6.5.2 have them.
@@ -222,6 +355,10 @@ pub enum HostPattern {
     Exact(String),
     /// `*.example.org`, stored as `.example.org`: any name that ends so and is longer.
     Suffix(String),
+    /// `www.example.*`, stored as `www.example.`: any name that begins so and is longer.
+    Prefix(String),
+    /// `~^www\d+\.`: an expression, matched against the name in lower case.
+    Regex(Pattern),
     /// Any host.
     Any,
 }
@@ -235,10 +372,13 @@ pub struct Site {
     pub hosts: Vec<HostPattern>,
     /// Answers for hosts no site names.
     pub default: bool,
-    /// Routes in order of writing; precedence is exact, then longest prefix.
+    /// Requests in clear text are sent to https on this port, but for those of [`crate::route::https`]; `None`: they are
+    /// answered.
+    pub https_port: Option<u16>,
+    /// Counts where no route matches, and as what routes inherit.
+    pub options: Arc<Options>,
+    /// Routes in order of writing; for precedence see [`crate::route`].
     pub routes: Vec<Route>,
-    /// How answers are compressed that no route made.
-    pub compress: Option<Arc<Policy>>,
 }
 
 /// How a route matches a path. Paths are percent-decoded and free of dot segments before matching.
@@ -248,6 +388,8 @@ pub enum PathMatch {
     Exact(String),
     /// Its beginning, byte by byte, as nginx does: `/api` also matches `/apis`, `/api/` does not.
     Prefix(String),
+    /// An expression, matched against the path's bytes.
+    Regex(Pattern),
 }
 
 /// One line of a site's routing table.
@@ -255,10 +397,38 @@ pub enum PathMatch {
 pub struct Route {
     /// What it matches.
     pub path: PathMatch,
+    /// Methods it takes; empty: all. GET stands for HEAD too.
+    pub methods: Vec<String>,
+    /// Of a prefix: when it is the longest one, expressions are not tried (nginx's `^~`).
+    pub over_regex: bool,
+    /// Only reached by internal redirects; for clients it does not exist.
+    pub internal: bool,
+    /// The target as the action sees it (nginx's `rewrite … break`); never beside [`Action::Rewrite`].
+    pub rewrite: Option<Arc<Rewrite>>,
     /// What it does.
     pub action: Action,
-    /// How its answers are compressed; `None`: not at all.
-    pub compress: Option<Arc<Policy>>,
+    /// How it does it.
+    pub options: Arc<Options>,
+}
+
+impl Route {
+    /// A route for every method, without a rewrite.
+    pub fn new(path: PathMatch, action: Action, options: Arc<Options>) -> Route {
+        Route { path, methods: Vec::new(), over_regex: false, internal: false, rewrite: None, action, options }
+    }
+
+    /// Whether some text in it needs what the path's expression captured.
+    pub fn uses_captures(&self) -> bool {
+        let of_action = match &self.action {
+            Action::Redirect(redirect) => redirect.to.uses_captures(),
+            Action::Rewrite(rewrite) => rewrite.to.uses_captures(),
+            Action::Respond(respond) => respond.body.uses_captures(),
+            Action::Files(_) | Action::Proxy(_) | Action::App(_) | Action::Close => false,
+        };
+        of_action
+            || self.rewrite.as_ref().is_some_and(|rewrite| rewrite.to.uses_captures())
+            || self.options.use_captures()
+    }
 }
 
 /// What happens to a matched request.
@@ -270,22 +440,43 @@ pub enum Action {
     Proxy(usize),
     /// Call the in-process application of this index.
     App(usize),
-    /// 301, 302, 303, 307 or 308 with `Location: to`; `$path` and `$query` in `to` are replaced.
-    Redirect {
-        /// Status code.
-        status: u16,
-        /// Target.
-        to: String,
-    },
+    /// Tell the client to go elsewhere.
+    Redirect(Arc<Redirect>),
+    /// Route again with another target (nginx's `rewrite … last`).
+    Rewrite(Arc<Rewrite>),
     /// A fixed answer.
-    Respond {
-        /// Status code.
-        status: u16,
-        /// Value of Content-Type.
-        content_type: String,
-        /// The body.
-        body: Bytes,
-    },
+    Respond(Arc<Respond>),
+    /// Close the connection without an answer (nginx's `return 444`).
+    Close,
+}
+
+/// A redirect.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Redirect {
+    /// 301, 302, 303, 307 or 308.
+    pub status: u16,
+    /// Value of Location, to be put as [`Encoding::Url`]; may be relative (RFC 9110 section 10.2.2).
+    pub to: Template,
+}
+
+/// An internal redirect; see [`crate::route::rewrite`] for what becomes of the query.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rewrite {
+    /// Path and perhaps query.
+    pub to: Template,
+}
+
+/// A fixed answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Respond {
+    /// Status code.
+    pub status: u16,
+    /// Value of Content-Type.
+    pub content_type: String,
+    /// The body.
+    pub body: Template,
+    /// What the content type asks of values in the body.
+    pub encoding: Encoding,
 }
 
 /// A folder to serve.

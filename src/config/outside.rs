@@ -1,11 +1,13 @@
-//! What a check reads of the machine besides the config file. It never writes.
+//! What a check reads of the machine: the config file, and what that names. It never writes.
 
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+use super::FILE_BYTES_MAX;
+use super::include::Folder;
 use super::section::Outside;
 
 /// A password file larger than this is something else.
@@ -43,5 +45,26 @@ impl Outside for Machine {
 
     fn now(&self) -> SystemTime {
         SystemTime::now()
+    }
+}
+
+impl Folder for Machine {
+    fn text(&self, path: &Path) -> io::Result<String> {
+        let mut text = String::new();
+        File::open(path)?.take(FILE_BYTES_MAX + 1).read_to_string(&mut text)?;
+        if text.len() as u64 > FILE_BYTES_MAX {
+            return Err(io::Error::other("it is larger than 8 MiB"));
+        }
+        Ok(text)
+    }
+
+    fn names(&self, folder: &Path) -> io::Result<Vec<String>> {
+        // A name that is no text cannot be shown in a message, nor be meant by a pattern.
+        let name = |entry: io::Result<std::fs::DirEntry>| entry.map(|entry| entry.file_name().into_string().ok());
+        std::fs::read_dir(folder)?.filter_map(|entry| name(entry).transpose()).collect()
+    }
+
+    fn real(&self, path: &Path) -> PathBuf {
+        path.canonicalize().unwrap_or_else(|_| path.to_owned())
     }
 }

@@ -73,10 +73,16 @@ impl Config {
     /// Adds a listener on each address with one site of that name for any host, and a route for every path.
     pub fn add_site(&mut self, name: &str, addresses: &[SocketAddr], action: Action) {
         let site = self.sites.len();
-        let compress = self.http.compress.clone();
-        let route = Route { path: PathMatch::Prefix("/".into()), action, compress: compress.clone() };
-        let (routes, hosts) = (vec![route], vec![HostPattern::Any]);
-        self.sites.push(Site { name: name.into(), hosts, default: true, routes, compress });
+        let options = self.http.options.clone();
+        let route = Route::new(PathMatch::Prefix("/".into()), action, options.clone());
+        self.sites.push(Site {
+            name: name.into(),
+            hosts: vec![HostPattern::Any],
+            default: true,
+            https_port: None,
+            options,
+            routes: vec![route],
+        });
         for (at, address) in addresses.iter().enumerate() {
             let name = if at == 0 { name.to_owned() } else { format!("{name}-{}", at + 1) };
             self.listeners.push(Listener { name, address: *address, sites: vec![site], tls: None });

@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use super::key::{Absent, Key, Table};
 use super::value::Kind;
+use crate::util::template::Variable;
 
 /// The manual as Markdown, one chapter a table.
 pub fn reference_markdown() -> String {
@@ -15,6 +16,7 @@ pub fn reference_markdown() -> String {
          - Cores: `\"0,2-5\"`. Addresses: `\"127.0.0.1:8080\"`, `\"[::1]:8080\"`, and where it says so `\"unix:/path\"`.\n\
          - Relative paths start at the working directory.\n",
     );
+    variables(&mut out);
     for table in Table::ALL {
         // Writing to a String cannot fail.
         let _ = write!(out, "\n## `{}`\n\n{}\n", table.header(), table.help());
@@ -26,6 +28,27 @@ pub fn reference_markdown() -> String {
         }
     }
     out
+}
+
+/// The chapter about texts with variables.
+fn variables(out: &mut String) {
+    let names: Vec<String> = Variable::names().map(|name| format!("`${name}`")).collect();
+    let prefixes: Vec<String> = Variable::prefixes().map(|prefix| format!("`${prefix}NAME`")).collect();
+    let _ = write!(
+        out,
+        "\n## Variables\n\n\
+         Texts that may hold variables: targets of redirects and rewrites, bodies of `respond`, values in `headers` and \
+         `request_headers`, paths of error pages. `$name`, or `${{name}}` where a letter follows; `$$` is a dollar. They \
+         mean what they mean in nginx:\n\n\
+         - {}\n\
+         - {}: a field of the request or the answer (`-` is written `_`), a query argument, a cookie.\n\
+         - `$1` to `$9` and named captures: of the route's `regex`; `$1` of a `path` route is what follows the path.\n\n\
+         `$status`, `$request_time` and those of `upstream` and `sent_http` are known in `headers` and error pages alone. \
+         `$path` and `$uri` are percent-encoded, and so are captures in a URL. No value begins another field line, and in \
+         a `respond` body of HTML, XML or JSON values are escaped.\n",
+        names.join(", "),
+        prefixes.join(", "),
+    );
 }
 
 fn markdown_key(out: &mut String, key: &Key) {

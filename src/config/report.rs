@@ -4,7 +4,7 @@ use std::fmt;
 use std::ops::Range;
 
 use annotate_snippets::renderer::DecorStyle;
-use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
+use annotate_snippets::{Annotation, AnnotationKind, Group, Level, Renderer, Snippet};
 
 /// Bytes of the file, from the first to the one behind the last.
 pub(super) type Span = Range<usize>;
@@ -37,27 +37,81 @@ impl Problem {
         self
     }
 
+    /// The same problem with its place `bytes` further on.
+    pub(super) fn moved(mut self, bytes: usize) -> Problem {
+        self.span = self.span.map(|span| span.start + bytes..span.end + bytes);
+        self
+    }
+
     pub(super) fn help(mut self, line: impl Into<String>) -> Problem {
         self.help.push(line.into());
         self
     }
 }
 
-/// The file a problem is in.
-#[derive(Clone, PartialEq, Eq)]
+/// The text that problems are in: one file, or several, one behind the other.
+#[derive(Clone, Default, PartialEq, Eq)]
 pub(super) struct Source {
-    pub(super) name: String,
-    pub(super) text: String,
+    text: String,
+    /// In order; the first is the one that was asked for.
+    files: Vec<File>,
+}
+
+/// One file of a [`Source`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct File {
+    name: String,
+    /// Where it begins.
+    start: usize,
 }
 
 impl fmt::Debug for Source {
     /// Without the text: there may be a password in it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Source").field("name", &self.name).finish_non_exhaustive()
+        f.debug_struct("Source").field("files", &self.files).finish_non_exhaustive()
     }
 }
 
 impl Source {
+    pub(super) fn new(name: impl Into<String>, text: &str) -> Source {
+        let mut source = Source::default();
+        source.add(name.into(), text);
+        source
+    }
+
+    /// Adds a file; returns its place.
+    pub(super) fn add(&mut self, name: String, text: &str) -> Span {
+        // A file ends with its last line, whether that is ended or not.
+        if !self.text.is_empty() && !self.text.ends_with('\n') {
+            self.text.push('\n');
+        }
+        let start = self.text.len();
+        self.files.push(File { name, start });
+        self.text.push_str(text);
+        start..self.text.len()
+    }
+
+    /// All files, one behind the other.
+    pub(super) fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// Name of the file that was asked for.
+    fn name(&self) -> &str {
+        self.files.first().map_or("", |file| &file.name)
+    }
+
+    /// Index of the file that holds `at`.
+    fn file_at(&self, at: usize) -> usize {
+        self.files.partition_point(|file| file.start <= at).saturating_sub(1)
+    }
+
+    /// The file's name and its bytes.
+    fn file(&self, index: usize) -> (&str, Span) {
+        let end = self.files.get(index + 1).map_or(self.text.len(), |next| next.start);
+        self.files.get(index).map_or(("", 0..end), |file| (&file.name, file.start..end))
+    }
+
     fn render(&self, level: Level<'static>, problem: &Problem, color: bool) -> String {
         let renderer = if color { Renderer::styled() } else { Renderer::plain() };
         let mut group = match &problem.span {
@@ -70,21 +124,45 @@ impl Source {
                 }
             }
             Some(span) => {
-                let mut caret = AnnotationKind::Primary.span(self.clamp(span));
+                let file = self.file_at(span.start);
+                let mut caret = AnnotationKind::Primary.span(self.within(file, span));
                 if !problem.label.is_empty() {
                     caret = caret.label(&problem.label);
                 }
-                let mut snippet = Snippet::source(self.text.as_str()).path(self.name.as_str()).annotation(caret);
+                let mut snippet = self.snippet(file).annotation(caret);
+                let mut other = None;
                 if let Some((span, label)) = &problem.related {
-                    snippet = snippet.annotation(AnnotationKind::Context.span(self.clamp(span)).label(label));
+                    let file_of = self.file_at(span.start);
+                    let related = AnnotationKind::Context.span(self.within(file_of, span)).label(label);
+                    if file_of == file {
+                        snippet = snippet.annotation(related);
+                    } else {
+                        other = Some(self.snippet(file_of).annotation(related));
+                    }
                 }
-                level.primary_title(&problem.title).element(snippet)
+                let group = level.primary_title(&problem.title).element(snippet);
+                match other {
+                    Some(other) => group.element(other),
+                    None => group,
+                }
             }
         };
         for line in &problem.help {
             group = group.element(Level::HELP.message(line));
         }
         renderer.decor_style(DecorStyle::Ascii).render(&[group])
+    }
+
+    fn snippet(&self, file: usize) -> Snippet<'_, Annotation<'_>> {
+        let (name, bytes) = self.file(file);
+        Snippet::source(&self.text[bytes]).path(name)
+    }
+
+    /// The span as places in its file.
+    fn within(&self, file: usize, span: &Span) -> Span {
+        let (_, bytes) = self.file(file);
+        let span = self.clamp(span);
+        span.start - bytes.start..span.end.min(bytes.end) - bytes.start
     }
 
     /// The span moved onto character boundaries inside the text, at most to the end of its first line: a value of
@@ -98,9 +176,10 @@ impl Source {
         start..end.min(line_end).max(start)
     }
 
-    /// Line and column of the span's start, from 1, in characters.
+    /// Line and column of the span's start in its file, from 1, in characters.
     fn position(&self, span: &Span) -> (usize, usize) {
-        let before = &self.text[..self.clamp(span).start];
+        let (_, bytes) = self.file(self.file_at(span.start));
+        let before = &self.text[bytes.start..self.clamp(span).start];
         let line_start = before.rfind('\n').map_or(0, |at| at + 1);
         (before.matches('\n').count() + 1, before[line_start..].chars().count() + 1)
     }
@@ -126,8 +205,8 @@ impl Report {
         self.problems.len()
     }
 
-    /// `(line, column, what)` of each mistake; lines and columns count from 1, and are 0 for a mistake that has no
-    /// place in the file.
+    /// `(line, column, what)` of each mistake; lines and columns count from 1 within the mistake's file, and are 0 for a
+    /// mistake that has no place in a file.
     pub fn places(&self) -> impl Iterator<Item = (usize, usize, &str)> {
         self.problems.iter().map(|problem| {
             let (line, column) = problem.span.as_ref().map_or((0, 0), |span| self.source.position(span));
@@ -156,7 +235,7 @@ impl Report {
             out.push_str(&format!("error: {hidden} more are not shown\n\n"));
         }
         let mistakes = if self.count() == 1 { "mistake" } else { "mistakes" };
-        out.push_str(&format!("{}: {} {mistakes}\n", self.source.name, self.count()));
+        out.push_str(&format!("{}: {} {mistakes}\n", self.source.name(), self.count()));
         out
     }
 }

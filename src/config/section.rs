@@ -284,15 +284,15 @@ impl<'a> Section<'a> {
 
 /// The key of the table that an unknown name is likely to mean.
 fn meant_key(table: Table, name: &str) -> Option<&'static Key> {
-    known_elsewhere(table.keys(), name)
+    known_elsewhere(table.all_keys(), name)
         .map(|(key, _)| key)
-        .or_else(|| suggest::nearest(name, table.keys().map(|key| key.name)).and_then(|near| table.key(near)))
+        .or_else(|| suggest::nearest(name, table.all_keys().map(|key| key.name)).and_then(|near| table.key(near)))
 }
 
 /// What to write instead of a key that the table does not have.
 fn unknown_key_advice(table: Table, name: &str) -> String {
     let takes = |key: &Key| format!("it takes {}", key.kind.describe());
-    if let Some((key, program)) = known_elsewhere(table.keys(), name) {
+    if let Some((key, program)) = known_elsewhere(table.all_keys(), name) {
         return format!("what {program} calls so is `{}` here; {}", key.name, takes(key));
     }
     if let Some(key) = meant_key(table, name) {
@@ -304,7 +304,7 @@ fn unknown_key_advice(table: Table, name: &str) -> String {
     if let Some((key, program)) = known_elsewhere(KEYS.iter(), name) {
         return format!("what {program} calls so is `{}` in {}; {}", key.name, key.table.header(), takes(key));
     }
-    let similar: Vec<&Key> = table.keys().filter(|key| suggest::has_part(name, key.name)).collect();
+    let similar: Vec<&Key> = table.all_keys().filter(|key| suggest::has_part(name, key.name)).collect();
     match similar[..] {
         [] => format!("the keys here are {}", join(table.keys(), ", ")),
         [key] => format!("did you mean `{}`? {}", key.name, takes(key)),
@@ -336,7 +336,11 @@ fn parse_value(kind: &Kind, value: &TomlValue) -> Result<Value, String> {
         (_, TomlValue::String(text)) => kind.parse(text.value()),
         (_, TomlValue::Integer(number)) => kind.parse_number(*number.value()),
         (Kind::Switch, TomlValue::Boolean(switch)) => Ok(Value::Switch(*switch.value())),
-        (Kind::Output | Kind::SocketAddressOrOff, TomlValue::Boolean(switch)) if !switch.value() => Ok(Value::Off),
+        (Kind::Output | Kind::SocketAddressOrOff | Kind::DurationOrOff { .. }, TomlValue::Boolean(switch))
+            if !switch.value() =>
+        {
+            Ok(Value::Off)
+        }
         _ => Err(wrong_type(kind, value_type_name(value))),
     }
 }

@@ -25,6 +25,13 @@ pub enum Kind {
         /// Longest.
         max: Duration,
     },
+    /// The same, or `off`.
+    DurationOrOff {
+        /// Shortest.
+        min: Duration,
+        /// Longest.
+        max: Duration,
+    },
     /// A number of bytes, with or without a unit.
     Size {
         /// Fewest bytes.
@@ -72,6 +79,7 @@ impl Kind {
     pub fn describe(&self) -> String {
         match self {
             Kind::Duration { .. } => "a duration, for example \"30s\"".into(),
+            Kind::DurationOrOff { .. } => "a duration, for example \"30s\", or \"off\"".into(),
             Kind::Size { .. } => "a size, for example \"64KiB\"".into(),
             Kind::Integer { min, max } => format!("a number from {min} to {max}"),
             Kind::Switch => "true or false".into(),
@@ -93,7 +101,7 @@ impl Kind {
     /// One word for the type, for tables and flag placeholders: `duration`, `size`, `number` …
     pub fn name(&self) -> &'static str {
         match self {
-            Kind::Duration { .. } => "duration",
+            Kind::Duration { .. } | Kind::DurationOrOff { .. } => "duration",
             Kind::Size { .. } => "size",
             Kind::Integer { .. } => "number",
             Kind::Switch => "switch",
@@ -113,7 +121,9 @@ impl Kind {
     /// The range in words, where there is one worth telling: `256 to 32768`.
     pub fn range(&self) -> Option<String> {
         match self {
-            Kind::Duration { min, max } => Some(format!("{} to {}", DurationText(*min), DurationText(*max))),
+            Kind::Duration { min, max } | Kind::DurationOrOff { min, max } => {
+                Some(format!("{} to {}", DurationText(*min), DurationText(*max)))
+            }
             Kind::Size { min, max } => Some(format!("{} to {}", SizeText(*min), SizeText(*max))),
             Kind::Integer { min, max } => Some(format!("{min} to {max}")),
             Kind::Word(words) => Some(words.join(", ")),
@@ -125,7 +135,8 @@ impl Kind {
     /// Reads `text`. The error says what is wrong and what to write instead, in one line.
     pub fn parse(&self, text: &str) -> Result<Value, String> {
         match *self {
-            Kind::Duration { min, max } => {
+            Kind::DurationOrOff { .. } if text == "off" => Ok(Value::Off),
+            Kind::Duration { min, max } | Kind::DurationOrOff { min, max } => {
                 let value = parse_duration(text)?;
                 in_range(value, min, max, |d| DurationText(d).to_string())?;
                 Ok(Value::Duration(value))
@@ -164,7 +175,7 @@ impl Kind {
     /// Reads a number written without quotes, as TOML has them.
     pub(super) fn parse_number(&self, number: i64) -> Result<Value, String> {
         match *self {
-            Kind::Duration { .. } => Err(bare_number(&number.to_string())),
+            Kind::Duration { .. } | Kind::DurationOrOff { .. } => Err(bare_number(&number.to_string())),
             Kind::Size { .. } | Kind::Integer { .. } if number < 0 => Err(format!("`{number}` is below zero")),
             Kind::Size { .. } => self.parse(&number.to_string()),
             Kind::Integer { min, max } => self.integer(number.unsigned_abs(), min, max),
@@ -248,6 +259,16 @@ impl FromValue for Option<SocketAddr> {
     fn from_value(value: Value) -> Self {
         match value {
             Value::SocketAddress(address) => Some(address),
+            Value::Off => None,
+            other => mismatch(&other),
+        }
+    }
+}
+
+impl FromValue for Option<Duration> {
+    fn from_value(value: Value) -> Self {
+        match value {
+            Value::Duration(duration) => Some(duration),
             Value::Off => None,
             other => mismatch(&other),
         }

@@ -210,7 +210,7 @@ impl Entry {
 
     /// The file and its ready-made forms are still those that the lengths and tags here belong to, as far as they are
     /// open: another program may write into an open file. One system call for each of them.
-    pub(super) fn is_intact(&self) -> bool {
+    pub fn is_intact(&self) -> bool {
         let own = match &self.content {
             Content::Small(_) => true,
             Content::Large(file) => Version::of(&self.stamp).is_of(file),

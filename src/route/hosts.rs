@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use ahash::RandomState;
 
 use crate::config::model::{HostPattern, Site};
+use crate::util::pattern::Pattern;
 
 /// Longest host name (RFC 1035 section 2.3.4). A longer one matches no name.
 const HOST_BYTES_MAX: usize = 255;
@@ -25,13 +26,20 @@ pub(super) struct Hosts {
     /// Length of the shortest suffix, 0 when there is none.
     suffix_bytes_min: usize,
     suffix_bytes_max: usize,
+    /// Keys end in a dot.
+    prefixes: Names,
+    /// In order of writing.
+    expressions: Vec<(Pattern, usize)>,
+    /// There are no names at all.
+    is_empty: bool,
     /// For hosts that no name matches; `None` when there are no sites.
     otherwise: Option<usize>,
 }
 
 impl Hosts {
     pub(super) fn new<'a>(sites: impl Iterator<Item = &'a Site>) -> Hosts {
-        let (mut exact, mut suffixes) = (Names::with_hasher(HASHER), Names::with_hasher(HASHER));
+        let [mut exact, mut suffixes, mut prefixes] = [const { Names::with_hasher(HASHER) }; 3];
+        let mut expressions = Vec::new();
         let (mut any, mut default, mut first) = (None, None, None);
         for (position, site) in sites.enumerate() {
             first.get_or_insert(position);
@@ -42,6 +50,10 @@ impl Hosts {
                 match host {
                     HostPattern::Exact(name) => drop(exact.entry(key(name)).or_insert(position)),
                     HostPattern::Suffix(name) => drop(suffixes.entry(key(name)).or_insert(position)),
+                    HostPattern::Prefix(name) => {
+                        prefixes.entry(name.to_ascii_lowercase().into_bytes().into()).or_insert(position);
+                    }
+                    HostPattern::Regex(pattern) => expressions.push((pattern.clone(), position)),
                     HostPattern::Any => drop(any.get_or_insert(position)),
                 }
             }
@@ -51,15 +63,18 @@ impl Hosts {
             suffix_bytes_min: lengths().min().unwrap_or(0),
             suffix_bytes_max: lengths().max().unwrap_or(0),
             otherwise: any.or(default).or(first),
+            is_empty: exact.is_empty() && suffixes.is_empty() && prefixes.is_empty() && expressions.is_empty(),
             exact,
             suffixes,
+            prefixes,
+            expressions,
         }
     }
 
     /// Position of the site for `host`, which has no port.
     #[inline]
     pub(super) fn find(&self, host: &[u8]) -> Option<usize> {
-        if self.exact.is_empty() && self.suffixes.is_empty() {
+        if self.is_empty {
             return self.otherwise;
         }
         let host = host.strip_suffix(b".").unwrap_or(host);
@@ -79,7 +94,19 @@ impl Hosts {
         for (lower, byte) in lower.iter_mut().zip(host) {
             *lower = byte.to_ascii_lowercase();
         }
-        self.exact.get(&*lower).copied().or_else(|| self.find_suffix(lower)).or(self.otherwise)
+        let exact = self.exact.get(&*lower).copied();
+        exact.or_else(|| self.find_suffix(lower)).or_else(|| self.find_other(lower)).or(self.otherwise)
+    }
+
+    /// The longest prefix that `host` begins with and is longer than, else the first expression.
+    fn find_other(&self, host: &[u8]) -> Option<usize> {
+        if self.prefixes.is_empty() && self.expressions.is_empty() {
+            return None;
+        }
+        let dots = memchr::memrchr_iter(b'.', &host[..host.len().saturating_sub(1)]);
+        let prefix = dots.into_iter().find_map(|dot| self.prefixes.get(&host[..=dot]).copied());
+        let expression = || self.expressions.iter().find(|(pattern, _)| pattern.is_match(host));
+        prefix.or_else(|| expression().map(|(_, site)| *site))
     }
 
     /// The longest suffix that `host` ends in and is longer than. Suffixes begin with a dot, so there is one candidate

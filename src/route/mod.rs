@@ -1,26 +1,56 @@
-//! Routing: (host, path) → action, compiled once per listener.
+//! Routing: (host, method, path) → action, compiled once per listener.
 //!
 //! Pure: it holds its own copy of the actions and no reference to the config. It does not decode or normalise paths
-//! (they come in percent-decoded and free of dot segments), does not look at methods, and does no I/O.
+//! (they come in percent-decoded and free of dot segments) and does no I/O.
 //!
-//! A host is looked for in this order: its exact name, the longest `*.suffix`, a site for any host, the listener's
-//! default site. Case does not count, nor does a dot at the end. The path is then matched within that site alone: an
-//! exact route first, then the longest prefix, byte by byte as nginx does.
+//! # Precedence
+//!
+//! The host chooses a site, in nginx's order: its exact name; the longest `*.suffix`; the longest `prefix.*`; the first
+//! expression that matches, in order of writing; a site for any host (`*`); the listener's default site; its first one.
+//! Case does not count, nor does a dot at the end.
+//!
+//! The path then chooses within that site alone, again in nginx's order:
+//! 1. an `exact` route;
+//! 2. the longest prefix, byte by byte, if it has `over_regex` (nginx's `^~`);
+//! 3. the first `regex` that matches, in order of writing;
+//! 4. the longest prefix.
+//!
+//! Routes may share one path and differ in their methods. Only after the path is chosen does the method choose among
+//! the routes of that path: the first one that takes it. GET stands for HEAD unless a route names HEAD. When none takes
+//! it, the answer is 405, to OPTIONS 204, both with Allow (RFC 9110 sections 15.5.6 and 9.3.7); no other path is tried.
+//! A route with `internal` does not exist for clients: they get 404.
 //!
 //! A look-up costs one pass over the host and one over the part of the path that distinguishes routes, however many
-//! sites and routes there are, and allocates nothing.
+//! sites and routes there are, and one match per expression, in order, where those come into question. It allocates
+//! nothing once each expression has been used. Captures are noted for routes alone that have a use for them.
 
+mod captures;
 mod hosts;
+pub mod https;
+mod methods;
 mod paths;
+pub mod rewrite;
 #[cfg(test)]
 mod tests;
 
+use std::cell::RefCell;
+use std::sync::Arc;
+
+use regex::bytes::CaptureLocations;
+
+pub use self::captures::Captures;
 use self::hosts::Hosts;
+use self::methods::{Allow, Methods};
 use self::paths::Paths;
 use crate::config::Config;
-use crate::config::model::{Action, Site};
+use crate::config::model::{Action, Options, PathMatch, Rewrite, Route, Site};
+use crate::util::pattern::Pattern;
 
-/// The routes of one listener.
+/// Internal redirects of one request (rewrites, error pages, X-Accel-Redirect), as nginx counts them; the next one is
+/// answered with 500.
+pub const INTERNAL_REDIRECTS_MAX: u32 = 10;
+
+/// The routes of one listener. Belongs to one thread.
 #[derive(Debug)]
 pub struct Router {
     hosts: Hosts,
@@ -28,13 +58,78 @@ pub struct Router {
     sites: Vec<SiteRoutes>,
 }
 
+/// The routes of one site.
 #[derive(Debug)]
-struct SiteRoutes {
-    /// Index into [`Config::sites`].
-    site: usize,
+pub struct SiteRoutes {
+    index: usize,
+    https_port: Option<u16>,
+    options: Arc<Options>,
+    /// Exact paths and prefixes; results are positions in `groups`.
     paths: Paths,
+    /// In order of writing.
+    expressions: Vec<Expression>,
+    groups: Vec<Group>,
     /// In the order of the site's routes.
-    actions: Vec<Action>,
+    routes: Vec<Target>,
+}
+
+#[derive(Debug)]
+struct Expression {
+    pattern: Pattern,
+    /// Position in `groups`.
+    group: usize,
+    /// Some route of the group wants captures: the memory to note them in.
+    slots: Option<RefCell<CaptureLocations>>,
+}
+
+/// The routes of one path.
+#[derive(Debug)]
+struct Group {
+    /// Positions in `routes`, in order of writing.
+    routes: Vec<usize>,
+    over_regex: bool,
+    /// Length of the prefix; 0 for other paths.
+    prefix_bytes: usize,
+    /// Some route wants captures.
+    wants_captures: bool,
+    allow: Allow,
+}
+
+#[derive(Debug)]
+struct Target {
+    action: Action,
+    rewrite: Option<Arc<Rewrite>>,
+    options: Arc<Options>,
+    methods: Methods,
+    internal: bool,
+}
+
+/// Where a request comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// From a client.
+    Client,
+    /// From a rewrite, an error page or X-Accel-Redirect: `internal` routes are reached.
+    Internal,
+}
+
+/// What a site has for a request.
+#[derive(Clone, Copy, Debug)]
+pub enum Routed<'a> {
+    /// A route.
+    Found(RouteMatch<'a>),
+    /// Routes for the path, none for the method: 405 with this value of Allow.
+    MethodNotAllowed {
+        /// `GET, HEAD, OPTIONS`.
+        allow: &'a str,
+    },
+    /// OPTIONS, which no route of the path takes: 204 with this value of Allow.
+    Methods {
+        /// As above.
+        allow: &'a str,
+    },
+    /// No route: 404.
+    NotFound,
 }
 
 /// Where a request goes.
@@ -42,10 +137,16 @@ struct SiteRoutes {
 pub struct RouteMatch<'a> {
     /// What to do.
     pub action: &'a Action,
+    /// What becomes of the target before it is done.
+    pub rewrite: Option<&'a Rewrite>,
+    /// How it is done.
+    pub options: &'a Arc<Options>,
     /// Index into [`Config::sites`].
     pub site: usize,
-    /// Index into [`crate::config::model::Site::routes`].
+    /// Index into [`Site::routes`].
     pub route: usize,
+    /// Captures in the path, for routes that use them; else none.
+    pub captures: Captures,
 }
 
 impl Router {
@@ -59,28 +160,157 @@ impl Router {
 
     /// Compiles the routes of `sites`, each with its index in [`Config::sites`].
     ///
-    /// Of two sites with the same host name, or two routes of a site with the same path, the first counts.
+    /// Of two sites with the same host name, or two routes of a site with the same path and method, the first counts.
     pub fn of_sites<'a>(sites: impl Iterator<Item = (usize, &'a Site)> + Clone) -> Router {
-        let compile = |(site, written): (usize, &Site)| SiteRoutes {
-            site,
-            paths: Paths::new(written.routes.iter().map(|route| &route.path)),
-            actions: written.routes.iter().map(|route| route.action.clone()).collect(),
-        };
-        Router { hosts: Hosts::new(sites.clone().map(|(_, site)| site)), sites: sites.map(compile).collect() }
+        let hosts = Hosts::new(sites.clone().map(|(_, site)| site));
+        Router { hosts, sites: sites.map(|(index, site)| SiteRoutes::new(index, site)).collect() }
     }
 
-    /// The route for `path` on `host`; `None` when the site has none for it (answer 404) or the listener has no site.
+    /// The site that answers for `host`; `None` when the listener has no site (answer 404).
     ///
-    /// `host` is without port, in any case, and may be empty. `path` is percent-decoded and free of dot segments.
+    /// `host` is without port, in any case, and may be empty.
     #[inline]
-    pub fn route(&self, host: &[u8], path: &[u8]) -> Option<RouteMatch<'_>> {
-        let site = &self.sites[self.hosts.find(host)?];
-        let route = site.paths.find(path)?;
-        Some(RouteMatch { action: &site.actions[route], site: site.site, route })
+    pub fn site(&self, host: &[u8]) -> Option<&SiteRoutes> {
+        self.hosts.find(host).map(|site| &self.sites[site])
+    }
+}
+
+impl SiteRoutes {
+    fn new(index: usize, site: &Site) -> SiteRoutes {
+        let groups = group(&site.routes);
+        let of_group = groups.iter().map(|group| &site.routes[group.routes[0]].path);
+        let patterns = of_group.clone().enumerate().filter_map(|(at, path)| match path {
+            PathMatch::Regex(pattern) => Some((at, pattern)),
+            _ => None,
+        });
+        let expression = |(group, pattern): (usize, &Pattern)| Expression {
+            // A clone matches with memory of its own, which is not shared between threads.
+            pattern: pattern.clone(),
+            slots: groups[group].wants_captures.then(|| RefCell::new(pattern.slots())),
+            group,
+        };
+        SiteRoutes {
+            index,
+            https_port: site.https_port,
+            options: site.options.clone(),
+            paths: Paths::new(of_group.clone()),
+            expressions: patterns.map(expression).collect(),
+            routes: targets(&site.routes, &groups),
+            groups,
+        }
     }
 
-    /// Index into [`Config::sites`] of the site that answers for `host`; `None` when the listener has no site.
-    pub fn site(&self, host: &[u8]) -> Option<usize> {
-        self.hosts.find(host).map(|site| self.sites[site].site)
+    /// Index into [`Config::sites`].
+    pub fn index(&self) -> usize {
+        self.index
+    }
+
+    /// Options of the site, for requests that no route takes.
+    pub fn options(&self) -> &Arc<Options> {
+        &self.options
+    }
+
+    /// See [`Site::https_port`].
+    pub fn https_port(&self) -> Option<u16> {
+        self.https_port
+    }
+
+    /// What the site has for `method` and `path`, which is percent-decoded and free of dot segments.
+    #[inline]
+    pub fn route(&self, method: &[u8], path: &[u8], origin: Origin) -> Routed<'_> {
+        let Some((group, captures)) = self.find(path) else { return Routed::NotFound };
+        let group = &self.groups[group];
+        let takes = |route: &&usize| self.routes[**route].methods.take(method);
+        let Some(&route) = group.routes.iter().find(takes) else { return group.allow.refuse(method, origin) };
+        let target = &self.routes[route];
+        if target.internal && origin == Origin::Client {
+            return Routed::NotFound;
+        }
+        Routed::Found(RouteMatch {
+            action: &target.action,
+            rewrite: target.rewrite.as_deref(),
+            options: &target.options,
+            site: self.index,
+            route,
+            captures,
+        })
+    }
+
+    /// Position of the group of routes for `path`, and the captures.
+    #[inline]
+    fn find(&self, path: &[u8]) -> Option<(usize, Captures)> {
+        let hit = self.paths.find(path);
+        let prefix = match hit {
+            Some(hit) if hit.is_exact => return Some((hit.route, Captures::NONE)),
+            hit => hit.map(|hit| hit.route),
+        };
+        if !self.expressions.is_empty() && prefix.is_none_or(|group| !self.groups[group].over_regex) {
+            let found = self.expressions.iter().find_map(|expression| Some((expression.group, expression.find(path)?)));
+            if found.is_some() {
+                return found;
+            }
+        }
+        let group = &self.groups[prefix?];
+        let captures = if group.wants_captures { Captures::rest(group.prefix_bytes, path) } else { Captures::NONE };
+        Some((prefix?, captures))
+    }
+}
+
+impl Expression {
+    /// The captures, when it matches.
+    fn find(&self, path: &[u8]) -> Option<Captures> {
+        let Some(slots) = &self.slots else { return self.pattern.is_match(path).then_some(Captures::NONE) };
+        let mut slots = slots.borrow_mut();
+        self.pattern.captures(path, &mut slots).then(|| Captures::of(&slots))
+    }
+}
+
+fn targets(routes: &[Route], groups: &[Group]) -> Vec<Target> {
+    let names_head = |at: &usize| routes[*at].methods.iter().any(|method| method == "HEAD");
+    let mut head_is_named = vec![false; routes.len()];
+    for group in groups.iter().filter(|group| group.routes.iter().any(names_head)) {
+        group.routes.iter().for_each(|at| head_is_named[*at] = true);
+    }
+    routes.iter().zip(head_is_named).map(|(route, head_is_named)| Target::new(route, head_is_named)).collect()
+}
+
+impl Target {
+    fn new(route: &Route, head_is_named: bool) -> Target {
+        Target {
+            action: route.action.clone(),
+            rewrite: route.rewrite.clone(),
+            options: route.options.clone(),
+            methods: Methods::new(&route.methods, head_is_named),
+            internal: route.internal,
+        }
+    }
+}
+
+/// The routes by path, in order of writing.
+#[expect(clippy::mutable_key_type, reason = "equality and hash of an expression are those of its text")]
+fn group(routes: &[Route]) -> Vec<Group> {
+    let mut positions: std::collections::HashMap<&PathMatch, usize> = std::collections::HashMap::new();
+    let mut groups: Vec<Vec<usize>> = Vec::new();
+    for (at, route) in routes.iter().enumerate() {
+        let group = *positions.entry(&route.path).or_insert(groups.len());
+        match groups.get_mut(group) {
+            Some(group) => group.push(at),
+            None => groups.push(vec![at]),
+        }
+    }
+    groups.into_iter().map(|group| Group::new(group, routes)).collect()
+}
+
+impl Group {
+    fn new(positions: Vec<usize>, routes: &[Route]) -> Group {
+        let of_group = || positions.iter().map(|at| &routes[*at]);
+        let prefix_bytes = match &routes[positions[0]].path {
+            PathMatch::Prefix(prefix) => prefix.len(),
+            PathMatch::Exact(_) | PathMatch::Regex(_) => 0,
+        };
+        let over_regex = of_group().any(|route| route.over_regex);
+        let wants_captures = of_group().any(Route::uses_captures);
+        let allow = Allow::new(of_group().map(|route| (route.methods.as_slice(), route.internal)));
+        Group { over_regex, prefix_bytes, wants_captures, allow, routes: positions }
     }
 }

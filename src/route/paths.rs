@@ -1,4 +1,4 @@
-//! Path → route of one site: a radix tree over bytes.
+//! Path → routes of one site, by exact path and prefix: a radix tree over bytes. Expressions are not its business.
 //!
 //! The nodes stand in one vector, siblings side by side, and their first bytes in a second one, so that choosing a
 //! child is one search through adjacent bytes. The walk visits one node per place where routes branch, which is no
@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 
 use crate::config::model::PathMatch;
 
-/// The routes of a site by path; results are positions in the site's list.
+/// The routes of a site by path; results are positions in the list that it was made of.
 #[derive(Debug)]
 pub(super) struct Paths {
     /// The root first, its label empty.
@@ -43,9 +43,16 @@ struct Entry<'a> {
     route: u32,
 }
 
+/// What [`Paths::find`] found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Hit {
+    pub(super) route: usize,
+    pub(super) is_exact: bool,
+}
+
 impl Paths {
     pub(super) fn new<'a>(routes: impl Iterator<Item = &'a PathMatch>) -> Paths {
-        let mut entries: Vec<Entry<'a>> = routes.zip(0..).map(|(path, route)| Entry::new(path, route)).collect();
+        let mut entries: Vec<Entry<'a>> = routes.zip(0..).filter_map(|(path, route)| Entry::new(path, route)).collect();
         entries.sort_by_key(|entry| entry.path); // stable: the first of equal ones stays first
         let mut paths = Paths { nodes: Vec::new(), first_bytes: Vec::new(), labels: Vec::new() };
         // Breadth first, so that siblings get neighbouring places. Each item: a node's place, its entries, and how many
@@ -69,14 +76,14 @@ impl Paths {
 
     /// The exact route of `path`, else the one with the longest prefix of it.
     #[inline]
-    pub(super) fn find(&self, path: &[u8]) -> Option<usize> {
+    pub(super) fn find(&self, path: &[u8]) -> Option<Hit> {
         let mut node = &self.nodes[0];
         let mut rest = path;
         let mut longest = None;
         loop {
             longest = node.prefix.or(longest);
             let Some((&first, behind)) = rest.split_first() else {
-                return node.exact.or(longest).map(position);
+                return node.exact.map(|route| hit(route, true)).or(longest.map(|route| hit(route, false)));
             };
             let children = node.children_start as usize..node.children_end as usize;
             let Some(child) = find_byte(first, &self.first_bytes[children]) else { break };
@@ -86,7 +93,7 @@ impl Paths {
                 None => break,
             }
         }
-        longest.map(position)
+        longest.map(|route| hit(route, false))
     }
 
     /// Adds a node without routes and children and returns its place.
@@ -108,12 +115,13 @@ impl Paths {
 }
 
 impl<'a> Entry<'a> {
-    fn new(path: &'a PathMatch, route: u32) -> Entry<'a> {
+    fn new(path: &'a PathMatch, route: u32) -> Option<Entry<'a>> {
         let (path, is_exact) = match path {
             PathMatch::Exact(path) => (path, true),
             PathMatch::Prefix(path) => (path, false),
+            PathMatch::Regex(_) => return None,
         };
-        Entry { path: path.as_bytes(), is_exact, route }
+        Some(Entry { path: path.as_bytes(), is_exact, route })
     }
 }
 
@@ -121,8 +129,8 @@ fn first_of(entries: &[Entry<'_>], exact: bool) -> Option<RouteIndex> {
     entries.iter().find(|entry| entry.is_exact == exact).and_then(|entry| RouteIndex::new(entry.route + 1))
 }
 
-fn position(route: RouteIndex) -> usize {
-    route.get() as usize - 1
+fn hit(route: RouteIndex, is_exact: bool) -> Hit {
+    Hit { route: route.get() as usize - 1, is_exact }
 }
 
 /// Bytes that `a` and `b` begin with in common; of sorted paths the first and the last share what all share.

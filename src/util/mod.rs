@@ -1,4 +1,6 @@
 //! Small pure helpers that know nothing about the rest of the program.
 
 pub mod path;
+pub mod pattern;
+pub mod template;
 pub mod waiters;

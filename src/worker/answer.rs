@@ -6,14 +6,20 @@
 use std::fs::File;
 use std::os::fd::AsFd;
 use std::rc::Rc;
+use std::time::SystemTime;
 
 use bytes::Bytes;
 
 use super::Worker;
 use super::connection::{Broken, Connection};
+use super::cx::{AnswerVariables, Cx};
+use super::exchange::changes_fields;
 use super::h2::Stream;
+use super::trail::Trail;
 use super::watch::{GaveUp, OnExpiry, Watched};
-use crate::http::answer::AnswerHead;
+use crate::http::answer::{AnswerHead, Content};
+use crate::http::coding::{self, Accepted, Candidate, Lease};
+use crate::http::fields::{Fields, FieldsMut};
 use crate::http::h1::{
     AnswerContext, BodyKind, CHUNK_END, LAST_CHUNK, Method, Version, write_answer_head, write_chunk_head,
 };
@@ -47,6 +53,22 @@ pub(super) struct Answer<'a> {
     body_bytes: u64,
     /// Bytes of heads and framing.
     head_bytes: u64,
+    /// Status to be sent instead of the one that an action says: an error page is answered like any other path.
+    forced_status: Option<u16>,
+    /// Fields of a server's answer that stay although its content is another (X-Accel-Redirect).
+    kept_fields: Vec<u8>,
+    coder: Option<Coder<'a>>,
+    pub(super) trail: Trail,
+}
+
+/// A content coding on its way.
+struct Coder<'a> {
+    encoder: Lease<'a>,
+    /// Bytes that have gone in.
+    bytes_before: u64,
+    /// Something went in since the last flush.
+    is_dirty: bool,
+    flushes_each_piece: bool,
 }
 
 /// Where the answer goes.
@@ -125,6 +147,10 @@ impl<'a> Answer<'a> {
             framing: BodyKind::None,
             body_bytes: 0,
             head_bytes: 0,
+            forced_status: None,
+            kept_fields: Vec::new(),
+            coder: None,
+            trail: Trail { log_access: true, ..Trail::default() },
         }
     }
 
@@ -193,11 +219,121 @@ impl<'a> Answer<'a> {
         self.flush().await
     }
 
-    /// Begins the final answer. Called once.
-    pub(super) fn start(&mut self, head: &AnswerHead<'_>, own: OwnFields) {
+    /// The status of the final answer is this, whatever the action says.
+    pub(super) fn force_status(&mut self, status: Option<u16>) {
+        self.forced_status = status;
+    }
+
+    /// Keeps field lines of a server's answer for the one that is sent in its place.
+    pub(super) fn keep_fields(&mut self, fields: Vec<u8>) {
+        self.kept_fields = fields;
+    }
+
+    /// Begins the final answer. Called once. `cx` is the route whose options change the fields; `None` before one is
+    /// found.
+    pub(super) fn start(&mut self, cx: Option<&Cx<'_>>, head: &AnswerHead<'_>, own: OwnFields) {
         debug_assert_eq!(self.status, 0, "one final answer");
+        let mut head = AnswerHead { status: self.forced_status.unwrap_or(head.status), ..*head };
+        let cx = cx.filter(|cx| changes_fields(cx.options) || !self.kept_fields.is_empty());
+        let mut own = own;
+        let Some(cx) = cx else { return self.put_head(&head, own) };
+        let mut fields = self.worker.hot.take_buffer(head.fields.len() + 512);
+        fields.extend_from_slice(head.fields);
+        head.content = self.change_fields(cx, &mut fields, head.status, head.content);
+        // A rule may have written these two.
+        let read = Fields::new(&fields);
+        own.server &= read.find("server").is_none();
+        own.date &= read.find("date").is_none();
+        self.put_head(&AnswerHead { fields: &fields, ..head }, own);
+        self.worker.hot.give_buffer_back(fields);
+    }
+
+    /// Does to `fields` what the route says; returns what the content becomes.
+    fn change_fields(&mut self, cx: &Cx<'_>, fields: &mut Vec<u8>, status: u16, content: Content) -> Content {
+        self.restore_kept(fields);
+        let options = cx.options;
+        if matches!(status, 200 | 201 | 204 | 206 | 301 | 302 | 303 | 304 | 307 | 308) {
+            if let Some(value) = &options.cache_control {
+                FieldsMut::new(fields, 0).set("Cache-Control", value.as_bytes());
+            }
+            let has_own = Fields::new(fields).find("expires").is_some();
+            if !options.expires.is_empty() && !has_own {
+                let lifetime = options.expires.lifetime(Fields::new(fields).find("content-type"));
+                let has_cache_control = Fields::new(fields).find("cache-control").is_some();
+                lifetime.write(SystemTime::now(), !has_cache_control, fields);
+            }
+        }
+        if let Some(value) = options.hsts.field().filter(|_| cx.connection.scheme() == "https") {
+            FieldsMut::new(fields, 0).set("Strict-Transport-Security", value.as_bytes());
+        }
+        let content = self.code(cx, fields, status, content);
+        if !options.headers.is_empty() {
+            let variables = AnswerVariables { cx, status, trail: &self.trail };
+            FieldsMut::new(fields, 0).apply(&options.headers, Some(status), &variables);
+        }
+        content
+    }
+
+    /// Puts kept fields in the place of those of the same name; cookies stand beside each other.
+    fn restore_kept(&mut self, fields: &mut Vec<u8>) {
+        let kept = std::mem::take(&mut self.kept_fields);
+        for (name, value) in Fields::new(&kept).iter() {
+            let Ok(name) = std::str::from_utf8(name) else { continue };
+            match name.eq_ignore_ascii_case("set-cookie") {
+                true => FieldsMut::new(fields, 0).add(name, value),
+                false => FieldsMut::new(fields, 0).set(name, value),
+            }
+        }
+    }
+
+    /// Chooses a content coding and begins it.
+    fn code(&mut self, cx: &Cx<'_>, fields: &mut Vec<u8>, status: u16, content: Content) -> Content {
+        let Some(policy) = &cx.options.compress else { return content };
+        let accepted = Accepted::from_head(cx.request.head, cx.request.bytes);
+        let length = match content {
+            Content::Length(length) => Some(length),
+            Content::Absent(length) => length,
+            Content::Stream => None,
+        };
+        let candidate = Candidate { length, ..Candidate::of(status, fields) };
+        if status == 304 && policy.choose(accepted).is_some() && Fields::new(fields).find("etag").is_some() {
+            // What it validates was coded by us, as far as anybody can tell from here.
+            coding::not_modified(fields, 0);
+            return content;
+        }
+        if !policy.applies(&candidate) {
+            return content;
+        }
+        let flushes_each_piece = candidate.flushes_each_piece();
+        let Some(chosen) = policy.choose(accepted) else {
+            coding::vary_only(fields, 0);
+            return content;
+        };
+        if self.method == Method::Head {
+            coding::apply(fields, 0, chosen);
+            return Content::Absent(None);
+        }
+        match self.worker.encoders.take(chosen, policy.level(chosen), length) {
+            None => {
+                coding::vary_only(fields, 0);
+                content
+            }
+            Some(encoder) => {
+                coding::apply(fields, 0, chosen);
+                self.trail.coding = Some((chosen.token(), 0));
+                self.coder = Some(Coder { encoder, bytes_before: 0, is_dirty: false, flushes_each_piece });
+                Content::Stream
+            }
+        }
+    }
+
+    /// Puts the head into the words of the protocol.
+    fn put_head(&mut self, head: &AnswerHead<'_>, own: OwnFields) {
         self.status = head.status;
         let worker = self.worker;
+        if worker.access_log.as_ref().is_some_and(crate::log::AccessLog::wants_response_fields) {
+            self.trail.response_fields = head.fields.to_vec();
+        }
         let server = if own.server { worker.config.http.server_name.as_bytes() } else { b"" };
         let date = worker.date.borrow();
         let date: &[u8] = if own.date { date.as_bytes() } else { b"" };
@@ -231,6 +367,26 @@ impl<'a> Answer<'a> {
         if data.is_empty() || self.is_bodiless() {
             return Ok(());
         }
+        let Some(coder) = &mut self.coder else { return self.put(data).await };
+        let mut coded = self.worker.hot.take_buffer(data.len() / 2);
+        coder.bytes_before += data.len() as u64;
+        coder.is_dirty = true;
+        coder.encoder.write(data, &mut coded).map_err(|_| Broken)?;
+        if coder.flushes_each_piece {
+            coder.encoder.flush(&mut coded).map_err(|_| Broken)?;
+            coder.is_dirty = false;
+        }
+        self.put_coded(coded).await
+    }
+
+    async fn put_coded(&mut self, coded: Vec<u8>) -> Result<(), Broken> {
+        let put = if coded.is_empty() { Ok(()) } else { self.put(&coded).await };
+        self.worker.hot.give_buffer_back(coded);
+        put
+    }
+
+    /// Adds content as it leaves.
+    async fn put(&mut self, data: &[u8]) -> Result<(), Broken> {
         self.body_bytes += data.len() as u64;
         match &mut self.wire {
             Wire::H1(wire) => {
@@ -246,12 +402,12 @@ impl<'a> Answer<'a> {
                 }
             }
         }
-        self.flush().await
+        self.flush_wire().await
     }
 
     /// The same without a copy where the piece is large.
     pub(super) async fn write_bytes(&mut self, data: Bytes) -> Result<(), Broken> {
-        if data.len() <= COPIED_BYTES_MAX || self.is_bodiless() {
+        if data.len() <= COPIED_BYTES_MAX || self.is_bodiless() || self.coder.is_some() {
             return self.write(&data).await;
         }
         self.body_bytes += data.len() as u64;
@@ -267,7 +423,7 @@ impl<'a> Answer<'a> {
                 }
             }
             Wire::H2(_) => {
-                self.flush().await?;
+                self.flush_wire().await?;
                 if let Wire::H2(wire) = &self.wire {
                     wire.stream.send(self.worker, data, false).await?;
                 }
@@ -300,6 +456,7 @@ impl<'a> Answer<'a> {
     /// The kernel may move the bytes by itself: the content leaves as it is.
     fn can_sendfile(&self) -> bool {
         match &self.wire {
+            _ if self.coder.is_some() => false,
             Wire::H1(_) => self.framing != BodyKind::Chunked && !self.connection.is_tls(),
             Wire::H2(_) => false,
         }
@@ -366,8 +523,18 @@ impl<'a> Answer<'a> {
         Ok(())
     }
 
-    /// Sends what has gathered.
+    /// Sends what has gathered, in a coding too.
     pub(super) async fn flush(&mut self) -> Result<(), Broken> {
+        if let Some(coder) = self.coder.as_mut().filter(|coder| coder.is_dirty) {
+            let mut coded = self.worker.hot.take_buffer(1024);
+            coder.is_dirty = false;
+            coder.encoder.flush(&mut coded).map_err(|_| Broken)?;
+            self.put_coded(coded).await?;
+        }
+        self.flush_wire().await
+    }
+
+    async fn flush_wire(&mut self) -> Result<(), Broken> {
         match &mut self.wire {
             Wire::H1(wire) => self.connection.flush(self.worker, wire.out).await,
             Wire::H2(wire) if wire.gathered.is_empty() => Ok(()),
@@ -380,6 +547,12 @@ impl<'a> Answer<'a> {
 
     /// Ends the content. The end may still wait to be sent, together with what comes next.
     pub(super) async fn finish(&mut self) -> Result<(), Broken> {
+        if let Some(coder) = self.coder.take() {
+            let mut coded = self.worker.hot.take_buffer(1024);
+            self.trail.coding = self.trail.coding.map(|(name, _)| (name, coder.bytes_before));
+            coder.encoder.finish(&mut coded).map_err(|_| Broken)?;
+            self.put_coded(coded).await?;
+        }
         match &mut self.wire {
             Wire::H1(wire) => {
                 if self.framing == BodyKind::Chunked {
@@ -397,8 +570,8 @@ impl<'a> Answer<'a> {
     }
 
     /// Head, content and end in one.
-    pub(super) async fn send(&mut self, head: &AnswerHead<'_>, body: &[u8]) -> Result<(), Broken> {
-        self.start(head, OwnFields::ALL);
+    pub(super) async fn send(&mut self, cx: Option<&Cx<'_>>, head: &AnswerHead<'_>, body: &[u8]) -> Result<(), Broken> {
+        self.start(cx, head, OwnFields::ALL);
         self.write(body).await?;
         self.finish().await
     }

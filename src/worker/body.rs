@@ -66,17 +66,22 @@ pub(super) struct Side {
 }
 
 impl RequestBody {
-    /// `begin` is the position behind the head. `bytes_max` 0: no limit.
-    pub(super) fn new(kind: BodyKind, begin: usize, bytes_max: u64, expect_continue: bool) -> RequestBody {
+    /// `begin` is the position behind the head.
+    pub(super) fn new(kind: BodyKind, begin: usize, expect_continue: bool) -> RequestBody {
         RequestBody {
             decoder: BodyDecoder::new(kind),
             begin,
             at: begin,
             received_bytes: 0,
-            bytes_max,
+            bytes_max: 0,
             awaits_continue: expect_continue,
             side: None,
         }
+    }
+
+    /// Content beyond `bytes_max` is refused; 0: no limit.
+    pub(super) fn set_limit(&mut self, bytes_max: u64) {
+        self.bytes_max = bytes_max;
     }
 
     /// Prepares for [`super::upload::Beside`]: from now on reads have a deadline of their own.

@@ -9,13 +9,15 @@ use super::Worker;
 use super::answer::{Answer, OwnFields, Presence};
 use super::body::BodyFailure;
 use super::connection::{Broken, Connection};
-use super::exchange::{self, Acted, After, Client, Outcome, Request, abandoned};
-use super::forward::body_failed;
+use super::cx::Cx;
+use super::exchange::{self, Acted, After, Client, Instead, Outcome, Request, abandoned};
+use super::forward::{body_failed, put_client_certificate, replaced};
 use super::upload::{Beside, Upload};
 use super::watch::{GaveUp, OnExpiry};
 use crate::app::{CallError, Job, JobBody, ReplyBody, ReplyHead};
 use crate::http::answer::{AnswerHead, Content};
-use crate::http::h1::{BodyKind, Method};
+use crate::http::fields::{Fields, FieldsMut};
+use crate::http::h1::{BodyKind, Field, FieldName, Method, RequestHead, Span};
 use crate::metrics::ServedBy;
 use crate::runtime::body::{BodyReceiver, BodySender, body_channel};
 
@@ -25,13 +27,8 @@ const WHOLE_BODY_BYTES_MAX: usize = 16 * 1024;
 /// Bytes of a streamed request body that may be under way between the cores.
 const BODY_WINDOW_BYTES: usize = 64 * 1024;
 
-pub(super) async fn run(
-    worker: &Worker,
-    connection: &Connection,
-    request: Request<'_>,
-    client: &mut Client<'_>,
-    app: usize,
-) -> Acted {
+pub(super) async fn run(cx: &Cx<'_>, client: &mut Client<'_>, app: usize) -> Acted {
+    let Cx { worker, connection, request, .. } = *cx;
     let stats = &worker.stats.apps[app];
     let Client { upload, answer, .. } = client;
     let mut whole = Vec::new();
@@ -53,8 +50,10 @@ pub(super) async fn run(
     stats.requests.inc();
     stats.active.inc();
     let begun = worker.now();
-    let bytes = Bytes::copy_from_slice(request.bytes);
-    let head = request.head.clone();
+    let (bytes, head) = match request_of(cx) {
+        Some(request) => request,
+        None => return Err(Instead::Error(exchange::unanswered(500))),
+    };
     let (id, peer, origin) = (request.id, connection.peer, worker.index);
     let call = worker.bridge.call(|ticket| Job { ticket, origin, app, bytes, head, body, peer, request_id: id });
     let presence = answer.presence();
@@ -65,7 +64,7 @@ pub(super) async fn run(
             Ok(reply) => {
                 presence.watched().clear();
                 stats.duration.record(begun.elapsed());
-                relay_reply(presence, answer, request, app, reply).await
+                relay_reply(presence, answer, cx, app, reply).await
             }
             Err(gave_up) => Err(gave_up.into()),
         },
@@ -81,7 +80,7 @@ pub(super) async fn run(
                     // An early answer: whether the whole body will have been read behind it is not known yet.
                     answer.set_keep_alive(may_keep && beside.has_sent_all());
                     // A body that fails below an answer under way breaks that answer off.
-                    let relayed = beside.run(relay_reply(presence, answer, request, app, reply)).await;
+                    let relayed = beside.run(relay_reply(presence, answer, cx, app, reply)).await;
                     relayed.unwrap_or(Err(Unanswered::Broken))
                 }
                 Ok(Err(gave_up)) => Err(gave_up.into()),
@@ -92,8 +91,10 @@ pub(super) async fn run(
         }
     };
     stats.active.dec();
-    let give_up =
-        |status| Err(exchange::Unanswered { status, closes: !client.upload.is_done(), served_by: ServedBy::Worker });
+    let give_up = |status| {
+        let closes = !client.upload.is_done();
+        Err(Instead::Error(exchange::Unanswered { status, closes, served_by: ServedBy::Worker }))
+    };
     match outcome {
         Ok(mut outcome) => {
             if outcome.after == After::Close && !client.upload.is_done() {
@@ -111,6 +112,7 @@ pub(super) async fn run(
             give_up(504)
         }
         Err(Unanswered::Body(failure)) => body_failed(failure),
+        Err(Unanswered::Instead(instead)) => Err(instead),
         Err(Unanswered::Broken) => Ok(Outcome { after: After::Abort, ..abandoned(ServedBy::Worker) }),
         Err(Unanswered::Call(CallError::Busy)) => {
             stats.refused.inc();
@@ -123,6 +125,38 @@ pub(super) async fn run(
     }
 }
 
+/// The request as it crosses: with the fields that the route adds and takes away. `None`: a field that no head may have.
+fn request_of(cx: &Cx<'_>) -> Option<(Bytes, RequestHead)> {
+    let Request { head, bytes, .. } = cx.request;
+    let rules = &cx.options.request_headers;
+    if rules.is_empty() && !cx.connection.asks_for_certificates(cx.worker) {
+        return Some((Bytes::copy_from_slice(bytes), head.clone()));
+    }
+    let mut lines = Vec::with_capacity(bytes.len() + 256);
+    for field in &head.fields {
+        lines.extend_from_slice(field.name.of(bytes));
+        lines.extend_from_slice(b": ");
+        lines.extend_from_slice(field.value.of(bytes));
+        lines.extend_from_slice(b"\r\n");
+    }
+    let mut fields = FieldsMut::new(&mut lines, 0);
+    put_client_certificate(cx, &mut fields);
+    fields.apply(rules, None, cx);
+    let mut changed = head.clone();
+    let mut out = bytes.to_vec();
+    changed.fields.clear();
+    for (name, value) in Fields::new(&lines).iter() {
+        let mut append = |text: &[u8]| {
+            let start = out.len();
+            out.extend_from_slice(text);
+            Span::from(start..out.len())
+        };
+        let (known, name, value) = (FieldName::of(name), append(name), append(value));
+        changed.fields.push(Field { known, name, value });
+    }
+    (changed.fields.len() <= u16::MAX.into()).then(|| (out.into(), changed))
+}
+
 /// Why there is no answer of the application.
 enum Unanswered {
     Call(CallError),
@@ -133,6 +167,8 @@ enum Unanswered {
     Body(BodyFailure),
     /// The request's body failed while the answer was under way.
     Broken,
+    /// Something else is sent.
+    Instead(Instead),
 }
 
 impl From<GaveUp> for Unanswered {
@@ -147,13 +183,17 @@ impl From<GaveUp> for Unanswered {
 async fn relay_reply(
     presence: Presence<'_>,
     answer: &mut Answer<'_>,
-    request: Request<'_>,
+    cx: &Cx<'_>,
     app: usize,
     reply: Reply,
 ) -> Result<Outcome, Unanswered> {
     let (reply, app_worker) = reply.map_err(Unanswered::Call)?;
     let served_by = ServedBy::App { app: app as u16, app_worker: app_worker as u16 };
-    let sent = relay(presence, answer, request, reply).await;
+    let mut reply = reply;
+    if let Some(instead) = replaced(cx, answer, &mut reply.fields, reply.status, served_by) {
+        return Err(Unanswered::Instead(instead));
+    }
+    let sent = relay(presence, answer, cx, reply).await;
     let after = match sent {
         Err(Broken) => After::Abort,
         Ok(()) if answer.keeps_connection() => After::Keep,
@@ -181,14 +221,9 @@ async fn pump(
 type Reply = Result<(ReplyHead, usize), CallError>;
 
 /// Sends the answer on to the client. [`Broken`]: it broke off, on either side.
-async fn relay(
-    presence: Presence<'_>,
-    answer: &mut Answer<'_>,
-    request: Request<'_>,
-    reply: ReplyHead,
-) -> Result<(), Broken> {
+async fn relay(presence: Presence<'_>, answer: &mut Answer<'_>, cx: &Cx<'_>, reply: ReplyHead) -> Result<(), Broken> {
     let ReplyHead { status, fields, has_date, has_server, length, body } = reply;
-    let is_bodiless = request.head.method == Method::Head || matches!(status, 100..=199 | 204 | 304);
+    let is_bodiless = cx.request.head.method == Method::Head || matches!(status, 100..=199 | 204 | 304);
     let content = match (&body, length) {
         _ if is_bodiless => Content::Absent(length.filter(|_| !matches!(status, 100..=199 | 204 | 304))),
         (ReplyBody::Full(bytes), _) => Content::Length(bytes.len() as u64),
@@ -196,7 +231,7 @@ async fn relay(
         (ReplyBody::Stream(_), None) => Content::Stream,
     };
     let own = OwnFields { server: !has_server, date: !has_date };
-    answer.start(&AnswerHead { status, reason: None, fields: &fields, content }, own);
+    answer.start(Some(cx), &AnswerHead { status, reason: None, fields: &fields, content }, own);
     match body {
         _ if is_bodiless => {}
         ReplyBody::Full(bytes) => answer.write_bytes(bytes).await?,

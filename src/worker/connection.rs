@@ -23,13 +23,14 @@ use super::hot::Hot;
 use super::respond;
 use super::run::Open;
 use super::secure::{self, Secure};
-use super::trail::{Trail, account};
+use super::trail::account;
 use super::upload::Upload;
 use super::watch::{OnExpiry, Watched};
+use crate::config::model::ClientCertificates;
 use crate::http::h1::{BodyKind, parse_request};
 use crate::log::AddressText;
 use crate::runtime::net::{Buffer, Cancel, ReadEnd, Stream};
-use crate::tls::Facts;
+use crate::tls::{Facts, Verify};
 
 /// An idle connection keeps its buffers for this long.
 const HOT_IDLE: Duration = Duration::from_millis(800);
@@ -71,9 +72,48 @@ pub(super) struct Connection {
 pub(super) struct Broken;
 
 impl Connection {
-    /// The client's address as text, for the access log.
+    /// The client's end of the connection.
+    pub(super) fn peer(&self) -> Option<SocketAddr> {
+        self.peer
+    }
+
+    /// Its address as text.
     pub(super) fn peer_text(&self) -> AddressText {
-        AddressText::new(self.peer.map(|peer| peer.ip()))
+        AddressText::new(self.peer().map(|peer| peer.ip()))
+    }
+
+    /// Address of the client that `request` came from, as text.
+    pub(super) fn client_text(&self, _: Request<'_>) -> AddressText {
+        self.peer_text()
+    }
+
+    /// `http` or `https`, as the client reached us.
+    pub(super) fn scheme(&self) -> &'static str {
+        if self.is_tls() { "https" } else { "http" }
+    }
+
+    /// Its listener asks clients for certificates.
+    pub(super) fn asks_for_certificates(&self, worker: &Worker) -> bool {
+        let settings = worker.config.listeners[self.listener as usize].tls.as_ref();
+        settings.is_some_and(|settings| settings.client_certificates != ClientCertificates::Off)
+    }
+
+    /// Why a request for `host` is not served on this connection; `None`: it is. Where clients show certificates, what was
+    /// verified holds for the name of the handshake alone: 421 for others (RFC 9110 section 15.5.20), as nginx does it. A
+    /// certificate that failed gets 400, nginx's 495.
+    pub(super) fn refuses_name(&self, worker: &Worker, host: &[u8]) -> Option<u16> {
+        let settings = worker.config.listeners[self.listener as usize].tls.as_ref()?;
+        if settings.client_certificates == ClientCertificates::Off {
+            return None;
+        }
+        self.with_tls_facts(|facts| {
+            let facts = facts?;
+            if matches!(facts.verify, Verify::Failed(_)) {
+                return Some(400);
+            }
+            let name = facts.server_name.as_deref()?;
+            (!name.as_bytes().eq_ignore_ascii_case(host)).then_some(421)
+        })
     }
 
     /// Sends all of `bytes`; gives the buffer back, emptied.
@@ -346,7 +386,7 @@ async fn answer(worker: &Rc<Worker>, connection: &Connection, hot: &mut Hot) -> 
     let keep_alive = hot.head.keep_alive && may_keep(worker, connection);
     let Hot { input, out, head, head_bytes, scratch } = hot;
     let (begin, end) = (input.start, input.start + head.head_bytes);
-    let mut body = RequestBody::new(head.body, end, worker.config.http.body_bytes_max, head.expect_continue);
+    let mut body = RequestBody::new(head.body, end, head.expect_continue);
     // Without a body nobody reads into the input until the answer is out, so that the head can stay where it is.
     let mut kept = Vec::new();
     let bytes = if head.body == BodyKind::None {
@@ -362,7 +402,6 @@ async fn answer(worker: &Rc<Worker>, connection: &Connection, hot: &mut Hot) -> 
     let mut client = Client {
         upload: Upload::H1 { body: &mut body, input },
         answer: Answer::new(worker, connection, head.method, wire),
-        trail: Trail::default(),
     };
     let mut outcome = exchange::run(worker, connection, request, &mut client, scratch).await;
     if outcome.after == After::Keep && !client.upload.is_done() {
@@ -372,6 +411,7 @@ async fn answer(worker: &Rc<Worker>, connection: &Connection, hot: &mut Hot) -> 
     }
     account(worker, connection, request, &client, outcome);
     let (answered, keeps) = (client.answer.status() != 0, client.answer.keeps_connection());
+    drop(client);
     if head.body == BodyKind::None {
         input.bytes = kept;
     }

@@ -1,19 +1,23 @@
-//! One request, whatever protocol it came in: limits, path, route, action, accounting.
+//! One request, whatever protocol it came in: limits, path, site, route, action; rewrites and error pages send it round
+//! again inside.
 
 use std::rc::Rc;
 use std::time::Instant;
 
 use super::answer::Answer;
 use super::connection::Connection;
+use super::cx::{AnswerVariables, Cx};
+use super::redirected::{Redirected, Sent};
 use super::respond;
-use super::trail::Trail;
 use super::upload::Upload;
 use super::{Worker, call_app, forward, send_file};
-use crate::config::model::Action;
+use crate::config::model::{Action, Options, PageStatus};
 use crate::http::answer::{AnswerHead, Content};
 use crate::http::h1::{BodyKind, FieldName, Method, RequestHead, write_field};
 use crate::metrics::ServedBy;
-use crate::util::path::normalize;
+use crate::route::{self, Captures, INTERNAL_REDIRECTS_MAX, Origin, RouteMatch, Routed, SiteRoutes};
+use crate::util::path::{Path, normalize};
+use crate::util::template::Encoding;
 
 /// A body nobody wants is read up to this many bytes to keep the connection; a longer one closes it.
 pub(super) const DISCARD_BYTES_MAX: u64 = 64 * 1024;
@@ -38,7 +42,7 @@ pub(super) struct Outcome {
     pub(super) served_by: ServedBy,
 }
 
-/// Why an action did not answer; nothing of an answer has been sent.
+/// Why an action did not answer; nothing of a final answer has been sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Unanswered {
     /// Status to answer with.
@@ -48,8 +52,17 @@ pub(super) struct Unanswered {
     pub(super) served_by: ServedBy,
 }
 
+/// What happens instead of an answer.
+#[derive(Debug)]
+pub(super) enum Instead {
+    /// An error page.
+    Error(Unanswered),
+    /// The request goes on inside, as what [`Sent`] says, to this target.
+    Go { target: Vec<u8>, sent: Sent },
+}
+
 /// An action's end.
-pub(super) type Acted = Result<Outcome, Unanswered>;
+pub(super) type Acted = Result<Outcome, Instead>;
 
 /// What all actions need to know of the request.
 #[derive(Clone, Copy)]
@@ -60,13 +73,14 @@ pub(super) struct Request<'a> {
     /// Its head was complete.
     pub(super) started: Instant,
     pub(super) id: u64,
+    /// Name the client has proved to be.
+    pub(super) user: Option<&'a [u8]>,
 }
 
-/// The two directions of an exchange, and what it leaves for the log.
+/// The two directions of an exchange.
 pub(super) struct Client<'a> {
     pub(super) upload: Upload<'a>,
     pub(super) answer: Answer<'a>,
-    pub(super) trail: Trail,
 }
 
 /// Buffers of one exchange.
@@ -74,13 +88,15 @@ pub(super) struct Client<'a> {
 pub(super) struct Scratch {
     /// Decoded path.
     pub(super) path: Vec<u8>,
+    /// Decoded path behind a rewrite for one action.
+    rewritten: Vec<u8>,
     /// Fields of the answer.
     pub(super) fields: Vec<u8>,
 }
 
 impl<'a> Request<'a> {
     pub(super) fn new(worker: &Worker, head: &'a RequestHead, bytes: &'a [u8]) -> Request<'a> {
-        Request { head, bytes, started: worker.now(), id: request_id(worker, head, bytes) }
+        Request { head, bytes, started: worker.now(), id: request_id(worker, head, bytes), user: None }
     }
 
     /// Text form of a request identifier.
@@ -97,7 +113,7 @@ fn request_id(worker: &Worker, head: &RequestHead, bytes: &[u8]) -> u64 {
     parsed.and_then(|text| u64::from_str_radix(text, 16).ok()).unwrap_or_else(|| worker.next_request_id())
 }
 
-/// Answers `request`.
+/// Answers `request`, sending it round inside as rewrites and error pages say.
 pub(super) async fn run(
     worker: &Rc<Worker>,
     connection: &Connection,
@@ -105,71 +121,226 @@ pub(super) async fn run(
     client: &mut Client<'_>,
     scratch: &mut Scratch,
 ) -> Outcome {
-    match act(worker, connection, request, client, scratch).await {
-        Ok(outcome) => outcome,
-        Err(unanswered) => {
-            if unanswered.closes {
-                client.answer.set_keep_alive(false);
+    let mut redirected: Option<Box<Redirected>> = None;
+    let mut hops = 0;
+    let mut page_for: Option<Unanswered> = None;
+    loop {
+        let current = redirected.as_ref().map_or(request, |redirected| redirected.request(request));
+        let origin = if redirected.is_some() { Origin::Internal } else { Origin::Client };
+        let is_page = page_for.is_some();
+        let acted = step(worker, connection, current, client, scratch, Stage { origin, is_page }).await;
+        let error = match acted {
+            Ok(outcome) => return behind_page(outcome, page_for),
+            Err(Instead::Go { target, sent }) if hops < INTERNAL_REDIRECTS_MAX => {
+                hops += 1;
+                if let Sent::Page { error, status } = sent {
+                    page_for = Some(error);
+                    client.answer.force_status(status);
+                }
+                redirected = Some(Box::new(Redirected::new(current, &target, &sent)));
+                continue;
             }
-            let sent = respond::error(&mut client.answer, &mut scratch.fields, unanswered.status).await;
-            let after = match (sent, unanswered.closes) {
-                (Err(_), _) => After::Abort,
-                (Ok(()), true) => After::Linger,
-                (Ok(()), false) => After::Keep,
-            };
-            Outcome { after, served_by: unanswered.served_by }
-        }
+            Err(Instead::Go { .. }) => {
+                tracing::error!("a request is sent round inside without end: look at rewrites and error pages");
+                unanswered(500)
+            }
+            // The page itself cannot be had: the error that it stands for counts.
+            Err(Instead::Error(error)) => page_for.unwrap_or(error),
+        };
+        return canned(client, scratch, error).await;
     }
 }
 
-async fn act(
+/// What stands behind an error page: the connection ends if the error wanted that.
+fn behind_page(outcome: Outcome, page_for: Option<Unanswered>) -> Outcome {
+    match page_for {
+        Some(error) if error.closes && outcome.after == After::Keep => Outcome { after: After::Linger, ..outcome },
+        Some(error) => Outcome { served_by: error.served_by, ..outcome },
+        None => outcome,
+    }
+}
+
+async fn canned(client: &mut Client<'_>, scratch: &mut Scratch, error: Unanswered) -> Outcome {
+    if error.closes {
+        client.answer.set_keep_alive(false);
+    }
+    client.answer.force_status(None);
+    let sent = respond::error(&mut client.answer, &mut scratch.fields, error.status).await;
+    let after = match (sent, error.closes) {
+        (Err(_), _) => After::Abort,
+        (Ok(()), true) => After::Linger,
+        (Ok(()), false) => After::Keep,
+    };
+    Outcome { after, served_by: error.served_by }
+}
+
+/// How often the request has been round.
+#[derive(Clone, Copy)]
+struct Stage {
+    origin: Origin,
+    /// It asks for an error page: no further page stands for an error of that one.
+    is_page: bool,
+}
+
+/// One round: from target to action.
+async fn step(
     worker: &Rc<Worker>,
     connection: &Connection,
     request: Request<'_>,
     client: &mut Client<'_>,
     scratch: &mut Scratch,
+    stage: Stage,
 ) -> Acted {
     let Request { head, bytes, .. } = request;
-    let body_bytes_max = worker.config.http.body_bytes_max;
-    if matches!(head.body, BodyKind::Length(body_bytes) if body_bytes_max != 0 && body_bytes > body_bytes_max) {
-        return refuse(413);
-    }
     let keeps = client.answer.keeps_connection();
     // A body that will not be skipped ends the connection, and the answer says so (RFC 9110 section 10.1.1).
-    client.answer.set_keep_alive(keeps && !client.upload.ends_connection_unread(head.body));
+    client.answer.set_keep_alive(keeps && !client.upload.ends_connection_unread(request.head.body));
     if matches!(head.method, Method::Connect | Method::Trace) {
         return error(405);
     }
     if head.target(bytes) == b"*" {
         return options_star(client, scratch).await;
     }
-    let Scratch { path, fields } = scratch;
-    let path = normalize(head.path(bytes), path).map_err(|problem| unanswered(problem.status()))?;
-    let router = &worker.routers[connection.listener as usize];
-    let Some(found) = router.route(head.host(bytes), path.as_bytes()) else {
-        client.trail.site = router.site(head.host(bytes)).map(|site| site as u16);
-        return error(404);
+    let Scratch { path, rewritten, fields } = scratch;
+    let path = normalize(head.path(bytes), path).map_err(|problem| Instead::Error(unanswered(problem.status())))?;
+    let Some(site) = worker.routers[connection.listener as usize].site(head.host(bytes)) else { return error(404) };
+    client.answer.trail.site = Some(site.index() as u16);
+    let cx = Cx {
+        worker,
+        connection,
+        request,
+        site: Some(site.index()),
+        options: site.options(),
+        path: path.as_bytes(),
+        captures: Captures::NONE,
     };
-    client.trail.site = Some(found.site as u16);
-    match &found.action {
+    client.answer.trail.log_access = cx.options.log_access;
+    let acted = match admit_to_site(&cx, client, fields, site).await {
+        Some(acted) => acted,
+        None => match site.route(head.method_text.of(bytes), path.as_bytes(), stage.origin) {
+            Routed::Found(found) => {
+                let cx = Cx { options: found.options, captures: found.captures, ..cx };
+                client.answer.trail.log_access = cx.options.log_access;
+                let acted = at_route(cx, &found, client, Buffers { fields, rewritten }, keeps).await;
+                return with_page(acted, &cx, client, stage);
+            }
+            Routed::MethodNotAllowed { allow } => methods(&cx, client, fields, 405, allow).await,
+            Routed::Methods { allow } => methods(&cx, client, fields, 204, allow).await,
+            Routed::NotFound => error(404),
+        },
+    };
+    with_page(acted, &cx, client, stage)
+}
+
+/// Looks for the page that stands for an error.
+fn with_page(acted: Acted, cx: &Cx<'_>, client: &Client<'_>, stage: Stage) -> Acted {
+    let Err(Instead::Error(error)) = acted else { return acted };
+    if stage.is_page {
+        return acted;
+    }
+    let Some(page) = cx.options.error_pages.page(error.status) else { return acted };
+    let mut target = Vec::new();
+    let variables = AnswerVariables { cx, status: error.status, trail: &client.answer.trail };
+    page.path.put(Encoding::Url, &variables, &mut target);
+    let status = match page.status {
+        PageStatus::Error => Some(error.status),
+        PageStatus::Page => None,
+        PageStatus::Fixed(status) => Some(status),
+    };
+    Err(Instead::Go { target, sent: Sent::Page { error, status } })
+}
+
+/// What a site asks of every request; `Some`: it ends here.
+async fn admit_to_site(cx: &Cx<'_>, client: &mut Client<'_>, fields: &mut Vec<u8>, site: &SiteRoutes) -> Option<Acted> {
+    let Request { head, bytes, .. } = cx.request;
+    if let Some(refused) = cx.connection.refuses_name(cx.worker, head.host(bytes)) {
+        return Some(error(refused));
+    }
+    let port = site.https_port()?;
+    if cx.connection.scheme() == "https" || route::https::is_exempt(cx.path) {
+        return None;
+    }
+    fields.clear();
+    let mut location = Vec::new();
+    route::https::put_location(head.authority.of(bytes), port, head.target(bytes), &mut location);
+    write_field(fields, "Location", &location);
+    Some(simple(cx, client, 308, fields, b"").await)
+}
+
+struct Buffers<'a> {
+    fields: &'a mut Vec<u8>,
+    rewritten: &'a mut Vec<u8>,
+}
+
+/// The request has come to its route.
+async fn at_route(
+    cx: Cx<'_>,
+    found: &RouteMatch<'_>,
+    client: &mut Client<'_>,
+    buffers: Buffers<'_>,
+    keeps: bool,
+) -> Acted {
+    let body_bytes_max = cx.options.body_bytes_max;
+    client.upload.set_limit(body_bytes_max);
+    if matches!(cx.request.head.body, BodyKind::Length(bytes) if body_bytes_max != 0 && bytes > body_bytes_max) {
+        return refuse(413);
+    }
+    let Some(rewrite) = found.rewrite else {
+        let path = Path::from_normal(cx.path).ok_or(Instead::Error(unanswered(500)))?;
+        return act(cx, found, client, buffers.fields, path, keeps).await;
+    };
+    // The action sees another target; the route stays.
+    let mut target = Vec::new();
+    rewrite.put(&cx, cx.request.head.query(cx.request.bytes), &mut target);
+    let redirected = Redirected::new(cx.request, &target, &Sent::AsItIs);
+    let request = redirected.request(cx.request);
+    let path = normalize(request.head.path(request.bytes), buffers.rewritten)
+        .map_err(|problem| Instead::Error(unanswered(problem.status())))?;
+    act(Cx { request, ..cx }, found, client, buffers.fields, path, keeps).await
+}
+
+async fn act(
+    cx: Cx<'_>,
+    found: &RouteMatch<'_>,
+    client: &mut Client<'_>,
+    fields: &mut Vec<u8>,
+    path: Path<'_>,
+    keeps: bool,
+) -> Acted {
+    match found.action {
         Action::Files(files) => {
-            let folder = worker.folders[found.site][found.route];
-            let plan = send_file::prepare(worker, files, folder, request, path, head.query(bytes));
-            send_file::run(worker, request, client, plan, fields).await
+            let folder = cx.worker.folders[found.site][found.route];
+            let plan = send_file::prepare(&cx, files, folder, path);
+            send_file::run(&cx, client, plan, fields).await
         }
-        Action::Redirect { status, to } => {
-            let to = redirect_target(to, path.as_bytes(), head.query(bytes));
+        Action::Redirect(redirect) => {
+            let mut to = Vec::new();
+            redirect.to.put(Encoding::Url, &cx, &mut to);
             fields.clear();
             write_field(fields, "Location", &to);
-            simple(client, *status, fields, b"").await
+            simple(&cx, client, redirect.status, fields, b"").await
         }
-        Action::Respond { status, content_type, body } => {
+        Action::Rewrite(rewrite) => {
+            let mut target = Vec::new();
+            rewrite.put(&cx, cx.request.head.query(cx.request.bytes), &mut target);
+            Err(Instead::Go { target, sent: Sent::AsItIs })
+        }
+        Action::Respond(respond) => {
             fields.clear();
-            if !content_type.is_empty() {
-                write_field(fields, "Content-Type", content_type.as_bytes());
+            if !respond.content_type.is_empty() {
+                write_field(fields, "Content-Type", respond.content_type.as_bytes());
             }
-            simple(client, *status, fields, body).await
+            let mut filled = Vec::new();
+            let body = match respond.body.constant() {
+                Some(text) => text.as_bytes(),
+                None => {
+                    respond.body.put(respond.encoding, &cx, &mut filled);
+                    &filled
+                }
+            };
+            simple(&cx, client, respond.status, fields, body).await
         }
+        Action::Close => Ok(abandoned(ServedBy::Worker)),
         Action::Proxy(_) | Action::App(_) => {
             // Answers to earlier requests of a pipeline do not wait for this one.
             if client.answer.flush().await.is_err() {
@@ -178,8 +349,8 @@ async fn act(
             // These two read the body.
             client.answer.set_keep_alive(keeps);
             match found.action {
-                Action::Proxy(upstream) => forward::run(worker, connection, request, client, fields, *upstream).await,
-                Action::App(app) => call_app::run(worker, connection, request, client, *app).await,
+                Action::Proxy(upstream) => forward::run(&cx, client, fields, *upstream).await,
+                Action::App(app) => call_app::run(&cx, client, *app).await,
                 _ => unreachable!("matched above"),
             }
         }
@@ -187,34 +358,40 @@ async fn act(
 }
 
 /// An answer of ours with its content at hand.
-async fn simple(client: &mut Client<'_>, status: u16, fields: &[u8], body: &[u8]) -> Acted {
+async fn simple(cx: &Cx<'_>, client: &mut Client<'_>, status: u16, fields: &[u8], body: &[u8]) -> Acted {
     let content = match status {
         204 | 304 => Content::Absent(None),
         _ => Content::Length(body.len() as u64),
     };
     let head = AnswerHead { status, reason: None, fields, content };
-    let sent = client.answer.send(&head, body).await;
+    let sent = client.answer.send(Some(cx), &head, body).await;
     Ok(Outcome { after: if sent.is_ok() { After::Keep } else { After::Abort }, served_by: ServedBy::Worker })
 }
 
-fn unanswered(status: u16) -> Unanswered {
+/// Tells which methods the path takes.
+async fn methods(cx: &Cx<'_>, client: &mut Client<'_>, fields: &mut Vec<u8>, status: u16, allow: &str) -> Acted {
+    fields.clear();
+    write_field(fields, "Allow", allow.as_bytes());
+    simple(cx, client, status, fields, b"").await
+}
+
+pub(super) fn unanswered(status: u16) -> Unanswered {
     Unanswered { status, closes: false, served_by: ServedBy::Worker }
 }
 
 /// An error page; the connection stays.
 fn error(status: u16) -> Acted {
-    Err(unanswered(status))
+    Err(Instead::Error(unanswered(status)))
 }
 
 /// An error page, then the connection closes, because the rest of the request is not read.
 pub(super) fn refuse(status: u16) -> Acted {
-    Err(Unanswered { closes: true, ..unanswered(status) })
+    Err(Instead::Error(Unanswered { closes: true, ..unanswered(status) }))
 }
 
 /// Answers a request whose head could not be understood.
 pub(super) async fn refuse_malformed(client: &mut Client<'_>, scratch: &mut Scratch, status: u16) -> Outcome {
-    let sent = respond::error(&mut client.answer, &mut scratch.fields, status).await;
-    Outcome { after: if sent.is_ok() { After::Linger } else { After::Abort }, served_by: ServedBy::Worker }
+    canned(client, scratch, Unanswered { closes: true, ..unanswered(status) }).await
 }
 
 /// The client is gone: nothing to answer.
@@ -223,29 +400,19 @@ pub(super) fn abandoned(served_by: ServedBy) -> Outcome {
 }
 
 async fn options_star(client: &mut Client<'_>, scratch: &mut Scratch) -> Acted {
-    scratch.fields.clear();
-    write_field(&mut scratch.fields, "Allow", b"GET, HEAD, POST, PUT, DELETE, OPTIONS, PATCH");
-    simple(client, 204, &scratch.fields, b"").await
+    let fields = &mut scratch.fields;
+    fields.clear();
+    write_field(fields, "Allow", b"GET, HEAD, POST, PUT, DELETE, OPTIONS, PATCH");
+    let head = AnswerHead { status: 204, reason: None, fields, content: Content::Absent(None) };
+    let sent = client.answer.send(None, &head, b"").await;
+    Ok(Outcome { after: if sent.is_ok() { After::Keep } else { After::Abort }, served_by: ServedBy::Worker })
 }
 
-/// Replaces `$path` (percent-encoded) and `$query` in a redirect's target.
-fn redirect_target(to: &str, path: &[u8], query: Option<&[u8]>) -> Vec<u8> {
-    let mut target = Vec::with_capacity(to.len() + path.len());
-    let mut rest = to;
-    while let Some(at) = rest.find('$') {
-        target.extend_from_slice(&rest.as_bytes()[..at]);
-        rest = &rest[at..];
-        if let Some(behind) = rest.strip_prefix("$path") {
-            crate::util::path::encode(path, &mut target);
-            rest = behind;
-        } else if let Some(behind) = rest.strip_prefix("$query") {
-            target.extend_from_slice(query.unwrap_or_default());
-            rest = behind;
-        } else {
-            target.push(b'$');
-            rest = &rest[1..];
-        }
-    }
-    target.extend_from_slice(rest.as_bytes());
-    target
+/// Whether anything in `options` changes the fields of answers.
+pub(super) fn changes_fields(options: &Options) -> bool {
+    !options.headers.is_empty()
+        || options.cache_control.is_some()
+        || !options.expires.is_empty()
+        || options.hsts.field().is_some()
+        || options.compress.is_some()
 }

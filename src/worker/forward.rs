@@ -13,12 +13,15 @@ use super::Worker;
 use super::answer::{Answer, OwnFields, Presence};
 use super::body::BodyFailure;
 use super::connection::Connection;
-use super::exchange::{Acted, After, Client, Outcome, Request, Unanswered, abandoned, refuse};
+use super::cx::Cx;
+use super::exchange::{Acted, After, Client, Instead, Outcome, Request, Unanswered, abandoned, refuse};
+use super::redirected::Sent;
 use super::trail::Trail;
 use super::upload::{Beside, Upload};
 use super::watch::{OnExpiry, Watched};
 use crate::config::model::Upstream;
 use crate::http::answer::AnswerHead;
+use crate::http::fields::{Fields, FieldsMut};
 use crate::http::h1::{
     BodyDecoder, BodyKind, CHUNK_END, FieldName, LAST_CHUNK, Method, ResponseHead, parse_response, write_chunk_head,
 };
@@ -42,6 +45,7 @@ pub(crate) struct ServerConnection {
 
 /// A request being forwarded.
 struct Forward<'a> {
+    cx: &'a Cx<'a>,
     worker: &'a Worker,
     connection: &'a Connection,
     upstream: usize,
@@ -67,6 +71,8 @@ enum NoResponse {
     ClientGone,
     /// The client's connection broke while we relayed.
     Broken,
+    /// It came, and something else is sent.
+    Instead(Instead),
 }
 
 /// The part of the request that goes to the server.
@@ -100,19 +106,13 @@ struct Relayed {
     is_reusable: bool,
 }
 
-pub(super) async fn run(
-    worker: &Worker,
-    connection: &Connection,
-    request: Request<'_>,
-    client: &mut Client<'_>,
-    fields: &mut Vec<u8>,
-    upstream: usize,
-) -> Acted {
+pub(super) async fn run(cx: &Cx<'_>, client: &mut Client<'_>, fields: &mut Vec<u8>, upstream: usize) -> Acted {
+    let Cx { worker, connection, request, .. } = *cx;
     let config = &worker.config.upstreams[upstream];
     let presence = client.answer.presence();
-    client.trail.upstream = Some(upstream as u16);
+    client.answer.trail.upstream = Some(upstream as u16);
     let is_relaying = Cell::new(false);
-    let forward = Forward { worker, connection, upstream, config, request, presence, is_relaying };
+    let forward = Forward { cx, worker, connection, upstream, config, request, presence, is_relaying };
     let outgoing = match forward.outgoing(&mut client.upload).await {
         Ok(outgoing) => outgoing,
         Err(failure) => return body_failed(failure),
@@ -136,8 +136,9 @@ pub(super) async fn run(
             now = worker.now();
         }
         tries += u32::from(fresh.is_none());
-        client.trail.tries = tries;
+        client.answer.trail.tries = tries;
         let stats = &worker.stats.servers[upstream][server];
+        client.answer.trail.server = Some(forward.served_by(server));
         let busy = Busy::begin(&forward, server);
         let result = forward.attempt(client, fields, &outgoing, server, fresh.is_some(), now).await;
         drop(busy);
@@ -145,6 +146,7 @@ pub(super) async fn run(
             Ok(outcome) => return Ok(outcome),
             Err(NoResponse::Failed(failed)) => failed,
             Err(NoResponse::Body(failure)) => return body_failed(failure),
+            Err(NoResponse::Instead(instead)) => return Err(instead),
             Err(NoResponse::ClientGone | NoResponse::Broken) => return Ok(abandoned(forward.served_by(server))),
         };
         forward.count_failure(stats, server, &failed);
@@ -183,7 +185,7 @@ fn give_up(client: &Client<'_>, served_by: ServedBy, status: u16) -> Acted {
     if client.answer.status() != 0 {
         return Ok(Outcome { after: After::Abort, served_by });
     }
-    Err(Unanswered { status, closes: !client.upload.is_done(), served_by })
+    Err(Instead::Error(Unanswered { status, closes: !client.upload.is_done(), served_by }))
 }
 
 /// Answers for a body that could not be read.
@@ -258,7 +260,7 @@ impl Forward<'_> {
     ) -> Result<Outcome, NoResponse> {
         let (server_connection, is_reused) = self.connect(server, must_be_fresh, now).await?;
         let connected = if is_reused { Duration::ZERO } else { now.elapsed() };
-        client.trail.connect = Some(connected);
+        client.answer.trail.connect = Some(connected);
         let bytes = self.request_bytes(outgoing, server)?;
         let stats = self.stats(server);
         stats.requests.inc();
@@ -334,7 +336,7 @@ impl Forward<'_> {
         let state = self.worker.upstreams[self.upstream].borrow();
         let context = RequestContext {
             client_ip: ip.as_ref().map_or(b"unknown", |ip| ip.as_bytes()),
-            scheme: Scheme::Http,
+            scheme: if self.connection.scheme() == "https" { Scheme::Https } else { Scheme::Http },
             listener_port: self.worker.ports[self.connection.listener as usize],
             server_host: state.host(server),
             request_id: &Request::id_text(self.request.id),
@@ -345,8 +347,23 @@ impl Forward<'_> {
         if written.is_err() {
             return Err(NoResponse::Body(BodyFailure::Malformed(400)));
         }
+        self.change_request_fields(&mut bytes);
         append_body(&mut bytes, outgoing.kind, &outgoing.kept, outgoing.is_whole);
         Ok(bytes)
+    }
+
+    /// Does to the head in `bytes` what the route says.
+    fn change_request_fields(&self, bytes: &mut Vec<u8>) {
+        let rules = &self.cx.options.request_headers;
+        if rules.is_empty() && !self.connection.asks_for_certificates(self.worker) {
+            return;
+        }
+        bytes.truncate(bytes.len() - 2);
+        let start = memchr::memmem::find(bytes, b"\r\n").map_or(bytes.len(), |end| end + 2);
+        let mut fields = FieldsMut::new(bytes, start);
+        put_client_certificate(self.cx, &mut fields);
+        fields.apply(rules, None, self.cx);
+        bytes.extend_from_slice(b"\r\n");
     }
 
     /// Sends the head and what is kept of the body.
@@ -366,14 +383,14 @@ impl Forward<'_> {
         at: At<'_>,
         closed: Situation,
     ) -> Result<Relayed, NoResponse> {
-        let Client { answer, trail, .. } = client;
+        let answer = &mut client.answer;
         self.presence.watched().clear();
         at.connection.watched.set(self.config.response_timeout, OnExpiry::BreakAll);
         let receive = self.receive_head(answer, fields, at.connection, closed);
         let received = self.presence.while_client_stays(receive).await;
         let response = received.unwrap_or(Err(NoResponse::ClientGone))?;
-        self.count_response(trail, at, &response);
-        Ok(self.relay(answer, fields, response, at).await)
+        self.count_response(&mut answer.trail, at, &response);
+        self.relay(answer, fields, response, at).await
     }
 
     /// Waits for the response and relays it, while the rest of a large body goes out beside it.
@@ -384,7 +401,7 @@ impl Forward<'_> {
         kind: BodyKind,
         at: At<'_>,
     ) -> Result<Relayed, NoResponse> {
-        let Client { upload, answer, trail } = client;
+        let Client { upload, answer } = client;
         let handle = upload.begin_beside(self.worker, self.connection);
         let may_keep = answer.keeps_connection();
         let send = pin!(self.send_body(upload, kind, at.connection));
@@ -400,12 +417,12 @@ impl Forward<'_> {
         let relayed = match received {
             Err(no_response) => Err(no_response),
             Ok(response) => {
-                self.count_response(trail, at, &response);
+                self.count_response(&mut answer.trail, at, &response);
                 // Answered early: whether all of the body will have been read behind the response is not known yet.
                 answer.set_keep_alive(may_keep && beside.has_sent_all());
                 let relayed = beside.run(self.relay(answer, fields, response, at)).await;
                 // A body that fails below a response under way breaks that response off.
-                Ok(relayed.unwrap_or_else(|_| self.broken(at.server, BrokeOff::Client)))
+                relayed.unwrap_or_else(|_| Ok(self.broken(at.server, BrokeOff::Client)))
             }
         };
         let sent_all = beside.has_sent_all();
@@ -529,8 +546,14 @@ impl Forward<'_> {
         }
     }
 
-    /// Sends the response on to the client.
-    async fn relay(&self, answer: &mut Answer<'_>, fields: &mut Vec<u8>, response: Response, at: At<'_>) -> Relayed {
+    /// Sends the response on to the client. `Err`: nothing of it was sent, because something else is.
+    async fn relay(
+        &self,
+        answer: &mut Answer<'_>,
+        fields: &mut Vec<u8>,
+        response: Response,
+        at: At<'_>,
+    ) -> Result<Relayed, NoResponse> {
         let Response { head, input } = response;
         let relayed = self.relay_with(answer, fields, &head, input, at).await;
         self.worker.hot.give_response_head_back(head);
@@ -544,26 +567,27 @@ impl Forward<'_> {
         head: &ResponseHead,
         input: Vec<u8>,
         at: At<'_>,
-    ) -> Relayed {
+    ) -> Result<Relayed, NoResponse> {
+        let served_by = self.served_by(at.server);
         fields.clear();
         if write_response_fields(fields, head, &input).is_err() {
-            answer.set_keep_alive(false);
-            let sent = super::respond::error(answer, fields, 502).await;
-            let after = if sent.is_ok() { After::Linger } else { After::Abort };
-            return Relayed { outcome: Outcome { after, served_by: self.served_by(at.server) }, is_reusable: false };
+            return Err(NoResponse::Instead(Instead::Error(Unanswered { status: 502, closes: true, served_by })));
+        }
+        if let Some(instead) = replaced(self.cx, answer, fields, head.status, served_by) {
+            return Err(NoResponse::Instead(instead));
         }
         let content = response_content(head, &input, self.method());
         let reason = Some(head.reason.of(&input));
         let own = OwnFields { server: false, date: head.field(&input, FieldName::Date).is_none() };
-        answer.start(&AnswerHead { status: head.status, reason, fields, content }, own);
+        answer.start(Some(self.cx), &AnswerHead { status: head.status, reason, fields, content }, own);
         self.is_relaying.set(true);
         let end = match self.relay_body(answer, head, input, at.connection).await {
             Ok(end) => end,
-            Err(who) => return self.broken(at.server, who),
+            Err(who) => return Ok(self.broken(at.server, who)),
         };
         let after = if answer.keeps_connection() { After::Keep } else { After::Close };
         let outcome = Outcome { after, served_by: self.served_by(at.server) };
-        Relayed { outcome, is_reusable: head.keep_alive && end == BodyEnd::Exact }
+        Ok(Relayed { outcome, is_reusable: head.keep_alive && end == BodyEnd::Exact })
     }
 
     fn method(&self) -> Method {
@@ -638,6 +662,60 @@ impl Forward<'_> {
             }
         }
     }
+}
+
+/// What is sent in the place of an answer with these `fields` of a server or an application: an error page, or what
+/// X-Accel-Redirect names (nginx's `ngx_http_upstream`). Both fields that only we understand are taken out.
+pub(super) fn replaced(
+    cx: &Cx<'_>,
+    answer: &mut Answer<'_>,
+    fields: &mut Vec<u8>,
+    status: u16,
+    served_by: ServedBy,
+) -> Option<Instead> {
+    /// Fields that describe what is sent, or concern the client, whoever sends the content.
+    const KEPT: [&str; 6] =
+        ["content-type", "content-disposition", "accept-ranges", "set-cookie", "cache-control", "expires"];
+    if Fields::new(fields).find("x-accel-redirect").is_some() {
+        let target = Fields::new(fields).find("x-accel-redirect").unwrap_or_default().to_vec();
+        FieldsMut::new(fields, 0).remove("x-accel-redirect");
+        if cx.options.x_accel && target.first() == Some(&b'/') {
+            let mut kept = Vec::new();
+            for (name, value) in Fields::new(fields).iter() {
+                let is_kept = |known: &&&str| name.eq_ignore_ascii_case(known.as_bytes());
+                if let Some(known) = KEPT.iter().find(is_kept) {
+                    FieldsMut::new(&mut kept, 0).add(known, value);
+                }
+            }
+            answer.keep_fields(kept);
+            return Some(Instead::Go { target, sent: Sent::AsGet });
+        }
+    }
+    let has_page = status >= 400 && cx.options.intercept_errors && cx.options.error_pages.page(status).is_some();
+    has_page.then_some(Instead::Error(Unanswered { status, closes: false, served_by }))
+}
+
+/// Tells a server or an application about the certificate that the client showed, and takes out what the client wrote in
+/// such fields itself. Only where clients are asked for certificates.
+pub(super) fn put_client_certificate(cx: &Cx<'_>, fields: &mut FieldsMut<'_>) {
+    if !cx.connection.asks_for_certificates(cx.worker) {
+        return;
+    }
+    const VERIFY: &str = "X-SSL-Client-Verify";
+    const SUBJECT: &str = "X-SSL-Client-S-DN";
+    cx.connection.with_tls_facts(|facts| match facts {
+        Some(facts) => {
+            fields.set(VERIFY, facts.verify.to_string().as_bytes());
+            match &facts.client {
+                Some(client) => fields.set(SUBJECT, client.subject.as_bytes()),
+                None => drop(fields.remove(SUBJECT)),
+            }
+        }
+        None => {
+            fields.remove(VERIFY);
+            fields.remove(SUBJECT);
+        }
+    });
 }
 
 /// On whose side a response broke off.

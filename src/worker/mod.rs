@@ -18,10 +18,12 @@ mod answer;
 mod body;
 mod call_app;
 mod connection;
+mod cx;
 mod exchange;
 mod forward;
 mod h2;
 mod hot;
+mod redirected;
 mod respond;
 mod run;
 mod secure;
@@ -38,6 +40,7 @@ use std::time::Instant;
 use crate::app::Bridge;
 use crate::config::Config;
 use crate::control::Shared;
+use crate::http::coding::Encoders;
 use crate::http::date::HttpDate;
 use crate::http::h1::Limits;
 use crate::metrics;
@@ -71,6 +74,9 @@ pub(crate) struct Worker {
     upstreams: Vec<RefCell<UpstreamState<forward::ServerConnection>>>,
     bridge: Bridge,
     helpers: crate::runtime::helpers::Helpers,
+    encoders: Encoders,
+    /// Name of this machine.
+    hostname: String,
     /// Current value of the Date field; renewed by the tick.
     date: RefCell<HttpDate>,
     /// No new requests on kept connections.
@@ -103,6 +109,7 @@ impl Worker {
         }
         self.stats.panics.add(crate::runtime::take_panics());
         self.hot.trim();
+        self.encoders.trim();
         *self.date.borrow_mut() = HttpDate::from_unix(unix_seconds());
         let now = self.now();
         for (index, upstream) in self.upstreams.iter().enumerate() {

@@ -14,7 +14,7 @@ pub(super) async fn error(answer: &mut Answer<'_>, fields: &mut Vec<u8>, status:
     let body = page(status);
     error_fields(fields, status);
     let content = Content::Length(body.len() as u64);
-    answer.send(&AnswerHead { status, reason: None, fields, content }, body.as_bytes()).await
+    answer.send(None, &AnswerHead { status, reason: None, fields, content }, body.as_bytes()).await
 }
 
 fn error_fields(fields: &mut Vec<u8>, status: u16) {

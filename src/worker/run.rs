@@ -17,6 +17,7 @@ use crate::config::Config;
 use crate::config::model::Action;
 use crate::control::Shared;
 use crate::files;
+use crate::http::coding::Encoders;
 use crate::http::date::HttpDate;
 use crate::http::h1::Limits;
 use crate::proxy::UpstreamState;
@@ -93,6 +94,8 @@ pub(crate) async fn run(seat: Seat) {
         trace: seat.shared.traces.get(seat.index).cloned(),
         access_log: seat.access_log,
         helpers: seat.helpers,
+        encoders: Encoders::new(Encoders::BYTES_DEFAULT),
+        hostname: rustix::system::uname().nodename().to_string_lossy().into_owned(),
         shared: seat.shared,
         config,
     });

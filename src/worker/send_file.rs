@@ -1,70 +1,63 @@
 //! Answers from files: a [`Plan`] of the file tier, sent.
 
-use std::rc::Rc;
 use std::sync::Arc;
+
+use bytes::Bytes;
 
 use super::Worker;
 use super::answer::{Answer, OwnFields};
 use super::connection::Broken;
-use super::exchange::{Acted, After, Client, Outcome, Request, Unanswered};
-use crate::config::model::Files;
-use crate::files::{self, CodingSet, Conditions, FileSlice, HeadPart, Lines, Piece, Plan, PlanBody};
+use super::cx::Cx;
+use super::exchange::{Acted, After, Client, Instead, Outcome, Request, Unanswered};
+use crate::config::model::{Files, Listing};
+use crate::files::{self, CodingSet, Conditions, Content, Entry, FileSlice, HeadPart, Lines, Piece, Plan, PlanBody};
 use crate::http::answer::AnswerHead;
-use crate::http::coding::Accepted;
+use crate::http::coding::{Accepted, Candidate, Policy, compress_all};
 use crate::http::h1::FieldName;
 use crate::metrics::ServedBy;
+use crate::runtime::sys::files::{await_resident, read_at};
 use crate::util::path::Path;
 
 /// Finds the file and decides what to send. Blocks only when the file is not in the worker's cache, and then only as long
 /// as the kernel takes to find a name; see [`files::prepare_cached`].
-pub(super) fn prepare(
-    worker: &Worker,
-    files: &Arc<Files>,
-    folder: usize,
-    request: Request<'_>,
-    path: Path<'_>,
-    query: Option<&[u8]>,
-) -> Plan {
-    let Request { head, bytes, .. } = request;
+pub(super) fn prepare(cx: &Cx<'_>, files: &Arc<Files>, folder: usize, path: Path<'_>) -> Plan {
+    let Request { head, bytes, .. } = cx.request;
     let accepts = match files.precompressed.is_empty() {
         true => CodingSet::NONE,
         false => CodingSet::from(Accepted::from_head(head, bytes)),
     };
     let mut accept = Lines::default();
-    head.fields
-        .iter()
-        .filter(|field| field.known == FieldName::Accept)
-        .for_each(|field| accept.push(field.value.of(bytes)));
+    if files.listing != Listing::Off {
+        let lines = head.fields.iter().filter(|field| field.known == FieldName::Accept);
+        lines.for_each(|field| accept.push(field.value.of(bytes)));
+    }
     let conditions = Conditions::from_head(head, bytes);
-    let request = files::Request { method: head.method, path, query, conditions, accepts, accept };
-    let mut cache = worker.files.borrow_mut();
-    files::prepare(files, folder, &mut cache, &request, worker.now(), &worker.stats.files)
+    let request = files::Request { method: head.method, path, query: head.query(bytes), conditions, accepts, accept };
+    let mut cache = cx.worker.files.borrow_mut();
+    files::prepare(files, folder, &mut cache, &request, cx.worker.now(), &cx.worker.stats.files)
 }
 
-pub(super) async fn run(
-    worker: &Rc<Worker>,
-    request: Request<'_>,
-    client: &mut Client<'_>,
-    plan: Plan,
-    fields: &mut Vec<u8>,
-) -> Acted {
-    let plan = match plan.body {
+pub(super) async fn run(cx: &Cx<'_>, client: &mut Client<'_>, plan: Plan, fields: &mut Vec<u8>) -> Acted {
+    let worker = cx.worker;
+    let unanswered = |status| Err(Instead::Error(Unanswered { status, closes: false, served_by: ServedBy::Files }));
+    let mut plan = match plan.body {
         PlanBody::NeedsListing(errand) => {
             // Reading a directory blocks.
-            let Some(listed) = worker.helpers.run(move || errand.run()).await else {
-                return Err(Unanswered { status: 503, closes: false, served_by: ServedBy::Files });
-            };
-            Plan::listed(listed, request.head.method)
+            let Some(listed) = worker.helpers.run(move || errand.run()).await else { return unanswered(503) };
+            Plan::listed(listed, cx.request.head.method)
         }
         _ => plan,
     };
     if matches!(plan.head, HeadPart::Canned) && plan.status >= 400 && plan.status != 405 {
-        return Err(Unanswered { status: plan.status, closes: false, served_by: ServedBy::Files });
+        return unanswered(plan.status);
+    }
+    if let Some(policy) = &cx.options.compress {
+        compress(cx, policy, &mut plan).await;
     }
     fields.clear();
     let content = files::write_fields(&plan, fields);
     let answer = &mut client.answer;
-    answer.start(&AnswerHead { status: plan.status, reason: None, fields, content }, OwnFields::ALL);
+    answer.start(Some(cx), &AnswerHead { status: plan.status, reason: None, fields, content }, OwnFields::ALL);
     let sent = match plan.body {
         PlanBody::None | PlanBody::NeedsListing(_) => Ok(()),
         PlanBody::Bytes(bytes) => answer.write_bytes(bytes).await,
@@ -75,9 +68,59 @@ pub(super) async fn run(
         Ok(()) => answer.finish().await,
         Err(Broken) => Err(Broken),
     };
-    worker.stats.files.duration.record(request.started.elapsed());
+    worker.stats.files.duration.record(cx.request.started.elapsed());
     let after = if sent.is_ok() { After::Keep } else { After::Abort };
     Ok(Outcome { after, served_by: ServedBy::Files })
+}
+
+/// Puts the coded form of a file in the place of the plain one, made now if there is none yet. A file too large to be
+/// kept is left as it is: it is coded while it is sent.
+async fn compress(cx: &Cx<'_>, policy: &Policy, plan: &mut Plan) {
+    let Some(entry) = plan.compressible().cloned() else { return };
+    if entry.len() > policy.cache_file_bytes_max || !applies(policy, &entry) {
+        return;
+    }
+    let accepted = Accepted::from_head(cx.request.head, cx.request.bytes);
+    let Some(coding) = policy.choose(accepted) else {
+        plan.varies = true;
+        return;
+    };
+    if let Some(ready) = entry.compressed(coding) {
+        return plan.compress(coding, ready);
+    }
+    let Some(plain) = content_of(cx.worker, &entry).await else { return };
+    let level = policy.level(coding);
+    // It takes milliseconds, which other connections do not wait for.
+    let made = cx.worker.helpers.run(move || compress_all(coding, level, &plain)).await;
+    let Some(Ok(coded)) = made else { return };
+    let coded = Bytes::from(coded);
+    let mut cache = cx.worker.files.borrow_mut();
+    cache.keep_compressed(&entry, coding, coded.clone(), &cx.worker.stats.files);
+    plan.compress(coding, coded);
+}
+
+fn applies(policy: &Policy, entry: &Entry) -> bool {
+    let essence = entry.essence().as_bytes();
+    policy.applies(&Candidate {
+        status: 200,
+        content_type: Some(essence),
+        length: Some(entry.len()),
+        ..Candidate::default()
+    })
+}
+
+/// All bytes of a file; `None` when they cannot be had whole.
+async fn content_of(worker: &Worker, entry: &Entry) -> Option<Bytes> {
+    let len = usize::try_from(entry.len()).ok()?;
+    match &entry.content {
+        Content::Small(bytes) => Some(bytes.clone()),
+        Content::Large(file) => {
+            await_resident(file, 0, entry.len()).await;
+            let mut bytes = worker.hot.take_buffer(0);
+            let read = read_at(file, 0, len, &mut bytes).ok()?;
+            (read == len && entry.is_intact()).then(|| bytes.into())
+        }
+    }
 }
 
 async fn send_pieces(answer: &mut Answer<'_>, pieces: &[Piece]) -> Result<(), Broken> {

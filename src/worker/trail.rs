@@ -27,10 +27,12 @@ pub(super) struct Trail {
     pub(super) connect: Option<Duration>,
     /// Request sent to complete response head.
     pub(super) response: Option<Duration>,
-    /// User that was let in.
-    pub(super) user: Option<Box<[u8]>>,
+    /// The server that answered, or was tried last.
+    pub(super) server: Option<ServedBy>,
     /// Content coding applied here, and the bytes before it.
     pub(super) coding: Option<(&'static str, u64)>,
+    /// The access log wants to hear of it.
+    pub(super) log_access: bool,
     /// The fields of the answer, where the log wants them.
     pub(super) response_fields: Vec<u8>,
 }
@@ -48,7 +50,8 @@ pub(super) fn account(
     worker.stats.http.responses[usize::from(status / 100).min(5)].inc();
     worker.stats.http.duration.record(duration);
     if let Some(log) = &worker.access_log
-        && log.wants(client.trail.site)
+        && client.answer.trail.log_access
+        && log.wants(client.answer.trail.site)
     {
         log_line(worker, connection, request, client, outcome, duration);
     }
@@ -82,17 +85,17 @@ fn log_line(
 ) {
     let Some(log) = &worker.access_log else { return };
     let Request { head, bytes, id, .. } = request;
-    let trail = &client.trail;
-    let remote = connection.peer_text();
+    let trail = &client.answer.trail;
+    let remote = connection.client_text(request);
     let entry = Entry {
         time: SystemTime::now(),
         remote_addr: remote.as_bytes(),
-        remote_port: connection.peer.map_or(0, |peer| peer.port()),
-        remote_user: trail.user.as_deref(),
+        remote_port: connection.peer().map_or(0, |peer| peer.port()),
+        remote_user: request.user,
         local_port: worker.ports[connection.listener as usize],
         listener: connection.listener as u16,
         site: trail.site,
-        scheme: if connection.is_tls() { b"https" } else { b"http" },
+        scheme: connection.scheme().as_bytes(),
         method: head.method_text.of(bytes),
         target: head.target(bytes),
         protocol: head.version.text().as_bytes(),
@@ -149,9 +152,9 @@ fn termination(client: &Client<'_>, outcome: Outcome) -> Termination {
         After::Close if !has_begun => Termination::new(EndedBy::Client, Phase::Response),
         _ if outcome.served_by == ServedBy::Files => Termination::NORMAL,
         _ => match client.answer.status() {
-            504 if client.trail.tries > 0 => Termination::new(EndedBy::ServerTimeout, Phase::Response),
-            502 if client.trail.tries > 0 => Termination::new(EndedBy::Server, Phase::Response),
-            503 if client.trail.upstream.is_some() => Termination::new(EndedBy::Server, Phase::Connect),
+            504 if client.answer.trail.tries > 0 => Termination::new(EndedBy::ServerTimeout, Phase::Response),
+            502 if client.answer.trail.tries > 0 => Termination::new(EndedBy::Server, Phase::Response),
+            503 if client.answer.trail.upstream.is_some() => Termination::new(EndedBy::Server, Phase::Connect),
             _ => Termination::NORMAL,
         },
     }

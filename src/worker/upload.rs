@@ -55,6 +55,14 @@ impl Upload<'_> {
         }
     }
 
+    /// Content beyond `bytes_max` is refused; 0: no limit.
+    pub(super) fn set_limit(&mut self, bytes_max: u64) {
+        match self {
+            Upload::H1 { body, .. } => body.set_limit(bytes_max),
+            Upload::H2(receiver) => receiver.set_limit(bytes_max),
+        }
+    }
+
     /// Nobody will read it to its end, because it is too long for that or the client waits to be asked: the connection
     /// cannot be used again.
     pub(super) fn ends_connection_unread(&self, kind: BodyKind) -> bool {

@@ -5,14 +5,18 @@ mod files;
 mod http2;
 mod log;
 mod mysql;
+mod options;
 mod site;
+mod template;
 mod tls;
 mod upstream;
+
+use std::sync::Arc;
 
 use toml_edit::{Item, TableLike};
 
 use super::key::Table;
-use super::model::{AppPlacement, Config, DriverChoice, Http, Listener, Process, Splitter, Upstream};
+use super::model::{AppPlacement, Config, DriverChoice, Http, Listener, Options, Process, Splitter, Upstream};
 use super::report::{Problem, Span};
 use super::section::{Context, Placed, Section};
 use super::suggest;
@@ -42,8 +46,7 @@ pub(super) fn compile<'a>(cx: &'a Context<'a>, root: &'a dyn TableLike) -> Confi
     config.upstreams = upstreams.iter().map(|named| upstream::compile(named.name, &named.section)).collect();
     config.apps = apps.iter().map(app).collect();
     config.splitters = splitters.iter().map(|named| mysql::compile(named.name, &named.section)).collect();
-    let compress = config.http.compress.clone();
-    let names = site::Names { listeners: &listeners, upstreams: &upstreams, apps: &apps, compress };
+    let names = site::Names { listeners: &listeners, upstreams: &upstreams, apps: &apps };
     let sites = named(cx, root, Table::Site);
     site::compile_all(cx, &sites, &names, &mut config);
     config.log.sites = log::sites(&sites);
@@ -115,6 +118,7 @@ fn compile_process(section: &Section<'_>) -> Process {
 }
 
 fn compile_http(section: &Section<'_>) -> Http {
+    let body_bytes_max = section.get("body_max");
     Http {
         header_timeout: section.get("header_timeout"),
         body_timeout: section.get("body_timeout"),
@@ -123,9 +127,9 @@ fn compile_http(section: &Section<'_>) -> Http {
         keep_alive_requests_max: section.get("keep_alive_requests_max"),
         head_bytes_max: section.get("head_max"),
         headers_max: section.get("headers_max"),
-        body_bytes_max: section.get("body_max"),
+        body_bytes_max,
         server_name: section.get("server_name"),
-        compress: compress::compile(section, &None),
+        options: options::inherit(section, &Arc::new(Options::new(body_bytes_max)), &[]),
     }
 }
 

@@ -1,26 +1,26 @@
 //! `[site.NAME]`, its hosts and routes, and the names they refer to.
 
-use std::collections::HashMap;
+mod actions;
+mod hosts;
+mod paths;
+
 use std::sync::Arc;
 
-use bytes::Bytes;
 use toml_edit::{Item, TableLike, Value as TomlValue};
 
-use super::{Named, compress, files};
+use super::{Named, files, options};
 use crate::config::key::Table;
-use crate::config::model::{Action, Config, HostPattern, PathMatch, Route, Site};
+use crate::config::model::{Action, Config, HostPattern, Options, PathMatch, Route, Site};
 use crate::config::report::{Problem, Span};
 use crate::config::section::{Context, Placed, Section, type_name};
 use crate::config::suggest;
-use crate::config::value::parse_field;
-use crate::http::coding::Policy;
+use crate::util::template::Scope;
 
-/// What routes and sites may name, and what they inherit.
+/// What routes and sites may name.
 pub(super) struct Names<'a> {
     pub(super) listeners: &'a [Named<'a>],
     pub(super) upstreams: &'a [Named<'a>],
     pub(super) apps: &'a [Named<'a>],
-    pub(super) compress: Option<Arc<Policy>>,
 }
 
 /// A compiled site, with the places that later checks point at.
@@ -36,14 +36,14 @@ struct Draft {
 
 /// Compiles all sites into `config` and joins them with their listeners.
 pub(super) fn compile_all<'a>(cx: &'a Context<'a>, sites: &[Named<'a>], names: &Names<'_>, config: &mut Config) {
-    let drafts: Vec<Draft> = sites.iter().map(|named| draft(named, names)).collect();
+    let drafts: Vec<Draft> = sites.iter().map(|named| draft(named, names, &config.http.options)).collect();
     let doubtful = drafts.iter().any(|draft| draft.listeners_doubtful);
     for (index, listener) in config.listeners.iter_mut().enumerate() {
         let reached = |(_, draft): &(usize, &Draft)| draft.listeners.contains(&index);
         let reached: Vec<(usize, &Draft)> = drafts.iter().enumerate().filter(reached).collect();
         listener.sites = reached.iter().map(|(at, _)| *at).collect();
         let drafts: Vec<&Draft> = reached.iter().map(|(_, draft)| *draft).collect();
-        report_duplicate_hosts(cx, &listener.name, &drafts);
+        hosts::report_duplicate_hosts(cx, &listener.name, &drafts);
         report_two_defaults(cx, &listener.name, &drafts);
         if drafts.is_empty() && !doubtful {
             let title = format!("no site is reached through [listener.{}]", listener.name);
@@ -55,22 +55,23 @@ pub(super) fn compile_all<'a>(cx: &'a Context<'a>, sites: &[Named<'a>], names: &
     warn_of_unused(cx, names, config);
 }
 
-fn draft(named: &Named<'_>, names: &Names<'_>) -> Draft {
+fn draft(named: &Named<'_>, names: &Names<'_>, upper: &Arc<Options>) -> Draft {
     let section = &named.section;
-    let names = &Names { compress: compress::compile(section, &names.compress), ..*names };
-    let hosts = hosts(section);
+    let hosts = hosts::hosts(section);
     let listeners = listeners(section, names.listeners);
     let listeners_doubtful = listeners.iter().any(Option::is_none);
-    let routes = routes(section, names);
-    report_duplicate_routes(section, &routes);
+    let options = options::inherit(section, upper, &[]);
+    let routes = routes(section, names, &options);
+    paths::report_duplicate_routes(section, &routes);
     let default: bool = section.get("default");
     Draft {
         site: Site {
             name: named.name.into(),
             hosts: hosts.iter().map(|host| host.value.clone()).collect(),
             default,
+            https_port: https_port(section),
+            options,
             routes: routes.into_iter().filter_map(|route| route.value).collect(),
-            compress: names.compress.clone(),
         },
         hosts,
         default_span: default.then(|| section.value_span("default")).flatten(),
@@ -80,72 +81,14 @@ fn draft(named: &Named<'_>, names: &Names<'_>) -> Draft {
     }
 }
 
-fn hosts(section: &Section<'_>) -> Vec<Placed<HostPattern>> {
-    let written: Vec<Placed<String>> = section.list("hosts");
-    if written.is_empty() && section.item("hosts").and_then(Item::as_array).is_some_and(|array| array.is_empty()) {
-        section.bad_value("hosts", "it is empty: write the names, or \"*\" for any");
+fn https_port(section: &Section<'_>) -> Option<u16> {
+    let port: u16 = section.get("https_port");
+    let wanted: bool = section.get("https_only");
+    if !wanted && section.item("https_port").is_some() {
+        let title = format!("`https_port` of {} does nothing", section.title);
+        section.cx.warn(Problem::new(title, section.key_span("https_port"), "add `https_only = true`"));
     }
-    let mut hosts: Vec<Placed<HostPattern>> = Vec::new();
-    for Placed { value, span } in written {
-        match host_pattern(&value) {
-            Ok(value) => match hosts.iter().find(|first| first.value == value) {
-                None => hosts.push(Placed { value, span }),
-                Some(first) => {
-                    let title = format!("a host stands twice in {}", section.title);
-                    let problem = Problem::new(title, span, "take it away");
-                    section.cx.mistake(problem.related(first.span.clone(), "first named here"));
-                }
-            },
-            Err(label) => section.cx.mistake(Problem::new(format!("bad host in {}", section.title), span, label)),
-        }
-    }
-    hosts
-}
-
-/// RFC 9110 section 7.2 compares hosts without regard to case; ports are not part of a name here.
-fn host_pattern(text: &str) -> Result<HostPattern, String> {
-    if text == "*" {
-        return Ok(HostPattern::Any);
-    }
-    if let Some((_, rest)) = text.split_once("://") {
-        return Err(format!("a host has no scheme: write \"{}\"", rest.split('/').next().unwrap_or_default()));
-    }
-    if text.starts_with('[') {
-        let address = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
-        return match address.and_then(|address| address.parse::<std::net::Ipv6Addr>().ok()) {
-            Some(address) => Ok(HostPattern::Exact(format!("[{address}]"))),
-            None => Err("an IPv6 address as host is written \"[::1]\", without a port".into()),
-        };
-    }
-    if let Some((host, port)) = text.rsplit_once(':')
-        && !host.contains(':')
-        && port.bytes().all(|b| b.is_ascii_digit())
-    {
-        return Err(format!("a host is written without a port: \"{host}\"; the port belongs to a [listener.NAME]"));
-    }
-    let (name, suffix) = match text.strip_prefix("*.") {
-        Some(name) => (name, true),
-        None => (text, false),
-    };
-    let name = name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase();
-    if name.contains('*') {
-        return Err("`*` stands alone or at the beginning, as in \"*.example.org\"".into());
-    }
-    report_bad_host_name(&name)?;
-    Ok(if suffix { HostPattern::Suffix(format!(".{name}")) } else { HostPattern::Exact(name) })
-}
-
-fn report_bad_host_name(name: &str) -> Result<(), String> {
-    let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
-    if !name.is_ascii() {
-        return Err("write an international name in its ASCII form, which begins with `xn--`".into());
-    }
-    // RFC 1035 section 2.3.4.
-    let label_ok = |label: &str| (1..=63).contains(&label.len()) && label.bytes().all(plain);
-    if name.len() > 253 || !name.split('.').all(label_ok) {
-        return Err(format!("`{name}` is not a host name: write one such as \"example.org\" or \"*.example.org\""));
-    }
-    Ok(())
+    wanted.then_some(port)
 }
 
 /// Indexes of the listeners a site is reached through; `None` for a name that is unknown.
@@ -181,12 +124,12 @@ fn index_of(section: &Section<'_>, kind: &str, known: &[Named<'_>], name: &str, 
 }
 
 /// The routes in order of writing; `None` where one has mistakes.
-fn routes<'a>(site: &Section<'a>, names: &Names<'_>) -> Vec<Placed<Option<Route>>> {
+fn routes<'a>(site: &Section<'a>, names: &Names<'_>, upper: &Arc<Options>) -> Vec<Placed<Option<Route>>> {
     let title = site.title.replace("[site.", "[[site.").replace(']', ".route]]");
     let one = |toml: &'a dyn TableLike, span: Option<Span>| {
         let section = Section::new(site.cx, Table::Route, title.clone(), toml, span.clone());
-        let place = ["exact", "path"].iter().find_map(|key| section.item(key).and_then(Item::span)).or(span);
-        Placed { value: route(&section, names), span: place }
+        let place = ["exact", "path", "regex"].iter().find_map(|key| section.item(key).and_then(Item::span)).or(span);
+        Placed { value: route(&section, names, upper), span: place }
     };
     match site.item("route") {
         None if site.may_be_misspelt(&["route"]) => Vec::new(),
@@ -208,21 +151,32 @@ fn routes<'a>(site: &Section<'a>, names: &Names<'_>) -> Vec<Placed<Option<Route>
     }
 }
 
-const ACTIONS: [&str; 5] = ["files", "proxy", "app", "redirect", "respond"];
+/// Of these a route has one.
+const ACTIONS: [&str; 7] = ["files", "proxy", "app", "redirect", "rewrite", "respond", "close"];
 
-fn route(section: &Section<'_>, names: &Names<'_>) -> Option<Route> {
-    let path = path_match(section);
-    let mut written: Vec<&str> = ACTIONS.into_iter().filter(|name| section.item(name).is_some()).collect();
-    written.sort_by_key(|name| section.key_span(name).map(|span| span.start));
-    let action = match written[..] {
+/// Actions that may be given a rewritten target.
+const REWRITTEN: [&str; 3] = ["files", "proxy", "app"];
+
+fn route(section: &Section<'_>, names: &Names<'_>, upper: &Arc<Options>) -> Option<Route> {
+    let path = paths::path_match(section);
+    let captures = paths::captures(path.as_ref());
+    let scope = Scope { captures: &captures, answer: false };
+    let methods = paths::methods(section);
+    let (over_regex, internal): (bool, bool) = (section.get("over_regex"), section.get("internal"));
+    let options = options::inherit(section, upper, &captures);
+    let action = match written_actions(section)[..] {
         [] if section.may_be_misspelt(&ACTIONS) => None,
         [] => {
             let title = format!("a {} does nothing", section.title);
-            let label = "add one of files, proxy, app, redirect, respond";
+            let label = format!("add one of {}", ACTIONS.join(", "));
             section.cx.mistake(Problem::new(title, section.span.clone(), label));
             None
         }
-        [name] => action(section, name, names),
+        [name] => action(section, name, names, scope).map(|action| (None, action)),
+        ["rewrite", name] | [name, "rewrite"] if REWRITTEN.contains(&name) => {
+            let (rewrite, action) = (actions::rewrite(section, scope), action(section, name, names, scope));
+            rewrite.zip(action).map(|(rewrite, action)| (Some(rewrite), action))
+        }
         [first, second, ..] => {
             let title = format!("a {} has two actions", section.title);
             let label = format!("keep either `{first}` or `{second}`");
@@ -231,34 +185,25 @@ fn route(section: &Section<'_>, names: &Names<'_>) -> Option<Route> {
             None
         }
     };
-    let compress = compress::compile(section, &names.compress);
-    let (path, action) = (path?, action?);
+    let (path, (rewrite, action)) = (path?, action?);
+    paths::report_useless_over_regex(section, &path, over_regex);
     warn_of_useless_prefix(section, &path, &action);
-    warn_of_unreachable_path(section, &path);
-    Some(Route { path, action, compress })
+    paths::warn_of_unreachable_path(section, &path);
+    Some(Route { path, methods, over_regex, internal, rewrite, action, options })
 }
 
-fn path_match(section: &Section<'_>) -> Option<PathMatch> {
-    match (section.item("path").is_some(), section.item("exact").is_some()) {
-        (true, true) => {
-            let title = format!("both `path` and `exact` in {}", section.title);
-            let problem = Problem::new(title, section.key_span("exact"), "keep one of them");
-            section.cx.mistake(problem.related(section.key_span("path"), "the other one"));
-            None
-        }
-        (false, true) => section.find("exact").map(PathMatch::Exact),
-        (true, false) => section.find("path").map(PathMatch::Prefix),
-        (false, false) if section.may_be_misspelt(&["path", "exact"]) => None,
-        (false, false) => {
-            let title = format!("a {} matches nothing", section.title);
-            let label = "add `path = \"/\"` (a prefix) or `exact = \"/health\"`";
-            section.cx.mistake(Problem::new(title, section.span.clone(), label));
-            None
-        }
-    }
+/// The actions of a route in order of writing.
+fn written_actions(section: &Section<'_>) -> Vec<&'static str> {
+    let is_written = |name: &&str| match section.item(name) {
+        Some(item) => *name != "close" || item.as_bool() != Some(false),
+        None => false,
+    };
+    let mut written: Vec<&str> = ACTIONS.into_iter().filter(is_written).collect();
+    written.sort_by_key(|name| section.key_span(name).map(|span| span.start));
+    written
 }
 
-fn action(section: &Section<'_>, name: &str, names: &Names<'_>) -> Option<Action> {
+fn action(section: &Section<'_>, name: &str, names: &Names<'_>, scope: Scope<'_>) -> Option<Action> {
     let index = |kind, known: &[Named<'_>]| {
         let wanted: String = section.find(name)?;
         index_of(section, kind, known, &wanted, section.value_span(name))
@@ -267,8 +212,13 @@ fn action(section: &Section<'_>, name: &str, names: &Names<'_>) -> Option<Action
         "files" => files::action(section),
         "proxy" => index("upstream", names.upstreams).map(Action::Proxy),
         "app" => index("app", names.apps).map(Action::App),
-        "redirect" => redirect(section),
-        _ => respond(section),
+        "redirect" => actions::redirect(section, scope),
+        "rewrite" => actions::rewrite(section, scope).map(Action::Rewrite),
+        "respond" => actions::respond(section, scope),
+        _ => {
+            let close: bool = section.get("close");
+            close.then_some(Action::Close)
+        }
     }
 }
 
@@ -292,144 +242,16 @@ pub(super) fn written<'a>(section: &Section<'a>, name: &str, table: Table) -> Op
     None
 }
 
-fn redirect(route: &Section<'_>) -> Option<Action> {
-    let defaults = || Section::absent(route.cx, Table::Redirect);
-    let (section, to) = match written(route, "redirect", Table::Redirect)? {
-        Written::Table(section) => {
-            let to = section.need::<String>("to");
-            (section, to)
-        }
-        Written::Short(to) => match parse_field(to) {
-            Ok(_) => (defaults(), Some(to.to_owned())),
-            Err(label) => {
-                route.bad_value("redirect", label);
-                return None;
-            }
-        },
-    };
-    let status: u16 = section.get("status");
-    if !matches!(status, 301 | 302 | 303 | 307 | 308) {
-        section.bad_value("status", format!("{status} is not a redirect: write 301, 302, 303, 307 or 308"));
-    }
-    let to = to?;
-    if let Err(label) = check_target(&to) {
-        let (place, key) = if section.item("to").is_some() { (&section, "to") } else { (route, "redirect") };
-        place.bad_value(key, label);
-        return None;
-    }
-    Some(Action::Redirect { status, to })
-}
-
-/// A Location that browsers understand, with no variables but `$path` and `$query`.
-fn check_target(to: &str) -> Result<(), String> {
-    if !["http://", "https://", "/", "$path"].iter().any(|start| to.starts_with(start)) {
-        return Err(format!("`{to}` is no target: write \"https://host/path\", \"/path\" or \"https://host$path\""));
-    }
-    if to.contains(' ') {
-        return Err("a target has no spaces: write %20".into());
-    }
-    for (at, _) in to.match_indices('$') {
-        let rest = &to[at + 1..];
-        let name: String = rest.chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '_').collect();
-        if name != "path" && name != "query" {
-            let near = suggest::nearest(&name, ["path", "query"]);
-            let advice = near.map_or("there are $path and $query".into(), |near| format!("did you mean `${near}`?"));
-            return Err(format!("`${name}` is not known: {advice}"));
-        }
-    }
-    Ok(())
-}
-
-fn respond(route: &Section<'_>) -> Option<Action> {
-    let Written::Table(section) = written(route, "respond", Table::Respond)? else {
-        route.bad_value("respond", "write a table, such as { status = 200, body = \"ok\" }");
-        return None;
-    };
-    let status: u16 = section.get("status");
-    let body: String = match section.item("body").and_then(Item::as_str) {
-        Some("") => String::new(),
-        _ => section.find("body").unwrap_or_default(),
-    };
-    // RFC 9110 sections 15.3.5, 15.3.6 and 15.4.5.
-    if matches!(status, 204 | 205 | 304) && !body.is_empty() {
-        section.bad_value(
-            "body",
-            format!("an answer with status {status} has no body: take it away or change the status"),
-        );
-    }
-    Some(Action::Respond { status, content_type: section.get("content_type"), body: Bytes::from(body) })
-}
-
 fn warn_of_useless_prefix(section: &Section<'_>, path: &PathMatch, action: &Action) {
-    let (PathMatch::Exact(path) | PathMatch::Prefix(path)) = path;
-    if let Action::Files(files) = action
+    let (PathMatch::Exact(path) | PathMatch::Prefix(path)) = path else { return };
+    // A rewritten target is another one.
+    if section.item("rewrite").is_none()
+        && let Action::Files(files) = action
         && !path.starts_with(files.strip_prefix.trim_end_matches('/'))
     {
         let title = format!("`strip_prefix` of a {} never matches", section.title);
         let label = format!("paths of this route begin with {path}, not with {}", files.strip_prefix);
         section.cx.warn(Problem::new(title, section.value_span("files"), label));
-    }
-}
-
-/// Paths are matched percent-decoded, free of dot segments and without the query.
-fn warn_of_unreachable_path(section: &Section<'_>, path: &PathMatch) {
-    let (key, path) = match path {
-        PathMatch::Exact(path) => ("exact", path),
-        PathMatch::Prefix(path) => ("path", path),
-    };
-    let encoded =
-        |at: usize| path.as_bytes().get(at + 1..at + 3).is_some_and(|two| two.iter().all(u8::is_ascii_hexdigit));
-    let label = if path.split('/').any(|segment| segment == "." || segment == "..") {
-        "`.` and `..` are resolved before a path is matched: write the path without them"
-    } else if path.match_indices('%').any(|(at, _)| encoded(at)) {
-        "a path is decoded before it is matched: write the character itself"
-    } else if path.contains('?') {
-        "the query is no part of the path: write the path alone"
-    } else {
-        return;
-    };
-    let title = format!("`{path}` in {} is unlikely to match", section.title);
-    section.cx.warn(Problem::new(title, section.value_span(key), label));
-}
-
-fn report_duplicate_routes(section: &Section<'_>, routes: &[Placed<Option<Route>>]) {
-    let mut seen: HashMap<&PathMatch, Option<Span>> = HashMap::new();
-    for route in routes {
-        let Some(path) = route.value.as_ref().map(|route| &route.path) else { continue };
-        let Some(first) = seen.get(path) else {
-            seen.insert(path, route.span.clone());
-            continue;
-        };
-        let text = match path {
-            PathMatch::Exact(path) => format!("exact = \"{path}\""),
-            PathMatch::Prefix(path) => format!("path = \"{path}\""),
-        };
-        let title = format!("{} has two routes with {text}", section.title);
-        let problem = Problem::new(title, route.span.clone(), "this one would never be reached");
-        section.cx.mistake(problem.related(first.clone(), "the first one"));
-    }
-}
-
-fn report_duplicate_hosts(cx: &Context<'_>, listener: &str, sites: &[&Draft]) {
-    let mut seen: HashMap<&HostPattern, (&Draft, Option<Span>)> = HashMap::new();
-    for draft in sites {
-        for host in &draft.hosts {
-            // A default such as `hosts = "*"` has no place of its own.
-            let place = host.span.clone().or_else(|| draft.span.clone());
-            let Some((other, first)) = seen.get(&host.value) else {
-                seen.insert(&host.value, (draft, place));
-                continue;
-            };
-            let name = match &host.value {
-                HostPattern::Exact(name) => name.clone(),
-                HostPattern::Suffix(name) => format!("*{name}"),
-                HostPattern::Any => "*".into(),
-            };
-            let sites = format!("{} and {}", other.site.name, draft.site.name);
-            let title = format!("host \"{name}\" belongs to two sites of [listener.{listener}]: {sites}");
-            let problem = Problem::new(title, place, "give each site names of its own, or other listeners");
-            cx.mistake(problem.related(first.clone(), "the first one"));
-        }
     }
 }
 

@@ -10,7 +10,11 @@ fn policies(http: &str, site: &str, route: &str) -> [Option<Arc<Policy>>; 3] {
     );
     let config = config(&text);
     let site = &config.sites[0];
-    [config.http.compress, site.compress.clone(), site.routes[0].compress.clone()]
+    [
+        config.http.options.compress.clone(),
+        site.options.compress.clone(),
+        site.routes[0].options.compress.clone(),
+    ]
 }
 
 /// The same, as the smallest length that is compressed; 0: none is.
@@ -57,9 +61,10 @@ fn a_place_that_says_nothing_shares_what_it_inherits() {
 #[test]
 fn sites_of_commands_inherit_too() {
     let mut made = Defaults::default().config().expect("defaults");
-    made.http.compress = policies("compress = true", "", "")[0].clone();
+    let compress = policies("compress = true", "", "")[0].clone();
+    made.http.options = std::sync::Arc::new(crate::config::model::Options { compress, ..(*made.http.options).clone() });
     made.add_site("s", &[], Action::App(0));
-    assert!(made.sites[0].compress.is_some() && made.sites[0].routes[0].compress.is_some());
+    assert!(made.sites[0].options.compress.is_some() && made.sites[0].routes[0].options.compress.is_some());
 }
 
 #[test]

@@ -13,11 +13,12 @@ pub(crate) fn another_value(key: &Key) -> String {
         kind => kind,
     };
     match kind {
-        Kind::Duration { max, .. } => DurationText(max).to_string(),
+        Kind::Duration { max, .. } | Kind::DurationOrOff { max, .. } => DurationText(max).to_string(),
         Kind::Size { max, .. } if key.name == "read_buffer" => SizeText(max.min(8 << 10)).to_string(),
         Kind::Size { max, .. } => SizeText(max).to_string(),
         Kind::Integer { .. } if key.table == Table::Redirect => "301".into(),
         Kind::Integer { max, .. } => max.to_string(),
+        Kind::Switch if ["access_log", "x_accel", "always"].contains(&key.name) => "false".into(),
         Kind::Switch => "true".into(),
         Kind::Word(words) => words.iter().find(|word| **word != default).map_or(String::new(), |word| (*word).into()),
         Kind::Cores => "0,2-3".into(),
@@ -26,6 +27,7 @@ pub(crate) fn another_value(key: &Key) -> String {
         Kind::Text if key.name == "listeners" => "base".into(),
         Kind::Text if key.name == "program" => "guestbook".into(),
         Kind::Text if key.name == "format" => "$status".into(),
+        Kind::Text if key.name == "methods" => "PURGE".into(),
         Kind::UrlPath => "/other".into(),
         Kind::Text if key.name == "types" => "text/x-other".into(),
         Kind::Text | Kind::Field if key.name == "to" => "/other".into(),
@@ -45,7 +47,9 @@ fn every_key_does_something() {
     for key in KEYS {
         let value = another_value(key);
         // Shown by the tests of actions, routes and upstreams; `proxy` and `app` name tables.
-        if value.is_empty() || ["proxy", "app", "path", "exact", "password_file"].contains(&key.name) {
+        if value.is_empty()
+            || ["proxy", "app", "path", "exact", "regex", "close", "password_file", "include"].contains(&key.name)
+        {
             continue;
         }
         let line = match key.kind {
@@ -82,12 +86,29 @@ pub(super) fn in_its_table(key: &Key, line: &str) -> String {
         Table::Site => {
             let hosts = needs("hosts", "hosts = \"s.invalid\"");
             let other = "[listener.second]\naddress = \"127.0.0.1:1\"\n[site.t]\nhosts = \"t.invalid\"\nlisteners = \"second\"\n[[site.t.route]]\npath = \"/\"\nrespond = {}\n";
-            format!("{other}[site.s]\n{hosts}{line}\n[[site.s.route]]\npath = \"/\"\nrespond = {{}}\n")
+            let https = if key.name == "https_port" { "https_only = true\n" } else { "" };
+            format!("{other}[site.s]\n{hosts}{https}{line}\n[[site.s.route]]\npath = \"/\"\nrespond = {{}}\n")
         }
         Table::Route => route(&format!("path = \"/\"\nrespond = {{}}\n{line}")),
         Table::Files => route(&format!("path = \"/other\"\n{}", inner("files", unless("root", "root = \"/x\"")))),
         Table::Redirect => route(&format!("path = \"/\"\n{}", inner("redirect", unless("to", "to = \"/x\"")))),
         Table::Compress => route(&format!("path = \"/\"\nrespond = {{}}\n{}", inner("compress", ""))),
+        Table::Options => {
+            let hsts = if key.name.starts_with("hsts_") { "hsts = \"365d\"\n" } else { "" };
+            route(&format!("path = \"/\"\nrespond = {{}}\n{hsts}{line}"))
+        }
+        Table::Headers => {
+            let set = unless("set", "set = { A = \"b\" }");
+            route(&format!("path = \"/\"\nrespond = {{}}\n{}", inner("headers", set)))
+        }
+        Table::ErrorPage => {
+            let path = unless("path", "path = \"/x\"");
+            route(&format!(
+                "path = \"/\"\nrespond = {{}}\nerror_pages.404 = {}",
+                inner("", path).trim_start_matches([' ', '='])
+            ))
+        }
+        Table::Rewrite => route(&format!("path = \"/\"\n{}", inner("rewrite", unless("to", "to = \"/x\"")))),
         Table::Respond => route(&format!("path = \"/\"\n{}", inner("respond", ""))),
         Table::Upstream => upstream(&format!("servers = \"1.1.1.1:1\"\n{line}")),
         Table::Server => {
@@ -103,6 +124,7 @@ pub(super) fn in_its_table(key: &Key, line: &str) -> String {
             let parts = parts.iter().filter(|part| line.is_empty() || !part.starts_with(&format!("{} ", key.name)));
             format!("[mysql.m]\n{}\n{line}\n", parts.copied().collect::<Vec<_>>().join("\n"))
         }
+        Table::Top => format!("{line}\n"),
         single => format!("{}\n{line}\n", single.header()),
     };
     format!("{text}{BASE}")

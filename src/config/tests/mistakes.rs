@@ -222,7 +222,7 @@ fn hosts() {
     };
     host("example.org:80", "a host is written without a port: \"example.org\"; the port belongs to a [listener.NAME]");
     host("https://example.org/x", "a host has no scheme: write \"example.org\"");
-    host("www.*.org", "`*` stands alone or at the beginning, as in \"*.example.org\"");
+    host("www.*.org", "`*` stands alone, at the beginning, or at the end: \"*.example.org\", \"www.example.*\"");
     host("a..b", "`a..b` is not a host name: write one such as \"example.org\" or \"*.example.org\"");
     host("bücher.example", "write an international name in its ASCII form, which begins with `xn--`");
     host("[::1]:80", "an IPv6 address as host is written \"[::1]\", without a port");
@@ -263,7 +263,7 @@ fn routes() {
     );
     check_route(
         "path = \"/\"",
-        &["3:1 a [[site.s.route]] does nothing | add one of files, proxy, app, redirect, respond"],
+        &["3:1 a [[site.s.route]] does nothing | add one of files, proxy, app, redirect, rewrite, respond, close"],
     );
     check_route(
         "respond = {}",
@@ -398,12 +398,12 @@ fn actions() {
         ],
     );
     check_route(
-        "path = \"/\"\nredirect = { to = \"https://x.org$uri\" }",
-        &["5:19 bad value for `to` in redirect of [[site.s.route]] | `$uri` is not known: there are $path and $query"],
+        "path = \"/\"\nredirect = { to = \"https://x.org$colour\" }",
+        &["5:33 bad value for `to` in redirect of [[site.s.route]] | `$colour` is not known; `$$` is a dollar"],
     );
     check_route(
         "path = \"/\"\nredirect = { to = \"https://x.org$pth\" }",
-        &["5:19 bad value for `to` in redirect of [[site.s.route]] | `$pth` is not known: did you mean `$path`?"],
+        &["5:33 bad value for `to` in redirect of [[site.s.route]] | `$pth` is not known: did you mean `$path`?"],
     );
     check_route(
         "path = \"/\"\nredirect = { to = \"/a b\" }",

@@ -5,6 +5,7 @@ mod anything;
 mod compress;
 mod keys;
 mod mistakes;
+mod routing;
 mod tls;
 
 use std::time::Duration;
@@ -123,8 +124,8 @@ fn a_file_becomes_what_it_says() {
     assert_eq!(files.listing, Listing::Auto);
     assert!(matches!(main.routes[3].action, Action::Proxy(0)));
     assert!(matches!(main.routes[4].action, Action::App(0)));
-    let Action::Respond { status: 200, body, .. } = &main.routes[5].action else { panic!("{:?}", main.routes[5]) };
-    assert_eq!(&body[..], b"ok\n");
+    let Action::Respond(respond) = &main.routes[5].action else { panic!("{:?}", main.routes[5]) };
+    assert_eq!((respond.status, respond.body.constant()), (200, Some("ok\n")));
     let api = &config.upstreams[0];
     assert_eq!(api.balance, Balance::LeastConn);
     let servers: Vec<_> = api.servers.iter().map(|s| (s.address.to_string(), s.weight, s.backup)).collect();
@@ -151,6 +152,7 @@ fn short_forms_mean_the_same_as_long_ones() {
     };
     same("files = \"/x\"", "files = { root = \"/x\" }");
     same("redirect = \"/x\"", "redirect = { to = \"/x\" }");
+    same("rewrite = \"/x\"", "rewrite = { to = \"/x\" }");
     let health = |line: &str| {
         format!("{:?}", config(&format!("{}{BASE}", upstream(&format!("servers = \"1.1.1.1:1\"\n{line}")))).upstreams)
     };

@@ -30,7 +30,7 @@ use super::answer::{Answer, H2Wire, Wire};
 use super::connection::Connection;
 use super::exchange::{self, After, Client, Request};
 use super::hot::Hot;
-use super::trail::{Trail, account};
+use super::trail::account;
 use super::upload::Upload;
 use super::watch::OnExpiry;
 use crate::http::h1::Limits;
@@ -273,14 +273,11 @@ async fn answer(guard: StreamGuard, request: http::Request<RecvStream>, respond:
     let limits = Limits { head_bytes_max: worker.config.http.head_bytes_max.max(64 * 1024), ..worker.limits };
     let converted = write_request(&parts, !recv.is_end_stream(), &limits, head_bytes, head);
     drop(parts);
-    let mut receiver = Receiver::new(recv, stream.clone(), worker.config.http.body_bytes_max, head.expect_continue);
+    let mut receiver = Receiver::new(recv, stream.clone(), head.expect_continue);
     let request = Request::new(worker, head, head_bytes);
     let wire = Wire::H2(H2Wire { stream: &stream, gathered: Vec::new(), is_broken: false });
-    let mut client = Client {
-        upload: Upload::H2(&mut receiver),
-        answer: Answer::new(worker, connection, head.method, wire),
-        trail: Trail::default(),
-    };
+    let mut client =
+        Client { upload: Upload::H2(&mut receiver), answer: Answer::new(worker, connection, head.method, wire) };
     let outcome = match converted {
         Ok(()) => exchange::run(worker, connection, request, &mut client, scratch).await,
         Err(error) => {

@@ -171,10 +171,14 @@ pub(in super::super) struct Receiver {
 }
 
 impl Receiver {
-    /// `bytes_max` 0: no limit.
-    pub(super) fn new(recv: RecvStream, stream: Rc<Stream>, bytes_max: u64, awaits_continue: bool) -> Receiver {
+    pub(super) fn new(recv: RecvStream, stream: Rc<Stream>, awaits_continue: bool) -> Receiver {
         let is_done = recv.is_end_stream();
-        Receiver { recv, stream, lent: 0, received_bytes: 0, bytes_max, is_done, awaits_continue, side: None }
+        Receiver { recv, stream, lent: 0, received_bytes: 0, bytes_max: 0, is_done, awaits_continue, side: None }
+    }
+
+    /// Content beyond `bytes_max` is refused; 0: no limit.
+    pub(in super::super) fn set_limit(&mut self, bytes_max: u64) {
+        self.bytes_max = bytes_max;
     }
 
     pub(in super::super) fn is_done(&self) -> bool {

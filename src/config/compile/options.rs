@@ -1,0 +1,140 @@
+//! What `[http]`, sites and routes have in common, each level laid over the one above.
+//!
+//! One rule: a key written at a lower level replaces what the levels above say. `headers` and `request_headers` are
+//! merged instead, the lower level wins field by field (in nginx one `add_header` makes all of those above disappear).
+
+mod headers;
+mod pages;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use toml_edit::Item;
+
+use super::compress;
+use crate::config::key::Table;
+use crate::config::model::{Hsts, Options};
+use crate::config::report::{Problem, Span};
+use crate::config::section::{Section, type_name};
+use crate::config::value::parse_duration;
+use crate::http::caching::{Expires, Lifetime, MediaRange};
+use crate::http::fields::Direction;
+use crate::util::template::Scope;
+
+/// Lifetimes beyond this are the same as forever (RFC 9111 section 1.2.2 allows to cut at 2^31 seconds).
+const LIFETIME_MAX: Duration = Duration::from_secs(3650 * 86_400);
+
+/// Preload lists want at least a year.
+const PRELOAD_MIN: Duration = Duration::from_secs(365 * 86_400);
+
+/// The options of `section`; those above when it has none of its own. `captures` are those of its path.
+pub(super) fn inherit(section: &Section<'_>, upper: &Arc<Options>, captures: &[Option<String>]) -> Arc<Options> {
+    let own_limit = section.table != Table::Http && section.item("body_max").is_some();
+    if own_limit || Table::Options.keys().any(|key| section.item(key.name).is_some()) {
+        Arc::new(over(section, upper, captures))
+    } else {
+        upper.clone()
+    }
+}
+
+fn over(section: &Section<'_>, upper: &Options, captures: &[Option<String>]) -> Options {
+    let request = Scope { captures, answer: false };
+    let answer = Scope { captures, answer: true };
+    let switch = |name, above: bool| section.find(name).unwrap_or(above);
+    Options {
+        headers: headers::rules(section, "headers", Direction::Response, answer).over(&upper.headers),
+        request_headers: headers::rules(section, "request_headers", Direction::Request, request)
+            .over(&upper.request_headers),
+        cache_control: match section.find::<String>("cache_control") {
+            Some(value) => Some(value).filter(|value| !value.is_empty()),
+            None => upper.cache_control.clone(),
+        },
+        expires: expires(section).unwrap_or_else(|| upper.expires.clone()),
+        hsts: hsts(section, &upper.hsts),
+        error_pages: pages::error_pages(section, answer).unwrap_or_else(|| upper.error_pages.clone()),
+        intercept_errors: switch("intercept_errors", upper.intercept_errors),
+        body_bytes_max: match section.table {
+            Table::Http => upper.body_bytes_max,
+            _ => section.find("body_max").unwrap_or(upper.body_bytes_max),
+        },
+        log_access: switch("log_access", upper.log_access),
+        x_accel: switch("x_accel", upper.x_accel),
+        compress: compress::compile(section, &upper.compress),
+    }
+}
+
+fn hsts(section: &Section<'_>, upper: &Hsts) -> Hsts {
+    let max_age = section.find::<Option<Duration>>("hsts").unwrap_or(upper.max_age);
+    let subdomains = section.find("hsts_subdomains").unwrap_or(upper.subdomains);
+    let preload = section.find("hsts_preload").unwrap_or(upper.preload);
+    let short = max_age.is_some_and(|max_age| max_age < PRELOAD_MIN);
+    if preload && max_age.is_some() && (short || !subdomains) && section.item("hsts_preload").is_some() {
+        let title = format!("preload lists will not take the site of {}", section.title);
+        let label = "they want `hsts_subdomains = true` and `hsts` of at least \"365d\"";
+        section.cx.warn(Problem::new(title, section.key_span("hsts_preload"), label));
+    }
+    Hsts::new(max_age, subdomains, preload)
+}
+
+fn expires(section: &Section<'_>) -> Option<Expires> {
+    let bad = |place: Option<Span>, label: String| {
+        section.cx.mistake(Problem::new(format!("bad value for `expires` in {}", section.title), place, label));
+    };
+    let item = section.item("expires")?;
+    if let Some(text) = item.as_str() {
+        return match lifetime(text) {
+            Ok(lifetime) => Some(Expires::new(vec![(MediaRange::All, lifetime)])),
+            Err(label) => {
+                bad(item.span(), label);
+                None
+            }
+        };
+    }
+    let Some(table) = item.as_table_like() else {
+        bad(item.span(), format!("it is {}: write a duration, or one for each media type", type_name(item)));
+        return None;
+    };
+    let mut rules = Vec::new();
+    for (name, value) in table.iter() {
+        let key_span = table.key(name).and_then(|key| key.span()).or_else(|| item.span());
+        let range = media_range(name).map_err(|label| bad(key_span.clone(), label));
+        let lifetime = text_of(value).and_then(lifetime).map_err(|label| bad(value.span().or(key_span), label));
+        if let (Ok(range), Ok(lifetime)) = (range, lifetime) {
+            rules.push((range, lifetime));
+        }
+    }
+    Some(Expires::new(rules))
+}
+
+/// The text in `item`, or what is wrong with it.
+fn text_of(item: &Item) -> Result<&str, String> {
+    item.as_str().ok_or_else(|| format!("it is {}: write a text", type_name(item)))
+}
+
+fn lifetime(text: &str) -> Result<Lifetime, String> {
+    match text {
+        "off" => return Ok(Lifetime::Unsaid),
+        "no-cache" => return Ok(Lifetime::Ask),
+        "epoch" | "-1" => return Err("write \"no-cache\"".into()),
+        "max" => return Err("write \"3650d\"".into()),
+        _ => {}
+    }
+    let time = parse_duration(text)?;
+    if time > LIFETIME_MAX {
+        return Err(format!("{text} is too large: the most is 3650d"));
+    }
+    Ok(Lifetime::For(time))
+}
+
+fn media_range(text: &str) -> Result<MediaRange, String> {
+    let name = text.to_ascii_lowercase();
+    let is_token =
+        |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$&-^_.+".contains(&b));
+    match name.split_once('/') {
+        None if name == "*" => Ok(MediaRange::All),
+        Some(("*", "*")) => Ok(MediaRange::All),
+        Some((kind, "*")) if is_token(kind) => Ok(MediaRange::Group(format!("{kind}/"))),
+        Some((kind, subtype)) if is_token(kind) && is_token(subtype) => Ok(MediaRange::One(name)),
+        _ => Err(format!("`{text}` is no media type: write one such as \"text/css\", \"image/*\" or \"*\"")),
+    }
+}
