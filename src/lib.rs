@@ -61,6 +61,7 @@ pub mod config;
 pub mod control;
 pub mod demo;
 pub mod files;
+pub mod guard;
 pub mod http;
 pub mod log;
 pub mod metrics;
