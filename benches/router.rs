@@ -10,8 +10,9 @@ use one_server::config::model::{Action, HostPattern, PathMatch, Route, Site};
 use one_server::route::Router;
 
 fn site(hosts: Vec<HostPattern>, routes: Vec<PathMatch>) -> Site {
-    let routes = routes.into_iter().map(|path| Route { path, action: Action::Proxy(0) }).collect();
-    Site { name: "bench".into(), hosts, default: false, routes }
+    let routes =
+        routes.into_iter().map(|path| Route { path, access: None, auth: None, action: Action::Proxy(0) }).collect();
+    Site { name: "bench".into(), hosts, default: false, access: None, auth: None, routes }
 }
 
 fn prefix(index: usize) -> String {

@@ -9,6 +9,7 @@
 //! | [`config`] | text → written model with spans → immutable [`config::Config`]; all mistakes at once | bind, resolve, create |
 //! | [`boot`] | process life: limits, threads, signals, drain | stand on the path of a request |
 //! | [`runtime`] | drivers, pinning, mailboxes, buffers, system calls; the only `unsafe` | know a protocol |
+//! | [`guard`] | who the client is, and whether it may come in: address rules, PROXY protocol, proxies in front, logins | hash a password on a data worker |
 //! | [`http`] | message model, HTTP/1.1 codec without I/O, connection driver | choose an action |
 //! | [`route`] | (host, path) → action, pure | I/O |
 //! | [`files`] | static files: path safety, conditionals, ranges, cache, send path | leave its root |
@@ -32,6 +33,7 @@
 //! | application | tokio-uring, or plain tokio | one worker per application core, pinned | touch a client socket |
 //! | control | tokio | one | stand on the path of a request |
 //!
+//! Password hashes are computed by a thread of their own, because they are slow by intention.
 //! The access log and the lines of our own log are written by a thread each, because a disk may block; a clock thread
 //! tells the data workers ten times a second to look at their deadlines.
 //!

@@ -24,6 +24,8 @@ pub enum Table {
     Redirect,
     /// `respond = { … }` of a route
     Respond,
+    /// `auth = { … }` of a site or route
+    Auth,
     /// `[upstream.NAME]`
     Upstream,
     /// One entry of `servers` of an upstream
@@ -42,7 +44,7 @@ pub enum Table {
 
 impl Table {
     /// Every table, in the order of the manual.
-    pub const ALL: [Table; 15] = [
+    pub const ALL: [Table; 16] = [
         Table::Process,
         Table::Http,
         Table::Listener,
@@ -51,6 +53,7 @@ impl Table {
         Table::Files,
         Table::Redirect,
         Table::Respond,
+        Table::Auth,
         Table::Upstream,
         Table::Server,
         Table::Health,
@@ -92,6 +95,7 @@ impl Table {
             Table::Files => "files = { … }",
             Table::Redirect => "redirect = { … }",
             Table::Respond => "respond = { … }",
+            Table::Auth => "auth = { … }",
             Table::Upstream => "[upstream.NAME]",
             Table::Server => "servers = [{ … }]",
             Table::Health => "health = { … }",
@@ -120,6 +124,10 @@ impl Table {
                 "A redirect. `redirect = \"https://…\"` is short for `redirect = { to = \"https://…\" }`."
             }
             Table::Respond => "A fixed answer.",
+            Table::Auth => {
+                "A login by user and password (HTTP Basic) for a site or a route, which takes that of its site if it has none \
+                 of its own; `auth = false` switches it off. Use it over TLS only."
+            }
             Table::Upstream => "A named set of servers to balance over.",
             Table::Server => "One server of an upstream. A text is short for a table with only `address`.",
             Table::Health => {

@@ -19,6 +19,12 @@ const DAY: Duration = Duration::from_secs(86_400);
 /// A wait in a protocol: long enough to be meant, short enough not to be a wrong unit.
 const WAIT: Kind = duration(MS, DAY);
 
+const ACCESS_HELP: &str =
+    "addresses that may come in or not, the first match decides, no match may; anyone else gets 403";
+
+const AUTH: Kind =
+    Kind::Form("a table such as { realm = \"staff\", users_file = \"/etc/one-server/users\" }, or false");
+
 /// All of them, table by table, in the order of the manual.
 pub(super) const KEYS: &[Key] = &[
     // [process]
@@ -143,6 +149,18 @@ pub(super) const KEYS: &[Key] = &[
     Key::new(Table::Listener, "address", Kind::SocketAddress, Required)
         .help("IP address and port; port 0 picks a free one, which the start-up lines tell")
         .known_as(&["nginx listen", "haproxy bind"]),
+    Key::new(Table::Listener, "proxy_protocol", Kind::Word(&["off", "required"]), Default("off"))
+        .help("`required`: every connection begins with a header of the PROXY protocol, version 1 or 2, which tells the client's address")
+        .known_as(&["nginx listen proxy_protocol", "haproxy accept-proxy"])
+        .when("`required` behind a balancer that sends it, such as HAProxy with `send-proxy-v2`; name the balancer in trusted_proxies"),
+    Key::new(Table::Listener, "trusted_proxies", Kind::List(&Kind::Network), Default(""))
+        .help("proxies in front that are believed when they tell the client's address and scheme")
+        .known_as(&["nginx set_real_ip_from"])
+        .when("whenever another proxy stands in front; name only proxies that cannot be gone around"),
+    Key::new(Table::Listener, "real_ip_header", Kind::Text, Default("X-Forwarded-For"))
+        .help("field in which trusted proxies tell the client's address: X-Forwarded-For, Forwarded (RFC 7239), or one that holds a single address, such as X-Real-IP")
+        .known_as(&["nginx real_ip_header"])
+        .when("to what the proxy in front writes, and does not let through from clients"),
     // [site.NAME]
     Key::new(Table::Site, "hosts", Kind::List(&Kind::Text), Default("*"))
         .help("names it answers for: \"example.org\", \"*.example.org\" (any name below), \"*\" (any)")
@@ -152,6 +170,13 @@ pub(super) const KEYS: &[Key] = &[
         .known_as(&["nginx default_server", "haproxy default_backend"]),
     Key::new(Table::Site, "listeners", Kind::List(&Kind::Text), Means("every listener"))
         .help("names of the listeners it is reached through"),
+    Key::new(Table::Site, "access", Kind::List(&Kind::AddressRule), Default(""))
+        .help(ACCESS_HELP)
+        .known_as(&["nginx allow", "nginx deny", "haproxy http-request deny"])
+        .when("to keep a site for known networks; end the list with \"deny all\""),
+    Key::new(Table::Site, "auth", AUTH, Means("no login"))
+        .help("the login it asks for")
+        .known_as(&["nginx auth_basic", "haproxy http-request auth"]),
     Key::new(Table::Site, "route", Kind::Form("tables, each written as [[site.NAME.route]]"), Required)
         .help("its routes")
         .known_as(&["nginx location", "haproxy use_backend"]),
@@ -174,6 +199,13 @@ pub(super) const KEYS: &[Key] = &[
     Key::new(Table::Route, "respond", Kind::Form("a table such as { status = 200, body = \"ok\" }"), Means("another action"))
         .help("answer with a fixed text")
         .known_as(&["nginx return", "haproxy http-request return"]),
+    Key::new(Table::Route, "access", Kind::List(&Kind::AddressRule), Means("that of the site"))
+        .help(ACCESS_HELP)
+        .known_as(&["nginx allow", "nginx deny", "haproxy http-request deny"])
+        .when("to open or close a part of a site; [] lifts what the site says"),
+    Key::new(Table::Route, "auth", AUTH, Means("that of the site"))
+        .help("the login it asks for, in place of the site's")
+        .known_as(&["nginx auth_basic", "haproxy http-request auth"]),
     // files
     Key::new(Table::Files, "root", Kind::Path, Required)
         .help("the folder, absolute or relative to the working directory; nothing outside is ever opened")
@@ -199,6 +231,13 @@ pub(super) const KEYS: &[Key] = &[
         .known_as(&["nginx default_type"]),
     Key::new(Table::Respond, "body", Kind::Text, Means("an empty body"))
         .help("the body"),
+    // auth
+    Key::new(Table::Auth, "realm", Kind::Field, Required)
+        .help("what the login is for; browsers show it")
+        .known_as(&["nginx auth_basic"]),
+    Key::new(Table::Auth, "users_file", Kind::Path, Required)
+        .help("users and their passwords as `htpasswd -B` writes them: bcrypt, SHA-crypt ($5$, $6$), apr1 or {SHA}")
+        .known_as(&["nginx auth_basic_user_file"]),
     // [upstream.NAME]
     Key::new(Table::Upstream, "servers", Kind::Form("a list of addresses or of tables such as { address = \"127.0.0.1:9000\", weight = 2 }"), Required)
         .help("its servers")

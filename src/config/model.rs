@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use crate::guard::{AddressRules, Auth, Trust};
 use crate::runtime::net::Address;
 
 /// Everything one process is told to do.
@@ -125,6 +126,10 @@ pub struct Listener {
     pub name: String,
     /// IP address and port; port 0 picks a free one, which the start-up lines tell.
     pub address: SocketAddr,
+    /// Whether each connection begins with a header of the PROXY protocol.
+    pub proxy_protocol: bool,
+    /// Proxies that are believed; `None`: nobody is.
+    pub trust: Option<Arc<Trust>>,
     /// Indexes into [`Config::sites`].
     pub sites: Vec<usize>,
 }
@@ -149,6 +154,10 @@ pub struct Site {
     pub hosts: Vec<HostPattern>,
     /// Answers for hosts no site names.
     pub default: bool,
+    /// Who may come in where no route answers; `None`: everyone. Routes hold theirs.
+    pub access: Option<Arc<AddressRules>>,
+    /// The login where no route answers; `None`: none.
+    pub auth: Option<Arc<Auth>>,
     /// Routes in order of writing; precedence is exact, then longest prefix.
     pub routes: Vec<Route>,
 }
@@ -167,6 +176,10 @@ pub enum PathMatch {
 pub struct Route {
     /// What it matches.
     pub path: PathMatch,
+    /// Who may come in, inherited from the site; `None`: everyone.
+    pub access: Option<Arc<AddressRules>>,
+    /// The login, inherited from the site; `None`: none.
+    pub auth: Option<Arc<Auth>>,
     /// What it does.
     pub action: Action,
 }

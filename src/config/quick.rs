@@ -73,11 +73,24 @@ impl Config {
     /// Adds a listener on each address with one site of that name for any host, and a route for every path.
     pub fn add_site(&mut self, name: &str, addresses: &[SocketAddr], action: Action) {
         let site = self.sites.len();
-        let route = Route { path: PathMatch::Prefix("/".into()), action };
-        self.sites.push(Site { name: name.into(), hosts: vec![HostPattern::Any], default: true, routes: vec![route] });
+        let route = Route { path: PathMatch::Prefix("/".into()), access: None, auth: None, action };
+        self.sites.push(Site {
+            name: name.into(),
+            hosts: vec![HostPattern::Any],
+            default: true,
+            access: None,
+            auth: None,
+            routes: vec![route],
+        });
         for (at, address) in addresses.iter().enumerate() {
             let name = if at == 0 { name.to_owned() } else { format!("{name}-{}", at + 1) };
-            self.listeners.push(Listener { name, address: *address, sites: vec![site] });
+            self.listeners.push(Listener {
+                name,
+                address: *address,
+                proxy_protocol: false,
+                trust: None,
+                sites: vec![site],
+            });
         }
     }
 }

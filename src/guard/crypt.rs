@@ -23,10 +23,18 @@ const BCRYPT_PASSWORD_BYTES: usize = 72;
 #[derive(Clone, PartialEq, Eq)]
 pub(super) enum Hash {
     Bcrypt { cost: u32, salt: [u8; 16], sum: [u8; 23] },
-    Sha256 { rounds: usize, salt: Box<[u8]>, sum: [u8; 43] },
-    Sha512 { rounds: usize, salt: Box<[u8]>, sum: [u8; 86] },
+    Sha256(ShaCrypt<43>),
+    Sha512(ShaCrypt<86>),
     Apr1 { salt: Box<[u8]>, sum: [u8; 22] },
     Sha1([u8; 20]),
+}
+
+/// `$5$` or `$6$`, whose sum has `N` characters.
+#[derive(Clone, PartialEq, Eq)]
+pub(super) struct ShaCrypt<const N: usize> {
+    rounds: usize,
+    salt: Box<[u8]>,
+    sum: [u8; N],
 }
 
 impl fmt::Debug for Hash {
@@ -34,8 +42,8 @@ impl fmt::Debug for Hash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Hash::Bcrypt { .. } => "bcrypt",
-            Hash::Sha256 { .. } => "sha256-crypt",
-            Hash::Sha512 { .. } => "sha512-crypt",
+            Hash::Sha256(_) => "sha256-crypt",
+            Hash::Sha512(_) => "sha512-crypt",
             Hash::Apr1 { .. } => "apr1",
             Hash::Sha1(_) => "{SHA}",
         })
@@ -71,8 +79,8 @@ impl Hash {
         };
         match kind {
             "2y" | "2b" | "2a" => bcrypt(rest),
-            "5" => sha_crypt(rest, "SHA-256-crypt").map(|(rounds, salt, sum)| Hash::Sha256 { rounds, salt, sum }),
-            "6" => sha_crypt(rest, "SHA-512-crypt").map(|(rounds, salt, sum)| Hash::Sha512 { rounds, salt, sum }),
+            "5" => sha_crypt(rest, "SHA-256-crypt").map(Hash::Sha256),
+            "6" => sha_crypt(rest, "SHA-512-crypt").map(Hash::Sha512),
             "apr1" => apr1(rest),
             "1" => Err(HashError::Unsupported("MD5-crypt ($1$)")),
             "2x" => Err(HashError::Unsupported("faulty bcrypt ($2x$)")),
@@ -94,10 +102,10 @@ impl Hash {
                 let used = (length + 1).min(BCRYPT_PASSWORD_BYTES);
                 same(&bcrypt::bcrypt(*cost, *salt, &bytes[..used])[..sum.len()], sum)
             }
-            Hash::Sha256 { rounds, salt, sum } => sha_crypt::Sha256Params::new(*rounds)
+            Hash::Sha256(ShaCrypt { rounds, salt, sum }) => sha_crypt::Sha256Params::new(*rounds)
                 .and_then(|params| sha_crypt::sha256_crypt_b64(password, salt, &params))
                 .is_ok_and(|found| same(found.as_bytes(), sum)),
-            Hash::Sha512 { rounds, salt, sum } => sha_crypt::Sha512Params::new(*rounds)
+            Hash::Sha512(ShaCrypt { rounds, salt, sum }) => sha_crypt::Sha512Params::new(*rounds)
                 .and_then(|params| sha_crypt::sha512_crypt_b64(password, salt, &params))
                 .is_ok_and(|found| same(found.as_bytes(), sum)),
             Hash::Apr1 { salt, sum } => same(&apr1_sum(password, salt), sum),
@@ -152,7 +160,7 @@ fn decode_bcrypt(text: &str) -> Result<Vec<u8>, DecodeError> {
 }
 
 /// `[rounds=N$]salt$sum`, where `sum` has `N` characters.
-fn sha_crypt<const N: usize>(text: &str, kind: &'static str) -> Result<(usize, Box<[u8]>, [u8; N]), HashError> {
+fn sha_crypt<const N: usize>(text: &str, kind: &'static str) -> Result<ShaCrypt<N>, HashError> {
     let malformed = HashError::Malformed(kind);
     let (rounds, text) = match text.strip_prefix("rounds=") {
         None => (sha_crypt::ROUNDS_DEFAULT, text),
@@ -171,7 +179,7 @@ fn sha_crypt<const N: usize>(text: &str, kind: &'static str) -> Result<(usize, B
     if rounds > *SHA_ROUNDS.end() {
         return Err(HashError::TooCostly("SHA-crypt with up to 5000000 rounds"));
     }
-    Ok((rounds, salt.as_bytes().into(), sum))
+    Ok(ShaCrypt { rounds, salt: salt.as_bytes().into(), sum })
 }
 
 /// `salt$sum`.
@@ -186,7 +194,7 @@ fn apr1(text: &str) -> Result<Hash, HashError> {
 }
 
 /// The MD5 scheme of FreeBSD's crypt(3) with Apache's magic, as apr_md5_encode of the APR makes it: 1000 rounds over
-/// ever other arrangements of password, salt and the last sum.
+/// changing arrangements of password, salt and the last sum.
 fn apr1_sum(password: &[u8], salt: &[u8]) -> [u8; 22] {
     const MAGIC: &[u8] = b"$apr1$";
     let inner = Md5::new().chain_update(password).chain_update(salt).chain_update(password).finalize();

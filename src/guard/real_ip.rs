@@ -73,6 +73,12 @@ impl Trust {
         self.proxies.contains(address)
     }
 
+    /// Whether a connection from `peer` may begin with a PROXY header, on a listener that requires one. Without `trust`
+    /// everyone is taken at his word; a check of the config warns of that.
+    pub fn takes_proxy_header(trust: Option<&Trust>, peer: IpAddr) -> bool {
+        trust.is_none_or(|trust| trust.is_trusted(peer))
+    }
+
     /// Name of the field that [`Trust::client`] reads, in lower case.
     pub fn header(&self) -> &str {
         &self.header
@@ -437,6 +443,14 @@ mod tests {
             assert_eq!(scheme("10.0.0.1", values), None, "{values:?}");
         }
         assert_eq!(scheme("203.0.113.1", &["https"]), None);
+    }
+
+    #[test]
+    fn a_proxy_header_is_taken_from_trusted_peers_if_any_are_named() {
+        let takes = |trust: Option<&Trust>, peer: &str| Trust::takes_proxy_header(trust, peer.parse().unwrap());
+        let trust = trust("X-Forwarded-For");
+        assert!(takes(Some(&trust), "10.0.0.1") && takes(Some(&trust), "::ffff:10.0.0.1"));
+        assert!(!takes(Some(&trust), "203.0.113.1") && takes(None, "203.0.113.1"));
     }
 
     #[test]

@@ -11,6 +11,8 @@ fn site(name: &str, hosts: &[&str], default: bool, routes: &[&str]) -> Site {
         name: name.into(),
         hosts: hosts.iter().map(|host| pattern(host)).collect(),
         default,
+        access: None,
+        auth: None,
         routes: routes.iter().enumerate().map(|(index, path)| route(path, index)).collect(),
     }
 }
@@ -30,7 +32,7 @@ fn route(path: &str, index: usize) -> Route {
         Some(exact) => PathMatch::Exact(exact.into()),
         None => PathMatch::Prefix(path.into()),
     };
-    Route { path, action: Action::Proxy(index) }
+    Route { path, access: None, auth: None, action: Action::Proxy(index) }
 }
 
 fn router(sites: &[Site]) -> Router {

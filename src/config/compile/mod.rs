@@ -1,5 +1,6 @@
 //! Written tables → compiled [`Config`]: the sections one by one, then what holds between them.
 
+mod guard;
 mod mysql;
 mod site;
 mod upstream;
@@ -132,7 +133,8 @@ fn compile_log(section: &Section<'_>) -> Log {
 fn listener(named: &Named<'_>) -> Listener {
     // After a missing address the config is not used, so that any address will do.
     let address = named.section.need("address").unwrap_or_else(|| ([0, 0, 0, 0], 0).into());
-    Listener { name: named.name.into(), address, sites: Vec::new() }
+    let (proxy_protocol, trust) = guard::trust(&named.section);
+    Listener { name: named.name.into(), address, proxy_protocol, trust, sites: Vec::new() }
 }
 
 fn app(named: &Named<'_>) -> super::model::App {

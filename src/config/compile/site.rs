@@ -7,6 +7,7 @@ use bytes::Bytes;
 use toml_edit::{Item, TableLike, Value as TomlValue};
 
 use super::Named;
+use super::guard::{self, Guards};
 use crate::config::key::Table;
 use crate::config::model::{Action, Config, Files, HostPattern, PathMatch, Route, Site};
 use crate::config::report::{Problem, Span};
@@ -58,7 +59,8 @@ fn draft(named: &Named<'_>, names: &Names<'_>) -> Draft {
     let hosts = hosts(section);
     let listeners = listeners(section, names.listeners);
     let listeners_doubtful = listeners.iter().any(Option::is_none);
-    let routes = routes(section, names);
+    let guards = guard::of_site(section);
+    let routes = routes(section, names, &guards);
     report_duplicate_routes(section, &routes);
     let default: bool = section.get("default");
     Draft {
@@ -66,6 +68,8 @@ fn draft(named: &Named<'_>, names: &Names<'_>) -> Draft {
             name: named.name.into(),
             hosts: hosts.iter().map(|host| host.value.clone()).collect(),
             default,
+            access: guards.access,
+            auth: guards.auth,
             routes: routes.into_iter().filter_map(|route| route.value).collect(),
         },
         hosts,
@@ -177,12 +181,12 @@ fn index_of(section: &Section<'_>, kind: &str, known: &[Named<'_>], name: &str, 
 }
 
 /// The routes in order of writing; `None` where one has mistakes.
-fn routes<'a>(site: &Section<'a>, names: &Names<'_>) -> Vec<Placed<Option<Route>>> {
+fn routes<'a>(site: &Section<'a>, names: &Names<'_>, of_site: &Guards) -> Vec<Placed<Option<Route>>> {
     let title = site.title.replace("[site.", "[[site.").replace(']', ".route]]");
     let one = |toml: &'a dyn TableLike, span: Option<Span>| {
         let section = Section::new(site.cx, Table::Route, title.clone(), toml, span.clone());
         let place = ["exact", "path"].iter().find_map(|key| section.item(key).and_then(Item::span)).or(span);
-        Placed { value: route(&section, names), span: place }
+        Placed { value: route(&section, names, of_site), span: place }
     };
     match site.item("route") {
         None if site.may_be_misspelt(&["route"]) => Vec::new(),
@@ -206,7 +210,8 @@ fn routes<'a>(site: &Section<'a>, names: &Names<'_>) -> Vec<Placed<Option<Route>
 
 const ACTIONS: [&str; 5] = ["files", "proxy", "app", "redirect", "respond"];
 
-fn route(section: &Section<'_>, names: &Names<'_>) -> Option<Route> {
+fn route(section: &Section<'_>, names: &Names<'_>, of_site: &Guards) -> Option<Route> {
+    let Guards { access, auth } = guard::of_route(section, of_site);
     let path = path_match(section);
     let mut written: Vec<&str> = ACTIONS.into_iter().filter(|name| section.item(name).is_some()).collect();
     written.sort_by_key(|name| section.key_span(name).map(|span| span.start));
@@ -230,7 +235,7 @@ fn route(section: &Section<'_>, names: &Names<'_>) -> Option<Route> {
     let (path, action) = (path?, action?);
     warn_of_useless_prefix(section, &path, &action);
     warn_of_unreachable_path(section, &path);
-    Some(Route { path, action })
+    Some(Route { path, access, auth, action })
 }
 
 fn path_match(section: &Section<'_>) -> Option<PathMatch> {

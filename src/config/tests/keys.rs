@@ -26,6 +26,8 @@ pub(crate) fn another_value(key: &Key) -> String {
         Kind::Text if key.name == "listeners" => "base".into(),
         Kind::Text if key.name == "program" => "guestbook".into(),
         Kind::UrlPath => "/other".into(),
+        Kind::Network => "10.0.0.0/8".into(),
+        Kind::AddressRule => "deny 10.0.0.0/8".into(),
         Kind::Text | Kind::Field if key.name == "to" => "/other".into(),
         Kind::Text | Kind::Field => "other".into(),
         Kind::Path => "/tmp/other".into(),
@@ -69,8 +71,11 @@ pub(super) fn in_its_table(key: &Key, line: &str) -> String {
     let text = match key.table {
         Table::Listener => {
             let address = needs("address", "address = \"127.0.0.1:1\"");
+            // Nobody else's header would be read.
+            let trusted =
+                if key.name == "real_ip_header" { "trusted_proxies = \"10.0.0.0/8\"\n" } else { Default::default() };
             format!(
-                "[listener.l]\n{address}{line}\n[site.l]\nhosts = \"l.invalid\"\n[[site.l.route]]\npath = \"/\"\nrespond = {{}}\n"
+                "[listener.l]\n{address}{trusted}{line}\n[site.l]\nhosts = \"l.invalid\"\n[[site.l.route]]\npath = \"/\"\nrespond = {{}}\n"
             )
         }
         Table::Site => {
@@ -82,6 +87,12 @@ pub(super) fn in_its_table(key: &Key, line: &str) -> String {
         Table::Files => route(&format!("path = \"/other\"\n{}", inner("files", unless("root", "root = \"/x\"")))),
         Table::Redirect => route(&format!("path = \"/\"\n{}", inner("redirect", unless("to", "to = \"/x\"")))),
         Table::Respond => route(&format!("path = \"/\"\n{}", inner("respond", ""))),
+        Table::Auth => {
+            let needed = ["realm = \"r\"", "users_file = \"/users\""];
+            let others = needed.iter().filter(|part| line.is_empty() || !part.starts_with(&format!("{} ", key.name)));
+            let others = others.copied().collect::<Vec<_>>().join(", ");
+            route(&format!("path = \"/\"\nrespond = {{}}\n{}", inner("auth", &others)))
+        }
         Table::Upstream => upstream(&format!("servers = \"1.1.1.1:1\"\n{line}")),
         Table::Server => {
             let address = unless("address", "address = \"1.1.1.1:1\"");
