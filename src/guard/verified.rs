@@ -265,7 +265,7 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
     use std::task::Wake;
 
-    use super::super::hasher::tests::{credentials, stuck, users};
+    use super::super::hasher::tests::{credentials, in_time, stuck, users};
     use super::*;
 
     /// A waker that counts.
@@ -428,10 +428,13 @@ mod tests {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         let local = tokio::task::LocalSet::new();
         let busy = Rc::new(RefCell::new(0));
-        for task in 0..50u64 {
-            let (hasher, verified, busy) = (hasher.clone(), verified.clone(), busy.clone());
+        // A hash slow enough that several wait for it and some leave before.
+        let (users, _) = Users::parse("a:$apr1$ab$eIePjsejfBGR8ITtu2z0U1");
+        let users = Arc::new(users);
+        let task = |task: u64| {
+            let (users, hasher, verified, busy) = (users.clone(), hasher.clone(), verified.clone(), busy.clone());
             local.spawn_local(async move {
-                let (users, start) = (users(), Instant::now());
+                let start = Instant::now();
                 for round in 0..200u64 {
                     // A clock that runs fast, so that verdicts end all the time.
                     let at = start + Duration::from_secs(round * 60);
@@ -446,8 +449,8 @@ mod tests {
                             continue;
                         }
                         Check::Wait(waiter) => {
-                            let settled = tokio::time::timeout(Duration::from_secs(20), waiter).await;
-                            verified.borrow_mut().settle(settled.expect("a wake-up was lost"), at)
+                            let settled = in_time(waiter).await;
+                            verified.borrow_mut().settle(settled, at)
                         }
                     };
                     let expect = if password == "x" { Verdict::Admitted } else { Verdict::Denied };
@@ -457,9 +460,12 @@ mod tests {
                         assert_eq!(verdict, expect);
                     }
                 }
-            });
-        }
+            })
+        };
+        let tasks: Vec<_> = (0..50).map(task).collect();
         runtime.block_on(local);
+        // A task's panic stays in its handle.
+        tasks.into_iter().for_each(|task| runtime.block_on(task).unwrap());
         assert!(*busy.borrow() < 50 * 200 / 2);
         assert!(hasher.computed() > 200);
     }
