@@ -10,6 +10,7 @@
 //! | [`boot`] | process life: limits, threads, signals, drain | stand on the path of a request |
 //! | [`runtime`] | drivers, pinning, mailboxes, buffers, system calls; the only `unsafe` | know a protocol |
 //! | [`tls`] | sessions without sockets, certificates, tickets | choose a site |
+//! | [`guard`] | who the client is, and whether it may come in: address rules, PROXY protocol, proxies in front, logins | hash a password on a data worker |
 //! | [`http`] | message model, HTTP/1.1 codec without I/O, connection driver | choose an action |
 //! | [`route`] | (host, method, path) → action, pure | I/O |
 //! | [`files`] | static files: path safety, conditionals, ranges, cache, send path | leave its root |
@@ -33,6 +34,7 @@
 //! | application | tokio-uring, or plain tokio | one worker per application core, pinned | touch a client socket |
 //! | control | tokio | one | stand on the path of a request |
 //!
+//! Password hashes are computed by a thread of their own, because they are slow by intention.
 //! The access log and the lines of our own log are written by a thread each, because a disk may block; a clock thread
 //! tells the data workers ten times a second to look at their deadlines.
 //!
@@ -62,6 +64,7 @@ pub mod config;
 pub mod control;
 pub mod demo;
 pub mod files;
+pub mod guard;
 pub mod http;
 pub mod log;
 pub mod metrics;

@@ -141,6 +141,9 @@ pub(super) fn run(config: Config, apps: &Registry) -> Result<(), StartError> {
     let materials = load_tls(&config)?;
     let helpers =
         Helpers::start(HELPERS, HELPER_QUEUE).map_err(|error| StartError::Thread { name: "helper".into(), error })?;
+    let hasher = crate::guard::Hasher::start(HELPER_QUEUE)
+        .map_err(|error| StartError::Thread { name: "hasher".into(), error })?;
+    let hasher = Arc::new(hasher);
     let mysql: Vec<_> = (0..config.splitters.len()).map(|index| crate::mysql::Shared::new(&config, index)).collect();
     let mysql: Vec<_> = mysql.into_iter().map(Arc::new).collect();
     let views = mysql.clone();
@@ -167,6 +170,7 @@ pub(super) fn run(config: Config, apps: &Registry) -> Result<(), StartError> {
             tickets,
             access_log: access_logs.pop(),
             helpers: helpers.clone(),
+            hasher: hasher.clone(),
             connections: connections.clone(),
             request_id_seed: rand::random(),
         };
@@ -210,7 +214,7 @@ fn load_tls(config: &Config) -> Result<Vec<Option<crate::tls::Material>>, StartE
         let error = |error| StartError::Tls { listener: listener.name.clone(), error };
         let material = crate::tls::Material::load(settings, &process_secret).map_err(error)?;
         // What the workers will build by themselves.
-        crate::tls::build(settings, &material, true).map_err(error)?;
+        crate::tls::build(settings, &material, listener.http2).map_err(error)?;
         Ok(Some(material))
     };
     config.listeners.iter().map(load).collect()

@@ -42,6 +42,8 @@ pub enum Table {
     Respond,
     /// `compress = { … }` of `[http]`, a site or a route
     Compress,
+    /// `auth = { … }` of a site or route
+    Auth,
     /// `[upstream.NAME]`
     Upstream,
     /// One entry of `servers` of an upstream
@@ -78,6 +80,7 @@ impl Table {
         Table::Rewrite,
         Table::Respond,
         Table::Compress,
+        Table::Auth,
         Table::Upstream,
         Table::Server,
         Table::Health,
@@ -129,6 +132,7 @@ impl Table {
             Table::Rewrite => "rewrite = { … }",
             Table::Respond => "respond = { … }",
             Table::Compress => "compress = { … }",
+            Table::Auth => "auth = { … }",
             Table::Upstream => "[upstream.NAME]",
             Table::Server => "servers = [{ … }]",
             Table::Health => "health = { … }",
@@ -193,6 +197,10 @@ impl Table {
             Table::Compress => {
                 "How answers are compressed. A table replaces the one above it as a whole; `compress = true` keeps that one, \
                  or takes these defaults where there is none."
+            }
+            Table::Auth => {
+                "A login by user and password (HTTP Basic) for a site or a route, which takes that of its site if it has none \
+                 of its own; `auth = false` switches it off. Use it over TLS only."
             }
             Table::Upstream => "A named set of servers to balance over.",
             Table::Server => "One server of an upstream. A text is short for a table with only `address`.",

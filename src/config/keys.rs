@@ -22,6 +22,11 @@ const WAIT: Kind = duration(MS, DAY);
 
 /// What `compress` takes in [http], a site and a route.
 const COMPRESS: Kind = Kind::Form("true, false, or a table such as { codings = [\"zstd\", \"gzip\"], min = \"1KiB\" }");
+const ACCESS_HELP: &str =
+    "addresses that may come in or not, the first match decides, no match may; anyone else gets 403";
+
+const AUTH: Kind =
+    Kind::Form("a table such as { realm = \"staff\", users_file = \"/etc/one-server/users\" }, or false");
 
 /// All of them, table by table, in the order of the manual.
 pub(super) const KEYS: &[Key] = &[
@@ -220,6 +225,22 @@ pub(super) const KEYS: &[Key] = &[
     Key::new(Table::Listener, "address", Kind::SocketAddress, Required)
         .help("IP address and port; port 0 picks a free one, which the start-up lines tell")
         .known_as(&["nginx listen", "haproxy bind"]),
+    Key::new(Table::Listener, "http2", Kind::Switch, Default("true"))
+        .help("speak HTTP/2 with clients that ask for it: over TLS by ALPN, in clear by beginning with it (prior knowledge)")
+        .known_as(&["nginx http2", "haproxy bind alpn"])
+        .when("false to compare, or for clients whose HTTP/2 is broken"),
+    Key::new(Table::Listener, "proxy_protocol", Kind::Word(&["off", "required"]), Default("off"))
+        .help("`required`: every connection begins with a header of the PROXY protocol, version 1 or 2, which tells the client's address")
+        .known_as(&["nginx listen proxy_protocol", "haproxy accept-proxy"])
+        .when("`required` behind a balancer that sends it, such as HAProxy with `send-proxy-v2`; name the balancer in trusted_proxies"),
+    Key::new(Table::Listener, "trusted_proxies", Kind::List(&Kind::Network), Default(""))
+        .help("proxies in front that are believed when they tell the client's address and scheme")
+        .known_as(&["nginx set_real_ip_from"])
+        .when("whenever another proxy stands in front; name only proxies that cannot be gone around"),
+    Key::new(Table::Listener, "real_ip_header", Kind::Text, Default("X-Forwarded-For"))
+        .help("field in which trusted proxies tell the client's address: X-Forwarded-For, Forwarded (RFC 7239), or one that holds a single address, such as X-Real-IP")
+        .known_as(&["nginx real_ip_header"])
+        .when("to what the proxy in front writes, and does not let through from clients"),
     Key::new(Table::Listener, "tls", Kind::Form("a table such as { certificates = [{ chain = \"/etc/one-server/site.pem\", key = \"/etc/one-server/site.key\" }] }"), Means("plain text"))
         .help("speak TLS")
         .known_as(&["nginx listen ssl", "haproxy bind ssl"]),
@@ -270,6 +291,13 @@ pub(super) const KEYS: &[Key] = &[
         .help("where the access log of this site goes, in the format of [log]: stdout, a file, or off")
         .known_as(&["nginx access_log", "haproxy option dontlog-normal"])
         .when("to a file for a site whose log somebody else reads, off for health checks and the like"),
+    Key::new(Table::Site, "access", Kind::List(&Kind::AddressRule), Default(""))
+        .help(ACCESS_HELP)
+        .known_as(&["nginx allow", "nginx deny", "haproxy http-request deny"])
+        .when("to keep a site for known networks; end the list with \"deny all\""),
+    Key::new(Table::Site, "auth", AUTH, Means("no login"))
+        .help("the login it asks for")
+        .known_as(&["nginx auth_basic", "haproxy http-request auth"]),
     Key::new(Table::Site, "route", Kind::Form("tables, each written as [[site.NAME.route]]"), Required)
         .help("its routes")
         .known_as(&["nginx location", "haproxy use_backend"]),
@@ -318,6 +346,13 @@ pub(super) const KEYS: &[Key] = &[
     Key::new(Table::Route, "respond", Kind::Form("a table such as { status = 200, body = \"ok\" }"), Means("another action"))
         .help("answer with a fixed text")
         .known_as(&["nginx return", "haproxy http-request return"]),
+    Key::new(Table::Route, "access", Kind::List(&Kind::AddressRule), Means("that of the site"))
+        .help(ACCESS_HELP)
+        .known_as(&["nginx allow", "nginx deny", "haproxy http-request deny"])
+        .when("to open or close a part of a site; [] lifts what the site says"),
+    Key::new(Table::Route, "auth", AUTH, Means("that of the site"))
+        .help("the login it asks for, in place of the site's")
+        .known_as(&["nginx auth_basic", "haproxy http-request auth"]),
     Key::new(Table::Route, "close", Kind::Switch, Default("false"))
         .help("close the connection without an answer")
         .known_as(&["nginx return 444", "haproxy silent-drop"]),
@@ -352,7 +387,7 @@ pub(super) const KEYS: &[Key] = &[
         .help("write requests to the access log; where it goes stands in [log]")
         .known_as(&["nginx access_log"]),
     Key::new(Table::Options, "x_accel", Kind::Switch, Means("that of the level above, else true"))
-        .help("obey X-Accel-Redirect and X-Sendfile of upstreams and applications; they reach `internal` routes too")
+        .help("obey X-Accel-Redirect of upstreams and applications, which reaches `internal` routes too")
         .known_as(&["nginx proxy_ignore_headers"]),
     Key::new(Table::Options, "compress", COMPRESS, Means("that of the level above, else false"))
         .help("compress answers for clients that take it, files and proxied ones alike")
@@ -459,12 +494,16 @@ pub(super) const KEYS: &[Key] = &[
         .help("how hard gzip tries")
         .known_as(&["nginx gzip_comp_level", "haproxy tune.comp.maxlevel"])
         .when("down to 1 to save processor time. nginx's default is 1"),
-    Key::new(Table::Compress, "cache", size(0, 64 * GIB), Default("16MiB"))
-        .help("memory for compressed forms of files, per data worker; 0: files are compressed for each answer")
-        .when("up when the site's files of text are together larger than some five times this"),
     Key::new(Table::Compress, "cache_file_max", size(0, 64 * MIB), Default("1MiB"))
-        .help("largest file whose compressed form is kept; larger ones are compressed for each answer")
+        .help("largest file whose compressed form is kept, within process.file_cache; larger ones are compressed for each answer")
         .when("up for large files of text that are asked for often"),
+    // auth
+    Key::new(Table::Auth, "realm", Kind::Field, Required)
+        .help("what the login is for; browsers show it")
+        .known_as(&["nginx auth_basic"]),
+    Key::new(Table::Auth, "users_file", Kind::Path, Required)
+        .help("users and their passwords as `htpasswd -B` writes them: bcrypt, SHA-crypt ($5$, $6$), apr1 or {SHA}")
+        .known_as(&["nginx auth_basic_user_file"]),
     // [upstream.NAME]
     Key::new(Table::Upstream, "servers", Kind::Form("a list of addresses or of tables such as { address = \"127.0.0.1:9000\", weight = 2 }"), Required)
         .help("its servers")

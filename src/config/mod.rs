@@ -49,7 +49,7 @@ pub fn load(path: &Path, programs: &[&str]) -> Result<(Config, Vec<Warning>), Re
 pub fn load_with(path: &Path, programs: &[&str], overrides: &Overrides) -> Result<(Config, Vec<Warning>), Report> {
     let machine = outside::Machine;
     let name = path.display().to_string();
-    let text = match machine.text(path) {
+    let text = match Folder::text(&machine, path) {
         Ok(text) => text,
         Err(error) => {
             let title = format!("cannot read the config file {name}: {error}");

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::guard::{AddressRules, Auth, Trust};
 use crate::http::caching::Expires;
 pub use crate::http::coding::Coding;
 use crate::http::coding::Policy;
@@ -130,7 +131,7 @@ pub struct Http {
 ///
 /// A key written in a route wins over the site's, which wins over that of `[http]`. Header rules are merged by field
 /// name, everything else is replaced whole.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct Options {
     /// What is done to the fields of answers.
     pub headers: HeaderRules,
@@ -150,10 +151,14 @@ pub struct Options {
     pub body_bytes_max: u64,
     /// Requests are written to the access log.
     pub log_access: bool,
-    /// X-Accel-Redirect and X-Sendfile of upstreams and applications are obeyed.
+    /// X-Accel-Redirect of upstreams and applications is obeyed.
     pub x_accel: bool,
     /// How answers are compressed; `None`: not at all.
     pub compress: Option<Arc<Policy>>,
+    /// Who may come in; `None`: everyone.
+    pub access: Option<Arc<AddressRules>>,
+    /// The login; `None`: none.
+    pub auth: Option<Arc<Auth>>,
 }
 
 impl Options {
@@ -170,6 +175,8 @@ impl Options {
             body_bytes_max,
             log_access: true,
             compress: None,
+            access: None,
+            auth: None,
             x_accel: true,
         }
     }
@@ -285,8 +292,14 @@ pub struct Listener {
     pub name: String,
     /// IP address and port; port 0 picks a free one, which the start-up lines tell.
     pub address: SocketAddr,
+    /// Whether each connection begins with a header of the PROXY protocol.
+    pub proxy_protocol: bool,
+    /// Proxies that are believed; `None`: nobody is.
+    pub trust: Option<Arc<Trust>>,
     /// Indexes into [`Config::sites`].
     pub sites: Vec<usize>,
+    /// HTTP/2 is spoken with clients that ask for it.
+    pub http2: bool,
     /// TLS; `None`: plain text.
     pub tls: Option<Arc<Tls>>,
 }

@@ -18,13 +18,18 @@ pub(super) struct Machine;
 
 impl Outside for Machine {
     fn first_line(&self, path: &Path) -> io::Result<String> {
-        // Opening a named pipe would wait for its writer.
-        if !std::fs::metadata(path)?.is_file() {
-            return Err(io::Error::other("it is not a file"));
-        }
         let mut text = String::new();
-        File::open(path)?.take(PASSWORD_BYTES_MAX).read_to_string(&mut text)?;
+        open(path)?.take(PASSWORD_BYTES_MAX).read_to_string(&mut text)?;
         Ok(text.lines().next().unwrap_or_default().to_owned())
+    }
+
+    fn text(&self, path: &Path, bytes_max: u64) -> io::Result<String> {
+        let mut text = String::new();
+        open(path)?.take(bytes_max + 1).read_to_string(&mut text)?;
+        if text.len() as u64 > bytes_max {
+            return Err(io::Error::other(format!("it is larger than {bytes_max} bytes")));
+        }
+        Ok(text)
     }
 
     fn is_readable_by_all(&self, path: &Path) -> bool {
@@ -67,4 +72,12 @@ impl Folder for Machine {
     fn real(&self, path: &Path) -> PathBuf {
         path.canonicalize().unwrap_or_else(|_| path.to_owned())
     }
+}
+
+/// Opening a named pipe would wait for its writer.
+fn open(path: &Path) -> io::Result<File> {
+    if !std::fs::metadata(path)?.is_file() {
+        return Err(io::Error::other("it is not a file"));
+    }
+    File::open(path)
 }

@@ -85,7 +85,15 @@ impl Config {
         });
         for (at, address) in addresses.iter().enumerate() {
             let name = if at == 0 { name.to_owned() } else { format!("{name}-{}", at + 1) };
-            self.listeners.push(Listener { name, address: *address, sites: vec![site], tls: None });
+            self.listeners.push(Listener {
+                name,
+                address: *address,
+                proxy_protocol: false,
+                trust: None,
+                sites: vec![site],
+                http2: true,
+                tls: None,
+            });
         }
     }
 }

@@ -49,6 +49,8 @@ impl Overrides {
 pub(super) trait Outside {
     /// The first line of a small file.
     fn first_line(&self, path: &Path) -> io::Result<String>;
+    /// The text of a file of at most so many bytes.
+    fn text(&self, path: &Path, bytes_max: u64) -> io::Result<String>;
     /// Whether others than owner and group may read the file; false when that cannot be told.
     fn is_readable_by_all(&self, path: &Path) -> bool;
     /// Whether it is a folder.

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use crate::config::model::LogTarget;
 use crate::config::suggest;
+use crate::guard::networks;
 use crate::runtime::net::Address;
 
 /// Highest core number a list may name; Linux itself stops at 8192 (`CONFIG_NR_CPUS`).
@@ -64,6 +65,10 @@ pub enum Kind {
     SocketAddress,
     /// The same, or `off`.
     SocketAddressOrOff,
+    /// A network in CIDR form or an IP address; kept as text.
+    Network,
+    /// `allow` or `deny` and whom; kept as text.
+    AddressRule,
     /// A file or folder.
     Path,
     /// `stdout`, a file, or `off`.
@@ -91,6 +96,8 @@ impl Kind {
             Kind::Address => "an address, for example \"127.0.0.1:9000\" or \"unix:/run/app.sock\"".into(),
             Kind::SocketAddress => "an address, for example \"0.0.0.0:8080\"".into(),
             Kind::SocketAddressOrOff => "an address, for example \"127.0.0.1:9900\", or \"off\"".into(),
+            Kind::Network => "a network, for example \"10.0.0.0/8\", or an IP address".into(),
+            Kind::AddressRule => "a rule, for example \"allow 10.0.0.0/8\" or \"deny all\"".into(),
             Kind::Path => "a path, for example \"/var/www/html\"".into(),
             Kind::Output => "\"stdout\", a file, or \"off\"".into(),
             Kind::List(inner) => format!("a list; each entry is {}", inner.describe()),
@@ -111,6 +118,8 @@ impl Kind {
             Kind::Cores => "cores",
             Kind::Address => "address",
             Kind::SocketAddress | Kind::SocketAddressOrOff => "IP:PORT",
+            Kind::Network => "network",
+            Kind::AddressRule => "rule",
             Kind::Path => "path",
             Kind::Output => "output",
             Kind::List(_) => "list",
@@ -162,6 +171,14 @@ impl Kind {
             Kind::SocketAddress => parse_socket_address(text).map(Value::SocketAddress),
             Kind::SocketAddressOrOff if text == "off" => Ok(Value::Off),
             Kind::SocketAddressOrOff => parse_socket_address(text).map(Value::SocketAddress),
+            Kind::Network => match networks::parse_network(text) {
+                Ok(_) => Ok(Value::Text(text.into())),
+                Err(error) => Err(error.to_string()),
+            },
+            Kind::AddressRule => match networks::AddressRule::parse(text) {
+                Ok(_) => Ok(Value::Text(text.into())),
+                Err(error) => Err(error.to_string()),
+            },
             Kind::Path => parse_path(text).map(|path| Value::Text(path.into())),
             Kind::Output => parse_output(text),
             Kind::List(_) if text.is_empty() => Ok(Value::List(Vec::new())),

@@ -55,7 +55,7 @@ pub(super) struct Answer<'a> {
     head_bytes: u64,
     /// Status to be sent instead of the one that an action says: an error page is answered like any other path.
     forced_status: Option<u16>,
-    /// Fields of a server's answer that stay although its content is another (X-Accel-Redirect).
+    /// Fields that the answer gets, whoever makes it: a challenge, or those of a server that named other content.
     kept_fields: Vec<u8>,
     coder: Option<Coder<'a>>,
     pub(super) trail: Trail,
@@ -224,7 +224,7 @@ impl<'a> Answer<'a> {
         self.forced_status = status;
     }
 
-    /// Keeps field lines of a server's answer for the one that is sent in its place.
+    /// Keeps field lines for whatever answer is sent in the end.
     pub(super) fn keep_fields(&mut self, fields: Vec<u8>) {
         self.kept_fields = fields;
     }
@@ -234,12 +234,17 @@ impl<'a> Answer<'a> {
     pub(super) fn start(&mut self, cx: Option<&Cx<'_>>, head: &AnswerHead<'_>, own: OwnFields) {
         debug_assert_eq!(self.status, 0, "one final answer");
         let mut head = AnswerHead { status: self.forced_status.unwrap_or(head.status), ..*head };
-        let cx = cx.filter(|cx| changes_fields(cx.options) || !self.kept_fields.is_empty());
+        let cx = cx.filter(|cx| changes_fields(cx.options));
         let mut own = own;
-        let Some(cx) = cx else { return self.put_head(&head, own) };
+        if cx.is_none() && self.kept_fields.is_empty() {
+            return self.put_head(&head, own);
+        }
         let mut fields = self.worker.hot.take_buffer(head.fields.len() + 512);
         fields.extend_from_slice(head.fields);
-        head.content = self.change_fields(cx, &mut fields, head.status, head.content);
+        self.restore_kept(&mut fields);
+        if let Some(cx) = cx {
+            head.content = self.change_fields(cx, &mut fields, head.status, head.content);
+        }
         // A rule may have written these two.
         let read = Fields::new(&fields);
         own.server &= read.find("server").is_none();
@@ -250,7 +255,6 @@ impl<'a> Answer<'a> {
 
     /// Does to `fields` what the route says; returns what the content becomes.
     fn change_fields(&mut self, cx: &Cx<'_>, fields: &mut Vec<u8>, status: u16, content: Content) -> Content {
-        self.restore_kept(fields);
         let options = cx.options;
         if matches!(status, 200 | 201 | 204 | 206 | 301 | 302 | 303 | 304 | 307 | 308) {
             if let Some(value) = &options.cache_control {
@@ -263,7 +267,7 @@ impl<'a> Answer<'a> {
                 lifetime.write(SystemTime::now(), !has_cache_control, fields);
             }
         }
-        if let Some(value) = options.hsts.field().filter(|_| cx.connection.scheme() == "https") {
+        if let Some(value) = options.hsts.field().filter(|_| cx.request.is_https) {
             FieldsMut::new(fields, 0).set("Strict-Transport-Security", value.as_bytes());
         }
         let content = self.code(cx, fields, status, content);

@@ -10,7 +10,7 @@
 //!   any state ──▶ closing: our direction ended, what the client still sends is read for a moment (RFC 9112 section 9.6)
 //! ```
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -18,7 +18,6 @@ use super::Worker;
 use super::answer::{Answer, H1Wire, Wire};
 use super::body::RequestBody;
 use super::exchange::{self, After, Client, Request};
-use super::h2;
 use super::hot::Hot;
 use super::respond;
 use super::run::Open;
@@ -26,8 +25,11 @@ use super::secure::{self, Secure};
 use super::trail::account;
 use super::upload::Upload;
 use super::watch::{OnExpiry, Watched};
+use super::{h2, preamble};
 use crate::config::model::ClientCertificates;
-use crate::http::h1::{BodyKind, parse_request};
+use crate::guard::real_ip;
+use crate::http::h1::{BodyKind, FieldName, RequestHead, parse_request};
+use crate::http::h2::PREFACE;
 use crate::log::AddressText;
 use crate::runtime::net::{Buffer, Cancel, ReadEnd, Stream};
 use crate::tls::{Facts, Verify};
@@ -53,6 +55,8 @@ pub(super) struct Connection {
     pub(super) watched: Watched,
     pub(super) stream: Stream,
     pub(super) peer: Option<SocketAddr>,
+    /// The client's address as a PROXY header told it.
+    pub(super) proxied: std::cell::Cell<Option<SocketAddr>>,
     /// Tells it from all others of the process.
     pub(super) serial: u64,
     /// Index into the config.
@@ -72,9 +76,9 @@ pub(super) struct Connection {
 pub(super) struct Broken;
 
 impl Connection {
-    /// The client's end of the connection.
+    /// The client's end of the connection, as a proxy in front may have told with the PROXY protocol.
     pub(super) fn peer(&self) -> Option<SocketAddr> {
-        self.peer
+        self.proxied.get().or(self.peer)
     }
 
     /// Its address as text.
@@ -82,14 +86,24 @@ impl Connection {
         AddressText::new(self.peer().map(|peer| peer.ip()))
     }
 
-    /// Address of the client that `request` came from, as text.
-    pub(super) fn client_text(&self, _: Request<'_>) -> AddressText {
-        self.peer_text()
-    }
-
-    /// `http` or `https`, as the client reached us.
-    pub(super) fn scheme(&self) -> &'static str {
-        if self.is_tls() { "https" } else { "http" }
+    /// Address of the client that a request came from, and whether it speaks TLS, as far as proxies in front are trusted.
+    pub(super) fn client(&self, worker: &Worker, head: &RequestHead, bytes: &[u8]) -> (Option<IpAddr>, bool) {
+        let peer = self.peer().map(|peer| peer.ip());
+        let trust = worker.config.listeners[self.listener as usize].trust.as_ref();
+        let (Some(trust), Some(peer)) = (trust, peer) else { return (peer, self.is_tls()) };
+        let values = |known: FieldName, name: &str| {
+            let name = name.to_owned();
+            head.fields
+                .iter()
+                .filter(move |field| {
+                    field.known == known
+                        && (known != FieldName::Other || field.name.of(bytes).eq_ignore_ascii_case(name.as_bytes()))
+                })
+                .map(|field| field.value.of(bytes))
+        };
+        let client = trust.client(peer, values(trust.field(), trust.header()));
+        let scheme = trust.scheme(peer, values(FieldName::XForwardedProto, ""));
+        (Some(client), scheme.map_or(self.is_tls(), |scheme| scheme == real_ip::Scheme::Https))
     }
 
     /// Its listener asks clients for certificates.
@@ -253,22 +267,31 @@ enum Next {
 ///
 /// What this future holds is what an idle connection costs: keep it small.
 pub(super) async fn drive(worker: Rc<Worker>, connection: Rc<Connection>) {
+    // What has been read of the connection before anybody knows what it speaks.
+    let mut first = Vec::new();
+    if worker.config.listeners[connection.listener as usize].proxy_protocol {
+        match Box::pin(preamble::read(&worker, &connection)).await {
+            Some(rest) => first = rest,
+            None => return,
+        }
+    }
     let config = worker.tls.borrow()[connection.listener as usize].clone();
     if let Some(config) = config {
-        let Some(secure) = Box::pin(secure::handshake(&worker, &connection, &config, Vec::new())).await else { return };
+        let Some(secure) = Box::pin(secure::handshake(&worker, &connection, &config, first)).await else { return };
+        first = Vec::new();
         let is_http2 = secure.is_http2();
         drop(connection.tls.set(Box::new(secure)));
         if is_http2 {
-            return Box::pin(h2::drive(worker, connection, Vec::new())).await;
+            return Box::pin(h2::drive(worker, connection, first)).await;
         }
     }
-    let mut is_cold = !worker.hot.may_wait_hot();
+    let mut is_cold = !worker.hot.may_wait_hot() && first.is_empty();
     loop {
         if is_cold && !wait_cold(&worker, &connection).await {
             return;
         }
         // Boxed: a cold connection must not carry the size of a busy one.
-        match Box::pin(serve(&worker, &connection)).await {
+        match Box::pin(serve(&worker, &connection, std::mem::take(&mut first))).await {
             Next::Cold => is_cold = true,
             Next::Close => return,
             Next::Linger => return Box::pin(linger(&worker, &connection)).await,
@@ -294,8 +317,9 @@ async fn wait_cold(worker: &Worker, connection: &Connection) -> bool {
 }
 
 /// Serves requests until the connection is to be closed or falls silent.
-async fn serve(worker: &Rc<Worker>, connection: &Connection) -> Next {
+async fn serve(worker: &Rc<Worker>, connection: &Connection, first: Vec<u8>) -> Next {
     let mut lease = worker.hot.take();
+    lease.buffers().input.bytes.extend_from_slice(&first);
     serve_with(worker, connection, lease.buffers()).await
 }
 
@@ -304,8 +328,10 @@ async fn serve_with(worker: &Rc<Worker>, connection: &Connection, hot: &mut Hot)
     // The first read finds bytes, or may wait for them: see `drive`.
     let mut may_wait = true;
     loop {
-        let is_preface = connection.requests.get() == 0 && h2::may_be_preface(hot.input.unread());
-        if is_preface && hot.input.unread().len() >= h2::PREFACE.len() {
+        let is_preface = connection.requests.get() == 0
+            && worker.config.listeners[connection.listener as usize].http2
+            && h2::may_be_preface(hot.input.unread());
+        if is_preface && hot.input.unread().len() >= PREFACE.len() {
             leave_reading(worker, &mut head_begun);
             connection.watched.clear();
             return Next::Http2(hot.input.unread().to_vec());
@@ -397,7 +423,7 @@ async fn answer(worker: &Rc<Worker>, connection: &Connection, hot: &mut Hot) -> 
         head_bytes.extend_from_slice(&input.bytes[begin..end]);
         &*head_bytes
     };
-    let request = Request::new(worker, head, bytes);
+    let request = Request::new(worker, connection, head, bytes);
     let wire = Wire::H1(H1Wire { out, version: head.version, keep_alive });
     let mut client = Client {
         upload: Upload::H1 { body: &mut body, input },

@@ -47,9 +47,9 @@ impl Variables for Cx<'_> {
             Variable::IsArgs if head.query(bytes).is_some_and(|query| !query.is_empty()) => out.push(b'?'),
             Variable::RequestUri => out.extend_from_slice(head.target(bytes)),
             Variable::RequestMethod => out.extend_from_slice(head.method_text.of(bytes)),
-            Variable::Scheme => out.extend_from_slice(self.connection.scheme().as_bytes()),
-            Variable::Https if self.connection.scheme() == "https" => out.extend_from_slice(b"on"),
-            Variable::RemoteAddr => out.extend_from_slice(self.connection.client_text(self.request).as_bytes()),
+            Variable::Scheme => out.extend_from_slice(self.request.scheme().as_bytes()),
+            Variable::Https if self.request.is_https => out.extend_from_slice(b"on"),
+            Variable::RemoteAddr => out.extend_from_slice(self.request.client_text().as_bytes()),
             Variable::RemotePort => put_number(self.connection.peer().map(|peer| peer.port()), out),
             Variable::RemoteUser => out.extend_from_slice(self.request.user.unwrap_or_default()),
             Variable::ForwardedFor => self.put_forwarded_for(out),
@@ -137,7 +137,7 @@ impl Cx<'_> {
             out.extend_from_slice(value);
             out.extend_from_slice(b", ");
         }
-        out.extend_from_slice(self.connection.client_text(self.request).as_bytes());
+        out.extend_from_slice(self.request.client_text().as_bytes());
     }
 
     fn fields(&self, name: &str) -> impl Iterator<Item = &[u8]> {

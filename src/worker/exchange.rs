@@ -1,6 +1,7 @@
 //! One request, whatever protocol it came in: limits, path, site, route, action; rewrites and error pages send it round
 //! again inside.
 
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::time::Instant;
 
@@ -12,8 +13,10 @@ use super::respond;
 use super::upload::Upload;
 use super::{Worker, call_app, forward, send_file};
 use crate::config::model::{Action, Options, PageStatus};
+use crate::guard::{Auth, Check, Credentials, Source, Verdict};
 use crate::http::answer::{AnswerHead, Content};
 use crate::http::h1::{BodyKind, FieldName, Method, RequestHead, write_field};
+use crate::log::AddressText;
 use crate::metrics::ServedBy;
 use crate::route::{self, Captures, INTERNAL_REDIRECTS_MAX, Origin, RouteMatch, Routed, SiteRoutes};
 use crate::util::path::{Path, normalize};
@@ -75,6 +78,10 @@ pub(super) struct Request<'a> {
     pub(super) id: u64,
     /// Name the client has proved to be.
     pub(super) user: Option<&'a [u8]>,
+    /// Address of the client, behind proxies that are trusted; `None`: it came over a Unix socket.
+    pub(super) client: Option<IpAddr>,
+    /// The client speaks TLS, with us or with a proxy that is trusted.
+    pub(super) is_https: bool,
 }
 
 /// The two directions of an exchange.
@@ -95,8 +102,20 @@ pub(super) struct Scratch {
 }
 
 impl<'a> Request<'a> {
-    pub(super) fn new(worker: &Worker, head: &'a RequestHead, bytes: &'a [u8]) -> Request<'a> {
-        Request { head, bytes, started: worker.now(), id: request_id(worker, head, bytes), user: None }
+    pub(super) fn new(worker: &Worker, connection: &Connection, head: &'a RequestHead, bytes: &'a [u8]) -> Request<'a> {
+        let (client, is_https) = connection.client(worker, head, bytes);
+        let id = request_id(worker, head, bytes);
+        Request { head, bytes, started: worker.now(), id, user: None, client, is_https }
+    }
+
+    /// The client's address as text.
+    pub(super) fn client_text(self) -> AddressText {
+        AddressText::new(self.client)
+    }
+
+    /// `http` or `https`.
+    pub(super) fn scheme(self) -> &'static str {
+        if self.is_https { "https" } else { "http" }
     }
 
     /// Text form of a request identifier.
@@ -224,6 +243,7 @@ async fn step(
                 let acted = at_route(cx, &found, client, Buffers { fields, rewritten }, keeps).await;
                 return with_page(acted, &cx, client, stage);
             }
+            _ if refuses_address(&cx) => error(403),
             Routed::MethodNotAllowed { allow } => methods(&cx, client, fields, 405, allow).await,
             Routed::Methods { allow } => methods(&cx, client, fields, 204, allow).await,
             Routed::NotFound => error(404),
@@ -257,7 +277,7 @@ async fn admit_to_site(cx: &Cx<'_>, client: &mut Client<'_>, fields: &mut Vec<u8
         return Some(error(refused));
     }
     let port = site.https_port()?;
-    if cx.connection.scheme() == "https" || route::https::is_exempt(cx.path) {
+    if cx.request.is_https || route::https::is_exempt(cx.path) {
         return None;
     }
     fields.clear();
@@ -265,6 +285,42 @@ async fn admit_to_site(cx: &Cx<'_>, client: &mut Client<'_>, fields: &mut Vec<u8
     route::https::put_location(head.authority.of(bytes), port, head.target(bytes), &mut location);
     write_field(fields, "Location", &location);
     Some(simple(cx, client, 308, fields, b"").await)
+}
+
+fn refuses_address(cx: &Cx<'_>) -> bool {
+    let source = cx.request.client.map_or(Source::Unix, Source::Ip);
+    cx.options.access.as_ref().is_some_and(|rules| !rules.admits(source))
+}
+
+/// Who the client proves to be. Slow hashes are computed elsewhere, and once for a while (RFC 7617).
+async fn login(cx: &Cx<'_>, client: &mut Client<'_>, auth: &Auth) -> Result<Credentials, Instead> {
+    let worker = cx.worker;
+    let denied = |client: &mut Client<'_>| {
+        let mut challenge = Vec::new();
+        write_field(&mut challenge, "WWW-Authenticate", auth.challenge());
+        client.answer.keep_fields(challenge);
+        Instead::Error(unanswered(401))
+    };
+    let mut sent = cx.request.head.fields.iter().filter(|field| field.known == FieldName::Authorization);
+    let (first, second) = (sent.next(), sent.next());
+    let value = first.filter(|_| second.is_none()).map(|field| field.value.of(cx.request.bytes));
+    let Some(Ok(credentials)) = value.map(Credentials::parse) else { return Err(denied(client)) };
+    let check = auth.check(&credentials, &mut worker.verified.borrow_mut(), &worker.hasher, worker.now());
+    let verdict = match check {
+        Check::Now(verdict) => verdict,
+        Check::Wait(waiter) => {
+            let presence = client.answer.presence();
+            presence.watched().clear();
+            let settled = presence.while_client_stays(waiter).await;
+            let Ok(settled) = settled else { return Err(Instead::Error(unanswered(499))) };
+            worker.verified.borrow_mut().settle(settled, worker.now())
+        }
+    };
+    match verdict {
+        Verdict::Admitted => Ok(credentials),
+        Verdict::Denied => Err(denied(client)),
+        Verdict::Busy => Err(Instead::Error(unanswered(503))),
+    }
 }
 
 struct Buffers<'a> {
@@ -280,6 +336,16 @@ async fn at_route(
     buffers: Buffers<'_>,
     keeps: bool,
 ) -> Acted {
+    if refuses_address(&cx) {
+        return error(403);
+    }
+    let credentials;
+    let mut cx = cx;
+    if let Some(auth) = &cx.options.auth {
+        credentials = login(&cx, client, auth).await?;
+        client.answer.trail.user = Some(credentials.user().into());
+        cx.request.user = Some(credentials.user());
+    }
     let body_bytes_max = cx.options.body_bytes_max;
     client.upload.set_limit(body_bytes_max);
     if matches!(cx.request.head.body, BodyKind::Length(bytes) if body_bytes_max != 0 && bytes > body_bytes_max) {

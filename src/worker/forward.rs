@@ -336,7 +336,7 @@ impl Forward<'_> {
         let state = self.worker.upstreams[self.upstream].borrow();
         let context = RequestContext {
             client_ip: ip.as_ref().map_or(b"unknown", |ip| ip.as_bytes()),
-            scheme: if self.connection.scheme() == "https" { Scheme::Https } else { Scheme::Http },
+            scheme: if self.request.is_https { Scheme::Https } else { Scheme::Http },
             listener_port: self.worker.ports[self.connection.listener as usize],
             server_host: state.host(server),
             request_id: &Request::id_text(self.request.id),

@@ -23,6 +23,7 @@ mod exchange;
 mod forward;
 mod h2;
 mod hot;
+mod preamble;
 mod redirected;
 mod respond;
 mod run;
@@ -75,6 +76,9 @@ pub(crate) struct Worker {
     bridge: Bridge,
     helpers: crate::runtime::helpers::Helpers,
     encoders: Encoders,
+    /// Logins this worker has seen.
+    verified: RefCell<crate::guard::Verified>,
+    hasher: Arc<crate::guard::Hasher>,
     /// Name of this machine.
     hostname: String,
     /// Current value of the Date field; renewed by the tick.

@@ -26,6 +26,9 @@ use crate::runtime::mailbox::{Receiver, Sender};
 use crate::runtime::net::{BoundSocket, Listener};
 use crate::runtime::time::sleep;
 
+/// Logins a worker remembers.
+const LOGINS_MAX: usize = 4096;
+
 /// What the control thread tells a data worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Control {
@@ -57,6 +60,8 @@ pub(crate) struct Seat {
     pub(crate) access_log: Option<crate::log::AccessLog>,
     /// Threads for what blocks.
     pub(crate) helpers: crate::runtime::helpers::Helpers,
+    /// The thread for passwords.
+    pub(crate) hasher: Arc<crate::guard::Hasher>,
     /// HTTP connections of all data workers.
     pub(crate) connections: Arc<AtomicUsize>,
     /// Start of this worker's request identifiers.
@@ -94,6 +99,8 @@ pub(crate) async fn run(seat: Seat) {
         trace: seat.shared.traces.get(seat.index).cloned(),
         access_log: seat.access_log,
         helpers: seat.helpers,
+        verified: RefCell::new(crate::guard::Verified::new(&rand::random(), LOGINS_MAX)),
+        hasher: seat.hasher,
         encoders: Encoders::new(Encoders::BYTES_DEFAULT),
         hostname: rustix::system::uname().nodename().to_string_lossy().into_owned(),
         shared: seat.shared,
@@ -175,7 +182,7 @@ fn port_table(config: &Config, listeners: &[(usize, u16, BoundSocket)]) -> Vec<u
 fn tls_configs(config: &Config, materials: &[Option<crate::tls::Material>]) -> Vec<Option<Arc<rustls::ServerConfig>>> {
     let build = |(listener, material): (&crate::config::model::Listener, &Option<crate::tls::Material>)| {
         let (settings, material) = (listener.tls.as_ref()?, material.as_ref()?);
-        let built = crate::tls::build(settings, material, true);
+        let built = crate::tls::build(settings, material, listener.http2);
         built.inspect_err(|error| tracing::error!(listener = %listener.name, %error, "TLS cannot be set up")).ok()
     };
     config.listeners.iter().zip(materials).map(build).collect()
@@ -213,6 +220,7 @@ async fn accept(worker: Rc<Worker>, listener: Rc<Listener>, index: usize, connec
                     watched,
                     // Every worker has numbers of its own, so that none is given twice.
                     serial: (worker.index as u64) << 48 | worker.serials.replace(worker.serials.get() + 1),
+                    proxied: Cell::new(None),
                     writes: OnceCell::new(),
                     sending: Cell::new(false),
                     tls: OnceCell::new(),

@@ -6,7 +6,7 @@ use super::Worker;
 use super::connection::Connection;
 use super::exchange::{After, Client, Outcome, Request};
 use crate::http::h1::FieldName;
-use crate::log::{Coding, EndedBy, Entry, Phase, Termination, Timers, TlsFacts};
+use crate::log::{AddressText, Coding, EndedBy, Entry, Phase, Termination, Timers, TlsFacts};
 use crate::metrics::{ServedBy, TraceEvent};
 
 /// Longest request line kept in a trace.
@@ -27,6 +27,8 @@ pub(super) struct Trail {
     pub(super) connect: Option<Duration>,
     /// Request sent to complete response head.
     pub(super) response: Option<Duration>,
+    /// Name the client has proved to be.
+    pub(super) user: Option<Box<[u8]>>,
     /// The server that answered, or was tried last.
     pub(super) server: Option<ServedBy>,
     /// Content coding applied here, and the bytes before it.
@@ -86,16 +88,20 @@ fn log_line(
     let Some(log) = &worker.access_log else { return };
     let Request { head, bytes, id, .. } = request;
     let trail = &client.answer.trail;
-    let remote = connection.client_text(request);
+    let (remote, peer) = (request.client_text(), AddressText::new(connection.peer.map(|peer| peer.ip())));
+    let proxied = connection.proxied.get().map(|address| AddressText::new(Some(address.ip())));
     let entry = Entry {
         time: SystemTime::now(),
         remote_addr: remote.as_bytes(),
         remote_port: connection.peer().map_or(0, |peer| peer.port()),
-        remote_user: request.user,
+        peer_addr: peer.as_bytes(),
+        peer_port: connection.peer.map_or(0, |peer| peer.port()),
+        remote_user: trail.user.as_deref(),
+        proxy_protocol_addr: proxied.as_ref().map(AddressText::as_bytes),
         local_port: worker.ports[connection.listener as usize],
         listener: connection.listener as u16,
         site: trail.site,
-        scheme: connection.scheme().as_bytes(),
+        scheme: request.scheme().as_bytes(),
         method: head.method_text.of(bytes),
         target: head.target(bytes),
         protocol: head.version.text().as_bytes(),

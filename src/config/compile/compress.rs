@@ -30,7 +30,7 @@ pub(super) fn compile(section: &Section<'_>, above: &Option<Arc<Policy>>) -> Opt
 }
 
 fn policy(section: &Section<'_>) -> Arc<Policy> {
-    let policy = Policy {
+    Arc::new(Policy {
         codings: codings(section),
         types: types(section),
         bytes_min: section.get("min"),
@@ -39,15 +39,8 @@ fn policy(section: &Section<'_>) -> Arc<Policy> {
             zstd: level(section, "zstd_level"),
             gzip: level(section, "gzip_level"),
         },
-        cache_bytes: section.get("cache"),
         cache_file_bytes_max: section.get("cache_file_max"),
-    };
-    if policy.cache_bytes > 0 && policy.cache_file_bytes_max > policy.cache_bytes {
-        let title = format!("`cache_file_max` is larger than `cache` in {}", section.title);
-        let label = "a file that does not fit the cache is never kept";
-        section.cx.warn(Problem::new(title, section.value_span("cache_file_max"), label));
-    }
-    Arc::new(policy)
+    })
 }
 
 /// The ranges of the levels fit.

@@ -2,6 +2,7 @@
 
 mod compress;
 mod files;
+mod guard;
 mod http2;
 mod log;
 mod mysql;
@@ -136,7 +137,17 @@ fn compile_http(section: &Section<'_>) -> Http {
 fn listener(named: &Named<'_>) -> Listener {
     // After a missing address the config is not used, so that any address will do.
     let address = named.section.need("address").unwrap_or_else(|| ([0, 0, 0, 0], 0).into());
-    Listener { name: named.name.into(), address, sites: Vec::new(), tls: tls::compile(&named.section) }
+    let (proxy_protocol, trust) = guard::trust(&named.section);
+    let tls = tls::compile(&named.section);
+    Listener {
+        name: named.name.into(),
+        address,
+        proxy_protocol,
+        trust,
+        sites: Vec::new(),
+        http2: named.section.get("http2"),
+        tls,
+    }
 }
 
 fn app(named: &Named<'_>) -> super::model::App {

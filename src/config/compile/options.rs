@@ -12,6 +12,7 @@ use std::time::Duration;
 use toml_edit::Item;
 
 use super::compress;
+use super::guard::{self, Guards};
 use crate::config::key::Table;
 use crate::config::model::{Hsts, Options};
 use crate::config::report::{Problem, Span};
@@ -30,7 +31,8 @@ const PRELOAD_MIN: Duration = Duration::from_secs(365 * 86_400);
 /// The options of `section`; those above when it has none of its own. `captures` are those of its path.
 pub(super) fn inherit(section: &Section<'_>, upper: &Arc<Options>, captures: &[Option<String>]) -> Arc<Options> {
     let own_limit = section.table != Table::Http && section.item("body_max").is_some();
-    if own_limit || Table::Options.keys().any(|key| section.item(key.name).is_some()) {
+    let own_guards = ["access", "auth"].iter().any(|key| section.item(key).is_some());
+    if own_limit || own_guards || Table::Options.keys().any(|key| section.item(key.name).is_some()) {
         Arc::new(over(section, upper, captures))
     } else {
         upper.clone()
@@ -40,6 +42,10 @@ pub(super) fn inherit(section: &Section<'_>, upper: &Arc<Options>, captures: &[O
 fn over(section: &Section<'_>, upper: &Options, captures: &[Option<String>]) -> Options {
     let request = Scope { captures, answer: false };
     let answer = Scope { captures, answer: true };
+    let guards = match section.table {
+        Table::Http => Guards::default(),
+        _ => guard::of_route(section, &Guards { access: upper.access.clone(), auth: upper.auth.clone() }),
+    };
     let switch = |name, above: bool| section.find(name).unwrap_or(above);
     Options {
         headers: headers::rules(section, "headers", Direction::Response, answer).over(&upper.headers),
@@ -60,6 +66,8 @@ fn over(section: &Section<'_>, upper: &Options, captures: &[Option<String>]) -> 
         log_access: switch("log_access", upper.log_access),
         x_accel: switch("x_accel", upper.x_accel),
         compress: compress::compile(section, &upper.compress),
+        access: guards.access,
+        auth: guards.auth,
     }
 }
 

@@ -10,11 +10,7 @@ fn policies(http: &str, site: &str, route: &str) -> [Option<Arc<Policy>>; 3] {
     );
     let config = config(&text);
     let site = &config.sites[0];
-    [
-        config.http.options.compress.clone(),
-        site.options.compress.clone(),
-        site.routes[0].options.compress.clone(),
-    ]
+    [config.http.options.compress.clone(), site.options.compress.clone(), site.routes[0].options.compress.clone()]
 }
 
 /// The same, as the smallest length that is compressed; 0: none is.
@@ -29,7 +25,7 @@ fn it_is_off_until_it_is_written() {
     assert_eq!(policies("", "", ""), [None, None, None]);
     let [Some(policy), _, _] = policies("compress = true", "", "") else { panic!("it is on") };
     assert_eq!(policy.codings, Coding::ALL);
-    assert_eq!((policy.bytes_min, policy.cache_bytes, policy.cache_file_bytes_max), (1024, 16 << 20, 1 << 20));
+    assert_eq!((policy.bytes_min, policy.cache_file_bytes_max), (1024, 1 << 20));
     assert_eq!(Coding::ALL.map(|coding| policy.level(coding)), [4, 3, 5]);
     assert!(policy.types.contains(&TypePattern::parse("text/html").expect("a type")));
     assert_eq!(policies("compress = {}", "", "")[0], Some(policy));
@@ -93,11 +89,6 @@ fn mistakes_are_told() {
             "2:36 bad value for `types` in compress of [http] | it is empty: name a type, or write compress = false",
         ],
     );
-    assert_eq!(
-        warnings("[http]\ncompress = { cache = \"1KiB\" }"),
-        ["`cache_file_max` is larger than `cache` in compress of [http]"]
-    );
-    assert!(warnings("[http]\ncompress = { cache = 0 }").is_empty());
 }
 
 #[test]

@@ -30,6 +30,8 @@ pub(crate) fn another_value(key: &Key) -> String {
         Kind::Text if key.name == "methods" => "PURGE".into(),
         Kind::UrlPath => "/other".into(),
         Kind::Text if key.name == "types" => "text/x-other".into(),
+        Kind::Network => "10.0.0.0/8".into(),
+        Kind::AddressRule => "deny 10.0.0.0/8".into(),
         Kind::Text | Kind::Field if key.name == "to" => "/other".into(),
         Kind::Text | Kind::Field if key.name == "to" || key.name == "try" => "/other".into(),
         Kind::Text | Kind::Field if key.table == Table::Files && key.name.ends_with("_type") => "text/other".into(),
@@ -78,8 +80,11 @@ pub(super) fn in_its_table(key: &Key, line: &str) -> String {
     let text = match key.table {
         Table::Listener => {
             let address = needs("address", "address = \"127.0.0.1:1\"");
+            // Nobody else's header would be read.
+            let trusted =
+                if key.name == "real_ip_header" { "trusted_proxies = \"10.0.0.0/8\"\n" } else { Default::default() };
             format!(
-                "[listener.l]\n{address}{line}\n[site.l]\nhosts = \"l.invalid\"\n[[site.l.route]]\npath = \"/\"\nrespond = {{}}\n"
+                "[listener.l]\n{address}{trusted}{line}\n[site.l]\nhosts = \"l.invalid\"\n[[site.l.route]]\npath = \"/\"\nrespond = {{}}\n"
             )
         }
         Table::Tls | Table::Certificate => tls_listener(key, line),
@@ -110,6 +115,12 @@ pub(super) fn in_its_table(key: &Key, line: &str) -> String {
         }
         Table::Rewrite => route(&format!("path = \"/\"\n{}", inner("rewrite", unless("to", "to = \"/x\"")))),
         Table::Respond => route(&format!("path = \"/\"\n{}", inner("respond", ""))),
+        Table::Auth => {
+            let needed = ["realm = \"r\"", "users_file = \"/users\""];
+            let others = needed.iter().filter(|part| line.is_empty() || !part.starts_with(&format!("{} ", key.name)));
+            let others = others.copied().collect::<Vec<_>>().join(", ");
+            route(&format!("path = \"/\"\nrespond = {{}}\n{}", inner("auth", &others)))
+        }
         Table::Upstream => upstream(&format!("servers = \"1.1.1.1:1\"\n{line}")),
         Table::Server => {
             let address = unless("address", "address = \"1.1.1.1:1\"");

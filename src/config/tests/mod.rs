@@ -1,8 +1,9 @@
-//! What files mean, and the helpers of the tests beside: every mistake (`mistakes`), every key (`keys`), any bytes
-//! (`anything`).
+//! What files mean, and the helpers of the tests beside: every mistake (`mistakes`), every key (`keys`), who may
+//! come in (`guard`), any bytes (`anything`).
 
 mod anything;
 mod compress;
+mod guard;
 mod keys;
 mod mistakes;
 mod routing;
@@ -204,6 +205,15 @@ impl Outside for Machine {
     fn first_line(&self, path: &Path) -> io::Result<String> {
         match path.to_str() {
             Some("/private" | "/open") => Ok("secret".into()),
+            Some("/empty") => Ok(String::new()),
+            _ => Err(io::ErrorKind::NotFound.into()),
+        }
+    }
+
+    fn text(&self, path: &Path, _bytes_max: u64) -> io::Result<String> {
+        match path.to_str() {
+            Some("/users") => Ok("bob:{SHA}EfatjsUqKYSrqv18O1FlA3hcIHI=\n".into()),
+            Some("/bad-users") => Ok("bob:secret\n# x\nalice:rqXexS6ZhobKA\n".into()),
             Some("/empty") => Ok(String::new()),
             _ => Err(io::ErrorKind::NotFound.into()),
         }

@@ -132,6 +132,10 @@ struct Files {
 }
 
 impl Outside for Files {
+    fn text(&self, path: &Path, _: u64) -> io::Result<String> {
+        self.first_line(path)
+    }
+
     fn first_line(&self, _: &Path) -> io::Result<String> {
         Err(io::ErrorKind::NotFound.into())
     }

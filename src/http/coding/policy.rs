@@ -37,9 +37,6 @@ pub struct Policy {
     pub bytes_min: u64,
     /// Levels by coding.
     pub levels: Levels,
-    /// Bytes that the coded forms of files may take in the memory of each data worker; 0: none is kept. Where a worker
-    /// serves under several policies, it is for the caller to take the largest.
-    pub cache_bytes: u64,
     /// Bytes of the largest file whose coded form is kept.
     pub cache_file_bytes_max: u64,
 }
@@ -226,7 +223,6 @@ pub(super) mod tests {
             types: DEFAULT_TYPES.split(',').filter_map(TypePattern::parse).collect(),
             bytes_min: 1024,
             levels: Levels { br: 4, zstd: 3, gzip: 5 },
-            cache_bytes: 16 << 20,
             cache_file_bytes_max: 1 << 20,
         }
     }

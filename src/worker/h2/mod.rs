@@ -17,7 +17,7 @@ use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use h2::server::SendResponse;
@@ -34,11 +34,8 @@ use super::trail::account;
 use super::upload::Upload;
 use super::watch::OnExpiry;
 use crate::http::h1::Limits;
-use crate::http::h2::write_request;
+use crate::http::h2::{ErrorCode, Flood, Guard, PREFACE, goaway_frame, write_request};
 use crate::runtime::net::ReadEnd;
-
-/// What every client of HTTP/2 sends first (RFC 9113 section 3.4).
-pub(super) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// `input` begins like a preface. Nothing else does: `PRI` is no method of HTTP/1.
 pub(super) fn may_be_preface(input: &[u8]) -> bool {
@@ -66,6 +63,12 @@ struct Shared {
     is_cold: Cell<bool>,
     /// No further streams: the connection ends when those under way have.
     is_closing: Cell<bool>,
+    /// Counts what the client makes us do.
+    guard: RefCell<Guard>,
+    /// Enough: the connection ends with GOAWAY.
+    flood: Cell<Option<Flood>>,
+    /// Since when the client owes us the rest of its preface or of a header block.
+    owes_since: Cell<Option<Instant>>,
 }
 
 /// Drives a connection to its end. `input` is what has been read of it, its preface in front.
@@ -75,8 +78,13 @@ pub(super) async fn drive(worker: Rc<Worker>, connection: Rc<Connection>, input:
         streams: Cell::new(0),
         is_cold: Cell::new(false),
         is_closing: Cell::new(false),
+        guard: RefCell::new(Guard::new(&worker.config.http2.guard)),
+        flood: Cell::new(None),
+        owes_since: Cell::new(Some(worker.now())),
     });
-    shared.pipe.borrow_mut().put_inbound(&input);
+    worker.stats.http2.connections.inc();
+    worker.stats.http2.open.inc();
+    shared.take_inbound(&worker, &input);
     worker.hot.give_buffer_back(input);
     connection.separate_writes(&worker);
     let mut reader = pin!(read(&worker, &connection, &shared));
@@ -115,6 +123,7 @@ pub(super) async fn drive(worker: Rc<Worker>, connection: Rc<Connection>, input:
     if is_reading {
         reader.await;
     }
+    worker.stats.http2.open.dec();
 }
 
 /// Reads from the client into the pipe, for as long as the client sends.
@@ -123,14 +132,12 @@ async fn read(worker: &Worker, connection: &Connection, shared: &Shared) {
         poll_fn(|_| if shared.pipe.borrow().wants_inbound() { Poll::Ready(()) } else { Poll::Pending }).await;
         let buffer = worker.hot.take_buffer(READ_BYTES);
         let cancel = connection.watched.cancel();
-        if !shared.is_closing.get() {
-            connection.watched.set(HOT_IDLE, OnExpiry::GiveBackBuffer);
-        }
+        shared.set_read_deadline(worker, connection);
         let (result, buffer) = connection.read_cancellable(worker, buffer, &cancel).await;
         match result {
             Ok(ReadEnd::Bytes(count)) if count > 0 => {
                 worker.stats.http.bytes_in.add(count as u64);
-                shared.pipe.borrow_mut().put_inbound(&buffer);
+                shared.take_inbound(worker, &buffer);
                 worker.hot.give_buffer_back(buffer);
             }
             Ok(ReadEnd::Cancelled) => {
@@ -142,6 +149,8 @@ async fn read(worker: &Worker, connection: &Connection, shared: &Shared) {
             }
             _ => {
                 worker.hot.give_buffer_back(buffer);
+                let is_late = shared.owes_since.get().is_some() && connection.watched.expired();
+                worker.stats.http.timeouts.add(u64::from(is_late));
                 return shared.pipe.borrow_mut().end_inbound();
             }
         }
@@ -158,6 +167,60 @@ async fn wait_cold(worker: &Worker, connection: &Connection, shared: &Shared) ->
 }
 
 impl Shared {
+    /// What the client sent goes on to the crate, unless it is enough.
+    fn take_inbound(&self, worker: &Worker, bytes: &[u8]) {
+        let mut guard = self.guard.borrow_mut();
+        let before = guard.summary();
+        let now = worker.now();
+        match guard.on_inbound(bytes, now) {
+            Ok(after) => {
+                worker.stats.http2.count_between(&before, &after);
+                if after.is_header_block_open {
+                    self.owes_since.set(self.owes_since.get().or(Some(now)));
+                } else if after.streams_opened > 0 {
+                    self.owes_since.set(None);
+                }
+                self.pipe.borrow_mut().put_inbound(bytes);
+            }
+            Err(flood) => self.end_by(worker, flood),
+        }
+    }
+
+    /// Counts what is about to be sent; a connection that ends for a flood gets its GOAWAY behind it.
+    fn note_outbound(&self, worker: &Worker, outbound: &mut Vec<u8>) {
+        let mut guard = self.guard.borrow_mut();
+        let before = guard.summary();
+        match guard.on_outbound(outbound, worker.now()) {
+            Ok(after) => worker.stats.http2.count_between(&before, &after),
+            Err(flood) => self.end_by(worker, flood),
+        }
+        let summary = guard.summary();
+        if self.flood.get().is_some() && !summary.is_outbound_within_frame {
+            outbound.extend_from_slice(&goaway_frame(summary.highest_stream_id, ErrorCode::ENHANCE_YOUR_CALM));
+        }
+    }
+
+    fn end_by(&self, worker: &Worker, flood: Flood) {
+        worker.stats.http2.count_flood(flood);
+        tracing::debug!(kind = flood.name(), "HTTP/2 connection ends: its client asks too much of it");
+        self.flood.set(Some(flood));
+        self.is_closing.set(true);
+        self.pipe.borrow_mut().seal();
+    }
+
+    /// How long the next read may take. A client that owes us the rest of something gets the time for a request head, all
+    /// in all.
+    fn set_read_deadline(&self, worker: &Worker, connection: &Connection) {
+        match self.owes_since.get() {
+            _ if self.is_closing.get() => {}
+            Some(since) => {
+                let left = worker.config.http.header_timeout.saturating_sub(since.elapsed());
+                connection.watched.set(left, OnExpiry::BreakReads);
+            }
+            None => connection.watched.set(HOT_IDLE, OnExpiry::GiveBackBuffer),
+        }
+    }
+
     /// Without a stream under way the connection is kept for the keep-alive time only.
     fn expect_request(&self, worker: &Worker, connection: &Connection) {
         if !self.is_cold.get() || self.is_closing.get() {
@@ -172,13 +235,19 @@ impl Shared {
     }
 }
 
-/// Sends what the crate wants to be sent.
+/// Sends what the crate wants to be sent; ends behind the GOAWAY of a flood, or when nothing can be sent.
 async fn write(worker: &Worker, connection: &Connection, shared: &Shared) {
     let mut buffer = worker.hot.take_buffer(READ_BYTES);
     loop {
-        poll_fn(|_| if shared.pipe.borrow().has_outbound() { Poll::Ready(()) } else { Poll::Pending }).await;
-        let outbound = shared.pipe.borrow_mut().take_outbound(buffer);
+        poll_fn(|_| match shared.pipe.borrow().has_outbound() || shared.flood.get().is_some() {
+            true => Poll::Ready(()),
+            false => Poll::Pending,
+        })
+        .await;
+        let mut outbound = shared.pipe.borrow_mut().take_outbound(buffer);
+        shared.note_outbound(worker, &mut outbound);
         match connection.send(worker, outbound).await {
+            Ok(_) if shared.flood.get().is_some() => return,
             Ok(empty) => buffer = empty,
             Err(_) => return shared.pipe.borrow_mut().break_outbound(),
         }
@@ -187,16 +256,22 @@ async fn write(worker: &Worker, connection: &Connection, shared: &Shared) {
 
 /// Takes requests from the crate and starts their exchanges, until the connection has no more.
 async fn serve(worker: Rc<Worker>, connection: Rc<Connection>, shared: Rc<Shared>) {
+    let settings = &worker.config.http2;
     let mut builder = h2::server::Builder::new();
     builder
-        .max_concurrent_streams(100)
-        .initial_window_size(64 * 1024)
-        .initial_connection_window_size(1024 * 1024)
-        .max_header_list_size(64 * 1024)
-        .max_send_buffer_size(128 * 1024);
+        .max_concurrent_streams(settings.streams_max)
+        .initial_window_size(settings.stream_window_bytes)
+        .initial_connection_window_size(settings.connection_window_bytes)
+        .max_frame_size(settings.frame_bytes_max)
+        .max_header_list_size(settings.header_list_bytes_max)
+        .header_table_size(settings.header_table_bytes)
+        .max_send_buffer_size(settings.send_buffer_bytes_max);
     let handshake = builder.handshake::<_, Bytes>(PipeEnd(shared.pipe.clone()));
     let mut h2 = match handshake.await {
-        Ok(h2) => h2,
+        Ok(h2) => {
+            shared.owes_since.set(None);
+            h2
+        }
         Err(error) => return tracing::debug!(peer = ?connection.peer, %error, "HTTP/2 did not begin"),
     };
     loop {
@@ -270,11 +345,11 @@ async fn answer(guard: StreamGuard, request: http::Request<RecvStream>, respond:
     let stream = Rc::new(Stream::new(worker, respond));
     let mut lease = worker.hot.take();
     let Hot { head, head_bytes, scratch, .. } = lease.buffers();
-    let limits = Limits { head_bytes_max: worker.config.http.head_bytes_max.max(64 * 1024), ..worker.limits };
+    let limits = Limits { head_bytes_max: worker.config.http2.header_list_bytes_max as usize, ..worker.limits };
     let converted = write_request(&parts, !recv.is_end_stream(), &limits, head_bytes, head);
     drop(parts);
     let mut receiver = Receiver::new(recv, stream.clone(), head.expect_continue);
-    let request = Request::new(worker, head, head_bytes);
+    let request = Request::new(worker, connection, head, head_bytes);
     let wire = Wire::H2(H2Wire { stream: &stream, gathered: Vec::new(), is_broken: false });
     let mut client =
         Client { upload: Upload::H2(&mut receiver), answer: Answer::new(worker, connection, head.method, wire) };

@@ -28,6 +28,8 @@ pub(super) struct Pipe {
     outbound: Vec<u8>,
     /// The socket takes nothing more.
     broken: bool,
+    /// The crate has sent its last byte.
+    is_sealed: bool,
     /// The crate is done: what still comes is of no use.
     is_discarding: bool,
     /// Counts what moved: while it grows there may be more to do.
@@ -83,6 +85,13 @@ impl Pipe {
         self.moves += 1;
     }
 
+    /// The crate may neither send nor read any more; what it has sent still leaves.
+    pub(super) fn seal(&mut self) {
+        self.is_sealed = true;
+        self.inbound_ended = true;
+        self.moves += 1;
+    }
+
     /// Throws away what the client sends from now on; `false` when nothing can be sent any more.
     pub(super) fn discard(&mut self) -> bool {
         self.is_discarding = true;
@@ -122,7 +131,7 @@ impl AsyncRead for PipeEnd {
 impl AsyncWrite for PipeEnd {
     fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let mut pipe = self.0.borrow_mut();
-        if pipe.broken {
+        if pipe.broken || pipe.is_sealed {
             return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
         }
         let room = OUTBOUND_BYTES_MAX.saturating_sub(pipe.outbound.len());

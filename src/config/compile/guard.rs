@@ -1,0 +1,130 @@
+//! What [`crate::guard`] needs: whom a listener believes, and the rules and logins of sites and routes.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use toml_edit::{Item, Value as TomlValue};
+
+use crate::config::key::Table;
+use crate::config::report::Problem;
+use crate::config::section::{Placed, Section, type_name};
+use crate::guard::htpasswd::FILE_BYTES_MAX;
+use crate::guard::networks::{AddressRule, RuleOf, parse_network};
+use crate::guard::{AddressRules, Auth, Networks, Trust, Users};
+
+/// `proxy_protocol`, `trusted_proxies` and `real_ip_header` of a listener.
+pub(super) fn trust(section: &Section<'_>) -> (bool, Option<Arc<Trust>>) {
+    let proxy_protocol = section.get::<&str>("proxy_protocol") == "required";
+    let header: String = section.get("real_ip_header");
+    check_header_name(section, &header);
+    let written: Vec<Placed<String>> = section.list("trusted_proxies");
+    let networks: Vec<_> = written.iter().filter_map(|text| parse_network(&text.value).ok()).collect();
+    warn_of_trusting_all(section, &written);
+    if networks.is_empty() {
+        if proxy_protocol && section.item("trusted_proxies").is_none() && !section.may_be_misspelt(&["trusted_proxies"])
+        {
+            let title = format!("{} believes the PROXY header of everyone who can reach it", section.title);
+            let label = "name the balancers in `trusted_proxies`: connections of others are then closed";
+            section.cx.warn(Problem::new(title, section.value_span("proxy_protocol"), label));
+        }
+        if section.item("real_ip_header").is_some() && section.item("trusted_proxies").is_none() {
+            let title = format!("`real_ip_header` of {} is never read", section.title);
+            let label = "nobody is believed: name the proxies in `trusted_proxies`";
+            section.cx.warn(Problem::new(title, section.value_span("real_ip_header"), label));
+        }
+        return (proxy_protocol, None);
+    }
+    (proxy_protocol, Some(Arc::new(Trust::new(Networks::new(networks), &header))))
+}
+
+/// A field name is a token, RFC 9110 section 5.6.2.
+fn check_header_name(section: &Section<'_>, name: &str) {
+    let token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    if name == "proxy_protocol" {
+        section.bad_value("real_ip_header", "write proxy_protocol = \"required\": its address counts without this key");
+    } else if !name.bytes().all(token) {
+        section.bad_value("real_ip_header", format!("`{name}` is not the name of a field: write X-Forwarded-For"));
+    }
+}
+
+fn warn_of_trusting_all(section: &Section<'_>, networks: &[Placed<String>]) {
+    for network in networks.iter().filter(|network| network.value.ends_with("/0")) {
+        let title = format!("{} believes everyone", section.title);
+        let label = "any client may claim any address: name the proxies in front only";
+        section.cx.warn(Problem::new(title, network.span.clone(), label));
+    }
+}
+
+/// What a site or route asks for before it answers.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Guards {
+    pub(super) access: Option<Arc<AddressRules>>,
+    pub(super) auth: Option<Arc<Auth>>,
+}
+
+/// `access` and `auth` of a site or a route: its own, each in place of the one above.
+pub(super) fn of_route(section: &Section<'_>, site: &Guards) -> Guards {
+    Guards {
+        access: if section.item("access").is_some() { access(section) } else { site.access.clone() },
+        auth: match section.item("auth") {
+            Some(item) => auth(section, item),
+            None => site.auth.clone(),
+        },
+    }
+}
+
+fn access(section: &Section<'_>) -> Option<Arc<AddressRules>> {
+    let written: Vec<Placed<String>> = section.list("access");
+    let rules: Vec<AddressRule> = written.iter().filter_map(|text| AddressRule::parse(&text.value).ok()).collect();
+    if let Some(all) = rules.iter().position(|rule| rule.of == RuleOf::All)
+        && let Some(behind) = written.get(all + 1)
+        && rules.len() == written.len()
+    {
+        let title = format!("a rule in {} never matches", section.title);
+        let label = format!("\"{}\" in front of it matches everyone: move that to the end", written[all].value);
+        section.cx.warn(Problem::new(title, behind.span.clone(), label));
+    }
+    (!rules.is_empty()).then(|| Arc::new(AddressRules::new(&rules)))
+}
+
+fn auth<'a>(section: &Section<'a>, item: &'a Item) -> Option<Arc<Auth>> {
+    if let Item::Value(TomlValue::Boolean(switch)) = item {
+        if *switch.value() {
+            section.bad_value("auth", "write the table, or `false` for no login");
+        }
+        return None;
+    }
+    if !item.is_table_like() {
+        let form = section.table.key("auth").map(|key| key.kind.describe()).unwrap_or_default();
+        section.bad_value("auth", format!("it is {}, but the key takes {form}", type_name(item)));
+        return None;
+    }
+    let title = format!("auth of {}", section.title);
+    let auth = Section::from_item(section.cx, Table::Auth, title, item, section.key_span("auth"))?;
+    let (realm, file): (Option<String>, Option<PathBuf>) = (auth.need("realm"), auth.need("users_file"));
+    let (realm, file) = (realm?, file?);
+    let users = read_users(&auth, &file);
+    Some(Arc::new(Auth::new(&realm, &file, Arc::new(users))))
+}
+
+/// A pure parse has no users, which lets nobody in.
+fn read_users(section: &Section<'_>, file: &Path) -> Users {
+    let text = match section.cx.outside.map(|outside| outside.text(file, FILE_BYTES_MAX)) {
+        Some(Ok(text)) => text,
+        Some(Err(error)) => {
+            section.bad_value("users_file", format!("it cannot be read: {error}"));
+            return Users::parse("").0;
+        }
+        None => return Users::parse("").0,
+    };
+    let (users, problems) = Users::parse(&text);
+    for problem in &problems {
+        section.bad_value("users_file", format!("{}: {problem}", file.display()));
+    }
+    if users.count() == 0 && problems.is_empty() {
+        let title = format!("{} has no users", file.display());
+        let label = "nobody can log in: add one with `htpasswd -B`";
+        section.cx.warn(Problem::new(title, section.value_span("users_file"), label));
+    }
+    users
+}

@@ -1,0 +1,22 @@
+//! Who the client is, and whether it may come in: decided before work is spent on a request.
+//!
+//! In: addresses, header bytes, passwords, `now`. Out: an address, a verdict. Everything is pure and bounded, except for
+//! [`Hasher`], the one thread that computes slow password hashes so that no data worker ever does.
+//!
+//! Deliberately absent: connection caps and rates, which need state per source; any mechanism of login but Basic.
+
+pub mod basic_auth;
+mod crypt;
+pub mod hasher;
+pub mod htpasswd;
+pub mod networks;
+pub mod proxy_protocol;
+pub mod real_ip;
+pub mod verified;
+
+pub use basic_auth::{Auth, Credentials};
+pub use hasher::Hasher;
+pub use htpasswd::Users;
+pub use networks::{AddressRules, Networks, Source};
+pub use real_ip::Trust;
+pub use verified::{Check, Verdict, Verified};
