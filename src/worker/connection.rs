@@ -389,6 +389,9 @@ async fn serve_with(worker: &Rc<Worker>, connection: &Connection, hot: &mut Hot)
             Read::TooSlow => {
                 leave_reading(worker, &mut head_begun);
                 worker.stats.http.timeouts.inc();
+                if connection.requests.get() == 0 && PREFACE.starts_with(hot.input.unread()) {
+                    return Next::Close; // an answer of HTTP/1 would mean nothing to a client of HTTP/2
+                }
                 respond::reject(
                     worker,
                     connection,
