@@ -2,7 +2,7 @@
 
 from xml.sax.saxutils import escape
 
-from .report import UNITS, cost_text, lines, name, ratio_text
+from .report import UNITS, cost_text, lines, name, ratio_text, target
 from .rows import OURS
 
 WIDTH = 860
@@ -12,6 +12,7 @@ BAR, GAP = 16, 5
 HEADINGS = {
     "us": "CPU of the server per request, µs",
     "s_per_gb": "CPU of the server per GB, s",
+    "us_handshake": "CPU of the server per TLS 1.3 handshake with one request, µs",
     "bytes": "memory of the server per idle keep-alive connection, KiB",
 }
 
@@ -24,6 +25,8 @@ text { font: 13px system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; fill
 .small { font-size: 11px; fill: #59636e; }
 .server { text-anchor: end; }
 .ratio { font-weight: 600; }
+.met { font-size: 11px; fill: #1a7f37; }
+.missed { font-size: 11px; fill: #cf222e; }
 .rule { stroke: #d1d9e0; }
 .bar { fill: #8c959f; }
 .ours { fill: #0969da; }
@@ -33,6 +36,8 @@ text { font: 13px system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; fill
   .page { fill: #0d1117; stroke: #3d444d; }
   .row { fill: #d1d7e0; }
   .small { fill: #9198a1; }
+  .met { fill: #3fb950; }
+  .missed { fill: #f85149; }
   .rule { stroke: #3d444d; }
   .bar { fill: #6e7681; }
   .ours { fill: #4493f8; }
@@ -69,7 +74,7 @@ def svg(results, facts):
     drawing.y += 22
     facts = dict(facts)
     drawing.text(24, escape(" · ".join(str(facts[key]) for key in ("cpu", "kernel") if key in facts)[:130]), "small")
-    versions = [f"{key} {value}" for key, value in facts.items() if key in ("nginx", "haproxy", "wrk")]
+    versions = [f"{key} {value}" for key, value in facts.items() if key in ("nginx", "haproxy", "wrk", "h2load")]
     drawing.y += 16
     drawing.text(24, escape(" · ".join(versions)[:130]), "small")
     height = drawing.y + 20
@@ -93,10 +98,18 @@ def section(drawing, unit, rows):
     scale = (WIDTH - LEFT - RIGHT) / longest if longest > 0 else 0
     for result in rows:
         drawing.y += 26
-        drawing.text(LEFT, escape(result.row.title), "row")
+        drawing.text(LEFT, escape(result.row.title) + target_words(result), "row")
         drawing.y += 8
         for line in lines(result):
             one_bar(drawing, result, line, scale)
+
+
+def target_words(result):
+    """Behind the title of a row; nothing where it has no target."""
+    reached = target(result)
+    if reached is None:
+        return ""
+    return f'<tspan class="{"met" if reached.is_met else "missed"}" dx="10">{escape(str(reached))}</tspan>'
 
 
 def one_bar(drawing, result, line, scale):

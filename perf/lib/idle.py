@@ -1,6 +1,7 @@
-"""Memory of idle keep-alive connections: each makes one request, then stays open and silent."""
+"""Memory of idle keep-alive connections, clear or TLS: each makes one request, then stays open and silent."""
 
 import socket
+import ssl
 import time
 from dataclasses import dataclass
 
@@ -54,6 +55,8 @@ def open_one(server, path, body_bytes):
     """One connection whose first answer has been read to its end."""
     client = socket.create_connection(("127.0.0.1", server.port), timeout=10)
     try:
+        if server.tls:
+            client = server.tls.context().wrap_socket(client, server_hostname="127.0.0.1")
         client.sendall(REQUEST.replace(b"{path}", path.encode()))
         answer = b""
         while len(answer.partition(b"\r\n\r\n")[2]) < body_bytes:
@@ -72,8 +75,8 @@ def open_one(server, path, body_bytes):
 def is_closed(client):
     client.setblocking(False)
     try:
-        return client.recv(1, socket.MSG_PEEK) == b""
-    except BlockingIOError:
+        return client.recv(1) == b""
+    except (BlockingIOError, ssl.SSLWantReadError):
         return False
     except OSError:
         return True

@@ -1,25 +1,13 @@
-"""The load: wrk, one thread, one connection count, and what it says afterwards."""
+"""The load: one generator on the load core, the server's clock before and after, and what makes a round invalid."""
 
 import http.client
-import json
 import subprocess
 import time
 from dataclasses import dataclass, field
 
 from . import machine
 from .process import Failed, core_seconds
-
-# wrk's own printout rounds; this prints what it counted. Nothing here runs per request.
-REPORT_LUA = """\
-done = function(summary, latency, requests)
-  local e = summary.errors
-  io.write(string.format(
-    '\\nNUMBERS {"requests": %d, "microseconds": %d, "bytes": %d, "p50": %g, "p99": %g, "maximum": %g, '
-      .. '"connect": %d, "read": %d, "write": %d, "status": %d, "timeout": %d}\\n',
-    summary.requests, summary.duration, summary.bytes, latency:percentile(50), latency:percentile(99), latency.max,
-    e.connect, e.read, e.write, e.status, e.timeout))
-end
-"""
+from .tools import TOOLS
 
 
 @dataclass
@@ -29,11 +17,12 @@ class Sample:
     requests: int
     seconds: float
     body_bytes: int
-    p50_us: float
-    p99_us: float
+    p50_us: float | None
+    p99_us: float | None
     cpu_seconds: float
     core_seconds: float  # the server's core was busy that long, for whoever
-    wrk: str = field(repr=False)
+    printout: str = field(repr=False)  # of the generator
+    tickets: float | None = None  # sessions to resume that the server gave with each handshake
 
     @property
     def requests_per_second(self):
@@ -63,85 +52,111 @@ class Sample:
 
 
 class Load:
-    """wrk on the load core."""
+    """The generator of one row, on the load core."""
 
-    def __init__(self, stage, wrk, core, server_core):
-        self.stage, self.wrk, self.core, self.server_core = stage, wrk, core, server_core
+    def __init__(self, stage, paths, row, core, server_core, environment):
+        self.stage, self.row, self.core, self.server_core = stage, row, core, server_core
+        self.environment = environment
+        self.tool = TOOLS[row.tool](paths[TOOLS[row.tool].program], stage.folder)
         self.interrupts_apart = machine.interrupts_apart()
-        self.script = stage.folder / "report.lua"
-        self.script.write_text(REPORT_LUA)
 
-    def command(self, url, connections, seconds):
-        return [self.wrk, "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "10s", "--latency",
-                "-s", str(self.script), url]
+    def command(self, server, seconds):
+        return [str(word) for word in self.tool.command(server, self.row, seconds)]
 
-    def warm_up(self, server, path, connections):
+    def warm_up(self, server):
         """A second nobody counts: caches filled, upstream connections made, memory touched."""
-        self.run(server, path, connections, 1)
+        self.run(server, 1)
 
-    def run(self, server, path, connections, seconds):
-        """One round against `server`. Failed: wrk saw anything but 2xx, or a socket error."""
+    def run(self, server, seconds, answer_bytes=None):
+        """One round against `server`. Failed: the generator saw anything but 2xx, a socket error, or answers whose body
+        cannot have been of `answer_bytes`."""
+        program = self.tool.program
         cpu_before, (core_before, interrupts_before) = server.cpu_seconds(), core_seconds(self.server_core)
-        command = self.command(server.url(path), connections, seconds)
-        process = self.stage.start("wrk", command, self.core)
+        process = self.stage.start(program, self.command(server, seconds), self.core, self.environment)
         try:
             status = process.child.wait(seconds + 30)
         except subprocess.TimeoutExpired:
-            raise Failed(f"{server.name}: wrk hung for {seconds + 30} s") from None
+            raise Failed(f"{server.name}: {program} hung for {seconds + 30} s") from None
         finally:
             self.stage.stop(process)
         cpu, (core, interrupts) = server.cpu_seconds() - cpu_before, core_seconds(self.server_core)
         if self.interrupts_apart:
             cpu += interrupts - interrupts_before  # the core is the server's, and so is what interrupts it
         text = process.log.read_text(errors="replace")
-        numbers = [line for line in text.splitlines() if line.startswith("NUMBERS ")]
-        if status != 0 or not numbers:
-            raise Failed(f"{server.name}: wrk failed with status {status}:\n{text}")
-        return sample(server.name, json.loads(numbers[0].removeprefix("NUMBERS ")), cpu, core - core_before, text)
+        numbers = self.tool.numbers(text, self.row, seconds)
+        if status != 0 or numbers is None:
+            raise Failed(f"{server.name}: {program} failed with status {status}:\n{text}")
+        if numbers["seen"] and not agrees(server.negotiated, numbers["seen"]):
+            raise Failed(f"{server.name}: {program} got {numbers['seen']}, not {server.negotiated}")
+        if answer_bytes and not plausible(numbers, self.row, answer_bytes):
+            raise Failed(f"{server.name}: {numbers['bytes']} bytes in {numbers['requests']} answers of {answer_bytes}:\n{text}")
+        return sample(server.name, numbers, cpu, core - core_before, text)
+
+
+def plausible(numbers, row, answer_bytes):
+    """Whether so many bytes can be so many answers, each with up to 1 KiB around its body. Answers under way when time is
+    over may be counted or not."""
+    under_way = row.connections * row.streams
+    least = (numbers["requests"] - under_way) * answer_bytes
+    return least <= numbers["bytes"] <= (numbers["requests"] + under_way) * (answer_bytes + 1024)
+
+
+def agrees(negotiated, seen):
+    """Every word of `seen`, the generator's, is in what was negotiated before; sizes and spelling of the version apart."""
+    known = negotiated.replace("_", "").replace(".", "").lower()
+    words = seen.replace("_", "").replace(".", "").lower().split()
+    return all(word in known for word in words if not word.isdigit() and word != "bits")
 
 
 def sample(name, numbers, cpu, core, text):
-    """What wrk counted, as a Sample; a round with errors is no round."""
-    errors = {kind: numbers[kind] for kind in ("connect", "read", "write", "status", "timeout") if numbers[kind]}
+    """What the generator counted, as a Sample; a round with errors is no round."""
+    errors = {kind: count for kind, count in numbers["errors"].items() if count}
     if errors:
-        raise Failed(f"{name}: wrk saw errors {errors} in {numbers['requests']} requests:\n{text}")
+        raise Failed(f"{name}: the load saw errors {errors} in {numbers['requests']} requests:\n{text}")
     if numbers["requests"] == 0:
         raise Failed(f"{name}: not one request was answered:\n{text}")
     return Sample(numbers["requests"], numbers["microseconds"] / 1e6, numbers["bytes"], numbers["p50"], numbers["p99"],
-                  cpu, core, text)
+                  cpu, core, text, numbers["tickets"])
 
 
-def fetch(port, path, times=1):
-    """Bodies of `times` GETs over one connection. OSError: nobody listens, or not HTTP; Failed: a wrong answer."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+def fetch(server, path, headers=(), times=1):
+    """(Body, content coding) of `times` GETs over one connection. OSError: nobody listens, or not HTTP; Failed: a wrong
+    answer."""
+    if server.tls:
+        connection = http.client.HTTPSConnection("127.0.0.1", server.port, timeout=5, context=server.tls.context())
+    else:
+        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=5)
     try:
-        bodies = []
+        answers = []
         for attempt in range(times):
-            connection.request("GET", path)
+            connection.request("GET", path, headers=dict(header.split(": ", 1) for header in headers))
             if attempt and connection.sock is None:
-                raise Failed(f"port {port} does not keep the connection alive")
+                raise Failed(f"port {server.port} does not keep the connection alive")
             response = connection.getresponse()
-            bodies.append(response.read())
+            body = response.read()
             if response.status >= 500:
                 raise ConnectionError(f"status {response.status}")  # a proxy whose server is not up yet
             if response.status != 200:
-                raise Failed(f"port {port}: GET {path} gave {response.status}: {bodies[-1][:200]!r}")
+                raise Failed(f"port {server.port}: GET {path} gave {response.status}: {body[:200]!r}")
             if response.will_close:
-                raise Failed(f"port {port} answers with `Connection: close`; keep-alive is what is compared")
-        return bodies
+                raise Failed(f"port {server.port} answers with `Connection: close`; keep-alive is what is compared")
+            answers.append((body, response.getheader("Content-Encoding")))
+        return answers
     except http.client.HTTPException as error:
         raise ConnectionError(f"not HTTP: {error!r}") from None
     finally:
         connection.close()
 
 
-def check_body(server, path, expected):
-    """Waits until `server` answers, then compares: `expected` is the body, or None to take whatever it is."""
-    bodies = server.processes[0].wait_ready(lambda: fetch(server.port, path, times=3))
-    wanted = bodies[0] if expected is None else expected
-    for body in bodies:
+def check_body(server, path, expected, headers=(), coding=None):
+    """Waits until `server` answers, then compares: `expected` is the body as it is sent, or None to take whatever it is."""
+    answers = server.processes[0].wait_ready(lambda: fetch(server, path, headers, times=3))
+    wanted = answers[0][0] if expected is None else expected
+    for body, sent_coding in answers:
         if body != wanted:
             raise Failed(f"{server.name}: GET {path} gave {len(body)} bytes that are not the {len(wanted)} expected: "
                          f"{body[:100]!r}")
+        if sent_coding != coding:
+            raise Failed(f"{server.name}: GET {path} came with Content-Encoding {sent_coding}, not {coding}")
     time.sleep(0.05)
     return wanted

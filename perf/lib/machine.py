@@ -16,6 +16,14 @@ PEERS = {
     "nginx": ("NGINX", "nginx", ["-v"]),
     "haproxy": ("HAPROXY", "haproxy", ["-v"]),
     "wrk": ("WRK", "wrk", ["-v"]),
+    "h2load": ("H2LOAD", "nghttp2-client", ["--version"]),
+    "nghttp": ("NGHTTP", "nghttp2-client", ["--version"]),
+    "openssl": ("OPENSSL", "openssl", ["version"]),
+    "brotli": ("BROTLI", "brotli", ["--version"]),
+}
+# A module of nginx: (environment variable that names its file, Debian package, what the file is called).
+MODULES = {
+    "nginx-brotli": ("NGINX_BROTLI", "libnginx-mod-http-brotli-static", "ngx_http_brotli_static_module.so"),
 }
 # Ours: (environment variable, what cargo calls it, where it puts it, what it is made from).
 OWN = {
@@ -23,6 +31,7 @@ OWN = {
     "floor": ("FLOOR", ["--example", "floor"], "release/examples/floor", ["perf/floor.rs"]),
     "axum-hyper": ("AXUM_HYPER", ["--example", "axum_hyper"], "release/examples/axum_hyper", ["perf/axum_hyper.rs"]),
     "chain-app": ("CHAIN_APP", ["--example", "chain_app"], "release/examples/chain_app", ["src", "perf/chain_app.rs"]),
+    "handshakes": ("HANDSHAKES", ["--example", "handshakes"], "release/examples/handshakes", ["perf/handshakes.rs"]),
 }
 
 INTERRUPTS = {
@@ -36,14 +45,41 @@ class Missing(Exception):
     """Something the run needs is not here. The text says what to do about it."""
 
 
+def find(names, say):
+    """Name to path, for programs and modules; builds what is ours and not there. Missing names all that is not here."""
+    paths, missing = {}, []
+    for name in names:
+        try:
+            paths[name] = peer(name) if name in PEERS else module(name) if name in MODULES else own(name, say)
+        except Missing as reason:
+            missing.append(str(reason))
+    if missing:
+        raise Missing("\n       ".join(missing))
+    return paths
+
+
 def peer(name):
-    """Path of nginx, haproxy or wrk, from the environment or PATH (and sbin, which is not on every PATH)."""
+    """Path of a program that is not ours, from the environment or PATH (and sbin, which is not on every PATH)."""
     variable, package, _ = PEERS[name]
     wanted = os.environ.get(variable, name)
     path = shutil.which(wanted, path=os.environ.get("PATH", "") + ":/usr/sbin:/usr/local/sbin:/sbin")
     if path is None:
         raise Missing(f"{wanted}: not found. On Debian: apt-get install {package}; or set {variable}=/path/to/{name}")
     return os.path.abspath(path)  # servers run in a folder of their own
+
+
+def module(name):
+    """Path of a module of nginx, from the environment or where this nginx says its modules are."""
+    variable, package, file_name = MODULES[name]
+    if variable in os.environ:
+        path = Path(os.environ[variable])
+    else:
+        said = subprocess.run([peer("nginx"), "-V"], capture_output=True, text=True, timeout=10)
+        folder = re.search(r"--modules-path=(\S+)", said.stdout + said.stderr)
+        path = Path(folder.group(1) if folder else "/usr/lib/nginx/modules", file_name)
+    if not path.is_file():
+        raise Missing(f"{path}: not found. On Debian: apt-get install {package}; or set {variable}=/path/to/{file_name}")
+    return str(path.resolve())
 
 
 def own(name, say):
@@ -96,6 +132,8 @@ def versions(paths):
             line = version(path, PEERS[name][2])
             number = re.search(r"\d+\.\d+[\w.+-]*", line)
             found[name] = number.group(0) if number else line
+        elif name in MODULES:
+            found[name] = path
         elif name == "one-server":
             found[name] = version(path, ["--version"])
         else:

@@ -34,8 +34,8 @@ class Stage(contextlib.AbstractContextManager):
             process.stop()
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def start(self, name, command, core):
-        process = Process(name, [str(word) for word in command], core, self.folder)
+    def start(self, name, command, core, environment=None):
+        process = Process(name, [str(word) for word in command], core, self.folder, environment or {})
         self.processes.append(process)
         return process
 
@@ -47,13 +47,14 @@ class Stage(contextlib.AbstractContextManager):
 class Process:
     """One program we started, with the children it made."""
 
-    def __init__(self, name, command, core, folder):
+    def __init__(self, name, command, core, folder, environment):
         self.name, self.command, self.core = name, command, core
         self.log = folder / f"{name}-{time.monotonic_ns()}.log"
         with open(self.log, "wb") as log:
             self.child = subprocess.Popen(
                 command,
                 cwd=folder,
+                env=os.environ | environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

@@ -10,6 +10,7 @@ from .rows import OURS
 UNITS = {
     "us": (lambda sample: sample.cpu_us_per_request, "{:.2f} µs", "CPU per request"),
     "s_per_gb": (lambda sample: sample.cpu_seconds_per_gb, "{:.3f} s", "CPU per GB"),
+    "us_handshake": (lambda sample: sample.cpu_us_per_request, "{:.1f} µs", "CPU per handshake"),
     "bytes": (lambda footprint: footprint.pss_per_connection / 1024, "{:.2f} KiB", "memory per idle connection"),
 }
 NAMES = {"haproxy": "HAProxy", "classic": "nginx → HAProxy → axum on hyper"}
@@ -27,6 +28,29 @@ class Line:
     cost_max: float
     ratio: float | None  # cost against ours in the same run; None: we were not measured
     cells: dict  # the other columns, printed
+
+
+@dataclasses.dataclass(frozen=True)
+class Target:
+    """What a row should come to, and what it came to. Shares of what nginx takes: below 1 is less than nginx."""
+
+    share: float
+    share_max: float
+
+    @property
+    def is_met(self):
+        return self.share <= self.share_max
+
+    def __str__(self):
+        return f"{self.share:.3f} of nginx, target ≤ {self.share_max:.2f}: {'met' if self.is_met else 'MISSED'}"
+
+
+def target(result):
+    """None: the row has no target, or one of the two was not measured."""
+    costs = {line.server: line.cost for line in lines(result)}
+    if result.row.target is None or OURS not in costs or not costs.get("nginx"):
+        return None
+    return Target(costs[OURS] / costs["nginx"], result.row.target)
 
 
 def name(server):
@@ -57,10 +81,15 @@ def cells(result, samples):
             "without connections": f"{median(lambda f: f.pss_before) / 2**20:.1f} MiB",
             f"with {samples[0].connections:,}": f"{median(lambda f: f.pss_idle) / 2**20:.1f} MiB",
         }
-    latency = {"p50": f"{median(lambda s: s.p50_us):,.0f} µs", "p99": f"{median(lambda s: s.p99_us):,.0f} µs"}
+    latency = {}
+    if all(sample.p50_us is not None for sample in samples):
+        latency = {"p50": f"{median(lambda s: s.p50_us):,.0f} µs", "p99": f"{median(lambda s: s.p99_us):,.0f} µs"}
     busy = {"core used": f"{median(lambda s: s.busy):.0%}"}
     if result.row.unit == "s_per_gb":
         return {"MB/s": f"{median(lambda s: s.megabytes_per_second):,.0f}", **latency, **busy}
+    if result.row.unit == "us_handshake":
+        given = {"tickets each": f"{median(lambda s: s.tickets):.1f}"}
+        return {"handshakes/s": f"{median(lambda s: s.requests_per_second):,.0f}", **latency, **busy, **given}
     return {"requests/s": f"{median(lambda s: s.requests_per_second):,.0f}", **latency, **busy}
 
 
@@ -112,7 +141,25 @@ def text(result):
          f"{cost_text(result, line.cost_min)} – {cost_text(result, line.cost_max)}", ratio_text(line), *line.cells.values()]
         for line in made
     ]
-    return "\n".join([title, table(header, rows_), *(f"  note: {warning}" for warning in warnings(result))])
+    extra = [f"  target: {reached}"] if (reached := target(result)) else []
+    extra += [f"  all with {result.negotiated}"] if result.negotiated else []
+    return "\n".join([title, table(header, rows_), *extra, *(f"  note: {warning}" for warning in warnings(result))])
+
+
+def targets(results):
+    """All rows that have a target, for the end of a run; empty when there are none."""
+    rows_ = []
+    for result in results:
+        reached = target(result)
+        if reached:
+            rows_.append([result.row.title, f"{reached.share:.3f}", f"≤ {reached.share_max:.2f}", met_text(reached)])
+        elif result.failure and result.row.target is not None:
+            rows_.append([result.row.title, "failed", f"≤ {result.row.target:.2f}", "no"])
+    return "targets\n" + table([f"{OURS} against nginx", "share", "target", "met"], rows_) + "\n" if rows_ else ""
+
+
+def met_text(reached):
+    return "yes" if reached.is_met else "no"
 
 
 def markdown(results, facts):
@@ -120,9 +167,10 @@ def markdown(results, facts):
     servers = []
     for result in results:
         servers.extend(server for server in result.samples if server not in servers and server != OURS)
-    head = ["comparison", OURS, *(name(server) for server in servers)]
-    out = ["CPU of all server processes per request (per GB for large files), or memory per idle connection; "
-           f"in brackets how much that is against {OURS} in the same run.", "", markdown_row(head),
+    head = ["comparison", OURS, *(name(server) for server in servers), "share of nginx", "target", "met"]
+    out = ["CPU of all server processes per request or handshake (per GB for large files), or memory per idle connection; "
+           f"in brackets how much that is against {OURS} in the same run. The share is the other way round: what {OURS} "
+           "takes of what nginx takes.", "", markdown_row(head),
            markdown_row(["---"] + ["---:"] * (len(head) - 1))]
     for result in results:
         by_server = {line.server: line for line in lines(result)}
@@ -131,7 +179,7 @@ def markdown(results, facts):
             line = by_server.get(server)
             bracket = f" ({ratio_text(line)})" if line and ratio_text(line) else ""
             row.append(cost_text(result, line.cost) + bracket if line else "failed" if result.failure else "–")
-        out.append(markdown_row(row))
+        out.append(markdown_row(row + target_cells(result)))
     for result in results:
         made = lines(result)
         if made:
@@ -140,8 +188,19 @@ def markdown(results, facts):
             out += [markdown_row([name(line.server), cost_text(result, line.cost),
                                   f"{cost_text(result, line.cost_min)} – {cost_text(result, line.cost_max)}",
                                   *line.cells.values()]) for line in made]
+            out += ["", f"All with {result.negotiated}."] if result.negotiated else []
     out += ["", "Measured on: " + "; ".join(f"{label} {value}" for label, value in facts) + "."]
     return "\n".join(out) + "\n"
+
+
+def target_cells(result):
+    """Share of nginx, target, met."""
+    if result.row.target is None:
+        return ["–", "–", "–"]
+    reached = target(result)
+    if reached is None:
+        return ["–", f"≤ {result.row.target:.2f}", "–"]
+    return [f"{reached.share:.3f}", f"≤ {reached.share_max:.2f}", met_text(reached) if reached.is_met else "**no**"]
 
 
 def markdown_row(row):
@@ -149,12 +208,15 @@ def markdown_row(row):
 
 
 def as_json(results, facts, arguments):
-    """Everything, raw numbers and printouts of wrk included."""
+    """Everything, raw numbers and printouts of the load included."""
     document = {"measured_on": dict(facts), "arguments": arguments, "rows": []}
     for result in results:
+        reached = target(result)
         document["rows"].append({
             "row": dataclasses.asdict(result.row),
             "failure": result.failure or None,
+            "target": {**dataclasses.asdict(reached), "is_met": reached.is_met} if reached else None,
+            "negotiated": result.negotiated or None,
             "warnings": warnings(result),
             "medians": [{"server": line.server, "cost": line.cost, "cost_min": line.cost_min, "cost_max": line.cost_max,
                          "ratio": line.ratio, **line.cells} for line in lines(result)],

@@ -1,15 +1,15 @@
 """The rows of the comparison: which servers meet on which job, and how their rounds are interleaved."""
 
 import json
+import subprocess
 from dataclasses import dataclass, field, replace
 
-from . import idle
+from . import content, idle, tls
 from .load import Load, check_body
 from .process import Failed, Stage
-from .servers import CONNECTIONS, CONNECTIONS_IDLE, Starter
+from .servers import CONNECTIONS, CONNECTIONS_IDLE, Files, Starter
+from .tools import TOOLS
 
-SMALL_BYTES = 512
-LARGE_BYTES = 10_000_000
 IDLE_CONNECTIONS = 10_000
 OURS = "one-server"
 
@@ -24,26 +24,51 @@ class Row:
     servers: tuple
     path: str = "/small.txt"
     connections: int = 0
-    unit: str = "us"  # "us": CPU microseconds per request; "s_per_gb": CPU seconds per GB; "bytes": memory per connection
+    unit: str = "us"  # see report.UNITS
     kind: str = "static"  # which method of Starter puts a server up
+    tool: str = "wrk"  # which load, see tools.TOOLS; rows of unit "bytes" have their own
+    streams: int = 1  # requests at a time on each connection
+    tls: bool = False
+    coding: str | None = None  # the client takes this content coding, and a file in it lies beside the original
+    target: float | None = None  # at most so much of what nginx takes
 
     def only(self, servers):
         """The same row with fewer servers."""
         return replace(self, servers=tuple(server for server in self.servers if server in servers))
 
+    @property
+    def headers(self):
+        return (f"Accept-Encoding: {self.coding}",) if self.coding else ()
+
+    @property
+    def body_bytes(self):
+        """Length of the body of an answer, before any coding."""
+        return content.BYTES[self.path]
+
 
 STATIC = (OURS, "nginx", "floor")
 PROXIES = (OURS, "nginx", "haproxy")
+PAIR = (OURS, "nginx")
 ROWS = (
     Row("a", "a1", "static file, 512 B, 1 connection", STATIC, connections=1),
-    Row("a", "a64", "static file, 512 B, 64 connections", STATIC, connections=64),
+    Row("a", "a64", "static file, 512 B, 64 connections", STATIC, connections=64, target=0.70),
     Row("a", "a512", "static file, 512 B, 512 connections", STATIC, connections=512),
-    Row("b", "b4", "static file, 10 MB, 4 connections", (OURS, "nginx"), "/large.bin", 4, "s_per_gb"),
+    Row("b", "b64", "static file, 100 KB, 64 connections", PAIR, "/medium.bin", 64, target=0.95),
+    Row("b", "b4", "static file, 10 MB, 4 connections", PAIR, "/large.bin", 4, "s_per_gb", target=1.00),
     Row("c", "c64", "proxied, 512 B, 64 connections", PROXIES, connections=64, kind="proxy"),
     Row("c", "c256", "proxied, 512 B, 256 connections", PROXIES, connections=256, kind="proxy"),
     Row("d", "d64", "axum handler, whole chain, 64 connections", (OURS, "classic"), "/hello", 64, kind="chain"),
-    Row("e", "e-static", "memory per idle connection, static", (OURS, "nginx"), unit="bytes"),
+    Row("e", "e-static", "memory per idle connection, static", PAIR, unit="bytes"),
     Row("e", "e-proxy", "memory per idle connection, proxied", PROXIES, unit="bytes", kind="proxy"),
+    Row("e", "e-tls", "memory per idle connection, TLS", PAIR, unit="bytes", tls=True, target=1.00),
+    Row("f", "f64", "static file over TLS, 512 B, 64 connections", PAIR, connections=64, tls=True, target=0.85),
+    Row("g", "g-full", "TLS 1.3 handshake, ECDSA P-256", PAIR, connections=16, unit="us_handshake", tool="full", tls=True,
+        target=0.95),
+    Row("g", "g-resumed", "TLS 1.3 handshake, resumed", PAIR, connections=16, unit="us_handshake", tool="resumed", tls=True,
+        target=0.95),
+    Row("h", "h320", "HTTP/2 over TLS, 512 B, 10 × 32 streams", PAIR, connections=10, tool="h2load", streams=32, tls=True,
+        target=1.00),
+    Row("i", "i64", "page compressed beforehand (br), 64 connections", PAIR, "/page.html", 64, coding="br", target=0.75),
 )
 
 # Server of a row → programs it takes (see machine.py). The proxies also need the floor as their backend.
@@ -51,10 +76,14 @@ PROGRAMS = {"static": {}, "proxy": {}, "chain": {OURS: ("chain-app",), "classic"
 
 
 def programs(rows):
-    """Names of all programs the rows need."""
+    """Names of all programs and modules the rows need."""
     needed = set()
     for row in rows:
-        needed.update({"wrk"} if row.unit != "bytes" else ())
+        needed.update({TOOLS[row.tool].program} if row.unit != "bytes" else ())
+        needed.update({"nghttp"} if row.tool == "h2load" else ())
+        needed.update({"openssl"} if row.tls else ())
+        needed.update({"brotli"} if row.coding else ())
+        needed.update({"nginx-brotli"} if row.coding and "nginx" in row.servers else ())
         needed.update({"floor"} if row.kind == "proxy" else ())
         for server in row.servers:
             needed.update(PROGRAMS[row.kind].get(server, (server,)))
@@ -69,6 +98,7 @@ class Result:
     samples: dict = field(default_factory=dict)
     commands: dict = field(default_factory=dict)
     configs: dict = field(default_factory=dict)
+    negotiated: str = ""  # TLS of all servers of the row
     failure: str = ""
 
 
@@ -103,61 +133,79 @@ class Bench:
     """A stage with the files, the backend and the servers of one row."""
 
     def __init__(self, row, plan, stage, paths):
-        self.row, self.plan, self.stage = row, plan, stage
+        self.row, self.plan, self.stage, self.paths = row, plan, stage, paths
         self.starter = Starter(stage, paths, plan.server_core, plan.load_core)
-        self.load = Load(stage, paths.get("wrk"), plan.load_core, plan.server_core)
-        self.expected = None
+        self.expected = self.identity = None
+        if row.tls:
+            self.identity = tls.make(paths["openssl"], stage.folder)
         if row.kind == "static":
-            self.expected = self.write_files()
+            self.folder = stage.folder / "files"
+            self.expected = content.write(self.folder, row.path, paths.get("brotli") if row.coding else None)
         elif row.kind == "proxy":
             self.backend = self.starter.floor(plan.load_core, name="backend")
             self.expected = check_body(self.backend, row.path, None)
-
-    def write_files(self):
-        """The folder that is served; returns the bytes of the file of this row."""
-        self.folder = self.stage.folder / "files"
-        self.folder.mkdir()
-        line = b"All the world is a stage, and all the files on it are players.\n"
-        contents = {"/small.txt": (line * 9)[:SMALL_BYTES], "/large.bin": (line * (LARGE_BYTES // 64 + 2))[:LARGE_BYTES]}
-        for path, content in contents.items():
-            (self.folder / path[1:]).write_bytes(content)
-        return contents[self.row.path]
+        environment = self.identity.environment if self.identity else {}
+        self.load = None
+        if row.unit != "bytes":
+            self.load = Load(stage, paths, row, plan.load_core, plan.server_core, environment)
 
     def put_up(self, name, connections=CONNECTIONS):
         """Starts server `name` and makes sure that it answers what it should."""
-        if self.row.kind == "static":
-            server = self.starter.static(name, self.folder, connections)
-        elif self.row.kind == "proxy":
+        row = self.row
+        if row.kind == "static":
+            http2 = row.tool == "h2load"
+            server = self.starter.static(name, Files(self.folder, connections, self.identity, http2, bool(row.coding)))
+        elif row.kind == "proxy":
             server = self.starter.proxy(name, self.backend.port, connections)
         else:
             server = self.starter.chain(name)
         if name == "floor":
-            body = check_body(server, self.row.path, None)  # it has one answer for everything
-            if len(body) != SMALL_BYTES:
-                raise Failed(f"the floor answers {len(body)} bytes, not {SMALL_BYTES}")
+            body = check_body(server, row.path, None)  # it has one answer for everything
+            if len(body) != row.body_bytes:
+                raise Failed(f"the floor answers {len(body)} bytes, not {row.body_bytes}")
         else:
-            body = check_body(server, self.row.path, self.expected)
-        if self.row.kind == "chain":
+            body = check_body(server, row.path, self.expected, row.headers, row.coding)
+        if row.kind == "chain":
             self.expected = body  # both must give the same
             if json.loads(body).get("greeting") != "Hello, world!":
                 raise Failed(f"{name}: this is not the application: {body[:200]!r}")
+        if row.tls:
+            server.negotiated = self.identity.negotiated(server)
+        if row.tool == "h2load":
+            self.check_http2(server)
         return server
+
+    def check_http2(self, server):
+        """What h2load does not look at: the bytes of an answer over HTTP/2."""
+        command = [self.paths["nghttp"], server.url(self.row.path)]
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=10)
+        if done.stdout != self.expected:
+            raise Failed(f"{server.name}: {' '.join(command)} gave {len(done.stdout)} bytes that are not the "
+                         f"{len(self.expected)} expected: {(done.stdout + done.stderr)[:300]!r}")
+
+
+def same_tls(servers):
+    """What all of them negotiated. Failed: not the same."""
+    agreed = {server.negotiated for server in servers}
+    if len(agreed) > 1:
+        raise Failed("TLS differs: " + "; ".join(f"{server.name} {server.negotiated}" for server in servers))
+    return agreed.pop()
 
 
 def load_rounds(bench, result, say):
     """All servers up at once; each round measures every one of them, and every round begins with another one."""
     row, plan, load = bench.row, bench.plan, bench.load
     servers = [bench.put_up(name) for name in row.servers]
+    result.negotiated = same_tls(servers)
     for server in servers:
-        command = load.command(server.url(row.path), row.connections, plan.seconds)
-        result.commands[server.name] = [*server.commands(), "load: " + " ".join(command)]
-        load.warm_up(server, row.path, row.connections)
+        result.commands[server.name] = [*server.commands(), "load: " + " ".join(load.command(server, plan.seconds))]
+        load.warm_up(server)
     samples = {server.name: [] for server in servers}
     for round_index in range(plan.rounds):
         say(f"{row.key}: round {round_index + 1} of {plan.rounds}", transient=True)
         first = round_index % len(servers)
         for server in servers[first:] + servers[:first]:
-            samples[server.name].append(load.run(server, row.path, row.connections, plan.seconds))
+            samples[server.name].append(load.run(server, plan.seconds, len(bench.expected)))
     result.samples = samples
 
 
@@ -169,8 +217,8 @@ def idle_rounds(bench, result, say):
         for name in row.servers:
             say(f"{row.key}: round {round_index + 1} of {plan.idle_rounds}, {name}", transient=True)
             server = bench.put_up(name, CONNECTIONS_IDLE)
-            result.commands[name] = server.commands()
-            samples[name].append(idle.measure(server, row.path, SMALL_BYTES, IDLE_CONNECTIONS, plan.idle_seconds))
+            result.commands[name], result.negotiated = server.commands(), server.negotiated
+            samples[name].append(idle.measure(server, row.path, row.body_bytes, IDLE_CONNECTIONS, plan.idle_seconds))
             for process in server.processes:
                 bench.stage.stop(process)
     result.samples = samples

@@ -3,6 +3,7 @@
 import getpass
 import os
 import re
+from dataclasses import dataclass
 
 from . import process
 
@@ -14,11 +15,12 @@ CONNECTIONS_IDLE = 10_900
 class Server:
     """What is measured: one or several processes behind one port."""
 
-    def __init__(self, name, port, processes, notes=""):
-        self.name, self.port, self.processes, self.notes = name, port, processes, notes
+    def __init__(self, name, port, processes, tls=None):
+        self.name, self.port, self.processes, self.tls = name, port, processes, tls
+        self.negotiated = ""  # version, cipher, group and signature, once they are known
 
     def url(self, path):
-        return f"http://127.0.0.1:{self.port}{path}"
+        return f"{'https' if self.tls else 'http'}://127.0.0.1:{self.port}{path}"
 
     def cpu_seconds(self):
         for process_ in self.processes:
@@ -34,6 +36,17 @@ class Server:
         return [" ".join(process_.command) for process_ in self.processes]
 
 
+@dataclass(frozen=True)
+class Files:
+    """A job of a file server: what it serves, and how. `tls`: a `tls.Identity`."""
+
+    folder: object
+    connections: int = CONNECTIONS
+    tls: object = None
+    http2: bool = False
+    precompressed: bool = False
+
+
 class Starter:
     """Starts servers on one stage. `paths` maps a program's name to its file; configs are kept for the report."""
 
@@ -44,14 +57,37 @@ class Starter:
 
     # Static files.
 
-    def static(self, name, folder, connections=CONNECTIONS):
-        """`name` serves `folder`; the floor answers its 512 bytes whatever the folder holds."""
+    def static(self, name, files):
+        """`name` does the job `files`; the floor answers its 512 bytes whatever the folder holds."""
         port = process.free_port()
+        if name == "one-server" and (files.tls or files.precompressed):
+            return Server(name, port, [self.one_server_configured(files, port)], files.tls)
         if name == "one-server":
-            return self.one_server(["static", folder], port)
+            return self.one_server(["static", files.folder], port)
         if name == "nginx":
-            return Server(name, port, [self.nginx("static", port, connections, f"root {folder};", "")])
+            return Server(name, port, [self.nginx_static(files, port)], files.tls)
         return self.floor(self.server_core, port)
+
+    def nginx_static(self, files, port):
+        job, location = "static", f"root {files.folder};"
+        module = listen = ""
+        if files.tls:
+            job, listen = "tls", " ssl http2" if files.http2 else " ssl"
+            location += "\n" + NGINX_TLS.format(tls=files.tls)
+        if files.precompressed:
+            job, location = "br", location + " brotli_static on;"
+            module = f"load_module {self.paths['nginx-brotli']};"
+        return self.nginx(job, port, files.connections, location, "", module, listen)
+
+    def one_server_configured(self, files, port):
+        """What no flag of `static` says, in a config file."""
+        config = self.stage.folder / f"one-server-{port}.toml"
+        config.write_text(ONE_SERVER.format(
+            core=self.server_core, port=port, http2=str(files.http2).lower(), folder=files.folder,
+            tls=ONE_SERVER_TLS.format(tls=files.tls) if files.tls else "",
+            precompressed='"br"' if files.precompressed else ""))
+        self.keep("one-server", config)
+        return self.stage.start("one-server", [self.paths["one-server"], "run", "-c", config], self.server_core)
 
     def floor(self, core, port=None, name="floor"):
         port = port or process.free_port()
@@ -96,13 +132,14 @@ class Starter:
         command = [self.paths["one-server"], *words, "--listen", f"127.0.0.1:{port}", "--data-cores", self.server_core]
         return Server("one-server", port, [self.stage.start("one-server", command, self.server_core)])
 
-    def nginx(self, job, port, connections, location, upstream):
+    def nginx(self, job, port, connections, location, upstream, module="", listen=""):
         folder = self.stage.folder / f"nginx-{job}-{port}"
         folder.mkdir()
         config = folder / "nginx.conf"
         config.write_text(NGINX.format(
             user=f"user {getpass.getuser()};" if os.geteuid() == 0 else "",
-            folder=folder, port=port, connections=connections, files=connections * 2, location=location, upstream=upstream))
+            folder=folder, port=port, connections=connections, files=connections * 2, location=location, upstream=upstream,
+            module=module, listen=listen))
         self.keep(f"nginx {job}", config)
         command = [self.paths["nginx"], "-p", folder, "-c", config, "-e", folder / "error.log"]
         return self.stage.start("nginx", command, self.server_core)
@@ -114,12 +151,47 @@ class Starter:
         return self.stage.start("haproxy", [self.paths["haproxy"], "-db", "-f", config], self.server_core)
 
     def keep(self, label, config):
-        """For the report: the config, with ports and folders that change from run to run taken out."""
-        text = config.read_text().replace(str(self.stage.folder), "DIR")
+        """For the report: the config, with ports and folders that change from run to run taken out, and empty lines."""
+        text = "\n".join(line for line in config.read_text().splitlines() if line.strip()) + "\n"
+        text = text.replace(str(self.stage.folder), "DIR")
         self.configs.setdefault(label, re.sub(r"127\.0\.0\.1:\d+", "127.0.0.1:PORT", text))
 
 
+# The files of the rows that a flag of `static` cannot describe. nginx's connections have no limit of requests either.
+ONE_SERVER = """\
+[process]
+data_cores = "{core}"
+[admin]
+address = "off"
+[http]
+keep_alive_requests_max = 0
+keep_alive_timeout = "1h"
+[listener.web]
+address = "127.0.0.1:{port}"
+http2 = {http2}
+{tls}
+[site.files]
+[[site.files.route]]
+path = "/"
+files = {{ root = "{folder}", precompressed = [{precompressed}] }}
+"""
+
+ONE_SERVER_TLS = 'tls.certificates = [{{ chain = "{tls.certificate}", key = "{tls.key}" }}]'
+
+# No session cache: clients with tickets need none, and it costs a lock and a copy for each session. The rest is said
+# because its default differs between versions: one group, so that no hybrid one is chosen; tickets; records of 16 KiB,
+# which is what large answers want (small ones fit one record anyway).
+NGINX_TLS = """\
+        ssl_certificate {tls.certificate};
+        ssl_certificate_key {tls.key};
+        ssl_protocols TLSv1.3;
+        ssl_ecdh_curve X25519;
+        ssl_session_tickets on;
+        ssl_session_cache none;
+        ssl_buffer_size 16k;"""
+
 NGINX = """\
+{module}
 {user}
 worker_processes 1;
 daemon off;
@@ -137,7 +209,7 @@ http {{
     open_file_cache max=1000 inactive=600s;
     open_file_cache_valid 600s;
     open_file_cache_min_uses 1;
-    types {{ text/plain txt; application/octet-stream bin; }}
+    types {{ text/plain txt; text/html html; application/octet-stream bin; }}
     client_body_temp_path {folder}/body;
     proxy_temp_path {folder}/proxy;
     fastcgi_temp_path {folder}/fastcgi;
@@ -145,7 +217,7 @@ http {{
     scgi_temp_path {folder}/scgi;
     {upstream}
     server {{
-        listen 127.0.0.1:{port} backlog=4096;
+        listen 127.0.0.1:{port}{listen} backlog=4096;
         {location}
     }}
 }}

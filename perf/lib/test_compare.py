@@ -1,25 +1,59 @@
 """Tests of what perf/compare computes; run with `python3 -m unittest discover -s perf/lib -t perf`."""
 
 import json
+import os
+import shutil
 import sys
+import tempfile
 import unittest
 import xml.dom.minidom
+from pathlib import Path
+from unittest import mock
 
 sys.dont_write_bytecode = True
 
-from lib import chart, report, rows  # noqa: E402
+from lib import chart, content, machine, report, rows, tls  # noqa: E402
 from lib.idle import Footprint  # noqa: E402
-from lib.load import Sample, check_body, sample  # noqa: E402
+from lib.load import Sample, agrees, check_body, plausible, sample  # noqa: E402
 from lib.process import Failed, Stage, free_port, is_zombie  # noqa: E402
-from lib.servers import Server  # noqa: E402
+from lib.servers import Files, Server, Starter  # noqa: E402
+from lib.tools import H2load, Handshakes, Wrk  # noqa: E402
 
-NUMBERS = {"requests": 1000, "microseconds": 2_000_000, "bytes": 500_000_000, "p50": 90, "p99": 400, "maximum": 900,
-           "connect": 0, "read": 0, "write": 0, "status": 0, "timeout": 0}
+NO_ERRORS = {"connect": 0, "read": 0, "write": 0, "status": 0, "timeout": 0}
+NUMBERS = {"requests": 1000, "microseconds": 2_000_000, "bytes": 500_000_000, "p50": 90, "p99": 400, "errors": NO_ERRORS,
+           "tickets": None, "seen": ""}
+
+H2LOAD = """\
+starting benchmark...
+TLS Protocol: TLSv1.3
+Cipher: TLS_AES_128_GCM_SHA256
+Server Temp Key: X25519 253 bits
+Application protocol: h2
+
+finished in 2.03s, 44743.50 req/s, 27.18MB/s
+requests: 89487 total, 89807 started, 89487 done, 89487 succeeded, 0 failed, 0 errored, 0 timeout
+status codes: 89486 2xx, 0 3xx, 1 4xx, 0 5xx
+traffic: 54.36MB (57003709) total, 9.13MB (9575109) headers (space savings 39.89%), 43.69MB (45817344) data
+"""
+HANDSHAKES = {"handshakes": 100, "resumed": 99, "errors": 0, "first_error": None, "without_close_notify": 0, "tickets": 150,
+              "seconds": 1.5, "body_bytes": 51_200, "p50_us": 900, "p99_us": 2000, "version": "TLSv1.3",
+              "cipher": "TLS_AES_128_GCM_SHA256", "group": "X25519"}
+S_CLIENT = """\
+Peer signing digest: SHA256
+Peer signature type: ECDSA
+Server Temp Key: X25519, 253 bits
+---
+New, TLSv1.3, Cipher is TLS_AES_128_GCM_SHA256
+"""
+
+
+def row(key):
+    [found] = [row for row in rows.ROWS if row.key == key]
+    return found
 
 
 def result(key, samples):
-    [row] = [row for row in rows.ROWS if row.key == key]
-    return rows.Result(row, samples)
+    return rows.Result(row(key), samples)
 
 
 def samples(*cpu_seconds):
@@ -35,12 +69,133 @@ class Samples(unittest.TestCase):
         self.assertAlmostEqual(made.busy, 0.005)
         self.assertAlmostEqual(made.strangers, 0.245)
 
-    def test_any_error_wrk_saw_fails_the_round(self):
-        for kind in ("connect", "read", "write", "status", "timeout"):
+    def test_any_error_the_load_saw_fails_the_round(self):
+        for kind in NO_ERRORS:
             with self.assertRaisesRegex(Failed, kind):
-                sample("x", NUMBERS | {kind: 1}, 0.01, 0.01, "")
+                sample("x", NUMBERS | {"errors": NO_ERRORS | {kind: 1}}, 0.01, 0.01, "")
         with self.assertRaisesRegex(Failed, "not one request"):
             sample("x", NUMBERS | {"requests": 0}, 0.01, 0.01, "")
+
+
+    def test_answers_that_are_too_short_or_too_long_are_noticed(self):
+        a64 = row("a64")  # 64 answers may be under way
+        self.assertTrue(plausible({"requests": 1000, "bytes": 1000 * 700}, a64, 512))
+        self.assertTrue(plausible({"requests": 1000, "bytes": 940 * 512}, a64, 512))
+        self.assertFalse(plausible({"requests": 1000, "bytes": 900 * 512}, a64, 512))
+        self.assertFalse(plausible({"requests": 1000, "bytes": 1000 * 30_000}, a64, 8_000), "not compressed")
+
+
+class Tools(unittest.TestCase):
+    def setUp(self):
+        temporary = tempfile.TemporaryDirectory()
+        self.addCleanup(temporary.cleanup)
+        self.folder = Path(temporary.name)
+        self.server = Server("x", 4433, [])
+
+    def test_wrk_sends_the_fields_of_the_row(self):
+        command = Wrk("wrk", self.folder).command(self.server, row("i64"), 3)
+        self.assertEqual(command[command.index("-H") + 1], "Accept-Encoding: br")
+        self.assertEqual(command[-1], "http://127.0.0.1:4433/page.html")
+
+    def test_h2load_is_read(self):
+        numbers = H2load("h2load", self.folder).numbers(H2LOAD, row("h320"), 2)
+        self.assertEqual((numbers["requests"], numbers["microseconds"], numbers["bytes"]), (89_487, 2_000_000, 57_003_709))
+        self.assertEqual(numbers["errors"], {"failed": 0, "errored": 0, "timeout": 0, "status": 1})
+        self.assertIsNone(H2load("h2load", self.folder).numbers("it broke", row("h320"), 2))
+
+    def test_h2load_must_have_spoken_http2(self):
+        text = H2LOAD.replace("protocol: h2", "protocol: http/1.1")
+        with self.assertRaisesRegex(Failed, "not HTTP/2"):
+            H2load("h2load", self.folder).numbers(text, row("h320"), 2)
+
+    def test_a_handshake_of_the_other_kind_is_an_error(self):
+        for key, others in (("g-full", 99), ("g-resumed", 1)):
+            numbers = Handshakes("handshakes", self.folder).numbers(json.dumps(HANDSHAKES), row(key), 2)
+            self.assertEqual(sum(numbers["errors"].values()), others)
+            self.assertEqual((numbers["requests"], numbers["tickets"]), (100, 1.5))
+
+    def test_only_the_resumed_row_resumes(self):
+        commands = {key: Handshakes("handshakes", self.folder).command(self.server, row(key), 2) for key in ("g-full", "g-resumed")}
+        self.assertNotIn("--resume", commands["g-full"])
+        self.assertIn("--resume", commands["g-resumed"])
+
+
+class Tls(unittest.TestCase):
+    def test_what_openssl_negotiated_is_one_line(self):
+        line = "TLSv1.3 TLS_AES_128_GCM_SHA256 X25519 ECDSA"
+        self.assertEqual(tls.negotiated_line(S_CLIENT), line)
+        newer = S_CLIENT.replace("Server Temp Key: X25519, 253 bits", "Negotiated TLS1.3 group: X25519")
+        self.assertEqual(tls.negotiated_line(newer), line)
+        self.assertIsNone(tls.negotiated_line("New, (NONE), Cipher is (NONE)"))
+
+    def test_every_load_must_have_got_the_same(self):
+        line = tls.negotiated_line(S_CLIENT)
+        self.assertTrue(agrees(line, "TLSv1.3 TLS_AES_128_GCM_SHA256 X25519 253 bits"))
+        self.assertTrue(agrees(line, "TLSv1_3 TLS_AES_128_GCM_SHA256 X25519"))
+        self.assertFalse(agrees(line, "TLSv1.3 TLS_AES_256_GCM_SHA384 X25519"))
+        self.assertFalse(agrees(line, "TLSv1.3 TLS_AES_128_GCM_SHA256 X25519MLKEM768"))
+
+    def test_servers_that_differ_are_not_compared(self):
+        one, two = Server("one", 1, []), Server("two", 2, [])
+        one.negotiated, two.negotiated = "a", "b"
+        with self.assertRaisesRegex(Failed, "one a; two b"):
+            rows.same_tls([one, two])
+        self.assertEqual(rows.same_tls([one]), "a")
+
+    @unittest.skipUnless(shutil.which("openssl"), "openssl is not here")
+    def test_a_certificate_is_made_that_clients_trust(self):
+        with Stage() as stage:
+            identity = tls.make(shutil.which("openssl"), stage.folder)
+            [certificate] = identity.context().get_ca_certs()
+            self.assertIn(("IP Address", "127.0.0.1"), certificate["subjectAltName"])
+
+
+class Rows(unittest.TestCase):
+    def test_keys_are_unique_and_every_row_with_a_target_measures_nginx(self):
+        self.assertEqual(len({row.key for row in rows.ROWS}), len(rows.ROWS))
+        for one in rows.ROWS:
+            self.assertTrue(one.target is None or {rows.OURS, "nginx"} <= set(one.servers), one.key)
+
+    def test_rows_name_what_they_need(self):
+        self.assertEqual(rows.programs([row("g-full")]), ["handshakes", "nginx", "one-server", "openssl"])
+        self.assertEqual(rows.programs([row("h320")]), ["h2load", "nghttp", "nginx", "one-server", "openssl"])
+        self.assertEqual(rows.programs([row("i64")]), ["brotli", "nginx", "nginx-brotli", "one-server", "wrk"])
+        self.assertEqual(rows.programs([row("i64").only(["one-server"])]), ["brotli", "one-server", "wrk"])
+        self.assertEqual(rows.programs([row("e-tls")]), ["nginx", "one-server", "openssl"])
+
+    def test_everything_that_is_missing_is_named_with_its_package(self):
+        environment = {"H2LOAD": "no-such-h2load", "BROTLI": "no-such-brotli", "NGINX_BROTLI": "/no/such/module.so"}
+        with mock.patch.dict(os.environ, environment), self.assertRaises(machine.Missing) as raised:
+            machine.find(["brotli", "h2load", "nginx-brotli"], print)
+        for word in ("install nghttp2-client", "install brotli", "install libnginx-mod-http-brotli-static", "NGINX_BROTLI="):
+            self.assertIn(word, str(raised.exception))
+
+    def test_files_have_the_length_that_is_promised(self):
+        with Stage() as stage:
+            for at, (path, length) in enumerate(content.BYTES.items()):
+                if path != "/hello":
+                    self.assertEqual(len(content.write(stage.folder / str(at), path)), length)
+        self.assertEqual(content.page(3000), content.page(3000))
+
+    def test_configs_say_what_the_row_needs(self):
+        class Recorder(Stage):
+            def start(self, name, command, core, environment=None):
+                return None
+
+        with Recorder() as stage:
+            identity = tls.Identity(Path("/c.pem"), Path("/k.pem"), Path("/o.cnf"), "openssl")
+            starter = Starter(stage, {"nginx": "nginx", "one-server": "one-server", "nginx-brotli": "/m.so"}, 0, 1)
+            for name in ("one-server", "nginx"):
+                starter.static(name, Files(Path("/f"), tls=identity, http2=True))
+            self.assertIn("ssl http2 backlog", starter.configs["nginx tls"])
+            self.assertIn("ssl_ecdh_curve X25519;", starter.configs["nginx tls"])
+            self.assertIn('chain = "/c.pem", key = "/k.pem"', starter.configs["one-server"])
+            self.assertIn("http2 = true", starter.configs["one-server"])
+            starter.static("nginx", Files(Path("/f"), precompressed=True))
+            self.assertTrue(starter.configs["nginx br"].startswith("load_module /m.so;"))
+            self.assertIn("brotli_static on;", starter.configs["nginx br"])
+            starter.static("nginx", Files(Path("/f")))
+            self.assertNotIn("ssl", starter.configs["nginx static"])
 
 
 class Reports(unittest.TestCase):
@@ -76,6 +231,38 @@ class Reports(unittest.TestCase):
         tables = [line for line in lines if line.startswith("|")][:5]
         self.assertEqual({line.count("|") for line in tables}, {tables[0].count("|")})
         self.assertIn("| failed |", tables[4])
+        self.assertIn("| 0.500 | ≤ 0.70 | yes |", tables[2])
+
+    def test_targets_are_shares_of_nginx(self):
+        met, missed = self.results[0], result("f64", {"one-server": samples(0.01), "nginx": samples(0.01)})
+        self.assertTrue(report.target(met).is_met)
+        self.assertFalse(report.target(missed).is_met)
+        self.assertIsNone(report.target(result("f64", {"one-server": samples(0.01)})), "nginx was not measured")
+        self.assertIsNone(report.target(self.results[1]), "the row has none")
+        self.assertIn("0.500 of nginx, target ≤ 0.70: met", report.text(met))
+        failed = result("g-full", {})
+        failed.failure = "no luck"
+        table = report.targets([met, missed, failed]).splitlines()
+        self.assertEqual([line.split()[-1] for line in table[2:]], ["yes", "no", "no"])
+        self.assertEqual(report.targets([self.results[1]]), "")
+        document = json.loads(report.as_json([met, missed], self.facts, []))
+        self.assertEqual([one["target"]["is_met"] for one in document["rows"]], [True, False])
+        self.assertIn('class="missed"', chart.svg([met, missed], self.facts))
+
+    def test_a_load_that_knows_no_latencies_has_no_columns_for_them(self):
+        [sample_] = samples(0.01)
+        sample_.p50_us = sample_.p99_us = None
+        self.assertNotIn("p50", report.text(result("h320", {"one-server": [sample_]})))
+
+    def test_handshakes_show_tickets_and_what_was_negotiated(self):
+        [sample_] = samples(0.01)
+        sample_.tickets = 2.0
+        made = result("g-full", {"one-server": [sample_]})
+        made.negotiated = "TLSv1.3 A B C"
+        self.assertIn("CPU per handshake", report.text(made))
+        self.assertIn("tickets each", report.text(made))
+        self.assertIn("all with TLSv1.3 A B C", report.text(made))
+        self.assertIn("All with TLSv1.3 A B C.", report.markdown([made], self.facts))
 
     def test_json_keeps_every_sample(self):
         document = json.loads(report.as_json(self.results, self.facts, []))
