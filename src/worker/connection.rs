@@ -229,7 +229,7 @@ impl Connection {
     /// Waits until a read would find something, without holding a buffer.
     pub(super) async fn readable(&self) -> std::io::Result<()> {
         match self.tls.get() {
-            Some(secure) if secure.has_plain() => Ok(()),
+            Some(secure) if secure.is_ready() => Ok(()),
             _ => self.stream.readable().await,
         }
     }
