@@ -97,7 +97,10 @@ mod tests {
         let (chain, key) = folder.keep_certificate("chain", "key").unwrap();
         let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
         assert_eq!((mode(key.parent().unwrap()), mode(&key)), (0o700, 0o600));
-        assert_eq!((fs::read_to_string(chain).unwrap(), fs::read_to_string(key).unwrap()), ("chain".into(), "key".into()));
+        assert_eq!(
+            (fs::read_to_string(chain).unwrap(), fs::read_to_string(key).unwrap()),
+            ("chain".into(), "key".into())
+        );
     }
 
     #[test]
