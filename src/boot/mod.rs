@@ -2,10 +2,11 @@
 //!
 //! ```text
 //! limits → cores → sockets bound → application workers → data workers → control thread (this one)
-//! SIGTERM, SIGINT: stop   SIGQUIT: drain, then stop   SIGUSR1: reopen logs
+//! SIGTERM, SIGINT: stop   SIGQUIT: drain, then stop   SIGUSR1: reopen logs   SIGHUP: reload certificates
 //! ```
 //! Everything that can fail for a reason the operator can mend fails here, before the first connection is accepted.
 
+mod certificates;
 mod cores;
 mod signals;
 mod splitters;

@@ -13,6 +13,8 @@ pub(super) enum Order {
     Drain,
     /// SIGUSR1.
     ReopenLogs,
+    /// SIGHUP.
+    Reload,
     /// No signal: a data worker has ended by itself.
     WorkerDied,
 }
@@ -40,17 +42,12 @@ impl Signals {
 
     /// The next order.
     pub(super) async fn next(&mut self) -> Order {
-        loop {
-            tokio::select! {
-                _ = self.terminate.recv() => return Order::Stop,
-                _ = self.interrupt.recv() => return Order::Stop,
-                _ = self.quit.recv() => return Order::Drain,
-                _ = self.reopen.recv() => return Order::ReopenLogs,
-                _ = self.hang_up.recv() => {
-                    // A closed terminal must not end a server, and there is no reload yet.
-                    tracing::warn!("SIGHUP ignored: this version cannot reload; restart to use a new config");
-                }
-            }
+        tokio::select! {
+            _ = self.terminate.recv() => Order::Stop,
+            _ = self.interrupt.recv() => Order::Stop,
+            _ = self.quit.recv() => Order::Drain,
+            _ = self.reopen.recv() => Order::ReopenLogs,
+            _ = self.hang_up.recv() => Order::Reload,
         }
     }
 }

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
+use super::certificates::{self, Certificates};
 use super::cores::{Placement, place};
 use super::signals::{Order, Signals};
 use super::splitters;
@@ -138,7 +139,9 @@ pub(super) fn run(config: Config, apps: &Registry) -> Result<(), StartError> {
     let access_log =
         log::Writer::start(&config, &shared.workers, shared.log_writer.clone()).map_err(StartError::Log)?;
     let (writer, mut access_logs) = access_log.map_or((None, Vec::new()), |(writer, logs)| (Some(writer), logs));
-    let materials = load_tls(&config)?;
+    let mut certificates = Certificates::new(config.clone());
+    let materials = certificates.load().map_err(|(listener, error)| StartError::Tls { listener, error })?;
+    shared.set_certificates(certificates.facts(&materials));
     let helpers =
         Helpers::start(HELPERS, HELPER_QUEUE).map_err(|error| StartError::Thread { name: "helper".into(), error })?;
     let hasher = crate::guard::Hasher::start(HELPER_QUEUE)
@@ -198,26 +201,12 @@ pub(super) fn run(config: Config, apps: &Registry) -> Result<(), StartError> {
     };
     announce(&facts, &config, open_files);
     drop(shared.facts.set(facts));
-    let result = control_thread(&config, &shared, &mysql, threads, sockets.admin, writer);
+    let result = control_thread(&config, &shared, &mysql, threads, sockets.admin, writer, certificates);
     log::flush(LOG_STOP_MAX);
     for path in &sockets.paths {
         let _ = std::fs::remove_file(path);
     }
     result
-}
-
-/// Reads the certificates and keys of every TLS listener.
-fn load_tls(config: &Config) -> Result<Vec<Option<crate::tls::Material>>, StartError> {
-    let process_secret = crate::tls::Secrets::random();
-    let load = |listener: &crate::config::model::Listener| {
-        let Some(settings) = &listener.tls else { return Ok(None) };
-        let error = |error| StartError::Tls { listener: listener.name.clone(), error };
-        let material = crate::tls::Material::load(settings, &process_secret).map_err(error)?;
-        // What the workers will build by themselves.
-        crate::tls::build(settings, &material, listener.http2).map_err(error)?;
-        Ok(Some(material))
-    };
-    config.listeners.iter().map(load).collect()
 }
 
 fn find_programs(config: &Config, apps: &Registry) -> Result<Vec<crate::app::App>, StartError> {
@@ -461,6 +450,7 @@ fn control_thread(
     threads: Threads,
     admin: Option<std::net::TcpListener>,
     writer: Option<log::Writer>,
+    certificates: Certificates,
 ) -> Result<(), StartError> {
     let error = |error| StartError::Thread { name: "control".into(), error };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(error)?;
@@ -475,6 +465,8 @@ fn control_thread(
         for splitter in mysql {
             tokio::spawn(crate::mysql::monitor::run(splitter.clone(), stopped.clone()));
         }
+        let reload = Arc::new(tokio::sync::Notify::new());
+        tokio::spawn(certificates::watch(certificates, threads.orders.clone(), shared.clone(), reload.clone()));
         shared.set_phase(Phase::Ready);
         tracing::info!("ready");
         let order = loop {
@@ -484,6 +476,10 @@ fn control_thread(
             };
             match order {
                 Order::WorkerDied => return Err(StartError::WorkerDied),
+                Order::Reload => {
+                    tracing::info!("SIGHUP: certificates are loaded again; a new config needs a restart");
+                    reload.notify_one();
+                }
                 Order::ReopenLogs => {
                     if let Some(writer) = &writer {
                         writer.reopen();

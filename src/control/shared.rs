@@ -1,10 +1,10 @@
-//! What the threads of one process show each other, without a lock: counters, server states, phase, start facts.
+//! What the threads of one process show each other, counters, server states, phase, start facts.
 //!
 //! Boot makes one [`Shared`] and hands the `Arc` to everyone. Every number in it has one writer (named at the field);
-//! reading is a relaxed load. Deliberately absent: anything a request would have to wait for.
+//! reading is a relaxed load; the one lock is for what the control thread alone touches. Deliberately absent: anything a request would have to wait for.
 
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crossbeam::queue::ArrayQueue;
@@ -36,6 +36,7 @@ pub struct Shared {
     /// The same moment on the wall clock.
     pub started_at: SystemTime,
     phase: AtomicU8,
+    certificates: Mutex<Vec<CertificateFacts>>,
     splitter_view: OnceLock<SplitterViewFn>,
     events: ArrayQueue<Event>,
 }
@@ -67,6 +68,7 @@ impl Shared {
             started: Instant::now(),
             started_at: now,
             phase: AtomicU8::new(Phase::Starting as u8),
+            certificates: Mutex::default(),
             splitter_view: OnceLock::new(),
             events: ArrayQueue::new(EVENTS_PENDING_MAX),
             config,
@@ -97,6 +99,16 @@ impl Shared {
         self.note(EventLevel::Info, format!("process is {}", phase.name()));
     }
 
+    /// The certificates in use from now on. Writer: boot, then the control thread.
+    pub fn set_certificates(&self, certificates: Vec<CertificateFacts>) {
+        *self.certificates.lock().unwrap_or_else(PoisonError::into_inner) = certificates;
+    }
+
+    /// The certificates in use. Reader: the control thread.
+    pub fn certificates(&self) -> Vec<CertificateFacts> {
+        self.certificates.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// Registers where the admin pages learn about splitters, so that they need not know the splitter's insides.
     /// The closure runs on the control thread at each scrape and must not block. Only the first call counts.
     pub fn set_splitter_view(&self, view: SplitterViewFn) {
@@ -117,6 +129,19 @@ impl Shared {
     pub(crate) fn take_event(&self) -> Option<Event> {
         self.events.pop()
     }
+}
+
+/// A certificate in use.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CertificateFacts {
+    /// Name of its listener.
+    pub listener: String,
+    /// Its first host name.
+    pub name: String,
+    /// What its key signs with.
+    pub key: &'static str,
+    /// Last moment of its validity.
+    pub not_after: SystemTime,
 }
 
 /// Where the process is in its life.

@@ -19,7 +19,7 @@ use std::net::IpAddr;
 
 use smallvec::SmallVec;
 
-pub use self::request::{RequestContext, Scheme, write_request_head};
+pub use self::request::{RequestContext, Scheme, names_client_certificate, write_request_head};
 pub use self::response::{is_forwarded_interim, response_content, write_response_fields};
 use crate::http::h1::{Field, FieldName, list_elements, write_decimal};
 

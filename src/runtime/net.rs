@@ -265,17 +265,26 @@ pub enum ReadEnd {
 
 /// Cancels reads that were started with it.
 #[derive(Default)]
-pub struct Cancel(std::cell::RefCell<Canceller>);
+pub struct Cancel {
+    canceller: std::cell::RefCell<Canceller>,
+    count: std::cell::Cell<u32>,
+}
 
 impl Cancel {
     fn handle(&self) -> monoio::io::CancelHandle {
-        self.0.borrow().handle()
+        self.canceller.borrow().handle()
     }
 
     /// Cancels the reads under way; the handle can be used again afterwards.
     pub fn cancel(&self) {
-        let canceller = self.0.take();
-        self.0.replace(canceller.cancel());
+        self.count.set(self.count.get().wrapping_add(1));
+        let canceller = self.canceller.take();
+        self.canceller.replace(canceller.cancel());
+    }
+
+    /// How often it has been cancelled: a read that consists of several can tell that one of them missed it.
+    pub fn count(&self) -> u32 {
+        self.count.get()
     }
 }
 

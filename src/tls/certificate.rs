@@ -55,6 +55,17 @@ pub enum KeyType {
     Rsa,
 }
 
+impl KeyType {
+    /// Name for people.
+    pub fn name(self) -> &'static str {
+        match self {
+            KeyType::Ecdsa => "ECDSA",
+            KeyType::Ed25519 => "Ed25519",
+            KeyType::Rsa => "RSA",
+        }
+    }
+}
+
 /// One of the two files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Part {

@@ -52,6 +52,7 @@ use crate::config::model::{ClientCertificates, Tls};
 /// workers; cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Material {
+    certificates: Arc<[Certificate]>,
     resolver: Arc<Resolver>,
     tickets: Arc<Tickets>,
     authorities: Option<Arc<RootCertStore>>,
@@ -89,10 +90,16 @@ impl Material {
             return Err(TlsError::Settings("client certificates need `client_ca`".into()));
         }
         Ok(Material {
+            certificates: certificates.into(),
             resolver: Arc::new(Resolver::new(certificates, settings.unknown_names)),
             tickets: Arc::new(tickets),
             authorities: authorities.map(Arc::new),
         })
+    }
+
+    /// The chains and keys, the default first.
+    pub fn certificates(&self) -> &[Certificate] {
+        &self.certificates
     }
 }
 

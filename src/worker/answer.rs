@@ -237,7 +237,15 @@ impl<'a> Answer<'a> {
     /// found.
     pub(super) fn start(&mut self, cx: Option<&Cx<'_>>, head: &AnswerHead<'_>, own: OwnFields) {
         debug_assert_eq!(self.status, 0, "one final answer");
-        let mut head = AnswerHead { status: self.forced_status.unwrap_or(head.status), ..*head };
+        let mut head = *head;
+        if let Some(status) = self.forced_status.filter(|status| *status != head.status) {
+            (head.status, head.reason) = (status, None);
+            // What may have content says how much, if it is none.
+            let is_bodiless = self.method == Method::Head || matches!(status, 204 | 304);
+            if head.content == Content::Absent(None) && !is_bodiless {
+                head.content = Content::Length(0);
+            }
+        }
         let cx = cx.filter(|cx| changes_fields(cx.options));
         let mut own = own;
         if cx.is_none() && self.kept_fields.is_empty() {
@@ -408,6 +416,10 @@ impl<'a> Answer<'a> {
                 if wire.gathered.len() < COPIED_BYTES_MAX {
                     return Ok(());
                 }
+                let gathered = Bytes::from(std::mem::take(&mut wire.gathered));
+                let rest = wire.stream.send_most(self.worker, gathered).await?;
+                wire.gathered.extend_from_slice(&rest);
+                return Ok(());
             }
         }
         self.flush_wire().await

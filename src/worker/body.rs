@@ -147,10 +147,16 @@ impl RequestBody {
         Ok(None)
     }
 
-    async fn read(&mut self, worker: &Worker, connection: &Connection, input: &mut Input) -> Result<(), BodyFailure> {
+    /// Tells the client to send, if it waits for that.
+    pub(super) async fn ask(&mut self, worker: &Worker, connection: &Connection) -> Result<(), BodyFailure> {
         if std::mem::take(&mut self.awaits_continue) {
             connection.send(worker, b"HTTP/1.1 100 Continue\r\n\r\n".to_vec()).await.map_err(|_| BodyFailure::Gone)?;
         }
+        Ok(())
+    }
+
+    async fn read(&mut self, worker: &Worker, connection: &Connection, input: &mut Input) -> Result<(), BodyFailure> {
+        self.ask(worker, connection).await?;
         // Everything read so far is used: the next bytes may take its place.
         debug_assert_eq!(self.at, input.bytes.len());
         input.bytes.truncate(self.begin);

@@ -18,7 +18,8 @@ use crate::app::{CallError, Job, JobBody, ReplyBody, ReplyHead};
 use crate::http::answer::{AnswerHead, Content};
 use crate::http::fields::{Fields, FieldsMut};
 use crate::http::h1::{BodyKind, Field, FieldName, Method, RequestHead, Span};
-use crate::metrics::ServedBy;
+use crate::metrics::{AppStats, ServedBy};
+use crate::proxy::head::names_client_certificate;
 use crate::runtime::body::{BodyReceiver, BodySender, body_channel};
 
 /// A request body up to this size crosses together with the head.
@@ -47,14 +48,11 @@ pub(super) async fn run(cx: &Cx<'_>, client: &mut Client<'_>, app: usize) -> Act
         };
         (JobBody::Stream { receiver, length }, Some(sender))
     };
+    let Some((bytes, head)) = request_of(cx) else { return Err(Instead::Error(exchange::unanswered(500))) };
     stats.requests.inc();
-    stats.active.inc();
+    let active = Active::begin(stats);
     let begun = worker.now();
-    let (bytes, head) = match request_of(cx) {
-        Some(request) => request,
-        None => return Err(Instead::Error(exchange::unanswered(500))),
-    };
-    let (id, peer, origin) = (request.id, connection.peer, worker.index);
+    let (id, peer, origin) = (request.id, connection.peer(), worker.index);
     // Futures are handed on pinned: passed by value, each layer around them would hold a copy of its own.
     let call = pin!(worker.bridge.call(|ticket| Job { ticket, origin, app, bytes, head, body, peer, request_id: id }));
     let presence = answer.presence();
@@ -70,6 +68,10 @@ pub(super) async fn run(cx: &Cx<'_>, client: &mut Client<'_>, app: usize) -> Act
             Err(gave_up) => Err(gave_up.into()),
         },
         Some(sender) => {
+            // The request to go on, if the client waits for it, before an answer may be under way.
+            if let Err(failure) = upload.ask(worker, connection).await {
+                return body_failed(failure);
+            }
             let handle = upload.begin_beside(worker, connection);
             let may_keep = answer.keeps_connection();
             let pump = pin!(pump(worker, connection, upload, sender));
@@ -92,7 +94,7 @@ pub(super) async fn run(cx: &Cx<'_>, client: &mut Client<'_>, app: usize) -> Act
             outcome
         }
     };
-    stats.active.dec();
+    drop(active);
     let give_up = |status| {
         let closes = !client.upload.is_done();
         Err(Instead::Error(exchange::Unanswered { status, closes, served_by: ServedBy::Worker }))
@@ -127,15 +129,33 @@ pub(super) async fn run(cx: &Cx<'_>, client: &mut Client<'_>, app: usize) -> Act
     }
 }
 
+/// Counts a call as under way.
+struct Active<'a>(&'a AppStats);
+
+impl<'a> Active<'a> {
+    fn begin(stats: &'a AppStats) -> Active<'a> {
+        stats.active.inc();
+        Active(stats)
+    }
+}
+
+impl Drop for Active<'_> {
+    fn drop(&mut self) {
+        self.0.active.dec();
+    }
+}
+
 /// The request as it crosses: with the fields that the route adds and takes away. `None`: a field that no head may have.
 fn request_of(cx: &Cx<'_>) -> Option<(Bytes, RequestHead)> {
     let Request { head, bytes, .. } = cx.request;
     let rules = &cx.options.request_headers;
-    if rules.is_empty() && !cx.connection.asks_for_certificates(cx.worker) {
+    let is_forged = |field: &Field| field.known == FieldName::Other && names_client_certificate(field.name.of(bytes));
+    let asks = cx.connection.asks_for_certificates(cx.worker);
+    if rules.is_empty() && !asks && !head.fields.iter().any(is_forged) {
         return Some((Bytes::copy_from_slice(bytes), head.clone()));
     }
     let mut lines = Vec::with_capacity(bytes.len() + 256);
-    for field in &head.fields {
+    for field in head.fields.iter().filter(|field| !is_forged(field)) {
         lines.extend_from_slice(field.name.of(bytes));
         lines.extend_from_slice(b": ");
         lines.extend_from_slice(field.value.of(bytes));

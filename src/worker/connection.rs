@@ -12,7 +12,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::Worker;
 use super::answer::{Answer, H1Wire, Wire};
@@ -41,6 +41,9 @@ const HOT_IDLE: Duration = Duration::from_millis(800);
 const LINGER: Duration = Duration::from_secs(5);
 const LINGER_BYTES_MAX: usize = 1 << 20;
 
+/// How long a client may take for the alert that ends a TLS session.
+const CLOSE_MAX: Duration = Duration::from_secs(2);
+
 /// Answers of a pipeline wait for each other up to this size; then they are sent.
 const GATHERED_BYTES_MAX: usize = 64 * 1024;
 
@@ -68,6 +71,9 @@ pub(super) struct Connection {
     pub(super) tls: std::cell::OnceCell<Box<Secure>>,
     /// A send is under way.
     pub(super) sending: std::cell::Cell<bool>,
+    /// Since when the next request is waited for. Bytes that are none of a request, such as a piece of a TLS record, do not
+    /// change it.
+    pub(super) waiting_since: std::cell::Cell<Option<Instant>>,
     /// Counts it as open.
     pub(super) _open: Open,
 }
@@ -81,6 +87,13 @@ impl Connection {
         self.proxied.get().or(self.peer)
     }
 
+    /// The wait for the next request begins, unless it has begun already; returns when.
+    fn begin_waiting(&self, worker: &Worker) -> Instant {
+        let since = self.waiting_since.get().unwrap_or_else(|| worker.now());
+        self.waiting_since.set(Some(since));
+        since
+    }
+
     /// Its address as text.
     pub(super) fn peer_text(&self) -> AddressText {
         AddressText::new(self.peer().map(|peer| peer.ip()))
@@ -91,8 +104,12 @@ impl Connection {
         let peer = self.peer().map(|peer| peer.ip());
         let trust = worker.config.listeners[self.listener as usize].trust.as_ref();
         let (Some(trust), Some(peer)) = (trust, peer) else { return (peer, self.is_tls()) };
-        let values = |known: FieldName, name: &str| {
-            let name = name.to_owned();
+        fn values<'a>(
+            head: &'a RequestHead,
+            bytes: &'a [u8],
+            known: FieldName,
+            name: &'a str,
+        ) -> impl DoubleEndedIterator<Item = &'a [u8]> {
             head.fields
                 .iter()
                 .filter(move |field| {
@@ -100,9 +117,9 @@ impl Connection {
                         && (known != FieldName::Other || field.name.of(bytes).eq_ignore_ascii_case(name.as_bytes()))
                 })
                 .map(|field| field.value.of(bytes))
-        };
-        let client = trust.client(peer, values(trust.field(), trust.header()));
-        let scheme = trust.scheme(peer, values(FieldName::XForwardedProto, ""));
+        }
+        let client = trust.client(peer, values(head, bytes, trust.field(), trust.header()));
+        let scheme = trust.scheme(peer, values(head, bytes, FieldName::XForwardedProto, ""));
         (Some(client), scheme.map_or(self.is_tls(), |scheme| scheme == real_ip::Scheme::Https))
     }
 
@@ -145,16 +162,13 @@ impl Connection {
     /// Sends a whole buffer. The client may take as long as it likes as long as it takes something: the write time-out
     /// is for silence.
     async fn send_pieces<B: Buffer>(&self, worker: &Worker, bytes: B) -> Result<B, Broken> {
-        if let Some(secure) = self.tls.get() {
-            self.sending.set(true);
-            let bytes = secure.send(worker, self, bytes).await?;
-            self.sending.set(false);
-            worker.stats.http.bytes_out.add(bytes.bytes() as u64);
-            return Ok(bytes);
-        }
         self.sending.set(true);
-        let bytes = self.send_raw(worker, bytes).await?;
+        let sent = match self.tls.get() {
+            Some(secure) => secure.send(worker, self, bytes).await,
+            None => self.send_raw(worker, bytes).await,
+        };
         self.sending.set(false);
+        let bytes = sent?;
         worker.stats.http.bytes_out.add(bytes.bytes() as u64);
         Ok(bytes)
     }
@@ -234,8 +248,10 @@ impl Connection {
         }
     }
 
-    /// Ends our direction: the client reads the end of the stream.
-    pub(super) async fn end_direction(&self) {
+    /// Ends our direction: the client reads the end of the stream. Takes no longer than `time`, after which the connection
+    /// is broken.
+    pub(super) async fn end_direction(&self, time: Duration) {
+        self.watched.set(time, OnExpiry::BreakAll);
         if let Some(secure) = self.tls.get() {
             secure.close(self).await;
         }
@@ -255,8 +271,10 @@ impl Connection {
 enum Next {
     /// Wait for bytes without buffers.
     Cold,
-    /// Close at once.
+    /// Close.
     Close,
+    /// Close so that the client does not take what it got for complete.
+    Abort,
     /// End our direction, read on for a moment, close.
     Linger,
     /// The client speaks HTTP/2; this is what it has sent so far.
@@ -293,6 +311,8 @@ pub(super) async fn drive(worker: Rc<Worker>, connection: Rc<Connection>) {
         // Boxed: a cold connection must not carry the size of a busy one.
         match Box::pin(serve(&worker, &connection, std::mem::take(&mut first))).await {
             Next::Cold => is_cold = true,
+            Next::Abort => return connection.stream.reset_on_close(),
+            Next::Close if connection.is_tls() => return connection.end_direction(CLOSE_MAX).await,
             Next::Close => return,
             Next::Linger => return Box::pin(linger(&worker, &connection)).await,
             Next::Http2(input) => return Box::pin(h2::drive(worker, connection, input)).await,
@@ -306,8 +326,12 @@ async fn wait_cold(worker: &Worker, connection: &Connection) -> bool {
         0 => worker.config.http.header_timeout,
         _ => worker.config.http.keep_alive_timeout,
     };
+    let left = timeout.saturating_sub(connection.begin_waiting(worker).elapsed());
     connection.watched.cool_down();
-    connection.watched.set(timeout.saturating_sub(HOT_IDLE), OnExpiry::BreakReads);
+    if left.is_zero() {
+        return false;
+    }
+    connection.watched.set(left, OnExpiry::BreakReads);
     connection.watched.set_idle(true);
     worker.stats.http.idle.inc();
     let ready = connection.readable().await;
@@ -352,10 +376,7 @@ async fn serve_with(worker: &Rc<Worker>, connection: &Connection, hot: &mut Hot)
                         },
                         After::Close => return finish(worker, connection, hot, Next::Close).await,
                         After::Linger => return finish(worker, connection, hot, Next::Linger).await,
-                        After::Abort => {
-                            connection.stream.reset_on_close();
-                            return Next::Close;
-                        }
+                        After::Abort => return Next::Abort,
                     }
                 }
                 Ok(None) => {}
@@ -498,6 +519,7 @@ async fn read_first(worker: &Worker, connection: &Connection, hot: &mut Hot) -> 
     }
     hot.input.make_room(READ_ROOM);
     let cancel = connection.watched.cancel();
+    connection.begin_waiting(worker);
     connection.watched.set_idle(true);
     worker.stats.http.idle.inc();
     connection.watched.set(HOT_IDLE, OnExpiry::GiveBackBuffer);
@@ -510,6 +532,7 @@ async fn read_first(worker: &Worker, connection: &Connection, hot: &mut Hot) -> 
     match result {
         Ok(ReadEnd::Bytes(n)) if n > 0 => {
             worker.stats.http.bytes_in.add(n as u64);
+            connection.waiting_since.set(None);
             Read::Bytes
         }
         Ok(ReadEnd::Cancelled) => Read::Cold,
@@ -534,8 +557,7 @@ async fn read_more(worker: &Worker, connection: &Connection, hot: &mut Hot) -> R
 
 /// Reads and drops what the client still sends, so that closing does not reset the connection under our answer.
 pub(super) async fn linger(worker: &Worker, connection: &Connection) {
-    connection.end_direction().await;
-    connection.watched.set(LINGER, OnExpiry::BreakAll);
+    connection.end_direction(LINGER).await;
     let mut bytes = Vec::with_capacity(4096);
     let mut total = 0;
     while total < LINGER_BYTES_MAX {

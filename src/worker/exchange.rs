@@ -155,6 +155,9 @@ pub(super) async fn run(
                 hops += 1;
                 if let Sent::Page { error, status } = sent {
                     page_for = Some(error);
+                    if error.closes {
+                        client.answer.set_keep_alive(false);
+                    }
                     client.answer.force_status(status);
                 }
                 redirected = Some(Box::new(Redirected::new(current, &target, &sent)));

@@ -33,6 +33,7 @@ use crate::proxy::head::{
 use crate::proxy::retry::{Failure, RetryPolicy, Situation, Verdict, delay_before_retry, may_retry};
 use crate::runtime::net::{Peek, Stream};
 use crate::runtime::time::{sleep, timeout};
+use crate::util::path::{encode, encode_query, normalize};
 
 /// A request body up to this size is read before a server is chosen, so that the request can be tried again.
 const KEPT_BODY_BYTES_MAX: usize = 16 * 1024;
@@ -334,7 +335,7 @@ impl Forward<'_> {
     fn request_bytes(&self, outgoing: &Outgoing, server: usize) -> Result<Vec<u8>, NoResponse> {
         let head = self.request.head;
         let mut bytes = self.worker.hot.take_buffer(head.head_bytes + 512 + outgoing.kept.len());
-        let ip = self.connection.peer.map(|peer| IpText::new(peer.ip()));
+        let ip = self.connection.peer().map(|peer| IpText::new(peer.ip()));
         let state = self.worker.upstreams[self.upstream].borrow();
         let context = RequestContext {
             client_ip: ip.as_ref().map_or(b"unknown", |ip| ip.as_bytes()),
@@ -404,6 +405,9 @@ impl Forward<'_> {
         at: At<'_>,
     ) -> Result<Relayed, NoResponse> {
         let Client { upload, answer } = client;
+        // The request to go on, if the client waits for it, before an answer may be under way.
+        let asked = upload.ask(self.worker, self.connection).await;
+        asked.map_err(NoResponse::Body)?;
         let handle = upload.begin_beside(self.worker, self.connection);
         let may_keep = answer.keeps_connection();
         let send = pin!(self.send_body(upload, kind, at.connection));
@@ -679,9 +683,9 @@ pub(super) fn replaced(
     const KEPT: [&str; 6] =
         ["content-type", "content-disposition", "accept-ranges", "set-cookie", "cache-control", "expires"];
     if Fields::new(fields).find("x-accel-redirect").is_some() {
-        let target = Fields::new(fields).find("x-accel-redirect").unwrap_or_default().to_vec();
+        let target = internal_target(Fields::new(fields).find("x-accel-redirect").unwrap_or_default());
         FieldsMut::new(fields, 0).remove("x-accel-redirect");
-        if cx.options.x_accel && target.first() == Some(&b'/') {
+        if let Some(target) = target.filter(|_| cx.options.x_accel) {
             let mut kept = Vec::new();
             for (name, value) in Fields::new(fields).iter() {
                 let is_kept = |known: &&&str| name.eq_ignore_ascii_case(known.as_bytes());
@@ -697,8 +701,26 @@ pub(super) fn replaced(
     has_page.then_some(Instead::Error(Unanswered { status, closes: false, served_by }))
 }
 
-/// Tells a server or an application about the certificate that the client showed, and takes out what the client wrote in
-/// such fields itself. Only where clients are asked for certificates.
+/// The target that an X-Accel-Redirect field names: its path as it is, or percent-encoded, and a query. `None`: no path.
+fn internal_target(value: &[u8]) -> Option<Vec<u8>> {
+    let (path, query) = match memchr::memchr(b'?', value) {
+        Some(at) => (&value[..at], Some(&value[at + 1..])),
+        None => (value, None),
+    };
+    let mut decoded = Vec::new();
+    // Encoded or not: as nginx, which decodes it.
+    let path = normalize(path, &mut decoded).ok()?;
+    let mut target = Vec::with_capacity(value.len() + 8);
+    encode(path.as_bytes(), &mut target);
+    if let Some(query) = query {
+        target.push(b'?');
+        encode_query(query, &mut target);
+    }
+    Some(target)
+}
+
+/// Tells a server or an application about the certificate that the client showed, where clients are asked for one. What
+/// the client wrote in such fields itself has been left out.
 pub(super) fn put_client_certificate(cx: &Cx<'_>, fields: &mut FieldsMut<'_>) {
     if !cx.connection.asks_for_certificates(cx.worker) {
         return;

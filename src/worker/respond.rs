@@ -65,7 +65,7 @@ pub(super) fn reject(
     log.record(&Entry {
         time: std::time::SystemTime::now(),
         remote_addr: connection.peer_text().as_bytes(),
-        remote_port: connection.peer.map_or(0, |peer| peer.port()),
+        remote_port: connection.peer().map_or(0, |peer| peer.port()),
         listener: connection.listener as u16,
         target: first_line(input),
         status,

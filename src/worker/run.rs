@@ -30,12 +30,14 @@ use crate::runtime::time::sleep;
 const LOGINS_MAX: usize = 4096;
 
 /// What the control thread tells a data worker.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(crate) enum Control {
     /// Accept no more, finish what is under way, end. Connections that are not done by then are broken off.
     Drain(Duration),
     /// A tick has passed: look at the deadlines.
     Tick,
+    /// New sessions use these certificates and keys, by listener; sessions under way go on.
+    Certificates(Arc<Vec<Option<crate::tls::Material>>>),
     /// End now.
     Stop,
 }
@@ -73,6 +75,10 @@ pub(crate) async fn run(seat: Seat) {
     let Seat { listeners, splitters, mysql, mut control, replies, .. } = seat;
     let config = seat.shared.config.clone();
     let ports = port_table(&config, &listeners);
+    let tls = match tls_configs(&config, &seat.tls) {
+        Ok(tls) => tls,
+        Err(error) => return tracing::error!(worker = seat.index, %error, "TLS cannot be set up"),
+    };
     let worker = Rc::new(Worker {
         index: seat.index,
         limits: Limits {
@@ -83,7 +89,7 @@ pub(crate) async fn run(seat: Seat) {
         routers: (0..config.listeners.len()).map(|listener| Router::new(&config, listener)).collect(),
         folders: folder_table(&config),
         ports,
-        tls: RefCell::new(tls_configs(&config, &seat.tls)),
+        tls: RefCell::new(tls),
         handshakes: HandshakeGate::default(),
         watches: Watches::new(),
         hot: HotPool::new(config.process.read_buffer_bytes),
@@ -127,6 +133,10 @@ pub(crate) async fn run(seat: Seat) {
     let order = loop {
         match control.recv().await {
             Control::Tick => worker.tick(),
+            Control::Certificates(materials) => match tls_configs(&worker.config, &materials) {
+                Ok(tls) => drop(worker.tls.replace(tls)),
+                Err(error) => tracing::error!(worker = worker.index, %error, "new certificates cannot be used"),
+            },
             order => break order,
         }
     };
@@ -158,7 +168,7 @@ async fn drain(worker: &Worker, control: &mut Receiver<Control>, deadline: Durat
         worker.watches.close_idle();
         let clients: u64 = worker.stats.splitters.iter().map(|splitter| splitter.clients.value()).sum();
         let is_done = worker.connections.get() == 0 && clients == 0;
-        let told_to_stop = std::iter::from_fn(|| control.try_recv()).any(|order| order == Control::Stop);
+        let told_to_stop = std::iter::from_fn(|| control.try_recv()).any(|order| matches!(order, Control::Stop));
         if is_done || told_to_stop {
             return;
         }
@@ -178,12 +188,17 @@ fn port_table(config: &Config, listeners: &[(usize, u16, BoundSocket)]) -> Vec<u
     (0..config.listeners.len()).map(|index| bound(index).unwrap_or_default()).collect()
 }
 
-/// By listener, what its sessions are made with. Boot has built the same once, so that this cannot fail.
-fn tls_configs(config: &Config, materials: &[Option<crate::tls::Material>]) -> Vec<Option<Arc<rustls::ServerConfig>>> {
+/// By listener, what its sessions are made with. Boot has built the same once, so that this does not fail; if it does, the
+/// listener is not served, least of all in clear.
+fn tls_configs(
+    config: &Config,
+    materials: &[Option<crate::tls::Material>],
+) -> Result<Vec<Option<Arc<rustls::ServerConfig>>>, crate::tls::TlsError> {
     let build = |(listener, material): (&crate::config::model::Listener, &Option<crate::tls::Material>)| {
-        let (settings, material) = (listener.tls.as_ref()?, material.as_ref()?);
-        let built = crate::tls::build(settings, material, listener.http2);
-        built.inspect_err(|error| tracing::error!(listener = %listener.name, %error, "TLS cannot be set up")).ok()
+        let Some(settings) = &listener.tls else { return Ok(None) };
+        let missing = || crate::tls::TlsError::Settings(format!("listener `{}` has no certificates", listener.name));
+        let material = material.as_ref().ok_or_else(missing)?;
+        crate::tls::build(settings, material, listener.http2).map(Some)
     };
     config.listeners.iter().zip(materials).map(build).collect()
 }
@@ -223,6 +238,7 @@ async fn accept(worker: Rc<Worker>, listener: Rc<Listener>, index: usize, connec
                     proxied: Cell::new(None),
                     writes: OnceCell::new(),
                     sending: Cell::new(false),
+                    waiting_since: Cell::new(None),
                     tls: OnceCell::new(),
                     stream,
                     peer,

@@ -18,7 +18,7 @@ use crate::tls::{Facts, Session, TlsError};
 use crate::util::waiters::Waiters;
 
 /// Plaintext that is encrypted before it is sent: a few records, so that a large answer does not double its memory.
-const PIECE_BYTES_MAX: usize = 64 * 1024;
+const PIECE_BYTES_MAX: usize = 48 * 1024;
 
 /// Ciphertext asked for with the first read of a handshake: more than any usual ClientHello.
 const HELLO_BYTES: usize = 2048;
@@ -94,13 +94,10 @@ pub(super) async fn handshake(
     connection.watched.set(settings.handshake_timeout, OnExpiry::BreakAll);
     let mut session = Session::new(config).ok()?;
     let (mut input, mut plain, mut out) = (first, Vec::new(), Vec::new());
+    // Behind a PROXY header the beginning of the handshake has been read already.
+    let mut has_input = !input.is_empty();
     let is_closed = loop {
-        if input.capacity() - input.len() < HELLO_BYTES {
-            input.reserve(HELLO_BYTES);
-        }
-        let (result, returned) = connection.stream.read(input).await;
-        input = returned;
-        if !matches!(result, Ok(count) if count > 0) {
+        if !std::mem::take(&mut has_input) && !read_hello(connection, &mut input).await {
             stats.failed.inc();
             worker.stats.http.timeouts.add(u64::from(connection.watched.expired()));
             return None;
@@ -146,6 +143,16 @@ pub(super) async fn handshake(
     })
 }
 
+/// Reads more of a handshake; `false`: nothing more comes.
+async fn read_hello(connection: &Connection, input: &mut Vec<u8>) -> bool {
+    if input.capacity() - input.len() < HELLO_BYTES {
+        input.reserve(HELLO_BYTES);
+    }
+    let (result, returned) = connection.stream.read(std::mem::take(input)).await;
+    *input = returned;
+    matches!(result, Ok(count) if count > 0)
+}
+
 /// As nginx with its status 497: the client learns in plain text what is wrong.
 async fn refuse_plain_http(worker: &Worker, connection: &Connection, input: &[u8]) {
     let mut out = Vec::new();
@@ -181,6 +188,7 @@ impl Secure {
         cancel: Option<&Cancel>,
     ) -> (io::Result<ReadEnd>, Vec<u8>) {
         let before = buf.len();
+        let cancels = cancel.map_or(0, Cancel::count);
         buf.append(&mut self.plain.borrow_mut());
         while buf.len() == before && !self.is_closed.get() {
             let room = (buf.capacity() - buf.len()).max(1024) + RECORD_OVERHEAD;
@@ -207,6 +215,10 @@ impl Secure {
             if let Err(error) = self.decrypt(worker, input, &mut buf) {
                 tracing::debug!(peer = ?connection.peer, %error, "TLS connection failed");
                 return (Err(io::ErrorKind::InvalidData.into()), buf);
+            }
+            // The read may have been cancelled in the very moment in which it ended by itself.
+            if buf.len() == before && cancel.is_some_and(|cancel| cancel.count() != cancels) {
+                return (Ok(ReadEnd::Cancelled), buf);
             }
         }
         let count = buf.len() - before;

@@ -124,6 +124,14 @@ impl Upload<'_> {
         }
     }
 
+    /// Tells a client that waits for it to send.
+    pub(super) async fn ask(&mut self, worker: &Worker, connection: &Connection) -> Result<(), BodyFailure> {
+        match self {
+            Upload::H1 { body, .. } => body.ask(worker, connection).await,
+            Upload::H2(receiver) => receiver.ask(),
+        }
+    }
+
     /// Prepares for [`Beside`]: from now on reads have a deadline of their own.
     pub(super) fn begin_beside(&mut self, worker: &Worker, connection: &Connection) -> BesideHandle {
         match self {

@@ -43,6 +43,8 @@ pub(crate) struct Watch {
     deadline: Cell<u32>,
     on_expiry: Cell<OnExpiry>,
     expired: Cell<bool>,
+    /// The same, and the step has not been said to be over.
+    is_due: Cell<bool>,
     /// A deadline has broken the socket off, at any time before: what reads as its end is none.
     broken: Cell<bool>,
     /// Tick since which a request waits for others while its client may leave; `NEVER` when none does.
@@ -88,6 +90,7 @@ impl Watches {
             deadline: Cell::new(NEVER),
             on_expiry: Cell::new(OnExpiry::BreakAll),
             expired: Cell::new(false),
+            is_due: Cell::new(false),
             broken: Cell::new(false),
             waiting_since: Cell::new(NEVER),
             client_gone: Cell::new(false),
@@ -166,6 +169,7 @@ impl Watch {
             }
         }
         self.expired.set(true);
+        self.is_due.set(true);
         self.broken.set(self.broken.get() || self.on_expiry.get() != OnExpiry::Wake);
         if let Some(waker) = self.waiter.take() {
             waker.wake();
@@ -228,11 +232,13 @@ impl Watched {
         self.watch.deadline.set(self.watches.now.get().saturating_add(Watches::ticks(duration)));
         self.watch.on_expiry.set(on_expiry);
         self.watch.expired.set(false);
+        self.watch.is_due.set(false);
     }
 
     /// The present step may take as long as it likes.
     pub(crate) fn clear(&self) {
         self.watch.deadline.set(NEVER);
+        self.watch.is_due.set(false);
     }
 
     /// The last deadline set has passed.
@@ -283,11 +289,15 @@ impl Watched {
 
     /// Runs `work` until it ends, the client leaves, or the deadline passes.
     ///
-    /// The client is looked after only once the work takes longer than a few ticks: a quick answer costs nothing.
+    /// The client is looked after only once the work takes longer than a few ticks: a quick answer costs nothing. Without a
+    /// deadline, one that passed earlier does not count.
     pub(crate) async fn while_client_stays<T>(&self, work: impl Future<Output = T>) -> Result<T, GaveUp> {
         let mut work = pin!(work);
         let watch = &self.watch;
         watch.waiting_since.set(self.watches.now.get());
+        if watch.deadline.get() == NEVER && !watch.is_due.get() {
+            watch.expired.set(false);
+        }
         let end = std::future::poll_fn(|cx| {
             if let Poll::Ready(done) = work.as_mut().poll(cx) {
                 return Poll::Ready(Ok(done));

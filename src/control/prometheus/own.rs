@@ -1,4 +1,4 @@
-//! Our own metrics, tier by tier: process, HTTP, HTTP/2, files, upstreams, applications, splitters, access log.
+//! Our own metrics, tier by tier: process, HTTP, HTTP/2, TLS, files, upstreams, applications, splitters, access log.
 
 use std::time::SystemTime;
 
@@ -16,6 +16,7 @@ pub(super) fn write(out: &mut Exposition, shared: &Shared, now: SystemTime) {
     workers(out, shared);
     http(out, shared);
     http2(out, shared);
+    tls(out, shared);
     files(out, shared);
     upstreams(out, shared);
     checks(out, shared, now);
@@ -118,6 +119,19 @@ fn http2(out: &mut Exposition, shared: &Shared) {
             let labels = [&row.labels()[..], &[("kind", kind.name())]].concat();
             floods.sample(&labels, row.sum(|w| w.http2.floods[kind.index()].value()));
         }
+    }
+}
+
+fn tls(out: &mut Exposition, shared: &Shared) {
+    let t = per_worker(shared, "one_server_tls_");
+    t.counter(out, "handshakes_total", "TLS handshakes completed.", |w| &w.tls.handshakes);
+    t.counter(out, "resumed_total", "Of these, resumed from a ticket.", |w| &w.tls.resumed);
+    t.counter(out, "failed_total", "TLS handshakes that failed or took too long.", |w| &w.tls.failed);
+    let help = "End of a certificate's validity, seconds of the Unix epoch.";
+    let mut expiry = out.family("one_server_tls_certificate_expiry_timestamp_seconds", Kind::Gauge, help);
+    for fact in shared.certificates() {
+        let labels = [("listener", fact.listener.as_str()), ("name", fact.name.as_str()), ("key", fact.key)];
+        expiry.sample(&labels, unix_ms(fact.not_after) as f64 / 1000.0);
     }
 }
 

@@ -85,9 +85,16 @@ fn is_ours(field: &Field, name: &[u8], bytes: &[u8]) -> bool {
     match field.known {
         Expect | Host | XForwardedFor | XForwardedHost | XForwardedPort | XForwardedProto => true,
         XRequestId => field.value.of(bytes).is_empty(),
-        Other => is_alias(name),
+        Other => is_alias(name) || names_client_certificate(name),
         known => is_hop_by_hop_or_framing(known),
     }
+}
+
+/// True when only we may tell a server who the client of a TLS session is: `X-SSL-Client-Verify` and its like.
+pub fn names_client_certificate(name: &[u8]) -> bool {
+    const PREFIX: &[u8] = b"x-ssl-client-";
+    let same = |byte: &u8, known: &u8| if *byte == b'_' { *known == b'-' } else { byte.to_ascii_lowercase() == *known };
+    name.len() >= PREFIX.len() && name.iter().zip(PREFIX).all(|(byte, known)| same(byte, known))
 }
 
 /// True when a CGI-like application behind the server would read `name` as a field that we answer for: `_` and `-` look

@@ -71,6 +71,10 @@ struct Shared {
     flood: Cell<Option<Flood>>,
     /// The client's preface is complete.
     has_greeted: Cell<bool>,
+    /// Since when no stream is under way; frames that open none, such as PING, do not change it.
+    idle_since: Cell<Instant>,
+    /// Since when the last stream is done and the connection about to end.
+    ending_since: Cell<Option<Instant>>,
     /// Since when the client owes us the rest of its preface or of a header block.
     owes_since: Cell<Option<Instant>>,
 }
@@ -87,9 +91,11 @@ pub(super) async fn drive(worker: Rc<Worker>, connection: Rc<Connection>, input:
         flood: Cell::new(None),
         has_greeted: Cell::new(false),
         owes_since: Cell::new(Some(worker.now())),
+        idle_since: Cell::new(worker.now()),
+        ending_since: Cell::new(None),
     });
     worker.stats.http2.connections.inc();
-    worker.stats.http2.open.inc();
+    let _open = OpenGuard::new(&worker);
     shared.take_inbound(&worker, &input);
     worker.hot.give_buffer_back(input);
     connection.separate_writes(&worker);
@@ -106,6 +112,7 @@ pub(super) async fn drive(worker: Rc<Worker>, connection: Rc<Connection>, input:
             if is_serving && server.as_mut().poll(cx).is_ready() {
                 is_serving = false;
                 shared.is_served.set(true);
+                shared.is_closing.set(true);
                 connection.watched.set(CLOSE_MAX, OnExpiry::BreakAll);
             }
             let is_writing = writer.as_mut().poll(cx).is_pending();
@@ -122,15 +129,29 @@ pub(super) async fn drive(worker: Rc<Worker>, connection: Rc<Connection>, input:
     // A read may still be under way. It goes on for a moment, so that closing does not reset the connection under our
     // answers (RFC 9112 section 9.6), and ends with the socket; its buffer must be back before that is closed.
     if shared.pipe.borrow_mut().discard() {
-        connection.end_direction().await;
-        connection.watched.set(LINGER, OnExpiry::BreakAll);
+        connection.end_direction(LINGER).await;
     } else {
         connection.stream.breaker().break_all();
     }
     if is_reading {
         reader.await;
     }
-    worker.stats.http2.open.dec();
+}
+
+/// Counts a connection as one of HTTP/2, and as no longer one even if it ends by a panic.
+struct OpenGuard<'a>(&'a Worker);
+
+impl<'a> OpenGuard<'a> {
+    fn new(worker: &'a Worker) -> OpenGuard<'a> {
+        worker.stats.http2.open.inc();
+        OpenGuard(worker)
+    }
+}
+
+impl Drop for OpenGuard<'_> {
+    fn drop(&mut self) {
+        self.0.stats.http2.open.dec();
+    }
 }
 
 /// Reads from the client into the pipe, for as long as the client sends.
@@ -199,8 +220,9 @@ impl Shared {
         }
     }
 
-    /// Counts what is about to be sent; a connection that ends for a flood gets its GOAWAY behind it.
-    fn note_outbound(&self, worker: &Worker, outbound: &mut Vec<u8>) {
+    /// Counts what is about to be sent; a connection that ends for a flood gets its GOAWAY behind it. `true`: nothing more
+    /// is to be sent then.
+    fn note_outbound(&self, worker: &Worker, outbound: &mut Vec<u8>) -> bool {
         let mut guard = self.guard.borrow_mut();
         let before = guard.summary();
         match guard.on_outbound(outbound, worker.now()) {
@@ -208,9 +230,11 @@ impl Shared {
             Err(flood) => self.end_by(worker, flood),
         }
         let summary = guard.summary();
-        if self.flood.get().is_some() && !summary.is_outbound_within_frame {
+        let is_last = self.flood.get().is_some();
+        if is_last && !summary.is_outbound_within_frame {
             outbound.extend_from_slice(&goaway_frame(summary.highest_stream_id, ErrorCode::ENHANCE_YOUR_CALM));
         }
+        is_last
     }
 
     fn end_by(&self, worker: &Worker, flood: Flood) {
@@ -237,14 +261,34 @@ impl Shared {
         }
     }
 
+    /// Without a stream for longer than connections are kept.
+    fn is_idle_for_too_long(&self, worker: &Worker) -> bool {
+        self.streams.get() == 0 && self.idle_since.get().elapsed() >= worker.config.http.keep_alive_timeout
+    }
+
+    /// The client does not end a connection that we have asked it to end, and on which nothing is under way: once.
+    fn ends_too_slowly(&self, worker: &Worker, connection: &Connection) -> bool {
+        if !self.is_closing.get() || self.streams.get() > 0 {
+            return false;
+        }
+        match self.ending_since.get() {
+            None => {
+                self.ending_since.set(Some(worker.now()));
+                connection.watched.set(CLOSE_MAX, OnExpiry::Wake);
+                false
+            }
+            Some(since) => since.elapsed() >= CLOSE_MAX,
+        }
+    }
+
     /// Without a stream under way the connection is kept for the keep-alive time only.
     fn expect_request(&self, worker: &Worker, connection: &Connection) {
         if !self.is_cold.get() || self.is_closing.get() {
             return;
         }
         if self.streams.get() == 0 {
-            let timeout = worker.config.http.keep_alive_timeout.saturating_sub(HOT_IDLE);
-            connection.watched.set(timeout, OnExpiry::Wake);
+            let left = worker.config.http.keep_alive_timeout.saturating_sub(self.idle_since.get().elapsed());
+            connection.watched.set(left, OnExpiry::Wake);
         } else {
             connection.watched.clear();
         }
@@ -253,18 +297,18 @@ impl Shared {
 
 /// Sends what the crate wants to be sent; ends behind the GOAWAY of a flood, or when nothing can be sent.
 async fn write(worker: &Worker, connection: &Connection, shared: &Shared) {
-    let mut buffer = worker.hot.take_buffer(READ_BYTES);
     loop {
         poll_fn(|_| match shared.pipe.borrow().has_outbound() || shared.flood.get().is_some() {
             true => Poll::Ready(()),
             false => Poll::Pending,
         })
         .await;
+        let buffer = worker.hot.take_buffer(READ_BYTES);
         let mut outbound = shared.pipe.borrow_mut().take_outbound(buffer);
-        shared.note_outbound(worker, &mut outbound);
+        let is_last = shared.note_outbound(worker, &mut outbound);
         match connection.send(worker, outbound).await {
-            Ok(_) if shared.flood.get().is_some() => return,
-            Ok(empty) => buffer = empty,
+            Ok(_) if is_last => return,
+            Ok(empty) => worker.hot.give_buffer_back(empty),
             Err(_) => return shared.pipe.borrow_mut().break_outbound(),
         }
     }
@@ -293,11 +337,12 @@ async fn serve(worker: Rc<Worker>, connection: Rc<Connection>, shared: Rc<Shared
     };
     loop {
         let next = poll_fn(|cx| {
-            if !shared.is_closing.get() && connection.watched.poll_draining(cx, worker.draining.get()) {
-                shared.is_closing.set(true);
+            let is_draining = connection.watched.poll_draining(cx, worker.draining.get());
+            if is_draining && !shared.is_closing.replace(true) {
                 h2.graceful_shutdown();
             }
-            if !shared.is_closing.get() && shared.streams.get() == 0 && connection.watched.expired() {
+            let is_idle = !shared.is_closing.get() && shared.is_idle_for_too_long(&worker);
+            if is_idle || shared.ends_too_slowly(&worker, &connection) {
                 shared.is_closing.set(true);
                 h2.abrupt_shutdown(Reason::NO_ERROR);
             }
@@ -351,6 +396,7 @@ impl StreamGuard {
 impl Drop for StreamGuard {
     fn drop(&mut self) {
         self.shared.streams.set(self.shared.streams.get() - 1);
+        self.shared.idle_since.set(self.worker.now());
         self.shared.expect_request(&self.worker, &self.connection);
     }
 }

@@ -52,6 +52,8 @@ impl Pipe {
         if self.taken == self.inbound.len() {
             self.inbound.clear();
             self.taken = 0;
+        } else if self.taken > INBOUND_BYTES_MAX {
+            self.inbound.drain(..std::mem::take(&mut self.taken));
         }
         self.moves += 1;
         if !self.is_discarding {

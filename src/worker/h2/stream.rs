@@ -21,6 +21,9 @@ use crate::http::h1::Method;
 /// Less than this is not worth a frame while there is more to send.
 const SMALL_BYTES: usize = 1024;
 
+/// Payload of the frames that every client takes: RFC 9113 section 4.2.
+const FRAME_BYTES: usize = 16 * 1024;
+
 /// How long a small rest of a window waits for more of it.
 const SMALL_WAIT: Duration = Duration::from_millis(200);
 
@@ -102,13 +105,35 @@ impl Stream {
         Ok(has_content)
     }
 
-    /// Sends content as the client's windows allow; with `end` the stream is finished behind it.
-    pub(in super::super) async fn send(&self, worker: &Worker, mut data: Bytes, end: bool) -> Result<(), Broken> {
-        let sent = loop {
+    /// Sends all content as the client's windows allow; with `end` the stream is finished behind it.
+    pub(in super::super) async fn send(&self, worker: &Worker, data: Bytes, end: bool) -> Result<(), Broken> {
+        let is_empty = data.is_empty();
+        self.send_down_to(worker, data, 0, end).await?;
+        if !end {
+            return Ok(());
+        }
+        match self.sender.replace(Sender::Done) {
+            Sender::Sending(mut stream) if is_empty => stream.send_data(Bytes::new(), true).map_err(|_| Broken),
+            Sender::Sending(_) => Ok(()),
+            _ => Err(Broken),
+        }
+    }
+
+    /// The same for content of which more comes at once: returns a rest that is not worth a frame.
+    pub(in super::super) async fn send_most(&self, worker: &Worker, data: Bytes) -> Result<Bytes, Broken> {
+        self.send_down_to(worker, data, SMALL_BYTES - 1, false).await
+    }
+
+    /// Sends until at most `rest_bytes_max` bytes are left, which it returns; with `end` the last frame ends the stream.
+    async fn send_down_to(
+        &self,
+        worker: &Worker,
+        mut data: Bytes,
+        rest_bytes_max: usize,
+        end: bool,
+    ) -> Result<Bytes, Broken> {
+        while data.len() > rest_bytes_max {
             let ready = match &mut *self.sender.borrow_mut() {
-                Sender::Sending(stream) if data.is_empty() => {
-                    break if end { stream.send_data(data, true).map_err(|_| Broken) } else { Ok(()) };
-                }
                 Sender::Sending(stream) => {
                     stream.reserve_capacity(data.len());
                     stream.capacity()
@@ -125,21 +150,20 @@ impl Stream {
                 }
                 ready => ready,
             };
-            let piece = data.split_to(capacity.min(data.len()));
+            let mut piece_bytes = capacity.min(data.len());
+            // The crate cuts what it is given into frames: a last one of a few bytes waits for what comes next.
+            let behind_frames = piece_bytes % FRAME_BYTES;
+            if piece_bytes > FRAME_BYTES && behind_frames <= rest_bytes_max {
+                piece_bytes -= behind_frames;
+            }
+            let piece = data.split_to(piece_bytes);
             let is_last = end && data.is_empty();
-            if let Sender::Sending(stream) = &mut *self.sender.borrow_mut()
-                && stream.send_data(piece, is_last).is_err()
-            {
-                break Err(Broken);
+            match &mut *self.sender.borrow_mut() {
+                Sender::Sending(stream) => stream.send_data(piece, is_last).map_err(|_| Broken)?,
+                _ => return Err(Broken),
             }
-            if data.is_empty() {
-                break Ok(());
-            }
-        };
-        if end && sent.is_ok() {
-            self.sender.replace(Sender::Done);
         }
-        sent
+        Ok(data)
     }
 
     /// Waits until the client's windows, and our own limit, let us send `at_least` bytes; `None`: not within `time`. The
@@ -218,11 +242,17 @@ impl Receiver {
         side
     }
 
-    /// The next run of content; `None` at the end. Trailers are checked by the crate and dropped.
-    pub(in super::super) async fn next(&mut self, worker: &Worker) -> Result<Option<Bytes>, BodyFailure> {
+    /// Tells the client to send, if it waits for that.
+    pub(in super::super) fn ask(&mut self) -> Result<(), BodyFailure> {
         if std::mem::take(&mut self.awaits_continue) && !self.is_done {
             self.stream.interim(100, b"").map_err(|Broken| BodyFailure::Gone)?;
         }
+        Ok(())
+    }
+
+    /// The next run of content; `None` at the end. Trailers are checked by the crate and dropped.
+    pub(in super::super) async fn next(&mut self, worker: &Worker) -> Result<Option<Bytes>, BodyFailure> {
+        self.ask()?;
         if self.is_done {
             return Ok(None);
         }
