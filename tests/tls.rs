@@ -79,10 +79,10 @@ fn openssl_speaks_every_version_and_cipher_of_the_profile_and_no_other() {
             }
         }
         for suite in [
-            "ECDHE-RSA-AES128-SHA",    // CBC
+            "ECDHE-RSA-AES128-SHA",      // CBC
             "ECDHE-ECDSA-AES256-SHA384", // CBC, SHA-2
-            "AES128-GCM-SHA256",       // no forward secrecy
-            "AES256-SHA",              // neither
+            "AES128-GCM-SHA256",         // no forward secrecy
+            "AES256-SHA",                // neither
             "DHE-RSA-AES128-GCM-SHA256", // finite field
             "DHE-RSA-CHACHA20-POLY1305",
             "ECDHE-ECDSA-AES128-CCM",
@@ -190,11 +190,9 @@ fn the_kind_of_certificate_follows_the_signatures_a_client_knows() {
                 ))
                 .start();
             for version in ["-tls1_2", "-tls1_3"] {
-                for (schemes, expect) in [
-                    ("ECDSA+SHA256", "ECDSA"),
-                    ("RSA-PSS+SHA256:ECDSA+SHA256", "ECDSA"),
-                    ("RSA-PSS+SHA256", "RSA-PSS"),
-                ] {
+                for (schemes, expect) in
+                    [("ECDSA+SHA256", "ECDSA"), ("RSA-PSS+SHA256:ECDSA+SHA256", "ECDSA"), ("RSA-PSS+SHA256", "RSA-PSS")]
+                {
                     // The authority's own signature is ECDSA: only the leaf's key is looked at here.
                     let told = openssl(
                         &server,
@@ -340,9 +338,12 @@ fn upstreams_learn_who_a_client_has_proved_to_be() {
             assert_eq!(client.ask(ask(&[])).status, 400, "{driver:?} {name}");
         }
         // `required`: TLS 1.3 lets the client believe it is done before it is judged.
-        for (name, bad) in
-            [("none", None), ("stranger", Some(stranger.client("jo"))), ("expired", Some(expired)), ("use", Some(wrong_use))]
-        {
+        for (name, bad) in [
+            ("none", None),
+            ("stranger", Some(stranger.client("jo"))),
+            ("expired", Some(expired)),
+            ("use", Some(wrong_use)),
+        ] {
             let refused = match connect("required", bad.as_ref()) {
                 Err(error) => error.to_string(),
                 Ok(mut client) => {
@@ -578,7 +579,9 @@ fn a_server_that_closes_after_reading_the_rest_says_so() {
         client.ask(get("/"));
         assert!(client.ask(get("/")).is_last(), "{driver:?}");
         assert_eq!(client.read_to_end(), (Vec::new(), TlsEnd::CloseNotify), "{driver:?}");
-        for (text, status) in [("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 2000\r\n\r\n", 413), ("WHAT\r\n\r\n", 400)] {
+        for (text, status) in
+            [("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 2000\r\n\r\n", 413), ("WHAT\r\n\r\n", 400)]
+        {
             let mut client = TlsClient::connect(address);
             assert_eq!(client.ask(text).status, status, "{driver:?} {text:?}");
             assert_eq!(client.read_to_end(), (Vec::new(), TlsEnd::CloseNotify), "{driver:?} {text:?}");
@@ -600,7 +603,12 @@ fn https_only_sends_clear_text_to_https_and_hsts_is_for_tls_alone() {
             ("GET", "example.org:8080", "/a%20b?c=d&e=%2F", "https://example.org:8443/a%20b?c=d&e=%2F"),
             ("POST", "example.org", "/form", "https://example.org:8443/form"),
             ("HEAD", "[::1]:80", "/", "https://[::1]:8443/"),
-            ("GET", "example.org", "/.well-known/acme-challengex", "https://example.org:8443/.well-known/acme-challengex"),
+            (
+                "GET",
+                "example.org",
+                "/.well-known/acme-challengex",
+                "https://example.org:8443/.well-known/acme-challengex",
+            ),
             ("GET", "example.org", "//evil.example/", "https://example.org:8443//evil.example/"),
         ] {
             let response = clear.ask(format!("{method} {target} HTTP/1.1\r\nHost: {host}\r\n\r\n"));
@@ -691,7 +699,8 @@ fn testssl_finds_nothing_below_intermediate() {
     let begin = Instant::now();
     // Protocols, categories of ciphers, forward secrecy, the server's defaults and the vulnerabilities that are quick to
     // look for. Left out: client-initiated renegotiation (waits for a time-out), LUCKY13, BREACH.
-    let checks = ["-p", "-s", "-f", "-S", "-H", "-I", "-T", "-BB", "-C", "-O", "-Z", "-W", "-A", "-F", "-J", "-D", "-4"];
+    let checks =
+        ["-p", "-s", "-f", "-S", "-H", "-I", "-T", "-BB", "-C", "-O", "-Z", "-W", "-A", "-F", "-J", "-D", "-4"];
     let output = Command::new("testssl")
         .args(["--quiet", "--warnings", "off", "--color", "0", "--nodns", "none", "--ip", "127.0.0.1"])
         .args(checks)

@@ -55,9 +55,7 @@ pub(crate) fn trusted() -> &'static Authority {
 fn key(kind: Kind) -> KeyPair {
     match kind {
         Kind::Ecdsa => KeyPair::generate().expect("a key"),
-        Kind::Rsa => {
-            KeyPair::generate_rsa_for(&rcgen::PKCS_RSA_SHA256, rcgen::RsaKeySize::_2048).expect("an RSA key")
-        }
+        Kind::Rsa => KeyPair::generate_rsa_for(&rcgen::PKCS_RSA_SHA256, rcgen::RsaKeySize::_2048).expect("an RSA key"),
     }
 }
 
