@@ -1070,3 +1070,41 @@ fn priorities_of_both_kinds_are_ignored() {
         client.assert_alive(9, "/page.html");
     });
 }
+
+#[test]
+fn the_idle_time_of_a_connection_is_the_same_behind_a_slow_answer() {
+    with_both_drivers(|driver| {
+        let upstream = echo();
+        let server = start_with(driver, &upstream, "keep_alive_timeout = \"1s\"");
+        for over in Over::BOTH {
+            block_on(async {
+                let client = H2Client::connect(&server, over).await;
+                assert_eq!(client.get("/app/slow?ms=2000").await.text(), "slow");
+                let begin = Instant::now();
+                let end = tokio::time::timeout(SOON, client.end).await.expect("it ends");
+                assert!(end.expect("a task").is_ok(), "{driver:?} {over:?}");
+                // It is 0.2 s: the time for which an idle connection keeps its buffers is taken off, as if it had passed.
+                assert!(begin.elapsed() > Duration::from_millis(700), "{driver:?} {over:?}: {:?}", begin.elapsed());
+            });
+        }
+    });
+}
+
+#[test]
+fn head_max_holds_for_http2_as_the_manual_says() {
+    let upstream = echo();
+    everywhere(
+        |driver| start(driver, &upstream),
+        |server, over| {
+            let mut request = ask("GET", "/page.html", &[]);
+            for n in 0..10 {
+                let name = http::HeaderName::try_from(format!("x-{n}")).expect("a name");
+                request.headers_mut().insert(name, "v".repeat(2000).parse().expect("a value"));
+            }
+            // 20 KiB: more than [http] head_max (16 KiB), less than [http2] header_list_max (64 KiB), of whose help says
+            // "http.head_max holds as well". HTTP/1.1 answers 431.
+            let status = block_on(async { H2Client::connect(server, over).await.ask(request, b"").await.status });
+            assert_eq!(status, 431, "{} {over:?}", server.driver);
+        },
+    );
+}
