@@ -5,8 +5,8 @@
 
 mod support;
 
-use std::collections::BTreeMap;
-use std::process::{Command, Stdio};
+use std::io::Read;
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -15,7 +15,6 @@ use bytes::Bytes;
 use h2::Reason;
 use h2::client::Builder;
 use rustix::process::Signal;
-use support::client::NoResponse;
 use support::frames::{
     Block, END_HEADERS, END_STREAM, GOAWAY, HEADERS, Http2, INITIAL_WINDOW_SIZE, NO_ERROR, RST_STREAM, WHOLE, headers,
 };
@@ -36,6 +35,7 @@ fn site(upstream: &FakeUpstream) -> String {
          files = {{ root = \"$DIR/root\", strip_prefix = \"/text\" }}\n\
          [[site.main.route]]\npath = \"/up/\"\nproxy = \"up\"\n\
          [[site.main.route]]\npath = \"/small/\"\nbody_max = 1000\nproxy = \"up\"\n\
+         [[site.main.route]]\npath = \"/medium/\"\nbody_max = 50000\nproxy = \"up\"\n\
          [[site.main.route]]\npath = \"/smallapp/\"\nbody_max = 1000\napp = \"probe\"\n\
          [[site.main.route]]\npath = \"/coded/\"\ncompress = true\nproxy = \"up\"\n\
          [[site.main.route]]\npath = \"/app/\"\napp = \"probe\"\n\
@@ -77,6 +77,11 @@ fn start_with(driver: Driver, upstream: &FakeUpstream, http: &str) -> Server {
 
 fn start(driver: Driver, upstream: &FakeUpstream) -> Server {
     start_with(driver, upstream, "")
+}
+
+/// With an upstream of its own, whose requests are looked at.
+fn with_upstream(driver: Driver, upstream: FakeUpstream) -> (Server, FakeUpstream) {
+    (start(driver, &upstream), upstream)
 }
 
 /// An upstream for what is compared: each target has its own kind of answer.
@@ -150,11 +155,12 @@ const REQUESTS: &[(&str, &str, Fields, &str, u16, &str)] = &[
     ("GET", "/page.html", &[("if-modified-since", "Sun, 09 Sep 2001 01:46:39 GMT")], "", 200, "page"),
     ("GET", "/page.html", &[("if-none-match", "*")], "", 304, ""),
     ("GET", "/page.html", &[("if-match", "\"other\"")], "", 412, ""),
-    ("GET", "/text/long.txt", &[("accept-encoding", "br")], "", 200, ""),
-    ("GET", "/text/long.txt", &[("accept-encoding", "gzip")], "", 200, ""),
+    ("GET", "/text/long.txt", &[("accept-encoding", "br")], "", 200, "repeats itself"),
+    ("GET", "/text/long.txt", &[("accept-encoding", "gzip")], "", 200, "repeats itself"),
     ("GET", "/text/long.txt", &[("accept-encoding", "identity")], "", 200, "repeats itself"),
     ("HEAD", "/text/long.txt", &[("accept-encoding", "zstd")], "", 200, ""),
-    ("GET", "/coded/x", &[("accept-encoding", "gzip")], "", 200, ""),
+    ("GET", "/coded/x", &[("accept-encoding", "zstd")], "", 200, "compress me"),
+    ("GET", "/coded/x", &[("accept-encoding", "gzip")], "", 200, "compress me"),
     ("GET", "/coded/x", &[], "", 200, "compress me"),
     ("GET", "/nowhere", &[], "", 404, "<p>not here</p>"),
     ("HEAD", "/nowhere", &[], "", 404, ""),
@@ -188,8 +194,8 @@ const REQUESTS: &[(&str, &str, Fields, &str, u16, &str)] = &[
     ("GET", "/app/status?code=503", &[], "", 503, "body"),
     ("GET", "/app/framing", &[], "", 200, "framed"),
     ("GET", "/app/trailers", &[], "", 200, "zzzzz"),
-    ("GET", "/app/panic", &[], "", 502, ""),
-    ("GET", "/../../etc/passwd", &[], "", 404, ""),
+    ("GET", "/app/panic", &[], "", 500, ""),
+    ("GET", "/../../etc/passwd", &[], "", 400, ""),
     ("GET", "/%00", &[], "", 400, ""),
     ("TRACE", "/", &[], "", 405, ""),
 ];
@@ -197,6 +203,21 @@ const REQUESTS: &[(&str, &str, Fields, &str, u16, &str)] = &[
 /// Fields that belong to one connection, differ by design, or tell the time.
 fn is_compared(name: &str) -> bool {
     !matches!(name, "date" | "connection" | "keep-alive" | "transfer-encoding" | "content-length" | "x-request-id")
+}
+
+/// The content without its coding. Where an encoder ends a block may depend on how the bytes came to it.
+fn decoded(coding: Option<&str>, body: &[u8]) -> Vec<u8> {
+    let mut plain = Vec::new();
+    let read = match coding {
+        _ if body.is_empty() => Ok(0), // of HEAD
+        Some("gzip") => flate2::read::GzDecoder::new(body).read_to_end(&mut plain),
+        Some("br") => brotli::Decompressor::new(body, 4096).read_to_end(&mut plain),
+        Some("zstd") => zstd::Decoder::new(body).and_then(|mut decoder| decoder.read_to_end(&mut plain)),
+        Some(other) => panic!("nobody asked for {other}"),
+        None => (&mut &*body).read_to_end(&mut plain),
+    };
+    read.expect("a coded body");
+    plain
 }
 
 /// Hides the boundary of a multipart body, which is another one each time.
@@ -228,10 +249,12 @@ fn every_action_answers_as_over_http1() {
                     let reply = http2.ask(ask(method, path, fields), body.as_bytes()).await;
                     assert_eq!((expect.status, reply.status), (status, status), "{what}");
                     let media_type = reply.field("content-type").unwrap_or_default().to_owned();
-                    let read = without_boundary(&media_type, &reply.body);
+                    let read = decoded(reply.field("content-encoding"), &reply.body);
+                    let read = without_boundary(&media_type, &read);
                     assert!(read.contains(part), "{what}: {read}");
-                    let theirs = expect.field("content-type").unwrap_or_default();
-                    assert!(read == without_boundary(theirs, &expect.body), "{what}: {read}");
+                    let theirs = decoded(expect.field("content-encoding"), &expect.body);
+                    let theirs = without_boundary(expect.field("content-type").unwrap_or_default(), &theirs);
+                    assert!(read == theirs, "{what}: {read}");
                     let mut of_http1: Vec<(String, String)> =
                         expect.fields.iter().map(|(name, value)| (name.to_ascii_lowercase(), value.clone())).collect();
                     let mut of_http2: Vec<(String, String)> = reply
@@ -360,10 +383,9 @@ fn bodies_stream_both_ways_through_proxy_and_application() {
 
 #[test]
 fn request_bodies_arrive_whole_with_and_without_a_length() {
-    let upstream = echo();
     everywhere(
-        |driver| start(driver, &upstream),
-        |server, over| {
+        |driver| with_upstream(driver, echo()),
+        |(server, upstream), over| {
             block_on(async {
                 let client = H2Client::connect(server, over).await;
                 for size in [0, 1, 1000, 16_384, 16_385, 65_536, 300_001, 5_000_000] {
@@ -394,17 +416,18 @@ fn request_bodies_arrive_whole_with_and_without_a_length() {
 
 #[test]
 fn a_body_that_is_too_long_is_refused_and_the_connection_goes_on() {
-    let upstream = FakeUpstream::start(|exchange| exchange.ok_with_size());
     everywhere(
-        |driver| start(driver, &upstream),
-        |server, over| {
+        |driver| with_upstream(driver, FakeUpstream::start(|exchange| exchange.ok_with_size())),
+        |(server, upstream), over| {
             block_on(async {
                 let client = H2Client::connect(server, over).await;
                 let before = upstream.seen().len();
                 // Told beforehand, found out on the way, and far more than any window: what is not read must not use the
                 // connection's window up.
                 for round in 0..6 {
-                    for (path, size) in [("/small/x", 1001), ("/small/x", 600_000), ("/smallapp/size", 600_000)] {
+                    for (path, size) in
+                        [("/small/x", 1001), ("/small/x", 600_000), ("/smallapp/size", 600_000), ("/medium/x", 600_000)]
+                    {
                         let length = size.to_string();
                         for fields in [&[][..], &[("content-length", length.as_str())]] {
                             let what = format!("{} {over:?} {round} {path} {size} {fields:?}", server.driver);
@@ -426,10 +449,9 @@ fn a_body_that_is_too_long_is_refused_and_the_connection_goes_on() {
 
 #[test]
 fn a_client_that_waits_for_100_is_told_to_go_on_or_that_it_need_not() {
-    let upstream = FakeUpstream::start(|exchange| exchange.ok_with_size());
     everywhere(
-        |driver| start(driver, &upstream),
-        |server, over| {
+        |driver| with_upstream(driver, FakeUpstream::start(|exchange| exchange.ok_with_size())),
+        |(server, upstream), over| {
             block_on(async {
                 let client = H2Client::connect(server, over).await;
                 let wait = |path: &'static str, length: &'static str| {
@@ -444,7 +466,7 @@ fn a_client_that_waits_for_100_is_told_to_go_on_or_that_it_need_not() {
                     assert_eq!(exchange.reply().await.expect("an answer").text(), expect);
                 }
                 assert_eq!(upstream.last().field("expect"), None, "it has been met already");
-                for (path, status) in [("/small/x", 413), ("/posts/", 200), ("/nowhere", 404)] {
+                for (path, status) in [("/small/x", 413), ("/posts/", 200), ("/nowhere", 405)] {
                     let mut exchange = wait(path, "5000").await.expect("a stream");
                     let reply = exchange.reply().await.expect("an answer");
                     assert_eq!((reply.status, reply.interim.len()), (status, 0), "{} {over:?} {path}", server.driver);
@@ -670,6 +692,419 @@ fn a_connection_that_goes_cancels_its_requests() {
                 eventually_async("all are given up", || active("upstream") + active("app") == 0.0).await;
             });
             server.wait_until_no_client();
+        },
+    );
+}
+
+#[test]
+fn alpn_chooses_what_both_sides_speak() {
+    let plain = "[listener.old]\naddress = \"127.0.0.1:0\"\nhttp2 = false\n\
+         tls.certificates = [{ chain = \"$DIR/server.pem\", key = \"$DIR/server.key\" }]\n";
+    with_both_drivers(|driver| {
+        let site = "[site.main]\n[[site.main.route]]\npath = \"/\"\nrespond = { body = \"$server_protocol\" }\n";
+        let server = Site::new(driver, site).secure("").more(plain).start();
+        let agree = |listener: &str, protocols: &[&str]| {
+            let client =
+                tls::TlsClient::connect_with(server.address(listener), "localhost", tls::client_config(protocols));
+            client.map(|client| {
+                client.tls.conn.alpn_protocol().map(|agreed| String::from_utf8_lossy(agreed).into_owned())
+            })
+        };
+        for (listener, protocols, agreed) in [
+            ("secure", &["h2"][..], Some("h2")),
+            ("secure", &["http/1.1", "h2"], Some("h2")), // the server's preference: RFC 7301 section 3.2
+            ("secure", &["http/1.1"], Some("http/1.1")),
+            ("secure", &["h3", "http/1.1"], Some("http/1.1")),
+            ("secure", &[], None),
+            ("old", &["h2", "http/1.1"], Some("http/1.1")),
+            ("old", &[], None),
+        ] {
+            let got = agree(listener, protocols).expect("a handshake");
+            assert_eq!(got.as_deref(), agreed, "{driver:?} {listener} {protocols:?}");
+        }
+        // RFC 7301 section 3.2: nothing in common is an alert.
+        for (listener, protocols) in [("old", &["h2"][..]), ("secure", &["h3", "spdy/3"])] {
+            let error = agree(listener, protocols).expect_err("nothing in common").to_string();
+            assert!(error.contains("NoApplicationProtocol"), "{driver:?} {listener} {protocols:?}: {error}");
+        }
+        if has_program("curl") {
+            for (listener, version, said) in
+                [("secure", "--http2", "HTTP/2.0"), ("secure", "--http1.1", "HTTP/1.1"), ("old", "--http2", "HTTP/1.1")]
+            {
+                let url = format!("https://localhost:{}/", server.address(listener).port());
+                let ca = server.folder().join("ca.pem");
+                let output =
+                    Command::new("curl").args(["-sS", version, &url, "--cacert"]).arg(ca).output().expect("curl");
+                assert_eq!(String::from_utf8_lossy(&output.stdout), said, "{driver:?} {listener} {version}");
+            }
+        }
+    });
+}
+
+#[test]
+fn a_drain_finishes_the_streams_under_way_and_takes_no_new_ones() {
+    for over in Over::BOTH {
+        with_both_drivers(|driver| {
+            let upstream = FakeUpstream::start(|exchange| {
+                exchange.send("HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\nhalf");
+                std::thread::sleep(Duration::from_millis(1500));
+                exchange.send("half");
+                Then::Keep
+            });
+            let mut server = start(driver, &upstream);
+            let what = format!("{driver:?} {over:?}");
+            block_on(async {
+                let client = H2Client::connect(&server, over).await;
+                let mut idle = H2Client::connect(&server, over).await;
+                assert_eq!(idle.get("/page.html").await.status, 200);
+                let mut waiting = client.begin(ask("GET", "/app/slow?ms=1500", &[]), true).await.expect("a stream");
+                let mut streaming = client.begin(ask("GET", "/up/x", &[]), true).await.expect("a stream");
+                let mut uploading = client.begin(ask("POST", "/app/size", &[]), false).await.expect("a stream");
+                uploading.send(vec![b'x'; 20_000], false).await.expect("sent");
+                let (_, mut rest) = streaming.head().await.expect("a head");
+                eventually_async("the application works", || {
+                    server.metric("one_server_app_requests_active", "") == 2.0
+                })
+                .await;
+                server.signal(Signal::QUIT);
+                server.wait_for_line("draining", |line| line.contains("drain"));
+                // A connection without a stream goes at once.
+                let end = tokio::time::timeout(SOON, &mut idle.end).await.expect("an idle connection is closed");
+                assert!(end.expect("a task").is_ok_and(|()| true), "{what}: GOAWAY with NO_ERROR");
+                // New ones are refused as not processed, so that they can be tried elsewhere.
+                pause(Duration::from_millis(200)).await;
+                let error = client.try_ask(ask("GET", "/page.html", &[]), b"").await.expect_err("a drain");
+                assert!(
+                    error.is_go_away() || error.reason() == Some(Reason::REFUSED_STREAM),
+                    "{what}: RFC 9113 section 8.7: {error:?}"
+                );
+                let mut body = Vec::new();
+                while let Some(data) = rest.data().await {
+                    body.extend_from_slice(&data.expect("data"));
+                }
+                assert_eq!(body, b"halfhalf", "{what}");
+                assert_eq!(waiting.reply().await.expect("an answer").text(), "slow", "{what}");
+                uploading.send(vec![b'x'; 20_000], true).await.expect("sent");
+                assert_eq!(uploading.reply().await.expect("an answer").text(), "40000 bytes", "{what}");
+                let end = tokio::time::timeout(SOON, client.end).await.expect("the connection ends behind its streams");
+                assert!(end.expect("a task").is_ok(), "{what}");
+            });
+            assert!(server.wait().success(), "{what}");
+        });
+    }
+}
+
+/// The last stream that the server says it has taken, of each GOAWAY.
+fn last_stream(goaway: &frames::Frame) -> u32 {
+    u32::from_be_bytes(goaway.payload[..4].try_into().expect("four bytes"))
+}
+
+#[test]
+fn the_last_request_of_a_connection_is_followed_by_goaway_and_none_is_lost() {
+    with_both_drivers(|driver| {
+        let upstream = echo();
+        let server = start_with(driver, &upstream, "keep_alive_requests_max = 10");
+        // All at once: what was taken is answered, what was not is told.
+        let mut client = Http2::connect(server.web());
+        let before = upstream.seen().len();
+        let burst: Vec<u8> = (0..30).flat_map(|n| headers(2 * n + 1, WHOLE, &Block::get("/up/x"))).collect();
+        client.send(burst);
+        let mut last = u32::MAX;
+        let mut answered = Vec::new();
+        while let Some(frame) = client.next() {
+            match frame.kind {
+                GOAWAY => {
+                    assert_eq!(frame.code(), NO_ERROR, "{driver:?}: {frame:?}");
+                    assert!(last_stream(&frame) <= last, "RFC 9113 section 6.8: it never grows");
+                    last = last_stream(&frame);
+                }
+                HEADERS => assert_eq!(frame.status(), 200, "{driver:?}"),
+                RST_STREAM => panic!("{driver:?}: {frame:?}"),
+                frames::PING if !frame.has(frames::ACK) => {
+                    client.send(frames::frame(frames::PING, frames::ACK, 0, &frame.payload));
+                }
+                _ => {}
+            }
+            if frame.has(END_STREAM) && matches!(frame.kind, HEADERS | frames::DATA) {
+                answered.push(frame.stream_id);
+            }
+        }
+        answered.sort_unstable();
+        let taken: Vec<u32> = (0..30).map(|n| 2 * n + 1).filter(|id| *id <= last).collect();
+        assert_eq!(answered, taken, "{driver:?}: last stream {last}");
+        assert!(answered.len() >= 10, "{driver:?}: {answered:?}");
+        assert_eq!(upstream.seen().len() - before, answered.len(), "{driver:?}: nothing was done and not answered");
+
+        // And as a client does it: several at a time, each again on the next connection if it was not taken.
+        for over in Over::BOTH {
+            let before = upstream.seen().len();
+            let (mut connections, mut done) = (0, 0);
+            block_on(async {
+                while done < 100 {
+                    let client = H2Client::connect(&server, over).await;
+                    connections += 1;
+                    let results =
+                        futures_of((0..8).map(|_| client.try_ask(ask("POST", "/up/echo", &[]), b"once"))).await;
+                    for result in results {
+                        match result {
+                            Ok(reply) => {
+                                assert_eq!((reply.status, reply.text().as_str()), (200, "once"), "{driver:?}");
+                                done += 1;
+                            }
+                            Err(error) => assert!(
+                                error.is_go_away() && error.reason() == Some(Reason::NO_ERROR)
+                                    || error.reason() == Some(Reason::REFUSED_STREAM),
+                                "{driver:?} {over:?}: {error:?}"
+                            ),
+                        }
+                    }
+                    // The second round on the same connection goes over the limit.
+                    for _ in 0..4 {
+                        match client.try_ask(ask("POST", "/up/echo", &[]), b"once").await {
+                            Ok(reply) => done += usize::from(reply.status == 200),
+                            Err(_) => break,
+                        }
+                    }
+                    let end = tokio::time::timeout(SOON, client.end).await;
+                    assert!(end.is_ok_and(|end| end.is_ok_and(|end| end.is_ok())), "{driver:?} {over:?}: it closes");
+                }
+            });
+            assert_eq!(upstream.seen().len() - before, done, "{driver:?} {over:?}: once each");
+            assert!(connections >= 100 / 12, "{driver:?} {over:?}: {connections}");
+        }
+    });
+}
+
+/// Runs all of them at the same time.
+async fn futures_of<T>(all: impl Iterator<Item = impl Future<Output = T>>) -> Vec<T> {
+    let mut all: Vec<_> = all.map(|future| (Box::pin(future), None)).collect();
+    std::future::poll_fn(|cx| {
+        let mut is_done = true;
+        for (future, result) in &mut all {
+            if result.is_none() {
+                match future.as_mut().poll(cx) {
+                    std::task::Poll::Ready(value) => *result = Some(value),
+                    std::task::Poll::Pending => is_done = false,
+                }
+            }
+        }
+        if is_done { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
+    })
+    .await;
+    all.into_iter().filter_map(|(_, result)| result).collect()
+}
+
+#[test]
+fn an_idle_connection_ends_with_goaway_in_time_and_a_late_request_is_never_half_done() {
+    with_both_drivers(|driver| {
+        let upstream = echo();
+        let server = start_with(driver, &upstream, "keep_alive_timeout = \"1s\"");
+        for over in Over::BOTH {
+            block_on(async {
+                // Time in which an answer is awaited is not idle.
+                let busy = H2Client::connect(&server, over).await;
+                assert_eq!(busy.get("/app/slow?ms=2500").await.text(), "slow", "{driver:?} {over:?}");
+                let client = H2Client::connect(&server, over).await;
+                assert_eq!(client.get("/page.html").await.status, 200);
+                let begin = Instant::now();
+                let end = tokio::time::timeout(SOON, client.end).await.expect("it ends");
+                assert!(end.expect("a task").is_ok(), "{driver:?} {over:?}: GOAWAY with NO_ERROR");
+                assert!(begin.elapsed() > Duration::from_millis(700), "{driver:?} {over:?}: {:?}", begin.elapsed());
+            });
+        }
+        // Frame by frame: GOAWAY, then the end.
+        let mut client = Http2::connect(server.web());
+        assert_eq!(client.get(1, "/page.html").status, 200);
+        let (frames, end) = client.last_frames();
+        let goaway = frames.iter().rfind(|frame| frame.kind == GOAWAY).unwrap_or_else(|| panic!("{frames:?}"));
+        assert_eq!((goaway.code(), last_stream(goaway)), (NO_ERROR, 1), "{driver:?}");
+        assert_eq!(end, client::End::Closed, "{driver:?}");
+
+        // Requests in the very moment: answered, or not taken and told so.
+        let before = upstream.seen().len();
+        let answered = AtomicUsize::new(0);
+        std::thread::scope(|scope| {
+            for n in 0..24 {
+                let (server, answered) = (&server, &answered);
+                scope.spawn(move || {
+                    let mut client = Http2::connect(server.web());
+                    assert_eq!(client.get(1, "/page.html").status, 200);
+                    std::thread::sleep(Duration::from_millis(900 + 20 * n));
+                    client.send(headers(3, WHOLE, &Block::get("/up/late")));
+                    let (mut last, mut is_answered) = (u32::MAX, false);
+                    while let Some(frame) = client.next() {
+                        match frame.kind {
+                            GOAWAY => last = last_stream(&frame),
+                            HEADERS if frame.stream_id == 3 => is_answered = true,
+                            _ => {}
+                        }
+                    }
+                    assert_eq!(is_answered, last >= 3, "{driver:?} {n}: last stream {last}");
+                    answered.fetch_add(usize::from(is_answered), Ordering::SeqCst);
+                });
+            }
+        });
+        assert_eq!(upstream.seen().len() - before, answered.load(Ordering::SeqCst), "{driver:?}");
+    });
+}
+
+#[test]
+fn heads_beyond_the_limits_are_refused_and_the_connection_goes_on() {
+    let upstream = echo();
+    everywhere(
+        |driver| start(driver, &upstream),
+        |server, over| {
+            block_on(async {
+                let client = H2Client::connect(server, over).await;
+                let with = |count: usize, bytes: usize| {
+                    let mut request = ask("GET", "/page.html", &[]);
+                    for n in 0..count {
+                        let name = http::HeaderName::try_from(format!("x-{n}")).expect("a name");
+                        request.headers_mut().insert(name, "v".repeat(bytes).parse().expect("a value"));
+                    }
+                    request
+                };
+                assert_eq!(client.ask(with(10, 1000), b"").await.status, 200, "{} {over:?}", server.driver);
+                // Beyond [http2] header_list_max, beyond [http] headers_max, a target too long.
+                for request in [with(7, 10_000), with(90, 800), with(150, 10)] {
+                    let what = format!("{} {over:?} {} fields", server.driver, request.headers().len());
+                    assert_eq!(client.ask(request, b"").await.status, 431, "{what}");
+                }
+                let long = ask("GET", &format!("/{}", "x".repeat(17_000)), &[]);
+                assert_eq!(client.ask(long, b"").await.status, 414, "{} {over:?}", server.driver);
+                assert_eq!(client.get("/page.html").await.status, 200, "{} {over:?}", server.driver);
+            });
+        },
+    );
+}
+
+#[test]
+fn h2load_gets_an_answer_to_every_request() {
+    if !has_program("h2load") {
+        return;
+    }
+    let upstream = echo();
+    // One after the other: each takes the whole machine.
+    for driver in [Driver::IoUring, Driver::Epoll] {
+        let server = start_with(driver, &upstream, "keep_alive_requests_max = 0");
+        for (over, path, requests) in [
+            (Over::Clear, "page.html", 20_000),
+            (Over::Tls, "page.html", 20_000),
+            (Over::Tls, "app/count", 4000),
+            (Over::Clear, "up/x", 4000),
+        ] {
+            let scheme = if over == Over::Tls { "https" } else { "http" };
+            let output = Command::new("h2load")
+                .args(["-c", "10", "-m", "32", "-n", &requests.to_string()])
+                .arg(format!("{scheme}://127.0.0.1:{}/{path}", over.address(&server).port()))
+                .output()
+                .expect("h2load");
+            let text = String::from_utf8_lossy(&output.stdout).into_owned();
+            let expect = format!(
+                "requests: {requests} total, {requests} started, {requests} done, {requests} succeeded, 0 failed, \
+                 0 errored, 0 timeout"
+            );
+            assert!(text.contains(&expect), "{driver:?} {over:?} {path}: {text}");
+            assert!(text.contains(&format!("status codes: {requests} 2xx")), "{driver:?} {over:?} {path}: {text}");
+            assert!(text.contains("Application protocol: h2"), "{driver:?} {over:?}: {text}");
+        }
+    }
+}
+
+#[test]
+fn nghttp_and_its_priorities_see_a_connection_without_oddities() {
+    if !has_program("nghttp") {
+        return;
+    }
+    let upstream = echo();
+    everywhere(
+        |driver| start(driver, &upstream),
+        |server, over| {
+            let scheme = if over == Over::Tls { "https" } else { "http" };
+            let url = |path: &str| format!("{scheme}://127.0.0.1:{}{path}", over.address(server).port());
+            // Weights, and nghttp's tree of dependencies of streams that never open.
+            let output = Command::new("nghttp")
+                .args(["-v", "-n", "-y", "--weight=256", "--weight=1", "--weight=7"])
+                .args([url("/page.html"), url("/long.txt"), url("/up/x")])
+                .output()
+                .expect("nghttp");
+            let text = String::from_utf8_lossy(&output.stdout).into_owned();
+            let what = format!("{} {over:?}: {text}", server.driver);
+            assert!(output.status.success(), "{what}");
+            let count = |part: &str| text.matches(part).count();
+            let received =
+                |frame: &str| text.lines().filter(|line| line.contains(&format!("recv {frame} frame"))).count();
+            assert!(count("send PRIORITY frame") >= 1, "{what}");
+            assert_eq!(count(":status: 200"), 3, "{what}");
+            assert_eq!(received("HEADERS"), 3, "{what}");
+            assert!(received("DATA") >= 3, "{what}");
+            // Its own, and the acknowledgement of the client's.
+            assert_eq!(received("SETTINGS"), 2, "{what}");
+            assert_eq!(received("RST_STREAM") + received("GOAWAY") + received("PUSH_PROMISE"), 0, "{what}");
+            // It is the client who says goodbye.
+            assert_eq!(count("send GOAWAY frame"), 1, "{what}");
+            assert!(text.contains("error_code=NO_ERROR(0x00)"), "{what}");
+        },
+    );
+}
+
+#[test]
+fn priorities_of_both_kinds_are_ignored() {
+    with_both_drivers(|driver| {
+        let upstream = echo();
+        let server = start(driver, &upstream);
+        let mut client = Http2::connect_with(server.web(), &[(INITIAL_WINDOW_SIZE, 1 << 20)]);
+        // A tree with a loop (RFC 7540 section 5.3.3), on streams of all states.
+        for (id, on) in [(1, 3), (3, 1), (101, 1), (1, 101), (5, 0)] {
+            client.send(frames::priority(id, on));
+        }
+        let with_priority = [&[0x80, 0, 0, 1, 255][..], &Block::get("/page.html").0].concat();
+        client.send(frames::frame(HEADERS, WHOLE | frames::WITH_PRIORITY, 3, with_priority));
+        assert_eq!(client.answer(3).status, 200, "{driver:?}");
+        // RFC 9218: the field, and PRIORITY_UPDATE for a stream that is still to come.
+        client.send(frames::frame(0x10, 0, 0, [&7u32.to_be_bytes()[..], b"u=0, i"].concat()));
+        let block = Block::post("/up/echo").field("priority", "u=7, i");
+        client.send(headers(7, END_HEADERS, &block)).send(frames::data(7, END_STREAM, "urgent"));
+        assert_eq!(client.answer(7).text(), "urgent", "{driver:?}");
+        assert_eq!(upstream.last().field("priority"), Some("u=7, i"), "{driver:?}: it is the end's business");
+        client.assert_alive(9, "/page.html");
+    });
+}
+
+#[test]
+fn the_idle_time_of_a_connection_is_the_same_behind_a_slow_answer() {
+    with_both_drivers(|driver| {
+        let upstream = echo();
+        let server = start_with(driver, &upstream, "keep_alive_timeout = \"1s\"");
+        for over in Over::BOTH {
+            block_on(async {
+                let client = H2Client::connect(&server, over).await;
+                assert_eq!(client.get("/app/slow?ms=2000").await.text(), "slow");
+                let begin = Instant::now();
+                let end = tokio::time::timeout(SOON, client.end).await.expect("it ends");
+                assert!(end.expect("a task").is_ok(), "{driver:?} {over:?}");
+                // It is 0.2 s: the time for which an idle connection keeps its buffers is taken off, as if it had passed.
+                assert!(begin.elapsed() > Duration::from_millis(700), "{driver:?} {over:?}: {:?}", begin.elapsed());
+            });
+        }
+    });
+}
+
+#[test]
+fn head_max_holds_for_http2_as_the_manual_says() {
+    let upstream = echo();
+    everywhere(
+        |driver| start(driver, &upstream),
+        |server, over| {
+            let mut request = ask("GET", "/page.html", &[]);
+            for n in 0..10 {
+                let name = http::HeaderName::try_from(format!("x-{n}")).expect("a name");
+                request.headers_mut().insert(name, "v".repeat(2000).parse().expect("a value"));
+            }
+            // 20 KiB: more than [http] head_max (16 KiB), less than [http2] header_list_max (64 KiB), of whose help says
+            // "http.head_max holds as well". HTTP/1.1 answers 431.
+            let status = block_on(async { H2Client::connect(server, over).await.ask(request, b"").await.status });
+            assert_eq!(status, 431, "{} {over:?}", server.driver);
         },
     );
 }

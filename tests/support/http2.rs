@@ -369,12 +369,12 @@ impl AsyncWrite for TlsStream {
     }
 }
 
-/// Runs `test` with each driver, in clear and over TLS.
-pub(crate) fn everywhere(start: impl Fn(Driver) -> Server + Sync, test: impl Fn(&Server, Over) + Sync) {
+/// Runs `test` with each driver, in clear and over TLS; both see what `start` made for the driver.
+pub(crate) fn everywhere<T>(start: impl Fn(Driver) -> T + Sync, test: impl Fn(&T, Over) + Sync) {
     with_both_drivers(|driver| {
-        let server = start(driver);
+        let started = start(driver);
         for over in Over::BOTH {
-            test(&server, over);
+            test(&started, over);
         }
     });
 }

@@ -1,0 +1,285 @@
+//! A real browser is the client that counts: Chromium loads a page with about a hundred assets of every kind over HTTP/2
+//! and TLS, and tells what it thinks of each of them: status, protocol, sizes, whether the style sheet had an effect, the
+//! script ran, the image could be decoded, the font could be used. It also calls a proxied API many times at once. What no
+//! protocol test notices (a media type a browser refuses, a body it takes for broken, a coding it cannot read) shows here.
+
+mod support;
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use base64::Engine;
+use serde_json::Value;
+use support::tls::{Kind, trusted};
+use support::*;
+
+const STYLES: usize = 15;
+const SCRIPTS: usize = 15;
+const IMAGES: usize = 50;
+const FONTS: usize = 2;
+const CALLS: usize = 20;
+
+/// Longest run of the browser. It starts slowly on a busy machine.
+const BROWSER_MAX: Duration = Duration::from_secs(120);
+
+/// A PNG of these pixels, three bytes each.
+fn png(width: u32, height: u32, pixel: impl Fn(u32, u32) -> [u8; 3]) -> Vec<u8> {
+    let mut rows = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::fast());
+    for y in 0..height {
+        let mut row = vec![0]; // no filter
+        row.extend((0..width).flat_map(|x| pixel(x, y)));
+        rows.write_all(&row).expect("memory");
+    }
+    let size = [width.to_be_bytes(), height.to_be_bytes()].concat();
+    let head = [&size[..], &[8, 2, 0, 0, 0]].concat();
+    let mut bytes = b"\x89PNG\r\n\x1a\n".to_vec();
+    for (kind, data) in [(b"IHDR", head), (b"IDAT", rows.finish().expect("memory")), (b"IEND", Vec::new())] {
+        let body = [&kind[..], &data].concat();
+        let mut crc = flate2::Crc::new();
+        crc.update(&body);
+        bytes.extend((data.len() as u32).to_be_bytes());
+        bytes.extend(body);
+        bytes.extend(crc.sum().to_be_bytes());
+    }
+    bytes
+}
+
+/// The page: it loads everything, then reports what became of it. Its last image comes behind the report, so that the
+/// browser takes the page for loaded, and takes its picture, only then.
+fn page() -> String {
+    let all = |count: usize, line: &dyn Fn(usize) -> String| (0..count).map(line).collect::<Vec<_>>().join("\n");
+    let styles = all(STYLES, &|n| format!("<link rel=stylesheet href=/css/{n}.css>"));
+    let scripts = all(SCRIPTS, &|n| format!("<script defer src=/js/{n}.js></script>"));
+    let images = all(IMAGES, &|n| format!("<img src=/img/{n}.png width=32 height=32>"));
+    format!(
+        r##"<!doctype html><html lang=en><meta charset=utf-8><title>loading</title><link rel=icon href=/img/0.png>
+<script>
+const errors = [];
+window.ran = [];
+addEventListener("error", e => errors.push(String(e.message || e.target.src || e.target.href)), true);
+addEventListener("unhandledrejection", e => errors.push(String(e.reason)));
+addEventListener("securitypolicyviolation", e => errors.push(e.violatedDirective));
+</script>
+{styles}
+{scripts}
+<h1>ein Test — ✓</h1><p class=a>a page of many parts</p>
+<div>{images}</div><img id=large src=/img/large.png width=600><p id=out></p>
+<img id=last src=/api/last.png>
+<script type=module>
+const get = async n => {{
+  const answer = await fetch("/api/item?n=" + n, {{ method: n % 2 ? "POST" : "GET", body: n % 2 ? "x".repeat(n * 3000) : undefined }});
+  return answer.ok ? await answer.json() : {{ status: answer.status }};
+}};
+const images = Array.from(document.images).filter(image => image.id !== "last");
+await Promise.all(images.map(image => image.decode()));
+const calls = await Promise.all(Array.from({{ length: {CALLS} }}, (_, n) => get(n)));
+const fonts = await Promise.all(["one", "two"].map(name => document.fonts.load("20px " + name)));
+const streamed = [];
+const reader = (await fetch("/api/stream")).body.getReader();
+for (let part; !(part = await reader.read()).done;) streamed.push(performance.now());
+const style = getComputedStyle(document.documentElement);
+const entry = e => ({{ name: new URL(e.name).pathname, protocol: e.nextHopProtocol, status: e.responseStatus,
+  encoded: e.encodedBodySize, decoded: e.decodedBodySize }});
+const report = {{
+  errors, calls, ran: window.ran.length,
+  fonts: fonts.map(list => list.length),
+  streamed: streamed.length > 1 ? streamed.at(-1) - streamed[0] : 0,
+  styles: Array.from({{ length: {STYLES} }}, (_, n) => style.getPropertyValue("--style-" + n).trim()),
+  images: images.map(image => image.complete && image.naturalWidth),
+  title: document.querySelector("h1").textContent,
+  entries: [performance.getEntriesByType("navigation")[0], ...performance.getEntriesByType("resource")].map(entry),
+}};
+document.querySelector("#out").textContent = report.entries.length + " entries, " + errors.length + " errors";
+await fetch("/api/report", {{ method: "POST", body: JSON.stringify(report) }});
+document.title = "done";
+</script></html>"##
+    )
+}
+
+/// A font of this machine: the browser's own package depends on some.
+fn fonts() -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut folders = vec![PathBuf::from("/usr/share/fonts")];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+            let path = entry.path();
+            match path.is_dir() {
+                true => folders.push(path),
+                false if path.extension().is_some_and(|kind| kind == "ttf") => found.push(path),
+                false => {}
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
+/// The API: counts what it is sent, streams, and keeps the page's report.
+fn api() -> FakeUpstream {
+    let has_report = AtomicBool::new(false);
+    FakeUpstream::start(move |exchange| {
+        exchange.read_body();
+        let target = exchange.request.target.clone();
+        has_report.fetch_or(target == "/api/report", Ordering::SeqCst);
+        if target == "/api/last.png" {
+            let begin = Instant::now();
+            while !has_report.load(Ordering::SeqCst) && begin.elapsed() < BROWSER_MAX / 2 {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            let body = png(8, 8, |_, _| [0, 128, 0]);
+            exchange
+                .send(format!("HTTP/1.1 200 OK\r\nContent-Type: image/png\r\nContent-Length: {}\r\n\r\n", body.len()));
+            exchange.send(body);
+            return upstream::Then::Keep;
+        }
+        if target == "/api/stream" {
+            exchange.send("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n");
+            for _ in 0..5 {
+                exchange.send("9\r\ndata: x\n\n\r\n");
+                std::thread::sleep(Duration::from_millis(100));
+            }
+            exchange.send("0\r\n\r\n");
+            return upstream::Then::Keep;
+        }
+        let body = format!(r#"{{"target":"{target}","bytes":{}}}"#, exchange.request.body.len());
+        let head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nCache-Control: no-store\r\n";
+        exchange.send(format!("{head}Content-Length: {}\r\n\r\n{body}", body.len()));
+        upstream::Then::Keep
+    })
+}
+
+fn start(driver: Driver, api: &FakeUpstream, identity: &tls::Identity, fonts: &[PathBuf]) -> Server {
+    let site = format!(
+        "[site.main]\nhsts = \"1d\"\nhttps_only = true\ncompress = true\nbody_max = \"4MiB\"\n\
+         [[site.main.route]]\npath = \"/\"\nfiles = \"$DIR/root\"\n\
+         [[site.main.route]]\npath = \"/api/\"\nproxy = \"api\"\n\
+         [upstream.api]\nservers = \"{}\"\nhealth = false\n\
+         [listener.secure]\naddress = \"127.0.0.1:0\"\n\
+         tls.certificates = [{{ chain = \"$DIR/server.pem\", key = \"$DIR/server.key\" }}]\n",
+        api.address
+    );
+    let noise = pattern(1 << 20);
+    let mut site = Site::new(driver, &site).identity("server", identity).file("root/index.html", page().as_bytes());
+    for n in 0..STYLES {
+        let rules = (0..200).map(|at| format!(".none-{n}-{at} {{ margin: {at}px; }}\n")).collect::<String>();
+        let face = ["one", "two"]
+            .get(n)
+            .map(|family| format!("@font-face {{ font-family: {family}; src: url(/fonts/{family}.ttf); }}\n"));
+        let own = format!(
+            ":root {{ --style-{n}: {n}px; }} h1 {{ font-family: one; color: #246; }} .a {{ font-family: two; }}\n"
+        );
+        site = site.file(&format!("root/css/{n}.css"), [face.unwrap_or_default(), own, rules].concat().as_bytes());
+    }
+    for n in 0..SCRIPTS {
+        let text = format!("window.ran.push({n});\n") + &"// a comment that repeats itself\n".repeat(500);
+        site = site.file(&format!("root/js/{n}.js"), text.as_bytes());
+    }
+    for n in 0..IMAGES as u32 {
+        let icon = png(32, 32, |x, y| [(n * 5) as u8, (x * 8) as u8, (y * 8) as u8]);
+        site = site.file(&format!("root/img/{n}.png"), &icon);
+    }
+    let large = png(1200, 800, |x, y| [(x / 5) as u8, (y / 4) as u8, noise[(y * 1200 + x) as usize % noise.len()]]);
+    site = site.file("root/img/large.png", &large);
+    for (name, font) in ["one", "two"].into_iter().zip(fonts) {
+        site = site.file(&format!("root/fonts/{name}.ttf"), &std::fs::read(font).expect("a font"));
+    }
+    site.start()
+}
+
+/// Loads the page; returns what the browser wrote to its log.
+fn browse(url: &str, pin: &[u8], folder: &Path, screenshot: &Path) -> String {
+    let pin =
+        base64::engine::general_purpose::STANDARD.encode(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, pin));
+    let mut child = Command::new("chromium")
+        .args(["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run"])
+        .args(["--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-proxy-server"])
+        // Nothing leaves this machine.
+        .arg("--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE localhost")
+        .arg(format!("--ignore-certificate-errors-spki-list={pin}"))
+        .arg(format!("--user-data-dir={}", folder.display()))
+        .args(["--enable-logging=stderr", "--window-size=1280,1000", "--timeout=60000"])
+        .arg(format!("--screenshot={}", screenshot.display()))
+        .arg(url)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(std::fs::File::create(folder.join("log")).expect("a file"))
+        .spawn()
+        .expect("chromium");
+    let begin = Instant::now();
+    while child.try_wait().expect("a child").is_none() {
+        if begin.elapsed() > BROWSER_MAX {
+            let _ = child.kill();
+            let _ = child.wait();
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    String::from_utf8_lossy(&std::fs::read(folder.join("log")).expect("a log")).into_owned()
+}
+
+#[test]
+fn a_browser_loads_a_page_of_a_hundred_parts_over_http2() {
+    let fonts = fonts();
+    if !has_program("chromium") {
+        return;
+    }
+    assert!(fonts.len() >= FONTS, "fonts-dejavu-core, which chromium depends on, has some");
+    // One after the other: a browser is a heavy guest.
+    for driver in [Driver::IoUring, Driver::Epoll] {
+        let api = api();
+        let identity = trusted().server(&["localhost"], Kind::Ecdsa);
+        let server = start(driver, &api, &identity, &fonts);
+        let folder = tempfile::tempdir().expect("a folder");
+        let screenshot = server.folder().join("page.png");
+        let url = format!("https://localhost:{}/", server.address("secure").port());
+        let log = browse(&url, &identity.public_key, folder.path(), &screenshot);
+        let report = api.seen().into_iter().find(|seen| seen.target == "/api/report");
+        // For whoever wants to look at it.
+        if let Some(kept) = std::env::var_os("ONE_SERVER_KEEP_SCREENSHOT") {
+            std::fs::copy(&screenshot, kept).expect("copied");
+        }
+        let report = report.unwrap_or_else(|| panic!("{driver:?}: the page did not come to its end:\n{log}"));
+        let report: Value = serde_json::from_slice(&report.body).expect("JSON");
+
+        assert_eq!(report["errors"], serde_json::json!([]), "{driver:?}: {log}");
+        let console: Vec<&str> = log.lines().filter(|line| line.contains("CONSOLE")).collect();
+        assert!(console.is_empty(), "{driver:?}: {console:?}");
+        assert_eq!(report["title"], "ein Test — ✓", "{driver:?}: the charset is right");
+        assert_eq!(report["ran"], SCRIPTS, "{driver:?}");
+        assert_eq!(report["fonts"], serde_json::json!(vec![1; FONTS]), "{driver:?}");
+        let styles: Vec<String> = (0..STYLES).map(|n| format!("{n}px")).collect();
+        assert_eq!(report["styles"], serde_json::json!(styles), "{driver:?}");
+        let widths: Vec<u32> = [vec![32; IMAGES], vec![1200]].concat();
+        assert_eq!(report["images"], serde_json::json!(widths), "{driver:?}");
+        for n in 0..CALLS {
+            let call = &report["calls"][n];
+            let bytes = if n % 2 == 1 { n * 3000 } else { 0 };
+            assert_eq!(
+                (&call["target"], &call["bytes"]),
+                (&format!("/api/item?n={n}").into(), &bytes.into()),
+                "{driver:?}"
+            );
+        }
+
+        assert!(report["streamed"].as_f64().is_some_and(|ms| ms > 200.0), "{driver:?}: a stream is not held back");
+        let entries = report["entries"].as_array().expect("a list");
+        let expected = 1 + STYLES + SCRIPTS + IMAGES + 1 + FONTS + CALLS + 1;
+        assert!(entries.len() >= expected, "{driver:?}: {} of {expected}", entries.len());
+        let mut is_coded = [0; 2];
+        for entry in entries {
+            assert_eq!((&entry["protocol"], &entry["status"]), (&"h2".into(), &200.into()), "{driver:?}: {entry}");
+            let name = entry["name"].as_str().expect("a name");
+            let size = |name: &str| entry[name].as_f64().expect("a number");
+            for (at, kind) in [".css", ".js"].into_iter().enumerate() {
+                is_coded[at] += usize::from(name.ends_with(kind) && size("encoded") * 2.0 < size("decoded"));
+            }
+            assert!(!name.ends_with(".png") || size("encoded") == size("decoded"), "{driver:?}: {entry}");
+        }
+        assert_eq!(is_coded, [STYLES, SCRIPTS], "{driver:?}: texts are compressed");
+        let picture = std::fs::read(&screenshot).unwrap_or_else(|error| panic!("{driver:?}: {error}:\n{log}"));
+        assert!(picture.len() > 50_000, "{driver:?}: the picture shows something");
+    }
+}
