@@ -344,14 +344,6 @@ fn upstreams_learn_who_a_client_has_proved_to_be() {
             ("expired", Some(expired)),
             ("use", Some(wrong_use)),
         ] {
-            let refused = match connect("required", bad.as_ref()) {
-                Err(error) => error.to_string(),
-                Ok(mut client) => {
-                    assert!(client.send(ask(&[])).try_response("GET").is_err(), "{driver:?} {name}");
-                    format!("{:?}", client.tls.conn.process_new_packets())
-                }
-            };
-            assert!(!refused.is_empty(), "{driver:?} {name}");
             // Either the handshake fails, or the first thing the client hears is an alert.
             if let Ok(mut client) = connect("required", bad.as_ref()) {
                 let answer = client.send(ask(&[])).try_response("GET");

@@ -14,6 +14,7 @@ pub mod net;
 mod sync;
 pub mod sys;
 pub mod time;
+pub mod turnstile;
 
 use std::cell::Cell;
 use std::future::Future;

@@ -101,7 +101,7 @@ impl Stream {
         Stream { socket: UnsafeCell::new(Socket::Tcp(socket)), fd }
     }
 
-    fn from_unix(socket: monoio::net::UnixStream) -> Stream {
+    pub(super) fn from_unix(socket: monoio::net::UnixStream) -> Stream {
         let fd = socket.as_raw_fd();
         Stream { socket: UnsafeCell::new(Socket::Unix(socket)), fd }
     }

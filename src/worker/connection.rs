@@ -305,14 +305,16 @@ pub(super) async fn drive(worker: Rc<Worker>, connection: Rc<Connection>) {
     }
     let mut is_cold = !worker.hot.may_wait_hot() && first.is_empty();
     loop {
-        if is_cold && !wait_cold(&worker, &connection).await {
-            return;
-        }
+        let has_bytes = !is_cold || wait_cold(&worker, &connection).await;
         // Boxed: a cold connection must not carry the size of a busy one.
-        match Box::pin(serve(&worker, &connection, std::mem::take(&mut first))).await {
+        let next = match has_bytes {
+            true => Box::pin(serve(&worker, &connection, std::mem::take(&mut first))).await,
+            false => Next::Close,
+        };
+        match next {
             Next::Cold => is_cold = true,
             Next::Abort => return connection.stream.reset_on_close(),
-            Next::Close if connection.is_tls() => return connection.end_direction(CLOSE_MAX).await,
+            Next::Close if connection.is_tls() => return Box::pin(connection.end_direction(CLOSE_MAX)).await,
             Next::Close => return,
             Next::Linger => return Box::pin(linger(&worker, &connection)).await,
             Next::Http2(input) => return Box::pin(h2::drive(worker, connection, input)).await,

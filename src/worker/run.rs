@@ -75,6 +75,10 @@ pub(crate) async fn run(seat: Seat) {
     let Seat { listeners, splitters, mysql, mut control, replies, .. } = seat;
     let config = seat.shared.config.clone();
     let ports = port_table(&config, &listeners);
+    let handshakes = match HandshakeGate::new() {
+        Ok(handshakes) => handshakes,
+        Err(error) => return tracing::error!(worker = seat.index, %error, "no descriptors left"),
+    };
     let tls = match tls_configs(&config, &seat.tls) {
         Ok(tls) => tls,
         Err(error) => return tracing::error!(worker = seat.index, %error, "TLS cannot be set up"),
@@ -90,7 +94,7 @@ pub(crate) async fn run(seat: Seat) {
         folders: folder_table(&config),
         ports,
         tls: RefCell::new(tls),
-        handshakes: HandshakeGate::default(),
+        handshakes,
         watches: Watches::new(),
         hot: HotPool::new(config.process.read_buffer_bytes),
         files: RefCell::new(files::Cache::new(files::Limits::from(&config.process))),

@@ -4,16 +4,15 @@
 //! they are empty, so that an idle connection holds none.
 
 use std::cell::{Cell, RefCell};
-use std::future::poll_fn;
 use std::io;
 use std::sync::Arc;
-use std::task::Poll;
 
 use super::Worker;
 use super::connection::{Broken, Connection};
 use super::respond;
 use super::watch::OnExpiry;
 use crate::runtime::net::{Buffer, Cancel, ReadEnd};
+use crate::runtime::turnstile::Turnstile;
 use crate::tls::{Facts, Session, TlsError};
 use crate::util::waiters::Waiters;
 
@@ -28,8 +27,8 @@ const RECORD_OVERHEAD: usize = 64;
 
 /// Lets one handshake compute at a time, and everything else that is ready in between: a burst of new clients costs the
 /// others the time of one handshake, not of all.
-#[derive(Default)]
 pub(super) struct HandshakeGate {
+    turnstile: Turnstile,
     is_busy: Cell<bool>,
     waiters: Waiters,
 }
@@ -38,6 +37,11 @@ pub(super) struct HandshakeGate {
 struct Turn<'a>(&'a HandshakeGate);
 
 impl HandshakeGate {
+    /// Must be called on a data worker. Errors: no descriptor is left.
+    pub(super) fn new() -> io::Result<HandshakeGate> {
+        Ok(HandshakeGate { turnstile: Turnstile::new()?, is_busy: Cell::new(false), waiters: Waiters::default() })
+    }
+
     async fn enter(&self) -> Turn<'_> {
         let take = || (!self.is_busy.replace(true)).then_some(());
         if !self.waiters.is_empty() || take().is_none() {
@@ -47,24 +51,20 @@ impl HandshakeGate {
     }
 }
 
+impl Turn<'_> {
+    /// The computation is done: others have their turn before the next handshake has its own.
+    async fn end(self) {
+        if !self.0.waiters.is_empty() {
+            self.0.turnstile.pass().await;
+        }
+    }
+}
+
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
         self.0.is_busy.set(false);
         self.0.waiters.wake_first();
     }
-}
-
-/// Lets every other task that is ready run once.
-async fn yield_once() {
-    let mut has_yielded = false;
-    poll_fn(|cx| {
-        if std::mem::replace(&mut has_yielded, true) {
-            return Poll::Ready(());
-        }
-        cx.waker().wake_by_ref();
-        Poll::Pending
-    })
-    .await;
 }
 
 /// An established session on a connection.
@@ -104,8 +104,7 @@ pub(super) async fn handshake(
         }
         let turn = worker.handshakes.enter().await;
         let received = session.receive(&mut input, &mut plain, &mut out);
-        yield_once().await;
-        drop(turn);
+        turn.end().await;
         if !out.is_empty() {
             let (result, returned) = connection.stream.write_all(out).await;
             out = returned;

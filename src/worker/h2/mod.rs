@@ -408,7 +408,8 @@ async fn answer(guard: StreamGuard, request: http::Request<RecvStream>, respond:
     let stream = Rc::new(Stream::new(worker, respond));
     let mut lease = worker.hot.take();
     let Hot { head, head_bytes, scratch, .. } = lease.buffers();
-    let limits = Limits { head_bytes_max: worker.config.http2.header_list_bytes_max as usize, ..worker.limits };
+    let head_bytes_max = worker.limits.head_bytes_max.min(worker.config.http2.header_list_bytes_max as usize);
+    let limits = Limits { head_bytes_max, ..worker.limits };
     let converted = write_request(&parts, !recv.is_end_stream(), &limits, head_bytes, head);
     drop(parts);
     let mut receiver = Receiver::new(recv, stream.clone(), head.expect_continue);
