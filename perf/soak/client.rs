@@ -118,6 +118,8 @@ pub(crate) struct Client {
     pub(crate) transport: Transport,
     /// Connections of HTTP/1.1: the next request asks for the end.
     pub(crate) says_close: bool,
+    /// Jobs that leave in the middle are allowed on it.
+    pub(crate) may_break_off: bool,
     /// Nothing more can be asked on it.
     pub(crate) is_over: bool,
     /// The client itself broke it off.
@@ -151,6 +153,7 @@ impl Client {
         Ok(Client {
             transport,
             says_close: false,
+            may_break_off: true,
             is_over: false,
             is_broken_off: false,
             is_resumed,

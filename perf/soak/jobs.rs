@@ -64,6 +64,11 @@ const JOBS: [(Job, u32); 14] = [
 ];
 
 impl Job {
+    /// The client leaves in the middle, which ends a connection of HTTP/1.1.
+    fn breaks_off(self) -> bool {
+        matches!(self, Job::GivenUp | Job::BrokenUpload)
+    }
+
     fn name(self) -> &'static str {
         match self {
             Job::Whole => "whole",
@@ -86,7 +91,8 @@ impl Job {
 
 /// Does one random job on `client`, and counts it.
 pub(crate) async fn perform(world: &World, client: &mut Client, rng: &mut StdRng) {
-    let job = JOBS.choose_weighted(rng, |(_, weight)| *weight).map_or(Job::Whole, |(job, _)| *job);
+    let weight = |(job, weight): &(Job, u32)| if job.breaks_off() && !client.may_break_off { 0 } else { *weight };
+    let job = JOBS.choose_weighted(rng, weight).map_or(Job::Whole, |(job, _)| *job);
     let task = Task { world, content: &world.content, client };
     let transport = task.client.transport.name();
     let done = match tokio::time::timeout(PATIENCE, task.perform(job, rng)).await {

@@ -124,24 +124,33 @@ async fn run(options: &Options) -> Result<Vec<String>, String> {
     let world = Arc::new(World { content, dialer, tally: Tally::default() });
     let watch = Watch::start(server.pid(), server.admin, world.clone());
 
-    load(&world, options, options.warm_up, options.seed).await;
-    let rested_before = rested(&watch).await?;
-    load(&world, options, options.time - options.warm_up, options.seed.wrapping_add(1)).await;
-    let rested_after = rested(&watch).await?;
-
+    let rests = loads(&world, options, &watch).await;
     let samples = watch.stop();
-    let mut problems = watch::judge(&samples, &rested_before, &rested_after, &options.bounds);
-    problems.extend(world.tally.problems());
+    let mut problems = world.tally.problems();
+    match &rests {
+        Ok((before, after)) => problems.extend(watch::judge(&samples, before, after, &options.bounds)),
+        Err(problem) => problems.push(problem.clone()),
+    }
     problems.extend(upstream.problems());
     if let Err(problem) = server.stop().await {
         problems.push(problem);
     }
     println!("\n{}", world.tally.summary());
-    println!("rested before: {rested_before}\nrested after:  {rested_after}");
+    if let Ok((before, after)) = &rests {
+        println!("rested before: {before}\nrested after:  {after}");
+    }
     if !problems.is_empty() {
         println!("last words of the server:\n{}", server.last_words());
     }
     Ok(problems)
+}
+
+/// Warm-up, rest, load, rest. Returns what the server held at both rests. Errors: it is gone, or does not come to rest.
+async fn loads(world: &Arc<World>, options: &Options, watch: &Watch) -> Result<(Sample, Sample), String> {
+    load(world, options, options.warm_up, options.seed).await;
+    let before = rested(watch).await?;
+    load(world, options, options.time - options.warm_up, options.seed.wrapping_add(1)).await;
+    Ok((before, rested(watch).await?))
 }
 
 /// Keeps all clients busy for `time`; each finishes the connection it is in.
@@ -196,7 +205,10 @@ async fn one_client(world: &Arc<World>, mut rng: StdRng, end: Instant) {
 
 async fn one_http1_connection(world: &Arc<World>, mut client: Client, rng: &mut StdRng, end: Instant) {
     let requests = match rng.random_range(0..20) {
-        0 => REQUESTS_HTTP1_MAX,
+        0 => {
+            client.may_break_off = false;
+            REQUESTS_HTTP1_MAX
+        }
         1..6 => 1,
         _ => rng.random_range(2..40),
     };
@@ -206,6 +218,9 @@ async fn one_http1_connection(world: &Arc<World>, mut client: Client, rng: &mut 
         if client.is_over || Instant::now() > end {
             break;
         }
+    }
+    if client.is_over && !client.says_close && !client.is_broken_off {
+        world.tally.ended_by_server();
     }
     finish(world, client).await;
 }

@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader};
 use std::net::{SocketAddr, TcpListener};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -44,7 +45,10 @@ impl Server {
         let made =
             rcgen::generate_simple_self_signed(["localhost".to_owned()]).map_err(|e| format!("certificate: {e}"))?;
         write(&folder.join("chain.pem"), &made.cert.pem())?;
-        write(&folder.join("key.pem"), &made.signing_key.serialize_pem())?;
+        let key = folder.join("key.pem");
+        write(&key, &made.signing_key.serialize_pem())?;
+        let is_private = std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o600));
+        is_private.map_err(|e| format!("{}: {e}", key.display()))?;
         let [clear, secure, admin] = free_addresses().map_err(|e| format!("no free port: {e}"))?;
         let config = folder.join("soak.toml");
         write(&config, &config_text(options, folder, [clear, secure, admin], upstream))?;

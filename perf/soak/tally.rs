@@ -20,6 +20,8 @@ struct Counts {
     /// Connections, and TLS sessions that were resumed.
     connections: u64,
     resumed: u64,
+    /// Connections that the server ended with its answer, at its limit of requests.
+    ended_by_server: u64,
     body_bytes: u64,
     failed: u64,
     told: Vec<String>,
@@ -48,6 +50,11 @@ impl Tally {
         let mut counts = self.counts();
         counts.connections += 1;
         counts.resumed += u64::from(is_resumed);
+    }
+
+    /// A connection that reached the server's limit of requests.
+    pub(crate) fn ended_by_server(&self) {
+        self.counts().ended_by_server += 1;
     }
 
     /// Something that must not have happened.
@@ -83,10 +90,12 @@ impl Tally {
         let (requests, failed, bytes) = self.totals();
         let counts = self.counts();
         let mut text = format!(
-            "{requests} requests right, {failed} failures, {:.1} GB of bodies compared, {} connections, {} TLS sessions resumed\n",
+            "{requests} requests right, {failed} failures, {:.1} GB of bodies compared, {} connections, {} TLS sessions resumed, {} \
+             connections to the limit of requests\n",
             bytes as f64 / 1e9,
             counts.connections,
-            counts.resumed
+            counts.resumed,
+            counts.ended_by_server
         );
         let list =
             |map: &BTreeMap<&str, u64>| map.iter().map(|(k, v)| format!("{k} {v}")).collect::<Vec<_>>().join(", ");

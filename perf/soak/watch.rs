@@ -150,8 +150,8 @@ impl Source {
         let metrics = tokio::time::timeout(PATIENCE, scrape(self.admin)).await;
         Ok(Sample {
             at: self.began.elapsed(),
-            rss: kib("VmRSS").ok_or("no VmRSS")?,
-            data: kib("VmData").ok_or("no VmData")?,
+            rss: kib("VmRSS").ok_or("the server has ended")?, // a process nobody has waited for has no memory
+            data: kib("VmData").ok_or("the server has ended")?,
             descriptors: descriptors as u64,
             metrics: sums(&metrics.map_err(|_| "the admin listener does not answer".to_owned())??),
         })
