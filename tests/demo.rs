@@ -58,6 +58,8 @@ struct Demo {
     child: Child,
     /// `http://127.0.0.1:PORT`
     site: String,
+    /// The certificate to trust, when the site speaks HTTPS.
+    certificate: Option<PathBuf>,
 }
 
 impl Demo {
@@ -67,15 +69,22 @@ impl Demo {
         let mut child = command.spawn().unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok);
         let mut log = String::new();
-        let site = lines.by_ref().find_map(|line| {
-            log.push_str(&line);
-            log.push('\n');
-            Some(line.strip_prefix("demo: open ")?.split('/').take(3).collect::<Vec<_>>().join("/"))
-        });
+        let mut told = |start: &str| {
+            lines.by_ref().find_map(|line| {
+                log.push_str(&line);
+                log.push('\n');
+                Some(line.strip_prefix(start)?.split(' ').next().unwrap_or_default().to_owned())
+            })
+        };
+        let site = told("demo: open ");
+        let is_tls = site.as_ref().is_some_and(|site| site.starts_with("https://"));
+        let certificate = if is_tls { told("demo: curl trusts it with: curl --cacert ") } else { None };
         let Some(site) = site else { panic!("the demo did not start:\n{log}") };
+        let site = site.trim_end_matches('/').to_owned();
+        let certificate = certificate.map(PathBuf::from);
         // Read on, or the demo would wait for its log to be read.
         std::thread::spawn(move || lines.for_each(|line| println!("{line}")));
-        let demo = Demo { child, site };
+        let demo = Demo { child, site, certificate };
         wait_for("the demo to answer", || (demo.curl(&["/guestbook/hello"]).0 == 200).then_some(()));
         demo
     }
@@ -85,6 +94,9 @@ impl Demo {
         let (path, options) = arguments.split_last().unwrap();
         let command = &mut Command::new("curl");
         command.args(["--silent", "--max-time", "20", "--write-out", "\n%{http_code}"]).args(options);
+        if let Some(certificate) = &self.certificate {
+            command.arg("--cacert").arg(certificate);
+        }
         let output = command.arg(format!("{}{path}", self.site)).output().unwrap();
         let text = String::from_utf8(output.stdout).unwrap();
         let (body, status) = text.rsplit_once('\n').unwrap();
@@ -210,6 +222,40 @@ fn without_a_database_three_boxes_work_and_nothing_stays_behind() {
 
     assert!(demo.stop());
     assert_eq!(std::fs::read_dir(temporary.path()).unwrap().count(), 0, "the demo's files are gone");
+}
+
+#[test]
+fn over_tls_the_site_is_the_same_and_its_key_is_private() {
+    if !have(&["curl"]) {
+        return;
+    }
+    let temporary = temporary_folder();
+    let demo = Demo::start(&mut binary(&["--no-database", "--tls"]), temporary.path());
+    let certificate = demo.certificate.clone().expect("the demo tells its certificate");
+
+    let (status, page) = demo.curl(&["/"]);
+    assert!(status == 200 && page.starts_with("<!doctype html>"), "{status} {page}");
+    let form = ["--location", "--data-urlencode", "name=Ada", "--data-urlencode", "message=hello", "/guestbook/"];
+    let (status, page) = demo.curl(&form);
+    assert!(status == 200 && page.contains("hello"), "{status} {page}");
+    demo.json(&["/status"]);
+
+    // Both versions of HTTP; and nobody who does not trust the certificate gets anything.
+    let version = |flag: &str| {
+        let mut command = Command::new("curl");
+        command.args(["--silent", "--max-time", "20", "--output", "/dev/null", "--write-out", "%{http_version}", flag]);
+        let output = command.arg("--cacert").arg(&certificate).arg(format!("{}/", demo.site)).output().unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    };
+    assert_eq!((version("--http2"), version("--http1.1")), ("2".into(), "1.1".into()));
+    let stranger = Command::new("curl").args(["--silent", "--max-time", "20"]).arg(&demo.site).status().unwrap();
+    assert_eq!(stranger.code(), Some(60), "curl: the peer's certificate cannot be verified");
+
+    let mode = |path: &Path| path.metadata().unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(certificate.parent().unwrap()), 0o700);
+    assert_eq!(mode(&certificate.with_extension("key")), 0o600);
+    assert!(demo.stop());
+    assert_eq!(std::fs::read_dir(temporary.path()).unwrap().count(), 0, "certificate and key are gone");
 }
 
 #[test]

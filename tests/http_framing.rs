@@ -129,7 +129,9 @@ fn heads() -> Vec<(Vec<u8>, Expect)> {
         (p("GET / XTTP/1.1\r\n{H}\r\n"), BAD),
         (p("GET / HTTP/2.0\r\n{H}\r\n"), VERSION),
         (p("GET / HTTP/3.1\r\n{H}\r\n"), VERSION),
-        (p("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"), VERSION),
+        // The preface of HTTP/2 begins a connection of HTTP/2; what only looks like it does not.
+        (p("PRI * HTTP/2.0\r\n\r\nSN\r\n\r\n"), VERSION),
+        (p("PRI / HTTP/2.0\r\n\r\nSM\r\n\r\n"), VERSION),
         (p("GET / HTTP/0.9\r\n{H}\r\n"), Refused(&[400, 505])),
         (p("\x16\x03\x01\x02\x00\x01\x00\x01\x7c\x03\x03\r\n\r\n"), BAD),
         // Host.

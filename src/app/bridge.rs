@@ -99,7 +99,7 @@ impl Bridge {
             Some(flight) => flight,
             None => {
                 let turn = self.waiters.wait_for(|| self.enter(&mut entry));
-                timeout(self.queue_timeout, turn).await.map_err(|_| CallError::Busy)?
+                timeout(self.queue_timeout, std::pin::pin!(turn)).await.map_err(|_| CallError::Busy)?
             }
         };
         poll_fn(|cx| flight.poll_answer(cx)).await

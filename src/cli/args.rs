@@ -143,6 +143,9 @@ pub struct DemoArgs {
     /// Address of the site
     #[arg(long, value_name = "IP:PORT", value_parser = help::socket_address, default_value = "127.0.0.1:8080")]
     pub listen: SocketAddr,
+    /// Speak HTTPS and HTTP/2, with a certificate that signs itself, made for this start alone
+    #[arg(long)]
+    pub tls: bool,
     /// Keep the guest book in memory instead of a database
     #[arg(long, conflicts_with_all = ["primary", "replica", "user", "password_file", "database"])]
     pub no_database: bool,

@@ -14,9 +14,12 @@ use crate::config::{self, Config};
 use crate::demo::site::SiteFolder;
 use crate::demo::{self, DatabaseSettings, DemoSettings};
 use crate::runtime::net::Address;
+use crate::tls::self_signed;
 
 /// Name of the program in the config.
 const PROGRAM: &str = "guestbook";
+/// Days for which the certificate of `--tls` is good: it ends with the process, so this is plenty.
+const CERTIFICATE_DAYS: u32 = 30;
 /// Where the admin pages are when nobody says.
 const ADMIN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 9900);
 
@@ -51,6 +54,7 @@ impl Start {
 
 /// Prepares the demo: writes its static files to a folder for temporary files, picks ports, makes the config.
 ///
+/// With `--tls` the folder holds a certificate and its key too: the config names files.
 /// Errors: the folder cannot be written, no port is free, the password file cannot be read, flags that contradict.
 pub fn prepare(args: &DemoArgs) -> Result<Demo, Failure> {
     if args.print_config {
@@ -61,7 +65,7 @@ pub fn prepare(args: &DemoArgs) -> Result<Demo, Failure> {
     let site = chosen(args, &folder)?;
     let settings = DemoSettings::new(database(args, &site)?);
     let config = compile(args, &site)?;
-    let notes = notes(args, site.listen, &config);
+    let notes = notes(args, &site, &config);
     Ok(Demo::Start(Box::new(Start { config, notes, settings, folder })))
 }
 
@@ -69,9 +73,16 @@ pub fn prepare(args: &DemoArgs) -> Result<Demo, Failure> {
 struct SiteConfig<'a> {
     root: PathBuf,
     listen: SocketAddr,
+    certificate: Option<CertificateFiles>,
     servers: [SocketAddr; 2],
     admin: Option<SocketAddr>,
     splitter: Option<SplitterConfig<'a>>,
+}
+
+#[derive(Clone)]
+struct CertificateFiles {
+    chain: PathBuf,
+    key: PathBuf,
 }
 
 struct SplitterConfig<'a> {
@@ -89,6 +100,11 @@ fn example(args: &DemoArgs) -> SiteConfig<'_> {
     SiteConfig {
         root: "/var/www/demo".into(),
         listen: args.listen,
+        // Where `one-server cert self-signed localhost --out /etc/one-server` puts them.
+        certificate: args.tls.then(|| CertificateFiles {
+            chain: "/etc/one-server/localhost.pem".into(),
+            key: "/etc/one-server/localhost.key".into(),
+        }),
         servers: [SocketAddr::from((Ipv4Addr::LOCALHOST, 8081)), SocketAddr::from((Ipv4Addr::LOCALHOST, 8082))],
         admin: Some(ADMIN),
         splitter: splitter(args, listen),
@@ -115,7 +131,23 @@ fn chosen<'a>(args: &'a DemoArgs, folder: &SiteFolder) -> Result<SiteConfig<'a>,
     let server = |wish, taken: &mut _| Ok(SocketAddr::from((Ipv4Addr::LOCALHOST, free_port(wish, taken)?)));
     let servers = [server(next, &mut taken)?, server(next.saturating_add(1), &mut taken)?];
     let splitter = splitter(args, Address::Unix(folder.path().join("mysql.sock")));
-    Ok(SiteConfig { root: folder.site(), listen, servers, admin: Some(admin), splitter })
+    let certificate = if args.tls { Some(made_certificate(listen, folder)?) } else { None };
+    Ok(SiteConfig { root: folder.site(), listen, certificate, servers, admin: Some(admin), splitter })
+}
+
+/// A certificate for this machine's own names and the address listened on, in the demo's folder.
+/// Errors: it cannot be made or written.
+fn made_certificate(listen: SocketAddr, folder: &SiteFolder) -> Result<CertificateFiles, Failure> {
+    let mut names = ["localhost", "127.0.0.1", "::1"].map(String::from).to_vec();
+    let address = listen.ip().to_string();
+    if !listen.ip().is_unspecified() && !names.contains(&address) {
+        names.push(address);
+    }
+    let made = self_signed(&names, CERTIFICATE_DAYS).map_err(Failure::new)?;
+    let (chain, key) = folder.keep_certificate(&made.chain_pem, &made.key_pem).map_err(|error| {
+        Failure::new(format_args!("cannot write the demo's certificate to a temporary folder: {error}"))
+    })?;
+    Ok(CertificateFiles { chain, key })
 }
 
 fn splitter(args: &DemoArgs, listen: Address) -> Option<SplitterConfig<'_>> {
@@ -163,7 +195,8 @@ fn compile(args: &DemoArgs, site: &SiteConfig<'_>) -> Result<Config, Failure> {
         // The flag may say port 0; the live page's routes name the port that was chosen for it.
         config.admin = site.admin;
     } else {
-        let without = SiteConfig { admin: None, splitter: None, root: site.root.clone(), ..*site };
+        let (root, certificate) = (site.root.clone(), site.certificate.clone());
+        let without = SiteConfig { admin: None, splitter: None, root, certificate, ..*site };
         let splitters = std::mem::take(&mut config.splitters);
         config = parse(without.to_string())?.0;
         config.splitters = splitters;
@@ -174,11 +207,17 @@ fn compile(args: &DemoArgs, site: &SiteConfig<'_>) -> Result<Config, Failure> {
     Ok(config)
 }
 
-fn notes(args: &DemoArgs, listen: SocketAddr, config: &Config) -> Vec<String> {
-    let site = reachable(listen);
-    let mut notes = vec![format!("demo: open http://{site}/ in a browser")];
+fn notes(args: &DemoArgs, site: &SiteConfig<'_>, config: &Config) -> Vec<String> {
+    let scheme = if site.certificate.is_some() { "https" } else { "http" };
+    let origin = format!("{scheme}://{}", reachable(site.listen));
+    let mut notes = vec![format!("demo: open {origin}/ in a browser")];
+    if let Some(files) = &site.certificate {
+        let chain = files.chain.display();
+        notes.push("demo: the browser warns, because the certificate signs itself: accept it for this site".into());
+        notes.push(format!("demo: curl trusts it with: curl --cacert {chain} {origin}/"));
+    }
     notes.push(match config.admin {
-        Some(admin) => format!("demo: live page http://{site}/live.html, admin pages http://{admin}/"),
+        Some(admin) => format!("demo: live page {origin}/live.html, admin pages http://{admin}/"),
         None => "demo: the live page stays empty, because the admin listener is off".into(),
     });
     if config.splitters.is_empty() && !args.no_database {
@@ -214,7 +253,7 @@ trace = 1024                      # latest requests of each worker, for the live
 # Box one: files, and the door to everything else.
 [listener.public]
 address = "{listen}"
-
+{tls}
 [site.public]
 listeners = ["public"]
 default = true
@@ -229,6 +268,7 @@ proxy = "guestbook"
 "#,
             admin = quoted(&self.admin.map_or("off".to_owned(), |address| address.to_string())),
             listen = self.listen,
+            tls = self.certificate.as_ref().map_or(String::new(), ToString::to_string),
             root = quoted(&self.root.to_string_lossy()),
         )?;
         if let Some(admin) = self.admin {
@@ -263,6 +303,13 @@ program = "{PROGRAM}"
 "#
         )?;
         self.splitter.as_ref().map_or(Ok(()), |splitter| write!(f, "{splitter}"))
+    }
+}
+
+impl fmt::Display for CertificateFiles {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (chain, key) = (quoted(&self.chain.to_string_lossy()), quoted(&self.key.to_string_lossy()));
+        writeln!(f, "tls.certificates = [{{ chain = {chain}, key = {key} }}]")
     }
 }
 
@@ -400,6 +447,35 @@ mod tests {
         let (config, warnings) = config::parse("printed.toml", &text, &[PROGRAM]).unwrap_or_else(|r| panic!("{r}"));
         assert!(warnings.is_empty(), "{warnings:?}");
         assert_eq!((config.splitters.len(), config.upstreams.len()), (1, 2));
+    }
+
+    #[test]
+    fn with_tls_the_public_listener_has_a_certificate_and_the_others_do_not() {
+        for admin in ["127.0.0.1:0", "off"] {
+            let flags = ["--no-database", "--tls", "--listen", "127.0.0.9:0", "--admin", admin];
+            let start = start(&flags);
+            let [public, a, b] = &start.config.listeners[..] else { panic!("three listeners") };
+            assert!(a.tls.is_none() && b.tls.is_none());
+            let tls = public.tls.as_ref().expect("speaks TLS");
+            let read = |path: &Path| std::fs::read(path).unwrap();
+            let files = &tls.certificates[0];
+            let certificate = crate::tls::Certificate::parse(&read(&files.chain), &read(&files.key)).unwrap();
+            assert_eq!(certificate.names(), ["localhost"]);
+            assert!(certificate.addresses().contains(&public.address.ip()), "{:?}", certificate.addresses());
+            let origin = format!("https://{}/", public.address);
+            assert_eq!(start.notes[0], format!("demo: open {origin} in a browser"));
+            let trust = format!("demo: curl trusts it with: curl --cacert {} {origin}", files.chain.display());
+            assert!(start.notes.contains(&trust), "{:?}", start.notes);
+        }
+    }
+
+    #[test]
+    fn the_printed_config_with_tls_names_a_certificate_to_be_made() {
+        let Demo::Print(text) = prepare(&args(&["--print-config", "--tls"])).unwrap() else { panic!("printed") };
+        let (config, _) = config::parse("printed.toml", &text, &[PROGRAM]).unwrap_or_else(|r| panic!("{r}"));
+        let tls = config.listeners[0].tls.as_ref().expect("speaks TLS");
+        assert_eq!(tls.certificates[0].chain, Path::new("/etc/one-server/localhost.pem"));
+        assert!(config.listeners[1].tls.is_none());
     }
 
     #[test]

@@ -94,6 +94,7 @@ pub(super) const DEMO: &str = concat!(
 Examples:
   one-server demo
   one-server demo --no-database --listen 0.0.0.0:8080
+  one-server demo --tls --listen 127.0.0.1:8443
   one-server demo --primary 127.0.0.1:3306 --replica 127.0.0.1:3316 --user demo --password-file ./password
 
 ",

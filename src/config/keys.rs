@@ -177,7 +177,7 @@ pub(super) const KEYS: &[Key] = &[
         .help("memory for the compression of a client's headers, per connection; 0: none")
         .known_as(&["haproxy tune.h2.header-table-size"])
         .when("down to save memory with very many connections"),
-    Key::new(Table::Http2, "send_buffer_max", size(16 * KIB, GIB), Default("64KiB"))
+    Key::new(Table::Http2, "send_buffer_max", size(16 * KIB, GIB), Default("32KiB"))
         .help("bytes of an answer that may wait for the client's window, per stream")
         .when("seldom: a full buffer stops whoever fills it"),
     Key::new(Table::Http2, "rst_per_second", integer(1, u32::MAX as u64), Default("100"))

@@ -1,9 +1,9 @@
 //! The static part of the demo: embedded in the program, written to a folder at start so that the file server has real
 //! files to serve.
 
-use std::fs::{self, DirBuilder};
-use std::io;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::fs::{self, DirBuilder, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 const FILES: [(&str, &[u8]); 8] = [
@@ -50,6 +50,18 @@ impl SiteFolder {
         &self.path
     }
 
+    /// Writes a certificate and its key to a folder that only we can enter; returns their paths, certificate first.
+    /// Errors: they cannot be written, or are there already.
+    pub fn keep_certificate(&self, chain_pem: &str, key_pem: &str) -> io::Result<(PathBuf, PathBuf)> {
+        let folder = self.path.join("tls");
+        DirBuilder::new().mode(0o700).create(&folder)?;
+        let paths = (folder.join("demo.pem"), folder.join("demo.key"));
+        for (path, text, mode) in [(&paths.0, chain_pem, 0o644), (&paths.1, key_pem, 0o600)] {
+            OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?.write_all(text.as_bytes())?;
+        }
+        Ok(paths)
+    }
+
     /// Where the files to be served are.
     pub fn site(&self) -> PathBuf {
         self.path.join("site")
@@ -76,6 +88,19 @@ mod tests {
         assert!(fs::read_to_string(folder.site().join("index.html")).unwrap().starts_with("<!doctype html>"));
         drop(folder);
         assert!(!path.exists());
+    }
+
+    #[test]
+    fn the_key_is_for_us_alone() {
+        let parent = tempfile::tempdir().unwrap();
+        let folder = SiteFolder::create_in(parent.path()).unwrap();
+        let (chain, key) = folder.keep_certificate("chain", "key").unwrap();
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!((mode(key.parent().unwrap()), mode(&key)), (0o700, 0o600));
+        assert_eq!(
+            (fs::read_to_string(chain).unwrap(), fs::read_to_string(key).unwrap()),
+            ("chain".into(), "key".into())
+        );
     }
 
     #[test]

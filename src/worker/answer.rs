@@ -37,6 +37,9 @@ const BURST_BYTES_MAX: usize = 1 << 20;
 /// Most bytes of a file read into memory at once, where sendfile(2) cannot go.
 const PIECE_BYTES_MAX: usize = 64 * 1024;
 
+/// The same for a stream of HTTP/2, of which a connection may have a hundred: the payload of a frame.
+const STREAM_PIECE_BYTES_MAX: usize = 16 * 1024;
+
 /// An answer to one request.
 pub(super) struct Answer<'a> {
     pub(super) worker: &'a Worker,
@@ -116,6 +119,7 @@ impl<'a> Presence<'a> {
 
     /// Runs `work` until it ends, the client leaves, or the deadline passes.
     pub(super) async fn while_client_stays<T>(self, work: impl Future<Output = T>) -> Result<T, GaveUp> {
+        let work = std::pin::pin!(work);
         match self {
             Presence::Connection(watched) => watched.while_client_stays(work).await,
             Presence::Stream(stream) => stream.while_client_stays(work).await,
@@ -513,8 +517,12 @@ impl<'a> Answer<'a> {
         is_intact: impl Fn() -> bool,
     ) -> Result<(), Broken> {
         let (mut at, end) = (offset, offset + len);
+        let piece_bytes_max = match &self.wire {
+            Wire::H1(_) => PIECE_BYTES_MAX,
+            Wire::H2(_) => STREAM_PIECE_BYTES_MAX,
+        };
         while at < end {
-            let piece = (end - at).min(PIECE_BYTES_MAX as u64) as usize;
+            let piece = (end - at).min(piece_bytes_max as u64) as usize;
             await_resident(file, at, piece as u64).await;
             let mut buffer = self.worker.hot.take_buffer(piece);
             let read = read_at(file, at, piece, &mut buffer).unwrap_or(0);

@@ -55,10 +55,11 @@ pub(super) async fn run(cx: &Cx<'_>, client: &mut Client<'_>, app: usize) -> Act
         None => return Err(Instead::Error(exchange::unanswered(500))),
     };
     let (id, peer, origin) = (request.id, connection.peer, worker.index);
-    let call = worker.bridge.call(|ticket| Job { ticket, origin, app, bytes, head, body, peer, request_id: id });
+    // Futures are handed on pinned: passed by value, each layer around them would hold a copy of its own.
+    let call = pin!(worker.bridge.call(|ticket| Job { ticket, origin, app, bytes, head, body, peer, request_id: id }));
     let presence = answer.presence();
     presence.watched().set(worker.config.apps[app].response_timeout, OnExpiry::Wake);
-    let call = presence.while_client_stays(call);
+    let call = pin!(presence.while_client_stays(call));
     let outcome = match sender {
         None => match call.await {
             Ok(reply) => {
@@ -80,7 +81,8 @@ pub(super) async fn run(cx: &Cx<'_>, client: &mut Client<'_>, app: usize) -> Act
                     // An early answer: whether the whole body will have been read behind it is not known yet.
                     answer.set_keep_alive(may_keep && beside.has_sent_all());
                     // A body that fails below an answer under way breaks that answer off.
-                    let relayed = beside.run(relay_reply(presence, answer, cx, app, reply)).await;
+                    let relay = pin!(relay_reply(presence, answer, cx, app, reply));
+                    let relayed = beside.run(relay).await;
                     relayed.unwrap_or(Err(Unanswered::Broken))
                 }
                 Ok(Err(gave_up)) => Err(gave_up.into()),

@@ -229,7 +229,7 @@ impl Connection {
     /// Waits until a read would find something, without holding a buffer.
     pub(super) async fn readable(&self) -> std::io::Result<()> {
         match self.tls.get() {
-            Some(secure) if secure.has_plain() => Ok(()),
+            Some(secure) if secure.is_ready() => Ok(()),
             _ => self.stream.readable().await,
         }
     }
@@ -389,6 +389,9 @@ async fn serve_with(worker: &Rc<Worker>, connection: &Connection, hot: &mut Hot)
             Read::TooSlow => {
                 leave_reading(worker, &mut head_begun);
                 worker.stats.http.timeouts.inc();
+                if connection.requests.get() == 0 && PREFACE.starts_with(hot.input.unread()) {
+                    return Next::Close; // an answer of HTTP/1 would mean nothing to a client of HTTP/2
+                }
                 respond::reject(
                     worker,
                     connection,

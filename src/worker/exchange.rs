@@ -2,6 +2,7 @@
 //! again inside.
 
 use std::net::IpAddr;
+use std::pin::pin;
 use std::rc::Rc;
 use std::time::Instant;
 
@@ -311,7 +312,7 @@ async fn login(cx: &Cx<'_>, client: &mut Client<'_>, auth: &Auth) -> Result<Cred
         Check::Wait(waiter) => {
             let presence = client.answer.presence();
             presence.watched().clear();
-            let settled = presence.while_client_stays(waiter).await;
+            let settled = presence.while_client_stays(pin!(waiter)).await;
             let Ok(settled) = settled else { return Err(Instead::Error(unanswered(499))) };
             worker.verified.borrow_mut().settle(settled, worker.now())
         }
@@ -416,7 +417,8 @@ async fn act(
             client.answer.set_keep_alive(keeps);
             match found.action {
                 Action::Proxy(upstream) => forward::run(&cx, client, fields, *upstream).await,
-                Action::App(app) => call_app::run(&cx, client, *app).await,
+                // Boxed: a call allocates in any case, and every request would carry its size.
+                Action::App(app) => Box::pin(call_app::run(&cx, client, *app)).await,
                 _ => unreachable!("matched above"),
             }
         }

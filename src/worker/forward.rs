@@ -301,7 +301,9 @@ impl Forward<'_> {
         }
         let begun = self.worker.now();
         let address = &self.config.servers[server].address;
-        let connecting = timeout(self.config.connect_timeout, Stream::connect(address));
+        // Futures are handed on pinned: passed by value, each layer around them would hold a copy of its own.
+        let connecting = pin!(Stream::connect(address));
+        let connecting = pin!(timeout(self.config.connect_timeout, connecting));
         self.presence.watched().clear();
         let connected = match self.presence.while_client_stays(connecting).await {
             Ok(connected) => connected,
@@ -387,7 +389,7 @@ impl Forward<'_> {
         self.presence.watched().clear();
         at.connection.watched.set(self.config.response_timeout, OnExpiry::BreakAll);
         let receive = self.receive_head(answer, fields, at.connection, closed);
-        let received = self.presence.while_client_stays(receive).await;
+        let received = self.presence.while_client_stays(pin!(receive)).await;
         let response = received.unwrap_or(Err(NoResponse::ClientGone))?;
         self.count_response(&mut answer.trail, at, &response);
         self.relay(answer, fields, response, at).await
@@ -409,7 +411,7 @@ impl Forward<'_> {
         // A request body that is streamed is never repeated, whatever became of the connection.
         self.presence.watched().clear();
         let receive = self.receive_head(answer, fields, at.connection, Situation::FreshClosed);
-        let received = match beside.run(self.presence.while_client_stays(receive)).await {
+        let received = match beside.run(pin!(self.presence.while_client_stays(pin!(receive)))).await {
             Ok(Ok(received)) => received,
             Ok(Err(_)) => Err(NoResponse::ClientGone),
             Err(failure) => Err(NoResponse::Body(failure)),
@@ -420,7 +422,7 @@ impl Forward<'_> {
                 self.count_response(&mut answer.trail, at, &response);
                 // Answered early: whether all of the body will have been read behind the response is not known yet.
                 answer.set_keep_alive(may_keep && beside.has_sent_all());
-                let relayed = beside.run(self.relay(answer, fields, response, at)).await;
+                let relayed = beside.run(pin!(self.relay(answer, fields, response, at))).await;
                 // A body that fails below a response under way breaks that response off.
                 relayed.unwrap_or_else(|_| Ok(self.broken(at.server, BrokeOff::Client)))
             }
@@ -624,7 +626,7 @@ impl Forward<'_> {
             }
             server.watched.set(self.config.idle_timeout, OnExpiry::BreakAll);
             // A client that has left wants no more of it, and the server should not have to find out by itself.
-            let read = self.presence.while_client_stays(server.stream.read(input)).await;
+            let read = self.presence.while_client_stays(pin!(server.stream.read(input))).await;
             let (result, returned) = read.map_err(|_| BrokeOff::Client)?;
             input = returned;
             server.watched.clear();

@@ -94,7 +94,7 @@ pub(super) async fn handshake(
     connection.watched.set(settings.handshake_timeout, OnExpiry::BreakAll);
     let mut session = Session::new(config).ok()?;
     let (mut input, mut plain, mut out) = (first, Vec::new(), Vec::new());
-    loop {
+    let is_closed = loop {
         if input.capacity() - input.len() < HELLO_BYTES {
             input.reserve(HELLO_BYTES);
         }
@@ -119,7 +119,7 @@ pub(super) async fn handshake(
             }
         }
         match received {
-            Ok(received) if received.is_established => break,
+            Ok(received) if received.is_established => break received.is_closed,
             Ok(received) if received.is_closed => return None,
             Ok(_) => {}
             Err(error) => {
@@ -131,7 +131,7 @@ pub(super) async fn handshake(
                 return None;
             }
         }
-    }
+    };
     connection.watched.clear();
     connection.watched.set_tls();
     let facts = session.facts()?;
@@ -142,7 +142,7 @@ pub(super) async fn handshake(
         incoming: RefCell::new(if input.is_empty() { Vec::new() } else { input }),
         plain: RefCell::new(plain),
         outgoing: RefCell::default(),
-        is_closed: Cell::new(false),
+        is_closed: Cell::new(is_closed),
     })
 }
 
@@ -167,9 +167,9 @@ impl Secure {
         self.with_facts(|facts| facts.is_some_and(|facts| facts.alpn == Some("h2")))
     }
 
-    /// Something decrypted waits to be taken.
-    pub(super) fn has_plain(&self) -> bool {
-        !self.plain.borrow().is_empty()
+    /// A read ends at once: something decrypted waits to be taken, or nothing will come any more.
+    pub(super) fn is_ready(&self) -> bool {
+        self.is_closed.get() || !self.plain.borrow().is_empty()
     }
 
     /// See [`Connection::read_cancellable`].

@@ -257,7 +257,7 @@ pub(crate) fn parse_all(mut bytes: &[u8], methods: &[&str]) -> Vec<Response> {
 }
 
 /// The first answer in `bytes` and its length. `ended`: nothing will follow.
-fn parse(bytes: &[u8], method: &str, ended: bool) -> Option<(Response, usize)> {
+pub(crate) fn parse(bytes: &[u8], method: &str, ended: bool) -> Option<(Response, usize)> {
     let mut at = 0;
     let mut interim = Vec::new();
     loop {

@@ -90,6 +90,13 @@ impl Site {
         self
     }
 
+    /// Further tables.
+    pub(crate) fn more(mut self, tables: &str) -> Site {
+        self.rest.push('\n');
+        self.rest.push_str(tables);
+        self
+    }
+
     /// Lines of `[log]`.
     pub(crate) fn log(mut self, lines: &str) -> Site {
         self.log.push_str(lines);

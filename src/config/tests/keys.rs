@@ -19,7 +19,7 @@ pub(crate) fn another_value(key: &Key) -> String {
         Kind::Integer { .. } if key.table == Table::Redirect => "301".into(),
         Kind::Integer { max, .. } => max.to_string(),
         Kind::Switch if ["access_log", "x_accel", "always"].contains(&key.name) => "false".into(),
-        Kind::Switch => "true".into(),
+        Kind::Switch => (default != "true").to_string(),
         Kind::Word(words) => words.iter().find(|word| **word != default).map_or(String::new(), |word| (*word).into()),
         Kind::Cores => "0,2-3".into(),
         Kind::Address => "127.0.0.1:7777".into(),

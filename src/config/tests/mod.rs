@@ -99,6 +99,18 @@ fn the_example_is_good_and_complete() {
     }
 }
 
+/// `tests/https_example.rs` runs it.
+#[test]
+fn the_example_of_a_site_over_https_is_good() {
+    let text = include_str!("../../../examples/https.toml");
+    let (config, warnings) = match parse("examples/https.toml", text, &[]) {
+        Ok(parsed) => parsed,
+        Err(report) => panic!("{report}"),
+    };
+    assert!(warnings.is_empty(), "{warnings:?}");
+    assert!(config.listeners[0].tls.is_none() && config.listeners[1].tls.is_some());
+}
+
 #[test]
 fn a_file_becomes_what_it_says() {
     let config = config(include_str!("../../../examples/site.toml"));

@@ -63,10 +63,14 @@ struct Shared {
     is_cold: Cell<bool>,
     /// No further streams: the connection ends when those under way have.
     is_closing: Cell<bool>,
+    /// The crate is done with the connection.
+    is_served: Cell<bool>,
     /// Counts what the client makes us do.
     guard: RefCell<Guard>,
     /// Enough: the connection ends with GOAWAY.
     flood: Cell<Option<Flood>>,
+    /// The client's preface is complete.
+    has_greeted: Cell<bool>,
     /// Since when the client owes us the rest of its preface or of a header block.
     owes_since: Cell<Option<Instant>>,
 }
@@ -78,8 +82,10 @@ pub(super) async fn drive(worker: Rc<Worker>, connection: Rc<Connection>, input:
         streams: Cell::new(0),
         is_cold: Cell::new(false),
         is_closing: Cell::new(false),
+        is_served: Cell::new(false),
         guard: RefCell::new(Guard::new(&worker.config.http2.guard)),
         flood: Cell::new(None),
+        has_greeted: Cell::new(false),
         owes_since: Cell::new(Some(worker.now())),
     });
     worker.stats.http2.connections.inc();
@@ -99,6 +105,7 @@ pub(super) async fn drive(worker: Rc<Worker>, connection: Rc<Connection>, input:
             }
             if is_serving && server.as_mut().poll(cx).is_ready() {
                 is_serving = false;
+                shared.is_served.set(true);
                 connection.watched.set(CLOSE_MAX, OnExpiry::BreakAll);
             }
             let is_writing = writer.as_mut().poll(cx).is_pending();
@@ -170,14 +177,20 @@ impl Shared {
     /// What the client sent goes on to the crate, unless it is enough.
     fn take_inbound(&self, worker: &Worker, bytes: &[u8]) {
         let mut guard = self.guard.borrow_mut();
+        // The connection is at its end already, by our doing or the crate's.
+        if self.flood.get().is_some() || self.is_served.get() || guard.summary().found_by_h2.is_some() {
+            return self.pipe.borrow_mut().put_inbound(bytes);
+        }
         let before = guard.summary();
         let now = worker.now();
         match guard.on_inbound(bytes, now) {
             Ok(after) => {
                 worker.stats.http2.count_between(&before, &after);
-                if after.is_header_block_open {
+                // The rest of an upload's frame is the business of whoever reads that upload.
+                let is_begun = after.is_inbound_within_frame && self.streams.get() == 0;
+                if after.is_header_block_open || is_begun {
                     self.owes_since.set(self.owes_since.get().or(Some(now)));
-                } else if after.streams_opened > 0 {
+                } else if self.has_greeted.get() {
                     self.owes_since.set(None);
                 }
                 self.pipe.borrow_mut().put_inbound(bytes);
@@ -201,6 +214,9 @@ impl Shared {
     }
 
     fn end_by(&self, worker: &Worker, flood: Flood) {
+        if self.flood.get().is_some() {
+            return;
+        }
         worker.stats.http2.count_flood(flood);
         tracing::debug!(kind = flood.name(), "HTTP/2 connection ends: its client asks too much of it");
         self.flood.set(Some(flood));
@@ -269,6 +285,7 @@ async fn serve(worker: Rc<Worker>, connection: Rc<Connection>, shared: Rc<Shared
     let handshake = builder.handshake::<_, Bytes>(PipeEnd(shared.pipe.clone()));
     let mut h2 = match handshake.await {
         Ok(h2) => {
+            shared.has_greeted.set(true);
             shared.owes_since.set(None);
             h2
         }

@@ -5,6 +5,7 @@ use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use h2::server::SendResponse;
@@ -16,6 +17,12 @@ use super::super::connection::Broken;
 use super::super::watch::{GaveUp, OnExpiry, Watched};
 use crate::http::answer::{AnswerHead, Content};
 use crate::http::h1::Method;
+
+/// Less than this is not worth a frame while there is more to send.
+const SMALL_BYTES: usize = 1024;
+
+/// How long a small rest of a window waits for more of it.
+const SMALL_WAIT: Duration = Duration::from_millis(200);
 
 /// What both directions of a stream share.
 pub(in super::super) struct Stream {
@@ -108,7 +115,16 @@ impl Stream {
                 }
                 _ => return Err(Broken),
             };
-            let capacity = if ready > 0 { ready } else { self.capacity(worker).await? };
+            let capacity = match ready {
+                0 => self.capacity(worker, 1, worker.config.http.write_timeout).await?.ok_or(Broken)?,
+                // The rest of a window, when more of it is about to be opened: a frame of a few bytes costs both sides as
+                // much as a full one.
+                1..SMALL_BYTES if ready < data.len() => {
+                    let at_least = data.len().min(SMALL_BYTES);
+                    self.capacity(worker, at_least, SMALL_WAIT).await?.unwrap_or(ready)
+                }
+                ready => ready,
+            };
             let piece = data.split_to(capacity.min(data.len()));
             let is_last = end && data.is_empty();
             if let Sender::Sending(stream) = &mut *self.sender.borrow_mut()
@@ -126,22 +142,28 @@ impl Stream {
         sent
     }
 
-    /// Waits until the client's windows, and our own limit, let us send something. The client may be slow, but not
-    /// silent: the write time-out counts from the last byte it allowed.
-    async fn capacity(&self, worker: &Worker) -> Result<usize, Broken> {
-        self.watched.set(worker.config.http.write_timeout, OnExpiry::Wake);
+    /// Waits until the client's windows, and our own limit, let us send `at_least` bytes; `None`: not within `time`. The
+    /// client may be slow, but not silent: the write time-out counts from the last byte it allowed.
+    async fn capacity(&self, worker: &Worker, at_least: usize, time: Duration) -> Result<Option<usize>, Broken> {
+        self.watched.set(time, OnExpiry::Wake);
         let wait = poll_fn(|cx| match &mut *self.sender.borrow_mut() {
-            Sender::Sending(stream) => stream.poll_capacity(cx),
+            Sender::Sending(stream) => loop {
+                match stream.poll_capacity(cx) {
+                    // It tells of earlier changes too.
+                    Poll::Ready(Some(Ok(capacity))) if capacity < at_least => {}
+                    capacity => return capacity,
+                }
+            },
             _ => Poll::Ready(None),
         });
         let capacity = self.watched.while_client_stays(wait).await;
         self.watched.clear();
         match capacity {
-            Ok(Some(Ok(capacity))) => Ok(capacity),
-            Ok(_) => Err(Broken),
-            Err(_) => {
-                worker.stats.http.timeouts.inc();
-                Err(Broken)
+            Ok(Some(Ok(capacity))) => Ok(Some(capacity)),
+            Ok(_) | Err(GaveUp::ClientGone) => Err(Broken),
+            Err(GaveUp::Expired) => {
+                worker.stats.http.timeouts.add(u64::from(time != SMALL_WAIT));
+                Ok(None)
             }
         }
     }
