@@ -71,7 +71,7 @@ def negotiated_line(said):
 def make(openssl, folder):
     """A new certificate in `folder`."""
     identity = Identity(folder / "certificate.pem", folder / "key.pem", folder / "openssl.cnf", openssl)
-    command = [openssl, "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "7",
+    command = [openssl, "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "90",
                "-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1,DNS:localhost",
                "-keyout", identity.key, "-out", identity.certificate]
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=30)
