@@ -5,7 +5,8 @@ use std::hint::black_box;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use one_server::http::answer::AnswerHead;
 use one_server::http::h1::{
-    BodyKind, Limits, Method, RequestHead, ResponseHead, Version, parse_request, parse_response,
+    AnswerContext, BodyKind, Limits, Method, RequestHead, ResponseHead, Version, parse_request, parse_response,
+    write_answer_head,
 };
 use one_server::proxy::head::{RequestContext, Scheme, response_content, write_request_head, write_response_fields};
 

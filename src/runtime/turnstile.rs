@@ -4,8 +4,11 @@
 //! completions. What must come from the kernel does: a byte that the worker sends to itself.
 
 use std::cell::RefCell;
+use std::future::{Future, poll_fn};
 use std::io::{self, Write};
 use std::os::unix::net::UnixStream;
+use std::pin::pin;
+use std::task::Poll;
 
 use super::net::Stream;
 
@@ -25,8 +28,11 @@ impl Turnstile {
 
     /// Returns behind what was ready when it was called: other tasks, and what the kernel has for them.
     pub async fn pass(&self) {
-        if self.near.borrow_mut().write_all(b"\n").is_ok() {
-            let (result, _) = self.far.read(Vec::with_capacity(1)).await;
+        // The read must be waiting before there is something to read, or it may end at once.
+        let mut read = pin!(self.far.read(Vec::with_capacity(1)));
+        let is_ready = poll_fn(|cx| Poll::Ready(read.as_mut().poll(cx).is_ready())).await;
+        if !is_ready && self.near.borrow_mut().write_all(b"\n").is_ok() {
+            let (result, _) = read.await;
             debug_assert!(matches!(result, Ok(1)));
         }
     }

@@ -56,5 +56,5 @@ fn keeps(name: FieldName, is_page: bool) -> bool {
     let is_of_content = matches!(name, ContentLength | ContentType | TransferEncoding | Expect | Trailer);
     let is_condition =
         matches!(name, IfMatch | IfNoneMatch | IfModifiedSince | IfUnmodifiedSince | IfRange | FieldName::Range);
-    !is_of_content && !(is_page && is_condition)
+    !(is_of_content || is_page && is_condition)
 }

@@ -73,8 +73,8 @@ struct Shared {
     has_greeted: Cell<bool>,
     /// Since when no stream is under way; frames that open none, such as PING, do not change it.
     idle_since: Cell<Instant>,
-    /// Since when the last stream is done and the connection about to end.
-    ending_since: Cell<Option<Instant>>,
+    /// The last stream is done and the connection about to end.
+    is_ending: Cell<bool>,
     /// Since when the client owes us the rest of its preface or of a header block.
     owes_since: Cell<Option<Instant>>,
 }
@@ -92,7 +92,7 @@ pub(super) async fn drive(worker: Rc<Worker>, connection: Rc<Connection>, input:
         has_greeted: Cell::new(false),
         owes_since: Cell::new(Some(worker.now())),
         idle_since: Cell::new(worker.now()),
-        ending_since: Cell::new(None),
+        is_ending: Cell::new(false),
     });
     worker.stats.http2.connections.inc();
     let _open = OpenGuard::new(&worker);
@@ -262,22 +262,24 @@ impl Shared {
     }
 
     /// Without a stream for longer than connections are kept.
-    fn is_idle_for_too_long(&self, worker: &Worker) -> bool {
-        self.streams.get() == 0 && self.idle_since.get().elapsed() >= worker.config.http.keep_alive_timeout
+    fn is_idle_for_too_long(&self, worker: &Worker, connection: &Connection) -> bool {
+        // A deadline counts ticks, which a busy worker may count late: it may be over a little early.
+        let is_over = self.is_cold.get() && connection.watched.expired();
+        self.streams.get() == 0 && (is_over || self.idle_since.get().elapsed() >= worker.config.http.keep_alive_timeout)
     }
 
     /// The client does not end a connection that we have asked it to end, and on which nothing is under way: once.
-    fn ends_too_slowly(&self, worker: &Worker, connection: &Connection) -> bool {
+    fn ends_too_slowly(&self, connection: &Connection) -> bool {
         if !self.is_closing.get() || self.streams.get() > 0 {
             return false;
         }
-        match self.ending_since.get() {
-            None => {
-                self.ending_since.set(Some(worker.now()));
+        match self.is_ending.get() {
+            false => {
+                self.is_ending.set(true);
                 connection.watched.set(CLOSE_MAX, OnExpiry::Wake);
                 false
             }
-            Some(since) => since.elapsed() >= CLOSE_MAX,
+            true => connection.watched.expired(),
         }
     }
 
@@ -341,8 +343,8 @@ async fn serve(worker: Rc<Worker>, connection: Rc<Connection>, shared: Rc<Shared
             if is_draining && !shared.is_closing.replace(true) {
                 h2.graceful_shutdown();
             }
-            let is_idle = !shared.is_closing.get() && shared.is_idle_for_too_long(&worker);
-            if is_idle || shared.ends_too_slowly(&worker, &connection) {
+            let is_idle = !shared.is_closing.get() && shared.is_idle_for_too_long(&worker, &connection);
+            if is_idle || shared.ends_too_slowly(&connection) {
                 shared.is_closing.set(true);
                 h2.abrupt_shutdown(Reason::NO_ERROR);
             }
