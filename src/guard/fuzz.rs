@@ -64,15 +64,17 @@ pub fn forwarded(input: &[u8]) {
         _ => {}
     }
     // The proxy's own word comes last, in a line of its own or behind a comma.
-    let word: &[u8] = match header {
-        "X-Forwarded-For" => b"192.0.2.7",
-        "Forwarded" => b"for=192.0.2.7;proto=https",
+    let words: &[&[u8]] = match header {
+        "X-Forwarded-For" => &[b"192.0.2.7"],
+        "Forwarded" => &[b"for=192.0.2.7;proto=https", b"by=\"_a\\\",b\";for=\"192.0.2.7:80\""],
         _ => return,
     };
-    assert_eq!(trust.client(proxy, lines.iter().copied().chain([word])), stranger);
-    let joined = [lines.last().copied().unwrap_or_default(), b", ", word].concat();
-    let before = lines[..lines.len() - 1].iter().copied();
-    assert_eq!(trust.client(proxy, before.chain([&joined[..]])), stranger);
+    for word in words {
+        assert_eq!(trust.client(proxy, lines.iter().copied().chain([*word])), stranger);
+        let joined = [lines.last().copied().unwrap_or_default(), b", ", word].concat();
+        let before = lines[..lines.len() - 1].iter().copied();
+        assert_eq!(trust.client(proxy, before.chain([&joined[..]])), stranger);
+    }
 }
 
 fn plain_forwarded_for(trust: &Trust, peer: IpAddr, lines: &[&[u8]]) -> IpAddr {
