@@ -49,7 +49,7 @@ args_of_keys! {
 
 /// Every key that has a flag of this family, with the flag.
 pub(crate) fn flags(of: FlagOf) -> impl Iterator<Item = (&'static str, &'static Key)> {
-    let keys = Table::ALL.into_iter().flat_map(|table| table.keys());
+    let keys = Table::ALL.iter().flat_map(|table| table.keys());
     keys.filter_map(move |key| key.flag.filter(|(_, family)| *family == of).map(|(flag, _)| (flag, key)))
 }
 

@@ -159,7 +159,7 @@ fn plain_base64(bytes: &[u8]) -> String {
 fn plain_decoded(text: &[u8]) -> Option<Vec<u8>> {
     let digits: Vec<u8> = text.iter().copied().take_while(|&byte| byte != b'=').collect();
     let padding = text.len() - digits.len();
-    let is_padded = padding == 0 || (padding <= 2 && text.len() % 4 == 0 && text.ends_with(&b"=="[..padding]));
+    let is_padded = padding == 0 || (padding <= 2 && text.len().is_multiple_of(4) && text.ends_with(&b"=="[..padding]));
     (is_padded && digits.len() % 4 != 1).then_some(())?;
     let mut bytes = Vec::new();
     let (mut bits, mut count) = (0u32, 0);
