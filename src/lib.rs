@@ -9,22 +9,23 @@
 //! | [`config`] | text → written model with spans → immutable [`config::Config`]; all mistakes at once | bind, resolve, create |
 //! | [`boot`] | process life: limits, threads, signals, drain | stand on the path of a request |
 //! | [`runtime`] | drivers, pinning, mailboxes, buffers, system calls; the only `unsafe` | know a protocol |
-//! | [`tls`] | sessions without sockets, certificates, tickets | choose a site |
+//! | [`tls`] | sessions without sockets, certificates by name, tickets | choose a site |
 //! | [`guard`] | who the client is, and whether it may come in: address rules, PROXY protocol, proxies in front, logins | hash a password on a data worker |
-//! | [`http`] | message model, HTTP/1.1 codec without I/O, connection driver | choose an action |
-//! | [`route`] | (host, method, path) → action, pure | I/O |
-//! | [`files`] | static files: path safety, conditionals, ranges, cache, send path | leave its root |
+//! | [`http`] | HTTP/1.1 codec, guard of HTTP/2 over the `h2` crate, content codings, fields; no I/O | choose an action |
+//! | [`route`] | (host, method, path) → action, rewrites, https; pure | I/O |
+//! | [`files`] | static files: path safety, conditionals, ranges, coded forms, listings, cache | leave its root |
 //! | [`proxy`] | upstreams: balance, health, pools, forwarding, retries | complete a truncated body |
 //! | [`app`] | in-process applications: contract, bridge, workers | touch a client socket |
 //! | [`mysql`] | splitter: protocol, classifier, sessions, pools | send a doubtful statement to a replica |
-//! | `worker` | a data worker: accept, connections, requests to actions, deadlines | decide about a protocol |
+//! | `worker` | a data worker: accept, TLS, connections of both versions, requests to actions, deadlines | decide about a protocol |
 //! | [`control`] | admin HTTP, health checks, status | stand on the path of a request |
 //! | [`demo`] | the application of `one-server demo`, an example of one | know the server around it |
 //! | [`metrics`], [`log`] | per-worker counters, histograms, access log | lock, block |
 //! | [`util`] | small pure helpers | know any of the above |
 //!
 //! Imports point one way: `util` ← codecs ← state machines ← services (`files`, `proxy`, `app`, `mysql`) ← `worker` ←
-//! `boot` ← `main`. Nothing outside [`runtime`] names a type of monoio or tokio-uring.
+//! `boot` ← `main`. Nothing outside [`runtime`] names a type of monoio or tokio-uring. Each module that reads bytes from
+//! outside has a `fuzz` module with the properties that hold for any of them, which tests and the targets in `fuzz/` call.
 //!
 //! # Three planes, three kinds of thread
 //!
@@ -53,9 +54,11 @@
 //!
 //! # Deliberately absent
 //!
-//! TLS, HTTP/2, compression, reload, failover between machines, a firewall: each has its place in the house and is not
-//! built yet. No dynamic dispatch of protocols, no plug-ins, no second ring beside those of monoio and tokio-uring, no
-//! operating system but Linux.
+//! Not built yet, each with its place in the house: reload, HTTP/3, upgrades (WebSocket), FastCGI, TLS towards servers,
+//! name resolution, limits of rates and connections per client, failover between machines, a firewall.
+//!
+//! Not wanted: dynamic dispatch of protocols, plug-ins, a second ring beside those of monoio and tokio-uring, a cipher or
+//! an HTTP/2 framing of our own, any operating system but Linux.
 
 pub mod app;
 pub mod boot;
@@ -72,6 +75,8 @@ pub mod mysql;
 pub mod proxy;
 pub mod route;
 pub mod runtime;
+#[cfg(test)]
+mod testing;
 pub mod tls;
 pub mod util;
 mod worker;

@@ -20,13 +20,8 @@ fn start() -> Option<Server> {
         .replace("/var/log/one-server", "$DIR/log")
         .replace("/var/www/example.org", "$DIR/www")
         .replace("/etc/one-server", "$DIR/etc");
-    // The tables that the support code writes itself.
-    let (http, rest) = example.split_once("[log]\n").expect("a table of logs");
-    let (log, sites) = rest.split_once("[listener.clear]").expect("a listener");
-    let (_, http) = http.split_once("[http]\n").expect("a table of http");
-    let site = Site::new(Driver::Auto, &format!("[listener.clear]{sites}"))
-        .http(http)
-        .log(log)
+    let site = Site::new(Driver::Auto, "")
+        .whole(&example)
         .file("www/index.html", HTML.as_bytes())
         .file("www/assets/app.js", "let x = 1; // a line of text\n".repeat(100).as_bytes())
         .file("www/errors/404.html", b"nothing here\n")

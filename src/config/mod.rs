@@ -5,6 +5,8 @@
 //! those it includes and the password files it names, [`parse`] does not even do that.
 
 mod compile;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod include;
 mod key;
 mod keys;

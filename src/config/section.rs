@@ -308,7 +308,7 @@ fn unknown_key_advice(table: Table, name: &str) -> String {
     }
     let similar: Vec<&Key> = table.all_keys().filter(|key| suggest::has_part(name, key.name)).collect();
     match similar[..] {
-        [] => format!("the keys here are {}", join(table.keys(), ", ")),
+        [] => format!("the keys here are {}", join(table.all_keys(), ", ")),
         [key] => format!("did you mean `{}`? {}", key.name, takes(key)),
         _ => format!("did you mean {}?", join(similar.into_iter(), " or ")),
     }

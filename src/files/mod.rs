@@ -24,6 +24,8 @@ mod cache;
 mod coding;
 mod conditional;
 mod entry;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod head;
 mod listing;
 mod listing_page;

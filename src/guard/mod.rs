@@ -7,6 +7,8 @@
 
 pub mod basic_auth;
 mod crypt;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 pub mod hasher;
 pub mod htpasswd;
 pub mod networks;

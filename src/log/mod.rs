@@ -22,6 +22,8 @@ mod access;
 mod entry;
 mod escape;
 mod format;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod lookup;
 mod names;
 mod output;

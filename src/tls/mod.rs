@@ -21,6 +21,8 @@ pub mod certificate;
 mod client;
 mod error;
 mod facts;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod names;
 mod notes;
 mod profile;

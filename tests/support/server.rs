@@ -42,6 +42,7 @@ pub(crate) struct Site {
     rest: String,
     log: String,
     flags: Vec<String>,
+    whole: Option<String>,
     folder: tempfile::TempDir,
 }
 
@@ -58,6 +59,7 @@ impl Site {
             rest: rest.to_owned(),
             log: String::new(),
             flags: Vec::new(),
+            whole: None,
             folder: tempfile::tempdir().expect("a temporary folder"),
         }
     }
@@ -73,6 +75,12 @@ impl Site {
 
     pub(crate) fn one_worker(mut self) -> Site {
         self.data_workers = 1;
+        self
+    }
+
+    /// This config and nothing else: no listener `web`, no admin listener.
+    pub(crate) fn whole(mut self, config: &str) -> Site {
+        self.whole = Some(config.to_owned());
         self
     }
 
@@ -130,7 +138,8 @@ impl Site {
              [listener.web]\naddress = \"127.0.0.1:0\"\n[admin]\naddress = \"127.0.0.1:0\"\n[log]\n{}\n{}",
             self.process, self.http, self.log, self.rest
         );
-        let text = text.replace("$DIR", self.folder.path().to_str().expect("plain path"));
+        let text =
+            self.whole.as_ref().unwrap_or(&text).replace("$DIR", self.folder.path().to_str().expect("plain path"));
         let path = self.folder.path().join("site.toml");
         std::fs::write(&path, text).expect("a config file");
         path
@@ -242,7 +251,8 @@ impl Server {
 
     /// What it has written to stderr so far.
     pub(crate) fn lines(&self) -> Vec<String> {
-        self.told.0.lock().expect("a lock").lines.clone()
+        // Whoever waited in vain for a line left the lock poisoned; the lines are what explains it.
+        self.told.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).lines.clone()
     }
 
     /// Waits for a line on stderr.

@@ -6,6 +6,7 @@
 //! | `policy` | [`Policy`]: the compiled `compress` of the config; which responses are coded |
 //! | `encoder` | [`Encoder`]: bytes in, coded bytes out; [`Encoders`]: those of one worker, within a limit of memory |
 //! | `fields` | what a coding changes in the fields of a response |
+//! | `fuzz` | what must hold for any field value, for tests and `fuzz/` |
 //!
 //! The way of a response: [`Accepted::from_head`] reads what the client takes, [`Candidate::of`] reads its fields, [`Policy::applies`] says whether it may be coded,
 //! [`Policy::choose`] how, [`Encoders::take`] gives the encoder, [`apply`] changes the fields. A response that could
@@ -14,6 +15,8 @@
 
 mod encoder;
 mod fields;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod negotiate;
 mod policy;
 
