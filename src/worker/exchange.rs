@@ -153,6 +153,9 @@ pub(super) async fn run(
             Err(Instead::Go { target, sent }) if hops < INTERNAL_REDIRECTS_MAX => {
                 hops += 1;
                 if let Sent::Page { error, status } = sent {
+                    if error.closes {
+                        client.answer.set_keep_alive(false);
+                    }
                     page_for = Some(error);
                     client.answer.force_status(status);
                 }
