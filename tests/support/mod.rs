@@ -9,7 +9,9 @@
 
 pub(crate) mod client;
 pub(crate) mod frames;
+pub(crate) mod nginx;
 pub(crate) mod server;
+pub(crate) mod tools;
 pub(crate) mod upstream;
 
 pub(crate) use client::{Client, End, Response, get, post, request};
