@@ -98,3 +98,24 @@ pub(crate) fn make_certificate(folder: &Path) {
         .expect("the binary runs");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
+
+/// What can be read so far of a body in a coding that goes on.
+pub(crate) fn decode_begun(coding: &str, body: &[u8]) -> Vec<u8> {
+    let mut reader: Box<dyn Read> = match coding {
+        "br" => Box::new(brotli::Decompressor::new(body, 4096)),
+        "zstd" => match zstd::stream::read::Decoder::new(body) {
+            Ok(decoder) => Box::new(decoder),
+            Err(_) => return Vec::new(),
+        },
+        "gzip" => Box::new(flate2::read::GzDecoder::new(body)),
+        other => panic!("no such coding: {other}"),
+    };
+    let (mut plain, mut piece) = (Vec::new(), [0; 512]);
+    while let Ok(n) = reader.read(&mut piece) {
+        if n == 0 {
+            break;
+        }
+        plain.extend_from_slice(&piece[..n]);
+    }
+    plain
+}
