@@ -54,7 +54,7 @@ pub(super) async fn run(cx: &Cx<'_>, client: &mut Client<'_>, app: usize) -> Act
         Some(request) => request,
         None => return Err(Instead::Error(exchange::unanswered(500))),
     };
-    let (id, peer, origin) = (request.id, connection.peer, worker.index);
+    let (id, peer, origin) = (request.id, connection.peer(), worker.index);
     let call = worker.bridge.call(|ticket| Job { ticket, origin, app, bytes, head, body, peer, request_id: id });
     let presence = answer.presence();
     presence.watched().set(worker.config.apps[app].response_timeout, OnExpiry::Wake);

@@ -332,7 +332,7 @@ impl Forward<'_> {
     fn request_bytes(&self, outgoing: &Outgoing, server: usize) -> Result<Vec<u8>, NoResponse> {
         let head = self.request.head;
         let mut bytes = self.worker.hot.take_buffer(head.head_bytes + 512 + outgoing.kept.len());
-        let ip = self.connection.peer.map(|peer| IpText::new(peer.ip()));
+        let ip = self.connection.peer().map(|peer| IpText::new(peer.ip()));
         let state = self.worker.upstreams[self.upstream].borrow();
         let context = RequestContext {
             client_ip: ip.as_ref().map_or(b"unknown", |ip| ip.as_bytes()),
