@@ -904,3 +904,99 @@ fn a_page_from_a_slow_server_costs_nothing_when_the_client_leaves() {
     drop(client);
     server.wait_until_no_client();
 }
+
+/// A body goes on through a rewrite, whole, whatever its size and framing; and the connection stays in order.
+#[test]
+fn bodies_go_on_through_rewrites() {
+    with_both_drivers(|driver| {
+        let upstream = FakeUpstream::start(|exchange| exchange.ok_with_size());
+        let rest = format!(
+            "[site.main]\nroute = [{{ path = \"/up/\", proxy = \"up\" }}, {{ path = \"/again/\", rewrite = \"/up/$1\" }},\n\
+             {{ path = \"/beside/\", rewrite = \"/new/$1\", proxy = \"up\" }}, {{ path = \"/app/\", rewrite = \"/any/$1\", app = \"probe\" }},\n\
+             {{ path = \"/app-again/\", rewrite = \"/app/$1\" }}]\n\
+             [app.probe]\n[upstream.up]\nservers = [\"{}\"]\nhealth = false\n",
+            upstream.address
+        );
+        let server = Site::probe(driver, &rest).start();
+        for path in ["/again/x", "/beside/x", "/app/size", "/app-again/size"] {
+            let mut client = server.connect();
+            for size in [0, 1, 20_000, 700_000] {
+                let body = String::from_utf8(text_of(size)).expect("text");
+                let response = client.ask(post(path, &body));
+                assert_eq!(response.text(), format!("{size} bytes"), "{driver:?} {path}");
+                if response.is_last() {
+                    client = server.connect();
+                }
+                client.send(format!("POST {path} HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n"));
+                for piece in body.as_bytes().chunks(30_000) {
+                    client.send(format!("{:x}\r\n", piece.len())).send(piece).send("\r\n");
+                }
+                let response = client.send("0\r\n\r\n").response("POST");
+                assert_eq!(response.text(), format!("{size} bytes"), "{driver:?} {path} chunked");
+                if response.is_last() {
+                    client = server.connect();
+                }
+                if path.ends_with('x') && size > 0 {
+                    assert!(upstream.last().body == body.as_bytes(), "{driver:?} {path}");
+                }
+            }
+            client.send(format!(
+                "POST {path} HTTP/1.1\r\nHost: test\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n"
+            ));
+            while client.buffered().is_empty() {
+                client.fill().expect("100 comes first");
+            }
+            let response = client.send("hello").response("POST");
+            assert_eq!(
+                (response.text().as_str(), response.interim.as_slice()),
+                ("5 bytes", [100].as_slice()),
+                "{driver:?}"
+            );
+        }
+    });
+}
+
+/// Behind an error page for a request whose body was not read, the next request is the next request.
+#[test]
+fn error_pages_keep_the_connection_in_order() {
+    with_both_drivers(|driver| {
+        let upstream = failing();
+        let mut site = Site::new(driver, &PAGES.replace("$UP", &upstream.address.to_string()));
+        for (name, content) in PAGE_FILES {
+            site = site.file(name, content);
+        }
+        let server = site.start();
+        let evil = get("/one.txt");
+        for (path, status) in
+            [("/private", 401), ("/denied", 200), ("/shown/500", 500), ("/errors/x", 404), ("/small", 413)]
+        {
+            for size in [0, 10_000, 200_000] {
+                let body = format!("{evil}{}", "x".repeat(size));
+                let mut client = server.connect();
+                client.send(post(path, &body)).send(request("GET", "/one.txt", &["Connection: close"], ""));
+                let (bytes, end) = client.read_to_end();
+                let answers = support::client::parse_all(&bytes, &["POST"]);
+                assert_eq!(answers[0].status, status, "{driver:?} {path} {size}");
+                let behind: Vec<String> = answers[1..].iter().map(Response::text).collect();
+                // Either the body was skipped and one request follows, or the connection ended and said so.
+                match answers[0].is_last() {
+                    true => assert!(behind.is_empty(), "{driver:?} {path} {size}: {behind:?}"),
+                    false => assert_eq!(behind, ["one\n"], "{driver:?} {path} {size}"),
+                }
+                assert_eq!(end, End::Closed, "{driver:?} {path} {size}");
+                // Chunked, whose end only reading tells.
+                let mut client = server.connect();
+                client.send(format!("POST {path} HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n"));
+                client.send(format!("{:x}\r\n{body}\r\n0\r\n\r\n", body.len()));
+                client.send(request("GET", "/one.txt", &["Connection: close"], ""));
+                let (bytes, _) = client.read_to_end();
+                let answers = support::client::parse_all(&bytes, &["POST"]);
+                assert_eq!(answers[0].status, status, "{driver:?} {path} {size} chunked");
+                assert!(
+                    answers.len() <= 2 && answers[1..].iter().all(|answer| answer.text() == "one\n"),
+                    "{driver:?} {path}"
+                );
+            }
+        }
+    });
+}
