@@ -665,3 +665,29 @@ fn too_many_guesses_get_503_and_the_known_come_in() {
     server.wait_until_no_client();
     assert_eq!(server.connect().ask(request("GET", "/", &[&basic("slow", "secret")], "")).status, 200);
 }
+
+/// HAProxy's `accept-proxy`: from the header on, the connection is that of the client it names. The chain that the upstream
+/// is told begins with that client; an application is told the same.
+#[test]
+fn those_behind_us_are_told_whom_the_proxy_header_names() {
+    let upstream = upstream();
+    let rest = with_upstream(
+        &upstream,
+        r#"
+[listener.proxied]
+address = "127.0.0.1:0"
+proxy_protocol = "required"
+trusted_proxies = ["127.0.0.1"]
+[site.main]
+route = [{ path = "/", proxy = "up" }, { path = "/app/", app = "probe" }]
+[app.probe]
+"#,
+    );
+    let server = Site::probe(Driver::Auto, &rest).start();
+    let mut client = Client::connect(server.address("proxied"));
+    client.send(version2(1, 0x11, &TCP4));
+    assert_eq!(client.ask(get("/x")).status, 200);
+    let info = client.ask(get("/app/info")).text();
+    assert_eq!(upstream.last().field("x-forwarded-for"), Some("192.0.2.7"));
+    assert!(info.contains("peer Some(192.0.2.7:4660)"), "{info}");
+}
