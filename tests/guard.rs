@@ -170,7 +170,7 @@ route = [{ path = "/", proxy = "up" }]
 "#,
     );
     let server = Site::new(Driver::Auto, &rest).start();
-    let mut told = |source: &str, fields: &[&str]| {
+    let told = |source: &str, fields: &[&str]| {
         let mut client = Client::connect_from(source, server.address("behind"));
         assert_eq!(client.ask(request("GET", "/x", fields, "")).status, 200);
         let seen = upstream.last();
