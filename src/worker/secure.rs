@@ -94,16 +94,20 @@ pub(super) async fn handshake(
     connection.watched.set(settings.handshake_timeout, OnExpiry::BreakAll);
     let mut session = Session::new(config).ok()?;
     let (mut input, mut plain, mut out) = (first, Vec::new(), Vec::new());
+    // What came behind a PROXY header may be the whole hello: then nothing follows before we have answered it.
+    let mut has_unseen = !input.is_empty();
     loop {
-        if input.capacity() - input.len() < HELLO_BYTES {
-            input.reserve(HELLO_BYTES);
-        }
-        let (result, returned) = connection.stream.read(input).await;
-        input = returned;
-        if !matches!(result, Ok(count) if count > 0) {
-            stats.failed.inc();
-            worker.stats.http.timeouts.add(u64::from(connection.watched.expired()));
-            return None;
+        if !std::mem::take(&mut has_unseen) {
+            if input.capacity() - input.len() < HELLO_BYTES {
+                input.reserve(HELLO_BYTES);
+            }
+            let (result, returned) = connection.stream.read(input).await;
+            input = returned;
+            if !matches!(result, Ok(count) if count > 0) {
+                stats.failed.inc();
+                worker.stats.http.timeouts.add(u64::from(connection.watched.expired()));
+                return None;
+            }
         }
         let turn = worker.handshakes.enter().await;
         let received = session.receive(&mut input, &mut plain, &mut out);
