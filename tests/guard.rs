@@ -409,7 +409,7 @@ fn curl_and_haproxy_speak_the_proxy_protocol_to_us() {
         let front = haproxy.fronts[which];
         for protocol in ["--http1.1", if scheme == "http" { "--http2-prior-knowledge" } else { "--http2" }] {
             let got = curl(scheme, front, "/", &["--interface", "127.0.0.9", protocol]);
-            assert_eq!((got.status, got.text().as_str()), (200, "127.0.0.9"), "front {which} {protocol}");
+            assert_eq!((got.code, got.status, got.text().as_str()), (0, 200, "127.0.0.9"), "front {which} {protocol}");
         }
     }
     // Its checks are LOCAL and keep the server up.
@@ -690,4 +690,36 @@ route = [{ path = "/", proxy = "up" }, { path = "/app/", app = "probe" }]
     let info = client.ask(get("/app/info")).text();
     assert_eq!(upstream.last().field("x-forwarded-for"), Some("192.0.2.7"));
     assert!(info.contains("peer Some(192.0.2.7:4660)"), "{info}");
+}
+
+/// HAProxy sends its header and the client's hello in one piece when it has both: nothing more comes before the answer.
+#[test]
+fn a_hello_in_one_piece_with_the_proxy_header_is_answered() {
+    if !has_program("curl") {
+        return;
+    }
+    with_both_drivers(|driver| {
+        let site = Site::new(driver, PROXIED);
+        make_certificate(site.folder());
+        let server = site.start();
+        let secure = server.address("secure");
+        let front = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = front.local_addr().expect("an address");
+        std::thread::spawn(move || {
+            for mut client in front.incoming().map_while(Result::ok) {
+                let mut server = std::net::TcpStream::connect(secure).expect("it listens");
+                let mut hello = vec![0; 16 << 10];
+                let n = std::io::Read::read(&mut client, &mut hello).expect("a hello");
+                let piece = [&version2(1, 0x11, &TCP4)[..], &hello[..n]].concat();
+                std::io::Write::write_all(&mut server, &piece).expect("it takes it");
+                let (mut up, mut down) = (client.try_clone().expect("a socket"), server.try_clone().expect("a socket"));
+                std::thread::spawn(move || std::io::copy(&mut up, &mut server));
+                let _ = std::io::copy(&mut down, &mut client);
+            }
+        });
+        for protocol in ["--http1.1", "--http2"] {
+            let got = curl("https", address, "/", &[protocol, "--max-time", "5"]);
+            assert_eq!((got.code, got.text().as_str()), (0, "192.0.2.7"), "{driver:?} {protocol}");
+        }
+    });
 }
