@@ -154,10 +154,10 @@ pub(super) async fn run(
             Err(Instead::Go { target, sent }) if hops < INTERNAL_REDIRECTS_MAX => {
                 hops += 1;
                 if let Sent::Page { error, status } = sent {
-                    page_for = Some(error);
                     if error.closes {
                         client.answer.set_keep_alive(false);
                     }
+                    page_for = Some(error);
                     client.answer.force_status(status);
                 }
                 redirected = Some(Box::new(Redirected::new(current, &target, &sent)));

@@ -81,7 +81,19 @@ pub(crate) struct Client {
 
 impl Client {
     pub(crate) fn connect(address: SocketAddr) -> Client {
-        let stream = TcpStream::connect_timeout(&address, PATIENCE).expect("the server takes connections");
+        Client::over(TcpStream::connect_timeout(&address, PATIENCE).expect("the server takes connections"))
+    }
+
+    /// A connection from another address of this machine, such as 127.0.0.9.
+    pub(crate) fn connect_from(source: &str, address: SocketAddr) -> Client {
+        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("a socket");
+        let source: std::net::IpAddr = source.parse().expect("an address");
+        socket.bind(&SocketAddr::from((source, 0)).into()).expect("an address of this machine");
+        socket.connect(&address.into()).expect("the server takes connections");
+        Client::over(socket.into())
+    }
+
+    fn over(stream: TcpStream) -> Client {
         stream.set_nodelay(true).expect("a socket");
         stream.set_read_timeout(Some(PATIENCE)).expect("a socket");
         stream.set_write_timeout(Some(PATIENCE)).expect("a socket");
@@ -229,11 +241,7 @@ impl Client {
         let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("a socket");
         socket.set_recv_buffer_size(4096).expect("a socket");
         socket.connect(&address.into()).expect("the server takes connections");
-        let stream: TcpStream = socket.into();
-        stream.set_nodelay(true).expect("a socket");
-        stream.set_read_timeout(Some(PATIENCE)).expect("a socket");
-        stream.set_write_timeout(Some(PATIENCE)).expect("a socket");
-        Client { stream, buffer: Vec::new() }
+        Client::over(socket.into())
     }
 }
 

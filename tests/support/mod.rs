@@ -10,8 +10,10 @@
 pub(crate) mod client;
 pub(crate) mod frames;
 pub(crate) mod http2;
+pub(crate) mod nginx;
 pub(crate) mod server;
 pub(crate) mod tls;
+pub(crate) mod tools;
 pub(crate) mod upstream;
 
 pub(crate) use client::{Client, End, Response, get, post, request};

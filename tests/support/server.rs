@@ -266,7 +266,12 @@ impl Server {
                 return line.clone();
             }
             let left = PATIENCE.saturating_sub(begin.elapsed());
-            assert!(!told.ended && !left.is_zero(), "no line `{what}`; it told:\n{}", told.lines.join("\n"));
+            if told.ended || left.is_zero() {
+                let lines = told.lines.join("\n");
+                // A panic under the lock would make the clean-up panic as well, and nobody would read this one.
+                drop(told);
+                panic!("no line `{what}`; it told:\n{lines}");
+            }
             told = self.told.1.wait_timeout(told, left.min(Duration::from_secs(1))).expect("a lock").0;
         }
     }
