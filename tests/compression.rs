@@ -691,3 +691,56 @@ fn slow_clients_of_coded_answers_cost_bounded_memory() {
     drop((client, clients));
     server.wait_until_no_client();
 }
+
+/// RFC 9110 section 15.4.5: a 304 has the ETag and the Vary that its 200 would have had. A tag that becomes weak for no
+/// reason ends the resuming of downloads: If-Range takes strong ones alone.
+#[test]
+fn a_304_has_the_tag_and_the_vary_of_its_200() {
+    let text = text_of(5000);
+    let gz = {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+        std::io::Write::write_all(&mut encoder, &text).expect("memory");
+        encoder.finish().expect("memory")
+    };
+    let upstream = FakeUpstream::start(|exchange| {
+        let is_known = exchange.request.field("if-none-match").is_some();
+        match is_known {
+            true => exchange.send("HTTP/1.1 304 Not Modified\r\nETag: \"up\"\r\nContent-Type: image/png\r\n\r\n"),
+            false => exchange
+                .send("HTTP/1.1 200 OK\r\nContent-Type: image/png\r\nETag: \"up\"\r\nContent-Length: 2\r\n\r\nok"),
+        };
+        Then::Keep
+    });
+    let rest = with_upstream(
+        &upstream,
+        "[site.main]\ncompress = true\nroute = [{ path = \"/\", files = { root = \"$DIR/root\", precompressed = [\"gzip\"] } },\n\
+         { path = \"/plain/\", files = { root = \"$DIR/root\", strip_prefix = \"/plain\" } }, { path = \"/up\", proxy = \"up\" }]",
+    );
+    let server = Site::new(Driver::Auto, &rest)
+        .file("root/ready.html", &text)
+        .file("root/ready.html.gz", &gz)
+        .file("root/a.html", &text)
+        .file("root/small.html", b"small")
+        .file("root/a.png", &text)
+        .start();
+    let mut wrong = Vec::new();
+    for path in ["/ready.html", "/plain/a.html", "/plain/small.html", "/plain/a.png", "/up"] {
+        for coding in ["gzip", "identity"] {
+            let accept = format!("Accept-Encoding: {coding}");
+            let full = server.connect().ask(request("GET", path, &[&accept], ""));
+            let tag = full.field("etag").expect("a tag");
+            let same = server.connect().ask(request("GET", path, &[&accept, &format!("If-None-Match: {tag}")], ""));
+            assert_eq!(same.status, 304, "{path}");
+            for name in ["etag", "vary"] {
+                if same.field(name) != full.field(name) {
+                    wrong.push(format!(
+                        "{path} {coding}: {name} {:?}, of the 200 {:?}",
+                        same.field(name),
+                        full.field(name)
+                    ));
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}

@@ -723,3 +723,25 @@ fn a_hello_in_one_piece_with_the_proxy_header_is_answered() {
         }
     });
 }
+
+/// A client that came to the balancer over a Unix socket (family 3 of version 2) is what `allow unix:` is about; nothing
+/// else can match that rule, because listeners are IP sockets.
+#[test]
+fn a_client_over_a_unix_socket_is_let_in_by_its_rule() {
+    let server = Site::new(
+        Driver::Auto,
+        r#"
+[listener.proxied]
+address = "127.0.0.1:0"
+proxy_protocol = "required"
+trusted_proxies = ["127.0.0.1"]
+[site.main]
+access = ["allow unix:", "deny all"]
+route = [{ path = "/", respond = { body = "in" } }]
+"#,
+    )
+    .start();
+    let mut client = Client::connect(server.address("proxied"));
+    client.send(version2(1, 0x31, &[0; 216]));
+    assert_eq!(client.ask(get("/")).status, 200);
+}

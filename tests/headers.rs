@@ -423,3 +423,60 @@ route = [
     let mut http2 = Http2::connect(server.web());
     assert_eq!(http2.get(1, "/a.txt").status, 200);
 }
+
+/// nginx's `add_header … always` counts for the server's own error pages: so do our rules, which are `always` by default.
+#[test]
+fn error_pages_of_our_own_get_the_rules() {
+    let site = r#"
+[site.main]
+headers = { set = { X-Frame-Options = "DENY" } }
+route = [
+  { path = "/", files = "$DIR/root" },
+  { path = "/denied", access = ["deny all"], respond = { body = "in" } },
+  { path = "/small", body_max = 1, proxy = "dead" },
+  { path = "/dead", proxy = "dead" },
+  { path = "/private", auth = { realm = "staff", users_file = "$DIR/users" }, respond = { body = "in" } },
+  { path = "/internal", internal = true, respond = { body = "in" } },
+]
+[upstream.dead]
+servers = ["127.0.0.1:1"]
+health = false
+"#;
+    let server = Site::new(Driver::Auto, site)
+        .file("root/a.txt", b"text")
+        .file("users", b"user:{SHA}5en6G6MezRroT3XKqkdPOmY/BfQ=\n")
+        .start();
+    let missing: Vec<String> = [
+        ("GET", "/none", "", 404),
+        ("GET", "/denied", "", 403),
+        ("POST", "/small", "body", 413),
+        ("GET", "/dead", "", 502),
+        ("GET", "/private", "", 401),
+        ("GET", "/internal", "", 404),
+    ]
+    .into_iter()
+    .filter_map(|(method, target, body, status)| {
+        let response = server.connect().ask(request(method, target, &[], body));
+        assert_eq!(response.status, status, "{target}");
+        (response.field("x-frame-options") != Some("DENY")).then(|| format!("{status} for {target}"))
+    })
+    .collect();
+    assert!(missing.is_empty(), "without the field: {missing:?}");
+}
+
+/// RFC 9110 section 15.4.5: a 304 says of its lifetime what its 200 would have said; what it says replaces what the cache
+/// knows.
+#[test]
+fn a_304_has_the_lifetime_of_its_200() {
+    let site = r#"
+[site.main]
+expires = { "text/css" = "1h", "*" = "no-cache" }
+route = [{ path = "/", files = "$DIR/root" }]
+"#;
+    let server = Site::new(Driver::Auto, site).file("root/a.css", b"a {}").start();
+    let full = ask(&server, "/a.css");
+    assert_eq!(full.field("cache-control"), Some("max-age=3600"));
+    let field = format!("If-None-Match: {}", full.field("etag").expect("a tag"));
+    let same = server.connect().ask(request("GET", "/a.css", &[&field], ""));
+    assert_eq!((same.status, same.field("cache-control")), (304, Some("max-age=3600")));
+}

@@ -1000,3 +1000,103 @@ fn error_pages_keep_the_connection_in_order() {
         }
     });
 }
+
+/// X-Accel-Redirect to something that is not there: the error page is not the file that the upstream described.
+#[test]
+fn what_described_a_file_does_not_describe_an_error_page() {
+    let (upstream, echo) = (accelerating(), echo());
+    let fill =
+        |text: &str| text.replace("$UP", &upstream.address.to_string()).replace("$ECHO", &echo.address.to_string());
+    let server = with_files(Site::new(Driver::Auto, &fill(ACCEL))).start();
+    let nginx = Nginx::start(&fill(NGINX_ACCEL), FILES);
+    let addresses = [nginx.as_ref().map(|nginx| ("nginx", nginx.address)), Some(("we", server.web()))];
+    for (who, address) in addresses.into_iter().flatten() {
+        let missing = Client::connect(address).ask(get("/app/protected/none.txt"));
+        assert_eq!(missing.status, 404, "{who}");
+        let kind = missing.field("content-type").unwrap_or_default();
+        assert!(kind.starts_with("text/html"), "{who}: {kind}");
+    }
+}
+
+/// A challenge stays with its status when a page is shown for it, as nginx keeps it: without it no browser asks for a login.
+#[test]
+fn an_intercepted_401_keeps_its_challenge() {
+    let upstream = FakeUpstream::start(|exchange| {
+        exchange.send("HTTP/1.1 401 No\r\nWWW-Authenticate: Basic realm=\"theirs\"\r\nContent-Length: 2\r\n\r\nno");
+        Then::Keep
+    });
+    let fill = |text: &str| text.replace("$UP", &upstream.address.to_string());
+    let mut site = Site::new(Driver::Auto, &fill(PAGES));
+    for (name, content) in PAGE_FILES {
+        site = site.file(name, content);
+    }
+    let server = site.start();
+    let nginx = Nginx::start(&fill(NGINX_PAGES), PAGE_FILES);
+    let addresses = [nginx.as_ref().map(|nginx| ("nginx", nginx.address)), Some(("we", server.web()))];
+    for (who, address) in addresses.into_iter().flatten() {
+        let response = Client::connect(address).ask(get("/shown/x"));
+        assert_eq!((response.status, response.text().as_str()), (401, "page 401\n"), "{who}");
+        assert_eq!(response.field("www-authenticate"), Some("Basic realm=\"theirs\""), "{who}");
+    }
+}
+
+/// 405 is an error like others: a page may stand for it, beside its Allow.
+#[test]
+fn error_pages_stand_for_405_too() {
+    let server = Site::new(
+        Driver::Auto,
+        r#"
+[site.main]
+error_pages = { 405 = "/page" }
+route = [
+  { path = "/files/", files = { root = "$DIR", strip_prefix = "/files" } },
+  { path = "/post", methods = ["POST"], respond = { body = "posted" } },
+  { exact = "/page", internal = true, respond = { body = "page 405" } },
+]
+"#,
+    )
+    .file("a.txt", b"text")
+    .start();
+    for (method, path, allow) in [("GET", "/post", "POST, OPTIONS"), ("POST", "/files/a.txt", "GET, HEAD, OPTIONS")] {
+        let response = ask(&server, request(method, path, &[], ""));
+        assert_eq!((response.status, response.field("allow")), (405, Some(allow)), "{path}");
+        assert_eq!(response.text(), "page 405", "{path}");
+    }
+}
+
+/// A panic is no answer of the application: the site's page stands for it, as it does for an application that is gone.
+#[test]
+fn a_page_stands_for_an_application_that_panics() {
+    let server = Site::probe(
+        Driver::Auto,
+        "[site.main]\nerror_pages = { 5xx = \"/page\" }\nroute = [{ path = \"/app/\", app = \"probe\" },\n\
+         { exact = \"/page\", internal = true, respond = { body = \"page 5xx\" } }]\n[app.probe]\n",
+    )
+    .start();
+    for path in ["/app/panic", "/app/error"] {
+        let response = ask(&server, get(path));
+        assert_eq!((response.status, response.text().as_str()), (500, "page 5xx"), "{path}");
+    }
+}
+
+/// nginx hides all fields by which a server speaks to it alone.
+#[test]
+fn no_field_for_the_server_in_front_reaches_the_client() {
+    let upstream = FakeUpstream::start(|exchange| {
+        exchange.send(
+            "HTTP/1.1 200 OK\r\nX-Accel-Buffering: no\r\nX-Accel-Expires: 0\r\nX-Accel-Charset: x\r\nContent-Length: 2\r\n\r\nok",
+        );
+        Then::Keep
+    });
+    let fill =
+        |text: &str| text.replace("$UP", &upstream.address.to_string()).replace("$ECHO", &upstream.address.to_string());
+    let server = Site::new(Driver::Auto, &fill(ACCEL)).start();
+    let nginx = Nginx::start(&fill(NGINX_ACCEL), FILES);
+    let addresses = [nginx.as_ref().map(|nginx| ("nginx", nginx.address)), Some(("we", server.web()))];
+    for (who, address) in addresses.into_iter().flatten() {
+        let response = Client::connect(address).ask(get("/app/x"));
+        let seen: Vec<_> =
+            response.fields.iter().filter(|(name, _)| name.to_ascii_lowercase().starts_with("x-accel-")).collect();
+        assert!(seen.is_empty(), "{who}: {seen:?}");
+    }
+}
