@@ -87,6 +87,8 @@ pub(crate) struct ReplyHead {
     /// Content-Length as the application knows it.
     pub(crate) length: Option<u64>,
     pub(crate) body: ReplyBody,
+    /// The application failed, and this is not an answer of its own.
+    pub(crate) is_failure: bool,
 }
 
 /// Body of a [`ReplyHead`].

@@ -336,6 +336,7 @@ fn plain(status: StatusCode) -> ReplyHead {
         has_server: false,
         length: Some(text.len() as u64),
         body: ReplyBody::Full(text.into()),
+        is_failure: true,
     }
 }
 
@@ -366,6 +367,7 @@ fn reply_head(parts: &http::response::Parts, length: Option<u64>, body: ReplyBod
         has_server: parts.headers.contains_key(header::SERVER),
         length,
         body,
+        is_failure: false,
     }
 }
 

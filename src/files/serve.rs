@@ -280,6 +280,14 @@ impl Plan {
         }
     }
 
+    /// The file that a 304 tells to be unchanged, in its plain form: the caller would have compressed its 200 on the way.
+    pub fn validated(&self) -> Option<&Entry> {
+        match &self.head {
+            HeadPart::NotModified(entry) if entry.coding.is_none() => Some(entry),
+            _ => None,
+        }
+    }
+
     /// Puts `body`, the file in `coding`, in the place of the plain file. It has a weak entity tag and no ranges: the
     /// next compression may give other bytes. `self` is one for which [`Plan::compressible`] has an answer; any other
     /// stays as it is.

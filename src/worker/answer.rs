@@ -13,7 +13,7 @@ use bytes::Bytes;
 use super::Worker;
 use super::connection::{Broken, Connection};
 use super::cx::{AnswerVariables, Cx};
-use super::exchange::changes_fields;
+use super::exchange::{Request, changes_fields};
 use super::h2::Stream;
 use super::trail::Trail;
 use super::watch::{GaveUp, OnExpiry, Watched};
@@ -21,7 +21,7 @@ use crate::http::answer::{AnswerHead, Content};
 use crate::http::coding::{self, Accepted, Candidate, Lease};
 use crate::http::fields::{Fields, FieldsMut};
 use crate::http::h1::{
-    AnswerContext, BodyKind, CHUNK_END, LAST_CHUNK, Method, Version, write_answer_head, write_chunk_head,
+    AnswerContext, BodyKind, CHUNK_END, FieldName, LAST_CHUNK, Method, Version, write_answer_head, write_chunk_head,
 };
 use crate::runtime::sys::files::{NonBlocking, await_resident, read_at};
 
@@ -60,6 +60,8 @@ pub(super) struct Answer<'a> {
     forced_status: Option<u16>,
     /// Fields that the answer gets, whoever makes it: a challenge, or those of a server that named other content.
     kept_fields: Vec<u8>,
+    /// Media type of what a 304 tells to be unchanged.
+    validated_type: Option<Box<str>>,
     coder: Option<Coder<'a>>,
     pub(super) trail: Trail,
 }
@@ -153,6 +155,7 @@ impl<'a> Answer<'a> {
             head_bytes: 0,
             forced_status: None,
             kept_fields: Vec::new(),
+            validated_type: None,
             coder: None,
             trail: Trail { log_access: true, ..Trail::default() },
         }
@@ -233,6 +236,11 @@ impl<'a> Answer<'a> {
         self.kept_fields = fields;
     }
 
+    /// The 304 to come is about something of this media type, which it does not say itself.
+    pub(super) fn validates(&mut self, media_type: &str) {
+        self.validated_type = Some(media_type.into());
+    }
+
     /// Begins the final answer. Called once. `cx` is the route whose options change the fields; `None` before one is
     /// found.
     pub(super) fn start(&mut self, cx: Option<&Cx<'_>>, head: &AnswerHead<'_>, own: OwnFields) {
@@ -274,7 +282,9 @@ impl<'a> Answer<'a> {
             }
             let has_own = Fields::new(fields).find("expires").is_some();
             if !options.expires.is_empty() && !has_own {
-                let lifetime = options.expires.lifetime(Fields::new(fields).find("content-type"));
+                let media_type = Fields::new(fields).find("content-type");
+                let validated = self.validated_type.as_deref().map(str::as_bytes);
+                let lifetime = options.expires.lifetime(media_type.or(validated));
                 let has_cache_control = Fields::new(fields).find("cache-control").is_some();
                 lifetime.write(SystemTime::now(), !has_cache_control, fields);
             }
@@ -290,12 +300,14 @@ impl<'a> Answer<'a> {
         content
     }
 
-    /// Puts kept fields in the place of those of the same name; cookies stand beside each other.
+    /// Puts kept fields in the place of those of the same name; cookies and challenges stand beside each other.
     fn restore_kept(&mut self, fields: &mut Vec<u8>) {
         let kept = std::mem::take(&mut self.kept_fields);
         for (name, value) in Fields::new(&kept).iter() {
             let Ok(name) = std::str::from_utf8(name) else { continue };
-            match name.eq_ignore_ascii_case("set-cookie") {
+            let is_one_of_several =
+                ["set-cookie", "www-authenticate"].iter().any(|known| name.eq_ignore_ascii_case(known));
+            match is_one_of_several {
                 true => FieldsMut::new(fields, 0).add(name, value),
                 false => FieldsMut::new(fields, 0).set(name, value),
             }
@@ -312,9 +324,15 @@ impl<'a> Answer<'a> {
             Content::Stream => None,
         };
         let candidate = Candidate { length, ..Candidate::of(status, fields) };
-        if status == 304 && policy.choose(accepted).is_some() && Fields::new(fields).find("etag").is_some() {
-            // What it validates was coded by us, as far as anybody can tell from here.
-            coding::not_modified(fields, 0);
+        if status == 304 {
+            // The fields are those of its 200. Which that would have been is not told where the media type is not.
+            let whole = Candidate { status: 200, length: None, ..candidate };
+            let is_ours = policy.applies(&whole) || (whole.content_type.is_none() && validates_weakly(cx, fields));
+            match policy.choose(accepted) {
+                Some(_) if is_ours => coding::not_modified(fields, 0),
+                None if is_ours => coding::vary_only(fields, 0),
+                _ => {}
+            }
             return content;
         }
         if !policy.applies(&candidate) {
@@ -599,6 +617,15 @@ impl<'a> Answer<'a> {
         self.write(body).await?;
         self.finish().await
     }
+}
+
+/// The client has asked about the weak form of the tag in `fields`: its copy was coded by us.
+fn validates_weakly(cx: &Cx<'_>, fields: &[u8]) -> bool {
+    let Some(tag) = Fields::new(fields).find("etag").filter(|tag| tag.starts_with(b"\"")) else { return false };
+    let weak = [b"W/", tag].concat();
+    let Request { head, bytes, .. } = cx.request;
+    let mut asked = head.fields.iter().filter(|field| field.known == FieldName::IfNoneMatch);
+    asked.any(|field| memchr::memmem::find(field.value.of(bytes), &weak).is_some())
 }
 
 /// Appends content in the framing of `kind`.

@@ -212,6 +212,10 @@ async fn relay_reply(
     let (reply, app_worker) = reply.map_err(Unanswered::Call)?;
     let served_by = ServedBy::App { app: app as u16, app_worker: app_worker as u16 };
     let mut reply = reply;
+    if reply.is_failure && cx.options.error_pages.page(reply.status).is_some() {
+        let failed = exchange::Unanswered { served_by, ..exchange::unanswered(reply.status) };
+        return Err(Unanswered::Instead(Instead::Error(failed)));
+    }
     if let Some(instead) = replaced(cx, answer, &mut reply.fields, reply.status, served_by) {
         return Err(Unanswered::Instead(instead));
     }
@@ -244,7 +248,7 @@ type Reply = Result<(ReplyHead, usize), CallError>;
 
 /// Sends the answer on to the client. [`Broken`]: it broke off, on either side.
 async fn relay(presence: Presence<'_>, answer: &mut Answer<'_>, cx: &Cx<'_>, reply: ReplyHead) -> Result<(), Broken> {
-    let ReplyHead { status, fields, has_date, has_server, length, body } = reply;
+    let ReplyHead { status, fields, has_date, has_server, length, body, .. } = reply;
     let is_bodiless = cx.request.head.method == Method::Head || matches!(status, 100..=199 | 204 | 304);
     let content = match (&body, length) {
         _ if is_bodiless => Content::Absent(length.filter(|_| !matches!(status, 100..=199 | 204 | 304))),

@@ -59,7 +59,7 @@ pub(super) struct Connection {
     pub(super) stream: Stream,
     pub(super) peer: Option<SocketAddr>,
     /// The client's address as a PROXY header told it.
-    pub(super) proxied: std::cell::Cell<Option<SocketAddr>>,
+    pub(super) proxied: std::cell::Cell<Option<Proxied>>,
     /// Tells it from all others of the process.
     pub(super) serial: u64,
     /// Index into the config.
@@ -78,13 +78,25 @@ pub(super) struct Connection {
     pub(super) _open: Open,
 }
 
+/// Where a client is whose connection ends at a proxy in front.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Proxied {
+    Ip(SocketAddr),
+    /// On the machine of that proxy.
+    Unix,
+}
+
 /// The connection broke while we were writing: nobody to talk to.
 pub(super) struct Broken;
 
 impl Connection {
     /// The client's end of the connection, as a proxy in front may have told with the PROXY protocol.
     pub(super) fn peer(&self) -> Option<SocketAddr> {
-        self.proxied.get().or(self.peer)
+        match self.proxied.get() {
+            None => self.peer,
+            Some(Proxied::Ip(address)) => Some(address),
+            Some(Proxied::Unix) => None,
+        }
     }
 
     /// The wait for the next request begins, unless it has begun already; returns when.

@@ -147,8 +147,7 @@ pub(super) async fn run(
     loop {
         let current = redirected.as_ref().map_or(request, |redirected| redirected.request(request));
         let origin = if redirected.is_some() { Origin::Internal } else { Origin::Client };
-        let is_page = page_for.is_some();
-        let acted = step(worker, connection, current, client, scratch, Stage { origin, is_page }).await;
+        let acted = step(worker, connection, current, client, scratch, Stage { origin, page_for }).await;
         let error = match acted {
             Ok(outcome) => return behind_page(outcome, page_for),
             Err(Instead::Go { target, sent }) if hops < INTERNAL_REDIRECTS_MAX => {
@@ -167,10 +166,9 @@ pub(super) async fn run(
                 tracing::error!("a request is sent round inside without end: look at rewrites and error pages");
                 unanswered(500)
             }
-            // The page itself cannot be had: the error that it stands for counts.
             Err(Instead::Error(error)) => page_for.unwrap_or(error),
         };
-        return canned(client, scratch, error).await;
+        return canned(None, client, &mut scratch.fields, error).await;
     }
 }
 
@@ -183,12 +181,13 @@ fn behind_page(outcome: Outcome, page_for: Option<Unanswered>) -> Outcome {
     }
 }
 
-async fn canned(client: &mut Client<'_>, scratch: &mut Scratch, error: Unanswered) -> Outcome {
+/// Sends an error page of our own.
+async fn canned(cx: Option<&Cx<'_>>, client: &mut Client<'_>, fields: &mut Vec<u8>, error: Unanswered) -> Outcome {
     if error.closes {
         client.answer.set_keep_alive(false);
     }
     client.answer.force_status(None);
-    let sent = respond::error(&mut client.answer, &mut scratch.fields, error.status).await;
+    let sent = respond::error(cx, &mut client.answer, fields, error.status).await;
     let after = match (sent, error.closes) {
         (Err(_), _) => After::Abort,
         (Ok(()), true) => After::Linger,
@@ -201,8 +200,8 @@ async fn canned(client: &mut Client<'_>, scratch: &mut Scratch, error: Unanswere
 #[derive(Clone, Copy)]
 struct Stage {
     origin: Origin,
-    /// It asks for an error page: no further page stands for an error of that one.
-    is_page: bool,
+    /// The error whose page it asks for: no further page stands for an error of that one.
+    page_for: Option<Unanswered>,
 }
 
 /// One round: from target to action.
@@ -245,24 +244,28 @@ async fn step(
                 let cx = Cx { options: found.options, captures: found.captures, ..cx };
                 client.answer.trail.log_access = cx.options.log_access;
                 let acted = at_route(cx, &found, client, Buffers { fields, rewritten }, keeps).await;
-                return with_page(acted, &cx, client, stage);
+                return with_page(acted, &cx, client, fields, stage).await;
             }
             _ if refuses_address(&cx) => error(403),
-            Routed::MethodNotAllowed { allow } => methods(&cx, client, fields, 405, allow).await,
-            Routed::Methods { allow } => methods(&cx, client, fields, 204, allow).await,
+            Routed::MethodNotAllowed { allow } => refuse_method(client, allow),
+            Routed::Methods { allow } => methods(&cx, client, fields, allow).await,
             Routed::NotFound => error(404),
         },
     };
-    with_page(acted, &cx, client, stage)
+    with_page(acted, &cx, client, fields, stage).await
 }
 
-/// Looks for the page that stands for an error.
-fn with_page(acted: Acted, cx: &Cx<'_>, client: &Client<'_>, stage: Stage) -> Acted {
+/// Looks for the page that stands for an error, or sends our own.
+async fn with_page(acted: Acted, cx: &Cx<'_>, client: &mut Client<'_>, fields: &mut Vec<u8>, stage: Stage) -> Acted {
     let Err(Instead::Error(error)) = acted else { return acted };
-    if stage.is_page {
-        return acted;
+    // If the page itself cannot be had, the error that it stands for counts.
+    let error = stage.page_for.unwrap_or(error);
+    if !matches!(error.status, 401 | 405) {
+        // They described what would have been sent, and these two the error.
+        client.answer.keep_fields(Vec::new());
     }
-    let Some(page) = cx.options.error_pages.page(error.status) else { return acted };
+    let page = cx.options.error_pages.page(error.status).filter(|_| stage.page_for.is_none());
+    let Some(page) = page else { return Ok(canned(Some(cx), client, fields, error).await) };
     let mut target = Vec::new();
     let variables = AnswerVariables { cx, status: error.status, trail: &client.answer.trail };
     page.path.put(Encoding::Url, &variables, &mut target);
@@ -440,10 +443,18 @@ async fn simple(cx: &Cx<'_>, client: &mut Client<'_>, status: u16, fields: &[u8]
 }
 
 /// Tells which methods the path takes.
-async fn methods(cx: &Cx<'_>, client: &mut Client<'_>, fields: &mut Vec<u8>, status: u16, allow: &str) -> Acted {
+async fn methods(cx: &Cx<'_>, client: &mut Client<'_>, fields: &mut Vec<u8>, allow: &str) -> Acted {
     fields.clear();
     write_field(fields, "Allow", allow.as_bytes());
-    simple(cx, client, status, fields, b"").await
+    simple(cx, client, 204, fields, b"").await
+}
+
+/// The path does not take this method, but `allow`.
+pub(super) fn refuse_method(client: &mut Client<'_>, allow: &str) -> Acted {
+    let mut fields = Vec::new();
+    write_field(&mut fields, "Allow", allow.as_bytes());
+    client.answer.keep_fields(fields);
+    error(405)
 }
 
 pub(super) fn unanswered(status: u16) -> Unanswered {
@@ -462,7 +473,7 @@ pub(super) fn refuse(status: u16) -> Acted {
 
 /// Answers a request whose head could not be understood.
 pub(super) async fn refuse_malformed(client: &mut Client<'_>, scratch: &mut Scratch, status: u16) -> Outcome {
-    canned(client, scratch, Unanswered { closes: true, ..unanswered(status) }).await
+    canned(None, client, &mut scratch.fields, Unanswered { closes: true, ..unanswered(status) }).await
 }
 
 /// The client is gone: nothing to answer.

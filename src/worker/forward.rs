@@ -682,6 +682,8 @@ pub(super) fn replaced(
     /// Fields that describe what is sent, or concern the client, whoever sends the content.
     const KEPT: [&str; 6] =
         ["content-type", "content-disposition", "accept-ranges", "set-cookie", "cache-control", "expires"];
+    /// Fields for the server in front alone.
+    const FOR_US: [&str; 4] = ["x-accel-buffering", "x-accel-charset", "x-accel-expires", "x-accel-limit-rate"];
     if Fields::new(fields).find("x-accel-redirect").is_some() {
         let target = internal_target(Fields::new(fields).find("x-accel-redirect").unwrap_or_default());
         FieldsMut::new(fields, 0).remove("x-accel-redirect");
@@ -697,7 +699,19 @@ pub(super) fn replaced(
             return Some(Instead::Go { target, sent: Sent::AsGet });
         }
     }
+    for name in FOR_US {
+        FieldsMut::new(fields, 0).remove(name);
+    }
     let has_page = status >= 400 && cx.options.intercept_errors && cx.options.error_pages.page(status).is_some();
+    if has_page && status == 401 {
+        // Without its challenge no client could log in.
+        let mut kept = Vec::new();
+        let is_challenge = |(name, _): &(&[u8], &[u8])| name.eq_ignore_ascii_case(b"www-authenticate");
+        for (_, value) in Fields::new(fields).iter().filter(is_challenge) {
+            FieldsMut::new(&mut kept, 0).add("WWW-Authenticate", value);
+        }
+        answer.keep_fields(kept);
+    }
     has_page.then_some(Instead::Error(Unanswered { status, closes: false, served_by }))
 }
 

@@ -1,7 +1,7 @@
 //! The header of the PROXY protocol, in front of everything else on a connection.
 
 use super::Worker;
-use super::connection::Connection;
+use super::connection::{Connection, Proxied};
 use super::watch::OnExpiry;
 use crate::guard::Trust;
 use crate::guard::proxy_protocol::{Header, V2_BYTES_MAX, parse};
@@ -32,8 +32,10 @@ pub(super) async fn read(worker: &Worker, connection: &Connection) -> Option<Vec
         match parse(&input) {
             Ok(Some((header, used))) => {
                 connection.watched.clear();
-                if let Header::Ip { source, .. } = header {
-                    connection.proxied.set(Some(source));
+                match header {
+                    Header::Ip { source, .. } => connection.proxied.set(Some(Proxied::Ip(source))),
+                    Header::Unix => connection.proxied.set(Some(Proxied::Unix)),
+                    Header::Local | Header::Unknown => {}
                 }
                 return Some(input.split_off(used));
             }

@@ -5,16 +5,22 @@ use std::fmt::Display;
 use super::Worker;
 use super::answer::Answer;
 use super::connection::{Broken, Connection};
+use super::cx::Cx;
 use crate::http::answer::{AnswerHead, Content};
 use crate::http::h1::{AnswerContext, Method, Version, write_answer_head, write_field};
 use crate::log::{EndedBy, Entry, Phase, Termination};
 
-/// Sends an error page.
-pub(super) async fn error(answer: &mut Answer<'_>, fields: &mut Vec<u8>, status: u16) -> Result<(), Broken> {
+/// Sends an error page; `cx` is the route whose options change the fields, if one was found.
+pub(super) async fn error(
+    cx: Option<&Cx<'_>>,
+    answer: &mut Answer<'_>,
+    fields: &mut Vec<u8>,
+    status: u16,
+) -> Result<(), Broken> {
     let body = page(status);
     error_fields(fields, status);
     let content = Content::Length(body.len() as u64);
-    answer.send(None, &AnswerHead { status, reason: None, fields, content }, body.as_bytes()).await
+    answer.send(cx, &AnswerHead { status, reason: None, fields, content }, body.as_bytes()).await
 }
 
 fn error_fields(fields: &mut Vec<u8>, status: u16) {

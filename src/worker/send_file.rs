@@ -8,7 +8,7 @@ use super::Worker;
 use super::answer::{Answer, OwnFields};
 use super::connection::Broken;
 use super::cx::Cx;
-use super::exchange::{Acted, After, Client, Instead, Outcome, Request, Unanswered};
+use super::exchange::{Acted, After, Client, Instead, Outcome, Request, Unanswered, refuse_method};
 use crate::config::model::{Files, Listing};
 use crate::files::{self, CodingSet, Conditions, Content, Entry, FileSlice, HeadPart, Lines, Piece, Plan, PlanBody};
 use crate::http::answer::AnswerHead;
@@ -48,8 +48,12 @@ pub(super) async fn run(cx: &Cx<'_>, client: &mut Client<'_>, plan: Plan, fields
         }
         _ => plan,
     };
-    if matches!(plan.head, HeadPart::Canned) && plan.status >= 400 && plan.status != 405 {
-        return unanswered(plan.status);
+    if matches!(plan.head, HeadPart::Canned) {
+        match plan.status {
+            405 => return refuse_method(client, "GET, HEAD, OPTIONS"),
+            status if status >= 400 => return unanswered(status),
+            _ => {}
+        }
     }
     if let Some(policy) = &cx.options.compress {
         compress(cx, policy, &mut plan).await;
@@ -57,6 +61,9 @@ pub(super) async fn run(cx: &Cx<'_>, client: &mut Client<'_>, plan: Plan, fields
     fields.clear();
     let content = files::write_fields(&plan, fields);
     let answer = &mut client.answer;
+    if let Some(entry) = plan.validated().filter(|_| !cx.options.expires.is_empty()) {
+        answer.validates(entry.essence());
+    }
     answer.start(Some(cx), &AnswerHead { status: plan.status, reason: None, fields, content }, OwnFields::ALL);
     let sent = match plan.body {
         PlanBody::None | PlanBody::NeedsListing(_) => Ok(()),
@@ -76,6 +83,13 @@ pub(super) async fn run(cx: &Cx<'_>, client: &mut Client<'_>, plan: Plan, fields
 /// Puts the coded form of a file in the place of the plain one, made now if there is none yet. A file too large to be
 /// kept is left as it is: it is coded while it is sent.
 async fn compress(cx: &Cx<'_>, policy: &Policy, plan: &mut Plan) {
+    if let Some(entry) = plan.validated() {
+        if applies(policy, entry) {
+            let accepted = Accepted::from_head(cx.request.head, cx.request.bytes);
+            (plan.varies, plan.is_weak) = (true, policy.choose(accepted).is_some());
+        }
+        return;
+    }
     let Some(entry) = plan.compressible().cloned() else { return };
     if entry.len() > policy.cache_file_bytes_max || !applies(policy, &entry) {
         return;

@@ -89,7 +89,7 @@ fn log_line(
     let Request { head, bytes, id, .. } = request;
     let trail = &client.answer.trail;
     let (remote, peer) = (request.client_text(), AddressText::new(connection.peer.map(|peer| peer.ip())));
-    let proxied = connection.proxied.get().map(|address| AddressText::new(Some(address.ip())));
+    let proxied = connection.proxied.get().map(|_| connection.peer_text());
     let entry = Entry {
         time: SystemTime::now(),
         remote_addr: remote.as_bytes(),
