@@ -114,3 +114,39 @@ fn an_error_page_without_content_leaves_the_connection_in_step() {
         client.assert_alive(3, "/");
     });
 }
+
+#[test]
+fn an_old_connection_ends_behind_an_answer() {
+    with_both_drivers(|driver| {
+        let server = Site::new(driver, SITE).http("keep_alive_time = \"1s\"").start();
+        let begin = Instant::now();
+        let mut client = server.connect();
+        loop {
+            let answer = client.ask(get("/"));
+            assert_eq!(answer.text(), "root", "{driver:?}");
+            if answer.is_last() {
+                break;
+            }
+            assert!(begin.elapsed() < SOON, "{driver:?}: the connection stays");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        assert!(begin.elapsed() > Duration::from_millis(900), "{driver:?}: {:?}", begin.elapsed());
+        let begin = Instant::now();
+        let mut client = Http2::connect(server.web());
+        let mut id = 1;
+        loop {
+            client.send(headers(id, WHOLE, &Block::get("/")));
+            // GOAWAY comes with the answer that is the last.
+            match std::iter::from_fn(|| client.next())
+                .find(|frame| frame.kind == GOAWAY || frame.has(frames::END_STREAM))
+            {
+                Some(frame) if frame.kind == GOAWAY => break assert_eq!(frame.code(), NO_ERROR, "{driver:?}"),
+                Some(_) => {}
+                None => panic!("{driver:?}: no GOAWAY"),
+            }
+            assert!(begin.elapsed() < SOON, "{driver:?}: the connection stays");
+            std::thread::sleep(Duration::from_millis(20));
+            id += 2;
+        }
+    });
+}

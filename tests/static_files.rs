@@ -465,3 +465,53 @@ fn a_large_file_that_is_written_over_is_never_served_under_its_old_tag() {
         }
     });
 }
+
+/// Files that are not in memory are waited for without the worker: another connection of the same worker goes on meanwhile.
+#[test]
+fn cold_files_do_not_hold_up_other_requests() {
+    const FILES: usize = 6;
+    const FILE_BYTES: usize = 24 << 20;
+    with_both_drivers(|driver| {
+        let rest = "[site.main]\nroute = [{ path = \"/\", files = \"$DIR/root\" }]";
+        let content = pattern(FILE_BYTES);
+        let mut site = Site::new(driver, rest).one_worker().file("root/small.txt", b"small");
+        for n in 0..FILES {
+            site = site.file(&format!("root/{n}.bin"), &content);
+        }
+        let server = site.start();
+        for n in 0..FILES {
+            let file = std::fs::File::open(server.folder().join(format!("root/{n}.bin"))).expect("a file");
+            file.sync_all().expect("written");
+            rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed).expect("advice");
+        }
+        let is_over = std::sync::atomic::AtomicBool::new(false);
+        let mut waits = std::thread::scope(|scope| {
+            let steady = scope.spawn(|| {
+                let mut client = server.connect();
+                let mut waits = Vec::new();
+                while !is_over.load(std::sync::atomic::Ordering::Relaxed) {
+                    let (answer, wait) = support::client::timed(|| client.ask(get("/small.txt")));
+                    assert_eq!(answer.text(), "small");
+                    waits.push(wait);
+                }
+                waits
+            });
+            let (server, content) = (&server, &content);
+            let cold: Vec<_> = (0..FILES)
+                .map(|n| {
+                    scope.spawn(move || {
+                        let answer = server.connect().ask(get(&format!("/{n}.bin")));
+                        assert!(answer.body == *content, "{n} is whole");
+                    })
+                })
+                .collect();
+            cold.into_iter().for_each(|client| client.join().expect("a client"));
+            is_over.store(true, std::sync::atomic::Ordering::Relaxed);
+            steady.join().expect("the steady client")
+        });
+        waits.sort();
+        let (count, p99) = (waits.len(), waits[waits.len() * 99 / 100]);
+        println!("{driver:?}: {count} requests beside {FILES} cold files, p99 {p99:?}");
+        assert!(count > 20 && p99 < Duration::from_millis(100), "{driver:?}: p99 {p99:?} of {count}");
+    });
+}

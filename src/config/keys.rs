@@ -131,6 +131,10 @@ pub(super) const KEYS: &[Key] = &[
         .flag("keep-alive-timeout")
         .known_as(&["nginx keepalive_timeout", "haproxy timeout http-keep-alive"])
         .when("up behind another balancer, above that balancer's own idle time; down to free idle connections"),
+    Key::new(Table::Http, "keep_alive_time", WAIT, Default("1h"))
+        .help("age from which a connection is closed behind its next answer")
+        .known_as(&["nginx keepalive_time"])
+        .when("down to spread clients anew after servers were added"),
     Key::new(Table::Http, "keep_alive_requests_max", integer(0, u32::MAX as u64), Default("1000"))
         .help("requests on one connection before it is closed; 0: no limit")
         .known_as(&["nginx keepalive_requests"])

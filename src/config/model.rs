@@ -113,6 +113,8 @@ pub struct Http {
     pub write_timeout: Duration,
     /// Idle time between requests.
     pub keep_alive_timeout: Duration,
+    /// Age from which a connection is closed behind its next answer.
+    pub keep_alive_time: Duration,
     /// Requests on one connection before it is closed; 0: no limit.
     pub keep_alive_requests_max: u32,
     /// Bytes of a request head, request line included; beyond it 431 (414 when the target alone is too long).

@@ -71,6 +71,8 @@ pub(super) struct Connection {
     pub(super) tls: std::cell::OnceCell<Box<Secure>>,
     /// A send is under way.
     pub(super) sending: std::cell::Cell<bool>,
+    /// When it was accepted.
+    pub(super) opened: Instant,
     /// Since when the next request is waited for. Bytes that are none of a request, such as a piece of a TLS record, do not
     /// change it.
     pub(super) waiting_since: std::cell::Cell<Option<Instant>>,
@@ -497,8 +499,9 @@ async fn answer(worker: &Rc<Worker>, connection: &Connection, hot: &mut Hot) -> 
 pub(super) fn may_keep(worker: &Worker, connection: &Connection) -> bool {
     let requests = connection.requests.get().saturating_add(1);
     connection.requests.set(requests);
-    let max = worker.config.http.keep_alive_requests_max;
-    (max == 0 || requests < max) && !worker.draining.get()
+    let http = &worker.config.http;
+    let is_worn = http.keep_alive_requests_max != 0 && requests >= http.keep_alive_requests_max;
+    !is_worn && !worker.draining.get() && connection.opened.elapsed() < http.keep_alive_time
 }
 
 fn leave_reading(worker: &Worker, head_begun: &mut bool) {

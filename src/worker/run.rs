@@ -243,6 +243,7 @@ async fn accept(worker: Rc<Worker>, listener: Rc<Listener>, index: usize, connec
                     writes: OnceCell::new(),
                     sending: Cell::new(false),
                     waiting_since: Cell::new(None),
+                    opened: worker.now(),
                     tls: OnceCell::new(),
                     stream,
                     peer,

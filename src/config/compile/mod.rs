@@ -125,6 +125,7 @@ fn compile_http(section: &Section<'_>) -> Http {
         body_timeout: section.get("body_timeout"),
         write_timeout: section.get("write_timeout"),
         keep_alive_timeout: section.get("keep_alive_timeout"),
+        keep_alive_time: section.get("keep_alive_time"),
         keep_alive_requests_max: section.get("keep_alive_requests_max"),
         head_bytes_max: section.get("head_max"),
         headers_max: section.get("headers_max"),
