@@ -54,7 +54,7 @@
 //!
 //! # Deliberately absent
 //!
-//! Not built yet, each with its place in the house: reload, HTTP/3, upgrades (WebSocket), FastCGI, TLS towards servers,
+//! Not built yet, each with its place in the house: reload of the config, HTTP/3, upgrades (WebSocket), FastCGI, TLS towards servers,
 //! name resolution, limits of rates and connections per client, failover between machines, a firewall.
 //!
 //! Not wanted: dynamic dispatch of protocols, plug-ins, a second ring beside those of monoio and tokio-uring, a cipher or
