@@ -18,7 +18,7 @@ pub(crate) fn another_value(key: &Key) -> String {
         Kind::Size { max, .. } => SizeText(max).to_string(),
         Kind::Integer { .. } if key.table == Table::Redirect => "301".into(),
         Kind::Integer { max, .. } => max.to_string(),
-        Kind::Switch if ["access_log", "x_accel", "always"].contains(&key.name) => "false".into(),
+        Kind::Switch if ["log_access", "x_accel", "always"].contains(&key.name) => "false".into(),
         Kind::Switch => (default != "true").to_string(),
         Kind::Word(words) => words.iter().find(|word| **word != default).map_or(String::new(), |word| (*word).into()),
         Kind::Cores => "0,2-3".into(),

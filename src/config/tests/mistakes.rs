@@ -27,7 +27,7 @@ fn unknown_keys_and_tables() {
     check(
         "[http]\ntimeut = \"5s\"",
         &[
-            "2:1 unknown key `timeut` in [http] | did you mean `header_timeout` or `body_timeout` or `write_timeout` or `keep_alive_timeout`?",
+            "2:1 unknown key `timeut` in [http] | did you mean `header_timeout` or `body_timeout` or `write_timeout` or `keep_alive_timeout` or `keep_alive_time`?",
         ],
     );
     check("[htpp]\nbody_max = 5", &["1:2 unknown table [htpp] | did you mean [http]?"]);
