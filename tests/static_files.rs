@@ -474,7 +474,8 @@ fn cold_files_do_not_hold_up_other_requests() {
     with_both_drivers(|driver| {
         let rest = "[site.main]\nroute = [{ path = \"/\", files = \"$DIR/root\" }]";
         let content = pattern(FILE_BYTES);
-        let mut site = Site::new(driver, rest).one_worker().file("root/small.txt", b"small");
+        let mut site = Site::new(driver, rest).one_worker().http("keep_alive_requests_max = 0");
+        site = site.file("root/small.txt", b"small");
         for n in 0..FILES {
             site = site.file(&format!("root/{n}.bin"), &content);
         }

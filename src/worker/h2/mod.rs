@@ -32,7 +32,7 @@ use super::exchange::{self, After, Client, Request};
 use super::hot::Hot;
 use super::trail::account;
 use super::upload::Upload;
-use super::watch::OnExpiry;
+use super::watch::{OnExpiry, Watched};
 use crate::http::h1::Limits;
 use crate::http::h2::{ErrorCode, Flood, Guard, PREFACE, goaway_frame, write_request};
 use crate::runtime::net::ReadEnd;
@@ -59,8 +59,8 @@ struct Shared {
     pipe: Rc<RefCell<Pipe>>,
     /// Streams that are being answered.
     streams: Cell<u32>,
-    /// The reader waits without a buffer.
-    is_cold: Cell<bool>,
+    /// The time without a stream, and that of the end; apart from the deadlines of reads, which come and go meanwhile.
+    idle: Watched,
     /// No further streams: the connection ends when those under way have.
     is_closing: Cell<bool>,
     /// The crate is done with the connection.
@@ -71,8 +71,6 @@ struct Shared {
     flood: Cell<Option<Flood>>,
     /// The client's preface is complete.
     has_greeted: Cell<bool>,
-    /// Since when no stream is under way; frames that open none, such as PING, do not change it.
-    idle_since: Cell<Instant>,
     /// The last stream is done and the connection about to end.
     is_ending: Cell<bool>,
     /// Since when the client owes us the rest of its preface or of a header block.
@@ -84,16 +82,16 @@ pub(super) async fn drive(worker: Rc<Worker>, connection: Rc<Connection>, input:
     let shared = Rc::new(Shared {
         pipe: Rc::default(),
         streams: Cell::new(0),
-        is_cold: Cell::new(false),
+        idle: worker.watches.watch_alone(),
         is_closing: Cell::new(false),
         is_served: Cell::new(false),
         guard: RefCell::new(Guard::new(&worker.config.http2.guard)),
         flood: Cell::new(None),
         has_greeted: Cell::new(false),
         owes_since: Cell::new(Some(worker.now())),
-        idle_since: Cell::new(worker.now()),
         is_ending: Cell::new(false),
     });
+    shared.idle.set(worker.config.http.keep_alive_timeout, OnExpiry::Wake);
     worker.stats.http2.connections.inc();
     let _open = OpenGuard::new(&worker);
     shared.take_inbound(&worker, &input);
@@ -171,7 +169,9 @@ async fn read(worker: &Worker, connection: &Connection, shared: &Shared) {
             Ok(ReadEnd::Cancelled) => {
                 worker.hot.give_buffer_back(buffer);
                 shared.pipe.borrow_mut().shrink();
-                if !wait_cold(worker, connection, shared).await {
+                // Waits without a buffer.
+                connection.watched.clear();
+                if connection.readable().await.is_err() {
                     return shared.pipe.borrow_mut().end_inbound();
                 }
             }
@@ -183,15 +183,6 @@ async fn read(worker: &Worker, connection: &Connection, shared: &Shared) {
             }
         }
     }
-}
-
-/// Waits for bytes without a buffer; `false`: the connection is gone.
-async fn wait_cold(worker: &Worker, connection: &Connection, shared: &Shared) -> bool {
-    shared.is_cold.set(true);
-    shared.expect_request(worker, connection);
-    let ready = connection.readable().await;
-    shared.is_cold.set(false);
-    ready.is_ok()
 }
 
 impl Shared {
@@ -262,37 +253,22 @@ impl Shared {
     }
 
     /// Without a stream for longer than connections are kept.
-    fn is_idle_for_too_long(&self, worker: &Worker, connection: &Connection) -> bool {
-        // A deadline counts ticks, which a busy worker may count late: it may be over a little early.
-        let is_over = self.is_cold.get() && connection.watched.expired();
-        self.streams.get() == 0 && (is_over || self.idle_since.get().elapsed() >= worker.config.http.keep_alive_timeout)
+    fn is_idle_for_too_long(&self) -> bool {
+        self.streams.get() == 0 && self.idle.expired()
     }
 
     /// The client does not end a connection that we have asked it to end, and on which nothing is under way: once.
-    fn ends_too_slowly(&self, connection: &Connection) -> bool {
+    fn ends_too_slowly(&self) -> bool {
         if !self.is_closing.get() || self.streams.get() > 0 {
             return false;
         }
         match self.is_ending.get() {
             false => {
                 self.is_ending.set(true);
-                connection.watched.set(CLOSE_MAX, OnExpiry::Wake);
+                self.idle.set(CLOSE_MAX, OnExpiry::Wake);
                 false
             }
-            true => connection.watched.expired(),
-        }
-    }
-
-    /// Without a stream under way the connection is kept for the keep-alive time only.
-    fn expect_request(&self, worker: &Worker, connection: &Connection) {
-        if !self.is_cold.get() || self.is_closing.get() {
-            return;
-        }
-        if self.streams.get() == 0 {
-            let left = worker.config.http.keep_alive_timeout.saturating_sub(self.idle_since.get().elapsed());
-            connection.watched.set(left, OnExpiry::Wake);
-        } else {
-            connection.watched.clear();
+            true => self.idle.expired(),
         }
     }
 }
@@ -339,12 +315,12 @@ async fn serve(worker: Rc<Worker>, connection: Rc<Connection>, shared: Rc<Shared
     };
     loop {
         let next = poll_fn(|cx| {
-            let is_draining = connection.watched.poll_draining(cx, worker.draining.get());
+            let is_draining = shared.idle.poll_draining(cx, worker.draining.get());
             if is_draining && !shared.is_closing.replace(true) {
                 h2.graceful_shutdown();
             }
-            let is_idle = !shared.is_closing.get() && shared.is_idle_for_too_long(&worker, &connection);
-            if is_idle || shared.ends_too_slowly(&connection) {
+            let is_idle = !shared.is_closing.get() && shared.is_idle_for_too_long();
+            if is_idle || shared.ends_too_slowly() {
                 shared.is_closing.set(true);
                 h2.abrupt_shutdown(Reason::NO_ERROR);
             }
@@ -391,6 +367,8 @@ struct StreamGuard {
 impl StreamGuard {
     fn new(worker: &Rc<Worker>, connection: &Rc<Connection>, shared: &Rc<Shared>) -> StreamGuard {
         shared.streams.set(shared.streams.get() + 1);
+        shared.idle.clear();
+        shared.is_ending.set(false);
         StreamGuard { worker: worker.clone(), connection: connection.clone(), shared: shared.clone() }
     }
 }
@@ -398,8 +376,9 @@ impl StreamGuard {
 impl Drop for StreamGuard {
     fn drop(&mut self) {
         self.shared.streams.set(self.shared.streams.get() - 1);
-        self.shared.idle_since.set(self.worker.now());
-        self.shared.expect_request(&self.worker, &self.connection);
+        if self.shared.streams.get() == 0 {
+            self.shared.idle.set(self.worker.config.http.keep_alive_timeout, OnExpiry::Wake);
+        }
     }
 }
 
