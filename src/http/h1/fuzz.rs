@@ -385,6 +385,16 @@ mod tests {
         run(chunked_body, BODIES);
     }
 
+    /// Among them is what libFuzzer found.
+    #[test]
+    fn the_seeds_of_libfuzzer_keep_the_properties() {
+        let targets: [(&str, fn(&[u8])); 3] =
+            [("request_head", request_head), ("response_head", response_head), ("chunked_body", chunked_body)];
+        for (target, property) in targets {
+            crate::testing::seeds(target).iter().for_each(|seed| property(seed));
+        }
+    }
+
     /// The corpus itself is taken, else its changes would only test how things are refused.
     #[test]
     fn the_corpus_is_well_formed() {
