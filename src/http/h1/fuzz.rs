@@ -388,11 +388,10 @@ mod tests {
     /// Among them is what libFuzzer found.
     #[test]
     fn the_seeds_of_libfuzzer_keep_the_properties() {
-        let targets: [(&str, fn(&[u8])); 3] =
-            [("request_head", request_head), ("response_head", response_head), ("chunked_body", chunked_body)];
-        for (target, property) in targets {
-            crate::testing::seeds(target).iter().for_each(|seed| property(seed));
-        }
+        let all = |target, property: fn(&[u8])| crate::testing::seeds(target).iter().for_each(|seed| property(seed));
+        all("request_head", request_head);
+        all("response_head", response_head);
+        all("chunked_body", chunked_body);
     }
 
     /// The corpus itself is taken, else its changes would only test how things are refused.
