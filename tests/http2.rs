@@ -1108,3 +1108,34 @@ fn head_max_holds_for_http2_as_the_manual_says() {
         },
     );
 }
+
+/// A stream that waits for a timer is polled by the connection first and by itself afterwards: the timer must wake it.
+#[test]
+fn streams_that_wait_for_time_to_pass_are_answered() {
+    with_both_drivers(|driver| {
+        let dead = std::net::TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("bound");
+        let rest = format!(
+            "[site.main]\n[[site.main.route]]\npath = \"/\"\nfiles = \"$DIR/root\"\n\
+             [[site.main.route]]\npath = \"/dead/\"\nproxy = \"dead\"\n\
+             [[site.main.route]]\npath = \"/silent/\"\nproxy = \"silent\"\n\
+             [upstream.dead]\nservers = \"{dead}\"\nhealth = false\n\
+             [upstream.silent]\nservers = \"192.0.2.1:80\"\nhealth = false\nconnect_timeout = \"200ms\"\n"
+        );
+        let content = pattern(5_000_000);
+        let server = Site::new(driver, &rest).secure("").file("root/cold.bin", &content).start();
+        for over in Over::BOTH {
+            let file = std::fs::File::open(server.folder().join("root/cold.bin")).expect("a file");
+            file.sync_all().expect("written");
+            rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed).expect("advice");
+            block_on(async {
+                let client = H2Client::connect(&server, over).await;
+                // Read from the disk meanwhile.
+                assert!(client.get("/cold.bin").await.body == content, "{driver:?} {over:?}");
+                // Tried again after a pause.
+                assert_eq!(client.get("/dead/").await.status, 502, "{driver:?} {over:?}");
+                // No answer to the connect, where the network lets it out at all.
+                assert_eq!(client.get("/silent/").await.status, 502, "{driver:?} {over:?}");
+            });
+        }
+    });
+}
