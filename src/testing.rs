@@ -14,7 +14,17 @@ fn rounds() -> u64 {
 ///
 /// The seeds are the files in `fuzz/corpus/TARGET` whose names begin with `_`; libFuzzer starts from the same ones.
 pub(crate) fn fuzz(target: &str, property: fn(&[u8]), pieces: &[&str]) {
-    let seeds = seeds(target);
+    fuzz_from(target, seeds(target), property, pieces);
+}
+
+/// The same with further seeds.
+pub(crate) fn fuzz_with(target: &str, more: &[&str], property: fn(&[u8]), pieces: &[&str]) {
+    let mut all = seeds(target);
+    all.extend(more.iter().map(|text| text.as_bytes().to_vec()));
+    fuzz_from(target, all, property, pieces);
+}
+
+fn fuzz_from(target: &str, seeds: Vec<Vec<u8>>, property: fn(&[u8]), pieces: &[&str]) {
     for seed in &seeds {
         property(seed);
     }

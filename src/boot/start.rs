@@ -233,7 +233,8 @@ fn bind(config: &Config, data_workers: usize) -> Result<Sockets, StartError> {
     for (index, listener) in config.listeners.iter().enumerate() {
         let address = Address::Tcp(listener.address);
         let bound = bind_all(&listener.name, &address, backlog, data_workers)?;
-        sockets.facts.push(fact(&listener.name, "http", &bound[0]));
+        let kind = if listener.tls.is_some() { "https" } else { "http" };
+        sockets.facts.push(fact(&listener.name, kind, &bound[0]));
         for (worker, socket) in bound.into_iter().enumerate() {
             let port = match socket.local_address() {
                 Ok(Address::Tcp(address)) => address.port(),

@@ -299,7 +299,7 @@ path = "/guestbook/"
 app = "guestbook"
 
 [app.guestbook]
-program = "{PROGRAM}"
+program = "{PROGRAM}"              # the demo's own: for `run`, name `hello` or a program of your binary
 "#
         )?;
         self.splitter.as_ref().map_or(Ok(()), |splitter| write!(f, "{splitter}"))
@@ -441,12 +441,15 @@ mod tests {
     }
 
     #[test]
-    fn the_printed_config_is_one_that_run_accepts() {
+    fn the_printed_config_is_good_and_tells_what_run_does_not_know() {
         let flags = ["--print-config", "--primary", "127.0.0.1:3306", "--user", "u", "--password-file", "/nowhere"];
         let Demo::Print(text) = prepare(&args(&flags)).unwrap() else { panic!("printed") };
         let (config, warnings) = config::parse("printed.toml", &text, &[PROGRAM]).unwrap_or_else(|r| panic!("{r}"));
         assert!(warnings.is_empty(), "{warnings:?}");
         assert_eq!((config.splitters.len(), config.upstreams.len()), (1, 2));
+        let with_hello = text.replace(&format!("program = \"{PROGRAM}\""), "program = \"hello\"");
+        assert!(config::parse("printed.toml", &with_hello, &["hello"]).is_ok());
+        assert!(text.contains("for `run`, name `hello`"));
     }
 
     #[test]

@@ -252,14 +252,7 @@ fn take_line(input: &mut &[u8]) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rand::rngs::StdRng;
-    use rand::seq::IndexedRandom;
-    use rand::{Rng, SeedableRng};
-
-    /// Inputs per property; the environment may ask for more.
-    fn rounds() -> u64 {
-        std::env::var("FUZZ_ROUNDS").map_or(4000, |text| text.parse().expect("FUZZ_ROUNDS is a number"))
-    }
+    use crate::testing::fuzz_with;
 
     const REQUESTS: &[&str] = &[
         "GET / HTTP/1.1\r\nHost: a\r\n\r\n",
@@ -321,77 +314,19 @@ mod tests {
         "100-continue",
     ];
 
-    /// One to four changes of `text`: bytes changed, removed, doubled, pieces put in.
-    fn mutate(random: &mut StdRng, text: &str) -> Vec<u8> {
-        let mut bytes = text.as_bytes().to_vec();
-        for _ in 0..random.random_range(0..=4) {
-            let start = random.random_range(0..=bytes.len());
-            let end = random.random_range(start..=bytes.len().min(start + 20));
-            match random.random_range(0..6) {
-                0 if start < bytes.len() => bytes[start] = random.random(),
-                1 if start < bytes.len() => bytes[start] ^= 1 << random.random_range(0..8),
-                2 => drop(bytes.drain(start..end)),
-                3 => bytes = [&bytes[..end], &bytes[start..]].concat(),
-                4 => bytes.truncate(start),
-                _ => {
-                    let piece = PIECES.choose(random).unwrap();
-                    bytes.splice(start..start, piece.bytes());
-                }
-            }
-        }
-        bytes
-    }
-
-    /// Pieces in any order: reaches what few changes of a good message do not.
-    fn shuffle(random: &mut StdRng) -> Vec<u8> {
-        let count = random.random_range(0..40);
-        let mut bytes: Vec<u8> = (0..2).map(|_| random.random()).collect();
-        for _ in 0..count {
-            bytes.extend(PIECES.choose(random).unwrap().bytes());
-        }
-        bytes
-    }
-
-    fn run(property: fn(&[u8]), corpus: &[&str]) {
-        for seed in 0..rounds() {
-            let mut random = StdRng::seed_from_u64(seed);
-            let input = match seed % 8 {
-                0 => (0..random.random_range(0..200)).map(|_| random.random()).collect(),
-                1 => shuffle(&mut random),
-                _ => {
-                    let text = corpus.choose(&mut random).unwrap();
-                    mutate(&mut random, text)
-                }
-            };
-            if let Err(panic) = std::panic::catch_unwind(|| property(&input)) {
-                eprintln!("seed {seed}, input {}", input.escape_ascii());
-                std::panic::resume_unwind(panic);
-            }
-        }
-    }
-
     #[test]
     fn request_heads() {
-        run(request_head, REQUESTS);
+        fuzz_with("request_head", REQUESTS, request_head, PIECES);
     }
 
     #[test]
     fn response_heads() {
-        run(response_head, RESPONSES);
+        fuzz_with("response_head", RESPONSES, response_head, PIECES);
     }
 
     #[test]
     fn chunked_bodies() {
-        run(chunked_body, BODIES);
-    }
-
-    /// Among them is what libFuzzer found.
-    #[test]
-    fn the_seeds_of_libfuzzer_keep_the_properties() {
-        let all = |target, property: fn(&[u8])| crate::testing::seeds(target).iter().for_each(|seed| property(seed));
-        all("request_head", request_head);
-        all("response_head", response_head);
-        all("chunked_body", chunked_body);
+        fuzz_with("chunked_body", BODIES, chunked_body, PIECES);
     }
 
     /// The corpus itself is taken, else its changes would only test how things are refused.
