@@ -14,6 +14,7 @@ use super::mime::Mime;
 use super::ring::Place;
 use crate::config::model::{Coding, Files};
 use crate::runtime::sys::files::{self as sys, FileTime, Stamp};
+use crate::util::gate::Gate;
 
 /// How often a small file that changes while it is read is read again.
 const READS_MAX: u32 = 3;
@@ -61,6 +62,8 @@ pub struct Entry {
     variants: Box<[Rc<Entry>]>,
     /// Forms that were compressed on the way, by [`Coding::index`].
     compressed: RefCell<[Option<Bytes>; Coding::ALL.len()]>,
+    /// Entered by who makes one of them.
+    pub making: Gate,
     /// Where the cache holds it; the cache alone reads and writes this.
     pub(super) place: Cell<Option<Place>>,
     stamp: Stamp,
@@ -130,6 +133,7 @@ impl Entry {
             coding: making.coding,
             variants: Box::default(),
             compressed: RefCell::default(),
+            making: Gate::default(),
             place: Cell::new(None),
             stamp: *stamp,
             fields: fields.into(),

@@ -14,7 +14,7 @@ use super::watch::OnExpiry;
 use crate::runtime::net::{Buffer, Cancel, ReadEnd};
 use crate::runtime::turnstile::Turnstile;
 use crate::tls::{Facts, Session, TlsError};
-use crate::util::waiters::Waiters;
+use crate::util::gate::{Gate, Turn};
 
 /// Plaintext that is encrypted before it is sent: a few records, so that a large answer does not double its memory.
 const PIECE_BYTES_MAX: usize = 48 * 1024;
@@ -28,40 +28,24 @@ const RECORD_OVERHEAD: usize = 64;
 /// Lets one handshake compute at a time, and everything else that is ready in between: a burst of new clients costs the
 /// others the time of one handshake, not of all.
 pub(super) struct HandshakeGate {
+    gate: Gate,
     turnstile: Turnstile,
-    is_busy: Cell<bool>,
-    waiters: Waiters,
 }
-
-/// The turn to compute.
-struct Turn<'a>(&'a HandshakeGate);
 
 impl HandshakeGate {
     /// Must be called on a data worker. Errors: no descriptor is left.
     pub(super) fn new() -> io::Result<HandshakeGate> {
-        Ok(HandshakeGate { turnstile: Turnstile::new()?, is_busy: Cell::new(false), waiters: Waiters::default() })
+        Ok(HandshakeGate { gate: Gate::default(), turnstile: Turnstile::new()? })
     }
 
     async fn enter(&self) -> Turn<'_> {
-        let take = || (!self.is_busy.replace(true)).then_some(());
-        if !self.waiters.is_empty() || take().is_none() {
-            self.waiters.wait_for(take).await;
-        }
-        Turn(self)
+        self.gate.enter().await
     }
-}
 
-impl Turn<'_> {
     /// The computation is done: others have their turn before the next handshake has its own.
-    async fn end(self) {
-        self.0.turnstile.pass().await;
-    }
-}
-
-impl Drop for Turn<'_> {
-    fn drop(&mut self) {
-        self.0.is_busy.set(false);
-        self.0.waiters.wake_first();
+    async fn leave(&self, turn: Turn<'_>) {
+        self.turnstile.pass().await;
+        drop(turn);
     }
 }
 
@@ -102,7 +86,7 @@ pub(super) async fn handshake(
         }
         let turn = worker.handshakes.enter().await;
         let received = session.receive(&mut input, &mut plain, &mut out);
-        turn.end().await;
+        worker.handshakes.leave(turn).await;
         if !out.is_empty() {
             let (result, returned) = connection.stream.write_all(out).await;
             out = returned;

@@ -102,6 +102,11 @@ async fn compress(cx: &Cx<'_>, policy: &Policy, plan: &mut Plan) {
     if let Some(ready) = entry.compressed(coding) {
         return plan.compress(coding, ready);
     }
+    // Whoever asks for it meanwhile waits, and finds it made.
+    let _turn = entry.making.enter().await;
+    if let Some(ready) = entry.compressed(coding) {
+        return plan.compress(coding, ready);
+    }
     let Some(plain) = content_of(cx.worker, &entry).await else { return };
     let level = policy.level(coding);
     // It takes milliseconds, which other connections do not wait for.
