@@ -428,8 +428,7 @@ struct Haproxy {
 impl Haproxy {
     fn start(clear: SocketAddr, secure: SocketAddr) -> Haproxy {
         let folder = tempfile::tempdir().expect("a folder");
-        let fronts =
-            [0; 3].map(|_| TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address"));
+        let fronts = [0; 3].map(|_| support::ports::free_address());
         let proxy = |name: &str, front: SocketAddr, server: SocketAddr, how: &str| {
             format!("listen {name}\n  bind {front}\n  server s {server} {how} check inter 300ms\n")
         };

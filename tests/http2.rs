@@ -1113,7 +1113,7 @@ fn head_max_holds_for_http2_as_the_manual_says() {
 #[test]
 fn streams_that_wait_for_time_to_pass_are_answered() {
     with_both_drivers(|driver| {
-        let dead = std::net::TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("bound");
+        let dead = support::ports::free_address();
         let rest = format!(
             "[site.main]\n[[site.main.route]]\npath = \"/\"\nfiles = \"$DIR/root\"\n\
              [[site.main.route]]\npath = \"/dead/\"\nproxy = \"dead\"\n\

@@ -35,7 +35,7 @@ fn start(driver: Driver, servers: &[&FakeUpstream], keys: &str) -> Server {
 
 /// An address where nobody listens.
 fn refusing() -> SocketAddr {
-    std::net::TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address")
+    support::ports::free_address()
 }
 
 /// How often each text came in `n` answers.

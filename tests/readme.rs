@@ -4,10 +4,11 @@
 
 mod support;
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
+use support::ports::free_port;
 use support::{Driver, Server, Site, eventually, has_program};
 
 const README: &str = include_str!("../README.md");
@@ -153,10 +154,6 @@ fn ours(config: &str, edit: impl Fn(String) -> String) -> Server {
     site.whole(&config).start()
 }
 
-fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    listener.local_addr().expect("an address").port()
-}
 
 /// nginx with the README's block; ended when dropped.
 struct Nginx {

@@ -3,12 +3,16 @@
 
 #[path = "support/mariadb.rs"]
 mod mariadb;
+#[path = "support/ports.rs"]
+#[allow(dead_code, reason = "other tests want addresses")]
+mod ports;
 
 use std::io::Write;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use mariadb::{Cluster, PASSWORD, USER, free_port};
+use mariadb::{Cluster, PASSWORD, USER};
+use ports::free_port;
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Error, OptsBuilder, Row, Value};
 

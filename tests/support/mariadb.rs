@@ -1,11 +1,12 @@
 //! A private MariaDB primary with replicas for one test: own folders, free ports, GTID replication, row-based binary
 //! log. Stopped by process id when dropped.
 
-use std::net::TcpListener;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
+
+use super::ports::free_port;
 
 /// User and password the splitter and its clients use.
 pub(crate) const USER: &str = "app";
@@ -40,11 +41,6 @@ pub(crate) fn is_installed() -> bool {
         eprintln!("skipped: mariadbd, mariadb-install-db and mariadb are not installed");
     }
     found
-}
-
-/// A port that was free a moment ago.
-pub(crate) fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 fn is_root() -> bool {
@@ -136,6 +132,19 @@ impl Server {
         use rustix::process::{Pid, Signal, kill_process};
         let pid = Pid::from_child(self.child.as_ref().unwrap());
         kill_process(pid, if frozen { Signal::STOP } else { Signal::CONT }).unwrap();
+        // The signal is only sent then; each thread stops in its own time.
+        while frozen && !self.is_stopped() {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    /// Whether no thread runs any more (`proc_pid_stat(5)`: state `T` behind the name in brackets).
+    fn is_stopped(&self) -> bool {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.child.as_ref().unwrap().id())).unwrap();
+        tasks.into_iter().all(|task| {
+            let stat = std::fs::read_to_string(task.unwrap().path().join("stat")).unwrap_or_default();
+            stat.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with('T'))
+        })
     }
 
     /// Value of a status counter.

@@ -11,6 +11,7 @@ pub(crate) mod client;
 pub(crate) mod frames;
 pub(crate) mod http2;
 pub(crate) mod nginx;
+pub(crate) mod ports;
 pub(crate) mod server;
 pub(crate) mod tls;
 pub(crate) mod tools;
