@@ -13,7 +13,7 @@ use super::conditional::{LastModified, Validators};
 use super::mime::Mime;
 use super::ring::Place;
 use crate::config::model::{Coding, Files};
-use crate::runtime::sys::files::{self as sys, FileTime, Stamp};
+use crate::runtime::sys::files::{self as sys, FileTime, OpenFile, Stamp};
 use crate::util::gate::Gate;
 
 /// How often a small file that changes while it is read is read again.
@@ -31,7 +31,7 @@ pub enum Content {
     /// All of them.
     Small(Bytes),
     /// An open descriptor; the length is that of the validators.
-    Large(Rc<File>),
+    Large(Rc<OpenFile>),
 }
 
 /// What an entry depends on beside its file.
@@ -96,7 +96,7 @@ impl Entry {
             stamp = after;
         }
         sys::read_ahead(&file, 0, stamp.size.min(READ_AHEAD_BYTES));
-        Ok((Entry::new(Content::Large(Rc::new(file)), &stamp, making), stamp))
+        Ok((Entry::new(Content::Large(Rc::new(OpenFile::new(file))), &stamp, making), stamp))
     }
 
     fn new(content: Content, stamp: &Stamp, making: &Making<'_>) -> Entry {

@@ -1,6 +1,5 @@
 //! From request to [`Plan`]: which file, which status, which bytes of it.
 
-use std::fs::File;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
@@ -21,6 +20,7 @@ use super::range::ByteRange;
 use crate::config::model::{Coding, Files};
 use crate::http::h1::Method;
 use crate::metrics::FileStats;
+use crate::runtime::sys::files::OpenFile;
 use crate::util::path::{self, Path};
 
 /// What the file tier needs to know of a request.
@@ -99,7 +99,7 @@ pub enum PlanBody {
 #[derive(Clone, Debug)]
 pub struct FileSlice {
     /// The open file.
-    pub file: Rc<File>,
+    pub file: Rc<OpenFile>,
     /// First byte to send.
     pub offset: u64,
     /// How many; never 0.
@@ -108,7 +108,7 @@ pub struct FileSlice {
 }
 
 impl FileSlice {
-    pub(super) fn new(file: Rc<File>, range: ByteRange, version: Version) -> FileSlice {
+    pub(super) fn new(file: Rc<OpenFile>, range: ByteRange, version: Version) -> FileSlice {
         FileSlice { file, offset: range.start, len: range.len, version }
     }
 
@@ -177,7 +177,7 @@ pub fn prepare(
 /// worker. Where files lie on slow or remote disks, call this first and on `None` send a [`super::WarmUp`] to a helper
 /// thread; once it has run, [`prepare`] finds everything in memory. Content is never waited for in either way: small
 /// files are read only if they are in the page cache, else they are sent like large ones, by a caller that waits
-/// without holding up its worker ([`crate::runtime::sys::files::await_resident`]). The exception are file systems that
+/// without holding up its worker ([`crate::runtime::sys::files::OpenFile::await_resident`]). The exception are file systems that
 /// do not know RWF_NOWAIT, where reads of small files are plain reads.
 pub fn prepare_cached(
     files: &Arc<Files>,

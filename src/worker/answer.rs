@@ -3,7 +3,6 @@
 //! Actions say what to answer ([`AnswerHead`]) and hand over content as they have it; they do not know whether it leaves
 //! as HTTP/1 text or as HTTP/2 frames, in clear or over TLS.
 
-use std::fs::File;
 use std::os::fd::AsFd;
 use std::rc::Rc;
 use std::time::SystemTime;
@@ -23,7 +22,7 @@ use crate::http::fields::{Fields, FieldsMut};
 use crate::http::h1::{
     AnswerContext, BodyKind, CHUNK_END, FieldName, LAST_CHUNK, Method, Version, write_answer_head, write_chunk_head,
 };
-use crate::runtime::sys::files::{NonBlocking, await_resident, read_at};
+use crate::runtime::sys::files::{NonBlocking, OpenFile, read_at};
 
 /// Content up to this size is copied behind its head and leaves with it in one send; larger `Bytes` are not copied.
 const COPIED_BYTES_MAX: usize = 16 * 1024;
@@ -475,7 +474,7 @@ impl<'a> Answer<'a> {
     /// then the connection must break, so that nobody takes a mixture for a whole file.
     pub(super) async fn write_file(
         &mut self,
-        file: &File,
+        file: &OpenFile,
         offset: u64,
         len: u64,
         is_intact: impl Fn() -> bool,
@@ -502,7 +501,7 @@ impl<'a> Answer<'a> {
 
     async fn send_file(
         &self,
-        file: &File,
+        file: &OpenFile,
         mut offset: u64,
         len: u64,
         is_intact: impl Fn() -> bool,
@@ -511,7 +510,7 @@ impl<'a> Answer<'a> {
         let (worker, connection) = (self.worker, self.connection);
         while offset < end {
             // Pages that are not in memory are read by the kernel meanwhile; other connections go on.
-            await_resident(file, offset, (end - offset).min(BURST_BYTES_MAX as u64)).await;
+            file.await_resident(offset, (end - offset).min(BURST_BYTES_MAX as u64)).await;
             if end - offset <= BURST_BYTES_MAX as u64 && !is_intact() {
                 return Err(Broken);
             }
@@ -541,7 +540,7 @@ impl<'a> Answer<'a> {
 
     async fn copy_file(
         &mut self,
-        file: &File,
+        file: &OpenFile,
         offset: u64,
         len: u64,
         is_intact: impl Fn() -> bool,
@@ -553,7 +552,7 @@ impl<'a> Answer<'a> {
         };
         while at < end {
             let piece = (end - at).min(piece_bytes_max as u64) as usize;
-            await_resident(file, at, piece as u64).await;
+            file.await_resident(at, piece as u64).await;
             let mut buffer = self.worker.hot.take_buffer(piece);
             let read = read_at(file, at, piece, &mut buffer).unwrap_or(0);
             let is_good = read == piece && (at + (piece as u64) < end || is_intact());

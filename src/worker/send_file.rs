@@ -15,7 +15,7 @@ use crate::http::answer::AnswerHead;
 use crate::http::coding::{Accepted, Candidate, Policy, compress_all};
 use crate::http::h1::FieldName;
 use crate::metrics::ServedBy;
-use crate::runtime::sys::files::{await_resident, read_at};
+use crate::runtime::sys::files::read_at;
 use crate::util::path::Path;
 
 /// Finds the file and decides what to send. Blocks only when the file is not in the worker's cache, and then only as long
@@ -134,7 +134,7 @@ async fn content_of(worker: &Worker, entry: &Entry) -> Option<Bytes> {
     match &entry.content {
         Content::Small(bytes) => Some(bytes.clone()),
         Content::Large(file) => {
-            await_resident(file, 0, entry.len()).await;
+            file.await_resident(0, entry.len()).await;
             let mut bytes = worker.hot.take_buffer(0);
             let read = read_at(file, 0, len, &mut bytes).ok()?;
             (read == len && entry.is_intact()).then(|| bytes.into())

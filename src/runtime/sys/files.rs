@@ -6,14 +6,13 @@
 //! they lead to ([`Symlinks::Owner`]) are followed in `walk`, step by step, since the kernel knows no such rule.
 //! Opening and stat(2) block for as long as the disk takes; the caller keeps what it learns (see `files::Cache`), or
 //! asks with [`Lookup::Memory`] first.
-//! Reading need not block: [`read_resident`], [`is_resident`] and [`await_resident`] know what is in the page cache.
+//! Reading need not block: [`read_resident`], [`is_resident`] and [`OpenFile::await_resident`] know what is in the page cache.
 
 use std::fs::File;
 use std::io::{self, IoSliceMut};
 use std::num::NonZeroU64;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
-use std::time::Duration;
 
 use rustix::fs::{Advice, AtFlags, FileType, Mode, OFlags, ResolveFlags, Stat};
 use rustix::io::{Errno, ReadWriteFlags};
@@ -21,7 +20,8 @@ use rustix::io::{Errno, ReadWriteFlags};
 use super::walk;
 use crate::config::model::Symlinks;
 
-pub use super::sendfile::{NonBlocking, send_file, sendfile_burst};
+pub use super::open_file::OpenFile;
+pub use super::sendfile::NonBlocking;
 
 /// A moment of the kernel's clock as the file system stores it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -376,21 +376,6 @@ pub fn is_resident(file: &File, offset: u64, len: u64) -> bool {
     resident
 }
 
-/// Longest time [`await_resident`] takes, in all.
-const RESIDENT_WAIT_MAX: Duration = Duration::from_secs(2);
-
-/// Waits, without holding up the other tasks of this data worker, until [`is_resident`] or for two seconds; after
-/// that the disk is so slow, or memory so short, that it is better to let the next call wait than to ask for ever.
-/// For use before a burst of sendfile(2) or [`read_at`], with the bytes of that burst.
-pub async fn await_resident(file: &File, offset: u64, len: u64) {
-    let (mut pause, mut waited) = (Duration::from_millis(1), Duration::ZERO);
-    while !is_resident(file, offset, len) && waited < RESIDENT_WAIT_MAX {
-        crate::runtime::time::sleep(pause).await;
-        waited += pause;
-        pause = (pause * 2).min(Duration::from_millis(50));
-    }
-}
-
 /// The kernel's clock as file systems use it for time stamps, in seconds since 1970.
 pub fn wall_seconds() -> i64 {
     rustix::time::clock_gettime(rustix::time::ClockId::RealtimeCoarse).tv_sec
@@ -403,6 +388,7 @@ pub(crate) mod tests {
     use crate::runtime::driver::DataRuntime;
     use std::io::Write;
     use std::os::unix::fs::symlink;
+    use std::time::Duration;
 
     /// `a/file`, `link` → `a`, `out` → outside, each with content `inside` or `outside`.
     fn folder() -> tempfile::TempDir {
@@ -539,7 +525,7 @@ pub(crate) mod tests {
     }
 
     /// Drops `file` from the page cache; `None` where that cannot be done or noticed.
-    fn evict(file: &File) -> Option<()> {
+    pub(in crate::runtime::sys) fn evict(file: &File) -> Option<()> {
         file.sync_all().expect("sync");
         rustix::fs::fadvise(file, 0, None, Advice::DontNeed).expect("advice");
         let mut byte = [0];
@@ -597,19 +583,5 @@ pub(crate) mod tests {
             let (mut runtime, _) = DataRuntime::build(choice, 256, false).expect("runtime");
             runtime.block_on(test());
         }
-    }
-
-    #[test]
-    fn waiting_for_the_disk_ends_when_the_bytes_are_there() {
-        on_each_driver(|| async {
-            let (file, content) = file_of(200_000);
-            if evict(file.as_file()).is_none() {
-                eprintln!("skipped: this file system keeps its pages or cannot tell");
-                return;
-            }
-            await_resident(file.as_file(), 0, content.len() as u64).await;
-            let mut buf = Vec::new();
-            assert_eq!(read_resident(file.as_file(), 0, content.len(), &mut buf).expect("resident"), content.len());
-        });
     }
 }

@@ -4,6 +4,7 @@
 pub(crate) mod allocations;
 pub mod files;
 pub mod limits;
+mod open_file;
 pub mod outputs;
 mod sendfile;
 mod walk;

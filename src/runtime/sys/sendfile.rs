@@ -1,12 +1,11 @@
 //! sendfile(2): bytes of a file to a socket without a copy through the process.
 
-use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::BorrowedFd;
 
-use rustix::fs::OFlags;
 use rustix::io::Errno;
 
+use crate::runtime::driver;
 use crate::runtime::net::Stream;
 
 /// Keeps a socket in non-blocking mode while it lives, then restores what was before.
@@ -14,34 +13,32 @@ use crate::runtime::net::Stream;
 /// Why: monoio's sockets are in blocking mode under io_uring, and sendfile(2) on one would stop the whole worker until
 /// the client reads. O_NONBLOCK belongs to the open file description, so it is seen by every operation on the socket:
 /// io_uring fails a *new* read or write with EAGAIN instead of waiting, but polls (`Stream::writable`) work as ever.
-/// So the mode may stay on for a whole body as long as only polls are started meanwhile; that costs three fcntl(2)
-/// a body instead of three a burst. MSG_DONTWAIT is no way out: sendfile(2) and splice(2) take no such flag and look
+/// So the mode may stay on for a whole body as long as only polls are started meanwhile. MSG_DONTWAIT is no way out: sendfile(2) and splice(2) take no such flag and look
 /// at the description only. On the epoll driver the socket is non-blocking already and nothing is changed.
 #[derive(Debug)]
 pub struct NonBlocking<'a> {
     socket: BorrowedFd<'a>,
-    /// Flags to restore; `None`: it was non-blocking before.
-    before: Option<OFlags>,
+    /// It was in blocking mode before.
+    blocks: bool,
 }
 
 impl<'a> NonBlocking<'a> {
-    /// Switches `socket` to non-blocking mode.
+    /// Switches `socket` to non-blocking mode. Two system calls with what dropping does.
     ///
-    /// Errors: what fcntl(2) reports.
+    /// Errors: what ioctl(2) reports of FIONBIO.
     pub fn new(socket: BorrowedFd<'a>) -> io::Result<NonBlocking<'a>> {
-        let flags = rustix::fs::fcntl_getfl(socket)?;
-        if flags.contains(OFlags::NONBLOCK) {
-            return Ok(NonBlocking { socket, before: None });
-        }
-        rustix::fs::fcntl_setfl(socket, flags | OFlags::NONBLOCK)?;
-        Ok(NonBlocking { socket, before: Some(flags) })
+        rustix::io::ioctl_fionbio(socket, true)?;
+        Ok(NonBlocking { socket, blocks: true })
     }
 
-    /// The same for a stream of this worker.
+    /// The same for a stream of this worker; nothing to do on epoll.
     ///
-    /// Errors: what fcntl(2) reports.
+    /// Errors: as above.
     pub fn of(stream: &'a Stream) -> io::Result<NonBlocking<'a>> {
-        NonBlocking::new(descriptor(stream))
+        match driver::is_epoll() {
+            true => Ok(NonBlocking { socket: descriptor(stream), blocks: false }),
+            false => NonBlocking::new(descriptor(stream)),
+        }
     }
 
     /// Sends bytes of `file` until the socket is full, `burst_max` or `len` bytes went out, and moves `offset`.
@@ -68,33 +65,12 @@ impl<'a> NonBlocking<'a> {
 
 impl Drop for NonBlocking<'_> {
     fn drop(&mut self) {
-        if let Some(flags) = self.before {
+        if self.blocks {
             // It can only fail for a closed descriptor, and ours is borrowed.
-            let restored = rustix::fs::fcntl_setfl(self.socket, flags);
+            let restored = rustix::io::ioctl_fionbio(self.socket, false);
             debug_assert!(restored.is_ok(), "{restored:?}");
         }
     }
-}
-
-/// One burst of [`NonBlocking::send`], with the mode switched before and restored after it.
-///
-/// Errors: see there.
-pub fn sendfile_burst(
-    socket: BorrowedFd<'_>,
-    file: BorrowedFd<'_>,
-    offset: &mut u64,
-    len: u64,
-    burst_max: usize,
-) -> io::Result<usize> {
-    NonBlocking::new(socket)?.send(file, offset, len, burst_max)
-}
-
-/// [`sendfile_burst`] to a stream of this worker. No read or write of the caller may be under way on it meanwhile
-/// other than those the kernel already holds.
-///
-/// Errors: see there.
-pub fn send_file(stream: &Stream, file: &File, offset: &mut u64, len: u64, burst_max: usize) -> io::Result<usize> {
-    sendfile_burst(descriptor(stream), file.as_fd(), offset, len, burst_max)
 }
 
 fn descriptor(stream: &Stream) -> BorrowedFd<'_> {
@@ -106,11 +82,18 @@ fn descriptor(stream: &Stream) -> BorrowedFd<'_> {
 mod tests {
     use super::*;
     use crate::runtime::net::Address;
-    use crate::runtime::sys::files::await_resident;
+    use crate::runtime::sys::files::OpenFile;
     use crate::runtime::sys::files::tests::{file_of, on_each_driver};
+    use rustix::fs::OFlags;
     use std::io::{Read, Write};
+    use std::os::fd::AsFd;
     use std::os::unix::net::UnixStream;
     use std::time::Duration;
+
+    /// One burst, with the mode switched before and restored after it.
+    fn burst(socket: &UnixStream, file: &impl AsFd, offset: &mut u64, len: u64, burst_max: usize) -> io::Result<usize> {
+        NonBlocking::new(socket.as_fd())?.send(file.as_fd(), offset, len, burst_max)
+    }
 
     #[test]
     fn bursts_stop_when_the_socket_is_full_and_restore_its_mode() {
@@ -120,13 +103,13 @@ mod tests {
         while offset < content.len() as u64 {
             let left = content.len() as u64 - offset;
             let before = offset;
-            let sent = sendfile_burst(here.as_fd(), file.as_fd(), &mut offset, left, 1 << 20).expect("burst");
+            let sent = burst(&here, &file, &mut offset, left, 1 << 20).expect("burst");
             assert_eq!(offset - before, sent as u64);
             assert!(sent <= 1 << 20);
             let flags = rustix::fs::fcntl_getfl(&here).expect("flags");
             assert!(!flags.contains(OFlags::NONBLOCK));
             // Full, or at the end: take what is there.
-            let full = sendfile_burst(here.as_fd(), file.as_fd(), &mut offset, 0, 1 << 20).expect("nothing to send");
+            let full = burst(&here, &file, &mut offset, 0, 1 << 20).expect("nothing to send");
             assert_eq!(full, 0);
             let mut piece = vec![0; sent];
             there.read_exact(&mut piece).expect("read");
@@ -141,20 +124,10 @@ mod tests {
         let (here, _there) = UnixStream::pair().expect("sockets");
         let mut offset = 0;
         let len = content.len() as u64;
-        let first = sendfile_burst(here.as_fd(), file.as_fd(), &mut offset, len, usize::MAX).expect("burst");
+        let first = burst(&here, &file, &mut offset, len, usize::MAX).expect("burst");
         assert!(first > 0 && first < content.len());
         let left = len - offset;
-        assert_eq!(sendfile_burst(here.as_fd(), file.as_fd(), &mut offset, left, 1 << 20).expect("full"), 0);
-    }
-
-    #[test]
-    fn a_socket_that_was_non_blocking_stays_so() {
-        let (file, _) = file_of(10);
-        let (here, _there) = UnixStream::pair().expect("sockets");
-        here.set_nonblocking(true).expect("mode");
-        let mut offset = 0;
-        assert_eq!(sendfile_burst(here.as_fd(), file.as_fd(), &mut offset, 10, 100).expect("burst"), 10);
-        assert!(rustix::fs::fcntl_getfl(&here).expect("flags").contains(OFlags::NONBLOCK));
+        assert_eq!(burst(&here, &file, &mut offset, left, 1 << 20).expect("full"), 0);
     }
 
     #[test]
@@ -162,9 +135,9 @@ mod tests {
         let (file, _) = file_of(1000);
         let (here, _there) = UnixStream::pair().expect("sockets");
         let mut offset = 0;
-        let result = sendfile_burst(here.as_fd(), file.as_fd(), &mut offset, 2000, 1 << 20);
+        let result = burst(&here, &file, &mut offset, 2000, 1 << 20);
         assert_eq!(result.map_err(|error| error.kind()), Err(io::ErrorKind::UnexpectedEof));
-        let result = sendfile_burst(here.as_fd(), file.as_fd(), &mut offset, 1000, 1 << 20);
+        let result = burst(&here, &file, &mut offset, 1000, 1 << 20);
         assert_eq!(result.map_err(|error| error.kind()), Err(io::ErrorKind::UnexpectedEof));
     }
 
@@ -184,11 +157,18 @@ mod tests {
                 got
             });
             let stream = Stream::connect(&address).await.expect("connect");
-            let (mut offset, mut waits) = (0, 0);
+            let file = OpenFile::new(file.into_file());
+            let mode = || rustix::fs::fcntl_getfl(descriptor(&stream)).expect("flags");
+            let (before, mut offset, mut waits) = (mode(), 0, 0);
             while offset < content.len() as u64 {
                 let left = content.len() as u64 - offset;
-                await_resident(file.as_file(), offset, left.min(1 << 18)).await;
-                if send_file(&stream, file.as_file(), &mut offset, left, 1 << 18).expect("burst") == 0 {
+                file.await_resident(offset, left.min(1 << 18)).await;
+                let socket = NonBlocking::of(&stream).expect("mode");
+                let sent = socket.send(file.as_fd(), &mut offset, left, 1 << 18).expect("burst");
+                assert!(mode().contains(OFlags::NONBLOCK));
+                drop(socket);
+                assert_eq!(mode(), before);
+                if sent == 0 {
                     waits += 1;
                     stream.writable().await.expect("writable");
                 }
