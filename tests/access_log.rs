@@ -129,6 +129,43 @@ fn haproxys_format_has_its_fields_in_their_places() {
     assert!(regex::Regex::new(form).expect("a pattern").is_match(&lines[0]), "{}", lines[0]);
 }
 
+/// HAProxy's timers, in milliseconds: silence before a request is apart from a head that comes in pieces, and from the
+/// handshake.
+#[test]
+fn silence_and_slow_heads_are_told_apart() {
+    let log = "access = \"$DIR/access.log\"\nformat = '%Th %Ti %TR %Ta %Tt $request_time'\n";
+    with_both_drivers(|driver| {
+        let server = Site::new(driver, SITE).log(log).secure("").one_worker().start();
+        let (pause, slow) = (Duration::from_millis(150), Duration::from_millis(300));
+        let mut client = server.connect();
+        std::thread::sleep(pause);
+        client.send("GET / HTTP/1.1\r\n");
+        std::thread::sleep(slow);
+        client.ask("Host: test\r\n\r\n");
+        std::thread::sleep(slow);
+        client.ask(get("/"));
+        client.send(get("/") + &get("/"));
+        client.response("GET");
+        client.response("GET");
+        let mut secure = tls::TlsClient::connect(server.address("secure"));
+        secure.ask(get("/"));
+        secure.ask(get("/"));
+        let lines = log_lines(&server.folder().join("access.log"), 6);
+        let times: Vec<Vec<f64>> =
+            lines.iter().map(|line| line.split(' ').map(|time| time.parse().expect("a number")).collect()).collect();
+        let (pause, slow) = (pause.as_millis() as f64, slow.as_millis() as f64);
+        let is_near = |value: f64, wanted: f64| value >= wanted - 5.0 && value < wanted + 140.0;
+        let [handshake, idle, read, active, total, request_time] = times[0][..] else { panic!("{lines:?}") };
+        assert_eq!(handshake, -1.0, "{lines:?}");
+        assert!(is_near(idle, pause) && is_near(read, slow) && is_near(active, slow), "{lines:?}");
+        assert!(is_near(total, pause + slow) && is_near(request_time * 1000.0, slow), "{lines:?}");
+        assert!(is_near(times[1][1], slow) && times[1][2] == 0.0 && is_near(times[1][3], 0.0), "{lines:?}");
+        // The second of a pipeline has not been waited for.
+        assert!(times[3][1] <= 0.0 && times[3][2] == 0.0, "{lines:?}");
+        assert!(is_near(times[4][0], 0.0) && times[4][0] >= 0.0 && times[5][0] == -1.0, "{lines:?}");
+    });
+}
+
 #[test]
 fn json_lines_of_any_request_are_json() {
     for log in [

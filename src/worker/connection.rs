@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use super::Worker;
 use super::answer::{Answer, H1Wire, Wire};
+use super::arrival::Arrival;
 use super::body::RequestBody;
 use super::exchange::{self, After, Client, Request};
 use super::hot::Hot;
@@ -73,9 +74,9 @@ pub(super) struct Connection {
     pub(super) sending: std::cell::Cell<bool>,
     /// When it was accepted.
     pub(super) opened: Instant,
-    /// Since when the next request is waited for. Bytes that are none of a request, such as a piece of a TLS record, do not
-    /// change it.
-    pub(super) waiting_since: std::cell::Cell<Option<Instant>>,
+    /// When the parts of the next request came. Bytes that are none of a request, such as a piece of a TLS record, do not
+    /// count.
+    pub(super) arrival: Arrival,
     /// Counts it as open.
     pub(super) _open: Open,
 }
@@ -99,13 +100,6 @@ impl Connection {
             Some(Proxied::Ip(address)) => Some(address),
             Some(Proxied::Unix) => None,
         }
-    }
-
-    /// The wait for the next request begins, unless it has begun already; returns when.
-    fn begin_waiting(&self, worker: &Worker) -> Instant {
-        let since = self.waiting_since.get().unwrap_or_else(|| worker.now());
-        self.waiting_since.set(Some(since));
-        since
     }
 
     /// Its address as text.
@@ -306,6 +300,8 @@ pub(super) async fn drive(worker: Rc<Worker>, connection: Rc<Connection>) {
             Some(rest) => first = rest,
             None => return,
         }
+        // As HAProxy counts it, whether TLS follows or not.
+        connection.arrival.note_handshake(connection.opened.elapsed());
     }
     let config = worker.tls.borrow()[connection.listener as usize].clone();
     if let Some(config) = config {
@@ -342,7 +338,7 @@ async fn wait_cold(worker: &Worker, connection: &Connection) -> bool {
         0 => worker.config.http.header_timeout,
         _ => worker.config.http.keep_alive_timeout,
     };
-    let left = timeout.saturating_sub(connection.begin_waiting(worker).elapsed());
+    let left = timeout.saturating_sub(connection.arrival.begin_waiting(|| worker.now()).elapsed());
     connection.watched.cool_down();
     if left.is_zero() {
         return false;
@@ -416,6 +412,7 @@ async fn serve_with(worker: &Rc<Worker>, connection: &Connection, hot: &mut Hot)
         } else {
             if !std::mem::replace(&mut head_begun, true) {
                 worker.stats.http.reading.inc();
+                connection.arrival.begin_head(worker.now());
                 connection.watched.set(worker.config.http.header_timeout, OnExpiry::BreakReads);
             }
             read_more(worker, connection, hot).await
@@ -536,7 +533,7 @@ async fn read_first(worker: &Worker, connection: &Connection, hot: &mut Hot) -> 
     }
     hot.input.make_room(READ_ROOM);
     let cancel = connection.watched.cancel();
-    connection.begin_waiting(worker);
+    connection.arrival.begin_waiting(|| worker.now());
     connection.watched.set_idle(true);
     worker.stats.http.idle.inc();
     connection.watched.set(HOT_IDLE, OnExpiry::GiveBackBuffer);
@@ -549,7 +546,7 @@ async fn read_first(worker: &Worker, connection: &Connection, hot: &mut Hot) -> 
     match result {
         Ok(ReadEnd::Bytes(n)) if n > 0 => {
             worker.stats.http.bytes_in.add(n as u64);
-            connection.waiting_since.set(None);
+            connection.arrival.end_waiting();
             Read::Bytes
         }
         Ok(ReadEnd::Cancelled) => Read::Cold,

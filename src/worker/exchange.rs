@@ -7,6 +7,7 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use super::answer::Answer;
+use super::arrival::Waits;
 use super::connection::Connection;
 use super::cx::{AnswerVariables, Cx};
 use super::redirected::{Redirected, Sent};
@@ -76,6 +77,8 @@ pub(super) struct Request<'a> {
     pub(super) bytes: &'a [u8],
     /// Its head was complete.
     pub(super) started: Instant,
+    /// What came before that.
+    pub(super) waits: Waits,
     pub(super) id: u64,
     /// Name the client has proved to be.
     pub(super) user: Option<&'a [u8]>,
@@ -106,7 +109,9 @@ impl<'a> Request<'a> {
     pub(super) fn new(worker: &Worker, connection: &Connection, head: &'a RequestHead, bytes: &'a [u8]) -> Request<'a> {
         let (client, is_https) = connection.client(worker, head, bytes);
         let id = request_id(worker, head, bytes);
-        Request { head, bytes, started: worker.now(), id, user: None, client, is_https }
+        let started = worker.now();
+        let waits = connection.arrival.complete(started);
+        Request { head, bytes, started, waits, id, user: None, client, is_https }
     }
 
     /// The client's address as text.

@@ -3,6 +3,7 @@
 //! | part | does |
 //! |---|---|
 //! | [`context`](self) | [`Worker`]: everything one worker needs to answer, in its own memory |
+//! | `arrival` | when the parts of a request came |
 //! | `watch` | deadlines, looked at once per tick |
 //! | `hot` | buffers of a busy connection, and their pool |
 //! | `connection` | one downstream connection: hot while it has work, cold (no buffers) while idle |
@@ -15,6 +16,7 @@
 //! It decides nothing about a protocol: that is in the codecs and the pure parts of the services below it.
 
 mod answer;
+mod arrival;
 mod body;
 mod call_app;
 mod connection;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use super::arrival::Arrival;
 use super::connection::{Connection, drive};
 use super::hot::HotPool;
 use super::secure::HandshakeGate;
@@ -242,7 +243,7 @@ async fn accept(worker: Rc<Worker>, listener: Rc<Listener>, index: usize, connec
                     proxied: Cell::new(None),
                     writes: OnceCell::new(),
                     sending: Cell::new(false),
-                    waiting_since: Cell::new(None),
+                    arrival: Arrival::default(),
                     opened: worker.now(),
                     tls: OnceCell::new(),
                     stream,

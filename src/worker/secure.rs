@@ -112,6 +112,7 @@ pub(super) async fn handshake(
     };
     connection.watched.clear();
     connection.watched.set_tls();
+    connection.arrival.note_handshake(connection.opened.elapsed());
     let facts = session.facts()?;
     stats.handshakes.inc();
     stats.resumed.add(u64::from(facts.is_resumed));

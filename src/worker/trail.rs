@@ -121,9 +121,10 @@ fn log_line(
             response: trail.response,
             // Nothing waits in a queue of ours in front of a server yet; with one tried, that took no time.
             queue: (trail.tries > 0).then_some(Duration::ZERO),
-            read: Some(Duration::ZERO),
-            active: Some(duration),
-            ..Timers::default()
+            handshake: request.waits.handshake,
+            idle: request.waits.idle,
+            read: Some(request.waits.read),
+            active: Some(request.waits.read + duration),
         },
         request_id: id,
         served_by: outcome.served_by,
