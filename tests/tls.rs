@@ -264,7 +264,10 @@ fn start_with_client_certificates(driver: Driver, upstream: &FakeUpstream) -> Se
     let required = "[listener.required]\naddress = \"127.0.0.1:0\"\n\
          tls.certificates = [{ chain = \"$DIR/server.pem\", key = \"$DIR/server.key\" }]\n\
          tls.client_certificates = \"required\"\ntls.client_ca = \"$DIR/ca.pem\"\n";
+    let log = "access = \"$DIR/access.log\"\n\
+         format = '$status $ssl_client_verify $ssl_client_s_dn $ssl_client_i_dn $ssl_client_serial $ssl_client_fingerprint'\n";
     Site::new(driver, &site)
+        .log(log)
         .secure("tls.client_certificates = \"optional\"\ntls.client_ca = \"$DIR/ca.pem\"")
         .more(required)
         .start()
@@ -354,6 +357,12 @@ fn upstreams_learn_who_a_client_has_proved_to_be() {
         let mut client = connect("secure", Some(&good)).expect("a handshake");
         assert_eq!(client.ask(get("/")).status, 421, "{driver:?}");
         assert_eq!(upstream.seen().len(), before, "{driver:?}");
+
+        let read = || std::fs::read_to_string(server.folder().join("access.log")).unwrap_or_default();
+        let logged = |form: &str| regex::Regex::new(form).expect("a pattern").is_match(&read());
+        eventually("the last request is logged", || logged(r"(?m)^421 SUCCESS"));
+        assert!(logged(r"(?m)^200 SUCCESS CN=jo CN=\S+ [0-9A-F]+ [0-9a-f]{40}$"), "{driver:?}: {}", read());
+        assert!(logged(r"(?m)^200 NONE - - - -$") && logged(r"(?m)^400 FAILED:"), "{driver:?}: {}", read());
     });
 }
 

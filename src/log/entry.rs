@@ -144,6 +144,11 @@ impl<'a> Entry<'a> {
         self.timers.active.unwrap_or(self.duration)
     }
 
+    /// The certificate that the client has shown and that was verified.
+    pub(super) fn client_certificate(&self) -> Option<ClientFacts<'a>> {
+        self.tls.and_then(|tls| tls.client)
+    }
+
     /// The connection's own address and port.
     pub(super) fn peer(&self) -> (&'a [u8], u16) {
         match self.peer_addr {
@@ -179,8 +184,23 @@ pub struct TlsFacts<'a> {
     pub alpn: Option<&'a [u8]>,
     /// An earlier session was taken up again.
     pub resumed: bool,
-    /// Subject of the client's certificate, which was verified; `None` when it showed none.
-    pub client_subject: Option<&'a [u8]>,
+    /// What became of the client's certificate: `NONE`, `SUCCESS`, `FAILED:why`.
+    pub verify: &'a [u8],
+    /// The client's certificate, if it was verified.
+    pub client: Option<ClientFacts<'a>>,
+}
+
+/// A client's certificate, as nginx shows it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ClientFacts<'a> {
+    /// Its subject, RFC 2253.
+    pub subject: &'a [u8],
+    /// Its issuer, likewise.
+    pub issuer: &'a [u8],
+    /// Its serial number, hexadecimal.
+    pub serial: &'a [u8],
+    /// Its SHA-1 digest, hexadecimal.
+    pub fingerprint: &'a [u8],
 }
 
 /// A content coding applied to the body.

@@ -105,11 +105,11 @@ impl Values {
                 Some(tls) => pen.switch(tls.resumed),
                 None => pen.missing(),
             },
-            TlsSubject => pen.optional(entry.tls.and_then(|tls| tls.client_subject)),
-            TlsVerify => pen.optional(entry.tls.map(|tls| match tls.client_subject {
-                Some(_) => &b"SUCCESS"[..],
-                None => b"NONE",
-            })),
+            TlsSubject => pen.optional(entry.client_certificate().map(|client| client.subject)),
+            TlsIssuer => pen.optional(entry.client_certificate().map(|client| client.issuer)),
+            TlsSerial => pen.optional(entry.client_certificate().map(|client| client.serial)),
+            TlsFingerprint => pen.optional(entry.client_certificate().map(|client| client.fingerprint)),
+            TlsVerify => pen.optional(entry.tls.map(|tls| tls.verify)),
 
             RequestLine => put_request_line(pen, entry),
             RequestLineOrBad if entry.is_parsed() => put_request_line(pen, entry),

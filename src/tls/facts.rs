@@ -2,6 +2,7 @@
 //!
 //! Computed once when the handshake ends; reading costs nothing. Texts are spelled as nginx's variables spell them.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use rustls::server::UnbufferedServerConnection;
@@ -49,13 +50,20 @@ pub enum Verify {
     Failed(&'static str),
 }
 
+impl Verify {
+    /// The text of its `Display`.
+    pub fn to_text(self) -> Cow<'static, str> {
+        match self {
+            Verify::None => Cow::Borrowed("NONE"),
+            Verify::Success => Cow::Borrowed("SUCCESS"),
+            Verify::Failed(reason) => Cow::Owned(format!("FAILED:{reason}")),
+        }
+    }
+}
+
 impl fmt::Display for Verify {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Verify::None => f.write_str("NONE"),
-            Verify::Success => f.write_str("SUCCESS"),
-            Verify::Failed(reason) => write!(f, "FAILED:{reason}"),
-        }
+        f.write_str(&self.to_text())
     }
 }
 

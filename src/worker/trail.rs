@@ -6,7 +6,7 @@ use super::Worker;
 use super::connection::Connection;
 use super::exchange::{After, Client, Outcome, Request};
 use crate::http::h1::FieldName;
-use crate::log::{AddressText, Coding, EndedBy, Entry, Phase, Termination, Timers, TlsFacts};
+use crate::log::{AddressText, ClientFacts, Coding, EndedBy, Entry, Phase, Termination, Timers, TlsFacts};
 use crate::metrics::{ServedBy, TraceEvent};
 
 /// Longest request line kept in a trace.
@@ -137,13 +137,20 @@ fn log_line(
         ..Entry::default()
     };
     connection.with_tls_facts(|facts| {
+        let verify = facts.map(|facts| facts.verify.to_text());
         let tls = facts.map(|facts| TlsFacts {
             version: facts.version.as_bytes(),
             cipher: facts.cipher.as_bytes(),
             server_name: facts.server_name.as_deref().map(str::as_bytes),
             alpn: facts.alpn.map(str::as_bytes),
             resumed: facts.is_resumed,
-            client_subject: facts.client.as_ref().map(|client| client.subject.as_bytes()),
+            verify: verify.as_deref().unwrap_or_default().as_bytes(),
+            client: facts.client.as_deref().map(|client| ClientFacts {
+                subject: client.subject.as_bytes(),
+                issuer: client.issuer.as_bytes(),
+                serial: client.serial.as_bytes(),
+                fingerprint: client.fingerprint.as_bytes(),
+            }),
         });
         log.record(&Entry { tls: tls.as_ref(), ..entry });
     });

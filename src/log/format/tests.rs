@@ -4,7 +4,7 @@ use std::time::UNIX_EPOCH;
 
 use proptest::prelude::*;
 
-use super::super::entry::{Coding, Counts, Phase, Termination, Timers, TlsFacts};
+use super::super::entry::{ClientFacts, Coding, Counts, Phase, Termination, Timers, TlsFacts};
 use super::super::template::Escape;
 use super::*;
 use crate::control::shared::tests::config;
@@ -159,7 +159,8 @@ const TLS: TlsFacts<'static> = TlsFacts {
     server_name: Some(b"example.org"),
     alpn: Some(b"h2"),
     resumed: true,
-    client_subject: Some(b"CN=jo"),
+    verify: b"SUCCESS",
+    client: Some(ClientFacts { subject: b"CN=jo", issuer: b"CN=ca", serial: b"0A", fingerprint: b"c0ffee" }),
 };
 
 fn parsed() -> RequestHead {
@@ -179,6 +180,7 @@ fn the_variables_of_nginx() {
         ("$server_addr:$server_port $server_name $scheme $https", "10.0.0.2:443 main https on"),
         ("$ssl_protocol $ssl_cipher $ssl_server_name", "TLSv1.3 TLS_AES_128_GCM_SHA256 example.org"),
         ("$ssl_alpn_protocol $ssl_session_reused $ssl_client_s_dn $ssl_client_verify", "h2 r CN=jo SUCCESS"),
+        ("$ssl_client_i_dn $ssl_client_serial $ssl_client_fingerprint", "CN=ca 0A c0ffee"),
         ("$request|$request_method|$request_uri", "POST /%41b/../c?x=1&y=%20 HTTP/2.0|POST|/%41b/../c?x=1&y=%20"),
         ("$uri$is_args$args $query_string $server_protocol", "/c?x=1&y=%20 x=1&y=%20 HTTP/2.0"),
         ("$host $http_host $http_referer $http_user_agent", "example.org Example.ORG:8443 http://r/ ua"),
@@ -218,6 +220,7 @@ fn what_does_not_exist_is_a_hyphen() {
         "$ssl_server_name",
         "$ssl_session_reused",
         "$ssl_client_s_dn",
+        "$ssl_client_i_dn",
         "$ssl_client_verify",
         "$tls_resumed",
         "$args",
@@ -484,7 +487,13 @@ impl Outside {
             server_name: sni.as_deref(),
             alpn: sni.as_deref(),
             resumed: self.id.is_multiple_of(2),
-            client_subject: subject.as_deref(),
+            verify: sni.as_deref().unwrap_or_default(),
+            client: subject.as_deref().map(|text| ClientFacts {
+                subject: text,
+                issuer: text,
+                serial: text,
+                fingerprint: text,
+            }),
         };
         // A head whose fields hold any bytes, which the parser would never let through.
         let bytes = [&b"x-thingcookie"[..], value, b"sid=", name].concat();
