@@ -603,12 +603,14 @@ fn coded_forms_of_files_are_kept_and_renewed() {
     assert_eq!(ask().status, 404);
 }
 
-/// Many ask for the first time at once: all get it, and nobody else waits meanwhile.
+/// Many ask for the first time at once: it is made once, all get it, and nobody else waits meanwhile.
 #[test]
 fn compressing_a_file_holds_up_nobody() {
     let text = text_of(900_000);
     let rest = "[http.compress]\nbr_level = 6\n[site.main]\nroute = [{ path = \"/\", files = \"$DIR/root\" }, { path = \"/quick\", respond = { body = \"quick\" } }]";
     let server = Site::new(Driver::Auto, rest).one_worker().file("root/a.html", &text).start();
+    // See above: only then it is known that the file is the same for all.
+    std::thread::sleep(Duration::from_secs(3));
     let done = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let asking: Vec<_> =
@@ -638,6 +640,7 @@ fn compressing_a_file_holds_up_nobody() {
         let limit = Duration::from_millis(300).max(slowest / 3);
         assert!(longest < limit, "another request waited {longest:?} while the file took {slowest:?}");
     });
+    assert_eq!(server.metric("one_server_files_compressions_total", ""), 1.0, "made once for all of them");
 }
 
 /// Clients that take coded answers and do not read them: memory for encoders has a limit, everybody is served.

@@ -64,6 +64,8 @@ pub struct Entry {
     compressed: RefCell<[Option<Bytes>; Coding::ALL.len()]>,
     /// Entered by who makes one of them.
     pub making: Gate,
+    /// There was no room to keep the last one that was made.
+    pub is_unkept: Cell<bool>,
     /// Where the cache holds it; the cache alone reads and writes this.
     pub(super) place: Cell<Option<Place>>,
     stamp: Stamp,
@@ -134,6 +136,7 @@ impl Entry {
             variants: Box::default(),
             compressed: RefCell::default(),
             making: Gate::default(),
+            is_unkept: Cell::new(false),
             place: Cell::new(None),
             stamp: *stamp,
             fields: fields.into(),

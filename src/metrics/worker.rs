@@ -137,6 +137,8 @@ pub struct FileStats {
     pub cache_entries: Gauge,
     /// Files that left the cache to make room.
     pub cache_evictions: Counter,
+    /// Coded forms of whole files that were made.
+    pub compressions: Counter,
     /// Bytes sent by sendfile(2).
     pub sendfile_bytes: Counter,
     /// 304 answers.

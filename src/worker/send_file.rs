@@ -102,19 +102,22 @@ async fn compress(cx: &Cx<'_>, policy: &Policy, plan: &mut Plan) {
     if let Some(ready) = entry.compressed(coding) {
         return plan.compress(coding, ready);
     }
-    // Whoever asks for it meanwhile waits, and finds it made.
-    let _turn = entry.making.enter().await;
+    // Whoever asks for it meanwhile waits, and finds it made; but for one that does not stay there is no use in waiting.
+    let turn = entry.making.enter().await;
     if let Some(ready) = entry.compressed(coding) {
         return plan.compress(coding, ready);
     }
+    let _turn = (!entry.is_unkept.get()).then_some(turn);
     let Some(plain) = content_of(cx.worker, &entry).await else { return };
     let level = policy.level(coding);
     // It takes milliseconds, which other connections do not wait for.
     let made = cx.worker.helpers.run(move || compress_all(coding, level, &plain)).await;
     let Some(Ok(coded)) = made else { return };
     let coded = Bytes::from(coded);
-    let mut cache = cx.worker.files.borrow_mut();
-    cache.keep_compressed(&entry, coding, coded.clone(), &cx.worker.stats.files);
+    let stats = &cx.worker.stats.files;
+    stats.compressions.inc();
+    let is_kept = cx.worker.files.borrow_mut().keep_compressed(&entry, coding, coded.clone(), stats);
+    entry.is_unkept.set(!is_kept);
     plan.compress(coding, coded);
 }
 

@@ -142,6 +142,7 @@ fn files(out: &mut Exposition, shared: &Shared) {
     t.gauge(out, "cache_bytes", "Bytes in the file cache now.", |w| &w.files.cache_bytes);
     t.gauge(out, "cache_entries", "Files in the cache now.", |w| &w.files.cache_entries);
     t.counter(out, "cache_evictions_total", "Files that left the cache to make room.", |w| &w.files.cache_evictions);
+    t.counter(out, "compressions_total", "Coded forms of whole files made.", |w| &w.files.compressions);
     t.counter(out, "sendfile_bytes_total", "Bytes sent by sendfile(2).", |w| &w.files.sendfile_bytes);
     t.counter(out, "not_modified_total", "Answers with status 304.", |w| &w.files.not_modified);
     let help = "Time to answer a request for a file.";
