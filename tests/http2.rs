@@ -16,7 +16,7 @@ use h2::Reason;
 use h2::client::Builder;
 use rustix::process::Signal;
 use support::frames::{
-    Block, END_HEADERS, END_STREAM, GOAWAY, HEADERS, Http2, INITIAL_WINDOW_SIZE, NO_ERROR, RST_STREAM, WHOLE, headers,
+    Block, END_HEADERS, END_STREAM, Frame, GOAWAY, HEADERS, Http2, INITIAL_WINDOW_SIZE, NO_ERROR, RST_STREAM, WHOLE, headers,
 };
 use support::http2::*;
 use support::upstream::Then;
@@ -445,6 +445,41 @@ fn a_body_that_is_too_long_is_refused_and_the_connection_goes_on() {
             });
         },
     );
+}
+
+/// A client that is still sending gets the answer: the stream is not ended under it (RFC 9113 section 8.1). curl 7.88 lost
+/// answers in front of an RST_STREAM; a client that never ends its upload is stopped all the same.
+#[test]
+fn an_answer_to_an_upload_nobody_reads_arrives() {
+    with_both_drivers(|driver| {
+        let upstream = FakeUpstream::start(|exchange| exchange.ok("seen"));
+        let server = start(driver, &upstream);
+        let body = server.folder().join("upload");
+        std::fs::write(&body, pattern(500_000)).expect("a file");
+        if has_program("curl") {
+            for (path, status) in [("/small/x", "413"), ("/private/x", "401"), ("/fixed", "418")] {
+                for _ in 0..3 {
+                    let mut curl = Command::new("curl");
+                    curl.args(["-sS", "--http2", "-H", "Expect:", "-o", "/dev/null", "-w", "%{http_code}"]);
+                    curl.arg("--cacert").arg(server.folder().join("ca.pem"));
+                    curl.arg("--data-binary").arg(format!("@{}", body.display()));
+                    curl.arg(format!("https://localhost:{}{path}", server.address("secure").port()));
+                    let output = curl.output().expect("curl");
+                    let told = String::from_utf8_lossy(&output.stdout);
+                    let error = String::from_utf8_lossy(&output.stderr);
+                    assert!(output.status.success() && told == status, "{driver:?} {path}: {told} {error}");
+                }
+            }
+        }
+        let mut client = Http2::connect(server.web());
+        client.send(headers(1, END_HEADERS, &Block::post("/posts")));
+        let begin = Instant::now();
+        let is_stopped = |frame: Frame| frame.kind == RST_STREAM && frame.stream_id == 1;
+        while !client.next_within(SOON).is_some_and(is_stopped) {
+            assert!(begin.elapsed() < SOON, "{driver:?}: it is not stopped");
+        }
+        assert!(begin.elapsed() > Duration::from_secs(4) && begin.elapsed() < SOON, "{driver:?}: {:?}", begin.elapsed());
+    });
 }
 
 #[test]

@@ -408,6 +408,9 @@ async fn answer(guard: StreamGuard, request: http::Request<RecvStream>, respond:
     };
     account(worker, connection, request, &client, outcome);
     if outcome.after == After::Abort || client.answer.status() == 0 {
-        stream.reset();
+        return stream.reset();
     }
+    drop(client);
+    drop(lease);
+    receiver.linger(worker).await;
 }

@@ -24,6 +24,10 @@ const SMALL_BYTES: usize = 1024;
 /// Payload of the frames that every client takes: RFC 9113 section 4.2.
 const FRAME_BYTES: usize = 16 * 1024;
 
+/// How long, and how much of, what a client still sends behind its answer is read: as for a connection of HTTP/1.
+const LINGER: Duration = Duration::from_secs(5);
+const LINGER_BYTES_MAX: u64 = 1 << 20;
+
 /// How long a small rest of a window waits for more of it.
 const SMALL_WAIT: Duration = Duration::from_millis(200);
 
@@ -240,6 +244,21 @@ impl Receiver {
         let side = Side::new(worker.watches.watch_alone());
         self.side = Some(side.clone());
         side
+    }
+
+    /// The answer is complete: reads and drops what the client still sends, for a while. A stream that is ended meanwhile
+    /// (RFC 9113 section 8.1) takes its answer along in clients that read the end first.
+    pub(super) async fn linger(mut self, worker: &Worker) {
+        if self.is_done || self.awaits_continue {
+            return;
+        }
+        self.bytes_max = 0;
+        let bytes_max = self.received_bytes + LINGER_BYTES_MAX;
+        let discard = async {
+            while self.received_bytes < bytes_max && matches!(self.next(worker).await, Ok(Some(_))) {}
+        };
+        // Whether it ended in time makes no difference.
+        let _ = crate::runtime::time::timeout(LINGER, discard).await;
     }
 
     /// Tells the client to send, if it waits for that.
