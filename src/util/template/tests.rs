@@ -18,7 +18,7 @@ fn captures() -> [Option<String>; 3] {
 }
 
 fn scope(captures: &[Option<String>]) -> Scope<'_> {
-    Scope { captures, answer: false }
+    Scope { captures, answer: false, ..Scope::default() }
 }
 
 fn parsed(text: &str) -> Template {
@@ -139,7 +139,10 @@ fn names_are_told_once() {
     names.dedup();
     assert_eq!(names.len(), count);
     for name in Variable::names() {
-        assert!(Template::parse(&format!("${name}"), Scope { captures: &[], answer: true }).is_ok(), "{name}");
+        assert!(
+            Template::parse(&format!("${name}"), Scope { captures: &[], answer: true, ..Scope::default() }).is_ok(),
+            "{name}"
+        );
     }
 }
 
