@@ -306,6 +306,32 @@ route = [
     });
 }
 
+/// `$remote_addr` is the client, not the proxy in front that is trusted.
+#[test]
+fn networks_are_those_of_the_client_behind_a_proxy() {
+    let config = r#"
+[listener.web]
+address = "127.0.0.1:0"
+trusted_proxies = "127.0.0.0/8"
+[geo.place]
+values = { "192.0.2.0/24" = "office", "127.0.0.0/8" = "here" }
+default = "outside"
+[site.main]
+route = [
+  { path = "/", when = "$place = office", respond = { body = "welcome" } },
+  { path = "/", respond = { body = "$place" } },
+]
+"#;
+    let server = Site::new(Driver::Auto, "").whole(config).start();
+    for (forwarded, expect) in
+        [("192.0.2.7", "welcome"), ("198.51.100.1", "outside"), ("192.0.2.7, 198.51.100.1", "outside")]
+    {
+        let field = format!("X-Forwarded-For: {forwarded}");
+        assert_eq!(server.connect().ask(request("GET", "/", &[&field], "")).text(), expect, "{forwarded}");
+    }
+    assert_eq!(server.connect().ask(get("/")).text(), "here");
+}
+
 /// RFC 9112 section 11.1, RFC 3986 section 4.2: a value stays a value, through any table.
 #[test]
 fn no_value_leaves_its_place_through_a_table() {

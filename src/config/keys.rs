@@ -601,7 +601,7 @@ pub(super) const KEYS: &[Key] = &[
         .when("up for applications that compute or wait for longer"),
     // [map.NAME]
     Key::new(Table::Map, "from", Kind::Text, Required)
-        .help("the text that is looked up; holds variables: \"$http_user_agent\"")
+        .help("the text that is looked up; holds variables: \"$http_user_agent\"; a path is looked up decoded")
         .known_as(&["nginx map"]),
     Key::new(Table::Map, "values", Kind::Form("a table such as { \"exact text\" = \"result\", \"~^regex\" = \"$1\", \"~*bot\" = \"bot\" }"), Required)
         .help("what the text is compared with, and what the variable is then worth: a text, which may hold variables and, of an expression, its captures; `\\` in front of a text stands for nothing: \"\\\\~x\" is the text ~x")

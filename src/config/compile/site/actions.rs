@@ -93,8 +93,8 @@ fn warn_of_open_redirect(main: &Main<'_, '_>, to: &Template) {
     }
 }
 
-/// How far lookups are followed that are made of others.
-const LOOKUPS_DEEP: u32 = 4;
+/// How far lookups are followed that are made of others; each may have many results.
+const LOOKUPS_DEEP: u32 = 2;
 
 /// Whether the client may choose how the value begins.
 fn is_clients_word(cx: &Context<'_>, variable: &Variable, deep: u32) -> bool {
