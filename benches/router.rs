@@ -18,7 +18,7 @@ fn site(hosts: Vec<HostPattern>, routes: Vec<PathMatch>) -> Site {
 }
 
 fn route<'a>(router: &'a Router, host: &str, path: &str) -> Option<RouteMatch<'a>> {
-    match router.site(host.as_bytes())?.route(b"GET", path.as_bytes(), Origin::Client) {
+    match router.site(host.as_bytes())?.route(b"GET", path.as_bytes(), Origin::Client, |_, _| true) {
         Routed::Found(found) => Some(found),
         _ => None,
     }

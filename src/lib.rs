@@ -21,6 +21,7 @@
 //! | [`control`] | admin HTTP, health checks, status | stand on the path of a request |
 //! | [`demo`] | the application of `one-server demo`, an example of one | know the server around it |
 //! | [`metrics`], [`log`] | per-worker counters, histograms, access log | lock, block |
+//! | [`variables`] | variables of the config's own (map, geo, split, set), conditions; pure | I/O |
 //! | [`util`] | small pure helpers | know any of the above |
 //!
 //! Imports point one way: `util` ← codecs ← state machines ← services (`files`, `proxy`, `app`, `mysql`) ← `worker` ←
@@ -79,6 +80,7 @@ pub mod runtime;
 mod testing;
 pub mod tls;
 pub mod util;
+pub mod variables;
 mod worker;
 
 /// A whole server in a program of one's own: a config, and the programs its `[app.NAME]` tables may name.

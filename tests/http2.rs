@@ -16,7 +16,8 @@ use h2::Reason;
 use h2::client::Builder;
 use rustix::process::Signal;
 use support::frames::{
-    Block, END_HEADERS, END_STREAM, Frame, GOAWAY, HEADERS, Http2, INITIAL_WINDOW_SIZE, NO_ERROR, RST_STREAM, WHOLE, headers,
+    Block, END_HEADERS, END_STREAM, Frame, GOAWAY, HEADERS, Http2, INITIAL_WINDOW_SIZE, NO_ERROR, RST_STREAM, WHOLE,
+    headers,
 };
 use support::http2::*;
 use support::upstream::Then;
@@ -478,7 +479,11 @@ fn an_answer_to_an_upload_nobody_reads_arrives() {
         while !client.next_within(SOON).is_some_and(is_stopped) {
             assert!(begin.elapsed() < SOON, "{driver:?}: it is not stopped");
         }
-        assert!(begin.elapsed() > Duration::from_secs(4) && begin.elapsed() < SOON, "{driver:?}: {:?}", begin.elapsed());
+        assert!(
+            begin.elapsed() > Duration::from_secs(4) && begin.elapsed() < SOON,
+            "{driver:?}: {:?}",
+            begin.elapsed()
+        );
     });
 }
 

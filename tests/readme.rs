@@ -9,7 +9,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use support::ports::free_port;
-use support::{Driver, Server, Site, eventually, has_program};
+use support::{Client, Driver, Server, Site, eventually, has_program, request};
 
 const README: &str = include_str!("../README.md");
 const BINARY: &str = env!("CARGO_BIN_EXE_one-server");
@@ -315,6 +315,35 @@ fn the_single_page_application_answers_as_with_nginx() {
     write(server.folder(), "large", &"x".repeat((10 << 20) + 1));
     let url = format!("http://{}/api/", both[0]);
     assert_eq!(curl(&["--header", "Expect:", "--data-binary", &large, &url]).status, "413");
+}
+
+#[test]
+fn tables_and_conditions_answer_as_with_nginx() {
+    if !(has_program("curl") && has_program("nginx")) {
+        return;
+    }
+    let port = free_port();
+    let listen = |text: String| text.replace("listen 8080;", &format!("listen 127.0.0.1:{port};"));
+    let _nginx = Nginx::start(blocks("nginx", "### Tables and conditions")[0], listen, &[port]);
+    let server = ours(blocks("toml", "### Tables and conditions")[0], |config| config);
+
+    let both = [server.web(), local(port)];
+    let ask = |arguments: &[&str], path: &str| alike("http", "example.org", both, arguments, path);
+    assert_eq!(ask(&[], "/search?q=1").body, "light for here\n");
+    let bot = ask(&["--user-agent", "GoogleBot/2.1"], "/search");
+    assert_eq!((bot.status.as_str(), bot.body.as_str()), ("403", "no robots\n"));
+    assert_eq!(ask(&[], "/old").location, "/new");
+    assert_eq!(ask(&["--user-agent", "a bot"], "/blog/17").location, "/posts/17");
+    // The same clients are in the same share.
+    let variant = |address: SocketAddr, agent: &str| {
+        let mut client = Client::connect(address);
+        let response = client.ask(request("GET", "/search", &[&format!("User-Agent: {agent}")], ""));
+        response.field("x-variant").expect("a variant").to_owned()
+    };
+    for number in 0..50 {
+        let agent = format!("agent/{number}");
+        assert_eq!(variant(both[0], &agent), variant(both[1], &agent), "{agent}");
+    }
 }
 
 #[test]

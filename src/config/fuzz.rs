@@ -55,6 +55,13 @@ mod tests {
             "\"30s\"",
             "\u{e9}",
             "[listener.l]\naddress = \"127.0.0.1:0\"\n",
+            "[map.m]\nfrom = \"$a\"\n",
+            "values = { \"~(x)\" = \"$1$m\", \"10.0.0.0/8\" = \"$a\" }\n",
+            "[geo.m]\n",
+            "[split.a]\nfrom = \"$m\"\nshares = [\"5% $b\", \"* x\"]\n",
+            "variables = { a = \"$m\", b = \"$a$http_x\" }\n",
+            "when = [\"$m ~ x\", \"!$a\"]\n",
+            "log_access = \"$status = 200\"\n",
         ];
         fuzz("config_text", text, &pieces);
     }

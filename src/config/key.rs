@@ -52,6 +52,12 @@ pub enum Table {
     Health,
     /// `[app.NAME]`
     App,
+    /// `[map.NAME]`
+    Map,
+    /// `[geo.NAME]`
+    Geo,
+    /// `[split.NAME]`
+    Split,
     /// `[mysql.NAME]`
     Mysql,
     /// `[admin]`
@@ -85,13 +91,16 @@ impl Table {
         Table::Server,
         Table::Health,
         Table::App,
+        Table::Map,
+        Table::Geo,
+        Table::Split,
         Table::Mysql,
         Table::Admin,
         Table::Log,
     ];
 
     /// The tables that stand at the top of a file, by their first word.
-    pub(super) const TOP: [(&'static str, Table); 10] = [
+    pub(super) const TOP: [(&'static str, Table); 13] = [
         ("process", Table::Process),
         ("http", Table::Http),
         ("http2", Table::Http2),
@@ -99,6 +108,9 @@ impl Table {
         ("site", Table::Site),
         ("upstream", Table::Upstream),
         ("app", Table::App),
+        ("map", Table::Map),
+        ("geo", Table::Geo),
+        ("split", Table::Split),
         ("mysql", Table::Mysql),
         ("admin", Table::Admin),
         ("log", Table::Log),
@@ -137,6 +149,9 @@ impl Table {
             Table::Server => "servers = [{ … }]",
             Table::Health => "health = { … }",
             Table::App => "[app.NAME]",
+            Table::Map => "[map.NAME]",
+            Table::Geo => "[geo.NAME]",
+            Table::Split => "[split.NAME]",
             Table::Mysql => "[mysql.NAME]",
             Table::Admin => "[admin]",
             Table::Log => "[log]",
@@ -166,13 +181,14 @@ impl Table {
                  respond or close). Precedence, as in nginx: `exact`; the longest `path`, if it has `over_regex`; the first \
                  `regex` that matches, in order of writing; the longest `path`. Only then `methods` choose among the routes \
                  of that one path: the first one that takes the method; if none does, the answer is 405 with Allow, to \
-                 OPTIONS 204. GET stands for HEAD too. Texts may name captures: `$1` to `$9` and named ones of a `regex`, \
+                 OPTIONS 204. GET stands for HEAD too. A route whose `when` does not hold is not there for that request: the \
+                 search goes on among the others, to shorter paths as well. Texts may name captures: `$1` to `$9` and named ones of a `regex`, \
                  and `$1` for what follows a `path`."
             }
             Table::Options => {
                 "What a route does not say, its site says, and what that does not say, [http]. A key written at a lower \
-                 level replaces the one above. Only `headers` and `request_headers` are merged: the lower level wins field \
-                 by field, the others stay (nginx drops them all as soon as a level has one of its own)."
+                 level replaces the one above. Only `headers`, `request_headers` and `variables` are merged: the lower level \
+                 wins field by field, the others stay (nginx drops them all as soon as a level has one of its own)."
             }
             Table::Headers => {
                 "Changes to the fields of answers (`headers`), or of requests to upstreams and applications \
@@ -208,6 +224,19 @@ impl Table {
                 "The active health check of an upstream. Without the key a TCP connection is tried; `health = false` switches checks off."
             }
             Table::App => "An application that runs inside the process.",
+            Table::Map => {
+                "The variable `$NAME`, looked up by a text: first the whole text, then (of `hostnames`) the longest \
+                 `*.example.org` and the longest `www.example.*`, all without regard to case, then the first expression \
+                 in order of writing. It is looked up when a text, a condition or the access log uses it."
+            }
+            Table::Geo => {
+                "The variable `$NAME`, looked up by an address: the smallest network that holds it counts. IPv4 addresses \
+                 in their IPv6 form count as IPv4."
+            }
+            Table::Split => {
+                "The variable `$NAME`, chosen by chance, but always the same for the same text: `from` is hashed as nginx \
+                 does it, so that everyone stays in the share where nginx had them."
+            }
             Table::Mysql => {
                 "A MySQL read/write splitter: writes go to the primary, reads that may be answered elsewhere to the replicas."
             }

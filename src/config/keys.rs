@@ -327,6 +327,10 @@ pub(super) const KEYS: &[Key] = &[
     Key::new(Table::Route, "methods", Kind::List(&Kind::Text), Means("all"))
         .help("methods it takes; GET stands for HEAD too")
         .known_as(&["nginx limit_except"]),
+    Key::new(Table::Route, "when", Kind::List(&Kind::Text), Means("always"))
+        .help("conditions that must all hold, else the route is not there for the request: \"$name\" (neither empty nor 0), \"!$name\", \"$name = text\", \"!=\", \"$name ~ regex\", \"~*\" (any case), \"!~\", \"!~*\"; `$remote_user` is not known yet, `variables` are those of the site")
+        .known_as(&["nginx if", "haproxy acl", "haproxy if"])
+        .when("for routes that depend on a field, a cookie, an argument or a variable of [map.NAME]"),
     Key::new(Table::Route, "internal", Kind::Switch, Default("false"))
         .help("only reached by rewrites, error pages and X-Accel-Redirect; clients get 404")
         .known_as(&["nginx internal"]),
@@ -387,9 +391,12 @@ pub(super) const KEYS: &[Key] = &[
     Key::new(Table::Options, "intercept_errors", Kind::Switch, Means("that of the level above, else false"))
         .help("show error pages for errors of upstreams and applications too")
         .known_as(&["nginx proxy_intercept_errors", "nginx fastcgi_intercept_errors"]),
-    Key::new(Table::Options, "log_access", Kind::Switch, Means("that of the level above, else true"))
-        .help("write requests to the access log; where it goes stands in [log]")
-        .known_as(&["nginx access_log"]),
+    Key::new(Table::Options, "variables", Kind::Form("a table such as { theme = \"dark\", who = \"$remote_user\" }"), Means("those of the levels above"))
+        .help("variables of one's own, texts under a name that may hold variables; merged with those of the levels above, name by name. They may be used where every request has them: in this level and those below, in [log] and [map.NAME] when [http] has them")
+        .known_as(&["nginx set", "haproxy http-request set-var"]),
+    Key::new(Table::Options, "log_access", Kind::Form("true, false, or conditions such as \"$status != 200\""), Means("that of the level above, else true"))
+        .help("write requests to the access log, all or those for which the conditions hold (as in `when`, and variables of the answer too); where it goes stands in [log]")
+        .known_as(&["nginx access_log", "haproxy http-request set-log-level"]),
     Key::new(Table::Options, "x_accel", Kind::Switch, Means("that of the level above, else true"))
         .help("obey X-Accel-Redirect of upstreams and applications, which reaches `internal` routes too")
         .known_as(&["nginx proxy_ignore_headers"]),
@@ -592,6 +599,36 @@ pub(super) const KEYS: &[Key] = &[
         .help("from the complete request head to the head of the application's answer; beyond it 504")
         .known_as(&["nginx proxy_read_timeout", "haproxy timeout server", "uwsgi harakiri"])
         .when("up for applications that compute or wait for longer"),
+    // [map.NAME]
+    Key::new(Table::Map, "from", Kind::Text, Required)
+        .help("the text that is looked up; holds variables: \"$http_user_agent\"; a path is looked up decoded")
+        .known_as(&["nginx map"]),
+    Key::new(Table::Map, "values", Kind::Form("a table such as { \"exact text\" = \"result\", \"~^regex\" = \"$1\", \"~*bot\" = \"bot\" }"), Required)
+        .help("what the text is compared with, and what the variable is then worth: a text, which may hold variables and, of an expression, its captures; `\\` in front of a text stands for nothing: \"\\\\~x\" is the text ~x")
+        .known_as(&["nginx map", "haproxy map", "haproxy map_str", "haproxy map_reg"]),
+    Key::new(Table::Map, "default", Kind::Text, Means("an empty text"))
+        .help("what it is worth when nothing fits")
+        .known_as(&["nginx default"]),
+    Key::new(Table::Map, "hostnames", Kind::Switch, Default("false"))
+        .help("the text is a host name: \"*.example.org\" is any name below, \".example.org\" that name too, \"www.example.*\" any that begins so; a dot at the end of the name does not count")
+        .known_as(&["nginx hostnames", "haproxy map_dom"]),
+    // [geo.NAME]
+    Key::new(Table::Geo, "from", Kind::Text, Default("$remote_addr"))
+        .help("the address that is looked up; what is no address gets `default`")
+        .known_as(&["nginx geo"]),
+    Key::new(Table::Geo, "values", Kind::Form("a table such as { \"10.0.0.0/8\" = \"lan\", \"2001:db8::/32\" = \"lab\" }"), Required)
+        .help("networks, and what the variable is worth for addresses in them; may hold variables")
+        .known_as(&["nginx geo", "haproxy map_ip"]),
+    Key::new(Table::Geo, "default", Kind::Text, Means("an empty text"))
+        .help("what it is worth for other addresses")
+        .known_as(&["nginx default"]),
+    // [split.NAME]
+    Key::new(Table::Split, "from", Kind::Text, Required)
+        .help("the text that is hashed: what tells clients apart, \"$remote_addr$http_user_agent\" or \"$cookie_id\"")
+        .known_as(&["nginx split_clients"]),
+    Key::new(Table::Split, "shares", Kind::List(&Kind::Text), Required)
+        .help("shares in order, each with what the variable is worth for it: \"0.5% a\", \"20% b\", \"* c\" (the rest); may hold variables")
+        .known_as(&["nginx split_clients", "haproxy rand"]),
     // [mysql.NAME]
     Key::new(Table::Mysql, "listen", Kind::List(&Kind::Address), Required)
         .help("where clients connect: IP:PORT or unix:/path, one or several")

@@ -15,6 +15,7 @@ use crate::http::fields::HeaderRules;
 use crate::runtime::net::Address;
 use crate::util::pattern::Pattern;
 use crate::util::template::{Encoding, Template};
+use crate::variables::{Condition, Lookup, SetVariables};
 
 /// Everything one process is told to do.
 #[derive(Clone, Debug)]
@@ -33,6 +34,8 @@ pub struct Config {
     pub upstreams: Vec<Upstream>,
     /// In-process applications.
     pub apps: Vec<App>,
+    /// Variables that are looked up.
+    pub lookups: Vec<Lookup>,
     /// MySQL splitters.
     pub splitters: Vec<Splitter>,
     /// Admin listener; `None` switches it off.
@@ -153,6 +156,10 @@ pub struct Options {
     pub body_bytes_max: u64,
     /// Requests are written to the access log.
     pub log_access: bool,
+    /// The same, of those alone for which all of these hold once they are answered.
+    pub log_conditions: Vec<Condition>,
+    /// Variables that are set.
+    pub variables: Arc<SetVariables>,
     /// X-Accel-Redirect of upstreams and applications is obeyed.
     pub x_accel: bool,
     /// How answers are compressed; `None`: not at all.
@@ -176,6 +183,8 @@ impl Options {
             intercept_errors: false,
             body_bytes_max,
             log_access: true,
+            log_conditions: Vec::new(),
+            variables: Arc::default(),
             compress: None,
             access: None,
             auth: None,
@@ -188,6 +197,7 @@ impl Options {
         self.headers.use_captures()
             || self.request_headers.use_captures()
             || self.error_pages.iter().any(|(_, page)| page.path.uses_captures())
+            || self.variables.values().any(Template::uses_captures)
     }
 }
 
@@ -414,6 +424,8 @@ pub struct Route {
     pub path: PathMatch,
     /// Methods it takes; empty: all. GET stands for HEAD too.
     pub methods: Vec<String>,
+    /// It is there for those requests alone for which all of these hold.
+    pub conditions: Vec<Condition>,
     /// Of a prefix: when it is the longest one, expressions are not tried (nginx's `^~`).
     pub over_regex: bool,
     /// Only reached by internal redirects; for clients it does not exist.
@@ -427,9 +439,10 @@ pub struct Route {
 }
 
 impl Route {
-    /// A route for every method, without a rewrite.
+    /// A route for every method and request, without a rewrite.
     pub fn new(path: PathMatch, action: Action, options: Arc<Options>) -> Route {
-        Route { path, methods: Vec::new(), over_regex: false, internal: false, rewrite: None, action, options }
+        let (methods, conditions) = (Vec::new(), Vec::new());
+        Route { path, methods, conditions, over_regex: false, internal: false, rewrite: None, action, options }
     }
 
     /// Whether some text in it needs what the path's expression captured.
@@ -443,6 +456,7 @@ impl Route {
         of_action
             || self.rewrite.as_ref().is_some_and(|rewrite| rewrite.to.uses_captures())
             || self.options.use_captures()
+            || self.conditions.iter().any(Condition::uses_captures)
     }
 }
 

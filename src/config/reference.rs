@@ -45,7 +45,12 @@ fn variables(out: &mut String) {
          - `$1` to `$9` and named captures: of the route's `regex`; `$1` of a `path` route is what follows the path.\n\n\
          `$status`, `$request_time` and those of `upstream` and `sent_http` are known in `headers` and error pages alone. \
          `$path` and `$uri` are percent-encoded, and so are captures in a URL. No value begins another field line, and in \
-         a `respond` body of HTML, XML or JSON values are escaped.\n",
+         a `respond` body of HTML, XML or JSON values are escaped.\n\n\
+         Variables of one's own are defined by `[map.NAME]`, `[geo.NAME]` and `[split.NAME]` for the whole file, and by \
+         `variables` of `[http]`, sites and routes for what is below. They stand wherever a variable may, in conditions and \
+         in the format of the access log; no other variable may have their name. They are evaluated where they are used, \
+         each time anew. What is written in them stays as it is in a URL, but for what cannot stand there; what comes from \
+         the request is encoded as above.\n",
         names.join(", "),
         prefixes.join(", "),
     );

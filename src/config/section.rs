@@ -3,7 +3,7 @@
 //! A value comes from a flag if there is one, else from the file, else from the key's default, so that reading goes on
 //! after a mistake and the next one is found too.
 
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
 use std::io;
 use std::path::Path;
 use std::time::SystemTime;
@@ -15,6 +15,8 @@ use super::keys::KEYS;
 use super::report::{Problem, Span};
 use super::suggest;
 use super::value::{FromValue, Kind, Value};
+use crate::util::template::OwnName;
+use crate::variables::Lookup;
 
 /// Values given as flags; they win over the file.
 #[derive(Clone, Debug, Default)]
@@ -63,6 +65,16 @@ pub(super) trait Outside {
     fn now(&self) -> SystemTime;
 }
 
+/// What a file defines in `[map.NAME]`, `[geo.NAME]` and `[split.NAME]`, and the names in all its `variables`.
+#[derive(Default)]
+pub(super) struct Defined {
+    /// By number of the lookup.
+    pub(super) names: Vec<OwnName>,
+    pub(super) lookups: Vec<Lookup>,
+    /// By number of the variable that is set.
+    pub(super) set: Vec<String>,
+}
+
 /// What all sections of one config share.
 pub(super) struct Context<'a> {
     /// Programs that `[app.NAME]` may name.
@@ -71,13 +83,26 @@ pub(super) struct Context<'a> {
     pub(super) outside: Option<&'a dyn Outside>,
     /// The file; empty when there is none.
     pub(super) text: &'a str,
+    /// Variables that the file defines; set before any text that may use them is compiled.
+    pub(super) defined: OnceCell<Defined>,
     pub(super) problems: RefCell<Vec<Problem>>,
     pub(super) warnings: RefCell<Vec<Problem>>,
 }
 
 impl<'a> Context<'a> {
     pub(super) fn new(programs: &'a [&'a str], overrides: &'a Overrides, outside: Option<&'a dyn Outside>) -> Self {
-        Context { programs, overrides, outside, text: "", problems: RefCell::default(), warnings: RefCell::default() }
+        let (problems, warnings) = (RefCell::default(), RefCell::default());
+        Context { programs, overrides, outside, text: "", defined: OnceCell::new(), problems, warnings }
+    }
+
+    /// Variables that the file defines for all of it.
+    pub(super) fn own_names(&self) -> &[OwnName] {
+        self.defined.get().map_or(&[], |defined| &defined.names)
+    }
+
+    /// Whether `variables` somewhere in the file have this name.
+    pub(super) fn is_set_somewhere(&self, name: &str) -> bool {
+        self.defined.get().is_some_and(|defined| defined.set.iter().any(|known| known == name))
     }
 
     pub(super) fn mistake(&self, problem: Problem) {
@@ -217,6 +242,21 @@ impl<'a> Section<'a> {
                 Vec::new()
             }
         }
+    }
+
+    /// Names and values of the table in `name`, with the places of the names. Anything else there is a mistake; `form` says
+    /// what to write.
+    pub(super) fn entries(&self, name: &str, form: &str) -> Vec<(&'a str, &'a Item, Option<Span>)> {
+        let Some(item) = self.item(name) else { return Vec::new() };
+        let Some(toml) = item.as_table_like() else {
+            self.bad_value(name, format!("it is {}: write {form}", type_name(item)));
+            return Vec::new();
+        };
+        let place = |name: &str| toml.key(name).and_then(|key| key.span()).or_else(|| item.span());
+        TableLike::iter(toml)
+            .filter(|(_, item)| !item.is_none())
+            .map(|(name, value)| (name, value, place(name)))
+            .collect()
     }
 
     /// Reports a mistake at the value of a key.

@@ -11,9 +11,11 @@ mod crypt;
 pub mod fuzz;
 pub mod hasher;
 pub mod htpasswd;
+pub mod network_map;
 pub mod networks;
 pub mod proxy_protocol;
 pub mod real_ip;
+mod sweep;
 pub mod verified;
 
 pub use basic_auth::{Auth, Credentials};

@@ -5,11 +5,12 @@
 //! IPv6 form (`::ffff:10.0.0.1`, RFC 4291 section 2.5.5.2) counts as IPv4 everywhere, which an IPv6 network such as
 //! `::/0` therefore does not hold.
 
-use std::collections::BTreeSet;
 use std::fmt;
 use std::net::IpAddr;
 
 use ipnet::{IpNet, Ipv4Net};
+
+use super::sweep::{Range, sweep};
 
 /// Where a connection or request comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -223,7 +224,7 @@ fn with_prefix(text: &str, address: IpAddr, prefix: &str) -> Result<IpNet, Netwo
 }
 
 /// A network inside `::ffff:0:0/96` in its IPv4 form.
-fn as_ipv4(network: IpNet) -> IpNet {
+pub(super) fn as_ipv4(network: IpNet) -> IpNet {
     let IpNet::V6(v6) = network else { return network };
     let mapped = v6.addr().to_ipv4_mapped().zip(v6.prefix_len().checked_sub(96));
     let v4 = mapped.and_then(|(address, bits)| Ipv4Net::new(address, bits).ok());
@@ -268,7 +269,7 @@ impl Table {
                 RuleOf::Network(network) => {
                     let network = as_ipv4(network.trunc());
                     let ranges = if network.addr().is_ipv4() { &mut v4 } else { &mut v6 };
-                    ranges.push(range(widened(network.network()), widened(network.broadcast())));
+                    ranges.push(Range::of(network, rule.allow));
                 }
             }
         }
@@ -296,21 +297,6 @@ impl Table {
     }
 }
 
-fn widened(address: IpAddr) -> u128 {
-    match address {
-        IpAddr::V4(address) => address.to_bits().into(),
-        IpAddr::V6(address) => address.to_bits(),
-    }
-}
-
-/// Addresses from `first` to `last` and the answer for them.
-#[derive(Clone, Copy)]
-struct Range {
-    first: u128,
-    last: u128,
-    answer: bool,
-}
-
 /// A yes-or-no answer for each address, kept as the addresses from which on it is the other one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Turns<T> {
@@ -327,33 +313,10 @@ impl<T: Ord> Turns<T> {
 }
 
 impl Turns<u128> {
-    /// Walks over the bounds of all ranges in rising order; of the ranges open there, the first one written answers.
-    fn new(ranges: &[Range], otherwise: bool) -> Turns<u128> {
-        let mut bounds: Vec<(u128, usize, bool)> = Vec::with_capacity(2 * ranges.len());
-        for (index, range) in ranges.iter().enumerate() {
-            bounds.push((range.first, index, true));
-            bounds.extend(range.last.checked_add(1).map(|behind| (behind, index, false)));
-        }
-        bounds.sort_unstable();
-        let (mut open, mut at) = (BTreeSet::new(), Vec::new());
-        let (mut first, mut answer) = (otherwise, otherwise);
-        for group in bounds.chunk_by(|one, other| one.0 == other.0) {
-            for &(_, index, opens) in group {
-                if opens {
-                    open.insert(index);
-                } else {
-                    open.remove(&index);
-                }
-            }
-            let here = open.first().map_or(otherwise, |index: &usize| ranges[*index].answer);
-            if group[0].0 == 0 {
-                (first, answer) = (here, here);
-            } else if here != answer {
-                at.push(group[0].0);
-                answer = here;
-            }
-        }
-        Turns { first, at: at.into() }
+    fn new(ranges: &[Range<bool>], otherwise: bool) -> Turns<u128> {
+        let turns = sweep(ranges, otherwise);
+        // The first one is at 0, and from there on every turn is to the other answer.
+        Turns { first: turns[0].1, at: turns[1..].iter().map(|(at, _)| *at).collect() }
     }
 }
 

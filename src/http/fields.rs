@@ -6,7 +6,7 @@
 //! are made in place; nothing is allocated beyond the buffer. Names are compared without regard to case (RFC 9110
 //! section 5.1).
 
-use crate::util::template::{Encoding, Template, Variable, Variables};
+use crate::util::template::{Encoding, Own, Template, Variable, Variables};
 
 /// Field lines to read.
 #[derive(Clone, Copy, Debug)]
@@ -183,6 +183,10 @@ impl<V: Variables + ?Sized> Variables for WithSent<'_, V> {
             out.extend_from_within(from..to);
         }
     }
+
+    fn put_own(&self, own: Own, encoding: Encoding, base: &dyn Variables, out: &mut Vec<u8>) {
+        self.variables.put_own(own, encoding, base, out);
+    }
 }
 
 fn is_called(line: &[u8], name: &str) -> bool {
@@ -350,7 +354,7 @@ mod tests {
     }
 
     fn template(text: &str) -> Template {
-        Template::parse(text, Scope { captures: &[], answer: true }).unwrap()
+        Template::parse(text, Scope { captures: &[], answer: true, ..Scope::default() }).unwrap()
     }
 
     fn rule(name: &str, change: Change) -> HeaderRule {

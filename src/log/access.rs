@@ -66,6 +66,7 @@ pub struct AccessLog {
     wake: Arc<Wake>,
     stats: Arc<Worker>,
     wants_response_fields: bool,
+    wants_own: bool,
 }
 
 #[derive(Debug)]
@@ -100,7 +101,7 @@ impl AccessLog {
         wake: Arc<Wake>,
         stats: Arc<Worker>,
     ) -> AccessLog {
-        let wants_response_fields = formatter.wants_response_fields();
+        let (wants_response_fields, wants_own) = (formatter.wants_response_fields(), formatter.wants_own());
         let buffers = (0..lanes.len()).map(|target| Buffers::new(buffers_of(target))).collect();
         AccessLog {
             state: RefCell::new(State { formatter, buffers }),
@@ -109,6 +110,7 @@ impl AccessLog {
             wake,
             stats,
             wants_response_fields,
+            wants_own,
         }
     }
 
@@ -120,6 +122,11 @@ impl AccessLog {
     /// Whether the format asks for fields of the answer: [`Entry::response_fields`].
     pub fn wants_response_fields(&self) -> bool {
         self.wants_response_fields
+    }
+
+    /// Whether the format asks for variables that the config defines: [`Entry::own`].
+    pub fn wants_own(&self) -> bool {
+        self.wants_own
     }
 
     /// Adds a line for `entry` to the log of its site, if it has one. Never waits: with every buffer at the writer

@@ -1,11 +1,13 @@
 //! What the access log is told about one request.
 
+use std::fmt;
 use std::io::Write;
 use std::net::IpAddr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::http::h1::RequestHead;
 use crate::metrics::ServedBy;
+use crate::util::template::Variables;
 
 /// One answered request. Borrows everything, and costs nothing to fill: what must be searched for (header fields,
 /// cookies, arguments) is looked up in `head` and `response_fields` only when the format asks for it.
@@ -91,6 +93,18 @@ pub struct Entry<'a> {
     pub termination: Termination,
     /// Connections and queues at the end of the request.
     pub counts: Counts,
+    /// What variables of the config's own are asked of; needed only when [`super::AccessLog::wants_own`].
+    pub own: Option<OwnValues<'a>>,
+}
+
+/// Values of variables that the config defines.
+#[derive(Clone, Copy)]
+pub struct OwnValues<'a>(pub &'a dyn Variables);
+
+impl fmt::Debug for OwnValues<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("OwnValues(..)")
+    }
 }
 
 impl Default for Entry<'_> {
@@ -134,6 +148,7 @@ impl Default for Entry<'_> {
             pipelined: false,
             termination: Termination::NORMAL,
             counts: Counts::default(),
+            own: None,
         }
     }
 }

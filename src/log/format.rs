@@ -18,6 +18,7 @@ use super::variable::{Timer, Variable};
 use crate::config::Config;
 use crate::metrics::ServedBy;
 use crate::util::path::normalize;
+use crate::util::template::Encoding;
 
 /// Writes lines for one data worker.
 #[derive(Debug)]
@@ -45,7 +46,7 @@ struct Values {
     /// Texts of the request's end, and of its begin.
     end: Stamp,
     start: Stamp,
-    /// Decoded path.
+    /// Decoded path, or a value that is looked up.
     scratch: Vec<u8>,
 }
 
@@ -66,6 +67,10 @@ impl Formatter {
             }
         }
         out.push(b'\n');
+    }
+
+    pub(super) fn wants_own(&self) -> bool {
+        self.template.wants_own()
     }
 
     pub(super) fn wants_response_fields(&self) -> bool {
@@ -193,6 +198,14 @@ impl Values {
             Pid => pen.number(u64::from(self.host.pid)),
             Hostname => pen.part(self.host.name.as_bytes()),
             Worker => pen.number(self.worker as u64),
+            Own(own) => match entry.own {
+                Some(variables) => {
+                    self.scratch.clear();
+                    variables.0.put_own(*own, Encoding::Raw, variables.0, &mut self.scratch);
+                    pen.text(&self.scratch);
+                }
+                None => pen.missing(),
+            },
         }
     }
 

@@ -34,7 +34,9 @@ mod variable;
 mod writer;
 
 pub use access::AccessLog;
-pub use entry::{AddressText, ClientFacts, Coding, Counts, EndedBy, Entry, Phase, Termination, Timers, TlsFacts};
+pub use entry::{
+    AddressText, ClientFacts, Coding, Counts, EndedBy, Entry, OwnValues, Phase, Termination, Timers, TlsFacts,
+};
 pub use own::{InitError, flush, init, never_block};
 pub use template::{Escape, Mistake, Template, Wrong};
 pub use writer::{LogError, Writer};

@@ -12,6 +12,7 @@ use std::ops::Range;
 
 use super::escape::{Notation, Style};
 use super::variable::{DIRECTIVES, Name, PREFIXES, Prefix, VARIABLES, Variable};
+use crate::util::template::OwnName;
 
 /// A format longer than this is a mistake.
 const BYTES_MAX: usize = 16 * 1024;
@@ -108,11 +109,21 @@ impl Template {
     ///
     /// Errors: every mistake, in order of place.
     pub fn new(format: &str, escape: Escape) -> Result<Template, Vec<Mistake>> {
+        Template::with_own(format, escape, &[])
+    }
+
+    /// As [`Template::new`], with variables that the config defines.
+    pub fn with_own(format: &str, escape: Escape, own: &[OwnName]) -> Result<Template, Vec<Mistake>> {
         match PRESETS.iter().find(|(word, _)| *word == format) {
-            Some(("json", text)) => Compiler::new(text, Escape::Json).compile(),
-            Some((_, text)) => Compiler::new(text, escape).compile(),
-            None => Compiler::new(format, escape).compile(),
+            Some(("json", text)) => Compiler::new(text, Escape::Json, &[]).compile(),
+            Some((_, text)) => Compiler::new(text, escape, &[]).compile(),
+            None => Compiler::new(format, escape, own).compile(),
         }
+    }
+
+    /// Whether a format has a variable of this name, so that the config cannot define another one.
+    pub fn is_built_in(name: &str) -> bool {
+        variable_named(&name.to_ascii_lowercase()).is_some()
     }
 
     /// The words that stand for a format.
@@ -138,6 +149,11 @@ impl Template {
             Segment::Value(..) => String::new(),
         };
         self.segments.iter().map(piece).collect()
+    }
+
+    /// Whether it needs variables that the config defines.
+    pub(super) fn wants_own(&self) -> bool {
+        self.segments.iter().any(|segment| matches!(segment, Segment::Value(Variable::Own(_), _)))
     }
 
     /// Whether it needs the fields of the answer.
@@ -194,6 +210,8 @@ struct Compiler<'a> {
     text: &'a str,
     at: usize,
     escape: Escape,
+    /// Variables that the config defines.
+    own: &'a [OwnName],
     /// Quotes around what follows, set by `%{+Q}o`.
     quoted: bool,
     /// The literal text so far ends inside of a JSON string.
@@ -205,9 +223,9 @@ struct Compiler<'a> {
 }
 
 impl<'a> Compiler<'a> {
-    fn new(text: &'a str, escape: Escape) -> Compiler<'a> {
-        let (segments, mistakes) = (Vec::new(), Vec::new());
-        Compiler { text, at: 0, escape, quoted: false, in_string: false, literal: String::new(), segments, mistakes }
+    fn new(text: &'a str, escape: Escape, own: &'a [OwnName]) -> Compiler<'a> {
+        let (segments, mistakes, literal) = (Vec::new(), Vec::new(), String::new());
+        Compiler { text, at: 0, escape, own, quoted: false, in_string: false, literal, segments, mistakes }
     }
 
     fn compile(mut self) -> Result<Template, Vec<Mistake>> {
@@ -259,7 +277,8 @@ impl<'a> Compiler<'a> {
         if name.is_empty() {
             return self.sign('$', behind, end);
         }
-        match variable_named(&name.to_ascii_lowercase()) {
+        let own = self.own.iter().find(|own| own.name == name).map(|own| Variable::Own(own.own));
+        match own.or_else(|| variable_named(&name.to_ascii_lowercase())) {
             Some(variable) => self.value(variable, end, false, Notation::Backslash),
             None => self.mistake(end, Wrong::UnknownVariable(name.into())),
         }

@@ -3,6 +3,8 @@
 //! Each stands here once, with what it means where that is not what nginx or HAProxy would write; formats, advice for
 //! misspelt names and the manual are made from these lists.
 
+use crate::util::template::Own;
+
 /// A value of an access log line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Variable {
@@ -120,6 +122,8 @@ pub(super) enum Variable {
     Pid,
     Hostname,
     Worker,
+    /// One that the config defines.
+    Own(Own),
 }
 
 /// One of HAProxy's timers.

@@ -1,5 +1,7 @@
 //! Which methods a route takes, and what is told of them.
 
+use std::borrow::Cow;
+
 use super::{Origin, Routed};
 
 /// Methods with a bit of their own, in the order in which Allow names them.
@@ -12,6 +14,8 @@ pub(super) struct Methods {
     known: u8,
     others: Vec<Box<[u8]>>,
     all: bool,
+    /// As written.
+    named: Vec<String>,
 }
 
 impl Methods {
@@ -27,7 +31,13 @@ impl Methods {
                 .map(|name| name.as_bytes().into())
                 .collect(),
             all: named.is_empty(),
+            named: named.to_vec(),
         }
+    }
+
+    /// As written in the route.
+    pub(super) fn named(&self) -> &[String] {
+        &self.named
     }
 
     #[inline]
@@ -68,11 +78,24 @@ impl Allow {
             Origin::Client => &*self.text,
             Origin::Internal => &*self.internal,
         };
-        match method {
-            _ if allow.is_empty() => Routed::NotFound,
-            b"OPTIONS" => Routed::Methods { allow },
-            _ => Routed::MethodNotAllowed { allow },
-        }
+        refusal(method, Cow::Borrowed(allow))
+    }
+
+    /// The same, for one that has been made for this request.
+    pub(super) fn into_refusal<'a>(self, method: &[u8], origin: Origin) -> Routed<'a> {
+        let allow = match origin {
+            Origin::Client => self.text,
+            Origin::Internal => self.internal,
+        };
+        refusal(method, Cow::Owned(allow.into()))
+    }
+}
+
+fn refusal<'a>(method: &[u8], allow: Cow<'a, str>) -> Routed<'a> {
+    match method {
+        _ if allow.is_empty() => Routed::NotFound,
+        b"OPTIONS" => Routed::Methods { allow },
+        _ => Routed::MethodNotAllowed { allow },
     }
 }
 

@@ -15,16 +15,21 @@
 //! 3. the first `regex` that matches, in order of writing;
 //! 4. the longest prefix.
 //!
-//! Routes may share one path and differ in their methods. Only after the path is chosen does the method choose among
-//! the routes of that path: the first one that takes it. GET stands for HEAD unless a route names HEAD. When none takes
+//! A route with conditions (nginx's `if`) that do not all hold is not there for that request: the choice is made among the
+//! others, so that the next longest prefix may be the longest one, and `over_regex` counts where a route of that path
+//! is there.
+//!
+//! Routes may share one path and differ in their methods and conditions. Only after the path is chosen does the method
+//! choose among the routes of that path that are there: the first one that takes it. GET stands for HEAD unless a route names HEAD. When none takes
 //! it, the answer is 405, to OPTIONS 204, both with Allow (RFC 9110 sections 15.5.6 and 9.3.7); no other path is tried.
 //! A route with `internal` does not exist for clients: they get 404.
 //!
 //! A look-up costs one pass over the host and one over the part of the path that distinguishes routes, however many
 //! sites and routes there are, and one match per expression, in order, where those come into question. It allocates
-//! nothing once each expression has been used. Captures are noted for routes alone that have a use for them.
+//! nothing once each expression has been used. Captures are noted for routes alone that have a use for them. Sites without
+//! conditions pay nothing for them; whether one holds is asked of the caller, for routes alone that come into question.
 
-mod captures;
+mod conditional;
 mod hosts;
 pub mod https;
 mod methods;
@@ -33,18 +38,17 @@ pub mod rewrite;
 #[cfg(test)]
 mod tests;
 
-use std::cell::RefCell;
+use std::borrow::Cow;
 use std::sync::Arc;
 
-use regex::bytes::CaptureLocations;
-
-pub use self::captures::Captures;
 use self::hosts::Hosts;
 use self::methods::{Allow, Methods};
 use self::paths::Paths;
 use crate::config::Config;
 use crate::config::model::{Action, Options, PathMatch, Rewrite, Route, Site};
-use crate::util::pattern::Pattern;
+pub use crate::util::captures::Captures;
+use crate::util::matcher::Matcher;
+use crate::variables::Condition;
 
 /// Internal redirects of one request (rewrites, error pages, X-Accel-Redirect), as nginx counts them; the next one is
 /// answered with 500.
@@ -71,15 +75,17 @@ pub struct SiteRoutes {
     groups: Vec<Group>,
     /// In the order of the site's routes.
     routes: Vec<Target>,
+    /// Some route has conditions.
+    is_conditional: bool,
 }
 
 #[derive(Debug)]
 struct Expression {
-    pattern: Pattern,
+    matcher: Matcher,
     /// Position in `groups`.
     group: usize,
-    /// Some route of the group wants captures: the memory to note them in.
-    slots: Option<RefCell<CaptureLocations>>,
+    /// Position in `routes` of the one that stands at this place of the order.
+    route: usize,
 }
 
 /// The routes of one path.
@@ -102,6 +108,8 @@ struct Target {
     options: Arc<Options>,
     methods: Methods,
     internal: bool,
+    over_regex: bool,
+    conditions: Vec<Condition>,
 }
 
 /// Where a request comes from.
@@ -114,19 +122,19 @@ pub enum Origin {
 }
 
 /// What a site has for a request.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub enum Routed<'a> {
     /// A route.
     Found(RouteMatch<'a>),
     /// Routes for the path, none for the method: 405 with this value of Allow.
     MethodNotAllowed {
         /// `GET, HEAD, OPTIONS`.
-        allow: &'a str,
+        allow: Cow<'a, str>,
     },
     /// OPTIONS, which no route of the path takes: 204 with this value of Allow.
     Methods {
         /// As above.
-        allow: &'a str,
+        allow: Cow<'a, str>,
     },
     /// No route: 404.
     NotFound,
@@ -179,23 +187,14 @@ impl SiteRoutes {
     fn new(index: usize, site: &Site) -> SiteRoutes {
         let groups = group(&site.routes);
         let of_group = groups.iter().map(|group| &site.routes[group.routes[0]].path);
-        let patterns = of_group.clone().enumerate().filter_map(|(at, path)| match path {
-            PathMatch::Regex(pattern) => Some((at, pattern)),
-            _ => None,
-        });
-        let expression = |(group, pattern): (usize, &Pattern)| Expression {
-            // A clone matches with memory of its own, which is not shared between threads.
-            pattern: pattern.clone(),
-            slots: groups[group].wants_captures.then(|| RefCell::new(pattern.slots())),
-            group,
-        };
         SiteRoutes {
             index,
             https_port: site.https_port,
             options: site.options.clone(),
             paths: Paths::new(of_group.clone()),
-            expressions: patterns.map(expression).collect(),
+            expressions: expressions(&site.routes, &groups),
             routes: targets(&site.routes, &groups),
+            is_conditional: site.routes.iter().any(|route| !route.conditions.is_empty()),
             groups,
         }
     }
@@ -216,12 +215,27 @@ impl SiteRoutes {
     }
 
     /// What the site has for `method` and `path`, which is percent-decoded and free of dot segments.
+    ///
+    /// `holds` is asked whether all conditions of a route hold, and gets the captures of its path.
     #[inline]
-    pub fn route(&self, method: &[u8], path: &[u8], origin: Origin) -> Routed<'_> {
+    pub fn route(
+        &self,
+        method: &[u8],
+        path: &[u8],
+        origin: Origin,
+        holds: impl FnMut(&[Condition], Captures) -> bool,
+    ) -> Routed<'_> {
+        if self.is_conditional {
+            return self.route_if(method, path, origin, holds);
+        }
         let Some((group, captures)) = self.find(path) else { return Routed::NotFound };
         let group = &self.groups[group];
         let takes = |route: &&usize| self.routes[**route].methods.take(method);
         let Some(&route) = group.routes.iter().find(takes) else { return group.allow.refuse(method, origin) };
+        self.found(route, captures, origin)
+    }
+
+    fn found(&self, route: usize, captures: Captures, origin: Origin) -> Routed<'_> {
         let target = &self.routes[route];
         if target.internal && origin == Origin::Client {
             return Routed::NotFound;
@@ -245,24 +259,32 @@ impl SiteRoutes {
             hit => hit.map(|hit| hit.route),
         };
         if !self.expressions.is_empty() && prefix.is_none_or(|group| !self.groups[group].over_regex) {
-            let found = self.expressions.iter().find_map(|expression| Some((expression.group, expression.find(path)?)));
+            let find = |expression: &Expression| Some((expression.group, expression.matcher.find(path)?));
+            let found = self.expressions.iter().find_map(find);
             if found.is_some() {
                 return found;
             }
         }
-        let group = &self.groups[prefix?];
-        let captures = if group.wants_captures { Captures::rest(group.prefix_bytes, path) } else { Captures::NONE };
-        Some((prefix?, captures))
+        Some((prefix?, self.groups[prefix?].rest(path)))
     }
 }
 
-impl Expression {
-    /// The captures, when it matches.
-    fn find(&self, path: &[u8]) -> Option<Captures> {
-        let Some(slots) = &self.slots else { return self.pattern.is_match(path).then_some(Captures::NONE) };
-        let mut slots = slots.borrow_mut();
-        self.pattern.captures(path, &mut slots).then(|| Captures::of(&slots))
+/// The expressions in order of writing: once for each path, at its first route, and again at the next one as long as those
+/// before it have conditions.
+fn expressions(routes: &[Route], groups: &[Group]) -> Vec<Expression> {
+    let mut expressions = Vec::new();
+    for (at, group) in groups.iter().enumerate() {
+        let PathMatch::Regex(pattern) = &routes[group.routes[0]].path else { continue };
+        let always_there = group.routes.iter().position(|route| routes[*route].conditions.is_empty());
+        let places = always_there.map_or(group.routes.len(), |first| first + 1);
+        expressions.extend(group.routes[..places].iter().map(|route| Expression {
+            matcher: Matcher::new(pattern, group.wants_captures),
+            group: at,
+            route: *route,
+        }));
     }
+    expressions.sort_by_key(|expression| expression.route);
+    expressions
 }
 
 fn targets(routes: &[Route], groups: &[Group]) -> Vec<Target> {
@@ -282,6 +304,8 @@ impl Target {
             options: route.options.clone(),
             methods: Methods::new(&route.methods, head_is_named),
             internal: route.internal,
+            over_regex: route.over_regex,
+            conditions: route.conditions.clone(),
         }
     }
 }
@@ -312,5 +336,10 @@ impl Group {
         let wants_captures = of_group().any(Route::uses_captures);
         let allow = Allow::new(of_group().map(|route| (route.methods.as_slice(), route.internal)));
         Group { over_regex, prefix_bytes, wants_captures, allow, routes: positions }
+    }
+
+    /// The capture of a prefix, when some route wants it.
+    fn rest(&self, path: &[u8]) -> Captures {
+        if self.wants_captures { Captures::rest(self.prefix_bytes, path) } else { Captures::NONE }
     }
 }

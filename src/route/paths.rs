@@ -50,6 +50,13 @@ pub(super) struct Hit {
     pub(super) is_exact: bool,
 }
 
+/// What a path leads to.
+struct Walk {
+    exact: Option<RouteIndex>,
+    /// The longest one.
+    prefix: Option<RouteIndex>,
+}
+
 impl Paths {
     pub(super) fn new<'a>(routes: impl Iterator<Item = &'a PathMatch>) -> Paths {
         let mut entries: Vec<Entry<'a>> = routes.zip(0..).filter_map(|(path, route)| Entry::new(path, route)).collect();
@@ -77,14 +84,23 @@ impl Paths {
     /// The exact route of `path`, else the one with the longest prefix of it.
     #[inline]
     pub(super) fn find(&self, path: &[u8]) -> Option<Hit> {
+        let walk = self.walk(path);
+        walk.exact.map(|route| hit(route, true)).or(walk.prefix.map(|route| hit(route, false)))
+    }
+
+    /// The route with the longest prefix of `path`.
+    pub(super) fn find_prefix(&self, path: &[u8]) -> Option<usize> {
+        self.walk(path).prefix.map(|route| hit(route, false).route)
+    }
+
+    #[inline]
+    fn walk(&self, path: &[u8]) -> Walk {
         let mut node = &self.nodes[0];
         let mut rest = path;
-        let mut longest = None;
+        let mut prefix = None;
         loop {
-            longest = node.prefix.or(longest);
-            let Some((&first, behind)) = rest.split_first() else {
-                return node.exact.map(|route| hit(route, true)).or(longest.map(|route| hit(route, false)));
-            };
+            prefix = node.prefix.or(prefix);
+            let Some((&first, behind)) = rest.split_first() else { return Walk { exact: node.exact, prefix } };
             let children = node.children_start as usize..node.children_end as usize;
             let Some(child) = find_byte(first, &self.first_bytes[children]) else { break };
             node = &self.nodes[node.children_start as usize + child];
@@ -93,7 +109,7 @@ impl Paths {
                 None => break,
             }
         }
-        longest.map(|route| hit(route, false))
+        Walk { exact: None, prefix }
     }
 
     /// Adds a node without routes and children and returns its place.

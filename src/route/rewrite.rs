@@ -44,7 +44,7 @@ mod tests {
     #[test]
     fn the_query_is_kept_as_nginx_keeps_it() {
         let check = |to: &str, query: Option<&str>, expect: &str| {
-            let scope = Scope { captures: &[None], answer: false };
+            let scope = Scope { captures: &[None], answer: false, ..Scope::default() };
             let rewrite = Rewrite { to: Template::parse(to, scope).unwrap() };
             let mut out = Vec::new();
             rewrite.put(&Capture, query.map(str::as_bytes), &mut out);

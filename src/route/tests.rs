@@ -4,7 +4,9 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::config::model::*;
+use crate::util::pattern::Pattern;
 use crate::util::template::{Encoding, Scope, Template};
+use crate::variables::Condition;
 
 fn options() -> Arc<Options> {
     Arc::new(Options::new(0))
@@ -59,8 +61,12 @@ fn site_of(router: &Router, host: &str) -> Option<usize> {
     router.site(host.as_bytes()).map(SiteRoutes::index)
 }
 
+fn no_conditions(_: &[Condition], _: Captures) -> bool {
+    panic!("a route without conditions is there")
+}
+
 fn found<'a>(router: &'a Router, host: &str, path: &str) -> Option<RouteMatch<'a>> {
-    match router.site(host.as_bytes())?.route(b"GET", path.as_bytes(), Origin::Client) {
+    match router.site(host.as_bytes())?.route(b"GET", path.as_bytes(), Origin::Client, no_conditions) {
         Routed::Found(found) => Some(found),
         _ => None,
     }
@@ -305,12 +311,13 @@ fn the_method_chooses_among_the_routes_of_one_path() {
     let router = router(&sites);
     let site = router.site(b"").unwrap();
     let check = |method: &str, path: &str, origin, expect: Result<usize, (u16, &str)>| {
-        let result = match site.route(method.as_bytes(), path.as_bytes(), origin) {
+        let result = match site.route(method.as_bytes(), path.as_bytes(), origin, no_conditions) {
             Routed::Found(found) => Ok(found.route),
-            Routed::MethodNotAllowed { allow } => Err((405, allow)),
-            Routed::Methods { allow } => Err((204, allow)),
-            Routed::NotFound => Err((404, "")),
+            Routed::MethodNotAllowed { allow } => Err((405, allow.into_owned())),
+            Routed::Methods { allow } => Err((204, allow.into_owned())),
+            Routed::NotFound => Err((404, String::new())),
         };
+        let expect = expect.map_err(|(status, allow): (u16, &str)| (status, allow.to_owned()));
         assert_eq!(result, expect, "{method} {path} {origin:?}");
     };
     use Origin::*;
@@ -339,10 +346,105 @@ fn the_method_chooses_among_the_routes_of_one_path() {
     check("GET", "/j", Internal, Ok(9));
 }
 
+/// A condition that the tests know by its name.
+fn named_condition(name: &str) -> Condition {
+    Condition { left: Template::text(name), test: crate::variables::Test::IsTrue, negated: false }
+}
+
+fn name_of(conditions: &[Condition]) -> &str {
+    conditions[0].left.constant().unwrap()
+}
+
+/// A site whose routes may have a condition in front: `?a GET:/path`.
+fn conditional_site(routes: &[&str]) -> Site {
+    let split = |text: &&str| match text.strip_prefix('?').and_then(|text| text.split_once(' ')) {
+        Some((name, path)) => (vec![named_condition(name)], path.to_owned()),
+        None => (Vec::new(), (*text).to_owned()),
+    };
+    let split: Vec<(Vec<Condition>, String)> = routes.iter().map(split).collect();
+    let paths: Vec<&str> = split.iter().map(|(_, path)| path.as_str()).collect();
+    let mut site = site("s", &[], true, &paths);
+    for (route, (conditions, _)) in site.routes.iter_mut().zip(split) {
+        route.conditions = conditions;
+    }
+    site
+}
+
+/// The upstream of the route, or status and Allow, where the conditions named in `holding` hold.
+fn routed_if(site: &Site, holding: &str, method: &str, path: &str) -> Result<usize, (u16, String)> {
+    let router = router(std::slice::from_ref(site));
+    let holds = |conditions: &[Condition], _| holding.contains(name_of(conditions));
+    match router.site(b"").unwrap().route(method.as_bytes(), path.as_bytes(), Origin::Client, holds) {
+        Routed::Found(RouteMatch { action: Action::Proxy(index), .. }) => Ok(*index),
+        Routed::Found(found) => panic!("{found:?}"),
+        Routed::MethodNotAllowed { allow } => Err((405, allow.into_owned())),
+        Routed::Methods { allow } => Err((204, allow.into_owned())),
+        Routed::NotFound => Err((404, String::new())),
+    }
+}
+
+#[test]
+fn a_route_whose_condition_does_not_hold_is_not_there() {
+    let site = conditional_site(&[
+        "?a =/x",
+        "?b ^~/x",
+        "?c ~^/x",
+        "/",
+        "?a /m/",
+        "?b POST:/m/",
+        "GET:/m/",
+        "?a HEAD:/h/",
+        "GET:/h/",
+        "?a /only/a",
+        "?b /only/",
+    ]);
+    let check = |holding: &str, method: &str, path: &str, expect: Result<usize, (u16, &str)>| {
+        let expect = expect.map_err(|(status, allow)| (status, allow.to_owned()));
+        assert_eq!(routed_if(&site, holding, method, path), expect, "{holding} {method} {path}");
+    };
+    check("abc", "GET", "/x", Ok(0));
+    check("bc", "GET", "/x", Ok(1));
+    check("c", "GET", "/x", Ok(2));
+    check("", "GET", "/x", Ok(3));
+    check("ab", "PUT", "/m/", Ok(4));
+    check("b", "POST", "/m/", Ok(5));
+    check("b", "PUT", "/m/", Err((405, "GET, HEAD, POST, OPTIONS")));
+    check("", "POST", "/m/", Err((405, "GET, HEAD, OPTIONS")));
+    check("", "OPTIONS", "/m/", Err((204, "GET, HEAD, OPTIONS")));
+    check("a", "HEAD", "/h/", Ok(7));
+    check("", "HEAD", "/h/", Ok(8));
+    check("ab", "GET", "/only/ab", Ok(9));
+    check("b", "GET", "/only/ab", Ok(10));
+    check("", "GET", "/only/ab", Ok(3));
+    let none = conditional_site(&["?a /", "?b =/x"]);
+    assert_eq!(routed_if(&none, "", "GET", "/x"), Err((404, String::new())));
+    assert_eq!(routed_if(&none, "", "OPTIONS", "/x"), Err((404, String::new())));
+    assert_eq!(routed_if(&none, "b", "GET", "/y"), Err((404, String::new())));
+}
+
+#[test]
+fn conditions_see_the_captures_of_their_path() {
+    let mut site = conditional_site(&["~^/(.)(.)", "/p/"]);
+    for route in &mut site.routes {
+        let left = Template::parse("$1", Scope { captures: &[None], ..Scope::default() }).unwrap();
+        route.conditions = vec![Condition { left, ..named_condition("") }];
+    }
+    let router = router(&[site]);
+    let mut seen = Vec::new();
+    let path = b"/p/x";
+    router.site(b"").unwrap().route(b"GET", path, Origin::Client, |_, captures| {
+        seen.push(String::from_utf8_lossy(captures.get(1, path)).into_owned());
+        false
+    });
+    seen.dedup();
+    assert_eq!(seen, ["x", "p"]);
+}
+
 #[test]
 fn captures_are_noted_where_they_are_used() {
-    let template =
-        |text: &str, names: &[Option<String>]| Template::parse(text, Scope { captures: names, answer: false }).unwrap();
+    let template = |text: &str, names: &[Option<String>]| {
+        Template::parse(text, Scope { captures: names, answer: false, ..Scope::default() }).unwrap()
+    };
     let redirect = |to| Action::Redirect(Arc::new(Redirect { status: 308, to }));
     let names = [None, Some("id".to_owned()), None];
     let mut sites = [site("s", &[], true, &["~^/a/(x|y)/(?<id>\\d+)(/z)?", "/p/", "~^/n/(.*)", "/rw/", "/rs/", "/h/"])];
@@ -472,10 +574,31 @@ proptest! {
         }
     }
 
+    /// The same as a site in which the routes do not stand whose conditions do not hold.
+    #[test]
+    fn what_does_not_hold_is_as_if_it_were_not_written(
+        routes in prop::collection::vec("(\\?[abc] )?((GET|POST|HEAD|PUT,GET):)?(=|\\^~)?(/[ab]{0,2}){1,2}|(\\?[abc] )?~\\^?[ab/.]{1,2}", 0..10),
+        requests in prop::collection::vec(("GET|HEAD|POST|OPTIONS", "(/[ab]{0,2}){1,3}"), 10),
+        holding in "a?b?c?",
+    ) {
+        let routes: Vec<&str> = routes.iter().map(String::as_str).collect();
+        let site = conditional_site(&routes);
+        let mut only = site.clone();
+        only.routes.retain(|route| route.conditions.is_empty() || holding.contains(name_of(&route.conditions)));
+        only.routes.iter_mut().for_each(|route| route.conditions.clear());
+        for (method, path) in &requests {
+            prop_assert_eq!(
+                routed_if(&site, &holding, method, path),
+                routed_if(&only, "", method, path),
+                "{} {}", method, path
+            );
+        }
+    }
+
     #[test]
     fn no_bytes_panic(host in prop::collection::vec(any::<u8>(), 0..300), path in prop::collection::vec(any::<u8>(), 0..50)) {
         let router = router(&[site("s", &["*.a", "b", "c.*", "~^d\\d"], false, &["/", "/ä", "=/x", "~^/(.)\\d$", "GET:/q"])]);
-        let found = router.site(&host).unwrap().route(b"GET", &path, Origin::Client);
+        let found = router.site(&host).unwrap().route(b"GET", &path, Origin::Client, no_conditions);
         prop_assert_eq!(matches!(found, Routed::Found(_)), path.first() == Some(&b'/'));
     }
 }

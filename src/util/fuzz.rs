@@ -74,7 +74,7 @@ pub fn template(input: &[u8]) {
     let (text, value) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
     let Ok(text) = std::str::from_utf8(text) else { return };
     let captures = [None, Some("name".to_owned())];
-    let template = match Template::parse(text, Scope { captures: &captures, answer: true }) {
+    let template = match Template::parse(text, Scope { captures: &captures, answer: true, ..Scope::default() }) {
         Ok(template) => template,
         Err(mistakes) => {
             assert!(!mistakes.is_empty() && mistakes.is_sorted_by_key(|mistake| mistake.at.start));

@@ -1,8 +1,11 @@
 //! Small pure helpers that know nothing about the rest of the program.
 
+pub mod captures;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
 pub mod gate;
+pub mod matcher;
+pub mod names;
 pub mod path;
 pub mod pattern;
 pub mod template;

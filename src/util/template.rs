@@ -4,13 +4,18 @@
 //! dollar follows. A name that does not exist is a mistake, never an empty text. What a variable is worth is the
 //! business of whoever implements [`Variables`]; what a value may do to the text around it is decided here: see
 //! [`Encoding`]. Evaluation appends to the caller's buffer and allocates nothing beyond it.
+//!
+//! The config may define variables of its own ([`Own`]), whose values are templates again: what a person wrote in them
+//! stays as it is where it may, what comes from the request is encoded as everywhere.
 
 mod encode;
+mod own;
 mod parse;
 #[cfg(test)]
 mod tests;
 
 pub use self::encode::Encoding;
+pub use self::own::{Matched, Own, OwnName};
 pub use self::parse::{Mistake, MistakeKind, Scope};
 
 /// Something of a request or its answer that a template may name.
@@ -96,18 +101,38 @@ pub enum Variable {
     RequestTime,
     /// `$sent_http_NAME`: the answer's field of that name, stored as in [`Variable::Field`].
     SentField(Box<str>),
+    /// One that the config defines.
+    Own(Own),
 }
 
 /// Values of variables for one request.
 pub trait Variables {
     /// Appends the value of `variable` to `out`; nothing when there is none. What stands in `out` is not to be changed.
     fn put(&self, variable: &Variable, out: &mut Vec<u8>);
+
+    /// Appends the value of one that the config defines, encoded for its place already; nothing when there is none. What
+    /// it is made of is to be asked of `base`, which knows at least as much as `self`.
+    fn put_own(&self, _own: Own, _encoding: Encoding, _base: &dyn Variables, _out: &mut Vec<u8>) {}
 }
 
 impl<V: Variables + ?Sized> Variables for &V {
     fn put(&self, variable: &Variable, out: &mut Vec<u8>) {
         (**self).put(variable, out);
     }
+
+    fn put_own(&self, own: Own, encoding: Encoding, base: &dyn Variables, out: &mut Vec<u8>) {
+        (**self).put_own(own, encoding, base, out);
+    }
+}
+
+/// Appends a variable's value, encoded for its place.
+fn put_variable<V: Variables + ?Sized>(variable: &Variable, encoding: Encoding, variables: &V, out: &mut Vec<u8>) {
+    if let Variable::Own(own) = variable {
+        return variables.put_own(*own, encoding, &variables, out);
+    }
+    let start = out.len();
+    variables.put(variable, out);
+    encode::value(encoding, variable, out, start);
 }
 
 /// A compiled text.
@@ -168,6 +193,11 @@ impl Template {
         })
     }
 
+    /// Whether it is a variable and nothing else.
+    pub fn is_one_variable(&self) -> bool {
+        matches!(self.parts[..], [Part::Variable(_)])
+    }
+
     /// Whether it needs the captures of the route.
     pub fn uses_captures(&self) -> bool {
         self.variables().any(|variable| matches!(variable, Variable::Capture(_)))
@@ -179,11 +209,7 @@ impl Template {
         for part in &self.parts {
             match part {
                 Part::Text(text) => out.extend_from_slice(text.as_bytes()),
-                Part::Variable(variable) => {
-                    let start = out.len();
-                    variables.put(variable, out);
-                    encode::value(encoding, variable, out, start);
-                }
+                Part::Variable(variable) => put_variable(variable, encoding, variables, out),
             }
         }
         // Two slashes at the beginning would make what follows a host (RFC 3986 section 4.2): only a person may write
@@ -192,12 +218,48 @@ impl Template {
             encode::single_slash(out, begin);
         }
     }
+
+    /// As [`Template::put`], for the value of a variable of the config's own, whose text must not change what surrounds it
+    /// either. Captures are those of `matched`; without it they are asked of `variables`.
+    pub fn put_value(
+        &self,
+        encoding: Encoding,
+        variables: &dyn Variables,
+        matched: Option<Matched<'_>>,
+        out: &mut Vec<u8>,
+    ) {
+        for part in &self.parts {
+            let start = out.len();
+            match (part, matched) {
+                (Part::Text(text), _) => {
+                    out.extend_from_slice(text.as_bytes());
+                    encode::text(encoding, out, start);
+                }
+                (Part::Variable(Variable::Capture(number)), Some(matched)) => {
+                    let place = matched.captures.place(*number);
+                    out.extend_from_within(matched.start + place.start..matched.start + place.end);
+                    encode::value(encoding, matched.like, out, start);
+                }
+                (Part::Variable(variable), _) => put_variable(variable, encoding, variables, out),
+            }
+        }
+    }
 }
 
 impl Variable {
     /// Every name that is not made of a prefix and another name.
     pub fn names() -> impl Iterator<Item = &'static str> {
         parse::PLAIN.iter().map(|(name, ..)| *name)
+    }
+
+    /// Whether every request has a variable of this name, so that the config cannot define another one.
+    pub fn is_built_in(name: &str) -> bool {
+        parse::is_built_in(name)
+    }
+
+    /// Whether it is known only once the request is answered.
+    pub fn is_of_answer(&self) -> bool {
+        parse::is_of_answer(self)
     }
 
     /// What stands before the names of fields, arguments and cookies: `http_`.

@@ -364,7 +364,8 @@ impl<'a> Answer<'a> {
     fn put_head(&mut self, head: &AnswerHead<'_>, own: OwnFields) {
         self.status = head.status;
         let worker = self.worker;
-        if worker.access_log.as_ref().is_some_and(crate::log::AccessLog::wants_response_fields) {
+        let log = worker.access_log.as_ref();
+        if worker.logged.wants_fields || log.is_some_and(crate::log::AccessLog::wants_response_fields) {
             self.trail.response_fields = head.fields.to_vec();
         }
         let server = if own.server { worker.config.http.server_name.as_bytes() } else { b"" };

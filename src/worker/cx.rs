@@ -9,11 +9,12 @@ use super::connection::Connection;
 use super::exchange::Request;
 use super::trail::Trail;
 use crate::config::model::Options;
+use crate::http::fields::Fields;
 use crate::http::h1::write_decimal;
 use crate::metrics::ServedBy;
 use crate::route::Captures;
 use crate::tls::Facts;
-use crate::util::template::{Variable, Variables};
+use crate::util::template::{Encoding, Own, Variable, Variables};
 
 /// A request at the route that was found for it.
 #[derive(Clone, Copy)]
@@ -74,6 +75,17 @@ impl Variables for Cx<'_> {
             _ => self.connection.with_tls_facts(|facts| put_tls(facts, variable, out)),
         }
     }
+
+    fn put_own(&self, own: Own, encoding: Encoding, base: &dyn Variables, out: &mut Vec<u8>) {
+        match own {
+            Own::Lookup(number) => self.worker.lookups.put(number, encoding, base, out),
+            Own::Set(number) => {
+                if let Some(value) = self.options.variables.value(number) {
+                    value.put_value(encoding, base, None, out);
+                }
+            }
+        }
+    }
 }
 
 impl Variables for AnswerVariables<'_> {
@@ -92,9 +104,17 @@ impl Variables for AnswerVariables<'_> {
                     put_seconds(time, out);
                 }
             }
+            // Kept for the log; while fields are made, whoever makes them knows them.
+            Variable::SentField(name) => {
+                out.extend_from_slice(Fields::new(&self.trail.response_fields).find(name).unwrap_or_default());
+            }
             Variable::RequestTime => put_seconds(self.cx.request.started.elapsed(), out),
             _ => self.cx.put(variable, out),
         }
+    }
+
+    fn put_own(&self, own: Own, encoding: Encoding, base: &dyn Variables, out: &mut Vec<u8>) {
+        self.cx.put_own(own, encoding, base, out);
     }
 }
 

@@ -13,7 +13,7 @@ use super::cx::{AnswerVariables, Cx};
 use super::redirected::{Redirected, Sent};
 use super::respond;
 use super::upload::Upload;
-use super::{Worker, call_app, forward, send_file};
+use super::{Worker, call_app, forward, logged, send_file};
 use crate::config::model::{Action, Options, PageStatus};
 use crate::guard::{Auth, Check, Credentials, Source, Verdict};
 use crate::http::answer::{AnswerHead, Content};
@@ -23,6 +23,7 @@ use crate::metrics::ServedBy;
 use crate::route::{self, Captures, INTERNAL_REDIRECTS_MAX, Origin, RouteMatch, Routed, SiteRoutes};
 use crate::util::path::{Path, normalize};
 use crate::util::template::Encoding;
+use crate::variables::all_hold;
 
 /// A body nobody wants is read up to this many bytes to keep the connection; a longer one closes it.
 pub(super) const DISCARD_BYTES_MAX: u64 = 64 * 1024;
@@ -242,22 +243,39 @@ async fn step(
         captures: Captures::NONE,
     };
     client.answer.trail.log_access = cx.options.log_access;
+    client.answer.trail.route = None;
     let acted = match admit_to_site(&cx, client, fields, site).await {
         Some(acted) => acted,
-        None => match site.route(head.method_text.of(bytes), path.as_bytes(), stage.origin) {
+        None => match find_route(&cx, site, stage.origin, rewritten) {
             Routed::Found(found) => {
                 let cx = Cx { options: found.options, captures: found.captures, ..cx };
-                client.answer.trail.log_access = cx.options.log_access;
+                note_route(&cx, client, &found);
                 let acted = at_route(cx, &found, client, Buffers { fields, rewritten }, keeps).await;
                 return with_page(acted, &cx, client, fields, stage).await;
             }
             _ if refuses_address(&cx) => error(403),
-            Routed::MethodNotAllowed { allow } => refuse_method(client, allow),
-            Routed::Methods { allow } => methods(&cx, client, fields, allow).await,
+            Routed::MethodNotAllowed { allow } => refuse_method(client, &allow),
+            Routed::Methods { allow } => methods(&cx, client, fields, &allow).await,
             Routed::NotFound => error(404),
         },
     };
     with_page(acted, &cx, client, fields, stage).await
+}
+
+/// What the access log will want to know of the route.
+fn note_route(cx: &Cx<'_>, client: &mut Client<'_>, found: &RouteMatch<'_>) {
+    let trail = &mut client.answer.trail;
+    trail.route = Some(found.route as u16);
+    trail.log_access = cx.options.log_access;
+    if cx.worker.logged.wants_own {
+        trail.routed = Some(Box::new(logged::Routed::new(cx.path, cx.captures)));
+    }
+}
+
+/// What the site has for the request. Conditions see what the site sets, because no route is chosen yet.
+fn find_route<'a>(cx: &Cx<'_>, site: &'a SiteRoutes, origin: Origin, scratch: &mut Vec<u8>) -> Routed<'a> {
+    let method = cx.request.head.method_text.of(cx.request.bytes);
+    site.route(method, cx.path, origin, |conditions, captures| all_hold(conditions, &Cx { captures, ..*cx }, scratch))
 }
 
 /// Looks for the page that stands for an error, or sends our own.

@@ -11,6 +11,7 @@
 //! | `body` | the request body, read as it is wanted |
 //! | `respond` | answers of the worker itself |
 //! | `send_file`, `forward`, `call_app` | the three actions that take time |
+//! | `trail`, `logged` | what a request leaves behind, and whether the access log wants it |
 //! | `run` | the worker's thread: listeners, tick, drain |
 //!
 //! It decides nothing about a protocol: that is in the codecs and the pure parts of the services below it.
@@ -25,6 +26,7 @@ mod exchange;
 mod forward;
 mod h2;
 mod hot;
+mod logged;
 mod preamble;
 mod redirected;
 mod respond;
@@ -64,6 +66,10 @@ pub(crate) struct Worker {
     limits: Limits,
     /// One per listener.
     routers: Vec<Router>,
+    /// Variables that the config looks up.
+    lookups: crate::variables::Lookups,
+    /// What the access log asks of requests.
+    logged: logged::Logged,
     /// Number of each `files` action, by site and route.
     folders: Vec<Vec<usize>>,
     /// Port of each listener, as bound.

@@ -92,6 +92,8 @@ pub(crate) async fn run(seat: Seat) {
             headers_max: config.http.headers_max,
         },
         routers: (0..config.listeners.len()).map(|listener| Router::new(&config, listener)).collect(),
+        logged: super::logged::Logged::new(&config, seat.access_log.as_ref()),
+        lookups: crate::variables::Lookups::new(&config.lookups),
         folders: folder_table(&config),
         ports,
         tls: RefCell::new(tls),

@@ -1,12 +1,15 @@
 //! What an exchange leaves behind: counters, the access log's line, the live page's trace.
 
+use std::rc::Rc;
 use std::time::{Duration, SystemTime};
 
 use super::Worker;
 use super::connection::Connection;
+use super::cx::{AnswerVariables, Cx};
 use super::exchange::{After, Client, Outcome, Request};
+use super::logged::{self, Routed};
 use crate::http::h1::FieldName;
-use crate::log::{AddressText, ClientFacts, Coding, EndedBy, Entry, Phase, Termination, Timers, TlsFacts};
+use crate::log::{AddressText, ClientFacts, Coding, EndedBy, Entry, OwnValues, Phase, Termination, Timers, TlsFacts};
 use crate::metrics::{ServedBy, TraceEvent};
 
 /// Longest request line kept in a trace.
@@ -33,6 +36,10 @@ pub(super) struct Trail {
     pub(super) server: Option<ServedBy>,
     /// Content coding applied here, and the bytes before it.
     pub(super) coding: Option<(&'static str, u64)>,
+    /// Route that was found, index into those of the site.
+    pub(super) route: Option<u16>,
+    /// What was routed, where the log may ask for it.
+    pub(super) routed: Option<Box<Routed>>,
     /// The access log wants to hear of it.
     pub(super) log_access: bool,
     /// The fields of the answer, where the log wants them.
@@ -41,7 +48,7 @@ pub(super) struct Trail {
 
 /// Counters, access log, trace.
 pub(super) fn account(
-    worker: &Worker,
+    worker: &Rc<Worker>,
     connection: &Connection,
     request: Request<'_>,
     client: &Client<'_>,
@@ -55,7 +62,12 @@ pub(super) fn account(
         && client.answer.trail.log_access
         && log.wants(client.answer.trail.site)
     {
-        log_line(worker, connection, request, client, outcome, duration);
+        let trail = &client.answer.trail;
+        let cx = logged::cx(worker, connection, request, trail);
+        let variables = AnswerVariables { cx: &cx, status, trail };
+        if logged::is_wanted(&variables) {
+            log_line(&variables, client, outcome, duration);
+        }
     }
     if let Some(trace) = &worker.trace {
         let Request { head, bytes, .. } = request;
@@ -77,17 +89,10 @@ pub(super) fn account(
     }
 }
 
-fn log_line(
-    worker: &Worker,
-    connection: &Connection,
-    request: Request<'_>,
-    client: &Client<'_>,
-    outcome: Outcome,
-    duration: Duration,
-) {
+fn log_line(variables: &AnswerVariables<'_>, client: &Client<'_>, outcome: Outcome, duration: Duration) {
+    let (Cx { worker, connection, request, .. }, trail) = (*variables.cx, variables.trail);
     let Some(log) = &worker.access_log else { return };
     let Request { head, bytes, id, .. } = request;
-    let trail = &client.answer.trail;
     let (remote, peer) = (request.client_text(), AddressText::new(connection.peer.map(|peer| peer.ip())));
     let proxied = connection.proxied.get().map(|_| connection.peer_text());
     let entry = Entry {
@@ -134,6 +139,7 @@ fn log_line(
         connection: connection.serial,
         connection_requests: connection.requests.get(),
         termination: termination(client, outcome),
+        own: log.wants_own().then_some(OwnValues(variables)),
         ..Entry::default()
     };
     connection.with_tls_facts(|facts| {

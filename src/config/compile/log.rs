@@ -9,16 +9,19 @@ use crate::config::report::{Problem, Span};
 use crate::config::section::Section;
 use crate::config::suggest;
 use crate::log::{Escape, Mistake, Template, Wrong};
+use crate::util::template::OwnName;
 
-pub(super) fn compile(section: &Section<'_>) -> Log {
+/// `set` are variables that every request has, beside those that the file defines.
+pub(super) fn compile(section: &Section<'_>, set: &[OwnName]) -> Log {
     let format: String = section.get("format");
     let escape = match section.get("escape") {
         "json" => Escape::Json,
         "none" => Escape::None,
         _ => Escape::Default,
     };
-    let template = Template::new(&format, escape).unwrap_or_else(|mistakes| {
-        mistakes.into_iter().for_each(|mistake| report(section, &format, mistake));
+    let own: Vec<OwnName> = section.cx.own_names().iter().chain(set).cloned().collect();
+    let template = Template::with_own(&format, escape, &own).unwrap_or_else(|mistakes| {
+        mistakes.into_iter().for_each(|mistake| report(section, &format, mistake, &own));
         // After a mistake the config is not used, so that any format will do.
         Template::new("combined", escape).unwrap_or_else(|_| panic!("a format of ours does not compile"))
     });
@@ -36,8 +39,12 @@ pub(super) fn sites(sites: &[Named<'_>]) -> Vec<SiteLog> {
     sites.iter().map(of).collect()
 }
 
-fn report(section: &Section<'_>, format: &str, mistake: Mistake) {
-    let (title, label) = (title(&mistake.wrong, section), advice(&mistake.wrong, format));
+fn report(section: &Section<'_>, format: &str, mistake: Mistake, own: &[OwnName]) {
+    let label = match &mistake.wrong {
+        Wrong::UnknownVariable(name) => advice_on_variable(section, name, own),
+        wrong => advice(wrong, format),
+    };
+    let title = title(&mistake.wrong, section);
     section.cx.mistake(Problem::new(title, place(section, format, &mistake), label));
 }
 
@@ -49,16 +56,26 @@ fn title(wrong: &Wrong, section: &Section<'_>) -> String {
     }
 }
 
+const MANUAL: &str = "`one-server config-reference` lists them";
+
+fn advice_on_variable(section: &Section<'_>, name: &str, own: &[OwnName]) -> String {
+    if section.cx.is_set_somewhere(name) {
+        return "it is set in `variables` of a site or route alone: set it in [http] too, for all others".into();
+    }
+    let mut names: Vec<&str> = own.iter().map(|own| own.name.as_str()).collect();
+    Template::variables().for_each(|known| names.push(known));
+    match suggest::nearest(name, names) {
+        Some(near) => format!("did you mean `${near}`?"),
+        None => MANUAL.into(),
+    }
+}
+
 fn advice(wrong: &Wrong, format: &str) -> String {
-    let manual = "`one-server config-reference` lists them";
     match wrong {
-        Wrong::UnknownVariable(name) => match suggest::nearest(name, Template::variables()) {
-            Some(near) => format!("did you mean `${near}`?"),
-            None => manual.into(),
-        },
+        Wrong::UnknownVariable(_) => MANUAL.into(),
         Wrong::UnknownDirective(name) => match nearest_directive(name) {
             Some(near) => format!("did you mean `%{near}`?"),
-            None => manual.into(),
+            None => MANUAL.into(),
         },
         Wrong::Sign(sign) => format!("no name follows the `{sign}`: write `{sign}{sign}` for the sign itself"),
         Wrong::Open(brace) => format!("the `{brace}` is not closed"),

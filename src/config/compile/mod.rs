@@ -11,6 +11,7 @@ mod site;
 mod template;
 mod tls;
 mod upstream;
+mod variables;
 
 use std::sync::Arc;
 
@@ -37,6 +38,7 @@ struct Named<'a> {
 /// there are none.
 pub(super) fn compile<'a>(cx: &'a Context<'a>, root: &'a dyn TableLike) -> Config {
     report_unknown_tables(cx, root);
+    variables::define(cx, root);
     let listeners = named(cx, root, Table::Listener);
     let upstreams = named(cx, root, Table::Upstream);
     let apps = named(cx, root, Table::App);
@@ -71,17 +73,20 @@ pub(super) fn base<'a>(cx: &'a Context<'a>, root: Option<&'a dyn TableLike>) -> 
     let address = if admin.is_wanted() { admin.get("address") } else { None };
     report_open_admin(cx, &admin, address);
     let trace_events: usize = admin.get("trace");
+    let http_config = compile_http(&http);
+    let log = log::compile(&section(Table::Log), http_config.options.variables.names());
     let config = Config {
         process: compile_process(&process),
-        http: compile_http(&http),
+        http: http_config,
         http2: http2::compile(&section(Table::Http2)),
         listeners: Vec::new(),
         sites: Vec::new(),
         upstreams: Vec::new(),
         apps: Vec::new(),
+        lookups: cx.defined.get().map_or_else(Vec::new, |defined| defined.lookups.clone()),
         splitters: Vec::new(),
         admin: address,
-        log: log::compile(&section(Table::Log)),
+        log,
         // The entries are only ever looked at through the admin listener.
         trace_events: if address.is_some() { trace_events } else { 0 },
     };

@@ -1,7 +1,7 @@
 //! What `[http]`, sites and routes have in common, each level laid over the one above.
 //!
-//! One rule: a key written at a lower level replaces what the levels above say. `headers` and `request_headers` are
-//! merged instead, the lower level wins field by field (in nginx one `add_header` makes all of those above disappear).
+//! One rule: a key written at a lower level replaces what the levels above say. `headers`, `request_headers` and
+//! `variables` are merged instead, the lower level wins field by field (in nginx one `add_header` makes all of those above disappear).
 
 mod headers;
 mod pages;
@@ -13,6 +13,7 @@ use toml_edit::Item;
 
 use super::compress;
 use super::guard::{self, Guards};
+use super::variables;
 use crate::config::key::Table;
 use crate::config::model::{Hsts, Options};
 use crate::config::report::{Problem, Span};
@@ -40,8 +41,11 @@ pub(super) fn inherit(section: &Section<'_>, upper: &Arc<Options>, captures: &[O
 }
 
 fn over(section: &Section<'_>, upper: &Options, captures: &[Option<String>]) -> Options {
-    let request = Scope { captures, answer: false };
-    let answer = Scope { captures, answer: true };
+    let variables = variables::variables(section, &upper.variables, captures);
+    let request = Scope { captures, answer: false, set: variables.names(), ..Scope::default() };
+    let answer = Scope { answer: true, ..request };
+    let (log_access, log_conditions) = variables::log_access(section, Scope { captures: &[], ..answer })
+        .unwrap_or_else(|| (upper.log_access, upper.log_conditions.clone()));
     let guards = match section.table {
         Table::Http => Guards::default(),
         _ => guard::of_route(section, &Guards { access: upper.access.clone(), auth: upper.auth.clone() }),
@@ -63,11 +67,13 @@ fn over(section: &Section<'_>, upper: &Options, captures: &[Option<String>]) -> 
             Table::Http => upper.body_bytes_max,
             _ => section.find("body_max").unwrap_or(upper.body_bytes_max),
         },
-        log_access: switch("log_access", upper.log_access),
+        log_access,
+        log_conditions,
         x_accel: switch("x_accel", upper.x_accel),
         compress: compress::compile(section, &upper.compress),
         access: guards.access,
         auth: guards.auth,
+        variables: variables.clone(),
     }
 }
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use toml_edit::{Item, TableLike, Value as TomlValue};
 
-use super::{Named, files, options};
+use super::{Named, files, options, variables};
 use crate::config::key::Table;
 use crate::config::model::{Action, Config, HostPattern, Options, PathMatch, Route, Site};
 use crate::config::report::{Problem, Span};
@@ -160,10 +160,12 @@ const REWRITTEN: [&str; 3] = ["files", "proxy", "app"];
 fn route(section: &Section<'_>, names: &Names<'_>, upper: &Arc<Options>) -> Option<Route> {
     let path = paths::path_match(section);
     let captures = paths::captures(path.as_ref());
-    let scope = Scope { captures: &captures, answer: false };
     let methods = paths::methods(section);
     let (over_regex, internal): (bool, bool) = (section.get("over_regex"), section.get("internal"));
     let options = options::inherit(section, upper, &captures);
+    let scope = Scope { captures: &captures, set: options.variables.names(), ..Scope::default() };
+    // They are asked before the route is chosen, and with it what it sets.
+    let conditions = variables::conditions(section, Scope { set: upper.variables.names(), ..scope });
     let action = match written_actions(section)[..] {
         [] if section.may_be_misspelt(&ACTIONS) => None,
         [] => {
@@ -189,7 +191,7 @@ fn route(section: &Section<'_>, names: &Names<'_>, upper: &Arc<Options>) -> Opti
     paths::report_useless_over_regex(section, &path, over_regex);
     warn_of_useless_prefix(section, &path, &action);
     paths::warn_of_unreachable_path(section, &path);
-    Some(Route { path, methods, over_regex, internal, rewrite, action, options })
+    Some(Route { path, methods, conditions, over_regex, internal, rewrite, action, options })
 }
 
 /// The actions of a route in order of writing.

@@ -18,7 +18,7 @@ pub(crate) fn another_value(key: &Key) -> String {
         Kind::Size { max, .. } => SizeText(max).to_string(),
         Kind::Integer { .. } if key.table == Table::Redirect => "301".into(),
         Kind::Integer { max, .. } => max.to_string(),
-        Kind::Switch if ["log_access", "x_accel", "always"].contains(&key.name) => "false".into(),
+        Kind::Switch if ["x_accel", "always"].contains(&key.name) => "false".into(),
         Kind::Switch => (default != "true").to_string(),
         Kind::Word(words) => words.iter().find(|word| **word != default).map_or(String::new(), |word| (*word).into()),
         Kind::Cores => "0,2-3".into(),
@@ -27,6 +27,9 @@ pub(crate) fn another_value(key: &Key) -> String {
         Kind::Text if key.name == "listeners" => "base".into(),
         Kind::Text if key.name == "program" => "guestbook".into(),
         Kind::Text if key.name == "format" => "$status".into(),
+        Kind::Text if key.name == "from" => "$http_other".into(),
+        Kind::Text if key.name == "shares" => "* other".into(),
+        Kind::Text if key.name == "when" => "$http_other".into(),
         Kind::Text if key.name == "methods" => "PURGE".into(),
         Kind::UrlPath => "/other".into(),
         Kind::Text if key.name == "types" => "text/x-other".into(),
@@ -129,6 +132,18 @@ pub(super) fn in_its_table(key: &Key, line: &str) -> String {
         }
         Table::Health => upstream(&format!("servers = \"1.1.1.1:1\"\n{}", inner("health", ""))),
         Table::App => format!("[app.echo]\n{line}\n"),
+        Table::Map => {
+            let from = needs("from", "from = \"$http_a\"");
+            format!("[map.m]\n{from}{}{line}\n", needs("values", "values = { \"~a\" = \"b\" }"))
+        }
+        Table::Geo => format!("[geo.m]\n{}{line}\n", needs("values", "values = { \"10.0.0.0/8\" = \"b\" }")),
+        Table::Split => {
+            format!(
+                "[split.m]\n{}{}{line}\n",
+                needs("from", "from = \"$http_a\""),
+                needs("shares", "shares = \"5% a\"")
+            )
+        }
         Table::Mysql => {
             let parts =
                 ["listen = \"127.0.0.1:3307\"", "primary = \"127.0.0.1:3306\"", "user = \"u\"", "password = \"p\""];

@@ -8,6 +8,7 @@ mod keys;
 mod mistakes;
 mod routing;
 mod tls;
+mod variables;
 
 use std::time::Duration;
 

@@ -87,7 +87,7 @@ fn routes_of_one_path_share_no_method() {
     check_route(&two("methods = \"GET\"", ""), &[]);
     check_route(
         &two("methods = [\"PUT\", \"GET\"]", "methods = [\"GET\"]"),
-        &["8:9 [site.s] has two routes with exact = \"/\" and GET | give each of them `methods` of its own"],
+        &["8:9 [site.s] has two routes with exact = \"/\" and GET | give each of them `methods` or `when` of its own"],
     );
     check_route(
         &two("", "methods = \"GET\""),

@@ -12,6 +12,8 @@ pub enum Encoding {
     Url,
     /// Text that nobody interprets: values as they are.
     Text,
+    /// For comparing: as [`Encoding::Text`], and the path decoded.
+    Raw,
     /// HTML: `<`, `>`, `&` and quotes are written as entities.
     Html,
     /// Inside a JSON string.
@@ -20,19 +22,33 @@ pub enum Encoding {
 
 /// Encodes `out[start..]`, the value of `variable`, in place.
 pub(super) fn value(encoding: Encoding, variable: &Variable, out: &mut Vec<u8>, start: usize) {
-    if *variable == Variable::Path {
+    if *variable == Variable::Path && encoding != Encoding::Raw {
         escape(out, start, |byte| percent(byte, !is_path_byte(byte)));
     }
     match encoding {
-        Encoding::Field => out[start..].iter_mut().filter(|byte| is_control(**byte)).for_each(|byte| *byte = b' '),
         Encoding::Url => url(variable, out, start),
-        Encoding::Text => {}
+        encoding => outside_of_urls(encoding, out, start),
+    }
+}
+
+/// Encodes `out[start..]`, written by a person as the value of a variable: in a URL only what cannot stand there.
+pub(super) fn text(encoding: Encoding, out: &mut Vec<u8>, start: usize) {
+    match encoding {
+        Encoding::Url => escape(out, start, |byte| percent(byte, !is_url_byte(byte) && byte != b'#')),
+        encoding => outside_of_urls(encoding, out, start),
+    }
+}
+
+fn outside_of_urls(encoding: Encoding, out: &mut Vec<u8>, start: usize) {
+    match encoding {
+        Encoding::Field => out[start..].iter_mut().filter(|byte| is_control(**byte)).for_each(|byte| *byte = b' '),
         Encoding::Html => escape(out, start, html),
         Encoding::Json => {
             // A body that says it is JSON is UTF-8 (RFC 8259 section 8.1).
             let is_text = std::str::from_utf8(&out[start..]).is_ok();
             escape(out, start, |byte| json(byte, is_text));
         }
+        Encoding::Text | Encoding::Raw | Encoding::Url => {}
     }
 }
 

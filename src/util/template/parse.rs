@@ -3,7 +3,7 @@
 use std::fmt;
 use std::ops::Range;
 
-use super::{Part, Variable};
+use super::{OwnName, Part, Variable};
 
 /// What a template may name, beside what every request has.
 #[derive(Clone, Copy, Debug, Default)]
@@ -12,6 +12,10 @@ pub struct Scope<'a> {
     pub captures: &'a [Option<String>],
     /// The answer is known: `$status`, `$upstream_addr`.
     pub answer: bool,
+    /// Variables that the config defines for all of it.
+    pub own: &'a [OwnName],
+    /// Variables that the config sets for the level that the text belongs to.
+    pub set: &'a [OwnName],
 }
 
 /// One mistake in a template.
@@ -221,11 +225,26 @@ fn variable(name: &str, scope: Scope<'_>) -> Result<Variable, MistakeKind> {
             (!rest.is_empty() && rest.bytes().all(is_token_byte)).then(|| (make(rest), *known))
         })
     };
-    match plain.or_else(prefixed) {
+    let defined = || {
+        let own = scope.own.iter().chain(scope.set).find(|own| own.name == name)?;
+        Some((Variable::Own(own.own), if own.in_answers { InAnswers } else { Always }))
+    };
+    match plain.or_else(prefixed).or_else(defined) {
         Some((_, InAnswers)) if !scope.answer => Err(MistakeKind::OnlyInAnswers(name.into())),
         Some((variable, _)) => Ok(variable),
         None => Err(MistakeKind::Unknown(name.into())),
     }
+}
+
+/// Whether every request has a variable of this name, so that the config cannot define another one.
+pub(super) fn is_built_in(name: &str) -> bool {
+    variable(name, Scope { answer: true, ..Scope::default() }).is_ok()
+}
+
+/// Whether it is known only once the request is answered.
+pub(super) fn is_of_answer(variable: &Variable) -> bool {
+    let is_it = |(_, known, when): &&(&str, Variable, Known)| known == variable && *when == InAnswers;
+    matches!(variable, Variable::SentField(_)) || PLAIN.iter().any(|row| is_it(&row))
 }
 
 /// RFC 9110 section 5.6.2: what field and cookie names are made of.

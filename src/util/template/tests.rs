@@ -18,7 +18,7 @@ fn captures() -> [Option<String>; 3] {
 }
 
 fn scope(captures: &[Option<String>]) -> Scope<'_> {
-    Scope { captures, answer: false }
+    Scope { captures, answer: false, ..Scope::default() }
 }
 
 fn parsed(text: &str) -> Template {
@@ -100,6 +100,8 @@ fn values_are_encoded_for_their_place() {
     row("$arg_x", Url, b"a?b#c%20d e", "a%3Fb%23c%20d%20e");
     row("https://$http_host/", Url, b"[::1]:80", "https://[::1]:80/");
     row("$cookie_a", Text, b"<&>\r\n", "<&>\r\n");
+    row("$path", Text, b"/a b", "/a%20b");
+    row("$path $1", Raw, b"/a b", "/a b /a b");
     row("<p>$path</p>", Html, b"/<script>'\"&", "<p>/%3Cscript%3E&#39;%22&amp;</p>");
     row("$arg_x", Html, b"<script>'\"&", "&lt;script&gt;&#39;&#34;&amp;");
     row("{\"a\":\"$arg_x\"}", Json, b"\"\\\n<\xc3\xa4", "{\"a\":\"\\\"\\\\\\u000A\\u003C\u{e4}\"}");
@@ -139,7 +141,10 @@ fn names_are_told_once() {
     names.dedup();
     assert_eq!(names.len(), count);
     for name in Variable::names() {
-        assert!(Template::parse(&format!("${name}"), Scope { captures: &[], answer: true }).is_ok(), "{name}");
+        assert!(
+            Template::parse(&format!("${name}"), Scope { captures: &[], answer: true, ..Scope::default() }).is_ok(),
+            "{name}"
+        );
     }
 }
 
@@ -148,7 +153,7 @@ proptest! {
     fn any_text_is_a_template_or_has_mistakes_inside(text in "(?s)(\\$[a-z_0-9{}$]{0,6}|.){0,12}") {
         match Template::parse(&text, scope(&captures())) {
             Ok(template) => {
-                for encoding in [Encoding::Field, Encoding::Url, Encoding::Text, Encoding::Html, Encoding::Json] {
+                for encoding in [Encoding::Field, Encoding::Url, Encoding::Text, Encoding::Raw, Encoding::Html, Encoding::Json] {
                     template.put(encoding, &All(text.as_bytes()), &mut Vec::new());
                 }
             }

@@ -254,9 +254,8 @@ impl Receiver {
         }
         self.bytes_max = 0;
         let bytes_max = self.received_bytes + LINGER_BYTES_MAX;
-        let discard = async {
-            while self.received_bytes < bytes_max && matches!(self.next(worker).await, Ok(Some(_))) {}
-        };
+        let discard =
+            async { while self.received_bytes < bytes_max && matches!(self.next(worker).await, Ok(Some(_))) {} };
         // Whether it ended in time makes no difference.
         let _ = crate::runtime::time::timeout(LINGER, discard).await;
     }

@@ -1,6 +1,6 @@
 //! `headers = { … }` and `request_headers = { … }`.
 
-use toml_edit::{Item, TableLike, Value as TomlValue};
+use toml_edit::{Item, Value as TomlValue};
 
 use crate::config::compile::template::template;
 use crate::config::key::Table;
@@ -9,6 +9,9 @@ use crate::config::section::{Placed, Section, type_name};
 use crate::config::value::parse_field;
 use crate::http::fields::{Change, Direction, HeaderRule, HeaderRules, refusal};
 use crate::util::template::{Scope, Template};
+
+/// What `set` and `add` take.
+const FORM: &str = "field names with their values, { X-Name = \"value\" }";
 
 /// The rules of one level, in the order remove, set, add.
 pub(super) fn rules(section: &Section<'_>, key: &'static str, direction: Direction, scope: Scope<'_>) -> HeaderRules {
@@ -32,7 +35,7 @@ struct Reader<'s, 'a> {
     always: bool,
 }
 
-impl<'a> Reader<'_, 'a> {
+impl Reader<'_, '_> {
     fn rules(&self) -> Vec<HeaderRule> {
         let mut named: Vec<(String, Option<Span>)> = Vec::new();
         let mut rules = Vec::new();
@@ -41,12 +44,12 @@ impl<'a> Reader<'_, 'a> {
                 rules.push(self.rule(&name, Change::Remove));
             }
         }
-        for (name, value, span) in self.entries("set") {
+        for (name, value, span) in self.table.entries("set", FORM) {
             let is_good = self.is_good(name, &span, false) && self.is_first(&mut named, name, &span);
             let value = self.value(name, value);
             rules.extend(value.filter(|_| is_good).map(|value| self.rule(name, Change::Set(value))));
         }
-        for (name, value, span) in self.entries("add") {
+        for (name, value, span) in self.table.entries("add", FORM) {
             let is_good = self.is_good(name, &span, true);
             let values = match value {
                 Item::Value(TomlValue::Array(array)) => array.iter().map(|value| self.text(name, value)).collect(),
@@ -60,19 +63,6 @@ impl<'a> Reader<'_, 'a> {
 
     fn rule(&self, name: &str, change: Change) -> HeaderRule {
         HeaderRule { name: name.into(), change, always: self.always }
-    }
-
-    /// Names and values of the table in `key`, with the places of the names.
-    fn entries(&self, key: &'static str) -> Vec<(&'a str, &'a Item, Option<Span>)> {
-        let Some(item) = self.table.item(key) else { return Vec::new() };
-        let Some(toml) = item.as_table_like() else {
-            let label =
-                format!("it is {}: write field names with their values, {{ X-Name = \"value\" }}", type_name(item));
-            self.table.bad_value(key, label);
-            return Vec::new();
-        };
-        let place = |name: &str| toml.key(name).and_then(|key| key.span()).or_else(|| item.span());
-        TableLike::iter(toml).map(|(name, value)| (name, value, place(name))).collect()
     }
 
     fn is_good(&self, name: &str, span: &Option<Span>, may_be_missing: bool) -> bool {

@@ -9,9 +9,9 @@ use crate::config::compile::template::template;
 use crate::config::key::Table;
 use crate::config::model::{Action, Redirect, Respond, Rewrite};
 use crate::config::report::Problem;
-use crate::config::section::Section;
+use crate::config::section::{Context, Section};
 use crate::config::value::parse_field;
-use crate::util::template::{Encoding, Scope, Template, Variable};
+use crate::util::template::{Encoding, Own, Scope, Template, Variable};
 
 /// The main text of an action's table, or its short form, with the section and key that hold it.
 struct Main<'s, 'a> {
@@ -81,19 +81,39 @@ fn check_target(text: &str, to: &Template) -> Result<(), String> {
 
 /// Where the client's own words choose the host, anybody can make links that seem to lead to this site.
 fn warn_of_open_redirect(main: &Main<'_, '_>, to: &Template) {
-    let from_client = |variable: Option<&Variable>| match variable {
-        Some(Variable::Argument(_) | Variable::Cookie(_) | Variable::Query | Variable::Capture(_)) => true,
-        Some(Variable::Field(name)) => !name.contains("host"),
-        _ => false,
-    };
     let start = to.start();
     let authority = start.split_once("://").map(|(_, authority)| authority);
     let in_host = authority.is_some_and(|authority| !authority.contains(['/', '?']));
     let whole = start.is_empty() && !matches!(to.variables().next(), Some(Variable::Capture(_) | Variable::Query));
-    if (in_host || whole) && from_client(to.variables().next()) {
+    let first = to.variables().next();
+    if (in_host || whole) && first.is_some_and(|first| is_clients_word(main.holder.cx, first, LOOKUPS_DEEP)) {
         let title = format!("the client chooses where a redirect of {} leads", main.holder.title);
         let label = "put a host and a `/` in front of what comes from the request";
         main.holder.cx.warn(Problem::new(title, main.holder.value_span(main.key), label));
+    }
+}
+
+/// How far lookups are followed that are made of others; each may have many results.
+const LOOKUPS_DEEP: u32 = 2;
+
+/// Whether the client may choose how the value begins.
+fn is_clients_word(cx: &Context<'_>, variable: &Variable, deep: u32) -> bool {
+    match variable {
+        Variable::Argument(_) | Variable::Cookie(_) | Variable::Query | Variable::Capture(_) => true,
+        Variable::Field(name) => !name.contains("host"),
+        Variable::Own(Own::Lookup(number)) if deep > 0 => {
+            let lookup = cx.defined.get().and_then(|defined| defined.lookups.get(usize::from(*number)));
+            let Some(lookup) = lookup else { return false };
+            let is_word = |variable: &Variable| is_clients_word(cx, variable, deep - 1);
+            let begins_so = |result: &Template| match result.variables().next() {
+                _ if !result.start().is_empty() => false,
+                // A path begins with a slash, and only one of them is left.
+                Some(Variable::Capture(_)) => lookup.from.variables().any(is_word),
+                first => first.is_some_and(is_word),
+            };
+            lookup.results().any(begins_so)
+        }
+        _ => false,
     }
 }
 
@@ -109,7 +129,7 @@ pub(super) fn rewrite(route: &Section<'_>, scope: Scope<'_>) -> Option<Arc<Rewri
     } else if to.contains(' ') {
         "a target has no spaces: write %20"
     } else if to.start().starts_with('/')
-        || (to.start().is_empty() && matches!(first, Some(Variable::Path | Variable::Capture(_))))
+        || (to.start().is_empty() && matches!(first, Some(Variable::Path | Variable::Capture(_) | Variable::Own(_))))
     {
         return Some(Arc::new(Rewrite { to }));
     } else {

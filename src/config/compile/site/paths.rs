@@ -116,7 +116,8 @@ pub(super) fn warn_of_unreachable_path(section: &Section<'_>, path: &PathMatch) 
     section.cx.warn(Problem::new(title, section.value_span(key), label));
 }
 
-/// Of two routes for one path the second is reached with the methods that the first does not take.
+/// Of two routes for one path the second is reached with the methods that the first does not take, and where the
+/// conditions of the first do not hold.
 #[expect(clippy::mutable_key_type, reason = "equality and hash of an expression are those of its text")]
 pub(super) fn report_duplicate_routes(section: &Section<'_>, routes: &[Placed<Option<Route>>]) {
     let mut seen: HashMap<&PathMatch, Vec<(&Route, Option<Span>)>> = HashMap::new();
@@ -130,7 +131,9 @@ pub(super) fn report_duplicate_routes(section: &Section<'_>, routes: &[Placed<Op
                 PathMatch::Regex(pattern) => format!("regex = \"{}\"", pattern.as_str()),
             };
             let (of, label) = match common {
-                Common::Method(method) => (format!(" and {method}"), "give each of them `methods` of its own"),
+                Common::Method(method) => {
+                    (format!(" and {method}"), "give each of them `methods` or `when` of its own")
+                }
                 Common::Everything => (String::new(), "this one would never be reached"),
             };
             let title = format!("{} has two routes with {text}{of}", section.title);
@@ -148,6 +151,9 @@ enum Common<'a> {
 }
 
 fn in_common<'a>(first: &Route, second: &'a Route) -> Option<Common<'a>> {
+    if !first.conditions.is_empty() && first.conditions != second.conditions {
+        return None;
+    }
     if first.methods.is_empty() {
         return Some(Common::Everything);
     }
