@@ -55,7 +55,7 @@
 //! # Deliberately absent
 //!
 //! Not built yet, each with its place in the house: reload of the config, HTTP/3, upgrades (WebSocket), FastCGI, TLS towards servers,
-//! name resolution, limits of rates and connections per client, failover between machines, a firewall.
+//! name resolution, limits of rates per client, failover between machines, a firewall.
 //!
 //! Not wanted: dynamic dispatch of protocols, plug-ins, a second ring beside those of monoio and tokio-uring, a cipher or
 //! an HTTP/2 framing of our own, any operating system but Linux.

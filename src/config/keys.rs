@@ -121,6 +121,15 @@ pub(super) const KEYS: &[Key] = &[
         .flag("body-timeout")
         .known_as(&["nginx client_body_timeout", "haproxy timeout client"])
         .when("up for uploads over very bad links"),
+    Key::new(Table::Http, "body_rate_min", size(0, GIB), Default("500B"))
+        .help("bytes a second that a request body must come with on average, beyond body_rate_grace; else 408. Only the time counts in which we wait for the client, not that in which a server or application takes nothing; 0: any rate")
+        .flag("body-rate-min")
+        .known_as(&["apache RequestReadTimeout"])
+        .when("up against clients that send large bodies byte by byte, 0 for devices that report now and then within one request"),
+    Key::new(Table::Http, "body_rate_grace", duration(Duration::ZERO, DAY), Default("20s"))
+        .help("time of waiting for a request body that does not count against its rate")
+        .flag("body-rate-grace")
+        .when("up for clients that need long before they send"),
     Key::new(Table::Http, "write_timeout", WAIT, Default("60s"))
         .help("longest time in which the client takes no byte of an answer")
         .flag("write-timeout")
@@ -152,6 +161,11 @@ pub(super) const KEYS: &[Key] = &[
         .flag("body-max")
         .known_as(&["nginx client_max_body_size"])
         .when("up for uploads"),
+    Key::new(Table::Http, "connections_per_address_max", integer(0, 16_000_000), Default("0"))
+        .help("connections of one client address, IPv6 ones by their /64, in the whole process; more are reset before TLS; 0: no limit. Proxies named in `trusted_proxies` have none; behind the PROXY protocol the address of its header counts")
+        .flag("connections-per-address-max")
+        .known_as(&["nginx limit_conn", "haproxy src_conn_cur"])
+        .when("to about 100 against clients that take all connections for themselves; an office or a mobile network shares one IPv4 address"),
     Key::new(Table::Http, "server_name", Kind::Field, Default("one-server"))
         .help("value of the Server field of answers; empty: no field")
         .known_as(&["nginx server_tokens"])

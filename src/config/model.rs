@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::guard::{AddressRules, Auth, Trust};
+use crate::guard::{AddressRules, Auth, LeastRate, Trust};
 use crate::http::caching::Expires;
 pub use crate::http::coding::Coding;
 use crate::http::coding::Policy;
@@ -109,6 +109,8 @@ pub struct Http {
     pub header_timeout: Duration,
     /// Longest silence while a request body is read.
     pub body_timeout: Duration,
+    /// Rate that a request body must come with.
+    pub body_rate: LeastRate,
     /// Longest time without the client taking a byte.
     pub write_timeout: Duration,
     /// Idle time between requests.
@@ -123,6 +125,8 @@ pub struct Http {
     pub headers_max: usize,
     /// Bytes of a request body; beyond it 413. 0: no limit.
     pub body_bytes_max: u64,
+    /// Connections of one client address in the whole process; 0: no limit.
+    pub connections_per_address_max: u32,
     /// Value of the `Server` field; empty: no field.
     pub server_name: String,
     /// What sites inherit, and what counts where no site is found.

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use crossbeam::queue::ArrayQueue;
 
 use crate::config::Config;
+use crate::guard::PerAddress;
 use crate::metrics::{AppWorkerStats, Counter, Gauge, LogWriterStats, Trace, Worker};
 
 /// Events kept between two looks of the control thread; the oldest goes when more happen.
@@ -27,6 +28,8 @@ pub struct Shared {
     pub app_workers: Vec<Arc<AppWorkerStats>>,
     /// State of each server of each upstream, in the order of the config. Writer: the control thread.
     pub servers: Vec<Vec<ServerState>>,
+    /// Connections by client address; `None`: they are not limited. Writers: the data workers.
+    pub clients: Option<Arc<PerAddress>>,
     /// What the access log's writer thread counts; that thread is the writer.
     pub log_writer: Arc<LogWriterStats>,
     /// What the process turned out to be; set once by boot when all workers run.
@@ -63,6 +66,10 @@ impl Shared {
                 .iter()
                 .map(|upstream| upstream.servers.iter().map(|_| ServerState::new(now)).collect())
                 .collect(),
+            clients: match config.http.connections_per_address_max {
+                0 => None,
+                connections_max => Some(Arc::new(PerAddress::new(connections_max, rand::random()))),
+            },
             log_writer: Arc::default(),
             facts: OnceLock::new(),
             started: Instant::now(),

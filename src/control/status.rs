@@ -173,10 +173,14 @@ struct HttpView {
     connections_idle: u64,
     accepted: u64,
     refused: u64,
+    refused_per_address: u64,
+    /// With connections open now; `None`: they are not counted.
+    client_addresses: Option<usize>,
     received_bytes: u64,
     sent_bytes: u64,
     malformed: u64,
     timeouts: u64,
+    slow_bodies: u64,
     /// Closed without an answer, 1xx, 2xx, 3xx, 4xx, 5xx.
     responses: [u64; 6],
     panics: u64,
@@ -387,10 +391,13 @@ impl Page<'_> {
             connections_idle: self.sum(|w| w.http.idle.value()),
             accepted: self.sum(|w| w.http.accepted.value()),
             refused: self.sum(|w| w.http.refused.value()),
+            refused_per_address: self.sum(|w| w.http.refused_per_address.value()),
+            client_addresses: self.shared.clients.as_ref().map(|clients| clients.addresses()),
             received_bytes: self.sum(|w| w.http.bytes_in.value()),
             sent_bytes: self.sum(|w| w.http.bytes_out.value()),
             malformed: self.sum(|w| w.http.malformed.value()),
             timeouts: self.sum(|w| w.http.timeouts.value()),
+            slow_bodies: self.sum(|w| w.http.slow_bodies.value()),
             responses: std::array::from_fn(|class| self.sum(|w| w.http.responses[class].value())),
             panics: self.sum(|w| w.panics.value()),
         }

@@ -2,8 +2,9 @@
 //!
 //! In: addresses, header bytes, passwords, `now`. Out: an address, a verdict. Everything is pure and bounded, except for
 //! [`Hasher`], the one thread that computes slow password hashes so that no data worker ever does.
+//! [`PerAddress`] counts for all data workers together, because a limit of each would be one times the number of cores.
 //!
-//! Deliberately absent: connection caps and rates, which need state per source; any mechanism of login but Basic.
+//! Deliberately absent: rates, which need state per key; any mechanism of login but Basic.
 
 pub mod basic_auth;
 mod crypt;
@@ -12,6 +13,8 @@ pub mod fuzz;
 pub mod hasher;
 pub mod htpasswd;
 pub mod networks;
+mod pace;
+mod per_address;
 pub mod proxy_protocol;
 pub mod real_ip;
 pub mod verified;
@@ -20,5 +23,7 @@ pub use basic_auth::{Auth, Credentials};
 pub use hasher::Hasher;
 pub use htpasswd::Users;
 pub use networks::{AddressRules, Networks, Source};
+pub use pace::{LeastRate, Pace};
+pub use per_address::{PerAddress, Place};
 pub use real_ip::Trust;
 pub use verified::{Check, Verdict, Verified};

@@ -55,12 +55,16 @@ pub struct HttpStats {
     pub accepted: Counter,
     /// Connections refused because of a limit.
     pub refused: Counter,
+    /// Of these, because their address had too many.
+    pub refused_per_address: Counter,
     /// Connections open now.
     pub connections: Gauge,
     /// Connections between two requests now.
     pub idle: Gauge,
     /// Connections on which a request head has begun but is not complete now.
     pub reading: Gauge,
+    /// Request bodies given up because they came too slowly.
+    pub slow_bodies: Counter,
     /// Requests answered, by status class: index 1 to 5 for 1xx to 5xx, 0 for closed without an answer.
     pub responses: [Counter; 6],
     /// Bytes read from clients.

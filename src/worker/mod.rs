@@ -7,7 +7,7 @@
 //! | `hot` | buffers of a busy connection, and their pool |
 //! | `connection` | one downstream connection: hot while it has work, cold (no buffers) while idle |
 //! | `exchange` | one request: limits, routing, action, accounting |
-//! | `body` | the request body, read as it is wanted |
+//! | `body`, `pacing` | the request body, read as it is wanted; how long it is waited for |
 //! | `respond` | answers of the worker itself |
 //! | `send_file`, `forward`, `call_app` | the three actions that take time |
 //! | `run` | the worker's thread: listeners, tick, drain |
@@ -23,6 +23,7 @@ mod exchange;
 mod forward;
 mod h2;
 mod hot;
+mod pacing;
 mod preamble;
 mod redirected;
 mod respond;

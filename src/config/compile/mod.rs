@@ -21,6 +21,7 @@ use super::model::{AppPlacement, Config, DriverChoice, Http, Listener, Options, 
 use super::report::{Problem, Span};
 use super::section::{Context, Placed, Section};
 use super::suggest;
+use crate::guard::LeastRate;
 
 pub(super) use files::files_settings;
 pub(super) use mysql::splitter_settings;
@@ -123,6 +124,7 @@ fn compile_http(section: &Section<'_>) -> Http {
     Http {
         header_timeout: section.get("header_timeout"),
         body_timeout: section.get("body_timeout"),
+        body_rate: LeastRate { bytes_per_second: section.get("body_rate_min"), grace: section.get("body_rate_grace") },
         write_timeout: section.get("write_timeout"),
         keep_alive_timeout: section.get("keep_alive_timeout"),
         keep_alive_time: section.get("keep_alive_time"),
@@ -130,6 +132,7 @@ fn compile_http(section: &Section<'_>) -> Http {
         head_bytes_max: section.get("head_max"),
         headers_max: section.get("headers_max"),
         body_bytes_max,
+        connections_per_address_max: section.get("connections_per_address_max"),
         server_name: section.get("server_name"),
         options: options::inherit(section, &Arc::new(Options::new(body_bytes_max)), &[]),
     }

@@ -84,6 +84,12 @@ fn http(out: &mut Exposition, shared: &Shared) {
     let t = per_worker(shared, "one_server_http_");
     t.counter(out, "connections_accepted_total", "Client connections accepted.", |w| &w.http.accepted);
     t.counter(out, "connections_refused_total", "Client connections refused because of a limit.", |w| &w.http.refused);
+    let help = "Of these, refused because their address had as many as it may.";
+    t.counter(out, "connections_refused_per_address_total", help, |w| &w.http.refused_per_address);
+    if let Some(clients) = &shared.clients {
+        out.family("one_server_http_client_addresses", Kind::Gauge, "Client addresses with connections open now.")
+            .sample(&[], clients.addresses() as u64);
+    }
     t.gauge(out, "connections", "Client connections open now.", |w| &w.http.connections);
     t.gauge(out, "connections_idle", "Client connections between two requests now.", |w| &w.http.idle);
     t.gauge(out, "connections_reading", "Client connections within a request head now.", |w| &w.http.reading);
@@ -91,6 +97,8 @@ fn http(out: &mut Exposition, shared: &Shared) {
     t.counter(out, "sent_bytes_total", "Bytes sent to clients.", |w| &w.http.bytes_out);
     t.counter(out, "malformed_total", "Request heads that broke a framing rule.", |w| &w.http.malformed);
     t.counter(out, "timeouts_total", "Client connections closed by a time-out.", |w| &w.http.timeouts);
+    let help = "Request bodies given up because they came too slowly on average.";
+    t.counter(out, "slow_bodies_total", help, |w| &w.http.slow_bodies);
     let help = "Requests by status class of the answer; other: closed without an answer.";
     t.responses(out, "responses_total", help, |w| &w.http.responses);
     per_worker(shared, "one_server_").counter(
