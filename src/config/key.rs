@@ -22,6 +22,8 @@ pub enum Table {
     Tls,
     /// One entry of `certificates` of `tls`
     Certificate,
+    /// `[limit.NAME]`
+    Limit,
     /// `[site.NAME]`
     Site,
     /// `[[site.NAME.route]]`
@@ -70,6 +72,7 @@ impl Table {
         Table::Listener,
         Table::Tls,
         Table::Certificate,
+        Table::Limit,
         Table::Site,
         Table::Route,
         Table::Options,
@@ -91,11 +94,12 @@ impl Table {
     ];
 
     /// The tables that stand at the top of a file, by their first word.
-    pub(super) const TOP: [(&'static str, Table); 10] = [
+    pub(super) const TOP: [(&'static str, Table); 11] = [
         ("process", Table::Process),
         ("http", Table::Http),
         ("http2", Table::Http2),
         ("listener", Table::Listener),
+        ("limit", Table::Limit),
         ("site", Table::Site),
         ("upstream", Table::Upstream),
         ("app", Table::App),
@@ -122,6 +126,7 @@ impl Table {
             Table::Listener => "[listener.NAME]",
             Table::Tls => "tls = { … }",
             Table::Certificate => "certificates = [{ … }]",
+            Table::Limit => "[limit.NAME]",
             Table::Site => "[site.NAME]",
             Table::Route => "[[site.NAME.route]]",
             Table::Files => "files = { … }",
@@ -157,6 +162,12 @@ impl Table {
             Table::Certificate => {
                 "One certificate with its key. Clients get the one for the name they ask for, ECDSA before RSA. \
                  `one-server cert self-signed NAME` makes one for development."
+            }
+            Table::Limit => {
+                "How many requests of one key (of one address, if nothing else is said) are answered: per time, and at once. \
+                 The limit holds for the whole process, over all its workers, and where `limits` of [http], a site or a \
+                 route name it; several all count, and a request that one refuses does not use up the others. It is looked \
+                 at once for each request, after the address rules and before the login."
             }
             Table::Site => {
                 "Host names with their routes. Without a match, the site with `default = true` answers, else the first one."

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::guard::{AddressRules, Auth, LeastRate, Trust};
+use crate::guard::{AddressRules, Allowed, Auth, LeastRate, Trust};
 use crate::http::caching::Expires;
 pub use crate::http::coding::Coding;
 use crate::http::coding::Policy;
@@ -25,6 +25,8 @@ pub struct Config {
     pub http: Http,
     /// Windows and limits of downstream HTTP/2 connections.
     pub http2: Http2,
+    /// Limits of requests, in order of writing.
+    pub limits: Vec<Limit>,
     /// HTTP listeners, in order of writing.
     pub listeners: Vec<Listener>,
     /// Sites in order of writing. The first site of a listener answers for unknown hosts when none says `default`.
@@ -165,6 +167,8 @@ pub struct Options {
     pub access: Option<Arc<AddressRules>>,
     /// The login; `None`: none.
     pub auth: Option<Arc<Auth>>,
+    /// What requests must keep, indexes into [`Config::limits`].
+    pub limits: Arc<[usize]>,
 }
 
 impl Options {
@@ -183,6 +187,7 @@ impl Options {
             compress: None,
             access: None,
             auth: None,
+            limits: Arc::default(),
             x_accel: true,
         }
     }
@@ -289,6 +294,23 @@ pub struct Http2 {
     pub send_buffer_bytes_max: usize,
     /// What a client may do before the connection ends.
     pub guard: crate::http::h2::Limits,
+}
+
+/// A limit of requests.
+#[derive(Clone, Debug)]
+pub struct Limit {
+    /// Name in `limits`, logs, metrics and answers.
+    pub name: String,
+    /// What is counted; a request for which it is empty is not limited.
+    pub key: Template,
+    /// Rate and requests at once; at least one of the two.
+    pub allowed: Allowed,
+    /// Requests ahead of the rate wait for their turn; else they go on at once.
+    pub delays: bool,
+    /// Status of refused requests.
+    pub status: u16,
+    /// Nothing is refused or delayed, only counted.
+    pub dry_run: bool,
 }
 
 /// One listening address.

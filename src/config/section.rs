@@ -71,13 +71,16 @@ pub(super) struct Context<'a> {
     pub(super) outside: Option<&'a dyn Outside>,
     /// The file; empty when there is none.
     pub(super) text: &'a str,
+    /// Names of the limits, in order of writing, for what names them.
+    pub(super) limits: RefCell<Vec<String>>,
     pub(super) problems: RefCell<Vec<Problem>>,
     pub(super) warnings: RefCell<Vec<Problem>>,
 }
 
 impl<'a> Context<'a> {
     pub(super) fn new(programs: &'a [&'a str], overrides: &'a Overrides, outside: Option<&'a dyn Outside>) -> Self {
-        Context { programs, overrides, outside, text: "", problems: RefCell::default(), warnings: RefCell::default() }
+        let (limits, problems, warnings) = (RefCell::default(), RefCell::default(), RefCell::default());
+        Context { programs, overrides, outside, text: "", limits, problems, warnings }
     }
 
     pub(super) fn mistake(&self, problem: Problem) {

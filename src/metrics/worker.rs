@@ -1,6 +1,6 @@
 //! What one data worker counts. It is the only writer; the control thread adds the workers up.
 
-use super::{Counter, Gauge, Histogram, LogStats};
+use super::{Counter, Gauge, Histogram, LimitStats, LogStats};
 use crate::config::Config;
 use crate::http::h2::{Flood, Summary};
 
@@ -13,6 +13,8 @@ pub struct Worker {
     pub tls: TlsStats,
     /// Downstream HTTP/2.
     pub http2: Http2Stats,
+    /// Per limit of requests.
+    pub limits: Vec<LimitStats>,
     /// Static files.
     pub files: FileStats,
     /// Per upstream, per server.
@@ -34,6 +36,7 @@ impl Worker {
             http: HttpStats::default(),
             tls: TlsStats::default(),
             http2: Http2Stats::default(),
+            limits: config.limits.iter().map(|_| LimitStats::default()).collect(),
             files: FileStats::default(),
             servers: config
                 .upstreams

@@ -12,7 +12,7 @@ use super::cx::{AnswerVariables, Cx};
 use super::redirected::{Redirected, Sent};
 use super::respond;
 use super::upload::Upload;
-use super::{Worker, call_app, forward, send_file};
+use super::{Worker, call_app, forward, limits, send_file};
 use crate::config::model::{Action, Options, PageStatus};
 use crate::guard::{Auth, Check, Credentials, Source, Verdict};
 use crate::http::answer::{AnswerHead, Content};
@@ -247,12 +247,22 @@ async fn step(
                 return with_page(acted, &cx, client, fields, stage).await;
             }
             _ if refuses_address(&cx) => error(403),
-            Routed::MethodNotAllowed { allow } => refuse_method(client, allow),
-            Routed::Methods { allow } => methods(&cx, client, fields, allow).await,
-            Routed::NotFound => error(404),
+            no_route => match limits::admit(&cx, client, fields).await {
+                Some(acted) => acted,
+                None => without_route(&cx, client, fields, &no_route).await,
+            },
         },
     };
     with_page(acted, &cx, client, fields, stage).await
+}
+
+/// No action of the site takes the request.
+async fn without_route(cx: &Cx<'_>, client: &mut Client<'_>, fields: &mut Vec<u8>, routed: &Routed<'_>) -> Acted {
+    match routed {
+        Routed::MethodNotAllowed { allow } => refuse_method(client, allow),
+        Routed::Methods { allow } => methods(cx, client, fields, allow).await,
+        _ => error(404),
+    }
 }
 
 /// Looks for the page that stands for an error, or sends our own.
@@ -260,8 +270,8 @@ async fn with_page(acted: Acted, cx: &Cx<'_>, client: &mut Client<'_>, fields: &
     let Err(Instead::Error(error)) = acted else { return acted };
     // If the page itself cannot be had, the error that it stands for counts.
     let error = stage.page_for.unwrap_or(error);
-    if !matches!(error.status, 401 | 405) {
-        // They described what would have been sent, and these two the error.
+    if !matches!(error.status, 401 | 405) && !client.answer.trail.limited.is_refused() {
+        // They described what would have been sent, and those of these the error.
         client.answer.keep_fields(Vec::new());
     }
     let page = cx.options.error_pages.page(error.status).filter(|_| stage.page_for.is_none());
@@ -345,6 +355,9 @@ async fn at_route(
 ) -> Acted {
     if refuses_address(&cx) {
         return error(403);
+    }
+    if let Some(acted) = limits::admit(&cx, client, buffers.fields).await {
+        return acted;
     }
     let credentials;
     let mut cx = cx;

@@ -7,6 +7,7 @@
 //! | `hot` | buffers of a busy connection, and their pool |
 //! | `connection` | one downstream connection: hot while it has work, cold (no buffers) while idle |
 //! | `exchange` | one request: limits, routing, action, accounting |
+//! | `limits`, `held_back` | the limits of a route; requests that wait on purpose |
 //! | `body`, `pacing` | the request body, read as it is wanted; how long it is waited for |
 //! | `respond` | answers of the worker itself |
 //! | `send_file`, `forward`, `call_app` | the three actions that take time |
@@ -22,7 +23,9 @@ mod cx;
 mod exchange;
 mod forward;
 mod h2;
+mod held_back;
 mod hot;
+mod limits;
 mod pacing;
 mod preamble;
 mod redirected;

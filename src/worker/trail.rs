@@ -5,9 +5,10 @@ use std::time::{Duration, SystemTime};
 use super::Worker;
 use super::connection::Connection;
 use super::exchange::{After, Client, Outcome, Request};
+use super::limits::Limited;
 use crate::http::h1::FieldName;
 use crate::log::{AddressText, Coding, EndedBy, Entry, Phase, Termination, Timers, TlsFacts};
-use crate::metrics::{ServedBy, TraceEvent};
+use crate::metrics::{LimitOutcome, ServedBy, TraceEvent};
 
 /// Longest request line kept in a trace.
 const TRACE_LINE_BYTES_MAX: usize = 128;
@@ -33,6 +34,8 @@ pub(super) struct Trail {
     pub(super) server: Option<ServedBy>,
     /// Content coding applied here, and the bytes before it.
     pub(super) coding: Option<(&'static str, u64)>,
+    /// What limits said.
+    pub(super) limited: Limited,
     /// The access log wants to hear of it.
     pub(super) log_access: bool,
     /// The fields of the answer, where the log wants them.
@@ -130,6 +133,8 @@ fn log_line(
         upstream: trail.upstream,
         upstream_status: trail.upstream_status,
         tries: trail.tries,
+        limit_requests: trail.limited.by_rate.map(LimitOutcome::word),
+        limit_connections: trail.limited.by_count.map(LimitOutcome::word),
         connection: connection.serial,
         connection_requests: connection.requests.get(),
         termination: termination(client, outcome),
@@ -155,6 +160,7 @@ fn termination(client: &Client<'_>, outcome: Outcome) -> Termination {
     match outcome.after {
         After::Abort if is_served_elsewhere => Termination::new(EndedBy::Server, Phase::Data),
         After::Abort => Termination::new(EndedBy::Client, Phase::Data),
+        _ if client.answer.trail.limited.is_refused() => Termination::new(EndedBy::Proxy, Phase::Request),
         After::Close if !has_begun => Termination::new(EndedBy::Client, Phase::Response),
         _ if outcome.served_by == ServedBy::Files => Termination::NORMAL,
         _ => match client.answer.status() {

@@ -4,6 +4,7 @@ mod compress;
 mod files;
 mod guard;
 mod http2;
+mod limits;
 mod log;
 mod mysql;
 mod options;
@@ -43,7 +44,11 @@ pub(super) fn compile<'a>(cx: &'a Context<'a>, root: &'a dyn TableLike) -> Confi
     let apps = named(cx, root, Table::App);
     let splitters = named(cx, root, Table::Mysql);
 
+    let limits = named(cx, root, Table::Limit);
+    cx.limits.replace(limits.iter().map(|named| named.name.into()).collect());
+
     let (mut config, admin) = base(cx, Some(root));
+    config.limits = limits.iter().map(limits::compile).collect();
     config.listeners = listeners.iter().map(listener).collect();
     config.upstreams = upstreams.iter().map(|named| upstream::compile(named.name, &named.section)).collect();
     config.apps = apps.iter().map(app).collect();
@@ -52,6 +57,7 @@ pub(super) fn compile<'a>(cx: &'a Context<'a>, root: &'a dyn TableLike) -> Confi
     let sites = named(cx, root, Table::Site);
     site::compile_all(cx, &sites, &names, &mut config);
     config.log.sites = log::sites(&sites);
+    limits::warn_of_unused(cx, &limits, &config);
 
     report_duplicate_addresses(cx, &listeners, &splitters, &config, &admin);
     if listeners.is_empty() && splitters.is_empty() {
@@ -76,6 +82,7 @@ pub(super) fn base<'a>(cx: &'a Context<'a>, root: Option<&'a dyn TableLike>) -> 
         process: compile_process(&process),
         http: compile_http(&http),
         http2: http2::compile(&section(Table::Http2)),
+        limits: Vec::new(),
         listeners: Vec::new(),
         sites: Vec::new(),
         upstreams: Vec::new(),
@@ -203,6 +210,20 @@ fn named<'a>(cx: &'a Context<'a>, root: &'a dyn TableLike, table: Table) -> Vec<
         Some(Named { name, span, section })
     };
     toml.iter().filter_map(entry).collect()
+}
+
+/// The index of `[kind.name]` among `names`; reports a name that does not exist.
+fn index_among(section: &Section<'_>, kind: &str, names: &[&str], name: &str, span: Option<Span>) -> Option<usize> {
+    if let Some(index) = names.iter().position(|known| *known == name) {
+        return Some(index);
+    }
+    let label = match suggest::nearest(name, names.iter().copied()) {
+        Some(near) => format!("did you mean \"{near}\"?"),
+        None if names.is_empty() => format!("there is none yet: add [{kind}.{name}]"),
+        None => format!("there are: {}; or add [{kind}.{name}]", names.join(", ")),
+    };
+    section.cx.mistake(Problem::new(format!("no {kind} is called `{name}`"), span, label));
+    None
 }
 
 /// `[listener]` with `address = …` directly below: the name was forgotten.

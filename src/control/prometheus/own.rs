@@ -1,4 +1,4 @@
-//! Our own metrics, tier by tier: process, HTTP, HTTP/2, TLS, files, upstreams, applications, splitters, access log.
+//! Our own metrics, tier by tier: process, HTTP, HTTP/2, TLS, limits, files, upstreams, applications, splitters, access log.
 
 use std::time::SystemTime;
 
@@ -9,7 +9,7 @@ use crate::control::exposition::{Exposition, Kind};
 use crate::control::shared::{Phase, unix_ms};
 use crate::control::usage;
 use crate::http::h2::Flood;
-use crate::metrics::{AppWorkerStats, BackendStats, SplitterStats, Worker};
+use crate::metrics::{AppWorkerStats, BackendStats, LimitOutcome, SplitterStats, Worker};
 
 pub(super) fn write(out: &mut Exposition, shared: &Shared, now: SystemTime) {
     process(out, shared);
@@ -17,6 +17,7 @@ pub(super) fn write(out: &mut Exposition, shared: &Shared, now: SystemTime) {
     http(out, shared);
     http2(out, shared);
     tls(out, shared);
+    limits(out, shared);
     files(out, shared);
     upstreams(out, shared);
     checks(out, shared, now);
@@ -140,6 +141,26 @@ fn tls(out: &mut Exposition, shared: &Shared) {
     for fact in shared.certificates() {
         let labels = [("listener", fact.listener.as_str()), ("name", fact.name.as_str()), ("key", fact.key)];
         expiry.sample(&labels, unix_ms(fact.not_after) as f64 / 1000.0);
+    }
+}
+
+fn limits(out: &mut Exposition, shared: &Shared) {
+    let limits = &shared.config.limits;
+    if limits.is_empty() {
+        return;
+    }
+    let help = "Requests under a limit, by what it said.";
+    let mut requests = out.family("one_server_limit_requests_total", Kind::Counter, help);
+    for (index, limit) in limits.iter().enumerate() {
+        for outcome in LimitOutcome::ALL {
+            let count: u64 = shared.workers.iter().map(|worker| worker.limits[index].of(outcome).value()).sum();
+            requests.sample(&[("limit", &limit.name), ("outcome", outcome.name())], count);
+        }
+    }
+    let help = "Keys of a limit's rate forgotten before their time, because there were too many.";
+    let mut lost = out.family("one_server_limit_keys_lost_total", Kind::Counter, help);
+    for (limit, limiter) in limits.iter().zip(&shared.limiters) {
+        lost.sample(&[("limit", &limit.name)], limiter.keys_lost());
     }
 }
 
