@@ -42,6 +42,8 @@ pub enum Table {
     Rewrite,
     /// `respond = { … }` of a route
     Respond,
+    /// `tarpit = { … }` of a route
+    Tarpit,
     /// `compress = { … }` of `[http]`, a site or a route
     Compress,
     /// `auth = { … }` of a site or route
@@ -82,6 +84,7 @@ impl Table {
         Table::Redirect,
         Table::Rewrite,
         Table::Respond,
+        Table::Tarpit,
         Table::Compress,
         Table::Auth,
         Table::Upstream,
@@ -136,6 +139,7 @@ impl Table {
             Table::Redirect => "redirect = { … }",
             Table::Rewrite => "rewrite = { … }",
             Table::Respond => "respond = { … }",
+            Table::Tarpit => "tarpit = { … }",
             Table::Compress => "compress = { … }",
             Table::Auth => "auth = { … }",
             Table::Upstream => "[upstream.NAME]",
@@ -174,7 +178,7 @@ impl Table {
             }
             Table::Route => {
                 "One line of a site's routing table: a path and exactly one action (files, proxy, app, redirect, rewrite, \
-                 respond or close). Precedence, as in nginx: `exact`; the longest `path`, if it has `over_regex`; the first \
+                 respond, close or tarpit). Precedence, as in nginx: `exact`; the longest `path`, if it has `over_regex`; the first \
                  `regex` that matches, in order of writing; the longest `path`. Only then `methods` choose among the routes \
                  of that one path: the first one that takes the method; if none does, the answer is 405 with Allow, to \
                  OPTIONS 204. GET stands for HEAD too. Texts may name captures: `$1` to `$9` and named ones of a `regex`, \
@@ -205,6 +209,10 @@ impl Table {
                  target; a `?` at its end drops it. `rewrite = \"/new/$1\"` is short for `rewrite = { to = \"/new/$1\" }`."
             }
             Table::Respond => "A fixed answer.",
+            Table::Tarpit => {
+                "An error that is answered late, for paths that only scanners ask for: it costs them time and us a connection. \
+                 `process.tarpit_max` bounds how many are held. `tarpit = {}` takes the defaults."
+            }
             Table::Compress => {
                 "How answers are compressed. A table replaces the one above it as a whole; `compress = true` keeps that one, \
                  or takes these defaults where there is none."

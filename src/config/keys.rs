@@ -87,6 +87,9 @@ pub(super) const KEYS: &[Key] = &[
         .flag("connections-max")
         .known_as(&["nginx worker_connections", "haproxy maxconn"])
         .when("up on large machines, together with the limit of open files (`ulimit -n`)"),
+    Key::new(Table::Process, "tarpit_max", integer(0, 16_000_000), Default("1024"))
+        .help("requests of the whole process that `tarpit` holds back at the same time; more are answered at once")
+        .when("up on large machines, well below connections_max: each holds a connection"),
     Key::new(Table::Process, "backlog", integer(1, 1 << 20), Default("4096"))
         .help("length of the accept queue of each listening socket, see listen(2); the kernel caps it at net.core.somaxconn")
         .flag("backlog")
@@ -405,6 +408,9 @@ pub(super) const KEYS: &[Key] = &[
     Key::new(Table::Route, "close", Kind::Switch, Default("false"))
         .help("close the connection without an answer")
         .known_as(&["nginx return 444", "haproxy silent-drop"]),
+    Key::new(Table::Route, "tarpit", Kind::Form("a table such as { delay = \"10s\", status = 429 }"), Means("another action"))
+        .help("hold the answer back, then answer with an error")
+        .known_as(&["haproxy http-request tarpit"]),
     // [http], [site.NAME] and [[site.NAME.route]]
     Key::new(Table::Options, "headers", Kind::Form("a table such as { set = { X-Frame-Options = \"DENY\" }, remove = [\"X-Powered-By\"] }"), Means("fields stay as they are"))
         .help("changes to the fields of answers; merged with those of the levels above, field by field")
@@ -521,6 +527,13 @@ pub(super) const KEYS: &[Key] = &[
         .known_as(&["nginx default_type"]),
     Key::new(Table::Respond, "body", Kind::Text, Means("an empty body"))
         .help("the body; may hold variables, which are escaped for HTML, XML and JSON; `$$` is a dollar"),
+    // tarpit
+    Key::new(Table::Tarpit, "delay", WAIT, Default("10s"))
+        .help("how long the answer is held back while the client stays; a drain does not wait for it")
+        .known_as(&["haproxy timeout tarpit"]),
+    Key::new(Table::Tarpit, "status", integer(400, 599), Default("429"))
+        .help("status of the answer")
+        .known_as(&["haproxy deny_status"]),
     // compress
     Key::new(Table::Compress, "codings", Kind::List(&Kind::Word(&["br", "zstd", "gzip"])), Default("br,zstd,gzip"))
         .help("what is offered, in order of preference; a client that weighs them decides first")

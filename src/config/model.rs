@@ -92,6 +92,8 @@ pub struct Process {
     pub app_concurrency: usize,
     /// Downstream connections of the whole process; more are refused.
     pub connections_max: usize,
+    /// Requests that tarpits hold back at the same time; the next are answered at once.
+    pub tarpit_max: usize,
     /// listen(2) backlog of each listening socket.
     pub backlog: u32,
     /// How long a drain (SIGQUIT) waits for requests in flight.
@@ -464,7 +466,7 @@ impl Route {
             Action::Redirect(redirect) => redirect.to.uses_captures(),
             Action::Rewrite(rewrite) => rewrite.to.uses_captures(),
             Action::Respond(respond) => respond.body.uses_captures(),
-            Action::Files(_) | Action::Proxy(_) | Action::App(_) | Action::Close => false,
+            Action::Files(_) | Action::Proxy(_) | Action::App(_) | Action::Close | Action::Tarpit(_) => false,
         };
         of_action
             || self.rewrite.as_ref().is_some_and(|rewrite| rewrite.to.uses_captures())
@@ -489,6 +491,17 @@ pub enum Action {
     Respond(Arc<Respond>),
     /// Close the connection without an answer (nginx's `return 444`).
     Close,
+    /// An error, after a while.
+    Tarpit(Tarpit),
+}
+
+/// An error that is answered late.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tarpit {
+    /// How long it is held back.
+    pub delay: Duration,
+    /// Its status.
+    pub status: u16,
 }
 
 /// A redirect.

@@ -4,7 +4,7 @@
 //! the counts by client, which hold for the whole process; reading is a relaxed load; the one lock here is for what the
 //! control thread alone touches. Deliberately absent: anything a request would have to wait for.
 
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -33,6 +33,8 @@ pub struct Shared {
     pub clients: Option<Arc<PerAddress>>,
     /// Limits of requests, in the order of the config. Writers: the data workers.
     pub limiters: Vec<Limiter>,
+    /// Requests that are held back on purpose now. Writers: the data workers.
+    pub tarpit: AtomicUsize,
     /// What the access log's writer thread counts; that thread is the writer.
     pub log_writer: Arc<LogWriterStats>,
     /// What the process turned out to be; set once by boot when all workers run.
@@ -74,6 +76,7 @@ impl Shared {
                 connections_max => Some(Arc::new(PerAddress::new(connections_max, rand::random()))),
             },
             limiters: config.limits.iter().map(|limit| Limiter::new(&limit.allowed, rand::random())).collect(),
+            tarpit: AtomicUsize::new(0),
             log_writer: Arc::default(),
             facts: OnceLock::new(),
             started: Instant::now(),

@@ -183,6 +183,10 @@ struct HttpView {
     malformed: u64,
     timeouts: u64,
     slow_bodies: u64,
+    tarpitted: u64,
+    tarpit_full: u64,
+    /// Held back now.
+    tarpit: u64,
     /// Closed without an answer, 1xx, 2xx, 3xx, 4xx, 5xx.
     responses: [u64; 6],
     panics: u64,
@@ -413,6 +417,9 @@ impl Page<'_> {
             malformed: self.sum(|w| w.http.malformed.value()),
             timeouts: self.sum(|w| w.http.timeouts.value()),
             slow_bodies: self.sum(|w| w.http.slow_bodies.value()),
+            tarpitted: self.sum(|w| w.http.tarpitted.value()),
+            tarpit_full: self.sum(|w| w.http.tarpit_full.value()),
+            tarpit: self.sum(|w| w.http.tarpit.value()),
             responses: std::array::from_fn(|class| self.sum(|w| w.http.responses[class].value())),
             panics: self.sum(|w| w.panics.value()),
         }

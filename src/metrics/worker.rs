@@ -68,6 +68,12 @@ pub struct HttpStats {
     pub reading: Gauge,
     /// Request bodies given up because they came too slowly.
     pub slow_bodies: Counter,
+    /// Requests that came to a tarpit.
+    pub tarpitted: Counter,
+    /// Of these, answered at once because too many were held back.
+    pub tarpit_full: Counter,
+    /// Held back now.
+    pub tarpit: Gauge,
     /// Requests answered, by status class: index 1 to 5 for 1xx to 5xx, 0 for closed without an answer.
     pub responses: [Counter; 6],
     /// Bytes read from clients.

@@ -12,7 +12,7 @@ use super::cx::{AnswerVariables, Cx};
 use super::redirected::{Redirected, Sent};
 use super::respond;
 use super::upload::Upload;
-use super::{Worker, call_app, forward, limits, send_file};
+use super::{Worker, call_app, forward, limits, send_file, tarpit};
 use crate::config::model::{Action, Options, PageStatus};
 use crate::guard::{Auth, Check, Credentials, Source, Verdict};
 use crate::http::answer::{AnswerHead, Content};
@@ -427,6 +427,8 @@ async fn act(
             simple(&cx, client, respond.status, fields, body).await
         }
         Action::Close => Ok(abandoned(ServedBy::Worker)),
+        // Boxed: every request would carry its size.
+        Action::Tarpit(tarpit) => Box::pin(tarpit::run(&cx, client, *tarpit)).await,
         Action::Proxy(_) | Action::App(_) => {
             // Answers to earlier requests of a pipeline do not wait for this one.
             if client.answer.flush().await.is_err() {

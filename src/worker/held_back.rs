@@ -1,4 +1,4 @@
-//! Requests that wait on purpose: for their turn under a limit.
+//! Requests that wait on purpose: for their turn under a limit, or in a tarpit.
 
 use std::time::Duration;
 

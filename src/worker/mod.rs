@@ -11,6 +11,7 @@
 //! | `body`, `pacing` | the request body, read as it is wanted; how long it is waited for |
 //! | `respond` | answers of the worker itself |
 //! | `send_file`, `forward`, `call_app` | the three actions that take time |
+//! | `tarpit` | the one that takes it on purpose |
 //! | `run` | the worker's thread: listeners, tick, drain |
 //!
 //! It decides nothing about a protocol: that is in the codecs and the pure parts of the services below it.
@@ -33,6 +34,7 @@ mod respond;
 mod run;
 mod secure;
 mod send_file;
+mod tarpit;
 mod trail;
 mod upload;
 mod watch;

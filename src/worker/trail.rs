@@ -36,6 +36,8 @@ pub(super) struct Trail {
     pub(super) coding: Option<(&'static str, u64)>,
     /// What limits said.
     pub(super) limited: Limited,
+    /// It was held back in the tarpit.
+    pub(super) is_tarpitted: bool,
     /// The access log wants to hear of it.
     pub(super) log_access: bool,
     /// The fields of the answer, where the log wants them.
@@ -160,6 +162,10 @@ fn termination(client: &Client<'_>, outcome: Outcome) -> Termination {
     match outcome.after {
         After::Abort if is_served_elsewhere => Termination::new(EndedBy::Server, Phase::Data),
         After::Abort => Termination::new(EndedBy::Client, Phase::Data),
+        After::Close if client.answer.trail.is_tarpitted && !has_begun => {
+            Termination::new(EndedBy::Client, Phase::Tarpit)
+        }
+        _ if client.answer.trail.is_tarpitted => Termination::new(EndedBy::Proxy, Phase::Tarpit),
         _ if client.answer.trail.limited.is_refused() => Termination::new(EndedBy::Proxy, Phase::Request),
         After::Close if !has_begun => Termination::new(EndedBy::Client, Phase::Response),
         _ if outcome.served_by == ServedBy::Files => Termination::NORMAL,

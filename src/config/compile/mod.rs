@@ -118,6 +118,7 @@ fn compile_process(section: &Section<'_>) -> Process {
         queue_timeout: section.get("app_queue_timeout"),
         app_concurrency: section.get("app_concurrency"),
         connections_max: section.get("connections_max"),
+        tarpit_max: section.get("tarpit_max"),
         backlog: section.get("backlog"),
         drain_timeout: section.get("drain_timeout"),
         file_cache_bytes: section.get("file_cache"),

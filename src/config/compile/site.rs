@@ -142,7 +142,7 @@ fn routes<'a>(site: &Section<'a>, names: &Names<'_>, upper: &Arc<Options>) -> Ve
 }
 
 /// Of these a route has one.
-const ACTIONS: [&str; 7] = ["files", "proxy", "app", "redirect", "rewrite", "respond", "close"];
+const ACTIONS: [&str; 8] = ["files", "proxy", "app", "redirect", "rewrite", "respond", "close", "tarpit"];
 
 /// Actions that may be given a rewritten target.
 const REWRITTEN: [&str; 3] = ["files", "proxy", "app"];
@@ -205,6 +205,7 @@ fn action(section: &Section<'_>, name: &str, names: &Names<'_>, scope: Scope<'_>
         "redirect" => actions::redirect(section, scope),
         "rewrite" => actions::rewrite(section, scope).map(Action::Rewrite),
         "respond" => actions::respond(section, scope),
+        "tarpit" => actions::tarpit(section),
         _ => {
             let close: bool = section.get("close");
             close.then_some(Action::Close)

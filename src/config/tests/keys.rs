@@ -118,6 +118,7 @@ pub(super) fn in_its_table(key: &Key, line: &str) -> String {
         }
         Table::Rewrite => route(&format!("path = \"/\"\n{}", inner("rewrite", unless("to", "to = \"/x\"")))),
         Table::Respond => route(&format!("path = \"/\"\n{}", inner("respond", ""))),
+        Table::Tarpit => route(&format!("path = \"/\"\n{}", inner("tarpit", ""))),
         Table::Auth => {
             let needed = ["realm = \"r\"", "users_file = \"/users\""];
             let others = needed.iter().filter(|part| line.is_empty() || !part.starts_with(&format!("{} ", key.name)));

@@ -263,7 +263,9 @@ fn routes() {
     );
     check_route(
         "path = \"/\"",
-        &["3:1 a [[site.s.route]] does nothing | add one of files, proxy, app, redirect, rewrite, respond, close"],
+        &[
+            "3:1 a [[site.s.route]] does nothing | add one of files, proxy, app, redirect, rewrite, respond, close, tarpit",
+        ],
     );
     check_route(
         "respond = {}",

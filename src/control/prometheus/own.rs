@@ -100,6 +100,10 @@ fn http(out: &mut Exposition, shared: &Shared) {
     t.counter(out, "timeouts_total", "Client connections closed by a time-out.", |w| &w.http.timeouts);
     let help = "Request bodies given up because they came too slowly on average.";
     t.counter(out, "slow_bodies_total", help, |w| &w.http.slow_bodies);
+    t.counter(out, "tarpitted_total", "Requests that came to a tarpit.", |w| &w.http.tarpitted);
+    let help = "Of these, answered at once because too many were held back.";
+    t.counter(out, "tarpit_full_total", help, |w| &w.http.tarpit_full);
+    t.gauge(out, "tarpit", "Requests held back in a tarpit now.", |w| &w.http.tarpit);
     let help = "Requests by status class of the answer; other: closed without an answer.";
     t.responses(out, "responses_total", help, |w| &w.http.responses);
     per_worker(shared, "one_server_").counter(
