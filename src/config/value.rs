@@ -656,7 +656,7 @@ mod tests {
 
         #[test]
         fn any_text_is_a_value_or_advice(text in "(?s).{0,30}") {
-            for kind in [Kind::Cores, Kind::Address, Kind::Output, Kind::UrlPath, Kind::Field, Kind::SocketAddressOrOff] {
+            for kind in [Kind::Cores, Kind::Address, Kind::Output, Kind::UrlPath, Kind::Field, Kind::Rate, Kind::SocketAddressOrOff] {
                 if let Err(advice) = kind.parse(&text) {
                     prop_assert!(!advice.is_empty());
                 }

@@ -56,6 +56,10 @@ fn key(section: &Section<'_>) -> Template {
     let text: String = section.get("key");
     let title = format!("bad value for `key` in {}", section.title);
     let scope = Scope { captures: &[], answer: false };
+    if text.contains("binary_remote_addr") {
+        section.bad_value("key", "write `$remote_addr`: a key takes the same room whatever its length");
+        return Template::text("");
+    }
     let Some(key) = template(section.cx, &title, &text, section.value_span("key"), scope) else {
         return Template::text("");
     };

@@ -57,6 +57,10 @@ fn mistakes_in_limits_are_told_with_advice() {
             "3:8 bad value for `key` in [limit.a] | `$remote_adr` is not known: did you mean `$remote_addr`?",
         ),
         (
+            "[limit.a]\nrate = \"1/s\"\nkey = \"$binary_remote_addr\"\n",
+            "3:7 bad value for `key` in [limit.a] | write `$remote_addr`: a key takes the same room whatever its length",
+        ),
+        (
             "[limit.a]\nrate = \"1/s\"\nkey = \"\"\n",
             "3:7 bad value for `key` in [limit.a] | it is empty, and an empty key is not limited: write \"$remote_addr\"",
         ),
