@@ -10,7 +10,7 @@
 //! | [`boot`] | process life: limits, threads, signals, drain | stand on the path of a request |
 //! | [`runtime`] | drivers, pinning, mailboxes, buffers, system calls; the only `unsafe` | know a protocol |
 //! | [`tls`] | sessions without sockets, certificates by name, tickets | choose a site |
-//! | [`guard`] | who the client is, and whether it may come in: address rules, PROXY protocol, proxies in front, logins | hash a password on a data worker |
+//! | [`guard`] | who the client is, whether it may come in, and how much of it: address rules, PROXY protocol, proxies in front, logins, limits | hash a password on a data worker |
 //! | [`http`] | HTTP/1.1 codec, guard of HTTP/2 over the `h2` crate, content codings, fields; no I/O | choose an action |
 //! | [`route`] | (host, method, path) → action, rewrites, https; pure | I/O |
 //! | [`files`] | static files: path safety, conditionals, ranges, coded forms, listings, cache | leave its root |
@@ -49,14 +49,15 @@
 //!    request ends that request.
 //! 4. No request is answered wrong to be fast: one is repeated only where RFC 9110 section 9.2.2 allows it; a truncated
 //!    body is never completed; a SQL read goes to a replica only when it cannot differ from what its session must see.
-//! 5. Every counter has one writer.
+//! 5. Every counter has one writer. What a client may take is counted for the whole process instead: connections by
+//!    address at accept and close, requests under limits by atomics.
 //! 6. `check` reads only: it binds, creates, changes and resolves nothing.
 //! 7. What starts says what it is: version, driver, cores and roles, listeners, limits, and anything that fell back.
 //!
 //! # Deliberately absent
 //!
 //! Not built yet, each with its place in the house: reload of the config, HTTP/3, upgrades (WebSocket), FastCGI, TLS towards servers,
-//! name resolution, limits of rates and connections per client, failover between machines, a firewall.
+//! name resolution, failover between machines, a firewall.
 //!
 //! Not wanted: dynamic dispatch of protocols, plug-ins, a second ring beside those of monoio and tokio-uring, a cipher or
 //! an HTTP/2 framing of our own, any operating system but Linux.

@@ -7,9 +7,11 @@ mod support;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
+use support::client::timed;
 use support::ports::free_port;
-use support::{Client, Driver, Server, Site, eventually, has_program, request};
+use support::{Client, Driver, Server, Site, eventually, get, has_program, request};
 
 const README: &str = include_str!("../README.md");
 const BINARY: &str = env!("CARGO_BIN_EXE_one-server");
@@ -362,4 +364,40 @@ fn php_stays_behind_its_server() {
     assert_eq!(get("/2026/07/a-post?p=1").body, "php /2026/07/a-post?p=1");
     assert_eq!(get("/index.php").body, "php /index.php", "its source is not served");
     assert_eq!(get("/xmlrpc.php").status, "403");
+}
+
+#[test]
+fn clients_that_take_too_much_are_told_as_with_nginx() {
+    if !(has_program("curl") && has_program("nginx")) {
+        return;
+    }
+    let echo =
+        "[site.api]\ndefault = true\n[[site.api.route]]\npath = \"/\"\nrespond = { body = \"api $request_uri\" }\n";
+    let backend = Site::new(Driver::Auto, echo).start();
+    let to_backend = |text: String| text.replace("127.0.0.1:9000", &backend.web().to_string());
+    let port = free_port();
+    let listen = |text: String| to_backend(text.replace("listen 8080;", &format!("listen 127.0.0.1:{port};")));
+    let _nginx = Nginx::start(blocks("nginx", "### Clients that take too much")[0], listen, &[port]);
+    let server = ours(blocks("toml", "### Clients that take too much")[0], to_backend);
+    for address in [server.web(), local(port)] {
+        // The burst at once, and then what the rate allows in the time this takes.
+        let mut client = Client::connect(address);
+        let (statuses, took) = timed(|| [(); 150].map(|()| client.ask(get("/")).status));
+        let granted = statuses.iter().filter(|status| **status == 200).count();
+        let most = 102 + (took.as_secs_f64() * 20.0) as usize;
+        assert!((101..=most).contains(&granted), "{address}: {granted} in {took:?}");
+        assert!(statuses.iter().all(|status| [200, 429].contains(status)), "{address}: {statuses:?}");
+    }
+    std::thread::sleep(Duration::from_millis(300));
+    for address in [server.web(), local(port)] {
+        let mut clients: Vec<Client> = (0..5).map(|_| Client::connect(address)).collect();
+        for (n, client) in clients.iter_mut().enumerate() {
+            client.send(get("/login"));
+            match n {
+                0 => assert_eq!(client.response("GET").text(), "api /login", "{address}"),
+                1..=3 => client.assert_silent(Duration::from_millis(200)),
+                _ => assert_eq!(client.response("GET").status, 429, "{address}"),
+            }
+        }
+    }
 }

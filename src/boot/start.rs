@@ -189,6 +189,7 @@ pub(super) fn run(config: Config, apps: &Registry) -> Result<(), StartError> {
     facts.sort_by_key(|facts| (facts.role == WorkerRole::App, facts.index));
     let limits = vec![
         ("connections_max", config.process.connections_max as u64),
+        ("connections_per_address_max", config.http.connections_per_address_max.into()),
         ("open_files", open_files),
         ("head_bytes_max", config.http.head_bytes_max as u64),
         ("body_bytes_max", config.http.body_bytes_max),

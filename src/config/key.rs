@@ -22,6 +22,8 @@ pub enum Table {
     Tls,
     /// One entry of `certificates` of `tls`
     Certificate,
+    /// `[limit.NAME]`
+    Limit,
     /// `[site.NAME]`
     Site,
     /// `[[site.NAME.route]]`
@@ -40,6 +42,8 @@ pub enum Table {
     Rewrite,
     /// `respond = { … }` of a route
     Respond,
+    /// `tarpit = { … }` of a route
+    Tarpit,
     /// `compress = { … }` of `[http]`, a site or a route
     Compress,
     /// `auth = { … }` of a site or route
@@ -76,6 +80,7 @@ impl Table {
         Table::Listener,
         Table::Tls,
         Table::Certificate,
+        Table::Limit,
         Table::Site,
         Table::Route,
         Table::Options,
@@ -85,6 +90,7 @@ impl Table {
         Table::Redirect,
         Table::Rewrite,
         Table::Respond,
+        Table::Tarpit,
         Table::Compress,
         Table::Auth,
         Table::Upstream,
@@ -100,11 +106,12 @@ impl Table {
     ];
 
     /// The tables that stand at the top of a file, by their first word.
-    pub(super) const TOP: [(&'static str, Table); 13] = [
+    pub(super) const TOP: [(&'static str, Table); 14] = [
         ("process", Table::Process),
         ("http", Table::Http),
         ("http2", Table::Http2),
         ("listener", Table::Listener),
+        ("limit", Table::Limit),
         ("site", Table::Site),
         ("upstream", Table::Upstream),
         ("app", Table::App),
@@ -134,6 +141,7 @@ impl Table {
             Table::Listener => "[listener.NAME]",
             Table::Tls => "tls = { … }",
             Table::Certificate => "certificates = [{ … }]",
+            Table::Limit => "[limit.NAME]",
             Table::Site => "[site.NAME]",
             Table::Route => "[[site.NAME.route]]",
             Table::Files => "files = { … }",
@@ -143,6 +151,7 @@ impl Table {
             Table::Redirect => "redirect = { … }",
             Table::Rewrite => "rewrite = { … }",
             Table::Respond => "respond = { … }",
+            Table::Tarpit => "tarpit = { … }",
             Table::Compress => "compress = { … }",
             Table::Auth => "auth = { … }",
             Table::Upstream => "[upstream.NAME]",
@@ -173,12 +182,18 @@ impl Table {
                 "One certificate with its key. Clients get the one for the name they ask for, ECDSA before RSA. \
                  `one-server cert self-signed NAME` makes one for development."
             }
+            Table::Limit => {
+                "How many requests of one key (of one address, if nothing else is said) are answered: per time, and at once. \
+                 The limit holds for the whole process, over all its workers, and where `limits` of [http], a site or a \
+                 route name it; several all count, and a request that one refuses does not use up the others. It is looked \
+                 at once for each request, after the address rules and before the login."
+            }
             Table::Site => {
                 "Host names with their routes. Without a match, the site with `default = true` answers, else the first one."
             }
             Table::Route => {
                 "One line of a site's routing table: a path and exactly one action (files, proxy, app, redirect, rewrite, \
-                 respond or close). Precedence, as in nginx: `exact`; the longest `path`, if it has `over_regex`; the first \
+                 respond, close or tarpit). Precedence, as in nginx: `exact`; the longest `path`, if it has `over_regex`; the first \
                  `regex` that matches, in order of writing; the longest `path`. Only then `methods` choose among the routes \
                  of that one path: the first one that takes the method; if none does, the answer is 405 with Allow, to \
                  OPTIONS 204. GET stands for HEAD too. A route whose `when` does not hold is not there for that request: the \
@@ -210,6 +225,10 @@ impl Table {
                  target; a `?` at its end drops it. `rewrite = \"/new/$1\"` is short for `rewrite = { to = \"/new/$1\" }`."
             }
             Table::Respond => "A fixed answer.",
+            Table::Tarpit => {
+                "An error that is answered late, for paths that only scanners ask for: it costs them time and us a connection. \
+                 `process.tarpit_max` bounds how many are held. `tarpit = {}` takes the defaults."
+            }
             Table::Compress => {
                 "How answers are compressed. A table replaces the one above it as a whole; `compress = true` keeps that one, \
                  or takes these defaults where there is none."

@@ -87,6 +87,9 @@ pub(super) const KEYS: &[Key] = &[
         .flag("connections-max")
         .known_as(&["nginx worker_connections", "haproxy maxconn"])
         .when("up on large machines, together with the limit of open files (`ulimit -n`)"),
+    Key::new(Table::Process, "tarpit_max", integer(0, 16_000_000), Default("1024"))
+        .help("requests of the whole process that `tarpit` holds back at the same time; more are answered at once")
+        .when("up on large machines, well below connections_max: each holds a connection"),
     Key::new(Table::Process, "backlog", integer(1, 1 << 20), Default("4096"))
         .help("length of the accept queue of each listening socket, see listen(2); the kernel caps it at net.core.somaxconn")
         .flag("backlog")
@@ -121,6 +124,15 @@ pub(super) const KEYS: &[Key] = &[
         .flag("body-timeout")
         .known_as(&["nginx client_body_timeout", "haproxy timeout client"])
         .when("up for uploads over very bad links"),
+    Key::new(Table::Http, "body_rate_min", size(0, GIB), Default("500B"))
+        .help("bytes a second that a request body must come with on average, beyond body_rate_grace; else 408. Only the time counts in which we wait for the client, not that in which a server or application takes nothing; 0: any rate")
+        .flag("body-rate-min")
+        .known_as(&["apache RequestReadTimeout"])
+        .when("up against clients that send large bodies byte by byte, 0 for devices that report now and then within one request"),
+    Key::new(Table::Http, "body_rate_grace", duration(Duration::ZERO, DAY), Default("20s"))
+        .help("time of waiting for a request body that does not count against its rate")
+        .flag("body-rate-grace")
+        .when("up for clients that need long before they send"),
     Key::new(Table::Http, "write_timeout", WAIT, Default("60s"))
         .help("longest time in which the client takes no byte of an answer")
         .flag("write-timeout")
@@ -152,6 +164,11 @@ pub(super) const KEYS: &[Key] = &[
         .flag("body-max")
         .known_as(&["nginx client_max_body_size"])
         .when("up for uploads"),
+    Key::new(Table::Http, "connections_per_address_max", integer(0, 16_000_000), Default("0"))
+        .help("connections of one client address, IPv6 ones by their /64, in the whole process; more are reset before TLS; 0: no limit. Proxies named in `trusted_proxies` have none; behind the PROXY protocol the address of its header counts")
+        .flag("connections-per-address-max")
+        .known_as(&["nginx limit_conn", "haproxy src_conn_cur"])
+        .when("to about 100 against clients that take all connections for themselves; an office or a mobile network shares one IPv4 address"),
     Key::new(Table::Http, "server_name", Kind::Field, Default("one-server"))
         .help("value of the Server field of answers; empty: no field")
         .known_as(&["nginx server_tokens"])
@@ -282,6 +299,37 @@ pub(super) const KEYS: &[Key] = &[
     Key::new(Table::Certificate, "key", Kind::Path, Required)
         .help("PEM file of its private key (PKCS#8, PKCS#1 or SEC1, not encrypted); may be the same file")
         .known_as(&["nginx ssl_certificate_key"]),
+    // [limit.NAME]
+    Key::new(Table::Limit, "key", Kind::Field, Default("$remote_addr"))
+        .help("what is counted, a text with variables such as \"$remote_addr\" or \"$http_x_api_key\"; requests for which it is empty are not limited")
+        .known_as(&["nginx limit_req_zone", "nginx limit_conn_zone", "haproxy stick-table"]),
+    Key::new(Table::Limit, "rate", Kind::Rate, Means("any rate"))
+        .help("requests of one key: \"10/s\", \"600/m\" or \"1000/h\"; they are spread evenly over the time, so that \"600/m\" is one every 100 ms")
+        .known_as(&["nginx limit_req", "haproxy http_req_rate"]),
+    Key::new(Table::Limit, "burst", integer(0, 1_000_000), Default("0"))
+        .help("requests that may come ahead of the rate; more are refused")
+        .known_as(&["nginx limit_req burst"])
+        .when("to the number of requests that a page makes at once"),
+    Key::new(Table::Limit, "excess", Kind::Word(&["delay", "reject"]), Default("delay"))
+        .help("requests within the burst wait until the rate allows them, or go on at once; \"reject\" is nginx's `nodelay`: what is beyond the burst is refused either way")
+        .known_as(&["nginx limit_req nodelay"])
+        .when("`reject` for browsers, whose pages should not become slow within the burst"),
+    Key::new(Table::Limit, "requests_max", integer(1, 1_000_000), Means("any number"))
+        .help("requests of one key that may be under way at the same time; more are refused")
+        .known_as(&["nginx limit_conn", "haproxy sc0_conn_cur"])
+        .when("for work that takes long, such as reports and large downloads"),
+    Key::new(Table::Limit, "keys_max", integer(64, 16_000_000), Default("65536"))
+        .help("keys known at the same time, about 19 bytes each for a rate and as much for requests_max. When there are more, a rate forgets the key that asked least; requests_max refuses new keys, as nginx does")
+        .known_as(&["nginx limit_req_zone zone", "nginx limit_conn_zone zone"])
+        .when("up when one_server_limit_keys_lost_total grows"),
+    Key::new(Table::Limit, "status", integer(400, 599), Default("429"))
+        .help("status of refused requests, whose answers say in Retry-After and RateLimit when to come again")
+        .known_as(&["nginx limit_req_status", "nginx limit_conn_status"])
+        .when("to 503 for clients that know nothing else. nginx answers 503"),
+    Key::new(Table::Limit, "dry_run", Kind::Switch, Default("false"))
+        .help("refuse and delay nothing, only count what would be")
+        .known_as(&["nginx limit_req_dry_run", "nginx limit_conn_dry_run"])
+        .when("true while looking for the right numbers, with $limit_req_status in the log"),
     // [site.NAME]
     Key::new(Table::Site, "hosts", Kind::List(&Kind::Text), Default("*"))
         .help("names it answers for: \"example.org\", \"*.example.org\" (any name below), \"www.example.*\", \"~^www\\d+\\.\" (an expression), \"*\" (any); they win in this order, longer ones over shorter ones")
@@ -364,6 +412,9 @@ pub(super) const KEYS: &[Key] = &[
     Key::new(Table::Route, "close", Kind::Switch, Default("false"))
         .help("close the connection without an answer")
         .known_as(&["nginx return 444", "haproxy silent-drop"]),
+    Key::new(Table::Route, "tarpit", Kind::Form("a table such as { delay = \"10s\", status = 429 }"), Means("another action"))
+        .help("hold the answer back, then answer with an error")
+        .known_as(&["haproxy http-request tarpit"]),
     // [http], [site.NAME] and [[site.NAME.route]]
     Key::new(Table::Options, "headers", Kind::Form("a table such as { set = { X-Frame-Options = \"DENY\" }, remove = [\"X-Powered-By\"] }"), Means("fields stay as they are"))
         .help("changes to the fields of answers; merged with those of the levels above, field by field")
@@ -400,6 +451,9 @@ pub(super) const KEYS: &[Key] = &[
     Key::new(Table::Options, "x_accel", Kind::Switch, Means("that of the level above, else true"))
         .help("obey X-Accel-Redirect of upstreams and applications, which reaches `internal` routes too")
         .known_as(&["nginx proxy_ignore_headers"]),
+    Key::new(Table::Options, "limits", Kind::List(&Kind::Text), Means("those of the level above, else none"))
+        .help("names of the [limit.NAME] that requests must keep; [] lifts those of the levels above")
+        .known_as(&["nginx limit_req", "nginx limit_conn"]),
     Key::new(Table::Options, "compress", COMPRESS, Means("that of the level above, else false"))
         .help("compress answers for clients that take it, files and proxied ones alike")
         .known_as(&["nginx gzip", "nginx gzip_vary", "nginx gzip_proxied", "nginx brotli", "haproxy compression", "caddy encode"])
@@ -480,6 +534,13 @@ pub(super) const KEYS: &[Key] = &[
         .known_as(&["nginx default_type"]),
     Key::new(Table::Respond, "body", Kind::Text, Means("an empty body"))
         .help("the body; may hold variables, which are escaped for HTML, XML and JSON; `$$` is a dollar"),
+    // tarpit
+    Key::new(Table::Tarpit, "delay", WAIT, Default("10s"))
+        .help("how long the answer is held back while the client stays; a drain does not wait for it")
+        .known_as(&["haproxy timeout tarpit"]),
+    Key::new(Table::Tarpit, "status", integer(400, 599), Default("429"))
+        .help("status of the answer")
+        .known_as(&["haproxy deny_status"]),
     // compress
     Key::new(Table::Compress, "codings", Kind::List(&Kind::Word(&["br", "zstd", "gzip"])), Default("br,zstd,gzip"))
         .help("what is offered, in order of preference; a client that weighs them decides first")

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::guard::{AddressRules, Auth, Trust};
+use crate::guard::{AddressRules, Allowed, Auth, LeastRate, Trust};
 use crate::http::caching::Expires;
 pub use crate::http::coding::Coding;
 use crate::http::coding::Policy;
@@ -26,6 +26,8 @@ pub struct Config {
     pub http: Http,
     /// Windows and limits of downstream HTTP/2 connections.
     pub http2: Http2,
+    /// Limits of requests, in order of writing.
+    pub limits: Vec<Limit>,
     /// HTTP listeners, in order of writing.
     pub listeners: Vec<Listener>,
     /// Sites in order of writing. The first site of a listener answers for unknown hosts when none says `default`.
@@ -93,6 +95,8 @@ pub struct Process {
     pub app_concurrency: usize,
     /// Downstream connections of the whole process; more are refused.
     pub connections_max: usize,
+    /// Requests that tarpits hold back at the same time; the next are answered at once.
+    pub tarpit_max: usize,
     /// listen(2) backlog of each listening socket.
     pub backlog: u32,
     /// How long a drain (SIGQUIT) waits for requests in flight.
@@ -112,6 +116,8 @@ pub struct Http {
     pub header_timeout: Duration,
     /// Longest silence while a request body is read.
     pub body_timeout: Duration,
+    /// Rate that a request body must come with.
+    pub body_rate: LeastRate,
     /// Longest time without the client taking a byte.
     pub write_timeout: Duration,
     /// Idle time between requests.
@@ -126,6 +132,8 @@ pub struct Http {
     pub headers_max: usize,
     /// Bytes of a request body; beyond it 413. 0: no limit.
     pub body_bytes_max: u64,
+    /// Connections of one client address in the whole process; 0: no limit.
+    pub connections_per_address_max: u32,
     /// Value of the `Server` field; empty: no field.
     pub server_name: String,
     /// What sites inherit, and what counts where no site is found.
@@ -168,6 +176,8 @@ pub struct Options {
     pub access: Option<Arc<AddressRules>>,
     /// The login; `None`: none.
     pub auth: Option<Arc<Auth>>,
+    /// What requests must keep, indexes into [`Config::limits`].
+    pub limits: Arc<[usize]>,
 }
 
 impl Options {
@@ -188,6 +198,7 @@ impl Options {
             compress: None,
             access: None,
             auth: None,
+            limits: Arc::default(),
             x_accel: true,
         }
     }
@@ -295,6 +306,23 @@ pub struct Http2 {
     pub send_buffer_bytes_max: usize,
     /// What a client may do before the connection ends.
     pub guard: crate::http::h2::Limits,
+}
+
+/// A limit of requests.
+#[derive(Clone, Debug)]
+pub struct Limit {
+    /// Name in `limits`, logs, metrics and answers.
+    pub name: String,
+    /// What is counted; a request for which it is empty is not limited.
+    pub key: Template,
+    /// Rate and requests at once; at least one of the two.
+    pub allowed: Allowed,
+    /// Requests ahead of the rate wait for their turn; else they go on at once.
+    pub delays: bool,
+    /// Status of refused requests.
+    pub status: u16,
+    /// Nothing is refused or delayed, only counted.
+    pub dry_run: bool,
 }
 
 /// One listening address.
@@ -451,7 +479,7 @@ impl Route {
             Action::Redirect(redirect) => redirect.to.uses_captures(),
             Action::Rewrite(rewrite) => rewrite.to.uses_captures(),
             Action::Respond(respond) => respond.body.uses_captures(),
-            Action::Files(_) | Action::Proxy(_) | Action::App(_) | Action::Close => false,
+            Action::Files(_) | Action::Proxy(_) | Action::App(_) | Action::Close | Action::Tarpit(_) => false,
         };
         of_action
             || self.rewrite.as_ref().is_some_and(|rewrite| rewrite.to.uses_captures())
@@ -477,6 +505,17 @@ pub enum Action {
     Respond(Arc<Respond>),
     /// Close the connection without an answer (nginx's `return 444`).
     Close,
+    /// An error, after a while.
+    Tarpit(Tarpit),
+}
+
+/// An error that is answered late.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tarpit {
+    /// How long it is held back.
+    pub delay: Duration,
+    /// Its status.
+    pub status: u16,
 }
 
 /// A redirect.

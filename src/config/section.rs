@@ -85,14 +85,16 @@ pub(super) struct Context<'a> {
     pub(super) text: &'a str,
     /// Variables that the file defines; set before any text that may use them is compiled.
     pub(super) defined: OnceCell<Defined>,
+    /// Names of the limits, in order of writing, for what names them.
+    pub(super) limits: RefCell<Vec<String>>,
     pub(super) problems: RefCell<Vec<Problem>>,
     pub(super) warnings: RefCell<Vec<Problem>>,
 }
 
 impl<'a> Context<'a> {
     pub(super) fn new(programs: &'a [&'a str], overrides: &'a Overrides, outside: Option<&'a dyn Outside>) -> Self {
-        let (problems, warnings) = (RefCell::default(), RefCell::default());
-        Context { programs, overrides, outside, text: "", defined: OnceCell::new(), problems, warnings }
+        let (limits, problems, warnings) = (RefCell::default(), RefCell::default(), RefCell::default());
+        Context { programs, overrides, outside, text: "", defined: OnceCell::new(), limits, problems, warnings }
     }
 
     /// Variables that the file defines for all of it.

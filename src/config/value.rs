@@ -11,6 +11,7 @@ use std::time::Duration;
 use crate::config::model::LogTarget;
 use crate::config::suggest;
 use crate::guard::networks;
+use crate::guard::rate::Rate;
 use crate::runtime::net::Address;
 
 /// Highest core number a list may name; Linux itself stops at 8192 (`CONFIG_NR_CPUS`).
@@ -69,6 +70,8 @@ pub enum Kind {
     Network,
     /// `allow` or `deny` and whom; kept as text.
     AddressRule,
+    /// Requests per time; kept as text.
+    Rate,
     /// A file or folder.
     Path,
     /// `stdout`, a file, or `off`.
@@ -98,6 +101,7 @@ impl Kind {
             Kind::SocketAddressOrOff => "an address, for example \"127.0.0.1:9900\", or \"off\"".into(),
             Kind::Network => "a network, for example \"10.0.0.0/8\", or an IP address".into(),
             Kind::AddressRule => "a rule, for example \"allow 10.0.0.0/8\" or \"deny all\"".into(),
+            Kind::Rate => "a rate, for example \"10/s\" or \"600/m\"".into(),
             Kind::Path => "a path, for example \"/var/www/html\"".into(),
             Kind::Output => "\"stdout\", a file, or \"off\"".into(),
             Kind::List(inner) => format!("a list; each entry is {}", inner.describe()),
@@ -120,6 +124,7 @@ impl Kind {
             Kind::SocketAddress | Kind::SocketAddressOrOff => "IP:PORT",
             Kind::Network => "network",
             Kind::AddressRule => "rule",
+            Kind::Rate => "rate",
             Kind::Path => "path",
             Kind::Output => "output",
             Kind::List(_) => "list",
@@ -179,6 +184,7 @@ impl Kind {
                 Ok(_) => Ok(Value::Text(text.into())),
                 Err(error) => Err(error.to_string()),
             },
+            Kind::Rate => Rate::parse(text).map(|_| Value::Text(text.into())),
             Kind::Path => parse_path(text).map(|path| Value::Text(path.into())),
             Kind::Output => parse_output(text),
             Kind::List(_) if text.is_empty() => Ok(Value::List(Vec::new())),
@@ -650,7 +656,7 @@ mod tests {
 
         #[test]
         fn any_text_is_a_value_or_advice(text in "(?s).{0,30}") {
-            for kind in [Kind::Cores, Kind::Address, Kind::Output, Kind::UrlPath, Kind::Field, Kind::SocketAddressOrOff] {
+            for kind in [Kind::Cores, Kind::Address, Kind::Output, Kind::UrlPath, Kind::Field, Kind::Rate, Kind::SocketAddressOrOff] {
                 if let Err(advice) = kind.parse(&text) {
                     prop_assert!(!advice.is_empty());
                 }

@@ -1,15 +1,17 @@
 //! What the threads of one process show each other, counters, server states, phase, start facts.
 //!
-//! Boot makes one [`Shared`] and hands the `Arc` to everyone. Every number in it has one writer (named at the field);
-//! reading is a relaxed load; the one lock is for what the control thread alone touches. Deliberately absent: anything a request would have to wait for.
+//! Boot makes one [`Shared`] and hands the `Arc` to everyone. Every number in it has one writer (named at the field) but for
+//! the counts by client, which hold for the whole process; reading is a relaxed load; the one lock here is for what the
+//! control thread alone touches. Deliberately absent: anything a request would have to wait for.
 
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crossbeam::queue::ArrayQueue;
 
 use crate::config::Config;
+use crate::guard::{Limiter, PerAddress};
 use crate::metrics::{AppWorkerStats, Counter, Gauge, LogWriterStats, Trace, Worker};
 
 /// Events kept between two looks of the control thread; the oldest goes when more happen.
@@ -27,6 +29,12 @@ pub struct Shared {
     pub app_workers: Vec<Arc<AppWorkerStats>>,
     /// State of each server of each upstream, in the order of the config. Writer: the control thread.
     pub servers: Vec<Vec<ServerState>>,
+    /// Connections by client address; `None`: they are not limited. Writers: the data workers.
+    pub clients: Option<Arc<PerAddress>>,
+    /// Limits of requests, in the order of the config. Writers: the data workers.
+    pub limiters: Vec<Limiter>,
+    /// Requests that are held back on purpose now. Writers: the data workers.
+    pub tarpit: AtomicUsize,
     /// What the access log's writer thread counts; that thread is the writer.
     pub log_writer: Arc<LogWriterStats>,
     /// What the process turned out to be; set once by boot when all workers run.
@@ -63,6 +71,12 @@ impl Shared {
                 .iter()
                 .map(|upstream| upstream.servers.iter().map(|_| ServerState::new(now)).collect())
                 .collect(),
+            clients: match config.http.connections_per_address_max {
+                0 => None,
+                connections_max => Some(Arc::new(PerAddress::new(connections_max, rand::random()))),
+            },
+            limiters: config.limits.iter().map(|limit| Limiter::new(&limit.allowed, rand::random())).collect(),
+            tarpit: AtomicUsize::new(0),
             log_writer: Arc::default(),
             facts: OnceLock::new(),
             started: Instant::now(),

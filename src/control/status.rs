@@ -9,7 +9,8 @@ use super::Shared;
 use super::prometheus::{backend_names, merged, server_names};
 use super::sampler::{Counts, Key, Rates, Sampler};
 use super::shared::{Event, SplitterView, unix_ms};
-use crate::metrics::{Counter, HistogramSnapshot, Worker};
+use crate::config::model::Limit;
+use crate::metrics::{Counter, HistogramSnapshot, LimitOutcome, Worker};
 
 /// Events kept for the page.
 const EVENTS_MAX: usize = 100;
@@ -112,6 +113,7 @@ pub(crate) struct Status {
     listeners: Vec<ListenerView>,
     limits: serde_json::Map<String, serde_json::Value>,
     http: HttpView,
+    request_limits: Vec<LimitView>,
     files: FilesView,
     upstreams: Vec<UpstreamView>,
     apps: Vec<AppView>,
@@ -173,13 +175,33 @@ struct HttpView {
     connections_idle: u64,
     accepted: u64,
     refused: u64,
+    refused_per_address: u64,
+    /// With connections open now; `None`: they are not counted.
+    client_addresses: Option<usize>,
     received_bytes: u64,
     sent_bytes: u64,
     malformed: u64,
     timeouts: u64,
+    slow_bodies: u64,
+    tarpitted: u64,
+    tarpit_full: u64,
+    /// Held back now.
+    tarpit: u64,
     /// Closed without an answer, 1xx, 2xx, 3xx, 4xx, 5xx.
     responses: [u64; 6],
     panics: u64,
+}
+
+#[derive(Debug, Serialize)]
+struct LimitView {
+    name: String,
+    dry_run: bool,
+    passed: u64,
+    delayed: u64,
+    rejected: u64,
+    delayed_dry_run: u64,
+    rejected_dry_run: u64,
+    keys_lost: u64,
 }
 
 #[derive(Debug, Serialize)]
@@ -303,6 +325,7 @@ pub(crate) fn status(shared: &Shared, history: &mut History, now: SystemTime) ->
         listeners: listeners.map(|l| ListenerView { name: l.name, kind: l.kind, address: l.address }).collect(),
         limits: facts.limits.iter().map(|(name, value)| (name.to_string(), (*value).into())).collect(),
         http: page.http(),
+        request_limits: page.request_limits(),
         files: page.files(),
         upstreams: (0..shared.config.upstreams.len()).map(|u| page.upstream(u)).collect(),
         apps: (0..shared.config.apps.len()).map(|a| page.app(a)).collect(),
@@ -387,13 +410,36 @@ impl Page<'_> {
             connections_idle: self.sum(|w| w.http.idle.value()),
             accepted: self.sum(|w| w.http.accepted.value()),
             refused: self.sum(|w| w.http.refused.value()),
+            refused_per_address: self.sum(|w| w.http.refused_per_address.value()),
+            client_addresses: self.shared.clients.as_ref().map(|clients| clients.addresses()),
             received_bytes: self.sum(|w| w.http.bytes_in.value()),
             sent_bytes: self.sum(|w| w.http.bytes_out.value()),
             malformed: self.sum(|w| w.http.malformed.value()),
             timeouts: self.sum(|w| w.http.timeouts.value()),
+            slow_bodies: self.sum(|w| w.http.slow_bodies.value()),
+            tarpitted: self.sum(|w| w.http.tarpitted.value()),
+            tarpit_full: self.sum(|w| w.http.tarpit_full.value()),
+            tarpit: self.sum(|w| w.http.tarpit.value()),
             responses: std::array::from_fn(|class| self.sum(|w| w.http.responses[class].value())),
             panics: self.sum(|w| w.panics.value()),
         }
+    }
+
+    fn request_limits(&self) -> Vec<LimitView> {
+        let view = |(index, limit): (usize, &Limit)| {
+            let count = |outcome| self.sum(|w| w.limits[index].of(outcome).value());
+            LimitView {
+                name: limit.name.clone(),
+                dry_run: limit.dry_run,
+                passed: count(LimitOutcome::Passed),
+                delayed: count(LimitOutcome::Delayed),
+                rejected: count(LimitOutcome::Rejected),
+                delayed_dry_run: count(LimitOutcome::DelayedDryRun),
+                rejected_dry_run: count(LimitOutcome::RejectedDryRun),
+                keys_lost: self.shared.limiters[index].keys_lost(),
+            }
+        };
+        self.shared.config.limits.iter().enumerate().map(view).collect()
     }
 
     fn files(&self) -> FilesView {

@@ -83,6 +83,10 @@ pub struct Entry<'a> {
     pub upstream_status: Option<u16>,
     /// Servers tried, the first included; 0 when the request went to none.
     pub tries: u32,
+    /// What limits of rates said, in nginx's words: `PASSED`, `DELAYED`, `REJECTED`; `None`: there were none.
+    pub limit_requests: Option<&'a str>,
+    /// The same of limits of requests at once.
+    pub limit_connections: Option<&'a str>,
     /// Serial number of the connection.
     pub connection: u64,
     /// Requests on this connection so far, this one included.
@@ -143,6 +147,8 @@ impl Default for Entry<'_> {
             upstream: None,
             upstream_status: None,
             tries: 0,
+            limit_requests: None,
+            limit_connections: None,
             connection: 0,
             connection_requests: 0,
             pipelined: false,

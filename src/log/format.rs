@@ -192,6 +192,9 @@ impl Values {
             QueueServer => pen.optional_number(entry.counts.server_queue.map(u64::from)),
             QueueUpstream => pen.optional_number(entry.counts.upstream_queue.map(u64::from)),
 
+            LimitRequests => pen.optional(entry.limit_requests.map(str::as_bytes)),
+            LimitConnections => pen.optional(entry.limit_connections.map(str::as_bytes)),
+
             Connection => pen.number(entry.connection),
             ConnectionRequests => pen.number(u64::from(entry.connection_requests)),
             Pipelined => pen.text(if entry.pipelined { b"p" } else { b"." }),

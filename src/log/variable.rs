@@ -116,6 +116,9 @@ pub(super) enum Variable {
     QueueServer,
     QueueUpstream,
 
+    LimitRequests,
+    LimitConnections,
+
     Connection,
     ConnectionRequests,
     Pipelined,
@@ -219,6 +222,8 @@ pub(super) static VARIABLES: &[Name] = {
         noted("upstream_connect_time", UpstreamConnectTime, "that of the server tried last"),
         noted("upstream_header_time", UpstreamHeaderTime, "connecting and waiting for the response head"),
         noted("upstream_queue_time", UpstreamQueueTime, "also of a queue in front of an application worker"),
+        same("limit_req_status", LimitRequests),
+        same("limit_conn_status", LimitConnections),
         same("connection", Connection),
         same("connection_requests", ConnectionRequests),
         same("pipe", Pipelined),
@@ -251,9 +256,7 @@ pub(super) static VARIABLES: &[Name] = {
         absent("connections_waiting"),
         absent("connections_writing"),
         absent("document_root"),
-        absent("limit_conn_status"),
         absent("limit_rate"),
-        absent("limit_req_status"),
         absent("nginx_version"),
         absent("proxy_add_x_forwarded_for"),
         absent("proxy_host"),

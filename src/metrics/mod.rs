@@ -6,12 +6,14 @@
 
 mod app_worker;
 mod core;
+mod limit;
 mod log;
 pub mod trace;
 pub mod worker;
 
 pub use self::app_worker::AppWorkerStats;
 pub use self::core::{Counter, Gauge, Histogram, HistogramSnapshot};
+pub use self::limit::{LimitOutcome, LimitStats};
 pub use self::log::{LogStats, LogWriterStats};
 pub use self::trace::{ServedBy, Trace, TraceEvent};
 pub use self::worker::{AppStats, BackendStats, FileStats, Http2Stats, HttpStats, ServerStats, SplitterStats, Worker};

@@ -1,6 +1,6 @@
 //! What one data worker counts. It is the only writer; the control thread adds the workers up.
 
-use super::{Counter, Gauge, Histogram, LogStats};
+use super::{Counter, Gauge, Histogram, LimitStats, LogStats};
 use crate::config::Config;
 use crate::http::h2::{Flood, Summary};
 
@@ -13,6 +13,8 @@ pub struct Worker {
     pub tls: TlsStats,
     /// Downstream HTTP/2.
     pub http2: Http2Stats,
+    /// Per limit of requests.
+    pub limits: Vec<LimitStats>,
     /// Static files.
     pub files: FileStats,
     /// Per upstream, per server.
@@ -34,6 +36,7 @@ impl Worker {
             http: HttpStats::default(),
             tls: TlsStats::default(),
             http2: Http2Stats::default(),
+            limits: config.limits.iter().map(|_| LimitStats::default()).collect(),
             files: FileStats::default(),
             servers: config
                 .upstreams
@@ -55,12 +58,22 @@ pub struct HttpStats {
     pub accepted: Counter,
     /// Connections refused because of a limit.
     pub refused: Counter,
+    /// Of these, because their address had too many.
+    pub refused_per_address: Counter,
     /// Connections open now.
     pub connections: Gauge,
     /// Connections between two requests now.
     pub idle: Gauge,
     /// Connections on which a request head has begun but is not complete now.
     pub reading: Gauge,
+    /// Request bodies given up because they came too slowly.
+    pub slow_bodies: Counter,
+    /// Requests that came to a tarpit.
+    pub tarpitted: Counter,
+    /// Of these, answered at once because too many were held back.
+    pub tarpit_full: Counter,
+    /// Held back now.
+    pub tarpit: Gauge,
     /// Requests answered, by status class: index 1 to 5 for 1xx to 5xx, 0 for closed without an answer.
     pub responses: [Counter; 6],
     /// Bytes read from clients.

@@ -3,10 +3,12 @@
 use std::cell::Cell;
 use std::ops::Range;
 use std::rc::Rc;
+use std::time::Duration;
 
 use super::Worker;
 use super::connection::Connection;
 use super::hot::Input;
+use super::pacing::Pacing;
 use super::watch::{OnExpiry, Watched};
 use crate::http::h1::{BodyDecoder, BodyKind};
 use crate::runtime::net::ReadEnd;
@@ -21,7 +23,7 @@ pub(super) enum BodyFailure {
     Malformed(u16),
     /// More than the limit: 413, then close.
     TooLarge,
-    /// No byte for too long: 408, then close.
+    /// No byte for too long, or too few on average: 408, then close.
     TimedOut,
     /// The client left or the connection broke: nobody to answer.
     Gone,
@@ -52,6 +54,7 @@ pub(super) struct RequestBody {
     bytes_max: u64,
     /// The client waits for `100 Continue` before it sends.
     awaits_continue: bool,
+    pacing: Pacing,
     /// Set while the body is read beside other work on the connection.
     side: Option<Rc<Side>>,
 }
@@ -75,6 +78,7 @@ impl RequestBody {
             received_bytes: 0,
             bytes_max: 0,
             awaits_continue: expect_continue,
+            pacing: Pacing::default(),
             side: None,
         }
     }
@@ -165,7 +169,7 @@ impl RequestBody {
             input.bytes.reserve(worker.config.process.stream_buffer_bytes.max(READ_ROOM));
         }
         let watched = self.side.as_ref().map_or(&connection.watched, |side| &side.watched);
-        watched.set(worker.config.http.body_timeout, OnExpiry::BreakReads);
+        let waiting = self.pacing.begin(worker, watched, OnExpiry::BreakReads)?;
         let bytes = std::mem::take(&mut input.bytes);
         let (result, bytes) = match &self.side {
             None => {
@@ -176,16 +180,15 @@ impl RequestBody {
         };
         input.bytes = bytes;
         watched.clear();
+        let count = if let Ok(ReadEnd::Bytes(count)) = result { count } else { 0 };
+        self.pacing.end(waiting, count, Duration::ZERO);
         match result {
             Ok(ReadEnd::Bytes(n)) if n > 0 => {
                 worker.stats.http.bytes_in.add(n as u64);
                 Ok(())
             }
             Ok(ReadEnd::Cancelled) => Err(BodyFailure::Stopped),
-            _ if watched.expired() => {
-                worker.stats.http.timeouts.inc();
-                Err(BodyFailure::TimedOut)
-            }
+            _ if watched.expired() => Err(self.pacing.is_late(worker)),
             _ => Err(BodyFailure::Gone),
         }
     }

@@ -28,7 +28,7 @@ use super::upload::Upload;
 use super::watch::{OnExpiry, Watched};
 use super::{h2, preamble};
 use crate::config::model::ClientCertificates;
-use crate::guard::real_ip;
+use crate::guard::{Place, real_ip};
 use crate::http::h1::{BodyKind, FieldName, RequestHead, parse_request};
 use crate::http::h2::PREFACE;
 use crate::log::AddressText;
@@ -77,6 +77,8 @@ pub(super) struct Connection {
     /// When the parts of the next request came. Bytes that are none of a request, such as a piece of a TLS record, do not
     /// count.
     pub(super) arrival: Arrival,
+    /// Counts it for the client's address, where these are limited.
+    pub(super) place: std::cell::OnceCell<Place>,
     /// Counts it as open.
     pub(super) _open: Open,
 }
@@ -99,6 +101,25 @@ impl Connection {
             None => self.peer,
             Some(Proxied::Ip(address)) => Some(address),
             Some(Proxied::Unix) => None,
+        }
+    }
+
+    /// Counts it for the client's address, if that is limited; `false`: the address has as many as it may, and closing sends
+    /// a reset. A proxy that is trusted stands for many clients and has no limit, nor has a Unix socket.
+    pub(super) fn takes_place(&self, worker: &Worker) -> bool {
+        let Some((clients, peer)) = worker.shared.clients.as_ref().zip(self.peer()) else { return true };
+        let trust = worker.config.listeners[self.listener as usize].trust.as_ref();
+        if trust.is_some_and(|trust| trust.is_trusted(peer.ip())) {
+            return true;
+        }
+        match clients.enter(peer.ip()) {
+            Some(place) => self.place.set(place).is_ok(),
+            None => {
+                worker.stats.http.refused.inc();
+                worker.stats.http.refused_per_address.inc();
+                self.stream.reset_on_close();
+                false
+            }
         }
     }
 
@@ -297,8 +318,8 @@ pub(super) async fn drive(worker: Rc<Worker>, connection: Rc<Connection>) {
     let mut first = Vec::new();
     if worker.config.listeners[connection.listener as usize].proxy_protocol {
         match Box::pin(preamble::read(&worker, &connection)).await {
-            Some(rest) => first = rest,
-            None => return,
+            Some(rest) if connection.takes_place(&worker) => first = rest,
+            _ => return,
         }
         // As HAProxy counts it, whether TLS follows or not.
         connection.arrival.note_handshake(connection.opened.elapsed());

@@ -13,7 +13,7 @@ use super::cx::{AnswerVariables, Cx};
 use super::redirected::{Redirected, Sent};
 use super::respond;
 use super::upload::Upload;
-use super::{Worker, call_app, forward, logged, send_file};
+use super::{Worker, call_app, forward, limits, logged, send_file, tarpit};
 use crate::config::model::{Action, Options, PageStatus};
 use crate::guard::{Auth, Check, Credentials, Source, Verdict};
 use crate::http::answer::{AnswerHead, Content};
@@ -254,9 +254,10 @@ async fn step(
                 return with_page(acted, &cx, client, fields, stage).await;
             }
             _ if refuses_address(&cx) => error(403),
-            Routed::MethodNotAllowed { allow } => refuse_method(client, &allow),
-            Routed::Methods { allow } => methods(&cx, client, fields, &allow).await,
-            Routed::NotFound => error(404),
+            no_route => match limits::admit(&cx, client, fields).await {
+                Some(acted) => acted,
+                None => without_route(&cx, client, fields, &no_route).await,
+            },
         },
     };
     with_page(acted, &cx, client, fields, stage).await
@@ -278,13 +279,22 @@ fn find_route<'a>(cx: &Cx<'_>, site: &'a SiteRoutes, origin: Origin, scratch: &m
     site.route(method, cx.path, origin, |conditions, captures| all_hold(conditions, &Cx { captures, ..*cx }, scratch))
 }
 
+/// No action of the site takes the request.
+async fn without_route(cx: &Cx<'_>, client: &mut Client<'_>, fields: &mut Vec<u8>, routed: &Routed<'_>) -> Acted {
+    match routed {
+        Routed::MethodNotAllowed { allow } => refuse_method(client, allow),
+        Routed::Methods { allow } => methods(cx, client, fields, allow).await,
+        _ => error(404),
+    }
+}
+
 /// Looks for the page that stands for an error, or sends our own.
 async fn with_page(acted: Acted, cx: &Cx<'_>, client: &mut Client<'_>, fields: &mut Vec<u8>, stage: Stage) -> Acted {
     let Err(Instead::Error(error)) = acted else { return acted };
     // If the page itself cannot be had, the error that it stands for counts.
     let error = stage.page_for.unwrap_or(error);
-    if !matches!(error.status, 401 | 405) {
-        // They described what would have been sent, and these two the error.
+    if !matches!(error.status, 401 | 405) && !client.answer.trail.limited.is_refused() {
+        // They described what would have been sent, and those of these the error.
         client.answer.keep_fields(Vec::new());
     }
     let page = cx.options.error_pages.page(error.status).filter(|_| stage.page_for.is_none());
@@ -369,6 +379,9 @@ async fn at_route(
     if refuses_address(&cx) {
         return error(403);
     }
+    if let Some(acted) = limits::admit(&cx, client, buffers.fields).await {
+        return acted;
+    }
     let credentials;
     let mut cx = cx;
     if let Some(auth) = &cx.options.auth {
@@ -437,6 +450,8 @@ async fn act(
             simple(&cx, client, respond.status, fields, body).await
         }
         Action::Close => Ok(abandoned(ServedBy::Worker)),
+        // Boxed: every request would carry its size.
+        Action::Tarpit(tarpit) => Box::pin(tarpit::run(&cx, client, *tarpit)).await,
         Action::Proxy(_) | Action::App(_) => {
             // Answers to earlier requests of a pipeline do not wait for this one.
             if client.answer.flush().await.is_err() {

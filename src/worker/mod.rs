@@ -8,9 +8,11 @@
 //! | `hot` | buffers of a busy connection, and their pool |
 //! | `connection` | one downstream connection: hot while it has work, cold (no buffers) while idle |
 //! | `exchange` | one request: limits, routing, action, accounting |
-//! | `body` | the request body, read as it is wanted |
+//! | `limits`, `held_back` | the limits of a route; requests that wait on purpose |
+//! | `body`, `pacing` | the request body, read as it is wanted; how long it is waited for |
 //! | `respond` | answers of the worker itself |
 //! | `send_file`, `forward`, `call_app` | the three actions that take time |
+//! | `tarpit` | the one that takes it on purpose |
 //! | `trail`, `logged` | what a request leaves behind, and whether the access log wants it |
 //! | `run` | the worker's thread: listeners, tick, drain |
 //!
@@ -25,14 +27,18 @@ mod cx;
 mod exchange;
 mod forward;
 mod h2;
+mod held_back;
 mod hot;
+mod limits;
 mod logged;
+mod pacing;
 mod preamble;
 mod redirected;
 mod respond;
 mod run;
 mod secure;
 mod send_file;
+mod tarpit;
 mod trail;
 mod upload;
 mod watch;

@@ -252,9 +252,14 @@ async fn accept(worker: Rc<Worker>, listener: Rc<Listener>, index: usize, connec
                     peer,
                     listener: index as u32,
                     requests,
+                    place: OnceCell::new(),
                     _open: guard,
                 };
-                crate::runtime::spawn(drive(worker.clone(), Rc::new(connection)));
+                // Behind the PROXY protocol, whose header tells the client, it is counted later.
+                let has_header = worker.config.listeners[index].proxy_protocol;
+                if has_header || connection.takes_place(&worker) {
+                    crate::runtime::spawn(drive(worker.clone(), Rc::new(connection)));
+                }
             }
             Err(_) if listener.is_stopped() => return,
             Err(error) => {

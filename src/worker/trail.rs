@@ -7,10 +7,11 @@ use super::Worker;
 use super::connection::Connection;
 use super::cx::{AnswerVariables, Cx};
 use super::exchange::{After, Client, Outcome, Request};
+use super::limits::Limited;
 use super::logged::{self, Routed};
 use crate::http::h1::FieldName;
 use crate::log::{AddressText, ClientFacts, Coding, EndedBy, Entry, OwnValues, Phase, Termination, Timers, TlsFacts};
-use crate::metrics::{ServedBy, TraceEvent};
+use crate::metrics::{LimitOutcome, ServedBy, TraceEvent};
 
 /// Longest request line kept in a trace.
 const TRACE_LINE_BYTES_MAX: usize = 128;
@@ -40,6 +41,10 @@ pub(super) struct Trail {
     pub(super) route: Option<u16>,
     /// What was routed, where the log may ask for it.
     pub(super) routed: Option<Box<Routed>>,
+    /// What limits said.
+    pub(super) limited: Limited,
+    /// It was held back in the tarpit.
+    pub(super) is_tarpitted: bool,
     /// The access log wants to hear of it.
     pub(super) log_access: bool,
     /// The fields of the answer, where the log wants them.
@@ -136,6 +141,8 @@ fn log_line(variables: &AnswerVariables<'_>, client: &Client<'_>, outcome: Outco
         upstream: trail.upstream,
         upstream_status: trail.upstream_status,
         tries: trail.tries,
+        limit_requests: trail.limited.by_rate.map(LimitOutcome::word),
+        limit_connections: trail.limited.by_count.map(LimitOutcome::word),
         connection: connection.serial,
         connection_requests: connection.requests.get(),
         termination: termination(client, outcome),
@@ -169,6 +176,11 @@ fn termination(client: &Client<'_>, outcome: Outcome) -> Termination {
     match outcome.after {
         After::Abort if is_served_elsewhere => Termination::new(EndedBy::Server, Phase::Data),
         After::Abort => Termination::new(EndedBy::Client, Phase::Data),
+        After::Close if client.answer.trail.is_tarpitted && !has_begun => {
+            Termination::new(EndedBy::Client, Phase::Tarpit)
+        }
+        _ if client.answer.trail.is_tarpitted => Termination::new(EndedBy::Proxy, Phase::Tarpit),
+        _ if client.answer.trail.limited.is_refused() => Termination::new(EndedBy::Proxy, Phase::Request),
         After::Close if !has_begun => Termination::new(EndedBy::Client, Phase::Response),
         _ if outcome.served_by == ServedBy::Files => Termination::NORMAL,
         _ => match client.answer.status() {

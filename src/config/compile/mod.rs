@@ -4,6 +4,7 @@ mod compress;
 mod files;
 mod guard;
 mod http2;
+mod limits;
 mod log;
 mod mysql;
 mod options;
@@ -22,6 +23,7 @@ use super::model::{AppPlacement, Config, DriverChoice, Http, Listener, Options, 
 use super::report::{Problem, Span};
 use super::section::{Context, Placed, Section};
 use super::suggest;
+use crate::guard::LeastRate;
 
 pub(super) use files::files_settings;
 pub(super) use mysql::splitter_settings;
@@ -44,7 +46,11 @@ pub(super) fn compile<'a>(cx: &'a Context<'a>, root: &'a dyn TableLike) -> Confi
     let apps = named(cx, root, Table::App);
     let splitters = named(cx, root, Table::Mysql);
 
+    let limits = named(cx, root, Table::Limit);
+    cx.limits.replace(limits.iter().map(|named| named.name.into()).collect());
+
     let (mut config, admin) = base(cx, Some(root));
+    config.limits = limits.iter().map(limits::compile).collect();
     config.listeners = listeners.iter().map(listener).collect();
     config.upstreams = upstreams.iter().map(|named| upstream::compile(named.name, &named.section)).collect();
     config.apps = apps.iter().map(app).collect();
@@ -53,6 +59,7 @@ pub(super) fn compile<'a>(cx: &'a Context<'a>, root: &'a dyn TableLike) -> Confi
     let sites = named(cx, root, Table::Site);
     site::compile_all(cx, &sites, &names, &mut config);
     config.log.sites = log::sites(&sites);
+    limits::warn_of_unused(cx, &limits, &config);
 
     report_duplicate_addresses(cx, &listeners, &splitters, &config, &admin);
     if listeners.is_empty() && splitters.is_empty() {
@@ -79,6 +86,7 @@ pub(super) fn base<'a>(cx: &'a Context<'a>, root: Option<&'a dyn TableLike>) -> 
         process: compile_process(&process),
         http: http_config,
         http2: http2::compile(&section(Table::Http2)),
+        limits: Vec::new(),
         listeners: Vec::new(),
         sites: Vec::new(),
         upstreams: Vec::new(),
@@ -115,6 +123,7 @@ fn compile_process(section: &Section<'_>) -> Process {
         queue_timeout: section.get("app_queue_timeout"),
         app_concurrency: section.get("app_concurrency"),
         connections_max: section.get("connections_max"),
+        tarpit_max: section.get("tarpit_max"),
         backlog: section.get("backlog"),
         drain_timeout: section.get("drain_timeout"),
         file_cache_bytes: section.get("file_cache"),
@@ -128,6 +137,7 @@ fn compile_http(section: &Section<'_>) -> Http {
     Http {
         header_timeout: section.get("header_timeout"),
         body_timeout: section.get("body_timeout"),
+        body_rate: LeastRate { bytes_per_second: section.get("body_rate_min"), grace: section.get("body_rate_grace") },
         write_timeout: section.get("write_timeout"),
         keep_alive_timeout: section.get("keep_alive_timeout"),
         keep_alive_time: section.get("keep_alive_time"),
@@ -135,6 +145,7 @@ fn compile_http(section: &Section<'_>) -> Http {
         head_bytes_max: section.get("head_max"),
         headers_max: section.get("headers_max"),
         body_bytes_max,
+        connections_per_address_max: section.get("connections_per_address_max"),
         server_name: section.get("server_name"),
         options: options::inherit(section, &Arc::new(Options::new(body_bytes_max)), &[]),
     }
@@ -205,6 +216,20 @@ fn named<'a>(cx: &'a Context<'a>, root: &'a dyn TableLike, table: Table) -> Vec<
         Some(Named { name, span, section })
     };
     toml.iter().filter_map(entry).collect()
+}
+
+/// The index of `[kind.name]` among `names`; reports a name that does not exist.
+fn index_among(section: &Section<'_>, kind: &str, names: &[&str], name: &str, span: Option<Span>) -> Option<usize> {
+    if let Some(index) = names.iter().position(|known| *known == name) {
+        return Some(index);
+    }
+    let label = match suggest::nearest(name, names.iter().copied()) {
+        Some(near) => format!("did you mean \"{near}\"?"),
+        None if names.is_empty() => format!("there is none yet: add [{kind}.{name}]"),
+        None => format!("there are: {}; or add [{kind}.{name}]", names.join(", ")),
+    };
+    section.cx.mistake(Problem::new(format!("no {kind} is called `{name}`"), span, label));
+    None
 }
 
 /// `[listener]` with `address = …` directly below: the name was forgotten.

@@ -11,9 +11,8 @@ use std::time::Duration;
 
 use toml_edit::Item;
 
-use super::compress;
 use super::guard::{self, Guards};
-use super::variables;
+use super::{compress, limits, variables};
 use crate::config::key::Table;
 use crate::config::model::{Hsts, Options};
 use crate::config::report::{Problem, Span};
@@ -71,6 +70,7 @@ fn over(section: &Section<'_>, upper: &Options, captures: &[Option<String>]) -> 
         log_conditions,
         x_accel: switch("x_accel", upper.x_accel),
         compress: compress::compile(section, &upper.compress),
+        limits: limits::of_options(section).unwrap_or_else(|| upper.limits.clone()),
         access: guards.access,
         auth: guards.auth,
         variables: variables.clone(),

@@ -13,7 +13,6 @@ use crate::config::key::Table;
 use crate::config::model::{Action, Config, HostPattern, Options, PathMatch, Route, Site};
 use crate::config::report::{Problem, Span};
 use crate::config::section::{Context, Placed, Section, type_name};
-use crate::config::suggest;
 use crate::util::template::Scope;
 
 /// What routes and sites may name.
@@ -110,17 +109,8 @@ fn listeners(section: &Section<'_>, known: &[Named<'_>]) -> Vec<Option<usize>> {
 
 /// The index of the table `[kind.name]`; reports a name that does not exist.
 fn index_of(section: &Section<'_>, kind: &str, known: &[Named<'_>], name: &str, span: Option<Span>) -> Option<usize> {
-    if let Some(index) = known.iter().position(|named| named.name == name) {
-        return Some(index);
-    }
     let names: Vec<&str> = known.iter().map(|named| named.name).collect();
-    let label = match suggest::nearest(name, names.iter().copied()) {
-        Some(near) => format!("did you mean \"{near}\"?"),
-        None if names.is_empty() => format!("there is none yet: add [{kind}.{name}]"),
-        None => format!("there are: {}; or add [{kind}.{name}]", names.join(", ")),
-    };
-    section.cx.mistake(Problem::new(format!("no {kind} is called `{name}`"), span, label));
-    None
+    super::index_among(section, kind, &names, name, span)
 }
 
 /// The routes in order of writing; `None` where one has mistakes.
@@ -152,7 +142,7 @@ fn routes<'a>(site: &Section<'a>, names: &Names<'_>, upper: &Arc<Options>) -> Ve
 }
 
 /// Of these a route has one.
-const ACTIONS: [&str; 7] = ["files", "proxy", "app", "redirect", "rewrite", "respond", "close"];
+const ACTIONS: [&str; 8] = ["files", "proxy", "app", "redirect", "rewrite", "respond", "close", "tarpit"];
 
 /// Actions that may be given a rewritten target.
 const REWRITTEN: [&str; 3] = ["files", "proxy", "app"];
@@ -217,6 +207,7 @@ fn action(section: &Section<'_>, name: &str, names: &Names<'_>, scope: Scope<'_>
         "redirect" => actions::redirect(section, scope),
         "rewrite" => actions::rewrite(section, scope).map(Action::Rewrite),
         "respond" => actions::respond(section, scope),
+        "tarpit" => actions::tarpit(section),
         _ => {
             let close: bool = section.get("close");
             close.then_some(Action::Close)

@@ -34,6 +34,7 @@ pub(crate) fn another_value(key: &Key) -> String {
         Kind::UrlPath => "/other".into(),
         Kind::Text if key.name == "types" => "text/x-other".into(),
         Kind::Network => "10.0.0.0/8".into(),
+        Kind::Rate => "7/m".into(),
         Kind::AddressRule => "deny 10.0.0.0/8".into(),
         Kind::Text | Kind::Field if key.name == "to" => "/other".into(),
         Kind::Text | Kind::Field if key.name == "to" || key.name == "try" => "/other".into(),
@@ -91,6 +92,7 @@ pub(super) fn in_its_table(key: &Key, line: &str) -> String {
             )
         }
         Table::Tls | Table::Certificate => tls_listener(key, line),
+        Table::Limit => format!("[limit.l]\n{}{line}\n", needs("rate", "rate = \"1/s\"")),
         Table::Site => {
             let hosts = needs("hosts", "hosts = \"s.invalid\"");
             let other = "[listener.second]\naddress = \"127.0.0.1:1\"\n[site.t]\nhosts = \"t.invalid\"\nlisteners = \"second\"\n[[site.t.route]]\npath = \"/\"\nrespond = {}\n";
@@ -103,7 +105,8 @@ pub(super) fn in_its_table(key: &Key, line: &str) -> String {
         Table::Compress => route(&format!("path = \"/\"\nrespond = {{}}\n{}", inner("compress", ""))),
         Table::Options => {
             let hsts = if key.name.starts_with("hsts_") { "hsts = \"365d\"\n" } else { "" };
-            route(&format!("path = \"/\"\nrespond = {{}}\n{hsts}{line}"))
+            let limit = if key.name == "limits" { "[limit.other]\nrate = \"1/s\"\n" } else { "" };
+            format!("{limit}{}", route(&format!("path = \"/\"\nrespond = {{}}\n{hsts}{line}")))
         }
         Table::Headers => {
             let set = unless("set", "set = { A = \"b\" }");
@@ -118,6 +121,7 @@ pub(super) fn in_its_table(key: &Key, line: &str) -> String {
         }
         Table::Rewrite => route(&format!("path = \"/\"\n{}", inner("rewrite", unless("to", "to = \"/x\"")))),
         Table::Respond => route(&format!("path = \"/\"\n{}", inner("respond", ""))),
+        Table::Tarpit => route(&format!("path = \"/\"\n{}", inner("tarpit", ""))),
         Table::Auth => {
             let needed = ["realm = \"r\"", "users_file = \"/users\""];
             let others = needed.iter().filter(|part| line.is_empty() || !part.starts_with(&format!("{} ", key.name)));

@@ -1,10 +1,11 @@
 //! What files mean, and the helpers of the tests beside: every mistake (`mistakes`), every key (`keys`), who may
-//! come in (`guard`), any bytes (`anything`).
+//! come in (`guard`), and how much of it (`limits`), any bytes (`anything`).
 
 mod anything;
 mod compress;
 mod guard;
 mod keys;
+mod limits;
 mod mistakes;
 mod routing;
 mod tls;

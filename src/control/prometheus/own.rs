@@ -1,4 +1,4 @@
-//! Our own metrics, tier by tier: process, HTTP, HTTP/2, TLS, files, upstreams, applications, splitters, access log.
+//! Our own metrics, tier by tier: process, HTTP, HTTP/2, TLS, limits, files, upstreams, applications, splitters, access log.
 
 use std::time::SystemTime;
 
@@ -9,7 +9,7 @@ use crate::control::exposition::{Exposition, Kind};
 use crate::control::shared::{Phase, unix_ms};
 use crate::control::usage;
 use crate::http::h2::Flood;
-use crate::metrics::{AppWorkerStats, BackendStats, SplitterStats, Worker};
+use crate::metrics::{AppWorkerStats, BackendStats, LimitOutcome, SplitterStats, Worker};
 
 pub(super) fn write(out: &mut Exposition, shared: &Shared, now: SystemTime) {
     process(out, shared);
@@ -17,6 +17,7 @@ pub(super) fn write(out: &mut Exposition, shared: &Shared, now: SystemTime) {
     http(out, shared);
     http2(out, shared);
     tls(out, shared);
+    limits(out, shared);
     files(out, shared);
     upstreams(out, shared);
     checks(out, shared, now);
@@ -84,6 +85,12 @@ fn http(out: &mut Exposition, shared: &Shared) {
     let t = per_worker(shared, "one_server_http_");
     t.counter(out, "connections_accepted_total", "Client connections accepted.", |w| &w.http.accepted);
     t.counter(out, "connections_refused_total", "Client connections refused because of a limit.", |w| &w.http.refused);
+    let help = "Of these, refused because their address had as many as it may.";
+    t.counter(out, "connections_refused_per_address_total", help, |w| &w.http.refused_per_address);
+    if let Some(clients) = &shared.clients {
+        out.family("one_server_http_client_addresses", Kind::Gauge, "Client addresses with connections open now.")
+            .sample(&[], clients.addresses() as u64);
+    }
     t.gauge(out, "connections", "Client connections open now.", |w| &w.http.connections);
     t.gauge(out, "connections_idle", "Client connections between two requests now.", |w| &w.http.idle);
     t.gauge(out, "connections_reading", "Client connections within a request head now.", |w| &w.http.reading);
@@ -91,6 +98,12 @@ fn http(out: &mut Exposition, shared: &Shared) {
     t.counter(out, "sent_bytes_total", "Bytes sent to clients.", |w| &w.http.bytes_out);
     t.counter(out, "malformed_total", "Request heads that broke a framing rule.", |w| &w.http.malformed);
     t.counter(out, "timeouts_total", "Client connections closed by a time-out.", |w| &w.http.timeouts);
+    let help = "Request bodies given up because they came too slowly on average.";
+    t.counter(out, "slow_bodies_total", help, |w| &w.http.slow_bodies);
+    t.counter(out, "tarpitted_total", "Requests that came to a tarpit.", |w| &w.http.tarpitted);
+    let help = "Of these, answered at once because too many were held back.";
+    t.counter(out, "tarpit_full_total", help, |w| &w.http.tarpit_full);
+    t.gauge(out, "tarpit", "Requests held back in a tarpit now.", |w| &w.http.tarpit);
     let help = "Requests by status class of the answer; other: closed without an answer.";
     t.responses(out, "responses_total", help, |w| &w.http.responses);
     per_worker(shared, "one_server_").counter(
@@ -132,6 +145,26 @@ fn tls(out: &mut Exposition, shared: &Shared) {
     for fact in shared.certificates() {
         let labels = [("listener", fact.listener.as_str()), ("name", fact.name.as_str()), ("key", fact.key)];
         expiry.sample(&labels, unix_ms(fact.not_after) as f64 / 1000.0);
+    }
+}
+
+fn limits(out: &mut Exposition, shared: &Shared) {
+    let limits = &shared.config.limits;
+    if limits.is_empty() {
+        return;
+    }
+    let help = "Requests under a limit, by what it said.";
+    let mut requests = out.family("one_server_limit_requests_total", Kind::Counter, help);
+    for (index, limit) in limits.iter().enumerate() {
+        for outcome in LimitOutcome::ALL {
+            let count: u64 = shared.workers.iter().map(|worker| worker.limits[index].of(outcome).value()).sum();
+            requests.sample(&[("limit", &limit.name), ("outcome", outcome.name())], count);
+        }
+    }
+    let help = "Keys of a limit's rate forgotten before their time, because there were too many.";
+    let mut lost = out.family("one_server_limit_keys_lost_total", Kind::Counter, help);
+    for (limit, limiter) in limits.iter().zip(&shared.limiters) {
+        lost.sample(&[("limit", &limit.name)], limiter.keys_lost());
     }
 }
 

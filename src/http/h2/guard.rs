@@ -31,6 +31,8 @@ const WINDOW: Duration = Duration::from_secs(1);
 const UPDATES_PER_CAUSE: u32 = 10;
 /// Most WINDOW_UPDATE frames that may be saved up.
 const UPDATES_SAVED_MAX: u32 = 1 << 20;
+/// What a connection may carry before its first WINDOW_UPDATE: RFC 9113 section 6.9.2.
+const INITIAL_WINDOW_BYTES: i64 = 65_535;
 /// Increments below this are tiny: each lets us send less than the frame that carries it costs.
 const TINY_INCREMENT: u32 = 64;
 /// Priority signals and frames of unknown kinds for each stream.
@@ -121,6 +123,9 @@ pub struct Summary {
     pub resets_sent: u64,
     /// GOAWAY frames sent.
     pub goaways_sent: u64,
+    /// Bytes of content that the client may still send on all its streams together (RFC 9113 section 6.9.1), as far as our
+    /// bytes have been seen; below zero when it sends more than it may.
+    pub inbound_window_bytes: i64,
     /// The `h2` crate found a flood and has said GOAWAY itself; it only remains to count it.
     pub found_by_h2: Option<Flood>,
 }
@@ -227,7 +232,7 @@ impl Guard {
             block: None,
             window: Window::default(),
             life: Life::default(),
-            summary: Summary::default(),
+            summary: Summary { inbound_window_bytes: INITIAL_WINDOW_BYTES, ..Summary::default() },
             flood: None,
         }
     }
@@ -330,6 +335,7 @@ impl Guard {
         // The length of the padding is a byte of its own: RFC 9113 section 6.1.
         let padding = if head.has(flag::PADDED) { frame.kept().first().map_or(1, |&n| u32::from(n) + 1) } else { 0 };
         let is_end = head.has(flag::END_STREAM);
+        self.summary.inbound_window_bytes -= i64::from(head.payload_bytes);
         if padding > head.payload_bytes {
             self.glitch()?;
         }
@@ -505,6 +511,9 @@ impl Guard {
             kind::RST_STREAM => return self.reset_sent(frame),
             kind::SETTINGS if !head.has(flag::ACK) => {
                 self.life.settings_unanswered = self.life.settings_unanswered.saturating_add(1);
+            }
+            kind::WINDOW_UPDATE if head.stream_id == 0 => {
+                self.summary.inbound_window_bytes += i64::from(frame.number31(0).unwrap_or_default());
             }
             kind::PING if !head.has(flag::ACK) => {
                 self.life.pings_unanswered = self.life.pings_unanswered.saturating_add(1);

@@ -398,7 +398,21 @@ fn a_connection_costs_little_memory() {
 fn what_is_not_http2_is_left_to_h2() {
     let mut guard = Guard::new(&Limits { unknown_per_second: 0, glitches_per_second: 0, ..Limits::default() });
     let request = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n".repeat(100);
-    assert_eq!(guard.on_inbound(&request, Instant::now()), Ok(Summary::default()));
+    let before = guard.summary();
+    assert_eq!(guard.on_inbound(&request, Instant::now()), Ok(before));
+}
+
+#[test]
+fn the_window_of_the_connection_is_what_is_granted_less_what_has_come() {
+    let mut talk = Talk::new(&Limits::default());
+    let window = |summary: Result<Summary, Flood>| summary.expect("no flood").inbound_window_bytes;
+    assert_eq!(window(talk.gets(&headers(1, END_HEADERS))), 65_535);
+    assert_eq!(window(talk.gets(&data(1, 0, &[0; 1000]))), 64_535);
+    // Padding counts; a stream's own window is another matter.
+    assert_eq!(window(talk.gets(&frame(0, 0x8, 1, &[9; 535]))), 64_000);
+    assert_eq!(window(talk.sends(&window_update(1, 500))), 64_000);
+    assert_eq!(window(talk.sends(&window_update(0, 1000))), 65_000);
+    assert_eq!(window(talk.gets(&window_update(0, 70))), 65_000, "that is the client's");
 }
 
 /// One frame of any kind, most of them sensible.
@@ -641,6 +655,7 @@ mod honest {
             }
         });
         assert_eq!((summary.streams_opened, summary.streams_closed), (20, 20));
+        assert!((0..=65_535).contains(&summary.inbound_window_bytes), "{}", summary.inbound_window_bytes);
     }
 
     #[test]

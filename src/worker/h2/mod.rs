@@ -9,6 +9,7 @@
 //! moves any more: a burst of requests that arrives in one read leaves as one write. A stream whose answer is not ready at
 //! once becomes a task of its own.
 
+mod blocked;
 mod pipe;
 mod stream;
 
@@ -23,6 +24,7 @@ use bytes::Bytes;
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream};
 
+use self::blocked::Blocked;
 use self::pipe::{Pipe, PipeEnd};
 pub(super) use self::stream::{Receiver, Stream};
 use super::Worker;
@@ -75,6 +77,8 @@ struct Shared {
     is_ending: Cell<bool>,
     /// Since when the client owes us the rest of its preface or of a header block.
     owes_since: Cell<Option<Instant>>,
+    /// The time in which the client could send no content.
+    blocked: Rc<Blocked>,
 }
 
 /// Drives a connection to its end. `input` is what has been read of it, its preface in front.
@@ -90,6 +94,7 @@ pub(super) async fn drive(worker: Rc<Worker>, connection: Rc<Connection>, input:
         has_greeted: Cell::new(false),
         owes_since: Cell::new(Some(worker.now())),
         is_ending: Cell::new(false),
+        blocked: Rc::default(),
     });
     shared.idle.set(worker.config.http.keep_alive_timeout, OnExpiry::Wake);
     worker.stats.http2.connections.inc();
@@ -198,6 +203,7 @@ impl Shared {
         match guard.on_inbound(bytes, now) {
             Ok(after) => {
                 worker.stats.http2.count_between(&before, &after);
+                self.blocked.note(after.inbound_window_bytes, now);
                 // The rest of an upload's frame is the business of whoever reads that upload.
                 let is_begun = after.is_inbound_within_frame && self.streams.get() == 0;
                 if after.is_header_block_open || is_begun {
@@ -215,9 +221,12 @@ impl Shared {
     /// is to be sent then.
     fn note_outbound(&self, worker: &Worker, outbound: &mut Vec<u8>) -> bool {
         let mut guard = self.guard.borrow_mut();
-        let before = guard.summary();
-        match guard.on_outbound(outbound, worker.now()) {
-            Ok(after) => worker.stats.http2.count_between(&before, &after),
+        let (before, now) = (guard.summary(), worker.now());
+        match guard.on_outbound(outbound, now) {
+            Ok(after) => {
+                worker.stats.http2.count_between(&before, &after);
+                self.blocked.note(after.inbound_window_bytes, now);
+            }
             Err(flood) => self.end_by(worker, flood),
         }
         let summary = guard.summary();
@@ -384,7 +393,7 @@ impl Drop for StreamGuard {
 
 /// Answers the request of one stream.
 async fn answer(guard: StreamGuard, request: http::Request<RecvStream>, respond: SendResponse<Bytes>) {
-    let StreamGuard { worker, connection, .. } = &guard;
+    let StreamGuard { worker, connection, shared } = &guard;
     let (parts, recv) = request.into_parts();
     let stream = Rc::new(Stream::new(worker, respond));
     let mut lease = worker.hot.take();
@@ -393,7 +402,7 @@ async fn answer(guard: StreamGuard, request: http::Request<RecvStream>, respond:
     let limits = Limits { head_bytes_max, ..worker.limits };
     let converted = write_request(&parts, !recv.is_end_stream(), &limits, head_bytes, head);
     drop(parts);
-    let mut receiver = Receiver::new(recv, stream.clone(), head.expect_continue);
+    let mut receiver = Receiver::new(recv, stream.clone(), shared.blocked.clone(), head.expect_continue);
     let request = Request::new(worker, connection, head, head_bytes);
     let wire = Wire::H2(H2Wire { stream: &stream, gathered: Vec::new(), is_broken: false });
     let mut client =

@@ -14,7 +14,9 @@ use h2::{Reason, RecvStream, SendStream};
 use super::super::Worker;
 use super::super::body::{BodyFailure, Side};
 use super::super::connection::Broken;
+use super::super::pacing::Pacing;
 use super::super::watch::{GaveUp, OnExpiry, Watched};
+use super::blocked::Blocked;
 use crate::http::answer::{AnswerHead, Content};
 use crate::http::h1::Method;
 
@@ -206,6 +208,9 @@ impl Stream {
     }
 }
 
+/// What the crate has of a stream: a run of content, or its end.
+type Data = Option<Result<Bytes, h2::Error>>;
+
 /// The client's direction of a stream.
 pub(in super::super) struct Receiver {
     recv: RecvStream,
@@ -216,14 +221,18 @@ pub(in super::super) struct Receiver {
     bytes_max: u64,
     is_done: bool,
     awaits_continue: bool,
+    pacing: Pacing,
+    blocked: Rc<Blocked>,
     /// Set while the content is read beside other work.
     side: Option<Rc<Side>>,
 }
 
 impl Receiver {
-    pub(super) fn new(recv: RecvStream, stream: Rc<Stream>, awaits_continue: bool) -> Receiver {
+    /// `blocked` is what the streams of the connection share.
+    pub(super) fn new(recv: RecvStream, stream: Rc<Stream>, blocked: Rc<Blocked>, awaits_continue: bool) -> Receiver {
         let is_done = recv.is_end_stream();
-        Receiver { recv, stream, lent: 0, received_bytes: 0, bytes_max: 0, is_done, awaits_continue, side: None }
+        let (lent, received_bytes, bytes_max, side, pacing) = (0, 0, 0, None, Pacing::default());
+        Receiver { recv, stream, lent, received_bytes, bytes_max, is_done, awaits_continue, pacing, blocked, side }
     }
 
     /// Content beyond `bytes_max` is refused; 0: no limit.
@@ -279,13 +288,7 @@ impl Receiver {
         if lent > 0 {
             let _ = self.recv.flow_control().release_capacity(lent);
         }
-        let stream = self.stream.clone();
-        let watched = self.side.as_ref().map_or(&stream.watched, |side| side.watched());
-        watched.set(worker.config.http.body_timeout, OnExpiry::Wake);
-        let recv = &mut self.recv;
-        let next = watched.while_client_stays(poll_fn(|cx| recv.poll_data(cx))).await;
-        watched.clear();
-        match next {
+        match self.wait(worker).await? {
             Ok(Some(Ok(data))) => {
                 self.received_bytes += data.len() as u64;
                 self.lent = data.len();
@@ -300,9 +303,25 @@ impl Receiver {
                 Ok(None)
             }
             Ok(Some(Err(_))) | Err(GaveUp::ClientGone) => Err(BodyFailure::Gone),
-            Err(GaveUp::Expired) => {
-                worker.stats.http.timeouts.inc();
-                Err(BodyFailure::TimedOut)
+            Err(GaveUp::Expired) => Err(self.pacing.is_late(worker)),
+        }
+    }
+
+    /// Waits for content as long as the client may take for it. While it could not send, its time stands still.
+    async fn wait(&mut self, worker: &Worker) -> Result<Result<Data, GaveUp>, BodyFailure> {
+        let stream = self.stream.clone();
+        let watched = self.side.as_ref().map_or(&stream.watched, |side| side.watched());
+        loop {
+            let blocked_before = self.blocked.total(worker.now());
+            let waiting = self.pacing.begin(worker, watched, OnExpiry::Wake)?;
+            let recv = &mut self.recv;
+            let next = watched.while_client_stays(poll_fn(|cx| recv.poll_data(cx))).await;
+            watched.clear();
+            let blocked = self.blocked.total(worker.now()).saturating_sub(blocked_before);
+            let count = if let Ok(Some(Ok(data))) = &next { data.len() } else { 0 };
+            self.pacing.end(waiting, count, blocked);
+            if !matches!(next, Err(GaveUp::Expired)) || blocked.is_zero() {
+                return Ok(next);
             }
         }
     }

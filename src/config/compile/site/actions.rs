@@ -1,4 +1,4 @@
-//! `redirect`, `rewrite` and `respond` of a route.
+//! `redirect`, `rewrite`, `respond` and `tarpit` of a route.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use toml_edit::Item;
 use super::{Written, written};
 use crate::config::compile::template::template;
 use crate::config::key::Table;
-use crate::config::model::{Action, Redirect, Respond, Rewrite};
+use crate::config::model::{Action, Redirect, Respond, Rewrite, Tarpit};
 use crate::config::report::Problem;
 use crate::config::section::{Context, Section};
 use crate::config::value::parse_field;
@@ -163,6 +163,14 @@ pub(super) fn respond(route: &Section<'_>, scope: Scope<'_>) -> Option<Action> {
     let body = template(section.cx, &title, &body, section.value_span("body"), scope)?;
     let content_type: String = section.get("content_type");
     Some(Action::Respond(Arc::new(Respond { status, encoding: encoding(&content_type), content_type, body })))
+}
+
+pub(super) fn tarpit(route: &Section<'_>) -> Option<Action> {
+    let Written::Table(section) = written(route, "tarpit", Table::Tarpit)? else {
+        route.bad_value("tarpit", "write a table, such as { delay = \"10s\" }");
+        return None;
+    };
+    Some(Action::Tarpit(Tarpit { delay: section.get("delay"), status: section.get("status") }))
 }
 
 /// Values in a body come from the request: they must not become markup or code.
