@@ -334,7 +334,8 @@ fn answers_that_nobody_takes_are_let_go() {
             // The window never opens; or it is wide open but the socket is not read.
             for window in [0, i32::MAX as u32] {
                 for path in ["/files/big", "/app/large?bytes=30000000"] {
-                    let mut clients: Vec<Http2> = (0..CLIENTS).map(|_| Http2::with_small_window(server.web())).collect();
+                    let mut clients: Vec<Http2> =
+                        (0..CLIENTS).map(|_| Http2::with_small_window(server.web())).collect();
                     for client in &mut clients {
                         client.greet(&[(INITIAL_WINDOW_SIZE, window)]);
                         client.send(window_update(0, 0x7fff_0000 - 65_535));

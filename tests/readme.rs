@@ -154,7 +154,6 @@ fn ours(config: &str, edit: impl Fn(String) -> String) -> Server {
     site.whole(&config).start()
 }
 
-
 /// nginx with the README's block; ended when dropped.
 struct Nginx {
     child: Child,

@@ -12,9 +12,9 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use mariadb::{Cluster, PASSWORD, USER};
-use ports::free_port;
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Error, OptsBuilder, Row, Value};
+use ports::free_port;
 
 /// The running binary.
 struct Splitter {

@@ -25,6 +25,9 @@ const COMPRESS: Kind = Kind::Form("true, false, or a table such as { codings = [
 const ACCESS_HELP: &str =
     "addresses that may come in or not, the first match decides, no match may; anyone else gets 403";
 
+const SATISFY: Kind = Kind::Word(&["all", "any"]);
+const SATISFY_HELP: &str = "what lets a request in: `all` that is asked for, or `any` of it: then an address that `access` lets in needs no login, and one that it refuses may log in";
+
 const AUTH: Kind =
     Kind::Form("a table such as { realm = \"staff\", users_file = \"/etc/one-server/users\" }, or false");
 
@@ -302,6 +305,9 @@ pub(super) const KEYS: &[Key] = &[
     Key::new(Table::Site, "auth", AUTH, Means("no login"))
         .help("the login it asks for")
         .known_as(&["nginx auth_basic", "haproxy http-request auth"]),
+    Key::new(Table::Site, "satisfy", SATISFY, Means("all"))
+        .help(SATISFY_HELP)
+        .known_as(&["nginx satisfy"]),
     Key::new(Table::Site, "route", Kind::Form("tables, each written as [[site.NAME.route]]"), Required)
         .help("its routes")
         .known_as(&["nginx location", "haproxy use_backend"]),
@@ -321,6 +327,9 @@ pub(super) const KEYS: &[Key] = &[
     Key::new(Table::Route, "regex", Kind::Text, Means("give `path` instead"))
         .help("regular expression somewhere in the path, over its decoded bytes: \"(?i)\\.php$\"; no look-around and no backreferences, so that it takes linear time")
         .known_as(&["nginx location ~"]),
+    Key::new(Table::Route, "name", Kind::Text, Means("give `path` instead"))
+        .help("name of a route without a path: `@name` in `try`, `fallback` and `error_pages` of the site leads there, with method, target and body as they are")
+        .known_as(&["nginx location @"]),
     Key::new(Table::Route, "over_regex", Kind::Switch, Default("false"))
         .help("of a `path`: when it is the longest that matches, no `regex` is tried")
         .known_as(&["nginx location ^~"]),
@@ -357,6 +366,9 @@ pub(super) const KEYS: &[Key] = &[
     Key::new(Table::Route, "auth", AUTH, Means("that of the site"))
         .help("the login it asks for, in place of the site's")
         .known_as(&["nginx auth_basic", "haproxy http-request auth"]),
+    Key::new(Table::Route, "satisfy", SATISFY, Means("that of the site"))
+        .help(SATISFY_HELP)
+        .known_as(&["nginx satisfy"]),
     Key::new(Table::Route, "close", Kind::Switch, Default("false"))
         .help("close the connection without an answer")
         .known_as(&["nginx return 444", "haproxy silent-drop"]),
@@ -407,8 +419,8 @@ pub(super) const KEYS: &[Key] = &[
     Key::new(Table::Headers, "always", Kind::Switch, Default("true"))
         .help("for answers of every status; false: only for 200, 201, 204, 206, 301, 302, 303, 304, 307 and 308, as nginx's add_header does without its `always`"),
     // error_pages
-    Key::new(Table::ErrorPage, "path", Kind::UrlPath, Required)
-        .help("path of the page; may hold variables, such as $status"),
+    Key::new(Table::ErrorPage, "path", Kind::UrlPathOrName, Required)
+        .help("path of the page, asked for with GET, which may hold variables such as $status; or the `@name` of a route, which gets the request as it is"),
     Key::new(Table::ErrorPage, "status", Kind::Form("a number from 200 to 599, \"error\", or \"page\""), Means("\"error\""))
         .help("status the client gets: that of the error, that with which the page is answered (nginx's `=`), or a fixed one"),
     // files
@@ -421,10 +433,10 @@ pub(super) const KEYS: &[Key] = &[
         .help("names tried for a path that ends in `/`")
         .known_as(&["nginx index"]),
     Key::new(Table::Files, "try", Kind::List(&Kind::Text), Means("the path itself"))
-        .help("what is looked for, in order: \"$path\", \"$path.html\", \"$path/\" (its index), \"/index.html\"; the last may be a status such as \"=404\"")
+        .help("what is looked for, in order: \"$path\", \"$path.html\", \"$path/\" (its index), \"/index.html\"; the last may be a status such as \"=404\" or the \"@name\" of a route")
         .known_as(&["nginx try_files"]),
-    Key::new(Table::Files, "fallback", Kind::UrlPath, Means("404"))
-        .help("path below the root that is served with 200 when there is no such file (single-page applications)")
+    Key::new(Table::Files, "fallback", Kind::UrlPathOrName, Means("404"))
+        .help("path below the root that is served with 200 when there is no such file (single-page applications); or the `@name` of a route, which then gets the request as it is")
         .known_as(&["nginx try_files"]),
     Key::new(Table::Files, "listing", Kind::Word(&["off", "html", "json", "auto"]), Default("off"))
         .help("answer for a folder without index: 403, a page, a JSON array, or what the client prefers of the two")

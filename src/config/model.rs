@@ -161,6 +161,8 @@ pub struct Options {
     pub access: Option<Arc<AddressRules>>,
     /// The login; `None`: none.
     pub auth: Option<Arc<Auth>>,
+    /// Whether all that is asked for must be met, or any of it.
+    pub satisfy: Satisfy,
 }
 
 impl Options {
@@ -179,6 +181,7 @@ impl Options {
             compress: None,
             access: None,
             auth: None,
+            satisfy: Satisfy::All,
             x_accel: true,
         }
     }
@@ -187,8 +190,18 @@ impl Options {
     pub fn use_captures(&self) -> bool {
         self.headers.use_captures()
             || self.request_headers.use_captures()
-            || self.error_pages.iter().any(|(_, page)| page.path.uses_captures())
+            || self.error_pages.iter().any(|(_, page)| page.from.uses_captures())
     }
+}
+
+/// What lets a request in where several things are asked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Satisfy {
+    /// All of them agree.
+    #[default]
+    All,
+    /// One of them does.
+    Any,
 }
 
 /// Strict-Transport-Security, to be sent over TLS alone (RFC 6797 section 7.2).
@@ -246,13 +259,30 @@ impl ErrorPages {
     }
 }
 
-/// What is shown instead of an error: a path of the same site, asked for with GET (HEAD stays HEAD).
+/// What is shown instead of an error.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ErrorPage {
-    /// The path, routed again as an internal redirect; `$status` is the one of the error.
-    pub path: Template,
+    /// Where it comes from.
+    pub from: PageSource,
     /// The status the client gets.
     pub status: PageStatus,
+}
+
+/// Where an error page comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PageSource {
+    /// A path of the same site, routed again as an internal redirect and asked for with GET (HEAD stays HEAD); `$status`
+    /// is the one of the error.
+    Path(Template),
+    /// The named route of this index into [`Site::routes`], which gets the request as it is.
+    Route(usize),
+}
+
+impl PageSource {
+    /// Whether its text needs the captures of the route.
+    pub fn uses_captures(&self) -> bool {
+        matches!(self, PageSource::Path(path) if path.uses_captures())
+    }
 }
 
 /// Status of the answer that an error page makes.
@@ -405,6 +435,8 @@ pub enum PathMatch {
     Prefix(String),
     /// An expression, matched against the path's bytes.
     Regex(Pattern),
+    /// No path: the route is reached as `@name` alone.
+    Named(String),
 }
 
 /// One line of a site's routing table.
@@ -507,6 +539,8 @@ pub struct Files {
     pub candidates: Vec<Candidate>,
     /// Path, beneath the root, served with 200 when there is no such file (single-page applications).
     pub fallback: Option<String>,
+    /// The named route, index into [`Site::routes`], that gets the request when there is no such file.
+    pub last_resort: Option<usize>,
     /// What a directory without index file is answered with.
     pub listing: Listing,
     /// Codings whose ready-made files beside the originals are served; empty: none.

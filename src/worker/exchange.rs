@@ -2,19 +2,18 @@
 //! again inside.
 
 use std::net::IpAddr;
-use std::pin::pin;
 use std::rc::Rc;
 use std::time::Instant;
 
 use super::answer::Answer;
+use super::body::BodyFailure;
 use super::connection::Connection;
 use super::cx::{AnswerVariables, Cx};
 use super::redirected::{Redirected, Sent};
 use super::respond;
-use super::upload::Upload;
-use super::{Worker, call_app, forward, send_file};
-use crate::config::model::{Action, Options, PageStatus};
-use crate::guard::{Auth, Check, Credentials, Source, Verdict};
+use super::upload::{Left, Upload};
+use super::{Worker, admit, call_app, forward, send_file};
+use crate::config::model::{Action, Options, PageSource, PageStatus};
 use crate::http::answer::{AnswerHead, Content};
 use crate::http::h1::{BodyKind, FieldName, Method, RequestHead, write_field};
 use crate::log::AddressText;
@@ -63,6 +62,16 @@ pub(super) enum Instead {
     Error(Unanswered),
     /// The request goes on inside, as what [`Sent`] says, to this target.
     Go { target: Vec<u8>, sent: Sent },
+    /// The request goes on as it is, at the named route of this index; perhaps as an error page.
+    Named { route: usize, page: Option<Page> },
+}
+
+/// What an error page stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Page {
+    pub(super) error: Unanswered,
+    /// Status the client gets; `None`: that of the page.
+    pub(super) status: Option<u16>,
 }
 
 /// An action's end.
@@ -89,6 +98,32 @@ pub(super) struct Request<'a> {
 pub(super) struct Client<'a> {
     pub(super) upload: Upload<'a>,
     pub(super) answer: Answer<'a>,
+    /// What the actions before have left of the content.
+    pub(super) left: Left,
+}
+
+impl<'a> Client<'a> {
+    pub(super) fn new(upload: Upload<'a>, answer: Answer<'a>) -> Client<'a> {
+        Client { upload, answer, left: Left::Unread }
+    }
+
+    /// See [`Upload::keep`]; what an action before has kept is taken from there.
+    pub(super) async fn keep(
+        &mut self,
+        worker: &Worker,
+        connection: &Connection,
+        kept: &mut Vec<u8>,
+        bytes_max: usize,
+    ) -> Result<bool, BodyFailure> {
+        match std::mem::replace(&mut self.left, Left::Spent) {
+            Left::Unread => self.upload.keep(worker, connection, kept, bytes_max).await,
+            Left::Kept(bytes) => {
+                kept.extend_from_slice(&bytes);
+                Ok(true)
+            }
+            Left::Spent => Err(BodyFailure::Gone),
+        }
+    }
 }
 
 /// Buffers of one exchange.
@@ -141,35 +176,43 @@ pub(super) async fn run(
     client: &mut Client<'_>,
     scratch: &mut Scratch,
 ) -> Outcome {
+    let keeps = client.answer.keeps_connection();
+    let mut stage = Stage { origin: Origin::Client, page_for: None, named: None, keeps };
     let mut redirected: Option<Box<Redirected>> = None;
     let mut hops = 0;
-    let mut page_for: Option<Unanswered> = None;
-    loop {
+    let error = loop {
         let current = redirected.as_ref().map_or(request, |redirected| redirected.request(request));
-        let origin = if redirected.is_some() { Origin::Internal } else { Origin::Client };
-        let acted = step(worker, connection, current, client, scratch, Stage { origin, page_for }).await;
-        let error = match acted {
-            Ok(outcome) => return behind_page(outcome, page_for),
-            Err(Instead::Go { target, sent }) if hops < INTERNAL_REDIRECTS_MAX => {
-                hops += 1;
-                if let Sent::Page { error, status } = sent {
-                    if error.closes {
-                        client.answer.set_keep_alive(false);
-                    }
-                    page_for = Some(error);
-                    client.answer.force_status(status);
-                }
-                redirected = Some(Box::new(Redirected::new(current, &target, &sent)));
-                continue;
-            }
-            Err(Instead::Go { .. }) => {
-                tracing::error!("a request is sent round inside without end: look at rewrites and error pages");
-                unanswered(500)
-            }
-            Err(Instead::Error(error)) => page_for.unwrap_or(error),
+        let instead = match step(worker, connection, current, client, scratch, stage).await {
+            Ok(outcome) => return behind_page(outcome, stage.page_for),
+            Err(instead) => instead,
         };
-        return canned(None, client, &mut scratch.fields, error).await;
-    }
+        hops += 1;
+        stage = Stage { origin: Origin::Internal, named: None, ..stage };
+        let page = match instead {
+            Instead::Error(error) => break stage.page_for.unwrap_or(error),
+            _ if hops > INTERNAL_REDIRECTS_MAX => {
+                tracing::error!("a request is sent round inside without end: look at rewrites, names and error pages");
+                break unanswered(500);
+            }
+            Instead::Go { target, sent } => {
+                redirected = Some(Box::new(Redirected::new(current, &target, &sent)));
+                sent.page()
+            }
+            Instead::Named { route, page } => {
+                stage.named = Some(route);
+                page
+            }
+        };
+        if let Some(Page { error, status }) = page {
+            if error.closes {
+                stage.keeps = false;
+                client.left = Left::Spent;
+            }
+            stage.page_for = Some(error);
+            client.answer.force_status(status);
+        }
+    };
+    canned(None, client, &mut scratch.fields, error).await
 }
 
 /// What stands behind an error page: the connection ends if the error wanted that.
@@ -202,6 +245,19 @@ struct Stage {
     origin: Origin,
     /// The error whose page it asks for: no further page stands for an error of that one.
     page_for: Option<Unanswered>,
+    /// It goes to this named route, whatever its path.
+    named: Option<usize>,
+    /// The connection may be kept, as far as the request itself and what was before say.
+    keeps: bool,
+}
+
+impl Stage {
+    fn routed<'a>(&self, site: &'a SiteRoutes, method: &[u8], path: &[u8]) -> Routed<'a> {
+        match self.named {
+            Some(route) => site.named(route, method),
+            None => site.route(method, path, self.origin),
+        }
+    }
 }
 
 /// One round: from target to action.
@@ -214,9 +270,10 @@ async fn step(
     stage: Stage,
 ) -> Acted {
     let Request { head, bytes, .. } = request;
-    let keeps = client.answer.keeps_connection();
+    let keeps = stage.keeps;
     // A body that will not be skipped ends the connection, and the answer says so (RFC 9110 section 10.1.1).
-    client.answer.set_keep_alive(keeps && !client.upload.ends_connection_unread(request.head.body));
+    let ends_unread = !client.upload.is_done() && client.upload.ends_connection_unread(request.head.body);
+    client.answer.set_keep_alive(keeps && !ends_unread);
     if matches!(head.method, Method::Connect | Method::Trace) {
         return error(405);
     }
@@ -239,17 +296,21 @@ async fn step(
     client.answer.trail.log_access = cx.options.log_access;
     let acted = match admit_to_site(&cx, client, fields, site).await {
         Some(acted) => acted,
-        None => match site.route(head.method_text.of(bytes), path.as_bytes(), stage.origin) {
+        None => match stage.routed(site, head.method_text.of(bytes), path.as_bytes()) {
             Routed::Found(found) => {
                 let cx = Cx { options: found.options, captures: found.captures, ..cx };
                 client.answer.trail.log_access = cx.options.log_access;
                 let acted = at_route(cx, &found, client, Buffers { fields, rewritten }, keeps).await;
                 return with_page(acted, &cx, client, fields, stage).await;
             }
-            _ if refuses_address(&cx) => error(403),
-            Routed::MethodNotAllowed { allow } => refuse_method(client, allow),
-            Routed::Methods { allow } => methods(&cx, client, fields, allow).await,
-            Routed::NotFound => error(404),
+            nowhere => match admit::to_nowhere(&cx, client).await {
+                Err(acted) => acted,
+                Ok(()) => match nowhere {
+                    Routed::MethodNotAllowed { allow } => refuse_method(client, allow),
+                    Routed::Methods { allow } => methods(&cx, client, fields, allow).await,
+                    Routed::NotFound | Routed::Found(_) => error(404),
+                },
+            },
         },
     };
     with_page(acted, &cx, client, fields, stage).await
@@ -266,15 +327,21 @@ async fn with_page(acted: Acted, cx: &Cx<'_>, client: &mut Client<'_>, fields: &
     }
     let page = cx.options.error_pages.page(error.status).filter(|_| stage.page_for.is_none());
     let Some(page) = page else { return Ok(canned(Some(cx), client, fields, error).await) };
-    let mut target = Vec::new();
-    let variables = AnswerVariables { cx, status: error.status, trail: &client.answer.trail };
-    page.path.put(Encoding::Url, &variables, &mut target);
     let status = match page.status {
         PageStatus::Error => Some(error.status),
         PageStatus::Page => None,
         PageStatus::Fixed(status) => Some(status),
     };
-    Err(Instead::Go { target, sent: Sent::Page { error, status } })
+    let stands_for = Page { error, status };
+    match &page.from {
+        PageSource::Route(route) => Err(Instead::Named { route: *route, page: Some(stands_for) }),
+        PageSource::Path(path) => {
+            let mut target = Vec::new();
+            let variables = AnswerVariables { cx, status: error.status, trail: &client.answer.trail };
+            path.put(Encoding::Url, &variables, &mut target);
+            Err(Instead::Go { target, sent: Sent::Page(stands_for) })
+        }
+    }
 }
 
 /// What a site asks of every request; `Some`: it ends here.
@@ -294,42 +361,6 @@ async fn admit_to_site(cx: &Cx<'_>, client: &mut Client<'_>, fields: &mut Vec<u8
     Some(simple(cx, client, 308, fields, b"").await)
 }
 
-fn refuses_address(cx: &Cx<'_>) -> bool {
-    let source = cx.request.client.map_or(Source::Unix, Source::Ip);
-    cx.options.access.as_ref().is_some_and(|rules| !rules.admits(source))
-}
-
-/// Who the client proves to be. Slow hashes are computed elsewhere, and once for a while (RFC 7617).
-async fn login(cx: &Cx<'_>, client: &mut Client<'_>, auth: &Auth) -> Result<Credentials, Instead> {
-    let worker = cx.worker;
-    let denied = |client: &mut Client<'_>| {
-        let mut challenge = Vec::new();
-        write_field(&mut challenge, "WWW-Authenticate", auth.challenge());
-        client.answer.keep_fields(challenge);
-        Instead::Error(unanswered(401))
-    };
-    let mut sent = cx.request.head.fields.iter().filter(|field| field.known == FieldName::Authorization);
-    let (first, second) = (sent.next(), sent.next());
-    let value = first.filter(|_| second.is_none()).map(|field| field.value.of(cx.request.bytes));
-    let Some(Ok(credentials)) = value.map(Credentials::parse) else { return Err(denied(client)) };
-    let check = auth.check(&credentials, &mut worker.verified.borrow_mut(), &worker.hasher, worker.now());
-    let verdict = match check {
-        Check::Now(verdict) => verdict,
-        Check::Wait(waiter) => {
-            let presence = client.answer.presence();
-            presence.watched().clear();
-            let settled = presence.while_client_stays(pin!(waiter)).await;
-            let Ok(settled) = settled else { return Err(Instead::Error(unanswered(499))) };
-            worker.verified.borrow_mut().settle(settled, worker.now())
-        }
-    };
-    match verdict {
-        Verdict::Admitted => Ok(credentials),
-        Verdict::Denied => Err(denied(client)),
-        Verdict::Busy => Err(Instead::Error(unanswered(503))),
-    }
-}
-
 struct Buffers<'a> {
     fields: &'a mut Vec<u8>,
     rewritten: &'a mut Vec<u8>,
@@ -343,16 +374,12 @@ async fn at_route(
     buffers: Buffers<'_>,
     keeps: bool,
 ) -> Acted {
-    if refuses_address(&cx) {
-        return error(403);
-    }
-    let credentials;
+    let admitted = match admit::to_route(&cx, client).await {
+        Ok(admitted) => admitted,
+        Err(acted) => return acted,
+    };
     let mut cx = cx;
-    if let Some(auth) = &cx.options.auth {
-        credentials = login(&cx, client, auth).await?;
-        client.answer.trail.user = Some(credentials.user().into());
-        cx.request.user = Some(credentials.user());
-    }
+    cx.request.user = admitted.user().or(cx.request.user);
     let body_bytes_max = cx.options.body_bytes_max;
     client.upload.set_limit(body_bytes_max);
     if matches!(cx.request.head.body, BodyKind::Length(bytes) if body_bytes_max != 0 && bytes > body_bytes_max) {
@@ -414,6 +441,10 @@ async fn act(
             simple(&cx, client, respond.status, fields, body).await
         }
         Action::Close => Ok(abandoned(ServedBy::Worker)),
+        // A request is not sent on with a part of its content.
+        Action::Proxy(_) | Action::App(_) if client.left.is_spent() && cx.request.head.body != BodyKind::None => {
+            error(500)
+        }
         Action::Proxy(_) | Action::App(_) => {
             // Answers to earlier requests of a pipeline do not wait for this one.
             if client.answer.flush().await.is_err() {
@@ -462,7 +493,7 @@ pub(super) fn unanswered(status: u16) -> Unanswered {
 }
 
 /// An error page; the connection stays.
-fn error(status: u16) -> Acted {
+pub(super) fn error(status: u16) -> Acted {
     Err(Instead::Error(unanswered(status)))
 }
 

@@ -7,6 +7,7 @@
 //! | `hot` | buffers of a busy connection, and their pool |
 //! | `connection` | one downstream connection: hot while it has work, cold (no buffers) while idle |
 //! | `exchange` | one request: limits, routing, action, accounting |
+//! | `admit` | who may come in at a route |
 //! | `body` | the request body, read as it is wanted |
 //! | `respond` | answers of the worker itself |
 //! | `send_file`, `forward`, `call_app` | the three actions that take time |
@@ -14,6 +15,7 @@
 //!
 //! It decides nothing about a protocol: that is in the codecs and the pure parts of the services below it.
 
+mod admit;
 mod answer;
 mod body;
 mod call_app;

@@ -1,6 +1,6 @@
 //! A request that is sent on inside, to another target: behind a rewrite, for an error page, by X-Accel-Redirect.
 
-use super::exchange::{Request, Unanswered};
+use super::exchange::{Page, Request};
 use crate::http::h1::{BodyKind, FieldName, Method, RequestHead, Span};
 
 /// As what a request is sent on.
@@ -10,8 +10,18 @@ pub(super) enum Sent {
     AsItIs,
     /// As a GET (a HEAD stays one) without content: a server behind us has named what to send.
     AsGet,
-    /// For an error page, which is unconditional and whole; the client gets `status`, or that of the page.
-    Page { error: Unanswered, status: Option<u16> },
+    /// For an error page, which is unconditional and whole.
+    Page(Page),
+}
+
+impl Sent {
+    /// The error page, if it is one.
+    pub(super) fn page(self) -> Option<Page> {
+        match self {
+            Sent::Page(page) => Some(page),
+            Sent::AsItIs | Sent::AsGet => None,
+        }
+    }
 }
 
 /// The head of such a request, in memory of its own.
@@ -34,7 +44,7 @@ impl Redirected {
         }
         redirected.head.body = BodyKind::None;
         redirected.head.expect_continue = false;
-        let is_page = matches!(sent, Sent::Page { .. });
+        let is_page = matches!(sent, Sent::Page(_));
         redirected.head.fields.retain(|field| keeps(field.known, is_page));
         redirected
     }

@@ -21,6 +21,22 @@ pub(super) enum Upload<'a> {
     H2(&'a mut Receiver),
 }
 
+/// What the actions that had a request before have left of its content.
+pub(super) enum Left {
+    /// All of it: nobody has read it.
+    Unread,
+    /// All of it, in memory.
+    Kept(Bytes),
+    /// Not all of it.
+    Spent,
+}
+
+impl Left {
+    pub(super) fn is_spent(&self) -> bool {
+        matches!(self, Left::Spent)
+    }
+}
+
 /// A run of content.
 pub(super) enum Piece<'a> {
     /// In the connection's buffer.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use toml_edit::{Item, Value as TomlValue};
 
 use crate::config::key::Table;
+use crate::config::model::{Options, Satisfy};
 use crate::config::report::Problem;
 use crate::config::section::{Placed, Section, type_name};
 use crate::guard::htpasswd::FILE_BYTES_MAX;
@@ -60,15 +61,31 @@ fn warn_of_trusting_all(section: &Section<'_>, networks: &[Placed<String>]) {
 pub(super) struct Guards {
     pub(super) access: Option<Arc<AddressRules>>,
     pub(super) auth: Option<Arc<Auth>>,
+    pub(super) satisfy: Satisfy,
 }
 
-/// `access` and `auth` of a site or a route: its own, each in place of the one above.
+/// The keys of a site or a route that are about it.
+pub(super) const KEYS: [&str; 3] = ["access", "auth", "satisfy"];
+
+impl Guards {
+    /// Those of `options`.
+    pub(super) fn of(options: &Options) -> Guards {
+        Guards { access: options.access.clone(), auth: options.auth.clone(), satisfy: options.satisfy }
+    }
+}
+
+/// The guards of a site or a route: its own, each in place of the one above.
 pub(super) fn of_route(section: &Section<'_>, site: &Guards) -> Guards {
     Guards {
         access: if section.item("access").is_some() { access(section) } else { site.access.clone() },
         auth: match section.item("auth") {
             Some(item) => auth(section, item),
             None => site.auth.clone(),
+        },
+        satisfy: match section.find("satisfy") {
+            Some("any") => Satisfy::Any,
+            Some(_) => Satisfy::All,
+            None => site.satisfy,
         },
     }
 }

@@ -24,6 +24,7 @@ use super::suggest;
 
 pub(super) use files::files_settings;
 pub(super) use mysql::splitter_settings;
+pub(super) use site::names::RouteNames;
 pub(super) use upstream::upstream_settings;
 
 /// A named table and the place of its name.
@@ -131,7 +132,12 @@ fn compile_http(section: &Section<'_>) -> Http {
         headers_max: section.get("headers_max"),
         body_bytes_max,
         server_name: section.get("server_name"),
-        options: options::inherit(section, &Arc::new(Options::new(body_bytes_max)), &[]),
+        options: options::inherit(
+            section,
+            &Arc::new(Options::new(body_bytes_max)),
+            &[],
+            &site::names::RouteNames::none(),
+        ),
     }
 }
 

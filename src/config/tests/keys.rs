@@ -20,6 +20,7 @@ pub(crate) fn another_value(key: &Key) -> String {
         Kind::Integer { max, .. } => max.to_string(),
         Kind::Switch if ["log_access", "x_accel", "always"].contains(&key.name) => "false".into(),
         Kind::Switch => (default != "true").to_string(),
+        Kind::Word(_) if key.name == "satisfy" => "any".into(),
         Kind::Word(words) => words.iter().find(|word| **word != default).map_or(String::new(), |word| (*word).into()),
         Kind::Cores => "0,2-3".into(),
         Kind::Address => "127.0.0.1:7777".into(),
@@ -28,7 +29,7 @@ pub(crate) fn another_value(key: &Key) -> String {
         Kind::Text if key.name == "program" => "guestbook".into(),
         Kind::Text if key.name == "format" => "$status".into(),
         Kind::Text if key.name == "methods" => "PURGE".into(),
-        Kind::UrlPath => "/other".into(),
+        Kind::UrlPath | Kind::UrlPathOrName => "/other".into(),
         Kind::Text if key.name == "types" => "text/x-other".into(),
         Kind::Network => "10.0.0.0/8".into(),
         Kind::AddressRule => "deny 10.0.0.0/8".into(),
@@ -50,7 +51,8 @@ fn every_key_does_something() {
         let value = another_value(key);
         // Shown by the tests of actions, routes and upstreams; `proxy` and `app` name tables.
         if value.is_empty()
-            || ["proxy", "app", "path", "exact", "regex", "close", "password_file", "include"].contains(&key.name)
+            || ["proxy", "app", "path", "exact", "regex", "name", "close", "password_file", "include"]
+                .contains(&key.name)
         {
             continue;
         }

@@ -8,7 +8,7 @@ use crate::config::section::{Placed, Section};
 use crate::util::pattern::Pattern;
 
 /// The keys that say which paths a route is for.
-const KEYS: [&str; 3] = ["path", "exact", "regex"];
+const KEYS: [&str; 4] = ["path", "exact", "regex", "name"];
 
 pub(super) fn path_match(section: &Section<'_>) -> Option<PathMatch> {
     let written: Vec<&str> = KEYS.into_iter().filter(|key| section.item(key).is_some()).collect();
@@ -16,6 +16,7 @@ pub(super) fn path_match(section: &Section<'_>) -> Option<PathMatch> {
         ["exact"] => section.find("exact").map(PathMatch::Exact),
         ["path"] => section.find("path").map(PathMatch::Prefix),
         ["regex"] => regex(section),
+        ["name"] => name(section),
         [first, second, ..] => {
             let title = format!("both `{first}` and `{second}` in {}", section.title);
             let problem = Problem::new(title, section.key_span(second), "keep one of them");
@@ -43,13 +44,26 @@ fn regex(section: &Section<'_>) -> Option<PathMatch> {
     }
 }
 
+fn name(section: &Section<'_>) -> Option<PathMatch> {
+    let text: String = section.find("name")?;
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+    if let Some(bare) = text.strip_prefix('@') {
+        section.bad_value("name", format!("write it without the `@`, which stands where it is used: \"{bare}\""));
+    } else if !text.bytes().all(is_plain) {
+        section.bad_value("name", "a name has letters, digits, `-`, `_` and `.`");
+    } else {
+        return Some(PathMatch::Named(text));
+    }
+    None
+}
+
 /// Names of the captures that texts of the route may use.
 pub(super) fn captures(path: Option<&PathMatch>) -> Vec<Option<String>> {
     match path {
         Some(PathMatch::Regex(pattern)) => pattern.capture_names(),
         // What follows the prefix.
         Some(PathMatch::Prefix(_)) => vec![None],
-        Some(PathMatch::Exact(_)) | None => Vec::new(),
+        Some(PathMatch::Exact(_) | PathMatch::Named(_)) | None => Vec::new(),
     }
 }
 
@@ -99,7 +113,7 @@ pub(super) fn warn_of_unreachable_path(section: &Section<'_>, path: &PathMatch) 
     let (key, path) = match path {
         PathMatch::Exact(path) => ("exact", path),
         PathMatch::Prefix(path) => ("path", path),
-        PathMatch::Regex(_) => return,
+        PathMatch::Regex(_) | PathMatch::Named(_) => return,
     };
     let encoded =
         |at: usize| path.as_bytes().get(at + 1..at + 3).is_some_and(|two| two.iter().all(u8::is_ascii_hexdigit));
@@ -128,6 +142,7 @@ pub(super) fn report_duplicate_routes(section: &Section<'_>, routes: &[Placed<Op
                 PathMatch::Exact(path) => format!("exact = \"{path}\""),
                 PathMatch::Prefix(path) => format!("path = \"{path}\""),
                 PathMatch::Regex(pattern) => format!("regex = \"{}\"", pattern.as_str()),
+                PathMatch::Named(name) => format!("name = \"{name}\""),
             };
             let (of, label) = match common {
                 Common::Method(method) => (format!(" and {method}"), "give each of them `methods` of its own"),
