@@ -28,6 +28,10 @@ const ACCESS_HELP: &str =
 const SATISFY: Kind = Kind::Word(&["all", "any"]);
 const SATISFY_HELP: &str = "what lets a request in: `all` that is asked for, or `any` of it: then an address that `access` lets in needs no login, and one that it refuses may log in";
 
+const AUTH_REQUEST: Kind = Kind::Form("a path of the site such as \"/auth\", or false");
+const AUTH_REQUEST_HELP: &str = "path of the site that is asked first, by a GET with the fields of the request and without its body, X-Original-URI and X-Original-Method beside them: 2xx lets the request in, 401 and 403 refuse it, anything else is 500";
+const AUTH_REQUEST_HEADERS_HELP: &str = "fields that the answer to auth_request gives to the request, for upstreams, applications and variables; what a client writes in them itself is taken away, also where nobody is asked";
+
 const AUTH: Kind =
     Kind::Form("a table such as { realm = \"staff\", users_file = \"/etc/one-server/users\" }, or false");
 
@@ -308,6 +312,13 @@ pub(super) const KEYS: &[Key] = &[
     Key::new(Table::Site, "satisfy", SATISFY, Means("all"))
         .help(SATISFY_HELP)
         .known_as(&["nginx satisfy"]),
+    Key::new(Table::Site, "auth_request", AUTH_REQUEST, Means("nobody is asked"))
+        .help(AUTH_REQUEST_HELP)
+        .known_as(&["nginx auth_request"])
+        .when("where another service knows who may come in; make the route of the path `internal`"),
+    Key::new(Table::Site, "auth_request_headers", Kind::List(&Kind::Text), Means("none"))
+        .help(AUTH_REQUEST_HEADERS_HELP)
+        .known_as(&["nginx auth_request_set"]),
     Key::new(Table::Site, "route", Kind::Form("tables, each written as [[site.NAME.route]]"), Required)
         .help("its routes")
         .known_as(&["nginx location", "haproxy use_backend"]),
@@ -369,6 +380,13 @@ pub(super) const KEYS: &[Key] = &[
     Key::new(Table::Route, "satisfy", SATISFY, Means("that of the site"))
         .help(SATISFY_HELP)
         .known_as(&["nginx satisfy"]),
+    Key::new(Table::Route, "auth_request", AUTH_REQUEST, Means("that of the site"))
+        .help(AUTH_REQUEST_HELP)
+        .known_as(&["nginx auth_request"])
+        .when("where another service knows who may come in; make the route of the path `internal`"),
+    Key::new(Table::Route, "auth_request_headers", Kind::List(&Kind::Text), Means("those of the site"))
+        .help(AUTH_REQUEST_HEADERS_HELP)
+        .known_as(&["nginx auth_request_set"]),
     Key::new(Table::Route, "close", Kind::Switch, Default("false"))
         .help("close the connection without an answer")
         .known_as(&["nginx return 444", "haproxy silent-drop"]),

@@ -163,6 +163,10 @@ pub struct Options {
     pub auth: Option<Arc<Auth>>,
     /// Whether all that is asked for must be met, or any of it.
     pub satisfy: Satisfy,
+    /// Target of the subrequest that is asked before; `None`: none is.
+    pub auth_request: Option<Arc<str>>,
+    /// Names of fields that only the answer to such a subrequest may bring into a request.
+    pub auth_request_headers: Arc<[String]>,
 }
 
 impl Options {
@@ -182,6 +186,8 @@ impl Options {
             access: None,
             auth: None,
             satisfy: Satisfy::All,
+            auth_request: None,
+            auth_request_headers: Arc::default(),
             x_accel: true,
         }
     }

@@ -1,26 +1,40 @@
-//! Who may come in at a route: what its address rules and its login say, in nginx's order.
+//! Who may come in at a route: what its address rules, its login and the path that `auth_request` names say, in nginx's
+//! order.
 //!
 //! With `satisfy = "all"` the first that refuses ends it; with `any` the first that agrees does, and a login that was not
 //! shown outweighs an address that was refused: 401, not 403. Address rules none of which matches say nothing either way.
 
 use std::pin::pin;
 
+use super::answer::{Answer, Noted, Wire};
 use super::cx::Cx;
-use super::exchange::{Acted, Client, error};
+use super::exchange::{self, Acted, After, Client, Outcome, abandoned, error};
+use super::redirected::Redirected;
+use super::upload::Upload;
 use crate::config::model::Satisfy;
 use crate::guard::{Auth, Check, Credentials, Source, Verdict};
-use crate::http::h1::{FieldName, write_field};
+use crate::http::fields::Fields;
+use crate::http::h1::{FieldName, Method, write_field};
+use crate::metrics::ServedBy;
 
 /// What is known of a request that came in.
 #[derive(Default)]
 pub(super) struct Admitted {
     credentials: Option<Box<Credentials>>,
+    /// Fields of the answer to `auth_request`.
+    granted: Vec<u8>,
 }
 
 impl Admitted {
     /// Name that the client has proved to be.
     pub(super) fn user(&self) -> Option<&[u8]> {
         self.credentials.as_deref().map(Credentials::user)
+    }
+
+    /// The request with the fields that were granted, where there may be any.
+    pub(super) fn changed(&self, cx: &Cx<'_>) -> Option<Redirected> {
+        let names = &cx.options.auth_request_headers;
+        (!names.is_empty()).then(|| Redirected::granted(cx.request, names, &self.granted))
     }
 }
 
@@ -83,6 +97,16 @@ pub(super) async fn to_route(cx: &Cx<'_>, client: &mut Client<'_>) -> Result<Adm
             Err(Refused::End(acted)) => return Err(acted),
         }
     }
+    if let Some(target) = &options.auth_request {
+        match ask(cx, client, target, &mut refusals.challenges).await {
+            Ok(granted) => {
+                admitted.granted = granted;
+                return Ok(admitted);
+            }
+            Err(Refused::Status(status)) => refusals.note(status),
+            Err(Refused::End(acted)) => return Err(acted),
+        }
+    }
     match refusals.status {
         None => Ok(admitted),
         Some(_) => Err(refusals.end(client)),
@@ -101,6 +125,38 @@ pub(super) async fn to_nowhere(cx: &Cx<'_>, client: &mut Client<'_>) -> Result<(
 fn by_address(cx: &Cx<'_>) -> Option<bool> {
     let source = cx.request.client.map_or(Source::Unix, Source::Ip);
     cx.options.access.as_ref()?.verdict(source)
+}
+
+/// Asks another path of the site; returns the fields of an answer that lets the request in.
+async fn ask(cx: &Cx<'_>, client: &mut Client<'_>, target: &str, challenges: &mut Vec<u8>) -> Result<Vec<u8>, Refused> {
+    let Cx { worker, connection, .. } = *cx;
+    // Answers to earlier requests of a pipeline do not wait for this one.
+    if client.answer.flush().await.is_err() {
+        return Err(Refused::End(Ok(abandoned(ServedBy::Worker))));
+    }
+    let question = Redirected::question(cx.request, target.as_bytes(), &cx.options.auth_request_headers);
+    let wire = Wire::Noted(Noted { presence: client.answer.presence(), fields: Vec::new() });
+    let mut asker = Client::new(Upload::Nothing, Answer::new(worker, connection, Method::Get, wire));
+    // Boxed: it is the whole of an exchange within this one.
+    let outcome = Box::pin(exchange::run_inside(worker, connection, question.request(cx.request), &mut asker)).await;
+    let fields = Fields::new(asker.answer.noted_fields());
+    match asker.answer.status() {
+        200..=299 => Ok(asker.answer.noted_fields().to_vec()),
+        401 => {
+            for value in fields.values("www-authenticate") {
+                write_field(challenges, "WWW-Authenticate", value);
+            }
+            Err(Refused::Status(401))
+        }
+        403 => Err(Refused::Status(403)),
+        // The client has left, or whoever was asked has closed without a word.
+        0 => Err(Refused::End(Ok(Outcome { after: After::Close, ..outcome }))),
+        status => {
+            let site = cx.site.map_or("", |site| &worker.config.sites[site].name);
+            tracing::error!(%site, path = target, status, "auth_request got neither 2xx nor 401 nor 403");
+            Err(Refused::End(error(500)))
+        }
+    }
 }
 
 /// Who the client proves to be. Slow hashes are computed elsewhere, and once for a while (RFC 7617).

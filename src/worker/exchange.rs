@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::rc::Rc;
 use std::time::Instant;
 
+use super::admit::Admitted;
 use super::answer::Answer;
 use super::body::BodyFailure;
 use super::connection::Connection;
@@ -92,6 +93,15 @@ pub(super) struct Request<'a> {
     pub(super) client: Option<IpAddr>,
     /// The client speaks TLS, with us or with a proxy that is trusted.
     pub(super) is_https: bool,
+    /// What the client asked for, whatever became of it since.
+    pub(super) asked: Asked<'a>,
+}
+
+/// The request line of a client, as far as it says what is wanted.
+#[derive(Clone, Copy)]
+pub(super) struct Asked<'a> {
+    pub(super) method: &'a [u8],
+    pub(super) target: &'a [u8],
 }
 
 /// The two directions of an exchange.
@@ -141,7 +151,8 @@ impl<'a> Request<'a> {
     pub(super) fn new(worker: &Worker, connection: &Connection, head: &'a RequestHead, bytes: &'a [u8]) -> Request<'a> {
         let (client, is_https) = connection.client(worker, head, bytes);
         let id = request_id(worker, head, bytes);
-        Request { head, bytes, started: worker.now(), id, user: None, client, is_https }
+        let asked = Asked { method: head.method_text.of(bytes), target: head.target(bytes) };
+        Request { head, bytes, started: worker.now(), id, user: None, client, is_https, asked }
     }
 
     /// The client's address as text.
@@ -176,8 +187,34 @@ pub(super) async fn run(
     client: &mut Client<'_>,
     scratch: &mut Scratch,
 ) -> Outcome {
+    rounds(worker, connection, request, client, scratch, Asker::Client).await
+}
+
+/// Answers `request`, a question of ours about another one, which has been let in so far. Nobody is asked about it in
+/// turn, and its answer is not made another by error pages.
+pub(super) async fn run_inside(
+    worker: &Rc<Worker>,
+    connection: &Connection,
+    request: Request<'_>,
+    client: &mut Client<'_>,
+) -> Outcome {
+    rounds(worker, connection, request, client, &mut Scratch::default(), Asker::Ourselves).await
+}
+
+async fn rounds(
+    worker: &Rc<Worker>,
+    connection: &Connection,
+    request: Request<'_>,
+    client: &mut Client<'_>,
+    scratch: &mut Scratch,
+    asker: Asker,
+) -> Outcome {
     let keeps = client.answer.keeps_connection();
-    let mut stage = Stage { origin: Origin::Client, page_for: None, named: None, keeps };
+    let origin = match asker {
+        Asker::Client => Origin::Client,
+        Asker::Ourselves => Origin::Internal,
+    };
+    let mut stage = Stage { asker, origin, page_for: None, named: None, keeps, body: request.head.body };
     let mut redirected: Option<Box<Redirected>> = None;
     let mut hops = 0;
     let error = loop {
@@ -239,9 +276,18 @@ async fn canned(cx: Option<&Cx<'_>>, client: &mut Client<'_>, fields: &mut Vec<u
     Outcome { after, served_by: error.served_by }
 }
 
+/// Who wants an answer.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Asker {
+    Client,
+    /// To know whether a client may come in.
+    Ourselves,
+}
+
 /// How often the request has been round.
 #[derive(Clone, Copy)]
 struct Stage {
+    asker: Asker,
     origin: Origin,
     /// The error whose page it asks for: no further page stands for an error of that one.
     page_for: Option<Unanswered>,
@@ -249,6 +295,8 @@ struct Stage {
     named: Option<usize>,
     /// The connection may be kept, as far as the request itself and what was before say.
     keeps: bool,
+    /// What the client sends behind its head, whoever gets it.
+    body: BodyKind,
 }
 
 impl Stage {
@@ -272,7 +320,7 @@ async fn step(
     let Request { head, bytes, .. } = request;
     let keeps = stage.keeps;
     // A body that will not be skipped ends the connection, and the answer says so (RFC 9110 section 10.1.1).
-    let ends_unread = !client.upload.is_done() && client.upload.ends_connection_unread(request.head.body);
+    let ends_unread = !client.upload.is_done() && client.upload.ends_connection_unread(stage.body);
     client.answer.set_keep_alive(keeps && !ends_unread);
     if matches!(head.method, Method::Connect | Method::Trace) {
         return error(405);
@@ -294,16 +342,20 @@ async fn step(
         captures: Captures::NONE,
     };
     client.answer.trail.log_access = cx.options.log_access;
-    let acted = match admit_to_site(&cx, client, fields, site).await {
+    let refused = match stage.asker {
+        Asker::Client => admit_to_site(&cx, client, fields, site).await,
+        Asker::Ourselves => None,
+    };
+    let acted = match refused {
         Some(acted) => acted,
         None => match stage.routed(site, head.method_text.of(bytes), path.as_bytes()) {
             Routed::Found(found) => {
                 let cx = Cx { options: found.options, captures: found.captures, ..cx };
                 client.answer.trail.log_access = cx.options.log_access;
-                let acted = at_route(cx, &found, client, Buffers { fields, rewritten }, keeps).await;
+                let acted = at_route(cx, &found, client, Buffers { fields, rewritten }, stage).await;
                 return with_page(acted, &cx, client, fields, stage).await;
             }
-            nowhere => match admit::to_nowhere(&cx, client).await {
+            nowhere => match admit_to_nowhere(&cx, client, stage).await {
                 Err(acted) => acted,
                 Ok(()) => match nowhere {
                     Routed::MethodNotAllowed { allow } => refuse_method(client, allow),
@@ -325,7 +377,8 @@ async fn with_page(acted: Acted, cx: &Cx<'_>, client: &mut Client<'_>, fields: &
         // They described what would have been sent, and these two the error.
         client.answer.keep_fields(Vec::new());
     }
-    let page = cx.options.error_pages.page(error.status).filter(|_| stage.page_for.is_none());
+    let has_page = stage.page_for.is_none() && stage.asker == Asker::Client;
+    let page = cx.options.error_pages.page(error.status).filter(|_| has_page);
     let Some(page) = page else { return Ok(canned(Some(cx), client, fields, error).await) };
     let status = match page.status {
         PageStatus::Error => Some(error.status),
@@ -361,6 +414,13 @@ async fn admit_to_site(cx: &Cx<'_>, client: &mut Client<'_>, fields: &mut Vec<u8
     Some(simple(cx, client, 308, fields, b"").await)
 }
 
+async fn admit_to_nowhere(cx: &Cx<'_>, client: &mut Client<'_>, stage: Stage) -> Result<(), Acted> {
+    match stage.asker {
+        Asker::Client => admit::to_nowhere(cx, client).await,
+        Asker::Ourselves => Ok(()),
+    }
+}
+
 struct Buffers<'a> {
     fields: &'a mut Vec<u8>,
     rewritten: &'a mut Vec<u8>,
@@ -372,13 +432,21 @@ async fn at_route(
     found: &RouteMatch<'_>,
     client: &mut Client<'_>,
     buffers: Buffers<'_>,
-    keeps: bool,
+    stage: Stage,
 ) -> Acted {
-    let admitted = match admit::to_route(&cx, client).await {
-        Ok(admitted) => admitted,
-        Err(acted) => return acted,
+    let keeps = stage.keeps;
+    let admitted = match stage.asker {
+        Asker::Client => match admit::to_route(&cx, client).await {
+            Ok(admitted) => admitted,
+            Err(acted) => return acted,
+        },
+        Asker::Ourselves => Admitted::default(),
     };
+    let changed = admitted.changed(&cx);
     let mut cx = cx;
+    if let Some(changed) = &changed {
+        cx.request = changed.request(cx.request);
+    }
     cx.request.user = admitted.user().or(cx.request.user);
     let body_bytes_max = cx.options.body_bytes_max;
     client.upload.set_limit(body_bytes_max);
@@ -450,8 +518,10 @@ async fn act(
             if client.answer.flush().await.is_err() {
                 return Ok(abandoned(ServedBy::Worker));
             }
-            // These two read the body.
-            client.answer.set_keep_alive(keeps);
+            // These two read the body, if the request still has it.
+            if cx.request.head.body != BodyKind::None {
+                client.answer.set_keep_alive(keeps);
+            }
             match found.action {
                 Action::Proxy(upstream) => forward::run(&cx, client, fields, *upstream).await,
                 // Boxed: a call allocates in any case, and every request would carry its size.

@@ -75,6 +75,8 @@ fn over(section: &Section<'_>, upper: &Options, captures: &[Option<String>], rou
         access: guards.access,
         auth: guards.auth,
         satisfy: guards.satisfy,
+        auth_request: guards.auth_request,
+        auth_request_headers: guards.auth_request_headers,
     }
 }
 

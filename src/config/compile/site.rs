@@ -66,6 +66,7 @@ fn draft(named: &Named<'_>, names: &Names<'_>, upper: &Arc<Options>) -> Draft {
     let options = options::inherit(section, upper, &[], &route_names);
     let routes = routes(section, names, &route_names, &options);
     paths::report_duplicate_routes(section, &routes);
+    paths::report_unanswered_auth_requests(section, &routes);
     route_names.warn_of_unused(section);
     let default: bool = section.get("default");
     Draft {

@@ -29,6 +29,7 @@ pub(crate) fn another_value(key: &Key) -> String {
         Kind::Text if key.name == "program" => "guestbook".into(),
         Kind::Text if key.name == "format" => "$status".into(),
         Kind::Text if key.name == "methods" => "PURGE".into(),
+        Kind::List(&Kind::Text) if key.name == "auth_request_headers" => "X-Other".into(),
         Kind::UrlPath | Kind::UrlPathOrName => "/other".into(),
         Kind::Text if key.name == "types" => "text/x-other".into(),
         Kind::Network => "10.0.0.0/8".into(),

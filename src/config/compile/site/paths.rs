@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use super::route_tables;
 use crate::config::model::{PathMatch, Route};
 use crate::config::report::{Problem, Span};
 use crate::config::section::{Placed, Section};
@@ -128,6 +129,32 @@ pub(super) fn warn_of_unreachable_path(section: &Section<'_>, path: &PathMatch) 
     };
     let title = format!("`{path}` in {} is unlikely to match", section.title);
     section.cx.warn(Problem::new(title, section.value_span(key), label));
+}
+
+/// The path that `auth_request` of the site and its routes names has a route there.
+pub(super) fn report_unanswered_auth_requests<'a>(section: &Section<'a>, routes: &[Placed<Option<Route>>]) {
+    let tables = section.item("route").and_then(route_tables).unwrap_or_default();
+    let of_routes = tables.iter().filter_map(|(table, _)| table.get("auth_request"));
+    for item in section.item("auth_request").into_iter().chain(of_routes) {
+        let Some(target) = item.as_str().filter(|target| target.starts_with('/')) else { continue };
+        let path = target.split('?').next().unwrap_or_default();
+        // One with mistakes may be the one that is meant.
+        let answers = |route: &Placed<Option<Route>>| route.value.as_ref().is_none_or(|route| takes(&route.path, path));
+        if !routes.iter().any(answers) {
+            let title = format!("no route of {} answers `{path}`, which auth_request asks", section.title);
+            let label = format!("add one with `exact = \"{path}\"` and `internal = true`");
+            section.cx.mistake(Problem::new(title, item.span(), label));
+        }
+    }
+}
+
+fn takes(route: &PathMatch, path: &str) -> bool {
+    match route {
+        PathMatch::Exact(exact) => exact == path,
+        PathMatch::Prefix(prefix) => path.starts_with(prefix.as_str()),
+        PathMatch::Regex(pattern) => pattern.is_match(path.as_bytes()),
+        PathMatch::Named(_) => false,
+    }
 }
 
 /// Of two routes for one path the second is reached with the methods that the first does not take.
