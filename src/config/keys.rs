@@ -94,6 +94,13 @@ pub(super) const KEYS: &[Key] = &[
         .flag("connections-max")
         .known_as(&["nginx worker_connections", "haproxy maxconn"])
         .when("up on large machines, together with the limit of open files (`ulimit -n`)"),
+    Key::new(Table::Process, "user", Kind::Text, Means("whoever starts it"))
+        .help("whom the process becomes, with all its groups, once root has bound the sockets and opened keys and logs; nothing of root's rights is kept")
+        .known_as(&["nginx user", "haproxy user", "haproxy uid"])
+        .when("whenever root starts it; the user must be able to read the sites, and renewed certificates"),
+    Key::new(Table::Process, "group", Kind::Text, Means("the group of the user"))
+        .help("its group instead of the user's own one")
+        .known_as(&["haproxy group", "haproxy gid"]),
     Key::new(Table::Process, "backlog", integer(1, 1 << 20), Default("4096"))
         .help("length of the accept queue of each listening socket, see listen(2); the kernel caps it at net.core.somaxconn")
         .flag("backlog")

@@ -100,6 +100,17 @@ pub struct Process {
     pub file_cache_file_bytes_max: usize,
     /// How long a cached file is served before its metadata is looked at again.
     pub file_cache_valid: Duration,
+    /// Whom the process becomes when root starts it; `None`: it stays who it is.
+    pub run_as: Option<RunAs>,
+}
+
+/// A user, and a group in place of the user's own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RunAs {
+    /// Name of the user.
+    pub user: String,
+    /// Name of the group.
+    pub group: Option<String>,
 }
 
 /// Time-outs and limits of downstream HTTP connections.

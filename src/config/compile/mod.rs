@@ -7,6 +7,7 @@ mod http2;
 mod log;
 mod mysql;
 mod options;
+mod privileges;
 mod site;
 mod template;
 mod tls;
@@ -53,6 +54,7 @@ pub(super) fn compile<'a>(cx: &'a Context<'a>, root: &'a dyn TableLike) -> Confi
     site::compile_all(cx, &sites, &names, &mut config);
     config.log.sites = log::sites(&sites);
 
+    privileges::warn_of_unreadable_files(&listeners, &config);
     report_duplicate_addresses(cx, &listeners, &splitters, &config, &admin);
     if listeners.is_empty() && splitters.is_empty() {
         let advice = "add a [listener.NAME] with an `address` and a [site.NAME] with a route, or a [mysql.NAME]";
@@ -116,6 +118,7 @@ fn compile_process(section: &Section<'_>) -> Process {
         file_cache_bytes: section.get("file_cache"),
         file_cache_file_bytes_max: section.get("file_cache_file_max"),
         file_cache_valid: section.get("file_cache_valid"),
+        run_as: privileges::run_as(section),
     }
 }
 

@@ -144,7 +144,7 @@ fn mistakes_in_logins_are_told_with_advice() {
     );
     login(
         "auth = { realm = \"a\", users_file = \"/u\", user = \"b\" }",
-        &["6:42 unknown key `user` in auth of [[site.s.route]] | `user` belongs in [mysql.NAME]"],
+        &["6:42 unknown key `user` in auth of [[site.s.route]] | `user` belongs in [process]"],
     );
 }
 

@@ -139,6 +139,7 @@ pub(super) fn in_its_table(key: &Key, line: &str) -> String {
             format!("[mysql.m]\n{}\n{line}\n", parts.copied().collect::<Vec<_>>().join("\n"))
         }
         Table::Top => format!("{line}\n"),
+        Table::Process if key.name == "group" => format!("[process]\nuser = \"u\"\n{line}\n"),
         single => format!("{}\n{line}\n", single.header()),
     };
     format!("{text}{BASE}")

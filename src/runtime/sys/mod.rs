@@ -6,4 +6,5 @@ pub mod files;
 pub mod limits;
 pub mod outputs;
 mod sendfile;
+pub mod users;
 mod walk;
