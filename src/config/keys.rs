@@ -430,6 +430,10 @@ pub(super) const KEYS: &[Key] = &[
     Key::new(Table::Options, "x_accel", Kind::Switch, Means("that of the level above, else true"))
         .help("obey X-Accel-Redirect of upstreams and applications, which reaches `internal` routes too")
         .known_as(&["nginx proxy_ignore_headers"]),
+    Key::new(Table::Options, "location_rewrite", Kind::Form("true, false, or a table such as { \"http://10.0.0.7:9000/app/\" = \"/\" }"), Means("that of the level above, else false"))
+        .help("put URLs in Location and Refresh of upstreams into the client's words: `true` takes the upstream's own address away (and leads back what `rewrite = \"/other/$1\"` of a `path` has changed); a table also replaces the beginnings it names, whose values may hold variables")
+        .known_as(&["nginx proxy_redirect"])
+        .when("where servers name themselves in their redirects; those that heed Host and X-Forwarded-Proto need none of it. nginx does it by default"),
     Key::new(Table::Options, "compress", COMPRESS, Means("that of the level above, else false"))
         .help("compress answers for clients that take it, files and proxied ones alike")
         .known_as(&["nginx gzip", "nginx gzip_vary", "nginx gzip_proxied", "nginx brotli", "haproxy compression", "caddy encode"])

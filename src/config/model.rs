@@ -12,6 +12,7 @@ use crate::http::caching::Expires;
 pub use crate::http::coding::Coding;
 use crate::http::coding::Policy;
 use crate::http::fields::HeaderRules;
+use crate::http::location::LocationRules;
 use crate::runtime::net::Address;
 use crate::util::pattern::Pattern;
 use crate::util::template::{Encoding, Template};
@@ -178,6 +179,8 @@ pub struct Options {
     pub auth_request: Option<Arc<str>>,
     /// Names of fields that only the answer to such a subrequest may bring into a request.
     pub auth_request_headers: Arc<[String]>,
+    /// What becomes of URLs in Location and Refresh of upstreams; `None`: they stay.
+    pub location_rewrite: Option<LocationRules>,
 }
 
 impl Options {
@@ -199,6 +202,7 @@ impl Options {
             satisfy: Satisfy::All,
             auth_request: None,
             auth_request_headers: Arc::default(),
+            location_rewrite: None,
             x_accel: true,
         }
     }
@@ -207,6 +211,7 @@ impl Options {
     pub fn use_captures(&self) -> bool {
         self.headers.use_captures()
             || self.request_headers.use_captures()
+            || self.location_rewrite.as_ref().is_some_and(LocationRules::use_captures)
             || self.error_pages.iter().any(|(_, page)| page.from.uses_captures())
     }
 }

@@ -591,6 +591,7 @@ impl Forward<'_> {
         if write_response_fields(fields, head, &input).is_err() {
             return Err(NoResponse::Instead(Instead::Error(Unanswered { status: 502, closes: true, served_by })));
         }
+        self.rewrite_location(fields);
         if let Some(instead) = replaced(self.cx, answer, fields, head.status, served_by) {
             return Err(NoResponse::Instead(instead));
         }
@@ -606,6 +607,19 @@ impl Forward<'_> {
         let after = if answer.keeps_connection() { After::Keep } else { After::Close };
         let outcome = Outcome { after, served_by: self.served_by(at.server) };
         Ok(Relayed { outcome, is_reusable: head.keep_alive && end == BodyEnd::Exact })
+    }
+
+    /// Puts URLs in which the servers name themselves into the words of the client.
+    fn rewrite_location(&self, fields: &mut Vec<u8>) {
+        let Some(rules) = &self.cx.options.location_rewrite else { return };
+        let state = self.worker.upstreams[self.upstream].borrow();
+        let host = |server| {
+            let host = state.host(server);
+            host.strip_suffix(b":80").unwrap_or(host)
+        };
+        let servers = (0..self.config.servers.len()).map(host);
+        let own: Vec<&[u8]> = servers.chain([self.config.name.as_bytes()]).collect();
+        rules.apply(fields, &own, self.cx);
     }
 
     fn method(&self) -> Method {

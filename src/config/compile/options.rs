@@ -4,6 +4,7 @@
 //! merged instead, the lower level wins field by field (in nginx one `add_header` makes all of those above disappear).
 
 mod headers;
+pub(super) mod location;
 mod pages;
 
 use std::sync::Arc;
@@ -77,6 +78,8 @@ fn over(section: &Section<'_>, upper: &Options, captures: &[Option<String>], rou
         satisfy: guards.satisfy,
         auth_request: guards.auth_request,
         auth_request_headers: guards.auth_request_headers,
+        location_rewrite: location::location_rewrite(section, request)
+            .unwrap_or_else(|| upper.location_rewrite.clone()),
     }
 }
 

@@ -218,6 +218,11 @@ fn route(
     paths::report_useless_over_regex(section, &path, over_regex);
     warn_of_useless_prefix(section, &path, &action);
     paths::warn_of_unreachable_path(section, &path);
+    let mut options = options;
+    if options.location_rewrite.is_some() && matches!(action, Action::Proxy(_)) {
+        let to = section.item("rewrite").and_then(|item| item.as_str().or_else(|| item.get("to")?.as_str()));
+        options::location::lead_back(Arc::make_mut(&mut options), &path, to);
+    }
     Some(Route { path, methods, over_regex, internal, rewrite, action, options })
 }
 

@@ -445,6 +445,43 @@ fn mistakes_with_names_are_told_with_advice() {
 }
 
 #[test]
+fn locations_are_rewritten_where_it_is_asked_for() {
+    let rules = |site: &str, lines: &str| {
+        let text = format!(
+            "[site.s]\nlisteners = [\"base\"]\n{site}\n[[site.s.route]]\npath = \"/one/\"\nproxy = \"u\"\n{lines}\n\
+             [upstream.u]\nservers = \"1.1.1.1:1\"\n{BASE}"
+        );
+        config(&text).sites[0].routes[0].options.location_rewrite.clone()
+    };
+    let on = "location_rewrite = true";
+    assert_eq!(rules("", ""), None);
+    assert_eq!(rules(on, "location_rewrite = false"), None);
+    let plain = rules("", on).expect("rules");
+    assert_eq!(rules(on, ""), Some(plain.clone()));
+    let mapped = plain.clone().with_paths("/two/", "/one/");
+    assert_eq!(rules(on, "rewrite = \"/two/$1\""), Some(mapped.clone()));
+    assert_eq!(rules(on, "rewrite = { to = \"/two/$1\" }"), Some(mapped));
+    assert_eq!(rules(on, "rewrite = \"/two/$1?a=b\""), Some(plain));
+    let bad = |value: &str, expect: &str| check_line(&format!("location_rewrite = {value}"), &[expect]);
+    bad(
+        "\"default\"",
+        "6:20 bad value for `location_rewrite` in [[site.s.route]] | it is a text, but the key takes true, false, or a table such as { \"http://10.0.0.7:9000/app/\" = \"/\" }",
+    );
+    bad(
+        "{ \"~^/x\" = \"/\" }",
+        "6:22 bad beginning `~^/x` in location_rewrite of [[site.s.route]] | expressions are not here: write the beginning of the URL",
+    );
+    bad(
+        "{ \"x\" = \"/\" }",
+        "6:22 bad beginning `x` in location_rewrite of [[site.s.route]] | write the beginning of a URL, such as \"http://10.0.0.7:9000/app/\" or \"/app/\"",
+    );
+    bad(
+        "{ \"/x/\" = \"\" }",
+        "6:30 bad value for `/x/` in location_rewrite of [[site.s.route]] | write the beginning of a URL, such as \"/\"",
+    );
+}
+
+#[test]
 fn error_pages_by_status() {
     let options = options_of(
         "",
