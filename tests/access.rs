@@ -407,12 +407,15 @@ fn the_same_over_http2() {
         for (token, body, status, told) in [
             ("good", "a=1", 200, "app POST /in/x user=alice a=1"),
             ("large", "a=1", 200, "app POST /in/x user=alice a=1"),
-            ("no", "a=1", 403, ""),
-            ("unknown", "a=1", 401, ""),
-            ("broken", "a=1", 500, ""),
+            ("no", "", 403, ""),
+            ("unknown", "", 401, ""),
+            ("broken", "", 500, ""),
         ] {
             let token = format!("X-Token: {token}");
-            let arguments = ["--http2-prior-knowledge", "-H", &token, "-H", "X-User: root", "--data-binary", body];
+            let mut arguments = vec!["--http2-prior-knowledge", "-H", &token, "-H", "X-User: root"];
+            if !body.is_empty() {
+                arguments.extend(["--data-binary", body]);
+            }
             let got = curl("http", server.web(), "/in/x", &arguments);
             assert_eq!(got.status, status, "{driver:?} {token}");
             assert_eq!(got.field("www-authenticate").is_some(), status == 401, "{driver:?} {token}");
