@@ -7,7 +7,7 @@
 //! |---|---|---|
 //! | [`cli`] | command line: run, check, demo, static, proxy, split | start threads |
 //! | [`config`] | text → written model with spans → immutable [`config::Config`]; all mistakes at once | bind, resolve, create |
-//! | [`boot`] | process life: limits, threads, signals, drain | stand on the path of a request |
+//! | [`boot`] | process life: limits, another user, threads, signals, drain | stand on the path of a request |
 //! | [`runtime`] | drivers, pinning, mailboxes, buffers, system calls; the only `unsafe` | know a protocol |
 //! | [`tls`] | sessions without sockets, certificates by name, tickets | choose a site |
 //! | [`guard`] | who the client is, whether it may come in, and how much of it: address rules, PROXY protocol, proxies in front, logins, limits | hash a password on a data worker |

@@ -450,3 +450,21 @@ route = [
         ]
     );
 }
+
+/// The routes of a name are chosen among as those of a path are.
+#[test]
+fn a_last_resort_may_have_conditions() {
+    with_both_drivers(|driver| {
+        let rest = "[site.main]\n[[site.main.route]]\npath = \"/\"\nfiles = { root = \"$DIR/root\", fallback = \"@last\" }\n\
+             [[site.main.route]]\nname = \"last\"\nwhen = \"$arg_beta\"\nrespond = { body = \"beta\" }\n\
+             [[site.main.route]]\nname = \"last\"\nmethods = [\"GET\"]\nwhen = \"!$arg_none\"\nrespond = { body = \"stable\" }\n";
+        let server = Site::new(driver, rest).file("root/there.txt", b"a file").start();
+        let ask = |target: &str| server.connect().ask(get(target));
+        assert_eq!(ask("/there.txt?beta=1").text(), "a file", "{driver:?}");
+        assert_eq!(ask("/x?beta=1").text(), "beta", "{driver:?}");
+        assert_eq!(ask("/x").text(), "stable", "{driver:?}");
+        assert_eq!(ask("/x?none=1").status, 404, "{driver:?}");
+        assert_eq!(server.connect().ask(post("/x?beta=1", "body")).text(), "beta", "{driver:?}");
+        assert_eq!(server.connect().ask(post("/x", "body")).status, 405, "{driver:?}");
+    });
+}

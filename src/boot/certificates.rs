@@ -14,6 +14,7 @@ use crate::config::model::Listener;
 use crate::control::Shared;
 use crate::control::shared::{CertificateFacts, EventLevel};
 use crate::runtime::mailbox::Sender;
+use crate::runtime::sys::users::own_name;
 use crate::tls::{Material, Secrets, TlsError, build};
 use crate::worker::Control;
 
@@ -119,7 +120,8 @@ pub(super) async fn watch(
                 hand_out(materials, &workers).await;
             }
             Some(Err((listener, error))) => {
-                tracing::error!(%listener, %error, "certificates not reloaded, the old ones stay in use");
+                let user = own_name();
+                tracing::error!(%listener, %user, %error, "certificates not reloaded, the old ones stay in use");
                 shared.note(EventLevel::Error, format!("certificates of `{listener}` not reloaded: {error}"));
             }
         }

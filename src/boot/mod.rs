@@ -1,13 +1,14 @@
 //! Process life: limits, sockets, threads, signals, drain.
 //!
 //! ```text
-//! limits → cores → sockets bound → application workers → data workers → control thread (this one)
+//! limits → cores → sockets bound, logs and keys opened → another user → application workers → data workers → control thread (this one)
 //! SIGTERM, SIGINT: stop   SIGQUIT: drain, then stop   SIGUSR1: reopen logs   SIGHUP: reload certificates
 //! ```
 //! Everything that can fail for a reason the operator can mend fails here, before the first connection is accepted.
 
 mod certificates;
 mod cores;
+mod privileges;
 mod signals;
 mod splitters;
 mod start;

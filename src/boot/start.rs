@@ -12,6 +12,7 @@ use tokio::sync::watch;
 
 use super::certificates::{self, Certificates};
 use super::cores::{Placement, place};
+use super::privileges;
 use super::signals::{Order, Signals};
 use super::splitters;
 use crate::app::{AppWorker, Job, Origin, Registry, Reply, Tickets};
@@ -46,6 +47,8 @@ pub(super) enum StartError {
     Tls { listener: String, error: crate::tls::TlsError },
     /// The access log cannot be opened.
     Log(log::LogError),
+    /// The process cannot become the user of the config.
+    User(String),
 }
 
 impl std::fmt::Display for StartError {
@@ -78,6 +81,7 @@ impl std::fmt::Display for StartError {
             StartError::Thread { name, error } => write!(f, "{name} cannot start: {error}"),
             StartError::Tls { listener, error } => write!(f, "TLS of listener `{listener}` cannot be set up: {error}"),
             StartError::Log(error) => error.fmt(f),
+            StartError::User(reason) => f.write_str(reason),
         }
     }
 }
@@ -133,6 +137,7 @@ pub(super) fn run(config: Config, apps: &Registry) -> Result<(), StartError> {
     let allowed = cores::allowed().map_err(|error| StartError::Thread { name: "process".into(), error })?;
     let placement = place(&config.process, &allowed, !config.apps.is_empty())?;
     let programs = find_programs(&config, apps)?;
+    let account = privileges::account(config.process.run_as.as_ref())?;
     let mut sockets = bind(&config, placement.data.len())?;
     let config = Arc::new(config);
     let shared = Arc::new(Shared::new(config.clone(), placement.data.len(), placement.app.len()));
@@ -142,6 +147,8 @@ pub(super) fn run(config: Config, apps: &Registry) -> Result<(), StartError> {
     let mut certificates = Certificates::new(config.clone());
     let materials = certificates.load().map_err(|(listener, error)| StartError::Tls { listener, error })?;
     shared.set_certificates(certificates.facts(&materials));
+    // What only root may open is open. Those who serve requests begin behind this.
+    account.as_ref().map_or(Ok(()), privileges::drop_to)?;
     let helpers =
         Helpers::start(HELPERS, HELPER_QUEUE).map_err(|error| StartError::Thread { name: "helper".into(), error })?;
     let hasher = crate::guard::Hasher::start(HELPER_QUEUE)

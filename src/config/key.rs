@@ -193,7 +193,7 @@ impl Table {
             }
             Table::Route => {
                 "One line of a site's routing table: a path and exactly one action (files, proxy, app, redirect, rewrite, \
-                 respond, close or tarpit). Precedence, as in nginx: `exact`; the longest `path`, if it has `over_regex`; the first \
+                 respond, close or tarpit); with a `name` instead of a path it is reached as `@name` alone. Precedence, as in nginx: `exact`; the longest `path`, if it has `over_regex`; the first \
                  `regex` that matches, in order of writing; the longest `path`. Only then `methods` choose among the routes \
                  of that one path: the first one that takes the method; if none does, the answer is 405 with Allow, to \
                  OPTIONS 204. GET stands for HEAD too. A route whose `when` does not hold is not there for that request: the \
@@ -211,7 +211,9 @@ impl Table {
                  or are about a connection cannot be changed."
             }
             Table::ErrorPage => {
-                "A page shown instead of an error: a path of the same site, asked for internally with GET. \
+                "A page shown instead of an error: a path of the same site, asked for internally with GET, or the `@name` of a \
+                 route, which gets the request as it is (a body that is gone with a first server is not sent in part: then \
+                 the server's own page is shown). \
                  `404 = \"/404.html\"` is short for `404 = { path = \"/404.html\" }`; `5xx` and `500-504` name several \
                  statuses, the narrowest counts."
             }

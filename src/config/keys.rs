@@ -25,6 +25,13 @@ const COMPRESS: Kind = Kind::Form("true, false, or a table such as { codings = [
 const ACCESS_HELP: &str =
     "addresses that may come in or not, the first match decides, no match may; anyone else gets 403";
 
+const SATISFY: Kind = Kind::Word(&["all", "any"]);
+const SATISFY_HELP: &str = "what lets a request in: `all` that is asked for, or `any` of it: then an address that `access` lets in needs no login, and one that it refuses may log in";
+
+const AUTH_REQUEST: Kind = Kind::Form("a path of the site such as \"/auth\", or false");
+const AUTH_REQUEST_HELP: &str = "path of the site that is asked first, by a GET with the fields of the request and without its body, X-Original-URI and X-Original-Method beside them: 2xx lets the request in, 401 and 403 refuse it, anything else is 500";
+const AUTH_REQUEST_HEADERS_HELP: &str = "fields that the answer to auth_request gives to the request, for upstreams, applications and variables; what a client writes in them itself is taken away, also where nobody is asked";
+
 const AUTH: Kind =
     Kind::Form("a table such as { realm = \"staff\", users_file = \"/etc/one-server/users\" }, or false");
 
@@ -90,6 +97,13 @@ pub(super) const KEYS: &[Key] = &[
     Key::new(Table::Process, "tarpit_max", integer(0, 16_000_000), Default("1024"))
         .help("requests of the whole process that `tarpit` holds back at the same time; more are answered at once")
         .when("up on large machines, well below connections_max: each holds a connection"),
+    Key::new(Table::Process, "user", Kind::Text, Means("whoever starts it"))
+        .help("whom the process becomes, with all its groups, once root has bound the sockets and opened keys and logs; nothing of root's rights is kept")
+        .known_as(&["nginx user", "haproxy user", "haproxy uid"])
+        .when("whenever root starts it; the user must be able to read the sites, and renewed certificates"),
+    Key::new(Table::Process, "group", Kind::Text, Means("the group of the user"))
+        .help("its group instead of the user's own one")
+        .known_as(&["haproxy group", "haproxy gid"]),
     Key::new(Table::Process, "backlog", integer(1, 1 << 20), Default("4096"))
         .help("length of the accept queue of each listening socket, see listen(2); the kernel caps it at net.core.somaxconn")
         .flag("backlog")
@@ -350,6 +364,16 @@ pub(super) const KEYS: &[Key] = &[
     Key::new(Table::Site, "auth", AUTH, Means("no login"))
         .help("the login it asks for")
         .known_as(&["nginx auth_basic", "haproxy http-request auth"]),
+    Key::new(Table::Site, "satisfy", SATISFY, Means("all"))
+        .help(SATISFY_HELP)
+        .known_as(&["nginx satisfy"]),
+    Key::new(Table::Site, "auth_request", AUTH_REQUEST, Means("nobody is asked"))
+        .help(AUTH_REQUEST_HELP)
+        .known_as(&["nginx auth_request"])
+        .when("where another service knows who may come in; make the route of the path `internal`"),
+    Key::new(Table::Site, "auth_request_headers", Kind::List(&Kind::Text), Means("none"))
+        .help(AUTH_REQUEST_HEADERS_HELP)
+        .known_as(&["nginx auth_request_set"]),
     Key::new(Table::Site, "route", Kind::Form("tables, each written as [[site.NAME.route]]"), Required)
         .help("its routes")
         .known_as(&["nginx location", "haproxy use_backend"]),
@@ -369,6 +393,9 @@ pub(super) const KEYS: &[Key] = &[
     Key::new(Table::Route, "regex", Kind::Text, Means("give `path` instead"))
         .help("regular expression somewhere in the path, over its decoded bytes: \"(?i)\\.php$\"; no look-around and no backreferences, so that it takes linear time")
         .known_as(&["nginx location ~"]),
+    Key::new(Table::Route, "name", Kind::Text, Means("give `path` instead"))
+        .help("name of a route without a path: `@name` in `try`, `fallback` and `error_pages` of the site leads there, with method, target and body as they are")
+        .known_as(&["nginx location @"]),
     Key::new(Table::Route, "over_regex", Kind::Switch, Default("false"))
         .help("of a `path`: when it is the longest that matches, no `regex` is tried")
         .known_as(&["nginx location ^~"]),
@@ -409,6 +436,16 @@ pub(super) const KEYS: &[Key] = &[
     Key::new(Table::Route, "auth", AUTH, Means("that of the site"))
         .help("the login it asks for, in place of the site's")
         .known_as(&["nginx auth_basic", "haproxy http-request auth"]),
+    Key::new(Table::Route, "satisfy", SATISFY, Means("that of the site"))
+        .help(SATISFY_HELP)
+        .known_as(&["nginx satisfy"]),
+    Key::new(Table::Route, "auth_request", AUTH_REQUEST, Means("that of the site"))
+        .help(AUTH_REQUEST_HELP)
+        .known_as(&["nginx auth_request"])
+        .when("where another service knows who may come in; make the route of the path `internal`"),
+    Key::new(Table::Route, "auth_request_headers", Kind::List(&Kind::Text), Means("those of the site"))
+        .help(AUTH_REQUEST_HEADERS_HELP)
+        .known_as(&["nginx auth_request_set"]),
     Key::new(Table::Route, "close", Kind::Switch, Default("false"))
         .help("close the connection without an answer")
         .known_as(&["nginx return 444", "haproxy silent-drop"]),
@@ -454,6 +491,10 @@ pub(super) const KEYS: &[Key] = &[
     Key::new(Table::Options, "limits", Kind::List(&Kind::Text), Means("those of the level above, else none"))
         .help("names of the [limit.NAME] that requests must keep; [] lifts those of the levels above")
         .known_as(&["nginx limit_req", "nginx limit_conn"]),
+    Key::new(Table::Options, "location_rewrite", Kind::Form("true, false, or a table such as { \"http://10.0.0.7:9000/app/\" = \"/\" }"), Means("that of the level above, else false"))
+        .help("put URLs in Location and Refresh of upstreams into the client's words: `true` takes the upstream's own address away (and leads back what `rewrite = \"/other/$1\"` of a `path` has changed); a table also replaces the beginnings it names, whose values may hold variables")
+        .known_as(&["nginx proxy_redirect"])
+        .when("where servers name themselves in their redirects; those that heed Host and X-Forwarded-Proto need none of it. nginx does it by default"),
     Key::new(Table::Options, "compress", COMPRESS, Means("that of the level above, else false"))
         .help("compress answers for clients that take it, files and proxied ones alike")
         .known_as(&["nginx gzip", "nginx gzip_vary", "nginx gzip_proxied", "nginx brotli", "haproxy compression", "caddy encode"])
@@ -468,8 +509,8 @@ pub(super) const KEYS: &[Key] = &[
     Key::new(Table::Headers, "always", Kind::Switch, Default("true"))
         .help("for answers of every status; false: only for 200, 201, 204, 206, 301, 302, 303, 304, 307 and 308, as nginx's add_header does without its `always`"),
     // error_pages
-    Key::new(Table::ErrorPage, "path", Kind::UrlPath, Required)
-        .help("path of the page; may hold variables, such as $status"),
+    Key::new(Table::ErrorPage, "path", Kind::UrlPathOrName, Required)
+        .help("path of the page, asked for with GET, which may hold variables such as $status; or the `@name` of a route, which gets the request as it is"),
     Key::new(Table::ErrorPage, "status", Kind::Form("a number from 200 to 599, \"error\", or \"page\""), Means("\"error\""))
         .help("status the client gets: that of the error, that with which the page is answered (nginx's `=`), or a fixed one"),
     // files
@@ -482,10 +523,10 @@ pub(super) const KEYS: &[Key] = &[
         .help("names tried for a path that ends in `/`")
         .known_as(&["nginx index"]),
     Key::new(Table::Files, "try", Kind::List(&Kind::Text), Means("the path itself"))
-        .help("what is looked for, in order: \"$path\", \"$path.html\", \"$path/\" (its index), \"/index.html\"; the last may be a status such as \"=404\"")
+        .help("what is looked for, in order: \"$path\", \"$path.html\", \"$path/\" (its index), \"/index.html\"; the last may be a status such as \"=404\" or the \"@name\" of a route")
         .known_as(&["nginx try_files"]),
-    Key::new(Table::Files, "fallback", Kind::UrlPath, Means("404"))
-        .help("path below the root that is served with 200 when there is no such file (single-page applications)")
+    Key::new(Table::Files, "fallback", Kind::UrlPathOrName, Means("404"))
+        .help("path below the root that is served with 200 when there is no such file (single-page applications); or the `@name` of a route, which then gets the request as it is")
         .known_as(&["nginx try_files"]),
     Key::new(Table::Files, "listing", Kind::Word(&["off", "html", "json", "auto"]), Default("off"))
         .help("answer for a folder without index: 403, a page, a JSON array, or what the client prefers of the two")

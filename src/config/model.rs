@@ -12,6 +12,7 @@ use crate::http::caching::Expires;
 pub use crate::http::coding::Coding;
 use crate::http::coding::Policy;
 use crate::http::fields::HeaderRules;
+use crate::http::location::LocationRules;
 use crate::runtime::net::Address;
 use crate::util::pattern::Pattern;
 use crate::util::template::{Encoding, Template};
@@ -107,6 +108,17 @@ pub struct Process {
     pub file_cache_file_bytes_max: usize,
     /// How long a cached file is served before its metadata is looked at again.
     pub file_cache_valid: Duration,
+    /// Whom the process becomes when root starts it; `None`: it stays who it is.
+    pub run_as: Option<RunAs>,
+}
+
+/// A user, and a group in place of the user's own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RunAs {
+    /// Name of the user.
+    pub user: String,
+    /// Name of the group.
+    pub group: Option<String>,
 }
 
 /// Time-outs and limits of downstream HTTP connections.
@@ -178,6 +190,14 @@ pub struct Options {
     pub auth: Option<Arc<Auth>>,
     /// What requests must keep, indexes into [`Config::limits`].
     pub limits: Arc<[usize]>,
+    /// Whether all that is asked for must be met, or any of it.
+    pub satisfy: Satisfy,
+    /// Target of the subrequest that is asked before; `None`: none is.
+    pub auth_request: Option<Arc<str>>,
+    /// Names of fields that only the answer to such a subrequest may bring into a request.
+    pub auth_request_headers: Arc<[String]>,
+    /// What becomes of URLs in Location and Refresh of upstreams; `None`: they stay.
+    pub location_rewrite: Option<LocationRules>,
 }
 
 impl Options {
@@ -199,6 +219,10 @@ impl Options {
             access: None,
             auth: None,
             limits: Arc::default(),
+            satisfy: Satisfy::All,
+            auth_request: None,
+            auth_request_headers: Arc::default(),
+            location_rewrite: None,
             x_accel: true,
         }
     }
@@ -207,9 +231,20 @@ impl Options {
     pub fn use_captures(&self) -> bool {
         self.headers.use_captures()
             || self.request_headers.use_captures()
-            || self.error_pages.iter().any(|(_, page)| page.path.uses_captures())
+            || self.error_pages.iter().any(|(_, page)| page.from.uses_captures())
             || self.variables.values().any(Template::uses_captures)
+            || self.location_rewrite.as_ref().is_some_and(LocationRules::use_captures)
     }
+}
+
+/// What lets a request in where several things are asked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Satisfy {
+    /// All of them agree.
+    #[default]
+    All,
+    /// One of them does.
+    Any,
 }
 
 /// Strict-Transport-Security, to be sent over TLS alone (RFC 6797 section 7.2).
@@ -267,13 +302,30 @@ impl ErrorPages {
     }
 }
 
-/// What is shown instead of an error: a path of the same site, asked for with GET (HEAD stays HEAD).
+/// What is shown instead of an error.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ErrorPage {
-    /// The path, routed again as an internal redirect; `$status` is the one of the error.
-    pub path: Template,
+    /// Where it comes from.
+    pub from: PageSource,
     /// The status the client gets.
     pub status: PageStatus,
+}
+
+/// Where an error page comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PageSource {
+    /// A path of the same site, routed again as an internal redirect and asked for with GET (HEAD stays HEAD); `$status`
+    /// is the one of the error.
+    Path(Template),
+    /// The named route of this index into [`Site::routes`], which gets the request as it is.
+    Route(usize),
+}
+
+impl PageSource {
+    /// Whether its text needs the captures of the route.
+    pub fn uses_captures(&self) -> bool {
+        matches!(self, PageSource::Path(path) if path.uses_captures())
+    }
 }
 
 /// Status of the answer that an error page makes.
@@ -443,6 +495,8 @@ pub enum PathMatch {
     Prefix(String),
     /// An expression, matched against the path's bytes.
     Regex(Pattern),
+    /// No path: the route is reached as `@name` alone.
+    Named(String),
 }
 
 /// One line of a site's routing table.
@@ -560,6 +614,8 @@ pub struct Files {
     pub candidates: Vec<Candidate>,
     /// Path, beneath the root, served with 200 when there is no such file (single-page applications).
     pub fallback: Option<String>,
+    /// The named route, index into [`Site::routes`], that gets the request when there is no such file.
+    pub last_resort: Option<usize>,
     /// What a directory without index file is answered with.
     pub listing: Listing,
     /// Codings whose ready-made files beside the originals are served; empty: none.

@@ -2,13 +2,15 @@
 
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use super::FILE_BYTES_MAX;
 use super::include::Folder;
+use super::model::RunAs;
 use super::section::Outside;
+use crate::runtime::sys::users::{Account, AccountError, find_account};
 
 /// A password file larger than this is something else.
 const PASSWORD_BYTES_MAX: u64 = 4096;
@@ -46,6 +48,30 @@ impl Outside for Machine {
 
     fn mode(&self, path: &Path) -> Option<u32> {
         std::fs::metadata(path).ok().map(|metadata| metadata.permissions().mode())
+    }
+
+    fn account(&self, run_as: &RunAs) -> Result<Account, AccountError> {
+        find_account(&run_as.user, run_as.group.as_deref())
+    }
+
+    fn may_read(&self, path: &Path, account: &Account) -> Option<bool> {
+        const READ: u32 = 4;
+        const SEARCH: u32 = 1;
+        if account.uid == 0 {
+            return Some(true);
+        }
+        let path = path.canonicalize().ok()?;
+        let may = |path: &Path, right: u32| {
+            let metadata = std::fs::metadata(path).ok()?;
+            let class = match metadata {
+                _ if metadata.uid() == account.uid => 6,
+                _ if account.groups.contains(&metadata.gid()) => 3,
+                _ => 0,
+            };
+            Some(metadata.permissions().mode() >> class & right != 0)
+        };
+        let reached: Option<Vec<bool>> = path.ancestors().skip(1).map(|folder| may(folder, SEARCH)).collect();
+        Some(reached?.into_iter().all(|may| may) && may(&path, READ)?)
     }
 
     fn now(&self) -> SystemTime {

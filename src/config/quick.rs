@@ -61,7 +61,10 @@ impl Defaults {
     /// A folder to serve.
     pub fn files(&self, root: &Path) -> Files {
         let cx = self.context();
-        Files { root: root.into(), ..compile::files_settings(&Section::absent(&cx, Table::Files)) }
+        Files {
+            root: root.into(),
+            ..compile::files_settings(&Section::absent(&cx, Table::Files), &compile::RouteNames::none())
+        }
     }
 
     fn context(&self) -> Context<'_> {

@@ -15,6 +15,8 @@ use super::keys::KEYS;
 use super::report::{Problem, Span};
 use super::suggest;
 use super::value::{FromValue, Kind, Value};
+use crate::config::model::RunAs;
+use crate::runtime::sys::users::{Account, AccountError};
 use crate::util::template::OwnName;
 use crate::variables::Lookup;
 
@@ -61,6 +63,10 @@ pub(super) trait Outside {
     fn read(&self, path: &Path, bytes_max: u64) -> io::Result<Vec<u8>>;
     /// Permission bits, see chmod(2); `None` when they cannot be told.
     fn mode(&self, path: &Path) -> Option<u32>;
+    /// The account of a user.
+    fn account(&self, run_as: &RunAs) -> Result<Account, AccountError>;
+    /// Whether that account may read a file, as far as its owners and modes tell; `None` when they cannot be told.
+    fn may_read(&self, path: &Path, account: &Account) -> Option<bool>;
     /// The time, by which certificates expire.
     fn now(&self) -> SystemTime;
 }

@@ -58,6 +58,8 @@ pub enum Kind {
     Field,
     /// A URL path: begins with `/`.
     UrlPath,
+    /// The same, or the `@name` of a route.
+    UrlPathOrName,
     /// A list of core numbers, or `auto`.
     Cores,
     /// `IP:PORT`, `[IPv6]:PORT` or `unix:/path`.
@@ -95,6 +97,9 @@ impl Kind {
             Kind::Text => "a text".into(),
             Kind::Field => "a text of visible ASCII characters".into(),
             Kind::UrlPath => "a path that begins with `/`, for example \"/healthz\"".into(),
+            Kind::UrlPathOrName => {
+                "a path that begins with `/`, for example \"/index.html\", or the `@name` of a route".into()
+            }
             Kind::Cores => "a list of cores, for example \"0,2-5\", or \"auto\"".into(),
             Kind::Address => "an address, for example \"127.0.0.1:9000\" or \"unix:/run/app.sock\"".into(),
             Kind::SocketAddress => "an address, for example \"0.0.0.0:8080\"".into(),
@@ -118,7 +123,7 @@ impl Kind {
             Kind::Switch => "switch",
             Kind::Word(_) => "word",
             Kind::Text | Kind::Field => "text",
-            Kind::UrlPath => "URL path",
+            Kind::UrlPath | Kind::UrlPathOrName => "URL path",
             Kind::Cores => "cores",
             Kind::Address => "address",
             Kind::SocketAddress | Kind::SocketAddressOrOff => "IP:PORT",
@@ -170,7 +175,8 @@ impl Kind {
             Kind::Text if text.is_empty() => Err("it is empty: write a text".into()),
             Kind::Text => Ok(Value::Text(text.into())),
             Kind::Field => parse_field(text),
-            Kind::UrlPath => parse_url_path(text),
+            Kind::UrlPathOrName if text.len() > 1 && text.starts_with('@') => Ok(Value::Text(text.into())),
+            Kind::UrlPath | Kind::UrlPathOrName => parse_url_path(text),
             Kind::Cores => parse_cores(text).map(Value::Cores),
             Kind::Address => parse_address(text).map(Value::Address),
             Kind::SocketAddress => parse_socket_address(text).map(Value::SocketAddress),

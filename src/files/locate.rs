@@ -1,16 +1,17 @@
-//! From path to file: prefix, dot files, `try`, `index`, `fallback`.
+//! From path to file: prefix, dot files, `try`, `index`, `fallback`, and the route that comes last.
 //!
 //! | nginx | here |
 //! |---|---|
 //! | `location /static/ { root /srv; }`: /static/a → /srv/static/a | `path = "/static/"`, `root = "/srv"` |
 //! | `location /static/ { alias /srv/; }`: /static/a → /srv/a | the same with `strip_prefix = "/static"` |
 //! | `try_files $uri $uri.html $uri/ =404` | `try = ["$path", "$path.html", "$path/", "=404"]` |
+//! | `try_files $uri $uri/ @app` | `try = ["$path", "$path/", "@app"]`, or `fallback = "@app"` |
 //! | `try_files $uri $uri/ /index.html` | `try = ["$path", "$path/", "/index.html"]`, or `fallback = "/index.html"` |
 //!
 //! `$path` stands for the path behind `strip_prefix`. As with nginx, an entry that does not end in a slash finds files
 //! only, and one that does finds directories only. Two things differ: a directory without index file (and without
-//! listing) is no hit, so the next entry has its turn where nginx answers 403; and the last entry is looked for beneath
-//! the root like the others, not routed again.
+//! listing) is no hit, so the next entry has its turn where nginx answers 403; and a path in the last entry is looked for
+//! beneath the root like the others, not routed again.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -34,10 +35,27 @@ pub(super) enum Located {
     Listing(Vec<u8>),
     /// Nothing; the operator chose this status.
     Status(u16),
+    /// Nothing; this route has the request.
+    Route(usize),
 }
 
 /// Finds what `path` leads to in the folder that `files` describes.
 pub(super) fn locate(
+    files: &Arc<Files>,
+    index: usize,
+    cache: &mut Cache,
+    path: Path<'_>,
+    now: Instant,
+    stats: &FileStats,
+) -> Result<Located, FileError> {
+    match (look(files, index, cache, path, now, stats), files.last_resort) {
+        (Err(FileError::Absent), Some(route)) => Ok(Located::Route(route)),
+        (found, _) => found,
+    }
+}
+
+/// The same without the route that comes last.
+fn look(
     files: &Arc<Files>,
     index: usize,
     cache: &mut Cache,
@@ -54,7 +72,7 @@ pub(super) fn locate(
     let found = if !files.candidates.is_empty() {
         search.candidates(name, path.is_directory())
     } else if path.is_directory() {
-        search.directory(name, files.fallback.is_some())
+        search.directory(name, files.fallback.is_some() || files.last_resort.is_some())
     } else {
         search.name(name)
     };

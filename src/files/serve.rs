@@ -93,6 +93,8 @@ pub enum PlanBody {
     /// Not known yet: a directory must be read, which blocks. Run [`Errand::run`] on a helper thread and make the
     /// answer with [`Plan::listed`] from what it returns; this plan itself cannot be written.
     NeedsListing(Box<Errand>),
+    /// None: there is no such file, and the named route of this index has the request. This plan cannot be written.
+    Route(usize),
 }
 
 /// Bytes of an open file.
@@ -124,7 +126,7 @@ impl PlanBody {
     /// Bytes to send.
     pub fn len(&self) -> u64 {
         match self {
-            PlanBody::None | PlanBody::NeedsListing(_) => 0,
+            PlanBody::None | PlanBody::NeedsListing(_) | PlanBody::Route(_) => 0,
             PlanBody::Bytes(bytes) => bytes.len() as u64,
             PlanBody::File(slice) => slice.len,
             PlanBody::Parts(pieces) => pieces.iter().map(Piece::len).sum(),
@@ -152,10 +154,13 @@ pub fn prepare(
     stats: &FileStats,
 ) -> Plan {
     let reads = matches!(request.method, Method::Get | Method::Head);
-    if !reads && request.method != Method::Options {
+    let is_taken = reads || request.method == Method::Options;
+    if !is_taken && files.last_resort.is_none() {
         return Plan::canned(405, request.method);
     }
     match locate(files, index, cache, request.path, now, stats) {
+        Ok(Located::Route(route)) => Plan::new(404, HeadPart::Canned, PlanBody::Route(route)),
+        _ if !is_taken => Plan::canned(405, request.method),
         Ok(Located::Status(status)) => Plan::canned(status, request.method),
         Err(error) => Plan::canned(error.status(), request.method),
         // Preconditions are not looked at: RFC 9110 section 13.2.1.

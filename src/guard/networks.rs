@@ -53,17 +53,28 @@ impl Networks {
 /// An ordered list of rules as nginx's `allow` and `deny`: the first that matches decides, and what none matches may
 /// come in. A refused request is answered with 403.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AddressRules(Table);
+pub struct AddressRules {
+    /// What none matches may come in.
+    lenient: Table,
+    /// What none matches is refused: where the two differ, no rule matches.
+    strict: Table,
+}
 
 impl AddressRules {
     /// Compiles the rules, first one first.
     pub fn new(rules: &[AddressRule]) -> AddressRules {
-        AddressRules(Table::new(rules, true))
+        AddressRules { lenient: Table::new(rules, true), strict: Table::new(rules, false) }
     }
 
     /// Whether `source` may come in.
     pub fn admits(&self, source: Source) -> bool {
-        self.0.get(source)
+        self.lenient.get(source)
+    }
+
+    /// What the first rule that matches says; `None`: no rule does.
+    pub fn verdict(&self, source: Source) -> Option<bool> {
+        let lenient = self.lenient.get(source);
+        (lenient == self.strict.get(source)).then_some(lenient)
     }
 }
 
@@ -466,8 +477,9 @@ mod tests {
                     (RuleOf::Network(network), Source::Ip(address)) => network.contains(&address),
                     _ => false,
                 };
-                let expect = rules.iter().find(matches).is_none_or(|rule| rule.allow);
-                prop_assert_eq!(compiled.admits(source), expect, "{:?} {:?}", source, rules);
+                let expect = rules.iter().find(matches).map(|rule| rule.allow);
+                prop_assert_eq!(compiled.verdict(source), expect, "{:?} {:?}", source, rules);
+                prop_assert_eq!(compiled.admits(source), expect.unwrap_or(true), "{:?} {:?}", source, rules);
             }
         }
 

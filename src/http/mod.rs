@@ -7,3 +7,4 @@ pub mod date;
 pub mod fields;
 pub mod h1;
 pub mod h2;
+pub mod location;

@@ -23,6 +23,7 @@ use crate::config::Config;
 use crate::config::model::{LogTarget, SiteLog};
 use crate::metrics::{LogWriterStats, Worker};
 use crate::runtime::sys::outputs::wait_until_writable;
+use crate::runtime::sys::users::own_name;
 
 /// Failed writes are told to our own log at most this often.
 const COMPLAIN_EVERY: Duration = Duration::from_secs(10);
@@ -310,7 +311,8 @@ impl Target {
             match Output::open(&self.target) {
                 Ok(output) => self.output = output,
                 Err(error) => {
-                    tracing::error!(file = %path.display(), %error, "access log cannot be opened again, the old file stays in use");
+                    let user = own_name();
+                    tracing::error!(file = %path.display(), %user, %error, "access log cannot be opened again, the old file stays in use");
                     return;
                 }
             }

@@ -25,6 +25,19 @@ impl SiteRoutes {
     }
 }
 
+impl SiteRoutes {
+    /// As [`SiteRoutes::named`], likewise.
+    pub(super) fn named_if(
+        &self,
+        group: usize,
+        method: &[u8],
+        holds: impl FnMut(&[Condition], Captures) -> bool,
+    ) -> Routed<'_> {
+        let mut look = Look { site: self, method, path: b"", origin: Origin::Internal, holds };
+        look.choose(&self.groups[group], Captures::NONE).unwrap_or(Routed::NotFound)
+    }
+}
+
 /// One request on its way through the precedence. `None` from its methods: go on.
 struct Look<'a, 'r, H> {
     site: &'a SiteRoutes,

@@ -22,7 +22,8 @@
 //! Routes may share one path and differ in their methods and conditions. Only after the path is chosen does the method
 //! choose among the routes of that path that are there: the first one that takes it. GET stands for HEAD unless a route names HEAD. When none takes
 //! it, the answer is 405, to OPTIONS 204, both with Allow (RFC 9110 sections 15.5.6 and 9.3.7); no other path is tried.
-//! A route with `internal` does not exist for clients: they get 404.
+//! A route with `internal` does not exist for clients: they get 404. A route with a name and no path is reached by that
+//! name alone ([`SiteRoutes::named`]).
 //!
 //! A look-up costs one pass over the host and one over the part of the path that distinguishes routes, however many
 //! sites and routes there are, and one match per expression, in order, where those come into question. It allocates
@@ -73,6 +74,8 @@ pub struct SiteRoutes {
     /// In order of writing.
     expressions: Vec<Expression>,
     groups: Vec<Group>,
+    /// Position in `groups`, by route.
+    group_of: Vec<usize>,
     /// In the order of the site's routes.
     routes: Vec<Target>,
     /// Some route has conditions.
@@ -194,6 +197,7 @@ impl SiteRoutes {
             paths: Paths::new(of_group.clone()),
             expressions: expressions(&site.routes, &groups),
             routes: targets(&site.routes, &groups),
+            group_of: group_of(&groups, site.routes.len()),
             is_conditional: site.routes.iter().any(|route| !route.conditions.is_empty()),
             groups,
         }
@@ -228,7 +232,23 @@ impl SiteRoutes {
         if self.is_conditional {
             return self.route_if(method, path, origin, holds);
         }
-        let Some((group, captures)) = self.find(path) else { return Routed::NotFound };
+        match self.find(path) {
+            Some((group, captures)) => self.choose(group, captures, method, origin),
+            None => Routed::NotFound,
+        }
+    }
+
+    /// What the site has for `method` under the name of the named route at this index of [`Site::routes`]; `holds` as above.
+    pub fn named(&self, route: usize, method: &[u8], holds: impl FnMut(&[Condition], Captures) -> bool) -> Routed<'_> {
+        if self.is_conditional {
+            return self.named_if(self.group_of[route], method, holds);
+        }
+        self.choose(self.group_of[route], Captures::NONE, method, Origin::Internal)
+    }
+
+    /// Chooses among the routes of a group.
+    #[inline]
+    fn choose(&self, group: usize, captures: Captures, method: &[u8], origin: Origin) -> Routed<'_> {
         let group = &self.groups[group];
         let takes = |route: &&usize| self.routes[**route].methods.take(method);
         let Some(&route) = group.routes.iter().find(takes) else { return group.allow.refuse(method, origin) };
@@ -325,12 +345,21 @@ fn group(routes: &[Route]) -> Vec<Group> {
     groups.into_iter().map(|group| Group::new(group, routes)).collect()
 }
 
+/// Position of each route's group.
+fn group_of(groups: &[Group], routes: usize) -> Vec<usize> {
+    let mut of_route = vec![0; routes];
+    for (at, group) in groups.iter().enumerate() {
+        group.routes.iter().for_each(|route| of_route[*route] = at);
+    }
+    of_route
+}
+
 impl Group {
     fn new(positions: Vec<usize>, routes: &[Route]) -> Group {
         let of_group = || positions.iter().map(|at| &routes[*at]);
         let prefix_bytes = match &routes[positions[0]].path {
             PathMatch::Prefix(prefix) => prefix.len(),
-            PathMatch::Exact(_) | PathMatch::Regex(_) => 0,
+            PathMatch::Exact(_) | PathMatch::Regex(_) | PathMatch::Named(_) => 0,
         };
         let over_regex = of_group().any(|route| route.over_regex);
         let wants_captures = of_group().any(Route::uses_captures);

@@ -135,7 +135,7 @@ impl<'a> Entry<'a> {
         let (path, is_exact) = match path {
             PathMatch::Exact(path) => (path, true),
             PathMatch::Prefix(path) => (path, false),
-            PathMatch::Regex(_) => return None,
+            PathMatch::Regex(_) | PathMatch::Named(_) => return None,
         };
         Some(Entry { path: path.as_bytes(), is_exact, route })
     }

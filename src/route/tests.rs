@@ -36,12 +36,14 @@ fn pattern(host: &str) -> HostPattern {
     }
 }
 
-/// `[METHOD,METHOD:]`, then `=path` exact, `^~path` prefix over expressions, `~expression`, else prefix.
+/// `[METHOD,METHOD:]`, then `@name`, `=path` exact, `^~path` prefix over expressions, `~expression`, else prefix.
 fn route(text: &str, index: usize) -> Route {
     let is_named = text.starts_with(|c: char| c.is_ascii_uppercase());
     let (methods, path) = text.split_once(':').filter(|_| is_named).unwrap_or(("", text));
     let over_regex = path.starts_with("^~");
-    let path = if let Some(exact) = path.strip_prefix('=') {
+    let path = if let Some(name) = path.strip_prefix('@') {
+        PathMatch::Named(name.into())
+    } else if let Some(exact) = path.strip_prefix('=') {
         PathMatch::Exact(exact.into())
     } else if let Some(expression) = path.strip_prefix('~') {
         PathMatch::Regex(Pattern::new(expression).unwrap())
@@ -601,4 +603,25 @@ proptest! {
         let found = router.site(&host).unwrap().route(b"GET", &path, Origin::Client, no_conditions);
         prop_assert_eq!(matches!(found, Routed::Found(_)), path.first() == Some(&b'/'));
     }
+}
+
+#[test]
+fn a_named_route_is_reached_by_its_name_alone() {
+    let sites = [site("s", &["*"], true, &["GET:@app", "POST:@app", "@other", "=/x"])];
+    let router = router(&sites);
+    let routes = router.site(b"").expect("a site");
+    for path in ["/", "/app", "/@app", "@app", "app", ""] {
+        assert!(
+            matches!(routes.route(b"GET", path.as_bytes(), Origin::Internal, no_conditions), Routed::NotFound),
+            "{path}"
+        );
+    }
+    let named = |route, method: &str| match routes.named(route, method.as_bytes(), no_conditions) {
+        Routed::Found(found) => found.route.to_string(),
+        Routed::MethodNotAllowed { allow } => allow.into_owned(),
+        other => format!("{other:?}"),
+    };
+    assert_eq!((named(0, "GET"), named(0, "HEAD"), named(0, "POST")), ("0".into(), "0".into(), "1".into()));
+    assert_eq!(named(0, "PUT"), "GET, HEAD, POST, OPTIONS");
+    assert_eq!((named(2, "PUT"), named(2, "GET")), ("2".into(), "2".into()));
 }

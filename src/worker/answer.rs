@@ -12,7 +12,7 @@ use bytes::Bytes;
 use super::Worker;
 use super::connection::{Broken, Connection};
 use super::cx::{AnswerVariables, Cx};
-use super::exchange::{Request, changes_fields};
+use super::exchange::{DISCARD_BYTES_MAX, Request, changes_fields};
 use super::h2::Stream;
 use super::trail::Trail;
 use super::watch::{GaveUp, OnExpiry, Watched};
@@ -79,6 +79,16 @@ struct Coder<'a> {
 pub(super) enum Wire<'a> {
     H1(H1Wire<'a>),
     H2(H2Wire<'a>),
+    /// To nobody: a question of ours is answered, of which status and fields are noted and the content is dropped.
+    Noted(Noted<'a>),
+}
+
+/// An answer that is noted.
+pub(super) struct Noted<'a> {
+    /// That of the client for whom we ask.
+    pub(super) presence: Presence<'a>,
+    /// Lines as in [`AnswerHead`].
+    pub(super) fields: Vec<u8>,
 }
 
 /// The sending side of a stream of HTTP/2.
@@ -185,6 +195,8 @@ impl<'a> Answer<'a> {
         match &self.wire {
             Wire::H1(wire) => wire.version,
             Wire::H2(_) => Version::Http2,
+            // Nobody wants interim ones.
+            Wire::Noted(_) => Version::Http10,
         }
     }
 
@@ -192,7 +204,7 @@ impl<'a> Answer<'a> {
     pub(super) fn keeps_connection(&self) -> bool {
         match &self.wire {
             Wire::H1(wire) => wire.keep_alive,
-            Wire::H2(_) => true,
+            Wire::H2(_) | Wire::Noted(_) => true,
         }
     }
 
@@ -208,6 +220,15 @@ impl<'a> Answer<'a> {
         match &self.wire {
             Wire::H1(_) => Presence::Connection(&self.connection.watched),
             Wire::H2(wire) => Presence::Stream(wire.stream),
+            Wire::Noted(noted) => noted.presence,
+        }
+    }
+
+    /// The fields of an answer that was noted.
+    pub(super) fn noted_fields(&self) -> &[u8] {
+        match &self.wire {
+            Wire::Noted(noted) => &noted.fields,
+            Wire::H1(_) | Wire::H2(_) => b"",
         }
     }
 
@@ -221,6 +242,7 @@ impl<'a> Answer<'a> {
                 wire.out.extend_from_slice(b"\r\n");
             }
             Wire::H2(wire) => return wire.stream.interim(status, fields),
+            Wire::Noted(_) => {}
         }
         self.flush().await
     }
@@ -316,6 +338,9 @@ impl<'a> Answer<'a> {
     /// Chooses a content coding and begins it.
     fn code(&mut self, cx: &Cx<'_>, fields: &mut Vec<u8>, status: u16, content: Content) -> Content {
         let Some(policy) = &cx.options.compress else { return content };
+        if matches!(self.wire, Wire::Noted(_)) {
+            return content;
+        }
         let accepted = Accepted::from_head(cx.request.head, cx.request.bytes);
         let length = match content {
             Content::Length(length) => Some(length),
@@ -388,6 +413,10 @@ impl<'a> Answer<'a> {
                 // The crate frames by itself; only whether there is content matters here.
                 self.framing = if has_content.unwrap_or(false) { BodyKind::UntilClose } else { BodyKind::None };
             }
+            Wire::Noted(noted) => {
+                noted.fields = head.fields.to_vec();
+                self.framing = BodyKind::UntilClose;
+            }
         }
     }
 
@@ -439,13 +468,17 @@ impl<'a> Answer<'a> {
                 wire.gathered.extend_from_slice(&rest);
                 return Ok(());
             }
+            // Some content is read to keep the connection that it comes over; more ends that connection.
+            Wire::Noted(_) if self.body_bytes > DISCARD_BYTES_MAX => return Err(Broken),
+            Wire::Noted(_) => return Ok(()),
         }
         self.flush_wire().await
     }
 
     /// The same without a copy where the piece is large.
     pub(super) async fn write_bytes(&mut self, data: Bytes) -> Result<(), Broken> {
-        if data.len() <= COPIED_BYTES_MAX || self.is_bodiless() || self.coder.is_some() {
+        let is_noted = matches!(self.wire, Wire::Noted(_));
+        if data.len() <= COPIED_BYTES_MAX || self.is_bodiless() || self.coder.is_some() || is_noted {
             return self.write(&data).await;
         }
         self.body_bytes += data.len() as u64;
@@ -460,7 +493,7 @@ impl<'a> Answer<'a> {
                     wire.out.extend_from_slice(CHUNK_END);
                 }
             }
-            Wire::H2(_) => {
+            Wire::H2(_) | Wire::Noted(_) => {
                 self.flush_wire().await?;
                 if let Wire::H2(wire) = &self.wire {
                     wire.stream.send(self.worker, data, false).await?;
@@ -480,7 +513,7 @@ impl<'a> Answer<'a> {
         len: u64,
         is_intact: impl Fn() -> bool,
     ) -> Result<(), Broken> {
-        if self.is_bodiless() {
+        if self.is_bodiless() || matches!(self.wire, Wire::Noted(_)) {
             return Ok(());
         }
         if self.can_sendfile() {
@@ -496,7 +529,7 @@ impl<'a> Answer<'a> {
         match &self.wire {
             _ if self.coder.is_some() => false,
             Wire::H1(_) => self.framing != BodyKind::Chunked && !self.connection.is_tls(),
-            Wire::H2(_) => false,
+            Wire::H2(_) | Wire::Noted(_) => false,
         }
     }
 
@@ -549,7 +582,7 @@ impl<'a> Answer<'a> {
         let (mut at, end) = (offset, offset + len);
         let piece_bytes_max = match &self.wire {
             Wire::H1(_) => PIECE_BYTES_MAX,
-            Wire::H2(_) => STREAM_PIECE_BYTES_MAX,
+            Wire::H2(_) | Wire::Noted(_) => STREAM_PIECE_BYTES_MAX,
         };
         while at < end {
             let piece = (end - at).min(piece_bytes_max as u64) as usize;
@@ -580,6 +613,7 @@ impl<'a> Answer<'a> {
         match &mut self.wire {
             Wire::H1(wire) => self.connection.flush(self.worker, wire.out).await,
             Wire::H2(wire) if wire.gathered.is_empty() => Ok(()),
+            Wire::Noted(_) => Ok(()),
             Wire::H2(wire) => {
                 let data = Bytes::from(std::mem::take(&mut wire.gathered));
                 wire.stream.send(self.worker, data, false).await
@@ -604,6 +638,7 @@ impl<'a> Answer<'a> {
             }
             Wire::H2(wire) if wire.is_broken => Err(Broken),
             Wire::H2(_) if self.framing == BodyKind::None => Ok(()),
+            Wire::Noted(_) => Ok(()),
             Wire::H2(wire) => {
                 let data = Bytes::from(std::mem::take(&mut wire.gathered));
                 wire.stream.send(self.worker, data, true).await

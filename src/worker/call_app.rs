@@ -12,7 +12,7 @@ use super::connection::{Broken, Connection};
 use super::cx::Cx;
 use super::exchange::{self, Acted, After, Client, Instead, Outcome, Request, abandoned};
 use super::forward::{body_failed, put_client_certificate, replaced};
-use super::upload::{Beside, Upload};
+use super::upload::{Beside, Left, Upload};
 use super::watch::{GaveUp, OnExpiry};
 use crate::app::{CallError, Job, JobBody, ReplyBody, ReplyHead};
 use crate::http::answer::{AnswerHead, Content};
@@ -31,14 +31,19 @@ const BODY_WINDOW_BYTES: usize = 64 * 1024;
 pub(super) async fn run(cx: &Cx<'_>, client: &mut Client<'_>, app: usize) -> Acted {
     let Cx { worker, connection, request, .. } = *cx;
     let stats = &worker.stats.apps[app];
-    let Client { upload, answer, .. } = client;
     let mut whole = Vec::new();
-    let is_whole = match upload.keep(worker, connection, &mut whole, WHOLE_BODY_BYTES_MAX).await {
-        Ok(is_whole) => is_whole,
-        Err(failure) => return body_failed(failure),
+    let is_whole = match request.head.body {
+        BodyKind::None => true,
+        _ => match client.keep(worker, connection, &mut whole, WHOLE_BODY_BYTES_MAX).await {
+            Ok(is_whole) => is_whole,
+            Err(failure) => return body_failed(failure),
+        },
     };
+    let Client { upload, answer, left } = client;
     let (body, sender) = if is_whole {
-        (JobBody::Full(whole.into()), None)
+        let whole = Bytes::from(whole);
+        *left = Left::Kept(whole.clone());
+        (JobBody::Full(whole), None)
     } else {
         let (mut sender, receiver) = body_channel(BODY_WINDOW_BYTES);
         sender.push(whole.into());

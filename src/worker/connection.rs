@@ -483,10 +483,8 @@ async fn answer(worker: &Rc<Worker>, connection: &Connection, hot: &mut Hot) -> 
     };
     let request = Request::new(worker, connection, head, bytes);
     let wire = Wire::H1(H1Wire { out, version: head.version, keep_alive });
-    let mut client = Client {
-        upload: Upload::H1 { body: &mut body, input },
-        answer: Answer::new(worker, connection, head.method, wire),
-    };
+    let answer = Answer::new(worker, connection, head.method, wire);
+    let mut client = Client::new(Upload::H1 { body: &mut body, input }, answer);
     let mut outcome = exchange::run(worker, connection, request, &mut client, scratch).await;
     if outcome.after == After::Keep && !client.upload.is_done() {
         // Send the answer first: a client may wait for it before it goes on sending.

@@ -2,20 +2,20 @@
 //! again inside.
 
 use std::net::IpAddr;
-use std::pin::pin;
 use std::rc::Rc;
 use std::time::Instant;
 
+use super::admit::Admitted;
 use super::answer::Answer;
 use super::arrival::Waits;
+use super::body::BodyFailure;
 use super::connection::Connection;
 use super::cx::{AnswerVariables, Cx};
 use super::redirected::{Redirected, Sent};
 use super::respond;
-use super::upload::Upload;
-use super::{Worker, call_app, forward, limits, logged, send_file, tarpit};
-use crate::config::model::{Action, Options, PageStatus};
-use crate::guard::{Auth, Check, Credentials, Source, Verdict};
+use super::upload::{Left, Upload};
+use super::{Worker, admit, call_app, forward, logged, send_file, tarpit};
+use crate::config::model::{Action, Options, PageSource, PageStatus};
 use crate::http::answer::{AnswerHead, Content};
 use crate::http::h1::{BodyKind, FieldName, Method, RequestHead, write_field};
 use crate::log::AddressText;
@@ -23,7 +23,7 @@ use crate::metrics::ServedBy;
 use crate::route::{self, Captures, INTERNAL_REDIRECTS_MAX, Origin, RouteMatch, Routed, SiteRoutes};
 use crate::util::path::{Path, normalize};
 use crate::util::template::Encoding;
-use crate::variables::all_hold;
+use crate::variables::{Condition, all_hold};
 
 /// A body nobody wants is read up to this many bytes to keep the connection; a longer one closes it.
 pub(super) const DISCARD_BYTES_MAX: u64 = 64 * 1024;
@@ -65,6 +65,16 @@ pub(super) enum Instead {
     Error(Unanswered),
     /// The request goes on inside, as what [`Sent`] says, to this target.
     Go { target: Vec<u8>, sent: Sent },
+    /// The request goes on as it is, at the named route of this index; perhaps as an error page.
+    Named { route: usize, page: Option<Page> },
+}
+
+/// What an error page stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Page {
+    pub(super) error: Unanswered,
+    /// Status the client gets; `None`: that of the page.
+    pub(super) status: Option<u16>,
 }
 
 /// An action's end.
@@ -87,12 +97,47 @@ pub(super) struct Request<'a> {
     pub(super) client: Option<IpAddr>,
     /// The client speaks TLS, with us or with a proxy that is trusted.
     pub(super) is_https: bool,
+    /// What the client asked for, whatever became of it since.
+    pub(super) asked: Asked<'a>,
+}
+
+/// The request line of a client, as far as it says what is wanted.
+#[derive(Clone, Copy)]
+pub(super) struct Asked<'a> {
+    pub(super) method: &'a [u8],
+    pub(super) target: &'a [u8],
 }
 
 /// The two directions of an exchange.
 pub(super) struct Client<'a> {
     pub(super) upload: Upload<'a>,
     pub(super) answer: Answer<'a>,
+    /// What the actions before have left of the content.
+    pub(super) left: Left,
+}
+
+impl<'a> Client<'a> {
+    pub(super) fn new(upload: Upload<'a>, answer: Answer<'a>) -> Client<'a> {
+        Client { upload, answer, left: Left::Unread }
+    }
+
+    /// See [`Upload::keep`]; what an action before has kept is taken from there.
+    pub(super) async fn keep(
+        &mut self,
+        worker: &Worker,
+        connection: &Connection,
+        kept: &mut Vec<u8>,
+        bytes_max: usize,
+    ) -> Result<bool, BodyFailure> {
+        match std::mem::replace(&mut self.left, Left::Spent) {
+            Left::Unread => self.upload.keep(worker, connection, kept, bytes_max).await,
+            Left::Kept(bytes) => {
+                kept.extend_from_slice(&bytes);
+                Ok(true)
+            }
+            Left::Spent => Err(BodyFailure::Gone),
+        }
+    }
 }
 
 /// Buffers of one exchange.
@@ -112,7 +157,8 @@ impl<'a> Request<'a> {
         let id = request_id(worker, head, bytes);
         let started = worker.now();
         let waits = connection.arrival.complete(started);
-        Request { head, bytes, started, waits, id, user: None, client, is_https }
+        let asked = Asked { method: head.method_text.of(bytes), target: head.target(bytes) };
+        Request { head, bytes, started, waits, id, user: None, client, is_https, asked }
     }
 
     /// The client's address as text.
@@ -147,35 +193,69 @@ pub(super) async fn run(
     client: &mut Client<'_>,
     scratch: &mut Scratch,
 ) -> Outcome {
+    rounds(worker, connection, request, client, scratch, Asker::Client).await
+}
+
+/// Answers `request`, a question of ours about another one, which has been let in so far. Nobody is asked about it in
+/// turn, and its answer is not made another by error pages.
+pub(super) async fn run_inside(
+    worker: &Rc<Worker>,
+    connection: &Connection,
+    request: Request<'_>,
+    client: &mut Client<'_>,
+) -> Outcome {
+    rounds(worker, connection, request, client, &mut Scratch::default(), Asker::Ourselves).await
+}
+
+async fn rounds(
+    worker: &Rc<Worker>,
+    connection: &Connection,
+    request: Request<'_>,
+    client: &mut Client<'_>,
+    scratch: &mut Scratch,
+    asker: Asker,
+) -> Outcome {
+    let keeps = client.answer.keeps_connection();
+    let origin = match asker {
+        Asker::Client => Origin::Client,
+        Asker::Ourselves => Origin::Internal,
+    };
+    let mut stage = Stage { asker, origin, page_for: None, named: None, keeps, body: request.head.body };
     let mut redirected: Option<Box<Redirected>> = None;
     let mut hops = 0;
-    let mut page_for: Option<Unanswered> = None;
-    loop {
+    let error = loop {
         let current = redirected.as_ref().map_or(request, |redirected| redirected.request(request));
-        let origin = if redirected.is_some() { Origin::Internal } else { Origin::Client };
-        let acted = step(worker, connection, current, client, scratch, Stage { origin, page_for }).await;
-        let error = match acted {
-            Ok(outcome) => return behind_page(outcome, page_for),
-            Err(Instead::Go { target, sent }) if hops < INTERNAL_REDIRECTS_MAX => {
-                hops += 1;
-                if let Sent::Page { error, status } = sent {
-                    if error.closes {
-                        client.answer.set_keep_alive(false);
-                    }
-                    page_for = Some(error);
-                    client.answer.force_status(status);
-                }
-                redirected = Some(Box::new(Redirected::new(current, &target, &sent)));
-                continue;
-            }
-            Err(Instead::Go { .. }) => {
-                tracing::error!("a request is sent round inside without end: look at rewrites and error pages");
-                unanswered(500)
-            }
-            Err(Instead::Error(error)) => page_for.unwrap_or(error),
+        let instead = match step(worker, connection, current, client, scratch, stage).await {
+            Ok(outcome) => return behind_page(outcome, stage.page_for),
+            Err(instead) => instead,
         };
-        return canned(None, client, &mut scratch.fields, error).await;
-    }
+        hops += 1;
+        stage = Stage { origin: Origin::Internal, named: None, ..stage };
+        let page = match instead {
+            Instead::Error(error) => break stage.page_for.unwrap_or(error),
+            _ if hops > INTERNAL_REDIRECTS_MAX => {
+                tracing::error!("a request is sent round inside without end: look at rewrites, names and error pages");
+                break unanswered(500);
+            }
+            Instead::Go { target, sent } => {
+                redirected = Some(Box::new(Redirected::new(current, &target, &sent)));
+                sent.page()
+            }
+            Instead::Named { route, page } => {
+                stage.named = Some(route);
+                page
+            }
+        };
+        if let Some(Page { error, status }) = page {
+            if error.closes {
+                stage.keeps = false;
+                client.left = Left::Spent;
+            }
+            stage.page_for = Some(error);
+            client.answer.force_status(status);
+        }
+    };
+    canned(None, client, &mut scratch.fields, error).await
 }
 
 /// What stands behind an error page: the connection ends if the error wanted that.
@@ -202,12 +282,39 @@ async fn canned(cx: Option<&Cx<'_>>, client: &mut Client<'_>, fields: &mut Vec<u
     Outcome { after, served_by: error.served_by }
 }
 
+/// Who wants an answer.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Asker {
+    Client,
+    /// To know whether a client may come in.
+    Ourselves,
+}
+
 /// How often the request has been round.
 #[derive(Clone, Copy)]
 struct Stage {
+    asker: Asker,
     origin: Origin,
     /// The error whose page it asks for: no further page stands for an error of that one.
     page_for: Option<Unanswered>,
+    /// It goes to this named route, whatever its path.
+    named: Option<usize>,
+    /// The connection may be kept, as far as the request itself and what was before say.
+    keeps: bool,
+    /// What the client sends behind its head, whoever gets it.
+    body: BodyKind,
+}
+
+impl Stage {
+    /// What the site has for the request. Conditions see what the site sets, because no route is chosen yet.
+    fn routed<'a>(&self, cx: &Cx<'_>, site: &'a SiteRoutes, scratch: &mut Vec<u8>) -> Routed<'a> {
+        let method = cx.request.head.method_text.of(cx.request.bytes);
+        let holds = |conditions: &[Condition], captures| all_hold(conditions, &Cx { captures, ..*cx }, scratch);
+        match self.named {
+            Some(route) => site.named(route, method, holds),
+            None => site.route(method, cx.path, self.origin, holds),
+        }
+    }
 }
 
 /// One round: from target to action.
@@ -220,9 +327,10 @@ async fn step(
     stage: Stage,
 ) -> Acted {
     let Request { head, bytes, .. } = request;
-    let keeps = client.answer.keeps_connection();
+    let keeps = stage.keeps;
     // A body that will not be skipped ends the connection, and the answer says so (RFC 9110 section 10.1.1).
-    client.answer.set_keep_alive(keeps && !client.upload.ends_connection_unread(request.head.body));
+    let ends_unread = !client.upload.is_done() && client.upload.ends_connection_unread(stage.body);
+    client.answer.set_keep_alive(keeps && !ends_unread);
     if matches!(head.method, Method::Connect | Method::Trace) {
         return error(405);
     }
@@ -244,19 +352,22 @@ async fn step(
     };
     client.answer.trail.log_access = cx.options.log_access;
     client.answer.trail.route = None;
-    let acted = match admit_to_site(&cx, client, fields, site).await {
+    let refused = match stage.asker {
+        Asker::Client => admit_to_site(&cx, client, fields, site).await,
+        Asker::Ourselves => None,
+    };
+    let acted = match refused {
         Some(acted) => acted,
-        None => match find_route(&cx, site, stage.origin, rewritten) {
+        None => match stage.routed(&cx, site, rewritten) {
             Routed::Found(found) => {
                 let cx = Cx { options: found.options, captures: found.captures, ..cx };
                 note_route(&cx, client, &found);
-                let acted = at_route(cx, &found, client, Buffers { fields, rewritten }, keeps).await;
+                let acted = at_route(cx, &found, client, Buffers { fields, rewritten }, stage).await;
                 return with_page(acted, &cx, client, fields, stage).await;
             }
-            _ if refuses_address(&cx) => error(403),
-            no_route => match limits::admit(&cx, client, fields).await {
-                Some(acted) => acted,
-                None => without_route(&cx, client, fields, &no_route).await,
+            nowhere => match admit_to_nowhere(&cx, client, fields, stage).await {
+                Err(acted) => acted,
+                Ok(()) => without_route(&cx, client, fields, &nowhere).await,
             },
         },
     };
@@ -271,12 +382,6 @@ fn note_route(cx: &Cx<'_>, client: &mut Client<'_>, found: &RouteMatch<'_>) {
     if cx.worker.logged.wants_own {
         trail.routed = Some(Box::new(logged::Routed::new(cx.path, cx.captures)));
     }
-}
-
-/// What the site has for the request. Conditions see what the site sets, because no route is chosen yet.
-fn find_route<'a>(cx: &Cx<'_>, site: &'a SiteRoutes, origin: Origin, scratch: &mut Vec<u8>) -> Routed<'a> {
-    let method = cx.request.head.method_text.of(cx.request.bytes);
-    site.route(method, cx.path, origin, |conditions, captures| all_hold(conditions, &Cx { captures, ..*cx }, scratch))
 }
 
 /// No action of the site takes the request.
@@ -297,17 +402,24 @@ async fn with_page(acted: Acted, cx: &Cx<'_>, client: &mut Client<'_>, fields: &
         // They described what would have been sent, and those of these the error.
         client.answer.keep_fields(Vec::new());
     }
-    let page = cx.options.error_pages.page(error.status).filter(|_| stage.page_for.is_none());
+    let has_page = stage.page_for.is_none() && stage.asker == Asker::Client;
+    let page = cx.options.error_pages.page(error.status).filter(|_| has_page);
     let Some(page) = page else { return Ok(canned(Some(cx), client, fields, error).await) };
-    let mut target = Vec::new();
-    let variables = AnswerVariables { cx, status: error.status, trail: &client.answer.trail };
-    page.path.put(Encoding::Url, &variables, &mut target);
     let status = match page.status {
         PageStatus::Error => Some(error.status),
         PageStatus::Page => None,
         PageStatus::Fixed(status) => Some(status),
     };
-    Err(Instead::Go { target, sent: Sent::Page { error, status } })
+    let stands_for = Page { error, status };
+    match &page.from {
+        PageSource::Route(route) => Err(Instead::Named { route: *route, page: Some(stands_for) }),
+        PageSource::Path(path) => {
+            let mut target = Vec::new();
+            let variables = AnswerVariables { cx, status: error.status, trail: &client.answer.trail };
+            path.put(Encoding::Url, &variables, &mut target);
+            Err(Instead::Go { target, sent: Sent::Page(stands_for) })
+        }
+    }
 }
 
 /// What a site asks of every request; `Some`: it ends here.
@@ -327,39 +439,15 @@ async fn admit_to_site(cx: &Cx<'_>, client: &mut Client<'_>, fields: &mut Vec<u8
     Some(simple(cx, client, 308, fields, b"").await)
 }
 
-fn refuses_address(cx: &Cx<'_>) -> bool {
-    let source = cx.request.client.map_or(Source::Unix, Source::Ip);
-    cx.options.access.as_ref().is_some_and(|rules| !rules.admits(source))
-}
-
-/// Who the client proves to be. Slow hashes are computed elsewhere, and once for a while (RFC 7617).
-async fn login(cx: &Cx<'_>, client: &mut Client<'_>, auth: &Auth) -> Result<Credentials, Instead> {
-    let worker = cx.worker;
-    let denied = |client: &mut Client<'_>| {
-        let mut challenge = Vec::new();
-        write_field(&mut challenge, "WWW-Authenticate", auth.challenge());
-        client.answer.keep_fields(challenge);
-        Instead::Error(unanswered(401))
-    };
-    let mut sent = cx.request.head.fields.iter().filter(|field| field.known == FieldName::Authorization);
-    let (first, second) = (sent.next(), sent.next());
-    let value = first.filter(|_| second.is_none()).map(|field| field.value.of(cx.request.bytes));
-    let Some(Ok(credentials)) = value.map(Credentials::parse) else { return Err(denied(client)) };
-    let check = auth.check(&credentials, &mut worker.verified.borrow_mut(), &worker.hasher, worker.now());
-    let verdict = match check {
-        Check::Now(verdict) => verdict,
-        Check::Wait(waiter) => {
-            let presence = client.answer.presence();
-            presence.watched().clear();
-            let settled = presence.while_client_stays(pin!(waiter)).await;
-            let Ok(settled) = settled else { return Err(Instead::Error(unanswered(499))) };
-            worker.verified.borrow_mut().settle(settled, worker.now())
-        }
-    };
-    match verdict {
-        Verdict::Admitted => Ok(credentials),
-        Verdict::Denied => Err(denied(client)),
-        Verdict::Busy => Err(Instead::Error(unanswered(503))),
+async fn admit_to_nowhere(
+    cx: &Cx<'_>,
+    client: &mut Client<'_>,
+    fields: &mut Vec<u8>,
+    stage: Stage,
+) -> Result<(), Acted> {
+    match stage.asker {
+        Asker::Client => admit::to_nowhere(cx, client, fields).await,
+        Asker::Ourselves => Ok(()),
     }
 }
 
@@ -374,21 +462,22 @@ async fn at_route(
     found: &RouteMatch<'_>,
     client: &mut Client<'_>,
     buffers: Buffers<'_>,
-    keeps: bool,
+    stage: Stage,
 ) -> Acted {
-    if refuses_address(&cx) {
-        return error(403);
-    }
-    if let Some(acted) = limits::admit(&cx, client, buffers.fields).await {
-        return acted;
-    }
-    let credentials;
+    let keeps = stage.keeps;
+    let admitted = match stage.asker {
+        Asker::Client => match admit::to_route(&cx, client, buffers.fields).await {
+            Ok(admitted) => admitted,
+            Err(acted) => return acted,
+        },
+        Asker::Ourselves => Admitted::default(),
+    };
+    let changed = admitted.changed(&cx);
     let mut cx = cx;
-    if let Some(auth) = &cx.options.auth {
-        credentials = login(&cx, client, auth).await?;
-        client.answer.trail.user = Some(credentials.user().into());
-        cx.request.user = Some(credentials.user());
+    if let Some(changed) = &changed {
+        cx.request = changed.request(cx.request);
     }
+    cx.request.user = admitted.user().or(cx.request.user);
     let body_bytes_max = cx.options.body_bytes_max;
     client.upload.set_limit(body_bytes_max);
     if matches!(cx.request.head.body, BodyKind::Length(bytes) if body_bytes_max != 0 && bytes > body_bytes_max) {
@@ -452,13 +541,19 @@ async fn act(
         Action::Close => Ok(abandoned(ServedBy::Worker)),
         // Boxed: every request would carry its size.
         Action::Tarpit(tarpit) => Box::pin(tarpit::run(&cx, client, *tarpit)).await,
+        // A request is not sent on with a part of its content.
+        Action::Proxy(_) | Action::App(_) if client.left.is_spent() && cx.request.head.body != BodyKind::None => {
+            error(500)
+        }
         Action::Proxy(_) | Action::App(_) => {
             // Answers to earlier requests of a pipeline do not wait for this one.
             if client.answer.flush().await.is_err() {
                 return Ok(abandoned(ServedBy::Worker));
             }
-            // These two read the body.
-            client.answer.set_keep_alive(keeps);
+            // These two read the body, if the request still has it.
+            if cx.request.head.body != BodyKind::None {
+                client.answer.set_keep_alive(keeps);
+            }
             match found.action {
                 Action::Proxy(upstream) => forward::run(&cx, client, fields, *upstream).await,
                 // Boxed: a call allocates in any case, and every request would carry its size.
@@ -500,7 +595,7 @@ pub(super) fn unanswered(status: u16) -> Unanswered {
 }
 
 /// An error page; the connection stays.
-fn error(status: u16) -> Acted {
+pub(super) fn error(status: u16) -> Acted {
     Err(Instead::Error(unanswered(status)))
 }
 

@@ -17,7 +17,7 @@ use super::cx::Cx;
 use super::exchange::{Acted, After, Client, Instead, Outcome, Request, Unanswered, abandoned, refuse};
 use super::redirected::Sent;
 use super::trail::Trail;
-use super::upload::{Beside, Upload};
+use super::upload::{Beside, Left, Upload};
 use super::watch::{OnExpiry, Watched};
 use crate::config::model::Upstream;
 use crate::http::answer::AnswerHead;
@@ -114,71 +114,15 @@ pub(super) async fn run(cx: &Cx<'_>, client: &mut Client<'_>, fields: &mut Vec<u
     client.answer.trail.upstream = Some(upstream as u16);
     let is_relaying = Cell::new(false);
     let forward = Forward { cx, worker, connection, upstream, config, request, presence, is_relaying };
-    let outgoing = match forward.outgoing(&mut client.upload).await {
+    let outgoing = match forward.outgoing(client).await {
         Ok(outgoing) => outgoing,
         Err(failure) => return body_failed(failure),
     };
-    let mut tried = Tried::new();
-    let mut tries = 0;
-    let mut fresh = None;
-    // The clock is not read at every step: without a body the first try begins within a microsecond of the request.
-    let mut now = if outgoing.kept.is_empty() { request.started } else { worker.now() };
-    loop {
-        let Some(server) = fresh.or_else(|| forward.pick(&tried, now)) else {
-            return give_up(client, ServedBy::Worker, if tries == 0 { 503 } else { 502 });
-        };
-        if fresh.is_none() && tried.contains(server) {
-            // There is no other one: give it a moment to come back.
-            let pause = sleep(delay_before_retry(true, config.connect_timeout));
-            presence.watched().clear();
-            if presence.while_client_stays(pause).await.is_err() {
-                return Ok(abandoned(forward.served_by(server)));
-            }
-            now = worker.now();
-        }
-        tries += u32::from(fresh.is_none());
-        client.answer.trail.tries = tries;
-        let stats = &worker.stats.servers[upstream][server];
-        client.answer.trail.server = Some(forward.served_by(server));
-        let busy = Busy::begin(&forward, server);
-        let result = forward.attempt(client, fields, &outgoing, server, fresh.is_some(), now).await;
-        drop(busy);
-        let failed = match result {
-            Ok(outcome) => return Ok(outcome),
-            Err(NoResponse::Failed(failed)) => failed,
-            Err(NoResponse::Body(failure)) => return body_failed(failure),
-            Err(NoResponse::Instead(instead)) => return Err(instead),
-            Err(NoResponse::ClientGone | NoResponse::Broken) => return Ok(abandoned(forward.served_by(server))),
-        };
-        forward.count_failure(stats, server, &failed);
-        let verdict = may_retry(
-            &Failure {
-                situation: failed.situation,
-                idempotent: request.head.method.is_idempotent(),
-                sent: failed.sent,
-                response_begun: client.answer.has_begun(),
-                // What was not sent has not been read either, beyond what is kept.
-                body_kept: outgoing.is_whole || !failed.sent,
-                fresh_connection_granted: fresh.is_some(),
-                tries,
-                tries_max: config.tries_max,
-                elapsed: request.started.elapsed(),
-                time_max: config.connect_timeout + config.response_timeout,
-            },
-            RetryPolicy::default(),
-        );
-        fresh = None;
-        match verdict {
-            Verdict::No => {
-                let status = if failed.situation == Situation::ResponseTimeout { 504 } else { 502 };
-                return give_up(client, forward.served_by(server), status);
-            }
-            Verdict::SameServerFreshConnection => fresh = Some(server),
-            Verdict::OtherServer => tried.insert(server),
-        }
-        stats.retries.inc();
-        now = worker.now();
+    let acted = forward.try_servers(client, fields, &outgoing).await;
+    if acted.is_err() && outgoing.is_whole {
+        client.left = Left::Kept(outgoing.kept.into());
     }
+    acted
 }
 
 /// An error page, or a broken connection when part of the response has gone out already.
@@ -232,14 +176,82 @@ impl Forward<'_> {
         self.worker.upstreams[self.upstream].borrow_mut().pick(up, tried, now)
     }
 
+    /// Tries one server after the other, as far as that may be done.
+    async fn try_servers(&self, client: &mut Client<'_>, fields: &mut Vec<u8>, outgoing: &Outgoing) -> Acted {
+        let mut tried = Tried::new();
+        let mut tries = 0;
+        let mut fresh = None;
+        // The clock is not read at every step: without a body the first try begins within a microsecond of the self.request.
+        let mut now = if outgoing.kept.is_empty() { self.request.started } else { self.worker.now() };
+        loop {
+            let Some(server) = fresh.or_else(|| self.pick(&tried, now)) else {
+                return give_up(client, ServedBy::Worker, if tries == 0 { 503 } else { 502 });
+            };
+            if fresh.is_none() && tried.contains(server) {
+                // There is no other one: give it a moment to come back.
+                let pause = sleep(delay_before_retry(true, self.config.connect_timeout));
+                self.presence.watched().clear();
+                if self.presence.while_client_stays(pause).await.is_err() {
+                    return Ok(abandoned(self.served_by(server)));
+                }
+                now = self.worker.now();
+            }
+            tries += u32::from(fresh.is_none());
+            client.answer.trail.tries = tries;
+            let stats = self.stats(server);
+            client.answer.trail.server = Some(self.served_by(server));
+            let busy = Busy::begin(self, server);
+            let result = self.attempt(client, fields, outgoing, server, fresh.is_some(), now).await;
+            drop(busy);
+            let failed = match result {
+                Ok(outcome) => return Ok(outcome),
+                Err(NoResponse::Failed(failed)) => failed,
+                Err(NoResponse::Body(failure)) => return body_failed(failure),
+                Err(NoResponse::Instead(instead)) => return Err(instead),
+                Err(NoResponse::ClientGone | NoResponse::Broken) => return Ok(abandoned(self.served_by(server))),
+            };
+            self.count_failure(stats, server, &failed);
+            let verdict = may_retry(
+                &Failure {
+                    situation: failed.situation,
+                    idempotent: self.request.head.method.is_idempotent(),
+                    sent: failed.sent,
+                    response_begun: client.answer.has_begun(),
+                    // What was not sent has not been read either, beyond what is kept.
+                    body_kept: outgoing.is_whole || !failed.sent,
+                    fresh_connection_granted: fresh.is_some(),
+                    tries,
+                    tries_max: self.config.tries_max,
+                    elapsed: self.request.started.elapsed(),
+                    time_max: self.config.connect_timeout + self.config.response_timeout,
+                },
+                RetryPolicy::default(),
+            );
+            fresh = None;
+            match verdict {
+                Verdict::No => {
+                    let status = if failed.situation == Situation::ResponseTimeout { 504 } else { 502 };
+                    return give_up(client, self.served_by(server), status);
+                }
+                Verdict::SameServerFreshConnection => fresh = Some(server),
+                Verdict::OtherServer => tried.insert(server),
+            }
+            stats.retries.inc();
+            now = self.worker.now();
+        }
+    }
+
     /// Reads the body's beginning: all of it when it is small.
-    async fn outgoing(&self, upload: &mut Upload<'_>) -> Result<Outgoing, BodyFailure> {
+    async fn outgoing(&self, client: &mut Client<'_>) -> Result<Outgoing, BodyFailure> {
         let kind = self.request.head.body;
         let mut kept = Vec::new();
         let is_whole = match kind {
             BodyKind::None => true,
-            BodyKind::Length(body_bytes) if body_bytes > KEPT_BODY_BYTES_MAX as u64 => false,
-            _ => upload.keep(self.worker, self.connection, &mut kept, KEPT_BODY_BYTES_MAX).await?,
+            BodyKind::Length(body_bytes) if body_bytes > KEPT_BODY_BYTES_MAX as u64 => {
+                client.left = Left::Spent;
+                false
+            }
+            _ => client.keep(self.worker, self.connection, &mut kept, KEPT_BODY_BYTES_MAX).await?,
         };
         // A chunked body that turned out to be short gets a length: simpler for the server.
         let kind = match (kind, is_whole) {
@@ -404,7 +416,7 @@ impl Forward<'_> {
         kind: BodyKind,
         at: At<'_>,
     ) -> Result<Relayed, NoResponse> {
-        let Client { upload, answer } = client;
+        let Client { upload, answer, .. } = client;
         // The request to go on, if the client waits for it, before an answer may be under way.
         let asked = upload.ask(self.worker, self.connection).await;
         asked.map_err(NoResponse::Body)?;
@@ -579,6 +591,7 @@ impl Forward<'_> {
         if write_response_fields(fields, head, &input).is_err() {
             return Err(NoResponse::Instead(Instead::Error(Unanswered { status: 502, closes: true, served_by })));
         }
+        self.rewrite_location(fields);
         if let Some(instead) = replaced(self.cx, answer, fields, head.status, served_by) {
             return Err(NoResponse::Instead(instead));
         }
@@ -594,6 +607,19 @@ impl Forward<'_> {
         let after = if answer.keeps_connection() { After::Keep } else { After::Close };
         let outcome = Outcome { after, served_by: self.served_by(at.server) };
         Ok(Relayed { outcome, is_reusable: head.keep_alive && end == BodyEnd::Exact })
+    }
+
+    /// Puts URLs in which the servers name themselves into the words of the client.
+    fn rewrite_location(&self, fields: &mut Vec<u8>) {
+        let Some(rules) = &self.cx.options.location_rewrite else { return };
+        let state = self.worker.upstreams[self.upstream].borrow();
+        let host = |server| {
+            let host = state.host(server);
+            host.strip_suffix(b":80").unwrap_or(host)
+        };
+        let servers = (0..self.config.servers.len()).map(host);
+        let own: Vec<&[u8]> = servers.chain([self.config.name.as_bytes()]).collect();
+        rules.apply(fields, &own, self.cx);
     }
 
     fn method(&self) -> Method {

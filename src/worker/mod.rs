@@ -8,6 +8,7 @@
 //! | `hot` | buffers of a busy connection, and their pool |
 //! | `connection` | one downstream connection: hot while it has work, cold (no buffers) while idle |
 //! | `exchange` | one request: limits, routing, action, accounting |
+//! | `admit` | who may come in at a route |
 //! | `limits`, `held_back` | the limits of a route; requests that wait on purpose |
 //! | `body`, `pacing` | the request body, read as it is wanted; how long it is waited for |
 //! | `respond` | answers of the worker itself |
@@ -18,6 +19,7 @@
 //!
 //! It decides nothing about a protocol: that is in the codecs and the pure parts of the services below it.
 
+mod admit;
 mod answer;
 mod arrival;
 mod body;

@@ -46,6 +46,7 @@ pub(super) async fn run(cx: &Cx<'_>, client: &mut Client<'_>, plan: Plan, fields
             let Some(listed) = worker.helpers.run(move || errand.run()).await else { return unanswered(503) };
             Plan::listed(listed, cx.request.head.method)
         }
+        PlanBody::Route(route) => return Err(Instead::Named { route, page: None }),
         _ => plan,
     };
     if matches!(plan.head, HeadPart::Canned) {
@@ -66,7 +67,7 @@ pub(super) async fn run(cx: &Cx<'_>, client: &mut Client<'_>, plan: Plan, fields
     }
     answer.start(Some(cx), &AnswerHead { status: plan.status, reason: None, fields, content }, OwnFields::ALL);
     let sent = match plan.body {
-        PlanBody::None | PlanBody::NeedsListing(_) => Ok(()),
+        PlanBody::None | PlanBody::NeedsListing(_) | PlanBody::Route(_) => Ok(()),
         PlanBody::Bytes(bytes) => answer.write_bytes(bytes).await,
         PlanBody::File(slice) => send_slice(answer, &slice).await,
         PlanBody::Parts(pieces) => send_pieces(answer, &pieces).await,

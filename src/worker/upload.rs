@@ -17,8 +17,29 @@ use crate::http::h1::BodyKind;
 
 /// The content of one request.
 pub(super) enum Upload<'a> {
-    H1 { body: &'a mut RequestBody, input: &'a mut Input },
+    H1 {
+        body: &'a mut RequestBody,
+        input: &'a mut Input,
+    },
     H2(&'a mut Receiver),
+    /// None at all.
+    Nothing,
+}
+
+/// What the actions that had a request before have left of its content.
+pub(super) enum Left {
+    /// All of it: nobody has read it.
+    Unread,
+    /// All of it, in memory.
+    Kept(Bytes),
+    /// Not all of it.
+    Spent,
+}
+
+impl Left {
+    pub(super) fn is_spent(&self) -> bool {
+        matches!(self, Left::Spent)
+    }
 }
 
 /// A run of content.
@@ -52,6 +73,7 @@ impl Upload<'_> {
         match self {
             Upload::H1 { body, .. } => body.is_done(),
             Upload::H2(receiver) => receiver.is_done(),
+            Upload::Nothing => true,
         }
     }
 
@@ -60,6 +82,7 @@ impl Upload<'_> {
         match self {
             Upload::H1 { body, .. } => body.set_limit(bytes_max),
             Upload::H2(receiver) => receiver.set_limit(bytes_max),
+            Upload::Nothing => {}
         }
     }
 
@@ -71,7 +94,7 @@ impl Upload<'_> {
                 body.is_unasked() || matches!(kind, BodyKind::Length(bytes) if bytes > DISCARD_BYTES_MAX)
             }
             // A stream that is not read to its end is reset, and the others go on.
-            Upload::H2(_) => false,
+            Upload::H2(_) | Upload::Nothing => false,
         }
     }
 
@@ -80,6 +103,7 @@ impl Upload<'_> {
         match self {
             Upload::H1 { body, .. } => body.received_bytes(),
             Upload::H2(receiver) => receiver.received_bytes(),
+            Upload::Nothing => 0,
         }
     }
 
@@ -95,6 +119,7 @@ impl Upload<'_> {
                 Ok(range.map(|range| Piece::Slice(&input.bytes[range])))
             }
             Upload::H2(receiver) => Ok(receiver.next(worker).await?.map(Piece::Shared)),
+            Upload::Nothing => Ok(None),
         }
     }
 
@@ -120,7 +145,7 @@ impl Upload<'_> {
     pub(super) async fn discard(&mut self, worker: &Worker, connection: &Connection) -> bool {
         match self {
             Upload::H1 { body, input } => body.discard(worker, connection, input, DISCARD_BYTES_MAX).await,
-            Upload::H2(_) => true,
+            Upload::H2(_) | Upload::Nothing => true,
         }
     }
 
@@ -129,6 +154,7 @@ impl Upload<'_> {
         match self {
             Upload::H1 { body, .. } => body.ask(worker, connection).await,
             Upload::H2(receiver) => receiver.ask(),
+            Upload::Nothing => Ok(()),
         }
     }
 
@@ -137,6 +163,7 @@ impl Upload<'_> {
         match self {
             Upload::H1 { body, .. } => BesideHandle(body.begin_beside(worker, connection)),
             Upload::H2(receiver) => BesideHandle(receiver.begin_beside(worker)),
+            Upload::Nothing => BesideHandle(Side::new(worker.watches.watch_alone())),
         }
     }
 }

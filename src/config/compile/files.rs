@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use toml_edit::Item;
 
+use super::site::names::RouteNames;
 use super::site::{Written, written};
 use crate::config::key::Table;
 use crate::config::model::{Action, Candidate, Coding, Files, Listing, MediaTypes, Symlinks};
 use crate::config::report::Problem;
 use crate::config::section::{Placed, Section, type_name};
 
-pub(super) fn action(route: &Section<'_>) -> Option<Action> {
+pub(super) fn action(route: &Section<'_>, names: &RouteNames<'_>) -> Option<Action> {
     let section = match written(route, "files", Table::Files)? {
         Written::Table(section) => section,
         Written::Short("") => {
@@ -20,10 +21,10 @@ pub(super) fn action(route: &Section<'_>) -> Option<Action> {
         Written::Short(root) => {
             report_missing_folder(route, "files", root.as_ref());
             let defaults = Section::absent(route.cx, Table::Files);
-            return Some(Action::Files(Arc::new(Files { root: root.into(), ..files_settings(&defaults) })));
+            return Some(Action::Files(Arc::new(Files { root: root.into(), ..files_settings(&defaults, names) })));
         }
     };
-    let settings = files_settings(&section);
+    let settings = files_settings(&section, names);
     let root: std::path::PathBuf = section.need("root")?;
     report_missing_folder(&section, "root", &root);
     Some(Action::Files(Arc::new(Files { root, ..settings })))
@@ -38,13 +39,19 @@ fn report_missing_folder(section: &Section<'_>, key: &str, root: &std::path::Pat
 }
 
 /// Everything but the root.
-pub(in crate::config) fn files_settings(section: &Section<'_>) -> Files {
+pub(in crate::config) fn files_settings(section: &Section<'_>, names: &RouteNames<'_>) -> Files {
+    let (candidates, of_try) = candidates(section, names);
+    let (fallback, of_fallback) = fallback(section, names);
+    if of_try.is_some() && (fallback.is_some() || of_fallback.is_some()) {
+        section.bad_value("fallback", "`try` ends with a route already: keep one of the two");
+    }
     Files {
         root: "".into(),
         strip_prefix: section.find("strip_prefix").unwrap_or_default(),
         index: index(section),
-        candidates: candidates(section),
-        fallback: section.find("fallback"),
+        candidates,
+        fallback,
+        last_resort: of_try.or(of_fallback),
         listing: match section.get("listing") {
             "html" => Listing::Html,
             "json" => Listing::Json,
@@ -84,8 +91,26 @@ fn index(section: &Section<'_>) -> Vec<String> {
     names.into_iter().map(|name| name.value).collect()
 }
 
-fn candidates(section: &Section<'_>) -> Vec<Candidate> {
-    let entries: Vec<Placed<String>> = section.list("try");
+/// The path or the route in `fallback`.
+fn fallback(section: &Section<'_>, names: &RouteNames<'_>) -> (Option<String>, Option<usize>) {
+    match section.find::<String>("fallback") {
+        Some(text) if text.starts_with('@') => {
+            let title = format!("bad value for `fallback` in {}", section.title);
+            (None, names.find(section.cx, &title, &text, section.value_span("fallback")))
+        }
+        text => (text, None),
+    }
+}
+
+/// The entries of `try`, and the route at their end.
+fn candidates(section: &Section<'_>, names: &RouteNames<'_>) -> (Vec<Candidate>, Option<usize>) {
+    let mut entries: Vec<Placed<String>> = section.list("try");
+    let last = entries.pop_if(|last| last.value.starts_with('@'));
+    if let Some(only) = last.as_ref().filter(|_| entries.is_empty()) {
+        bad_entry(section, "try", only, "name a path in front of it, such as \"$path\"");
+    }
+    let last_resort =
+        last.and_then(|last| names.find(section.cx, &format!("bad try in {}", section.title), &last.value, last.span));
     let count = entries.len();
     let compile = |(at, entry): (usize, Placed<String>)| match candidate(&entry.value, at + 1 == count) {
         Ok(candidate) => Some(candidate),
@@ -94,10 +119,13 @@ fn candidates(section: &Section<'_>) -> Vec<Candidate> {
             None
         }
     };
-    entries.into_iter().enumerate().filter_map(compile).collect()
+    (entries.into_iter().enumerate().filter_map(compile).collect(), last_resort)
 }
 
 fn candidate(text: &str, is_last: bool) -> Result<Candidate, String> {
+    if text.starts_with('@') {
+        return Err("a route is the end: put it last".into());
+    }
     if let Some(status) = text.strip_prefix('=') {
         let status = status.parse().ok().filter(|status| (400..=599).contains(status));
         return match status {

@@ -6,11 +6,13 @@ use std::sync::Arc;
 use toml_edit::{Item, Value as TomlValue};
 
 use crate::config::key::Table;
+use crate::config::model::{Options, Satisfy};
 use crate::config::report::Problem;
 use crate::config::section::{Placed, Section, type_name};
 use crate::guard::htpasswd::FILE_BYTES_MAX;
 use crate::guard::networks::{AddressRule, RuleOf, parse_network};
 use crate::guard::{AddressRules, Auth, Networks, Trust, Users};
+use crate::http::fields::{Direction, refusal};
 
 /// `proxy_protocol`, `trusted_proxies` and `real_ip_header` of a listener.
 pub(super) fn trust(section: &Section<'_>) -> (bool, Option<Arc<Trust>>) {
@@ -60,9 +62,28 @@ fn warn_of_trusting_all(section: &Section<'_>, networks: &[Placed<String>]) {
 pub(super) struct Guards {
     pub(super) access: Option<Arc<AddressRules>>,
     pub(super) auth: Option<Arc<Auth>>,
+    pub(super) satisfy: Satisfy,
+    pub(super) auth_request: Option<Arc<str>>,
+    pub(super) auth_request_headers: Arc<[String]>,
 }
 
-/// `access` and `auth` of a site or a route: its own, each in place of the one above.
+/// The keys of a site or a route that are about it.
+pub(super) const KEYS: [&str; 5] = ["access", "auth", "satisfy", "auth_request", "auth_request_headers"];
+
+impl Guards {
+    /// Those of `options`.
+    pub(super) fn of(options: &Options) -> Guards {
+        Guards {
+            access: options.access.clone(),
+            auth: options.auth.clone(),
+            satisfy: options.satisfy,
+            auth_request: options.auth_request.clone(),
+            auth_request_headers: options.auth_request_headers.clone(),
+        }
+    }
+}
+
+/// The guards of a site or a route: its own, each in place of the one above.
 pub(super) fn of_route(section: &Section<'_>, site: &Guards) -> Guards {
     Guards {
         access: if section.item("access").is_some() { access(section) } else { site.access.clone() },
@@ -70,7 +91,55 @@ pub(super) fn of_route(section: &Section<'_>, site: &Guards) -> Guards {
             Some(item) => auth(section, item),
             None => site.auth.clone(),
         },
+        satisfy: match section.find("satisfy") {
+            Some("any") => Satisfy::Any,
+            Some(_) => Satisfy::All,
+            None => site.satisfy,
+        },
+        auth_request: match section.item("auth_request") {
+            Some(item) => auth_request(section, item),
+            None => site.auth_request.clone(),
+        },
+        auth_request_headers: match section.item("auth_request_headers") {
+            Some(_) => auth_request_headers(section),
+            None => site.auth_request_headers.clone(),
+        },
     }
+}
+
+fn auth_request(section: &Section<'_>, item: &Item) -> Option<Arc<str>> {
+    let label = match item {
+        Item::Value(TomlValue::Boolean(switch)) if !switch.value() => return None,
+        Item::Value(TomlValue::String(text)) => {
+            let text = text.value();
+            if !text.starts_with('/') {
+                "it is a path of the same site, whose route may be a `proxy`: it begins with `/`".into()
+            } else if text.bytes().any(|byte| byte <= b' ' || byte >= 0x7F) {
+                "a target has visible ASCII characters alone: percent-encode the others".into()
+            } else {
+                return Some(text.as_str().into());
+            }
+        }
+        item => {
+            let form = section.table.key("auth_request").map(|key| key.kind.describe()).unwrap_or_default();
+            format!("it is {}, but the key takes {form}", type_name(item))
+        }
+    };
+    section.bad_value("auth_request", label);
+    None
+}
+
+fn auth_request_headers(section: &Section<'_>) -> Arc<[String]> {
+    let written: Vec<Placed<String>> = section.list("auth_request_headers");
+    for name in &written {
+        let is_host = name.value.eq_ignore_ascii_case("host");
+        let refused = refusal(&name.value, Direction::Request);
+        if let Some(label) = refused.or_else(|| is_host.then(|| "a request keeps the Host it came with".into())) {
+            let title = format!("bad field `{}` in auth_request_headers of {}", name.value, section.title);
+            section.cx.mistake(Problem::new(title, name.span.clone(), label));
+        }
+    }
+    written.into_iter().map(|name| name.value).collect()
 }
 
 fn access(section: &Section<'_>) -> Option<Arc<AddressRules>> {

@@ -8,6 +8,7 @@ mod limits;
 mod log;
 mod mysql;
 mod options;
+mod privileges;
 mod site;
 mod template;
 mod tls;
@@ -27,6 +28,7 @@ use crate::guard::LeastRate;
 
 pub(super) use files::files_settings;
 pub(super) use mysql::splitter_settings;
+pub(super) use site::names::RouteNames;
 pub(super) use upstream::upstream_settings;
 
 /// A named table and the place of its name.
@@ -61,6 +63,7 @@ pub(super) fn compile<'a>(cx: &'a Context<'a>, root: &'a dyn TableLike) -> Confi
     config.log.sites = log::sites(&sites);
     limits::warn_of_unused(cx, &limits, &config);
 
+    privileges::warn_of_unreadable_files(&listeners, &config);
     report_duplicate_addresses(cx, &listeners, &splitters, &config, &admin);
     if listeners.is_empty() && splitters.is_empty() {
         let advice = "add a [listener.NAME] with an `address` and a [site.NAME] with a route, or a [mysql.NAME]";
@@ -129,6 +132,7 @@ fn compile_process(section: &Section<'_>) -> Process {
         file_cache_bytes: section.get("file_cache"),
         file_cache_file_bytes_max: section.get("file_cache_file_max"),
         file_cache_valid: section.get("file_cache_valid"),
+        run_as: privileges::run_as(section),
     }
 }
 
@@ -147,7 +151,12 @@ fn compile_http(section: &Section<'_>) -> Http {
         body_bytes_max,
         connections_per_address_max: section.get("connections_per_address_max"),
         server_name: section.get("server_name"),
-        options: options::inherit(section, &Arc::new(Options::new(body_bytes_max)), &[]),
+        options: options::inherit(
+            section,
+            &Arc::new(Options::new(body_bytes_max)),
+            &[],
+            &site::names::RouteNames::none(),
+        ),
     }
 }
 

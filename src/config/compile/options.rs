@@ -4,6 +4,7 @@
 //! `variables` are merged instead, the lower level wins field by field (in nginx one `add_header` makes all of those above disappear).
 
 mod headers;
+pub(super) mod location;
 mod pages;
 
 use std::sync::Arc;
@@ -12,6 +13,7 @@ use std::time::Duration;
 use toml_edit::Item;
 
 use super::guard::{self, Guards};
+use super::site::names::RouteNames;
 use super::{compress, limits, variables};
 use crate::config::key::Table;
 use crate::config::model::{Hsts, Options};
@@ -29,17 +31,22 @@ const LIFETIME_MAX: Duration = Duration::from_secs(3650 * 86_400);
 const PRELOAD_MIN: Duration = Duration::from_secs(365 * 86_400);
 
 /// The options of `section`; those above when it has none of its own. `captures` are those of its path.
-pub(super) fn inherit(section: &Section<'_>, upper: &Arc<Options>, captures: &[Option<String>]) -> Arc<Options> {
+pub(super) fn inherit(
+    section: &Section<'_>,
+    upper: &Arc<Options>,
+    captures: &[Option<String>],
+    routes: &RouteNames<'_>,
+) -> Arc<Options> {
     let own_limit = section.table != Table::Http && section.item("body_max").is_some();
-    let own_guards = ["access", "auth"].iter().any(|key| section.item(key).is_some());
+    let own_guards = guard::KEYS.iter().any(|key| section.item(key).is_some());
     if own_limit || own_guards || Table::Options.keys().any(|key| section.item(key.name).is_some()) {
-        Arc::new(over(section, upper, captures))
+        Arc::new(over(section, upper, captures, routes))
     } else {
         upper.clone()
     }
 }
 
-fn over(section: &Section<'_>, upper: &Options, captures: &[Option<String>]) -> Options {
+fn over(section: &Section<'_>, upper: &Options, captures: &[Option<String>], routes: &RouteNames<'_>) -> Options {
     let variables = variables::variables(section, &upper.variables, captures);
     let request = Scope { captures, answer: false, set: variables.names(), ..Scope::default() };
     let answer = Scope { answer: true, ..request };
@@ -47,7 +54,7 @@ fn over(section: &Section<'_>, upper: &Options, captures: &[Option<String>]) -> 
         .unwrap_or_else(|| (upper.log_access, upper.log_conditions.clone()));
     let guards = match section.table {
         Table::Http => Guards::default(),
-        _ => guard::of_route(section, &Guards { access: upper.access.clone(), auth: upper.auth.clone() }),
+        _ => guard::of_route(section, &Guards::of(upper)),
     };
     let switch = |name, above: bool| section.find(name).unwrap_or(above);
     Options {
@@ -60,7 +67,7 @@ fn over(section: &Section<'_>, upper: &Options, captures: &[Option<String>]) -> 
         },
         expires: expires(section).unwrap_or_else(|| upper.expires.clone()),
         hsts: hsts(section, &upper.hsts),
-        error_pages: pages::error_pages(section, answer).unwrap_or_else(|| upper.error_pages.clone()),
+        error_pages: pages::error_pages(section, answer, routes).unwrap_or_else(|| upper.error_pages.clone()),
         intercept_errors: switch("intercept_errors", upper.intercept_errors),
         body_bytes_max: match section.table {
             Table::Http => upper.body_bytes_max,
@@ -74,6 +81,11 @@ fn over(section: &Section<'_>, upper: &Options, captures: &[Option<String>]) -> 
         access: guards.access,
         auth: guards.auth,
         variables: variables.clone(),
+        satisfy: guards.satisfy,
+        auth_request: guards.auth_request,
+        auth_request_headers: guards.auth_request_headers,
+        location_rewrite: location::location_rewrite(section, request)
+            .unwrap_or_else(|| upper.location_rewrite.clone()),
     }
 }
 

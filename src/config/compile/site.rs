@@ -2,12 +2,14 @@
 
 mod actions;
 mod hosts;
+pub(in crate::config) mod names;
 mod paths;
 
 use std::sync::Arc;
 
 use toml_edit::{Item, TableLike, Value as TomlValue};
 
+use self::names::RouteNames;
 use super::{Named, files, options, variables};
 use crate::config::key::Table;
 use crate::config::model::{Action, Config, HostPattern, Options, PathMatch, Route, Site};
@@ -59,9 +61,12 @@ fn draft(named: &Named<'_>, names: &Names<'_>, upper: &Arc<Options>) -> Draft {
     let hosts = hosts::hosts(section);
     let listeners = listeners(section, names.listeners);
     let listeners_doubtful = listeners.iter().any(Option::is_none);
-    let options = options::inherit(section, upper, &[]);
-    let routes = routes(section, names, &options);
+    let route_names = RouteNames::of(section);
+    let options = options::inherit(section, upper, &[], &route_names);
+    let routes = routes(section, names, &route_names, &options);
     paths::report_duplicate_routes(section, &routes);
+    paths::report_unanswered_auth_requests(section, &routes);
+    route_names.warn_of_unused(section);
     let default: bool = section.get("default");
     Draft {
         site: Site {
@@ -114,12 +119,18 @@ fn index_of(section: &Section<'_>, kind: &str, known: &[Named<'_>], name: &str, 
 }
 
 /// The routes in order of writing; `None` where one has mistakes.
-fn routes<'a>(site: &Section<'a>, names: &Names<'_>, upper: &Arc<Options>) -> Vec<Placed<Option<Route>>> {
+fn routes<'a>(
+    site: &Section<'a>,
+    names: &Names<'_>,
+    route_names: &RouteNames<'_>,
+    upper: &Arc<Options>,
+) -> Vec<Placed<Option<Route>>> {
     let title = site.title.replace("[site.", "[[site.").replace(']', ".route]]");
     let one = |toml: &'a dyn TableLike, span: Option<Span>| {
         let section = Section::new(site.cx, Table::Route, title.clone(), toml, span.clone());
-        let place = ["exact", "path", "regex"].iter().find_map(|key| section.item(key).and_then(Item::span)).or(span);
-        Placed { value: route(&section, names, upper), span: place }
+        let place =
+            ["exact", "path", "regex", "name"].iter().find_map(|key| section.item(key).and_then(Item::span)).or(span);
+        Placed { value: route(&section, names, route_names, upper), span: place }
     };
     match site.item("route") {
         None if site.may_be_misspelt(&["route"]) => Vec::new(),
@@ -128,16 +139,28 @@ fn routes<'a>(site: &Section<'a>, names: &Names<'_>, upper: &Arc<Options>) -> Ve
             site.cx.mistake(Problem::new(format!("{} has no route", site.title), site.span.clone(), label));
             Vec::new()
         }
-        Some(Item::ArrayOfTables(tables)) => tables.iter().map(|table| one(table, table.span())).collect(),
-        Some(Item::Value(TomlValue::Array(array))) if array.iter().all(TomlValue::is_inline_table) => {
+        Some(item) => match route_tables(item) {
+            Some(tables) => tables.into_iter().map(|(table, span)| one(table, span)).collect(),
+            None => {
+                let brackets = format!("[[{}.route]]", site.title.trim_matches(['[', ']']));
+                site.bad_value("route", format!("it is {}: write each route as {brackets}", type_name(item)));
+                Vec::new()
+            }
+        },
+    }
+}
+
+/// The tables in `route` of a site, with their places; `None`: it is something else.
+fn route_tables(item: &Item) -> Option<Vec<(&dyn TableLike, Option<Span>)>> {
+    match item {
+        Item::ArrayOfTables(tables) => {
+            Some(tables.iter().map(|table| (table as &dyn TableLike, table.span())).collect())
+        }
+        Item::Value(TomlValue::Array(array)) if array.iter().all(TomlValue::is_inline_table) => {
             let tables = array.iter().filter_map(|value| value.as_inline_table());
-            tables.map(|table| one(table, table.span())).collect()
+            Some(tables.map(|table| (table as &dyn TableLike, table.span())).collect())
         }
-        Some(item) => {
-            let brackets = format!("[[{}.route]]", site.title.trim_matches(['[', ']']));
-            site.bad_value("route", format!("it is {}: write each route as {brackets}", type_name(item)));
-            Vec::new()
-        }
+        _ => None,
     }
 }
 
@@ -147,16 +170,22 @@ const ACTIONS: [&str; 8] = ["files", "proxy", "app", "redirect", "rewrite", "res
 /// Actions that may be given a rewritten target.
 const REWRITTEN: [&str; 3] = ["files", "proxy", "app"];
 
-fn route(section: &Section<'_>, names: &Names<'_>, upper: &Arc<Options>) -> Option<Route> {
+fn route(
+    section: &Section<'_>,
+    names: &Names<'_>,
+    route_names: &RouteNames<'_>,
+    upper: &Arc<Options>,
+) -> Option<Route> {
     let path = paths::path_match(section);
     let captures = paths::captures(path.as_ref());
     let methods = paths::methods(section);
     let (over_regex, internal): (bool, bool) = (section.get("over_regex"), section.get("internal"));
-    let options = options::inherit(section, upper, &captures);
+    let options = options::inherit(section, upper, &captures, route_names);
     let scope = Scope { captures: &captures, set: options.variables.names(), ..Scope::default() };
     // They are asked before the route is chosen, and with it what it sets.
     let conditions = variables::conditions(section, Scope { set: upper.variables.names(), ..scope });
-    let action = match written_actions(section)[..] {
+    let action = |name| action(section, name, names, route_names, scope);
+    let found = match written_actions(section)[..] {
         [] if section.may_be_misspelt(&ACTIONS) => None,
         [] => {
             let title = format!("a {} does nothing", section.title);
@@ -164,9 +193,9 @@ fn route(section: &Section<'_>, names: &Names<'_>, upper: &Arc<Options>) -> Opti
             section.cx.mistake(Problem::new(title, section.span.clone(), label));
             None
         }
-        [name] => action(section, name, names, scope).map(|action| (None, action)),
+        [name] => action(name).map(|action| (None, action)),
         ["rewrite", name] | [name, "rewrite"] if REWRITTEN.contains(&name) => {
-            let (rewrite, action) = (actions::rewrite(section, scope), action(section, name, names, scope));
+            let (rewrite, action) = (actions::rewrite(section, scope), action(name));
             rewrite.zip(action).map(|(rewrite, action)| (Some(rewrite), action))
         }
         [first, second, ..] => {
@@ -177,10 +206,15 @@ fn route(section: &Section<'_>, names: &Names<'_>, upper: &Arc<Options>) -> Opti
             None
         }
     };
-    let (path, (rewrite, action)) = (path?, action?);
+    let (path, (rewrite, action)) = (path?, found?);
     paths::report_useless_over_regex(section, &path, over_regex);
     warn_of_useless_prefix(section, &path, &action);
     paths::warn_of_unreachable_path(section, &path);
+    let mut options = options;
+    if options.location_rewrite.is_some() && matches!(action, Action::Proxy(_)) {
+        let to = section.item("rewrite").and_then(|item| item.as_str().or_else(|| item.get("to")?.as_str()));
+        options::location::lead_back(Arc::make_mut(&mut options), &path, to);
+    }
     Some(Route { path, methods, conditions, over_regex, internal, rewrite, action, options })
 }
 
@@ -195,13 +229,19 @@ fn written_actions(section: &Section<'_>) -> Vec<&'static str> {
     written
 }
 
-fn action(section: &Section<'_>, name: &str, names: &Names<'_>, scope: Scope<'_>) -> Option<Action> {
+fn action(
+    section: &Section<'_>,
+    name: &str,
+    names: &Names<'_>,
+    route_names: &RouteNames<'_>,
+    scope: Scope<'_>,
+) -> Option<Action> {
     let index = |kind, known: &[Named<'_>]| {
         let wanted: String = section.find(name)?;
         index_of(section, kind, known, &wanted, section.value_span(name))
     };
     match name {
-        "files" => files::action(section),
+        "files" => files::action(section, route_names),
         "proxy" => index("upstream", names.upstreams).map(Action::Proxy),
         "app" => index("app", names.apps).map(Action::App),
         "redirect" => actions::redirect(section, scope),

@@ -1,6 +1,7 @@
 //! Who may come in: what listeners, sites and routes say about it, and their mistakes.
 
 use super::*;
+use crate::config::model::Satisfy;
 use crate::guard::Source;
 
 fn ip(text: &str) -> std::net::IpAddr {
@@ -143,7 +144,7 @@ fn mistakes_in_logins_are_told_with_advice() {
     );
     login(
         "auth = { realm = \"a\", users_file = \"/u\", user = \"b\" }",
-        &["6:42 unknown key `user` in auth of [[site.s.route]] | `user` belongs in [mysql.NAME]"],
+        &["6:42 unknown key `user` in auth of [[site.s.route]] | `user` belongs in [process]"],
     );
 }
 
@@ -187,4 +188,60 @@ fn what_is_probably_not_meant_is_told() {
     let rules = |rules: &str| warnings(&route(&format!("path = \"/\"\nrespond = {{}}\naccess = [{rules}]")));
     assert_eq!(rules("\"deny all\", \"allow 10.0.0.1\""), ["a rule in [[site.s.route]] never matches"]);
     assert!(rules("\"allow 10.0.0.1\", \"deny all\"").is_empty());
+}
+
+#[test]
+fn auth_requests_are_inherited_and_their_mistakes_told() {
+    let site = |lines: &str, routes: &str| {
+        format!("[site.s]\nlisteners = [\"base\"]\n{lines}\nroute = [\n{routes}\n]\n{BASE}")
+    };
+    let auth = "{ exact = \"/auth\", internal = true, respond = {} }";
+    let text = site(
+        "auth_request = \"/auth?x=1\"\nauth_request_headers = [\"X-User\"]\nsatisfy = \"any\"",
+        &format!(
+            "{{ path = \"/\", respond = {{}} }},\n{{ path = \"/a\", auth_request = false, satisfy = \"all\", respond = {{}} }},\n\
+             {{ path = \"/b\", auth_request_headers = [], respond = {{}} }},\n{auth}"
+        ),
+    );
+    let compiled = config(&text);
+    let of = |at: usize| {
+        let options = &compiled.sites[0].routes[at].options;
+        (options.auth_request.as_deref(), options.auth_request_headers.join(","), options.satisfy)
+    };
+    assert_eq!(of(0), (Some("/auth?x=1"), "X-User".into(), Satisfy::Any));
+    assert_eq!(of(1), (None, "X-User".into(), Satisfy::All));
+    assert_eq!(of(2), (Some("/auth?x=1"), String::new(), Satisfy::Any));
+    let bad = |lines: &str, expect: &[&str]| {
+        assert_eq!(problems(&site(lines, "{ path = \"/api/\", respond = {} }")), expect, "{lines}");
+    };
+    bad(
+        "auth_request = \"/auth\"",
+        &[
+            "3:16 no route of [site.s] answers `/auth`, which auth_request asks | add one with `exact = \"/auth\"` and `internal = true`",
+        ],
+    );
+    bad("auth_request = \"/api/auth\"", &[]);
+    bad(
+        "auth_request = \"http://auth/\"",
+        &[
+            "3:16 bad value for `auth_request` in [site.s] | it is a path of the same site, whose route may be a `proxy`: it begins with `/`",
+        ],
+    );
+    bad(
+        "auth_request = true",
+        &[
+            "3:16 bad value for `auth_request` in [site.s] | it is `true`, but the key takes a path of the site such as \"/auth\", or false",
+        ],
+    );
+    bad(
+        "auth_request_headers = [\"Host\", \"Connection\"]",
+        &[
+            "3:25 bad field `Host` in auth_request_headers of [site.s] | a request keeps the Host it came with",
+            "3:33 bad field `Connection` in auth_request_headers of [site.s] | `Connection` is about one connection, and the server handles its connections itself",
+        ],
+    );
+    bad(
+        "satisfy = \"some\"",
+        &["3:11 bad value for `satisfy` in [site.s] | `some` is not known: write \"all\" or \"any\""],
+    );
 }

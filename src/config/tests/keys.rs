@@ -20,6 +20,7 @@ pub(crate) fn another_value(key: &Key) -> String {
         Kind::Integer { max, .. } => max.to_string(),
         Kind::Switch if ["x_accel", "always"].contains(&key.name) => "false".into(),
         Kind::Switch => (default != "true").to_string(),
+        Kind::Word(_) if key.name == "satisfy" => "any".into(),
         Kind::Word(words) => words.iter().find(|word| **word != default).map_or(String::new(), |word| (*word).into()),
         Kind::Cores => "0,2-3".into(),
         Kind::Address => "127.0.0.1:7777".into(),
@@ -31,7 +32,8 @@ pub(crate) fn another_value(key: &Key) -> String {
         Kind::Text if key.name == "shares" => "* other".into(),
         Kind::Text if key.name == "when" => "$http_other".into(),
         Kind::Text if key.name == "methods" => "PURGE".into(),
-        Kind::UrlPath => "/other".into(),
+        Kind::List(&Kind::Text) if key.name == "auth_request_headers" => "X-Other".into(),
+        Kind::UrlPath | Kind::UrlPathOrName => "/other".into(),
         Kind::Text if key.name == "types" => "text/x-other".into(),
         Kind::Network => "10.0.0.0/8".into(),
         Kind::Rate => "7/m".into(),
@@ -54,7 +56,8 @@ fn every_key_does_something() {
         let value = another_value(key);
         // Shown by the tests of actions, routes and upstreams; `proxy` and `app` name tables.
         if value.is_empty()
-            || ["proxy", "app", "path", "exact", "regex", "close", "password_file", "include"].contains(&key.name)
+            || ["proxy", "app", "path", "exact", "regex", "name", "close", "password_file", "include"]
+                .contains(&key.name)
         {
             continue;
         }
@@ -155,6 +158,7 @@ pub(super) fn in_its_table(key: &Key, line: &str) -> String {
             format!("[mysql.m]\n{}\n{line}\n", parts.copied().collect::<Vec<_>>().join("\n"))
         }
         Table::Top => format!("{line}\n"),
+        Table::Process if key.name == "group" => format!("[process]\nuser = \"u\"\n{line}\n"),
         single => format!("{}\n{line}\n", single.header()),
     };
     format!("{text}{BASE}")

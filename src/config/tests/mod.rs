@@ -19,6 +19,8 @@ use super::model::{Action, Balance, Candidate, Coding, HostPattern, Listing, Log
 use super::section::{Context, Outside};
 use super::value::{DurationText, Kind, SizeText};
 use super::*;
+use crate::config::model::RunAs;
+use crate::runtime::sys::users::{Account, AccountError};
 
 /// Makes any text below it a site that could start; its names are in nobody's way.
 const BASE: &str = r#"
@@ -249,6 +251,18 @@ impl Outside for Machine {
         None
     }
 
+    fn account(&self, run_as: &RunAs) -> Result<Account, AccountError> {
+        match (run_as.user.as_str(), run_as.group.as_deref()) {
+            ("web", None | Some("web")) => Ok(Account { user: "web".into(), uid: 33, gid: 33, groups: vec![33] }),
+            ("web", Some(group)) => Err(AccountError::NoGroup(group.into())),
+            (user, _) => Err(AccountError::NoUser(user.into())),
+        }
+    }
+
+    fn may_read(&self, path: &Path, _: &Account) -> Option<bool> {
+        Some(!path.ends_with("a.key"))
+    }
+
     fn now(&self) -> std::time::SystemTime {
         std::time::UNIX_EPOCH
     }
@@ -329,4 +343,38 @@ fn logs_of_sites() {
         (SiteLog::Default, SiteLog::Off, SiteLog::Off, SiteLog::Default)
     );
     assert_eq!(of("d"), SiteLog::To(LogTarget::File("d.log".into())));
+}
+
+#[test]
+fn the_user_of_the_process() {
+    let run_as = |lines: &str| {
+        let (config, problems, _) = outside(&format!("[process]\n{lines}\n"));
+        (config.process.run_as, problems)
+    };
+    let of = |user: &str, group: Option<&str>| Some(RunAs { user: user.into(), group: group.map(str::to_owned) });
+    assert_eq!(run_as(""), (None, vec![]));
+    assert_eq!(run_as("user = \"web\""), (of("web", None), vec![]));
+    assert_eq!(run_as("user = \"web\"\ngroup = \"web\""), (of("web", Some("web")), vec![]));
+    let told = |lines: &str| run_as(lines).1;
+    assert_eq!(
+        told("user = \"wbe\""),
+        ["bad value for `user` in [process] | this machine has no user `wbe`: see `getent passwd`"]
+    );
+    assert_eq!(
+        told("user = \"web\"\ngroup = \"x\""),
+        ["bad value for `group` in [process] | this machine has no group `x`: see `getent group`"]
+    );
+    assert_eq!(
+        told("group = \"web\""),
+        ["bad value for `group` in [process] | add `user`: the group is that of a user"]
+    );
+    let listener =
+        "[listener.l]\naddress = \"127.0.0.1:1\"\ntls.certificates = [{ chain = \"/a.pem\", key = \"/a.key\" }]\n";
+    let (_, _, warnings) = outside(&format!("[process]\nuser = \"web\"\n{listener}"));
+    assert_eq!(
+        warnings,
+        [
+            "user `web` may not read /a.key | root loads it at the start, but a renewed one cannot be loaded: give the user's group the right"
+        ]
+    );
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::*;
-use crate::config::model::{ErrorPage, Options, PageStatus, Route};
+use crate::config::model::{Action, ErrorPage, Options, PageSource, PageStatus, PathMatch, Route};
 use crate::http::caching::Lifetime;
 use crate::http::fields::Change;
 use crate::util::template::{Encoding, Variable};
@@ -347,6 +347,140 @@ fn lifetimes_by_media_type() {
     bad("expires = 5", "11", "it is a whole number: write a duration, or one for each media type");
 }
 
+/// Where an error page comes from.
+fn shown(from: &PageSource) -> String {
+    match from {
+        PageSource::Path(path) => path.start().to_owned(),
+        PageSource::Route(route) => format!("route {route}"),
+    }
+}
+
+#[test]
+fn names_lead_to_routes_of_the_site() {
+    let text = r#"
+[site.s]
+listeners = ["base"]
+error_pages = { 404 = "@two" }
+route = [
+  { path = "/", files = { root = "/x", try = ["$path", "@one"] } },
+  { path = "/f/", files = { root = "/x", fallback = "@two" } },
+  { name = "one", respond = {} },
+  { name = "two", respond = {}, error_pages = { 5xx = { path = "@one", status = "page" } } },
+]
+"#;
+    let config = config(&format!("{text}{BASE}"));
+    let routes = &config.sites[0].routes;
+    let last_resort = |at: usize| match &routes[at].action {
+        Action::Files(files) => (files.candidates.len(), files.fallback.clone(), files.last_resort),
+        action => panic!("{action:?}"),
+    };
+    assert_eq!((last_resort(0), last_resort(1)), ((1, None, Some(2)), (0, None, Some(3))));
+    assert_eq!(routes[2].path, PathMatch::Named("one".into()));
+    let page = |at: usize, status| routes[at].options.error_pages.page(status).map(|page| shown(&page.from));
+    assert_eq!((page(0, 404), page(3, 500)), (Some("route 3".into()), Some("route 2".into())));
+    assert_eq!(page(3, 404), None, "a route's error pages replace those of the site");
+}
+
+#[test]
+fn mistakes_with_names_are_told_with_advice() {
+    let named = |lines: &str, expect: &[&str]| {
+        let text = "[site.s]\nlisteners = [\"base\"]\nroute = [\n  { name = \"app\", respond = {} },\n";
+        check(&format!("{text}  {{ path = \"/\", {lines} }},\n]\n"), expect);
+    };
+    named(
+        "files = { root = \"/x\", fallback = \"@ap\" }",
+        &["5:51 bad value for `fallback` in files of [[site.s.route]] | no route is called so: did you mean \"@app\"?"],
+    );
+    named(
+        "files = { root = \"/x\", try = [\"$path\", \"@other\"] }",
+        &["5:56 bad try in files of [[site.s.route]] | no route is called so; there are: \"@app\""],
+    );
+    named(
+        "files = { root = \"/x\", try = [\"@app\", \"$path\"] }",
+        &["5:47 bad try in files of [[site.s.route]] | a route is the end: put it last"],
+    );
+    named(
+        "files = { root = \"/x\", try = [\"@app\"] }",
+        &["5:47 bad try in files of [[site.s.route]] | name a path in front of it, such as \"$path\""],
+    );
+    named(
+        "files = { root = \"/x\", try = [\"$path\", \"@app\"], fallback = \"/y\" }",
+        &[
+            "5:76 bad value for `fallback` in files of [[site.s.route]] | `try` ends with a route already: keep one of the two",
+        ],
+    );
+    check_line(
+        "error_pages.404 = \"@x\"",
+        &["6:19 bad error page for 404 in [[site.s.route]] | no route has a name yet: add one with `name = \"x\"`"],
+    );
+    let site = |routes: &str, expect: &[&str]| {
+        let page = "error_pages.404 = \"@a\"";
+        check(&format!("[site.s]\nlisteners = [\"base\"]\n{page}\nroute = [\n{routes}\n]\n"), expect);
+    };
+    site(
+        "{ name = \"a\", respond = {} },\n{ name = \"a\", respond = {} }",
+        &["6:10 [site.s] has two routes with name = \"a\" | this one would never be reached"],
+    );
+    site(
+        "{ name = \"a\", respond = {} },\n{ name = \"@b\", respond = {} }",
+        &[
+            "6:10 bad value for `name` in [[site.s.route]] | write it without the `@`, which stands where it is used: \"b\"",
+        ],
+    );
+    site(
+        "{ name = \"a\", respond = {} },\n{ name = \"b\", path = \"/\", respond = {} }",
+        &["6:3 both `path` and `name` in [[site.s.route]] | keep one of them"],
+    );
+    check(
+        "[http]\nerror_pages.404 = \"@x\"\n",
+        &["2:19 bad error page for 404 in [http] | a name belongs to one site: write this there"],
+    );
+    let (_, _, warnings) = outside(
+        "[site.s]\nlisteners = [\"base\"]\nroute = [{ path = \"/\", respond = {} }, { name = \"a\", respond = {} }]\n",
+    );
+    assert!(
+        warnings.iter().any(|warning| warning.contains("the route `a` of [site.s] is never reached")),
+        "{warnings:?}"
+    );
+}
+
+#[test]
+fn locations_are_rewritten_where_it_is_asked_for() {
+    let rules = |site: &str, lines: &str| {
+        let text = format!(
+            "[site.s]\nlisteners = [\"base\"]\n{site}\n[[site.s.route]]\npath = \"/one/\"\nproxy = \"u\"\n{lines}\n\
+             [upstream.u]\nservers = \"1.1.1.1:1\"\n{BASE}"
+        );
+        config(&text).sites[0].routes[0].options.location_rewrite.clone()
+    };
+    let on = "location_rewrite = true";
+    assert_eq!(rules("", ""), None);
+    assert_eq!(rules(on, "location_rewrite = false"), None);
+    let plain = rules("", on).expect("rules");
+    assert_eq!(rules(on, ""), Some(plain.clone()));
+    let mapped = plain.clone().with_paths("/two/", "/one/");
+    assert_eq!(rules(on, "rewrite = \"/two/$1\""), Some(mapped.clone()));
+    assert_eq!(rules(on, "rewrite = { to = \"/two/$1\" }"), Some(mapped));
+    assert_eq!(rules(on, "rewrite = \"/two/$1?a=b\""), Some(plain));
+    let bad = |value: &str, expect: &str| check_line(&format!("location_rewrite = {value}"), &[expect]);
+    bad(
+        "\"default\"",
+        "6:20 bad value for `location_rewrite` in [[site.s.route]] | it is a text, but the key takes true, false, or a table such as { \"http://10.0.0.7:9000/app/\" = \"/\" }",
+    );
+    bad(
+        "{ \"~^/x\" = \"/\" }",
+        "6:22 bad beginning `~^/x` in location_rewrite of [[site.s.route]] | expressions are not here: write the beginning of the URL",
+    );
+    bad(
+        "{ \"x\" = \"/\" }",
+        "6:22 bad beginning `x` in location_rewrite of [[site.s.route]] | write the beginning of a URL, such as \"http://10.0.0.7:9000/app/\" or \"/app/\"",
+    );
+    bad(
+        "{ \"/x/\" = \"\" }",
+        "6:30 bad value for `/x/` in location_rewrite of [[site.s.route]] | write the beginning of a URL, such as \"/\"",
+    );
+}
+
 #[test]
 fn error_pages_by_status() {
     let options = options_of(
@@ -354,8 +488,7 @@ fn error_pages_by_status() {
         "",
         "error_pages = { 404 = \"/404\", 5xx = { path = \"/$status\", status = 200 }, 500-504 = { path = \"/up\", status = \"page\" } }",
     );
-    let page =
-        |status| options.error_pages.page(status).map(|ErrorPage { path, status }| (path.start().to_owned(), *status));
+    let page = |status| options.error_pages.page(status).map(|ErrorPage { from, status }| (shown(from), *status));
     assert_eq!(page(404), Some(("/404".into(), PageStatus::Error)));
     assert_eq!(page(502), Some(("/up".into(), PageStatus::Page)), "the narrowest");
     assert_eq!(page(505), Some(("/".into(), PageStatus::Fixed(200))));
@@ -369,12 +502,6 @@ fn error_pages_by_status() {
     bad("{ 504-500 = \"/x\" }", "17", status, "the range 504-500 runs backwards");
     bad("{ all = \"/x\" }", "17", status, "`all` is no status: write one such as 404, 5xx, or 500-504");
     let page = "bad error page for 404 in [[site.s.route]]";
-    bad(
-        "{ 404 = \"@x\" }",
-        "23",
-        page,
-        "named locations are routes with `internal = true` here: write the path of one",
-    );
     bad("{ 404 = \"x\" }", "23", page, "a path begins with `/`, for example \"/404.html\"");
     bad(
         "{ 404 = \"https://x.org\" }",
@@ -398,7 +525,7 @@ fn error_pages_by_status() {
         "{ 404 = { status = 200 } }",
         "23",
         "missing key `path` in error page 404 of [[site.s.route]]",
-        "add `path`: a path that begins with `/`, for example \"/healthz\"",
+        "add `path`: a path that begins with `/`, for example \"/index.html\", or the `@name` of a route",
     );
 }
 

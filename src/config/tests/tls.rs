@@ -157,6 +157,14 @@ impl Outside for Files {
         self.files.get(path.to_str().expect("text")).map(|(_, mode)| *mode)
     }
 
+    fn account(&self, run_as: &RunAs) -> Result<Account, AccountError> {
+        Err(AccountError::NoUser(run_as.user.clone()))
+    }
+
+    fn may_read(&self, _: &Path, _: &Account) -> Option<bool> {
+        None
+    }
+
     fn now(&self) -> SystemTime {
         self.now
     }

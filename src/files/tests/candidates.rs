@@ -85,3 +85,25 @@ fn candidates_come_before_the_fallback_and_cost_no_allocation() {
         assert_eq!((allocations, status), (0, 200), "{target}");
     }
 }
+
+#[test]
+fn what_is_nothing_goes_to_the_last_resort() {
+    let mut site = trying(&["$path", "$path.html", "$path/"]);
+    site.files = Arc::new(Files { last_resort: Some(7), ..(*site.files).clone() });
+    site.check("/b", 200, "b.html");
+    let mut scratch = Vec::new();
+    let mut plan = |target: &str, method| {
+        let path = normalize(target.as_bytes(), &mut scratch).expect("a good path");
+        let (conditions, accepts) = (Conditions::default(), CodingSet::NONE);
+        let request = Request { method, path, query: None, conditions, accepts, accept: Lines::default() };
+        let plan = prepare(&site.files, 0, &mut site.cache, &request, site.now, &site.stats);
+        (plan.status, matches!(plan.body, PlanBody::Route(7)))
+    };
+    for method in [Method::Get, Method::Post, Method::Options, Method::Put] {
+        assert_eq!(plan("/none", method), (404, true), "{method:?}");
+        // What the folder hides is not there either.
+        assert_eq!(plan("/.secret", method), (404, true), "{method:?}");
+    }
+    assert_eq!(plan("/b", Method::Post), (405, false));
+    assert_eq!(plan("/b", Method::Options), (204, false));
+}

@@ -185,6 +185,7 @@ impl Answer {
                 pieces.iter().flat_map(bytes).collect()
             }
             PlanBody::NeedsListing(_) => panic!("a listing of a listing"),
+            PlanBody::Route(route) => format!("route {route}").into_bytes(),
         };
         assert_eq!(body.len() as u64, body_len);
         let answer = Answer { status: plan.status, head: String::from_utf8(head).expect("text"), body, from_memory };

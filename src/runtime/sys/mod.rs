@@ -7,4 +7,5 @@ pub mod limits;
 mod open_file;
 pub mod outputs;
 mod sendfile;
+pub mod users;
 mod walk;

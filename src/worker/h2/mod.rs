@@ -405,8 +405,7 @@ async fn answer(guard: StreamGuard, request: http::Request<RecvStream>, respond:
     let mut receiver = Receiver::new(recv, stream.clone(), shared.blocked.clone(), head.expect_continue);
     let request = Request::new(worker, connection, head, head_bytes);
     let wire = Wire::H2(H2Wire { stream: &stream, gathered: Vec::new(), is_broken: false });
-    let mut client =
-        Client { upload: Upload::H2(&mut receiver), answer: Answer::new(worker, connection, head.method, wire) };
+    let mut client = Client::new(Upload::H2(&mut receiver), Answer::new(worker, connection, head.method, wire));
     let outcome = match converted {
         Ok(()) => exchange::run(worker, connection, request, &mut client, scratch).await,
         Err(error) => {

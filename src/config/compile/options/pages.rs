@@ -4,14 +4,15 @@ use std::ops::RangeInclusive;
 
 use toml_edit::{Item, Value as TomlValue};
 
+use crate::config::compile::site::names::RouteNames;
 use crate::config::compile::template::template;
 use crate::config::key::Table;
-use crate::config::model::{ErrorPage, ErrorPages, PageStatus};
+use crate::config::model::{ErrorPage, ErrorPages, PageSource, PageStatus};
 use crate::config::report::{Problem, Span};
 use crate::config::section::{Section, type_name};
-use crate::util::template::{Scope, Template};
+use crate::util::template::Scope;
 
-pub(super) fn error_pages(section: &Section<'_>, scope: Scope<'_>) -> Option<ErrorPages> {
+pub(super) fn error_pages(section: &Section<'_>, scope: Scope<'_>, routes: &RouteNames<'_>) -> Option<ErrorPages> {
     let item = section.item("error_pages")?;
     let Some(table) = item.as_table_like() else {
         let label = format!("it is {}: write a path for each status, {{ 404 = \"/404.html\" }}", type_name(item));
@@ -29,7 +30,9 @@ pub(super) fn error_pages(section: &Section<'_>, scope: Scope<'_>) -> Option<Err
                 label,
             ));
         }
-        let page = page(section, name, value, scope);
+        let title = format!("bad error page for {name} in {}", section.title);
+        let source = |text: &str, span| source(section, &title, text, span, scope, routes);
+        let page = page(section, name, value, &source);
         pages.extend(statuses.ok().zip(page));
     }
     Some(ErrorPages::new(pages))
@@ -56,14 +59,19 @@ fn statuses(text: &str) -> Result<RangeInclusive<u16>, String> {
     if range.is_empty() { Err(format!("the range {text} runs backwards")) } else { Ok(range) }
 }
 
-fn page(section: &Section<'_>, name: &str, item: &Item, scope: Scope<'_>) -> Option<ErrorPage> {
-    let title = format!("bad error page for {name} in {}", section.title);
+fn page(
+    section: &Section<'_>,
+    name: &str,
+    item: &Item,
+    source: &dyn Fn(&str, Option<Span>) -> Option<PageSource>,
+) -> Option<ErrorPage> {
     if let Some(text) = item.as_str() {
-        return Some(ErrorPage { path: path(section, &title, text, item.span(), scope)?, status: PageStatus::Error });
+        return Some(ErrorPage { from: source(text, item.span())?, status: PageStatus::Error });
     }
     if !item.is_table_like() {
         let label =
             format!("it is {}: write a path, or a table such as {{ path = \"/x\", status = 200 }}", type_name(item));
+        let title = format!("bad error page for {name} in {}", section.title);
         section.cx.mistake(Problem::new(title, item.span(), label));
         return None;
     }
@@ -74,7 +82,7 @@ fn page(section: &Section<'_>, name: &str, item: &Item, scope: Scope<'_>) -> Opt
         Some(status) => page_status(&table, status),
     };
     let text: String = table.need("path")?;
-    Some(ErrorPage { path: path(section, &title, &text, table.value_span("path"), scope)?, status: status? })
+    Some(ErrorPage { from: source(&text, table.value_span("path"))?, status: status? })
 }
 
 fn page_status(table: &Section<'_>, item: &Item) -> Option<PageStatus> {
@@ -91,10 +99,18 @@ fn page_status(table: &Section<'_>, item: &Item) -> Option<PageStatus> {
     }
 }
 
-fn path(section: &Section<'_>, title: &str, text: &str, span: Option<Span>, scope: Scope<'_>) -> Option<Template> {
-    let label = if text.starts_with('@') {
-        "named locations are routes with `internal = true` here: write the path of one"
-    } else if text.starts_with('=') {
+fn source(
+    section: &Section<'_>,
+    title: &str,
+    text: &str,
+    span: Option<Span>,
+    scope: Scope<'_>,
+    routes: &RouteNames<'_>,
+) -> Option<PageSource> {
+    if text.starts_with('@') {
+        return routes.find(section.cx, title, text, span).map(PageSource::Route);
+    }
+    let label = if text.starts_with('=') {
         "a status of its own is written { path = \"/x\", status = 200 }"
     } else if text.starts_with("http://") || text.starts_with("https://") {
         "an error page is a path of the same site; a route for it may redirect"
@@ -103,7 +119,7 @@ fn path(section: &Section<'_>, title: &str, text: &str, span: Option<Span>, scop
     } else if text.contains(' ') {
         "a path has no spaces here: write %20"
     } else {
-        return template(section.cx, title, text, span, scope);
+        return template(section.cx, title, text, span, scope).map(PageSource::Path);
     };
     section.cx.mistake(Problem::new(title, span, label));
     None

@@ -2,13 +2,14 @@
 
 use std::collections::HashMap;
 
+use super::route_tables;
 use crate::config::model::{PathMatch, Route};
 use crate::config::report::{Problem, Span};
 use crate::config::section::{Placed, Section};
 use crate::util::pattern::Pattern;
 
 /// The keys that say which paths a route is for.
-const KEYS: [&str; 3] = ["path", "exact", "regex"];
+const KEYS: [&str; 4] = ["path", "exact", "regex", "name"];
 
 pub(super) fn path_match(section: &Section<'_>) -> Option<PathMatch> {
     let written: Vec<&str> = KEYS.into_iter().filter(|key| section.item(key).is_some()).collect();
@@ -16,6 +17,7 @@ pub(super) fn path_match(section: &Section<'_>) -> Option<PathMatch> {
         ["exact"] => section.find("exact").map(PathMatch::Exact),
         ["path"] => section.find("path").map(PathMatch::Prefix),
         ["regex"] => regex(section),
+        ["name"] => name(section),
         [first, second, ..] => {
             let title = format!("both `{first}` and `{second}` in {}", section.title);
             let problem = Problem::new(title, section.key_span(second), "keep one of them");
@@ -43,13 +45,26 @@ fn regex(section: &Section<'_>) -> Option<PathMatch> {
     }
 }
 
+fn name(section: &Section<'_>) -> Option<PathMatch> {
+    let text: String = section.find("name")?;
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+    if let Some(bare) = text.strip_prefix('@') {
+        section.bad_value("name", format!("write it without the `@`, which stands where it is used: \"{bare}\""));
+    } else if !text.bytes().all(is_plain) {
+        section.bad_value("name", "a name has letters, digits, `-`, `_` and `.`");
+    } else {
+        return Some(PathMatch::Named(text));
+    }
+    None
+}
+
 /// Names of the captures that texts of the route may use.
 pub(super) fn captures(path: Option<&PathMatch>) -> Vec<Option<String>> {
     match path {
         Some(PathMatch::Regex(pattern)) => pattern.capture_names(),
         // What follows the prefix.
         Some(PathMatch::Prefix(_)) => vec![None],
-        Some(PathMatch::Exact(_)) | None => Vec::new(),
+        Some(PathMatch::Exact(_) | PathMatch::Named(_)) | None => Vec::new(),
     }
 }
 
@@ -99,7 +114,7 @@ pub(super) fn warn_of_unreachable_path(section: &Section<'_>, path: &PathMatch) 
     let (key, path) = match path {
         PathMatch::Exact(path) => ("exact", path),
         PathMatch::Prefix(path) => ("path", path),
-        PathMatch::Regex(_) => return,
+        PathMatch::Regex(_) | PathMatch::Named(_) => return,
     };
     let encoded =
         |at: usize| path.as_bytes().get(at + 1..at + 3).is_some_and(|two| two.iter().all(u8::is_ascii_hexdigit));
@@ -116,6 +131,32 @@ pub(super) fn warn_of_unreachable_path(section: &Section<'_>, path: &PathMatch) 
     section.cx.warn(Problem::new(title, section.value_span(key), label));
 }
 
+/// The path that `auth_request` of the site and its routes names has a route there.
+pub(super) fn report_unanswered_auth_requests<'a>(section: &Section<'a>, routes: &[Placed<Option<Route>>]) {
+    let tables = section.item("route").and_then(route_tables).unwrap_or_default();
+    let of_routes = tables.iter().filter_map(|(table, _)| table.get("auth_request"));
+    for item in section.item("auth_request").into_iter().chain(of_routes) {
+        let Some(target) = item.as_str().filter(|target| target.starts_with('/')) else { continue };
+        let path = target.split('?').next().unwrap_or_default();
+        // One with mistakes may be the one that is meant.
+        let answers = |route: &Placed<Option<Route>>| route.value.as_ref().is_none_or(|route| takes(&route.path, path));
+        if !routes.iter().any(answers) {
+            let title = format!("no route of {} answers `{path}`, which auth_request asks", section.title);
+            let label = format!("add one with `exact = \"{path}\"` and `internal = true`");
+            section.cx.mistake(Problem::new(title, item.span(), label));
+        }
+    }
+}
+
+fn takes(route: &PathMatch, path: &str) -> bool {
+    match route {
+        PathMatch::Exact(exact) => exact == path,
+        PathMatch::Prefix(prefix) => path.starts_with(prefix.as_str()),
+        PathMatch::Regex(pattern) => pattern.is_match(path.as_bytes()),
+        PathMatch::Named(_) => false,
+    }
+}
+
 /// Of two routes for one path the second is reached with the methods that the first does not take, and where the
 /// conditions of the first do not hold.
 #[expect(clippy::mutable_key_type, reason = "equality and hash of an expression are those of its text")]
@@ -129,6 +170,7 @@ pub(super) fn report_duplicate_routes(section: &Section<'_>, routes: &[Placed<Op
                 PathMatch::Exact(path) => format!("exact = \"{path}\""),
                 PathMatch::Prefix(path) => format!("path = \"{path}\""),
                 PathMatch::Regex(pattern) => format!("regex = \"{}\"", pattern.as_str()),
+                PathMatch::Named(name) => format!("name = \"{name}\""),
             };
             let (of, label) = match common {
                 Common::Method(method) => {

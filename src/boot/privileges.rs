@@ -1,0 +1,23 @@
+//! The user that the process runs as: root opens what only root may, then becomes `user` of [process] for good.
+
+use super::start::StartError;
+use crate::config::model::RunAs;
+use crate::runtime::sys::users::{Account, become_account, find_account, is_root};
+
+/// The account of the config; `None`: the process stays who it is.
+pub(super) fn account(run_as: Option<&RunAs>) -> Result<Option<Account>, StartError> {
+    let Some(RunAs { user, group }) = run_as else { return Ok(None) };
+    if !is_root() {
+        tracing::warn!(%user, "`user` of [process] is ignored: only root can become another user");
+        return Ok(None);
+    }
+    find_account(user, group.as_deref()).map(Some).map_err(|error| StartError::User(error.to_string()))
+}
+
+/// Becomes it, in all threads that are there and those that will be.
+pub(super) fn drop_to(account: &Account) -> Result<(), StartError> {
+    let Account { user, uid, gid, groups } = account;
+    become_account(account).map_err(|error| StartError::User(format!("cannot become user `{user}`: {error}")))?;
+    tracing::info!(%user, uid, gid, ?groups, "privileges dropped");
+    Ok(())
+}
