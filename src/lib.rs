@@ -32,7 +32,7 @@
 //!
 //! | plane | runtime | threads | never does |
 //! |---|---|---|---|
-//! | data | monoio on io_uring, or on epoll where io_uring is refused | one worker per data core, pinned | block, take a lock, write a cache line another core writes, look anything up by name |
+//! | data | monoio on io_uring, or on epoll where io_uring is refused | one worker per data core, pinned | block, take a lock, write a cache line another core writes (but to count its connections and, where they are limited, its clients and their requests), look anything up by name |
 //! | application | tokio-uring, or plain tokio | one worker per application core, pinned | touch a client socket |
 //! | control | tokio | one | stand on the path of a request |
 //!

@@ -350,6 +350,8 @@ fn ranges_are_served_from_the_plain_form() {
     for (range, expect) in [("0-99", &text[..100]), ("19990-", &text[19_990..]), ("-10", &text[19_990..])] {
         let part = client.ask(request("GET", "/a.html", &[accept, &format!("Range: bytes={range}")], ""));
         assert_eq!((part.status, part.field("content-encoding")), (206, None), "{range}");
+        // RFC 9110 section 15.3.7: what the 200 would have.
+        assert_eq!(part.field("vary"), Some("Accept-Encoding"), "{range}");
         assert_eq!(part.field("etag"), Some(strong.as_str()), "{range}");
         assert!(part.body == expect, "{range}");
     }
@@ -360,6 +362,7 @@ fn ranges_are_served_from_the_plain_form() {
     assert_eq!((beyond.status, beyond.field("content-range")), (416, Some("bytes */20000")));
     let parts = client.ask(request("GET", "/a.html", &[accept, "Range: bytes=0-1,5-6"], ""));
     assert_eq!((parts.status, parts.field("content-encoding")), (206, None));
+    assert_eq!(parts.field("vary"), Some("Accept-Encoding"));
 }
 
 /// RFC 9110 section 9.3.2: the fields of HEAD are those of GET, but for what only making the body would tell.

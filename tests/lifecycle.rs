@@ -115,6 +115,91 @@ fn quit_drains() {
     });
 }
 
+/// Logs are rotated while a long download holds the drain up.
+#[test]
+fn usr1_reopens_the_log_while_draining() {
+    let upstream = slow_upstream();
+    let log = "access = \"$DIR/access.log\"\n";
+    let mut server = Site::new(Driver::Auto, &with_upstream(&upstream)).log(log).start();
+    let path = server.folder().join("access.log");
+    let mut slow = server.connect();
+    slow.send(get("/up/1500"));
+    eventually("it is under way", || upstream.count("/up/1500") > 0);
+    server.signal(Signal::QUIT);
+    server.wait_for_line("draining", |line| line.contains("draining"));
+    std::fs::rename(&path, server.folder().join("old.log")).expect("moved away");
+    server.signal(Signal::USR1);
+    eventually("there is a new one", || path.exists());
+    assert_eq!(slow.response("GET").text(), "slow");
+    assert_eq!(server.wait().code(), Some(0));
+    assert!(std::fs::read_to_string(&path).expect("the new one").contains("/up/1500"));
+}
+
+/// Requests on kept connections that meet the signal: each that a server got is answered, and none is broken off because
+/// its connection looked idle a moment ago.
+#[test]
+fn a_drain_loses_no_request_that_was_taken() {
+    with_both_drivers(|driver| {
+        let upstream = FakeUpstream::start(|exchange| {
+            std::thread::sleep(Duration::from_millis(600));
+            exchange.ok_with_size()
+        });
+        for round in 0..4 {
+            let mut server = Site::new(driver, &with_upstream(&upstream)).start();
+            let mut clients: Vec<Client> = (0..60).map(|_| server.connect()).collect();
+            for client in &mut clients {
+                assert_eq!(client.ask(get("/")).text(), "root");
+            }
+            // Some wait without a buffer by then, some with one.
+            std::thread::sleep(Duration::from_millis(if round % 2 == 0 { 50 } else { 1100 }));
+            let before = upstream.seen().len();
+            for (n, client) in clients.iter_mut().enumerate() {
+                if n == 30 {
+                    server.signal(Signal::QUIT);
+                }
+                client.send(if n % 3 == 0 { post("/up/x", "a body") } else { get("/up/x") });
+            }
+            let mut answered = 0;
+            for (n, client) in clients.iter_mut().enumerate() {
+                if let Ok(response) = client.try_response("GET") {
+                    assert_eq!(response.text(), if n % 3 == 0 { "6 bytes" } else { "0 bytes" }, "{driver:?} {round}");
+                    answered += 1;
+                }
+            }
+            let taken = upstream.seen().len() - before;
+            assert_eq!(answered, taken, "{driver:?} {round}");
+            assert!(taken >= 30, "{driver:?} {round}: {taken}");
+            assert_eq!(server.wait().code(), Some(0), "{driver:?}");
+        }
+    });
+}
+
+/// Its mailbox is full of ticks while it stands still: the order to drain must reach it all the same.
+#[test]
+fn a_worker_that_stands_still_hears_of_the_drain() {
+    if !has_program("strace") {
+        return;
+    }
+    let mut server = Site::new(Driver::IoUring, SITE).one_worker().start();
+    let is_worker = |task: &std::path::Path| {
+        std::fs::read_to_string(task.join("comm")).is_ok_and(|name| name.trim_end() == "data-0")
+    };
+    let tasks = std::fs::read_dir(format!("/proc/{}/task", server.pid())).expect("it runs");
+    let worker = tasks.map(|task| task.expect("a task").path()).find(|task| is_worker(task)).expect("a data worker");
+    // Its next system call takes three seconds, in which more ticks come than the mailbox holds.
+    let mut strace = Command::new("strace")
+        .args(["-qq", "-o", "/dev/null", "-e", "inject=io_uring_enter:delay_enter=3000000:when=1", "-p"])
+        .arg(worker.file_name().expect("a number"))
+        .spawn()
+        .expect("strace");
+    std::thread::sleep(Duration::from_millis(2300));
+    server.signal(Signal::QUIT);
+    let begin = Instant::now();
+    assert_eq!(server.wait().code(), Some(0));
+    assert!(begin.elapsed() < Duration::from_secs(10), "{:?}", begin.elapsed());
+    let _ = strace.wait();
+}
+
 #[test]
 fn a_drain_has_a_deadline_and_a_second_signal_ends_it() {
     with_both_drivers(|driver| {

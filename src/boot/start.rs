@@ -498,18 +498,17 @@ fn control_thread(
             }
         };
         if order == Order::Drain {
-            drain(config, shared, &threads, &mut signals).await;
+            drain(config, shared, &threads, &mut signals, writer.as_ref()).await;
         }
         shared.set_phase(Phase::Stopping);
         drop(stop);
         Ok(order)
     })?;
     tracing::info!(how = if order == Order::Drain { "drained" } else { "stopped" }, "one-server ends");
-    for order in &threads.orders {
-        let _ = order.send(Control::Stop);
-    }
+    let mut untold: Vec<_> = threads.orders.iter().collect();
     let deadline = Instant::now() + WORKER_STOP_MAX;
     while threads.data.iter().any(|thread| !thread.is_finished()) && Instant::now() < deadline {
+        untold.retain(|order| order.send(Control::Stop).is_err());
         std::thread::sleep(Duration::from_millis(2));
     }
     if let Some(writer) = writer
@@ -520,25 +519,38 @@ fn control_thread(
     Ok(())
 }
 
-/// Lets the data workers finish. A second signal ends it.
-async fn drain(config: &Config, shared: &Shared, threads: &Threads, signals: &mut Signals) {
+/// Lets the data workers finish. A second signal ends it, and so does a worker that heeds nobody.
+async fn drain(
+    config: &Config,
+    shared: &Shared,
+    threads: &Threads,
+    signals: &mut Signals,
+    writer: Option<&crate::log::Writer>,
+) {
     shared.set_phase(Phase::Draining);
     let deadline = config.process.drain_timeout;
     tracing::info!(timeout_s = deadline.as_secs(), "draining: no new connections, requests in flight are finished");
-    for order in &threads.orders {
-        let _ = order.send(Control::Drain(deadline));
-    }
     let done = async {
-        while threads.data.iter().any(|thread| !thread.is_finished()) {
+        // A worker's mailbox may be full of ticks while it is busy; it must not miss this.
+        let mut untold: Vec<_> = threads.orders.iter().collect();
+        while !untold.is_empty() || threads.data.iter().any(|thread| !thread.is_finished()) {
+            untold.retain(|order| order.send(Control::Drain(deadline)).is_err());
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
     tokio::pin!(done);
+    let too_long = tokio::time::sleep(deadline + WORKER_STOP_MAX);
+    tokio::pin!(too_long);
     loop {
         tokio::select! {
             () = &mut done => return,
-            order = signals.next() => if order == Order::Stop {
-                return tracing::warn!("drain cut short by a signal");
+            () = &mut too_long => return tracing::warn!("drain ends: a worker does not come to its end"),
+            order = signals.next() => match order {
+                Order::Stop => return tracing::warn!("drain cut short by a signal"),
+                Order::ReopenLogs => if let Some(writer) = writer {
+                    writer.reopen();
+                },
+                _ => {}
             },
         }
     }

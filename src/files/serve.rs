@@ -178,8 +178,7 @@ pub fn prepare(
 ///
 /// Finding and opening a file are system calls without a form that never waits: io_uring's OPENAT and STATX run them
 /// on a helper thread, which costs more than the usual case is worth. In that usual case the names are in the
-/// kernel's memory, because a file in use is looked at again and again; so the plain way is to call [`prepare`] on the
-/// worker. Where files lie on slow or remote disks, call this first and on `None` send a [`super::WarmUp`] to a helper
+/// kernel's memory, because a file in use is looked at again and again. Else send a [`super::WarmUp`] to a helper
 /// thread; once it has run, [`prepare`] finds everything in memory. Content is never waited for in either way: small
 /// files are read only if they are in the page cache, else they are sent like large ones, by a caller that waits
 /// without holding up its worker ([`crate::runtime::sys::files::OpenFile::await_resident`]). The exception are file systems that
@@ -289,6 +288,14 @@ impl Plan {
     pub fn validated(&self) -> Option<&Entry> {
         match &self.head {
             HeadPart::NotModified(entry) if entry.coding.is_none() => Some(entry),
+            _ => None,
+        }
+    }
+
+    /// The file that ranges are sent of, in its plain form: they are not compressed on the way, but its 200 might be.
+    pub fn partial(&self) -> Option<&Entry> {
+        match &self.head {
+            HeadPart::Partial(entry, _) | HeadPart::Parts(entry, ..) if entry.coding.is_none() => Some(entry),
             _ => None,
         }
     }

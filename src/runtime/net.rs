@@ -108,9 +108,9 @@ impl Stream {
 
     #[expect(clippy::mut_from_ref, reason = "see the safety comment")]
     fn socket(&self) -> &mut Socket {
-        // SAFETY: monoio's stream methods use the `&mut` only to clone the shared descriptor before they return their
-        // future (its `Split` promise: reads and writes may run side by side). `Stream` is not `Sync`, so no other
-        // thread is here, and no reference returned by this function is kept across an await point of ours.
+        // SAFETY: monoio's stream methods use the `&mut` only to clone the shared descriptor, before their future first
+        // suspends (its `Split` promise: reads and writes may run side by side). `Stream` is not `Sync`, so no other
+        // thread is here, and between two polls nobody uses a reference returned by this function.
         unsafe { &mut *self.socket.get() }
     }
 
@@ -316,12 +316,23 @@ impl Breaker {
 
     /// The other side has closed or reset, whatever is still unread before that.
     pub fn has_hung_up(self) -> bool {
+        self.polls(rustix::event::PollFlags::RDHUP)
+    }
+
+    /// The connection is broken, or ended in both directions. Unlike what [`Breaker::peek`] sees, that is not so merely
+    /// because our own reads were ended.
+    pub fn is_reset(self) -> bool {
+        self.polls(rustix::event::PollFlags::empty())
+    }
+
+    /// One of these is so, or what poll(2) always tells: POLLHUP, POLLERR.
+    fn polls(self, wanted: rustix::event::PollFlags) -> bool {
         use rustix::event::{PollFd, PollFlags, Timespec, poll};
         let socket = self.borrow();
-        let mut fds = [PollFd::new(&socket, PollFlags::RDHUP)];
+        let mut fds = [PollFd::new(&socket, wanted)];
         let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
-        let gone = PollFlags::RDHUP | PollFlags::HUP | PollFlags::ERR;
-        poll(&mut fds, Some(&at_once)).is_ok_and(|ready| ready > 0) && fds[0].revents().intersects(gone)
+        let told = wanted | PollFlags::HUP | PollFlags::ERR;
+        poll(&mut fds, Some(&at_once)).is_ok_and(|ready| ready > 0) && fds[0].revents().intersects(told)
     }
 
     fn shutdown(self, how: rustix::net::Shutdown) {

@@ -32,7 +32,7 @@ use crate::guard::{Place, real_ip};
 use crate::http::h1::{BodyKind, FieldName, RequestHead, parse_request};
 use crate::http::h2::PREFACE;
 use crate::log::AddressText;
-use crate::runtime::net::{Buffer, Cancel, ReadEnd, Stream};
+use crate::runtime::net::{Buffer, Cancel, Peek, ReadEnd, Stream};
 use crate::tls::{Facts, Verify};
 
 /// An idle connection keeps its buffers for this long.
@@ -54,9 +54,11 @@ const PIECE_BYTES_MAX: usize = 1 << 20;
 /// Least room offered to a read.
 const READ_ROOM: usize = 1024;
 
-/// A connection and what it knows of itself. `watched` is dropped before `stream`, as it must be.
+/// A connection and what it knows of itself. Both watches are dropped before `stream`, as they must be.
 pub(super) struct Connection {
     pub(super) watched: Watched,
+    /// Deadlines of writes, where they must not disturb those of reads: HTTP/2 does both at once.
+    pub(super) writes: std::cell::OnceCell<Watched>,
     pub(super) stream: Stream,
     pub(super) peer: Option<SocketAddr>,
     /// The client's address as a PROXY header told it.
@@ -66,8 +68,6 @@ pub(super) struct Connection {
     /// Index into the config.
     pub(super) listener: u32,
     pub(super) requests: std::cell::Cell<u32>,
-    /// Deadlines of writes, where they must not disturb those of reads: HTTP/2 does both at once.
-    pub(super) writes: std::cell::OnceCell<Watched>,
     /// The TLS session, once there is one.
     pub(super) tls: std::cell::OnceCell<Box<Secure>>,
     /// A send is under way.
@@ -277,6 +277,11 @@ impl Connection {
         }
     }
 
+    /// Something of a request lies there, unread.
+    fn has_bytes(&self) -> bool {
+        self.tls.get().is_some_and(|secure| secure.is_ready()) || self.stream.peek() == Peek::Bytes
+    }
+
     /// Ends our direction: the client reads the end of the stream. Takes no longer than `time`, after which the connection
     /// is broken.
     pub(super) async fn end_direction(&self, time: Duration) {
@@ -367,10 +372,13 @@ async fn wait_cold(worker: &Worker, connection: &Connection) -> bool {
     connection.watched.set(left, OnExpiry::BreakReads);
     connection.watched.set_idle(true);
     worker.stats.http.idle.inc();
-    let ready = connection.readable().await;
+    let ready = connection.watched.until_drained(&worker.draining, connection.readable()).await;
     worker.stats.http.idle.dec();
     connection.watched.set_idle(false);
-    ready.is_ok() && !connection.watched.expired()
+    match ready {
+        Some(ready) => ready.is_ok() && !connection.watched.expired(),
+        None => connection.has_bytes(),
+    }
 }
 
 /// Serves requests until the connection is to be closed or falls silent.
@@ -547,7 +555,7 @@ enum Read {
 async fn read_first(worker: &Worker, connection: &Connection, hot: &mut Hot) -> Read {
     hot.input.bytes.clear();
     hot.input.start = 0;
-    if worker.draining.get() && connection.requests.get() > 0 {
+    if worker.draining.get() && connection.requests.get() > 0 && !connection.has_bytes() {
         return Read::End;
     }
     hot.input.make_room(READ_ROOM);

@@ -508,7 +508,7 @@ async fn act(
     match found.action {
         Action::Files(files) => {
             let folder = cx.worker.folders[found.site][found.route];
-            let plan = send_file::prepare(&cx, files, folder, path);
+            let plan = send_file::prepare(&cx, files, folder, path).await;
             send_file::run(&cx, client, plan, fields).await
         }
         Action::Redirect(redirect) => {

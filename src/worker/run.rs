@@ -172,7 +172,7 @@ async fn drain(worker: &Worker, control: &mut Receiver<Control>, deadline: Durat
             worker.tick();
         }
         turns += 1;
-        worker.watches.close_idle();
+        worker.watches.tell_of_drain();
         let clients: u64 = worker.stats.splitters.iter().map(|splitter| splitter.clients.value()).sum();
         let is_done = worker.connections.get() == 0 && clients == 0;
         let told_to_stop = std::iter::from_fn(|| control.try_recv()).any(|order| matches!(order, Control::Stop));

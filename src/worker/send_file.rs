@@ -10,7 +10,9 @@ use super::connection::Broken;
 use super::cx::Cx;
 use super::exchange::{Acted, After, Client, Instead, Outcome, Request, Unanswered, refuse_method};
 use crate::config::model::{Files, Listing};
-use crate::files::{self, CodingSet, Conditions, Content, Entry, FileSlice, HeadPart, Lines, Piece, Plan, PlanBody};
+use crate::files::{
+    self, CodingSet, Conditions, Content, Entry, FileSlice, HeadPart, Lines, Piece, Plan, PlanBody, WarmUp,
+};
 use crate::http::answer::AnswerHead;
 use crate::http::coding::{Accepted, Candidate, Policy, compress_all};
 use crate::http::h1::FieldName;
@@ -18,9 +20,29 @@ use crate::metrics::ServedBy;
 use crate::runtime::sys::files::read_at;
 use crate::util::path::Path;
 
-/// Finds the file and decides what to send. Blocks only when the file is not in the worker's cache, and then only as long
-/// as the kernel takes to find a name; see [`files::prepare_cached`].
-pub(super) fn prepare(cx: &Cx<'_>, files: &Arc<Files>, folder: usize, path: Path<'_>) -> Plan {
+/// Finds the file and decides what to send. What would wait for the disk is done on a helper thread first.
+pub(super) async fn prepare(cx: &Cx<'_>, files: &Arc<Files>, folder: usize, path: Path<'_>) -> Plan {
+    let in_memory = with_request(cx, files, path, |cache, request| {
+        files::prepare_cached(files, folder, cache, request, cx.worker.now(), &cx.worker.stats.files)
+    });
+    if let Some(plan) = in_memory {
+        return plan;
+    }
+    let errand = WarmUp::new(files, path);
+    // Where no helper is free it is looked for here: better late than not at all.
+    let _ = cx.worker.helpers.run(move || errand.run()).await;
+    with_request(cx, files, path, |cache, request| {
+        files::prepare(files, folder, cache, request, cx.worker.now(), &cx.worker.stats.files)
+    })
+}
+
+/// Calls `look` with the worker's cache and what the file tier needs to know of the request.
+fn with_request<T>(
+    cx: &Cx<'_>,
+    files: &Files,
+    path: Path<'_>,
+    look: impl FnOnce(&mut files::Cache, &files::Request<'_>) -> T,
+) -> T {
     let Request { head, bytes, .. } = cx.request;
     let accepts = match files.precompressed.is_empty() {
         true => CodingSet::NONE,
@@ -33,8 +55,7 @@ pub(super) fn prepare(cx: &Cx<'_>, files: &Arc<Files>, folder: usize, path: Path
     }
     let conditions = Conditions::from_head(head, bytes);
     let request = files::Request { method: head.method, path, query: head.query(bytes), conditions, accepts, accept };
-    let mut cache = cx.worker.files.borrow_mut();
-    files::prepare(files, folder, &mut cache, &request, cx.worker.now(), &cx.worker.stats.files)
+    look(&mut cx.worker.files.borrow_mut(), &request)
 }
 
 pub(super) async fn run(cx: &Cx<'_>, client: &mut Client<'_>, plan: Plan, fields: &mut Vec<u8>) -> Acted {
@@ -89,6 +110,11 @@ async fn compress(cx: &Cx<'_>, policy: &Policy, plan: &mut Plan) {
             let accepted = Accepted::from_head(cx.request.head, cx.request.bytes);
             (plan.varies, plan.is_weak) = (true, policy.choose(accepted).is_some());
         }
+        return;
+    }
+    if let Some(entry) = plan.partial() {
+        // RFC 9110 section 15.3.7: what its 200 would have.
+        plan.varies |= applies(policy, entry);
         return;
     }
     let Some(entry) = plan.compressible().cloned() else { return };

@@ -120,12 +120,14 @@ impl Watches {
         }
     }
 
-    /// Closes connections that are between two requests: for draining.
-    pub(crate) fn close_idle(&self) {
+    /// Wakes whoever waits between two requests, and whoever asked for it: the worker drains. No socket is shut, because a
+    /// request may lie in it already; who wakes looks, and answers what is there.
+    pub(crate) fn tell_of_drain(&self) {
         for (_, watch) in self.watches.borrow().iter() {
             if watch.idle.get() {
-                watch.break_reads();
-            } else if let Some(waker) = watch.waiter.borrow_mut().take() {
+                watch.give_back_buffer();
+            }
+            if let Some(waker) = watch.waiter.borrow_mut().take() {
                 waker.wake();
             }
         }
@@ -160,19 +162,20 @@ impl Watch {
             OnExpiry::BreakReads => self.break_reads(),
             OnExpiry::BreakAll => self.break_all(),
             OnExpiry::Wake => {}
-            OnExpiry::GiveBackBuffer => {
-                // The read may have ended by itself in this very moment: not being over time, it leaves no mark.
-                if let Some(cancel) = self.cancel.borrow().as_ref() {
-                    cancel.cancel();
-                }
-                return;
-            }
+            // The read may have ended by itself in this very moment: not being over time, it leaves no mark.
+            OnExpiry::GiveBackBuffer => return self.give_back_buffer(),
         }
         self.expired.set(true);
         self.is_due.set(true);
         self.broken.set(self.broken.get() || self.on_expiry.get() != OnExpiry::Wake);
         if let Some(waker) = self.waiter.take() {
             waker.wake();
+        }
+    }
+
+    fn give_back_buffer(&self) {
+        if let Some(cancel) = self.cancel.borrow().as_ref() {
+            cancel.cancel();
         }
     }
 
@@ -191,6 +194,8 @@ impl Watch {
     fn look_after_client(&self) {
         let Some(breaker) = self.breaker else { return };
         let is_gone = match breaker.peek() {
+            // We have shut the reads ourselves, which looks like the client's end.
+            _ if self.broken.get() => breaker.is_reset(),
             Peek::Quiet => false,
             // When nobody reads the rest of an upload, its end is never met by reading. Nor is that of a TLS connection,
             // before whose close an alert lies unread.
@@ -266,7 +271,7 @@ impl Watched {
         self.watch.is_tls.set(true);
     }
 
-    /// The worker drains, as it says itself or has said with [`Watches::close_idle`]; else the present task is woken when it
+    /// The worker drains, as it says itself or has said with [`Watches::tell_of_drain`]; else the present task is woken when it
     /// begins to, and when the deadline passes.
     pub(crate) fn poll_draining(&self, cx: &mut Context<'_>, is_draining: bool) -> bool {
         let mut waiter = self.watch.waiter.borrow_mut();
@@ -274,6 +279,17 @@ impl Watched {
             *waiter = Some(cx.waker().clone());
         }
         is_draining
+    }
+
+    /// Runs `work` until it ends or the worker drains (`None`): `is_draining`, or what [`Watches::tell_of_drain`] tells.
+    pub(crate) async fn until_drained<T>(&self, is_draining: &Cell<bool>, work: impl Future<Output = T>) -> Option<T> {
+        let mut work = pin!(work);
+        std::future::poll_fn(|cx| match work.as_mut().poll(cx) {
+            Poll::Ready(done) => Poll::Ready(Some(done)),
+            Poll::Pending if self.poll_draining(cx, is_draining.get()) => Poll::Ready(None),
+            Poll::Pending => Poll::Pending,
+        })
+        .await
     }
 
     /// Handle for reads that give their buffer back at a [`OnExpiry::GiveBackBuffer`] deadline.
