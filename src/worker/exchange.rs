@@ -524,6 +524,11 @@ async fn act(
             Err(Instead::Go { target, sent: Sent::AsItIs })
         }
         Action::Respond(respond) => {
+            if respond.status < 300
+                && let Err(failure) = client.upload.take_in(cx.worker).await
+            {
+                return forward::body_failed(failure);
+            }
             fields.clear();
             if !respond.content_type.is_empty() {
                 write_field(fields, "Content-Type", respond.content_type.as_bytes());

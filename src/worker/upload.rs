@@ -149,6 +149,16 @@ impl Upload<'_> {
         }
     }
 
+    /// Before an answer that says nothing about the content. Over HTTP/2 that is read and dropped, because clients of a
+    /// request that went well send it to its end whatever they have got by then; curl 7.88 waits for ever if the answer
+    /// is complete before. Over HTTP/1 it is discarded behind the answer.
+    pub(super) async fn take_in(&mut self, worker: &Worker) -> Result<(), BodyFailure> {
+        match self {
+            Upload::H2(receiver) => receiver.take_in(worker).await,
+            _ => Ok(()),
+        }
+    }
+
     /// Tells a client that waits for it to send.
     pub(super) async fn ask(&mut self, worker: &Worker, connection: &Connection) -> Result<(), BodyFailure> {
         match self {

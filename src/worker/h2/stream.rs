@@ -255,6 +255,14 @@ impl Receiver {
         side
     }
 
+    /// Reads and drops the content, unless the client waits to be asked for it.
+    pub(in super::super) async fn take_in(&mut self, worker: &Worker) -> Result<(), BodyFailure> {
+        if !self.awaits_continue {
+            while self.next(worker).await?.is_some() {}
+        }
+        Ok(())
+    }
+
     /// The answer is complete: reads and drops what the client still sends, for a while. A stream that is ended meanwhile
     /// (RFC 9113 section 8.1) takes its answer along in clients that read the end first.
     pub(super) async fn linger(mut self, worker: &Worker) {
