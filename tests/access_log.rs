@@ -125,8 +125,34 @@ fn haproxys_format_has_its_fields_in_their_places() {
     let server = Site::new(Driver::Auto, SITE).log("access = \"$DIR/access.log\"\nformat = \"haproxy\"\n").start();
     server.connect().ask(get("/a?b=\"c\""));
     let lines = log_lines(&server.folder().join("access.log"), 1);
-    let form = r#"^127\.0\.0\.1:\d+ \[\d\d/[A-Z][a-z]{2}/\d{4}:\d\d:\d\d:\d\d\.\d{3}\] web web/<NOSRV> (-?\d+/){4}\d+ 200 \d+ - - ..-- [-\d]+/[-\d]+/[-\d]+/[-\d]+/0 [-\d]+/[-\d]+ "GET /a\?b=#22c#22 HTTP/1\.1"$"#;
+    let form = r#"^127\.0\.0\.1:\d+ \[\d\d/[A-Z][a-z]{2}/\d{4}:\d\d:\d\d:\d\d\.\d{3}\] web web/<NOSRV> (-?\d+/){4}\d+ 200 \d+ - - ..-- 1/1/0/0/0 0/0 "GET /a\?b=#22c#22 HTTP/1\.1"$"#;
     assert!(regex::Regex::new(form).expect("a pattern").is_match(&lines[0]), "{}", lines[0]);
+}
+
+/// HAProxy's counts, each of the whole process and with the request itself.
+#[test]
+fn what_is_under_way_is_counted() {
+    with_both_drivers(|driver| {
+        let upstream = FakeUpstream::start(|exchange| {
+            let is_slow = exchange.request.target.ends_with("slow");
+            std::thread::sleep(Duration::from_millis(if is_slow { 900 } else { 0 }));
+            exchange.ok("done")
+        });
+        let site = format!(
+            "{SITE}[[site.main.route]]\npath = \"/up/\"\nproxy = \"up\"\n[upstream.up]\nservers = \"{}\"\nhealth = false\n",
+            upstream.address
+        );
+        let log = "access = \"$DIR/access.log\"\nformat = '%HP %ac/%fc/%bc/%sc/%rc %sq/%bq'\n";
+        let server = Site::new(driver, &site).log(log).start();
+        let mut slow = [(); 2].map(|()| server.connect());
+        slow.each_mut().map(|client| client.send(get("/up/slow")));
+        eventually("they are under way", || upstream.count("/up/slow") == 2);
+        server.connect().ask(get("/up/quick"));
+        slow.each_mut().map(|client| client.response("GET"));
+        let lines = log_lines(&server.folder().join("access.log"), 3);
+        assert_eq!(lines[0], "/up/quick 3/3/3/3/0 0/0", "{driver:?}");
+        assert_eq!(server.metric("one_server_listener_connections", "listener=\"web\""), 2.0, "{driver:?}");
+    });
 }
 
 /// HAProxy's timers, in milliseconds: silence before a request is apart from a head that comes in pieces, and from the

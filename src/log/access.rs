@@ -66,6 +66,7 @@ pub struct AccessLog {
     wake: Arc<Wake>,
     stats: Arc<Worker>,
     wants_response_fields: bool,
+    wants_counts: bool,
     wants_own: bool,
 }
 
@@ -102,6 +103,7 @@ impl AccessLog {
         stats: Arc<Worker>,
     ) -> AccessLog {
         let (wants_response_fields, wants_own) = (formatter.wants_response_fields(), formatter.wants_own());
+        let wants_counts = formatter.wants_counts();
         let buffers = (0..lanes.len()).map(|target| Buffers::new(buffers_of(target))).collect();
         AccessLog {
             state: RefCell::new(State { formatter, buffers }),
@@ -110,6 +112,7 @@ impl AccessLog {
             wake,
             stats,
             wants_response_fields,
+            wants_counts,
             wants_own,
         }
     }
@@ -122,6 +125,11 @@ impl AccessLog {
     /// Whether the format asks for fields of the answer: [`Entry::response_fields`].
     pub fn wants_response_fields(&self) -> bool {
         self.wants_response_fields
+    }
+
+    /// Whether the format asks for [`Entry::counts`].
+    pub fn wants_counts(&self) -> bool {
+        self.wants_counts
     }
 
     /// Whether the format asks for variables that the config defines: [`Entry::own`].

@@ -76,6 +76,10 @@ impl Formatter {
     pub(super) fn wants_response_fields(&self) -> bool {
         self.template.wants_response_fields()
     }
+
+    pub(super) fn wants_counts(&self) -> bool {
+        self.template.wants_counts()
+    }
 }
 
 /// HAProxy's text for what could not be parsed.

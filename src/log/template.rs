@@ -161,6 +161,15 @@ impl Template {
         self.segments.iter().any(|segment| matches!(segment, Segment::Value(Variable::ResponseField(_), _)))
     }
 
+    /// Whether it needs [`super::Counts`].
+    pub(super) fn wants_counts(&self) -> bool {
+        use Variable::*;
+        let is_count = |variable: &Variable| {
+            matches!(variable, CountProcess | CountListener | CountUpstream | CountServer | QueueServer | QueueUpstream)
+        };
+        self.segments.iter().any(|segment| matches!(segment, Segment::Value(variable, _) if is_count(variable)))
+    }
+
     /// The manual's chapter on formats, Markdown.
     pub(crate) fn manual() -> String {
         let mut out = String::from("\nA format is one of the words ");

@@ -17,6 +17,8 @@ pub struct Worker {
     pub limits: Vec<LimitStats>,
     /// Static files.
     pub files: FileStats,
+    /// Connections open now, per listener.
+    pub listeners: Vec<Gauge>,
     /// Per upstream, per server.
     pub servers: Vec<Vec<ServerStats>>,
     /// Per application.
@@ -38,6 +40,7 @@ impl Worker {
             http2: Http2Stats::default(),
             limits: config.limits.iter().map(|_| LimitStats::default()).collect(),
             files: FileStats::default(),
+            listeners: config.listeners.iter().map(|_| Gauge::default()).collect(),
             servers: config
                 .upstreams
                 .iter()

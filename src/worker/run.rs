@@ -227,7 +227,8 @@ async fn accept(worker: Rc<Worker>, listener: Rc<Listener>, index: usize, connec
         match listener.accept().await {
             Ok((stream, peer)) => {
                 let open = connections.fetch_add(1, Ordering::Relaxed);
-                let guard = Open { worker: worker.clone(), connections: connections.clone() };
+                let guard = Open { worker: worker.clone(), connections: connections.clone(), listener: index };
+                worker.stats.listeners[index].inc();
                 worker.connections.set(worker.connections.get() + 1);
                 worker.stats.http.connections.set(worker.connections.get() as u64);
                 worker.stats.http.accepted.inc();
@@ -275,10 +276,12 @@ async fn accept(worker: Rc<Worker>, listener: Rc<Listener>, index: usize, connec
 pub(super) struct Open {
     worker: Rc<Worker>,
     connections: Arc<AtomicUsize>,
+    listener: usize,
 }
 
 impl Drop for Open {
     fn drop(&mut self) {
+        self.worker.stats.listeners[self.listener].dec();
         self.connections.fetch_sub(1, Ordering::Relaxed);
         self.worker.connections.set(self.worker.connections.get() - 1);
         self.worker.stats.http.connections.set(self.worker.connections.get() as u64);

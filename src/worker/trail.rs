@@ -10,7 +10,9 @@ use super::exchange::{After, Client, Outcome, Request};
 use super::limits::Limited;
 use super::logged::{self, Routed};
 use crate::http::h1::FieldName;
-use crate::log::{AddressText, ClientFacts, Coding, EndedBy, Entry, OwnValues, Phase, Termination, Timers, TlsFacts};
+use crate::log::{
+    AddressText, ClientFacts, Coding, Counts, EndedBy, Entry, OwnValues, Phase, Termination, Timers, TlsFacts,
+};
 use crate::metrics::{LimitOutcome, ServedBy, TraceEvent};
 
 /// Longest request line kept in a trace.
@@ -146,6 +148,7 @@ fn log_line(variables: &AnswerVariables<'_>, client: &Client<'_>, outcome: Outco
         connection: connection.serial,
         connection_requests: connection.requests.get(),
         termination: termination(client, outcome),
+        counts: if log.wants_counts() { counts(worker, connection, outcome.served_by) } else { Counts::default() },
         own: log.wants_own().then_some(OwnValues(variables)),
         ..Entry::default()
     };
@@ -167,6 +170,33 @@ fn log_line(variables: &AnswerVariables<'_>, client: &Client<'_>, outcome: Outco
         });
         log.record(&Entry { tls: tls.as_ref(), ..entry });
     });
+}
+
+/// What is open and under way in the whole process, this request included.
+fn counts(worker: &Worker, connection: &Connection, served_by: ServedBy) -> Counts {
+    let sum = |of: &dyn Fn(&crate::metrics::Worker) -> u64| {
+        let total: u64 = worker.shared.workers.iter().map(|worker| of(worker)).sum();
+        Some(u32::try_from(total).unwrap_or(u32::MAX))
+    };
+    let (upstream, server) = match served_by {
+        ServedBy::Server { upstream, server } => {
+            let (upstream, server) = (usize::from(upstream), usize::from(server));
+            (
+                sum(&|worker| worker.servers[upstream].iter().map(|server| server.active.value()).sum()),
+                sum(&|worker| worker.servers[upstream][server].active.value()),
+            )
+        }
+        _ => (None, None),
+    };
+    Counts {
+        process: sum(&|worker| worker.http.connections.value()),
+        listener: sum(&|worker| worker.listeners[connection.listener as usize].value()),
+        // This one has just ended there.
+        upstream: Some(upstream.map_or(0, |others| others + 1)),
+        server: Some(server.map_or(0, |others| others + 1)),
+        server_queue: Some(0),
+        upstream_queue: Some(0),
+    }
 }
 
 /// Who ended the exchange, and when, in HAProxy's terms.

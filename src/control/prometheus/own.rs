@@ -92,6 +92,11 @@ fn http(out: &mut Exposition, shared: &Shared) {
             .sample(&[], clients.addresses() as u64);
     }
     t.gauge(out, "connections", "Client connections open now.", |w| &w.http.connections);
+    let mut family = out.family("one_server_listener_connections", Kind::Gauge, "Client connections open now.");
+    for (index, listener) in shared.config.listeners.iter().enumerate() {
+        let open: u64 = shared.workers.iter().map(|worker| worker.listeners[index].value()).sum();
+        family.sample(&[("listener", &listener.name)], open);
+    }
     t.gauge(out, "connections_idle", "Client connections between two requests now.", |w| &w.http.idle);
     t.gauge(out, "connections_reading", "Client connections within a request head now.", |w| &w.http.reading);
     t.counter(out, "received_bytes_total", "Bytes read from clients.", |w| &w.http.bytes_in);
