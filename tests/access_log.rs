@@ -145,10 +145,14 @@ fn what_is_under_way_is_counted() {
         let log = "access = \"$DIR/access.log\"\nformat = '%HP %ac/%fc/%bc/%sc/%rc %sq/%bq'\n";
         let server = Site::new(driver, &site).log(log).start();
         let mut slow = [(); 2].map(|()| server.connect());
-        slow.each_mut().map(|client| client.send(get("/up/slow")));
+        for client in &mut slow {
+            client.send(get("/up/slow"));
+        }
         eventually("they are under way", || upstream.count("/up/slow") == 2);
         server.connect().ask(get("/up/quick"));
-        slow.each_mut().map(|client| client.response("GET"));
+        for client in &mut slow {
+            client.response("GET");
+        }
         let lines = log_lines(&server.folder().join("access.log"), 3);
         assert_eq!(lines[0], "/up/quick 3/3/3/3/0 0/0", "{driver:?}");
         assert_eq!(server.metric("one_server_listener_connections", "listener=\"web\""), 2.0, "{driver:?}");
