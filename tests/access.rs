@@ -482,3 +482,60 @@ response_timeout = "1s"
         assert!(server.connect().send(get("/closed/x")).try_response("GET").is_err(), "{driver:?}");
     });
 }
+
+/// Whom a route has let in, and as whom, goes along where the request is sent on inside: a name of his own making does not.
+#[test]
+fn what_was_granted_goes_along_inside() {
+    with_both_drivers(|driver| {
+        let service = service();
+        let rest = r#"
+[site.main]
+route = [
+  { path = "/files/", files = { root = "$DIR", fallback = "@app" }, auth_request = "/auth", auth_request_headers = ["X-User"], auth = { realm = "staff", users_file = "$DIR/users" } },
+  { path = "/old/", rewrite = "/new/$1", auth_request = "/auth", auth_request_headers = ["X-User"] },
+  { path = "/page/", files = "$DIR", error_pages = { 404 = "@app" }, auth_request = "/auth", auth_request_headers = ["X-User"] },
+  { path = "/new/", internal = true, proxy = "up" },
+  { name = "app", proxy = "up", request_headers = { set = { X-Login = "$remote_user" } } },
+  { exact = "/auth", internal = true, proxy = "up" },
+]
+[upstream.up]
+servers = ["$UP"]
+health = false
+"#;
+        let rest = rest.replace("$UP", &service.address.to_string());
+        let server = Site::new(driver, &rest).file("users", USERS.as_bytes()).start();
+        let good = basic("staff", "secret");
+        for (path, target, login) in
+            [("/files/none", "/files/none", "staff"), ("/old/x", "/new/x", ""), ("/page/x", "/page/x", "")]
+        {
+            let fields = ["X-Token: good", "X-User: root", "X_User: root", "Connection: X-User", &good];
+            let mut client = server.connect();
+            for _ in 0..2 {
+                let response = client.ask(request("GET", path, &fields, ""));
+                assert_eq!(response.text(), format!("app GET {target} user=alice "), "{driver:?} {path}");
+                let seen = service.last();
+                assert_eq!(seen.field("x-login").unwrap_or_default(), login, "{driver:?} {path}");
+                assert!(seen.values("x_user").is_empty(), "{driver:?} {path}: {:?}", seen.fields);
+            }
+        }
+    });
+}
+
+/// The service decides by the path: a client cannot keep it from hearing that.
+#[test]
+fn the_service_always_hears_what_is_asked_for() {
+    with_both_drivers(|driver| {
+        let service = service();
+        let server = asking(driver, &service);
+        let fields = ["X-Token: good", "X-Original-URI: /free", "Connection: X-Original-URI, X_Original_Method, close"];
+        assert_eq!(server.connect().ask(request("POST", "/in/x?y", &fields, "")).status, 200, "{driver:?}");
+        let seen = service.seen();
+        let asked = seen.iter().find(|seen| seen.target == "/auth").expect("it is asked");
+        assert_eq!(asked.values("x-original-uri"), ["/in/x?y"], "{driver:?}");
+        assert_eq!(asked.values("x-original-method"), ["POST"], "{driver:?}");
+        // A request that nobody could be sent is the client's mistake.
+        let many = format!("Connection: {}", (0..40).map(|n| format!("x{n}")).collect::<Vec<_>>().join(","));
+        let refused = server.connect().ask(request("GET", "/in/x", &["X-Token: good", &many], ""));
+        assert_eq!(refused.status, 400, "{driver:?}");
+    });
+}

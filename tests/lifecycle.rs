@@ -2,7 +2,7 @@
 
 mod support;
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
@@ -171,6 +171,81 @@ fn a_drain_loses_no_request_that_was_taken() {
             assert!(taken >= 30, "{driver:?} {round}: {taken}");
             assert_eq!(server.wait().code(), Some(0), "{driver:?}");
         }
+    });
+}
+
+/// A connection that was just made, one in the middle of its handshake, one of whose record a part has come: their request
+/// is on its way.
+#[test]
+fn a_drain_waits_a_moment_for_requests_on_their_way() {
+    with_both_drivers(|driver| {
+        let mut server = Site::new(driver, SITE).secure("").one_worker().start();
+        let mut fresh = server.connect();
+        let secure = server.address("secure");
+        let wire = |stream: &mut std::net::TcpStream, session: &mut rustls::ClientConnection| {
+            while session.is_handshaking() && session.wants_read() {
+                session.write_tls(stream).expect("sent");
+                session.read_tls(stream).expect("read");
+                session.process_new_packets().expect("a handshake");
+            }
+        };
+        let name = || rustls_pki_types::ServerName::try_from("localhost").expect("a name");
+        let session = || rustls::ClientConnection::new(tls::client_config(&["http/1.1"]), name()).expect("a session");
+        // The server waits for the end of this handshake.
+        let (mut shaking, mut shaking_session) = (std::net::TcpStream::connect(secure).expect("it listens"), session());
+        shaking_session.write_tls(&mut shaking).expect("sent");
+        shaking_session.read_tls(&mut shaking).expect("read");
+        // Of this second request half a record has come.
+        let (mut kept, mut kept_session) = (std::net::TcpStream::connect(secure).expect("it listens"), session());
+        wire(&mut kept, &mut kept_session);
+        let ask = |stream: &mut std::net::TcpStream, session: &mut rustls::ClientConnection| {
+            session.writer().write_all(get("/").as_bytes()).expect("taken in");
+            let mut record = Vec::new();
+            session.write_tls(&mut record).expect("taken out");
+            let half = record.len() / 2;
+            stream.write_all(&record[..half]).expect("sent");
+            record.split_off(half)
+        };
+        let answer = |stream: &mut std::net::TcpStream, session: &mut rustls::ClientConnection| {
+            let mut text = Vec::new();
+            let _ = rustls::Stream::new(session, stream).read_to_end(&mut text);
+            String::from_utf8_lossy(&text).into_owned()
+        };
+        let rest = ask(&mut kept, &mut kept_session);
+        kept.write_all(&rest).expect("sent");
+        let mut first = [0; 100];
+        assert!(rustls::Stream::new(&mut kept_session, &mut kept).read(&mut first).is_ok_and(|n| n > 0));
+        let rest = ask(&mut kept, &mut kept_session);
+
+        std::thread::sleep(Duration::from_millis(100));
+        server.signal(Signal::QUIT);
+        server.wait_for_line("draining", |line| line.contains("draining"));
+        std::thread::sleep(Duration::from_millis(200));
+        assert!(fresh.ask(get("/")).is_last(), "{driver:?}");
+        kept.write_all(&rest).expect("sent");
+        assert!(answer(&mut kept, &mut kept_session).contains("200 OK"), "{driver:?}");
+        shaking_session.process_new_packets().expect("a handshake");
+        wire(&mut shaking, &mut shaking_session);
+        shaking_session.writer().write_all(get("/").as_bytes()).expect("taken in");
+        assert!(answer(&mut shaking, &mut shaking_session).contains("200 OK"), "{driver:?}");
+        assert_eq!(server.wait().code(), Some(0), "{driver:?}");
+    });
+}
+
+/// The kernel has made their connections; the worker has not seen them yet.
+#[test]
+fn a_drain_takes_those_that_wait_to_be_accepted() {
+    with_both_drivers(|driver| {
+        let mut server = Site::new(driver, SITE).one_worker().start();
+        server.signal(Signal::STOP);
+        let mut clients: Vec<Client> = (0..20).map(|_| server.connect()).collect();
+        Client::send_all(&mut clients, &get("/"));
+        server.signal(Signal::QUIT);
+        server.signal(Signal::CONT);
+        for client in &mut clients {
+            assert_eq!(client.response("GET").text(), "root", "{driver:?}");
+        }
+        assert_eq!(server.wait().code(), Some(0), "{driver:?}");
     });
 }
 

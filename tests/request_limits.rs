@@ -276,3 +276,42 @@ fn a_dry_run_only_counts() {
     assert_eq!(requests(&server, "page", "delayed_dry_run"), 1.0);
     assert_eq!(requests(&server, "page", "rejected"), 0.0);
 }
+
+/// The limit of a route holds under any other name that leads there; each limit counts a request once.
+#[test]
+fn a_rewrite_leads_around_no_limit() {
+    with_both_drivers(|driver| {
+        let site = "[limit.all]\nrate = \"1000/s\"\nburst = 1000\nexcess = \"reject\"\n[limit.login]\nrate = \"1/h\"\nburst = 1\nexcess = \"reject\"\n\
+             [site.main]\nlimits = [\"all\"]\n\
+             [[site.main.route]]\npath = \"/login\"\nlimits = [\"all\", \"login\"]\nrespond = { body = \"in\" }\n\
+             [[site.main.route]]\npath = \"/signin\"\nrewrite = \"/login\"\n";
+        let server = Site::new(driver, site).start();
+        let ask = || server.connect().ask(get("/signin")).status;
+        assert_eq!([ask(), ask(), ask()], [200, 200, 429], "{driver:?}");
+        assert_eq!(server.connect().ask(get("/login")).status, 429, "{driver:?}");
+        assert_eq!(
+            requests(&server, "all", "passed"),
+            3.0,
+            "{driver:?}: once for each, and not where another refused it"
+        );
+        assert_eq!(requests(&server, "login", "passed"), 2.0, "{driver:?}");
+    });
+}
+
+#[test]
+fn a_drain_lets_those_through_that_wait_for_their_turn() {
+    with_both_drivers(|driver| {
+        let site = limited("rate = \"1/m\"\nburst = 10", "");
+        let mut server = Site::new(driver, &site).start();
+        let mut clients: Vec<Client> = (0..6).map(|_| server.connect()).collect();
+        Client::send_all(&mut clients, &get("/"));
+        eventually("five wait", || requests(&server, "page", "delayed") == 5.0);
+        let begin = Instant::now();
+        server.signal(rustix::process::Signal::QUIT);
+        for client in &mut clients {
+            assert_eq!(client.response("GET").text(), "root", "{driver:?}");
+        }
+        assert_eq!(server.wait().code(), Some(0), "{driver:?}");
+        assert!(begin.elapsed() < Duration::from_secs(8), "{driver:?}: {:?}", begin.elapsed());
+    });
+}

@@ -1,5 +1,7 @@
 //! The user that the process runs as: root opens what only root may, then becomes `user` of [process] for good.
 
+use std::path::Path;
+
 use super::start::StartError;
 use crate::config::model::RunAs;
 use crate::runtime::sys::users::{Account, become_account, find_account, is_root};
@@ -12,6 +14,13 @@ pub(super) fn account(run_as: Option<&RunAs>) -> Result<Option<Account>, StartEr
         return Ok(None);
     }
     find_account(user, group.as_deref()).map(Some).map_err(|error| StartError::User(error.to_string()))
+}
+
+/// Gives it a Unix socket that root has made, so that the members of its group may connect.
+pub(super) fn give(path: &Path, account: &Account) -> Result<(), StartError> {
+    std::os::unix::fs::lchown(path, Some(account.uid), Some(account.gid)).map_err(|error| {
+        StartError::User(format!("cannot give `{}` to user `{}`: {error}", path.display(), account.user))
+    })
 }
 
 /// Becomes it, in all threads that are there and those that will be.

@@ -148,7 +148,10 @@ pub(super) fn run(config: Config, apps: &Registry) -> Result<(), StartError> {
     let materials = certificates.load().map_err(|(listener, error)| StartError::Tls { listener, error })?;
     shared.set_certificates(certificates.facts(&materials));
     // What only root may open is open. Those who serve requests begin behind this.
-    account.as_ref().map_or(Ok(()), privileges::drop_to)?;
+    if let Some(account) = &account {
+        sockets.paths.iter().try_for_each(|path| privileges::give(path, account))?;
+        privileges::drop_to(account)?;
+    }
     let helpers =
         Helpers::start(HELPERS, HELPER_QUEUE).map_err(|error| StartError::Thread { name: "helper".into(), error })?;
     let hasher = crate::guard::Hasher::start(HELPER_QUEUE)

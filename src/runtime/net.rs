@@ -444,6 +444,11 @@ impl Listener {
         Ok(Listener { socket, fd, stopped: std::cell::Cell::new(false) })
     }
 
+    /// A connection waits to be accepted.
+    pub fn has_waiting(&self) -> bool {
+        Breaker { fd: self.fd }.polls(rustix::event::PollFlags::IN)
+    }
+
     /// Stops listening: a waiting [`Listener::accept`] fails, new clients are refused by the kernel. Also for the
     /// other handles to the same socket ([`BoundSocket::try_clone`]).
     pub fn stop(&self) {

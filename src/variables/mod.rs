@@ -147,7 +147,8 @@ impl Compiled {
 
 /// Captures of decoded text are encoded as the route's are; others as the one variable that they are a part of.
 fn captures_like(from: &Template) -> Variable {
-    let is_decoded = |variable: &Variable| matches!(variable, Variable::Path | Variable::Capture(_));
+    // What another variable of the config is made of may be decoded, too.
+    let is_decoded = |variable: &Variable| matches!(variable, Variable::Path | Variable::Capture(_) | Variable::Own(_));
     if from.variables().any(is_decoded) {
         return Variable::Capture(1);
     }

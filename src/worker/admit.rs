@@ -32,10 +32,41 @@ impl Admitted {
         self.credentials.as_deref().map(Credentials::user)
     }
 
-    /// The request with the fields that were granted, where there may be any.
-    pub(super) fn changed(&self, cx: &Cx<'_>) -> Option<Redirected> {
+    /// The request with the fields that were granted, here or at a route before, where there may be any.
+    pub(super) fn changed(&self, cx: &Cx<'_>, before: &Carried) -> Option<Redirected> {
         let names = &cx.options.auth_request_headers;
-        (!names.is_empty()).then(|| Redirected::granted(cx.request, names, &self.granted))
+        let granted = if self.granted.is_empty() { &before.granted } else { &self.granted };
+        (!names.is_empty()).then(|| Redirected::granted(cx.request, names, granted))
+    }
+}
+
+/// What has been granted to a request at the routes it came through, and goes along when it is sent round inside.
+#[derive(Default)]
+pub(super) struct Carried {
+    user: Option<Box<[u8]>>,
+    granted: Vec<u8>,
+    /// The request as it was changed there.
+    changed: Option<Redirected>,
+}
+
+impl Carried {
+    /// A route sends the request on.
+    pub(super) fn note(&mut self, admitted: Admitted, changed: Option<Redirected>) {
+        self.user = admitted.user().map(Box::from).or(self.user.take());
+        if !admitted.granted.is_empty() {
+            self.granted = admitted.granted;
+        }
+        self.changed = changed.or(self.changed.take());
+    }
+
+    /// Name that the client has proved to be.
+    pub(super) fn user(&self) -> Option<&[u8]> {
+        self.user.as_deref()
+    }
+
+    /// The request as the last route changed it, once.
+    pub(super) fn take_changed(&mut self) -> Option<Redirected> {
+        self.changed.take()
     }
 }
 
@@ -158,6 +189,8 @@ async fn ask(cx: &Cx<'_>, client: &mut Client<'_>, target: &str, challenges: &mu
         403 => Err(Refused::Status(403)),
         // The client has left, or whoever was asked has closed without a word.
         0 => Err(Refused::End(Ok(Outcome { after: After::Close, ..outcome }))),
+        // The request itself is to blame: whatever it is sent on as would be refused.
+        400 if outcome.served_by == ServedBy::Worker => Err(Refused::End(error(400))),
         status => {
             let site = cx.site.map_or("", |site| &worker.config.sites[site].name);
             tracing::error!(%site, path = target, status, "auth_request got neither 2xx nor 401 nor 403");

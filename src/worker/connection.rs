@@ -45,6 +45,9 @@ const LINGER_BYTES_MAX: usize = 1 << 20;
 /// How long a client may take for the alert that ends a TLS session.
 const CLOSE_MAX: Duration = Duration::from_secs(2);
 
+/// How long a drain waits for the first request of a connection.
+const FIRST_REQUEST_MAX: Duration = Duration::from_secs(2);
+
 /// Answers of a pipeline wait for each other up to this size; then they are sent.
 const GATHERED_BYTES_MAX: usize = 64 * 1024;
 
@@ -277,9 +280,17 @@ impl Connection {
         }
     }
 
-    /// Something of a request lies there, unread.
+    /// Something of a request has come.
     fn has_bytes(&self) -> bool {
-        self.tls.get().is_some_and(|secure| secure.is_ready()) || self.stream.peek() == Peek::Bytes
+        self.tls.get().is_some_and(|secure| secure.is_ready() || secure.has_partial_record())
+            || self.stream.peek() == Peek::Bytes
+    }
+
+    /// The worker drains, and a request that is not there yet is not waited for. The first one of a connection is on its
+    /// way as a rule, so that it is, for a while.
+    fn is_not_waited_for(&self, worker: &Worker) -> bool {
+        let patience = if self.requests.get() == 0 { FIRST_REQUEST_MAX } else { Duration::ZERO };
+        worker.draining_since.get().is_some_and(|since| since.elapsed() >= patience)
     }
 
     /// Ends our direction: the client reads the end of the stream. Takes no longer than `time`, after which the connection
@@ -372,7 +383,7 @@ async fn wait_cold(worker: &Worker, connection: &Connection) -> bool {
     connection.watched.set(left, OnExpiry::BreakReads);
     connection.watched.set_idle(true);
     worker.stats.http.idle.inc();
-    let ready = connection.watched.until_drained(&worker.draining, connection.readable()).await;
+    let ready = connection.watched.until_drained(|| connection.is_not_waited_for(worker), connection.readable()).await;
     worker.stats.http.idle.dec();
     connection.watched.set_idle(false);
     match ready {
@@ -525,7 +536,7 @@ pub(super) fn may_keep(worker: &Worker, connection: &Connection) -> bool {
     connection.requests.set(requests);
     let http = &worker.config.http;
     let is_worn = http.keep_alive_requests_max != 0 && requests >= http.keep_alive_requests_max;
-    !is_worn && !worker.draining.get() && connection.opened.elapsed() < http.keep_alive_time
+    !is_worn && !worker.is_draining() && connection.opened.elapsed() < http.keep_alive_time
 }
 
 fn leave_reading(worker: &Worker, head_begun: &mut bool) {
@@ -555,7 +566,7 @@ enum Read {
 async fn read_first(worker: &Worker, connection: &Connection, hot: &mut Hot) -> Read {
     hot.input.bytes.clear();
     hot.input.start = 0;
-    if worker.draining.get() && connection.requests.get() > 0 && !connection.has_bytes() {
+    if connection.is_not_waited_for(worker) && !connection.has_bytes() {
         return Read::End;
     }
     hot.input.make_room(READ_ROOM);

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::rc::Rc;
 use std::time::Instant;
 
-use super::admit::Admitted;
+use super::admit::{Admitted, Carried};
 use super::answer::Answer;
 use super::arrival::Waits;
 use super::body::BodyFailure;
@@ -222,15 +222,20 @@ async fn rounds(
     };
     let mut stage = Stage { asker, origin, page_for: None, named: None, keeps, body: request.head.body };
     let mut redirected: Option<Box<Redirected>> = None;
+    let mut carried = Carried::default();
     let mut hops = 0;
     let error = loop {
-        let current = redirected.as_ref().map_or(request, |redirected| redirected.request(request));
-        let instead = match step(worker, connection, current, client, scratch, stage).await {
+        let user = carried.user().map(<[u8]>::to_vec);
+        let mut current = redirected.as_ref().map_or(request, |redirected| redirected.request(request));
+        current.user = user.as_deref();
+        let instead = match step(worker, connection, current, client, scratch, stage, &mut carried).await {
             Ok(outcome) => return behind_page(outcome, stage.page_for),
             Err(instead) => instead,
         };
         hops += 1;
         stage = Stage { origin: Origin::Internal, named: None, ..stage };
+        let changed = carried.take_changed();
+        let current = changed.as_ref().map_or(current, |changed| changed.request(current));
         let page = match instead {
             Instead::Error(error) => break stage.page_for.unwrap_or(error),
             _ if hops > INTERNAL_REDIRECTS_MAX => {
@@ -243,10 +248,14 @@ async fn rounds(
             }
             Instead::Named { route, page } => {
                 stage.named = Some(route);
+                if let Some(changed) = changed {
+                    redirected = Some(Box::new(changed));
+                }
                 page
             }
         };
         if let Some(Page { error, status }) = page {
+            client.answer.trail.limited.is_over = true;
             if error.closes {
                 stage.keeps = false;
                 client.left = Left::Spent;
@@ -325,6 +334,7 @@ async fn step(
     client: &mut Client<'_>,
     scratch: &mut Scratch,
     stage: Stage,
+    carried: &mut Carried,
 ) -> Acted {
     let Request { head, bytes, .. } = request;
     let keeps = stage.keeps;
@@ -362,7 +372,7 @@ async fn step(
             Routed::Found(found) => {
                 let cx = Cx { options: found.options, captures: found.captures, ..cx };
                 note_route(&cx, client, &found);
-                let acted = at_route(cx, &found, client, Buffers { fields, rewritten }, stage).await;
+                let acted = at_route(cx, &found, client, Buffers { fields, rewritten }, stage, carried).await;
                 return with_page(acted, &cx, client, fields, stage).await;
             }
             nowhere => match admit_to_nowhere(&cx, client, fields, stage).await {
@@ -463,8 +473,8 @@ async fn at_route(
     client: &mut Client<'_>,
     buffers: Buffers<'_>,
     stage: Stage,
+    carried: &mut Carried,
 ) -> Acted {
-    let keeps = stage.keeps;
     let admitted = match stage.asker {
         Asker::Client => match admit::to_route(&cx, client, buffers.fields).await {
             Ok(admitted) => admitted,
@@ -472,12 +482,27 @@ async fn at_route(
         },
         Asker::Ourselves => Admitted::default(),
     };
-    let changed = admitted.changed(&cx);
-    let mut cx = cx;
+    let changed = admitted.changed(&cx, carried);
+    let mut let_in = cx;
     if let Some(changed) = &changed {
-        cx.request = changed.request(cx.request);
+        let_in.request = changed.request(cx.request);
     }
-    cx.request.user = admitted.user().or(cx.request.user);
+    let_in.request.user = admitted.user().or(cx.request.user);
+    let acted = let_in_at_route(let_in, found, client, buffers, stage.keeps).await;
+    if matches!(acted, Err(Instead::Go { .. } | Instead::Named { .. } | Instead::Error(_))) {
+        carried.note(admitted, changed);
+    }
+    acted
+}
+
+/// The request may come in there.
+async fn let_in_at_route(
+    cx: Cx<'_>,
+    found: &RouteMatch<'_>,
+    client: &mut Client<'_>,
+    buffers: Buffers<'_>,
+    keeps: bool,
+) -> Acted {
     let body_bytes_max = cx.options.body_bytes_max;
     client.upload.set_limit(body_bytes_max);
     if matches!(cx.request.head.body, BodyKind::Length(bytes) if body_bytes_max != 0 && bytes > body_bytes_max) {

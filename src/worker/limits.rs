@@ -22,8 +22,10 @@ use crate::util::template::Encoding;
 /// What limits have said of a request, and the counts it is in.
 #[derive(Default)]
 pub(super) struct Limited {
-    /// They have been asked.
-    pub(super) is_asked: bool,
+    /// Which have been asked, indexes into the config.
+    asked: SmallVec<[usize; 4]>,
+    /// None is asked any more: an error page is no second request.
+    pub(super) is_over: bool,
     /// What rates said; `None`: there were none.
     pub(super) by_rate: Option<LimitOutcome>,
     /// The same of those of requests at once.
@@ -73,8 +75,7 @@ struct Refused {
 /// Asks the limits of the route; `Some`: the request ends here. `key` is a buffer.
 pub(super) async fn admit(cx: &Cx<'_>, client: &mut Client<'_>, key: &mut Vec<u8>) -> Option<Acted> {
     let limited = &mut client.answer.trail.limited;
-    // An error page is no second request, nor is what a rewrite leads to.
-    if cx.options.limits.is_empty() || std::mem::replace(&mut limited.is_asked, true) {
+    if cx.options.limits.is_empty() || limited.is_over {
         return None;
     }
     match ask_all(cx, limited, key) {
@@ -95,6 +96,11 @@ fn ask_all(cx: &Cx<'_>, limited: &mut Limited, text: &mut Vec<u8>) -> Result<Dur
     let mut kept: SmallVec<[Kept; 4]> = SmallVec::new();
     let mut wait = Duration::ZERO;
     for &limit in cx.options.limits.iter() {
+        // Where a request is sent on inside, each limit counts it once.
+        if limited.asked.contains(&limit) {
+            continue;
+        }
+        limited.asked.push(limit);
         text.clear();
         cx.worker.config.limits[limit].key.put(Encoding::Text, cx, text);
         if text.is_empty() {

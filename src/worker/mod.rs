@@ -100,7 +100,7 @@ pub(crate) struct Worker {
     /// Current value of the Date field; renewed by the tick.
     date: RefCell<HttpDate>,
     /// No new requests on kept connections.
-    draining: Cell<bool>,
+    draining_since: Cell<Option<Instant>>,
     /// Downstream connections open now.
     connections: Cell<usize>,
     request_ids: Cell<u64>,
@@ -111,6 +111,11 @@ pub(crate) struct Worker {
 impl Worker {
     fn now(&self) -> Instant {
         Instant::now()
+    }
+
+    /// Nothing new is begun: see [`run`].
+    fn is_draining(&self) -> bool {
+        self.draining_since.get().is_some()
     }
 
     /// A fresh request identifier: unique in this process, hard to guess the neighbours of.

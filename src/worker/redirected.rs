@@ -66,6 +66,7 @@ impl Redirected {
         question.head.expect_continue = false;
         question.head.fields.retain(|field| keeps(field.known, true));
         question.remove_fields(own.iter().map(String::as_str).chain([ORIGINAL_URI, ORIGINAL_METHOD]));
+        question.keep_from_connection(&[ORIGINAL_URI, ORIGINAL_METHOD]);
         question.add_field(ORIGINAL_URI, request.asked.target);
         question.add_field(ORIGINAL_METHOD, request.asked.method);
         question
@@ -97,8 +98,8 @@ impl Redirected {
     }
 
     /// Takes `names` out of what the client's Connection fields name, so that they reach the next server.
-    fn keep_from_connection(&mut self, names: &[String]) {
-        let is_one = |option: &&[u8]| names.iter().any(|name| is_read_as(option, name));
+    fn keep_from_connection(&mut self, names: &[impl AsRef<str>]) {
+        let is_one = |option: &&[u8]| names.iter().any(|name| is_read_as(option, name.as_ref()));
         for at in 0..self.head.fields.len() {
             let Field { known, value, .. } = self.head.fields[at];
             if known == FieldName::Connection && list_elements(value.of(&self.bytes)).any(|option| is_one(&option)) {

@@ -104,7 +104,7 @@ pub(crate) async fn run(seat: Seat) {
         upstreams: config.upstreams.iter().map(|u| RefCell::new(UpstreamState::new(u, seat.index))).collect(),
         bridge: Bridge::new(seat.tickets, replies, seat.app_workers, seat.paired, config.process.queue_timeout),
         date: RefCell::new(HttpDate::from_unix(unix_seconds())),
-        draining: Cell::new(false),
+        draining_since: Cell::new(None),
         connections: Cell::new(0),
         request_ids: Cell::new(seat.request_id_seed),
         serials: Cell::new(0),
@@ -148,7 +148,7 @@ pub(crate) async fn run(seat: Seat) {
         }
     };
     if let Control::Drain(deadline) = order {
-        accepting.iter().for_each(|listener| listener.stop());
+        stop_accepting(&accepting).await;
         for splitter in &splitters {
             splitter.begin_drain();
         }
@@ -159,13 +159,25 @@ pub(crate) async fn run(seat: Seat) {
     }
 }
 
+/// How long connections that the kernel has made are accepted after the order to drain: others keep coming on a busy port.
+const ACCEPT_REST_MAX: Duration = Duration::from_millis(500);
+
+/// Takes the connections that wait already, which closing the listeners would reset; then closes these.
+async fn stop_accepting(listeners: &[Rc<Listener>]) {
+    let begun = std::time::Instant::now();
+    while listeners.iter().any(|listener| listener.has_waiting()) && begun.elapsed() < ACCEPT_REST_MAX {
+        sleep(Duration::from_millis(2)).await;
+    }
+    listeners.iter().for_each(|listener| listener.stop());
+}
+
 /// Looks of a drain whether all is done, for each tick of the deadlines.
 const TURNS_PER_TICK: u32 = 4;
 
 /// Finishes what is under way.
 async fn drain(worker: &Worker, control: &mut Receiver<Control>, deadline: Duration) {
-    worker.draining.set(true);
     let begun = worker.now();
+    worker.draining_since.set(Some(begun));
     let mut turns = 0u32;
     loop {
         if turns.is_multiple_of(TURNS_PER_TICK) {

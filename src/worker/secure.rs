@@ -161,6 +161,11 @@ impl Secure {
         self.is_closed.get() || !self.plain.borrow().is_empty()
     }
 
+    /// A record has begun to come.
+    pub(super) fn has_partial_record(&self) -> bool {
+        !self.incoming.borrow().is_empty()
+    }
+
     /// See [`Connection::read_cancellable`].
     pub(super) async fn read(
         &self,

@@ -3,10 +3,7 @@
 //! A request in it holds its connection and nothing else. So many may be held in the process; one beyond that is answered at
 //! once, and all are when the process drains.
 
-use std::future::poll_fn;
-use std::pin::pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::task::Poll;
 
 use super::Worker;
 use super::cx::Cx;
@@ -14,7 +11,6 @@ use super::exchange::{Acted, Client, Instead, abandoned, unanswered};
 use super::held_back;
 use crate::config::model::Tarpit;
 use crate::metrics::ServedBy;
-use crate::runtime::time::sleep;
 
 /// A place in the tarpit, given back when it is dropped.
 struct Place<'a> {
@@ -46,13 +42,7 @@ pub(super) async fn run(cx: &Cx<'_>, client: &mut Client<'_>, tarpit: Tarpit) ->
     match Place::take(cx.worker) {
         None => stats.tarpit_full.inc(),
         Some(_place) => {
-            let mut time = pin!(sleep(tarpit.delay));
-            // A drain wakes whoever waits.
-            let over = poll_fn(|context| match cx.worker.draining.get() {
-                true => Poll::Ready(()),
-                false => time.as_mut().poll(context),
-            });
-            if held_back::wait_for(cx, client, over).await.is_err() {
+            if held_back::wait(cx, client, tarpit.delay).await.is_err() {
                 return Ok(abandoned(ServedBy::Worker));
             }
         }

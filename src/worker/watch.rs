@@ -281,12 +281,16 @@ impl Watched {
         is_draining
     }
 
-    /// Runs `work` until it ends or the worker drains (`None`): `is_draining`, or what [`Watches::tell_of_drain`] tells.
-    pub(crate) async fn until_drained<T>(&self, is_draining: &Cell<bool>, work: impl Future<Output = T>) -> Option<T> {
+    /// Runs `work` until it ends, or `is_over` (`None`), which is looked at whenever [`Watches::tell_of_drain`] tells.
+    pub(crate) async fn until_drained<T>(
+        &self,
+        is_over: impl Fn() -> bool,
+        work: impl Future<Output = T>,
+    ) -> Option<T> {
         let mut work = pin!(work);
         std::future::poll_fn(|cx| match work.as_mut().poll(cx) {
             Poll::Ready(done) => Poll::Ready(Some(done)),
-            Poll::Pending if self.poll_draining(cx, is_draining.get()) => Poll::Ready(None),
+            Poll::Pending if self.poll_draining(cx, is_over()) => Poll::Ready(None),
             Poll::Pending => Poll::Pending,
         })
         .await

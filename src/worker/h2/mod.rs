@@ -324,7 +324,7 @@ async fn serve(worker: Rc<Worker>, connection: Rc<Connection>, shared: Rc<Shared
     };
     loop {
         let next = poll_fn(|cx| {
-            let is_draining = shared.idle.poll_draining(cx, worker.draining.get());
+            let is_draining = shared.idle.poll_draining(cx, worker.is_draining());
             if is_draining && !shared.is_closing.replace(true) {
                 h2.graceful_shutdown();
             }
