@@ -3,7 +3,7 @@
 
 mod support;
 
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 
 use rustix::process::Signal;
@@ -138,9 +138,13 @@ fn a_group_of_its_own_and_a_drain() {
     if !is_root() {
         return;
     }
-    let rest = "[site.main]\nroute = [{ path = \"/\", respond = { body = \"ok\" } }]\n";
+    let rest = "[site.main]\nroute = [{ path = \"/\", respond = { body = \"ok\" } }]\n\
+         [mysql.db]\nlisten = \"unix:$DIR/db.sock\"\nprimary = \"127.0.0.1:1\"\nuser = \"x\"\npassword = \"y\"\n";
     let mut server = Site::new(Driver::Auto, rest).process("user = \"www-data\"\ngroup = \"daemon\"").start();
     let found = identities(server.pid());
+    // Applications of the group reach the socket.
+    let socket = std::fs::metadata(server.folder().join("db.sock")).expect("it is there");
+    assert_eq!((socket.uid(), socket.gid(), socket.mode() & 0o777), (33, 1, 0o660));
     assert_eq!(found, [identity_of("www-data", Some("daemon"))]);
     assert_eq!(server.connect().ask(get("/")).text(), "ok");
     server.signal(Signal::QUIT);

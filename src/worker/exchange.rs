@@ -533,8 +533,10 @@ async fn act(
     match found.action {
         Action::Files(files) => {
             let folder = cx.worker.folders[found.site][found.route];
-            let plan = send_file::prepare(&cx, files, folder, path).await;
-            send_file::run(&cx, client, plan, fields).await
+            match send_file::prepare(&cx, client, files, folder, path).await {
+                Ok(plan) => send_file::run(&cx, client, plan, fields).await,
+                Err(acted) => acted,
+            }
         }
         Action::Redirect(redirect) => {
             let mut to = Vec::new();

@@ -8,7 +8,7 @@ use super::Worker;
 use super::answer::{Answer, OwnFields};
 use super::connection::Broken;
 use super::cx::Cx;
-use super::exchange::{Acted, After, Client, Instead, Outcome, Request, Unanswered, refuse_method};
+use super::exchange::{Acted, After, Client, Instead, Outcome, Request, Unanswered, abandoned, refuse_method};
 use crate::config::model::{Files, Listing};
 use crate::files::{
     self, CodingSet, Conditions, Content, Entry, FileSlice, HeadPart, Lines, Piece, Plan, PlanBody, WarmUp,
@@ -20,20 +20,30 @@ use crate::metrics::ServedBy;
 use crate::runtime::sys::files::read_at;
 use crate::util::path::Path;
 
-/// Finds the file and decides what to send. What would wait for the disk is done on a helper thread first.
-pub(super) async fn prepare(cx: &Cx<'_>, files: &Arc<Files>, folder: usize, path: Path<'_>) -> Plan {
+/// Finds the file and decides what to send. What would wait for the disk is done on a helper thread first. `Err`: the
+/// client left meanwhile.
+pub(super) async fn prepare(
+    cx: &Cx<'_>,
+    client: &Client<'_>,
+    files: &Arc<Files>,
+    folder: usize,
+    path: Path<'_>,
+) -> Result<Plan, Acted> {
     let in_memory = with_request(cx, files, path, |cache, request| {
         files::prepare_cached(files, folder, cache, request, cx.worker.now(), &cx.worker.stats.files)
     });
     if let Some(plan) = in_memory {
-        return plan;
+        return Ok(plan);
     }
     let errand = WarmUp::new(files, path);
+    let presence = client.answer.presence();
+    presence.watched().clear();
     // Where no helper is free it is looked for here: better late than not at all.
-    let _ = cx.worker.helpers.run(move || errand.run()).await;
-    with_request(cx, files, path, |cache, request| {
+    let found = presence.while_client_stays(cx.worker.helpers.run(move || errand.run())).await;
+    found.map_err(|_| Ok(abandoned(ServedBy::Files)))?;
+    Ok(with_request(cx, files, path, |cache, request| {
         files::prepare(files, folder, cache, request, cx.worker.now(), &cx.worker.stats.files)
-    })
+    }))
 }
 
 /// Calls `look` with the worker's cache and what the file tier needs to know of the request.
