@@ -63,6 +63,8 @@ pub struct Session {
     has_failed: bool,
     /// Bytes left in the caller's `input` by the last call.
     left_bytes: usize,
+    /// rustls may remember places in whatever is left from now on: it does so behind an empty handshake record.
+    holds_all: bool,
 }
 
 enum Phase {
@@ -92,6 +94,7 @@ impl Session {
             is_closed: false,
             has_failed: false,
             left_bytes: 0,
+            holds_all: false,
         })
     }
 
@@ -286,7 +289,8 @@ impl Session {
     /// Records at the front of `input` that rustls has opened but not used up, see [`Session::held`]. A record that is
     /// merely not complete stays with the caller.
     fn hold_fragments(&mut self, input: &mut Vec<u8>) {
-        if self.is_established() && holds_whole_record(input) {
+        self.holds_all |= self.is_established() && holds_whole_record(input);
+        if self.holds_all {
             self.held = std::mem::take(input);
         }
     }

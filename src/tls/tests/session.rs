@@ -792,6 +792,30 @@ fn survives(session: &mut Session, bytes: &[u8], piece: usize) {
     assert!(session.encrypt(b"data", &mut out).is_err());
 }
 
+/// rustls counts an empty handshake record as used up and never lets go of its length: from then on it wants to see as many
+/// bytes with every call, whatever they are by then.
+#[test]
+fn an_empty_handshake_record_does_not_disturb_traffic() {
+    for piece in [1, 7, 1000] {
+        let (mut session, mut sealer) = sealed_pair();
+        let mut bytes = sealer.record(22, &[]);
+        for content in [&b""[..], b"0", b"one", b"the second", b""] {
+            bytes.extend(sealer.record(23, content));
+        }
+        survives(&mut session, &bytes, piece);
+        let (mut session, mut sealer) = sealed_pair();
+        let (mut input, mut plain, mut out) = (Vec::new(), Vec::new(), Vec::new());
+        for record in [sealer.record(22, &[]), sealer.record(23, b"some "), sealer.record(23, b"data")] {
+            for piece in record.chunks(piece) {
+                input.extend_from_slice(piece);
+                session.receive(&mut input, &mut plain, &mut out).expect("good");
+                session.encrypt(b"meanwhile", &mut out).expect("good");
+            }
+        }
+        assert_eq!(plain, b"some data", "{piece}");
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
 
