@@ -51,7 +51,7 @@ pub struct Received {
 pub struct Session {
     connection: UnbufferedServerConnection,
     /// Records of a handshake message that is not complete after the handshake, which rustls has to see again with every
-    /// call. Empty but for odd clients: who cuts a key update of 5 bytes in two?
+    /// call; after an empty one as many bytes for ever. Empty but for odd clients: who cuts a key update of 5 bytes in two?
     held: Vec<u8>,
     phase: Phase,
     /// The first bytes were looked at and are no plain HTTP.
@@ -63,7 +63,7 @@ pub struct Session {
     has_failed: bool,
     /// Bytes left in the caller's `input` by the last call.
     left_bytes: usize,
-    /// rustls may remember places in whatever is left from now on: it does so behind an empty handshake record.
+    /// rustls has left more than what no record can be made of yet: it may remember places in whatever is left from now on.
     holds_all: bool,
 }
 
@@ -139,8 +139,10 @@ impl Session {
             *input = whole;
         }
         let mut used = 0;
+        let behind_records = behind_records(input);
         let result = self.step(input, &mut used, plain, out);
         drop(input.drain(..used));
+        self.holds_all |= input.len() != behind_records;
         match result {
             Ok(received) => {
                 self.hold_fragments(input);
@@ -289,8 +291,7 @@ impl Session {
     /// Records at the front of `input` that rustls has opened but not used up, see [`Session::held`]. A record that is
     /// merely not complete stays with the caller.
     fn hold_fragments(&mut self, input: &mut Vec<u8>) {
-        self.holds_all |= self.is_established() && holds_whole_record(input);
-        if self.holds_all {
+        if self.holds_all && self.is_established() {
             self.held = std::mem::take(input);
         }
     }
@@ -411,11 +412,14 @@ fn append(out: &mut Vec<u8>, mut bytes: usize, mut write: impl FnMut(&mut [u8]) 
     }
 }
 
-fn holds_whole_record(input: &[u8]) -> bool {
-    match input {
-        [_, _, _, high, low, payload @ ..] => payload.len() >= usize::from(u16::from_be_bytes([*high, *low])),
-        _ => false,
+/// Bytes behind the whole records (RFC 8446 section 5.1) at the front of `input`.
+fn behind_records(input: &[u8]) -> usize {
+    let mut rest = input;
+    while let [_, _, _, high, low, behind_head @ ..] = rest {
+        let Some(next) = behind_head.get(usize::from(u16::from_be_bytes([*high, *low]))..) else { break };
+        rest = next;
     }
+    rest.len()
 }
 
 /// Whether the first bytes of a connection begin a TLS handshake; `None`: too few to tell.
