@@ -86,18 +86,21 @@ impl HotPool {
         HotPool { read_buffer_bytes, ..HotPool::default() }
     }
 
-    /// Buffers for a connection that becomes busy; they come back when the lease is dropped.
+    /// Buffers for a connection that becomes busy and reads; they come back when the lease is dropped.
     pub(super) fn take(&self) -> Lease<'_> {
+        let mut lease = self.take_for_stream();
+        let input = &mut lease.buffers().input.bytes;
+        input.reserve_exact(self.read_buffer_bytes.saturating_sub(input.len()));
+        lease
+    }
+
+    /// The same for a stream of HTTP/2, whose connection reads for it.
+    pub(super) fn take_for_stream(&self) -> Lease<'_> {
         self.in_use.set(self.in_use.get() + 1);
         let mut free = self.free.borrow_mut();
         let hot = free.pop();
         self.spare.set(self.spare.get().min(free.len()));
-        let hot = hot.unwrap_or_else(|| {
-            let mut hot = Box::<Hot>::default();
-            hot.input.bytes.reserve_exact(self.read_buffer_bytes);
-            hot
-        });
-        Lease { pool: self, hot: Some(hot) }
+        Lease { pool: self, hot: Some(hot.unwrap_or_default()) }
     }
 
     /// A connection may hold its buffers while it waits for a request.

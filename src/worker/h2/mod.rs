@@ -396,7 +396,7 @@ async fn answer(guard: StreamGuard, request: http::Request<RecvStream>, respond:
     let StreamGuard { worker, connection, shared } = &guard;
     let (parts, recv) = request.into_parts();
     let stream = Rc::new(Stream::new(worker, respond));
-    let mut lease = worker.hot.take();
+    let mut lease = worker.hot.take_for_stream();
     let Hot { head, head_bytes, scratch, .. } = lease.buffers();
     let head_bytes_max = worker.limits.head_bytes_max.min(worker.config.http2.header_list_bytes_max as usize);
     let limits = Limits { head_bytes_max, ..worker.limits };
