@@ -695,13 +695,9 @@ fn sslscan_finds_nothing_below_intermediate() {
     assert_eq!(groups, ["0x0017", "0x0018", "0x001d"]);
 }
 
-#[test]
-fn testssl_finds_nothing_below_intermediate() {
-    if !has_program("testssl") {
-        return;
-    }
-    let server = start_for_scanners();
-    let report = server.folder().join("report.json");
+/// What it prints, and what it has found.
+fn scan_with_testssl(server: &Server, report: &str) -> (String, Vec<serde_json::Value>) {
+    let report = server.folder().join(report);
     let begin = Instant::now();
     // Protocols, categories of ciphers, forward secrecy, the server's defaults and the vulnerabilities that are quick to
     // look for. Left out: client-initiated renegotiation (waits for a time-out), LUCKY13, BREACH.
@@ -721,7 +717,22 @@ fn testssl_finds_nothing_below_intermediate() {
     let told = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(begin.elapsed() < Duration::from_secs(180), "it took {:?}", begin.elapsed());
     let text = std::fs::read_to_string(report).unwrap_or_else(|error| panic!("no report: {error}: {told}"));
-    let findings: Vec<serde_json::Value> = serde_json::from_str(&text).unwrap_or_else(|_| panic!("{text}"));
+    let findings = serde_json::from_str(&text).unwrap_or_else(|_| panic!("{text}"));
+    (told, findings)
+}
+
+#[test]
+fn testssl_finds_nothing_below_intermediate() {
+    if !has_program("testssl") {
+        return;
+    }
+    let server = start_for_scanners();
+    // On a busy machine the scanner gives up connecting now and then, and says so: then it is asked again.
+    let scans = (0..3).map(|n| scan_with_testssl(&server, &format!("report{n}.json")));
+    let is_whole = |(_, findings): &(String, Vec<serde_json::Value>)| {
+        !findings.iter().any(|finding| finding["finding"].as_str().is_some_and(|text| text.contains("connect problem")))
+    };
+    let (told, findings) = scans.into_iter().find(is_whole).expect("it connects");
     let finding = |id: &str| {
         let found = findings.iter().find(|finding| finding["id"] == id);
         found.unwrap_or_else(|| panic!("it did not look for {id}: {told}"))["finding"].as_str().expect("text")
@@ -750,6 +761,7 @@ fn testssl_finds_nothing_below_intermediate() {
         assert!(!is_ours || ["OK", "INFO"].contains(&severity), "{finding}");
     }
 }
+
 #[test]
 fn a_burst_of_handshakes_does_not_hold_up_a_kept_connection() {
     const BURST: usize = 200;
