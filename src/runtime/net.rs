@@ -11,6 +11,7 @@ use std::path::PathBuf;
 
 use monoio::buf::{IoBuf, IoBufMut};
 use monoio::io::{AsyncReadRent, AsyncWriteRent, CancelableAsyncReadRent, Canceller};
+use rustix::event::PollFlags;
 
 /// Where a stream leads: an IP socket address, or the path of a Unix socket.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -316,23 +317,24 @@ impl Breaker {
 
     /// The other side has closed or reset, whatever is still unread before that.
     pub fn has_hung_up(self) -> bool {
-        self.polls(rustix::event::PollFlags::RDHUP)
+        self.poll(PollFlags::RDHUP).intersects(PollFlags::RDHUP | PollFlags::HUP | PollFlags::ERR)
     }
 
     /// The connection is broken, or ended in both directions. Unlike what [`Breaker::peek`] sees, that is not so merely
     /// because our own reads were ended.
     pub fn is_reset(self) -> bool {
-        self.polls(rustix::event::PollFlags::empty())
+        self.poll(PollFlags::empty()).intersects(PollFlags::HUP | PollFlags::ERR)
     }
 
-    /// One of these is so, or what poll(2) always tells: POLLHUP, POLLERR.
-    fn polls(self, wanted: rustix::event::PollFlags) -> bool {
-        use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    /// What poll(2) tells at once: of these, and of POLLHUP and POLLERR in any case.
+    fn poll(self, wanted: PollFlags) -> PollFlags {
         let socket = self.borrow();
-        let mut fds = [PollFd::new(&socket, wanted)];
-        let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
-        let told = wanted | PollFlags::HUP | PollFlags::ERR;
-        poll(&mut fds, Some(&at_once)).is_ok_and(|ready| ready > 0) && fds[0].revents().intersects(told)
+        let mut fds = [rustix::event::PollFd::new(&socket, wanted)];
+        let at_once = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
+        match rustix::event::poll(&mut fds, Some(&at_once)) {
+            Ok(_) => fds[0].revents(),
+            Err(_) => PollFlags::empty(),
+        }
     }
 
     fn shutdown(self, how: rustix::net::Shutdown) {
@@ -446,7 +448,9 @@ impl Listener {
 
     /// A connection waits to be accepted.
     pub fn has_waiting(&self) -> bool {
-        Breaker { fd: self.fd }.polls(rustix::event::PollFlags::IN)
+        // A listener that another handle to it has shut tells POLLHUP as well.
+        let told = Breaker { fd: self.fd }.poll(PollFlags::IN | PollFlags::HUP);
+        told.contains(PollFlags::IN) && !told.intersects(PollFlags::HUP | PollFlags::ERR)
     }
 
     /// Stops listening: a waiting [`Listener::accept`] fails, new clients are refused by the kernel. Also for the

@@ -288,8 +288,8 @@ impl Session {
         }
     }
 
-    /// Records at the front of `input` that rustls has opened but not used up, see [`Session::held`]. A record that is
-    /// merely not complete stays with the caller.
+    /// Records at the front of `input` that rustls has opened but not used up, see [`Session::held`], with what lies behind
+    /// them. Until there was one, a record that is merely not complete stays with the caller.
     fn hold_fragments(&mut self, input: &mut Vec<u8>) {
         if self.holds_all && self.is_established() {
             self.held = std::mem::take(input);

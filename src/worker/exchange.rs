@@ -227,7 +227,7 @@ async fn rounds(
     let error = loop {
         let user = carried.user().map(<[u8]>::to_vec);
         let mut current = redirected.as_ref().map_or(request, |redirected| redirected.request(request));
-        current.user = user.as_deref();
+        current.user = user.as_deref().or(request.user);
         let instead = match step(worker, connection, current, client, scratch, stage, &mut carried).await {
             Ok(outcome) => return behind_page(outcome, stage.page_for),
             Err(instead) => instead,

@@ -1,7 +1,7 @@
-//! The limits of a route: asked once for each request, before its login.
+//! The limits of a route: each is asked once for a request, before the login of the first route that has it.
 //!
-//! All of them are asked in order of writing. The first that refuses ends the request; what the others had granted is given
-//! back. A request that several would delay waits for the longest.
+//! All of them are asked in order of writing. The first that refuses ends the request; what the others of that route had
+//! granted is given back. A request that several would delay waits for the longest.
 
 use std::rc::Rc;
 use std::time::Duration;

@@ -169,6 +169,8 @@ async fn stop_accepting(listeners: &[Rc<Listener>]) {
         sleep(Duration::from_millis(2)).await;
     }
     listeners.iter().for_each(|listener| listener.stop());
+    // What was accepted in this very moment has not been counted yet.
+    sleep(Duration::from_millis(2)).await;
 }
 
 /// Looks of a drain whether all is done, for each tick of the deadlines.
