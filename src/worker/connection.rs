@@ -54,6 +54,9 @@ const GATHERED_BYTES_MAX: usize = 64 * 1024;
 /// Most bytes of one write: each piece that the client takes starts the write time-out anew.
 const PIECE_BYTES_MAX: usize = 1 << 20;
 
+/// Answers up to this size fit into the buffer of a socket, as a rule, and do not wait for the client.
+const TAKEN_AT_ONCE_BYTES: usize = 16 * 1024;
+
 /// Least room offered to a read.
 const READ_ROOM: usize = 1024;
 
@@ -305,6 +308,9 @@ impl Connection {
 
     /// Sends what waits in `out`.
     pub(super) async fn flush(&self, worker: &Worker, out: &mut Vec<u8>) -> Result<(), Broken> {
+        if out.len() > TAKEN_AT_ONCE_BYTES {
+            self.arrival.forget_end();
+        }
         if !out.is_empty() {
             *out = self.send(worker, std::mem::take(out)).await?;
         }
@@ -536,7 +542,9 @@ pub(super) fn may_keep(worker: &Worker, connection: &Connection) -> bool {
     connection.requests.set(requests);
     let http = &worker.config.http;
     let is_worn = http.keep_alive_requests_max != 0 && requests >= http.keep_alive_requests_max;
-    !is_worn && !worker.is_draining() && connection.opened.elapsed() < http.keep_alive_time
+    !is_worn && !worker.is_draining() && {
+        worker.coarse_now().saturating_duration_since(connection.opened) < http.keep_alive_time
+    }
 }
 
 fn leave_reading(worker: &Worker, head_begun: &mut bool) {

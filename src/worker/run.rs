@@ -104,6 +104,7 @@ pub(crate) async fn run(seat: Seat) {
         upstreams: config.upstreams.iter().map(|u| RefCell::new(UpstreamState::new(u, seat.index))).collect(),
         bridge: Bridge::new(seat.tickets, replies, seat.app_workers, seat.paired, config.process.queue_timeout),
         date: RefCell::new(HttpDate::from_unix(unix_seconds())),
+        ticked: Cell::new(std::time::Instant::now()),
         draining_since: Cell::new(None),
         connections: Cell::new(0),
         request_ids: Cell::new(seat.request_id_seed),

@@ -1,6 +1,7 @@
 //! Answers from files: a [`Plan`] of the file tier, sent.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -20,6 +21,9 @@ use crate::metrics::ServedBy;
 use crate::runtime::sys::files::read_at;
 use crate::util::path::Path;
 
+/// From here on `file_cache_valid` may be off by a tick.
+const COARSE_VALID_MIN: Duration = Duration::from_secs(1);
+
 /// Finds the file and decides what to send. What would wait for the disk is done on a helper thread first. `Err`: the
 /// client left meanwhile.
 pub(super) async fn prepare(
@@ -29,8 +33,10 @@ pub(super) async fn prepare(
     folder: usize,
     path: Path<'_>,
 ) -> Result<Plan, Acted> {
+    let is_coarse_enough = cx.worker.config.process.file_cache_valid >= COARSE_VALID_MIN;
+    let now = if is_coarse_enough { cx.worker.coarse_now() } else { cx.worker.now() };
     let in_memory = with_request(cx, files, path, |cache, request| {
-        files::prepare_cached(files, folder, cache, request, cx.worker.now(), &cx.worker.stats.files)
+        files::prepare_cached(files, folder, cache, request, now, &cx.worker.stats.files)
     });
     if let Some(plan) = in_memory {
         return Ok(plan);
@@ -107,7 +113,6 @@ pub(super) async fn run(cx: &Cx<'_>, client: &mut Client<'_>, plan: Plan, fields
         Ok(()) => answer.finish().await,
         Err(Broken) => Err(Broken),
     };
-    worker.stats.files.duration.record(cx.request.started.elapsed());
     let after = if sent.is_ok() { After::Keep } else { After::Abort };
     Ok(Outcome { after, served_by: ServedBy::Files })
 }

@@ -61,10 +61,15 @@ pub(super) fn account(
     client: &Client<'_>,
     outcome: Outcome,
 ) {
-    let duration = request.started.elapsed();
+    let ended = worker.now();
+    let duration = ended.saturating_duration_since(request.started);
     let status = client.answer.status();
     worker.stats.http.responses[usize::from(status / 100).min(5)].inc();
     worker.stats.http.duration.record(duration);
+    if outcome.served_by == ServedBy::Files && status != 0 {
+        worker.stats.files.duration.record(duration);
+    }
+    connection.arrival.note_end(ended);
     if let Some(log) = &worker.access_log
         && client.answer.trail.log_access
         && log.wants(client.answer.trail.site)
