@@ -13,6 +13,7 @@
 //! | `body`, `pacing` | the request body, read as it is wanted; how long it is waited for |
 //! | `respond` | answers of the worker itself |
 //! | `send_file`, `forward`, `call_app` | the three actions that take time |
+//! | `replaced`, `redirected` | what is sent in the place of an answer |
 //! | `tarpit` | the one that takes it on purpose |
 //! | `trail`, `logged` | what a request leaves behind, and whether the access log wants it |
 //! | `run` | the worker's thread: listeners, tick, drain |
@@ -36,6 +37,7 @@ mod logged;
 mod pacing;
 mod preamble;
 mod redirected;
+mod replaced;
 mod respond;
 mod run;
 mod secure;

@@ -1,0 +1,69 @@
+//! Connections to servers: an idle one that is still good, or a new one.
+
+use std::pin::pin;
+use std::time::Instant;
+
+use super::{Forward, NoResponse, TryFailed};
+use crate::proxy::retry::Situation;
+use crate::runtime::net::{Peek, Stream};
+use crate::runtime::time::timeout;
+use crate::worker::watch::Watched;
+
+/// A connection to a server. `watched` is dropped before `stream`, as it must be.
+pub(crate) struct ServerConnection {
+    pub(super) watched: Watched,
+    pub(super) stream: Stream,
+}
+
+impl Forward<'_> {
+    /// An idle connection that is still good, or a new one. The flag says which.
+    pub(super) async fn connect(
+        &self,
+        server: usize,
+        must_be_fresh: bool,
+        now: Instant,
+    ) -> Result<(ServerConnection, bool), NoResponse> {
+        let stats = self.stats(server);
+        // Readable means dead: it was closed, or something nobody asked for came, which must never be taken for the
+        // answer to the next request. It also narrows the race with the server's idle time-out to one packet's time.
+        let take_idle = || match must_be_fresh {
+            true => None,
+            false => self.worker.upstreams[self.upstream].borrow_mut().take_idle(server, now),
+        };
+        while let Some(idle) = take_idle() {
+            if idle.stream.peek() == Peek::Quiet {
+                stats.reuses.inc();
+                return Ok((idle, true));
+            }
+        }
+        let begun = self.worker.now();
+        let address = &self.config.servers[server].address;
+        // Futures are handed on pinned: passed by value, each layer around them would hold a copy of its own.
+        let connecting = pin!(Stream::connect(address));
+        let connecting = pin!(timeout(self.config.connect_timeout, connecting));
+        self.presence.watched().clear();
+        let connected = match self.presence.while_client_stays(connecting).await {
+            Ok(connected) => connected,
+            Err(_) => return Err(NoResponse::ClientGone),
+        };
+        let mut state = self.worker.upstreams[self.upstream].borrow_mut();
+        match connected {
+            Ok(Ok(stream)) => {
+                state.on_connected(server);
+                stats.connects.inc();
+                stats.connect.record(begun.elapsed());
+                let watched = self.worker.watches.watch(&stream);
+                Ok((ServerConnection { watched, stream }, false))
+            }
+            failed => {
+                let error = match failed {
+                    Ok(Err(error)) => error.to_string(),
+                    _ => "time-out".to_owned(),
+                };
+                tracing::warn!(upstream = %self.config.name, server = %address, %error, "server connect failed");
+                state.on_connect_failed(server, self.worker.now());
+                Err(NoResponse::Failed(TryFailed { situation: Situation::ConnectFailed, sent: false }))
+            }
+        }
+    }
+}
