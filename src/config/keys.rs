@@ -643,8 +643,17 @@ pub(super) const KEYS: &[Key] = &[
     Key::new(Table::Upstream, "idle_timeout", WAIT, Default("60s"))
         .help("longest silence while a body is relayed")
         .flag_of(FlagOf::Proxy, "idle-timeout")
-        .known_as(&["nginx proxy_send_timeout", "haproxy timeout tunnel"])
+        .known_as(&["nginx proxy_send_timeout"])
         .when("up for streams with long pauses, such as server-sent events"),
+    Key::new(Table::Upstream, "upgrade", Kind::List(&Kind::Text), Default("websocket"))
+        .help("protocols that a client may leave HTTP for on its connection (`Upgrade`); an empty list: none. HTTP/2 in clear (h2c) never is one")
+        .known_as(&["nginx proxy_set_header Upgrade"])
+        .when("`[]` where the servers have no WebSockets"),
+    Key::new(Table::Upstream, "tunnel_timeout", WAIT, Default("1h"))
+        .help("longest silence in both directions of a WebSocket")
+        .flag_of(FlagOf::Proxy, "tunnel-timeout")
+        .known_as(&["nginx proxy_read_timeout", "haproxy timeout tunnel"])
+        .when("down when clients vanish without a word; applications that ping each other need little"),
     Key::new(Table::Upstream, "tries", integer(1, 100), Default("3"))
         .help("connections tried for one request, the first included; only requests that may be repeated are")
         .flag_of(FlagOf::Proxy, "tries")

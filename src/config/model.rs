@@ -709,6 +709,10 @@ pub struct Upstream {
     pub response_timeout: Duration,
     /// Longest silence while a body is relayed.
     pub idle_timeout: Duration,
+    /// Protocols that a connection may leave HTTP for, in lower case.
+    pub upgrade: Vec<Box<str>>,
+    /// Longest silence in both directions behind that.
+    pub tunnel_timeout: Duration,
     /// Connections tried for one request, the first included.
     pub tries_max: u32,
     /// Idle connections kept per data worker and server.

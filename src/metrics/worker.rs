@@ -67,6 +67,8 @@ pub struct HttpStats {
     pub connections: Gauge,
     /// Connections between two requests now.
     pub idle: Gauge,
+    /// Connections that have left HTTP for another protocol.
+    pub tunnels: Gauge,
     /// Connections on which a request head has begun but is not complete now.
     pub reading: Gauge,
     /// Request bodies given up because they came too slowly.

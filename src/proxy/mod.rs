@@ -11,12 +11,14 @@
 //! | [`head`] | the head sent to the server and the one sent back to the client |
 //! | [`health`] | whether a server counts as up, from the results of its checks |
 //! | [`retry`] | whether a failed request may be sent again, and where |
+//! | [`upgrade`] | whether a client and a server may leave HTTP for another protocol |
 
 pub mod balance;
 pub mod head;
 pub mod health;
 pub mod pool;
 pub mod retry;
+pub mod upgrade;
 pub mod upstream;
 
 pub use self::balance::{Balancer, Tried};

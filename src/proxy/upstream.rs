@@ -126,6 +126,8 @@ mod tests {
             connect_timeout: SECOND,
             response_timeout: SECOND,
             idle_timeout: SECOND,
+            upgrade: Vec::new(),
+            tunnel_timeout: SECOND,
             tries_max: 3,
             keep_idle: 2,
             keep_idle_timeout: 10 * SECOND,

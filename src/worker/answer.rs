@@ -247,6 +247,30 @@ impl<'a> Answer<'a> {
         self.flush().await
     }
 
+    /// Sends the head of a 101 at once, the last thing said in HTTP on this connection; `fields` with Connection and Upgrade.
+    pub(super) async fn switch_protocols(&mut self, fields: &[u8]) -> Result<(), Broken> {
+        if let Wire::H1(wire) = &mut self.wire {
+            wire.keep_alive = false;
+            let before = wire.out.len();
+            crate::http::h1::write_status_line(wire.out, 101);
+            wire.out.extend_from_slice(fields);
+            wire.out.extend_from_slice(b"\r\n");
+            self.head_bytes += (wire.out.len() - before) as u64;
+        }
+        self.status = 101;
+        self.flush_wire().await?;
+        if let Wire::H1(wire) = &mut self.wire {
+            // A tunnel lives long and has no use for it.
+            *wire.out = Vec::new();
+        }
+        Ok(())
+    }
+
+    /// Bytes that were sent behind a 101.
+    pub(super) fn count_tunnelled(&mut self, bytes: u64) {
+        self.body_bytes += bytes;
+    }
+
     /// The status of the final answer is this, whatever the action says.
     pub(super) fn force_status(&mut self, status: Option<u16>) {
         self.forced_status = status;

@@ -498,7 +498,7 @@ async fn answer(worker: &Rc<Worker>, connection: &Connection, hot: &mut Hot) -> 
     let mut body = RequestBody::new(head.body, end, head.expect_continue);
     // Without a body nobody reads into the input until the answer is out, so that the head can stay where it is.
     let mut kept = Vec::new();
-    let bytes = if head.body == BodyKind::None {
+    let bytes = if head.body == BodyKind::None && !head.upgrade {
         kept = std::mem::take(&mut input.bytes);
         &kept[begin..end]
     } else {
@@ -517,9 +517,9 @@ async fn answer(worker: &Rc<Worker>, connection: &Connection, hot: &mut Hot) -> 
         outcome.after = if discarded { After::Keep } else { After::Linger };
     }
     account(worker, connection, request, &client, outcome);
-    let (answered, keeps) = (client.answer.status() != 0, client.answer.keeps_connection());
+    let (answered, keeps) = (!matches!(client.answer.status(), 0 | 101), client.answer.keeps_connection());
     drop(client);
-    if head.body == BodyKind::None {
+    if head.body == BodyKind::None && !head.upgrade {
         input.bytes = kept;
     }
     if outcome.after == After::Keep {

@@ -14,6 +14,7 @@
 //! | `respond` | answers of the worker itself |
 //! | `send_file`, `forward`, `call_app` | the three actions that take time |
 //! | `replaced`, `redirected` | what is sent in the place of an answer |
+//! | `tunnel` | bytes both ways, behind an upgrade |
 //! | `tarpit` | the one that takes it on purpose |
 //! | `trail`, `logged` | what a request leaves behind, and whether the access log wants it |
 //! | `run` | the worker's thread: listeners, tick, drain |
@@ -44,6 +45,7 @@ mod secure;
 mod send_file;
 mod tarpit;
 mod trail;
+mod tunnel;
 mod upload;
 mod watch;
 

@@ -9,6 +9,7 @@ use super::cx::{AnswerVariables, Cx};
 use super::exchange::{After, Client, Outcome, Request};
 use super::limits::Limited;
 use super::logged::{self, Routed};
+use super::tunnel::Flow;
 use crate::http::h1::FieldName;
 use crate::log::{
     AddressText, ClientFacts, Coding, Counts, EndedBy, Entry, OwnValues, Phase, Termination, Timers, TlsFacts,
@@ -45,6 +46,8 @@ pub(super) struct Trail {
     pub(super) routed: Option<Box<Routed>>,
     /// What limits said.
     pub(super) limited: Limited,
+    /// What went both ways behind a 101.
+    pub(super) tunnelled: Option<Flow>,
     /// It was held back in the tarpit.
     pub(super) is_tarpitted: bool,
     /// The access log wants to hear of it.
@@ -130,7 +133,9 @@ fn log_line(variables: &AnswerVariables<'_>, client: &Client<'_>, outcome: Outco
         response_fields: &trail.response_fields,
         body_bytes: client.answer.body_bytes(),
         bytes_sent: client.answer.sent_bytes(),
-        bytes_received: head.head_bytes as u64 + client.upload.received_bytes(),
+        bytes_received: head.head_bytes as u64
+            + client.upload.received_bytes()
+            + trail.tunnelled.map_or(0, |flow| flow.up_bytes),
         coding: trail.coding.map(|(name, bytes_before)| Coding { name: name.as_bytes(), bytes_before }),
         duration,
         timers: Timers {
@@ -213,6 +218,9 @@ fn termination(client: &Client<'_>, outcome: Outcome) -> Termination {
         After::Abort => Termination::new(EndedBy::Client, Phase::Data),
         After::Close if client.answer.trail.is_tarpitted && !has_begun => {
             Termination::new(EndedBy::Client, Phase::Tarpit)
+        }
+        _ if client.answer.trail.tunnelled.is_some_and(|flow| flow.is_timed_out) => {
+            Termination::new(EndedBy::ServerTimeout, Phase::Data)
         }
         _ if client.answer.trail.is_tarpitted => Termination::new(EndedBy::Proxy, Phase::Tarpit),
         _ if client.answer.trail.limited.is_refused() => Termination::new(EndedBy::Proxy, Phase::Request),

@@ -35,10 +35,33 @@ pub(in crate::config) fn upstream_settings<'a>(
         connect_timeout: section.get("connect_timeout"),
         response_timeout: section.get("response_timeout"),
         idle_timeout: section.get("idle_timeout"),
+        upgrade: upgrade(section),
+        tunnel_timeout: section.get("tunnel_timeout"),
         tries_max: section.get("tries"),
         keep_idle: section.get("keep_idle"),
         keep_idle_timeout: section.get("keep_idle_timeout"),
     }
+}
+
+/// Names of protocols.
+fn upgrade(section: &Section<'_>) -> Vec<Box<str>> {
+    let names: Vec<Placed<String>> = section.list("upgrade");
+    let bad = |place: &Placed<String>, label: String| {
+        let title = format!("bad value for `upgrade` in {}", section.title);
+        section.cx.mistake(Problem::new(title, place.span.clone(), label));
+    };
+    for place in &names {
+        let name = &place.value;
+        let is_token =
+            !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b));
+        if name.eq_ignore_ascii_case("h2c") || name.eq_ignore_ascii_case("h2") {
+            let label = "a server that switched to HTTP/2 would speak past every rule for requests: leave it out";
+            bad(place, label.into());
+        } else if !is_token {
+            bad(place, format!("`{name}` is no name of a protocol: write one such as \"websocket\""));
+        }
+    }
+    names.iter().map(|name| name.value.to_ascii_lowercase().into()).collect()
 }
 
 fn compile_health<'a>(upstream: &Section<'a>, item: Option<&'a Item>) -> Option<Health> {

@@ -531,6 +531,13 @@ fn upstreams() {
         &["7:11 [upstream.u] has only backup servers | take `backup` away from at least one server"],
     );
     check(
+        "servers = \"1.1.1.1:1\"\nupgrade = [\"websocket\", \"h2c\", \"web socket\"]",
+        &[
+            "8:25 bad value for `upgrade` in [upstream.u] | a server that switched to HTTP/2 would speak past every rule for requests: leave it out",
+            "8:32 bad value for `upgrade` in [upstream.u] | `web socket` is no name of a protocol: write one such as \"websocket\"",
+        ],
+    );
+    check(
         "servers = \"1.1.1.1:1\"\nhealth = 5",
         &[
             "8:10 bad value for `health` in [upstream.u] | it is a whole number: write true, false, or a table such as { path = \"/healthz\" }",

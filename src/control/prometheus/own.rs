@@ -98,6 +98,9 @@ fn http(out: &mut Exposition, shared: &Shared) {
         family.sample(&[("listener", &listener.name)], open);
     }
     t.gauge(out, "connections_idle", "Client connections between two requests now.", |w| &w.http.idle);
+    t.gauge(out, "tunnels", "Client connections that have left HTTP for another protocol, such as WebSockets.", |w| {
+        &w.http.tunnels
+    });
     t.gauge(out, "connections_reading", "Client connections within a request head now.", |w| &w.http.reading);
     t.counter(out, "received_bytes_total", "Bytes read from clients.", |w| &w.http.bytes_in);
     t.counter(out, "sent_bytes_total", "Bytes sent to clients.", |w| &w.http.bytes_out);

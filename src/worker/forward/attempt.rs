@@ -3,13 +3,14 @@
 use std::pin::pin;
 use std::time::{Duration, Instant};
 
-use super::connect::ServerConnection;
 use super::outgoing::{Outgoing, append_body};
 use super::relay::BrokeOff;
+use super::server::ServerConnection;
 use super::{Forward, NoResponse, TryFailed};
 use crate::http::h1::{BodyKind, LAST_CHUNK, ResponseHead, parse_response};
 use crate::proxy::head::{is_forwarded_interim, write_response_fields};
 use crate::proxy::retry::Situation;
+use crate::proxy::upgrade;
 use crate::worker::answer::Answer;
 use crate::worker::body::BodyFailure;
 use crate::worker::exchange::{After, Client, Outcome};
@@ -74,7 +75,7 @@ impl Forward<'_> {
     /// Sends the head and what is kept of the body.
     async fn send_head(&self, server: &ServerConnection, bytes: Vec<u8>, closed: Situation) -> Result<(), NoResponse> {
         server.watched.set(self.config.idle_timeout, OnExpiry::BreakAll);
-        let (result, bytes) = server.stream.write_all(bytes).await;
+        let (result, bytes) = server.write_all(self.worker, bytes).await;
         self.worker.hot.give_buffer_back(bytes);
         // It may have answered before it closed (413, 408 …), but then the answer is not to this request.
         result.map_err(|_| NoResponse::Failed(TryFailed { situation: closed, sent: true }))
@@ -95,7 +96,10 @@ impl Forward<'_> {
         let received = self.presence.while_client_stays(pin!(receive)).await;
         let response = received.unwrap_or(Err(NoResponse::ClientGone))?;
         self.count_response(&mut answer.trail, at, &response);
-        self.relay(answer, fields, response, at).await
+        match response.head.status {
+            101 => self.switch(client, fields, response, at).await,
+            _ => self.relay(answer, fields, response, at).await,
+        }
     }
 
     /// Waits for the response and relays it, while the rest of a large body goes out beside it.
@@ -183,14 +187,14 @@ impl Forward<'_> {
                     if kind == BodyKind::Chunked {
                         buffer.extend_from_slice(LAST_CHUNK);
                     }
-                    let (result, returned) = server.stream.write_all(buffer).await;
+                    let (result, returned) = server.write_all(self.worker, buffer).await;
                     buffer = returned;
                     break result.is_ok();
                 }
                 Some(piece) => {
                     append_body(&mut buffer, kind, piece.as_slice(), false);
                     // A silent server must not hold the client for ever; every piece starts the time anew.
-                    let (result, returned) = server.stream.write_all(buffer).await;
+                    let (result, returned) = server.write_all(self.worker, buffer).await;
                     buffer = returned;
                     buffer.clear();
                     if result.is_err() {
@@ -223,7 +227,14 @@ impl Forward<'_> {
                 }
                 Ok(Some(())) => {
                     if head.status == 101 {
-                        return failed(Situation::FreshClosed); // we never ask for an upgrade
+                        let asked = self.upgrade.filter(|asked| upgrade::is_agreed(&head, &input, asked));
+                        let Some(_) = asked else {
+                            let error = "it switches to a protocol that nobody asked for";
+                            tracing::warn!(upstream = %self.config.name, error, "server sent a malformed response");
+                            return failed(Situation::FreshClosed);
+                        };
+                        server.watched.clear();
+                        return Ok(Response { head, input });
                     }
                     if is_forwarded_interim(head.status, version) {
                         fields.clear();
@@ -243,7 +254,7 @@ impl Forward<'_> {
             if input.capacity() == input.len() {
                 input.reserve(input.len().max(1024));
             }
-            let (result, returned) = server.stream.read(input).await;
+            let (result, returned) = server.read(self.worker, input).await;
             input = returned;
             match result {
                 Ok(n) if n > 0 => {}

@@ -3,17 +3,11 @@
 use std::pin::pin;
 use std::time::Instant;
 
+use super::server::ServerConnection;
 use super::{Forward, NoResponse, TryFailed};
 use crate::proxy::retry::Situation;
-use crate::runtime::net::{Peek, Stream};
+use crate::runtime::net::Stream;
 use crate::runtime::time::timeout;
-use crate::worker::watch::Watched;
-
-/// A connection to a server. `watched` is dropped before `stream`, as it must be.
-pub(crate) struct ServerConnection {
-    pub(super) watched: Watched,
-    pub(super) stream: Stream,
-}
 
 impl Forward<'_> {
     /// An idle connection that is still good, or a new one. The flag says which.
@@ -24,14 +18,12 @@ impl Forward<'_> {
         now: Instant,
     ) -> Result<(ServerConnection, bool), NoResponse> {
         let stats = self.stats(server);
-        // Readable means dead: it was closed, or something nobody asked for came, which must never be taken for the
-        // answer to the next request. It also narrows the race with the server's idle time-out to one packet's time.
         let take_idle = || match must_be_fresh {
             true => None,
             false => self.worker.upstreams[self.upstream].borrow_mut().take_idle(server, now),
         };
         while let Some(idle) = take_idle() {
-            if idle.stream.peek() == Peek::Quiet {
+            if idle.is_quiet() {
                 stats.reuses.inc();
                 return Ok((idle, true));
             }
@@ -52,8 +44,7 @@ impl Forward<'_> {
                 state.on_connected(server);
                 stats.connects.inc();
                 stats.connect.record(begun.elapsed());
-                let watched = self.worker.watches.watch(&stream);
-                Ok((ServerConnection { watched, stream }, false))
+                Ok((ServerConnection::new(self.worker, stream), false))
             }
             failed => {
                 let error = match failed {

@@ -12,29 +12,32 @@
 //! | `connect` | the connection to it |
 //! | `outgoing` | what goes to it |
 //! | `relay` | the response on to the client |
+//! | `switch` | the other protocol that both have agreed on |
 
 mod attempt;
 mod connect;
 mod outgoing;
 mod relay;
+mod server;
+mod switch;
 
 use std::cell::Cell;
 use std::time::Instant;
 
-pub(crate) use self::connect::ServerConnection;
 use self::outgoing::Outgoing;
 pub(super) use self::outgoing::put_client_certificate;
+pub(crate) use self::server::ServerConnection;
 use super::Worker;
 use super::answer::Presence;
 use super::body::BodyFailure;
 use super::connection::Connection;
 use super::cx::Cx;
 use super::exchange::{Acted, After, Client, Instead, Outcome, Request, Unanswered, abandoned, refuse};
-use super::upload::Left;
+use super::upload::{Left, Upload};
 use crate::config::model::Upstream;
 use crate::metrics::{ServedBy, ServerStats};
-use crate::proxy::Tried;
 use crate::proxy::retry::{Failure, RetryPolicy, Situation, Verdict, delay_before_retry, may_retry};
+use crate::proxy::{Tried, upgrade};
 use crate::runtime::time::sleep;
 
 /// A request being forwarded.
@@ -46,6 +49,8 @@ struct Forward<'a> {
     config: &'a Upstream,
     request: Request<'a>,
     presence: Presence<'a>,
+    /// Protocol that the client wants to leave HTTP for, as far as that is allowed.
+    upgrade: Option<&'a [u8]>,
     /// The final response is on its way to the client.
     is_relaying: Cell<bool>,
 }
@@ -75,7 +80,11 @@ pub(super) async fn run(cx: &Cx<'_>, client: &mut Client<'_>, fields: &mut Vec<u
     let presence = client.answer.presence();
     client.answer.trail.upstream = Some(upstream as u16);
     let is_relaying = Cell::new(false);
-    let forward = Forward { cx, worker, connection, upstream, config, request, presence, is_relaying };
+    let upgrade = match client.upload {
+        Upload::H1 { .. } => upgrade::asked(request.head, request.bytes, &config.upgrade),
+        Upload::H2(_) | Upload::Nothing => None,
+    };
+    let forward = Forward { cx, worker, connection, upstream, config, request, presence, upgrade, is_relaying };
     let outgoing = match forward.outgoing(client).await {
         Ok(outgoing) => outgoing,
         Err(failure) => return body_failed(failure),

@@ -56,6 +56,7 @@ impl Forward<'_> {
             request_id: &Request::id_text(self.request.id),
             body: outgoing.kind,
             keep_alive: true,
+            upgrade: self.upgrade,
         };
         let written = write_request_head(&mut bytes, head, self.request.bytes, &context);
         if written.is_err() {

@@ -3,7 +3,7 @@
 use std::pin::pin;
 
 use super::attempt::{At, Relayed, Response};
-use super::connect::ServerConnection;
+use super::server::ServerConnection;
 use super::{Forward, NoResponse};
 use crate::http::answer::AnswerHead;
 use crate::http::h1::{BodyDecoder, BodyKind, FieldName, Method, ResponseHead};
@@ -122,7 +122,7 @@ impl Forward<'_> {
             }
             server.watched.set(self.config.idle_timeout, OnExpiry::BreakAll);
             // A client that has left wants no more of it, and the server should not have to find out by itself.
-            let read = self.presence.while_client_stays(pin!(server.stream.read(input))).await;
+            let read = self.presence.while_client_stays(pin!(server.read(self.worker, input))).await;
             let (result, returned) = read.map_err(|_| BrokeOff::Client)?;
             input = returned;
             server.watched.clear();
