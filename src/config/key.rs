@@ -52,6 +52,8 @@ pub enum Table {
     Upstream,
     /// One entry of `servers` of an upstream
     Server,
+    /// `tls = { … }` of an upstream
+    UpstreamTls,
     /// `health = { … }` of an upstream
     Health,
     /// `[app.NAME]`
@@ -95,6 +97,7 @@ impl Table {
         Table::Auth,
         Table::Upstream,
         Table::Server,
+        Table::UpstreamTls,
         Table::Health,
         Table::App,
         Table::Map,
@@ -156,6 +159,7 @@ impl Table {
             Table::Auth => "auth = { … }",
             Table::Upstream => "[upstream.NAME]",
             Table::Server => "servers = [{ … }]",
+            Table::UpstreamTls => "tls = { … }",
             Table::Health => "health = { … }",
             Table::App => "[app.NAME]",
             Table::Map => "[map.NAME]",
@@ -241,6 +245,9 @@ impl Table {
             }
             Table::Upstream => "A named set of servers to balance over.",
             Table::Server => "One server of an upstream. A text is short for a table with only `address`.",
+            Table::UpstreamTls => {
+                "TLS towards the servers of an upstream. `tls = true` takes the defaults: certificates are verified."
+            }
             Table::Health => {
                 "The active health check of an upstream. Without the key a TCP connection is tried; `health = false` switches checks off."
             }

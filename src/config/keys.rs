@@ -630,6 +630,9 @@ pub(super) const KEYS: &[Key] = &[
         .help("the active check of each server")
         .known_as(&["haproxy option httpchk", "haproxy server check"])
         .when("give a path, so that a server which accepts connections but cannot answer is taken out"),
+    Key::new(Table::Upstream, "tls", Kind::Form("true, false, or a table such as { server_name = \"api.internal\" }"), Means("clear text"))
+        .help("TLS towards its servers; checks use it too")
+        .known_as(&["nginx proxy_pass https", "haproxy server ssl"]),
     Key::new(Table::Upstream, "connect_timeout", WAIT, Default("5s"))
         .help("time for connecting to a server")
         .flag_of(FlagOf::Proxy, "connect-timeout")
@@ -678,6 +681,24 @@ pub(super) const KEYS: &[Key] = &[
     Key::new(Table::Server, "backup", Kind::Switch, Default("false"))
         .help("used only while no other server is up")
         .known_as(&["nginx backup", "haproxy backup"]),
+    // tls of an upstream
+    Key::new(Table::UpstreamTls, "server_name", Kind::Text, Means("the server's address"))
+        .help("name that the certificate of every server must have, which is also asked for (SNI)")
+        .known_as(&["nginx proxy_ssl_name", "nginx proxy_ssl_server_name", "haproxy sni", "haproxy verifyhost"])
+        .when("where the servers' certificates are for a name, as they usually are"),
+    Key::new(Table::UpstreamTls, "verify", Kind::Switch, Default("true"))
+        .help("whether the certificate must come from an authority that is trusted and have the right name")
+        .known_as(&["nginx proxy_ssl_verify", "haproxy verify"])
+        .when("`false` only for tests: anyone on the way could be the server. nginx's default is off"),
+    Key::new(Table::UpstreamTls, "ca", Kind::Path, Means("those of the system"))
+        .help("authorities that may issue the certificates, a PEM file")
+        .known_as(&["nginx proxy_ssl_trusted_certificate", "haproxy ca-file"]),
+    Key::new(Table::UpstreamTls, "chain", Kind::Path, Means("none"))
+        .help("certificate that is shown to servers that ask for one, a PEM file; with `key`")
+        .known_as(&["nginx proxy_ssl_certificate", "haproxy crt"]),
+    Key::new(Table::UpstreamTls, "key", Kind::Path, Means("none"))
+        .help("private key of `chain`")
+        .known_as(&["nginx proxy_ssl_certificate_key"]),
     // health
     Key::new(Table::Health, "path", Kind::UrlPath, Means("connecting is enough"))
         .help("GET this path; 200 to 399 is healthy")

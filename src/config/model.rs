@@ -7,6 +7,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustls_pki_types::ServerName;
+
 use crate::guard::{AddressRules, Allowed, Auth, LeastRate, Trust};
 use crate::http::caching::Expires;
 pub use crate::http::coding::Coding;
@@ -14,6 +16,7 @@ use crate::http::coding::Policy;
 use crate::http::fields::HeaderRules;
 use crate::http::location::LocationRules;
 use crate::runtime::net::Address;
+use crate::tls::ServerTrust;
 use crate::util::pattern::Pattern;
 use crate::util::template::{Encoding, Template};
 use crate::variables::{Condition, Lookup, SetVariables};
@@ -701,6 +704,8 @@ pub struct Upstream {
     pub servers: Vec<Server>,
     /// How one is chosen.
     pub balance: Balance,
+    /// TLS towards them; `None`: clear text.
+    pub tls: Option<Arc<UpstreamTls>>,
     /// Active check; `None`: servers count as up.
     pub health: Option<Health>,
     /// Time for connect(2).
@@ -719,6 +724,30 @@ pub struct Upstream {
     pub keep_idle: usize,
     /// How long an idle connection is kept. Must stay below the server's own time.
     pub keep_idle_timeout: Duration,
+}
+
+/// TLS towards servers. What the files hold is here already.
+#[derive(Clone, Debug)]
+pub struct UpstreamTls {
+    /// Name of all servers; `None`: each has that of its address.
+    pub server_name: Option<ServerName<'static>>,
+    /// File of the authorities; `None`: the system's, or nobody's.
+    pub ca: Option<PathBuf>,
+    /// Files of the certificate that servers may ask for.
+    pub identity: Option<CertificateFiles>,
+    /// What their certificates are held against, and what they are shown.
+    pub trust: ServerTrust,
+}
+
+impl UpstreamTls {
+    /// What the certificate of the server at `address` must be for; `None`: a Unix socket, and no name is set.
+    pub fn name_of(&self, address: &Address) -> Option<ServerName<'static>> {
+        match (&self.server_name, address) {
+            (Some(name), _) => Some(name.clone()),
+            (None, Address::Tcp(address)) => Some(crate::tls::outbound::server_address(address.ip())),
+            (None, Address::Unix(_)) => None,
+        }
+    }
 }
 
 /// One address of an upstream.

@@ -2,6 +2,7 @@
 //!
 //! Pure over the connection type. It does not connect and does not know the health of a server: `up` is asked.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use super::balance::{Balancer, Tried};
@@ -14,6 +15,8 @@ use crate::runtime::net::Address;
 pub struct UpstreamState<T> {
     balancer: Balancer,
     servers: Vec<ServerState<T>>,
+    /// Settings of TLS sessions with the servers, this worker's own.
+    tls: Option<Arc<rustls::ClientConfig>>,
 }
 
 #[derive(Debug)]
@@ -36,7 +39,14 @@ impl<T> UpstreamState<T> {
         UpstreamState {
             servers: servers.collect(),
             balancer: Balancer::new(upstream.balance, &upstream.servers, worker),
+            // The check has made these settings once already.
+            tls: upstream.tls.as_ref().map(|tls| tls.trust.settings().expect("settings that were tried")),
         }
+    }
+
+    /// Settings of TLS sessions with the servers; `None`: they are reached in clear text.
+    pub fn tls(&self) -> Option<&Arc<rustls::ClientConfig>> {
+        self.tls.as_ref()
     }
 
     /// The server for the next try; `None`: none is up. See [`Balancer::pick`].
@@ -122,6 +132,7 @@ mod tests {
             name: "api".into(),
             servers: addresses.iter().map(server).collect(),
             balance: Balance::RoundRobin,
+            tls: None,
             health: None,
             connect_timeout: SECOND,
             response_timeout: SECOND,

@@ -109,7 +109,7 @@ impl Tunnel<'_> {
             }
         }
         self.worker.hot.give_buffer_back(buffer);
-        self.server.end_direction(self.worker).await;
+        self.server.end_direction().await;
         Ended::Closed
     }
 

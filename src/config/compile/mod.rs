@@ -13,6 +13,7 @@ mod site;
 mod template;
 mod tls;
 mod upstream;
+mod upstream_tls;
 mod variables;
 
 use std::sync::Arc;

@@ -1,5 +1,6 @@
 //! `[upstream.NAME]`, its servers and its health check.
 
+use super::upstream_tls;
 use toml_edit::{Item, Value as TomlValue};
 
 use crate::config::key::Table;
@@ -15,6 +16,7 @@ pub(super) fn compile<'a>(name: &str, section: &Section<'a>) -> Upstream {
     let servers = servers(section);
     report_servers(section, &servers);
     upstream.servers = servers.into_iter().map(|server| server.value).collect();
+    upstream.tls = upstream_tls::compile(section, &upstream.servers);
     upstream
 }
 
@@ -31,6 +33,7 @@ pub(in crate::config) fn upstream_settings<'a>(
             "least-conn" => Balance::LeastConn,
             _ => Balance::RoundRobin,
         },
+        tls: None,
         health: compile_health(section, health),
         connect_timeout: section.get("connect_timeout"),
         response_timeout: section.get("response_timeout"),

@@ -94,6 +94,15 @@ pub(super) fn in_its_table(key: &Key, line: &str) -> String {
                 "[listener.l]\n{address}{trusted}{line}\n[site.l]\nhosts = \"l.invalid\"\n[[site.l.route]]\npath = \"/\"\nrespond = {{}}\n"
             )
         }
+        Table::UpstreamTls => {
+            let pair = match key.name {
+                "chain" => "key = \"k\"",
+                "key" => "chain = \"c\"",
+                _ => "",
+            };
+            let lines = format!("servers = \"1.1.1.1:1\"\n{}", inner("tls", if line.is_empty() { "" } else { pair }));
+            route(&format!("path = \"/\"\nproxy = \"u\"\n[upstream.u]\n{lines}"))
+        }
         Table::Tls | Table::Certificate => tls_listener(key, line),
         Table::Limit => format!("[limit.l]\n{}{line}\n", needs("rate", "rate = \"1/s\"")),
         Table::Site => {

@@ -530,6 +530,35 @@ fn upstreams() {
         "servers = [{ address = \"1.1.1.1:1\", backup = true }]",
         &["7:11 [upstream.u] has only backup servers | take `backup` away from at least one server"],
     );
+    let secure = |lines: &str, expect: &[&str]| check(&format!("servers = \"1.1.1.1:1\"\n{lines}"), expect);
+    secure(
+        "tls = 5",
+        &[
+            "8:7 bad value for `tls` in [upstream.u] | it is a whole number: write true, false, or a table such as { server_name = \"api.internal\" }",
+        ],
+    );
+    secure(
+        "tls = { server_nam = \"a\" }",
+        &["8:9 unknown key `server_nam` in tls of [upstream.u] | did you mean `server_name`? it takes a text"],
+    );
+    secure(
+        "tls = { server_name = \"a b\" }",
+        &["8:23 bad value for `server_name` in tls of [upstream.u] | `a b` is neither a host name nor an address"],
+    );
+    secure(
+        "tls = { chain = \"a.pem\" }",
+        &["8:17 bad value for `chain` in tls of [upstream.u] | add `key`, the private key that belongs to it"],
+    );
+    secure(
+        "tls = { key = \"a.key\" }",
+        &["8:15 bad value for `key` in tls of [upstream.u] | add `chain`, the certificate that it belongs to"],
+    );
+    check(
+        "servers = \"unix:/run/a.sock\"\ntls = true",
+        &[
+            "8:7 tls of [upstream.u] has no name | a Unix socket has no address that a certificate could be for: add `server_name`",
+        ],
+    );
     check(
         "servers = \"1.1.1.1:1\"\nupgrade = [\"websocket\", \"h2c\", \"web socket\"]",
         &[

@@ -259,6 +259,11 @@ impl Forward<'_> {
             match result {
                 Ok(n) if n > 0 => {}
                 _ if server.watched.expired() => return failed(Situation::ResponseTimeout),
+                // What is no TLS is not the close of an idle connection.
+                Err(error) if error.kind() == std::io::ErrorKind::InvalidData => {
+                    tracing::warn!(upstream = %self.config.name, %error, "server broke TLS");
+                    return failed(Situation::FreshClosed);
+                }
                 _ if input.is_empty() => return failed(closed),
                 _ => return failed(Situation::FreshClosed),
             }

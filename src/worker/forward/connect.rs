@@ -1,5 +1,6 @@
 //! Connections to servers: an idle one that is still good, or a new one.
 
+use std::io;
 use std::pin::pin;
 use std::time::Instant;
 
@@ -31,7 +32,7 @@ impl Forward<'_> {
         let begun = self.worker.now();
         let address = &self.config.servers[server].address;
         // Futures are handed on pinned: passed by value, each layer around them would hold a copy of its own.
-        let connecting = pin!(Stream::connect(address));
+        let connecting = pin!(self.dial(server, begun));
         let connecting = pin!(timeout(self.config.connect_timeout, connecting));
         self.presence.watched().clear();
         let connected = match self.presence.while_client_stays(connecting).await {
@@ -40,11 +41,10 @@ impl Forward<'_> {
         };
         let mut state = self.worker.upstreams[self.upstream].borrow_mut();
         match connected {
-            Ok(Ok(stream)) => {
+            Ok(Ok(connection)) => {
                 state.on_connected(server);
                 stats.connects.inc();
-                stats.connect.record(begun.elapsed());
-                Ok((ServerConnection::new(self.worker, stream), false))
+                Ok((connection, false))
             }
             failed => {
                 let error = match failed {
@@ -56,5 +56,22 @@ impl Forward<'_> {
                 Err(NoResponse::Failed(TryFailed { situation: Situation::ConnectFailed, sent: false }))
             }
         }
+    }
+
+    /// A new connection, over TLS where that is wanted.
+    async fn dial(&self, server: usize, begun: Instant) -> io::Result<ServerConnection> {
+        let address = &self.config.servers[server].address;
+        let stream = Stream::connect(address).await?;
+        self.stats(server).connect.record(begun.elapsed());
+        let mut connection = ServerConnection::new(self.worker, stream);
+        if let Some(config) = &self.config.tls {
+            let settings = self.worker.upstreams[self.upstream].borrow().tls().cloned();
+            // Never in clear text instead: the check has seen to it that both are there.
+            let (Some(settings), Some(name)) = (settings, config.name_of(address)) else {
+                return Err(io::Error::other("no settings for TLS"));
+            };
+            Box::pin(connection.secure(self.worker, &settings, &name)).await?;
+        }
+        Ok(connection)
     }
 }
