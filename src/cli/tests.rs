@@ -108,7 +108,7 @@ fn proxy_balances_over_servers() {
     let expect = [("10.0.0.1:1", false), ("10.0.0.2:2", false), ("unix:/run/a", false), ("10.0.0.3:3", true)];
     assert_eq!(servers, expect.map(|(address, backup)| (address.to_owned(), backup)));
     assert_eq!(upstream.balance, Balance::LeastConn);
-    assert_eq!((upstream.tries_max, upstream.connect_timeout), (5, Duration::from_millis(250)));
+    assert_eq!((upstream.retry.tries_max, upstream.connect_timeout), (5, Duration::from_millis(250)));
     let health = upstream.health.as_ref().expect("checked");
     assert_eq!((health.path.as_deref(), health.interval), (Some("/healthz"), Duration::from_secs(2)));
     assert!(matches!(config.sites[0].routes[0].action, Action::Proxy(0)));

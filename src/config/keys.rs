@@ -662,6 +662,21 @@ pub(super) const KEYS: &[Key] = &[
         .flag_of(FlagOf::Proxy, "tries")
         .known_as(&["nginx proxy_next_upstream_tries", "haproxy retries"])
         .when("1 to switch retries off"),
+    Key::new(Table::Upstream, "retry_on", Kind::List(&Kind::Text), Default("error"))
+        .help("failures behind which a request is sent to another server: `error` (the server could not be reached, or closed before it answered), `timeout` (no answer in `response_timeout`), statuses such as `503`, and `non_idempotent`: also requests that could have had an effect already")
+        .known_as(&["nginx proxy_next_upstream", "haproxy retry-on"])
+        .when("add `503` and `429` where servers say so when they are busy. `non_idempotent` only where a request that runs twice does no harm"),
+    Key::new(Table::Upstream, "retry_budget", Kind::Text, Default("20%"))
+        .help("share of the requests of the last 10s that may be sent again, beside 100 in any case; for each data worker. `off`: no limit")
+        .known_as(&["envoy retry_budget"])
+        .when("seldom: without it servers that fail under load get more of it"),
+    Key::new(Table::Upstream, "retry_time_max", WAIT, Means("connect_timeout and response_timeout together"))
+        .help("no further try begins later than this behind the beginning of a request")
+        .known_as(&["nginx proxy_next_upstream_timeout"]),
+    Key::new(Table::Upstream, "retry_body_max", size(0, MIB), Default("16KiB"))
+        .help("a body up to this size is kept in memory until its answer begins, so that it can be sent again; longer ones are streamed and never repeated")
+        .known_as(&["haproxy tune.bufsize"])
+        .when("up when uploads must survive the death of a server; it costs as much memory for each request under way"),
     Key::new(Table::Upstream, "keep_idle", integer(0, 65_536), Default("32"))
         .help("idle connections kept per data worker and server; 0: none")
         .flag_of(FlagOf::Proxy, "keep-idle")

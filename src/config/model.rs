@@ -15,6 +15,7 @@ pub use crate::http::coding::Coding;
 use crate::http::coding::Policy;
 use crate::http::fields::HeaderRules;
 use crate::http::location::LocationRules;
+use crate::proxy::retry::RetryPolicy;
 use crate::runtime::net::Address;
 use crate::tls::ServerTrust;
 use crate::util::pattern::Pattern;
@@ -718,12 +719,43 @@ pub struct Upstream {
     pub upgrade: Vec<Box<str>>,
     /// Longest silence in both directions behind that.
     pub tunnel_timeout: Duration,
-    /// Connections tried for one request, the first included.
-    pub tries_max: u32,
+    /// When a request is sent again, and how often.
+    pub retry: Retry,
     /// Idle connections kept per data worker and server.
     pub keep_idle: usize,
     /// How long an idle connection is kept. Must stay below the server's own time.
     pub keep_idle_timeout: Duration,
+}
+
+/// Requests that are sent a second time.
+#[derive(Clone, Debug)]
+pub struct Retry {
+    /// Connections tried for one request, the first included.
+    pub tries_max: u32,
+    /// What beyond the safe minimum.
+    pub policy: RetryPolicy,
+    /// Statuses of a server that are tried elsewhere.
+    pub statuses: Vec<u16>,
+    /// Share of the requests; `None`: any number.
+    pub budget_percent: Option<u32>,
+    /// From the beginning of a request to the beginning of its last try.
+    pub time_max: Duration,
+    /// Bodies up to this size are kept for it.
+    pub body_bytes_max: usize,
+}
+
+#[cfg(test)]
+impl Default for Retry {
+    fn default() -> Retry {
+        Retry {
+            tries_max: 3,
+            policy: RetryPolicy::default(),
+            statuses: Vec::new(),
+            budget_percent: Some(20),
+            time_max: Duration::from_secs(60),
+            body_bytes_max: 16 << 10,
+        }
+    }
 }
 
 /// TLS towards servers. What the files hold is here already.

@@ -238,6 +238,7 @@ struct ServerView {
     connects: u64,
     reuses: u64,
     retries: u64,
+    retries_refused: u64,
     /// `None`: this upstream has no active check.
     check: Option<CheckView>,
 }
@@ -480,6 +481,7 @@ impl Page<'_> {
             connects: self.sum(|w| w.servers[u][s].connects.value()),
             reuses: self.sum(|w| w.servers[u][s].reuses.value()),
             retries: self.sum(|w| w.servers[u][s].retries.value()),
+            retries_refused: self.sum(|w| w.servers[u][s].retries_refused.value()),
             check: upstream.health.as_ref().map(|_| CheckView {
                 result: state.check_status().code(),
                 code: (code != 0).then_some(code),

@@ -182,6 +182,8 @@ pub struct ServerStats {
     pub response_errors: Counter,
     /// Requests that were tried again elsewhere after this server failed them.
     pub retries: Counter,
+    /// Retries that the budget did not allow.
+    pub retries_refused: Counter,
     /// Responses by status class, as in [`HttpStats::responses`].
     pub responses: [Counter; 6],
     /// Idle connections in the pool now.

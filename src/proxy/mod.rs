@@ -11,6 +11,7 @@
 //! | [`head`] | the head sent to the server and the one sent back to the client |
 //! | [`health`] | whether a server counts as up, from the results of its checks |
 //! | [`retry`] | whether a failed request may be sent again, and where |
+//! | [`retry_budget`] | how many requests may be |
 //! | [`upgrade`] | whether a client and a server may leave HTTP for another protocol |
 
 pub mod balance;
@@ -18,9 +19,11 @@ pub mod head;
 pub mod health;
 pub mod pool;
 pub mod retry;
+pub mod retry_budget;
 pub mod upgrade;
 pub mod upstream;
 
 pub use self::balance::{Balancer, Tried};
 pub use self::pool::IdlePool;
+pub use self::retry_budget::RetryBudget;
 pub use self::upstream::UpstreamState;

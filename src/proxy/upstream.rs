@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use super::balance::{Balancer, Tried};
 use super::pool::IdlePool;
+use super::retry_budget::RetryBudget;
 use crate::config::model::Upstream;
 use crate::runtime::net::Address;
 
@@ -15,6 +16,8 @@ use crate::runtime::net::Address;
 pub struct UpstreamState<T> {
     balancer: Balancer,
     servers: Vec<ServerState<T>>,
+    /// What may be sent a second time.
+    pub retries: RetryBudget,
     /// Settings of TLS sessions with the servers, this worker's own.
     tls: Option<Arc<rustls::ClientConfig>>,
 }
@@ -28,7 +31,7 @@ struct ServerState<T> {
 
 impl<T> UpstreamState<T> {
     /// The state of `upstream` on the data worker of index `worker`.
-    pub fn new(upstream: &Upstream, worker: usize) -> UpstreamState<T> {
+    pub fn new(upstream: &Upstream, worker: usize, now: Instant) -> UpstreamState<T> {
         let servers = upstream.servers.iter().map(|server| ServerState {
             idle: IdlePool::new(upstream.keep_idle, upstream.keep_idle_timeout),
             host: match &server.address {
@@ -39,6 +42,7 @@ impl<T> UpstreamState<T> {
         UpstreamState {
             servers: servers.collect(),
             balancer: Balancer::new(upstream.balance, &upstream.servers, worker),
+            retries: RetryBudget::new(upstream.retry.budget_percent, now),
             // The check has made these settings once already.
             tls: upstream.tls.as_ref().map(|tls| tls.trust.settings().expect("settings that were tried")),
         }
@@ -122,7 +126,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::config::model::{Balance, Server};
+    use crate::config::model::{Balance, Retry, Server};
 
     const SECOND: Duration = Duration::from_secs(1);
 
@@ -139,7 +143,7 @@ mod tests {
             idle_timeout: SECOND,
             upgrade: Vec::new(),
             tunnel_timeout: SECOND,
-            tries_max: 3,
+            retry: Retry::default(),
             keep_idle: 2,
             keep_idle_timeout: 10 * SECOND,
         }
@@ -148,7 +152,7 @@ mod tests {
     #[test]
     fn idle_connections_stay_with_their_server() {
         let now = Instant::now();
-        let mut state = UpstreamState::new(&upstream(&["127.0.0.1:1", "127.0.0.1:2"]), 0);
+        let mut state = UpstreamState::new(&upstream(&["127.0.0.1:1", "127.0.0.1:2"]), 0, Instant::now());
         assert_eq!(state.keep(0, 'a', now), None);
         assert_eq!(state.take_idle(1, now), None);
         assert_eq!(state.take_idle(0, now), Some('a'));
@@ -158,7 +162,8 @@ mod tests {
     #[test]
     fn the_tick_closes_old_ones_and_those_to_servers_that_are_down() {
         let now = Instant::now();
-        let mut state = UpstreamState::new(&upstream(&["127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3"]), 0);
+        let mut state =
+            UpstreamState::new(&upstream(&["127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3"]), 0, Instant::now());
         for server in 0..3 {
             state.keep(server, 'a', now);
         }
@@ -175,7 +180,7 @@ mod tests {
     #[test]
     fn an_answer_ends_the_rest_of_a_server() {
         let now = Instant::now();
-        let mut state = UpstreamState::new(&upstream(&["127.0.0.1:1", "127.0.0.1:2"]), 0);
+        let mut state = UpstreamState::new(&upstream(&["127.0.0.1:1", "127.0.0.1:2"]), 0, Instant::now());
         state.on_connect_failed(0, now);
         let picks: Vec<_> = (0..4).map(|_| state.pick(|_| true, &Tried::new(), now)).collect();
         assert_eq!(picks, [Some(1); 4]);
@@ -185,7 +190,8 @@ mod tests {
 
     #[test]
     fn the_host_of_last_resort_is_the_address() {
-        let state: UpstreamState<()> = UpstreamState::new(&upstream(&["[::1]:8080", "unix:/run/app.sock"]), 0);
+        let state: UpstreamState<()> =
+            UpstreamState::new(&upstream(&["[::1]:8080", "unix:/run/app.sock"]), 0, Instant::now());
         assert_eq!([state.host(0), state.host(1)], [b"[::1]:8080".as_slice(), b"localhost"]);
     }
 }

@@ -101,7 +101,11 @@ pub(crate) async fn run(seat: Seat) {
         watches: Watches::new(),
         hot: HotPool::new(config.process.read_buffer_bytes),
         files: RefCell::new(files::Cache::new(files::Limits::from(&config.process))),
-        upstreams: config.upstreams.iter().map(|u| RefCell::new(UpstreamState::new(u, seat.index))).collect(),
+        upstreams: config
+            .upstreams
+            .iter()
+            .map(|u| RefCell::new(UpstreamState::new(u, seat.index, std::time::Instant::now())))
+            .collect(),
         bridge: Bridge::new(seat.tickets, replies, seat.app_workers, seat.paired, config.process.queue_timeout),
         date: RefCell::new(HttpDate::from_unix(unix_seconds())),
         ticked: Cell::new(std::time::Instant::now()),

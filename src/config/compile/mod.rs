@@ -9,6 +9,7 @@ mod log;
 mod mysql;
 mod options;
 mod privileges;
+mod retry;
 mod site;
 mod template;
 mod tls;

@@ -1,6 +1,6 @@
 //! `[upstream.NAME]`, its servers and its health check.
 
-use super::upstream_tls;
+use super::{retry, upstream_tls};
 use toml_edit::{Item, Value as TomlValue};
 
 use crate::config::key::Table;
@@ -40,7 +40,7 @@ pub(in crate::config) fn upstream_settings<'a>(
         idle_timeout: section.get("idle_timeout"),
         upgrade: upgrade(section),
         tunnel_timeout: section.get("tunnel_timeout"),
-        tries_max: section.get("tries"),
+        retry: retry::compile(section),
         keep_idle: section.get("keep_idle"),
         keep_idle_timeout: section.get("keep_idle_timeout"),
     }

@@ -530,6 +530,14 @@ fn upstreams() {
         "servers = [{ address = \"1.1.1.1:1\", backup = true }]",
         &["7:11 [upstream.u] has only backup servers | take `backup` away from at least one server"],
     );
+    check(
+        "servers = \"1.1.1.1:1\"\nretry_on = [\"error\", \"http_502\", \"200\"]\nretry_budget = \"120%\"",
+        &[
+            "8:22 bad value for `retry_on` in [upstream.u] | `http_502` is none of `error`, `timeout`, `non_idempotent` and statuses from 400 to 599",
+            "8:34 bad value for `retry_on` in [upstream.u] | `200` is none of `error`, `timeout`, `non_idempotent` and statuses from 400 to 599",
+            "9:16 bad value for `retry_budget` in [upstream.u] | `120%` is no share: write one such as \"20%\", or \"off\"",
+        ],
+    );
     let secure = |lines: &str, expect: &[&str]| check(&format!("servers = \"1.1.1.1:1\"\n{lines}"), expect);
     secure(
         "tls = 5",

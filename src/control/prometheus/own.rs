@@ -207,6 +207,8 @@ fn upstreams(out: &mut Exposition, shared: &Shared) {
     t.counter(out, "response_errors_total", "Requests that failed after connecting.", |s| &s.response_errors);
     let help = "Requests tried again elsewhere after this server failed them.";
     t.counter(out, "retries_total", help, |s| &s.retries);
+    let help = "Requests that could have been tried again, but for the budget.";
+    t.counter(out, "retries_refused_total", help, |s| &s.retries_refused);
     t.responses(out, "responses_total", "Answers of a server by status class.", |s| &s.responses);
     t.gauge(out, "connections_idle", "Idle connections to a server now.", |s| &s.idle);
     t.histogram(out, "connect_duration_seconds", "Time to connect to a server.", |s| &s.connect);

@@ -31,6 +31,18 @@ pub(super) struct At<'a> {
     pub(super) server: usize,
     pub(super) connection: &'a ServerConnection,
     begun: Instant,
+    gives_up_answer: &'a dyn Fn(&Answer<'_>) -> bool,
+}
+
+/// A try to be made.
+#[derive(Clone, Copy)]
+pub(super) struct Try<'a> {
+    pub(super) server: usize,
+    /// Not on an idle connection.
+    pub(super) fresh: bool,
+    pub(super) now: Instant,
+    /// Whether an answer with a status that is tried elsewhere can be: else it is passed on.
+    pub(super) gives_up_answer: &'a dyn Fn(&Answer<'_>) -> bool,
 }
 
 /// A response that has been relayed, or broke off.
@@ -47,11 +59,9 @@ impl Forward<'_> {
         client: &mut Client<'_>,
         fields: &mut Vec<u8>,
         outgoing: &Outgoing,
-        server: usize,
-        must_be_fresh: bool,
-        now: Instant,
+        Try { server, fresh, now, gives_up_answer }: Try<'_>,
     ) -> Result<Outcome, NoResponse> {
-        let (server_connection, is_reused) = self.connect(server, must_be_fresh, now).await?;
+        let (server_connection, is_reused) = self.connect(server, fresh, now).await?;
         let connected = if is_reused { Duration::ZERO } else { now.elapsed() };
         client.answer.trail.connect = Some(connected);
         let bytes = self.request_bytes(outgoing, server)?;
@@ -60,7 +70,7 @@ impl Forward<'_> {
         let begun = self.worker.now();
         let closed = if is_reused { Situation::ReusedClosed } else { Situation::FreshClosed };
         self.send_head(&server_connection, bytes, closed).await?;
-        let at = At { server, connection: &server_connection, begun };
+        let at = At { server, connection: &server_connection, begun, gives_up_answer };
         let relayed = match outgoing.is_whole {
             true => self.exchange_whole(client, fields, at, closed).await?,
             false => self.exchange_streamed(client, fields, outgoing.kind, at).await?,
@@ -96,6 +106,9 @@ impl Forward<'_> {
         let received = self.presence.while_client_stays(pin!(receive)).await;
         let response = received.unwrap_or(Err(NoResponse::ClientGone))?;
         self.count_response(&mut answer.trail, at, &response);
+        if self.config.retry.statuses.contains(&response.head.status) && (at.gives_up_answer)(answer) {
+            return Err(NoResponse::Failed(TryFailed { situation: Situation::ErrorStatus, sent: true }));
+        }
         match response.head.status {
             101 => self.switch(client, fields, response, at).await,
             _ => self.relay(answer, fields, response, at).await,

@@ -24,11 +24,12 @@ mod switch;
 use std::cell::Cell;
 use std::time::Instant;
 
+use self::attempt::Try;
 use self::outgoing::Outgoing;
 pub(super) use self::outgoing::put_client_certificate;
 pub(crate) use self::server::ServerConnection;
 use super::Worker;
-use super::answer::Presence;
+use super::answer::{Answer, Presence};
 use super::body::BodyFailure;
 use super::connection::Connection;
 use super::cx::Cx;
@@ -36,7 +37,7 @@ use super::exchange::{Acted, After, Client, Instead, Outcome, Request, Unanswere
 use super::upload::{Left, Upload};
 use crate::config::model::Upstream;
 use crate::metrics::{ServedBy, ServerStats};
-use crate::proxy::retry::{Failure, RetryPolicy, Situation, Verdict, delay_before_retry, may_retry};
+use crate::proxy::retry::{Failure, Situation, Verdict, delay_before_retry, may_retry};
 use crate::proxy::{Tried, upgrade};
 use crate::runtime::time::sleep;
 
@@ -172,7 +173,29 @@ impl Forward<'_> {
             let stats = self.stats(server);
             client.answer.trail.server = Some(self.served_by(server));
             let busy = Busy::begin(self, server);
-            let result = self.attempt(client, fields, outgoing, server, fresh.is_some(), now).await;
+            let failure = |situation, answer: &Answer<'_>, sent: bool| Failure {
+                situation,
+                idempotent: self.request.head.method.is_idempotent(),
+                sent,
+                response_begun: answer.has_begun(),
+                // What was not sent has not been read either, beyond what is kept.
+                body_kept: outgoing.is_whole || !sent,
+                fresh_connection_granted: fresh.is_some(),
+                tries,
+                tries_max: self.config.retry.tries_max,
+                elapsed: self.request.started.elapsed(),
+                time_max: self.config.retry.time_max,
+            };
+            if tries == 1 && fresh.is_none() {
+                self.worker.upstreams[self.upstream].borrow_mut().retries.on_request(now);
+            }
+            // An answer that nobody else could give better is passed on, whatever its status.
+            let gives_up_answer = |answer: &Answer<'_>| {
+                let failure = failure(Situation::ErrorStatus, answer, true);
+                may_retry(&failure, self.config.retry.policy) == Verdict::OtherServer && self.has_other(&tried, server)
+            };
+            let next = Try { server, fresh: fresh.is_some(), now, gives_up_answer: &gives_up_answer };
+            let result = self.attempt(client, fields, outgoing, next).await;
             drop(busy);
             let failed = match result {
                 Ok(outcome) => return Ok(outcome),
@@ -182,22 +205,12 @@ impl Forward<'_> {
                 Err(NoResponse::ClientGone | NoResponse::Broken) => return Ok(abandoned(self.served_by(server))),
             };
             self.count_failure(stats, server, &failed);
-            let verdict = may_retry(
-                &Failure {
-                    situation: failed.situation,
-                    idempotent: self.request.head.method.is_idempotent(),
-                    sent: failed.sent,
-                    response_begun: client.answer.has_begun(),
-                    // What was not sent has not been read either, beyond what is kept.
-                    body_kept: outgoing.is_whole || !failed.sent,
-                    fresh_connection_granted: fresh.is_some(),
-                    tries,
-                    tries_max: self.config.tries_max,
-                    elapsed: self.request.started.elapsed(),
-                    time_max: self.config.connect_timeout + self.config.response_timeout,
-                },
-                RetryPolicy::default(),
-            );
+            let failure = failure(failed.situation, &client.answer, failed.sent);
+            let mut verdict = may_retry(&failure, self.config.retry.policy);
+            if verdict == Verdict::OtherServer && !self.may_spend(failed.situation) {
+                stats.retries_refused.inc();
+                verdict = Verdict::No;
+            }
             fresh = None;
             match verdict {
                 Verdict::No => {
@@ -212,10 +225,27 @@ impl Forward<'_> {
         }
     }
 
+    /// A server that is up and was not tried could get the request that `server` has now.
+    fn has_other(&self, tried: &Tried, server: usize) -> bool {
+        let is_other = |other: &usize| *other != server && !tried.contains(*other);
+        let servers = (0..self.config.servers.len()).filter(is_other);
+        let now = self.worker.now();
+        servers.into_iter().any(|other| self.worker.shared.is_up(self.upstream, other))
+            && self.worker.upstreams[self.upstream].borrow_mut().retries.has(now)
+    }
+
+    /// The budget allows another try. A server that got nothing has not been given work in vain: to go elsewhere then costs no
+    /// server anything.
+    fn may_spend(&self, situation: Situation) -> bool {
+        let is_free = matches!(situation, Situation::ConnectFailed | Situation::Refused);
+        is_free || self.worker.upstreams[self.upstream].borrow_mut().retries.take(self.worker.now())
+    }
+
     fn count_failure(&self, stats: &ServerStats, server: usize, failed: &TryFailed) {
         match failed.situation {
             Situation::ConnectFailed => stats.connect_errors.inc(),
             Situation::ReusedClosed => {} // the race with the server's idle time-out is nobody's fault
+            Situation::ErrorStatus => {}  // it is counted by its status
             _ => {
                 stats.response_errors.inc();
                 let server = &self.config.servers[server].address;

@@ -9,9 +9,6 @@ use crate::worker::cx::Cx;
 use crate::worker::exchange::{Client, Request};
 use crate::worker::upload::Left;
 
-/// A request body up to this size is read before a server is chosen, so that the request can be tried again.
-const KEPT_BODY_BYTES_MAX: usize = 16 * 1024;
-
 /// The part of the request that goes to the server.
 pub(super) struct Outgoing {
     /// Whole body, if it is small enough.
@@ -28,11 +25,11 @@ impl Forward<'_> {
         let mut kept = Vec::new();
         let is_whole = match kind {
             BodyKind::None => true,
-            BodyKind::Length(body_bytes) if body_bytes > KEPT_BODY_BYTES_MAX as u64 => {
+            BodyKind::Length(body_bytes) if body_bytes > self.config.retry.body_bytes_max as u64 => {
                 client.left = Left::Spent;
                 false
             }
-            _ => client.keep(self.worker, self.connection, &mut kept, KEPT_BODY_BYTES_MAX).await?,
+            _ => client.keep(self.worker, self.connection, &mut kept, self.config.retry.body_bytes_max).await?,
         };
         // A chunked body that turned out to be short gets a length: simpler for the server.
         let kind = match (kind, is_whole) {
