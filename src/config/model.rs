@@ -13,6 +13,7 @@ pub use crate::http::coding::Coding;
 use crate::http::coding::Policy;
 use crate::http::fields::HeaderRules;
 use crate::http::location::LocationRules;
+pub use crate::http::substitute::Policy as Substitute;
 use crate::runtime::net::Address;
 use crate::util::pattern::Pattern;
 use crate::util::template::{Encoding, Template};
@@ -198,6 +199,12 @@ pub struct Options {
     pub auth_request_headers: Arc<[String]>,
     /// What becomes of URLs in Location and Refresh of upstreams; `None`: they stay.
     pub location_rewrite: Option<LocationRules>,
+    /// What is put in the place of what in the bodies of answers; `None`: they stay.
+    pub substitute: Option<Arc<Substitute>>,
+    /// Bytes a second of one answer's content; 0: any rate.
+    pub limit_rate: u64,
+    /// Bytes of an answer that leave at any rate before.
+    pub limit_rate_after: u64,
 }
 
 impl Options {
@@ -223,6 +230,9 @@ impl Options {
             auth_request: None,
             auth_request_headers: Arc::default(),
             location_rewrite: None,
+            substitute: None,
+            limit_rate: 0,
+            limit_rate_after: 0,
             x_accel: true,
         }
     }
@@ -234,6 +244,7 @@ impl Options {
             || self.error_pages.iter().any(|(_, page)| page.from.uses_captures())
             || self.variables.values().any(Template::uses_captures)
             || self.location_rewrite.as_ref().is_some_and(LocationRules::use_captures)
+            || self.substitute.as_ref().is_some_and(|substitute| substitute.use_captures())
     }
 }
 

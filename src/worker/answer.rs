@@ -3,6 +3,7 @@
 //! Actions say what to answer ([`AnswerHead`]) and hand over content as they have it; they do not know whether it leaves
 //! as HTTP/1 text or as HTTP/2 frames, in clear or over TLS.
 
+use std::num::NonZeroU64;
 use std::os::fd::AsFd;
 use std::rc::Rc;
 use std::time::SystemTime;
@@ -16,13 +17,17 @@ use super::exchange::{DISCARD_BYTES_MAX, Request, changes_fields};
 use super::h2::Stream;
 use super::trail::Trail;
 use super::watch::{GaveUp, OnExpiry, Watched};
+use crate::config::model::Options;
+use crate::guard::{Allowance, Throttle};
 use crate::http::answer::{AnswerHead, Content};
 use crate::http::coding::{self, Accepted, Candidate, Lease};
 use crate::http::fields::{Fields, FieldsMut};
 use crate::http::h1::{
     AnswerContext, BodyKind, CHUNK_END, FieldName, LAST_CHUNK, Method, Version, write_answer_head, write_chunk_head,
 };
+use crate::http::substitute::{self, Substitution};
 use crate::runtime::sys::files::{NonBlocking, OpenFile, read_at};
+use crate::runtime::time::sleep;
 
 /// Content up to this size is copied behind its head and leaves with it in one send; larger `Bytes` are not copied.
 const COPIED_BYTES_MAX: usize = 16 * 1024;
@@ -61,7 +66,12 @@ pub(super) struct Answer<'a> {
     kept_fields: Vec<u8>,
     /// Media type of what a 304 tells to be unchanged.
     validated_type: Option<Box<str>>,
+    /// Changes the content, before it is coded. Boxed, as the throttle is: every request would carry its size.
+    substitution: Option<Box<Substitution>>,
     coder: Option<Coder<'a>>,
+    throttle: Option<Box<Throttle>>,
+    /// Bytes a second that a server or application has asked for; 0: any rate.
+    asked_rate: Option<u64>,
     pub(super) trail: Trail,
 }
 
@@ -165,7 +175,10 @@ impl<'a> Answer<'a> {
             forced_status: None,
             kept_fields: Vec::new(),
             validated_type: None,
+            substitution: None,
             coder: None,
+            throttle: None,
+            asked_rate: None,
             trail: Trail { log_access: true, ..Trail::default() },
         }
     }
@@ -262,6 +275,12 @@ impl<'a> Answer<'a> {
         self.validated_type = Some(media_type.into());
     }
 
+    /// A server or application wants its answer to leave at this many bytes a second; anything but digits says nothing.
+    pub(super) fn ask_for_rate(&mut self, value: &[u8]) {
+        let rate = std::str::from_utf8(value).ok().and_then(|text| text.parse().ok());
+        self.asked_rate = rate.or(self.asked_rate);
+    }
+
     /// Begins the final answer. Called once. `cx` is the route whose options change the fields; `None` before one is
     /// found.
     pub(super) fn start(&mut self, cx: Option<&Cx<'_>>, head: &AnswerHead<'_>, own: OwnFields) {
@@ -274,6 +293,9 @@ impl<'a> Answer<'a> {
             if head.content == Content::Absent(None) && !is_bodiless {
                 head.content = Content::Length(0);
             }
+        }
+        if let Some(cx) = cx {
+            self.limit_rate(cx.options);
         }
         let cx = cx.filter(|cx| changes_fields(cx.options));
         let mut own = own;
@@ -292,6 +314,13 @@ impl<'a> Answer<'a> {
         own.date &= read.find("date").is_none();
         self.put_head(&AnswerHead { fields: &fields, ..head }, own);
         self.worker.hot.give_buffer_back(fields);
+    }
+
+    fn limit_rate(&mut self, options: &Options) {
+        let rate = NonZeroU64::new(self.asked_rate.unwrap_or(options.limit_rate));
+        if let Some(rate) = rate.filter(|_| !matches!(self.wire, Wire::Noted(_))) {
+            self.throttle = Some(Box::new(Throttle::new(rate, options.limit_rate_after)));
+        }
     }
 
     /// Does to `fields` what the route says; returns what the content becomes.
@@ -313,6 +342,7 @@ impl<'a> Answer<'a> {
         if let Some(value) = options.hsts.field().filter(|_| cx.request.is_https) {
             FieldsMut::new(fields, 0).set("Strict-Transport-Security", value.as_bytes());
         }
+        let content = self.substitute(cx, fields, status, content);
         let content = self.code(cx, fields, status, content);
         if !options.headers.is_empty() {
             let variables = AnswerVariables { cx, status, trail: &self.trail };
@@ -335,6 +365,33 @@ impl<'a> Answer<'a> {
         }
     }
 
+    /// Begins to change the content, if that is asked for.
+    fn substitute(&mut self, cx: &Cx<'_>, fields: &mut Vec<u8>, status: u16, content: Content) -> Content {
+        let Some(policy) = &cx.options.substitute else { return content };
+        if matches!(self.wire, Wire::Noted(_)) {
+            return content;
+        }
+        let candidate = Candidate { length: length_of(content), ..Candidate::of(status, fields) };
+        if status == 304 {
+            let told = candidate.content_type.or(self.validated_type.as_deref().map(str::as_bytes));
+            let whole = Candidate { status: 200, length: None, content_type: told, ..candidate };
+            if policy.applies(&whole) || (told.is_none() && validates_weakly(cx, fields)) {
+                substitute::not_modified(fields, policy);
+            }
+            return content;
+        }
+        if !policy.applies(&candidate) {
+            return content;
+        }
+        let substitution = policy.begin(candidate.content_type, cx);
+        substitute::apply(fields, policy);
+        if self.method == Method::Head {
+            return Content::Absent(None);
+        }
+        self.substitution = Some(Box::new(substitution));
+        Content::Stream
+    }
+
     /// Chooses a content coding and begins it.
     fn code(&mut self, cx: &Cx<'_>, fields: &mut Vec<u8>, status: u16, content: Content) -> Content {
         let Some(policy) = &cx.options.compress else { return content };
@@ -342,11 +399,7 @@ impl<'a> Answer<'a> {
             return content;
         }
         let accepted = Accepted::from_head(cx.request.head, cx.request.bytes);
-        let length = match content {
-            Content::Length(length) => Some(length),
-            Content::Absent(length) => length,
-            Content::Stream => None,
-        };
+        let length = length_of(content);
         let candidate = Candidate { length, ..Candidate::of(status, fields) };
         if status == 304 {
             // The fields are those of its 200. Which that would have been is not told where the media type is not.
@@ -430,6 +483,34 @@ impl<'a> Answer<'a> {
         if data.is_empty() || self.is_bodiless() {
             return Ok(());
         }
+        if self.substitution.is_some() {
+            return Box::pin(self.write_substituted(data)).await;
+        }
+        self.write_coded(data).await
+    }
+
+    async fn write_substituted(&mut self, data: &[u8]) -> Result<(), Broken> {
+        for mut piece in data.chunks(PIECE_BYTES_MAX) {
+            while let Some(substitution) = &mut self.substitution {
+                let mut changed = self.worker.hot.take_buffer(piece.len());
+                let step = substitution.write(piece, &mut changed);
+                piece = &piece[step.taken..];
+                self.write_changed(changed).await?;
+                if !step.is_full {
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn write_changed(&mut self, changed: Vec<u8>) -> Result<(), Broken> {
+        let written = if changed.is_empty() { Ok(()) } else { self.write_coded(&changed).await };
+        self.worker.hot.give_buffer_back(changed);
+        written
+    }
+
+    async fn write_coded(&mut self, data: &[u8]) -> Result<(), Broken> {
         let Some(coder) = &mut self.coder else { return self.put(data).await };
         let mut coded = self.worker.hot.take_buffer(data.len() / 2);
         coder.bytes_before += data.len() as u64;
@@ -450,6 +531,42 @@ impl<'a> Answer<'a> {
 
     /// Adds content as it leaves.
     async fn put(&mut self, data: &[u8]) -> Result<(), Broken> {
+        match self.throttle {
+            None => self.put_now(data).await,
+            Some(_) => Box::pin(self.put_in_turns(data)).await,
+        }
+    }
+
+    async fn put_in_turns(&mut self, mut data: &[u8]) -> Result<(), Broken> {
+        while !data.is_empty() {
+            let turn = self.turn(data.len().min(GATHERED_BYTES_MAX) as u64).await?;
+            let (now, later) = data.split_at(turn as usize);
+            self.put_now(now).await?;
+            data = later;
+        }
+        Ok(())
+    }
+
+    /// Waits until some of `wanted` bytes may leave, as far as their rate is limited; returns how many. [`Broken`]: the
+    /// client has left meanwhile.
+    async fn turn(&mut self, wanted: u64) -> Result<u64, Broken> {
+        loop {
+            let Some(throttle) = &mut self.throttle else { return Ok(wanted) };
+            match throttle.take(wanted, self.worker.now()) {
+                Allowance::Send(bytes) => return Ok(bytes),
+                Allowance::Wait(time) => {
+                    // What may leave does so before the wait.
+                    self.flush_wire().await?;
+                    let presence = self.presence();
+                    // The client is not slow, we are.
+                    presence.watched().clear();
+                    presence.while_client_stays(sleep(time)).await.map_err(|_| Broken)?;
+                }
+            }
+        }
+    }
+
+    async fn put_now(&mut self, data: &[u8]) -> Result<(), Broken> {
         self.body_bytes += data.len() as u64;
         match &mut self.wire {
             Wire::H1(wire) => {
@@ -478,7 +595,8 @@ impl<'a> Answer<'a> {
     /// The same without a copy where the piece is large.
     pub(super) async fn write_bytes(&mut self, data: Bytes) -> Result<(), Broken> {
         let is_noted = matches!(self.wire, Wire::Noted(_));
-        if data.len() <= COPIED_BYTES_MAX || self.is_bodiless() || self.coder.is_some() || is_noted {
+        let is_changed = self.coder.is_some() || self.substitution.is_some();
+        if data.len() <= COPIED_BYTES_MAX || self.is_bodiless() || is_changed || self.throttle.is_some() || is_noted {
             return self.write(&data).await;
         }
         self.body_bytes += data.len() as u64;
@@ -527,14 +645,14 @@ impl<'a> Answer<'a> {
     /// The kernel may move the bytes by itself: the content leaves as it is.
     fn can_sendfile(&self) -> bool {
         match &self.wire {
-            _ if self.coder.is_some() => false,
+            _ if self.coder.is_some() || self.substitution.is_some() => false,
             Wire::H1(_) => self.framing != BodyKind::Chunked && !self.connection.is_tls(),
             Wire::H2(_) | Wire::Noted(_) => false,
         }
     }
 
     async fn send_file(
-        &self,
+        &mut self,
         file: &OpenFile,
         mut offset: u64,
         len: u64,
@@ -542,21 +660,28 @@ impl<'a> Answer<'a> {
     ) -> Result<(), Broken> {
         let end = offset + len;
         let (worker, connection) = (self.worker, self.connection);
+        let mut turn = 0;
         while offset < end {
+            if turn == 0 {
+                turn = match self.throttle {
+                    None => end - offset,
+                    Some(_) => Box::pin(self.turn((end - offset).min(BURST_BYTES_MAX as u64))).await?,
+                };
+            }
             // Pages that are not in memory are read by the kernel meanwhile; other connections go on.
-            file.await_resident(offset, (end - offset).min(BURST_BYTES_MAX as u64)).await;
+            file.await_resident(offset, turn.min(BURST_BYTES_MAX as u64)).await;
             if end - offset <= BURST_BYTES_MAX as u64 && !is_intact() {
                 return Err(Broken);
             }
             let sent = {
                 let socket = NonBlocking::of(&connection.stream).map_err(|_| Broken)?;
-                let left = end - offset;
-                socket.send(file.as_fd(), &mut offset, left, BURST_BYTES_MAX)
+                socket.send(file.as_fd(), &mut offset, turn, BURST_BYTES_MAX)
             };
             let sent = sent.map_err(|error| {
                 tracing::debug!(%error, "file not sent to its end");
                 Broken
             })?;
+            turn -= sent as u64;
             worker.stats.http.bytes_out.add(sent as u64);
             worker.stats.files.sendfile_bytes.add(sent as u64);
             if offset < end {
@@ -623,6 +748,9 @@ impl<'a> Answer<'a> {
 
     /// Ends the content. The end may still wait to be sent, together with what comes next.
     pub(super) async fn finish(&mut self) -> Result<(), Broken> {
+        if self.substitution.is_some() {
+            Box::pin(self.finish_substitution()).await?;
+        }
         if let Some(coder) = self.coder.take() {
             let mut coded = self.worker.hot.take_buffer(1024);
             self.trail.coding = self.trail.coding.map(|(name, _)| (name, coder.bytes_before));
@@ -646,11 +774,31 @@ impl<'a> Answer<'a> {
         }
     }
 
+    async fn finish_substitution(&mut self) -> Result<(), Broken> {
+        while let Some(substitution) = &mut self.substitution {
+            let mut changed = self.worker.hot.take_buffer(1024);
+            if !substitution.finish(&mut changed) {
+                self.substitution = None;
+            }
+            self.write_changed(changed).await?;
+        }
+        Ok(())
+    }
+
     /// Head, content and end in one.
     pub(super) async fn send(&mut self, cx: Option<&Cx<'_>>, head: &AnswerHead<'_>, body: &[u8]) -> Result<(), Broken> {
         self.start(cx, head, OwnFields::ALL);
         self.write(body).await?;
         self.finish().await
+    }
+}
+
+/// Bytes of the content, if they are known.
+fn length_of(content: Content) -> Option<u64> {
+    match content {
+        Content::Length(length) => Some(length),
+        Content::Absent(length) => length,
+        Content::Stream => None,
     }
 }
 

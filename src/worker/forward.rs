@@ -370,13 +370,15 @@ impl Forward<'_> {
     /// Does to the head in `bytes` what the route says.
     fn change_request_fields(&self, bytes: &mut Vec<u8>) {
         let rules = &self.cx.options.request_headers;
-        if rules.is_empty() && !self.connection.asks_for_certificates(self.worker) {
+        let asks = self.connection.asks_for_certificates(self.worker);
+        if rules.is_empty() && !asks && self.cx.options.substitute.is_none() {
             return;
         }
         bytes.truncate(bytes.len() - 2);
         let start = memchr::memmem::find(bytes, b"\r\n").map_or(bytes.len(), |end| end + 2);
         let mut fields = FieldsMut::new(bytes, start);
         put_client_certificate(self.cx, &mut fields);
+        ask_for_plain(self.cx, &mut fields);
         fields.apply(rules, None, self.cx);
         bytes.extend_from_slice(b"\r\n");
     }
@@ -710,6 +712,9 @@ pub(super) fn replaced(
         ["content-type", "content-disposition", "accept-ranges", "set-cookie", "cache-control", "expires"];
     /// Fields for the server in front alone.
     const FOR_US: [&str; 4] = ["x-accel-buffering", "x-accel-charset", "x-accel-expires", "x-accel-limit-rate"];
+    if let Some(rate) = Fields::new(fields).find("x-accel-limit-rate").filter(|_| cx.options.x_accel) {
+        answer.ask_for_rate(rate);
+    }
     if Fields::new(fields).find("x-accel-redirect").is_some() {
         let target = internal_target(Fields::new(fields).find("x-accel-redirect").unwrap_or_default());
         FieldsMut::new(fields, 0).remove("x-accel-redirect");
@@ -757,6 +762,14 @@ fn internal_target(value: &[u8]) -> Option<Vec<u8>> {
         encode_query(query, &mut target);
     }
     Some(target)
+}
+
+/// Does not tell a server or an application which codings the client takes, where texts are to be replaced in its answer:
+/// what is coded cannot be looked into.
+pub(super) fn ask_for_plain(cx: &Cx<'_>, fields: &mut FieldsMut<'_>) {
+    if cx.options.substitute.is_some() {
+        fields.remove("accept-encoding");
+    }
 }
 
 /// Tells a server or an application about the certificate that the client showed, where clients are asked for one. What

@@ -10,6 +10,7 @@ mod mysql;
 mod options;
 mod privileges;
 mod site;
+mod substitute;
 mod template;
 mod tls;
 mod upstream;

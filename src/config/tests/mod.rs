@@ -8,6 +8,7 @@ mod keys;
 mod limits;
 mod mistakes;
 mod routing;
+mod substitute;
 mod tls;
 mod variables;
 
