@@ -48,6 +48,8 @@ pub enum Table {
     Compress,
     /// `substitute = { … }` of `[http]`, a site or a route
     Substitute,
+    /// `cookie_rewrite = { … }` of `[http]`, a site or a route
+    Cookies,
     /// `auth = { … }` of a site or route
     Auth,
     /// `[upstream.NAME]`
@@ -95,6 +97,7 @@ impl Table {
         Table::Tarpit,
         Table::Compress,
         Table::Substitute,
+        Table::Cookies,
         Table::Auth,
         Table::Upstream,
         Table::Server,
@@ -157,6 +160,7 @@ impl Table {
             Table::Tarpit => "tarpit = { … }",
             Table::Compress => "compress = { … }",
             Table::Substitute => "substitute = { … }",
+            Table::Cookies => "cookie_rewrite = { … }",
             Table::Auth => "auth = { … }",
             Table::Upstream => "[upstream.NAME]",
             Table::Server => "servers = [{ … }]",
@@ -247,6 +251,10 @@ impl Table {
                  sendfile(2). Servers and applications are not told which content codings the client takes (Accept-Encoding \
                  is not sent on), because what comes coded stays as it is, and so do parts (206). A table replaces the one \
                  above it as a whole."
+            }
+            Table::Cookies => {
+                "What becomes of the attributes of cookies that upstreams set. Whatever comes in of a table, the first entry \
+                 that fits counts. A table replaces the one above it as a whole."
             }
             Table::Auth => {
                 "A login by user and password (HTTP Basic) for a site or a route, which takes that of its site if it has none \

@@ -496,6 +496,10 @@ pub(super) const KEYS: &[Key] = &[
         .help("put URLs in Location and Refresh of upstreams into the client's words: `true` takes the upstream's own address away (and leads back what `rewrite = \"/other/$1\"` of a `path` has changed); a table also replaces the beginnings it names, whose values may hold variables")
         .known_as(&["nginx proxy_redirect"])
         .when("where servers name themselves in their redirects; those that heed Host and X-Forwarded-Proto need none of it. nginx does it by default"),
+    Key::new(Table::Options, "cookie_rewrite", Kind::Form("a table such as { paths = { \"/app/\" = \"/\" }, flags = { \"*\" = [\"secure\"] } }, or false"), Means("that of the level above, else false"))
+        .help("put domains, paths and flags of cookies of upstreams into the client's words")
+        .known_as(&["nginx proxy_cookie_domain", "nginx proxy_cookie_path", "nginx proxy_cookie_flags", "haproxy http-response replace-header"])
+        .when("where a server does not know under which name and path clients reach it, or that they come by https"),
     Key::new(Table::Options, "compress", COMPRESS, Means("that of the level above, else false"))
         .help("compress answers for clients that take it, files and proxied ones alike")
         .known_as(&["nginx gzip", "nginx gzip_vary", "nginx gzip_proxied", "nginx brotli", "haproxy compression", "caddy encode"])
@@ -639,6 +643,17 @@ pub(super) const KEYS: &[Key] = &[
         .help("leave Last-Modified as it is and make ETag a weak one, so that clients ask whether the answer has changed; else both are taken away, and files answer 200 to such questions")
         .known_as(&["nginx sub_filter_last_modified"])
         .when("true where the same is put in for everyone, and seldom changes: a client keeps what it has as long as the file or the server's answer stays what it was"),
+    // cookie_rewrite
+    Key::new(Table::Cookies, "domains", Kind::Form("domains with what is put in their place, { \"app.internal\" = \"$host\" }"), Means("they stay"))
+        .help("whole domains, in either case, with or without a dot in front; \"\" takes the attribute away, so that the cookie belongs to the host alone. Values may hold variables")
+        .known_as(&["nginx proxy_cookie_domain"]),
+    Key::new(Table::Cookies, "paths", Kind::Form("beginnings of paths with what is put in their place, { \"/app/\" = \"/\" }"), Means("they stay"))
+        .help("beginnings of paths; values may hold variables")
+        .known_as(&["nginx proxy_cookie_path"]),
+    Key::new(Table::Cookies, "flags", Kind::Form("names of cookies with their flags, { sid = [\"secure\", \"httponly\", \"samesite=lax\"] }"), Means("they stay"))
+        .help("by name of the cookie, in either case, or \"*\" for any: `secure`, `httponly`, `samesite=strict`, `samesite=lax`, `samesite=none`, and `nosecure`, `nohttponly`, `nosamesite` to take them away")
+        .known_as(&["nginx proxy_cookie_flags"])
+        .when("to [\"secure\", \"httponly\", \"samesite=lax\"] for sessions of applications that know nothing of https"),
     // auth
     Key::new(Table::Auth, "realm", Kind::Field, Required)
         .help("what the login is for; browsers show it")

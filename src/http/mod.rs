@@ -3,6 +3,7 @@
 pub mod answer;
 pub mod caching;
 pub mod coding;
+pub mod cookies;
 pub mod date;
 pub mod fields;
 pub mod h1;

@@ -3,6 +3,7 @@
 
 mod anything;
 mod compress;
+mod cookies;
 mod guard;
 mod keys;
 mod limits;
