@@ -506,7 +506,7 @@ pub(super) const KEYS: &[Key] = &[
         .when("true for most sites, false where answers hold secrets beside what visitors sent. Off by default, as with nginx: it takes processor time, and where an answer holds both a secret and what a visitor sent, its compressed length can give the secret away (BREACH)"),
     Key::new(Table::Options, "substitute", Kind::Form("a table such as { texts = { \"http://internal\" = \"https://$host\" } }, or false"), Means("that of the level above, else false"))
         .help("replace texts in the bodies of answers")
-        .known_as(&["nginx sub_filter", "nginx subs_filter", "haproxy http-response replace-body"])
+        .known_as(&["nginx sub_filter", "nginx subs_filter"])
         .when("where a server writes addresses that no client reaches, or to put something before `</head>`; it costs time for every byte, so name it at the routes that need it"),
     Key::new(Table::Options, "limit_rate", size(0, TIB), Means("that of the level above, else 0"))
         .help("bytes a second of the content of one answer; 0: any rate. A server or application may say another in X-Accel-Limit-Rate, unless x_accel is false")

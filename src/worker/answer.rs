@@ -3,7 +3,9 @@
 //! Actions say what to answer ([`AnswerHead`]) and hand over content as they have it; they do not know whether it leaves
 //! as HTTP/1 text or as HTTP/2 frames, in clear or over TLS.
 
-use std::num::NonZeroU64;
+mod changed;
+mod paced;
+
 use std::os::fd::AsFd;
 use std::rc::Rc;
 use std::time::SystemTime;
@@ -17,17 +19,15 @@ use super::exchange::{DISCARD_BYTES_MAX, Request, changes_fields};
 use super::h2::Stream;
 use super::trail::Trail;
 use super::watch::{GaveUp, OnExpiry, Watched};
-use crate::config::model::Options;
-use crate::guard::{Allowance, Throttle};
+use crate::guard::Throttle;
 use crate::http::answer::{AnswerHead, Content};
 use crate::http::coding::{self, Accepted, Candidate, Lease};
 use crate::http::fields::{Fields, FieldsMut};
 use crate::http::h1::{
     AnswerContext, BodyKind, CHUNK_END, FieldName, LAST_CHUNK, Method, Version, write_answer_head, write_chunk_head,
 };
-use crate::http::substitute::{self, Substitution};
+use crate::http::substitute::Substitution;
 use crate::runtime::sys::files::{NonBlocking, OpenFile, read_at};
-use crate::runtime::time::sleep;
 
 /// Content up to this size is copied behind its head and leaves with it in one send; larger `Bytes` are not copied.
 const COPIED_BYTES_MAX: usize = 16 * 1024;
@@ -275,12 +275,6 @@ impl<'a> Answer<'a> {
         self.validated_type = Some(media_type.into());
     }
 
-    /// A server or application wants its answer to leave at this many bytes a second; anything but digits says nothing.
-    pub(super) fn ask_for_rate(&mut self, value: &[u8]) {
-        let rate = std::str::from_utf8(value).ok().and_then(|text| text.parse().ok());
-        self.asked_rate = rate.or(self.asked_rate);
-    }
-
     /// Begins the final answer. Called once. `cx` is the route whose options change the fields; `None` before one is
     /// found.
     pub(super) fn start(&mut self, cx: Option<&Cx<'_>>, head: &AnswerHead<'_>, own: OwnFields) {
@@ -314,13 +308,6 @@ impl<'a> Answer<'a> {
         own.date &= read.find("date").is_none();
         self.put_head(&AnswerHead { fields: &fields, ..head }, own);
         self.worker.hot.give_buffer_back(fields);
-    }
-
-    fn limit_rate(&mut self, options: &Options) {
-        let rate = NonZeroU64::new(self.asked_rate.unwrap_or(options.limit_rate));
-        if let Some(rate) = rate.filter(|_| !matches!(self.wire, Wire::Noted(_))) {
-            self.throttle = Some(Box::new(Throttle::new(rate, options.limit_rate_after)));
-        }
     }
 
     /// Does to `fields` what the route says; returns what the content becomes.
@@ -363,33 +350,6 @@ impl<'a> Answer<'a> {
                 false => FieldsMut::new(fields, 0).set(name, value),
             }
         }
-    }
-
-    /// Begins to change the content, if that is asked for.
-    fn substitute(&mut self, cx: &Cx<'_>, fields: &mut Vec<u8>, status: u16, content: Content) -> Content {
-        let Some(policy) = &cx.options.substitute else { return content };
-        if matches!(self.wire, Wire::Noted(_)) {
-            return content;
-        }
-        let candidate = Candidate { length: length_of(content), ..Candidate::of(status, fields) };
-        if status == 304 {
-            let told = candidate.content_type.or(self.validated_type.as_deref().map(str::as_bytes));
-            let whole = Candidate { status: 200, length: None, content_type: told, ..candidate };
-            if policy.applies(&whole) || (told.is_none() && validates_weakly(cx, fields)) {
-                substitute::not_modified(fields, policy);
-            }
-            return content;
-        }
-        if !policy.applies(&candidate) {
-            return content;
-        }
-        let substitution = policy.begin(candidate.content_type, cx);
-        substitute::apply(fields, policy);
-        if self.method == Method::Head {
-            return Content::Absent(None);
-        }
-        self.substitution = Some(Box::new(substitution));
-        Content::Stream
     }
 
     /// Chooses a content coding and begins it.
@@ -489,27 +449,6 @@ impl<'a> Answer<'a> {
         self.write_coded(data).await
     }
 
-    async fn write_substituted(&mut self, data: &[u8]) -> Result<(), Broken> {
-        for mut piece in data.chunks(PIECE_BYTES_MAX) {
-            while let Some(substitution) = &mut self.substitution {
-                let mut changed = self.worker.hot.take_buffer(piece.len());
-                let step = substitution.write(piece, &mut changed);
-                piece = &piece[step.taken..];
-                self.write_changed(changed).await?;
-                if !step.is_full {
-                    break;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    async fn write_changed(&mut self, changed: Vec<u8>) -> Result<(), Broken> {
-        let written = if changed.is_empty() { Ok(()) } else { self.write_coded(&changed).await };
-        self.worker.hot.give_buffer_back(changed);
-        written
-    }
-
     async fn write_coded(&mut self, data: &[u8]) -> Result<(), Broken> {
         let Some(coder) = &mut self.coder else { return self.put(data).await };
         let mut coded = self.worker.hot.take_buffer(data.len() / 2);
@@ -534,35 +473,6 @@ impl<'a> Answer<'a> {
         match self.throttle {
             None => self.put_now(data).await,
             Some(_) => Box::pin(self.put_in_turns(data)).await,
-        }
-    }
-
-    async fn put_in_turns(&mut self, mut data: &[u8]) -> Result<(), Broken> {
-        while !data.is_empty() {
-            let turn = self.turn(data.len().min(GATHERED_BYTES_MAX) as u64).await?;
-            let (now, later) = data.split_at(turn as usize);
-            self.put_now(now).await?;
-            data = later;
-        }
-        Ok(())
-    }
-
-    /// Waits until some of `wanted` bytes may leave, as far as their rate is limited; returns how many. [`Broken`]: the
-    /// client has left meanwhile.
-    async fn turn(&mut self, wanted: u64) -> Result<u64, Broken> {
-        loop {
-            let Some(throttle) = &mut self.throttle else { return Ok(wanted) };
-            match throttle.take(wanted, self.worker.now()) {
-                Allowance::Send(bytes) => return Ok(bytes),
-                Allowance::Wait(time) => {
-                    // What may leave does so before the wait.
-                    self.flush_wire().await?;
-                    let presence = self.presence();
-                    // The client is not slow, we are.
-                    presence.watched().clear();
-                    presence.while_client_stays(sleep(time)).await.map_err(|_| Broken)?;
-                }
-            }
         }
     }
 
@@ -772,17 +682,6 @@ impl<'a> Answer<'a> {
                 wire.stream.send(self.worker, data, true).await
             }
         }
-    }
-
-    async fn finish_substitution(&mut self) -> Result<(), Broken> {
-        while let Some(substitution) = &mut self.substitution {
-            let mut changed = self.worker.hot.take_buffer(1024);
-            if !substitution.finish(&mut changed) {
-                self.substitution = None;
-            }
-            self.write_changed(changed).await?;
-        }
-        Ok(())
     }
 
     /// Head, content and end in one.

@@ -109,7 +109,7 @@ pub(super) mod tests {
     #[test]
     fn values_stay_text() {
         for (content_type, expect) in
-            [("text/html", "<&lt;&#34;&amp;>"), ("text/css", "<<\"&>"), ("application/json", "<\\u003c\\\"\\u0026>")]
+            [("text/html", "<&lt;&#34;&amp;>"), ("text/css", "<<\"&>"), ("application/json", "<\\u003C\\\"&>")]
         {
             let mut out = Vec::new();
             policy().begin(Some(content_type.as_bytes()), &Host).write(b"a", &mut out);
