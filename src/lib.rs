@@ -11,7 +11,7 @@
 //! | [`runtime`] | drivers, pinning, mailboxes, buffers, system calls; the only `unsafe` | know a protocol |
 //! | [`tls`] | sessions without sockets, certificates by name, tickets | choose a site |
 //! | [`guard`] | who the client is, whether it may come in, and how much of it: address rules, PROXY protocol, proxies in front, logins, limits | hash a password on a data worker |
-//! | [`http`] | HTTP/1.1 codec, guard of HTTP/2 over the `h2` crate, content codings, fields; no I/O | choose an action |
+//! | [`http`] | HTTP/1.1 codec, guard of HTTP/2 over the `h2` crate, content codings, substitutions, fields; no I/O | choose an action |
 //! | [`route`] | (host, method, path) → action, rewrites, https; pure | I/O |
 //! | [`files`] | static files: path safety, conditionals, ranges, coded forms, listings, cache | leave its root |
 //! | [`proxy`] | upstreams: balance, health, pools, forwarding, retries | complete a truncated body |

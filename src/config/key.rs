@@ -46,6 +46,10 @@ pub enum Table {
     Tarpit,
     /// `compress = { … }` of `[http]`, a site or a route
     Compress,
+    /// `substitute = { … }` of `[http]`, a site or a route
+    Substitute,
+    /// `cookie_rewrite = { … }` of `[http]`, a site or a route
+    Cookies,
     /// `auth = { … }` of a site or route
     Auth,
     /// `[upstream.NAME]`
@@ -94,6 +98,8 @@ impl Table {
         Table::Respond,
         Table::Tarpit,
         Table::Compress,
+        Table::Substitute,
+        Table::Cookies,
         Table::Auth,
         Table::Upstream,
         Table::Server,
@@ -156,6 +162,8 @@ impl Table {
             Table::Respond => "respond = { … }",
             Table::Tarpit => "tarpit = { … }",
             Table::Compress => "compress = { … }",
+            Table::Substitute => "substitute = { … }",
+            Table::Cookies => "cookie_rewrite = { … }",
             Table::Auth => "auth = { … }",
             Table::Upstream => "[upstream.NAME]",
             Table::Server => "servers = [{ … }]",
@@ -238,6 +246,19 @@ impl Table {
             Table::Compress => {
                 "How answers are compressed. A table replaces the one above it as a whole; `compress = true` keeps that one, \
                  or takes these defaults where there is none."
+            }
+            Table::Substitute => {
+                "Texts that are replaced in the bodies of answers: of files, upstreams, applications and fixed ones, before \
+                 they are compressed. Letters of ASCII are looked for in either case; of several texts that are found the \
+                 leftmost counts, of those that begin at the same place the one written first. Such answers have no \
+                 Content-Length, digests and ranges, and files are neither taken from their compressed forms nor sent by \
+                 sendfile(2). Servers and applications are not told which content codings the client takes (Accept-Encoding \
+                 is not sent on), because what comes coded stays as it is, and so do parts (206). A table replaces the one \
+                 above it as a whole."
+            }
+            Table::Cookies => {
+                "What becomes of the attributes of cookies that upstreams set. Whatever comes in of a table, the first entry \
+                 that fits counts. A table replaces the one above it as a whole."
             }
             Table::Auth => {
                 "A login by user and password (HTTP Basic) for a site or a route, which takes that of its site if it has none \

@@ -14,6 +14,7 @@ use crate::http::coding::DEFAULT_TYPES;
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
+const TIB: u64 = 1 << 40;
 const MS: Duration = Duration::from_millis(1);
 const DAY: Duration = Duration::from_secs(86_400);
 
@@ -495,10 +496,26 @@ pub(super) const KEYS: &[Key] = &[
         .help("put URLs in Location and Refresh of upstreams into the client's words: `true` takes the upstream's own address away (and leads back what `rewrite = \"/other/$1\"` of a `path` has changed); a table also replaces the beginnings it names, whose values may hold variables")
         .known_as(&["nginx proxy_redirect"])
         .when("where servers name themselves in their redirects; those that heed Host and X-Forwarded-Proto need none of it. nginx does it by default"),
+    Key::new(Table::Options, "cookie_rewrite", Kind::Form("a table such as { paths = { \"/app/\" = \"/\" }, flags = { \"*\" = [\"secure\"] } }, or false"), Means("that of the level above, else false"))
+        .help("put domains, paths and flags of cookies of upstreams into the client's words")
+        .known_as(&["nginx proxy_cookie_domain", "nginx proxy_cookie_path", "nginx proxy_cookie_flags", "haproxy http-response replace-header"])
+        .when("where a server does not know under which name and path clients reach it, or that they come by https"),
     Key::new(Table::Options, "compress", COMPRESS, Means("that of the level above, else false"))
         .help("compress answers for clients that take it, files and proxied ones alike")
         .known_as(&["nginx gzip", "nginx gzip_vary", "nginx gzip_proxied", "nginx brotli", "haproxy compression", "caddy encode"])
         .when("true for most sites, false where answers hold secrets beside what visitors sent. Off by default, as with nginx: it takes processor time, and where an answer holds both a secret and what a visitor sent, its compressed length can give the secret away (BREACH)"),
+    Key::new(Table::Options, "substitute", Kind::Form("a table such as { texts = { \"http://internal\" = \"https://$host\" } }, or false"), Means("that of the level above, else false"))
+        .help("replace texts in the bodies of answers")
+        .known_as(&["nginx sub_filter", "nginx subs_filter"])
+        .when("where a server writes addresses that no client reaches, or to put something before `</head>`; it costs time for every byte, so name it at the routes that need it"),
+    Key::new(Table::Options, "limit_rate", size(0, TIB), Means("that of the level above, else 0"))
+        .help("bytes a second of the content of one answer; 0: any rate. A server or application may say another in X-Accel-Limit-Rate, unless x_accel is false")
+        .known_as(&["nginx limit_rate", "haproxy bwlim-out"])
+        .when("so that downloads leave room for others: each answer has the rate for itself, so limit their number too. nginx lets the first second's worth go at once, this a tenth of it: add limit_rate_after for more"),
+    Key::new(Table::Options, "limit_rate_after", size(0, TIB), Means("that of the level above, else 0"))
+        .help("bytes of an answer that leave at any rate before limit_rate counts")
+        .known_as(&["nginx limit_rate_after"])
+        .when("for media: enough to begin with comes fast, the rest as fast as it plays"),
     // headers, request_headers
     Key::new(Table::Headers, "set", Kind::Form("field names with values, { X-Name = \"value\" }"), Means("nothing is set"))
         .help("fields put in place of those of the same name; a value that turns out empty takes the field away"),
@@ -610,6 +627,33 @@ pub(super) const KEYS: &[Key] = &[
     Key::new(Table::Compress, "cache_file_max", size(0, 64 * MIB), Default("1MiB"))
         .help("largest file whose compressed form is kept, within process.file_cache; larger ones are compressed for each answer")
         .when("up for large files of text that are asked for often"),
+    // substitute
+    Key::new(Table::Substitute, "texts", Kind::Form("texts with what is put in their place, { \"http://internal\" = \"https://$host\" }"), Required)
+        .help("up to 64 texts of up to 1 KiB; what is put in their place may hold variables, whose values do not become markup in HTML and XML, or code in JSON and JavaScript. `$$` is a dollar")
+        .known_as(&["nginx sub_filter"]),
+    Key::new(Table::Substitute, "types", Kind::List(&Kind::Text), Default("text/html"))
+        .help("media types of the answers: \"text/html\", \"text/*\" (all of a kind), \"*\" (all, and those that tell none)")
+        .known_as(&["nginx sub_filter_types"])
+        .when("to add others; text/html must be named again then, which nginx adds by itself"),
+    Key::new(Table::Substitute, "once", Kind::Switch, Default("true"))
+        .help("replace each text only where it is found first")
+        .known_as(&["nginx sub_filter_once"])
+        .when("false for addresses, which stand in a page again and again"),
+    Key::new(Table::Substitute, "keep_validators", Kind::Switch, Default("false"))
+        .help("leave Last-Modified as it is and make ETag a weak one, so that clients ask whether the answer has changed; else both are taken away, and files answer 200 to such questions")
+        .known_as(&["nginx sub_filter_last_modified"])
+        .when("true where the same is put in for everyone, and seldom changes: a client keeps what it has as long as the file or the server's answer stays what it was"),
+    // cookie_rewrite
+    Key::new(Table::Cookies, "domains", Kind::Form("domains with what is put in their place, { \"app.internal\" = \"$host\" }"), Means("they stay"))
+        .help("whole domains, in either case, with or without a dot in front; \"\" takes the attribute away, so that the cookie belongs to the host alone. Values may hold variables")
+        .known_as(&["nginx proxy_cookie_domain"]),
+    Key::new(Table::Cookies, "paths", Kind::Form("beginnings of paths with what is put in their place, { \"/app/\" = \"/\" }"), Means("they stay"))
+        .help("beginnings of paths; values may hold variables")
+        .known_as(&["nginx proxy_cookie_path"]),
+    Key::new(Table::Cookies, "flags", Kind::Form("names of cookies with their flags, { sid = [\"secure\", \"httponly\", \"samesite=lax\"] }"), Means("they stay"))
+        .help("by name of the cookie, in either case, or \"*\" for any: `secure`, `httponly`, `samesite=strict`, `samesite=lax`, `samesite=none`, and `nosecure`, `nohttponly`, `nosamesite` to take them away")
+        .known_as(&["nginx proxy_cookie_flags"])
+        .when("to [\"secure\", \"httponly\", \"samesite=lax\"] for sessions of applications that know nothing of https"),
     // auth
     Key::new(Table::Auth, "realm", Kind::Field, Required)
         .help("what the login is for; browsers show it")

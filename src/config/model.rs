@@ -13,8 +13,10 @@ use crate::guard::{AddressRules, Allowed, Auth, LeastRate, Trust};
 use crate::http::caching::Expires;
 pub use crate::http::coding::Coding;
 use crate::http::coding::Policy;
+use crate::http::cookies::CookieRules;
 use crate::http::fields::HeaderRules;
 use crate::http::location::LocationRules;
+pub use crate::http::substitute::Policy as Substitute;
 use crate::proxy::retry::RetryPolicy;
 use crate::runtime::net::Address;
 use crate::tls::ServerTrust;
@@ -202,6 +204,14 @@ pub struct Options {
     pub auth_request_headers: Arc<[String]>,
     /// What becomes of URLs in Location and Refresh of upstreams; `None`: they stay.
     pub location_rewrite: Option<LocationRules>,
+    /// What becomes of the attributes of cookies that upstreams set; `None`: they stay.
+    pub cookie_rewrite: Option<Arc<CookieRules>>,
+    /// What is put in the place of what in the bodies of answers; `None`: they stay.
+    pub substitute: Option<Arc<Substitute>>,
+    /// Bytes a second of one answer's content; 0: any rate.
+    pub limit_rate: u64,
+    /// Bytes of an answer that leave at any rate before.
+    pub limit_rate_after: u64,
 }
 
 impl Options {
@@ -227,6 +237,10 @@ impl Options {
             auth_request: None,
             auth_request_headers: Arc::default(),
             location_rewrite: None,
+            cookie_rewrite: None,
+            substitute: None,
+            limit_rate: 0,
+            limit_rate_after: 0,
             x_accel: true,
         }
     }
@@ -238,6 +252,8 @@ impl Options {
             || self.error_pages.iter().any(|(_, page)| page.from.uses_captures())
             || self.variables.values().any(Template::uses_captures)
             || self.location_rewrite.as_ref().is_some_and(LocationRules::use_captures)
+            || self.cookie_rewrite.as_ref().is_some_and(|rules| rules.use_captures())
+            || self.substitute.as_ref().is_some_and(|substitute| substitute.use_captures())
     }
 }
 

@@ -662,4 +662,5 @@ pub(super) fn changes_fields(options: &Options) -> bool {
         || !options.expires.is_empty()
         || options.hsts.field().is_some()
         || options.compress.is_some()
+        || options.substitute.is_some()
 }

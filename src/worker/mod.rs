@@ -11,6 +11,7 @@
 //! | `admit` | who may come in at a route |
 //! | `limits`, `held_back` | the limits of a route; requests that wait on purpose |
 //! | `body`, `pacing` | the request body, read as it is wanted; how long it is waited for |
+//! | `answer` | an answer on its way: head, content, coding; `changed`: texts replaced in it; `paced`: at a limited rate |
 //! | `respond` | answers of the worker itself |
 //! | `send_file`, `forward`, `call_app` | the three actions that take time |
 //! | `replaced`, `redirected` | what is sent in the place of an answer |

@@ -11,6 +11,7 @@ mod options;
 mod privileges;
 mod retry;
 mod site;
+mod substitute;
 mod template;
 mod tls;
 mod upstream;

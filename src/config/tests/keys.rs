@@ -118,6 +118,11 @@ pub(super) fn in_its_table(key: &Key, line: &str) -> String {
         Table::Files => route(&format!("path = \"/other\"\n{}", inner("files", unless("root", "root = \"/x\"")))),
         Table::Redirect => route(&format!("path = \"/\"\n{}", inner("redirect", unless("to", "to = \"/x\"")))),
         Table::Compress => route(&format!("path = \"/\"\nrespond = {{}}\n{}", inner("compress", ""))),
+        Table::Substitute => {
+            let texts = unless("texts", "texts = { a = \"b\" }");
+            route(&format!("path = \"/\"\nrespond = {{}}\n{}", inner("substitute", texts)))
+        }
+        Table::Cookies => route(&format!("path = \"/\"\nrespond = {{}}\n{}", inner("cookie_rewrite", ""))),
         Table::Options => {
             let hsts = if key.name.starts_with("hsts_") { "hsts = \"365d\"\n" } else { "" };
             let limit = if key.name == "limits" { "[limit.other]\nrate = \"1/s\"\n" } else { "" };

@@ -26,7 +26,7 @@ use std::time::Instant;
 
 use self::attempt::Try;
 use self::outgoing::Outgoing;
-pub(super) use self::outgoing::put_client_certificate;
+pub(super) use self::outgoing::{ask_for_plain, put_client_certificate};
 pub(crate) use self::server::ServerConnection;
 use super::Worker;
 use super::answer::{Answer, Presence};

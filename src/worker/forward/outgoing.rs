@@ -67,15 +67,25 @@ impl Forward<'_> {
     /// Does to the head in `bytes` what the route says.
     fn change_request_fields(&self, bytes: &mut Vec<u8>) {
         let rules = &self.cx.options.request_headers;
-        if rules.is_empty() && !self.connection.asks_for_certificates(self.worker) {
+        let asks = self.connection.asks_for_certificates(self.worker);
+        if rules.is_empty() && !asks && self.cx.options.substitute.is_none() {
             return;
         }
         bytes.truncate(bytes.len() - 2);
         let start = memchr::memmem::find(bytes, b"\r\n").map_or(bytes.len(), |end| end + 2);
         let mut fields = FieldsMut::new(bytes, start);
         put_client_certificate(self.cx, &mut fields);
+        ask_for_plain(self.cx, &mut fields);
         fields.apply(rules, None, self.cx);
         bytes.extend_from_slice(b"\r\n");
+    }
+}
+
+/// Does not tell a server or an application which codings the client takes, where texts are to be replaced in its answer:
+/// what is coded cannot be looked into.
+pub(in crate::worker) fn ask_for_plain(cx: &Cx<'_>, fields: &mut FieldsMut<'_>) {
+    if cx.options.substitute.is_some() {
+        fields.remove("accept-encoding");
     }
 }
 

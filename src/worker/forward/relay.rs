@@ -58,6 +58,9 @@ impl Forward<'_> {
             return Err(NoResponse::Instead(Instead::Error(Unanswered { status: 502, closes: true, served_by })));
         }
         self.rewrite_location(fields);
+        if let Some(rules) = &self.cx.options.cookie_rewrite {
+            rules.apply(fields, self.cx);
+        }
         if let Some(instead) = replaced(self.cx, answer, fields, head.status, served_by) {
             return Err(NoResponse::Instead(instead));
         }
