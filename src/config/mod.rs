@@ -16,6 +16,7 @@ mod quick;
 mod reference;
 mod report;
 mod section;
+mod succession;
 mod suggest;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -31,6 +32,7 @@ pub use quick::Defaults;
 pub use reference::{reference_markdown, reference_toml};
 pub use report::{Report, Warning};
 pub use section::Overrides;
+pub use succession::{Adopted, Heirs, Refused, Succession, adopt};
 pub use value::{Kind, Value};
 
 use include::{Folder, Included};
