@@ -166,6 +166,10 @@ fn adopt_process(old: &Config, new: &mut Config, needs_restart: &mut Vec<String>
         run_as = "user",
         control = "control",
     }
+    // New listeners have it.
+    if old.process.backlog != new.process.backlog {
+        needs_restart.push("`backlog` in [process], for listeners that are open".into());
+    }
 }
 
 /// Applications keep the indexes they were started with.
@@ -293,7 +297,8 @@ mod tests {
             (r#"program = "mail""#, "program = \"mail\"\nresponse_timeout = \"3s\""),
         ]);
         let adopted = adopt(&old, new).unwrap();
-        assert_eq!(adopted.needs_restart, ["`data_cores` in [process]", "[mysql.db]"]);
+        let backlog = "`backlog` in [process], for listeners that are open";
+        assert_eq!(adopted.needs_restart, ["`data_cores` in [process]", backlog, "[mysql.db]"]);
         assert_eq!((&adopted.config.process.data_cores[..], adopted.config.process.backlog), (&[0][..], 7));
         assert_eq!(adopted.config.splitters, old.splitters);
         assert_eq!(adopted.config.apps[1].response_timeout.as_secs(), 3);

@@ -111,7 +111,7 @@ impl Connection {
 
     /// It begins nothing new: the worker drains, or the listener is no more.
     pub(super) fn is_draining(&self) -> bool {
-        self.door.draining_since().is_some()
+        self.door.draining_since(self.opened).is_some()
     }
 
     /// The client's end of the connection, as a proxy in front may have told with the PROXY protocol.
@@ -306,7 +306,7 @@ impl Connection {
     /// way as a rule, so that it is, for a while.
     fn is_not_waited_for(&self) -> bool {
         let patience = if self.requests.get() == 0 { FIRST_REQUEST_MAX } else { Duration::ZERO };
-        self.door.draining_since().is_some_and(|since| since.elapsed() >= patience)
+        self.door.draining_since(self.opened).is_some_and(|since| since.elapsed() >= patience)
     }
 
     /// Ends our direction: the client reads the end of the stream. Takes no longer than `time`, after which the connection

@@ -7,7 +7,7 @@
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::{Lasting, Worker};
 use crate::metrics::Gauge;
@@ -26,7 +26,13 @@ pub(super) struct Door {
     pub(super) open: Arc<Gauge>,
     /// No new requests on its connections.
     closed_since: Cell<Option<Instant>>,
+    /// No new requests on connections from before: a new config asks clients for something else than they were asked for
+    /// when they connected.
+    terms_since: Cell<Option<Instant>>,
 }
+
+/// How long idle connections are woken after the terms have changed.
+const WAKING: Duration = Duration::from_secs(5);
 
 impl Door {
     /// `None`: `worker` has no listener there.
@@ -39,6 +45,7 @@ impl Door {
             open: worker.stats.listeners[index].clone(),
             worker: RefCell::new(worker.clone()),
             closed_since: Cell::new(None),
+            terms_since: Cell::new(None),
         })
     }
 
@@ -48,7 +55,14 @@ impl Door {
     }
 
     /// A new config that has it.
-    pub(super) fn go_on_with(&self, worker: &Rc<Worker>) {
+    pub(super) fn go_on_with(&self, worker: &Rc<Worker>, now: Instant) {
+        let terms = |worker: &Worker| {
+            let tls = worker.config.listeners[worker.listener_index(self)].tls.as_ref()?;
+            Some((tls.profile, tls.client_certificates, tls.client_ca.clone()))
+        };
+        if terms(&self.worker()) != terms(worker) {
+            self.terms_since.set(Some(now));
+        }
         self.worker.replace(worker.clone());
     }
 
@@ -62,9 +76,15 @@ impl Door {
         self.closed_since.get().is_some()
     }
 
-    /// Since when its connections begin nothing new.
-    pub(super) fn draining_since(&self) -> Option<Instant> {
-        self.closed_since.get().or_else(|| self.worker.borrow().draining_since.get())
+    /// Since when a connection from the time `opened` begins nothing new.
+    pub(super) fn draining_since(&self, opened: Instant) -> Option<Instant> {
+        let of_terms = self.terms_since.get().filter(|since| *since > opened);
+        self.closed_since.get().or(of_terms).or_else(|| self.worker.borrow().draining_since.get())
+    }
+
+    /// There are connections that are to end.
+    fn is_being_left(&self) -> bool {
+        self.is_closed() || self.terms_since.get().is_some_and(|since| since.elapsed() < WAKING)
     }
 }
 
@@ -77,10 +97,10 @@ impl Worker {
 }
 
 impl Lasting {
-    /// Wakes the idle connections of listeners that are closed, so that they end, and forgets those that have none left.
+    /// Wakes idle connections that are to end, and forgets closed doors that have no connections left.
     pub(super) fn tend_closed_doors(&self) {
         let mut doors = self.doors.borrow_mut();
-        if doors.iter().all(|door| !door.is_closed()) {
+        if !doors.iter().any(|door| door.is_being_left()) {
             return;
         }
         // Its acceptor and its connections have it too.

@@ -189,7 +189,7 @@ fn swap(lasting: &Rc<Lasting>, old: &Worker, worker: &Rc<Worker>, sockets: Vec<S
             continue;
         }
         match worker.listeners.get(door.slot) {
-            Some(Some(_)) => door.go_on_with(worker),
+            Some(Some(_)) => door.go_on_with(worker, lasting.now()),
             _ => close(lasting, &door),
         }
     }

@@ -340,6 +340,9 @@ fn report_duplicate_addresses(
             claim(address.clone(), named.section.value_span("listen"), &named.section.title);
         }
     }
+    if let Some(path) = &config.process.control {
+        claim(Address::Unix(path.clone()), None, "`control` of [process]");
+    }
     if let Some(address) = config.admin {
         claim(Address::Tcp(address), admin.value_span("address"), "[admin]");
     }

@@ -75,11 +75,6 @@ pub async fn serve(listener: UnixListener, desk: Desk, mut shutdown: watch::Rece
 async fn converse(stream: UnixStream, desk: &Desk) -> std::io::Result<()> {
     let client = stream.peer_cred()?;
     let (read, mut write) = stream.into_split();
-    if !is_own_or_root(client.uid()) {
-        tracing::warn!(uid = client.uid(), pid = client.pid(), "a user who may not use the control socket was refused");
-        let text = "you may not control this process: only root and its own user may";
-        return write_answer(&mut write, &Answer::refused(text)).await;
-    }
     let mut read = BufReader::new(read);
     let mut line = Vec::new();
     loop {
@@ -93,6 +88,16 @@ async fn converse(stream: UnixStream, desk: &Desk) -> std::io::Result<()> {
         }
         if line.last() != Some(&b'\n') {
             let text = format!("a request is one line of at most {REQUEST_BYTES_MAX} bytes");
+            return write_answer(&mut write, &Answer::refused(text)).await;
+        }
+        // Only now: an answer to a request that was not read yet may be lost.
+        if !is_own_or_root(client.uid()) {
+            tracing::warn!(
+                uid = client.uid(),
+                pid = client.pid(),
+                "a user who may not use the control socket was refused"
+            );
+            let text = "you may not control this process: only root and its own user may";
             return write_answer(&mut write, &Answer::refused(text)).await;
         }
         let answer = match parse(&line) {
