@@ -27,6 +27,6 @@ impl Source {
     /// Reads the file. Errors: every mistake in it, or why it cannot be read.
     pub(super) fn load(&self) -> Result<(Config, Vec<Warning>), Report> {
         let programs: Vec<&str> = self.programs.iter().map(String::as_str).collect();
-        config::load_with(&self.file, &programs, &self.flags)
+        config::load_again(&self.file, &programs, &self.flags)
     }
 }

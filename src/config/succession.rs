@@ -117,20 +117,7 @@ pub fn adopt(old: &Config, mut new: Config) -> Result<Adopted, Refused> {
     let mut needs_restart = Vec::new();
     adopt_process(old, &mut new, &mut needs_restart);
     adopt_apps(old, &mut new, &mut needs_restart)?;
-    if old.splitters != new.splitters {
-        for splitter in &new.splitters {
-            if !old.splitters.contains(splitter) {
-                needs_restart.push(format!("[mysql.{}]", splitter.name));
-            }
-        }
-        let is_gone = |name: &str| new.splitters.iter().all(|splitter| splitter.name != name);
-        let gone = old.splitters.iter().filter(|splitter| is_gone(&splitter.name));
-        needs_restart.extend(gone.map(|splitter| format!("[mysql.{}]", splitter.name)));
-        if needs_restart.is_empty() {
-            needs_restart.push("order of [mysql.NAME]".into());
-        }
-        new.splitters.clone_from(&old.splitters);
-    }
+    adopt_splitters(old, &mut new, &mut needs_restart);
     if old.admin != new.admin {
         needs_restart.push("`address` in [admin]".into());
         new.admin = old.admin;
@@ -170,6 +157,27 @@ fn adopt_process(old: &Config, new: &mut Config, needs_restart: &mut Vec<String>
     if old.process.backlog != new.process.backlog {
         needs_restart.push("`backlog` in [process], for listeners that are open".into());
     }
+}
+
+fn adopt_splitters(old: &Config, new: &mut Config, needs_restart: &mut Vec<String>) {
+    for splitter in new.splitters.iter_mut().filter(|splitter| splitter.password.0.is_empty()) {
+        // Of a file that the process may not read any more.
+        if let Some(same) = old.splitters.iter().find(|old| old.name == splitter.name) {
+            splitter.password = same.password.clone();
+        }
+    }
+    if old.splitters == new.splitters {
+        return;
+    }
+    let changed = new.splitters.iter().filter(|splitter| !old.splitters.contains(splitter));
+    let is_gone = |name: &str| new.splitters.iter().all(|splitter| splitter.name != name);
+    let gone = old.splitters.iter().filter(|splitter| is_gone(&splitter.name));
+    let mut named: Vec<String> = changed.chain(gone).map(|splitter| format!("[mysql.{}]", splitter.name)).collect();
+    if named.is_empty() {
+        named.push("order of [mysql.NAME]".into());
+    }
+    needs_restart.append(&mut named);
+    new.splitters.clone_from(&old.splitters);
 }
 
 /// Applications keep the indexes they were started with.
