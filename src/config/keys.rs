@@ -105,6 +105,10 @@ pub(super) const KEYS: &[Key] = &[
     Key::new(Table::Process, "group", Kind::Text, Means("the group of the user"))
         .help("its group instead of the user's own one")
         .known_as(&["haproxy group", "haproxy gid"]),
+    Key::new(Table::Process, "control", Kind::Path, Means("`one-server ctl` cannot reach the process"))
+        .help("Unix socket on which `one-server ctl` looks at the running process and changes it; it gets mode 0600, and only root and the user of the process are heard")
+        .known_as(&["haproxy stats socket"])
+        .when("set it wherever somebody looks after the process, for example /run/one-server.sock"),
     Key::new(Table::Process, "backlog", integer(1, 1 << 20), Default("4096"))
         .help("length of the accept queue of each listening socket, see listen(2); the kernel caps it at net.core.somaxconn")
         .flag("backlog")

@@ -76,7 +76,7 @@ pub enum AppPlacement {
 }
 
 /// Cores, drivers, queues and limits of the process.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Process {
     /// Core of each data worker; empty: all the process may use (half of them with `separate` placement).
     pub data_cores: Vec<usize>,
@@ -116,6 +116,8 @@ pub struct Process {
     pub file_cache_valid: Duration,
     /// Whom the process becomes when root starts it; `None`: it stays who it is.
     pub run_as: Option<RunAs>,
+    /// Unix socket on which `one-server ctl` is heard; `None`: it is not.
+    pub control: Option<PathBuf>,
 }
 
 /// A user, and a group in place of the user's own.
@@ -381,7 +383,7 @@ pub struct Http2 {
 }
 
 /// A limit of requests.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limit {
     /// Name in `limits`, logs, metrics and answers.
     pub name: String,
@@ -810,7 +812,7 @@ pub struct Server {
 }
 
 /// Active health check.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Health {
     /// `Some`: GET this path, 200 to 399 is healthy. `None`: connecting is enough.
     pub path: Option<String>,
@@ -827,7 +829,7 @@ pub struct Health {
 }
 
 /// An in-process application.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct App {
     /// Name in logs, metrics and routes.
     pub name: String,
@@ -838,7 +840,7 @@ pub struct App {
 }
 
 /// A MySQL read/write splitter.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Splitter {
     /// Name in logs and metrics.
     pub name: String,

@@ -214,6 +214,19 @@ impl Report {
         })
     }
 
+    /// One line for each mistake: file, line and column, what is wrong and what to do.
+    pub fn one_liners(&self) -> impl Iterator<Item = String> {
+        self.problems.iter().map(|problem| {
+            let place = problem.span.as_ref().map(|span| {
+                let (line, column) = self.source.position(span);
+                let (file, _) = self.source.file(self.source.file_at(span.start));
+                format!("{file}:{line}:{column}: ")
+            });
+            let label = if problem.label.is_empty() { String::new() } else { format!(": {}", problem.label) };
+            format!("{}{}{label}", place.unwrap_or_default(), problem.title)
+        })
+    }
+
     /// `LINE:COLUMN title | label` of each.
     #[cfg(test)]
     pub(super) fn lines(&self) -> Vec<String> {

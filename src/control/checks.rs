@@ -13,7 +13,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::watch;
 
 use super::Shared;
-use super::shared::{CheckStatus, EventLevel};
+use super::shared::{AdminState, CheckStatus, EventLevel, Lasting, ServerState};
 use crate::config::model::Health;
 use crate::proxy::health::{HealthState, Schedule, Transition};
 use crate::runtime::net::Address;
@@ -25,60 +25,126 @@ const HEADERS_MAX: usize = 128;
 
 /// Checks all servers of all upstreams that ask for it, until `shutdown` becomes true or its sender is gone.
 ///
-/// `seed` spreads the checks in time; give each process another one. Returns at once when nothing is to be checked.
-pub async fn run(shared: Arc<Shared>, seed: u64, mut shutdown: watch::Receiver<bool>) {
-    let mut tasks = tokio::task::JoinSet::new();
-    for (u, upstream) in shared.config.upstreams.iter().enumerate() {
-        let Some(health) = &upstream.health else { continue };
-        for s in 0..upstream.servers.len() {
-            let schedule = Schedule::new(health.interval, seed ^ ((u as u64) << 32 | s as u64));
-            tasks.spawn(check_forever(shared.clone(), u, s, schedule));
+/// With each new config that `live` brings, servers that are new are checked from then on, and those that are gone no more;
+/// the checks of the others go on undisturbed. `seed` spreads the checks in time; give each process another one.
+pub async fn run(mut live: watch::Receiver<Arc<Shared>>, seed: u64, mut shutdown: watch::Receiver<bool>) {
+    let mut checks = Vec::new();
+    let mut number = 0;
+    loop {
+        let shared = live.borrow_and_update().clone();
+        checks = next_checks(checks, &shared, || {
+            number += 1;
+            seed ^ number
+        });
+        tokio::select! {
+            // An error means that the sender is gone, which is a shutdown too.
+            _ = shutdown.wait_for(|stop| *stop) => return,
+            changed = live.changed() => if changed.is_err() {
+                return;
+            },
         }
     }
-    if !tasks.is_empty() {
-        // An error means that the sender is gone, which is a shutdown too.
-        drop(shutdown.wait_for(|stop| *stop).await);
-    }
-    tasks.shutdown().await;
 }
 
-/// Checks one server, at once and then by its schedule.
-async fn check_forever(shared: Arc<Shared>, u: usize, s: usize, mut schedule: Schedule) {
-    let upstream = &shared.config.upstreams[u];
-    let (Some(health), address) = (&upstream.health, &upstream.servers[s].address) else { return };
-    let mut state = HealthState::new(health.rise, health.fall, Instant::now());
+/// The checks of one server, as a task that ends with this.
+struct Checked {
+    target: Target,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Drop for Checked {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// Which server is checked, and how.
+#[derive(Clone)]
+struct Target {
+    upstream: String,
+    address: Address,
+    health: Health,
+    state: Arc<ServerState>,
+    /// All servers of the upstream.
+    all: Vec<Arc<ServerState>>,
+}
+
+impl Target {
+    /// Goes on as it is.
+    fn is_same(&self, other: &Target) -> bool {
+        let of_all = |target: &Target| target.all.iter().map(Arc::as_ptr).collect::<Vec<_>>();
+        Arc::ptr_eq(&self.state, &other.state) && self.health == other.health && of_all(self) == of_all(other)
+    }
+}
+
+/// The checks of the servers of `shared`; `old` ones that go on are among them.
+fn next_checks(mut old: Vec<Checked>, shared: &Arc<Shared>, mut seed: impl FnMut() -> u64) -> Vec<Checked> {
+    let mut checks = Vec::new();
+    for (upstream, states) in shared.config.upstreams.iter().zip(&shared.servers) {
+        let Some(health) = &upstream.health else {
+            // Nobody would find out that it is up again.
+            states.iter().filter(|state| !state.is_up()).for_each(|state| state.publish_up(true, SystemTime::now()));
+            continue;
+        };
+        for (server, state) in upstream.servers.iter().zip(states) {
+            let target = Target {
+                upstream: upstream.name.clone(),
+                address: server.address.clone(),
+                health: health.clone(),
+                state: state.clone(),
+                all: states.clone(),
+            };
+            let same = old.iter().position(|old| old.target.is_same(&target));
+            checks.push(same.map(|at| old.swap_remove(at)).unwrap_or_else(|| {
+                let schedule = Schedule::new(health.interval, seed());
+                let task = tokio::spawn(check_forever(shared.lasting(), target.clone(), schedule));
+                Checked { target, task }
+            }));
+        }
+    }
+    checks
+}
+
+/// Checks one server, at once and then by its schedule; not while it is in maintenance.
+async fn check_forever(lasting: Arc<Lasting>, target: Target, mut schedule: Schedule) {
+    let Target { address, health, state: server, .. } = &target;
+    let mut state = match server.check_status() {
+        CheckStatus::Unchecked => HealthState::new(health.rise, health.fall, Instant::now()),
+        // It was checked under a config before this one.
+        _ => HealthState::resumed(health.rise, health.fall, server.is_up(), Instant::now()),
+    };
     loop {
-        let begun = Instant::now();
-        let outcome = check(address, health).await;
-        let now = Instant::now();
-        let server = &shared.servers[u][s];
-        server.publish_check(outcome.status(), outcome.code(), outcome.is_ok(), now - begun);
-        if let Some(transition) = state.on_result(outcome.is_ok(), now) {
-            server.publish_up(transition.up, SystemTime::now());
-            report(&shared, u, s, &outcome, transition);
+        if server.admin() != AdminState::Maintenance {
+            let begun = Instant::now();
+            let outcome = check(address, health).await;
+            let now = Instant::now();
+            server.publish_check(outcome.status(), outcome.code(), outcome.is_ok(), now - begun);
+            if let Some(transition) = state.on_result(outcome.is_ok(), now) {
+                server.publish_up(transition.up, SystemTime::now());
+                report(&lasting, &target, &outcome, transition);
+            }
         }
         tokio::time::sleep(schedule.next_delay()).await;
     }
 }
 
 /// Tells the log and the status page.
-fn report(shared: &Shared, u: usize, s: usize, outcome: &Outcome, transition: Transition) {
-    let upstream = &shared.config.upstreams[u];
-    let (name, server) = (upstream.name.as_str(), &upstream.servers[s].address);
-    let up_count = shared.servers[u].iter().filter(|state| state.is_up()).count();
+fn report(lasting: &Lasting, target: &Target, outcome: &Outcome, transition: Transition) {
+    let (name, server) = (target.upstream.as_str(), &target.address);
+    let up_count = target.all.iter().filter(|state| state.is_up()).count();
     let lasted_s = transition.lasted.as_secs();
-    let counts = format!("{up_count}/{}", upstream.servers.len());
+    let counts = format!("{up_count}/{}", target.all.len());
     if transition.up {
         tracing::info!(upstream = name, %server, down_s = lasted_s, servers_up = counts, "server up");
-        shared.note(EventLevel::Info, format!("server up upstream={name} server={server} down_s={lasted_s}"));
+        lasting.note(EventLevel::Info, format!("server up upstream={name} server={server} down_s={lasted_s}"));
         return;
     }
     let reason = outcome.to_string();
     tracing::warn!(upstream = name, %server, reason, up_s = lasted_s, servers_up = counts, "server down");
-    shared.note(EventLevel::Warn, format!("server down upstream={name} server={server} reason={reason:?}"));
+    lasting.note(EventLevel::Warn, format!("server down upstream={name} server={server} reason={reason:?}"));
     if up_count == 0 {
         tracing::error!(upstream = name, "upstream has no server up, its requests are answered 503: check its servers");
-        shared.note(EventLevel::Error, format!("upstream has no server up upstream={name}"));
+        lasting.note(EventLevel::Error, format!("upstream has no server up upstream={name}"));
     }
 }
 
@@ -313,7 +379,8 @@ mod tests {
             config.upstreams[0].servers = vec![Server { address: Address::Tcp(address), weight: 1, backup: false }];
             let shared = Arc::new(Shared::new(Arc::new(config), 1, 0));
             let (stop, stopped) = watch::channel(false);
-            let checks = tokio::spawn(run(shared.clone(), 1, stopped));
+            let (_live, live) = watch::channel(shared.clone());
+            let checks = tokio::spawn(run(live, 1, stopped));
             let wait_for = async |up: bool| {
                 let change = async {
                     while shared.is_up(0, 0) != up {
@@ -339,17 +406,57 @@ mod tests {
         });
     }
 
+    /// What stays goes on, what is new begins, what is gone ends, and what is no longer checked is up.
     #[test]
-    fn nothing_to_check_ends_at_once_and_a_lost_sender_is_a_shutdown() {
+    fn a_new_config_changes_who_is_checked() {
         block_on(async {
             let mut config = config();
+            config.upstreams[0].health = Some(health(None));
+            let dead =
+                |port: u16| Server { address: format!("127.0.0.1:{port}").parse().unwrap(), weight: 1, backup: false };
+            config.upstreams[0].servers = vec![dead(1)];
+            let shared = Arc::new(Shared::new(Arc::new(config.clone()), 1, 0));
+            let (to_live, live) = watch::channel(shared.clone());
+            let (stop, stopped) = watch::channel(false);
+            let checks = tokio::spawn(run(live, 1, stopped));
+            let wait = async |what: &dyn Fn() -> bool| {
+                let come = async {
+                    while !what() {
+                        tokio::time::sleep(Duration::from_millis(2)).await;
+                    }
+                };
+                tokio::time::timeout(Duration::from_secs(10), come).await.expect("in time");
+            };
+            wait(&|| !shared.is_up(0, 0)).await;
+            config.upstreams[0].servers = vec![dead(2), dead(1)];
+            let next = Arc::new(shared.next(Arc::new(config.clone())));
+            to_live.send_replace(next.clone());
+            assert!(!next.is_up(0, 1), "it is known to be down");
+            wait(&|| !next.is_up(0, 0)).await;
+            assert_eq!(next.servers[0][1].downs.value(), 1, "it did not go down twice");
+            let before = next.servers[0][1].checks.value();
+            wait(&|| next.servers[0][1].checks.value() > before).await;
+            next.servers[0][1].set_admin(AdminState::Maintenance);
+            tokio::time::sleep(Duration::from_millis(60)).await;
+            let before = next.servers[0][1].checks.value();
+            tokio::time::sleep(Duration::from_millis(80)).await;
+            assert_eq!(next.servers[0][1].checks.value(), before, "nobody checks it in maintenance");
             config.upstreams[0].health = None;
-            let (_stop, stopped) = watch::channel(false);
-            let checks = run(Arc::new(Shared::new(Arc::new(config), 1, 0)), 1, stopped);
-            tokio::time::timeout(Duration::from_secs(10), checks).await.expect("waits for nothing");
+            let last = Arc::new(next.next(Arc::new(config)));
+            to_live.send_replace(last.clone());
+            wait(&|| last.is_up(0, 0)).await;
+            stop.send(true).unwrap();
+            checks.await.unwrap();
+        });
+    }
+
+    #[test]
+    fn a_lost_sender_is_a_shutdown() {
+        block_on(async {
             let (stop, stopped) = watch::channel(false);
             drop(stop);
-            run(Arc::new(Shared::new(Arc::new(self::config()), 1, 0)), 1, stopped).await;
+            let (_live, live) = watch::channel(Arc::new(Shared::new(Arc::new(self::config()), 1, 0)));
+            tokio::time::timeout(Duration::from_secs(10), run(live, 1, stopped)).await.expect("it waits for nothing");
         });
     }
 }

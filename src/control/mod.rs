@@ -4,12 +4,14 @@
 //! |---|---|
 //! | [`shared`] | what the threads of the process show each other: counters, server states, phase |
 //! | [`admin`] | the admin listener: `/metrics`, `/status`, `/trace`, `/livez`, `/readyz` |
+//! | [`ctl`] | the control socket: what `one-server ctl` sees and changes |
 //! | [`checks`] | active health checks of upstream servers |
 //!
 //! All of it runs on the control thread's tokio runtime. Data workers are read, never waited for.
 
 pub mod admin;
 pub mod checks;
+pub mod ctl;
 mod exposition;
 mod prometheus;
 mod sampler;

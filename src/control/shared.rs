@@ -4,45 +4,62 @@
 //! the counts by client, which hold for the whole process; reading is a relaxed load; the one lock here is for what the
 //! control thread alone touches. Deliberately absent: anything a request would have to wait for.
 
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crossbeam::queue::ArrayQueue;
 
-use crate::config::Config;
+use crate::config::model::Limit;
+use crate::config::{Config, Succession};
 use crate::guard::{Limiter, PerAddress};
 use crate::metrics::{AppWorkerStats, Counter, Gauge, LogWriterStats, Trace, Worker};
 
 /// Events kept between two looks of the control thread; the oldest goes when more happen.
 const EVENTS_PENDING_MAX: usize = 256;
 
-/// Everything the control thread shows and data workers look at.
+/// Everything the control thread shows and data workers look at, as one config has it.
+///
+/// Indexes are those of `config`. A reload makes another one ([`Shared::next`]) that holds the same counters and states for
+/// everything that stays; whoever began under this one goes on with it, and it ends with the last of them.
 pub struct Shared {
     /// The compiled config.
     pub config: Arc<Config>,
+    /// Configs before this one in this process.
+    pub generation: u32,
+    /// What of the config was there in the one before; by the indexes of both.
+    pub succession: Succession,
+    /// When the config became this one.
+    pub loaded_at: SystemTime,
     /// Counters of each data worker; that worker is the writer.
     pub workers: Vec<Arc<Worker>>,
+    /// State of each server of each upstream, in the order of the config. Writer: the control thread.
+    pub servers: Vec<Vec<Arc<ServerState>>>,
+    /// Connections by client address; `None`: they are not limited. Writers: the data workers.
+    pub clients: Option<Arc<PerAddress>>,
+    /// Limits of requests, in the order of the config. Writers: the data workers.
+    pub limiters: Vec<Arc<Limiter>>,
+    /// What the process turned out to be; set once by boot when all workers run, and for each later config.
+    pub facts: OnceLock<StartFacts>,
+    lasting: Arc<Lasting>,
+}
+
+/// What is the same for all configs of a process. Every [`Shared`] gives access to it.
+pub struct Lasting {
     /// Traces of each data worker; empty when tracing is off.
     pub traces: Vec<Arc<Trace>>,
     /// Counters of each application worker; that worker is the writer.
     pub app_workers: Vec<Arc<AppWorkerStats>>,
-    /// State of each server of each upstream, in the order of the config. Writer: the control thread.
-    pub servers: Vec<Vec<ServerState>>,
-    /// Connections by client address; `None`: they are not limited. Writers: the data workers.
-    pub clients: Option<Arc<PerAddress>>,
-    /// Limits of requests, in the order of the config. Writers: the data workers.
-    pub limiters: Vec<Limiter>,
     /// Requests that are held back on purpose now. Writers: the data workers.
     pub tarpit: AtomicUsize,
     /// What the access log's writer thread counts; that thread is the writer.
     pub log_writer: Arc<LogWriterStats>,
-    /// What the process turned out to be; set once by boot when all workers run.
-    pub facts: OnceLock<StartFacts>,
     /// Uptime counts from here.
     pub started: Instant,
     /// The same moment on the wall clock.
     pub started_at: SystemTime,
+    /// Reloads that were refused. Writer: the control thread.
+    pub reloads_failed: Counter,
     phase: AtomicU8,
     certificates: Mutex<Vec<CertificateFacts>>,
     splitter_view: OnceLock<SplitterViewFn>,
@@ -57,46 +74,104 @@ impl std::fmt::Debug for Shared {
     }
 }
 
+impl std::fmt::Debug for Lasting {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Lasting").field("phase", &self.phase()).finish_non_exhaustive()
+    }
+}
+
+impl std::ops::Deref for Shared {
+    type Target = Lasting;
+
+    fn deref(&self) -> &Lasting {
+        &self.lasting
+    }
+}
+
 impl Shared {
     /// Zeroed counters for `data_workers` and `app_workers`, all servers up, phase [`Phase::Starting`].
     pub fn new(config: Arc<Config>, data_workers: usize, app_workers: usize) -> Shared {
         let traces = if config.trace_events == 0 { 0 } else { data_workers };
         let now = SystemTime::now();
-        Shared {
-            workers: (0..data_workers).map(|_| Arc::new(Worker::new(&config))).collect(),
+        let lasting = Lasting {
             traces: (0..traces).map(|_| Arc::new(Trace::new(config.trace_events))).collect(),
             app_workers: (0..app_workers).map(|_| Arc::default()).collect(),
+            tarpit: AtomicUsize::new(0),
+            log_writer: Arc::default(),
+            started: Instant::now(),
+            started_at: now,
+            reloads_failed: Counter::default(),
+            phase: AtomicU8::new(Phase::Starting as u8),
+            certificates: Mutex::default(),
+            splitter_view: OnceLock::new(),
+            events: ArrayQueue::new(EVENTS_PENDING_MAX),
+        };
+        Shared {
+            generation: 0,
+            succession: Succession::default(),
+            loaded_at: now,
+            workers: (0..data_workers).map(|_| Arc::new(Worker::new(&config))).collect(),
             servers: config
                 .upstreams
                 .iter()
-                .map(|upstream| upstream.servers.iter().map(|_| ServerState::new(now)).collect())
+                .map(|upstream| upstream.servers.iter().map(|_| Arc::new(ServerState::new(now))).collect())
                 .collect(),
             clients: match config.http.connections_per_address_max {
                 0 => None,
                 connections_max => Some(Arc::new(PerAddress::new(connections_max, rand::random()))),
             },
-            limiters: config.limits.iter().map(|limit| Limiter::new(&limit.allowed, rand::random())).collect(),
-            tarpit: AtomicUsize::new(0),
-            log_writer: Arc::default(),
+            limiters: config.limits.iter().map(limiter).collect(),
             facts: OnceLock::new(),
-            started: Instant::now(),
-            started_at: now,
-            phase: AtomicU8::new(Phase::Starting as u8),
-            certificates: Mutex::default(),
-            splitter_view: OnceLock::new(),
-            events: ArrayQueue::new(EVENTS_PENDING_MAX),
+            lasting: Arc::new(lasting),
             config,
         }
     }
 
-    /// Whether requests may go to a server, by indexes into the config. One relaxed load.
+    /// The same process under `config`, which [`crate::config::adopt`] has made for it. Counters and states of what stays are
+    /// the same ones; a limit whose numbers change counts from zero. `facts` are not set yet.
+    pub fn next(&self, config: Arc<Config>) -> Shared {
+        let succession = Succession::new(&self.config, &config);
+        let now = SystemTime::now();
+        let limit = |(limit, heir): (&Limit, &Option<usize>)| match heir {
+            Some(heir) if self.config.limits[*heir].allowed == limit.allowed => self.limiters[*heir].clone(),
+            _ => limiter(limit),
+        };
+        Shared {
+            generation: self.generation + 1,
+            loaded_at: now,
+            workers: self.workers.iter().map(|worker| Arc::new(worker.next(&succession))).collect(),
+            servers: succession.carry_servers(&self.servers, || Arc::new(ServerState::new(now))),
+            clients: match (config.http.connections_per_address_max, &self.clients) {
+                (0, _) => None,
+                (connections_max, Some(clients)) => {
+                    clients.set_connections_max(connections_max);
+                    Some(clients.clone())
+                }
+                (connections_max, None) => Some(Arc::new(PerAddress::new(connections_max, rand::random()))),
+            },
+            limiters: config.limits.iter().zip(&succession.limits.0).map(limit).collect(),
+            facts: OnceLock::new(),
+            lasting: self.lasting.clone(),
+            succession,
+            config,
+        }
+    }
+
+    /// What stays when the config changes.
+    pub fn lasting(&self) -> Arc<Lasting> {
+        self.lasting.clone()
+    }
+
+    /// Whether requests may go to a server, by indexes into the config: it is up and in use. One relaxed load.
     ///
     /// Panics when there is no such server.
     #[inline]
     pub fn is_up(&self, upstream: usize, server: usize) -> bool {
-        self.servers[upstream][server].is_up()
+        self.servers[upstream][server].takes_requests()
     }
+}
 
+impl Lasting {
     /// Where the process is in its life.
     pub fn phase(&self) -> Phase {
         match self.phase.load(Relaxed) {
@@ -143,6 +218,10 @@ impl Shared {
     pub(crate) fn take_event(&self) -> Option<Event> {
         self.events.pop()
     }
+}
+
+fn limiter(limit: &Limit) -> Arc<Limiter> {
+    Arc::new(Limiter::new(&limit.allowed, rand::random()))
 }
 
 /// A certificate in use.
@@ -237,10 +316,40 @@ impl CheckStatus {
     }
 }
 
+/// Of [`ServerState`]: its checks say that it is down.
+const IS_DOWN: u8 = 1 << 7;
+
+/// What the operator wants of a server, in HAProxy's words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum AdminState {
+    /// It gets requests.
+    Ready = 0,
+    /// It finishes what it has and gets nothing new; its checks go on.
+    Drain = 1,
+    /// The same, and it is not checked.
+    Maintenance = 2,
+}
+
+impl AdminState {
+    /// All of them.
+    pub const ALL: [AdminState; 3] = [AdminState::Ready, AdminState::Drain, AdminState::Maintenance];
+
+    /// Lower-case name, as shown on pages and written on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            AdminState::Ready => "ready",
+            AdminState::Drain => "drain",
+            AdminState::Maintenance => "maintenance",
+        }
+    }
+}
+
 /// What is known about one server of an upstream. Writer: the control thread. Readers: everyone.
 #[derive(Debug)]
 pub struct ServerState {
-    up: AtomicBool,
+    /// [`IS_DOWN`] by its checks, and what the operator wants of it: an [`AdminState`]. 0: requests may go to it.
+    state: AtomicU8,
     /// Milliseconds of the Unix epoch of the last change between up and down, or of the start.
     since_unix_ms: AtomicU64,
     status: AtomicU8,
@@ -261,7 +370,7 @@ pub struct ServerState {
 impl ServerState {
     fn new(now: SystemTime) -> ServerState {
         ServerState {
-            up: AtomicBool::new(true),
+            state: AtomicU8::new(0),
             since_unix_ms: AtomicU64::new(unix_ms(now)),
             status: AtomicU8::new(CheckStatus::Unchecked as u8),
             checks: Counter::default(),
@@ -273,10 +382,29 @@ impl ServerState {
         }
     }
 
-    /// Whether requests may go to it.
+    /// Whether requests may go to it: it is up, and the operator has not taken it out.
     #[inline]
+    pub fn takes_requests(&self) -> bool {
+        self.state.load(Relaxed) == 0
+    }
+
+    /// Whether it answers, as its checks say.
     pub fn is_up(&self) -> bool {
-        self.up.load(Relaxed)
+        self.state.load(Relaxed) & IS_DOWN == 0
+    }
+
+    /// What the operator wants of it.
+    pub fn admin(&self) -> AdminState {
+        match self.state.load(Relaxed) & !IS_DOWN {
+            1 => AdminState::Drain,
+            2 => AdminState::Maintenance,
+            _ => AdminState::Ready,
+        }
+    }
+
+    /// Sets what the operator wants of it. Only the control thread may call it.
+    pub(crate) fn set_admin(&self, admin: AdminState) {
+        self.state.store(self.state.load(Relaxed) & IS_DOWN | admin as u8, Relaxed);
     }
 
     /// When it last went up or down, or the start of the process.
@@ -315,7 +443,8 @@ impl ServerState {
             self.downs.inc();
         }
         self.since_unix_ms.store(unix_ms(now), Relaxed);
-        self.up.store(up, Relaxed);
+        let admin = self.state.load(Relaxed) & !IS_DOWN;
+        self.state.store(admin | if up { 0 } else { IS_DOWN }, Relaxed);
     }
 }
 

@@ -20,15 +20,40 @@ const EVENTS_MAX: usize = 100;
 pub(crate) struct History {
     sampler: Sampler,
     events: VecDeque<Event>,
+    /// The config whose indexes the sampler has.
+    generation: u32,
+    /// Its upstreams and their servers.
+    names: Vec<(String, Vec<String>)>,
 }
 
 impl History {
     /// Reads all counters once; to be called every second.
     pub(crate) fn sample(&mut self, shared: &Shared, now: Instant) {
+        self.follow(shared);
         for key in keys(shared) {
             self.sampler.on_sample(key, now, counts(shared, key), || durations(shared, key));
         }
         self.collect_events(shared);
+    }
+
+    /// Takes over the indexes of another config, if there is one.
+    fn follow(&mut self, shared: &Shared) {
+        if self.generation == shared.generation && !self.names.is_empty() {
+            return;
+        }
+        let names = shared.config.upstreams.iter().map(|u| (u.name.clone(), server_names(u))).collect();
+        let old = std::mem::replace(&mut self.names, names);
+        self.generation = shared.generation;
+        let upstream = |u: usize| self.names.iter().position(|(name, _)| *name == old[u].0);
+        let server = |u: usize, s: usize| {
+            let new = upstream(u)?;
+            Some((new, self.names[new].1.iter().position(|name| *name == old[u].1[s])?))
+        };
+        self.sampler.rekey(|key| match key {
+            Key::Upstream(u) => upstream(u).map(Key::Upstream),
+            Key::Server(u, s) => server(u, s).map(|(u, s)| Key::Server(u, s)),
+            key => Some(key),
+        });
     }
 
     fn collect_events(&mut self, shared: &Shared) {
@@ -67,7 +92,7 @@ fn counts(shared: &Shared, key: Key) -> Counts {
                 (worker.http.responses.iter().map(Counter::value).sum(), worker.http.responses[5].value())
             }
             Key::Files => (worker.files.duration.snapshot().count(), 0),
-            Key::Upstream(u) => worker.servers[u].iter().map(server_counts).fold((0, 0), |a, b| (a.0 + b.0, a.1 + b.1)),
+            Key::Upstream(u) => worker.servers_ever(u).map(server_counts).fold((0, 0), |a, b| (a.0 + b.0, a.1 + b.1)),
             Key::Server(u, s) => server_counts(&worker.servers[u][s]),
             Key::App(a) => {
                 (worker.apps[a].requests.value(), worker.apps[a].failed.value() + worker.apps[a].refused.value())
@@ -92,7 +117,7 @@ fn durations(shared: &Shared, key: Key) -> HistogramSnapshot {
         Key::Http => merged(workers().map(|w| &w.http.duration)),
         Key::Worker(index) => shared.workers[index].http.duration.snapshot(),
         Key::Files => merged(workers().map(|w| &w.files.duration)),
-        Key::Upstream(u) => merged(workers().flat_map(|w| &w.servers[u]).map(|server| &server.first_byte)),
+        Key::Upstream(u) => merged(workers().flat_map(|w| w.servers_ever(u)).map(|server| &server.first_byte)),
         Key::Server(u, s) => merged(workers().map(|w| &w.servers[u][s].first_byte)),
         Key::App(a) => merged(workers().map(|w| &w.apps[a].duration)),
         Key::SplitterPrimary(s) => merged(workers().map(|w| &w.splitters[s].primary_duration)),
@@ -108,6 +133,7 @@ pub(crate) struct Status {
     phase: &'static str,
     started_unix_ms: u64,
     uptime_seconds: f64,
+    config: ConfigView,
     workers: Vec<WorkerView>,
     app_workers: Vec<AppWorkerView>,
     listeners: Vec<ListenerView>,
@@ -120,6 +146,16 @@ pub(crate) struct Status {
     splitters: Vec<SplitterStatus>,
     access_log: AccessLogView,
     events: Vec<EventView>,
+}
+
+/// The config in use.
+#[derive(Debug, Serialize)]
+struct ConfigView {
+    /// Configs before this one in this process.
+    generation: u32,
+    since_unix_ms: u64,
+    /// Reloads that were refused.
+    reloads_failed: u64,
 }
 
 /// Rates and latencies of one tier.
@@ -228,7 +264,10 @@ struct UpstreamView {
 #[derive(Debug, Serialize)]
 struct ServerView {
     address: String,
+    /// Requests may go to it.
     up: bool,
+    /// What the operator wants of it.
+    admin: &'static str,
     since_unix_ms: u64,
     weight: u32,
     backup: bool,
@@ -312,6 +351,7 @@ struct EventView {
 /// Makes the document.
 pub(crate) fn status(shared: &Shared, history: &mut History, now: SystemTime) -> Status {
     history.collect_events(shared);
+    history.follow(shared);
     let page = Page { shared, sampler: &history.sampler, now };
     let facts = shared.facts.get().cloned().unwrap_or_default();
     let version = if facts.version.is_empty() { env!("CARGO_PKG_VERSION").into() } else { facts.version };
@@ -322,6 +362,11 @@ pub(crate) fn status(shared: &Shared, history: &mut History, now: SystemTime) ->
         phase: shared.phase().name(),
         started_unix_ms: unix_ms(shared.started_at),
         uptime_seconds: shared.started.elapsed().as_secs_f64(),
+        config: ConfigView {
+            generation: shared.generation,
+            since_unix_ms: unix_ms(shared.loaded_at),
+            reloads_failed: shared.reloads_failed.value(),
+        },
         workers: page.workers(),
         app_workers: page.app_workers(),
         listeners: listeners.map(|l| ListenerView { name: l.name, kind: l.kind, address: l.address }).collect(),
@@ -471,7 +516,8 @@ impl Page<'_> {
         let code = state.last_check_code.value();
         ServerView {
             address,
-            up: state.is_up(),
+            up: state.takes_requests(),
+            admin: state.admin().name(),
             since_unix_ms: unix_ms(state.since()),
             weight: upstream.servers[s].weight,
             backup: upstream.servers[s].backup,

@@ -44,6 +44,13 @@ impl HealthState {
         HealthState { health: rise, rise, fall, since: now }
     }
 
+    /// A server that was checked before, perhaps by other numbers, and is up or down for sure.
+    pub fn resumed(rise: u32, fall: u32, up: bool, now: Instant) -> HealthState {
+        let mut state = HealthState::new(rise, fall, now);
+        state.health = if up { state.rise + state.fall - 1 } else { 0 };
+        state
+    }
+
     /// Whether requests may go to the server.
     pub fn is_up(&self) -> bool {
         self.health >= self.rise
@@ -131,6 +138,17 @@ mod tests {
         ] {
             assert_eq!(states(rise, fall, results), expected, "rise {rise}, fall {fall}, {results}");
         }
+    }
+
+    #[test]
+    fn one_that_was_checked_before_takes_as_many_as_any_other() {
+        let now = Instant::now();
+        let mut up = HealthState::resumed(2, 3, true, now);
+        let mut down = HealthState::resumed(2, 3, false, now);
+        assert_eq!([up.on_result(false, now), up.on_result(false, now)], [None, None]);
+        assert!(up.on_result(false, now).is_some_and(|transition| !transition.up));
+        assert_eq!(down.on_result(true, now), None);
+        assert!(down.on_result(true, now).is_some_and(|transition| transition.up));
     }
 
     #[test]

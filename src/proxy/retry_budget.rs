@@ -36,6 +36,11 @@ impl RetryBudget {
         RetryBudget { percent, slots: [0; SLOTS], begun: now, turns: 0 }
     }
 
+    /// The same account under another share.
+    pub fn with_share(self, percent: Option<u32>) -> RetryBudget {
+        RetryBudget { percent, ..self }
+    }
+
     /// A request is sent for the first time.
     pub fn on_request(&mut self, now: Instant) {
         if let Some(percent) = self.percent {

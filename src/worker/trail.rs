@@ -100,6 +100,7 @@ pub(super) fn account(
             status,
             duration,
             served_by: outcome.served_by,
+            generation: worker.shared.generation,
         });
     }
 }
@@ -118,8 +119,8 @@ fn log_line(variables: &AnswerVariables<'_>, client: &Client<'_>, outcome: Outco
         peer_port: connection.peer.map_or(0, |peer| peer.port()),
         remote_user: trail.user.as_deref(),
         proxy_protocol_addr: proxied.as_ref().map(AddressText::as_bytes),
-        local_port: worker.ports[connection.listener as usize],
-        listener: connection.listener as u16,
+        local_port: worker.ports[connection.listener(worker)],
+        listener: connection.listener(worker) as u16,
         site: trail.site,
         scheme: request.scheme().as_bytes(),
         method: head.method_text.of(bytes),
@@ -200,7 +201,7 @@ fn counts(worker: &Worker, connection: &Connection, served_by: ServedBy) -> Coun
     };
     Counts {
         process: sum(&|worker| worker.http.connections.value()),
-        listener: sum(&|worker| worker.listeners[connection.listener as usize].value()),
+        listener: sum(&|stats| stats.listeners[connection.listener(worker)].value()),
         // This one has just ended there.
         upstream: Some(upstream.map_or(0, |others| others + 1)),
         server: Some(server.map_or(0, |others| others + 1)),

@@ -136,6 +136,7 @@ fn compile_process(section: &Section<'_>) -> Process {
         file_cache_file_bytes_max: section.get("file_cache_file_max"),
         file_cache_valid: section.get("file_cache_valid"),
         run_as: privileges::run_as(section),
+        control: section.find("control"),
     }
 }
 
@@ -341,6 +342,9 @@ fn report_duplicate_addresses(
         for address in &splitter.listen {
             claim(address.clone(), named.section.value_span("listen"), &named.section.title);
         }
+    }
+    if let Some(path) = &config.process.control {
+        claim(Address::Unix(path.clone()), None, "`control` of [process]");
     }
     if let Some(address) = config.admin {
         claim(Address::Tcp(address), admin.value_span("address"), "[admin]");

@@ -100,6 +100,8 @@ fn read_password(section: &Section<'_>, file: &std::path::Path) -> Secret {
             }
             Secret(password)
         }
+        // See `adopt`.
+        Err(error) if outside.is_excused(&error) => Secret(String::new()),
         Err(error) => {
             section.bad_value("password_file", format!("it cannot be read: {error}"));
             Secret(String::new())

@@ -197,6 +197,13 @@ fn listeners() {
     check(two, &["4:11 127.0.0.1:80 is used twice, in [listener.a] and [listener.b] | take another address or port"]);
     let admin = "[admin]\naddress = \"10.0.0.1:80\"\n[mysql.m]\nlisten = \"10.0.0.1:80\"\nprimary = \"10.0.0.1:3306\"\nuser = \"u\"\npassword = \"p\"";
     check(admin, &["2:11 10.0.0.1:80 is used twice, in [mysql.m] and [admin] | take another address or port"]);
+    let control = "[process]\ncontrol = \"/run/one.sock\"\n[mysql.m]\nlisten = \"unix:/run/one.sock\"\nprimary = \"10.0.0.1:3306\"\nuser = \"u\"\npassword = \"p\"";
+    check(
+        control,
+        &[
+            "0:0 unix:/run/one.sock is used twice, in [mysql.m] and `control` of [process] | take another address or port",
+        ],
+    );
     // Port 0 is a different one each time.
     check("[admin]\naddress = \"127.0.0.1:0\"", &[]);
     assert_eq!(

@@ -6,7 +6,7 @@ use super::table::{Row, Table};
 use super::{backend_names, server_names};
 use crate::control::Shared;
 use crate::control::exposition::{Exposition, Kind};
-use crate::control::shared::{Phase, unix_ms};
+use crate::control::shared::{AdminState, Phase, unix_ms};
 use crate::control::usage;
 use crate::http::h2::Flood;
 use crate::metrics::{AppWorkerStats, BackendStats, LimitOutcome, SplitterStats, Worker};
@@ -41,6 +41,13 @@ fn process(out: &mut Exposition, shared: &Shared) {
     }
     out.family("process_start_time_seconds", Kind::Gauge, "Start of the process, seconds of the Unix epoch.")
         .sample(&[], unix_ms(shared.started_at) as f64 / 1000.0);
+    out.family("one_server_config_generation", Kind::Gauge, "Configs that were in use before the present one.")
+        .sample(&[], shared.generation);
+    out.family("one_server_config_loaded_timestamp_seconds", Kind::Gauge, "Since when the config is in use.")
+        .sample(&[], unix_ms(shared.loaded_at) as f64 / 1000.0);
+    let help = "Reloads that were refused, because the config had mistakes or could not be used.";
+    out.family("one_server_config_reloads_failed_total", Kind::Counter, help)
+        .sample(&[], shared.reloads_failed.value());
     let Some(usage) = usage::read() else { return };
     out.family("process_cpu_seconds_total", Kind::Counter, "CPU time of all threads, user and system.")
         .sample(&[], usage.cpu.as_secs_f64());
@@ -195,7 +202,7 @@ fn upstreams(out: &mut Exposition, shared: &Shared) {
     for (u, upstream) in shared.config.upstreams.iter().enumerate() {
         for (s, name) in server_names(upstream).into_iter().enumerate() {
             let labels = vec![("upstream", upstream.name.clone()), ("server", name)];
-            rows.push(Row { labels, parts: shared.workers.iter().map(|worker| &worker.servers[u][s]).collect() });
+            rows.push(Row { labels, parts: shared.workers.iter().map(|worker| &*worker.servers[u][s]).collect() });
         }
     }
     let t = Table { prefix: "one_server_upstream_", rows };
@@ -221,12 +228,14 @@ fn checks(out: &mut Exposition, shared: &Shared, now: SystemTime) {
     for (upstream, states) in shared.config.upstreams.iter().zip(&shared.servers) {
         for (name, state) in server_names(upstream).into_iter().zip(states) {
             let labels = vec![("upstream", upstream.name.clone()), ("server", name)];
-            rows.push(Row { labels, parts: vec![state] });
+            rows.push(Row { labels, parts: vec![&**state] });
         }
     }
     let t = Table { prefix: "one_server_upstream_server_", rows };
     let help = "1 while requests may go to a server.";
-    t.numbers(out, Kind::Gauge, "up", help, |state| u64::from(state.is_up()));
+    t.numbers(out, Kind::Gauge, "up", help, |state| u64::from(state.takes_requests()));
+    let help = "1 while the operator has taken the server out, to drain it or for maintenance.";
+    t.numbers(out, Kind::Gauge, "taken_out", help, |state| u64::from(state.admin() != AdminState::Ready));
     t.counter(out, "checks_total", "Health checks done.", |state| &state.checks);
     t.counter(out, "check_failures_total", "Health checks that failed.", |state| &state.failures);
     t.counter(out, "downs_total", "Times a server went down.", |state| &state.downs);
@@ -248,7 +257,7 @@ fn checks(out: &mut Exposition, shared: &Shared, now: SystemTime) {
 fn apps(out: &mut Exposition, shared: &Shared) {
     let rows = shared.config.apps.iter().enumerate().map(|(index, app)| Row {
         labels: vec![("app", app.name.clone())],
-        parts: shared.workers.iter().map(|worker| &worker.apps[index]).collect(),
+        parts: shared.workers.iter().map(|worker| &*worker.apps[index]).collect(),
     });
     let t = Table { prefix: "one_server_app_", rows: rows.collect() };
     t.counter(out, "requests_total", "Requests handed to an application worker.", |a| &a.requests);
@@ -277,7 +286,7 @@ fn app_workers(out: &mut Exposition, shared: &Shared) {
 fn splitters(out: &mut Exposition, shared: &Shared) {
     let rows = shared.config.splitters.iter().enumerate().map(|(index, splitter)| Row {
         labels: vec![("splitter", splitter.name.clone())],
-        parts: shared.workers.iter().map(|worker| &worker.splitters[index]).collect(),
+        parts: shared.workers.iter().map(|worker| &*worker.splitters[index]).collect(),
     });
     let t: Table<'_, SplitterStats> = Table { prefix: "one_server_splitter_", rows: rows.collect() };
     if t.rows.is_empty() {

@@ -249,6 +249,6 @@ impl Simulation {
         let round: i64 = slots.iter().map(|slot| slot.weight).sum();
         let bound = round * slots.len() as i64;
         assert!(slots.iter().all(|slot| slot.credit.abs() <= bound), "credit grows: {slots:?}");
-        assert!(slots.iter().zip(&self.active).all(|(slot, &active)| slot.active == active));
+        assert!(slots.iter().zip(&self.active).all(|(slot, &active)| slot.active.get() == active));
     }
 }

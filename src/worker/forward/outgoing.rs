@@ -48,7 +48,7 @@ impl Forward<'_> {
         let context = RequestContext {
             client_ip: ip.as_ref().map_or(b"unknown", |ip| ip.as_bytes()),
             scheme: if self.request.is_https { Scheme::Https } else { Scheme::Http },
-            listener_port: self.worker.ports[self.connection.listener as usize],
+            listener_port: self.worker.ports[self.connection.listener(self.worker)],
             server_host: state.host(server),
             request_id: &Request::id_text(self.request.id),
             body: outgoing.kind,
