@@ -7,6 +7,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use super::health::{
+    CheckTls, FailureKinds, FieldMatch, Health, HttpProbe, MysqlProbe, OutlierRules, Pace, Probe, ProxyVersion,
+    StatusSet, TextMatch, TextProbe, ValueMatch,
+};
 use crate::guard::{AddressRules, Allowed, Auth, LeastRate, Trust};
 use crate::http::caching::Expires;
 pub use crate::http::coding::Coding;
@@ -703,6 +707,10 @@ pub struct Upstream {
     pub balance: Balance,
     /// Active check; `None`: servers count as up.
     pub health: Option<Health>,
+    /// What live traffic tells of them; `None`: nothing is made of it.
+    pub outliers: Option<OutlierRules>,
+    /// Below this share of servers that are up all of them get requests, percent; 0: never.
+    pub panic_percent: u32,
     /// Time for connect(2).
     pub connect_timeout: Duration,
     /// From the last request byte to the complete response head.
@@ -726,23 +734,8 @@ pub struct Server {
     pub weight: u32,
     /// Used only while no other server is up.
     pub backup: bool,
-}
-
-/// Active health check.
-#[derive(Clone, Debug)]
-pub struct Health {
-    /// `Some`: GET this path, 200 to 399 is healthy. `None`: connecting is enough.
-    pub path: Option<String>,
-    /// Host field of the check; the server's address when `None`.
-    pub host: Option<String>,
-    /// Time between two checks.
-    pub interval: Duration,
-    /// Time for one check.
-    pub timeout: Duration,
-    /// Successes in a row until a server is up again.
-    pub rise: u32,
-    /// Failures in a row until a server is down.
-    pub fall: u32,
+    /// Where it is checked; `None`: where it listens.
+    pub check_address: Option<Address>,
 }
 
 /// An in-process application.

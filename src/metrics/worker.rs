@@ -1,6 +1,6 @@
 //! What one data worker counts. It is the only writer; the control thread adds the workers up.
 
-use super::{Counter, Gauge, Histogram, LimitStats, LogStats};
+use super::{Counter, Gauge, Histogram, LimitStats, LogStats, Outcomes};
 use crate::config::Config;
 use crate::http::h2::{Flood, Summary};
 
@@ -188,6 +188,8 @@ pub struct ServerStats {
     pub connect: Histogram,
     /// From the request's first byte sent to the response head.
     pub first_byte: Histogram,
+    /// For outlier detection; stays at 0 where there is none.
+    pub outcomes: Outcomes,
 }
 
 /// One application, as one data worker sees it.

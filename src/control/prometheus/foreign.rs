@@ -233,7 +233,7 @@ fn checks(out: &mut Exposition, servers: &[Checked<'_>], now: SystemTime) {
             family.sample(labels, read(state));
         }
     };
-    let help = "HTTP status of the last check.";
+    let help = "HTTP status, or error of MySQL, of the last check.";
     each("haproxy_server_check_code", Kind::Gauge, help, &|s| s.last_check_code.value() as f64);
     let help = "Duration of the last check.";
     each("haproxy_server_check_duration_seconds", Kind::Gauge, help, &|s| s.last_check_us.value() as f64 / 1e6);
