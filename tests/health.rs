@@ -284,7 +284,7 @@ fn mariadb_is_greeted_logged_on_and_left_in_peace() {
     let address = format!("127.0.0.1:{}", cluster.primary.port);
     let start = |driver, keys: &str| {
         let health = format!("health = {{ kind = \"mysql\", {keys}, {QUICK} }}");
-        Site::new(driver, &site(&[address.clone()], &health)).one_worker().start()
+        Site::new(driver, &site(std::slice::from_ref(&address), &health)).one_worker().start()
     };
     let aborted = |cluster: &mariadb::Cluster| cluster.primary.counter("Aborted_connects");
     with_both_drivers(|driver| {
