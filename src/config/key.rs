@@ -60,6 +60,8 @@ pub enum Table {
     UpstreamTls,
     /// `health = { … }` of an upstream
     Health,
+    /// `outliers = { … }` of an upstream
+    Outliers,
     /// `[app.NAME]`
     App,
     /// `[map.NAME]`
@@ -105,6 +107,7 @@ impl Table {
         Table::Server,
         Table::UpstreamTls,
         Table::Health,
+        Table::Outliers,
         Table::App,
         Table::Map,
         Table::Geo,
@@ -169,6 +172,7 @@ impl Table {
             Table::Server => "servers = [{ … }]",
             Table::UpstreamTls => "tls = { … }",
             Table::Health => "health = { … }",
+            Table::Outliers => "outliers = { … }",
             Table::App => "[app.NAME]",
             Table::Map => "[map.NAME]",
             Table::Geo => "[geo.NAME]",
@@ -270,7 +274,15 @@ impl Table {
                 "TLS towards the servers of an upstream. `tls = true` takes the defaults: certificates are verified."
             }
             Table::Health => {
-                "The active health check of an upstream. Without the key a TCP connection is tried; `health = false` switches checks off."
+                "The active health check of an upstream. Without the key a TCP connection is tried; `health = false` switches \
+                 checks off. The very first check decides, so that a server which is dead at the start is down after one. A \
+                 check that fails for lack of something on this machine (file descriptors, memory) says nothing of a server."
+            }
+            Table::Outliers => {
+                "What live traffic tells of the servers: one that fails requests, or is much slower than the others, is ejected \
+                 for a while and gets none. `outliers = true` takes the defaults, without the key nothing is ejected. Each \
+                 ejection of a server lasts longer than the one before; a time without one takes that back step by step. \
+                 A retry that only met a closed idle connection is no failure."
             }
             Table::App => "An application that runs inside the process.",
             Table::Map => {

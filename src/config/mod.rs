@@ -7,6 +7,7 @@
 mod compile;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
+mod health;
 mod include;
 mod key;
 mod keys;

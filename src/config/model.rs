@@ -9,6 +9,10 @@ use std::time::Duration;
 
 use rustls_pki_types::ServerName;
 
+pub use super::health::{
+    CheckTls, FailureKinds, FieldMatch, Health, HttpProbe, MysqlProbe, OutlierRules, Pace, Probe, ProxyVersion,
+    StatusSet, TextMatch, TextProbe, ValueMatch,
+};
 use crate::guard::{AddressRules, Allowed, Auth, LeastRate, Trust};
 use crate::http::caching::Expires;
 pub use crate::http::coding::Coding;
@@ -727,6 +731,10 @@ pub struct Upstream {
     pub tls: Option<Arc<UpstreamTls>>,
     /// Active check; `None`: servers count as up.
     pub health: Option<Health>,
+    /// What live traffic tells of them; `None`: nothing is made of it.
+    pub outliers: Option<OutlierRules>,
+    /// Below this share of servers that are up all of them get requests, percent; 0: never.
+    pub panic_percent: u32,
     /// Time for connect(2).
     pub connect_timeout: Duration,
     /// From the last request byte to the complete response head.
@@ -790,6 +798,15 @@ pub struct UpstreamTls {
 }
 
 impl UpstreamTls {
+    /// The same for health checks.
+    pub fn check(&self) -> CheckTls {
+        let name = self.server_name.as_ref().map(|name| name.to_str().into_owned());
+        let roots = self.trust.authorities().cloned();
+        // The system's file is read where no other is named: whatever it is called here, its content counts.
+        let ca = roots.is_some().then(|| self.ca.clone().unwrap_or_default());
+        CheckTls { server_name: name, ca, roots }
+    }
+
     /// What the certificate of the server at `address` must be for; `None`: a Unix socket, and no name is set.
     pub fn name_of(&self, address: &Address) -> Option<ServerName<'static>> {
         match (&self.server_name, address) {
@@ -809,23 +826,8 @@ pub struct Server {
     pub weight: u32,
     /// Used only while no other server is up.
     pub backup: bool,
-}
-
-/// Active health check.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Health {
-    /// `Some`: GET this path, 200 to 399 is healthy. `None`: connecting is enough.
-    pub path: Option<String>,
-    /// Host field of the check; the server's address when `None`.
-    pub host: Option<String>,
-    /// Time between two checks.
-    pub interval: Duration,
-    /// Time for one check.
-    pub timeout: Duration,
-    /// Successes in a row until a server is up again.
-    pub rise: u32,
-    /// Failures in a row until a server is down.
-    pub fall: u32,
+    /// Where it is checked; `None`: where it listens.
+    pub check_address: Option<Address>,
 }
 
 /// An in-process application.

@@ -5,7 +5,7 @@
 //! | [`shared`] | what the threads of the process show each other: counters, server states, phase |
 //! | [`admin`] | the admin listener: `/metrics`, `/status`, `/trace`, `/livez`, `/readyz` |
 //! | [`ctl`] | the control socket: what `one-server ctl` sees and changes |
-//! | [`checks`] | active health checks of upstream servers |
+//! | [`checks`] | health of upstream servers: active checks, outliers of live traffic |
 //!
 //! All of it runs on the control thread's tokio runtime. Data workers are read, never waited for.
 
@@ -15,6 +15,7 @@ pub mod ctl;
 mod exposition;
 mod prometheus;
 mod sampler;
+pub mod server_state;
 pub mod shared;
 mod status;
 mod trace_ring;

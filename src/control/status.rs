@@ -257,6 +257,9 @@ struct FilesView {
 struct UpstreamView {
     name: String,
     up: bool,
+    /// So few servers are up that all of them get requests.
+    panic: bool,
+    panics: u64,
     meter: Meter,
     servers: Vec<ServerView>,
 }
@@ -268,7 +271,17 @@ struct ServerView {
     up: bool,
     /// What the operator wants of it.
     admin: &'static str,
+    /// `up`, `down` or `ejected`.
+    state: &'static str,
+    /// Why; empty: nothing has happened since the start.
+    reason: String,
     since_unix_ms: u64,
+    /// Spells of being down or ejected, and the time in them.
+    downs: u64,
+    downtime_seconds: f64,
+    ejections: u64,
+    /// `None`: it is not ejected.
+    ejected_until_unix_ms: Option<u64>,
     weight: u32,
     backup: bool,
     meter: Meter,
@@ -284,13 +297,21 @@ struct ServerView {
 
 #[derive(Debug, Serialize)]
 struct CheckView {
+    kind: &'static str,
+    /// HAProxy's code: `L7OK`.
     result: &'static str,
+    /// The same in words.
+    text: String,
     code: Option<u64>,
     duration_us: u64,
+    /// When the last check ended; `None`: there was none.
+    at_unix_ms: Option<u64>,
     checks: u64,
     failures: u64,
     downs: u64,
     downtime_seconds: f64,
+    /// End of the certificate that the last check saw.
+    certificate_ends_unix_ms: Option<u64>,
 }
 
 #[derive(Debug, Serialize)]
@@ -508,17 +529,32 @@ impl Page<'_> {
         let names = server_names(upstream).into_iter().enumerate();
         let servers: Vec<ServerView> = names.map(|(s, name)| self.server(u, s, name)).collect();
         let up = servers.iter().any(|server| server.up);
-        UpstreamView { name: upstream.name.clone(), up, meter: self.meter(Key::Upstream(u)), servers }
+        let flags = &self.shared.upstreams[u];
+        UpstreamView {
+            name: upstream.name.clone(),
+            up,
+            panic: flags.is_panic(),
+            panics: flags.panics.value(),
+            meter: self.meter(Key::Upstream(u)),
+            servers,
+        }
     }
 
     fn server(&self, u: usize, s: usize, address: String) -> ServerView {
         let (upstream, state) = (&self.shared.config.upstreams[u], &self.shared.servers[u][s]);
-        let code = state.last_check_code.value();
+        let (code, told) = (state.last_check_code.value(), state.told());
+        let ends = state.certificate_ends_unix_s.value();
         ServerView {
             address,
-            up: state.takes_requests(),
+            up: state.is_usable(),
             admin: state.admin().name(),
+            state: state.condition().name(),
+            reason: told.reason,
             since_unix_ms: unix_ms(state.since()),
+            downs: state.downs.value(),
+            downtime_seconds: state.downtime(self.now).as_secs_f64(),
+            ejections: state.ejections.value(),
+            ejected_until_unix_ms: told.ejected_until.map(unix_ms),
             weight: upstream.servers[s].weight,
             backup: upstream.servers[s].backup,
             meter: self.meter(Key::Server(u, s)),
@@ -528,14 +564,18 @@ impl Page<'_> {
             reuses: self.sum(|w| w.servers[u][s].reuses.value()),
             retries: self.sum(|w| w.servers[u][s].retries.value()),
             retries_refused: self.sum(|w| w.servers[u][s].retries_refused.value()),
-            check: upstream.health.as_ref().map(|_| CheckView {
+            check: upstream.health.as_ref().map(|health| CheckView {
+                kind: health.kind(),
                 result: state.check_status().code(),
+                text: told.check,
                 code: (code != 0).then_some(code),
                 duration_us: state.last_check_us.value(),
+                at_unix_ms: told.checked_at.map(unix_ms),
                 checks: state.checks.value(),
                 failures: state.failures.value(),
                 downs: state.downs.value(),
                 downtime_seconds: state.downtime(self.now).as_secs_f64(),
+                certificate_ends_unix_ms: (ends != 0).then_some(ends * 1000),
             }),
         }
     }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Counter, Gauge, Histogram, LimitStats, LogStats};
+use super::{Counter, Gauge, Histogram, LimitStats, LogStats, Outcomes};
 use crate::config::{Config, Heirs, Succession};
 use crate::http::h2::{Flood, Summary};
 
@@ -239,6 +239,8 @@ pub struct ServerStats {
     pub connect: Histogram,
     /// From the request's first byte sent to the response head.
     pub first_byte: Histogram,
+    /// For outlier detection; stays at 0 where there is none.
+    pub outcomes: Outcomes,
 }
 
 impl ServerStats {
@@ -251,6 +253,7 @@ impl ServerStats {
             (&self.connect_errors, &other.connect_errors),
             (&self.response_errors, &other.response_errors),
             (&self.retries, &other.retries),
+            (&self.retries_refused, &other.retries_refused),
         ];
         pairs.iter().for_each(|(mine, other)| mine.add(other.value()));
         self.responses.iter().zip(&other.responses).for_each(|(mine, other)| mine.add(other.value()));

@@ -164,13 +164,20 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     fn upstream(addresses: &[&str]) -> Upstream {
-        let server = |address: &&str| Server { address: address.parse().unwrap(), weight: 1, backup: false };
+        let server = |address: &&str| Server {
+            address: address.parse().unwrap(),
+            weight: 1,
+            backup: false,
+            check_address: None,
+        };
         Upstream {
             name: "api".into(),
             servers: addresses.iter().map(server).collect(),
             balance: Balance::RoundRobin,
             tls: None,
             health: None,
+            outliers: None,
+            panic_percent: 0,
             connect_timeout: SECOND,
             response_timeout: SECOND,
             idle_timeout: SECOND,

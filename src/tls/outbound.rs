@@ -65,6 +65,11 @@ impl ServerTrust {
         ServerTrust { authorities: authorities.map(Arc::new), identity }
     }
 
+    /// Who may issue certificates; `None`: anybody.
+    pub fn authorities(&self) -> Option<&Arc<RootCertStore>> {
+        self.authorities.as_ref()
+    }
+
     /// Settings of the sessions of one worker, with a store of its own for those that can be resumed.
     ///
     /// Errors: settings that rustls refuses.

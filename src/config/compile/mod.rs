@@ -3,11 +3,13 @@
 mod compress;
 mod files;
 mod guard;
+mod health;
 mod http2;
 mod limits;
 mod log;
 mod mysql;
 mod options;
+mod outliers;
 mod privileges;
 mod retry;
 mod site;

@@ -21,6 +21,8 @@ pub(crate) fn another_value(key: &Key) -> String {
         Kind::Switch if ["x_accel", "always"].contains(&key.name) => "false".into(),
         Kind::Switch => (default != "true").to_string(),
         Kind::Word(_) if key.name == "satisfy" => "any".into(),
+        Kind::Word(_) if key.name == "failures" => "connect".into(),
+        Kind::Word(_) if key.table == Table::Health && key.name == "kind" => "mysql".into(),
         Kind::Word(words) => words.iter().find(|word| **word != default).map_or(String::new(), |word| (*word).into()),
         Kind::Cores => "0,2-3".into(),
         Kind::Address => "127.0.0.1:7777".into(),
@@ -28,6 +30,7 @@ pub(crate) fn another_value(key: &Key) -> String {
         Kind::Text if key.name == "retry_on" => "503".into(),
         Kind::Text if key.name == "retry_budget" => "off".into(),
         Kind::Text if key.name == "server_name" => "other.test".into(),
+        Kind::Text if key.table == Table::Health && key.name == "status" => "204".into(),
         Kind::Text if key.name == "listeners" => "base".into(),
         Kind::Text if key.name == "program" => "guestbook".into(),
         Kind::Text if key.name == "format" => "$status".into(),
@@ -70,6 +73,9 @@ fn every_key_does_something() {
         };
         let (without, with) = (in_its_table(key, ""), in_its_table(key, &line));
         let shown = |text: &str| format!("{:?}", config(text)).replace("Secret(..)", "");
+        if key.name == "password" && key.table == Table::Health {
+            continue; // shown by the checks of MySQL
+        }
         if key.name == "password" {
             assert_eq!(config(&with).splitters[0].password.0, "other");
             continue;
@@ -154,7 +160,8 @@ pub(super) fn in_its_table(key: &Key, line: &str) -> String {
             let entry = [address, line].iter().filter(|part| !part.is_empty()).copied().collect::<Vec<_>>().join(", ");
             upstream(&format!("servers = [\"1.1.1.2:2\", {{ {entry} }}]\n"))
         }
-        Table::Health => upstream(&format!("servers = \"1.1.1.1:1\"\n{}", inner("health", ""))),
+        Table::Health => upstream(&format!("servers = \"1.1.1.1:1\"\n{}", inner("health", health_needs(key.name)))),
+        Table::Outliers => upstream(&format!("servers = \"1.1.1.1:1\"\n{}", inner("outliers", ""))),
         Table::App => format!("[app.echo]\n{line}\n"),
         Table::Map => {
             let from = needs("from", "from = \"$http_a\"");
@@ -179,6 +186,19 @@ pub(super) fn in_its_table(key: &Key, line: &str) -> String {
         single => format!("{}\n{line}\n", single.header()),
     };
     format!("{text}{BASE}")
+}
+
+/// What makes a key of `health` mean something.
+fn health_needs(key: &str) -> &'static str {
+    match key {
+        "method" | "host" | "headers" | "status" | "expect_header" | "expect_body" | "expect_max" | "tls" => {
+            "path = \"/x\""
+        }
+        "ca" | "server_name" => "kind = \"tls\"",
+        "user" => "kind = \"mysql\"",
+        "password" | "password_file" => "kind = \"mysql\", user = \"u\"",
+        _ => "",
+    }
 }
 
 /// A TLS listener with `line` in `tls`, or in its certificate.

@@ -601,6 +601,78 @@ fn upstreams() {
         ],
     );
     check(
+        "servers = \"1.1.1.1:1\"\nhealth = { status = [\"2xx\", \"20\"], expect_body = \"~(\", path = \"/\", method = \"HEAD\" }",
+        &[
+            "8:29 bad value for `status` in health of [upstream.u] | `20` is no status: write \"200\", \"2xx\" or \"200-299\"",
+            "8:50 bad value for `expect_body` in health of [upstream.u] | an answer to HEAD has no body: write method = \"GET\"",
+            "8:50 bad value for `expect_body` in health of [upstream.u] | unclosed group",
+        ],
+    );
+    check(
+        "servers = \"1.1.1.1:1\"\nhealth = { path = \"/\", headers = { Host = \"a\", Connection = \"close\", \"a b\" = \"c\", X = 5 } }",
+        &[
+            "8:36 bad field `Host` in headers of health of [upstream.u] | write it as `host`",
+            "8:48 bad field `Connection` in headers of health of [upstream.u] | a check writes it itself",
+            "8:70 bad field `a b` in headers of health of [upstream.u] | a name has letters, digits and `-`",
+            "8:87 bad field `X` in headers of health of [upstream.u] | it is a whole number: write a text",
+        ],
+    );
+    check(
+        "servers = \"1.1.1.1:1\"\nhealth = { host = \"a\", expect = \"x\", user = \"u\", ca = \"/x\" }",
+        &[
+            "8:12 `host` does nothing in a check of kind tcp in health of [upstream.u] | add a `path`, such as \"/healthz\"",
+            "8:38 `user` does nothing in a check of kind tcp in health of [upstream.u] | add kind = \"mysql\"",
+            "8:50 `ca` does nothing in a check without TLS in health of [upstream.u] | write kind = \"tls\"",
+        ],
+    );
+    check(
+        "servers = \"1.1.1.1:1\"\nhealth = { kind = \"http\", send = \"x\", ca = \"/x\" }",
+        &[
+            "8:27 `send` does nothing in a check of kind http in health of [upstream.u] | it is for kind = \"tcp\" or \"tls\": take it away",
+            "8:39 `ca` does nothing in a check without TLS in health of [upstream.u] | add tls = true",
+        ],
+    );
+    check(
+        "servers = \"unix:/a\"\nhealth = { kind = \"mysql\", password = \"p\", check_port = 1 }",
+        &[
+            "7:11 unix:/a cannot be checked at port 1 in [upstream.u] | give it a `check_address`, or take `check_port` away from `health`",
+            "8:28 `password` without `user` in health of [upstream.u] | add `user`, who logs on with it",
+        ],
+    );
+    check(
+        "servers = \"1.1.1.1:1\"\noutliers = 5\npanic = 101",
+        &[
+            "8:12 bad value for `outliers` in [upstream.u] | it is a whole number: write true, false, or a table such as { consecutive = 5, ejection_time = \"30s\" }",
+            "9:9 bad value for `panic` in [upstream.u] | 101 is too large: the most is 100",
+        ],
+    );
+    check(
+        "servers = \"1.1.1.1:1\"\noutliers = { failures = [\"5xxx\"], latency_factor = 1, ejection_max = \"1s\" }",
+        &[
+            "8:26 bad value for `failures` in outliers of [upstream.u] | `5xxx` is not known: did you mean \"5xx\"?",
+            "8:52 bad value for `latency_factor` in outliers of [upstream.u] | half of the servers are slower than the median: write 2 or more, or 0",
+            "8:70 bad value for `ejection_max` in outliers of [upstream.u] | it is shorter than `ejection_time`",
+        ],
+    );
+    check(
+        "servers = \"1.1.1.1:1\"\noutliers = { consecutive = 0, error_rate = 0 }",
+        &[
+            "8:12 outliers of [upstream.u] eject nothing | set one of `consecutive`, `error_rate` and `latency_factor`, or write outliers = false",
+        ],
+    );
+    assert_eq!(
+        warnings(&upstream("servers = \"1.1.1.1:1\"\nhealth = { kind = \"mysql\" }")),
+        ["checks of kind mysql without `user` in health of [upstream.u]"]
+    );
+    assert_eq!(
+        warnings(&upstream("servers = \"1.1.1.1:1\"\noutliers = true")),
+        ["`outliers` of [upstream.u] does nothing"]
+    );
+    assert_eq!(
+        warnings(&upstream("servers = [{ address = \"1.1.1.1:1\", check_address = \"1.1.1.1:2\" }]\nhealth = false")),
+        ["`check_address` in [upstream.u] does nothing"]
+    );
+    check(
         "[[upstream.u.servers]]\nadress = \"1.1.1.1:1\"",
         &[
             "8:1 unknown key `adress` in servers of [upstream.u] | did you mean `address`? it takes an address, for example \"127.0.0.1:9000\" or \"unix:/run/app.sock\"",

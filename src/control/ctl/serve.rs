@@ -176,6 +176,7 @@ fn set_state(shared: &Shared, server: &str, state: AdminState) -> Result<Changed
     };
     let was = shared.servers[u][first].admin();
     found.iter().for_each(|&s| shared.servers[u][s].set_admin(state));
+    shared.settle(u);
     Ok(Changed { server: server.into(), state: state.name().into(), was: was.name().into() })
 }
 
@@ -208,13 +209,16 @@ mod tests {
         let server = &shared.servers[0][0];
         let now = std::time::SystemTime::now();
         set_state(&shared, "api/127.0.0.1:1", AdminState::Drain).unwrap();
-        server.publish_up(false, now);
+        server.publish_up(false, "", now);
+        shared.settle(0);
         assert_eq!((server.admin(), server.is_up()), (AdminState::Drain, false));
-        server.publish_up(true, now);
-        assert_eq!((server.admin(), server.is_up(), server.takes_requests()), (AdminState::Drain, true, false));
-        server.publish_up(false, now);
+        server.publish_up(true, "", now);
+        shared.settle(0);
+        assert_eq!((server.admin(), server.is_up(), server.is_usable()), (AdminState::Drain, true, false));
+        server.publish_up(false, "", now);
+        shared.settle(0);
         set_state(&shared, "api/127.0.0.1:1", AdminState::Ready).unwrap();
-        assert!(!server.takes_requests());
+        assert!(!server.is_usable());
         // Both go over into the next config.
         set_state(&shared, "api/127.0.0.1:1", AdminState::Maintenance).unwrap();
         let next = shared.next(shared.config.clone());

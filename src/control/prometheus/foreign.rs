@@ -134,7 +134,7 @@ fn backends(out: &mut Exposition, shared: &Shared) {
     let upstreams = || shared.config.upstreams.iter().zip(&shared.servers);
     let mut status = out.family("haproxy_backend_status", Kind::Gauge, "State of the backend: up while a server is.");
     for (upstream, states) in upstreams() {
-        let up = states.iter().any(|state| state.takes_requests());
+        let up = states.iter().any(|state| state.is_usable());
         status.sample(&[("proxy", &upstream.name), ("state", "DOWN")], u8::from(!up));
         status.sample(&[("proxy", &upstream.name), ("state", "UP")], u8::from(up));
     }
@@ -144,7 +144,7 @@ fn backends(out: &mut Exposition, shared: &Shared) {
             let servers = upstream.servers.iter().zip(states);
             family.sample(
                 &[("proxy", &upstream.name)],
-                servers.filter(|(server, state)| server.backup == backup && state.takes_requests()).count(),
+                servers.filter(|(server, state)| server.backup == backup && state.is_usable()).count(),
             );
         }
     };
@@ -244,7 +244,7 @@ fn checks(out: &mut Exposition, servers: &[Checked<'_>], now: SystemTime) {
             family.sample(labels, read(state));
         }
     };
-    let help = "HTTP status of the last check.";
+    let help = "HTTP status, or error of MySQL, of the last check.";
     each("haproxy_server_check_code", Kind::Gauge, help, &|s| s.last_check_code.value() as f64);
     let help = "Duration of the last check.";
     each("haproxy_server_check_duration_seconds", Kind::Gauge, help, &|s| s.last_check_us.value() as f64 / 1e6);

@@ -6,7 +6,7 @@ use super::table::{Row, Table};
 use super::{backend_names, server_names};
 use crate::control::Shared;
 use crate::control::exposition::{Exposition, Kind};
-use crate::control::shared::{AdminState, Phase, unix_ms};
+use crate::control::shared::{AdminState, Phase, ServerState, unix_ms};
 use crate::control::usage;
 use crate::http::h2::Flood;
 use crate::metrics::{AppWorkerStats, BackendStats, LimitOutcome, SplitterStats, Worker};
@@ -232,18 +232,26 @@ fn checks(out: &mut Exposition, shared: &Shared, now: SystemTime) {
         }
     }
     let t = Table { prefix: "one_server_upstream_server_", rows };
-    let help = "1 while requests may go to a server.";
-    t.numbers(out, Kind::Gauge, "up", help, |state| u64::from(state.takes_requests()));
+    let help = "1 while a server passes its checks and is not ejected.";
+    t.numbers(out, Kind::Gauge, "up", help, |state| u64::from(state.is_up()));
+    let help = "1 while requests may go to a server: it is up, or its upstream is in panic.";
+    t.numbers(out, Kind::Gauge, "usable", help, |state| u64::from(state.is_usable()));
+    let help = "1 while a server is ejected for what live traffic showed.";
+    t.numbers(out, Kind::Gauge, "ejected", help, |state| u64::from(state.is_ejected()));
+    t.counter(out, "ejections_total", "Times a server was ejected.", |state| &state.ejections);
     let help = "1 while the operator has taken the server out, to drain it or for maintenance.";
     t.numbers(out, Kind::Gauge, "taken_out", help, |state| u64::from(state.admin() != AdminState::Ready));
     t.counter(out, "checks_total", "Health checks done.", |state| &state.checks);
     t.counter(out, "check_failures_total", "Health checks that failed.", |state| &state.failures);
-    t.counter(out, "downs_total", "Times a server went down.", |state| &state.downs);
+    t.counter(out, "downs_total", "Times a server went down or was ejected.", |state| &state.downs);
     if t.rows.is_empty() {
         return;
     }
-    let mut downtime =
-        out.family("one_server_upstream_server_downtime_seconds_total", Kind::Counter, "Time a server was down.");
+    let mut downtime = out.family(
+        "one_server_upstream_server_downtime_seconds_total",
+        Kind::Counter,
+        "Time a server was down or ejected.",
+    );
     for row in &t.rows {
         downtime.sample(&row.labels(), row.parts[0].downtime(now).as_secs_f64());
     }
@@ -251,6 +259,38 @@ fn checks(out: &mut Exposition, shared: &Shared, now: SystemTime) {
     let mut duration = out.family(name, Kind::Gauge, "Duration of the last health check.");
     for row in &t.rows {
         duration.sample(&row.labels(), row.parts[0].last_check_us.value() as f64 / 1e6);
+    }
+    check_results(out, &t);
+    let help = "1 while so few servers of an upstream are up that all of them get requests.";
+    let mut panic = out.family("one_server_upstream_panic", Kind::Gauge, help);
+    for (upstream, flags) in shared.config.upstreams.iter().zip(&shared.upstreams) {
+        panic.sample(&[("upstream", &upstream.name)], u8::from(flags.is_panic()));
+    }
+    let mut panics =
+        out.family("one_server_upstream_panics_total", Kind::Counter, "Times an upstream went into panic.");
+    for (upstream, flags) in shared.config.upstreams.iter().zip(&shared.upstreams) {
+        panics.sample(&[("upstream", &upstream.name)], flags.panics.value());
+    }
+}
+
+/// How the last checks ended, and the certificates they saw.
+fn check_results(out: &mut Exposition, t: &Table<'_, ServerState>) {
+    let name = "one_server_upstream_server_check_result_info";
+    let mut result = out.family(name, Kind::Gauge, "Result of the last health check, always 1.");
+    for row in &t.rows {
+        let code = row.parts[0].last_check_code.value().to_string();
+        let labels = [("result", row.parts[0].check_status().code()), ("code", code.as_str())];
+        result.sample(&[&row.labels()[..], &labels].concat(), 1);
+    }
+    let ends = |row: &Row<'_, ServerState>| row.parts[0].certificate_ends_unix_s.value();
+    if t.rows.iter().all(|row| ends(row) == 0) {
+        return;
+    }
+    let name = "one_server_upstream_server_certificate_expiry_timestamp_seconds";
+    let help = "End of the certificate that the last health check saw, seconds of the Unix epoch.";
+    let mut expiry = out.family(name, Kind::Gauge, help);
+    for row in t.rows.iter().filter(|row| ends(row) != 0) {
+        expiry.sample(&row.labels(), ends(row));
     }
 }
 

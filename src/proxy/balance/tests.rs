@@ -5,7 +5,7 @@ use rand::{Rng, SeedableRng};
 use super::*;
 
 fn server(weight: u32, backup: bool) -> Server {
-    Server { address: "127.0.0.1:1".parse().unwrap(), weight, backup }
+    Server { address: "127.0.0.1:1".parse().unwrap(), weight, backup, check_address: None }
 }
 
 fn balancer(method: Balance, weights: &[u32]) -> Balancer {

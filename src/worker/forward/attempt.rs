@@ -166,11 +166,13 @@ impl Forward<'_> {
         stats.first_byte.record(waited);
         (trail.response, trail.upstream_status) = (Some(waited), Some(response.head.status));
         stats.responses[usize::from(response.head.status / 100).min(5)].inc();
+        self.observe_status(at.server, response.head.status);
     }
 
     pub(super) fn broken(&self, server: usize, who: BrokeOff) -> Relayed {
         if who == BrokeOff::Server {
             self.stats(server).response_errors.inc();
+            self.observe_broken(server);
         }
         let outcome = Outcome { after: After::Abort, served_by: self.served_by(server) };
         Relayed { outcome, is_reusable: false }

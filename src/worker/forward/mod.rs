@@ -10,12 +10,14 @@
 //! | this file | one server after the other |
 //! | `attempt` | one try on one server |
 //! | `connect` | the connection to it |
+//! | `observed` | what is noted of the server for outlier detection |
 //! | `outgoing` | what goes to it |
 //! | `relay` | the response on to the client |
 //! | `switch` | the other protocol that both have agreed on |
 
 mod attempt;
 mod connect;
+mod observed;
 mod outgoing;
 mod relay;
 mod server;
@@ -242,6 +244,7 @@ impl Forward<'_> {
     }
 
     fn count_failure(&self, stats: &ServerStats, server: usize, failed: &TryFailed) {
+        self.observe_failure(server, failed.situation);
         match failed.situation {
             Situation::ConnectFailed => stats.connect_errors.inc(),
             Situation::ReusedClosed => {} // the race with the server's idle time-out is nobody's fault
