@@ -212,6 +212,9 @@ fn adopt_apps(old: &Config, new: &mut Config, needs_restart: &mut Vec<String>) -
 
 #[cfg(test)]
 mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
     use super::*;
 
     const BASE: &str = r#"
@@ -292,6 +295,29 @@ mod tests {
         let twice = |servers| changed(&[(r#"["127.0.0.1:1", "127.0.0.1:2"]"#, servers)]);
         let (old, new) = (twice(r#"["127.0.0.1:1", "127.0.0.1:1"]"#), twice(r#"["127.0.0.1:1", "127.0.0.1:1"]"#));
         assert_eq!(Succession::new(&old, &new).servers[0], Heirs(vec![Some(0), Some(1)]));
+    }
+
+    proptest! {
+        /// Whatever the names: everything that stays has one old self of the same name, nothing has it twice, and nothing
+        /// that could stay is new.
+        #[test]
+        fn heirs_are_one_to_one(old in vec("[ab]{1,2}", 0..12), new in vec("[ab]{1,2}", 0..12)) {
+            let heirs = Heirs::of(&old, &new, |old, new| old == new);
+            prop_assert_eq!(heirs.0.len(), new.len());
+            for (at, heir) in heirs.0.iter().enumerate() {
+                if let Some(heir) = heir {
+                    prop_assert_eq!(&old[*heir], &new[at]);
+                    prop_assert_eq!(heirs.new_index(*heir), Some(at));
+                }
+            }
+            let count = |names: &[String], name: &String| names.iter().filter(|other| *other == name).count();
+            for name in &new {
+                let staying = heirs.0.iter().zip(&new).filter(|(heir, other)| *other == name && heir.is_some()).count();
+                prop_assert_eq!(staying, count(&old, name).min(count(&new, name)));
+            }
+            let carried = heirs.carry(&old, || "-".into());
+            prop_assert!(carried.iter().zip(&new).all(|(carried, new)| carried == new || carried == "-"));
+        }
     }
 
     #[test]
