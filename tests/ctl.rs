@@ -177,6 +177,13 @@ fn the_process_ends_as_it_is_told_and_takes_its_socket_along() {
         let error = server.ctl_fails(&["show"]);
         assert!(error.contains("there is no such socket: is the process running"), "{driver:?}: {error}");
         let mut server = balanced(driver, "false", &[&slow]).start();
+        // A drain that takes too long is cut short; a new config is refused meanwhile.
+        let mut client = server.connect();
+        client.send("GET / HTTP/1.1\r\nHost:");
+        server.ctl_ok(&["shutdown", "--drain"]);
+        server.wait_for_line("it drains", |line| line.contains(" draining: "));
+        let error = server.ctl_fails(&["reload"]);
+        assert!(error.contains("or the process ends"), "{driver:?}: {error}");
         assert_eq!(server.ctl_ok(&["shutdown"]), "the process is stopping\n");
         assert_eq!(server.wait().code(), Some(0), "{driver:?}");
     });
