@@ -177,6 +177,13 @@ fn the_process_ends_as_it_is_told_and_takes_its_socket_along() {
         let error = server.ctl_fails(&["show"]);
         assert!(error.contains("there is no such socket: is the process running"), "{driver:?}: {error}");
         let mut server = balanced(driver, "false", &[&slow]).start();
+        // A drain that takes too long is cut short; a new config is refused meanwhile.
+        let mut client = server.connect();
+        client.send("GET / HTTP/1.1\r\nHost:");
+        server.ctl_ok(&["shutdown", "--drain"]);
+        server.wait_for_line("it drains", |line| line.contains(" draining: "));
+        let error = server.ctl_fails(&["reload"]);
+        assert!(error.contains("or the process ends"), "{driver:?}: {error}");
         assert_eq!(server.ctl_ok(&["shutdown"]), "the process is stopping\n");
         assert_eq!(server.wait().code(), Some(0), "{driver:?}");
     });
@@ -264,13 +271,14 @@ fn requests_are_lines_and_have_limits() {
 #[test]
 fn without_a_config_file_a_reload_loads_certificates_alone() {
     let folder = tempfile::tempdir().expect("a folder");
-    let (port, admin) = (free_port(), free_port());
+    let port = free_port();
     std::fs::write(folder.path().join("page"), "page").expect("a file");
-    // The quick commands have no control socket: SIGHUP is what they hear.
+    let socket = folder.path().join("ctl.sock");
     let mut child = Command::new(env!("CARGO_BIN_EXE_one-server"))
         .arg("static")
         .arg(folder.path())
-        .args(["--listen", &format!("127.0.0.1:{port}"), "--admin", &format!("127.0.0.1:{admin}"), "--data-cores", "0"])
+        .args(["--listen", &format!("127.0.0.1:{port}"), "--data-cores", "0", "--control"])
+        .arg(&socket)
         .stderr(std::process::Stdio::piped())
         .spawn()
         .expect("it starts");
@@ -286,6 +294,10 @@ fn without_a_config_file_a_reload_loads_certificates_alone() {
     wait_for("started from flags: certificates are loaded again, there is no config file");
     let mut client = support::Client::connect(([127, 0, 0, 1], port).into());
     assert_eq!(client.ask(get("/page")).text(), "page");
+    let reload =
+        Command::new(env!("CARGO_BIN_EXE_one-server")).args(["ctl", "reload", "--socket"]).arg(&socket).output();
+    let told = String::from_utf8(reload.expect("it runs").stdout).expect("text");
+    assert_eq!(told, "started from flags: certificates are loaded again, there is no config file\n");
     rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("sent");
     assert_eq!(child.wait().expect("a child").code(), Some(0));
 }

@@ -405,6 +405,10 @@ fn what_needs_a_restart_is_named_and_the_rest_applied() {
         line.contains("warn not applied, needs a restart what=\"`ring_entries` in [process], [mysql.db]\"")
     });
     assert_eq!(client.ask(get("/")).text(), "2");
+    // What is probably not meant is told, and done.
+    let told = server.reload_with(&[("[site.main]\n", "[limit.unused]\nrate = \"1/s\"\n[site.main]\n")]);
+    assert!(told.contains("warning: ") && told.contains("site.toml:"), "{told}");
+    server.wait_for_line("the same", |line| line.contains("warn config: ") && line.contains("site.toml:"));
     let json: serde_json::Value = serde_json::from_str(&server.ctl_ok(&["reload", "--json"])).expect("JSON");
     assert_eq!(json["result"]["needs_restart"][0], "`ring_entries` in [process]");
 }

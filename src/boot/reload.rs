@@ -314,6 +314,7 @@ impl Present {
         let slots = next_slots(&self.slots, &succession.listeners);
         let (listeners, sockets) = self.bind_new(&adopted.config, &succession, &slots)?;
         let logs = self.logs.open(&adopted.config, shared).map_err(|error| Refusal::plain(error.to_string()))?;
+        warnings.iter().for_each(|warning| tracing::warn!("config: {}", warning.one_liner()));
         let warnings = warnings.iter().map(Warning::to_string).collect();
         Ok(Ready { warnings, certificates, materials, succession, slots, sockets, listeners, logs, adopted })
     }
@@ -394,8 +395,8 @@ fn announce(old: &Shared, heirs: &Heirs, listeners: &[ListenerFacts]) -> (Vec<St
     });
     let opened = opened.map(text).collect();
     let known = old.facts.get().map(|facts| &facts.listeners[..]).unwrap_or_default();
-    let before = known.iter().take(old.config.listeners.len()).enumerate();
-    let gone = before.filter(|(index, _)| heirs.new_index(*index).is_none()).map(|(_, fact)| fact);
+    let before = known.iter().zip(heirs.new_indexes(old.config.listeners.len()));
+    let gone = before.filter(|(_, stays)| stays.is_none()).map(|(fact, _)| fact);
     let closed = gone.inspect(|fact| {
         tracing::info!(name = %fact.name, address = %fact.address, "listener closed, its connections drain");
     });
@@ -421,8 +422,7 @@ fn tls_text(listener: &str, error: &TlsError) -> String {
 fn tell(shared: &Shared, outcome: &Result<Reloaded, Refusal>) {
     match outcome {
         Ok(reloaded) => {
-            let Reloaded { generation, needs_restart, file, warnings, .. } = reloaded;
-            warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+            let Reloaded { generation, needs_restart, file, .. } = reloaded;
             match file {
                 Some(file) => tracing::info!(%file, generation, "config reloaded"),
                 None => tracing::info!("started from flags: certificates are loaded again, there is no config file"),

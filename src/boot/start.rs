@@ -442,7 +442,7 @@ fn control_thread(
         };
         if order == Order::Drain {
             let shared = live.borrow().clone();
-            drain(&shared, &threads, &mut signals, &logs).await;
+            drain(&shared, &threads, &mut signals, &mut ordered, &logs).await;
         }
         live.borrow().set_phase(Phase::Stopping);
         drop(stop);
@@ -461,8 +461,14 @@ fn control_thread(
     Ok(())
 }
 
-/// Lets the data workers finish. A second signal ends it, and so does a worker that heeds nobody.
-async fn drain(shared: &Shared, threads: &Threads, signals: &mut Signals, logs: &Logs) {
+/// Lets the data workers finish. A second order ends it, and so does a worker that heeds nobody.
+async fn drain(
+    shared: &Shared,
+    threads: &Threads,
+    signals: &mut Signals,
+    ordered: &mut mpsc_of_tokio::Receiver<ctl::Order>,
+    logs: &Logs,
+) {
     shared.set_phase(Phase::Draining);
     let deadline = shared.config.process.drain_timeout;
     tracing::info!(timeout_s = deadline.as_secs(), "draining: no new connections, requests in flight are finished");
@@ -485,6 +491,10 @@ async fn drain(shared: &Shared, threads: &Threads, signals: &mut Signals, logs: 
                 Order::Stop => return tracing::warn!("drain cut short by a signal"),
                 Order::ReopenLogs => logs.reopen(),
                 _ => {}
+            },
+            // A reload is refused by dropping where its answer would go.
+            Some(order) = ordered.recv() => if let ctl::Order::Shutdown { drains: false } = order {
+                return tracing::warn!("drain cut short by the control socket");
             },
         }
     }

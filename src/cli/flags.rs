@@ -88,7 +88,7 @@ fn placeholder(kind: &Kind) -> &'static str {
         Kind::Cores => "CORES",
         Kind::SocketAddressOrOff => "IP:PORT|off",
         Kind::Output => "stdout|FILE|off",
-        Kind::UrlPath | Kind::UrlPathOrName => "PATH",
+        Kind::Path | Kind::UrlPath | Kind::UrlPathOrName => "PATH",
         _ => "VALUE",
     }
 }

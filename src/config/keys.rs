@@ -108,6 +108,7 @@ pub(super) const KEYS: &[Key] = &[
         .known_as(&["haproxy group", "haproxy gid"]),
     Key::new(Table::Process, "control", Kind::Path, Means("`one-server ctl` cannot reach the process"))
         .help("Unix socket on which `one-server ctl` looks at the running process and changes it; it gets mode 0600, and only root and the user of the process are heard")
+        .flag("control")
         .known_as(&["haproxy stats socket"])
         .when("set it wherever somebody looks after the process, for example /run/one-server.sock"),
     Key::new(Table::Process, "backlog", integer(1, 1 << 20), Default("4096"))

@@ -8,7 +8,10 @@
 //! [`adopt`] puts what is made once at the start (threads, rings, queues, applications, splitters) back to what it was, and
 //! says so: everything else is applied.
 
+use std::collections::{HashMap, VecDeque};
 use std::fmt;
+use std::hash::Hash;
+use std::net::SocketAddr;
 
 use super::Config;
 use super::model::{Action, Listener, Upstream};
@@ -18,15 +21,13 @@ use super::model::{Action, Listener, Upstream};
 pub struct Heirs(pub Vec<Option<usize>>);
 
 impl Heirs {
-    fn of<T>(old: &[T], new: &[T], is_same: impl Fn(&T, &T) -> bool) -> Heirs {
-        let mut is_taken = vec![false; old.len()];
-        let heir = |new: &T| {
-            // Things that are written twice are told apart by their order.
-            let found = old.iter().enumerate().position(|(at, old)| !is_taken[at] && is_same(old, new))?;
-            is_taken[found] = true;
-            Some(found)
-        };
-        Heirs(new.iter().map(heir).collect())
+    /// Things are the same when their `name` is; those that are written twice are told apart by their order.
+    fn of<'a, T, N: Hash + Eq>(old: &'a [T], new: &'a [T], name: impl Fn(&'a T) -> N) -> Heirs {
+        let mut known: HashMap<N, VecDeque<usize>> = HashMap::new();
+        for (index, old) in old.iter().enumerate() {
+            known.entry(name(old)).or_default().push_back(index);
+        }
+        Heirs(new.iter().map(|new| known.get_mut(&name(new)).and_then(VecDeque::pop_front)).collect())
     }
 
     /// What `old` holds for things that stay, and `fresh` for those that are new.
@@ -34,9 +35,15 @@ impl Heirs {
         self.0.iter().map(|heir| heir.map_or_else(&mut fresh, |heir| old[heir].clone())).collect()
     }
 
-    /// The new index of what was `old` before; `None`: it is gone.
-    pub fn new_index(&self, old: usize) -> Option<usize> {
-        self.0.iter().position(|heir| *heir == Some(old))
+    /// By old index, of which there are `count`: the new one; `None`: it is gone.
+    pub fn new_indexes(&self, count: usize) -> Vec<Option<usize>> {
+        let mut indexes = vec![None; count];
+        for (new, old) in self.0.iter().enumerate() {
+            if let Some(old) = old {
+                indexes[*old] = Some(new);
+            }
+        }
+        indexes
     }
 }
 
@@ -56,14 +63,14 @@ pub struct Succession {
 impl Succession {
     /// What of `new` is in `old`.
     pub fn new(old: &Config, new: &Config) -> Succession {
-        let upstreams = Heirs::of(&old.upstreams, &new.upstreams, |old, new| old.name == new.name);
+        let upstreams = Heirs::of(&old.upstreams, &new.upstreams, |upstream| upstream.name.as_str());
         let servers = |(heir, new): (&Option<usize>, &Upstream)| {
             let old = heir.map_or(&[][..], |old_index| &old.upstreams[old_index].servers[..]);
-            Heirs::of(old, &new.servers, |old, new| old.address == new.address)
+            Heirs::of(old, &new.servers, |server| &server.address)
         };
         Succession {
-            listeners: Heirs::of(&old.listeners, &new.listeners, is_same_listener),
-            limits: Heirs::of(&old.limits, &new.limits, |old, new| old.name == new.name),
+            listeners: Heirs::of(&old.listeners, &new.listeners, listener_name),
+            limits: Heirs::of(&old.limits, &new.limits, |limit| limit.name.as_str()),
             servers: upstreams.0.iter().zip(&new.upstreams).map(servers).collect(),
             upstreams,
         }
@@ -76,9 +83,9 @@ impl Succession {
     }
 }
 
-/// Of two listeners that pick their port, the name tells which is which.
-fn is_same_listener(old: &Listener, new: &Listener) -> bool {
-    old.address == new.address && (old.address.port() != 0 || old.name == new.name)
+/// Listeners that pick their port are told apart by their names, the others have their address.
+fn listener_name(listener: &Listener) -> (SocketAddr, &str) {
+    (listener.address, if listener.address.port() == 0 { &listener.name } else { "" })
 }
 
 /// A new config as the running process can take it.
@@ -212,6 +219,9 @@ fn adopt_apps(old: &Config, new: &mut Config, needs_restart: &mut Vec<String>) -
 
 #[cfg(test)]
 mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
     use super::*;
 
     const BASE: &str = r#"
@@ -282,7 +292,7 @@ mod tests {
         assert_eq!(some.listeners, Heirs(vec![Some(0), None]));
         assert_eq!(some.upstreams, Heirs(vec![Some(0), None]));
         assert_eq!(some.servers, [Heirs(vec![None, Some(1)]), Heirs(vec![None])]);
-        assert_eq!((some.upstreams.new_index(0), some.upstreams.new_index(1)), (Some(0), None));
+        assert_eq!(some.upstreams.new_indexes(2), [Some(0), None]);
         let carried = some.carry_servers(&[vec!['a', 'b'], vec!['c']], || '-');
         assert_eq!(carried, [vec!['-', 'b'], vec!['-']]);
     }
@@ -292,6 +302,29 @@ mod tests {
         let twice = |servers| changed(&[(r#"["127.0.0.1:1", "127.0.0.1:2"]"#, servers)]);
         let (old, new) = (twice(r#"["127.0.0.1:1", "127.0.0.1:1"]"#), twice(r#"["127.0.0.1:1", "127.0.0.1:1"]"#));
         assert_eq!(Succession::new(&old, &new).servers[0], Heirs(vec![Some(0), Some(1)]));
+    }
+
+    proptest! {
+        /// Whatever the names: everything that stays has one old self of the same name, nothing has it twice, and nothing
+        /// that could stay is new.
+        #[test]
+        fn heirs_are_one_to_one(old in vec("[ab]{1,2}", 0..12), new in vec("[ab]{1,2}", 0..12)) {
+            let heirs = Heirs::of(&old, &new, |name| name.as_str());
+            prop_assert_eq!(heirs.0.len(), new.len());
+            for (at, heir) in heirs.0.iter().enumerate() {
+                if let Some(heir) = heir {
+                    prop_assert_eq!(&old[*heir], &new[at]);
+                    prop_assert_eq!(heirs.new_indexes(old.len())[*heir], Some(at));
+                }
+            }
+            let count = |names: &[String], name: &String| names.iter().filter(|other| *other == name).count();
+            for name in &new {
+                let staying = heirs.0.iter().zip(&new).filter(|(heir, other)| *other == name && heir.is_some()).count();
+                prop_assert_eq!(staying, count(&old, name).min(count(&new, name)));
+            }
+            let carried = heirs.carry(&old, || "-".into());
+            prop_assert!(carried.iter().zip(&new).all(|(carried, new)| carried == new || carried == "-"));
+        }
     }
 
     #[test]

@@ -92,8 +92,9 @@ impl Worker {
             let (ended, mut gone): (Vec<_>, Vec<_>) =
                 counting.iter().cloned().partition(|stats| Arc::strong_count(stats) == 2);
             ended.iter().for_each(|stats| sum.absorb(stats));
-            let is_gone = |(at, _): &(usize, &Arc<ServerStats>)| servers.new_index(*at).is_none();
-            gone.extend(self.servers[old].iter().enumerate().filter(is_gone).map(|(_, stats)| stats.clone()));
+            let stays = servers.new_indexes(self.servers[old].len());
+            let leaving = self.servers[old].iter().zip(stays).filter(|(_, stays)| stays.is_none());
+            gone.extend(leaving.map(|(stats, _)| stats.clone()));
             gone.push(sum.clone());
             gone
         };

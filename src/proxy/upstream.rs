@@ -78,6 +78,11 @@ impl<T> UpstreamState<T> {
         next
     }
 
+    /// How many servers it has.
+    pub fn servers(&self) -> usize {
+        self.servers.len()
+    }
+
     /// Closes the idle connections to servers for which `is_gone` says so, and keeps none to them any more.
     pub fn retire(&mut self, is_gone: impl Fn(usize) -> bool) {
         for (_, state) in self.servers.iter().enumerate().filter(|(server, _)| is_gone(*server)) {

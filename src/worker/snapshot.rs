@@ -13,7 +13,7 @@ use super::door::Door;
 use super::forward::ServerConnection;
 use super::logged::Logged;
 use super::{Lasting, Worker, run};
-use crate::config::model::{Action, Files};
+use crate::config::model::{Action, Files, Upstream};
 use crate::config::{Config, Succession};
 use crate::control::Shared;
 use crate::http::h1::Limits;
@@ -95,8 +95,7 @@ impl FolderNumbers {
 }
 
 impl Worker {
-    /// The worker as the config of `shared` has it. `slots` are by listener, `port` is that of a slot; `old` is the worker
-    /// before.
+    /// The worker as the config of `shared` has it. `slots` are by listener, `port` is that of a slot.
     ///
     /// Errors: TLS settings that cannot be used, which boot has tried before.
     pub(super) fn new(
@@ -105,7 +104,7 @@ impl Worker {
         tls: &[Option<Material>],
         slots: &[usize],
         port: impl Fn(usize) -> u16,
-        old: Option<&Worker>,
+        before: Option<&Before<'_>>,
     ) -> Result<Worker, TlsError> {
         let config = shared.config.clone();
         let access_log = lasting.outbox.borrow().as_ref().and_then(|outbox| AccessLog::new(&config, outbox));
@@ -126,7 +125,7 @@ impl Worker {
             listeners,
             ports: slots.iter().map(|slot| port(*slot)).collect(),
             tls: RefCell::new(run::tls_configs(&config, tls)?),
-            upstreams: upstreams(&shared, lasting.index, old),
+            upstreams: upstreams(&shared, lasting.index, before),
             stats: shared.workers[lasting.index].clone(),
             access_log,
             lasting: lasting.clone(),
@@ -138,24 +137,47 @@ impl Worker {
 
 type Upstreams = Vec<RefCell<UpstreamState<ServerConnection>>>;
 
-/// Those that stay share idle connections and counts with what they were in the worker before.
-fn upstreams(shared: &Shared, worker: usize, old: Option<&Worker>) -> Upstreams {
-    let (succession, now) = (&shared.succession, std::time::Instant::now());
-    let heirs = |u: usize| old.zip(succession.upstreams.0.get(u).copied().flatten());
-    let upstream = |(u, upstream)| match heirs(u) {
-        Some((old, heir)) => old.upstreams[heir].borrow().next(upstream, &succession.servers[u], worker, now),
-        None => UpstreamState::new(upstream, worker, now),
-    };
-    shared.config.upstreams.iter().enumerate().map(|entry| RefCell::new(upstream(entry))).collect()
+/// The worker before, and what of its config stays.
+pub(super) struct Before<'a> {
+    worker: &'a Worker,
+    succession: Succession,
 }
 
-/// Closes the idle connections to servers that the new config does not have.
-fn retire_servers(old: &Worker, succession: &Succession) {
-    for (u, upstream) in old.upstreams.iter().enumerate() {
-        let servers = succession.upstreams.new_index(u).map(|new| &succession.servers[new]);
-        let stays = |server| servers.is_some_and(|servers| servers.new_index(server).is_some());
-        upstream.borrow_mut().retire(|server| !stays(server));
+impl<'a> Before<'a> {
+    fn new(worker: &'a Worker, next: &Shared) -> Before<'a> {
+        let succession = match next.generation == worker.shared.generation + 1 {
+            true => next.succession.clone(),
+            // It could not take one between them.
+            false => Succession::new(&worker.config, &next.config),
+        };
+        Before { worker, succession }
     }
+
+    /// Closes the idle connections to servers that the new config does not have.
+    fn retire_servers(&self) {
+        let Before { worker, succession } = self;
+        let new_indexes = succession.upstreams.new_indexes(worker.upstreams.len());
+        for (upstream, new) in worker.upstreams.iter().zip(new_indexes) {
+            let mut upstream = upstream.borrow_mut();
+            let stays = new.map(|new| succession.servers[new].new_indexes(upstream.servers()));
+            upstream.retire(|server| stays.as_ref().is_none_or(|stays| stays[server].is_none()));
+        }
+    }
+}
+
+/// Those that stay share idle connections and counts with what they were in the worker before.
+fn upstreams(shared: &Shared, worker: usize, before: Option<&Before<'_>>) -> Upstreams {
+    let now = std::time::Instant::now();
+    let upstream = |(u, upstream): (usize, &Upstream)| {
+        let heir = before.and_then(|before| Some((before, before.succession.upstreams.0[u]?)));
+        RefCell::new(match heir {
+            Some((Before { worker: old, succession }, heir)) => {
+                old.upstreams[heir].borrow().next(upstream, &succession.servers[u], worker, now)
+            }
+            None => UpstreamState::new(upstream, worker, now),
+        })
+    };
+    shared.config.upstreams.iter().enumerate().map(upstream).collect()
 }
 
 /// Puts a new config into the place of the present one.
@@ -171,15 +193,16 @@ pub(super) fn apply(lasting: &Rc<Lasting>, reload: Reload) {
         let new = sockets.iter().find(|socket| socket.slot == slot).map(|socket| socket.port);
         new.or_else(|| lasting.port_of(slot)).unwrap_or_default()
     };
-    match Worker::new(lasting, shared, &tls, &slots, port, Some(&old)) {
-        Ok(worker) => swap(lasting, &old, &Rc::new(worker), sockets),
+    let before = Before::new(&old, &shared);
+    match Worker::new(lasting, shared, &tls, &slots, port, Some(&before)) {
+        Ok(worker) => swap(lasting, &before, &Rc::new(worker), sockets),
         Err(error) => tracing::error!(worker = lasting.index, %error, "the new config cannot be used by this worker"),
     }
     waits_for.fetch_sub(1, AcqRel);
 }
 
-fn swap(lasting: &Rc<Lasting>, old: &Worker, worker: &Rc<Worker>, sockets: Vec<Socket>) {
-    retire_servers(old, &worker.shared.succession);
+fn swap(lasting: &Rc<Lasting>, before: &Before<'_>, worker: &Rc<Worker>, sockets: Vec<Socket>) {
+    before.retire_servers();
     let limits = crate::files::Limits::from(&worker.config.process);
     lasting.files.borrow_mut().reconfigure(limits, usize::MAX, &worker.stats.files);
     lasting.current.replace(Some(worker.clone()));
