@@ -14,11 +14,11 @@
 //! | [`http`] | HTTP/1.1 codec, guard of HTTP/2 over the `h2` crate, content codings, fields; no I/O | choose an action |
 //! | [`route`] | (host, method, path) → action, rewrites, https; pure | I/O |
 //! | [`files`] | static files: path safety, conditionals, ranges, coded forms, listings, cache | leave its root |
-//! | [`proxy`] | upstreams: balance, health, pools, forwarding, retries | complete a truncated body |
+//! | [`proxy`] | upstreams: balance, health, outliers, pools, forwarding, retries | complete a truncated body |
 //! | [`app`] | in-process applications: contract, bridge, workers | touch a client socket |
 //! | [`mysql`] | splitter: protocol, classifier, sessions, pools | send a doubtful statement to a replica |
 //! | `worker` | a data worker: accept, TLS, connections of both versions, requests to actions, deadlines | decide about a protocol |
-//! | [`control`] | admin HTTP, health checks, status | stand on the path of a request |
+//! | [`control`] | admin HTTP, health checks, ejection of outliers, status | stand on the path of a request |
 //! | [`demo`] | the application of `one-server demo`, an example of one | know the server around it |
 //! | [`metrics`], [`log`] | per-worker counters, histograms, access log | lock, block |
 //! | [`variables`] | variables of the config's own (map, geo, split, set), conditions; pure | I/O |

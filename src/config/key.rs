@@ -248,7 +248,7 @@ impl Table {
             Table::Health => {
                 "The active health check of an upstream. Without the key a TCP connection is tried; `health = false` switches \
                  checks off. The very first check decides, so that a server which is dead at the start is down after one. A \
-                 check that fails for lack of something on this machine (file descriptors, ports) says nothing of a server."
+                 check that fails for lack of something on this machine (file descriptors, memory) says nothing of a server."
             }
             Table::Outliers => {
                 "What live traffic tells of the servers: one that fails requests, or is much slower than the others, is ejected \

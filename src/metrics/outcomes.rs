@@ -61,7 +61,9 @@ mod tests {
         assert_eq!((outcomes.streaks.value(), outcomes.row.value()), (0, 2));
         fail(0);
         assert_eq!((outcomes.streaks.value(), outcomes.row.value()), (1, 0));
-        [0, 0, 1].map(fail);
+        fail(0);
+        fail(0);
+        fail(1);
         assert_eq!((outcomes.streaks.value(), outcomes.row.value()), (1, 1), "back from an ejection");
         assert_eq!((outcomes.successes.value(), outcomes.failures.value()), (1, 8));
     }

@@ -48,6 +48,14 @@ impl std::str::FromStr for Address {
     }
 }
 
+/// Whether a connection failed for what lacks on this machine: descriptors or memory. That says nothing of the server.
+/// EADDRNOTAVAIL is not among it: it means too few ports, but also an address that cannot be reached at all.
+pub fn is_own_failure(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    let own = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];
+    error.raw_os_error().is_some_and(|code| own.iter().any(|errno| errno.raw_os_error() == code))
+}
+
 /// Bytes that can be handed to the kernel: `Vec<u8>`, `Bytes` and the like.
 pub trait Buffer: IoBuf + AsRef<[u8]> {
     /// How many.

@@ -17,6 +17,7 @@ pub(super) fn compile<'a>(name: &str, section: &Section<'a>) -> Upstream {
     if let Some(port) = upstream.health.as_ref().and_then(|health| health.port) {
         report_servers_without_port(section, &servers, port);
     }
+    report_unused(section, &upstream, &servers);
     upstream.servers = servers.into_iter().map(|server| server.value).collect();
     upstream
 }
@@ -103,6 +104,20 @@ fn server(section: &Section<'_>) -> Option<Server> {
     let (weight, backup) = (section.get("weight"), section.get("backup"));
     let check_address = section.find("check_address");
     section.need::<Address>("address").map(|address| Server { address, weight, backup, check_address })
+}
+
+/// Keys that change nothing where they stand.
+fn report_unused(section: &Section<'_>, upstream: &Upstream, servers: &[Placed<Server>]) {
+    if upstream.outliers.is_some() && servers.len() == 1 {
+        let title = format!("`outliers` of {} does nothing", section.title);
+        let label = "the only server is never ejected: add another one, or take it away";
+        section.cx.warn(Problem::new(title, section.key_span("outliers"), label));
+    }
+    let checked_elsewhere = |server: &&Placed<Server>| server.value.check_address.is_some();
+    if let (None, Some(server)) = (&upstream.health, servers.iter().find(checked_elsewhere)) {
+        let title = format!("`check_address` in {} does nothing", section.title);
+        section.cx.warn(Problem::new(title, server.span.clone(), "this upstream is not checked: health = false"));
+    }
 }
 
 /// A port to check means nothing for a Unix socket.

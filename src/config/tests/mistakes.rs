@@ -613,6 +613,14 @@ fn upstreams() {
         warnings(&upstream("servers = \"1.1.1.1:1\"\nhealth = { kind = \"mysql\" }")),
         ["checks of kind mysql without `user` in health of [upstream.u]"]
     );
+    assert_eq!(
+        warnings(&upstream("servers = \"1.1.1.1:1\"\noutliers = true")),
+        ["`outliers` of [upstream.u] does nothing"]
+    );
+    assert_eq!(
+        warnings(&upstream("servers = [{ address = \"1.1.1.1:1\", check_address = \"1.1.1.1:2\" }]\nhealth = false")),
+        ["`check_address` in [upstream.u] does nothing"]
+    );
     check(
         "[[upstream.u.servers]]\nadress = \"1.1.1.1:1\"",
         &[

@@ -10,7 +10,7 @@ use super::tls::TlsClient;
 use crate::config::model::{Health, ProxyVersion, Server};
 use crate::guard::proxy_protocol::{Checksum, Header, encode_v1, encode_v2};
 use crate::proxy::check::{CheckStatus, Conversation, Step, Verdict};
-use crate::runtime::net::Address;
+use crate::runtime::net::{Address, is_own_failure};
 
 trait Socket: AsyncRead + AsyncWrite + Unpin + Send {}
 impl<T: AsyncRead + AsyncWrite + Unpin + Send> Socket for T {}
@@ -122,15 +122,9 @@ async fn connect(address: &Address) -> io::Result<Box<dyn Socket>> {
 }
 
 fn connect_failed(error: io::Error) -> Verdict {
+    // Else a process that runs out of descriptors would see all its servers down.
     let status = if is_own_failure(&error) { CheckStatus::OwnFailure } else { CheckStatus::ConnectFailed };
     Verdict::new(status, plain(&error))
-}
-
-/// What lacks on this machine says nothing of a server: else one that runs out of descriptors would see all of them down.
-fn is_own_failure(error: &io::Error) -> bool {
-    use rustix::io::Errno;
-    let own = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM, Errno::ADDRNOTAVAIL];
-    error.raw_os_error().is_some_and(|code| own.iter().any(|errno| errno.raw_os_error() == code))
 }
 
 /// The check speaks for itself and for no client.

@@ -48,7 +48,7 @@ pub enum CheckStatus {
     TlsTimeout = 9,
     /// The TLS handshake failed.
     TlsFailed = 10,
-    /// This machine could not check: out of descriptors, ports or memory. Says nothing of the server.
+    /// This machine could not check: out of descriptors or memory. Says nothing of the server.
     OwnFailure = 11,
 }
 

@@ -56,6 +56,10 @@ impl Forward<'_> {
                 Ok((ServerConnection { watched, stream }, false))
             }
             failed => {
+                self.observe_connect_failure(
+                    server,
+                    failed.as_ref().ok().and_then(|connected| connected.as_ref().err()),
+                );
                 let error = match failed {
                     Ok(Err(error)) => error.to_string(),
                     _ => "time-out".to_owned(),

@@ -4,6 +4,7 @@
 
 use super::Forward;
 use crate::proxy::retry::Situation;
+use crate::runtime::net::is_own_failure;
 
 impl Forward<'_> {
     /// The head of a response has come.
@@ -19,12 +20,21 @@ impl Forward<'_> {
     pub(super) fn observe_failure(&self, server: usize, situation: Situation) {
         let Some(rules) = &self.config.outliers else { return };
         let counts = match situation {
-            Situation::ConnectFailed => rules.failures.connect,
+            // Told by `observe_connect_failure`, which knows why.
+            Situation::ConnectFailed => false,
             Situation::FreshClosed => rules.failures.broken,
             Situation::ResponseTimeout => rules.failures.timeout,
             Situation::Refused | Situation::ReusedClosed | Situation::ErrorStatus => false,
         };
         if counts {
+            self.note_failure(server, rules.consecutive);
+        }
+    }
+
+    /// Connecting has failed; `error` is `None` when it took too long. What lacks on this machine does not count.
+    pub(super) fn observe_connect_failure(&self, server: usize, error: Option<&std::io::Error>) {
+        let Some(rules) = &self.config.outliers else { return };
+        if rules.failures.connect && !error.is_some_and(is_own_failure) {
             self.note_failure(server, rules.consecutive);
         }
     }
