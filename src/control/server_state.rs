@@ -251,11 +251,10 @@ impl ServerState {
         if before == after {
             return;
         }
-        match (before == Condition::Up, after == Condition::Up) {
-            (true, _) => self.downs.inc(),
-            (false, true) => self.add_downtime(now),
-            // From ejected to down or back: the spell goes on, though it is counted in two parts.
-            (false, false) => self.add_downtime(now),
+        // From ejected to down or back the spell goes on, though its time is added up in two parts.
+        match before {
+            Condition::Up => self.downs.inc(),
+            Condition::Down | Condition::Ejected => self.add_downtime(now),
         }
         self.since_unix_ms.store(unix_ms(now), Relaxed);
         self.tell(|told| reason.clone_into(&mut told.reason));
