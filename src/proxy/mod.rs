@@ -7,6 +7,7 @@
 //! |---|---|
 //! | [`balance`] | which server gets the request |
 //! | [`pool`] | which idle connection is used again, and how long one is kept |
+//! | [`exchange`] | which idle connection of another data worker is |
 //! | [`upstream`] | both together, for one upstream of one worker |
 //! | [`head`] | the head sent to the server and the one sent back to the client |
 //! | [`check`] | what a health check says, and whether the answer is a healthy one |
@@ -20,6 +21,7 @@
 pub mod availability;
 pub mod balance;
 pub mod check;
+pub mod exchange;
 pub mod head;
 pub mod health;
 pub mod outlier;

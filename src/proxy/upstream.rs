@@ -14,6 +14,10 @@ use crate::config::Heirs;
 use crate::config::model::{Server, Upstream};
 use crate::runtime::net::Address;
 
+/// Idle connections to one server that a data worker keeps for itself alone, where there are others: enough for the ups and
+/// downs of a moment, because one from the exchange costs a few system calls.
+const OWN_IDLE_MAX: usize = 8;
+
 /// Balancer and idle connections of one upstream on one data worker.
 #[derive(Debug)]
 pub struct UpstreamState<T> {
@@ -43,10 +47,19 @@ impl<T> ServerState<T> {
     }
 }
 
+/// Idle connections that one of `workers` keeps for itself alone: what one has too many, the others may use. A session of TLS
+/// cannot leave its worker.
+fn stock(upstream: &Upstream, workers: usize) -> usize {
+    match workers == 1 || upstream.tls.is_some() {
+        true => upstream.keep_idle,
+        false => upstream.keep_idle.min(OWN_IDLE_MAX),
+    }
+}
+
 impl<T> UpstreamState<T> {
-    /// The state of `upstream` on the data worker of index `worker`.
-    pub fn new(upstream: &Upstream, worker: usize, now: Instant) -> UpstreamState<T> {
-        let pool = || Rc::new(RefCell::new(IdlePool::new(upstream.keep_idle, upstream.keep_idle_timeout)));
+    /// The state of `upstream` on the data worker of index `worker` of `workers`.
+    pub fn new(upstream: &Upstream, worker: usize, workers: usize, now: Instant) -> UpstreamState<T> {
+        let pool = || Rc::new(RefCell::new(IdlePool::new(stock(upstream, workers), upstream.keep_idle_timeout)));
         UpstreamState {
             servers: upstream.servers.iter().map(|server| ServerState::new(server, pool())).collect(),
             balancer: Balancer::new(upstream.balance, &upstream.servers, worker),
@@ -63,14 +76,21 @@ impl<T> UpstreamState<T> {
 
     /// The state under a new config, beside which this one goes on for the requests that have it. Servers that stay, whose
     /// old indexes `heirs` tells, share idle connections and counts of requests under way with their old selves.
-    pub fn next(&self, upstream: &Upstream, heirs: &Heirs, worker: usize, now: Instant) -> UpstreamState<T> {
-        let mut next = UpstreamState::new(upstream, worker, now);
+    pub fn next(
+        &self,
+        upstream: &Upstream,
+        heirs: &Heirs,
+        worker: usize,
+        workers: usize,
+        now: Instant,
+    ) -> UpstreamState<T> {
+        let mut next = UpstreamState::new(upstream, worker, workers, now);
         // What was verified by other rules, or not at all, is not used again.
         let same_rules = self.tls.is_none() && next.tls.is_none();
         let heirs_of_idle = if same_rules { heirs.0.as_slice() } else { &[] };
         for (new, heir) in next.servers.iter_mut().zip(heirs_of_idle) {
             let Some(old) = heir.map(|heir| &self.servers[heir]) else { continue };
-            old.idle.borrow_mut().set_limits(upstream.keep_idle, upstream.keep_idle_timeout);
+            old.idle.borrow_mut().set_limits(stock(upstream, workers), upstream.keep_idle_timeout);
             new.idle = old.idle.clone();
         }
         next.retries = self.retries.clone().with_share(upstream.retry.budget_percent);
@@ -122,8 +142,8 @@ impl<T> UpstreamState<T> {
 
     /// Keeps a connection to `server` whose response ended cleanly.
     ///
-    /// Returns what does not fit and has to be closed, as [`IdlePool::put`] does.
-    pub fn keep(&mut self, server: usize, connection: T, now: Instant) -> Option<T> {
+    /// Returns what does not fit and since when it is idle, as [`IdlePool::put`] does.
+    pub fn keep(&mut self, server: usize, connection: T, now: Instant) -> Option<(T, Instant)> {
         // It answered: the server is alive even if a connect failed meanwhile.
         self.balancer.on_connected(server);
         self.servers[server].idle.borrow_mut().put(connection, now)
@@ -197,7 +217,7 @@ mod tests {
     #[test]
     fn idle_connections_stay_with_their_server() {
         let now = Instant::now();
-        let mut state = UpstreamState::new(&upstream(&["127.0.0.1:1", "127.0.0.1:2"]), 0, Instant::now());
+        let mut state = UpstreamState::new(&upstream(&["127.0.0.1:1", "127.0.0.1:2"]), 0, 1, Instant::now());
         assert_eq!(state.keep(0, 'a', now), None);
         assert_eq!(state.take_idle(1, now), None);
         assert_eq!(state.take_idle(0, now), Some('a'));
@@ -208,7 +228,7 @@ mod tests {
     fn the_tick_closes_old_ones_and_those_to_servers_that_are_down() {
         let now = Instant::now();
         let mut state =
-            UpstreamState::new(&upstream(&["127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3"]), 0, Instant::now());
+            UpstreamState::new(&upstream(&["127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3"]), 0, 1, Instant::now());
         for server in 0..3 {
             state.keep(server, 'a', now);
         }
@@ -225,7 +245,7 @@ mod tests {
     #[test]
     fn an_answer_ends_the_rest_of_a_server() {
         let now = Instant::now();
-        let mut state = UpstreamState::new(&upstream(&["127.0.0.1:1", "127.0.0.1:2"]), 0, Instant::now());
+        let mut state = UpstreamState::new(&upstream(&["127.0.0.1:1", "127.0.0.1:2"]), 0, 1, Instant::now());
         state.on_connect_failed(0, now);
         let picks: Vec<_> = (0..4).map(|_| state.pick(|_| true, &Tried::new(), now)).collect();
         assert_eq!(picks, [Some(1); 4]);
@@ -236,14 +256,14 @@ mod tests {
     #[test]
     fn servers_that_stay_keep_connections_and_counts_whatever_their_index() {
         let now = Instant::now();
-        let mut old = UpstreamState::new(&upstream(&["127.0.0.1:1", "127.0.0.1:2"]), 0, now);
+        let mut old = UpstreamState::new(&upstream(&["127.0.0.1:1", "127.0.0.1:2"]), 0, 1, now);
         old.keep(0, 'a', now);
         old.keep(1, 'b', now);
         old.on_start(1);
-        let mut new = old.next(&upstream(&["127.0.0.1:2", "127.0.0.1:3"]), &Heirs(vec![Some(1), None]), 0, now);
+        let mut new = old.next(&upstream(&["127.0.0.1:2", "127.0.0.1:3"]), &Heirs(vec![Some(1), None]), 0, 1, now);
         assert_eq!(([new.idle(0), new.idle(1)], [new.active(0), new.active(1)]), ([1, 0], [1, 0]));
         old.retire(|server| server == 0);
-        assert_eq!((old.idle(0), old.keep(0, 'c', now)), (0, Some('c')), "a server that is gone keeps nothing");
+        assert_eq!((old.idle(0), old.keep(0, 'c', now)), (0, Some(('c', now))), "a server that is gone keeps nothing");
         // A request under way ends on the old one.
         assert_eq!(old.keep(1, 'd', now), None);
         old.on_end(1);
@@ -255,22 +275,22 @@ mod tests {
     fn turns_go_on_where_they_were() {
         let now = Instant::now();
         let config = upstream(&["127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3"]);
-        let mut state: UpstreamState<()> = UpstreamState::new(&config, 0, now);
+        let mut state: UpstreamState<()> = UpstreamState::new(&config, 0, 1, now);
         let mut picks = Vec::new();
         for _ in 0..9 {
             picks.extend(state.pick(|_| true, &Tried::new(), now));
-            state = state.next(&config, &Heirs(vec![Some(0), Some(1), Some(2)]), 0, now);
+            state = state.next(&config, &Heirs(vec![Some(0), Some(1), Some(2)]), 0, 1, now);
         }
         assert_eq!(picks, [0, 1, 2, 0, 1, 2, 0, 1, 2]);
         state.on_connect_failed(0, now);
-        state = state.next(&config, &Heirs(vec![Some(0), Some(1), Some(2)]), 0, now);
+        state = state.next(&config, &Heirs(vec![Some(0), Some(1), Some(2)]), 0, 1, now);
         assert!((0..6).all(|_| state.pick(|_| true, &Tried::new(), now) != Some(0)), "it still rests");
     }
 
     #[test]
     fn the_host_of_last_resort_is_the_address() {
         let state: UpstreamState<()> =
-            UpstreamState::new(&upstream(&["[::1]:8080", "unix:/run/app.sock"]), 0, Instant::now());
+            UpstreamState::new(&upstream(&["[::1]:8080", "unix:/run/app.sock"]), 0, 1, Instant::now());
         assert_eq!([state.host(0), state.host(1)], [b"[::1]:8080".as_slice(), b"localhost"]);
     }
 }

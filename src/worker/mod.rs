@@ -194,10 +194,27 @@ impl Worker {
                 stats.idle.set(upstream.borrow().idle(server) as u64);
             }
         }
+        if self.index == 0 {
+            self.expire_shared(now);
+        }
         if let Some(outbox) = &*self.outbox.borrow() {
             outbox.flush_due();
         }
         self.tend_closed_doors();
+    }
+}
+
+impl Worker {
+    /// Closes idle connections of all workers that are too old, or whose server is down.
+    fn expire_shared(&self, now: Instant) {
+        for (upstream, servers) in self.shared.idle.iter().enumerate() {
+            for (server, idle) in servers.iter().enumerate().filter(|(_, idle)| !idle.is_empty()) {
+                match self.shared.is_up(upstream, server) {
+                    true => idle.expire(now),
+                    false => idle.clear(),
+                };
+            }
+        }
     }
 }
 

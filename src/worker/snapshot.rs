@@ -167,14 +167,14 @@ impl<'a> Before<'a> {
 
 /// Those that stay share idle connections and counts with what they were in the worker before.
 fn upstreams(shared: &Shared, worker: usize, before: Option<&Before<'_>>) -> Upstreams {
-    let now = std::time::Instant::now();
+    let (now, workers) = (std::time::Instant::now(), shared.workers.len());
     let upstream = |(u, upstream): (usize, &Upstream)| {
         let heir = before.and_then(|before| Some((before, before.succession.upstreams.0[u]?)));
         RefCell::new(match heir {
             Some((Before { worker: old, succession }, heir)) => {
-                old.upstreams[heir].borrow().next(upstream, &succession.servers[u], worker, now)
+                old.upstreams[heir].borrow().next(upstream, &succession.servers[u], worker, workers, now)
             }
-            None => UpstreamState::new(upstream, worker, now),
+            None => UpstreamState::new(upstream, worker, workers, now),
         })
     };
     shared.config.upstreams.iter().enumerate().map(upstream).collect()
