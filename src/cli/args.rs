@@ -178,7 +178,7 @@ pub struct DemoArgs {
 /// Flags of `ctl`.
 #[derive(Args, Clone, Debug)]
 pub struct CtlArgs {
-    /// The socket of the process: `control` in [process] of its config
+    /// The socket of the process: the key `control` of its config
     #[arg(long, value_name = "PATH", default_value = crate::control::ctl::SOCKET_DEFAULT, global = true)]
     pub socket: PathBuf,
     /// Print the answer as JSON, for programs
