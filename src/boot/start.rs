@@ -244,7 +244,12 @@ fn bind(config: &Config, data_workers: usize) -> Result<Sockets, StartError> {
     for (index, listener) in config.listeners.iter().enumerate() {
         let address = Address::Tcp(listener.address);
         let bound = bind_all(&listener.name, &address, backlog, data_workers)?;
-        let kind = if listener.tls.is_some() { "https" } else { "http" };
+        let kind = match (&listener.tcp, &listener.tls) {
+            (None, None) => "http",
+            (None, Some(_)) => "https",
+            (Some(_), None) => "tcp",
+            (Some(_), Some(_)) => "tls",
+        };
         sockets.facts.push(fact(&listener.name, kind, &bound[0]));
         for (worker, socket) in bound.into_iter().enumerate() {
             let port = match socket.local_address() {

@@ -14,7 +14,8 @@ use tokio::sync::watch;
 
 use super::Shared;
 use super::shared::{CheckStatus, EventLevel};
-use crate::config::model::Health;
+use crate::config::model::{Health, ProxyProtocol};
+use crate::guard::proxy_protocol::{Checksum, Header, encode_v1, encode_v2};
 use crate::proxy::health::{HealthState, Schedule, Transition};
 use crate::runtime::net::Address;
 
@@ -169,8 +170,14 @@ async fn check_connected<S: AsyncRead + AsyncWrite + Unpin>(
         Ok(Ok(socket)) => socket,
     };
     let Some(path) = &health.path else { return Outcome::Connected };
-    let request = request(path, health.host.as_deref().unwrap_or(authority));
-    match tokio::time::timeout_at(deadline, ask(&mut socket, request.as_bytes())).await {
+    let mut request_bytes = Vec::new();
+    match health.proxy_protocol {
+        ProxyProtocol::Off => {}
+        ProxyProtocol::V1 => encode_v1(&Header::Local, &mut request_bytes),
+        ProxyProtocol::V2 => encode_v2(&Header::Local, Checksum::None, &mut request_bytes),
+    }
+    request_bytes.extend_from_slice(request(path, health.host.as_deref().unwrap_or(authority)).as_bytes());
+    match tokio::time::timeout_at(deadline, ask(&mut socket, &request_bytes)).await {
         Err(_) => Outcome::AnswerTimeout(health.timeout),
         Ok(Err(error)) => Outcome::Broken(error),
         Ok(Ok(outcome)) => outcome,
@@ -223,7 +230,8 @@ mod tests {
     fn health(path: Option<&str>) -> Health {
         let timeout = Duration::from_millis(300);
         let interval = Duration::from_millis(20);
-        Health { path: path.map(str::to_string), host: None, interval, timeout, rise: 2, fall: 2 }
+        let proxy_protocol = ProxyProtocol::Off;
+        Health { path: path.map(str::to_string), host: None, proxy_protocol, interval, timeout, rise: 2, fall: 2 }
     }
 
     fn block_on<T>(future: impl Future<Output = T>) -> T {

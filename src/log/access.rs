@@ -67,12 +67,15 @@ pub struct AccessLog {
     stats: Arc<Worker>,
     wants_response_fields: bool,
     wants_counts: bool,
+    wants_tcp_counts: bool,
     wants_own: bool,
 }
 
 #[derive(Debug)]
 struct State {
     formatter: Formatter,
+    /// For connections in TCP mode.
+    tcp: Formatter,
     /// By target.
     buffers: Vec<Buffers>,
 }
@@ -97,6 +100,7 @@ impl Buffers {
 impl AccessLog {
     pub(super) fn new(
         formatter: Formatter,
+        tcp: Formatter,
         routes: Routes,
         lanes: Vec<Arc<Lane>>,
         wake: Arc<Wake>,
@@ -104,15 +108,17 @@ impl AccessLog {
     ) -> AccessLog {
         let (wants_response_fields, wants_own) = (formatter.wants_response_fields(), formatter.wants_own());
         let wants_counts = formatter.wants_counts();
+        let wants_tcp_counts = tcp.wants_counts();
         let buffers = (0..lanes.len()).map(|target| Buffers::new(buffers_of(target))).collect();
         AccessLog {
-            state: RefCell::new(State { formatter, buffers }),
+            state: RefCell::new(State { formatter, tcp, buffers }),
             routes,
             lanes,
             wake,
             stats,
             wants_response_fields,
             wants_counts,
+            wants_tcp_counts,
             wants_own,
         }
     }
@@ -132,19 +138,25 @@ impl AccessLog {
         self.wants_counts
     }
 
+    /// The same of the format for connections in TCP mode.
+    pub fn wants_tcp_counts(&self) -> bool {
+        self.wants_tcp_counts
+    }
+
     /// Whether the format asks for variables that the config defines: [`Entry::own`].
     pub fn wants_own(&self) -> bool {
         self.wants_own
     }
 
-    /// Adds a line for `entry` to the log of its site, if it has one. Never waits: with every buffer at the writer
+    /// Adds a line for `entry` to the log of its site, if it has one; connections in TCP mode have none of their own. Never waits: with every buffer at the writer
     /// thread the line is dropped and counted.
     ///
     /// A long line makes its buffer grow until it has been written; lengths are bounded by the limits on heads and
     /// formats.
     pub fn record(&self, entry: &Entry<'_>) {
         let Some(target) = self.routes.target_of(entry.site) else { return };
-        let State { formatter, buffers } = &mut *self.state.borrow_mut();
+        let State { formatter, tcp, buffers } = &mut *self.state.borrow_mut();
+        let formatter = if entry.stream.is_some() { tcp } else { formatter };
         let buffers = &mut buffers[target];
         let is_full = buffers.current.len() + LINE_BYTES > BUFFER_BYTES;
         if is_full && !self.hand_over(target, buffers) {

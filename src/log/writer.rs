@@ -130,7 +130,8 @@ impl Writer {
         let host = host();
         let log = |(index, (lanes, stats)): (usize, (Vec<Arc<Lane>>, &Arc<Worker>))| {
             let formatter = Formatter::new(config, index, host.clone());
-            AccessLog::new(formatter, routes.clone(), lanes, wake.clone(), stats.clone())
+            let tcp = Formatter::tcp(config, index, host.clone());
+            AccessLog::new(formatter, tcp, routes.clone(), lanes, wake.clone(), stats.clone())
         };
         let logs = lanes.into_iter().zip(workers).enumerate().map(log).collect();
         Ok(Some((Writer { wake, thread: Mutex::new(Some(thread)) }, logs)))

@@ -17,6 +17,8 @@ pub struct Worker {
     pub limits: Vec<LimitStats>,
     /// Static files.
     pub files: FileStats,
+    /// TCP mode, per listener; of listeners that speak HTTP only what is refused counts.
+    pub tcp: Vec<TcpStats>,
     /// Connections open now, per listener.
     pub listeners: Vec<Gauge>,
     /// Per upstream, per server.
@@ -27,6 +29,8 @@ pub struct Worker {
     pub splitters: Vec<SplitterStats>,
     /// Access log.
     pub log: LogStats,
+    /// Bytes that went from socket to socket by splice(2).
+    pub spliced_bytes: Counter,
     /// Panics contained in requests.
     pub panics: Counter,
 }
@@ -40,6 +44,7 @@ impl Worker {
             http2: Http2Stats::default(),
             limits: config.limits.iter().map(|_| LimitStats::default()).collect(),
             files: FileStats::default(),
+            tcp: config.listeners.iter().map(|_| TcpStats::default()).collect(),
             listeners: config.listeners.iter().map(|_| Gauge::default()).collect(),
             servers: config
                 .upstreams
@@ -49,6 +54,7 @@ impl Worker {
             apps: config.apps.iter().map(|_| AppStats::default()).collect(),
             splitters: config.splitters.iter().map(SplitterStats::new).collect(),
             log: LogStats::default(),
+            spliced_bytes: Counter::default(),
             panics: Counter::default(),
         }
     }
@@ -190,6 +196,35 @@ pub struct ServerStats {
     pub connect: Histogram,
     /// From the request's first byte sent to the response head.
     pub first_byte: Histogram,
+    /// Bytes that tunnels (TCP mode, upgrades) took from clients for it.
+    pub tunnel_bytes_up: Counter,
+    /// Bytes that they took from it.
+    pub tunnel_bytes_down: Counter,
+    /// How long connections in TCP mode lasted on it.
+    pub session: Histogram,
+}
+
+/// One listener in TCP mode.
+#[derive(Debug, Default)]
+pub struct TcpStats {
+    /// Connections that came so far as to be passed on, or to be asked where to.
+    pub connections: Counter,
+    /// Connected to a server now.
+    pub open: Gauge,
+    /// Closed by a rule: of addresses (in any mode), or because no upstream is there for the name they ask for.
+    pub refused: Counter,
+    /// Closed because no server could be connected to.
+    pub unserved: Counter,
+    /// Closed by a time-out.
+    pub timeouts: Counter,
+    /// Ended by force by one of their sides.
+    pub resets: Counter,
+    /// Bytes taken from clients.
+    pub bytes_up: Counter,
+    /// Bytes taken from servers.
+    pub bytes_down: Counter,
+    /// How long they lasted.
+    pub duration: Histogram,
 }
 
 /// One application, as one data worker sees it.

@@ -122,7 +122,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::config::model::{Balance, Server};
+    use crate::config::model::{Balance, ProxyProtocol, Server};
 
     const SECOND: Duration = Duration::from_secs(1);
 
@@ -139,6 +139,8 @@ mod tests {
             idle_timeout: SECOND,
             upgrade: Vec::new(),
             tunnel_timeout: SECOND,
+            half_closed_timeout: SECOND,
+            proxy_protocol: ProxyProtocol::Off,
             tries_max: 3,
             keep_idle: 2,
             keep_idle_timeout: 10 * SECOND,

@@ -14,7 +14,8 @@
 //! | `respond` | answers of the worker itself |
 //! | `send_file`, `forward`, `call_app` | the three actions that take time |
 //! | `replaced`, `redirected` | what is sent in the place of an answer |
-//! | `tunnel` | bytes both ways, behind an upgrade |
+//! | `tunnel` | bytes both ways, behind an upgrade or in TCP mode |
+//! | `tcp` | a connection in TCP mode |
 //! | `tarpit` | the one that takes it on purpose |
 //! | `trail`, `logged` | what a request leaves behind, and whether the access log wants it |
 //! | `run` | the worker's thread: listeners, tick, drain |
@@ -44,6 +45,7 @@ mod run;
 mod secure;
 mod send_file;
 mod tarpit;
+mod tcp;
 mod trail;
 mod tunnel;
 mod upload;
@@ -91,6 +93,10 @@ pub(crate) struct Worker {
     handshakes: secure::HandshakeGate,
     watches: Rc<watch::Watches>,
     hot: hot::HotPool,
+    /// Pipes for tunnels.
+    pipes: crate::runtime::sys::splice::Pipes,
+    /// What tunnels copy goes through this; nothing stays in it.
+    copied: RefCell<Box<[u8]>>,
     files: RefCell<crate::files::Cache>,
     upstreams: Vec<RefCell<UpstreamState<forward::ServerConnection>>>,
     bridge: Bridge,

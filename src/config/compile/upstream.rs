@@ -4,7 +4,7 @@ use super::upstream_tls;
 use toml_edit::{Item, Value as TomlValue};
 
 use crate::config::key::Table;
-use crate::config::model::{Balance, Health, Server, Upstream};
+use crate::config::model::{Balance, Health, ProxyProtocol, Server, Upstream};
 use crate::config::report::Problem;
 use crate::config::section::{Context, Placed, Section, type_name, value_type_name};
 use crate::config::value::parse_address;
@@ -26,6 +26,12 @@ pub(in crate::config) fn upstream_settings<'a>(
     section: &Section<'a>,
     health: Option<&'a Item>,
 ) -> Upstream {
+    let proxy_protocol = proxy_protocol(section);
+    if proxy_protocol != ProxyProtocol::Off && section.item("keep_idle").is_some() {
+        let title = format!("`keep_idle` of {} does nothing", section.title);
+        let label = "with `proxy_protocol` a connection belongs to one client and is not kept for others";
+        section.cx.warn(Problem::new(title, section.key_span("keep_idle"), label));
+    }
     Upstream {
         name: name.into(),
         servers: Vec::new(),
@@ -40,9 +46,19 @@ pub(in crate::config) fn upstream_settings<'a>(
         idle_timeout: section.get("idle_timeout"),
         upgrade: upgrade(section),
         tunnel_timeout: section.get("tunnel_timeout"),
+        half_closed_timeout: section.get("half_closed_timeout"),
+        proxy_protocol,
         tries_max: section.get("tries"),
-        keep_idle: section.get("keep_idle"),
+        keep_idle: if proxy_protocol == ProxyProtocol::Off { section.get("keep_idle") } else { 0 },
         keep_idle_timeout: section.get("keep_idle_timeout"),
+    }
+}
+
+fn proxy_protocol(section: &Section<'_>) -> ProxyProtocol {
+    match section.get("proxy_protocol") {
+        "v1" => ProxyProtocol::V1,
+        "v2" => ProxyProtocol::V2,
+        _ => ProxyProtocol::Off,
     }
 }
 
@@ -71,10 +87,10 @@ fn compile_health<'a>(upstream: &Section<'a>, item: Option<&'a Item>) -> Option<
     let cx: &'a Context<'a> = upstream.cx;
     let title = format!("health of {}", upstream.title);
     match item.map(|item| (item, item.as_bool())) {
-        None | Some((_, Some(true))) => Some(health_settings(&Section::absent(cx, Table::Health))),
+        None | Some((_, Some(true))) => Some(health_settings(&Section::absent(cx, Table::Health), upstream)),
         Some((_, Some(false))) => None,
         Some((item, None)) if item.is_table_like() => {
-            Section::from_item(cx, Table::Health, title, item, None).map(|section| health_settings(&section))
+            Section::from_item(cx, Table::Health, title, item, None).map(|section| health_settings(&section, upstream))
         }
         Some((item, None)) => {
             let forms = "write true, false, or a table such as { path = \"/healthz\" }";
@@ -84,8 +100,9 @@ fn compile_health<'a>(upstream: &Section<'a>, item: Option<&'a Item>) -> Option<
     }
 }
 
-fn health_settings(section: &Section<'_>) -> Health {
+fn health_settings(section: &Section<'_>, upstream: &Section<'_>) -> Health {
     Health {
+        proxy_protocol: proxy_protocol(upstream),
         path: section.find("path"),
         host: section.find("host"),
         interval: section.get("interval"),

@@ -27,7 +27,7 @@ pub(crate) fn another_value(key: &Key) -> String {
         Kind::SocketAddress | Kind::SocketAddressOrOff => "127.0.0.1:7778".into(),
         Kind::Text if key.name == "listeners" => "base".into(),
         Kind::Text if key.name == "program" => "guestbook".into(),
-        Kind::Text if key.name == "format" => "$status".into(),
+        Kind::Text if ["format", "tcp_format"].contains(&key.name) => "$status".into(),
         Kind::Text if key.name == "from" => "$http_other".into(),
         Kind::Text if key.name == "shares" => "* other".into(),
         Kind::Text if key.name == "when" => "$http_other".into(),

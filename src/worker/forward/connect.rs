@@ -1,14 +1,14 @@
 //! Connections to servers: an idle one that is still good, or a new one.
 
-use std::io;
 use std::pin::pin;
 use std::time::Instant;
 
+use super::dial::dial;
 use super::server::ServerConnection;
 use super::{Forward, NoResponse, TryFailed};
 use crate::proxy::retry::Situation;
-use crate::runtime::net::Stream;
 use crate::runtime::time::timeout;
+use crate::worker::preamble;
 
 impl Forward<'_> {
     /// An idle connection that is still good, or a new one. The flag says which.
@@ -32,7 +32,8 @@ impl Forward<'_> {
         let begun = self.worker.now();
         let address = &self.config.servers[server].address;
         // Futures are handed on pinned: passed by value, each layer around them would hold a copy of its own.
-        let connecting = pin!(self.dial(server, begun));
+        let header = preamble::header(self.connection, self.config.proxy_protocol, None);
+        let connecting = pin!(dial(self.worker, self.upstream, server, header, begun));
         let connecting = pin!(timeout(self.config.connect_timeout, connecting));
         self.presence.watched().clear();
         let connected = match self.presence.while_client_stays(connecting).await {
@@ -56,22 +57,5 @@ impl Forward<'_> {
                 Err(NoResponse::Failed(TryFailed { situation: Situation::ConnectFailed, sent: false }))
             }
         }
-    }
-
-    /// A new connection, over TLS where that is wanted.
-    async fn dial(&self, server: usize, begun: Instant) -> io::Result<ServerConnection> {
-        let address = &self.config.servers[server].address;
-        let stream = Stream::connect(address).await?;
-        self.stats(server).connect.record(begun.elapsed());
-        let mut connection = ServerConnection::new(self.worker, stream);
-        if let Some(config) = &self.config.tls {
-            let settings = self.worker.upstreams[self.upstream].borrow().tls().cloned();
-            // Never in clear text instead: the check has seen to it that both are there.
-            let (Some(settings), Some(name)) = (settings, config.name_of(address)) else {
-                return Err(io::Error::other("no settings for TLS"));
-            };
-            Box::pin(connection.secure(self.worker, &settings, &name)).await?;
-        }
-        Ok(connection)
     }
 }

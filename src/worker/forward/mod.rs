@@ -9,13 +9,14 @@
 //! |---|---|
 //! | this file | one server after the other |
 //! | `attempt` | one try on one server |
-//! | `connect` | the connection to it |
+//! | `connect`, `dial` | the connection to it |
 //! | `outgoing` | what goes to it |
 //! | `relay` | the response on to the client |
 //! | `switch` | the other protocol that both have agreed on |
 
 mod attempt;
 mod connect;
+mod dial;
 mod outgoing;
 mod relay;
 mod server;
@@ -24,6 +25,7 @@ mod switch;
 use std::cell::Cell;
 use std::time::Instant;
 
+pub(super) use self::dial::dial;
 use self::outgoing::Outgoing;
 pub(super) use self::outgoing::put_client_certificate;
 pub(crate) use self::server::ServerConnection;
