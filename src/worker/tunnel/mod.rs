@@ -69,7 +69,6 @@ pub(super) struct Tunnel<'a> {
 impl Tunnel<'_> {
     /// Carries bytes until both directions have ended. `first_up` and `first_down` have been read already.
     pub(super) async fn run(&self, first_up: Vec<u8>, first_down: Vec<u8>) -> Flow {
-        self.connection.separate_writes(self.worker);
         self.server.watched.clear();
         let progress = Progress {
             watched: &self.connection.watched,
@@ -87,6 +86,7 @@ impl Tunnel<'_> {
                 both(up, down, |end| self.on_end(end, &progress)).await;
             }
             None => {
+                self.connection.separate_writes(self.worker);
                 let up = pin!(self.copy_up(first_up, &progress));
                 let down = pin!(self.copy_down(first_down, &progress));
                 both(up, down, |end| self.on_end(end, &progress)).await;
