@@ -100,6 +100,8 @@ fn megabytes_go_both_ways_at_once_and_a_slow_side_slows_the_other() {
             let (got, end) = client.read_to_end();
             assert_eq!(end, End::Closed, "{driver:?}");
             assert!(got[..got.len() - 3] == sent[..] && got.ends_with(b"bye"), "{driver:?}: {} bytes", got.len());
+            let spliced = server.metric("one_server_spliced_bytes_total", "") as usize;
+            assert!(spliced > sent.len(), "{driver:?}: only {spliced} of {} bytes were spliced", 2 * sent.len());
         });
     });
 }

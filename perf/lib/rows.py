@@ -49,6 +49,7 @@ class Row:
 STATIC = (OURS, "nginx", "floor")
 PROXIES = (OURS, "nginx", "haproxy")
 PAIR = (OURS, "nginx")
+TUNNELS = (OURS, "haproxy")
 ROWS = (
     Row("a", "a1", "static file, 512 B, 1 connection", STATIC, connections=1),
     Row("a", "a64", "static file, 512 B, 64 connections", STATIC, connections=64, target=0.70),
@@ -69,10 +70,12 @@ ROWS = (
     Row("h", "h320", "HTTP/2 over TLS, 512 B, 10 × 32 streams", PAIR, connections=10, tool="h2load", streams=32, tls=True,
         target=1.00),
     Row("i", "i64", "page compressed beforehand (br), 64 connections", PAIR, "/page.html", 64, coding="br", target=0.75),
+    Row("j", "j4", "TCP passed on, 10 MB answers, 4 connections", TUNNELS, "/large.bin", 4, "s_per_gb", kind="tcp"),
+    Row("j", "j64", "TCP passed on, 512 B answers, 64 connections", TUNNELS, connections=64, kind="tcp"),
 )
 
-# Server of a row → programs it takes (see machine.py). The proxies also need the floor as their backend.
-PROGRAMS = {"static": {}, "proxy": {}, "chain": {OURS: ("chain-app",), "classic": ("nginx", "haproxy", "axum-hyper")}}
+# Server of a row → programs it takes (see machine.py). The proxies also need the floor as their backend, those of TCP ours.
+PROGRAMS = {"static": {}, "proxy": {}, "tcp": {}, "chain": {OURS: ("chain-app",), "classic": ("nginx", "haproxy", "axum-hyper")}}
 
 
 def programs(rows):
@@ -85,6 +88,7 @@ def programs(rows):
         needed.update({"brotli"} if row.coding else ())
         needed.update({"nginx-brotli"} if row.coding and "nginx" in row.servers else ())
         needed.update({"floor"} if row.kind == "proxy" else ())
+        needed.update({OURS} if row.kind == "tcp" else ())
         for server in row.servers:
             needed.update(PROGRAMS[row.kind].get(server, (server,)))
     return sorted(needed)
@@ -144,6 +148,11 @@ class Bench:
         elif row.kind == "proxy":
             self.backend = self.starter.floor(plan.load_core, name="backend")
             self.expected = check_body(self.backend, row.path, None)
+        elif row.kind == "tcp":
+            folder = stage.folder / "files"
+            self.expected = content.write(folder, row.path, None)
+            self.backend = self.starter.backend(folder)
+            check_body(self.backend, row.path, self.expected)
         environment = self.identity.environment if self.identity else {}
         self.load = None
         if row.unit != "bytes":
@@ -157,6 +166,8 @@ class Bench:
             server = self.starter.static(name, Files(self.folder, connections, self.identity, http2, bool(row.coding)))
         elif row.kind == "proxy":
             server = self.starter.proxy(name, self.backend.port, connections)
+        elif row.kind == "tcp":
+            server = self.starter.tcp(name, self.backend.port, connections)
         else:
             server = self.starter.chain(name)
         if name == "floor":

@@ -12,6 +12,12 @@ CONNECTIONS = 2_048
 CONNECTIONS_IDLE = 10_900
 
 
+HAPROXY_HTTP = "    mode http\n    http-reuse always"
+
+# `splice-auto`: by its own judgement, as one-server does it.
+HAPROXY_TCP = "    mode tcp\n    option splice-auto"
+
+
 class Server:
     """What is measured: one or several processes behind one port."""
 
@@ -110,6 +116,27 @@ class Starter:
         location = 'location / { proxy_pass http://backend; proxy_http_version 1.1; proxy_set_header Connection ""; }'
         return self.nginx("proxy", port, connections, location, upstream)
 
+    # TCP passed on.
+
+    def backend(self, folder):
+        """A file server on the load core, which keeps its connections for ever."""
+        port = process.free_port()
+        config = self.stage.folder / f"backend-{port}.toml"
+        config.write_text(ONE_SERVER.format(core=self.load_core, port=port, http2="false", folder=folder, tls="", precompressed=""))
+        command = [self.paths["one-server"], "run", "-c", config]
+        return Server("backend", port, [self.stage.start("backend", command, self.load_core)])
+
+    def tcp(self, name, backend_port, connections=CONNECTIONS):
+        """`name` passes connections on to the server on `backend_port`, with splice(2) as soon as it thinks that right."""
+        port = process.free_port()
+        if name == "one-server":
+            config = self.stage.folder / f"one-server-{port}.toml"
+            config.write_text(ONE_SERVER_TCP.format(core=self.server_core, port=port, backend_port=backend_port))
+            self.keep("one-server tcp", config)
+            command = [self.paths["one-server"], "run", "-c", config]
+            return Server(name, port, [self.stage.start("one-server", command, self.server_core)])
+        return Server(name, port, [self.haproxy(port, backend_port, connections, HAPROXY_TCP)])
+
     # The whole chain.
 
     def chain(self, name):
@@ -144,10 +171,10 @@ class Starter:
         command = [self.paths["nginx"], "-p", folder, "-c", config, "-e", folder / "error.log"]
         return self.stage.start("nginx", command, self.server_core)
 
-    def haproxy(self, port, backend_port, connections):
+    def haproxy(self, port, backend_port, connections, mode=HAPROXY_HTTP):
         config = self.stage.folder / f"haproxy-{port}.cfg"
-        config.write_text(HAPROXY.format(port=port, backend_port=backend_port, connections=connections))
-        self.keep("haproxy proxy", config)
+        config.write_text(HAPROXY.format(mode=mode, port=port, backend_port=backend_port, connections=connections))
+        self.keep("haproxy proxy" if mode == HAPROXY_HTTP else "haproxy tcp", config)
         return self.stage.start("haproxy", [self.paths["haproxy"], "-db", "-f", config], self.server_core)
 
     def keep(self, label, config):
@@ -174,6 +201,18 @@ http2 = {http2}
 [[site.files.route]]
 path = "/"
 files = {{ root = "{folder}", precompressed = [{precompressed}] }}
+"""
+
+ONE_SERVER_TCP = """\
+[process]
+data_cores = "{core}"
+[admin]
+address = "off"
+[listener.web]
+address = "127.0.0.1:{port}"
+tcp = "backend"
+[upstream.backend]
+servers = "127.0.0.1:{backend_port}"
 """
 
 ONE_SERVER_TLS = 'tls.certificates = [{{ chain = "{tls.certificate}", key = "{tls.key}" }}]'
@@ -230,8 +269,7 @@ global
     maxconn {connections}
     no strict-limits
 defaults
-    mode http
-    http-reuse always
+{mode}
     timeout connect 5s
     timeout client 3600s
     timeout server 3600s

@@ -161,6 +161,7 @@ class Rows(unittest.TestCase):
         self.assertEqual(rows.programs([row("h320")]), ["h2load", "nghttp", "nginx", "one-server", "openssl"])
         self.assertEqual(rows.programs([row("i64")]), ["brotli", "nginx", "nginx-brotli", "one-server", "wrk"])
         self.assertEqual(rows.programs([row("i64").only(["one-server"])]), ["brotli", "one-server", "wrk"])
+        self.assertEqual(rows.programs([row("j4").only(["haproxy"])]), ["haproxy", "one-server", "wrk"])
         self.assertEqual(rows.programs([row("e-tls")]), ["nginx", "one-server", "openssl"])
 
     def test_everything_that_is_missing_is_named_with_its_package(self):

@@ -96,7 +96,12 @@ pub(super) fn bind_listener(
 
 /// What the facts call it.
 pub(super) fn kind(listener: &Listener) -> &'static str {
-    if listener.tls.is_some() { "https" } else { "http" }
+    match (&listener.tcp, &listener.tls) {
+        (None, None) => "http",
+        (None, Some(_)) => "https",
+        (Some(_), None) => "tcp",
+        (Some(_), Some(_)) => "tls",
+    }
 }
 
 fn fact(name: &str, kind: &'static str, socket: &BoundSocket) -> ListenerFacts {

@@ -192,7 +192,9 @@ impl Table {
             Table::Http2 => {
                 "Windows and limits of HTTP/2 connections to clients. A client beyond a limit of frames gets GOAWAY with ENHANCE_YOUR_CALM."
             }
-            Table::Listener => "One listening address. The name shows in logs and metrics.",
+            Table::Listener => {
+                "One listening address: for HTTP, or for TCP connections of any kind (`tcp`). The name shows in logs and metrics."
+            }
             Table::Tls => "TLS of a listener. Also written as [listener.NAME.tls].",
             Table::Certificate => {
                 "One certificate with its key. Clients get the one for the name they ask for, ECDSA before RSA. \

@@ -286,6 +286,14 @@ pub(super) const KEYS: &[Key] = &[
     Key::new(Table::Listener, "tls", Kind::Form("a table such as { certificates = [{ chain = \"/etc/one-server/site.pem\", key = \"/etc/one-server/site.key\" }] }"), Means("plain text"))
         .help("speak TLS")
         .known_as(&["nginx listen ssl", "haproxy bind ssl"]),
+    Key::new(Table::Listener, "access", Kind::List(&Kind::AddressRule), Means("everyone"))
+        .help("addresses whose connections are taken or not, the first match decides, no match may; others are closed without an answer")
+        .known_as(&["nginx stream allow", "nginx stream deny", "haproxy tcp-request"])
+        .when("for TCP mode, and for HTTP where not even an error page is due; `access` of a site answers 403"),
+    Key::new(Table::Listener, "tcp", Kind::Form("the name of an upstream, or a table such as { \"db.example.org\" = \"pg\", \"*.example.org\" = \"web\", default = \"other\" }"), Means("HTTP"))
+        .help("TCP mode: connections are passed on as they are, all of them to one upstream, or by the name that clients ask for with TLS, which is read without ending TLS here; `default` is for other names, for clients without one and for what is not TLS. Without it these are refused. With `tls` the listener ends TLS itself and passes the plain text on")
+        .known_as(&["nginx stream", "nginx ssl_preread", "haproxy mode", "haproxy req_ssl_sni"])
+        .when("for protocols other than HTTP, and for HTTPS that ends at the servers"),
     // tls
     Key::new(Table::Tls, "certificates", Kind::Form("a list of tables such as { chain = \"/etc/one-server/site.pem\", key = \"/etc/one-server/site.key\" }"), Required)
         .help("certificates with their keys; clients without a name get the first one")
@@ -711,12 +719,21 @@ pub(super) const KEYS: &[Key] = &[
         .known_as(&["nginx proxy_set_header Upgrade"])
         .when("`[]` where the servers have no WebSockets"),
     Key::new(Table::Upstream, "tunnel_timeout", WAIT, Default("1h"))
-        .help("longest silence in both directions of a WebSocket")
+        .help("longest silence in both directions of a connection in TCP mode, or of a WebSocket")
         .flag_of(FlagOf::Proxy, "tunnel-timeout")
-        .known_as(&["nginx proxy_read_timeout", "haproxy timeout tunnel"])
+        .known_as(&["nginx stream proxy_timeout", "haproxy timeout tunnel"])
         .when("down when clients vanish without a word; applications that ping each other need little"),
+    Key::new(Table::Upstream, "half_closed_timeout", WAIT, Default("30s"))
+        .help("the same once one side has ended its direction, if it is shorter")
+        .flag_of(FlagOf::Proxy, "half-closed-timeout")
+        .known_as(&["haproxy timeout client-fin", "haproxy timeout server-fin"])
+        .when("up for clients that end their direction and wait for a long answer"),
+    Key::new(Table::Upstream, "proxy_protocol", Kind::Word(&["off", "v1", "v2"]), Default("off"))
+        .help("header of the PROXY protocol in front of every connection to its servers, which tells the client's address; each request over HTTP then gets a connection of its own")
+        .known_as(&["nginx stream proxy_protocol", "haproxy send-proxy", "haproxy send-proxy-v2"])
+        .when("for servers that expect it, such as nginx with `listen … proxy_protocol` or HAProxy with `accept-proxy`"),
     Key::new(Table::Upstream, "tries", integer(1, 100), Default("3"))
-        .help("connections tried for one request, the first included; only requests that may be repeated are")
+        .help("connections tried for one request, the first included; only requests that may be repeated are. In TCP mode: servers tried until one can be connected to")
         .flag_of(FlagOf::Proxy, "tries")
         .known_as(&["nginx proxy_next_upstream_tries", "haproxy retries"])
         .when("1 to switch retries off"),
@@ -825,7 +842,7 @@ pub(super) const KEYS: &[Key] = &[
         .help("file whose first line is the password"),
     Key::new(Table::Health, "check_port", integer(1, 65_535), Means("the server's own"))
         .help("another port of the servers to check; `check_address` of a server goes first"),
-    Key::new(Table::Health, "proxy_protocol", Kind::Word(&["off", "v1", "v2"]), Default("off"))
+    Key::new(Table::Health, "proxy_protocol", Kind::Word(&["off", "v1", "v2"]), Means("as connections go: see `proxy_protocol` of the upstream"))
         .help("begin each check with a header of the PROXY protocol (UNKNOWN or LOCAL: the check speaks for itself)")
         .known_as(&["haproxy check-send-proxy"])
         .when("for servers that take no connection without"),
@@ -1019,6 +1036,10 @@ pub(super) const KEYS: &[Key] = &[
         .flag("log-format")
         .known_as(&["nginx log_format", "haproxy log-format", "haproxy option httplog"])
         .when("`json` for log collectors, `haproxy` for timers and how requests ended; the variables stand below"),
+    Key::new(Table::Log, "tcp_format", Kind::Text, Means("what fits `format`: tcplog beside haproxy, json beside json, else basic"))
+        .help("form of the lines for connections in TCP mode: basic (that of nginx's manual), tcplog (HAProxy's), json, or a text with variables")
+        .known_as(&["haproxy option tcplog"])
+        .when("to `tcplog` for timers and how connections ended"),
     Key::new(Table::Log, "escape", Kind::Word(&["default", "json", "none"]), Default("default"))
         .help("how a format of your own writes bytes from outside: \\xHH, as JSON, or as they are; control bytes are always escaped")
         .when("`json` for a format that is a JSON object; a value outside of quotes then becomes a number, a text or null"),

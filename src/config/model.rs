@@ -24,6 +24,7 @@ pub use crate::http::substitute::Policy as Substitute;
 use crate::proxy::retry::RetryPolicy;
 use crate::runtime::net::Address;
 use crate::tls::ServerTrust;
+use crate::util::names::Names;
 use crate::util::pattern::Pattern;
 use crate::util::template::{Encoding, Template};
 use crate::variables::{Condition, Lookup, SetVariables};
@@ -414,12 +415,50 @@ pub struct Listener {
     pub proxy_protocol: bool,
     /// Proxies that are believed; `None`: nobody is.
     pub trust: Option<Arc<Trust>>,
+    /// Whose connections are taken; `None`: everyone's.
+    pub access: Option<Arc<AddressRules>>,
+    /// TCP mode; `None`: it speaks HTTP with its sites.
+    pub tcp: Option<Arc<TcpRoute>>,
     /// Indexes into [`Config::sites`].
     pub sites: Vec<usize>,
     /// HTTP/2 is spoken with clients that ask for it.
     pub http2: bool,
     /// TLS; `None`: plain text.
     pub tls: Option<Arc<Tls>>,
+}
+
+/// Where the connections of a listener in TCP mode go. The numbers are indexes into [`Config::upstreams`].
+#[derive(Debug)]
+pub enum TcpRoute {
+    /// All to one upstream.
+    All(usize),
+    /// By the name that the client asks for with TLS.
+    ByName {
+        /// Upstreams by name.
+        names: Box<Names>,
+        /// For other names, for clients that ask for none, and for those that do not speak TLS; `None`: they are refused.
+        otherwise: Option<usize>,
+    },
+}
+
+impl TcpRoute {
+    /// The upstream for a client that asks for `server_name`, which is in lower case; `None`: it is refused.
+    pub fn upstream(&self, server_name: Option<&str>) -> Option<usize> {
+        match self {
+            TcpRoute::All(upstream) => Some(*upstream),
+            TcpRoute::ByName { names, otherwise } => {
+                server_name.and_then(|name| names.find(name.as_bytes())).or(*otherwise)
+            }
+        }
+    }
+
+    /// Every upstream it may lead to.
+    pub fn upstreams(&self) -> Vec<usize> {
+        match self {
+            TcpRoute::All(upstream) => vec![*upstream],
+            TcpRoute::ByName { names, otherwise } => names.numbers().chain(*otherwise).collect(),
+        }
+    }
 }
 
 /// TLS of a listener. Names files only; [`crate::tls::Material`] is what is in them.
@@ -743,8 +782,12 @@ pub struct Upstream {
     pub idle_timeout: Duration,
     /// Protocols that a connection may leave HTTP for, in lower case.
     pub upgrade: Vec<Box<str>>,
-    /// Longest silence in both directions behind that.
+    /// Longest silence in both directions behind that, and of connections in TCP mode.
     pub tunnel_timeout: Duration,
+    /// The same once one side has ended its direction; the shorter one of the two counts.
+    pub half_closed_timeout: Duration,
+    /// Header that tells servers whose connection it is, in front of everything else.
+    pub proxy_protocol: ProxyProtocol,
     /// When a request is sent again, and how often.
     pub retry: Retry,
     /// Idle connections kept per data worker and server.
@@ -782,6 +825,28 @@ impl Default for Retry {
             body_bytes_max: 16 << 10,
         }
     }
+}
+
+impl ProxyProtocol {
+    /// The same for checks.
+    pub fn version(self) -> Option<ProxyVersion> {
+        match self {
+            ProxyProtocol::Off => None,
+            ProxyProtocol::V1 => Some(ProxyVersion::V1),
+            ProxyProtocol::V2 => Some(ProxyVersion::V2),
+        }
+    }
+}
+
+/// Version of the PROXY protocol that servers get.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProxyProtocol {
+    /// None.
+    Off,
+    /// The text form.
+    V1,
+    /// The binary form, with the name and the protocol that the client has asked for in TLS where these are known.
+    V2,
 }
 
 /// TLS towards servers. What the files hold is here already.
@@ -908,6 +973,8 @@ pub struct Log {
     pub sites: Vec<SiteLog>,
     /// Form of a line.
     pub format: Arc<crate::log::Template>,
+    /// The same for connections in TCP mode.
+    pub tcp_format: Arc<crate::log::Template>,
 }
 
 /// Where the lines of one site go.

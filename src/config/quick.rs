@@ -93,6 +93,8 @@ impl Config {
                 address: *address,
                 proxy_protocol: false,
                 trust: None,
+                access: None,
+                tcp: None,
                 sites: vec![site],
                 http2: true,
                 tls: None,

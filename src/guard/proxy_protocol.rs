@@ -24,6 +24,10 @@ const V2_FIXED_BYTES: usize = 16;
 
 const V1_START: &[u8] = b"PROXY ";
 
+/// PP2_TYPE_ALPN and PP2_TYPE_AUTHORITY of sections 2.2.1 and 2.2.2.
+const TYPE_ALPN: u8 = 0x01;
+const TYPE_AUTHORITY: u8 = 0x02;
+
 /// PP2_TYPE_CRC32C of section 2.2.3: the checksum of the whole header, computed with zeros in its place.
 const TYPE_CRC32C: u8 = 0x03;
 
@@ -307,8 +311,25 @@ pub enum Checksum {
     None,
 }
 
+/// What version 2 can tell beside the addresses (TLVs, section 2.2.1).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Extensions<'a> {
+    /// Name that the client has asked for in TLS. One longer than [`NAME_BYTES_MAX`] bytes is left out.
+    pub authority: Option<&'a str>,
+    /// Protocol agreed on by ALPN, which has at most 255 bytes.
+    pub alpn: Option<&'a str>,
+}
+
+/// Longest name of a client's that is told.
+const NAME_BYTES_MAX: usize = 255;
+
 /// Appends the header in version 2, for a stream connection.
 pub fn encode_v2(header: &Header, checksum_wanted: Checksum, out: &mut Vec<u8>) {
+    encode_v2_with(header, Extensions::default(), checksum_wanted, out);
+}
+
+/// As [`encode_v2`], with more about the connection. [`Header::Local`] has nothing more to tell.
+pub fn encode_v2_with(header: &Header, extensions: Extensions<'_>, checksum_wanted: Checksum, out: &mut Vec<u8>) {
     let start = out.len();
     let header = same_family(header);
     let (command, transport) = match header {
@@ -332,6 +353,15 @@ pub fn encode_v2(header: &Header, checksum_wanted: Checksum, out: &mut Vec<u8>) 
             }
             out.extend_from_slice(&source.port().to_be_bytes());
             out.extend_from_slice(&destination.port().to_be_bytes());
+        }
+    }
+    if header != Header::Local {
+        let told = [(TYPE_ALPN, extensions.alpn), (TYPE_AUTHORITY, extensions.authority)];
+        for (kind, value) in told.into_iter().filter_map(|(kind, value)| value.map(|value| (kind, value.as_bytes()))) {
+            if (1..=NAME_BYTES_MAX).contains(&value.len()) {
+                out.extend_from_slice(&[kind, 0, value.len() as u8]);
+                out.extend_from_slice(value);
+            }
         }
     }
     if checksum_wanted == Checksum::Crc32c {
@@ -587,6 +617,25 @@ mod tests {
                 let mut out = before.clone();
                 encode_v2(&header, checksum, &mut out);
                 check(&out[before.len()..], header);
+            }
+        }
+
+        #[test]
+        fn extensions_read_back(header in any_header(), authority in "[a-z.]{0,300}", alpn in "[a-z/.0-9]{1,255}") {
+            let extensions = Extensions { authority: Some(&authority), alpn: Some(&alpn) };
+            for checksum in [Checksum::None, Checksum::Crc32c] {
+                let mut out = Vec::new();
+                encode_v2_with(&header, extensions, checksum, &mut out);
+                check(&out, header);
+                let has = |kind: u8, value: &str| {
+                    let told = [&[kind, 0, value.len() as u8][..], value.as_bytes()].concat();
+                    out.windows(told.len()).any(|window| window == told)
+                };
+                let tells = header != Header::Local;
+                prop_assert_eq!(has(TYPE_ALPN, &alpn), tells);
+                if (1..=NAME_BYTES_MAX).contains(&authority.len()) {
+                    prop_assert_eq!(has(TYPE_AUTHORITY, &authority), tells);
+                }
             }
         }
 

@@ -87,10 +87,13 @@ pub struct NewLanes(pub(super) Vec<(LogTarget, Arc<Lane>)>);
 #[derive(Debug)]
 pub struct AccessLog {
     formatter: RefCell<Formatter>,
+    /// For connections in TCP mode.
+    tcp: RefCell<Formatter>,
     routes: Routes,
     outbox: Rc<Outbox>,
     wants_response_fields: bool,
     wants_counts: bool,
+    wants_tcp_counts: bool,
     wants_own: bool,
 }
 
@@ -123,11 +126,14 @@ impl AccessLog {
         routes.default = routes.default.and_then(|target| places[target]);
         routes.sites.iter_mut().for_each(|site| *site = site.and_then(|target| places[target]));
         let formatter = Formatter::new(config, outbox.worker, outbox.host.clone());
+        let tcp = Formatter::tcp(config, outbox.worker, outbox.host.clone());
         Some(AccessLog {
             wants_response_fields: formatter.wants_response_fields(),
             wants_own: formatter.wants_own(),
             wants_counts: formatter.wants_counts(),
+            wants_tcp_counts: tcp.wants_counts(),
             formatter: RefCell::new(formatter),
+            tcp: RefCell::new(tcp),
             routes,
             outbox: outbox.clone(),
         })
@@ -148,19 +154,25 @@ impl AccessLog {
         self.wants_counts
     }
 
+    /// The same of the format for connections in TCP mode.
+    pub fn wants_tcp_counts(&self) -> bool {
+        self.wants_tcp_counts
+    }
+
     /// Whether the format asks for variables that the config defines: [`Entry::own`].
     pub fn wants_own(&self) -> bool {
         self.wants_own
     }
 
-    /// Adds a line for `entry` to the log of its site, if it has one. Never waits: with every buffer at the writer
+    /// Adds a line for `entry` to the log of its site, if it has one; connections in TCP mode have none of their own. Never waits: with every buffer at the writer
     /// thread the line is dropped and counted.
     ///
     /// A long line makes its buffer grow until it has been written; lengths are bounded by the limits on heads and
     /// formats.
     pub fn record(&self, entry: &Entry<'_>) {
         let Some(target) = self.routes.target_of(entry.site) else { return };
-        self.outbox.record(target, |line| self.formatter.borrow_mut().line(line, entry));
+        let formatter = if entry.stream.is_some() { &self.tcp } else { &self.formatter };
+        self.outbox.record(target, |line| formatter.borrow_mut().line(line, entry));
     }
 }
 

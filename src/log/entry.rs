@@ -97,6 +97,8 @@ pub struct Entry<'a> {
     pub termination: Termination,
     /// Connections and queues at the end of the request.
     pub counts: Counts,
+    /// A connection in TCP mode.
+    pub stream: Option<StreamFacts<'a>>,
     /// What variables of the config's own are asked of; needed only when [`super::AccessLog::wants_own`].
     pub own: Option<OwnValues<'a>>,
 }
@@ -154,6 +156,7 @@ impl Default for Entry<'_> {
             pipelined: false,
             termination: Termination::NORMAL,
             counts: Counts::default(),
+            stream: None,
             own: None,
         }
     }
@@ -209,6 +212,15 @@ pub struct TlsFacts<'a> {
     pub verify: &'a [u8],
     /// The client's certificate, if it was verified.
     pub client: Option<ClientFacts<'a>>,
+}
+
+/// What is known of a connection in TCP mode alone.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct StreamFacts<'a> {
+    /// Name that the client asks for in TLS that is passed on.
+    pub server_name: Option<&'a [u8]>,
+    /// Protocols that it offers there, separated by commas; empty: none.
+    pub alpn: &'a [u8],
 }
 
 /// A client's certificate, as nginx shows it.

@@ -58,6 +58,11 @@ impl Formatter {
         Formatter { template: config.log.format.clone(), values }
     }
 
+    /// The same for connections in TCP mode.
+    pub(super) fn tcp(config: &Config, worker: usize, host: Host) -> Formatter {
+        Formatter { template: config.log.tcp_format.clone(), ..Formatter::new(config, worker, host) }
+    }
+
     /// Appends the line for `entry`, line feed included.
     pub(super) fn line(&mut self, out: &mut Vec<u8>, entry: &Entry<'_>) {
         for segment in &self.template.segments {
@@ -108,6 +113,8 @@ impl Values {
             TlsVersion => pen.optional(entry.tls.map(|tls| tls.version)),
             TlsCipher => pen.optional(entry.tls.map(|tls| tls.cipher)),
             TlsServerName => pen.optional(entry.tls.and_then(|tls| tls.server_name)),
+            PrereadName => pen.optional(entry.stream.and_then(|stream| stream.server_name)),
+            PrereadAlpn => pen.optional(entry.stream.map(|stream| stream.alpn).and_then(non_empty)),
             TlsAlpn => pen.optional(entry.tls.and_then(|tls| tls.alpn)),
             TlsReused => pen.optional(entry.tls.map(|tls| if tls.resumed { &b"r"[..] } else { b"." })),
             TlsResumed => match entry.tls {
@@ -155,6 +162,8 @@ impl Values {
             BodyBytes => pen.number(entry.body_bytes),
             BytesSent => pen.number(entry.bytes_sent),
             BytesReceived => pen.number(entry.bytes_received),
+            UpstreamBytesSent => pen.optional_number(entry.stream.map(|_| entry.bytes_received)),
+            UpstreamBytesReceived => pen.optional_number(entry.stream.map(|_| entry.bytes_sent)),
             CodingName => pen.optional(entry.coding.map(|coding| coding.name)),
             BytesBeforeCoding => pen.optional_number(entry.coding.map(|coding| coding.bytes_before)),
             GzipRatio => put_ratio(pen, entry),

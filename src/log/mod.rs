@@ -35,7 +35,8 @@ mod writer;
 
 pub use access::{AccessLog, NewLanes, Outbox};
 pub use entry::{
-    AddressText, ClientFacts, Coding, Counts, EndedBy, Entry, OwnValues, Phase, Termination, Timers, TlsFacts,
+    AddressText, ClientFacts, Coding, Counts, EndedBy, Entry, OwnValues, Phase, StreamFacts, Termination, Timers,
+    TlsFacts,
 };
 pub use own::{InitError, flush, init, never_block};
 pub use template::{Escape, Mistake, Template, Wrong};

@@ -46,6 +46,22 @@ const JSON: &str = concat!(
     r#""termination":$termination}"#,
 );
 
+/// The words that stand for a format of connections in TCP mode.
+const TCP_PRESETS: [(&str, &str); 3] = [
+    ("basic", "$remote_addr [$time_local] $protocol $status $bytes_sent $bytes_received $session_time"),
+    ("tcplog", "%ci:%cp [%t] %ft %b/%s %Tw/%Tc/%Tt %B %ts %ac/%fc/%bc/%sc/%rc %sq/%bq"),
+    ("json", TCP_JSON),
+];
+
+const TCP_JSON: &str = concat!(
+    r#"{"time":$time_iso8601_ms,"remote_addr":$remote_addr,"remote_port":$remote_port,"peer_addr":$realip_remote_addr,"#,
+    r#""protocol":$protocol,"status":$status,"listener":$listener,"upstream":$upstream,"server":$upstream_addr,"#,
+    r#""bytes_received":$bytes_received,"bytes_sent":$bytes_sent,"duration_us":$duration_us,"connect_us":$connect_us,"#,
+    r#""tries":$tries,"tls_version":$ssl_protocol,"tls_cipher":$ssl_cipher,"tls_server_name":$ssl_server_name,"#,
+    r#""preread_server_name":$ssl_preread_server_name,"preread_alpn":$ssl_preread_alpn_protocols,"#,
+    r#""worker":$worker,"connection":$connection,"termination":$termination}"#,
+);
+
 /// How bytes from outside are written; control bytes are escaped in every mode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Escape {
@@ -121,6 +137,20 @@ impl Template {
         }
     }
 
+    /// As [`Template::new`], for connections in TCP mode: one of [`Template::tcp_words`], or a free text.
+    pub fn tcp(format: &str, escape: Escape) -> Result<Template, Vec<Mistake>> {
+        match TCP_PRESETS.iter().find(|(word, _)| *word == format) {
+            Some(("json", text)) => Compiler::new(text, Escape::Json, &[]).compile(),
+            Some((_, text)) => Compiler::new(text, escape, &[]).compile(),
+            None => Compiler::new(format, escape, &[]).compile(),
+        }
+    }
+
+    /// The words that stand for a format of connections in TCP mode.
+    pub fn tcp_words() -> impl Iterator<Item = &'static str> {
+        TCP_PRESETS.iter().map(|(word, _)| *word)
+    }
+
     /// Whether a format has a variable of this name, so that the config cannot define another one.
     pub fn is_built_in(name: &str) -> bool {
         variable_named(&name.to_ascii_lowercase()).is_some()
@@ -177,7 +207,8 @@ impl Template {
         out.push_str(
             ", or a text with variables of nginx (`$status`, `${status}`) and directives of HAProxy (`%ST`, `%{+Q}r`), \
              which may be mixed; `$$` and `%%` are the signs themselves. `combined` and `common` are nginx's and Apache's, \
-             `haproxy` is HAProxy's `httplog`, `json` is one object a line.\n\n\
+             `haproxy` is HAProxy's `httplog`, `json` is one object a line. For `tcp_format` the words are `basic` (that of \
+             nginx's manual of `stream`), `tcplog` (HAProxy's) and `json`.\n\n\
              Control bytes from outside are escaped in every format. With `escape = \"default\"`, variables are escaped \
              as nginx does it (`\\x22`) and directives as HAProxy does it (`#22`); a value that does not exist is `-`, a \
              timer or status that was not reached is `-1` with `%`. With `escape = \"json\"`, a variable between quotes \

@@ -18,4 +18,6 @@ pub use self::limit::{LimitOutcome, LimitStats};
 pub use self::log::{LogStats, LogWriterStats};
 pub use self::outcomes::Outcomes;
 pub use self::trace::{ServedBy, Trace, TraceEvent};
-pub use self::worker::{AppStats, BackendStats, FileStats, Http2Stats, HttpStats, ServerStats, SplitterStats, Worker};
+pub use self::worker::{
+    AppStats, BackendStats, FileStats, Http2Stats, HttpStats, ServerStats, SplitterStats, TcpStats, Worker,
+};

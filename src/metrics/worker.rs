@@ -22,6 +22,8 @@ pub struct Worker {
     pub limits: Vec<Arc<LimitStats>>,
     /// Static files.
     pub files: Arc<FileStats>,
+    /// TCP mode, per listener; of listeners that speak HTTP only what is refused counts.
+    pub tcp: Vec<Arc<TcpStats>>,
     /// Connections open now, per listener.
     pub listeners: Vec<Arc<Gauge>>,
     /// Per upstream, per server.
@@ -35,6 +37,8 @@ pub struct Worker {
     pub splitters: Vec<Arc<SplitterStats>>,
     /// Access log.
     pub log: Arc<LogStats>,
+    /// Bytes that went from socket to socket by splice(2).
+    pub spliced_bytes: Arc<Counter>,
     /// Panics contained in requests.
     pub panics: Arc<Counter>,
 }
@@ -50,6 +54,8 @@ impl Worker {
             http2: Arc::default(),
             limits: config.limits.iter().map(|_| Arc::default()).collect(),
             files: Arc::default(),
+            tcp: config.listeners.iter().map(|_| Arc::default()).collect(),
+            spliced_bytes: Arc::default(),
             listeners: config.listeners.iter().map(|_| Arc::default()).collect(),
             servers: config.upstreams.iter().map(servers).collect(),
             gone: config.upstreams.iter().map(|_| vec![Arc::default()]).collect(),
@@ -69,6 +75,8 @@ impl Worker {
             limits: succession.limits.carry(&self.limits, Arc::default),
             files: self.files.clone(),
             listeners: succession.listeners.carry(&self.listeners, Arc::default),
+            tcp: succession.listeners.carry(&self.tcp, Arc::default),
+            spliced_bytes: self.spliced_bytes.clone(),
             servers: succession.carry_servers(&self.servers, Arc::default),
             gone: self.gone_after(succession),
             // Neither set changes while the process runs.
@@ -240,6 +248,12 @@ pub struct ServerStats {
     pub connect: Histogram,
     /// From the request's first byte sent to the response head.
     pub first_byte: Histogram,
+    /// Bytes that tunnels (TCP mode, upgrades) took from clients for it.
+    pub tunnel_bytes_up: Counter,
+    /// Bytes that they took from it.
+    pub tunnel_bytes_down: Counter,
+    /// How long connections in TCP mode lasted on it.
+    pub session: Histogram,
     /// For outlier detection; stays at 0 where there is none.
     pub outcomes: Outcomes,
 }
@@ -255,12 +269,38 @@ impl ServerStats {
             (&self.response_errors, &other.response_errors),
             (&self.retries, &other.retries),
             (&self.retries_refused, &other.retries_refused),
+            (&self.tunnel_bytes_up, &other.tunnel_bytes_up),
+            (&self.tunnel_bytes_down, &other.tunnel_bytes_down),
         ];
         pairs.iter().for_each(|(mine, other)| mine.add(other.value()));
         self.responses.iter().zip(&other.responses).for_each(|(mine, other)| mine.add(other.value()));
         self.connect.absorb(&other.connect);
         self.first_byte.absorb(&other.first_byte);
+        self.session.absorb(&other.session);
     }
+}
+
+/// One listener in TCP mode.
+#[derive(Debug, Default)]
+pub struct TcpStats {
+    /// Connections that came so far as to be passed on, or to be asked where to.
+    pub connections: Counter,
+    /// Connected to a server now.
+    pub open: Gauge,
+    /// Closed by a rule: of addresses (in any mode), or because no upstream is there for the name they ask for.
+    pub refused: Counter,
+    /// Closed because no server could be connected to.
+    pub unserved: Counter,
+    /// Closed by a time-out.
+    pub timeouts: Counter,
+    /// Ended by force by one of their sides.
+    pub resets: Counter,
+    /// Bytes taken from clients.
+    pub bytes_up: Counter,
+    /// Bytes taken from servers.
+    pub bytes_down: Counter,
+    /// How long they lasted.
+    pub duration: Histogram,
 }
 
 /// One application, as one data worker sees it.

@@ -184,7 +184,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::config::model::{Balance, Retry, Server};
+    use crate::config::model::{Balance, ProxyProtocol, Retry, Server};
 
     const SECOND: Duration = Duration::from_secs(1);
 
@@ -208,6 +208,8 @@ mod tests {
             idle_timeout: SECOND,
             upgrade: Vec::new(),
             tunnel_timeout: SECOND,
+            half_closed_timeout: SECOND,
+            proxy_protocol: ProxyProtocol::Off,
             retry: Retry::default(),
             keep_idle: 2,
             keep_idle_timeout: 10 * SECOND,

@@ -219,6 +219,16 @@ impl Stream {
         }
     }
 
+    /// The same for one who has been busy with this stream: other tasks, and what the kernel has for them, go first.
+    pub async fn readable_in_turn(&self) -> io::Result<()> {
+        // A ring is asked anew, which lets the others in. epoll's driver remembers that the socket was readable and would
+        // not even suspend.
+        if super::driver::is_epoll() {
+            super::time::sleep(std::time::Duration::from_millis(1)).await;
+        }
+        self.readable().await
+    }
+
     /// Waits until a write would not block.
     pub async fn writable(&self) -> io::Result<()> {
         match self.socket() {
@@ -231,6 +241,14 @@ impl Stream {
     pub fn peer_addr(&self) -> Option<SocketAddr> {
         match self.socket() {
             Socket::Tcp(socket) => socket.peer_addr().ok(),
+            Socket::Unix(_) => None,
+        }
+    }
+
+    /// Our own end of the connection; `None` for a Unix socket.
+    pub fn local_addr(&self) -> Option<SocketAddr> {
+        match self.socket() {
+            Socket::Tcp(socket) => socket.local_addr().ok(),
             Socket::Unix(_) => None,
         }
     }
@@ -366,6 +384,15 @@ impl Breaker {
     /// Reads end as if the other side had closed; writes go on.
     pub fn break_reads(self) {
         self.shutdown(rustix::net::Shutdown::Read);
+    }
+
+    /// Both directions end by force: every operation under way comes back, and the other side of a TCP connection gets a
+    /// reset at once, without an end of the stream before it.
+    pub fn abort(self) {
+        // connect(2): an address of the family AF_UNSPEC dissolves the association. Unix sockets know no such thing.
+        if rustix::net::connect_unspec(self.borrow()).is_err() {
+            self.break_all();
+        }
     }
 
     /// Reads and writes end.

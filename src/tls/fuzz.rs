@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use rustls::ServerConfig;
 
+use super::hello::{self, Hello, read_hello};
 use super::{Certificate, INPUT_BYTES_MAX, Material, Secrets, Session, Tickets, TlsError, build, self_signed};
 use crate::config::model::{ClientCertificates, Tls, TlsProfile, UnknownNames};
 
@@ -24,6 +25,23 @@ static CONFIG: LazyLock<Arc<ServerConfig>> = LazyLock::new(|| {
     let material = Material::new(&settings, &[certificate], None, Tickets::new(Secrets::random())).expect("good");
     build(&settings, &material, true).expect("good")
 });
+
+/// A ClientHello is complete at one byte and not before, whatever follows; what cannot become one stays so; the end comes within
+/// [`hello::INPUT_BYTES_MAX`] bytes; a name is plain text.
+pub fn hello(input: &[u8]) {
+    let whole = read_hello(input);
+    assert!(whole != Ok(None) || input.len() < hello::INPUT_BYTES_MAX);
+    let first = (0..input.len()).find(|end| read_hello(&input[..*end]) != Ok(None));
+    if let Some(end) = first {
+        let early = read_hello(&input[..end]);
+        assert_eq!(early, whole);
+        assert_eq!(read_hello(&input[..(end + input.len()) / 2]), early);
+    }
+    if let Ok(Some(Hello { server_name: Some(name), .. })) = &whole {
+        assert!(!name.is_empty() && name.len() <= 255 && !name.bytes().any(|byte| byte.is_ascii_uppercase()));
+        assert!(name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte)));
+    }
+}
 
 /// How a session took all of its input.
 #[derive(Debug, PartialEq, Eq)]
@@ -86,6 +104,23 @@ mod tests {
                 "GET / HTTP/1.1\r\n",
                 "\0\0",
                 "\u{7f}",
+            ],
+        );
+    }
+
+    #[test]
+    fn hellos() {
+        fuzz(
+            "tls_hello",
+            hello,
+            &[
+                "\u{16}\u{3}\u{1}",
+                "\0\u{40}",
+                "\u{1}\0",
+                "\0\0\0",
+                "\0\u{10}\0\u{5}\0\u{3}\u{2}h2",
+                "example.org",
+                "\u{7f}\0",
             ],
         );
     }

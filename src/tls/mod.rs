@@ -24,6 +24,7 @@ mod error;
 mod facts;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
+pub mod hello;
 mod names;
 mod notes;
 pub mod outbound;

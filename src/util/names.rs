@@ -64,6 +64,11 @@ impl Names {
         self.exact.is_empty() && self.suffixes.is_empty() && self.prefixes.is_empty()
     }
 
+    /// The numbers of all names, in no order; one may come more than once.
+    pub fn numbers(&self) -> impl Iterator<Item = usize> {
+        self.exact.values().chain(self.suffixes.values()).chain(self.prefixes.values()).copied()
+    }
+
     /// The number of the name that fits `text`, which is in lower case.
     #[inline]
     pub fn find(&self, text: &[u8]) -> Option<usize> {

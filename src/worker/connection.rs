@@ -27,9 +27,9 @@ use super::secure::{self, Secure};
 use super::trail::account;
 use super::upload::Upload;
 use super::watch::{OnExpiry, Watched};
-use super::{h2, preamble};
+use super::{h2, preamble, tcp};
 use crate::config::model::ClientCertificates;
-use crate::guard::{Place, real_ip};
+use crate::guard::{Place, Source, real_ip};
 use crate::http::h1::{BodyKind, FieldName, RequestHead, parse_request};
 use crate::http::h2::PREFACE;
 use crate::log::AddressText;
@@ -93,7 +93,11 @@ pub(super) struct Connection {
 /// Where a client is whose connection ends at a proxy in front.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Proxied {
-    Ip(SocketAddr),
+    Ip {
+        client: SocketAddr,
+        /// Where it connected to.
+        destination: SocketAddr,
+    },
     /// On the machine of that proxy.
     Unix,
 }
@@ -121,9 +125,30 @@ impl Connection {
     pub(super) fn peer(&self) -> Option<SocketAddr> {
         match self.proxied.get() {
             None => self.peer,
-            Some(Proxied::Ip(address)) => Some(address),
+            Some(Proxied::Ip { client, .. }) => Some(client),
             Some(Proxied::Unix) => None,
         }
+    }
+
+    /// Where the client connected to, as a proxy in front may have told with the PROXY protocol.
+    pub(super) fn destination(&self) -> Option<SocketAddr> {
+        match self.proxied.get() {
+            None => self.stream.local_addr(),
+            Some(Proxied::Ip { destination, .. }) => Some(destination),
+            Some(Proxied::Unix) => None,
+        }
+    }
+
+    /// Whether the address rules of its listener let it in.
+    pub(super) fn is_admitted(&self, worker: &Worker) -> bool {
+        let listener = &worker.config.listeners[self.listener(worker)];
+        let source = self.peer().map_or(Source::Unix, |peer| Source::Ip(peer.ip().to_canonical()));
+        let is_admitted = listener.access.as_ref().is_none_or(|access| access.admits(source));
+        if !is_admitted {
+            worker.stats.http.refused.inc();
+            worker.stats.tcp[self.listener(worker)].refused.inc();
+        }
+        is_admitted
     }
 
     /// Counts it for the client's address, if that is limited; `false`: the address has as many as it may, and closing sends
@@ -259,6 +284,11 @@ impl Connection {
         self.tls.get().is_some()
     }
 
+    /// The socket, where nothing lies between it and the bytes of the connection; `None`: TLS does.
+    pub(super) fn clear_stream(&self) -> Option<&Stream> {
+        (!self.is_tls()).then_some(&self.stream)
+    }
+
     /// Calls `look` with the facts of the TLS session; `None` without one.
     pub(super) fn with_tls_facts<T>(&self, look: impl FnOnce(Option<&Facts>) -> T) -> T {
         match self.tls.get() {
@@ -391,11 +421,15 @@ async fn begin(connection: &Connection) -> Option<Begun> {
     let mut first = Vec::new();
     if worker.config.listeners[listener].proxy_protocol {
         match Box::pin(preamble::read(&worker, connection)).await {
-            Some(rest) if connection.takes_place(&worker) => first = rest,
+            Some(rest) if connection.is_admitted(&worker) && connection.takes_place(&worker) => first = rest,
             _ => return None,
         }
         // As HAProxy counts it, whether TLS follows or not.
         connection.arrival.note_handshake(connection.opened.elapsed());
+    }
+    if worker.config.listeners[listener].tcp.is_some() {
+        Box::pin(tcp::drive(&worker, connection, first)).await;
+        return None;
     }
     let Some(config) = worker.tls.borrow()[listener].clone() else { return Some(Begun::Http1(first)) };
     let secure = Box::pin(secure::handshake(&worker, connection, &config, first)).await?;

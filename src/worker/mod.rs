@@ -17,7 +17,8 @@
 //! | `respond` | answers of the worker itself |
 //! | `send_file`, `forward`, `call_app` | the three actions that take time |
 //! | `replaced`, `redirected` | what is sent in the place of an answer |
-//! | `tunnel` | bytes both ways, behind an upgrade |
+//! | `tunnel` | bytes both ways, behind an upgrade or in TCP mode |
+//! | `tcp` | a connection in TCP mode |
 //! | `tarpit` | the one that takes it on purpose |
 //! | `trail`, `logged` | what a request leaves behind, and whether the access log wants it |
 //! | `run` | the worker's thread: listeners, tick, reload, drain |
@@ -49,6 +50,7 @@ mod secure;
 mod send_file;
 mod snapshot;
 mod tarpit;
+mod tcp;
 mod trail;
 mod tunnel;
 mod upload;
@@ -118,6 +120,10 @@ pub(crate) struct Lasting {
     handshakes: secure::HandshakeGate,
     watches: Rc<watch::Watches>,
     hot: hot::HotPool,
+    /// Pipes for tunnels.
+    pipes: crate::runtime::sys::splice::Pipes,
+    /// What tunnels copy goes through this; nothing stays in it.
+    copied: RefCell<Box<[u8]>>,
     files: RefCell<crate::files::Cache>,
     bridge: Bridge,
     helpers: crate::runtime::helpers::Helpers,

@@ -1,10 +1,12 @@
-//! The header of the PROXY protocol, in front of everything else on a connection.
+//! The header of the PROXY protocol, in front of everything else on a connection: read from those who stand in front of us,
+//! and made for the servers behind.
 
 use super::Worker;
 use super::connection::{Connection, Proxied};
 use super::watch::OnExpiry;
+use crate::config::model::ProxyProtocol;
 use crate::guard::Trust;
-use crate::guard::proxy_protocol::{Header, V2_BYTES_MAX, parse};
+use crate::guard::proxy_protocol::{Checksum, Extensions, Header, V2_BYTES_MAX, encode_v1, encode_v2_with, parse};
 
 /// Reads the header and notes whom it names. Returns what was read behind it; `None`: the connection is to be closed,
 /// because its header is missing, wrong or late, or comes from somebody who may not send one.
@@ -33,7 +35,9 @@ pub(super) async fn read(worker: &Worker, connection: &Connection) -> Option<Vec
             Ok(Some((header, used))) => {
                 connection.watched.clear();
                 match header {
-                    Header::Ip { source, .. } => connection.proxied.set(Some(Proxied::Ip(source))),
+                    Header::Ip { source, destination } => {
+                        connection.proxied.set(Some(Proxied::Ip { client: source, destination }));
+                    }
                     Header::Unix => connection.proxied.set(Some(Proxied::Unix)),
                     Header::Local | Header::Unknown => {}
                 }
@@ -48,4 +52,25 @@ pub(super) async fn read(worker: &Worker, connection: &Connection) -> Option<Vec
             }
         }
     }
+}
+
+/// The header that tells a server whose connection it is; empty: none is wanted. `server_name` is what the client has asked
+/// for in TLS that is passed on as it is.
+pub(super) fn header(connection: &Connection, version: ProxyProtocol, server_name: Option<&str>) -> Vec<u8> {
+    let said = match (connection.peer(), connection.destination()) {
+        (Some(source), Some(destination)) => Header::Ip { source, destination },
+        _ => Header::Unix,
+    };
+    let mut out = Vec::new();
+    match version {
+        ProxyProtocol::Off => {}
+        ProxyProtocol::V1 => encode_v1(&said, &mut out),
+        ProxyProtocol::V2 => connection.with_tls_facts(|facts| {
+            let ended_here = facts.and_then(|facts| facts.server_name.as_deref());
+            let alpn = facts.and_then(|facts| facts.alpn);
+            let extensions = Extensions { authority: server_name.or(ended_here), alpn };
+            encode_v2_with(&said, extensions, Checksum::None, &mut out);
+        }),
+    }
+    out
 }

@@ -12,6 +12,7 @@ use super::door::Door;
 use super::hot::HotPool;
 use super::secure::HandshakeGate;
 use super::snapshot::{self, FolderNumbers, Reload, Socket};
+use super::tunnel::COPIED_BYTES_MAX;
 pub(crate) use super::watch::TICK;
 use super::watch::Watches;
 use super::{Lasting, Worker, unix_seconds};
@@ -23,7 +24,12 @@ use crate::http::coding::Encoders;
 use crate::http::date::HttpDate;
 use crate::runtime::mailbox::{Receiver, Sender};
 use crate::runtime::net::{BoundSocket, Listener};
+use crate::runtime::sys::splice::Pipes;
 use crate::runtime::time::sleep;
+
+/// Tunnels of one worker that may have bytes in a pipe at the same time; each takes two descriptors and what a slow receiver
+/// leaves in it. The others copy.
+const PIPES_MAX: usize = 256;
 
 /// Logins a worker remembers.
 const LOGINS_MAX: usize = 4096;
@@ -89,6 +95,8 @@ pub(crate) async fn run(seat: Seat) {
         handshakes,
         watches: Watches::new(),
         hot: HotPool::new(config.process.read_buffer_bytes),
+        pipes: Pipes::new(PIPES_MAX),
+        copied: RefCell::new(vec![0; COPIED_BYTES_MAX].into()),
         files: RefCell::new(files::Cache::new(files::Limits::from(&config.process))),
         bridge: Bridge::new(seat.tickets, replies, seat.app_workers, seat.paired, config.process.queue_timeout),
         date: RefCell::new(HttpDate::from_unix(unix_seconds())),
@@ -207,7 +215,12 @@ pub(super) fn tls_configs(
         let Some(settings) = &listener.tls else { return Ok(None) };
         let missing = || crate::tls::TlsError::Settings(format!("listener `{}` has no certificates", listener.name));
         let material = material.as_ref().ok_or_else(missing)?;
-        crate::tls::build(settings, material, listener.http2).map(Some)
+        let mut built = crate::tls::build(settings, material, listener.http2)?;
+        if listener.tcp.is_some() {
+            // What is inside is for the servers to say: any protocol may come.
+            Arc::make_mut(&mut built).alpn_protocols.clear();
+        }
+        Ok(Some(built))
     };
     config.listeners.iter().zip(materials).map(build).collect()
 }
@@ -260,7 +273,7 @@ async fn accept(door: Rc<Door>, listener: Rc<Listener>) {
                 };
                 // Behind the PROXY protocol, whose header tells the client, it is counted later.
                 let has_header = worker.config.listeners[connection.listener(&worker)].proxy_protocol;
-                if has_header || connection.takes_place(&worker) {
+                if has_header || (connection.is_admitted(&worker) && connection.takes_place(&worker)) {
                     crate::runtime::spawn(drive(Rc::new(connection)));
                 }
             }

@@ -184,7 +184,7 @@ fn log_line(variables: &AnswerVariables<'_>, client: &Client<'_>, outcome: Outco
 }
 
 /// What is open and under way in the whole process, this request included.
-fn counts(worker: &Worker, connection: &Connection, served_by: ServedBy) -> Counts {
+pub(super) fn counts(worker: &Worker, connection: &Connection, served_by: ServedBy) -> Counts {
     let sum = |of: &dyn Fn(&crate::metrics::Worker) -> u64| {
         let total: u64 = worker.shared.workers.iter().map(|worker| of(worker)).sum();
         Some(u32::try_from(total).unwrap_or(u32::MAX))

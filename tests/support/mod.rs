@@ -13,6 +13,7 @@ pub(crate) mod http2;
 pub(crate) mod nginx;
 pub(crate) mod ports;
 pub(crate) mod server;
+pub(crate) mod stream;
 pub(crate) mod tls;
 pub(crate) mod tools;
 pub(crate) mod upstream;

@@ -142,7 +142,7 @@ fn auth_request_headers(section: &Section<'_>) -> Arc<[String]> {
     written.into_iter().map(|name| name.value).collect()
 }
 
-fn access(section: &Section<'_>) -> Option<Arc<AddressRules>> {
+pub(super) fn access(section: &Section<'_>) -> Option<Arc<AddressRules>> {
     let written: Vec<Placed<String>> = section.list("access");
     let rules: Vec<AddressRule> = written.iter().filter_map(|text| AddressRule::parse(&text.value).ok()).collect();
     if let Some(all) = rules.iter().position(|rule| rule.of == RuleOf::All)

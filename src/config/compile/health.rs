@@ -69,9 +69,9 @@ fn settings(section: &Section<'_>) -> Health {
             _ => Probe::Text(text(section)),
         },
         tls: tls(section, kind),
-        proxy_protocol: match section.get("proxy_protocol") {
-            "v1" => Some(ProxyVersion::V1),
-            "v2" => Some(ProxyVersion::V2),
+        proxy_protocol: match section.find("proxy_protocol") {
+            Some("v1") => Some(ProxyVersion::V1),
+            Some("v2") => Some(ProxyVersion::V2),
             _ => None,
         },
         port: section.find("check_port"),

@@ -23,10 +23,43 @@ pub(super) fn compile(section: &Section<'_>, set: &[OwnName]) -> Log {
     let template = Template::with_own(&format, escape, &own).unwrap_or_else(|mistakes| {
         mistakes.into_iter().for_each(|mistake| report(section, &format, mistake, &own));
         // After a mistake the config is not used, so that any format will do.
-        Template::new("combined", escape).unwrap_or_else(|_| panic!("a format of ours does not compile"))
+        of_ours(Template::new("combined", escape))
     });
-    warn_unless_json(section, escape, &template);
-    Log { access: section.get("access"), sites: Vec::new(), format: Arc::new(template) }
+    warn_unless_json(section, "format", escape, &template);
+    let tcp_format = compile_tcp(section, &format, escape);
+    Log {
+        access: section.get("access"),
+        sites: Vec::new(),
+        format: Arc::new(template),
+        tcp_format: Arc::new(tcp_format),
+    }
+}
+
+/// The form of lines for connections in TCP mode; if nothing is said, what fits that of the others.
+fn compile_tcp(section: &Section<'_>, format: &str, escape: Escape) -> Template {
+    let fitting = match format {
+        "json" => "json",
+        "haproxy" => "tcplog",
+        _ => "basic",
+    };
+    let Some(format) = section.find::<String>("tcp_format") else { return of_ours(Template::tcp(fitting, escape)) };
+    let template = Template::tcp(&format, escape).unwrap_or_else(|mistakes| {
+        for mistake in mistakes {
+            let label = match &mistake.wrong {
+                Wrong::UnknownVariable(name) => advice_on_variable(section, name, &[]),
+                wrong => advice(wrong, &format, &Template::tcp_words().collect::<Vec<_>>()),
+            };
+            let title = title(&mistake.wrong, "tcp_format", section);
+            section.cx.mistake(Problem::new(title, place(section, "tcp_format", &format, &mistake), label));
+        }
+        of_ours(Template::tcp("basic", escape))
+    });
+    warn_unless_json(section, "tcp_format", escape, &template);
+    template
+}
+
+fn of_ours(template: Result<Template, Vec<Mistake>>) -> Template {
+    template.unwrap_or_else(|_| panic!("a format of ours does not compile"))
 }
 
 /// What each site says, in order of writing.
@@ -42,17 +75,17 @@ pub(super) fn sites(sites: &[Named<'_>]) -> Vec<SiteLog> {
 fn report(section: &Section<'_>, format: &str, mistake: Mistake, own: &[OwnName]) {
     let label = match &mistake.wrong {
         Wrong::UnknownVariable(name) => advice_on_variable(section, name, own),
-        wrong => advice(wrong, format),
+        wrong => advice(wrong, format, &Template::words().collect::<Vec<_>>()),
     };
-    let title = title(&mistake.wrong, section);
-    section.cx.mistake(Problem::new(title, place(section, format, &mistake), label));
+    let title = title(&mistake.wrong, "format", section);
+    section.cx.mistake(Problem::new(title, place(section, "format", format, &mistake), label));
 }
 
-fn title(wrong: &Wrong, section: &Section<'_>) -> String {
+fn title(wrong: &Wrong, key: &str, section: &Section<'_>) -> String {
     match wrong {
-        Wrong::UnknownVariable(name) => format!("unknown variable `${name}` in `format` in {}", section.title),
-        Wrong::UnknownDirective(name) => format!("unknown directive `%{name}` in `format` in {}", section.title),
-        _ => format!("bad value for `format` in {}", section.title),
+        Wrong::UnknownVariable(name) => format!("unknown variable `${name}` in `{key}` in {}", section.title),
+        Wrong::UnknownDirective(name) => format!("unknown directive `%{name}` in `{key}` in {}", section.title),
+        _ => format!("bad value for `{key}` in {}", section.title),
     }
 }
 
@@ -70,7 +103,7 @@ fn advice_on_variable(section: &Section<'_>, name: &str, own: &[OwnName]) -> Str
     }
 }
 
-fn advice(wrong: &Wrong, format: &str) -> String {
+fn advice(wrong: &Wrong, format: &str, words: &[&str]) -> String {
     match wrong {
         Wrong::UnknownVariable(_) => MANUAL.into(),
         Wrong::UnknownDirective(name) => match nearest_directive(name) {
@@ -91,7 +124,6 @@ fn advice(wrong: &Wrong, format: &str) -> String {
         Wrong::Control(c) => format!("{c:?} cannot stand in a log"),
         Wrong::TooLong => "it is longer than 16 KiB".into(),
         Wrong::Constant => {
-            let words: Vec<&str> = Template::words().collect();
             match suggest::nearest(format, words.iter().copied()) {
                 Some(near) => format!("did you mean \"{near}\"?"),
                 None => format!("it has no variable: write {}, or a text with variables such as $status", words.join(", ")),
@@ -108,11 +140,11 @@ fn nearest_directive(name: &str) -> Option<&'static str> {
 
 /// Where the mistake stands in the file: inside of the value where its spelling there can be recognised, else the whole
 /// value. No place for a format given as a flag.
-fn place(section: &Section<'_>, format: &str, mistake: &Mistake) -> Option<Span> {
-    if section.cx.overrides.has(Table::Log, "format") {
+fn place(section: &Section<'_>, key: &str, format: &str, mistake: &Mistake) -> Option<Span> {
+    if section.cx.overrides.has(Table::Log, key) {
         return None;
     }
-    let value = section.value_span("format")?;
+    let value = section.value_span(key)?;
     let inside = || {
         let wrong = format.get(mistake.place.clone()).filter(|wrong| !wrong.is_empty() && *wrong != format)?;
         let written = section.cx.text.get(value.clone())?;
@@ -125,7 +157,7 @@ fn place(section: &Section<'_>, format: &str, mistake: &Mistake) -> Option<Span>
 }
 
 /// A format that begins as a JSON object and is none, whatever the values.
-fn warn_unless_json(section: &Section<'_>, escape: Escape, template: &Template) {
+fn warn_unless_json(section: &Section<'_>, key: &str, escape: Escape, template: &Template) {
     let skeleton = template.skeleton();
     if escape == Escape::Json
         && skeleton.starts_with('{')
@@ -133,6 +165,6 @@ fn warn_unless_json(section: &Section<'_>, escape: Escape, template: &Template) 
     {
         let title = "the lines of the access log are not JSON";
         let label = format!("with every value missing, the parser says: {error}");
-        section.cx.warn(Problem::new(title, section.value_span("format"), label));
+        section.cx.warn(Problem::new(title, section.value_span(key), label));
     }
 }

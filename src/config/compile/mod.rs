@@ -14,6 +14,7 @@ mod privileges;
 mod retry;
 mod site;
 mod substitute;
+mod tcp;
 mod template;
 mod tls;
 mod upstream;
@@ -58,7 +59,7 @@ pub(super) fn compile<'a>(cx: &'a Context<'a>, root: &'a dyn TableLike) -> Confi
 
     let (mut config, admin) = base(cx, Some(root));
     config.limits = limits.iter().map(limits::compile).collect();
-    config.listeners = listeners.iter().map(listener).collect();
+    config.listeners = listeners.iter().map(|named| listener(named, &upstreams)).collect();
     config.upstreams = upstreams.iter().map(|named| upstream::compile(named.name, &named.section)).collect();
     config.apps = apps.iter().map(app).collect();
     config.splitters = splitters.iter().map(|named| mysql::compile(named.name, &named.section)).collect();
@@ -166,7 +167,7 @@ fn compile_http(section: &Section<'_>) -> Http {
     }
 }
 
-fn listener(named: &Named<'_>) -> Listener {
+fn listener(named: &Named<'_>, upstreams: &[Named<'_>]) -> Listener {
     // After a missing address the config is not used, so that any address will do.
     let address = named.section.need("address").unwrap_or_else(|| ([0, 0, 0, 0], 0).into());
     let (proxy_protocol, trust) = guard::trust(&named.section);
@@ -176,6 +177,8 @@ fn listener(named: &Named<'_>) -> Listener {
         address,
         proxy_protocol,
         trust,
+        access: guard::access(&named.section),
+        tcp: tcp::compile(&named.section, upstreams),
         sites: Vec::new(),
         http2: named.section.get("http2"),
         tls,

@@ -1,7 +1,7 @@
 //! `[site.NAME]`, its hosts and routes, and the names they refer to.
 
 mod actions;
-mod hosts;
+pub(super) mod hosts;
 pub(in crate::config) mod names;
 mod paths;
 
@@ -46,7 +46,7 @@ pub(super) fn compile_all<'a>(cx: &'a Context<'a>, sites: &[Named<'a>], names: &
         let drafts: Vec<&Draft> = reached.iter().map(|(_, draft)| *draft).collect();
         hosts::report_duplicate_hosts(cx, &listener.name, &drafts);
         report_two_defaults(cx, &listener.name, &drafts);
-        if drafts.is_empty() && !doubtful {
+        if drafts.is_empty() && !doubtful && listener.tcp.is_none() {
             let title = format!("no site is reached through [listener.{}]", listener.name);
             let label = "add a [site.NAME], or name this listener in the `listeners` of one";
             cx.mistake(Problem::new(title, names.listeners[index].span.clone(), label));
@@ -98,18 +98,29 @@ fn https_port(section: &Section<'_>) -> Option<u16> {
 /// Indexes of the listeners a site is reached through; `None` for a name that is unknown.
 fn listeners(section: &Section<'_>, known: &[Named<'_>]) -> Vec<Option<usize>> {
     let Some(item) = section.item("listeners") else {
-        if known.is_empty() {
+        let speaks_http = |at: &usize| known[*at].section.item("tcp").is_none();
+        let all: Vec<usize> = (0..known.len()).filter(speaks_http).collect();
+        if all.is_empty() {
             let title = format!("{} is reached through no listener", section.title);
             let label = "add a [listener.NAME] with an `address`";
             section.cx.mistake(Problem::new(title, section.span.clone(), label));
         }
-        return (0..known.len()).map(Some).collect();
+        return all.into_iter().map(Some).collect();
     };
     if item.as_array().is_some_and(|array| array.is_empty()) {
         section.bad_value("listeners", "it is empty: name a listener, or take the key away for all of them");
     }
     let names: Vec<Placed<String>> = section.list("listeners");
-    names.into_iter().map(|name| index_of(section, "listener", known, &name.value, name.span)).collect()
+    let index = |name: Placed<String>| {
+        let index = index_of(section, "listener", known, &name.value, name.span.clone())?;
+        if let Some(tcp) = known[index].section.key_span("tcp").filter(|_| known[index].section.item("tcp").is_some()) {
+            let title = format!("{} cannot be reached through [listener.{}]", section.title, name.value);
+            let label = "that one passes TCP connections on and speaks no HTTP: name another, or add one";
+            section.cx.mistake(Problem::new(title, name.span, label).related(Some(tcp), "`tcp` stands here"));
+        }
+        Some(index)
+    };
+    names.into_iter().map(index).collect()
 }
 
 /// The index of the table `[kind.name]`; reports a name that does not exist.
@@ -305,6 +316,13 @@ fn warn_of_unused(cx: &Context<'_>, names: &Names<'_>, config: &Config) {
             Action::Proxy(at) => upstreams[at] = true,
             Action::App(at) => apps[at] = true,
             _ => {}
+        }
+    }
+    for upstream in config.listeners.iter().filter_map(|listener| listener.tcp.as_ref()).flat_map(|tcp| tcp.upstreams())
+    {
+        // After a mistake it may lead nowhere.
+        if let Some(used) = upstreams.get_mut(upstream) {
+            *used = true;
         }
     }
     for (kind, all, used) in [("upstream", names.upstreams, upstreams), ("app", names.apps, apps)] {

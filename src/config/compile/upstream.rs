@@ -4,7 +4,7 @@ use super::{retry, upstream_tls};
 use toml_edit::{Item, Value as TomlValue};
 
 use crate::config::key::Table;
-use crate::config::model::{Balance, Probe, Server, Upstream};
+use crate::config::model::{Balance, Probe, ProxyProtocol, Server, Upstream};
 use crate::config::report::Problem;
 use crate::config::section::{Placed, Section, type_name, value_type_name};
 use crate::config::value::parse_address;
@@ -22,6 +22,10 @@ pub(super) fn compile<'a>(name: &str, section: &Section<'a>) -> Upstream {
     upstream.servers = servers.into_iter().map(|server| server.value).collect();
     upstream.tls = upstream_tls::compile(section, &upstream.servers);
     check_over_tls(section, &mut upstream);
+    if let Some(health) = &mut upstream.health {
+        let is_written = section.item("health").is_some_and(|item| item.get("proxy_protocol").is_some());
+        health.proxy_protocol = health.proxy_protocol.or(upstream.proxy_protocol.version().filter(|_| !is_written));
+    }
     upstream
 }
 
@@ -31,6 +35,12 @@ pub(in crate::config) fn upstream_settings<'a>(
     section: &Section<'a>,
     health: Option<&'a Item>,
 ) -> Upstream {
+    let proxy_protocol = proxy_protocol(section);
+    if proxy_protocol != ProxyProtocol::Off && section.item("keep_idle").is_some() {
+        let title = format!("`keep_idle` of {} does nothing", section.title);
+        let label = "with `proxy_protocol` a connection belongs to one client and is not kept for others";
+        section.cx.warn(Problem::new(title, section.key_span("keep_idle"), label));
+    }
     Upstream {
         name: name.into(),
         servers: Vec::new(),
@@ -47,8 +57,10 @@ pub(in crate::config) fn upstream_settings<'a>(
         idle_timeout: section.get("idle_timeout"),
         upgrade: upgrade(section),
         tunnel_timeout: section.get("tunnel_timeout"),
+        half_closed_timeout: section.get("half_closed_timeout"),
+        proxy_protocol,
         retry: retry::compile(section),
-        keep_idle: section.get("keep_idle"),
+        keep_idle: if proxy_protocol == ProxyProtocol::Off { section.get("keep_idle") } else { 0 },
         keep_idle_timeout: section.get("keep_idle_timeout"),
     }
 }
@@ -59,6 +71,14 @@ fn check_over_tls(section: &Section<'_>, upstream: &mut Upstream) {
     let written = section.item("health").and_then(|item| item.get("tls")).and_then(Item::as_bool);
     if health.tls.is_none() && written != Some(false) && !matches!(health.probe, Probe::Mysql(_)) {
         health.tls = Some(tls.check());
+    }
+}
+
+fn proxy_protocol(section: &Section<'_>) -> ProxyProtocol {
+    match section.get("proxy_protocol") {
+        "v1" => ProxyProtocol::V1,
+        "v2" => ProxyProtocol::V2,
+        _ => ProxyProtocol::Off,
     }
 }
 

@@ -9,7 +9,15 @@ use super::*;
 fn survives(text: &str) {
     match parse("any.toml", text, PROGRAMS) {
         Ok((config, warnings)) => {
-            assert!(config.listeners.iter().all(|listener| !listener.sites.is_empty()));
+            for listener in &config.listeners {
+                match &listener.tcp {
+                    None => assert!(!listener.sites.is_empty()),
+                    Some(tcp) => {
+                        assert!(listener.sites.is_empty());
+                        assert!(tcp.upstreams().iter().all(|upstream| *upstream < config.upstreams.len()));
+                    }
+                }
+            }
             warnings.iter().for_each(|warning| drop(warning.render(true)));
         }
         Err(report) => {

@@ -33,7 +33,7 @@ pub(crate) fn another_value(key: &Key) -> String {
         Kind::Text if key.table == Table::Health && key.name == "status" => "204".into(),
         Kind::Text if key.name == "listeners" => "base".into(),
         Kind::Text if key.name == "program" => "guestbook".into(),
-        Kind::Text if key.name == "format" => "$status".into(),
+        Kind::Text if ["format", "tcp_format"].contains(&key.name) => "$status".into(),
         Kind::Text if key.name == "from" => "$http_other".into(),
         Kind::Text if key.name == "shares" => "* other".into(),
         Kind::Text if key.name == "when" => "$http_other".into(),

@@ -4,17 +4,19 @@ use std::time::SystemTime;
 
 use super::table::{Row, Table};
 use super::{backend_names, server_names};
+use crate::config::model::Listener;
 use crate::control::Shared;
 use crate::control::exposition::{Exposition, Kind};
 use crate::control::shared::{AdminState, Phase, ServerState, unix_ms};
 use crate::control::usage;
 use crate::http::h2::Flood;
-use crate::metrics::{AppWorkerStats, BackendStats, LimitOutcome, SplitterStats, Worker};
+use crate::metrics::{AppWorkerStats, BackendStats, LimitOutcome, SplitterStats, TcpStats, Worker};
 
 pub(super) fn write(out: &mut Exposition, shared: &Shared, now: SystemTime) {
     process(out, shared);
     workers(out, shared);
     http(out, shared);
+    tcp(out, shared);
     http2(out, shared);
     tls(out, shared);
     limits(out, shared);
@@ -132,6 +134,29 @@ fn http(out: &mut Exposition, shared: &Shared) {
         .histogram(out, "server_request_duration_seconds", help, |w| &w.http.duration);
 }
 
+fn tcp(out: &mut Exposition, shared: &Shared) {
+    let listeners = shared.config.listeners.iter().enumerate().filter(|(_, listener)| listener.tcp.is_some());
+    let row = |(index, listener): (usize, &Listener)| Row {
+        labels: vec![("listener", listener.name.clone())],
+        parts: shared.workers.iter().map(|worker| &*worker.tcp[index]).collect(),
+    };
+    let t: Table<'_, TcpStats> = Table { prefix: "one_server_tcp_", rows: listeners.map(row).collect() };
+    t.counter(out, "connections_total", "Connections in TCP mode.", |tcp| &tcp.connections);
+    t.gauge(out, "connections", "Connections in TCP mode that are passed on to a server now.", |tcp| &tcp.open);
+    let help = "Connections refused by address rules, or because nobody is there for the name they ask for.";
+    t.counter(out, "refused_total", help, |tcp| &tcp.refused);
+    t.counter(out, "unserved_total", "Connections for which no server could be connected to.", |tcp| &tcp.unserved);
+    t.counter(out, "timeouts_total", "Connections in TCP mode closed by a time-out.", |tcp| &tcp.timeouts);
+    t.counter(out, "resets_total", "Connections in TCP mode that one of their sides ended by force.", |tcp| {
+        &tcp.resets
+    });
+    t.counter(out, "received_bytes_total", "Bytes from clients, in TCP mode.", |tcp| &tcp.bytes_up);
+    t.counter(out, "sent_bytes_total", "Bytes from servers to clients, in TCP mode.", |tcp| &tcp.bytes_down);
+    t.histogram(out, "connection_duration_seconds", "Accept to end, in TCP mode.", |tcp| &tcp.duration);
+    let help = "Bytes that went from socket to socket by splice(2).";
+    per_worker(shared, "one_server_").counter(out, "spliced_bytes_total", help, |w| &w.spliced_bytes);
+}
+
 fn http2(out: &mut Exposition, shared: &Shared) {
     let t = per_worker(shared, "one_server_http2_");
     t.counter(out, "connections_total", "Client connections that spoke HTTP/2.", |w| &w.http2.connections);
@@ -217,10 +242,17 @@ fn upstreams(out: &mut Exposition, shared: &Shared) {
     let help = "Requests that could have been tried again, but for the budget.";
     t.counter(out, "retries_refused_total", help, |s| &s.retries_refused);
     t.responses(out, "responses_total", "Answers of a server by status class.", |s| &s.responses);
-    t.gauge(out, "connections_idle", "Idle connections to a server that this worker keeps for itself now.", |s| &s.idle);
+    t.gauge(out, "connections_idle", "Idle connections to a server that this worker keeps for itself now.", |s| {
+        &s.idle
+    });
     t.histogram(out, "connect_duration_seconds", "Time to connect to a server.", |s| &s.connect);
     let help = "First byte of the request sent to complete response head.";
     t.histogram(out, "first_byte_duration_seconds", help, |s| &s.first_byte);
+    let help = "Bytes sent to a server by connections in TCP mode and by upgraded ones.";
+    t.counter(out, "tunnel_sent_bytes_total", help, |s| &s.tunnel_bytes_up);
+    let help = "Bytes received from a server by connections in TCP mode and by upgraded ones.";
+    t.counter(out, "tunnel_received_bytes_total", help, |s| &s.tunnel_bytes_down);
+    t.histogram(out, "session_duration_seconds", "Connected to end, in TCP mode.", |s| &s.session);
 }
 
 fn checks(out: &mut Exposition, shared: &Shared, now: SystemTime) {

@@ -7,5 +7,6 @@ pub mod limits;
 mod open_file;
 pub mod outputs;
 mod sendfile;
+pub mod splice;
 pub mod users;
 mod walk;

@@ -41,6 +41,11 @@ impl<'a> NonBlocking<'a> {
         }
     }
 
+    /// The socket itself.
+    pub(super) fn socket(&self) -> BorrowedFd<'a> {
+        self.socket
+    }
+
     /// Sends bytes of `file` until the socket is full, `burst_max` or `len` bytes went out, and moves `offset`.
     ///
     /// `Ok(0)`: the socket takes nothing now (or there was nothing to send); wait until it is writable. `len` is what

@@ -1,15 +1,16 @@
 //! Connections to servers: an idle one that is still good, or a new one.
 
-use std::io;
 use std::pin::pin;
 use std::time::Instant;
 
+use super::dial::dial;
 use super::server::ServerConnection;
 use super::{Forward, NoResponse, TryFailed};
 use crate::proxy::retry::Situation;
 use crate::runtime::detached::Detached;
-use crate::runtime::net::{Peek, Stream};
+use crate::runtime::net::Peek;
 use crate::runtime::time::timeout;
+use crate::worker::preamble;
 
 impl Forward<'_> {
     /// An idle connection that is still good, or a new one. The flag says which.
@@ -37,7 +38,8 @@ impl Forward<'_> {
         let begun = self.worker.now();
         let address = &self.config.servers[server].address;
         // Futures are handed on pinned: passed by value, each layer around them would hold a copy of its own.
-        let connecting = pin!(self.dial(server, begun));
+        let header = preamble::header(self.connection, self.config.proxy_protocol, None);
+        let connecting = pin!(dial(self.worker, self.upstream, server, header, begun));
         let connecting = pin!(timeout(self.config.connect_timeout, connecting));
         self.presence.watched().clear();
         let connected = match self.presence.while_client_stays(connecting).await {
@@ -87,29 +89,12 @@ impl Forward<'_> {
     pub(super) fn keep(&self, server: usize, connection: ServerConnection) {
         let now = self.worker.now();
         let spare = self.worker.upstreams[self.upstream].borrow_mut().keep(server, connection, now);
-        let Some((spare, since)) = spare else { return };
+        let Some((spare, since)) = spare.filter(|_| self.config.keep_idle > 0) else { return };
         // A TLS session does not leave its worker.
         if let Some(stream) = spare.into_plain()
             && let Ok(detached) = Detached::of(stream)
         {
             drop(self.worker.shared.idle[self.upstream][server].put(detached, since));
         }
-    }
-
-    /// A new connection, over TLS where that is wanted.
-    async fn dial(&self, server: usize, begun: Instant) -> io::Result<ServerConnection> {
-        let address = &self.config.servers[server].address;
-        let stream = Stream::connect(address).await?;
-        self.stats(server).connect.record(begun.elapsed());
-        let mut connection = ServerConnection::new(self.worker, stream);
-        if let Some(config) = &self.config.tls {
-            let settings = self.worker.upstreams[self.upstream].borrow().tls().cloned();
-            // Never in clear text instead: the check has seen to it that both are there.
-            let (Some(settings), Some(name)) = (settings, config.name_of(address)) else {
-                return Err(io::Error::other("no settings for TLS"));
-            };
-            Box::pin(connection.secure(self.worker, &settings, &name)).await?;
-        }
-        Ok(connection)
     }
 }

@@ -9,7 +9,7 @@
 //! |---|---|
 //! | this file | one server after the other |
 //! | `attempt` | one try on one server |
-//! | `connect` | the connection to it |
+//! | `connect`, `dial` | the connection to it |
 //! | `observed` | what is noted of the server for outlier detection |
 //! | `outgoing` | what goes to it |
 //! | `relay` | the response on to the client |
@@ -17,6 +17,7 @@
 
 mod attempt;
 mod connect;
+mod dial;
 mod observed;
 mod outgoing;
 mod relay;
@@ -27,6 +28,7 @@ use std::cell::Cell;
 use std::time::Instant;
 
 use self::attempt::Try;
+pub(super) use self::dial::dial;
 use self::outgoing::Outgoing;
 pub(super) use self::outgoing::{ask_for_plain, put_client_certificate};
 pub(crate) use self::server::ServerConnection;

@@ -155,6 +155,16 @@ impl ServerConnection {
         self.stream.shutdown_write();
     }
 
+    /// The socket, where nothing lies between it and the bytes of the connection; `None`: TLS does.
+    pub(in crate::worker) fn clear_stream(&self) -> Option<&Stream> {
+        self.secure.is_none().then_some(&self.stream)
+    }
+
+    /// Ends both directions by force: the server gets a reset.
+    pub(in crate::worker) fn abort(&self) {
+        self.stream.breaker().abort();
+    }
+
     /// Ends both directions at once, so that every operation under way comes back.
     pub(in crate::worker) fn break_all(&self) {
         self.stream.breaker().break_all();

@@ -5,7 +5,7 @@ use super::{Forward, NoResponse};
 use crate::http::fields::FieldsMut;
 use crate::proxy::head::write_response_fields;
 use crate::worker::exchange::{After, Client, Instead, Outcome, Unanswered};
-use crate::worker::tunnel::Tunnel;
+use crate::worker::tunnel::{Meter, Tunnel};
 use crate::worker::upload::Upload;
 
 impl Forward<'_> {
@@ -46,6 +46,8 @@ impl Forward<'_> {
             connection: self.connection,
             server: at.connection,
             idle_timeout: self.config.tunnel_timeout,
+            half_closed_timeout: self.config.half_closed_timeout,
+            meter: Meter { listener: None, server: self.stats(at.server) },
         };
         let flow = tunnel.run(first, input).await;
         stats.tunnels.dec();

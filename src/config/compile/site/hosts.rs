@@ -34,7 +34,7 @@ pub(super) fn hosts(section: &Section<'_>) -> Vec<Placed<HostPattern>> {
 }
 
 /// RFC 9110 section 7.2 compares hosts without regard to case; ports are not part of a name here.
-fn host_pattern(text: &str) -> Result<HostPattern, String> {
+pub(in crate::config::compile) fn host_pattern(text: &str) -> Result<HostPattern, String> {
     if text == "*" {
         return Ok(HostPattern::Any);
     }

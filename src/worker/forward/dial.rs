@@ -1,0 +1,38 @@
+//! A new connection to a server: connect, tell whose it is, make a TLS session.
+
+use std::io;
+use std::time::Instant;
+
+use super::server::ServerConnection;
+use crate::runtime::net::Stream;
+use crate::worker::Worker;
+
+/// Connects to a server of an upstream, over TLS where that is wanted. `header` goes out before everything else, in clear
+/// text; it may be empty. `begun`: now. No time-out of its own.
+///
+/// Errors: what connecting, writing and the handshake report. The server has got nothing but the header.
+pub(in crate::worker) async fn dial(
+    worker: &Worker,
+    upstream: usize,
+    server: usize,
+    header: Vec<u8>,
+    begun: Instant,
+) -> io::Result<ServerConnection> {
+    let config = &worker.config.upstreams[upstream];
+    let address = &config.servers[server].address;
+    let stream = Stream::connect(address).await?;
+    worker.stats.servers[upstream][server].connect.record(begun.elapsed());
+    if !header.is_empty() {
+        stream.write_all(header).await.0?;
+    }
+    let mut connection = ServerConnection::new(worker, stream);
+    if let Some(tls) = &config.tls {
+        let settings = worker.upstreams[upstream].borrow().tls().cloned();
+        // Never in clear text instead: the check has seen to it that both are there.
+        let (Some(settings), Some(name)) = (settings, tls.name_of(address)) else {
+            return Err(io::Error::other("no settings for TLS"));
+        };
+        Box::pin(connection.secure(worker, &settings, &name)).await?;
+    }
+    Ok(connection)
+}
