@@ -1,4 +1,4 @@
-//! HTTP: message model, the HTTP/1.1 codec, body framing, content codings, header fields, what is ours of HTTP/2.
+//! HTTP: message model, the HTTP/1.1 codec, body framing, content codings, header fields, what is ours of HTTP/2, HTTP/3.
 
 pub mod answer;
 pub mod caching;
@@ -7,4 +7,5 @@ pub mod date;
 pub mod fields;
 pub mod h1;
 pub mod h2;
+pub mod h3;
 pub mod location;
