@@ -15,7 +15,7 @@ use crate::control::Shared;
 use crate::control::shared::{CertificateFacts, EventLevel};
 use crate::runtime::mailbox::Sender;
 use crate::runtime::sys::users::own_name;
-use crate::tls::{Material, Secrets, TlsError, build};
+use crate::tls::{Material, Secrets, TlsError, build, build_quic};
 use crate::worker::Control;
 
 /// Time between two looks at the files.
@@ -56,6 +56,9 @@ impl Certificates {
             let material = Material::load(settings, &self.process_secret).map_err(error)?;
             // What the workers will build by themselves.
             build(settings, &material, listener.http2).map_err(error)?;
+            if listener.http3 {
+                build_quic(settings, &material).map_err(error)?;
+            }
             Ok(Some(material))
         };
         self.config.listeners.iter().map(load).collect()

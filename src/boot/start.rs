@@ -24,8 +24,9 @@ use crate::runtime::driver::{DataRuntime, DriverFacts};
 use crate::runtime::helpers::Helpers;
 use crate::runtime::mailbox::{Receiver, Sender, mailbox};
 use crate::runtime::net::{Address, BoundSocket};
+use crate::runtime::udp::BoundUdp;
 use crate::runtime::{cores, sys};
-use crate::worker::{Control, Seat, TICK};
+use crate::worker::{Control, QuicKeys, Seat, TICK};
 
 /// Why the process could not start.
 #[derive(Debug)]
@@ -69,7 +70,7 @@ impl std::fmt::Display for StartError {
             StartError::Bind { name, address, error } => {
                 write!(f, "cannot listen on {address} (listener `{name}`): {error}")?;
                 f.write_str(match error.kind() {
-                    io::ErrorKind::AddrInUse => "; another process has it, see `ss -ltnp`",
+                    io::ErrorKind::AddrInUse => "; another process has it, see `ss -lntup`",
                     io::ErrorKind::PermissionDenied => "; ports below 1024 need root or CAP_NET_BIND_SERVICE",
                     io::ErrorKind::AddrNotAvailable => "; no interface of this machine has that address",
                     _ => "",
@@ -95,6 +96,9 @@ const HELPERS: usize = 2;
 /// Jobs that may wait for them; beyond it requests are answered with 503.
 const HELPER_QUEUE: usize = 256;
 
+/// Datagrams of QUIC that may wait for a worker whose connections they belong to; more are dropped.
+const DATAGRAMS_MAX: usize = 1024;
+
 /// How long the end of the process waits for a log that is not taken.
 const LOG_STOP_MAX: Duration = Duration::from_secs(2);
 
@@ -117,6 +121,8 @@ impl Threads {
 struct Sockets {
     /// By data worker: listener index, port, socket.
     http: Vec<Vec<(usize, u16, BoundSocket)>>,
+    /// By data worker: listener index, UDP socket for HTTP/3.
+    quic: Vec<Vec<(usize, BoundUdp)>>,
     /// By data worker: splitter index, socket.
     mysql: Vec<Vec<(usize, BoundSocket)>>,
     admin: Option<std::net::TcpListener>,
@@ -167,12 +173,20 @@ pub(super) fn run(config: Config, apps: &Registry) -> Result<(), StartError> {
     let jobs = start_app_workers(&config, &shared, &placement, &programs, origins, &mut facts)?;
     let connections = Arc::new(AtomicUsize::new(0));
     let mut threads = Threads { data: Vec::new(), orders: Vec::new() };
+    let quic_keys = QuicKeys::random();
+    let (datagram_senders, mut datagram_boxes): (Vec<_>, Vec<_>) =
+        (0..placement.data.len()).map(|_| mailbox(DATAGRAMS_MAX)).unzip();
     for (index, (replies, tickets)) in data_seats.into_iter().enumerate().rev() {
+        let Some(datagrams) = datagram_boxes.pop() else { unreachable!("one for each worker") };
         let (order, control) = mailbox(16);
         let seat = Seat {
             index,
             shared: shared.clone(),
             listeners: std::mem::take(&mut sockets.http[index]),
+            quic: std::mem::take(&mut sockets.quic[index]),
+            quic_keys: quic_keys.clone(),
+            datagrams,
+            datagram_senders: datagram_senders.clone(),
             tls: materials.clone(),
             splitters: std::mem::take(&mut sockets.mysql[index]),
             mysql: mysql.clone(),
@@ -235,6 +249,7 @@ fn find_programs(config: &Config, apps: &Registry) -> Result<Vec<crate::app::App
 fn bind(config: &Config, data_workers: usize) -> Result<Sockets, StartError> {
     let mut sockets = Sockets {
         http: (0..data_workers).map(|_| Vec::new()).collect(),
+        quic: (0..data_workers).map(|_| Vec::new()).collect(),
         mysql: (0..data_workers).map(|_| Vec::new()).collect(),
         admin: None,
         facts: Vec::new(),
@@ -246,12 +261,22 @@ fn bind(config: &Config, data_workers: usize) -> Result<Sockets, StartError> {
         let bound = bind_all(&listener.name, &address, backlog, data_workers)?;
         let kind = if listener.tls.is_some() { "https" } else { "http" };
         sockets.facts.push(fact(&listener.name, kind, &bound[0]));
+        let mut port = 0;
         for (worker, socket) in bound.into_iter().enumerate() {
-            let port = match socket.local_address() {
+            port = match socket.local_address() {
                 Ok(Address::Tcp(address)) => address.port(),
                 _ => 0,
             };
             sockets.http[worker].push((index, port, socket));
+        }
+        if listener.http3 {
+            // Clients look for it under the number they know.
+            let address = SocketAddr::new(listener.address.ip(), port);
+            for (worker, socket) in bind_udp(&listener.name, address, data_workers)?.into_iter().enumerate() {
+                sockets.quic[worker].push((index, socket));
+            }
+            let name = listener.name.clone();
+            sockets.facts.push(ListenerFacts { name, kind: "http3", address: address.to_string() });
         }
     }
     for (index, splitter) in config.splitters.iter().enumerate() {
@@ -305,6 +330,15 @@ fn bind_all(name: &str, address: &Address, backlog: u32, workers: usize) -> Resu
             Ok(sockets)
         }
     }
+}
+
+/// One UDP socket per data worker.
+fn bind_udp(name: &str, address: SocketAddr, workers: usize) -> Result<Vec<BoundUdp>, StartError> {
+    let error =
+        |error| StartError::Bind { name: format!("{name}, HTTP/3 over UDP"), address: Address::Tcp(address), error };
+    // As for TCP: another process must not share the port.
+    drop(std::net::UdpSocket::bind(address).map_err(error)?);
+    (0..workers).map(|_| BoundUdp::new(address).map_err(error)).collect()
 }
 
 type AnswerSeat = (Receiver<Reply>, Arc<Tickets>);

@@ -95,6 +95,8 @@ impl Config {
                 trust: None,
                 sites: vec![site],
                 http2: true,
+                http3: false,
+                alt_svc: None,
                 tls: None,
             });
         }

@@ -13,6 +13,8 @@ pub struct Worker {
     pub tls: TlsStats,
     /// Downstream HTTP/2.
     pub http2: Http2Stats,
+    /// Downstream HTTP/3.
+    pub http3: Http3Stats,
     /// Per limit of requests.
     pub limits: Vec<LimitStats>,
     /// Static files.
@@ -38,6 +40,7 @@ impl Worker {
             http: HttpStats::default(),
             tls: TlsStats::default(),
             http2: Http2Stats::default(),
+            http3: Http3Stats::default(),
             limits: config.limits.iter().map(|_| LimitStats::default()).collect(),
             files: FileStats::default(),
             listeners: config.listeners.iter().map(|_| Gauge::default()).collect(),
@@ -138,6 +141,30 @@ impl Http2Stats {
     pub fn count_flood(&self, flood: Flood) {
         self.floods[flood.index()].inc();
     }
+}
+
+/// What HTTP/3 adds to the downstream side of a worker. Its connections and requests count in [`HttpStats`] too, and the
+/// handshakes in [`TlsStats`].
+#[derive(Debug, Default)]
+pub struct Http3Stats {
+    /// Connections established.
+    pub connections: Counter,
+    /// Of these, open now.
+    pub open: Gauge,
+    /// Requests whose head has come.
+    pub requests: Counter,
+    /// Requests that clients gave up before they were answered.
+    pub resets_received: Counter,
+    /// GOAWAY frames sent.
+    pub goaways: Counter,
+    /// Connections ended because their client gave up too many requests.
+    pub floods: Counter,
+    /// Clients asked to prove their address first.
+    pub retries: Counter,
+    /// Datagrams passed on to the worker that owns their connection.
+    pub forwarded: Counter,
+    /// Datagrams dropped because too much was under way.
+    pub dropped: Counter,
 }
 
 /// Static files of a worker.

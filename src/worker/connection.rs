@@ -57,13 +57,14 @@ const PIECE_BYTES_MAX: usize = 1 << 20;
 /// Least room offered to a read.
 const READ_ROOM: usize = 1024;
 
-/// A connection and what it knows of itself. Both watches are dropped before `stream`, as they must be.
+/// A connection and what it knows of itself. Both watches are dropped before `transport`, as they must be.
 pub(super) struct Connection {
     pub(super) watched: Watched,
     /// Deadlines of writes, where they must not disturb those of reads: HTTP/2 does both at once.
     pub(super) writes: std::cell::OnceCell<Watched>,
-    pub(super) stream: Stream,
-    pub(super) peer: Option<SocketAddr>,
+    pub(super) transport: Transport,
+    /// Changes when a client of QUIC moves.
+    pub(super) peer: std::cell::Cell<Option<SocketAddr>>,
     /// The client's address as a PROXY header told it.
     pub(super) proxied: std::cell::Cell<Option<Proxied>>,
     /// Tells it from all others of the process.
@@ -86,6 +87,14 @@ pub(super) struct Connection {
     pub(super) _open: Open,
 }
 
+/// What carries a connection.
+pub(super) enum Transport {
+    /// A socket of its own.
+    Socket(Stream),
+    /// QUIC, over the UDP socket that a listener's clients have in common; facts of its TLS session, once there is one.
+    Quic(std::cell::OnceCell<Box<Facts>>),
+}
+
 /// Where a client is whose connection ends at a proxy in front.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Proxied {
@@ -98,10 +107,18 @@ pub(super) enum Proxied {
 pub(super) struct Broken;
 
 impl Connection {
+    /// The socket of HTTP/1 and HTTP/2. Panics for QUIC, whose code has no use for it.
+    pub(super) fn stream(&self) -> &Stream {
+        match &self.transport {
+            Transport::Socket(stream) => stream,
+            Transport::Quic(_) => panic!("a connection of QUIC has no socket of its own"),
+        }
+    }
+
     /// The client's end of the connection, as a proxy in front may have told with the PROXY protocol.
     pub(super) fn peer(&self) -> Option<SocketAddr> {
         match self.proxied.get() {
-            None => self.peer,
+            None => self.peer.get(),
             Some(Proxied::Ip(address)) => Some(address),
             Some(Proxied::Unix) => None,
         }
@@ -120,7 +137,9 @@ impl Connection {
             None => {
                 worker.stats.http.refused.inc();
                 worker.stats.http.refused_per_address.inc();
-                self.stream.reset_on_close();
+                if let Transport::Socket(stream) = &self.transport {
+                    stream.reset_on_close();
+                }
                 false
             }
         }
@@ -211,7 +230,7 @@ impl Connection {
         let mut sent = 0;
         while sent < bytes.bytes() {
             watched.set(worker.config.http.write_timeout, OnExpiry::BreakAll);
-            let (result, returned) = self.stream.write_piece(bytes, sent, PIECE_BYTES_MAX).await;
+            let (result, returned) = self.stream().write_piece(bytes, sent, PIECE_BYTES_MAX).await;
             watched.clear();
             bytes = returned;
             match result {
@@ -232,25 +251,26 @@ impl Connection {
 
     /// From now on writes have deadlines apart from those of reads.
     pub(super) fn separate_writes(&self, worker: &Worker) {
-        self.writes.get_or_init(|| worker.watches.watch(&self.stream));
+        self.writes.get_or_init(|| worker.watches.watch(&self.stream()));
     }
 
     /// The client's bytes are encrypted.
     pub(super) fn is_tls(&self) -> bool {
-        self.tls.get().is_some()
+        self.tls.get().is_some() || matches!(self.transport, Transport::Quic(_))
     }
 
     /// Calls `look` with the facts of the TLS session; `None` without one.
     pub(super) fn with_tls_facts<T>(&self, look: impl FnOnce(Option<&Facts>) -> T) -> T {
-        match self.tls.get() {
-            Some(secure) => secure.with_facts(look),
-            None => look(None),
+        match (self.tls.get(), &self.transport) {
+            (Some(secure), _) => secure.with_facts(look),
+            (None, Transport::Quic(facts)) => look(facts.get().map(Box::as_ref)),
+            (None, Transport::Socket(_)) => look(None),
         }
     }
 
     /// Reads what is there into the spare capacity of `buf`; 0: the client sends no more.
     pub(super) async fn read(&self, worker: &Worker, buf: Vec<u8>) -> (std::io::Result<usize>, Vec<u8>) {
-        let Some(secure) = self.tls.get() else { return self.stream.read(buf).await };
+        let Some(secure) = self.tls.get() else { return self.stream().read(buf).await };
         let (result, buf) = secure.read(worker, self, buf, None).await;
         let count = result.map(|end| match end {
             ReadEnd::Bytes(count) => count,
@@ -267,7 +287,7 @@ impl Connection {
         cancel: &Cancel,
     ) -> (std::io::Result<ReadEnd>, Vec<u8>) {
         match self.tls.get() {
-            None => self.stream.read_cancellable(buf, cancel).await,
+            None => self.stream().read_cancellable(buf, cancel).await,
             Some(secure) => secure.read(worker, self, buf, Some(cancel)).await,
         }
     }
@@ -276,14 +296,14 @@ impl Connection {
     pub(super) async fn readable(&self) -> std::io::Result<()> {
         match self.tls.get() {
             Some(secure) if secure.is_ready() => Ok(()),
-            _ => self.stream.readable().await,
+            _ => self.stream().readable().await,
         }
     }
 
     /// Something of a request has come.
     fn has_bytes(&self) -> bool {
         self.tls.get().is_some_and(|secure| secure.is_ready() || secure.has_partial_record())
-            || self.stream.peek() == Peek::Bytes
+            || self.stream().peek() == Peek::Bytes
     }
 
     /// The worker drains, and a request that is not there yet is not waited for. The first one of a connection is on its
@@ -300,7 +320,7 @@ impl Connection {
         if let Some(secure) = self.tls.get() {
             secure.close(self).await;
         }
-        self.stream.shutdown_write();
+        self.stream().shutdown_write();
     }
 
     /// Sends what waits in `out`.
@@ -360,7 +380,7 @@ pub(super) async fn drive(worker: Rc<Worker>, connection: Rc<Connection>) {
         };
         match next {
             Next::Cold => is_cold = true,
-            Next::Abort => return connection.stream.reset_on_close(),
+            Next::Abort => return connection.stream().reset_on_close(),
             Next::Close if connection.is_tls() => return Box::pin(connection.end_direction(CLOSE_MAX)).await,
             Next::Close => return,
             Next::Linger => return Box::pin(linger(&worker, &connection)).await,

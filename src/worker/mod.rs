@@ -15,6 +15,8 @@
 //! | `send_file`, `forward`, `call_app` | the three actions that take time |
 //! | `tarpit` | the one that takes it on purpose |
 //! | `trail`, `logged` | what a request leaves behind, and whether the access log wants it |
+//! | `h2`, `h3` | connections that carry several requests at once |
+//! | `multiplexed` | one of these requests, whichever of the two it came in |
 //! | `run` | the worker's thread: listeners, tick, drain |
 //!
 //! It decides nothing about a protocol: that is in the codecs and the pure parts of the services below it.
@@ -22,6 +24,7 @@
 mod admit;
 mod answer;
 mod arrival;
+mod blocked;
 mod body;
 mod call_app;
 mod connection;
@@ -29,10 +32,12 @@ mod cx;
 mod exchange;
 mod forward;
 mod h2;
+mod h3;
 mod held_back;
 mod hot;
 mod limits;
 mod logged;
+mod multiplexed;
 mod pacing;
 mod preamble;
 mod redirected;
@@ -60,6 +65,7 @@ use crate::metrics;
 use crate::proxy::UpstreamState;
 use crate::route::Router;
 
+pub(crate) use h3::Keys as QuicKeys;
 pub(crate) use run::{Control, Seat, TICK, run};
 
 /// Everything a data worker needs to answer a request. Lives on its thread.
@@ -82,6 +88,8 @@ pub(crate) struct Worker {
     folders: Vec<Vec<usize>>,
     /// Port of each listener, as bound.
     ports: Vec<u16>,
+    /// By listener: the line that tells clients of its HTTP/3; empty: none does.
+    alt_svc: Vec<Vec<u8>>,
     /// By listener: what its new sessions are made with; `None`: it speaks in clear.
     tls: RefCell<Vec<Option<Arc<rustls::ServerConfig>>>>,
     handshakes: secure::HandshakeGate,
@@ -124,6 +132,11 @@ impl Worker {
         // Weyl sequence with an odd constant: visits every value before it repeats.
         self.request_ids.set(id.wrapping_add(0x9E37_79B9_7F4A_7C15));
         id
+    }
+
+    /// Number of the next connection. Every worker has numbers of its own, so that none is given twice.
+    fn next_serial(&self) -> u64 {
+        (self.index as u64) << 48 | self.serials.replace(self.serials.get() + 1)
     }
 
     /// Called every tick.

@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use super::arrival::Arrival;
-use super::connection::{Connection, drive};
+use super::connection::{Connection, Transport, drive};
+use super::h3::{Datagram, Endpoint, Keys};
 use super::hot::HotPool;
 use super::secure::HandshakeGate;
 pub(crate) use super::watch::TICK;
@@ -20,12 +21,13 @@ use crate::control::Shared;
 use crate::files;
 use crate::http::coding::Encoders;
 use crate::http::date::HttpDate;
-use crate::http::h1::Limits;
+use crate::http::h1::{Limits, write_field};
 use crate::proxy::UpstreamState;
 use crate::route::Router;
 use crate::runtime::mailbox::{Receiver, Sender};
 use crate::runtime::net::{BoundSocket, Listener};
 use crate::runtime::time::sleep;
+use crate::runtime::udp::BoundUdp;
 
 /// Logins a worker remembers.
 const LOGINS_MAX: usize = 4096;
@@ -49,6 +51,12 @@ pub(crate) struct Seat {
     pub(crate) shared: Arc<Shared>,
     /// HTTP listeners: index into the config, port as bound, socket.
     pub(crate) listeners: Vec<(usize, u16, BoundSocket)>,
+    /// HTTP/3: index of the listener, socket.
+    pub(crate) quic: Vec<(usize, BoundUdp)>,
+    pub(crate) quic_keys: Keys,
+    /// Datagrams of this worker's connections that others have received, and the mailboxes of all workers for such.
+    pub(crate) datagrams: Receiver<Datagram>,
+    pub(crate) datagram_senders: Vec<Sender<Datagram>>,
     /// By listener: certificates and keys; `None`: it speaks in clear.
     pub(crate) tls: Vec<Option<crate::tls::Material>>,
     /// Splitter listeners: index into the config, socket.
@@ -73,7 +81,7 @@ pub(crate) struct Seat {
 
 /// Runs the worker until it is told to stop or has drained.
 pub(crate) async fn run(seat: Seat) {
-    let Seat { listeners, splitters, mysql, mut control, replies, .. } = seat;
+    let Seat { listeners, splitters, mysql, mut control, replies, quic, datagrams, .. } = seat;
     let config = seat.shared.config.clone();
     let ports = port_table(&config, &listeners);
     let handshakes = match HandshakeGate::new() {
@@ -95,6 +103,7 @@ pub(crate) async fn run(seat: Seat) {
         logged: super::logged::Logged::new(&config, seat.access_log.as_ref()),
         lookups: crate::variables::Lookups::new(&config.lookups),
         folders: folder_table(&config),
+        alt_svc: alt_svc_table(&config, &ports),
         ports,
         tls: RefCell::new(tls),
         handshakes,
@@ -131,6 +140,11 @@ pub(crate) async fn run(seat: Seat) {
             Err(error) => return tracing::error!(worker = worker.index, %error, "listener cannot be used"),
         }
     }
+    let quic = Quic { sockets: quic, datagrams, workers: seat.datagram_senders.into(), keys: seat.quic_keys };
+    let endpoints = match start_quic(&worker, quic, &seat.tls, &seat.connections) {
+        Ok(endpoints) => endpoints,
+        Err(error) => return tracing::error!(worker = worker.index, %error, "HTTP/3 cannot be set up"),
+    };
     let splitters = start_splitters(&worker, splitters, &mysql, &mut accepting);
     let deliver = worker.clone();
     crate::runtime::spawn(async move {
@@ -140,8 +154,8 @@ pub(crate) async fn run(seat: Seat) {
     let order = loop {
         match control.recv().await {
             Control::Tick => worker.tick(),
-            Control::Certificates(materials) => match tls_configs(&worker.config, &materials) {
-                Ok(tls) => drop(worker.tls.replace(tls)),
+            Control::Certificates(materials) => match renew(&worker, &endpoints, &materials) {
+                Ok(()) => {}
                 Err(error) => tracing::error!(worker = worker.index, %error, "new certificates cannot be used"),
             },
             order => break order,
@@ -154,6 +168,7 @@ pub(crate) async fn run(seat: Seat) {
         }
         drain(&worker, &mut control, deadline).await;
     }
+    endpoints.iter().for_each(|endpoint| endpoint.close_all());
     if let Some(log) = &worker.access_log {
         log.flush_due();
     }
@@ -209,6 +224,21 @@ fn port_table(config: &Config, listeners: &[(usize, u16, BoundSocket)]) -> Vec<u
     (0..config.listeners.len()).map(|index| bound(index).unwrap_or_default()).collect()
 }
 
+/// By listener, the line that tells of HTTP/3.
+fn alt_svc_table(config: &Config, ports: &[u16]) -> Vec<Vec<u8>> {
+    let line = |(listener, port): (&crate::config::model::Listener, &u16)| {
+        let mut line = Vec::new();
+        match listener.alt_svc.as_deref() {
+            _ if !listener.http3 => {}
+            Some("") => {}
+            Some(text) => write_field(&mut line, "Alt-Svc", text.as_bytes()),
+            None => write_field(&mut line, "Alt-Svc", format!("h3=\":{port}\"; ma=86400").as_bytes()),
+        }
+        line
+    };
+    config.listeners.iter().zip(ports).map(line).collect()
+}
+
 /// By listener, what its sessions are made with. Boot has built the same once, so that this does not fail; if it does, the
 /// listener is not served, least of all in clear.
 fn tls_configs(
@@ -222,6 +252,69 @@ fn tls_configs(
         crate::tls::build(settings, material, listener.http2).map(Some)
     };
     config.listeners.iter().zip(materials).map(build).collect()
+}
+
+/// New sessions use these certificates and keys, all of them or none.
+fn renew(
+    worker: &Rc<Worker>,
+    endpoints: &[Rc<Endpoint>],
+    materials: &[Option<crate::tls::Material>],
+) -> Result<(), crate::tls::TlsError> {
+    let tls = tls_configs(&worker.config, materials)?;
+    let quic: Vec<_> =
+        endpoints.iter().map(|endpoint| quic_tls(worker, endpoint.listener(), materials)).collect::<Result<_, _>>()?;
+    drop(worker.tls.replace(tls));
+    endpoints.iter().zip(quic).for_each(|(endpoint, tls)| endpoint.set_tls(tls));
+    Ok(())
+}
+
+/// What the QUIC sessions of a listener are made with.
+fn quic_tls(
+    worker: &Worker,
+    listener: usize,
+    materials: &[Option<crate::tls::Material>],
+) -> Result<Arc<crate::tls::QuicTls>, crate::tls::TlsError> {
+    let listener_config = &worker.config.listeners[listener];
+    let missing = || crate::tls::TlsError::Settings(format!("listener `{}` has no certificates", listener_config.name));
+    let (settings, material) = listener_config.tls.as_deref().zip(materials[listener].as_ref()).ok_or_else(missing)?;
+    crate::tls::build_quic(settings, material)
+}
+
+/// What a worker needs for HTTP/3.
+struct Quic {
+    sockets: Vec<(usize, BoundUdp)>,
+    datagrams: Receiver<Datagram>,
+    workers: Rc<[Sender<Datagram>]>,
+    keys: Keys,
+}
+
+/// Starts to receive what comes for HTTP/3.
+fn start_quic(
+    worker: &Rc<Worker>,
+    quic: Quic,
+    materials: &[Option<crate::tls::Material>],
+    connections: &Arc<AtomicUsize>,
+) -> Result<Vec<Rc<Endpoint>>, String> {
+    let Quic { sockets, mut datagrams, workers, keys } = quic;
+    let mut endpoints = Vec::new();
+    for (listener, socket) in sockets {
+        let tls = quic_tls(worker, listener, materials).map_err(|error| error.to_string())?;
+        let endpoint = Endpoint::new(worker, listener, socket, tls, &keys, &workers, connections);
+        endpoints.push(endpoint.map_err(|error| error.to_string())?);
+    }
+    for endpoint in &endpoints {
+        crate::runtime::spawn(endpoint.clone().receive());
+    }
+    let all = endpoints.clone();
+    crate::runtime::spawn(async move {
+        loop {
+            let datagram = datagrams.recv().await;
+            if let Some(endpoint) = all.iter().find(|endpoint| endpoint.listener() == datagram.listener()) {
+                endpoint.take_forwarded(datagram);
+            }
+        }
+    });
+    Ok(endpoints)
 }
 
 /// Numbers the `files` actions, by site and route.
@@ -240,31 +333,23 @@ async fn accept(worker: Rc<Worker>, listener: Rc<Listener>, index: usize, connec
     loop {
         match listener.accept().await {
             Ok((stream, peer)) => {
-                let open = connections.fetch_add(1, Ordering::Relaxed);
-                let guard = Open { worker: worker.clone(), connections: connections.clone(), listener: index };
-                worker.stats.listeners[index].inc();
-                worker.connections.set(worker.connections.get() + 1);
-                worker.stats.http.connections.set(worker.connections.get() as u64);
-                worker.stats.http.accepted.inc();
-                if open >= worker.config.process.connections_max {
-                    worker.stats.http.refused.inc();
-                    drop((stream, guard));
+                let Some(guard) = Open::new(&worker, &connections, index) else {
+                    drop(stream);
                     continue;
-                }
+                };
                 let watched = worker.watches.watch(&stream);
                 let requests = Cell::new(0);
                 let connection = Connection {
                     watched,
-                    // Every worker has numbers of its own, so that none is given twice.
-                    serial: (worker.index as u64) << 48 | worker.serials.replace(worker.serials.get() + 1),
+                    serial: worker.next_serial(),
                     proxied: Cell::new(None),
                     writes: OnceCell::new(),
                     sending: Cell::new(false),
                     arrival: Arrival::default(),
                     opened: worker.now(),
                     tls: OnceCell::new(),
-                    stream,
-                    peer,
+                    transport: Transport::Socket(stream),
+                    peer: Cell::new(peer),
                     listener: index as u32,
                     requests,
                     place: OnceCell::new(),
@@ -291,6 +376,23 @@ pub(super) struct Open {
     worker: Rc<Worker>,
     connections: Arc<AtomicUsize>,
     listener: usize,
+}
+
+impl Open {
+    /// Counts a connection; `None`: there are as many as there may be.
+    pub(super) fn new(worker: &Rc<Worker>, connections: &Arc<AtomicUsize>, listener: usize) -> Option<Open> {
+        let open = connections.fetch_add(1, Ordering::Relaxed);
+        let guard = Open { worker: worker.clone(), connections: connections.clone(), listener };
+        worker.stats.listeners[listener].inc();
+        worker.connections.set(worker.connections.get() + 1);
+        worker.stats.http.connections.set(worker.connections.get() as u64);
+        worker.stats.http.accepted.inc();
+        if open >= worker.config.process.connections_max {
+            worker.stats.http.refused.inc();
+            return None;
+        }
+        Some(guard)
+    }
 }
 
 impl Drop for Open {

@@ -9,7 +9,6 @@
 //! moves any more: a burst of requests that arrives in one read leaves as one write. A stream whose answer is not ready at
 //! once becomes a task of its own.
 
-mod blocked;
 mod pipe;
 mod stream;
 
@@ -24,14 +23,15 @@ use bytes::Bytes;
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream};
 
-use self::blocked::Blocked;
 use self::pipe::{Pipe, PipeEnd};
 pub(super) use self::stream::{Receiver, Stream};
 use super::Worker;
-use super::answer::{Answer, H2Wire, Wire};
+use super::answer::{Answer, StreamWire, Wire};
+use super::blocked::Blocked;
 use super::connection::Connection;
 use super::exchange::{self, After, Client, Request};
 use super::hot::Hot;
+use super::multiplexed;
 use super::trail::account;
 use super::upload::Upload;
 use super::watch::{OnExpiry, Watched};
@@ -134,7 +134,7 @@ pub(super) async fn drive(worker: Rc<Worker>, connection: Rc<Connection>, input:
     if shared.pipe.borrow_mut().discard() {
         connection.end_direction(LINGER).await;
     } else {
-        connection.stream.breaker().break_all();
+        connection.stream().breaker().break_all();
     }
     if is_reading {
         reader.await;
@@ -320,7 +320,7 @@ async fn serve(worker: Rc<Worker>, connection: Rc<Connection>, shared: Rc<Shared
             shared.owes_since.set(None);
             h2
         }
-        Err(error) => return tracing::debug!(peer = ?connection.peer, %error, "HTTP/2 did not begin"),
+        Err(error) => return tracing::debug!(peer = ?connection.peer.get(), %error, "HTTP/2 did not begin"),
     };
     loop {
         let next = poll_fn(|cx| {
@@ -343,7 +343,9 @@ async fn serve(worker: Rc<Worker>, connection: Rc<Connection>, shared: Rc<Shared
                 }
                 start(&worker, &connection, &shared, request, respond).await;
             }
-            Some(Err(error)) => return tracing::debug!(peer = ?connection.peer, %error, "HTTP/2 connection ended"),
+            Some(Err(error)) => {
+                return tracing::debug!(peer = ?connection.peer.get(), %error, "HTTP/2 connection ended");
+            }
             None => return,
         }
     }
@@ -402,15 +404,16 @@ async fn answer(guard: StreamGuard, request: http::Request<RecvStream>, respond:
     let limits = Limits { head_bytes_max, ..worker.limits };
     let converted = write_request(&parts, !recv.is_end_stream(), &limits, head_bytes, head);
     drop(parts);
-    let mut receiver = Receiver::new(recv, stream.clone(), shared.blocked.clone(), head.expect_continue);
+    let receiver = Receiver::new(recv, stream.clone(), shared.blocked.clone(), head.expect_continue);
+    let (mut receiver, sender) = (multiplexed::Receiver::H2(receiver), multiplexed::Stream::H2(stream.clone()));
     let request = Request::new(worker, connection, head, head_bytes);
-    let wire = Wire::H2(H2Wire { stream: &stream, gathered: Vec::new(), is_broken: false });
-    let mut client = Client::new(Upload::H2(&mut receiver), Answer::new(worker, connection, head.method, wire));
+    let wire = Wire::Stream(StreamWire { stream: &sender, gathered: Vec::new(), is_broken: false });
+    let mut client = Client::new(Upload::Stream(&mut receiver), Answer::new(worker, connection, head.method, wire));
     let outcome = match converted {
         Ok(()) => exchange::run(worker, connection, request, &mut client, scratch).await,
         Err(error) => {
             worker.stats.http.malformed.inc();
-            tracing::debug!(peer = ?connection.peer, %error, "request refused");
+            tracing::debug!(peer = ?connection.peer.get(), %error, "request refused");
             exchange::refuse_malformed(&mut client, scratch, error.status()).await
         }
     };
@@ -420,5 +423,7 @@ async fn answer(guard: StreamGuard, request: http::Request<RecvStream>, respond:
     }
     drop(client);
     drop(lease);
-    receiver.linger(worker).await;
+    if let multiplexed::Receiver::H2(receiver) = receiver {
+        receiver.linger(worker).await;
+    }
 }
