@@ -5,7 +5,6 @@
 
 mod support;
 
-use std::io::Read;
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

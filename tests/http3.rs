@@ -182,3 +182,620 @@ fn large_bodies_arrive_whole_in_both_directions_and_many_at_once() {
         assert_eq!(server.metric("one_server_http3_requests_total", ""), 317.0);
     });
 }
+
+#[test]
+fn what_is_told_of_a_request_is_right() {
+    everywhere(|driver| {
+        let rest = "[[site.main.route]]\nexact = \"/told\"\n\
+                    respond = { body = \"$server_protocol $scheme $remote_addr $ssl_protocol $ssl_server_name\" }\n";
+        let log = "access = \"$DIR/access.log\"\nformat = \"$request $status $body_bytes_sent $ssl_protocol $ssl_session_reused\"\n";
+        let server = small(driver, rest).log(log).start();
+        let seen = run(&server, json!({}), json!([ask("told", "/told"), ask("big", "/big"), ask("none", "/none")]));
+        assert_eq!(seen.answer("told").text(), "HTTP/3.0 https 127.0.0.1 TLSv1.3 localhost");
+        assert_eq!(seen.answer("told").field("alt-svc"), None, "it knows already");
+        let line = |path: &str, rest: &str| format!("GET {path} HTTP/3.0 {rest}");
+        let log = server.folder().join("access.log");
+        let read = || std::fs::read_to_string(&log).unwrap_or_default();
+        eventually("three lines", || read().lines().count() == 3);
+        let text = read();
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines[..2], [line("/told", "200 46 TLSv1.3 ."), line("/big", "200 3000017 TLSv1.3 .")]);
+        assert!(lines[2].starts_with(&line("/none", "404 ")));
+        for (name, value) in
+            [("http3_connections_total", 1.0), ("http3_requests_total", 3.0), ("tls_handshakes_total", 1.0)]
+        {
+            assert_eq!(server.metric(&format!("one_server_{name}"), ""), value, "{name}");
+        }
+        server.wait_until_no_client();
+        assert_eq!(server.metric("one_server_http3_connections", ""), 0.0);
+    });
+}
+
+#[test]
+fn limits_of_bodies_hold() {
+    let upstream = echo();
+    everywhere(|driver| {
+        let server = start(driver, &upstream);
+        let post = |name: &str, path: &str, more: Value| {
+            let mut step = ask_with(name, path, json!({ "method": "POST" }));
+            step.as_object_mut().expect("a step").extend(more.as_object().expect("keys").clone());
+            step
+        };
+        let length = |length: usize| json!([["content-length", length.to_string()]]);
+        let steps = json!([
+            post("told", "/small/echo", json!({ "content": { "pattern": 1001 }, "fields": length(1001) })),
+            post("untold", "/small/echo", json!({ "content": { "pattern": 1001 } })),
+            post("enough", "/small/echo", json!({ "content": { "pattern": 1000 } })),
+            post("short", "/up/echo", json!({ "content": "12345", "fields": length(6) })),
+            post("long", "/up/echo", json!({ "content": "12345", "fields": length(4) })),
+            post("right", "/up/echo", json!({ "content": "12345", "fields": length(5) })),
+            post("none", "/up/echo", json!({ "fields": length(5) })),
+            post("asked", "/up/echo", json!({ "fields": [["expect", "100-continue"]], "ends": false, "waits": false })),
+            json!({ "op": "wait", "name": "asked", "head": true }),
+            json!({ "op": "more", "name": "asked", "content": "here it is", "ends": true }),
+            json!({ "op": "wait", "name": "asked" }),
+            post("trailers", "/up/echo", json!({ "content": "x", "ends": false, "waits": false })),
+            json!({ "op": "trailers", "name": "trailers" }),
+            json!({ "op": "wait", "name": "trailers" }),
+            ask("after", "/page.html"),
+        ]);
+        let seen = run(&server, json!({}), steps);
+        for (name, status) in [("told", 413), ("untold", 413), ("enough", 200), ("right", 200), ("after", 200)] {
+            assert_eq!(seen.answer(name).status(), status, "{name}");
+        }
+        // RFC 9114 section 4.1.2
+        for name in ["short", "long"] {
+            assert_eq!(seen.answer(name).reset(), Some(MESSAGE_ERROR), "{name}");
+        }
+        assert_eq!(seen.answer("none").status(), 400);
+        assert_eq!((seen.answer("asked").interim(), seen.answer("asked").text()), (vec![100], "here it is".into()));
+        assert_eq!(seen.answer("trailers").text(), "x");
+        assert!(upstream.seen().iter().all(|seen| seen.body != b"12345" || seen.field("content-length") == Some("5")));
+    });
+}
+
+#[test]
+fn heads_that_are_too_large_get_431() {
+    everywhere(|driver| {
+        let server = small(driver, "[http3]\nheader_list_max = \"8KiB\"\n").start();
+        let large = |bytes: usize| json!({ "fields": [["x-large", "~".repeat(bytes)]] });
+        let steps = json!([
+            ask_with("list", "/page.html", large(9000)),
+            ask_with("section", "/page.html", large(40_000)),
+            ask_with("fits", "/page.html", large(5000)),
+            ask(&format!("target"), &format!("/{}", "x".repeat(8100))),
+        ]);
+        let seen = run(&server, json!({}), steps);
+        assert_eq!((seen.answer("list").status(), seen.answer("section").status()), (431, 431));
+        assert_eq!(seen.answer("fits").status(), 200);
+        assert!([414, 431].contains(&seen.answer("target").status()));
+    });
+}
+
+#[test]
+fn an_answer_that_breaks_off_is_not_taken_for_complete() {
+    let upstream = FakeUpstream::start(|exchange| {
+        match exchange.request.target.as_str() {
+            "/up/short" => exchange.send("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nshort"),
+            "/up/early" => exchange
+                .send("HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"),
+            _ => exchange.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nshort\r\n"),
+        };
+        Then::Close
+    });
+    everywhere(|driver| {
+        let server = start(driver, &upstream);
+        let steps = json!([
+            ask("short", "/up/short"),
+            ask("chunk", "/up/chunk"),
+            ask("app", "/app/error-body"),
+            ask("closed", "/closed/x"),
+            ask("hints", "/up/early"),
+            ask("after", "/page.html"),
+        ]);
+        let seen = run(&server, json!({}), steps);
+        for name in ["short", "chunk", "app", "closed"] {
+            let reset = seen.answer(name).reset();
+            assert!(reset.is_some_and(|code| code != NO_ERROR), "{name}: {reset:?}");
+        }
+        assert_eq!((seen.answer("hints").interim(), seen.answer("hints").text()), (vec![103], "ok".into()));
+        assert_eq!(seen.answer("after").status(), 200, "the others go on");
+    });
+}
+
+#[test]
+fn a_client_that_gives_up_is_noticed_and_one_that_does_it_all_the_time_sent_away() {
+    let upstream = FakeUpstream::start(|exchange| {
+        std::thread::sleep(Duration::from_secs(2));
+        exchange.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+        Then::Keep
+    });
+    everywhere(|driver| {
+        let server = start(driver, &upstream);
+        let begin = |name: &str| ask_with(name, "/up/slow", json!({ "waits": false }));
+        let seen = run(
+            &server,
+            json!({}),
+            json!([
+                begin("one"),
+                ask_with("two", "/up/slow", json!({ "method": "POST", "content": "x", "ends": false, "waits": false })),
+                json!({ "op": "ping" }),
+                json!({ "op": "stop", "name": "one" }),
+                json!({ "op": "reset", "name": "two" }),
+                ask("after", "/page.html"),
+                json!({ "op": "sleep", "seconds": 0.3 }),
+            ]),
+        );
+        assert_eq!(seen.answer("after").status(), 200);
+        assert_eq!(seen.answer("one").reset(), Some(REQUEST_CANCELLED));
+        assert_eq!(server.metric("one_server_http3_resets_received_total", ""), 2.0);
+        eventually("nothing is under way", || server.metric("one_server_upstream_requests_active", "") == 0.0);
+        let mut steps = Vec::new();
+        for at in 0..60 {
+            steps.extend([
+                begin(&at.to_string()),
+                json!({ "op": "ping" }),
+                json!({ "op": "stop", "name": at.to_string() }),
+            ]);
+        }
+        steps.push(json!({ "op": "closed" }));
+        steps.retain(|step| step["op"] != "ping");
+        let seen = run(&server, json!({}), Value::Array(steps));
+        assert_eq!(seen.closed(), Some(EXCESSIVE_LOAD));
+        assert_eq!(server.metric("one_server_http3_floods_total", ""), 1.0);
+    });
+}
+
+#[test]
+fn a_client_that_takes_nothing_is_given_up_after_the_write_timeout() {
+    let upstream = echo();
+    everywhere(|driver| {
+        let server = all_actions(driver, &upstream, "write_timeout = \"1s\"", "http3 = true").start();
+        let before = server.resident_mib().0;
+        let settings = json!({ "stream_window": 100_000, "connection_window": 1_000_000 });
+        let steps = json!([
+            { "op": "freeze" },
+            ask_with("file", "/big", json!({ "waits": false })),
+            ask_with("app", "/app/large?bytes=5000000", json!({ "waits": false })),
+            { "op": "wait", "name": "file" },
+            { "op": "wait", "name": "app" },
+            ask("after", "/page.html"),
+        ]);
+        let seen = run(&server, settings, steps);
+        for name in ["file", "app"] {
+            assert!(seen.answer(name).reset().is_some() && seen.answer(name).length() <= 100_000, "{name}");
+        }
+        assert_eq!(seen.answer("after").status(), 200);
+        assert!(server.metric("one_server_http_timeouts_total", "") >= 2.0);
+        assert!(server.resident_mib().0 < before + 30, "what is not taken is not kept");
+    });
+}
+
+#[test]
+fn a_request_that_does_not_come_whole_is_given_up() {
+    let upstream = echo();
+    everywhere(|driver| {
+        let http = "header_timeout = \"1s\"\nbody_timeout = \"1s\"";
+        let server = all_actions(driver, &upstream, http, "http3 = true").start();
+        let begun = Instant::now();
+        let steps = json!([
+            // HEADERS of 10 bytes, of which two have come.
+            { "op": "raw", "name": "head", "hex": "010a0000" },
+            ask_with("body", "/up/echo", json!({ "method": "POST", "content": "x", "ends": false, "waits": false })),
+            { "op": "wait", "name": "head" },
+            { "op": "wait", "name": "body" },
+            ask("after", "/page.html"),
+        ]);
+        let seen = run(&server, json!({}), steps);
+        assert_eq!(seen.answer("head").reset(), Some(REQUEST_CANCELLED));
+        assert_eq!(seen.answer("body").status(), 408);
+        assert_eq!(seen.answer("after").status(), 200);
+        assert!(begun.elapsed() < SOON);
+    });
+}
+
+/// What breaks the rules ends the stream, or the connection, with the code that the specifications name.
+#[test]
+fn mistakes_have_their_codes() {
+    // Field sections: QPACK with a static table.
+    let get = "0000d1d7500474657374c1"; // GET https://test/
+    let head = |section: &str| format!("01{:02x}{section}", section.len() / 2);
+    let of_stream: Vec<(String, u64)> = vec![
+        (String::new(), REQUEST_INCOMPLETE),
+        ("2100".into(), REQUEST_INCOMPLETE),
+        (head("0000d1d7c1"), 0), // without an authority: 400
+        (head("0000d1d1d7500474657374c1"), MESSAGE_ERROR),
+        (head("0000d7500474657374c1"), MESSAGE_ERROR),
+        (head(&format!("{get}210158")), MESSAGE_ERROR), // one byte of value is missing below
+    ];
+    let of_connection: Vec<(String, u64)> = vec![
+        ("0001".to_owned() + "78", FRAME_UNEXPECTED),
+        ("0400".into(), FRAME_UNEXPECTED),
+        (head(get) + "0500", FRAME_UNEXPECTED),
+        (head(get) + "0200", FRAME_UNEXPECTED),
+        (head(get) + "000578", FRAME_ERROR),
+        ("01".into(), FRAME_ERROR),
+        (head("000080"), QPACK_DECOMPRESSION_FAILED),
+        (head("0200d1"), QPACK_DECOMPRESSION_FAILED),
+    ];
+    let of_uni: Vec<(&str, bool, u64)> = vec![
+        ("000400", false, 0),
+        ("000700", false, MISSING_SETTINGS),
+        ("00040004", false, 0),
+        ("000400000100", false, FRAME_UNEXPECTED),
+        ("0004000400", false, FRAME_UNEXPECTED),
+        ("023f01", false, QPACK_ENCODER_STREAM_ERROR),
+        ("000400", true, CLOSED_CRITICAL_STREAM),
+    ];
+    everywhere(|driver| {
+        let server = small(driver, "").start();
+        for (hex, code) in &of_stream {
+            if hex.ends_with("210158") {
+                continue;
+            }
+            let steps = json!([
+                { "op": "raw", "name": "bad", "hex": hex, "ends": true },
+                { "op": "wait", "name": "bad" },
+                ask("after", "/page.html"),
+            ]);
+            let seen = run(&server, json!({}), steps);
+            match code {
+                0 => assert_eq!(seen.answer("bad").status(), 400, "{hex}"),
+                code => assert_eq!(seen.answer("bad").reset(), Some(*code), "{hex}"),
+            }
+            assert_eq!(seen.answer("after").status(), 200, "{hex}: the others go on");
+        }
+        for (hex, code) in &of_connection {
+            let steps = json!([{ "op": "raw", "name": "bad", "hex": hex, "ends": true }, { "op": "closed" }]);
+            assert_eq!(run(&server, json!({}), steps).closed(), Some(*code), "{hex}");
+        }
+        for (hex, ends, code) in of_uni.iter().filter(|(hex, _, code)| *code != 0 && hex.len() % 2 == 0) {
+            let steps =
+                json!([{ "op": "raw", "uni": true, "name": "bad", "hex": hex, "ends": ends }, { "op": "closed" }]);
+            assert_eq!(run(&server, json!({ "raw": true }), steps).closed(), Some(*code), "{hex}");
+        }
+        // A stream that nobody knows is none of our business; a hundred of them are.
+        let unknown = |name: String| json!({ "op": "raw", "uni": true, "name": name, "hex": "4021ff" });
+        let seen = run(&server, json!({}), json!([unknown("one".into()), ask("after", "/page.html")]));
+        assert_eq!(seen.answer("after").status(), 200);
+        let mut steps: Vec<Value> =
+            (0..120).flat_map(|at| [unknown(at.to_string()), json!({ "op": "sleep", "seconds": 0.01 })]).collect();
+        steps.push(json!({ "op": "closed" }));
+        assert_eq!(run(&server, json!({}), Value::Array(steps)).closed(), Some(EXCESSIVE_LOAD));
+        assert_eq!(server.connect().ask(get_page()).status, 200);
+    });
+}
+
+fn get_page() -> String {
+    get("/page.html")
+}
+
+#[test]
+fn a_client_that_moves_keeps_its_connection_whichever_worker_hears_of_it() {
+    everywhere(|driver| {
+        let rest = "[[site.main.route]]\nexact = \"/port\"\nrespond = { body = \"$remote_port\" }\n";
+        let server = small(driver, rest).start();
+        // The kernel chooses a worker by the address: of twelve moves, some go to the other one.
+        let mut steps = vec![ask("port", "/port"), ask_with("big", "/big", json!({ "waits": false }))];
+        for at in 0..12 {
+            steps.push(json!({ "op": "rebind", "renew": at % 2 == 0 }));
+            steps.push(ask(&format!("page{at}"), "/page.html"));
+            steps.push(ask(&format!("port{at}"), "/port"));
+        }
+        steps.push(json!({ "op": "wait", "name": "big" }));
+        let seen = run(&server, json!({}), Value::Array(steps));
+        let mut ports = std::collections::HashSet::from([seen.answer("port").text()]);
+        for at in 0..12 {
+            assert_eq!(seen.answer(&format!("page{at}")).status(), 200, "{at}");
+            ports.insert(seen.answer(&format!("port{at}")).text());
+        }
+        assert!(ports.len() > 6, "where the client is now is told: {ports:?}");
+        assert_eq!(seen.answer("big").sha256(), sha256(&pattern(3_000_017)));
+        assert_eq!(server.metric("one_server_http3_connections_total", ""), 1.0);
+        assert!(server.metric("one_server_http3_forwarded_total", "") > 0.0);
+        assert_eq!(server.metric("one_server_http3_dropped_total", ""), 0.0);
+    });
+}
+
+#[test]
+fn clients_prove_their_address_where_that_is_asked() {
+    everywhere(|driver| {
+        let server = small(driver, "[http3]\nretry = \"always\"\n").start();
+        let seen = run(&server, json!({}), json!([ask("page", "/page.html")]));
+        assert_eq!((seen.answer("page").status(), seen.0["retried"].as_bool()), (200, Some(true)));
+        assert_eq!(server.metric("one_server_http3_retries_total", ""), 1.0);
+    });
+}
+
+#[test]
+fn many_handshakes_at_once_make_clients_prove_their_address() {
+    everywhere(|driver| {
+        let server = small(driver, "").one_worker().start();
+        // Initials of clients that never go on: their first packets, from many addresses.
+        let target = server.address("secure");
+        let mut first = begin(&server, json!({}), json!([ask("page", "/page.html")]));
+        drop(std::mem::replace(&mut first, begin(&server, json!({}), json!([ask("page", "/page.html")]))));
+        assert_eq!(first.end().answer("page").status(), 200);
+        let sockets: Vec<UdpSocket> = (0..80)
+            .map(|_| {
+                let socket = UdpSocket::bind("127.0.0.1:0").expect("a socket");
+                socket.connect(target).expect("an address");
+                socket.send(&hello::initial()).expect("sent");
+                socket
+            })
+            .collect();
+        eventually("some are asked", || server.metric("one_server_http3_retries_total", "") >= 20.0);
+        // An honest one gets through.
+        let seen = run(&server, json!({}), json!([ask("page", "/page.html")]));
+        assert_eq!((seen.answer("page").status(), seen.0["retried"].as_bool()), (200, Some(true)));
+        drop(sockets);
+    });
+}
+
+#[test]
+fn rubbish_disturbs_nobody() {
+    everywhere(|driver| {
+        let server = small(driver, "").start();
+        let mut client = begin(
+            &server,
+            json!({}),
+            json!([ask("before", "/page.html"), { "op": "signal", "name": "here" }, ask("after", "/big")]),
+        );
+        client.wait_for("here");
+        let socket = UdpSocket::bind("127.0.0.1:0").expect("a socket");
+        socket.connect(server.address("secure")).expect("an address");
+        let initial = hello::initial();
+        for round in 0..3000usize {
+            let bytes: Vec<u8> = match round % 4 {
+                0 => (0..rand::random_range(0..1500)).map(|_| rand::random()).collect(),
+                1 => initial[..round % initial.len()].to_vec(),
+                2 => {
+                    let mut changed = initial.clone();
+                    for _ in 0..4 {
+                        let at = rand::random_range(0..changed.len().min(60));
+                        changed[at] = rand::random();
+                    }
+                    changed
+                }
+                // A version that nobody speaks, and a short header.
+                _ if round % 8 == 3 => [&initial[..1], &[0x0a; 4], &initial[5..]].concat(),
+                _ => [&[0x40][..], &pattern(40 + round % 60)].concat(),
+            };
+            let _ = socket.send(&bytes);
+        }
+        client.go_on();
+        let seen = client.end();
+        assert_eq!(seen.answer("before").status(), 200);
+        assert_eq!(seen.answer("after").sha256(), sha256(&pattern(3_000_017)));
+        assert_eq!(server.metric("one_server_panics_total", ""), 0.0);
+        assert_eq!(server.connect().ask(get_page()).status, 200);
+    });
+}
+
+#[test]
+fn a_connection_that_is_not_known_any_more_is_reset() {
+    everywhere(|driver| {
+        let server = small(driver, "").http("keep_alive_timeout = \"1s\"").start();
+        let steps = json!([
+            ask("page", "/page.html"),
+            { "op": "ping" },
+            { "op": "closed" },
+            { "op": "sleep", "seconds": 2 },
+            { "op": "unknown" },
+        ]);
+        let seen = run(&server, json!({}), steps);
+        assert_eq!(seen.closed(), Some(NO_ERROR));
+        assert_eq!(seen.0["is_reset"].as_bool(), Some(true));
+    });
+}
+
+#[test]
+fn limits_of_connections_hold() {
+    everywhere(|driver| {
+        let server = small(driver, "").http("connections_per_address_max = 2").start();
+        let wait = json!([ask("page", "/page.html"), { "op": "signal", "name": "here" }]);
+        let mut clients: Vec<Running> = (0..2).map(|_| begin(&server, json!({}), wait.clone())).collect();
+        clients.iter_mut().for_each(|client| client.wait_for("here"));
+        let refused = run(&server, json!({}), json!([{ "op": "closed" }]));
+        assert_eq!(refused.closed(), Some(EXCESSIVE_LOAD));
+        assert!(server.metric("one_server_http_connections_refused_per_address_total", "") >= 1.0);
+        for mut client in clients {
+            client.go_on();
+            client.end();
+        }
+        server.wait_until_no_client();
+        assert_eq!(run(&server, json!({}), json!([ask("page", "/page.html")])).answer("page").status(), 200);
+    });
+}
+
+#[test]
+fn an_idle_connection_ends_and_a_long_answer_does_not() {
+    let upstream = FakeUpstream::start(|exchange| {
+        std::thread::sleep(Duration::from_secs(4));
+        exchange.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+        Then::Keep
+    });
+    everywhere(|driver| {
+        let server = all_actions(driver, &upstream, "keep_alive_timeout = \"2s\"", "http3 = true").start();
+        let steps = json!([ask("slow", "/up/slow"), { "op": "closed", "seconds": 10 }]);
+        let seen = run(&server, json!({}), steps);
+        assert_eq!((seen.answer("slow").status(), seen.answer("slow").text()), (200, "ok".into()));
+        assert_eq!((seen.closed(), seen.goaways()), (Some(NO_ERROR), vec![4]));
+        let after = seen.0["closed_after"].as_f64().expect("seconds");
+        assert!((1.0..6.0).contains(&after), "{after}");
+        server.wait_until_no_client();
+    });
+}
+
+#[test]
+fn a_connection_ends_behind_as_many_requests_as_it_may_serve() {
+    everywhere(|driver| {
+        let server = small(driver, "").http("keep_alive_requests_max = 3").start();
+        let mut steps: Vec<Value> = (0..3).map(|at| ask(&at.to_string(), "/page.html")).collect();
+        steps.push(json!({ "op": "closed", "seconds": 10 }));
+        let seen = run(&server, json!({}), Value::Array(steps));
+        assert!((0..3).all(|at| seen.answer(&at.to_string()).status() == 200));
+        assert_eq!((seen.closed(), seen.goaways()), (Some(NO_ERROR), vec![(1 << 62) - 4, 12]));
+    });
+}
+
+#[test]
+fn a_drain_answers_what_is_under_way_and_says_goodbye() {
+    let upstream = FakeUpstream::start(|exchange| {
+        std::thread::sleep(Duration::from_secs(2));
+        exchange.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+        Then::Keep
+    });
+    everywhere(|driver| {
+        let mut server = start(driver, &upstream);
+        let steps = json!([
+            ask_with("slow", "/up/slow", json!({ "waits": false })),
+            { "op": "ping" },
+            { "op": "signal", "name": "here" },
+            { "op": "wait", "name": "slow" },
+            { "op": "closed", "seconds": 10 },
+        ]);
+        let mut client = begin(&server, json!({}), steps);
+        let mut idle = begin(
+            &server,
+            json!({}),
+            json!([ask("page", "/page.html"), { "op": "signal", "name": "here" }, { "op": "closed", "seconds": 10 }]),
+        );
+        client.wait_for("here");
+        idle.wait_for("here");
+        eventually("it is under way", || server.metric("one_server_upstream_requests_active", "") == 1.0);
+        server.signal(Signal::QUIT);
+        client.go_on();
+        idle.go_on();
+        let seen = client.end();
+        assert_eq!((seen.answer("slow").status(), seen.answer("slow").text()), (200, "ok".into()));
+        assert_eq!((seen.closed(), seen.goaways()), (Some(NO_ERROR), vec![(1 << 62) - 4, 4]));
+        assert_eq!(idle.end().closed(), Some(NO_ERROR));
+        assert!(server.wait().success());
+    });
+}
+
+#[test]
+fn clients_are_told_when_the_process_stops() {
+    everywhere(|driver| {
+        let mut server = small(driver, "").start();
+        let steps =
+            json!([ask("page", "/page.html"), { "op": "signal", "name": "here" }, { "op": "closed", "seconds": 10 }]);
+        let mut client = begin(&server, json!({}), steps);
+        client.wait_for("here");
+        server.signal(Signal::TERM);
+        client.go_on();
+        assert_eq!(client.end().closed(), Some(NO_ERROR));
+        assert!(server.wait().success());
+    });
+}
+
+#[test]
+fn certificates_are_those_of_the_listener_and_renewed_with_them() {
+    everywhere(|driver| {
+        let (one, two) =
+            (trusted().server(&["localhost"], Kind::Ecdsa), trusted().server(&["two.example"], Kind::Ecdsa));
+        let site = Site::new(driver, "[site.main]\n[[site.main.route]]\npath = \"/\"\nrespond = { body = \"ok\" }\n")
+            .identity("one", &one)
+            .identity("two", &two)
+            .file("ca.pem", trusted().pem.as_bytes())
+            .more(
+                "[listener.secure]\naddress = \"127.0.0.1:0\"\nhttp3 = true\n[listener.secure.tls]\n\
+                 unknown_names = \"refuse\"\n\
+                 certificates = [{ chain = \"$DIR/one.pem\", key = \"$DIR/one.key\" }, \
+                 { chain = \"$DIR/two.pem\", key = \"$DIR/two.key\" }]\n",
+            );
+        let server = site.start();
+        let ca = server.folder().join("ca.pem");
+        let serial = |name: &str| {
+            let settings = json!({ "server_name": name, "ca": ca });
+            let seen = run(&server, settings, json!([ask("page", "/")]));
+            assert_eq!(seen.answer("page").status(), 200, "{name}");
+            seen.0["serial"].as_str().expect("a serial number").to_owned()
+        };
+        let (first, second) = (serial("localhost"), serial("two.example"));
+        assert_ne!(first, second);
+        let settings = json!({ "server_name": "three.example" });
+        assert_eq!(run(&server, settings, json!([ask("page", "/")])).0["refused"].as_bool(), Some(true));
+        let renewed = trusted().server(&["localhost"], Kind::Ecdsa);
+        std::fs::write(server.folder().join("one.pem"), &renewed.chain).expect("written");
+        std::fs::write(server.folder().join("one.key"), &renewed.key).expect("written");
+        server.signal(Signal::HUP);
+        eventually("the new certificate", || serial("localhost") != first);
+        // A session goes on where an earlier one ended.
+        let settings = json!({ "connections": 2, "server_name": "localhost" });
+        let seen = run(&server, settings, json!([ask("page", "/"), { "op": "ping" }, { "op": "resume" }]));
+        assert_eq!(seen.0["resumed"].as_bool(), Some(true));
+        assert!(server.metric("one_server_tls_resumed_total", "") >= 1.0);
+    });
+}
+
+#[test]
+fn client_certificates_are_asked_for() {
+    everywhere(|driver| {
+        let client = trusted().client("jo");
+        let site = Site::new(driver, "[site.main]\n[[site.main.route]]\npath = \"/\"\nrespond = { body = \"$ssl_client_verify $ssl_client_s_dn\" }\n")
+            .identity("client", &client)
+            .secure("http3 = true\ntls.client_certificates = \"required\"\ntls.client_ca = \"$DIR/ca.pem\"");
+        let server = site.start();
+        let (certificate, key) = (server.folder().join("client.pem"), server.folder().join("client.key"));
+        let ask_host = json!([ask_with("page", "/", json!({ "authority": "localhost" }))]);
+        let seen = run(&server, json!({ "certificate": certificate, "key": key }), ask_host.clone());
+        assert_eq!(seen.answer("page").text(), "SUCCESS CN=jo");
+        let seen = run(&server, json!({}), json!([{ "op": "closed" }]));
+        assert!(seen.0["closed"]["code"].as_u64().is_some_and(|code| code >= 0x100), "{}", seen.0);
+    });
+}
+
+#[test]
+fn a_udp_port_that_is_taken_is_told_at_the_start() {
+    let taken = UdpSocket::bind("127.0.0.1:0").expect("a socket");
+    let port = taken.local_addr().expect("an address").port();
+    let site = Site::new(Driver::Epoll, "[site.main]\n[[site.main.route]]\npath = \"/\"\nrespond = {}\n")
+        .secure("http3 = true");
+    let config = site.write_config();
+    let text = std::fs::read_to_string(&config).expect("the config");
+    let text = text.replace(
+        "[listener.secure]\naddress = \"127.0.0.1:0\"",
+        &format!("[listener.secure]\naddress = \"127.0.0.1:{port}\""),
+    );
+    std::fs::write(&config, text).expect("written");
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_one-server"))
+        .args(["run", "-c"])
+        .arg(&config)
+        .output()
+        .expect("it runs");
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success() && told.contains("secure, HTTP/3 over UDP"), "{told}");
+}
+
+/// The first packet of a client, made by `quinn-proto`.
+mod hello {
+    use std::sync::Arc;
+    use std::time::Instant;
+
+    use quinn_proto::crypto::rustls::QuicClientConfig;
+    use quinn_proto::{ClientConfig, Endpoint, EndpointConfig};
+
+    use super::support::tls::trusted;
+
+    /// Another one each time.
+    pub(super) fn initial() -> Vec<u8> {
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let mut tls = rustls::ClientConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .expect("TLS 1.3")
+            .with_root_certificates(trusted().roots())
+            .with_no_client_auth();
+        tls.alpn_protocols = vec![b"h3".to_vec()];
+        let config = ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls).expect("a client")));
+        let mut endpoint = Endpoint::new(Arc::new(EndpointConfig::default()), None, true, None);
+        let now = Instant::now();
+        let server = "127.0.0.1:443".parse().expect("an address");
+        let (_, mut connection) = endpoint.connect(now, config, server, "localhost").expect("a connection");
+        let mut bytes = Vec::new();
+        let transmit = connection.poll_transmit(now, 1, &mut bytes).expect("a packet");
+        bytes.truncate(transmit.size);
+        bytes
+    }
+}

@@ -293,7 +293,7 @@ pub(super) const KEYS: &[Key] = &[
         .help("speak HTTP/3 over QUIC on the UDP port of the same number, and tell clients of HTTP/1 and HTTP/2 so; needs `tls`")
         .known_as(&["nginx listen quic", "nginx http3", "haproxy bind quic4@"])
         .when("`true` for clients on lossy or changing networks; open the UDP port in the firewall too"),
-    Key::new(Table::Listener, "alt_svc", Kind::Text, Means("h3=\":PORT\"; ma=86400 with http3"))
+    Key::new(Table::Listener, "alt_svc", Kind::Field, Means("h3=\":PORT\"; ma=86400 with http3"))
         .help("value of Alt-Svc in answers over HTTP/1 and HTTP/2 of a listener with http3; empty: no such field")
         .known_as(&["nginx add_header Alt-Svc", "haproxy http-response set-header alt-svc"])
         .when("where clients reach the port under another number, or to try HTTP/3 before it is announced"),

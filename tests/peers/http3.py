@@ -265,6 +265,29 @@ class Plan:
         print("@" + step["name"], flush=True)
         await asyncio.get_running_loop().run_in_executor(None, sys.stdin.readline)
 
+    async def step_unknown(self, step):
+        """A packet for this connection after its end: whether the answer is the stateless reset (RFC 9000 section 10.3)."""
+        client, loop = self.client, asyncio.get_running_loop()
+        cid = client._quic._peer_cid
+        token = cid.stateless_reset_token or client._quic._peer_cid_available[0].stateless_reset_token
+        got = loop.create_future()
+
+        class Listen(asyncio.DatagramProtocol):
+            def datagram_received(self, data, addr):
+                if not got.done():
+                    got.set_result(data)
+
+        transport, _ = await loop.create_datagram_endpoint(
+            Listen, remote_addr=(self.plan["address"], self.plan["port"])
+        )
+        for _ in range(50):
+            transport.sendto(bytes([0x41]) + cid.cid + bytes(60))
+            await asyncio.sleep(0.1)
+            if got.done():
+                break
+        self.seen["is_reset"] = got.done() and got.result()[-16:] == token
+        transport.close()
+
     async def step_resume(self, step):
         self.seen["resumed"] = self.client._quic.tls.session_resumed
 

@@ -1,7 +1,5 @@
 //! `[http3]`, and what a listener says about HTTP/3.
 
-use http::HeaderValue;
-
 use crate::config::model::{Http3, Retry};
 use crate::config::report::Problem;
 use crate::config::section::Section;
@@ -43,9 +41,6 @@ pub(super) fn listener(section: &Section<'_>, proxy_protocol: bool) -> bool {
 /// `alt_svc` of a listener.
 pub(super) fn alt_svc(section: &Section<'_>, has_http3: bool) -> Option<String> {
     let text: String = section.find("alt_svc")?;
-    if HeaderValue::from_str(&text).is_err() {
-        section.bad_value("alt_svc", "it is no field value: write one such as `h3=\":443\"; ma=86400`");
-    }
     if !has_http3 {
         let title = format!("`alt_svc` of {} is not used", section.title);
         section.cx.warn(Problem::new(title, section.key_span("alt_svc"), "add `http3 = true`, or take it away"));
