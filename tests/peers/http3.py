@@ -35,18 +35,21 @@ def pattern(length):
 class Http(H3Connection):
     """Takes the answers to HEAD, which have no content whatever their length says."""
 
-    def __init__(self, *args, **kwargs):
-        self.goaways = []
-        super().__init__(*args, **kwargs)
-
     def _check_content_length(self, stream):
         if stream.content_length:
             super()._check_content_length(stream)
 
-    def _handle_control_frame(self, frame_type, frame_data):
-        if frame_type == FrameType.GOAWAY:
-            self.goaways.append(Buffer(data=frame_data).pull_uint_var())
-        super()._handle_control_frame(frame_type, frame_data)
+
+def goaways(control):
+    """Ids of the GOAWAY frames in a control stream, which aioquic does not look at."""
+    found, buffer = [], Buffer(data=control)
+    assert buffer.pull_uint_var() == 0
+    while not buffer.eof():
+        kind, length = buffer.pull_uint_var(), buffer.pull_uint_var()
+        payload = Buffer(data=buffer.pull_bytes(length))
+        if kind == FrameType.GOAWAY:
+            found.append(payload.pull_uint_var())
+    return found
 
 
 class Exchange:
@@ -85,7 +88,7 @@ class Client(QuicConnectionProtocol):
         self.closed = None
         self.moment = asyncio.Event()
         self.is_mute = False
-        self.retries = 0
+        self.control = bytearray()
 
     def start(self, raw):
         if not raw:
@@ -108,6 +111,8 @@ class Client(QuicConnectionProtocol):
         elif isinstance(event, quic.StopSendingReceived) and event.stream_id in self.by_stream:
             self.by_stream[event.stream_id].stopped = event.error_code
             self.by_stream[event.stream_id].changed.set()
+        if isinstance(event, quic.StreamDataReceived) and event.stream_id == 3:
+            self.control += event.data
         for part in self.http.handle_event(event) if self.http else []:
             exchange = self.by_stream.get(part.stream_id)
             if exchange is None:
@@ -254,8 +259,10 @@ class Plan:
             def datagram_received(self, data, addr):
                 plan.client.datagram_received(data, addr)
 
-        address = ("::" if ":" in self.plan["address"] else "0.0.0.0", 0)
-        transport, _ = await loop.create_datagram_endpoint(Forward, local_addr=address)
+        both = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+        both.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        both.bind(("::", 0, 0, 0))
+        transport, _ = await loop.create_datagram_endpoint(Forward, sock=both)
         self.sockets.append(client._transport)
         client._transport = transport
         await asyncio.wait_for(client.ping(), PATIENCE)
@@ -330,7 +337,7 @@ class Plan:
 
     def report(self, client):
         self.seen["answers"] = {name: exchange.report() for name, exchange in client.exchanges.items()}
-        self.seen["goaways"] = client.http.goaways if client.http else []
+        self.seen["goaways"] = goaways(bytes(client.control)) if client.control else []
         self.seen["closed"] = client.closed
         self.seen["retried"] = client._quic._retry_source_connection_id is not None
         leaf = client._quic.tls._peer_certificate
@@ -340,8 +347,14 @@ class Plan:
 
 def main():
     plan = json.loads(sys.stdin.readline())
-    seen = asyncio.run(Plan(plan).run())
-    print(json.dumps(seen), flush=True)
+
+    async def all_plans():
+        """One plan, or several side by side."""
+        if "plans" in plan:
+            return await asyncio.gather(*(Plan(one).run() for one in plan["plans"]))
+        return await Plan(plan).run()
+
+    print(json.dumps(asyncio.run(all_plans())), flush=True)
 
 
 main()

@@ -39,10 +39,18 @@ pub(crate) fn begin(server: &Server, settings: Value, steps: Value) -> Running {
 }
 
 pub(crate) fn begin_at(address: SocketAddr, settings: Value, steps: Value) -> Running {
+    start(&plan(address, settings, steps))
+}
+
+fn plan(address: SocketAddr, settings: Value, steps: Value) -> Value {
     let mut plan = json!({ "address": address.ip().to_string(), "port": address.port(), "steps": steps });
     if let (Some(plan), Value::Object(settings)) = (plan.as_object_mut(), settings) {
         plan.extend(settings);
     }
+    plan
+}
+
+fn start(plan: &Value) -> Running {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/peers/http3.py");
     let mut command = Command::new(python().expect("asked before"));
     let mut child =
@@ -55,6 +63,14 @@ pub(crate) fn begin_at(address: SocketAddr, settings: Value, steps: Value) -> Ru
 /// Lets a client follow its plan to the end.
 pub(crate) fn run(server: &Server, settings: Value, steps: Value) -> Seen {
     begin(server, settings, steps).end()
+}
+
+/// The same for several clients side by side: settings and steps of each.
+pub(crate) fn run_all(server: &Server, plans: Vec<(Value, Value)>) -> Vec<Seen> {
+    let address = server.address("secure");
+    let plans: Vec<Value> = plans.into_iter().map(|(settings, steps)| plan(address, settings, steps)).collect();
+    let Value::Array(seen) = start(&json!({ "plans": plans })).end().0 else { panic!("one for each") };
+    seen.into_iter().map(Seen).collect()
 }
 
 impl Running {

@@ -20,6 +20,9 @@ use crate::http::h3::{ErrorCode, GOAWAY_LAST, goaway};
 const ANNOUNCED_MIN: Duration = Duration::from_millis(100);
 const ANNOUNCED_ROUND_TRIPS: u32 = 3;
 
+/// How long the last GOAWAY may take to arrive: a round trip, and not less than this.
+const GOODBYE_MIN: Duration = Duration::from_millis(20);
+
 /// How long the last answers may take to be acknowledged.
 const ENDING_MAX: Duration = Duration::from_secs(5);
 
@@ -34,6 +37,8 @@ enum Stage {
         until: Instant,
     },
     Ending {
+        /// The last GOAWAY has had its time to arrive by then.
+        from: Instant,
         /// Since there is no request under way.
         until: Option<Instant>,
     },
@@ -45,6 +50,8 @@ pub(super) struct Closing {
     stage: Cell<Stage>,
     /// The next sign of life.
     ping_at: Cell<Option<Instant>>,
+    /// It is too early to close.
+    is_waiting: Cell<bool>,
     /// Enough requests have been served.
     is_worn: Cell<bool>,
 }
@@ -60,7 +67,7 @@ impl Closing {
         let stage = match self.stage.get() {
             Stage::Open => None,
             Stage::Announced { until } => Some(until),
-            Stage::Ending { until } => until,
+            Stage::Ending { from, until } => until.map(|until| if self.is_waiting.get() { from } else { until }),
         };
         [stage, self.ping_at.get()].into_iter().flatten().min()
     }
@@ -88,22 +95,26 @@ impl Link {
         self.show_life(now);
         let is_idle = self.requests.get() == 0 && self.idle.expired();
         match self.closing.stage.get() {
-            Stage::Open if is_idle => self.end(),
+            Stage::Open if is_idle => self.end(now),
             Stage::Open if is_draining || self.closing.is_worn.get() || is_old(self, connection) => {
                 self.send_control(&goaway(GOAWAY_LAST));
                 let round_trips = self.quic.borrow().rtt() * ANNOUNCED_ROUND_TRIPS;
                 self.closing.stage.set(Stage::Announced { until: now + round_trips.max(ANNOUNCED_MIN) });
             }
-            Stage::Announced { until } if now >= until => self.end(),
+            Stage::Announced { until } if now >= until => self.end(now),
             Stage::Open | Stage::Announced { .. } => return,
             Stage::Ending { .. } => {}
         }
-        let Stage::Ending { until } = self.closing.stage.get() else { return };
+        let Stage::Ending { from, until } = self.closing.stage.get() else { return };
         if self.requests.get() > 0 {
-            return self.closing.stage.set(Stage::Ending { until: None });
+            return self.closing.stage.set(Stage::Ending { from, until: None });
         }
         let until = until.unwrap_or(now + ENDING_MAX);
-        self.closing.stage.set(Stage::Ending { until: Some(until) });
+        self.closing.stage.set(Stage::Ending { from, until: Some(until) });
+        self.closing.is_waiting.set(now < from);
+        if now < from {
+            return;
+        }
         // Our control stream is always there.
         let is_acknowledged = self.quic.borrow_mut().streams().send_streams() <= 1;
         if is_acknowledged || now >= until {
@@ -111,9 +122,10 @@ impl Link {
         }
     }
 
-    fn end(&self) {
+    fn end(&self, now: Instant) {
         self.send_control(&goaway(self.next_request_id.get()));
-        self.closing.stage.set(Stage::Ending { until: None });
+        let from = now + self.quic.borrow().rtt().max(GOODBYE_MIN);
+        self.closing.stage.set(Stage::Ending { from, until: None });
     }
 
     /// QUIC ends a connection on which nothing is sent for the idle time, although a request may take longer.

@@ -1,6 +1,7 @@
 //! What QUIC connections are made with: keys of the process, limits of the config.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use aws_lc_rs::{hkdf, hmac};
 use quinn_proto::{
@@ -22,6 +23,9 @@ const UNI_STREAMS_MAX: u32 = 8;
 pub(super) const WAITING_MAX: usize = 256;
 const WAITING_BYTES_MAX: u64 = 16 << 10;
 const WAITING_BYTES_TOTAL_MAX: u64 = 1 << 20;
+
+/// QUIC ends an idle connection without a word: HTTP/3 comes first and says so.
+const IDLE_SLACK: Duration = Duration::from_secs(5);
 
 /// Secrets that the workers of a process have in common.
 #[derive(Clone)]
@@ -73,7 +77,7 @@ impl ConnectionIdGenerator for Generator {
         Ids::BYTES
     }
 
-    fn cid_lifetime(&self) -> Option<std::time::Duration> {
+    fn cid_lifetime(&self) -> Option<Duration> {
         None
     }
 }
@@ -108,7 +112,7 @@ fn transport(config: &Config) -> TransportConfig {
         .stream_receive_window(VarInt::from_u32(http3.stream_window_bytes))
         .receive_window(VarInt::from_u32(http3.connection_window_bytes))
         .send_window(http3.send_buffer_bytes_max)
-        .max_idle_timeout(IdleTimeout::try_from(config.http.keep_alive_timeout).ok())
+        .max_idle_timeout(IdleTimeout::try_from(config.http.keep_alive_timeout + IDLE_SLACK).ok())
         .datagram_receive_buffer_size(None);
     transport
 }

@@ -397,7 +397,10 @@ impl Receiver {
 
     /// What ended the reading.
     pub(super) fn failure(&self) -> Option<Failure> {
-        self.failure
+        match self.last {
+            Some(Last::Failed(failure)) => Some(failure),
+            _ => self.failure,
+        }
     }
 
     pub(super) fn set_expected(&mut self, expected: Option<u64>, awaits_continue: bool) {
