@@ -263,7 +263,7 @@ fn heads_that_are_too_large_get_431() {
             ask_with("list", "/page.html", large(9000)),
             ask_with("section", "/page.html", large(40_000)),
             ask_with("fits", "/page.html", large(5000)),
-            ask(&format!("target"), &format!("/{}", "x".repeat(8100))),
+            ask("target", &format!("/{}", "x".repeat(8100))),
         ]);
         let seen = run(&server, json!({}), steps);
         assert_eq!((seen.answer("list").status(), seen.answer("section").status()), (431, 431));

@@ -564,7 +564,7 @@ impl<'a> Answer<'a> {
                 return Err(Broken);
             }
             let sent = {
-                let socket = NonBlocking::of(&connection.stream()).map_err(|_| Broken)?;
+                let socket = NonBlocking::of(connection.stream()).map_err(|_| Broken)?;
                 let left = end - offset;
                 socket.send(file.as_fd(), &mut offset, left, BURST_BYTES_MAX)
             };

@@ -251,7 +251,7 @@ impl Connection {
 
     /// From now on writes have deadlines apart from those of reads.
     pub(super) fn separate_writes(&self, worker: &Worker) {
-        self.writes.get_or_init(|| worker.watches.watch(&self.stream()));
+        self.writes.get_or_init(|| worker.watches.watch(self.stream()));
     }
 
     /// The client's bytes are encrypted.

@@ -4,6 +4,7 @@
 mod anything;
 mod compress;
 mod guard;
+mod http3;
 mod keys;
 mod limits;
 mod mistakes;
