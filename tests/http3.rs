@@ -485,12 +485,12 @@ fn a_client_that_moves_keeps_its_connection_whichever_worker_hears_of_it() {
         }
         steps.push(json!({ "op": "wait", "name": "big" }));
         let seen = run(&server, json!({}), Value::Array(steps));
-        let mut ports = std::collections::HashSet::from([seen.answer("port").text()]);
+        let port = seen.answer("port").text();
         for at in 0..12 {
             assert_eq!(seen.answer(&format!("page{at}")).status(), 200, "{at}");
-            ports.insert(seen.answer(&format!("port{at}")).text());
+            // Rules about addresses count on the one that the handshake has proved.
+            assert_eq!(seen.answer(&format!("port{at}")).text(), port, "{at}");
         }
-        assert!(ports.len() > 6, "where the client is now is told: {ports:?}");
         assert_eq!(seen.answer("big").sha256(), sha256(&pattern(3_000_017)));
         assert_eq!(server.metric("one_server_http3_connections_total", ""), 1.0);
         assert!(server.metric("one_server_http3_forwarded_total", "") > 0.0);

@@ -275,7 +275,7 @@ pub(super) const KEYS: &[Key] = &[
         .help("bytes of a request's decompressed header list; beyond it 431")
         .when("seldom; http.head_max holds as well"),
     Key::new(Table::Http3, "early_rst_max", integer(1, u32::MAX as u64), Default("50"))
-        .help("requests that a client gives up before their answer has begun, in the life of a connection; ten requests answered make up for one")
+        .help("requests that a client gives up before their answer has begun, or that break a rule, in the life of a connection; ten requests answered make up for one")
         .when("up where many requests are given up at once, for example to slow backends"),
     Key::new(Table::Http3, "retry", Kind::Word(&["auto", "always"]), Default("auto"))
         .help("whether a new client must prove its address by one more round trip before a handshake is computed for it: `auto` does so while many handshakes are under way")

@@ -63,8 +63,9 @@ pub(super) struct Connection {
     /// Deadlines of writes, where they must not disturb those of reads: HTTP/2 does both at once.
     pub(super) writes: std::cell::OnceCell<Watched>,
     pub(super) transport: Transport,
-    /// Changes when a client of QUIC moves.
-    pub(super) peer: std::cell::Cell<Option<SocketAddr>>,
+    /// The client's end; of QUIC where it was in the handshake. It may have moved since, which it has yet to prove
+    /// whenever a packet says so: rules about addresses count on what was proved.
+    pub(super) peer: Option<SocketAddr>,
     /// The client's address as a PROXY header told it.
     pub(super) proxied: std::cell::Cell<Option<Proxied>>,
     /// Tells it from all others of the process.
@@ -118,7 +119,7 @@ impl Connection {
     /// The client's end of the connection, as a proxy in front may have told with the PROXY protocol.
     pub(super) fn peer(&self) -> Option<SocketAddr> {
         match self.proxied.get() {
-            None => self.peer.get(),
+            None => self.peer,
             Some(Proxied::Ip(address)) => Some(address),
             Some(Proxied::Unix) => None,
         }

@@ -10,11 +10,11 @@ use crate::guard::proxy_protocol::{Header, V2_BYTES_MAX, parse};
 /// because its header is missing, wrong or late, or comes from somebody who may not send one.
 pub(super) async fn read(worker: &Worker, connection: &Connection) -> Option<Vec<u8>> {
     let listener = &worker.config.listeners[connection.listener as usize];
-    if let Some(peer) = connection.peer.get()
+    if let Some(peer) = connection.peer
         && !Trust::takes_proxy_header(listener.trust.as_deref(), peer.ip())
     {
         worker.stats.http.malformed.inc();
-        tracing::debug!(peer = ?connection.peer.get(), "PROXY header from an address that is not trusted");
+        tracing::debug!(peer = ?connection.peer, "PROXY header from an address that is not trusted");
         return None;
     }
     connection.watched.set(worker.config.http.header_timeout, OnExpiry::BreakAll);
@@ -43,7 +43,7 @@ pub(super) async fn read(worker: &Worker, connection: &Connection) -> Option<Vec
             Ok(None) => return None,
             Err(error) => {
                 worker.stats.http.malformed.inc();
-                tracing::debug!(peer = ?connection.peer.get(), %error, "PROXY header refused");
+                tracing::debug!(peer = ?connection.peer, %error, "PROXY header refused");
                 return None;
             }
         }

@@ -51,7 +51,7 @@ pub(super) fn reject(
     status: u16,
     reason: &dyn Display,
 ) {
-    tracing::debug!(peer = ?connection.peer.get(), status, %reason, "request refused");
+    tracing::debug!(peer = ?connection.peer, status, %reason, "request refused");
     worker.stats.http.responses[usize::from(status / 100)].inc();
     let (body, mut fields) = (page(status), Vec::new());
     error_fields(&mut fields, status);

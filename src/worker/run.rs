@@ -349,7 +349,7 @@ async fn accept(worker: Rc<Worker>, listener: Rc<Listener>, index: usize, connec
                     opened: worker.now(),
                     tls: OnceCell::new(),
                     transport: Transport::Socket(stream),
-                    peer: Cell::new(peer),
+                    peer,
                     listener: index as u32,
                     requests,
                     place: OnceCell::new(),

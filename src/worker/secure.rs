@@ -102,7 +102,7 @@ pub(super) async fn handshake(
             Ok(_) => {}
             Err(error) => {
                 stats.failed.inc();
-                tracing::debug!(peer = ?connection.peer.get(), %error, "TLS handshake failed");
+                tracing::debug!(peer = ?connection.peer, %error, "TLS handshake failed");
                 if matches!(error, TlsError::PlainHttp) {
                     refuse_plain_http(worker, connection, &input).await;
                 }
@@ -200,7 +200,7 @@ impl Secure {
                 }
             }
             if let Err(error) = self.decrypt(worker, input, &mut buf) {
-                tracing::debug!(peer = ?connection.peer.get(), %error, "TLS connection failed");
+                tracing::debug!(peer = ?connection.peer, %error, "TLS connection failed");
                 return (Err(io::ErrorKind::InvalidData.into()), buf);
             }
             // The read may have been cancelled in the very moment in which it ended by itself.

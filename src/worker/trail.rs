@@ -100,14 +100,14 @@ fn log_line(variables: &AnswerVariables<'_>, client: &Client<'_>, outcome: Outco
     let (Cx { worker, connection, request, .. }, trail) = (*variables.cx, variables.trail);
     let Some(log) = &worker.access_log else { return };
     let Request { head, bytes, id, .. } = request;
-    let (remote, peer) = (request.client_text(), AddressText::new(connection.peer.get().map(|peer| peer.ip())));
+    let (remote, peer) = (request.client_text(), AddressText::new(connection.peer.map(|peer| peer.ip())));
     let proxied = connection.proxied.get().map(|_| connection.peer_text());
     let entry = Entry {
         time: SystemTime::now(),
         remote_addr: remote.as_bytes(),
         remote_port: connection.peer().map_or(0, |peer| peer.port()),
         peer_addr: peer.as_bytes(),
-        peer_port: connection.peer.get().map_or(0, |peer| peer.port()),
+        peer_port: connection.peer.map_or(0, |peer| peer.port()),
         remote_user: trail.user.as_deref(),
         proxy_protocol_addr: proxied.as_ref().map(AddressText::as_bytes),
         local_port: worker.ports[connection.listener as usize],

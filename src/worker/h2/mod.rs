@@ -320,7 +320,7 @@ async fn serve(worker: Rc<Worker>, connection: Rc<Connection>, shared: Rc<Shared
             shared.owes_since.set(None);
             h2
         }
-        Err(error) => return tracing::debug!(peer = ?connection.peer.get(), %error, "HTTP/2 did not begin"),
+        Err(error) => return tracing::debug!(peer = ?connection.peer, %error, "HTTP/2 did not begin"),
     };
     loop {
         let next = poll_fn(|cx| {
@@ -344,7 +344,7 @@ async fn serve(worker: Rc<Worker>, connection: Rc<Connection>, shared: Rc<Shared
                 start(&worker, &connection, &shared, request, respond).await;
             }
             Some(Err(error)) => {
-                return tracing::debug!(peer = ?connection.peer.get(), %error, "HTTP/2 connection ended");
+                return tracing::debug!(peer = ?connection.peer, %error, "HTTP/2 connection ended");
             }
             None => return,
         }
@@ -413,7 +413,7 @@ async fn answer(guard: StreamGuard, request: http::Request<RecvStream>, respond:
         Ok(()) => exchange::run(worker, connection, request, &mut client, scratch).await,
         Err(error) => {
             worker.stats.http.malformed.inc();
-            tracing::debug!(peer = ?connection.peer.get(), %error, "request refused");
+            tracing::debug!(peer = ?connection.peer, %error, "request refused");
             exchange::refuse_malformed(&mut client, scratch, error.status()).await
         }
     };

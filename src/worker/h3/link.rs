@@ -165,7 +165,7 @@ pub(super) fn connection(endpoint: &Endpoint, peer: SocketAddr, opened: Instant,
         watched: worker.watches.watch_alone(),
         writes: OnceCell::new(),
         transport: Transport::Quic(OnceCell::new()),
-        peer: Cell::new(Some(peer)),
+        peer: Some(peer),
         proxied: Cell::new(None),
         serial: worker.next_serial(),
         listener: endpoint.listener() as u32,
@@ -241,6 +241,11 @@ struct Driver {
 /// Also after a panic: nothing of the connection stays.
 impl Drop for Driver {
     fn drop(&mut self) {
+        if let Ok(quic) = self.link.quic.try_borrow() {
+            let (path, peer) = (quic.stats().path, quic.remote_address());
+            let (sent, lost, rtt_us) = (path.sent_packets, path.lost_packets, path.rtt.as_micros());
+            tracing::debug!(%peer, sent, lost, rtt_us, cwnd = path.cwnd, mtu = path.current_mtu, "QUIC connection is over");
+        }
         self.link.lose();
         self.link.streams.borrow_mut().clear();
         self.link.endpoint.forget(&self.link);
@@ -267,11 +272,8 @@ impl Driver {
                 has_moved = true;
                 self.on_event(event, cx);
             }
-            if let Some(connection) = &self.connection {
-                connection.peer.set(Some(link.quic.borrow().remote_address()));
-                if !link.is_lost() {
-                    link.look_at_the_end(connection, cx, now);
-                }
+            if let Some(connection) = self.connection.as_ref().filter(|_| !link.is_lost()) {
+                link.look_at_the_end(connection, cx, now);
             }
             if link.is_lost() {
                 self.let_go();

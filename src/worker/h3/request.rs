@@ -56,9 +56,8 @@ pub(super) async fn answer(link: Rc<Link>, connection: Rc<Connection>, stream: R
             return fail(link, stream, Failure::Connection(ErrorCode::QPACK_DECOMPRESSION_FAILED));
         }
         Some(Err(HeadError::Malformed(reason))) => {
-            tracing::debug!(peer = ?connection.peer.get(), reason, "request refused");
-            worker.stats.http.malformed.inc();
-            return stream.reset(ErrorCode::MESSAGE_ERROR);
+            tracing::debug!(peer = ?connection.peer, reason, "request refused");
+            return fail(link, stream, Failure::Stream(ErrorCode::MESSAGE_ERROR));
         }
         Some(Err(HeadError::TooLarge)) | None => Err(MessageError::TooLarge),
     };
@@ -81,7 +80,7 @@ pub(super) async fn answer(link: Rc<Link>, connection: Rc<Connection>, stream: R
         Ok(()) => exchange::run(&worker, &connection, request, &mut client, scratch).await,
         Err(error) => {
             worker.stats.http.malformed.inc();
-            tracing::debug!(peer = ?connection.peer.get(), %error, "request refused");
+            tracing::debug!(peer = ?connection.peer, %error, "request refused");
             exchange::refuse_malformed(&mut client, scratch, error.status()).await
         }
     };
@@ -110,9 +109,14 @@ fn give_up(link: &Link, stream: &Stream) {
     }
     link.worker().stats.http3.resets_received.inc();
     stream.reset(ErrorCode::REQUEST_CANCELLED);
+    count_reset(link);
+}
+
+/// A request has come to nothing, by the client's will or its mistake.
+fn count_reset(link: &Link) {
     if !link.budget.borrow_mut().on_early_reset() {
         link.worker().stats.http3.floods.inc();
-        tracing::debug!("HTTP/3 connection ends: its client gives up too many requests");
+        tracing::debug!("HTTP/3 connection ends: too many of its client's requests come to nothing");
         link.close(ErrorCode::EXCESSIVE_LOAD);
     }
 }
@@ -121,7 +125,10 @@ fn give_up(link: &Link, stream: &Stream) {
 fn fail(link: &Link, stream: &Stream, failure: Failure) {
     link.worker().stats.http.malformed.inc();
     match failure {
-        Failure::Stream(code) => stream.reset(code),
+        Failure::Stream(code) => {
+            stream.reset(code);
+            count_reset(link);
+        }
         Failure::Connection(code) => {
             tracing::debug!(%failure, "HTTP/3 connection ends by its client's mistake");
             link.close(code);
