@@ -15,6 +15,7 @@ fn balance(c: &mut Criterion) {
                 address: "127.0.0.1:80".parse().expect("an address"),
                 weight: 1 + index as u32 % 4,
                 backup: false,
+                check_address: None,
             };
             let servers: Vec<Server> = (0..count).map(server).collect();
             let mut balancer = Balancer::new(method, &servers, 0);

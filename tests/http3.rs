@@ -731,6 +731,210 @@ fn certificates_are_those_of_the_listener_and_renewed_with_them() {
     });
 }
 
+const CONTROL: &str = "control = \"$DIR/ctl.sock\"";
+
+#[test]
+fn reloads_under_load_cost_no_request_and_no_connection() {
+    const RELOADS: u32 = 20;
+    let upstream = echo();
+    everywhere(|driver| {
+        let rest = format!(
+            "[[site.main.route]]\npath = \"/up/\"\nproxy = \"up\"\n\
+             [upstream.up]\nhealth = false\nservers = [\"{}\"]\n",
+            upstream.address
+        );
+        let server = Site::new(
+            driver,
+            &format!(
+                "[site.main]\nheaders.set = {{ x-version = \"0\" }}\n\
+                 [[site.main.route]]\npath = \"/\"\nfiles = \"$DIR/root\"\n{rest}"
+            ),
+        )
+        .process(CONTROL)
+        .http("keep_alive_requests_max = 0")
+        .file("root/page.html", b"<p>page</p>")
+        .file("root/large", &pattern(300_000))
+        .secure("http3 = true")
+        .start();
+        let post = json!({ "method": "POST", "content": { "pattern": 40_000 } });
+        let requests =
+            json!([ask("", "/page.html"), ask("", "/large"), ask("", "/page.html"), ask_with("", "/up/echo", post),]);
+        let steps = json!([
+            { "op": "load", "name": "loaded", "requests": requests },
+            ask("last", "/page.html"),
+        ]);
+        let mut clients = [begin(&server, json!({}), steps.clone()), begin(&server, json!({}), steps)];
+        clients.iter_mut().for_each(|client| client.wait_for("loaded"));
+        let serial = || run(&server, json!({}), json!([ask("page", "/page.html")])).0["serial"].clone();
+        let before = serial();
+        for n in 1..=RELOADS {
+            let version = |n: u32| format!("x-version = \"{n}\"");
+            if n == RELOADS / 2 {
+                let renewed = trusted().server(&["localhost"], Kind::Ecdsa);
+                std::fs::write(server.folder().join("server.pem"), &renewed.chain).expect("written");
+                std::fs::write(server.folder().join("server.key"), &renewed.key).expect("written");
+            }
+            server.reload_with(&[(&version(n - 1), &version(n))]);
+            // Some requests under each of them.
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        assert_ne!(serial(), before, "new connections get the new certificate");
+        clients.iter_mut().for_each(|client| client.go_on());
+        for client in clients {
+            let seen = client.end();
+            let load = &seen.0["load"];
+            assert_eq!(load["bad"], json!([]), "{driver:?}");
+            assert!(load["answers"].as_u64() > Some(40), "{driver:?}: that was no load: {load}");
+            assert!(load["versions"].as_array().is_some_and(|seen| seen.len() > 3), "{driver:?}: {load}");
+            assert_eq!(seen.answer("last").field("x-version"), Some(RELOADS.to_string()));
+            assert_eq!((seen.closed(), seen.goaways()), (None, vec![]), "{driver:?}");
+        }
+        // Both of the load, and two that asked for the certificate.
+        assert_eq!(server.metric("one_server_http3_connections_total", ""), 4.0);
+        assert_eq!(server.metric("one_server_http3_dropped_total", ""), 0.0);
+    });
+}
+
+#[test]
+fn a_reload_switches_it_on_and_off() {
+    let upstream = FakeUpstream::start(|exchange| {
+        std::thread::sleep(Duration::from_secs(2));
+        exchange.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+        Then::Keep
+    });
+    everywhere(|driver| {
+        let rest = format!(
+            "[[site.main.route]]\npath = \"/slow\"\nproxy = \"up\"\n\
+             [upstream.up]\nhealth = false\nservers = [\"{}\"]\n",
+            upstream.address
+        );
+        let server = small(driver, &rest).process(CONTROL).start();
+        let address = server.address("secure");
+        let alt_svc = || tools::curl("https", address, "/page.html", &[]).field("alt-svc").map(str::to_owned);
+        let works = || run(&server, json!({}), json!([ask("page", "/page.html")])).answer("page").status() == 200;
+        let is_free = || UdpSocket::bind(address).is_ok();
+        let (on, off) = ("http3 = true", "http3 = false");
+        assert!(works() && alt_svc().is_some());
+        let idle =
+            |name: &str| json!([ask("page", "/page.html"), { "op": "signal", "name": name }, { "op": "closed" }]);
+        let steps = json!([
+            ask_with("slow", "/slow", json!({ "waits": false })),
+            { "op": "ping" },
+            { "op": "signal", "name": "here" },
+            { "op": "wait", "name": "slow" },
+            { "op": "closed" },
+        ]);
+        let clients = || {
+            let mut clients = [begin(&server, json!({}), steps.clone()), begin(&server, json!({}), idle("here"))];
+            clients.iter_mut().for_each(|client| client.wait_for("here"));
+            eventually("it is under way", || server.metric("one_server_upstream_requests_active", "") == 1.0);
+            clients
+        };
+        let end = |clients: [Running; 2]| {
+            let [mut busy, mut idle] = clients;
+            busy.go_on();
+            idle.go_on();
+            let (busy, idle) = (busy.end(), idle.end());
+            assert_eq!((busy.answer("slow").status(), busy.answer("slow").text()), (200, "ok".into()), "{driver:?}");
+            assert_eq!((busy.closed(), busy.goaways()), (Some(NO_ERROR), vec![(1 << 62) - 4, 4]), "{driver:?}");
+            assert_eq!(idle.closed(), Some(NO_ERROR), "{driver:?}");
+        };
+
+        // Off, while a request is under way.
+        let before = clients();
+        assert!(server.reload_with(&[(on, off)]).contains(&address.to_string()));
+        assert_eq!(alt_svc(), None);
+        end(before);
+        eventually("the port is free", is_free);
+
+        // On.
+        assert!(server.reload_with(&[(off, on)]).contains(&address.to_string()));
+        assert!(works() && alt_svc().is_some());
+
+        // Off and on again at once: old connections end, new ones do not.
+        let before = clients();
+        server.reload_with(&[(on, off)]);
+        server.reload_with(&[(off, on)]);
+        let mut after = begin(
+            &server,
+            json!({}),
+            json!([
+                ask("page", "/page.html"), { "op": "signal", "name": "here" }, ask("again", "/page.html"),
+            ]),
+        );
+        after.wait_for("here");
+        end(before);
+        after.go_on();
+        let after = after.end();
+        assert_eq!((after.answer("again").status(), after.closed()), (200, None), "{driver:?}");
+        assert!(works());
+
+        // The listener goes; another one comes.
+        let before = clients();
+        server.reload_with(&[("[listener.secure]", "[listener.other]")]);
+        let line = server.wait_for_line("the new port", |line| line.contains("name=other kind=http3"));
+        let other =
+            line.split_once("address=").and_then(|(_, address)| address.trim().parse().ok()).expect("an address");
+        end(before);
+        eventually("the port is free", is_free);
+        let seen = begin_at(other, json!({}), json!([ask("page", "/page.html")])).end();
+        assert_eq!(seen.answer("page").status(), 200, "{driver:?}");
+    });
+}
+
+#[test]
+fn a_port_that_another_program_has_is_a_refused_reload() {
+    with_both_drivers(|driver| {
+        let server = Site::new(driver, "[site.main]\n[[site.main.route]]\npath = \"/\"\nrespond = {}\n")
+            .process(CONTROL)
+            .secure("http3 = false")
+            .start();
+        let address = server.address("secure");
+        let taken = UdpSocket::bind(address).expect("nobody has it");
+        server.edit(&[("http3 = false", "http3 = true")]);
+        assert!(server.ctl_fails(&["reload"]).contains("secure, HTTP/3 over UDP"));
+        drop(taken);
+        server.ctl_ok(&["reload"]);
+        assert!(tools::curl("https", address, "/", &[]).field("alt-svc").is_some());
+    });
+}
+
+#[test]
+fn answers_are_changed_and_leave_at_their_rate() {
+    everywhere(|driver| {
+        let route = "[[site.main.route]]\npath = \"/changed\"\nfiles = { root = \"$DIR/root\", strip_prefix = \"/changed\" }\n\
+                     substitute = { once = false, texts = { page = \"sheet\" } }\n\
+                     [[site.main.route]]\npath = \"/paced\"\nfiles = { root = \"$DIR/root\", strip_prefix = \"/paced\" }\n\
+                     limit_rate = \"50KB\"\n";
+        let server = small(driver, route).file("root/paced", &pattern(100_000)).start();
+        let steps = json!([ask("changed", "/changed/page.html"), ask("paced", "/paced/paced")]);
+        let seen = run(&server, json!({}), steps);
+        assert_eq!(seen.answer("changed").text(), "<p>sheet</p>");
+        let paced = seen.answer("paced");
+        assert_eq!((paced.status(), paced.sha256()), (200, sha256(&pattern(100_000))));
+        assert!((1.5..6.0).contains(&paced.seconds()), "{driver:?}: {}", paced.seconds());
+    });
+}
+
+#[test]
+fn nothing_is_upgraded() {
+    let upstream = echo();
+    everywhere(|driver| {
+        let server = start(driver, &upstream);
+        // RFC 9114 section 4.2: such a field has no place in HTTP/3. Extended CONNECT (RFC 9220) is not offered.
+        let steps = json!([
+            ask_with("field", "/up/echo", json!({ "fields": [["upgrade", "websocket"]] })),
+            ask_with("connect", "/up/echo", json!({ "method": "CONNECT" })),
+            ask("after", "/page.html"),
+        ]);
+        let seen = run(&server, json!({}), steps);
+        assert_eq!(seen.answer("field").reset(), Some(MESSAGE_ERROR));
+        let connect = seen.answer("connect");
+        assert!(connect.reset().is_some() || connect.status() >= 400, "{}", seen.0);
+        assert_eq!(seen.answer("after").status(), 200);
+    });
+}
+
 #[test]
 fn client_certificates_are_asked_for() {
     everywhere(|driver| {

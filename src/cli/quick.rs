@@ -36,7 +36,7 @@ pub(super) fn proxy(args: ProxyArgs) -> Result<Config, Failure> {
     overrides.extend(args.upstream.0);
     let defaults = Defaults::new(overrides);
     let mut upstream = defaults.upstream("proxy");
-    let server = |backup| move |address: Address| Server { address, weight: 1, backup };
+    let server = |backup| move |address: Address| Server { address, weight: 1, backup, check_address: None };
     upstream.servers.extend(args.to.into_iter().map(server(false)));
     upstream.servers.extend(args.backup.into_iter().map(server(true)));
     let mut config = defaults.config().map_err(Failure::new)?;

@@ -48,14 +48,22 @@ pub enum Table {
     Tarpit,
     /// `compress = { … }` of `[http]`, a site or a route
     Compress,
+    /// `substitute = { … }` of `[http]`, a site or a route
+    Substitute,
+    /// `cookie_rewrite = { … }` of `[http]`, a site or a route
+    Cookies,
     /// `auth = { … }` of a site or route
     Auth,
     /// `[upstream.NAME]`
     Upstream,
     /// One entry of `servers` of an upstream
     Server,
+    /// `tls = { … }` of an upstream
+    UpstreamTls,
     /// `health = { … }` of an upstream
     Health,
+    /// `outliers = { … }` of an upstream
+    Outliers,
     /// `[app.NAME]`
     App,
     /// `[map.NAME]`
@@ -95,10 +103,14 @@ impl Table {
         Table::Respond,
         Table::Tarpit,
         Table::Compress,
+        Table::Substitute,
+        Table::Cookies,
         Table::Auth,
         Table::Upstream,
         Table::Server,
+        Table::UpstreamTls,
         Table::Health,
+        Table::Outliers,
         Table::App,
         Table::Map,
         Table::Geo,
@@ -158,10 +170,14 @@ impl Table {
             Table::Respond => "respond = { … }",
             Table::Tarpit => "tarpit = { … }",
             Table::Compress => "compress = { … }",
+            Table::Substitute => "substitute = { … }",
+            Table::Cookies => "cookie_rewrite = { … }",
             Table::Auth => "auth = { … }",
             Table::Upstream => "[upstream.NAME]",
             Table::Server => "servers = [{ … }]",
+            Table::UpstreamTls => "tls = { … }",
             Table::Health => "health = { … }",
+            Table::Outliers => "outliers = { … }",
             Table::App => "[app.NAME]",
             Table::Map => "[map.NAME]",
             Table::Geo => "[geo.NAME]",
@@ -244,14 +260,38 @@ impl Table {
                 "How answers are compressed. A table replaces the one above it as a whole; `compress = true` keeps that one, \
                  or takes these defaults where there is none."
             }
+            Table::Substitute => {
+                "Texts that are replaced in the bodies of answers: of files, upstreams, applications and fixed ones, before \
+                 they are compressed. Letters of ASCII are looked for in either case; of several texts that are found the \
+                 leftmost counts, of those that begin at the same place the one written first. Such answers have no \
+                 Content-Length, digests and ranges, and files are neither taken from their compressed forms nor sent by \
+                 sendfile(2). Servers and applications are not told which content codings the client takes (Accept-Encoding \
+                 is not sent on), because what comes coded stays as it is, and so do parts (206). A table replaces the one \
+                 above it as a whole."
+            }
+            Table::Cookies => {
+                "What becomes of the attributes of cookies that upstreams set. Whatever comes in of a table, the first entry \
+                 that fits counts. A table replaces the one above it as a whole."
+            }
             Table::Auth => {
                 "A login by user and password (HTTP Basic) for a site or a route, which takes that of its site if it has none \
                  of its own; `auth = false` switches it off. Use it over TLS only."
             }
             Table::Upstream => "A named set of servers to balance over.",
             Table::Server => "One server of an upstream. A text is short for a table with only `address`.",
+            Table::UpstreamTls => {
+                "TLS towards the servers of an upstream. `tls = true` takes the defaults: certificates are verified."
+            }
             Table::Health => {
-                "The active health check of an upstream. Without the key a TCP connection is tried; `health = false` switches checks off."
+                "The active health check of an upstream. Without the key a TCP connection is tried; `health = false` switches \
+                 checks off. The very first check decides, so that a server which is dead at the start is down after one. A \
+                 check that fails for lack of something on this machine (file descriptors, memory) says nothing of a server."
+            }
+            Table::Outliers => {
+                "What live traffic tells of the servers: one that fails requests, or is much slower than the others, is ejected \
+                 for a while and gets none. `outliers = true` takes the defaults, without the key nothing is ejected. Each \
+                 ejection of a server lasts longer than the one before; a time without one takes that back step by step. \
+                 A retry that only met a closed idle connection is no failure."
             }
             Table::App => "An application that runs inside the process.",
             Table::Map => {

@@ -13,11 +13,14 @@
 //! After that one request a [`REST`] goes there, until a connect succeeds: a server that swallows packets costs one
 //! request per period its connect time-out, not every request.
 
+use std::cell::Cell;
 use std::marker::PhantomData;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use smallvec::SmallVec;
 
+use crate::config::Heirs;
 use crate::config::model::{Balance, Server};
 
 /// How long a server gets nothing after a failed connect, while another one can answer.
@@ -62,9 +65,9 @@ pub struct Balancer {
 struct Slot {
     weight: i64,
     backup: bool,
-    /// Requests under way, this worker's.
-    active: u32,
-    /// Smooth round-robin: what this server is owed. The sum over all servers stays 0.
+    /// Requests under way, this worker's; shared with the same server under other configs.
+    active: Rc<Cell<u32>>,
+    /// Smooth round-robin: what this server is owed. The sum over all servers stays what it is.
     credit: i64,
     /// `Some` from a failed connect to the next one that succeeds.
     rests_until: Option<Instant>,
@@ -102,6 +105,16 @@ impl Balancer {
         balancer
     }
 
+    /// Goes on for the servers that were in `old`, whose indexes there `heirs` tells: with their requests under way, their
+    /// turns and their rest. `old` goes on to count the end of requests that began on it.
+    pub fn inherit(&mut self, old: &Balancer, heirs: &Heirs) {
+        for (slot, heir) in self.slots.iter_mut().zip(&heirs.0) {
+            let Some(old) = heir.map(|heir| &old.slots[heir]) else { continue };
+            slot.active = old.active.clone();
+            (slot.credit, slot.rests_until) = (old.credit, old.rests_until);
+        }
+    }
+
     /// The server for the next request or the next try of one; `None` when no server is up (answer 503).
     ///
     /// A server of `tried` comes back only when no other of its group is left. O(servers), no allocation.
@@ -124,14 +137,15 @@ impl Balancer {
 
     /// A request begins on `server`.
     pub fn on_start(&mut self, server: usize) {
-        self.slots[server].active += 1;
+        let active = &self.slots[server].active;
+        active.set(active.get() + 1);
     }
 
     /// A request that began on `server` is over, however it ended.
     pub fn on_end(&mut self, server: usize) {
-        let slot = &mut self.slots[server];
-        debug_assert!(slot.active > 0, "on_end without on_start");
-        slot.active = slot.active.saturating_sub(1);
+        let active = &self.slots[server].active;
+        debug_assert!(active.get() > 0, "on_end without on_start");
+        active.set(active.get().saturating_sub(1));
     }
 
     /// `server` accepted a connection or answered on one: it rests no longer.
@@ -146,7 +160,7 @@ impl Balancer {
 
     /// Requests under way on `server`, this worker's.
     pub fn active(&self, server: usize) -> u32 {
-        self.slots[server].active
+        self.slots[server].active.get()
     }
 
     /// Sorts every server into its group and returns the best group that has one.
@@ -173,7 +187,7 @@ impl Slot {
         Slot {
             weight: i64::from(server.weight.max(1)),
             backup: server.backup,
-            active: 0,
+            active: Rc::default(),
             credit: 0,
             rests_until: None,
             group: Group::Down,
@@ -195,7 +209,7 @@ impl Slot {
     }
 
     fn load(&self) -> Load {
-        Load { active: u64::from(self.active), weight: self.weight as u64 }
+        Load { active: u64::from(self.active.get()), weight: self.weight as u64 }
     }
 }
 

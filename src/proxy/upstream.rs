@@ -2,11 +2,16 @@
 //!
 //! Pure over the connection type. It does not connect and does not know the health of a server: `up` is asked.
 
-use std::time::Instant;
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use super::balance::{Balancer, Tried};
 use super::pool::IdlePool;
-use crate::config::model::Upstream;
+use super::retry_budget::RetryBudget;
+use crate::config::Heirs;
+use crate::config::model::{Server, Upstream};
 use crate::runtime::net::Address;
 
 /// Balancer and idle connections of one upstream on one data worker.
@@ -14,28 +19,74 @@ use crate::runtime::net::Address;
 pub struct UpstreamState<T> {
     balancer: Balancer,
     servers: Vec<ServerState<T>>,
+    /// What may be sent a second time.
+    pub retries: RetryBudget,
+    /// Settings of TLS sessions with the servers, this worker's own.
+    tls: Option<Arc<rustls::ClientConfig>>,
 }
 
 #[derive(Debug)]
 struct ServerState<T> {
-    idle: IdlePool<T>,
+    /// Shared with the state of the same server under the configs before and behind this one.
+    idle: Rc<RefCell<IdlePool<T>>>,
     /// Host field for a request that names none.
     host: Box<str>,
 }
 
+impl<T> ServerState<T> {
+    fn new(server: &Server, idle: Rc<RefCell<IdlePool<T>>>) -> ServerState<T> {
+        let host = match &server.address {
+            Address::Tcp(address) => address.to_string().into(),
+            Address::Unix(_) => "localhost".into(),
+        };
+        ServerState { idle, host }
+    }
+}
+
 impl<T> UpstreamState<T> {
     /// The state of `upstream` on the data worker of index `worker`.
-    pub fn new(upstream: &Upstream, worker: usize) -> UpstreamState<T> {
-        let servers = upstream.servers.iter().map(|server| ServerState {
-            idle: IdlePool::new(upstream.keep_idle, upstream.keep_idle_timeout),
-            host: match &server.address {
-                Address::Tcp(address) => address.to_string().into(),
-                Address::Unix(_) => "localhost".into(),
-            },
-        });
+    pub fn new(upstream: &Upstream, worker: usize, now: Instant) -> UpstreamState<T> {
+        let pool = || Rc::new(RefCell::new(IdlePool::new(upstream.keep_idle, upstream.keep_idle_timeout)));
         UpstreamState {
-            servers: servers.collect(),
+            servers: upstream.servers.iter().map(|server| ServerState::new(server, pool())).collect(),
             balancer: Balancer::new(upstream.balance, &upstream.servers, worker),
+            retries: RetryBudget::new(upstream.retry.budget_percent, now),
+            // The check has made these settings once already.
+            tls: upstream.tls.as_ref().map(|tls| tls.trust.settings().expect("settings that were tried")),
+        }
+    }
+
+    /// Settings of TLS sessions with the servers; `None`: they are reached in clear text.
+    pub fn tls(&self) -> Option<&Arc<rustls::ClientConfig>> {
+        self.tls.as_ref()
+    }
+
+    /// The state under a new config, beside which this one goes on for the requests that have it. Servers that stay, whose
+    /// old indexes `heirs` tells, share idle connections and counts of requests under way with their old selves.
+    pub fn next(&self, upstream: &Upstream, heirs: &Heirs, worker: usize, now: Instant) -> UpstreamState<T> {
+        let mut next = UpstreamState::new(upstream, worker, now);
+        // What was verified by other rules, or not at all, is not used again.
+        let same_rules = self.tls.is_none() && next.tls.is_none();
+        let heirs_of_idle = if same_rules { heirs.0.as_slice() } else { &[] };
+        for (new, heir) in next.servers.iter_mut().zip(heirs_of_idle) {
+            let Some(old) = heir.map(|heir| &self.servers[heir]) else { continue };
+            old.idle.borrow_mut().set_limits(upstream.keep_idle, upstream.keep_idle_timeout);
+            new.idle = old.idle.clone();
+        }
+        next.retries = self.retries.clone().with_share(upstream.retry.budget_percent);
+        next.balancer.inherit(&self.balancer, heirs);
+        next
+    }
+
+    /// How many servers it has.
+    pub fn servers(&self) -> usize {
+        self.servers.len()
+    }
+
+    /// Closes the idle connections to servers for which `is_gone` says so, and keeps none to them any more.
+    pub fn retire(&mut self, is_gone: impl Fn(usize) -> bool) {
+        for (_, state) in self.servers.iter().enumerate().filter(|(server, _)| is_gone(*server)) {
+            state.idle.borrow_mut().set_limits(0, Duration::ZERO);
         }
     }
 
@@ -66,7 +117,7 @@ impl<T> UpstreamState<T> {
 
     /// An idle connection to `server`, most recently used first. The caller looks whether it is still open.
     pub fn take_idle(&mut self, server: usize, now: Instant) -> Option<T> {
-        self.servers[server].idle.take(now)
+        self.servers[server].idle.borrow_mut().take(now)
     }
 
     /// Keeps a connection to `server` whose response ended cleanly.
@@ -75,15 +126,16 @@ impl<T> UpstreamState<T> {
     pub fn keep(&mut self, server: usize, connection: T, now: Instant) -> Option<T> {
         // It answered: the server is alive even if a connect failed meanwhile.
         self.balancer.on_connected(server);
-        self.servers[server].idle.put(connection, now)
+        self.servers[server].idle.borrow_mut().put(connection, now)
     }
 
     /// For the worker's tick: drops idle connections that are too old, and all of those to servers that are down.
     ///
     /// `dropped(server, count)` is called for each server that lost some.
     pub fn expire(&mut self, up: impl Fn(usize) -> bool, now: Instant, mut dropped: impl FnMut(usize, usize)) {
-        for (server, state) in self.servers.iter_mut().enumerate() {
-            let count = if up(server) { state.idle.expire(now) } else { state.idle.clear() };
+        for (server, state) in self.servers.iter().enumerate() {
+            let mut idle = state.idle.borrow_mut();
+            let count = if up(server) { idle.expire(now) } else { idle.clear() };
             if count > 0 {
                 dropped(server, count);
             }
@@ -92,7 +144,7 @@ impl<T> UpstreamState<T> {
 
     /// Idle connections to `server`.
     pub fn idle(&self, server: usize) -> usize {
-        self.servers[server].idle.len()
+        self.servers[server].idle.borrow().len()
     }
 
     /// Requests under way on `server`, this worker's.
@@ -112,21 +164,31 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::config::model::{Balance, Server};
+    use crate::config::model::{Balance, Retry, Server};
 
     const SECOND: Duration = Duration::from_secs(1);
 
     fn upstream(addresses: &[&str]) -> Upstream {
-        let server = |address: &&str| Server { address: address.parse().unwrap(), weight: 1, backup: false };
+        let server = |address: &&str| Server {
+            address: address.parse().unwrap(),
+            weight: 1,
+            backup: false,
+            check_address: None,
+        };
         Upstream {
             name: "api".into(),
             servers: addresses.iter().map(server).collect(),
             balance: Balance::RoundRobin,
+            tls: None,
             health: None,
+            outliers: None,
+            panic_percent: 0,
             connect_timeout: SECOND,
             response_timeout: SECOND,
             idle_timeout: SECOND,
-            tries_max: 3,
+            upgrade: Vec::new(),
+            tunnel_timeout: SECOND,
+            retry: Retry::default(),
             keep_idle: 2,
             keep_idle_timeout: 10 * SECOND,
         }
@@ -135,7 +197,7 @@ mod tests {
     #[test]
     fn idle_connections_stay_with_their_server() {
         let now = Instant::now();
-        let mut state = UpstreamState::new(&upstream(&["127.0.0.1:1", "127.0.0.1:2"]), 0);
+        let mut state = UpstreamState::new(&upstream(&["127.0.0.1:1", "127.0.0.1:2"]), 0, Instant::now());
         assert_eq!(state.keep(0, 'a', now), None);
         assert_eq!(state.take_idle(1, now), None);
         assert_eq!(state.take_idle(0, now), Some('a'));
@@ -145,7 +207,8 @@ mod tests {
     #[test]
     fn the_tick_closes_old_ones_and_those_to_servers_that_are_down() {
         let now = Instant::now();
-        let mut state = UpstreamState::new(&upstream(&["127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3"]), 0);
+        let mut state =
+            UpstreamState::new(&upstream(&["127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3"]), 0, Instant::now());
         for server in 0..3 {
             state.keep(server, 'a', now);
         }
@@ -162,7 +225,7 @@ mod tests {
     #[test]
     fn an_answer_ends_the_rest_of_a_server() {
         let now = Instant::now();
-        let mut state = UpstreamState::new(&upstream(&["127.0.0.1:1", "127.0.0.1:2"]), 0);
+        let mut state = UpstreamState::new(&upstream(&["127.0.0.1:1", "127.0.0.1:2"]), 0, Instant::now());
         state.on_connect_failed(0, now);
         let picks: Vec<_> = (0..4).map(|_| state.pick(|_| true, &Tried::new(), now)).collect();
         assert_eq!(picks, [Some(1); 4]);
@@ -171,8 +234,43 @@ mod tests {
     }
 
     #[test]
+    fn servers_that_stay_keep_connections_and_counts_whatever_their_index() {
+        let now = Instant::now();
+        let mut old = UpstreamState::new(&upstream(&["127.0.0.1:1", "127.0.0.1:2"]), 0, now);
+        old.keep(0, 'a', now);
+        old.keep(1, 'b', now);
+        old.on_start(1);
+        let mut new = old.next(&upstream(&["127.0.0.1:2", "127.0.0.1:3"]), &Heirs(vec![Some(1), None]), 0, now);
+        assert_eq!(([new.idle(0), new.idle(1)], [new.active(0), new.active(1)]), ([1, 0], [1, 0]));
+        old.retire(|server| server == 0);
+        assert_eq!((old.idle(0), old.keep(0, 'c', now)), (0, Some('c')), "a server that is gone keeps nothing");
+        // A request under way ends on the old one.
+        assert_eq!(old.keep(1, 'd', now), None);
+        old.on_end(1);
+        drop(old);
+        assert_eq!((new.active(0), new.take_idle(0, now), new.take_idle(0, now)), (0, Some('d'), Some('b')));
+    }
+
+    #[test]
+    fn turns_go_on_where_they_were() {
+        let now = Instant::now();
+        let config = upstream(&["127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3"]);
+        let mut state: UpstreamState<()> = UpstreamState::new(&config, 0, now);
+        let mut picks = Vec::new();
+        for _ in 0..9 {
+            picks.extend(state.pick(|_| true, &Tried::new(), now));
+            state = state.next(&config, &Heirs(vec![Some(0), Some(1), Some(2)]), 0, now);
+        }
+        assert_eq!(picks, [0, 1, 2, 0, 1, 2, 0, 1, 2]);
+        state.on_connect_failed(0, now);
+        state = state.next(&config, &Heirs(vec![Some(0), Some(1), Some(2)]), 0, now);
+        assert!((0..6).all(|_| state.pick(|_| true, &Tried::new(), now) != Some(0)), "it still rests");
+    }
+
+    #[test]
     fn the_host_of_last_resort_is_the_address() {
-        let state: UpstreamState<()> = UpstreamState::new(&upstream(&["[::1]:8080", "unix:/run/app.sock"]), 0);
+        let state: UpstreamState<()> =
+            UpstreamState::new(&upstream(&["[::1]:8080", "unix:/run/app.sock"]), 0, Instant::now());
         assert_eq!([state.host(0), state.host(1)], [b"[::1]:8080".as_slice(), b"localhost"]);
     }
 }

@@ -123,11 +123,11 @@ pub struct UdpSocket {
 }
 
 impl UdpSocket {
-    /// Takes `socket` over for the current data worker.
-    pub fn new(socket: BoundUdp) -> io::Result<UdpSocket> {
+    /// Uses `socket` on the current data worker, by a descriptor of its own.
+    pub fn new(socket: &BoundUdp) -> io::Result<UdpSocket> {
         let has_segments = set_option(&socket.socket, libc::SOL_UDP, libc::UDP_SEGMENT, 0).is_ok();
         socket.socket.set_nonblocking(super::driver::is_epoll())?;
-        let socket = monoio::net::udp::UdpSocket::from_std(socket.socket.into())?;
+        let socket = monoio::net::udp::UdpSocket::from_std(socket.socket.try_clone()?.into())?;
         let fd = socket.as_raw_fd();
         Ok(UdpSocket { socket, fd, segments_max: Cell::new(if has_segments { SEGMENTS_MAX } else { 1 }) })
     }
@@ -330,7 +330,7 @@ mod tests {
             let make = |address: SocketAddr| {
                 let bound = BoundUdp::new(address).expect("a socket");
                 let Ok(Address::Tcp(address)) = bound.local_address() else { panic!("an address") };
-                (UdpSocket::new(bound).expect("a socket of the worker"), address)
+                (UdpSocket::new(&bound).expect("a socket of the worker"), address)
             };
             let wildcard: SocketAddr = address.parse().expect("an address");
             let (server, server_address) = make(wildcard);

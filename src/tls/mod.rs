@@ -9,6 +9,7 @@
 //! | `profile` | versions, ciphers and groups |
 //! | `client` | client certificates |
 //! | `quic` | the sessions of QUIC connections |
+//! | [`outbound`] | sessions with servers |
 //! | `self_signed` | certificates for development |
 //!
 //! Boot loads a listener's [`Material`] once; each worker makes its own [`rustls::ServerConfig`] of it with [`build`], so
@@ -26,6 +27,7 @@ mod facts;
 pub mod fuzz;
 mod names;
 mod notes;
+pub mod outbound;
 mod profile;
 mod quic;
 mod resolver;
@@ -46,6 +48,7 @@ pub use self::quic::QuicTls;
 pub use certificate::Certificate;
 pub use error::TlsError;
 pub use facts::{ClientCertificate, Facts, Verify};
+pub use outbound::{Outbound, ServerTrust};
 pub use resolver::Resolver;
 pub use self_signed::{SelfSigned, self_signed};
 pub use session::{INPUT_BYTES_MAX, Received, Session, looks_like_tls};

@@ -10,6 +10,7 @@ pub(super) struct Arrival {
     waiting_since: Cell<Option<Instant>>,
     waited_since: Cell<Option<Instant>>,
     head_begun: Cell<Option<Instant>>,
+    ended: Cell<Option<Instant>>,
 }
 
 /// How long the parts took; `None`: that part is not known, or there was none.
@@ -29,9 +30,21 @@ impl Arrival {
         self.handshake.set(Some(took));
     }
 
-    /// The wait for the next request begins, unless it has begun already; returns when.
+    /// A request ended at `now`.
+    pub(super) fn note_end(&self, now: Instant) {
+        self.ended.set(Some(now));
+    }
+
+    /// What the client was to take since a request ended was more than a socket takes at once: the wait for the next
+    /// request did not begin with that end.
+    pub(super) fn forget_end(&self) {
+        self.ended.set(None);
+    }
+
+    /// The wait for the next request begins, unless it has begun already; returns when. It began with the end of the last
+    /// request, if that was noted: this saves a look at the clock.
     pub(super) fn begin_waiting(&self, now: impl FnOnce() -> Instant) -> Instant {
-        let since = self.waiting_since.get().unwrap_or_else(now);
+        let since = self.waiting_since.get().or(self.ended.take()).unwrap_or_else(now);
         self.waiting_since.set(Some(since));
         since
     }
@@ -77,5 +90,14 @@ mod tests {
         arrival.begin_waiting(|| at(100));
         arrival.end_waiting();
         assert_eq!(arrival.complete(at(130)), Waits { idle: Some(ms(30)), ..Waits::default() });
+        // The end of a request is the beginning of the wait for the next one, once, and unless the client was slow to take it.
+        arrival.note_end(at(140));
+        assert_eq!(arrival.begin_waiting(|| at(150)), at(140));
+        arrival.end_waiting();
+        assert_eq!(arrival.begin_waiting(|| at(160)), at(160));
+        arrival.end_waiting();
+        arrival.note_end(at(170));
+        arrival.forget_end();
+        assert_eq!(arrival.begin_waiting(|| at(180)), at(180));
     }
 }

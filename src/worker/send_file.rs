@@ -1,6 +1,7 @@
 //! Answers from files: a [`Plan`] of the file tier, sent.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -20,6 +21,9 @@ use crate::metrics::ServedBy;
 use crate::runtime::sys::files::read_at;
 use crate::util::path::Path;
 
+/// From here on `file_cache_valid` may be off by a tick.
+const COARSE_VALID_MIN: Duration = Duration::from_secs(1);
+
 /// Finds the file and decides what to send. What would wait for the disk is done on a helper thread first. `Err`: the
 /// client left meanwhile.
 pub(super) async fn prepare(
@@ -29,8 +33,10 @@ pub(super) async fn prepare(
     folder: usize,
     path: Path<'_>,
 ) -> Result<Plan, Acted> {
+    let is_coarse_enough = cx.worker.config.process.file_cache_valid >= COARSE_VALID_MIN;
+    let now = if is_coarse_enough { cx.worker.coarse_now() } else { cx.worker.now() };
     let in_memory = with_request(cx, files, path, |cache, request| {
-        files::prepare_cached(files, folder, cache, request, cx.worker.now(), &cx.worker.stats.files)
+        files::prepare_cached(files, folder, cache, request, now, &cx.worker.stats.files)
     });
     if let Some(plan) = in_memory {
         return Ok(plan);
@@ -64,7 +70,15 @@ fn with_request<T>(
         lines.for_each(|field| accept.push(field.value.of(bytes)));
     }
     let conditions = Conditions::from_head(head, bytes);
-    let request = files::Request { method: head.method, path, query: head.query(bytes), conditions, accepts, accept };
+    let request = files::Request {
+        method: head.method,
+        path,
+        query: head.query(bytes),
+        conditions,
+        accepts,
+        accept,
+        substitute: cx.options.substitute.as_deref(),
+    };
     look(&mut cx.worker.files.borrow_mut(), &request)
 }
 
@@ -93,7 +107,8 @@ pub(super) async fn run(cx: &Cx<'_>, client: &mut Client<'_>, plan: Plan, fields
     fields.clear();
     let content = files::write_fields(&plan, fields);
     let answer = &mut client.answer;
-    if let Some(entry) = plan.validated().filter(|_| !cx.options.expires.is_empty()) {
+    let tells_type = !cx.options.expires.is_empty() || cx.options.substitute.is_some();
+    if let Some(entry) = plan.validated().filter(|_| tells_type) {
         answer.validates(entry.essence());
     }
     answer.start(Some(cx), &AnswerHead { status: plan.status, reason: None, fields, content }, OwnFields::ALL);
@@ -107,7 +122,6 @@ pub(super) async fn run(cx: &Cx<'_>, client: &mut Client<'_>, plan: Plan, fields
         Ok(()) => answer.finish().await,
         Err(Broken) => Err(Broken),
     };
-    worker.stats.files.duration.record(cx.request.started.elapsed());
     let after = if sent.is_ok() { After::Keep } else { After::Abort };
     Ok(Outcome { after, served_by: ServedBy::Files })
 }
@@ -128,7 +142,9 @@ async fn compress(cx: &Cx<'_>, policy: &Policy, plan: &mut Plan) {
         return;
     }
     let Some(entry) = plan.compressible().cloned() else { return };
-    if entry.len() > policy.cache_file_bytes_max || !applies(policy, &entry) {
+    // What is put into it may differ from answer to answer: it is coded on the way.
+    let is_changed = cx.options.substitute.as_deref().is_some_and(|substitute| files::changes(substitute, &entry));
+    if is_changed || entry.len() > policy.cache_file_bytes_max || !applies(policy, &entry) {
         return;
     }
     let accepted = Accepted::from_head(cx.request.head, cx.request.bytes);

@@ -61,6 +61,8 @@ class Exchange:
         self.length = 0
         self.end = None  # "whole", or the code of a reset
         self.stopped = None
+        self.begun = time.monotonic()
+        self.seconds = None  # until the end
         self.changed = asyncio.Event()
 
     def report(self):
@@ -76,6 +78,7 @@ class Exchange:
             "content": base64.b64encode(bytes(self.content)).decode() if self.length <= KEPT_BYTES_MAX else None,
             "end": self.end,
             "stopped": self.stopped,
+            "seconds": self.seconds,
         }
 
 
@@ -126,6 +129,7 @@ class Client(QuicConnectionProtocol):
                     exchange.content += part.data
             if part.stream_ended:
                 exchange.end = "whole"
+                exchange.seconds = time.monotonic() - exchange.begun
             exchange.changed.set()
         self.moment.set()
 
@@ -221,6 +225,32 @@ class Plan:
     async def step_requests(self, step):
         """Several at the same time."""
         await asyncio.gather(*(self.request(one) for one in step["requests"]))
+
+    async def step_load(self, step):
+        """The same requests side by side, again and again, until the test writes a line."""
+        print("@" + step["name"], flush=True)
+        over = asyncio.get_running_loop().run_in_executor(None, sys.stdin.readline)
+        load = self.seen["load"] = {"answers": 0, "versions": [], "bad": []}
+        digests = {}
+        while not over.done():
+            names = [f"load {at}" for at, _ in enumerate(step["requests"])]
+            await asyncio.gather(
+                *(self.request({**one, "name": name}) for name, one in zip(names, step["requests"]))
+            )
+            for name, one in zip(names, step["requests"]):
+                exchange = self.client.exchanges.pop(name)
+                del self.client.by_stream[exchange.stream_id]
+                report = exchange.report()
+                load["answers"] += 1
+                version = dict(report["fields"]).get("x-version")
+                if version not in load["versions"]:
+                    load["versions"].append(version)
+                is_same = digests.setdefault(one["path"], report["sha256"]) == report["sha256"]
+                if report["status"] != 200 or report["end"] != "whole" or not is_same:
+                    load["bad"].append([one["path"], report["status"], report["end"], report["length"]])
+            if self.client.closed is not None:
+                load["bad"].append(self.client.closed)
+                break
 
     async def step_sleep(self, step):
         await asyncio.sleep(step["seconds"])

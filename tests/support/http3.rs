@@ -179,6 +179,11 @@ impl Answer<'_> {
         self.0["end"].as_u64()
     }
 
+    /// How long it took to its end.
+    pub(crate) fn seconds(&self) -> f64 {
+        self.0["seconds"].as_f64().expect("a whole answer")
+    }
+
     /// The code with which the client was told to send no more.
     pub(crate) fn stopped(&self) -> Option<u64> {
         self.0["stopped"].as_u64()

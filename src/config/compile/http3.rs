@@ -1,6 +1,6 @@
 //! `[http3]`, and what a listener says about HTTP/3.
 
-use crate::config::model::{Http3, Retry};
+use crate::config::model::{Http3, QuicRetry};
 use crate::config::report::Problem;
 use crate::config::section::Section;
 
@@ -13,8 +13,8 @@ pub(super) fn compile(section: &Section<'_>) -> Http3 {
         header_list_bytes_max: section.get("header_list_max"),
         early_rst_max: section.get("early_rst_max"),
         retry: match section.get("retry") {
-            "always" => Retry::Always,
-            _ => Retry::Auto,
+            "always" => QuicRetry::Always,
+            _ => QuicRetry::Auto,
         },
     };
     if http3.stream_window_bytes > http3.connection_window_bytes {

@@ -85,7 +85,7 @@ fn password(section: &Section<'_>) -> Secret {
     }
 }
 
-fn read_password(section: &Section<'_>, file: &std::path::Path) -> Secret {
+pub(super) fn read_password(section: &Section<'_>, file: &std::path::Path) -> Secret {
     let Some(outside) = section.cx.outside else { return Secret(String::new()) };
     match outside.first_line(file) {
         Ok(password) if password.is_empty() => {
@@ -100,6 +100,8 @@ fn read_password(section: &Section<'_>, file: &std::path::Path) -> Secret {
             }
             Secret(password)
         }
+        // See `adopt`.
+        Err(error) if outside.is_excused(&error) => Secret(String::new()),
         Err(error) => {
             section.bad_value("password_file", format!("it cannot be read: {error}"));
             Secret(String::new())

@@ -1,7 +1,7 @@
 //! `http3` and `alt_svc` of listeners, `[http3]`.
 
 use super::*;
-use crate::config::model::{Http3, Retry};
+use crate::config::model::{Http3, QuicRetry};
 
 /// A listener with these lines, from line 3 on, and a site.
 fn listener(lines: &str) -> String {
@@ -29,7 +29,7 @@ fn every_setting_is_compiled() {
         send_buffer_bytes_max: 64 << 10,
         header_list_bytes_max: 4 << 10,
         early_rst_max: 3,
-        retry: Retry::Always,
+        retry: QuicRetry::Always,
     };
     assert_eq!(config(&format!("{http3}{BASE}")).http3, expect);
 }

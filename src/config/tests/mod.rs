@@ -3,12 +3,14 @@
 
 mod anything;
 mod compress;
+mod cookies;
 mod guard;
 mod http3;
 mod keys;
 mod limits;
 mod mistakes;
 mod routing;
+mod substitute;
 mod tls;
 mod variables;
 

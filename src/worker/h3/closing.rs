@@ -74,7 +74,7 @@ impl Closing {
 
     /// A request has come; counts it.
     pub(super) fn on_request(&self, link: &Link, connection: &Connection) {
-        if !may_keep(link.worker(), connection) {
+        if !may_keep(&link.worker(), connection) {
             self.is_worn.set(true);
         }
     }
@@ -83,11 +83,10 @@ impl Closing {
 impl Link {
     /// Looks whether the connection comes to its end.
     pub(super) fn look_at_the_end(&self, connection: &Connection, cx: &mut Context<'_>, now: Instant) {
-        let worker = self.worker();
-        let is_draining = self.idle.poll_draining(cx, worker.is_draining());
+        let is_draining = self.idle.poll_draining(cx, self.is_draining());
         if !self.is_established() {
             if self.idle.expired() || is_draining {
-                worker.stats.http.timeouts.add(u64::from(self.idle.expired()));
+                self.worker().stats.http.timeouts.add(u64::from(self.idle.expired()));
                 self.close(ErrorCode::NO_ERROR);
             }
             return;

@@ -6,6 +6,7 @@ use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
@@ -13,17 +14,19 @@ use ahash::RandomState;
 use bytes::Bytes;
 use quinn_proto::{ConnectionError, ConnectionHandle, Dir, Event, ReadError, StreamEvent, StreamId, Transmit, VarInt};
 
-use super::super::Worker;
 use super::super::arrival::Arrival;
 use super::super::blocked::Blocked;
 use super::super::connection::{Connection, Transport};
+use super::super::door::Door;
 use super::super::run::Open;
 use super::super::watch::{OnExpiry, Watched};
+use super::super::{Lasting, Worker};
 use super::closing::Closing;
 use super::endpoint::Endpoint;
 use super::request;
 use super::stream::Stream;
 use crate::http::h3::{Budget, CriticalStreams, ErrorCode, UniReader, settings_stream};
+use crate::metrics::Http3Stats;
 use crate::runtime::time::sleep;
 use crate::runtime::udp::Sent;
 use crate::tls::Facts;
@@ -40,6 +43,10 @@ const FAR: Duration = Duration::from_secs(86_400);
 /// What the driver of a connection and its streams share.
 pub(super) struct Link {
     pub(super) endpoint: Rc<Endpoint>,
+    /// What it came through.
+    door: Rc<Door>,
+    /// When it began.
+    opened: Instant,
     pub(super) handle: ConnectionHandle,
     pub(super) quic: RefCell<quinn_proto::Connection>,
     /// Wakes the driver.
@@ -70,14 +77,22 @@ pub(super) struct Link {
 }
 
 impl Link {
-    pub(super) fn new(endpoint: &Rc<Endpoint>, handle: ConnectionHandle, quic: quinn_proto::Connection) -> Rc<Link> {
-        let worker = &endpoint.worker;
+    pub(super) fn new(
+        endpoint: &Rc<Endpoint>,
+        door: &Rc<Door>,
+        opened: Instant,
+        handle: ConnectionHandle,
+        quic: quinn_proto::Connection,
+    ) -> Rc<Link> {
+        let worker = door.worker();
         let idle = worker.watches.watch_alone();
-        let settings = worker.config.listeners[endpoint.listener()].tls.as_ref();
+        let settings = worker.config.listeners[worker.listener_index(door)].tls.as_ref();
         let handshake_timeout = settings.map_or(worker.config.http.header_timeout, |tls| tls.handshake_timeout);
         idle.set(handshake_timeout, OnExpiry::Wake);
         Rc::new(Link {
             endpoint: endpoint.clone(),
+            door: door.clone(),
+            opened,
             handle,
             quic: RefCell::new(quic),
             driver: RefCell::default(),
@@ -98,8 +113,19 @@ impl Link {
         })
     }
 
-    pub(super) fn worker(&self) -> &Rc<Worker> {
-        &self.endpoint.worker
+    /// The worker that its next request begins with.
+    pub(super) fn worker(&self) -> Rc<Worker> {
+        self.door.worker()
+    }
+
+    /// The same, whatever the config.
+    pub(super) fn lasting(&self) -> &Lasting {
+        &self.endpoint.lasting
+    }
+
+    /// It begins nothing new: the worker drains, or the listener or its HTTP/3 is no more.
+    pub(super) fn is_draining(&self) -> bool {
+        self.endpoint.is_left_by(self.opened) || self.door.draining_since(self.opened).is_some()
     }
 
     /// There is something to do for the driver.
@@ -122,7 +148,7 @@ impl Link {
     /// Ends the connection; the client is told `code`.
     pub(super) fn close(&self, code: ErrorCode) {
         let code = VarInt::from_u64(code.0).unwrap_or(VarInt::MAX);
-        self.quic.borrow_mut().close(self.worker().now(), code, Bytes::new());
+        self.quic.borrow_mut().close(self.lasting().now(), code, Bytes::new());
         self.lose();
         self.wake();
     }
@@ -131,7 +157,7 @@ impl Link {
     pub(super) fn close_now(&self) {
         self.close(ErrorCode::NO_ERROR);
         let mut buffer = Vec::new();
-        let transmit = self.quic.borrow_mut().poll_transmit(self.worker().now(), 1, &mut buffer);
+        let transmit = self.quic.borrow_mut().poll_transmit(self.lasting().now(), 1, &mut buffer);
         if let Some(transmit) = transmit {
             self.endpoint.send(&transmit, &buffer);
         }
@@ -159,8 +185,8 @@ impl Link {
 }
 
 /// The connection as exchanges know it.
-pub(super) fn connection(endpoint: &Endpoint, peer: SocketAddr, opened: Instant, open: Open) -> Rc<Connection> {
-    let worker = &endpoint.worker;
+pub(super) fn connection(door: &Rc<Door>, peer: SocketAddr, opened: Instant, open: Open) -> Rc<Connection> {
+    let worker = door.worker();
     Rc::new(Connection {
         watched: worker.watches.watch_alone(),
         writes: OnceCell::new(),
@@ -168,7 +194,7 @@ pub(super) fn connection(endpoint: &Endpoint, peer: SocketAddr, opened: Instant,
         peer: Some(peer),
         proxied: Cell::new(None),
         serial: worker.next_serial(),
-        listener: endpoint.listener() as u32,
+        door: door.clone(),
         requests: Cell::new(0),
         tls: OnceCell::new(),
         sending: Cell::new(false),
@@ -180,19 +206,19 @@ pub(super) fn connection(endpoint: &Endpoint, peer: SocketAddr, opened: Instant,
 }
 
 /// Counts an established connection as open, and as no longer so even if it ends by a panic.
-struct OpenGuard(Rc<Worker>);
+struct OpenGuard(Arc<Http3Stats>);
 
 impl OpenGuard {
-    fn new(worker: &Rc<Worker>) -> OpenGuard {
-        worker.stats.http3.connections.inc();
-        worker.stats.http3.open.inc();
-        OpenGuard(worker.clone())
+    fn new(stats: &Arc<Http3Stats>) -> OpenGuard {
+        stats.connections.inc();
+        stats.open.inc();
+        OpenGuard(stats.clone())
     }
 }
 
 impl Drop for OpenGuard {
     fn drop(&mut self) {
-        self.0.stats.http3.open.dec();
+        self.0.open.dec();
     }
 }
 
@@ -202,7 +228,7 @@ pub(super) async fn drive(link: Rc<Link>, connection: Rc<Connection>) {
     let mut timer = pin!(sleep(FAR));
     poll_fn(|cx| {
         driver.note_waker(cx);
-        let now = link.worker().now();
+        let now = link.lasting().now();
         let is_due = driver.armed.is_some_and(|armed| armed <= now);
         if is_due {
             driver.armed = None;
@@ -346,7 +372,7 @@ impl Driver {
     /// The client has proved its address and knows our certificate.
     fn on_connected(&mut self) {
         let (link, Some(connection)) = (&self.link, &self.connection) else { return };
-        let worker = link.worker();
+        let worker = &link.worker();
         link.is_established.set(true);
         link.endpoint.end_handshake();
         let data = link.quic.borrow().crypto_session().handshake_data();
@@ -358,7 +384,7 @@ impl Driver {
             let _ = place.set(facts);
         }
         connection.arrival.note_handshake(connection.opened.elapsed());
-        self.open = Some(OpenGuard::new(worker));
+        self.open = Some(OpenGuard::new(&worker.stats.http3));
         if !connection.takes_place(worker) {
             return link.close(ErrorCode::EXCESSIVE_LOAD);
         }
@@ -483,8 +509,8 @@ fn transmit(link: &Rc<Link>, cx: &mut Context<'_>, now: Instant) -> bool {
         link.endpoint.wake_when_writable(cx.waker());
         return false;
     }
-    let worker = link.worker();
-    let mut buffer = worker.hot.take_buffer(0);
+    let hot = &link.lasting().hot;
+    let mut buffer = hot.take_buffer(0);
     let segments_max = link.endpoint.socket.segments_max();
     let mut sent = 0;
     while sent < BURST {
@@ -498,7 +524,7 @@ fn transmit(link: &Rc<Link>, cx: &mut Context<'_>, now: Instant) -> bool {
             return false;
         }
     }
-    worker.hot.give_buffer_back(buffer);
+    hot.give_buffer_back(buffer);
     if sent == BURST {
         // The others first.
         cx.waker().wake_by_ref();

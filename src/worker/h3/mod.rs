@@ -10,6 +10,7 @@
 //! | file | does |
 //! |---|---|
 //! | `settings` | what all connections of the process are made with |
+//! | `endpoints` | which sockets there are, as configs come and go |
 //! | `endpoint` | datagrams to connections, new connections, packets of others' connections |
 //! | `link` | one connection: its driver, and what that shares with the streams |
 //! | `closing` | when a connection ends: idle time, drain, GOAWAY |
@@ -21,12 +22,14 @@
 
 mod closing;
 mod endpoint;
+mod endpoints;
 mod link;
 mod request;
 mod settings;
 mod stream;
 
 pub(crate) use self::endpoint::Datagram;
-pub(super) use self::endpoint::Endpoint;
+pub(super) use self::endpoints::Endpoints;
+pub(crate) use self::endpoints::QuicSocket;
 pub(crate) use self::settings::Keys;
 pub(super) use self::stream::{Receiver, Stream};

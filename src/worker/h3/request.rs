@@ -39,7 +39,7 @@ impl Drop for Guard {
 pub(super) async fn answer(link: Rc<Link>, connection: Rc<Connection>, stream: Rc<Stream>) {
     let guard = Guard::new(link, stream);
     let (link, stream) = (&guard.link, &guard.stream);
-    let worker = link.worker().clone();
+    let worker = link.worker();
     let mut receiver = Receiver::new(stream.clone());
     let section = match receiver.head(&worker).await {
         Ok(section) => section,

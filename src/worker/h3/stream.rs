@@ -63,7 +63,7 @@ impl Stream {
         Rc::new(Stream {
             link: link.clone(),
             id,
-            watched: link.worker().watches.watch_alone(),
+            watched: link.lasting().watches.watch_alone(),
             waker: RefCell::default(),
             stage: Cell::new(Stage::Waiting),
             pending: RefCell::default(),
@@ -126,7 +126,7 @@ impl Stream {
         let link = &self.link;
         link.unread.set(if has_unread { link.unread.get() + 1 } else { link.unread.get() - 1 });
         let window_bytes = if link.unread.get() > 0 { 0 } else { i64::MAX };
-        link.blocked.note(window_bytes, link.worker().now());
+        link.blocked.note(window_bytes, link.lasting().now());
     }
 
     /// The client has given up the request, or wants no answer.

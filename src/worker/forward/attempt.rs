@@ -1,0 +1,287 @@
+//! One try on one server: the request out, the response head in, and the response on to the client.
+
+use std::pin::pin;
+use std::time::{Duration, Instant};
+
+use super::outgoing::{Outgoing, append_body};
+use super::relay::BrokeOff;
+use super::server::ServerConnection;
+use super::{Forward, NoResponse, TryFailed};
+use crate::http::h1::{BodyKind, LAST_CHUNK, ResponseHead, parse_response};
+use crate::proxy::head::{is_forwarded_interim, write_response_fields};
+use crate::proxy::retry::Situation;
+use crate::proxy::upgrade;
+use crate::worker::answer::Answer;
+use crate::worker::body::BodyFailure;
+use crate::worker::exchange::{After, Client, Outcome};
+use crate::worker::trail::Trail;
+use crate::worker::upload::{Beside, Upload};
+use crate::worker::watch::OnExpiry;
+
+/// A response whose head has arrived.
+pub(super) struct Response {
+    pub(super) head: ResponseHead,
+    /// What was read from the server: the head, then the beginning of the body.
+    pub(super) input: Vec<u8>,
+}
+
+/// A try under way: on which server, on which connection, since when.
+#[derive(Clone, Copy)]
+pub(super) struct At<'a> {
+    pub(super) server: usize,
+    pub(super) connection: &'a ServerConnection,
+    begun: Instant,
+    gives_up_answer: &'a dyn Fn(&Answer<'_>) -> bool,
+}
+
+/// A try to be made.
+#[derive(Clone, Copy)]
+pub(super) struct Try<'a> {
+    pub(super) server: usize,
+    /// Not on an idle connection.
+    pub(super) fresh: bool,
+    pub(super) now: Instant,
+    /// Whether an answer with a status that is tried elsewhere can be: else it is passed on.
+    pub(super) gives_up_answer: &'a dyn Fn(&Answer<'_>) -> bool,
+}
+
+/// A response that has been relayed, or broke off.
+pub(super) struct Relayed {
+    pub(super) outcome: Outcome,
+    /// The server's connection can serve another request.
+    pub(super) is_reusable: bool,
+}
+
+impl Forward<'_> {
+    /// One try on one server, to the end of the response.
+    pub(super) async fn attempt(
+        &self,
+        client: &mut Client<'_>,
+        fields: &mut Vec<u8>,
+        outgoing: &Outgoing,
+        Try { server, fresh, now, gives_up_answer }: Try<'_>,
+    ) -> Result<Outcome, NoResponse> {
+        let (server_connection, is_reused) = self.connect(server, fresh, now).await?;
+        let connected = if is_reused { Duration::ZERO } else { now.elapsed() };
+        client.answer.trail.connect = Some(connected);
+        let bytes = self.request_bytes(outgoing, server)?;
+        let stats = self.stats(server);
+        stats.requests.inc();
+        let begun = self.worker.now();
+        let closed = if is_reused { Situation::ReusedClosed } else { Situation::FreshClosed };
+        self.send_head(&server_connection, bytes, closed).await?;
+        let at = At { server, connection: &server_connection, begun, gives_up_answer };
+        let relayed = match outgoing.is_whole {
+            true => self.exchange_whole(client, fields, at, closed).await?,
+            false => self.exchange_streamed(client, fields, outgoing.kind, at).await?,
+        };
+        if relayed.is_reusable {
+            let mut state = self.worker.upstreams[self.upstream].borrow_mut();
+            drop(state.keep(server, server_connection, self.worker.now()));
+        }
+        Ok(relayed.outcome)
+    }
+
+    /// Sends the head and what is kept of the body.
+    async fn send_head(&self, server: &ServerConnection, bytes: Vec<u8>, closed: Situation) -> Result<(), NoResponse> {
+        server.watched.set(self.config.idle_timeout, OnExpiry::BreakAll);
+        let (result, bytes) = server.write_all(self.worker, bytes).await;
+        self.worker.hot.give_buffer_back(bytes);
+        // It may have answered before it closed (413, 408 …), but then the answer is not to this request.
+        result.map_err(|_| NoResponse::Failed(TryFailed { situation: closed, sent: true }))
+    }
+
+    /// Waits for the response to a request that has been sent, and relays it.
+    async fn exchange_whole(
+        &self,
+        client: &mut Client<'_>,
+        fields: &mut Vec<u8>,
+        at: At<'_>,
+        closed: Situation,
+    ) -> Result<Relayed, NoResponse> {
+        let answer = &mut client.answer;
+        self.presence.watched().clear();
+        at.connection.watched.set(self.config.response_timeout, OnExpiry::BreakAll);
+        let receive = self.receive_head(answer, fields, at.connection, closed);
+        let received = self.presence.while_client_stays(pin!(receive)).await;
+        let response = received.unwrap_or(Err(NoResponse::ClientGone))?;
+        self.count_response(&mut answer.trail, at, &response);
+        if self.config.retry.statuses.contains(&response.head.status) && (at.gives_up_answer)(answer) {
+            return Err(NoResponse::Failed(TryFailed { situation: Situation::ErrorStatus, sent: true }));
+        }
+        match response.head.status {
+            101 => self.switch(client, fields, response, at).await,
+            _ => self.relay(answer, fields, response, at).await,
+        }
+    }
+
+    /// Waits for the response and relays it, while the rest of a large body goes out beside it.
+    async fn exchange_streamed(
+        &self,
+        client: &mut Client<'_>,
+        fields: &mut Vec<u8>,
+        kind: BodyKind,
+        at: At<'_>,
+    ) -> Result<Relayed, NoResponse> {
+        let Client { upload, answer, .. } = client;
+        // The request to go on, if the client waits for it, before an answer may be under way.
+        let asked = upload.ask(self.worker, self.connection).await;
+        asked.map_err(NoResponse::Body)?;
+        let handle = upload.begin_beside(self.worker, self.connection);
+        let may_keep = answer.keeps_connection();
+        let send = pin!(self.send_body(upload, kind, at.connection));
+        let mut beside = Beside::new(send, handle);
+        // A request body that is streamed is never repeated, whatever became of the connection.
+        self.presence.watched().clear();
+        let receive = self.receive_head(answer, fields, at.connection, Situation::FreshClosed);
+        let received = match beside.run(pin!(self.presence.while_client_stays(pin!(receive)))).await {
+            Ok(Ok(received)) => received,
+            Ok(Err(_)) => Err(NoResponse::ClientGone),
+            Err(failure) => Err(NoResponse::Body(failure)),
+        };
+        let relayed = match received {
+            Err(no_response) => Err(no_response),
+            Ok(response) => {
+                self.count_response(&mut answer.trail, at, &response);
+                // Answered early: whether all of the body will have been read behind the response is not known yet.
+                answer.set_keep_alive(may_keep && beside.has_sent_all());
+                let relayed = beside.run(pin!(self.relay(answer, fields, response, at))).await;
+                // A body that fails below a response under way breaks that response off.
+                relayed.unwrap_or_else(|_| Ok(self.broken(at.server, BrokeOff::Client)))
+            }
+        };
+        let sent_all = beside.has_sent_all();
+        beside.stop(self.connection).await;
+        let mut relayed = relayed?;
+        relayed.is_reusable &= sent_all;
+        if !sent_all && relayed.outcome.after != After::Abort {
+            relayed.outcome.after = After::Linger;
+        }
+        Ok(relayed)
+    }
+
+    fn count_response(&self, trail: &mut Trail, at: At<'_>, response: &Response) {
+        let stats = self.stats(at.server);
+        let waited = at.begun.elapsed();
+        stats.first_byte.record(waited);
+        (trail.response, trail.upstream_status) = (Some(waited), Some(response.head.status));
+        stats.responses[usize::from(response.head.status / 100).min(5)].inc();
+        self.observe_status(at.server, response.head.status);
+    }
+
+    pub(super) fn broken(&self, server: usize, who: BrokeOff) -> Relayed {
+        if who == BrokeOff::Server {
+            self.stats(server).response_errors.inc();
+            self.observe_broken(server);
+        }
+        let outcome = Outcome { after: After::Abort, served_by: self.served_by(server) };
+        Relayed { outcome, is_reusable: false }
+    }
+
+    /// Streams the rest of the request body to the server. `Ok` when all of it was sent, or when the server stopped
+    /// taking it (it may have answered early).
+    async fn send_body(
+        &self,
+        upload: &mut Upload<'_>,
+        kind: BodyKind,
+        server: &ServerConnection,
+    ) -> Result<bool, BodyFailure> {
+        let mut buffer = self.worker.hot.take_buffer(self.worker.config.process.stream_buffer_bytes);
+        let sent_all = loop {
+            // Until the client has sent more, nobody can blame the server for its silence. Once the server answers, its
+            // deadlines belong to the relay of the answer.
+            if !self.is_relaying.get() {
+                server.watched.clear();
+            }
+            let next = upload.next(self.worker, self.connection).await?;
+            if !self.is_relaying.get() {
+                server.watched.set(self.config.response_timeout, OnExpiry::BreakAll);
+            }
+            match next {
+                None => {
+                    if kind == BodyKind::Chunked {
+                        buffer.extend_from_slice(LAST_CHUNK);
+                    }
+                    let (result, returned) = server.write_all(self.worker, buffer).await;
+                    buffer = returned;
+                    break result.is_ok();
+                }
+                Some(piece) => {
+                    append_body(&mut buffer, kind, piece.as_slice(), false);
+                    // A silent server must not hold the client for ever; every piece starts the time anew.
+                    let (result, returned) = server.write_all(self.worker, buffer).await;
+                    buffer = returned;
+                    buffer.clear();
+                    if result.is_err() {
+                        break false;
+                    }
+                }
+            }
+        };
+        self.worker.hot.give_buffer_back(buffer);
+        Ok(sent_all)
+    }
+
+    /// Waits for the final response head; interim ones go on to the client.
+    async fn receive_head(
+        &self,
+        answer: &mut Answer<'_>,
+        fields: &mut Vec<u8>,
+        server: &ServerConnection,
+        closed: Situation,
+    ) -> Result<Response, NoResponse> {
+        let (method, version) = (self.request.head.method, answer.version());
+        let failed = |situation| Err(NoResponse::Failed(TryFailed { situation, sent: true }));
+        let mut head = self.worker.hot.take_response_head();
+        let mut input = self.worker.hot.take_buffer(self.worker.config.process.read_buffer_bytes);
+        loop {
+            match parse_response(&input, &self.worker.limits, method, &mut head) {
+                Ok(Some(())) if head.status >= 200 => {
+                    server.watched.clear();
+                    return Ok(Response { head, input });
+                }
+                Ok(Some(())) => {
+                    if head.status == 101 {
+                        let asked = self.upgrade.filter(|asked| upgrade::is_agreed(&head, &input, asked));
+                        let Some(_) = asked else {
+                            let error = "it switches to a protocol that nobody asked for";
+                            tracing::warn!(upstream = %self.config.name, error, "server sent a malformed response");
+                            return failed(Situation::FreshClosed);
+                        };
+                        server.watched.clear();
+                        return Ok(Response { head, input });
+                    }
+                    if is_forwarded_interim(head.status, version) {
+                        fields.clear();
+                        if write_response_fields(fields, &head, &input).is_ok() {
+                            answer.interim(head.status, fields).await.map_err(|_| NoResponse::Broken)?;
+                        }
+                    }
+                    input.drain(..head.head_bytes);
+                    continue;
+                }
+                Ok(None) => {}
+                Err(problem) => {
+                    tracing::warn!(upstream = %self.config.name, error = %problem, "server sent a malformed response");
+                    return failed(Situation::FreshClosed);
+                }
+            }
+            if input.capacity() == input.len() {
+                input.reserve(input.len().max(1024));
+            }
+            let (result, returned) = server.read(self.worker, input).await;
+            input = returned;
+            match result {
+                Ok(n) if n > 0 => {}
+                _ if server.watched.expired() => return failed(Situation::ResponseTimeout),
+                // What is no TLS is not the close of an idle connection.
+                Err(error) if error.kind() == std::io::ErrorKind::InvalidData => {
+                    tracing::warn!(upstream = %self.config.name, %error, "server broke TLS");
+                    return failed(Situation::FreshClosed);
+                }
+                _ if input.is_empty() => return failed(closed),
+                _ => return failed(Situation::FreshClosed),
+            }
+        }
+    }
+}

@@ -1,0 +1,259 @@
+//! Forwards a request to a server of an upstream and its answer back.
+//!
+//! A try picks a server, takes an idle connection or makes one, sends the head (and the body, if that is small) in
+//! one piece, and waits for the response head. What may be tried again, and where, is decided by
+//! [`crate::proxy::retry`]. Once a byte of the response has gone downstream there is no second try: a response that
+//! breaks off breaks the client's connection too, so that nobody takes it for complete.
+//!
+//! | part | does |
+//! |---|---|
+//! | this file | one server after the other |
+//! | `attempt` | one try on one server |
+//! | `connect` | the connection to it |
+//! | `observed` | what is noted of the server for outlier detection |
+//! | `outgoing` | what goes to it |
+//! | `relay` | the response on to the client |
+//! | `switch` | the other protocol that both have agreed on |
+
+mod attempt;
+mod connect;
+mod observed;
+mod outgoing;
+mod relay;
+mod server;
+mod switch;
+
+use std::cell::Cell;
+use std::time::Instant;
+
+use self::attempt::Try;
+use self::outgoing::Outgoing;
+pub(super) use self::outgoing::{ask_for_plain, put_client_certificate};
+pub(crate) use self::server::ServerConnection;
+use super::Worker;
+use super::answer::{Answer, Presence};
+use super::body::BodyFailure;
+use super::connection::Connection;
+use super::cx::Cx;
+use super::exchange::{Acted, After, Client, Instead, Outcome, Request, Unanswered, abandoned, refuse};
+use super::upload::{Left, Upload};
+use crate::config::model::Upstream;
+use crate::metrics::{ServedBy, ServerStats};
+use crate::proxy::retry::{Failure, Situation, Verdict, delay_before_retry, may_retry};
+use crate::proxy::{Tried, upgrade};
+use crate::runtime::time::sleep;
+
+/// A request being forwarded.
+struct Forward<'a> {
+    cx: &'a Cx<'a>,
+    worker: &'a Worker,
+    connection: &'a Connection,
+    upstream: usize,
+    config: &'a Upstream,
+    request: Request<'a>,
+    presence: Presence<'a>,
+    /// Protocol that the client wants to leave HTTP for, as far as that is allowed.
+    upgrade: Option<&'a [u8]>,
+    /// The final response is on its way to the client.
+    is_relaying: Cell<bool>,
+}
+
+/// How a try failed.
+struct TryFailed {
+    situation: Situation,
+    sent: bool,
+}
+
+/// Why no response came of a try.
+enum NoResponse {
+    Failed(TryFailed),
+    /// The client's body failed: its fault, not the server's.
+    Body(BodyFailure),
+    /// The client left.
+    ClientGone,
+    /// The client's connection broke while we relayed.
+    Broken,
+    /// It came, and something else is sent.
+    Instead(Instead),
+}
+
+pub(super) async fn run(cx: &Cx<'_>, client: &mut Client<'_>, fields: &mut Vec<u8>, upstream: usize) -> Acted {
+    let Cx { worker, connection, request, .. } = *cx;
+    let config = &worker.config.upstreams[upstream];
+    let presence = client.answer.presence();
+    client.answer.trail.upstream = Some(upstream as u16);
+    let is_relaying = Cell::new(false);
+    let upgrade = match client.upload {
+        Upload::H1 { .. } => upgrade::asked(request.head, request.bytes, &config.upgrade),
+        Upload::Stream(_) | Upload::Nothing => None,
+    };
+    let forward = Forward { cx, worker, connection, upstream, config, request, presence, upgrade, is_relaying };
+    let outgoing = match forward.outgoing(client).await {
+        Ok(outgoing) => outgoing,
+        Err(failure) => return body_failed(failure),
+    };
+    let acted = forward.try_servers(client, fields, &outgoing).await;
+    if acted.is_err() && outgoing.is_whole {
+        client.left = Left::Kept(outgoing.kept.into());
+    }
+    acted
+}
+
+/// An error page, or a broken connection when part of the response has gone out already.
+fn give_up(client: &Client<'_>, served_by: ServedBy, status: u16) -> Acted {
+    if client.answer.status() != 0 {
+        return Ok(Outcome { after: After::Abort, served_by });
+    }
+    Err(Instead::Error(Unanswered { status, closes: !client.upload.is_done(), served_by }))
+}
+
+/// Answers for a body that could not be read.
+pub(super) fn body_failed(failure: BodyFailure) -> Acted {
+    match failure.status() {
+        Some(status) => refuse(status),
+        None => Ok(abandoned(ServedBy::Worker)),
+    }
+}
+
+/// Counts a request on its server for as long as it lives.
+struct Busy<'a> {
+    forward: &'a Forward<'a>,
+    server: usize,
+}
+
+impl<'a> Busy<'a> {
+    fn begin(forward: &'a Forward<'a>, server: usize) -> Busy<'a> {
+        forward.worker.upstreams[forward.upstream].borrow_mut().on_start(server);
+        forward.stats(server).active.inc();
+        Busy { forward, server }
+    }
+}
+
+impl Drop for Busy<'_> {
+    fn drop(&mut self) {
+        self.forward.worker.upstreams[self.forward.upstream].borrow_mut().on_end(self.server);
+        self.forward.stats(self.server).active.dec();
+    }
+}
+
+impl Forward<'_> {
+    fn stats(&self, server: usize) -> &ServerStats {
+        &self.worker.stats.servers[self.upstream][server]
+    }
+
+    fn served_by(&self, server: usize) -> ServedBy {
+        ServedBy::Server { upstream: self.upstream as u16, server: server as u16 }
+    }
+
+    fn pick(&self, tried: &Tried, now: Instant) -> Option<usize> {
+        let up = |server| self.worker.shared.is_up(self.upstream, server);
+        self.worker.upstreams[self.upstream].borrow_mut().pick(up, tried, now)
+    }
+
+    /// Tries one server after the other, as far as that may be done.
+    async fn try_servers(&self, client: &mut Client<'_>, fields: &mut Vec<u8>, outgoing: &Outgoing) -> Acted {
+        let mut tried = Tried::new();
+        let mut tries = 0;
+        let mut fresh = None;
+        // The clock is not read at every step: without a body the first try begins within a microsecond of the self.request.
+        let mut now = if outgoing.kept.is_empty() { self.request.started } else { self.worker.now() };
+        loop {
+            let Some(server) = fresh.or_else(|| self.pick(&tried, now)) else {
+                return give_up(client, ServedBy::Worker, if tries == 0 { 503 } else { 502 });
+            };
+            if fresh.is_none() && tried.contains(server) {
+                // There is no other one: give it a moment to come back.
+                let pause = sleep(delay_before_retry(true, self.config.connect_timeout));
+                self.presence.watched().clear();
+                if self.presence.while_client_stays(pause).await.is_err() {
+                    return Ok(abandoned(self.served_by(server)));
+                }
+                now = self.worker.now();
+            }
+            tries += u32::from(fresh.is_none());
+            client.answer.trail.tries = tries;
+            let stats = self.stats(server);
+            client.answer.trail.server = Some(self.served_by(server));
+            let busy = Busy::begin(self, server);
+            let failure = |situation, answer: &Answer<'_>, sent: bool| Failure {
+                situation,
+                idempotent: self.request.head.method.is_idempotent(),
+                sent,
+                response_begun: answer.has_begun(),
+                // What was not sent has not been read either, beyond what is kept.
+                body_kept: outgoing.is_whole || !sent,
+                fresh_connection_granted: fresh.is_some(),
+                tries,
+                tries_max: self.config.retry.tries_max,
+                elapsed: self.request.started.elapsed(),
+                time_max: self.config.retry.time_max,
+            };
+            if tries == 1 && fresh.is_none() {
+                self.worker.upstreams[self.upstream].borrow_mut().retries.on_request(now);
+            }
+            // An answer that nobody else could give better is passed on, whatever its status.
+            let gives_up_answer = |answer: &Answer<'_>| {
+                let failure = failure(Situation::ErrorStatus, answer, true);
+                may_retry(&failure, self.config.retry.policy) == Verdict::OtherServer && self.has_other(&tried, server)
+            };
+            let next = Try { server, fresh: fresh.is_some(), now, gives_up_answer: &gives_up_answer };
+            let result = self.attempt(client, fields, outgoing, next).await;
+            drop(busy);
+            let failed = match result {
+                Ok(outcome) => return Ok(outcome),
+                Err(NoResponse::Failed(failed)) => failed,
+                Err(NoResponse::Body(failure)) => return body_failed(failure),
+                Err(NoResponse::Instead(instead)) => return Err(instead),
+                Err(NoResponse::ClientGone | NoResponse::Broken) => return Ok(abandoned(self.served_by(server))),
+            };
+            self.count_failure(stats, server, &failed);
+            let failure = failure(failed.situation, &client.answer, failed.sent);
+            let mut verdict = may_retry(&failure, self.config.retry.policy);
+            if verdict == Verdict::OtherServer && !self.may_spend(failed.situation) {
+                stats.retries_refused.inc();
+                verdict = Verdict::No;
+            }
+            fresh = None;
+            match verdict {
+                Verdict::No => {
+                    let status = if failed.situation == Situation::ResponseTimeout { 504 } else { 502 };
+                    return give_up(client, self.served_by(server), status);
+                }
+                Verdict::SameServerFreshConnection => fresh = Some(server),
+                Verdict::OtherServer => tried.insert(server),
+            }
+            stats.retries.inc();
+            now = self.worker.now();
+        }
+    }
+
+    /// A server that is up and was not tried could get the request that `server` has now.
+    fn has_other(&self, tried: &Tried, server: usize) -> bool {
+        let is_other = |other: &usize| *other != server && !tried.contains(*other);
+        let servers = (0..self.config.servers.len()).filter(is_other);
+        let now = self.worker.now();
+        servers.into_iter().any(|other| self.worker.shared.is_up(self.upstream, other))
+            && self.worker.upstreams[self.upstream].borrow_mut().retries.has(now)
+    }
+
+    /// The budget allows another try. A server that got nothing has not been given work in vain: to go elsewhere then costs no
+    /// server anything.
+    fn may_spend(&self, situation: Situation) -> bool {
+        let is_free = matches!(situation, Situation::ConnectFailed | Situation::Refused);
+        is_free || self.worker.upstreams[self.upstream].borrow_mut().retries.take(self.worker.now())
+    }
+
+    fn count_failure(&self, stats: &ServerStats, server: usize, failed: &TryFailed) {
+        self.observe_failure(server, failed.situation);
+        match failed.situation {
+            Situation::ConnectFailed => stats.connect_errors.inc(),
+            Situation::ReusedClosed => {} // the race with the server's idle time-out is nobody's fault
+            Situation::ErrorStatus => {}  // it is counted by its status
+            _ => {
+                stats.response_errors.inc();
+                let server = &self.config.servers[server].address;
+                tracing::warn!(upstream = %self.config.name, %server, situation = ?failed.situation, "server failed a request");
+            }
+        }
+    }
+}

@@ -1,0 +1,154 @@
+//! A response on its way to the client.
+
+use std::pin::pin;
+
+use super::attempt::{At, Relayed, Response};
+use super::server::ServerConnection;
+use super::{Forward, NoResponse};
+use crate::http::answer::AnswerHead;
+use crate::http::h1::{BodyDecoder, BodyKind, FieldName, Method, ResponseHead};
+use crate::proxy::head::{response_content, write_response_fields};
+use crate::worker::answer::{Answer, OwnFields};
+use crate::worker::exchange::{After, Instead, Outcome, Unanswered};
+use crate::worker::replaced::replaced;
+use crate::worker::watch::OnExpiry;
+
+/// On whose side a response broke off.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum BrokeOff {
+    Client,
+    Server,
+}
+
+/// What is left behind a response on the server's connection.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum BodyEnd {
+    /// Nothing: the connection can be used again.
+    Exact,
+    /// Stray bytes, or its close: it cannot.
+    Dirty,
+}
+
+impl Forward<'_> {
+    /// Sends the response on to the client. `Err`: nothing of it was sent, because something else is.
+    pub(super) async fn relay(
+        &self,
+        answer: &mut Answer<'_>,
+        fields: &mut Vec<u8>,
+        response: Response,
+        at: At<'_>,
+    ) -> Result<Relayed, NoResponse> {
+        let Response { head, input } = response;
+        let relayed = self.relay_with(answer, fields, &head, input, at).await;
+        self.worker.hot.give_response_head_back(head);
+        relayed
+    }
+
+    async fn relay_with(
+        &self,
+        answer: &mut Answer<'_>,
+        fields: &mut Vec<u8>,
+        head: &ResponseHead,
+        input: Vec<u8>,
+        at: At<'_>,
+    ) -> Result<Relayed, NoResponse> {
+        let served_by = self.served_by(at.server);
+        fields.clear();
+        if write_response_fields(fields, head, &input).is_err() {
+            return Err(NoResponse::Instead(Instead::Error(Unanswered { status: 502, closes: true, served_by })));
+        }
+        self.rewrite_location(fields);
+        if let Some(rules) = &self.cx.options.cookie_rewrite {
+            rules.apply(fields, self.cx);
+        }
+        if let Some(instead) = replaced(self.cx, answer, fields, head.status, served_by) {
+            return Err(NoResponse::Instead(instead));
+        }
+        let content = response_content(head, &input, self.method());
+        let reason = Some(head.reason.of(&input));
+        let own = OwnFields { server: false, date: head.field(&input, FieldName::Date).is_none() };
+        answer.start(Some(self.cx), &AnswerHead { status: head.status, reason, fields, content }, own);
+        self.is_relaying.set(true);
+        let end = match self.relay_body(answer, head, input, at.connection).await {
+            Ok(end) => end,
+            Err(who) => return Ok(self.broken(at.server, who)),
+        };
+        let after = if answer.keeps_connection() { After::Keep } else { After::Close };
+        let outcome = Outcome { after, served_by: self.served_by(at.server) };
+        Ok(Relayed { outcome, is_reusable: head.keep_alive && end == BodyEnd::Exact })
+    }
+
+    /// Puts URLs in which the servers name themselves into the words of the client.
+    fn rewrite_location(&self, fields: &mut Vec<u8>) {
+        let Some(rules) = &self.cx.options.location_rewrite else { return };
+        let state = self.worker.upstreams[self.upstream].borrow();
+        let host = |server| {
+            let host = state.host(server);
+            host.strip_suffix(b":80").unwrap_or(host)
+        };
+        let servers = (0..self.config.servers.len()).map(host);
+        let own: Vec<&[u8]> = servers.chain([self.config.name.as_bytes()]).collect();
+        rules.apply(fields, &own, self.cx);
+    }
+
+    pub(super) fn method(&self) -> Method {
+        self.request.head.method
+    }
+
+    /// Relays the body; `Err` when it broke off.
+    async fn relay_body(
+        &self,
+        answer: &mut Answer<'_>,
+        head: &ResponseHead,
+        mut input: Vec<u8>,
+        server: &ServerConnection,
+    ) -> Result<BodyEnd, BrokeOff> {
+        let mut decoder = BodyDecoder::new(head.body);
+        let mut at = head.head_bytes;
+        loop {
+            while at < input.len() && !decoder.is_done() {
+                let decoded = decoder.decode(&input[at..]).map_err(|_| BrokeOff::Server)?;
+                let data = &input[at + decoded.data.start..at + decoded.data.end];
+                at += decoded.consumed;
+                answer.write(data).await.map_err(|_| BrokeOff::Client)?;
+            }
+            if decoder.is_done() {
+                break;
+            }
+            // Nothing more is here: what is ready leaves now.
+            answer.flush().await.map_err(|_| BrokeOff::Client)?;
+            input.clear();
+            at = 0;
+            let room = self.room_for(&decoder);
+            if input.capacity() < room {
+                input.reserve(room);
+            }
+            server.watched.set(self.config.idle_timeout, OnExpiry::BreakAll);
+            // A client that has left wants no more of it, and the server should not have to find out by itself.
+            let read = self.presence.while_client_stays(pin!(server.read(self.worker, input))).await;
+            let (result, returned) = read.map_err(|_| BrokeOff::Client)?;
+            input = returned;
+            server.watched.clear();
+            match result {
+                Ok(n) if n > 0 => {}
+                // An end that we brought about is none.
+                Ok(_) if !server.watched.is_broken() => {
+                    decoder.on_eof().map_err(|_| BrokeOff::Server)?;
+                    break;
+                }
+                _ => return Err(BrokeOff::Server),
+            }
+        }
+        answer.finish().await.map_err(|_| BrokeOff::Client)?;
+        let end = if at == input.len() && head.body != BodyKind::UntilClose { BodyEnd::Exact } else { BodyEnd::Dirty };
+        self.worker.hot.give_buffer_back(input);
+        Ok(end)
+    }
+
+    /// Bytes worth reading at once: what is left of the body, within the stream buffer.
+    fn room_for(&self, decoder: &BodyDecoder) -> usize {
+        let most = self.worker.config.process.stream_buffer_bytes;
+        let left = decoder.remaining().and_then(|left| usize::try_from(left).ok()).unwrap_or(most);
+        left.clamp(1024, most)
+    }
+}
