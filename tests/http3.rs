@@ -610,6 +610,20 @@ fn limits_of_connections_hold() {
 }
 
 #[test]
+fn connections_count_together_with_those_of_tcp() {
+    everywhere(|driver| {
+        let server = small(driver, "").flags(&["--connections-max", "16"]).start();
+        let held: Vec<Client> = (0..16).map(|_| server.connect()).collect();
+        eventually("they are there", || server.metric("one_server_http_connections", "") == 16.0);
+        assert_eq!(run(&server, json!({}), json!([])).0["refused"].as_bool(), Some(true));
+        assert!(server.metric("one_server_http_connections_refused_total", "") >= 1.0);
+        drop(held);
+        server.wait_until_no_client();
+        assert_eq!(run(&server, json!({}), json!([ask("page", "/page.html")])).answer("page").status(), 200);
+    });
+}
+
+#[test]
 fn an_idle_connection_ends_and_a_long_answer_does_not() {
     let upstream = FakeUpstream::start(|exchange| {
         std::thread::sleep(Duration::from_secs(4));

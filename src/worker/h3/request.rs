@@ -11,7 +11,7 @@ use super::super::trail::account;
 use super::super::upload::Upload;
 use super::link::Link;
 use super::stream::{NoHead, Receiver, Stream};
-use crate::http::h1::{BodyKind, Limits, RequestHead, Version};
+use crate::http::h1::{Limits, RequestHead, Version};
 use crate::http::h2::{MessageError, write_request};
 use crate::http::h3::{ErrorCode, Failure, HeadError, request_parts};
 
@@ -64,13 +64,15 @@ pub(super) async fn answer(link: Rc<Link>, connection: Rc<Connection>, stream: R
     let mut lease = worker.hot.take_for_stream();
     let Hot { head, head_bytes, scratch, .. } = lease.buffers();
     let limits = Limits { head_bytes_max: worker.limits.head_bytes_max.min(list_bytes_max), ..worker.limits };
-    head_bytes.clear();
-    *head = RequestHead { version: Version::Http3, ..RequestHead::default() };
-    let converted = parts.and_then(|parts| {
-        let has_content = !receiver.ends_here();
-        write_request(&parts, has_content, &limits, head_bytes, head)
-    });
-    receiver.expect(head.body, head.expect_continue);
+    let converted = match parts {
+        Ok(parts) => write_request(&parts, !receiver.ends_here(), &limits, head_bytes, head),
+        Err(error) => {
+            head_bytes.clear();
+            *head = RequestHead { version: Version::Http3, ..RequestHead::default() };
+            Err(error)
+        }
+    };
+    receiver.set_expected(head.body, head.expect_continue);
     let request = Request::new(&worker, &connection, head, head_bytes);
     let (mut receiver, sender) = (multiplexed::Receiver::H3(receiver), multiplexed::Stream::H3(stream.clone()));
     let wire = Wire::Stream(StreamWire { stream: &sender, gathered: Vec::new(), is_broken: false });
@@ -133,12 +135,5 @@ fn fail(link: &Link, stream: &Stream, failure: Failure) {
             tracing::debug!(%failure, "HTTP/3 connection ends by its client's mistake");
             link.close(code);
         }
-    }
-}
-
-impl Receiver {
-    /// Content of this length is to come.
-    fn expect(&mut self, kind: BodyKind, awaits_continue: bool) {
-        self.set_expected(if let BodyKind::Length(length) = kind { Some(length) } else { None }, awaits_continue);
     }
 }

@@ -16,7 +16,7 @@ use super::super::pacing::Pacing;
 use super::super::watch::{GaveUp, OnExpiry, Watched};
 use super::link::{Link, Read};
 use crate::http::answer::{AnswerHead, Content};
-use crate::http::h1::Method;
+use crate::http::h1::{BodyKind, Method};
 use crate::http::h3::{ErrorCode, Failure, Piece, RequestReader, data_head, write_head};
 
 /// Bytes taken from a stream at once. Packets hold less; what has come of several is joined up to this.
@@ -403,8 +403,9 @@ impl Receiver {
         }
     }
 
-    pub(super) fn set_expected(&mut self, expected: Option<u64>, awaits_continue: bool) {
-        self.expected = expected;
+    /// What the head says of the content to come.
+    pub(super) fn set_expected(&mut self, kind: BodyKind, awaits_continue: bool) {
+        self.expected = if let BodyKind::Length(length) = kind { Some(length) } else { None };
         self.awaits_continue = awaits_continue && !self.is_done;
     }
 
