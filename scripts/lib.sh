@@ -4,7 +4,7 @@
 #   die TEXT…                 the same, then end with status 1
 #   as_root COMMAND…          run it as root: directly, or through sudo
 #   need PACKAGE COMMAND…     install the Debian package unless every command exists
-#   need_python PACKAGE…      put these Python packages (NAME==VERSION) into target/python, unless they are there
+#   need_venv PACKAGE…        put these Python packages (NAME==VERSION) into target/python, unless they are there
 #   need_python MODULE        install the Debian package python3-MODULE unless /usr/bin/python3 has the module
 #   need_rust [COMPONENT…]    check cargo and rustup components, add missing components
 
@@ -77,7 +77,7 @@ install_package() {
 }
 
 # Python's own environments, so that nothing of the machine changes. What is in it is written down beside it.
-need_python() {
+need_venv() {
     local folder=$root/target/python wanted="$*"
     [ "$(cat "$folder/installed" 2>/dev/null)" = "$wanted" ] && return 0
     need python3 python3
