@@ -4,6 +4,7 @@
 #   die TEXT…                 the same, then end with status 1
 #   as_root COMMAND…          run it as root: directly, or through sudo
 #   need PACKAGE COMMAND…     install the Debian package unless every command exists
+#   need_venv PACKAGE…        put these Python packages (NAME==VERSION) into target/python, unless they are there
 #   need_python MODULE        install the Debian package python3-MODULE unless /usr/bin/python3 has the module
 #   need_rust [COMPONENT…]    check cargo and rustup components, add missing components
 
@@ -73,6 +74,18 @@ install_package() {
             nginx | haproxy | prometheus) as_root systemctl disable --now --quiet "$package.service" || true ;;
         esac
     fi
+}
+
+# Python's own environments, so that nothing of the machine changes. What is in it is written down beside it.
+need_venv() {
+    local folder=$root/target/python wanted="$*"
+    [ "$(cat "$folder/installed" 2>/dev/null)" = "$wanted" ] && return 0
+    need python3 python3
+    python3 -c 'import ensurepip' 2>/dev/null || install_package python3-venv
+    say "installing Python packages into ${folder#"$root"/}: $wanted"
+    python3 -m venv "$folder" || die "python3 cannot make an environment in $folder"
+    "$folder/bin/python3" -m pip install --quiet --disable-pip-version-check "$@" >&2 || die "pip install $wanted failed"
+    printf '%s' "$wanted" >"$folder/installed"
 }
 
 need_rust() {

@@ -1,5 +1,5 @@
 //! A real browser is the client that counts: Chromium loads a page with about a hundred assets of every kind over HTTP/2
-//! and TLS, and tells what it thinks of each of them: status, protocol, sizes, whether the style sheet had an effect, the
+//! and over HTTP/3, and tells what it thinks of each of them: status, protocol, sizes, whether the style sheet had an effect, the
 //! script ran, the image could be decoded, the font could be used. It also calls a proxied API many times at once. What no
 //! protocol test notices (a media type a browser refuses, a body it takes for broken, a coding it cannot read) shows here.
 
@@ -151,13 +151,13 @@ fn api() -> FakeUpstream {
     })
 }
 
-fn start(driver: Driver, api: &FakeUpstream, identity: &tls::Identity, fonts: &[PathBuf]) -> Server {
+fn start(driver: Driver, http3: bool, api: &FakeUpstream, identity: &tls::Identity, fonts: &[PathBuf]) -> Server {
     let site = format!(
         "[site.main]\nhsts = \"1d\"\nhttps_only = true\ncompress = true\nbody_max = \"4MiB\"\n\
          [[site.main.route]]\npath = \"/\"\nfiles = \"$DIR/root\"\n\
          [[site.main.route]]\npath = \"/api/\"\nproxy = \"api\"\n\
          [upstream.api]\nservers = \"{}\"\nhealth = false\n\
-         [listener.secure]\naddress = \"127.0.0.1:0\"\n\
+         [listener.secure]\naddress = \"127.0.0.1:0\"\nhttp3 = {http3}\n\
          tls.certificates = [{{ chain = \"$DIR/server.pem\", key = \"$DIR/server.key\" }}]\n",
         api.address
     );
@@ -189,19 +189,20 @@ fn start(driver: Driver, api: &FakeUpstream, identity: &tls::Identity, fonts: &[
     site.start()
 }
 
-/// Loads the page; returns what the browser wrote to its log.
-fn browse(url: &str, pin: &[u8], folder: &Path, screenshot: &Path) -> String {
+/// Loads the page with these further arguments; returns what the browser wrote to its log.
+fn browse(url: &str, more: &[String], pin: &[u8], folder: &Path, screenshot: &Path) -> String {
     let pin =
         base64::engine::general_purpose::STANDARD.encode(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, pin));
     let mut child = Command::new("chromium")
         .args(["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run"])
         .args(["--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-proxy-server"])
-        // Nothing leaves this machine.
-        .arg("--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE localhost")
+        // Nothing leaves this machine. Over UDP a browser does not try a second address.
+        .arg("--host-resolver-rules=MAP localhost 127.0.0.1, MAP * ~NOTFOUND, EXCLUDE 127.0.0.1")
         .arg(format!("--ignore-certificate-errors-spki-list={pin}"))
         .arg(format!("--user-data-dir={}", folder.display()))
         .args(["--enable-logging=stderr", "--window-size=1280,1000", "--timeout=60000"])
         .arg(format!("--screenshot={}", screenshot.display()))
+        .args(more)
         .arg(url)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
@@ -222,6 +223,15 @@ fn browse(url: &str, pin: &[u8], folder: &Path, screenshot: &Path) -> String {
 
 #[test]
 fn a_browser_loads_a_page_of_a_hundred_parts_over_http2() {
+    load_page(false);
+}
+
+#[test]
+fn a_browser_loads_a_page_of_a_hundred_parts_over_http3() {
+    load_page(true);
+}
+
+fn load_page(http3: bool) {
     let fonts = fonts();
     if !has_program("chromium") {
         return;
@@ -231,11 +241,17 @@ fn a_browser_loads_a_page_of_a_hundred_parts_over_http2() {
     for driver in [Driver::IoUring, Driver::Epoll] {
         let api = api();
         let identity = trusted().server(&["localhost"], Kind::Ecdsa);
-        let server = start(driver, &api, &identity, &fonts);
+        let server = start(driver, http3, &api, &identity, &fonts);
         let folder = tempfile::tempdir().expect("a folder");
         let screenshot = server.folder().join("page.png");
-        let url = format!("https://localhost:{}/", server.address("secure").port());
-        let log = browse(&url, &identity.public_key, folder.path(), &screenshot);
+        let origin = format!("localhost:{}", server.address("secure").port());
+        let url = format!("https://{origin}/");
+        // Without being told, a browser takes HTTP/2 for the first visit.
+        let more = match http3 {
+            true => vec!["--enable-quic".to_owned(), format!("--origin-to-force-quic-on={origin}")],
+            false => Vec::new(),
+        };
+        let log = browse(&url, &more, &identity.public_key, folder.path(), &screenshot);
         let report = api.seen().into_iter().find(|seen| seen.target == "/api/report");
         // For whoever wants to look at it.
         if let Some(kept) = std::env::var_os("ONE_SERVER_KEEP_SCREENSHOT") {
@@ -268,9 +284,10 @@ fn a_browser_loads_a_page_of_a_hundred_parts_over_http2() {
         let entries = report["entries"].as_array().expect("a list");
         let expected = 1 + STYLES + SCRIPTS + IMAGES + 1 + FONTS + CALLS + 1;
         assert!(entries.len() >= expected, "{driver:?}: {} of {expected}", entries.len());
+        let version = if http3 { "h3" } else { "h2" };
         let mut is_coded = [0; 2];
         for entry in entries {
-            assert_eq!((&entry["protocol"], &entry["status"]), (&"h2".into(), &200.into()), "{driver:?}: {entry}");
+            assert_eq!((&entry["protocol"], &entry["status"]), (&version.into(), &200.into()), "{driver:?}: {entry}");
             let name = entry["name"].as_str().expect("a name");
             let size = |name: &str| entry[name].as_f64().expect("a number");
             for (at, kind) in [".css", ".js"].into_iter().enumerate() {

@@ -385,6 +385,7 @@ fn request_of(job: Job) -> Option<Request<Body>> {
         Version::Http10 => http::Version::HTTP_10,
         Version::Http11 => http::Version::HTTP_11,
         Version::Http2 => http::Version::HTTP_2,
+        Version::Http3 => http::Version::HTTP_3,
     };
     *request.uri_mut() = match head.target.is_empty() {
         true => Uri::from_static("/"),

@@ -14,7 +14,7 @@ use crate::config::model::Listener;
 use crate::control::Shared;
 use crate::control::shared::{CertificateFacts, EventLevel};
 use crate::runtime::sys::users::own_name;
-use crate::tls::{Material, Secrets, TlsError, build};
+use crate::tls::{Material, Secrets, TlsError, build, build_quic};
 
 /// Time between two looks at the files.
 pub(super) const LOOK: Duration = Duration::from_secs(2);
@@ -69,9 +69,15 @@ impl Certificates {
         self.seen.clone_from(&self.loaded);
         let load = |(index, listener): (usize, &Listener)| {
             let Some(settings) = &listener.tls else { return Ok(None) };
-            let loaded = Material::load(settings, &self.process_secret)
-                // What the workers will build by themselves.
-                .and_then(|material| build(settings, &material, listener.http2).map(|_| material));
+            // What the workers will build by themselves.
+            let try_out = |material: Material| {
+                build(settings, &material, listener.http2)?;
+                if listener.http3 {
+                    build_quic(settings, &material)?;
+                }
+                Ok(material)
+            };
+            let loaded = Material::load(settings, &self.process_secret).and_then(try_out);
             let material = loaded.or_else(|error| instead(index, &listener.name, error));
             material.map(Some).map_err(|error| (listener.name.clone(), error))
         };

@@ -8,6 +8,7 @@
 //! within a moment, each between two requests of a connection.
 
 use std::collections::HashSet;
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering::Acquire};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -15,7 +16,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::certificates::{self, Certificates, Materials};
-use super::sockets::{bind_listener, kind};
+use super::sockets::{HTTP3, QuicPorts, bind_listener, kind};
 use super::source::Source;
 use super::start::limits;
 use crate::config::{Adopted, Config, Heirs, Report, Succession, Warning, adopt};
@@ -25,7 +26,7 @@ use crate::control::shared::{EventLevel, ListenerFacts, StartFacts};
 use crate::log::{self, LogError};
 use crate::runtime::mailbox::Sender;
 use crate::tls::{Material, TlsError};
-use crate::worker::{Control, LogNews, Reload, Socket};
+use crate::worker::{Control, LogNews, QuicSocket, Reload, Socket};
 
 /// A full mailbox is tried again after this time: its worker is busy with ticks.
 const AGAIN_AFTER: Duration = Duration::from_millis(10);
@@ -103,6 +104,7 @@ pub(super) struct Reloader {
     workers: Vec<Sender<Control>>,
     /// By listener: its slot.
     slots: Vec<usize>,
+    quic_ports: QuicPorts,
     logs: Logs,
     open_files: u64,
 }
@@ -115,10 +117,18 @@ struct Ready {
     materials: Materials,
     succession: Succession,
     slots: Vec<usize>,
+    bound: Bound,
+    logs: Vec<LogNews>,
+}
+
+/// What a new config has bound.
+struct Bound {
+    /// The listeners of HTTP, in the order of the config; behind them their HTTP/3.
+    listeners: Vec<ListenerFacts>,
     /// By data worker.
     sockets: Vec<Vec<Socket>>,
-    listeners: Vec<ListenerFacts>,
-    logs: Vec<LogNews>,
+    /// The same for HTTP/3.
+    quic: Vec<Vec<QuicSocket>>,
 }
 
 impl Reloader {
@@ -127,12 +137,14 @@ impl Reloader {
         shared: Arc<Shared>,
         (certificates, materials): (Certificates, Materials),
         workers: Vec<Sender<Control>>,
+        quic_ports: QuicPorts,
         logs: Logs,
         open_files: u64,
     ) -> Reloader {
         let slots = (0..shared.config.listeners.len()).collect();
         let (certificates, materials) = (Some(certificates), Arc::new(materials));
-        Reloader { source, live: watch::Sender::new(shared), certificates, materials, workers, slots, logs, open_files }
+        let live = watch::Sender::new(shared);
+        Reloader { source, live, certificates, materials, workers, slots, quic_ports, logs, open_files }
     }
 
     /// The process as the present config has it.
@@ -209,6 +221,7 @@ impl Reloader {
         let present = Present {
             shared: self.shared(),
             slots: self.slots.clone(),
+            quic_ports: self.quic_ports.clone(),
             logs: self.logs.clone(),
             materials: self.materials.clone(),
         };
@@ -224,7 +237,7 @@ impl Reloader {
     async fn go_on_with(&mut self, ready: Ready) -> Reloaded {
         let old = self.shared();
         let shared = old.next(Arc::new(ready.adopted.config));
-        let listeners = ready.listeners;
+        let Bound { listeners, sockets, quic } = ready.bound;
         let (opened, closed) = announce(&old, &ready.succession.listeners, &listeners);
         drop(shared.facts.set(next_facts(&old, &shared.config, listeners, self.open_files)));
         let shared = Arc::new(shared);
@@ -232,14 +245,15 @@ impl Reloader {
         let (tls, slots) = (Arc::new(ready.materials), Arc::new(ready.slots));
         self.materials = tls.clone();
         let waits_for = Arc::new(AtomicUsize::new(self.workers.len()));
-        let mut parts = ready.sockets.into_iter().zip(ready.logs);
+        let mut parts = sockets.into_iter().zip(quic).zip(ready.logs);
         let reload = |_| {
-            let (sockets, log) = parts.next().expect("something for each worker");
+            let ((sockets, quic), log) = parts.next().expect("something for each worker");
             Control::Reload(Box::new(Reload {
                 shared: shared.clone(),
                 tls: tls.clone(),
                 slots: slots.clone(),
                 sockets,
+                quic,
                 log,
                 waits_for: waits_for.clone(),
             }))
@@ -293,6 +307,7 @@ pub(super) async fn run(mut reloader: Reloader, mut asked: mpsc::Receiver<Asked>
 struct Present {
     shared: Arc<Shared>,
     slots: Vec<usize>,
+    quic_ports: QuicPorts,
     logs: Logs,
     materials: Arc<Materials>,
 }
@@ -312,11 +327,11 @@ impl Present {
             certificates.load_or(|index, name, error| self.material_before(&adopted, &succession, index, name, error));
         let materials = materials.map_err(|(listener, error)| Refusal::plain(tls_text(&listener, &error)))?;
         let slots = next_slots(&self.slots, &succession.listeners);
-        let (listeners, sockets) = self.bind_new(&adopted.config, &succession, &slots)?;
+        let bound = self.bind_new(&adopted.config, &succession, &slots)?;
         let logs = self.logs.open(&adopted.config, shared).map_err(|error| Refusal::plain(error.to_string()))?;
         warnings.iter().for_each(|warning| tracing::warn!("config: {}", warning.one_liner()));
         let warnings = warnings.iter().map(Warning::to_string).collect();
-        Ok(Ready { warnings, certificates, materials, succession, slots, sockets, listeners, logs, adopted })
+        Ok(Ready { warnings, certificates, materials, succession, slots, bound, logs, adopted })
     }
 
     /// What a listener that stays as it is goes on with when its files cannot be read: after it has become another user the
@@ -342,17 +357,13 @@ impl Present {
         }
     }
 
-    /// The listeners of `config`, and sockets, by data worker, for those that are new.
-    fn bind_new(
-        &self,
-        config: &Config,
-        succession: &Succession,
-        slots: &[usize],
-    ) -> Result<(Vec<ListenerFacts>, Vec<Vec<Socket>>), Refusal> {
+    /// The listeners of `config`, and sockets for those that are new, or have got HTTP/3.
+    fn bind_new(&self, config: &Config, succession: &Succession, slots: &[usize]) -> Result<Bound, Refusal> {
         let workers = self.shared.workers.len();
         let known = self.shared.facts.get().map(|facts| &facts.listeners[..]).unwrap_or_default();
         let mut sockets: Vec<Vec<Socket>> = (0..workers).map(|_| Vec::new()).collect();
-        let mut facts = Vec::new();
+        let mut quic: Vec<Vec<QuicSocket>> = (0..workers).map(|_| Vec::new()).collect();
+        let (mut facts, mut http3) = (Vec::new(), Vec::new());
         for (index, listener) in config.listeners.iter().enumerate() {
             let fact = match succession.listeners.0[index] {
                 // The facts begin with the listeners of HTTP, in the order of the config.
@@ -367,9 +378,24 @@ impl Present {
                     fact
                 }
             };
+            if listener.http3 {
+                let before = succession.listeners.0[index].filter(|old| self.shared.config.listeners[*old].http3);
+                let (name, address) = (listener.name.clone(), fact.address.clone());
+                if before.is_some() {
+                    http3.push(ListenerFacts { name, kind: HTTP3, address });
+                } else {
+                    // Clients look for it under the number they know.
+                    let port = address.parse::<SocketAddr>().map_or(0, |address| address.port());
+                    let bound = self.quic_ports.bind(listener, slots[index], port, workers);
+                    let (fact, bound) = bound.map_err(|error| Refusal::plain(error.to_string()))?;
+                    quic.iter_mut().zip(bound).for_each(|(worker, socket)| worker.push(socket));
+                    http3.push(fact);
+                }
+            }
             facts.push(fact);
         }
-        Ok((facts, sockets))
+        facts.append(&mut http3);
+        Ok(Bound { listeners: facts, sockets, quic })
     }
 }
 
@@ -389,15 +415,20 @@ fn next_slots(old: &[usize], listeners: &Heirs) -> Vec<usize> {
 /// Tells the log which listeners came and went; returns their names with their addresses.
 fn announce(old: &Shared, heirs: &Heirs, listeners: &[ListenerFacts]) -> (Vec<String>, Vec<String>) {
     let text = |fact: &ListenerFacts| format!("{} {}", fact.name, fact.address);
+    let known = old.facts.get().map(|facts| &facts.listeners[..]).unwrap_or_default();
+    let is_in = |facts: &[ListenerFacts], wanted: &ListenerFacts| {
+        facts.iter().any(|fact| fact.kind == HTTP3 && fact.address == wanted.address)
+    };
     let new = listeners.iter().zip(&heirs.0).filter(|(_, heir)| heir.is_none()).map(|(fact, _)| fact);
-    let opened = new.inspect(|fact| {
+    let new_http3 = listeners.iter().filter(|fact| fact.kind == HTTP3 && !is_in(known, fact));
+    let opened = new.chain(new_http3).inspect(|fact| {
         tracing::info!(name = %fact.name, kind = fact.kind, address = %fact.address, "listening");
     });
     let opened = opened.map(text).collect();
-    let known = old.facts.get().map(|facts| &facts.listeners[..]).unwrap_or_default();
     let before = known.iter().zip(heirs.new_indexes(old.config.listeners.len()));
     let gone = before.filter(|(_, stays)| stays.is_none()).map(|(fact, _)| fact);
-    let closed = gone.inspect(|fact| {
+    let gone_http3 = known.iter().filter(|fact| fact.kind == HTTP3 && !is_in(listeners, fact));
+    let closed = gone.chain(gone_http3).inspect(|fact| {
         tracing::info!(name = %fact.name, address = %fact.address, "listener closed, its connections drain");
     });
     (opened, closed.map(text).collect())
@@ -406,7 +437,8 @@ fn announce(old: &Shared, heirs: &Heirs, listeners: &[ListenerFacts]) -> (Vec<St
 /// The facts under a new config: the workers are the same ones, and so are listeners that are not HTTP's.
 fn next_facts(old: &Shared, config: &Config, mut listeners: Vec<ListenerFacts>, open_files: u64) -> StartFacts {
     let facts = old.facts.get().cloned().unwrap_or_default();
-    listeners.extend(facts.listeners.into_iter().skip(old.config.listeners.len()));
+    let others = facts.listeners.into_iter().skip(old.config.listeners.len());
+    listeners.extend(others.filter(|fact| fact.kind != HTTP3));
     StartFacts { listeners, limits: limits(config, open_files), ..facts }
 }
 

@@ -1,25 +1,33 @@
 //! Listening sockets: bound before any worker runs, and again for the listeners that a reload brings.
 
+use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
 
 use super::start::StartError;
 use crate::config::Config;
 use crate::config::model::Listener;
 use crate::control::shared::ListenerFacts;
 use crate::runtime::net::{Address, BoundSocket};
-use crate::worker::Socket;
+use crate::runtime::udp::BoundUdp;
+use crate::worker::{QuicSocket, Socket};
 
 /// Listening sockets of all data workers, and of the control thread.
 pub(super) struct Sockets {
     /// By data worker.
     pub(super) http: Vec<Vec<Socket>>,
+    /// The same for HTTP/3.
+    pub(super) quic: Vec<Vec<QuicSocket>>,
+    /// These, for reloads.
+    pub(super) quic_ports: QuicPorts,
     /// By data worker: splitter index, socket.
     pub(super) mysql: Vec<Vec<(usize, BoundSocket)>>,
     pub(super) admin: Option<std::net::TcpListener>,
     pub(super) control: Option<std::os::unix::net::UnixListener>,
-    /// HTTP listeners first, in the order of the config.
+    /// HTTP listeners first, in the order of the config; behind them their HTTP/3.
     pub(super) facts: Vec<ListenerFacts>,
     /// Unix sockets to be removed at the end.
     pub(super) paths: Vec<PathBuf>,
@@ -29,6 +37,8 @@ pub(super) struct Sockets {
 pub(super) fn bind(config: &Config, data_workers: usize) -> Result<Sockets, StartError> {
     let mut sockets = Sockets {
         http: (0..data_workers).map(|_| Vec::new()).collect(),
+        quic: (0..data_workers).map(|_| Vec::new()).collect(),
+        quic_ports: QuicPorts::default(),
         mysql: (0..data_workers).map(|_| Vec::new()).collect(),
         admin: None,
         control: None,
@@ -40,6 +50,13 @@ pub(super) fn bind(config: &Config, data_workers: usize) -> Result<Sockets, Star
         let (fact, bound) = bind_listener(listener, slot, backlog, data_workers)?;
         sockets.facts.push(fact);
         sockets.http.iter_mut().zip(bound).for_each(|(worker, socket)| worker.push(socket));
+    }
+    for (slot, listener) in config.listeners.iter().enumerate().filter(|(_, listener)| listener.http3) {
+        // Clients look for it under the number they know.
+        let port = sockets.http.first().and_then(|worker| worker.get(slot)).map_or(0, |socket| socket.port);
+        let (fact, bound) = sockets.quic_ports.bind(listener, slot, port, data_workers)?;
+        sockets.facts.push(fact);
+        sockets.quic.iter_mut().zip(bound).for_each(|(worker, socket)| worker.push(socket));
     }
     for (index, splitter) in config.splitters.iter().enumerate() {
         for address in &splitter.listen {
@@ -92,6 +109,62 @@ pub(super) fn bind_listener(
         Socket { slot, port, socket }
     };
     Ok((fact, bound.into_iter().map(of_worker).collect()))
+}
+
+/// What the facts call the HTTP/3 of a listener.
+pub(super) const HTTP3: &str = "http3";
+
+/// How often, and how far apart, a port is asked for again that was ours a moment ago: the kernel takes its time to close.
+const AGAIN_MAX: u32 = 10;
+const AGAIN_AFTER: Duration = Duration::from_millis(20);
+
+/// UDP sockets that workers have, by address, one for each of them: in use, or with connections that come to their end.
+///
+/// A listener may lose its HTTP/3 and get it back while these are there. Then they are used again: the kernel would give a
+/// part of all packets to each of two generations of sockets.
+#[derive(Clone, Default)]
+pub(super) struct QuicPorts(Arc<Mutex<HashMap<SocketAddr, Vec<Weak<BoundUdp>>>>>);
+
+impl QuicPorts {
+    /// The UDP sockets of `listener`, whose TCP port is `port`.
+    pub(super) fn bind(
+        &self,
+        listener: &Listener,
+        slot: usize,
+        port: u16,
+        data_workers: usize,
+    ) -> Result<(ListenerFacts, Vec<QuicSocket>), StartError> {
+        let address = SocketAddr::new(listener.address.ip(), port);
+        let name = format!("{}, HTTP/3 over UDP", listener.name);
+        let error = |error| StartError::Bind { name: name.clone(), address: Address::Tcp(address), error };
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        known.retain(|bound, sockets| *bound == address || sockets.iter().any(|socket| socket.strong_count() > 0));
+        let before = known.remove(&address).unwrap_or_default();
+        let found: Vec<_> = (0..data_workers).map(|worker| before.get(worker).and_then(Weak::upgrade)).collect();
+        if found.iter().all(Option::is_none) {
+            ask_for_udp(address, if before.is_empty() { 0 } else { AGAIN_MAX }).map_err(error)?;
+        }
+        let bind = |found: Option<Arc<BoundUdp>>| found.map_or_else(|| BoundUdp::new(address).map(Arc::new), Ok);
+        let bound: io::Result<Vec<_>> = found.into_iter().map(bind).collect();
+        let bound = bound.map_err(error)?;
+        known.insert(address, bound.iter().map(Arc::downgrade).collect());
+        let fact = ListenerFacts { name: listener.name.clone(), kind: HTTP3, address: address.to_string() };
+        Ok((fact, bound.into_iter().map(|socket| QuicSocket { slot, address, socket }).collect()))
+    }
+}
+
+/// Whether a port is free, which SO_REUSEPORT would not tell of a second process of ours.
+fn ask_for_udp(address: SocketAddr, again_max: u32) -> io::Result<()> {
+    let mut again = 0;
+    loop {
+        match std::net::UdpSocket::bind(address) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && again < again_max => {
+                again += 1;
+                std::thread::sleep(AGAIN_AFTER);
+            }
+            asked => return asked.map(drop),
+        }
+    }
 }
 
 /// What the facts call it.

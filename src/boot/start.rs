@@ -27,7 +27,7 @@ use crate::runtime::helpers::Helpers;
 use crate::runtime::mailbox::{Receiver, Sender, mailbox};
 use crate::runtime::net::Address;
 use crate::runtime::{cores, sys};
-use crate::worker::{Control, Seat, TICK};
+use crate::worker::{Control, QuicKeys, Seat, TICK};
 
 /// Why the process could not start.
 #[derive(Debug)]
@@ -71,7 +71,7 @@ impl std::fmt::Display for StartError {
             StartError::Bind { name, address, error } => {
                 write!(f, "cannot listen on {address} (listener `{name}`): {error}")?;
                 f.write_str(match error.kind() {
-                    io::ErrorKind::AddrInUse => "; another process has it, see `ss -ltnp`",
+                    io::ErrorKind::AddrInUse => "; another process has it, see `ss -lntup`",
                     io::ErrorKind::PermissionDenied => "; ports below 1024 need root or CAP_NET_BIND_SERVICE",
                     io::ErrorKind::AddrNotAvailable => "; no interface of this machine has that address",
                     _ => "",
@@ -96,6 +96,9 @@ const HELPERS: usize = 2;
 
 /// Jobs that may wait for them; beyond it requests are answered with 503.
 const HELPER_QUEUE: usize = 256;
+
+/// Datagrams of QUIC that may wait for a worker whose connections they belong to; more are dropped.
+const DATAGRAMS_MAX: usize = 1024;
 
 /// How long the end of the process waits for a log that is not taken.
 const LOG_STOP_MAX: Duration = Duration::from_secs(2);
@@ -157,12 +160,20 @@ pub(super) fn run(config: Config, apps: &Registry, source: Option<Source>) -> Re
     let jobs = start_app_workers(&config, &shared, &placement, &programs, origins, &mut facts)?;
     let connections = Arc::new(AtomicUsize::new(0));
     let mut threads = Threads { data: Vec::new(), orders: Vec::new() };
+    let quic_keys = QuicKeys::random();
+    let (datagram_senders, mut datagram_boxes): (Vec<_>, Vec<_>) =
+        (0..placement.data.len()).map(|_| mailbox(DATAGRAMS_MAX)).unzip();
     for (index, (replies, tickets)) in data_seats.into_iter().enumerate().rev() {
+        let Some(datagrams) = datagram_boxes.pop() else { unreachable!("one for each worker") };
         let (order, control) = mailbox(16);
         let seat = Seat {
             index,
             shared: shared.clone(),
             listeners: std::mem::take(&mut sockets.http[index]),
+            quic: std::mem::take(&mut sockets.quic[index]),
+            quic_keys: quic_keys.clone(),
+            datagrams,
+            datagram_senders: datagram_senders.clone(),
             tls: materials.clone(),
             splitters: std::mem::take(&mut sockets.mysql[index]),
             mysql: mysql.clone(),
@@ -195,8 +206,10 @@ pub(super) fn run(config: Config, apps: &Registry, source: Option<Source>) -> Re
     };
     announce(&facts, &config, open_files);
     drop(shared.facts.set(facts));
-    let reloader =
-        Reloader::new(source, shared, (certificates, materials), threads.orders.clone(), Logs::new(writer), open_files);
+    let certificates = (certificates, materials);
+    let orders = threads.orders.clone();
+    let logs = Logs::new(writer);
+    let reloader = Reloader::new(source, shared, certificates, orders, sockets.quic_ports, logs, open_files);
     let ears = Ears { admin: sockets.admin, control: sockets.control };
     let result = control_thread(&mysql, threads, ears, reloader);
     log::flush(LOG_STOP_MAX);

@@ -16,6 +16,8 @@ pub enum Table {
     Http,
     /// `[http2]`
     Http2,
+    /// `[http3]`
+    Http3,
     /// `[listener.NAME]`
     Listener,
     /// `tls = { … }` of a listener
@@ -85,6 +87,7 @@ impl Table {
         Table::Process,
         Table::Http,
         Table::Http2,
+        Table::Http3,
         Table::Listener,
         Table::Tls,
         Table::Certificate,
@@ -118,10 +121,11 @@ impl Table {
     ];
 
     /// The tables that stand at the top of a file, by their first word.
-    pub(super) const TOP: [(&'static str, Table); 14] = [
+    pub(super) const TOP: [(&'static str, Table); 15] = [
         ("process", Table::Process),
         ("http", Table::Http),
         ("http2", Table::Http2),
+        ("http3", Table::Http3),
         ("listener", Table::Listener),
         ("limit", Table::Limit),
         ("site", Table::Site),
@@ -150,6 +154,7 @@ impl Table {
             Table::Process => "[process]",
             Table::Http => "[http]",
             Table::Http2 => "[http2]",
+            Table::Http3 => "[http3]",
             Table::Listener => "[listener.NAME]",
             Table::Tls => "tls = { … }",
             Table::Certificate => "certificates = [{ … }]",
@@ -191,6 +196,10 @@ impl Table {
             Table::Http => "Time-outs and limits of HTTP connections to clients.",
             Table::Http2 => {
                 "Windows and limits of HTTP/2 connections to clients. A client beyond a limit of frames gets GOAWAY with ENHANCE_YOUR_CALM."
+            }
+            Table::Http3 => {
+                "Windows and limits of HTTP/3 connections to clients, on listeners with `http3 = true`. Idle time and time-outs \
+                 are those of [http]."
             }
             Table::Listener => {
                 "One listening address: for HTTP, or for TCP connections of any kind (`tcp`). The name shows in logs and metrics."

@@ -263,6 +263,31 @@ pub(super) const KEYS: &[Key] = &[
         .help("frames in a second that no correct client sends")
         .known_as(&["haproxy tune.h2.fe.glitches-threshold"])
         .when("down to end the connections of odd clients sooner"),
+    // [http3]
+    Key::new(Table::Http3, "streams_max", integer(1, 4096), Default("100"))
+        .help("requests a client may have open at the same time on one connection")
+        .known_as(&["nginx http3_max_concurrent_streams"])
+        .when("up behind another balancer that puts many clients on one connection"),
+    Key::new(Table::Http3, "stream_window", size(16 * KIB, GIB), Default("64KiB"))
+        .help("bytes of a request body that may be under way on one stream")
+        .known_as(&["nginx http3_stream_buffer_size"])
+        .when("up for fast uploads over long links: rate times round trip"),
+    Key::new(Table::Http3, "connection_window", size(64 * KIB, GIB), Default("1MiB"))
+        .help("the same for all streams of a connection together")
+        .when("with stream_window; it bounds the memory of a connection"),
+    Key::new(Table::Http3, "send_buffer_max", size(64 * KIB, GIB), Default("1MiB"))
+        .help("bytes of answers that a connection keeps until its client has acknowledged them")
+        .when("up for fast downloads over long links: rate times round trip; it bounds the memory of a slow reader"),
+    Key::new(Table::Http3, "header_list_max", size(4 * KIB, 16 * MIB), Default("64KiB"))
+        .help("bytes of a request's decompressed header list; beyond it 431")
+        .when("seldom; http.head_max holds as well"),
+    Key::new(Table::Http3, "early_rst_max", integer(1, u32::MAX as u64), Default("50"))
+        .help("requests that a client gives up before their answer has begun, or that break a rule, in the life of a connection; ten requests answered make up for one")
+        .when("up where many requests are given up at once, for example to slow backends"),
+    Key::new(Table::Http3, "retry", Kind::Word(&["auto", "always"]), Default("auto"))
+        .help("whether a new client must prove its address by one more round trip before a handshake is computed for it: `auto` does so while many handshakes are under way")
+        .known_as(&["nginx quic_retry", "haproxy quic-force-retry"])
+        .when("`always` under attack from forged addresses"),
     // [listener.NAME]
     Key::new(Table::Listener, "address", Kind::SocketAddress, Required)
         .help("IP address and port; port 0 picks a free one, which the start-up lines tell")
@@ -271,6 +296,14 @@ pub(super) const KEYS: &[Key] = &[
         .help("speak HTTP/2 with clients that ask for it: over TLS by ALPN, in clear by beginning with it (prior knowledge)")
         .known_as(&["nginx http2", "haproxy bind alpn"])
         .when("false to compare, or for clients whose HTTP/2 is broken"),
+    Key::new(Table::Listener, "http3", Kind::Switch, Default("false"))
+        .help("speak HTTP/3 over QUIC on the UDP port of the same number, and tell clients of HTTP/1 and HTTP/2 so; needs `tls`")
+        .known_as(&["nginx listen quic", "nginx http3", "haproxy bind quic4@"])
+        .when("`true` for clients on lossy or changing networks; open the UDP port in the firewall too"),
+    Key::new(Table::Listener, "alt_svc", Kind::Field, Means("h3=\":PORT\"; ma=86400 with http3"))
+        .help("value of Alt-Svc in answers over HTTP/1 and HTTP/2 of a listener with http3; empty: no such field")
+        .known_as(&["nginx add_header Alt-Svc", "haproxy http-response set-header alt-svc"])
+        .when("where clients reach the port under another number, or to try HTTP/3 before it is announced"),
     Key::new(Table::Listener, "proxy_protocol", Kind::Word(&["off", "required"]), Default("off"))
         .help("`required`: every connection begins with a header of the PROXY protocol, version 1 or 2, which tells the client's address")
         .known_as(&["nginx listen proxy_protocol", "haproxy accept-proxy"])

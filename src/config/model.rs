@@ -38,6 +38,8 @@ pub struct Config {
     pub http: Http,
     /// Windows and limits of downstream HTTP/2 connections.
     pub http2: Http2,
+    /// Windows and limits of downstream HTTP/3 connections.
+    pub http3: Http3,
     /// Limits of requests, in order of writing.
     pub limits: Vec<Limit>,
     /// HTTP listeners, in order of writing.
@@ -387,6 +389,34 @@ pub struct Http2 {
     pub guard: crate::http::h2::Limits,
 }
 
+/// Windows and limits of downstream HTTP/3 connections.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Http3 {
+    /// Requests a client may have open at the same time on one connection.
+    pub streams_max: u32,
+    /// Bytes of a request body that may be under way on one stream, unread by us.
+    pub stream_window_bytes: u32,
+    /// The same for all streams of a connection together.
+    pub connection_window_bytes: u32,
+    /// Bytes of answers that a connection keeps until they are acknowledged.
+    pub send_buffer_bytes_max: u64,
+    /// Bytes of a decompressed header list; beyond it 431.
+    pub header_list_bytes_max: u32,
+    /// Requests that a client may give up early: [`crate::http::h3::Budget`].
+    pub early_rst_max: u32,
+    /// When clients must prove their address first.
+    pub retry: QuicRetry,
+}
+
+/// When a client of QUIC must prove its address before a handshake (RFC 9000 section 8.1.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum QuicRetry {
+    /// While many handshakes are under way.
+    Auto,
+    /// Always.
+    Always,
+}
+
 /// A limit of requests.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limit {
@@ -423,6 +453,10 @@ pub struct Listener {
     pub sites: Vec<usize>,
     /// HTTP/2 is spoken with clients that ask for it.
     pub http2: bool,
+    /// HTTP/3 is spoken on the UDP port of the same number.
+    pub http3: bool,
+    /// Value of Alt-Svc over HTTP/1 and HTTP/2 where `http3` is on; `None`: the port as bound. Empty: no such field.
+    pub alt_svc: Option<String>,
     /// TLS; `None`: plain text.
     pub tls: Option<Arc<Tls>>,
 }

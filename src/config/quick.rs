@@ -97,6 +97,8 @@ impl Config {
                 tcp: None,
                 sites: vec![site],
                 http2: true,
+                http3: false,
+                alt_svc: None,
                 tls: None,
             });
         }

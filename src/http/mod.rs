@@ -1,4 +1,5 @@
-//! HTTP: message model, the HTTP/1.1 codec, body framing, content codings, substitution in bodies, header fields, what is ours of HTTP/2.
+//! HTTP: message model, the HTTP/1.1 codec, body framing, content codings, substitution in bodies, header fields, what is ours
+//! of HTTP/2, HTTP/3.
 
 pub mod answer;
 pub mod caching;
@@ -8,5 +9,6 @@ pub mod date;
 pub mod fields;
 pub mod h1;
 pub mod h2;
+pub mod h3;
 pub mod location;
 pub mod substitute;

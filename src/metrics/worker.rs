@@ -18,6 +18,8 @@ pub struct Worker {
     pub tls: Arc<TlsStats>,
     /// Downstream HTTP/2.
     pub http2: Arc<Http2Stats>,
+    /// Downstream HTTP/3.
+    pub http3: Arc<Http3Stats>,
     /// Per limit of requests.
     pub limits: Vec<Arc<LimitStats>>,
     /// Static files.
@@ -52,6 +54,7 @@ impl Worker {
             http: Arc::default(),
             tls: Arc::default(),
             http2: Arc::default(),
+            http3: Arc::default(),
             limits: config.limits.iter().map(|_| Arc::default()).collect(),
             files: Arc::default(),
             tcp: config.listeners.iter().map(|_| Arc::default()).collect(),
@@ -72,6 +75,7 @@ impl Worker {
             http: self.http.clone(),
             tls: self.tls.clone(),
             http2: self.http2.clone(),
+            http3: self.http3.clone(),
             limits: succession.limits.carry(&self.limits, Arc::default),
             files: self.files.clone(),
             listeners: succession.listeners.carry(&self.listeners, Arc::default),
@@ -196,6 +200,30 @@ impl Http2Stats {
     pub fn count_flood(&self, flood: Flood) {
         self.floods[flood.index()].inc();
     }
+}
+
+/// What HTTP/3 adds to the downstream side of a worker. Its connections and requests count in [`HttpStats`] too, and the
+/// handshakes in [`TlsStats`].
+#[derive(Debug, Default)]
+pub struct Http3Stats {
+    /// Connections established.
+    pub connections: Counter,
+    /// Of these, open now.
+    pub open: Gauge,
+    /// Requests whose head has come.
+    pub requests: Counter,
+    /// Requests that clients gave up before they were answered.
+    pub resets_received: Counter,
+    /// GOAWAY frames sent.
+    pub goaways: Counter,
+    /// Connections ended because their client gave up too many requests.
+    pub floods: Counter,
+    /// Clients asked to prove their address first.
+    pub retries: Counter,
+    /// Datagrams passed on to the worker that owns their connection.
+    pub forwarded: Counter,
+    /// Datagrams dropped because too much was under way.
+    pub dropped: Counter,
 }
 
 /// Static files of a worker.

@@ -16,6 +16,7 @@ mod sync;
 pub mod sys;
 pub mod time;
 pub mod turnstile;
+pub mod udp;
 
 use std::cell::Cell;
 use std::future::Future;

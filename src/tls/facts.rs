@@ -5,7 +5,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use rustls::server::UnbufferedServerConnection;
+use rustls::CommonState;
 use rustls::{HandshakeKind, ProtocolVersion};
 use rustls_pki_types::CertificateDer;
 use sha1::{Digest, Sha1};
@@ -16,7 +16,8 @@ use super::notes::Notes;
 use super::profile::openssl_name;
 
 /// Protocols a session may agree on, in our order of preference.
-const PROTOCOLS: [&str; 2] = [HTTP2, HTTP1];
+const PROTOCOLS: [&str; 3] = [HTTP3, HTTP2, HTTP1];
+pub(super) const HTTP3: &str = "h3";
 pub(super) const HTTP2: &str = "h2";
 pub(super) const HTTP1: &str = "http/1.1";
 
@@ -27,7 +28,7 @@ pub struct Facts {
     pub version: &'static str,
     /// OpenSSL's name of the cipher suite: nginx's `$ssl_cipher`.
     pub cipher: &'static str,
-    /// `h2` or `http/1.1`; `None` when client and server agreed on nothing: then HTTP/1.1 is spoken.
+    /// `h3`, `h2` or `http/1.1`; `None` when client and server agreed on nothing: then HTTP/1.1 is spoken.
     pub alpn: Option<&'static str>,
     /// Name the client asked for, in lower case: nginx's `$ssl_server_name`.
     pub server_name: Option<Box<str>>,
@@ -82,7 +83,7 @@ pub struct ClientCertificate {
 
 impl Facts {
     /// Of a connection whose handshake has ended.
-    pub(super) fn new(connection: &UnbufferedServerConnection, notes: Notes) -> Facts {
+    pub(super) fn new(connection: &CommonState, notes: Notes) -> Facts {
         let certificate = connection.peer_certificates().and_then(|chain| chain.first());
         let client = match notes.failure {
             None => certificate.and_then(client).map(Box::new),

@@ -8,6 +8,7 @@
 //! | `tickets` | resumption without memory: ticket keys that follow from a secret and the time |
 //! | `profile` | versions, ciphers and groups |
 //! | `client` | client certificates |
+//! | `quic` | the sessions of QUIC connections |
 //! | [`outbound`] | sessions with servers |
 //! | `self_signed` | certificates for development |
 //!
@@ -29,6 +30,7 @@ mod names;
 mod notes;
 pub mod outbound;
 mod profile;
+mod quic;
 mod resolver;
 mod self_signed;
 pub mod session;
@@ -43,6 +45,7 @@ use rustls::crypto::CryptoProvider;
 use rustls::server::{NoServerSessionStorage, ServerConfig};
 use rustls::{RootCertStore, compress};
 
+pub use self::quic::QuicTls;
 pub use certificate::Certificate;
 pub use error::TlsError;
 pub use facts::{ClientCertificate, Facts, Verify};
@@ -132,9 +135,25 @@ pub fn parse_authorities(pem: &[u8]) -> Result<RootCertStore, certificate::Certi
 ///
 /// Errors: authorities that cannot be used.
 pub fn build(settings: &Tls, material: &Material, http2: bool) -> Result<Arc<ServerConfig>, TlsError> {
+    let protocols: &[&str] = if http2 { &[facts::HTTP2, facts::HTTP1] } else { &[facts::HTTP1] };
+    build_for(settings, material, profile::versions(settings.profile), protocols).map(Arc::new)
+}
+
+/// The same for HTTP/3: TLS 1.3, whatever the profile (RFC 9001 section 4.2).
+///
+/// Errors: as for [`build`].
+pub fn build_quic(settings: &Tls, material: &Material) -> Result<Arc<QuicTls>, TlsError> {
+    QuicTls::new(build_for(settings, material, &[&rustls::version::TLS13], &[facts::HTTP3])?)
+}
+
+fn build_for(
+    settings: &Tls,
+    material: &Material,
+    versions: &[&'static rustls::SupportedProtocolVersion],
+    protocols: &[&str],
+) -> Result<ServerConfig, TlsError> {
     let provider = profile::provider(settings.profile);
-    let builder = ServerConfig::builder_with_provider(provider.clone())
-        .with_protocol_versions(profile::versions(settings.profile))?;
+    let builder = ServerConfig::builder_with_provider(provider.clone()).with_protocol_versions(versions)?;
     let builder = match verifier(settings, material, provider)? {
         Some(verifier) => builder.with_client_cert_verifier(verifier),
         None => builder.with_no_client_auth(),
@@ -147,9 +166,8 @@ pub fn build(settings: &Tls, material: &Material, http2: bool) -> Result<Arc<Ser
     }
     config.max_early_data_size = 0;
     config.cert_compression_cache = Arc::new(compress::CompressionCache::Disabled);
-    let protocols: &[&str] = if http2 { &[facts::HTTP2, facts::HTTP1] } else { &[facts::HTTP1] };
     config.alpn_protocols = protocols.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
-    Ok(Arc::new(config))
+    Ok(config)
 }
 
 fn verifier(

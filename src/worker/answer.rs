@@ -1,13 +1,12 @@
 //! The answer to one request on its way to the client: head, content, end, in the words of the client's protocol.
 //!
 //! Actions say what to answer ([`AnswerHead`]) and hand over content as they have it; they do not know whether it leaves
-//! as HTTP/1 text or as HTTP/2 frames, in clear or over TLS.
+//! as HTTP/1 text or as frames of HTTP/2 or HTTP/3, in clear or encrypted.
 
 mod changed;
 mod paced;
 
 use std::os::fd::AsFd;
-use std::rc::Rc;
 use std::time::SystemTime;
 
 use bytes::Bytes;
@@ -16,7 +15,7 @@ use super::Worker;
 use super::connection::{Broken, Connection};
 use super::cx::{AnswerVariables, Cx};
 use super::exchange::{DISCARD_BYTES_MAX, Request, changes_fields};
-use super::h2::Stream;
+use super::multiplexed::Stream;
 use super::trail::Trail;
 use super::watch::{GaveUp, OnExpiry, Watched};
 use crate::guard::Throttle;
@@ -41,7 +40,7 @@ const BURST_BYTES_MAX: usize = 1 << 20;
 /// Most bytes of a file read into memory at once, where sendfile(2) cannot go.
 const PIECE_BYTES_MAX: usize = 64 * 1024;
 
-/// The same for a stream of HTTP/2, of which a connection may have a hundred: the payload of a frame.
+/// The same for a stream of HTTP/2 or HTTP/3, of which a connection may have a hundred: the payload of a frame.
 const STREAM_PIECE_BYTES_MAX: usize = 16 * 1024;
 
 /// An answer to one request.
@@ -88,7 +87,7 @@ struct Coder<'a> {
 /// Where the answer goes.
 pub(super) enum Wire<'a> {
     H1(H1Wire<'a>),
-    H2(H2Wire<'a>),
+    Stream(StreamWire<'a>),
     /// To nobody: a question of ours is answered, of which status and fields are noted and the content is dropped.
     Noted(Noted<'a>),
 }
@@ -101,9 +100,9 @@ pub(super) struct Noted<'a> {
     pub(super) fields: Vec<u8>,
 }
 
-/// The sending side of a stream of HTTP/2.
-pub(super) struct H2Wire<'a> {
-    pub(super) stream: &'a Rc<Stream>,
+/// The sending side of a stream of HTTP/2 or HTTP/3.
+pub(super) struct StreamWire<'a> {
+    pub(super) stream: &'a Stream,
     /// Content that waits for more, or for the end: the last frame then ends the stream.
     pub(super) gathered: Vec<u8>,
     /// The head could not be sent.
@@ -134,7 +133,7 @@ impl<'a> Presence<'a> {
     pub(super) fn watched(self) -> &'a Watched {
         match self {
             Presence::Connection(watched) => watched,
-            Presence::Stream(stream) => &stream.watched,
+            Presence::Stream(stream) => stream.watched(),
         }
     }
 
@@ -193,7 +192,7 @@ impl<'a> Answer<'a> {
         self.body_bytes
     }
 
-    /// Bytes sent in all: heads, framing (of HTTP/2 only as far as the fields go), content.
+    /// Bytes sent in all: heads, framing (of streams only as far as the fields go), content.
     pub(super) fn sent_bytes(&self) -> u64 {
         self.head_bytes + self.body_bytes
     }
@@ -207,7 +206,7 @@ impl<'a> Answer<'a> {
     pub(super) fn version(&self) -> Version {
         match &self.wire {
             Wire::H1(wire) => wire.version,
-            Wire::H2(_) => Version::Http2,
+            Wire::Stream(wire) => wire.stream.version(),
             // Nobody wants interim ones.
             Wire::Noted(_) => Version::Http10,
         }
@@ -217,7 +216,7 @@ impl<'a> Answer<'a> {
     pub(super) fn keeps_connection(&self) -> bool {
         match &self.wire {
             Wire::H1(wire) => wire.keep_alive,
-            Wire::H2(_) | Wire::Noted(_) => true,
+            Wire::Stream(_) | Wire::Noted(_) => true,
         }
     }
 
@@ -232,7 +231,7 @@ impl<'a> Answer<'a> {
     pub(super) fn presence(&self) -> Presence<'a> {
         match &self.wire {
             Wire::H1(_) => Presence::Connection(&self.connection.watched),
-            Wire::H2(wire) => Presence::Stream(wire.stream),
+            Wire::Stream(wire) => Presence::Stream(wire.stream),
             Wire::Noted(noted) => noted.presence,
         }
     }
@@ -241,7 +240,7 @@ impl<'a> Answer<'a> {
     pub(super) fn noted_fields(&self) -> &[u8] {
         match &self.wire {
             Wire::Noted(noted) => &noted.fields,
-            Wire::H1(_) | Wire::H2(_) => b"",
+            Wire::H1(_) | Wire::Stream(_) => b"",
         }
     }
 
@@ -254,7 +253,7 @@ impl<'a> Answer<'a> {
                 wire.out.extend_from_slice(fields);
                 wire.out.extend_from_slice(b"\r\n");
             }
-            Wire::H2(wire) => return wire.stream.interim(status, fields),
+            Wire::Stream(wire) => return wire.stream.interim(status, fields),
             Wire::Noted(_) => {}
         }
         self.flush().await
@@ -317,7 +316,8 @@ impl<'a> Answer<'a> {
         }
         let cx = cx.filter(|cx| changes_fields(cx.options));
         let mut own = own;
-        if cx.is_none() && self.kept_fields.is_empty() {
+        let alt_svc = self.alt_svc(head.status);
+        if cx.is_none() && self.kept_fields.is_empty() && alt_svc.is_empty() {
             return self.put_head(&head, own);
         }
         let mut fields = self.worker.hot.take_buffer(head.fields.len() + 512);
@@ -330,8 +330,23 @@ impl<'a> Answer<'a> {
         let read = Fields::new(&fields);
         own.server &= read.find("server").is_none();
         own.date &= read.find("date").is_none();
+        if read.find("alt-svc").is_none() {
+            fields.extend_from_slice(alt_svc);
+        }
         self.put_head(&AnswerHead { fields: &fields, ..head }, own);
         self.worker.hot.give_buffer_back(fields);
+    }
+
+    /// The line that tells of HTTP/3 to clients that speak another version; not in an answer that sends them away from
+    /// this connection (RFC 7838 section 6).
+    fn alt_svc(&self, status: u16) -> &'a [u8] {
+        let knows_already = match &self.wire {
+            Wire::H1(_) => false,
+            Wire::Stream(wire) => wire.stream.version() == Version::Http3,
+            Wire::Noted(_) => true,
+        };
+        let worker: &'a Worker = self.worker;
+        if knows_already || status == 421 { b"" } else { &worker.alt_svc[self.connection.listener(worker)] }
     }
 
     /// Does to `fields` what the route says; returns what the content becomes.
@@ -443,11 +458,11 @@ impl<'a> Answer<'a> {
                 self.framing = downstream.body;
                 wire.keep_alive = downstream.keep_alive;
             }
-            Wire::H2(wire) => {
+            Wire::Stream(wire) => {
                 let has_content = wire.stream.start(head, self.method, server, date);
                 wire.is_broken = has_content.is_err();
                 self.head_bytes += head.fields.len() as u64;
-                // The crate frames by itself; only whether there is content matters here.
+                // A stream frames by itself; only whether there is content matters here.
                 self.framing = if has_content.unwrap_or(false) { BodyKind::UntilClose } else { BodyKind::None };
             }
             Wire::Noted(noted) => {
@@ -509,7 +524,7 @@ impl<'a> Answer<'a> {
                     return Ok(());
                 }
             }
-            Wire::H2(wire) => {
+            Wire::Stream(wire) => {
                 wire.gathered.extend_from_slice(data);
                 if wire.gathered.len() < COPIED_BYTES_MAX {
                     return Ok(());
@@ -545,9 +560,9 @@ impl<'a> Answer<'a> {
                     wire.out.extend_from_slice(CHUNK_END);
                 }
             }
-            Wire::H2(_) | Wire::Noted(_) => {
+            Wire::Stream(_) | Wire::Noted(_) => {
                 self.flush_wire().await?;
-                if let Wire::H2(wire) = &self.wire {
+                if let Wire::Stream(wire) = &self.wire {
                     wire.stream.send(self.worker, data, false).await?;
                 }
             }
@@ -581,7 +596,7 @@ impl<'a> Answer<'a> {
         match &self.wire {
             _ if self.coder.is_some() || self.substitution.is_some() => false,
             Wire::H1(_) => self.framing != BodyKind::Chunked && !self.connection.is_tls(),
-            Wire::H2(_) | Wire::Noted(_) => false,
+            Wire::Stream(_) | Wire::Noted(_) => false,
         }
     }
 
@@ -608,7 +623,7 @@ impl<'a> Answer<'a> {
                 return Err(Broken);
             }
             let sent = {
-                let socket = NonBlocking::of(&connection.stream).map_err(|_| Broken)?;
+                let socket = NonBlocking::of(connection.stream()).map_err(|_| Broken)?;
                 socket.send(file.as_fd(), &mut offset, turn, BURST_BYTES_MAX)
             };
             let sent = sent.map_err(|error| {
@@ -620,7 +635,7 @@ impl<'a> Answer<'a> {
             worker.stats.files.sendfile_bytes.add(sent as u64);
             if offset < end {
                 connection.watched.set(worker.config.http.write_timeout, OnExpiry::BreakAll);
-                let ready = connection.stream.writable().await;
+                let ready = connection.stream().writable().await;
                 connection.watched.clear();
                 if ready.is_err() || connection.watched.expired() {
                     worker.stats.http.timeouts.add(u64::from(connection.watched.expired()));
@@ -641,7 +656,7 @@ impl<'a> Answer<'a> {
         let (mut at, end) = (offset, offset + len);
         let piece_bytes_max = match &self.wire {
             Wire::H1(_) => PIECE_BYTES_MAX,
-            Wire::H2(_) | Wire::Noted(_) => STREAM_PIECE_BYTES_MAX,
+            Wire::Stream(_) | Wire::Noted(_) => STREAM_PIECE_BYTES_MAX,
         };
         while at < end {
             let piece = (end - at).min(piece_bytes_max as u64) as usize;
@@ -671,9 +686,9 @@ impl<'a> Answer<'a> {
     async fn flush_wire(&mut self) -> Result<(), Broken> {
         match &mut self.wire {
             Wire::H1(wire) => self.connection.flush(self.worker, wire.out).await,
-            Wire::H2(wire) if wire.gathered.is_empty() => Ok(()),
+            Wire::Stream(wire) if wire.gathered.is_empty() => Ok(()),
             Wire::Noted(_) => Ok(()),
-            Wire::H2(wire) => {
+            Wire::Stream(wire) => {
                 let data = Bytes::from(std::mem::take(&mut wire.gathered));
                 wire.stream.send(self.worker, data, false).await
             }
@@ -698,10 +713,10 @@ impl<'a> Answer<'a> {
                 }
                 Ok(())
             }
-            Wire::H2(wire) if wire.is_broken => Err(Broken),
-            Wire::H2(_) if self.framing == BodyKind::None => Ok(()),
+            Wire::Stream(wire) if wire.is_broken => Err(Broken),
+            Wire::Stream(_) if self.framing == BodyKind::None => Ok(()),
             Wire::Noted(_) => Ok(()),
-            Wire::H2(wire) => {
+            Wire::Stream(wire) => {
                 let data = Bytes::from(std::mem::take(&mut wire.gathered));
                 wire.stream.send(self.worker, data, true).await
             }

@@ -90,7 +90,7 @@ impl RequestBody {
 
     /// Prepares for [`super::upload::Beside`]: from now on reads have a deadline of their own.
     pub(super) fn begin_beside(&mut self, worker: &Worker, connection: &Connection) -> Rc<Side> {
-        let side = Side::new(worker.watches.watch(&connection.stream));
+        let side = Side::new(worker.watches.watch(connection.stream()));
         self.side = Some(side.clone());
         connection.watched.set_uploading(true);
         side

@@ -61,12 +61,14 @@ const TAKEN_AT_ONCE_BYTES: usize = 16 * 1024;
 /// Least room offered to a read.
 const READ_ROOM: usize = 1024;
 
-/// A connection and what it knows of itself. Both watches are dropped before `stream`, as they must be.
+/// A connection and what it knows of itself. Both watches are dropped before `transport`, as they must be.
 pub(super) struct Connection {
     pub(super) watched: Watched,
     /// Deadlines of writes, where they must not disturb those of reads: HTTP/2 does both at once.
     pub(super) writes: std::cell::OnceCell<Watched>,
-    pub(super) stream: Stream,
+    pub(super) transport: Transport,
+    /// The client's end; of QUIC where it was in the handshake. It may have moved since, which it has yet to prove
+    /// whenever a packet says so: rules about addresses count on what was proved.
     pub(super) peer: Option<SocketAddr>,
     /// The client's address as a PROXY header told it.
     pub(super) proxied: std::cell::Cell<Option<Proxied>>,
@@ -90,6 +92,14 @@ pub(super) struct Connection {
     pub(super) _open: Open,
 }
 
+/// What carries a connection.
+pub(super) enum Transport {
+    /// A socket of its own.
+    Socket(Stream),
+    /// QUIC, over the UDP socket that a listener's clients have in common; facts of its TLS session, once there is one.
+    Quic(std::cell::OnceCell<Box<Facts>>),
+}
+
 /// Where a client is whose connection ends at a proxy in front.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Proxied {
@@ -106,6 +116,14 @@ pub(super) enum Proxied {
 pub(super) struct Broken;
 
 impl Connection {
+    /// The socket of HTTP/1 and HTTP/2. Panics for QUIC, whose code has no use for it.
+    pub(super) fn stream(&self) -> &Stream {
+        match &self.transport {
+            Transport::Socket(stream) => stream,
+            Transport::Quic(_) => panic!("a connection of QUIC has no socket of its own"),
+        }
+    }
+
     /// The worker that its next request begins with.
     pub(super) fn worker(&self) -> Rc<Worker> {
         self.door.worker()
@@ -133,7 +151,15 @@ impl Connection {
     /// Where the client connected to, as a proxy in front may have told with the PROXY protocol.
     pub(super) fn destination(&self) -> Option<SocketAddr> {
         match self.proxied.get() {
-            None => self.stream.local_addr(),
+            None => match &self.transport {
+                Transport::Socket(stream) => stream.local_addr(),
+                // The address of a datagram is not kept: that of the listener stands for it, which may be that of no interface.
+                Transport::Quic(_) => {
+                    let worker = self.worker();
+                    let listener = self.listener(&worker);
+                    Some(SocketAddr::new(worker.config.listeners[listener].address.ip(), worker.ports[listener]))
+                }
+            },
             Some(Proxied::Ip { destination, .. }) => Some(destination),
             Some(Proxied::Unix) => None,
         }
@@ -164,7 +190,9 @@ impl Connection {
             None => {
                 worker.stats.http.refused.inc();
                 worker.stats.http.refused_per_address.inc();
-                self.stream.reset_on_close();
+                if let Transport::Socket(stream) = &self.transport {
+                    stream.reset_on_close();
+                }
                 false
             }
         }
@@ -255,7 +283,7 @@ impl Connection {
         let mut sent = 0;
         while sent < bytes.bytes() {
             watched.set(worker.config.http.write_timeout, OnExpiry::BreakAll);
-            let (result, returned) = self.stream.write_piece(bytes, sent, PIECE_BYTES_MAX).await;
+            let (result, returned) = self.stream().write_piece(bytes, sent, PIECE_BYTES_MAX).await;
             watched.clear();
             bytes = returned;
             match result {
@@ -276,30 +304,31 @@ impl Connection {
 
     /// From now on writes have deadlines apart from those of reads.
     pub(super) fn separate_writes(&self, worker: &Worker) {
-        self.writes.get_or_init(|| worker.watches.watch(&self.stream));
+        self.writes.get_or_init(|| worker.watches.watch(self.stream()));
     }
 
     /// The client's bytes are encrypted.
     pub(super) fn is_tls(&self) -> bool {
-        self.tls.get().is_some()
+        self.tls.get().is_some() || matches!(self.transport, Transport::Quic(_))
     }
 
     /// The socket, where nothing lies between it and the bytes of the connection; `None`: TLS does.
     pub(super) fn clear_stream(&self) -> Option<&Stream> {
-        (!self.is_tls()).then_some(&self.stream)
+        (!self.is_tls()).then(|| self.stream())
     }
 
     /// Calls `look` with the facts of the TLS session; `None` without one.
     pub(super) fn with_tls_facts<T>(&self, look: impl FnOnce(Option<&Facts>) -> T) -> T {
-        match self.tls.get() {
-            Some(secure) => secure.with_facts(look),
-            None => look(None),
+        match (self.tls.get(), &self.transport) {
+            (Some(secure), _) => secure.with_facts(look),
+            (None, Transport::Quic(facts)) => look(facts.get().map(Box::as_ref)),
+            (None, Transport::Socket(_)) => look(None),
         }
     }
 
     /// Reads what is there into the spare capacity of `buf`; 0: the client sends no more.
     pub(super) async fn read(&self, worker: &Worker, buf: Vec<u8>) -> (std::io::Result<usize>, Vec<u8>) {
-        let Some(secure) = self.tls.get() else { return self.stream.read(buf).await };
+        let Some(secure) = self.tls.get() else { return self.stream().read(buf).await };
         let (result, buf) = secure.read(worker, self, buf, None).await;
         let count = result.map(|end| match end {
             ReadEnd::Bytes(count) => count,
@@ -316,7 +345,7 @@ impl Connection {
         cancel: &Cancel,
     ) -> (std::io::Result<ReadEnd>, Vec<u8>) {
         match self.tls.get() {
-            None => self.stream.read_cancellable(buf, cancel).await,
+            None => self.stream().read_cancellable(buf, cancel).await,
             Some(secure) => secure.read(worker, self, buf, Some(cancel)).await,
         }
     }
@@ -325,14 +354,14 @@ impl Connection {
     pub(super) async fn readable(&self) -> std::io::Result<()> {
         match self.tls.get() {
             Some(secure) if secure.is_ready() => Ok(()),
-            _ => self.stream.readable().await,
+            _ => self.stream().readable().await,
         }
     }
 
     /// Something of a request has come.
     fn has_bytes(&self) -> bool {
         self.tls.get().is_some_and(|secure| secure.is_ready() || secure.has_partial_record())
-            || self.stream.peek() == Peek::Bytes
+            || self.stream().peek() == Peek::Bytes
     }
 
     /// It drains, and a request that is not there yet is not waited for. The first one of a connection is on its
@@ -349,7 +378,7 @@ impl Connection {
         if let Some(secure) = self.tls.get() {
             secure.close(self).await;
         }
-        self.stream.shutdown_write();
+        self.stream().shutdown_write();
     }
 
     /// Sends what waits in `out`.
@@ -398,7 +427,7 @@ pub(super) async fn drive(connection: Rc<Connection>) {
         };
         match next {
             Next::Cold => is_cold = true,
-            Next::Abort => return connection.stream.reset_on_close(),
+            Next::Abort => return connection.stream().reset_on_close(),
             Next::Close if connection.is_tls() => return Box::pin(connection.end_direction(CLOSE_MAX)).await,
             Next::Close => return,
             Next::Linger => return Box::pin(linger(&connection)).await,

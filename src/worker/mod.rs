@@ -21,6 +21,8 @@
 //! | `tcp` | a connection in TCP mode |
 //! | `tarpit` | the one that takes it on purpose |
 //! | `trail`, `logged` | what a request leaves behind, and whether the access log wants it |
+//! | `h2`, `h3` | connections that carry several requests at once |
+//! | `multiplexed` | one of these requests, whichever of the two it came in |
 //! | `run` | the worker's thread: listeners, tick, reload, drain |
 //!
 //! It decides nothing about a protocol: that is in the codecs and the pure parts of the services below it.
@@ -28,6 +30,7 @@
 mod admit;
 mod answer;
 mod arrival;
+mod blocked;
 mod body;
 mod call_app;
 mod connection;
@@ -36,10 +39,12 @@ mod door;
 mod exchange;
 mod forward;
 mod h2;
+mod h3;
 mod held_back;
 mod hot;
 mod limits;
 mod logged;
+mod multiplexed;
 mod pacing;
 mod preamble;
 mod redirected;
@@ -72,6 +77,7 @@ use crate::metrics;
 use crate::proxy::UpstreamState;
 use crate::route::Router;
 
+pub(crate) use h3::{Keys as QuicKeys, QuicSocket};
 pub(crate) use run::{Control, Seat, TICK, run};
 pub(crate) use snapshot::{LogNews, Reload, Socket};
 
@@ -100,8 +106,12 @@ pub(crate) struct Worker {
     listeners: Vec<Option<usize>>,
     /// Port of each listener, as bound.
     ports: Vec<u16>,
+    /// By listener: the line that tells clients of its HTTP/3; empty: none does.
+    alt_svc: Vec<Vec<u8>>,
     /// By listener: what its new sessions are made with; `None`: it speaks in clear.
     tls: RefCell<Vec<Option<Arc<rustls::ServerConfig>>>>,
+    /// The same for QUIC; `None`: it has no HTTP/3.
+    quic: RefCell<Vec<Option<Arc<crate::tls::QuicTls>>>>,
     upstreams: Vec<RefCell<UpstreamState<forward::ServerConnection>>>,
 }
 
@@ -114,6 +124,8 @@ pub(crate) struct Lasting {
     current: RefCell<Option<Rc<Worker>>>,
     /// Open listeners, and those that are closed and have connections.
     doors: RefCell<Vec<Rc<door::Door>>>,
+    /// What of their HTTP/3 is served, or drains.
+    endpoints: h3::Endpoints,
     folder_numbers: snapshot::FolderNumbers,
     /// The way to the access logs; `None`: there are none.
     outbox: RefCell<Option<Rc<crate::log::Outbox>>>,
@@ -177,6 +189,11 @@ impl Lasting {
         // Weyl sequence with an odd constant: visits every value before it repeats.
         self.request_ids.set(id.wrapping_add(0x9E37_79B9_7F4A_7C15));
         id
+    }
+
+    /// Number of the next connection. Every worker has numbers of its own, so that none is given twice.
+    fn next_serial(&self) -> u64 {
+        (self.index as u64) << 48 | self.serials.replace(self.serials.get() + 1)
     }
 }
 

@@ -25,7 +25,7 @@ pub(super) async fn read(worker: &Worker, connection: &Connection) -> Option<Vec
         if input.capacity() == input.len() {
             input.reserve(512);
         }
-        let (result, returned) = connection.stream.read(input).await;
+        let (result, returned) = connection.stream().read(input).await;
         input = returned;
         if !matches!(result, Ok(count) if count > 0) {
             worker.stats.http.timeouts.add(u64::from(connection.watched.expired()));

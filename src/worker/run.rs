@@ -7,8 +7,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use super::arrival::Arrival;
-use super::connection::{Connection, drive};
+use super::connection::{Connection, Transport, drive};
 use super::door::Door;
+use super::h3::{Datagram, Endpoints, Keys, QuicSocket};
 use super::hot::HotPool;
 use super::secure::HandshakeGate;
 use super::snapshot::{self, FolderNumbers, Reload, Socket};
@@ -55,6 +56,12 @@ pub(crate) struct Seat {
     pub(crate) shared: Arc<Shared>,
     /// HTTP listeners; their slots are their indexes into the config.
     pub(crate) listeners: Vec<Socket>,
+    /// The same for HTTP/3.
+    pub(crate) quic: Vec<QuicSocket>,
+    pub(crate) quic_keys: Keys,
+    /// Datagrams of this worker's connections that others have received, and the mailboxes of all workers for such.
+    pub(crate) datagrams: Receiver<Datagram>,
+    pub(crate) datagram_senders: Vec<Sender<Datagram>>,
     /// By listener: certificates and keys; `None`: it speaks in clear.
     pub(crate) tls: Vec<Option<crate::tls::Material>>,
     /// Splitter listeners: index into the config, socket.
@@ -79,7 +86,7 @@ pub(crate) struct Seat {
 
 /// Runs the worker until it is told to stop or has drained.
 pub(crate) async fn run(seat: Seat) {
-    let Seat { index, shared, listeners, tls, splitters, mysql, mut control, replies, .. } = seat;
+    let Seat { index, shared, listeners, tls, splitters, mysql, mut control, replies, quic, datagrams, .. } = seat;
     let config = shared.config.clone();
     let handshakes = match HandshakeGate::new() {
         Ok(handshakes) => handshakes,
@@ -90,6 +97,7 @@ pub(crate) async fn run(seat: Seat) {
         trace: shared.traces.get(index).cloned(),
         current: RefCell::default(),
         doors: RefCell::default(),
+        endpoints: Endpoints::new(seat.quic_keys, seat.datagram_senders),
         folder_numbers: FolderNumbers::default(),
         outbox: RefCell::new(seat.outbox.map(Rc::new)),
         handshakes,
@@ -125,9 +133,15 @@ pub(crate) async fn run(seat: Seat) {
             return tracing::error!(worker = index, %error, "listener cannot be used");
         }
     }
+    for socket in quic {
+        if let Err(error) = lasting.endpoints.open(&worker, socket) {
+            return tracing::error!(worker = index, %error, "HTTP/3 cannot be set up");
+        }
+    }
     let mut of_splitters = Vec::new();
     let splitters = start_splitters(&worker, splitters, &mysql, &mut of_splitters);
     drop((worker, config));
+    crate::runtime::spawn(take_forwarded(lasting.clone(), datagrams));
     let deliver = lasting.clone();
     crate::runtime::spawn(async move {
         deliver.bridge.deliver().await;
@@ -136,8 +150,8 @@ pub(crate) async fn run(seat: Seat) {
     let order = loop {
         match control.recv().await {
             Control::Tick => lasting.current().tick(),
-            Control::Certificates(materials) => match tls_configs(&lasting.current().config, &materials) {
-                Ok(tls) => drop(lasting.current().tls.replace(tls)),
+            Control::Certificates(materials) => match renew(&lasting.current(), &materials) {
+                Ok(()) => {}
                 Err(error) => tracing::error!(worker = index, %error, "new certificates cannot be used"),
             },
             Control::Reload(reload) => snapshot::apply(&lasting, *reload),
@@ -152,6 +166,7 @@ pub(crate) async fn run(seat: Seat) {
         }
         drain(&lasting, &mut control, deadline).await;
     }
+    lasting.endpoints.close_all();
     if let Some(outbox) = &*lasting.outbox.borrow() {
         outbox.flush_due();
     }
@@ -225,6 +240,35 @@ pub(super) fn tls_configs(
     config.listeners.iter().zip(materials).map(build).collect()
 }
 
+/// The same for QUIC; `None`: a listener without HTTP/3.
+pub(super) fn quic_configs(
+    config: &Config,
+    materials: &[Option<crate::tls::Material>],
+) -> Result<Vec<Option<Arc<crate::tls::QuicTls>>>, crate::tls::TlsError> {
+    let build = |(listener, material): (&crate::config::model::Listener, &Option<crate::tls::Material>)| {
+        let Some(settings) = listener.tls.as_ref().filter(|_| listener.http3) else { return Ok(None) };
+        let missing = || crate::tls::TlsError::Settings(format!("listener `{}` has no certificates", listener.name));
+        crate::tls::build_quic(settings, material.as_ref().ok_or_else(missing)?).map(Some)
+    };
+    config.listeners.iter().zip(materials).map(build).collect()
+}
+
+/// New sessions use these certificates and keys, all of them or none.
+fn renew(worker: &Worker, materials: &[Option<crate::tls::Material>]) -> Result<(), crate::tls::TlsError> {
+    let (tls, quic) = (tls_configs(&worker.config, materials)?, quic_configs(&worker.config, materials)?);
+    drop((worker.tls.replace(tls), worker.quic.replace(quic)));
+    worker.endpoints.go_on(worker.now());
+    Ok(())
+}
+
+/// Hands over what other workers have received for connections of this one.
+async fn take_forwarded(lasting: Rc<Lasting>, mut datagrams: Receiver<Datagram>) {
+    loop {
+        let datagram = datagrams.recv().await;
+        lasting.endpoints.take_forwarded(datagram);
+    }
+}
+
 /// Accepts connections from `socket` from now on. Errors: the socket cannot be used here.
 pub(super) fn open_door(worker: &Rc<Worker>, socket: Socket) -> std::io::Result<()> {
     let listener = Rc::new(Listener::new(socket.socket)?);
@@ -242,29 +286,22 @@ async fn accept(door: Rc<Door>, listener: Rc<Listener>) {
         match listener.accept().await {
             Ok((stream, peer)) => {
                 let worker = door.worker();
-                let open = worker.all_connections.fetch_add(1, Ordering::Relaxed);
-                worker.connections.set(worker.connections.get() + 1);
-                worker.stats.http.connections.set(worker.connections.get() as u64);
-                worker.stats.http.accepted.inc();
-                let guard = Open::new(&door);
-                if open >= worker.config.process.connections_max {
-                    worker.stats.http.refused.inc();
-                    drop((stream, guard));
+                let Some(guard) = Open::new(&door) else {
+                    drop(stream);
                     continue;
-                }
+                };
                 let watched = worker.watches.watch(&stream);
                 let requests = Cell::new(0);
                 let connection = Connection {
                     watched,
-                    // Every worker has numbers of its own, so that none is given twice.
-                    serial: (worker.index as u64) << 48 | worker.serials.replace(worker.serials.get() + 1),
+                    serial: worker.next_serial(),
                     proxied: Cell::new(None),
                     writes: OnceCell::new(),
                     sending: Cell::new(false),
                     arrival: Arrival::default(),
                     opened: worker.now(),
                     tls: OnceCell::new(),
-                    stream,
+                    transport: Transport::Socket(stream),
                     peer,
                     door: door.clone(),
                     requests,
@@ -293,9 +330,20 @@ pub(super) struct Open {
 }
 
 impl Open {
-    fn new(door: &Rc<Door>) -> Open {
+    /// Counts a connection; `None`: there are as many as there may be.
+    pub(super) fn new(door: &Rc<Door>) -> Option<Open> {
+        let worker = door.worker();
+        let open = worker.all_connections.fetch_add(1, Ordering::Relaxed);
         door.open.inc();
-        Open { door: door.clone() }
+        let guard = Open { door: door.clone() };
+        worker.connections.set(worker.connections.get() + 1);
+        worker.stats.http.connections.set(worker.connections.get() as u64);
+        worker.stats.http.accepted.inc();
+        if open >= worker.config.process.connections_max {
+            worker.stats.http.refused.inc();
+            return None;
+        }
+        Some(guard)
     }
 }
 

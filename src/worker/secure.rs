@@ -38,12 +38,12 @@ impl HandshakeGate {
         Ok(HandshakeGate { gate: Gate::default(), turnstile: Turnstile::new()? })
     }
 
-    async fn enter(&self) -> Turn<'_> {
+    pub(super) async fn enter(&self) -> Turn<'_> {
         self.gate.enter().await
     }
 
     /// The computation is done: others have their turn before the next handshake has its own.
-    async fn leave(&self, turn: Turn<'_>) {
+    pub(super) async fn leave(&self, turn: Turn<'_>) {
         self.turnstile.pass().await;
         drop(turn);
     }
@@ -88,7 +88,7 @@ pub(super) async fn handshake(
         let received = session.receive(&mut input, &mut plain, &mut out);
         worker.handshakes.leave(turn).await;
         if !out.is_empty() {
-            let (result, returned) = connection.stream.write_all(out).await;
+            let (result, returned) = connection.stream().write_all(out).await;
             out = returned;
             out.clear();
             if result.is_err() {
@@ -130,7 +130,7 @@ async fn read_hello(connection: &Connection, input: &mut Vec<u8>) -> bool {
     if input.capacity() - input.len() < HELLO_BYTES {
         input.reserve(HELLO_BYTES);
     }
-    let (result, returned) = connection.stream.read(std::mem::take(input)).await;
+    let (result, returned) = connection.stream().read(std::mem::take(input)).await;
     *input = returned;
     matches!(result, Ok(count) if count > 0)
 }
@@ -139,7 +139,7 @@ async fn read_hello(connection: &Connection, input: &mut Vec<u8>) -> bool {
 async fn refuse_plain_http(worker: &Worker, connection: &Connection, input: &[u8]) {
     let mut out = Vec::new();
     respond::reject(worker, connection, input, &mut out, 400, &TlsError::PlainHttp);
-    let (result, _) = connection.stream.write_all(out).await;
+    let (result, _) = connection.stream().write_all(out).await;
     if result.is_ok() {
         super::connection::linger(connection).await;
     }
@@ -186,9 +186,9 @@ impl Secure {
                 input.reserve(room);
             }
             let (result, input) = match cancel {
-                Some(cancel) => connection.stream.read_cancellable(input, cancel).await,
+                Some(cancel) => connection.stream().read_cancellable(input, cancel).await,
                 None => {
-                    let (result, input) = connection.stream.read(input).await;
+                    let (result, input) = connection.stream().read(input).await;
                     (result.map(ReadEnd::Bytes), input)
                 }
             };
@@ -256,7 +256,7 @@ impl Secure {
         self.session.borrow_mut().close(&mut out);
         if !out.is_empty() {
             // Whether the client still hears it is of no use to us.
-            let _ = connection.stream.write_all(out).await;
+            let _ = connection.stream().write_all(out).await;
         }
     }
 }

@@ -11,12 +11,13 @@ use std::sync::atomic::{AtomicUsize, Ordering::AcqRel};
 
 use super::door::Door;
 use super::forward::ServerConnection;
+use super::h3::QuicSocket;
 use super::logged::Logged;
 use super::{Lasting, Worker, run};
-use crate::config::model::{Action, Files, Upstream};
+use crate::config::model::{Action, Files, Listener, Upstream};
 use crate::config::{Config, Succession};
 use crate::control::Shared;
-use crate::http::h1::Limits;
+use crate::http::h1::{Limits, write_field};
 use crate::log::{AccessLog, NewLanes, Outbox};
 use crate::proxy::UpstreamState;
 use crate::route::Router;
@@ -33,6 +34,8 @@ pub(crate) struct Reload {
     pub(crate) slots: Arc<Vec<usize>>,
     /// Sockets of the listeners that are new.
     pub(crate) sockets: Vec<Socket>,
+    /// The same for HTTP/3, also of listeners that have got it.
+    pub(crate) quic: Vec<QuicSocket>,
     pub(crate) log: LogNews,
     /// Workers that are still to do it.
     pub(crate) waits_for: Arc<AtomicUsize>,
@@ -111,6 +114,7 @@ impl Worker {
         let (folders, folder_numbers) = lasting.folder_numbers.give(&config);
         let mut listeners = vec![None; slots.iter().map(|slot| slot + 1).max().unwrap_or(0)];
         slots.iter().enumerate().for_each(|(index, slot)| listeners[*slot] = Some(index));
+        let ports: Vec<u16> = slots.iter().map(|slot| port(*slot)).collect();
         Ok(Worker {
             limits: Limits {
                 head_bytes_max: config.http.head_bytes_max,
@@ -123,8 +127,10 @@ impl Worker {
             folders,
             _folder_numbers: folder_numbers,
             listeners,
-            ports: slots.iter().map(|slot| port(*slot)).collect(),
+            alt_svc: alt_svc_table(&config, &ports),
+            ports,
             tls: RefCell::new(run::tls_configs(&config, tls)?),
+            quic: RefCell::new(run::quic_configs(&config, tls)?),
             upstreams: upstreams(&shared, lasting.index, before),
             stats: shared.workers[lasting.index].clone(),
             access_log,
@@ -133,6 +139,21 @@ impl Worker {
             config,
         })
     }
+}
+
+/// By listener, the line that tells of HTTP/3.
+fn alt_svc_table(config: &Config, ports: &[u16]) -> Vec<Vec<u8>> {
+    let line = |(listener, port): (&Listener, &u16)| {
+        let mut line = Vec::new();
+        match listener.alt_svc.as_deref() {
+            _ if !listener.http3 => {}
+            Some("") => {}
+            Some(text) => write_field(&mut line, "Alt-Svc", text.as_bytes()),
+            None => write_field(&mut line, "Alt-Svc", format!("h3=\":{port}\"; ma=86400").as_bytes()),
+        }
+        line
+    };
+    config.listeners.iter().zip(ports).map(line).collect()
 }
 
 type Upstreams = Vec<RefCell<UpstreamState<ServerConnection>>>;
@@ -182,7 +203,7 @@ fn upstreams(shared: &Shared, worker: usize, before: Option<&Before<'_>>) -> Ups
 
 /// Puts a new config into the place of the present one.
 pub(super) fn apply(lasting: &Rc<Lasting>, reload: Reload) {
-    let Reload { shared, tls, slots, sockets, log, waits_for } = reload;
+    let Reload { shared, tls, slots, sockets, quic, log, waits_for } = reload;
     match (log, &mut *lasting.outbox.borrow_mut()) {
         (LogNews::First(outbox), place) => *place = Some(Rc::new(outbox)),
         (LogNews::Lanes(lanes), Some(outbox)) => outbox.add(lanes),
@@ -195,13 +216,13 @@ pub(super) fn apply(lasting: &Rc<Lasting>, reload: Reload) {
     };
     let before = Before::new(&old, &shared);
     match Worker::new(lasting, shared, &tls, &slots, port, Some(&before)) {
-        Ok(worker) => swap(lasting, &before, &Rc::new(worker), sockets),
+        Ok(worker) => swap(lasting, &before, &Rc::new(worker), sockets, quic),
         Err(error) => tracing::error!(worker = lasting.index, %error, "the new config cannot be used by this worker"),
     }
     waits_for.fetch_sub(1, AcqRel);
 }
 
-fn swap(lasting: &Rc<Lasting>, before: &Before<'_>, worker: &Rc<Worker>, sockets: Vec<Socket>) {
+fn swap(lasting: &Rc<Lasting>, before: &Before<'_>, worker: &Rc<Worker>, sockets: Vec<Socket>, quic: Vec<QuicSocket>) {
     before.retire_servers();
     let limits = crate::files::Limits::from(&worker.config.process);
     lasting.files.borrow_mut().reconfigure(limits, usize::MAX, &worker.stats.files);
@@ -219,6 +240,12 @@ fn swap(lasting: &Rc<Lasting>, before: &Before<'_>, worker: &Rc<Worker>, sockets
     for socket in sockets {
         if let Err(error) = run::open_door(worker, socket) {
             tracing::error!(worker = lasting.index, %error, "a new listener cannot be used by this worker");
+        }
+    }
+    lasting.endpoints.go_on(lasting.now());
+    for socket in quic {
+        if let Err(error) = lasting.endpoints.open(worker, socket) {
+            tracing::error!(worker = lasting.index, %error, "HTTP/3 cannot be set up by this worker");
         }
     }
 }

@@ -11,8 +11,8 @@ use super::Worker;
 use super::body::{BodyFailure, RequestBody, Side};
 use super::connection::Connection;
 use super::exchange::DISCARD_BYTES_MAX;
-use super::h2::Receiver;
 use super::hot::Input;
+use super::multiplexed::Receiver;
 use crate::http::h1::BodyKind;
 
 /// The content of one request.
@@ -21,7 +21,7 @@ pub(super) enum Upload<'a> {
         body: &'a mut RequestBody,
         input: &'a mut Input,
     },
-    H2(&'a mut Receiver),
+    Stream(&'a mut Receiver),
     /// None at all.
     Nothing,
 }
@@ -72,7 +72,7 @@ impl Upload<'_> {
     pub(super) fn is_done(&self) -> bool {
         match self {
             Upload::H1 { body, .. } => body.is_done(),
-            Upload::H2(receiver) => receiver.is_done(),
+            Upload::Stream(receiver) => receiver.is_done(),
             Upload::Nothing => true,
         }
     }
@@ -81,7 +81,7 @@ impl Upload<'_> {
     pub(super) fn set_limit(&mut self, bytes_max: u64) {
         match self {
             Upload::H1 { body, .. } => body.set_limit(bytes_max),
-            Upload::H2(receiver) => receiver.set_limit(bytes_max),
+            Upload::Stream(receiver) => receiver.set_limit(bytes_max),
             Upload::Nothing => {}
         }
     }
@@ -94,7 +94,7 @@ impl Upload<'_> {
                 body.is_unasked() || matches!(kind, BodyKind::Length(bytes) if bytes > DISCARD_BYTES_MAX)
             }
             // A stream that is not read to its end is reset, and the others go on.
-            Upload::H2(_) | Upload::Nothing => false,
+            Upload::Stream(_) | Upload::Nothing => false,
         }
     }
 
@@ -102,7 +102,7 @@ impl Upload<'_> {
     pub(super) fn received_bytes(&self) -> u64 {
         match self {
             Upload::H1 { body, .. } => body.received_bytes(),
-            Upload::H2(receiver) => receiver.received_bytes(),
+            Upload::Stream(receiver) => receiver.received_bytes(),
             Upload::Nothing => 0,
         }
     }
@@ -118,7 +118,7 @@ impl Upload<'_> {
                 let range = body.next(worker, connection, input).await?;
                 Ok(range.map(|range| Piece::Slice(&input.bytes[range])))
             }
-            Upload::H2(receiver) => Ok(receiver.next(worker).await?.map(Piece::Shared)),
+            Upload::Stream(receiver) => Ok(receiver.next(worker).await?.map(Piece::Shared)),
             Upload::Nothing => Ok(None),
         }
     }
@@ -145,16 +145,16 @@ impl Upload<'_> {
     pub(super) async fn discard(&mut self, worker: &Worker, connection: &Connection) -> bool {
         match self {
             Upload::H1 { body, input } => body.discard(worker, connection, input, DISCARD_BYTES_MAX).await,
-            Upload::H2(_) | Upload::Nothing => true,
+            Upload::Stream(_) | Upload::Nothing => true,
         }
     }
 
-    /// Before an answer that says nothing about the content. Over HTTP/2 that is read and dropped, because clients of a
+    /// Before an answer that says nothing about the content. Over HTTP/2 and HTTP/3 that is read and dropped, because clients of a
     /// request that went well send it to its end whatever they have got by then; curl 7.88 waits for ever if the answer
     /// is complete before. Over HTTP/1 it is discarded behind the answer.
     pub(super) async fn take_in(&mut self, worker: &Worker) -> Result<(), BodyFailure> {
         match self {
-            Upload::H2(receiver) => receiver.take_in(worker).await,
+            Upload::Stream(receiver) => receiver.take_in(worker).await,
             _ => Ok(()),
         }
     }
@@ -163,7 +163,7 @@ impl Upload<'_> {
     pub(super) async fn ask(&mut self, worker: &Worker, connection: &Connection) -> Result<(), BodyFailure> {
         match self {
             Upload::H1 { body, .. } => body.ask(worker, connection).await,
-            Upload::H2(receiver) => receiver.ask(),
+            Upload::Stream(receiver) => receiver.ask(),
             Upload::Nothing => Ok(()),
         }
     }
@@ -172,7 +172,7 @@ impl Upload<'_> {
     pub(super) fn begin_beside(&mut self, worker: &Worker, connection: &Connection) -> BesideHandle {
         match self {
             Upload::H1 { body, .. } => BesideHandle(body.begin_beside(worker, connection)),
-            Upload::H2(receiver) => BesideHandle(receiver.begin_beside(worker)),
+            Upload::Stream(receiver) => BesideHandle(receiver.begin_beside(worker)),
             Upload::Nothing => BesideHandle(Side::new(worker.watches.watch_alone())),
         }
     }

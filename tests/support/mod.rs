@@ -7,9 +7,11 @@
 // Each test binary uses a part of this.
 #![allow(dead_code, unused_imports)]
 
+pub(crate) mod actions;
 pub(crate) mod client;
 pub(crate) mod frames;
 pub(crate) mod http2;
+pub(crate) mod http3;
 pub(crate) mod nginx;
 pub(crate) mod ports;
 pub(crate) mod server;

@@ -5,6 +5,7 @@ mod files;
 mod guard;
 mod health;
 mod http2;
+mod http3;
 mod limits;
 mod log;
 mod mysql;
@@ -95,6 +96,7 @@ pub(super) fn base<'a>(cx: &'a Context<'a>, root: Option<&'a dyn TableLike>) -> 
         process: compile_process(&process),
         http: http_config,
         http2: http2::compile(&section(Table::Http2)),
+        http3: http3::compile(&section(Table::Http3)),
         limits: Vec::new(),
         listeners: Vec::new(),
         sites: Vec::new(),
@@ -172,6 +174,7 @@ fn listener(named: &Named<'_>, upstreams: &[Named<'_>]) -> Listener {
     let address = named.section.need("address").unwrap_or_else(|| ([0, 0, 0, 0], 0).into());
     let (proxy_protocol, trust) = guard::trust(&named.section);
     let tls = tls::compile(&named.section);
+    let http3 = http3::listener(&named.section, proxy_protocol);
     Listener {
         name: named.name.into(),
         address,
@@ -181,6 +184,8 @@ fn listener(named: &Named<'_>, upstreams: &[Named<'_>]) -> Listener {
         tcp: tcp::compile(&named.section, upstreams),
         sites: Vec::new(),
         http2: named.section.get("http2"),
+        http3,
+        alt_svc: http3::alt_svc(&named.section, http3),
         tls,
     }
 }

@@ -99,8 +99,12 @@ pub(super) fn in_its_table(key: &Key, line: &str) -> String {
             // Nobody else's header would be read.
             let trusted =
                 if key.name == "real_ip_header" { "trusted_proxies = \"10.0.0.0/8\"\n" } else { Default::default() };
+            let tls = match key.name {
+                "http3" => "tls.certificates = [{ chain = \"/a.pem\", key = \"/a.key\" }]\n",
+                _ => "",
+            };
             format!(
-                "[listener.l]\n{address}{trusted}{line}\n[site.l]\nhosts = \"l.invalid\"\n[[site.l.route]]\npath = \"/\"\nrespond = {{}}\n"
+                "[listener.l]\n{address}{trusted}{tls}{line}\n[site.l]\nhosts = \"l.invalid\"\n[[site.l.route]]\npath = \"/\"\nrespond = {{}}\n"
             )
         }
         Table::UpstreamTls => {

@@ -35,7 +35,7 @@ fn unknown_keys_and_tables() {
     check(
         "[tls]",
         &[
-            "1:2 unknown table [tls] | the tables are [process], [http], [http2], [listener.NAME], [limit.NAME], [site.NAME], [upstream.NAME], [app.NAME], [map.NAME], [geo.NAME], [split.NAME], [mysql.NAME], [admin], [log]",
+            "1:2 unknown table [tls] | the tables are [process], [http], [http2], [http3], [listener.NAME], [limit.NAME], [site.NAME], [upstream.NAME], [app.NAME], [map.NAME], [geo.NAME], [split.NAME], [mysql.NAME], [admin], [log]",
         ],
     );
     check("body_max = 5", &["1:1 key `body_max` stands outside of a table | `body_max` belongs in [http]"]);

@@ -5,6 +5,7 @@ mod anything;
 mod compress;
 mod cookies;
 mod guard;
+mod http3;
 mod keys;
 mod limits;
 mod mistakes;

@@ -54,7 +54,7 @@ fn every_way_to_write_it_means_the_same() {
 #[test]
 fn the_example_of_tls_is_good() {
     let text = include_str!("../../../examples/site.toml");
-    let wanted = ["# [listener.secure]", "# address", "# tls."];
+    let wanted = ["# [listener.secure]", "# address", "# http3", "# alt_svc", "# tls."];
     let uncommented: Vec<&str> = text
         .lines()
         .map(|line| if wanted.iter().any(|start| line.starts_with(start)) { &line[2..] } else { line })

@@ -1,4 +1,4 @@
-//! Our own metrics, tier by tier: process, HTTP, HTTP/2, TLS, limits, files, upstreams, applications, splitters, access log.
+//! Our own metrics, tier by tier: process, HTTP, HTTP/2, HTTP/3, TLS, limits, files, upstreams, applications, splitters, access log.
 
 use std::time::SystemTime;
 
@@ -18,6 +18,7 @@ pub(super) fn write(out: &mut Exposition, shared: &Shared, now: SystemTime) {
     http(out, shared);
     tcp(out, shared);
     http2(out, shared);
+    http3(out, shared);
     tls(out, shared);
     limits(out, shared);
     files(out, shared);
@@ -173,6 +174,26 @@ fn http2(out: &mut Exposition, shared: &Shared) {
             floods.sample(&labels, row.sum(|w| w.http2.floods[kind.index()].value()));
         }
     }
+}
+
+fn http3(out: &mut Exposition, shared: &Shared) {
+    if !shared.config.listeners.iter().any(|listener| listener.http3) {
+        return;
+    }
+    let t = per_worker(shared, "one_server_http3_");
+    t.counter(out, "connections_total", "Client connections that spoke HTTP/3.", |w| &w.http3.connections);
+    t.gauge(out, "connections", "Client connections with HTTP/3 open now.", |w| &w.http3.open);
+    t.counter(out, "requests_total", "Requests over HTTP/3.", |w| &w.http3.requests);
+    let help = "Requests that clients gave up before they were answered.";
+    t.counter(out, "resets_received_total", help, |w| &w.http3.resets_received);
+    t.counter(out, "goaways_total", "GOAWAY frames sent.", |w| &w.http3.goaways);
+    let help = "Connections ended because their client gave up too many requests.";
+    t.counter(out, "floods_total", help, |w| &w.http3.floods);
+    t.counter(out, "retries_total", "Clients asked to prove their address first.", |w| &w.http3.retries);
+    let help = "Datagrams passed on to the worker that owns their connection.";
+    t.counter(out, "forwarded_total", help, |w| &w.http3.forwarded);
+    let help = "Datagrams dropped because too much was under way.";
+    t.counter(out, "dropped_total", help, |w| &w.http3.dropped);
 }
 
 fn tls(out: &mut Exposition, shared: &Shared) {

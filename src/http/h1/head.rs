@@ -77,6 +77,8 @@ pub enum Version {
     Http11,
     /// HTTP/2; framing is not in its head.
     Http2,
+    /// HTTP/3; the same.
+    Http3,
 }
 
 impl Version {
@@ -86,6 +88,7 @@ impl Version {
             Version::Http10 => "HTTP/1.0",
             Version::Http11 => "HTTP/1.1",
             Version::Http2 => "HTTP/2.0",
+            Version::Http3 => "HTTP/3.0",
         }
     }
 }

@@ -66,7 +66,8 @@ impl fmt::Display for MessageError {
 
 impl std::error::Error for MessageError {}
 
-/// Lays `parts` out in `bytes` and describes them in `head`; the old content of both is lost.
+/// Lays `parts` out in `bytes` and describes them in `head`; the old content of both is lost. For HTTP/3 as well, whose
+/// messages follow the same rules from here on.
 ///
 /// `has_content`: the stream goes on behind the head. Host stands in front of the other fields, cookies are joined into
 /// one field (RFC 9113 section 8.2.3), so that the head can be sent on to a server of HTTP/1.
@@ -92,7 +93,7 @@ pub fn write_request(
     }
     let head_bytes = writer.bytes.len();
     let head = writer.head;
-    head.version = Version::Http2;
+    head.version = if parts.version == http::Version::HTTP_3 { Version::Http3 } else { Version::Http2 };
     head.keep_alive = true;
     head.upgrade = false;
     head.expect_continue = expect.is_some() && head.body != BodyKind::None;

@@ -2,6 +2,7 @@
 
 mod certificates;
 mod openssl;
+mod quic;
 pub(crate) mod session;
 
 use std::sync::OnceLock;

@@ -87,7 +87,7 @@ pub(super) async fn run(cx: &Cx<'_>, client: &mut Client<'_>, fields: &mut Vec<u
     let is_relaying = Cell::new(false);
     let upgrade = match client.upload {
         Upload::H1 { .. } => upgrade::asked(request.head, request.bytes, &config.upgrade),
-        Upload::H2(_) | Upload::Nothing => None,
+        Upload::Stream(_) | Upload::Nothing => None,
     };
     let forward = Forward { cx, worker, connection, upstream, config, request, presence, upgrade, is_relaying };
     let outgoing = match forward.outgoing(client).await {

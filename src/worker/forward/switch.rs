@@ -37,7 +37,7 @@ impl Forward<'_> {
                 (input.bytes, input.start) = (Vec::new(), 0);
                 rest
             }
-            Upload::H2(_) | Upload::Nothing => Vec::new(),
+            Upload::Stream(_) | Upload::Nothing => Vec::new(),
         };
         let stats = &self.worker.stats.http;
         stats.tunnels.inc();

@@ -9,7 +9,6 @@
 //! moves any more: a burst of requests that arrives in one read leaves as one write. A stream whose answer is not ready at
 //! once becomes a task of its own.
 
-mod blocked;
 mod pipe;
 mod stream;
 
@@ -25,13 +24,14 @@ use bytes::Bytes;
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream};
 
-use self::blocked::Blocked;
 use self::pipe::{Pipe, PipeEnd};
 pub(super) use self::stream::{Receiver, Stream};
-use super::answer::{Answer, H2Wire, Wire};
+use super::answer::{Answer, StreamWire, Wire};
+use super::blocked::Blocked;
 use super::connection::Connection;
 use super::exchange::{self, After, Client, Request};
 use super::hot::Hot;
+use super::multiplexed;
 use super::trail::account;
 use super::upload::Upload;
 use super::watch::{OnExpiry, Watched};
@@ -140,7 +140,7 @@ pub(super) async fn drive(connection: Rc<Connection>, input: Vec<u8>) {
     if shared.pipe.borrow_mut().discard() {
         connection.end_direction(LINGER).await;
     } else {
-        connection.stream.breaker().break_all();
+        connection.stream().breaker().break_all();
     }
     if is_reading {
         reader.await;
@@ -350,7 +350,9 @@ async fn serve(connection: Rc<Connection>, shared: Rc<Shared>) {
                 }
                 start(&worker, &connection, &shared, request, respond).await;
             }
-            Some(Err(error)) => return tracing::debug!(peer = ?connection.peer, %error, "HTTP/2 connection ended"),
+            Some(Err(error)) => {
+                return tracing::debug!(peer = ?connection.peer, %error, "HTTP/2 connection ended");
+            }
             None => return,
         }
     }
@@ -422,10 +424,11 @@ async fn answer(guard: StreamGuard, request: http::Request<RecvStream>, respond:
     let limits = Limits { head_bytes_max, ..worker.limits };
     let converted = write_request(&parts, !recv.is_end_stream(), &limits, head_bytes, head);
     drop(parts);
-    let mut receiver = Receiver::new(recv, stream.clone(), shared.blocked.clone(), head.expect_continue);
+    let receiver = Receiver::new(recv, stream.clone(), shared.blocked.clone(), head.expect_continue);
+    let (mut receiver, sender) = (multiplexed::Receiver::H2(receiver), multiplexed::Stream::H2(stream.clone()));
     let request = Request::new(worker, connection, head, head_bytes);
-    let wire = Wire::H2(H2Wire { stream: &stream, gathered: Vec::new(), is_broken: false });
-    let mut client = Client::new(Upload::H2(&mut receiver), Answer::new(worker, connection, head.method, wire));
+    let wire = Wire::Stream(StreamWire { stream: &sender, gathered: Vec::new(), is_broken: false });
+    let mut client = Client::new(Upload::Stream(&mut receiver), Answer::new(worker, connection, head.method, wire));
     let outcome = match converted {
         Ok(()) => exchange::run(worker, connection, request, &mut client, scratch).await,
         Err(error) => {
@@ -440,5 +443,7 @@ async fn answer(guard: StreamGuard, request: http::Request<RecvStream>, respond:
     }
     drop(client);
     drop(lease);
-    receiver.linger(worker).await;
+    if let multiplexed::Receiver::H2(receiver) = receiver {
+        receiver.linger(worker).await;
+    }
 }

@@ -12,11 +12,11 @@ use h2::server::SendResponse;
 use h2::{Reason, RecvStream, SendStream};
 
 use super::super::Worker;
+use super::super::blocked::Blocked;
 use super::super::body::{BodyFailure, Side};
 use super::super::connection::Broken;
 use super::super::pacing::Pacing;
 use super::super::watch::{GaveUp, OnExpiry, Watched};
-use super::blocked::Blocked;
 use crate::http::answer::{AnswerHead, Content};
 use crate::http::h1::Method;
 

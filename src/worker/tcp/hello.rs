@@ -37,7 +37,7 @@ impl Stream<'_> {
             if input.capacity() - input.len() < HELLO_BYTES / 2 {
                 input.reserve(HELLO_BYTES);
             }
-            let (result, returned) = connection.stream.read(input).await;
+            let (result, returned) = connection.stream().read(input).await;
             input = returned;
             match result {
                 Ok(count) if count > 0 => {}
@@ -57,5 +57,5 @@ pub(super) async fn refuse_name(connection: &Connection) {
         return;
     }
     // Seven bytes fit the socket's empty buffer; whether the client still hears them is of no use to us.
-    let _ = connection.stream.write_all(UNRECOGNIZED_NAME.to_vec()).await;
+    let _ = connection.stream().write_all(UNRECOGNIZED_NAME.to_vec()).await;
 }

@@ -83,7 +83,7 @@ impl Trail {
         let Some(log) = worker.access_log.as_ref().filter(|log| log.wants(None)) else { return };
         let (remote, peer) = (connection.peer_text(), AddressText::new(connection.peer.map(|peer| peer.ip())));
         let proxied = connection.proxied.get().map(|_| remote);
-        let local = AddressText::new(connection.stream.local_addr().map(|local| local.ip()));
+        let local = AddressText::new(connection.stream().local_addr().map(|local| local.ip()));
         let is_passed_on = !connection.is_tls();
         let entry = Entry {
             time: SystemTime::now(),

@@ -105,13 +105,13 @@ impl Tunnel<'_> {
             // It was we who broke it. The other direction must hear of it, and nothing is closed before every operation in
             // the kernel has come back.
             Ended::Broken(_) if self.connection.watched.is_broken() => {
-                self.connection.stream.breaker().break_all();
+                self.connection.stream().breaker().break_all();
                 self.server.break_all();
             }
             Ended::Broken(side) => {
                 let flow = progress.flow.get();
                 progress.flow.set(Flow { broken: flow.broken.or(Some(side)), ..flow });
-                self.connection.stream.breaker().abort();
+                self.connection.stream().breaker().abort();
                 self.server.abort();
             }
         }

@@ -1,5 +1,5 @@
 //! For how long a client could send no content, because its streams together have used up the window of the connection:
-//! some of them are not read, and the others must not be blamed for their silence (RFC 9113 section 5.2.1).
+//! some of them are not read, and the others must not be blamed for their silence (RFC 9113 section 5.2.1, RFC 9000 section 4.1).
 
 use std::cell::Cell;
 use std::time::{Duration, Instant};

@@ -1,0 +1,414 @@
+//! One UDP socket and its connections.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::future::{Future, poll_fn};
+use std::net::{IpAddr, SocketAddr};
+use std::pin::pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Poll, Waker};
+use std::time::{Duration, Instant};
+
+use ahash::RandomState;
+use bytes::BytesMut;
+use quinn_proto::{ConnectionHandle, DatagramEvent, EcnCodepoint, EndpointEvent, Incoming, Transmit};
+
+use super::super::door::Door;
+use super::super::run::Open;
+use super::super::{Lasting, Worker};
+use super::link::{self, Link};
+use super::settings::{self, WAITING_MAX};
+use crate::config::model::QuicRetry;
+use crate::http::h3::{Ids, destination};
+use crate::runtime::time::sleep;
+use crate::runtime::udp::{BoundUdp, Outgoing, RECEIVE_BYTES_MAX, Received, Sent, UdpSocket};
+use crate::tls::QuicTls;
+
+/// Handshakes under way on a worker from which new clients must prove their address first (RFC 9000 section 8.1): each of
+/// them costs a signature, and a forged address costs its sender nothing.
+const RETRY_FROM: usize = 32;
+
+/// Handshakes under way on a worker; the packets of further clients are dropped.
+const HANDSHAKES_MAX: usize = 1024;
+
+/// Receives from the socket before others have their turn.
+const BURST: usize = 32;
+
+/// A datagram that came to a worker which does not own its connection.
+pub(crate) struct Datagram {
+    /// Of the socket that it came to, as bound.
+    address: SocketAddr,
+    peer: SocketAddr,
+    local: Option<IpAddr>,
+    ecn: u8,
+    bytes: BytesMut,
+}
+
+impl Datagram {
+    /// Of the socket that it came to, as bound.
+    pub(super) fn address(&self) -> SocketAddr {
+        self.address
+    }
+}
+
+/// What this worker has of a listener's HTTP/3.
+pub(super) struct Endpoint {
+    pub(super) lasting: Rc<Lasting>,
+    /// What new connections come through.
+    door: RefCell<Rc<Door>>,
+    /// As bound, the same on all workers.
+    address: SocketAddr,
+    pub(super) socket: UdpSocket,
+    /// Tells boot that the address is in use: dropped behind `socket`.
+    _bound: Arc<BoundUdp>,
+    quic: RefCell<quinn_proto::Endpoint>,
+    links: RefCell<HashMap<ConnectionHandle, Rc<Link>, RandomState>>,
+    /// Under way now.
+    handshakes: Cell<usize>,
+    /// No new connections: the config has no HTTP/3 here any more.
+    is_left: Cell<bool>,
+    /// No new requests on connections from before.
+    left_since: Cell<Option<Instant>>,
+    /// Wakes the task that receives.
+    receiver: RefCell<Option<Waker>>,
+    /// Drivers that wait until the socket takes more.
+    blocked: RefCell<Vec<Waker>>,
+}
+
+impl Endpoint {
+    /// Takes `socket` over for the current data worker.
+    pub(super) fn new(
+        worker: &Rc<Worker>,
+        door: Rc<Door>,
+        address: SocketAddr,
+        socket: Arc<BoundUdp>,
+        tls: Arc<QuicTls>,
+    ) -> std::io::Result<Rc<Endpoint>> {
+        let lasting = worker.lasting.clone();
+        let keys = &lasting.endpoints.keys;
+        let server = settings::server(&worker.config, keys, tls);
+        // The socket forbids that packets are cut on their way.
+        let quic = quinn_proto::Endpoint::new(settings::endpoint(keys, lasting.index), Some(server), true, None);
+        Ok(Rc::new(Endpoint {
+            door: RefCell::new(door),
+            address,
+            socket: UdpSocket::new(&socket)?,
+            _bound: socket,
+            quic: RefCell::new(quic),
+            links: RefCell::default(),
+            handshakes: Cell::new(0),
+            is_left: Cell::new(false),
+            left_since: Cell::new(None),
+            receiver: RefCell::default(),
+            blocked: RefCell::default(),
+            lasting,
+        }))
+    }
+
+    /// Of the socket, as bound.
+    pub(super) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    fn door(&self) -> Rc<Door> {
+        self.door.borrow().clone()
+    }
+
+    /// What the next connection begins with.
+    fn worker(&self) -> Rc<Worker> {
+        self.door.borrow().worker()
+    }
+
+    /// There is a new config, or there are new certificates.
+    pub(super) fn go_on(&self, now: Instant) {
+        if self.is_left.get() {
+            return;
+        }
+        let (door, worker) = (self.door(), self.worker());
+        let tls = if door.is_closed() { None } else { worker.quic.borrow()[worker.listener_index(&door)].clone() };
+        match tls {
+            Some(tls) => self.begin_with(&worker, tls),
+            None => self.leave(now),
+        }
+    }
+
+    /// New connections use these certificates, keys and limits.
+    fn begin_with(&self, worker: &Worker, tls: Arc<QuicTls>) {
+        let server = settings::server(&worker.config, &self.lasting.endpoints.keys, tls);
+        self.quic.borrow_mut().set_server_config(Some(server));
+    }
+
+    /// No new connections, and those that are there end.
+    fn leave(&self, now: Instant) {
+        self.is_left.set(true);
+        self.left_since.set(Some(now));
+        self.links.borrow().values().for_each(|link| link.wake());
+        self.look_at_the_end();
+    }
+
+    /// The config has HTTP/3 here again. Connections from before were told to end, and do.
+    pub(super) fn reopen(&self, door: Rc<Door>, tls: Arc<QuicTls>) {
+        self.begin_with(&door.worker(), tls);
+        self.door.replace(door);
+        self.is_left.set(false);
+    }
+
+    /// A connection from the time `opened` begins nothing new.
+    pub(super) fn is_left_by(&self, opened: Instant) -> bool {
+        self.left_since.get().is_some_and(|since| since > opened)
+    }
+
+    fn is_over(&self) -> bool {
+        self.is_left.get() && self.handshakes.get() == 0 && self.links.borrow().is_empty()
+    }
+
+    /// Lets the receiver look whether that was all.
+    fn look_at_the_end(&self) {
+        if self.is_over()
+            && let Some(receiver) = self.receiver.take()
+        {
+            receiver.wake();
+        }
+    }
+
+    /// Receives for as long as the worker runs, or until it has been left by all.
+    pub(super) async fn receive(self: Rc<Self>) {
+        let mut buffer = Vec::with_capacity(RECEIVE_BYTES_MAX);
+        loop {
+            let is_over = match self.readable().await {
+                Ok(is_over) => is_over,
+                Err(error) => {
+                    tracing::warn!(worker = self.lasting.index, %error, "UDP socket cannot be waited for");
+                    sleep(Duration::from_millis(50)).await;
+                    continue;
+                }
+            };
+            let now = self.lasting.now();
+            for _ in 0..BURST {
+                buffer.clear();
+                match self.socket.try_recv(&mut buffer) {
+                    Ok(Some(received)) => self.take(&received, &buffer, now),
+                    Ok(None) => break,
+                    // About a datagram of ours that did not arrive: its loss is noticed otherwise.
+                    Err(error) => tracing::debug!(%error, "datagram not received"),
+                }
+            }
+            if is_over && self.is_over() {
+                return self.lasting.endpoints.forget(&self);
+            }
+        }
+    }
+
+    /// Waits until there is something to receive, or nobody is left to receive for, which it tells.
+    async fn readable(&self) -> std::io::Result<bool> {
+        let mut readable = pin!(self.socket.readable());
+        poll_fn(|cx| {
+            if self.is_over() {
+                return Poll::Ready(Ok(true));
+            }
+            if let Poll::Ready(ready) = readable.as_mut().poll(cx) {
+                return Poll::Ready(ready.map(|()| false));
+            }
+            self.receiver.replace(Some(cx.waker().clone()));
+            Poll::Pending
+        })
+        .await
+    }
+
+    fn take(self: &Rc<Self>, received: &Received, bytes: &[u8], now: Instant) {
+        self.worker().stats.http.bytes_in.add(bytes.len() as u64);
+        let mut rest = BytesMut::from(bytes);
+        while !rest.is_empty() {
+            let bytes = rest.split_to(rest.len().min(received.segment_bytes));
+            let Received { peer, local, ecn, .. } = *received;
+            let datagram = Datagram { address: self.address, peer, local, ecn, bytes };
+            match self.owner(&datagram.bytes) {
+                Some(worker) if worker != self.lasting.index => self.forward(worker, datagram),
+                _ => self.handle(datagram, now),
+            }
+        }
+    }
+
+    /// Index of the worker that has given the connection id.
+    fn owner(&self, datagram: &[u8]) -> Option<usize> {
+        let id = destination(datagram).filter(|id| id.len() == Ids::BYTES)?;
+        self.lasting
+            .endpoints
+            .keys
+            .ids()
+            .worker(id)
+            .map(usize::from)
+            .filter(|worker| *worker < self.lasting.endpoints.workers.len())
+    }
+
+    fn forward(&self, worker: usize, datagram: Datagram) {
+        let stats = &self.worker().stats.http3;
+        match self.lasting.endpoints.workers[worker].send(datagram) {
+            Ok(()) => stats.forwarded.inc(),
+            // As on a network that is full: its sender finds out.
+            Err(_) => stats.dropped.inc(),
+        }
+    }
+
+    /// Takes what another worker has received.
+    pub(super) fn take_forwarded(self: &Rc<Self>, datagram: Datagram) {
+        self.handle(datagram, self.lasting.now());
+    }
+
+    fn handle(self: &Rc<Self>, datagram: Datagram, now: Instant) {
+        let Datagram { peer, local, ecn, bytes, .. } = datagram;
+        let mut answer = Vec::new();
+        let event = self.quic.borrow_mut().handle(now, peer, local, EcnCodepoint::from_bits(ecn), bytes, &mut answer);
+        match event {
+            Some(DatagramEvent::ConnectionEvent(handle, event)) => {
+                let link = self.links.borrow().get(&handle).cloned();
+                if let Some(link) = link {
+                    link.quic.borrow_mut().handle_event(event);
+                    link.wake();
+                }
+            }
+            Some(DatagramEvent::NewConnection(incoming)) => self.welcome(incoming),
+            // A reset, a refusal, or versions that are spoken here.
+            Some(DatagramEvent::Response(transmit)) => self.respond(&transmit, &answer),
+            None => {}
+        }
+    }
+
+    /// A client begins.
+    fn welcome(self: &Rc<Self>, incoming: Incoming) {
+        let (door, worker, handshakes) = (self.door(), self.worker(), self.handshakes.get());
+        let stats = &worker.stats.http3;
+        if handshakes >= HANDSHAKES_MAX {
+            stats.dropped.inc();
+            return self.quic.borrow_mut().ignore(incoming);
+        }
+        let must_prove = worker.config.http3.retry == QuicRetry::Always || handshakes >= RETRY_FROM;
+        let mut answer = Vec::new();
+        if must_prove && !incoming.remote_address_validated() {
+            let retry = self.quic.borrow_mut().retry(incoming, &mut answer);
+            match retry {
+                Ok(transmit) => {
+                    stats.retries.inc();
+                    self.respond(&transmit, &answer);
+                }
+                // It has been asked before, and nothing else can be asked of it.
+                Err(error) => self.quic.borrow_mut().ignore(error.into_incoming()),
+            }
+            return;
+        }
+        let now = worker.now();
+        let is_wanted = !self.is_left.get() && door.draining_since(now).is_none();
+        let open = if is_wanted { Open::new(&door) } else { None };
+        match open {
+            Some(open) => {
+                self.handshakes.set(handshakes + 1);
+                crate::runtime::spawn(self.clone().accept(incoming, door, now, open));
+            }
+            None => {
+                let transmit = self.quic.borrow_mut().refuse(incoming, &mut answer);
+                self.respond(&transmit, &answer);
+            }
+        }
+    }
+
+    /// Computes the first part of a handshake when its turn has come, then drives the connection to its end.
+    async fn accept(self: Rc<Self>, incoming: Incoming, door: Rc<Door>, opened: Instant, open: Open) {
+        let (lasting, peer) = (&self.lasting, incoming.remote_address());
+        let turn = lasting.handshakes.enter().await;
+        let mut answer = Vec::new();
+        let accepted = self.quic.borrow_mut().accept(incoming, lasting.now(), &mut answer, None);
+        let accepted = match accepted {
+            Ok((handle, quic)) => {
+                let link = Link::new(&self, &door, opened, handle, quic);
+                self.links.borrow_mut().insert(handle, link.clone());
+                Ok((link, link::connection(&door, peer, opened, open)))
+            }
+            Err(error) => Err(error),
+        };
+        lasting.handshakes.leave(turn).await;
+        match accepted {
+            Ok((link, connection)) => link::drive(link, connection).await,
+            Err(error) => {
+                self.end_handshake();
+                door.worker().stats.tls.failed.inc();
+                tracing::debug!(%peer, error = %error.cause, "QUIC handshake failed");
+                if let Some(transmit) = error.response {
+                    self.respond(&transmit, &answer);
+                }
+            }
+        }
+    }
+
+    /// One handshake is no longer under way.
+    pub(super) fn end_handshake(&self) {
+        self.handshakes.set(self.handshakes.get() - 1);
+        self.look_at_the_end();
+    }
+
+    /// Hands over what a connection and its endpoint have for each other.
+    pub(super) fn exchange_events(&self, link: &Link) {
+        loop {
+            let event = link.quic.borrow_mut().poll_endpoint_events();
+            let Some(event) = event else { return };
+            if event.is_drained() {
+                self.links.borrow_mut().remove(&link.handle);
+                self.look_at_the_end();
+            }
+            let answer = self.quic.borrow_mut().handle_event(link.handle, event);
+            if let Some(answer) = answer {
+                link.quic.borrow_mut().handle_event(answer);
+            }
+        }
+    }
+
+    /// The driver of a connection is at its end, which the connection may not be.
+    pub(super) fn forget(&self, link: &Link) {
+        if self.links.borrow_mut().remove(&link.handle).is_some() {
+            self.quic.borrow_mut().handle_event(link.handle, EndpointEvent::drained());
+            self.look_at_the_end();
+        }
+    }
+
+    /// Sends a packet that belongs to no connection; lost if the socket is full.
+    fn respond(&self, transmit: &Transmit, bytes: &[u8]) {
+        self.send(transmit, bytes);
+    }
+
+    /// Sends the packets of a connection.
+    pub(super) fn send(&self, transmit: &Transmit, bytes: &[u8]) -> Sent {
+        let sent = self.socket.try_send(&Outgoing {
+            bytes: &bytes[..transmit.size],
+            segment_bytes: transmit.segment_size,
+            peer: transmit.destination,
+            local: transmit.src_ip,
+            ecn: transmit.ecn.map_or(0, |ecn| ecn as u8),
+        });
+        if sent == Sent::Done {
+            self.worker().stats.http.bytes_out.add(transmit.size as u64);
+        }
+        sent
+    }
+
+    /// Wakes `waker` once the socket takes more.
+    pub(super) fn wake_when_writable(self: &Rc<Self>, waker: &Waker) {
+        let mut blocked = self.blocked.borrow_mut();
+        blocked.push(waker.clone());
+        if blocked.len() == 1 {
+            let endpoint = self.clone();
+            crate::runtime::spawn(async move {
+                // Whether it failed makes no difference: the next send finds out.
+                let _ = endpoint.socket.writable().await;
+                endpoint.blocked.take().into_iter().for_each(Waker::wake);
+            });
+        }
+    }
+
+    /// Tells all clients that it is over: the process ends.
+    pub(super) fn close_all(&self) {
+        let links: Vec<Rc<Link>> = self.links.borrow().values().cloned().collect();
+        links.iter().for_each(|link| link.close_now());
+    }
+}
+
+const _: () = assert!(RETRY_FROM < HANDSHAKES_MAX && WAITING_MAX <= HANDSHAKES_MAX);

@@ -1,0 +1,147 @@
+//! One stream of a connection that carries several requests at once, of HTTP/2 or HTTP/3: both directions of an exchange.
+
+use std::rc::Rc;
+
+use bytes::Bytes;
+
+use super::Worker;
+use super::body::{BodyFailure, Side};
+use super::connection::Broken;
+use super::watch::{GaveUp, Watched};
+use super::{h2, h3};
+use crate::http::answer::AnswerHead;
+use crate::http::h1::{Method, Version};
+
+/// Our direction of a stream, and its client's presence.
+pub(super) enum Stream {
+    H2(Rc<h2::Stream>),
+    H3(Rc<h3::Stream>),
+}
+
+impl Stream {
+    /// Protocol it belongs to.
+    pub(super) fn version(&self) -> Version {
+        match self {
+            Stream::H2(_) => Version::Http2,
+            Stream::H3(_) => Version::Http3,
+        }
+    }
+
+    /// The deadline of this exchange, apart from those of the connection.
+    pub(super) fn watched(&self) -> &Watched {
+        match self {
+            Stream::H2(stream) => &stream.watched,
+            Stream::H3(stream) => &stream.watched,
+        }
+    }
+
+    /// Runs `work` until it ends, the client leaves, or the deadline passes.
+    pub(super) async fn while_client_stays<T>(&self, work: impl Future<Output = T>) -> Result<T, GaveUp> {
+        match self {
+            Stream::H2(stream) => stream.while_client_stays(work).await,
+            Stream::H3(stream) => stream.while_client_stays(work).await,
+        }
+    }
+
+    /// Sends an interim head.
+    pub(super) fn interim(&self, status: u16, fields: &[u8]) -> Result<(), Broken> {
+        match self {
+            Stream::H2(stream) => stream.interim(status, fields),
+            Stream::H3(stream) => stream.interim(status, fields),
+        }
+    }
+
+    /// Sends the final head; `Ok(true)`: content follows.
+    pub(super) fn start(
+        &self,
+        head: &AnswerHead<'_>,
+        method: Method,
+        server: &[u8],
+        date: &[u8],
+    ) -> Result<bool, Broken> {
+        match self {
+            Stream::H2(stream) => stream.start(head, method, server, date),
+            Stream::H3(stream) => stream.start(head, method, server, date),
+        }
+    }
+
+    /// Sends all content as the client's windows allow; with `end` the stream is finished behind it.
+    pub(super) async fn send(&self, worker: &Worker, data: Bytes, end: bool) -> Result<(), Broken> {
+        match self {
+            Stream::H2(stream) => stream.send(worker, data, end).await,
+            Stream::H3(stream) => stream.send(worker, data, end).await,
+        }
+    }
+
+    /// The same for content of which more comes at once: returns a rest that is not worth a frame.
+    pub(super) async fn send_most(&self, worker: &Worker, data: Bytes) -> Result<Bytes, Broken> {
+        match self {
+            Stream::H2(stream) => stream.send_most(worker, data).await,
+            Stream::H3(stream) => stream.send(worker, data, false).await.map(|()| Bytes::new()),
+        }
+    }
+}
+
+/// The client's direction of a stream.
+pub(super) enum Receiver {
+    H2(h2::Receiver),
+    H3(h3::Receiver),
+}
+
+impl Receiver {
+    /// Content beyond `bytes_max` is refused; 0: no limit.
+    pub(super) fn set_limit(&mut self, bytes_max: u64) {
+        match self {
+            Receiver::H2(receiver) => receiver.set_limit(bytes_max),
+            Receiver::H3(receiver) => receiver.set_limit(bytes_max),
+        }
+    }
+
+    /// It has been read to its end.
+    pub(super) fn is_done(&self) -> bool {
+        match self {
+            Receiver::H2(receiver) => receiver.is_done(),
+            Receiver::H3(receiver) => receiver.is_done(),
+        }
+    }
+
+    /// Bytes of content received so far.
+    pub(super) fn received_bytes(&self) -> u64 {
+        match self {
+            Receiver::H2(receiver) => receiver.received_bytes(),
+            Receiver::H3(receiver) => receiver.received_bytes(),
+        }
+    }
+
+    /// The next run of content; `None` at the end.
+    pub(super) async fn next(&mut self, worker: &Worker) -> Result<Option<Bytes>, BodyFailure> {
+        match self {
+            Receiver::H2(receiver) => receiver.next(worker).await,
+            Receiver::H3(receiver) => receiver.next(worker).await,
+        }
+    }
+
+    /// Reads and drops the content, unless the client waits to be asked for it.
+    pub(super) async fn take_in(&mut self, worker: &Worker) -> Result<(), BodyFailure> {
+        match self {
+            Receiver::H2(receiver) => receiver.take_in(worker).await,
+            Receiver::H3(receiver) => receiver.take_in(worker).await,
+        }
+    }
+
+    /// Tells the client to send, if it waits for that.
+    pub(super) fn ask(&mut self) -> Result<(), BodyFailure> {
+        match self {
+            Receiver::H2(receiver) => receiver.ask(),
+            Receiver::H3(receiver) => receiver.ask(),
+        }
+    }
+
+    /// See [`super::upload::Upload::begin_beside`].
+    pub(super) fn begin_beside(&mut self, worker: &Worker) -> Rc<Side> {
+        match self {
+            Receiver::H2(receiver) => receiver.begin_beside(worker),
+            Receiver::H3(receiver) => receiver.begin_beside(worker),
+        }
+    }
+}
