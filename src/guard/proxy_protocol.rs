@@ -314,7 +314,7 @@ pub enum Checksum {
 /// What version 2 can tell beside the addresses (TLVs, section 2.2.1).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Extensions<'a> {
-    /// Name that the client has asked for in TLS. One longer than [`NAME_BYTES_MAX`] bytes is left out.
+    /// Name that the client has asked for in TLS. One longer than 255 bytes is left out.
     pub authority: Option<&'a str>,
     /// Protocol agreed on by ALPN, which has at most 255 bytes.
     pub alpn: Option<&'a str>,
