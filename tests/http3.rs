@@ -12,6 +12,7 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 use support::actions::*;
 use support::http3::*;
+use support::ports::free_port;
 use support::tls::{Kind, trusted};
 use support::upstream::Then;
 use support::*;
@@ -968,8 +969,9 @@ fn client_certificates_are_asked_for() {
 
 #[test]
 fn a_udp_port_that_is_taken_is_told_at_the_start() {
-    let taken = UdpSocket::bind("127.0.0.1:0").expect("a socket");
-    let port = taken.local_addr().expect("an address").port();
+    // Free for TCP, which is asked for first.
+    let port = free_port();
+    let _taken = UdpSocket::bind(("127.0.0.1", port)).expect("a socket");
     let site = Site::new(Driver::Epoll, "[site.main]\n[[site.main.route]]\npath = \"/\"\nrespond = {}\n")
         .secure("http3 = true");
     let config = site.write_config();
