@@ -12,9 +12,10 @@ use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::hash::Hash;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use super::Config;
-use super::model::{Action, Listener, Upstream};
+use super::model::{Action, Listener, Upstream, UpstreamTls};
 
 /// By new index: the old index of the same thing; `None`: it is new.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -125,6 +126,7 @@ pub fn adopt(old: &Config, mut new: Config) -> Result<Adopted, Refused> {
     adopt_process(old, &mut new, &mut needs_restart);
     adopt_apps(old, &mut new, &mut needs_restart)?;
     adopt_splitters(old, &mut new, &mut needs_restart);
+    adopt_identities(old, &mut new);
     if old.admin != new.admin {
         needs_restart.push("`address` in [admin]".into());
         new.admin = old.admin;
@@ -163,6 +165,20 @@ fn adopt_process(old: &Config, new: &mut Config, needs_restart: &mut Vec<String>
     // New listeners have it.
     if old.process.backlog != new.process.backlog {
         needs_restart.push("`backlog` in [process], for listeners that are open".into());
+    }
+}
+
+/// Certificates for servers that ask for one, whose keys the process may not read any more.
+fn adopt_identities(old: &Config, new: &mut Config) {
+    for upstream in &mut new.upstreams {
+        let same = old.upstreams.iter().find(|old| old.name == upstream.name).and_then(|old| old.tls.as_ref());
+        if let (Some(tls), Some(same)) = (&mut upstream.tls, same)
+            && tls.identity.is_some()
+            && tls.identity == same.identity
+        {
+            let trust = tls.trust.clone().or_identity_of(&same.trust);
+            *tls = Arc::new(UpstreamTls { trust, ..(**tls).clone() });
+        }
     }
 }
 

@@ -65,6 +65,11 @@ impl ServerTrust {
         ServerTrust { authorities: authorities.map(Arc::new), identity }
     }
 
+    /// Shows what `other` shows, if it has nothing of its own.
+    pub fn or_identity_of(self, other: &ServerTrust) -> ServerTrust {
+        ServerTrust { identity: self.identity.or_else(|| other.identity.clone()), ..self }
+    }
+
     /// Who may issue certificates; `None`: anybody.
     pub fn authorities(&self) -> Option<&Arc<RootCertStore>> {
         self.authorities.as_ref()
