@@ -474,6 +474,7 @@ fn control_thread(
             tokio::spawn(crate::control::admin::serve(listener, shared.clone(), stopped.clone()));
         }
         tokio::spawn(crate::control::checks::run(shared.clone(), rand::random(), stopped.clone()));
+        tokio::spawn(crate::control::tiers::run(shared.clone(), stopped.clone()));
         for splitter in mysql {
             tokio::spawn(crate::mysql::monitor::run(splitter.clone(), stopped.clone()));
         }

@@ -52,6 +52,8 @@ pub enum Table {
     Upstream,
     /// One entry of `servers` of an upstream
     Server,
+    /// `hash = { … }` of an upstream
+    Hash,
     /// `health = { … }` of an upstream
     Health,
     /// `[app.NAME]`
@@ -95,6 +97,7 @@ impl Table {
         Table::Auth,
         Table::Upstream,
         Table::Server,
+        Table::Hash,
         Table::Health,
         Table::App,
         Table::Map,
@@ -156,6 +159,7 @@ impl Table {
             Table::Auth => "auth = { … }",
             Table::Upstream => "[upstream.NAME]",
             Table::Server => "servers = [{ … }]",
+            Table::Hash => "hash = { … }",
             Table::Health => "health = { … }",
             Table::App => "[app.NAME]",
             Table::Map => "[map.NAME]",
@@ -241,6 +245,10 @@ impl Table {
             }
             Table::Upstream => "A named set of servers to balance over.",
             Table::Server => "One server of an upstream. A text is short for a table with only `address`.",
+            Table::Hash => {
+                "What keeps requests together on a server: consistent hashing, by which a server that goes or comes moves its own \
+                 keys alone. `hash = \"$remote_addr\"` is short for `hash = { key = \"$remote_addr\" }`."
+            }
             Table::Health => {
                 "The active health check of an upstream. Without the key a TCP connection is tried; `health = false` switches checks off."
             }

@@ -13,6 +13,7 @@ pub use crate::http::coding::Coding;
 use crate::http::coding::Policy;
 use crate::http::fields::HeaderRules;
 use crate::http::location::LocationRules;
+use crate::proxy::balance::rendezvous::Rendezvous;
 use crate::runtime::net::Address;
 use crate::util::pattern::Pattern;
 use crate::util::template::{Encoding, Template};
@@ -684,12 +685,58 @@ pub struct MediaTypes {
 }
 
 /// How a server is chosen.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Balance {
+    /// Of two drawn by weight, the one with fewer requests under way in relation to weight.
+    #[default]
+    RandomTwo,
     /// Smooth weighted round-robin.
     RoundRobin,
     /// The fewest requests under way, in relation to weight.
     LeastConn,
+    /// The least response time times requests under way, in relation to weight.
+    LeastTime,
+    /// The first in order of writing that may have one more request.
+    First,
+}
+
+/// What keeps requests together on a server.
+#[derive(Clone, Debug)]
+pub struct Hash {
+    /// Requests with the same text go to the same server; a request for which it is empty goes by [`Balance`].
+    pub key: Template,
+    /// Most requests of a server in relation to an even spread by weight, percent, above 100; `None`: any number.
+    pub load_max_percent: Option<u32>,
+    /// Which server a key belongs to.
+    pub table: Arc<Rendezvous>,
+}
+
+/// Fewest usable servers of a tier for it to be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TierMin {
+    /// So many.
+    Servers(u32),
+    /// So many of a hundred.
+    Percent(u32),
+}
+
+impl TierMin {
+    /// The number, of a tier of `all` servers.
+    pub fn servers(self, all: u32) -> u32 {
+        match self {
+            TierMin::Servers(servers) => servers.min(all),
+            TierMin::Percent(percent) => (all * percent).div_ceil(100),
+        }
+    }
+}
+
+/// When an earlier tier is used again that has enough servers again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FailBack {
+    /// When it has had enough for so long; zero: at once.
+    After(Duration),
+    /// When the tier in use has too few itself.
+    Manual,
 }
 
 /// A named set of servers.
@@ -701,6 +748,20 @@ pub struct Upstream {
     pub servers: Vec<Server>,
     /// How one is chosen.
     pub balance: Balance,
+    /// What keeps requests together; `None`: nothing does.
+    pub hash: Option<Hash>,
+    /// How long a server that came up takes to get all of its traffic.
+    pub slow_start: Duration,
+    /// When a tier has enough servers.
+    pub tier_min: TierMin,
+    /// When an earlier tier is used again.
+    pub fail_back: FailBack,
+    /// Requests under way at all its servers together, in the whole process; `None`: any number.
+    pub requests_max: Option<u32>,
+    /// Requests that may wait for a place; more are answered 503.
+    pub queue_max: usize,
+    /// How long one waits before 503.
+    pub queue_timeout: Duration,
     /// Active check; `None`: servers count as up.
     pub health: Option<Health>,
     /// Time for connect(2).
@@ -717,15 +778,44 @@ pub struct Upstream {
     pub keep_idle_timeout: Duration,
 }
 
+impl Upstream {
+    /// The numbers of its tiers in order.
+    pub fn tiers(&self) -> Vec<u32> {
+        let mut tiers: Vec<u32> = self.servers.iter().map(|server| server.tier).collect();
+        tiers.sort_unstable();
+        tiers.dedup();
+        tiers
+    }
+}
+
 /// One address of an upstream.
 #[derive(Clone, Debug)]
 pub struct Server {
     /// Where it listens.
     pub address: Address,
-    /// Share of the traffic, 1 to 256.
+    /// Share of the traffic, 0 to 256; 0: only requests that belong to it.
     pub weight: u32,
-    /// Used only while no other server is up.
+    /// It is of the last tier.
     pub backup: bool,
+    /// Number of its tier: the lower ones are used first.
+    pub tier: u32,
+    /// Requests under way at once, in the whole process; `None`: any number.
+    pub requests_max: Option<u32>,
+}
+
+impl Server {
+    /// The tier of backups, behind all that have a number.
+    pub const BACKUP_TIER: u32 = u32::MAX;
+
+    /// A server with the defaults of its keys.
+    pub fn new(address: Address) -> Server {
+        Server { address, weight: 1, backup: false, tier: 1, requests_max: None }
+    }
+
+    /// The same as a backup.
+    pub fn backup(address: Address) -> Server {
+        Server { backup: true, tier: Server::BACKUP_TIER, ..Server::new(address) }
+    }
 }
 
 /// Active health check.

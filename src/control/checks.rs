@@ -310,7 +310,7 @@ mod tests {
             drop(reserved);
             let mut config = config();
             config.upstreams[0].health = Some(health(None));
-            config.upstreams[0].servers = vec![Server { address: Address::Tcp(address), weight: 1, backup: false }];
+            config.upstreams[0].servers = vec![Server::new(Address::Tcp(address))];
             let shared = Arc::new(Shared::new(Arc::new(config), 1, 0));
             let (stop, stopped) = watch::channel(false);
             let checks = tokio::spawn(run(shared.clone(), 1, stopped));

@@ -5,6 +5,7 @@
 //! | [`shared`] | what the threads of the process show each other: counters, server states, phase |
 //! | [`admin`] | the admin listener: `/metrics`, `/status`, `/trace`, `/livez`, `/readyz` |
 //! | [`checks`] | active health checks of upstream servers |
+//! | [`tiers`] | when an earlier tier of servers is used again |
 //!
 //! All of it runs on the control thread's tokio runtime. Data workers are read, never waited for.
 
@@ -15,6 +16,7 @@ mod prometheus;
 mod sampler;
 pub mod shared;
 mod status;
+pub mod tiers;
 mod trace_ring;
 mod usage;
 

@@ -4,7 +4,8 @@
 //! the counts by client, which hold for the whole process; reading is a relaxed load; the one lock here is for what the
 //! control thread alone touches. Deliberately absent: anything a request would have to wait for.
 
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -13,6 +14,7 @@ use crossbeam::queue::ArrayQueue;
 use crate::config::Config;
 use crate::guard::{Limiter, PerAddress};
 use crate::metrics::{AppWorkerStats, Counter, Gauge, LogWriterStats, Trace, Worker};
+use crate::proxy::gate::Gate;
 
 /// Events kept between two looks of the control thread; the oldest goes when more happen.
 const EVENTS_PENDING_MAX: usize = 256;
@@ -29,6 +31,10 @@ pub struct Shared {
     pub app_workers: Vec<Arc<AppWorkerStats>>,
     /// State of each server of each upstream, in the order of the config. Writer: the control thread.
     pub servers: Vec<Vec<ServerState>>,
+    /// State of each upstream as a whole. Writer: the control thread.
+    pub upstreams: Vec<UpstreamState>,
+    /// Limits of requests at the servers of each upstream; `None`: it has none. Writers: the data workers.
+    pub gates: Vec<Option<Arc<Gate>>>,
     /// Connections by client address; `None`: they are not limited. Writers: the data workers.
     pub clients: Option<Arc<PerAddress>>,
     /// Limits of requests, in the order of the config. Writers: the data workers.
@@ -61,16 +67,18 @@ impl Shared {
     /// Zeroed counters for `data_workers` and `app_workers`, all servers up, phase [`Phase::Starting`].
     pub fn new(config: Arc<Config>, data_workers: usize, app_workers: usize) -> Shared {
         let traces = if config.trace_events == 0 { 0 } else { data_workers };
-        let now = SystemTime::now();
+        let (now, started) = (SystemTime::now(), Instant::now());
+        let upstreams: Vec<UpstreamState> = config.upstreams.iter().map(|_| UpstreamState::default()).collect();
+        let servers = |(upstream, state): (&crate::config::model::Upstream, &UpstreamState)| {
+            upstream.servers.iter().map(|_| ServerState::new(now, started, state.changes.clone())).collect()
+        };
         Shared {
+            servers: config.upstreams.iter().zip(&upstreams).map(servers).collect(),
+            upstreams,
+            gates: config.upstreams.iter().map(|upstream| Gate::of(upstream, data_workers)).collect(),
             workers: (0..data_workers).map(|_| Arc::new(Worker::new(&config))).collect(),
             traces: (0..traces).map(|_| Arc::new(Trace::new(config.trace_events))).collect(),
             app_workers: (0..app_workers).map(|_| Arc::default()).collect(),
-            servers: config
-                .upstreams
-                .iter()
-                .map(|upstream| upstream.servers.iter().map(|_| ServerState::new(now)).collect())
-                .collect(),
             clients: match config.http.connections_per_address_max {
                 0 => None,
                 connections_max => Some(Arc::new(PerAddress::new(connections_max, rand::random()))),
@@ -79,7 +87,7 @@ impl Shared {
             tarpit: AtomicUsize::new(0),
             log_writer: Arc::default(),
             facts: OnceLock::new(),
-            started: Instant::now(),
+            started,
             started_at: now,
             phase: AtomicU8::new(Phase::Starting as u8),
             certificates: Mutex::default(),
@@ -237,10 +245,43 @@ impl CheckStatus {
     }
 }
 
+/// What is known about an upstream as a whole. Writer: the control thread. Readers: everyone.
+#[derive(Debug, Default)]
+pub struct UpstreamState {
+    /// Grows with each change that data workers must know: of a server, or of the tier.
+    changes: Arc<AtomicU64>,
+    tier_held: AtomicUsize,
+}
+
+impl UpstreamState {
+    /// A number that is another one whenever a server of it, or its tier, has changed.
+    #[inline]
+    pub fn changes(&self) -> u64 {
+        self.changes.load(Acquire)
+    }
+
+    /// Index of the tier that is held, see [`crate::proxy::tiers`].
+    pub fn tier_held(&self) -> usize {
+        self.tier_held.load(Relaxed)
+    }
+
+    /// Sets the tier that is held. Only the control thread may call it.
+    pub(crate) fn publish_tier_held(&self, held: usize) {
+        self.tier_held.store(held, Relaxed);
+        self.changes.fetch_add(1, Release);
+    }
+}
+
 /// What is known about one server of an upstream. Writer: the control thread. Readers: everyone.
 #[derive(Debug)]
 pub struct ServerState {
     up: AtomicBool,
+    /// That of its upstream.
+    changes: Arc<AtomicU64>,
+    /// Times are counted from here.
+    started: Instant,
+    /// Microseconds after `started` at which it came up after it had been down, plus one; 0: it has never been down.
+    came_up_us: AtomicU64,
     /// Milliseconds of the Unix epoch of the last change between up and down, or of the start.
     since_unix_ms: AtomicU64,
     status: AtomicU8,
@@ -259,9 +300,12 @@ pub struct ServerState {
 }
 
 impl ServerState {
-    fn new(now: SystemTime) -> ServerState {
+    fn new(now: SystemTime, started: Instant, changes: Arc<AtomicU64>) -> ServerState {
         ServerState {
             up: AtomicBool::new(true),
+            changes,
+            started,
+            came_up_us: AtomicU64::new(0),
             since_unix_ms: AtomicU64::new(unix_ms(now)),
             status: AtomicU8::new(CheckStatus::Unchecked as u8),
             checks: Counter::default(),
@@ -277,6 +321,12 @@ impl ServerState {
     #[inline]
     pub fn is_up(&self) -> bool {
         self.up.load(Relaxed)
+    }
+
+    /// When it came up after it had been down; `None`: it has never been down.
+    pub fn came_up(&self) -> Option<Instant> {
+        let us = self.came_up_us.load(Relaxed).checked_sub(1)?;
+        Some(self.started + Duration::from_micros(us))
     }
 
     /// When it last went up or down, or the start of the process.
@@ -311,11 +361,14 @@ impl ServerState {
         if up {
             let down_for = now.duration_since(self.since()).unwrap_or_default();
             self.downtime_ms.add(down_for.as_millis() as u64);
+            self.came_up_us.store(self.started.elapsed().as_micros() as u64 + 1, Relaxed);
         } else {
             self.downs.inc();
         }
         self.since_unix_ms.store(unix_ms(now), Relaxed);
         self.up.store(up, Relaxed);
+        // Whoever sees this sees what was stored before.
+        self.changes.fetch_add(1, Release);
     }
 }
 
@@ -464,6 +517,7 @@ pub(crate) mod tests {
         app = "shop"
         [upstream.api]
         servers = ["127.0.0.1:1", { address = 'unix:/run/b"2.sock', backup = true }]
+        requests_max = 100
         health = { path = "/healthz", interval = "100ms", timeout = "100ms", rise = 2, fall = 2 }
         [upstream.plain]
         servers = ["[::1]:8080"]
@@ -504,7 +558,7 @@ pub(crate) mod tests {
 
     #[test]
     fn codes_of_checks_survive_the_trip_through_their_number() {
-        let state = ServerState::new(SystemTime::now());
+        let state = ServerState::new(SystemTime::now(), Instant::now(), Arc::default());
         for status in CheckStatus::ALL {
             state.publish_check(status, Some(503), false, Duration::from_millis(2));
             assert_eq!(state.check_status(), status);

@@ -221,7 +221,22 @@ struct UpstreamView {
     name: String,
     up: bool,
     meter: Meter,
+    /// `None`: nothing is limited, so nothing waits.
+    queue: Option<QueueView>,
     servers: Vec<ServerView>,
+}
+
+/// Requests that wait for a place at a server.
+#[derive(Debug, Serialize)]
+struct QueueView {
+    waiting: u64,
+    full: u64,
+    timeouts: u64,
+    left: u64,
+    /// Since the start.
+    waited: u64,
+    wait_p50_us: u64,
+    wait_p99_us: u64,
 }
 
 #[derive(Debug, Serialize)]
@@ -231,6 +246,10 @@ struct ServerView {
     since_unix_ms: u64,
     weight: u32,
     backup: bool,
+    /// Its tier, from 1; that of backups is the last.
+    tier: usize,
+    /// `None`: any number.
+    requests_max: Option<u32>,
     meter: Meter,
     active: u64,
     idle: u64,
@@ -460,7 +479,22 @@ impl Page<'_> {
         let names = server_names(upstream).into_iter().enumerate();
         let servers: Vec<ServerView> = names.map(|(s, name)| self.server(u, s, name)).collect();
         let up = servers.iter().any(|server| server.up);
-        UpstreamView { name: upstream.name.clone(), up, meter: self.meter(Key::Upstream(u)), servers }
+        let queue = self.shared.gates[u].as_ref().map(|_| self.queue(u));
+        UpstreamView { name: upstream.name.clone(), up, meter: self.meter(Key::Upstream(u)), queue, servers }
+    }
+
+    fn queue(&self, u: usize) -> QueueView {
+        let wait = merged(self.shared.workers.iter().map(|worker| &worker.upstreams[u].queue_wait));
+        let quantile = |q| if wait.count() == 0 { 0 } else { wait.quantile(q).as_micros() as u64 };
+        QueueView {
+            waiting: self.sum(|w| w.upstreams[u].queue.value()),
+            full: self.sum(|w| w.upstreams[u].queue_full.value()),
+            timeouts: self.sum(|w| w.upstreams[u].queue_timeouts.value()),
+            left: self.sum(|w| w.upstreams[u].queue_left.value()),
+            waited: wait.count(),
+            wait_p50_us: quantile(0.5),
+            wait_p99_us: quantile(0.99),
+        }
     }
 
     fn server(&self, u: usize, s: usize, address: String) -> ServerView {
@@ -472,6 +506,8 @@ impl Page<'_> {
             since_unix_ms: unix_ms(state.since()),
             weight: upstream.servers[s].weight,
             backup: upstream.servers[s].backup,
+            tier: upstream.tiers().iter().position(|&tier| tier == upstream.servers[s].tier).map_or(1, |at| at + 1),
+            requests_max: upstream.servers[s].requests_max,
             meter: self.meter(Key::Server(u, s)),
             active: self.sum(|w| w.servers[u][s].active.value()),
             idle: self.sum(|w| w.servers[u][s].idle.value()),

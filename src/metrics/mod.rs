@@ -16,4 +16,6 @@ pub use self::core::{Counter, Gauge, Histogram, HistogramSnapshot};
 pub use self::limit::{LimitOutcome, LimitStats};
 pub use self::log::{LogStats, LogWriterStats};
 pub use self::trace::{ServedBy, Trace, TraceEvent};
-pub use self::worker::{AppStats, BackendStats, FileStats, Http2Stats, HttpStats, ServerStats, SplitterStats, Worker};
+pub use self::worker::{
+    AppStats, BackendStats, FileStats, Http2Stats, HttpStats, ServerStats, SplitterStats, UpstreamStats, Worker,
+};

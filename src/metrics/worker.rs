@@ -21,6 +21,8 @@ pub struct Worker {
     pub listeners: Vec<Gauge>,
     /// Per upstream, per server.
     pub servers: Vec<Vec<ServerStats>>,
+    /// Per upstream.
+    pub upstreams: Vec<UpstreamStats>,
     /// Per application.
     pub apps: Vec<AppStats>,
     /// Per splitter.
@@ -46,6 +48,7 @@ impl Worker {
                 .iter()
                 .map(|u| u.servers.iter().map(|_| ServerStats::default()).collect())
                 .collect(),
+            upstreams: config.upstreams.iter().map(|_| UpstreamStats::default()).collect(),
             apps: config.apps.iter().map(|_| AppStats::default()).collect(),
             splitters: config.splitters.iter().map(SplitterStats::new).collect(),
             log: LogStats::default(),
@@ -161,6 +164,21 @@ pub struct FileStats {
     pub not_modified: Counter,
     /// Time to answer a file request.
     pub duration: Histogram,
+}
+
+/// What concerns an upstream as a whole, as one worker sees it.
+#[derive(Debug, Default)]
+pub struct UpstreamStats {
+    /// Requests that wait for a place now.
+    pub queue: Gauge,
+    /// Requests refused because too many waited.
+    pub queue_full: Counter,
+    /// Requests refused because they had waited for too long.
+    pub queue_timeouts: Counter,
+    /// Clients that left while their request waited.
+    pub queue_left: Counter,
+    /// How long requests waited, however it ended.
+    pub queue_wait: Histogram,
 }
 
 /// One server of an upstream, as one worker sees it.

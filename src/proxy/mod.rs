@@ -1,24 +1,29 @@
 //! Load balancer: which server answers, on which connection, with which head, and what happens when that fails.
 //!
 //! Everything here but the driver is pure: `now`, the state of the servers and the bytes come in, decisions and bytes
-//! go out. One [`UpstreamState`] per data worker and upstream; workers share nothing.
+//! go out. One [`UpstreamState`] per data worker and upstream; workers share nothing
+//! but the [`gate`] of servers with a limit.
 //!
 //! | part | decides |
 //! |---|---|
 //! | [`balance`] | which server gets the request |
+//! | [`gate`] | how many requests a server has at once, and who waits |
 //! | [`pool`] | which idle connection is used again, and how long one is kept |
 //! | [`upstream`] | both together, for one upstream of one worker |
 //! | [`head`] | the head sent to the server and the one sent back to the client |
 //! | [`health`] | whether a server counts as up, from the results of its checks |
+//! | [`tiers`] | when an earlier tier of servers is used again |
 //! | [`retry`] | whether a failed request may be sent again, and where |
 
 pub mod balance;
+pub mod gate;
 pub mod head;
 pub mod health;
 pub mod pool;
 pub mod retry;
+pub mod tiers;
 pub mod upstream;
 
-pub use self::balance::{Balancer, Tried};
+pub use self::balance::{Ask, Balancer, Picked, Servers, Tried};
 pub use self::pool::IdlePool;
 pub use self::upstream::UpstreamState;

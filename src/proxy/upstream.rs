@@ -4,7 +4,7 @@
 
 use std::time::Instant;
 
-use super::balance::{Balancer, Tried};
+use super::balance::{Ask, Balancer, Picked, Servers};
 use super::pool::IdlePool;
 use crate::config::model::Upstream;
 use crate::runtime::net::Address;
@@ -24,8 +24,8 @@ struct ServerState<T> {
 }
 
 impl<T> UpstreamState<T> {
-    /// The state of `upstream` on the data worker of index `worker`.
-    pub fn new(upstream: &Upstream, worker: usize) -> UpstreamState<T> {
+    /// The state of `upstream` on the data worker of index `worker`; for `seed` see [`Balancer::new`].
+    pub fn new(upstream: &Upstream, worker: usize, seed: u64) -> UpstreamState<T> {
         let servers = upstream.servers.iter().map(|server| ServerState {
             idle: IdlePool::new(upstream.keep_idle, upstream.keep_idle_timeout),
             host: match &server.address {
@@ -33,15 +33,22 @@ impl<T> UpstreamState<T> {
                 Address::Unix(_) => "localhost".into(),
             },
         });
-        UpstreamState {
-            servers: servers.collect(),
-            balancer: Balancer::new(upstream.balance, &upstream.servers, worker),
-        }
+        UpstreamState { servers: servers.collect(), balancer: Balancer::new(upstream, worker, seed) }
     }
 
-    /// The server for the next try; `None`: none is up. See [`Balancer::pick`].
-    pub fn pick(&mut self, up: impl Fn(usize) -> bool, tried: &Tried, now: Instant) -> Option<usize> {
-        self.balancer.pick(up, tried, now)
+    /// The server for the next try. See [`Balancer::pick`].
+    pub fn pick(&mut self, ask: Ask<'_>, servers: &impl Servers) -> Picked {
+        self.balancer.pick(ask, servers)
+    }
+
+    /// The balancer, to be asked.
+    pub fn balancer(&self) -> &Balancer {
+        &self.balancer
+    }
+
+    /// The balancer, to be told.
+    pub fn balancer_mut(&mut self) -> &mut Balancer {
+        &mut self.balancer
     }
 
     /// A request begins on `server`; before connecting, so that servers slow to accept count as busy.
@@ -113,29 +120,45 @@ mod tests {
 
     use super::*;
     use crate::config::model::{Balance, Server};
+    use crate::proxy::Tried;
 
     const SECOND: Duration = Duration::from_secs(1);
 
     fn upstream(addresses: &[&str]) -> Upstream {
-        let server = |address: &&str| Server { address: address.parse().unwrap(), weight: 1, backup: false };
-        Upstream {
-            name: "api".into(),
-            servers: addresses.iter().map(server).collect(),
-            balance: Balance::RoundRobin,
-            health: None,
-            connect_timeout: SECOND,
-            response_timeout: SECOND,
-            idle_timeout: SECOND,
-            tries_max: 3,
-            keep_idle: 2,
-            keep_idle_timeout: 10 * SECOND,
+        let mut upstream = crate::config::Defaults::new(Default::default()).upstream("api");
+        upstream.servers = addresses.iter().map(|address| Server::new(address.parse().unwrap())).collect();
+        Upstream { balance: Balance::RoundRobin, keep_idle: 2, keep_idle_timeout: 10 * SECOND, ..upstream }
+    }
+
+    /// All of them are up and have room.
+    struct AllUp;
+
+    impl Servers for AllUp {
+        fn changes(&self) -> u64 {
+            0
+        }
+
+        fn is_up(&self, _server: usize) -> bool {
+            true
+        }
+
+        fn came_up(&self, _server: usize) -> Option<Instant> {
+            None
+        }
+
+        fn tier_held(&self) -> usize {
+            0
+        }
+
+        fn has_room(&self, _server: usize, _warmth: u32) -> bool {
+            true
         }
     }
 
     #[test]
     fn idle_connections_stay_with_their_server() {
         let now = Instant::now();
-        let mut state = UpstreamState::new(&upstream(&["127.0.0.1:1", "127.0.0.1:2"]), 0);
+        let mut state = UpstreamState::new(&upstream(&["127.0.0.1:1", "127.0.0.1:2"]), 0, 0);
         assert_eq!(state.keep(0, 'a', now), None);
         assert_eq!(state.take_idle(1, now), None);
         assert_eq!(state.take_idle(0, now), Some('a'));
@@ -145,7 +168,7 @@ mod tests {
     #[test]
     fn the_tick_closes_old_ones_and_those_to_servers_that_are_down() {
         let now = Instant::now();
-        let mut state = UpstreamState::new(&upstream(&["127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3"]), 0);
+        let mut state = UpstreamState::new(&upstream(&["127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3"]), 0, 0);
         for server in 0..3 {
             state.keep(server, 'a', now);
         }
@@ -162,17 +185,19 @@ mod tests {
     #[test]
     fn an_answer_ends_the_rest_of_a_server() {
         let now = Instant::now();
-        let mut state = UpstreamState::new(&upstream(&["127.0.0.1:1", "127.0.0.1:2"]), 0);
+        let mut state = UpstreamState::new(&upstream(&["127.0.0.1:1", "127.0.0.1:2"]), 0, 0);
         state.on_connect_failed(0, now);
-        let picks: Vec<_> = (0..4).map(|_| state.pick(|_| true, &Tried::new(), now)).collect();
-        assert_eq!(picks, [Some(1); 4]);
+        let tried = Tried::new();
+        let ask = Ask { tried: &tried, key: None, now };
+        let picks: Vec<_> = (0..4).map(|_| state.pick(ask, &AllUp)).collect();
+        assert_eq!(picks, [Picked::Server(1); 4]);
         state.keep(0, 'a', now);
-        assert!((0..4).any(|_| state.pick(|_| true, &Tried::new(), now) == Some(0)));
+        assert!((0..4).any(|_| state.pick(ask, &AllUp) == Picked::Server(0)));
     }
 
     #[test]
     fn the_host_of_last_resort_is_the_address() {
-        let state: UpstreamState<()> = UpstreamState::new(&upstream(&["[::1]:8080", "unix:/run/app.sock"]), 0);
+        let state: UpstreamState<()> = UpstreamState::new(&upstream(&["[::1]:8080", "unix:/run/app.sock"]), 0, 0);
         assert_eq!([state.host(0), state.host(1)], [b"[::1]:8080".as_slice(), b"localhost"]);
     }
 }

@@ -60,6 +60,7 @@ use crate::http::date::HttpDate;
 use crate::http::h1::Limits;
 use crate::metrics;
 use crate::proxy::UpstreamState;
+use crate::proxy::gate::Queue;
 use crate::route::Router;
 
 pub(crate) use run::{Control, Seat, TICK, run};
@@ -91,6 +92,8 @@ pub(crate) struct Worker {
     hot: hot::HotPool,
     files: RefCell<crate::files::Cache>,
     upstreams: Vec<RefCell<UpstreamState<forward::ServerConnection>>>,
+    /// By upstream: its requests that wait for a place; `None`: its servers have no limit.
+    queues: Vec<Option<Queue>>,
     bridge: Bridge,
     helpers: crate::runtime::helpers::Helpers,
     encoders: Encoders,
@@ -148,6 +151,7 @@ impl Worker {
         let now = self.now();
         self.ticked.set(now);
         for (index, upstream) in self.upstreams.iter().enumerate() {
+            forward::look(self, index, now);
             let up = |server| self.shared.is_up(index, server);
             upstream.borrow_mut().expire(up, now, |_, _| {});
             for (server, stats) in self.stats.servers[index].iter().enumerate() {

@@ -22,6 +22,7 @@ use crate::http::coding::Encoders;
 use crate::http::date::HttpDate;
 use crate::http::h1::Limits;
 use crate::proxy::UpstreamState;
+use crate::proxy::gate::Queue;
 use crate::route::Router;
 use crate::runtime::mailbox::{Receiver, Sender};
 use crate::runtime::net::{BoundSocket, Listener};
@@ -101,7 +102,17 @@ pub(crate) async fn run(seat: Seat) {
         watches: Watches::new(),
         hot: HotPool::new(config.process.read_buffer_bytes),
         files: RefCell::new(files::Cache::new(files::Limits::from(&config.process))),
-        upstreams: config.upstreams.iter().map(|u| RefCell::new(UpstreamState::new(u, seat.index))).collect(),
+        upstreams: config
+            .upstreams
+            .iter()
+            .map(|upstream| RefCell::new(UpstreamState::new(upstream, seat.index, rand::random())))
+            .collect(),
+        queues: seat
+            .shared
+            .gates
+            .iter()
+            .map(|gate| gate.as_ref().map(|gate| Queue::new(gate.clone(), seat.index)))
+            .collect(),
         bridge: Bridge::new(seat.tickets, replies, seat.app_workers, seat.paired, config.process.queue_timeout),
         date: RefCell::new(HttpDate::from_unix(unix_seconds())),
         ticked: Cell::new(std::time::Instant::now()),
@@ -133,6 +144,10 @@ pub(crate) async fn run(seat: Seat) {
         }
     }
     let splitters = start_splitters(&worker, splitters, &mysql, &mut accepting);
+    for upstream in (0..worker.queues.len()).filter(|&upstream| worker.queues[upstream].is_some()) {
+        let worker = worker.clone();
+        crate::runtime::spawn(async move { super::forward::deliver_places(&worker, upstream).await });
+    }
     let deliver = worker.clone();
     crate::runtime::spawn(async move {
         deliver.bridge.deliver().await;

@@ -28,6 +28,7 @@ pub(crate) fn another_value(key: &Key) -> String {
         Kind::Text if key.name == "listeners" => "base".into(),
         Kind::Text if key.name == "program" => "guestbook".into(),
         Kind::Text if key.name == "format" => "$status".into(),
+        Kind::Text if key.table == Table::Hash => "$http_other".into(),
         Kind::Text if key.name == "from" => "$http_other".into(),
         Kind::Text if key.name == "shares" => "* other".into(),
         Kind::Text if key.name == "when" => "$http_other".into(),
@@ -136,6 +137,10 @@ pub(super) fn in_its_table(key: &Key, line: &str) -> String {
             let address = unless("address", "address = \"1.1.1.1:1\"");
             let entry = [address, line].iter().filter(|part| !part.is_empty()).copied().collect::<Vec<_>>().join(", ");
             upstream(&format!("servers = [\"1.1.1.2:2\", {{ {entry} }}]\n"))
+        }
+        Table::Hash => {
+            let needed = unless("key", "key = \"$path\"");
+            upstream(&format!("servers = \"1.1.1.1:1\"\n{}", inner("hash", needed)))
         }
         Table::Health => upstream(&format!("servers = \"1.1.1.1:1\"\n{}", inner("health", ""))),
         Table::App => format!("[app.echo]\n{line}\n"),

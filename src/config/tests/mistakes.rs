@@ -500,6 +500,70 @@ fn files_tables() {
 }
 
 #[test]
+fn choosing_a_server() {
+    let check = |lines: &str, expect: &[&str]| {
+        check(&upstream(&format!("servers = [\"1.1.1.1:1\", \"1.1.1.2:1\"]\n{lines}")), expect)
+    };
+    check(
+        "balance = \"random\"",
+        &[
+            "8:11 bad value for `balance` in [upstream.u] | `random` is not known: write \"random-two\", \"round-robin\", \"least-conn\", \"least-time\" or \"first\"",
+        ],
+    );
+    check(
+        "hash = \"path\"",
+        &[
+            "8:8 bad value for `hash` in [upstream.u] | it has no variable: all requests would go to one server. Write such as \"$remote_addr\"",
+        ],
+    );
+    check(
+        "hash = \"$remot_addr\"",
+        &["8:9 bad value for `hash` in [upstream.u] | `$remot_addr` is not known: did you mean `$remote_addr`?"],
+    );
+    check(
+        "hash = { load_max = 100 }",
+        &[
+            "8:8 missing key `key` in hash of [upstream.u] | add `key`: a text",
+            "8:21 bad value for `load_max` in hash of [upstream.u] | 100 is too small: the least is 101",
+        ],
+    );
+    check(
+        "hash = true",
+        &[
+            "8:8 bad value for `hash` in [upstream.u] | it is `true`: write a text such as \"$remote_addr\", or a table such as { key = \"$request_uri\" }",
+        ],
+    );
+    let tier_min = "write a number of servers, such as 2, or a share from \"1%\" to \"100%\"";
+    for (value, extra) in [("0", ""), ("\"0%\"", ""), ("\"101%\"", ""), ("\"some\"", "")] {
+        check(
+            &format!("tier_min = {value}{extra}"),
+            &[&format!("8:12 bad value for `tier_min` in [upstream.u] | {tier_min}")],
+        );
+    }
+    check(
+        "fail_back = \"later\"",
+        &[
+            "8:13 bad value for `fail_back` in [upstream.u] | `later` is not a duration: write a number and one of us, ms, s, m, h, d, for example \"30s\", or \"at-once\" or \"manual\"",
+        ],
+    );
+    let servers = |servers: &str, expect: &[&str]| super::check(&upstream(&format!("servers = [{servers}]")), expect);
+    servers(
+        "{ address = \"1.1.1.1:1\", backup = true, tier = 2 }, \"1.1.1.2:1\"",
+        &[
+            "7:52 one of the servers of [upstream.u] is a backup and of a tier | a backup is of the last tier: keep one of the two",
+        ],
+    );
+    servers(
+        "{ address = \"1.1.1.1:1\", weight = 0 }",
+        &["7:11 no server of [upstream.u] takes new requests | give at least one a `weight` above 0"],
+    );
+    let warned = |lines: &str| warnings(&upstream(&format!("servers = [\"1.1.1.1:1\", \"1.1.1.2:1\"]\n{lines}"))).len();
+    assert_eq!([warned("fail_back = \"manual\""), warned("tier_min = 2")], [1, 1]);
+    assert_eq!([warned("queue_max = 5"), warned("queue_timeout = \"1s\"\nrequests_max = 5")], [1, 0]);
+    assert_eq!([warned("health = false\nslow_start = \"1s\""), warned("slow_start = \"1s\"")], [1, 0]);
+}
+
+#[test]
 fn upstreams() {
     let check = |lines: &str, expect: &[&str]| check(&upstream(lines), expect);
     check(

@@ -151,6 +151,7 @@ fn a_file_becomes_what_it_says() {
         [
             ("127.0.0.1:9000".into(), 1, false),
             ("127.0.0.1:9001".into(), 2, false),
+            ("127.0.0.1:9002".into(), 1, false),
             ("unix:/run/api.sock".into(), 1, true),
         ]
     );

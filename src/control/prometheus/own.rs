@@ -9,7 +9,7 @@ use crate::control::exposition::{Exposition, Kind};
 use crate::control::shared::{Phase, unix_ms};
 use crate::control::usage;
 use crate::http::h2::Flood;
-use crate::metrics::{AppWorkerStats, BackendStats, LimitOutcome, SplitterStats, Worker};
+use crate::metrics::{AppWorkerStats, BackendStats, LimitOutcome, SplitterStats, UpstreamStats, Worker};
 
 pub(super) fn write(out: &mut Exposition, shared: &Shared, now: SystemTime) {
     process(out, shared);
@@ -20,6 +20,7 @@ pub(super) fn write(out: &mut Exposition, shared: &Shared, now: SystemTime) {
     limits(out, shared);
     files(out, shared);
     upstreams(out, shared);
+    queues(out, shared);
     checks(out, shared, now);
     apps(out, shared);
     app_workers(out, shared);
@@ -209,6 +210,21 @@ fn upstreams(out: &mut Exposition, shared: &Shared) {
     t.histogram(out, "connect_duration_seconds", "Time to connect to a server.", |s| &s.connect);
     let help = "First byte of the request sent to complete response head.";
     t.histogram(out, "first_byte_duration_seconds", help, |s| &s.first_byte);
+}
+
+/// Queues in front of servers, of upstreams that have limits.
+fn queues(out: &mut Exposition, shared: &Shared) {
+    let limited = shared.config.upstreams.iter().enumerate().filter(|(u, _)| shared.gates[*u].is_some());
+    let rows = limited.map(|(u, upstream)| Row {
+        labels: vec![("upstream", upstream.name.clone())],
+        parts: shared.workers.iter().map(|worker| &worker.upstreams[u]).collect(),
+    });
+    let t: Table<'_, UpstreamStats> = Table { prefix: "one_server_upstream_queue_", rows: rows.collect() };
+    t.gauge(out, "requests", "Requests that wait for a place at a server now.", |u| &u.queue);
+    t.counter(out, "full_total", "Requests refused because too many waited.", |u| &u.queue_full);
+    t.counter(out, "timeouts_total", "Requests refused because they had waited too long.", |u| &u.queue_timeouts);
+    t.counter(out, "left_total", "Clients that left while their request waited.", |u| &u.queue_left);
+    t.histogram(out, "wait_duration_seconds", "How long requests waited for a place.", |u| &u.queue_wait);
 }
 
 fn checks(out: &mut Exposition, shared: &Shared, now: SystemTime) {

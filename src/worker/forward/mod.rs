@@ -8,19 +8,22 @@
 //! | part | does |
 //! |---|---|
 //! | this file | one server after the other |
+//! | `choose` | which server that is, and the wait for a place there |
 //! | `attempt` | one try on one server |
 //! | `connect` | the connection to it |
 //! | `outgoing` | what goes to it |
 //! | `relay` | the response on to the client |
 
 mod attempt;
+mod choose;
 mod connect;
 mod outgoing;
 mod relay;
 
 use std::cell::Cell;
-use std::time::Instant;
 
+use self::choose::{Busy, Chosen};
+pub(super) use self::choose::{deliver_places, look};
 pub(crate) use self::connect::ServerConnection;
 use self::outgoing::Outgoing;
 pub(super) use self::outgoing::put_client_certificate;
@@ -103,27 +106,6 @@ pub(super) fn body_failed(failure: BodyFailure) -> Acted {
     }
 }
 
-/// Counts a request on its server for as long as it lives.
-struct Busy<'a> {
-    forward: &'a Forward<'a>,
-    server: usize,
-}
-
-impl<'a> Busy<'a> {
-    fn begin(forward: &'a Forward<'a>, server: usize) -> Busy<'a> {
-        forward.worker.upstreams[forward.upstream].borrow_mut().on_start(server);
-        forward.stats(server).active.inc();
-        Busy { forward, server }
-    }
-}
-
-impl Drop for Busy<'_> {
-    fn drop(&mut self) {
-        self.forward.worker.upstreams[self.forward.upstream].borrow_mut().on_end(self.server);
-        self.forward.stats(self.server).active.dec();
-    }
-}
-
 impl Forward<'_> {
     fn stats(&self, server: usize) -> &ServerStats {
         &self.worker.stats.servers[self.upstream][server]
@@ -133,23 +115,28 @@ impl Forward<'_> {
         ServedBy::Server { upstream: self.upstream as u16, server: server as u16 }
     }
 
-    fn pick(&self, tried: &Tried, now: Instant) -> Option<usize> {
-        let up = |server| self.worker.shared.is_up(self.upstream, server);
-        self.worker.upstreams[self.upstream].borrow_mut().pick(up, tried, now)
-    }
-
     /// Tries one server after the other, as far as that may be done.
     async fn try_servers(&self, client: &mut Client<'_>, fields: &mut Vec<u8>, outgoing: &Outgoing) -> Acted {
         let mut tried = Tried::new();
         let mut tries = 0;
-        let mut fresh = None;
+        // The server that is tried once more on a new connection.
+        let mut again: Option<Busy<'_>> = None;
+        let key = self.key();
         // The clock is not read at every step: without a body the first try begins within a microsecond of the self.request.
         let mut now = if outgoing.kept.is_empty() { self.request.started } else { self.worker.now() };
         loop {
-            let Some(server) = fresh.or_else(|| self.pick(&tried, now)) else {
-                return give_up(client, ServedBy::Worker, if tries == 0 { 503 } else { 502 });
+            let is_fresh = again.is_some();
+            let busy = match again.take() {
+                Some(busy) => busy,
+                None => match self.choose(&mut client.answer.trail, &tried, key, &mut now).await {
+                    Chosen::Server(busy) => busy,
+                    Chosen::Nobody => return give_up(client, ServedBy::Worker, if tries == 0 { 503 } else { 502 }),
+                    Chosen::Refused => return give_up(client, ServedBy::Worker, 503),
+                    Chosen::ClientGone => return Ok(abandoned(ServedBy::Worker)),
+                },
             };
-            if fresh.is_none() && tried.contains(server) {
+            let server = busy.server;
+            if !is_fresh && tried.contains(server) {
                 // There is no other one: give it a moment to come back.
                 let pause = sleep(delay_before_retry(true, self.config.connect_timeout));
                 self.presence.watched().clear();
@@ -158,13 +145,12 @@ impl Forward<'_> {
                 }
                 now = self.worker.now();
             }
-            tries += u32::from(fresh.is_none());
+            tries += u32::from(!is_fresh);
             client.answer.trail.tries = tries;
             let stats = self.stats(server);
             client.answer.trail.server = Some(self.served_by(server));
-            let busy = Busy::begin(self, server);
-            let result = self.attempt(client, fields, outgoing, server, fresh.is_some(), now).await;
-            drop(busy);
+            let begun = now;
+            let result = self.attempt(client, fields, outgoing, server, is_fresh, now).await;
             let failed = match result {
                 Ok(outcome) => return Ok(outcome),
                 Err(NoResponse::Failed(failed)) => failed,
@@ -181,7 +167,7 @@ impl Forward<'_> {
                     response_begun: client.answer.has_begun(),
                     // What was not sent has not been read either, beyond what is kept.
                     body_kept: outgoing.is_whole || !failed.sent,
-                    fresh_connection_granted: fresh.is_some(),
+                    fresh_connection_granted: is_fresh,
                     tries,
                     tries_max: self.config.tries_max,
                     elapsed: self.request.started.elapsed(),
@@ -189,17 +175,20 @@ impl Forward<'_> {
                 },
                 RetryPolicy::default(),
             );
-            fresh = None;
             match verdict {
                 Verdict::No => {
                     let status = if failed.situation == Situation::ResponseTimeout { 504 } else { 502 };
                     return give_up(client, self.served_by(server), status);
                 }
-                Verdict::SameServerFreshConnection => fresh = Some(server),
+                Verdict::SameServerFreshConnection => again = Some(busy),
                 Verdict::OtherServer => tried.insert(server),
             }
             stats.retries.inc();
             now = self.worker.now();
+            if again.is_none() {
+                let mut state = self.worker.upstreams[self.upstream].borrow_mut();
+                state.balancer_mut().on_answer(server, now.saturating_duration_since(begun), false, now);
+            }
         }
     }
 

@@ -1,0 +1,415 @@
+//! Choosing a server, by the real binary: methods, hashes, tiers and fail-back, slow start, limits with their queue.
+//! What a choice is by itself is tested where it is made (`src/proxy`); here is what clients and servers see of it.
+
+mod support;
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use support::upstream::Then;
+use support::*;
+
+fn named(name: &'static str) -> FakeUpstream {
+    FakeUpstream::start(move |exchange| exchange.ok(name))
+}
+
+fn site(servers: &[String], keys: &str) -> String {
+    format!(
+        "[site.main]\n[[site.main.route]]\npath = \"/\"\nproxy = \"up\"\n[upstream.up]\nservers = [{}]\n{keys}\n",
+        servers.join(", ")
+    )
+}
+
+fn plain(address: SocketAddr) -> String {
+    format!("\"{address}\"")
+}
+
+fn with(address: SocketAddr, keys: &str) -> String {
+    format!("{{ address = \"{address}\", {keys} }}")
+}
+
+/// Who answers `text`.
+fn who(server: &Server, text: String) -> String {
+    let response = server.connect().ask(text);
+    assert_eq!(response.status, 200);
+    response.text()
+}
+
+fn counts(server: &Server, n: usize, text: impl Fn(usize) -> String) -> HashMap<String, usize> {
+    let mut counts = HashMap::new();
+    let mut client = server.connect();
+    for at in 0..n {
+        let response = client.ask(text(at));
+        assert_eq!(response.status, 200);
+        *counts.entry(response.text()).or_default() += 1;
+    }
+    counts
+}
+
+#[test]
+fn every_method_reaches_all_servers_by_weight() {
+    with_both_drivers(|driver| {
+        let (a, b) = (named("a"), named("b"));
+        let servers = [with(a.address, "weight = 3"), with(b.address, "weight = 1")];
+        for method in ["random-two", "round-robin", "least-conn"] {
+            let keys = format!("health = false\nbalance = \"{method}\"");
+            let server = Site::new(driver, &site(&servers, &keys)).start();
+            let got = counts(&server, 200, |_| get("/"));
+            assert!((110..=190).contains(&got["a"]), "{driver:?} {method}: {got:?}");
+        }
+        let server = Site::new(driver, &site(&servers, "health = false\nbalance = \"first\"")).start();
+        assert_eq!(counts(&server, 20, |_| get("/"))["a"], 20, "{driver:?}");
+        let servers = [with(a.address, "weight = 0"), plain(b.address)];
+        let server = Site::new(driver, &site(&servers, "health = false")).start();
+        assert_eq!(counts(&server, 20, |_| get("/"))["b"], 20, "{driver:?}");
+    });
+}
+
+#[test]
+fn least_time_prefers_the_quicker_server() {
+    with_both_drivers(|driver| {
+        let slow = FakeUpstream::start(|exchange| {
+            std::thread::sleep(Duration::from_millis(60));
+            exchange.ok("slow")
+        });
+        let quick = named("quick");
+        let servers = [plain(slow.address), plain(quick.address)];
+        let keys = "health = false\nbalance = \"least-time\"";
+        let server = Site::new(driver, &site(&servers, keys)).one_worker().start();
+        let got = counts(&server, 60, |_| get("/"));
+        assert!(got["quick"] >= 55, "{driver:?}: {got:?}");
+    });
+}
+
+/// The same key, the same server: in every worker, in another process, and while others come and go.
+#[test]
+fn hashes_keep_requests_together() {
+    with_both_drivers(|driver| {
+        let servers: Vec<(FakeUpstream, Arc<AtomicBool>)> = ["a", "b", "c"].map(switchable).into();
+        let list: Vec<String> = servers.iter().map(|(server, _)| plain(server.address)).collect();
+        let reversed: Vec<String> = list.iter().rev().cloned().collect();
+        type Ask = fn(usize) -> String;
+        let keys: [(&str, Ask); 5] = [
+            ("$request_uri", |n| get(&format!("/page?n={n}"))),
+            ("$path", |n| get(&format!("/page/{n}"))),
+            ("$http_x_tenant", |n| request("GET", "/", &[&format!("X-Tenant: {n}")], "")),
+            ("$cookie_session", |n| request("GET", "/", &[&format!("Cookie: a=1; session={n}")], "")),
+            ("$arg_id", |n| get(&format!("/?id={n}&time={:?}", Instant::now()).replace(' ', ""))),
+        ];
+        for (key, ask) in keys {
+            let keys = format!("{HEALTH}\nhash = \"{key}\"");
+            let (one, other) = (
+                Site::new(driver, &site(&list, &keys)).start(),
+                Site::new(driver, &site(&reversed, &keys)).one_worker().start(),
+            );
+            let homes: Vec<String> = (0..30).map(|n| who(&one, ask(n))).collect();
+            for (n, home) in homes.iter().enumerate() {
+                assert_eq!((&who(&one, ask(n)), &who(&other, ask(n))), (home, home), "{driver:?} {key} {n}");
+            }
+            assert!(["a", "b", "c"].iter().all(|name| homes.iter().any(|home| home == name)), "{key}: {homes:?}");
+            if key == "$path" {
+                servers[1].1.store(false, Ordering::SeqCst);
+                eventually("b is out", || ups(&one) == 2.0);
+                for (n, home) in homes.iter().enumerate() {
+                    let now = who(&one, ask(n));
+                    assert!(now == *home || (home == "b" && now != "b"), "{driver:?} {n}: {home} -> {now}");
+                }
+                servers[1].1.store(true, Ordering::SeqCst);
+                eventually("b is back", || ups(&one) == 3.0);
+                assert!(homes.iter().enumerate().all(|(n, home)| who(&one, ask(n)) == *home), "{driver:?}");
+            }
+        }
+        // One address, one server; and without a key, the method.
+        let server = Site::new(driver, &site(&list, "health = false\nhash = \"$remote_addr\"")).start();
+        assert_eq!(counts(&server, 20, |_| get("/")).len(), 1, "{driver:?}");
+        let server = Site::new(driver, &site(&list, "health = false\nhash = \"$cookie_none\"")).start();
+        assert_eq!(counts(&server, 60, |_| get("/")).len(), 3, "{driver:?}");
+    });
+}
+
+/// One hot key does not drown its server.
+#[test]
+fn a_bounded_hash_moves_on() {
+    with_both_drivers(|driver| {
+        let release = Arc::new(AtomicBool::new(false));
+        let servers: Vec<FakeUpstream> = (0..3).map(|_| holding(release.clone())).collect();
+        let list: Vec<String> = servers.iter().map(|server| plain(server.address)).collect();
+        let keys = "health = false\nhash = { key = \"$path\", load_max = 125 }";
+        let server = Site::new(driver, &site(&list, keys)).one_worker().start();
+        let clients: Vec<Client> = (0..12)
+            .map(|n| {
+                let mut client = server.connect();
+                client.send(get("/hold"));
+                eventually("it arrives", || servers.iter().map(|s| s.count("/hold")).sum::<usize>() == n + 1);
+                client
+            })
+            .collect();
+        let most = servers.iter().map(|server| server.count("/hold")).max();
+        assert_eq!(most, Some(5), "{driver:?}: 125 % of a third of 12");
+        release.store(true, Ordering::SeqCst);
+        clients.into_iter().for_each(|mut client| assert_eq!(client.response("GET").status, 200));
+    });
+}
+
+const HEALTH: &str = "health = { path = \"/health\", interval = \"100ms\", timeout = \"500ms\", rise = 2, fall = 2 }";
+
+/// A server whose health can be switched.
+fn switchable(name: &'static str) -> (FakeUpstream, Arc<AtomicBool>) {
+    let healthy = Arc::new(AtomicBool::new(true));
+    let is_healthy = healthy.clone();
+    let upstream = FakeUpstream::start(move |exchange| {
+        if exchange.request.target == "/health" && !is_healthy.load(Ordering::SeqCst) {
+            exchange.send("HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n");
+            return Then::Keep;
+        }
+        exchange.ok(name)
+    });
+    (upstream, healthy)
+}
+
+/// A server that answers requests for /hold only when it is told to.
+fn holding(release: Arc<AtomicBool>) -> FakeUpstream {
+    FakeUpstream::start(move |exchange| {
+        while exchange.request.target.starts_with("/hold") && !release.load(Ordering::SeqCst) {
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        exchange.ok("held")
+    })
+}
+
+fn ups(server: &Server) -> f64 {
+    server.metric("one_server_upstream_server_up", "")
+}
+
+#[test]
+fn tiers_take_over_in_order_and_give_back_as_the_policy_says() {
+    with_both_drivers(|driver| {
+        let first: Vec<(FakeUpstream, Arc<AtomicBool>)> = ["first", "first"].map(switchable).into();
+        let (second, second_healthy) = switchable("second");
+        let last = named("last");
+        let list = [
+            plain(first[0].0.address),
+            plain(first[1].0.address),
+            with(second.address, "tier = 2"),
+            with(last.address, "backup = true"),
+        ];
+        let set = |at: usize, healthy: bool| first[at].1.store(healthy, Ordering::SeqCst);
+        let is_used = |server: &Server, name: &str| {
+            eventually(&format!("{name} is used"), || (0..4).all(|_| who(server, get("/")) == name));
+        };
+        for policy in ["at-once", "700ms", "manual"] {
+            let keys = format!("{HEALTH}\ntier_min = \"100%\"\nfail_back = \"{policy}\"");
+            let server = Site::new(driver, &site(&list, &keys)).start();
+            eventually("all are up", || ups(&server) == 4.0);
+            is_used(&server, "first");
+            set(0, false);
+            is_used(&server, "second");
+            set(0, true);
+            eventually("all are up", || ups(&server) == 4.0);
+            let back = Instant::now();
+            match policy {
+                "at-once" => is_used(&server, "first"),
+                "manual" => {
+                    std::thread::sleep(Duration::from_millis(500));
+                    assert_eq!(who(&server, get("/")), "second", "{driver:?}");
+                    // The one in use fails itself: no reason to wait any longer.
+                    second_healthy.store(false, Ordering::SeqCst);
+                    is_used(&server, "first");
+                    second_healthy.store(true, Ordering::SeqCst);
+                    eventually("all are up", || ups(&server) == 4.0);
+                    is_used(&server, "first");
+                }
+                _ => {
+                    assert_eq!(who(&server, get("/")), "second", "{driver:?}");
+                    is_used(&server, "first");
+                    assert!(back.elapsed() >= Duration::from_millis(400), "{driver:?}: {:?}", back.elapsed());
+                    server.wait_for_line("the tier", |line| line.contains("tier of servers in use changed"));
+                }
+            }
+        }
+        // Nobody has all it should: the first that has any, down to the last.
+        let keys = format!("{HEALTH}\ntier_min = \"100%\"");
+        let server = Site::new(driver, &site(&list, &keys)).start();
+        eventually("all are up", || ups(&server) == 4.0);
+        set(0, false);
+        second_healthy.store(false, Ordering::SeqCst);
+        is_used(&server, "last");
+        set(1, false);
+        is_used(&server, "last");
+    });
+}
+
+#[test]
+fn a_server_that_comes_back_starts_slowly() {
+    with_both_drivers(|driver| {
+        let (a, healthy) = switchable("a");
+        let b = named("b");
+        let list = [plain(a.address), plain(b.address)];
+        let keys = format!("{HEALTH}\nbalance = \"round-robin\"\nslow_start = \"3s\"");
+        let server = Site::new(driver, &site(&list, &keys)).one_worker().start();
+        eventually("both are up", || ups(&server) == 2.0);
+        assert_eq!(counts(&server, 20, |_| get("/"))["a"], 10, "{driver:?}: nothing starts slowly at first");
+        healthy.store(false, Ordering::SeqCst);
+        eventually("it is out", || ups(&server) == 1.0);
+        healthy.store(true, Ordering::SeqCst);
+        eventually("it is back", || ups(&server) == 2.0);
+        let back = Instant::now();
+        let early = counts(&server, 40, |_| get("/")).get("a").copied().unwrap_or(0);
+        // On a slow machine the first look may be late.
+        assert!(early <= 12 || back.elapsed() > Duration::from_secs(1), "{driver:?}: {early}");
+        std::thread::sleep(Duration::from_millis(3300).saturating_sub(back.elapsed()));
+        assert_eq!(counts(&server, 20, |_| get("/"))["a"], 10, "{driver:?}");
+    });
+}
+
+/// Requests at once at a server that counts them.
+struct Counted {
+    upstream: FakeUpstream,
+    most: Arc<AtomicUsize>,
+}
+
+fn counted(work: Duration) -> Counted {
+    let (now, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let peak = most.clone();
+    let upstream = FakeUpstream::start(move |exchange| {
+        peak.fetch_max(now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+        std::thread::sleep(work);
+        now.fetch_sub(1, Ordering::SeqCst);
+        exchange.ok("done")
+    });
+    Counted { upstream, most }
+}
+
+/// The limit holds for the whole process, whatever worker a request is at; all are answered in the end.
+#[test]
+fn limits_hold_over_all_workers() {
+    with_both_drivers(|driver| {
+        let (a, b) = (counted(Duration::from_millis(5)), counted(Duration::from_millis(5)));
+        let list = [with(a.upstream.address, "requests_max = 2"), with(b.upstream.address, "requests_max = 3")];
+        for keys in
+            ["health = false\nqueue_timeout = \"20s\"", "health = false\nqueue_timeout = \"20s\"\nrequests_max = 4"]
+        {
+            let server = Arc::new(Site::new(driver, &site(&list, keys)).start());
+            let clients: Vec<_> = (0..16)
+                .map(|_| {
+                    let server = server.clone();
+                    std::thread::spawn(move || {
+                        let mut client = server.connect();
+                        (0..20).all(|_| client.ask(get("/")).status == 200)
+                    })
+                })
+                .collect();
+            assert!(clients.into_iter().all(|client| client.join().expect("a client")), "{driver:?}");
+            let most = [&a, &b].map(|server| server.most.load(Ordering::SeqCst));
+            assert!(most[0] <= 2 && most[1] <= 3, "{driver:?}: {most:?}");
+            assert_eq!(server.metric("one_server_upstream_queue_requests", ""), 0.0);
+            assert!(server.metric("one_server_upstream_queue_wait_duration_seconds_count", "") > 0.0);
+            let queue = &server.status()["upstreams"][0]["queue"];
+            assert_eq!((queue["waiting"].as_u64(), queue["full"].as_u64()), (Some(0), Some(0)), "{queue}");
+        }
+    });
+}
+
+#[test]
+fn those_who_wait_are_served_in_order_or_told_to_come_again() {
+    with_both_drivers(|driver| {
+        let release = Arc::new(AtomicBool::new(false));
+        let upstream = holding(release.clone());
+        let list = [with(upstream.address, "requests_max = 1")];
+        let keys = "health = false\nqueue_max = 4\nqueue_timeout = \"700ms\"";
+        let log = "access = \"$DIR/access.log\"\nformat = \"%r|%ts|%Tw|%sq/%bq|%ST\"\nescape = \"none\"\n";
+        let server = Site::new(driver, &site(&list, keys)).log(log).start();
+        let waiting = |n: f64| {
+            eventually("they wait", || server.metric("one_server_upstream_queue_requests", "") == n);
+        };
+        let mut held = server.connect();
+        held.send(get("/hold"));
+        eventually("it arrives", || upstream.count("/hold") == 1);
+        let mut queued: Vec<Client> = Vec::new();
+        for n in 0..4 {
+            let mut client = server.connect();
+            client.send(get(&format!("/{n}")));
+            queued.push(client);
+            waiting(n as f64 + 1.0);
+        }
+        // One too many.
+        let (refused, took) = client::timed(|| server.connect().ask(get("/full")));
+        assert_eq!((refused.status, refused.field("retry-after")), (503, Some("1")), "{driver:?}");
+        assert!(took < Duration::from_millis(600), "{driver:?}: {took:?}");
+        // One leaves, and makes room for another.
+        drop(queued.remove(1));
+        waiting(3.0);
+        let mut late = server.connect();
+        late.send(get("/late"));
+        waiting(4.0);
+        release.store(true, Ordering::SeqCst);
+        let statuses: Vec<u16> =
+            queued.iter_mut().chain([&mut late, &mut held]).map(|c| c.response("GET").status).collect();
+        assert_eq!(statuses, [200; 5], "{driver:?}");
+        let order: Vec<String> = upstream.seen().into_iter().map(|seen| seen.target).collect();
+        assert!(!order.iter().any(|target| target == "/1" || target == "/full"), "{driver:?}: {order:?}");
+        assert_eq!(order.len(), 5, "{driver:?}");
+        if server.status()["workers"].as_array().map(Vec::len) == Some(1) {
+            assert_eq!(order, ["/hold", "/0", "/2", "/3", "/late"], "{driver:?}");
+        }
+        // And one waits in vain.
+        release.store(false, Ordering::SeqCst);
+        let mut held = server.connect();
+        held.send(get("/hold"));
+        eventually("it arrives", || upstream.count("/hold") == 2);
+        let (refused, took) = client::timed(|| server.connect().ask(get("/vain")));
+        assert_eq!((refused.status, refused.field("retry-after")), (503, Some("1")), "{driver:?}");
+        assert!((Duration::from_millis(600)..Duration::from_secs(5)).contains(&took), "{driver:?}: {took:?}");
+        release.store(true, Ordering::SeqCst);
+        assert_eq!(held.response("GET").status, 200);
+        let metric = |name: &str| server.metric(&format!("one_server_upstream_queue_{name}_total"), "");
+        assert_eq!([metric("full"), metric("timeouts"), metric("left")], [1.0, 1.0, 1.0], "{driver:?}");
+        let mut server = server;
+        server.signal(rustix::process::Signal::QUIT);
+        server.wait();
+        let log = std::fs::read_to_string(server.folder().join("access.log")).expect("a log");
+        let line = |path: &str| {
+            log.lines().find(|line| line.starts_with(&format!("GET {path} "))).unwrap_or_else(|| panic!("{log}"))
+        };
+        let parts = |path: &str| line(path).split('|').skip(1).map(str::to_owned).collect::<Vec<_>>();
+        assert_eq!((parts("/full")[0].as_str(), parts("/full")[3].as_str()), ("RQ", "503"), "{log}");
+        assert_eq!((parts("/vain")[0].as_str(), parts("/vain")[3].as_str()), ("sQ", "503"), "{log}");
+        assert!(parts("/vain")[1].parse::<u64>().is_ok_and(|ms| (600..5000).contains(&ms)), "{log}");
+        assert_eq!(parts("/1")[0], "CQ", "{log}");
+        assert_eq!((parts("/0")[2].as_str(), parts("/3")[2].as_str()), ("0/0", "0/3"), "{log}");
+        assert!(parts("/3")[1].parse::<u64>().is_ok_and(|ms| ms > 0), "{log}");
+    });
+}
+
+/// Requests at workers with much traffic and with little get places in the same order.
+#[test]
+fn a_worker_with_few_requests_is_not_starved() {
+    with_both_drivers(|driver| {
+        let one = counted(Duration::from_millis(2));
+        let list = [with(one.upstream.address, "requests_max = 1")];
+        let server = Arc::new(Site::new(driver, &site(&list, "health = false\nqueue_timeout = \"20s\"")).start());
+        let stop = Arc::new(AtomicBool::new(false));
+        let load: Vec<_> = (0..10)
+            .map(|_| {
+                let (server, stop) = (server.clone(), stop.clone());
+                std::thread::spawn(move || {
+                    let mut client = server.connect();
+                    while !stop.load(Ordering::SeqCst) {
+                        assert_eq!(client.ask(get("/")).status, 200);
+                    }
+                })
+            })
+            .collect();
+        eventually("they wait", || server.metric("one_server_upstream_queue_requests", "") >= 8.0);
+        let mut client = server.connect();
+        let mut times: Vec<Duration> = (0..20).map(|_| client::timed(|| client.ask(get("/"))).1).collect();
+        times.sort();
+        stop.store(true, Ordering::SeqCst);
+        load.into_iter().for_each(|client| client.join().expect("a client"));
+        // Ten are ahead at most, with 2 ms each; generous, for the machine is busy.
+        assert!(times[10] < Duration::from_millis(500), "{driver:?}: {times:?}");
+    });
+}
