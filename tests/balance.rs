@@ -1,4 +1,5 @@
-//! Choosing a server, by the real binary: methods, hashes, tiers and fail-back, slow start, limits with their queue.
+//! Choosing a server, by the real binary: methods, hashes, tiers and fail-back, slow start, limits with their queue, sticky
+//! clients, canaries, copies.
 //! What a choice is by itself is tested where it is made (`src/proxy`); here is what clients and servers see of it.
 
 mod support;
@@ -412,4 +413,259 @@ fn a_worker_with_few_requests_is_not_starved() {
         // Ten are ahead at most, with 2 ms each; generous, for the machine is busy.
         assert!(times[10] < Duration::from_millis(500), "{driver:?}: {times:?}");
     });
+}
+
+/// Name and value of the cookie that an answer sets, and its attributes.
+fn set_cookie(response: &Response) -> Option<(String, String)> {
+    let (cookie, attributes) = response.field("set-cookie")?.split_once("; ").expect("attributes");
+    Some((cookie.to_owned(), attributes.to_owned()))
+}
+
+const SECRET: &str = "secret = \"sixteen bytes or more\"";
+
+#[test]
+fn sticky_clients_come_back_to_their_server() {
+    with_both_drivers(|driver| {
+        let servers: Vec<(FakeUpstream, Arc<AtomicBool>)> = ["a", "b", "c"].map(switchable).into();
+        let list: Vec<String> = servers.iter().map(|(server, _)| plain(server.address)).collect();
+        let keys = format!("{HEALTH}\nsticky = {{ cookie = \"srv\", {SECRET}, path = \"/app\", max_age = \"1h\" }}");
+        let server = Site::new(driver, &site(&list, &keys)).start();
+        eventually("all are up", || ups(&server) == 3.0);
+        let with_cookie =
+            |cookie: &str| server.connect().ask(request("GET", "/", &[&format!("Cookie: x=1; {cookie}")], ""));
+        let mut cookies = HashMap::new();
+        for _ in 0..200 {
+            let response = server.connect().ask(get("/"));
+            let (cookie, attributes) = set_cookie(&response).expect("a cookie");
+            assert_eq!(attributes, "Path=/app; Max-Age=3600; HttpOnly; SameSite=Lax", "{driver:?}");
+            assert!(!cookie.contains("127.0.0.1"));
+            cookies.insert(response.text(), cookie);
+        }
+        assert_eq!(cookies.len(), 3, "{driver:?}: {cookies:?}");
+        for (name, cookie) in &cookies {
+            for _ in 0..6 {
+                let response = with_cookie(cookie);
+                assert_eq!((&response.text(), set_cookie(&response)), (name, None), "{driver:?}");
+            }
+        }
+        // One that somebody has made leads nowhere, and is replaced.
+        for forged in ["srv=a", "srv=", "srv=AAAAAAAAAAAAAAAAAAAAAA", "srv=127.0.0.1"] {
+            assert!(set_cookie(&with_cookie(forged)).is_some(), "{driver:?} {forged}");
+        }
+        // Its server goes: another one, and another cookie, which stays when the first is back.
+        servers[0].1.store(false, Ordering::SeqCst);
+        eventually("a is out", || ups(&server) == 2.0);
+        let response = with_cookie(&cookies["a"]);
+        let (moved, _) = set_cookie(&response).expect("another cookie");
+        assert_ne!(response.text(), "a", "{driver:?}");
+        servers[0].1.store(true, Ordering::SeqCst);
+        eventually("a is back", || ups(&server) == 3.0);
+        assert_eq!((with_cookie(&moved).text(), with_cookie(&cookies["a"]).text()), (response.text(), "a".into()));
+        assert!(server.metric("one_server_upstream_sticky_kept_total", "") >= 20.0);
+        // In another process, in another order, one of them draining: the same clients, and no others.
+        let list = [plain(servers[2].0.address), with(servers[0].0.address, "weight = 0"), plain(servers[1].0.address)];
+        let other = Site::new(driver, &site(&list, &keys)).start();
+        let with_cookie = |cookie: &str| other.connect().ask(request("GET", "/", &[&format!("Cookie: {cookie}")], ""));
+        for (name, cookie) in &cookies {
+            assert_eq!(&with_cookie(cookie).text(), name, "{driver:?}");
+        }
+        assert!(!counts(&other, 40, |_| get("/")).contains_key("a"), "{driver:?}");
+        // Another secret is another world.
+        let keys = keys.replace("sixteen", "seventeen");
+        let other = Site::new(driver, &site(&list, &keys)).start();
+        let response = other.connect().ask(request("GET", "/", &[&format!("Cookie: {}", cookies["b"])], ""));
+        assert!(set_cookie(&response).is_some(), "{driver:?}");
+    });
+}
+
+/// A sticky client waits for its own server, while others are served elsewhere; and moves on when that goes.
+#[test]
+fn a_sticky_client_waits_for_its_server() {
+    with_both_drivers(|driver| {
+        let release = Arc::new(AtomicBool::new(false));
+        let healthy = Arc::new(AtomicBool::new(true));
+        let (released, is_healthy) = (release.clone(), healthy.clone());
+        let a = FakeUpstream::start(move |exchange| {
+            if exchange.request.target == "/health" {
+                let status = if is_healthy.load(Ordering::SeqCst) { "200 OK" } else { "503 Busy" };
+                exchange.send(format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n"));
+                return Then::Keep;
+            }
+            while exchange.request.target == "/hold" && !released.load(Ordering::SeqCst) {
+                std::thread::sleep(Duration::from_millis(2));
+            }
+            exchange.ok("a")
+        });
+        let b = named("b");
+        let list = [with(a.address, "requests_max = 1"), plain(b.address)];
+        let keys = format!("{HEALTH}\nqueue_timeout = \"20s\"\nsticky = {{ cookie = \"srv\", {SECRET} }}");
+        let server = Site::new(driver, &site(&list, &keys)).start();
+        eventually("both are up", || ups(&server) == 2.0);
+        let cookie = (0..).find_map(|_| {
+            let response = server.connect().ask(get("/"));
+            (response.text() == "a").then(|| set_cookie(&response).expect("a cookie").0)
+        });
+        let cookie = format!("Cookie: {}", cookie.expect("some client gets a"));
+        let mut held = server.connect();
+        held.send(request("GET", "/hold", &[&cookie], ""));
+        eventually("it arrives", || a.count("/hold") == 1);
+        let wait = || {
+            let mut waiting = server.connect();
+            waiting.send(request("GET", "/mine", &[&cookie], ""));
+            eventually("it waits", || server.metric("one_server_upstream_queue_requests", "") == 1.0);
+            waiting
+        };
+        let mut waiting = wait();
+        assert!((0..6).all(|_| who(&server, get("/")) == "b"), "{driver:?}: the others go on");
+        release.store(true, Ordering::SeqCst);
+        assert_eq!((held.response("GET").text(), waiting.response("GET").text()), ("a".into(), "a".into()));
+        release.store(false, Ordering::SeqCst);
+        held.send(request("GET", "/hold", &[&cookie], ""));
+        eventually("it arrives", || a.count("/hold") == 2);
+        let mut waiting = wait();
+        healthy.store(false, Ordering::SeqCst);
+        let response = waiting.response("GET");
+        assert_eq!((response.text().as_str(), set_cookie(&response).is_some()), ("b", true), "{driver:?}");
+        release.store(true, Ordering::SeqCst);
+        assert_eq!(held.response("GET").status, 200);
+    });
+}
+
+#[test]
+fn canaries_by_weight_cookie_and_field() {
+    with_both_drivers(|driver| {
+        let (api, canary) = (named("api"), named("canary"));
+        let text = format!(
+            "[site.main]\n[[site.main.route]]\npath = \"/weight\"\nproxy = \"$by_weight\"\n\
+             [[site.main.route]]\npath = \"/\"\nproxy = \"$by_choice\"\n\
+             [split.by_weight]\nfrom = \"$cookie_user\"\nshares = [\"25% canary\", \"* api\"]\n\
+             [map.by_choice]\nfrom = \"$cookie_canary/$http_x_canary\"\nvalues = {{ \"~1\" = \"canary\" }}\ndefault = \"api\"\n\
+             [upstream.api]\nservers = \"{}\"\nhealth = false\n[upstream.canary]\nservers = \"{}\"\nhealth = false\n",
+            api.address, canary.address
+        );
+        let server = Site::new(driver, &text).start();
+        let user = |n: usize| request("GET", "/weight", &[&format!("Cookie: user=u{n}")], "");
+        let first: Vec<String> = (0..200).map(|n| who(&server, user(n))).collect();
+        let share = first.iter().filter(|name| *name == "canary").count();
+        assert!((30..=70).contains(&share), "{driver:?}: {share} of 200");
+        assert!(first.iter().enumerate().all(|(n, name)| who(&server, user(n)) == *name), "{driver:?}: they stay");
+        for (field, expect) in [("Cookie: canary=1", "canary"), ("X-Canary: 1", "canary"), ("Cookie: canary=0", "api")]
+        {
+            assert_eq!(who(&server, request("GET", "/", &[field], "")), expect, "{driver:?} {field}");
+        }
+    });
+}
+
+#[test]
+fn copies_go_to_a_second_upstream_and_never_hold_up_the_first() {
+    with_both_drivers(|driver| {
+        let api = named("api");
+        let shadow = FakeUpstream::start(|exchange| {
+            exchange.read_body();
+            exchange.send(format!("HTTP/1.1 500 No\r\nContent-Length: 70000\r\n\r\n{}", "x".repeat(70_000)));
+            Then::Keep
+        });
+        let text = |shadow: SocketAddr, mirror: &str, more: &str| {
+            format!(
+                "[site.main]\n[[site.main.route]]\npath = \"/\"\nproxy = \"api\"\nmirror = {mirror}\n\
+                 [upstream.api]\nservers = \"{}\"\nhealth = false\n[upstream.shadow]\nservers = \"{shadow}\"\nhealth = false\n{more}",
+                api.address
+            )
+        };
+        let server = Site::new(driver, &text(shadow.address, "\"shadow\"", "")).one_worker().start();
+        let mut client = server.connect();
+        for n in 0..20 {
+            assert_eq!(client.ask(get(&format!("/get/{n}"))).text(), "api", "{driver:?}");
+            assert_eq!(client.ask(post(&format!("/post/{n}"), "body")).text(), "api", "{driver:?}");
+        }
+        assert_eq!(client.ask(post("/large", &"x".repeat(100_000))).text(), "api", "{driver:?}");
+        eventually("the copies arrive", || shadow.count("/") == 40);
+        shadow.wait_until_all_closed_but_idle();
+        let copies = shadow.seen();
+        assert!(
+            copies.iter().filter(|seen| seen.method == "POST").all(|seen| seen.body == b"body" && seen.body_complete)
+        );
+        assert!(copies.iter().all(|seen| seen.field("x-forwarded-for") == Some("127.0.0.1")));
+        eventually("their connections are kept", || {
+            server.metric("one_server_upstream_connections_idle", "shadow") >= 0.0
+        });
+        assert!(shadow.connections() <= 20, "{driver:?}: {} connections", shadow.connections());
+        let metric =
+            |server: &Server, name: &str| server.metric(&format!("one_server_upstream_{name}_total"), "shadow");
+        assert_eq!((metric(&server, "mirrored"), metric(&server, "mirror_skipped")), (40.0, 1.0), "{driver:?}");
+        // A share of them.
+        let before = shadow.count("/");
+        let server = Site::new(driver, &text(shadow.address, "{ to = \"shadow\", share = \"20%\" }", "")).start();
+        let mut client = server.connect();
+        (0..200).for_each(|_| assert_eq!(client.ask(get("/share")).status, 200));
+        std::thread::sleep(Duration::from_millis(300));
+        let share = shadow.count("/") - before;
+        assert!((15..=70).contains(&share), "{driver:?}: {share} of 200");
+        // A second upstream that hangs, one that is not there: nobody notices, and copies stay bounded.
+        let hangs = FakeUpstream::start(|exchange| {
+            exchange.wait_for_close();
+            Then::Close
+        });
+        let dead = support::ports::free_address();
+        for (address, is_dead) in [(hangs.address, false), (dead, true)] {
+            let mirror = "{ to = \"shadow\", requests_max = 3 }";
+            let server = Site::new(driver, &text(address, mirror, "response_timeout = \"2s\"\n")).start();
+            let mut client = server.connect();
+            let ((), took) =
+                client::timed(|| (0..50).for_each(|_| assert_eq!(client.ask(get("/quick")).text(), "api")));
+            assert!(took < Duration::from_secs(2), "{driver:?}: {took:?}");
+            if is_dead {
+                eventually("they fail", || metric(&server, "mirror_failed") >= 1.0);
+            } else {
+                assert_eq!((hangs.count("/"), metric(&server, "mirrored")), (3, 3.0), "{driver:?}");
+                assert_eq!(metric(&server, "mirror_skipped"), 47.0, "{driver:?}");
+                eventually("they are given up", || metric(&server, "mirror_failed") == 3.0);
+            }
+        }
+    });
+}
+
+/// HAProxy, given the same weights, gives each server the same number of requests in each round.
+#[test]
+fn weights_mean_what_they_mean_to_haproxy() {
+    if !has_program("haproxy") {
+        return;
+    }
+    let servers: Vec<FakeUpstream> = ["a", "b", "c", "d"].map(named).into();
+    let weights = [7, 2, 0, 1];
+    let folder = tempfile::tempdir().expect("a folder");
+    let port = support::ports::free_port();
+    let lines = servers.iter().zip(weights).map(|(s, w)| format!("  server s{w} {} weight {w}\n", s.address));
+    let config = format!(
+        "global\n  nbthread 1\ndefaults\n  mode http\n  timeout connect 5s\n  timeout client 5s\n  timeout server 5s\n\
+         listen web\n  bind 127.0.0.1:{port}\n  balance roundrobin\n{}",
+        lines.collect::<String>()
+    );
+    let path = folder.path().join("haproxy.cfg");
+    std::fs::write(&path, config).expect("a config");
+    let mut haproxy = std::process::Command::new("haproxy")
+        .args(["-db", "-f"])
+        .arg(&path)
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .expect("it starts");
+    let theirs = SocketAddr::from(([127, 0, 0, 1], port));
+    eventually("haproxy listens", || std::net::TcpStream::connect(theirs).is_ok());
+    let list: Vec<String> =
+        servers.iter().zip(weights).map(|(s, w)| with(s.address, &format!("weight = {w}"))).collect();
+    let ours = Site::new(Driver::Auto, &site(&list, "health = false\nbalance = \"round-robin\"")).one_worker().start();
+    let round = |address: SocketAddr| {
+        let mut counts = [0; 4];
+        let mut client = Client::connect(address);
+        for _ in 0..30 {
+            let text = client.ask(get("/")).text();
+            counts[usize::from(text.as_bytes()[0] - b'a')] += 1;
+        }
+        counts
+    };
+    let got = (round(ours.web()), round(theirs));
+    let _ = haproxy.kill();
+    let _ = haproxy.wait();
+    assert_eq!(got, ([21, 6, 0, 3], [21, 6, 0, 3]));
 }

@@ -44,6 +44,8 @@ pub enum Table {
     Respond,
     /// `tarpit = { … }` of a route
     Tarpit,
+    /// `mirror = { … }` of a route
+    Mirror,
     /// `compress = { … }` of `[http]`, a site or a route
     Compress,
     /// `auth = { … }` of a site or route
@@ -54,6 +56,8 @@ pub enum Table {
     Server,
     /// `hash = { … }` of an upstream
     Hash,
+    /// `sticky = { … }` of an upstream
+    Sticky,
     /// `health = { … }` of an upstream
     Health,
     /// `[app.NAME]`
@@ -93,11 +97,13 @@ impl Table {
         Table::Rewrite,
         Table::Respond,
         Table::Tarpit,
+        Table::Mirror,
         Table::Compress,
         Table::Auth,
         Table::Upstream,
         Table::Server,
         Table::Hash,
+        Table::Sticky,
         Table::Health,
         Table::App,
         Table::Map,
@@ -155,11 +161,13 @@ impl Table {
             Table::Rewrite => "rewrite = { … }",
             Table::Respond => "respond = { … }",
             Table::Tarpit => "tarpit = { … }",
+            Table::Mirror => "mirror = { … }",
             Table::Compress => "compress = { … }",
             Table::Auth => "auth = { … }",
             Table::Upstream => "[upstream.NAME]",
             Table::Server => "servers = [{ … }]",
             Table::Hash => "hash = { … }",
+            Table::Sticky => "sticky = { … }",
             Table::Health => "health = { … }",
             Table::App => "[app.NAME]",
             Table::Map => "[map.NAME]",
@@ -235,6 +243,12 @@ impl Table {
                 "An error that is answered late, for paths that only scanners ask for: it costs them time and us a connection. \
                  `process.tarpit_max` bounds how many are held. `tarpit = {}` takes the defaults."
             }
+            Table::Mirror => {
+                "Copies of the requests of a route with `proxy` go to a second upstream, whose answers are thrown away. The \
+                 request itself is neither held up nor changed. A copy is not made when too many are under way, when its content \
+                 is longer than 16 KiB, or when no server of that upstream has room; it is never tried twice. \
+                 `mirror = \"shadow\"` is short for `mirror = { to = \"shadow\" }`."
+            }
             Table::Compress => {
                 "How answers are compressed. A table replaces the one above it as a whole; `compress = true` keeps that one, \
                  or takes these defaults where there is none."
@@ -248,6 +262,11 @@ impl Table {
             Table::Hash => {
                 "What keeps requests together on a server: consistent hashing, by which a server that goes or comes moves its own \
                  keys alone. `hash = \"$remote_addr\"` is short for `hash = { key = \"$remote_addr\" }`."
+            }
+            Table::Sticky => {
+                "A cookie that leads a client back to the server it had. Its value says nothing of the server, and nobody can make \
+                 one for a server of their choice. A server that is down gives its clients to others, with a new cookie; one with \
+                 `weight = 0` keeps its clients and gets no others."
             }
             Table::Health => {
                 "The active health check of an upstream. Without the key a TCP connection is tried; `health = false` switches checks off."

@@ -416,8 +416,13 @@ pub(super) const KEYS: &[Key] = &[
         .help("serve files of a folder")
         .known_as(&["nginx root", "nginx alias", "nginx try_files"]),
     Key::new(Table::Route, "proxy", Kind::Text, Means("another action"))
-        .help("forward to the upstream of this name")
-        .known_as(&["nginx proxy_pass", "haproxy default_backend"]),
+        .help("forward to the upstream of this name, or of the name that one variable of [map.NAME], [geo.NAME] or [split.NAME] is: \"$backend\"; all that it may be are looked at when the config is read")
+        .known_as(&["nginx proxy_pass", "haproxy default_backend", "haproxy use_backend"])
+        .when("a variable for canaries: a [split.NAME] by weight, a [map.NAME] by a cookie or a field"),
+    Key::new(Table::Route, "mirror", Kind::Form("the name of an upstream, or a table such as { to = \"shadow\", share = \"10%\" }"), Means("no copies"))
+        .help("send copies of its requests to a second upstream, and throw the answers away")
+        .known_as(&["nginx mirror", "haproxy filter spoe"])
+        .when("to try a new version with real traffic"),
     Key::new(Table::Route, "app", Kind::Text, Means("another action"))
         .help("call the in-process application of this name"),
     Key::new(Table::Route, "redirect", Kind::Form("a target, or a table such as { to = \"https://example.org$path\" }"), Means("another action"))
@@ -582,6 +587,16 @@ pub(super) const KEYS: &[Key] = &[
     Key::new(Table::Tarpit, "status", integer(400, 599), Default("429"))
         .help("status of the answer")
         .known_as(&["haproxy deny_status"]),
+    // mirror
+    Key::new(Table::Mirror, "to", Kind::Text, Required)
+        .help("name of the upstream that gets the copies"),
+    Key::new(Table::Mirror, "share", Kind::Text, Default("100%"))
+        .help("share of the requests that is copied, chosen by chance: \"10%\", \"0.5%\"")
+        .known_as(&["nginx split_clients"])
+        .when("down where the second upstream is smaller"),
+    Key::new(Table::Mirror, "requests_max", integer(1, 65_536), Default("64"))
+        .help("copies under way at once, in the whole process; more are not made")
+        .when("up for a second upstream that is slow but large"),
     // compress
     Key::new(Table::Compress, "codings", Kind::List(&Kind::Word(&["br", "zstd", "gzip"])), Default("br,zstd,gzip"))
         .help("what is offered, in order of preference; a client that weighs them decides first")
@@ -630,6 +645,10 @@ pub(super) const KEYS: &[Key] = &[
         .help("requests with the same text go to the same server, in every worker and process, whatever else comes and goes; those for which it is empty go by `balance`")
         .known_as(&["nginx hash", "nginx ip_hash", "haproxy balance source", "haproxy balance uri", "haproxy balance hdr", "haproxy balance url_param", "haproxy balance hash", "haproxy hash-type"])
         .when("for caches (\"$request_uri\"), for state that a server keeps of clients (\"$remote_addr\", \"$cookie_session\")"),
+    Key::new(Table::Upstream, "sticky", Kind::Form("a table such as { cookie = \"srv\", secret_file = \"/etc/one-server/sticky.secret\" }"), Means("no cookie"))
+        .help("a cookie that leads clients back to the server they had")
+        .known_as(&["nginx sticky", "haproxy cookie"])
+        .when("for applications that keep their visitors' state in memory"),
     Key::new(Table::Upstream, "slow_start", duration(Duration::ZERO, DAY), Default("0s"))
         .help("time in which the traffic of a server that came up again, and its `requests_max`, grow from almost nothing to all; 0s: at once")
         .known_as(&["nginx slow_start", "haproxy slowstart"])
@@ -709,6 +728,29 @@ pub(super) const KEYS: &[Key] = &[
         .help("requests of a server in percent of what an even spread by weight would give it; beyond it, keys go to the next server in their order")
         .known_as(&["haproxy hash-balance-factor"])
         .when("125 for caches, so that one hot key does not drown a server; not where state must stay together"),
+    // sticky
+    Key::new(Table::Sticky, "cookie", Kind::Text, Required)
+        .help("name of the cookie; upstreams of one host need different ones")
+        .known_as(&["nginx sticky cookie", "haproxy cookie"]),
+    Key::new(Table::Sticky, "secret", Kind::Text, Means("give `secret_file` instead"))
+        .help("what the values are made with, 16 bytes at least, the same on all nodes; keep the config file private then. A new one leads all clients to new servers")
+        .known_as(&["haproxy dynamic-cookie-key"]),
+    Key::new(Table::Sticky, "secret_file", Kind::Path, Means("give `secret` instead"))
+        .help("file whose first line is the secret"),
+    Key::new(Table::Sticky, "secure", Kind::Word(&["auto", "always", "never"]), Default("auto"))
+        .help("browsers send the cookie over https alone: when it was given so, always, or never"),
+    Key::new(Table::Sticky, "http_only", Kind::Switch, Default("true"))
+        .help("scripts of the page do not see the cookie"),
+    Key::new(Table::Sticky, "same_site", Kind::Word(&["lax", "strict", "none", "off"]), Default("lax"))
+        .help("with which requests from other sites browsers send it; off: the cookie says nothing")
+        .when("`none` for pages in frames of other sites, over https"),
+    Key::new(Table::Sticky, "domain", Kind::Text, Means("the host of the request"))
+        .help("hosts that the cookie is for: this one and those below"),
+    Key::new(Table::Sticky, "path", Kind::UrlPath, Default("/"))
+        .help("beginning of the paths that the cookie is for"),
+    Key::new(Table::Sticky, "max_age", duration(Duration::from_secs(1), Duration::from_secs(3650 * 86_400)), Means("until the browser is closed"))
+        .help("how long the cookie is kept")
+        .known_as(&["nginx expires", "haproxy maxlife"]),
     // health
     Key::new(Table::Health, "path", Kind::UrlPath, Means("connecting is enough"))
         .help("GET this path; 200 to 399 is healthy")

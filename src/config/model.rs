@@ -14,6 +14,7 @@ use crate::http::coding::Policy;
 use crate::http::fields::HeaderRules;
 use crate::http::location::LocationRules;
 use crate::proxy::balance::rendezvous::Rendezvous;
+use crate::proxy::sticky::Sticky;
 use crate::runtime::net::Address;
 use crate::util::pattern::Pattern;
 use crate::util::template::{Encoding, Template};
@@ -199,6 +200,8 @@ pub struct Options {
     pub auth_request_headers: Arc<[String]>,
     /// What becomes of URLs in Location and Refresh of upstreams; `None`: they stay.
     pub location_rewrite: Option<LocationRules>,
+    /// Where copies of requests to an upstream go; `None`: nowhere. Only routes have it.
+    pub mirror: Option<Arc<Mirror>>,
 }
 
 impl Options {
@@ -224,6 +227,7 @@ impl Options {
             auth_request: None,
             auth_request_headers: Arc::default(),
             location_rewrite: None,
+            mirror: None,
             x_accel: true,
         }
     }
@@ -534,7 +538,12 @@ impl Route {
             Action::Redirect(redirect) => redirect.to.uses_captures(),
             Action::Rewrite(rewrite) => rewrite.to.uses_captures(),
             Action::Respond(respond) => respond.body.uses_captures(),
-            Action::Files(_) | Action::Proxy(_) | Action::App(_) | Action::Close | Action::Tarpit(_) => false,
+            Action::Files(_)
+            | Action::Proxy(_)
+            | Action::ProxyBy(_)
+            | Action::App(_)
+            | Action::Close
+            | Action::Tarpit(_) => false,
         };
         of_action
             || self.rewrite.as_ref().is_some_and(|rewrite| rewrite.to.uses_captures())
@@ -550,6 +559,8 @@ pub enum Action {
     Files(Arc<Files>),
     /// Forward to the upstream of this index.
     Proxy(usize),
+    /// Forward to the upstream that a variable names.
+    ProxyBy(Arc<ProxyBy>),
     /// Call the in-process application of this index.
     App(usize),
     /// Tell the client to go elsewhere.
@@ -562,6 +573,26 @@ pub enum Action {
     Close,
     /// An error, after a while.
     Tarpit(Tarpit),
+}
+
+/// An upstream by its name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProxyBy {
+    /// One variable.
+    pub name: Template,
+    /// All that it may be, with their indexes into [`Config::upstreams`].
+    pub upstreams: Vec<(String, usize)>,
+}
+
+/// Where copies of requests go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mirror {
+    /// Index into [`Config::upstreams`].
+    pub upstream: usize,
+    /// Share of the requests, hundredths of a percent.
+    pub share: u32,
+    /// Copies under way at once, in the whole process; more are not made.
+    pub requests_max: usize,
 }
 
 /// An error that is answered late.
@@ -750,6 +781,8 @@ pub struct Upstream {
     pub balance: Balance,
     /// What keeps requests together; `None`: nothing does.
     pub hash: Option<Hash>,
+    /// The cookie that leads clients back to their server; `None`: none does.
+    pub sticky: Option<Arc<Sticky>>,
     /// How long a server that came up takes to get all of its traffic.
     pub slow_start: Duration,
     /// When a tier has enough servers.

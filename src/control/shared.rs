@@ -251,6 +251,8 @@ pub struct UpstreamState {
     /// Grows with each change that data workers must know: of a server, or of the tier.
     changes: Arc<AtomicU64>,
     tier_held: AtomicUsize,
+    /// Copies of requests on their way to it. Writers: the data workers.
+    pub mirrored: AtomicUsize,
 }
 
 impl UpstreamState {

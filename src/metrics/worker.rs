@@ -179,6 +179,16 @@ pub struct UpstreamStats {
     pub queue_left: Counter,
     /// How long requests waited, however it ended.
     pub queue_wait: Histogram,
+    /// Requests that went where their cookie led.
+    pub sticky_kept: Counter,
+    /// Cookies that were set.
+    pub sticky_set: Counter,
+    /// Copies of requests sent here.
+    pub mirrored: Counter,
+    /// Copies not made: too many, too large.
+    pub mirror_skipped: Counter,
+    /// Copies that no server took, or did not answer.
+    pub mirror_failed: Counter,
 }
 
 /// One server of an upstream, as one worker sees it.

@@ -12,15 +12,19 @@
 //! | [`upstream`] | both together, for one upstream of one worker |
 //! | [`head`] | the head sent to the server and the one sent back to the client |
 //! | [`health`] | whether a server counts as up, from the results of its checks |
+//! | [`sticky`] | which server a client's cookie leads to |
 //! | [`tiers`] | when an earlier tier of servers is used again |
 //! | [`retry`] | whether a failed request may be sent again, and where |
 
 pub mod balance;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 pub mod gate;
 pub mod head;
 pub mod health;
 pub mod pool;
 pub mod retry;
+pub mod sticky;
 pub mod tiers;
 pub mod upstream;
 

@@ -9,6 +9,7 @@ mod log;
 mod mysql;
 mod options;
 mod privileges;
+mod secret;
 mod site;
 mod template;
 mod tls;

@@ -1,6 +1,7 @@
 //! `[upstream.NAME]`, its servers and its health check.
 
 mod choice;
+mod sticky;
 
 use std::time::Duration;
 
@@ -22,6 +23,7 @@ pub(super) fn compile<'a>(name: &str, section: &Section<'a>) -> Upstream {
     upstream.tier_min = choice::tier_min(section).unwrap_or(upstream.tier_min);
     upstream.fail_back = choice::fail_back(section).unwrap_or(upstream.fail_back);
     upstream.hash = choice::hash(section, &upstream.servers);
+    upstream.sticky = sticky::sticky(name, section, &upstream.servers);
     choice::warn_of_useless_keys(section, &upstream);
     upstream
 }
@@ -37,6 +39,7 @@ pub(in crate::config) fn upstream_settings<'a>(
         servers: Vec::new(),
         balance: choice::balance(section),
         hash: None,
+        sticky: None,
         slow_start: section.get("slow_start"),
         tier_min: TierMin::Servers(1),
         fail_back: FailBack::After(Duration::ZERO),

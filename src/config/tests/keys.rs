@@ -28,6 +28,8 @@ pub(crate) fn another_value(key: &Key) -> String {
         Kind::Text if key.name == "listeners" => "base".into(),
         Kind::Text if key.name == "program" => "guestbook".into(),
         Kind::Text if key.name == "format" => "$status".into(),
+        Kind::Text if key.table == Table::Mirror => if key.name == "to" { "other" } else { "7%" }.into(),
+        Kind::Text if key.name == "secret" => "another of sixteen".into(),
         Kind::Text if key.table == Table::Hash => "$http_other".into(),
         Kind::Text if key.name == "from" => "$http_other".into(),
         Kind::Text if key.name == "shares" => "* other".into(),
@@ -141,6 +143,19 @@ pub(super) fn in_its_table(key: &Key, line: &str) -> String {
         Table::Hash => {
             let needed = unless("key", "key = \"$path\"");
             upstream(&format!("servers = \"1.1.1.1:1\"\n{}", inner("hash", needed)))
+        }
+        Table::Sticky => {
+            let cookie = unless("cookie", "cookie = \"c\"");
+            let secret = if key.name == "secret_file" { "" } else { unless("secret", "secret = \"one of sixteen b\"") };
+            let secret = if line.is_empty() { "secret = \"one of sixteen b\"" } else { secret };
+            let needed =
+                [cookie, secret].iter().filter(|part| !part.is_empty()).copied().collect::<Vec<_>>().join(", ");
+            upstream(&format!("servers = \"1.1.1.1:1\"\n{}", inner("sticky", &needed)))
+        }
+        Table::Mirror => {
+            let mirror = inner("mirror", unless("to", "to = \"u\""));
+            let upstreams = "[upstream.u]\nservers = \"1.1.1.1:1\"\n[upstream.other]\nservers = \"1.1.1.2:1\"\n";
+            route(&format!("path = \"/\"\nproxy = \"u\"\n{mirror}{upstreams}"))
         }
         Table::Health => upstream(&format!("servers = \"1.1.1.1:1\"\n{}", inner("health", ""))),
         Table::App => format!("[app.echo]\n{line}\n"),

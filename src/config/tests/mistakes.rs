@@ -564,6 +564,91 @@ fn choosing_a_server() {
 }
 
 #[test]
+fn sticky_cookies() {
+    let check = |sticky: &str, expect: &[&str]| {
+        check(&upstream(&format!("servers = \"1.1.1.1:1\"\nsticky = {sticky}")), expect);
+    };
+    check(
+        "\"srv\"",
+        &["8:10 sticky of [upstream.u] is not a table | it is a text, but must be a table: sticky of [upstream.u]"],
+    );
+    check(
+        "{ cokie = \"srv\" }",
+        &[
+            "8:10 no secret in sticky of [upstream.u] | add `secret_file` or `secret`: whoever knows it can choose servers. `openssl rand -base64 24` makes one",
+            "8:12 unknown key `cokie` in sticky of [upstream.u] | did you mean `cookie`? it takes a text",
+        ],
+    );
+    check(
+        "{ cookie = \"a b\", secret = \"short\", same_site = \"none\", secure = \"never\" }",
+        &[
+            "8:21 bad value for `cookie` in sticky of [upstream.u] | the name of a cookie has letters, digits, `-` and `_`",
+            "8:37 bad value for `secret` in sticky of [upstream.u] | it has 5 bytes, which can be found by trying: write 16 at least",
+            "8:58 bad value for `same_site` in sticky of [upstream.u] | browsers take `none` only with `Secure`: take `secure = \"never\"` away",
+        ],
+    );
+    check(
+        "{ cookie = \"a\", secret = \"0123456789abcdef\", secret_file = \"/x\", domain = \"a;b\" }",
+        &[
+            "8:55 both `secret` and `secret_file` in sticky of [upstream.u] | keep this one, and take `secret` away",
+            "8:84 bad value for `domain` in sticky of [upstream.u] | it cannot stand in a cookie: write visible ASCII without spaces and `;`",
+        ],
+    );
+}
+
+#[test]
+fn routes_to_upstreams_by_variable_and_copies() {
+    let check = |lines: &str, expect: &[&str]| {
+        let upstreams = "[upstream.api]\nservers = \"1.1.1.1:1\"\n[upstream.canary]\nservers = \"1.1.1.2:1\"\n";
+        check(&format!("{}{upstreams}", route(lines)), expect);
+    };
+    let tables = "[map.by_cookie]\nfrom = \"$cookie_canary\"\nvalues = { \"1\" = \"canary\" }\ndefault = \"api\"\n";
+    check(&format!("path = \"/\"\nproxy = \"$by_cookie\"\n{tables}"), &[]);
+    let label = "write the name of an upstream, or one variable of [map.NAME], [geo.NAME] or [split.NAME], of which it is known what it may be";
+    for text in ["$host", "$by_cookie-2"] {
+        check(
+            &format!("path = \"/\"\nproxy = \"{text}\"\n{tables}"),
+            &[&format!("5:9 bad value for `proxy` in [[site.s.route]] | {label}")],
+        );
+    }
+    check(
+        "path = \"/\"\nproxy = \"$m\"\n[map.m]\nfrom = \"$cookie_a\"\nvalues = { a = \"canry\", b = \"api\" }",
+        &[
+            "5:9 no upstream is called `canry` | did you mean \"canary\"?",
+            "5:9 bad value for `proxy` in [[site.s.route]] | `$m` may be empty: give it a `default`",
+        ],
+    );
+    check(
+        "path = \"/\"\nproxy = \"$m\"\n[split.m]\nfrom = \"$remote_addr\"\nshares = [\"5% canary\", \"90% api\"]",
+        &["5:9 bad value for `proxy` in [[site.s.route]] | `$m` may be empty: let its last share be \"* NAME\""],
+    );
+    check(
+        "path = \"/\"\nproxy = \"$m\"\n[split.m]\nfrom = \"$remote_addr\"\nshares = [\"5% canary\", \"95% api\"]",
+        &[],
+    );
+    check(
+        "path = \"/\"\nproxy = \"$m\"\n[map.m]\nfrom = \"$cookie_a\"\nvalues = { a = \"$host\" }\ndefault = \"api\"",
+        &[
+            "5:9 bad value for `proxy` in [[site.s.route]] | `$m` may be made of other variables: only names of upstreams are possible",
+        ],
+    );
+    check(
+        "path = \"/\"\nproxy = \"api\"\nmirror = { to = \"canry\", share = \"10\" }",
+        &[
+            "6:34 bad value for `share` in mirror of [[site.s.route]] | `10` is no share: write one such as \"20%\" or \"0.5%\", or \"*\" for the rest",
+        ],
+    );
+    check(
+        "path = \"/\"\nproxy = \"api\"\nmirror = \"canry\"",
+        &["6:10 no upstream is called `canry` | did you mean \"canary\"?"],
+    );
+    check(
+        "path = \"/\"\nrespond = {}\nmirror = \"canary\"",
+        &["6:1 `mirror` of a [[site.s.route]] does nothing | requests are mirrored beside `proxy` alone"],
+    );
+}
+
+#[test]
 fn upstreams() {
     let check = |lines: &str, expect: &[&str]| check(&upstream(lines), expect);
     check(

@@ -95,7 +95,7 @@ fn the_example_is_good_and_complete() {
     assert!(warnings.is_empty(), "{warnings:?}");
     assert_eq!(
         (config.listeners.len(), config.sites.len(), config.upstreams.len(), config.splitters.len()),
-        (2, 2, 1, 1)
+        (2, 2, 2, 1)
     );
     for key in KEYS {
         let word = |c: char| !(c.is_ascii_alphanumeric() || c == '_');

@@ -21,6 +21,7 @@ pub(super) fn write(out: &mut Exposition, shared: &Shared, now: SystemTime) {
     files(out, shared);
     upstreams(out, shared);
     queues(out, shared);
+    sticky_and_mirrored(out, shared);
     checks(out, shared, now);
     apps(out, shared);
     app_workers(out, shared);
@@ -225,6 +226,30 @@ fn queues(out: &mut Exposition, shared: &Shared) {
     t.counter(out, "timeouts_total", "Requests refused because they had waited too long.", |u| &u.queue_timeouts);
     t.counter(out, "left_total", "Clients that left while their request waited.", |u| &u.queue_left);
     t.histogram(out, "wait_duration_seconds", "How long requests waited for a place.", |u| &u.queue_wait);
+}
+
+/// Sticky clients and mirrored requests, of upstreams that have them.
+fn sticky_and_mirrored(out: &mut Exposition, shared: &Shared) {
+    let config = &shared.config;
+    let rows = |wanted: &dyn Fn(usize) -> bool| Table {
+        prefix: "one_server_upstream_",
+        rows: (0..config.upstreams.len())
+            .filter(|&u| wanted(u))
+            .map(|u| Row {
+                labels: vec![("upstream", config.upstreams[u].name.clone())],
+                parts: shared.workers.iter().map(|worker| &worker.upstreams[u]).collect(),
+            })
+            .collect(),
+    };
+    let t: Table<'_, UpstreamStats> = rows(&|u| config.upstreams[u].sticky.is_some());
+    t.counter(out, "sticky_kept_total", "Requests that went where their cookie led.", |u| &u.sticky_kept);
+    t.counter(out, "sticky_set_total", "Sticky cookies set.", |u| &u.sticky_set);
+    let mirrors =
+        || config.sites.iter().flat_map(|site| &site.routes).filter_map(|route| route.options.mirror.as_ref());
+    let t: Table<'_, UpstreamStats> = rows(&|u| mirrors().any(|mirror| mirror.upstream == u));
+    t.counter(out, "mirrored_total", "Copies of requests sent here.", |u| &u.mirrored);
+    t.counter(out, "mirror_skipped_total", "Copies not made: too many under way, or too large.", |u| &u.mirror_skipped);
+    t.counter(out, "mirror_failed_total", "Copies that no server took or answered.", |u| &u.mirror_failed);
 }
 
 fn checks(out: &mut Exposition, shared: &Shared, now: SystemTime) {

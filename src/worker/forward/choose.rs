@@ -35,6 +35,25 @@ impl<'a> Known<'a> {
         self.worker.queues[self.upstream].as_ref().map(|queue| queue.gate())
     }
 
+    /// Takes a place at `server`, if there is one.
+    pub(super) fn takes(self, server: usize) -> bool {
+        let Some(gate) = self.gate() else { return true };
+        let is_taken = gate.try_take(server, self.places_now(server));
+        if !is_taken {
+            gate.settle(&self);
+        }
+        is_taken
+    }
+
+    /// The same, unless others wait for one.
+    fn takes_own(self, server: usize) -> bool {
+        self.gate().is_none_or(|gate| gate.has_room(server, self.places_now(server))) && self.takes(server)
+    }
+
+    fn places_now(self, server: usize) -> Option<u32> {
+        self.places_at(server, self.worker.upstreams[self.upstream].borrow().balancer().warmth(server))
+    }
+
     /// Requests that `server` may have at once, of which a slow start has less.
     fn places_at(self, server: usize, warmth: u32) -> Option<u32> {
         let most = u64::from(self.config().servers[server].requests_max?);
@@ -68,7 +87,8 @@ impl Open for Known<'_> {
     fn places(&self, server: usize, new: bool) -> Option<u32> {
         let state = self.worker.upstreams[self.upstream].borrow();
         let takes = self.is_up(server) && (!new || state.balancer().is_member(server));
-        if takes { self.places_at(server, state.balancer().warmth(server)) } else { Some(0) }
+        drop(state);
+        if takes { self.places_now(server) } else { Some(0) }
     }
 }
 
@@ -181,10 +201,26 @@ impl Forward<'_> {
         loop {
             let known = self.known();
             let ask = Ask { tried, key, now: *now };
+            if let Some(server) = self.belongs_to.get() {
+                let keeps = self.worker.upstreams[self.upstream].borrow_mut().balancer_mut().keeps(server, ask, &known);
+                if keeps {
+                    self.worker.stats.upstreams[self.upstream].sticky_kept.inc();
+                    if known.takes_own(server) {
+                        return Chosen::Server(Busy::begin(self.worker, self.upstream, server));
+                    }
+                    if let Some(chosen) = Box::pin(self.wait(trail, Kind::Own(server))).await {
+                        return chosen;
+                    }
+                    *now = self.worker.now();
+                    continue;
+                }
+                // It is gone: the answer brings another cookie.
+                self.belongs_to.set(None);
+            }
             let picked = self.worker.upstreams[self.upstream].borrow_mut().pick(ask, &known);
             let kind = match picked {
                 Picked::Nobody => return Chosen::Nobody,
-                Picked::Server(server) if self.takes(server) => {
+                Picked::Server(server) if known.takes(server) => {
                     return Chosen::Server(Busy::begin(self.worker, self.upstream, server));
                 }
                 Picked::Server(_) | Picked::Full => Kind::Any,
@@ -195,13 +231,6 @@ impl Forward<'_> {
             }
             *now = self.worker.now();
         }
-    }
-
-    /// Takes a place at `server`, if there is one.
-    fn takes(&self, server: usize) -> bool {
-        let known = self.known();
-        let warmth = || self.worker.upstreams[self.upstream].borrow().balancer().warmth(server);
-        known.gate().is_none_or(|gate| gate.try_take(server, known.places_at(server, warmth())))
     }
 
     /// Waits for a place; `None`: choose anew.

@@ -10,6 +10,7 @@
 //! | this file | one server after the other |
 //! | `choose` | which server that is, and the wait for a place there |
 //! | `attempt` | one try on one server |
+//! | `mirror` | a copy of it to another upstream |
 //! | `connect` | the connection to it |
 //! | `outgoing` | what goes to it |
 //! | `relay` | the response on to the client |
@@ -17,6 +18,7 @@
 mod attempt;
 mod choose;
 mod connect;
+mod mirror;
 mod outgoing;
 mod relay;
 
@@ -34,11 +36,12 @@ use super::connection::Connection;
 use super::cx::Cx;
 use super::exchange::{Acted, After, Client, Instead, Outcome, Request, Unanswered, abandoned, refuse};
 use super::upload::Left;
-use crate::config::model::Upstream;
+use crate::config::model::{ProxyBy, Upstream};
 use crate::metrics::{ServedBy, ServerStats};
 use crate::proxy::Tried;
 use crate::proxy::retry::{Failure, RetryPolicy, Situation, Verdict, delay_before_retry, may_retry};
 use crate::runtime::time::sleep;
+use crate::util::template::Encoding;
 
 /// A request being forwarded.
 struct Forward<'a> {
@@ -49,6 +52,8 @@ struct Forward<'a> {
     config: &'a Upstream,
     request: Request<'a>,
     presence: Presence<'a>,
+    /// The server that the client's cookie leads to, as long as it may go there.
+    belongs_to: Cell<Option<usize>>,
     /// The final response is on its way to the client.
     is_relaying: Cell<bool>,
 }
@@ -78,16 +83,31 @@ pub(super) async fn run(cx: &Cx<'_>, client: &mut Client<'_>, fields: &mut Vec<u
     let presence = client.answer.presence();
     client.answer.trail.upstream = Some(upstream as u16);
     let is_relaying = Cell::new(false);
-    let forward = Forward { cx, worker, connection, upstream, config, request, presence, is_relaying };
+    let sticky = config.sticky.as_ref();
+    let belongs_to = Cell::new(sticky.and_then(|sticky| sticky.server(cx.cookie(&sticky.cookie)?)));
+    let forward = Forward { cx, worker, connection, upstream, config, request, presence, belongs_to, is_relaying };
     let outgoing = match forward.outgoing(client).await {
         Ok(outgoing) => outgoing,
         Err(failure) => return body_failed(failure),
     };
+    if let Some(mirrored) = &cx.options.mirror {
+        mirror::mirror(&forward, &outgoing, mirrored);
+    }
     let acted = forward.try_servers(client, fields, &outgoing).await;
     if acted.is_err() && outgoing.is_whole {
         client.left = Left::Kept(outgoing.kept.into());
     }
     acted
+}
+
+/// The upstream that the route's variable names.
+pub(super) fn named(cx: &Cx<'_>, by: &ProxyBy) -> usize {
+    let mut name = cx.worker.hot.take_buffer(0);
+    by.name.put(Encoding::Raw, cx, &mut name);
+    let found = by.upstreams.iter().find(|(known, _)| known.as_bytes() == name).or(by.upstreams.first());
+    debug_assert!(found.is_some_and(|(known, _)| known.as_bytes() == name), "the config knows all that it may be");
+    cx.worker.hot.give_buffer_back(name);
+    found.map_or(0, |(_, upstream)| *upstream)
 }
 
 /// An error page, or a broken connection when part of the response has gone out already.
