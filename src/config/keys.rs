@@ -421,7 +421,7 @@ pub(super) const KEYS: &[Key] = &[
         .when("a variable for canaries: a [split.NAME] by weight, a [map.NAME] by a cookie or a field"),
     Key::new(Table::Route, "mirror", Kind::Form("the name of an upstream, or a table such as { to = \"shadow\", share = \"10%\" }"), Means("no copies"))
         .help("send copies of its requests to a second upstream, and throw the answers away")
-        .known_as(&["nginx mirror", "haproxy filter spoe"])
+        .known_as(&["nginx mirror", "haproxy spoa-mirror"])
         .when("to try a new version with real traffic"),
     Key::new(Table::Route, "app", Kind::Text, Means("another action"))
         .help("call the in-process application of this name"),

@@ -47,7 +47,7 @@ use smallvec::SmallVec;
 use self::draw::Draw;
 use self::rendezvous::Rendezvous;
 use self::time::ResponseTime;
-use self::warmth::{WARM, warmth};
+use self::warmth::{WARM, part_of, warmth};
 use crate::config::model::{Balance, Server, TierMin, Upstream};
 use crate::util::random::Random;
 
@@ -92,8 +92,8 @@ pub trait Servers {
     fn came_up(&self, server: usize) -> Option<Instant>;
     /// Index of the tier that is used while it has enough servers, whatever others have; see [`super::tiers`].
     fn tier_held(&self) -> usize;
-    /// Whether `server` may have one more request; see [`Balancer::warmth`] for `warmth`. Asked for each request.
-    fn has_room(&self, server: usize, warmth: u32) -> bool;
+    /// Whether `server` may have one more request, of whose limit only `part_of` counts now. Asked for each request.
+    fn has_room(&self, server: usize, part_of: impl Fn(u32) -> u32) -> bool;
 }
 
 /// What a choice is for.
@@ -217,7 +217,9 @@ impl Balancer {
         let is_new = |server: usize| !ask.tried.contains(server);
         let all_tried = !ask.tried.is_empty() && !self.view.members.iter().any(|&member| is_new(usize::from(member)));
         let fits = |server: usize, slot: &Slot| {
-            slot.is_member && (all_tried || is_new(server)) && servers.has_room(server, slot.warmth)
+            slot.is_member
+                && (all_tried || is_new(server))
+                && servers.has_room(server, |most| part_of(most, slot.warmth))
         };
         let by_key = match (&self.table, ask.key) {
             (Some((table, load_max)), Some(key)) => self.by_key(table, *load_max, key, fits),
@@ -255,9 +257,9 @@ impl Balancer {
         self.slots[server].is_member
     }
 
-    /// How much of what `server` may have it may have now, as of the last choice: 256 is all, less is a slow start.
-    pub fn warmth(&self, server: usize) -> u32 {
-        self.slots[server].warmth
+    /// What `server` may have now of the `most` requests at once that are its limit: less in a slow start.
+    pub fn places(&self, server: usize, most: u32) -> u32 {
+        part_of(most, self.slots[server].warmth)
     }
 
     /// A request begins on `server`.
@@ -299,11 +301,11 @@ impl Balancer {
         self.slots[server].active
     }
 
-    /// Finds the members anew if something has changed; tells whether it did.
-    pub fn look(&mut self, servers: &impl Servers, now: Instant) -> bool {
+    /// Finds the members anew if something has changed.
+    pub fn look(&mut self, servers: &impl Servers, now: Instant) {
         let changes = servers.changes();
         if self.view.made_from == Some(changes) && self.view.valid_until.is_none_or(|until| now < until) {
-            return false;
+            return;
         }
         self.view.made_from = Some(changes);
         self.view.valid_until = None;
@@ -332,7 +334,6 @@ impl Balancer {
         let shares = view.members.iter().map(|&member| slots[usize::from(member)].share());
         view.shares = shares.clone().map(u64::from).sum();
         view.draw.set(shares);
-        true
     }
 
     /// A server behind a failed connect is tried by one request; the next one waits until it is known how it went.

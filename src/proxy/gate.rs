@@ -20,10 +20,11 @@
 //!
 //! # Fairness
 //!
-//! Tickets leave a line in the order in which they came. A request that gives up while it waits leaves its ticket behind,
-//! and the next request of that worker that comes to wait uses it instead of a new one. So for a request that waits, at
-//! most as many places are granted to others before it as there were tickets in its line when it came: its share does
-//! not depend on which worker it is at. A ticket nobody uses costs no place: its worker passes the place on.
+//! Tickets leave a line in the order in which they came. A request that gives up while it waits leaves its ticket behind:
+//! those behind it at the same worker move up, and the next one that comes there takes the last ticket instead of a new
+//! one. So for a request that waits, at most as many places are granted to others before it as there were tickets in its
+//! line when it came, whatever worker it is at; and while nobody gives up, all workers together serve in order of
+//! arrival. A ticket nobody uses costs no place: its worker passes the place on.
 //!
 //! One that has just come may take a place in the moment between the ticket of another and the end of its settling; this
 //! can be one request for each other worker.

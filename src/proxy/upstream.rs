@@ -150,7 +150,7 @@ mod tests {
             0
         }
 
-        fn has_room(&self, _server: usize, _warmth: u32) -> bool {
+        fn has_room(&self, _server: usize, _part_of: impl Fn(u32) -> u32) -> bool {
             true
         }
     }

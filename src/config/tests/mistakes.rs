@@ -559,6 +559,7 @@ fn choosing_a_server() {
     );
     let warned = |lines: &str| warnings(&upstream(&format!("servers = [\"1.1.1.1:1\", \"1.1.1.2:1\"]\n{lines}"))).len();
     assert_eq!([warned("fail_back = \"manual\""), warned("tier_min = 2")], [1, 1]);
+    assert_eq!(warned("balance = \"first\""), 1);
     assert_eq!([warned("queue_max = 5"), warned("queue_timeout = \"1s\"\nrequests_max = 5")], [1, 0]);
     assert_eq!([warned("health = false\nslow_start = \"1s\""), warned("slow_start = \"1s\"")], [1, 0]);
 }

@@ -43,7 +43,7 @@ impl Servers for World {
         self.held
     }
 
-    fn has_room(&self, server: usize, _warmth: u32) -> bool {
+    fn has_room(&self, server: usize, _part_of: impl Fn(u32) -> u32) -> bool {
         !self.full[server]
     }
 }
@@ -325,6 +325,51 @@ fn a_server_that_came_back_gets_its_share_little_by_little() {
             let n = (0..1000).filter(|_| pick_at(&mut balancer, &world, &tried, now) == Some(0)).count();
             // Two are always compared, and of idle ones the first drawn wins.
             assert!((least..=most).contains(&n), "{method:?} after {seconds} s: {n}");
+        }
+    }
+}
+
+/// Counts the looks at a server's room.
+struct Counted(World, std::cell::Cell<u32>);
+
+impl Servers for Counted {
+    fn changes(&self) -> u64 {
+        self.0.changes()
+    }
+
+    fn is_up(&self, server: usize) -> bool {
+        self.0.is_up(server)
+    }
+
+    fn came_up(&self, server: usize) -> Option<Instant> {
+        self.0.came_up(server)
+    }
+
+    fn tier_held(&self) -> usize {
+        self.0.tier_held()
+    }
+
+    fn has_room(&self, server: usize, part_of: impl Fn(u32) -> u32) -> bool {
+        self.1.set(self.1.get() + 1);
+        self.0.has_room(server, part_of)
+    }
+}
+
+#[test]
+fn the_default_and_hashes_look_at_few_servers_however_many_there_are() {
+    for count in [2, 50, 500] {
+        let weights: Vec<u32> = (0..count).map(|server| 1 + server % 4).collect();
+        for (mut balancer, key, most) in
+            [(weighted(Balance::RandomTwo, &weights).0, false, 2), (hashed(&weights, None).0, true, 1)]
+        {
+            let world = Counted(World::new(weights.len()), Default::default());
+            let (tried, now) = (Tried::new(), Instant::now());
+            for n in 0..1000u32 {
+                let key = key.then(|| rendezvous::hash(&n.to_le_bytes()));
+                let Picked::Server(server) = balancer.pick(Ask { tried: &tried, key, now }, &world) else { panic!() };
+                balancer.on_start(server);
+                assert!(world.1.take() <= most, "{count} servers");
+            }
         }
     }
 }

@@ -17,6 +17,11 @@ pub(super) fn warmth(came_up: Option<Instant>, slow_start: Duration, now: Instan
     (steps.max(1), Some(came_up + step * (steps + 1)))
 }
 
+/// What a server of this warmth may have of `most`: one at the least.
+pub(super) fn part_of(most: u32, warmth: u32) -> u32 {
+    ((u64::from(most) * u64::from(warmth)).div_ceil(u64::from(WARM)) as u32).max(1)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -31,6 +36,8 @@ mod tests {
         assert_eq!(warmth(Some(now), ramp, now + 128 * second), (128, Some(now + 129 * second)));
         assert_eq!(warmth(Some(now), ramp, now + 255 * second), (255, Some(now + 256 * second)));
         assert_eq!(warmth(Some(now), ramp, now + 256 * second), (WARM, None));
+        assert_eq!([1, 64, 128, 255, WARM].map(|warmth| part_of(10, warmth)), [1, 3, 5, 10, 10]);
+        assert_eq!((part_of(1, 1), part_of(u32::MAX, WARM)), (1, u32::MAX));
         // So short that its steps round to nothing.
         let (warmth, next) = warmth(Some(now), Duration::from_nanos(100), now);
         assert!(warmth >= 1 && next.is_some_and(|next| next >= now));

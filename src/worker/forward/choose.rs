@@ -50,14 +50,10 @@ impl<'a> Known<'a> {
         self.gate().is_none_or(|gate| gate.has_room(server, self.places_now(server))) && self.takes(server)
     }
 
-    fn places_now(self, server: usize) -> Option<u32> {
-        self.places_at(server, self.worker.upstreams[self.upstream].borrow().balancer().warmth(server))
-    }
-
     /// Requests that `server` may have at once, of which a slow start has less.
-    fn places_at(self, server: usize, warmth: u32) -> Option<u32> {
-        let most = u64::from(self.config().servers[server].requests_max?);
-        Some((most * u64::from(warmth)).div_ceil(256).max(1) as u32)
+    fn places_now(self, server: usize) -> Option<u32> {
+        let most = self.config().servers[server].requests_max?;
+        Some(self.worker.upstreams[self.upstream].borrow().balancer().places(server, most))
     }
 }
 
@@ -78,8 +74,9 @@ impl Servers for Known<'_> {
         self.worker.shared.upstreams[self.upstream].tier_held()
     }
 
-    fn has_room(&self, server: usize, warmth: u32) -> bool {
-        self.gate().is_none_or(|gate| gate.has_room(server, self.places_at(server, warmth)))
+    fn has_room(&self, server: usize, part_of: impl Fn(u32) -> u32) -> bool {
+        let places = || self.config().servers[server].requests_max.map(part_of);
+        self.gate().is_none_or(|gate| gate.has_room(server, places()))
     }
 }
 
@@ -92,13 +89,12 @@ impl Open for Known<'_> {
     }
 }
 
-/// For the worker's tick: places that have become more, or whose servers are gone, concern those who wait.
+/// For the worker's tick: a server that came up or warmed up has places for those who wait, and who waits for one that is
+/// gone has to look elsewhere.
 pub(in crate::worker) fn look(worker: &Worker, upstream: usize, now: Instant) {
     let known = Known::new(worker, upstream);
-    let has_changed = worker.upstreams[upstream].borrow_mut().balancer_mut().look(&known, now);
-    let Some(queue) = worker.queues[upstream].as_ref().filter(|queue| has_changed && queue.gate().waiting() > 0) else {
-        return;
-    };
+    worker.upstreams[upstream].borrow_mut().balancer_mut().look(&known, now);
+    let Some(queue) = worker.queues[upstream].as_ref().filter(|queue| queue.gate().waiting() > 0) else { return };
     for server in (0..known.config().servers.len()).filter(|&server| !known.is_up(server)) {
         queue.send_elsewhere(server);
     }

@@ -111,6 +111,11 @@ pub(super) fn warn_of_useless_keys(section: &Section<'_>, upstream: &Upstream) {
             warn(key, "nothing waits without a limit: add `requests_max` here or to servers");
         }
     }
+    if upstream.balance == Balance::First && upstream.servers.iter().all(|server| server.requests_max.is_none()) {
+        let title = format!("{} uses its first server alone", section.title);
+        let label = "the first one always has room: give servers a `requests_max`";
+        section.cx.warn(Problem::new(title, section.value_span("balance"), label));
+    }
     if !upstream.slow_start.is_zero() && upstream.health.is_none() {
         warn("slow_start", "without health checks no server ever goes down and comes up again");
     }
