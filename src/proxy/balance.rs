@@ -2,7 +2,7 @@
 //!
 //! Pure: what is known of the servers, the time and the seed of chance come in. It does not check servers, does not
 //! connect, and knows nothing of other workers: its counts are those of one data worker. How good that is, the table in
-//! [`simulation`] shows.
+//! `balance/simulation.rs` shows.
 //!
 //! # Who may be chosen
 //!

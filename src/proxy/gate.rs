@@ -4,7 +4,7 @@
 //! on a cache line of its own, and those who wait stand in bounded lines of tickets.
 //!
 //! A ticket is the number of a worker. The requests of one worker wait in that worker's own memory in order of arrival
-//! ([`Line`]); each puts one ticket of its worker into the shared line. Whoever gives a place back *settles*: as long as
+//! (a line); each puts one ticket of its worker into the shared line. Whoever gives a place back *settles*: as long as
 //! there is a free place and a ticket, it takes the place, takes the first ticket, and *grants* the place to that worker,
 //! which gives it to its first request. A place is not given to somebody who has just come while others wait.
 //!
@@ -129,7 +129,7 @@ impl Gate {
     }
 
     /// Takes a place at `server`, of which there are `places`. Whoever gets `false` and does not come back later with
-    /// [`Gate::wait`] calls [`Gate::settle`]: for a moment it may have kept a place from others.
+    /// [`Queue::wait`] calls [`Gate::settle`]: for a moment it may have kept a place from others.
     pub fn try_take(&self, server: usize, places: Option<u32>) -> bool {
         if !take(&self.used, self.requests_max) {
             return false;
