@@ -321,7 +321,7 @@ fn those_who_wait_are_served_in_order_or_told_to_come_again() {
         let upstream = holding(release.clone());
         let list = [with(upstream.address, "requests_max = 1")];
         let keys = "health = false\nqueue_max = 4\nqueue_timeout = \"700ms\"";
-        let log = "access = \"$DIR/access.log\"\nformat = \"%r|%ts|%Tw|%sq/%bq|%ST\"\nescape = \"none\"\n";
+        let log = "access = \"$DIR/access.log\"\nformat = \"%r|%ts|%Tw|%sq/%bq|%ST|%Tc\"\nescape = \"none\"\n";
         let server = Site::new(driver, &site(&list, keys)).log(log).start();
         let waiting = |n: f64| {
             eventually("they wait", || server.metric("one_server_upstream_queue_requests", "") == n);
@@ -382,6 +382,9 @@ fn those_who_wait_are_served_in_order_or_told_to_come_again() {
         assert_eq!(parts("/1")[0], "CQ", "{log}");
         assert_eq!((parts("/0")[2].as_str(), parts("/3")[2].as_str()), ("0/0", "0/3"), "{log}");
         assert!(parts("/3")[1].parse::<u64>().is_ok_and(|ms| ms > 0), "{log}");
+        // The wait is not counted as connecting.
+        let (tw, tc): (i64, i64) = (parts("/0")[1].parse().expect("ms"), parts("/0")[4].parse().expect("ms"));
+        assert!(tw >= 100 && tc < tw, "{log}");
     });
 }
 

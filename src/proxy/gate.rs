@@ -33,11 +33,12 @@ use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use crate::config::model::Upstream;
 use crate::runtime::sync::{
-    Arc, ArrayQueue, AtomicBool, AtomicU32, AtomicUsize, AtomicWaker, CachePadded, Ordering::SeqCst, register,
+    ArrayQueue, AtomicBool, AtomicU32, AtomicUsize, AtomicWaker, CachePadded, Ordering::SeqCst, register,
 };
 
 /// What is asked for a place.
@@ -69,6 +70,15 @@ pub struct Gate {
     doors: Box<[CachePadded<Door>]>,
 }
 
+/// Most requests that wait.
+#[derive(Clone, Copy)]
+struct Waits {
+    /// In all.
+    all: usize,
+    /// For a place at a server that they belong to.
+    own: usize,
+}
+
 struct ServerGate {
     used: AtomicU32,
     own: ArrayQueue<u16>,
@@ -95,15 +105,23 @@ impl Gate {
     /// The gate of `upstream` for so many data workers; `None`: nothing of it is limited.
     pub fn of(upstream: &Upstream, workers: usize) -> Option<Arc<Gate>> {
         let is_limited = upstream.requests_max.is_some() || upstream.servers.iter().any(|s| s.requests_max.is_some());
-        let make = || Gate::new(upstream.servers.len(), workers, upstream.requests_max, upstream.queue_max);
+        // Without cookies nobody belongs to a server.
+        let own_max = if upstream.sticky.is_some() { upstream.queue_max } else { 0 };
+        let waiting_max = Waits { all: upstream.queue_max, own: own_max };
+        let make = || Gate::new(upstream.servers.len(), workers, upstream.requests_max, waiting_max);
         is_limited.then(|| Arc::new(make()))
     }
 
-    fn new(servers: usize, workers: usize, requests_max: Option<u32>, waiting_max: usize) -> Gate {
+    fn new(servers: usize, workers: usize, requests_max: Option<u32>, waiting_max: Waits) -> Gate {
         // Tickets left behind take room as well; each worker uses its own again.
-        let line = || ArrayQueue::new((2 * waiting_max).max(1));
-        let server =
-            |_| CachePadded::new(ServerGate { used: AtomicU32::new(0), own: line(), was_own: AtomicBool::new(false) });
+        let line = |waiting_max: usize| ArrayQueue::new((2 * waiting_max).max(1));
+        let server = |_| {
+            CachePadded::new(ServerGate {
+                used: AtomicU32::new(0),
+                own: line(waiting_max.own),
+                was_own: AtomicBool::new(false),
+            })
+        };
         let door = |_| {
             let granted = (0..2 * servers).map(|_| AtomicU32::new(0)).collect();
             CachePadded::new(Door { granted, is_rung: AtomicBool::new(false), waker: AtomicWaker::new() })
@@ -112,9 +130,9 @@ impl Gate {
             requests_max,
             used: CachePadded::new(AtomicU32::new(0)),
             servers: (0..servers).map(server).collect(),
-            any: line(),
+            any: line(waiting_max.all),
             waiting: CachePadded::new(AtomicUsize::new(0)),
-            waiting_max,
+            waiting_max: waiting_max.all,
             doors: (0..workers).map(door).collect(),
         }
     }
@@ -445,7 +463,7 @@ mod tests {
 
     #[test]
     fn places_go_to_workers_in_the_order_in_which_their_requests_came() {
-        let (gate, open) = (Arc::new(Gate::new(1, 3, None, 10)), Places(vec![1]));
+        let (gate, open) = (Arc::new(Gate::new(1, 3, None, Waits { all: 10, own: 10 })), Places(vec![1]));
         let queues = queues(&gate, 3);
         assert!(gate.try_take(0, Some(1)) && !gate.try_take(0, Some(1)));
         let mut waiting: Vec<_> =
@@ -465,7 +483,7 @@ mod tests {
 
     #[test]
     fn the_queue_is_bounded_and_whoever_leaves_leaves_no_hole() {
-        let (gate, open) = (Arc::new(Gate::new(2, 2, Some(2), 2)), Places(vec![9, 9]));
+        let (gate, open) = (Arc::new(Gate::new(2, 2, Some(2), Waits { all: 2, own: 2 })), Places(vec![9, 9]));
         let queues = queues(&gate, 2);
         assert!(gate.try_take(0, None) && gate.try_take(1, None) && !gate.try_take(1, None), "two in all");
         let first = queues[0].wait(Kind::Any, &open).unwrap();
@@ -488,7 +506,7 @@ mod tests {
 
     #[test]
     fn a_place_granted_to_one_that_leaves_goes_on() {
-        let (gate, open) = (Arc::new(Gate::new(1, 2, None, 10)), Places(vec![1]));
+        let (gate, open) = (Arc::new(Gate::new(1, 2, None, Waits { all: 10, own: 10 })), Places(vec![1]));
         let queues = queues(&gate, 2);
         assert!(gate.try_take(0, Some(1)));
         let first = queues[0].wait(Kind::Any, &open).unwrap();
@@ -502,7 +520,7 @@ mod tests {
 
     #[test]
     fn those_that_belong_to_a_server_and_the_others_take_turns() {
-        let (gate, open) = (Arc::new(Gate::new(2, 1, None, 20)), Places(vec![1, 0]));
+        let (gate, open) = (Arc::new(Gate::new(2, 1, None, Waits { all: 20, own: 20 })), Places(vec![1, 0]));
         let queue = Queue::new(gate.clone(), 0);
         assert!(gate.try_take(0, Some(1)));
         let kinds = [Kind::Any, Kind::Any, Kind::Own(0), Kind::Own(0), Kind::Own(1)];
@@ -530,7 +548,7 @@ mod tests {
             let mut random = Random::new(seed);
             let open = Places((0..servers).map(|_| 1 + random.below(3) as u32).collect());
             let most = (random.below(2) == 0).then(|| 1 + random.below(4) as u32);
-            let gate = Arc::new(Gate::new(servers, workers, most, 12));
+            let gate = Arc::new(Gate::new(servers, workers, most, Waits { all: 12, own: 12 }));
             let queues = queues(&gate, workers);
             let mut under_way: Vec<usize> = Vec::new();
             let mut waiting: Vec<(Pin<Box<Waiting<'_, Places>>>, usize)> = Vec::new();
@@ -595,7 +613,7 @@ mod tests {
     #[test]
     fn soak_no_place_is_lost() {
         const REQUESTS: usize = 2000;
-        let gate = Arc::new(Gate::new(2, 3, Some(3), 64));
+        let gate = Arc::new(Gate::new(2, 3, Some(3), Waits { all: 64, own: 64 }));
         let peak = std::sync::atomic::AtomicU32::new(0);
         let busy = std::sync::atomic::AtomicU32::new(0);
         std::thread::scope(|scope| {
@@ -690,7 +708,7 @@ mod loom_tests {
     #[test]
     fn loom_nobody_waits_beside_a_free_place() {
         loom::model(|| {
-            let gate = Arc::new(Gate::new(1, 2, None, 2));
+            let gate = Arc::new(Gate::new(1, 2, None, Waits { all: 2, own: 2 }));
             let other = gate.clone();
             let thread = loom::thread::spawn(move || request(&Queue::new(other, 1)));
             request(&Queue::new(gate.clone(), 0));

@@ -204,11 +204,10 @@ impl Forward<'_> {
                     if known.takes_own(server) {
                         return Chosen::Server(Busy::begin(self.worker, self.upstream, server));
                     }
-                    if let Some(chosen) = Box::pin(self.wait(trail, Kind::Own(server))).await {
-                        return chosen;
+                    match self.waited(trail, Kind::Own(server), now).await {
+                        Some(chosen) => return chosen,
+                        None => continue,
                     }
-                    *now = self.worker.now();
-                    continue;
                 }
                 // It is gone: the answer brings another cookie.
                 self.belongs_to.set(None);
@@ -221,15 +220,20 @@ impl Forward<'_> {
                 }
                 Picked::Server(_) | Picked::Full => Kind::Any,
             };
-            // Boxed: every request would carry its size.
-            if let Some(chosen) = Box::pin(self.wait(trail, kind)).await {
+            if let Some(chosen) = self.waited(trail, kind, now).await {
                 return chosen;
             }
-            *now = self.worker.now();
         }
     }
 
-    /// Waits for a place; `None`: choose anew.
+    /// Waits for a place, and puts `now` forward; `None`: choose anew.
+    async fn waited(&self, trail: &mut Trail, kind: Kind, now: &mut Instant) -> Option<Chosen<'_>> {
+        // Boxed: every request would carry its size.
+        let chosen = Box::pin(self.wait(trail, kind)).await;
+        *now = self.worker.now();
+        chosen
+    }
+
     async fn wait(&self, trail: &mut Trail, kind: Kind) -> Option<Chosen<'_>> {
         let stats = &self.worker.stats.upstreams[self.upstream];
         let (queue, known) = (self.worker.queues[self.upstream].as_ref()?, self.known());
