@@ -47,6 +47,7 @@ fn request(c: &mut Criterion) {
         request_id: b"0123456789abcdef",
         body: BodyKind::None,
         keep_alive: true,
+        upgrade: None,
     };
     let mut group = c.benchmark_group("request");
     group.throughput(Throughput::Bytes(REQUEST.len() as u64));

@@ -4,6 +4,7 @@
 #   die TEXT…                 the same, then end with status 1
 #   as_root COMMAND…          run it as root: directly, or through sudo
 #   need PACKAGE COMMAND…     install the Debian package unless every command exists
+#   need_python MODULE        install the Debian package python3-MODULE unless /usr/bin/python3 has the module
 #   need_rust [COMPONENT…]    check cargo and rustup components, add missing components
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -38,6 +39,15 @@ need() {
     for command in "$@"; do
         command -v "$command" >/dev/null || die "$package is installed, but $command is still missing"
     done
+}
+
+# Debian's Python, whichever one comes first in PATH.
+need_python() {
+    /usr/bin/python3 -c "import $1" 2>/dev/null && return 0
+    command -v apt-get >/dev/null || die "missing: the module $1 of /usr/bin/python3"
+    say "installing the Debian package python3-$1"
+    install_package "python3-$1"
+    /usr/bin/python3 -c "import $1" || die "python3-$1 is installed, but /usr/bin/python3 cannot import $1"
 }
 
 # Debian starts a server as soon as it is installed, and at every boot. We only want the program: a policy-rc.d that

@@ -5,20 +5,20 @@
 //!
 //! | module | does | never does |
 //! |---|---|---|
-//! | [`cli`] | command line: run, check, demo, static, proxy, split | start threads |
+//! | [`cli`] | command line: run, check, demo, static, proxy, split, ctl | start threads |
 //! | [`config`] | text → written model with spans → immutable [`config::Config`]; all mistakes at once | bind, resolve, create |
-//! | [`boot`] | process life: limits, another user, threads, signals, drain | stand on the path of a request |
+//! | [`boot`] | process life: limits, another user, threads, signals, reload, drain | stand on the path of a request |
 //! | [`runtime`] | drivers, pinning, mailboxes, buffers, system calls; the only `unsafe` | know a protocol |
 //! | [`tls`] | sessions without sockets, certificates by name, tickets | choose a site |
 //! | [`guard`] | who the client is, whether it may come in, and how much of it: address rules, PROXY protocol, proxies in front, logins, limits | hash a password on a data worker |
-//! | [`http`] | HTTP/1.1 codec, guard of HTTP/2 over the `h2` crate, content codings, fields; no I/O | choose an action |
+//! | [`http`] | HTTP/1.1 codec, guard of HTTP/2 over the `h2` crate, content codings, substitutions, fields; no I/O | choose an action |
 //! | [`route`] | (host, method, path) → action, rewrites, https; pure | I/O |
 //! | [`files`] | static files: path safety, conditionals, ranges, coded forms, listings, cache | leave its root |
-//! | [`proxy`] | upstreams: balance, limits, health, pools, forwarding, retries | complete a truncated body |
+//! | [`proxy`] | upstreams: balance, limits, health, outliers, pools, forwarding, retries | complete a truncated body |
 //! | [`app`] | in-process applications: contract, bridge, workers | touch a client socket |
 //! | [`mysql`] | splitter: protocol, classifier, sessions, pools | send a doubtful statement to a replica |
 //! | `worker` | a data worker: accept, TLS, connections of both versions, requests to actions, deadlines | decide about a protocol |
-//! | [`control`] | admin HTTP, health checks, status | stand on the path of a request |
+//! | [`control`] | admin HTTP, control socket, health checks, ejection of outliers, status | stand on the path of a request |
 //! | [`demo`] | the application of `one-server demo`, an example of one | know the server around it |
 //! | [`metrics`], [`log`] | per-worker counters, histograms, access log | lock, block |
 //! | [`variables`] | variables of the config's own (map, geo, split, set), conditions; pure | I/O |
@@ -52,11 +52,13 @@
 //! 5. Every counter has one writer. What a client or a server may take is counted for the whole process instead: connections
 //!    by address at accept and close, requests under limits by atomics.
 //! 6. `check` reads only: it binds, creates, changes and resolves nothing.
-//! 7. What starts says what it is: version, driver, cores and roles, listeners, limits, and anything that fell back.
+//! 7. A reload changes the config between two requests: it closes no connection and no listener that stays, no counter
+//!    begins anew, and a config with a mistake changes nothing.
+//! 8. What starts says what it is: version, driver, cores and roles, listeners, limits, and anything that fell back.
 //!
 //! # Deliberately absent
 //!
-//! Not built yet, each with its place in the house: reload of the config, HTTP/3, upgrades (WebSocket), FastCGI, TLS towards servers,
+//! Not built yet, each with its place in the house: HTTP/3, upgrades (WebSocket), FastCGI, TLS towards servers,
 //! name resolution, failover between machines, a firewall.
 //!
 //! Not wanted: dynamic dispatch of protocols, plug-ins, a second ring beside those of monoio and tokio-uring, a cipher or
@@ -121,6 +123,7 @@ pub struct Server {
 pub struct Configured {
     programs: app::Registry,
     config: config::Config,
+    source: Option<boot::Source>,
 }
 
 impl Server {
@@ -136,13 +139,14 @@ impl Server {
         self
     }
 
-    /// Takes the config from a file.
+    /// Takes the config from a file, which is read again when a reload is asked for.
     ///
     /// Errors: every mistake of the file, each with its place and how to mend it.
     pub fn load(self, path: impl AsRef<std::path::Path>) -> Result<Configured, config::Report> {
         let (config, warnings) = config::load(path.as_ref(), &self.programs.names())?;
         cli::warn(&warnings);
-        Ok(Configured { programs: self.programs, config })
+        let source = boot::Source::new(path.as_ref(), &self.programs.names(), config::Overrides::default());
+        Ok(Configured { programs: self.programs, config, source: Some(source) })
     }
 
     /// Takes the config from `text`; `file_name` is what reports call it.
@@ -151,18 +155,18 @@ impl Server {
     pub fn parse(self, file_name: &str, text: &str) -> Result<Configured, config::Report> {
         let (config, warnings) = config::parse(file_name, text, &self.programs.names())?;
         cli::warn(&warnings);
-        Ok(Configured { programs: self.programs, config })
+        Ok(Configured { programs: self.programs, config, source: None })
     }
 }
 
 impl Configured {
-    /// The config, to be looked at or changed.
+    /// The config, to be looked at or changed. A reload takes what the file says, without these changes.
     pub fn config_mut(&mut self) -> &mut config::Config {
         &mut self.config
     }
 
     /// Runs until the process is told to stop; returns its exit code. See [`boot`] for the signals.
     pub fn run(self) -> std::process::ExitCode {
-        boot::run(self.config, self.programs)
+        boot::run(self.config, self.programs, self.source)
     }
 }

@@ -4,6 +4,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use one_server::app::Registry;
+use one_server::boot::Source;
 use one_server::cli::demo::Demo;
 use one_server::cli::{self, Command};
 
@@ -13,15 +14,16 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 fn main() -> ExitCode {
     let mut apps = Registry::with_builtin();
     match cli::parse(std::env::args_os(), &apps.names()) {
-        Ok(Command::Run { config, warnings }) => {
+        Ok(Command::Run { config, warnings, file }) => {
             cli::warn(&warnings);
-            one_server::boot::run(*config, apps)
+            let source = file.map(|file| Source::new(&file.path, &apps.names(), file.flags));
+            one_server::boot::run(*config, apps, source)
         }
         Ok(Command::Demo(args)) => match cli::demo::prepare(&args) {
             Ok(Demo::Start(start)) => {
                 start.notes.iter().for_each(|note| eprintln!("{note}"));
                 let (config, _folder) = start.into_parts(&mut apps);
-                one_server::boot::run(config, apps)
+                one_server::boot::run(config, apps, None)
             }
             Ok(Demo::Print(text)) => print(&text),
             Err(failure) => fail(&failure),
@@ -30,6 +32,10 @@ fn main() -> ExitCode {
             cli::warn(&warnings);
             print(&format!("{}: ok\n", file.display()))
         }
+        Ok(Command::Ctl(args)) => match cli::ctl::run(&args) {
+            Ok(text) => print(&text),
+            Err(failure) => fail(&failure),
+        },
         Ok(Command::SelfSigned(args)) => match cli::cert::write(&args) {
             Ok(text) => print(&text),
             Err(failure) => fail(&failure),

@@ -728,3 +728,209 @@ fn those_who_wait_go_to_a_server_that_comes_up() {
         assert_eq!(held.response("GET").status, 200);
     });
 }
+
+const CONTROL: &str = "control = \"$DIR/ctl.sock\"";
+
+/// A server that answers a request for /hold/N when it is told to, by a number from N on.
+fn holding_until(released: Arc<AtomicUsize>) -> FakeUpstream {
+    FakeUpstream::start(move |exchange| {
+        let number = exchange.request.target.strip_prefix("/hold/").and_then(|number| number.parse().ok());
+        while number.is_some_and(|number: usize| released.load(Ordering::SeqCst) < number) {
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        exchange.ok("held")
+    })
+}
+
+/// A reload changes limits for everyone at once, requests of the config before go on to count, and who waits under it comes
+/// before who came later.
+#[test]
+fn a_reload_changes_limits_and_forgets_nobody_who_waits() {
+    with_both_drivers(|driver| {
+        let released = Arc::new(AtomicUsize::new(0));
+        let upstream = holding_until(released.clone());
+        let list = [with(upstream.address, "requests_max = 1")];
+        let keys = "health = false\nqueue_timeout = \"30s\"";
+        let server = Site::new(driver, &site(&list, keys)).process(CONTROL).start();
+        let mut clients = Vec::new();
+        let mut ask = |number: usize| {
+            let mut client = server.connect();
+            client.send(get(&format!("/hold/{number}")));
+            clients.push(client);
+        };
+        let has_come = |number: usize| upstream.count(&format!("/hold/{number}")) == 1;
+        let comes = |number: usize| eventually("it gets a place", || has_come(number));
+        let wait = |count: f64| {
+            eventually("they wait", || server.metric("one_server_upstream_queue_requests", "") == count);
+        };
+        ask(1);
+        comes(1);
+        ask(2);
+        wait(1.0);
+        server.reload_with(&[("requests_max = 1", "requests_max = 2")]);
+        comes(2);
+        ask(3);
+        wait(1.0);
+        server.reload_with(&[("requests_max = 2", "requests_max = 1")]);
+        ask(4);
+        wait(2.0);
+        released.store(1, Ordering::SeqCst);
+        std::thread::sleep(Duration::from_millis(400));
+        assert!(!has_come(3) && !has_come(4), "{driver:?}: the second one is all that may be");
+        released.store(2, Ordering::SeqCst);
+        comes(3);
+        std::thread::sleep(Duration::from_millis(400));
+        assert!(!has_come(4), "{driver:?}");
+        // Another server has taken over before the last one ends: what is left of the old configs goes there.
+        let next = holding_until(released.clone());
+        server.reload_with(&[(&upstream.address.to_string(), &next.address.to_string())]);
+        ask(5);
+        eventually("the new server has a place", || next.count("/hold/5") == 1);
+        released.store(3, Ordering::SeqCst);
+        comes(4);
+        released.store(5, Ordering::SeqCst);
+        let statuses: Vec<u16> = clients.iter_mut().map(|client| client.response("GET").status).collect();
+        assert_eq!(statuses, [200; 5], "{driver:?}");
+        wait(0.0);
+        // No place is lost, and none is there twice.
+        let again = [6, 7].map(|number| {
+            let mut client = server.connect();
+            client.send(get(&format!("/hold/{number}")));
+            if number == 6 {
+                eventually("it gets a place", || next.count("/hold/6") == 1);
+            }
+            client
+        });
+        wait(1.0);
+        assert_eq!(next.count("/hold/7"), 0, "{driver:?}");
+        released.store(7, Ordering::SeqCst);
+        again.into_iter().for_each(|mut client| assert_eq!(client.response("GET").status, 200, "{driver:?}"));
+    });
+}
+
+/// Ends clients also when the test fails, which would wait for them.
+struct StopOnDrop<'a>(&'a AtomicBool);
+
+impl Drop for StopOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
+/// Servers come and go while all of them are full: no limit is passed, nobody is refused, and nothing is left behind.
+#[test]
+fn limits_hold_over_reloads_under_load() {
+    with_both_drivers(|driver| {
+        let (a, b) = (counted(Duration::from_millis(3)), counted(Duration::from_millis(3)));
+        let of_b = format!(", {}", with(b.upstream.address, "requests_max = 1"));
+        let list = [with(a.upstream.address, "requests_max = 2") + &of_b];
+        let server =
+            Site::new(driver, &site(&list, "health = false\nqueue_timeout = \"30s\"")).process(CONTROL).start();
+        let stop = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let ended = StopOnDrop(&stop);
+            let clients: Vec<_> = (0..12)
+                .map(|_| {
+                    scope.spawn(|| {
+                        let (mut client, mut n) = (server.connect(), 0);
+                        while !stop.load(Ordering::SeqCst) {
+                            let response = client.ask(get("/"));
+                            assert_eq!(response.status, 200, "{driver:?}");
+                            n += 1;
+                            if response.field("connection").is_some() {
+                                client = server.connect();
+                            }
+                        }
+                        n
+                    })
+                })
+                .collect();
+            for _ in 0..12 {
+                server.reload_with(&[(&of_b, "")]);
+                server.reload_with(&[("requests_max = 2 }", &format!("requests_max = 2 }}{of_b}"))]);
+            }
+            drop(ended);
+            assert!(clients.into_iter().all(|client| client.join().expect("a client") > 0), "{driver:?}");
+        });
+        let most = [&a, &b].map(|server| server.most.load(Ordering::SeqCst));
+        assert_eq!(most, [2, 1], "{driver:?}");
+        assert_eq!(server.metric("one_server_upstream_queue_requests", ""), 0.0, "{driver:?}");
+        let active = || server.metric("one_server_upstream_server_requests_active", "");
+        eventually("nothing is under way", || active() <= 0.0);
+        let mut client = server.connect();
+        (0..20).for_each(|_| assert_eq!(client.ask(get("/")).status, 200, "{driver:?}"));
+    });
+}
+
+/// As with HAProxy: a server that is drained keeps its clients, one in maintenance does not.
+#[test]
+fn a_drained_server_keeps_its_sticky_clients() {
+    with_both_drivers(|driver| {
+        let (a, b) = (named("a"), named("b"));
+        let list = [plain(a.address), plain(b.address)];
+        let keys = format!("health = false\nbalance = \"round-robin\"\nsticky = {{ cookie = \"srv\", {SECRET} }}");
+        let server = Site::new(driver, &site(&list, &keys)).process(CONTROL).one_worker().start();
+        let cookies: HashMap<String, String> = (0..2)
+            .map(|_| {
+                let response = server.connect().ask(get("/"));
+                (response.text(), set_cookie(&response).expect("a cookie").0)
+            })
+            .collect();
+        let with_cookie = || server.connect().ask(request("GET", "/", &[&format!("Cookie: {}", cookies["a"])], ""));
+        let id = format!("up/{}", a.address);
+        server.ctl_ok(&["server", &id, "drain"]);
+        for _ in 0..2 {
+            for _ in 0..6 {
+                assert_eq!((with_cookie().text().as_str(), set_cookie(&with_cookie())), ("a", None), "{driver:?}");
+                assert_eq!(server.connect().ask(get("/")).text(), "b", "{driver:?}");
+            }
+            // By the next config, too.
+            server.reload_with(&[("path = \"/\"\n", "path = \"/\"\nbody_max = \"1MiB\"\n")]);
+        }
+        server.ctl_ok(&["server", &id, "maintenance"]);
+        let response = with_cookie();
+        assert!(response.text() == "b" && set_cookie(&response).is_some(), "{driver:?}");
+        server.ctl_ok(&["server", &id, "ready"]);
+        assert_eq!(with_cookie().text(), "a", "{driver:?}");
+    });
+}
+
+/// A second try waits in the queue as a first one does, but not beyond the time for retries.
+#[test]
+fn a_retry_waits_for_a_place_within_its_time() {
+    with_both_drivers(|driver| {
+        let released = Arc::new(AtomicUsize::new(0));
+        let busy = holding_until(released.clone());
+        let broken = FakeUpstream::start(|exchange| {
+            exchange.read_body();
+            Then::Close
+        });
+        let list = [with(broken.address, "requests_max = 5"), with(busy.address, "requests_max = 1")];
+        for (time_max, is_answered) in [("30s", true), ("600ms", false)] {
+            released.store(0, Ordering::SeqCst);
+            let keys = format!(
+                "health = false\nbalance = \"first\"\nqueue_timeout = \"20s\"\nretry_time_max = \"{time_max}\"\ntries = 2"
+            );
+            let before = busy.count("/");
+            let server = Site::new(driver, &site(&list, &keys)).one_worker().start();
+            let mut held = server.connect();
+            held.send(get("/hold/1"));
+            eventually("its second try arrives", || busy.count("/") == before + 1);
+            let mut waiting = server.connect();
+            let begun = Instant::now();
+            waiting.send(get("/second"));
+            eventually("its second try waits", || server.metric("one_server_upstream_queue_requests", "") == 1.0);
+            if is_answered {
+                released.store(1, Ordering::SeqCst);
+            }
+            let status = waiting.response("GET").status;
+            assert_eq!(status, if is_answered { 200 } else { 502 }, "{driver:?}");
+            if !is_answered {
+                let took = begun.elapsed();
+                assert!(took >= Duration::from_millis(500) && took < Duration::from_secs(10), "{driver:?}: {took:?}");
+            }
+            released.store(1, Ordering::SeqCst);
+            assert_eq!(held.response("GET").status, 200, "{driver:?}");
+        }
+    });
+}

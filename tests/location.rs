@@ -1,5 +1,6 @@
 //! Redirects of servers that name themselves, at the real binary: no client gets there, so `location_rewrite` puts them
-//! into the client's words. One table asks nginx's proxy_redirect and us the same; a Location must never lead to a host
+//! into the client's words, and `cookie_rewrite` does so with cookies. One table each asks nginx's proxy_redirect and
+//! proxy_cookie_* and us the same; a Location must never lead to a host
 //! that neither the server nor the operator has named.
 
 mod support;
@@ -16,6 +17,93 @@ fn upstream() -> FakeUpstream {
         exchange.send(format!("HTTP/1.1 302 Found\r\n{line}\r\nContent-Length: 0\r\n\r\n"));
         Then::Keep
     })
+}
+
+const COOKIES_NGINX: &str = r#"
+server { listen $LISTEN; server_name test;
+  proxy_cookie_domain internal.test $host; proxy_cookie_domain .dot.test out.test;
+  proxy_cookie_path /two/ /one/; proxy_cookie_path /three /$http_x_path;
+  proxy_cookie_flags sid secure httponly samesite=lax; proxy_cookie_flags bare nosecure nohttponly nosamesite;
+  location / { proxy_pass http://$UP; }
+  location /any/ { proxy_cookie_flags ~. samesite=strict; proxy_pass http://$UP; }
+}
+"#;
+
+const COOKIES: &str = r#"
+[site.main]
+hosts = "test"
+default = true
+[site.main.cookie_rewrite]
+domains = { "internal.test" = "$host", ".dot.test" = "out.test" }
+paths = { "/two/" = "/one/", "/three" = "/$http_x_path" }
+flags = { sid = ["secure", "httponly", "samesite=lax"], bare = ["nosecure", "nohttponly", "nosamesite"] }
+[[site.main.route]]
+path = "/"
+proxy = "up"
+[[site.main.route]]
+path = "/any/"
+proxy = "up"
+cookie_rewrite = { flags = { "*" = "samesite=strict" }, domains = { "internal.test" = "$host" } }
+[[site.main.route]]
+path = "/off/"
+proxy = "up"
+cookie_rewrite = false
+[upstream.up]
+servers = ["$UP"]
+health = false
+"#;
+
+/// Path asked for, what the server sets, what the client gets of both.
+const COOKIE_CASES: &[(&str, &str, &str)] = &[
+    ("/", "a=b; Domain=internal.test; Path=/two/x", "a=b; Domain=test; Path=/one/x"),
+    ("/", "a=b; domain=INTERNAL.test;path=/y; Max-Age=5", "a=b; domain=test; path=/y; Max-Age=5"),
+    ("/", "a=b; Domain=dot.test", "a=b; Domain=out.test"),
+    ("/", "a=b; Domain=x.internal.test; Path=/two", "a=b; Domain=x.internal.test; Path=/two"),
+    ("/", "a=b; Path=/three/x", "a=b; Path=/four/x"),
+    ("/", "sid=1", "sid=1; Secure; HttpOnly; SameSite=Lax"),
+    ("/", "SID=1; secure; SameSite=none", "SID=1; secure; SameSite=Lax; HttpOnly"),
+    ("/", "bare=2; Secure; HttpOnly; SameSite=Lax; Path=/two/", "bare=2; Path=/one/"),
+    ("/", "novalue; Path=/two/", "novalue; Path=/two/"),
+    ("/", "a=\"b; c\"; Path=/two/", "a=\"b; c\"; Path=/one/"),
+    ("/", "a=b; Path; Domain", "a=b; Path; Domain"),
+    ("/any/x", "a=b", "a=b; SameSite=Strict"),
+    ("/any/x", "a=b; samesite=strict", "a=b; samesite=strict"),
+];
+
+fn check_cookies(who: &str, address: std::net::SocketAddr) {
+    let mut client = Client::connect(address);
+    for (path, cookie, expect) in COOKIE_CASES {
+        let fields = [&format!("X-Answer: Set-Cookie: {cookie}"), "X-Path: four"];
+        let response = client.ask(request("GET", path, &fields, ""));
+        let got = response.field("set-cookie").map(str::to_owned);
+        // The words of a flag that is there already may be those of either.
+        let plain = |text: &str| text.to_ascii_lowercase();
+        assert_eq!(got.as_deref().map(plain), Some(plain(expect)), "{who}: {path} {cookie}");
+    }
+}
+
+#[test]
+fn cookies_are_in_the_words_of_the_client() {
+    let upstream = upstream();
+    let up = upstream.address.to_string();
+    if let Some(nginx) = Nginx::start(&COOKIES_NGINX.replace("$UP", &up), &[]) {
+        check_cookies("nginx", nginx.address);
+    }
+    with_both_drivers(|driver| {
+        let server = Site::new(driver, &COOKIES.replace("$UP", &up)).start();
+        check_cookies("we", server.web());
+        let line = "X-Answer: Set-Cookie: a=b; Domain=internal.test";
+        let off = server.connect().ask(request("GET", "/off/", &[line], ""));
+        assert_eq!(off.field("set-cookie"), Some("a=b; Domain=internal.test"), "{driver:?}");
+        // What a client writes begins no attribute (nginx puts it in as it is).
+        let fields = ["X-Answer: Set-Cookie: a=b; Path=/three", "X-Path: x; Domain=evil.test"];
+        let told = server.connect().ask(request("GET", "/", &fields, ""));
+        assert_eq!(told.field("set-cookie"), Some("a=b; Path=/x Domain=evil.test"), "{driver:?}");
+        if has_program("curl") {
+            let got = curl("http", server.web(), "/any/", &["--http2-prior-knowledge", "-H", "Host: test", "-H", line]);
+            assert_eq!(got.field("set-cookie"), Some("a=b; Domain=test; SameSite=Strict"), "{driver:?}");
+        }
+    });
 }
 
 const NGINX: &str = r#"

@@ -127,6 +127,10 @@ route = [
             line.contains("certificates not reloaded") && line.contains("user=nobody") && line.contains("test.key")
         });
         assert_eq!(curl("https", server.address("secure"), "/page?again", &[]).text(), "page", "{driver:?}");
+        // Everything else of a new config counts.
+        server.edit(&[("rewrite = \"/echo\"", "rewrite = \"/echo\", headers.set = { x-new = \"1\" }")]);
+        server.signal(Signal::HUP);
+        eventually("the new config is in use", || client.ask(post("/app/x", "body")).field("x-new") == Some("1"));
         let lines = || std::fs::read_to_string(server.folder().join("access.old")).unwrap_or_default();
         eventually("the old log goes on", || lines().contains("/page?again"));
         assert_eq!(identities(server.pid()), [identity_of("nobody", None)], "{driver:?}");

@@ -113,13 +113,14 @@ fn every_key_in_the_table_of_directives_exists() {
     assert!(count > 60, "{count}");
 }
 
-/// Status, Location, Cache-Control and body. `arguments` are curl's.
+/// Status, Location, Cache-Control, Set-Cookie and body. `arguments` are curl's.
 #[derive(Debug, PartialEq, Eq)]
 struct Answer {
     status: String,
     location: String,
     cache_control: String,
     hsts: String,
+    cookie: String,
     body: String,
 }
 
@@ -140,6 +141,7 @@ fn curl(arguments: &[&str]) -> Answer {
         location: field("location"),
         cache_control: field("cache-control"),
         hsts: field("strict-transport-security"),
+        cookie: field("set-cookie"),
         body: body.to_owned(),
     }
 }
@@ -347,6 +349,30 @@ fn tables_and_conditions_answer_as_with_nginx() {
         let agent = format!("agent/{number}");
         assert_eq!(variant(both[0], &agent), variant(both[1], &agent), "{agent}");
     }
+}
+
+#[test]
+fn a_server_that_names_itself_answers_as_with_nginx() {
+    if !(has_program("curl") && has_program("nginx")) {
+        return;
+    }
+    let app = "[site.app]\ndefault = true\n[[site.app.route]]\npath = \"/app/\"\n\
+               headers = { add = { Set-Cookie = \"sid=1; Domain=app.internal; Path=/app/\" } }\n\
+               respond = { content_type = \"text/html\", body = \"<head></HEAD><a href='http://app.internal/app/x'>HTTP://APP.INTERNAL/APP/</a>\" }\n\
+               [[site.app.route]]\npath = \"/app/old\"\nredirect = { to = \"http://app.internal/app/new\", status = 302 }\n";
+    let backend = Site::new(Driver::Auto, app).start();
+    let to_backend = |text: String| text.replace("127.0.0.1:9000", &backend.web().to_string());
+    let port = free_port();
+    let listen = |text: String| to_backend(text.replace("listen 8080;", &format!("listen 127.0.0.1:{port};")));
+    let _nginx = Nginx::start(blocks("nginx", "### A server that names itself")[0], listen, &[port]);
+    let server = ours(blocks("toml", "### A server that names itself")[0], to_backend);
+    let both = [server.web(), local(port)];
+    let page = alike("http", "www.example.org", both, &[], "/page");
+    assert_eq!(page.cookie, "sid=1; Domain=www.example.org; Path=/; HttpOnly; SameSite=Lax");
+    let link = "<link rel=\"stylesheet\" href=\"/assets/app.css\"></head>";
+    assert_eq!(page.body, format!("<head>{link}<a href='/x'>/</a>"));
+    assert_eq!(alike("http", "www.example.org", both, &[], "/old").location, "/new");
+    assert_eq!(alike("http", "www.example.org", both, &[], "/assets/app.css").status, "200");
 }
 
 #[test]

@@ -1,5 +1,5 @@
-//! Certificates, keys, authorities and ticket secrets of the TLS listeners: loaded at the start, and again when their files
-//! change or SIGHUP asks for it.
+//! Certificates, keys, authorities and ticket secrets of the TLS listeners: loaded at the start, with every reload, and again
+//! when their files change.
 //!
 //! What cannot be used is told and changes nothing: the sessions of tomorrow use what those of today do. All listeners
 //! change together, so that a certificate and its key, which a renewal writes one after the other, are never mixed: files
@@ -13,13 +13,11 @@ use crate::config::Config;
 use crate::config::model::Listener;
 use crate::control::Shared;
 use crate::control::shared::{CertificateFacts, EventLevel};
-use crate::runtime::mailbox::Sender;
 use crate::runtime::sys::users::own_name;
 use crate::tls::{Material, Secrets, TlsError, build};
-use crate::worker::Control;
 
 /// Time between two looks at the files.
-const LOOK: Duration = Duration::from_secs(2);
+pub(super) const LOOK: Duration = Duration::from_secs(2);
 
 /// What tells one state of a file from another; `None`: it is not there, or may not be looked at.
 type Stamp = Option<(SystemTime, u64, u64)>;
@@ -45,20 +43,39 @@ impl Certificates {
         Certificates { config, process_secret: Secrets::random(), files, loaded: Vec::new(), seen: Vec::new() }
     }
 
+    /// Makes the loader for another config of the same process, whose tickets stay good.
+    pub(super) fn successor(&self) -> impl FnOnce(Arc<Config>) -> Certificates + Send + 'static {
+        let process_secret = self.process_secret.clone();
+        move |config| Certificates { process_secret, ..Certificates::new(config) }
+    }
+
+    /// There is something to look after.
+    pub(super) fn has_files(&self) -> bool {
+        !self.files.is_empty()
+    }
+
     /// Reads all files. Errors: name of the listener, and what is wrong.
     pub(super) fn load(&mut self) -> Result<Materials, (String, TlsError)> {
+        self.load_or(|_, _, error| Err(error))
+    }
+
+    /// The same; for a listener whose files cannot be used, `instead` has its say, by index and name.
+    pub(super) fn load_or(
+        &mut self,
+        instead: impl Fn(usize, &str, TlsError) -> Result<Material, TlsError>,
+    ) -> Result<Materials, (String, TlsError)> {
         // Before the files are read: what changes meanwhile is noticed at the next look.
         self.loaded = stamps(&self.files);
         self.seen.clone_from(&self.loaded);
-        let load = |listener: &Listener| {
+        let load = |(index, listener): (usize, &Listener)| {
             let Some(settings) = &listener.tls else { return Ok(None) };
-            let error = |error| (listener.name.clone(), error);
-            let material = Material::load(settings, &self.process_secret).map_err(error)?;
-            // What the workers will build by themselves.
-            build(settings, &material, listener.http2).map_err(error)?;
-            Ok(Some(material))
+            let loaded = Material::load(settings, &self.process_secret)
+                // What the workers will build by themselves.
+                .and_then(|material| build(settings, &material, listener.http2).map(|_| material));
+            let material = loaded.or_else(|error| instead(index, &listener.name, error));
+            material.map(Some).map_err(|error| (listener.name.clone(), error))
         };
-        self.config.listeners.iter().map(load).collect()
+        self.config.listeners.iter().enumerate().map(load).collect()
     }
 
     /// The files have changed since they were loaded, and not since the look before this one.
@@ -86,62 +103,42 @@ impl Certificates {
     }
 }
 
-/// Looks after the files until the process ends. `reload` is told when SIGHUP came.
-pub(super) async fn watch(
+/// Loads the files again if they have changed, or in any case; hands the loader back. `None`: nothing was to be done.
+///
+/// Errors: loading has panicked, and the loader is lost.
+pub(super) async fn look(
     mut certificates: Certificates,
-    workers: Vec<Sender<Control>>,
-    shared: Arc<Shared>,
-    reload: Arc<tokio::sync::Notify>,
-) {
-    if certificates.files.is_empty() {
-        return;
+    in_any_case: bool,
+) -> Result<(Certificates, Option<Result<Materials, (String, TlsError)>>), tokio::task::JoinError> {
+    // Files may lie on a file system that does not answer.
+    let look = move || {
+        let loaded = (in_any_case || certificates.have_changed()).then(|| certificates.load());
+        (certificates, loaded)
+    };
+    tokio::task::spawn_blocking(look).await
+}
+
+/// Tells the log and the status page of certificates that are in use from now on.
+pub(super) fn tell(certificates: &Certificates, materials: &Materials, shared: &Shared) {
+    let facts = certificates.facts(materials);
+    announce(&facts);
+    if !facts.is_empty() {
+        shared.note(EventLevel::Info, "certificates reloaded".into());
     }
-    loop {
-        let is_asked = tokio::select! {
-            () = reload.notified() => true,
-            () = tokio::time::sleep(LOOK) => false,
-        };
-        // Files may lie on a file system that does not answer.
-        let work = tokio::task::spawn_blocking(move || {
-            let loaded = (is_asked || certificates.have_changed()).then(|| certificates.load());
-            (certificates, loaded)
-        });
-        let Ok((returned, loaded)) = work.await else {
-            return tracing::error!("certificates are not looked after any more: loading them has panicked");
-        };
-        certificates = returned;
-        match loaded {
-            None => {}
-            Some(Ok(materials)) => {
-                let facts = certificates.facts(&materials);
-                announce(&facts);
-                shared.set_certificates(facts);
-                shared.note(EventLevel::Info, "certificates reloaded".into());
-                hand_out(materials, &workers).await;
-            }
-            Some(Err((listener, error))) => {
-                let user = own_name();
-                tracing::error!(%listener, %user, %error, "certificates not reloaded, the old ones stay in use");
-                shared.note(EventLevel::Error, format!("certificates of `{listener}` not reloaded: {error}"));
-            }
-        }
-    }
+    shared.set_certificates(facts);
+}
+
+/// Tells them of some that cannot be used.
+pub(super) fn tell_of_failure(listener: &str, error: &TlsError, shared: &Shared) {
+    let user = own_name();
+    tracing::error!(%listener, %user, %error, "certificates not reloaded, the old ones stay in use");
+    shared.note(EventLevel::Error, format!("certificates of `{listener}` not reloaded: {error}"));
 }
 
 fn announce(facts: &[CertificateFacts]) {
     for fact in facts {
         let days_left = fact.not_after.duration_since(SystemTime::now()).map_or(0, |left| left.as_secs() / 86_400);
         tracing::info!(listener = %fact.listener, name = %fact.name, key = fact.key, days_left, "certificate reloaded");
-    }
-}
-
-/// A worker's mailbox may be full of ticks while it is busy; it must not miss this.
-async fn hand_out(materials: Materials, workers: &[Sender<Control>]) {
-    let materials = Arc::new(materials);
-    for worker in workers {
-        while worker.send(Control::Certificates(materials.clone())).is_err() {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
     }
 }
 

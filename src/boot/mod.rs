@@ -2,14 +2,17 @@
 //!
 //! ```text
 //! limits → cores → sockets bound, logs and keys opened → another user → application workers → data workers → control thread (this one)
-//! SIGTERM, SIGINT: stop   SIGQUIT: drain, then stop   SIGUSR1: reopen logs   SIGHUP: reload certificates
+//! SIGTERM, SIGINT: stop   SIGQUIT: drain, then stop   SIGUSR1: reopen logs   SIGHUP: reload the config and certificates
 //! ```
 //! Everything that can fail for a reason the operator can mend fails here, before the first connection is accepted.
 
 mod certificates;
 mod cores;
 mod privileges;
+mod reload;
 mod signals;
+mod sockets;
+mod source;
 mod splitters;
 mod start;
 
@@ -18,11 +21,14 @@ use std::process::ExitCode;
 use crate::app::Registry;
 use crate::config::Config;
 
-/// Runs the process until it is told to stop; returns its exit code.
+pub use source::Source;
+
+/// Runs the process until it is told to stop; returns its exit code. `source` is where the config came from, to be read
+/// again at a reload; without one a reload loads certificates alone.
 ///
 /// 0 after a stop or a drain, 1 when it could not start; the reason is in the log.
-pub fn run(config: Config, apps: Registry) -> ExitCode {
-    match start::run(config, &apps) {
+pub fn run(config: Config, apps: Registry, source: Option<Source>) -> ExitCode {
+    match start::run(config, &apps, source) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{error}");

@@ -1,29 +1,31 @@
 //! Start of the process, its control thread, and its end.
 
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use tokio::sync::watch;
+use tokio::sync::{mpsc as mpsc_of_tokio, watch};
 
-use super::certificates::{self, Certificates};
+use super::certificates::Certificates;
 use super::cores::{Placement, place};
-use super::privileges;
+use super::reload::{self, Asked, Logs, Reloader};
 use super::signals::{Order, Signals};
-use super::splitters;
+use super::sockets::bind;
+use super::source::Source;
+use super::{privileges, splitters};
 use crate::app::{AppWorker, Job, Origin, Registry, Reply, Tickets};
 use crate::config::Config;
 use crate::control::Shared;
-use crate::control::shared::{ListenerFacts, Phase, StartFacts, WorkerFacts, WorkerRole};
+use crate::control::ctl;
+use crate::control::shared::{Phase, StartFacts, WorkerFacts, WorkerRole};
 use crate::log;
 use crate::runtime::driver::{DataRuntime, DriverFacts};
 use crate::runtime::helpers::Helpers;
 use crate::runtime::mailbox::{Receiver, Sender, mailbox};
-use crate::runtime::net::{Address, BoundSocket};
+use crate::runtime::net::Address;
 use crate::runtime::{cores, sys};
 use crate::worker::{Control, Seat, TICK};
 
@@ -113,19 +115,7 @@ impl Threads {
     }
 }
 
-/// Listening sockets of all data workers.
-struct Sockets {
-    /// By data worker: listener index, port, socket.
-    http: Vec<Vec<(usize, u16, BoundSocket)>>,
-    /// By data worker: splitter index, socket.
-    mysql: Vec<Vec<(usize, BoundSocket)>>,
-    admin: Option<std::net::TcpListener>,
-    facts: Vec<ListenerFacts>,
-    /// Unix sockets to be removed at the end.
-    paths: Vec<std::path::PathBuf>,
-}
-
-pub(super) fn run(config: Config, apps: &Registry) -> Result<(), StartError> {
+pub(super) fn run(config: Config, apps: &Registry, source: Option<Source>) -> Result<(), StartError> {
     // A program that has us as a library may have a subscriber of its own: then that one stays.
     if let Err(log::InitError::Thread(error)) = log::init(tracing::level_filters::LevelFilter::INFO) {
         return Err(StartError::Thread { name: "own-log".into(), error });
@@ -143,7 +133,7 @@ pub(super) fn run(config: Config, apps: &Registry) -> Result<(), StartError> {
     let shared = Arc::new(Shared::new(config.clone(), placement.data.len(), placement.app.len()));
     let access_log =
         log::Writer::start(&config, &shared.workers, shared.log_writer.clone()).map_err(StartError::Log)?;
-    let (writer, mut access_logs) = access_log.map_or((None, Vec::new()), |(writer, logs)| (Some(writer), logs));
+    let (writer, mut outboxes) = access_log.map_or((None, Vec::new()), |(writer, logs)| (Some(writer), logs));
     let mut certificates = Certificates::new(config.clone());
     let materials = certificates.load().map_err(|(listener, error)| StartError::Tls { listener, error })?;
     shared.set_certificates(certificates.facts(&materials));
@@ -181,7 +171,7 @@ pub(super) fn run(config: Config, apps: &Registry) -> Result<(), StartError> {
             paired: placement.paired(index),
             replies,
             tickets,
-            access_log: access_logs.pop(),
+            outbox: outboxes.pop(),
             helpers: helpers.clone(),
             hasher: hasher.clone(),
             connections: connections.clone(),
@@ -197,27 +187,34 @@ pub(super) fn run(config: Config, apps: &Registry) -> Result<(), StartError> {
     }
     start_clock(threads.orders.clone())?;
     facts.sort_by_key(|facts| (facts.role == WorkerRole::App, facts.index));
-    let limits = vec![
-        ("connections_max", config.process.connections_max as u64),
-        ("connections_per_address_max", config.http.connections_per_address_max.into()),
-        ("open_files", open_files),
-        ("head_bytes_max", config.http.head_bytes_max as u64),
-        ("body_bytes_max", config.http.body_bytes_max),
-    ];
     let facts = StartFacts {
         version: env!("CARGO_PKG_VERSION").into(),
         workers: facts,
         listeners: std::mem::take(&mut sockets.facts),
-        limits,
+        limits: limits(&config, open_files),
     };
     announce(&facts, &config, open_files);
     drop(shared.facts.set(facts));
-    let result = control_thread(&config, &shared, &mysql, threads, sockets.admin, writer, certificates);
+    let reloader =
+        Reloader::new(source, shared, (certificates, materials), threads.orders.clone(), Logs::new(writer), open_files);
+    let ears = Ears { admin: sockets.admin, control: sockets.control };
+    let result = control_thread(&mysql, threads, ears, reloader);
     log::flush(LOG_STOP_MAX);
     for path in &sockets.paths {
         let _ = std::fs::remove_file(path);
     }
     result
+}
+
+/// The limits that the status page tells.
+pub(super) fn limits(config: &Config, open_files: u64) -> Vec<(&'static str, u64)> {
+    vec![
+        ("connections_max", config.process.connections_max as u64),
+        ("connections_per_address_max", config.http.connections_per_address_max.into()),
+        ("open_files", open_files),
+        ("head_bytes_max", config.http.head_bytes_max as u64),
+        ("body_bytes_max", config.http.body_bytes_max),
+    ]
 }
 
 fn find_programs(config: &Config, apps: &Registry) -> Result<Vec<crate::app::App>, StartError> {
@@ -229,82 +226,6 @@ fn find_programs(config: &Config, apps: &Registry) -> Result<Vec<crate::app::App
         })
     };
     config.apps.iter().map(find).collect()
-}
-
-/// Binds every listening socket, before any worker runs: what cannot be bound is a failed start.
-fn bind(config: &Config, data_workers: usize) -> Result<Sockets, StartError> {
-    let mut sockets = Sockets {
-        http: (0..data_workers).map(|_| Vec::new()).collect(),
-        mysql: (0..data_workers).map(|_| Vec::new()).collect(),
-        admin: None,
-        facts: Vec::new(),
-        paths: Vec::new(),
-    };
-    let backlog = config.process.backlog;
-    for (index, listener) in config.listeners.iter().enumerate() {
-        let address = Address::Tcp(listener.address);
-        let bound = bind_all(&listener.name, &address, backlog, data_workers)?;
-        let kind = if listener.tls.is_some() { "https" } else { "http" };
-        sockets.facts.push(fact(&listener.name, kind, &bound[0]));
-        for (worker, socket) in bound.into_iter().enumerate() {
-            let port = match socket.local_address() {
-                Ok(Address::Tcp(address)) => address.port(),
-                _ => 0,
-            };
-            sockets.http[worker].push((index, port, socket));
-        }
-    }
-    for (index, splitter) in config.splitters.iter().enumerate() {
-        for address in &splitter.listen {
-            let bound = bind_all(&splitter.name, address, backlog, data_workers)?;
-            sockets.facts.push(fact(&splitter.name, "mysql", &bound[0]));
-            for (worker, socket) in bound.into_iter().enumerate() {
-                sockets.mysql[worker].push((index, socket));
-            }
-            if let Address::Unix(path) = address {
-                sockets.paths.push(path.clone());
-            }
-        }
-    }
-    if let Some(address) = config.admin {
-        let error = |error| StartError::Bind { name: "admin".into(), address: Address::Tcp(address), error };
-        let socket = std::net::TcpListener::bind(address).map_err(error)?;
-        socket.set_nonblocking(true).map_err(error)?;
-        let bound = socket.local_addr().map_err(error)?.to_string();
-        sockets.facts.push(ListenerFacts { name: "admin".into(), kind: "admin", address: bound });
-        sockets.admin = Some(socket);
-    }
-    Ok(sockets)
-}
-
-fn fact(name: &str, kind: &'static str, socket: &BoundSocket) -> ListenerFacts {
-    let address = socket.local_address().map(|address| address.to_string()).unwrap_or_default();
-    ListenerFacts { name: name.to_owned(), kind, address }
-}
-
-/// One socket per data worker: TCP ports are shared by SO_REUSEPORT, a Unix socket by handles to the same one.
-fn bind_all(name: &str, address: &Address, backlog: u32, workers: usize) -> Result<Vec<BoundSocket>, StartError> {
-    let error = |error| StartError::Bind { name: name.to_owned(), address: address.clone(), error };
-    match address {
-        Address::Tcp(wanted) => {
-            // SO_REUSEPORT would let a second process of ours share the port without a word: ask without it first.
-            drop(std::net::TcpListener::bind(wanted).map_err(error)?);
-            let first = BoundSocket::tcp(*wanted, backlog).map_err(error)?;
-            let Address::Tcp(bound) = first.local_address().map_err(error)? else { unreachable!("a TCP socket") };
-            let mut sockets = vec![first];
-            for _ in 1..workers {
-                sockets.push(BoundSocket::tcp(SocketAddr::new(wanted.ip(), bound.port()), backlog).map_err(error)?);
-            }
-            Ok(sockets)
-        }
-        Address::Unix(path) => {
-            let first = BoundSocket::unix(path, backlog).map_err(error)?;
-            let clones: io::Result<Vec<_>> = (1..workers).map(|_| first.try_clone()).collect();
-            let mut sockets = clones.map_err(error)?;
-            sockets.push(first);
-            Ok(sockets)
-        }
-    }
 }
 
 type AnswerSeat = (Receiver<Reply>, Arc<Tickets>);
@@ -454,57 +375,77 @@ fn announce(facts: &StartFacts, config: &Config, open_files: u64) {
     }
 }
 
-/// The control thread's life: admin, checks, monitoring, signals; then the end.
+/// Where the control thread is spoken to.
+struct Ears {
+    admin: Option<std::net::TcpListener>,
+    control: Option<std::os::unix::net::UnixListener>,
+}
+
+/// Orders from `one-server ctl` that wait; each of its connections has one at a time.
+const ORDERS_MAX: usize = 16;
+
+/// The control thread's life: admin, checks, monitoring, reloads, signals; then the end.
 fn control_thread(
-    config: &Arc<Config>,
-    shared: &Arc<Shared>,
     mysql: &[Arc<crate::mysql::Shared>],
     threads: Threads,
-    admin: Option<std::net::TcpListener>,
-    writer: Option<log::Writer>,
-    certificates: Certificates,
+    ears: Ears,
+    reloader: Reloader,
 ) -> Result<(), StartError> {
     let error = |error| StartError::Thread { name: "control".into(), error };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(error)?;
+    let (live, logs) = (reloader.live(), reloader.logs());
     let order = runtime.block_on(async {
         let (stop, stopped) = watch::channel(false);
         let mut signals = Signals::new().map_err(error)?;
-        if let Some(socket) = admin {
+        if let Some(socket) = ears.admin {
             let listener = tokio::net::TcpListener::from_std(socket).map_err(error)?;
-            tokio::spawn(crate::control::admin::serve(listener, shared.clone(), stopped.clone()));
+            tokio::spawn(crate::control::admin::serve(listener, live.clone(), stopped.clone()));
         }
-        tokio::spawn(crate::control::checks::run(shared.clone(), rand::random(), stopped.clone()));
-        tokio::spawn(crate::control::tiers::run(shared.clone(), stopped.clone()));
+        tokio::spawn(crate::control::checks::run(live.clone(), rand::random(), stopped.clone()));
+        tokio::spawn(crate::control::tiers::run(live.clone(), stopped.clone()));
         for splitter in mysql {
             tokio::spawn(crate::mysql::monitor::run(splitter.clone(), stopped.clone()));
         }
-        let reload = Arc::new(tokio::sync::Notify::new());
-        tokio::spawn(certificates::watch(certificates, threads.orders.clone(), shared.clone(), reload.clone()));
-        shared.set_phase(Phase::Ready);
+        let (ask, asked) = mpsc_of_tokio::channel(ORDERS_MAX);
+        let (order, mut ordered) = mpsc_of_tokio::channel(ORDERS_MAX);
+        if let Some(socket) = ears.control {
+            let listener = tokio::net::UnixListener::from_std(socket).map_err(error)?;
+            let desk = ctl::Desk { live: live.clone(), file: reloader.file(), orders: order.clone() };
+            tokio::spawn(ctl::serve(listener, desk, stopped.clone()));
+        }
+        tokio::spawn(reload::run(reloader, asked));
+        live.borrow().set_phase(Phase::Ready);
         tracing::info!("ready");
         let order = loop {
             let order = tokio::select! {
                 order = signals.next() => order,
+                Some(order) = ordered.recv() => match order {
+                    ctl::Order::Reload(answer) => {
+                        // A full queue drops the answer's sender, which tells whoever asked.
+                        drop(ask.try_send(Asked::by(answer)));
+                        continue;
+                    }
+                    ctl::Order::Shutdown { drains: true } => Order::Drain,
+                    ctl::Order::Shutdown { drains: false } => Order::Stop,
+                },
                 () = threads.one_ended() => Order::WorkerDied,
             };
             match order {
                 Order::WorkerDied => return Err(StartError::WorkerDied),
                 Order::Reload => {
-                    tracing::info!("SIGHUP: certificates are loaded again; a new config needs a restart");
-                    reload.notify_one();
+                    tracing::info!("SIGHUP: the config is read again");
+                    // When it is asked for more often than it can be done, the last one does for all.
+                    drop(ask.try_send(Asked::by_signal()));
                 }
-                Order::ReopenLogs => {
-                    if let Some(writer) = &writer {
-                        writer.reopen();
-                    }
-                }
+                Order::ReopenLogs => logs.reopen(),
                 order => break order,
             }
         };
         if order == Order::Drain {
-            drain(config, shared, &threads, &mut signals, writer.as_ref()).await;
+            let shared = live.borrow().clone();
+            drain(&shared, &threads, &mut signals, &mut ordered, &logs).await;
         }
-        shared.set_phase(Phase::Stopping);
+        live.borrow().set_phase(Phase::Stopping);
         drop(stop);
         Ok(order)
     })?;
@@ -515,24 +456,22 @@ fn control_thread(
         untold.retain(|order| order.send(Control::Stop).is_err());
         std::thread::sleep(Duration::from_millis(2));
     }
-    if let Some(writer) = writer
-        && !writer.stop(LOG_STOP_MAX)
-    {
+    if !logs.stop(LOG_STOP_MAX) {
         tracing::warn!(waited_s = LOG_STOP_MAX.as_secs(), "access log stalls: its last lines are lost");
     }
     Ok(())
 }
 
-/// Lets the data workers finish. A second signal ends it, and so does a worker that heeds nobody.
+/// Lets the data workers finish. A second order ends it, and so does a worker that heeds nobody.
 async fn drain(
-    config: &Config,
     shared: &Shared,
     threads: &Threads,
     signals: &mut Signals,
-    writer: Option<&crate::log::Writer>,
+    ordered: &mut mpsc_of_tokio::Receiver<ctl::Order>,
+    logs: &Logs,
 ) {
     shared.set_phase(Phase::Draining);
-    let deadline = config.process.drain_timeout;
+    let deadline = shared.config.process.drain_timeout;
     tracing::info!(timeout_s = deadline.as_secs(), "draining: no new connections, requests in flight are finished");
     let done = async {
         // A worker's mailbox may be full of ticks while it is busy; it must not miss this.
@@ -551,10 +490,12 @@ async fn drain(
             () = &mut too_long => return tracing::warn!("drain ends: a worker does not come to its end"),
             order = signals.next() => match order {
                 Order::Stop => return tracing::warn!("drain cut short by a signal"),
-                Order::ReopenLogs => if let Some(writer) = writer {
-                    writer.reopen();
-                },
+                Order::ReopenLogs => logs.reopen(),
                 _ => {}
+            },
+            // A reload is refused by dropping where its answer would go.
+            Some(order) = ordered.recv() => if let ctl::Order::Shutdown { drains: false } = order {
+                return tracing::warn!("drain cut short by the control socket");
             },
         }
     }

@@ -42,6 +42,9 @@ pub(super) enum Sub {
     /// Split MySQL reads and writes over a primary and its replicas
     #[command(after_help = help::SPLIT)]
     Split(SplitArgs),
+    /// Look at a running process, and change it: reload its config, take servers out and back in, end it
+    #[command(after_help = help::CTL)]
+    Ctl(CtlArgs),
     /// Start the demo site: files, application, database, live page
     #[command(after_help = help::DEMO)]
     Demo(DemoArgs),
@@ -170,6 +173,56 @@ pub struct DemoArgs {
     /// Flags that every starting command takes; see [`DemoArgs::defaults`].
     #[command(flatten)]
     pub tuning: Tuning,
+}
+
+/// Flags of `ctl`.
+#[derive(Args, Clone, Debug)]
+pub struct CtlArgs {
+    /// The socket of the process: `control` in [process] of its config
+    #[arg(long, value_name = "PATH", default_value = crate::control::ctl::SOCKET_DEFAULT, global = true)]
+    pub socket: PathBuf,
+    /// Print the answer as JSON, for programs
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// What is wanted.
+    #[command(subcommand)]
+    pub command: CtlSub,
+}
+
+/// What is wanted of a running process.
+#[derive(Clone, Debug, Subcommand)]
+pub enum CtlSub {
+    /// Show what runs: config, workers, listeners, sites, upstreams and their servers
+    Show,
+    /// Read the config file again: a good one is in use from the next requests on, a bad one changes nothing
+    Reload,
+    /// Set what a server is for
+    Server {
+        /// The server
+        #[arg(value_name = "UPSTREAM/ADDRESS")]
+        server: String,
+        /// drain: it finishes what it has and gets nothing new; maintenance: the same, and no checks; ready: it gets
+        /// requests again
+        #[arg(value_enum)]
+        state: CtlState,
+    },
+    /// End the process
+    Shutdown {
+        /// Finish requests under way first
+        #[arg(long)]
+        drain: bool,
+    },
+}
+
+/// State of a server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum CtlState {
+    /// It gets requests
+    Ready,
+    /// It finishes what it has and gets nothing new
+    Drain,
+    /// The same, and it is not checked
+    Maintenance,
 }
 
 #[derive(Clone, Debug, Subcommand)]

@@ -88,7 +88,7 @@ fn placeholder(kind: &Kind) -> &'static str {
         Kind::Cores => "CORES",
         Kind::SocketAddressOrOff => "IP:PORT|off",
         Kind::Output => "stdout|FILE|off",
-        Kind::UrlPath | Kind::UrlPathOrName => "PATH",
+        Kind::Path | Kind::UrlPath | Kind::UrlPathOrName => "PATH",
         _ => "VALUE",
     }
 }
@@ -97,7 +97,7 @@ fn heading(table: Table) -> &'static str {
     match table {
         Table::Process => "Cores, memory, limits",
         Table::Http | Table::Http2 => "HTTP time-outs and limits",
-        Table::Upstream | Table::Health => "Servers",
+        Table::Upstream | Table::Health | Table::Outliers => "Servers",
         Table::Mysql => "Splitter",
         Table::Admin | Table::Log => "Seeing what happens",
         _ => "Options",

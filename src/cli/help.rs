@@ -11,6 +11,7 @@ macro_rules! signals {
 Signals:
   TERM, INT  stop fast: connections are closed
   QUIT       drain: no new connections, requests in flight end (--drain-timeout), then stop
+  HUP        reload: read the config file and certificates again; connections stay, a bad file changes nothing
   USR1       reopen log files, after rotation (as in nginx; HAProxy stops on it)"
     };
 }
@@ -100,6 +101,16 @@ Examples:
 ",
     signals!()
 );
+
+pub(super) const CTL: &str = "\
+Examples:
+  one-server ctl show
+  one-server ctl reload --socket /run/shop.sock
+  one-server ctl server api/10.0.0.7:8080 drain
+  one-server ctl shutdown --drain
+
+The process listens there when its config says so: control = \"/run/one-server.sock\" in [process].
+Exit: 0 done; 1 refused, or nobody is there; 2 wrong flags.";
 
 pub(super) const SELF_SIGNED: &str = "\
 Examples:

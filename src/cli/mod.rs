@@ -2,6 +2,7 @@
 
 mod args;
 pub mod cert;
+pub mod ctl;
 pub mod demo;
 mod flags;
 mod help;
@@ -18,7 +19,7 @@ use clap::{CommandFactory, Parser};
 use crate::config::{self, Config, Warning};
 
 use args::{Arguments, CertSub, ReferenceFormat, RunArgs, Sub};
-pub use args::{DemoArgs, SelfSignedArgs};
+pub use args::{CtlArgs, DemoArgs, SelfSignedArgs};
 pub use flags::{SplitterFlags, Tuning, UpstreamFlags};
 
 /// What the command line asks for.
@@ -30,7 +31,11 @@ pub enum Command {
         config: Box<Config>,
         /// What is probably not meant.
         warnings: Vec<Warning>,
+        /// Where it came from, if it can be read again.
+        file: Option<ConfigFile>,
     },
+    /// Ask a running process, which `cli::ctl` does.
+    Ctl(CtlArgs),
     /// The config file is good.
     Check {
         /// The file.
@@ -44,6 +49,15 @@ pub enum Command {
     SelfSigned(SelfSignedArgs),
     /// Print this text to standard output: help, version, manual, completions.
     Print(String),
+}
+
+/// A config file, and the flags that win over it.
+#[derive(Clone, Debug)]
+pub struct ConfigFile {
+    /// The file.
+    pub path: PathBuf,
+    /// The flags.
+    pub flags: config::Overrides,
 }
 
 /// Why there is nothing to start.
@@ -78,6 +92,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>, programs: &[&str]) -> Res
         (Some(Sub::Proxy(args)), _) => quick::proxy(args).map(start),
         (Some(Sub::Split(args)), _) => quick::split(args).map(start),
         (Some(Sub::Demo(args)), _) => Ok(Command::Demo(Box::new(args))),
+        (Some(Sub::Ctl(args)), _) => Ok(Command::Ctl(args)),
         (Some(Sub::Cert(CertSub::SelfSigned(args))), _) => Ok(Command::SelfSigned(args)),
         (Some(Sub::ConfigReference(args)), _) => Ok(Command::Print(match args.format {
             ReferenceFormat::Markdown => config::reference_markdown(),
@@ -91,13 +106,14 @@ pub fn parse(args: impl IntoIterator<Item = OsString>, programs: &[&str]) -> Res
 }
 
 fn start(config: Config) -> Command {
-    Command::Run { config: Box::new(config), warnings: Vec::new() }
+    Command::Run { config: Box::new(config), warnings: Vec::new(), file: None }
 }
 
 fn run(args: &RunArgs, programs: &[&str]) -> Result<Command, Failure> {
     let (config, warnings) =
         config::load_with(&args.config, programs, &args.tuning.0).map_err(|report| bad(&report))?;
-    Ok(Command::Run { config: Box::new(config), warnings })
+    let file = ConfigFile { path: args.config.clone(), flags: args.tuning.0.clone() };
+    Ok(Command::Run { config: Box::new(config), warnings, file: Some(file) })
 }
 
 fn check(file: PathBuf, programs: &[&str]) -> Result<Command, Failure> {

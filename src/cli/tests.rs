@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::flags::flags;
 use super::*;
-use crate::config::model::{Action, Balance, LogTarget, PathMatch};
+use crate::config::model::{Action, Balance, LogTarget, PathMatch, Probe};
 use crate::config::tests::another_value;
 use crate::config::{FlagOf, Key, Kind};
 use crate::runtime::net::Address;
@@ -108,13 +108,14 @@ fn proxy_balances_over_servers() {
     let expect = [("10.0.0.1:1", false), ("10.0.0.2:2", false), ("unix:/run/a", false), ("10.0.0.3:3", true)];
     assert_eq!(servers, expect.map(|(address, backup)| (address.to_owned(), backup)));
     assert_eq!(upstream.balance, Balance::LeastConn);
-    assert_eq!((upstream.tries_max, upstream.connect_timeout), (5, Duration::from_millis(250)));
+    assert_eq!((upstream.retry.tries_max, upstream.connect_timeout), (5, Duration::from_millis(250)));
     let health = upstream.health.as_ref().expect("checked");
-    assert_eq!((health.path.as_deref(), health.interval), (Some("/healthz"), Duration::from_secs(2)));
+    let Probe::Http(http) = &health.probe else { panic!("{health:?}") };
+    assert_eq!((http.path.as_str(), health.pace.interval), ("/healthz", Duration::from_secs(2)));
     assert!(matches!(config.sites[0].routes[0].action, Action::Proxy(0)));
     let plain = self::config(&["proxy", "--to", "10.0.0.1:1"]);
     assert_eq!(plain.upstreams[0].balance, Balance::RandomTwo);
-    assert_eq!(plain.upstreams[0].health.as_ref().expect("checked").path, None);
+    assert_eq!(plain.upstreams[0].health.as_ref().expect("checked").kind(), "tcp");
     assert_eq!(failure(&["proxy"]).code, 2);
 }
 

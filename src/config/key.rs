@@ -48,6 +48,10 @@ pub enum Table {
     Mirror,
     /// `compress = { … }` of `[http]`, a site or a route
     Compress,
+    /// `substitute = { … }` of `[http]`, a site or a route
+    Substitute,
+    /// `cookie_rewrite = { … }` of `[http]`, a site or a route
+    Cookies,
     /// `auth = { … }` of a site or route
     Auth,
     /// `[upstream.NAME]`
@@ -58,8 +62,12 @@ pub enum Table {
     Hash,
     /// `sticky = { … }` of an upstream
     Sticky,
+    /// `tls = { … }` of an upstream
+    UpstreamTls,
     /// `health = { … }` of an upstream
     Health,
+    /// `outliers = { … }` of an upstream
+    Outliers,
     /// `[app.NAME]`
     App,
     /// `[map.NAME]`
@@ -99,12 +107,16 @@ impl Table {
         Table::Tarpit,
         Table::Mirror,
         Table::Compress,
+        Table::Substitute,
+        Table::Cookies,
         Table::Auth,
         Table::Upstream,
         Table::Server,
         Table::Hash,
         Table::Sticky,
+        Table::UpstreamTls,
         Table::Health,
+        Table::Outliers,
         Table::App,
         Table::Map,
         Table::Geo,
@@ -163,12 +175,16 @@ impl Table {
             Table::Tarpit => "tarpit = { … }",
             Table::Mirror => "mirror = { … }",
             Table::Compress => "compress = { … }",
+            Table::Substitute => "substitute = { … }",
+            Table::Cookies => "cookie_rewrite = { … }",
             Table::Auth => "auth = { … }",
             Table::Upstream => "[upstream.NAME]",
             Table::Server => "servers = [{ … }]",
             Table::Hash => "hash = { … }",
             Table::Sticky => "sticky = { … }",
+            Table::UpstreamTls => "tls = { … }",
             Table::Health => "health = { … }",
+            Table::Outliers => "outliers = { … }",
             Table::App => "[app.NAME]",
             Table::Map => "[map.NAME]",
             Table::Geo => "[geo.NAME]",
@@ -253,6 +269,19 @@ impl Table {
                 "How answers are compressed. A table replaces the one above it as a whole; `compress = true` keeps that one, \
                  or takes these defaults where there is none."
             }
+            Table::Substitute => {
+                "Texts that are replaced in the bodies of answers: of files, upstreams, applications and fixed ones, before \
+                 they are compressed. Letters of ASCII are looked for in either case; of several texts that are found the \
+                 leftmost counts, of those that begin at the same place the one written first. Such answers have no \
+                 Content-Length, digests and ranges, and files are neither taken from their compressed forms nor sent by \
+                 sendfile(2). Servers and applications are not told which content codings the client takes (Accept-Encoding \
+                 is not sent on), because what comes coded stays as it is, and so do parts (206). A table replaces the one \
+                 above it as a whole."
+            }
+            Table::Cookies => {
+                "What becomes of the attributes of cookies that upstreams set. Whatever comes in of a table, the first entry \
+                 that fits counts. A table replaces the one above it as a whole."
+            }
             Table::Auth => {
                 "A login by user and password (HTTP Basic) for a site or a route, which takes that of its site if it has none \
                  of its own; `auth = false` switches it off. Use it over TLS only."
@@ -268,8 +297,19 @@ impl Table {
                  one for a server of their choice. A server that is down gives its clients to others, with a new cookie; one with \
                  `weight = 0` keeps its clients and gets no others."
             }
+            Table::UpstreamTls => {
+                "TLS towards the servers of an upstream. `tls = true` takes the defaults: certificates are verified."
+            }
             Table::Health => {
-                "The active health check of an upstream. Without the key a TCP connection is tried; `health = false` switches checks off."
+                "The active health check of an upstream. Without the key a TCP connection is tried; `health = false` switches \
+                 checks off. The very first check decides, so that a server which is dead at the start is down after one. A \
+                 check that fails for lack of something on this machine (file descriptors, memory) says nothing of a server."
+            }
+            Table::Outliers => {
+                "What live traffic tells of the servers: one that fails requests, or is much slower than the others, is ejected \
+                 for a while and gets none. `outliers = true` takes the defaults, without the key nothing is ejected. Each \
+                 ejection of a server lasts longer than the one before; a time without one takes that back step by step. \
+                 A retry that only met a closed idle connection is no failure."
             }
             Table::App => "An application that runs inside the process.",
             Table::Map => {

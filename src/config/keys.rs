@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use super::health::FailureKinds;
 use super::key::Absent::{Default, Means, Required};
 use super::key::{FlagOf, Key, Table, duration, integer, size};
 use super::value::Kind;
@@ -14,6 +15,7 @@ use crate::http::coding::DEFAULT_TYPES;
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
+const TIB: u64 = 1 << 40;
 const MS: Duration = Duration::from_millis(1);
 const DAY: Duration = Duration::from_secs(86_400);
 
@@ -104,6 +106,11 @@ pub(super) const KEYS: &[Key] = &[
     Key::new(Table::Process, "group", Kind::Text, Means("the group of the user"))
         .help("its group instead of the user's own one")
         .known_as(&["haproxy group", "haproxy gid"]),
+    Key::new(Table::Process, "control", Kind::Path, Means("`one-server ctl` cannot reach the process"))
+        .help("Unix socket on which `one-server ctl` looks at the running process and changes it; it gets mode 0600, and only root and the user of the process are heard")
+        .flag("control")
+        .known_as(&["haproxy stats socket"])
+        .when("set it wherever somebody looks after the process, for example /run/one-server.sock"),
     Key::new(Table::Process, "backlog", integer(1, 1 << 20), Default("4096"))
         .help("length of the accept queue of each listening socket, see listen(2); the kernel caps it at net.core.somaxconn")
         .flag("backlog")
@@ -500,10 +507,26 @@ pub(super) const KEYS: &[Key] = &[
         .help("put URLs in Location and Refresh of upstreams into the client's words: `true` takes the upstream's own address away (and leads back what `rewrite = \"/other/$1\"` of a `path` has changed); a table also replaces the beginnings it names, whose values may hold variables")
         .known_as(&["nginx proxy_redirect"])
         .when("where servers name themselves in their redirects; those that heed Host and X-Forwarded-Proto need none of it. nginx does it by default"),
+    Key::new(Table::Options, "cookie_rewrite", Kind::Form("a table such as { paths = { \"/app/\" = \"/\" }, flags = { \"*\" = [\"secure\"] } }, or false"), Means("that of the level above, else false"))
+        .help("put domains, paths and flags of cookies of upstreams into the client's words")
+        .known_as(&["nginx proxy_cookie_domain", "nginx proxy_cookie_path", "nginx proxy_cookie_flags", "haproxy http-response replace-header"])
+        .when("where a server does not know under which name and path clients reach it, or that they come by https"),
     Key::new(Table::Options, "compress", COMPRESS, Means("that of the level above, else false"))
         .help("compress answers for clients that take it, files and proxied ones alike")
         .known_as(&["nginx gzip", "nginx gzip_vary", "nginx gzip_proxied", "nginx brotli", "haproxy compression", "caddy encode"])
         .when("true for most sites, false where answers hold secrets beside what visitors sent. Off by default, as with nginx: it takes processor time, and where an answer holds both a secret and what a visitor sent, its compressed length can give the secret away (BREACH)"),
+    Key::new(Table::Options, "substitute", Kind::Form("a table such as { texts = { \"http://internal\" = \"https://$host\" } }, or false"), Means("that of the level above, else false"))
+        .help("replace texts in the bodies of answers")
+        .known_as(&["nginx sub_filter", "nginx subs_filter"])
+        .when("where a server writes addresses that no client reaches, or to put something before `</head>`; it costs time for every byte, so name it at the routes that need it"),
+    Key::new(Table::Options, "limit_rate", size(0, TIB), Means("that of the level above, else 0"))
+        .help("bytes a second of the content of one answer; 0: any rate. A server or application may say another in X-Accel-Limit-Rate, unless x_accel is false")
+        .known_as(&["nginx limit_rate", "haproxy bwlim-out"])
+        .when("so that downloads leave room for others: each answer has the rate for itself, so limit their number too. nginx lets the first second's worth go at once, this a tenth of it: add limit_rate_after for more"),
+    Key::new(Table::Options, "limit_rate_after", size(0, TIB), Means("that of the level above, else 0"))
+        .help("bytes of an answer that leave at any rate before limit_rate counts")
+        .known_as(&["nginx limit_rate_after"])
+        .when("for media: enough to begin with comes fast, the rest as fast as it plays"),
     // headers, request_headers
     Key::new(Table::Headers, "set", Kind::Form("field names with values, { X-Name = \"value\" }"), Means("nothing is set"))
         .help("fields put in place of those of the same name; a value that turns out empty takes the field away"),
@@ -625,6 +648,33 @@ pub(super) const KEYS: &[Key] = &[
     Key::new(Table::Compress, "cache_file_max", size(0, 64 * MIB), Default("1MiB"))
         .help("largest file whose compressed form is kept, within process.file_cache; larger ones are compressed for each answer")
         .when("up for large files of text that are asked for often"),
+    // substitute
+    Key::new(Table::Substitute, "texts", Kind::Form("texts with what is put in their place, { \"http://internal\" = \"https://$host\" }"), Required)
+        .help("up to 64 texts of up to 1 KiB; what is put in their place may hold variables, whose values do not become markup in HTML and XML, or code in JSON and JavaScript. `$$` is a dollar")
+        .known_as(&["nginx sub_filter"]),
+    Key::new(Table::Substitute, "types", Kind::List(&Kind::Text), Default("text/html"))
+        .help("media types of the answers: \"text/html\", \"text/*\" (all of a kind), \"*\" (all, and those that tell none)")
+        .known_as(&["nginx sub_filter_types"])
+        .when("to add others; text/html must be named again then, which nginx adds by itself"),
+    Key::new(Table::Substitute, "once", Kind::Switch, Default("true"))
+        .help("replace each text only where it is found first")
+        .known_as(&["nginx sub_filter_once"])
+        .when("false for addresses, which stand in a page again and again"),
+    Key::new(Table::Substitute, "keep_validators", Kind::Switch, Default("false"))
+        .help("leave Last-Modified as it is and make ETag a weak one, so that clients ask whether the answer has changed; else both are taken away, and files answer 200 to such questions")
+        .known_as(&["nginx sub_filter_last_modified"])
+        .when("true where the same is put in for everyone, and seldom changes: a client keeps what it has as long as the file or the server's answer stays what it was"),
+    // cookie_rewrite
+    Key::new(Table::Cookies, "domains", Kind::Form("domains with what is put in their place, { \"app.internal\" = \"$host\" }"), Means("they stay"))
+        .help("whole domains, in either case, with or without a dot in front; \"\" takes the attribute away, so that the cookie belongs to the host alone. Values may hold variables")
+        .known_as(&["nginx proxy_cookie_domain"]),
+    Key::new(Table::Cookies, "paths", Kind::Form("beginnings of paths with what is put in their place, { \"/app/\" = \"/\" }"), Means("they stay"))
+        .help("beginnings of paths; values may hold variables")
+        .known_as(&["nginx proxy_cookie_path"]),
+    Key::new(Table::Cookies, "flags", Kind::Form("names of cookies with their flags, { sid = [\"secure\", \"httponly\", \"samesite=lax\"] }"), Means("they stay"))
+        .help("by name of the cookie, in either case, or \"*\" for any: `secure`, `httponly`, `samesite=strict`, `samesite=lax`, `samesite=none`, and `nosecure`, `nohttponly`, `nosamesite` to take them away")
+        .known_as(&["nginx proxy_cookie_flags"])
+        .when("to [\"secure\", \"httponly\", \"samesite=lax\"] for sessions of applications that know nothing of https"),
     // auth
     Key::new(Table::Auth, "realm", Kind::Field, Required)
         .help("what the login is for; browsers show it")
@@ -675,6 +725,17 @@ pub(super) const KEYS: &[Key] = &[
         .help("the active check of each server")
         .known_as(&["haproxy option httpchk", "haproxy server check"])
         .when("give a path, so that a server which accepts connections but cannot answer is taken out"),
+    Key::new(Table::Upstream, "tls", Kind::Form("true, false, or a table such as { server_name = \"api.internal\" }"), Means("clear text"))
+        .help("TLS towards its servers; checks use it too")
+        .known_as(&["nginx proxy_pass https", "haproxy server ssl"]),
+    Key::new(Table::Upstream, "outliers", Kind::Form("true, false, or a table such as { consecutive = 5, ejection_time = \"30s\" }"), Means("false"))
+        .help("ejects servers for what live traffic shows")
+        .known_as(&["nginx max_fails", "haproxy observe", "envoy outlier_detection"])
+        .when("for servers that pass their checks and fail requests"),
+    Key::new(Table::Upstream, "panic", integer(0, 100), Default("0"))
+        .help("percent of servers: while fewer are up, and no backup is, all servers get requests, whatever checks and outliers say; 0: never")
+        .known_as(&["envoy healthy_panic_threshold"])
+        .when("to about 50 where a wrong check, or the load of those that failed, would take down the rest one by one"),
     Key::new(Table::Upstream, "connect_timeout", WAIT, Default("5s"))
         .help("time for connecting to a server")
         .flag_of(FlagOf::Proxy, "connect-timeout")
@@ -688,13 +749,37 @@ pub(super) const KEYS: &[Key] = &[
     Key::new(Table::Upstream, "idle_timeout", WAIT, Default("60s"))
         .help("longest silence while a body is relayed")
         .flag_of(FlagOf::Proxy, "idle-timeout")
-        .known_as(&["nginx proxy_send_timeout", "haproxy timeout tunnel"])
+        .known_as(&["nginx proxy_send_timeout"])
         .when("up for streams with long pauses, such as server-sent events"),
+    Key::new(Table::Upstream, "upgrade", Kind::List(&Kind::Text), Default("websocket"))
+        .help("protocols that a client may leave HTTP for on its connection (`Upgrade`); an empty list: none. HTTP/2 in clear (h2c) never is one")
+        .known_as(&["nginx proxy_set_header Upgrade"])
+        .when("`[]` where the servers have no WebSockets"),
+    Key::new(Table::Upstream, "tunnel_timeout", WAIT, Default("1h"))
+        .help("longest silence in both directions of a WebSocket")
+        .flag_of(FlagOf::Proxy, "tunnel-timeout")
+        .known_as(&["nginx proxy_read_timeout", "haproxy timeout tunnel"])
+        .when("down when clients vanish without a word; applications that ping each other need little"),
     Key::new(Table::Upstream, "tries", integer(1, 100), Default("3"))
         .help("connections tried for one request, the first included; only requests that may be repeated are")
         .flag_of(FlagOf::Proxy, "tries")
         .known_as(&["nginx proxy_next_upstream_tries", "haproxy retries"])
         .when("1 to switch retries off"),
+    Key::new(Table::Upstream, "retry_on", Kind::List(&Kind::Text), Default("error"))
+        .help("failures behind which a request is sent to another server: `error` (the server could not be reached, or closed before it answered), `timeout` (no answer in `response_timeout`), statuses such as `503`, and `non_idempotent`: also requests that could have had an effect already")
+        .known_as(&["nginx proxy_next_upstream", "haproxy retry-on"])
+        .when("add `503` and `429` where servers say so when they are busy. `non_idempotent` only where a request that runs twice does no harm"),
+    Key::new(Table::Upstream, "retry_budget", Kind::Text, Default("20%"))
+        .help("share of the requests of the last 10s that may be sent again, beside 100 in any case; for each data worker. `off`: no limit")
+        .known_as(&["envoy retry_budget"])
+        .when("seldom: without it servers that fail under load get more of it"),
+    Key::new(Table::Upstream, "retry_time_max", WAIT, Means("connect_timeout and response_timeout together"))
+        .help("no further try begins later than this behind the beginning of a request")
+        .known_as(&["nginx proxy_next_upstream_timeout"]),
+    Key::new(Table::Upstream, "retry_body_max", size(0, MIB), Default("16KiB"))
+        .help("a body up to this size is kept in memory until its answer begins, so that it can be sent again; longer ones are streamed and never repeated")
+        .known_as(&["haproxy tune.bufsize"])
+        .when("up when uploads must survive the death of a server; it costs as much memory for each request under way"),
     Key::new(Table::Upstream, "keep_idle", integer(0, 65_536), Default("32"))
         .help("idle connections kept per data worker and server; 0: none")
         .flag_of(FlagOf::Proxy, "keep-idle")
@@ -751,21 +836,100 @@ pub(super) const KEYS: &[Key] = &[
     Key::new(Table::Sticky, "max_age", duration(Duration::from_secs(1), Duration::from_secs(3650 * 86_400)), Means("until the browser is closed"))
         .help("how long the cookie is kept")
         .known_as(&["nginx expires", "haproxy maxlife"]),
+    // tls of an upstream
+    Key::new(Table::UpstreamTls, "server_name", Kind::Text, Means("the server's address"))
+        .help("name that the certificate of every server must have, which is also asked for (SNI)")
+        .known_as(&["nginx proxy_ssl_name", "nginx proxy_ssl_server_name", "haproxy sni", "haproxy verifyhost"])
+        .when("where the servers' certificates are for a name, as they usually are"),
+    Key::new(Table::UpstreamTls, "verify", Kind::Switch, Default("true"))
+        .help("whether the certificate must come from an authority that is trusted and have the right name")
+        .known_as(&["nginx proxy_ssl_verify", "haproxy verify"])
+        .when("`false` only for tests: anyone on the way could be the server. nginx's default is off"),
+    Key::new(Table::UpstreamTls, "ca", Kind::Path, Means("those of the system"))
+        .help("authorities that may issue the certificates, a PEM file")
+        .known_as(&["nginx proxy_ssl_trusted_certificate", "haproxy ca-file"]),
+    Key::new(Table::UpstreamTls, "chain", Kind::Path, Means("none"))
+        .help("certificate that is shown to servers that ask for one, a PEM file; with `key`")
+        .known_as(&["nginx proxy_ssl_certificate", "haproxy crt"]),
+    Key::new(Table::UpstreamTls, "key", Kind::Path, Means("none"))
+        .help("private key of `chain`")
+        .known_as(&["nginx proxy_ssl_certificate_key"]),
+    Key::new(Table::Server, "check_address", Kind::Address, Means("`address`"))
+        .help("where it is checked instead")
+        .known_as(&["haproxy addr"]),
     // health
-    Key::new(Table::Health, "path", Kind::UrlPath, Means("connecting is enough"))
-        .help("GET this path; 200 to 399 is healthy")
+    Key::new(Table::Health, "kind", Kind::Word(&["http", "tcp", "tls", "mysql"]), Means("http with a `path`, else tcp"))
+        .help("what a check is: a request, a connection (with `send` and `expect` a short exchange of texts), a TLS handshake, or a MySQL handshake")
+        .known_as(&["haproxy option tcp-check", "haproxy option mysql-check"]),
+    Key::new(Table::Health, "path", Kind::UrlPath, Means("connecting is enough, or / with kind = \"http\""))
+        .help("ask for this path; `status` says what is healthy")
         .flag_of(FlagOf::Proxy, "health-path")
         .known_as(&["haproxy option httpchk"])
         .when("always, when the servers have such a path"),
+    Key::new(Table::Health, "method", Kind::Word(&["GET", "HEAD", "OPTIONS"]), Default("GET"))
+        .help("method of the request"),
     Key::new(Table::Health, "host", Kind::Field, Means("the server's address"))
-        .help("Host field of the check"),
+        .help("Host field of the check; with TLS also its `server_name`"),
+    Key::new(Table::Health, "headers", Kind::Form("field names with their values, { X-Name = \"value\" }"), Means("none"))
+        .help("further fields of the request")
+        .known_as(&["haproxy http-check send"]),
+    Key::new(Table::Health, "status", Kind::List(&Kind::Text), Default("2xx,3xx"))
+        .help("statuses of a healthy answer: \"200\", \"2xx\", \"200-299\"")
+        .known_as(&["haproxy http-check expect"]),
+    Key::new(Table::Health, "expect_header", Kind::Text, Means("any fields"))
+        .help("a field that the answer must have: \"Name\", \"Name: value\" or \"Name: ~expression\""),
+    Key::new(Table::Health, "expect_body", Kind::Text, Means("any body"))
+        .help("a text that its body must hold, or \"~expression\"; it is looked for in the first `expect_max` bytes"),
+    Key::new(Table::Health, "send", Kind::Text, Means("nothing"))
+        .help("with kind tcp or tls: a text to send first, such as \"PING\\r\\n\"")
+        .known_as(&["haproxy tcp-check send"]),
+    Key::new(Table::Health, "expect", Kind::Text, Means("connecting is enough"))
+        .help("with kind tcp or tls: a text that has to come, such as \"+PONG\", or \"~expression\"; it is looked for in the first `expect_max` bytes")
+        .known_as(&["haproxy tcp-check expect"]),
+    Key::new(Table::Health, "expect_max", size(1, MIB), Default("16KiB"))
+        .help("bytes that are searched for `expect` or `expect_body`"),
+    Key::new(Table::Health, "tls", Kind::Switch, Means("as requests go: see `tls` of the upstream"))
+        .help("with kind http: over TLS")
+        .known_as(&["haproxy check-ssl"]),
+    Key::new(Table::Health, "ca", Kind::Path, Means("certificates are not verified"))
+        .help("authorities that certificates of servers must come from, a PEM file, read at the start")
+        .known_as(&["haproxy ca-file"])
+        .when("where somebody else could answer at the server's address"),
+    Key::new(Table::Health, "server_name", Kind::Field, Means("`host`, else no name"))
+        .help("name to ask for in the TLS handshake, and to verify with `ca`; without a name the address is verified")
+        .known_as(&["haproxy check-sni"]),
+    Key::new(Table::Health, "user", Kind::Text, Means("the server's greeting is enough"))
+        .help("with kind mysql: log on as this user, and ping; a user without any rights will do")
+        .when("always: servers count handshakes without a login as errors, and refuse this machine after max_connect_errors of them"),
+    Key::new(Table::Health, "password", Kind::Text, Means("empty"))
+        .help("its password; keep the config file private then"),
+    Key::new(Table::Health, "password_file", Kind::Path, Means("`password`"))
+        .help("file whose first line is the password"),
+    Key::new(Table::Health, "check_port", integer(1, 65_535), Means("the server's own"))
+        .help("another port of the servers to check; `check_address` of a server goes first"),
+    Key::new(Table::Health, "proxy_protocol", Kind::Word(&["off", "v1", "v2"]), Default("off"))
+        .help("begin each check with a header of the PROXY protocol (UNKNOWN or LOCAL: the check speaks for itself)")
+        .known_as(&["haproxy check-send-proxy"])
+        .when("for servers that take no connection without"),
     Key::new(Table::Health, "interval", duration(Duration::from_millis(50), DAY), Default("2s"))
-        .help("time between two checks of a server")
+        .help("time from the begin of a check to the begin of the next one of that server")
         .flag_of(FlagOf::Proxy, "health-interval")
         .known_as(&["haproxy inter"])
         .when("down to notice failures sooner, up for many servers"),
+    Key::new(Table::Health, "fast_interval", duration(Duration::from_millis(50), DAY), Means("`interval`"))
+        .help("the same while a server is on its way up or down")
+        .known_as(&["haproxy fastinter"])
+        .when("down to about 500ms, so that a first failure is soon confirmed or taken back"),
+    Key::new(Table::Health, "down_interval", duration(Duration::from_millis(50), DAY), Means("`interval`"))
+        .help("the same while a server is down and no check succeeds")
+        .known_as(&["haproxy downinter"])
+        .when("up for servers that are down for long"),
+    Key::new(Table::Health, "jitter", integer(0, 50), Default("10"))
+        .help("percent by which these times vary, so that checks of many servers spread")
+        .known_as(&["haproxy spread-checks"])
+        .when("up when many balancers check the same servers"),
     Key::new(Table::Health, "timeout", WAIT, Default("1s"))
-        .help("time for one check")
+        .help("time for one check, connecting included")
         .known_as(&["haproxy timeout check"])
         .when("up when a healthy server may answer slowly"),
     Key::new(Table::Health, "rise", integer(1, 1000), Default("2"))
@@ -774,8 +938,46 @@ pub(super) const KEYS: &[Key] = &[
         .when("up against servers that come and go"),
     Key::new(Table::Health, "fall", integer(1, 1000), Default("3"))
         .help("failures in a row until a server is down")
-        .known_as(&["haproxy fall", "nginx max_fails"])
+        .known_as(&["haproxy fall"])
         .when("1 to react to the first failure"),
+    // outliers
+    Key::new(Table::Outliers, "failures", Kind::List(&Kind::Word(FailureKinds::NAMES)), Default("connect,broken,timeout,5xx"))
+        .help("what counts: `connect` (refused or too slow), `broken` (closed or malformed before the answer was whole), `timeout` (no answer in time), `5xx` (such a status), `gateway` (502, 503 and 504 alone)")
+        .known_as(&["nginx proxy_next_upstream", "haproxy observe"])
+        .when("without 5xx where clients can bring about such answers"),
+    Key::new(Table::Outliers, "consecutive", integer(0, 1_000_000), Default("5"))
+        .help("failures in a row that eject a server, counted over all data workers; 0: they do not")
+        .known_as(&["nginx max_fails", "haproxy error-limit", "envoy consecutive_5xx"])
+        .when("up for busy servers, which fail five requests within a millisecond"),
+    Key::new(Table::Outliers, "window", duration(Duration::from_millis(500), Duration::from_secs(3600)), Default("10s"))
+        .help("time over which `error_rate` and latencies are taken; they are looked at five times in it")
+        .known_as(&["envoy interval"])
+        .when("up when servers get few requests"),
+    Key::new(Table::Outliers, "error_rate", integer(0, 100), Default("50"))
+        .help("percent of a server's requests that failed in the window and eject it; 0: they do not")
+        .known_as(&["envoy failure_percentage_threshold"])
+        .when("down where nearly every request succeeds"),
+    Key::new(Table::Outliers, "requests_min", integer(1, 1_000_000_000), Default("20"))
+        .help("requests in the window below which `error_rate` and latency say nothing of a server")
+        .known_as(&["envoy failure_percentage_request_volume"]),
+    Key::new(Table::Outliers, "latency_factor", integer(0, 1000), Default("0"))
+        .help("eject a server that is so many times slower than the median of the others; 0: do not")
+        .when("to about 5 where all servers do the same work"),
+    Key::new(Table::Outliers, "latency_percentile", integer(50, 99), Default("90"))
+        .help("which percentile of a server's times to the first byte is compared"),
+    Key::new(Table::Outliers, "latency_min", WAIT, Default("20ms"))
+        .help("a server below this is never slow"),
+    Key::new(Table::Outliers, "ejection_time", duration(Duration::from_millis(50), DAY), Default("30s"))
+        .help("how long a server is ejected: this times the number of its ejections")
+        .known_as(&["nginx fail_timeout", "envoy base_ejection_time"])
+        .when("down where servers recover quickly"),
+    Key::new(Table::Outliers, "ejection_max", duration(Duration::from_millis(50), DAY), Means("5m, or `ejection_time` where that is longer"))
+        .help("longest ejection")
+        .known_as(&["envoy max_ejection_time"]),
+    Key::new(Table::Outliers, "max_ejected", integer(0, 100), Default("50"))
+        .help("percent of the servers that may be ejected at the same time, at least one (with 0 none), but never the last one that is up")
+        .known_as(&["envoy max_ejection_percent"])
+        .when("down where the others could not carry the load"),
     // [app.NAME]
     Key::new(Table::App, "program", Kind::Text, Means("the table's NAME"))
         .help("name under which the program was registered"),

@@ -7,6 +7,7 @@
 mod compile;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
+mod health;
 mod include;
 mod key;
 mod keys;
@@ -16,6 +17,7 @@ mod quick;
 mod reference;
 mod report;
 mod section;
+mod succession;
 mod suggest;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -31,6 +33,7 @@ pub use quick::Defaults;
 pub use reference::{reference_markdown, reference_toml};
 pub use report::{Report, Warning};
 pub use section::Overrides;
+pub use succession::{Adopted, Heirs, Refused, Succession, adopt};
 pub use value::{Kind, Value};
 
 use include::{Folder, Included};
@@ -49,18 +52,32 @@ pub fn load(path: &Path, programs: &[&str]) -> Result<(Config, Vec<Warning>), Re
 
 /// As [`load`], with flags that win over the file.
 pub fn load_with(path: &Path, programs: &[&str], overrides: &Overrides) -> Result<(Config, Vec<Warning>), Report> {
-    let machine = outside::Machine;
+    load_on(path, programs, overrides, &outside::Machine::default())
+}
+
+/// As [`load_with`], for a process that goes on: keys and passwords that it may not read (any more) are no mistakes of the
+/// file. Whoever takes the config sees to what becomes of them.
+pub fn load_again(path: &Path, programs: &[&str], overrides: &Overrides) -> Result<(Config, Vec<Warning>), Report> {
+    load_on(path, programs, overrides, &outside::Machine { is_running: true })
+}
+
+fn load_on(
+    path: &Path,
+    programs: &[&str],
+    overrides: &Overrides,
+    machine: &outside::Machine,
+) -> Result<(Config, Vec<Warning>), Report> {
     let name = path.display().to_string();
-    let text = match Folder::text(&machine, path) {
+    let text = match Folder::text(machine, path) {
         Ok(text) => text,
         Err(error) => {
             let title = format!("cannot read the config file {name}: {error}");
             return Err(Report::new(Source::new(name, ""), vec![Problem::new(title, None, "")]));
         }
     };
-    let included = include::gather(path, &text, &machine)?;
+    let included = include::gather(path, &text, machine)?;
     let open = included.open_passwords(|path| machine.is_readable_by_all(path));
-    let (config, mut warnings) = compile_all(included, programs, overrides, Some(&machine))?;
+    let (config, mut warnings) = compile_all(included, programs, overrides, Some(machine))?;
     warnings.extend(open.iter().map(|name| {
         let title = "the config file holds a password and every user of this machine may read it";
         let advice = format!("run `chmod 640 {name}`, or move the password to a `password_file`");
@@ -132,5 +149,5 @@ fn syntax_error(text: &str, error: &toml_edit::TomlError) -> Problem {
 
 /// The first line of a small regular file, for flags that name a password file. Errors: what open(2) and read(2) say.
 pub fn read_password_file(path: &Path) -> io::Result<String> {
-    outside::Machine.first_line(path)
+    outside::Machine::default().first_line(path)
 }

@@ -7,15 +7,25 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustls_pki_types::ServerName;
+
+pub use super::health::{
+    CheckTls, FailureKinds, FieldMatch, Health, HttpProbe, MysqlProbe, OutlierRules, Pace, Probe, ProxyVersion,
+    StatusSet, TextMatch, TextProbe, ValueMatch,
+};
 use crate::guard::{AddressRules, Allowed, Auth, LeastRate, Trust};
 use crate::http::caching::Expires;
 pub use crate::http::coding::Coding;
 use crate::http::coding::Policy;
+use crate::http::cookies::CookieRules;
 use crate::http::fields::HeaderRules;
 use crate::http::location::LocationRules;
+pub use crate::http::substitute::Policy as Substitute;
 use crate::proxy::balance::rendezvous::Rendezvous;
+use crate::proxy::retry::RetryPolicy;
 use crate::proxy::sticky::Sticky;
 use crate::runtime::net::Address;
+use crate::tls::ServerTrust;
 use crate::util::pattern::Pattern;
 use crate::util::template::{Encoding, Template};
 use crate::variables::{Condition, Lookup, SetVariables};
@@ -72,7 +82,7 @@ pub enum AppPlacement {
 }
 
 /// Cores, drivers, queues and limits of the process.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Process {
     /// Core of each data worker; empty: all the process may use (half of them with `separate` placement).
     pub data_cores: Vec<usize>,
@@ -112,6 +122,8 @@ pub struct Process {
     pub file_cache_valid: Duration,
     /// Whom the process becomes when root starts it; `None`: it stays who it is.
     pub run_as: Option<RunAs>,
+    /// Unix socket on which `one-server ctl` is heard; `None`: it is not.
+    pub control: Option<PathBuf>,
 }
 
 /// A user, and a group in place of the user's own.
@@ -202,6 +214,14 @@ pub struct Options {
     pub location_rewrite: Option<LocationRules>,
     /// Where copies of requests to an upstream go; `None`: nowhere. Only routes have it.
     pub mirror: Option<Arc<Mirror>>,
+    /// What becomes of the attributes of cookies that upstreams set; `None`: they stay.
+    pub cookie_rewrite: Option<Arc<CookieRules>>,
+    /// What is put in the place of what in the bodies of answers; `None`: they stay.
+    pub substitute: Option<Arc<Substitute>>,
+    /// Bytes a second of one answer's content; 0: any rate.
+    pub limit_rate: u64,
+    /// Bytes of an answer that leave at any rate before.
+    pub limit_rate_after: u64,
 }
 
 impl Options {
@@ -228,6 +248,10 @@ impl Options {
             auth_request_headers: Arc::default(),
             location_rewrite: None,
             mirror: None,
+            cookie_rewrite: None,
+            substitute: None,
+            limit_rate: 0,
+            limit_rate_after: 0,
             x_accel: true,
         }
     }
@@ -239,6 +263,8 @@ impl Options {
             || self.error_pages.iter().any(|(_, page)| page.from.uses_captures())
             || self.variables.values().any(Template::uses_captures)
             || self.location_rewrite.as_ref().is_some_and(LocationRules::use_captures)
+            || self.cookie_rewrite.as_ref().is_some_and(|rules| rules.use_captures())
+            || self.substitute.as_ref().is_some_and(|substitute| substitute.use_captures())
     }
 }
 
@@ -366,7 +392,7 @@ pub struct Http2 {
 }
 
 /// A limit of requests.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limit {
     /// Name in `limits`, logs, metrics and answers.
     pub name: String,
@@ -795,16 +821,26 @@ pub struct Upstream {
     pub queue_max: usize,
     /// How long one waits before 503.
     pub queue_timeout: Duration,
+    /// TLS towards them; `None`: clear text.
+    pub tls: Option<Arc<UpstreamTls>>,
     /// Active check; `None`: servers count as up.
     pub health: Option<Health>,
+    /// What live traffic tells of them; `None`: nothing is made of it.
+    pub outliers: Option<OutlierRules>,
+    /// Below this share of servers that are up all of them get requests, percent; 0: never.
+    pub panic_percent: u32,
     /// Time for connect(2).
     pub connect_timeout: Duration,
     /// From the last request byte to the complete response head.
     pub response_timeout: Duration,
     /// Longest silence while a body is relayed.
     pub idle_timeout: Duration,
-    /// Connections tried for one request, the first included.
-    pub tries_max: u32,
+    /// Protocols that a connection may leave HTTP for, in lower case.
+    pub upgrade: Vec<Box<str>>,
+    /// Longest silence in both directions behind that.
+    pub tunnel_timeout: Duration,
+    /// When a request is sent again, and how often.
+    pub retry: Retry,
     /// Idle connections kept per data worker and server.
     pub keep_idle: usize,
     /// How long an idle connection is kept. Must stay below the server's own time.
@@ -818,6 +854,75 @@ impl Upstream {
         tiers.sort_unstable();
         tiers.dedup();
         tiers
+    }
+
+    /// Index of the tier of this number among its tiers; the first one, where there is none such.
+    pub fn tier_index(&self, number: u32) -> usize {
+        if number == 0 { 0 } else { self.tiers().binary_search(&number).unwrap_or(0) }
+    }
+}
+
+/// Requests that are sent a second time.
+#[derive(Clone, Debug)]
+pub struct Retry {
+    /// Connections tried for one request, the first included.
+    pub tries_max: u32,
+    /// What beyond the safe minimum.
+    pub policy: RetryPolicy,
+    /// Statuses of a server that are tried elsewhere.
+    pub statuses: Vec<u16>,
+    /// Share of the requests; `None`: any number.
+    pub budget_percent: Option<u32>,
+    /// From the beginning of a request to the beginning of its last try.
+    pub time_max: Duration,
+    /// Bodies up to this size are kept for it.
+    pub body_bytes_max: usize,
+}
+
+#[cfg(test)]
+impl Default for Retry {
+    fn default() -> Retry {
+        Retry {
+            tries_max: 3,
+            policy: RetryPolicy::default(),
+            statuses: Vec::new(),
+            budget_percent: Some(20),
+            time_max: Duration::from_secs(60),
+            body_bytes_max: 16 << 10,
+        }
+    }
+}
+
+/// TLS towards servers. What the files hold is here already.
+#[derive(Clone, Debug)]
+pub struct UpstreamTls {
+    /// Name of all servers; `None`: each has that of its address.
+    pub server_name: Option<ServerName<'static>>,
+    /// File of the authorities; `None`: the system's, or nobody's.
+    pub ca: Option<PathBuf>,
+    /// Files of the certificate that servers may ask for.
+    pub identity: Option<CertificateFiles>,
+    /// What their certificates are held against, and what they are shown.
+    pub trust: ServerTrust,
+}
+
+impl UpstreamTls {
+    /// The same for health checks.
+    pub fn check(&self) -> CheckTls {
+        let name = self.server_name.as_ref().map(|name| name.to_str().into_owned());
+        let roots = self.trust.authorities().cloned();
+        // The system's file is read where no other is named: whatever it is called here, its content counts.
+        let ca = roots.is_some().then(|| self.ca.clone().unwrap_or_default());
+        CheckTls { server_name: name, ca, roots }
+    }
+
+    /// What the certificate of the server at `address` must be for; `None`: a Unix socket, and no name is set.
+    pub fn name_of(&self, address: &Address) -> Option<ServerName<'static>> {
+        match (&self.server_name, address) {
+            (Some(name), _) => Some(name.clone()),
+            (None, Address::Tcp(address)) => Some(crate::tls::outbound::server_address(address.ip())),
+            (None, Address::Unix(_)) => None,
+        }
     }
 }
 
@@ -834,6 +939,8 @@ pub struct Server {
     pub tier: u32,
     /// Requests under way at once, in the whole process; `None`: any number.
     pub requests_max: Option<u32>,
+    /// Where it is checked; `None`: where it listens.
+    pub check_address: Option<Address>,
 }
 
 impl Server {
@@ -842,7 +949,7 @@ impl Server {
 
     /// A server with the defaults of its keys.
     pub fn new(address: Address) -> Server {
-        Server { address, weight: 1, backup: false, tier: 1, requests_max: None }
+        Server { address, weight: 1, backup: false, tier: 1, requests_max: None, check_address: None }
     }
 
     /// The same as a backup.
@@ -851,25 +958,8 @@ impl Server {
     }
 }
 
-/// Active health check.
-#[derive(Clone, Debug)]
-pub struct Health {
-    /// `Some`: GET this path, 200 to 399 is healthy. `None`: connecting is enough.
-    pub path: Option<String>,
-    /// Host field of the check; the server's address when `None`.
-    pub host: Option<String>,
-    /// Time between two checks.
-    pub interval: Duration,
-    /// Time for one check.
-    pub timeout: Duration,
-    /// Successes in a row until a server is up again.
-    pub rise: u32,
-    /// Failures in a row until a server is down.
-    pub fall: u32,
-}
-
 /// An in-process application.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct App {
     /// Name in logs, metrics and routes.
     pub name: String,
@@ -880,7 +970,7 @@ pub struct App {
 }
 
 /// A MySQL read/write splitter.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Splitter {
     /// Name in logs and metrics.
     pub name: String,

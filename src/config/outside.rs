@@ -16,7 +16,11 @@ use crate::runtime::sys::users::{Account, AccountError, find_account};
 const PASSWORD_BYTES_MAX: u64 = 4096;
 
 /// The machine the process runs on.
-pub(super) struct Machine;
+#[derive(Default)]
+pub(super) struct Machine {
+    /// The process has read a config before and goes on with it.
+    pub(super) is_running: bool,
+}
 
 impl Outside for Machine {
     fn first_line(&self, path: &Path) -> io::Result<String> {
@@ -44,6 +48,10 @@ impl Outside for Machine {
 
     fn read(&self, path: &Path, bytes_max: u64) -> io::Result<Vec<u8>> {
         crate::tls::certificate::read_file(path, bytes_max)
+    }
+
+    fn is_excused(&self, error: &io::Error) -> bool {
+        self.is_running && error.kind() == io::ErrorKind::PermissionDenied
     }
 
     fn mode(&self, path: &Path) -> Option<u32> {

@@ -153,6 +153,16 @@ impl Source {
         renderer.decor_style(DecorStyle::Ascii).render(&[group])
     }
 
+    fn one_liner(&self, problem: &Problem) -> String {
+        let place = problem.span.as_ref().map(|span| {
+            let (line, column) = self.position(span);
+            let (file, _) = self.file(self.file_at(span.start));
+            format!("{file}:{line}:{column}: ")
+        });
+        let label = if problem.label.is_empty() { String::new() } else { format!(": {}", problem.label) };
+        format!("{}{}{label}", place.unwrap_or_default(), problem.title)
+    }
+
     fn snippet(&self, file: usize) -> Snippet<'_, Annotation<'_>> {
         let (name, bytes) = self.file(file);
         Snippet::source(&self.text[bytes]).path(name)
@@ -214,6 +224,11 @@ impl Report {
         })
     }
 
+    /// One line for each mistake: file, line and column, what is wrong and what to do.
+    pub fn one_liners(&self) -> impl Iterator<Item = String> {
+        self.problems.iter().map(|problem| self.source.one_liner(problem))
+    }
+
     /// `LINE:COLUMN title | label` of each.
     #[cfg(test)]
     pub(super) fn lines(&self) -> Vec<String> {
@@ -263,6 +278,11 @@ impl Warning {
     /// What it is about, one line.
     pub fn title(&self) -> &str {
         &self.problem.title
+    }
+
+    /// One line: file, line and column, what it is and what to do.
+    pub fn one_liner(&self) -> String {
+        self.source.one_liner(&self.problem)
     }
 
     /// The text for a person; with ANSI colours for a terminal.

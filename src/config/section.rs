@@ -61,6 +61,11 @@ pub(super) trait Outside {
     fn is_folder(&self, path: &Path) -> bool;
     /// The content of a regular file of at most so many bytes.
     fn read(&self, path: &Path, bytes_max: u64) -> io::Result<Vec<u8>>;
+    /// Not being able to read a key or a password is no mistake of the config: the process has read it as root, and has
+    /// become another user since, who goes on with what was read.
+    fn is_excused(&self, _error: &io::Error) -> bool {
+        false
+    }
     /// Permission bits, see chmod(2); `None` when they cannot be told.
     fn mode(&self, path: &Path) -> Option<u32>;
     /// The account of a user.

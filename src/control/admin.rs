@@ -38,7 +38,8 @@ const SHUTDOWN_GRACE: Duration = Duration::from_secs(1);
 
 /// What the handlers share. Only the control thread locks these, and never across an await point.
 struct Admin {
-    shared: Arc<Shared>,
+    /// The process as the present config has it.
+    live: watch::Receiver<Arc<Shared>>,
     history: Mutex<History>,
     traces: Option<Mutex<TraceRing>>,
 }
@@ -47,9 +48,9 @@ struct Admin {
 /// is gone; then answers under way get a second to finish.
 ///
 /// Must run on tokio with timers and sockets. Never fails: a connection that breaks concerns itself only.
-pub async fn serve(listener: TcpListener, shared: Arc<Shared>, mut shutdown: watch::Receiver<bool>) {
-    let traces = (!shared.traces.is_empty()).then(|| Mutex::new(TraceRing::new(&shared.config)));
-    let admin = Arc::new(Admin { shared, history: Mutex::default(), traces });
+pub async fn serve(listener: TcpListener, live: watch::Receiver<Arc<Shared>>, mut shutdown: watch::Receiver<bool>) {
+    let traces = (!live.borrow().traces.is_empty()).then(|| Mutex::new(TraceRing::default()));
+    let admin = Arc::new(Admin { live, history: Mutex::default(), traces });
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let listener = Bounded { listener, places, silence_max: SILENCE_MAX };
     let mut told = shutdown.clone();
@@ -74,10 +75,15 @@ async fn sample_forever(admin: &Admin) {
 }
 
 impl Admin {
+    fn shared(&self) -> Arc<Shared> {
+        self.live.borrow().clone()
+    }
+
     fn sample(&self, now: Instant) {
-        locked(&self.history).sample(&self.shared, now);
+        let shared = self.shared();
+        locked(&self.history).sample(&shared, now);
         if let Some(traces) = &self.traces {
-            locked(traces).collect(&self.shared);
+            locked(traces).collect(&shared);
         }
     }
 }
@@ -130,7 +136,7 @@ const INDEX: &str = concat!(
 async fn metrics(State(admin): State<Arc<Admin>>, RawQuery(query): RawQuery) -> Response {
     match scopes(query.as_deref().unwrap_or_default()) {
         Ok(scopes) => {
-            let page = prometheus::render(&admin.shared, &scopes, SystemTime::now());
+            let page = prometheus::render(&admin.shared(), &scopes, SystemTime::now());
             fresh(StatusCode::OK, exposition::CONTENT_TYPE, page)
         }
         Err(hint) => text(StatusCode::BAD_REQUEST, hint),
@@ -152,7 +158,7 @@ fn scopes(query: &str) -> Result<Vec<Scope>, &'static str> {
 }
 
 async fn status_page(State(admin): State<Arc<Admin>>) -> Response {
-    let document = status::status(&admin.shared, &mut locked(&admin.history), SystemTime::now());
+    let document = status::status(&admin.shared(), &mut locked(&admin.history), SystemTime::now());
     ([(header::CACHE_CONTROL, "no-store")], Json(document)).into_response()
 }
 
@@ -171,7 +177,7 @@ async fn trace(State(admin): State<Arc<Admin>>, Query(After { after }): Query<Af
         );
     };
     let mut ring = locked(traces);
-    ring.collect(&admin.shared);
+    ring.collect(&admin.shared());
     // A reader from before a restart has a larger id than any of ours: it starts over.
     let after = if after > ring.last_id() { 0 } else { after };
     let body = serde_json::json!({ "last": ring.last_id(), "events": ring.after(after, TRACES_MAX) });
@@ -183,7 +189,7 @@ async fn livez() -> Response {
 }
 
 async fn readyz(State(admin): State<Arc<Admin>>) -> Response {
-    let phase = admin.shared.phase();
+    let phase = admin.shared().phase();
     let status = if phase == Phase::Ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     text(status, format!("{}\n", phase.name()))
 }
@@ -283,7 +289,8 @@ mod tests {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             let address = listener.local_addr().unwrap();
             let (stop, stopped) = watch::channel(false);
-            let served = tokio::spawn(serve(listener, shared.clone(), stopped));
+            let (_live, live) = watch::channel(shared.clone());
+            let served = tokio::spawn(serve(listener, live, stopped));
             test(address, shared).await;
             stop.send(true).unwrap();
             tokio::time::timeout(Duration::from_secs(5), served).await.expect("serving does not end").unwrap();
@@ -376,6 +383,7 @@ mod tests {
         with_admin(16, async |address, shared| {
             for n in 0..3 {
                 shared.traces[1].push(TraceEvent::Request {
+                    generation: 0,
                     request_id: n,
                     data_worker: 1,
                     line: "GET /\"x".into(),

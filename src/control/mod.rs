@@ -3,17 +3,21 @@
 //! | module | does |
 //! |---|---|
 //! | [`shared`] | what the threads of the process show each other: counters, server states, phase |
+//! | [`server_state`] | the part of it about one server: up, down, ejected, and why |
 //! | [`admin`] | the admin listener: `/metrics`, `/status`, `/trace`, `/livez`, `/readyz` |
-//! | [`checks`] | active health checks of upstream servers |
+//! | [`ctl`] | the control socket: what `one-server ctl` sees and changes |
+//! | [`checks`] | health of upstream servers: active checks, outliers of live traffic |
 //! | [`tiers`] | when an earlier tier of servers is used again |
 //!
 //! All of it runs on the control thread's tokio runtime. Data workers are read, never waited for.
 
 pub mod admin;
 pub mod checks;
+pub mod ctl;
 mod exposition;
 mod prometheus;
 mod sampler;
+pub mod server_state;
 pub mod shared;
 mod status;
 pub mod tiers;

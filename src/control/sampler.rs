@@ -74,6 +74,12 @@ impl Sampler {
         }
     }
 
+    /// Another config: what has another index goes on under that one, and `None` ends.
+    pub(crate) fn rekey(&mut self, new_key: impl Fn(Key) -> Option<Key>) {
+        let old = std::mem::take(&mut self.meters);
+        self.meters = old.into_iter().filter_map(|(key, meter)| Some((new_key(key)?, meter))).collect();
+    }
+
     /// Events per second between the last two samples.
     pub(crate) fn rates(&self, key: Key) -> Rates {
         self.meters.get(&key).map(|meter| meter.rates).unwrap_or_default()

@@ -4,51 +4,70 @@
 //! the counts by client, which hold for the whole process; reading is a relaxed load; the one lock here is for what the
 //! control thread alone touches. Deliberately absent: anything a request would have to wait for.
 
-use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize};
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use crossbeam::queue::ArrayQueue;
 
-use crate::config::Config;
+pub use super::server_state::{AdminState, Condition, ServerState, UpstreamFlags};
+use crate::config::model::{Limit, Server, Upstream};
+use crate::config::{Config, Succession};
 use crate::guard::{Limiter, PerAddress};
-use crate::metrics::{AppWorkerStats, Counter, Gauge, LogWriterStats, Trace, Worker};
+use crate::metrics::{AppWorkerStats, Counter, LogWriterStats, Trace, Worker};
+use crate::proxy::availability::{Standing, is_panic};
+pub use crate::proxy::check::CheckStatus;
 use crate::proxy::gate::Gate;
 
 /// Events kept between two looks of the control thread; the oldest goes when more happen.
 const EVENTS_PENDING_MAX: usize = 256;
 
-/// Everything the control thread shows and data workers look at.
+/// Everything the control thread shows and data workers look at, as one config has it.
+///
+/// Indexes are those of `config`. A reload makes another one ([`Shared::next`]) that holds the same counters and states for
+/// everything that stays; whoever began under this one goes on with it, and it ends with the last of them.
 pub struct Shared {
     /// The compiled config.
     pub config: Arc<Config>,
+    /// Configs before this one in this process.
+    pub generation: u32,
+    /// What of the config was there in the one before; by the indexes of both.
+    pub succession: Succession,
+    /// When the config became this one.
+    pub loaded_at: SystemTime,
     /// Counters of each data worker; that worker is the writer.
     pub workers: Vec<Arc<Worker>>,
-    /// Traces of each data worker; empty when tracing is off.
-    pub traces: Vec<Arc<Trace>>,
-    /// Counters of each application worker; that worker is the writer.
-    pub app_workers: Vec<Arc<AppWorkerStats>>,
     /// State of each server of each upstream, in the order of the config. Writer: the control thread.
-    pub servers: Vec<Vec<ServerState>>,
-    /// State of each upstream as a whole. Writer: the control thread.
-    pub upstreams: Vec<UpstreamState>,
+    pub servers: Vec<Vec<Arc<ServerState>>>,
+    /// Of each upstream as a whole. Writer: the control thread.
+    pub upstreams: Vec<Arc<UpstreamFlags>>,
     /// Limits of requests at the servers of each upstream; `None`: it has none. Writers: the data workers.
     pub gates: Vec<Option<Arc<Gate>>>,
     /// Connections by client address; `None`: they are not limited. Writers: the data workers.
     pub clients: Option<Arc<PerAddress>>,
     /// Limits of requests, in the order of the config. Writers: the data workers.
-    pub limiters: Vec<Limiter>,
+    pub limiters: Vec<Arc<Limiter>>,
+    /// What the process turned out to be; set once by boot when all workers run, and for each later config.
+    pub facts: OnceLock<StartFacts>,
+    lasting: Arc<Lasting>,
+}
+
+/// What is the same for all configs of a process. Every [`Shared`] gives access to it.
+pub struct Lasting {
+    /// Traces of each data worker; empty when tracing is off.
+    pub traces: Vec<Arc<Trace>>,
+    /// Counters of each application worker; that worker is the writer.
+    pub app_workers: Vec<Arc<AppWorkerStats>>,
     /// Requests that are held back on purpose now. Writers: the data workers.
     pub tarpit: AtomicUsize,
     /// What the access log's writer thread counts; that thread is the writer.
     pub log_writer: Arc<LogWriterStats>,
-    /// What the process turned out to be; set once by boot when all workers run.
-    pub facts: OnceLock<StartFacts>,
     /// Uptime counts from here.
     pub started: Instant,
     /// The same moment on the wall clock.
     pub started_at: SystemTime,
+    /// Reloads that were refused. Writer: the control thread.
+    pub reloads_failed: Counter,
     phase: AtomicU8,
     certificates: Mutex<Vec<CertificateFacts>>,
     splitter_view: OnceLock<SplitterViewFn>,
@@ -63,48 +82,137 @@ impl std::fmt::Debug for Shared {
     }
 }
 
+impl std::fmt::Debug for Lasting {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Lasting").field("phase", &self.phase()).finish_non_exhaustive()
+    }
+}
+
+impl std::ops::Deref for Shared {
+    type Target = Lasting;
+
+    fn deref(&self) -> &Lasting {
+        &self.lasting
+    }
+}
+
 impl Shared {
     /// Zeroed counters for `data_workers` and `app_workers`, all servers up, phase [`Phase::Starting`].
     pub fn new(config: Arc<Config>, data_workers: usize, app_workers: usize) -> Shared {
         let traces = if config.trace_events == 0 { 0 } else { data_workers };
-        let (now, started) = (SystemTime::now(), Instant::now());
-        let upstreams: Vec<UpstreamState> = config.upstreams.iter().map(|_| UpstreamState::default()).collect();
-        let servers = |(upstream, state): (&crate::config::model::Upstream, &UpstreamState)| {
-            upstream.servers.iter().map(|_| ServerState::new(now, started, state.changes.clone())).collect()
-        };
-        Shared {
-            servers: config.upstreams.iter().zip(&upstreams).map(servers).collect(),
-            upstreams,
-            gates: config.upstreams.iter().map(|upstream| Gate::of(upstream, data_workers)).collect(),
-            workers: (0..data_workers).map(|_| Arc::new(Worker::new(&config))).collect(),
+        let now = SystemTime::now();
+        let lasting = Lasting {
             traces: (0..traces).map(|_| Arc::new(Trace::new(config.trace_events))).collect(),
             app_workers: (0..app_workers).map(|_| Arc::default()).collect(),
-            clients: match config.http.connections_per_address_max {
-                0 => None,
-                connections_max => Some(Arc::new(PerAddress::new(connections_max, rand::random()))),
-            },
-            limiters: config.limits.iter().map(|limit| Limiter::new(&limit.allowed, rand::random())).collect(),
             tarpit: AtomicUsize::new(0),
             log_writer: Arc::default(),
-            facts: OnceLock::new(),
-            started,
+            started: Instant::now(),
             started_at: now,
+            reloads_failed: Counter::default(),
             phase: AtomicU8::new(Phase::Starting as u8),
             certificates: Mutex::default(),
             splitter_view: OnceLock::new(),
             events: ArrayQueue::new(EVENTS_PENDING_MAX),
+        };
+        Shared {
+            generation: 0,
+            succession: Succession::default(),
+            loaded_at: now,
+            workers: (0..data_workers).map(|_| Arc::new(Worker::new(&config))).collect(),
+            servers: config
+                .upstreams
+                .iter()
+                .map(|upstream| upstream.servers.iter().map(|_| Arc::new(ServerState::new(now))).collect())
+                .collect(),
+            upstreams: config.upstreams.iter().map(|_| Arc::default()).collect(),
+            gates: config.upstreams.iter().map(|upstream| Gate::of(upstream, data_workers)).collect(),
+            clients: match config.http.connections_per_address_max {
+                0 => None,
+                connections_max => Some(Arc::new(PerAddress::new(connections_max, rand::random()))),
+            },
+            limiters: config.limits.iter().map(limiter).collect(),
+            facts: OnceLock::new(),
+            lasting: Arc::new(lasting),
             config,
         }
     }
 
-    /// Whether requests may go to a server, by indexes into the config. One relaxed load.
+    /// The same process under `config`, which [`crate::config::adopt`] has made for it. Counters and states of what stays are
+    /// the same ones; a limit whose numbers change counts from zero. Limits of servers ([`Gate::next`]) are in force from now
+    /// on, also for requests of this one. `facts` are not set yet.
+    pub fn next(&self, config: Arc<Config>) -> Shared {
+        let succession = Succession::new(&self.config, &config);
+        let now = SystemTime::now();
+        let limit = |(limit, heir): (&Limit, &Option<usize>)| match heir {
+            Some(heir) if self.config.limits[*heir].allowed == limit.allowed => self.limiters[*heir].clone(),
+            _ => limiter(limit),
+        };
+        let gate = |(u, upstream): (usize, &Upstream)| {
+            let workers = self.workers.len();
+            match succession.upstreams.0[u].and_then(|heir| self.gates[heir].as_ref()) {
+                Some(old) => old.next(upstream, &succession.servers[u], workers),
+                None => Gate::of(upstream, workers),
+            }
+        };
+        Shared {
+            generation: self.generation + 1,
+            loaded_at: now,
+            workers: self.workers.iter().map(|worker| Arc::new(worker.next(&succession))).collect(),
+            servers: succession.carry_servers(&self.servers, || Arc::new(ServerState::new(now))),
+            upstreams: succession.upstreams.carry(&self.upstreams, Arc::default),
+            gates: config.upstreams.iter().enumerate().map(gate).collect(),
+            clients: match (config.http.connections_per_address_max, &self.clients) {
+                (0, _) => None,
+                (connections_max, Some(clients)) => {
+                    clients.set_connections_max(connections_max);
+                    Some(clients.clone())
+                }
+                (connections_max, None) => Some(Arc::new(PerAddress::new(connections_max, rand::random()))),
+            },
+            limiters: config.limits.iter().zip(&succession.limits.0).map(limit).collect(),
+            facts: OnceLock::new(),
+            lasting: self.lasting.clone(),
+            succession,
+            config,
+        }
+    }
+
+    /// What stays when the config changes.
+    pub fn lasting(&self) -> Arc<Lasting> {
+        self.lasting.clone()
+    }
+
+    /// Whether requests may go to a server, by indexes into the config: it is up and in use. One relaxed load.
     ///
     /// Panics when there is no such server.
     #[inline]
     pub fn is_up(&self, upstream: usize, server: usize) -> bool {
-        self.servers[upstream][server].is_up()
+        self.servers[upstream][server].is_usable()
     }
 
+    /// Lets data workers use the servers of an upstream that are up, or all of them in panic. To be called on the control
+    /// thread after each change of one of them; tells whether panic has begun or ended with it.
+    pub(crate) fn settle(&self, upstream: usize) -> bool {
+        let (config, servers) = (&self.config.upstreams[upstream], &self.servers[upstream]);
+        // Those that the operator has taken out are none.
+        let (in_use, out): (Vec<_>, Vec<_>) =
+            config.servers.iter().zip(servers).partition(|(_, state)| state.admin() == AdminState::Ready);
+        let first_tier = config.servers.iter().map(|server| server.tier).min();
+        let is_backup = |server: &Server| Some(server.tier) != first_tier;
+        let standings = in_use.iter().map(|(server, state)| Standing { up: state.is_up(), backup: is_backup(server) });
+        let panic = is_panic(standings, config.panic_percent);
+        let (now, mut is_news) = (Instant::now(), false);
+        for (_, state) in in_use.iter().chain(&out) {
+            is_news |= state.set_usable(panic, now);
+        }
+        if is_news {
+            self.upstreams[upstream].publish_change();
+        }
+        self.upstreams[upstream].set_panic(panic)
+    }
+}
+
+impl Lasting {
     /// Where the process is in its life.
     pub fn phase(&self) -> Phase {
         match self.phase.load(Relaxed) {
@@ -153,6 +261,10 @@ impl Shared {
     }
 }
 
+fn limiter(limit: &Limit) -> Arc<Limiter> {
+    Arc::new(Limiter::new(&limit.allowed, rand::random()))
+}
+
 /// A certificate in use.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CertificateFacts {
@@ -192,185 +304,6 @@ impl Phase {
             Phase::Draining => "draining",
             Phase::Stopping => "stopping",
         }
-    }
-}
-
-/// How a check of a server ended. The short names are HAProxy's, which dashboards know.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub enum CheckStatus {
-    /// Not checked yet (or never: the upstream has no check).
-    Unchecked = 0,
-    /// Connecting was enough and worked.
-    Connected = 1,
-    /// No connection in time.
-    ConnectTimeout = 2,
-    /// Connection refused or failed.
-    ConnectFailed = 3,
-    /// A healthy HTTP answer.
-    HttpOk = 4,
-    /// No HTTP answer in time.
-    HttpTimeout = 5,
-    /// Something that is not an HTTP answer, or none before the server closed.
-    HttpInvalid = 6,
-    /// An HTTP answer with an unhealthy status.
-    HttpStatus = 7,
-}
-
-impl CheckStatus {
-    /// All, in the order of their numbers.
-    pub const ALL: [CheckStatus; 8] = [
-        CheckStatus::Unchecked,
-        CheckStatus::Connected,
-        CheckStatus::ConnectTimeout,
-        CheckStatus::ConnectFailed,
-        CheckStatus::HttpOk,
-        CheckStatus::HttpTimeout,
-        CheckStatus::HttpInvalid,
-        CheckStatus::HttpStatus,
-    ];
-
-    /// HAProxy's code for it (management guide, field `check_status`).
-    pub fn code(self) -> &'static str {
-        match self {
-            CheckStatus::Unchecked => "INI",
-            CheckStatus::Connected => "L4OK",
-            CheckStatus::ConnectTimeout => "L4TOUT",
-            CheckStatus::ConnectFailed => "L4CON",
-            CheckStatus::HttpOk => "L7OK",
-            CheckStatus::HttpTimeout => "L7TOUT",
-            CheckStatus::HttpInvalid => "L7RSP",
-            CheckStatus::HttpStatus => "L7STS",
-        }
-    }
-}
-
-/// What is known about an upstream as a whole. Writer: the control thread. Readers: everyone.
-#[derive(Debug, Default)]
-pub struct UpstreamState {
-    /// Grows with each change that data workers must know: of a server, or of the tier.
-    changes: Arc<AtomicU64>,
-    tier_held: AtomicUsize,
-    /// Copies of requests on their way to it. Writers: the data workers.
-    pub mirrored: AtomicUsize,
-}
-
-impl UpstreamState {
-    /// A number that is another one whenever a server of it, or its tier, has changed.
-    #[inline]
-    pub fn changes(&self) -> u64 {
-        self.changes.load(Acquire)
-    }
-
-    /// Index of the tier that is held, see [`crate::proxy::tiers`].
-    pub fn tier_held(&self) -> usize {
-        self.tier_held.load(Relaxed)
-    }
-
-    /// Sets the tier that is held. Only the control thread may call it.
-    pub(crate) fn publish_tier_held(&self, held: usize) {
-        self.tier_held.store(held, Relaxed);
-        self.changes.fetch_add(1, Release);
-    }
-}
-
-/// What is known about one server of an upstream. Writer: the control thread. Readers: everyone.
-#[derive(Debug)]
-pub struct ServerState {
-    up: AtomicBool,
-    /// That of its upstream.
-    changes: Arc<AtomicU64>,
-    /// Times are counted from here.
-    started: Instant,
-    /// Microseconds after `started` at which it came up after it had been down, plus one; 0: it has never been down.
-    came_up_us: AtomicU64,
-    /// Milliseconds of the Unix epoch of the last change between up and down, or of the start.
-    since_unix_ms: AtomicU64,
-    status: AtomicU8,
-    /// Checks done.
-    pub checks: Counter,
-    /// Checks that failed.
-    pub failures: Counter,
-    /// Changes from up to down.
-    pub downs: Counter,
-    /// Milliseconds spent down, ended spells only; [`ServerState::downtime`] adds the present one.
-    downtime_ms: Counter,
-    /// Duration of the last check, µs.
-    pub last_check_us: Gauge,
-    /// HTTP status of the last check, 0 when there was none.
-    pub last_check_code: Gauge,
-}
-
-impl ServerState {
-    fn new(now: SystemTime, started: Instant, changes: Arc<AtomicU64>) -> ServerState {
-        ServerState {
-            up: AtomicBool::new(true),
-            changes,
-            started,
-            came_up_us: AtomicU64::new(0),
-            since_unix_ms: AtomicU64::new(unix_ms(now)),
-            status: AtomicU8::new(CheckStatus::Unchecked as u8),
-            checks: Counter::default(),
-            failures: Counter::default(),
-            downs: Counter::default(),
-            downtime_ms: Counter::default(),
-            last_check_us: Gauge::default(),
-            last_check_code: Gauge::default(),
-        }
-    }
-
-    /// Whether requests may go to it.
-    #[inline]
-    pub fn is_up(&self) -> bool {
-        self.up.load(Relaxed)
-    }
-
-    /// When it came up after it had been down; `None`: it has never been down.
-    pub fn came_up(&self) -> Option<Instant> {
-        let us = self.came_up_us.load(Relaxed).checked_sub(1)?;
-        Some(self.started + Duration::from_micros(us))
-    }
-
-    /// When it last went up or down, or the start of the process.
-    pub fn since(&self) -> SystemTime {
-        UNIX_EPOCH + Duration::from_millis(self.since_unix_ms.load(Relaxed))
-    }
-
-    /// How the last check ended.
-    pub fn check_status(&self) -> CheckStatus {
-        CheckStatus::ALL.get(usize::from(self.status.load(Relaxed))).copied().unwrap_or(CheckStatus::Unchecked)
-    }
-
-    /// Time spent down since the start, up to `now`.
-    pub fn downtime(&self, now: SystemTime) -> Duration {
-        let ended = Duration::from_millis(self.downtime_ms.value());
-        if self.is_up() { ended } else { ended + now.duration_since(self.since()).unwrap_or_default() }
-    }
-
-    /// Notes a finished check. Only the control thread may call it.
-    pub(crate) fn publish_check(&self, status: CheckStatus, code: Option<u16>, ok: bool, duration: Duration) {
-        self.status.store(status as u8, Relaxed);
-        self.last_check_us.set(duration.as_micros() as u64);
-        self.last_check_code.set(u64::from(code.unwrap_or(0)));
-        self.checks.inc();
-        if !ok {
-            self.failures.inc();
-        }
-    }
-
-    /// Notes that the server went up or down at `now`. Only the control thread may call it.
-    pub(crate) fn publish_up(&self, up: bool, now: SystemTime) {
-        if up {
-            let down_for = now.duration_since(self.since()).unwrap_or_default();
-            self.downtime_ms.add(down_for.as_millis() as u64);
-            self.came_up_us.store(self.started.elapsed().as_micros() as u64 + 1, Relaxed);
-        } else {
-            self.downs.inc();
-        }
-        self.since_unix_ms.store(unix_ms(now), Relaxed);
-        self.up.store(up, Relaxed);
-        // Whoever sees this sees what was stored before.
-        self.changes.fetch_add(1, Release);
     }
 }
 
@@ -496,6 +429,8 @@ impl EventLevel {
 
 #[cfg(test)]
 pub(crate) mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     /// A config with two upstreams (one checked), an application and a splitter, for tests of this folder.
@@ -548,25 +483,72 @@ pub(crate) mod tests {
         assert!(shared.is_up(0, 0));
         assert_eq!(server.check_status(), CheckStatus::Unchecked);
         let at = |seconds| shared.started_at + Duration::from_secs(seconds);
-        server.publish_up(false, at(10));
+        let publish = |up, seconds| {
+            server.publish_up(up, "", at(seconds));
+            assert!(!shared.settle(0));
+        };
+        publish(false, 10);
         assert!(!shared.is_up(0, 0));
         assert_eq!(server.downtime(at(13)).as_secs(), 3);
-        server.publish_up(true, at(14));
-        server.publish_up(false, at(20));
+        publish(true, 14);
+        publish(false, 20);
         let milliseconds = server.downtime(at(21)).as_millis();
         assert!((4999..=5001).contains(&milliseconds), "{milliseconds}");
         assert_eq!(server.downs.value(), 2);
     }
 
     #[test]
-    fn codes_of_checks_survive_the_trip_through_their_number() {
-        let state = ServerState::new(SystemTime::now(), Instant::now(), Arc::default());
-        for status in CheckStatus::ALL {
-            state.publish_check(status, Some(503), false, Duration::from_millis(2));
-            assert_eq!(state.check_status(), status);
-        }
-        assert_eq!((state.checks.value(), state.failures.value()), (8, 8));
-        assert_eq!((state.last_check_us.value(), state.last_check_code.value()), (2000, 503));
+    fn in_panic_all_servers_are_used_until_enough_are_up() {
+        let mut config = config();
+        config.upstreams[0].panic_percent = 50;
+        config.upstreams[0].servers.iter_mut().for_each(|server| (server.backup, server.tier) = (false, 1));
+        let shared = Shared::new(Arc::new(config), 1, 0);
+        let now = SystemTime::now();
+        let publish = |server: usize, up| {
+            shared.servers[0][server].publish_up(up, "", now);
+            shared.settle(0)
+        };
+        let usable = || [shared.is_up(0, 0), shared.is_up(0, 1)];
+        assert!(!publish(0, false));
+        assert_eq!(usable(), [false, true], "half of them is enough");
+        assert!(publish(1, false));
+        assert_eq!((usable(), shared.upstreams[0].is_panic()), ([true, true], true));
+        assert!(!shared.servers[0][0].is_up(), "but that is not what it is");
+        assert!(publish(1, true));
+        assert_eq!((usable(), shared.upstreams[0].panics.value()), ([false, true], 1));
+    }
+
+    #[test]
+    fn a_server_comes_up_from_whatever_kept_it_away_but_not_into_a_panic() {
+        let mut config = config();
+        config.upstreams[0].panic_percent = 100;
+        let shared = Shared::new(Arc::new(config), 1, 0);
+        let (server, other) = (&shared.servers[0][0], &shared.servers[0][1]);
+        let now = SystemTime::now();
+        let mut seen = shared.upstreams[0].changes();
+        let mut settle = |change: &dyn Fn()| {
+            let before = server.came_up();
+            change();
+            shared.settle(0);
+            let is_news = shared.upstreams[0].changes() != std::mem::replace(&mut seen, shared.upstreams[0].changes());
+            (server.is_usable(), server.keeps_clients(), server.came_up() != before, is_news)
+        };
+        let until = Some(now + Duration::from_secs(60));
+        assert_eq!(settle(&|| ()), (true, true, false, false));
+        assert_eq!(settle(&|| server.publish_up(false, "", now)), (false, false, false, true));
+        assert_eq!(settle(&|| server.publish_up(true, "", now)), (true, true, true, true));
+        std::thread::sleep(Duration::from_millis(1));
+        assert_eq!(settle(&|| server.publish_ejected(until, "", now)), (false, false, false, true));
+        assert_eq!(settle(&|| server.publish_ejected(None, "", now)), (true, true, true, true));
+        std::thread::sleep(Duration::from_millis(1));
+        assert_eq!(settle(&|| server.set_admin(AdminState::Drain)), (false, true, false, true));
+        assert_eq!(settle(&|| server.set_admin(AdminState::Maintenance)), (false, false, false, true));
+        assert_eq!(settle(&|| server.set_admin(AdminState::Ready)), (true, true, true, true));
+        // All of them are down: both get requests, and neither starts slowly, not even when it is up again.
+        std::thread::sleep(Duration::from_millis(1));
+        assert_eq!(settle(&|| server.publish_up(false, "", now)), (false, false, false, true));
+        assert_eq!(settle(&|| other.publish_up(false, "", now)), (true, true, false, true));
+        assert_eq!(settle(&|| server.publish_up(true, "", now)), (true, true, false, true));
     }
 
     #[test]

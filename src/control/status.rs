@@ -20,15 +20,40 @@ const EVENTS_MAX: usize = 100;
 pub(crate) struct History {
     sampler: Sampler,
     events: VecDeque<Event>,
+    /// The config whose indexes the sampler has.
+    generation: u32,
+    /// Its upstreams and their servers.
+    names: Vec<(String, Vec<String>)>,
 }
 
 impl History {
     /// Reads all counters once; to be called every second.
     pub(crate) fn sample(&mut self, shared: &Shared, now: Instant) {
+        self.follow(shared);
         for key in keys(shared) {
             self.sampler.on_sample(key, now, counts(shared, key), || durations(shared, key));
         }
         self.collect_events(shared);
+    }
+
+    /// Takes over the indexes of another config, if there is one.
+    fn follow(&mut self, shared: &Shared) {
+        if self.generation == shared.generation && !self.names.is_empty() {
+            return;
+        }
+        let names = shared.config.upstreams.iter().map(|u| (u.name.clone(), server_names(u))).collect();
+        let old = std::mem::replace(&mut self.names, names);
+        self.generation = shared.generation;
+        let upstream = |u: usize| self.names.iter().position(|(name, _)| *name == old[u].0);
+        let server = |u: usize, s: usize| {
+            let new = upstream(u)?;
+            Some((new, self.names[new].1.iter().position(|name| *name == old[u].1[s])?))
+        };
+        self.sampler.rekey(|key| match key {
+            Key::Upstream(u) => upstream(u).map(Key::Upstream),
+            Key::Server(u, s) => server(u, s).map(|(u, s)| Key::Server(u, s)),
+            key => Some(key),
+        });
     }
 
     fn collect_events(&mut self, shared: &Shared) {
@@ -67,7 +92,7 @@ fn counts(shared: &Shared, key: Key) -> Counts {
                 (worker.http.responses.iter().map(Counter::value).sum(), worker.http.responses[5].value())
             }
             Key::Files => (worker.files.duration.snapshot().count(), 0),
-            Key::Upstream(u) => worker.servers[u].iter().map(server_counts).fold((0, 0), |a, b| (a.0 + b.0, a.1 + b.1)),
+            Key::Upstream(u) => worker.servers_ever(u).map(server_counts).fold((0, 0), |a, b| (a.0 + b.0, a.1 + b.1)),
             Key::Server(u, s) => server_counts(&worker.servers[u][s]),
             Key::App(a) => {
                 (worker.apps[a].requests.value(), worker.apps[a].failed.value() + worker.apps[a].refused.value())
@@ -92,7 +117,7 @@ fn durations(shared: &Shared, key: Key) -> HistogramSnapshot {
         Key::Http => merged(workers().map(|w| &w.http.duration)),
         Key::Worker(index) => shared.workers[index].http.duration.snapshot(),
         Key::Files => merged(workers().map(|w| &w.files.duration)),
-        Key::Upstream(u) => merged(workers().flat_map(|w| &w.servers[u]).map(|server| &server.first_byte)),
+        Key::Upstream(u) => merged(workers().flat_map(|w| w.servers_ever(u)).map(|server| &server.first_byte)),
         Key::Server(u, s) => merged(workers().map(|w| &w.servers[u][s].first_byte)),
         Key::App(a) => merged(workers().map(|w| &w.apps[a].duration)),
         Key::SplitterPrimary(s) => merged(workers().map(|w| &w.splitters[s].primary_duration)),
@@ -108,6 +133,7 @@ pub(crate) struct Status {
     phase: &'static str,
     started_unix_ms: u64,
     uptime_seconds: f64,
+    config: ConfigView,
     workers: Vec<WorkerView>,
     app_workers: Vec<AppWorkerView>,
     listeners: Vec<ListenerView>,
@@ -120,6 +146,16 @@ pub(crate) struct Status {
     splitters: Vec<SplitterStatus>,
     access_log: AccessLogView,
     events: Vec<EventView>,
+}
+
+/// The config in use.
+#[derive(Debug, Serialize)]
+struct ConfigView {
+    /// Configs before this one in this process.
+    generation: u32,
+    since_unix_ms: u64,
+    /// Reloads that were refused.
+    reloads_failed: u64,
 }
 
 /// Rates and latencies of one tier.
@@ -173,6 +209,7 @@ struct HttpView {
     meter: Meter,
     connections: u64,
     connections_idle: u64,
+    tunnels: u64,
     accepted: u64,
     refused: u64,
     refused_per_address: u64,
@@ -220,6 +257,9 @@ struct FilesView {
 struct UpstreamView {
     name: String,
     up: bool,
+    /// So few servers are up that all of them get requests.
+    panic: bool,
+    panics: u64,
     meter: Meter,
     /// `None`: nothing is limited, so nothing waits.
     queue: Option<QueueView>,
@@ -242,8 +282,21 @@ struct QueueView {
 #[derive(Debug, Serialize)]
 struct ServerView {
     address: String,
+    /// Requests may go to it.
     up: bool,
+    /// What the operator wants of it.
+    admin: &'static str,
+    /// `up`, `down` or `ejected`.
+    state: &'static str,
+    /// Why; empty: nothing has happened since the start.
+    reason: String,
     since_unix_ms: u64,
+    /// Spells of being down or ejected, and the time in them.
+    downs: u64,
+    downtime_seconds: f64,
+    ejections: u64,
+    /// `None`: it is not ejected.
+    ejected_until_unix_ms: Option<u64>,
     weight: u32,
     backup: bool,
     /// Its tier, from 1; that of backups is the last.
@@ -256,19 +309,28 @@ struct ServerView {
     connects: u64,
     reuses: u64,
     retries: u64,
+    retries_refused: u64,
     /// `None`: this upstream has no active check.
     check: Option<CheckView>,
 }
 
 #[derive(Debug, Serialize)]
 struct CheckView {
+    kind: &'static str,
+    /// HAProxy's code: `L7OK`.
     result: &'static str,
+    /// The same in words.
+    text: String,
     code: Option<u64>,
     duration_us: u64,
+    /// When the last check ended; `None`: there was none.
+    at_unix_ms: Option<u64>,
     checks: u64,
     failures: u64,
     downs: u64,
     downtime_seconds: f64,
+    /// End of the certificate that the last check saw.
+    certificate_ends_unix_ms: Option<u64>,
 }
 
 #[derive(Debug, Serialize)]
@@ -329,6 +391,7 @@ struct EventView {
 /// Makes the document.
 pub(crate) fn status(shared: &Shared, history: &mut History, now: SystemTime) -> Status {
     history.collect_events(shared);
+    history.follow(shared);
     let page = Page { shared, sampler: &history.sampler, now };
     let facts = shared.facts.get().cloned().unwrap_or_default();
     let version = if facts.version.is_empty() { env!("CARGO_PKG_VERSION").into() } else { facts.version };
@@ -339,6 +402,11 @@ pub(crate) fn status(shared: &Shared, history: &mut History, now: SystemTime) ->
         phase: shared.phase().name(),
         started_unix_ms: unix_ms(shared.started_at),
         uptime_seconds: shared.started.elapsed().as_secs_f64(),
+        config: ConfigView {
+            generation: shared.generation,
+            since_unix_ms: unix_ms(shared.loaded_at),
+            reloads_failed: shared.reloads_failed.value(),
+        },
         workers: page.workers(),
         app_workers: page.app_workers(),
         listeners: listeners.map(|l| ListenerView { name: l.name, kind: l.kind, address: l.address }).collect(),
@@ -427,6 +495,7 @@ impl Page<'_> {
             meter: self.meter(Key::Http),
             connections: self.sum(|w| w.http.connections.value()),
             connections_idle: self.sum(|w| w.http.idle.value()),
+            tunnels: self.sum(|w| w.http.tunnels.value()),
             accepted: self.sum(|w| w.http.accepted.value()),
             refused: self.sum(|w| w.http.refused.value()),
             refused_per_address: self.sum(|w| w.http.refused_per_address.value()),
@@ -479,8 +548,17 @@ impl Page<'_> {
         let names = server_names(upstream).into_iter().enumerate();
         let servers: Vec<ServerView> = names.map(|(s, name)| self.server(u, s, name)).collect();
         let up = servers.iter().any(|server| server.up);
+        let flags = &self.shared.upstreams[u];
         let queue = self.shared.gates[u].as_ref().map(|_| self.queue(u));
-        UpstreamView { name: upstream.name.clone(), up, meter: self.meter(Key::Upstream(u)), queue, servers }
+        UpstreamView {
+            name: upstream.name.clone(),
+            up,
+            panic: flags.is_panic(),
+            panics: flags.panics.value(),
+            meter: self.meter(Key::Upstream(u)),
+            queue,
+            servers,
+        }
     }
 
     fn queue(&self, u: usize) -> QueueView {
@@ -499,11 +577,19 @@ impl Page<'_> {
 
     fn server(&self, u: usize, s: usize, address: String) -> ServerView {
         let (upstream, state) = (&self.shared.config.upstreams[u], &self.shared.servers[u][s]);
-        let code = state.last_check_code.value();
+        let (code, told) = (state.last_check_code.value(), state.told());
+        let ends = state.certificate_ends_unix_s.value();
         ServerView {
             address,
-            up: state.is_up(),
+            up: state.is_usable(),
+            admin: state.admin().name(),
+            state: state.condition().name(),
+            reason: told.reason,
             since_unix_ms: unix_ms(state.since()),
+            downs: state.downs.value(),
+            downtime_seconds: state.downtime(self.now).as_secs_f64(),
+            ejections: state.ejections.value(),
+            ejected_until_unix_ms: told.ejected_until.map(unix_ms),
             weight: upstream.servers[s].weight,
             backup: upstream.servers[s].backup,
             tier: upstream.tiers().iter().position(|&tier| tier == upstream.servers[s].tier).map_or(1, |at| at + 1),
@@ -514,14 +600,19 @@ impl Page<'_> {
             connects: self.sum(|w| w.servers[u][s].connects.value()),
             reuses: self.sum(|w| w.servers[u][s].reuses.value()),
             retries: self.sum(|w| w.servers[u][s].retries.value()),
-            check: upstream.health.as_ref().map(|_| CheckView {
+            retries_refused: self.sum(|w| w.servers[u][s].retries_refused.value()),
+            check: upstream.health.as_ref().map(|health| CheckView {
+                kind: health.kind(),
                 result: state.check_status().code(),
+                text: told.check,
                 code: (code != 0).then_some(code),
                 duration_us: state.last_check_us.value(),
+                at_unix_ms: told.checked_at.map(unix_ms),
                 checks: state.checks.value(),
                 failures: state.failures.value(),
                 downs: state.downs.value(),
                 downtime_seconds: state.downtime(self.now).as_secs_f64(),
+                certificate_ends_unix_ms: (ends != 0).then_some(ends * 1000),
             }),
         }
     }

@@ -14,12 +14,16 @@ const KEPT_MAX: usize = 2048;
 /// Entries taken from one worker's queue at a time, so that a busy worker cannot hold the control thread.
 const TAKEN_MAX: usize = 4096;
 
+/// Configs whose names are kept: requests end under the config they began with.
+const CONFIGS_MAX: usize = 16;
+
 /// The ring.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct TraceRing {
     entries: VecDeque<Entry>,
     last_id: u64,
-    names: Names,
+    /// By generation, the newest last.
+    names: VecDeque<(u32, Names)>,
 }
 
 /// One trace as the page shows it.
@@ -64,7 +68,7 @@ enum Place {
 }
 
 /// Names at the indexes that events carry.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Names {
     upstreams: Vec<(String, Vec<String>)>,
     apps: Vec<String>,
@@ -72,17 +76,9 @@ struct Names {
 }
 
 impl TraceRing {
-    pub(crate) fn new(config: &Config) -> TraceRing {
-        let names = Names {
-            upstreams: config.upstreams.iter().map(|u| (u.name.clone(), server_names(u))).collect(),
-            apps: config.apps.iter().map(|app| app.name.clone()).collect(),
-            splitters: config.splitters.iter().map(|s| (s.name.clone(), backend_names(s))).collect(),
-        };
-        TraceRing { entries: VecDeque::new(), last_id: 0, names }
-    }
-
     /// Takes what the data workers have left, worker by worker.
     pub(crate) fn collect(&mut self, shared: &Shared) {
+        self.learn_names(shared.generation, &shared.config);
         for trace in &shared.traces {
             for event in std::iter::from_fn(|| trace.pop()).take(TAKEN_MAX) {
                 self.push(event);
@@ -90,12 +86,29 @@ impl TraceRing {
         }
     }
 
+    fn learn_names(&mut self, generation: u32, config: &Config) {
+        if self.names.back().is_some_and(|(known, _)| *known == generation) {
+            return;
+        }
+        if self.names.len() == CONFIGS_MAX {
+            self.names.pop_front();
+        }
+        self.names.push_back((generation, Names::new(config)));
+    }
+
     fn push(&mut self, event: TraceEvent) {
         if self.entries.len() == KEPT_MAX {
             self.entries.pop_front();
         }
         self.last_id += 1;
-        self.entries.push_back(Entry { id: self.last_id, what: self.names.describe(event) });
+        // Nobody has looked while that config was in use, or too many have followed it: no names.
+        let unknown = Names::default();
+        let names = match &event {
+            TraceEvent::Request { generation, .. } => self.names.iter().find(|(known, _)| known == generation),
+            TraceEvent::Statement { .. } => self.names.back(),
+        };
+        let what = names.map_or(&unknown, |(_, names)| names).describe(event);
+        self.entries.push_back(Entry { id: self.last_id, what });
     }
 
     /// The newest id given out, 0 before the first.
@@ -111,9 +124,17 @@ impl TraceRing {
 }
 
 impl Names {
+    fn new(config: &Config) -> Names {
+        Names {
+            upstreams: config.upstreams.iter().map(|u| (u.name.clone(), server_names(u))).collect(),
+            apps: config.apps.iter().map(|app| app.name.clone()).collect(),
+            splitters: config.splitters.iter().map(|s| (s.name.clone(), backend_names(s))).collect(),
+        }
+    }
+
     fn describe(&self, event: TraceEvent) -> What {
         match event {
-            TraceEvent::Request { request_id, data_worker, line, status, duration, served_by } => What::Request {
+            TraceEvent::Request { request_id, data_worker, line, status, duration, served_by, .. } => What::Request {
                 request_id: hex(request_id),
                 data_worker,
                 line,
@@ -180,6 +201,7 @@ mod tests {
             status: 200,
             duration: Duration::from_micros(7),
             served_by,
+            generation: 0,
         }
     }
 
@@ -197,7 +219,7 @@ mod tests {
         };
         shared.traces[1].push(statement(1));
         shared.traces[1].push(statement(9));
-        let mut ring = TraceRing::new(&shared.config);
+        let mut ring = TraceRing::default();
         ring.collect(&shared);
         let json = |after| serde_json::to_value(ring.after(after, 10)).unwrap();
         assert_eq!(
@@ -219,8 +241,28 @@ mod tests {
     }
 
     #[test]
+    fn a_request_is_told_by_the_names_of_the_config_it_began_with() {
+        let shared = Shared::new(Arc::new(config()), 1, 1);
+        let mut ring = TraceRing::default();
+        ring.collect(&shared);
+        let mut config = config();
+        config.upstreams.swap(0, 1);
+        let next = shared.next(Arc::new(config));
+        let mut other = request(1, ServedBy::Server { upstream: 0, server: 0 });
+        shared.traces[0].push(other.clone());
+        if let TraceEvent::Request { generation, .. } = &mut other {
+            *generation = 1;
+        }
+        shared.traces[0].push(other);
+        ring.collect(&next);
+        let json = serde_json::to_value(ring.after(0, 10)).unwrap();
+        assert_eq!((&json[0]["upstream"], &json[1]["upstream"]), (&"api".into(), &"plain".into()));
+    }
+
+    #[test]
     fn the_ring_keeps_the_newest_and_hands_out_pages() {
-        let mut ring = TraceRing::new(&config());
+        let mut ring = TraceRing::default();
+        ring.learn_names(0, &config());
         for n in 0..KEPT_MAX as u64 + 100 {
             ring.push(request(n, ServedBy::Files));
         }

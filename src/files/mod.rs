@@ -46,7 +46,7 @@ pub use self::listing::{Errand, Listed};
 pub use self::mime::Mime;
 pub use self::parts::Piece;
 pub use self::range::ByteRange;
-pub use self::serve::{FileSlice, HeadPart, Plan, PlanBody, Request, prepare, prepare_cached, write_fields};
+pub use self::serve::{FileSlice, HeadPart, Plan, PlanBody, Request, changes, prepare, prepare_cached, write_fields};
 pub use self::warm::WarmUp;
 
 use rustix::io::Errno;

@@ -1,5 +1,6 @@
 //! From request to [`Plan`]: which file, which status, which bytes of it.
 
+use std::borrow::Cow;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
@@ -17,7 +18,7 @@ use super::listing::{Errand, Listed};
 use super::locate::{Located, locate};
 use super::parts::{self, Boundary, Piece};
 use super::range::ByteRange;
-use crate::config::model::{Coding, Files};
+use crate::config::model::{Coding, Files, Substitute};
 use crate::http::h1::Method;
 use crate::metrics::FileStats;
 use crate::runtime::sys::files::OpenFile;
@@ -38,6 +39,8 @@ pub struct Request<'a> {
     pub accepts: CodingSet,
     /// Its Accept field; only looked at for listings.
     pub accept: Lines<'a>,
+    /// Bodies of which types are changed on their way: such files are sent whole and in their plain form.
+    pub substitute: Option<&'a Substitute>,
 }
 
 /// A complete answer, ready to be written.
@@ -195,11 +198,21 @@ pub fn prepare_cached(
 }
 
 fn answer(original: &Rc<Entry>, files: &Files, cache: &mut Cache, request: &Request<'_>, stats: &FileStats) -> Plan {
-    let entry = original.representation(request.accepts).clone();
+    let changed = request.substitute.filter(|substitute| changes(substitute, original));
+    let entry = match changed {
+        Some(_) => original.clone(),
+        None => original.representation(request.accepts).clone(),
+    };
+    // Without validators there is nothing to compare with; a client may still have those of before.
+    let conditions = match changed {
+        None => Cow::Borrowed(&request.conditions),
+        Some(substitute) if !substitute.keeps_validators => Cow::Owned(Conditions::default()),
+        Some(_) => Cow::Owned(Conditions { range: None, if_range: None, ..request.conditions.clone() }),
+    };
     // Where several ranges of a coded file would have to go, each in a part of its own, nothing says how the parts
     // tell their coding: the whole is sent.
     let ranges_max = if entry.coding.is_some() { files.ranges_max.min(1) } else { files.ranges_max };
-    let mut plan = match evaluate(&request.conditions, &entry.validators, request.method, ranges_max) {
+    let mut plan = match evaluate(&conditions, &entry.validators, request.method, ranges_max) {
         Outcome::Full => {
             let whole = ByteRange { start: 0, len: entry.len() };
             let body = body_of(&entry, whole, request.method);
@@ -224,8 +237,13 @@ fn answer(original: &Rc<Entry>, files: &Files, cache: &mut Cache, request: &Requ
         }
     };
     // Also for a file that has no coded form: one may come, and caches must ask again then.
-    plan.varies = !files.precompressed.is_empty();
+    plan.varies = changed.is_none() && !files.precompressed.is_empty();
     plan
+}
+
+/// Whether the body of a file is changed on its way.
+pub fn changes(substitute: &Substitute, entry: &Entry) -> bool {
+    entry.len() > 0 && substitute.has_type(Some(entry.essence().as_bytes()))
 }
 
 /// `range` lies within the file.

@@ -45,6 +45,7 @@ impl WarmUp {
             conditions: Default::default(),
             accepts: Coding::ALL.into_iter().collect::<CodingSet>(),
             accept: Default::default(),
+            substitute: None,
         };
         let stats = FileStats::default();
         let plan = prepare(&self.files, 0, &mut cache, &request, Instant::now(), &stats);

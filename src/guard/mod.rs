@@ -1,6 +1,6 @@
 //! Who the client is, and whether it may come in: decided before work is spent on a request.
 //!
-//! In: addresses, header bytes, passwords, `now`. Out: an address, a verdict. Everything is pure and bounded, except for
+//! In: addresses, header bytes, passwords, `now`. Out: an address, a verdict, a pace. Everything is pure and bounded, except for
 //! [`Hasher`], the one thread that computes slow password hashes so that no data worker ever does. [`PerAddress`] and
 //! [`Limiter`] count for all data workers together, because a limit of each would be one times the number of cores.
 //!
@@ -22,6 +22,7 @@ pub mod rate;
 pub mod real_ip;
 mod slots;
 mod sweep;
+mod throttle;
 pub mod verified;
 
 pub use basic_auth::{Auth, Credentials};
@@ -32,4 +33,5 @@ pub use networks::{AddressRules, Networks, Source};
 pub use pace::{LeastRate, Pace};
 pub use per_address::{PerAddress, Place};
 pub use real_ip::Trust;
+pub use throttle::{Allowance, Throttle};
 pub use verified::{Check, Verdict, Verified};

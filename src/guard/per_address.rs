@@ -10,6 +10,7 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ahash::RandomState;
@@ -37,7 +38,7 @@ impl Network {
 /// Connections by client address. Share it by `Arc`.
 #[derive(Debug)]
 pub struct PerAddress {
-    connections_max: u32,
+    connections_max: AtomicU32,
     hasher: RandomState,
     shards: Box<[Mutex<HashMap<Network, u32, RandomState>>]>,
 }
@@ -56,7 +57,7 @@ impl PerAddress {
         let [a, b, c, d] = seed;
         let hasher = RandomState::with_seeds(a, b, c, d);
         let shards = (0..SHARDS).map(|_| Mutex::new(HashMap::with_hasher(hasher.clone()))).collect();
-        PerAddress { connections_max, hasher, shards }
+        PerAddress { connections_max: AtomicU32::new(connections_max), hasher, shards }
     }
 
     /// Counts one more connection of `address`. `None`: it has as many as it may.
@@ -64,11 +65,16 @@ impl PerAddress {
         let network = Network::of(address);
         let mut shard = self.shard(network);
         let open = shard.entry(network).or_insert(0);
-        if *open >= self.connections_max {
+        if *open >= self.connections_max.load(Relaxed) {
             return None;
         }
         *open += 1;
         Some(Place { table: self.clone(), network })
+    }
+
+    /// From now on at most so many for each address; what is open stays open.
+    pub fn set_connections_max(&self, connections_max: u32) {
+        self.connections_max.store(connections_max, Relaxed);
     }
 
     /// Addresses that have connections open now.

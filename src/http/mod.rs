@@ -1,10 +1,12 @@
-//! HTTP: message model, the HTTP/1.1 codec, body framing, content codings, header fields, what is ours of HTTP/2.
+//! HTTP: message model, the HTTP/1.1 codec, body framing, content codings, substitution in bodies, header fields, what is ours of HTTP/2.
 
 pub mod answer;
 pub mod caching;
 pub mod coding;
+pub mod cookies;
 pub mod date;
 pub mod fields;
 pub mod h1;
 pub mod h2;
 pub mod location;
+pub mod substitute;

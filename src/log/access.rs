@@ -1,14 +1,17 @@
 //! The data worker's side of the access log: fills a buffer, hands it over, takes empty ones back.
 
 use std::cell::RefCell;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use crossbeam::queue::ArrayQueue;
 
 use super::Entry;
-use super::format::Formatter;
-use super::writer::Wake;
-use crate::metrics::Worker;
+use super::format::{Formatter, Host};
+use super::writer::{Wake, plan};
+use crate::config::Config;
+use crate::config::model::LogTarget;
+use crate::metrics::LogStats;
 
 /// Bytes of one buffer.
 pub(super) const BUFFER_BYTES: usize = 64 * 1024;
@@ -48,7 +51,7 @@ pub(super) struct Routes {
 }
 
 impl Routes {
-    fn target_of(&self, site: Option<u16>) -> Option<usize> {
+    pub(super) fn target_of(&self, site: Option<u16>) -> Option<usize> {
         match site {
             Some(site) => self.sites.get(usize::from(site)).copied().unwrap_or(self.default),
             None => self.default,
@@ -56,25 +59,39 @@ impl Routes {
     }
 }
 
-/// The access log of one data worker. Made by [`super::Writer::start`], moved to the worker's thread, used only there.
+/// The buffers of one data worker, and the way to the writer thread. Made by [`super::Writer`], moved to the worker's
+/// thread, used only there; it stays when the config changes.
+#[derive(Debug)]
+pub struct Outbox {
+    worker: usize,
+    host: Host,
+    /// By target.
+    lanes: RefCell<Vec<TargetLane>>,
+    wake: Arc<Wake>,
+    stats: Arc<LogStats>,
+}
+
+/// One target, and what is on its way there.
+#[derive(Debug)]
+struct TargetLane {
+    target: LogTarget,
+    lane: Arc<Lane>,
+    buffers: Buffers,
+}
+
+/// Lanes of one data worker to targets that a new config brings. Made by [`super::Writer::open_new`].
+#[derive(Debug, Default)]
+pub struct NewLanes(pub(super) Vec<(LogTarget, Arc<Lane>)>);
+
+/// The access log of one data worker under one config.
 #[derive(Debug)]
 pub struct AccessLog {
-    state: RefCell<State>,
+    formatter: RefCell<Formatter>,
     routes: Routes,
-    /// By target.
-    lanes: Vec<Arc<Lane>>,
-    wake: Arc<Wake>,
-    stats: Arc<Worker>,
+    outbox: Rc<Outbox>,
     wants_response_fields: bool,
     wants_counts: bool,
     wants_own: bool,
-}
-
-#[derive(Debug)]
-struct State {
-    formatter: Formatter,
-    /// By target.
-    buffers: Vec<Buffers>,
 }
 
 /// The buffers for one target that are at the worker.
@@ -95,26 +112,25 @@ impl Buffers {
 }
 
 impl AccessLog {
-    pub(super) fn new(
-        formatter: Formatter,
-        routes: Routes,
-        lanes: Vec<Arc<Lane>>,
-        wake: Arc<Wake>,
-        stats: Arc<Worker>,
-    ) -> AccessLog {
-        let (wants_response_fields, wants_own) = (formatter.wants_response_fields(), formatter.wants_own());
-        let wants_counts = formatter.wants_counts();
-        let buffers = (0..lanes.len()).map(|target| Buffers::new(buffers_of(target))).collect();
-        AccessLog {
-            state: RefCell::new(State { formatter, buffers }),
-            routes,
-            lanes,
-            wake,
-            stats,
-            wants_response_fields,
-            wants_counts,
-            wants_own,
+    /// The log as `config` wants it; `None`: it wants none. The lines of a target that `outbox` has no way to are not
+    /// written, which [`super::Writer::open_new`] sees to.
+    pub fn new(config: &Config, outbox: &Rc<Outbox>) -> Option<AccessLog> {
+        let (targets, mut routes) = plan(config);
+        if targets.is_empty() {
+            return None;
         }
+        let places: Vec<Option<usize>> = targets.iter().map(|target| outbox.place_of(target)).collect();
+        routes.default = routes.default.and_then(|target| places[target]);
+        routes.sites.iter_mut().for_each(|site| *site = site.and_then(|target| places[target]));
+        let formatter = Formatter::new(config, outbox.worker, outbox.host.clone());
+        Some(AccessLog {
+            wants_response_fields: formatter.wants_response_fields(),
+            wants_own: formatter.wants_own(),
+            wants_counts: formatter.wants_counts(),
+            formatter: RefCell::new(formatter),
+            routes,
+            outbox: outbox.clone(),
+        })
     }
 
     /// Whether requests of this site are logged; `None`: requests that reach no site. False spares filling an entry.
@@ -144,58 +160,82 @@ impl AccessLog {
     /// formats.
     pub fn record(&self, entry: &Entry<'_>) {
         let Some(target) = self.routes.target_of(entry.site) else { return };
-        let State { formatter, buffers } = &mut *self.state.borrow_mut();
-        let buffers = &mut buffers[target];
-        let is_full = buffers.current.len() + LINE_BYTES > BUFFER_BYTES;
-        if is_full && !self.hand_over(target, buffers) {
-            self.stats.log.dropped.inc();
+        self.outbox.record(target, |line| self.formatter.borrow_mut().line(line, entry));
+    }
+}
+
+impl Outbox {
+    pub(super) fn new(worker: usize, host: Host, lanes: NewLanes, wake: Arc<Wake>, stats: Arc<LogStats>) -> Outbox {
+        let outbox = Outbox { worker, host, lanes: RefCell::default(), wake, stats };
+        outbox.add(lanes);
+        outbox
+    }
+
+    /// Adds the way to further targets.
+    pub fn add(&self, new: NewLanes) {
+        let mut lanes = self.lanes.borrow_mut();
+        for (target, lane) in new.0 {
+            let buffers = Buffers::new(buffers_of(lanes.len()));
+            lanes.push(TargetLane { target, lane, buffers });
+        }
+    }
+
+    fn place_of(&self, target: &LogTarget) -> Option<usize> {
+        self.lanes.borrow().iter().position(|lane| lane.target == *target)
+    }
+
+    fn record(&self, target: usize, write: impl FnOnce(&mut Vec<u8>)) {
+        let lane = &mut self.lanes.borrow_mut()[target];
+        let is_full = lane.buffers.current.len() + LINE_BYTES > BUFFER_BYTES;
+        if is_full && !self.hand_over(lane) {
+            self.stats.dropped.inc();
             return;
         }
-        formatter.line(&mut buffers.current, entry);
-        buffers.lines += 1;
-        self.stats.log.lines.inc();
+        write(&mut lane.buffers.current);
+        lane.buffers.lines += 1;
+        self.stats.lines.inc();
     }
 
     /// Hands over what has been recorded; to be called by the worker's tick, about every 200 ms. Never waits.
     pub fn flush_due(&self) {
-        for (target, buffers) in self.state.borrow_mut().buffers.iter_mut().enumerate() {
-            if !buffers.current.is_empty() {
-                self.hand_over(target, buffers);
-            }
+        for lane in self.lanes.borrow_mut().iter_mut().filter(|lane| !lane.buffers.current.is_empty()) {
+            self.hand_over(lane);
         }
     }
 
     /// Hands over what has been recorded, even when no empty buffer is left to go on with; for the worker's end.
     pub fn flush(&self) {
-        for (target, buffers) in self.state.borrow_mut().buffers.iter_mut().enumerate() {
-            if !buffers.current.is_empty() && !self.hand_over(target, buffers) {
-                self.push(target, std::mem::take(&mut buffers.current), std::mem::take(&mut buffers.lines));
+        for lane in self.lanes.borrow_mut().iter_mut().filter(|lane| !lane.buffers.current.is_empty()) {
+            if !self.hand_over(lane) {
+                let (bytes, lines) =
+                    (std::mem::take(&mut lane.buffers.current), std::mem::take(&mut lane.buffers.lines));
+                self.push(&lane.lane, bytes, lines);
             }
         }
     }
 
     /// Swaps the current buffer for an empty one; false, and nothing done, when there is none.
-    fn hand_over(&self, target: usize, buffers: &mut Buffers) -> bool {
-        while let Some(mut buffer) = self.lanes[target].empty.pop() {
+    fn hand_over(&self, TargetLane { lane, buffers, .. }: &mut TargetLane) -> bool {
+        while let Some(mut buffer) = lane.empty.pop() {
             buffer.clear();
             buffer.shrink_to(BUFFER_BYTES);
             buffers.stock.push(buffer);
         }
         let Some(empty) = buffers.stock.pop() else { return false };
         let bytes = std::mem::replace(&mut buffers.current, empty);
-        self.push(target, bytes, std::mem::take(&mut buffers.lines));
+        self.push(lane, bytes, std::mem::take(&mut buffers.lines));
         true
     }
 
-    fn push(&self, target: usize, bytes: Vec<u8>, lines: u64) {
-        if self.lanes[target].filled.push(bytes).is_err() {
-            self.stats.log.dropped.add(lines); // only behind a flush that had no empty buffer to go on with
+    fn push(&self, lane: &Lane, bytes: Vec<u8>, lines: u64) {
+        if lane.filled.push(bytes).is_err() {
+            self.stats.dropped.add(lines); // only behind a flush that had no empty buffer to go on with
         }
         self.wake.wake();
     }
 }
 
-impl Drop for AccessLog {
+impl Drop for Outbox {
     fn drop(&mut self) {
         self.flush();
     }
@@ -203,15 +243,23 @@ impl Drop for AccessLog {
 
 #[cfg(test)]
 impl AccessLog {
+    pub(super) fn flush_due(&self) {
+        self.outbox.flush_due();
+    }
+
+    pub(super) fn flush(&self) {
+        self.outbox.flush();
+    }
+
     /// Buffers on their way to the writer thread or back.
     pub(super) fn in_flight(&self) -> usize {
-        BUFFERS - 1 - self.state.borrow().buffers[0].stock.len() - self.lanes[0].empty.len()
+        let lane = &self.outbox.lanes.borrow()[0];
+        BUFFERS - 1 - lane.buffers.stock.len() - lane.lane.empty.len()
     }
 
     /// Capacity of the largest buffer at hand, in bytes.
     pub(super) fn largest_capacity(&self) -> usize {
-        let state = self.state.borrow();
-        let buffers = &state.buffers[0];
+        let buffers = &self.outbox.lanes.borrow()[0].buffers;
         buffers.stock.iter().chain([&buffers.current]).map(Vec::capacity).max().unwrap_or(0)
     }
 }

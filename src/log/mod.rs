@@ -14,9 +14,9 @@
 //! A request never waits for a log: when the writer thread is behind and a worker has no buffer left, its lines are
 //! dropped and counted. In steady state a line costs no allocation and no system call.
 //!
-//! Boot calls [`init`] first, then [`Writer::start`], gives each data worker its [`AccessLog`], calls
-//! [`Writer::reopen`] on SIGUSR1, and [`Writer::stop`] when the data workers have ended; worker threads call
-//! [`never_block`] when they begin.
+//! Boot calls [`init`] first, then [`Writer::start`], gives each data worker its [`Outbox`], from which the worker makes an
+//! [`AccessLog`] for every config, calls [`Writer::open_new`] before a new config and [`Writer::reopen`] on SIGUSR1, and
+//! [`Writer::stop`] when the data workers have ended; worker threads call [`never_block`] when they begin.
 
 mod access;
 mod entry;
@@ -33,7 +33,7 @@ mod template;
 mod variable;
 mod writer;
 
-pub use access::AccessLog;
+pub use access::{AccessLog, NewLanes, Outbox};
 pub use entry::{
     AddressText, ClientFacts, Coding, Counts, EndedBy, Entry, OwnValues, Phase, Termination, Timers, TlsFacts,
 };

@@ -16,8 +16,8 @@ use std::time::{Duration, Instant};
 use crossbeam::utils::CachePadded;
 use jiff::tz::TimeZone;
 
-use super::access::{AccessLog, Lane, Routes, buffers_of};
-use super::format::{Formatter, Host};
+use super::access::{Lane, NewLanes, Outbox, Routes, buffers_of};
+use super::format::Host;
 use super::output::{Output, Progress};
 use crate::config::Config;
 use crate::config::model::{LogTarget, SiteLog};
@@ -77,6 +77,8 @@ pub(super) struct Wake {
     news: CachePadded<AtomicBool>,
     stop: AtomicBool,
     reopen: AtomicBool,
+    /// Targets that a new config has brought; taken by the writer thread, which alone waits for the lock.
+    new_targets: Mutex<Vec<Target>>,
     thread: OnceLock<Thread>,
 }
 
@@ -96,11 +98,13 @@ impl Wake {
 pub struct Writer {
     wake: Arc<Wake>,
     thread: Mutex<Option<JoinHandle<()>>>,
+    /// All that are open.
+    targets: Mutex<Vec<LogTarget>>,
 }
 
 impl Writer {
-    /// Opens every target, starts the thread, and makes the access log of each data worker; `None` when the config
-    /// asks for no access log.
+    /// Opens every target, starts the thread, and makes the outbox of each data worker; `None` when the config asks for no
+    /// access log.
     ///
     /// Local time is that of the system's zone (`TZ` or `/etc/localtime`; UTC when there is none) at this moment.
     /// Errors: [`LogError`]; nothing has been started then.
@@ -108,32 +112,38 @@ impl Writer {
         config: &Config,
         workers: &[Arc<Worker>],
         stats: Arc<LogWriterStats>,
-    ) -> Result<Option<(Writer, Vec<AccessLog>)>, LogError> {
-        let (targets, routes) = plan(config);
-        if targets.is_empty() {
+    ) -> Result<Option<(Writer, Vec<Outbox>)>, LogError> {
+        let (wanted, _) = plan(config);
+        if wanted.is_empty() {
             return Ok(None);
         }
-        let outputs = targets.into_iter().enumerate().map(|(index, target)| {
-            let output = Output::open(&target).map_err(|error| LogError::open(&target, error))?;
-            let lanes = workers.iter().map(|_| Arc::new(Lane::new(buffers_of(index)))).collect();
-            Ok(Target { target, output, lanes, pending: None, complained: None, failing: false })
-        });
-        let outputs: Vec<Target> = outputs.collect::<Result<_, LogError>>()?;
-        let lanes_of = |worker: usize| outputs.iter().map(|output| output.lanes[worker].clone()).collect();
-        let lanes: Vec<Vec<Arc<Lane>>> = (0..workers.len()).map(lanes_of).collect();
-
+        let (outputs, lanes) = open(&wanted, 0, workers.len())?;
         let wake = Arc::new(Wake::default());
         let job = Job { outputs, wake: wake.clone(), stats };
         let builder = std::thread::Builder::new().name("access-log".into());
         let thread = builder.spawn(|| job.run()).map_err(LogError::Thread)?;
         drop(wake.thread.set(thread.thread().clone()));
         let host = host();
-        let log = |(index, (lanes, stats)): (usize, (Vec<Arc<Lane>>, &Arc<Worker>))| {
-            let formatter = Formatter::new(config, index, host.clone());
-            AccessLog::new(formatter, routes.clone(), lanes, wake.clone(), stats.clone())
+        let outbox = |(index, (lanes, stats)): (usize, (NewLanes, &Arc<Worker>))| {
+            Outbox::new(index, host.clone(), lanes, wake.clone(), stats.log.clone())
         };
-        let logs = lanes.into_iter().zip(workers).enumerate().map(log).collect();
-        Ok(Some((Writer { wake, thread: Mutex::new(Some(thread)) }, logs)))
+        let outboxes = lanes.into_iter().zip(workers).enumerate().map(outbox).collect();
+        Ok(Some((Writer { wake, thread: Mutex::new(Some(thread)), targets: Mutex::new(wanted) }, outboxes)))
+    }
+
+    /// Opens the targets of `config` that are not open yet; returns the lanes to them, by data worker, of which there are
+    /// `workers`. Those that no config names any more stay open until the end.
+    ///
+    /// Errors: [`LogError`]; nothing has changed then.
+    pub fn open_new(&self, config: &Config, workers: usize) -> Result<Vec<NewLanes>, LogError> {
+        let mut targets = self.targets.lock().unwrap_or_else(PoisonError::into_inner);
+        let (wanted, _) = plan(config);
+        let new: Vec<LogTarget> = wanted.into_iter().filter(|target| !targets.contains(target)).collect();
+        let (outputs, lanes) = open(&new, targets.len(), workers)?;
+        targets.extend(new);
+        self.wake.new_targets.lock().unwrap_or_else(PoisonError::into_inner).extend(outputs);
+        self.wake.wake();
+        Ok(lanes)
     }
 
     /// Opens the files again under their names, after they were renamed (SIGUSR1, as with nginx). Returns at once; when
@@ -161,8 +171,23 @@ impl Writer {
     }
 }
 
+/// Opens `targets`, the first of which gets number `first` among all; with them the lanes of each of `workers` data workers.
+fn open(targets: &[LogTarget], first: usize, workers: usize) -> Result<(Vec<Target>, Vec<NewLanes>), LogError> {
+    let output = |(at, target): (usize, &LogTarget)| {
+        let output = Output::open(target).map_err(|error| LogError::open(target, error))?;
+        let lanes = (0..workers).map(|_| Arc::new(Lane::new(buffers_of(first + at)))).collect();
+        Ok(Target { target: target.clone(), output, lanes, pending: None, complained: None, failing: false })
+    };
+    let outputs: Vec<Target> = targets.iter().enumerate().map(output).collect::<Result<_, LogError>>()?;
+    let lanes_of = |worker: usize| {
+        NewLanes(outputs.iter().map(|output| (output.target.clone(), output.lanes[worker].clone())).collect())
+    };
+    let lanes = (0..workers).map(lanes_of).collect();
+    Ok((outputs, lanes))
+}
+
 /// The distinct targets, and which requests go to which of them.
-fn plan(config: &Config) -> (Vec<LogTarget>, Routes) {
+pub(super) fn plan(config: &Config) -> (Vec<LogTarget>, Routes) {
     let mut targets: Vec<LogTarget> = Vec::new();
     let mut index = |target: &LogTarget| {
         let known = targets.iter().position(|known| known == target);
@@ -195,6 +220,7 @@ struct Job {
 }
 
 /// One target, and the lanes of all data workers to it.
+#[derive(Debug)]
 struct Target {
     target: LogTarget,
     output: Output<File>,
@@ -207,6 +233,7 @@ struct Target {
 }
 
 /// A buffer on its way into the target.
+#[derive(Debug)]
 struct Pending {
     bytes: Vec<u8>,
     /// How many of them are written.
@@ -222,6 +249,7 @@ impl Job {
             // before `stop` is found by the rounds below.
             self.wake.news.swap(false, AcqRel);
             let stop = self.wake.stop.load(Acquire);
+            self.outputs.append(&mut self.wake.new_targets.lock().unwrap_or_else(PoisonError::into_inner));
             while self.round() {
                 self.reopen_if_asked();
             }
@@ -328,10 +356,11 @@ mod tests {
     use std::io::Read;
     use std::path::Path;
     use std::process::Command;
+    use std::rc::Rc;
 
-    use super::super::Entry;
     use super::super::access::{BUFFER_BYTES, BUFFERS};
     use super::super::format::tests::entry;
+    use super::super::{AccessLog, Entry};
     use super::*;
     use crate::control::shared::tests::config;
 
@@ -353,7 +382,8 @@ mod tests {
     fn start_with(config: &Config, workers: usize) -> Running {
         let workers: Vec<Arc<Worker>> = (0..workers).map(|_| Arc::new(Worker::new(config))).collect();
         let stats: Arc<LogWriterStats> = Arc::default();
-        let (writer, logs) = Writer::start(config, &workers, stats.clone()).unwrap().unwrap();
+        let (writer, outboxes) = Writer::start(config, &workers, stats.clone()).unwrap().unwrap();
+        let logs = outboxes.into_iter().map(|outbox| AccessLog::new(config, &Rc::new(outbox)).unwrap()).collect();
         Running { writer, logs, workers, stats }
     }
 
@@ -384,11 +414,17 @@ mod tests {
     fn every_line_of_every_worker_arrives_in_the_workers_order() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("access.log");
-        let running = start(LogTarget::File(path.clone()), 3);
+        let mut config = config();
+        config.log.access = Some(LogTarget::File(path.clone()));
+        let workers: Vec<Arc<Worker>> = (0..3).map(|_| Arc::new(Worker::new(&config))).collect();
+        let stats: Arc<LogWriterStats> = Arc::default();
+        let (writer, outboxes) = Writer::start(&config, &workers, stats.clone()).unwrap().unwrap();
         const LINES: usize = 20_000; // several buffers each
         std::thread::scope(|scope| {
-            for (worker, log) in running.logs.into_iter().enumerate() {
+            for (worker, outbox) in outboxes.into_iter().enumerate() {
+                let config = &config;
                 scope.spawn(move || {
+                    let log = AccessLog::new(config, &Rc::new(outbox)).unwrap();
                     for n in 0..LINES {
                         record(&log, &format!("/{worker}/{n}"));
                         while log.in_flight() > BUFFERS / 2 {
@@ -399,7 +435,7 @@ mod tests {
                 });
             }
         });
-        assert!(running.writer.stop(LIMIT));
+        assert!(writer.stop(LIMIT));
         let (mut seen, mut dropped) = ([0; 3], 0);
         for target in targets(&path) {
             let (worker, n) = target[1..].split_once('/').unwrap();
@@ -407,12 +443,12 @@ mod tests {
             assert!(n >= seen[worker], "out of order: {target}");
             seen[worker] = n + 1;
         }
-        for (worker, stats) in running.workers.iter().enumerate() {
+        for (worker, stats) in workers.iter().enumerate() {
             dropped += stats.log.dropped.value();
             assert_eq!((seen[worker], stats.log.lines.value()), (LINES, LINES as u64));
         }
         assert_eq!(dropped, 0);
-        assert_eq!(running.stats.bytes.value(), std::fs::metadata(&path).unwrap().len());
+        assert_eq!(stats.bytes.value(), std::fs::metadata(&path).unwrap().len());
     }
 
     #[test]
@@ -566,6 +602,36 @@ mod tests {
         config.log.sites = vec![SiteLog::To(LogTarget::File(path("only")))];
         let running = start_with(&config, 1);
         assert!(running.logs[0].wants(Some(0)) && !running.logs[0].wants(None) && !running.logs[0].wants(Some(1)));
+    }
+
+    /// The lines of a request go where the config says under which it began, whatever came since.
+    #[test]
+    fn a_new_config_brings_new_files_and_keeps_the_old_ones() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        let mut config = config();
+        config.log.access = Some(LogTarget::File(path("all")));
+        let workers = vec![Arc::new(Worker::new(&config))];
+        let (writer, outboxes) = Writer::start(&config, &workers, Arc::default()).unwrap().unwrap();
+        let outbox = Rc::new(outboxes.into_iter().next().unwrap());
+        let old = AccessLog::new(&config, &outbox).unwrap();
+        record(&old, "/1");
+        config.log.sites = vec![SiteLog::To(LogTarget::File(path("own")))];
+        let before = AccessLog::new(&config, &outbox).unwrap();
+        assert!(!before.wants(Some(0)) && before.wants(None), "nobody has opened it");
+        writer.open_new(&config, 1).unwrap().into_iter().for_each(|lanes| outbox.add(lanes));
+        let new = AccessLog::new(&config, &outbox).unwrap();
+        new.record(&Entry { target: b"/2", site: Some(0), ..entry() });
+        old.record(&Entry { target: b"/3", site: Some(0), ..entry() });
+        assert!(writer.open_new(&config, 1).unwrap()[0].0.is_empty(), "known by now");
+        config.log.access = Some(LogTarget::File("/nowhere/at/all.log".into()));
+        assert!(writer.open_new(&config, 1).is_err());
+        config.log.access = None;
+        config.log.sites.clear();
+        assert!(AccessLog::new(&config, &outbox).is_none());
+        drop((old, before, new, outbox));
+        assert!(writer.stop(LIMIT));
+        assert_eq!((targets(&path("all")), targets(&path("own"))), (vec!["/1".into(), "/3".into()], vec!["/2".into()]));
     }
 
     fn mkfifo(path: &Path) {

@@ -107,6 +107,12 @@ impl Histogram {
         self.sum_us.add(us);
     }
 
+    /// Counts what `other` has counted. Only the owning thread may call it.
+    pub fn absorb(&self, other: &Histogram) {
+        self.buckets.iter().zip(other.buckets.iter()).for_each(|(mine, other)| mine.add(other.value()));
+        self.sum_us.add(other.sum_us.value());
+    }
+
     /// A copy for reading, adding up, and asking for quantiles.
     pub fn snapshot(&self) -> HistogramSnapshot {
         HistogramSnapshot { buckets: self.buckets.iter().map(Counter::value).collect(), sum_us: self.sum_us.value() }

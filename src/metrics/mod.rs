@@ -8,6 +8,7 @@ mod app_worker;
 mod core;
 mod limit;
 mod log;
+mod outcomes;
 pub mod trace;
 pub mod worker;
 
@@ -15,6 +16,7 @@ pub use self::app_worker::AppWorkerStats;
 pub use self::core::{Counter, Gauge, Histogram, HistogramSnapshot};
 pub use self::limit::{LimitOutcome, LimitStats};
 pub use self::log::{LogStats, LogWriterStats};
+pub use self::outcomes::Outcomes;
 pub use self::trace::{ServedBy, Trace, TraceEvent};
 pub use self::worker::{
     AppStats, BackendStats, FileStats, Http2Stats, HttpStats, ServerStats, SplitterStats, UpstreamStats, Worker,

@@ -24,6 +24,8 @@ pub enum TraceEvent {
         duration: Duration,
         /// What answered.
         served_by: ServedBy,
+        /// The config whose indexes those are.
+        generation: u32,
     },
     /// A statement was answered by the splitter.
     Statement {

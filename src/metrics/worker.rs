@@ -1,59 +1,108 @@
 //! What one data worker counts. It is the only writer; the control thread adds the workers up.
 
-use super::{Counter, Gauge, Histogram, LimitStats, LogStats};
-use crate::config::Config;
+use std::sync::Arc;
+
+use super::{Counter, Gauge, Histogram, LimitStats, LogStats, Outcomes};
+use crate::config::{Config, Heirs, Succession};
 use crate::http::h2::{Flood, Summary};
 
-/// All counters of one data worker, in the order of the compiled config.
+/// All counters of one data worker, in the order of one compiled config.
+///
+/// A reload makes another one, in the order of the new config, that shares the counters of everything that stays
+/// ([`Worker::next`]): requests under way count by the indexes of the config they began with, and no counter begins anew.
 #[derive(Debug)]
 pub struct Worker {
     /// Downstream HTTP.
-    pub http: HttpStats,
+    pub http: Arc<HttpStats>,
     /// TLS towards clients.
-    pub tls: TlsStats,
+    pub tls: Arc<TlsStats>,
     /// Downstream HTTP/2.
-    pub http2: Http2Stats,
+    pub http2: Arc<Http2Stats>,
     /// Per limit of requests.
-    pub limits: Vec<LimitStats>,
+    pub limits: Vec<Arc<LimitStats>>,
     /// Static files.
-    pub files: FileStats,
+    pub files: Arc<FileStats>,
     /// Connections open now, per listener.
-    pub listeners: Vec<Gauge>,
+    pub listeners: Vec<Arc<Gauge>>,
     /// Per upstream, per server.
-    pub servers: Vec<Vec<ServerStats>>,
+    pub servers: Vec<Vec<Arc<ServerStats>>>,
     /// Per upstream.
-    pub upstreams: Vec<UpstreamStats>,
+    pub upstreams: Vec<Arc<UpstreamStats>>,
+    /// Per upstream, what servers have counted that reloads have taken out of it. The last one is the sum of those that
+    /// nothing counts on any more; its writer is the control thread.
+    gone: Vec<Vec<Arc<ServerStats>>>,
     /// Per application.
-    pub apps: Vec<AppStats>,
+    pub apps: Vec<Arc<AppStats>>,
     /// Per splitter.
-    pub splitters: Vec<SplitterStats>,
+    pub splitters: Vec<Arc<SplitterStats>>,
     /// Access log.
-    pub log: LogStats,
+    pub log: Arc<LogStats>,
     /// Panics contained in requests.
-    pub panics: Counter,
+    pub panics: Arc<Counter>,
 }
 
 impl Worker {
     /// Zeroed counters with one entry for each server, application and splitter of `config`.
     pub fn new(config: &Config) -> Worker {
+        let servers =
+            |upstream: &crate::config::model::Upstream| upstream.servers.iter().map(|_| Arc::default()).collect();
         Worker {
-            http: HttpStats::default(),
-            tls: TlsStats::default(),
-            http2: Http2Stats::default(),
-            limits: config.limits.iter().map(|_| LimitStats::default()).collect(),
-            files: FileStats::default(),
-            listeners: config.listeners.iter().map(|_| Gauge::default()).collect(),
-            servers: config
-                .upstreams
-                .iter()
-                .map(|u| u.servers.iter().map(|_| ServerStats::default()).collect())
-                .collect(),
-            upstreams: config.upstreams.iter().map(|_| UpstreamStats::default()).collect(),
-            apps: config.apps.iter().map(|_| AppStats::default()).collect(),
-            splitters: config.splitters.iter().map(SplitterStats::new).collect(),
-            log: LogStats::default(),
-            panics: Counter::default(),
+            http: Arc::default(),
+            tls: Arc::default(),
+            http2: Arc::default(),
+            limits: config.limits.iter().map(|_| Arc::default()).collect(),
+            files: Arc::default(),
+            listeners: config.listeners.iter().map(|_| Arc::default()).collect(),
+            servers: config.upstreams.iter().map(servers).collect(),
+            upstreams: config.upstreams.iter().map(|_| Arc::default()).collect(),
+            gone: config.upstreams.iter().map(|_| vec![Arc::default()]).collect(),
+            apps: config.apps.iter().map(|_| Arc::default()).collect(),
+            splitters: config.splitters.iter().map(|splitter| Arc::new(SplitterStats::new(splitter))).collect(),
+            log: Arc::default(),
+            panics: Arc::default(),
         }
+    }
+
+    /// The counters for the config that follows; `succession` tells what of it is there already.
+    pub fn next(&self, succession: &Succession) -> Worker {
+        Worker {
+            http: self.http.clone(),
+            tls: self.tls.clone(),
+            http2: self.http2.clone(),
+            limits: succession.limits.carry(&self.limits, Arc::default),
+            files: self.files.clone(),
+            listeners: succession.listeners.carry(&self.listeners, Arc::default),
+            servers: succession.carry_servers(&self.servers, Arc::default),
+            upstreams: succession.upstreams.carry(&self.upstreams, Arc::default),
+            gone: self.gone_after(succession),
+            // Neither set changes while the process runs.
+            apps: self.apps.clone(),
+            splitters: self.splitters.clone(),
+            log: self.log.clone(),
+            panics: self.panics.clone(),
+        }
+    }
+
+    /// All servers that upstream `u` has or had since it is there.
+    pub fn servers_ever(&self, u: usize) -> impl Iterator<Item = &ServerStats> {
+        self.servers[u].iter().chain(&self.gone[u]).map(|stats| &**stats)
+    }
+
+    fn gone_after(&self, succession: &Succession) -> Vec<Vec<Arc<ServerStats>>> {
+        let of_upstream = |(heir, servers): (&Option<usize>, &Heirs)| {
+            let Some(old) = *heir else { return vec![Arc::default()] };
+            let (sum, counting) = self.gone[old].split_last().expect("the sum is there");
+            // Nobody else has it: the last request that counted on it is over.
+            let (ended, mut gone): (Vec<_>, Vec<_>) =
+                counting.iter().cloned().partition(|stats| Arc::strong_count(stats) == 2);
+            ended.iter().for_each(|stats| sum.absorb(stats));
+            let stays = servers.new_indexes(self.servers[old].len());
+            let leaving = self.servers[old].iter().zip(stays).filter(|(_, stays)| stays.is_none());
+            gone.extend(leaving.map(|(stats, _)| stats.clone()));
+            gone.push(sum.clone());
+            gone
+        };
+        succession.upstreams.0.iter().zip(&succession.servers).map(of_upstream).collect()
     }
 }
 
@@ -70,6 +119,8 @@ pub struct HttpStats {
     pub connections: Gauge,
     /// Connections between two requests now.
     pub idle: Gauge,
+    /// Connections that have left HTTP for another protocol.
+    pub tunnels: Gauge,
     /// Connections on which a request head has begun but is not complete now.
     pub reading: Gauge,
     /// Request bodies given up because they came too slowly.
@@ -208,6 +259,8 @@ pub struct ServerStats {
     pub response_errors: Counter,
     /// Requests that were tried again elsewhere after this server failed them.
     pub retries: Counter,
+    /// Retries that the budget did not allow.
+    pub retries_refused: Counter,
     /// Responses by status class, as in [`HttpStats::responses`].
     pub responses: [Counter; 6],
     /// Idle connections in the pool now.
@@ -216,6 +269,27 @@ pub struct ServerStats {
     pub connect: Histogram,
     /// From the request's first byte sent to the response head.
     pub first_byte: Histogram,
+    /// For outlier detection; stays at 0 where there is none.
+    pub outcomes: Outcomes,
+}
+
+impl ServerStats {
+    /// Counts what `other` has counted, which counts no more. Gauges are not taken over.
+    fn absorb(&self, other: &ServerStats) {
+        let pairs = [
+            (&self.requests, &other.requests),
+            (&self.connects, &other.connects),
+            (&self.reuses, &other.reuses),
+            (&self.connect_errors, &other.connect_errors),
+            (&self.response_errors, &other.response_errors),
+            (&self.retries, &other.retries),
+            (&self.retries_refused, &other.retries_refused),
+        ];
+        pairs.iter().for_each(|(mine, other)| mine.add(other.value()));
+        self.responses.iter().zip(&other.responses).for_each(|(mine, other)| mine.add(other.value()));
+        self.connect.absorb(&other.connect);
+        self.first_byte.absorb(&other.first_byte);
+    }
 }
 
 /// One application, as one data worker sees it.
@@ -301,6 +375,33 @@ impl SplitterStats {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// The requests of an upstream stay counted when its servers come and go, and what is gone does not pile up.
+    #[test]
+    fn no_count_is_lost_when_servers_go() {
+        let config = |servers: &str| {
+            let text = format!(
+                "[listener.web]\naddress = \"127.0.0.1:0\"\n[upstream.api]\nservers = [{servers}]\n[site.main]\n\
+                 default = true\n[[site.main.route]]\npath = \"/\"\nproxy = \"api\"\n"
+            );
+            crate::config::parse("test.toml", &text, &[]).unwrap().0
+        };
+        let (two, one) = (config(r#""127.0.0.1:1", "127.0.0.1:2""#), config(r#""127.0.0.1:2""#));
+        let ever = |worker: &Worker| worker.servers_ever(0).map(|server| server.requests.value()).sum::<u64>();
+        let mut worker = Worker::new(&two);
+        for turn in 1..=10 {
+            worker.servers[0][0].requests.add(3);
+            worker.servers[0][1].requests.add(1);
+            let under_way = worker.servers[0][0].clone();
+            worker = worker.next(&Succession::new(&two, &one));
+            under_way.requests.inc();
+            assert_eq!((ever(&worker), worker.servers[0][0].requests.value()), (5 * turn, turn));
+            drop(under_way);
+            worker = worker.next(&Succession::new(&one, &two));
+            assert_eq!((ever(&worker), worker.servers[0][0].requests.value()), (5 * turn, 0));
+            assert_eq!(worker.gone[0].len(), 1, "only the sum is left");
+        }
+    }
 
     #[test]
     fn a_connection_counts_what_is_new_since_the_last_time() {

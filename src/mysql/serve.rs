@@ -26,7 +26,7 @@ use super::sql::Cache;
 use super::statement::sql_state;
 use crate::config::Config;
 use crate::config::model;
-use crate::metrics::{self, SplitterStats, Trace};
+use crate::metrics::{SplitterStats, Trace};
 use crate::runtime::net::Stream;
 use crate::runtime::time::{sleep, timeout};
 
@@ -40,7 +40,7 @@ pub struct Splitter {
     config: Arc<Config>,
     index: usize,
     pub(super) shared: Arc<Shared>,
-    stats: Arc<metrics::Worker>,
+    stats: Arc<SplitterStats>,
     pub(super) trace: Option<Arc<Trace>>,
     pub(super) data_worker: usize,
     /// Per server, primary first.
@@ -75,7 +75,7 @@ impl Splitter {
         config: Arc<Config>,
         index: usize,
         shared: Arc<Shared>,
-        stats: Arc<metrics::Worker>,
+        stats: Arc<SplitterStats>,
         trace: Option<Arc<Trace>>,
         data_worker: usize,
     ) -> Rc<Splitter> {
@@ -155,7 +155,7 @@ impl Splitter {
     }
 
     pub(super) fn stats(&self) -> &SplitterStats {
-        &self.stats.splitters[self.index]
+        &self.stats
     }
 
     pub(super) fn next_id(&self) -> u64 {

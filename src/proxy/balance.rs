@@ -38,7 +38,9 @@ mod tests;
 mod time;
 mod warmth;
 
+use std::cell::Cell;
 use std::marker::PhantomData;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -48,6 +50,7 @@ use self::draw::Draw;
 use self::rendezvous::Rendezvous;
 use self::time::ResponseTime;
 use self::warmth::{WARM, part_of, warmth};
+use crate::config::Heirs;
 use crate::config::model::{Balance, Server, TierMin, Upstream};
 use crate::util::random::Random;
 
@@ -88,6 +91,10 @@ pub trait Servers {
     fn changes(&self) -> u64;
     /// Whether requests may go to `server`.
     fn is_up(&self, server: usize) -> bool;
+    /// Whether requests that belong to `server` may go there: as above, but also while it is being drained.
+    fn keeps(&self, server: usize) -> bool {
+        self.is_up(server)
+    }
     /// When `server` came up after it had been down; `None`: it has never been down.
     fn came_up(&self, server: usize) -> Option<Instant>;
     /// Index of the tier that is used while it has enough servers, whatever others have; see [`super::tiers`].
@@ -133,8 +140,8 @@ pub struct Balancer {
     tiers: u8,
     slots: Vec<Slot>,
     view: View,
-    /// Requests under way on all servers.
-    active: u32,
+    /// Requests under way on all servers; shared as theirs are.
+    active: Rc<Cell<u32>>,
     random: Random,
     one_worker: PhantomData<*const ()>,
 }
@@ -148,9 +155,11 @@ struct Slot {
     weight: u32,
     /// Index among the tiers.
     tier: u8,
-    /// Requests under way, this worker's.
-    active: u32,
-    /// Smooth round-robin: what this server is owed. The sum over all servers stays 0.
+    /// The config that follows does not have it: it finishes what it has.
+    is_gone: bool,
+    /// Requests under way, this worker's; shared with the same server under other configs.
+    active: Rc<Cell<u32>>,
+    /// Smooth round-robin: what this server is owed. The sum over all servers stays what it is.
     credit: i64,
     /// `Some` from a failed connect to the next one that succeeds.
     rests_until: Option<Instant>,
@@ -200,10 +209,42 @@ impl Balancer {
             tiers: tiers.len() as u8,
             slots,
             view: View::default(),
-            active: 0,
+            active: Rc::default(),
             random: Random::new(seed ^ worker as u64),
             one_worker: PhantomData,
         }
+    }
+
+    /// Goes on for the servers that were in `old`, whose indexes there `heirs` tells: with their requests under way, their
+    /// rest, their response times, and their turns where the weights are the same. `old` goes on to count the end of requests
+    /// that began on it. Slow starts and tiers go on by themselves: they are found from what is known of the servers.
+    pub fn inherit(&mut self, old: &Balancer, heirs: &Heirs) {
+        // Requests at servers that are gone count in it until they end.
+        self.active = old.active.clone();
+        let all = || heirs.0.iter().copied();
+        // What is owed by other weights may be owed for long.
+        let same_turns = all().flatten().count() == self.slots.len()
+            && self.slots.len() == old.slots.len()
+            && self.slots.iter().zip(all().flatten()).all(|(slot, heir)| slot.weight == old.slots[heir].weight);
+        for (slot, heir) in self.slots.iter_mut().zip(all()) {
+            let Some(old) = heir.map(|heir| &old.slots[heir]) else { continue };
+            slot.active = old.active.clone();
+            (slot.rests_until, slot.time) = (old.rests_until, old.time);
+            if same_turns {
+                slot.credit = old.credit;
+            }
+        }
+    }
+
+    /// Sends nothing to `server` any more, not even what belongs there: the config that follows does not have it.
+    pub fn retire(&mut self, server: usize) {
+        self.slots[server].is_gone = true;
+        self.view.made_from = None;
+    }
+
+    /// `server` was retired.
+    pub fn is_gone(&self, server: usize) -> bool {
+        self.slots[server].is_gone
     }
 
     /// The server for the next request or the next try of one.
@@ -241,11 +282,12 @@ impl Balancer {
         }
     }
 
-    /// Whether a request that belongs to `server` may go there: it is up, does not rest, and this request has not tried it.
-    /// Its weight and tier do not count.
+    /// Whether a request that belongs to `server` may go there: it is up, perhaps being drained, does not rest, and this
+    /// request has not tried it. Its weight and tier do not count.
     pub fn keeps(&mut self, server: usize, ask: Ask<'_>, servers: &impl Servers) -> bool {
         self.look(servers, ask.now);
-        let keeps = servers.is_up(server) && !self.slots[server].rests(ask.now) && !ask.tried.contains(server);
+        let slot = &self.slots[server];
+        let keeps = servers.keeps(server) && !slot.is_gone && !slot.rests(ask.now) && !ask.tried.contains(server);
         if keeps {
             self.note_trial(server, ask.now);
         }
@@ -264,16 +306,19 @@ impl Balancer {
 
     /// A request begins on `server`.
     pub fn on_start(&mut self, server: usize) {
-        self.slots[server].active += 1;
-        self.active += 1;
+        let slot = &self.slots[server];
+        for count in [&slot.active, &self.active] {
+            count.set(count.get() + 1);
+        }
     }
 
     /// A request that began on `server` is over, however it ended.
     pub fn on_end(&mut self, server: usize) {
-        let slot = &mut self.slots[server];
-        debug_assert!(slot.active > 0, "on_end without on_start");
-        slot.active = slot.active.saturating_sub(1);
-        self.active = self.active.saturating_sub(1);
+        let slot = &self.slots[server];
+        debug_assert!(slot.active.get() > 0, "on_end without on_start");
+        for count in [&slot.active, &self.active] {
+            count.set(count.get().saturating_sub(1));
+        }
     }
 
     /// `server` accepted a connection or answered on one: it rests no longer.
@@ -298,7 +343,7 @@ impl Balancer {
 
     /// Requests under way on `server`, this worker's.
     pub fn active(&self, server: usize) -> u32 {
-        self.slots[server].active
+        self.slots[server].active.get()
     }
 
     /// Finds the members anew if something has changed.
@@ -313,7 +358,7 @@ impl Balancer {
         for (server, slot) in self.slots.iter_mut().enumerate() {
             let next_step;
             (slot.warmth, next_step) = warmth(servers.came_up(server), self.slow_start, now);
-            slot.is_member = slot.weight > 0 && servers.is_up(server);
+            slot.is_member = slot.weight > 0 && !slot.is_gone && servers.is_up(server);
             let next_rest = slot.rests_until.filter(|until| now < *until);
             let next = [next_step, next_rest, self.view.valid_until].into_iter().flatten().min();
             self.view.valid_until = next;
@@ -382,7 +427,7 @@ impl Balancer {
         let mut best: Option<(f64, usize)> = None;
         for server in members.filter(|&server| fits(server, &self.slots[server])) {
             let slot = &self.slots[server];
-            let cost = slot.time.cost(slot.active, slot.share(), now);
+            let cost = slot.time.cost(slot.active.get(), slot.share(), now);
             if best.is_none_or(|(least, _)| cost < least) {
                 best = Some((cost, server));
             }
@@ -419,8 +464,8 @@ impl Balancer {
     /// for each of them.
     fn is_within_bound(&self, slot: &Slot, load_max: LoadMax) -> bool {
         let Some(load_max) = load_max else { return true };
-        let part = u64::from(self.active + 1) * u64::from(load_max) * u64::from(slot.share());
-        u64::from(slot.active) < part.div_ceil(100 * self.view.shares.max(1))
+        let part = u64::from(self.active.get() + 1) * u64::from(load_max) * u64::from(slot.share());
+        u64::from(slot.active.get()) < part.div_ceil(100 * self.view.shares.max(1))
     }
 
     fn fitting<'a>(&'a self, fits: &'a impl Fn(usize, &Slot) -> bool) -> impl Iterator<Item = usize> + 'a {
@@ -456,7 +501,8 @@ impl Slot {
         Slot {
             weight: server.weight,
             tier,
-            active: 0,
+            is_gone: false,
+            active: Rc::default(),
             credit: 0,
             rests_until: None,
             time: ResponseTime::default(),
@@ -475,7 +521,7 @@ impl Slot {
     }
 
     fn load(&self) -> Load {
-        Load { active: u64::from(self.active), share: u64::from(self.share()) }
+        Load { active: u64::from(self.active.get()), share: u64::from(self.share()) }
     }
 }
 

@@ -28,6 +28,14 @@
 //!
 //! One that has just come may take a place in the moment between the ticket of another and the end of its settling; this
 //! can be one request for each other worker.
+//!
+//! # Another config
+//!
+//! A reload makes another gate ([`Gate::next`]), which has lines of its own and shares the counts of places, and how many
+//! there may be, with the one before: what is under way counts in both for as long as it lasts, whichever of them it came
+//! through, and a limit that has changed is in force in both at once. Who waits at the old one goes on to wait there; a
+//! place given back at one of them is nothing that the other notices, so that the driver settles both
+//! (`worker/forward/choose.rs`). A queue that ends closes its door, and what is granted there is given back.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -36,7 +44,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
-use crate::config::model::Upstream;
+use crate::config::Heirs;
+use crate::config::model::{Server, Upstream};
+use crate::runtime::net::Address;
 use crate::runtime::sync::{
     ArrayQueue, AtomicBool, AtomicU32, AtomicUsize, AtomicWaker, CachePadded, Ordering::SeqCst, register,
 };
@@ -59,10 +69,11 @@ pub trait Open {
 
 /// The limits of one upstream in the whole process.
 pub struct Gate {
-    requests_max: Option<u32>,
-    /// Requests under way at all servers.
-    used: CachePadded<AtomicU32>,
+    /// Of all servers together.
+    all: Count,
     servers: Box<[CachePadded<ServerGate>]>,
+    /// Of servers that configs before had, and that had requests under way when the last one was made: they may come back.
+    gone: Vec<(Address, Count)>,
     any: ArrayQueue<u16>,
     /// Requests that wait, in all workers.
     waiting: CachePadded<AtomicUsize>,
@@ -79,8 +90,37 @@ struct Waits {
     own: usize,
 }
 
-struct ServerGate {
+/// Shared by the gates of all configs that have what it counts.
+type Count = Arc<CachePadded<Places>>;
+
+/// Places at a server, or at all of an upstream.
+struct Places {
+    /// Requests under way.
     used: AtomicU32,
+    /// How many there may be; [`ANY`]: any number. Writer: the control thread.
+    most: AtomicU32,
+}
+
+/// No limit.
+const ANY: u32 = u32::MAX;
+
+impl Places {
+    fn new(most: Option<u32>) -> Count {
+        Arc::new(CachePadded::new(Places { used: AtomicU32::new(0), most: AtomicU32::new(most.unwrap_or(ANY)) }))
+    }
+
+    fn most(&self) -> Option<u32> {
+        Some(self.most.load(SeqCst)).filter(|most| *most != ANY)
+    }
+
+    fn set_most(&self, most: Option<u32>) {
+        self.most.store(most.unwrap_or(ANY), SeqCst);
+    }
+}
+
+struct ServerGate {
+    address: Address,
+    places: Count,
     own: ArrayQueue<u16>,
     /// Whose turn it was last.
     was_own: AtomicBool,
@@ -92,6 +132,8 @@ struct Door {
     granted: Box<[AtomicU32]>,
     /// Something was granted since the worker last looked.
     is_rung: AtomicBool,
+    /// Nobody fetches anything here any more.
+    is_closed: AtomicBool,
     waker: AtomicWaker,
 }
 
@@ -108,28 +150,62 @@ impl Gate {
         // Without cookies nobody belongs to a server.
         let own_max = if upstream.sticky.is_some() { upstream.queue_max } else { 0 };
         let waiting_max = Waits { all: upstream.queue_max, own: own_max };
-        let make = || Gate::new(upstream.servers.len(), workers, upstream.requests_max, waiting_max);
+        let server = |server: &Server| (server.address.clone(), Places::new(server.requests_max));
+        let make = || {
+            let servers = upstream.servers.iter().map(server).collect();
+            Gate::new(Places::new(upstream.requests_max), servers, workers, waiting_max)
+        };
         is_limited.then(|| Arc::new(make()))
     }
 
-    fn new(servers: usize, workers: usize, requests_max: Option<u32>, waiting_max: Waits) -> Gate {
+    /// The gate of `upstream` under the config that follows; `heirs` tells the old indexes of servers that stay. Their
+    /// requests under way go on to count, and the limits it has are in force at once, here too. `None`: nothing is limited
+    /// any more. What is limited where nothing was counts from zero.
+    pub fn next(&self, upstream: &Upstream, heirs: &Heirs, workers: usize) -> Option<Arc<Gate>> {
+        let stays = heirs.new_indexes(self.servers.len());
+        let leaving = self.servers.iter().zip(stays).filter(|(_, stays)| stays.is_none());
+        let leaving = leaving.map(|(server, _)| (server.address.clone(), server.places.clone()));
+        let mut gone: Vec<(Address, Count)> = leaving.chain(self.gone.iter().cloned()).collect();
+        gone.retain(|(_, places)| places.used.load(SeqCst) > 0);
+        let mut next = Gate::of(upstream, workers).and_then(Arc::into_inner);
+        self.all.set_most(next.as_ref().and(upstream.requests_max));
+        for (at, (server, heir)) in upstream.servers.iter().zip(&heirs.0).enumerate() {
+            let back = || gone.iter().position(|(address, _)| *address == server.address);
+            let places = match heir {
+                Some(old) => self.servers[*old].places.clone(),
+                None => match back() {
+                    Some(place) => gone.swap_remove(place).1,
+                    None => continue,
+                },
+            };
+            places.set_most(next.as_ref().and(server.requests_max));
+            if let Some(next) = &mut next {
+                next.servers[at].places = places;
+            }
+        }
+        next.map(|next| Arc::new(Gate { all: self.all.clone(), gone, ..next }))
+    }
+
+    fn new(all: Count, servers: Vec<(Address, Count)>, workers: usize, waiting_max: Waits) -> Gate {
+        let count = servers.len();
         // Tickets left behind take room as well; each worker uses its own again.
         let line = |waiting_max: usize| ArrayQueue::new((2 * waiting_max).max(1));
-        let server = |_| {
-            CachePadded::new(ServerGate {
-                used: AtomicU32::new(0),
-                own: line(waiting_max.own),
-                was_own: AtomicBool::new(false),
-            })
+        let server = |(address, places)| {
+            let (own, was_own) = (line(waiting_max.own), AtomicBool::new(false));
+            CachePadded::new(ServerGate { address, places, own, was_own })
         };
         let door = |_| {
-            let granted = (0..2 * servers).map(|_| AtomicU32::new(0)).collect();
-            CachePadded::new(Door { granted, is_rung: AtomicBool::new(false), waker: AtomicWaker::new() })
+            CachePadded::new(Door {
+                granted: (0..2 * count).map(|_| AtomicU32::new(0)).collect(),
+                is_rung: AtomicBool::new(false),
+                is_closed: AtomicBool::new(false),
+                waker: AtomicWaker::new(),
+            })
         };
         Gate {
-            requests_max,
-            used: CachePadded::new(AtomicU32::new(0)),
-            servers: (0..servers).map(server).collect(),
+            all,
+            servers: servers.into_iter().map(server).collect(),
+            gone: Vec::new(),
             any: line(waiting_max.all),
             waiting: CachePadded::new(AtomicUsize::new(0)),
             waiting_max: waiting_max.all,
@@ -142,19 +218,19 @@ impl Gate {
         let gate = &self.servers[server];
         let nobody_waits = || self.any.is_empty() && gate.own.is_empty();
         (self.waiting.load(SeqCst) == 0 || nobody_waits())
-            && has_place(&gate.used, places)
-            && has_place(&self.used, self.requests_max)
+            && has_place(&gate.places, places)
+            && has_place(&self.all, self.all.most())
     }
 
     /// Takes a place at `server`, of which there are `places`. Whoever gets `false` and does not come back later with
     /// [`Queue::wait`] calls [`Gate::settle`]: for a moment it may have kept a place from others.
     pub fn try_take(&self, server: usize, places: Option<u32>) -> bool {
-        if !take(&self.used, self.requests_max) {
+        if !take(&self.all, self.all.most()) {
             return false;
         }
-        let is_taken = take(&self.servers[server].used, places);
+        let is_taken = take(&self.servers[server].places, places);
         if !is_taken {
-            self.used.fetch_sub(1, SeqCst);
+            self.all.used.fetch_sub(1, SeqCst);
         }
         is_taken
     }
@@ -165,9 +241,15 @@ impl Gate {
         self.settle_from(server, open);
     }
 
-    fn free(&self, server: usize) {
-        self.servers[server].used.fetch_sub(1, SeqCst);
-        self.used.fetch_sub(1, SeqCst);
+    /// Gives the place at `server` back, and leaves it to the caller to settle.
+    pub fn free(&self, server: usize) {
+        self.servers[server].places.used.fetch_sub(1, SeqCst);
+        self.all.used.fetch_sub(1, SeqCst);
+    }
+
+    /// Requests that `server` may have at once, as the newest config has it; `None`: any number.
+    pub fn most(&self, server: usize) -> Option<u32> {
+        self.servers[server].places.most()
     }
 
     /// Requests that wait, in all workers.
@@ -177,7 +259,7 @@ impl Gate {
 
     /// Requests under way at `server`.
     pub fn used(&self, server: usize) -> u32 {
-        self.servers[server].used.load(SeqCst)
+        self.servers[server].places.used.load(SeqCst)
     }
 
     /// Brings free places and tickets together. To be called as well when `open` says more than before.
@@ -207,7 +289,7 @@ impl Gate {
                     _ => for_own,
                 };
                 let places = if is_own { own } else { new };
-                if !has_place(&self.used, self.requests_max) || !has_place(&gate.used, places) {
+                if !has_place(&self.all, self.all.most()) || !has_place(&gate.places, places) {
                     break;
                 }
                 if !self.try_take(server, places) {
@@ -218,7 +300,11 @@ impl Gate {
                 match line.pop() {
                     Some(worker) => {
                         gate.was_own.store(is_own, SeqCst);
-                        self.doors[usize::from(worker)].grant(server + if is_own { self.servers.len() } else { 0 });
+                        let door = &self.doors[usize::from(worker)];
+                        if !door.grant(server + if is_own { self.servers.len() } else { 0 }) {
+                            self.take_back(door);
+                            again = true;
+                        }
                     }
                     None => {
                         self.free(server);
@@ -229,20 +315,37 @@ impl Gate {
         }
         again
     }
+
+    /// Frees what is granted at a door that is closed.
+    fn take_back(&self, door: &Door) {
+        for (place, granted) in door.granted.iter().enumerate() {
+            (0..granted.swap(0, SeqCst)).for_each(|_| self.free(place % self.servers.len()));
+        }
+    }
 }
 
-fn has_place(used: &AtomicU32, places: Option<u32>) -> bool {
-    places.is_none_or(|places| used.load(SeqCst) < places)
+fn has_place(at: &Places, places: Option<u32>) -> bool {
+    places.is_none_or(|places| at.used.load(SeqCst) < places)
 }
 
-fn take(used: &AtomicU32, places: Option<u32>) -> bool {
+fn take(at: &Places, places: Option<u32>) -> bool {
     let one_more = |used| (places.is_none_or(|places| used < places)).then_some(used + 1);
-    used.fetch_update(SeqCst, SeqCst, one_more).is_ok()
+    at.used.fetch_update(SeqCst, SeqCst, one_more).is_ok()
 }
 
 impl Door {
-    fn grant(&self, place: usize) {
+    /// `false`: it is closed, and what is granted there must be taken back. One of the two who close and grant at the same
+    /// time sees what the other has done.
+    fn grant(&self, place: usize) -> bool {
         self.granted[place].fetch_add(1, SeqCst);
+        if self.is_closed.load(SeqCst) {
+            return false;
+        }
+        self.ring();
+        true
+    }
+
+    fn ring(&self) {
         if !self.is_rung.swap(true, SeqCst) {
             self.waker.wake();
         }
@@ -252,6 +355,21 @@ impl Door {
     fn poll(&self, cx: &mut Context<'_>) -> Poll<()> {
         register(&self.waker, cx);
         if self.is_rung.swap(false, SeqCst) { Poll::Ready(()) } else { Poll::Pending }
+    }
+}
+
+/// Tells when places are granted at a queue. It does not keep the queue.
+pub struct Bell {
+    gate: Arc<Gate>,
+    worker: u16,
+}
+
+impl Bell {
+    /// Waits until something is granted, for [`Queue::hand_out`]; `false`: the queue is gone.
+    pub async fn rung(&self) -> bool {
+        let door = &self.gate.doors[usize::from(self.worker)];
+        poll_fn(|cx| door.poll(cx)).await;
+        !door.is_closed.load(SeqCst)
     }
 }
 
@@ -358,15 +476,19 @@ impl Queue {
         }
     }
 
-    /// Waits until places are granted to this worker, and gives them to its requests. `open` is asked for what it then
-    /// says.
-    pub async fn deliver<O: Open>(&self, open: impl Fn() -> O) {
-        let door = &self.gate.doors[usize::from(self.worker)];
-        poll_fn(|cx| door.poll(cx)).await;
+    /// Rings when places are granted to this worker.
+    pub fn bell(&self) -> Bell {
+        Bell { gate: self.gate.clone(), worker: self.worker }
+    }
+
+    #[cfg(test)]
+    async fn deliver<O: Open>(&self, open: impl Fn() -> O) {
+        self.bell().rung().await;
         self.hand_out(&open());
     }
 
-    fn hand_out(&self, open: &impl Open) {
+    /// Gives the places that are granted to this worker to its requests.
+    pub fn hand_out(&self, open: &impl Open) {
         let servers = self.gate.servers.len();
         for (place, granted) in self.gate.doors[usize::from(self.worker)].granted.iter().enumerate() {
             for _ in 0..granted.swap(0, SeqCst) {
@@ -385,6 +507,17 @@ impl Queue {
                 }
             }
         }
+    }
+}
+
+impl Drop for Queue {
+    /// Nobody waits any more, but tickets may be left. Whoever wants a place that is free now finds it when the gate is
+    /// settled next.
+    fn drop(&mut self) {
+        let door = &self.gate.doors[usize::from(self.worker)];
+        door.is_closed.store(true, SeqCst);
+        self.gate.take_back(door);
+        door.ring();
     }
 }
 
@@ -427,6 +560,14 @@ impl<O: Open> Drop for Waiting<'_, O> {
     }
 }
 
+/// A gate of servers without limits of their own.
+#[cfg(test)]
+fn gate(servers: usize, workers: usize, most: Option<u32>, waiting_max: Waits) -> Arc<Gate> {
+    let address = |at| Address::Unix(format!("/{at}").into());
+    let servers = (0..servers).map(|at| (address(at), Places::new(None))).collect();
+    Arc::new(Gate::new(Places::new(most), servers, workers, waiting_max))
+}
+
 #[cfg(all(test, not(model_check)))]
 mod tests {
     use std::pin::{Pin, pin};
@@ -463,7 +604,7 @@ mod tests {
 
     #[test]
     fn places_go_to_workers_in_the_order_in_which_their_requests_came() {
-        let (gate, open) = (Arc::new(Gate::new(1, 3, None, Waits { all: 10, own: 10 })), Places(vec![1]));
+        let (gate, open) = (gate(1, 3, None, Waits { all: 10, own: 10 }), Places(vec![1]));
         let queues = queues(&gate, 3);
         assert!(gate.try_take(0, Some(1)) && !gate.try_take(0, Some(1)));
         let mut waiting: Vec<_> =
@@ -483,7 +624,7 @@ mod tests {
 
     #[test]
     fn the_queue_is_bounded_and_whoever_leaves_leaves_no_hole() {
-        let (gate, open) = (Arc::new(Gate::new(2, 2, Some(2), Waits { all: 2, own: 2 })), Places(vec![9, 9]));
+        let (gate, open) = (gate(2, 2, Some(2), Waits { all: 2, own: 2 }), Places(vec![9, 9]));
         let queues = queues(&gate, 2);
         assert!(gate.try_take(0, None) && gate.try_take(1, None) && !gate.try_take(1, None), "two in all");
         let first = queues[0].wait(Kind::Any, &open).unwrap();
@@ -506,7 +647,7 @@ mod tests {
 
     #[test]
     fn a_place_granted_to_one_that_leaves_goes_on() {
-        let (gate, open) = (Arc::new(Gate::new(1, 2, None, Waits { all: 10, own: 10 })), Places(vec![1]));
+        let (gate, open) = (gate(1, 2, None, Waits { all: 10, own: 10 }), Places(vec![1]));
         let queues = queues(&gate, 2);
         assert!(gate.try_take(0, Some(1)));
         let first = queues[0].wait(Kind::Any, &open).unwrap();
@@ -520,7 +661,7 @@ mod tests {
 
     #[test]
     fn those_that_belong_to_a_server_and_the_others_take_turns() {
-        let (gate, open) = (Arc::new(Gate::new(2, 1, None, Waits { all: 20, own: 20 })), Places(vec![1, 0]));
+        let (gate, open) = (gate(2, 1, None, Waits { all: 20, own: 20 }), Places(vec![1, 0]));
         let queue = Queue::new(gate.clone(), 0);
         assert!(gate.try_take(0, Some(1)));
         let kinds = [Kind::Any, Kind::Any, Kind::Own(0), Kind::Own(0), Kind::Own(1)];
@@ -540,7 +681,145 @@ mod tests {
         assert_eq!(gate.waiting(), 0);
     }
 
+    /// The limits of the gate itself.
+    struct Most<'a>(&'a Gate);
+
+    impl Open for Most<'_> {
+        fn places(&self, server: usize, _new: bool) -> Option<u32> {
+            self.0.most(server)
+        }
+    }
+
+    fn upstream(requests_max: Option<u32>, servers: &[(&str, Option<u32>)]) -> Upstream {
+        let upstream = crate::config::Defaults::new(Default::default()).upstream("api");
+        let server = |(address, requests_max): &(&str, Option<u32>)| Server {
+            requests_max: *requests_max,
+            ..Server::new(address.parse().unwrap())
+        };
+        Upstream { requests_max, queue_max: 12, servers: servers.iter().map(server).collect(), ..upstream }
+    }
+
+    #[test]
+    fn what_is_under_way_counts_by_every_config_and_limits_change_at_once() {
+        let (a, b, c) = ("10.0.0.1:1", "10.0.0.2:1", "10.0.0.3:1");
+        let old = Gate::of(&upstream(Some(9), &[(a, Some(1)), (b, Some(2))]), 1).unwrap();
+        assert!(old.try_take(0, old.most(0)) && old.try_take(1, old.most(1)) && old.try_take(1, old.most(1)));
+        assert!(!old.try_take(0, old.most(0)));
+        // `a` has gone, `b` may have more.
+        let new = old.next(&upstream(Some(4), &[(c, Some(1)), (b, Some(3))]), &Heirs(vec![None, Some(1)]), 1).unwrap();
+        assert_eq!((new.used(0), new.used(1), old.most(1)), (0, 2, Some(3)));
+        assert!(new.try_take(1, new.most(1)) && !new.try_take(0, new.most(0)), "one at `a` and three at `b` are four");
+        old.free(1);
+        assert_eq!((new.used(1), old.used(1)), (2, 2));
+        // It comes back before its request has ended.
+        let back = new.next(&upstream(None, &[(a, Some(1)), (b, Some(1))]), &Heirs(vec![None, Some(1)]), 1).unwrap();
+        assert_eq!((back.used(0), back.used(1)), (1, 2));
+        assert!(!back.try_take(0, back.most(0)) && !old.try_take(1, old.most(1)));
+        old.free(0);
+        [&old, &new].iter().for_each(|gate| gate.free(1));
+        assert!(back.try_take(0, back.most(0)) && back.try_take(1, back.most(1)));
+        // Nothing is limited any more, for those who wait neither.
+        let queue = Queue::new(back.clone(), 0);
+        let open = Most(&back);
+        let mut waiting = queue.wait(Kind::Any, &open).unwrap();
+        let unlimited = back.next(&upstream(None, &[(a, None), (b, None)]), &Heirs(vec![Some(0), Some(1)]), 1);
+        assert!(unlimited.is_none());
+        back.settle(&open);
+        queue.hand_out(&open);
+        let granted = pin!(waiting.granted()).poll(&mut Context::from_waker(Waker::noop()));
+        assert!(matches!(granted, Poll::Ready(Granted::Place(_))), "{granted:?}");
+    }
+
+    #[test]
+    fn tickets_of_a_queue_that_has_gone_cost_no_place() {
+        for is_granted_before in [false, true] {
+            let (gate, open) = (gate(1, 2, None, Waits { all: 10, own: 10 }), Places(vec![1]));
+            let (gone, stays) = (Queue::new(gate.clone(), 0), Queue::new(gate.clone(), 1));
+            let bell = gone.bell();
+            assert!(gate.try_take(0, Some(1)));
+            drop(gone.wait(Kind::Any, &open).unwrap());
+            let mut waiting = stays.wait(Kind::Any, &open).unwrap();
+            if is_granted_before {
+                gate.give_back(0, &open);
+                drop(gone);
+                gate.settle(&open);
+            } else {
+                drop(gone);
+                gate.give_back(0, &open);
+            }
+            deliver(&stays, &open);
+            assert_eq!((poll(&mut waiting), gate.used(0)), (Some(Granted::Place(0)), 1));
+            let rung = pin!(bell.rung()).poll(&mut Context::from_waker(Waker::noop()));
+            assert_eq!(rung, Poll::Ready(false), "who delivered there ends");
+        }
+    }
+
     proptest! {
+        /// Requests come through the gates of several configs, the older ones with the last requests that have them: together
+        /// they never have more places than there are, and none is lost.
+        #[test]
+        fn gates_of_several_configs_are_one(seed: u64, workers in 1usize..3) {
+            let mut random = Random::new(seed);
+            let most = (random.below(2) == 0).then(|| 1 + random.below(4) as u32);
+            let config = upstream(most, &[("10.0.0.1:1", Some(2)), ("10.0.0.2:1", Some(1))]);
+            let turned = upstream(most, &[("10.0.0.2:1", Some(1)), ("10.0.0.1:1", Some(2))]);
+            let first = Gate::of(&config, workers).unwrap();
+            let second = first.next(&turned, &Heirs(vec![Some(1), Some(0)]), workers).unwrap();
+            let third = second.next(&config, &Heirs(vec![Some(1), Some(0)]), workers).unwrap();
+            let gates = [first, second, third];
+            let opens: Vec<Most<'_>> = gates.iter().map(|gate| Most(gate)).collect();
+            let queues: Vec<Vec<Queue>> = gates.iter().map(|gate| queues(gate, workers)).collect();
+            // By the order of the first.
+            let server_of = |config: usize, server: usize| if config == 1 { 1 - server } else { server };
+            let mut under_way: Vec<(usize, usize)> = Vec::new();
+            let mut waiting = Vec::new();
+            for step in 0..300 {
+                match random.below(5) {
+                    0 | 1 => {
+                        let newest = step / 100;
+                        let config = if random.below(4) == 0 { random.below(newest + 1) } else { newest };
+                        let (gate, server) = (&gates[config], random.below(2));
+                        if gate.has_room(server, gate.most(server)) && gate.try_take(server, gate.most(server)) {
+                            under_way.push((config, server));
+                        } else if let Ok(one) = queues[config][random.below(workers)].wait(Kind::Any, &opens[config]) {
+                            waiting.push((config, Box::pin(one)));
+                        }
+                    }
+                    2 | 3 if !under_way.is_empty() => {
+                        let (config, server) = under_way.swap_remove(random.below(under_way.len()));
+                        gates[config].free(server);
+                    }
+                    4 if !waiting.is_empty() => drop(waiting.swap_remove(random.below(waiting.len()))),
+                    _ => {}
+                }
+                for _ in 0..2 * 12 {
+                    gates.iter().zip(&opens).for_each(|(gate, open)| gate.settle(open));
+                    queues.iter().zip(&opens).for_each(|(queues, open)| queues.iter().for_each(|q| q.hand_out(open)));
+                }
+                waiting.retain_mut(|(config, one)| {
+                    match pin!(one.granted()).poll(&mut Context::from_waker(Waker::noop())) {
+                        Poll::Ready(Granted::Place(server)) => under_way.push((*config, server)),
+                        Poll::Ready(Granted::Nothing) => unreachable!("nobody is sent elsewhere"),
+                        Poll::Pending => return true,
+                    }
+                    false
+                });
+                let mut has_free = false;
+                for (server, places) in [2, 1].into_iter().enumerate() {
+                    let count = under_way.iter().filter(|(config, at)| server_of(*config, *at) == server).count() as u32;
+                    prop_assert!(count <= places);
+                    has_free |= count < places;
+                    for (config, gate) in gates.iter().enumerate() {
+                        prop_assert_eq!(gate.used(server_of(config, server)), count);
+                    }
+                }
+                let total = under_way.len() as u32;
+                prop_assert!(most.is_none_or(|most| total <= most));
+                let has_free = has_free && most.is_none_or(|most| total < most);
+                prop_assert!(waiting.is_empty() || !has_free, "{} wait beside a free place", waiting.len());
+            }
+        }
+
         /// Requests come, get places, end and give up at random in several workers: never more than may are under way,
         /// nobody waits beside a free place, and nobody waits for more grants than there were tickets before it.
         #[test]
@@ -548,7 +827,7 @@ mod tests {
             let mut random = Random::new(seed);
             let open = Places((0..servers).map(|_| 1 + random.below(3) as u32).collect());
             let most = (random.below(2) == 0).then(|| 1 + random.below(4) as u32);
-            let gate = Arc::new(Gate::new(servers, workers, most, Waits { all: 12, own: 12 }));
+            let gate = gate(servers, workers, most, Waits { all: 12, own: 12 });
             let queues = queues(&gate, workers);
             let mut under_way: Vec<usize> = Vec::new();
             let mut waiting: Vec<(Pin<Box<Waiting<'_, Places>>>, usize)> = Vec::new();
@@ -613,7 +892,7 @@ mod tests {
     #[test]
     fn soak_no_place_is_lost() {
         const REQUESTS: usize = 2000;
-        let gate = Arc::new(Gate::new(2, 3, Some(3), Waits { all: 64, own: 64 }));
+        let gate = gate(2, 3, Some(3), Waits { all: 64, own: 64 });
         let peak = std::sync::atomic::AtomicU32::new(0);
         let busy = std::sync::atomic::AtomicU32::new(0);
         std::thread::scope(|scope| {
@@ -708,7 +987,7 @@ mod loom_tests {
     #[test]
     fn loom_nobody_waits_beside_a_free_place() {
         loom::model(|| {
-            let gate = Arc::new(Gate::new(1, 2, None, Waits { all: 2, own: 2 }));
+            let gate = gate(1, 2, None, Waits { all: 2, own: 2 });
             let other = gate.clone();
             let thread = loom::thread::spawn(move || request(&Queue::new(other, 1)));
             request(&Queue::new(gate.clone(), 0));

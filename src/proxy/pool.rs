@@ -22,6 +22,12 @@ impl<T> IdlePool<T> {
         IdlePool { idle: VecDeque::new(), keep_idle, timeout }
     }
 
+    /// From now on it keeps at most `keep_idle`, each for less than `timeout`; the oldest beyond that are dropped.
+    pub fn set_limits(&mut self, keep_idle: usize, timeout: Duration) {
+        (self.keep_idle, self.timeout) = (keep_idle, timeout);
+        self.idle.drain(..self.idle.len().saturating_sub(keep_idle));
+    }
+
     /// Keeps `connection`, idle from `now` on.
     ///
     /// Returns what does not fit and has to be closed: the connection idle longest, or `connection` itself when the

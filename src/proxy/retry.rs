@@ -25,9 +25,12 @@ pub enum Situation {
     ErrorStatus,
 }
 
-/// What the operator allows beyond the safe minimum; all off by default.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// What the operator allows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RetryPolicy {
+    /// Try elsewhere after a server that could not be reached, or closed before it answered; on by default, the others are
+    /// off. The race with an idle time-out is none of these: see [`Verdict::SameServerFreshConnection`].
+    pub error: bool,
     /// Treat every method as idempotent.
     pub non_idempotent: bool,
     /// Try elsewhere after a response time-out. Off by default, as in HAProxy: a slow request is often slow
@@ -35,6 +38,12 @@ pub struct RetryPolicy {
     pub response_timeout: bool,
     /// Try elsewhere after an [`Situation::ErrorStatus`].
     pub error_status: bool,
+}
+
+impl Default for RetryPolicy {
+    fn default() -> RetryPolicy {
+        RetryPolicy { error: true, non_idempotent: false, response_timeout: false, error_status: false }
+    }
 }
 
 /// A failed try and what is known about its request.
@@ -82,13 +91,14 @@ pub fn may_retry(failure: &Failure, policy: RetryPolicy) -> Verdict {
     let unsent = !failure.sent;
     let harmless = failure.idempotent || policy.non_idempotent;
     let repeatable = match failure.situation {
-        Situation::ConnectFailed | Situation::Refused => true,
+        Situation::ConnectFailed => policy.error,
+        Situation::Refused => true,
         // The race with the server's idle time-out says nothing about the server, hence the extra try.
         Situation::ReusedClosed if (unsent || failure.idempotent) && !failure.fresh_connection_granted => {
             return Verdict::SameServerFreshConnection;
         }
-        Situation::ReusedClosed => unsent || failure.idempotent,
-        Situation::FreshClosed => unsent || harmless,
+        Situation::ReusedClosed => policy.error && (unsent || failure.idempotent),
+        Situation::FreshClosed => policy.error && (unsent || harmless),
         Situation::ResponseTimeout => policy.response_timeout && harmless,
         Situation::ErrorStatus => policy.error_status && harmless,
     };
@@ -110,11 +120,14 @@ mod tests {
     use super::Verdict::*;
     use super::*;
 
-    const OFF: RetryPolicy = RetryPolicy { non_idempotent: false, response_timeout: false, error_status: false };
+    const OFF: RetryPolicy =
+        RetryPolicy { error: true, non_idempotent: false, response_timeout: false, error_status: false };
+    const NOTHING: RetryPolicy = RetryPolicy { error: false, ..OFF };
     const NON_IDEMPOTENT: RetryPolicy = RetryPolicy { non_idempotent: true, ..OFF };
     const TIMEOUT: RetryPolicy = RetryPolicy { response_timeout: true, ..OFF };
     const STATUS: RetryPolicy = RetryPolicy { error_status: true, ..OFF };
-    const ALL: RetryPolicy = RetryPolicy { non_idempotent: true, response_timeout: true, error_status: true };
+    const ALL: RetryPolicy =
+        RetryPolicy { error: true, non_idempotent: true, response_timeout: true, error_status: true };
     const SITUATIONS: [Situation; 6] =
         [ConnectFailed, Refused, ReusedClosed, FreshClosed, ResponseTimeout, ErrorStatus];
 
@@ -138,7 +151,11 @@ mod tests {
     fn table() {
         let rows = [
             (ConnectFailed, OFF, OtherServer, OtherServer),
+            (ConnectFailed, NOTHING, No, No),
             (Refused, OFF, OtherServer, OtherServer),
+            (Refused, NOTHING, OtherServer, OtherServer),
+            (ReusedClosed, NOTHING, No, SameServerFreshConnection),
+            (FreshClosed, NOTHING, No, No),
             (ReusedClosed, OFF, No, SameServerFreshConnection),
             (ReusedClosed, NON_IDEMPOTENT, No, SameServerFreshConnection),
             (FreshClosed, OFF, No, OtherServer),

@@ -20,6 +20,8 @@ const TOKEN_BYTES: usize = 22;
 pub struct Sticky {
     /// Name of the cookie.
     pub cookie: String,
+    /// What the values are made with; empty: its file could not be read.
+    secret: Box<[u8]>,
     tokens: Box<[[u8; TOKEN_BYTES]]>,
     /// Everything of Set-Cookie behind the value, but `Secure`.
     attributes: String,
@@ -76,26 +78,23 @@ impl Sticky {
         servers: impl Iterator<Item = &'a str>,
         attributes: &Attributes<'_>,
     ) -> Sticky {
-        let key = hmac::Key::new(hmac::HMAC_SHA256, secret);
-        let token = |server: &str| {
-            let mut context = hmac::Context::with_key(&key);
-            for part in ["one-server sticky", upstream, server] {
-                // Lengths, so that no two sets of parts are the same bytes.
-                context.update(&(part.len() as u64).to_le_bytes());
-                context.update(part.as_bytes());
-            }
-            let tag = context.sign();
-            let mut token = [0; TOKEN_BYTES];
-            let written = URL_SAFE_NO_PAD.encode_slice(&tag.as_ref()[..16], &mut token);
-            debug_assert_eq!(written, Ok(TOKEN_BYTES));
-            token
-        };
         Sticky {
             cookie: cookie.into(),
-            tokens: servers.map(token).collect(),
+            tokens: tokens(secret, upstream, servers),
+            secret: secret.into(),
             attributes: attributes.text(),
             secure: attributes.secure,
         }
+    }
+
+    /// Whether it has a secret.
+    pub fn has_secret(&self) -> bool {
+        !self.secret.is_empty()
+    }
+
+    /// The same cookie, for the servers it is for, with the secret of `other`.
+    pub fn with_secret_of<'a>(&self, other: &Sticky, upstream: &str, servers: impl Iterator<Item = &'a str>) -> Sticky {
+        Sticky { secret: other.secret.clone(), tokens: tokens(&other.secret, upstream, servers), ..self.clone() }
     }
 
     /// The server that the value of a cookie leads to.
@@ -121,6 +120,25 @@ impl Sticky {
             out.extend_from_slice(b"; Secure");
         }
     }
+}
+
+/// The values of all servers.
+fn tokens<'a>(secret: &[u8], upstream: &str, servers: impl Iterator<Item = &'a str>) -> Box<[[u8; TOKEN_BYTES]]> {
+    let key = hmac::Key::new(hmac::HMAC_SHA256, secret);
+    let token = |server: &str| {
+        let mut context = hmac::Context::with_key(&key);
+        for part in ["one-server sticky", upstream, server] {
+            // Lengths, so that no two sets of parts are the same bytes.
+            context.update(&(part.len() as u64).to_le_bytes());
+            context.update(part.as_bytes());
+        }
+        let tag = context.sign();
+        let mut token = [0; TOKEN_BYTES];
+        let written = URL_SAFE_NO_PAD.encode_slice(&tag.as_ref()[..16], &mut token);
+        debug_assert_eq!(written, Ok(TOKEN_BYTES));
+        token
+    };
+    servers.map(token).collect()
 }
 
 impl Attributes<'_> {

@@ -30,7 +30,12 @@ pub struct Tiers {
 impl Tiers {
     /// The first one is.
     pub fn new(fail_back: FailBack) -> Tiers {
-        Tiers { fail_back, held: 0, recovering: None }
+        Tiers::holding(fail_back, 0)
+    }
+
+    /// The one of index `held` is, since a config before.
+    pub fn holding(fail_back: FailBack, held: usize) -> Tiers {
+        Tiers { fail_back, held, recovering: None }
     }
 
     /// Whether workers need nobody to hold a tier: they would use the first that has enough in any case.

@@ -2,11 +2,16 @@
 //!
 //! Pure over the connection type. It does not connect and does not know the health of a server: `up` is asked.
 
-use std::time::Instant;
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use super::balance::{Ask, Balancer, Picked, Servers};
 use super::pool::IdlePool;
-use crate::config::model::Upstream;
+use super::retry_budget::RetryBudget;
+use crate::config::Heirs;
+use crate::config::model::{Server, Upstream};
 use crate::runtime::net::Address;
 
 /// Balancer and idle connections of one upstream on one data worker.
@@ -14,26 +19,80 @@ use crate::runtime::net::Address;
 pub struct UpstreamState<T> {
     balancer: Balancer,
     servers: Vec<ServerState<T>>,
+    /// What may be sent a second time.
+    pub retries: RetryBudget,
+    /// Settings of TLS sessions with the servers, this worker's own.
+    tls: Option<Arc<rustls::ClientConfig>>,
 }
 
 #[derive(Debug)]
 struct ServerState<T> {
-    idle: IdlePool<T>,
+    /// Shared with the state of the same server under the configs before and behind this one.
+    idle: Rc<RefCell<IdlePool<T>>>,
     /// Host field for a request that names none.
     host: Box<str>,
 }
 
+impl<T> ServerState<T> {
+    fn new(server: &Server, idle: Rc<RefCell<IdlePool<T>>>) -> ServerState<T> {
+        let host = match &server.address {
+            Address::Tcp(address) => address.to_string().into(),
+            Address::Unix(_) => "localhost".into(),
+        };
+        ServerState { idle, host }
+    }
+}
+
 impl<T> UpstreamState<T> {
     /// The state of `upstream` on the data worker of index `worker`; for `seed` see [`Balancer::new`].
-    pub fn new(upstream: &Upstream, worker: usize, seed: u64) -> UpstreamState<T> {
-        let servers = upstream.servers.iter().map(|server| ServerState {
-            idle: IdlePool::new(upstream.keep_idle, upstream.keep_idle_timeout),
-            host: match &server.address {
-                Address::Tcp(address) => address.to_string().into(),
-                Address::Unix(_) => "localhost".into(),
-            },
-        });
-        UpstreamState { servers: servers.collect(), balancer: Balancer::new(upstream, worker, seed) }
+    pub fn new(upstream: &Upstream, worker: usize, seed: u64, now: Instant) -> UpstreamState<T> {
+        let pool = || Rc::new(RefCell::new(IdlePool::new(upstream.keep_idle, upstream.keep_idle_timeout)));
+        UpstreamState {
+            servers: upstream.servers.iter().map(|server| ServerState::new(server, pool())).collect(),
+            balancer: Balancer::new(upstream, worker, seed),
+            retries: RetryBudget::new(upstream.retry.budget_percent, now),
+            // The check has made these settings once already.
+            tls: upstream.tls.as_ref().map(|tls| tls.trust.settings().expect("settings that were tried")),
+        }
+    }
+
+    /// Settings of TLS sessions with the servers; `None`: they are reached in clear text.
+    pub fn tls(&self) -> Option<&Arc<rustls::ClientConfig>> {
+        self.tls.as_ref()
+    }
+
+    /// The state under a new config, beside which this one goes on for the requests that have it. Servers that stay, whose
+    /// old indexes `heirs` tells, share idle connections and counts of requests under way with their old selves.
+    pub fn next(&self, upstream: &Upstream, heirs: &Heirs, worker: usize, seed: u64, now: Instant) -> UpstreamState<T> {
+        let mut next = UpstreamState::new(upstream, worker, seed, now);
+        // What was verified by other rules, or not at all, is not used again.
+        let same_rules = self.tls.is_none() && next.tls.is_none();
+        let heirs_of_idle = if same_rules { heirs.0.as_slice() } else { &[] };
+        for (new, heir) in next.servers.iter_mut().zip(heirs_of_idle) {
+            let Some(old) = heir.map(|heir| &self.servers[heir]) else { continue };
+            old.idle.borrow_mut().set_limits(upstream.keep_idle, upstream.keep_idle_timeout);
+            new.idle = old.idle.clone();
+        }
+        next.retries = self.retries.clone().with_share(upstream.retry.budget_percent);
+        next.balancer.inherit(&self.balancer, heirs);
+        next
+    }
+
+    /// How many servers it has.
+    pub fn servers(&self) -> usize {
+        self.servers.len()
+    }
+
+    /// Closes the idle connections to servers for which `is_gone` says so, keeps none to them any more, and sends them
+    /// nothing else as long as there are others.
+    pub fn retire(&mut self, is_gone: impl Fn(usize) -> bool) {
+        let gone: Vec<usize> = (0..self.servers.len()).filter(|server| is_gone(*server)).collect();
+        for &server in &gone {
+            self.servers[server].idle.borrow_mut().set_limits(0, Duration::ZERO);
+            if gone.len() < self.servers.len() {
+                self.balancer.retire(server);
+            }
+        }
     }
 
     /// The server for the next try. See [`Balancer::pick`].
@@ -73,7 +132,7 @@ impl<T> UpstreamState<T> {
 
     /// An idle connection to `server`, most recently used first. The caller looks whether it is still open.
     pub fn take_idle(&mut self, server: usize, now: Instant) -> Option<T> {
-        self.servers[server].idle.take(now)
+        self.servers[server].idle.borrow_mut().take(now)
     }
 
     /// Keeps a connection to `server` whose response ended cleanly.
@@ -82,15 +141,16 @@ impl<T> UpstreamState<T> {
     pub fn keep(&mut self, server: usize, connection: T, now: Instant) -> Option<T> {
         // It answered: the server is alive even if a connect failed meanwhile.
         self.balancer.on_connected(server);
-        self.servers[server].idle.put(connection, now)
+        self.servers[server].idle.borrow_mut().put(connection, now)
     }
 
     /// For the worker's tick: drops idle connections that are too old, and all of those to servers that are down.
     ///
     /// `dropped(server, count)` is called for each server that lost some.
     pub fn expire(&mut self, up: impl Fn(usize) -> bool, now: Instant, mut dropped: impl FnMut(usize, usize)) {
-        for (server, state) in self.servers.iter_mut().enumerate() {
-            let count = if up(server) { state.idle.expire(now) } else { state.idle.clear() };
+        for (server, state) in self.servers.iter().enumerate() {
+            let mut idle = state.idle.borrow_mut();
+            let count = if up(server) { idle.expire(now) } else { idle.clear() };
             if count > 0 {
                 dropped(server, count);
             }
@@ -99,7 +159,7 @@ impl<T> UpstreamState<T> {
 
     /// Idle connections to `server`.
     pub fn idle(&self, server: usize) -> usize {
-        self.servers[server].idle.len()
+        self.servers[server].idle.borrow().len()
     }
 
     /// Requests under way on `server`, this worker's.
@@ -158,7 +218,7 @@ mod tests {
     #[test]
     fn idle_connections_stay_with_their_server() {
         let now = Instant::now();
-        let mut state = UpstreamState::new(&upstream(&["127.0.0.1:1", "127.0.0.1:2"]), 0, 0);
+        let mut state = UpstreamState::new(&upstream(&["127.0.0.1:1", "127.0.0.1:2"]), 0, 0, now);
         assert_eq!(state.keep(0, 'a', now), None);
         assert_eq!(state.take_idle(1, now), None);
         assert_eq!(state.take_idle(0, now), Some('a'));
@@ -168,7 +228,7 @@ mod tests {
     #[test]
     fn the_tick_closes_old_ones_and_those_to_servers_that_are_down() {
         let now = Instant::now();
-        let mut state = UpstreamState::new(&upstream(&["127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3"]), 0, 0);
+        let mut state = UpstreamState::new(&upstream(&["127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3"]), 0, 0, now);
         for server in 0..3 {
             state.keep(server, 'a', now);
         }
@@ -185,7 +245,7 @@ mod tests {
     #[test]
     fn an_answer_ends_the_rest_of_a_server() {
         let now = Instant::now();
-        let mut state = UpstreamState::new(&upstream(&["127.0.0.1:1", "127.0.0.1:2"]), 0, 0);
+        let mut state = UpstreamState::new(&upstream(&["127.0.0.1:1", "127.0.0.1:2"]), 0, 0, now);
         state.on_connect_failed(0, now);
         let tried = Tried::new();
         let ask = Ask { tried: &tried, key: None, now };
@@ -196,8 +256,61 @@ mod tests {
     }
 
     #[test]
+    fn servers_that_stay_keep_connections_and_counts_whatever_their_index() {
+        let now = Instant::now();
+        let mut old = UpstreamState::new(&upstream(&["127.0.0.1:1", "127.0.0.1:2"]), 0, 0, now);
+        old.keep(0, 'a', now);
+        old.keep(1, 'b', now);
+        old.on_start(1);
+        let mut new = old.next(&upstream(&["127.0.0.1:2", "127.0.0.1:3"]), &Heirs(vec![Some(1), None]), 0, 0, now);
+        assert_eq!(([new.idle(0), new.idle(1)], [new.active(0), new.active(1)]), ([1, 0], [1, 0]));
+        old.retire(|server| server == 0);
+        assert_eq!((old.idle(0), old.keep(0, 'c', now)), (0, Some('c')), "a server that is gone keeps nothing");
+        // A request under way ends on the old one.
+        assert_eq!(old.keep(1, 'd', now), None);
+        old.on_end(1);
+        drop(old);
+        assert_eq!((new.active(0), new.take_idle(0, now), new.take_idle(0, now)), (0, Some('d'), Some('b')));
+    }
+
+    #[test]
+    fn what_is_left_of_the_old_config_goes_to_servers_that_stay() {
+        let now = Instant::now();
+        let (tried, up) = (Tried::new(), AllUp);
+        let ask = Ask { tried: &tried, key: None, now };
+        let mut old: UpstreamState<()> = UpstreamState::new(&upstream(&["127.0.0.1:1", "127.0.0.1:2"]), 0, 0, now);
+        assert!(old.balancer_mut().keeps(0, ask, &up));
+        old.retire(|server| server == 0);
+        assert!((0..4).all(|_| old.pick(ask, &up) == Picked::Server(1)));
+        assert!(!old.balancer_mut().keeps(0, ask, &up), "not even for those that belong there");
+        // Unless nobody else is left.
+        let mut old: UpstreamState<()> = UpstreamState::new(&upstream(&["127.0.0.1:1"]), 0, 0, now);
+        old.retire(|_| true);
+        assert_eq!(old.pick(ask, &up), Picked::Server(0));
+    }
+
+    #[test]
+    fn turns_go_on_where_they_were() {
+        let now = Instant::now();
+        let config = upstream(&["127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3"]);
+        let (tried, heirs) = (Tried::new(), Heirs(vec![Some(0), Some(1), Some(2)]));
+        let ask = Ask { tried: &tried, key: None, now };
+        let mut state: UpstreamState<()> = UpstreamState::new(&config, 0, 0, now);
+        let mut picks = Vec::new();
+        for _ in 0..9 {
+            picks.push(state.pick(ask, &AllUp));
+            state = state.next(&config, &heirs, 0, 0, now);
+        }
+        assert_eq!(picks, [0, 1, 2, 0, 1, 2, 0, 1, 2].map(Picked::Server));
+        state.on_connect_failed(0, now);
+        state = state.next(&config, &heirs, 0, 0, now);
+        assert!((0..6).all(|_| state.pick(ask, &AllUp) != Picked::Server(0)), "it still rests");
+    }
+
+    #[test]
     fn the_host_of_last_resort_is_the_address() {
-        let state: UpstreamState<()> = UpstreamState::new(&upstream(&["[::1]:8080", "unix:/run/app.sock"]), 0, 0);
+        let state: UpstreamState<()> =
+            UpstreamState::new(&upstream(&["[::1]:8080", "unix:/run/app.sock"]), 0, 0, Instant::now());
         assert_eq!([state.host(0), state.host(1)], [b"[::1]:8080".as_slice(), b"localhost"]);
     }
 }

@@ -48,6 +48,14 @@ impl std::str::FromStr for Address {
     }
 }
 
+/// Whether a connection failed for what lacks on this machine: descriptors or memory. That says nothing of the server.
+/// EADDRNOTAVAIL is not among it: it means too few ports, but also an address that cannot be reached at all.
+pub fn is_own_failure(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    let own = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];
+    error.raw_os_error().is_some_and(|code| own.iter().any(|errno| errno.raw_os_error() == code))
+}
+
 /// Bytes that can be handed to the kernel: `Vec<u8>`, `Bytes` and the like.
 pub trait Buffer: IoBuf + AsRef<[u8]> {
     /// How many.
@@ -382,17 +390,7 @@ impl BoundSocket {
     ///
     /// Errors: `AddrInUse` when somebody listens there; what bind or listen report.
     pub fn unix(path: &std::path::Path, backlog: u32) -> io::Result<BoundSocket> {
-        use std::os::unix::fs::{FileTypeExt, PermissionsExt};
-        let stale = std::fs::symlink_metadata(path).is_ok_and(|meta| meta.file_type().is_socket())
-            && std::os::unix::net::UnixStream::connect(path).is_err();
-        if stale {
-            std::fs::remove_file(path)?;
-        }
-        let socket = socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::STREAM, None)?;
-        socket.bind(&socket2::SockAddr::unix(path)?)?;
-        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660))?;
-        socket.listen(i32::try_from(backlog).unwrap_or(i32::MAX))?;
-        Ok(BoundSocket::Unix(socket.into()))
+        bind_unix(path, 0o660, backlog).map(BoundSocket::Unix)
     }
 
     /// A second handle to the same socket, for another worker.
@@ -412,6 +410,30 @@ impl BoundSocket {
             }
         })
     }
+}
+
+/// A Unix socket at `path` that its owner alone may connect to, for the control thread: it does not block.
+///
+/// Errors: as for [`BoundSocket::unix`].
+pub fn bind_private(path: &std::path::Path) -> io::Result<std::os::unix::net::UnixListener> {
+    let socket = bind_unix(path, 0o600, 16)?;
+    socket.set_nonblocking(true)?;
+    Ok(socket)
+}
+
+fn bind_unix(path: &std::path::Path, mode: u32, backlog: u32) -> io::Result<std::os::unix::net::UnixListener> {
+    use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+    let stale = std::fs::symlink_metadata(path).is_ok_and(|meta| meta.file_type().is_socket())
+        && std::os::unix::net::UnixStream::connect(path).is_err();
+    if stale {
+        std::fs::remove_file(path)?;
+    }
+    let socket = socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::STREAM, None)?;
+    socket.bind(&socket2::SockAddr::unix(path)?)?;
+    // Before it listens nobody can connect.
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))?;
+    socket.listen(i32::try_from(backlog).unwrap_or(i32::MAX))?;
+    Ok(socket.into())
 }
 
 enum ListenerSocket {

@@ -8,6 +8,7 @@
 //! | `tickets` | resumption without memory: ticket keys that follow from a secret and the time |
 //! | `profile` | versions, ciphers and groups |
 //! | `client` | client certificates |
+//! | [`outbound`] | sessions with servers |
 //! | `self_signed` | certificates for development |
 //!
 //! Boot loads a listener's [`Material`] once; each worker makes its own [`rustls::ServerConfig`] of it with [`build`], so
@@ -25,6 +26,7 @@ mod facts;
 pub mod fuzz;
 mod names;
 mod notes;
+pub mod outbound;
 mod profile;
 mod resolver;
 mod self_signed;
@@ -43,6 +45,7 @@ use rustls::{RootCertStore, compress};
 pub use certificate::Certificate;
 pub use error::TlsError;
 pub use facts::{ClientCertificate, Facts, Verify};
+pub use outbound::{Outbound, ServerTrust};
 pub use resolver::Resolver;
 pub use self_signed::{SelfSigned, self_signed};
 pub use session::{INPUT_BYTES_MAX, Received, Session, looks_like_tls};

@@ -3,6 +3,9 @@
 //! Actions say what to answer ([`AnswerHead`]) and hand over content as they have it; they do not know whether it leaves
 //! as HTTP/1 text or as HTTP/2 frames, in clear or over TLS.
 
+mod changed;
+mod paced;
+
 use std::os::fd::AsFd;
 use std::rc::Rc;
 use std::time::SystemTime;
@@ -16,12 +19,14 @@ use super::exchange::{DISCARD_BYTES_MAX, Request, changes_fields};
 use super::h2::Stream;
 use super::trail::Trail;
 use super::watch::{GaveUp, OnExpiry, Watched};
+use crate::guard::Throttle;
 use crate::http::answer::{AnswerHead, Content};
 use crate::http::coding::{self, Accepted, Candidate, Lease};
 use crate::http::fields::{Fields, FieldsMut};
 use crate::http::h1::{
     AnswerContext, BodyKind, CHUNK_END, FieldName, LAST_CHUNK, Method, Version, write_answer_head, write_chunk_head,
 };
+use crate::http::substitute::Substitution;
 use crate::runtime::sys::files::{NonBlocking, OpenFile, read_at};
 
 /// Content up to this size is copied behind its head and leaves with it in one send; larger `Bytes` are not copied.
@@ -61,7 +66,12 @@ pub(super) struct Answer<'a> {
     kept_fields: Vec<u8>,
     /// Media type of what a 304 tells to be unchanged.
     validated_type: Option<Box<str>>,
+    /// Changes the content, before it is coded. Boxed, as the throttle is: every request would carry its size.
+    substitution: Option<Box<Substitution>>,
     coder: Option<Coder<'a>>,
+    throttle: Option<Box<Throttle>>,
+    /// Bytes a second that a server or application has asked for; 0: any rate.
+    asked_rate: Option<u64>,
     pub(super) trail: Trail,
 }
 
@@ -165,7 +175,10 @@ impl<'a> Answer<'a> {
             forced_status: None,
             kept_fields: Vec::new(),
             validated_type: None,
+            substitution: None,
             coder: None,
+            throttle: None,
+            asked_rate: None,
             trail: Trail { log_access: true, ..Trail::default() },
         }
     }
@@ -247,6 +260,30 @@ impl<'a> Answer<'a> {
         self.flush().await
     }
 
+    /// Sends the head of a 101 at once, the last thing said in HTTP on this connection; `fields` with Connection and Upgrade.
+    pub(super) async fn switch_protocols(&mut self, fields: &[u8]) -> Result<(), Broken> {
+        if let Wire::H1(wire) = &mut self.wire {
+            wire.keep_alive = false;
+            let before = wire.out.len();
+            crate::http::h1::write_status_line(wire.out, 101);
+            wire.out.extend_from_slice(fields);
+            wire.out.extend_from_slice(b"\r\n");
+            self.head_bytes += (wire.out.len() - before) as u64;
+        }
+        self.status = 101;
+        self.flush_wire().await?;
+        if let Wire::H1(wire) = &mut self.wire {
+            // A tunnel lives long and has no use for it.
+            *wire.out = Vec::new();
+        }
+        Ok(())
+    }
+
+    /// Bytes that were sent behind a 101.
+    pub(super) fn count_tunnelled(&mut self, bytes: u64) {
+        self.body_bytes += bytes;
+    }
+
     /// The status of the final answer is this, whatever the action says.
     pub(super) fn force_status(&mut self, status: Option<u16>) {
         self.forced_status = status;
@@ -274,6 +311,9 @@ impl<'a> Answer<'a> {
             if head.content == Content::Absent(None) && !is_bodiless {
                 head.content = Content::Length(0);
             }
+        }
+        if let Some(cx) = cx {
+            self.limit_rate(cx.options);
         }
         let cx = cx.filter(|cx| changes_fields(cx.options));
         let mut own = own;
@@ -313,6 +353,7 @@ impl<'a> Answer<'a> {
         if let Some(value) = options.hsts.field().filter(|_| cx.request.is_https) {
             FieldsMut::new(fields, 0).set("Strict-Transport-Security", value.as_bytes());
         }
+        let content = self.substitute(cx, fields, status, content);
         let content = self.code(cx, fields, status, content);
         if !options.headers.is_empty() {
             let variables = AnswerVariables { cx, status, trail: &self.trail };
@@ -342,11 +383,7 @@ impl<'a> Answer<'a> {
             return content;
         }
         let accepted = Accepted::from_head(cx.request.head, cx.request.bytes);
-        let length = match content {
-            Content::Length(length) => Some(length),
-            Content::Absent(length) => length,
-            Content::Stream => None,
-        };
+        let length = length_of(content);
         let candidate = Candidate { length, ..Candidate::of(status, fields) };
         if status == 304 {
             // The fields are those of its 200. Which that would have been is not told where the media type is not.
@@ -430,6 +467,13 @@ impl<'a> Answer<'a> {
         if data.is_empty() || self.is_bodiless() {
             return Ok(());
         }
+        if self.substitution.is_some() {
+            return Box::pin(self.write_substituted(data)).await;
+        }
+        self.write_coded(data).await
+    }
+
+    async fn write_coded(&mut self, data: &[u8]) -> Result<(), Broken> {
         let Some(coder) = &mut self.coder else { return self.put(data).await };
         let mut coded = self.worker.hot.take_buffer(data.len() / 2);
         coder.bytes_before += data.len() as u64;
@@ -450,6 +494,13 @@ impl<'a> Answer<'a> {
 
     /// Adds content as it leaves.
     async fn put(&mut self, data: &[u8]) -> Result<(), Broken> {
+        match self.throttle {
+            None => self.put_now(data).await,
+            Some(_) => Box::pin(self.put_in_turns(data)).await,
+        }
+    }
+
+    async fn put_now(&mut self, data: &[u8]) -> Result<(), Broken> {
         self.body_bytes += data.len() as u64;
         match &mut self.wire {
             Wire::H1(wire) => {
@@ -478,7 +529,8 @@ impl<'a> Answer<'a> {
     /// The same without a copy where the piece is large.
     pub(super) async fn write_bytes(&mut self, data: Bytes) -> Result<(), Broken> {
         let is_noted = matches!(self.wire, Wire::Noted(_));
-        if data.len() <= COPIED_BYTES_MAX || self.is_bodiless() || self.coder.is_some() || is_noted {
+        let is_changed = self.coder.is_some() || self.substitution.is_some();
+        if data.len() <= COPIED_BYTES_MAX || self.is_bodiless() || is_changed || self.throttle.is_some() || is_noted {
             return self.write(&data).await;
         }
         self.body_bytes += data.len() as u64;
@@ -527,14 +579,14 @@ impl<'a> Answer<'a> {
     /// The kernel may move the bytes by itself: the content leaves as it is.
     fn can_sendfile(&self) -> bool {
         match &self.wire {
-            _ if self.coder.is_some() => false,
+            _ if self.coder.is_some() || self.substitution.is_some() => false,
             Wire::H1(_) => self.framing != BodyKind::Chunked && !self.connection.is_tls(),
             Wire::H2(_) | Wire::Noted(_) => false,
         }
     }
 
     async fn send_file(
-        &self,
+        &mut self,
         file: &OpenFile,
         mut offset: u64,
         len: u64,
@@ -542,21 +594,28 @@ impl<'a> Answer<'a> {
     ) -> Result<(), Broken> {
         let end = offset + len;
         let (worker, connection) = (self.worker, self.connection);
+        let mut turn = 0;
         while offset < end {
+            if turn == 0 {
+                turn = match self.throttle {
+                    None => end - offset,
+                    Some(_) => Box::pin(self.turn((end - offset).min(BURST_BYTES_MAX as u64))).await?,
+                };
+            }
             // Pages that are not in memory are read by the kernel meanwhile; other connections go on.
-            file.await_resident(offset, (end - offset).min(BURST_BYTES_MAX as u64)).await;
+            file.await_resident(offset, turn.min(BURST_BYTES_MAX as u64)).await;
             if end - offset <= BURST_BYTES_MAX as u64 && !is_intact() {
                 return Err(Broken);
             }
             let sent = {
                 let socket = NonBlocking::of(&connection.stream).map_err(|_| Broken)?;
-                let left = end - offset;
-                socket.send(file.as_fd(), &mut offset, left, BURST_BYTES_MAX)
+                socket.send(file.as_fd(), &mut offset, turn, BURST_BYTES_MAX)
             };
             let sent = sent.map_err(|error| {
                 tracing::debug!(%error, "file not sent to its end");
                 Broken
             })?;
+            turn -= sent as u64;
             worker.stats.http.bytes_out.add(sent as u64);
             worker.stats.files.sendfile_bytes.add(sent as u64);
             if offset < end {
@@ -623,6 +682,9 @@ impl<'a> Answer<'a> {
 
     /// Ends the content. The end may still wait to be sent, together with what comes next.
     pub(super) async fn finish(&mut self) -> Result<(), Broken> {
+        if self.substitution.is_some() {
+            Box::pin(self.finish_substitution()).await?;
+        }
         if let Some(coder) = self.coder.take() {
             let mut coded = self.worker.hot.take_buffer(1024);
             self.trail.coding = self.trail.coding.map(|(name, _)| (name, coder.bytes_before));
@@ -651,6 +713,15 @@ impl<'a> Answer<'a> {
         self.start(cx, head, OwnFields::ALL);
         self.write(body).await?;
         self.finish().await
+    }
+}
+
+/// Bytes of the content, if they are known.
+fn length_of(content: Content) -> Option<u64> {
+    match content {
+        Content::Length(length) => Some(length),
+        Content::Absent(length) => length,
+        Content::Stream => None,
     }
 }
 

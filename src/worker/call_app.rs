@@ -11,7 +11,7 @@ use super::body::BodyFailure;
 use super::connection::{Broken, Connection};
 use super::cx::Cx;
 use super::exchange::{self, Acted, After, Client, Instead, Outcome, Request, abandoned};
-use super::forward::{body_failed, put_client_certificate};
+use super::forward::{ask_for_plain, body_failed, put_client_certificate};
 use super::replaced::replaced;
 use super::upload::{Beside, Left, Upload};
 use super::watch::{GaveUp, OnExpiry};
@@ -157,7 +157,8 @@ fn request_of(cx: &Cx<'_>) -> Option<(Bytes, RequestHead)> {
     let rules = &cx.options.request_headers;
     let is_forged = |field: &Field| field.known == FieldName::Other && names_client_certificate(field.name.of(bytes));
     let asks = cx.connection.asks_for_certificates(cx.worker);
-    if rules.is_empty() && !asks && !head.fields.iter().any(is_forged) {
+    let is_unchanged = rules.is_empty() && cx.options.substitute.is_none();
+    if is_unchanged && !asks && !head.fields.iter().any(is_forged) {
         return Some((Bytes::copy_from_slice(bytes), head.clone()));
     }
     let mut lines = Vec::with_capacity(bytes.len() + 256);
@@ -169,6 +170,7 @@ fn request_of(cx: &Cx<'_>) -> Option<(Bytes, RequestHead)> {
     }
     let mut fields = FieldsMut::new(&mut lines, 0);
     put_client_certificate(cx, &mut fields);
+    ask_for_plain(cx, &mut fields);
     fields.apply(rules, None, cx);
     let mut changed = head.clone();
     let mut out = bytes.to_vec();

@@ -18,6 +18,7 @@ use super::Worker;
 use super::answer::{Answer, H1Wire, Wire};
 use super::arrival::Arrival;
 use super::body::RequestBody;
+use super::door::Door;
 use super::exchange::{self, After, Client, Request};
 use super::hot::Hot;
 use super::respond;
@@ -71,8 +72,8 @@ pub(super) struct Connection {
     pub(super) proxied: std::cell::Cell<Option<Proxied>>,
     /// Tells it from all others of the process.
     pub(super) serial: u64,
-    /// Index into the config.
-    pub(super) listener: u32,
+    /// What it came through.
+    pub(super) door: Rc<Door>,
     pub(super) requests: std::cell::Cell<u32>,
     /// The TLS session, once there is one.
     pub(super) tls: std::cell::OnceCell<Box<Secure>>,
@@ -101,6 +102,21 @@ pub(super) enum Proxied {
 pub(super) struct Broken;
 
 impl Connection {
+    /// The worker that its next request begins with.
+    pub(super) fn worker(&self) -> Rc<Worker> {
+        self.door.worker()
+    }
+
+    /// Index of its listener in the config of `worker`.
+    pub(super) fn listener(&self, worker: &Worker) -> usize {
+        worker.listener_index(&self.door)
+    }
+
+    /// It begins nothing new: the worker drains, or the listener is no more.
+    pub(super) fn is_draining(&self) -> bool {
+        self.door.draining_since(self.opened).is_some()
+    }
+
     /// The client's end of the connection, as a proxy in front may have told with the PROXY protocol.
     pub(super) fn peer(&self) -> Option<SocketAddr> {
         match self.proxied.get() {
@@ -114,7 +130,7 @@ impl Connection {
     /// a reset. A proxy that is trusted stands for many clients and has no limit, nor has a Unix socket.
     pub(super) fn takes_place(&self, worker: &Worker) -> bool {
         let Some((clients, peer)) = worker.shared.clients.as_ref().zip(self.peer()) else { return true };
-        let trust = worker.config.listeners[self.listener as usize].trust.as_ref();
+        let trust = worker.config.listeners[self.listener(worker)].trust.as_ref();
         if trust.is_some_and(|trust| trust.is_trusted(peer.ip())) {
             return true;
         }
@@ -137,7 +153,7 @@ impl Connection {
     /// Address of the client that a request came from, and whether it speaks TLS, as far as proxies in front are trusted.
     pub(super) fn client(&self, worker: &Worker, head: &RequestHead, bytes: &[u8]) -> (Option<IpAddr>, bool) {
         let peer = self.peer().map(|peer| peer.ip());
-        let trust = worker.config.listeners[self.listener as usize].trust.as_ref();
+        let trust = worker.config.listeners[self.listener(worker)].trust.as_ref();
         let (Some(trust), Some(peer)) = (trust, peer) else { return (peer, self.is_tls()) };
         fn values<'a>(
             head: &'a RequestHead,
@@ -160,7 +176,7 @@ impl Connection {
 
     /// Its listener asks clients for certificates.
     pub(super) fn asks_for_certificates(&self, worker: &Worker) -> bool {
-        let settings = worker.config.listeners[self.listener as usize].tls.as_ref();
+        let settings = worker.config.listeners[self.listener(worker)].tls.as_ref();
         settings.is_some_and(|settings| settings.client_certificates != ClientCertificates::Off)
     }
 
@@ -168,7 +184,7 @@ impl Connection {
     /// verified holds for the name of the handshake alone: 421 for others (RFC 9110 section 15.5.20), as nginx does it. A
     /// certificate that failed gets 400, nginx's 495.
     pub(super) fn refuses_name(&self, worker: &Worker, host: &[u8]) -> Option<u16> {
-        let settings = worker.config.listeners[self.listener as usize].tls.as_ref()?;
+        let settings = worker.config.listeners[self.listener(worker)].tls.as_ref()?;
         if settings.client_certificates == ClientCertificates::Off {
             return None;
         }
@@ -289,11 +305,11 @@ impl Connection {
             || self.stream.peek() == Peek::Bytes
     }
 
-    /// The worker drains, and a request that is not there yet is not waited for. The first one of a connection is on its
+    /// It drains, and a request that is not there yet is not waited for. The first one of a connection is on its
     /// way as a rule, so that it is, for a while.
-    fn is_not_waited_for(&self, worker: &Worker) -> bool {
+    fn is_not_waited_for(&self) -> bool {
         let patience = if self.requests.get() == 0 { FIRST_REQUEST_MAX } else { Duration::ZERO };
-        worker.draining_since.get().is_some_and(|since| since.elapsed() >= patience)
+        self.door.draining_since(self.opened).is_some_and(|since| since.elapsed() >= patience)
     }
 
     /// Ends our direction: the client reads the end of the stream. Takes no longer than `time`, after which the connection
@@ -334,34 +350,20 @@ enum Next {
 
 /// Drives one connection to its end.
 ///
-/// What this future holds is what an idle connection costs: keep it small.
-pub(super) async fn drive(worker: Rc<Worker>, connection: Rc<Connection>) {
-    // What has been read of the connection before anybody knows what it speaks.
-    let mut first = Vec::new();
-    if worker.config.listeners[connection.listener as usize].proxy_protocol {
-        match Box::pin(preamble::read(&worker, &connection)).await {
-            Some(rest) if connection.takes_place(&worker) => first = rest,
-            _ => return,
-        }
-        // As HAProxy counts it, whether TLS follows or not.
-        connection.arrival.note_handshake(connection.opened.elapsed());
-    }
-    let config = worker.tls.borrow()[connection.listener as usize].clone();
-    if let Some(config) = config {
-        let Some(secure) = Box::pin(secure::handshake(&worker, &connection, &config, first)).await else { return };
-        first = Vec::new();
-        let is_http2 = secure.is_http2();
-        drop(connection.tls.set(Box::new(secure)));
-        if is_http2 {
-            return Box::pin(h2::drive(worker, connection, first)).await;
-        }
-    }
-    let mut is_cold = !worker.hot.may_wait_hot() && first.is_empty();
+/// What this future holds is what an idle connection costs: keep it small. An idle connection holds no [`Worker`] either, so
+/// that it does not keep an old config alive.
+pub(super) async fn drive(connection: Rc<Connection>) {
+    let Some(begun) = begin(&connection).await else { return };
+    let mut first = match begun {
+        Begun::Http1(first) => first,
+        Begun::Http2(first) => return Box::pin(h2::drive(connection, first)).await,
+    };
+    let mut is_cold = !connection.worker().hot.may_wait_hot() && first.is_empty();
     loop {
-        let has_bytes = !is_cold || wait_cold(&worker, &connection).await;
+        let has_bytes = !is_cold || wait_cold(&connection).await;
         // Boxed: a cold connection must not carry the size of a busy one.
         let next = match has_bytes {
-            true => Box::pin(serve(&worker, &connection, std::mem::take(&mut first))).await,
+            true => Box::pin(serve(&connection, std::mem::take(&mut first))).await,
             false => Next::Close,
         };
         match next {
@@ -369,14 +371,56 @@ pub(super) async fn drive(worker: Rc<Worker>, connection: Rc<Connection>) {
             Next::Abort => return connection.stream.reset_on_close(),
             Next::Close if connection.is_tls() => return Box::pin(connection.end_direction(CLOSE_MAX)).await,
             Next::Close => return,
-            Next::Linger => return Box::pin(linger(&worker, &connection)).await,
-            Next::Http2(input) => return Box::pin(h2::drive(worker, connection, input)).await,
+            Next::Linger => return Box::pin(linger(&connection)).await,
+            Next::Http2(input) => return Box::pin(h2::drive(connection, input)).await,
         }
     }
 }
 
+/// What a connection speaks, as far as is known before its first request, and what has been read of it.
+enum Begun {
+    Http1(Vec<u8>),
+    Http2(Vec<u8>),
+}
+
+/// What comes before the first request: the header of a proxy in front, the handshake of TLS. `None`: there will be none.
+async fn begin(connection: &Connection) -> Option<Begun> {
+    let worker = connection.worker();
+    let listener = connection.listener(&worker);
+    // What has been read of the connection before anybody knows what it speaks.
+    let mut first = Vec::new();
+    if worker.config.listeners[listener].proxy_protocol {
+        match Box::pin(preamble::read(&worker, connection)).await {
+            Some(rest) if connection.takes_place(&worker) => first = rest,
+            _ => return None,
+        }
+        // As HAProxy counts it, whether TLS follows or not.
+        connection.arrival.note_handshake(connection.opened.elapsed());
+    }
+    let Some(config) = worker.tls.borrow()[listener].clone() else { return Some(Begun::Http1(first)) };
+    let secure = Box::pin(secure::handshake(&worker, connection, &config, first)).await?;
+    let is_http2 = secure.is_http2();
+    drop(connection.tls.set(Box::new(secure)));
+    Some(if is_http2 { Begun::Http2(Vec::new()) } else { Begun::Http1(Vec::new()) })
+}
+
 /// Waits for the next request without a buffer; `false`: none came in time.
-async fn wait_cold(worker: &Worker, connection: &Connection) -> bool {
+async fn wait_cold(connection: &Connection) -> bool {
+    if !begin_waiting_cold(connection) {
+        return false;
+    }
+    let ready = connection.watched.until_drained(|| connection.is_not_waited_for(), connection.readable()).await;
+    connection.worker().stats.http.idle.dec();
+    connection.watched.set_idle(false);
+    match ready {
+        Some(ready) => ready.is_ok() && !connection.watched.expired(),
+        None => connection.has_bytes(),
+    }
+}
+
+/// `false`: it has waited for long enough.
+fn begin_waiting_cold(connection: &Connection) -> bool {
+    let worker = connection.worker();
     let timeout = match connection.requests.get() {
         0 => worker.config.http.header_timeout,
         _ => worker.config.http.keep_alive_timeout,
@@ -389,29 +433,27 @@ async fn wait_cold(worker: &Worker, connection: &Connection) -> bool {
     connection.watched.set(left, OnExpiry::BreakReads);
     connection.watched.set_idle(true);
     worker.stats.http.idle.inc();
-    let ready = connection.watched.until_drained(|| connection.is_not_waited_for(worker), connection.readable()).await;
-    worker.stats.http.idle.dec();
-    connection.watched.set_idle(false);
-    match ready {
-        Some(ready) => ready.is_ok() && !connection.watched.expired(),
-        None => connection.has_bytes(),
-    }
+    true
 }
 
 /// Serves requests until the connection is to be closed or falls silent.
-async fn serve(worker: &Rc<Worker>, connection: &Connection, first: Vec<u8>) -> Next {
-    let mut lease = worker.hot.take();
+async fn serve(connection: &Connection, first: Vec<u8>) -> Next {
+    // Not the worker: that of a busy connection changes from request to request.
+    let lasting = connection.worker().lasting.clone();
+    let mut lease = lasting.hot.take();
     lease.buffers().input.bytes.extend_from_slice(&first);
-    serve_with(worker, connection, lease.buffers()).await
+    serve_with(connection, lease.buffers()).await
 }
 
-async fn serve_with(worker: &Rc<Worker>, connection: &Connection, hot: &mut Hot) -> Next {
+async fn serve_with(connection: &Connection, hot: &mut Hot) -> Next {
     let mut head_begun = false;
     // The first read finds bytes, or may wait for them: see `drive`.
     let mut may_wait = true;
     loop {
+        // A request under way goes on with this one whatever happens; the next one asks again.
+        let worker = &connection.worker();
         let is_preface = connection.requests.get() == 0
-            && worker.config.listeners[connection.listener as usize].http2
+            && worker.config.listeners[connection.listener(worker)].http2
             && h2::may_be_preface(hot.input.unread());
         if is_preface && hot.input.unread().len() >= PREFACE.len() {
             leave_reading(worker, &mut head_begun);
@@ -498,7 +540,7 @@ async fn answer(worker: &Rc<Worker>, connection: &Connection, hot: &mut Hot) -> 
     let mut body = RequestBody::new(head.body, end, head.expect_continue);
     // Without a body nobody reads into the input until the answer is out, so that the head can stay where it is.
     let mut kept = Vec::new();
-    let bytes = if head.body == BodyKind::None {
+    let bytes = if head.body == BodyKind::None && !head.upgrade {
         kept = std::mem::take(&mut input.bytes);
         &kept[begin..end]
     } else {
@@ -517,9 +559,9 @@ async fn answer(worker: &Rc<Worker>, connection: &Connection, hot: &mut Hot) -> 
         outcome.after = if discarded { After::Keep } else { After::Linger };
     }
     account(worker, connection, request, &client, outcome);
-    let (answered, keeps) = (client.answer.status() != 0, client.answer.keeps_connection());
+    let (answered, keeps) = (!matches!(client.answer.status(), 0 | 101), client.answer.keeps_connection());
     drop(client);
-    if head.body == BodyKind::None {
+    if head.body == BodyKind::None && !head.upgrade {
         input.bytes = kept;
     }
     if outcome.after == After::Keep {
@@ -542,7 +584,7 @@ pub(super) fn may_keep(worker: &Worker, connection: &Connection) -> bool {
     connection.requests.set(requests);
     let http = &worker.config.http;
     let is_worn = http.keep_alive_requests_max != 0 && requests >= http.keep_alive_requests_max;
-    !is_worn && !worker.is_draining() && {
+    !is_worn && !connection.is_draining() && {
         worker.coarse_now().saturating_duration_since(connection.opened) < http.keep_alive_time
     }
 }
@@ -574,7 +616,7 @@ enum Read {
 async fn read_first(worker: &Worker, connection: &Connection, hot: &mut Hot) -> Read {
     hot.input.bytes.clear();
     hot.input.start = 0;
-    if connection.is_not_waited_for(worker) && !connection.has_bytes() {
+    if connection.is_not_waited_for() && !connection.has_bytes() {
         return Read::End;
     }
     hot.input.make_room(READ_ROOM);
@@ -616,8 +658,9 @@ async fn read_more(worker: &Worker, connection: &Connection, hot: &mut Hot) -> R
 }
 
 /// Reads and drops what the client still sends, so that closing does not reset the connection under our answer.
-pub(super) async fn linger(worker: &Worker, connection: &Connection) {
+pub(super) async fn linger(connection: &Connection) {
     connection.end_direction(LINGER).await;
+    let worker = &connection.worker();
     let mut bytes = Vec::with_capacity(4096);
     let mut total = 0;
     while total < LINGER_BYTES_MAX {

@@ -55,9 +55,9 @@ impl Variables for Cx<'_> {
             Variable::RemoteUser => out.extend_from_slice(self.request.user.unwrap_or_default()),
             Variable::ForwardedFor => self.put_forwarded_for(out),
             Variable::ServerName => out.extend_from_slice(self.site_name().as_bytes()),
-            Variable::ServerPort => put_number(Some(self.worker.ports[self.connection.listener as usize]), out),
+            Variable::ServerPort => put_number(Some(self.worker.ports[self.connection.listener(self.worker)]), out),
             Variable::ServerAddr => {
-                let address = self.worker.config.listeners[self.connection.listener as usize].address;
+                let address = self.worker.config.listeners[self.connection.listener(self.worker)].address;
                 // Writing to a Vec cannot fail.
                 let _ = write!(out, "{}", address.ip());
             }

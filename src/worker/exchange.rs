@@ -349,7 +349,7 @@ async fn step(
     }
     let Scratch { path, rewritten, fields } = scratch;
     let path = normalize(head.path(bytes), path).map_err(|problem| Instead::Error(unanswered(problem.status())))?;
-    let Some(site) = worker.routers[connection.listener as usize].site(head.host(bytes)) else { return error(404) };
+    let Some(site) = worker.routers[connection.listener(worker)].site(head.host(bytes)) else { return error(404) };
     client.answer.trail.site = Some(site.index() as u16);
     let cx = Cx {
         worker,
@@ -665,4 +665,5 @@ pub(super) fn changes_fields(options: &Options) -> bool {
         || !options.expires.is_empty()
         || options.hsts.field().is_some()
         || options.compress.is_some()
+        || options.substitute.is_some()
 }

@@ -16,7 +16,7 @@ pub(super) struct Left;
 /// requests of a pipeline do not wait with this one.
 pub(super) async fn wait(cx: &Cx<'_>, client: &mut Client<'_>, time: Duration) -> Result<(), Left> {
     let mut time = pin!(sleep(time));
-    let over = poll_fn(|context| match cx.worker.is_draining() {
+    let over = poll_fn(|context| match cx.connection.is_draining() {
         true => Poll::Ready(()),
         false => time.as_mut().poll(context),
     });

@@ -2,7 +2,9 @@
 //!
 //! | part | does |
 //! |---|---|
-//! | [`context`](self) | [`Worker`]: everything one worker needs to answer, in its own memory |
+//! | [`context`](self) | [`Worker`]: everything one worker needs to answer, in its own memory, as one config has it; [`Lasting`]: what it keeps when the config changes |
+//! | `snapshot` | a new config into a new [`Worker`], and which of them a connection uses |
+//! | `door` | an open listener, and the connections that came through it |
 //! | `arrival` | when the parts of a request came |
 //! | `watch` | deadlines, looked at once per tick |
 //! | `hot` | buffers of a busy connection, and their pool |
@@ -11,12 +13,14 @@
 //! | `admit` | who may come in at a route |
 //! | `limits`, `held_back` | the limits of a route; requests that wait on purpose |
 //! | `body`, `pacing` | the request body, read as it is wanted; how long it is waited for |
+//! | `answer` | an answer on its way: head, content, coding; `changed`: texts replaced in it; `paced`: at a limited rate |
 //! | `respond` | answers of the worker itself |
 //! | `send_file`, `forward`, `call_app` | the three actions that take time |
 //! | `replaced`, `redirected` | what is sent in the place of an answer |
+//! | `tunnel` | bytes both ways, behind an upgrade |
 //! | `tarpit` | the one that takes it on purpose |
 //! | `trail`, `logged` | what a request leaves behind, and whether the access log wants it |
-//! | `run` | the worker's thread: listeners, tick, drain |
+//! | `run` | the worker's thread: listeners, tick, reload, drain |
 //!
 //! It decides nothing about a protocol: that is in the codecs and the pure parts of the services below it.
 
@@ -27,6 +31,7 @@ mod body;
 mod call_app;
 mod connection;
 mod cx;
+mod door;
 mod exchange;
 mod forward;
 mod h2;
@@ -42,14 +47,17 @@ mod respond;
 mod run;
 mod secure;
 mod send_file;
+mod snapshot;
 mod tarpit;
 mod trail;
+mod tunnel;
 mod upload;
 mod watch;
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::time::Instant;
 
 use crate::app::Bridge;
@@ -64,15 +72,17 @@ use crate::proxy::gate::Queue;
 use crate::route::Router;
 
 pub(crate) use run::{Control, Seat, TICK, run};
+pub(crate) use snapshot::{LogNews, Reload, Socket};
 
-/// Everything a data worker needs to answer a request. Lives on its thread.
+/// Everything a data worker needs to answer a request, as one config has it. Lives on its thread.
+///
+/// It does not change. A reload makes another one beside it ([`snapshot`]): a request goes on with the one it began with, a
+/// connection picks up the new one with its next request, and the old one ends with the last request that has it.
 pub(crate) struct Worker {
-    /// Number among the data workers.
-    pub(crate) index: usize,
+    lasting: Rc<Lasting>,
     pub(crate) config: Arc<Config>,
     pub(crate) shared: Arc<Shared>,
     pub(crate) stats: Arc<metrics::Worker>,
-    pub(crate) trace: Option<Arc<metrics::Trace>>,
     pub(crate) access_log: Option<crate::log::AccessLog>,
     limits: Limits,
     /// One per listener.
@@ -83,17 +93,37 @@ pub(crate) struct Worker {
     logged: logged::Logged,
     /// Number of each `files` action, by site and route.
     folders: Vec<Vec<usize>>,
+    /// Keeps these numbers from being given to other folders.
+    _folder_numbers: Vec<snapshot::FolderNumber>,
+    /// Index of the listener behind each door; `None`: this config does not have it.
+    listeners: Vec<Option<usize>>,
     /// Port of each listener, as bound.
     ports: Vec<u16>,
     /// By listener: what its new sessions are made with; `None`: it speaks in clear.
     tls: RefCell<Vec<Option<Arc<rustls::ServerConfig>>>>,
+    upstreams: Vec<RefCell<UpstreamState<forward::ServerConnection>>>,
+    /// By upstream: its requests that wait for a place; `None`: its servers have no limit.
+    queues: Vec<Option<Queue>>,
+}
+
+/// What a data worker keeps for as long as it runs, whatever the config. Every [`Worker`] gives access to it.
+pub(crate) struct Lasting {
+    /// Number among the data workers.
+    pub(crate) index: usize,
+    pub(crate) trace: Option<Arc<metrics::Trace>>,
+    /// The present config's; `None` only before the first and behind the last one.
+    current: RefCell<Option<Rc<Worker>>>,
+    /// Those of configs before, oldest first, where requests may wait for places at servers.
+    waited_for: RefCell<Vec<Rc<Worker>>>,
+    /// Open listeners, and those that are closed and have connections.
+    doors: RefCell<Vec<Rc<door::Door>>>,
+    folder_numbers: snapshot::FolderNumbers,
+    /// The way to the access logs; `None`: there are none.
+    outbox: RefCell<Option<Rc<crate::log::Outbox>>>,
     handshakes: secure::HandshakeGate,
     watches: Rc<watch::Watches>,
     hot: hot::HotPool,
     files: RefCell<crate::files::Cache>,
-    upstreams: Vec<RefCell<UpstreamState<forward::ServerConnection>>>,
-    /// By upstream: its requests that wait for a place; `None`: its servers have no limit.
-    queues: Vec<Option<Queue>>,
     bridge: Bridge,
     helpers: crate::runtime::helpers::Helpers,
     encoders: Encoders,
@@ -110,12 +140,22 @@ pub(crate) struct Worker {
     draining_since: Cell<Option<Instant>>,
     /// Downstream connections open now.
     connections: Cell<usize>,
+    /// The same of all data workers.
+    all_connections: Arc<AtomicUsize>,
     request_ids: Cell<u64>,
     /// Serial number of the last connection accepted.
     serials: Cell<u64>,
 }
 
-impl Worker {
+impl std::ops::Deref for Worker {
+    type Target = Lasting;
+
+    fn deref(&self) -> &Lasting {
+        &self.lasting
+    }
+}
+
+impl Lasting {
     fn now(&self) -> Instant {
         Instant::now()
     }
@@ -125,9 +165,9 @@ impl Worker {
         self.ticked.get()
     }
 
-    /// Nothing new is begun: see [`run`].
-    fn is_draining(&self) -> bool {
-        self.draining_since.get().is_some()
+    /// The worker as the present config has it.
+    fn current(&self) -> Rc<Worker> {
+        self.current.borrow().clone().expect("a worker has a config for as long as it runs")
     }
 
     /// A fresh request identifier: unique in this process, hard to guess the neighbours of.
@@ -137,7 +177,9 @@ impl Worker {
         self.request_ids.set(id.wrapping_add(0x9E37_79B9_7F4A_7C15));
         id
     }
+}
 
+impl Worker {
     /// Called every tick.
     fn tick(&self) {
         self.watches.tick();
@@ -152,15 +194,20 @@ impl Worker {
         self.ticked.set(now);
         for (index, upstream) in self.upstreams.iter().enumerate() {
             forward::look(self, index, now);
-            let up = |server| self.shared.is_up(index, server);
+            // One that is drained still has its sticky clients.
+            let is_sticky = self.config.upstreams[index].sticky.is_some();
+            let state = &self.shared.servers[index];
+            let up = |server: usize| state[server].is_usable() || (is_sticky && state[server].keeps_clients());
             upstream.borrow_mut().expire(up, now, |_, _| {});
             for (server, stats) in self.stats.servers[index].iter().enumerate() {
                 stats.idle.set(upstream.borrow().idle(server) as u64);
             }
         }
-        if let Some(log) = &self.access_log {
-            log.flush_due();
+        forward::look_at_those_before(&self.lasting, now);
+        if let Some(outbox) = &*self.outbox.borrow() {
+            outbox.flush_due();
         }
+        self.tend_closed_doors();
     }
 }
 

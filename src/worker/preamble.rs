@@ -9,7 +9,7 @@ use crate::guard::proxy_protocol::{Header, V2_BYTES_MAX, parse};
 /// Reads the header and notes whom it names. Returns what was read behind it; `None`: the connection is to be closed,
 /// because its header is missing, wrong or late, or comes from somebody who may not send one.
 pub(super) async fn read(worker: &Worker, connection: &Connection) -> Option<Vec<u8>> {
-    let listener = &worker.config.listeners[connection.listener as usize];
+    let listener = &worker.config.listeners[connection.listener(worker)];
     if let Some(peer) = connection.peer
         && !Trust::takes_proxy_header(listener.trust.as_deref(), peer.ip())
     {

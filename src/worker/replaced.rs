@@ -22,6 +22,9 @@ pub(super) fn replaced(
         ["content-type", "content-disposition", "accept-ranges", "set-cookie", "cache-control", "expires"];
     /// Fields for the server in front alone.
     const FOR_US: [&str; 4] = ["x-accel-buffering", "x-accel-charset", "x-accel-expires", "x-accel-limit-rate"];
+    if let Some(rate) = Fields::new(fields).find("x-accel-limit-rate").filter(|_| cx.options.x_accel) {
+        answer.ask_for_rate(rate);
+    }
     if Fields::new(fields).find("x-accel-redirect").is_some() {
         let target = internal_target(Fields::new(fields).find("x-accel-redirect").unwrap_or_default());
         FieldsMut::new(fields, 0).remove("x-accel-redirect");

@@ -72,7 +72,7 @@ pub(super) fn reject(
         time: std::time::SystemTime::now(),
         remote_addr: connection.peer_text().as_bytes(),
         remote_port: connection.peer().map_or(0, |peer| peer.port()),
-        listener: connection.listener as u16,
+        listener: connection.listener(worker) as u16,
         target: first_line(input),
         status,
         body_bytes: body.len() as u64,

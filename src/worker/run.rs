@@ -8,22 +8,19 @@ use std::time::Duration;
 
 use super::arrival::Arrival;
 use super::connection::{Connection, drive};
+use super::door::Door;
 use super::hot::HotPool;
 use super::secure::HandshakeGate;
+use super::snapshot::{self, FolderNumbers, Reload, Socket};
 pub(crate) use super::watch::TICK;
 use super::watch::Watches;
-use super::{Worker, unix_seconds};
+use super::{Lasting, Worker, unix_seconds};
 use crate::app::{Bridge, Job, Reply, Tickets};
 use crate::config::Config;
-use crate::config::model::Action;
 use crate::control::Shared;
 use crate::files;
 use crate::http::coding::Encoders;
 use crate::http::date::HttpDate;
-use crate::http::h1::Limits;
-use crate::proxy::UpstreamState;
-use crate::proxy::gate::Queue;
-use crate::route::Router;
 use crate::runtime::mailbox::{Receiver, Sender};
 use crate::runtime::net::{BoundSocket, Listener};
 use crate::runtime::time::sleep;
@@ -32,7 +29,7 @@ use crate::runtime::time::sleep;
 const LOGINS_MAX: usize = 4096;
 
 /// What the control thread tells a data worker.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) enum Control {
     /// Accept no more, finish what is under way, end. Connections that are not done by then are broken off.
     Drain(Duration),
@@ -40,6 +37,8 @@ pub(crate) enum Control {
     Tick,
     /// New sessions use these certificates and keys, by listener; sessions under way go on.
     Certificates(Arc<Vec<Option<crate::tls::Material>>>),
+    /// The next requests are answered by another config; those under way go on.
+    Reload(Box<Reload>),
     /// End now.
     Stop,
 }
@@ -48,8 +47,8 @@ pub(crate) enum Control {
 pub(crate) struct Seat {
     pub(crate) index: usize,
     pub(crate) shared: Arc<Shared>,
-    /// HTTP listeners: index into the config, port as bound, socket.
-    pub(crate) listeners: Vec<(usize, u16, BoundSocket)>,
+    /// HTTP listeners; their slots are their indexes into the config.
+    pub(crate) listeners: Vec<Socket>,
     /// By listener: certificates and keys; `None`: it speaks in clear.
     pub(crate) tls: Vec<Option<crate::tls::Material>>,
     /// Splitter listeners: index into the config, socket.
@@ -61,7 +60,7 @@ pub(crate) struct Seat {
     pub(crate) paired: usize,
     pub(crate) replies: Receiver<Reply>,
     pub(crate) tickets: Arc<Tickets>,
-    pub(crate) access_log: Option<crate::log::AccessLog>,
+    pub(crate) outbox: Option<crate::log::Outbox>,
     /// Threads for what blocks.
     pub(crate) helpers: crate::runtime::helpers::Helpers,
     /// The thread for passwords.
@@ -74,112 +73,93 @@ pub(crate) struct Seat {
 
 /// Runs the worker until it is told to stop or has drained.
 pub(crate) async fn run(seat: Seat) {
-    let Seat { listeners, splitters, mysql, mut control, replies, .. } = seat;
-    let config = seat.shared.config.clone();
-    let ports = port_table(&config, &listeners);
+    let Seat { index, shared, listeners, tls, splitters, mysql, mut control, replies, .. } = seat;
+    let config = shared.config.clone();
     let handshakes = match HandshakeGate::new() {
         Ok(handshakes) => handshakes,
-        Err(error) => return tracing::error!(worker = seat.index, %error, "no descriptors left"),
+        Err(error) => return tracing::error!(worker = index, %error, "no descriptors left"),
     };
-    let tls = match tls_configs(&config, &seat.tls) {
-        Ok(tls) => tls,
-        Err(error) => return tracing::error!(worker = seat.index, %error, "TLS cannot be set up"),
-    };
-    let worker = Rc::new(Worker {
-        index: seat.index,
-        limits: Limits {
-            head_bytes_max: config.http.head_bytes_max,
-            target_bytes_max: config.http.head_bytes_max / 2,
-            headers_max: config.http.headers_max,
-        },
-        routers: (0..config.listeners.len()).map(|listener| Router::new(&config, listener)).collect(),
-        logged: super::logged::Logged::new(&config, seat.access_log.as_ref()),
-        lookups: crate::variables::Lookups::new(&config.lookups),
-        folders: folder_table(&config),
-        ports,
-        tls: RefCell::new(tls),
+    let lasting = Rc::new(Lasting {
+        index,
+        trace: shared.traces.get(index).cloned(),
+        current: RefCell::default(),
+        waited_for: RefCell::default(),
+        doors: RefCell::default(),
+        folder_numbers: FolderNumbers::default(),
+        outbox: RefCell::new(seat.outbox.map(Rc::new)),
         handshakes,
         watches: Watches::new(),
         hot: HotPool::new(config.process.read_buffer_bytes),
         files: RefCell::new(files::Cache::new(files::Limits::from(&config.process))),
-        upstreams: config
-            .upstreams
-            .iter()
-            .map(|upstream| RefCell::new(UpstreamState::new(upstream, seat.index, rand::random())))
-            .collect(),
-        queues: seat
-            .shared
-            .gates
-            .iter()
-            .map(|gate| gate.as_ref().map(|gate| Queue::new(gate.clone(), seat.index)))
-            .collect(),
         bridge: Bridge::new(seat.tickets, replies, seat.app_workers, seat.paired, config.process.queue_timeout),
         date: RefCell::new(HttpDate::from_unix(unix_seconds())),
         ticked: Cell::new(std::time::Instant::now()),
         draining_since: Cell::new(None),
         connections: Cell::new(0),
+        all_connections: seat.connections,
         request_ids: Cell::new(seat.request_id_seed),
         serials: Cell::new(0),
-        stats: seat.shared.workers[seat.index].clone(),
-        trace: seat.shared.traces.get(seat.index).cloned(),
-        access_log: seat.access_log,
         helpers: seat.helpers,
         verified: RefCell::new(crate::guard::Verified::new(&rand::random(), LOGINS_MAX)),
         hasher: seat.hasher,
         encoders: Encoders::new(Encoders::BYTES_DEFAULT),
         hostname: rustix::system::uname().nodename().to_string_lossy().into_owned(),
-        shared: seat.shared,
-        config,
     });
-    let mut accepting = Vec::new();
-    for (index, _, socket) in listeners {
-        match Listener::new(socket) {
-            Ok(listener) => {
-                let listener = Rc::new(listener);
-                accepting.push(listener.clone());
-                crate::runtime::spawn(accept(worker.clone(), listener, index, seat.connections.clone()));
-            }
-            // The worker ends, and with it the process: it would look ready and not answer.
-            Err(error) => return tracing::error!(worker = worker.index, %error, "listener cannot be used"),
+    let slots: Vec<usize> = (0..config.listeners.len()).collect();
+    let port = |slot| listeners.iter().find(|socket| socket.slot == slot).map_or(0, |socket| socket.port);
+    let worker = match Worker::new(&lasting, shared, &tls, &slots, port, None) {
+        Ok(worker) => Rc::new(worker),
+        Err(error) => return tracing::error!(worker = index, %error, "TLS cannot be set up"),
+    };
+    lasting.current.replace(Some(worker.clone()));
+    for socket in listeners {
+        // The worker ends, and with it the process: it would look ready and not answer.
+        if let Err(error) = open_door(&worker, socket) {
+            return tracing::error!(worker = index, %error, "listener cannot be used");
         }
     }
-    let splitters = start_splitters(&worker, splitters, &mysql, &mut accepting);
-    for upstream in (0..worker.queues.len()).filter(|&upstream| worker.queues[upstream].is_some()) {
-        let worker = worker.clone();
-        crate::runtime::spawn(async move { super::forward::deliver_places(&worker, upstream).await });
-    }
-    let deliver = worker.clone();
+    let mut of_splitters = Vec::new();
+    let splitters = start_splitters(&worker, splitters, &mysql, &mut of_splitters);
+    super::forward::deliver_places(&worker);
+    drop((worker, config));
+    let deliver = lasting.clone();
     crate::runtime::spawn(async move {
         deliver.bridge.deliver().await;
     });
     // The ticks come from outside: a timer of our own would have to be set and cleared around every wait.
     let order = loop {
         match control.recv().await {
-            Control::Tick => worker.tick(),
-            Control::Certificates(materials) => match tls_configs(&worker.config, &materials) {
-                Ok(tls) => drop(worker.tls.replace(tls)),
-                Err(error) => tracing::error!(worker = worker.index, %error, "new certificates cannot be used"),
+            Control::Tick => lasting.current().tick(),
+            Control::Certificates(materials) => match tls_configs(&lasting.current().config, &materials) {
+                Ok(tls) => drop(lasting.current().tls.replace(tls)),
+                Err(error) => tracing::error!(worker = index, %error, "new certificates cannot be used"),
             },
+            Control::Reload(reload) => snapshot::apply(&lasting, *reload),
             order => break order,
         }
     };
     if let Control::Drain(deadline) = order {
+        let accepting = [lasting.accepting(), of_splitters].concat();
         stop_accepting(&accepting).await;
         for splitter in &splitters {
             splitter.begin_drain();
         }
-        drain(&worker, &mut control, deadline).await;
+        drain(&lasting, &mut control, deadline).await;
     }
-    if let Some(log) = &worker.access_log {
-        log.flush_due();
+    if let Some(outbox) = &*lasting.outbox.borrow() {
+        outbox.flush_due();
     }
+    // Each of these leads to the others.
+    lasting.doors.borrow_mut().clear();
+    drop(lasting.waited_for.take());
+    drop(lasting.current.take());
 }
 
 /// How long connections that the kernel has made are accepted after the order to drain: others keep coming on a busy port.
 const ACCEPT_REST_MAX: Duration = Duration::from_millis(500);
 
 /// Takes the connections that wait already, which closing the listeners would reset; then closes these.
-async fn stop_accepting(listeners: &[Rc<Listener>]) {
+pub(super) async fn stop_accepting(listeners: &[Rc<Listener>]) {
     let begun = std::time::Instant::now();
     while listeners.iter().any(|listener| listener.has_waiting()) && begun.elapsed() < ACCEPT_REST_MAX {
         sleep(Duration::from_millis(2)).await;
@@ -193,7 +173,8 @@ async fn stop_accepting(listeners: &[Rc<Listener>]) {
 const TURNS_PER_TICK: u32 = 4;
 
 /// Finishes what is under way.
-async fn drain(worker: &Worker, control: &mut Receiver<Control>, deadline: Duration) {
+async fn drain(lasting: &Lasting, control: &mut Receiver<Control>, deadline: Duration) {
+    let worker = lasting.current();
     let begun = worker.now();
     worker.draining_since.set(Some(begun));
     let mut turns = 0u32;
@@ -219,15 +200,9 @@ async fn drain(worker: &Worker, control: &mut Receiver<Control>, deadline: Durat
     }
 }
 
-/// Port of each listener by its index in the config.
-fn port_table(config: &Config, listeners: &[(usize, u16, BoundSocket)]) -> Vec<u16> {
-    let bound = |index| listeners.iter().find(|(listener, ..)| *listener == index).map(|(_, port, _)| *port);
-    (0..config.listeners.len()).map(|index| bound(index).unwrap_or_default()).collect()
-}
-
 /// By listener, what its sessions are made with. Boot has built the same once, so that this does not fail; if it does, the
 /// listener is not served, least of all in clear.
-fn tls_configs(
+pub(super) fn tls_configs(
     config: &Config,
     materials: &[Option<crate::tls::Material>],
 ) -> Result<Vec<Option<Arc<rustls::ServerConfig>>>, crate::tls::TlsError> {
@@ -240,28 +215,28 @@ fn tls_configs(
     config.listeners.iter().zip(materials).map(build).collect()
 }
 
-/// Numbers the `files` actions, by site and route.
-fn folder_table(config: &Config) -> Vec<Vec<usize>> {
-    let mut next = 0;
-    let mut number = |action: &Action| {
-        let index = next;
-        next += usize::from(matches!(action, Action::Files(_)));
-        index
-    };
-    config.sites.iter().map(|site| site.routes.iter().map(|route| number(&route.action)).collect()).collect()
+/// Accepts connections from `socket` from now on. Errors: the socket cannot be used here.
+pub(super) fn open_door(worker: &Rc<Worker>, socket: Socket) -> std::io::Result<()> {
+    let listener = Rc::new(Listener::new(socket.socket)?);
+    if let Some(door) = Door::new(socket.slot, socket.port, worker, listener.clone()) {
+        let door = Rc::new(door);
+        worker.doors.borrow_mut().push(door.clone());
+        crate::runtime::spawn(accept(door, listener));
+    }
+    Ok(())
 }
 
 /// Accepts connections of one listener until it is stopped.
-async fn accept(worker: Rc<Worker>, listener: Rc<Listener>, index: usize, connections: Arc<AtomicUsize>) {
+async fn accept(door: Rc<Door>, listener: Rc<Listener>) {
     loop {
         match listener.accept().await {
             Ok((stream, peer)) => {
-                let open = connections.fetch_add(1, Ordering::Relaxed);
-                let guard = Open { worker: worker.clone(), connections: connections.clone(), listener: index };
-                worker.stats.listeners[index].inc();
+                let worker = door.worker();
+                let open = worker.all_connections.fetch_add(1, Ordering::Relaxed);
                 worker.connections.set(worker.connections.get() + 1);
                 worker.stats.http.connections.set(worker.connections.get() as u64);
                 worker.stats.http.accepted.inc();
+                let guard = Open::new(&door);
                 if open >= worker.config.process.connections_max {
                     worker.stats.http.refused.inc();
                     drop((stream, guard));
@@ -281,21 +256,21 @@ async fn accept(worker: Rc<Worker>, listener: Rc<Listener>, index: usize, connec
                     tls: OnceCell::new(),
                     stream,
                     peer,
-                    listener: index as u32,
+                    door: door.clone(),
                     requests,
                     place: OnceCell::new(),
                     _open: guard,
                 };
                 // Behind the PROXY protocol, whose header tells the client, it is counted later.
-                let has_header = worker.config.listeners[index].proxy_protocol;
+                let has_header = worker.config.listeners[connection.listener(&worker)].proxy_protocol;
                 if has_header || connection.takes_place(&worker) {
-                    crate::runtime::spawn(drive(worker.clone(), Rc::new(connection)));
+                    crate::runtime::spawn(drive(Rc::new(connection)));
                 }
             }
             Err(_) if listener.is_stopped() => return,
             Err(error) => {
                 // Out of descriptors or memory, mostly: the connection waits in the backlog meanwhile.
-                tracing::warn!(worker = worker.index, %error, "accept failed");
+                tracing::warn!(worker = door.worker().index, %error, "accept failed");
                 sleep(Duration::from_millis(50)).await;
             }
         }
@@ -304,17 +279,23 @@ async fn accept(worker: Rc<Worker>, listener: Rc<Listener>, index: usize, connec
 
 /// Counts an open connection, and its panic if it ends by one; that cannot make the count wrong.
 pub(super) struct Open {
-    worker: Rc<Worker>,
-    connections: Arc<AtomicUsize>,
-    listener: usize,
+    door: Rc<Door>,
+}
+
+impl Open {
+    fn new(door: &Rc<Door>) -> Open {
+        door.open.inc();
+        Open { door: door.clone() }
+    }
 }
 
 impl Drop for Open {
     fn drop(&mut self) {
-        self.worker.stats.listeners[self.listener].dec();
-        self.connections.fetch_sub(1, Ordering::Relaxed);
-        self.worker.connections.set(self.worker.connections.get() - 1);
-        self.worker.stats.http.connections.set(self.worker.connections.get() as u64);
+        let worker = self.door.worker();
+        self.door.open.dec();
+        worker.all_connections.fetch_sub(1, Ordering::Relaxed);
+        worker.connections.set(worker.connections.get() - 1);
+        worker.stats.http.connections.set(worker.connections.get() as u64);
     }
 }
 
@@ -329,7 +310,7 @@ fn start_splitters(
         .iter()
         .enumerate()
         .map(|(index, shared)| {
-            let (stats, trace) = (worker.stats.clone(), worker.trace.clone());
+            let (stats, trace) = (worker.stats.splitters[index].clone(), worker.trace.clone());
             crate::mysql::Splitter::new(worker.config.clone(), index, shared.clone(), stats, trace, worker.index)
         })
         .collect();

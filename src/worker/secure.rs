@@ -71,7 +71,7 @@ pub(super) async fn handshake(
     config: &Arc<rustls::ServerConfig>,
     first: Vec<u8>,
 ) -> Option<Secure> {
-    let settings = worker.config.listeners[connection.listener as usize].tls.as_ref()?;
+    let settings = worker.config.listeners[connection.listener(worker)].tls.as_ref()?;
     let stats = &worker.stats.tls;
     connection.watched.set(settings.handshake_timeout, OnExpiry::BreakAll);
     let mut session = Session::new(config).ok()?;
@@ -141,7 +141,7 @@ async fn refuse_plain_http(worker: &Worker, connection: &Connection, input: &[u8
     respond::reject(worker, connection, input, &mut out, 400, &TlsError::PlainHttp);
     let (result, _) = connection.stream.write_all(out).await;
     if result.is_ok() {
-        super::connection::linger(worker, connection).await;
+        super::connection::linger(connection).await;
     }
 }
 

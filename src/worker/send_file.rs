@@ -70,7 +70,15 @@ fn with_request<T>(
         lines.for_each(|field| accept.push(field.value.of(bytes)));
     }
     let conditions = Conditions::from_head(head, bytes);
-    let request = files::Request { method: head.method, path, query: head.query(bytes), conditions, accepts, accept };
+    let request = files::Request {
+        method: head.method,
+        path,
+        query: head.query(bytes),
+        conditions,
+        accepts,
+        accept,
+        substitute: cx.options.substitute.as_deref(),
+    };
     look(&mut cx.worker.files.borrow_mut(), &request)
 }
 
@@ -99,7 +107,8 @@ pub(super) async fn run(cx: &Cx<'_>, client: &mut Client<'_>, plan: Plan, fields
     fields.clear();
     let content = files::write_fields(&plan, fields);
     let answer = &mut client.answer;
-    if let Some(entry) = plan.validated().filter(|_| !cx.options.expires.is_empty()) {
+    let tells_type = !cx.options.expires.is_empty() || cx.options.substitute.is_some();
+    if let Some(entry) = plan.validated().filter(|_| tells_type) {
         answer.validates(entry.essence());
     }
     answer.start(Some(cx), &AnswerHead { status: plan.status, reason: None, fields, content }, OwnFields::ALL);
@@ -133,7 +142,9 @@ async fn compress(cx: &Cx<'_>, policy: &Policy, plan: &mut Plan) {
         return;
     }
     let Some(entry) = plan.compressible().cloned() else { return };
-    if entry.len() > policy.cache_file_bytes_max || !applies(policy, &entry) {
+    // What is put into it may differ from answer to answer: it is coded on the way.
+    let is_changed = cx.options.substitute.as_deref().is_some_and(|substitute| files::changes(substitute, &entry));
+    if is_changed || entry.len() > policy.cache_file_bytes_max || !applies(policy, &entry) {
         return;
     }
     let accepted = Accepted::from_head(cx.request.head, cx.request.bytes);

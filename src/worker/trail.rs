@@ -9,6 +9,7 @@ use super::cx::{AnswerVariables, Cx};
 use super::exchange::{After, Client, Outcome, Request};
 use super::limits::Limited;
 use super::logged::{self, Routed};
+use super::tunnel::Flow;
 use crate::http::h1::FieldName;
 use crate::log::{
     AddressText, ClientFacts, Coding, Counts, EndedBy, Entry, OwnValues, Phase, Termination, Timers, TlsFacts,
@@ -53,6 +54,8 @@ pub(super) struct Trail {
     pub(super) routed: Option<Box<Routed>>,
     /// What limits said.
     pub(super) limited: Limited,
+    /// What went both ways behind a 101.
+    pub(super) tunnelled: Option<Flow>,
     /// It was held back in the tarpit.
     pub(super) is_tarpitted: bool,
     /// The access log wants to hear of it.
@@ -114,6 +117,7 @@ pub(super) fn account(
             status,
             duration,
             served_by: outcome.served_by,
+            generation: worker.shared.generation,
         });
     }
 }
@@ -132,8 +136,8 @@ fn log_line(variables: &AnswerVariables<'_>, client: &Client<'_>, outcome: Outco
         peer_port: connection.peer.map_or(0, |peer| peer.port()),
         remote_user: trail.user.as_deref(),
         proxy_protocol_addr: proxied.as_ref().map(AddressText::as_bytes),
-        local_port: worker.ports[connection.listener as usize],
-        listener: connection.listener as u16,
+        local_port: worker.ports[connection.listener(worker)],
+        listener: connection.listener(worker) as u16,
         site: trail.site,
         scheme: request.scheme().as_bytes(),
         method: head.method_text.of(bytes),
@@ -147,7 +151,9 @@ fn log_line(variables: &AnswerVariables<'_>, client: &Client<'_>, outcome: Outco
         response_fields: &trail.response_fields,
         body_bytes: client.answer.body_bytes(),
         bytes_sent: client.answer.sent_bytes(),
-        bytes_received: head.head_bytes as u64 + client.upload.received_bytes(),
+        bytes_received: head.head_bytes as u64
+            + client.upload.received_bytes()
+            + trail.tunnelled.map_or(0, |flow| flow.up_bytes),
         coding: trail.coding.map(|(name, bytes_before)| Coding { name: name.as_bytes(), bytes_before }),
         duration,
         timers: Timers {
@@ -215,7 +221,7 @@ fn counts(worker: &Worker, connection: &Connection, served_by: ServedBy, trail: 
     };
     Counts {
         process: sum(&|worker| worker.http.connections.value()),
-        listener: sum(&|worker| worker.listeners[connection.listener as usize].value()),
+        listener: sum(&|stats| stats.listeners[connection.listener(worker)].value()),
         // This one has just ended there.
         upstream: Some(upstream.map_or(0, |others| others + 1)),
         server: Some(server.map_or(0, |others| others + 1)),
@@ -239,6 +245,9 @@ fn termination(client: &Client<'_>, outcome: Outcome) -> Termination {
         After::Abort => Termination::new(EndedBy::Client, Phase::Data),
         After::Close if client.answer.trail.is_tarpitted && !has_begun => {
             Termination::new(EndedBy::Client, Phase::Tarpit)
+        }
+        _ if client.answer.trail.tunnelled.is_some_and(|flow| flow.is_timed_out) => {
+            Termination::new(EndedBy::ServerTimeout, Phase::Data)
         }
         _ if client.answer.trail.is_tarpitted => Termination::new(EndedBy::Proxy, Phase::Tarpit),
         _ if client.answer.trail.limited.is_refused() => Termination::new(EndedBy::Proxy, Phase::Request),

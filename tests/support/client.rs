@@ -179,6 +179,18 @@ impl Client {
         &self.buffer
     }
 
+    /// The next `len` bytes, whatever they mean.
+    ///
+    /// Panics when fewer come.
+    pub(crate) fn take(&mut self, len: usize) -> Vec<u8> {
+        while self.buffer.len() < len {
+            let count =
+                self.fill().unwrap_or_else(|error| panic!("{error} after {} of {len} bytes", self.buffer.len()));
+            assert!(count > 0, "the end after {} of {len} bytes", self.buffer.len());
+        }
+        self.buffer.drain(..len).collect()
+    }
+
     /// Reads everything up to the end of the connection.
     ///
     /// Panics when the connection stays open.

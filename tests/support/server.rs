@@ -276,6 +276,57 @@ impl Server {
         }
     }
 
+    /// Its config file.
+    pub(crate) fn config_file(&self) -> PathBuf {
+        self.folder().join("site.toml")
+    }
+
+    /// Changes the config file, part by part; `$DIR` stands for the folder.
+    pub(crate) fn edit(&self, changes: &[(&str, &str)]) {
+        let folder = self.folder().to_str().expect("plain path");
+        let mut text = std::fs::read_to_string(self.config_file()).expect("a config file");
+        for (from, to) in changes {
+            let (from, to) = (from.replace("$DIR", folder), to.replace("$DIR", folder));
+            assert!(text.contains(&from), "no `{from}` in:\n{text}");
+            text = text.replace(&from, &to);
+        }
+        std::fs::write(self.config_file(), text).expect("a config file");
+    }
+
+    /// `one-server ctl`; its config says `control = "$DIR/ctl.sock"`.
+    pub(crate) fn ctl(&self, arguments: &[&str]) -> std::process::Output {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_one-server"));
+        command.arg("ctl").arg("--socket").arg(self.folder().join("ctl.sock")).args(arguments);
+        command.stdin(Stdio::null()).output().expect("it runs")
+    }
+
+    /// What `one-server ctl` prints when it succeeds.
+    pub(crate) fn ctl_ok(&self, arguments: &[&str]) -> String {
+        let output = self.ctl(arguments);
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert_eq!((output.status.code(), error.as_ref()), (Some(0), ""), "{arguments:?}");
+        String::from_utf8(output.stdout).expect("text")
+    }
+
+    /// What it tells when it fails, with exit code 1.
+    pub(crate) fn ctl_fails(&self, arguments: &[&str]) -> String {
+        let output = self.ctl(arguments);
+        let printed = String::from_utf8_lossy(&output.stdout);
+        assert_eq!((output.status.code(), printed.as_ref()), (Some(1), ""), "{arguments:?}");
+        String::from_utf8(output.stderr).expect("text")
+    }
+
+    /// Changes the config file and lets the server take it.
+    pub(crate) fn reload_with(&self, changes: &[(&str, &str)]) -> String {
+        self.edit(changes);
+        self.ctl_ok(&["reload"])
+    }
+
+    /// Open descriptors.
+    pub(crate) fn descriptors(&self) -> usize {
+        std::fs::read_dir(format!("/proc/{}/fd", self.pid())).expect("it runs").count()
+    }
+
     pub(crate) fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.child), signal).expect("the signal is sent");
     }

@@ -239,6 +239,21 @@ impl TlsClient {
         }
     }
 
+    /// The next `len` bytes.
+    pub(crate) fn take(&mut self, len: usize) -> Vec<u8> {
+        while self.buffer.len() < len {
+            self.fill().unwrap_or_else(|end| panic!("{end:?} after {} of {len} bytes", self.buffer.len()));
+        }
+        self.buffer.drain(..len).collect()
+    }
+
+    /// Says that nothing more will come (close_notify) and ends our direction.
+    pub(crate) fn finish_sending(&mut self) {
+        self.tls.conn.send_close_notify();
+        let _ = self.tls.flush();
+        let _ = self.tls.sock.shutdown(std::net::Shutdown::Write);
+    }
+
     /// Everything up to the end of the connection, and how it ended.
     pub(crate) fn read_to_end(&mut self) -> (Vec<u8>, TlsEnd) {
         loop {

@@ -126,6 +126,11 @@ impl Exchange {
         fill(&mut self.stream, &mut self.buffer)
     }
 
+    /// What came behind the request so far.
+    pub(crate) fn take_early(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.buffer)
+    }
+
     /// Sends bytes as they are; `false` when the proxy is gone.
     pub(crate) fn send(&mut self, bytes: impl AsRef<[u8]>) -> bool {
         self.stream.write_all(bytes.as_ref()).is_ok()

@@ -3,17 +3,22 @@
 mod compress;
 mod files;
 mod guard;
+mod health;
 mod http2;
 mod limits;
 mod log;
 mod mysql;
 mod options;
+mod outliers;
 mod privileges;
+mod retry;
 mod secret;
 mod site;
+mod substitute;
 mod template;
 mod tls;
 mod upstream;
+mod upstream_tls;
 mod variables;
 
 use std::sync::Arc;
@@ -134,6 +139,7 @@ fn compile_process(section: &Section<'_>) -> Process {
         file_cache_file_bytes_max: section.get("file_cache_file_max"),
         file_cache_valid: section.get("file_cache_valid"),
         run_as: privileges::run_as(section),
+        control: section.find("control"),
     }
 }
 
@@ -339,6 +345,9 @@ fn report_duplicate_addresses(
         for address in &splitter.listen {
             claim(address.clone(), named.section.value_span("listen"), &named.section.title);
         }
+    }
+    if let Some(path) = &config.process.control {
+        claim(Address::Unix(path.clone()), None, "`control` of [process]");
     }
     if let Some(address) = config.admin {
         claim(Address::Tcp(address), admin.value_span("address"), "[admin]");

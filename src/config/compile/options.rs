@@ -3,6 +3,7 @@
 //! One rule: a key written at a lower level replaces what the levels above say. `headers`, `request_headers` and
 //! `variables` are merged instead, the lower level wins field by field (in nginx one `add_header` makes all of those above disappear).
 
+mod cookies;
 mod headers;
 pub(super) mod location;
 mod pages;
@@ -14,7 +15,7 @@ use toml_edit::Item;
 
 use super::guard::{self, Guards};
 use super::site::names::RouteNames;
-use super::{compress, limits, variables};
+use super::{compress, limits, substitute, variables};
 use crate::config::key::Table;
 use crate::config::model::{Hsts, Options};
 use crate::config::report::{Problem, Span};
@@ -88,6 +89,10 @@ fn over(section: &Section<'_>, upper: &Options, captures: &[Option<String>], rou
         mirror: None,
         location_rewrite: location::location_rewrite(section, request)
             .unwrap_or_else(|| upper.location_rewrite.clone()),
+        cookie_rewrite: cookies::cookie_rewrite(section, request).unwrap_or_else(|| upper.cookie_rewrite.clone()),
+        substitute: substitute::compile(section, request).unwrap_or_else(|| upper.substitute.clone()),
+        limit_rate: section.find("limit_rate").unwrap_or(upper.limit_rate),
+        limit_rate_after: section.find("limit_rate_after").unwrap_or(upper.limit_rate_after),
     }
 }
 

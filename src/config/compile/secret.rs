@@ -5,8 +5,8 @@ use std::path::Path;
 use crate::config::report::Problem;
 use crate::config::section::Section;
 
-/// The secret in `file`, which the key `key` names and messages call `what`. Empty where files are not read, and after a
-/// mistake.
+/// The secret in `file`, which the key `key` names and messages call `what`. Empty where files are not read, after a mistake,
+/// and where the running process may not read it any more (see [`crate::config::adopt`]).
 pub(super) fn read(section: &Section<'_>, key: &str, what: &str, file: &Path) -> String {
     let Some(outside) = section.cx.outside else { return String::new() };
     match outside.first_line(file) {
@@ -22,6 +22,7 @@ pub(super) fn read(section: &Section<'_>, key: &str, what: &str, file: &Path) ->
             }
             secret
         }
+        Err(error) if outside.is_excused(&error) => String::new(),
         Err(error) => {
             section.bad_value(key, format!("it cannot be read: {error}"));
             String::new()

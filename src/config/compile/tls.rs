@@ -98,6 +98,7 @@ fn one_certificate(section: &Section<'_>, loaded: &mut Vec<(Certificate, Option<
 fn look_into(section: &Section<'_>, outside: &dyn Outside, files: &CertificateFiles) -> Option<Certificate> {
     let read = |name: &str, path: &Path| match outside.read(path, certificate::FILE_BYTES_MAX) {
         Ok(bytes) => Some(bytes),
+        Err(error) if outside.is_excused(&error) => None,
         Err(error) => {
             section.bad_value(name, format!("it cannot be read: {error}"));
             None
@@ -167,6 +168,7 @@ fn report_client_certificates(section: &Section<'_>, tls: &Tls) {
     }
     let (Some(outside), Some(file)) = (section.cx.outside, &tls.client_ca) else { return };
     match outside.read(file, certificate::FILE_BYTES_MAX) {
+        Err(error) if outside.is_excused(&error) => {}
         Err(error) => section.bad_value("client_ca", format!("it cannot be read: {error}")),
         Ok(pem) => {
             if let Err(error) = crate::tls::parse_authorities(&pem) {
@@ -198,6 +200,7 @@ fn report_ticket_keys(section: &Section<'_>, tls: &Tls) {
                 section.bad_value("ticket_keys", format!("it cannot be created: {} is not a folder", folder.display()));
             }
         }
+        Err(error) if outside.is_excused(&error) => {}
         Err(error) => section.bad_value("ticket_keys", format!("it cannot be read: {error}")),
     }
 }

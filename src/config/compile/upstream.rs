@@ -1,16 +1,17 @@
-//! `[upstream.NAME]`, its servers and its health check.
+//! `[upstream.NAME]` and its servers.
 
 mod choice;
 mod sticky;
 
 use std::time::Duration;
 
+use super::{retry, upstream_tls};
 use toml_edit::{Item, Value as TomlValue};
 
 use crate::config::key::Table;
-use crate::config::model::{FailBack, Health, Server, TierMin, Upstream};
+use crate::config::model::{FailBack, Probe, Server, TierMin, Upstream};
 use crate::config::report::Problem;
-use crate::config::section::{Context, Placed, Section, type_name, value_type_name};
+use crate::config::section::{Placed, Section, type_name, value_type_name};
 use crate::config::value::parse_address;
 use crate::runtime::net::Address;
 
@@ -19,12 +20,18 @@ pub(super) fn compile<'a>(name: &str, section: &Section<'a>) -> Upstream {
     let mut upstream = upstream_settings(name, section, section.item("health"));
     let servers = servers(section);
     report_servers(section, &servers);
+    if let Some(port) = upstream.health.as_ref().and_then(|health| health.port) {
+        report_servers_without_port(section, &servers, port);
+    }
+    report_unused(section, &upstream, &servers);
     upstream.servers = servers.into_iter().map(|server| server.value).collect();
     upstream.tier_min = choice::tier_min(section).unwrap_or(upstream.tier_min);
     upstream.fail_back = choice::fail_back(section).unwrap_or(upstream.fail_back);
     upstream.hash = choice::hash(section, &upstream.servers);
     upstream.sticky = sticky::sticky(name, section, &upstream.servers);
     choice::warn_of_useless_keys(section, &upstream);
+    upstream.tls = upstream_tls::compile(section, &upstream.servers);
+    check_over_tls(section, &mut upstream);
     upstream
 }
 
@@ -46,42 +53,49 @@ pub(in crate::config) fn upstream_settings<'a>(
         requests_max: section.find("requests_max"),
         queue_max: section.get("queue_max"),
         queue_timeout: section.get("queue_timeout"),
-        health: compile_health(section, health),
+        tls: None,
+        health: super::health::compile(section, health),
+        outliers: super::outliers::compile(section),
+        panic_percent: section.get("panic"),
         connect_timeout: section.get("connect_timeout"),
         response_timeout: section.get("response_timeout"),
         idle_timeout: section.get("idle_timeout"),
-        tries_max: section.get("tries"),
+        upgrade: upgrade(section),
+        tunnel_timeout: section.get("tunnel_timeout"),
+        retry: retry::compile(section),
         keep_idle: section.get("keep_idle"),
         keep_idle_timeout: section.get("keep_idle_timeout"),
     }
 }
 
-fn compile_health<'a>(upstream: &Section<'a>, item: Option<&'a Item>) -> Option<Health> {
-    let cx: &'a Context<'a> = upstream.cx;
-    let title = format!("health of {}", upstream.title);
-    match item.map(|item| (item, item.as_bool())) {
-        None | Some((_, Some(true))) => Some(health_settings(&Section::absent(cx, Table::Health))),
-        Some((_, Some(false))) => None,
-        Some((item, None)) if item.is_table_like() => {
-            Section::from_item(cx, Table::Health, title, item, None).map(|section| health_settings(&section))
-        }
-        Some((item, None)) => {
-            let forms = "write true, false, or a table such as { path = \"/healthz\" }";
-            upstream.bad_value("health", format!("it is {}: {forms}", type_name(item)));
-            None
-        }
+/// Checks speak as requests do, where nothing else is said.
+fn check_over_tls(section: &Section<'_>, upstream: &mut Upstream) {
+    let (Some(tls), Some(health)) = (&upstream.tls, &mut upstream.health) else { return };
+    let written = section.item("health").and_then(|item| item.get("tls")).and_then(Item::as_bool);
+    if health.tls.is_none() && written != Some(false) && !matches!(health.probe, Probe::Mysql(_)) {
+        health.tls = Some(tls.check());
     }
 }
 
-fn health_settings(section: &Section<'_>) -> Health {
-    Health {
-        path: section.find("path"),
-        host: section.find("host"),
-        interval: section.get("interval"),
-        timeout: section.get("timeout"),
-        rise: section.get("rise"),
-        fall: section.get("fall"),
+/// Names of protocols.
+fn upgrade(section: &Section<'_>) -> Vec<Box<str>> {
+    let names: Vec<Placed<String>> = section.list("upgrade");
+    let bad = |place: &Placed<String>, label: String| {
+        let title = format!("bad value for `upgrade` in {}", section.title);
+        section.cx.mistake(Problem::new(title, place.span.clone(), label));
+    };
+    for place in &names {
+        let name = &place.value;
+        let is_token =
+            !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b));
+        if name.eq_ignore_ascii_case("h2c") || name.eq_ignore_ascii_case("h2") {
+            let label = "a server that switched to HTTP/2 would speak past every rule for requests: leave it out";
+            bad(place, label.into());
+        } else if !is_token {
+            bad(place, format!("`{name}` is no name of a protocol: write one such as \"websocket\""));
+        }
     }
+    names.iter().map(|name| name.value.to_ascii_lowercase().into()).collect()
 }
 
 /// The entries of `servers`: texts and tables, in a list, as one text, or as `[[upstream.NAME.servers]]`.
@@ -146,7 +160,40 @@ fn server(section: &Section<'_>) -> Option<Server> {
     }
     let tier = if backup { Server::BACKUP_TIER } else { section.get("tier") };
     let (weight, requests_max) = (section.get("weight"), section.find("requests_max"));
-    section.need::<Address>("address").map(|address| Server { address, weight, backup, tier, requests_max })
+    let check_address = section.find("check_address");
+    section.need::<Address>("address").map(|address| Server {
+        address,
+        weight,
+        backup,
+        tier,
+        requests_max,
+        check_address,
+    })
+}
+
+/// Keys that change nothing where they stand.
+fn report_unused(section: &Section<'_>, upstream: &Upstream, servers: &[Placed<Server>]) {
+    if upstream.outliers.is_some() && servers.len() == 1 {
+        let title = format!("`outliers` of {} does nothing", section.title);
+        let label = "the only server is never ejected: add another one, or take it away";
+        section.cx.warn(Problem::new(title, section.key_span("outliers"), label));
+    }
+    let checked_elsewhere = |server: &&Placed<Server>| server.value.check_address.is_some();
+    if let (None, Some(server)) = (&upstream.health, servers.iter().find(checked_elsewhere)) {
+        let title = format!("`check_address` in {} does nothing", section.title);
+        section.cx.warn(Problem::new(title, server.span.clone(), "this upstream is not checked: health = false"));
+    }
+}
+
+/// A port to check means nothing for a Unix socket.
+fn report_servers_without_port(section: &Section<'_>, servers: &[Placed<Server>], port: u16) {
+    for Placed { value: server, span } in servers {
+        if matches!(server.address, Address::Unix(_)) && server.check_address.is_none() {
+            let title = format!("{} cannot be checked at port {port} in {}", server.address, section.title);
+            let label = "give it a `check_address`, or take `check_port` away from `health`";
+            section.cx.mistake(Problem::new(title, span.clone(), label));
+        }
+    }
 }
 
 fn report_servers(section: &Section<'_>, servers: &[Placed<Server>]) {

@@ -21,10 +21,16 @@ pub(crate) fn another_value(key: &Key) -> String {
         Kind::Switch if ["x_accel", "always"].contains(&key.name) => "false".into(),
         Kind::Switch => (default != "true").to_string(),
         Kind::Word(_) if key.name == "satisfy" => "any".into(),
+        Kind::Word(_) if key.name == "failures" => "connect".into(),
+        Kind::Word(_) if key.table == Table::Health && key.name == "kind" => "mysql".into(),
         Kind::Word(words) => words.iter().find(|word| **word != default).map_or(String::new(), |word| (*word).into()),
         Kind::Cores => "0,2-3".into(),
         Kind::Address => "127.0.0.1:7777".into(),
         Kind::SocketAddress | Kind::SocketAddressOrOff => "127.0.0.1:7778".into(),
+        Kind::Text if key.name == "retry_on" => "503".into(),
+        Kind::Text if key.name == "retry_budget" => "off".into(),
+        Kind::Text if key.name == "server_name" => "other.test".into(),
+        Kind::Text if key.table == Table::Health && key.name == "status" => "204".into(),
         Kind::Text if key.name == "listeners" => "base".into(),
         Kind::Text if key.name == "program" => "guestbook".into(),
         Kind::Text if key.name == "format" => "$status".into(),
@@ -70,6 +76,9 @@ fn every_key_does_something() {
         };
         let (without, with) = (in_its_table(key, ""), in_its_table(key, &line));
         let shown = |text: &str| format!("{:?}", config(text)).replace("Secret(..)", "");
+        if key.name == "password" && key.table == Table::Health {
+            continue; // shown by the checks of MySQL
+        }
         if key.name == "password" {
             assert_eq!(config(&with).splitters[0].password.0, "other");
             continue;
@@ -97,6 +106,15 @@ pub(super) fn in_its_table(key: &Key, line: &str) -> String {
                 "[listener.l]\n{address}{trusted}{line}\n[site.l]\nhosts = \"l.invalid\"\n[[site.l.route]]\npath = \"/\"\nrespond = {{}}\n"
             )
         }
+        Table::UpstreamTls => {
+            let pair = match key.name {
+                "chain" => "key = \"k\"",
+                "key" => "chain = \"c\"",
+                _ => "",
+            };
+            let lines = format!("servers = \"1.1.1.1:1\"\n{}", inner("tls", if line.is_empty() { "" } else { pair }));
+            route(&format!("path = \"/\"\nproxy = \"u\"\n[upstream.u]\n{lines}"))
+        }
         Table::Tls | Table::Certificate => tls_listener(key, line),
         Table::Limit => format!("[limit.l]\n{}{line}\n", needs("rate", "rate = \"1/s\"")),
         Table::Site => {
@@ -109,6 +127,11 @@ pub(super) fn in_its_table(key: &Key, line: &str) -> String {
         Table::Files => route(&format!("path = \"/other\"\n{}", inner("files", unless("root", "root = \"/x\"")))),
         Table::Redirect => route(&format!("path = \"/\"\n{}", inner("redirect", unless("to", "to = \"/x\"")))),
         Table::Compress => route(&format!("path = \"/\"\nrespond = {{}}\n{}", inner("compress", ""))),
+        Table::Substitute => {
+            let texts = unless("texts", "texts = { a = \"b\" }");
+            route(&format!("path = \"/\"\nrespond = {{}}\n{}", inner("substitute", texts)))
+        }
+        Table::Cookies => route(&format!("path = \"/\"\nrespond = {{}}\n{}", inner("cookie_rewrite", ""))),
         Table::Options => {
             let hsts = if key.name.starts_with("hsts_") { "hsts = \"365d\"\n" } else { "" };
             let limit = if key.name == "limits" { "[limit.other]\nrate = \"1/s\"\n" } else { "" };
@@ -157,7 +180,8 @@ pub(super) fn in_its_table(key: &Key, line: &str) -> String {
             let upstreams = "[upstream.u]\nservers = \"1.1.1.1:1\"\n[upstream.other]\nservers = \"1.1.1.2:1\"\n";
             route(&format!("path = \"/\"\nproxy = \"u\"\n{mirror}{upstreams}"))
         }
-        Table::Health => upstream(&format!("servers = \"1.1.1.1:1\"\n{}", inner("health", ""))),
+        Table::Health => upstream(&format!("servers = \"1.1.1.1:1\"\n{}", inner("health", health_needs(key.name)))),
+        Table::Outliers => upstream(&format!("servers = \"1.1.1.1:1\"\n{}", inner("outliers", ""))),
         Table::App => format!("[app.echo]\n{line}\n"),
         Table::Map => {
             let from = needs("from", "from = \"$http_a\"");
@@ -182,6 +206,19 @@ pub(super) fn in_its_table(key: &Key, line: &str) -> String {
         single => format!("{}\n{line}\n", single.header()),
     };
     format!("{text}{BASE}")
+}
+
+/// What makes a key of `health` mean something.
+fn health_needs(key: &str) -> &'static str {
+    match key {
+        "method" | "host" | "headers" | "status" | "expect_header" | "expect_body" | "expect_max" | "tls" => {
+            "path = \"/x\""
+        }
+        "ca" | "server_name" => "kind = \"tls\"",
+        "user" => "kind = \"mysql\"",
+        "password" | "password_file" => "kind = \"mysql\", user = \"u\"",
+        _ => "",
+    }
 }
 
 /// A TLS listener with `line` in `tls`, or in its certificate.

@@ -197,6 +197,13 @@ fn listeners() {
     check(two, &["4:11 127.0.0.1:80 is used twice, in [listener.a] and [listener.b] | take another address or port"]);
     let admin = "[admin]\naddress = \"10.0.0.1:80\"\n[mysql.m]\nlisten = \"10.0.0.1:80\"\nprimary = \"10.0.0.1:3306\"\nuser = \"u\"\npassword = \"p\"";
     check(admin, &["2:11 10.0.0.1:80 is used twice, in [mysql.m] and [admin] | take another address or port"]);
+    let control = "[process]\ncontrol = \"/run/one.sock\"\n[mysql.m]\nlisten = \"unix:/run/one.sock\"\nprimary = \"10.0.0.1:3306\"\nuser = \"u\"\npassword = \"p\"";
+    check(
+        control,
+        &[
+            "0:0 unix:/run/one.sock is used twice, in [mysql.m] and `control` of [process] | take another address or port",
+        ],
+    );
     // Port 0 is a different one each time.
     check("[admin]\naddress = \"127.0.0.1:0\"", &[]);
     assert_eq!(
@@ -681,6 +688,50 @@ fn upstreams() {
         &["7:11 [upstream.u] has only backup servers | take `backup` away from at least one server"],
     );
     check(
+        "servers = \"1.1.1.1:1\"\nretry_on = [\"error\", \"http_502\", \"200\"]\nretry_budget = \"120%\"",
+        &[
+            "8:22 bad value for `retry_on` in [upstream.u] | `http_502` is none of `error`, `timeout`, `non_idempotent` and statuses from 400 to 599",
+            "8:34 bad value for `retry_on` in [upstream.u] | `200` is none of `error`, `timeout`, `non_idempotent` and statuses from 400 to 599",
+            "9:16 bad value for `retry_budget` in [upstream.u] | `120%` is no share: write one such as \"20%\", or \"off\"",
+        ],
+    );
+    let secure = |lines: &str, expect: &[&str]| check(&format!("servers = \"1.1.1.1:1\"\n{lines}"), expect);
+    secure(
+        "tls = 5",
+        &[
+            "8:7 bad value for `tls` in [upstream.u] | it is a whole number: write true, false, or a table such as { server_name = \"api.internal\" }",
+        ],
+    );
+    secure(
+        "tls = { server_nam = \"a\" }",
+        &["8:9 unknown key `server_nam` in tls of [upstream.u] | did you mean `server_name`? it takes a text"],
+    );
+    secure(
+        "tls = { server_name = \"a b\" }",
+        &["8:23 bad value for `server_name` in tls of [upstream.u] | `a b` is neither a host name nor an address"],
+    );
+    secure(
+        "tls = { chain = \"a.pem\" }",
+        &["8:17 bad value for `chain` in tls of [upstream.u] | add `key`, the private key that belongs to it"],
+    );
+    secure(
+        "tls = { key = \"a.key\" }",
+        &["8:15 bad value for `key` in tls of [upstream.u] | add `chain`, the certificate that it belongs to"],
+    );
+    check(
+        "servers = \"unix:/run/a.sock\"\ntls = true",
+        &[
+            "8:7 tls of [upstream.u] has no name | a Unix socket has no address that a certificate could be for: add `server_name`",
+        ],
+    );
+    check(
+        "servers = \"1.1.1.1:1\"\nupgrade = [\"websocket\", \"h2c\", \"web socket\"]",
+        &[
+            "8:25 bad value for `upgrade` in [upstream.u] | a server that switched to HTTP/2 would speak past every rule for requests: leave it out",
+            "8:32 bad value for `upgrade` in [upstream.u] | `web socket` is no name of a protocol: write one such as \"websocket\"",
+        ],
+    );
+    check(
         "servers = \"1.1.1.1:1\"\nhealth = 5",
         &[
             "8:10 bad value for `health` in [upstream.u] | it is a whole number: write true, false, or a table such as { path = \"/healthz\" }",
@@ -698,6 +749,78 @@ fn upstreams() {
             "8:19 bad value for `path` in health of [upstream.u] | a path begins with `/`: write \"/healthz\"",
             "8:37 bad value for `rise` in health of [upstream.u] | 0 is too small: the least is 1",
         ],
+    );
+    check(
+        "servers = \"1.1.1.1:1\"\nhealth = { status = [\"2xx\", \"20\"], expect_body = \"~(\", path = \"/\", method = \"HEAD\" }",
+        &[
+            "8:29 bad value for `status` in health of [upstream.u] | `20` is no status: write \"200\", \"2xx\" or \"200-299\"",
+            "8:50 bad value for `expect_body` in health of [upstream.u] | an answer to HEAD has no body: write method = \"GET\"",
+            "8:50 bad value for `expect_body` in health of [upstream.u] | unclosed group",
+        ],
+    );
+    check(
+        "servers = \"1.1.1.1:1\"\nhealth = { path = \"/\", headers = { Host = \"a\", Connection = \"close\", \"a b\" = \"c\", X = 5 } }",
+        &[
+            "8:36 bad field `Host` in headers of health of [upstream.u] | write it as `host`",
+            "8:48 bad field `Connection` in headers of health of [upstream.u] | a check writes it itself",
+            "8:70 bad field `a b` in headers of health of [upstream.u] | a name has letters, digits and `-`",
+            "8:87 bad field `X` in headers of health of [upstream.u] | it is a whole number: write a text",
+        ],
+    );
+    check(
+        "servers = \"1.1.1.1:1\"\nhealth = { host = \"a\", expect = \"x\", user = \"u\", ca = \"/x\" }",
+        &[
+            "8:12 `host` does nothing in a check of kind tcp in health of [upstream.u] | add a `path`, such as \"/healthz\"",
+            "8:38 `user` does nothing in a check of kind tcp in health of [upstream.u] | add kind = \"mysql\"",
+            "8:50 `ca` does nothing in a check without TLS in health of [upstream.u] | write kind = \"tls\"",
+        ],
+    );
+    check(
+        "servers = \"1.1.1.1:1\"\nhealth = { kind = \"http\", send = \"x\", ca = \"/x\" }",
+        &[
+            "8:27 `send` does nothing in a check of kind http in health of [upstream.u] | it is for kind = \"tcp\" or \"tls\": take it away",
+            "8:39 `ca` does nothing in a check without TLS in health of [upstream.u] | add tls = true",
+        ],
+    );
+    check(
+        "servers = \"unix:/a\"\nhealth = { kind = \"mysql\", password = \"p\", check_port = 1 }",
+        &[
+            "7:11 unix:/a cannot be checked at port 1 in [upstream.u] | give it a `check_address`, or take `check_port` away from `health`",
+            "8:28 `password` without `user` in health of [upstream.u] | add `user`, who logs on with it",
+        ],
+    );
+    check(
+        "servers = \"1.1.1.1:1\"\noutliers = 5\npanic = 101",
+        &[
+            "8:12 bad value for `outliers` in [upstream.u] | it is a whole number: write true, false, or a table such as { consecutive = 5, ejection_time = \"30s\" }",
+            "9:9 bad value for `panic` in [upstream.u] | 101 is too large: the most is 100",
+        ],
+    );
+    check(
+        "servers = \"1.1.1.1:1\"\noutliers = { failures = [\"5xxx\"], latency_factor = 1, ejection_max = \"1s\" }",
+        &[
+            "8:26 bad value for `failures` in outliers of [upstream.u] | `5xxx` is not known: did you mean \"5xx\"?",
+            "8:52 bad value for `latency_factor` in outliers of [upstream.u] | half of the servers are slower than the median: write 2 or more, or 0",
+            "8:70 bad value for `ejection_max` in outliers of [upstream.u] | it is shorter than `ejection_time`",
+        ],
+    );
+    check(
+        "servers = \"1.1.1.1:1\"\noutliers = { consecutive = 0, error_rate = 0 }",
+        &[
+            "8:12 outliers of [upstream.u] eject nothing | set one of `consecutive`, `error_rate` and `latency_factor`, or write outliers = false",
+        ],
+    );
+    assert_eq!(
+        warnings(&upstream("servers = \"1.1.1.1:1\"\nhealth = { kind = \"mysql\" }")),
+        ["checks of kind mysql without `user` in health of [upstream.u]"]
+    );
+    assert_eq!(
+        warnings(&upstream("servers = \"1.1.1.1:1\"\noutliers = true")),
+        ["`outliers` of [upstream.u] does nothing"]
+    );
+    assert_eq!(
+        warnings(&upstream("servers = [{ address = \"1.1.1.1:1\", check_address = \"1.1.1.1:2\" }]\nhealth = false")),
+        ["`check_address` in [upstream.u] does nothing"]
     );
     check(
         "[[upstream.u.servers]]\nadress = \"1.1.1.1:1\"",

@@ -3,11 +3,13 @@
 
 mod anything;
 mod compress;
+mod cookies;
 mod guard;
 mod keys;
 mod limits;
 mod mistakes;
 mod routing;
+mod substitute;
 mod tls;
 mod variables;
 

@@ -11,7 +11,7 @@ use super::server_names;
 use super::table::{Row, Table};
 use crate::control::Shared;
 use crate::control::exposition::{Exposition, Kind};
-use crate::control::shared::{CheckStatus, Phase, ServerState, unix_ms};
+use crate::control::shared::{AdminState, CheckStatus, Phase, ServerState, unix_ms};
 use crate::metrics::{ServerStats, Worker};
 
 /// The eight names of nginx-prometheus-exporter.
@@ -134,7 +134,7 @@ fn backends(out: &mut Exposition, shared: &Shared) {
     let upstreams = || shared.config.upstreams.iter().zip(&shared.servers);
     let mut status = out.family("haproxy_backend_status", Kind::Gauge, "State of the backend: up while a server is.");
     for (upstream, states) in upstreams() {
-        let up = states.iter().any(ServerState::is_up);
+        let up = states.iter().any(|state| state.is_usable());
         status.sample(&[("proxy", &upstream.name), ("state", "DOWN")], u8::from(!up));
         status.sample(&[("proxy", &upstream.name), ("state", "UP")], u8::from(up));
     }
@@ -144,7 +144,7 @@ fn backends(out: &mut Exposition, shared: &Shared) {
             let servers = upstream.servers.iter().zip(states);
             family.sample(
                 &[("proxy", &upstream.name)],
-                servers.filter(|(server, state)| server.backup == backup && state.is_up()).count(),
+                servers.filter(|(server, state)| server.backup == backup && state.is_usable()).count(),
             );
         }
     };
@@ -152,14 +152,15 @@ fn backends(out: &mut Exposition, shared: &Shared) {
     counts("haproxy_backend_backup_servers", "Backup servers up.", true);
     let mut aggregate = out.family("haproxy_backend_agg_server_status", Kind::Gauge, "Servers by state.");
     for (upstream, states) in upstreams() {
-        let up = states.iter().filter(|state| state.is_up()).count();
-        for (state, count) in [("DOWN", states.len() - up), ("UP", up), ("MAINT", 0), ("DRAIN", 0), ("NOLB", 0)] {
-            aggregate.sample(&[("proxy", &upstream.name), ("state", state)], count);
+        for name in ["DOWN", "UP", "MAINT", "DRAIN", "NOLB"] {
+            let count = states.iter().filter(|state| state_name(state) == name).count();
+            aggregate.sample(&[("proxy", &upstream.name), ("state", name)], count);
         }
     }
     let rows = shared.config.upstreams.iter().enumerate().map(|(u, upstream)| Row {
         labels: vec![("proxy", upstream.name.clone())],
-        parts: shared.workers.iter().flat_map(|worker| &worker.servers[u]).collect(),
+        // With those that are gone, so that no total falls when a server is taken out of the config.
+        parts: shared.workers.iter().flat_map(|worker| worker.servers_ever(u)).collect(),
     });
     let t = Table { prefix: "haproxy_backend_", rows: rows.collect() };
     t.numbers(out, Kind::Counter, "http_requests_total", "Requests sent to servers.", |s| s.requests.value());
@@ -168,6 +169,16 @@ fn backends(out: &mut Exposition, shared: &Shared) {
     for (u, upstream) in shared.config.upstreams.iter().enumerate() {
         let waiting: u64 = shared.workers.iter().map(|worker| worker.upstreams[u].queue.value()).sum();
         queue.sample(&[("proxy", &upstream.name)], waiting);
+    }
+}
+
+/// HAProxy's word for the state of a server.
+fn state_name(state: &ServerState) -> &'static str {
+    match (state.admin(), state.is_up()) {
+        (AdminState::Maintenance, _) => "MAINT",
+        (_, false) => "DOWN",
+        (AdminState::Drain, true) => "DRAIN",
+        (AdminState::Ready, true) => "UP",
     }
 }
 
@@ -190,8 +201,8 @@ fn servers(out: &mut Exposition, shared: &Shared, now: SystemTime) {
     for (u, upstream) in shared.config.upstreams.iter().enumerate() {
         for (s, name) in server_names(upstream).into_iter().enumerate() {
             let labels = vec![("proxy", upstream.name.clone()), ("server", name)];
-            rows.push(Row { labels, parts: shared.workers.iter().map(|worker| &worker.servers[u][s]).collect() });
-            states.push((&shared.servers[u][s], upstream.servers[s].weight, upstream.health.is_some()));
+            rows.push(Row { labels, parts: shared.workers.iter().map(|worker| &*worker.servers[u][s]).collect() });
+            states.push((&*shared.servers[u][s], upstream.servers[s].weight, upstream.health.is_some()));
         }
     }
     if rows.is_empty() {
@@ -205,7 +216,7 @@ fn servers(out: &mut Exposition, shared: &Shared, now: SystemTime) {
     let mut status = out.family("haproxy_server_status", Kind::Gauge, "State of the server.");
     for (labels, (state, ..)) in each() {
         for name in ["DOWN", "UP", "MAINT", "DRAIN", "NOLB"] {
-            let is = name == if state.is_up() { "UP" } else { "DOWN" };
+            let is = name == state_name(state);
             status.sample(&[&labels[..], &[("state", name)]].concat(), u8::from(is));
         }
     }
@@ -238,7 +249,7 @@ fn checks(out: &mut Exposition, servers: &[Checked<'_>], now: SystemTime) {
             family.sample(labels, read(state));
         }
     };
-    let help = "HTTP status of the last check.";
+    let help = "HTTP status, or error of MySQL, of the last check.";
     each("haproxy_server_check_code", Kind::Gauge, help, &|s| s.last_check_code.value() as f64);
     let help = "Duration of the last check.";
     each("haproxy_server_check_duration_seconds", Kind::Gauge, help, &|s| s.last_check_us.value() as f64 / 1e6);

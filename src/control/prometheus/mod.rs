@@ -96,6 +96,7 @@ mod tests {
     use std::time::Duration;
 
     use super::super::exposition::tests::validate;
+    use super::super::server_state::CheckResult;
     use super::super::shared::{CheckStatus, ListenerFacts, Phase, StartFacts, WorkerFacts, WorkerRole};
     use super::super::shared::{SplitterServerView, SplitterView, tests::config};
     use super::*;
@@ -145,8 +146,16 @@ mod tests {
         }
         shared.app_workers[0].requests.add(3);
         let server = &shared.servers[0][0];
-        server.publish_check(CheckStatus::HttpStatus, Some(503), false, Duration::from_millis(4));
-        server.publish_up(false, shared.started_at + Duration::from_secs(5));
+        let result = CheckResult {
+            status: CheckStatus::BadStatus,
+            code: Some(503),
+            text: "status 503 (expected 2xx)",
+            duration: Duration::from_millis(4),
+            certificate_ends: Some(shared.started_at),
+        };
+        server.publish_check(&result, shared.started_at);
+        server.publish_up(false, "check http: status 503", shared.started_at + Duration::from_secs(5));
+        shared.settle(0);
         shared.set_splitter_view(Box::new(|| {
             let server =
                 |address: &str, role, lag_ms| SplitterServerView { address: address.into(), role, up: true, lag_ms };
@@ -183,6 +192,9 @@ mod tests {
             "one_server_upstream_queue_requests{upstream=\"api\"} 4",
             "one_server_upstream_queue_wait_duration_seconds_count{upstream=\"api\"} 2",
             "haproxy_backend_current_queue{proxy=\"api\"} 4",
+            "one_server_upstream_server_usable{upstream=\"api\",server=\"127.0.0.1:1\"} 0",
+            "one_server_upstream_server_check_result_info{upstream=\"api\",server=\"127.0.0.1:1\",result=\"L7STS\",code=\"503\"} 1",
+            "one_server_upstream_panic{upstream=\"api\"} 0",
             "one_server_app_worker_requests_total{app_worker=\"0\"} 3",
             "one_server_splitter_statements_total{splitter=\"db\",to=\"replica\"} 8",
             "one_server_splitter_server_lag_seconds{splitter=\"db\",role=\"replica\",server=\"127.0.0.1:3307\"} 0.12",

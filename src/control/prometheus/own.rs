@@ -6,7 +6,7 @@ use super::table::{Row, Table};
 use super::{backend_names, server_names};
 use crate::control::Shared;
 use crate::control::exposition::{Exposition, Kind};
-use crate::control::shared::{Phase, unix_ms};
+use crate::control::shared::{AdminState, Phase, ServerState, unix_ms};
 use crate::control::usage;
 use crate::http::h2::Flood;
 use crate::metrics::{AppWorkerStats, BackendStats, LimitOutcome, SplitterStats, UpstreamStats, Worker};
@@ -43,6 +43,13 @@ fn process(out: &mut Exposition, shared: &Shared) {
     }
     out.family("process_start_time_seconds", Kind::Gauge, "Start of the process, seconds of the Unix epoch.")
         .sample(&[], unix_ms(shared.started_at) as f64 / 1000.0);
+    out.family("one_server_config_generation", Kind::Gauge, "Configs that were in use before the present one.")
+        .sample(&[], shared.generation);
+    out.family("one_server_config_loaded_timestamp_seconds", Kind::Gauge, "Since when the config is in use.")
+        .sample(&[], unix_ms(shared.loaded_at) as f64 / 1000.0);
+    let help = "Reloads that were refused, because the config had mistakes or could not be used.";
+    out.family("one_server_config_reloads_failed_total", Kind::Counter, help)
+        .sample(&[], shared.reloads_failed.value());
     let Some(usage) = usage::read() else { return };
     out.family("process_cpu_seconds_total", Kind::Counter, "CPU time of all threads, user and system.")
         .sample(&[], usage.cpu.as_secs_f64());
@@ -100,6 +107,9 @@ fn http(out: &mut Exposition, shared: &Shared) {
         family.sample(&[("listener", &listener.name)], open);
     }
     t.gauge(out, "connections_idle", "Client connections between two requests now.", |w| &w.http.idle);
+    t.gauge(out, "tunnels", "Client connections that have left HTTP for another protocol, such as WebSockets.", |w| {
+        &w.http.tunnels
+    });
     t.gauge(out, "connections_reading", "Client connections within a request head now.", |w| &w.http.reading);
     t.counter(out, "received_bytes_total", "Bytes read from clients.", |w| &w.http.bytes_in);
     t.counter(out, "sent_bytes_total", "Bytes sent to clients.", |w| &w.http.bytes_out);
@@ -194,7 +204,7 @@ fn upstreams(out: &mut Exposition, shared: &Shared) {
     for (u, upstream) in shared.config.upstreams.iter().enumerate() {
         for (s, name) in server_names(upstream).into_iter().enumerate() {
             let labels = vec![("upstream", upstream.name.clone()), ("server", name)];
-            rows.push(Row { labels, parts: shared.workers.iter().map(|worker| &worker.servers[u][s]).collect() });
+            rows.push(Row { labels, parts: shared.workers.iter().map(|worker| &*worker.servers[u][s]).collect() });
         }
     }
     let t = Table { prefix: "one_server_upstream_", rows };
@@ -206,6 +216,8 @@ fn upstreams(out: &mut Exposition, shared: &Shared) {
     t.counter(out, "response_errors_total", "Requests that failed after connecting.", |s| &s.response_errors);
     let help = "Requests tried again elsewhere after this server failed them.";
     t.counter(out, "retries_total", help, |s| &s.retries);
+    let help = "Requests that could have been tried again, but for the budget.";
+    t.counter(out, "retries_refused_total", help, |s| &s.retries_refused);
     t.responses(out, "responses_total", "Answers of a server by status class.", |s| &s.responses);
     t.gauge(out, "connections_idle", "Idle connections to a server now.", |s| &s.idle);
     t.histogram(out, "connect_duration_seconds", "Time to connect to a server.", |s| &s.connect);
@@ -218,7 +230,7 @@ fn queues(out: &mut Exposition, shared: &Shared) {
     let limited = shared.config.upstreams.iter().enumerate().filter(|(u, _)| shared.gates[*u].is_some());
     let rows = limited.map(|(u, upstream)| Row {
         labels: vec![("upstream", upstream.name.clone())],
-        parts: shared.workers.iter().map(|worker| &worker.upstreams[u]).collect(),
+        parts: shared.workers.iter().map(|worker| &*worker.upstreams[u]).collect(),
     });
     let t: Table<'_, UpstreamStats> = Table { prefix: "one_server_upstream_queue_", rows: rows.collect() };
     t.gauge(out, "requests", "Requests that wait for a place at a server now.", |u| &u.queue);
@@ -237,7 +249,7 @@ fn sticky_and_mirrored(out: &mut Exposition, shared: &Shared) {
             .filter(|&u| wanted(u))
             .map(|u| Row {
                 labels: vec![("upstream", config.upstreams[u].name.clone())],
-                parts: shared.workers.iter().map(|worker| &worker.upstreams[u]).collect(),
+                parts: shared.workers.iter().map(|worker| &*worker.upstreams[u]).collect(),
             })
             .collect(),
     };
@@ -257,20 +269,30 @@ fn checks(out: &mut Exposition, shared: &Shared, now: SystemTime) {
     for (upstream, states) in shared.config.upstreams.iter().zip(&shared.servers) {
         for (name, state) in server_names(upstream).into_iter().zip(states) {
             let labels = vec![("upstream", upstream.name.clone()), ("server", name)];
-            rows.push(Row { labels, parts: vec![state] });
+            rows.push(Row { labels, parts: vec![&**state] });
         }
     }
     let t = Table { prefix: "one_server_upstream_server_", rows };
-    let help = "1 while requests may go to a server.";
+    let help = "1 while a server passes its checks and is not ejected.";
     t.numbers(out, Kind::Gauge, "up", help, |state| u64::from(state.is_up()));
+    let help = "1 while requests may go to a server: it is up, or its upstream is in panic.";
+    t.numbers(out, Kind::Gauge, "usable", help, |state| u64::from(state.is_usable()));
+    let help = "1 while a server is ejected for what live traffic showed.";
+    t.numbers(out, Kind::Gauge, "ejected", help, |state| u64::from(state.is_ejected()));
+    t.counter(out, "ejections_total", "Times a server was ejected.", |state| &state.ejections);
+    let help = "1 while the operator has taken the server out, to drain it or for maintenance.";
+    t.numbers(out, Kind::Gauge, "taken_out", help, |state| u64::from(state.admin() != AdminState::Ready));
     t.counter(out, "checks_total", "Health checks done.", |state| &state.checks);
     t.counter(out, "check_failures_total", "Health checks that failed.", |state| &state.failures);
-    t.counter(out, "downs_total", "Times a server went down.", |state| &state.downs);
+    t.counter(out, "downs_total", "Times a server went down or was ejected.", |state| &state.downs);
     if t.rows.is_empty() {
         return;
     }
-    let mut downtime =
-        out.family("one_server_upstream_server_downtime_seconds_total", Kind::Counter, "Time a server was down.");
+    let mut downtime = out.family(
+        "one_server_upstream_server_downtime_seconds_total",
+        Kind::Counter,
+        "Time a server was down or ejected.",
+    );
     for row in &t.rows {
         downtime.sample(&row.labels(), row.parts[0].downtime(now).as_secs_f64());
     }
@@ -279,12 +301,44 @@ fn checks(out: &mut Exposition, shared: &Shared, now: SystemTime) {
     for row in &t.rows {
         duration.sample(&row.labels(), row.parts[0].last_check_us.value() as f64 / 1e6);
     }
+    check_results(out, &t);
+    let help = "1 while so few servers of an upstream are up that all of them get requests.";
+    let mut panic = out.family("one_server_upstream_panic", Kind::Gauge, help);
+    for (upstream, flags) in shared.config.upstreams.iter().zip(&shared.upstreams) {
+        panic.sample(&[("upstream", &upstream.name)], u8::from(flags.is_panic()));
+    }
+    let mut panics =
+        out.family("one_server_upstream_panics_total", Kind::Counter, "Times an upstream went into panic.");
+    for (upstream, flags) in shared.config.upstreams.iter().zip(&shared.upstreams) {
+        panics.sample(&[("upstream", &upstream.name)], flags.panics.value());
+    }
+}
+
+/// How the last checks ended, and the certificates they saw.
+fn check_results(out: &mut Exposition, t: &Table<'_, ServerState>) {
+    let name = "one_server_upstream_server_check_result_info";
+    let mut result = out.family(name, Kind::Gauge, "Result of the last health check, always 1.");
+    for row in &t.rows {
+        let code = row.parts[0].last_check_code.value().to_string();
+        let labels = [("result", row.parts[0].check_status().code()), ("code", code.as_str())];
+        result.sample(&[&row.labels()[..], &labels].concat(), 1);
+    }
+    let ends = |row: &Row<'_, ServerState>| row.parts[0].certificate_ends_unix_s.value();
+    if t.rows.iter().all(|row| ends(row) == 0) {
+        return;
+    }
+    let name = "one_server_upstream_server_certificate_expiry_timestamp_seconds";
+    let help = "End of the certificate that the last health check saw, seconds of the Unix epoch.";
+    let mut expiry = out.family(name, Kind::Gauge, help);
+    for row in t.rows.iter().filter(|row| ends(row) != 0) {
+        expiry.sample(&row.labels(), ends(row));
+    }
 }
 
 fn apps(out: &mut Exposition, shared: &Shared) {
     let rows = shared.config.apps.iter().enumerate().map(|(index, app)| Row {
         labels: vec![("app", app.name.clone())],
-        parts: shared.workers.iter().map(|worker| &worker.apps[index]).collect(),
+        parts: shared.workers.iter().map(|worker| &*worker.apps[index]).collect(),
     });
     let t = Table { prefix: "one_server_app_", rows: rows.collect() };
     t.counter(out, "requests_total", "Requests handed to an application worker.", |a| &a.requests);
@@ -313,7 +367,7 @@ fn app_workers(out: &mut Exposition, shared: &Shared) {
 fn splitters(out: &mut Exposition, shared: &Shared) {
     let rows = shared.config.splitters.iter().enumerate().map(|(index, splitter)| Row {
         labels: vec![("splitter", splitter.name.clone())],
-        parts: shared.workers.iter().map(|worker| &worker.splitters[index]).collect(),
+        parts: shared.workers.iter().map(|worker| &*worker.splitters[index]).collect(),
     });
     let t: Table<'_, SplitterStats> = Table { prefix: "one_server_splitter_", rows: rows.collect() };
     if t.rows.is_empty() {

@@ -79,6 +79,7 @@ fn candidates_come_before_the_fallback_and_cost_no_allocation() {
                 conditions: Conditions::default(),
                 accepts: CodingSet::NONE,
                 accept: Lines::default(),
+                substitute: None,
             };
             prepare(&site.files, 0, &mut site.cache, &request, site.now, &site.stats).status
         });
@@ -95,7 +96,8 @@ fn what_is_nothing_goes_to_the_last_resort() {
     let mut plan = |target: &str, method| {
         let path = normalize(target.as_bytes(), &mut scratch).expect("a good path");
         let (conditions, accepts) = (Conditions::default(), CodingSet::NONE);
-        let request = Request { method, path, query: None, conditions, accepts, accept: Lines::default() };
+        let request =
+            Request { method, path, query: None, conditions, accepts, accept: Lines::default(), substitute: None };
         let plan = prepare(&site.files, 0, &mut site.cache, &request, site.now, &site.stats);
         (plan.status, matches!(plan.body, PlanBody::Route(7)))
     };

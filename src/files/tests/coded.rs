@@ -141,6 +141,7 @@ fn a_cached_file_with_coded_forms_costs_no_allocation() {
                 conditions: Conditions::default(),
                 accepts,
                 accept: Lines::default(),
+                substitute: None,
             };
             let plan = prepare(&site.files, 0, &mut site.cache, &request, site.now, &site.stats);
             write_fields(&plan, &mut out);

@@ -46,6 +46,7 @@ fn what_is_in_memory_is_answered_without_the_disk() {
             conditions: Conditions::default(),
             accepts: CodingSet::NONE,
             accept: Lines::default(),
+            substitute: None,
         };
         let plan = prepare_cached(&site.files, 0, &mut site.cache, &request, site.now, &site.stats);
         site.cache.check_invariants();

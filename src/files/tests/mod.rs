@@ -116,7 +116,8 @@ impl Site {
         };
         let mut scratch = Vec::new();
         let path = normalize(path.as_bytes(), &mut scratch).expect("a good path");
-        let request = Request { method, path, query, conditions, accepts, accept: accept.as_bytes().into() };
+        let request =
+            Request { method, path, query, conditions, accepts, accept: accept.as_bytes().into(), substitute: None };
         prepare(&self.files, 0, &mut self.cache, &request, self.now, &self.stats)
     }
 
@@ -743,8 +744,15 @@ fn a_cached_file_costs_no_allocation() {
                 ..Conditions::default()
             };
             let accepts = CodingSet::NONE;
-            let request =
-                Request { method: Method::Get, path, query: None, conditions, accepts, accept: Lines::default() };
+            let request = Request {
+                method: Method::Get,
+                path,
+                query: None,
+                conditions,
+                accepts,
+                accept: Lines::default(),
+                substitute: None,
+            };
             let plan = prepare(&site.files, 0, &mut site.cache, &request, site.now, &site.stats);
             write_fields(&plan, &mut out);
             plan.status

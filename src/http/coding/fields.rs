@@ -80,8 +80,9 @@ fn line_end(out: &[u8], at: usize) -> usize {
     memchr::memchr(b'\n', &out[at..]).map_or(out.len(), |newline| at + newline + 1)
 }
 
-/// A tag that is not in quotes is none (RFC 9110 section 8.8.3): its line goes, as it could not be made weak.
-fn weaken_etags(out: &mut Vec<u8>, start: usize) {
+/// Makes the entity tags in `out[start..]` weak. One that is not in quotes is none (RFC 9110 section 8.8.3): its line goes,
+/// as it could not be made weak.
+pub(in crate::http) fn weaken_etags(out: &mut Vec<u8>, start: usize) {
     let is_etag = |name: &[u8]| name.len() == 4 && FieldName::of(name) == FieldName::Etag;
     let is_weak = |value: &[u8]| value.starts_with(b"W/\"");
     edit(out, start, |name, value| is_etag(name) && !value.starts_with(b"\"") && !is_weak(value));

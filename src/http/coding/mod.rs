@@ -21,6 +21,7 @@ mod negotiate;
 mod policy;
 
 pub use encoder::{EncodeError, Encoder, Encoders, Lease, compress_all};
+pub(super) use fields::weaken_etags;
 pub use fields::{apply, not_modified, vary_only};
 pub use negotiate::{Accepted, choose};
 pub use policy::{Candidate, DEFAULT_TYPES, Levels, Policy, TypePattern};

@@ -73,8 +73,7 @@ impl Policy {
     }
 
     fn has_type(&self, content_type: &[u8]) -> bool {
-        let essence = essence(content_type);
-        self.types.iter().any(|pattern| pattern.matches(essence))
+        self.types.iter().any(|pattern| pattern.is_of(content_type))
     }
 }
 
@@ -104,6 +103,11 @@ impl TypePattern {
             _ => return None,
         };
         Some(TypePattern { text: pattern.to_ascii_lowercase().into() })
+    }
+
+    /// Whether the value of a Content-Type field is of this type.
+    pub fn is_of(&self, content_type: &[u8]) -> bool {
+        self.matches(essence(content_type))
     }
 
     /// `essence` is a media type without parameters, in any case of letters.

@@ -545,7 +545,7 @@ impl Simulation {
         let round: i64 = slots.iter().map(|slot| i64::from(slot.share())).sum();
         let bound = round * slots.len() as i64;
         assert!(slots.iter().all(|slot| slot.credit.abs() <= bound), "credit grows: {slots:?}");
-        assert!(slots.iter().zip(&self.active).all(|(slot, &active)| slot.active == active));
-        assert_eq!(self.balancer.active, self.active.iter().sum::<u32>());
+        assert!(slots.iter().zip(&self.active).all(|(slot, &active)| slot.active.get() == active));
+        assert_eq!(self.balancer.active.get(), self.active.iter().sum::<u32>());
     }
 }

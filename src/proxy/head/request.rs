@@ -29,6 +29,8 @@ pub struct RequestContext<'a> {
     pub body: BodyKind,
     /// The connection to the server may be used again.
     pub keep_alive: bool,
+    /// Protocol that the connection is to leave HTTP for, see [`super::super::upgrade`].
+    pub upgrade: Option<&'a [u8]>,
 }
 
 /// Appends the head that asks a server for what `head` asks of us.
@@ -57,8 +59,13 @@ pub fn write_request_head(
     }
     put_forwarded(out, head, bytes, context);
     put_framing(out, head, context.body);
-    if !context.keep_alive {
-        out.extend_from_slice(b"Connection: close\r\n");
+    match context.upgrade {
+        Some(protocol) => {
+            out.extend_from_slice(b"Connection: upgrade\r\n");
+            put_field(out, b"Upgrade", protocol);
+        }
+        None if !context.keep_alive => out.extend_from_slice(b"Connection: close\r\n"),
+        None => {}
     }
     out.extend_from_slice(b"\r\n");
     Ok(())

@@ -17,6 +17,7 @@ const CONTEXT: RequestContext<'static> = RequestContext {
     request_id: b"7f3a",
     body: BodyKind::None,
     keep_alive: true,
+    upgrade: None,
 };
 
 const DATE: &[u8] = b"Sun, 06 Nov 1994 08:49:37 GMT";

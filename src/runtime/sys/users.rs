@@ -127,6 +127,11 @@ pub fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
 
+/// Whether `uid` is root's or the one of the process.
+pub fn is_own_or_root(uid: u32) -> bool {
+    uid == 0 || uid == rustix::process::geteuid().as_raw()
+}
+
 /// Name of the account that [`become_account`] made of the process.
 static BECAME: OnceLock<String> = OnceLock::new();
 

@@ -2,7 +2,7 @@
 
 mod certificates;
 mod openssl;
-mod session;
+pub(crate) mod session;
 
 use std::sync::OnceLock;
 

@@ -20,7 +20,7 @@ use crate::tls::{
 
 const VERSIONS: [&rustls::SupportedProtocolVersion; 2] = [&rustls::version::TLS13, &rustls::version::TLS12];
 
-fn settings() -> Tls {
+pub(crate) fn settings() -> Tls {
     Tls {
         certificates: Vec::new(),
         profile: TlsProfile::Intermediate,

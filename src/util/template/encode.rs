@@ -20,6 +20,22 @@ pub enum Encoding {
     Json,
 }
 
+impl Encoding {
+    /// For a body of this media type: values come from the request, and must not become markup or code.
+    pub fn of_body(content_type: &[u8]) -> Encoding {
+        let essence = content_type.split(|&byte| byte == b';').next().unwrap_or_default();
+        let essence = essence.trim_ascii().to_ascii_lowercase();
+        let is_html = memchr::memmem::find(&essence, b"html").is_some();
+        if is_html || essence.ends_with(b"xml") {
+            Encoding::Html
+        } else if essence.ends_with(b"json") || essence.ends_with(b"javascript") {
+            Encoding::Json
+        } else {
+            Encoding::Text
+        }
+    }
+}
+
 /// Encodes `out[start..]`, the value of `variable`, in place.
 pub(super) fn value(encoding: Encoding, variable: &Variable, out: &mut Vec<u8>, start: usize) {
     if *variable == Variable::Path && encoding != Encoding::Raw {

@@ -3,13 +3,14 @@
 use std::pin::pin;
 use std::time::{Duration, Instant};
 
-use super::connect::ServerConnection;
 use super::outgoing::{Outgoing, append_body};
 use super::relay::BrokeOff;
+use super::server::ServerConnection;
 use super::{Forward, NoResponse, TryFailed};
 use crate::http::h1::{BodyKind, LAST_CHUNK, ResponseHead, parse_response};
 use crate::proxy::head::{is_forwarded_interim, write_response_fields};
 use crate::proxy::retry::Situation;
+use crate::proxy::upgrade;
 use crate::worker::answer::Answer;
 use crate::worker::body::BodyFailure;
 use crate::worker::exchange::{After, Client, Outcome};
@@ -30,6 +31,18 @@ pub(super) struct At<'a> {
     pub(super) server: usize,
     pub(super) connection: &'a ServerConnection,
     begun: Instant,
+    gives_up_answer: &'a dyn Fn(&Answer<'_>) -> bool,
+}
+
+/// A try to be made.
+#[derive(Clone, Copy)]
+pub(super) struct Try<'a> {
+    pub(super) server: usize,
+    /// Not on an idle connection.
+    pub(super) fresh: bool,
+    pub(super) now: Instant,
+    /// Whether an answer with a status that is tried elsewhere can be: else it is passed on.
+    pub(super) gives_up_answer: &'a dyn Fn(&Answer<'_>) -> bool,
 }
 
 /// A response that has been relayed, or broke off.
@@ -46,11 +59,9 @@ impl Forward<'_> {
         client: &mut Client<'_>,
         fields: &mut Vec<u8>,
         outgoing: &Outgoing,
-        server: usize,
-        must_be_fresh: bool,
-        now: Instant,
+        Try { server, fresh, now, gives_up_answer }: Try<'_>,
     ) -> Result<Outcome, NoResponse> {
-        let (server_connection, is_reused) = self.connect(server, must_be_fresh, now).await?;
+        let (server_connection, is_reused) = self.connect(server, fresh, now).await?;
         let connected = if is_reused { Duration::ZERO } else { now.elapsed() };
         client.answer.trail.connect = Some(connected);
         let bytes = self.request_bytes(outgoing, server)?;
@@ -59,7 +70,7 @@ impl Forward<'_> {
         let begun = self.worker.now();
         let closed = if is_reused { Situation::ReusedClosed } else { Situation::FreshClosed };
         self.send_head(&server_connection, bytes, closed).await?;
-        let at = At { server, connection: &server_connection, begun };
+        let at = At { server, connection: &server_connection, begun, gives_up_answer };
         let relayed = match outgoing.is_whole {
             true => self.exchange_whole(client, fields, at, closed).await?,
             false => self.exchange_streamed(client, fields, outgoing.kind, at).await?,
@@ -74,7 +85,7 @@ impl Forward<'_> {
     /// Sends the head and what is kept of the body.
     async fn send_head(&self, server: &ServerConnection, bytes: Vec<u8>, closed: Situation) -> Result<(), NoResponse> {
         server.watched.set(self.config.idle_timeout, OnExpiry::BreakAll);
-        let (result, bytes) = server.stream.write_all(bytes).await;
+        let (result, bytes) = server.write_all(self.worker, bytes).await;
         self.worker.hot.give_buffer_back(bytes);
         // It may have answered before it closed (413, 408 …), but then the answer is not to this request.
         result.map_err(|_| NoResponse::Failed(TryFailed { situation: closed, sent: true }))
@@ -95,7 +106,13 @@ impl Forward<'_> {
         let received = self.presence.while_client_stays(pin!(receive)).await;
         let response = received.unwrap_or(Err(NoResponse::ClientGone))?;
         self.count_response(&mut answer.trail, at, &response);
-        self.relay(answer, fields, response, at).await
+        if self.config.retry.statuses.contains(&response.head.status) && (at.gives_up_answer)(answer) {
+            return Err(NoResponse::Failed(TryFailed { situation: Situation::ErrorStatus, sent: true }));
+        }
+        match response.head.status {
+            101 => self.switch(client, fields, response, at).await,
+            _ => self.relay(answer, fields, response, at).await,
+        }
     }
 
     /// Waits for the response and relays it, while the rest of a large body goes out beside it.
@@ -152,11 +169,13 @@ impl Forward<'_> {
         drop(state);
         (trail.response, trail.upstream_status) = (Some(waited), Some(response.head.status));
         stats.responses[usize::from(response.head.status / 100).min(5)].inc();
+        self.observe_status(at.server, response.head.status);
     }
 
     pub(super) fn broken(&self, server: usize, who: BrokeOff) -> Relayed {
         if who == BrokeOff::Server {
             self.stats(server).response_errors.inc();
+            self.observe_broken(server);
         }
         let outcome = Outcome { after: After::Abort, served_by: self.served_by(server) };
         Relayed { outcome, is_reusable: false }
@@ -186,14 +205,14 @@ impl Forward<'_> {
                     if kind == BodyKind::Chunked {
                         buffer.extend_from_slice(LAST_CHUNK);
                     }
-                    let (result, returned) = server.stream.write_all(buffer).await;
+                    let (result, returned) = server.write_all(self.worker, buffer).await;
                     buffer = returned;
                     break result.is_ok();
                 }
                 Some(piece) => {
                     append_body(&mut buffer, kind, piece.as_slice(), false);
                     // A silent server must not hold the client for ever; every piece starts the time anew.
-                    let (result, returned) = server.stream.write_all(buffer).await;
+                    let (result, returned) = server.write_all(self.worker, buffer).await;
                     buffer = returned;
                     buffer.clear();
                     if result.is_err() {
@@ -226,7 +245,14 @@ impl Forward<'_> {
                 }
                 Ok(Some(())) => {
                     if head.status == 101 {
-                        return failed(Situation::FreshClosed); // we never ask for an upgrade
+                        let asked = self.upgrade.filter(|asked| upgrade::is_agreed(&head, &input, asked));
+                        let Some(_) = asked else {
+                            let error = "it switches to a protocol that nobody asked for";
+                            tracing::warn!(upstream = %self.config.name, error, "server sent a malformed response");
+                            return failed(Situation::FreshClosed);
+                        };
+                        server.watched.clear();
+                        return Ok(Response { head, input });
                     }
                     if is_forwarded_interim(head.status, version) {
                         fields.clear();
@@ -246,11 +272,16 @@ impl Forward<'_> {
             if input.capacity() == input.len() {
                 input.reserve(input.len().max(1024));
             }
-            let (result, returned) = server.stream.read(input).await;
+            let (result, returned) = server.read(self.worker, input).await;
             input = returned;
             match result {
                 Ok(n) if n > 0 => {}
                 _ if server.watched.expired() => return failed(Situation::ResponseTimeout),
+                // What is no TLS is not the close of an idle connection.
+                Err(error) if error.kind() == std::io::ErrorKind::InvalidData => {
+                    tracing::warn!(upstream = %self.config.name, %error, "server broke TLS");
+                    return failed(Situation::FreshClosed);
+                }
                 _ if input.is_empty() => return failed(closed),
                 _ => return failed(Situation::FreshClosed),
             }

@@ -2,18 +2,19 @@
 //! where all have as many requests as they may.
 
 use std::pin::pin;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use super::Forward;
 use crate::config::model::Upstream;
 use crate::metrics::UpstreamStats;
 use crate::proxy::balance::rendezvous;
-use crate::proxy::gate::{Gate, Granted, Kind, Open};
+use crate::proxy::gate::{Gate, Granted, Kind, Open, Queue};
 use crate::proxy::{Ask, Picked, Servers, Tried};
 use crate::runtime::time::timeout;
 use crate::util::template::Encoding;
-use crate::worker::Worker;
 use crate::worker::trail::{QueueEnd, Trail};
+use crate::worker::{Lasting, Worker};
 
 /// The servers of one upstream, as the process knows them.
 #[derive(Clone, Copy)]
@@ -50,9 +51,15 @@ impl<'a> Known<'a> {
         self.gate().is_none_or(|gate| gate.has_room(server, self.places_now(server))) && self.takes(server)
     }
 
+    /// `server` is up, and a request that has just come could have a place there.
+    pub(super) fn has_place(self, server: usize) -> bool {
+        self.is_up(server) && self.gate().is_none_or(|gate| gate.has_room(server, self.places_now(server)))
+    }
+
     /// Requests that `server` may have at once, of which a slow start has less.
     fn places_now(self, server: usize) -> Option<u32> {
-        let most = self.config().servers[server].requests_max?;
+        // As the newest config has it, not this one.
+        let most = self.gate()?.most(server)?;
         Some(self.worker.upstreams[self.upstream].borrow().balancer().places(server, most))
     }
 }
@@ -66,24 +73,30 @@ impl Servers for Known<'_> {
         self.worker.shared.is_up(self.upstream, server)
     }
 
+    fn keeps(&self, server: usize) -> bool {
+        self.worker.shared.servers[self.upstream][server].keeps_clients()
+    }
+
     fn came_up(&self, server: usize) -> Option<Instant> {
         self.worker.shared.servers[self.upstream][server].came_up()
     }
 
     fn tier_held(&self) -> usize {
-        self.worker.shared.upstreams[self.upstream].tier_held()
+        self.config().tier_index(self.worker.shared.upstreams[self.upstream].tier_held())
     }
 
     fn has_room(&self, server: usize, part_of: impl Fn(u32) -> u32) -> bool {
-        let places = || self.config().servers[server].requests_max.map(part_of);
-        self.gate().is_none_or(|gate| gate.has_room(server, places()))
+        self.gate().is_none_or(|gate| gate.has_room(server, gate.most(server).map(part_of)))
     }
 }
 
 impl Open for Known<'_> {
     fn places(&self, server: usize, new: bool) -> Option<u32> {
         let state = self.worker.upstreams[self.upstream].borrow();
-        let takes = self.is_up(server) && (!new || state.balancer().is_member(server));
+        let takes = match new {
+            true => self.is_up(server) && state.balancer().is_member(server),
+            false => self.keeps(server) && !state.balancer().is_gone(server),
+        };
         drop(state);
         if takes { self.places_now(server) } else { Some(0) }
     }
@@ -95,18 +108,71 @@ pub(in crate::worker) fn look(worker: &Worker, upstream: usize, now: Instant) {
     let known = Known::new(worker, upstream);
     worker.upstreams[upstream].borrow_mut().balancer_mut().look(&known, now);
     let Some(queue) = worker.queues[upstream].as_ref().filter(|queue| queue.gate().waiting() > 0) else { return };
-    for server in (0..known.config().servers.len()).filter(|&server| !known.is_up(server)) {
+    for server in (0..known.config().servers.len()).filter(|&server| known.places(server, false) == Some(0)) {
         queue.send_elsewhere(server);
     }
     queue.gate().settle(&known);
 }
 
-/// Gives places that are granted to this worker to its requests, for ever.
-pub(in crate::worker) async fn deliver_places(worker: &Worker, upstream: usize) {
-    let Some(queue) = &worker.queues[upstream] else { return };
-    loop {
-        queue.deliver(|| Known::new(worker, upstream)).await;
+/// Gives places that are granted to this worker to its requests, until it ends.
+pub(in crate::worker) fn deliver_places(worker: &Rc<Worker>) {
+    for (upstream, queue) in worker.queues.iter().enumerate() {
+        let Some(bell) = queue.as_ref().map(Queue::bell) else { continue };
+        let worker = Rc::downgrade(worker);
+        crate::runtime::spawn(async move {
+            while bell.rung().await {
+                let Some(worker) = worker.upgrade() else { return };
+                if let Some(queue) = &worker.queues[upstream] {
+                    queue.hand_out(&Known::new(&worker, upstream));
+                }
+            }
+        });
     }
+}
+
+/// Looks after those who wait at `worker`, which a reload has replaced. Nobody else does: its ticks are over.
+pub(in crate::worker) fn keep_for_those_who_wait(worker: &Rc<Worker>) {
+    let mut known = worker.waited_for.borrow_mut();
+    if worker.queues.iter().any(Option::is_some) && !known.iter().any(|known| Rc::ptr_eq(known, worker)) {
+        known.push(worker.clone());
+    }
+}
+
+/// For the tick, as [`look`]: those of configs before at which somebody in the process waits. The others are let go.
+pub(in crate::worker) fn look_at_those_before(lasting: &Lasting, now: Instant) {
+    if lasting.waited_for.borrow().is_empty() {
+        return;
+    }
+    let (mut kept, mut done) = (Vec::new(), Vec::new());
+    for worker in lasting.waited_for.take() {
+        (0..worker.queues.len()).for_each(|upstream| look(&worker, upstream, now));
+        let is_waited_for = worker.queues.iter().flatten().any(|queue| queue.gate().waiting() > 0);
+        if is_waited_for { kept.push(worker) } else { done.push(worker) }
+    }
+    lasting.waited_for.borrow_mut().splice(0..0, kept);
+    drop(done);
+}
+
+/// Places have become free at `worker`: they go to those who wait, at configs before first.
+fn settle_all(worker: &Worker) {
+    let settle = |worker: &Worker| {
+        for (upstream, queue) in worker.queues.iter().enumerate() {
+            if let Some(queue) = queue {
+                queue.gate().settle(&Known::new(worker, upstream));
+            }
+        }
+    };
+    worker.waited_for.borrow().iter().for_each(|before| settle(before));
+    settle(worker);
+    if let Some(current) = &*worker.lasting.current.borrow() {
+        settle(current);
+    }
+}
+
+/// No reload has replaced it, and nobody waits who began before the last one.
+fn is_alone(worker: &Worker) -> bool {
+    let is_current = worker.lasting.current.borrow().as_ref().is_some_and(|current| std::ptr::eq(&**current, worker));
+    is_current && worker.waited_for.borrow().is_empty()
 }
 
 /// What comes of choosing.
@@ -141,8 +207,13 @@ impl Drop for Busy<'_> {
         worker.upstreams[upstream].borrow_mut().on_end(server);
         worker.stats.servers[upstream][server].active.dec();
         let known = Known::new(worker, upstream);
-        if let Some(gate) = known.gate() {
-            gate.give_back(server, &known);
+        match known.gate() {
+            None => {}
+            Some(gate) if is_alone(worker) => gate.give_back(server, &known),
+            Some(gate) => {
+                gate.free(server);
+                settle_all(worker);
+            }
         }
     }
 }
@@ -172,7 +243,7 @@ impl Drop for Queued<'_> {
 }
 
 impl Forward<'_> {
-    fn known(&self) -> Known<'_> {
+    pub(super) fn known(&self) -> Known<'_> {
         Known::new(self.worker, self.upstream)
     }
 
@@ -204,7 +275,7 @@ impl Forward<'_> {
                     if known.takes_own(server) {
                         return Chosen::Server(Busy::begin(self.worker, self.upstream, server));
                     }
-                    match self.waited(trail, Kind::Own(server), now).await {
+                    match self.waited(trail, Kind::Own(server), tried, now).await {
                         Some(chosen) => return chosen,
                         None => continue,
                     }
@@ -220,23 +291,34 @@ impl Forward<'_> {
                 }
                 Picked::Server(_) | Picked::Full => Kind::Any,
             };
-            if let Some(chosen) = self.waited(trail, kind, now).await {
+            if let Some(chosen) = self.waited(trail, kind, tried, now).await {
                 return chosen;
             }
         }
     }
 
     /// Waits for a place, and puts `now` forward; `None`: choose anew.
-    async fn waited(&self, trail: &mut Trail, kind: Kind, now: &mut Instant) -> Option<Chosen<'_>> {
+    async fn waited(&self, trail: &mut Trail, kind: Kind, tried: &Tried, now: &mut Instant) -> Option<Chosen<'_>> {
+        let patience = match tried.is_empty() {
+            true => self.config.queue_timeout,
+            // No new try begins after its time.
+            false => {
+                let left = self.config.retry.time_max.saturating_sub(self.request.started.elapsed());
+                self.config.queue_timeout.min(left)
+            }
+        };
         // Boxed: every request would carry its size.
-        let chosen = Box::pin(self.wait(trail, kind)).await;
+        let chosen = Box::pin(self.wait(trail, kind, patience)).await;
         *now = self.worker.now();
         chosen
     }
 
-    async fn wait(&self, trail: &mut Trail, kind: Kind) -> Option<Chosen<'_>> {
+    async fn wait(&self, trail: &mut Trail, kind: Kind, patience: Duration) -> Option<Chosen<'_>> {
         let stats = &self.worker.stats.upstreams[self.upstream];
         let (queue, known) = (self.worker.queues[self.upstream].as_ref()?, self.known());
+        if !is_alone(self.worker) {
+            keep_for_those_who_wait(self.cx.worker);
+        }
         let Ok(mut waiting) = queue.wait(kind, &known) else {
             stats.queue_full.inc();
             trail.queue_end = Some(QueueEnd::Full);
@@ -249,7 +331,7 @@ impl Forward<'_> {
         *ahead = u32::try_from(waiting.ahead).unwrap_or(u32::MAX);
         let queued = Queued::begin(stats);
         self.presence.watched().clear();
-        let granted = pin!(timeout(self.config.queue_timeout, waiting.granted()));
+        let granted = pin!(timeout(patience, waiting.granted()));
         let granted = self.presence.while_client_stays(granted).await;
         trail.queued += queued.end();
         let (counter, end, chosen) = match granted {

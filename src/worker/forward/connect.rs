@@ -1,19 +1,15 @@
 //! Connections to servers: an idle one that is still good, or a new one.
 
+use std::io;
 use std::pin::pin;
 use std::time::Instant;
 
+use super::server::ServerConnection;
 use super::{Forward, NoResponse, TryFailed};
 use crate::proxy::retry::Situation;
-use crate::runtime::net::{Peek, Stream};
+use crate::runtime::net::Stream;
 use crate::runtime::time::timeout;
-use crate::worker::watch::Watched;
-
-/// A connection to a server. `watched` is dropped before `stream`, as it must be.
-pub(crate) struct ServerConnection {
-    pub(super) watched: Watched,
-    pub(super) stream: Stream,
-}
+use crate::worker::Worker;
 
 impl Forward<'_> {
     /// An idle connection that is still good, or a new one. The flag says which.
@@ -24,14 +20,12 @@ impl Forward<'_> {
         now: Instant,
     ) -> Result<(ServerConnection, bool), NoResponse> {
         let stats = self.stats(server);
-        // Readable means dead: it was closed, or something nobody asked for came, which must never be taken for the
-        // answer to the next request. It also narrows the race with the server's idle time-out to one packet's time.
         let take_idle = || match must_be_fresh {
             true => None,
             false => self.worker.upstreams[self.upstream].borrow_mut().take_idle(server, now),
         };
         while let Some(idle) = take_idle() {
-            if idle.stream.peek() == Peek::Quiet {
+            if idle.is_quiet() {
                 stats.reuses.inc();
                 return Ok((idle, true));
             }
@@ -39,7 +33,7 @@ impl Forward<'_> {
         let begun = self.worker.now();
         let address = &self.config.servers[server].address;
         // Futures are handed on pinned: passed by value, each layer around them would hold a copy of its own.
-        let connecting = pin!(Stream::connect(address));
+        let connecting = pin!(dial(self.worker, self.upstream, server, begun));
         let connecting = pin!(timeout(self.config.connect_timeout, connecting));
         self.presence.watched().clear();
         let connected = match self.presence.while_client_stays(connecting).await {
@@ -48,14 +42,16 @@ impl Forward<'_> {
         };
         let mut state = self.worker.upstreams[self.upstream].borrow_mut();
         match connected {
-            Ok(Ok(stream)) => {
+            Ok(Ok(connection)) => {
                 state.on_connected(server);
                 stats.connects.inc();
-                stats.connect.record(begun.elapsed());
-                let watched = self.worker.watches.watch(&stream);
-                Ok((ServerConnection { watched, stream }, false))
+                Ok((connection, false))
             }
             failed => {
+                self.observe_connect_failure(
+                    server,
+                    failed.as_ref().ok().and_then(|connected| connected.as_ref().err()),
+                );
                 let error = match failed {
                     Ok(Err(error)) => error.to_string(),
                     _ => "time-out".to_owned(),
@@ -66,4 +62,27 @@ impl Forward<'_> {
             }
         }
     }
+}
+
+/// A new connection, over TLS where that is wanted.
+pub(super) async fn dial(
+    worker: &Worker,
+    upstream: usize,
+    server: usize,
+    begun: Instant,
+) -> io::Result<ServerConnection> {
+    let config = &worker.config.upstreams[upstream];
+    let address = &config.servers[server].address;
+    let stream = Stream::connect(address).await?;
+    worker.stats.servers[upstream][server].connect.record(begun.elapsed());
+    let mut connection = ServerConnection::new(worker, stream);
+    if let Some(tls) = &config.tls {
+        let settings = worker.upstreams[upstream].borrow().tls().cloned();
+        // Never in clear text instead: the check has seen to it that both are there.
+        let (Some(settings), Some(name)) = (settings, tls.name_of(address)) else {
+            return Err(io::Error::other("no settings for TLS"));
+        };
+        Box::pin(connection.secure(worker, &settings, &name)).await?;
+    }
+    Ok(connection)
 }

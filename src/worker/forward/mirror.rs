@@ -5,18 +5,19 @@
 //! (what is kept for a second try, 16 KiB), and by the time-outs of the upstream that gets them. They are not tried twice,
 //! and wait for no place: what cannot be sent at once is not sent, and counted.
 
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
 use super::Forward;
 use super::choose::{Busy, Known};
-use super::connect::ServerConnection;
+use super::connect::dial;
 use super::outgoing::Outgoing;
+use super::server::ServerConnection;
 use crate::config::model::Mirror;
 use crate::http::h1::{BodyDecoder, BodyKind, Method, ResponseHead, parse_response};
 use crate::proxy::{Ask, Picked, Tried};
-use crate::runtime::net::{Peek, Stream};
 use crate::runtime::time::timeout;
 use crate::util::random::mix;
 use crate::worker::Worker;
@@ -66,7 +67,7 @@ impl Copy {
         stats.requests.inc();
         let begun = Instant::now();
         server.watched.set(config.idle_timeout, OnExpiry::BreakAll);
-        let (sent, bytes) = server.stream.write_all(bytes).await;
+        let (sent, bytes) = server.write_all(&self.worker, bytes).await;
         self.worker.hot.give_buffer_back(bytes);
         sent.ok()?;
         server.watched.set(config.response_timeout, OnExpiry::BreakAll);
@@ -122,7 +123,7 @@ impl Copy {
 
     async fn read(&self, server: &ServerConnection, input: &mut Vec<u8>) -> Option<usize> {
         input.reserve(1024);
-        let (result, returned) = server.stream.read(std::mem::take(input)).await;
+        let (result, returned) = server.read(&self.worker, std::mem::take(input)).await;
         *input = returned;
         result.ok()
     }
@@ -140,17 +141,18 @@ impl Copy {
         let (state, stats) = (&self.worker.upstreams[self.upstream], &self.worker.stats.servers[self.upstream][server]);
         let take_idle = || state.borrow_mut().take_idle(server, self.worker.now());
         while let Some(idle) = take_idle() {
-            if idle.stream.peek() == Peek::Quiet {
+            if idle.is_quiet() {
                 stats.reuses.inc();
                 return Some(idle);
             }
         }
         let config = &self.worker.config.upstreams[self.upstream];
-        match timeout(config.connect_timeout, Stream::connect(&config.servers[server].address)).await {
-            Ok(Ok(stream)) => {
+        let dialled = pin!(dial(&self.worker, self.upstream, server, self.worker.now()));
+        match timeout(config.connect_timeout, dialled).await {
+            Ok(Ok(connection)) => {
                 stats.connects.inc();
                 state.borrow_mut().on_connected(server);
-                Some(ServerConnection { watched: self.worker.watches.watch(&stream), stream })
+                Some(connection)
             }
             _ => {
                 stats.connect_errors.inc();

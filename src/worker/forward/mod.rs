@@ -12,34 +12,40 @@
 //! | `attempt` | one try on one server |
 //! | `mirror` | a copy of it to another upstream |
 //! | `connect` | the connection to it |
+//! | `observed` | what is noted of the server for outlier detection |
 //! | `outgoing` | what goes to it |
 //! | `relay` | the response on to the client |
+//! | `switch` | the other protocol that both have agreed on |
 
 mod attempt;
 mod choose;
 mod connect;
 mod mirror;
+mod observed;
 mod outgoing;
 mod relay;
+mod server;
+mod switch;
 
 use std::cell::Cell;
 
+use self::attempt::Try;
 use self::choose::{Busy, Chosen};
-pub(super) use self::choose::{deliver_places, look};
-pub(crate) use self::connect::ServerConnection;
+pub(super) use self::choose::{deliver_places, keep_for_those_who_wait, look, look_at_those_before};
 use self::outgoing::Outgoing;
-pub(super) use self::outgoing::put_client_certificate;
+pub(super) use self::outgoing::{ask_for_plain, put_client_certificate};
+pub(crate) use self::server::ServerConnection;
 use super::Worker;
-use super::answer::Presence;
+use super::answer::{Answer, Presence};
 use super::body::BodyFailure;
 use super::connection::Connection;
 use super::cx::Cx;
 use super::exchange::{Acted, After, Client, Instead, Outcome, Request, Unanswered, abandoned, refuse};
-use super::upload::Left;
+use super::upload::{Left, Upload};
 use crate::config::model::{ProxyBy, Upstream};
 use crate::metrics::{ServedBy, ServerStats};
-use crate::proxy::Tried;
-use crate::proxy::retry::{Failure, RetryPolicy, Situation, Verdict, delay_before_retry, may_retry};
+use crate::proxy::retry::{Failure, Situation, Verdict, delay_before_retry, may_retry};
+use crate::proxy::{Tried, upgrade};
 use crate::runtime::time::sleep;
 use crate::util::template::Encoding;
 
@@ -54,6 +60,8 @@ struct Forward<'a> {
     presence: Presence<'a>,
     /// The server that the client's cookie leads to, as long as it may go there.
     belongs_to: Cell<Option<usize>>,
+    /// Protocol that the client wants to leave HTTP for, as far as that is allowed.
+    upgrade: Option<&'a [u8]>,
     /// The final response is on its way to the client.
     is_relaying: Cell<bool>,
 }
@@ -85,7 +93,12 @@ pub(super) async fn run(cx: &Cx<'_>, client: &mut Client<'_>, fields: &mut Vec<u
     let is_relaying = Cell::new(false);
     let sticky = config.sticky.as_ref();
     let belongs_to = Cell::new(sticky.and_then(|sticky| sticky.server(cx.cookie(&sticky.cookie)?)));
-    let forward = Forward { cx, worker, connection, upstream, config, request, presence, belongs_to, is_relaying };
+    let upgrade = match client.upload {
+        Upload::H1 { .. } => upgrade::asked(request.head, request.bytes, &config.upgrade),
+        Upload::H2(_) | Upload::Nothing => None,
+    };
+    let forward =
+        Forward { cx, worker, connection, upstream, config, request, presence, belongs_to, upgrade, is_relaying };
     let outgoing = match forward.outgoing(client).await {
         Ok(outgoing) => outgoing,
         Err(failure) => return body_failed(failure),
@@ -150,8 +163,10 @@ impl Forward<'_> {
                 Some(busy) => busy,
                 None => match self.choose(&mut client.answer.trail, &tried, key, &mut now).await {
                     Chosen::Server(busy) => busy,
-                    Chosen::Nobody => return give_up(client, ServedBy::Worker, if tries == 0 { 503 } else { 502 }),
-                    Chosen::Refused => return give_up(client, ServedBy::Worker, 503),
+                    // It was a server that failed where one was tried.
+                    Chosen::Nobody | Chosen::Refused => {
+                        return give_up(client, ServedBy::Worker, if tries == 0 { 503 } else { 502 });
+                    }
                     Chosen::ClientGone => return Ok(abandoned(ServedBy::Worker)),
                 },
             };
@@ -170,7 +185,29 @@ impl Forward<'_> {
             let stats = self.stats(server);
             client.answer.trail.server = Some(self.served_by(server));
             let begun = now;
-            let result = self.attempt(client, fields, outgoing, server, is_fresh, now).await;
+            let failure = |situation, answer: &Answer<'_>, sent: bool| Failure {
+                situation,
+                idempotent: self.request.head.method.is_idempotent(),
+                sent,
+                response_begun: answer.has_begun(),
+                // What was not sent has not been read either, beyond what is kept.
+                body_kept: outgoing.is_whole || !sent,
+                fresh_connection_granted: is_fresh,
+                tries,
+                tries_max: self.config.retry.tries_max,
+                elapsed: self.request.started.elapsed(),
+                time_max: self.config.retry.time_max,
+            };
+            if tries == 1 && !is_fresh {
+                self.worker.upstreams[self.upstream].borrow_mut().retries.on_request(now);
+            }
+            // An answer that nobody else could give better is passed on, whatever its status.
+            let gives_up_answer = |answer: &Answer<'_>| {
+                let failure = failure(Situation::ErrorStatus, answer, true);
+                may_retry(&failure, self.config.retry.policy) == Verdict::OtherServer && self.has_other(&tried, server)
+            };
+            let next = Try { server, fresh: is_fresh, now, gives_up_answer: &gives_up_answer };
+            let result = self.attempt(client, fields, outgoing, next).await;
             let failed = match result {
                 Ok(outcome) => return Ok(outcome),
                 Err(NoResponse::Failed(failed)) => failed,
@@ -179,22 +216,12 @@ impl Forward<'_> {
                 Err(NoResponse::ClientGone | NoResponse::Broken) => return Ok(abandoned(self.served_by(server))),
             };
             self.count_failure(stats, server, &failed);
-            let verdict = may_retry(
-                &Failure {
-                    situation: failed.situation,
-                    idempotent: self.request.head.method.is_idempotent(),
-                    sent: failed.sent,
-                    response_begun: client.answer.has_begun(),
-                    // What was not sent has not been read either, beyond what is kept.
-                    body_kept: outgoing.is_whole || !failed.sent,
-                    fresh_connection_granted: is_fresh,
-                    tries,
-                    tries_max: self.config.tries_max,
-                    elapsed: self.request.started.elapsed(),
-                    time_max: self.config.connect_timeout + self.config.response_timeout,
-                },
-                RetryPolicy::default(),
-            );
+            let failure = failure(failed.situation, &client.answer, failed.sent);
+            let mut verdict = may_retry(&failure, self.config.retry.policy);
+            if verdict == Verdict::OtherServer && !self.may_spend(failed.situation) {
+                stats.retries_refused.inc();
+                verdict = Verdict::No;
+            }
             match verdict {
                 Verdict::No => {
                     let status = if failed.situation == Situation::ResponseTimeout { 504 } else { 502 };
@@ -212,10 +239,31 @@ impl Forward<'_> {
         }
     }
 
+    /// A server that is up, has room, and was not tried could get the request that `server` has now.
+    fn has_other(&self, tried: &Tried, server: usize) -> bool {
+        let mut state = self.worker.upstreams[self.upstream].borrow_mut();
+        if !state.retries.has(self.worker.now()) {
+            return false;
+        }
+        drop(state);
+        let is_other = |other: &usize| *other != server && !tried.contains(*other);
+        let takes_new = |other: &usize| self.config.servers[*other].weight > 0 && self.known().has_place(*other);
+        (0..self.config.servers.len()).filter(is_other).any(|other| takes_new(&other))
+    }
+
+    /// The budget allows another try. A server that got nothing has not been given work in vain: to go elsewhere then costs no
+    /// server anything.
+    fn may_spend(&self, situation: Situation) -> bool {
+        let is_free = matches!(situation, Situation::ConnectFailed | Situation::Refused);
+        is_free || self.worker.upstreams[self.upstream].borrow_mut().retries.take(self.worker.now())
+    }
+
     fn count_failure(&self, stats: &ServerStats, server: usize, failed: &TryFailed) {
+        self.observe_failure(server, failed.situation);
         match failed.situation {
             Situation::ConnectFailed => stats.connect_errors.inc(),
             Situation::ReusedClosed => {} // the race with the server's idle time-out is nobody's fault
+            Situation::ErrorStatus => {}  // it is counted by its status
             _ => {
                 stats.response_errors.inc();
                 let server = &self.config.servers[server].address;

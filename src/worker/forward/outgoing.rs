@@ -9,9 +9,6 @@ use crate::worker::cx::Cx;
 use crate::worker::exchange::{Client, Request};
 use crate::worker::upload::Left;
 
-/// A request body up to this size is read before a server is chosen, so that the request can be tried again.
-const KEPT_BODY_BYTES_MAX: usize = 16 * 1024;
-
 /// The part of the request that goes to the server.
 pub(super) struct Outgoing {
     /// Whole body, if it is small enough.
@@ -28,11 +25,11 @@ impl Forward<'_> {
         let mut kept = Vec::new();
         let is_whole = match kind {
             BodyKind::None => true,
-            BodyKind::Length(body_bytes) if body_bytes > KEPT_BODY_BYTES_MAX as u64 => {
+            BodyKind::Length(body_bytes) if body_bytes > self.config.retry.body_bytes_max as u64 => {
                 client.left = Left::Spent;
                 false
             }
-            _ => client.keep(self.worker, self.connection, &mut kept, KEPT_BODY_BYTES_MAX).await?,
+            _ => client.keep(self.worker, self.connection, &mut kept, self.config.retry.body_bytes_max).await?,
         };
         // A chunked body that turned out to be short gets a length: simpler for the server.
         let kind = match (kind, is_whole) {
@@ -51,11 +48,12 @@ impl Forward<'_> {
         let context = RequestContext {
             client_ip: ip.as_ref().map_or(b"unknown", |ip| ip.as_bytes()),
             scheme: if self.request.is_https { Scheme::Https } else { Scheme::Http },
-            listener_port: self.worker.ports[self.connection.listener as usize],
+            listener_port: self.worker.ports[self.connection.listener(self.worker)],
             server_host: state.host(server),
             request_id: &Request::id_text(self.request.id),
             body: outgoing.kind,
             keep_alive: true,
+            upgrade: self.upgrade,
         };
         let written = write_request_head(&mut bytes, head, self.request.bytes, &context);
         if written.is_err() {
@@ -69,15 +67,25 @@ impl Forward<'_> {
     /// Does to the head in `bytes` what the route says.
     fn change_request_fields(&self, bytes: &mut Vec<u8>) {
         let rules = &self.cx.options.request_headers;
-        if rules.is_empty() && !self.connection.asks_for_certificates(self.worker) {
+        let asks = self.connection.asks_for_certificates(self.worker);
+        if rules.is_empty() && !asks && self.cx.options.substitute.is_none() {
             return;
         }
         bytes.truncate(bytes.len() - 2);
         let start = memchr::memmem::find(bytes, b"\r\n").map_or(bytes.len(), |end| end + 2);
         let mut fields = FieldsMut::new(bytes, start);
         put_client_certificate(self.cx, &mut fields);
+        ask_for_plain(self.cx, &mut fields);
         fields.apply(rules, None, self.cx);
         bytes.extend_from_slice(b"\r\n");
+    }
+}
+
+/// Does not tell a server or an application which codings the client takes, where texts are to be replaced in its answer:
+/// what is coded cannot be looked into.
+pub(in crate::worker) fn ask_for_plain(cx: &Cx<'_>, fields: &mut FieldsMut<'_>) {
+    if cx.options.substitute.is_some() {
+        fields.remove("accept-encoding");
     }
 }
 

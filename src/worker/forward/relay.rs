@@ -3,7 +3,7 @@
 use std::pin::pin;
 
 use super::attempt::{At, Relayed, Response};
-use super::connect::ServerConnection;
+use super::server::ServerConnection;
 use super::{Forward, NoResponse};
 use crate::http::answer::AnswerHead;
 use crate::http::h1::{BodyDecoder, BodyKind, FieldName, Method, ResponseHead};
@@ -58,6 +58,9 @@ impl Forward<'_> {
             return Err(NoResponse::Instead(Instead::Error(Unanswered { status: 502, closes: true, served_by })));
         }
         self.rewrite_location(fields);
+        if let Some(rules) = &self.cx.options.cookie_rewrite {
+            rules.apply(fields, self.cx);
+        }
         if let Some(instead) = replaced(self.cx, answer, fields, head.status, served_by) {
             return Err(NoResponse::Instead(instead));
         }
@@ -134,7 +137,7 @@ impl Forward<'_> {
             }
             server.watched.set(self.config.idle_timeout, OnExpiry::BreakAll);
             // A client that has left wants no more of it, and the server should not have to find out by itself.
-            let read = self.presence.while_client_stays(pin!(server.stream.read(input))).await;
+            let read = self.presence.while_client_stays(pin!(server.read(self.worker, input))).await;
             let (result, returned) = read.map_err(|_| BrokeOff::Client)?;
             input = returned;
             server.watched.clear();

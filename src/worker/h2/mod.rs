@@ -17,6 +17,7 @@ use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -27,7 +28,6 @@ use h2::{Reason, RecvStream};
 use self::blocked::Blocked;
 use self::pipe::{Pipe, PipeEnd};
 pub(super) use self::stream::{Receiver, Stream};
-use super::Worker;
 use super::answer::{Answer, H2Wire, Wire};
 use super::connection::Connection;
 use super::exchange::{self, After, Client, Request};
@@ -35,8 +35,10 @@ use super::hot::Hot;
 use super::trail::account;
 use super::upload::Upload;
 use super::watch::{OnExpiry, Watched};
+use super::{Lasting, Worker};
 use crate::http::h1::Limits;
 use crate::http::h2::{ErrorCode, Flood, Guard, PREFACE, goaway_frame, write_request};
+use crate::metrics::Http2Stats;
 use crate::runtime::net::ReadEnd;
 
 /// `input` begins like a preface. Nothing else does: `PRI` is no method of HTTP/1.
@@ -82,7 +84,9 @@ struct Shared {
 }
 
 /// Drives a connection to its end. `input` is what has been read of it, its preface in front.
-pub(super) async fn drive(worker: Rc<Worker>, connection: Rc<Connection>, input: Vec<u8>) {
+pub(super) async fn drive(connection: Rc<Connection>, input: Vec<u8>) {
+    let worker = connection.worker();
+    let lasting = worker.lasting.clone();
     let shared = Rc::new(Shared {
         pipe: Rc::default(),
         streams: Cell::new(0),
@@ -98,13 +102,15 @@ pub(super) async fn drive(worker: Rc<Worker>, connection: Rc<Connection>, input:
     });
     shared.idle.set(worker.config.http.keep_alive_timeout, OnExpiry::Wake);
     worker.stats.http2.connections.inc();
-    let _open = OpenGuard::new(&worker);
+    let _open = OpenGuard::new(&worker.stats.http2);
     shared.take_inbound(&worker, &input);
     worker.hot.give_buffer_back(input);
     connection.separate_writes(&worker);
-    let mut reader = pin!(read(&worker, &connection, &shared));
-    let mut server = pin!(serve(worker.clone(), connection.clone(), shared.clone()));
-    let mut writer = pin!(write(&worker, &connection, &shared));
+    // From here on nobody holds it but for what goes on with it: an idle connection must not keep an old config alive.
+    drop(worker);
+    let mut reader = pin!(read(&lasting, &connection, &shared));
+    let mut server = pin!(serve(connection.clone(), shared.clone()));
+    let mut writer = pin!(write(&connection, &shared));
     let (mut is_reading, mut is_serving) = (true, true);
     poll_fn(|cx| {
         loop {
@@ -142,52 +148,60 @@ pub(super) async fn drive(worker: Rc<Worker>, connection: Rc<Connection>, input:
 }
 
 /// Counts a connection as one of HTTP/2, and as no longer one even if it ends by a panic.
-struct OpenGuard<'a>(&'a Worker);
+struct OpenGuard(Arc<Http2Stats>);
 
-impl<'a> OpenGuard<'a> {
-    fn new(worker: &'a Worker) -> OpenGuard<'a> {
-        worker.stats.http2.open.inc();
-        OpenGuard(worker)
+impl OpenGuard {
+    fn new(stats: &Arc<Http2Stats>) -> OpenGuard {
+        stats.open.inc();
+        OpenGuard(stats.clone())
     }
 }
 
-impl Drop for OpenGuard<'_> {
+impl Drop for OpenGuard {
     fn drop(&mut self) {
-        self.0.stats.http2.open.dec();
+        self.0.open.dec();
     }
 }
 
 /// Reads from the client into the pipe, for as long as the client sends.
-async fn read(worker: &Worker, connection: &Connection, shared: &Shared) {
+async fn read(lasting: &Lasting, connection: &Connection, shared: &Shared) {
     loop {
         poll_fn(|_| if shared.pipe.borrow().wants_inbound() { Poll::Ready(()) } else { Poll::Pending }).await;
-        let buffer = worker.hot.take_buffer(READ_BYTES);
-        let cancel = connection.watched.cancel();
-        shared.set_read_deadline(worker, connection);
-        let (result, buffer) = connection.read_cancellable(worker, buffer, &cancel).await;
-        match result {
-            Ok(ReadEnd::Bytes(count)) if count > 0 => {
-                worker.stats.http.bytes_in.add(count as u64);
-                shared.take_inbound(worker, &buffer);
-                worker.hot.give_buffer_back(buffer);
-            }
+        match read_once(lasting, connection, shared).await {
+            Ok(ReadEnd::Bytes(count)) if count > 0 => {}
             Ok(ReadEnd::Cancelled) => {
-                worker.hot.give_buffer_back(buffer);
                 shared.pipe.borrow_mut().shrink();
-                // Waits without a buffer.
+                // Waits without a buffer, and without a worker.
                 connection.watched.clear();
                 if connection.readable().await.is_err() {
                     return shared.pipe.borrow_mut().end_inbound();
                 }
             }
-            _ => {
-                worker.hot.give_buffer_back(buffer);
-                let is_late = shared.owes_since.get().is_some() && connection.watched.expired();
-                worker.stats.http.timeouts.add(u64::from(is_late));
-                return shared.pipe.borrow_mut().end_inbound();
-            }
+            _ => return shared.pipe.borrow_mut().end_inbound(),
         }
     }
+}
+
+/// One read, with the buffer that it needs.
+async fn read_once(lasting: &Lasting, connection: &Connection, shared: &Shared) -> std::io::Result<ReadEnd> {
+    let worker = connection.worker();
+    let buffer = lasting.hot.take_buffer(READ_BYTES);
+    let cancel = connection.watched.cancel();
+    shared.set_read_deadline(&worker, connection);
+    let (result, buffer) = connection.read_cancellable(&worker, buffer, &cancel).await;
+    match result {
+        Ok(ReadEnd::Bytes(count)) if count > 0 => {
+            worker.stats.http.bytes_in.add(count as u64);
+            shared.take_inbound(&worker, &buffer);
+        }
+        Ok(ReadEnd::Cancelled) => {}
+        _ => {
+            let is_late = shared.owes_since.get().is_some() && connection.watched.expired();
+            worker.stats.http.timeouts.add(u64::from(is_late));
+        }
+    }
+    lasting.hot.give_buffer_back(buffer);
+    result
 }
 
 impl Shared {
@@ -283,13 +297,14 @@ impl Shared {
 }
 
 /// Sends what the crate wants to be sent; ends behind the GOAWAY of a flood, or when nothing can be sent.
-async fn write(worker: &Worker, connection: &Connection, shared: &Shared) {
+async fn write(connection: &Connection, shared: &Shared) {
     loop {
         poll_fn(|_| match shared.pipe.borrow().has_outbound() || shared.flood.get().is_some() {
             true => Poll::Ready(()),
             false => Poll::Pending,
         })
         .await;
+        let worker = &connection.worker();
         let buffer = worker.hot.take_buffer(READ_BYTES);
         let mut outbound = shared.pipe.borrow_mut().take_outbound(buffer);
         let is_last = shared.note_outbound(worker, &mut outbound);
@@ -302,17 +317,8 @@ async fn write(worker: &Worker, connection: &Connection, shared: &Shared) {
 }
 
 /// Takes requests from the crate and starts their exchanges, until the connection has no more.
-async fn serve(worker: Rc<Worker>, connection: Rc<Connection>, shared: Rc<Shared>) {
-    let settings = &worker.config.http2;
-    let mut builder = h2::server::Builder::new();
-    builder
-        .max_concurrent_streams(settings.streams_max)
-        .initial_window_size(settings.stream_window_bytes)
-        .initial_connection_window_size(settings.connection_window_bytes)
-        .max_frame_size(settings.frame_bytes_max)
-        .max_header_list_size(settings.header_list_bytes_max)
-        .header_table_size(settings.header_table_bytes)
-        .max_send_buffer_size(settings.send_buffer_bytes_max);
+async fn serve(connection: Rc<Connection>, shared: Rc<Shared>) {
+    let builder = builder(&connection.worker().config.http2);
     let handshake = builder.handshake::<_, Bytes>(PipeEnd(shared.pipe.clone()));
     let mut h2 = match handshake.await {
         Ok(h2) => {
@@ -324,7 +330,7 @@ async fn serve(worker: Rc<Worker>, connection: Rc<Connection>, shared: Rc<Shared
     };
     loop {
         let next = poll_fn(|cx| {
-            let is_draining = shared.idle.poll_draining(cx, worker.is_draining());
+            let is_draining = shared.idle.poll_draining(cx, connection.is_draining());
             if is_draining && !shared.is_closing.replace(true) {
                 h2.graceful_shutdown();
             }
@@ -338,6 +344,7 @@ async fn serve(worker: Rc<Worker>, connection: Rc<Connection>, shared: Rc<Shared
         .await;
         match next {
             Some(Ok((request, respond))) => {
+                let worker = connection.worker();
                 if !super::connection::may_keep(&worker, &connection) && !shared.is_closing.replace(true) {
                     h2.graceful_shutdown();
                 }
@@ -347,6 +354,19 @@ async fn serve(worker: Rc<Worker>, connection: Rc<Connection>, shared: Rc<Shared
             None => return,
         }
     }
+}
+
+fn builder(settings: &crate::config::model::Http2) -> h2::server::Builder {
+    let mut builder = h2::server::Builder::new();
+    builder
+        .max_concurrent_streams(settings.streams_max)
+        .initial_window_size(settings.stream_window_bytes)
+        .initial_connection_window_size(settings.connection_window_bytes)
+        .max_frame_size(settings.frame_bytes_max)
+        .max_header_list_size(settings.header_list_bytes_max)
+        .header_table_size(settings.header_table_bytes)
+        .max_send_buffer_size(settings.send_buffer_bytes_max);
+    builder
 }
 
 /// Starts an exchange; one that is not done at once goes on as a task of its own.

@@ -162,7 +162,12 @@ pub(super) fn respond(route: &Section<'_>, scope: Scope<'_>) -> Option<Action> {
     let title = format!("bad value for `body` in {}", section.title);
     let body = template(section.cx, &title, &body, section.value_span("body"), scope)?;
     let content_type: String = section.get("content_type");
-    Some(Action::Respond(Arc::new(Respond { status, encoding: encoding(&content_type), content_type, body })))
+    Some(Action::Respond(Arc::new(Respond {
+        status,
+        encoding: Encoding::of_body(content_type.as_bytes()),
+        content_type,
+        body,
+    })))
 }
 
 pub(super) fn tarpit(route: &Section<'_>) -> Option<Action> {
@@ -171,16 +176,4 @@ pub(super) fn tarpit(route: &Section<'_>) -> Option<Action> {
         return None;
     };
     Some(Action::Tarpit(Tarpit { delay: section.get("delay"), status: section.get("status") }))
-}
-
-/// Values in a body come from the request: they must not become markup or code.
-fn encoding(content_type: &str) -> Encoding {
-    let essence = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-    if essence.contains("html") || essence.ends_with("xml") {
-        Encoding::Html
-    } else if essence.ends_with("json") || essence.ends_with("javascript") {
-        Encoding::Json
-    } else {
-        Encoding::Text
-    }
 }

@@ -74,8 +74,9 @@ fn secret_of(section: &Section<'_>) -> Option<String> {
         (None, Some(file)) => {
             let before = section.cx.problems.borrow().len();
             let secret = secret::read(section, "secret_file", "secret", &file);
-            // A file is not read by everybody who compiles a config, and its mistakes have been told.
-            if section.cx.outside.is_none() || section.cx.problems.borrow().len() > before {
+            // A file is not read by everybody who compiles a config, nor always by a process that runs, and its mistakes
+            // have been told.
+            if secret.is_empty() || section.cx.problems.borrow().len() > before {
                 return Some(secret);
             }
             ("secret_file", secret)

@@ -1,0 +1,459 @@
+//! Reload: a new config in the running process.
+//!
+//! ```text
+//! file read and checked → adopted (what only a restart changes stays) → certificates loaded, sockets bound, logs opened
+//!   → handed to every data worker → shown to checks and admin pages
+//! ```
+//! Everything up to the hand-over may fail, and then nothing has changed. Behind it nothing can: the workers swap one by one,
+//! within a moment, each between two requests of a connection.
+
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicUsize, Ordering::Acquire};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::certificates::{self, Certificates, Materials};
+use super::sockets::{bind_listener, kind};
+use super::source::Source;
+use super::start::limits;
+use crate::config::{Adopted, Config, Heirs, Report, Succession, Warning, adopt};
+use crate::control::Shared;
+use crate::control::ctl::{Refusal, Reloaded};
+use crate::control::shared::{EventLevel, ListenerFacts, StartFacts};
+use crate::log::{self, LogError};
+use crate::runtime::mailbox::Sender;
+use crate::tls::{Material, TlsError};
+use crate::worker::{Control, LogNews, Reload, Socket};
+
+/// A full mailbox is tried again after this time: its worker is busy with ticks.
+const AGAIN_AFTER: Duration = Duration::from_millis(10);
+
+/// How long the answer to a reload waits for the workers; they swap later if they are busy for longer.
+const SWAP_MAX: Duration = Duration::from_secs(10);
+
+/// Somebody wants a reload.
+pub(super) struct Asked {
+    /// Where the outcome goes beside the log.
+    answer: Option<oneshot::Sender<Result<Reloaded, Refusal>>>,
+}
+
+impl Asked {
+    /// SIGHUP: the log is the answer.
+    pub(super) fn by_signal() -> Asked {
+        Asked { answer: None }
+    }
+
+    pub(super) fn by(answer: oneshot::Sender<Result<Reloaded, Refusal>>) -> Asked {
+        Asked { answer: Some(answer) }
+    }
+}
+
+/// The access log's writer thread, which the first config with an access log starts.
+#[derive(Clone, Default)]
+pub(super) struct Logs(Arc<Mutex<Option<log::Writer>>>);
+
+impl Logs {
+    pub(super) fn new(writer: Option<log::Writer>) -> Logs {
+        Logs(Arc::new(Mutex::new(writer)))
+    }
+
+    /// See [`log::Writer::reopen`].
+    pub(super) fn reopen(&self) {
+        if let Some(writer) = &*self.writer() {
+            writer.reopen();
+        }
+    }
+
+    /// See [`log::Writer::stop`].
+    pub(super) fn stop(&self, limit: Duration) -> bool {
+        self.writer().as_ref().is_none_or(|writer| writer.stop(limit))
+    }
+
+    /// Opens what `config` wants and is not open, for the workers of `shared`. Errors: nothing has changed.
+    fn open(&self, config: &Config, shared: &Shared) -> Result<Vec<LogNews>, LogError> {
+        let workers = shared.workers.len();
+        let mut writer = self.writer();
+        if let Some(writer) = &*writer {
+            return Ok(writer.open_new(config, workers)?.into_iter().map(LogNews::Lanes).collect());
+        }
+        match log::Writer::start(config, &shared.workers, shared.log_writer.clone())? {
+            None => Ok((0..workers).map(|_| LogNews::Lanes(log::NewLanes::default())).collect()),
+            Some((started, outboxes)) => {
+                *writer = Some(started);
+                Ok(outboxes.into_iter().map(LogNews::First).collect())
+            }
+        }
+    }
+
+    fn writer(&self) -> std::sync::MutexGuard<'_, Option<log::Writer>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Everything that a reload needs to know of the process.
+pub(super) struct Reloader {
+    source: Option<Source>,
+    live: watch::Sender<Arc<Shared>>,
+    /// `None` only while files are being read.
+    certificates: Option<Certificates>,
+    /// What is in use of them.
+    materials: Arc<Materials>,
+    workers: Vec<Sender<Control>>,
+    /// By listener: its slot.
+    slots: Vec<usize>,
+    logs: Logs,
+    open_files: u64,
+}
+
+/// What has been got ready for a new config.
+struct Ready {
+    adopted: Adopted,
+    warnings: Vec<String>,
+    certificates: Certificates,
+    materials: Materials,
+    succession: Succession,
+    slots: Vec<usize>,
+    /// By data worker.
+    sockets: Vec<Vec<Socket>>,
+    listeners: Vec<ListenerFacts>,
+    logs: Vec<LogNews>,
+}
+
+impl Reloader {
+    pub(super) fn new(
+        source: Option<Source>,
+        shared: Arc<Shared>,
+        (certificates, materials): (Certificates, Materials),
+        workers: Vec<Sender<Control>>,
+        logs: Logs,
+        open_files: u64,
+    ) -> Reloader {
+        let slots = (0..shared.config.listeners.len()).collect();
+        let (certificates, materials) = (Some(certificates), Arc::new(materials));
+        Reloader { source, live: watch::Sender::new(shared), certificates, materials, workers, slots, logs, open_files }
+    }
+
+    /// The process as the present config has it.
+    pub(super) fn live(&self) -> watch::Receiver<Arc<Shared>> {
+        self.live.subscribe()
+    }
+
+    /// The access log's writer, whoever starts it.
+    pub(super) fn logs(&self) -> Logs {
+        self.logs.clone()
+    }
+
+    /// The config file.
+    pub(super) fn file(&self) -> Option<String> {
+        self.source.as_ref().map(|source| source.file().display().to_string())
+    }
+
+    fn shared(&self) -> Arc<Shared> {
+        self.live.borrow().clone()
+    }
+
+    /// Looks after the certificates' files, which change without a reload.
+    async fn look_at_certificates(&mut self, in_any_case: bool) -> Option<Result<(), String>> {
+        let certificates = self.certificates.take()?;
+        let (certificates, loaded) = match certificates::look(certificates, in_any_case).await {
+            Ok(looked) => looked,
+            Err(error) => {
+                tracing::error!("certificates are not looked after any more: loading them has panicked");
+                return Some(Err(error.to_string()));
+            }
+        };
+        let outcome = match loaded {
+            None => None,
+            Some(Ok(materials)) => {
+                certificates::tell(&certificates, &materials, &self.shared());
+                self.materials = Arc::new(materials);
+                self.tell_all(|_| Control::Certificates(self.materials.clone())).await;
+                Some(Ok(()))
+            }
+            Some(Err((listener, error))) => {
+                certificates::tell_of_failure(&listener, &error, &self.shared());
+                Some(Err(tls_text(&listener, &error)))
+            }
+        };
+        self.certificates = Some(certificates);
+        outcome
+    }
+
+    /// Gives each worker what `order` makes for it. A mailbox may be full of ticks while its worker is busy; nobody must miss
+    /// this.
+    async fn tell_all(&self, mut order: impl FnMut(usize) -> Control) {
+        for (index, worker) in self.workers.iter().enumerate() {
+            let mut order = order(index);
+            while let Err(back) = worker.send(order) {
+                order = back;
+                tokio::time::sleep(AGAIN_AFTER).await;
+            }
+        }
+    }
+
+    async fn reload(&mut self) -> Result<Reloaded, Refusal> {
+        let Some(source) = self.source.clone() else {
+            // Started from flags: there is nothing else to be read.
+            let loaded = self.look_at_certificates(true).await.unwrap_or(Ok(()));
+            let generation = self.shared().generation;
+            return loaded.map(|()| Reloaded { generation, ..Reloaded::default() }).map_err(Refusal::plain);
+        };
+        let ready = self.get_ready(source).await?;
+        Ok(self.go_on_with(ready).await)
+    }
+
+    /// Everything that may fail. Files and name services may take their time, so that it happens elsewhere.
+    async fn get_ready(&self, source: Source) -> Result<Ready, Refusal> {
+        let present = Present {
+            shared: self.shared(),
+            slots: self.slots.clone(),
+            logs: self.logs.clone(),
+            materials: self.materials.clone(),
+        };
+        let Some(certificates) = &self.certificates else {
+            return Err(Refusal::plain("certificates cannot be loaded any more, see the log: restart the process"));
+        };
+        let next = certificates.successor();
+        let work = tokio::task::spawn_blocking(move || present.get_ready(&source, next));
+        work.await.unwrap_or_else(|error| Err(Refusal::plain(format!("reading the config has panicked: {error}"))))
+    }
+
+    /// From here on nothing fails.
+    async fn go_on_with(&mut self, ready: Ready) -> Reloaded {
+        let old = self.shared();
+        let shared = old.next(Arc::new(ready.adopted.config));
+        let listeners = ready.listeners;
+        let (opened, closed) = announce(&old, &ready.succession.listeners, &listeners);
+        drop(shared.facts.set(next_facts(&old, &shared.config, listeners, self.open_files)));
+        let shared = Arc::new(shared);
+        self.slots.clone_from(&ready.slots);
+        let (tls, slots) = (Arc::new(ready.materials), Arc::new(ready.slots));
+        self.materials = tls.clone();
+        let waits_for = Arc::new(AtomicUsize::new(self.workers.len()));
+        let mut parts = ready.sockets.into_iter().zip(ready.logs);
+        let reload = |_| {
+            let (sockets, log) = parts.next().expect("something for each worker");
+            Control::Reload(Box::new(Reload {
+                shared: shared.clone(),
+                tls: tls.clone(),
+                slots: slots.clone(),
+                sockets,
+                log,
+                waits_for: waits_for.clone(),
+            }))
+        };
+        self.tell_all(reload).await;
+        certificates::tell(&ready.certificates, &tls, &shared);
+        self.certificates = Some(ready.certificates);
+        self.live.send_replace(shared.clone());
+        let begun = tokio::time::Instant::now();
+        while waits_for.load(Acquire) > 0 && begun.elapsed() < SWAP_MAX {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        let busy = waits_for.load(Acquire);
+        if busy > 0 {
+            tracing::warn!(busy, "data workers are busy and take the new config later");
+        }
+        Reloaded {
+            file: self.file(),
+            generation: shared.generation,
+            opened,
+            closed,
+            needs_restart: ready.adopted.needs_restart,
+            warnings: ready.warnings,
+        }
+    }
+}
+
+/// Reloads whenever it is asked for, and looks after certificates, until nobody can ask any more.
+pub(super) async fn run(mut reloader: Reloader, mut asked: mpsc::Receiver<Asked>) {
+    loop {
+        let look = tokio::time::sleep(certificates::LOOK);
+        let has_files = reloader.certificates.as_ref().is_some_and(Certificates::has_files);
+        let asked = tokio::select! {
+            asked = asked.recv() => asked,
+            () = look, if has_files => {
+                reloader.look_at_certificates(false).await;
+                continue;
+            }
+        };
+        let Some(Asked { answer }) = asked else { return };
+        let outcome = reloader.reload().await;
+        tell(&reloader.shared(), &outcome);
+        if let Some(answer) = answer {
+            // Whoever asked may have left.
+            drop(answer.send(outcome));
+        }
+    }
+}
+
+/// What a new config is made ready beside.
+struct Present {
+    shared: Arc<Shared>,
+    slots: Vec<usize>,
+    logs: Logs,
+    materials: Arc<Materials>,
+}
+
+impl Present {
+    fn get_ready(
+        &self,
+        source: &Source,
+        certificates: impl FnOnce(Arc<Config>) -> Certificates,
+    ) -> Result<Ready, Refusal> {
+        let shared = &self.shared;
+        let (config, warnings) = source.load().map_err(|report| refusal(&report))?;
+        let adopted = adopt(&shared.config, config).map_err(|refused| Refusal::plain(refused.to_string()))?;
+        let succession = Succession::new(&shared.config, &adopted.config);
+        let mut certificates = certificates(Arc::new(adopted.config.clone()));
+        let materials =
+            certificates.load_or(|index, name, error| self.material_before(&adopted, &succession, index, name, error));
+        let materials = materials.map_err(|(listener, error)| Refusal::plain(tls_text(&listener, &error)))?;
+        let slots = next_slots(&self.slots, &succession.listeners);
+        let (listeners, sockets) = self.bind_new(&adopted.config, &succession, &slots)?;
+        let logs = self.logs.open(&adopted.config, shared).map_err(|error| Refusal::plain(error.to_string()))?;
+        warnings.iter().for_each(|warning| tracing::warn!("config: {}", warning.one_liner()));
+        let warnings = warnings.iter().map(Warning::to_string).collect();
+        Ok(Ready { warnings, certificates, materials, succession, slots, sockets, listeners, logs, adopted })
+    }
+
+    /// What a listener that stays as it is goes on with when its files cannot be read: after it has become another user the
+    /// process may not read keys again that root has opened, which is no reason to refuse everything else.
+    fn material_before(
+        &self,
+        adopted: &Adopted,
+        succession: &Succession,
+        index: usize,
+        name: &str,
+        error: TlsError,
+    ) -> Result<Material, TlsError> {
+        let same = succession.listeners.0[index].filter(|old| {
+            let (old, new) = (&self.shared.config.listeners[*old], &adopted.config.listeners[index]);
+            old.tls == new.tls
+        });
+        match same.and_then(|old| self.materials.get(old)?.clone()) {
+            Some(material) => {
+                certificates::tell_of_failure(name, &error, &self.shared);
+                Ok(material)
+            }
+            None => Err(error),
+        }
+    }
+
+    /// The listeners of `config`, and sockets, by data worker, for those that are new.
+    fn bind_new(
+        &self,
+        config: &Config,
+        succession: &Succession,
+        slots: &[usize],
+    ) -> Result<(Vec<ListenerFacts>, Vec<Vec<Socket>>), Refusal> {
+        let workers = self.shared.workers.len();
+        let known = self.shared.facts.get().map(|facts| &facts.listeners[..]).unwrap_or_default();
+        let mut sockets: Vec<Vec<Socket>> = (0..workers).map(|_| Vec::new()).collect();
+        let mut facts = Vec::new();
+        for (index, listener) in config.listeners.iter().enumerate() {
+            let fact = match succession.listeners.0[index] {
+                // The facts begin with the listeners of HTTP, in the order of the config.
+                Some(old) => {
+                    let address = known.get(old).map(|fact| fact.address.clone()).unwrap_or_default();
+                    ListenerFacts { name: listener.name.clone(), kind: kind(listener), address }
+                }
+                None => {
+                    let bound = bind_listener(listener, slots[index], config.process.backlog, workers);
+                    let (fact, bound) = bound.map_err(|error| Refusal::plain(error.to_string()))?;
+                    sockets.iter_mut().zip(bound).for_each(|(worker, socket)| worker.push(socket));
+                    fact
+                }
+            };
+            facts.push(fact);
+        }
+        Ok((facts, sockets))
+    }
+}
+
+/// Listeners that stay keep their slots; new ones get the lowest ones that nobody has, or has had until now.
+fn next_slots(old: &[usize], listeners: &Heirs) -> Vec<usize> {
+    let mut is_taken: HashSet<usize> = old.iter().copied().collect();
+    let mut slot = |heir: &Option<usize>| {
+        heir.map(|heir| old[heir]).unwrap_or_else(|| {
+            let free = (0..).find(|slot| !is_taken.contains(slot)).expect("there is no end of numbers");
+            is_taken.insert(free);
+            free
+        })
+    };
+    listeners.0.iter().map(&mut slot).collect()
+}
+
+/// Tells the log which listeners came and went; returns their names with their addresses.
+fn announce(old: &Shared, heirs: &Heirs, listeners: &[ListenerFacts]) -> (Vec<String>, Vec<String>) {
+    let text = |fact: &ListenerFacts| format!("{} {}", fact.name, fact.address);
+    let new = listeners.iter().zip(&heirs.0).filter(|(_, heir)| heir.is_none()).map(|(fact, _)| fact);
+    let opened = new.inspect(|fact| {
+        tracing::info!(name = %fact.name, kind = fact.kind, address = %fact.address, "listening");
+    });
+    let opened = opened.map(text).collect();
+    let known = old.facts.get().map(|facts| &facts.listeners[..]).unwrap_or_default();
+    let before = known.iter().zip(heirs.new_indexes(old.config.listeners.len()));
+    let gone = before.filter(|(_, stays)| stays.is_none()).map(|(fact, _)| fact);
+    let closed = gone.inspect(|fact| {
+        tracing::info!(name = %fact.name, address = %fact.address, "listener closed, its connections drain");
+    });
+    (opened, closed.map(text).collect())
+}
+
+/// The facts under a new config: the workers are the same ones, and so are listeners that are not HTTP's.
+fn next_facts(old: &Shared, config: &Config, mut listeners: Vec<ListenerFacts>, open_files: u64) -> StartFacts {
+    let facts = old.facts.get().cloned().unwrap_or_default();
+    listeners.extend(facts.listeners.into_iter().skip(old.config.listeners.len()));
+    StartFacts { listeners, limits: limits(config, open_files), ..facts }
+}
+
+fn refusal(report: &Report) -> Refusal {
+    Refusal { text: report.render(false), colored: report.render(true), mistakes: report.one_liners().collect() }
+}
+
+fn tls_text(listener: &str, error: &TlsError) -> String {
+    format!("TLS of listener `{listener}` cannot be set up: {error}")
+}
+
+/// What became of a reload, for the log and the status page.
+fn tell(shared: &Shared, outcome: &Result<Reloaded, Refusal>) {
+    match outcome {
+        Ok(reloaded) => {
+            let Reloaded { generation, needs_restart, file, .. } = reloaded;
+            match file {
+                Some(file) => tracing::info!(%file, generation, "config reloaded"),
+                None => tracing::info!("started from flags: certificates are loaded again, there is no config file"),
+            }
+            if !needs_restart.is_empty() {
+                let what = needs_restart.join(", ");
+                tracing::warn!(%what, "not applied, needs a restart");
+                shared.note(EventLevel::Warn, format!("config reloaded, needs a restart: {what}"));
+            }
+            shared.note(EventLevel::Info, format!("config reloaded generation={generation}"));
+        }
+        Err(refusal) => {
+            shared.reloads_failed.inc();
+            let count = refusal.mistakes.len();
+            refusal.mistakes.iter().for_each(|mistake| tracing::error!("config: {mistake}"));
+            tracing::error!(mistakes = count, "config not reloaded, the old one stays in use");
+            let first = refusal.mistakes.first().map_or("", String::as_str);
+            shared.note(EventLevel::Error, format!("config not reloaded, {count} mistakes, the first: {first}"));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slot_is_given_again_only_when_the_old_listener_has_gone_before() {
+        let slots = next_slots(&[0, 1, 2], &Heirs(vec![Some(2), None, Some(0)]));
+        assert_eq!(slots, [2, 3, 0], "1 is closed in this moment");
+        let slots = next_slots(&slots, &Heirs(vec![Some(0), Some(1), Some(2), None, None]));
+        assert_eq!(slots, [2, 3, 0, 1, 4]);
+    }
+}

@@ -1,0 +1,253 @@
+//! `one-server ctl`: asks a running process over its control socket, and shows the answer.
+
+use std::fmt::Write as _;
+use std::io::{self, BufRead, BufReader, IsTerminal, Write};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::time::Duration;
+
+use serde::de::DeserializeOwned;
+
+use super::Failure;
+use super::args::{CtlArgs, CtlState, CtlSub};
+use crate::control::ctl::show::{ServerView, View};
+use crate::control::ctl::{Answer, Changed, Ends, Reloaded, Request, State};
+
+/// How long an answer may take; a reload reads files and waits for busy workers.
+const ANSWER_MAX: Duration = Duration::from_secs(120);
+
+/// Does what the command line says; returns what to print.
+///
+/// Errors: nobody listens there, or the process refuses; the exit code is 1.
+pub fn run(args: &CtlArgs) -> Result<String, Failure> {
+    let answer =
+        ask(&args.socket, &request(&args.command, args.json)).map_err(|error| unreachable(&args.socket, &error))?;
+    if args.json {
+        let text = serde_json::to_string(&answer).map_err(Failure::new)? + "\n";
+        return if answer.ok { Ok(text) } else { Err(Failure { text, code: 1 }) };
+    }
+    let Answer { ok, result, error } = answer;
+    if !ok {
+        let text = error.unwrap_or_default();
+        // Diagnostics of a config come complete.
+        return Err(if text.ends_with('\n') { Failure { text, code: 1 } } else { Failure::new(text) });
+    }
+    let result = result.unwrap_or_default();
+    match &args.command {
+        CtlSub::Show => understood(result).map(|view| shown(&view)),
+        CtlSub::Reload => understood(result).map(|reloaded| reload(&reloaded)),
+        CtlSub::Server { .. } => understood(result).map(|changed: Changed| {
+            let Changed { server, state, was } = changed;
+            if state == was {
+                format!("{server} is {state} already\n")
+            } else {
+                format!("{server} is {state}, was {was}\n")
+            }
+        }),
+        CtlSub::Shutdown { .. } => understood(result).map(|ends: Ends| format!("the process is {}\n", ends.phase)),
+    }
+}
+
+fn request(command: &CtlSub, json: bool) -> Request {
+    match command {
+        CtlSub::Show => Request::Show {},
+        CtlSub::Reload => Request::Reload { color: !json && io::stderr().is_terminal() },
+        CtlSub::Server { server, state } => Request::Server {
+            server: server.clone(),
+            state: match state {
+                CtlState::Ready => State::Ready,
+                CtlState::Drain => State::Drain,
+                CtlState::Maintenance => State::Maintenance,
+            },
+        },
+        CtlSub::Shutdown { drain } => Request::Shutdown { drain: *drain },
+    }
+}
+
+fn ask(socket: &Path, request: &Request) -> io::Result<Answer> {
+    let mut stream = UnixStream::connect(socket)?;
+    stream.set_read_timeout(Some(ANSWER_MAX))?;
+    stream.set_write_timeout(Some(ANSWER_MAX))?;
+    let mut line = serde_json::to_vec(request)?;
+    line.push(b'\n');
+    stream.write_all(&line)?;
+    let mut answer = String::new();
+    if BufReader::new(stream).read_line(&mut answer)? == 0 {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    Ok(serde_json::from_str(&answer)?)
+}
+
+fn unreachable(socket: &Path, error: &io::Error) -> Failure {
+    let path = socket.display();
+    let hint = match error.kind() {
+        io::ErrorKind::NotFound => {
+            "there is no such socket: is the process running, and does its config say `control = \"PATH\"` in [process]? \
+             --socket names another path"
+        }
+        io::ErrorKind::ConnectionRefused => "nobody listens there any more: the process has ended",
+        io::ErrorKind::PermissionDenied => "only root and the user of the process may use it: try sudo",
+        io::ErrorKind::UnexpectedEof => "the process closed the connection without an answer: see its log",
+        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => "the process does not answer in time: see its log",
+        _ => return Failure::new(format_args!("{path}: {error}")),
+    };
+    Failure::new(format_args!("{path}: {hint}"))
+}
+
+fn understood<T: DeserializeOwned>(result: serde_json::Value) -> Result<T, Failure> {
+    let error = |error| Failure::new(format_args!("the process is of another version, its answer is strange: {error}"));
+    serde_json::from_value(result).map_err(error)
+}
+
+fn reload(reloaded: &Reloaded) -> String {
+    let Reloaded { file, generation, opened, closed, needs_restart, warnings } = reloaded;
+    let mut text: String = warnings.iter().flat_map(|warning| [warning.trim_end(), "\n\n"]).collect();
+    match file {
+        Some(file) => line(&mut text, format_args!("{file}: in use, generation {generation}")),
+        None => line(&mut text, "started from flags: certificates are loaded again, there is no config file"),
+    }
+    opened.iter().for_each(|listener| line(&mut text, format_args!("opened: {listener}")));
+    closed.iter().for_each(|listener| line(&mut text, format_args!("closed: {listener}; its connections finish")));
+    needs_restart.iter().for_each(|part| line(&mut text, format_args!("needs a restart: {part}")));
+    text
+}
+
+fn line(out: &mut String, text: impl std::fmt::Display) {
+    // Writing to a String cannot fail.
+    let _ = writeln!(out, "{text}");
+}
+
+fn shown(view: &View) -> String {
+    let mut out = String::new();
+    let View { version, pid, phase, uptime_seconds, config, .. } = view;
+    line(&mut out, format_args!("one-server {version}, pid {pid}, {phase}, up {}", spell(*uptime_seconds)));
+    let file = config.file.as_deref().unwrap_or("from flags");
+    line(
+        &mut out,
+        format_args!("config {file}, generation {}, since {}", config.generation, moment(config.since_unix_ms)),
+    );
+    if config.reloads_failed > 0 {
+        line(&mut out, format_args!("reloads refused: {}", config.reloads_failed));
+    }
+    let open = |count: Option<u64>| count.map_or_else(String::new, |count| format!("{count} connections"));
+    let workers = view.workers.iter().map(|worker| {
+        let core = worker.core.map_or_else(String::new, |core| format!("core {core}"));
+        vec![format!("{} {}", worker.role, worker.index), core, worker.driver.clone(), open(worker.connections)]
+    });
+    table(&mut out, "workers", workers);
+    let listeners = view.listeners.iter().map(|listener| {
+        vec![listener.name.clone(), listener.kind.clone(), listener.address.clone(), open(listener.connections)]
+    });
+    table(&mut out, "listeners", listeners);
+    let sites = view.sites.iter().map(|site| {
+        let default = if site.default { "default" } else { "" };
+        let hosts = if site.hosts.is_empty() { "-".into() } else { site.hosts.join(" ") };
+        vec![
+            site.name.clone(),
+            hosts,
+            default.into(),
+            format!("on {}", site.listeners.join(" ")),
+            site.routes.join(" "),
+        ]
+    });
+    table(&mut out, "sites", sites);
+    for upstream in &view.upstreams {
+        let servers = upstream.servers.iter().map(server);
+        table(&mut out, &format!("upstream {} ({})", upstream.name, upstream.balance), servers);
+    }
+    out
+}
+
+fn server(server: &ServerView) -> Vec<String> {
+    let mut words = vec![server.address.clone(), server.state.clone(), server.check.clone().unwrap_or_default()];
+    words.push(if server.backup { "backup".into() } else { format!("weight {}", server.weight) });
+    words.push(format!("{} active", server.active));
+    words.push(format!("{} idle", server.idle));
+    words.push(format!("{} requests", server.requests));
+    words.push(format!("{} errors", server.errors));
+    words
+}
+
+/// Rows under a title, in columns.
+fn table(out: &mut String, title: &str, rows: impl Iterator<Item = Vec<String>>) {
+    let rows: Vec<Vec<String>> = rows.collect();
+    if rows.is_empty() {
+        return;
+    }
+    line(out, format_args!("\n{title}"));
+    let width = |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max();
+    for row in &rows {
+        let padded = |(column, cell): (usize, &String)| {
+            // A column that is empty in all rows is left out.
+            let width = width(column).filter(|width| *width > 0)?;
+            Some(format!("{cell:<width$}"))
+        };
+        let cells = row.iter().enumerate().filter_map(padded);
+        line(out, format_args!("  {}", cells.collect::<Vec<_>>().join("  ").trim_end()));
+    }
+}
+
+/// The two largest units of a time.
+fn spell(seconds: f64) -> String {
+    let seconds = seconds as u64;
+    let (days, hours, minutes) = (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60);
+    match (days, hours, minutes) {
+        (0, 0, 0) => format!("{seconds}s"),
+        (0, 0, minutes) => format!("{minutes}m {}s", seconds % 60),
+        (0, hours, minutes) => format!("{hours}h {minutes}m"),
+        (days, hours, _) => format!("{days}d {hours}h"),
+    }
+}
+
+fn moment(unix_ms: u64) -> String {
+    let moment = i64::try_from(unix_ms).ok().and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
+    let zoned = moment.map(|moment| moment.to_zoned(jiff::tz::TimeZone::system()));
+    zoned.map_or_else(String::new, |zoned| zoned.strftime("%Y-%m-%d %H:%M:%S %Z").to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::control::Shared;
+    use crate::control::shared::tests::config;
+
+    #[test]
+    fn what_runs_is_shown_in_columns() {
+        let shared = Shared::new(Arc::new(config()), 1, 0);
+        let view = View::new(&shared, Some("/etc/site.toml".into()));
+        let json = serde_json::to_value(&view).unwrap();
+        let text = shown(&understood(json).unwrap());
+        let lines: Vec<&str> = text.lines().skip(1).collect();
+        assert!(lines[0].starts_with("config /etc/site.toml, generation 0, since 20"), "{text}");
+        assert!(text.contains("\nupstream api (round-robin)\n"), "{text}");
+        assert!(
+            text.contains("  127.0.0.1:1         up  weight 1  0 active  0 idle  0 requests  0 errors\n"),
+            "{text}"
+        );
+        assert!(text.contains("  unix:/run/b\"2.sock  up  backup    0 active"), "{text}");
+        assert!(text.contains("  main  *  default  on web  /api /plain /\n"), "{text}");
+    }
+
+    #[test]
+    fn times_are_told_in_their_two_largest_units() {
+        let spelled = [0.4, 59.9, 61.0, 3_600.0, 90_061.0].map(spell);
+        assert_eq!(spelled, ["0s", "59s", "1m 1s", "1h 0m", "1d 1h"]);
+    }
+
+    #[test]
+    fn a_reload_tells_what_came_of_it() {
+        let reloaded = Reloaded {
+            file: Some("a.toml".into()),
+            generation: 2,
+            opened: vec!["new 127.0.0.1:1".into()],
+            closed: vec!["old 127.0.0.1:2".into()],
+            needs_restart: vec!["`driver` in [process]".into()],
+            warnings: vec!["warning: odd\n".into()],
+        };
+        let expected = "warning: odd\n\na.toml: in use, generation 2\nopened: new 127.0.0.1:1\n\
+                        closed: old 127.0.0.1:2; its connections finish\nneeds a restart: `driver` in [process]\n";
+        assert_eq!(reload(&reloaded), expected);
+    }
+}

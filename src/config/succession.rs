@@ -1,0 +1,408 @@
+//! From one config to the next in a process that goes on: what of it stays, and what cannot change while it runs. Pure.
+//!
+//! A config names its parts by index, and another config has other indexes. [`Succession`] tells which of the new indexes
+//! stand for something that was there before, so that whoever keeps state beside the config (counters, idle connections,
+//! the health of servers) carries it over. A part is the same when its *name* is: listeners by their address, upstreams and
+//! limits by their name, servers by their address within their upstream.
+//!
+//! [`adopt`] puts what is made once at the start (threads, rings, queues, applications, splitters) back to what it was, and
+//! says so: everything else is applied.
+
+use std::collections::{HashMap, VecDeque};
+use std::fmt;
+use std::hash::Hash;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use super::Config;
+use super::model::{Action, Listener, Upstream};
+
+/// By new index: the old index of the same thing; `None`: it is new.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Heirs(pub Vec<Option<usize>>);
+
+impl Heirs {
+    /// Things are the same when their `name` is; those that are written twice are told apart by their order.
+    fn of<'a, T, N: Hash + Eq>(old: &'a [T], new: &'a [T], name: impl Fn(&'a T) -> N) -> Heirs {
+        let mut known: HashMap<N, VecDeque<usize>> = HashMap::new();
+        for (index, old) in old.iter().enumerate() {
+            known.entry(name(old)).or_default().push_back(index);
+        }
+        Heirs(new.iter().map(|new| known.get_mut(&name(new)).and_then(VecDeque::pop_front)).collect())
+    }
+
+    /// What `old` holds for things that stay, and `fresh` for those that are new.
+    pub fn carry<T: Clone>(&self, old: &[T], mut fresh: impl FnMut() -> T) -> Vec<T> {
+        self.0.iter().map(|heir| heir.map_or_else(&mut fresh, |heir| old[heir].clone())).collect()
+    }
+
+    /// By old index, of which there are `count`: the new one; `None`: it is gone.
+    pub fn new_indexes(&self, count: usize) -> Vec<Option<usize>> {
+        let mut indexes = vec![None; count];
+        for (new, old) in self.0.iter().enumerate() {
+            if let Some(old) = old {
+                indexes[*old] = Some(new);
+            }
+        }
+        indexes
+    }
+}
+
+/// Which parts of a config were there in the one before.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Succession {
+    /// Listeners, by address.
+    pub listeners: Heirs,
+    /// Limits of requests, by name.
+    pub limits: Heirs,
+    /// Upstreams, by name.
+    pub upstreams: Heirs,
+    /// Servers by new upstream; their old indexes are those within the old upstream.
+    pub servers: Vec<Heirs>,
+}
+
+impl Succession {
+    /// What of `new` is in `old`.
+    pub fn new(old: &Config, new: &Config) -> Succession {
+        let upstreams = Heirs::of(&old.upstreams, &new.upstreams, |upstream| upstream.name.as_str());
+        let servers = |(heir, new): (&Option<usize>, &Upstream)| {
+            let old = heir.map_or(&[][..], |old_index| &old.upstreams[old_index].servers[..]);
+            Heirs::of(old, &new.servers, |server| &server.address)
+        };
+        Succession {
+            listeners: Heirs::of(&old.listeners, &new.listeners, listener_name),
+            limits: Heirs::of(&old.limits, &new.limits, |limit| limit.name.as_str()),
+            servers: upstreams.0.iter().zip(&new.upstreams).map(servers).collect(),
+            upstreams,
+        }
+    }
+
+    /// As [`Heirs::carry`], for what is kept by upstream and server.
+    pub fn carry_servers<T: Clone>(&self, old: &[Vec<T>], mut fresh: impl FnMut() -> T) -> Vec<Vec<T>> {
+        let upstreams = self.upstreams.0.iter().zip(&self.servers);
+        upstreams.map(|(heir, servers)| servers.carry(heir.map_or(&[], |heir| &old[heir][..]), &mut fresh)).collect()
+    }
+}
+
+/// Listeners that pick their port are told apart by their names, the others have their address.
+fn listener_name(listener: &Listener) -> (SocketAddr, &str) {
+    (listener.address, if listener.address.port() == 0 { &listener.name } else { "" })
+}
+
+/// A new config as the running process can take it.
+#[derive(Clone, Debug)]
+pub struct Adopted {
+    /// The new config, with the parts of the old one that only a restart changes.
+    pub config: Config,
+    /// These parts, where the new config says otherwise: keys and tables as they are written.
+    pub needs_restart: Vec<String>,
+}
+
+/// The new config cannot be run by this process at all, because what it needs is made, or read, at the start alone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refused {
+    /// An application of this name.
+    App {
+        /// Its name.
+        app: String,
+        /// What it does instead.
+        why: &'static str,
+    },
+    /// The secret of the sticky cookie of the upstream of this name, which the process may not read.
+    Secret(String),
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Refused::App { app, why } => write!(
+                f,
+                "routes lead to application `{app}`, which {why}: applications are started with the process, restart it"
+            ),
+            Refused::Secret(upstream) => write!(
+                f,
+                "the `secret_file` of sticky in [upstream.{upstream}] cannot be read by the user that the process has \
+                 become, and there was none before: let that user read it, or restart the process"
+            ),
+        }
+    }
+}
+
+impl std::error::Error for Refused {}
+
+/// Puts `new` into the place of `old` in a running process.
+///
+/// Errors: a route of `new` leads to an application that does not run, or a secret that is new cannot be read.
+pub fn adopt(old: &Config, mut new: Config) -> Result<Adopted, Refused> {
+    let mut needs_restart = Vec::new();
+    adopt_process(old, &mut new, &mut needs_restart);
+    adopt_apps(old, &mut new, &mut needs_restart)?;
+    adopt_splitters(old, &mut new, &mut needs_restart);
+    adopt_secrets(old, &mut new)?;
+    if old.admin != new.admin {
+        needs_restart.push("`address` in [admin]".into());
+        new.admin = old.admin;
+    }
+    if old.trace_events != new.trace_events {
+        needs_restart.push("`trace` in [admin]".into());
+        new.trace_events = old.trace_events;
+    }
+    Ok(Adopted { config: new, needs_restart })
+}
+
+/// Cores, rings, queues: made once.
+fn adopt_process(old: &Config, new: &mut Config, needs_restart: &mut Vec<String>) {
+    macro_rules! keep {
+        ($($field:ident = $key:literal),* $(,)?) => {$(
+            if old.process.$field != new.process.$field {
+                needs_restart.push(format!("`{}` in [process]", $key));
+                new.process.$field = old.process.$field.clone();
+            }
+        )*};
+    }
+    keep! {
+        data_cores = "data_cores",
+        app_cores = "app_cores",
+        app_placement = "app_placement",
+        driver = "driver",
+        ring_entries = "ring_entries",
+        read_buffer_bytes = "read_buffer",
+        spin = "app_spin",
+        queue_depth = "app_queue",
+        queue_timeout = "app_queue_timeout",
+        app_concurrency = "app_concurrency",
+        run_as = "user",
+        control = "control",
+    }
+    // New listeners have it.
+    if old.process.backlog != new.process.backlog {
+        needs_restart.push("`backlog` in [process], for listeners that are open".into());
+    }
+}
+
+fn adopt_splitters(old: &Config, new: &mut Config, needs_restart: &mut Vec<String>) {
+    for splitter in new.splitters.iter_mut().filter(|splitter| splitter.password.0.is_empty()) {
+        // Of a file that the process may not read any more.
+        if let Some(same) = old.splitters.iter().find(|old| old.name == splitter.name) {
+            splitter.password = same.password.clone();
+        }
+    }
+    if old.splitters == new.splitters {
+        return;
+    }
+    let changed = new.splitters.iter().filter(|splitter| !old.splitters.contains(splitter));
+    let is_gone = |name: &str| new.splitters.iter().all(|splitter| splitter.name != name);
+    let gone = old.splitters.iter().filter(|splitter| is_gone(&splitter.name));
+    let mut named: Vec<String> = changed.chain(gone).map(|splitter| format!("[mysql.{}]", splitter.name)).collect();
+    if named.is_empty() {
+        named.push("order of [mysql.NAME]".into());
+    }
+    needs_restart.append(&mut named);
+    new.splitters.clone_from(&old.splitters);
+}
+
+/// Secrets of sticky cookies, whose file the process may not read any more, stay what they were.
+fn adopt_secrets(old: &Config, new: &mut Config) -> Result<(), Refused> {
+    for upstream in &mut new.upstreams {
+        let Some(sticky) = upstream.sticky.as_ref().filter(|sticky| !sticky.has_secret()) else { continue };
+        let before = old.upstreams.iter().find(|old| old.name == upstream.name).and_then(|old| old.sticky.as_ref());
+        let before = before.filter(|before| before.has_secret());
+        let before = before.ok_or_else(|| Refused::Secret(upstream.name.clone()))?;
+        let addresses: Vec<String> = upstream.servers.iter().map(|server| server.address.to_string()).collect();
+        let addresses = addresses.iter().map(String::as_str);
+        upstream.sticky = Some(Arc::new(sticky.with_secret_of(before, &upstream.name, addresses)));
+    }
+    Ok(())
+}
+
+/// Applications keep the indexes they were started with.
+fn adopt_apps(old: &Config, new: &mut Config, needs_restart: &mut Vec<String>) -> Result<(), Refused> {
+    let mut running = old.apps.clone();
+    let mut index_of = Vec::new();
+    for app in &new.apps {
+        let found = running.iter_mut().enumerate().find(|(_, running)| running.name == app.name);
+        index_of.push(match found {
+            None => Err("does not run yet"),
+            Some((_, running)) if running.program != app.program => Err("runs another program"),
+            Some((index, running)) => {
+                running.response_timeout = app.response_timeout;
+                Ok(index)
+            }
+        });
+        if index_of.last().is_some_and(Result::is_err) {
+            needs_restart.push(format!("[app.{}]", app.name));
+        }
+    }
+    let is_gone = |name: &str| new.apps.iter().all(|app| app.name != name);
+    needs_restart.extend(old.apps.iter().filter(|app| is_gone(&app.name)).map(|app| format!("[app.{}]", app.name)));
+    for route in new.sites.iter_mut().flat_map(|site| &mut site.routes) {
+        if let Action::App(app) = &mut route.action {
+            let refused = |why| Refused::App { app: new.apps[*app].name.clone(), why };
+            *app = index_of[*app].map_err(refused)?;
+        }
+    }
+    new.apps = running;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const BASE: &str = r#"
+        [process]
+        data_cores = "0"
+        [listener.web]
+        address = "127.0.0.1:8080"
+        [listener.any]
+        address = "127.0.0.1:0"
+        [limit.slow]
+        rate = "1/s"
+        [upstream.api]
+        servers = ["127.0.0.1:1", "127.0.0.1:2"]
+        [upstream.old]
+        servers = ["127.0.0.1:3"]
+        [app.shop]
+        program = "shop"
+        [app.mail]
+        program = "mail"
+        [site.main]
+        default = true
+        limits = ["slow"]
+        [[site.main.route]]
+        path = "/"
+        proxy = "api"
+        [[site.main.route]]
+        path = "/old"
+        proxy = "old"
+        [[site.main.route]]
+        path = "/mail"
+        app = "mail"
+        [mysql.db]
+        listen = ["127.0.0.1:3307"]
+        primary = "127.0.0.1:3306"
+        user = "u"
+        password = "p"
+    "#;
+
+    fn config(text: &str) -> Config {
+        match crate::config::parse("test.toml", text, &["shop", "mail"]) {
+            Ok((config, _)) => config,
+            Err(report) => panic!("{report}"),
+        }
+    }
+
+    fn changed(changes: &[(&str, &str)]) -> Config {
+        config(&changes.iter().fold(BASE.to_owned(), |text, (from, to)| {
+            assert!(text.contains(from), "{from}");
+            text.replace(from, to)
+        }))
+    }
+
+    #[test]
+    fn what_keeps_its_name_is_the_same_wherever_it_stands() {
+        let old = config(BASE);
+        let all = Succession::new(&old, &config(BASE));
+        assert_eq!(all.listeners, Heirs(vec![Some(0), Some(1)]));
+        assert_eq!(all.limits, Heirs(vec![Some(0)]));
+        assert_eq!(all.servers, [Heirs(vec![Some(0), Some(1)]), Heirs(vec![Some(0)])]);
+        let new = changed(&[
+            (r#"servers = ["127.0.0.1:1", "127.0.0.1:2"]"#, r#"servers = ["127.0.0.1:9", "127.0.0.1:2"]"#),
+            ("[listener.web]", "[listener.renamed]"),
+            ("[listener.any]", "[listener.other]"),
+            ("[upstream.old]", "[upstream.new]"),
+            (r#"proxy = "old""#, r#"proxy = "new""#),
+        ]);
+        let some = Succession::new(&old, &new);
+        assert_eq!(some.listeners, Heirs(vec![Some(0), None]));
+        assert_eq!(some.upstreams, Heirs(vec![Some(0), None]));
+        assert_eq!(some.servers, [Heirs(vec![None, Some(1)]), Heirs(vec![None])]);
+        assert_eq!(some.upstreams.new_indexes(2), [Some(0), None]);
+        let carried = some.carry_servers(&[vec!['a', 'b'], vec!['c']], || '-');
+        assert_eq!(carried, [vec!['-', 'b'], vec!['-']]);
+    }
+
+    #[test]
+    fn a_server_that_is_written_twice_is_two_servers() {
+        let twice = |servers| changed(&[(r#"["127.0.0.1:1", "127.0.0.1:2"]"#, servers)]);
+        let (old, new) = (twice(r#"["127.0.0.1:1", "127.0.0.1:1"]"#), twice(r#"["127.0.0.1:1", "127.0.0.1:1"]"#));
+        assert_eq!(Succession::new(&old, &new).servers[0], Heirs(vec![Some(0), Some(1)]));
+    }
+
+    proptest! {
+        /// Whatever the names: everything that stays has one old self of the same name, nothing has it twice, and nothing
+        /// that could stay is new.
+        #[test]
+        fn heirs_are_one_to_one(old in vec("[ab]{1,2}", 0..12), new in vec("[ab]{1,2}", 0..12)) {
+            let heirs = Heirs::of(&old, &new, |name| name.as_str());
+            prop_assert_eq!(heirs.0.len(), new.len());
+            for (at, heir) in heirs.0.iter().enumerate() {
+                if let Some(heir) = heir {
+                    prop_assert_eq!(&old[*heir], &new[at]);
+                    prop_assert_eq!(heirs.new_indexes(old.len())[*heir], Some(at));
+                }
+            }
+            let count = |names: &[String], name: &String| names.iter().filter(|other| *other == name).count();
+            for name in &new {
+                let staying = heirs.0.iter().zip(&new).filter(|(heir, other)| *other == name && heir.is_some()).count();
+                prop_assert_eq!(staying, count(&old, name).min(count(&new, name)));
+            }
+            let carried = heirs.carry(&old, || "-".into());
+            prop_assert!(carried.iter().zip(&new).all(|(carried, new)| carried == new || carried == "-"));
+        }
+    }
+
+    #[test]
+    fn what_is_made_at_the_start_stays_and_is_named() {
+        let old = config(BASE);
+        let same = adopt(&old, config(BASE)).unwrap();
+        assert!(same.needs_restart.is_empty(), "{:?}", same.needs_restart);
+        let new = changed(&[
+            (r#"data_cores = "0""#, "data_cores = \"1\"\nbacklog = 7"),
+            (r#"primary = "127.0.0.1:3306""#, r#"primary = "127.0.0.1:3305""#),
+            (r#"program = "mail""#, "program = \"mail\"\nresponse_timeout = \"3s\""),
+        ]);
+        let adopted = adopt(&old, new).unwrap();
+        let backlog = "`backlog` in [process], for listeners that are open";
+        assert_eq!(adopted.needs_restart, ["`data_cores` in [process]", backlog, "[mysql.db]"]);
+        assert_eq!((&adopted.config.process.data_cores[..], adopted.config.process.backlog), (&[0][..], 7));
+        assert_eq!(adopted.config.splitters, old.splitters);
+        assert_eq!(adopted.config.apps[1].response_timeout.as_secs(), 3);
+    }
+
+    #[test]
+    fn a_secret_that_cannot_be_read_again_stays_what_it_was() {
+        let servers = r#"servers = ["127.0.0.1:1", "127.0.0.1:2"]"#;
+        let sticky = |cookie: &str, how: &str| format!("{servers}\nsticky = {{ cookie = \"{cookie}\", {how} }}");
+        let old = changed(&[(servers, &sticky("a", "secret = \"one of sixteen b\""))]);
+        // Nobody reads files here.
+        let new = changed(&[(servers, &sticky("b", "secret_file = \"/secret\""))]);
+        let adopted = adopt(&old, new.clone()).unwrap().config;
+        let of = |config: &Config| config.upstreams[0].sticky.clone().unwrap();
+        let value = |config: &Config| {
+            let mut set = Vec::new();
+            of(config).put(1, false, &mut set);
+            String::from_utf8(set).unwrap().split([';', '=']).nth(1).unwrap().to_owned()
+        };
+        assert_eq!((of(&adopted).cookie.as_str(), value(&adopted)), ("b", value(&old)));
+        assert_ne!(value(&adopted), value(&new));
+        let refused = adopt(&config(BASE), new).unwrap_err().to_string();
+        assert!(refused.starts_with("the `secret_file` of sticky in [upstream.api] cannot be read"), "{refused}");
+    }
+
+    #[test]
+    fn routes_find_applications_at_the_place_where_they_run() {
+        let old = config(BASE);
+        let adopted = adopt(&old, changed(&[("[app.shop]\n        program = \"shop\"", "")])).unwrap();
+        assert_eq!(adopted.needs_restart, ["[app.shop]"]);
+        assert!(matches!(adopted.config.sites[0].routes[2].action, Action::App(1)));
+        let unknown = changed(&[("[app.mail]\n", "[app.post]\n"), (r#"app = "mail""#, r#"app = "post""#)]);
+        let refused = adopt(&old, unknown).unwrap_err().to_string();
+        assert!(refused.starts_with("routes lead to application `post`, which does not run yet"), "{refused}");
+        let other = changed(&[(r#"program = "mail""#, r#"program = "shop""#)]);
+        assert!(adopt(&old, other).unwrap_err().to_string().contains("runs another program"));
+    }
+}

@@ -1,0 +1,182 @@
+//! One check of one server: connect, PROXY header, TLS, conversation, all within the time that the config gives it.
+
+use std::io;
+use std::time::{Duration, SystemTime};
+
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::time::{Instant, timeout_at};
+
+use super::tls::TlsClient;
+use crate::config::model::{Health, ProxyVersion, Server};
+use crate::guard::proxy_protocol::{Checksum, Header, encode_v1, encode_v2};
+use crate::proxy::check::{CheckStatus, Conversation, Step, Verdict};
+use crate::runtime::net::{Address, is_own_failure};
+
+trait Socket: AsyncRead + AsyncWrite + Unpin + Send {}
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> Socket for T {}
+
+/// What the checks of an upstream have in common.
+pub(super) struct Prober {
+    tls: Option<TlsClient>,
+}
+
+/// A finished check.
+#[derive(Debug)]
+pub(super) struct Checked {
+    pub(super) verdict: Verdict,
+    /// End of the certificate that the server showed.
+    pub(super) certificate_ends: Option<SystemTime>,
+}
+
+impl Prober {
+    pub(super) fn new(health: &Health) -> Prober {
+        Prober { tls: health.tls.as_ref().map(TlsClient::new) }
+    }
+
+    /// Checks `server`. Ends within `health.timeout`.
+    pub(super) async fn check(&self, health: &Health, server: &Server) -> Checked {
+        let deadline = Instant::now() + health.timeout;
+        let address = checked_address(health, server);
+        let mut certificate_ends = None;
+        let verdict = match self.check_at(health, &address, deadline, &mut certificate_ends).await {
+            Ok(verdict) | Err(verdict) => verdict,
+        };
+        Checked { verdict, certificate_ends }
+    }
+
+    /// `Err` is the verdict of a check that did not come to its conversation.
+    async fn check_at(
+        &self,
+        health: &Health,
+        address: &Address,
+        deadline: Instant,
+        certificate_ends: &mut Option<SystemTime>,
+    ) -> Result<Verdict, Verdict> {
+        let mut socket = match timeout_at(deadline, connect(address)).await {
+            Err(_) => {
+                let text = format!("no connection within {:?}", health.timeout);
+                return Err(Verdict::new(CheckStatus::ConnectTimeout, text));
+            }
+            Ok(connected) => connected.map_err(connect_failed)?,
+        };
+        if let Some(version) = health.proxy_protocol {
+            let sent = timeout_at(deadline, socket.write_all(&proxy_header(version))).await;
+            settled(sent, health.timeout)?;
+        }
+        if let Some(tls) = &self.tls {
+            socket = match timeout_at(deadline, tls.connect(socket, address)).await {
+                Err(_) => {
+                    let text = format!("no end of the TLS handshake within {:?}", health.timeout);
+                    return Err(Verdict::new(CheckStatus::TlsTimeout, text));
+                }
+                Ok(Err(error)) => {
+                    *certificate_ends = error.certificate_ends;
+                    return Err(Verdict::new(CheckStatus::TlsFailed, format!("TLS handshake: {}", error.text)));
+                }
+                Ok(Ok((socket, ends))) => {
+                    *certificate_ends = ends;
+                    socket
+                }
+            };
+        }
+        let authority = match address {
+            Address::Tcp(address) => address.to_string(),
+            Address::Unix(_) => "localhost".to_owned(),
+        };
+        let mut conversation = Conversation::new(&health.probe, &authority);
+        if conversation.is_silent() {
+            // So that a server of TLS does not take the check for a broken connection.
+            drop(timeout_at(deadline, socket.shutdown()).await);
+            return Ok(match &self.tls {
+                Some(_) => Verdict::new(CheckStatus::TlsDone, "TLS handshake done"),
+                None => Verdict::new(CheckStatus::Connected, "connected"),
+            });
+        }
+        let ended = timeout_at(deadline, converse(&mut socket, &mut conversation)).await;
+        settled(ended, health.timeout)
+    }
+}
+
+/// Where `server` is checked.
+fn checked_address(health: &Health, server: &Server) -> Address {
+    match (&server.check_address, &server.address, health.port) {
+        (Some(address), _, _) => address.clone(),
+        (None, Address::Tcp(address), Some(port)) => Address::Tcp((address.ip(), port).into()),
+        (None, address, _) => address.clone(),
+    }
+}
+
+async fn connect(address: &Address) -> io::Result<Box<dyn Socket>> {
+    match address {
+        Address::Tcp(address) => {
+            let socket = tokio::net::TcpStream::connect(address).await?;
+            // With nobody listening there, a connection from a port to itself succeeds (tcp(7), simultaneous open).
+            if socket.local_addr()? == socket.peer_addr()? {
+                return Err(io::ErrorKind::ConnectionRefused.into());
+            }
+            socket.set_nodelay(true)?;
+            Ok(Box::new(socket))
+        }
+        Address::Unix(path) => Ok(Box::new(tokio::net::UnixStream::connect(path).await?)),
+    }
+}
+
+fn connect_failed(error: io::Error) -> Verdict {
+    // Else a process that runs out of descriptors would see all its servers down.
+    let status = if is_own_failure(&error) { CheckStatus::OwnFailure } else { CheckStatus::ConnectFailed };
+    Verdict::new(status, plain(&error))
+}
+
+/// The check speaks for itself and for no client.
+fn proxy_header(version: ProxyVersion) -> Vec<u8> {
+    let mut header = Vec::new();
+    match version {
+        ProxyVersion::V1 => encode_v1(&Header::Local, &mut header),
+        ProxyVersion::V2 => encode_v2(&Header::Local, Checksum::None, &mut header),
+    }
+    header
+}
+
+/// What came within the time; `Err`: nothing did, or the connection broke.
+fn settled<T>(ended: Result<io::Result<T>, tokio::time::error::Elapsed>, timeout: Duration) -> Result<T, Verdict> {
+    match ended {
+        Err(_) => Err(Verdict::new(CheckStatus::AnswerTimeout, format!("no answer within {timeout:?}"))),
+        Ok(Err(error)) => Err(Verdict::new(CheckStatus::Invalid, format!("connection broke: {}", plain(&error)))),
+        Ok(Ok(ended)) => Ok(ended),
+    }
+}
+
+async fn converse(socket: &mut Box<dyn Socket>, conversation: &mut Conversation<'_>) -> io::Result<Verdict> {
+    let mut input = Vec::with_capacity(1024);
+    let mut step = conversation.begin();
+    loop {
+        step = match step {
+            Step::Done(verdict) => return Ok(verdict),
+            Step::Send(bytes) => {
+                // A server may have closed behind the answer that it has given: that one is still to be read.
+                let sent = async { socket.write_all(&bytes).await.and(socket.flush().await) };
+                match sent.await {
+                    Ok(()) => conversation.on_bytes(&input),
+                    Err(error) if input.is_empty() => match socket.read_buf(&mut input).await {
+                        Ok(bytes) if bytes > 0 => conversation.on_bytes(&input),
+                        _ => return Err(error),
+                    },
+                    Err(_) => return Ok(conversation.on_end(&input)),
+                }
+            }
+            Step::Read => match socket.read_buf(&mut input).await {
+                Ok(0) => return Ok(conversation.on_end(&input)),
+                // A server of TLS that does not say goodbye has still answered.
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(conversation.on_end(&input)),
+                Ok(_) => conversation.on_bytes(&input),
+                Err(error) => return Err(error),
+            },
+        };
+    }
+}
+
+/// The system's message in the style of our log: lower case, without the error number.
+fn plain(error: &io::Error) -> String {
+    let text = error.to_string();
+    text.split(" (os error").next().unwrap_or_default().to_lowercase()
+}

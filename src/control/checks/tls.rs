@@ -1,0 +1,149 @@
+//! The client side of a check's TLS: verified by the config's authorities, or taken as it comes.
+//!
+//! What a certificate says of its end is reported either way. rustls is the protocol; nothing is resumed, so that every
+//! check sees the certificate that the server has now.
+
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{Resumption, WebPkiServerVerifier};
+use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
+use rustls::{ClientConfig, DigitallySignedStruct, Error, SignatureScheme};
+use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_rustls::client::TlsStream;
+
+use crate::config::model::CheckTls;
+use crate::runtime::net::Address;
+
+/// Of one upstream.
+pub(super) struct TlsClient {
+    provider: Arc<CryptoProvider>,
+    verifier: Result<Option<Arc<WebPkiServerVerifier>>, String>,
+    server_name: Option<String>,
+}
+
+/// Why there is no TLS.
+pub(super) struct TlsFailure {
+    pub(super) text: String,
+    pub(super) certificate_ends: Option<SystemTime>,
+}
+
+impl TlsClient {
+    pub(super) fn new(settings: &CheckTls) -> TlsClient {
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let verifier = match (&settings.ca, &settings.roots) {
+            (Some(_), Some(roots)) => {
+                let builder = WebPkiServerVerifier::builder_with_provider(roots.clone(), provider.clone());
+                builder.build().map(Some).map_err(|error| format!("`ca` cannot be used: {error}"))
+            }
+            // Never without verification where it was asked for.
+            (Some(_), None) => Err("`ca` was not read".into()),
+            (None, _) => Ok(None),
+        };
+        TlsClient { provider, verifier, server_name: settings.server_name.clone() }
+    }
+
+    /// Shakes hands on `socket`; tells when the server's certificate ends.
+    pub(super) async fn connect<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+        &self,
+        socket: S,
+        address: &Address,
+    ) -> Result<(Box<TlsStream<S>>, Option<SystemTime>), TlsFailure> {
+        let fail = |text: String| TlsFailure { text, certificate_ends: None };
+        let strict = self.verifier.clone().map_err(fail)?;
+        let noting = Arc::new(Noting { strict, provider: self.provider.clone(), ends: Mutex::new(None) });
+        let name = self.name(address).map_err(fail)?;
+        let config = self.config(noting.clone()).map_err(|error| fail(error.to_string()))?;
+        let connected = tokio_rustls::TlsConnector::from(Arc::new(config)).connect(name, socket).await;
+        match connected {
+            Ok(stream) => Ok((Box::new(stream), noting.ends())),
+            Err(error) => Err(TlsFailure { text: plain(&error), certificate_ends: noting.ends() }),
+        }
+    }
+
+    fn name(&self, address: &Address) -> Result<ServerName<'static>, String> {
+        match (&self.server_name, address) {
+            (Some(name), _) => ServerName::try_from(name.clone()).map_err(|_| format!("`{name}` is no name")),
+            (None, Address::Tcp(address)) => Ok(ServerName::from(address.ip())),
+            (None, Address::Unix(_)) => ServerName::try_from("localhost").map_err(|error| error.to_string()),
+        }
+    }
+
+    fn config(&self, noting: Arc<Noting>) -> Result<ClientConfig, Error> {
+        let builder =
+            ClientConfig::builder_with_provider(self.provider.clone()).with_safe_default_protocol_versions()?;
+        let mut config = builder.dangerous().with_custom_certificate_verifier(noting).with_no_client_auth();
+        config.resumption = Resumption::disabled();
+        // No SNI of `localhost` that nobody asked for; rustls sends none for addresses by itself.
+        config.enable_sni = self.server_name.is_some();
+        Ok(config)
+    }
+}
+
+fn plain(error: &io::Error) -> String {
+    // rustls's own errors are wrapped; their text may hold names of the certificate.
+    error.to_string().chars().filter(|c| !c.is_control()).take(200).collect()
+}
+
+/// Notes when a certificate ends, then verifies it, or does not.
+#[derive(Debug)]
+struct Noting {
+    strict: Option<Arc<WebPkiServerVerifier>>,
+    provider: Arc<CryptoProvider>,
+    ends: Mutex<Option<SystemTime>>,
+}
+
+impl Noting {
+    fn ends(&self) -> Option<SystemTime> {
+        *self.ends.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// `notAfter` of a certificate (RFC 5280 section 4.1.2.5); `None`: it is none.
+fn not_after(certificate: &CertificateDer<'_>) -> Option<SystemTime> {
+    let (_, certificate) = x509_parser::parse_x509_certificate(certificate).ok()?;
+    let seconds = u64::try_from(certificate.validity().not_after.timestamp()).unwrap_or(0);
+    UNIX_EPOCH.checked_add(Duration::from_secs(seconds))
+}
+
+impl ServerCertVerifier for Noting {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        *self.ends.lock().unwrap_or_else(PoisonError::into_inner) = not_after(end_entity);
+        match &self.strict {
+            Some(strict) => strict.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now),
+            None => Ok(ServerCertVerified::assertion()),
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls12_signature(message, certificate, signature, &self.provider.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls13_signature(message, certificate, signature, &self.provider.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider.signature_verification_algorithms.supported_schemes()
+    }
+}

@@ -1,0 +1,194 @@
+//! The control socket: `one-server ctl` looks at the running process and changes it.
+//!
+//! A Unix socket with mode 0600, on which root and the user of the process alone are heard (SO_PEERCRED, unix(7)). One line of
+//! JSON is a request ([`Request`]), one line is its answer ([`Answer`]); a connection may ask several times.
+//!
+//! ```text
+//! → {"command":"server","server":"api/10.0.0.7:8080","state":"drain"}
+//! ← {"ok":true,"result":{"server":"api/10.0.0.7:8080","state":"drain","was":"ready"}}
+//! ```
+//! Everything is bounded: the length of a request, connections, their silence. Deliberately absent: a login (the file's
+//! owner is one), requests over TCP.
+
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
+mod serve;
+pub mod show;
+
+use serde::{Deserialize, Serialize};
+
+use super::shared::AdminState;
+
+pub use serve::{Desk, Order, serve};
+
+/// Where the socket is looked for when nobody says otherwise.
+pub const SOCKET_DEFAULT: &str = "/run/one-server.sock";
+
+/// Bytes of a request, its line end included.
+pub const REQUEST_BYTES_MAX: usize = 64 * 1024;
+
+/// What is asked for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "command", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Request {
+    /// What runs: a [`show::View`].
+    Show {},
+    /// The config file is read again: a [`Reloaded`].
+    Reload {
+        /// The diagnostics of a bad config are for a terminal.
+        #[serde(default)]
+        color: bool,
+    },
+    /// What the operator wants of a server: a [`Changed`].
+    Server {
+        /// `UPSTREAM/ADDRESS`.
+        server: String,
+        /// The state it is to have.
+        state: State,
+    },
+    /// The process ends: [`Ends`].
+    Shutdown {
+        /// Requests under way are finished first.
+        #[serde(default)]
+        drain: bool,
+    },
+}
+
+/// [`AdminState`] as it is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    /// See [`AdminState::Ready`].
+    Ready,
+    /// See [`AdminState::Drain`].
+    Drain,
+    /// See [`AdminState::Maintenance`].
+    Maintenance,
+}
+
+impl From<State> for AdminState {
+    fn from(state: State) -> AdminState {
+        match state {
+            State::Ready => AdminState::Ready,
+            State::Drain => AdminState::Drain,
+            State::Maintenance => AdminState::Maintenance,
+        }
+    }
+}
+
+/// What comes back.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Answer {
+    /// It was done.
+    pub ok: bool,
+    /// What the request says comes back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub result: Option<serde_json::Value>,
+    /// Why it was not done, for a person; may have several lines.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
+impl Answer {
+    fn done(result: impl Serialize) -> Answer {
+        match serde_json::to_value(result) {
+            Ok(result) => Answer { ok: true, result: Some(result), error: None },
+            Err(error) => Answer::refused(format!("the answer cannot be written: {error}")),
+        }
+    }
+
+    fn refused(error: impl Into<String>) -> Answer {
+        Answer { ok: false, result: None, error: Some(error.into()) }
+    }
+}
+
+/// A reload that was done.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reloaded {
+    /// The file that was read; `None`: there is none, and certificates alone were loaded.
+    pub file: Option<String>,
+    /// Configs before this one in this process.
+    pub generation: u32,
+    /// Listeners that are new.
+    pub opened: Vec<String>,
+    /// Listeners that accept no more; their connections finish what they have.
+    pub closed: Vec<String>,
+    /// What of the new config is not applied before a restart.
+    pub needs_restart: Vec<String>,
+    /// What is probably not meant.
+    pub warnings: Vec<String>,
+}
+
+/// A reload that was not done: nothing has changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// For a person.
+    pub text: String,
+    /// The same for a terminal.
+    pub colored: String,
+    /// One line for each mistake.
+    pub mistakes: Vec<String>,
+}
+
+impl Refusal {
+    /// One line.
+    pub fn plain(line: impl Into<String>) -> Refusal {
+        let line = line.into();
+        let text = format!("error: {line}\n");
+        Refusal { colored: text.clone(), text, mistakes: vec![line] }
+    }
+}
+
+/// A server whose state was set.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Changed {
+    /// `UPSTREAM/ADDRESS`.
+    pub server: String,
+    /// The state it has now.
+    pub state: String,
+    /// The state it had.
+    pub was: String,
+}
+
+/// The end of the process has begun.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ends {
+    /// `draining` or `stopping`.
+    pub phase: String,
+}
+
+/// One line of a client. Errors: what is wrong with it, for a person.
+pub fn parse(line: &[u8]) -> Result<Request, String> {
+    serde_json::from_slice(line).map_err(|error| format!("not a request: {error}"))
+}
+
+/// Upstream and address in `UPSTREAM/ADDRESS`; names have no slash, paths of sockets have.
+fn split(server: &str) -> Option<(&str, &str)> {
+    server.split_once('/').filter(|(upstream, address)| !upstream.is_empty() && !address.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_are_what_the_manual_says() {
+        let cases = [
+            (r#"{"command":"show"}"#, Request::Show {}),
+            (r#"{"command":"reload"}"#, Request::Reload { color: false }),
+            (r#"{"command":"shutdown","drain":true}"#, Request::Shutdown { drain: true }),
+            (
+                r#"{"command":"server","server":"api/unix:/run/a.sock","state":"maintenance"}"#,
+                Request::Server { server: "api/unix:/run/a.sock".into(), state: State::Maintenance },
+            ),
+        ];
+        for (text, request) in cases {
+            assert_eq!(parse(text.as_bytes()).as_ref(), Ok(&request), "{text}");
+        }
+        for bad in ["", "show", r#"{"command":"stop"}"#, r#"{"command":"reload","colour":true}"#, "{}", "[]"] {
+            assert!(parse(bad.as_bytes()).is_err(), "{bad}");
+        }
+        assert_eq!(split("api/unix:/run/a.sock"), Some(("api", "unix:/run/a.sock")));
+        assert_eq!([split("api"), split("/x"), split("api/")], [None, None, None]);
+    }
+}

@@ -1,0 +1,85 @@
+//! Leaving HTTP for another protocol (RFC 9110 section 7.8): what a client may ask for, and whether a server's 101 is an
+//! answer to that. Pure.
+//!
+//! Only protocols that the operator names are asked for, WebSocket (RFC 6455) as a rule. `h2c` never is, because a server
+//! that took it would speak HTTP/2 behind our back, past every rule for requests ("h2c smuggling").
+
+use crate::http::h1::{BodyKind, FieldName, Method, RequestHead, ResponseHead, list_elements};
+
+/// The protocol that `head` asks for, as the client spelt it, if it is one of `allowed` (lower-case names without a
+/// version). `None`: the request is an ordinary one, whatever its Upgrade says (a server may ignore it).
+///
+/// Only for GET without content: what is behind the head then belongs to the new protocol and nothing else.
+pub fn asked<'a>(head: &RequestHead, bytes: &'a [u8], allowed: &[Box<str>]) -> Option<&'a [u8]> {
+    if !head.upgrade || head.method != Method::Get || head.body != BodyKind::None {
+        return None;
+    }
+    let fields = head.fields.iter().filter(|field| field.known == FieldName::Upgrade);
+    let mut offers = fields.flat_map(|field| list_elements(field.value.of(bytes)));
+    offers.find(|offer| {
+        let name = memchr::memchr(b'/', offer).map_or(*offer, |slash| &offer[..slash]);
+        let is_http2 = name.eq_ignore_ascii_case(b"h2c") || name.eq_ignore_ascii_case(b"h2");
+        !is_http2 && allowed.iter().any(|known| known.as_bytes().eq_ignore_ascii_case(name))
+    })
+}
+
+/// Whether the 101 in `head` switches to the protocol that was `asked` for: a server must not choose another.
+pub fn is_agreed(head: &ResponseHead, bytes: &[u8], asked: &[u8]) -> bool {
+    let fields = head.fields.iter().filter(|field| field.known == FieldName::Upgrade);
+    let mut chosen = fields.flat_map(|field| list_elements(field.value.of(bytes)));
+    head.status == 101
+        && chosen.next().is_some_and(|protocol| protocol.eq_ignore_ascii_case(asked))
+        && chosen.next().is_none()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::h1::{Limits, parse_request, parse_response};
+
+    fn asks(text: &str) -> Option<String> {
+        let (mut head, bytes) = (RequestHead::default(), text.replace('\n', "\r\n"));
+        let parsed = parse_request(bytes.as_bytes(), &Limits::default(), &mut head);
+        assert_eq!(parsed, Ok(Some(())), "{text}");
+        let allowed = ["websocket".into(), "irc".into()];
+        asked(&head, bytes.as_bytes(), &allowed).map(|name| String::from_utf8(name.to_vec()).unwrap())
+    }
+
+    #[test]
+    fn only_what_is_allowed_is_asked_for() {
+        let head = |fields: &str| format!("GET / HTTP/1.1\nHost: a\n{fields}\n\n");
+        for (fields, expect) in [
+            ("Connection: Upgrade\nUpgrade: websocket", Some("websocket")),
+            ("Connection: keep-alive, upgrade\nUpgrade: WebSocket", Some("WebSocket")),
+            ("Connection: upgrade\nUpgrade: h2c, websocket", Some("websocket")),
+            ("Connection: upgrade\nUpgrade: h2c\nUpgrade: IRC/6.9", Some("IRC/6.9")),
+            ("Connection: upgrade\nUpgrade: h2c", None),
+            ("Connection: upgrade\nUpgrade: tls/1.0", None),
+            ("Upgrade: websocket", None),
+            ("Connection: upgrade", None),
+            ("Connection: upgrade\nUpgrade: websocket\nContent-Length: 3", None),
+            ("Connection: upgrade\nUpgrade: websocket\nTransfer-Encoding: chunked", None),
+        ] {
+            assert_eq!(asks(&head(fields)).as_deref(), expect, "{fields}");
+        }
+        assert_eq!(asks("POST / HTTP/1.1\nHost: a\nConnection: upgrade\nUpgrade: websocket\n\n"), None);
+        assert_eq!(asks("GET / HTTP/1.0\nHost: a\nConnection: upgrade\nUpgrade: websocket\n\n"), None);
+    }
+
+    #[test]
+    fn a_server_may_only_switch_to_what_was_asked_for() {
+        let agrees = |fields: &str| {
+            let text = format!("HTTP/1.1 101 Switching Protocols\n{fields}\n\n").replace('\n', "\r\n");
+            let mut head = ResponseHead::default();
+            let parsed = parse_response(text.as_bytes(), &Limits::default(), Method::Get, &mut head);
+            assert_eq!(parsed, Ok(Some(())), "{text}");
+            is_agreed(&head, text.as_bytes(), b"websocket")
+        };
+        assert!(agrees("Connection: Upgrade\nUpgrade: WebSocket"));
+        for refused in
+            ["Connection: Upgrade", "Upgrade: h2c", "Upgrade: websocket, h2c", "Upgrade: websocket\nUpgrade: h2c"]
+        {
+            assert!(!agrees(refused), "{refused}");
+        }
+    }
+}

@@ -1,0 +1,51 @@
+//! What is noted of a server's answers for outlier detection: a success, a failure, or nothing.
+//!
+//! Deliberately absent: decisions. The control thread reads the numbers ([`crate::proxy::outlier`]).
+
+use super::Forward;
+use crate::proxy::retry::Situation;
+use crate::runtime::net::is_own_failure;
+
+impl Forward<'_> {
+    /// The head of a response has come.
+    pub(super) fn observe_status(&self, server: usize, status: u16) {
+        let Some(rules) = &self.config.outliers else { return };
+        match rules.failures.has_status(status) {
+            true => self.note_failure(server, rules.consecutive),
+            false => self.stats(server).outcomes.on_success(),
+        }
+    }
+
+    /// A try has failed. What only met a closed idle connection says nothing of the server.
+    pub(super) fn observe_failure(&self, server: usize, situation: Situation) {
+        let Some(rules) = &self.config.outliers else { return };
+        let counts = match situation {
+            // Told by `observe_connect_failure`, which knows why.
+            Situation::ConnectFailed => false,
+            Situation::FreshClosed => rules.failures.broken,
+            Situation::ResponseTimeout => rules.failures.timeout,
+            Situation::Refused | Situation::ReusedClosed | Situation::ErrorStatus => false,
+        };
+        if counts {
+            self.note_failure(server, rules.consecutive);
+        }
+    }
+
+    /// Connecting has failed; `error` is `None` when it took too long. What lacks on this machine does not count.
+    pub(super) fn observe_connect_failure(&self, server: usize, error: Option<&std::io::Error>) {
+        let Some(rules) = &self.config.outliers else { return };
+        if rules.failures.connect && !error.is_some_and(is_own_failure) {
+            self.note_failure(server, rules.consecutive);
+        }
+    }
+
+    /// A response has broken off behind its head, by the server's fault.
+    pub(super) fn observe_broken(&self, server: usize) {
+        self.observe_failure(server, Situation::FreshClosed);
+    }
+
+    fn note_failure(&self, server: usize, consecutive: u32) {
+        let life = self.worker.shared.servers[self.upstream][server].life();
+        self.stats(server).outcomes.on_failure(consecutive, life);
+    }
+}
