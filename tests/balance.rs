@@ -201,7 +201,7 @@ fn tiers_take_over_in_order_and_give_back_as_the_policy_says() {
         let is_used = |server: &Server, name: &str| {
             eventually(&format!("{name} is used"), || (0..4).all(|_| who(server, get("/")) == name));
         };
-        for policy in ["at-once", "700ms", "manual"] {
+        for policy in ["at-once", "2s", "manual"] {
             let keys = format!("{HEALTH}\ntier_min = \"100%\"\nfail_back = \"{policy}\"");
             let server = Site::new(driver, &site(&list, &keys)).start();
             eventually("all are up", || ups(&server) == 4.0);
@@ -224,9 +224,10 @@ fn tiers_take_over_in_order_and_give_back_as_the_policy_says() {
                     is_used(&server, "first");
                 }
                 _ => {
-                    assert_eq!(who(&server, get("/")), "second", "{driver:?}");
+                    let still = who(&server, get("/"));
+                    assert!(still == "second" || back.elapsed() > Duration::from_secs(1), "{driver:?}: {still}");
                     is_used(&server, "first");
-                    assert!(back.elapsed() >= Duration::from_millis(400), "{driver:?}: {:?}", back.elapsed());
+                    assert!(back.elapsed() >= Duration::from_millis(1500), "{driver:?}: {:?}", back.elapsed());
                     server.wait_for_line("the tier", |line| line.contains("tier of servers in use changed"));
                 }
             }
@@ -314,15 +315,27 @@ fn limits_hold_over_all_workers() {
     });
 }
 
+/// What the log says of a request: how it ended, Tw, the queues, status, Tc.
+fn logged(mut server: Server, path: &str) -> impl Fn(&str) -> Vec<String> {
+    server.signal(rustix::process::Signal::QUIT);
+    server.wait();
+    let log = std::fs::read_to_string(server.folder().join(path)).expect("a log");
+    move |path| {
+        let line = log.lines().find(|line| line.starts_with(&format!("GET {path} ")));
+        line.unwrap_or_else(|| panic!("no {path} in {log}")).split('|').skip(1).map(str::to_owned).collect()
+    }
+}
+
+const LOG: &str = "access = \"$DIR/access.log\"\nformat = \"%r|%ts|%Tw|%sq/%bq|%ST|%Tc\"\nescape = \"none\"\n";
+
 #[test]
-fn those_who_wait_are_served_in_order_or_told_to_come_again() {
+fn those_who_wait_are_served_and_those_too_many_told_to_come_again() {
     with_both_drivers(|driver| {
         let release = Arc::new(AtomicBool::new(false));
         let upstream = holding(release.clone());
         let list = [with(upstream.address, "requests_max = 1")];
-        let keys = "health = false\nqueue_max = 4\nqueue_timeout = \"700ms\"";
-        let log = "access = \"$DIR/access.log\"\nformat = \"%r|%ts|%Tw|%sq/%bq|%ST|%Tc\"\nescape = \"none\"\n";
-        let server = Site::new(driver, &site(&list, keys)).log(log).start();
+        let keys = "health = false\nqueue_max = 4\nqueue_timeout = \"60s\"";
+        let server = Site::new(driver, &site(&list, keys)).log(LOG).start();
         let waiting = |n: f64| {
             eventually("they wait", || server.metric("one_server_upstream_queue_requests", "") == n);
         };
@@ -337,15 +350,15 @@ fn those_who_wait_are_served_in_order_or_told_to_come_again() {
             waiting(n as f64 + 1.0);
         }
         // One too many.
-        let (refused, took) = client::timed(|| server.connect().ask(get("/full")));
+        let refused = server.connect().ask(get("/full"));
         assert_eq!((refused.status, refused.field("retry-after")), (503, Some("1")), "{driver:?}");
-        assert!(took < Duration::from_millis(600), "{driver:?}: {took:?}");
         // One leaves, and makes room for another.
         drop(queued.remove(1));
         waiting(3.0);
         let mut late = server.connect();
         late.send(get("/late"));
         waiting(4.0);
+        std::thread::sleep(Duration::from_millis(200));
         release.store(true, Ordering::SeqCst);
         let statuses: Vec<u16> =
             queued.iter_mut().chain([&mut late, &mut held]).map(|c| c.response("GET").status).collect();
@@ -355,36 +368,38 @@ fn those_who_wait_are_served_in_order_or_told_to_come_again() {
         assert_eq!(order.len(), 5, "{driver:?}");
         // In order of arrival; those behind the one that left at the same worker may have moved up.
         assert_eq!(order[..2], ["/hold", "/0"], "{driver:?}");
+        let metric = |name: &str| server.metric(&format!("one_server_upstream_queue_{name}_total"), "");
+        assert_eq!([metric("full"), metric("timeouts"), metric("left")], [1.0, 0.0, 1.0], "{driver:?}");
+        let logged = logged(server, "access.log");
+        let (full, first, last) = (logged("/full"), logged("/0"), logged("/3"));
+        assert_eq!((full[0].as_str(), full[3].as_str()), ("RQ", "503"), "{full:?}");
+        assert_eq!(logged("/1")[0], "CQ");
+        assert_eq!((first[2].as_str(), last[2].as_str()), ("0/0", "0/3"), "{first:?} {last:?}");
+        // The wait is not counted as connecting.
+        let (tw, tc): (i64, i64) = (first[1].parse().expect("ms"), first[4].parse().expect("ms"));
+        assert!(tw >= 200 && tc < tw, "{first:?}");
+    });
+}
 
-        // And one waits in vain.
-        release.store(false, Ordering::SeqCst);
+#[test]
+fn who_waits_for_too_long_is_told_to_come_again() {
+    with_both_drivers(|driver| {
+        let release = Arc::new(AtomicBool::new(false));
+        let upstream = holding(release.clone());
+        let list = [with(upstream.address, "requests_max = 1")];
+        let server = Site::new(driver, &site(&list, "health = false\nqueue_timeout = \"700ms\"")).log(LOG).start();
         let mut held = server.connect();
         held.send(get("/hold"));
-        eventually("it arrives", || upstream.count("/hold") == 2);
+        eventually("it arrives", || upstream.count("/hold") == 1);
         let (refused, took) = client::timed(|| server.connect().ask(get("/vain")));
         assert_eq!((refused.status, refused.field("retry-after")), (503, Some("1")), "{driver:?}");
-        assert!((Duration::from_millis(600)..Duration::from_secs(5)).contains(&took), "{driver:?}: {took:?}");
+        assert!(took >= Duration::from_millis(600), "{driver:?}: {took:?}");
         release.store(true, Ordering::SeqCst);
         assert_eq!(held.response("GET").status, 200);
-        let metric = |name: &str| server.metric(&format!("one_server_upstream_queue_{name}_total"), "");
-        assert_eq!([metric("full"), metric("timeouts"), metric("left")], [1.0, 1.0, 1.0], "{driver:?}");
-        let mut server = server;
-        server.signal(rustix::process::Signal::QUIT);
-        server.wait();
-        let log = std::fs::read_to_string(server.folder().join("access.log")).expect("a log");
-        let line = |path: &str| {
-            log.lines().find(|line| line.starts_with(&format!("GET {path} "))).unwrap_or_else(|| panic!("{log}"))
-        };
-        let parts = |path: &str| line(path).split('|').skip(1).map(str::to_owned).collect::<Vec<_>>();
-        assert_eq!((parts("/full")[0].as_str(), parts("/full")[3].as_str()), ("RQ", "503"), "{log}");
-        assert_eq!((parts("/vain")[0].as_str(), parts("/vain")[3].as_str()), ("sQ", "503"), "{log}");
-        assert!(parts("/vain")[1].parse::<u64>().is_ok_and(|ms| (600..5000).contains(&ms)), "{log}");
-        assert_eq!(parts("/1")[0], "CQ", "{log}");
-        assert_eq!((parts("/0")[2].as_str(), parts("/3")[2].as_str()), ("0/0", "0/3"), "{log}");
-        assert!(parts("/3")[1].parse::<u64>().is_ok_and(|ms| ms > 0), "{log}");
-        // The wait is not counted as connecting.
-        let (tw, tc): (i64, i64) = (parts("/0")[1].parse().expect("ms"), parts("/0")[4].parse().expect("ms"));
-        assert!(tw >= 100 && tc < tw, "{log}");
+        assert_eq!(server.metric("one_server_upstream_queue_timeouts_total", ""), 1.0, "{driver:?}");
+        let vain = logged(server, "access.log")("/vain");
+        assert_eq!((vain[0].as_str(), vain[3].as_str()), ("sQ", "503"), "{vain:?}");
+        assert!(vain[1].parse::<u64>().is_ok_and(|ms| ms >= 600), "{vain:?}");
     });
 }
 
@@ -414,7 +429,7 @@ fn a_worker_with_few_requests_is_not_starved() {
         stop.store(true, Ordering::SeqCst);
         load.into_iter().for_each(|client| client.join().expect("a client"));
         // Ten are ahead at most, with 2 ms each; generous, for the machine is busy.
-        assert!(times[10] < Duration::from_millis(500), "{driver:?}: {times:?}");
+        assert!(times[10] < Duration::from_secs(2), "{driver:?}: {times:?}");
     });
 }
 
@@ -612,11 +627,11 @@ fn copies_go_to_a_second_upstream_and_never_hold_up_the_first() {
         let dead = support::ports::free_address();
         for (address, is_dead) in [(hangs.address, false), (dead, true)] {
             let mirror = "{ to = \"shadow\", requests_max = 3 }";
-            let server = Site::new(driver, &text(address, mirror, "response_timeout = \"2s\"\n")).start();
+            let server = Site::new(driver, &text(address, mirror, "response_timeout = \"8s\"\n")).start();
             let mut client = server.connect();
             let ((), took) =
                 client::timed(|| (0..50).for_each(|_| assert_eq!(client.ask(get("/quick")).text(), "api")));
-            assert!(took < Duration::from_secs(2), "{driver:?}: {took:?}");
+            assert!(took < Duration::from_secs(7), "{driver:?}: {took:?}");
             if is_dead {
                 eventually("they fail", || metric(&server, "mirror_failed") >= 1.0);
             } else {

@@ -711,7 +711,6 @@ pub(super) const KEYS: &[Key] = &[
         .when("a duration against servers that come and go, `manual` for databases and the like that somebody must look at first"),
     Key::new(Table::Upstream, "requests_max", integer(1, 1_000_000), Means("any number"))
         .help("requests under way at all its servers together, in the whole process; more wait in a queue")
-        .known_as(&["haproxy fullconn"])
         .when("to what a database or another service behind the servers bears"),
     Key::new(Table::Upstream, "queue_max", integer(0, 65_536), Default("1024"))
         .help("requests that may wait for a place, in the whole process; more are answered 503 at once")

@@ -13,8 +13,8 @@
 //!
 //! # Why nobody waits beside a free place
 //!
-//! Who waits puts a ticket in, then settles. Who leaves adds a free place, then settles. All these are sequentially
-//! consistent, so whichever of the two comes last finds what the other has left. Where a place was taken and there was no
+//! Who waits puts a ticket in, then settles. Who leaves adds a free place, then settles. To settle begins with a fence, so
+//! of the two at least the one whose fence comes second finds what the other has left. Where a place was taken and there was no
 //! ticket after all, it is given back, which is a leaving, and the look starts anew. So when nobody settles, no free place
 //! and no ticket for it are left (`loom_` tests below).
 //!
@@ -48,7 +48,7 @@ use crate::config::Heirs;
 use crate::config::model::{Server, Upstream};
 use crate::runtime::net::Address;
 use crate::runtime::sync::{
-    ArrayQueue, AtomicBool, AtomicU32, AtomicUsize, AtomicWaker, CachePadded, Ordering::SeqCst, register,
+    ArrayQueue, AtomicBool, AtomicU32, AtomicUsize, AtomicWaker, CachePadded, Ordering::SeqCst, fence, register,
 };
 
 /// What is asked for a place.
@@ -269,7 +269,13 @@ impl Gate {
     }
 
     fn settle_from(&self, first: usize, open: &impl Open) {
-        while self.waiting.load(SeqCst) > 0 && self.settle_once(first, open) {}
+        loop {
+            // Between what was done before (a place freed, a ticket put in) and the looks below; see the head of this file.
+            fence(SeqCst);
+            if self.waiting.load(SeqCst) == 0 || !self.settle_once(first, open) {
+                return;
+            }
+        }
     }
 
     /// One look at every server; `true`: a place was given back meanwhile, which a server looked at before may want.

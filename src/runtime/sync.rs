@@ -8,13 +8,13 @@ pub(crate) use {
     crossbeam::queue::ArrayQueue,
     crossbeam::utils::CachePadded,
     std::sync::Arc,
-    std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering},
+    std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence},
 };
 #[cfg(model_check)]
 pub(crate) use {
     loom::future::AtomicWaker,
     loom::sync::Arc,
-    loom::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering},
+    loom::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence},
     model::{ArrayQueue, CachePadded},
 };
 
