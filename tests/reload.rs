@@ -610,3 +610,26 @@ fn reloads_that_come_thick_and_fast_end_with_the_last_one() {
         assert!(begun.elapsed() < Duration::from_secs(15), "{driver:?}");
     });
 }
+
+#[test]
+fn applications_run_on_and_routes_to_others_are_refused() {
+    with_both_drivers(|driver| {
+        let rest =
+            "[app.probe]\n[site.main]\n[[site.main.route]]\npath = \"/app/\"\napp = \"probe\"\nrewrite = \"/echo\"\n";
+        let server = Site::probe(driver, rest).process(CONTROL).start();
+        let mut client = server.connect();
+        assert_eq!(client.ask(post("/app/", "one")).text(), "one");
+        let told =
+            server.reload_with(&[("rewrite = \"/echo\"", "rewrite = \"/echo\"\nheaders.set = { x-new = \"1\" }")]);
+        assert!(!told.contains("restart"), "{driver:?}: {told}");
+        let answer = client.ask(post("/app/", "two"));
+        assert_eq!((answer.text().as_str(), answer.field("x-new")), ("two", Some("1")), "{driver:?}");
+        assert_eq!(server.metric("one_server_app_requests_total", "app=\"probe\""), 2.0, "{driver:?}");
+        server.edit(&[("[app.probe]", "[app.other]\nprogram = \"probe\""), ("app = \"probe\"", "app = \"other\"")]);
+        let error = server.ctl_fails(&["reload"]);
+        let expected = "error: routes lead to application `other`, which does not run yet: applications are started with the \
+                        process, restart it\n";
+        assert_eq!(error, expected, "{driver:?}");
+        assert_eq!(client.ask(post("/app/", "three")).text(), "three", "{driver:?}");
+    });
+}

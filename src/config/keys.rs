@@ -780,7 +780,7 @@ pub(super) const KEYS: &[Key] = &[
         .known_as(&["haproxy tune.bufsize"])
         .when("up when uploads must survive the death of a server; it costs as much memory for each request under way"),
     Key::new(Table::Upstream, "keep_idle", integer(0, 65_536), Default("32"))
-        .help("idle connections kept per data worker and server; 0: none")
+        .help("idle connections kept per data worker and server; what a worker has too many others may use. 0: none")
         .flag_of(FlagOf::Proxy, "keep-idle")
         .known_as(&["nginx keepalive", "haproxy pool-max-conn"])
         .when("up when one worker has more than this many requests under way to one server"),

@@ -17,7 +17,9 @@ use crate::guard::{Limiter, PerAddress};
 use crate::metrics::{AppWorkerStats, Counter, LogWriterStats, Trace, Worker};
 use crate::proxy::availability::{Standing, is_panic};
 pub use crate::proxy::check::CheckStatus;
+use crate::proxy::exchange::Exchange;
 use crate::proxy::gate::Gate;
+use crate::runtime::detached::Detached;
 
 /// Events kept between two looks of the control thread; the oldest goes when more happen.
 const EVENTS_PENDING_MAX: usize = 256;
@@ -43,6 +45,8 @@ pub struct Shared {
     pub upstreams: Vec<Arc<UpstreamFlags>>,
     /// Limits of requests at the servers of each upstream; `None`: it has none. Writers: the data workers.
     pub gates: Vec<Option<Arc<Gate>>>,
+    /// Idle connections to each server that any data worker may take. Writers: the data workers.
+    pub idle: Vec<Vec<Arc<Exchange<Detached>>>>,
     /// Connections by client address; `None`: they are not limited. Writers: the data workers.
     pub clients: Option<Arc<PerAddress>>,
     /// Limits of requests, in the order of the config. Writers: the data workers.
@@ -126,6 +130,7 @@ impl Shared {
                 .collect(),
             upstreams: config.upstreams.iter().map(|_| Arc::default()).collect(),
             gates: config.upstreams.iter().map(|upstream| Gate::of(upstream, data_workers)).collect(),
+            idle: exchanges(&config, data_workers),
             clients: match config.http.connections_per_address_max {
                 0 => None,
                 connections_max => Some(Arc::new(PerAddress::new(connections_max, rand::random()))),
@@ -161,6 +166,7 @@ impl Shared {
             servers: succession.carry_servers(&self.servers, || Arc::new(ServerState::new(now))),
             upstreams: succession.upstreams.carry(&self.upstreams, Arc::default),
             gates: config.upstreams.iter().enumerate().map(gate).collect(),
+            idle: self.next_exchanges(&config, &succession),
             clients: match (config.http.connections_per_address_max, &self.clients) {
                 (0, _) => None,
                 (connections_max, Some(clients)) => {
@@ -175,6 +181,22 @@ impl Shared {
             succession,
             config,
         }
+    }
+
+    /// Those of servers that stay, as long as their limits do; else new ones, and the connections in the old ones close.
+    fn next_exchanges(&self, config: &Config, succession: &Succession) -> Vec<Vec<Arc<Exchange<Detached>>>> {
+        let mut next = exchanges(config, self.workers.len());
+        for (u, heir) in succession.upstreams.0.iter().enumerate() {
+            let Some(old) = *heir else { continue };
+            let limits = |upstream: &Upstream| (upstream.keep_idle, upstream.keep_idle_timeout);
+            if limits(&self.config.upstreams[old]) == limits(&config.upstreams[u]) {
+                let servers = next[u].iter_mut().zip(&succession.servers[u].0);
+                servers.filter_map(|(next, heir)| Some((next, (*heir)?))).for_each(|(next, heir)| {
+                    *next = self.idle[old][heir].clone();
+                });
+            }
+        }
+        next
     }
 
     /// What stays when the config changes.
@@ -210,6 +232,15 @@ impl Shared {
         }
         self.upstreams[upstream].set_panic(panic)
     }
+}
+
+/// One for each server.
+fn exchanges(config: &Config, data_workers: usize) -> Vec<Vec<Arc<Exchange<Detached>>>> {
+    let of_upstream = |upstream: &Upstream| {
+        let exchange = || Arc::new(Exchange::new(upstream.keep_idle * data_workers, upstream.keep_idle_timeout));
+        upstream.servers.iter().map(|_| exchange()).collect()
+    };
+    config.upstreams.iter().map(of_upstream).collect()
 }
 
 impl Lasting {

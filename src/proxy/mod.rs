@@ -9,6 +9,7 @@
 //! | [`balance`] | which server gets the request |
 //! | [`gate`] | how many requests a server has at once, and who waits |
 //! | [`pool`] | which idle connection is used again, and how long one is kept |
+//! | [`exchange`] | which idle connection of another data worker is |
 //! | [`upstream`] | both together, for one upstream of one worker |
 //! | [`head`] | the head sent to the server and the one sent back to the client |
 //! | [`check`] | what a health check says, and whether the answer is a healthy one |
@@ -24,6 +25,7 @@
 pub mod availability;
 pub mod balance;
 pub mod check;
+pub mod exchange;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
 pub mod gate;
@@ -41,4 +43,4 @@ pub mod upstream;
 pub use self::balance::{Ask, Balancer, Picked, Servers, Tried};
 pub use self::pool::IdlePool;
 pub use self::retry_budget::RetryBudget;
-pub use self::upstream::UpstreamState;
+pub use self::upstream::{DataWorker, UpstreamState};

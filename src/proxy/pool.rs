@@ -30,16 +30,16 @@ impl<T> IdlePool<T> {
 
     /// Keeps `connection`, idle from `now` on.
     ///
-    /// Returns what does not fit and has to be closed: the connection idle longest, or `connection` itself when the
-    /// pool keeps none.
-    pub fn put(&mut self, connection: T, now: Instant) -> Option<T> {
+    /// Returns what does not fit, with the time since when it is idle: the connection idle longest, or `connection` itself
+    /// when the pool keeps none. It is to be closed, or somebody else's.
+    pub fn put(&mut self, connection: T, now: Instant) -> Option<(T, Instant)> {
         if self.keep_idle == 0 {
-            return Some(connection);
+            return Some((connection, now));
         }
         debug_assert!(self.idle.back().is_none_or(|(_, since)| *since <= now), "time goes back");
         let evicted = if self.idle.len() == self.keep_idle { self.idle.pop_front() } else { None };
         self.idle.push_back((connection, now));
-        evicted.map(|(connection, _)| connection)
+        evicted
     }
 
     /// The connection put back last, unless it is too old.
@@ -104,7 +104,7 @@ mod tests {
         let mut pool = IdlePool::new(2, 60 * SECOND);
         assert_eq!(pool.put('a', now), None);
         assert_eq!(pool.put('b', now), None);
-        assert_eq!(pool.put('c', now), Some('a'));
+        assert_eq!(pool.put('c', now), Some(('a', now)));
         assert_eq!(pool.len(), 2);
         assert_eq!((pool.take(now), pool.take(now)), (Some('c'), Some('b')));
     }
@@ -113,7 +113,7 @@ mod tests {
     fn a_pool_of_none_keeps_none() {
         let now = Instant::now();
         let mut pool = IdlePool::new(0, 60 * SECOND);
-        assert_eq!(pool.put('a', now), Some('a'));
+        assert_eq!(pool.put('a', now), Some(('a', now)));
         assert_eq!(pool.take(now), None);
     }
 

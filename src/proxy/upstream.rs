@@ -14,6 +14,10 @@ use crate::config::Heirs;
 use crate::config::model::{Server, Upstream};
 use crate::runtime::net::Address;
 
+/// Idle connections to one server that a data worker keeps for itself alone, where there are others: enough for the ups and
+/// downs of a moment, because one from the exchange costs a few system calls.
+const OWN_IDLE_MAX: usize = 8;
+
 /// Balancer and idle connections of one upstream on one data worker.
 #[derive(Debug)]
 pub struct UpstreamState<T> {
@@ -23,6 +27,17 @@ pub struct UpstreamState<T> {
     pub retries: RetryBudget,
     /// Settings of TLS sessions with the servers, this worker's own.
     tls: Option<Arc<rustls::ClientConfig>>,
+}
+
+/// The data worker that a state is for.
+#[derive(Clone, Copy, Debug)]
+pub struct DataWorker {
+    /// Index among them.
+    pub index: usize,
+    /// How many there are.
+    pub count: usize,
+    /// See [`Balancer::new`].
+    pub seed: u64,
 }
 
 #[derive(Debug)]
@@ -43,13 +58,22 @@ impl<T> ServerState<T> {
     }
 }
 
+/// Idle connections that one of `workers` keeps for itself alone: what one has too many, the others may use. A session of TLS
+/// cannot leave its worker.
+fn stock(upstream: &Upstream, workers: usize) -> usize {
+    match workers == 1 || upstream.tls.is_some() {
+        true => upstream.keep_idle,
+        false => upstream.keep_idle.min(OWN_IDLE_MAX),
+    }
+}
+
 impl<T> UpstreamState<T> {
-    /// The state of `upstream` on the data worker of index `worker`; for `seed` see [`Balancer::new`].
-    pub fn new(upstream: &Upstream, worker: usize, seed: u64, now: Instant) -> UpstreamState<T> {
-        let pool = || Rc::new(RefCell::new(IdlePool::new(upstream.keep_idle, upstream.keep_idle_timeout)));
+    /// The state of `upstream` on one data worker.
+    pub fn new(upstream: &Upstream, worker: DataWorker, now: Instant) -> UpstreamState<T> {
+        let pool = || Rc::new(RefCell::new(IdlePool::new(stock(upstream, worker.count), upstream.keep_idle_timeout)));
         UpstreamState {
             servers: upstream.servers.iter().map(|server| ServerState::new(server, pool())).collect(),
-            balancer: Balancer::new(upstream, worker, seed),
+            balancer: Balancer::new(upstream, worker.index, worker.seed),
             retries: RetryBudget::new(upstream.retry.budget_percent, now),
             // The check has made these settings once already.
             tls: upstream.tls.as_ref().map(|tls| tls.trust.settings().expect("settings that were tried")),
@@ -63,14 +87,14 @@ impl<T> UpstreamState<T> {
 
     /// The state under a new config, beside which this one goes on for the requests that have it. Servers that stay, whose
     /// old indexes `heirs` tells, share idle connections and counts of requests under way with their old selves.
-    pub fn next(&self, upstream: &Upstream, heirs: &Heirs, worker: usize, seed: u64, now: Instant) -> UpstreamState<T> {
-        let mut next = UpstreamState::new(upstream, worker, seed, now);
+    pub fn next(&self, upstream: &Upstream, heirs: &Heirs, worker: DataWorker, now: Instant) -> UpstreamState<T> {
+        let mut next = UpstreamState::new(upstream, worker, now);
         // What was verified by other rules, or not at all, is not used again.
         let same_rules = self.tls.is_none() && next.tls.is_none();
         let heirs_of_idle = if same_rules { heirs.0.as_slice() } else { &[] };
         for (new, heir) in next.servers.iter_mut().zip(heirs_of_idle) {
             let Some(old) = heir.map(|heir| &self.servers[heir]) else { continue };
-            old.idle.borrow_mut().set_limits(upstream.keep_idle, upstream.keep_idle_timeout);
+            old.idle.borrow_mut().set_limits(stock(upstream, worker.count), upstream.keep_idle_timeout);
             new.idle = old.idle.clone();
         }
         next.retries = self.retries.clone().with_share(upstream.retry.budget_percent);
@@ -137,8 +161,8 @@ impl<T> UpstreamState<T> {
 
     /// Keeps a connection to `server` whose response ended cleanly.
     ///
-    /// Returns what does not fit and has to be closed, as [`IdlePool::put`] does.
-    pub fn keep(&mut self, server: usize, connection: T, now: Instant) -> Option<T> {
+    /// Returns what does not fit and since when it is idle, as [`IdlePool::put`] does.
+    pub fn keep(&mut self, server: usize, connection: T, now: Instant) -> Option<(T, Instant)> {
         // It answered: the server is alive even if a connect failed meanwhile.
         self.balancer.on_connected(server);
         self.servers[server].idle.borrow_mut().put(connection, now)
@@ -183,6 +207,7 @@ mod tests {
     use crate::proxy::Tried;
 
     const SECOND: Duration = Duration::from_secs(1);
+    const ALONE: DataWorker = DataWorker { index: 0, count: 1, seed: 0 };
 
     fn upstream(addresses: &[&str]) -> Upstream {
         let mut upstream = crate::config::Defaults::new(Default::default()).upstream("api");
@@ -218,7 +243,7 @@ mod tests {
     #[test]
     fn idle_connections_stay_with_their_server() {
         let now = Instant::now();
-        let mut state = UpstreamState::new(&upstream(&["127.0.0.1:1", "127.0.0.1:2"]), 0, 0, now);
+        let mut state = UpstreamState::new(&upstream(&["127.0.0.1:1", "127.0.0.1:2"]), ALONE, now);
         assert_eq!(state.keep(0, 'a', now), None);
         assert_eq!(state.take_idle(1, now), None);
         assert_eq!(state.take_idle(0, now), Some('a'));
@@ -228,7 +253,7 @@ mod tests {
     #[test]
     fn the_tick_closes_old_ones_and_those_to_servers_that_are_down() {
         let now = Instant::now();
-        let mut state = UpstreamState::new(&upstream(&["127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3"]), 0, 0, now);
+        let mut state = UpstreamState::new(&upstream(&["127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3"]), ALONE, now);
         for server in 0..3 {
             state.keep(server, 'a', now);
         }
@@ -245,7 +270,7 @@ mod tests {
     #[test]
     fn an_answer_ends_the_rest_of_a_server() {
         let now = Instant::now();
-        let mut state = UpstreamState::new(&upstream(&["127.0.0.1:1", "127.0.0.1:2"]), 0, 0, now);
+        let mut state = UpstreamState::new(&upstream(&["127.0.0.1:1", "127.0.0.1:2"]), ALONE, now);
         state.on_connect_failed(0, now);
         let tried = Tried::new();
         let ask = Ask { tried: &tried, key: None, now };
@@ -258,14 +283,14 @@ mod tests {
     #[test]
     fn servers_that_stay_keep_connections_and_counts_whatever_their_index() {
         let now = Instant::now();
-        let mut old = UpstreamState::new(&upstream(&["127.0.0.1:1", "127.0.0.1:2"]), 0, 0, now);
+        let mut old = UpstreamState::new(&upstream(&["127.0.0.1:1", "127.0.0.1:2"]), ALONE, now);
         old.keep(0, 'a', now);
         old.keep(1, 'b', now);
         old.on_start(1);
-        let mut new = old.next(&upstream(&["127.0.0.1:2", "127.0.0.1:3"]), &Heirs(vec![Some(1), None]), 0, 0, now);
+        let mut new = old.next(&upstream(&["127.0.0.1:2", "127.0.0.1:3"]), &Heirs(vec![Some(1), None]), ALONE, now);
         assert_eq!(([new.idle(0), new.idle(1)], [new.active(0), new.active(1)]), ([1, 0], [1, 0]));
         old.retire(|server| server == 0);
-        assert_eq!((old.idle(0), old.keep(0, 'c', now)), (0, Some('c')), "a server that is gone keeps nothing");
+        assert_eq!((old.idle(0), old.keep(0, 'c', now)), (0, Some(('c', now))), "a server that is gone keeps nothing");
         // A request under way ends on the old one.
         assert_eq!(old.keep(1, 'd', now), None);
         old.on_end(1);
@@ -278,13 +303,13 @@ mod tests {
         let now = Instant::now();
         let (tried, up) = (Tried::new(), AllUp);
         let ask = Ask { tried: &tried, key: None, now };
-        let mut old: UpstreamState<()> = UpstreamState::new(&upstream(&["127.0.0.1:1", "127.0.0.1:2"]), 0, 0, now);
+        let mut old: UpstreamState<()> = UpstreamState::new(&upstream(&["127.0.0.1:1", "127.0.0.1:2"]), ALONE, now);
         assert!(old.balancer_mut().keeps(0, ask, &up));
         old.retire(|server| server == 0);
         assert!((0..4).all(|_| old.pick(ask, &up) == Picked::Server(1)));
         assert!(!old.balancer_mut().keeps(0, ask, &up), "not even for those that belong there");
         // Unless nobody else is left.
-        let mut old: UpstreamState<()> = UpstreamState::new(&upstream(&["127.0.0.1:1"]), 0, 0, now);
+        let mut old: UpstreamState<()> = UpstreamState::new(&upstream(&["127.0.0.1:1"]), ALONE, now);
         old.retire(|_| true);
         assert_eq!(old.pick(ask, &up), Picked::Server(0));
     }
@@ -295,22 +320,22 @@ mod tests {
         let config = upstream(&["127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3"]);
         let (tried, heirs) = (Tried::new(), Heirs(vec![Some(0), Some(1), Some(2)]));
         let ask = Ask { tried: &tried, key: None, now };
-        let mut state: UpstreamState<()> = UpstreamState::new(&config, 0, 0, now);
+        let mut state: UpstreamState<()> = UpstreamState::new(&config, ALONE, now);
         let mut picks = Vec::new();
         for _ in 0..9 {
             picks.push(state.pick(ask, &AllUp));
-            state = state.next(&config, &heirs, 0, 0, now);
+            state = state.next(&config, &heirs, ALONE, now);
         }
         assert_eq!(picks, [0, 1, 2, 0, 1, 2, 0, 1, 2].map(Picked::Server));
         state.on_connect_failed(0, now);
-        state = state.next(&config, &heirs, 0, 0, now);
+        state = state.next(&config, &heirs, ALONE, now);
         assert!((0..6).all(|_| state.pick(ask, &AllUp) != Picked::Server(0)), "it still rests");
     }
 
     #[test]
     fn the_host_of_last_resort_is_the_address() {
         let state: UpstreamState<()> =
-            UpstreamState::new(&upstream(&["[::1]:8080", "unix:/run/app.sock"]), 0, 0, Instant::now());
+            UpstreamState::new(&upstream(&["[::1]:8080", "unix:/run/app.sock"]), ALONE, Instant::now());
         assert_eq!([state.host(0), state.host(1)], [b"[::1]:8080".as_slice(), b"localhost"]);
     }
 }

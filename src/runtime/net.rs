@@ -115,6 +115,20 @@ impl Stream {
         Stream { socket: UnsafeCell::new(Socket::Unix(socket)), fd }
     }
 
+    /// Takes up a connection that no worker has.
+    pub(super) fn from_std_tcp(socket: std::net::TcpStream) -> io::Result<Stream> {
+        monoio::net::TcpStream::from_std(socket).map(Stream::from_tcp)
+    }
+
+    /// The same.
+    pub(super) fn from_std_unix(socket: std::os::unix::net::UnixStream) -> io::Result<Stream> {
+        monoio::net::UnixStream::from_std(socket).map(Stream::from_unix)
+    }
+
+    pub(super) fn is_unix(&self) -> bool {
+        matches!(self.socket(), Socket::Unix(_))
+    }
+
     #[expect(clippy::mut_from_ref, reason = "see the safety comment")]
     fn socket(&self) -> &mut Socket {
         // SAFETY: monoio's stream methods use the `&mut` only to clone the shared descriptor, before their future first
@@ -226,7 +240,7 @@ impl Stream {
         self.fd
     }
 
-    fn borrow(&self) -> BorrowedFd<'_> {
+    pub(super) fn borrow(&self) -> BorrowedFd<'_> {
         // SAFETY: the descriptor is open as long as `self.socket` lives, which the borrow of `self` guarantees.
         unsafe { BorrowedFd::borrow_raw(self.fd) }
     }

@@ -194,20 +194,39 @@ impl Worker {
         self.ticked.set(now);
         for (index, upstream) in self.upstreams.iter().enumerate() {
             forward::look(self, index, now);
-            // One that is drained still has its sticky clients.
-            let is_sticky = self.config.upstreams[index].sticky.is_some();
-            let state = &self.shared.servers[index];
-            let up = |server: usize| state[server].is_usable() || (is_sticky && state[server].keeps_clients());
-            upstream.borrow_mut().expire(up, now, |_, _| {});
+            upstream.borrow_mut().expire(|server| self.has_clients(index, server), now, |_, _| {});
             for (server, stats) in self.stats.servers[index].iter().enumerate() {
                 stats.idle.set(upstream.borrow().idle(server) as u64);
             }
+        }
+        if self.index == 0 {
+            self.expire_shared(now);
         }
         forward::look_at_those_before(&self.lasting, now);
         if let Some(outbox) = &*self.outbox.borrow() {
             outbox.flush_due();
         }
         self.tend_closed_doors();
+    }
+}
+
+impl Worker {
+    /// Requests go to a server: it is up, or it is being drained and has its sticky clients.
+    fn has_clients(&self, upstream: usize, server: usize) -> bool {
+        let is_sticky = self.config.upstreams[upstream].sticky.is_some();
+        self.shared.is_up(upstream, server) || (is_sticky && self.shared.servers[upstream][server].keeps_clients())
+    }
+
+    /// Closes idle connections of all workers that are too old, or whose server is down.
+    fn expire_shared(&self, now: Instant) {
+        for (upstream, servers) in self.shared.idle.iter().enumerate() {
+            for (server, idle) in servers.iter().enumerate().filter(|(_, idle)| !idle.is_empty()) {
+                match self.has_clients(upstream, server) {
+                    true => idle.expire(now),
+                    false => idle.clear(),
+                };
+            }
+        }
     }
 }
 

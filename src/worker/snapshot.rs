@@ -18,8 +18,8 @@ use crate::config::{Config, Succession};
 use crate::control::Shared;
 use crate::http::h1::Limits;
 use crate::log::{AccessLog, NewLanes, Outbox};
-use crate::proxy::UpstreamState;
 use crate::proxy::gate::Queue;
+use crate::proxy::{DataWorker, UpstreamState};
 use crate::route::Router;
 use crate::runtime::net::BoundSocket;
 use crate::tls::{Material, TlsError};
@@ -171,12 +171,13 @@ impl<'a> Before<'a> {
 fn upstreams(shared: &Shared, worker: usize, before: Option<&Before<'_>>) -> Upstreams {
     let now = std::time::Instant::now();
     let upstream = |(u, upstream): (usize, &Upstream)| {
+        let worker = DataWorker { index: worker, count: shared.workers.len(), seed: rand::random() };
         let heir = before.and_then(|before| Some((before, before.succession.upstreams.0[u]?)));
         RefCell::new(match heir {
             Some((Before { worker: old, succession }, heir)) => {
-                old.upstreams[heir].borrow().next(upstream, &succession.servers[u], worker, rand::random(), now)
+                old.upstreams[heir].borrow().next(upstream, &succession.servers[u], worker, now)
             }
-            None => UpstreamState::new(upstream, worker, rand::random(), now),
+            None => UpstreamState::new(upstream, worker, now),
         })
     };
     shared.config.upstreams.iter().enumerate().map(upstream).collect()

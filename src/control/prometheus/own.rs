@@ -219,7 +219,9 @@ fn upstreams(out: &mut Exposition, shared: &Shared) {
     let help = "Requests that could have been tried again, but for the budget.";
     t.counter(out, "retries_refused_total", help, |s| &s.retries_refused);
     t.responses(out, "responses_total", "Answers of a server by status class.", |s| &s.responses);
-    t.gauge(out, "connections_idle", "Idle connections to a server now.", |s| &s.idle);
+    t.gauge(out, "connections_idle", "Idle connections to a server that this worker keeps for itself now.", |s| {
+        &s.idle
+    });
     t.histogram(out, "connect_duration_seconds", "Time to connect to a server.", |s| &s.connect);
     let help = "First byte of the request sent to complete response head.";
     t.histogram(out, "first_byte_duration_seconds", help, |s| &s.first_byte);

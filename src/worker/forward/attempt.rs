@@ -76,8 +76,7 @@ impl Forward<'_> {
             false => self.exchange_streamed(client, fields, outgoing.kind, at).await?,
         };
         if relayed.is_reusable {
-            let mut state = self.worker.upstreams[self.upstream].borrow_mut();
-            drop(state.keep(server, server_connection, self.worker.now()));
+            self.keep(server, server_connection);
         }
         Ok(relayed.outcome)
     }

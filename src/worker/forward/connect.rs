@@ -7,7 +7,8 @@ use std::time::Instant;
 use super::server::ServerConnection;
 use super::{Forward, NoResponse, TryFailed};
 use crate::proxy::retry::Situation;
-use crate::runtime::net::Stream;
+use crate::runtime::detached::Detached;
+use crate::runtime::net::{Peek, Stream};
 use crate::runtime::time::timeout;
 use crate::worker::Worker;
 
@@ -29,6 +30,10 @@ impl Forward<'_> {
                 stats.reuses.inc();
                 return Ok((idle, true));
             }
+        }
+        if !must_be_fresh && let Some(connection) = self.take_shared(server, now) {
+            stats.reuses.inc();
+            return Ok((connection, true));
         }
         let begun = self.worker.now();
         let address = &self.config.servers[server].address;
@@ -60,6 +65,35 @@ impl Forward<'_> {
                 state.on_connect_failed(server, self.worker.now());
                 Err(NoResponse::Failed(TryFailed { situation: Situation::ConnectFailed, sent: false }))
             }
+        }
+    }
+
+    /// An idle connection that another worker has no use for.
+    fn take_shared(&self, server: usize, now: Instant) -> Option<ServerConnection> {
+        let exchange = &self.worker.shared.idle[self.upstream][server];
+        if exchange.is_empty() {
+            return None;
+        }
+        loop {
+            let (detached, _) = exchange.take(now, drop)?;
+            if detached.peek() == Peek::Quiet
+                && let Ok(stream) = detached.attach()
+            {
+                return Some(ServerConnection::new(self.worker, stream));
+            }
+        }
+    }
+
+    /// Keeps a connection whose response ended cleanly: here, or where all workers find it.
+    pub(super) fn keep(&self, server: usize, connection: ServerConnection) {
+        let now = self.worker.now();
+        let spare = self.worker.upstreams[self.upstream].borrow_mut().keep(server, connection, now);
+        let Some((spare, since)) = spare else { return };
+        // A TLS session does not leave its worker.
+        if let Some(stream) = spare.into_plain()
+            && let Ok(detached) = Detached::of(stream)
+        {
+            drop(self.worker.shared.idle[self.upstream][server].put(detached, since));
         }
     }
 }

@@ -76,6 +76,13 @@ impl ServerConnection {
         Ok(())
     }
 
+    /// The connection alone; `None`, and closed: it speaks TLS.
+    pub(super) fn into_plain(self) -> Option<Stream> {
+        let ServerConnection { watched, stream, secure } = self;
+        drop(watched);
+        secure.is_none().then_some(stream)
+    }
+
     /// Nothing has come and it is open: another request may go there. Readable means dead: it was closed, or something nobody
     /// asked for came, which must never be taken for the answer to the next request. It also narrows the race with the
     /// server's idle time-out to one packet's time.
