@@ -870,7 +870,7 @@ fn limits_hold_over_reloads_under_load() {
         let most = [&a, &b].map(|server| server.most.load(Ordering::SeqCst));
         assert_eq!(most, [2, 1], "{driver:?}");
         assert_eq!(server.metric("one_server_upstream_queue_requests", ""), 0.0, "{driver:?}");
-        let active = || server.metric("one_server_upstream_server_requests_active", "");
+        let active = || server.metric("one_server_upstream_requests_active", "");
         eventually("nothing is under way", || active() <= 0.0);
         let mut client = server.connect();
         (0..20).for_each(|_| assert_eq!(client.ask(get("/")).status, 200, "{driver:?}"));
@@ -894,13 +894,13 @@ fn a_drained_server_keeps_its_sticky_clients() {
         let with_cookie = || server.connect().ask(request("GET", "/", &[&format!("Cookie: {}", cookies["a"])], ""));
         let id = format!("up/{}", a.address);
         server.ctl_ok(&["server", &id, "drain"]);
-        for _ in 0..2 {
+        for limit in ["one", "two"] {
             for _ in 0..6 {
                 assert_eq!((with_cookie().text().as_str(), set_cookie(&with_cookie())), ("a", None), "{driver:?}");
                 assert_eq!(server.connect().ask(get("/")).text(), "b", "{driver:?}");
             }
             // By the next config, too.
-            server.reload_with(&[("path = \"/\"\n", "path = \"/\"\nbody_max = \"1MiB\"\n")]);
+            server.reload_with(&[("[site.main]\n", &format!("[limit.{limit}]\nrate = \"9/s\"\n[site.main]\n"))]);
         }
         server.ctl_ok(&["server", &id, "maintenance"]);
         let response = with_cookie();

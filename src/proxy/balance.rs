@@ -294,6 +294,18 @@ impl Balancer {
         keeps
     }
 
+    /// Where a request waits when all that may be chosen are full: at the member it has not tried that has the fewest requests
+    /// in relation to weight. `None`: it may go to any.
+    pub fn waits_for(&self, tried: &Tried) -> Option<usize> {
+        if tried.is_empty() {
+            return None;
+        }
+        let load = |server: &usize| self.slots[*server].load();
+        let fewest = |a: usize, b: usize| if load(&b).is_below(load(&a)) { b } else { a };
+        let members = self.view.members.iter().map(|&member| usize::from(member));
+        members.filter(|&server| !tried.contains(server)).reduce(fewest)
+    }
+
     /// Whether new requests may be sent to `server` now, as of the last choice.
     pub fn is_member(&self, server: usize) -> bool {
         self.slots[server].is_member

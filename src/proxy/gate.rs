@@ -9,7 +9,7 @@
 //! which gives it to its first request. A place is not given to somebody who has just come while others wait.
 //!
 //! There are two kinds of line: one for any server of the upstream, and one for each server, for requests that belong
-//! there. A free place goes to the two in turn.
+//! there, and for those that have failed elsewhere. A free place goes to the two in turn.
 //!
 //! # Why nobody waits beside a free place
 //!
@@ -50,6 +50,9 @@ use crate::runtime::net::Address;
 use crate::runtime::sync::{
     ArrayQueue, AtomicBool, AtomicU32, AtomicUsize, AtomicWaker, CachePadded, Ordering::SeqCst, fence, register,
 };
+
+/// Second tries that wait for one server, where it has no sticky clients.
+const RETRIES_WAIT_MAX: usize = 64;
 
 /// What is asked for a place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -147,8 +150,12 @@ impl Gate {
     /// The gate of `upstream` for so many data workers; `None`: nothing of it is limited.
     pub fn of(upstream: &Upstream, workers: usize) -> Option<Arc<Gate>> {
         let is_limited = upstream.requests_max.is_some() || upstream.servers.iter().any(|s| s.requests_max.is_some());
-        // Without cookies nobody belongs to a server.
-        let own_max = if upstream.sticky.is_some() { upstream.queue_max } else { 0 };
+        let own_max = match (upstream.sticky.is_some(), upstream.retry.tries_max) {
+            (true, _) => upstream.queue_max,
+            // Without cookies nobody belongs to a server but those who have failed at the others.
+            (false, 2..) => upstream.queue_max.min(RETRIES_WAIT_MAX),
+            (false, _) => 0,
+        };
         let waiting_max = Waits { all: upstream.queue_max, own: own_max };
         let server = |server: &Server| (server.address.clone(), Places::new(server.requests_max));
         let make = || {

@@ -120,6 +120,21 @@ fn tried_servers_come_last_but_before_the_next_tier() {
 }
 
 #[test]
+fn who_has_failed_somewhere_waits_elsewhere() {
+    let (mut balancer, world) = weighted(Balance::RoundRobin, &[1, 1, 2]);
+    let mut tried = Tried::new();
+    pick(&mut balancer, &world);
+    [1, 2].into_iter().for_each(|server| balancer.on_start(server));
+    assert_eq!(balancer.waits_for(&tried), None, "it may go anywhere");
+    tried.insert(0);
+    assert_eq!(balancer.waits_for(&tried), Some(2));
+    tried.insert(2);
+    assert_eq!(balancer.waits_for(&tried), Some(1));
+    tried.insert(1);
+    assert_eq!(balancer.waits_for(&tried), None);
+}
+
+#[test]
 fn nobody_up_means_nobody_and_full_is_something_else() {
     for method in METHODS {
         let (mut balancer, mut world) = weighted(method, &[1, 1]);

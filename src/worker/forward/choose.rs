@@ -289,7 +289,11 @@ impl Forward<'_> {
                 Picked::Server(server) if known.takes(server) => {
                     return Chosen::Server(Busy::begin(self.worker, self.upstream, server));
                 }
-                Picked::Server(_) | Picked::Full => Kind::Any,
+                // A place for anyone could be at the server that has just failed this one.
+                Picked::Server(_) | Picked::Full => {
+                    let state = self.worker.upstreams[self.upstream].borrow();
+                    state.balancer().waits_for(tried).map_or(Kind::Any, Kind::Own)
+                }
             };
             if let Some(chosen) = self.waited(trail, kind, tried, now).await {
                 return chosen;
