@@ -14,7 +14,7 @@
 //! | [`http`] | HTTP/1.1 codec, guard of HTTP/2 over the `h2` crate, HTTP/3 over the streams of `quinn-proto`, content codings, substitutions, fields; no I/O | choose an action |
 //! | [`route`] | (host, method, path) → action, rewrites, https; pure | I/O |
 //! | [`files`] | static files: path safety, conditionals, ranges, coded forms, listings, cache | leave its root |
-//! | [`proxy`] | upstreams of HTTP and TCP: balance, health, outliers, pools, forwarding, retries | complete a truncated body |
+//! | [`proxy`] | upstreams of HTTP and TCP: balance, limits, health, outliers, pools, forwarding, retries | complete a truncated body |
 //! | [`app`] | in-process applications: contract, bridge, workers | touch a client socket |
 //! | [`mysql`] | splitter: protocol, classifier, sessions, pools | send a doubtful statement to a replica |
 //! | `worker` | a data worker: accept, TLS, connections of all versions of HTTP and in TCP mode, requests to actions, deadlines | decide about a protocol |
@@ -32,7 +32,7 @@
 //!
 //! | plane | runtime | threads | never does |
 //! |---|---|---|---|
-//! | data | monoio on io_uring, or on epoll where io_uring is refused | one worker per data core, pinned | block, take a lock, write a cache line another core writes (but to count its connections and, where they are limited, its clients and their requests), look anything up by name |
+//! | data | monoio on io_uring, or on epoll where io_uring is refused | one worker per data core, pinned | block, take a lock, write a cache line another core writes (but to count its connections and, where they are limited, its clients and their requests and those at servers), look anything up by name |
 //! | application | tokio-uring, or plain tokio | one worker per application core, pinned | touch a client socket |
 //! | control | tokio | one | stand on the path of a request |
 //!
@@ -49,8 +49,8 @@
 //!    request ends that request.
 //! 4. No request is answered wrong to be fast: one is repeated only where RFC 9110 section 9.2.2 allows it; a truncated
 //!    body is never completed; a SQL read goes to a replica only when it cannot differ from what its session must see.
-//! 5. Every counter has one writer. What a client may take is counted for the whole process instead: connections by
-//!    address at accept and close, requests under limits by atomics.
+//! 5. Every counter has one writer. What a client or a server may take is counted for the whole process instead: connections
+//!    by address at accept and close, requests under limits by atomics.
 //! 6. `check` reads only: it binds, creates, changes and resolves nothing.
 //! 7. A reload changes the config between two requests: it closes no connection and no listener that stays, no counter
 //!    begins anew, and a config with a mistake changes nothing.

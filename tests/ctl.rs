@@ -54,7 +54,7 @@ fn show_names_everything_that_serves() {
         &own,
         "workers\n  data 0  core ",
         "main  *  default  on web  / /own",
-        "upstream api (round-robin)",
+        "upstream api (random-two)",
     ] {
         assert!(text.contains(part), "no `{part}` in:\n{text}");
     }

@@ -500,7 +500,7 @@ fn in_panic_requests_go_to_servers_whose_checks_fail() {
     with_both_drivers(|driver| {
         let (a, a_status) = switchable();
         let (b, b_status) = switchable();
-        let lines = format!("panic = 50\nhealth = {{ path = \"/health\", {QUICK} }}");
+        let lines = format!("balance = \"round-robin\"\npanic = 50\nhealth = {{ path = \"/health\", {QUICK} }}");
         let server = Site::new(driver, &site(&[a.address.to_string(), b.address.to_string()], &lines)).start();
         wait_for_result(&server, 0, "L7OK");
         a_status.store(500, Ordering::SeqCst);
@@ -540,7 +540,7 @@ fn a_slow_starter_gets_no_request_before_it_is_up() {
             }
         });
         let (other, _) = switchable();
-        let lines = format!("health = {{ path = \"/health\", {QUICK} }}");
+        let lines = format!("balance = \"round-robin\"\nhealth = {{ path = \"/health\", {QUICK} }}");
         let servers = [slow.address.to_string(), other.address.to_string()];
         let server = Site::new(driver, &site(&servers, &lines)).start();
         eventually("it is found out", || server_view(&server, 0)["state"] == "down");

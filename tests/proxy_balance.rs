@@ -53,7 +53,8 @@ fn shares(client: &mut Client, n: usize) -> HashMap<String, usize> {
 fn round_robin_gives_each_its_share_by_weight() {
     with_both_drivers(|driver| {
         let (a, b, c) = (named("a"), named("b"), named("c"));
-        let server = start(driver, &[&a, &b, &c], "health = false");
+        const TURNS: &str = "health = false\nbalance = \"round-robin\"";
+        let server = start(driver, &[&a, &b, &c], TURNS);
         let mut client = server.connect();
         let got = shares(&mut client, 30);
         assert_eq!((got["a"], got["b"], got["c"]), (10, 10, 10), "{driver:?}");
@@ -61,7 +62,7 @@ fn round_robin_gives_each_its_share_by_weight() {
             format!("{{ address = {}, weight = 5 }}", plain(a.address)),
             format!("{{ address = {}, weight = 1 }}", plain(b.address)),
         ];
-        let server = Site::new(driver, &site(&servers, "health = false")).one_worker().start();
+        let server = Site::new(driver, &site(&servers, TURNS)).one_worker().start();
         let mut client = server.connect();
         let got = shares(&mut client, 60);
         assert_eq!((got["a"], got["b"]), (50, 10), "{driver:?}");
@@ -70,7 +71,7 @@ fn round_robin_gives_each_its_share_by_weight() {
         assert_eq!(texts.iter().filter(|text| *text == "b").count(), 1, "{driver:?}: {texts:?}");
         // Two data workers that count for themselves must not add up to something else.
         let servers = [plain(a.address), plain(b.address)];
-        let server = Site::new(driver, &site(&servers, "health = false")).start();
+        let server = Site::new(driver, &site(&servers, TURNS)).start();
         let mut total = 0;
         for _ in 0..40 {
             total += usize::from(server.connect().ask(get("/")).text() == "a");
@@ -271,7 +272,7 @@ fn tries_are_limited() {
     });
 }
 
-const HEALTH: &str = "health = { path = \"/health\", interval = \"100ms\", timeout = \"500ms\", rise = 2, fall = 2 }";
+const HEALTH: &str = "balance = \"round-robin\"\nhealth = { path = \"/health\", interval = \"100ms\", timeout = \"500ms\", rise = 2, fall = 2 }";
 
 /// A server whose health can be switched.
 fn switchable(name: &'static str) -> (FakeUpstream, Arc<AtomicBool>) {
@@ -323,7 +324,11 @@ fn health_checks_take_a_server_out_and_back() {
 fn a_check_that_only_connects_sees_a_stopped_server() {
     with_both_drivers(|driver| {
         let (a, b) = (named("a"), named("b"));
-        let server = start(driver, &[&a, &b], "health = { interval = \"100ms\", rise = 1, fall = 2 }");
+        let server = start(
+            driver,
+            &[&a, &b],
+            "balance = \"round-robin\"\nhealth = { interval = \"100ms\", rise = 1, fall = 2 }",
+        );
         eventually("both are up", || ups(&server) == 2.0);
         let address = a.address;
         a.stop();

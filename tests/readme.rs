@@ -43,6 +43,7 @@ fn furnish(folder: &Path) {
         ("app/dist/index.html", "<p>app</p>"),
         ("app/dist/app.js", "let x = 1;"),
         ("etc/mysql.password", "secret\n"),
+        ("etc/sticky.secret", "sixteen bytes or more\n"),
         ("log/.keep", ""),
     ] {
         write(folder, name, content);

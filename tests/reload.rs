@@ -417,8 +417,10 @@ fn what_needs_a_restart_is_named_and_the_rest_applied() {
 fn servers_that_stay_keep_idle_connections_turns_and_counts() {
     with_both_drivers(|driver| {
         let (one, two, three) = (named("one"), named("two"), named("three"));
-        let rest =
-            format!("{}[site.main]\nroute = [{{ path = \"/\", proxy = \"api\" }}]\n", upstream("api", &[&one, &two]));
+        let rest = format!(
+            "{}balance = \"round-robin\"\n[site.main]\nroute = [{{ path = \"/\", proxy = \"api\" }}]\n",
+            upstream("api", &[&one, &two])
+        );
         let server = site(driver, &rest).one_worker().start();
         let mut client = server.connect();
         let answers = |client: &mut Client, n: usize| (0..n).map(|_| client.ask(get("/")).text()).collect::<Vec<_>>();

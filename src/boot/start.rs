@@ -415,6 +415,7 @@ fn control_thread(
             tokio::spawn(crate::control::admin::serve(listener, live.clone(), stopped.clone()));
         }
         tokio::spawn(crate::control::checks::run(live.clone(), rand::random(), stopped.clone()));
+        tokio::spawn(crate::control::tiers::run(live.clone(), stopped.clone()));
         for splitter in mysql {
             tokio::spawn(crate::mysql::monitor::run(splitter.clone(), stopped.clone()));
         }

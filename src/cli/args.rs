@@ -201,8 +201,8 @@ pub enum CtlSub {
         /// The server
         #[arg(value_name = "UPSTREAM/ADDRESS")]
         server: String,
-        /// drain: it finishes what it has and gets nothing new; maintenance: the same, and no checks; ready: it gets
-        /// requests again
+        /// drain: it finishes what it has and gets nothing new but requests of its sticky clients; maintenance: not even these,
+        /// and no checks; ready: it gets requests again
         #[arg(value_enum)]
         state: CtlState,
     },
@@ -219,9 +219,9 @@ pub enum CtlSub {
 pub enum CtlState {
     /// It gets requests
     Ready,
-    /// It finishes what it has and gets nothing new
+    /// It finishes what it has and gets nothing new but requests of its sticky clients
     Drain,
-    /// The same, and it is not checked
+    /// It finishes what it has, gets nothing new, and is not checked
     Maintenance,
 }
 

@@ -221,7 +221,7 @@ mod tests {
         let text = shown(&understood(json).unwrap());
         let lines: Vec<&str> = text.lines().skip(1).collect();
         assert!(lines[0].starts_with("config /etc/site.toml, generation 0, since 20"), "{text}");
-        assert!(text.contains("\nupstream api (round-robin)\n"), "{text}");
+        assert!(text.contains("\nupstream api (random-two)\n"), "{text}");
         assert!(
             text.contains("  127.0.0.1:1         up  weight 1  0 active  0 idle  0 requests  0 errors\n"),
             "{text}"

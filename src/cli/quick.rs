@@ -36,9 +36,8 @@ pub(super) fn proxy(args: ProxyArgs) -> Result<Config, Failure> {
     overrides.extend(args.upstream.0);
     let defaults = Defaults::new(overrides);
     let mut upstream = defaults.upstream("proxy");
-    let server = |backup| move |address: Address| Server { address, weight: 1, backup, check_address: None };
-    upstream.servers.extend(args.to.into_iter().map(server(false)));
-    upstream.servers.extend(args.backup.into_iter().map(server(true)));
+    upstream.servers.extend(args.to.into_iter().map(Server::new));
+    upstream.servers.extend(args.backup.into_iter().map(Server::backup));
     let mut config = defaults.config().map_err(Failure::new)?;
     config.upstreams.push(upstream);
     config.add_site("proxy", &args.listen, Action::Proxy(0));

@@ -114,7 +114,7 @@ fn proxy_balances_over_servers() {
     assert_eq!((http.path.as_str(), health.pace.interval), ("/healthz", Duration::from_secs(2)));
     assert!(matches!(config.sites[0].routes[0].action, Action::Proxy(0)));
     let plain = self::config(&["proxy", "--to", "10.0.0.1:1"]);
-    assert_eq!(plain.upstreams[0].balance, Balance::RoundRobin);
+    assert_eq!(plain.upstreams[0].balance, Balance::RandomTwo);
     assert_eq!(plain.upstreams[0].health.as_ref().expect("checked").kind(), "tcp");
     assert_eq!(failure(&["proxy"]).code, 2);
 }

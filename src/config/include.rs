@@ -289,8 +289,14 @@ fn fits(pattern: &[u8], name: &[u8]) -> bool {
 
 fn holds_password(text: &str) -> bool {
     let Ok(document) = Document::parse(text) else { return false };
-    let Some(splitters) = document.get("mysql").and_then(Item::as_table_like) else { return false };
-    splitters.iter().any(|(_, item)| item.get("password").is_some())
+    let any = |kind: &str, is_it: fn(&Item) -> bool| {
+        document
+            .get(kind)
+            .and_then(Item::as_table_like)
+            .is_some_and(|tables| tables.iter().any(|(_, item)| is_it(item)))
+    };
+    any("mysql", |splitter| splitter.get("password").is_some())
+        || any("upstream", |upstream| upstream.get("sticky").is_some_and(|sticky| sticky.get("secret").is_some()))
 }
 
 #[cfg(test)]

@@ -46,6 +46,8 @@ pub enum Table {
     Respond,
     /// `tarpit = { … }` of a route
     Tarpit,
+    /// `mirror = { … }` of a route
+    Mirror,
     /// `compress = { … }` of `[http]`, a site or a route
     Compress,
     /// `substitute = { … }` of `[http]`, a site or a route
@@ -58,6 +60,10 @@ pub enum Table {
     Upstream,
     /// One entry of `servers` of an upstream
     Server,
+    /// `hash = { … }` of an upstream
+    Hash,
+    /// `sticky = { … }` of an upstream
+    Sticky,
     /// `tls = { … }` of an upstream
     UpstreamTls,
     /// `health = { … }` of an upstream
@@ -102,12 +108,15 @@ impl Table {
         Table::Rewrite,
         Table::Respond,
         Table::Tarpit,
+        Table::Mirror,
         Table::Compress,
         Table::Substitute,
         Table::Cookies,
         Table::Auth,
         Table::Upstream,
         Table::Server,
+        Table::Hash,
+        Table::Sticky,
         Table::UpstreamTls,
         Table::Health,
         Table::Outliers,
@@ -169,12 +178,15 @@ impl Table {
             Table::Rewrite => "rewrite = { … }",
             Table::Respond => "respond = { … }",
             Table::Tarpit => "tarpit = { … }",
+            Table::Mirror => "mirror = { … }",
             Table::Compress => "compress = { … }",
             Table::Substitute => "substitute = { … }",
             Table::Cookies => "cookie_rewrite = { … }",
             Table::Auth => "auth = { … }",
             Table::Upstream => "[upstream.NAME]",
             Table::Server => "servers = [{ … }]",
+            Table::Hash => "hash = { … }",
+            Table::Sticky => "sticky = { … }",
             Table::UpstreamTls => "tls = { … }",
             Table::Health => "health = { … }",
             Table::Outliers => "outliers = { … }",
@@ -258,6 +270,12 @@ impl Table {
                 "An error that is answered late, for paths that only scanners ask for: it costs them time and us a connection. \
                  `process.tarpit_max` bounds how many are held. `tarpit = {}` takes the defaults."
             }
+            Table::Mirror => {
+                "Copies of the requests of a route with `proxy` go to a second upstream, whose answers are thrown away. The \
+                 request itself is neither held up nor changed. A copy is not made when too many are under way, when its content \
+                 is longer than 16 KiB, or when no server of that upstream has room; it is never tried twice. \
+                 `mirror = \"shadow\"` is short for `mirror = { to = \"shadow\" }`."
+            }
             Table::Compress => {
                 "How answers are compressed. A table replaces the one above it as a whole; `compress = true` keeps that one, \
                  or takes these defaults where there is none."
@@ -281,6 +299,15 @@ impl Table {
             }
             Table::Upstream => "A named set of servers to balance over.",
             Table::Server => "One server of an upstream. A text is short for a table with only `address`.",
+            Table::Hash => {
+                "What keeps requests together on a server: consistent hashing, by which a server that goes or comes moves its own \
+                 keys alone. `hash = \"$remote_addr\"` is short for `hash = { key = \"$remote_addr\" }`."
+            }
+            Table::Sticky => {
+                "A cookie that leads a client back to the server it had. Its value says nothing of the server, and nobody can make \
+                 one for a server of their choice. A server that is down gives its clients to others, with a new cookie; one with \
+                 `weight = 0` keeps its clients and gets no others."
+            }
             Table::UpstreamTls => {
                 "TLS towards the servers of an upstream. `tls = true` takes the defaults: certificates are verified."
             }

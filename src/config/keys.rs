@@ -464,8 +464,13 @@ pub(super) const KEYS: &[Key] = &[
         .help("serve files of a folder")
         .known_as(&["nginx root", "nginx alias", "nginx try_files"]),
     Key::new(Table::Route, "proxy", Kind::Text, Means("another action"))
-        .help("forward to the upstream of this name")
-        .known_as(&["nginx proxy_pass", "haproxy default_backend"]),
+        .help("forward to the upstream of this name, or of the name that one variable of [map.NAME], [geo.NAME] or [split.NAME] is: \"$backend\"; all that it may be are looked at when the config is read")
+        .known_as(&["nginx proxy_pass", "haproxy default_backend", "haproxy use_backend"])
+        .when("a variable for canaries: a [split.NAME] by weight, a [map.NAME] by a cookie or a field"),
+    Key::new(Table::Route, "mirror", Kind::Form("the name of an upstream, or a table such as { to = \"shadow\", share = \"10%\" }"), Means("no copies"))
+        .help("send copies of its requests to a second upstream, and throw the answers away")
+        .known_as(&["nginx mirror", "haproxy spoa-mirror"])
+        .when("to try a new version with real traffic"),
     Key::new(Table::Route, "app", Kind::Text, Means("another action"))
         .help("call the in-process application of this name"),
     Key::new(Table::Route, "redirect", Kind::Form("a target, or a table such as { to = \"https://example.org$path\" }"), Means("another action"))
@@ -646,6 +651,16 @@ pub(super) const KEYS: &[Key] = &[
     Key::new(Table::Tarpit, "status", integer(400, 599), Default("429"))
         .help("status of the answer")
         .known_as(&["haproxy deny_status"]),
+    // mirror
+    Key::new(Table::Mirror, "to", Kind::Text, Required)
+        .help("name of the upstream that gets the copies"),
+    Key::new(Table::Mirror, "share", Kind::Text, Default("100%"))
+        .help("share of the requests that is copied, chosen by chance: \"10%\", \"0.5%\"")
+        .known_as(&["nginx split_clients"])
+        .when("down where the second upstream is smaller"),
+    Key::new(Table::Mirror, "requests_max", integer(1, 65_536), Default("64"))
+        .help("copies under way at once, in the whole process; more are not made")
+        .when("up for a second upstream that is slow but large"),
     // compress
     Key::new(Table::Compress, "codings", Kind::List(&Kind::Word(&["br", "zstd", "gzip"])), Default("br,zstd,gzip"))
         .help("what is offered, in order of preference; a client that weighs them decides first")
@@ -712,11 +727,40 @@ pub(super) const KEYS: &[Key] = &[
     Key::new(Table::Upstream, "servers", Kind::Form("a list of addresses or of tables such as { address = \"127.0.0.1:9000\", weight = 2 }"), Required)
         .help("its servers")
         .known_as(&["nginx server", "haproxy server"]),
-    Key::new(Table::Upstream, "balance", Kind::Word(&["round-robin", "least-conn"]), Default("round-robin"))
-        .help("how a server is chosen: in turn by weight, or the fewest requests under way")
+    Key::new(Table::Upstream, "balance", Kind::Word(&["random-two", "round-robin", "least-conn", "least-time", "first"]), Default("random-two"))
+        .help("how a server is chosen, by weight: the less busy of two drawn by chance, in turn, the fewest requests under way, the least response time times requests, or the first that has room (see requests_max of servers)")
         .flag_of(FlagOf::Proxy, "balance")
-        .known_as(&["nginx least_conn", "haproxy balance"])
-        .when("`least-conn` when requests take very different times"),
+        .known_as(&["nginx least_conn", "nginx random", "nginx random two", "nginx least_time", "haproxy balance"])
+        .when("`round-robin` for an even spread of equal requests, `least-conn` for few servers and requests that take very different times, `least-time` for servers of different speed, `first` to keep later servers free; `random-two` stays good with many data workers and many servers"),
+    Key::new(Table::Upstream, "hash", Kind::Form("a text with variables such as \"$remote_addr\" or \"$request_uri\", or a table such as { key = \"$arg_id\", load_max = 125 }"), Means("nothing keeps requests together"))
+        .help("requests with the same text go to the same server, in every worker and process, whatever else comes and goes; those for which it is empty go by `balance`")
+        .known_as(&["nginx hash", "nginx ip_hash", "haproxy balance source", "haproxy balance uri", "haproxy balance hdr", "haproxy balance url_param", "haproxy balance hash", "haproxy hash-type"])
+        .when("for caches (\"$request_uri\"), for state that a server keeps of clients (\"$remote_addr\", \"$cookie_session\")"),
+    Key::new(Table::Upstream, "sticky", Kind::Form("a table such as { cookie = \"srv\", secret_file = \"/etc/one-server/sticky.secret\" }"), Means("no cookie"))
+        .help("a cookie that leads clients back to the server they had")
+        .known_as(&["nginx sticky", "haproxy cookie"])
+        .when("for applications that keep their visitors' state in memory"),
+    Key::new(Table::Upstream, "slow_start", duration(Duration::ZERO, DAY), Default("0s"))
+        .help("time in which the traffic of a server that came up again, and its `requests_max`, grow from almost nothing to all; 0s: at once")
+        .known_as(&["nginx slow_start", "haproxy slowstart"])
+        .when("for servers that are slow while their caches are empty"),
+    Key::new(Table::Upstream, "tier_min", Kind::Form("a number of servers such as 2, or a share such as \"50%\""), Means("1"))
+        .help("usable servers that a tier must have, else the next one is used; when none has enough, the first that has any")
+        .when("up where a few servers of the first tier cannot bear the traffic alone"),
+    Key::new(Table::Upstream, "fail_back", Kind::Form("\"at-once\", \"manual\", or a duration such as \"30s\""), Means("at-once"))
+        .help("when an earlier tier is used again: as soon as it has enough servers, after it has had them for some time, or only when the tier in use has too few itself")
+        .when("a duration against servers that come and go, `manual` for databases and the like that somebody must look at first"),
+    Key::new(Table::Upstream, "requests_max", integer(1, 1_000_000), Means("any number"))
+        .help("requests under way at all its servers together, in the whole process; more wait in a queue")
+        .when("to what a database or another service behind the servers bears"),
+    Key::new(Table::Upstream, "queue_max", integer(0, 65_536), Default("1024"))
+        .help("requests that may wait for a place, in the whole process; more are answered 503 at once")
+        .known_as(&["nginx queue", "haproxy maxqueue"])
+        .when("down to fail early under overload, 0 so that nothing waits"),
+    Key::new(Table::Upstream, "queue_timeout", WAIT, Default("5s"))
+        .help("how long a request waits for a place before it is answered 503 with Retry-After")
+        .known_as(&["haproxy timeout queue"])
+        .when("down where clients give up sooner"),
     Key::new(Table::Upstream, "health", Kind::Form("true, false, or a table such as { path = \"/healthz\", interval = \"2s\" }"), Means("a TCP connection every 2s"))
         .help("the active check of each server")
         .known_as(&["haproxy option httpchk", "haproxy server check"])
@@ -798,12 +842,49 @@ pub(super) const KEYS: &[Key] = &[
     // server
     Key::new(Table::Server, "address", Kind::Address, Required)
         .help("where it listens: IP:PORT or unix:/path; names are not resolved"),
-    Key::new(Table::Server, "weight", integer(1, 256), Default("1"))
-        .help("its share of the traffic in relation to the others")
+    Key::new(Table::Server, "weight", integer(0, 256), Default("1"))
+        .help("its share of the traffic in relation to the others; 0: only requests that belong to it already (`sticky`)")
         .known_as(&["nginx weight", "haproxy weight"]),
     Key::new(Table::Server, "backup", Kind::Switch, Default("false"))
-        .help("used only while no other server is up")
+        .help("it is of a tier behind all others, which is used only while no other server is up")
         .known_as(&["nginx backup", "haproxy backup"]),
+    Key::new(Table::Server, "tier", integer(1, 64), Default("1"))
+        .help("servers of the lowest tier that has enough of them up are used, the others wait; see tier_min and fail_back"),
+    Key::new(Table::Server, "requests_max", integer(1, 1_000_000), Means("any number"))
+        .help("requests it gets at the same time, from the whole process; more wait until one ends (see queue_max and queue_timeout)")
+        .known_as(&["nginx max_conns", "haproxy maxconn"])
+        .when("to what the server works on at once (workers, threads): what it cannot begin waits here, where any server may take it"),
+    // hash
+    Key::new(Table::Hash, "key", Kind::Text, Required)
+        .help("the text, with variables: $remote_addr, $path, $request_uri (with its query), $http_NAME, $cookie_NAME, $arg_NAME, or one of [map.NAME]")
+        .known_as(&["nginx hash", "haproxy balance hash"]),
+    Key::new(Table::Hash, "load_max", integer(101, 1000), Means("any load"))
+        .help("requests of a server in percent of what an even spread by weight would give it; beyond it, keys go to the next server in their order")
+        .known_as(&["haproxy hash-balance-factor"])
+        .when("125 for caches, so that one hot key does not drown a server; not where state must stay together"),
+    // sticky
+    Key::new(Table::Sticky, "cookie", Kind::Text, Required)
+        .help("name of the cookie; upstreams of one host need different ones")
+        .known_as(&["nginx sticky cookie", "haproxy cookie"]),
+    Key::new(Table::Sticky, "secret", Kind::Text, Means("give `secret_file` instead"))
+        .help("what the values are made with, 16 bytes at least, the same on all nodes; keep the config file private then. A new one leads all clients to new servers")
+        .known_as(&["haproxy dynamic-cookie-key"]),
+    Key::new(Table::Sticky, "secret_file", Kind::Path, Means("give `secret` instead"))
+        .help("file whose first line is the secret"),
+    Key::new(Table::Sticky, "secure", Kind::Word(&["auto", "always", "never"]), Default("auto"))
+        .help("browsers send the cookie over https alone: when it was given so, always, or never"),
+    Key::new(Table::Sticky, "http_only", Kind::Switch, Default("true"))
+        .help("scripts of the page do not see the cookie"),
+    Key::new(Table::Sticky, "same_site", Kind::Word(&["lax", "strict", "none", "off"]), Default("lax"))
+        .help("with which requests from other sites browsers send it; off: the cookie says nothing")
+        .when("`none` for pages in frames of other sites, over https"),
+    Key::new(Table::Sticky, "domain", Kind::Text, Means("the host of the request"))
+        .help("hosts that the cookie is for: this one and those below"),
+    Key::new(Table::Sticky, "path", Kind::UrlPath, Default("/"))
+        .help("beginning of the paths that the cookie is for"),
+    Key::new(Table::Sticky, "max_age", duration(Duration::from_secs(1), Duration::from_secs(3650 * 86_400)), Means("until the browser is closed"))
+        .help("how long the cookie is kept")
+        .known_as(&["nginx expires", "haproxy maxlife"]),
     // tls of an upstream
     Key::new(Table::UpstreamTls, "server_name", Kind::Text, Means("the server's address"))
         .help("name that the certificate of every server must have, which is also asked for (SNI)")

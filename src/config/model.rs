@@ -21,7 +21,9 @@ use crate::http::cookies::CookieRules;
 use crate::http::fields::HeaderRules;
 use crate::http::location::LocationRules;
 pub use crate::http::substitute::Policy as Substitute;
+use crate::proxy::balance::rendezvous::Rendezvous;
 use crate::proxy::retry::RetryPolicy;
+use crate::proxy::sticky::Sticky;
 use crate::runtime::net::Address;
 use crate::tls::ServerTrust;
 use crate::util::names::Names;
@@ -213,6 +215,8 @@ pub struct Options {
     pub auth_request_headers: Arc<[String]>,
     /// What becomes of URLs in Location and Refresh of upstreams; `None`: they stay.
     pub location_rewrite: Option<LocationRules>,
+    /// Where copies of requests to an upstream go; `None`: nowhere. Only routes have it.
+    pub mirror: Option<Arc<Mirror>>,
     /// What becomes of the attributes of cookies that upstreams set; `None`: they stay.
     pub cookie_rewrite: Option<Arc<CookieRules>>,
     /// What is put in the place of what in the bodies of answers; `None`: they stay.
@@ -246,6 +250,7 @@ impl Options {
             auth_request: None,
             auth_request_headers: Arc::default(),
             location_rewrite: None,
+            mirror: None,
             cookie_rewrite: None,
             substitute: None,
             limit_rate: 0,
@@ -632,7 +637,12 @@ impl Route {
             Action::Redirect(redirect) => redirect.to.uses_captures(),
             Action::Rewrite(rewrite) => rewrite.to.uses_captures(),
             Action::Respond(respond) => respond.body.uses_captures(),
-            Action::Files(_) | Action::Proxy(_) | Action::App(_) | Action::Close | Action::Tarpit(_) => false,
+            Action::Files(_)
+            | Action::Proxy(_)
+            | Action::ProxyBy(_)
+            | Action::App(_)
+            | Action::Close
+            | Action::Tarpit(_) => false,
         };
         of_action
             || self.rewrite.as_ref().is_some_and(|rewrite| rewrite.to.uses_captures())
@@ -648,6 +658,8 @@ pub enum Action {
     Files(Arc<Files>),
     /// Forward to the upstream of this index.
     Proxy(usize),
+    /// Forward to the upstream that a variable names.
+    ProxyBy(Arc<ProxyBy>),
     /// Call the in-process application of this index.
     App(usize),
     /// Tell the client to go elsewhere.
@@ -660,6 +672,26 @@ pub enum Action {
     Close,
     /// An error, after a while.
     Tarpit(Tarpit),
+}
+
+/// An upstream by its name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProxyBy {
+    /// One variable.
+    pub name: Template,
+    /// All that it may be, with their indexes into [`Config::upstreams`].
+    pub upstreams: Vec<(String, usize)>,
+}
+
+/// Where copies of requests go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mirror {
+    /// Index into [`Config::upstreams`].
+    pub upstream: usize,
+    /// Share of the requests, hundredths of a percent.
+    pub share: u32,
+    /// Copies under way at once, in the whole process; more are not made.
+    pub requests_max: usize,
 }
 
 /// An error that is answered late.
@@ -783,12 +815,58 @@ pub struct MediaTypes {
 }
 
 /// How a server is chosen.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Balance {
+    /// Of two drawn by weight, the one with fewer requests under way in relation to weight.
+    #[default]
+    RandomTwo,
     /// Smooth weighted round-robin.
     RoundRobin,
     /// The fewest requests under way, in relation to weight.
     LeastConn,
+    /// The least response time times requests under way, in relation to weight.
+    LeastTime,
+    /// The first in order of writing that may have one more request.
+    First,
+}
+
+/// What keeps requests together on a server.
+#[derive(Clone, Debug)]
+pub struct Hash {
+    /// Requests with the same text go to the same server; a request for which it is empty goes by [`Balance`].
+    pub key: Template,
+    /// Most requests of a server in relation to an even spread by weight, percent, above 100; `None`: any number.
+    pub load_max_percent: Option<u32>,
+    /// Which server a key belongs to.
+    pub table: Arc<Rendezvous>,
+}
+
+/// Fewest usable servers of a tier for it to be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TierMin {
+    /// So many.
+    Servers(u32),
+    /// So many of a hundred.
+    Percent(u32),
+}
+
+impl TierMin {
+    /// The number, of a tier of `all` servers.
+    pub fn servers(self, all: u32) -> u32 {
+        match self {
+            TierMin::Servers(servers) => servers.min(all),
+            TierMin::Percent(percent) => (all * percent).div_ceil(100),
+        }
+    }
+}
+
+/// When an earlier tier is used again that has enough servers again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FailBack {
+    /// When it has had enough for so long; zero: at once.
+    After(Duration),
+    /// When the tier in use has too few itself.
+    Manual,
 }
 
 /// A named set of servers.
@@ -800,6 +878,22 @@ pub struct Upstream {
     pub servers: Vec<Server>,
     /// How one is chosen.
     pub balance: Balance,
+    /// What keeps requests together; `None`: nothing does.
+    pub hash: Option<Hash>,
+    /// The cookie that leads clients back to their server; `None`: none does.
+    pub sticky: Option<Arc<Sticky>>,
+    /// How long a server that came up takes to get all of its traffic.
+    pub slow_start: Duration,
+    /// When a tier has enough servers.
+    pub tier_min: TierMin,
+    /// When an earlier tier is used again.
+    pub fail_back: FailBack,
+    /// Requests under way at all its servers together, in the whole process; `None`: any number.
+    pub requests_max: Option<u32>,
+    /// Requests that may wait for a place; more are answered 503.
+    pub queue_max: usize,
+    /// How long one waits before 503.
+    pub queue_timeout: Duration,
     /// TLS towards them; `None`: clear text.
     pub tls: Option<Arc<UpstreamTls>>,
     /// Active check; `None`: servers count as up.
@@ -828,6 +922,21 @@ pub struct Upstream {
     pub keep_idle: usize,
     /// How long an idle connection is kept. Must stay below the server's own time.
     pub keep_idle_timeout: Duration,
+}
+
+impl Upstream {
+    /// The numbers of its tiers in order.
+    pub fn tiers(&self) -> Vec<u32> {
+        let mut tiers: Vec<u32> = self.servers.iter().map(|server| server.tier).collect();
+        tiers.sort_unstable();
+        tiers.dedup();
+        tiers
+    }
+
+    /// Index of the tier of this number among its tiers; the first one, where there is none such.
+    pub fn tier_index(&self, number: u32) -> usize {
+        if number == 0 { 0 } else { self.tiers().binary_search(&number).unwrap_or(0) }
+    }
 }
 
 /// Requests that are sent a second time.
@@ -921,12 +1030,31 @@ impl UpstreamTls {
 pub struct Server {
     /// Where it listens.
     pub address: Address,
-    /// Share of the traffic, 1 to 256.
+    /// Share of the traffic, 0 to 256; 0: only requests that belong to it.
     pub weight: u32,
-    /// Used only while no other server is up.
+    /// It is of the last tier.
     pub backup: bool,
+    /// Number of its tier: the lower ones are used first.
+    pub tier: u32,
+    /// Requests under way at once, in the whole process; `None`: any number.
+    pub requests_max: Option<u32>,
     /// Where it is checked; `None`: where it listens.
     pub check_address: Option<Address>,
+}
+
+impl Server {
+    /// The tier of backups, behind all that have a number.
+    pub const BACKUP_TIER: u32 = u32::MAX;
+
+    /// A server with the defaults of its keys.
+    pub fn new(address: Address) -> Server {
+        Server { address, weight: 1, backup: false, tier: 1, requests_max: None, check_address: None }
+    }
+
+    /// The same as a backup.
+    pub fn backup(address: Address) -> Server {
+        Server { backup: true, tier: Server::BACKUP_TIER, ..Server::new(address) }
+    }
 }
 
 /// An in-process application.

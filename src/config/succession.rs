@@ -98,21 +98,33 @@ pub struct Adopted {
     pub needs_restart: Vec<String>,
 }
 
-/// The new config cannot be run by this process at all, because what it needs is made at the start alone.
+/// The new config cannot be run by this process at all, because what it needs is made, or read, at the start alone.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refused {
-    /// Name of the application.
-    app: String,
-    why: &'static str,
+pub enum Refused {
+    /// An application of this name.
+    App {
+        /// Its name.
+        app: String,
+        /// What it does instead.
+        why: &'static str,
+    },
+    /// The secret of the sticky cookie of the upstream of this name, which the process may not read.
+    Secret(String),
 }
 
 impl fmt::Display for Refused {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Refused { app, why } = self;
-        write!(
-            f,
-            "routes lead to application `{app}`, which {why}: applications are started with the process, restart it"
-        )
+        match self {
+            Refused::App { app, why } => write!(
+                f,
+                "routes lead to application `{app}`, which {why}: applications are started with the process, restart it"
+            ),
+            Refused::Secret(upstream) => write!(
+                f,
+                "the `secret_file` of sticky in [upstream.{upstream}] cannot be read by the user that the process has \
+                 become, and there was none before: let that user read it, or restart the process"
+            ),
+        }
     }
 }
 
@@ -120,13 +132,14 @@ impl std::error::Error for Refused {}
 
 /// Puts `new` into the place of `old` in a running process.
 ///
-/// Errors: a route of `new` leads to an application that does not run.
+/// Errors: a route of `new` leads to an application that does not run, or a secret that is new cannot be read.
 pub fn adopt(old: &Config, mut new: Config) -> Result<Adopted, Refused> {
     let mut needs_restart = Vec::new();
     adopt_process(old, &mut new, &mut needs_restart);
     adopt_apps(old, &mut new, &mut needs_restart)?;
     adopt_splitters(old, &mut new, &mut needs_restart);
     adopt_identities(old, &mut new);
+    adopt_secrets(old, &mut new)?;
     if old.admin != new.admin {
         needs_restart.push("`address` in [admin]".into());
         new.admin = old.admin;
@@ -203,6 +216,20 @@ fn adopt_splitters(old: &Config, new: &mut Config, needs_restart: &mut Vec<Strin
     new.splitters.clone_from(&old.splitters);
 }
 
+/// Secrets of sticky cookies, whose file the process may not read any more, stay what they were.
+fn adopt_secrets(old: &Config, new: &mut Config) -> Result<(), Refused> {
+    for upstream in &mut new.upstreams {
+        let Some(sticky) = upstream.sticky.as_ref().filter(|sticky| !sticky.has_secret()) else { continue };
+        let before = old.upstreams.iter().find(|old| old.name == upstream.name).and_then(|old| old.sticky.as_ref());
+        let before = before.filter(|before| before.has_secret());
+        let before = before.ok_or_else(|| Refused::Secret(upstream.name.clone()))?;
+        let addresses: Vec<String> = upstream.servers.iter().map(|server| server.address.to_string()).collect();
+        let addresses = addresses.iter().map(String::as_str);
+        upstream.sticky = Some(Arc::new(sticky.with_secret_of(before, &upstream.name, addresses)));
+    }
+    Ok(())
+}
+
 /// Applications keep the indexes they were started with.
 fn adopt_apps(old: &Config, new: &mut Config, needs_restart: &mut Vec<String>) -> Result<(), Refused> {
     let mut running = old.apps.clone();
@@ -225,7 +252,7 @@ fn adopt_apps(old: &Config, new: &mut Config, needs_restart: &mut Vec<String>) -
     needs_restart.extend(old.apps.iter().filter(|app| is_gone(&app.name)).map(|app| format!("[app.{}]", app.name)));
     for route in new.sites.iter_mut().flat_map(|site| &mut site.routes) {
         if let Action::App(app) = &mut route.action {
-            let refused = |why| Refused { app: new.apps[*app].name.clone(), why };
+            let refused = |why| Refused::App { app: new.apps[*app].name.clone(), why };
             *app = index_of[*app].map_err(refused)?;
         }
     }
@@ -359,6 +386,26 @@ mod tests {
         assert_eq!((&adopted.config.process.data_cores[..], adopted.config.process.backlog), (&[0][..], 7));
         assert_eq!(adopted.config.splitters, old.splitters);
         assert_eq!(adopted.config.apps[1].response_timeout.as_secs(), 3);
+    }
+
+    #[test]
+    fn a_secret_that_cannot_be_read_again_stays_what_it_was() {
+        let servers = r#"servers = ["127.0.0.1:1", "127.0.0.1:2"]"#;
+        let sticky = |cookie: &str, how: &str| format!("{servers}\nsticky = {{ cookie = \"{cookie}\", {how} }}");
+        let old = changed(&[(servers, &sticky("a", "secret = \"one of sixteen b\""))]);
+        // Nobody reads files here.
+        let new = changed(&[(servers, &sticky("b", "secret_file = \"/secret\""))]);
+        let adopted = adopt(&old, new.clone()).unwrap().config;
+        let of = |config: &Config| config.upstreams[0].sticky.clone().unwrap();
+        let value = |config: &Config| {
+            let mut set = Vec::new();
+            of(config).put(1, false, &mut set);
+            String::from_utf8(set).unwrap().split([';', '=']).nth(1).unwrap().to_owned()
+        };
+        assert_eq!((of(&adopted).cookie.as_str(), value(&adopted)), ("b", value(&old)));
+        assert_ne!(value(&adopted), value(&new));
+        let refused = adopt(&config(BASE), new).unwrap_err().to_string();
+        assert!(refused.starts_with("the `secret_file` of sticky in [upstream.api] cannot be read"), "{refused}");
     }
 
     #[test]

@@ -7,6 +7,7 @@
 //! | [`admin`] | the admin listener: `/metrics`, `/status`, `/trace`, `/livez`, `/readyz` |
 //! | [`ctl`] | the control socket: what `one-server ctl` sees and changes |
 //! | [`checks`] | health of upstream servers: active checks, outliers of live traffic |
+//! | [`tiers`] | when an earlier tier of servers is used again |
 //!
 //! All of it runs on the control thread's tokio runtime. Data workers are read, never waited for.
 
@@ -19,6 +20,7 @@ mod sampler;
 pub mod server_state;
 pub mod shared;
 mod status;
+pub mod tiers;
 mod trace_ring;
 mod usage;
 

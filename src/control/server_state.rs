@@ -3,9 +3,10 @@
 //! Writer: the control thread. Data workers read one flag of it with a relaxed load; what is text is behind a lock that
 //! the control thread alone takes.
 
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize};
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::shared::unix_ms;
 use crate::metrics::{Counter, Gauge};
@@ -39,9 +40,9 @@ impl Condition {
 pub enum AdminState {
     /// It gets requests.
     Ready = 0,
-    /// It finishes what it has and gets nothing new; its checks go on.
+    /// It finishes what it has and gets nothing new but requests of sticky clients that belong there; its checks go on.
     Drain = 1,
-    /// The same, and it is not checked.
+    /// It finishes what it has, gets nothing else, and is not checked.
     Maintenance = 2,
 }
 
@@ -64,6 +65,11 @@ impl AdminState {
 pub struct ServerState {
     /// What data workers ask: it is up, or its upstream is in panic; and the operator has not taken it out.
     usable: AtomicBool,
+    /// The same for requests of clients that belong there, which a server that is drained keeps.
+    keeps: AtomicBool,
+    /// Microseconds from `made` to when it last came back, and one more; 0: it has never been gone.
+    came_up_us: AtomicU64,
+    made: Instant,
     /// An [`AdminState`].
     admin: AtomicU8,
     /// What active checks say.
@@ -121,6 +127,9 @@ impl ServerState {
     pub(super) fn new(now: SystemTime) -> ServerState {
         ServerState {
             usable: AtomicBool::new(true),
+            keeps: AtomicBool::new(true),
+            came_up_us: AtomicU64::new(0),
+            made: Instant::now(),
             admin: AtomicU8::new(AdminState::Ready as u8),
             passes: AtomicBool::new(true),
             ejected: AtomicBool::new(false),
@@ -144,6 +153,19 @@ impl ServerState {
     #[inline]
     pub fn is_usable(&self) -> bool {
         self.usable.load(Relaxed)
+    }
+
+    /// Whether requests of clients that belong there may go to it: as above, and while it is drained.
+    #[inline]
+    pub fn keeps_clients(&self) -> bool {
+        self.keeps.load(Relaxed)
+    }
+
+    /// When it last came back: from down, ejected, drained or in maintenance to be used because it is up. `None`: it has
+    /// always been used.
+    pub fn came_up(&self) -> Option<Instant> {
+        let us = self.came_up_us.load(Relaxed).checked_sub(1)?;
+        Some(self.made + Duration::from_micros(us))
     }
 
     /// What the operator wants of it.
@@ -239,9 +261,20 @@ impl ServerState {
         self.change(now, reason, || self.ejected.store(until.is_some(), Relaxed));
     }
 
-    /// Lets data workers use it, or not.
-    pub(super) fn set_usable(&self, usable: bool) {
+    /// Lets data workers use it, or not, by what it is and whether its upstream is in panic; tells whether that is news.
+    pub(super) fn set_usable(&self, is_panic: bool, now: Instant) -> bool {
+        let (is_up, admin) = (self.is_up(), self.admin());
+        let usable = admin == AdminState::Ready && (is_up || is_panic);
+        let keeps = usable || (admin == AdminState::Drain && is_up);
+        let was_usable = self.usable.load(Relaxed);
+        // One that is used in panic does not start slowly: the others are needed even more.
+        if usable && !was_usable && is_up {
+            let us = now.saturating_duration_since(self.made).as_micros() as u64;
+            self.came_up_us.store(us + 1, Relaxed);
+        }
         self.usable.store(usable, Relaxed);
+        let kept = self.keeps.swap(keeps, Relaxed);
+        usable != was_usable || keeps != kept
     }
 
     fn change(&self, now: SystemTime, reason: &str, change: impl FnOnce()) {
@@ -273,12 +306,41 @@ impl ServerState {
 /// What is known of an upstream as a whole. Writer: the control thread.
 #[derive(Debug, Default)]
 pub struct UpstreamFlags {
+    /// Grows with each change that data workers must know: of a server, or of the tier.
+    changes: AtomicU64,
+    /// Number of the tier that is held, see [`crate::proxy::tiers`]; 0: the first one.
+    tier_held: AtomicU32,
+    /// Copies of requests on their way to it. Writers: the data workers.
+    pub mirrored: AtomicUsize,
     panic: AtomicBool,
     /// Times it went into panic.
     pub panics: Counter,
 }
 
 impl UpstreamFlags {
+    /// A number that is another one whenever a server of it, or its tier, has changed.
+    #[inline]
+    pub fn changes(&self) -> u64 {
+        self.changes.load(Acquire)
+    }
+
+    /// Number of the tier that is used while it has enough servers, whatever others have; 0: the first one.
+    pub fn tier_held(&self) -> u32 {
+        self.tier_held.load(Relaxed)
+    }
+
+    /// Holds a tier. Only the control thread may call it.
+    pub(super) fn publish_tier_held(&self, tier: u32) {
+        if self.tier_held.swap(tier, Relaxed) != tier {
+            self.publish_change();
+        }
+    }
+
+    /// Whoever sees this sees what was stored before.
+    pub(super) fn publish_change(&self) {
+        self.changes.fetch_add(1, Release);
+    }
+
     /// So few servers are up that all of them get requests.
     pub fn is_panic(&self) -> bool {
         self.panic.load(Relaxed)

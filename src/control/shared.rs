@@ -11,13 +11,14 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use crossbeam::queue::ArrayQueue;
 
 pub use super::server_state::{AdminState, Condition, ServerState, UpstreamFlags};
-use crate::config::model::{Limit, Upstream};
+use crate::config::model::{Limit, Server, Upstream};
 use crate::config::{Config, Succession};
 use crate::guard::{Limiter, PerAddress};
 use crate::metrics::{AppWorkerStats, Counter, LogWriterStats, Trace, Worker};
 use crate::proxy::availability::{Standing, is_panic};
 pub use crate::proxy::check::CheckStatus;
 use crate::proxy::exchange::Exchange;
+use crate::proxy::gate::Gate;
 use crate::runtime::detached::Detached;
 
 /// Events kept between two looks of the control thread; the oldest goes when more happen.
@@ -42,6 +43,8 @@ pub struct Shared {
     pub servers: Vec<Vec<Arc<ServerState>>>,
     /// Of each upstream as a whole. Writer: the control thread.
     pub upstreams: Vec<Arc<UpstreamFlags>>,
+    /// Limits of requests at the servers of each upstream; `None`: it has none. Writers: the data workers.
+    pub gates: Vec<Option<Arc<Gate>>>,
     /// Idle connections to each server that any data worker may take. Writers: the data workers.
     pub idle: Vec<Vec<Arc<Exchange<Detached>>>>,
     /// Connections by client address; `None`: they are not limited. Writers: the data workers.
@@ -126,6 +129,7 @@ impl Shared {
                 .map(|upstream| upstream.servers.iter().map(|_| Arc::new(ServerState::new(now))).collect())
                 .collect(),
             upstreams: config.upstreams.iter().map(|_| Arc::default()).collect(),
+            gates: config.upstreams.iter().map(|upstream| Gate::of(upstream, data_workers)).collect(),
             idle: exchanges(&config, data_workers),
             clients: match config.http.connections_per_address_max {
                 0 => None,
@@ -139,7 +143,8 @@ impl Shared {
     }
 
     /// The same process under `config`, which [`crate::config::adopt`] has made for it. Counters and states of what stays are
-    /// the same ones; a limit whose numbers change counts from zero. `facts` are not set yet.
+    /// the same ones; a limit whose numbers change counts from zero. Limits of servers ([`Gate::next`]) are in force from now
+    /// on, also for requests of this one. `facts` are not set yet.
     pub fn next(&self, config: Arc<Config>) -> Shared {
         let succession = Succession::new(&self.config, &config);
         let now = SystemTime::now();
@@ -147,12 +152,20 @@ impl Shared {
             Some(heir) if self.config.limits[*heir].allowed == limit.allowed => self.limiters[*heir].clone(),
             _ => limiter(limit),
         };
+        let gate = |(u, upstream): (usize, &Upstream)| {
+            let workers = self.workers.len();
+            match succession.upstreams.0[u].and_then(|heir| self.gates[heir].as_ref()) {
+                Some(old) => old.next(upstream, &succession.servers[u], workers),
+                None => Gate::of(upstream, workers),
+            }
+        };
         Shared {
             generation: self.generation + 1,
             loaded_at: now,
             workers: self.workers.iter().map(|worker| Arc::new(worker.next(&succession))).collect(),
             servers: succession.carry_servers(&self.servers, || Arc::new(ServerState::new(now))),
             upstreams: succession.upstreams.carry(&self.upstreams, Arc::default),
+            gates: config.upstreams.iter().enumerate().map(gate).collect(),
             idle: self.next_exchanges(&config, &succession),
             clients: match (config.http.connections_per_address_max, &self.clients) {
                 (0, _) => None,
@@ -206,10 +219,17 @@ impl Shared {
         // Those that the operator has taken out are none.
         let (in_use, out): (Vec<_>, Vec<_>) =
             config.servers.iter().zip(servers).partition(|(_, state)| state.admin() == AdminState::Ready);
-        let standings = in_use.iter().map(|(server, state)| Standing { up: state.is_up(), backup: server.backup });
+        let first_tier = config.servers.iter().map(|server| server.tier).min();
+        let is_backup = |server: &Server| Some(server.tier) != first_tier;
+        let standings = in_use.iter().map(|(server, state)| Standing { up: state.is_up(), backup: is_backup(server) });
         let panic = is_panic(standings, config.panic_percent);
-        in_use.iter().for_each(|(_, state)| state.set_usable(panic || state.is_up()));
-        out.iter().for_each(|(_, state)| state.set_usable(false));
+        let (now, mut is_news) = (Instant::now(), false);
+        for (_, state) in in_use.iter().chain(&out) {
+            is_news |= state.set_usable(panic, now);
+        }
+        if is_news {
+            self.upstreams[upstream].publish_change();
+        }
         self.upstreams[upstream].set_panic(panic)
     }
 }
@@ -465,6 +485,7 @@ pub(crate) mod tests {
         app = "shop"
         [upstream.api]
         servers = ["127.0.0.1:1", { address = 'unix:/run/b"2.sock', backup = true }]
+        requests_max = 100
         health = { path = "/healthz", interval = "100ms", timeout = "100ms", rise = 2, fall = 2 }
         [upstream.plain]
         servers = ["[::1]:8080"]
@@ -511,7 +532,7 @@ pub(crate) mod tests {
     fn in_panic_all_servers_are_used_until_enough_are_up() {
         let mut config = config();
         config.upstreams[0].panic_percent = 50;
-        config.upstreams[0].servers.iter_mut().for_each(|server| server.backup = false);
+        config.upstreams[0].servers.iter_mut().for_each(|server| (server.backup, server.tier) = (false, 1));
         let shared = Shared::new(Arc::new(config), 1, 0);
         let now = SystemTime::now();
         let publish = |server: usize, up| {
@@ -526,6 +547,39 @@ pub(crate) mod tests {
         assert!(!shared.servers[0][0].is_up(), "but that is not what it is");
         assert!(publish(1, true));
         assert_eq!((usable(), shared.upstreams[0].panics.value()), ([false, true], 1));
+    }
+
+    #[test]
+    fn a_server_comes_up_from_whatever_kept_it_away_but_not_into_a_panic() {
+        let mut config = config();
+        config.upstreams[0].panic_percent = 100;
+        let shared = Shared::new(Arc::new(config), 1, 0);
+        let (server, other) = (&shared.servers[0][0], &shared.servers[0][1]);
+        let now = SystemTime::now();
+        let mut seen = shared.upstreams[0].changes();
+        let mut settle = |change: &dyn Fn()| {
+            let before = server.came_up();
+            change();
+            shared.settle(0);
+            let is_news = shared.upstreams[0].changes() != std::mem::replace(&mut seen, shared.upstreams[0].changes());
+            (server.is_usable(), server.keeps_clients(), server.came_up() != before, is_news)
+        };
+        let until = Some(now + Duration::from_secs(60));
+        assert_eq!(settle(&|| ()), (true, true, false, false));
+        assert_eq!(settle(&|| server.publish_up(false, "", now)), (false, false, false, true));
+        assert_eq!(settle(&|| server.publish_up(true, "", now)), (true, true, true, true));
+        std::thread::sleep(Duration::from_millis(1));
+        assert_eq!(settle(&|| server.publish_ejected(until, "", now)), (false, false, false, true));
+        assert_eq!(settle(&|| server.publish_ejected(None, "", now)), (true, true, true, true));
+        std::thread::sleep(Duration::from_millis(1));
+        assert_eq!(settle(&|| server.set_admin(AdminState::Drain)), (false, true, false, true));
+        assert_eq!(settle(&|| server.set_admin(AdminState::Maintenance)), (false, false, false, true));
+        assert_eq!(settle(&|| server.set_admin(AdminState::Ready)), (true, true, true, true));
+        // All of them are down: both get requests, and neither starts slowly, not even when it is up again.
+        std::thread::sleep(Duration::from_millis(1));
+        assert_eq!(settle(&|| server.publish_up(false, "", now)), (false, false, false, true));
+        assert_eq!(settle(&|| other.publish_up(false, "", now)), (true, true, false, true));
+        assert_eq!(settle(&|| server.publish_up(true, "", now)), (true, true, false, true));
     }
 
     #[test]

@@ -261,7 +261,22 @@ struct UpstreamView {
     panic: bool,
     panics: u64,
     meter: Meter,
+    /// `None`: nothing is limited, so nothing waits.
+    queue: Option<QueueView>,
     servers: Vec<ServerView>,
+}
+
+/// Requests that wait for a place at a server.
+#[derive(Debug, Serialize)]
+struct QueueView {
+    waiting: u64,
+    full: u64,
+    timeouts: u64,
+    left: u64,
+    /// Since the start.
+    waited: u64,
+    wait_p50_us: u64,
+    wait_p99_us: u64,
 }
 
 #[derive(Debug, Serialize)]
@@ -284,6 +299,10 @@ struct ServerView {
     ejected_until_unix_ms: Option<u64>,
     weight: u32,
     backup: bool,
+    /// Its tier, from 1; that of backups is the last.
+    tier: usize,
+    /// `None`: any number.
+    requests_max: Option<u32>,
     meter: Meter,
     active: u64,
     idle: u64,
@@ -530,13 +549,29 @@ impl Page<'_> {
         let servers: Vec<ServerView> = names.map(|(s, name)| self.server(u, s, name)).collect();
         let up = servers.iter().any(|server| server.up);
         let flags = &self.shared.upstreams[u];
+        let queue = self.shared.gates[u].as_ref().map(|_| self.queue(u));
         UpstreamView {
             name: upstream.name.clone(),
             up,
             panic: flags.is_panic(),
             panics: flags.panics.value(),
             meter: self.meter(Key::Upstream(u)),
+            queue,
             servers,
+        }
+    }
+
+    fn queue(&self, u: usize) -> QueueView {
+        let wait = merged(self.shared.workers.iter().map(|worker| &worker.upstreams[u].queue_wait));
+        let quantile = |q| if wait.count() == 0 { 0 } else { wait.quantile(q).as_micros() as u64 };
+        QueueView {
+            waiting: self.sum(|w| w.upstreams[u].queue.value()),
+            full: self.sum(|w| w.upstreams[u].queue_full.value()),
+            timeouts: self.sum(|w| w.upstreams[u].queue_timeouts.value()),
+            left: self.sum(|w| w.upstreams[u].queue_left.value()),
+            waited: wait.count(),
+            wait_p50_us: quantile(0.5),
+            wait_p99_us: quantile(0.99),
         }
     }
 
@@ -557,6 +592,8 @@ impl Page<'_> {
             ejected_until_unix_ms: told.ejected_until.map(unix_ms),
             weight: upstream.servers[s].weight,
             backup: upstream.servers[s].backup,
+            tier: upstream.tiers().iter().position(|&tier| tier == upstream.servers[s].tier).map_or(1, |at| at + 1),
+            requests_max: upstream.servers[s].requests_max,
             meter: self.meter(Key::Server(u, s)),
             active: self.sum(|w| w.servers[u][s].active.value()),
             idle: self.sum(|w| w.servers[u][s].idle.value()),

@@ -19,5 +19,6 @@ pub use self::log::{LogStats, LogWriterStats};
 pub use self::outcomes::Outcomes;
 pub use self::trace::{ServedBy, Trace, TraceEvent};
 pub use self::worker::{
-    AppStats, BackendStats, FileStats, Http2Stats, Http3Stats, HttpStats, ServerStats, SplitterStats, TcpStats, Worker,
+    AppStats, BackendStats, FileStats, Http2Stats, Http3Stats, HttpStats, ServerStats, SplitterStats, TcpStats,
+    UpstreamStats, Worker,
 };

@@ -30,6 +30,8 @@ pub struct Worker {
     pub listeners: Vec<Arc<Gauge>>,
     /// Per upstream, per server.
     pub servers: Vec<Vec<Arc<ServerStats>>>,
+    /// Per upstream.
+    pub upstreams: Vec<Arc<UpstreamStats>>,
     /// Per upstream, what servers have counted that reloads have taken out of it. The last one is the sum of those that
     /// nothing counts on any more; its writer is the control thread.
     gone: Vec<Vec<Arc<ServerStats>>>,
@@ -61,6 +63,7 @@ impl Worker {
             spliced_bytes: Arc::default(),
             listeners: config.listeners.iter().map(|_| Arc::default()).collect(),
             servers: config.upstreams.iter().map(servers).collect(),
+            upstreams: config.upstreams.iter().map(|_| Arc::default()).collect(),
             gone: config.upstreams.iter().map(|_| vec![Arc::default()]).collect(),
             apps: config.apps.iter().map(|_| Arc::default()).collect(),
             splitters: config.splitters.iter().map(|splitter| Arc::new(SplitterStats::new(splitter))).collect(),
@@ -82,6 +85,7 @@ impl Worker {
             tcp: succession.listeners.carry(&self.tcp, Arc::default),
             spliced_bytes: self.spliced_bytes.clone(),
             servers: succession.carry_servers(&self.servers, Arc::default),
+            upstreams: succession.upstreams.carry(&self.upstreams, Arc::default),
             gone: self.gone_after(succession),
             // Neither set changes while the process runs.
             apps: self.apps.clone(),
@@ -247,6 +251,31 @@ pub struct FileStats {
     pub not_modified: Counter,
     /// Time to answer a file request.
     pub duration: Histogram,
+}
+
+/// What concerns an upstream as a whole, as one worker sees it.
+#[derive(Debug, Default)]
+pub struct UpstreamStats {
+    /// Requests that wait for a place now.
+    pub queue: Gauge,
+    /// Requests refused because too many waited.
+    pub queue_full: Counter,
+    /// Requests refused because they had waited for too long.
+    pub queue_timeouts: Counter,
+    /// Clients that left while their request waited.
+    pub queue_left: Counter,
+    /// How long requests waited, however it ended.
+    pub queue_wait: Histogram,
+    /// Requests that went where their cookie led.
+    pub sticky_kept: Counter,
+    /// Cookies that were set.
+    pub sticky_set: Counter,
+    /// Copies of requests sent here.
+    pub mirrored: Counter,
+    /// Copies not made: too many, too large.
+    pub mirror_skipped: Counter,
+    /// Copies that no server took, or did not answer.
+    pub mirror_failed: Counter,
 }
 
 /// One server of an upstream, as one worker sees it.

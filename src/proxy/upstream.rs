@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::balance::{Balancer, Tried};
+use super::balance::{Ask, Balancer, Picked, Servers};
 use super::pool::IdlePool;
 use super::retry_budget::RetryBudget;
 use crate::config::Heirs;
@@ -27,6 +27,17 @@ pub struct UpstreamState<T> {
     pub retries: RetryBudget,
     /// Settings of TLS sessions with the servers, this worker's own.
     tls: Option<Arc<rustls::ClientConfig>>,
+}
+
+/// The data worker that a state is for.
+#[derive(Clone, Copy, Debug)]
+pub struct DataWorker {
+    /// Index among them.
+    pub index: usize,
+    /// How many there are.
+    pub count: usize,
+    /// See [`Balancer::new`].
+    pub seed: u64,
 }
 
 #[derive(Debug)]
@@ -57,12 +68,12 @@ fn stock(upstream: &Upstream, workers: usize) -> usize {
 }
 
 impl<T> UpstreamState<T> {
-    /// The state of `upstream` on the data worker of index `worker` of `workers`.
-    pub fn new(upstream: &Upstream, worker: usize, workers: usize, now: Instant) -> UpstreamState<T> {
-        let pool = || Rc::new(RefCell::new(IdlePool::new(stock(upstream, workers), upstream.keep_idle_timeout)));
+    /// The state of `upstream` on one data worker.
+    pub fn new(upstream: &Upstream, worker: DataWorker, now: Instant) -> UpstreamState<T> {
+        let pool = || Rc::new(RefCell::new(IdlePool::new(stock(upstream, worker.count), upstream.keep_idle_timeout)));
         UpstreamState {
             servers: upstream.servers.iter().map(|server| ServerState::new(server, pool())).collect(),
-            balancer: Balancer::new(upstream.balance, &upstream.servers, worker),
+            balancer: Balancer::new(upstream, worker.index, worker.seed),
             retries: RetryBudget::new(upstream.retry.budget_percent, now),
             // The check has made these settings once already.
             tls: upstream.tls.as_ref().map(|tls| tls.trust.settings().expect("settings that were tried")),
@@ -76,21 +87,14 @@ impl<T> UpstreamState<T> {
 
     /// The state under a new config, beside which this one goes on for the requests that have it. Servers that stay, whose
     /// old indexes `heirs` tells, share idle connections and counts of requests under way with their old selves.
-    pub fn next(
-        &self,
-        upstream: &Upstream,
-        heirs: &Heirs,
-        worker: usize,
-        workers: usize,
-        now: Instant,
-    ) -> UpstreamState<T> {
-        let mut next = UpstreamState::new(upstream, worker, workers, now);
+    pub fn next(&self, upstream: &Upstream, heirs: &Heirs, worker: DataWorker, now: Instant) -> UpstreamState<T> {
+        let mut next = UpstreamState::new(upstream, worker, now);
         // What was verified by other rules, or not at all, is not used again.
         let same_rules = self.tls.is_none() && next.tls.is_none();
         let heirs_of_idle = if same_rules { heirs.0.as_slice() } else { &[] };
         for (new, heir) in next.servers.iter_mut().zip(heirs_of_idle) {
             let Some(old) = heir.map(|heir| &self.servers[heir]) else { continue };
-            old.idle.borrow_mut().set_limits(stock(upstream, workers), upstream.keep_idle_timeout);
+            old.idle.borrow_mut().set_limits(stock(upstream, worker.count), upstream.keep_idle_timeout);
             new.idle = old.idle.clone();
         }
         next.retries = self.retries.clone().with_share(upstream.retry.budget_percent);
@@ -103,16 +107,31 @@ impl<T> UpstreamState<T> {
         self.servers.len()
     }
 
-    /// Closes the idle connections to servers for which `is_gone` says so, and keeps none to them any more.
+    /// Closes the idle connections to servers for which `is_gone` says so, keeps none to them any more, and sends them
+    /// nothing else as long as there are others.
     pub fn retire(&mut self, is_gone: impl Fn(usize) -> bool) {
-        for (_, state) in self.servers.iter().enumerate().filter(|(server, _)| is_gone(*server)) {
-            state.idle.borrow_mut().set_limits(0, Duration::ZERO);
+        let gone: Vec<usize> = (0..self.servers.len()).filter(|server| is_gone(*server)).collect();
+        for &server in &gone {
+            self.servers[server].idle.borrow_mut().set_limits(0, Duration::ZERO);
+            if gone.len() < self.servers.len() {
+                self.balancer.retire(server);
+            }
         }
     }
 
-    /// The server for the next try; `None`: none is up. See [`Balancer::pick`].
-    pub fn pick(&mut self, up: impl Fn(usize) -> bool, tried: &Tried, now: Instant) -> Option<usize> {
-        self.balancer.pick(up, tried, now)
+    /// The server for the next try. See [`Balancer::pick`].
+    pub fn pick(&mut self, ask: Ask<'_>, servers: &impl Servers) -> Picked {
+        self.balancer.pick(ask, servers)
+    }
+
+    /// The balancer, to be asked.
+    pub fn balancer(&self) -> &Balancer {
+        &self.balancer
+    }
+
+    /// The balancer, to be told.
+    pub fn balancer_mut(&mut self) -> &mut Balancer {
+        &mut self.balancer
     }
 
     /// A request begins on `server`; before connecting, so that servers slow to accept count as busy.
@@ -184,42 +203,47 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::config::model::{Balance, ProxyProtocol, Retry, Server};
+    use crate::config::model::{Balance, Server};
+    use crate::proxy::Tried;
 
     const SECOND: Duration = Duration::from_secs(1);
+    const ALONE: DataWorker = DataWorker { index: 0, count: 1, seed: 0 };
 
     fn upstream(addresses: &[&str]) -> Upstream {
-        let server = |address: &&str| Server {
-            address: address.parse().unwrap(),
-            weight: 1,
-            backup: false,
-            check_address: None,
-        };
-        Upstream {
-            name: "api".into(),
-            servers: addresses.iter().map(server).collect(),
-            balance: Balance::RoundRobin,
-            tls: None,
-            health: None,
-            outliers: None,
-            panic_percent: 0,
-            connect_timeout: SECOND,
-            response_timeout: SECOND,
-            idle_timeout: SECOND,
-            upgrade: Vec::new(),
-            tunnel_timeout: SECOND,
-            half_closed_timeout: SECOND,
-            proxy_protocol: ProxyProtocol::Off,
-            retry: Retry::default(),
-            keep_idle: 2,
-            keep_idle_timeout: 10 * SECOND,
+        let mut upstream = crate::config::Defaults::new(Default::default()).upstream("api");
+        upstream.servers = addresses.iter().map(|address| Server::new(address.parse().unwrap())).collect();
+        Upstream { balance: Balance::RoundRobin, keep_idle: 2, keep_idle_timeout: 10 * SECOND, ..upstream }
+    }
+
+    /// All of them are up and have room.
+    struct AllUp;
+
+    impl Servers for AllUp {
+        fn changes(&self) -> u64 {
+            0
+        }
+
+        fn is_up(&self, _server: usize) -> bool {
+            true
+        }
+
+        fn came_up(&self, _server: usize) -> Option<Instant> {
+            None
+        }
+
+        fn tier_held(&self) -> usize {
+            0
+        }
+
+        fn has_room(&self, _server: usize, _part_of: impl Fn(u32) -> u32) -> bool {
+            true
         }
     }
 
     #[test]
     fn idle_connections_stay_with_their_server() {
         let now = Instant::now();
-        let mut state = UpstreamState::new(&upstream(&["127.0.0.1:1", "127.0.0.1:2"]), 0, 1, Instant::now());
+        let mut state = UpstreamState::new(&upstream(&["127.0.0.1:1", "127.0.0.1:2"]), ALONE, now);
         assert_eq!(state.keep(0, 'a', now), None);
         assert_eq!(state.take_idle(1, now), None);
         assert_eq!(state.take_idle(0, now), Some('a'));
@@ -229,8 +253,7 @@ mod tests {
     #[test]
     fn the_tick_closes_old_ones_and_those_to_servers_that_are_down() {
         let now = Instant::now();
-        let mut state =
-            UpstreamState::new(&upstream(&["127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3"]), 0, 1, Instant::now());
+        let mut state = UpstreamState::new(&upstream(&["127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3"]), ALONE, now);
         for server in 0..3 {
             state.keep(server, 'a', now);
         }
@@ -247,22 +270,24 @@ mod tests {
     #[test]
     fn an_answer_ends_the_rest_of_a_server() {
         let now = Instant::now();
-        let mut state = UpstreamState::new(&upstream(&["127.0.0.1:1", "127.0.0.1:2"]), 0, 1, Instant::now());
+        let mut state = UpstreamState::new(&upstream(&["127.0.0.1:1", "127.0.0.1:2"]), ALONE, now);
         state.on_connect_failed(0, now);
-        let picks: Vec<_> = (0..4).map(|_| state.pick(|_| true, &Tried::new(), now)).collect();
-        assert_eq!(picks, [Some(1); 4]);
+        let tried = Tried::new();
+        let ask = Ask { tried: &tried, key: None, now };
+        let picks: Vec<_> = (0..4).map(|_| state.pick(ask, &AllUp)).collect();
+        assert_eq!(picks, [Picked::Server(1); 4]);
         state.keep(0, 'a', now);
-        assert!((0..4).any(|_| state.pick(|_| true, &Tried::new(), now) == Some(0)));
+        assert!((0..4).any(|_| state.pick(ask, &AllUp) == Picked::Server(0)));
     }
 
     #[test]
     fn servers_that_stay_keep_connections_and_counts_whatever_their_index() {
         let now = Instant::now();
-        let mut old = UpstreamState::new(&upstream(&["127.0.0.1:1", "127.0.0.1:2"]), 0, 1, now);
+        let mut old = UpstreamState::new(&upstream(&["127.0.0.1:1", "127.0.0.1:2"]), ALONE, now);
         old.keep(0, 'a', now);
         old.keep(1, 'b', now);
         old.on_start(1);
-        let mut new = old.next(&upstream(&["127.0.0.1:2", "127.0.0.1:3"]), &Heirs(vec![Some(1), None]), 0, 1, now);
+        let mut new = old.next(&upstream(&["127.0.0.1:2", "127.0.0.1:3"]), &Heirs(vec![Some(1), None]), ALONE, now);
         assert_eq!(([new.idle(0), new.idle(1)], [new.active(0), new.active(1)]), ([1, 0], [1, 0]));
         old.retire(|server| server == 0);
         assert_eq!((old.idle(0), old.keep(0, 'c', now)), (0, Some(('c', now))), "a server that is gone keeps nothing");
@@ -274,25 +299,43 @@ mod tests {
     }
 
     #[test]
+    fn what_is_left_of_the_old_config_goes_to_servers_that_stay() {
+        let now = Instant::now();
+        let (tried, up) = (Tried::new(), AllUp);
+        let ask = Ask { tried: &tried, key: None, now };
+        let mut old: UpstreamState<()> = UpstreamState::new(&upstream(&["127.0.0.1:1", "127.0.0.1:2"]), ALONE, now);
+        assert!(old.balancer_mut().keeps(0, ask, &up));
+        old.retire(|server| server == 0);
+        assert!((0..4).all(|_| old.pick(ask, &up) == Picked::Server(1)));
+        assert!(!old.balancer_mut().keeps(0, ask, &up), "not even for those that belong there");
+        // Unless nobody else is left.
+        let mut old: UpstreamState<()> = UpstreamState::new(&upstream(&["127.0.0.1:1"]), ALONE, now);
+        old.retire(|_| true);
+        assert_eq!(old.pick(ask, &up), Picked::Server(0));
+    }
+
+    #[test]
     fn turns_go_on_where_they_were() {
         let now = Instant::now();
         let config = upstream(&["127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3"]);
-        let mut state: UpstreamState<()> = UpstreamState::new(&config, 0, 1, now);
+        let (tried, heirs) = (Tried::new(), Heirs(vec![Some(0), Some(1), Some(2)]));
+        let ask = Ask { tried: &tried, key: None, now };
+        let mut state: UpstreamState<()> = UpstreamState::new(&config, ALONE, now);
         let mut picks = Vec::new();
         for _ in 0..9 {
-            picks.extend(state.pick(|_| true, &Tried::new(), now));
-            state = state.next(&config, &Heirs(vec![Some(0), Some(1), Some(2)]), 0, 1, now);
+            picks.push(state.pick(ask, &AllUp));
+            state = state.next(&config, &heirs, ALONE, now);
         }
-        assert_eq!(picks, [0, 1, 2, 0, 1, 2, 0, 1, 2]);
+        assert_eq!(picks, [0, 1, 2, 0, 1, 2, 0, 1, 2].map(Picked::Server));
         state.on_connect_failed(0, now);
-        state = state.next(&config, &Heirs(vec![Some(0), Some(1), Some(2)]), 0, 1, now);
-        assert!((0..6).all(|_| state.pick(|_| true, &Tried::new(), now) != Some(0)), "it still rests");
+        state = state.next(&config, &heirs, ALONE, now);
+        assert!((0..6).all(|_| state.pick(ask, &AllUp) != Picked::Server(0)), "it still rests");
     }
 
     #[test]
     fn the_host_of_last_resort_is_the_address() {
         let state: UpstreamState<()> =
-            UpstreamState::new(&upstream(&["[::1]:8080", "unix:/run/app.sock"]), 0, 1, Instant::now());
+            UpstreamState::new(&upstream(&["[::1]:8080", "unix:/run/app.sock"]), ALONE, Instant::now());
         assert_eq!([state.host(0), state.host(1)], [b"[::1]:8080".as_slice(), b"localhost"]);
     }
 }

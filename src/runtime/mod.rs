@@ -12,7 +12,7 @@ pub mod driver;
 pub mod helpers;
 pub mod mailbox;
 pub mod net;
-mod sync;
+pub(crate) mod sync;
 pub mod sys;
 pub mod time;
 pub mod turnstile;

@@ -3,30 +3,30 @@
 //! The cfg is our own, not loom's usual `loom`, because that one changes tokio and others as well.
 
 #[cfg(not(model_check))]
-pub(super) use {
+pub(crate) use {
     atomic_waker::AtomicWaker,
     crossbeam::queue::ArrayQueue,
     crossbeam::utils::CachePadded,
     std::sync::Arc,
-    std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering},
+    std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence},
 };
 #[cfg(model_check)]
-pub(super) use {
+pub(crate) use {
     loom::future::AtomicWaker,
     loom::sync::Arc,
-    loom::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering},
+    loom::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence},
     model::{ArrayQueue, CachePadded},
 };
 
 /// Registers the task of `cx` to be woken.
 #[cfg(not(model_check))]
-pub(super) fn register(waker: &AtomicWaker, cx: &mut std::task::Context<'_>) {
+pub(crate) fn register(waker: &AtomicWaker, cx: &mut std::task::Context<'_>) {
     waker.register(cx.waker());
 }
 
 /// Registers the task of `cx` to be woken.
 #[cfg(model_check)]
-pub(super) fn register(waker: &AtomicWaker, cx: &mut std::task::Context<'_>) {
+pub(crate) fn register(waker: &AtomicWaker, cx: &mut std::task::Context<'_>) {
     waker.register_by_ref(cx.waker());
 }
 
@@ -35,10 +35,10 @@ pub(super) fn register(waker: &AtomicWaker, cx: &mut std::task::Context<'_>) {
 mod model {
     use std::collections::VecDeque;
 
-    pub(in super::super) struct CachePadded<T>(T);
+    pub(crate) struct CachePadded<T>(T);
 
     impl<T> CachePadded<T> {
-        pub(in super::super) fn new(value: T) -> Self {
+        pub(crate) fn new(value: T) -> Self {
             CachePadded(value)
         }
     }
@@ -50,17 +50,17 @@ mod model {
         }
     }
 
-    pub(in super::super) struct ArrayQueue<T> {
+    pub(crate) struct ArrayQueue<T> {
         items: loom::sync::Mutex<VecDeque<T>>,
         capacity: usize,
     }
 
     impl<T> ArrayQueue<T> {
-        pub(in super::super) fn new(capacity: usize) -> Self {
+        pub(crate) fn new(capacity: usize) -> Self {
             ArrayQueue { items: loom::sync::Mutex::new(VecDeque::new()), capacity }
         }
 
-        pub(in super::super) fn push(&self, item: T) -> Result<(), T> {
+        pub(crate) fn push(&self, item: T) -> Result<(), T> {
             let mut items = self.items.lock().unwrap();
             if items.len() == self.capacity {
                 return Err(item);
@@ -69,19 +69,19 @@ mod model {
             Ok(())
         }
 
-        pub(in super::super) fn pop(&self) -> Option<T> {
+        pub(crate) fn pop(&self) -> Option<T> {
             self.items.lock().unwrap().pop_front()
         }
 
-        pub(in super::super) fn len(&self) -> usize {
+        pub(crate) fn len(&self) -> usize {
             self.items.lock().unwrap().len()
         }
 
-        pub(in super::super) fn is_empty(&self) -> bool {
+        pub(crate) fn is_empty(&self) -> bool {
             self.len() == 0
         }
 
-        pub(in super::super) fn is_full(&self) -> bool {
+        pub(crate) fn is_full(&self) -> bool {
             self.len() == self.capacity
         }
     }

@@ -8,5 +8,6 @@ pub mod matcher;
 pub mod names;
 pub mod path;
 pub mod pattern;
+pub mod random;
 pub mod template;
 pub mod waiters;

@@ -173,7 +173,7 @@ impl Cx<'_> {
         value_of(query.split(|byte| *byte == b'&'), name)
     }
 
-    fn cookie(&self, name: &str) -> Option<&[u8]> {
+    pub(super) fn cookie(&self, name: &str) -> Option<&[u8]> {
         self.fields("cookie").find_map(|value| value_of(value.split(|b| *b == b';').map(<[u8]>::trim_ascii), name))
     }
 }

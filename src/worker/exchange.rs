@@ -574,10 +574,12 @@ async fn act(
         // Boxed: every request would carry its size.
         Action::Tarpit(tarpit) => Box::pin(tarpit::run(&cx, client, *tarpit)).await,
         // A request is not sent on with a part of its content.
-        Action::Proxy(_) | Action::App(_) if client.left.is_spent() && cx.request.head.body != BodyKind::None => {
+        Action::Proxy(_) | Action::ProxyBy(_) | Action::App(_)
+            if client.left.is_spent() && cx.request.head.body != BodyKind::None =>
+        {
             error(500)
         }
-        Action::Proxy(_) | Action::App(_) => {
+        Action::Proxy(_) | Action::ProxyBy(_) | Action::App(_) => {
             // Answers to earlier requests of a pipeline do not wait for this one.
             if client.answer.flush().await.is_err() {
                 return Ok(abandoned(ServedBy::Worker));
@@ -588,6 +590,7 @@ async fn act(
             }
             match found.action {
                 Action::Proxy(upstream) => forward::run(&cx, client, fields, *upstream).await,
+                Action::ProxyBy(by) => forward::run(&cx, client, fields, forward::named(&cx, by)).await,
                 // Boxed: a call allocates in any case, and every request would carry its size.
                 Action::App(app) => Box::pin(call_app::run(&cx, client, *app)).await,
                 _ => unreachable!("matched above"),

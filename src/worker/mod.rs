@@ -75,6 +75,7 @@ use crate::http::date::HttpDate;
 use crate::http::h1::Limits;
 use crate::metrics;
 use crate::proxy::UpstreamState;
+use crate::proxy::gate::Queue;
 use crate::route::Router;
 
 pub(crate) use h3::{Keys as QuicKeys, QuicSocket};
@@ -113,6 +114,8 @@ pub(crate) struct Worker {
     /// The same for QUIC; `None`: it has no HTTP/3.
     quic: RefCell<Vec<Option<Arc<crate::tls::QuicTls>>>>,
     upstreams: Vec<RefCell<UpstreamState<forward::ServerConnection>>>,
+    /// By upstream: its requests that wait for a place; `None`: its servers have no limit.
+    queues: Vec<Option<Queue>>,
 }
 
 /// What a data worker keeps for as long as it runs, whatever the config. Every [`Worker`] gives access to it.
@@ -122,6 +125,8 @@ pub(crate) struct Lasting {
     pub(crate) trace: Option<Arc<metrics::Trace>>,
     /// The present config's; `None` only before the first and behind the last one.
     current: RefCell<Option<Rc<Worker>>>,
+    /// Those of configs before, oldest first, where requests may wait for places at servers.
+    waited_for: RefCell<Vec<Rc<Worker>>>,
     /// Open listeners, and those that are closed and have connections.
     doors: RefCell<Vec<Rc<door::Door>>>,
     /// What of their HTTP/3 is served, or drains.
@@ -211,8 +216,8 @@ impl Worker {
         let now = self.now();
         self.ticked.set(now);
         for (index, upstream) in self.upstreams.iter().enumerate() {
-            let up = |server| self.shared.is_up(index, server);
-            upstream.borrow_mut().expire(up, now, |_, _| {});
+            forward::look(self, index, now);
+            upstream.borrow_mut().expire(|server| self.has_clients(index, server), now, |_, _| {});
             for (server, stats) in self.stats.servers[index].iter().enumerate() {
                 stats.idle.set(upstream.borrow().idle(server) as u64);
             }
@@ -220,6 +225,7 @@ impl Worker {
         if self.index == 0 {
             self.expire_shared(now);
         }
+        forward::look_at_those_before(&self.lasting, now);
         if let Some(outbox) = &*self.outbox.borrow() {
             outbox.flush_due();
         }
@@ -228,11 +234,17 @@ impl Worker {
 }
 
 impl Worker {
+    /// Requests go to a server: it is up, or it is being drained and has its sticky clients.
+    fn has_clients(&self, upstream: usize, server: usize) -> bool {
+        let is_sticky = self.config.upstreams[upstream].sticky.is_some();
+        self.shared.is_up(upstream, server) || (is_sticky && self.shared.servers[upstream][server].keeps_clients())
+    }
+
     /// Closes idle connections of all workers that are too old, or whose server is down.
     fn expire_shared(&self, now: Instant) {
         for (upstream, servers) in self.shared.idle.iter().enumerate() {
             for (server, idle) in servers.iter().enumerate().filter(|(_, idle)| !idle.is_empty()) {
-                match self.shared.is_up(upstream, server) {
+                match self.has_clients(upstream, server) {
                     true => idle.expire(now),
                     false => idle.clear(),
                 };

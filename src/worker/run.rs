@@ -96,6 +96,7 @@ pub(crate) async fn run(seat: Seat) {
         index,
         trace: shared.traces.get(index).cloned(),
         current: RefCell::default(),
+        waited_for: RefCell::default(),
         doors: RefCell::default(),
         endpoints: Endpoints::new(seat.quic_keys, seat.datagram_senders),
         folder_numbers: FolderNumbers::default(),
@@ -140,6 +141,7 @@ pub(crate) async fn run(seat: Seat) {
     }
     let mut of_splitters = Vec::new();
     let splitters = start_splitters(&worker, splitters, &mysql, &mut of_splitters);
+    super::forward::deliver_places(&worker);
     drop((worker, config));
     crate::runtime::spawn(take_forwarded(lasting.clone(), datagrams));
     let deliver = lasting.clone();
@@ -172,7 +174,8 @@ pub(crate) async fn run(seat: Seat) {
     }
     // Each of these leads to the others.
     lasting.doors.borrow_mut().clear();
-    lasting.current.replace(None);
+    drop(lasting.waited_for.take());
+    drop(lasting.current.take());
 }
 
 /// How long connections that the kernel has made are accepted after the order to drain: others keep coming on a busy port.

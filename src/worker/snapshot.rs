@@ -1,7 +1,7 @@
 //! A config into a [`Worker`], at the start and at every reload, on the worker's own thread.
 //!
 //! What a new config takes over from the one before: connections to servers, the counts of requests under way and the turns
-//! of balancers (for servers that stay), open files, sockets, all counters. What it makes anew: routers, look-ups,
+//! of balancers (for servers that stay), places at servers with a limit, open files, sockets, all counters. What it makes anew: routers, look-ups,
 //! conditions, header rules, TLS settings. The old [`Worker`] goes on to exist for the requests that have it.
 
 use std::cell::RefCell;
@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::AcqRel};
 
 use super::door::Door;
-use super::forward::ServerConnection;
+use super::forward::{self, ServerConnection};
 use super::h3::QuicSocket;
 use super::logged::Logged;
 use super::{Lasting, Worker, run};
@@ -19,7 +19,8 @@ use crate::config::{Config, Succession};
 use crate::control::Shared;
 use crate::http::h1::{Limits, write_field};
 use crate::log::{AccessLog, NewLanes, Outbox};
-use crate::proxy::UpstreamState;
+use crate::proxy::gate::Queue;
+use crate::proxy::{DataWorker, UpstreamState};
 use crate::route::Router;
 use crate::runtime::net::BoundSocket;
 use crate::tls::{Material, TlsError};
@@ -132,6 +133,7 @@ impl Worker {
             tls: RefCell::new(run::tls_configs(&config, tls)?),
             quic: RefCell::new(run::quic_configs(&config, tls)?),
             upstreams: upstreams(&shared, lasting.index, before),
+            queues: shared.gates.iter().map(|gate| Some(Queue::new(gate.clone()?, lasting.index))).collect(),
             stats: shared.workers[lasting.index].clone(),
             access_log,
             lasting: lasting.clone(),
@@ -188,14 +190,15 @@ impl<'a> Before<'a> {
 
 /// Those that stay share idle connections and counts with what they were in the worker before.
 fn upstreams(shared: &Shared, worker: usize, before: Option<&Before<'_>>) -> Upstreams {
-    let (now, workers) = (std::time::Instant::now(), shared.workers.len());
+    let now = std::time::Instant::now();
     let upstream = |(u, upstream): (usize, &Upstream)| {
+        let worker = DataWorker { index: worker, count: shared.workers.len(), seed: rand::random() };
         let heir = before.and_then(|before| Some((before, before.succession.upstreams.0[u]?)));
         RefCell::new(match heir {
             Some((Before { worker: old, succession }, heir)) => {
-                old.upstreams[heir].borrow().next(upstream, &succession.servers[u], worker, workers, now)
+                old.upstreams[heir].borrow().next(upstream, &succession.servers[u], worker, now)
             }
-            None => UpstreamState::new(upstream, worker, workers, now),
+            None => UpstreamState::new(upstream, worker, now),
         })
     };
     shared.config.upstreams.iter().enumerate().map(upstream).collect()
@@ -216,7 +219,12 @@ pub(super) fn apply(lasting: &Rc<Lasting>, reload: Reload) {
     };
     let before = Before::new(&old, &shared);
     match Worker::new(lasting, shared, &tls, &slots, port, Some(&before)) {
-        Ok(worker) => swap(lasting, &before, &Rc::new(worker), sockets, quic),
+        Ok(worker) => {
+            swap(lasting, &before, &Rc::new(worker), sockets, quic);
+            // Limits may have changed, and servers gone.
+            forward::keep_for_those_who_wait(&old);
+            forward::look_at_those_before(lasting, lasting.now());
+        }
         Err(error) => tracing::error!(worker = lasting.index, %error, "the new config cannot be used by this worker"),
     }
     waits_for.fetch_sub(1, AcqRel);
@@ -227,6 +235,7 @@ fn swap(lasting: &Rc<Lasting>, before: &Before<'_>, worker: &Rc<Worker>, sockets
     let limits = crate::files::Limits::from(&worker.config.process);
     lasting.files.borrow_mut().reconfigure(limits, usize::MAX, &worker.stats.files);
     lasting.current.replace(Some(worker.clone()));
+    forward::deliver_places(worker);
     let doors = lasting.doors.borrow().clone();
     for door in doors {
         if door.is_closed() {

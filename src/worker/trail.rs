@@ -30,6 +30,14 @@ pub(super) struct Trail {
     pub(super) upstream_status: Option<u16>,
     /// Servers tried.
     pub(super) tries: u32,
+    /// Time in queues in front of servers.
+    pub(super) queued: Duration,
+    /// Requests that waited before it for any server, when it came.
+    pub(super) upstream_queue: u32,
+    /// The same for the server that it belongs to.
+    pub(super) server_queue: u32,
+    /// How its wait ended, if not with a place.
+    pub(super) queue_end: Option<QueueEnd>,
     /// Connecting to the server; zero on a kept connection.
     pub(super) connect: Option<Duration>,
     /// Request sent to complete response head.
@@ -54,6 +62,15 @@ pub(super) struct Trail {
     pub(super) log_access: bool,
     /// The fields of the answer, where the log wants them.
     pub(super) response_fields: Vec<u8>,
+}
+
+/// How a wait for a place ended without one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum QueueEnd {
+    /// It did not begin: too many wait.
+    Full,
+    TimedOut,
+    ClientGone,
 }
 
 /// Counters, access log, trace.
@@ -142,8 +159,7 @@ fn log_line(variables: &AnswerVariables<'_>, client: &Client<'_>, outcome: Outco
         timers: Timers {
             connect: trail.connect,
             response: trail.response,
-            // Nothing waits in a queue of ours in front of a server yet; with one tried, that took no time.
-            queue: (trail.tries > 0).then_some(Duration::ZERO),
+            queue: (trail.tries > 0 || trail.queue_end.is_some()).then_some(trail.queued),
             handshake: request.waits.handshake,
             idle: request.waits.idle,
             read: Some(request.waits.read),
@@ -159,7 +175,11 @@ fn log_line(variables: &AnswerVariables<'_>, client: &Client<'_>, outcome: Outco
         connection: connection.serial,
         connection_requests: connection.requests.get(),
         termination: termination(client, outcome),
-        counts: if log.wants_counts() { counts(worker, connection, outcome.served_by) } else { Counts::default() },
+        counts: if log.wants_counts() {
+            counts(worker, connection, outcome.served_by, [trail.server_queue, trail.upstream_queue])
+        } else {
+            Counts::default()
+        },
         own: log.wants_own().then_some(OwnValues(variables)),
         ..Entry::default()
     };
@@ -183,8 +203,14 @@ fn log_line(variables: &AnswerVariables<'_>, client: &Client<'_>, outcome: Outco
     });
 }
 
-/// What is open and under way in the whole process, this request included.
-pub(super) fn counts(worker: &Worker, connection: &Connection, served_by: ServedBy) -> Counts {
+/// What is open and under way in the whole process, this request included. `ahead`: those that waited before it for the same
+/// server, and for any of the upstream.
+pub(super) fn counts(
+    worker: &Worker,
+    connection: &Connection,
+    served_by: ServedBy,
+    [server_queue, upstream_queue]: [u32; 2],
+) -> Counts {
     let sum = |of: &dyn Fn(&crate::metrics::Worker) -> u64| {
         let total: u64 = worker.shared.workers.iter().map(|worker| of(worker)).sum();
         Some(u32::try_from(total).unwrap_or(u32::MAX))
@@ -205,14 +231,20 @@ pub(super) fn counts(worker: &Worker, connection: &Connection, served_by: Served
         // This one has just ended there.
         upstream: Some(upstream.map_or(0, |others| others + 1)),
         server: Some(server.map_or(0, |others| others + 1)),
-        server_queue: Some(0),
-        upstream_queue: Some(0),
+        server_queue: Some(server_queue),
+        upstream_queue: Some(upstream_queue),
     }
 }
 
 /// Who ended the exchange, and when, in HAProxy's terms.
 fn termination(client: &Client<'_>, outcome: Outcome) -> Termination {
     let has_begun = client.answer.status() != 0;
+    match client.answer.trail.queue_end {
+        Some(QueueEnd::Full) => return Termination::new(EndedBy::Resource, Phase::Queue),
+        Some(QueueEnd::TimedOut) => return Termination::new(EndedBy::ServerTimeout, Phase::Queue),
+        Some(QueueEnd::ClientGone) => return Termination::new(EndedBy::Client, Phase::Queue),
+        None => {}
+    }
     let is_served_elsewhere = matches!(outcome.served_by, ServedBy::Server { .. } | ServedBy::App { .. });
     match outcome.after {
         After::Abort if is_served_elsewhere => Termination::new(EndedBy::Server, Phase::Data),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use toml_edit::Item;
 
-use super::mysql::read_password;
+use super::secret;
 use crate::config::health::is_field_name;
 use crate::config::key::Table;
 use crate::config::model::{
@@ -188,7 +188,7 @@ fn login(section: &Section<'_>) -> Option<(String, Secret)> {
     }
     let password = match (written, file) {
         (Some(password), _) => Secret(password),
-        (None, Some(file)) => read_password(section, &file),
+        (None, Some(file)) => Secret(secret::read(section, "password_file", "password", &file)),
         (None, None) => Secret(String::new()),
     };
     if user.is_none() {

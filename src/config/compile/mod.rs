@@ -13,6 +13,7 @@ mod options;
 mod outliers;
 mod privileges;
 mod retry;
+mod secret;
 mod site;
 mod substitute;
 mod tcp;

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use super::secret;
 use crate::config::model::{CausalReads, Secret, Splitter};
 use crate::config::report::Problem;
 use crate::config::section::{Placed, Section};
@@ -72,7 +73,7 @@ fn password(section: &Section<'_>) -> Secret {
     }
     match (written, file) {
         (Some(password), _) => Secret(password),
-        (None, Some(file)) => read_password(section, &file),
+        (None, Some(file)) => Secret(secret::read(section, "password_file", "password", &file)),
         (None, None) => {
             let keys = ["password", "password_file"];
             if keys.iter().all(|key| section.item(key).is_none()) && !section.may_be_misspelt(&keys) {
@@ -80,30 +81,6 @@ fn password(section: &Section<'_>) -> Secret {
                 let label = "add `password_file = \"/etc/one-server/mysql.password\"` or `password`";
                 section.cx.mistake(Problem::new(title, section.span.clone(), label));
             }
-            Secret(String::new())
-        }
-    }
-}
-
-pub(super) fn read_password(section: &Section<'_>, file: &std::path::Path) -> Secret {
-    let Some(outside) = section.cx.outside else { return Secret(String::new()) };
-    match outside.first_line(file) {
-        Ok(password) if password.is_empty() => {
-            section.bad_value("password_file", "the first line of the file is empty: write the password there");
-            Secret(password)
-        }
-        Ok(password) => {
-            if outside.is_readable_by_all(file) {
-                let label = format!("every user of this machine may read it: run `chmod 600 {}`", file.display());
-                let title = format!("the password file of {} is not private", section.title);
-                section.cx.warn(Problem::new(title, section.value_span("password_file"), label));
-            }
-            Secret(password)
-        }
-        // See `adopt`.
-        Err(error) if outside.is_excused(&error) => Secret(String::new()),
-        Err(error) => {
-            section.bad_value("password_file", format!("it cannot be read: {error}"));
             Secret(String::new())
         }
     }

@@ -85,6 +85,8 @@ fn over(section: &Section<'_>, upper: &Options, captures: &[Option<String>], rou
         satisfy: guards.satisfy,
         auth_request: guards.auth_request,
         auth_request_headers: guards.auth_request_headers,
+        // A route's own, set where it is compiled.
+        mirror: None,
         location_rewrite: location::location_rewrite(section, request)
             .unwrap_or_else(|| upper.location_rewrite.clone()),
         cookie_rewrite: cookies::cookie_rewrite(section, request).unwrap_or_else(|| upper.cookie_rewrite.clone()),

@@ -1,6 +1,7 @@
 //! `[site.NAME]`, its hosts and routes, and the names they refer to.
 
 mod actions;
+mod forward;
 pub(super) mod hosts;
 pub(in crate::config) mod names;
 mod paths;
@@ -222,9 +223,12 @@ fn route(
     warn_of_useless_prefix(section, &path, &action);
     paths::warn_of_unreachable_path(section, &path);
     let mut options = options;
-    if options.location_rewrite.is_some() && matches!(action, Action::Proxy(_)) {
+    if options.location_rewrite.is_some() && matches!(action, Action::Proxy(_) | Action::ProxyBy(_)) {
         let to = section.item("rewrite").and_then(|item| item.as_str().or_else(|| item.get("to")?.as_str()));
         options::location::lead_back(Arc::make_mut(&mut options), &path, to);
+    }
+    if let Some(mirror) = forward::mirror(section, names) {
+        Arc::make_mut(&mut options).mirror = Some(mirror);
     }
     Some(Route { path, methods, conditions, over_regex, internal, rewrite, action, options })
 }
@@ -253,7 +257,7 @@ fn action(
     };
     match name {
         "files" => files::action(section, route_names),
-        "proxy" => index("upstream", names.upstreams).map(Action::Proxy),
+        "proxy" => forward::proxy(section, names, scope),
         "app" => index("app", names.apps).map(Action::App),
         "redirect" => actions::redirect(section, scope),
         "rewrite" => actions::rewrite(section, scope).map(Action::Rewrite),
@@ -312,9 +316,13 @@ fn report_two_defaults(cx: &Context<'_>, listener: &str, sites: &[&Draft]) {
 fn warn_of_unused(cx: &Context<'_>, names: &Names<'_>, config: &Config) {
     let (mut upstreams, mut apps) = (vec![false; names.upstreams.len()], vec![false; names.apps.len()]);
     for route in config.sites.iter().flat_map(|site| &site.routes) {
-        match route.action {
-            Action::Proxy(at) => upstreams[at] = true,
-            Action::App(at) => apps[at] = true,
+        if let Some(mirror) = &route.options.mirror {
+            upstreams[mirror.upstream] = true;
+        }
+        match &route.action {
+            Action::Proxy(at) => upstreams[*at] = true,
+            Action::ProxyBy(by) => by.upstreams.iter().for_each(|(_, at)| upstreams[*at] = true),
+            Action::App(at) => apps[*at] = true,
             _ => {}
         }
     }

@@ -1,10 +1,15 @@
 //! `[upstream.NAME]` and its servers.
 
+mod choice;
+mod sticky;
+
+use std::time::Duration;
+
 use super::{retry, upstream_tls};
 use toml_edit::{Item, Value as TomlValue};
 
 use crate::config::key::Table;
-use crate::config::model::{Balance, Probe, ProxyProtocol, Server, Upstream};
+use crate::config::model::{FailBack, Probe, ProxyProtocol, Server, TierMin, Upstream};
 use crate::config::report::Problem;
 use crate::config::section::{Placed, Section, type_name, value_type_name};
 use crate::config::value::parse_address;
@@ -20,6 +25,11 @@ pub(super) fn compile<'a>(name: &str, section: &Section<'a>) -> Upstream {
     }
     report_unused(section, &upstream, &servers);
     upstream.servers = servers.into_iter().map(|server| server.value).collect();
+    upstream.tier_min = choice::tier_min(section).unwrap_or(upstream.tier_min);
+    upstream.fail_back = choice::fail_back(section).unwrap_or(upstream.fail_back);
+    upstream.hash = choice::hash(section, &upstream.servers);
+    upstream.sticky = sticky::sticky(name, section, &upstream.servers);
+    choice::warn_of_useless_keys(section, &upstream);
     upstream.tls = upstream_tls::compile(section, &upstream.servers);
     check_over_tls(section, &mut upstream);
     if let Some(health) = &mut upstream.health {
@@ -44,10 +54,15 @@ pub(in crate::config) fn upstream_settings<'a>(
     Upstream {
         name: name.into(),
         servers: Vec::new(),
-        balance: match section.get("balance") {
-            "least-conn" => Balance::LeastConn,
-            _ => Balance::RoundRobin,
-        },
+        balance: choice::balance(section),
+        hash: None,
+        sticky: None,
+        slow_start: section.get("slow_start"),
+        tier_min: TierMin::Servers(1),
+        fail_back: FailBack::After(Duration::ZERO),
+        requests_max: section.find("requests_max"),
+        queue_max: section.get("queue_max"),
+        queue_timeout: section.get("queue_timeout"),
         tls: None,
         health: super::health::compile(section, health),
         outliers: super::outliers::compile(section),
@@ -138,7 +153,7 @@ fn one_server<'a>(section: &Section<'a>, title: &str, value: &'a TomlValue) -> O
             server(&Section::new(section.cx, Table::Server, title.into(), table, span.clone()))
         }
         TomlValue::String(text) => match parse_address(text.value()) {
-            Ok(address) => Some(Server { address, weight: 1, backup: false, check_address: None }),
+            Ok(address) => Some(Server::new(address)),
             Err(label) => {
                 bad_server(section, span.clone(), label);
                 None
@@ -157,9 +172,23 @@ fn bad_server(section: &Section<'_>, span: Option<super::Span>, label: String) {
 }
 
 fn server(section: &Section<'_>) -> Option<Server> {
-    let (weight, backup) = (section.get("weight"), section.get("backup"));
+    let backup: bool = section.get("backup");
+    if backup && section.item("tier").is_some() {
+        let title = format!("one of the {} is a backup and of a tier", section.title);
+        let label = "a backup is of the last tier: keep one of the two";
+        section.cx.mistake(Problem::new(title, section.key_span("tier"), label));
+    }
+    let tier = if backup { Server::BACKUP_TIER } else { section.get("tier") };
+    let (weight, requests_max) = (section.get("weight"), section.find("requests_max"));
     let check_address = section.find("check_address");
-    section.need::<Address>("address").map(|address| Server { address, weight, backup, check_address })
+    section.need::<Address>("address").map(|address| Server {
+        address,
+        weight,
+        backup,
+        tier,
+        requests_max,
+        check_address,
+    })
 }
 
 /// Keys that change nothing where they stand.
@@ -198,6 +227,10 @@ fn report_servers(section: &Section<'_>, servers: &[Placed<Server>]) {
     if servers.iter().all(|server| server.value.backup) {
         let title = format!("{} has only backup servers", section.title);
         cx.mistake(Problem::new(title, section.value_span("servers"), "take `backup` away from at least one server"));
+    }
+    if servers.iter().all(|server| server.value.weight == 0) {
+        let title = format!("no server of {} takes new requests", section.title);
+        cx.mistake(Problem::new(title, section.value_span("servers"), "give at least one a `weight` above 0"));
     }
     for (at, server) in servers.iter().enumerate() {
         let first = servers[..at].iter().find(|first| first.value.address == server.value.address);

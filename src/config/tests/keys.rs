@@ -20,6 +20,7 @@ pub(crate) fn another_value(key: &Key) -> String {
         Kind::Integer { max, .. } => max.to_string(),
         Kind::Switch if ["x_accel", "always"].contains(&key.name) => "false".into(),
         Kind::Switch => (default != "true").to_string(),
+        Kind::Word(_) if key.table == Table::Health && key.name == "proxy_protocol" => "v1".into(),
         Kind::Word(_) if key.name == "satisfy" => "any".into(),
         Kind::Word(_) if key.name == "failures" => "connect".into(),
         Kind::Word(_) if key.table == Table::Health && key.name == "kind" => "mysql".into(),
@@ -34,6 +35,9 @@ pub(crate) fn another_value(key: &Key) -> String {
         Kind::Text if key.name == "listeners" => "base".into(),
         Kind::Text if key.name == "program" => "guestbook".into(),
         Kind::Text if ["format", "tcp_format"].contains(&key.name) => "$status".into(),
+        Kind::Text if key.table == Table::Mirror => if key.name == "to" { "other" } else { "7%" }.into(),
+        Kind::Text if key.name == "secret" => "another of sixteen".into(),
+        Kind::Text if key.table == Table::Hash => "$http_other".into(),
         Kind::Text if key.name == "from" => "$http_other".into(),
         Kind::Text if key.name == "shares" => "* other".into(),
         Kind::Text if key.name == "when" => "$http_other".into(),
@@ -163,6 +167,23 @@ pub(super) fn in_its_table(key: &Key, line: &str) -> String {
             let address = unless("address", "address = \"1.1.1.1:1\"");
             let entry = [address, line].iter().filter(|part| !part.is_empty()).copied().collect::<Vec<_>>().join(", ");
             upstream(&format!("servers = [\"1.1.1.2:2\", {{ {entry} }}]\n"))
+        }
+        Table::Hash => {
+            let needed = unless("key", "key = \"$path\"");
+            upstream(&format!("servers = \"1.1.1.1:1\"\n{}", inner("hash", needed)))
+        }
+        Table::Sticky => {
+            let cookie = unless("cookie", "cookie = \"c\"");
+            let secret = if key.name == "secret_file" { "" } else { unless("secret", "secret = \"one of sixteen b\"") };
+            let secret = if line.is_empty() { "secret = \"one of sixteen b\"" } else { secret };
+            let needed =
+                [cookie, secret].iter().filter(|part| !part.is_empty()).copied().collect::<Vec<_>>().join(", ");
+            upstream(&format!("servers = \"1.1.1.1:1\"\n{}", inner("sticky", &needed)))
+        }
+        Table::Mirror => {
+            let mirror = inner("mirror", unless("to", "to = \"u\""));
+            let upstreams = "[upstream.u]\nservers = \"1.1.1.1:1\"\n[upstream.other]\nservers = \"1.1.1.2:1\"\n";
+            route(&format!("path = \"/\"\nproxy = \"u\"\n{mirror}{upstreams}"))
         }
         Table::Health => upstream(&format!("servers = \"1.1.1.1:1\"\n{}", inner("health", health_needs(key.name)))),
         Table::Outliers => upstream(&format!("servers = \"1.1.1.1:1\"\n{}", inner("outliers", ""))),

@@ -507,6 +507,156 @@ fn files_tables() {
 }
 
 #[test]
+fn choosing_a_server() {
+    let check = |lines: &str, expect: &[&str]| {
+        check(&upstream(&format!("servers = [\"1.1.1.1:1\", \"1.1.1.2:1\"]\n{lines}")), expect)
+    };
+    check(
+        "balance = \"random\"",
+        &[
+            "8:11 bad value for `balance` in [upstream.u] | `random` is not known: write \"random-two\", \"round-robin\", \"least-conn\", \"least-time\" or \"first\"",
+        ],
+    );
+    check(
+        "hash = \"path\"",
+        &[
+            "8:8 bad value for `hash` in [upstream.u] | it has no variable: all requests would go to one server. Write such as \"$remote_addr\"",
+        ],
+    );
+    check(
+        "hash = \"$remot_addr\"",
+        &["8:9 bad value for `hash` in [upstream.u] | `$remot_addr` is not known: did you mean `$remote_addr`?"],
+    );
+    check(
+        "hash = { load_max = 100 }",
+        &[
+            "8:8 missing key `key` in hash of [upstream.u] | add `key`: a text",
+            "8:21 bad value for `load_max` in hash of [upstream.u] | 100 is too small: the least is 101",
+        ],
+    );
+    check(
+        "hash = true",
+        &[
+            "8:8 bad value for `hash` in [upstream.u] | it is `true`: write a text such as \"$remote_addr\", or a table such as { key = \"$request_uri\" }",
+        ],
+    );
+    let tier_min = "write a number of servers, such as 2, or a share from \"1%\" to \"100%\"";
+    for (value, extra) in [("0", ""), ("\"0%\"", ""), ("\"101%\"", ""), ("\"some\"", "")] {
+        check(
+            &format!("tier_min = {value}{extra}"),
+            &[&format!("8:12 bad value for `tier_min` in [upstream.u] | {tier_min}")],
+        );
+    }
+    check(
+        "fail_back = \"later\"",
+        &[
+            "8:13 bad value for `fail_back` in [upstream.u] | `later` is not a duration: write a number and one of us, ms, s, m, h, d, for example \"30s\", or \"at-once\" or \"manual\"",
+        ],
+    );
+    let servers = |servers: &str, expect: &[&str]| super::check(&upstream(&format!("servers = [{servers}]")), expect);
+    servers(
+        "{ address = \"1.1.1.1:1\", backup = true, tier = 2 }, \"1.1.1.2:1\"",
+        &[
+            "7:52 one of the servers of [upstream.u] is a backup and of a tier | a backup is of the last tier: keep one of the two",
+        ],
+    );
+    servers(
+        "{ address = \"1.1.1.1:1\", weight = 0 }",
+        &["7:11 no server of [upstream.u] takes new requests | give at least one a `weight` above 0"],
+    );
+    let warned = |lines: &str| warnings(&upstream(&format!("servers = [\"1.1.1.1:1\", \"1.1.1.2:1\"]\n{lines}"))).len();
+    assert_eq!([warned("fail_back = \"manual\""), warned("tier_min = 2")], [1, 1]);
+    assert_eq!(warned("balance = \"first\""), 1);
+    assert_eq!([warned("queue_max = 5"), warned("queue_timeout = \"1s\"\nrequests_max = 5")], [1, 0]);
+    assert_eq!([warned("health = false\nslow_start = \"1s\""), warned("slow_start = \"1s\"")], [1, 0]);
+}
+
+#[test]
+fn sticky_cookies() {
+    let check = |sticky: &str, expect: &[&str]| {
+        check(&upstream(&format!("servers = \"1.1.1.1:1\"\nsticky = {sticky}")), expect);
+    };
+    check(
+        "\"srv\"",
+        &["8:10 sticky of [upstream.u] is not a table | it is a text, but must be a table: sticky of [upstream.u]"],
+    );
+    check(
+        "{ cokie = \"srv\" }",
+        &[
+            "8:10 no secret in sticky of [upstream.u] | add `secret_file` or `secret`: whoever knows it can choose servers. `openssl rand -base64 24` makes one",
+            "8:12 unknown key `cokie` in sticky of [upstream.u] | did you mean `cookie`? it takes a text",
+        ],
+    );
+    check(
+        "{ cookie = \"a b\", secret = \"short\", same_site = \"none\", secure = \"never\" }",
+        &[
+            "8:21 bad value for `cookie` in sticky of [upstream.u] | the name of a cookie has letters, digits, `-` and `_`",
+            "8:37 bad value for `secret` in sticky of [upstream.u] | it has 5 bytes, which can be found by trying: write 16 at least",
+            "8:58 bad value for `same_site` in sticky of [upstream.u] | browsers take `none` only with `Secure`: take `secure = \"never\"` away",
+        ],
+    );
+    check(
+        "{ cookie = \"a\", secret = \"0123456789abcdef\", secret_file = \"/x\", domain = \"a;b\" }",
+        &[
+            "8:55 both `secret` and `secret_file` in sticky of [upstream.u] | keep this one, and take `secret` away",
+            "8:84 bad value for `domain` in sticky of [upstream.u] | it cannot stand in a cookie: write visible ASCII without spaces and `;`",
+        ],
+    );
+}
+
+#[test]
+fn routes_to_upstreams_by_variable_and_copies() {
+    let check = |lines: &str, expect: &[&str]| {
+        let upstreams = "[upstream.api]\nservers = \"1.1.1.1:1\"\n[upstream.canary]\nservers = \"1.1.1.2:1\"\n";
+        check(&format!("{}{upstreams}", route(lines)), expect);
+    };
+    let tables = "[map.by_cookie]\nfrom = \"$cookie_canary\"\nvalues = { \"1\" = \"canary\" }\ndefault = \"api\"\n";
+    check(&format!("path = \"/\"\nproxy = \"$by_cookie\"\n{tables}"), &[]);
+    let label = "write the name of an upstream, or one variable of [map.NAME], [geo.NAME] or [split.NAME], of which it is known what it may be";
+    for text in ["$host", "$by_cookie-2"] {
+        check(
+            &format!("path = \"/\"\nproxy = \"{text}\"\n{tables}"),
+            &[&format!("5:9 bad value for `proxy` in [[site.s.route]] | {label}")],
+        );
+    }
+    check(
+        "path = \"/\"\nproxy = \"$m\"\n[map.m]\nfrom = \"$cookie_a\"\nvalues = { a = \"canry\", b = \"api\" }",
+        &[
+            "5:9 no upstream is called `canry` | did you mean \"canary\"?",
+            "5:9 bad value for `proxy` in [[site.s.route]] | `$m` may be empty: give it a `default`",
+        ],
+    );
+    check(
+        "path = \"/\"\nproxy = \"$m\"\n[split.m]\nfrom = \"$remote_addr\"\nshares = [\"5% canary\", \"90% api\"]",
+        &["5:9 bad value for `proxy` in [[site.s.route]] | `$m` may be empty: let its last share be \"* NAME\""],
+    );
+    check(
+        "path = \"/\"\nproxy = \"$m\"\n[split.m]\nfrom = \"$remote_addr\"\nshares = [\"5% canary\", \"95% api\"]",
+        &[],
+    );
+    check(
+        "path = \"/\"\nproxy = \"$m\"\n[map.m]\nfrom = \"$cookie_a\"\nvalues = { a = \"$host\" }\ndefault = \"api\"",
+        &[
+            "5:9 bad value for `proxy` in [[site.s.route]] | `$m` may be made of other variables: only names of upstreams are possible",
+        ],
+    );
+    check(
+        "path = \"/\"\nproxy = \"api\"\nmirror = { to = \"canry\", share = \"10\" }",
+        &[
+            "6:34 bad value for `share` in mirror of [[site.s.route]] | `10` is no share: write one such as \"20%\" or \"0.5%\", or \"*\" for the rest",
+        ],
+    );
+    check(
+        "path = \"/\"\nproxy = \"api\"\nmirror = \"canry\"",
+        &["6:10 no upstream is called `canry` | did you mean \"canary\"?"],
+    );
+    check(
+        "path = \"/\"\nrespond = {}\nmirror = \"canary\"",
+        &["6:1 `mirror` of a [[site.s.route]] does nothing | requests are mirrored beside `proxy` alone"],
+    );
+}
+
+#[test]
 fn upstreams() {
     let check = |lines: &str, expect: &[&str]| check(&upstream(lines), expect);
     check(

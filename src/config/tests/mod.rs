@@ -99,7 +99,7 @@ fn the_example_is_good_and_complete() {
     assert!(warnings.is_empty(), "{warnings:?}");
     assert_eq!(
         (config.listeners.len(), config.sites.len(), config.upstreams.len(), config.splitters.len()),
-        (3, 2, 2, 1)
+        (3, 2, 3, 1)
     );
     for key in KEYS {
         let word = |c: char| !(c.is_ascii_alphanumeric() || c == '_');
@@ -155,6 +155,7 @@ fn a_file_becomes_what_it_says() {
         [
             ("127.0.0.1:9000".into(), 1, false),
             ("127.0.0.1:9001".into(), 2, false),
+            ("127.0.0.1:9002".into(), 1, false),
             ("unix:/run/api.sock".into(), 1, true),
         ]
     );

@@ -214,8 +214,11 @@ fn upstreams(shared: &Shared) -> Vec<UpstreamView> {
     let view = |(u, upstream): (usize, &crate::config::model::Upstream)| UpstreamView {
         name: upstream.name.clone(),
         balance: match upstream.balance {
+            Balance::RandomTwo => "random-two".into(),
             Balance::RoundRobin => "round-robin".into(),
             Balance::LeastConn => "least-conn".into(),
+            Balance::LeastTime => "least-time".into(),
+            Balance::First => "first".into(),
         },
         servers: (0..upstream.servers.len()).map(|s| server(shared, u, s)).collect(),
     };

@@ -2,7 +2,7 @@
 //!
 //! All HTTP listeners together are the frontend `http`, because a data worker counts by worker, not by listener; a
 //! splitter is a frontend by its name; an upstream is a backend. A HAProxy name with no true value here is absent
-//! (queues per server, maxima since start, averages of the last 1024).
+//! (queues of single servers, maxima since start, averages of the last 1024).
 //! Source: the output of HAProxy 2.6 and of nginx-prometheus-exporter.
 
 use std::time::SystemTime;
@@ -165,6 +165,11 @@ fn backends(out: &mut Exposition, shared: &Shared) {
     let t = Table { prefix: "haproxy_backend_", rows: rows.collect() };
     t.numbers(out, Kind::Counter, "http_requests_total", "Requests sent to servers.", |s| s.requests.value());
     traffic(out, &t);
+    let mut queue = out.family("haproxy_backend_current_queue", Kind::Gauge, "Requests that wait for a server now.");
+    for (u, upstream) in shared.config.upstreams.iter().enumerate() {
+        let waiting: u64 = shared.workers.iter().map(|worker| worker.upstreams[u].queue.value()).sum();
+        queue.sample(&[("proxy", &upstream.name)], waiting);
+    }
 }
 
 /// HAProxy's word for the state of a server.

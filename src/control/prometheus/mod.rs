@@ -138,6 +138,8 @@ mod tests {
             server.retries.inc();
             server.active.set(2);
             server.first_byte.record(Duration::from_millis(3));
+            worker.upstreams[0].queue.set(2);
+            worker.upstreams[0].queue_wait.record(Duration::from_millis(3));
             worker.splitters[0].to_replica.add(4);
             worker.splitters[0].clients.set(3);
             worker.log.dropped.inc();
@@ -187,6 +189,9 @@ mod tests {
             "one_server_upstream_requests_total{upstream=\"api\",server=\"127.0.0.1:1\"} 14",
             "one_server_upstream_server_up{upstream=\"api\",server=\"127.0.0.1:1\"} 0",
             "one_server_upstream_server_up{upstream=\"api\",server=\"unix:/run/b\\\"2.sock\"} 1",
+            "one_server_upstream_queue_requests{upstream=\"api\"} 4",
+            "one_server_upstream_queue_wait_duration_seconds_count{upstream=\"api\"} 2",
+            "haproxy_backend_current_queue{proxy=\"api\"} 4",
             "one_server_upstream_server_usable{upstream=\"api\",server=\"127.0.0.1:1\"} 0",
             "one_server_upstream_server_check_result_info{upstream=\"api\",server=\"127.0.0.1:1\",result=\"L7STS\",code=\"503\"} 1",
             "one_server_upstream_panic{upstream=\"api\"} 0",
@@ -256,6 +261,7 @@ mod tests {
             "backend_status",
             "backend_weight",
             "backend_current_sessions",
+            "backend_current_queue",
             "backend_active_servers",
             "backend_backup_servers",
             "backend_agg_server_status",

@@ -10,7 +10,7 @@ use crate::control::exposition::{Exposition, Kind};
 use crate::control::shared::{AdminState, Phase, ServerState, unix_ms};
 use crate::control::usage;
 use crate::http::h2::Flood;
-use crate::metrics::{AppWorkerStats, BackendStats, LimitOutcome, SplitterStats, TcpStats, Worker};
+use crate::metrics::{AppWorkerStats, BackendStats, LimitOutcome, SplitterStats, TcpStats, UpstreamStats, Worker};
 
 pub(super) fn write(out: &mut Exposition, shared: &Shared, now: SystemTime) {
     process(out, shared);
@@ -23,6 +23,8 @@ pub(super) fn write(out: &mut Exposition, shared: &Shared, now: SystemTime) {
     limits(out, shared);
     files(out, shared);
     upstreams(out, shared);
+    queues(out, shared);
+    sticky_and_mirrored(out, shared);
     checks(out, shared, now);
     apps(out, shared);
     app_workers(out, shared);
@@ -274,6 +276,45 @@ fn upstreams(out: &mut Exposition, shared: &Shared) {
     let help = "Bytes received from a server by connections in TCP mode and by upgraded ones.";
     t.counter(out, "tunnel_received_bytes_total", help, |s| &s.tunnel_bytes_down);
     t.histogram(out, "session_duration_seconds", "Connected to end, in TCP mode.", |s| &s.session);
+}
+
+/// Queues in front of servers, of upstreams that have limits.
+fn queues(out: &mut Exposition, shared: &Shared) {
+    let limited = shared.config.upstreams.iter().enumerate().filter(|(u, _)| shared.gates[*u].is_some());
+    let rows = limited.map(|(u, upstream)| Row {
+        labels: vec![("upstream", upstream.name.clone())],
+        parts: shared.workers.iter().map(|worker| &*worker.upstreams[u]).collect(),
+    });
+    let t: Table<'_, UpstreamStats> = Table { prefix: "one_server_upstream_queue_", rows: rows.collect() };
+    t.gauge(out, "requests", "Requests that wait for a place at a server now.", |u| &u.queue);
+    t.counter(out, "full_total", "Requests refused because too many waited.", |u| &u.queue_full);
+    t.counter(out, "timeouts_total", "Requests refused because they had waited too long.", |u| &u.queue_timeouts);
+    t.counter(out, "left_total", "Clients that left while their request waited.", |u| &u.queue_left);
+    t.histogram(out, "wait_duration_seconds", "How long requests waited for a place.", |u| &u.queue_wait);
+}
+
+/// Sticky clients and mirrored requests, of upstreams that have them.
+fn sticky_and_mirrored(out: &mut Exposition, shared: &Shared) {
+    let config = &shared.config;
+    let rows = |wanted: &dyn Fn(usize) -> bool| Table {
+        prefix: "one_server_upstream_",
+        rows: (0..config.upstreams.len())
+            .filter(|&u| wanted(u))
+            .map(|u| Row {
+                labels: vec![("upstream", config.upstreams[u].name.clone())],
+                parts: shared.workers.iter().map(|worker| &*worker.upstreams[u]).collect(),
+            })
+            .collect(),
+    };
+    let t: Table<'_, UpstreamStats> = rows(&|u| config.upstreams[u].sticky.is_some());
+    t.counter(out, "sticky_kept_total", "Requests that went where their cookie led.", |u| &u.sticky_kept);
+    t.counter(out, "sticky_set_total", "Sticky cookies set.", |u| &u.sticky_set);
+    let mirrors =
+        || config.sites.iter().flat_map(|site| &site.routes).filter_map(|route| route.options.mirror.as_ref());
+    let t: Table<'_, UpstreamStats> = rows(&|u| mirrors().any(|mirror| mirror.upstream == u));
+    t.counter(out, "mirrored_total", "Copies of requests sent here.", |u| &u.mirrored);
+    t.counter(out, "mirror_skipped_total", "Copies not made: too many under way, or too large.", |u| &u.mirror_skipped);
+    t.counter(out, "mirror_failed_total", "Copies that no server took or answered.", |u| &u.mirror_failed);
 }
 
 fn checks(out: &mut Exposition, shared: &Shared, now: SystemTime) {

@@ -163,6 +163,9 @@ impl Forward<'_> {
         let stats = self.stats(at.server);
         let waited = at.begun.elapsed();
         stats.first_byte.record(waited);
+        let mut state = self.worker.upstreams[self.upstream].borrow_mut();
+        state.balancer_mut().on_answer(at.server, waited, response.head.status < 500, at.begun + waited);
+        drop(state);
         (trail.response, trail.upstream_status) = (Some(waited), Some(response.head.status));
         stats.responses[usize::from(response.head.status / 100).min(5)].inc();
         self.observe_status(at.server, response.head.status);

@@ -8,16 +8,20 @@
 //! | part | does |
 //! |---|---|
 //! | this file | one server after the other |
+//! | `choose` | which server that is, and the wait for a place there |
 //! | `attempt` | one try on one server |
 //! | `connect`, `dial` | the connection to it |
+//! | `mirror` | a copy of it to another upstream |
 //! | `observed` | what is noted of the server for outlier detection |
 //! | `outgoing` | what goes to it |
 //! | `relay` | the response on to the client |
 //! | `switch` | the other protocol that both have agreed on |
 
 mod attempt;
+mod choose;
 mod connect;
 mod dial;
+mod mirror;
 mod observed;
 mod outgoing;
 mod relay;
@@ -25,9 +29,12 @@ mod server;
 mod switch;
 
 use std::cell::Cell;
-use std::time::Instant;
 
 use self::attempt::Try;
+use self::choose::Chosen;
+pub(super) use self::choose::{
+    Busy, deliver_places, keep_for_those_who_wait, look, look_at_those_before, place_for_connection,
+};
 pub(super) use self::dial::dial;
 use self::outgoing::Outgoing;
 pub(super) use self::outgoing::{ask_for_plain, put_client_certificate};
@@ -39,11 +46,12 @@ use super::connection::Connection;
 use super::cx::Cx;
 use super::exchange::{Acted, After, Client, Instead, Outcome, Request, Unanswered, abandoned, refuse};
 use super::upload::{Left, Upload};
-use crate::config::model::Upstream;
+use crate::config::model::{ProxyBy, Upstream};
 use crate::metrics::{ServedBy, ServerStats};
 use crate::proxy::retry::{Failure, Situation, Verdict, delay_before_retry, may_retry};
 use crate::proxy::{Tried, upgrade};
 use crate::runtime::time::sleep;
+use crate::util::template::Encoding;
 
 /// A request being forwarded.
 struct Forward<'a> {
@@ -54,6 +62,8 @@ struct Forward<'a> {
     config: &'a Upstream,
     request: Request<'a>,
     presence: Presence<'a>,
+    /// The server that the client's cookie leads to, as long as it may go there.
+    belongs_to: Cell<Option<usize>>,
     /// Protocol that the client wants to leave HTTP for, as far as that is allowed.
     upgrade: Option<&'a [u8]>,
     /// The final response is on its way to the client.
@@ -85,20 +95,36 @@ pub(super) async fn run(cx: &Cx<'_>, client: &mut Client<'_>, fields: &mut Vec<u
     let presence = client.answer.presence();
     client.answer.trail.upstream = Some(upstream as u16);
     let is_relaying = Cell::new(false);
+    let sticky = config.sticky.as_ref();
+    let belongs_to = Cell::new(sticky.and_then(|sticky| sticky.server(cx.cookie(&sticky.cookie)?)));
     let upgrade = match client.upload {
         Upload::H1 { .. } => upgrade::asked(request.head, request.bytes, &config.upgrade),
         Upload::Stream(_) | Upload::Nothing => None,
     };
-    let forward = Forward { cx, worker, connection, upstream, config, request, presence, upgrade, is_relaying };
+    let forward =
+        Forward { cx, worker, connection, upstream, config, request, presence, belongs_to, upgrade, is_relaying };
     let outgoing = match forward.outgoing(client).await {
         Ok(outgoing) => outgoing,
         Err(failure) => return body_failed(failure),
     };
+    if let Some(mirrored) = &cx.options.mirror {
+        mirror::mirror(&forward, &outgoing, mirrored);
+    }
     let acted = forward.try_servers(client, fields, &outgoing).await;
     if acted.is_err() && outgoing.is_whole {
         client.left = Left::Kept(outgoing.kept.into());
     }
     acted
+}
+
+/// The upstream that the route's variable names.
+pub(super) fn named(cx: &Cx<'_>, by: &ProxyBy) -> usize {
+    let mut name = cx.worker.hot.take_buffer(0);
+    by.name.put(Encoding::Raw, cx, &mut name);
+    let found = by.upstreams.iter().find(|(known, _)| known.as_bytes() == name).or(by.upstreams.first());
+    debug_assert!(found.is_some_and(|(known, _)| known.as_bytes() == name), "the config knows all that it may be");
+    cx.worker.hot.give_buffer_back(name);
+    found.map_or(0, |(_, upstream)| *upstream)
 }
 
 /// An error page, or a broken connection when part of the response has gone out already.
@@ -117,27 +143,6 @@ pub(super) fn body_failed(failure: BodyFailure) -> Acted {
     }
 }
 
-/// Counts a request on its server for as long as it lives.
-struct Busy<'a> {
-    forward: &'a Forward<'a>,
-    server: usize,
-}
-
-impl<'a> Busy<'a> {
-    fn begin(forward: &'a Forward<'a>, server: usize) -> Busy<'a> {
-        forward.worker.upstreams[forward.upstream].borrow_mut().on_start(server);
-        forward.stats(server).active.inc();
-        Busy { forward, server }
-    }
-}
-
-impl Drop for Busy<'_> {
-    fn drop(&mut self) {
-        self.forward.worker.upstreams[self.forward.upstream].borrow_mut().on_end(self.server);
-        self.forward.stats(self.server).active.dec();
-    }
-}
-
 impl Forward<'_> {
     fn stats(&self, server: usize) -> &ServerStats {
         &self.worker.stats.servers[self.upstream][server]
@@ -147,23 +152,30 @@ impl Forward<'_> {
         ServedBy::Server { upstream: self.upstream as u16, server: server as u16 }
     }
 
-    fn pick(&self, tried: &Tried, now: Instant) -> Option<usize> {
-        let up = |server| self.worker.shared.is_up(self.upstream, server);
-        self.worker.upstreams[self.upstream].borrow_mut().pick(up, tried, now)
-    }
-
     /// Tries one server after the other, as far as that may be done.
     async fn try_servers(&self, client: &mut Client<'_>, fields: &mut Vec<u8>, outgoing: &Outgoing) -> Acted {
         let mut tried = Tried::new();
         let mut tries = 0;
-        let mut fresh = None;
+        // The server that is tried once more on a new connection.
+        let mut again: Option<Busy<'_>> = None;
+        let key = self.key();
         // The clock is not read at every step: without a body the first try begins within a microsecond of the self.request.
         let mut now = if outgoing.kept.is_empty() { self.request.started } else { self.worker.now() };
         loop {
-            let Some(server) = fresh.or_else(|| self.pick(&tried, now)) else {
-                return give_up(client, ServedBy::Worker, if tries == 0 { 503 } else { 502 });
+            let is_fresh = again.is_some();
+            let busy = match again.take() {
+                Some(busy) => busy,
+                None => match self.choose(&mut client.answer.trail, &tried, key, &mut now).await {
+                    Chosen::Server(busy) => busy,
+                    // It was a server that failed where one was tried.
+                    Chosen::Nobody | Chosen::Refused => {
+                        return give_up(client, ServedBy::Worker, if tries == 0 { 503 } else { 502 });
+                    }
+                    Chosen::ClientGone => return Ok(abandoned(ServedBy::Worker)),
+                },
             };
-            if fresh.is_none() && tried.contains(server) {
+            let server = busy.server;
+            if !is_fresh && tried.contains(server) {
                 // There is no other one: give it a moment to come back.
                 let pause = sleep(delay_before_retry(true, self.config.connect_timeout));
                 self.presence.watched().clear();
@@ -172,11 +184,11 @@ impl Forward<'_> {
                 }
                 now = self.worker.now();
             }
-            tries += u32::from(fresh.is_none());
+            tries += u32::from(!is_fresh);
             client.answer.trail.tries = tries;
             let stats = self.stats(server);
             client.answer.trail.server = Some(self.served_by(server));
-            let busy = Busy::begin(self, server);
+            let begun = now;
             let failure = |situation, answer: &Answer<'_>, sent: bool| Failure {
                 situation,
                 idempotent: self.request.head.method.is_idempotent(),
@@ -184,13 +196,13 @@ impl Forward<'_> {
                 response_begun: answer.has_begun(),
                 // What was not sent has not been read either, beyond what is kept.
                 body_kept: outgoing.is_whole || !sent,
-                fresh_connection_granted: fresh.is_some(),
+                fresh_connection_granted: is_fresh,
                 tries,
                 tries_max: self.config.retry.tries_max,
                 elapsed: self.request.started.elapsed(),
                 time_max: self.config.retry.time_max,
             };
-            if tries == 1 && fresh.is_none() {
+            if tries == 1 && !is_fresh {
                 self.worker.upstreams[self.upstream].borrow_mut().retries.on_request(now);
             }
             // An answer that nobody else could give better is passed on, whatever its status.
@@ -198,9 +210,8 @@ impl Forward<'_> {
                 let failure = failure(Situation::ErrorStatus, answer, true);
                 may_retry(&failure, self.config.retry.policy) == Verdict::OtherServer && self.has_other(&tried, server)
             };
-            let next = Try { server, fresh: fresh.is_some(), now, gives_up_answer: &gives_up_answer };
+            let next = Try { server, fresh: is_fresh, now, gives_up_answer: &gives_up_answer };
             let result = self.attempt(client, fields, outgoing, next).await;
-            drop(busy);
             let failed = match result {
                 Ok(outcome) => return Ok(outcome),
                 Err(NoResponse::Failed(failed)) => failed,
@@ -215,27 +226,33 @@ impl Forward<'_> {
                 stats.retries_refused.inc();
                 verdict = Verdict::No;
             }
-            fresh = None;
             match verdict {
                 Verdict::No => {
                     let status = if failed.situation == Situation::ResponseTimeout { 504 } else { 502 };
                     return give_up(client, self.served_by(server), status);
                 }
-                Verdict::SameServerFreshConnection => fresh = Some(server),
+                Verdict::SameServerFreshConnection => again = Some(busy),
                 Verdict::OtherServer => tried.insert(server),
             }
             stats.retries.inc();
             now = self.worker.now();
+            if again.is_none() {
+                let mut state = self.worker.upstreams[self.upstream].borrow_mut();
+                state.balancer_mut().on_answer(server, now.saturating_duration_since(begun), false, now);
+            }
         }
     }
 
-    /// A server that is up and was not tried could get the request that `server` has now.
+    /// A server that is up, has room, and was not tried could get the request that `server` has now.
     fn has_other(&self, tried: &Tried, server: usize) -> bool {
+        let mut state = self.worker.upstreams[self.upstream].borrow_mut();
+        if !state.retries.has(self.worker.now()) {
+            return false;
+        }
+        drop(state);
         let is_other = |other: &usize| *other != server && !tried.contains(*other);
-        let servers = (0..self.config.servers.len()).filter(is_other);
-        let now = self.worker.now();
-        servers.into_iter().any(|other| self.worker.shared.is_up(self.upstream, other))
-            && self.worker.upstreams[self.upstream].borrow_mut().retries.has(now)
+        let takes_new = |other: &usize| self.config.servers[*other].weight > 0 && self.known().has_place(*other);
+        (0..self.config.servers.len()).filter(is_other).any(|other| takes_new(&other))
     }
 
     /// The budget allows another try. A server that got nothing has not been given work in vain: to go elsewhere then costs no

@@ -64,6 +64,7 @@ impl Forward<'_> {
         if let Some(instead) = replaced(self.cx, answer, fields, head.status, served_by) {
             return Err(NoResponse::Instead(instead));
         }
+        self.put_sticky_cookie(fields, at.server);
         let content = response_content(head, &input, self.method());
         let reason = Some(head.reason.of(&input));
         let own = OwnFields { server: false, date: head.field(&input, FieldName::Date).is_none() };
@@ -76,6 +77,17 @@ impl Forward<'_> {
         let after = if answer.keeps_connection() { After::Keep } else { After::Close };
         let outcome = Outcome { after, served_by: self.served_by(at.server) };
         Ok(Relayed { outcome, is_reusable: head.keep_alive && end == BodyEnd::Exact })
+    }
+
+    /// Tells a client that is new at `server` how to come back there.
+    fn put_sticky_cookie(&self, fields: &mut Vec<u8>, server: usize) {
+        let Some(sticky) = self.config.sticky.as_ref().filter(|_| self.belongs_to.get() != Some(server)) else {
+            return;
+        };
+        self.worker.stats.upstreams[self.upstream].sticky_set.inc();
+        fields.extend_from_slice(b"Set-Cookie: ");
+        sticky.put(server, self.request.is_https, fields);
+        fields.extend_from_slice(b"\r\n");
     }
 
     /// Puts URLs in which the servers name themselves into the words of the client.

@@ -4,44 +4,17 @@ use std::pin::pin;
 
 use super::Stream;
 use super::trail::Ending;
-use crate::metrics::ServerStats;
 use crate::proxy::Tried;
+use crate::proxy::balance::rendezvous;
 use crate::proxy::retry::delay_before_retry;
 use crate::runtime::time::{sleep, timeout};
-use crate::worker::forward::{ServerConnection, dial};
-use crate::worker::{Worker, preamble};
+use crate::worker::forward::{Busy, ServerConnection, dial, place_for_connection};
+use crate::worker::preamble;
 
 /// A connection to a server, which counts as busy.
 pub(super) struct Connected<'a> {
     pub(super) server: ServerConnection,
     pub(super) busy: Busy<'a>,
-}
-
-/// Counts a connection on its server for as long as it lives.
-pub(super) struct Busy<'a> {
-    worker: &'a Worker,
-    upstream: usize,
-    server: usize,
-}
-
-impl<'a> Busy<'a> {
-    fn begin(worker: &'a Worker, upstream: usize, server: usize) -> Busy<'a> {
-        worker.upstreams[upstream].borrow_mut().on_start(server);
-        let busy = Busy { worker, upstream, server };
-        busy.stats().active.inc();
-        busy
-    }
-
-    pub(super) fn stats(&self) -> &'a ServerStats {
-        &self.worker.stats.servers[self.upstream][self.server]
-    }
-}
-
-impl Drop for Busy<'_> {
-    fn drop(&mut self) {
-        self.worker.upstreams[self.upstream].borrow_mut().on_end(self.server);
-        self.stats().active.dec();
-    }
 }
 
 impl<'a> Stream<'a> {
@@ -50,18 +23,19 @@ impl<'a> Stream<'a> {
         let worker = self.worker;
         let (config, state) = (&worker.config.upstreams[upstream], &worker.upstreams[upstream]);
         self.trail.upstream = Some(upstream as u16);
+        // Of all that keeps requests together a connection has the address alone.
+        let address = || self.connection.peer_text();
+        let key = config.hash.as_ref().map(|_| rendezvous::hash(address().as_bytes()));
         let (mut tried, mut last) = (Tried::new(), Ending::NoServer);
         while self.trail.tries < config.retry.tries_max {
-            let is_up = |server| worker.shared.is_up(upstream, server);
-            let picked = state.borrow_mut().pick(is_up, &tried, worker.now());
-            let Some(server) = picked else { break };
+            let Some(busy) = place_for_connection(worker, upstream, &tried, key).await else { break };
+            let server = busy.server;
             if tried.contains(server) {
                 // There is no other one: give it a moment to come back.
                 sleep(delay_before_retry(true, config.connect_timeout)).await;
             }
             self.trail.tries += 1;
             self.trail.server = Some(server as u16);
-            let busy = Busy::begin(worker, upstream, server);
             let (stats, begun) = (busy.stats(), worker.now());
             // A server counts its connections as requests, of which each is one.
             stats.requests.inc();

@@ -31,7 +31,7 @@ pub(super) async fn drive(worker: &Rc<Worker>, connection: &Connection, first: V
 
 /// A connection on its way.
 struct Stream<'a> {
-    worker: &'a Worker,
+    worker: &'a Rc<Worker>,
     connection: &'a Connection,
     trail: &'a mut Trail,
 }

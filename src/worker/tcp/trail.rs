@@ -116,7 +116,7 @@ impl Trail {
             connection_requests: 1,
             termination: self.termination(ending),
             counts: match log.wants_tcp_counts() {
-                true => counts(worker, connection, self.served_by()),
+                true => counts(worker, connection, self.served_by(), [0, 0]),
                 false => Counts::default(),
             },
             stream: Some(StreamFacts {
