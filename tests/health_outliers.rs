@@ -72,10 +72,11 @@ fn start(driver: Driver, peers: &[&Peer], lines: &str) -> Server {
     Site::new(
         driver,
         &format!(
-            "[site.main]\n[[site.main.route]]\npath = \"/\"\nproxy = \"up\"\n[upstream.up]\nservers = [{}]\n{check}\n{lines}\n",
+            "[site.main]\n[[site.main.route]]\npath = \"/\"\nproxy = \"up\"\n[upstream.up]\nbalance = \"round-robin\"\nservers = [{}]\n{check}\n{lines}\n",
             servers.join(", ")
         ),
     )
+    .process("control = \"$DIR/ctl.sock\"")
     .start()
 }
 
@@ -308,5 +309,30 @@ fn outliers_are_off_by_default() {
         assert_eq!(answers.iter().filter(|status| **status == 500).count(), 20);
         std::thread::sleep(Duration::from_millis(300));
         assert_eq!(states(&server), ["up", "up"]);
+    });
+}
+
+#[test]
+fn a_reload_with_other_rules_lets_ejected_servers_back() {
+    with_both_drivers(|driver| {
+        let (bad, good) = (Peer::start(FAILS), Peer::start(GOOD));
+        let server = start(driver, &[&bad, &good], "outliers = { consecutive = 3, ejection_time = \"600s\" }");
+        eventually("it is ejected", || {
+            ask(&server);
+            view(&server, 0)["state"] == "ejected"
+        });
+        bad.becomes(GOOD);
+        server.reload_with(&[("consecutive = 3", "consecutive = 4")]);
+        eventually("it is back", || states(&server) == ["up", "up"]);
+        let before = bad.requests();
+        eventually("it gets requests", || ask(&server) == 200 && bad.requests() > before);
+        // The same where the rules are gone.
+        bad.becomes(FAILS);
+        eventually("it is ejected", || {
+            ask(&server);
+            view(&server, 0)["state"] == "ejected"
+        });
+        server.reload_with(&[("outliers = { consecutive = 4, ejection_time = \"600s\" }", "")]);
+        eventually("it is back", || states(&server) == ["up", "up"]);
     });
 }

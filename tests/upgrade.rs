@@ -350,3 +350,32 @@ fn idle_tunnels_hold_no_buffers() {
     assert!(after - before < 16, "{before} MiB, then {after} MiB with {TUNNELS} more");
     drop((first, more));
 }
+
+#[test]
+fn a_server_that_stays_silent_holds_nothing_once_the_time_is_over() {
+    with_both_drivers(|driver| {
+        // The server neither reads nor says anything, and keeps its end open.
+        let upstream = FakeUpstream::start(|exchange| {
+            exchange.send(AGREED);
+            std::thread::sleep(Duration::from_secs(8));
+            Then::Close
+        });
+        let server = start(driver, &upstream, "tunnel_timeout = \"1s\"\nhalf_closed_timeout = \"500ms\"");
+        let active = || server.metric("one_server_upstream_requests_active", "");
+        // The client ends its direction and waits for the server's last words.
+        let mut half_closed = server.connect();
+        half_closed.send(request("GET", "/", &ASK, ""));
+        assert_eq!(half_closed.response("GET").status, 101);
+        half_closed.finish_sending();
+        // The client sends more than fits between here and there.
+        let mut stuck = server.connect();
+        stuck.send(request("GET", "/", &ASK, ""));
+        assert_eq!(stuck.response("GET").status, 101);
+        stuck.stream.set_write_timeout(Some(Duration::from_millis(200))).expect("a socket");
+        stuck.send(vec![b'x'; 64 << 20]);
+        assert!(active() >= 1.0, "{driver:?}");
+        let begun = Instant::now();
+        eventually("both tunnels end", || active() == 0.0);
+        assert!(begun.elapsed() < Duration::from_secs(5), "{driver:?}: it was we who ended them");
+    });
+}

@@ -240,3 +240,32 @@ fn a_websocket_goes_over_tls_too() {
         assert_eq!(client.read_to_end().0, b"", "{driver:?}");
     });
 }
+
+#[test]
+fn what_was_opened_in_clear_is_not_used_once_tls_is_wanted() {
+    with_both_drivers(|driver| {
+        let seen_in_clear = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+        let upstream = FakeUpstream::start({
+            let seen = seen_in_clear.clone();
+            move |exchange| {
+                seen.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+                std::thread::sleep(std::time::Duration::from_millis(100));
+                exchange.ok("in clear")
+            }
+        });
+        let keys = "keep_idle = 100\nkeep_idle_timeout = \"60s\"\nconnect_timeout = \"300ms\"";
+        let site = Site::new(driver, &site(upstream.address, "false", keys)).process("control = \"$DIR/ctl.sock\"");
+        let server = with_files(site).start();
+        // More at once than a worker keeps for itself: the others wait where every worker finds them.
+        let mut clients: Vec<Client> = (0..60).map(|_| server.connect()).collect();
+        Client::send_all(&mut clients, &get("/"));
+        clients.iter_mut().for_each(|client| assert_eq!(client.response("GET").status, 200));
+        server.reload_with(&[("tls = false", "tls = { verify = false }")]);
+        let before = seen_in_clear.load(std::sync::atomic::Ordering::SeqCst);
+        for client in clients.iter_mut().take(15) {
+            // The server does not speak TLS: nothing can be right about an answer.
+            assert_eq!(client.ask(get("/secret")).status, 502, "{driver:?}");
+        }
+        assert_eq!(seen_in_clear.load(std::sync::atomic::Ordering::SeqCst), before, "{driver:?}");
+    });
+}

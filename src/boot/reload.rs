@@ -259,6 +259,7 @@ impl Reloader {
             }))
         };
         self.tell_all(reload).await;
+        old.close_old_exchanges(&shared);
         certificates::tell(&ready.certificates, &tls, &shared);
         self.certificates = Some(ready.certificates);
         self.live.send_replace(shared.clone());

@@ -99,7 +99,18 @@ pub(super) fn bind_listener(
     backlog: u32,
     data_workers: usize,
 ) -> Result<(ListenerFacts, Vec<Socket>), StartError> {
-    let bound = bind_all(&listener.name, &Address::Tcp(listener.address), backlog, data_workers)?;
+    let mut bound = bind_all(&listener.name, &Address::Tcp(listener.address), backlog, data_workers)?;
+    // A port that the kernel has chosen for TCP may be somebody's for UDP: any other one will do as well.
+    for _ in 0..AGAIN_MAX {
+        let is_taken = |socket: &BoundSocket| match socket.local_address() {
+            Ok(Address::Tcp(address)) => ask_for_udp(address, 0).is_err(),
+            _ => false,
+        };
+        if !listener.http3 || listener.address.port() != 0 || !is_taken(&bound[0]) {
+            break;
+        }
+        bound = bind_all(&listener.name, &Address::Tcp(listener.address), backlog, data_workers)?;
+    }
     let fact = fact(&listener.name, kind(listener), &bound[0]);
     let of_worker = |socket: BoundSocket| {
         let port = match socket.local_address() {

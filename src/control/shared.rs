@@ -4,6 +4,7 @@
 //! the counts by client, which hold for the whole process; reading is a relaxed load; the one lock here is for what the
 //! control thread alone touches. Deliberately absent: anything a request would have to wait for.
 
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
@@ -183,13 +184,16 @@ impl Shared {
         }
     }
 
-    /// Those of servers that stay, as long as their limits do; else new ones, and the connections in the old ones close.
+    /// Those of servers that stay, as long as their limits and the way they are spoken with do; else new ones. The
+    /// connections in the others close: see [`Shared::close_old_exchanges`].
     fn next_exchanges(&self, config: &Config, succession: &Succession) -> Vec<Vec<Arc<Exchange<Detached>>>> {
         let mut next = exchanges(config, self.workers.len());
         for (u, heir) in succession.upstreams.0.iter().enumerate() {
             let Some(old) = *heir else { continue };
-            let limits = |upstream: &Upstream| (upstream.keep_idle, upstream.keep_idle_timeout);
-            if limits(&self.config.upstreams[old]) == limits(&config.upstreams[u]) {
+            let terms = |upstream: &Upstream| {
+                (upstream.keep_idle, upstream.keep_idle_timeout, upstream.tls.is_some(), upstream.proxy_protocol)
+            };
+            if terms(&self.config.upstreams[old]) == terms(&config.upstreams[u]) {
                 let servers = next[u].iter_mut().zip(&succession.servers[u].0);
                 servers.filter_map(|(next, heir)| Some((next, (*heir)?))).for_each(|(next, heir)| {
                     *next = self.idle[old][heir].clone();
@@ -197,6 +201,12 @@ impl Shared {
             }
         }
         next
+    }
+
+    /// Closes the idle connections that this one shared between its workers and `next` does not.
+    pub fn close_old_exchanges(&self, next: &Shared) {
+        let kept: HashSet<*const Exchange<Detached>> = next.idle.iter().flatten().map(Arc::as_ptr).collect();
+        self.idle.iter().flatten().filter(|idle| !kept.contains(&Arc::as_ptr(idle))).for_each(|idle| idle.close());
     }
 
     /// What stays when the config changes.

@@ -5,6 +5,7 @@
 //! or empty. First in, first out: those that have waited longest are used, or found too old, first. Pure over the type of
 //! connection.
 
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
 use crossbeam::queue::ArrayQueue;
@@ -14,18 +15,33 @@ use crossbeam::queue::ArrayQueue;
 pub struct Exchange<T> {
     queue: ArrayQueue<(T, Instant)>,
     timeout: Duration,
+    is_closed: AtomicBool,
 }
 
 impl<T> Exchange<T> {
     /// Keeps at most `capacity` connections (at least 1), each for less than `timeout` of idleness.
     pub fn new(capacity: usize, timeout: Duration) -> Exchange<T> {
-        Exchange { queue: ArrayQueue::new(capacity.max(1)), timeout }
+        Exchange { queue: ArrayQueue::new(capacity.max(1)), timeout, is_closed: AtomicBool::new(false) }
     }
 
     /// Offers a connection that is idle since `since`. Returns what did not fit and is to be closed: the one that has waited
-    /// longest.
+    /// longest, or this one when the exchange is closed.
     pub fn put(&self, connection: T, since: Instant) -> Option<T> {
-        self.queue.force_push((connection, since)).map(|(connection, _)| connection)
+        if self.is_closed.load(SeqCst) {
+            return Some(connection);
+        }
+        let spare = self.queue.force_push((connection, since)).map(|(connection, _)| connection);
+        if self.is_closed.load(SeqCst) {
+            // It was closed meanwhile, perhaps before this one was there to be dropped.
+            self.clear();
+        }
+        spare
+    }
+
+    /// Keeps nothing from now on: the servers, or how they are spoken with, are others.
+    pub fn close(&self) {
+        self.is_closed.store(true, SeqCst);
+        self.clear();
     }
 
     /// A connection that is not too old, and how long it has been idle; those that are go to `too_old`.
@@ -100,6 +116,15 @@ mod tests {
         let exchange = Exchange::new(2, SECOND);
         assert_eq!([exchange.put(1, now), exchange.put(2, now), exchange.put(3, now)], [None, None, Some(1)]);
         assert_eq!((exchange.len(), exchange.clear(), exchange.is_empty()), (2, 2, true));
+    }
+
+    #[test]
+    fn a_closed_one_keeps_nothing() {
+        let now = Instant::now();
+        let exchange = Exchange::new(8, SECOND);
+        assert_eq!(exchange.put(1, now), None);
+        exchange.close();
+        assert_eq!((exchange.len(), exchange.put(2, now), exchange.take(now, |_| ())), (0, Some(2), None));
     }
 
     #[test]

@@ -11,7 +11,7 @@ use super::balance::{Ask, Balancer, Picked, Servers};
 use super::pool::IdlePool;
 use super::retry_budget::RetryBudget;
 use crate::config::Heirs;
-use crate::config::model::{Server, Upstream};
+use crate::config::model::{ProxyProtocol, Server, Upstream};
 use crate::runtime::net::Address;
 
 /// Idle connections to one server that a data worker keeps for itself alone, where there are others: enough for the ups and
@@ -27,6 +27,7 @@ pub struct UpstreamState<T> {
     pub retries: RetryBudget,
     /// Settings of TLS sessions with the servers, this worker's own.
     tls: Option<Arc<rustls::ClientConfig>>,
+    proxy_protocol: ProxyProtocol,
 }
 
 /// The data worker that a state is for.
@@ -77,6 +78,7 @@ impl<T> UpstreamState<T> {
             retries: RetryBudget::new(upstream.retry.budget_percent, now),
             // The check has made these settings once already.
             tls: upstream.tls.as_ref().map(|tls| tls.trust.settings().expect("settings that were tried")),
+            proxy_protocol: upstream.proxy_protocol,
         }
     }
 
@@ -89,9 +91,12 @@ impl<T> UpstreamState<T> {
     /// old indexes `heirs` tells, share idle connections and counts of requests under way with their old selves.
     pub fn next(&self, upstream: &Upstream, heirs: &Heirs, worker: DataWorker, now: Instant) -> UpstreamState<T> {
         let mut next = UpstreamState::new(upstream, worker, now);
-        // What was verified by other rules, or not at all, is not used again.
-        let same_rules = self.tls.is_none() && next.tls.is_none();
+        // What was verified by other rules, or not at all, or what speaks for one client, is not used again.
+        let same_rules = self.tls.is_none() && next.tls.is_none() && self.proxy_protocol == next.proxy_protocol;
         let heirs_of_idle = if same_rules { heirs.0.as_slice() } else { &[] };
+        if !same_rules {
+            self.servers.iter().for_each(|old| old.idle.borrow_mut().set_limits(0, Duration::ZERO));
+        }
         for (new, heir) in next.servers.iter_mut().zip(heirs_of_idle) {
             let Some(old) = heir.map(|heir| &self.servers[heir]) else { continue };
             old.idle.borrow_mut().set_limits(stock(upstream, worker.count), upstream.keep_idle_timeout);
@@ -312,6 +317,22 @@ mod tests {
         let mut old: UpstreamState<()> = UpstreamState::new(&upstream(&["127.0.0.1:1"]), ALONE, now);
         old.retire(|_| true);
         assert_eq!(old.pick(ask, &up), Picked::Server(0));
+    }
+
+    #[test]
+    fn what_was_opened_on_other_terms_is_closed() {
+        let (now, address) = (Instant::now(), ["127.0.0.1:1"]);
+        let heirs = Heirs(vec![Some(0)]);
+        let for_a_client = || Upstream { proxy_protocol: ProxyProtocol::V1, keep_idle: 0, ..upstream(&address) };
+        for (before, after) in [(upstream(&address), for_a_client()), (for_a_client(), upstream(&address))] {
+            let mut old = UpstreamState::new(&before, ALONE, now);
+            let _ = old.keep(0, 'a', now);
+            let mut new = old.next(&after, &heirs, ALONE, now);
+            assert_eq!((new.idle(0), new.take_idle(0, now)), (0, None));
+            // A request under way puts its connection back: nobody else may have it.
+            assert_eq!(old.keep(0, 'b', now), Some(('b', now)));
+            assert_eq!(new.take_idle(0, now), None);
+        }
     }
 
     #[test]

@@ -86,6 +86,8 @@ pub(super) struct Connection {
     /// When the parts of the next request came. Bytes that are none of a request, such as a piece of a TLS record, do not
     /// count.
     pub(super) arrival: Arrival,
+    /// Who it comes from has been looked at.
+    pub(super) is_let_in: std::cell::Cell<bool>,
     /// Counts it for the client's address, where these are limited.
     pub(super) place: std::cell::OnceCell<Place>,
     /// Counts it as open.
@@ -243,7 +245,10 @@ impl Connection {
         }
         self.with_tls_facts(|facts| {
             let facts = facts?;
-            if matches!(facts.verify, Verify::Failed(_)) {
+            // None at all: the handshake was one of the config before, which did not ask for it.
+            let is_missing = settings.client_certificates == ClientCertificates::Required
+                && !matches!(facts.verify, Verify::Success);
+            if is_missing || matches!(facts.verify, Verify::Failed(_)) {
                 return Some(400);
             }
             let name = facts.server_name.as_deref()?;
@@ -455,6 +460,9 @@ async fn begin(connection: &Connection) -> Option<Begun> {
         }
         // As HAProxy counts it, whether TLS follows or not.
         connection.arrival.note_handshake(connection.opened.elapsed());
+    } else if !connection.is_let_in.get() && !(connection.is_admitted(&worker) && connection.takes_place(&worker)) {
+        // A header was to come when it was accepted, and none is any more.
+        return None;
     }
     if worker.config.listeners[listener].tcp.is_some() {
         Box::pin(tcp::drive(&worker, connection, first)).await;

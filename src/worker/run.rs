@@ -308,11 +308,13 @@ async fn accept(door: Rc<Door>, listener: Rc<Listener>) {
                     peer,
                     door: door.clone(),
                     requests,
+                    is_let_in: Cell::new(false),
                     place: OnceCell::new(),
                     _open: guard,
                 };
                 // Behind the PROXY protocol, whose header tells the client, it is counted later.
                 let has_header = worker.config.listeners[connection.listener(&worker)].proxy_protocol;
+                connection.is_let_in.set(!has_header);
                 if has_header || (connection.is_admitted(&worker) && connection.takes_place(&worker)) {
                     crate::runtime::spawn(drive(Rc::new(connection)));
                 }

@@ -26,7 +26,7 @@ use tokio::sync::watch;
 use self::probe::{Checked, Prober};
 use super::Shared;
 use super::server_state::{AdminState, CheckResult, ServerState};
-use crate::config::model::{Health, OutlierRules, Server};
+use crate::config::model::{Health, OutlierRules, Probe, Server};
 use crate::proxy::check::CheckStatus;
 use crate::proxy::health::{HealthState, Schedule};
 
@@ -85,10 +85,16 @@ impl Tasks {
             if let Some(rules) = &upstream.outliers {
                 let target = OutlierTarget { rules: rules.clone(), states: states.clone() };
                 let same = self.outliers.iter().position(|(old, _)| old.is_same(&target));
+                if same.is_none() {
+                    return_ejected(states);
+                }
                 next.outliers.push(same.map(|at| self.outliers.swap_remove(at)).unwrap_or_else(|| {
                     let task = tokio::spawn(outliers::watch_forever(live.clone(), target.clone()));
                     (target, Task(task))
                 }));
+            }
+            if upstream.outliers.is_none() {
+                return_ejected(states);
             }
             match &upstream.health {
                 // Nobody would find out that it is up again.
@@ -115,6 +121,13 @@ impl Tasks {
     }
 }
 
+/// Lets servers back that are ejected: who ejected them is not there any more, and nobody else knows until when.
+fn return_ejected(states: &[Arc<ServerState>]) {
+    let now = SystemTime::now();
+    let ejected = states.iter().filter(|state| state.is_ejected());
+    ejected.for_each(|state| state.publish_ejected(None, "the config has changed", now));
+}
+
 /// Which server is checked, and how.
 #[derive(Clone)]
 struct Target {
@@ -127,7 +140,10 @@ impl Target {
     /// Goes on as it is.
     fn is_same(&self, other: &Target) -> bool {
         let place = |target: &Target| (target.server.address.clone(), target.server.check_address.clone());
-        Arc::ptr_eq(&self.state, &other.state)
+        // What a file held that the check was made with cannot be compared: it may be another one by now.
+        let has_files = self.health.tls.is_some() || matches!(self.health.probe, Probe::Mysql(_));
+        !has_files
+            && Arc::ptr_eq(&self.state, &other.state)
             && place(self) == place(other)
             && format!("{:?}", self.health) == format!("{:?}", other.health)
     }

@@ -7,6 +7,7 @@ use tokio::sync::watch;
 
 use super::{OutlierTarget, place, tell};
 use crate::control::Shared;
+use crate::control::server_state::ServerState;
 use crate::metrics::{HistogramSnapshot, ServerStats};
 use crate::proxy::outlier::{Outliers, Reading};
 
@@ -15,7 +16,13 @@ const SAMPLE_EVERY: Duration = Duration::from_millis(100);
 
 /// Watches one upstream, as long as it is polled and there.
 pub(super) async fn watch_forever(live: watch::Receiver<Arc<Shared>>, target: OutlierTarget) {
-    let found = |shared: &Shared| target.states.first().and_then(|first| place(shared, first)).map(|(u, _)| u);
+    let found = |shared: &Shared| {
+        let (u, _) = place(shared, target.states.first()?)?;
+        let is_same = |(known, state): (&Arc<ServerState>, &Arc<ServerState>)| Arc::ptr_eq(known, state);
+        let servers = &shared.servers[u];
+        // Else another task is about to take over.
+        (servers.len() == target.states.len() && servers.iter().zip(&target.states).all(is_same)).then_some(u)
+    };
     let shared = live.borrow().clone();
     let Some(u) = found(&shared) else { return };
     let mut outliers = Outliers::new(target.rules.clone(), &readings(&shared, u), Instant::now());

@@ -71,6 +71,9 @@ impl Forward<'_> {
 
     /// An idle connection that another worker has no use for.
     fn take_shared(&self, server: usize, now: Instant) -> Option<ServerConnection> {
+        if self.config.tls.is_some() {
+            return None; // those there are in clear
+        }
         let exchange = &self.worker.shared.idle[self.upstream][server];
         if exchange.is_empty() {
             return None;

@@ -36,6 +36,7 @@ pub(super) use self::choose::{
     Busy, deliver_places, keep_for_those_who_wait, look, look_at_those_before, place_for_connection,
 };
 pub(super) use self::dial::dial;
+pub(super) use self::observed::{observe_connect_failure, observe_connected};
 use self::outgoing::Outgoing;
 pub(super) use self::outgoing::{ask_for_plain, put_client_certificate};
 pub(crate) use self::server::ServerConnection;

@@ -5,6 +5,7 @@
 use super::Forward;
 use crate::proxy::retry::Situation;
 use crate::runtime::net::is_own_failure;
+use crate::worker::Worker;
 
 impl Forward<'_> {
     /// The head of a response has come.
@@ -33,10 +34,7 @@ impl Forward<'_> {
 
     /// Connecting has failed; `error` is `None` when it took too long. What lacks on this machine does not count.
     pub(super) fn observe_connect_failure(&self, server: usize, error: Option<&std::io::Error>) {
-        let Some(rules) = &self.config.outliers else { return };
-        if rules.failures.connect && !error.is_some_and(is_own_failure) {
-            self.note_failure(server, rules.consecutive);
-        }
+        observe_connect_failure(self.worker, self.upstream, server, error);
     }
 
     /// A response has broken off behind its head, by the server's fault.
@@ -45,7 +43,32 @@ impl Forward<'_> {
     }
 
     fn note_failure(&self, server: usize, consecutive: u32) {
-        let life = self.worker.shared.servers[self.upstream][server].life();
-        self.stats(server).outcomes.on_failure(consecutive, life);
+        note_failure(self.worker, self.upstream, server, consecutive);
     }
+}
+
+/// Connecting to a server has failed, for a request or in TCP mode; `error` is `None` when it took too long. What lacks on this
+/// machine does not count.
+pub(in crate::worker) fn observe_connect_failure(
+    worker: &Worker,
+    upstream: usize,
+    server: usize,
+    error: Option<&std::io::Error>,
+) {
+    let Some(rules) = &worker.config.upstreams[upstream].outliers else { return };
+    if rules.failures.connect && !error.is_some_and(is_own_failure) {
+        note_failure(worker, upstream, server, rules.consecutive);
+    }
+}
+
+/// A connection in TCP mode has come to be, which is all that is known of how the server does.
+pub(in crate::worker) fn observe_connected(worker: &Worker, upstream: usize, server: usize) {
+    if worker.config.upstreams[upstream].outliers.is_some() {
+        worker.stats.servers[upstream][server].outcomes.on_success();
+    }
+}
+
+fn note_failure(worker: &Worker, upstream: usize, server: usize, consecutive: u32) {
+    let life = worker.shared.servers[upstream][server].life();
+    worker.stats.servers[upstream][server].outcomes.on_failure(consecutive, life);
 }

@@ -200,6 +200,7 @@ pub(super) fn connection(door: &Rc<Door>, peer: SocketAddr, opened: Instant, ope
         sending: Cell::new(false),
         opened,
         arrival: Arrival::default(),
+        is_let_in: std::cell::Cell::new(true),
         place: OnceCell::new(),
         _open: open,
     })

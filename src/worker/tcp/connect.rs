@@ -8,7 +8,9 @@ use crate::proxy::Tried;
 use crate::proxy::balance::rendezvous;
 use crate::proxy::retry::delay_before_retry;
 use crate::runtime::time::{sleep, timeout};
-use crate::worker::forward::{Busy, ServerConnection, dial, place_for_connection};
+use crate::worker::forward::{
+    Busy, ServerConnection, dial, observe_connect_failure, observe_connected, place_for_connection,
+};
 use crate::worker::preamble;
 
 /// A connection to a server, which counts as busy.
@@ -44,6 +46,7 @@ impl<'a> Stream<'a> {
             let error = match timeout(config.connect_timeout, dialling).await {
                 Ok(Ok(connection)) => {
                     state.borrow_mut().on_connected(server);
+                    observe_connected(worker, upstream, server);
                     stats.connects.inc();
                     self.trail.connect = Some(begun.elapsed());
                     self.trail.connected = Some(worker.now());
@@ -51,10 +54,12 @@ impl<'a> Stream<'a> {
                 }
                 Ok(Err(error)) => {
                     last = Ending::ConnectFailed;
+                    observe_connect_failure(worker, upstream, server, Some(&error));
                     error.to_string()
                 }
                 Err(_) => {
                     last = Ending::ConnectTimeout;
+                    observe_connect_failure(worker, upstream, server, None);
                     "time-out".into()
                 }
             };

@@ -69,9 +69,9 @@ pub(super) struct Tunnel<'a> {
 impl Tunnel<'_> {
     /// Carries bytes until both directions have ended. `first_up` and `first_down` have been read already.
     pub(super) async fn run(&self, first_up: Vec<u8>, first_down: Vec<u8>) -> Flow {
-        self.server.watched.clear();
         let progress = Progress {
             watched: &self.connection.watched,
+            server_watched: &self.server.watched,
             idle_timeout: self.idle_timeout,
             half_closed_timeout: self.idle_timeout.min(self.half_closed_timeout),
             is_half_closed: Cell::new(false),
@@ -94,6 +94,7 @@ impl Tunnel<'_> {
         }
         let is_timed_out = self.connection.watched.expired();
         self.connection.watched.clear();
+        self.server.watched.clear();
         Flow { is_timed_out, ..progress.flow.get() }
     }
 
@@ -121,6 +122,8 @@ impl Tunnel<'_> {
 /// What has been moved, and until when more must be.
 struct Progress<'a> {
     watched: &'a Watched,
+    /// Of the other side: a direction that waits for it must end, too.
+    server_watched: &'a Watched,
     idle_timeout: Duration,
     half_closed_timeout: Duration,
     is_half_closed: Cell<bool>,
@@ -154,6 +157,7 @@ impl Progress<'_> {
         let is_half_closed = self.is_half_closed.get();
         let longest = if is_half_closed { self.half_closed_timeout } else { self.idle_timeout };
         self.watched.set(longest, OnExpiry::BreakAll);
+        self.server_watched.set(longest, OnExpiry::BreakAll);
     }
 }
 
