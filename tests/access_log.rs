@@ -184,7 +184,8 @@ fn silence_and_slow_heads_are_told_apart() {
         let times: Vec<Vec<f64>> =
             lines.iter().map(|line| line.split(' ').map(|time| time.parse().expect("a number")).collect()).collect();
         let (pause, slow) = (pause.as_millis() as f64, slow.as_millis() as f64);
-        let is_near = |value: f64, wanted: f64| value >= wanted - 5.0 && value < wanted + 140.0;
+        // The server may notice what comes late, so that what follows seems short to it.
+        let is_near = |value: f64, wanted: f64| value >= wanted - 60.0 && value < wanted + 140.0;
         let [handshake, idle, read, active, total, request_time] = times[0][..] else { panic!("{lines:?}") };
         assert_eq!(handshake, -1.0, "{lines:?}");
         assert!(is_near(idle, pause) && is_near(read, slow) && is_near(active, slow), "{lines:?}");

@@ -102,7 +102,9 @@ fn quit_drains() {
         // One that was accepted and had not asked yet is answered or closed, never left hanging or reset midway.
         new.send(get("/"));
         if let Ok(response) = new.try_response("GET") {
-            assert!(response.status == 200 && response.is_last(), "{driver:?}");
+            assert_eq!(response.status, 200, "{driver:?}");
+            // The order may have reached its worker behind the answer: then it closes as any idle one.
+            assert_eq!(new.end(), End::Closed, "{driver:?}");
         }
         // What is under way ends as it should, and says that the connection ends with it.
         assert!(download.response("GET").body == pattern(5_000_000), "{driver:?}");
