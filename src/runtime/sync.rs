@@ -50,6 +50,12 @@ mod model {
         }
     }
 
+    impl<T> std::ops::DerefMut for CachePadded<T> {
+        fn deref_mut(&mut self) -> &mut T {
+            &mut self.0
+        }
+    }
+
     pub(crate) struct ArrayQueue<T> {
         items: loom::sync::Mutex<VecDeque<T>>,
         capacity: usize,

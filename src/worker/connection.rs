@@ -460,9 +460,13 @@ async fn begin(connection: &Connection) -> Option<Begun> {
         }
         // As HAProxy counts it, whether TLS follows or not.
         connection.arrival.note_handshake(connection.opened.elapsed());
-    } else if !connection.is_let_in.get() && !(connection.is_admitted(&worker) && connection.takes_place(&worker)) {
-        // A header was to come when it was accepted, and none is any more.
-        return None;
+    } else {
+        // Where a header was to come when it was accepted, and none is any more, nobody has looked.
+        let is_let_in = || connection.is_let_in.get() || connection.is_admitted(&worker);
+        let has_place = || connection.is_let_in.get() || connection.takes_place(&worker);
+        if !is_let_in() || !has_place() {
+            return None;
+        }
     }
     if worker.config.listeners[listener].tcp.is_some() {
         Box::pin(tcp::drive(&worker, connection, first)).await;
