@@ -269,3 +269,20 @@ fn what_was_opened_in_clear_is_not_used_once_tls_is_wanted() {
         assert_eq!(seen_in_clear.load(std::sync::atomic::Ordering::SeqCst), before, "{driver:?}");
     });
 }
+
+#[test]
+fn checks_show_who_we_are_as_requests_do() {
+    let nginx = nginx(
+        &trusted().server(&["api.internal"], Kind::Ecdsa),
+        "ssl_client_certificate $DIR/ca.pem; ssl_verify_client on;",
+    );
+    for (identity, is_up) in [("", false), (", chain = \"$DIR/us.pem\", key = \"$DIR/us.key\"", true)] {
+        let tls = format!("{{ server_name = \"api.internal\", ca = \"$DIR/ca.pem\"{identity} }}");
+        let text = site(nginx.address, &tls, "");
+        let text = text.replace("health = false", "health = { path = \"/who\", interval = \"50ms\" }");
+        let server = with_files(Site::new(Driver::IoUring, &text)).start();
+        let checked = || server.status()["upstreams"][0]["servers"][0]["check"]["checks"].as_u64().unwrap_or(0);
+        eventually("it is checked", || checked() > 3);
+        assert_eq!(server.status()["upstreams"][0]["servers"][0]["up"], is_up, "{tls}");
+    }
+}

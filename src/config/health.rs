@@ -11,6 +11,7 @@ use std::time::Duration;
 use rustls::RootCertStore;
 
 use super::model::Secret;
+use crate::tls::Certificate;
 use crate::util::pattern::Pattern;
 
 /// Active health check of an upstream's servers.
@@ -119,6 +120,8 @@ pub struct CheckTls {
     pub ca: Option<PathBuf>,
     /// What was in it when the config was read: the process may not be able to read it later.
     pub roots: Option<Arc<RootCertStore>>,
+    /// Shown to servers that ask for a certificate.
+    pub identity: Option<Certificate>,
 }
 
 /// Version of the PROXY protocol.

@@ -1012,7 +1012,7 @@ impl UpstreamTls {
         let roots = self.trust.authorities().cloned();
         // The system's file is read where no other is named: whatever it is called here, its content counts.
         let ca = roots.is_some().then(|| self.ca.clone().unwrap_or_default());
-        CheckTls { server_name: name, ca, roots }
+        CheckTls { server_name: name, ca, roots, identity: None }
     }
 
     /// What the certificate of the server at `address` must be for; `None`: a Unix socket, and no name is set.

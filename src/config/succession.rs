@@ -190,6 +190,9 @@ fn adopt_identities(old: &Config, new: &mut Config) {
             && tls.identity == same.identity
         {
             let trust = tls.trust.clone().or_identity_of(&same.trust);
+            if let Some(check) = upstream.health.as_mut().and_then(|health| health.tls.as_mut()) {
+                check.identity = trust.identity().cloned();
+            }
             *tls = Arc::new(UpstreamTls { trust, ..(**tls).clone() });
         }
     }

@@ -2,7 +2,7 @@
 //!
 //! Everything here but the driver is pure: `now`, the state of the servers and the bytes come in, decisions and bytes
 //! go out. One [`UpstreamState`] per data worker and upstream; workers share nothing
-//! but the [`gate`] of servers with a limit.
+//! but the [`gate`] of servers with a limit and the idle connections in the [`exchange`].
 //!
 //! | part | decides |
 //! |---|---|

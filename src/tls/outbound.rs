@@ -70,6 +70,11 @@ impl ServerTrust {
         ServerTrust { identity: self.identity.or_else(|| other.identity.clone()), ..self }
     }
 
+    /// What is shown to servers that ask for a certificate.
+    pub fn identity(&self) -> Option<&Certificate> {
+        self.identity.as_ref()
+    }
+
     /// Who may issue certificates; `None`: anybody.
     pub fn authorities(&self) -> Option<&Arc<RootCertStore>> {
         self.authorities.as_ref()
@@ -84,18 +89,21 @@ impl ServerTrust {
             .with_protocol_versions(profile::versions(TlsProfile::Intermediate))?;
         let builder = match &self.authorities {
             Some(roots) => builder.with_root_certificates(roots.clone()),
-            None => builder.dangerous().with_custom_certificate_verifier(Arc::new(Anyone(provider))),
+            None => builder.dangerous().with_custom_certificate_verifier(anyone(provider)),
         };
         let mut config = match &self.identity {
-            Some(identity) => {
-                builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(identity.certified_key().clone())))
-            }
+            Some(identity) => builder.with_client_cert_resolver(shown(identity)),
             None => builder.with_no_client_auth(),
         };
         config.alpn_protocols = vec![facts::HTTP1.as_bytes().to_vec()];
         config.resumption = Resumption::in_memory_sessions(RESUMED_SESSIONS_MAX);
         Ok(Arc::new(config))
     }
+}
+
+/// Shows `identity` to whoever asks for a certificate.
+pub fn shown(identity: &Certificate) -> Arc<SingleCertAndKey> {
+    Arc::new(SingleCertAndKey::from(identity.certified_key().clone()))
 }
 
 /// The name that a server's certificate must have: a host name, which is also asked for (RFC 6066), or an address.
@@ -111,7 +119,11 @@ pub fn server_address(address: IpAddr) -> ServerName<'static> {
     ServerName::IpAddress(address.to_canonical().into())
 }
 
-/// Takes every certificate whose key the server has.
+/// A verifier that takes every certificate whose key the server has.
+pub fn anyone(provider: Arc<CryptoProvider>) -> Arc<dyn ServerCertVerifier> {
+    Arc::new(Anyone(provider))
+}
+
 #[derive(Debug)]
 struct Anyone(Arc<CryptoProvider>);
 

@@ -12,7 +12,8 @@ use super::logged::{self, Routed};
 use super::tunnel::Flow;
 use crate::http::h1::FieldName;
 use crate::log::{
-    AddressText, ClientFacts, Coding, Counts, EndedBy, Entry, OwnValues, Phase, Termination, Timers, TlsFacts,
+    AccessLog, AddressText, ClientFacts, Coding, Counts, EndedBy, Entry, OwnValues, Phase, Termination, Timers,
+    TlsFacts,
 };
 use crate::metrics::{LimitOutcome, ServedBy, TraceEvent};
 
@@ -183,6 +184,11 @@ fn log_line(variables: &AnswerVariables<'_>, client: &Client<'_>, outcome: Outco
         own: log.wants_own().then_some(OwnValues(variables)),
         ..Entry::default()
     };
+    record_with_tls(log, connection, entry);
+}
+
+/// Writes a line, with what is known of the connection's TLS session.
+pub(super) fn record_with_tls(log: &AccessLog, connection: &Connection, entry: Entry<'_>) {
     connection.with_tls_facts(|facts| {
         let verify = facts.map(|facts| facts.verify.to_text());
         let tls = facts.map(|facts| TlsFacts {

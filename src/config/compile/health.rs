@@ -232,5 +232,5 @@ fn tls(section: &Section<'_>, kind: &str) -> Option<CheckTls> {
         };
         crate::tls::parse_authorities(&pem).map_err(|error| section.bad_value("ca", error.to_string())).ok()
     });
-    Some(CheckTls { server_name: name.or(host), ca, roots: roots.map(Arc::new) })
+    Some(CheckTls { server_name: name.or(host), ca, roots: roots.map(Arc::new), identity: None })
 }

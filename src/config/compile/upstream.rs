@@ -87,6 +87,9 @@ fn check_over_tls(section: &Section<'_>, upstream: &mut Upstream) {
     if health.tls.is_none() && written != Some(false) && !matches!(health.probe, Probe::Mysql(_)) {
         health.tls = Some(tls.check());
     }
+    if let Some(check) = &mut health.tls {
+        check.identity = tls.trust.identity().cloned();
+    }
 }
 
 fn proxy_protocol(section: &Section<'_>) -> ProxyProtocol {

@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{Resumption, WebPkiServerVerifier};
-use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
+use rustls::crypto::CryptoProvider;
 use rustls::{ClientConfig, DigitallySignedStruct, Error, SignatureScheme};
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -17,12 +17,14 @@ use tokio_rustls::client::TlsStream;
 
 use crate::config::model::CheckTls;
 use crate::runtime::net::Address;
+use crate::tls::{Certificate, outbound};
 
 /// Of one upstream.
 pub(super) struct TlsClient {
     provider: Arc<CryptoProvider>,
-    verifier: Result<Option<Arc<WebPkiServerVerifier>>, String>,
+    verifier: Result<Arc<dyn ServerCertVerifier>, String>,
     server_name: Option<String>,
+    identity: Option<Certificate>,
 }
 
 /// Why there is no TLS.
@@ -37,13 +39,17 @@ impl TlsClient {
         let verifier = match (&settings.ca, &settings.roots) {
             (Some(_), Some(roots)) => {
                 let builder = WebPkiServerVerifier::builder_with_provider(roots.clone(), provider.clone());
-                builder.build().map(Some).map_err(|error| format!("`ca` cannot be used: {error}"))
+                builder
+                    .build()
+                    .map(|strict| strict as Arc<dyn ServerCertVerifier>)
+                    .map_err(|error| format!("`ca` cannot be used: {error}"))
             }
             // Never without verification where it was asked for.
             (Some(_), None) => Err("`ca` was not read".into()),
-            (None, _) => Ok(None),
+            (None, _) => Ok(outbound::anyone(provider.clone())),
         };
-        TlsClient { provider, verifier, server_name: settings.server_name.clone() }
+        let (server_name, identity) = (settings.server_name.clone(), settings.identity.clone());
+        TlsClient { provider, verifier, server_name, identity }
     }
 
     /// Shakes hands on `socket`; tells when the server's certificate ends.
@@ -53,8 +59,8 @@ impl TlsClient {
         address: &Address,
     ) -> Result<(Box<TlsStream<S>>, Option<SystemTime>), TlsFailure> {
         let fail = |text: String| TlsFailure { text, certificate_ends: None };
-        let strict = self.verifier.clone().map_err(fail)?;
-        let noting = Arc::new(Noting { strict, provider: self.provider.clone(), ends: Mutex::new(None) });
+        let verifier = self.verifier.clone().map_err(fail)?;
+        let noting = Arc::new(Noting { verifier, ends: Mutex::new(None) });
         let name = self.name(address).map_err(fail)?;
         let config = self.config(noting.clone()).map_err(|error| fail(error.to_string()))?;
         let connected = tokio_rustls::TlsConnector::from(Arc::new(config)).connect(name, socket).await;
@@ -75,7 +81,11 @@ impl TlsClient {
     fn config(&self, noting: Arc<Noting>) -> Result<ClientConfig, Error> {
         let builder =
             ClientConfig::builder_with_provider(self.provider.clone()).with_safe_default_protocol_versions()?;
-        let mut config = builder.dangerous().with_custom_certificate_verifier(noting).with_no_client_auth();
+        let builder = builder.dangerous().with_custom_certificate_verifier(noting);
+        let mut config = match &self.identity {
+            Some(identity) => builder.with_client_cert_resolver(outbound::shown(identity)),
+            None => builder.with_no_client_auth(),
+        };
         config.resumption = Resumption::disabled();
         // No SNI of `localhost` that nobody asked for; rustls sends none for addresses by itself.
         config.enable_sni = self.server_name.is_some();
@@ -91,8 +101,7 @@ fn plain(error: &io::Error) -> String {
 /// Notes when a certificate ends, then verifies it, or does not.
 #[derive(Debug)]
 struct Noting {
-    strict: Option<Arc<WebPkiServerVerifier>>,
-    provider: Arc<CryptoProvider>,
+    verifier: Arc<dyn ServerCertVerifier>,
     ends: Mutex<Option<SystemTime>>,
 }
 
@@ -119,10 +128,7 @@ impl ServerCertVerifier for Noting {
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
         *self.ends.lock().unwrap_or_else(PoisonError::into_inner) = not_after(end_entity);
-        match &self.strict {
-            Some(strict) => strict.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now),
-            None => Ok(ServerCertVerified::assertion()),
-        }
+        self.verifier.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
     }
 
     fn verify_tls12_signature(
@@ -131,7 +137,7 @@ impl ServerCertVerifier for Noting {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls12_signature(message, certificate, signature, &self.provider.signature_verification_algorithms)
+        self.verifier.verify_tls12_signature(message, certificate, signature)
     }
 
     fn verify_tls13_signature(
@@ -140,10 +146,10 @@ impl ServerCertVerifier for Noting {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(message, certificate, signature, &self.provider.signature_verification_algorithms)
+        self.verifier.verify_tls13_signature(message, certificate, signature)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider.signature_verification_algorithms.supported_schemes()
+        self.verifier.supported_verify_schemes()
     }
 }

@@ -33,8 +33,7 @@ pub fn response_content(head: &ResponseHead, bytes: &[u8], method: Method) -> Co
 
 /// True for an interim response that goes on to the client: 1xx, but not to HTTP/1.0 (RFC 9110 section 15.2).
 ///
-/// 100 answers an Expect, which we never forward. 101 answers an Upgrade, which we never forward either: a server that
-/// sends it is broken, and the request is to be answered with 502.
+/// 100 answers an Expect, which we never forward. 101 is no interim response of HTTP but its end: [`crate::proxy::upgrade`].
 pub fn is_forwarded_interim(status: u16, version: Version) -> bool {
     (102..200).contains(&status) && version != Version::Http10
 }

@@ -2,11 +2,11 @@
 
 use std::time::{Duration, Instant, SystemTime};
 
-use crate::log::{AddressText, ClientFacts, Counts, EndedBy, Entry, Phase, StreamFacts, Termination, Timers, TlsFacts};
+use crate::log::{AddressText, Counts, EndedBy, Entry, Phase, StreamFacts, Termination, Timers};
 use crate::metrics::ServedBy;
 use crate::worker::Worker;
 use crate::worker::connection::Connection;
-use crate::worker::trail::counts;
+use crate::worker::trail::{counts, record_with_tls};
 use crate::worker::tunnel::{Flow, Side};
 
 /// What is noted on the way.
@@ -125,24 +125,7 @@ impl Trail {
             }),
             ..Entry::default()
         };
-        connection.with_tls_facts(|facts| {
-            let verify = facts.map(|facts| facts.verify.to_text());
-            let tls = facts.map(|facts| TlsFacts {
-                version: facts.version.as_bytes(),
-                cipher: facts.cipher.as_bytes(),
-                server_name: facts.server_name.as_deref().map(str::as_bytes),
-                alpn: facts.alpn.map(str::as_bytes),
-                resumed: facts.is_resumed,
-                verify: verify.as_deref().unwrap_or_default().as_bytes(),
-                client: facts.client.as_deref().map(|client| ClientFacts {
-                    subject: client.subject.as_bytes(),
-                    issuer: client.issuer.as_bytes(),
-                    serial: client.serial.as_bytes(),
-                    fingerprint: client.fingerprint.as_bytes(),
-                }),
-            });
-            log.record(&Entry { tls: tls.as_ref(), ..entry });
-        });
+        record_with_tls(log, connection, entry);
     }
 
     /// In HAProxy's terms.
