@@ -63,7 +63,7 @@ impl<T> Exchange<T> {
             let Some((connection, since)) = self.queue.pop() else { break };
             match now.saturating_duration_since(since) < self.timeout {
                 // All go round once, so that their order stays.
-                true => drop(self.queue.force_push((connection, since))),
+                true => drop(self.put(connection, since)),
                 false => dropped += 1,
             }
         }

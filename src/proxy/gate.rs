@@ -54,6 +54,9 @@ use crate::runtime::sync::{
 /// Second tries that wait for one server, where it has no sticky clients.
 const RETRIES_WAIT_MAX: usize = 64;
 
+/// Tickets of a line that many workers share: beyond twice as many as may wait, not more than this.
+const LINE_TICKETS_MAX: usize = 4096;
+
 /// What is asked for a place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -196,7 +199,11 @@ impl Gate {
     fn new(all: Count, servers: Vec<(Address, Count)>, workers: usize, waiting_max: Waits) -> Gate {
         let count = servers.len();
         // Tickets left behind take room as well; each worker uses its own again.
-        let line = |waiting_max: usize| ArrayQueue::new((2 * waiting_max).max(1));
+        // Tickets of those that gave up stay with their worker until they are used, so that each may hold as many as may wait.
+        let line = |waiting_max: usize| {
+            let tickets = (2 * waiting_max).max((workers * waiting_max).min(LINE_TICKETS_MAX));
+            ArrayQueue::new(tickets.max(1))
+        };
         let server = |(address, places)| {
             let (own, was_own) = (line(waiting_max.own), AtomicBool::new(false));
             CachePadded::new(ServerGate { address, places, own, was_own })

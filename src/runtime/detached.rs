@@ -34,6 +34,8 @@ impl Detached {
     ///
     /// Errors: the worker's poller does not take it; the connection is closed then.
     pub fn attach(self) -> io::Result<Stream> {
+        // A worker that has fallen back to epoll wants another mode than those with a ring.
+        rustix::io::ioctl_fionbio(&self.fd, super::driver::is_epoll())?;
         match self.is_unix {
             true => Stream::from_std_unix(UnixStream::from(self.fd)),
             false => Stream::from_std_tcp(TcpStream::from(self.fd)),

@@ -136,6 +136,8 @@ impl Watches {
     /// Breaks every connection: for a drain whose time is up.
     pub(crate) fn break_all(&self) {
         for (_, watch) in self.watches.borrow().iter() {
+            // What reads as its end from now on is none.
+            watch.broken.set(true);
             watch.break_all();
         }
     }

@@ -6,8 +6,9 @@ use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::watch;
 
 use super::{OutlierTarget, place, tell};
+use crate::config::model::Server;
 use crate::control::Shared;
-use crate::control::server_state::ServerState;
+use crate::control::server_state::{AdminState, ServerState};
 use crate::metrics::{HistogramSnapshot, ServerStats};
 use crate::proxy::outlier::{Outliers, Reading};
 
@@ -32,7 +33,12 @@ pub(super) async fn watch_forever(live: watch::Receiver<Arc<Shared>>, target: Ou
         // The servers are the same, but the config may be another one by now.
         let shared = live.borrow().clone();
         let Some(u) = found(&shared) else { return };
-        let up: Vec<bool> = target.states.iter().map(|server| server.passes_checks()).collect();
+        // Those that the operator has taken out, or gives no share, do not stand in for others.
+        let servers = target.states.iter().zip(&shared.config.upstreams[u].servers);
+        let stands_in = |(state, server): (&Arc<ServerState>, &Server)| {
+            state.passes_checks() && state.admin() == AdminState::Ready && server.weight > 0
+        };
+        let up: Vec<bool> = servers.map(stands_in).collect();
         let changes = outliers.on_sample(Instant::now(), &readings(&shared, u), &up, |s| latency(&shared, u, s));
         for change in changes {
             tell::by_traffic(&shared, u, change, SystemTime::now());

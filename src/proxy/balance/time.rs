@@ -17,13 +17,18 @@ pub(super) struct ResponseTime {
     at: Option<Instant>,
 }
 
+/// A server that has only failed is taken for this slow, at least.
+const FIRST_FAILURE: Duration = Duration::from_secs(1);
+
 impl ResponseTime {
     /// Takes an answer that took `took`. A failure never makes a server look quicker: one that refuses at once would draw
     /// all requests.
     pub(super) fn note(&mut self, took: Duration, is_ok: bool, now: Instant) {
         let (took, average) = (took.as_secs_f64(), self.average_at(now));
         self.average = match (self.at, is_ok) {
-            (None, _) => took,
+            (None, true) => took,
+            // Nothing is known of how quick it could be.
+            (None, false) => took.max(FIRST_FAILURE.as_secs_f64()),
             (Some(_), true) => average + GAIN * (took - average),
             (Some(_), false) => average.max(took),
         };
@@ -74,5 +79,8 @@ mod tests {
         assert!((time.cost(0, 1, now) - 1.0).abs() < 1e-3, "failed late");
         let later = now + FORGOTTEN_IN * 7;
         assert!(time.cost(0, 1, later) < 0.001);
+        let mut refusing = ResponseTime::default();
+        refusing.note(MS / 10, false, now);
+        assert!(refusing.cost(0, 1, now) >= 1.0, "the first thing known of it is a quick failure");
     }
 }

@@ -87,7 +87,8 @@ impl Forward<'_> {
         let (result, bytes) = server.write_all(self.worker, bytes).await;
         self.worker.hot.give_buffer_back(bytes);
         // It may have answered before it closed (413, 408 …), but then the answer is not to this request.
-        result.map_err(|_| NoResponse::Failed(TryFailed { situation: closed, sent: true }))
+        let situation = if server.watched.expired() { Situation::ResponseTimeout } else { closed };
+        result.map_err(|_| NoResponse::Failed(TryFailed { situation, sent: true }))
     }
 
     /// Waits for the response to a request that has been sent, and relays it.

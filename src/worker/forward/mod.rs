@@ -227,6 +227,13 @@ impl Forward<'_> {
                 stats.retries_refused.inc();
                 verdict = Verdict::No;
             }
+            // The race with an idle time-out says nothing of the server; a status has been noted with its answer.
+            let is_noted = failed.situation == Situation::ErrorStatus;
+            if !is_noted && verdict != Verdict::SameServerFreshConnection {
+                let now = self.worker.now();
+                let mut state = self.worker.upstreams[self.upstream].borrow_mut();
+                state.balancer_mut().on_answer(server, now.saturating_duration_since(begun), false, now);
+            }
             match verdict {
                 Verdict::No => {
                     let status = if failed.situation == Situation::ResponseTimeout { 504 } else { 502 };
@@ -237,10 +244,6 @@ impl Forward<'_> {
             }
             stats.retries.inc();
             now = self.worker.now();
-            if again.is_none() {
-                let mut state = self.worker.upstreams[self.upstream].borrow_mut();
-                state.balancer_mut().on_answer(server, now.saturating_duration_since(begun), false, now);
-            }
         }
     }
 
@@ -252,8 +255,9 @@ impl Forward<'_> {
         }
         drop(state);
         let is_other = |other: &usize| *other != server && !tried.contains(*other);
-        let takes_new = |other: &usize| self.config.servers[*other].weight > 0 && self.known().has_place(*other);
-        (0..self.config.servers.len()).filter(is_other).any(|other| takes_new(&other))
+        // A server of a later tier, or one that rests, would not be chosen.
+        let is_member = |other| self.worker.upstreams[self.upstream].borrow().balancer().is_member(other);
+        (0..self.config.servers.len()).filter(is_other).any(|other| is_member(other) && self.known().has_place(other))
     }
 
     /// The budget allows another try. A server that got nothing has not been given work in vain: to go elsewhere then costs no

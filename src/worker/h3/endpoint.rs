@@ -218,6 +218,9 @@ impl Endpoint {
 
     fn take(self: &Rc<Self>, received: &Received, bytes: &[u8], now: Instant) {
         self.worker().stats.http.bytes_in.add(bytes.len() as u64);
+        if received.peer.port() == 0 {
+            return; // nobody could be answered there, and trying to would look like a device that cannot segment
+        }
         let mut rest = BytesMut::from(bytes);
         while !rest.is_empty() {
             let bytes = rest.split_to(rest.len().min(received.segment_bytes));

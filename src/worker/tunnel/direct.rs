@@ -172,7 +172,8 @@ impl<'a> Ends<'a> {
             self.worker.stats.spliced_bytes.add(bytes as u64);
             self.drain(from, pipe, progress).await?;
         }
-        Ok(taken)
+        // splice(2) also tells an end where urgent data stands in front of more: only a read says that it is one.
+        Ok(taken.filter(|bytes| *bytes > 0))
     }
 
     /// Empties the pipe, however long the receiver takes.
