@@ -408,6 +408,7 @@ fn mistakes_have_their_codes() {
         (head("0000d1d7c1"), 0), // without an authority: 400
         (head("0000d1d1d7500474657374c1"), MESSAGE_ERROR),
         (head("0000d7500474657374c1"), MESSAGE_ERROR),
+        (head("0000d1d750047465737451042f612362"), MESSAGE_ERROR), // :path "/a#b"
     ];
     let of_connection = [
         ("000178".to_owned(), FRAME_UNEXPECTED),
@@ -607,6 +608,21 @@ fn limits_of_connections_hold() {
         }
         server.wait_until_no_client();
         assert_eq!(run(&server, json!({}), json!([ask("page", "/page.html")])).answer("page").status(), 200);
+    });
+}
+
+#[test]
+fn address_rules_of_the_listener_hold() {
+    everywhere(|driver| {
+        for (rules, is_admitted) in [("deny 127.0.0.1", false), ("deny 127.0.0.2", true)] {
+            let routes = "[site.main]\n[[site.main.route]]\npath = \"/\"\nrespond = { body = \"in\" }\n";
+            let listener = format!("http3 = true\naccess = [\"{rules}\", \"allow all\"]");
+            let server = Site::new(driver, routes).secure(&listener).start();
+            let steps = if is_admitted { json!([ask("page", "/")]) } else { json!([]) };
+            let seen = run(&server, json!({}), steps);
+            assert_eq!(seen.0["refused"].as_bool().unwrap_or(false), !is_admitted, "{rules}");
+            assert_eq!(server.metric("one_server_http_connections_refused_total", "") >= 1.0, !is_admitted, "{rules}");
+        }
     });
 }
 

@@ -169,14 +169,7 @@ impl Connection {
 
     /// Whether the address rules of its listener let it in.
     pub(super) fn is_admitted(&self, worker: &Worker) -> bool {
-        let listener = &worker.config.listeners[self.listener(worker)];
-        let source = self.peer().map_or(Source::Unix, |peer| Source::Ip(peer.ip().to_canonical()));
-        let is_admitted = listener.access.as_ref().is_none_or(|access| access.admits(source));
-        if !is_admitted {
-            worker.stats.http.refused.inc();
-            worker.stats.tcp[self.listener(worker)].refused.inc();
-        }
-        is_admitted
+        is_admitted(worker, self.listener(worker), self.peer())
     }
 
     /// Counts it for the client's address, if that is limited; `false`: the address has as many as it may, and closing sends
@@ -396,6 +389,18 @@ impl Connection {
         }
         Ok(())
     }
+}
+
+/// Whether the address rules of a listener let this client in, whatever it came over; a refusal is counted.
+pub(super) fn is_admitted(worker: &Worker, listener: usize, peer: Option<SocketAddr>) -> bool {
+    let source = peer.map_or(Source::Unix, |peer| Source::Ip(peer.ip().to_canonical()));
+    let access = worker.config.listeners[listener].access.as_ref();
+    let is_admitted = access.is_none_or(|access| access.admits(source));
+    if !is_admitted {
+        worker.stats.http.refused.inc();
+        worker.stats.tcp[listener].refused.inc();
+    }
+    is_admitted
 }
 
 /// What a connection does next.

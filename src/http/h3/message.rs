@@ -97,6 +97,8 @@ impl Gathered {
             b":scheme" => put(&mut self.scheme, Scheme::try_from(value).ok()),
             b":authority" => put(&mut self.authority, Authority::try_from(value).ok()),
             b":path" if value.is_empty() => Err("empty :path"),
+            // The parser below would cut it off (RFC 9114 section 4.3.1: path and query only).
+            b":path" if value.contains(&b'#') => Err("fragment in :path"),
             b":path" => put(&mut self.path, PathAndQuery::try_from(value).ok()),
             _ => Err("unknown pseudo-header field"),
         }

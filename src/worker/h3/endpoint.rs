@@ -14,6 +14,7 @@ use ahash::RandomState;
 use bytes::BytesMut;
 use quinn_proto::{ConnectionHandle, DatagramEvent, EcnCodepoint, EndpointEvent, Incoming, Transmit};
 
+use super::super::connection::is_admitted;
 use super::super::door::Door;
 use super::super::run::Open;
 use super::super::{Lasting, Worker};
@@ -302,6 +303,8 @@ impl Endpoint {
         }
         let now = worker.now();
         let is_wanted = !self.is_left.get() && door.draining_since(now).is_none();
+        let is_wanted =
+            is_wanted && is_admitted(&worker, worker.listener_index(&door), Some(incoming.remote_address()));
         let open = if is_wanted { Open::new(&door) } else { None };
         match open {
             Some(open) => {

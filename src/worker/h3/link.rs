@@ -356,8 +356,8 @@ impl Driver {
             Event::Stream(StreamEvent::Stopped { id, .. }) if link.control.get() == Some(id) => {
                 link.close(ErrorCode::CLOSED_CRITICAL_STREAM);
             }
-            Event::Stream(StreamEvent::Stopped { id, .. }) => {
-                link.with_stream(id, |stream| stream.on_stopped());
+            Event::Stream(StreamEvent::Stopped { id, error_code }) => {
+                link.with_stream(id, |stream| stream.on_stopped(error_code));
             }
             Event::Stream(StreamEvent::Finished { .. } | StreamEvent::Available { .. })
             | Event::HandshakeDataReady

@@ -109,10 +109,12 @@ impl Stream {
         self.wake();
     }
 
-    /// The client wants no answer any more.
-    pub(super) fn on_stopped(&self) {
+    /// The client wants no answer any more. It is owed a reset (RFC 9000 section 3.5), without which the stream would be
+    /// kept for as long as its connection.
+    pub(super) fn on_stopped(&self, code: VarInt) {
         self.is_stopped.set(true);
         self.pending.take();
+        let _ = self.link.quic.borrow_mut().send_stream(self.id).reset(code);
         if self.is_left.get() {
             self.link.streams.borrow_mut().remove(&self.id);
         }
@@ -230,7 +232,7 @@ impl Stream {
     }
 
     fn finish(&self) {
-        // It fails if the client has stopped the stream, which then has its end.
+        // It fails if the client has stopped the stream, which has been reset then.
         let _ = self.link.quic.borrow_mut().send_stream(self.id).finish();
         self.link.wake();
     }
