@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::keys::KEYS;
+use super::keys;
 use super::value::{Kind, Value};
 
 /// A table of the config file.
@@ -346,7 +346,7 @@ impl Table {
 
     /// The keys described with the table, in the order of the manual.
     pub fn keys(self) -> impl Iterator<Item = &'static Key> {
-        KEYS.iter().filter(move |key| key.table == self)
+        keys::all().filter(move |key| key.table == self)
     }
 
     /// All keys that may stand in the table: its own, and those it has in common with others.

@@ -11,7 +11,7 @@ use std::time::SystemTime;
 use toml_edit::{Item, TableLike, Value as TomlValue};
 
 use super::key::{Absent, Key, Table};
-use super::keys::KEYS;
+use super::keys;
 use super::report::{Problem, Span};
 use super::suggest;
 use super::value::{FromValue, Kind, Value};
@@ -353,10 +353,10 @@ fn unknown_key_advice(table: Table, name: &str) -> String {
     if let Some(key) = meant_key(table, name) {
         return format!("did you mean `{}`? {}", key.name, takes(key));
     }
-    if let Some(key) = KEYS.iter().find(|key| key.name == name) {
+    if let Some(key) = keys::all().find(|key| key.name == name) {
         return format!("`{name}` belongs in {}", key.table.header());
     }
-    if let Some((key, program)) = known_elsewhere(KEYS.iter(), name) {
+    if let Some((key, program)) = known_elsewhere(keys::all(), name) {
         return format!("what {program} calls so is `{}` in {}; {}", key.name, key.table.header(), takes(key));
     }
     let similar: Vec<&Key> = table.all_keys().filter(|key| suggest::has_part(name, key.name)).collect();

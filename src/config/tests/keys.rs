@@ -62,7 +62,7 @@ pub(crate) fn another_value(key: &Key) -> String {
 /// No key only parses: a value other than the default changes the compiled config.
 #[test]
 fn every_key_does_something() {
-    for key in KEYS {
+    for key in described::all() {
         let value = another_value(key);
         // Shown by the tests of actions, routes and upstreams; `proxy` and `app` name tables.
         if value.is_empty()
@@ -241,9 +241,12 @@ fn tls_listener(key: &Key, line: &str) -> String {
 
 #[test]
 fn descriptions_are_in_order() {
-    for (at, key) in KEYS.iter().enumerate() {
+    for (at, key) in described::all().enumerate() {
         let place = format!("{} {}", key.table.header(), key.name);
-        assert!(!KEYS[..at].iter().any(|first| (first.table, first.name) == (key.table, key.name)), "{place} twice");
+        assert!(
+            !described::all().take(at).any(|first| (first.table, first.name) == (key.table, key.name)),
+            "{place} twice"
+        );
         // Panics when the default is not of its kind.
         let value = key.default_value();
         assert_eq!(value.is_some(), matches!(key.absent, Absent::Default(_)), "{place}");
@@ -257,7 +260,7 @@ fn descriptions_are_in_order() {
             assert!(known.contains(' '), "{place}: {known} names no program");
         }
     }
-    let flags: Vec<&str> = KEYS.iter().filter_map(|key| key.flag).map(|(flag, _)| flag).collect();
+    let flags: Vec<&str> = described::all().filter_map(|key| key.flag).map(|(flag, _)| flag).collect();
     for (at, flag) in flags.iter().enumerate() {
         assert!(!flags[..at].contains(flag), "--{flag} twice");
     }
@@ -266,7 +269,7 @@ fn descriptions_are_in_order() {
 #[test]
 fn the_manual_has_every_key() {
     let (markdown, toml) = (reference_markdown(), reference_toml());
-    for key in KEYS {
+    for key in described::all() {
         assert!(markdown.contains(&format!("### `{}`", key.name)) && markdown.contains(key.when), "{}", key.name);
         assert!(toml.contains(&format!("{} = ", key.name)), "{}", key.name);
     }

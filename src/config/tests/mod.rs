@@ -18,7 +18,7 @@ mod variables;
 use std::time::Duration;
 
 use super::key::{Absent, Key, Table};
-use super::keys::KEYS;
+use super::keys as described;
 use super::model::{Action, Balance, Candidate, Coding, HostPattern, Listing, LogTarget, PathMatch, SiteLog, Symlinks};
 use super::section::{Context, Outside};
 use super::value::{DurationText, Kind, SizeText};
@@ -101,7 +101,7 @@ fn the_example_is_good_and_complete() {
         (config.listeners.len(), config.sites.len(), config.upstreams.len(), config.splitters.len()),
         (3, 2, 3, 1)
     );
-    for key in KEYS {
+    for key in described::all() {
         let word = |c: char| !(c.is_ascii_alphanumeric() || c == '_');
         assert!(text.split(word).any(|found| found == key.name), "{} {} is not shown", key.table.header(), key.name);
     }
