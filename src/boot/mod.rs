@@ -8,6 +8,7 @@
 
 mod certificates;
 mod cores;
+mod names;
 mod privileges;
 mod reload;
 mod signals;

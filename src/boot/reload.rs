@@ -19,9 +19,11 @@ use super::certificates::{self, Certificates, Materials};
 use super::sockets::{HTTP3, QuicPorts, bind_listener, kind};
 use super::source::Source;
 use super::start::limits;
+use crate::config::servers::Changes;
 use crate::config::{Adopted, Config, Heirs, Report, Succession, Warning, adopt};
 use crate::control::Shared;
 use crate::control::ctl::{Refusal, Reloaded};
+use crate::control::names::Watch;
 use crate::control::shared::{EventLevel, ListenerFacts, StartFacts};
 use crate::log::{self, LogError};
 use crate::runtime::mailbox::Sender;
@@ -93,12 +95,23 @@ impl Logs {
     }
 }
 
+/// What of the world outside is in use and looked after.
+pub(super) struct Kept {
+    pub(super) certificates: Certificates,
+    /// What is in use of them.
+    pub(super) materials: Materials,
+    pub(super) names: Watch,
+}
+
 /// Everything that a reload needs to know of the process.
 pub(super) struct Reloader {
     source: Option<Source>,
     live: watch::Sender<Arc<Shared>>,
     /// `None` only while files are being read.
     certificates: Option<Certificates>,
+    names: Watch,
+    /// What the operator has changed beside the file.
+    changes: Changes,
     /// What is in use of them.
     materials: Arc<Materials>,
     workers: Vec<Sender<Control>>,
@@ -135,16 +148,19 @@ impl Reloader {
     pub(super) fn new(
         source: Option<Source>,
         shared: Arc<Shared>,
-        (certificates, materials): (Certificates, Materials),
+        kept: Kept,
         workers: Vec<Sender<Control>>,
         quic_ports: QuicPorts,
         logs: Logs,
         open_files: u64,
     ) -> Reloader {
         let slots = (0..shared.config.listeners.len()).collect();
+        let Kept { certificates, materials, names } = kept;
         let (certificates, materials) = (Some(certificates), Arc::new(materials));
         let live = watch::Sender::new(shared);
-        Reloader { source, live, certificates, materials, workers, slots, quic_ports, logs, open_files }
+        names.tell(&live.borrow());
+        let changes = Changes::default();
+        Reloader { source, live, certificates, names, changes, materials, workers, slots, quic_ports, logs, open_files }
     }
 
     /// The process as the present config has it.
@@ -216,8 +232,27 @@ impl Reloader {
         Ok(self.go_on_with(ready).await)
     }
 
+    /// Takes the servers into use that names have by now, and those of the operator's changes.
+    async fn change_servers(&mut self) -> Result<(), Refusal> {
+        let (old, answers, changes) = (self.shared(), self.names.answers(), self.changes.clone());
+        let present = old.config.clone();
+        // Tables of consistent hashing take their time.
+        let work = tokio::task::spawn_blocking(move || Config::clone(&present).resolved(&answers, &changes));
+        let config = work.await.map_err(|error| Refusal::plain(format!("new servers have panicked: {error}")))?;
+        let shared = Arc::new(old.with_servers_of(Arc::new(config)));
+        drop(shared.facts.set(old.facts.get().cloned().unwrap_or_default()));
+        let (materials, slots) = (self.materials.clone(), Arc::new(self.slots.clone()));
+        self.swap(&old, &shared, materials, slots, Parts::none(self.workers.len())).await;
+        Ok(())
+    }
+
     /// Everything that may fail. Files and name services may take their time, so that it happens elsewhere.
-    async fn get_ready(&self, source: Source) -> Result<Ready, Refusal> {
+    async fn get_ready(&mut self, source: Source) -> Result<Ready, Refusal> {
+        let load = tokio::task::spawn_blocking(move || source.load().map_err(|report| refusal(&report)));
+        let panicked = |error| Refusal::plain(format!("reading the config has panicked: {error}"));
+        let (config, warnings) = load.await.map_err(panicked)??;
+        self.names.learn(&config).await;
+        let config = config.resolved(&self.names.answers(), &self.changes);
         let present = Present {
             shared: self.shared(),
             slots: self.slots.clone(),
@@ -229,8 +264,8 @@ impl Reloader {
             return Err(Refusal::plain("certificates cannot be loaded any more, see the log: restart the process"));
         };
         let next = certificates.successor();
-        let work = tokio::task::spawn_blocking(move || present.get_ready(&source, next));
-        work.await.unwrap_or_else(|error| Err(Refusal::plain(format!("reading the config has panicked: {error}"))))
+        let work = tokio::task::spawn_blocking(move || present.get_ready(config, warnings, next));
+        work.await.unwrap_or_else(|error| Err(panicked(error)))
     }
 
     /// From here on nothing fails.
@@ -244,8 +279,30 @@ impl Reloader {
         self.slots.clone_from(&ready.slots);
         let (tls, slots) = (Arc::new(ready.materials), Arc::new(ready.slots));
         self.materials = tls.clone();
+        certificates::tell(&ready.certificates, &tls, &shared);
+        self.certificates = Some(ready.certificates);
+        self.swap(&old, &shared, tls, slots, Parts { sockets, quic, logs: ready.logs }).await;
+        Reloaded {
+            file: self.file(),
+            generation: shared.generation,
+            opened,
+            closed,
+            needs_restart: ready.adopted.needs_restart,
+            warnings: ready.warnings,
+        }
+    }
+
+    /// Puts `shared` into the place of `old`, everywhere.
+    async fn swap(
+        &mut self,
+        old: &Arc<Shared>,
+        shared: &Arc<Shared>,
+        tls: Arc<Materials>,
+        slots: Arc<Vec<usize>>,
+        parts: Parts,
+    ) {
         let waits_for = Arc::new(AtomicUsize::new(self.workers.len()));
-        let mut parts = sockets.into_iter().zip(quic).zip(ready.logs);
+        let mut parts = parts.sockets.into_iter().zip(parts.quic).zip(parts.logs);
         let reload = |_| {
             let ((sockets, quic), log) = parts.next().expect("something for each worker");
             Control::Reload(Box::new(Reload {
@@ -259,9 +316,9 @@ impl Reloader {
             }))
         };
         self.tell_all(reload).await;
-        old.close_old_exchanges(&shared);
-        certificates::tell(&ready.certificates, &tls, &shared);
-        self.certificates = Some(ready.certificates);
+        old.close_old_exchanges(shared);
+        self.names.go_on_with(&shared.config);
+        self.names.tell(shared);
         self.live.send_replace(shared.clone());
         let begun = tokio::time::Instant::now();
         while waits_for.load(Acquire) > 0 && begun.elapsed() < SWAP_MAX {
@@ -271,13 +328,23 @@ impl Reloader {
         if busy > 0 {
             tracing::warn!(busy, "data workers are busy and take the new config later");
         }
-        Reloaded {
-            file: self.file(),
-            generation: shared.generation,
-            opened,
-            closed,
-            needs_restart: ready.adopted.needs_restart,
-            warnings: ready.warnings,
+    }
+}
+
+/// What a swap brings for each worker.
+struct Parts {
+    sockets: Vec<Vec<Socket>>,
+    quic: Vec<Vec<QuicSocket>>,
+    logs: Vec<LogNews>,
+}
+
+impl Parts {
+    /// Nothing new for any of them.
+    fn none(workers: usize) -> Parts {
+        Parts {
+            sockets: (0..workers).map(|_| Vec::new()).collect(),
+            quic: (0..workers).map(|_| Vec::new()).collect(),
+            logs: (0..workers).map(|_| LogNews::Lanes(log::NewLanes::default())).collect(),
         }
     }
 }
@@ -293,9 +360,17 @@ pub(super) async fn run(mut reloader: Reloader, mut asked: mpsc::Receiver<Asked>
                 reloader.look_at_certificates(false).await;
                 continue;
             }
+            () = reloader.names.changed() => {
+                if let Err(refusal) = reloader.change_servers().await {
+                    tracing::error!("servers stay as they are: {}", refusal.text);
+                }
+                continue;
+            }
         };
         let Some(Asked { answer }) = asked else { return };
         let outcome = reloader.reload().await;
+        let config = reloader.shared().config.clone();
+        reloader.names.go_on_with(&config);
         tell(&reloader.shared(), &outcome);
         if let Some(answer) = answer {
             // Whoever asked may have left.
@@ -316,11 +391,11 @@ struct Present {
 impl Present {
     fn get_ready(
         &self,
-        source: &Source,
+        config: Config,
+        warnings: Vec<Warning>,
         certificates: impl FnOnce(Arc<Config>) -> Certificates,
     ) -> Result<Ready, Refusal> {
         let shared = &self.shared;
-        let (config, warnings) = source.load().map_err(|report| refusal(&report))?;
         let adopted = adopt(&shared.config, config).map_err(|refused| Refusal::plain(refused.to_string()))?;
         let succession = Succession::new(&shared.config, &adopted.config);
         let mut certificates = certificates(Arc::new(adopted.config.clone()));

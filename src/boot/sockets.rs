@@ -11,7 +11,7 @@ use super::start::StartError;
 use crate::config::Config;
 use crate::config::model::Listener;
 use crate::control::shared::ListenerFacts;
-use crate::runtime::net::{Address, BoundSocket};
+use crate::runtime::net::{Address, BoundSocket, no_address};
 use crate::runtime::udp::BoundUdp;
 use crate::worker::{QuicSocket, Socket};
 
@@ -215,5 +215,6 @@ fn bind_all(name: &str, address: &Address, backlog: u32, workers: usize) -> Resu
             sockets.push(first);
             Ok(sockets)
         }
+        Address::Name(name) => Err(error(no_address(name))),
     }
 }

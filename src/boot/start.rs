@@ -11,7 +11,8 @@ use tokio::sync::{mpsc as mpsc_of_tokio, watch};
 
 use super::certificates::Certificates;
 use super::cores::{Placement, place};
-use super::reload::{self, Asked, Logs, Reloader};
+use super::names;
+use super::reload::{self, Asked, Kept, Logs, Reloader};
 use super::signals::{Order, Signals};
 use super::sockets::bind;
 use super::source::Source;
@@ -132,6 +133,7 @@ pub(super) fn run(config: Config, apps: &Registry, source: Option<Source>) -> Re
     let programs = find_programs(&config, apps)?;
     let account = privileges::account(config.process.run_as.as_ref())?;
     let mut sockets = bind(&config, placement.data.len())?;
+    let (config, names) = names::resolve(config).map_err(|error| StartError::Thread { name: "names".into(), error })?;
     let config = Arc::new(config);
     let shared = Arc::new(Shared::new(config.clone(), placement.data.len(), placement.app.len()));
     let access_log =
@@ -206,10 +208,10 @@ pub(super) fn run(config: Config, apps: &Registry, source: Option<Source>) -> Re
     };
     announce(&facts, &config, open_files);
     drop(shared.facts.set(facts));
-    let certificates = (certificates, materials);
+    let kept = Kept { certificates, materials, names };
     let orders = threads.orders.clone();
     let logs = Logs::new(writer);
-    let reloader = Reloader::new(source, shared, certificates, orders, sockets.quic_ports, logs, open_files);
+    let reloader = Reloader::new(source, shared, kept, orders, sockets.quic_ports, logs, open_files);
     let ears = Ears { admin: sockets.admin, control: sockets.control };
     let result = control_thread(&mysql, threads, ears, reloader);
     log::flush(LOG_STOP_MAX);

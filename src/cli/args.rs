@@ -101,11 +101,11 @@ pub(super) struct ProxyArgs {
     /// Address to listen on; may be given several times
     #[arg(long, value_name = "IP:PORT", value_parser = help::socket_address, default_value = "127.0.0.1:8080")]
     pub(super) listen: Vec<SocketAddr>,
-    /// Servers to balance over: IP:PORT or unix:/path; several after one flag, or the flag several times
-    #[arg(long, value_name = "ADDR", value_parser = help::address, num_args = 1.., required = true)]
+    /// Servers to balance over: IP:PORT, NAME:PORT or unix:/path; several after one flag, or the flag several times
+    #[arg(long, value_name = "ADDR", value_parser = help::server, num_args = 1.., required = true)]
     pub(super) to: Vec<Address>,
     /// Servers used only while no other one is up
-    #[arg(long, value_name = "ADDR", value_parser = help::address, num_args = 1..)]
+    #[arg(long, value_name = "ADDR", value_parser = help::server, num_args = 1..)]
     pub(super) backup: Vec<Address>,
     #[command(flatten)]
     pub(super) upstream: UpstreamFlags,

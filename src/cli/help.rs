@@ -141,6 +141,14 @@ pub(super) fn address(text: &str) -> Result<Address, String> {
     }
 }
 
+/// The same, or a name with a port.
+pub(super) fn server(text: &str) -> Result<Address, String> {
+    match Kind::Server.parse(text)? {
+        Value::Address(address) => Ok(address),
+        other => unreachable!("an address, not {other:?}"),
+    }
+}
+
 /// Path of a URL.
 pub(super) fn url_path(text: &str) -> Result<String, String> {
     match Kind::UrlPath.parse(text)? {

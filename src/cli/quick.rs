@@ -38,6 +38,7 @@ pub(super) fn proxy(args: ProxyArgs) -> Result<Config, Failure> {
     let mut upstream = defaults.upstream("proxy");
     upstream.servers.extend(args.to.into_iter().map(Server::new));
     upstream.servers.extend(args.backup.into_iter().map(Server::backup));
+    upstream.written = upstream.servers.as_slice().into();
     let mut config = defaults.config().map_err(Failure::new)?;
     config.upstreams.push(upstream);
     config.add_site("proxy", &args.listen, Action::Proxy(0));

@@ -60,6 +60,8 @@ pub enum Table {
     Upstream,
     /// One entry of `servers` of an upstream
     Server,
+    /// `[resolver]`
+    Resolver,
     /// `hash = { … }` of an upstream
     Hash,
     /// `sticky = { … }` of an upstream
@@ -120,6 +122,7 @@ impl Table {
         Table::UpstreamTls,
         Table::Health,
         Table::Outliers,
+        Table::Resolver,
         Table::App,
         Table::Map,
         Table::Geo,
@@ -130,7 +133,7 @@ impl Table {
     ];
 
     /// The tables that stand at the top of a file, by their first word.
-    pub(super) const TOP: [(&'static str, Table); 15] = [
+    pub(super) const TOP: [(&'static str, Table); 16] = [
         ("process", Table::Process),
         ("http", Table::Http),
         ("http2", Table::Http2),
@@ -139,6 +142,7 @@ impl Table {
         ("limit", Table::Limit),
         ("site", Table::Site),
         ("upstream", Table::Upstream),
+        ("resolver", Table::Resolver),
         ("app", Table::App),
         ("map", Table::Map),
         ("geo", Table::Geo),
@@ -185,6 +189,7 @@ impl Table {
             Table::Auth => "auth = { … }",
             Table::Upstream => "[upstream.NAME]",
             Table::Server => "servers = [{ … }]",
+            Table::Resolver => "[resolver]",
             Table::Hash => "hash = { … }",
             Table::Sticky => "sticky = { … }",
             Table::UpstreamTls => "tls = { … }",
@@ -299,6 +304,11 @@ impl Table {
             }
             Table::Upstream => "A named set of servers to balance over.",
             Table::Server => "One server of an upstream. A text is short for a table with only `address`.",
+            Table::Resolver => {
+                "How the names of servers are resolved: at the start, and again whenever the time runs out for which an answer holds. \
+                 Every address is a server of its own. A name that does not resolve is a server that is down; where it resolved \
+                 before, its addresses stay in use while no name server answers. What stands in /etc/hosts counts first."
+            }
             Table::Hash => {
                 "What keeps requests together on a server: consistent hashing, by which a server that goes or comes moves its own \
                  keys alone. `hash = \"$remote_addr\"` is short for `hash = { key = \"$remote_addr\" }`."

@@ -13,6 +13,7 @@ mod listener;
 mod mysql;
 mod options;
 mod process;
+mod resolver;
 mod site;
 mod upstream;
 mod variables;
@@ -57,6 +58,7 @@ const PARTS: &[&[Key]] = &[
     options::KEYS,
     upstream::KEYS,
     health::KEYS,
+    resolver::KEYS,
     app::KEYS,
     variables::KEYS,
     mysql::KEYS,

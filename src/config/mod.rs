@@ -17,6 +17,7 @@ mod quick;
 mod reference;
 mod report;
 mod section;
+pub mod servers;
 mod succession;
 mod suggest;
 #[cfg(test)]

@@ -11,6 +11,7 @@ mod log;
 mod mysql;
 mod options;
 mod process;
+mod resolver;
 mod site;
 mod upstream;
 
@@ -32,6 +33,7 @@ pub use log::{Log, LogTarget, SiteLog};
 pub use mysql::{CausalReads, Secret, Splitter};
 pub use options::{ErrorPage, ErrorPages, Hsts, Options, PageSource, PageStatus, Satisfy};
 pub use process::{AppPlacement, DriverChoice, Process, RunAs};
+pub use resolver::{Families, Resolver};
 pub use site::{Action, HostPattern, Mirror, PathMatch, ProxyBy, Redirect, Respond, Rewrite, Route, Site, Tarpit};
 pub use upstream::{Balance, FailBack, Hash, ProxyProtocol, Retry, Server, TierMin, Upstream, UpstreamTls};
 
@@ -54,6 +56,8 @@ pub struct Config {
     pub sites: Vec<Site>,
     /// Sets of servers to balance over.
     pub upstreams: Vec<Upstream>,
+    /// How names of servers are resolved.
+    pub resolver: Resolver,
     /// In-process applications.
     pub apps: Vec<App>,
     /// Variables that are looked up.

@@ -12,7 +12,7 @@ use crate::config::model::LogTarget;
 use crate::config::suggest;
 use crate::guard::networks;
 use crate::guard::rate::Rate;
-use crate::runtime::net::Address;
+use crate::runtime::net::{Address, Name};
 
 /// Highest core number a list may name; Linux itself stops at 8192 (`CONFIG_NR_CPUS`).
 const CORE_MAX: usize = 8191;
@@ -64,6 +64,10 @@ pub enum Kind {
     Cores,
     /// `IP:PORT`, `[IPv6]:PORT` or `unix:/path`.
     Address,
+    /// The same, or `NAME:PORT`.
+    Server,
+    /// The name of SRV records: `_http._tcp.example.com`.
+    Service,
     /// `IP:PORT` or `[IPv6]:PORT`.
     SocketAddress,
     /// The same, or `off`.
@@ -102,6 +106,10 @@ impl Kind {
             }
             Kind::Cores => "a list of cores, for example \"0,2-5\", or \"auto\"".into(),
             Kind::Address => "an address, for example \"127.0.0.1:9000\" or \"unix:/run/app.sock\"".into(),
+            Kind::Server => {
+                "an address, for example \"127.0.0.1:9000\", \"app.internal:9000\" or \"unix:/run/app.sock\"".into()
+            }
+            Kind::Service => "a name of SRV records, for example \"_http._tcp.app.internal\"".into(),
             Kind::SocketAddress => "an address, for example \"0.0.0.0:8080\"".into(),
             Kind::SocketAddressOrOff => "an address, for example \"127.0.0.1:9900\", or \"off\"".into(),
             Kind::Network => "a network, for example \"10.0.0.0/8\", or an IP address".into(),
@@ -125,7 +133,8 @@ impl Kind {
             Kind::Text | Kind::Field => "text",
             Kind::UrlPath | Kind::UrlPathOrName => "URL path",
             Kind::Cores => "cores",
-            Kind::Address => "address",
+            Kind::Address | Kind::Server => "address",
+            Kind::Service => "name",
             Kind::SocketAddress | Kind::SocketAddressOrOff => "IP:PORT",
             Kind::Network => "network",
             Kind::AddressRule => "rule",
@@ -179,6 +188,8 @@ impl Kind {
             Kind::UrlPath | Kind::UrlPathOrName => parse_url_path(text),
             Kind::Cores => parse_cores(text).map(Value::Cores),
             Kind::Address => parse_address(text).map(Value::Address),
+            Kind::Server => parse_server(text).map(Value::Address),
+            Kind::Service => parse_service(text).map(Value::Address),
             Kind::SocketAddress => parse_socket_address(text).map(Value::SocketAddress),
             Kind::SocketAddressOrOff if text == "off" => Ok(Value::Off),
             Kind::SocketAddressOrOff => parse_socket_address(text).map(Value::SocketAddress),
@@ -515,6 +526,60 @@ pub(super) fn parse_address(text: &str) -> Result<Address, String> {
     parse_socket_address(text).map(Address::Tcp)
 }
 
+/// An address, or a name with a port.
+pub(super) fn parse_server(text: &str) -> Result<Address, String> {
+    if text.starts_with("unix:") || text.starts_with('/') {
+        return parse_address(text);
+    }
+    let named = || {
+        let (host, port) = text.rsplit_once(':')?;
+        let port: u16 = port.parse().ok().filter(|port| *port > 0)?;
+        Some(Address::Name(Name { host: host_name(host)?, port: Some(port) }))
+    };
+    let advice = |label: String| match (host_name(text), text.rsplit_once(':')) {
+        (Some(_), _) => format!("the port is missing: write \"{text}:80\" with the port you mean"),
+        (None, Some((host, port))) if host_name(host).is_some() => {
+            format!("`{port}` is not the port of a server: write 1 to 65535")
+        }
+        (None, Some((host, port)))
+            if port.parse::<u16>().is_ok()
+                && host.contains(|c: char| c.is_ascii_alphabetic())
+                && !host.contains(':') =>
+        {
+            format!("`{host}` is neither an address nor a name")
+        }
+        _ => label,
+    };
+    parse_address(text).or_else(|label| named().ok_or_else(|| advice(label)))
+}
+
+fn parse_service(text: &str) -> Result<Address, String> {
+    if let Some((host, port)) = text.rsplit_once(':')
+        && port.parse::<u16>().is_ok()
+    {
+        return Err(format!("SRV records say the port themselves: write \"{host}\""));
+    }
+    match host_name(text) {
+        Some(host) => Ok(Address::Name(Name { host, port: None })),
+        None => Err(format!("`{text}` is not a name of SRV records: write such as \"_http._tcp.app.internal\"")),
+    }
+}
+
+/// A name in the DNS as RFC 1123 section 2.1 has it, and with `_` as names of services have; in lower case. The last label has
+/// a letter, or it would be a mistaken address.
+fn host_name(text: &str) -> Option<Box<str>> {
+    let name = text.strip_suffix('.').unwrap_or(text).to_ascii_lowercase();
+    let is_label = |label: &str| {
+        let is_inner = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+        (1..=63).contains(&label.len())
+            && label.bytes().all(is_inner)
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    let has_letter = name.rsplit('.').next().is_some_and(|last| last.bytes().any(|byte| byte.is_ascii_alphabetic()));
+    (name.len() <= 253 && has_letter && name.split('.').all(is_label)).then(|| name.into())
+}
+
 fn parse_socket_address(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| address_advice(text))
 }
@@ -662,7 +727,7 @@ mod tests {
 
         #[test]
         fn any_text_is_a_value_or_advice(text in "(?s).{0,30}") {
-            for kind in [Kind::Cores, Kind::Address, Kind::Output, Kind::UrlPath, Kind::Field, Kind::Rate, Kind::SocketAddressOrOff] {
+            for kind in [Kind::Cores, Kind::Address, Kind::Server, Kind::Service, Kind::Output, Kind::UrlPath, Kind::Field, Kind::Rate, Kind::SocketAddressOrOff] {
                 if let Err(advice) = kind.parse(&text) {
                     prop_assert!(!advice.is_empty());
                 }

@@ -7,6 +7,7 @@
 //! | [`admin`] | the admin listener: `/metrics`, `/status`, `/trace`, `/livez`, `/readyz` |
 //! | [`ctl`] | the control socket: what `one-server ctl` sees and changes |
 //! | [`checks`] | health of upstream servers: active checks, outliers of live traffic |
+//! | [`names`] | what names of servers lead to, asked for again and again |
 //! | [`tiers`] | when an earlier tier of servers is used again |
 //!
 //! All of it runs on the control thread's tokio runtime. Data workers are read, never waited for.
@@ -15,6 +16,7 @@ pub mod admin;
 pub mod checks;
 pub mod ctl;
 mod exposition;
+pub mod names;
 mod prometheus;
 mod sampler;
 pub mod server_state;

@@ -70,6 +70,8 @@ pub struct ServerState {
     /// Microseconds from `made` to when it last came back, and one more; 0: it has never been gone.
     came_up_us: AtomicU64,
     made: Instant,
+    /// It is not a name that does not resolve.
+    has_address: bool,
     /// An [`AdminState`].
     admin: AtomicU8,
     /// What active checks say.
@@ -130,6 +132,7 @@ impl ServerState {
             keeps: AtomicBool::new(true),
             came_up_us: AtomicU64::new(0),
             made: Instant::now(),
+            has_address: true,
             admin: AtomicU8::new(AdminState::Ready as u8),
             passes: AtomicBool::new(true),
             ejected: AtomicBool::new(false),
@@ -146,6 +149,22 @@ impl ServerState {
             certificate_ends_unix_s: Gauge::default(),
             told: Mutex::default(),
         }
+    }
+
+    /// One for a name without an address: down, and not even used in panic.
+    pub(super) fn unresolved(now: SystemTime) -> ServerState {
+        ServerState {
+            usable: AtomicBool::new(false),
+            keeps: AtomicBool::new(false),
+            passes: AtomicBool::new(false),
+            has_address: false,
+            ..ServerState::new(now)
+        }
+    }
+
+    /// Notes why it is what it is. Only the control thread may call it.
+    pub(super) fn tell_reason(&self, reason: &str) {
+        self.tell(|told| reason.clone_into(&mut told.reason));
     }
 
     /// Whether requests may go to it: it is up, or its upstream is in panic; and the operator has not taken it out. What data
@@ -264,7 +283,7 @@ impl ServerState {
     /// Lets data workers use it, or not, by what it is and whether its upstream is in panic; tells whether that is news.
     pub(super) fn set_usable(&self, is_panic: bool, now: Instant) -> bool {
         let (is_up, admin) = (self.is_up(), self.admin());
-        let usable = admin == AdminState::Ready && (is_up || is_panic);
+        let usable = admin == AdminState::Ready && (is_up || is_panic) && self.has_address;
         let keeps = usable || (admin == AdminState::Drain && is_up);
         let was_usable = self.usable.load(Relaxed);
         // One that is used in panic does not start slowly: the others are needed even more.

@@ -34,6 +34,8 @@ pub struct Shared {
     pub config: Arc<Config>,
     /// Configs before this one in this process.
     pub generation: u32,
+    /// Times that the config file had been read before: between two of them, only servers have changed.
+    pub reading: u32,
     /// What of the config was there in the one before; by the indexes of both.
     pub succession: Succession,
     /// When the config became this one.
@@ -121,13 +123,14 @@ impl Shared {
         };
         Shared {
             generation: 0,
+            reading: 0,
             succession: Succession::default(),
             loaded_at: now,
             workers: (0..data_workers).map(|_| Arc::new(Worker::new(&config))).collect(),
             servers: config
                 .upstreams
                 .iter()
-                .map(|upstream| upstream.servers.iter().map(|_| Arc::new(ServerState::new(now))).collect())
+                .map(|upstream| upstream.servers.iter().map(|server| Arc::new(server_state(server, now))).collect())
                 .collect(),
             upstreams: config.upstreams.iter().map(|_| Arc::default()).collect(),
             gates: config.upstreams.iter().map(|upstream| Gate::of(upstream, data_workers)).collect(),
@@ -162,9 +165,10 @@ impl Shared {
         };
         Shared {
             generation: self.generation + 1,
+            reading: self.reading + 1,
             loaded_at: now,
             workers: self.workers.iter().map(|worker| Arc::new(worker.next(&succession))).collect(),
-            servers: succession.carry_servers(&self.servers, || Arc::new(ServerState::new(now))),
+            servers: self.next_states(&config, &succession, now),
             upstreams: succession.upstreams.carry(&self.upstreams, Arc::default),
             gates: config.upstreams.iter().enumerate().map(gate).collect(),
             idle: self.next_exchanges(&config, &succession),
@@ -182,6 +186,24 @@ impl Shared {
             succession,
             config,
         }
+    }
+
+    /// The same process under `config`, which is the present one but for the servers of its upstreams.
+    pub fn with_servers_of(&self, config: Arc<Config>) -> Shared {
+        Shared { reading: self.reading, ..self.next(config) }
+    }
+
+    /// Those of servers that stay, and new ones.
+    fn next_states(&self, config: &Config, succession: &Succession, now: SystemTime) -> Vec<Vec<Arc<ServerState>>> {
+        let of_upstream = |(u, upstream): (usize, &Upstream)| {
+            let old = succession.upstreams.0[u];
+            let state = |(server, heir): (&Server, &Option<usize>)| match (old, heir) {
+                (Some(old), Some(heir)) => self.servers[old][*heir].clone(),
+                _ => Arc::new(server_state(server, now)),
+            };
+            upstream.servers.iter().zip(&succession.servers[u].0).map(state).collect()
+        };
+        config.upstreams.iter().enumerate().map(of_upstream).collect()
     }
 
     /// Those of servers that stay, as long as their limits and the way they are spoken with do; else new ones. The
@@ -242,6 +264,10 @@ impl Shared {
         }
         self.upstreams[upstream].set_panic(panic)
     }
+}
+
+fn server_state(server: &Server, now: SystemTime) -> ServerState {
+    if server.is_unresolved() { ServerState::unresolved(now) } else { ServerState::new(now) }
 }
 
 /// One for each server.

@@ -282,6 +282,8 @@ struct QueueView {
 #[derive(Debug, Serialize)]
 struct ServerView {
     address: String,
+    /// The name that it was found by, with its port.
+    name: Option<String>,
     /// Requests may go to it.
     up: bool,
     /// What the operator wants of it.
@@ -581,6 +583,7 @@ impl Page<'_> {
         let ends = state.certificate_ends_unix_s.value();
         ServerView {
             address,
+            name: upstream.servers[s].named.as_ref().map(ToString::to_string),
             up: state.is_usable(),
             admin: state.admin().name(),
             state: state.condition().name(),

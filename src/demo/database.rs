@@ -151,6 +151,7 @@ fn options(settings: &DatabaseSettings) -> OptsBuilder {
     match &settings.address {
         Address::Tcp(address) => options.ip_or_hostname(address.ip().to_string()).tcp_port(address.port()),
         Address::Unix(path) => options.socket(Some(path.to_string_lossy())),
+        Address::Name(name) => options.ip_or_hostname(&*name.host).tcp_port(name.port.unwrap_or(3306)),
     }
 }
 

@@ -41,6 +41,9 @@ const LINES_MAX: usize = 1024;
 /// Libraries whose details drown ours: at most warnings of them, unless [`FILTER_VARIABLE`] asks for more.
 const QUIET: [&str; 6] = ["hyper", "hyper_util", "h2", "mio", "mysql_async", "axum"];
 
+/// Whose warnings tell of what strangers send, or of what is told in our own words.
+const SILENT: [&str; 3] = ["hickory_resolver", "hickory_net", "hickory_proto"];
+
 /// Why our log could not be set up.
 #[derive(Debug)]
 pub enum InitError {
@@ -96,7 +99,8 @@ fn filter(level: LevelFilter, variable: Option<&str>) -> Result<EnvFilter, Parse
 fn default_filter(level: LevelFilter) -> EnvFilter {
     let quiet = level.min(LevelFilter::WARN);
     let directives = QUIET.iter().filter_map(|library| format!("{library}={quiet}").parse().ok());
-    directives.fold(EnvFilter::default().add_directive(level.into()), EnvFilter::add_directive)
+    let silent = SILENT.iter().filter_map(|library| format!("{library}=off").parse().ok());
+    directives.chain(silent).fold(EnvFilter::default().add_directive(level.into()), EnvFilter::add_directive)
 }
 
 thread_local! {

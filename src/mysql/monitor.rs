@@ -26,7 +26,7 @@ use super::protocol::response::ErrPacket;
 use super::shared::{Health, Identity, LAG_UNKNOWN, Shared};
 use super::sql::Mode;
 use crate::config::model::CausalReads;
-use crate::runtime::net::Address;
+use crate::runtime::net::{Address, no_address};
 
 /// Largest answer to one of our questions.
 const ANSWER_BYTES_MAX: usize = 1 << 20;
@@ -330,6 +330,7 @@ impl Probe {
                 Box::new(socket)
             }
             Address::Unix(path) => Box::new(tokio::net::UnixStream::connect(path).await?),
+            Address::Name(name) => return Err(no_address(name).into()),
         };
         let mut probe = Probe { socket, input: Vec::new() };
         let config = shared.config();

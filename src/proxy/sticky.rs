@@ -92,6 +92,11 @@ impl Sticky {
         !self.secret.is_empty()
     }
 
+    /// The same cookie for servers with these addresses.
+    pub fn for_servers<'a>(&self, upstream: &str, servers: impl Iterator<Item = &'a str>) -> Sticky {
+        Sticky { tokens: tokens(&self.secret, upstream, servers), ..self.clone() }
+    }
+
     /// The same cookie, for the servers it is for, with the secret of `other`.
     pub fn with_secret_of<'a>(&self, other: &Sticky, upstream: &str, servers: impl Iterator<Item = &'a str>) -> Sticky {
         Sticky { secret: other.secret.clone(), tokens: tokens(&other.secret, upstream, servers), ..self.clone() }

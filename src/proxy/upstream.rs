@@ -12,7 +12,6 @@ use super::pool::IdlePool;
 use super::retry_budget::RetryBudget;
 use crate::config::Heirs;
 use crate::config::model::{ProxyProtocol, Server, Upstream};
-use crate::runtime::net::Address;
 
 /// Idle connections to one server that a data worker keeps for itself alone, where there are others: enough for the ups and
 /// downs of a moment, because one from the exchange costs a few system calls.
@@ -51,11 +50,7 @@ struct ServerState<T> {
 
 impl<T> ServerState<T> {
     fn new(server: &Server, idle: Rc<RefCell<IdlePool<T>>>) -> ServerState<T> {
-        let host = match &server.address {
-            Address::Tcp(address) => address.to_string().into(),
-            Address::Unix(_) => "localhost".into(),
-        };
-        ServerState { idle, host }
+        ServerState { idle, host: server.authority().into() }
     }
 }
 

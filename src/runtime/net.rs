@@ -13,13 +13,33 @@ use monoio::buf::{IoBuf, IoBufMut};
 use monoio::io::{AsyncReadRent, AsyncWriteRent, CancelableAsyncReadRent, Canceller};
 use rustix::event::PollFlags;
 
-/// Where a stream leads: an IP socket address, or the path of a Unix socket.
+/// Where a stream leads: an IP socket address, the path of a Unix socket, or a name that is still to be resolved.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Address {
     /// TCP over IPv4 or IPv6.
     Tcp(SocketAddr),
     /// Unix stream socket; written `unix:/path`.
     Unix(PathBuf),
+    /// A name without an address (yet): nothing can be connected to it.
+    Name(Name),
+}
+
+/// A name in the DNS that leads to servers.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Name {
+    /// The name, in lower case, without a dot at its end.
+    pub host: Box<str>,
+    /// The port of its addresses; `None`: it has SRV records (RFC 2782), which say names and ports.
+    pub port: Option<u16>,
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.port {
+            Some(port) => write!(f, "{}:{port}", self.host),
+            None => f.write_str(&self.host),
+        }
+    }
 }
 
 impl fmt::Display for Address {
@@ -27,6 +47,7 @@ impl fmt::Display for Address {
         match self {
             Address::Tcp(address) => address.fmt(f),
             Address::Unix(path) => write!(f, "unix:{}", path.display()),
+            Address::Name(name) => name.fmt(f),
         }
     }
 }
@@ -46,6 +67,11 @@ impl std::str::FromStr for Address {
             format!("`{text}` is not an address: write IP:PORT, [IPv6]:PORT or unix:/path, for example 127.0.0.1:8080")
         })
     }
+}
+
+/// What connecting to a name without an address ends with.
+pub fn no_address(name: &Name) -> io::Error {
+    io::Error::new(io::ErrorKind::NotFound, format!("the name {} has no address", name.host))
 }
 
 /// Whether a connection failed for what lacks on this machine: descriptors or memory. That says nothing of the server.
@@ -102,6 +128,7 @@ impl Stream {
                 let socket = monoio::net::UnixStream::connect(path).await?;
                 Ok(Self::from_unix(socket))
             }
+            Address::Name(name) => Err(no_address(name)),
         }
     }
 

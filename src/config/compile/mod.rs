@@ -12,6 +12,7 @@ mod mysql;
 mod options;
 mod outliers;
 mod privileges;
+mod resolver;
 mod retry;
 mod secret;
 mod site;
@@ -102,6 +103,7 @@ pub(super) fn base<'a>(cx: &'a Context<'a>, root: Option<&'a dyn TableLike>) -> 
         listeners: Vec::new(),
         sites: Vec::new(),
         upstreams: Vec::new(),
+        resolver: resolver::compile(&section(Table::Resolver)),
         apps: Vec::new(),
         lookups: cx.defined.get().map_or_else(Vec::new, |defined| defined.lookups.clone()),
         splitters: Vec::new(),

@@ -3,6 +3,7 @@
 mod choice;
 mod sticky;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::{retry, upstream_tls};
@@ -12,7 +13,7 @@ use crate::config::key::Table;
 use crate::config::model::{FailBack, Probe, ProxyProtocol, Server, TierMin, Upstream};
 use crate::config::report::Problem;
 use crate::config::section::{Placed, Section, type_name, value_type_name};
-use crate::config::value::parse_address;
+use crate::config::value::parse_server;
 use crate::runtime::net::Address;
 
 /// Compiles one upstream of a file.
@@ -25,6 +26,7 @@ pub(super) fn compile<'a>(name: &str, section: &Section<'a>) -> Upstream {
     }
     report_unused(section, &upstream, &servers);
     upstream.servers = servers.into_iter().map(|server| server.value).collect();
+    upstream.written = upstream.servers.as_slice().into();
     upstream.tier_min = choice::tier_min(section).unwrap_or(upstream.tier_min);
     upstream.fail_back = choice::fail_back(section).unwrap_or(upstream.fail_back);
     upstream.hash = choice::hash(section, &upstream.servers);
@@ -54,6 +56,7 @@ pub(in crate::config) fn upstream_settings<'a>(
     Upstream {
         name: name.into(),
         servers: Vec::new(),
+        written: Arc::default(),
         balance: choice::balance(section),
         hash: None,
         sticky: None,
@@ -155,7 +158,7 @@ fn one_server<'a>(section: &Section<'a>, title: &str, value: &'a TomlValue) -> O
         TomlValue::InlineTable(table) => {
             server(&Section::new(section.cx, Table::Server, title.into(), table, span.clone()))
         }
-        TomlValue::String(text) => match parse_address(text.value()) {
+        TomlValue::String(text) => match parse_server(text.value()) {
             Ok(address) => Some(Server::new(address)),
             Err(label) => {
                 bad_server(section, span.clone(), label);
@@ -184,19 +187,42 @@ fn server(section: &Section<'_>) -> Option<Server> {
     let tier = if backup { Server::BACKUP_TIER } else { section.get("tier") };
     let (weight, requests_max) = (section.get("weight"), section.find("requests_max"));
     let check_address = section.find("check_address");
-    section.need::<Address>("address").map(|address| Server {
-        address,
-        weight,
-        backup,
-        tier,
-        requests_max,
-        check_address,
-    })
+    address(section).map(|address| Server { address, named: None, weight, backup, tier, requests_max, check_address })
+}
+
+/// `address`, or `srv`.
+fn address(section: &Section<'_>) -> Option<Address> {
+    let (address, srv) = (section.item("address").is_some(), section.item("srv").is_some());
+    match (address, srv) {
+        (true, true) => {
+            let title = format!("one of the {} has both `address` and `srv`", section.title);
+            let problem = Problem::new(title, section.key_span("srv"), "keep one of the two");
+            section.cx.mistake(problem.related(section.key_span("address"), "the other one"));
+            None
+        }
+        (false, false) => {
+            if !section.may_be_misspelt(&["address", "srv"]) {
+                let title = format!("no address in one of the {}", section.title);
+                let label = "add `address`, for example \"127.0.0.1:9000\" or \"app.internal:9000\", or `srv`";
+                section.cx.mistake(Problem::new(title, section.span.clone(), label));
+            }
+            None
+        }
+        (true, false) => section.find("address"),
+        (false, true) => {
+            if section.item("weight").is_some() {
+                let title = format!("`weight` beside `srv` in one of the {}", section.title);
+                let label = "the records say the weights: take it away";
+                section.cx.mistake(Problem::new(title, section.key_span("weight"), label));
+            }
+            section.find("srv")
+        }
+    }
 }
 
 /// Keys that change nothing where they stand.
 fn report_unused(section: &Section<'_>, upstream: &Upstream, servers: &[Placed<Server>]) {
-    if upstream.outliers.is_some() && servers.len() == 1 {
+    if upstream.outliers.is_some() && matches!(servers, [only] if !only.value.is_unresolved()) {
         let title = format!("`outliers` of {} does nothing", section.title);
         let label = "the only server is never ejected: add another one, or take it away";
         section.cx.warn(Problem::new(title, section.key_span("outliers"), label));

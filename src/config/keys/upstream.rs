@@ -125,8 +125,12 @@ pub(super) const KEYS: &[Key] = &[
         .known_as(&["nginx upstream keepalive_timeout", "haproxy pool-purge-delay"])
         .when("up when traffic is thin and the servers keep connections longer. nginx's 60s loses requests to Node.js, which closes after 5s"),
     // server
-    Key::new(Table::Server, "address", Kind::Address, Required)
-        .help("where it listens: IP:PORT or unix:/path; names are not resolved"),
+    Key::new(Table::Server, "address", Kind::Server, Means("`srv`"))
+        .help("where it listens: IP:PORT, unix:/path, or NAME:PORT, of which every address is a server (see [resolver])")
+        .known_as(&["nginx server", "haproxy server-template"]),
+    Key::new(Table::Server, "srv", Kind::Service, Means("`address`"))
+        .help("name of SRV records in the DNS, which say the names, ports and weights of servers; records of a later priority are of a later tier")
+        .known_as(&["nginx service", "haproxy server-template"]),
     Key::new(Table::Server, "weight", integer(0, 256), Default("1"))
         .help("its share of the traffic in relation to the others; 0: only requests that belong to it already (`sticky`)")
         .known_as(&["nginx weight", "haproxy weight"]),

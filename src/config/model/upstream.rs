@@ -11,7 +11,7 @@ use super::listener::CertificateFiles;
 use crate::proxy::balance::rendezvous::Rendezvous;
 use crate::proxy::retry::RetryPolicy;
 use crate::proxy::sticky::Sticky;
-use crate::runtime::net::Address;
+use crate::runtime::net::{Address, Name};
 use crate::tls::ServerTrust;
 use crate::util::template::Template;
 
@@ -75,8 +75,10 @@ pub enum FailBack {
 pub struct Upstream {
     /// Name in logs and metrics.
     pub name: String,
-    /// Its servers, in order of writing.
+    /// Its servers: those that are written, in order of writing, with the addresses that names have in their place.
     pub servers: Vec<Server>,
+    /// What is written. See [`super::super::servers`].
+    pub written: Arc<[Server]>,
     /// How one is chosen.
     pub balance: Balance,
     /// What keeps requests together; `None`: nothing does.
@@ -216,21 +218,24 @@ impl UpstreamTls {
         CheckTls { server_name: name, ca, roots, identity: None }
     }
 
-    /// What the certificate of the server at `address` must be for; `None`: a Unix socket, and no name is set.
-    pub fn name_of(&self, address: &Address) -> Option<ServerName<'static>> {
-        match (&self.server_name, address) {
-            (Some(name), _) => Some(name.clone()),
-            (None, Address::Tcp(address)) => Some(crate::tls::outbound::server_address(address.ip())),
-            (None, Address::Unix(_)) => None,
+    /// What the certificate of `server` must be for; `None`: a Unix socket, and no name is set.
+    pub fn name_of(&self, server: &Server) -> Option<ServerName<'static>> {
+        match (&self.server_name, &server.named, &server.address) {
+            (Some(name), _, _) => Some(name.clone()),
+            (None, Some(name), _) => crate::tls::outbound::server_name(&name.host).ok(),
+            (None, None, Address::Tcp(address)) => Some(crate::tls::outbound::server_address(address.ip())),
+            (None, None, Address::Unix(_) | Address::Name(_)) => None,
         }
     }
 }
 
 /// One address of an upstream.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Server {
     /// Where it listens.
     pub address: Address,
+    /// The name that its address was found by, with the port: what its certificate is for.
+    pub named: Option<Name>,
     /// Share of the traffic, 0 to 256; 0: only requests that belong to it.
     pub weight: u32,
     /// It is of the last tier.
@@ -249,7 +254,21 @@ impl Server {
 
     /// A server with the defaults of its keys.
     pub fn new(address: Address) -> Server {
-        Server { address, weight: 1, backup: false, tier: 1, requests_max: None, check_address: None }
+        Server { address, named: None, weight: 1, backup: false, tier: 1, requests_max: None, check_address: None }
+    }
+
+    /// Host field for a request or check that has none of its own.
+    pub fn authority(&self) -> String {
+        match (&self.named, &self.address) {
+            (Some(name), _) => name.to_string(),
+            (None, Address::Unix(_)) => "localhost".into(),
+            (None, address) => address.to_string(),
+        }
+    }
+
+    /// Whether it stands for a name without an address: nothing can be sent to it.
+    pub fn is_unresolved(&self) -> bool {
+        matches!(self.address, Address::Name(_))
     }
 
     /// The same as a backup.

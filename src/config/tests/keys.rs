@@ -27,6 +27,8 @@ pub(crate) fn another_value(key: &Key) -> String {
         Kind::Word(words) => words.iter().find(|word| **word != default).map_or(String::new(), |word| (*word).into()),
         Kind::Cores => "0,2-3".into(),
         Kind::Address => "127.0.0.1:7777".into(),
+        Kind::Server => "other.invalid:7777".into(),
+        Kind::Service => "_http._tcp.other.invalid".into(),
         Kind::SocketAddress | Kind::SocketAddressOrOff => "127.0.0.1:7778".into(),
         Kind::Text if key.name == "retry_on" => "503".into(),
         Kind::Text if key.name == "retry_budget" => "off".into(),
@@ -164,7 +166,8 @@ pub(super) fn in_its_table(key: &Key, line: &str) -> String {
         }
         Table::Upstream => upstream(&format!("servers = \"1.1.1.1:1\"\n{line}")),
         Table::Server => {
-            let address = unless("address", "address = \"1.1.1.1:1\"");
+            let is_address = !line.is_empty() && ["address", "srv"].contains(&key.name);
+            let address = if is_address { "" } else { "address = \"1.1.1.1:1\"" };
             let entry = [address, line].iter().filter(|part| !part.is_empty()).copied().collect::<Vec<_>>().join(", ");
             upstream(&format!("servers = [\"1.1.1.2:2\", {{ {entry} }}]\n"))
         }

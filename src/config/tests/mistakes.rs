@@ -35,7 +35,7 @@ fn unknown_keys_and_tables() {
     check(
         "[tls]",
         &[
-            "1:2 unknown table [tls] | the tables are [process], [http], [http2], [http3], [listener.NAME], [limit.NAME], [site.NAME], [upstream.NAME], [app.NAME], [map.NAME], [geo.NAME], [split.NAME], [mysql.NAME], [admin], [log]",
+            "1:2 unknown table [tls] | the tables are [process], [http], [http2], [http3], [listener.NAME], [limit.NAME], [site.NAME], [upstream.NAME], [resolver], [app.NAME], [map.NAME], [geo.NAME], [split.NAME], [mysql.NAME], [admin], [log]",
         ],
     );
     check("body_max = 5", &["1:1 key `body_max` stands outside of a table | `body_max` belongs in [http]"]);
@@ -679,7 +679,7 @@ fn upstreams() {
     check(
         "servers = [{ weight = 300 }]",
         &[
-            "7:12 missing key `address` in servers of [upstream.u] | add `address`: an address, for example \"127.0.0.1:9000\" or \"unix:/run/app.sock\"",
+            "7:12 no address in one of the servers of [upstream.u] | add `address`, for example \"127.0.0.1:9000\" or \"app.internal:9000\", or `srv`",
             "7:23 bad value for `weight` in servers of [upstream.u] | 300 is too large: the most is 256",
         ],
     );
@@ -825,7 +825,7 @@ fn upstreams() {
     check(
         "[[upstream.u.servers]]\nadress = \"1.1.1.1:1\"",
         &[
-            "8:1 unknown key `adress` in servers of [upstream.u] | did you mean `address`? it takes an address, for example \"127.0.0.1:9000\" or \"unix:/run/app.sock\"",
+            "8:1 unknown key `adress` in servers of [upstream.u] | did you mean `address`? it takes an address, for example \"127.0.0.1:9000\", \"app.internal:9000\" or \"unix:/run/app.sock\"",
         ],
     );
     assert_eq!(

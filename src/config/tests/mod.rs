@@ -9,6 +9,7 @@ mod http3;
 mod keys;
 mod limits;
 mod mistakes;
+mod names;
 mod routing;
 mod substitute;
 mod tcp;
@@ -156,6 +157,8 @@ fn a_file_becomes_what_it_says() {
             ("127.0.0.1:9000".into(), 1, false),
             ("127.0.0.1:9001".into(), 2, false),
             ("127.0.0.1:9002".into(), 1, false),
+            ("api.internal:9000".into(), 1, false),
+            ("_api._tcp.internal".into(), 1, false),
             ("unix:/run/api.sock".into(), 1, true),
         ]
     );

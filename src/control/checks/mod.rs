@@ -99,12 +99,18 @@ impl Tasks {
             match &upstream.health {
                 // Nobody would find out that it is up again.
                 None => {
-                    let down = states.iter().filter(|state| !state.passes_checks());
-                    down.for_each(|state| state.publish_up(true, "it is not checked any more", SystemTime::now()));
+                    let all = upstream.servers.iter().zip(states);
+                    let down = all.filter(|(server, state)| !server.is_unresolved() && !state.passes_checks());
+                    down.map(|(_, state)| state)
+                        .for_each(|state| state.publish_up(true, "it is not checked any more", SystemTime::now()));
                 }
                 Some(health) => {
                     for (server, state) in upstream.servers.iter().zip(states) {
-                        let target = Target { health: health.clone(), server: server.clone(), state: state.clone() };
+                        if server.is_unresolved() {
+                            continue; // there is nothing to be checked
+                        }
+                        let (server, state) = (server.clone(), state.clone());
+                        let target = Target { health: health.clone(), server, state, reading: shared.reading };
                         let same = self.checks.iter().position(|(old, _)| old.is_same(&target));
                         next.checks.push(same.map(|at| self.checks.swap_remove(at)).unwrap_or_else(|| {
                             let schedule = Schedule::new(health.pace, seed());
@@ -134,6 +140,8 @@ struct Target {
     health: Health,
     server: Server,
     state: Arc<ServerState>,
+    /// Which reading of the config file this is from.
+    reading: u32,
 }
 
 impl Target {
@@ -142,7 +150,7 @@ impl Target {
         let place = |target: &Target| (target.server.address.clone(), target.server.check_address.clone());
         // What a file held that the check was made with cannot be compared: it may be another one by now.
         let has_files = self.health.tls.is_some() || matches!(self.health.probe, Probe::Mysql(_));
-        !has_files
+        (!has_files || self.reading == other.reading)
             && Arc::ptr_eq(&self.state, &other.state)
             && place(self) == place(other)
             && format!("{:?}", self.health) == format!("{:?}", other.health)
@@ -173,7 +181,7 @@ fn place(shared: &Shared, state: &Arc<ServerState>) -> Option<(usize, usize)> {
 
 /// Checks one server, at once and then by its schedule; not while it is in maintenance.
 async fn check_forever(live: watch::Receiver<Arc<Shared>>, target: Target, mut schedule: Schedule) {
-    let Target { health, server, state: published } = &target;
+    let Target { health, server, state: published, .. } = &target;
     let prober = Prober::new(health);
     let mut state = match published.check_status() {
         CheckStatus::Unchecked => HealthState::new(health.rise, health.fall, Instant::now()),

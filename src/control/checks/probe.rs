@@ -10,7 +10,7 @@ use super::tls::TlsClient;
 use crate::config::model::{Health, ProxyVersion, Server};
 use crate::guard::proxy_protocol::{Checksum, Header, encode_v1, encode_v2};
 use crate::proxy::check::{CheckStatus, Conversation, Step, Verdict};
-use crate::runtime::net::{Address, is_own_failure};
+use crate::runtime::net::{Address, is_own_failure, no_address};
 
 trait Socket: AsyncRead + AsyncWrite + Unpin + Send {}
 impl<T: AsyncRead + AsyncWrite + Unpin + Send> Socket for T {}
@@ -36,9 +36,8 @@ impl Prober {
     /// Checks `server`. Ends within `health.timeout`.
     pub(super) async fn check(&self, health: &Health, server: &Server) -> Checked {
         let deadline = Instant::now() + health.timeout;
-        let address = checked_address(health, server);
         let mut certificate_ends = None;
-        let verdict = match self.check_at(health, &address, deadline, &mut certificate_ends).await {
+        let verdict = match self.check_at(health, server, deadline, &mut certificate_ends).await {
             Ok(verdict) | Err(verdict) => verdict,
         };
         Checked { verdict, certificate_ends }
@@ -48,11 +47,12 @@ impl Prober {
     async fn check_at(
         &self,
         health: &Health,
-        address: &Address,
+        server: &Server,
         deadline: Instant,
         certificate_ends: &mut Option<SystemTime>,
     ) -> Result<Verdict, Verdict> {
-        let mut socket = match timeout_at(deadline, connect(address)).await {
+        let address = checked_address(health, server);
+        let mut socket = match timeout_at(deadline, connect(&address)).await {
             Err(_) => {
                 let text = format!("no connection within {:?}", health.timeout);
                 return Err(Verdict::new(CheckStatus::ConnectTimeout, text));
@@ -64,7 +64,7 @@ impl Prober {
             settled(sent, health.timeout)?;
         }
         if let Some(tls) = &self.tls {
-            socket = match timeout_at(deadline, tls.connect(socket, address)).await {
+            socket = match timeout_at(deadline, tls.connect(socket, server, &address)).await {
                 Err(_) => {
                     let text = format!("no end of the TLS handshake within {:?}", health.timeout);
                     return Err(Verdict::new(CheckStatus::TlsTimeout, text));
@@ -79,10 +79,7 @@ impl Prober {
                 }
             };
         }
-        let authority = match address {
-            Address::Tcp(address) => address.to_string(),
-            Address::Unix(_) => "localhost".to_owned(),
-        };
+        let authority = authority(server, &address);
         let mut conversation = Conversation::new(&health.probe, &authority);
         if conversation.is_silent() {
             // So that a server of TLS does not take the check for a broken connection.
@@ -94,6 +91,15 @@ impl Prober {
         }
         let ended = timeout_at(deadline, converse(&mut socket, &mut conversation)).await;
         settled(ended, health.timeout)
+    }
+}
+
+/// What the Host field of a check says: the name of the server, where it has one, at the port that is asked.
+fn authority(server: &Server, address: &Address) -> String {
+    match (&server.named, address) {
+        (Some(name), Address::Tcp(address)) => format!("{}:{}", name.host, address.port()),
+        (_, Address::Unix(_)) => "localhost".to_owned(),
+        (_, address) => address.to_string(),
     }
 }
 
@@ -118,6 +124,7 @@ async fn connect(address: &Address) -> io::Result<Box<dyn Socket>> {
             Ok(Box::new(socket))
         }
         Address::Unix(path) => Ok(Box::new(tokio::net::UnixStream::connect(path).await?)),
+        Address::Name(name) => Err(no_address(name)),
     }
 }
 

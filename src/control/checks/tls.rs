@@ -15,7 +15,7 @@ use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::client::TlsStream;
 
-use crate::config::model::CheckTls;
+use crate::config::model::{CheckTls, Server};
 use crate::runtime::net::Address;
 use crate::tls::{Certificate, outbound};
 
@@ -56,13 +56,14 @@ impl TlsClient {
     pub(super) async fn connect<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
         &self,
         socket: S,
+        server: &Server,
         address: &Address,
     ) -> Result<(Box<TlsStream<S>>, Option<SystemTime>), TlsFailure> {
         let fail = |text: String| TlsFailure { text, certificate_ends: None };
         let verifier = self.verifier.clone().map_err(fail)?;
         let noting = Arc::new(Noting { verifier, ends: Mutex::new(None) });
-        let name = self.name(address).map_err(fail)?;
-        let config = self.config(noting.clone()).map_err(|error| fail(error.to_string()))?;
+        let (name, is_said) = self.name(server, address).map_err(fail)?;
+        let config = self.config(noting.clone(), is_said).map_err(|error| fail(error.to_string()))?;
         let connected = tokio_rustls::TlsConnector::from(Arc::new(config)).connect(name, socket).await;
         match connected {
             Ok(stream) => Ok((Box::new(stream), noting.ends())),
@@ -70,15 +71,21 @@ impl TlsClient {
         }
     }
 
-    fn name(&self, address: &Address) -> Result<ServerName<'static>, String> {
-        match (&self.server_name, address) {
-            (Some(name), _) => ServerName::try_from(name.clone()).map_err(|_| format!("`{name}` is no name")),
-            (None, Address::Tcp(address)) => Ok(ServerName::from(address.ip())),
-            (None, Address::Unix(_)) => ServerName::try_from("localhost").map_err(|error| error.to_string()),
+    /// What the certificate must be for, and whether the server is told (SNI).
+    fn name(&self, server: &Server, address: &Address) -> Result<(ServerName<'static>, bool), String> {
+        let of_server = || server.named.as_ref().map(|name| name.host.to_string());
+        match (self.server_name.clone().or_else(of_server), address) {
+            (Some(name), _) => {
+                ServerName::try_from(name.clone()).map(|name| (name, true)).map_err(|_| format!("`{name}` is no name"))
+            }
+            (None, Address::Tcp(address)) => Ok((ServerName::from(address.ip()), false)),
+            (None, Address::Unix(_) | Address::Name(_)) => {
+                ServerName::try_from("localhost").map(|name| (name, false)).map_err(|error| error.to_string())
+            }
         }
     }
 
-    fn config(&self, noting: Arc<Noting>) -> Result<ClientConfig, Error> {
+    fn config(&self, noting: Arc<Noting>, is_said: bool) -> Result<ClientConfig, Error> {
         let builder =
             ClientConfig::builder_with_provider(self.provider.clone()).with_safe_default_protocol_versions()?;
         let builder = builder.dangerous().with_custom_certificate_verifier(noting);
@@ -88,7 +95,7 @@ impl TlsClient {
         };
         config.resumption = Resumption::disabled();
         // No SNI of `localhost` that nobody asked for; rustls sends none for addresses by itself.
-        config.enable_sni = self.server_name.is_some();
+        config.enable_sni = is_said;
         Ok(config)
     }
 }

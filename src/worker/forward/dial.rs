@@ -29,7 +29,7 @@ pub(in crate::worker) async fn dial(
     if let Some(tls) = &config.tls {
         let settings = worker.upstreams[upstream].borrow().tls().cloned();
         // Never in clear text instead: the check has seen to it that both are there.
-        let (Some(settings), Some(name)) = (settings, tls.name_of(address)) else {
+        let (Some(settings), Some(name)) = (settings, tls.name_of(&config.servers[server])) else {
             return Err(io::Error::other("no settings for TLS"));
         };
         Box::pin(connection.secure(worker, &settings, &name)).await?;

@@ -8,8 +8,8 @@ use crate::config::key::{Table, duration};
 use crate::config::model::{Balance, FailBack, Hash, Server, TierMin, Upstream};
 use crate::config::report::Problem;
 use crate::config::section::{Section, type_name};
+use crate::config::servers::table;
 use crate::config::value::Value;
-use crate::proxy::balance::rendezvous::Rendezvous;
 use crate::util::template::{Scope, Template};
 
 pub(super) fn balance(section: &Section<'_>) -> Balance {
@@ -39,9 +39,7 @@ pub(super) fn hash(upstream: &Section<'_>, servers: &[Server]) -> Option<Hash> {
             return None;
         }
     };
-    let names: Vec<(String, u32)> = servers.iter().map(|server| (server.address.to_string(), server.weight)).collect();
-    let table = Rendezvous::new(names.iter().map(|(name, weight)| (name.as_str(), *weight)));
-    Some(Hash { key: key?, load_max_percent, table: Arc::new(table) })
+    Some(Hash { key: key?, load_max_percent, table: Arc::new(table(servers)) })
 }
 
 fn key(section: &Section<'_>, name: &str, text: &str) -> Option<Template> {
