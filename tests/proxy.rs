@@ -8,6 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use support::client::{NoResponse, timed};
+use support::http2::{H2Client, Over, block_on};
+use support::tools::values;
 use support::upstream::Then;
 use support::*;
 
@@ -401,5 +403,42 @@ fn a_body_that_stops_half_way_breaks_the_connection() {
         assert!(matches!(result, Err(NoResponse::Ended(..))), "{driver:?}: {result:?}");
         assert!(took < Duration::from_secs(8), "{driver:?}: {took:?}");
         upstream.wait_until_all_closed();
+    });
+}
+
+#[test]
+fn servers_and_clients_are_told_of_the_hop_by_option() {
+    with_both_drivers(|driver| {
+        let upstream = FakeUpstream::start(|exchange| {
+            exchange.read_body();
+            exchange.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\nVia: 1.0 inner\r\n\r\nok");
+            Then::Keep
+        });
+        let rest = format!(
+            "[upstream.u]\nservers = [\"{}\"]\nhealth = false\n[site.main]\ndefault = true\nvia = \"edge-1\"\n\
+             [[site.main.route]]\npath = \"/\"\nproxy = \"u\"\nforwarded = true\n\
+             [[site.main.route]]\npath = \"/plain\"\nproxy = \"u\"\nvia = \"\"\n",
+            upstream.address
+        );
+        let server = Site::new(driver, &rest).secure("").start();
+        let fields = ["Forwarded: for=\"open", "Via: 1.1 cdn"];
+        let answer = server.connect().ask(request("GET", "/", &fields, ""));
+        let seen = upstream.last();
+        assert_eq!(seen.values("forwarded"), ["for=127.0.0.1;host=\"test\";proto=http"], "{driver:?}");
+        assert_eq!(seen.values("via"), ["1.1 cdn", "1.1 edge-1"]);
+        assert_eq!(values(&answer, "via"), ["1.0 inner", "1.1 edge-1"]);
+        let answer = server.connect().ask(request("GET", "/plain", &fields, ""));
+        assert_eq!(
+            (upstream.last().values("forwarded"), upstream.last().values("via")),
+            (vec!["for=\"open"], vec!["1.1 cdn"])
+        );
+        assert_eq!(values(&answer, "via"), ["1.0 inner"]);
+        block_on(async {
+            let client = H2Client::connect(&server, Over::Tls).await;
+            client.get("/").await;
+        });
+        let seen = upstream.last();
+        assert!(seen.field("forwarded").is_some_and(|value| value.ends_with(";proto=https")), "{seen:?}");
+        assert_eq!(seen.values("via"), ["2 edge-1"]);
     });
 }

@@ -10,6 +10,7 @@
 //! In: heads and the bytes they point into, context by reference. Out: bytes appended to a `Vec`, which is all that may
 //! allocate.
 
+mod hops;
 mod request;
 mod response;
 #[cfg(test)]
@@ -19,6 +20,7 @@ use std::net::IpAddr;
 
 use smallvec::SmallVec;
 
+pub use self::hops::put_via;
 pub use self::request::{RequestContext, Scheme, names_client_certificate, write_request_head};
 pub use self::response::{is_forwarded_interim, response_content, write_response_fields};
 use crate::http::h1::{Field, FieldName, list_elements, write_decimal};

@@ -93,7 +93,20 @@ fn over(section: &Section<'_>, upper: &Options, captures: &[Option<String>], rou
         substitute: substitute::compile(section, request).unwrap_or_else(|| upper.substitute.clone()),
         limit_rate: section.find("limit_rate").unwrap_or(upper.limit_rate),
         limit_rate_after: section.find("limit_rate_after").unwrap_or(upper.limit_rate_after),
+        forwarded: switch("forwarded", upper.forwarded),
+        via: via(section).unwrap_or_else(|| upper.via.clone()),
     }
+}
+
+/// A pseudonym, or a host with or without a port (RFC 9110 section 7.6.3).
+fn via(section: &Section<'_>) -> Option<Option<Arc<str>>> {
+    let name: String = section.find("via")?;
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~:[]".contains(&byte);
+    if !name.bytes().all(is_plain) {
+        section.bad_value("via", "write a name such as \"edge-1\", or a host with or without a port");
+        return None;
+    }
+    Some((!name.is_empty()).then(|| name.into()))
 }
 
 fn hsts(section: &Section<'_>, upper: &Hsts) -> Hsts {

@@ -16,6 +16,12 @@ pub(super) const KEYS: &[Key] = &[
     Key::new(Table::Options, "request_headers", Kind::Form("a table such as { set = { X-Client = \"$remote_addr\" } }"), Means("fields stay as they are"))
         .help("changes to the fields of requests to upstreams and applications; merged as `headers` are")
         .known_as(&["nginx proxy_set_header", "haproxy http-request set-header"]),
+    Key::new(Table::Options, "forwarded", Kind::Switch, Means("that of the level above, else false"))
+        .help("send Forwarded (RFC 7239) to servers too, with the address of the client, the host it asked for and the scheme; what earlier proxies wrote stays in front of it")
+        .known_as(&["haproxy option forwarded"])
+        .when("for applications that read Forwarded: without the key what a client writes in it reaches them as it is"),
+    Key::new(Table::Options, "via", Kind::Field, Means("that of the level above, else none"))
+        .help("what this hop is called in Via of requests to servers and of their answers; empty: it adds none"),
     Key::new(Table::Options, "cache_control", Kind::Field, Means("that of the level above, else what the answer or `expires` says"))
         .help("value of Cache-Control of answers; empty: the answer's own")
         .known_as(&["nginx add_header Cache-Control"]),

@@ -70,6 +70,10 @@ pub struct Options {
     pub limit_rate: u64,
     /// Bytes of an answer that leave at any rate before.
     pub limit_rate_after: u64,
+    /// Servers get Forwarded.
+    pub forwarded: bool,
+    /// What this hop is called in Via; `None`: it adds none.
+    pub via: Option<Arc<str>>,
 }
 
 impl Options {
@@ -98,6 +102,8 @@ impl Options {
             mirror: None,
             cookie_rewrite: None,
             substitute: None,
+            forwarded: false,
+            via: None,
             limit_rate: 0,
             limit_rate_after: 0,
             x_accel: true,

@@ -1,6 +1,6 @@
 //! The request head sent to a server.
 
-use super::{ConnectionOptions, HeadError, is_hop_by_hop_or_framing, put_content_length, put_field};
+use super::{ConnectionOptions, HeadError, hops, is_hop_by_hop_or_framing, put_content_length, put_field};
 use crate::http::h1::{BodyKind, Field, FieldName, Method, RequestHead, write_decimal};
 
 /// How the client reached us.
@@ -31,6 +31,10 @@ pub struct RequestContext<'a> {
     pub keep_alive: bool,
     /// Protocol that the connection is to leave HTTP for, see [`super::super::upgrade`].
     pub upgrade: Option<&'a [u8]>,
+    /// Forwarded is written beside X-Forwarded-For and its like.
+    pub forwarded: bool,
+    /// What this hop is called in Via; `None`: it adds none.
+    pub via: Option<&'a str>,
 }
 
 /// Appends the head that asks a server for what `head` asks of us.
@@ -53,11 +57,18 @@ pub fn write_request_head(
     put_field(out, b"Host", host);
     for field in &head.fields {
         let name = field.name.of(bytes);
-        if !is_ours(field, name, bytes) && !options.remove(field, name) {
+        let is_ours = is_ours(field, name, bytes) || (context.forwarded && field.known == FieldName::Forwarded);
+        if !is_ours && !options.remove(field, name) {
             put_field(out, name, field.value.of(bytes));
         }
     }
-    put_forwarded(out, head, bytes, context);
+    put_x_forwarded(out, head, bytes, context);
+    if context.forwarded {
+        hops::put_forwarded(out, head, bytes, context);
+    }
+    if let Some(name) = context.via {
+        hops::put_via(out, head.version, name);
+    }
     put_framing(out, head, context.body);
     match context.upgrade {
         Some(protocol) => {
@@ -117,7 +128,7 @@ fn is_alias(name: &[u8]) -> bool {
         && (EXACT.iter().any(|known| same(name, known)) || name.get(..PREFIX.len()).is_some_and(|n| same(n, PREFIX)))
 }
 
-fn put_forwarded(out: &mut Vec<u8>, head: &RequestHead, bytes: &[u8], context: &RequestContext<'_>) {
+fn put_x_forwarded(out: &mut Vec<u8>, head: &RequestHead, bytes: &[u8], context: &RequestContext<'_>) {
     out.extend_from_slice(b"X-Forwarded-For: ");
     let earlier = head.fields.iter().filter(|field| field.known == FieldName::XForwardedFor);
     for value in earlier.map(|field| field.value.of(bytes)).filter(|value| !value.is_empty()) {

@@ -18,6 +18,8 @@ const CONTEXT: RequestContext<'static> = RequestContext {
     body: BodyKind::None,
     keep_alive: true,
     upgrade: None,
+    forwarded: false,
+    via: None,
 };
 
 const DATE: &[u8] = b"Sun, 06 Nov 1994 08:49:37 GMT";
@@ -503,5 +505,48 @@ proptest! {
         if status == 204 {
             prop_assert!(value("content-length").is_none());
         }
+    }
+}
+
+#[test]
+fn this_hop_is_told_by_option() {
+    let context = RequestContext { forwarded: true, via: Some("edge-1"), ..CONTEXT };
+    let told = |text: &str, context: &RequestContext<'_>| {
+        let out = forward(text.as_bytes(), context);
+        let lines = out.lines().filter(|line| line.starts_with("Forwarded:") || line.starts_with("Via:"));
+        lines.map(str::to_owned).collect::<Vec<_>>()
+    };
+    let plain = "GET / HTTP/1.1\r\nHost: a.test:8080\r\n\r\n";
+    assert_eq!(told(plain, &CONTEXT), Vec::<String>::new());
+    assert_eq!(told(plain, &context), ["Forwarded: for=192.0.2.1;host=\"a.test:8080\";proto=http", "Via: 1.1 edge-1"]);
+    let six = RequestContext { client_ip: b"2001:db8::1", scheme: Scheme::Https, ..context };
+    let chained =
+        "GET / HTTP/1.1\r\nHost: a\r\nForwarded: for=10.0.0.1\r\nVia: 2 cdn\r\nforwarded: for=\"[::1]\";by=b\r\n\r\n";
+    assert_eq!(
+        told(chained, &six),
+        [
+            "Via: 2 cdn",
+            "Forwarded: for=10.0.0.1, for=\"[::1]\";by=b, for=\"[2001:db8::1]\";host=\"a\";proto=https",
+            "Via: 1.1 edge-1"
+        ]
+    );
+    let open = "GET / HTTP/1.1\r\nHost: a\r\nForwarded: for=\"10.0.0.1\r\nForwarded: for=10.0.0.2\r\n\r\n";
+    assert_eq!(told(open, &context)[0], "Forwarded: for=10.0.0.2, for=192.0.2.1;host=\"a\";proto=http");
+}
+
+proptest! {
+    /// Whatever a client writes in front, who reads Forwarded from the right finds the address that we saw.
+    #[test]
+    fn nothing_in_forwarded_hides_the_client(values in proptest::collection::vec("[ -~]{0,30}", 0..4)) {
+        let lines: String = values.iter().map(|value| format!("Forwarded: {}\r\n", value.trim())).collect();
+        let text = format!("GET / HTTP/1.1\r\nHost: a\r\n{lines}\r\n");
+        let out = forward(text.as_bytes(), &RequestContext { forwarded: true, ..CONTEXT });
+        let written: Vec<&[u8]> =
+            out.lines().filter_map(|line| line.strip_prefix("Forwarded: ")).map(str::as_bytes).collect();
+        prop_assert_eq!(written.len(), 1);
+        let us = crate::guard::networks::parse_network("10.0.0.0/8").unwrap();
+        let trust = crate::guard::Trust::new(crate::guard::Networks::new([us]), "Forwarded");
+        let client = trust.client([10, 0, 0, 1].into(), written.into_iter());
+        prop_assert_eq!(client, std::net::IpAddr::from([192, 0, 2, 1]));
     }
 }

@@ -54,6 +54,8 @@ impl Forward<'_> {
             body: outgoing.kind,
             keep_alive: true,
             upgrade: self.upgrade,
+            forwarded: self.cx.options.forwarded,
+            via: self.cx.options.via.as_deref(),
         };
         let written = write_request_head(&mut bytes, head, self.request.bytes, &context);
         if written.is_err() {

@@ -7,7 +7,7 @@ use super::server::ServerConnection;
 use super::{Forward, NoResponse};
 use crate::http::answer::AnswerHead;
 use crate::http::h1::{BodyDecoder, BodyKind, FieldName, Method, ResponseHead};
-use crate::proxy::head::{response_content, write_response_fields};
+use crate::proxy::head::{put_via, response_content, write_response_fields};
 use crate::worker::answer::{Answer, OwnFields};
 use crate::worker::exchange::{After, Instead, Outcome, Unanswered};
 use crate::worker::replaced::replaced;
@@ -56,6 +56,9 @@ impl Forward<'_> {
         fields.clear();
         if write_response_fields(fields, head, &input).is_err() {
             return Err(NoResponse::Instead(Instead::Error(Unanswered { status: 502, closes: true, served_by })));
+        }
+        if let Some(name) = &self.cx.options.via {
+            put_via(fields, head.version, name);
         }
         self.rewrite_location(fields);
         if let Some(rules) = &self.cx.options.cookie_rewrite {
