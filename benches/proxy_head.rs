@@ -48,6 +48,8 @@ fn request(c: &mut Criterion) {
         body: BodyKind::None,
         keep_alive: true,
         upgrade: None,
+        forwarded: false,
+        via: None,
     };
     let mut group = c.benchmark_group("request");
     group.throughput(Throughput::Bytes(REQUEST.len() as u64));

@@ -15,7 +15,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::Config;
-use super::model::{Action, Listener, Upstream, UpstreamTls};
+use super::model::{Action, Listener, Site, Upstream, UpstreamTls};
 
 /// By new index: the old index of the same thing; `None`: it is new.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -55,6 +55,10 @@ pub struct Succession {
     pub listeners: Heirs,
     /// Limits of requests, by name.
     pub limits: Heirs,
+    /// Sites, by name.
+    pub sites: Heirs,
+    /// Routes by new site, by path and methods; their old indexes are those within the old site.
+    pub routes: Vec<Heirs>,
     /// Upstreams, by name.
     pub upstreams: Heirs,
     /// Servers by new upstream; their old indexes are those within the old upstream.
@@ -69,7 +73,14 @@ impl Succession {
             let old = heir.map_or(&[][..], |old_index| &old.upstreams[old_index].servers[..]);
             Heirs::of(old, &new.servers, |server| &server.address)
         };
+        let sites = Heirs::of(&old.sites, &new.sites, |site| site.name.as_str());
+        let routes = |(heir, new): (&Option<usize>, &Site)| {
+            let old = heir.map_or(&[][..], |old_index| &old.sites[old_index].routes[..]);
+            Heirs::of(old, &new.routes, |route| (route.path.to_string(), format!("{:?}", route.methods)))
+        };
         Succession {
+            routes: sites.0.iter().zip(&new.sites).map(routes).collect(),
+            sites,
             listeners: Heirs::of(&old.listeners, &new.listeners, listener_name),
             limits: Heirs::of(&old.limits, &new.limits, |limit| limit.name.as_str()),
             servers: upstreams.0.iter().zip(&new.upstreams).map(servers).collect(),
@@ -81,6 +92,12 @@ impl Succession {
     pub fn carry_servers<T: Clone>(&self, old: &[Vec<T>], mut fresh: impl FnMut() -> T) -> Vec<Vec<T>> {
         let upstreams = self.upstreams.0.iter().zip(&self.servers);
         upstreams.map(|(heir, servers)| servers.carry(heir.map_or(&[], |heir| &old[heir][..]), &mut fresh)).collect()
+    }
+
+    /// The same for what is kept by site and route.
+    pub fn carry_routes<T: Clone>(&self, old: &[Vec<T>], mut fresh: impl FnMut() -> T) -> Vec<Vec<T>> {
+        let sites = self.sites.0.iter().zip(&self.routes);
+        sites.map(|(heir, routes)| routes.carry(heir.map_or(&[], |heir| &old[heir][..]), &mut fresh)).collect()
     }
 }
 

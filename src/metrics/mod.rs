@@ -6,6 +6,7 @@
 
 mod app_worker;
 mod core;
+mod exchange;
 mod limit;
 mod log;
 mod outcomes;
@@ -14,11 +15,12 @@ pub mod worker;
 
 pub use self::app_worker::AppWorkerStats;
 pub use self::core::{Counter, Gauge, Histogram, HistogramSnapshot};
+pub use self::exchange::{ExchangeStats, Exchanged};
 pub use self::limit::{LimitOutcome, LimitStats};
 pub use self::log::{LogStats, LogWriterStats};
 pub use self::outcomes::Outcomes;
 pub use self::trace::{ServedBy, Trace, TraceEvent};
 pub use self::worker::{
-    AppStats, BackendStats, FileStats, Http2Stats, Http3Stats, HttpStats, ServerStats, SplitterStats, TcpStats,
-    UpstreamStats, Worker,
+    AppStats, BackendStats, FileStats, Http2Stats, Http3Stats, HttpStats, ListenerStats, ServerStats, SplitterStats,
+    TcpStats, UpstreamStats, Worker,
 };

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Counter, Gauge, Histogram, LimitStats, LogStats, Outcomes};
+use super::{Counter, ExchangeStats, Exchanged, Gauge, Histogram, LimitStats, LogStats, Outcomes};
 use crate::config::{Config, Heirs, Succession};
 use crate::http::h2::{Flood, Summary};
 
@@ -26,8 +26,10 @@ pub struct Worker {
     pub files: Arc<FileStats>,
     /// TCP mode, per listener; of listeners that speak HTTP only what is refused counts.
     pub tcp: Vec<Arc<TcpStats>>,
-    /// Connections open now, per listener.
-    pub listeners: Vec<Arc<Gauge>>,
+    /// Per listener.
+    pub listeners: Vec<Arc<ListenerStats>>,
+    /// Per site, per route; its requests are those that it answered, or its action did.
+    pub routes: Vec<Vec<Arc<ExchangeStats>>>,
     /// Per upstream, per server.
     pub servers: Vec<Vec<Arc<ServerStats>>>,
     /// Per upstream.
@@ -62,6 +64,7 @@ impl Worker {
             tcp: config.listeners.iter().map(|_| Arc::default()).collect(),
             spliced_bytes: Arc::default(),
             listeners: config.listeners.iter().map(|_| Arc::default()).collect(),
+            routes: config.sites.iter().map(|site| site.routes.iter().map(|_| Arc::default()).collect()).collect(),
             servers: config.upstreams.iter().map(servers).collect(),
             upstreams: config.upstreams.iter().map(|_| Arc::default()).collect(),
             gone: config.upstreams.iter().map(|_| vec![Arc::default()]).collect(),
@@ -82,6 +85,7 @@ impl Worker {
             limits: succession.limits.carry(&self.limits, Arc::default),
             files: self.files.clone(),
             listeners: succession.listeners.carry(&self.listeners, Arc::default),
+            routes: succession.carry_routes(&self.routes, Arc::default),
             tcp: succession.listeners.carry(&self.tcp, Arc::default),
             spliced_bytes: self.spliced_bytes.clone(),
             servers: succession.carry_servers(&self.servers, Arc::default),
@@ -116,6 +120,17 @@ impl Worker {
         };
         succession.upstreams.0.iter().zip(&succession.servers).map(of_upstream).collect()
     }
+}
+
+/// One listener, of any mode.
+#[derive(Debug, Default)]
+pub struct ListenerStats {
+    /// Connections accepted.
+    pub accepted: Counter,
+    /// Connections open now.
+    pub open: Gauge,
+    /// Requests of HTTP.
+    pub exchanges: ExchangeStats,
 }
 
 /// Downstream HTTP side of a worker.
@@ -305,6 +320,12 @@ pub struct ServerStats {
     pub connect: Histogram,
     /// From the request's first byte sent to the response head.
     pub first_byte: Histogram,
+    /// From the complete head of a request to the last byte of its answer, queues and earlier tries included.
+    pub total: Histogram,
+    /// Bytes of requests that it answered, as [`ExchangeStats::bytes_in`].
+    pub bytes_in: Counter,
+    /// Bytes of its answers as they went to clients.
+    pub bytes_out: Counter,
     /// Bytes that tunnels (TCP mode, upgrades) took from clients for it.
     pub tunnel_bytes_up: Counter,
     /// Bytes that they took from it.
@@ -316,6 +337,13 @@ pub struct ServerStats {
 }
 
 impl ServerStats {
+    /// Counts an exchange that it answered.
+    pub fn count(&self, exchanged: Exchanged) {
+        self.total.record(exchanged.duration);
+        self.bytes_in.add(exchanged.bytes_in);
+        self.bytes_out.add(exchanged.bytes_out);
+    }
+
     /// Counts what `other` has counted, which counts no more. Gauges are not taken over.
     fn absorb(&self, other: &ServerStats) {
         let pairs = [
@@ -326,6 +354,8 @@ impl ServerStats {
             (&self.response_errors, &other.response_errors),
             (&self.retries, &other.retries),
             (&self.retries_refused, &other.retries_refused),
+            (&self.bytes_in, &other.bytes_in),
+            (&self.bytes_out, &other.bytes_out),
             (&self.tunnel_bytes_up, &other.tunnel_bytes_up),
             (&self.tunnel_bytes_down, &other.tunnel_bytes_down),
         ];
@@ -333,6 +363,7 @@ impl ServerStats {
         self.responses.iter().zip(&other.responses).for_each(|(mine, other)| mine.add(other.value()));
         self.connect.absorb(&other.connect);
         self.first_byte.absorb(&other.first_byte);
+        self.total.absorb(&other.total);
         self.session.absorb(&other.session);
     }
 }

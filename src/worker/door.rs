@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::{Lasting, Worker};
-use crate::metrics::Gauge;
+use crate::metrics::ListenerStats;
 use crate::runtime::net::Listener;
 
 /// See the module.
@@ -22,8 +22,8 @@ pub(super) struct Door {
     listener: RefCell<Option<Rc<Listener>>>,
     /// What the next request of its connections begins with.
     worker: RefCell<Rc<Worker>>,
-    /// Connections open now.
-    pub(super) open: Arc<Gauge>,
+    /// Counters of the listener.
+    pub(super) stats: Arc<ListenerStats>,
     /// No new requests on its connections.
     closed_since: Cell<Option<Instant>>,
     /// No new requests on connections from before: a new config asks clients for something else than they were asked for
@@ -42,7 +42,7 @@ impl Door {
             slot,
             port,
             listener: RefCell::new(Some(listener)),
-            open: worker.stats.listeners[index].clone(),
+            stats: worker.stats.listeners[index].clone(),
             worker: RefCell::new(worker.clone()),
             closed_since: Cell::new(None),
             terms_since: Cell::new(None),

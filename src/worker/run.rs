@@ -339,7 +339,8 @@ impl Open {
     pub(super) fn new(door: &Rc<Door>) -> Option<Open> {
         let worker = door.worker();
         let open = worker.all_connections.fetch_add(1, Ordering::Relaxed);
-        door.open.inc();
+        door.stats.open.inc();
+        door.stats.accepted.inc();
         let guard = Open { door: door.clone() };
         worker.connections.set(worker.connections.get() + 1);
         worker.stats.http.connections.set(worker.connections.get() as u64);
@@ -355,7 +356,7 @@ impl Open {
 impl Drop for Open {
     fn drop(&mut self) {
         let worker = self.door.worker();
-        self.door.open.dec();
+        self.door.stats.open.dec();
         worker.all_connections.fetch_sub(1, Ordering::Relaxed);
         worker.connections.set(worker.connections.get() - 1);
         worker.stats.http.connections.set(worker.connections.get() as u64);

@@ -15,7 +15,7 @@ use crate::log::{
     AccessLog, AddressText, ClientFacts, Coding, Counts, EndedBy, Entry, OwnValues, Phase, Termination, Timers,
     TlsFacts,
 };
-use crate::metrics::{LimitOutcome, ServedBy, TraceEvent};
+use crate::metrics::{Exchanged, LimitOutcome, ServedBy, TraceEvent};
 
 /// Longest request line kept in a trace.
 const TRACE_LINE_BYTES_MAX: usize = 128;
@@ -87,6 +87,14 @@ pub(super) fn account(
     let status = client.answer.status();
     worker.stats.http.responses[usize::from(status / 100).min(5)].inc();
     worker.stats.http.duration.record(duration);
+    let bytes_in = received_bytes(request, client);
+    count(
+        worker,
+        connection,
+        client,
+        outcome,
+        Exchanged { status, bytes_in, bytes_out: client.answer.sent_bytes(), duration },
+    );
     if outcome.served_by == ServedBy::Files && status != 0 {
         worker.stats.files.duration.record(duration);
     }
@@ -123,6 +131,24 @@ pub(super) fn account(
     }
 }
 
+/// Counts an exchange where listener, route and server have their numbers.
+fn count(worker: &Worker, connection: &Connection, client: &Client<'_>, outcome: Outcome, exchanged: Exchanged) {
+    worker.stats.listeners[connection.listener(worker)].exchanges.count(exchanged);
+    let trail = &client.answer.trail;
+    if let (Some(site), Some(route)) = (trail.site, trail.route) {
+        worker.stats.routes[usize::from(site)][usize::from(route)].count(exchanged);
+    }
+    if let ServedBy::Server { upstream, server } = outcome.served_by {
+        worker.stats.servers[usize::from(upstream)][usize::from(server)].count(exchanged);
+    }
+}
+
+/// Bytes of the head, the content, and of a tunnel behind them.
+fn received_bytes(request: Request<'_>, client: &Client<'_>) -> u64 {
+    let tunnelled = client.answer.trail.tunnelled.map_or(0, |flow| flow.up_bytes);
+    request.head.head_bytes as u64 + client.upload.received_bytes() + tunnelled
+}
+
 fn log_line(variables: &AnswerVariables<'_>, client: &Client<'_>, outcome: Outcome, duration: Duration) {
     let (Cx { worker, connection, request, .. }, trail) = (*variables.cx, variables.trail);
     let Some(log) = &worker.access_log else { return };
@@ -152,9 +178,7 @@ fn log_line(variables: &AnswerVariables<'_>, client: &Client<'_>, outcome: Outco
         response_fields: &trail.response_fields,
         body_bytes: client.answer.body_bytes(),
         bytes_sent: client.answer.sent_bytes(),
-        bytes_received: head.head_bytes as u64
-            + client.upload.received_bytes()
-            + trail.tunnelled.map_or(0, |flow| flow.up_bytes),
+        bytes_received: received_bytes(request, client),
         coding: trail.coding.map(|(name, bytes_before)| Coding { name: name.as_bytes(), bytes_before }),
         duration,
         timers: Timers {
@@ -233,7 +257,7 @@ pub(super) fn counts(
     };
     Counts {
         process: sum(&|worker| worker.http.connections.value()),
-        listener: sum(&|stats| stats.listeners[connection.listener(worker)].value()),
+        listener: sum(&|stats| stats.listeners[connection.listener(worker)].open.value()),
         // This one has just ended there.
         upstream: Some(upstream.map_or(0, |others| others + 1)),
         server: Some(server.map_or(0, |others| others + 1)),

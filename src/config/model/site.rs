@@ -55,6 +55,18 @@ pub enum PathMatch {
     Named(String),
 }
 
+impl std::fmt::Display for PathMatch {
+    /// As the page of counters and `ctl show` have it: `/path`, `=/path`, `~regex`, `@name`.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            PathMatch::Exact(path) => write!(f, "={path}"),
+            PathMatch::Prefix(path) => f.write_str(path),
+            PathMatch::Regex(pattern) => write!(f, "~{}", pattern.as_str()),
+            PathMatch::Named(name) => write!(f, "@{name}"),
+        }
+    }
+}
+
 /// One line of a site's routing table.
 #[derive(Clone, Debug)]
 pub struct Route {

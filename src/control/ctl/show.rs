@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::config::Config;
-use crate::config::model::{Balance, HostPattern, PathMatch};
+use crate::config::model::{Balance, HostPattern};
 use crate::control::Shared;
 use crate::control::shared::{AdminState, CheckStatus, ServerState, WorkerRole, unix_ms};
 use crate::metrics::{ServerStats, Worker};
@@ -175,7 +175,7 @@ fn listeners(shared: &Shared) -> Vec<ListenerView> {
         kind: fact.kind.into(),
         address: fact.address.clone(),
         // The facts begin with the listeners of HTTP.
-        connections: (index < shared.config.listeners.len()).then(|| sum(shared, |w| w.listeners[index].value())),
+        connections: (index < shared.config.listeners.len()).then(|| sum(shared, |w| w.listeners[index].open.value())),
     };
     facts.iter().enumerate().map(view).collect()
 }
@@ -186,7 +186,7 @@ fn sites(config: &Config) -> Vec<SiteView> {
         hosts: site.hosts.iter().map(host).collect(),
         default: site.default,
         listeners: config.listeners.iter().filter(|l| l.sites.contains(&index)).map(|l| l.name.clone()).collect(),
-        routes: site.routes.iter().map(|route| path(&route.path)).collect(),
+        routes: site.routes.iter().map(|route| route.path.to_string()).collect(),
     };
     config.sites.iter().enumerate().map(view).collect()
 }
@@ -198,15 +198,6 @@ fn host(host: &HostPattern) -> String {
         HostPattern::Prefix(begin) => format!("{begin}*"),
         HostPattern::Regex(pattern) => format!("~{}", pattern.as_str()),
         HostPattern::Any => "*".into(),
-    }
-}
-
-fn path(path: &PathMatch) -> String {
-    match path {
-        PathMatch::Exact(path) => format!("={path}"),
-        PathMatch::Prefix(path) => path.clone(),
-        PathMatch::Regex(pattern) => format!("~{}", pattern.as_str()),
-        PathMatch::Named(name) => format!("@{name}"),
     }
 }
 

@@ -3,10 +3,12 @@
 //!
 //! No lock, no registry: counters are read as they are, each exact, all of them together not one instant.
 
+mod exchanges;
 mod foreign;
 mod own;
 mod table;
 
+use std::collections::HashSet;
 use std::time::SystemTime;
 
 use super::Shared;
@@ -75,17 +77,17 @@ pub(crate) fn backend_names(splitter: &Splitter) -> Vec<String> {
 }
 
 fn distinct(names: impl Iterator<Item = String>) -> Vec<String> {
-    let mut seen: Vec<String> = Vec::new();
+    let (mut all, mut seen) = (Vec::new(), HashSet::new());
     for name in names {
         let mut candidate = name.clone();
         let mut n = 2;
-        while seen.contains(&candidate) {
+        while !seen.insert(candidate.clone()) {
             candidate = format!("{name}#{n}");
             n += 1;
         }
-        seen.push(candidate);
+        all.push(candidate);
     }
-    seen
+    all
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use std::time::SystemTime;
 
+use super::exchanges;
 use super::table::{Row, Table};
 use super::{backend_names, server_names};
 use crate::config::model::Listener;
@@ -16,6 +17,8 @@ pub(super) fn write(out: &mut Exposition, shared: &Shared, now: SystemTime) {
     process(out, shared);
     workers(out, shared);
     http(out, shared);
+    exchanges::listeners(out, shared);
+    exchanges::routes(out, shared);
     tcp(out, shared);
     http2(out, shared);
     http3(out, shared);
@@ -104,11 +107,6 @@ fn http(out: &mut Exposition, shared: &Shared) {
             .sample(&[], clients.addresses() as u64);
     }
     t.gauge(out, "connections", "Client connections open now.", |w| &w.http.connections);
-    let mut family = out.family("one_server_listener_connections", Kind::Gauge, "Client connections open now.");
-    for (index, listener) in shared.config.listeners.iter().enumerate() {
-        let open: u64 = shared.workers.iter().map(|worker| worker.listeners[index].value()).sum();
-        family.sample(&[("listener", &listener.name)], open);
-    }
     t.gauge(out, "connections_idle", "Client connections between two requests now.", |w| &w.http.idle);
     t.gauge(out, "tunnels", "Client connections that have left HTTP for another protocol, such as WebSockets.", |w| {
         &w.http.tunnels
@@ -271,6 +269,11 @@ fn upstreams(out: &mut Exposition, shared: &Shared) {
     t.histogram(out, "connect_duration_seconds", "Time to connect to a server.", |s| &s.connect);
     let help = "First byte of the request sent to complete response head.";
     t.histogram(out, "first_byte_duration_seconds", help, |s| &s.first_byte);
+    let help = "Complete request head to last byte sent, queues and earlier tries included.";
+    t.histogram(out, "request_duration_seconds", help, |s| &s.total);
+    let help = "Bytes of requests that a server answered: heads, content, tunnels behind them.";
+    t.counter(out, "received_bytes_total", help, |s| &s.bytes_in);
+    t.counter(out, "sent_bytes_total", "Bytes of a server's answers as clients got them.", |s| &s.bytes_out);
     let help = "Bytes sent to a server by connections in TCP mode and by upgraded ones.";
     t.counter(out, "tunnel_sent_bytes_total", help, |s| &s.tunnel_bytes_up);
     let help = "Bytes received from a server by connections in TCP mode and by upgraded ones.";
