@@ -17,6 +17,9 @@ use crate::runtime::net::{Address, Name};
 /// Highest core number a list may name; Linux itself stops at 8192 (`CONFIG_NR_CPUS`).
 const CORE_MAX: usize = 8191;
 
+/// Most cores that a list may name, one named several times included.
+const WORKERS_MAX: usize = 8192;
+
 /// What a value may be, with its range.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -485,10 +488,10 @@ fn parse_cores(text: &str) -> Result<Vec<usize>, String> {
     for part in text.split(',') {
         let (first, last) = core_range(part.trim())?;
         for core in first..=last {
-            if cores.contains(&core) {
-                return Err(format!("core {core} is named twice"));
-            }
             cores.push(core);
+            if cores.len() > WORKERS_MAX {
+                return Err(format!("these are too many: the most is {WORKERS_MAX}"));
+            }
         }
     }
     Ok(cores)

@@ -33,11 +33,17 @@ impl<T> IdlePool<T> {
     /// Returns what does not fit, with the time since when it is idle: the connection idle longest, or `connection` itself
     /// when the pool keeps none. It is to be closed, or somebody else's.
     pub fn put(&mut self, connection: T, now: Instant) -> Option<(T, Instant)> {
-        if self.keep_idle == 0 {
+        self.put_within(connection, usize::MAX, now)
+    }
+
+    /// As [`put`](Self::put), with at most `keep_max` kept this time. More that were put before stay.
+    pub fn put_within(&mut self, connection: T, keep_max: usize, now: Instant) -> Option<(T, Instant)> {
+        let keep_max = keep_max.min(self.keep_idle);
+        if keep_max == 0 {
             return Some((connection, now));
         }
         debug_assert!(self.idle.back().is_none_or(|(_, since)| *since <= now), "time goes back");
-        let evicted = if self.idle.len() == self.keep_idle { self.idle.pop_front() } else { None };
+        let evicted = if self.idle.len() >= keep_max { self.idle.pop_front() } else { None };
         self.idle.push_back((connection, now));
         evicted
     }
@@ -87,6 +93,16 @@ mod tests {
     use super::*;
 
     const SECOND: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn less_may_be_kept_for_a_while() {
+        let now = Instant::now();
+        let mut pool = IdlePool::new(3, SECOND);
+        assert_eq!((pool.put_within('a', 1, now), pool.put_within('b', 1, now)), (None, Some(('a', now))));
+        assert_eq!((pool.put_within('c', 9, now), pool.put_within('d', 9, now)), (None, None));
+        assert_eq!((pool.put_within('e', 1, now), pool.len()), (Some(('b', now)), 3), "what was put before stays");
+        assert_eq!(pool.put_within('f', 0, now), Some(('f', now)));
+    }
 
     #[test]
     fn the_last_one_in_is_the_first_one_out() {

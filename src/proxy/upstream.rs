@@ -13,9 +13,13 @@ use super::retry_budget::RetryBudget;
 use crate::config::Heirs;
 use crate::config::model::{ProxyProtocol, Server, Upstream};
 
-/// Idle connections to one server that a data worker keeps for itself alone, where there are others: enough for the ups and
-/// downs of a moment, because one from the exchange costs a few system calls.
+/// Most idle connections to one server that a data worker keeps for itself alone, where there are others: enough for the ups
+/// and downs of a moment, because one from the exchange costs a few system calls.
 const OWN_IDLE_MAX: usize = 8;
+
+/// Requests that a worker has under way at a server for each idle connection that it may keep for itself. What workers keep
+/// back is what others have to dial: with this, no more than about an eighth.
+const ACTIVE_FOR_AN_OWN_ONE: usize = 8;
 
 /// Balancer and idle connections of one upstream on one data worker.
 #[derive(Debug)]
@@ -27,6 +31,8 @@ pub struct UpstreamState<T> {
     /// Settings of TLS sessions with the servers, this worker's own.
     tls: Option<Arc<rustls::ClientConfig>>,
     proxy_protocol: ProxyProtocol,
+    /// Idle connections beyond its own ones are for all workers.
+    shares: bool,
 }
 
 /// The data worker that a state is for.
@@ -57,10 +63,11 @@ impl<T> ServerState<T> {
 /// Idle connections that one of `workers` keeps for itself alone: what one has too many, the others may use. A session of TLS
 /// cannot leave its worker.
 fn stock(upstream: &Upstream, workers: usize) -> usize {
-    match workers == 1 || upstream.tls.is_some() {
-        true => upstream.keep_idle,
-        false => upstream.keep_idle.min(OWN_IDLE_MAX),
-    }
+    if shares(upstream, workers) { upstream.keep_idle.min(OWN_IDLE_MAX) } else { upstream.keep_idle }
+}
+
+fn shares(upstream: &Upstream, workers: usize) -> bool {
+    workers > 1 && upstream.tls.is_none()
 }
 
 impl<T> UpstreamState<T> {
@@ -74,6 +81,7 @@ impl<T> UpstreamState<T> {
             // The check has made these settings once already.
             tls: upstream.tls.as_ref().map(|tls| tls.trust.settings().expect("settings that were tried")),
             proxy_protocol: upstream.proxy_protocol,
+            shares: shares(upstream, worker.count),
         }
     }
 
@@ -165,7 +173,11 @@ impl<T> UpstreamState<T> {
     pub fn keep(&mut self, server: usize, connection: T, now: Instant) -> Option<(T, Instant)> {
         // It answered: the server is alive even if a connect failed meanwhile.
         self.balancer.on_connected(server);
-        self.servers[server].idle.borrow_mut().put(connection, now)
+        let own_max = match self.shares {
+            true => (self.active(server) as usize / ACTIVE_FOR_AN_OWN_ONE).clamp(1, OWN_IDLE_MAX),
+            false => usize::MAX,
+        };
+        self.servers[server].idle.borrow_mut().put_within(connection, own_max, now)
     }
 
     /// For the worker's tick: drops idle connections that are too old, and all of those to servers that are down.

@@ -73,6 +73,12 @@ impl Site {
         Site { program, ..Site::new(driver, rest) }
     }
 
+    /// So many data workers; beyond the cores there are, they share them.
+    pub(crate) fn workers(mut self, count: usize) -> Site {
+        self.data_workers = count;
+        self
+    }
+
     pub(crate) fn one_worker(mut self) -> Site {
         self.data_workers = 1;
         self
@@ -174,8 +180,10 @@ impl Site {
 /// The first `count` cores this process may use, as the config writes them.
 fn first_cores(count: usize) -> String {
     let set = rustix::thread::sched_getaffinity(None).expect("an affinity mask");
-    let cores: Vec<String> =
-        (0..1024).filter(|&core| set.is_set(core)).take(count).map(|core| core.to_string()).collect();
+    let there: Vec<usize> = (0..1024).filter(|&core| set.is_set(core)).collect();
+    // As many workers as there are cores, unless the test wants more than two: then they share them.
+    let count = if count <= 2 { count.min(there.len()) } else { count };
+    let cores: Vec<String> = there.iter().cycle().take(count).map(ToString::to_string).collect();
     cores.join(",")
 }
 

@@ -311,6 +311,14 @@ fn report_contradicting_limits(config: &Config, process: &Section<'_>, http: &Se
         let place = if written { process.value_span("read_buffer") } else { http.value_span("head_max") };
         process.cx.mistake(Problem::new(title, place, label));
     }
+    for key in ["data_cores", "app_cores"] {
+        let cores: Vec<usize> = process.get(key);
+        if let Some(core) = cores.iter().find(|core| cores.iter().filter(|other| other == core).count() > 1) {
+            let title = format!("core {core} is named several times in `{key}`");
+            let label = "as many workers share it: that shows what more cores would do, but is never faster";
+            process.cx.warn(Problem::new(title, process.value_span(key), label));
+        }
+    }
     let (cache, file_max) = (config.process.file_cache_bytes, config.process.file_cache_file_bytes_max);
     if cache > 0 && file_max > cache {
         let title = "`file_cache_file_max` is larger than `file_cache`";

@@ -136,7 +136,8 @@ fn bad_words_cores_addresses() {
     process("driver = \"kqueue\"", "`kqueue` is not known: write \"auto\", \"io-uring\" or \"epoll\"");
     process("data_cores = \"a\"", "`a` is not a core: write numbers and ranges, for example \"0,2-5\", or \"auto\"");
     process("data_cores = \"5-2\"", "the range 5-2 runs backwards: write \"2-5\"");
-    process("data_cores = \"0,0-1\"", "core 0 is named twice");
+    let shared = warnings("[process]\ndata_cores = \"0,1,0\"\n");
+    assert_eq!(shared, ["core 0 is named several times in `data_cores`"]);
     process("data_cores = \"0-99999\"", "core 99999 is too large: the most is 8191");
     process("data_cores = \"\"", "`` is not a core: write numbers and ranges, for example \"0,2-5\", or \"auto\"");
     let address = |text: &str, label: &str| {
