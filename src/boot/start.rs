@@ -101,6 +101,9 @@ const HELPER_QUEUE: usize = 256;
 /// Datagrams of QUIC that may wait for a worker whose connections they belong to; more are dropped.
 const DATAGRAMS_MAX: usize = 1024;
 
+/// Accepted connections that may wait for a worker with fewer of them; beyond it they stay where they are.
+const HANDED_MAX: usize = 256;
+
 /// How long the end of the process waits for a log that is not taken.
 const LOG_STOP_MAX: Duration = Duration::from_secs(2);
 
@@ -165,8 +168,12 @@ pub(super) fn run(config: Config, apps: &Registry, source: Option<Source>) -> Re
     let quic_keys = QuicKeys::random();
     let (datagram_senders, mut datagram_boxes): (Vec<_>, Vec<_>) =
         (0..placement.data.len()).map(|_| mailbox(DATAGRAMS_MAX)).unzip();
+    let (handed_senders, mut handed_boxes): (Vec<_>, Vec<_>) =
+        (0..placement.data.len()).map(|_| mailbox(HANDED_MAX)).unzip();
     for (index, (replies, tickets)) in data_seats.into_iter().enumerate().rev() {
-        let Some(datagrams) = datagram_boxes.pop() else { unreachable!("one for each worker") };
+        let (Some(datagrams), Some(handed)) = (datagram_boxes.pop(), handed_boxes.pop()) else {
+            unreachable!("one for each worker")
+        };
         let (order, control) = mailbox(16);
         let seat = Seat {
             index,
@@ -176,6 +183,8 @@ pub(super) fn run(config: Config, apps: &Registry, source: Option<Source>) -> Re
             quic_keys: quic_keys.clone(),
             datagrams,
             datagram_senders: datagram_senders.clone(),
+            handed,
+            handed_senders: handed_senders.clone(),
             tls: materials.clone(),
             splitters: std::mem::take(&mut sockets.mysql[index]),
             mysql: mysql.clone(),

@@ -138,6 +138,8 @@ pub struct ListenerStats {
 pub struct HttpStats {
     /// Connections accepted.
     pub accepted: Counter,
+    /// Connections handed to a worker that had fewer, which counts them as accepted.
+    pub handed_over: Counter,
     /// Connections refused because of a limit.
     pub refused: Counter,
     /// Of these, because their address had too many.

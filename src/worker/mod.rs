@@ -40,6 +40,7 @@ mod exchange;
 mod forward;
 mod h2;
 mod h3;
+mod handover;
 mod held_back;
 mod hot;
 mod limits;
@@ -54,6 +55,7 @@ mod run;
 mod secure;
 mod send_file;
 mod snapshot;
+mod spread;
 mod tarpit;
 mod tcp;
 mod trail;
@@ -131,6 +133,8 @@ pub(crate) struct Lasting {
     doors: RefCell<Vec<Rc<door::Door>>>,
     /// What of their HTTP/3 is served, or drains.
     endpoints: h3::Endpoints,
+    /// Connections between workers.
+    hand_over: handover::HandOver,
     folder_numbers: snapshot::FolderNumbers,
     /// The way to the access logs; `None`: there are none.
     outbox: RefCell<Option<Rc<crate::log::Outbox>>>,
@@ -161,6 +165,7 @@ pub(crate) struct Lasting {
     /// The same of all data workers.
     all_connections: Arc<AtomicUsize>,
     request_ids: Cell<u64>,
+    draws: Cell<u64>,
     /// Serial number of the last connection accepted.
     serials: Cell<u64>,
 }
@@ -194,6 +199,11 @@ impl Lasting {
         // Weyl sequence with an odd constant: visits every value before it repeats.
         self.request_ids.set(id.wrapping_add(0x9E37_79B9_7F4A_7C15));
         id
+    }
+
+    /// A number for a draw, another one each time; not for secrets.
+    fn next_draw(&self) -> u64 {
+        self.draws.replace(self.draws.get().wrapping_add(0x9E37_79B9_7F4A_7C15))
     }
 
     /// Number of the next connection. Every worker has numbers of its own, so that none is given twice.

@@ -1,6 +1,7 @@
 //! The worker's thread: builds the worker from its seat, accepts, ticks, drains.
 
 use std::cell::{Cell, OnceCell, RefCell};
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -10,6 +11,7 @@ use super::arrival::Arrival;
 use super::connection::{Connection, Transport, drive};
 use super::door::Door;
 use super::h3::{Datagram, Endpoints, Keys, QuicSocket};
+use super::handover::{self, HandOver, Handed};
 use super::hot::HotPool;
 use super::secure::HandshakeGate;
 use super::snapshot::{self, FolderNumbers, Reload, Socket};
@@ -24,7 +26,7 @@ use crate::files;
 use crate::http::coding::Encoders;
 use crate::http::date::HttpDate;
 use crate::runtime::mailbox::{Receiver, Sender};
-use crate::runtime::net::{BoundSocket, Listener};
+use crate::runtime::net::{BoundSocket, Listener, Stream};
 use crate::runtime::sys::splice::Pipes;
 use crate::runtime::time::sleep;
 
@@ -62,6 +64,9 @@ pub(crate) struct Seat {
     /// Datagrams of this worker's connections that others have received, and the mailboxes of all workers for such.
     pub(crate) datagrams: Receiver<Datagram>,
     pub(crate) datagram_senders: Vec<Sender<Datagram>>,
+    /// Connections that others have accepted for this worker, and the mailboxes of all workers for such.
+    pub(crate) handed: Receiver<Handed>,
+    pub(crate) handed_senders: Vec<Sender<Handed>>,
     /// By listener: certificates and keys; `None`: it speaks in clear.
     pub(crate) tls: Vec<Option<crate::tls::Material>>,
     /// Splitter listeners: index into the config, socket.
@@ -86,7 +91,8 @@ pub(crate) struct Seat {
 
 /// Runs the worker until it is told to stop or has drained.
 pub(crate) async fn run(seat: Seat) {
-    let Seat { index, shared, listeners, tls, splitters, mysql, mut control, replies, quic, datagrams, .. } = seat;
+    let Seat { index, shared, listeners, tls, splitters, mysql, mut control, replies, quic, datagrams, handed, .. } =
+        seat;
     let config = shared.config.clone();
     let handshakes = match HandshakeGate::new() {
         Ok(handshakes) => handshakes,
@@ -99,6 +105,7 @@ pub(crate) async fn run(seat: Seat) {
         waited_for: RefCell::default(),
         doors: RefCell::default(),
         endpoints: Endpoints::new(seat.quic_keys, seat.datagram_senders),
+        hand_over: HandOver::new(seat.handed_senders),
         folder_numbers: FolderNumbers::default(),
         outbox: RefCell::new(seat.outbox.map(Rc::new)),
         handshakes,
@@ -114,6 +121,7 @@ pub(crate) async fn run(seat: Seat) {
         connections: Cell::new(0),
         all_connections: seat.connections,
         request_ids: Cell::new(seat.request_id_seed),
+        draws: Cell::new(seat.request_id_seed.rotate_left(32)),
         serials: Cell::new(0),
         helpers: seat.helpers,
         verified: RefCell::new(crate::guard::Verified::new(&rand::random(), LOGINS_MAX)),
@@ -144,6 +152,7 @@ pub(crate) async fn run(seat: Seat) {
     super::forward::deliver_places(&worker);
     drop((worker, config));
     crate::runtime::spawn(take_forwarded(lasting.clone(), datagrams));
+    crate::runtime::spawn(handover::take(lasting.clone(), handed));
     let deliver = lasting.clone();
     crate::runtime::spawn(async move {
         deliver.bridge.deliver().await;
@@ -151,7 +160,10 @@ pub(crate) async fn run(seat: Seat) {
     // The ticks come from outside: a timer of our own would have to be set and cleared around every wait.
     let order = loop {
         match control.recv().await {
-            Control::Tick => lasting.current().tick(),
+            Control::Tick => {
+                lasting.current().tick();
+                handover::look_again(&lasting);
+            }
             Control::Certificates(materials) => match renew(&lasting.current(), &materials) {
                 Ok(()) => {}
                 Err(error) => tracing::error!(worker = index, %error, "new certificates cannot be used"),
@@ -208,7 +220,8 @@ async fn drain(lasting: &Lasting, control: &mut Receiver<Control>, deadline: Dur
         turns += 1;
         worker.watches.tell_of_drain();
         let clients: u64 = worker.stats.splitters.iter().map(|splitter| splitter.clients.value()).sum();
-        let is_done = worker.connections.get() == 0 && clients == 0;
+        let on_the_way = worker.hand_over.waiting(worker.index);
+        let is_done = worker.connections.get() == 0 && clients == 0 && on_the_way == 0;
         let told_to_stop = std::iter::from_fn(|| control.try_recv()).any(|order| matches!(order, Control::Stop));
         if is_done || told_to_stop {
             return;
@@ -288,35 +301,8 @@ async fn accept(door: Rc<Door>, listener: Rc<Listener>) {
     loop {
         match listener.accept().await {
             Ok((stream, peer)) => {
-                let worker = door.worker();
-                let Some(guard) = Open::new(&door) else {
-                    drop(stream);
-                    continue;
-                };
-                let watched = worker.watches.watch(&stream);
-                let requests = Cell::new(0);
-                let connection = Connection {
-                    watched,
-                    serial: worker.next_serial(),
-                    proxied: Cell::new(None),
-                    writes: OnceCell::new(),
-                    sending: Cell::new(false),
-                    arrival: Arrival::default(),
-                    opened: worker.now(),
-                    tls: OnceCell::new(),
-                    transport: Transport::Socket(stream),
-                    peer,
-                    door: door.clone(),
-                    requests,
-                    is_let_in: Cell::new(false),
-                    place: OnceCell::new(),
-                    _open: guard,
-                };
-                // Behind the PROXY protocol, whose header tells the client, it is counted later.
-                let has_header = worker.config.listeners[connection.listener(&worker)].proxy_protocol;
-                connection.is_let_in.set(!has_header);
-                if has_header || (connection.is_admitted(&worker) && connection.takes_place(&worker)) {
-                    crate::runtime::spawn(drive(Rc::new(connection)));
+                if let Some(stream) = handover::hand_over(&door.worker(), &door, stream, peer) {
+                    serve(&door, stream, peer);
                 }
             }
             Err(_) if listener.is_stopped() => return,
@@ -326,6 +312,35 @@ async fn accept(door: Rc<Door>, listener: Rc<Listener>) {
                 sleep(Duration::from_millis(50)).await;
             }
         }
+    }
+}
+
+/// Serves a connection that came through `door`, here or at another worker.
+pub(super) fn serve(door: &Rc<Door>, stream: Stream, peer: Option<SocketAddr>) {
+    let worker = door.worker();
+    let Some(guard) = Open::new(door) else { return };
+    let connection = Connection {
+        watched: worker.watches.watch(&stream),
+        serial: worker.next_serial(),
+        proxied: Cell::new(None),
+        writes: OnceCell::new(),
+        sending: Cell::new(false),
+        arrival: Arrival::default(),
+        opened: worker.now(),
+        tls: OnceCell::new(),
+        transport: Transport::Socket(stream),
+        peer,
+        door: door.clone(),
+        requests: Cell::new(0),
+        is_let_in: Cell::new(false),
+        place: OnceCell::new(),
+        _open: guard,
+    };
+    // Behind the PROXY protocol, whose header tells the client, it is counted later.
+    let has_header = worker.config.listeners[connection.listener(&worker)].proxy_protocol;
+    connection.is_let_in.set(!has_header);
+    if has_header || (connection.is_admitted(&worker) && connection.takes_place(&worker)) {
+        crate::runtime::spawn(drive(Rc::new(connection)));
     }
 }
 

@@ -138,6 +138,7 @@ fn compile_process(section: &Section<'_>) -> Process {
         app_concurrency: section.get("app_concurrency"),
         connections_max: section.get("connections_max"),
         tarpit_max: section.get("tarpit_max"),
+        accept_balance: section.get("accept_balance"),
         backlog: section.get("backlog"),
         drain_timeout: section.get("drain_timeout"),
         file_cache_bytes: section.get("file_cache"),

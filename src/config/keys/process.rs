@@ -80,6 +80,10 @@ pub(super) const KEYS: &[Key] = &[
         .flag("control")
         .known_as(&["haproxy stats socket"])
         .when("set it wherever somebody looks after the process, for example /run/one-server.sock"),
+    Key::new(Table::Process, "accept_balance", Kind::Switch, Default("true"))
+        .help("hand new connections from data workers that have many to those that have clearly fewer; the kernel spreads them by a hash alone")
+        .known_as(&["haproxy tune.listener.multi-queue", "nginx accept_mutex"])
+        .when("false where connections are short, and the flow of each is to stay on the core that the network card gave it"),
     Key::new(Table::Process, "backlog", integer(1, 1 << 20), Default("4096"))
         .help("length of the accept queue of each listening socket, see listen(2); the kernel caps it at net.core.somaxconn")
         .flag("backlog")

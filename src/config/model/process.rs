@@ -52,6 +52,8 @@ pub struct Process {
     pub connections_max: usize,
     /// Requests that tarpits hold back at the same time; the next are answered at once.
     pub tarpit_max: usize,
+    /// New connections are handed to workers that have clearly fewer.
+    pub accept_balance: bool,
     /// listen(2) backlog of each listening socket.
     pub backlog: u32,
     /// How long a drain (SIGQUIT) waits for requests in flight.
