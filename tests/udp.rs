@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use support::datagrams::{UdpClient, UdpServer};
+use support::dnsmasq::Dnsmasq;
 use support::*;
 
 /// A listener `dns` in UDP mode in front of an upstream `dns`; `udp`, `listener` and `upstream` are further keys.
@@ -251,7 +252,8 @@ fn a_reload_in_the_middle_changes_no_flow() {
     with_both_drivers(|driver| {
         let (one, two, three) = (UdpServer::start("one"), UdpServer::start("two"), UdpServer::start("three"));
         let servers = [one.address, two.address];
-        let server = site(driver, &servers, "idle_timeout = \"60s\"", "balance = \"round-robin\"").start();
+        let upstream = "balance = \"round-robin\"\nhealth = false";
+        let server = site(driver, &servers, "idle_timeout = \"60s\"", upstream).start();
         let clients: Vec<UdpClient> = (0..20).map(|_| UdpClient::new(server.address("dns"))).collect();
         let names: Vec<String> = clients.iter().map(|client| name(&client.ask("a")).to_owned()).collect();
         let senders = one.senders() + two.senders();
@@ -304,7 +306,8 @@ fn a_reload_in_the_middle_changes_no_flow() {
 fn a_listener_that_is_gone_frees_its_port_behind_the_last_flow() {
     with_both_drivers(|driver| {
         let upstream = UdpServer::start("one");
-        let server = site(driver, &[upstream.address], "idle_timeout = \"400ms\"", "").start();
+        // Without the listener, a TCP connection would be the check of these servers.
+        let server = site(driver, &[upstream.address], "idle_timeout = \"400ms\"", "health = false").start();
         let (address, client) = (server.address("dns"), UdpClient::new(server.address("dns")));
         assert_eq!(client.ask("a"), "one:a");
         let text = std::fs::read_to_string(server.config_file()).expect("a config");
@@ -314,8 +317,10 @@ fn a_listener_that_is_gone_frees_its_port_behind_the_last_flow() {
         std::fs::write(server.config_file(), without).expect("a config");
         server.ctl_ok(&["reload"]);
         assert_eq!(client.ask("b"), "one:b", "{driver:?}");
+        let begun = Instant::now();
         assert!(UdpSocket::bind(address).is_err(), "{driver:?}: it is still in use");
         eventually("the port is free", || UdpSocket::bind(address).is_ok());
+        assert!(begun.elapsed() >= Duration::from_millis(350), "{driver:?}: {:?}", begun.elapsed());
     });
 }
 
@@ -546,38 +551,16 @@ fn memory_is_bounded_by_the_flows_not_by_the_datagrams() {
     assert!(after <= before + 12, "{before} MiB, then {after} MiB");
 }
 
-/// A running dnsmasq that answers for `example.test` with its own address, and for `many.test` with several.
-struct Dnsmasq {
-    child: Child,
-    address: SocketAddr,
-}
-
-impl Dnsmasq {
-    fn start(last: u8) -> Option<Dnsmasq> {
-        if !has_program("dnsmasq") || !has_program("dig") {
-            return None;
-        }
-        let address = ports::free_address();
-        let mut command = Command::new("dnsmasq");
-        command.args(["--keep-in-foreground", "--no-resolv", "--no-hosts", "--conf-file=/dev/null", "--pid-file="]);
-        command.args(["--bind-interfaces", "--listen-address=127.0.0.1", "--no-daemon", "--user=root"]);
-        command.arg(format!("--port={}", address.port()));
-        command.arg(format!("--address=/example.test/192.0.2.{last}"));
-        (1..40).for_each(|n| {
-            command.arg(format!("--host-record=many.test,198.51.100.{n}"));
-        });
-        let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("dnsmasq starts");
-        let dnsmasq = Dnsmasq { child, address };
-        eventually("dnsmasq answers", || dig(address, &["example.test", "+tries=1", "+time=1"]).is_some());
-        Some(dnsmasq)
+/// A name server that gives `example.test` an address of its own, and `many.test` many; `None`: dnsmasq or dig is not there.
+fn name_server(last: u8) -> Option<Dnsmasq> {
+    if !has_program("dnsmasq") || !has_program("dig") {
+        return None;
     }
-}
-
-impl Drop for Dnsmasq {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+    let mut hosts = format!("192.0.2.{last} example.test\n");
+    (1..40).for_each(|n| hosts.push_str(&format!("198.51.100.{n} many.test\n")));
+    let server = Dnsmasq::start(&hosts, &[]);
+    eventually("dnsmasq answers", || dig(server.address, &["example.test", "+tries=1", "+time=1"]).is_some());
+    Some(server)
 }
 
 /// What dig prints with `+short`, sorted; `None`: there was no answer.
@@ -621,7 +604,7 @@ fn nginx_stream(servers: &[SocketAddr]) -> Option<(Child, SocketAddr, tempfile::
 
 #[test]
 fn dig_asks_dnsmasq_through_it_as_through_nginx() {
-    let (Some(first), Some(second)) = (Dnsmasq::start(1), Dnsmasq::start(2)) else { return };
+    let (Some(first), Some(second)) = (name_server(1), name_server(2)) else { return };
     let addresses = [first.address, second.address];
     let questions: [&[&str]; 5] = [
         &["many.test", "A"],

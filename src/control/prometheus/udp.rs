@@ -31,7 +31,6 @@ pub(super) fn write(out: &mut Exposition, shared: &Shared) {
             refused.sample(&labels, row.sum(|udp| udp.refused(why).value()));
         }
     }
-    drop(refused);
     t.counter(out, "lost_datagrams_total", "Datagrams that this machine could not send.", |udp| &udp.lost);
     t.counter(out, "timeouts_total", "Flows that ended by silence.", |udp| &udp.timeouts);
     t.counter(out, "unanswered_total", "Of these, without the answers that were to come.", |udp| &udp.unanswered);
