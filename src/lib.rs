@@ -14,10 +14,10 @@
 //! | [`http`] | HTTP/1.1 codec, guard of HTTP/2 over the `h2` crate, HTTP/3 over the streams of `quinn-proto`, content codings, substitutions, fields; no I/O | choose an action |
 //! | [`route`] | (host, method, path) → action, rewrites, https; pure | I/O |
 //! | [`files`] | static files: path safety, conditionals, ranges, coded forms, listings, cache | leave its root |
-//! | [`proxy`] | upstreams of HTTP and TCP: balance, limits, health, outliers, pools, forwarding, retries | complete a truncated body |
+//! | [`proxy`] | upstreams of HTTP, TCP and UDP: balance, limits, health, outliers, pools, forwarding, retries | complete a truncated body |
 //! | [`app`] | in-process applications: contract, bridge, workers | touch a client socket |
 //! | [`mysql`] | splitter: protocol, classifier, sessions, pools | send a doubtful statement to a replica |
-//! | `worker` | a data worker: accept, TLS, connections of all versions of HTTP and in TCP mode, requests to actions, deadlines | decide about a protocol |
+//! | `worker` | a data worker: accept, TLS, connections of all versions of HTTP and in TCP mode, datagrams in UDP mode, requests to actions, deadlines | decide about a protocol |
 //! | [`control`] | admin HTTP, control socket, health checks, ejection of outliers, status | stand on the path of a request |
 //! | [`demo`] | the application of `one-server demo`, an example of one | know the server around it |
 //! | [`metrics`], [`log`] | per-worker counters, histograms, access log | lock, block |
@@ -58,7 +58,7 @@
 //!
 //! # Deliberately absent
 //!
-//! Not built yet, each with its place in the house: FastCGI, UDP, name resolution, failover between machines, a firewall.
+//! Not built yet, each with its place in the house: FastCGI, name resolution, failover between machines, a firewall.
 //!
 //! Not wanted: dynamic dispatch of protocols, plug-ins, a second ring beside those of monoio and tokio-uring, a cipher, a
 //! QUIC or an HTTP/2 framing of our own, any operating system but Linux.

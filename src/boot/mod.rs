@@ -8,6 +8,7 @@
 
 mod certificates;
 mod cores;
+mod flow_ports;
 mod names;
 mod privileges;
 mod reload;

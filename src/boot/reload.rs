@@ -16,7 +16,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::certificates::{self, Certificates, Materials};
-use super::sockets::{HTTP3, QuicPorts, bind_listener, kind};
+use super::sockets::{HTTP3, UdpPorts, bind_listener, kind};
 use super::source::Source;
 use super::start::limits;
 use crate::config::servers::Changes;
@@ -28,7 +28,7 @@ use crate::control::shared::{EventLevel, ListenerFacts, StartFacts};
 use crate::log::{self, LogError};
 use crate::runtime::mailbox::Sender;
 use crate::tls::{Material, TlsError};
-use crate::worker::{Control, LogNews, QuicSocket, Reload, Socket};
+use crate::worker::{Control, FlowSocket, LogNews, QuicSocket, Reload, Socket};
 
 /// A full mailbox is tried again after this time: its worker is busy with ticks.
 const AGAIN_AFTER: Duration = Duration::from_millis(10);
@@ -117,7 +117,7 @@ pub(super) struct Reloader {
     workers: Vec<Sender<Control>>,
     /// By listener: its slot.
     slots: Vec<usize>,
-    quic_ports: QuicPorts,
+    udp_ports: UdpPorts,
     logs: Logs,
     open_files: u64,
 }
@@ -142,6 +142,8 @@ struct Bound {
     sockets: Vec<Vec<Socket>>,
     /// The same for HTTP/3.
     quic: Vec<Vec<QuicSocket>>,
+    /// The same for UDP mode.
+    flows: Vec<Vec<FlowSocket>>,
 }
 
 impl Reloader {
@@ -150,7 +152,7 @@ impl Reloader {
         shared: Arc<Shared>,
         kept: Kept,
         workers: Vec<Sender<Control>>,
-        quic_ports: QuicPorts,
+        udp_ports: UdpPorts,
         logs: Logs,
         open_files: u64,
     ) -> Reloader {
@@ -160,7 +162,7 @@ impl Reloader {
         let live = watch::Sender::new(shared);
         names.tell(&live.borrow());
         let changes = Changes::default();
-        Reloader { source, live, certificates, names, changes, materials, workers, slots, quic_ports, logs, open_files }
+        Reloader { source, live, certificates, names, changes, materials, workers, slots, udp_ports, logs, open_files }
     }
 
     /// The process as the present config has it.
@@ -256,7 +258,7 @@ impl Reloader {
         let present = Present {
             shared: self.shared(),
             slots: self.slots.clone(),
-            quic_ports: self.quic_ports.clone(),
+            udp_ports: self.udp_ports.clone(),
             logs: self.logs.clone(),
             materials: self.materials.clone(),
         };
@@ -272,7 +274,7 @@ impl Reloader {
     async fn go_on_with(&mut self, ready: Ready) -> Reloaded {
         let old = self.shared();
         let shared = old.next(Arc::new(ready.adopted.config));
-        let Bound { listeners, sockets, quic } = ready.bound;
+        let Bound { listeners, sockets, quic, flows } = ready.bound;
         let (opened, closed) = announce(&old, &ready.succession.listeners, &listeners);
         drop(shared.facts.set(next_facts(&old, &shared.config, listeners, self.open_files)));
         let shared = Arc::new(shared);
@@ -281,7 +283,7 @@ impl Reloader {
         self.materials = tls.clone();
         certificates::tell(&ready.certificates, &tls, &shared);
         self.certificates = Some(ready.certificates);
-        self.swap(&old, &shared, tls, slots, Parts { sockets, quic, logs: ready.logs }).await;
+        self.swap(&old, &shared, tls, slots, Parts { sockets, quic, flows, logs: ready.logs }).await;
         Reloaded {
             file: self.file(),
             generation: shared.generation,
@@ -302,15 +304,16 @@ impl Reloader {
         parts: Parts,
     ) {
         let waits_for = Arc::new(AtomicUsize::new(self.workers.len()));
-        let mut parts = parts.sockets.into_iter().zip(parts.quic).zip(parts.logs);
+        let mut parts = parts.sockets.into_iter().zip(parts.quic).zip(parts.flows).zip(parts.logs);
         let reload = |_| {
-            let ((sockets, quic), log) = parts.next().expect("something for each worker");
+            let (((sockets, quic), flows), log) = parts.next().expect("something for each worker");
             Control::Reload(Box::new(Reload {
                 shared: shared.clone(),
                 tls: tls.clone(),
                 slots: slots.clone(),
                 sockets,
                 quic,
+                flows,
                 log,
                 waits_for: waits_for.clone(),
             }))
@@ -335,6 +338,7 @@ impl Reloader {
 struct Parts {
     sockets: Vec<Vec<Socket>>,
     quic: Vec<Vec<QuicSocket>>,
+    flows: Vec<Vec<FlowSocket>>,
     logs: Vec<LogNews>,
 }
 
@@ -344,6 +348,7 @@ impl Parts {
         Parts {
             sockets: (0..workers).map(|_| Vec::new()).collect(),
             quic: (0..workers).map(|_| Vec::new()).collect(),
+            flows: (0..workers).map(|_| Vec::new()).collect(),
             logs: (0..workers).map(|_| LogNews::Lanes(log::NewLanes::default())).collect(),
         }
     }
@@ -383,7 +388,7 @@ pub(super) async fn run(mut reloader: Reloader, mut asked: mpsc::Receiver<Asked>
 struct Present {
     shared: Arc<Shared>,
     slots: Vec<usize>,
-    quic_ports: QuicPorts,
+    udp_ports: UdpPorts,
     logs: Logs,
     materials: Arc<Materials>,
 }
@@ -439,6 +444,7 @@ impl Present {
         let known = self.shared.facts.get().map(|facts| &facts.listeners[..]).unwrap_or_default();
         let mut sockets: Vec<Vec<Socket>> = (0..workers).map(|_| Vec::new()).collect();
         let mut quic: Vec<Vec<QuicSocket>> = (0..workers).map(|_| Vec::new()).collect();
+        let mut flows: Vec<Vec<FlowSocket>> = (0..workers).map(|_| Vec::new()).collect();
         let (mut facts, mut http3) = (Vec::new(), Vec::new());
         for (index, listener) in config.listeners.iter().enumerate() {
             let fact = match succession.listeners.0[index] {
@@ -446,6 +452,12 @@ impl Present {
                 Some(old) => {
                     let address = known.get(old).map(|fact| fact.address.clone()).unwrap_or_default();
                     ListenerFacts { name: listener.name.clone(), kind: kind(listener), address }
+                }
+                None if listener.udp.is_some() => {
+                    let bound = self.udp_ports.flows.bind(listener, slots[index], workers);
+                    let (fact, bound) = bound.map_err(|error| Refusal::plain(error.to_string()))?;
+                    flows.iter_mut().zip(bound).for_each(|(worker, socket)| worker.push(socket));
+                    fact
                 }
                 None => {
                     let bound = bind_listener(listener, slots[index], config.process.backlog, workers);
@@ -462,7 +474,7 @@ impl Present {
                 } else {
                     // Clients look for it under the number they know.
                     let port = address.parse::<SocketAddr>().map_or(0, |address| address.port());
-                    let bound = self.quic_ports.bind(listener, slots[index], port, workers);
+                    let bound = self.udp_ports.quic.bind(listener, slots[index], port, workers);
                     let (fact, bound) = bound.map_err(|error| Refusal::plain(error.to_string()))?;
                     quic.iter_mut().zip(bound).for_each(|(worker, socket)| worker.push(socket));
                     http3.push(fact);
@@ -471,7 +483,7 @@ impl Present {
             facts.push(fact);
         }
         facts.append(&mut http3);
-        Ok(Bound { listeners: facts, sockets, quic })
+        Ok(Bound { listeners: facts, sockets, quic, flows })
     }
 }
 

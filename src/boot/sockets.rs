@@ -7,13 +7,14 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
+use super::flow_ports::FlowPorts;
 use super::start::StartError;
 use crate::config::Config;
 use crate::config::model::Listener;
 use crate::control::shared::ListenerFacts;
 use crate::runtime::net::{Address, BoundSocket, no_address};
 use crate::runtime::udp::BoundUdp;
-use crate::worker::{QuicSocket, Socket};
+use crate::worker::{FlowSocket, QuicSocket, Socket};
 
 /// Listening sockets of all data workers, and of the control thread.
 pub(super) struct Sockets {
@@ -21,8 +22,10 @@ pub(super) struct Sockets {
     pub(super) http: Vec<Vec<Socket>>,
     /// The same for HTTP/3.
     pub(super) quic: Vec<Vec<QuicSocket>>,
+    /// The same for UDP mode.
+    pub(super) flows: Vec<Vec<FlowSocket>>,
     /// These, for reloads.
-    pub(super) quic_ports: QuicPorts,
+    pub(super) udp_ports: UdpPorts,
     /// By data worker: splitter index, socket.
     pub(super) mysql: Vec<Vec<(usize, BoundSocket)>>,
     pub(super) admin: Option<std::net::TcpListener>,
@@ -38,7 +41,8 @@ pub(super) fn bind(config: &Config, data_workers: usize) -> Result<Sockets, Star
     let mut sockets = Sockets {
         http: (0..data_workers).map(|_| Vec::new()).collect(),
         quic: (0..data_workers).map(|_| Vec::new()).collect(),
-        quic_ports: QuicPorts::default(),
+        flows: (0..data_workers).map(|_| Vec::new()).collect(),
+        udp_ports: UdpPorts::default(),
         mysql: (0..data_workers).map(|_| Vec::new()).collect(),
         admin: None,
         control: None,
@@ -47,14 +51,22 @@ pub(super) fn bind(config: &Config, data_workers: usize) -> Result<Sockets, Star
     };
     let backlog = config.process.backlog;
     for (slot, listener) in config.listeners.iter().enumerate() {
+        if listener.udp.is_some() {
+            let (fact, bound) = sockets.udp_ports.flows.bind(listener, slot, data_workers)?;
+            sockets.facts.push(fact);
+            sockets.flows.iter_mut().zip(bound).for_each(|(worker, socket)| worker.push(socket));
+            continue;
+        }
         let (fact, bound) = bind_listener(listener, slot, backlog, data_workers)?;
         sockets.facts.push(fact);
         sockets.http.iter_mut().zip(bound).for_each(|(worker, socket)| worker.push(socket));
     }
     for (slot, listener) in config.listeners.iter().enumerate().filter(|(_, listener)| listener.http3) {
         // Clients look for it under the number they know.
-        let port = sockets.http.first().and_then(|worker| worker.get(slot)).map_or(0, |socket| socket.port);
-        let (fact, bound) = sockets.quic_ports.bind(listener, slot, port, data_workers)?;
+        let of_listener =
+            |worker: &Vec<Socket>| worker.iter().find(|socket| socket.slot == slot).map(|socket| socket.port);
+        let port = sockets.http.first().and_then(of_listener).unwrap_or(0);
+        let (fact, bound) = sockets.udp_ports.quic.bind(listener, slot, port, data_workers)?;
         sockets.facts.push(fact);
         sockets.quic.iter_mut().zip(bound).for_each(|(worker, socket)| worker.push(socket));
     }
@@ -129,6 +141,13 @@ pub(super) const HTTP3: &str = "http3";
 const AGAIN_MAX: u32 = 10;
 const AGAIN_AFTER: Duration = Duration::from_millis(20);
 
+/// The UDP sockets of the process.
+#[derive(Clone, Default)]
+pub(super) struct UdpPorts {
+    pub(super) quic: QuicPorts,
+    pub(super) flows: FlowPorts,
+}
+
 /// UDP sockets that workers have, by address, one for each of them: in use, or with connections that come to their end.
 ///
 /// A listener may lose its HTTP/3 and get it back while these are there. Then they are used again: the kernel would give a
@@ -148,19 +167,29 @@ impl QuicPorts {
         let address = SocketAddr::new(listener.address.ip(), port);
         let name = format!("{}, HTTP/3 over UDP", listener.name);
         let error = |error| StartError::Bind { name: name.clone(), address: Address::Tcp(address), error };
+        let bound = self.sockets(address, data_workers, BoundUdp::new).map_err(error)?;
+        let fact = ListenerFacts { name: listener.name.clone(), kind: HTTP3, address: address.to_string() };
+        Ok((fact, bound.into_iter().map(|socket| QuicSocket { slot, address, socket }).collect()))
+    }
+
+    /// The sockets at `address`, whose port is not 0: those that are still there, and others that `make` makes beside them.
+    pub(super) fn sockets(
+        &self,
+        address: SocketAddr,
+        data_workers: usize,
+        make: fn(SocketAddr) -> io::Result<BoundUdp>,
+    ) -> io::Result<Vec<Arc<BoundUdp>>> {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         known.retain(|bound, sockets| *bound == address || sockets.iter().any(|socket| socket.strong_count() > 0));
         let before = known.remove(&address).unwrap_or_default();
         let found: Vec<_> = (0..data_workers).map(|worker| before.get(worker).and_then(Weak::upgrade)).collect();
         if found.iter().all(Option::is_none) {
-            ask_for_udp(address, if before.is_empty() { 0 } else { AGAIN_MAX }).map_err(error)?;
+            ask_for_udp(address, if before.is_empty() { 0 } else { AGAIN_MAX })?;
         }
-        let bind = |found: Option<Arc<BoundUdp>>| found.map_or_else(|| BoundUdp::new(address).map(Arc::new), Ok);
-        let bound: io::Result<Vec<_>> = found.into_iter().map(bind).collect();
-        let bound = bound.map_err(error)?;
+        let bind = |found: Option<Arc<BoundUdp>>| found.map_or_else(|| make(address).map(Arc::new), Ok);
+        let bound = found.into_iter().map(bind).collect::<io::Result<Vec<_>>>()?;
         known.insert(address, bound.iter().map(Arc::downgrade).collect());
-        let fact = ListenerFacts { name: listener.name.clone(), kind: HTTP3, address: address.to_string() };
-        Ok((fact, bound.into_iter().map(|socket| QuicSocket { slot, address, socket }).collect()))
+        Ok(bound)
     }
 }
 
@@ -180,6 +209,9 @@ fn ask_for_udp(address: SocketAddr, again_max: u32) -> io::Result<()> {
 
 /// What the facts call it.
 pub(super) fn kind(listener: &Listener) -> &'static str {
+    if listener.udp.is_some() {
+        return "udp";
+    }
     match (&listener.tcp, &listener.tls) {
         (None, None) => "http",
         (None, Some(_)) => "https",

@@ -180,6 +180,7 @@ pub(super) fn run(config: Config, apps: &Registry, source: Option<Source>) -> Re
             shared: shared.clone(),
             listeners: std::mem::take(&mut sockets.http[index]),
             quic: std::mem::take(&mut sockets.quic[index]),
+            flows: std::mem::take(&mut sockets.flows[index]),
             quic_keys: quic_keys.clone(),
             datagrams,
             datagram_senders: datagram_senders.clone(),
@@ -220,7 +221,7 @@ pub(super) fn run(config: Config, apps: &Registry, source: Option<Source>) -> Re
     let kept = Kept { certificates, materials, names };
     let orders = threads.orders.clone();
     let logs = Logs::new(writer);
-    let reloader = Reloader::new(source, shared, kept, orders, sockets.quic_ports, logs, open_files);
+    let reloader = Reloader::new(source, shared, kept, orders, sockets.udp_ports, logs, open_files);
     let ears = Ears { admin: sockets.admin, control: sockets.control };
     let result = control_thread(&mysql, threads, ears, reloader);
     log::flush(LOG_STOP_MAX);
@@ -382,7 +383,8 @@ fn announce(facts: &StartFacts, config: &Config, open_files: u64) {
         tracing::info!(name = %listener.name, kind = listener.kind, address = %listener.address, "listening");
     }
     let connections_max = config.process.connections_max;
-    let needed = 2 * connections_max as u64 + 256;
+    let flows_max: usize = config.listeners.iter().filter_map(|l| l.udp.as_ref()).map(|udp| udp.flows_max).sum();
+    let needed = 2 * connections_max as u64 + flows_max as u64 + 256;
     tracing::info!(
         connections_max,
         open_files,

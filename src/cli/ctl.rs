@@ -136,9 +136,24 @@ fn shown(view: &View) -> String {
     });
     table(&mut out, "workers", workers);
     let listeners = view.listeners.iter().map(|listener| {
-        vec![listener.name.clone(), listener.kind.clone(), listener.address.clone(), open(listener.connections)]
+        let open = match listener.kind.as_str() {
+            "udp" => open(listener.connections).replace("connections", "flows"),
+            _ => open(listener.connections),
+        };
+        vec![listener.name.clone(), listener.kind.clone(), listener.address.clone(), open]
     });
     table(&mut out, "listeners", listeners);
+    let udp = view.udp.iter().map(|udp| {
+        let refused: u64 = udp.refused.values().sum();
+        vec![
+            udp.listener.clone(),
+            format!("{} of {} flows, {} in all", udp.flows, udp.flows_max, udp.flows_total),
+            format!("datagrams {} in, {} out", udp.received_datagrams, udp.sent_datagrams),
+            format!("dropped {refused}"),
+            format!("unanswered {}", udp.unanswered),
+        ]
+    });
+    table(&mut out, "udp", udp);
     let sites = view.sites.iter().map(|site| {
         let default = if site.default { "default" } else { "" };
         let hosts = if site.hosts.is_empty() { "-".into() } else { site.hosts.join(" ") };

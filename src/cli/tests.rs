@@ -259,7 +259,7 @@ fn wrong_flags_are_told_with_advice_and_code_2() {
         (&["static", ".", "--header-timeout", "30"], "`30` has no unit: write \"30s\""),
         (&["static", ".", "--ring-entries", "1"], "1 is too small: the least is 256"),
         (&["static", ".", "--driver", "iouring"], "did you mean \"io-uring\"?"),
-        (&["proxy", "--to", "localhost:80"], "names are not resolved: write \"127.0.0.1:80\""),
+        (&["proxy", "--to", "localhost"], "the port is missing: write \"localhost:80\" with the port you mean"),
         (&["static", ".", "--fallback", "x"], "a path begins with `/`: write \"/x\""),
         (&["demo", "--no-database", "--primary", "10.0.0.1:1"], "cannot be used with"),
         (&["demo", "--primary", "10.0.0.1:1"], "--user <NAME>"),

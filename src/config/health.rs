@@ -36,7 +36,7 @@ pub struct Health {
 }
 
 impl Health {
-    /// What log lines call the check: `http`, `https`, `tcp`, `tls` or `mysql`.
+    /// What log lines call the check: `http`, `https`, `tcp`, `tls`, `mysql` or `udp`.
     pub fn kind(&self) -> &'static str {
         match (&self.probe, &self.tls) {
             (Probe::Http(_), None) => "http",
@@ -44,6 +44,7 @@ impl Health {
             (Probe::Text(_), None) => "tcp",
             (Probe::Text(_), Some(_)) => "tls",
             (Probe::Mysql(_), _) => "mysql",
+            (Probe::Datagram(_), _) => "udp",
         }
     }
 }
@@ -70,6 +71,8 @@ pub enum Probe {
     Http(Box<HttpProbe>),
     /// A handshake, and perhaps a login.
     Mysql(MysqlProbe),
+    /// A datagram, and its answer; without a text to be expected any will do.
+    Datagram(TextProbe),
 }
 
 /// Texts on a plain connection.

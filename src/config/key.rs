@@ -24,6 +24,8 @@ pub enum Table {
     Tls,
     /// One entry of `certificates` of `tls`
     Certificate,
+    /// `udp = { … }` of a listener
+    Udp,
     /// `[limit.NAME]`
     Limit,
     /// `[site.NAME]`
@@ -99,6 +101,7 @@ impl Table {
         Table::Listener,
         Table::Tls,
         Table::Certificate,
+        Table::Udp,
         Table::Limit,
         Table::Site,
         Table::Route,
@@ -171,6 +174,7 @@ impl Table {
             Table::Listener => "[listener.NAME]",
             Table::Tls => "tls = { … }",
             Table::Certificate => "certificates = [{ … }]",
+            Table::Udp => "udp = { … }",
             Table::Limit => "[limit.NAME]",
             Table::Site => "[site.NAME]",
             Table::Route => "[[site.NAME.route]]",
@@ -219,12 +223,17 @@ impl Table {
                  are those of [http]."
             }
             Table::Listener => {
-                "One listening address: for HTTP, or for TCP connections of any kind (`tcp`). The name shows in logs and metrics."
+                "One listening address: for HTTP, for TCP connections of any kind (`tcp`), or for datagrams (`udp`). The name shows in logs and metrics."
             }
             Table::Tls => "TLS of a listener. Also written as [listener.NAME.tls].",
             Table::Certificate => {
                 "One certificate with its key. Clients get the one for the name they ask for, ECDSA before RSA. \
                  `one-server cert self-signed NAME` makes one for development."
+            }
+            Table::Udp => {
+                "UDP mode of a listener: datagrams are passed on to the servers of an upstream, and answers back. What one client \
+                 sends from one port belongs to one flow, which stays with one server for as long as it lasts. `udp = \"dns\"` is \
+                 short for `udp = { upstream = \"dns\" }`."
             }
             Table::Limit => {
                 "How many requests of one key (of one address, if nothing else is said) are answered: per time, and at once. \

@@ -28,7 +28,7 @@ pub use app::App;
 pub use files::{Candidate, Files, Listing, MediaTypes, Symlinks};
 pub use http::{Http, Http2, Http3, QuicRetry};
 pub use limit::Limit;
-pub use listener::{CertificateFiles, ClientCertificates, Listener, TcpRoute, Tls, TlsProfile, UnknownNames};
+pub use listener::{CertificateFiles, ClientCertificates, Listener, TcpRoute, Tls, TlsProfile, UdpRoute, UnknownNames};
 pub use log::{Log, LogTarget, SiteLog};
 pub use mysql::{CausalReads, Secret, Splitter};
 pub use options::{ErrorPage, ErrorPages, Hsts, Options, PageSource, PageStatus, Satisfy};

@@ -95,6 +95,7 @@ impl Config {
                 trust: None,
                 access: None,
                 tcp: None,
+                udp: None,
                 sites: vec![site],
                 http2: true,
                 http3: false,

@@ -101,9 +101,10 @@ impl Succession {
     }
 }
 
-/// Listeners that pick their port are told apart by their names, the others have their address.
-fn listener_name(listener: &Listener) -> (SocketAddr, &str) {
-    (listener.address, if listener.address.port() == 0 { &listener.name } else { "" })
+/// Listeners that pick their port are told apart by their names, the others have their address. The ports of UDP are others.
+fn listener_name(listener: &Listener) -> (SocketAddr, bool, &str) {
+    let name = if listener.address.port() == 0 { &listener.name } else { "" };
+    (listener.address, listener.udp.is_some(), name)
 }
 
 /// A new config as the running process can take it.

@@ -24,6 +24,7 @@ pub mod shared;
 mod status;
 pub mod tiers;
 mod trace_ring;
+mod udp_view;
 mod usage;
 
 pub use shared::Shared;

@@ -9,6 +9,7 @@ use super::Shared;
 use super::prometheus::{backend_names, merged, server_names};
 use super::sampler::{Counts, Key, Rates, Sampler};
 use super::shared::{Event, SplitterView, unix_ms};
+use super::udp_view::{self, UdpView};
 use crate::config::model::Limit;
 use crate::metrics::{Counter, HistogramSnapshot, LimitOutcome, Worker};
 
@@ -139,6 +140,7 @@ pub(crate) struct Status {
     listeners: Vec<ListenerView>,
     limits: serde_json::Map<String, serde_json::Value>,
     http: HttpView,
+    udp: Vec<UdpView>,
     request_limits: Vec<LimitView>,
     files: FilesView,
     upstreams: Vec<UpstreamView>,
@@ -414,6 +416,7 @@ pub(crate) fn status(shared: &Shared, history: &mut History, now: SystemTime) ->
         listeners: listeners.map(|l| ListenerView { name: l.name, kind: l.kind, address: l.address }).collect(),
         limits: facts.limits.iter().map(|(name, value)| (name.to_string(), (*value).into())).collect(),
         http: page.http(),
+        udp: udp_view::views(shared),
         request_limits: page.request_limits(),
         files: page.files(),
         upstreams: (0..shared.config.upstreams.len()).map(|u| page.upstream(u)).collect(),

@@ -8,6 +8,7 @@
 
 pub mod basic_auth;
 mod crypt;
+mod flow_limits;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
 pub mod hasher;
@@ -26,6 +27,7 @@ mod throttle;
 pub mod verified;
 
 pub use basic_auth::{Auth, Credentials};
+pub use flow_limits::{FlowLimits, FlowPlace, NoPlace};
 pub use hasher::Hasher;
 pub use htpasswd::Users;
 pub use limiter::{Allowed, Entry, Key, Limiter, Ticket, Turn};

@@ -97,7 +97,7 @@ pub struct Entry<'a> {
     pub termination: Termination,
     /// Connections and queues at the end of the request.
     pub counts: Counts,
-    /// A connection in TCP mode.
+    /// A connection in TCP mode, or a flow in UDP mode.
     pub stream: Option<StreamFacts<'a>>,
     /// What variables of the config's own are asked of; needed only when [`super::AccessLog::wants_own`].
     pub own: Option<OwnValues<'a>>,
@@ -214,13 +214,15 @@ pub struct TlsFacts<'a> {
     pub client: Option<ClientFacts<'a>>,
 }
 
-/// What is known of a connection in TCP mode alone.
+/// What is known of a connection in TCP mode, or a flow in UDP mode, alone.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct StreamFacts<'a> {
     /// Name that the client asks for in TLS that is passed on.
     pub server_name: Option<&'a [u8]>,
     /// Protocols that it offers there, separated by commas; empty: none.
     pub alpn: &'a [u8],
+    /// Datagrams from the client, and to it; `None`: it is a connection.
+    pub datagrams: Option<[u64; 2]>,
 }
 
 /// A client's certificate, as nginx shows it.

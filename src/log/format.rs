@@ -164,6 +164,12 @@ impl Values {
             BytesReceived => pen.number(entry.bytes_received),
             UpstreamBytesSent => pen.optional_number(entry.stream.map(|_| entry.bytes_received)),
             UpstreamBytesReceived => pen.optional_number(entry.stream.map(|_| entry.bytes_sent)),
+            DatagramsReceived => {
+                pen.optional_number(entry.stream.and_then(|stream| stream.datagrams).map(|[up, _]| up))
+            }
+            DatagramsSent => {
+                pen.optional_number(entry.stream.and_then(|stream| stream.datagrams).map(|[_, down]| down))
+            }
             CodingName => pen.optional(entry.coding.map(|coding| coding.name)),
             BytesBeforeCoding => pen.optional_number(entry.coding.map(|coding| coding.bytes_before)),
             GzipRatio => put_ratio(pen, entry),

@@ -46,7 +46,7 @@ const JSON: &str = concat!(
     r#""termination":$termination}"#,
 );
 
-/// The words that stand for a format of connections in TCP mode.
+/// The words that stand for a format of connections in TCP mode, and of flows in UDP mode.
 const TCP_PRESETS: [(&str, &str); 3] = [
     ("basic", "$remote_addr [$time_local] $protocol $status $bytes_sent $bytes_received $session_time"),
     ("tcplog", "%ci:%cp [%t] %ft %b/%s %Tw/%Tc/%Tt %B %ts %ac/%fc/%bc/%sc/%rc %sq/%bq"),
@@ -57,7 +57,7 @@ const TCP_JSON: &str = concat!(
     r#"{"time":$time_iso8601_ms,"remote_addr":$remote_addr,"remote_port":$remote_port,"peer_addr":$realip_remote_addr,"#,
     r#""protocol":$protocol,"status":$status,"listener":$listener,"upstream":$upstream,"server":$upstream_addr,"#,
     r#""bytes_received":$bytes_received,"bytes_sent":$bytes_sent,"duration_us":$duration_us,"connect_us":$connect_us,"#,
-    r#""tries":$tries,"tls_version":$ssl_protocol,"tls_cipher":$ssl_cipher,"tls_server_name":$ssl_server_name,"#,
+    r#""datagrams_received":$datagrams_received,"datagrams_sent":$datagrams_sent,"tries":$tries,"tls_version":$ssl_protocol,"tls_cipher":$ssl_cipher,"tls_server_name":$ssl_server_name,"#,
     r#""preread_server_name":$ssl_preread_server_name,"preread_alpn":$ssl_preread_alpn_protocols,"#,
     r#""worker":$worker,"connection":$connection,"termination":$termination}"#,
 );

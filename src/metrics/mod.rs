@@ -11,6 +11,7 @@ mod limit;
 mod log;
 mod outcomes;
 pub mod trace;
+mod udp;
 pub mod worker;
 
 pub use self::app_worker::AppWorkerStats;
@@ -20,6 +21,7 @@ pub use self::limit::{LimitOutcome, LimitStats};
 pub use self::log::{LogStats, LogWriterStats};
 pub use self::outcomes::Outcomes;
 pub use self::trace::{ServedBy, Trace, TraceEvent};
+pub use self::udp::{UdpRefusal, UdpStats};
 pub use self::worker::{
     AppStats, BackendStats, FileStats, Http2Stats, Http3Stats, HttpStats, ListenerStats, ServerStats, SplitterStats,
     TcpStats, UpstreamStats, Worker,

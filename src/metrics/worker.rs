@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Counter, ExchangeStats, Exchanged, Gauge, Histogram, LimitStats, LogStats, Outcomes};
+use super::{Counter, ExchangeStats, Exchanged, Gauge, Histogram, LimitStats, LogStats, Outcomes, UdpStats};
 use crate::config::{Config, Heirs, Succession};
 use crate::http::h2::{Flood, Summary};
 
@@ -26,6 +26,8 @@ pub struct Worker {
     pub files: Arc<FileStats>,
     /// TCP mode, per listener; of listeners that speak HTTP only what is refused counts.
     pub tcp: Vec<Arc<TcpStats>>,
+    /// UDP mode, per listener.
+    pub udp: Vec<Arc<UdpStats>>,
     /// Per listener.
     pub listeners: Vec<Arc<ListenerStats>>,
     /// Per site, per route; its requests are those that it answered, or its action did.
@@ -62,6 +64,7 @@ impl Worker {
             limits: config.limits.iter().map(|_| Arc::default()).collect(),
             files: Arc::default(),
             tcp: config.listeners.iter().map(|_| Arc::default()).collect(),
+            udp: config.listeners.iter().map(|_| Arc::default()).collect(),
             spliced_bytes: Arc::default(),
             listeners: config.listeners.iter().map(|_| Arc::default()).collect(),
             routes: config.sites.iter().map(|site| site.routes.iter().map(|_| Arc::default()).collect()).collect(),
@@ -87,6 +90,7 @@ impl Worker {
             listeners: succession.listeners.carry(&self.listeners, Arc::default),
             routes: succession.carry_routes(&self.routes, Arc::default),
             tcp: succession.listeners.carry(&self.tcp, Arc::default),
+            udp: succession.listeners.carry(&self.udp, Arc::default),
             spliced_bytes: self.spliced_bytes.clone(),
             servers: succession.carry_servers(&self.servers, Arc::default),
             upstreams: succession.upstreams.carry(&self.upstreams, Arc::default),
@@ -328,11 +332,15 @@ pub struct ServerStats {
     pub bytes_in: Counter,
     /// Bytes of its answers as they went to clients.
     pub bytes_out: Counter,
-    /// Bytes that tunnels (TCP mode, upgrades) took from clients for it.
+    /// Datagrams of UDP mode that went to it.
+    pub datagrams_up: Counter,
+    /// Datagrams that came from it.
+    pub datagrams_down: Counter,
+    /// Bytes that tunnels (TCP and UDP mode, upgrades) took from clients for it.
     pub tunnel_bytes_up: Counter,
     /// Bytes that they took from it.
     pub tunnel_bytes_down: Counter,
-    /// How long connections in TCP mode lasted on it.
+    /// How long connections in TCP mode, and flows in UDP mode, lasted on it.
     pub session: Histogram,
     /// For outlier detection; stays at 0 where there is none.
     pub outcomes: Outcomes,
@@ -358,6 +366,8 @@ impl ServerStats {
             (&self.retries_refused, &other.retries_refused),
             (&self.bytes_in, &other.bytes_in),
             (&self.bytes_out, &other.bytes_out),
+            (&self.datagrams_up, &other.datagrams_up),
+            (&self.datagrams_down, &other.datagrams_down),
             (&self.tunnel_bytes_up, &other.tunnel_bytes_up),
             (&self.tunnel_bytes_down, &other.tunnel_bytes_down),
         ];

@@ -20,6 +20,9 @@ pub const RECEIVE_BYTES_MAX: usize = 65_535;
 /// Datagrams that one send may hold: UDP_MAX_SEGMENTS of the kernel was 64 for long.
 const SEGMENTS_MAX: usize = 32;
 
+/// Bytes that several datagrams of one send may have: one packet of IP, less its headers.
+const SEND_BYTES_MAX: usize = 65_000;
+
 /// Bytes asked of the kernel for each direction: what it gives is bounded by net.core.rmem_max and wmem_max.
 const KERNEL_BUFFER_BYTES: usize = 2 << 20;
 
@@ -35,20 +38,37 @@ impl BoundUdp {
     ///
     /// Errors: what socket or bind report, or a kernel without the options that are needed.
     pub fn new(address: SocketAddr) -> io::Result<BoundUdp> {
+        BoundUdp::bind(address, |socket| {
+            // Packets are never cut on their way, so that a path's limit can be found (RFC 9000 section 14).
+            if address.is_ipv6() {
+                set_option(socket, libc::IPPROTO_IPV6, libc::IPV6_RECVTCLASS, 1)?;
+                set_option(socket, libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER, libc::IPV6_PMTUDISC_PROBE)
+            } else {
+                set_option(socket, libc::IPPROTO_IP, libc::IP_RECVTOS, 1)?;
+                set_option(socket, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_PROBE)
+            }
+        })
+    }
+
+    /// The same for datagrams that are passed on, of any size: those that are too long for a path are cut, as the kernel does it
+    /// where nobody asks for something else.
+    ///
+    /// Errors: as for [`BoundUdp::new`].
+    pub fn to_pass_on(address: SocketAddr) -> io::Result<BoundUdp> {
+        BoundUdp::bind(address, |_| Ok(()))
+    }
+
+    fn bind(address: SocketAddr, set_up: impl Fn(&Socket) -> io::Result<()>) -> io::Result<BoundUdp> {
         let socket = Socket::new(Domain::for_address(address), Type::DGRAM, None)?;
         socket.set_reuse_port(true)?;
         let on = |level, name| set_option(&socket, level, name, 1);
         if address.is_ipv6() {
             socket.set_only_v6(true)?;
             on(libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO)?;
-            on(libc::IPPROTO_IPV6, libc::IPV6_RECVTCLASS)?;
-            // Packets are never cut on their way, so that a path's limit can be found (RFC 9000 section 14).
-            set_option(&socket, libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER, libc::IPV6_PMTUDISC_PROBE)?;
         } else {
             on(libc::IPPROTO_IP, libc::IP_PKTINFO)?;
-            on(libc::IPPROTO_IP, libc::IP_RECVTOS)?;
-            set_option(&socket, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_PROBE)?;
         }
+        set_up(&socket)?;
         // An older kernel gives each datagram by itself.
         let _ = on(libc::SOL_UDP, libc::UDP_GRO);
         socket.set_recv_buffer_size(KERNEL_BUFFER_BYTES)?;
@@ -64,7 +84,7 @@ impl BoundUdp {
     }
 }
 
-fn set_option(socket: &Socket, level: i32, name: i32, value: i32) -> io::Result<()> {
+fn set_option(socket: &impl AsRawFd, level: i32, name: i32, value: i32) -> io::Result<()> {
     // SAFETY: `value` is a live i32, and its size is told; the descriptor is borrowed from `socket`.
     let result = unsafe {
         libc::setsockopt(
@@ -132,6 +152,31 @@ impl UdpSocket {
         Ok(UdpSocket { socket, fd, segments_max: Cell::new(if has_segments { SEGMENTS_MAX } else { 1 }) })
     }
 
+    /// A socket of the current data worker for the datagrams of one flow: it sends to `peer` and receives from it alone.
+    ///
+    /// Errors: what socket or connect report; that there is no way there, or that a local port or a descriptor lacks. Nothing is
+    /// sent, so that a peer which is not there is met later.
+    pub fn connected(peer: SocketAddr) -> io::Result<UdpSocket> {
+        let socket = Socket::new(Domain::for_address(peer), Type::DGRAM, None)?;
+        socket.set_nonblocking(super::driver::is_epoll())?;
+        socket.connect(&peer.into())?;
+        let socket = monoio::net::udp::UdpSocket::from_std(socket.into())?;
+        let fd = socket.as_raw_fd();
+        Ok(UdpSocket { socket, fd, segments_max: Cell::new(SEGMENTS_MAX) })
+    }
+
+    /// From now on the kernel joins what comes of one sender. Worth its system call where much comes.
+    pub fn join_received(&self) {
+        // An older kernel gives each datagram by itself.
+        let _ = set_option(&self.socket, libc::SOL_UDP, libc::UDP_GRO, 1);
+    }
+
+    /// Ends a [connected](UdpSocket::connected) socket: whoever waits for it to be readable goes on.
+    pub fn shut_down(&self) {
+        // SAFETY: a system call on a descriptor that `self` keeps open.
+        let _ = unsafe { libc::shutdown(self.fd, libc::SHUT_RDWR) };
+    }
+
     /// Waits until there is something to receive.
     pub async fn readable(&self) -> io::Result<()> {
         self.socket.readable(false).await
@@ -186,14 +231,61 @@ impl UdpSocket {
 
     /// Sends, without waiting.
     pub fn try_send(&self, outgoing: &Outgoing<'_>) -> Sent {
+        let Err(error) = self.send(outgoing, true) else { return Sent::Done };
+        match error.raw_os_error() {
+            Some(libc::EAGAIN) => return Sent::Blocked,
+            // A device that cannot do it: what was to be sent counts as lost and comes again in single datagrams.
+            Some(libc::EIO | libc::EINVAL) if outgoing.segment_bytes.is_some() => self.segments_max.set(1),
+            _ => tracing::debug!(peer = %outgoing.peer, bytes = outgoing.bytes.len(), %error, "datagram not sent"),
+        }
+        Sent::Done
+    }
+
+    /// Passes datagrams on, several by one system call where that is possible; does not wait. Returns how many could not
+    /// be sent for reasons of this machine, such as a socket that is full: they are lost.
+    ///
+    /// Errors: what sendmsg(2) reports, such as that the peer of a [connected](UdpSocket::connected) socket has refused what was
+    /// sent before. What had not been sent by then is lost.
+    pub fn pass_on(&self, outgoing: &Outgoing<'_>, is_connected: bool) -> io::Result<u64> {
+        let each = outgoing.segment_bytes.filter(|each| *each < outgoing.bytes.len()).unwrap_or(outgoing.bytes.len());
+        let mut at_once = self.segments_max.get().min((SEND_BYTES_MAX / each.max(1)).max(1));
+        let (mut rest, mut lost) = (outgoing.bytes, 0);
+        loop {
+            let (now, later) = rest.split_at(rest.len().min(each.saturating_mul(at_once)));
+            let segment_bytes = (now.len() > each).then_some(each);
+            let sent = self.send(&Outgoing { bytes: now, segment_bytes, ..*outgoing }, !is_connected);
+            match sent.map_err(|error| (error.raw_os_error(), error)) {
+                Ok(()) => {}
+                // Too long for the path in one piece each, or for the device: the kernel cuts single ones.
+                Err((Some(libc::EIO | libc::EINVAL | libc::EMSGSIZE), _)) if segment_bytes.is_some() => {
+                    at_once = 1;
+                    continue;
+                }
+                // Full, too long for any packet, stopped by a firewall of ours: nobody else's fault.
+                Err((Some(libc::EAGAIN | libc::ENOBUFS | libc::ENOMEM | libc::EMSGSIZE | libc::EPERM), _)) => {
+                    lost += now.len().div_ceil(each.max(1)).max(1) as u64;
+                }
+                Err((_, error)) => return Err(error),
+            }
+            rest = later;
+            if rest.is_empty() {
+                return Ok(lost);
+            }
+        }
+    }
+
+    /// One sendmsg(2). `is_named`: to the peer of `outgoing`, not to the one that the socket is connected to.
+    fn send(&self, outgoing: &Outgoing<'_>, is_named: bool) -> io::Result<()> {
         let name = SockAddr::from(outgoing.peer);
         let mut piece =
             libc::iovec { iov_base: outgoing.bytes.as_ptr().cast_mut().cast(), iov_len: outgoing.bytes.len() };
         let mut control = Control::default();
         // SAFETY: all zeros is a valid msghdr.
         let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
-        message.msg_name = name.as_ptr().cast_mut().cast();
-        message.msg_namelen = name.len();
+        if is_named {
+            message.msg_name = name.as_ptr().cast_mut().cast();
+            message.msg_namelen = name.len();
+        }
         message.msg_iov = &raw mut piece;
         message.msg_iovlen = 1;
         message.msg_control = control.0.as_mut_ptr().cast();
@@ -202,18 +294,8 @@ impl UdpSocket {
         unsafe { write_control(&mut message, outgoing) };
         // SAFETY: every pointer in `message` leads to something that lives until the call returns; sendmsg(2) writes to none
         // of them.
-        let sent = unsafe { libc::sendmsg(self.fd, &raw const message, libc::MSG_DONTWAIT) };
-        if sent >= 0 {
-            return Sent::Done;
-        }
-        let error = io::Error::last_os_error();
-        match error.raw_os_error() {
-            Some(libc::EAGAIN) => return Sent::Blocked,
-            // A device that cannot do it: what was to be sent counts as lost and comes again in single datagrams.
-            Some(libc::EIO | libc::EINVAL) if outgoing.segment_bytes.is_some() => self.segments_max.set(1),
-            _ => tracing::debug!(peer = %outgoing.peer, bytes = outgoing.bytes.len(), %error, "datagram not sent"),
-        }
-        Sent::Done
+        let sent = unsafe { libc::sendmsg(self.fd, &raw const message, libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL) };
+        if sent >= 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
     }
 }
 
@@ -290,11 +372,13 @@ unsafe fn write_control(message: &mut libc::msghdr, outgoing: &Outgoing<'_>) {
     match outgoing.local {
         // in_pktinfo: interface (any), address to send from, address in the header (not read). in6_pktinfo: address, interface.
         Some(IpAddr::V4(ip)) => {
-            let info = [[0; 4], ip.octets(), [0; 4]].concat();
+            let mut info = [0; 12];
+            info[4..8].copy_from_slice(&ip.octets());
             put(libc::IPPROTO_IP, libc::IP_PKTINFO, &info);
         }
         Some(IpAddr::V6(ip)) => {
-            let info = [&ip.octets()[..], &[0; 4]].concat();
+            let mut info = [0; 20];
+            info[..16].copy_from_slice(&ip.octets());
             put(libc::IPPROTO_IPV6, libc::IPV6_PKTINFO, &info);
         }
         None => {}

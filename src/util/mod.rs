@@ -9,5 +9,6 @@ pub mod names;
 pub mod path;
 pub mod pattern;
 pub mod random;
+pub mod seldom;
 pub mod template;
 pub mod waiters;

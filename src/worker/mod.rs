@@ -19,6 +19,7 @@
 //! | `replaced`, `redirected` | what is sent in the place of an answer |
 //! | `tunnel` | bytes both ways, behind an upgrade or in TCP mode |
 //! | `tcp` | a connection in TCP mode |
+//! | `udp` | datagrams in UDP mode |
 //! | `tarpit` | the one that takes it on purpose |
 //! | `trail`, `logged` | what a request leaves behind, and whether the access log wants it |
 //! | `h2`, `h3` | connections that carry several requests at once |
@@ -60,6 +61,7 @@ mod tarpit;
 mod tcp;
 mod trail;
 mod tunnel;
+mod udp;
 mod upload;
 mod watch;
 
@@ -83,6 +85,7 @@ use crate::route::Router;
 pub(crate) use h3::{Keys as QuicKeys, QuicSocket};
 pub(crate) use run::{Control, Seat, TICK, run};
 pub(crate) use snapshot::{LogNews, Reload, Socket};
+pub(crate) use udp::FlowSocket;
 
 /// Everything a data worker needs to answer a request, as one config has it. Lives on its thread.
 ///
@@ -135,6 +138,8 @@ pub(crate) struct Lasting {
     endpoints: h3::Endpoints,
     /// Connections between workers.
     hand_over: handover::HandOver,
+    /// Listeners in UDP mode.
+    flows: udp::Endpoints,
     folder_numbers: snapshot::FolderNumbers,
     /// The way to the access logs; `None`: there are none.
     outbox: RefCell<Option<Rc<crate::log::Outbox>>>,
@@ -235,6 +240,7 @@ impl Worker {
         if self.index == 0 {
             self.expire_shared(now);
         }
+        self.flows.tick(now);
         forward::look_at_those_before(&self.lasting, now);
         if let Some(outbox) = &*self.outbox.borrow() {
             outbox.flush_due();

@@ -16,6 +16,7 @@ use super::hot::HotPool;
 use super::secure::HandshakeGate;
 use super::snapshot::{self, FolderNumbers, Reload, Socket};
 use super::tunnel::COPIED_BYTES_MAX;
+use super::udp::FlowSocket;
 pub(crate) use super::watch::TICK;
 use super::watch::Watches;
 use super::{Lasting, Worker, unix_seconds};
@@ -60,6 +61,8 @@ pub(crate) struct Seat {
     pub(crate) listeners: Vec<Socket>,
     /// The same for HTTP/3.
     pub(crate) quic: Vec<QuicSocket>,
+    /// The same for UDP mode.
+    pub(crate) flows: Vec<FlowSocket>,
     pub(crate) quic_keys: Keys,
     /// Datagrams of this worker's connections that others have received, and the mailboxes of all workers for such.
     pub(crate) datagrams: Receiver<Datagram>,
@@ -91,8 +94,8 @@ pub(crate) struct Seat {
 
 /// Runs the worker until it is told to stop or has drained.
 pub(crate) async fn run(seat: Seat) {
-    let Seat { index, shared, listeners, tls, splitters, mysql, mut control, replies, quic, datagrams, handed, .. } =
-        seat;
+    let Seat { index, shared, listeners, tls, splitters, mysql, mut control, replies, .. } = seat;
+    let (quic, flows, datagrams, handed) = (seat.quic, seat.flows, seat.datagrams, seat.handed);
     let config = shared.config.clone();
     let handshakes = match HandshakeGate::new() {
         Ok(handshakes) => handshakes,
@@ -106,6 +109,7 @@ pub(crate) async fn run(seat: Seat) {
         doors: RefCell::default(),
         endpoints: Endpoints::new(seat.quic_keys, seat.datagram_senders),
         hand_over: HandOver::new(seat.handed_senders),
+        flows: super::udp::Endpoints::default(),
         folder_numbers: FolderNumbers::default(),
         outbox: RefCell::new(seat.outbox.map(Rc::new)),
         handshakes,
@@ -130,7 +134,7 @@ pub(crate) async fn run(seat: Seat) {
         hostname: rustix::system::uname().nodename().to_string_lossy().into_owned(),
     });
     let slots: Vec<usize> = (0..config.listeners.len()).collect();
-    let port = |slot| listeners.iter().find(|socket| socket.slot == slot).map_or(0, |socket| socket.port);
+    let port = |slot| snapshot::port_of(slot, &listeners, &flows).unwrap_or(0);
     let worker = match Worker::new(&lasting, shared, &tls, &slots, port, None) {
         Ok(worker) => Rc::new(worker),
         Err(error) => return tracing::error!(worker = index, %error, "TLS cannot be set up"),
@@ -145,6 +149,11 @@ pub(crate) async fn run(seat: Seat) {
     for socket in quic {
         if let Err(error) = lasting.endpoints.open(&worker, socket) {
             return tracing::error!(worker = index, %error, "HTTP/3 cannot be set up");
+        }
+    }
+    for socket in flows {
+        if let Err(error) = lasting.flows.open(&worker, socket) {
+            return tracing::error!(worker = index, %error, "UDP listener cannot be used");
         }
     }
     let mut of_splitters = Vec::new();
@@ -181,6 +190,7 @@ pub(crate) async fn run(seat: Seat) {
         drain(&lasting, &mut control, deadline).await;
     }
     lasting.endpoints.close_all();
+    lasting.flows.close_all();
     if let Some(outbox) = &*lasting.outbox.borrow() {
         outbox.flush_due();
     }
@@ -220,15 +230,16 @@ async fn drain(lasting: &Lasting, control: &mut Receiver<Control>, deadline: Dur
         turns += 1;
         worker.watches.tell_of_drain();
         let clients: u64 = worker.stats.splitters.iter().map(|splitter| splitter.clients.value()).sum();
-        let on_the_way = worker.hand_over.waiting(worker.index);
-        let is_done = worker.connections.get() == 0 && clients == 0 && on_the_way == 0;
+        let on_the_way = worker.hand_over.waiting(worker.index) as u64;
+        let left = worker.connections.get() as u64 + clients + on_the_way + worker.flows.flows() as u64;
+        let is_done = left == 0;
         let told_to_stop = std::iter::from_fn(|| control.try_recv()).any(|order| matches!(order, Control::Stop));
         if is_done || told_to_stop {
             return;
         }
         if begun.elapsed() >= deadline {
-            let connections = worker.connections.get();
-            tracing::warn!(worker = worker.index, connections, "drain time is up, connections are broken off");
+            let (connections, flows) = (worker.connections.get(), worker.flows.flows());
+            tracing::warn!(worker = worker.index, connections, flows, "drain time is up, connections are broken off");
             worker.watches.break_all();
             return sleep(TICK).await;
         }

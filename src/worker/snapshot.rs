@@ -13,6 +13,7 @@ use super::door::Door;
 use super::forward::{self, ServerConnection};
 use super::h3::QuicSocket;
 use super::logged::Logged;
+use super::udp::FlowSocket;
 use super::{Lasting, Worker, run};
 use crate::config::model::{Action, Files, Listener, Upstream};
 use crate::config::{Config, Succession};
@@ -37,6 +38,8 @@ pub(crate) struct Reload {
     pub(crate) sockets: Vec<Socket>,
     /// The same for HTTP/3, also of listeners that have got it.
     pub(crate) quic: Vec<QuicSocket>,
+    /// Sockets of listeners in UDP mode that are new.
+    pub(crate) flows: Vec<FlowSocket>,
     pub(crate) log: LogNews,
     /// Workers that are still to do it.
     pub(crate) waits_for: Arc<AtomicUsize>,
@@ -206,7 +209,7 @@ fn upstreams(shared: &Shared, worker: usize, before: Option<&Before<'_>>) -> Ups
 
 /// Puts a new config into the place of the present one.
 pub(super) fn apply(lasting: &Rc<Lasting>, reload: Reload) {
-    let Reload { shared, tls, slots, sockets, quic, log, waits_for } = reload;
+    let Reload { shared, tls, slots, sockets, quic, flows, log, waits_for } = reload;
     match (log, &mut *lasting.outbox.borrow_mut()) {
         (LogNews::First(outbox), place) => *place = Some(Rc::new(outbox)),
         (LogNews::Lanes(lanes), Some(outbox)) => outbox.add(lanes),
@@ -214,13 +217,13 @@ pub(super) fn apply(lasting: &Rc<Lasting>, reload: Reload) {
     }
     let old = lasting.current();
     let port = |slot| {
-        let new = sockets.iter().find(|socket| socket.slot == slot).map(|socket| socket.port);
-        new.or_else(|| lasting.port_of(slot)).unwrap_or_default()
+        let new = port_of(slot, &sockets, &flows);
+        new.or_else(|| lasting.port_of(slot)).or_else(|| lasting.flows.port_of(slot)).unwrap_or_default()
     };
     let before = Before::new(&old, &shared);
     match Worker::new(lasting, shared, &tls, &slots, port, Some(&before)) {
         Ok(worker) => {
-            swap(lasting, &before, &Rc::new(worker), sockets, quic);
+            swap(lasting, &before, &Rc::new(worker), sockets, quic, flows);
             // Limits may have changed, and servers gone.
             forward::keep_for_those_who_wait(&old);
             forward::look_at_those_before(lasting, lasting.now());
@@ -230,7 +233,20 @@ pub(super) fn apply(lasting: &Rc<Lasting>, reload: Reload) {
     waits_for.fetch_sub(1, AcqRel);
 }
 
-fn swap(lasting: &Rc<Lasting>, before: &Before<'_>, worker: &Rc<Worker>, sockets: Vec<Socket>, quic: Vec<QuicSocket>) {
+/// Port of a listener among sockets that are new.
+pub(super) fn port_of(slot: usize, sockets: &[Socket], flows: &[FlowSocket]) -> Option<u16> {
+    let of_tcp = sockets.iter().find(|socket| socket.slot == slot).map(|socket| socket.port);
+    of_tcp.or_else(|| flows.iter().find(|socket| socket.slot == slot).map(|socket| socket.address.port()))
+}
+
+fn swap(
+    lasting: &Rc<Lasting>,
+    before: &Before<'_>,
+    worker: &Rc<Worker>,
+    sockets: Vec<Socket>,
+    quic: Vec<QuicSocket>,
+    flows: Vec<FlowSocket>,
+) {
     before.retire_servers();
     let limits = crate::files::Limits::from(&worker.config.process);
     lasting.files.borrow_mut().reconfigure(limits, usize::MAX, &worker.stats.files);
@@ -255,6 +271,12 @@ fn swap(lasting: &Rc<Lasting>, before: &Before<'_>, worker: &Rc<Worker>, sockets
     for socket in quic {
         if let Err(error) = lasting.endpoints.open(worker, socket) {
             tracing::error!(worker = lasting.index, %error, "HTTP/3 cannot be set up by this worker");
+        }
+    }
+    lasting.flows.go_on(worker);
+    for socket in flows {
+        if let Err(error) = lasting.flows.open(worker, socket) {
+            tracing::error!(worker = lasting.index, %error, "a new UDP listener cannot be used by this worker");
         }
     }
 }

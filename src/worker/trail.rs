@@ -235,9 +235,18 @@ pub(super) fn record_with_tls(log: &AccessLog, connection: &Connection, entry: E
 
 /// What is open and under way in the whole process, this request included. `ahead`: those that waited before it for the same
 /// server, and for any of the upstream.
-pub(super) fn counts(
+pub(super) fn counts(worker: &Worker, connection: &Connection, served_by: ServedBy, queues: [u32; 2]) -> Counts {
+    counts_at(worker, connection.listener(worker), served_by, queues)
+}
+
+/// The same for a flow of UDP, which does not wait.
+pub(super) fn flow_counts(worker: &Worker, listener: usize, served_by: ServedBy) -> Counts {
+    counts_at(worker, listener, served_by, [0, 0])
+}
+
+fn counts_at(
     worker: &Worker,
-    connection: &Connection,
+    listener: usize,
     served_by: ServedBy,
     [server_queue, upstream_queue]: [u32; 2],
 ) -> Counts {
@@ -257,7 +266,7 @@ pub(super) fn counts(
     };
     Counts {
         process: sum(&|worker| worker.http.connections.value()),
-        listener: sum(&|stats| stats.listeners[connection.listener(worker)].open.value()),
+        listener: sum(&|stats| stats.listeners[listener].open.value()),
         // This one has just ended there.
         upstream: Some(upstream.map_or(0, |others| others + 1)),
         server: Some(server.map_or(0, |others| others + 1)),

@@ -9,6 +9,7 @@
 
 pub(crate) mod actions;
 pub(crate) mod client;
+pub(crate) mod datagrams;
 pub(crate) mod dnsmasq;
 pub(crate) mod frames;
 pub(crate) mod http2;

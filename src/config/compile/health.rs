@@ -20,8 +20,11 @@ use crate::tls::certificate;
 /// Fields that a check writes itself, or that would change where its message ends.
 const OWN_FIELDS: [&str; 6] = ["host", "connection", "content-length", "transfer-encoding", "upgrade", "expect"];
 
+/// Longest datagram of IPv4.
+const DATAGRAM_BYTES_MAX: usize = 65_507;
+
 /// Keys that mean something for some kinds of check only.
-const KEYS_OF_KINDS: [(&str, &[&str]); 14] = [
+const KEYS_OF_KINDS: [(&str, &[&str]); 15] = [
     ("path", &["http"]),
     ("method", &["http"]),
     ("host", &["http"]),
@@ -30,9 +33,10 @@ const KEYS_OF_KINDS: [(&str, &[&str]); 14] = [
     ("expect_header", &["http"]),
     ("expect_body", &["http"]),
     ("tls", &["http", "tls"]),
-    ("send", &["tcp", "tls"]),
-    ("expect", &["tcp", "tls"]),
-    ("expect_max", &["http", "tcp", "tls"]),
+    ("send", &["tcp", "tls", "udp"]),
+    ("expect", &["tcp", "tls", "udp"]),
+    ("expect_max", &["http", "tcp", "tls", "udp"]),
+    ("proxy_protocol", &["http", "tcp", "tls", "mysql"]),
     ("user", &["mysql"]),
     ("password", &["mysql"]),
     ("password_file", &["mysql"]),
@@ -66,6 +70,7 @@ fn settings(section: &Section<'_>) -> Health {
         probe: match kind {
             "http" => Probe::Http(Box::new(http(section, path))),
             "mysql" => Probe::Mysql(MysqlProbe { login: login(section) }),
+            "udp" => Probe::Datagram(datagram(section)),
             _ => Probe::Text(text(section)),
         },
         tls: tls(section, kind),
@@ -178,6 +183,21 @@ fn text(section: &Section<'_>) -> TextProbe {
         expect: parsed(section, "expect", TextMatch::parse),
         bytes_max: section.get("expect_max"),
     }
+}
+
+/// Nothing would come of nothing.
+fn datagram(section: &Section<'_>) -> TextProbe {
+    if section.item("send").is_none() {
+        section.report_missing("send");
+    }
+    let probe = text(section);
+    if probe.send.len() > DATAGRAM_BYTES_MAX {
+        section.bad_value(
+            "send",
+            format!("it has {} bytes, but a datagram at most {DATAGRAM_BYTES_MAX}", probe.send.len()),
+        );
+    }
+    probe
 }
 
 fn login(section: &Section<'_>) -> Option<(String, Secret)> {

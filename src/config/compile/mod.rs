@@ -20,6 +20,7 @@ mod substitute;
 mod tcp;
 mod template;
 mod tls;
+mod udp;
 mod upstream;
 mod upstream_tls;
 mod variables;
@@ -70,6 +71,7 @@ pub(super) fn compile<'a>(cx: &'a Context<'a>, root: &'a dyn TableLike) -> Confi
     let sites = named(cx, root, Table::Site);
     site::compile_all(cx, &sites, &names, &mut config);
     config.log.sites = log::sites(&sites);
+    udp::look_at_upstreams(&listeners, &upstreams, &mut config);
     limits::warn_of_unused(cx, &limits, &config);
 
     privileges::warn_of_unreadable_files(&listeners, &config);
@@ -186,6 +188,7 @@ fn listener(named: &Named<'_>, upstreams: &[Named<'_>]) -> Listener {
         trust,
         access: guard::access(&named.section),
         tcp: tcp::compile(&named.section, upstreams),
+        udp: udp::compile(&named.section, upstreams),
         sites: Vec::new(),
         http2: named.section.get("http2"),
         http3,
@@ -344,22 +347,33 @@ fn report_duplicate_addresses(
     admin: &Section<'_>,
 ) {
     use crate::runtime::net::Address;
-    let mut seen: Vec<(Placed<Address>, String)> = Vec::new();
-    let mut claim = |address: Address, span: Option<Span>, owner: &str| {
+    // The ports of TCP and UDP are apart.
+    let mut seen: Vec<(Placed<(Address, bool)>, String)> = Vec::new();
+    let mut claim_as = |address: Address, is_udp: bool, span: Option<Span>, owner: &str| {
         if matches!(&address, Address::Tcp(tcp) if tcp.port() == 0) {
-            return;
+            return true;
         }
-        if let Some((first, first_owner)) = seen.iter().find(|(first, _)| first.value == address) {
+        let place = (address.clone(), is_udp);
+        if let Some((first, first_owner)) = seen.iter().find(|(first, _)| first.value == place) {
             let title = format!("{address} is used twice, in {first_owner} and {owner}");
             let problem = Problem::new(title, span, "take another address or port");
             cx.mistake(problem.related(first.span.clone(), "first used here"));
-            return;
+            return false;
         }
-        seen.push((Placed { value: address, span }, owner.to_owned()));
+        seen.push((Placed { value: place, span }, owner.to_owned()));
+        true
     };
     for (named, listener) in listeners.iter().zip(&config.listeners) {
-        claim(Address::Tcp(listener.address), named.section.value_span("address"), &named.section.title);
+        let (address, title) = (Address::Tcp(listener.address), &named.section.title);
+        let span = || named.section.value_span("address");
+        let is_own = claim_as(address.clone(), listener.udp.is_some(), span(), title);
+        if is_own && listener.http3 && listener.udp.is_none() {
+            claim_as(address, true, span(), &format!("HTTP/3 of {title}"));
+        }
     }
+    let mut claim = |address: Address, span: Option<Span>, owner: &str| {
+        claim_as(address, false, span, owner);
+    };
     for (named, splitter) in splitters.iter().zip(&config.splitters) {
         for address in &splitter.listen {
             claim(address.clone(), named.section.value_span("listen"), &named.section.title);

@@ -47,7 +47,7 @@ pub(super) fn compile_all<'a>(cx: &'a Context<'a>, sites: &[Named<'a>], names: &
         let drafts: Vec<&Draft> = reached.iter().map(|(_, draft)| *draft).collect();
         hosts::report_duplicate_hosts(cx, &listener.name, &drafts);
         report_two_defaults(cx, &listener.name, &drafts);
-        if drafts.is_empty() && !doubtful && listener.tcp.is_none() {
+        if drafts.is_empty() && !doubtful && listener.tcp.is_none() && listener.udp.is_none() {
             let title = format!("no site is reached through [listener.{}]", listener.name);
             let label = "add a [site.NAME], or name this listener in the `listeners` of one";
             cx.mistake(Problem::new(title, names.listeners[index].span.clone(), label));
@@ -99,7 +99,7 @@ fn https_port(section: &Section<'_>) -> Option<u16> {
 /// Indexes of the listeners a site is reached through; `None` for a name that is unknown.
 fn listeners(section: &Section<'_>, known: &[Named<'_>]) -> Vec<Option<usize>> {
     let Some(item) = section.item("listeners") else {
-        let speaks_http = |at: &usize| known[*at].section.item("tcp").is_none();
+        let speaks_http = |at: &usize| ["tcp", "udp"].iter().all(|mode| known[*at].section.item(mode).is_none());
         let all: Vec<usize> = (0..known.len()).filter(speaks_http).collect();
         if all.is_empty() {
             let title = format!("{} is reached through no listener", section.title);
@@ -114,10 +114,13 @@ fn listeners(section: &Section<'_>, known: &[Named<'_>]) -> Vec<Option<usize>> {
     let names: Vec<Placed<String>> = section.list("listeners");
     let index = |name: Placed<String>| {
         let index = index_of(section, "listener", known, &name.value, name.span.clone())?;
-        if let Some(tcp) = known[index].section.key_span("tcp").filter(|_| known[index].section.item("tcp").is_some()) {
+        for (mode, what) in [("tcp", "TCP connections"), ("udp", "datagrams")] {
+            let written = known[index].section.item(mode).and_then(|_| known[index].section.key_span(mode));
+            let Some(place) = written else { continue };
             let title = format!("{} cannot be reached through [listener.{}]", section.title, name.value);
-            let label = "that one passes TCP connections on and speaks no HTTP: name another, or add one";
-            section.cx.mistake(Problem::new(title, name.span, label).related(Some(tcp), "`tcp` stands here"));
+            let label = format!("that one passes {what} on and speaks no HTTP: name another, or add one");
+            let problem = Problem::new(title, name.span.clone(), label);
+            section.cx.mistake(problem.related(Some(place), format!("`{mode}` stands here")));
         }
         Some(index)
     };
@@ -313,20 +316,29 @@ fn report_two_defaults(cx: &Context<'_>, listener: &str, sites: &[&Draft]) {
     }
 }
 
-fn warn_of_unused(cx: &Context<'_>, names: &Names<'_>, config: &Config) {
-    let (mut upstreams, mut apps) = (vec![false; names.upstreams.len()], vec![false; names.apps.len()]);
+/// Every upstream that requests may go to.
+pub(super) fn upstreams_of_routes(config: &Config) -> Vec<usize> {
+    let mut upstreams = Vec::new();
     for route in config.sites.iter().flat_map(|site| &site.routes) {
-        if let Some(mirror) = &route.options.mirror {
-            upstreams[mirror.upstream] = true;
-        }
+        upstreams.extend(route.options.mirror.as_ref().map(|mirror| mirror.upstream));
         match &route.action {
-            Action::Proxy(at) => upstreams[*at] = true,
-            Action::ProxyBy(by) => by.upstreams.iter().for_each(|(_, at)| upstreams[*at] = true),
-            Action::App(at) => apps[*at] = true,
+            Action::Proxy(at) => upstreams.push(*at),
+            Action::ProxyBy(by) => upstreams.extend(by.upstreams.iter().map(|(_, at)| *at)),
             _ => {}
         }
     }
-    for upstream in config.listeners.iter().filter_map(|listener| listener.tcp.as_ref()).flat_map(|tcp| tcp.upstreams())
+    upstreams
+}
+
+fn warn_of_unused(cx: &Context<'_>, names: &Names<'_>, config: &Config) {
+    let (mut upstreams, mut apps) = (vec![false; names.upstreams.len()], vec![false; names.apps.len()]);
+    for route in config.sites.iter().flat_map(|site| &site.routes) {
+        if let Action::App(at) = &route.action {
+            apps[*at] = true;
+        }
+    }
+    for upstream in
+        upstreams_of_routes(config).into_iter().chain(config.listeners.iter().flat_map(|listener| listener.upstreams()))
     {
         // After a mistake it may lead nowhere.
         if let Some(used) = upstreams.get_mut(upstream) {

@@ -87,7 +87,7 @@ pub(in crate::config) fn upstream_settings<'a>(
 fn check_over_tls(section: &Section<'_>, upstream: &mut Upstream) {
     let (Some(tls), Some(health)) = (&upstream.tls, &mut upstream.health) else { return };
     let written = section.item("health").and_then(|item| item.get("tls")).and_then(Item::as_bool);
-    if health.tls.is_none() && written != Some(false) && !matches!(health.probe, Probe::Mysql(_)) {
+    if health.tls.is_none() && written != Some(false) && !matches!(health.probe, Probe::Mysql(_) | Probe::Datagram(_)) {
         health.tls = Some(tls.check());
     }
     if let Some(check) = &mut health.tls {

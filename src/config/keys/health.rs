@@ -10,8 +10,8 @@ use super::{DAY, MIB, WAIT};
 
 pub(super) const KEYS: &[Key] = &[
     // health
-    Key::new(Table::Health, "kind", Kind::Word(&["http", "tcp", "tls", "mysql"]), Means("http with a `path`, else tcp"))
-        .help("what a check is: a request, a connection (with `send` and `expect` a short exchange of texts), a TLS handshake, or a MySQL handshake")
+    Key::new(Table::Health, "kind", Kind::Word(&["http", "tcp", "tls", "mysql", "udp"]), Means("http with a `path`, else tcp"))
+        .help("what a check is: a request, a connection (with `send` and `expect` a short exchange of texts), a TLS handshake, a MySQL handshake, or a datagram (`send`) and its answer")
         .known_as(&["haproxy option tcp-check", "haproxy option mysql-check"]),
     Key::new(Table::Health, "path", Kind::UrlPath, Means("connecting is enough, or / with kind = \"http\""))
         .help("ask for this path; `status` says what is healthy")
@@ -33,10 +33,10 @@ pub(super) const KEYS: &[Key] = &[
     Key::new(Table::Health, "expect_body", Kind::Text, Means("any body"))
         .help("a text that its body must hold, or \"~expression\"; it is looked for in the first `expect_max` bytes"),
     Key::new(Table::Health, "send", Kind::Text, Means("nothing"))
-        .help("with kind tcp or tls: a text to send first, such as \"PING\\r\\n\"")
+        .help("with kind tcp or tls: a text to send first, such as \"PING\\r\\n\"; with kind udp the datagram, whose bytes may be written as \"\\u0000\" to \"\\u007F\"")
         .known_as(&["haproxy tcp-check send"]),
-    Key::new(Table::Health, "expect", Kind::Text, Means("connecting is enough"))
-        .help("with kind tcp or tls: a text that has to come, such as \"+PONG\", or \"~expression\"; it is looked for in the first `expect_max` bytes")
+    Key::new(Table::Health, "expect", Kind::Text, Means("connecting, or any answer to a datagram, is enough"))
+        .help("with kind tcp, tls or udp: a text that has to come, such as \"+PONG\", or \"~expression\"; it is looked for in the first `expect_max` bytes")
         .known_as(&["haproxy tcp-check expect"]),
     Key::new(Table::Health, "expect_max", size(1, MIB), Default("16KiB"))
         .help("bytes that are searched for `expect` or `expect_body`"),

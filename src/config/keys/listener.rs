@@ -1,7 +1,7 @@
 //! Keys of `[listener.NAME]` and its tables.
 
 use super::super::key::Absent::{Default, Means, Required};
-use super::super::key::{Key, Table};
+use super::super::key::{Key, Table, integer, size};
 use super::super::value::Kind;
 use super::WAIT;
 
@@ -45,6 +45,37 @@ pub(super) const KEYS: &[Key] = &[
         .help("TCP mode: connections are passed on as they are, all of them to one upstream, or by the name that clients ask for with TLS, which is read without ending TLS here; `default` is for other names, for clients without one and for what is not TLS. Without it these are refused. With `tls` the listener ends TLS itself and passes the plain text on")
         .known_as(&["nginx stream", "nginx ssl_preread", "haproxy mode", "haproxy req_ssl_sni"])
         .when("for protocols other than HTTP, and for HTTPS that ends at the servers"),
+    Key::new(Table::Listener, "udp", Kind::Form("the name of an upstream, or a table such as { upstream = \"dns\", responses = 1 }"), Means("TCP"))
+        .help("UDP mode: datagrams are passed on to the servers of an upstream. Its TCP port of the same number is another listener's")
+        .known_as(&["nginx listen udp", "haproxy dgram-bind"])
+        .when("for DNS, syslog, RADIUS, games and whatever else is spoken over UDP"),
+    // udp
+    Key::new(Table::Udp, "upstream", Kind::Text, Required)
+        .help("whose servers get the datagrams; a new flow's server is chosen as `balance`, `hash` (by the client's address), weights, tiers and checks say")
+        .known_as(&["nginx proxy_pass", "haproxy use_backend"]),
+    Key::new(Table::Udp, "idle_timeout", WAIT, Default("60s"))
+        .help("a flow ends when nothing has come from either side for so long")
+        .known_as(&["nginx proxy_timeout"])
+        .when("up for clients that are silent for long, down where there are many. nginx waits for 10m"),
+    Key::new(Table::Udp, "responses", integer(0, 1_000_000), Means("any number"))
+        .help("answers to each datagram, after which a flow has ended; 0: none is expected. What lacks of them when the time is up counts as an error of the server")
+        .known_as(&["nginx proxy_responses"])
+        .when("1 for DNS, 0 for syslog, so that flows do not live until their time-out"),
+    Key::new(Table::Udp, "requests", integer(1, 1_000_000_000), Means("any number"))
+        .help("datagrams of a client after which its next one begins a new flow, and may get another server")
+        .known_as(&["nginx proxy_requests"])
+        .when("1 to spread the datagrams of a single client"),
+    Key::new(Table::Udp, "flows_max", integer(1, 16_000_000), Default("16384"))
+        .help("flows of the listener at once, over all workers; datagrams that would begin more are dropped")
+        .known_as(&["nginx worker_connections"])
+        .when("each takes a descriptor and a local port, of which Linux gives about 28,000 (net.ipv4.ip_local_port_range)"),
+    Key::new(Table::Udp, "flows_per_address_max", integer(0, 16_000_000), Default("0"))
+        .help("flows of one client address, IPv6 ones by their /64, over all workers; 0: no limit")
+        .known_as(&["nginx limit_conn"])
+        .when("against clients that take all flows for themselves; sources that are forged count as many addresses"),
+    Key::new(Table::Udp, "datagram_max", size(1, 65_535), Default("65535"))
+        .help("longer datagrams are dropped, whoever sends them")
+        .known_as(&["nginx proxy_buffer_size"]),
     // tls
     Key::new(Table::Tls, "certificates", Kind::Form("a list of tables such as { chain = \"/etc/one-server/site.pem\", key = \"/etc/one-server/site.key\" }"), Required)
         .help("certificates with their keys; clients without a name get the first one")

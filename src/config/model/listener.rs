@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::guard::{AddressRules, Trust};
+use crate::proxy::flows::Bounds;
 use crate::util::names::Names;
 
 /// One listening address.
@@ -23,6 +24,8 @@ pub struct Listener {
     pub access: Option<Arc<AddressRules>>,
     /// TCP mode; `None`: it speaks HTTP with its sites.
     pub tcp: Option<Arc<TcpRoute>>,
+    /// UDP mode; `None`: it listens on TCP.
+    pub udp: Option<Arc<UdpRoute>>,
     /// Indexes into [`Config::sites`].
     pub sites: Vec<usize>,
     /// HTTP/2 is spoken with clients that ask for it.
@@ -33,6 +36,14 @@ pub struct Listener {
     pub alt_svc: Option<String>,
     /// TLS; `None`: plain text.
     pub tls: Option<Arc<Tls>>,
+}
+
+impl Listener {
+    /// Every upstream that what comes here may go to without a route; in TCP and UDP mode.
+    pub fn upstreams(&self) -> Vec<usize> {
+        let tcp = self.tcp.as_ref().map_or_else(Vec::new, |tcp| tcp.upstreams());
+        tcp.into_iter().chain(self.udp.as_ref().map(|udp| udp.upstream)).collect()
+    }
 }
 
 /// Where the connections of a listener in TCP mode go. The numbers are indexes into [`Config::upstreams`].
@@ -67,6 +78,23 @@ impl TcpRoute {
             TcpRoute::ByName { names, otherwise } => names.numbers().chain(*otherwise).collect(),
         }
     }
+}
+
+/// Where the datagrams of a listener in UDP mode go, and what its flows may take.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UdpRoute {
+    /// Index into [`Config::upstreams`].
+    pub upstream: usize,
+    /// Longest silence in both directions together.
+    pub idle_timeout: Duration,
+    /// When a flow is over before that.
+    pub bounds: Bounds,
+    /// Flows at once, over all workers.
+    pub flows_max: usize,
+    /// Of these, of one client address; 0: no limit.
+    pub flows_per_address_max: u32,
+    /// Longer datagrams are dropped.
+    pub datagram_bytes_max: usize,
 }
 
 /// TLS of a listener. Names files only; [`crate::tls::Material`] is what is in them.

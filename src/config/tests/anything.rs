@@ -11,7 +11,7 @@ fn survives(text: &str) {
         Ok((config, warnings)) => {
             for listener in &config.listeners {
                 match &listener.tcp {
-                    None => assert!(!listener.sites.is_empty()),
+                    None => assert!(listener.udp.is_some() || !listener.sites.is_empty()),
                     Some(tcp) => {
                         assert!(listener.sites.is_empty());
                         assert!(tcp.upstreams().iter().all(|upstream| *upstream < config.upstreams.len()));

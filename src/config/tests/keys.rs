@@ -14,6 +14,7 @@ pub(crate) fn another_value(key: &Key) -> String {
     };
     match kind {
         Kind::Duration { max, .. } | Kind::DurationOrOff { max, .. } => DurationText(max).to_string(),
+        Kind::Size { .. } if key.name == "datagram_max" => "1KiB".into(),
         Kind::Size { max, .. } if key.name == "read_buffer" => SizeText(max.min(8 << 10)).to_string(),
         Kind::Size { max, .. } => SizeText(max).to_string(),
         Kind::Integer { .. } if key.table == Table::Redirect => "301".into(),
@@ -123,6 +124,11 @@ pub(super) fn in_its_table(key: &Key, line: &str) -> String {
             route(&format!("path = \"/\"\nproxy = \"u\"\n[upstream.u]\n{lines}"))
         }
         Table::Tls | Table::Certificate => tls_listener(key, line),
+        Table::Udp => {
+            let upstreams = "[upstream.u]\nservers = \"1.1.1.1:1\"\n[upstream.other]\nservers = \"1.1.1.2:1\"\n";
+            let udp = inner("udp", unless("upstream", "upstream = \"u\""));
+            format!("[listener.l]\naddress = \"127.0.0.1:1\"\n{udp}{upstreams}")
+        }
         Table::Limit => format!("[limit.l]\n{}{line}\n", needs("rate", "rate = \"1/s\"")),
         Table::Site => {
             let hosts = needs("hosts", "hosts = \"s.invalid\"");

@@ -779,7 +779,7 @@ fn upstreams() {
     check(
         "servers = \"1.1.1.1:1\"\nhealth = { kind = \"http\", send = \"x\", ca = \"/x\" }",
         &[
-            "8:27 `send` does nothing in a check of kind http in health of [upstream.u] | it is for kind = \"tcp\" or \"tls\": take it away",
+            "8:27 `send` does nothing in a check of kind http in health of [upstream.u] | it is for kind = \"tcp\" or \"tls\" or \"udp\": take it away",
             "8:39 `ca` does nothing in a check without TLS in health of [upstream.u] | add tls = true",
         ],
     );

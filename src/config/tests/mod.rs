@@ -14,6 +14,7 @@ mod routing;
 mod substitute;
 mod tcp;
 mod tls;
+mod udp;
 mod variables;
 
 use std::time::Duration;
@@ -100,7 +101,7 @@ fn the_example_is_good_and_complete() {
     assert!(warnings.is_empty(), "{warnings:?}");
     assert_eq!(
         (config.listeners.len(), config.sites.len(), config.upstreams.len(), config.splitters.len()),
-        (3, 2, 3, 1)
+        (4, 2, 4, 1)
     );
     for key in described::all() {
         let word = |c: char| !(c.is_ascii_alphanumeric() || c == '_');

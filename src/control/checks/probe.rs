@@ -1,16 +1,20 @@
 //! One check of one server: connect, PROXY header, TLS, conversation, all within the time that the config gives it.
 
 use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::{Duration, SystemTime};
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::{Instant, timeout_at};
 
 use super::tls::TlsClient;
-use crate::config::model::{Health, ProxyVersion, Server};
+use crate::config::model::{Health, Probe, ProxyVersion, Server, TextProbe};
 use crate::guard::proxy_protocol::{Checksum, Header, encode_v1, encode_v2};
-use crate::proxy::check::{CheckStatus, Conversation, Step, Verdict};
+use crate::proxy::check::{CheckStatus, Conversation, Step, Verdict, answered};
 use crate::runtime::net::{Address, is_own_failure, no_address};
+
+/// Longest datagram.
+const ANSWER_BYTES_MAX: usize = 65_535;
 
 trait Socket: AsyncRead + AsyncWrite + Unpin + Send {}
 impl<T: AsyncRead + AsyncWrite + Unpin + Send> Socket for T {}
@@ -52,6 +56,9 @@ impl Prober {
         certificate_ends: &mut Option<SystemTime>,
     ) -> Result<Verdict, Verdict> {
         let address = checked_address(health, server);
+        if let Probe::Datagram(probe) = &health.probe {
+            return ask(probe, &address, health.timeout, deadline).await;
+        }
         let mut socket = match timeout_at(deadline, connect(&address)).await {
             Err(_) => {
                 let text = format!("no connection within {:?}", health.timeout);
@@ -100,6 +107,30 @@ fn authority(server: &Server, address: &Address) -> String {
         (Some(name), Address::Tcp(address)) => format!("{}:{}", name.host, address.port()),
         (_, Address::Unix(_)) => "localhost".to_owned(),
         (_, address) => address.to_string(),
+    }
+}
+
+/// Sends a datagram and waits for its answer. Nothing is sent a second time: `fall` is what forgives a loss.
+async fn ask(probe: &TextProbe, address: &Address, timeout: Duration, deadline: Instant) -> Result<Verdict, Verdict> {
+    let Address::Tcp(address) = address else {
+        return Err(Verdict::new(CheckStatus::ConnectFailed, "a Unix socket takes no datagrams here"));
+    };
+    let conversation = async {
+        let local: SocketAddr = match address {
+            SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
+            SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
+        };
+        let socket = tokio::net::UdpSocket::bind(local).await?;
+        socket.connect(address).await?;
+        socket.send(&probe.send).await?;
+        let mut answer = vec![0; ANSWER_BYTES_MAX];
+        let bytes = socket.recv(&mut answer).await?;
+        answer.truncate(bytes);
+        Ok(answer)
+    };
+    match timeout_at(deadline, conversation).await {
+        Err(_) => Err(Verdict::new(CheckStatus::AnswerTimeout, format!("no answer within {timeout:?}"))),
+        Ok(answer) => Ok(answered(probe, &answer.map_err(connect_failed)?)),
     }
 }
 

@@ -6,6 +6,7 @@ use crate::config::Config;
 use crate::config::model::{Balance, HostPattern};
 use crate::control::Shared;
 use crate::control::shared::{AdminState, CheckStatus, ServerState, WorkerRole, unix_ms};
+pub use crate::control::udp_view::UdpView;
 use crate::metrics::{ServerStats, Worker};
 
 /// The whole answer.
@@ -25,6 +26,9 @@ pub struct View {
     pub workers: Vec<WorkerView>,
     /// Sockets that listen.
     pub listeners: Vec<ListenerView>,
+    /// Listeners in UDP mode, in order of writing.
+    #[serde(default)]
+    pub udp: Vec<UdpView>,
     /// Sites, in order of writing.
     pub sites: Vec<SiteView>,
     /// Upstreams, in order of writing.
@@ -68,7 +72,7 @@ pub struct ListenerView {
     pub kind: String,
     /// As bound.
     pub address: String,
-    /// Connections open now; of `http` and `https`.
+    /// Connections open now, in UDP mode flows; of `http` and `https`, `tcp`, `tls` and `udp`.
     pub connections: Option<u64>,
 }
 
@@ -143,6 +147,7 @@ impl View {
             },
             workers: workers(shared),
             listeners: listeners(shared),
+            udp: crate::control::udp_view::views(shared),
             sites: sites(&shared.config),
             upstreams: upstreams(shared),
         }

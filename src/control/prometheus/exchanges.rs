@@ -12,7 +12,8 @@ pub(super) fn listeners(out: &mut Exposition, shared: &Shared) {
     let sum = |read: &dyn Fn(&crate::metrics::Worker) -> u64| -> u64 {
         shared.workers.iter().map(|worker| read(worker)).sum()
     };
-    let mut family = out.family("one_server_listener_connections", Kind::Gauge, "Client connections open now.");
+    let mut family =
+        out.family("one_server_listener_connections", Kind::Gauge, "Client connections open now; in UDP mode flows.");
     for (index, listener) in all() {
         family.sample(&[("listener", &listener.name)], sum(&|worker| worker.listeners[index].open.value()));
     }

@@ -7,6 +7,7 @@ mod exchanges;
 mod foreign;
 mod own;
 mod table;
+mod udp;
 
 use std::collections::HashSet;
 use std::time::SystemTime;

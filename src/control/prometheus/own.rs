@@ -20,6 +20,7 @@ pub(super) fn write(out: &mut Exposition, shared: &Shared, now: SystemTime) {
     exchanges::listeners(out, shared);
     exchanges::routes(out, shared);
     tcp(out, shared);
+    super::udp::write(out, shared);
     http2(out, shared);
     http3(out, shared);
     tls(out, shared);
@@ -276,11 +277,13 @@ fn upstreams(out: &mut Exposition, shared: &Shared) {
     let help = "Bytes of requests that a server answered: heads, content, tunnels behind them.";
     t.counter(out, "received_bytes_total", help, |s| &s.bytes_in);
     t.counter(out, "sent_bytes_total", "Bytes of a server's answers as clients got them.", |s| &s.bytes_out);
-    let help = "Bytes sent to a server by connections in TCP mode and by upgraded ones.";
+    t.counter(out, "datagrams_sent_total", "Datagrams sent to a server, in UDP mode.", |s| &s.datagrams_up);
+    t.counter(out, "datagrams_received_total", "Datagrams from a server, in UDP mode.", |s| &s.datagrams_down);
+    let help = "Bytes sent to a server in TCP and UDP mode, and by upgraded connections.";
     t.counter(out, "tunnel_sent_bytes_total", help, |s| &s.tunnel_bytes_up);
-    let help = "Bytes received from a server by connections in TCP mode and by upgraded ones.";
+    let help = "Bytes received from a server in TCP and UDP mode, and by upgraded connections.";
     t.counter(out, "tunnel_received_bytes_total", help, |s| &s.tunnel_bytes_down);
-    t.histogram(out, "session_duration_seconds", "Connected to end, in TCP mode.", |s| &s.session);
+    t.histogram(out, "session_duration_seconds", "Connected to end, in TCP mode; flows in UDP mode.", |s| &s.session);
 }
 
 /// Queues in front of servers, of upstreams that have limits.

@@ -44,6 +44,7 @@ fn check_plainly(probe: &Probe, input: &[u8], verdict: &Verdict) {
             assert!(http.expect_header.is_none() || has(b"yes"));
         }
         Probe::Text(text) => assert!(matches!(text.expect, Some(TextMatch::Regex(_))) || has(b"+PONG")),
+        Probe::Datagram(_) => unreachable!("no conversation"),
         Probe::Mysql(_) => assert_eq!(input[4], 10, "handshake version"),
     }
 }

@@ -3,12 +3,13 @@
 //!
 //! | part | speaks |
 //! |---|---|
-//! | `text` | nothing, or one text each way |
+//! | `text` | nothing, or one text each way; `datagram`: the same over UDP |
 //! | `http` | one request (RFC 9112) |
 //! | `mysql` | greeting, login, ping |
 //!
 //! All of it is bounded: a head by 16 KiB, a body and a text by the config's limit, a packet of MySQL by 64 KiB.
 
+mod datagram;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
 mod http;
@@ -17,6 +18,7 @@ mod text;
 
 use std::borrow::Cow;
 
+pub(crate) use self::datagram::answered;
 use self::http::Http;
 use self::mysql::Mysql;
 use self::text::Text;
@@ -150,7 +152,8 @@ impl<'a> Conversation<'a> {
     /// `authority` is what a request names as Host when the config names nothing.
     pub fn new(probe: &'a Probe, authority: &'a str) -> Conversation<'a> {
         Conversation(match probe {
-            Probe::Text(probe) => Kind::Text(Text::new(probe)),
+            // A datagram is no conversation: see `answered`.
+            Probe::Text(probe) | Probe::Datagram(probe) => Kind::Text(Text::new(probe)),
             Probe::Http(probe) => Kind::Http(Http::new(probe, authority)),
             Probe::Mysql(probe) => Kind::Mysql(Mysql::new(probe)),
         })

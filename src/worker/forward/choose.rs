@@ -210,19 +210,73 @@ impl<'a> Busy<'a> {
 
 impl Drop for Busy<'_> {
     fn drop(&mut self) {
-        let Busy { worker, upstream, server } = *self;
-        worker.upstreams[upstream].borrow_mut().on_end(server);
-        worker.stats.servers[upstream][server].active.dec();
-        let known = Known::new(worker, upstream);
-        match known.gate() {
-            None => {}
-            Some(gate) if is_alone(worker) => gate.give_back(server, &known),
-            Some(gate) => {
-                gate.free(server);
-                settle_all(worker);
-            }
+        end(self.worker, self.upstream, self.server);
+    }
+}
+
+/// A request is over on its server, and gives its place back.
+fn end(worker: &Worker, upstream: usize, server: usize) {
+    worker.upstreams[upstream].borrow_mut().on_end(server);
+    worker.stats.servers[upstream][server].active.dec();
+    let known = Known::new(worker, upstream);
+    match known.gate() {
+        None => {}
+        Some(gate) if is_alone(worker) => gate.give_back(server, &known),
+        Some(gate) => {
+            gate.free(server);
+            settle_all(worker);
         }
     }
+}
+
+/// The same for a flow of UDP, which nobody waits for: it counts at its server for as long as this lives.
+pub(in crate::worker) struct Held {
+    worker: Rc<Worker>,
+    pub(in crate::worker) upstream: usize,
+    pub(in crate::worker) server: usize,
+}
+
+impl Held {
+    /// The config that the flow began with.
+    pub(in crate::worker) fn worker(&self) -> &Rc<Worker> {
+        &self.worker
+    }
+
+    /// Counters of the server.
+    pub(in crate::worker) fn stats(&self) -> &ServerStats {
+        &self.worker.stats.servers[self.upstream][self.server]
+    }
+
+    /// The server has answered: it is alive.
+    pub(in crate::worker) fn on_answer(&self) {
+        self.worker.upstreams[self.upstream].borrow_mut().on_connected(self.server);
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        end(&self.worker, self.upstream, self.server);
+    }
+}
+
+/// A place for a flow at any server of an upstream; `None`: there is none now, and a datagram does not wait. `tried` servers have
+/// failed it.
+pub(in crate::worker) fn place_for_flow(
+    worker: &Rc<Worker>,
+    upstream: usize,
+    tried: &Tried,
+    key: Option<u64>,
+) -> Option<Held> {
+    let known = Known::new(worker, upstream);
+    let ask = Ask { tried, key, now: worker.now() };
+    let picked = worker.upstreams[upstream].borrow_mut().pick(ask, &known);
+    let Picked::Server(server) = picked else { return None };
+    if !known.takes(server) {
+        return None;
+    }
+    worker.upstreams[upstream].borrow_mut().on_start(server);
+    worker.stats.servers[upstream][server].active.inc();
+    Some(Held { worker: worker.clone(), upstream, server })
 }
 
 /// Counts a request that waits, for as long as it does.

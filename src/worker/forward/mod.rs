@@ -33,10 +33,11 @@ use std::cell::Cell;
 use self::attempt::Try;
 use self::choose::Chosen;
 pub(super) use self::choose::{
-    Busy, deliver_places, keep_for_those_who_wait, look, look_at_those_before, place_for_connection,
+    Busy, Held, deliver_places, keep_for_those_who_wait, look, look_at_those_before, place_for_connection,
+    place_for_flow,
 };
 pub(super) use self::dial::dial;
-pub(super) use self::observed::{observe_connect_failure, observe_connected};
+pub(super) use self::observed::{observe_connect_failure, observe_connected, observe_unanswered};
 use self::outgoing::Outgoing;
 pub(super) use self::outgoing::{ask_for_plain, put_client_certificate};
 pub(crate) use self::server::ServerConnection;

@@ -61,10 +61,18 @@ pub(in crate::worker) fn observe_connect_failure(
     }
 }
 
-/// A connection in TCP mode has come to be, which is all that is known of how the server does.
+/// A connection in TCP mode has come to be, which is all that is known of how the server does; in UDP mode: an answer has come.
 pub(in crate::worker) fn observe_connected(worker: &Worker, upstream: usize, server: usize) {
     if worker.config.upstreams[upstream].outliers.is_some() {
         worker.stats.servers[upstream][server].outcomes.on_success();
+    }
+}
+
+/// Datagrams have not been answered in time.
+pub(in crate::worker) fn observe_unanswered(worker: &Worker, upstream: usize, server: usize) {
+    let Some(rules) = &worker.config.upstreams[upstream].outliers else { return };
+    if rules.failures.timeout {
+        note_failure(worker, upstream, server, rules.consecutive);
     }
 }
 

@@ -122,6 +122,7 @@ impl Trail {
             stream: Some(StreamFacts {
                 server_name: self.server_name.as_deref().filter(|_| is_passed_on).map(str::as_bytes),
                 alpn: &self.alpn,
+                datagrams: None,
             }),
             ..Entry::default()
         };
