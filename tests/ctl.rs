@@ -7,7 +7,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::process::Command;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use support::ports::free_port;
@@ -140,6 +140,215 @@ fn nobody_checks_a_server_in_maintenance_and_without_servers_the_answer_is_503()
         let events = server.status()["events"].to_string();
         assert!(events.contains("set to maintenance, was ready"), "{driver:?}: {events}");
     });
+}
+
+/// How many of `count` requests each of `names` answers, each on a connection of its own, so that all workers are asked.
+fn shares(server: &Server, count: usize, names: &[&str]) -> Vec<usize> {
+    let answers: Vec<String> = (0..count).map(|_| server.connect().ask(get("/")).text()).collect();
+    names.iter().map(|name| answers.iter().filter(|answer| answer == name).count()).collect()
+}
+
+fn status_of(server: &Server, s: usize, keys: [&str; 2]) -> [serde_json::Value; 2] {
+    let status = server.status();
+    keys.map(|key| status["upstreams"][0]["servers"][s][key].clone())
+}
+
+#[test]
+fn a_weight_is_heeded_by_all_workers_at_once_and_outlives_reloads() {
+    with_both_drivers(|driver| {
+        let (one, two) = (named("one"), named("two"));
+        let site = balanced(driver, "false", &[&one, &two]).start();
+        site.reload_with(&[("health = false", "health = false\nbalance = \"round-robin\"")]);
+        let names = ["one", "two"];
+        assert_eq!(shares(&site, 20, &names), [10, 10], "{driver:?}");
+        let set = |value: &str| site.ctl_ok(&["server", &id(&one), "weight", value]);
+        assert_eq!(set("0"), format!("{} has weight 0, had 1 (config: 1)\n", id(&one)));
+        assert_eq!(shares(&site, 12, &names), [0, 12], "{driver:?}");
+        assert_eq!(set("3"), format!("{} has weight 3, had 0 (config: 1)\n", id(&one)));
+        assert_eq!(set("3"), format!("{} has weight 3 already (config: 1)\n", id(&one)));
+        let shared = shares(&site, 40, &names);
+        assert!((26..=34).contains(&shared[0]), "{driver:?}: {shared:?}");
+        assert!(site.ctl_ok(&["show"]).contains(&format!("{}  up  weight 3 (config: 1)", one.address)));
+        assert_eq!(status_of(&site, 0, ["weight", "weight_config"]), [3, 1], "{driver:?}");
+        let labels = format!("server=\"{}\"", one.address);
+        assert_eq!(site.metric("haproxy_server_weight", &labels), 3.0, "{driver:?}");
+        // A reload that says something else of other things, and of this one.
+        let requests = site.metric("one_server_upstream_requests_total", &labels);
+        site.reload_with(&[("body = \"own\"", "body = \"new\"")]);
+        site.reload_with(&[(
+            &format!("\"{}\",", one.address),
+            &format!("{{ address = \"{}\", weight = 2 }},", one.address),
+        )]);
+        assert_eq!(status_of(&site, 0, ["weight", "weight_config"]), [3, 2], "{driver:?}");
+        assert_eq!(site.metric("one_server_upstream_requests_total", &labels), requests, "{driver:?}");
+        let shared = shares(&site, 40, &names);
+        assert!((26..=34).contains(&shared[0]), "{driver:?}: {shared:?}");
+        assert_eq!(set("config"), format!("{} has weight 2, had 3\n", id(&one)));
+        let json: serde_json::Value =
+            serde_json::from_str(&site.ctl_ok(&["--json", "server", &id(&one), "weight", "256"])).expect("JSON");
+        let expected = serde_json::json!({ "server": id(&one), "weight": 256, "was": 2, "config": 2 });
+        assert_eq!(json["result"], expected);
+    });
+}
+
+#[test]
+fn keys_follow_weights_that_are_set() {
+    let (one, two) = (named("one"), named("two"));
+    let site = balanced(Driver::Auto, "false", &[&one, &two]).start();
+    site.reload_with(&[("health = false", "health = false\nhash = \"$request_uri\"")]);
+    let ask = || (0..60).map(|n| site.connect().ask(get(&format!("/{n}"))).text()).collect::<Vec<_>>();
+    let before = ask();
+    site.ctl_ok(&["server", &id(&one), "weight", "4"]);
+    let heavier = ask();
+    assert!(before.iter().zip(&heavier).all(|(before, now)| before == now || now == "one"), "keys go there alone");
+    let count = |answers: &[String]| answers.iter().filter(|answer| *answer == "one").count();
+    assert!(count(&heavier) > count(&before), "{} {}", count(&heavier), count(&before));
+    site.ctl_ok(&["server", &id(&one), "weight", "0"]);
+    assert_eq!(count(&ask()), 0);
+    site.ctl_ok(&["server", &id(&one), "weight", "config"]);
+    assert_eq!(ask(), before, "everything is where it was");
+}
+
+/// A server that answers when it is told to, and tells how many requests it has had at once.
+fn counting(go: &Arc<AtomicBool>, most: &Arc<AtomicUsize>) -> FakeUpstream {
+    let (go, most, now) = (go.clone(), most.clone(), AtomicUsize::new(0));
+    FakeUpstream::start(move |exchange| {
+        exchange.read_body();
+        most.fetch_max(now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+        while !go.load(Ordering::SeqCst) {
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        std::thread::sleep(Duration::from_millis(10));
+        now.fetch_sub(1, Ordering::SeqCst);
+        exchange.ok("counted")
+    })
+}
+
+#[test]
+fn a_limit_holds_where_the_config_has_none_and_outlives_reloads() {
+    with_both_drivers(|driver| {
+        let (go, most) = (Arc::new(AtomicBool::new(true)), Arc::new(AtomicUsize::new(0)));
+        let only = counting(&go, &most);
+        let site = balanced(driver, "false", &[&only]).start();
+        let mut kept = site.connect();
+        assert_eq!(kept.ask(get("/")).status, 200);
+        let set = |value: &str| site.ctl_ok(&["server", &id(&only), "limit", value]);
+        let had = "may have 2 requests at once, had any number of (config: any number of)";
+        assert_eq!(set("2"), format!("{} {had}\n", id(&only)));
+        let at_once = |requests: usize| {
+            go.store(false, Ordering::SeqCst);
+            most.store(0, Ordering::SeqCst);
+            let mut clients: Vec<_> = (0..requests).map(|_| site.connect()).collect();
+            clients.iter_mut().for_each(|client| {
+                client.send(get("/"));
+            });
+            eventually("some have come, the others wait", || {
+                let active = site.status()["upstreams"][0]["servers"][0]["active"].as_u64().unwrap_or_default();
+                let waiting = site.status()["upstreams"][0]["queue"]["waiting"].as_u64().unwrap_or_default();
+                active + waiting == requests as u64
+            });
+            go.store(true, Ordering::SeqCst);
+            clients.iter_mut().for_each(|client| assert_eq!(client.response("GET").status, 200, "{driver:?}"));
+            most.load(Ordering::SeqCst)
+        };
+        assert_eq!(at_once(6), 2, "{driver:?}");
+        assert_eq!(kept.ask(get("/")).status, 200, "{driver:?}: a connection from before goes on");
+        assert!(site.ctl_ok(&["show"]).contains("limit 2 (config: none)"));
+        site.reload_with(&[("body = \"own\"", "body = \"new\"")]);
+        assert_eq!(status_of(&site, 0, ["requests_max", "requests_max_config"]), [2.into(), serde_json::Value::Null]);
+        assert_eq!(at_once(5), 2, "{driver:?}");
+        set("3");
+        assert_eq!(at_once(6), 3, "{driver:?}: where there is a limit already");
+        set("config");
+        assert_eq!(at_once(6), 6, "{driver:?}");
+        // The config's own limit is lifted.
+        site.reload_with(&[("health = false", "health = false\nqueue_timeout = \"20s\"")]);
+        let written = format!("[\"{}\"]", only.address);
+        site.reload_with(&[(&written, &format!("[{{ address = \"{}\", requests_max = 1 }}]", only.address))]);
+        assert_eq!(at_once(4), 1, "{driver:?}");
+        assert_eq!(set("none"), format!("{} may have any number of requests at once, had 1 (config: 1)\n", id(&only)));
+        assert_eq!(at_once(4), 4, "{driver:?}");
+        // Those that wait go on when there is room.
+        set("1");
+        go.store(false, Ordering::SeqCst);
+        let mut clients: Vec<_> = (0..3).map(|_| site.connect()).collect();
+        clients.iter_mut().for_each(|client| {
+            client.send(get("/"));
+        });
+        let active = || site.status()["upstreams"][0]["servers"][0]["active"].as_u64();
+        eventually("two wait", || site.status()["upstreams"][0]["queue"]["waiting"] == 2);
+        set("3");
+        eventually("nobody waits", || active() == Some(3));
+        go.store(true, Ordering::SeqCst);
+        clients.iter_mut().for_each(|client| assert_eq!(client.response("GET").status, 200, "{driver:?}"));
+    });
+}
+
+#[test]
+fn an_upstream_goes_back_to_its_first_tier_when_it_is_told_to() {
+    with_both_drivers(|driver| {
+        let (first, last) = (named("first"), named("last"));
+        let rest = format!(
+            "[upstream.api]\nhealth = false\nfail_back = \"manual\"\nservers = [\"{}\", {{ address = \"{}\", tier = 2 }}]\n\
+             [site.main]\ndefault = true\n[[site.main.route]]\npath = \"/\"\nproxy = \"api\"\n",
+            first.address, last.address
+        );
+        let site = Site::new(driver, &rest).process(CONTROL).start();
+        let ask = || site.connect().ask(get("/")).text();
+        assert_eq!(site.ctl_ok(&["upstream", "api", "fail-back"]), "api is at tier 1 already\n");
+        site.ctl_ok(&["server", &id(&first), "drain"]);
+        eventually("the last tier is held", || {
+            site.ctl_ok(&["show"]).contains("upstream api (random-two, tier 2 held)")
+        });
+        let error = site.ctl_fails(&["upstream", "api", "fail-back"]);
+        assert_eq!(error, "error: upstream `api` stays at tier 2: no earlier one has enough servers\n");
+        site.ctl_ok(&["server", &id(&first), "ready"]);
+        assert_eq!((ask(), ask()), ("last".into(), "last".into()), "{driver:?}: by hand alone");
+        site.reload_with(&[("default = true", "default = true # still")]);
+        assert_eq!(ask(), "last", "{driver:?}");
+        assert_eq!(site.ctl_ok(&["upstream", "api", "fail-back"]), "api is back at tier 1, was at tier 2\n");
+        for _ in 0..4 {
+            assert_eq!(ask(), "first", "{driver:?}");
+        }
+        std::thread::sleep(Duration::from_millis(150));
+        assert_eq!((ask(), ask()), ("first".into(), "first".into()), "{driver:?}: it stays");
+        let error = site.ctl_fails(&["upstream", "apo", "fail-back"]);
+        assert_eq!(error, "error: no upstream is called `apo`: there are api\n");
+    });
+}
+
+#[test]
+fn numbers_that_are_none_are_refused_and_change_nothing() {
+    let one = named("one");
+    let site = balanced(Driver::Auto, "false", &[&one]).start();
+    for (arguments, text) in [
+        (["weight", "257"], "257 is too much for a weight: write 0 to 256, or `config`"),
+        (["weight", "-1"], "unexpected argument '-1'"),
+        (["weight", "heavy"], "`heavy` is no weight: write 0 to 256, or `config`"),
+        (["weight", "none"], "`none` is no weight"),
+        (["limit", "0"], "0 is no limit of requests: write 1 to 1000000, `none` for any number, or `config`"),
+        (["limit", "1e3"], "`1e3` is no limit: write a number of requests from 1"),
+        (["drain", "5"], "`5` is one word too many: weight and limit alone have a value"),
+    ] {
+        let output = site.ctl(&["server", &id(&one), arguments[0], arguments[1]]);
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {error}");
+        assert!(error.contains(text), "{arguments:?}: {error}");
+    }
+    let output = site.ctl(&["server", &id(&one), "weight"]);
+    assert_eq!(output.status.code(), Some(2), "a value is missing");
+    // Whoever speaks the protocol itself is told too.
+    let mut stream = UnixStream::connect(site.folder().join("ctl.sock")).expect("a socket");
+    let line = format!("{{\"command\":\"server_weight\",\"server\":\"{}\",\"weight\":1000}}\n", id(&one));
+    stream.write_all(line.as_bytes()).expect("sent");
+    let mut answer = String::new();
+    BufReader::new(stream).read_line(&mut answer).expect("an answer");
+    assert!(answer.contains("1000 is too much for a weight"), "{answer}");
+    assert_eq!(
+        site.ctl_fails(&["server", "api/1.2.3.4:5", "weight", "5"]).split(':').nth(1),
+        Some(" upstream `api` has no server `1.2.3.4")
+    );
+    assert_eq!(status_of(&site, 0, ["weight", "requests_max"]), [1.into(), serde_json::Value::Null]);
 }
 
 #[test]

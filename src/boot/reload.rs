@@ -36,20 +36,26 @@ const AGAIN_AFTER: Duration = Duration::from_millis(10);
 /// How long the answer to a reload waits for the workers; they swap later if they are busy for longer.
 const SWAP_MAX: Duration = Duration::from_secs(10);
 
-/// Somebody wants a reload.
-pub(super) struct Asked {
-    /// Where the outcome goes beside the log.
-    answer: Option<oneshot::Sender<Result<Reloaded, Refusal>>>,
+/// What somebody wants.
+pub(super) enum Asked {
+    /// A reload. Where the outcome goes beside the log.
+    Reload(Option<oneshot::Sender<Result<Reloaded, Refusal>>>),
+    /// Limits of servers that the operator has set are to be in force. Where it is told.
+    Limits(oneshot::Sender<()>),
 }
 
 impl Asked {
     /// SIGHUP: the log is the answer.
     pub(super) fn by_signal() -> Asked {
-        Asked { answer: None }
+        Asked::Reload(None)
     }
 
     pub(super) fn by(answer: oneshot::Sender<Result<Reloaded, Refusal>>) -> Asked {
-        Asked { answer: Some(answer) }
+        Asked::Reload(Some(answer))
+    }
+
+    pub(super) fn for_limits(done: oneshot::Sender<()>) -> Asked {
+        Asked::Limits(done)
     }
 }
 
@@ -294,6 +300,19 @@ impl Reloader {
         }
     }
 
+    /// Limits of servers that the operator has set hold from now on. Where nothing counted requests until now, all workers go
+    /// on with the same config once more.
+    async fn put_limits_in_force(&mut self) {
+        let old = self.shared();
+        if old.align_limits() {
+            return;
+        }
+        let shared = Arc::new(old.with_servers_of(old.config.clone()));
+        drop(shared.facts.set(old.facts.get().cloned().unwrap_or_default()));
+        let (materials, slots) = (self.materials.clone(), Arc::new(self.slots.clone()));
+        self.swap(&old, &shared, materials, slots, Parts::none(self.workers.len())).await;
+    }
+
     /// Puts `shared` into the place of `old`, everywhere.
     async fn swap(
         &mut self,
@@ -372,7 +391,16 @@ pub(super) async fn run(mut reloader: Reloader, mut asked: mpsc::Receiver<Asked>
                 continue;
             }
         };
-        let Some(Asked { answer }) = asked else { return };
+        let answer = match asked {
+            None => return,
+            Some(Asked::Limits(done)) => {
+                reloader.put_limits_in_force().await;
+                // Whoever asked may have left.
+                let _ = done.send(());
+                continue;
+            }
+            Some(Asked::Reload(answer)) => answer,
+        };
         let outcome = reloader.reload().await;
         let config = reloader.shared().config.clone();
         reloader.names.go_on_with(&config);

@@ -451,6 +451,10 @@ fn control_thread(
                         drop(ask.try_send(Asked::by(answer)));
                         continue;
                     }
+                    ctl::Order::Limits(done) => {
+                        drop(ask.try_send(Asked::for_limits(done)));
+                        continue;
+                    }
                     ctl::Order::Shutdown { drains: true } => Order::Drain,
                     ctl::Order::Shutdown { drains: false } => Order::Stop,
                 },

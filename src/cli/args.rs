@@ -196,15 +196,27 @@ pub enum CtlSub {
     Show,
     /// Read the config file again: a good one is in use from the next requests on, a bad one changes nothing
     Reload,
-    /// Set what a server is for
+    /// Set what a server is for, its weight, or how many requests it may have at once
     Server {
         /// The server
         #[arg(value_name = "UPSTREAM/ADDRESS")]
         server: String,
         /// drain: it finishes what it has and gets nothing new but requests of its sticky clients; maintenance: not even these,
-        /// and no checks; ready: it gets requests again
+        /// and no checks; ready: it gets requests again. weight and limit want a VALUE
         #[arg(value_enum)]
-        state: CtlState,
+        what: CtlServer,
+        /// Of weight: 0 to 256; of limit: requests at once, or `none`; `config` goes back to what the config says
+        #[arg(required_if_eq_any([("what", "weight"), ("what", "limit")]))]
+        value: Option<String>,
+    },
+    /// Tell an upstream what to do
+    Upstream {
+        /// Its name
+        #[arg(value_name = "UPSTREAM")]
+        upstream: String,
+        /// fail-back: it uses its first tier of servers again, if enough are up in it, without waiting for the time of `fail_back`
+        #[arg(value_enum)]
+        what: CtlUpstream,
     },
     /// End the process
     Shutdown {
@@ -214,15 +226,26 @@ pub enum CtlSub {
     },
 }
 
-/// State of a server.
+/// What an upstream is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum CtlState {
+pub enum CtlUpstream {
+    /// It uses its first tier of servers again
+    FailBack,
+}
+
+/// What is set of a server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum CtlServer {
     /// It gets requests
     Ready,
     /// It finishes what it has and gets nothing new but requests of its sticky clients
     Drain,
     /// It finishes what it has, gets nothing new, and is not checked
     Maintenance,
+    /// Its share of the traffic in relation to the others
+    Weight,
+    /// Requests it gets at the same time; more wait
+    Limit,
 }
 
 #[derive(Clone, Debug, Subcommand)]

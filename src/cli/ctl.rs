@@ -9,9 +9,10 @@ use std::time::Duration;
 use serde::de::DeserializeOwned;
 
 use super::Failure;
-use super::args::{CtlArgs, CtlState, CtlSub};
+use super::args::{CtlArgs, CtlServer, CtlSub, CtlUpstream};
 use crate::control::ctl::show::{ServerView, View};
-use crate::control::ctl::{Answer, Changed, Ends, Reloaded, Request, State};
+use crate::control::ctl::{Answer, Changed, Ends, FailedBack, Limited, Reloaded, Request, Set, State, Weighed};
+use crate::control::orders::spell as spell_limit;
 
 /// How long an answer may take; a reload reads files and waits for busy workers.
 const ANSWER_MAX: Duration = Duration::from_secs(120);
@@ -20,8 +21,8 @@ const ANSWER_MAX: Duration = Duration::from_secs(120);
 ///
 /// Errors: nobody listens there, or the process refuses; the exit code is 1.
 pub fn run(args: &CtlArgs) -> Result<String, Failure> {
-    let answer =
-        ask(&args.socket, &request(&args.command, args.json)).map_err(|error| unreachable(&args.socket, &error))?;
+    let request = request(&args.command, args.json)?;
+    let answer = ask(&args.socket, &request).map_err(|error| unreachable(&args.socket, &error))?;
     if args.json {
         let text = serde_json::to_string(&answer).map_err(Failure::new)? + "\n";
         return if answer.ok { Ok(text) } else { Err(Failure { text, code: 1 }) };
@@ -36,6 +37,15 @@ pub fn run(args: &CtlArgs) -> Result<String, Failure> {
     match &args.command {
         CtlSub::Show => understood(result).map(|view| shown(&view)),
         CtlSub::Reload => understood(result).map(|reloaded| reload(&reloaded)),
+        CtlSub::Server { what: CtlServer::Weight, .. } => understood(result).map(|weighed| weight(&weighed)),
+        CtlSub::Server { what: CtlServer::Limit, .. } => understood(result).map(|limited| limit(&limited)),
+        CtlSub::Upstream { .. } => understood(result).map(|FailedBack { upstream, tier, was }| {
+            if tier == was {
+                format!("{upstream} is at tier {tier} already\n")
+            } else {
+                format!("{upstream} is back at tier {tier}, was at tier {was}\n")
+            }
+        }),
         CtlSub::Server { .. } => understood(result).map(|changed: Changed| {
             let Changed { server, state, was } = changed;
             if state == was {
@@ -48,19 +58,67 @@ pub fn run(args: &CtlArgs) -> Result<String, Failure> {
     }
 }
 
-fn request(command: &CtlSub, json: bool) -> Request {
-    match command {
+/// Errors: a value that is none, or one too many.
+fn request(command: &CtlSub, json: bool) -> Result<Request, Failure> {
+    Ok(match command {
         CtlSub::Show => Request::Show {},
         CtlSub::Reload => Request::Reload { color: !json && io::stderr().is_terminal() },
-        CtlSub::Server { server, state } => Request::Server {
-            server: server.clone(),
-            state: match state {
-                CtlState::Ready => State::Ready,
-                CtlState::Drain => State::Drain,
-                CtlState::Maintenance => State::Maintenance,
-            },
-        },
+        CtlSub::Server { server, what, value } => {
+            let server = server.clone();
+            let state = match what {
+                CtlServer::Weight => return Ok(Request::ServerWeight { server, weight: value_of(*what, value)? }),
+                CtlServer::Limit => return Ok(Request::ServerLimit { server, limit: value_of(*what, value)? }),
+                CtlServer::Ready => State::Ready,
+                CtlServer::Drain => State::Drain,
+                CtlServer::Maintenance => State::Maintenance,
+            };
+            if let Some(value) = value {
+                return Err(wrong_flags(format!(
+                    "`{value}` is one word too many: weight and limit alone have a value"
+                )));
+            }
+            Request::Server { server, state }
+        }
+        CtlSub::Upstream { upstream, what: CtlUpstream::FailBack } => Request::FailBack { upstream: upstream.clone() },
         CtlSub::Shutdown { drain } => Request::Shutdown { drain: *drain },
+    })
+}
+
+/// Errors: it is neither a number nor a word, or no such weight or limit.
+fn value_of(what: CtlServer, value: &Option<String>) -> Result<Set, Failure> {
+    let value = value.as_deref().unwrap_or_default();
+    let (name, words) = match what {
+        CtlServer::Weight => ("weight", "0 to 256, or `config`"),
+        _ => ("limit", "a number of requests from 1, `none` for any number, or `config`"),
+    };
+    let set = value.parse::<Set>().map_err(|()| wrong_flags(format!("`{value}` is no {name}: write {words}")))?;
+    let checked = match what {
+        CtlServer::Weight => set.of_weight().map(drop),
+        _ => set.of_limit().map(drop),
+    };
+    checked.map(|()| set).map_err(wrong_flags)
+}
+
+fn wrong_flags(text: impl std::fmt::Display) -> Failure {
+    Failure { code: 2, ..Failure::new(text) }
+}
+
+fn weight(weighed: &Weighed) -> String {
+    let Weighed { server, weight, was, config } = weighed;
+    let config = if weight == config { String::new() } else { format!(" (config: {config})") };
+    match weight == was {
+        true => format!("{server} has weight {weight} already{config}\n"),
+        false => format!("{server} has weight {weight}, had {was}{config}\n"),
+    }
+}
+
+fn limit(limited: &Limited) -> String {
+    let Limited { server, limit, was, config } = limited;
+    let (is, had) = (spell_limit(*limit), spell_limit(*was));
+    let config = if limit == config { String::new() } else { format!(" (config: {})", spell_limit(*config)) };
+    match limit == was {
+        true => format!("{server} may have {is} requests at once already{config}\n"),
+        false => format!("{server} may have {is} requests at once, had {had}{config}\n"),
     }
 }
 
@@ -168,14 +226,30 @@ fn shown(view: &View) -> String {
     table(&mut out, "sites", sites);
     for upstream in &view.upstreams {
         let servers = upstream.servers.iter().map(server);
-        table(&mut out, &format!("upstream {} ({})", upstream.name, upstream.balance), servers);
+        let tier = upstream.tier_held.map_or_else(String::new, |tier| format!(", tier {tier} held"));
+        table(&mut out, &format!("upstream {} ({}{tier})", upstream.name, upstream.balance), servers);
     }
     out
 }
 
 fn server(server: &ServerView) -> Vec<String> {
     let mut words = vec![server.address.clone(), server.state.clone(), server.check.clone().unwrap_or_default()];
-    words.push(if server.backup { "backup".into() } else { format!("weight {}", server.weight) });
+    let differs = |is: Option<u32>, config: Option<u32>| match config {
+        _ if is == config => String::new(),
+        Some(config) => format!(" (config: {config})"),
+        None => " (config: none)".into(),
+    };
+    let weight = differs(Some(server.weight), Some(server.weight_config));
+    words.push(match server.backup && weight.is_empty() {
+        true => "backup".into(),
+        false => format!("weight {}{weight}", server.weight),
+    });
+    let limit = differs(server.limit, server.limit_config);
+    words.push(match (server.limit, limit.as_str()) {
+        (None, "") => String::new(),
+        (None, _) => format!("no limit{limit}"),
+        (Some(most), _) => format!("limit {most}{limit}"),
+    });
     words.push(format!("{} active", server.active));
     words.push(format!("{} idle", server.idle));
     words.push(format!("{} requests", server.requests));

@@ -60,6 +60,9 @@ impl AdminState {
     }
 }
 
+/// The operator has set nothing.
+const AS_CONFIGURED: u32 = u32::MAX;
+
 /// What is known about one server of an upstream. Writer: the control thread. Readers: everyone.
 #[derive(Debug)]
 pub struct ServerState {
@@ -74,6 +77,10 @@ pub struct ServerState {
     has_address: bool,
     /// An [`AdminState`].
     admin: AtomicU8,
+    /// What the operator has set in place of the config's weight; [`AS_CONFIGURED`]: nothing.
+    weight_set: AtomicU32,
+    /// The same for its limit of requests; 0: any number.
+    limit_set: AtomicU32,
     /// What active checks say.
     passes: AtomicBool,
     ejected: AtomicBool,
@@ -134,6 +141,8 @@ impl ServerState {
             made: Instant::now(),
             has_address: true,
             admin: AtomicU8::new(AdminState::Ready as u8),
+            weight_set: AtomicU32::new(AS_CONFIGURED),
+            limit_set: AtomicU32::new(AS_CONFIGURED),
             passes: AtomicBool::new(true),
             ejected: AtomicBool::new(false),
             life: AtomicU64::new(0),
@@ -195,6 +204,30 @@ impl ServerState {
     /// Sets what the operator wants of it. Only the control thread may call it, and then [`super::Shared::settle`].
     pub(crate) fn set_admin(&self, admin: AdminState) {
         self.admin.store(admin as u8, Relaxed);
+    }
+
+    /// The weight that the operator has given it; `None`: it has the config's.
+    pub fn weight_set(&self) -> Option<u32> {
+        Some(self.weight_set.load(Relaxed)).filter(|weight| *weight != AS_CONFIGURED)
+    }
+
+    /// Sets it. Only the control thread may call it, and then [`UpstreamFlags::publish_change`].
+    pub(super) fn set_weight(&self, weight: Option<u32>) {
+        self.weight_set.store(weight.unwrap_or(AS_CONFIGURED), Relaxed);
+    }
+
+    /// Requests at once that the operator has allowed it, or any number; `None`: it has the config's limit.
+    pub fn limit_set(&self) -> Option<Option<u32>> {
+        match self.limit_set.load(Relaxed) {
+            AS_CONFIGURED => None,
+            0 => Some(None),
+            limit => Some(Some(limit)),
+        }
+    }
+
+    /// Sets it. Only the control thread may call it, and then [`super::Shared::align_limits`].
+    pub(super) fn set_limit(&self, limit: Option<Option<u32>>) {
+        self.limit_set.store(limit.map_or(AS_CONFIGURED, |limit| limit.unwrap_or(0)), Relaxed);
     }
 
     /// Whether it is up: passes its checks and is not ejected.

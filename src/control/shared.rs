@@ -133,7 +133,14 @@ impl Shared {
                 .map(|upstream| upstream.servers.iter().map(|server| Arc::new(server_state(server, now))).collect())
                 .collect(),
             upstreams: config.upstreams.iter().map(|_| Arc::default()).collect(),
-            gates: config.upstreams.iter().map(|upstream| Gate::of(upstream, data_workers)).collect(),
+            gates: config
+                .upstreams
+                .iter()
+                .map(|upstream| {
+                    let limits: Vec<_> = upstream.servers.iter().map(|server| server.requests_max).collect();
+                    Gate::of(upstream, &limits, data_workers)
+                })
+                .collect(),
             idle: exchanges(&config, data_workers),
             clients: match config.http.connections_per_address_max {
                 0 => None,
@@ -156,11 +163,14 @@ impl Shared {
             Some(heir) if self.config.limits[*heir].allowed == limit.allowed => self.limiters[*heir].clone(),
             _ => limiter(limit),
         };
+        let servers = self.next_states(&config, &succession, now);
         let gate = |(u, upstream): (usize, &Upstream)| {
             let workers = self.workers.len();
+            let in_force = |(server, state): (&Server, &Arc<ServerState>)| limit_in_force(server, state);
+            let limits: Vec<_> = upstream.servers.iter().zip(&servers[u]).map(in_force).collect();
             match succession.upstreams.0[u].and_then(|heir| self.gates[heir].as_ref()) {
-                Some(old) => old.next(upstream, &succession.servers[u], workers),
-                None => Gate::of(upstream, workers),
+                Some(old) => old.next(upstream, &limits, &succession.servers[u], workers),
+                None => Gate::of(upstream, &limits, workers),
             }
         };
         Shared {
@@ -168,9 +178,9 @@ impl Shared {
             reading: self.reading + 1,
             loaded_at: now,
             workers: self.workers.iter().map(|worker| Arc::new(worker.next(&succession))).collect(),
-            servers: self.next_states(&config, &succession, now),
             upstreams: succession.upstreams.carry(&self.upstreams, Arc::default),
             gates: config.upstreams.iter().enumerate().map(gate).collect(),
+            servers,
             idle: self.next_exchanges(&config, &succession),
             clients: match (config.http.connections_per_address_max, &self.clients) {
                 (0, _) => None,
@@ -204,6 +214,40 @@ impl Shared {
             upstream.servers.iter().zip(&succession.servers[u].0).map(state).collect()
         };
         config.upstreams.iter().enumerate().map(of_upstream).collect()
+    }
+
+    /// Puts the limits in force that the operator and the config have set. `false`: of an upstream nothing is counted, and
+    /// only another edition of the config counts them ([`Shared::with_servers_of`]). What is under way
+    /// already is not counted then. To be called on the control thread.
+    pub(crate) fn align_limits(&self) -> bool {
+        let mut is_done = true;
+        for (u, servers) in self.config.upstreams.iter().map(|upstream| &upstream.servers).enumerate() {
+            let mut is_news = false;
+            for s in 0..servers.len() {
+                let limit = self.limit(u, s);
+                match &self.gates[u] {
+                    Some(gate) => {
+                        is_news |= gate.most(s) != limit;
+                        gate.set_most(s, limit);
+                    }
+                    None => is_done &= limit.is_none(),
+                }
+            }
+            if is_news {
+                self.upstreams[u].publish_change();
+            }
+        }
+        is_done
+    }
+
+    /// Share of the traffic of a server, as the operator or else the config has it.
+    pub fn weight(&self, upstream: usize, server: usize) -> u32 {
+        self.servers[upstream][server].weight_set().unwrap_or(self.config.upstreams[upstream].servers[server].weight)
+    }
+
+    /// Requests that a server may have at once, as the operator or else the config has it; `None`: any number.
+    pub fn limit(&self, upstream: usize, server: usize) -> Option<u32> {
+        limit_in_force(&self.config.upstreams[upstream].servers[server], &self.servers[upstream][server])
     }
 
     /// Those of servers that stay, as long as their limits and the way they are spoken with do; else new ones. The
@@ -268,6 +312,10 @@ impl Shared {
 
 fn server_state(server: &Server, now: SystemTime) -> ServerState {
     if server.is_unresolved() { ServerState::unresolved(now) } else { ServerState::new(now) }
+}
+
+fn limit_in_force(server: &Server, state: &ServerState) -> Option<u32> {
+    state.limit_set().unwrap_or(server.requests_max)
 }
 
 /// One for each server.

@@ -301,12 +301,15 @@ struct ServerView {
     ejections: u64,
     /// `None`: it is not ejected.
     ejected_until_unix_ms: Option<u64>,
+    /// As the operator or else the config has it.
     weight: u32,
+    weight_config: u32,
     backup: bool,
     /// Its tier, from 1; that of backups is the last.
     tier: usize,
-    /// `None`: any number.
+    /// As the operator or else the config has it; `None`: any number.
     requests_max: Option<u32>,
+    requests_max_config: Option<u32>,
     meter: Meter,
     active: u64,
     idle: u64,
@@ -596,10 +599,12 @@ impl Page<'_> {
             downtime_seconds: state.downtime(self.now).as_secs_f64(),
             ejections: state.ejections.value(),
             ejected_until_unix_ms: told.ejected_until.map(unix_ms),
-            weight: upstream.servers[s].weight,
+            weight: self.shared.weight(u, s),
+            weight_config: upstream.servers[s].weight,
             backup: upstream.servers[s].backup,
             tier: upstream.tiers().iter().position(|&tier| tier == upstream.servers[s].tier).map_or(1, |at| at + 1),
-            requests_max: upstream.servers[s].requests_max,
+            requests_max: self.shared.limit(u, s),
+            requests_max_config: upstream.servers[s].requests_max,
             meter: self.meter(Key::Server(u, s)),
             active: self.sum(|w| w.servers[u][s].active.value()),
             idle: self.sum(|w| w.servers[u][s].idle.value()),

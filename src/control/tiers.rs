@@ -72,7 +72,12 @@ impl Kept {
         let u = self.upstream;
         let upstream = &shared.config.upstreams[u];
         let has_enough: Vec<bool> = self.numbers.iter().map(|tier| has_enough(shared, u, upstream, *tier)).collect();
-        let (before, held) = (upstream.tier_index(self.flags.tier_held()), self.tiers.on_look(&has_enough, now));
+        let before = upstream.tier_index(self.flags.tier_held());
+        if before != self.tiers.held() {
+            // The operator has ordered it: see `fail_back`.
+            self.tiers = Tiers::holding(self.fail_back, before);
+        }
+        let held = self.tiers.on_look(&has_enough, now);
         self.flags.publish_tier_held(if held == 0 { 0 } else { self.numbers[held] });
         if held != before {
             let (name, from, to) = (upstream.name.as_str(), before + 1, held + 1);
@@ -83,9 +88,45 @@ impl Kept {
     }
 }
 
+/// Tiers that an order was about, by their place from 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FailedBack {
+    /// The one that is held now.
+    pub to: usize,
+    /// The one that was held.
+    pub from: usize,
+}
+
+/// Goes back to the first tier that has enough servers, without waiting for its time. On the control thread.
+///
+/// Errors: there is none to go back to, for a person.
+pub fn fail_back(shared: &Shared, u: usize) -> Result<FailedBack, String> {
+    let (upstream, flags) = (&shared.config.upstreams[u], &shared.upstreams[u]);
+    let (name, numbers) = (&upstream.name, upstream.tiers());
+    if numbers.len() < 2 {
+        return Err(format!("upstream `{name}` has one tier of servers: there is nothing to go back to"));
+    }
+    if Tiers::is_idle(upstream.fail_back) {
+        return Err(format!("upstream `{name}` goes back by itself at once: `fail_back` in [upstream.{name}] is 0s"));
+    }
+    let before = upstream.tier_index(flags.tier_held());
+    if before == 0 {
+        return Ok(FailedBack { to: 1, from: 1 });
+    }
+    let Some(first) = (0..before).find(|tier| has_enough(shared, u, upstream, numbers[*tier])) else {
+        return Err(format!("upstream `{name}` stays at tier {}: no earlier one has enough servers", before + 1));
+    };
+    flags.publish_tier_held(if first == 0 { 0 } else { numbers[first] });
+    let (from, to) = (before + 1, first + 1);
+    tracing::info!(upstream = %name, from, to, "tier of servers in use changed by order");
+    let text = format!("tier of servers in use changed by order upstream={name} from={from} to={to}");
+    shared.note(EventLevel::Info, text);
+    Ok(FailedBack { to, from })
+}
+
 /// What data workers ask of a server counts, so that the two always mean the same.
 fn has_enough(shared: &Shared, u: usize, upstream: &Upstream, tier: u32) -> bool {
-    let is_of_tier = |s: &usize| upstream.servers[*s].tier == tier && upstream.servers[*s].weight > 0;
+    let is_of_tier = |s: &usize| upstream.servers[*s].tier == tier && shared.weight(u, *s) > 0;
     let servers = || (0..upstream.servers.len()).filter(is_of_tier);
     let up = servers().filter(|s| shared.is_up(u, *s)).count() as u32;
     up > 0 && up >= upstream.tier_min.servers(servers().count() as u32)
@@ -133,6 +174,33 @@ mod tests {
         let reloaded = reloaded.next(Arc::new(config));
         assert!(next(kept, &reloaded).is_empty());
         assert_eq!(reloaded.upstreams[0].tier_held(), 0);
+    }
+
+    #[test]
+    fn an_order_goes_back_to_the_first_tier_that_has_enough() {
+        let mut config = config();
+        config.upstreams[0].fail_back = FailBack::Manual;
+        let last = config.upstreams[0].servers[1].tier;
+        let shared = Shared::new(Arc::new(config.clone()), 1, 0);
+        let mut kept = next(Vec::new(), &shared);
+        assert_eq!(fail_back(&shared, 0), Ok(FailedBack { to: 1, from: 1 }));
+        let publish = |up| {
+            shared.servers[0][0].publish_up(up, "", SystemTime::now());
+            shared.settle(0);
+        };
+        publish(false);
+        assert_eq!(look(&mut kept, &shared), last);
+        let error = fail_back(&shared, 0).unwrap_err();
+        assert_eq!(error, "upstream `api` stays at tier 2: no earlier one has enough servers");
+        publish(true);
+        assert_eq!(look(&mut kept, &shared), last);
+        assert_eq!(fail_back(&shared, 0), Ok(FailedBack { to: 1, from: 2 }));
+        assert_eq!((look(&mut kept, &shared), shared.upstreams[0].tier_held()), (0, 0), "it stays");
+        let error = fail_back(&shared, 1).unwrap_err();
+        assert_eq!(error, "upstream `plain` has one tier of servers: there is nothing to go back to");
+        config.upstreams[0].fail_back = FailBack::After(Duration::ZERO);
+        let error = fail_back(&shared.next(Arc::new(config)), 0).unwrap_err();
+        assert!(error.starts_with("upstream `api` goes back by itself at once"), "{error}");
     }
 
     #[test]

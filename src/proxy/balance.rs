@@ -14,7 +14,7 @@
 //! After that one request a [`REST`] goes there, until a connect succeeds: a server that swallows packets costs one
 //! request per period its connect time-out, not every request.
 //!
-//! Members are found anew when a server's state, a rest or a slow start has changed, which is seldom: a request looks
+//! Members are found anew when a server's state or weight, a rest or a slow start has changed, which is seldom: a request looks
 //! at one number to know. Of the members, those that this request has tried come last, and those that have as many
 //! requests as they may are left out.
 //!
@@ -95,6 +95,10 @@ pub trait Servers {
     fn keeps(&self, server: usize) -> bool {
         self.is_up(server)
     }
+    /// The weight that the operator has given `server` in place of the config's.
+    fn weight_set(&self, _server: usize) -> Option<u32> {
+        None
+    }
     /// When `server` came up after it had been down; `None`: it has never been down.
     fn came_up(&self, server: usize) -> Option<Instant>;
     /// Index of the tier that is used while it has enough servers, whatever others have; see [`super::tiers`].
@@ -134,6 +138,10 @@ pub enum Picked {
 pub struct Balancer {
     method: Balance,
     table: Option<(Arc<Rendezvous>, LoadMax)>,
+    /// In place of the table where the operator has set weights.
+    reweighed: Option<Rendezvous>,
+    /// Index of the data worker.
+    worker: usize,
     slow_start: Duration,
     tier_min: TierMin,
     /// Tiers there are.
@@ -151,8 +159,10 @@ type LoadMax = Option<u32>;
 
 #[derive(Debug)]
 struct Slot {
-    /// As configured; 0: nothing new is sent there.
-    weight: u32,
+    /// As configured.
+    configured: u32,
+    /// What the operator has set instead, as of the last look.
+    set: Option<u32>,
     /// Index among the tiers.
     tier: u8,
     /// The config that follows does not have it: it finishes what it has.
@@ -194,16 +204,12 @@ impl Balancer {
         let tiers = upstream.tiers();
         let slot = |server: &Server| Slot::new(server, tiers.binary_search(&server.tier).unwrap_or(0) as u8);
         let mut slots: Vec<Slot> = upstream.servers.iter().map(slot).collect();
-        for tier in 0..tiers.len() as u8 {
-            let all: SmallVec<[u16; 16]> =
-                (0..slots.len() as u16).filter(|&at| slots[usize::from(at)].tier == tier).collect();
-            for _ in 0..worker {
-                next_in_turn(&mut slots, &all, |_, slot| slot.weight > 0);
-            }
-        }
+        begin_turns(&mut slots, tiers.len() as u8, worker);
         Balancer {
             method: upstream.balance,
             table: upstream.hash.as_ref().map(|hash| (hash.table.clone(), hash.load_max_percent)),
+            reweighed: None,
+            worker,
             slow_start: upstream.slow_start,
             tier_min: upstream.tier_min,
             tiers: tiers.len() as u8,
@@ -222,10 +228,13 @@ impl Balancer {
         // Requests at servers that are gone count in it until they end.
         self.active = old.active.clone();
         let all = || heirs.0.iter().copied();
+        for (slot, heir) in self.slots.iter_mut().zip(heirs.0.iter().copied()) {
+            slot.set = heir.and_then(|heir| old.slots[heir].set);
+        }
         // What is owed by other weights may be owed for long.
         let same_turns = all().flatten().count() == self.slots.len()
             && self.slots.len() == old.slots.len()
-            && self.slots.iter().zip(all().flatten()).all(|(slot, heir)| slot.weight == old.slots[heir].weight);
+            && self.slots.iter().zip(all().flatten()).all(|(slot, heir)| slot.weight() == old.slots[heir].weight());
         for (slot, heir) in self.slots.iter_mut().zip(all()) {
             let Some(old) = heir.map(|heir| &old.slots[heir]) else { continue };
             slot.active = old.active.clone();
@@ -234,6 +243,7 @@ impl Balancer {
                 slot.credit = old.credit;
             }
         }
+        self.reweigh();
     }
 
     /// Sends nothing to `server` any more, not even what belongs there: the config that follows does not have it.
@@ -263,7 +273,9 @@ impl Balancer {
                 && servers.has_room(server, |most| part_of(most, slot.warmth))
         };
         let by_key = match (&self.table, ask.key) {
-            (Some((table, load_max)), Some(key)) => self.by_key(table, *load_max, key, fits),
+            (Some((table, load_max)), Some(key)) => {
+                self.by_key(self.reweighed.as_ref().unwrap_or(table), *load_max, key, fits)
+            }
             _ => None,
         };
         let picked = by_key.or_else(|| match self.method {
@@ -366,16 +378,17 @@ impl Balancer {
         }
         self.view.made_from = Some(changes);
         self.view.valid_until = None;
+        self.take_weights(servers);
         let mut awake: SmallVec<[Tier; 4]> = SmallVec::from_elem(Tier::default(), usize::from(self.tiers));
         for (server, slot) in self.slots.iter_mut().enumerate() {
             let next_step;
             (slot.warmth, next_step) = warmth(servers.came_up(server), self.slow_start, now);
-            slot.is_member = slot.weight > 0 && !slot.is_gone && servers.is_up(server);
+            slot.is_member = slot.weight() > 0 && !slot.is_gone && servers.is_up(server);
             let next_rest = slot.rests_until.filter(|until| now < *until);
             let next = [next_step, next_rest, self.view.valid_until].into_iter().flatten().min();
             self.view.valid_until = next;
             let tier = &mut awake[usize::from(slot.tier)];
-            tier.all += u32::from(slot.weight > 0);
+            tier.all += u32::from(slot.weight() > 0);
             tier.up += u32::from(slot.is_member);
             tier.awake += u32::from(slot.is_member && next_rest.is_none());
         }
@@ -391,6 +404,27 @@ impl Balancer {
         let shares = view.members.iter().map(|&member| slots[usize::from(member)].share());
         view.shares = shares.clone().map(u64::from).sum();
         view.draw.set(shares);
+    }
+
+    /// Goes on by the weights that the operator has set. Turns begin anew: what is owed by other weights may be owed for long.
+    fn take_weights(&mut self, servers: &impl Servers) {
+        let mut is_news = false;
+        for (server, slot) in self.slots.iter_mut().enumerate() {
+            let before = slot.weight();
+            slot.set = servers.weight_set(server);
+            is_news |= slot.weight() != before;
+        }
+        if is_news {
+            self.slots.iter_mut().for_each(|slot| (slot.credit, slot.warmth) = (0, WARM));
+            begin_turns(&mut self.slots, self.tiers, self.worker);
+            self.reweigh();
+        }
+    }
+
+    fn reweigh(&mut self) {
+        let differs = self.slots.iter().any(|slot| slot.weight() != slot.configured);
+        let table = self.table.as_ref().filter(|_| differs);
+        self.reweighed = table.map(|(table, _)| table.reweighed(self.slots.iter().map(Slot::weight)));
     }
 
     /// A server behind a failed connect is tried by one request; the next one waits until it is known how it went.
@@ -511,7 +545,8 @@ fn choose_tier(tiers: &[Tier], held: usize, min: TierMin) -> (u8, bool) {
 impl Slot {
     fn new(server: &Server, tier: u8) -> Slot {
         Slot {
-            weight: server.weight,
+            configured: server.weight,
+            set: None,
             tier,
             is_gone: false,
             active: Rc::default(),
@@ -523,13 +558,18 @@ impl Slot {
         }
     }
 
+    /// 0: nothing new is sent there.
+    fn weight(&self) -> u32 {
+        self.set.unwrap_or(self.configured)
+    }
+
     fn rests(&self, now: Instant) -> bool {
         self.rests_until.is_some_and(|until| now < until)
     }
 
     /// Its weight now, in [`WARM`]ths.
     fn share(&self) -> u32 {
-        self.weight * self.warmth
+        self.weight() * self.warmth
     }
 
     fn load(&self) -> Load {
@@ -555,6 +595,17 @@ impl Load {
 
     fn with_one_more(self) -> Load {
         Load { active: self.active + 1, ..self }
+    }
+}
+
+/// Each worker is as many turns into the rotation of each tier as its index says.
+fn begin_turns(slots: &mut [Slot], tiers: u8, worker: usize) {
+    for tier in 0..tiers {
+        let all: SmallVec<[u16; 16]> =
+            (0..slots.len() as u16).filter(|&at| slots[usize::from(at)].tier == tier).collect();
+        for _ in 0..worker {
+            next_in_turn(slots, &all, |_, slot| slot.weight() > 0);
+        }
     }
 }
 

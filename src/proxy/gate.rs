@@ -150,9 +150,10 @@ impl std::fmt::Debug for Gate {
 }
 
 impl Gate {
-    /// The gate of `upstream` for so many data workers; `None`: nothing of it is limited.
-    pub fn of(upstream: &Upstream, workers: usize) -> Option<Arc<Gate>> {
-        let is_limited = upstream.requests_max.is_some() || upstream.servers.iter().any(|s| s.requests_max.is_some());
+    /// The gate of `upstream` for so many data workers; `None`: nothing of it is limited. `limits` are those of its servers,
+    /// in their order, which the operator may have set otherwise than the config.
+    pub fn of(upstream: &Upstream, limits: &[Option<u32>], workers: usize) -> Option<Arc<Gate>> {
+        let is_limited = upstream.requests_max.is_some() || limits.iter().any(Option::is_some);
         let own_max = match (upstream.sticky.is_some(), upstream.retry.tries_max) {
             (true, _) => upstream.queue_max,
             // Without cookies nobody belongs to a server but those who have failed at the others.
@@ -160,9 +161,9 @@ impl Gate {
             (false, _) => 0,
         };
         let waiting_max = Waits { all: upstream.queue_max, own: own_max };
-        let server = |server: &Server| (server.address.clone(), Places::new(server.requests_max));
+        let server = |(server, limit): (&Server, &Option<u32>)| (server.address.clone(), Places::new(*limit));
         let make = || {
-            let servers = upstream.servers.iter().map(server).collect();
+            let servers = upstream.servers.iter().zip(limits).map(server).collect();
             Gate::new(Places::new(upstream.requests_max), servers, workers, waiting_max)
         };
         is_limited.then(|| Arc::new(make()))
@@ -171,15 +172,22 @@ impl Gate {
     /// The gate of `upstream` under the config that follows; `heirs` tells the old indexes of servers that stay. Their
     /// requests under way go on to count, and the limits it has are in force at once, here too. `None`: nothing is limited
     /// any more. What is limited where nothing was counts from zero.
-    pub fn next(&self, upstream: &Upstream, heirs: &Heirs, workers: usize) -> Option<Arc<Gate>> {
+    pub fn next(
+        &self,
+        upstream: &Upstream,
+        limits: &[Option<u32>],
+        heirs: &Heirs,
+        workers: usize,
+    ) -> Option<Arc<Gate>> {
         let stays = heirs.new_indexes(self.servers.len());
         let leaving = self.servers.iter().zip(stays).filter(|(_, stays)| stays.is_none());
         let leaving = leaving.map(|(server, _)| (server.address.clone(), server.places.clone()));
         let mut gone: Vec<(Address, Count)> = leaving.chain(self.gone.iter().cloned()).collect();
         gone.retain(|(_, places)| places.used.load(SeqCst) > 0);
-        let mut next = Gate::of(upstream, workers).and_then(Arc::into_inner);
+        let mut next = Gate::of(upstream, limits, workers).and_then(Arc::into_inner);
         self.all.set_most(next.as_ref().and(upstream.requests_max));
         for (at, (server, heir)) in upstream.servers.iter().zip(&heirs.0).enumerate() {
+            let limit = limits[at];
             let back = || gone.iter().position(|(address, _)| *address == server.address);
             let places = match heir {
                 Some(old) => self.servers[*old].places.clone(),
@@ -188,7 +196,7 @@ impl Gate {
                     None => continue,
                 },
             };
-            places.set_most(next.as_ref().and(server.requests_max));
+            places.set_most(next.as_ref().and(limit));
             if let Some(next) = &mut next {
                 next.servers[at].places = places;
             }
@@ -264,6 +272,11 @@ impl Gate {
     /// Requests that `server` may have at once, as the newest config has it; `None`: any number.
     pub fn most(&self, server: usize) -> Option<u32> {
         self.servers[server].places.most()
+    }
+
+    /// Sets what [`Gate::most`] tells, at the gates of all configs that have the server. Writer: the control thread.
+    pub(crate) fn set_most(&self, server: usize, most: Option<u32>) {
+        self.servers[server].places.set_most(most);
     }
 
     /// Requests that wait, in all workers.
@@ -719,20 +732,27 @@ mod tests {
         Upstream { requests_max, queue_max: 12, servers: servers.iter().map(server).collect(), ..upstream }
     }
 
+    /// As the config has them.
+    fn limits(upstream: &Upstream) -> Vec<Option<u32>> {
+        upstream.servers.iter().map(|server| server.requests_max).collect()
+    }
+
     #[test]
     fn what_is_under_way_counts_by_every_config_and_limits_change_at_once() {
         let (a, b, c) = ("10.0.0.1:1", "10.0.0.2:1", "10.0.0.3:1");
-        let old = Gate::of(&upstream(Some(9), &[(a, Some(1)), (b, Some(2))]), 1).unwrap();
+        let of = |upstream: &Upstream, workers| Gate::of(upstream, &limits(upstream), workers);
+        let next = |old: &Gate, upstream: &Upstream, heirs: &Heirs| old.next(upstream, &limits(upstream), heirs, 1);
+        let old = of(&upstream(Some(9), &[(a, Some(1)), (b, Some(2))]), 1).unwrap();
         assert!(old.try_take(0, old.most(0)) && old.try_take(1, old.most(1)) && old.try_take(1, old.most(1)));
         assert!(!old.try_take(0, old.most(0)));
         // `a` has gone, `b` may have more.
-        let new = old.next(&upstream(Some(4), &[(c, Some(1)), (b, Some(3))]), &Heirs(vec![None, Some(1)]), 1).unwrap();
+        let new = next(&old, &upstream(Some(4), &[(c, Some(1)), (b, Some(3))]), &Heirs(vec![None, Some(1)])).unwrap();
         assert_eq!((new.used(0), new.used(1), old.most(1)), (0, 2, Some(3)));
         assert!(new.try_take(1, new.most(1)) && !new.try_take(0, new.most(0)), "one at `a` and three at `b` are four");
         old.free(1);
         assert_eq!((new.used(1), old.used(1)), (2, 2));
         // It comes back before its request has ended.
-        let back = new.next(&upstream(None, &[(a, Some(1)), (b, Some(1))]), &Heirs(vec![None, Some(1)]), 1).unwrap();
+        let back = next(&new, &upstream(None, &[(a, Some(1)), (b, Some(1))]), &Heirs(vec![None, Some(1)])).unwrap();
         assert_eq!((back.used(0), back.used(1)), (1, 2));
         assert!(!back.try_take(0, back.most(0)) && !old.try_take(1, old.most(1)));
         old.free(0);
@@ -742,7 +762,7 @@ mod tests {
         let queue = Queue::new(back.clone(), 0);
         let open = Most(&back);
         let mut waiting = queue.wait(Kind::Any, &open).unwrap();
-        let unlimited = back.next(&upstream(None, &[(a, None), (b, None)]), &Heirs(vec![Some(0), Some(1)]), 1);
+        let unlimited = next(&back, &upstream(None, &[(a, None), (b, None)]), &Heirs(vec![Some(0), Some(1)]));
         assert!(unlimited.is_none());
         back.settle(&open);
         queue.hand_out(&open);
@@ -783,9 +803,9 @@ mod tests {
             let most = (random.below(2) == 0).then(|| 1 + random.below(4) as u32);
             let config = upstream(most, &[("10.0.0.1:1", Some(2)), ("10.0.0.2:1", Some(1))]);
             let turned = upstream(most, &[("10.0.0.2:1", Some(1)), ("10.0.0.1:1", Some(2))]);
-            let first = Gate::of(&config, workers).unwrap();
-            let second = first.next(&turned, &Heirs(vec![Some(1), Some(0)]), workers).unwrap();
-            let third = second.next(&config, &Heirs(vec![Some(1), Some(0)]), workers).unwrap();
+            let first = Gate::of(&config, &limits(&config), workers).unwrap();
+            let second = first.next(&turned, &limits(&turned), &Heirs(vec![Some(1), Some(0)]), workers).unwrap();
+            let third = second.next(&config, &limits(&config), &Heirs(vec![Some(1), Some(0)]), workers).unwrap();
             let gates = [first, second, third];
             let opens: Vec<Most<'_>> = gates.iter().map(|gate| Most(gate)).collect();
             let queues: Vec<Vec<Queue>> = gates.iter().map(|gate| queues(gate, workers)).collect();

@@ -38,6 +38,11 @@ impl Tiers {
         Tiers { fail_back, held, recovering: None }
     }
 
+    /// Index of the one that is held.
+    pub fn held(&self) -> usize {
+        self.held
+    }
+
     /// Whether workers need nobody to hold a tier: they would use the first that has enough in any case.
     pub fn is_idle(fail_back: FailBack) -> bool {
         fail_back == FailBack::After(Duration::ZERO)

@@ -6,7 +6,6 @@ use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::watch;
 
 use super::{OutlierTarget, place, tell};
-use crate::config::model::Server;
 use crate::control::Shared;
 use crate::control::server_state::{AdminState, ServerState};
 use crate::metrics::{HistogramSnapshot, ServerStats};
@@ -34,11 +33,10 @@ pub(super) async fn watch_forever(live: watch::Receiver<Arc<Shared>>, target: Ou
         let shared = live.borrow().clone();
         let Some(u) = found(&shared) else { return };
         // Those that the operator has taken out, or gives no share, do not stand in for others.
-        let servers = target.states.iter().zip(&shared.config.upstreams[u].servers);
-        let stands_in = |(state, server): (&Arc<ServerState>, &Server)| {
-            state.passes_checks() && state.admin() == AdminState::Ready && server.weight > 0
+        let stands_in = |(s, state): (usize, &Arc<ServerState>)| {
+            state.passes_checks() && state.admin() == AdminState::Ready && shared.weight(u, s) > 0
         };
-        let up: Vec<bool> = servers.map(stands_in).collect();
+        let up: Vec<bool> = target.states.iter().enumerate().map(stands_in).collect();
         let changes = outliers.on_sample(Instant::now(), &readings(&shared, u), &up, |s| latency(&shared, u, s));
         for change in changes {
             tell::by_traffic(&shared, u, change, SystemTime::now());

@@ -17,6 +17,7 @@ pub mod show;
 
 use serde::{Deserialize, Serialize};
 
+use super::orders::{LIMIT_MAX, WEIGHT_MAX};
 use super::shared::AdminState;
 
 pub use serve::{Desk, Order, serve};
@@ -46,12 +47,89 @@ pub enum Request {
         /// The state it is to have.
         state: State,
     },
+    /// A share of the traffic for a server: a [`Weighed`].
+    ServerWeight {
+        /// `UPSTREAM/ADDRESS`.
+        server: String,
+        /// 0 to 256, or `config`.
+        weight: Set,
+    },
+    /// How many requests a server may have at once: a [`Limited`].
+    ServerLimit {
+        /// `UPSTREAM/ADDRESS`.
+        server: String,
+        /// From 1, `none`, or `config`.
+        limit: Set,
+    },
+    /// An upstream goes back to its first tier of servers that has enough: a [`FailedBack`].
+    FailBack {
+        /// Its name.
+        upstream: String,
+    },
     /// The process ends: [`Ends`].
     Shutdown {
         /// Requests under way are finished first.
         #[serde(default)]
         drain: bool,
     },
+}
+
+/// What a number of a server is set to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Set {
+    /// This.
+    To(u32),
+    /// What a word stands for.
+    Word(Word),
+}
+
+/// In place of a number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Word {
+    /// What the config says.
+    Config,
+    /// No limit.
+    None,
+}
+
+impl std::str::FromStr for Set {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Set, ()> {
+        match text {
+            "config" => Ok(Set::Word(Word::Config)),
+            "none" => Ok(Set::Word(Word::None)),
+            number => number.parse().map(Set::To).map_err(drop),
+        }
+    }
+}
+
+impl Set {
+    /// A weight; `None`: the config's. Errors: it is none, for a person.
+    pub fn of_weight(self) -> Result<Option<u32>, String> {
+        match self {
+            Set::Word(Word::Config) => Ok(None),
+            Set::To(weight) if weight <= WEIGHT_MAX => Ok(Some(weight)),
+            Set::To(weight) => Err(format!("{weight} is too much for a weight: write 0 to {WEIGHT_MAX}, or `config`")),
+            Set::Word(Word::None) => {
+                Err(format!("`none` is no weight: write 0 to {WEIGHT_MAX}, or `config`; 0 takes no new requests"))
+            }
+        }
+    }
+
+    /// A limit, or none; `None`: the config's. Errors: it is neither, for a person.
+    pub fn of_limit(self) -> Result<Option<Option<u32>>, String> {
+        match self {
+            Set::Word(Word::Config) => Ok(None),
+            Set::Word(Word::None) => Ok(Some(None)),
+            Set::To(limit @ 1..=LIMIT_MAX) => Ok(Some(Some(limit))),
+            Set::To(limit) => Err(format!(
+                "{limit} is no limit of requests: write 1 to {LIMIT_MAX}, `none` for any number, or `config`"
+            )),
+        }
+    }
 }
 
 /// [`AdminState`] as it is written.
@@ -150,6 +228,43 @@ pub struct Changed {
     pub was: String,
 }
 
+/// A server whose weight was set.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Weighed {
+    /// `UPSTREAM/ADDRESS`.
+    pub server: String,
+    /// The weight it has now.
+    pub weight: u32,
+    /// The weight it had.
+    pub was: u32,
+    /// That of the config.
+    pub config: u32,
+}
+
+/// A server whose limit was set; `None` is any number of requests.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Limited {
+    /// `UPSTREAM/ADDRESS`.
+    pub server: String,
+    /// The limit it has now.
+    pub limit: Option<u32>,
+    /// The limit it had.
+    pub was: Option<u32>,
+    /// That of the config.
+    pub config: Option<u32>,
+}
+
+/// An upstream that was told to go back. Tiers are counted from 1.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FailedBack {
+    /// Its name.
+    pub upstream: String,
+    /// The tier that is held now.
+    pub tier: usize,
+    /// The tier that was held.
+    pub was: usize,
+}
+
 /// The end of the process has begun.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ends {
@@ -160,11 +275,6 @@ pub struct Ends {
 /// One line of a client. Errors: what is wrong with it, for a person.
 pub fn parse(line: &[u8]) -> Result<Request, String> {
     serde_json::from_slice(line).map_err(|error| format!("not a request: {error}"))
-}
-
-/// Upstream and address in `UPSTREAM/ADDRESS`; names have no slash, paths of sockets have.
-fn split(server: &str) -> Option<(&str, &str)> {
-    server.split_once('/').filter(|(upstream, address)| !upstream.is_empty() && !address.is_empty())
 }
 
 #[cfg(test)]
@@ -178,6 +288,15 @@ mod tests {
             (r#"{"command":"reload"}"#, Request::Reload { color: false }),
             (r#"{"command":"shutdown","drain":true}"#, Request::Shutdown { drain: true }),
             (
+                r#"{"command":"server_weight","server":"api/10.0.0.7:80","weight":5}"#,
+                Request::ServerWeight { server: "api/10.0.0.7:80".into(), weight: Set::To(5) },
+            ),
+            (
+                r#"{"command":"server_limit","server":"api/10.0.0.7:80","limit":"none"}"#,
+                Request::ServerLimit { server: "api/10.0.0.7:80".into(), limit: Set::Word(Word::None) },
+            ),
+            (r#"{"command":"fail_back","upstream":"api"}"#, Request::FailBack { upstream: "api".into() }),
+            (
                 r#"{"command":"server","server":"api/unix:/run/a.sock","state":"maintenance"}"#,
                 Request::Server { server: "api/unix:/run/a.sock".into(), state: State::Maintenance },
             ),
@@ -188,7 +307,21 @@ mod tests {
         for bad in ["", "show", r#"{"command":"stop"}"#, r#"{"command":"reload","colour":true}"#, "{}", "[]"] {
             assert!(parse(bad.as_bytes()).is_err(), "{bad}");
         }
-        assert_eq!(split("api/unix:/run/a.sock"), Some(("api", "unix:/run/a.sock")));
-        assert_eq!([split("api"), split("/x"), split("api/")], [None, None, None]);
+    }
+
+    #[test]
+    fn a_weight_and_a_limit_are_numbers_or_words() {
+        let [number, zero, large, config, none] =
+            ["9", "0", "1000001", "config", "none"].map(|text| text.parse::<Set>());
+        let (number, zero, large) = (number.unwrap(), zero.unwrap(), large.unwrap());
+        let (config, none) = (config.unwrap(), none.unwrap());
+        assert_eq!((number.of_weight(), zero.of_weight(), config.of_weight()), (Ok(Some(9)), Ok(Some(0)), Ok(None)));
+        assert_eq!(
+            (number.of_limit(), none.of_limit(), config.of_limit()),
+            (Ok(Some(Some(9))), Ok(Some(None)), Ok(None))
+        );
+        let refused = [large.of_weight().is_err(), none.of_weight().is_err(), zero.of_limit().is_err()];
+        assert_eq!((refused, large.of_limit().is_err()), ([true; 3], true));
+        assert!(["", "-1", "1.5", "Config", "99999999999"].iter().all(|bad| bad.parse::<Set>().is_err()));
     }
 }

@@ -8,9 +8,11 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use super::show::View;
-use super::{Answer, Changed, Ends, REQUEST_BYTES_MAX, Refusal, Reloaded, Request, parse, split};
-use crate::control::Shared;
-use crate::control::shared::{AdminState, EventLevel};
+use super::{
+    Answer, Changed, Ends, FailedBack, Limited, REQUEST_BYTES_MAX, Refusal, Reloaded, Request, Weighed, parse,
+};
+use crate::control::shared::AdminState;
+use crate::control::{Shared, orders, tiers};
 use crate::runtime::sys::users::is_own_or_root;
 
 /// Connections at the same time; further ones wait in the socket's queue.
@@ -24,6 +26,8 @@ const SILENCE_MAX: Duration = Duration::from_secs(60);
 pub enum Order {
     /// The config is read again. The sender is dropped when nobody has time for it.
     Reload(oneshot::Sender<Result<Reloaded, Refusal>>),
+    /// Limits that the operator has set are put in force. The sender is dropped when nobody has time for it.
+    Limits(oneshot::Sender<()>),
     /// The process ends.
     Shutdown {
         /// Requests under way are finished first.
@@ -120,15 +124,34 @@ impl Desk {
         match request {
             Request::Show {} => Answer::done(View::new(&self.live.borrow(), self.file.clone())),
             Request::Reload { color } => self.reload(color).await,
-            Request::Server { server, state } => {
+            Request::Server { server, state } => self.change(&server, |shared, those| {
+                let was = orders::set_state(shared, those, state.into()).name().into();
+                Ok(Changed { server: server.clone(), state: AdminState::from(state).name().into(), was })
+            }),
+            Request::ServerWeight { server, weight } => self.change(&server, |shared, those| {
+                let weight = weight.of_weight()?;
+                let was = orders::set_weight(shared, those, weight);
+                let (u, s) = (those.upstream, those.servers[0]);
+                let config = shared.config.upstreams[u].servers[s].weight;
+                Ok(Weighed { server: server.clone(), weight: shared.weight(u, s), was, config })
+            }),
+            Request::ServerLimit { server, limit } => {
+                let answer = self.change(&server, |shared, those| {
+                    let limit = limit.of_limit()?;
+                    let was = orders::set_limit(shared, those, limit);
+                    let (u, s) = (those.upstream, those.servers[0]);
+                    let config = shared.config.upstreams[u].servers[s].requests_max;
+                    Ok(Limited { server: server.clone(), limit: shared.limit(u, s), was, config })
+                });
+                match self.put_limits_in_force().await {
+                    Err(reason) if answer.ok => Answer::refused(reason),
+                    _ => answer,
+                }
+            }
+            Request::FailBack { upstream } => {
                 let shared = self.live.borrow().clone();
-                match set_state(&shared, &server, state.into()) {
-                    Ok(changed) => {
-                        let Changed { server, state, was } = &changed;
-                        tracing::info!(%server, %state, %was, uid, "server state set");
-                        shared.note(EventLevel::Info, format!("server {server} set to {state}, was {was}"));
-                        Answer::done(changed)
-                    }
+                match orders::upstream(&shared, &upstream).and_then(|u| tiers::fail_back(&shared, u)) {
+                    Ok(tiers::FailedBack { to, from }) => Answer::done(FailedBack { upstream, tier: to, was: from }),
                     Err(reason) => Answer::refused(reason),
                 }
             }
@@ -142,6 +165,28 @@ impl Desk {
         }
     }
 
+    fn change<T: serde::Serialize>(
+        &self,
+        server: &str,
+        change: impl FnOnce(&Shared, &orders::Those) -> Result<T, String>,
+    ) -> Answer {
+        let shared = self.live.borrow().clone();
+        match orders::find(&shared, server).and_then(|those| change(&shared, &those)) {
+            Ok(changed) => Answer::done(changed),
+            Err(reason) => Answer::refused(reason),
+        }
+    }
+
+    /// Waits until limits that were set are in force in all workers. Errors: the process ends, or too much is asked of it.
+    pub(crate) async fn put_limits_in_force(&self) -> Result<(), String> {
+        let (done, is_done) = oneshot::channel();
+        let is_sent = self.orders.send(Order::Limits(done)).await.is_ok();
+        match is_sent && is_done.await.is_ok() {
+            true => Ok(()),
+            false => Err("the limit is noted, but too many reloads wait, or the process ends: try again".into()),
+        }
+    }
+
     async fn reload(&self, color: bool) -> Answer {
         let (answer, answered) = oneshot::channel();
         if self.orders.send(Order::Reload(answer)).await.is_err() {
@@ -152,76 +197,5 @@ impl Desk {
             Ok(Err(refusal)) => Answer::refused(if color { refusal.colored } else { refusal.text }),
             Err(_) => Answer::refused("too many reloads wait, or the process ends: try again"),
         }
-    }
-}
-
-/// Sets what the operator wants of a server. Errors: there is no such server, and which there are.
-fn set_state(shared: &Shared, server: &str, state: AdminState) -> Result<Changed, String> {
-    let Some((name, address)) = split(server) else {
-        return Err(format!("`{server}` names no server: write UPSTREAM/ADDRESS, for example api/127.0.0.1:8080"));
-    };
-    let upstreams = &shared.config.upstreams;
-    let Some(u) = upstreams.iter().position(|upstream| upstream.name == name) else {
-        let known: Vec<&str> = upstreams.iter().map(|upstream| upstream.name.as_str()).collect();
-        return Err(match known.is_empty() {
-            true => format!("no upstream is called `{name}`: the config has none"),
-            false => format!("no upstream is called `{name}`: there are {}", known.join(", ")),
-        });
-    };
-    let addresses: Vec<String> = upstreams[u].servers.iter().map(|server| server.address.to_string()).collect();
-    // One that is written several times is meant as a whole.
-    let found: Vec<usize> = (0..addresses.len()).filter(|&s| addresses[s] == address).collect();
-    let Some(&first) = found.first() else {
-        return Err(format!("upstream `{name}` has no server `{address}`: there are {}", addresses.join(", ")));
-    };
-    let was = shared.servers[u][first].admin();
-    found.iter().for_each(|&s| shared.servers[u][s].set_admin(state));
-    shared.settle(u);
-    Ok(Changed { server: server.into(), state: state.name().into(), was: was.name().into() })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::control::shared::tests::config;
-
-    #[test]
-    fn a_server_is_found_by_upstream_and_address_or_told_who_is_there() {
-        let shared = Shared::new(Arc::new(config()), 1, 0);
-        let changed = set_state(&shared, "api/127.0.0.1:1", AdminState::Drain).unwrap();
-        assert_eq!((changed.state.as_str(), changed.was.as_str()), ("drain", "ready"));
-        assert!(!shared.is_up(0, 0) && shared.servers[0][0].is_up() && shared.is_up(0, 1));
-        assert!(set_state(&shared, "api/unix:/run/b\"2.sock", AdminState::Maintenance).is_ok());
-        assert_eq!(set_state(&shared, "api/127.0.0.1:1", AdminState::Ready).unwrap().was, "drain");
-        assert!(shared.is_up(0, 0));
-        for (server, text) in [
-            ("api", "`api` names no server: write UPSTREAM/ADDRESS, for example api/127.0.0.1:8080"),
-            ("apo/127.0.0.1:1", "no upstream is called `apo`: there are api, plain"),
-            ("plain/127.0.0.1:1", "upstream `plain` has no server `127.0.0.1:1`: there are [::1]:8080"),
-        ] {
-            assert_eq!(set_state(&shared, server, AdminState::Ready), Err(text.into()));
-        }
-    }
-
-    #[test]
-    fn what_the_operator_wants_and_what_checks_say_are_apart() {
-        let shared = Shared::new(Arc::new(config()), 1, 0);
-        let server = &shared.servers[0][0];
-        let now = std::time::SystemTime::now();
-        set_state(&shared, "api/127.0.0.1:1", AdminState::Drain).unwrap();
-        server.publish_up(false, "", now);
-        shared.settle(0);
-        assert_eq!((server.admin(), server.is_up()), (AdminState::Drain, false));
-        server.publish_up(true, "", now);
-        shared.settle(0);
-        assert_eq!((server.admin(), server.is_up(), server.is_usable()), (AdminState::Drain, true, false));
-        server.publish_up(false, "", now);
-        shared.settle(0);
-        set_state(&shared, "api/127.0.0.1:1", AdminState::Ready).unwrap();
-        assert!(!server.is_usable());
-        // Both go over into the next config.
-        set_state(&shared, "api/127.0.0.1:1", AdminState::Maintenance).unwrap();
-        let next = shared.next(shared.config.clone());
-        assert_eq!((next.servers[0][0].admin(), next.servers[0][0].is_up()), (AdminState::Maintenance, false));
     }
 }

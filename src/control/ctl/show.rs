@@ -98,6 +98,8 @@ pub struct UpstreamView {
     pub name: String,
     /// How a server is chosen.
     pub balance: String,
+    /// Place of the tier that is held in place of the first one, from 1; `None`: the first one is, or there are none to hold.
+    pub tier_held: Option<usize>,
     /// Its servers, in order of writing.
     pub servers: Vec<ServerView>,
 }
@@ -117,8 +119,14 @@ pub struct ServerView {
     pub check: Option<String>,
     /// When it last went up or down, or the start of the process.
     pub since_unix_ms: u64,
-    /// Share of the traffic.
+    /// Share of the traffic, as the operator or else the config has it.
     pub weight: u32,
+    /// That of the config.
+    pub weight_config: u32,
+    /// Requests that it may have at once, as the operator or else the config has it; `None`: any number.
+    pub limit: Option<u32>,
+    /// That of the config.
+    pub limit_config: Option<u32>,
     /// Used only while no other one is up.
     pub backup: bool,
     /// Requests under way.
@@ -216,6 +224,10 @@ fn upstreams(shared: &Shared) -> Vec<UpstreamView> {
             Balance::LeastTime => "least-time".into(),
             Balance::First => "first".into(),
         },
+        tier_held: match upstream.tier_index(shared.upstreams[u].tier_held()) {
+            0 => None,
+            held => Some(held + 1),
+        },
         servers: (0..upstream.servers.len()).map(|s| server(shared, u, s)).collect(),
     };
     shared.config.upstreams.iter().enumerate().map(view).collect()
@@ -232,7 +244,10 @@ fn server(shared: &Shared, u: usize, s: usize) -> ServerView {
         up: state.is_up(),
         check: (check != CheckStatus::Unchecked).then(|| check.code().into()),
         since_unix_ms: unix_ms(state.since()),
-        weight: server.weight,
+        weight: shared.weight(u, s),
+        weight_config: server.weight,
+        limit: shared.limit(u, s),
+        limit_config: server.requests_max,
         backup: server.backup,
         active: sum(&|server| server.active.value()),
         idle: sum(&|server| server.idle.value()),

@@ -202,7 +202,7 @@ fn servers(out: &mut Exposition, shared: &Shared, now: SystemTime) {
         for (s, name) in server_names(upstream).into_iter().enumerate() {
             let labels = vec![("proxy", upstream.name.clone()), ("server", name)];
             rows.push(Row { labels, parts: shared.workers.iter().map(|worker| &*worker.servers[u][s]).collect() });
-            states.push((&*shared.servers[u][s], upstream.servers[s].weight, upstream.health.is_some()));
+            states.push((&*shared.servers[u][s], shared.weight(u, s), upstream.health.is_some()));
         }
     }
     if rows.is_empty() {

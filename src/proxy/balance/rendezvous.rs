@@ -19,7 +19,7 @@ const SLOTS: usize = 1 << 16;
 /// The order of the servers for every key.
 #[derive(Clone, PartialEq)]
 pub struct Rendezvous {
-    /// Index of the winning server, by slot.
+    /// Index of the winning server, by slot; empty: it is found when it is asked for.
     winners: Box<[u16]>,
     servers: Box<[Seat]>,
 }
@@ -48,9 +48,19 @@ impl Rendezvous {
         made
     }
 
+    /// The same servers with other weights, in their order, without a table: for weights that the operator sets while the
+    /// process runs, which no worker may stop for. A key then costs O(servers). What moves is what the weights move.
+    pub fn reweighed(&self, weights: impl Iterator<Item = u32>) -> Rendezvous {
+        let seat = |(seat, weight): (&Seat, u32)| Seat { weight: f64::from(weight), ..*seat };
+        Rendezvous { winners: Box::default(), servers: self.servers.iter().zip(weights).map(seat).collect() }
+    }
+
     /// The server that `key`, the [`hash`] of something, belongs to.
     pub fn winner(&self, key: u64) -> usize {
-        usize::from(self.winners[slot(key) as usize])
+        match self.winners.get(slot(key) as usize) {
+            Some(winner) => usize::from(*winner),
+            None => self.best(key, |_| true).unwrap_or(0),
+        }
     }
 
     /// The first of those that `fits` lets through, in the order of `key`. O(servers).
@@ -123,6 +133,16 @@ mod tests {
             let expected = SLOTS as f64 * f64::from(weight) / 10.0;
             assert!((f64::from(counts[server]) - expected).abs() <= 0.03 * expected, "{counts:?}");
         }
+    }
+
+    #[test]
+    fn weights_that_are_set_later_move_what_a_table_of_them_would() {
+        let (was, is) = (made(&servers(&[1, 2, 5])), made(&servers(&[4, 2, 0])));
+        let reweighed = was.reweighed([4, 2, 0].into_iter());
+        let keys = || (0..4000u64).map(crate::util::random::mix);
+        assert!(keys().all(|key| reweighed.winner(key) == is.winner(key)));
+        let moved = keys().filter(|key| reweighed.winner(*key) != was.winner(*key));
+        assert!(moved.clone().all(|key| reweighed.winner(key) != 2) && moved.count() > 0);
     }
 
     /// Somebody's keys depend on these: a change of the hash moves them all.

@@ -77,6 +77,10 @@ impl Servers for Known<'_> {
         self.worker.shared.servers[self.upstream][server].keeps_clients()
     }
 
+    fn weight_set(&self, server: usize) -> Option<u32> {
+        self.worker.shared.servers[self.upstream][server].weight_set()
+    }
+
     fn came_up(&self, server: usize) -> Option<Instant> {
         self.worker.shared.servers[self.upstream][server].came_up()
     }
