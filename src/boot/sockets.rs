@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::flow_ports::FlowPorts;
 use super::start::StartError;
 use crate::config::Config;
-use crate::config::model::Listener;
+use crate::config::model::{Listener, StatsSocket};
 use crate::control::shared::ListenerFacts;
 use crate::runtime::net::{Address, BoundSocket, no_address};
 use crate::runtime::udp::BoundUdp;
@@ -30,6 +30,7 @@ pub(super) struct Sockets {
     pub(super) mysql: Vec<Vec<(usize, BoundSocket)>>,
     pub(super) admin: Option<std::net::TcpListener>,
     pub(super) control: Option<std::os::unix::net::UnixListener>,
+    pub(super) stats: Option<std::os::unix::net::UnixListener>,
     /// HTTP listeners first, in the order of the config; behind them their HTTP/3.
     pub(super) facts: Vec<ListenerFacts>,
     /// Unix sockets to be removed at the end.
@@ -46,6 +47,7 @@ pub(super) fn bind(config: &Config, data_workers: usize) -> Result<Sockets, Star
         mysql: (0..data_workers).map(|_| Vec::new()).collect(),
         admin: None,
         control: None,
+        stats: None,
         facts: Vec::new(),
         paths: Vec::new(),
     };
@@ -100,6 +102,14 @@ pub(super) fn bind(config: &Config, data_workers: usize) -> Result<Sockets, Star
             address: Address::Unix(path.clone()).to_string(),
         });
         sockets.control = Some(socket);
+    }
+    if let Some(StatsSocket { path, mode, .. }) = &config.process.stats_socket {
+        let address = Address::Unix(path.clone());
+        let error = |error| StartError::Bind { name: "stats".into(), address: address.clone(), error };
+        let socket = crate::runtime::net::bind_with_mode(path, *mode).map_err(error)?;
+        sockets.paths.push(path.clone());
+        sockets.facts.push(ListenerFacts { name: "stats".into(), kind: "stats", address: address.to_string() });
+        sockets.stats = Some(socket);
     }
     Ok(sockets)
 }

@@ -20,8 +20,8 @@ use super::{privileges, splitters};
 use crate::app::{AppWorker, Job, Origin, Registry, Reply, Tickets};
 use crate::config::Config;
 use crate::control::Shared;
-use crate::control::ctl;
 use crate::control::shared::{Phase, StartFacts, WorkerFacts, WorkerRole};
+use crate::control::{ctl, haproxy};
 use crate::log;
 use crate::runtime::driver::{DataRuntime, DriverFacts};
 use crate::runtime::helpers::Helpers;
@@ -222,7 +222,7 @@ pub(super) fn run(config: Config, apps: &Registry, source: Option<Source>) -> Re
     let orders = threads.orders.clone();
     let logs = Logs::new(writer);
     let reloader = Reloader::new(source, shared, kept, orders, sockets.udp_ports, logs, open_files);
-    let ears = Ears { admin: sockets.admin, control: sockets.control };
+    let ears = Ears { admin: sockets.admin, control: sockets.control, stats: sockets.stats };
     let result = control_thread(&mysql, threads, ears, reloader);
     log::flush(LOG_STOP_MAX);
     for path in &sockets.paths {
@@ -405,6 +405,7 @@ fn announce(facts: &StartFacts, config: &Config, open_files: u64) {
 struct Ears {
     admin: Option<std::net::TcpListener>,
     control: Option<std::os::unix::net::UnixListener>,
+    stats: Option<std::os::unix::net::UnixListener>,
 }
 
 /// Orders from `one-server ctl` that wait; each of its connections has one at a time.
@@ -434,10 +435,15 @@ fn control_thread(
         }
         let (ask, asked) = mpsc_of_tokio::channel(ORDERS_MAX);
         let (order, mut ordered) = mpsc_of_tokio::channel(ORDERS_MAX);
+        let desk = ctl::Desk { live: live.clone(), file: reloader.file(), orders: order.clone() };
         if let Some(socket) = ears.control {
             let listener = tokio::net::UnixListener::from_std(socket).map_err(error)?;
-            let desk = ctl::Desk { live: live.clone(), file: reloader.file(), orders: order.clone() };
-            tokio::spawn(ctl::serve(listener, desk, stopped.clone()));
+            tokio::spawn(ctl::serve(listener, desk.clone(), stopped.clone()));
+        }
+        let level = live.borrow().config.process.stats_socket.as_ref().map(|socket| socket.level);
+        if let (Some(socket), Some(level)) = (ears.stats, level) {
+            let listener = tokio::net::UnixListener::from_std(socket).map_err(error)?;
+            tokio::spawn(haproxy::serve(listener, desk, level, stopped.clone()));
         }
         tokio::spawn(reload::run(reloader, asked));
         live.borrow().set_phase(Phase::Ready);

@@ -234,6 +234,7 @@ fn shown(view: &View) -> String {
 
 fn server(server: &ServerView) -> Vec<String> {
     let mut words = vec![server.address.clone(), server.state.clone(), server.check.clone().unwrap_or_default()];
+    words.push(if server.checks_paused { "checks paused".into() } else { String::new() });
     let differs = |is: Option<u32>, config: Option<u32>| match config {
         _ if is == config => String::new(),
         Some(config) => format!(" (config: {config})"),

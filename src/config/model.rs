@@ -32,7 +32,7 @@ pub use listener::{CertificateFiles, ClientCertificates, Listener, TcpRoute, Tls
 pub use log::{Log, LogTarget, SiteLog};
 pub use mysql::{CausalReads, Secret, Splitter};
 pub use options::{ErrorPage, ErrorPages, Hsts, Options, PageSource, PageStatus, Satisfy};
-pub use process::{AppPlacement, DriverChoice, Process, RunAs};
+pub use process::{AppPlacement, DriverChoice, Process, RunAs, StatsLevel, StatsSocket};
 pub use resolver::{Families, Resolver};
 pub use site::{Action, HostPattern, Mirror, PathMatch, ProxyBy, Redirect, Respond, Rewrite, Route, Site, Tarpit};
 pub use upstream::{Balance, FailBack, Hash, ProxyProtocol, Retry, Server, TierMin, Upstream, UpstreamTls};

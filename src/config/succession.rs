@@ -192,6 +192,7 @@ fn adopt_process(old: &Config, new: &mut Config, needs_restart: &mut Vec<String>
         app_concurrency = "app_concurrency",
         run_as = "user",
         control = "control",
+        stats_socket = "stats_socket",
     }
     // New listeners have it.
     if old.process.backlog != new.process.backlog {

@@ -8,6 +8,7 @@
 //! | [`ctl`] | the control socket: what `one-server ctl` sees and changes |
 //! | [`checks`] | health of upstream servers: active checks, outliers of live traffic |
 //! | [`names`] | what names of servers lead to, asked for again and again |
+//! | [`haproxy`] | the same and the counters in HAProxy's runtime protocol, for its tools |
 //! | [`orders`] | what the operator wants of servers while they run |
 //! | [`tiers`] | when an earlier tier of servers is used again |
 //!
@@ -17,6 +18,7 @@ pub mod admin;
 pub mod checks;
 pub mod ctl;
 mod exposition;
+pub mod haproxy;
 pub mod names;
 pub mod orders;
 mod prometheus;

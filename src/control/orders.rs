@@ -1,6 +1,6 @@
 //! What the operator wants of servers while they run: their state, their weight, their limit of requests.
 //!
-//! An order stays in force, over reloads too, until it is taken
+//! Both sockets ([`super::ctl`], [`super::haproxy`]) end here. An order stays in force, over reloads too, until it is taken
 //! back or the server leaves the config. All of it on the control thread.
 
 use super::Shared;
@@ -91,6 +91,15 @@ pub fn set_limit(shared: &Shared, those: &Those, limit: Option<Option<u32>>) -> 
     tracing::info!(server = %name, limit = %is, was = %had, "server limit set");
     shared.note(EventLevel::Info, format!("server {name} limited to {is} requests, was {had}"));
     was
+}
+
+/// Lets their active checks pause, or go on; they stay what they are meanwhile.
+pub fn pause_checks(shared: &Shared, those: &Those, pause: bool) {
+    let Those { upstream: u, servers, name } = those;
+    servers.iter().for_each(|&s| shared.servers[*u][s].pause_checks(pause));
+    let checks = if pause { "pause" } else { "go on" };
+    tracing::info!(server = %name, checks, "checks of a server");
+    shared.note(EventLevel::Info, format!("checks of server {name} {checks}"));
 }
 
 /// A limit as people write it.

@@ -81,6 +81,8 @@ pub struct ServerState {
     weight_set: AtomicU32,
     /// The same for its limit of requests; 0: any number.
     limit_set: AtomicU32,
+    /// The operator wants it to be left as it is, without checks.
+    checks_paused: AtomicBool,
     /// What active checks say.
     passes: AtomicBool,
     ejected: AtomicBool,
@@ -143,6 +145,7 @@ impl ServerState {
             admin: AtomicU8::new(AdminState::Ready as u8),
             weight_set: AtomicU32::new(AS_CONFIGURED),
             limit_set: AtomicU32::new(AS_CONFIGURED),
+            checks_paused: AtomicBool::new(false),
             passes: AtomicBool::new(true),
             ejected: AtomicBool::new(false),
             life: AtomicU64::new(0),
@@ -204,6 +207,21 @@ impl ServerState {
     /// Sets what the operator wants of it. Only the control thread may call it, and then [`super::Shared::settle`].
     pub(crate) fn set_admin(&self, admin: AdminState) {
         self.admin.store(admin as u8, Relaxed);
+    }
+
+    /// Whether active checks pause: by order, or because it is in maintenance.
+    pub fn is_unchecked(&self) -> bool {
+        self.checks_paused() || self.admin() == AdminState::Maintenance
+    }
+
+    /// Whether the operator has told the active checks to pause: it stays what it is meanwhile.
+    pub fn checks_paused(&self) -> bool {
+        self.checks_paused.load(Relaxed)
+    }
+
+    /// Sets it. Only the control thread may call it.
+    pub(super) fn pause_checks(&self, pause: bool) {
+        self.checks_paused.store(pause, Relaxed);
     }
 
     /// The weight that the operator has given it; `None`: it has the config's.

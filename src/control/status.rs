@@ -332,6 +332,8 @@ struct CheckView {
     duration_us: u64,
     /// When the last check ended; `None`: there was none.
     at_unix_ms: Option<u64>,
+    /// By the operator.
+    paused: bool,
     checks: u64,
     failures: u64,
     downs: u64,
@@ -619,6 +621,7 @@ impl Page<'_> {
                 code: (code != 0).then_some(code),
                 duration_us: state.last_check_us.value(),
                 at_unix_ms: told.checked_at.map(unix_ms),
+                paused: state.checks_paused(),
                 checks: state.checks.value(),
                 failures: state.failures.value(),
                 downs: state.downs.value(),

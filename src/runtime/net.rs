@@ -484,7 +484,12 @@ impl BoundSocket {
 ///
 /// Errors: as for [`BoundSocket::unix`].
 pub fn bind_private(path: &std::path::Path) -> io::Result<std::os::unix::net::UnixListener> {
-    let socket = bind_unix(path, 0o600, 16)?;
+    bind_with_mode(path, 0o600)
+}
+
+/// The same for those whom `mode` lets connect.
+pub fn bind_with_mode(path: &std::path::Path, mode: u32) -> io::Result<std::os::unix::net::UnixListener> {
+    let socket = bind_unix(path, mode, 16)?;
     socket.set_nonblocking(true)?;
     Ok(socket)
 }

@@ -16,6 +16,7 @@ mod resolver;
 mod retry;
 mod secret;
 mod site;
+mod stats_socket;
 mod substitute;
 mod tcp;
 mod template;
@@ -148,6 +149,7 @@ fn compile_process(section: &Section<'_>) -> Process {
         file_cache_valid: section.get("file_cache_valid"),
         run_as: privileges::run_as(section),
         control: section.find("control"),
+        stats_socket: stats_socket::compile(section),
     }
 }
 
@@ -381,6 +383,9 @@ fn report_duplicate_addresses(
     }
     if let Some(path) = &config.process.control {
         claim(Address::Unix(path.clone()), None, "`control` of [process]");
+    }
+    if let Some(socket) = &config.process.stats_socket {
+        claim(Address::Unix(socket.path.clone()), None, "`stats_socket` of [process]");
     }
     if let Some(address) = config.admin {
         claim(Address::Tcp(address), admin.value_span("address"), "[admin]");

@@ -84,6 +84,18 @@ pub(super) const KEYS: &[Key] = &[
         .help("hand new connections from data workers that have many to those that have clearly fewer; the kernel spreads them by a hash alone")
         .known_as(&["haproxy tune.listener.multi-queue", "nginx accept_mutex"])
         .when("false where connections are short, and the flow of each is to stay on the core that the network card gave it"),
+    Key::new(Table::Process, "stats_socket", Kind::Path, Means("HAProxy's runtime protocol is not spoken"))
+        .help("Unix socket on which hatop, exporters and scripts for HAProxy look at counters and change servers, in HAProxy's runtime protocol")
+        .known_as(&["haproxy stats socket"])
+        .when("for tools and scripts that are there; people have `one-server ctl`"),
+    Key::new(Table::Process, "stats_socket_mode", Kind::Text, Means("\"600\""))
+        .help("permissions of its file, octal: who may connect is heard; it belongs to `user` and `group`")
+        .known_as(&["haproxy stats socket mode"])
+        .when("\"660\" where an exporter is a member of the group"),
+    Key::new(Table::Process, "stats_socket_level", Kind::Word(&["user", "operator", "admin"]), Means("operator"))
+        .help("what may be done there: look at counters, at everything, or change servers too")
+        .known_as(&["haproxy stats socket level"])
+        .when("admin for hatop and scripts that set states and weights"),
     Key::new(Table::Process, "backlog", integer(1, 1 << 20), Default("4096"))
         .help("length of the accept queue of each listening socket, see listen(2); the kernel caps it at net.core.somaxconn")
         .flag("backlog")

@@ -68,6 +68,41 @@ pub struct Process {
     pub run_as: Option<RunAs>,
     /// Unix socket on which `one-server ctl` is heard; `None`: it is not.
     pub control: Option<PathBuf>,
+    /// Unix socket on which HAProxy's runtime protocol is spoken; `None`: it is not.
+    pub stats_socket: Option<StatsSocket>,
+}
+
+/// The socket of HAProxy's runtime protocol. Whom its mode lets connect is heard.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StatsSocket {
+    /// Where it is.
+    pub path: PathBuf,
+    /// Of the file.
+    pub mode: u32,
+    /// What may be asked there.
+    pub level: StatsLevel,
+}
+
+/// What a connection may do, as HAProxy has it; each may do what those before it may.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum StatsLevel {
+    /// Look at counters.
+    User,
+    /// Look at everything.
+    Operator,
+    /// Change things.
+    Admin,
+}
+
+impl StatsLevel {
+    /// As it is written.
+    pub fn name(self) -> &'static str {
+        match self {
+            StatsLevel::User => "user",
+            StatsLevel::Operator => "operator",
+            StatsLevel::Admin => "admin",
+        }
+    }
 }
 
 /// A user, and a group in place of the user's own.

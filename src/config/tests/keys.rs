@@ -32,6 +32,7 @@ pub(crate) fn another_value(key: &Key) -> String {
         Kind::Service => "_http._tcp.other.invalid".into(),
         Kind::SocketAddress | Kind::SocketAddressOrOff => "127.0.0.1:7778".into(),
         Kind::Text if key.name == "retry_on" => "503".into(),
+        Kind::Text if key.name == "stats_socket_mode" => "0660".into(),
         Kind::Text if key.name == "retry_budget" => "off".into(),
         Kind::Text if key.name == "server_name" => "other.test".into(),
         Kind::Text if key.table == Table::Health && key.name == "status" => "204".into(),
@@ -216,6 +217,9 @@ pub(super) fn in_its_table(key: &Key, line: &str) -> String {
             format!("[mysql.m]\n{}\n{line}\n", parts.copied().collect::<Vec<_>>().join("\n"))
         }
         Table::Top => format!("{line}\n"),
+        Table::Process if key.name.starts_with("stats_socket_") => {
+            format!("[process]\nstats_socket = \"/run/s\"\n{line}\n")
+        }
         Table::Process if key.name == "group" => format!("[process]\nuser = \"u\"\n{line}\n"),
         single => format!("{}\n{line}\n", single.header()),
     };

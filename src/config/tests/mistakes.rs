@@ -205,6 +205,27 @@ fn listeners() {
             "0:0 unix:/run/one.sock is used twice, in [mysql.m] and `control` of [process] | take another address or port",
         ],
     );
+    let stats = "[process]\ncontrol = \"/run/one.sock\"\nstats_socket = \"/run/one.sock\"";
+    check(
+        stats,
+        &[
+            "0:0 unix:/run/one.sock is used twice, in `control` of [process] and `stats_socket` of [process] | take another address or port",
+        ],
+    );
+    let bad = |mode: &str| format!("[process]\nstats_socket = \"/run/one.sock\"\nstats_socket_mode = \"{mode}\"");
+    for mode in ["rw", "", "66", "0888", "1777", "7777", "00660", "-600"] {
+        let problem =
+            "3:21 bad value for `stats_socket_mode` in [process] | write permissions in octal, for example \"660\"";
+        check(&bad(mode), &[problem]);
+    }
+    check(&bad("0660"), &[]);
+    check(
+        "[process]\nstats_socket_mode = \"600\"\nstats_socket_level = \"admin\"",
+        &[
+            "2:21 bad value for `stats_socket_mode` in [process] | add `stats_socket`: it is about that one",
+            "3:22 bad value for `stats_socket_level` in [process] | add `stats_socket`: it is about that one",
+        ],
+    );
     // Port 0 is a different one each time.
     check("[admin]\naddress = \"127.0.0.1:0\"", &[]);
     assert_eq!(

@@ -25,7 +25,7 @@ use tokio::sync::watch;
 
 use self::probe::{Checked, Prober};
 use super::Shared;
-use super::server_state::{AdminState, CheckResult, ServerState};
+use super::server_state::{CheckResult, ServerState};
 use crate::config::model::{Health, OutlierRules, Probe, Server};
 use crate::proxy::check::CheckStatus;
 use crate::proxy::health::{HealthState, Schedule};
@@ -191,7 +191,7 @@ async fn check_forever(live: watch::Receiver<Arc<Shared>>, target: Target, mut s
     let mut warned = Warned::default();
     loop {
         let begun = tokio::time::Instant::now();
-        if published.admin() != AdminState::Maintenance {
+        if !published.is_unchecked() {
             let checked = prober.check(health, server).await;
             // The config may be another one by now.
             let shared = live.borrow().clone();

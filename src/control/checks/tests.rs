@@ -4,6 +4,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::*;
 use crate::config::model::{Config, Health, Server};
+use crate::control::server_state::AdminState;
 use crate::control::shared::tests::config;
 use crate::runtime::net::Address;
 

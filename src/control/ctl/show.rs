@@ -117,6 +117,8 @@ pub struct ServerView {
     pub up: bool,
     /// How its last check ended, in HAProxy's words; `None`: it is not checked.
     pub check: Option<String>,
+    /// The operator has told its checks to pause.
+    pub checks_paused: bool,
     /// When it last went up or down, or the start of the process.
     pub since_unix_ms: u64,
     /// Share of the traffic, as the operator or else the config has it.
@@ -243,6 +245,7 @@ fn server(shared: &Shared, u: usize, s: usize) -> ServerView {
         admin: state.admin().name().into(),
         up: state.is_up(),
         check: (check != CheckStatus::Unchecked).then(|| check.code().into()),
+        checks_paused: state.checks_paused(),
         since_unix_ms: unix_ms(state.since()),
         weight: shared.weight(u, s),
         weight_config: server.weight,

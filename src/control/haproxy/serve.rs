@@ -1,0 +1,183 @@
+//! The socket: lines in, answers out. Who may connect is the matter of the file's mode.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{Semaphore, watch};
+
+use super::command::{self, Command};
+use super::{LINE_BYTES_MAX, change, info, line, servers, stat};
+use crate::config::model::StatsLevel;
+use crate::control::ctl::Desk;
+
+/// Connections at the same time; further ones wait in the socket's queue. HAProxy's default.
+const CONNECTIONS_MAX: usize = 10;
+
+/// Longest silence of a client, and longest time for it to take an answer, unless it sets another one. HAProxy's default.
+const SILENCE_MAX: Duration = Duration::from_secs(10);
+
+/// The most that a client may set.
+const SILENCE_SET_MAX: Duration = Duration::from_secs(3600);
+
+/// Answers on `listener` until `shutdown` becomes true or its sender is gone. Must run on tokio with timers and sockets.
+pub async fn serve(listener: UnixListener, desk: Desk, level: StatsLevel, mut shutdown: watch::Receiver<bool>) {
+    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let accept = async {
+        loop {
+            let Ok(place) = places.clone().acquire_owned().await else { return };
+            match listener.accept().await {
+                Ok((stream, _)) => {
+                    let desk = desk.clone();
+                    tokio::spawn(async move {
+                        let _place = place;
+                        if let Err(error) = converse(stream, Session::new(desk, level)).await {
+                            tracing::debug!(%error, "a client of the stats socket has left");
+                        }
+                    });
+                }
+                Err(error) => {
+                    tracing::debug!(%error, "stats accept failed");
+                    tokio::time::sleep(Duration::from_millis(100)).await; // out of descriptors: give others time
+                }
+            }
+        }
+    };
+    tokio::select! {
+        () = accept => {}
+        _ = shutdown.wait_for(|stop| *stop) => {}
+    }
+}
+
+/// One client's lines: those it has sent with the first one, or, once it has asked for a prompt, as many as it likes.
+/// Errors: it cannot be read from or written to.
+async fn converse(stream: UnixStream, mut session: Session) -> std::io::Result<()> {
+    let (read, mut write) = stream.into_split();
+    let mut read = BufReader::new(read);
+    let mut bytes = Vec::new();
+    loop {
+        bytes.clear();
+        let mut limited = (&mut read).take(LINE_BYTES_MAX as u64);
+        let Ok(count) = tokio::time::timeout(session.silence_max, limited.read_until(b'\n', &mut bytes)).await else {
+            return Ok(());
+        };
+        // A line without an end is none, as HAProxy has it: it may have been cut short.
+        if count? == 0 || bytes.pop() != Some(b'\n') {
+            return Ok(());
+        }
+        for words in line::split(&bytes) {
+            let Some(mut answer) = session.answer(&words).await else { return Ok(()) };
+            answer.push_str(if session.is_interactive { "\n> " } else { "\n" });
+            let late = |_| Err(std::io::ErrorKind::TimedOut.into());
+            let written = tokio::time::timeout(session.silence_max, write.write_all(answer.as_bytes()));
+            written.await.unwrap_or_else(late)?;
+        }
+        if !session.is_interactive && read.buffer().is_empty() {
+            return Ok(());
+        }
+    }
+}
+
+/// A connection and what it has been told.
+struct Session {
+    desk: Desk,
+    level: StatsLevel,
+    is_interactive: bool,
+    silence_max: Duration,
+    began: Instant,
+    calls: u64,
+}
+
+impl Session {
+    fn new(desk: Desk, level: StatsLevel) -> Session {
+        let (silence_max, began) = (SILENCE_MAX, Instant::now());
+        Session { desk, level, is_interactive: false, silence_max, began, calls: 0 }
+    }
+
+    /// What is said to a command; `None`: the connection ends.
+    async fn answer(&mut self, words: &[String]) -> Option<String> {
+        self.calls += 1;
+        let said = match command::parse(words, self.level) {
+            Ok(Command::Quit) => return None,
+            Ok(command) => self.run(command).await,
+            Err(refusal) => Err(refusal),
+        };
+        // Some of HAProxy's refusals have no end of line of their own.
+        Some(said.unwrap_or_else(|refusal| refusal))
+    }
+
+    async fn run(&mut self, command: Command) -> Result<String, String> {
+        let shared = self.desk.live.borrow().clone();
+        let now = SystemTime::now();
+        match command {
+            Command::Help(words) => Ok(command::help(&words)),
+            Command::Quit => Ok(String::new()),
+            Command::Prompt => {
+                self.is_interactive = !self.is_interactive;
+                Ok(String::new())
+            }
+            Command::Lower(level) => {
+                self.level = self.level.min(level);
+                Ok(String::new())
+            }
+            Command::ShowLevel => Ok(format!("{}\n", self.level.name())),
+            Command::SetTimeout(delay) => self.set_timeout(delay),
+            Command::ShowInfo(format) => Ok(info::show(&shared, format)),
+            Command::ShowStat(filter) => stat::show(&shared, &filter, self.level, now),
+            Command::ShowVersion => Ok(info::version(&shared)),
+            Command::ShowBackend => Ok(servers::backends(&shared)),
+            Command::ShowErrors(proxy) => info::errors(&shared, proxy.as_deref()),
+            Command::ShowPools => Ok(info::pools(&shared)),
+            Command::ShowSess => Ok(self.session()),
+            Command::ShowServersState(backend) => servers::state(&shared, backend.as_deref(), now),
+            Command::ShowServersConn(backend) => servers::connections(&shared, backend.as_deref()),
+            Command::GetWeight(server) => change::get_weight(&shared, server.as_deref()),
+            Command::SetWeight(server, weight) => change::set_weight(&shared, server.as_deref(), weight.as_deref()),
+            Command::SetMaxconn(server, limit) => {
+                change::set_maxconn(&shared, server.as_deref(), limit.as_deref())?;
+                self.desk.put_limits_in_force().await.map_err(|reason| reason + "\n")?;
+                Ok(String::new())
+            }
+            Command::SetServer(server, what, value) => {
+                change::set_server(&shared, server.as_deref(), what.as_deref(), value.as_deref())
+            }
+            Command::EnableServer(server, enable) => change::enable_server(&shared, server.as_deref(), enable),
+            Command::EnableHealth(server, enable) => change::enable_health(&shared, server.as_deref(), enable),
+        }
+    }
+
+    /// Of this connection; `None`: of something else.
+    fn set_timeout(&mut self, delay: Option<String>) -> Result<String, String> {
+        let delay = delay.ok_or("'set timeout' only supports 'cli'.\n")?;
+        if delay.is_empty() {
+            return Err("Expects an integer value.\n".into());
+        }
+        let (digits, unit) = delay.split_at(delay.find(|c: char| !c.is_ascii_digit()).unwrap_or(delay.len()));
+        let unit = match unit {
+            "us" => Some(Duration::from_micros(1)),
+            "ms" => Some(Duration::from_millis(1)),
+            "" | "s" => Some(Duration::from_secs(1)),
+            "m" => Some(Duration::from_secs(60)),
+            "h" => Some(Duration::from_secs(3600)),
+            "d" => Some(Duration::from_secs(86_400)),
+            _ => None,
+        };
+        match (digits.parse::<u32>(), unit) {
+            (Ok(count), Some(unit)) if count > 0 => {
+                self.silence_max = unit.saturating_mul(count).min(SILENCE_SET_MAX);
+                Ok(String::new())
+            }
+            _ => Err("Invalid timeout value.\n".into()),
+        }
+    }
+
+    /// `show sess`: this connection. Those of clients are in the memory of the data workers, and counted (`show stat`).
+    fn session(&self) -> String {
+        let (age, calls, left) = (self.began.elapsed().as_secs(), self.calls, self.silence_max.as_secs());
+        format!(
+            "0x1: proto=unix_stream src=unix:1 fe=GLOBAL be=<NONE> srv=<none> ts=00 epoch=0 age={age}s calls={calls} \
+             rate=0 cpu=0 lat=0 exp={left}s rc=0 c_exp=\n"
+        )
+    }
+}
