@@ -107,6 +107,8 @@ Examples:
   one-server ctl show
   one-server ctl reload --socket /run/shop.sock
   one-server ctl server api/10.0.0.7:8080 drain
+  one-server ctl server api/10.0.0.7:8080 weight 5
+  one-server ctl upstream api fail-back
   one-server ctl shutdown --drain
 
 The process listens there when its config says so: control = \"/run/one-server.sock\" in [process].

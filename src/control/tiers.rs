@@ -107,7 +107,9 @@ pub fn fail_back(shared: &Shared, u: usize) -> Result<FailedBack, String> {
         return Err(format!("upstream `{name}` has one tier of servers: there is nothing to go back to"));
     }
     if Tiers::is_idle(upstream.fail_back) {
-        return Err(format!("upstream `{name}` goes back by itself at once: `fail_back` in [upstream.{name}] is 0s"));
+        return Err(format!(
+            "upstream `{name}` goes back by itself at once: `fail_back` in [upstream.{name}] is \"at-once\""
+        ));
     }
     let before = upstream.tier_index(flags.tier_held());
     if before == 0 {

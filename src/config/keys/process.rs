@@ -78,7 +78,6 @@ pub(super) const KEYS: &[Key] = &[
     Key::new(Table::Process, "control", Kind::Path, Means("`one-server ctl` cannot reach the process"))
         .help("Unix socket on which `one-server ctl` looks at the running process and changes it; it gets mode 0600, and only root and the user of the process are heard")
         .flag("control")
-        .known_as(&["haproxy stats socket"])
         .when("set it wherever somebody looks after the process, for example /run/one-server.sock"),
     Key::new(Table::Process, "accept_balance", Kind::Switch, Default("true"))
         .help("hand new connections from data workers that have many to those that have clearly fewer; the kernel spreads them by a hash alone")

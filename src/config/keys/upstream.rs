@@ -33,7 +33,7 @@ pub(super) const KEYS: &[Key] = &[
         .help("usable servers that a tier must have, else the next one is used; when none has enough, the first that has any")
         .when("up where a few servers of the first tier cannot bear the traffic alone"),
     Key::new(Table::Upstream, "fail_back", Kind::Form("\"at-once\", \"manual\", or a duration such as \"30s\""), Means("at-once"))
-        .help("when an earlier tier is used again: as soon as it has enough servers, after it has had them for some time, or only when the tier in use has too few itself")
+        .help("when an earlier tier is used again: as soon as it has enough servers, after it has had them for some time, or only by `one-server ctl upstream NAME fail-back` and when the tier in use has too few itself")
         .when("a duration against servers that come and go, `manual` for databases and the like that somebody must look at first"),
     Key::new(Table::Upstream, "requests_max", integer(1, 1_000_000), Means("any number"))
         .help("requests under way at all its servers together, in the whole process; more wait in a queue")

@@ -213,7 +213,7 @@ fn listeners() {
         ],
     );
     let bad = |mode: &str| format!("[process]\nstats_socket = \"/run/one.sock\"\nstats_socket_mode = \"{mode}\"");
-    for mode in ["rw", "", "66", "0888", "1777", "7777", "00660", "-600"] {
+    for mode in ["rw", "66", "0888", "1777", "7777", "00660", "-600"] {
         let problem =
             "3:21 bad value for `stats_socket_mode` in [process] | write permissions in octal, for example \"660\"";
         check(&bad(mode), &[problem]);
