@@ -398,6 +398,11 @@ fn orders_are_heeded_and_the_numbers_are_the_counters() {
                 _ => assert_eq!(found, value, "{driver:?}: {service} {column}"),
             }
         }
+        let bytes = |service: &str, column: &str| stat(&csv, "api", service, column).parse::<u64>().expect("a number");
+        for column in ["bin", "bout"] {
+            assert!(bytes(&a, column) > 0, "{driver:?}: {column}");
+            assert_eq!(bytes(&a, column) + bytes(&b, column), bytes("BACKEND", column), "{driver:?}: {column}");
+        }
         say(&format!("set weight api/{a} 0"));
         assert_eq!(asked(8), 0, "{driver:?}");
         assert!(server.ctl_ok(&["show"]).contains("weight 0 (config: 10)"), "{driver:?}");

@@ -217,12 +217,17 @@ fn frontend(row: &mut Row, shared: &Shared, open: u64, limit: usize) {
 }
 
 /// What a backend and a server have in common.
-fn traffic<'a>(row: &mut Row, parts: impl Iterator<Item = &'a ServerStats> + Clone) {
+fn traffic<'a>(row: &mut Row, mode: &str, parts: impl Iterator<Item = &'a ServerStats> + Clone) {
     let sum = |read: fn(&ServerStats) -> &Counter| parts.clone().map(|part| read(part).value()).sum::<u64>();
     row.set("scur", parts.clone().map(|part| part.active.value()).sum::<u64>());
     for column in ["stot", "lbtot", "req_tot"] {
         row.set(column, sum(|s| &s.requests));
     }
+    // What an HTTP request turns into a tunnel is among the bytes of requests.
+    let is_tcp = mode == "tcp";
+    row.set("bin", if is_tcp { sum(|s| &s.tunnel_bytes_up) } else { sum(|s| &s.bytes_in) });
+    row.set("bout", if is_tcp { sum(|s| &s.tunnel_bytes_down) } else { sum(|s| &s.bytes_out) });
+    row.set("mode", mode);
     row.set("econ", sum(|s| &s.connect_errors));
     row.set("eresp", sum(|s| &s.response_errors));
     row.set("wredis", sum(|s| &s.retries));
@@ -236,7 +241,7 @@ fn server(shared: &Shared, u: usize, s: usize, name: &str, level: StatsLevel, no
     let (server, state) = (&upstream.servers[s], &*shared.servers[u][s]);
     let mut row = Row::new(SERVER, (Proxy::Upstream(u).id(shared), &upstream.name), (s + 1, name));
     let parts = shared.workers.iter().map(|worker| &*worker.servers[u][s]);
-    traffic(&mut row, parts.clone());
+    traffic(&mut row, mode(shared, u), parts.clone());
     let (idle, active) =
         (parts.clone().map(|part| part.idle.value()).sum::<u64>(), parts.map(|part| part.active.value()).sum::<u64>());
     row.set("srv_icur", idle);
@@ -252,7 +257,6 @@ fn server(shared: &Shared, u: usize, s: usize, name: &str, level: StatsLevel, no
     row.set("act", u32::from(!server.backup));
     row.set("bck", u32::from(server.backup));
     row.set("lastchg", now.duration_since(state.since()).unwrap_or_default().as_secs());
-    row.set("mode", mode(shared, u));
     // The address of a server is not for everybody.
     if level >= StatsLevel::Operator {
         row.set("addr", server.address.to_string());
@@ -289,7 +293,7 @@ fn backend(shared: &Shared, u: usize) -> Row {
     let mut row = Row::new(BACKEND, (Proxy::Upstream(u).id(shared), &upstream.name), (0, "BACKEND"));
     // With those that are gone, so that no total falls when a server is taken out of the config.
     let parts: Vec<&ServerStats> = shared.workers.iter().flat_map(|worker| worker.servers_ever(u)).collect();
-    traffic(&mut row, parts.iter().copied());
+    traffic(&mut row, mode(shared, u), parts.iter().copied());
     row.set("qcur", shared.workers.iter().map(|worker| worker.upstreams[u].queue.value()).sum::<u64>());
     if let Some(limit) = upstream.requests_max {
         row.set("slim", limit);
@@ -305,7 +309,6 @@ fn backend(shared: &Shared, u: usize) -> Row {
     row.set("uweight", weight);
     row.set("act", used().filter(|s| !upstream.servers[*s].backup).count());
     row.set("bck", used().filter(|s| upstream.servers[*s].backup).count());
-    row.set("mode", mode(shared, u));
     row.set("algo", algorithm(upstream));
     row
 }
