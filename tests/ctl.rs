@@ -233,7 +233,7 @@ fn a_limit_holds_where_the_config_has_none_and_outlives_reloads() {
         let mut kept = site.connect();
         assert_eq!(kept.ask(get("/")).status, 200);
         let set = |value: &str| site.ctl_ok(&["server", &id(&only), "limit", value]);
-        let had = "may have 2 requests at once, had any number of (config: any number of)";
+        let had = "has limit 2, had none (config: none)";
         assert_eq!(set("2"), format!("{} {had}\n", id(&only)));
         let at_once = |requests: usize| {
             go.store(false, Ordering::SeqCst);
@@ -266,7 +266,7 @@ fn a_limit_holds_where_the_config_has_none_and_outlives_reloads() {
         let written = format!("[\"{}\"]", only.address);
         site.reload_with(&[(&written, &format!("[{{ address = \"{}\", requests_max = 1 }}]", only.address))]);
         assert_eq!(at_once(4), 1, "{driver:?}");
-        assert_eq!(set("none"), format!("{} may have any number of requests at once, had 1 (config: 1)\n", id(&only)));
+        assert_eq!(set("none"), format!("{} has limit none, had 1 (config: 1)\n", id(&only)));
         assert_eq!(at_once(4), 4, "{driver:?}");
         // Those that wait go on when there is room.
         set("1");

@@ -117,8 +117,8 @@ fn limit(limited: &Limited) -> String {
     let (is, had) = (spell_limit(*limit), spell_limit(*was));
     let config = if limit == config { String::new() } else { format!(" (config: {})", spell_limit(*config)) };
     match limit == was {
-        true => format!("{server} may have {is} requests at once already{config}\n"),
-        false => format!("{server} may have {is} requests at once, had {had}{config}\n"),
+        true => format!("{server} has limit {is} already{config}\n"),
+        false => format!("{server} has limit {is}, had {had}{config}\n"),
     }
 }
 

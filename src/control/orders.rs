@@ -21,6 +21,8 @@ pub struct Those {
     pub servers: Vec<usize>,
     /// As they were named.
     pub name: String,
+    /// Who wants it, for the log.
+    pub by: String,
 }
 
 /// Index of the upstream of this name. Errors: which there are.
@@ -37,7 +39,8 @@ pub fn upstream(shared: &Shared, name: &str) -> Result<usize, String> {
 
 /// The servers that `UPSTREAM/ADDRESS` names: one that is written several times is meant as a whole. Errors: there is no such
 /// server, and which there are.
-pub fn find(shared: &Shared, server: &str) -> Result<Those, String> {
+/// `by` tells who wants something of them.
+pub fn find(shared: &Shared, server: &str, by: &str) -> Result<Those, String> {
     let Some((name, address)) = split(server) else {
         return Err(format!("`{server}` names no server: write UPSTREAM/ADDRESS, for example api/127.0.0.1:8080"));
     };
@@ -46,7 +49,7 @@ pub fn find(shared: &Shared, server: &str) -> Result<Those, String> {
     let addresses: Vec<String> = servers.iter().map(|server| server.address.to_string()).collect();
     let found: Vec<usize> = (0..addresses.len()).filter(|&s| addresses[s] == address).collect();
     match found.is_empty() {
-        false => Ok(Those { upstream: u, servers: found, name: server.into() }),
+        false => Ok(Those { upstream: u, servers: found, name: server.into(), by: by.into() }),
         true => Err(format!("upstream `{name}` has no server `{address}`: there are {}", addresses.join(", "))),
     }
 }
@@ -58,24 +61,24 @@ pub fn split(server: &str) -> Option<(&str, &str)> {
 
 /// Sets what the operator wants of them; returns what it was.
 pub fn set_state(shared: &Shared, those: &Those, state: AdminState) -> AdminState {
-    let Those { upstream: u, servers, name } = those;
+    let Those { upstream: u, servers, name, by } = those;
     let was = shared.servers[*u][servers[0]].admin();
     servers.iter().for_each(|&s| shared.servers[*u][s].set_admin(state));
     shared.settle(*u);
     let (to, from) = (state.name(), was.name());
-    tracing::info!(server = %name, state = to, was = from, "server state set");
+    tracing::info!(server = %name, state = to, was = from, %by, "server state set");
     shared.note(EventLevel::Info, format!("server {name} set to {to}, was {from}"));
     was
 }
 
 /// Sets their weight, `None` for the config's; returns what it was. Above [`WEIGHT_MAX`] it is that.
 pub fn set_weight(shared: &Shared, those: &Those, weight: Option<u32>) -> u32 {
-    let Those { upstream: u, servers, name } = those;
+    let Those { upstream: u, servers, name, by } = those;
     let was = shared.weight(*u, servers[0]);
     servers.iter().for_each(|&s| shared.servers[*u][s].set_weight(weight.map(|weight| weight.min(WEIGHT_MAX))));
     shared.upstreams[*u].publish_change();
     let is = shared.weight(*u, servers[0]);
-    tracing::info!(server = %name, weight = is, was, "server weight set");
+    tracing::info!(server = %name, weight = is, was, %by, "server weight set");
     shared.note(EventLevel::Info, format!("server {name} has weight {is}, had {was}"));
     was
 }
@@ -83,28 +86,28 @@ pub fn set_weight(shared: &Shared, those: &Those, weight: Option<u32>) -> u32 {
 /// Sets how many requests they may have at once: a number, `Some(None)` for any number, `None` for what the config says.
 /// Returns what it was. In force once [`super::ctl::Desk::put_limits_in_force`] has been called.
 pub fn set_limit(shared: &Shared, those: &Those, limit: Option<Option<u32>>) -> Option<u32> {
-    let Those { upstream: u, servers, name } = those;
+    let Those { upstream: u, servers, name, by } = those;
     let was = shared.limit(*u, servers[0]);
     let limit = limit.map(|limit| limit.map(|limit| limit.clamp(1, LIMIT_MAX)));
     servers.iter().for_each(|&s| shared.servers[*u][s].set_limit(limit));
     let (is, had) = (spell(shared.limit(*u, servers[0])), spell(was));
-    tracing::info!(server = %name, limit = %is, was = %had, "server limit set");
-    shared.note(EventLevel::Info, format!("server {name} limited to {is} requests, was {had}"));
+    tracing::info!(server = %name, limit = %is, was = %had, %by, "server limit set");
+    shared.note(EventLevel::Info, format!("server {name} has limit {is}, had {had}"));
     was
 }
 
 /// Lets their active checks pause, or go on; they stay what they are meanwhile.
 pub fn pause_checks(shared: &Shared, those: &Those, pause: bool) {
-    let Those { upstream: u, servers, name } = those;
+    let Those { upstream: u, servers, name, by } = those;
     servers.iter().for_each(|&s| shared.servers[*u][s].pause_checks(pause));
     let checks = if pause { "pause" } else { "go on" };
-    tracing::info!(server = %name, checks, "checks of a server");
+    tracing::info!(server = %name, checks, %by, "checks of a server");
     shared.note(EventLevel::Info, format!("checks of server {name} {checks}"));
 }
 
 /// A limit as people write it.
 pub fn spell(limit: Option<u32>) -> String {
-    limit.map_or_else(|| "any number of".into(), |limit| limit.to_string())
+    limit.map_or_else(|| "none".into(), |limit| limit.to_string())
 }
 
 #[cfg(test)]
@@ -117,7 +120,7 @@ mod tests {
     #[test]
     fn a_server_is_found_by_upstream_and_address_or_told_who_is_there() {
         let shared = Shared::new(Arc::new(config()), 1, 0);
-        let set = |server: &str, state| set_state(&shared, &find(&shared, server).unwrap(), state);
+        let set = |server: &str, state| set_state(&shared, &find(&shared, server, "test").unwrap(), state);
         assert_eq!(set("api/127.0.0.1:1", AdminState::Drain), AdminState::Ready);
         assert!(!shared.is_up(0, 0) && shared.servers[0][0].is_up() && shared.is_up(0, 1));
         set("api/unix:/run/b\"2.sock", AdminState::Maintenance);
@@ -128,7 +131,7 @@ mod tests {
             ("apo/127.0.0.1:1", "no upstream is called `apo`: there are api, plain"),
             ("plain/127.0.0.1:1", "upstream `plain` has no server `127.0.0.1:1`: there are [::1]:8080"),
         ] {
-            assert_eq!(find(&shared, server), Err(text.into()));
+            assert_eq!(find(&shared, server, "test"), Err(text.into()));
         }
         assert_eq!(split("api/unix:/run/a.sock"), Some(("api", "unix:/run/a.sock")));
         assert_eq!([split("api"), split("/x"), split("api/")], [None, None, None]);
@@ -139,7 +142,7 @@ mod tests {
         let shared = Shared::new(Arc::new(config()), 1, 0);
         let server = &shared.servers[0][0];
         let now = std::time::SystemTime::now();
-        let those = find(&shared, "api/127.0.0.1:1").unwrap();
+        let those = find(&shared, "api/127.0.0.1:1", "test").unwrap();
         set_state(&shared, &those, AdminState::Drain);
         server.publish_up(false, "", now);
         shared.settle(0);
@@ -161,7 +164,7 @@ mod tests {
     fn weights_and_limits_outlive_a_reload_and_go_with_their_server() {
         let mut config = config();
         let shared = Shared::new(Arc::new(config.clone()), 1, 0);
-        let those = find(&shared, "api/127.0.0.1:1").unwrap();
+        let those = find(&shared, "api/127.0.0.1:1", "test").unwrap();
         let changes = shared.upstreams[0].changes();
         assert_eq!(set_weight(&shared, &those, Some(7)), 1);
         assert!(shared.upstreams[0].changes() != changes, "workers look");
@@ -190,7 +193,7 @@ mod tests {
     #[test]
     fn a_limit_where_nothing_is_counted_needs_another_edition() {
         let shared = Shared::new(Arc::new(config()), 1, 0);
-        let those = find(&shared, "plain/[::1]:8080").unwrap();
+        let those = find(&shared, "plain/[::1]:8080", "test").unwrap();
         assert_eq!((set_limit(&shared, &those, Some(Some(2))), shared.gates[1].is_none()), (None, true));
         assert!(!shared.align_limits());
         let next = shared.with_servers_of(shared.config.clone());

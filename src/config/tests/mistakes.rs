@@ -219,6 +219,10 @@ fn listeners() {
         check(&bad(mode), &[problem]);
     }
     check(&bad("0660"), &[]);
+    let for_all = format!("{}\nstats_socket_level = \"admin\"", bad("666"));
+    let warned = warnings(&for_all);
+    assert!(warned[0].contains("everybody on this machine may change servers through `stats_socket`"), "{warned:?}");
+    assert!(warnings(&bad("666")).is_empty(), "who only looks");
     check(
         "[process]\nstats_socket_mode = \"600\"\nstats_socket_level = \"admin\"",
         &[

@@ -124,11 +124,11 @@ impl Desk {
         match request {
             Request::Show {} => Answer::done(View::new(&self.live.borrow(), self.file.clone())),
             Request::Reload { color } => self.reload(color).await,
-            Request::Server { server, state } => self.change(&server, |shared, those| {
+            Request::Server { server, state } => self.change(&server, uid, |shared, those| {
                 let was = orders::set_state(shared, those, state.into()).name().into();
                 Ok(Changed { server: server.clone(), state: AdminState::from(state).name().into(), was })
             }),
-            Request::ServerWeight { server, weight } => self.change(&server, |shared, those| {
+            Request::ServerWeight { server, weight } => self.change(&server, uid, |shared, those| {
                 let weight = weight.of_weight()?;
                 let was = orders::set_weight(shared, those, weight);
                 let (u, s) = (those.upstream, those.servers[0]);
@@ -136,7 +136,7 @@ impl Desk {
                 Ok(Weighed { server: server.clone(), weight: shared.weight(u, s), was, config })
             }),
             Request::ServerLimit { server, limit } => {
-                let answer = self.change(&server, |shared, those| {
+                let answer = self.change(&server, uid, |shared, those| {
                     let limit = limit.of_limit()?;
                     let was = orders::set_limit(shared, those, limit);
                     let (u, s) = (those.upstream, those.servers[0]);
@@ -168,10 +168,11 @@ impl Desk {
     fn change<T: serde::Serialize>(
         &self,
         server: &str,
+        uid: u32,
         change: impl FnOnce(&Shared, &orders::Those) -> Result<T, String>,
     ) -> Answer {
         let shared = self.live.borrow().clone();
-        match orders::find(&shared, server).and_then(|those| change(&shared, &those)) {
+        match orders::find(&shared, server, &format!("uid {uid}")).and_then(|those| change(&shared, &those)) {
             Ok(changed) => Answer::done(changed),
             Err(reason) => Answer::refused(reason),
         }

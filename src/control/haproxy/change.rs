@@ -12,7 +12,7 @@ type Said = Result<String, String>;
 fn server(shared: &Shared, name: Option<&str>) -> Result<Those, String> {
     let name = name.unwrap_or_default();
     let (upstream, server) = find_server(shared, name)?;
-    Ok(Those { upstream, servers: vec![server], name: name.into() })
+    Ok(Those { upstream, servers: vec![server], name: name.into(), by: "stats socket".into() })
 }
 
 pub(super) fn get_weight(shared: &Shared, name: Option<&str>) -> Said {
