@@ -38,8 +38,7 @@ pub fn upstream(shared: &Shared, name: &str) -> Result<usize, String> {
 }
 
 /// The servers that `UPSTREAM/ADDRESS` names: one that is written several times is meant as a whole. Errors: there is no such
-/// server, and which there are.
-/// `by` tells who wants something of them.
+/// server, and which there are. `by` tells who wants something of it.
 pub fn find(shared: &Shared, server: &str, by: &str) -> Result<Those, String> {
     let Some((name, address)) = split(server) else {
         return Err(format!("`{server}` names no server: write UPSTREAM/ADDRESS, for example api/127.0.0.1:8080"));
@@ -84,7 +83,7 @@ pub fn set_weight(shared: &Shared, those: &Those, weight: Option<u32>) -> u32 {
 }
 
 /// Sets how many requests they may have at once: a number, `Some(None)` for any number, `None` for what the config says.
-/// Returns what it was. In force once [`super::ctl::Desk::put_limits_in_force`] has been called.
+/// Returns what it was. In force once `Desk::put_limits_in_force` has been called.
 pub fn set_limit(shared: &Shared, those: &Those, limit: Option<Option<u32>>) -> Option<u32> {
     let Those { upstream: u, servers, name, by } = those;
     let was = shared.limit(*u, servers[0]);

@@ -6,18 +6,18 @@
 //! ← \n1 (initial 1)\n\n
 //! → prompt\n                           ← \n>␠                (several lines from now on, a prompt behind each answer)
 //! ```
-//! Frontends are what the metrics call so ([`super::prometheus`]): `http` for all HTTP listeners together, and each splitter.
+//! Frontends are what the metrics call so (`prometheus`): `http` for all HTTP listeners together, and each splitter.
 //! Backends are upstreams; servers have their address as name. A column of HAProxy's that nothing here counts is empty, where
 //! HAProxy has it empty for lines it does not apply to. Deliberately absent: what belongs to HAProxy's own parts (maps, ACLs,
 //! tables, certificates), and adding servers.
 //!
 //! | module | does |
 //! |---|---|
-//! | [`line`] | bytes to commands in words |
-//! | [`command`] | words to a command, or to what HAProxy says to such |
-//! | [`info`], [`stat`], [`servers`] | answers of `show …` |
-//! | [`change`] | `set …`, `enable …`, `disable …` |
-//! | [`serve`] | the socket |
+//! | `line` | bytes to commands in words |
+//! | `command` | words to a command, or to what HAProxy says to such |
+//! | `info`, `stat`, `servers` | answers of `show …` |
+//! | `change` | `set …`, `enable …`, `disable …` |
+//! | `serve` | the socket |
 //!
 //! Source: the management guide of HAProxy 2.6, and its answers (`tests/haproxy_socket.rs` compares them).
 
