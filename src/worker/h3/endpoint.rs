@@ -90,7 +90,7 @@ impl Endpoint {
         let keys = &lasting.endpoints.keys;
         let server = settings::server(&worker.config, keys, tls);
         // The socket forbids that packets are cut on their way.
-        let quic = quinn_proto::Endpoint::new(settings::endpoint(keys, lasting.index), Some(server), true, None);
+        let quic = quinn_proto::Endpoint::new(settings::endpoint(keys, lasting.index, address), Some(server), true, None);
         Ok(Rc::new(Endpoint {
             door: RefCell::new(door),
             address,
