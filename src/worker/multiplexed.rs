@@ -9,8 +9,19 @@ use super::body::{BodyFailure, Side};
 use super::connection::Broken;
 use super::watch::{GaveUp, Watched};
 use super::{h2, h3};
-use crate::http::answer::AnswerHead;
+use crate::http::answer::{AnswerHead, Content};
 use crate::http::h1::{Method, Version};
+
+/// How an answer is framed on a stream: what its Content-Length says, and whether content follows the head.
+pub(super) fn framing(head: &AnswerHead<'_>, method: Method) -> (Option<u64>, bool) {
+    let is_bodiless = method == Method::Head || matches!(head.status, 100..=199 | 204 | 304);
+    let (length, has_content) = match head.content {
+        Content::Absent(length) => (length, false),
+        Content::Length(length) => (Some(length), length > 0),
+        Content::Stream => (None, true),
+    };
+    (length.filter(|_| head.status >= 200 && head.status != 204), has_content && !is_bodiless)
+}
 
 /// Our direction of a stream, and its client's presence.
 pub(super) enum Stream {

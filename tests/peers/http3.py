@@ -303,7 +303,8 @@ class Plan:
         await asyncio.get_running_loop().run_in_executor(None, sys.stdin.readline)
 
     async def step_unknown(self, step):
-        """A packet for this connection after its end: whether the answer is the stateless reset (RFC 9000 section 10.3)."""
+        """A packet for this connection where it is not known, after its end or at another `port`: whether the answer is the
+        stateless reset (RFC 9000 section 10.3) that ends it."""
         client, loop = self.client, asyncio.get_running_loop()
         cid = client._quic._peer_cid
         token = cid.stateless_reset_token or client._quic._peer_cid_available[0].stateless_reset_token
@@ -315,18 +316,42 @@ class Plan:
                     got.set_result(data)
 
         transport, _ = await loop.create_datagram_endpoint(
-            Listen, remote_addr=(self.plan["address"], self.plan["port"])
+            Listen, remote_addr=(self.plan["address"], step.get("port", self.plan["port"]))
         )
         for _ in range(50):
             transport.sendto(bytes([0x41]) + cid.cid + bytes(60))
             await asyncio.sleep(0.1)
             if got.done():
                 break
+        self.seen["is_answered"] = got.done()
         self.seen["is_reset"] = got.done() and got.result()[-16:] == token
         transport.close()
 
     async def step_resume(self, step):
         self.seen["resumed"] = self.client._quic.tls.session_resumed
+
+    async def stall(self, settings):
+        """Proves its address, as far as it is asked to, and says no more: the handshake stays under way."""
+        connection, loop = QuicConnection(configuration=settings), asyncio.get_running_loop()
+        heard = asyncio.Queue()
+
+        class Listen(asyncio.DatagramProtocol):
+            def datagram_received(self, data, addr):
+                heard.put_nowait(data)
+
+        address = (self.plan["address"], self.plan["port"])
+        transport, _ = await loop.create_datagram_endpoint(Listen, remote_addr=address)
+        connection.connect(address, now=loop.time())
+        # The answer to the first Initial is a Retry, that to the second one the handshake.
+        for _ in range(2):
+            for data, _ in connection.datagrams_to_send(now=loop.time()):
+                transport.sendto(data)
+            data = await asyncio.wait_for(heard.get(), PATIENCE)
+            if connection._retry_source_connection_id is None:
+                connection.receive_datagram(data, address, now=loop.time())
+        self.seen["retried"] = connection._retry_source_connection_id is not None
+        await self.step_signal({"name": "stalled"})
+        transport.close()
 
     async def run(self):
         plan = self.plan
@@ -344,6 +369,9 @@ class Plan:
             settings.verify_mode = ssl.CERT_NONE
         if plan.get("certificate"):
             settings.load_cert_chain(plan["certificate"], plan["key"])
+        if plan.get("stalls"):
+            await self.stall(settings)
+            return self.seen
         for turn in range(plan.get("connections", 1)):
             tickets = []
             try:

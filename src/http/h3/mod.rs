@@ -32,7 +32,7 @@ mod request;
 mod static_table;
 mod varint;
 
-pub use budget::Budget;
+pub use budget::{Budget, ResetLimits};
 pub use code::{ErrorCode, Failure};
 pub use connection_id::{Ids, destination};
 pub use control::{CriticalStreams, GOAWAY_LAST, UniReader, goaway, settings_stream};

@@ -15,6 +15,7 @@ use super::super::Worker;
 use super::super::blocked::Blocked;
 use super::super::body::{BodyFailure, Side};
 use super::super::connection::Broken;
+use super::super::multiplexed::framing;
 use super::super::pacing::Pacing;
 use super::super::watch::{GaveUp, OnExpiry, Watched};
 use crate::http::answer::{AnswerHead, Content};
@@ -95,14 +96,7 @@ impl Stream {
         server: &[u8],
         date: &[u8],
     ) -> Result<bool, Broken> {
-        let is_bodiless = method == Method::Head || matches!(head.status, 100..=199 | 204 | 304);
-        let (length, has_content) = match head.content {
-            Content::Absent(length) => (length, false),
-            Content::Length(length) => (Some(length), length > 0),
-            Content::Stream => (None, true),
-        };
-        let length = length.filter(|_| head.status >= 200 && head.status != 204);
-        let has_content = has_content && !is_bodiless;
+        let (length, has_content) = framing(head, method);
         let response = crate::http::h2::response(head, length, server, date);
         let mut sender = self.sender.borrow_mut();
         let Sender::Waiting(respond) = &mut *sender else { return Err(Broken) };

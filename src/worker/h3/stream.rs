@@ -12,6 +12,7 @@ use quinn_proto::{StreamId, VarInt, WriteError};
 use super::super::Worker;
 use super::super::body::{BodyFailure, Side};
 use super::super::connection::Broken;
+use super::super::multiplexed::framing;
 use super::super::pacing::Pacing;
 use super::super::watch::{GaveUp, OnExpiry, Watched};
 use super::link::{Link, Read};
@@ -39,6 +40,8 @@ pub(in super::super) struct Stream {
     is_stopped: Cell<bool>,
     /// The client has given up the content of its request.
     is_reset: Cell<bool>,
+    /// One of both has been counted.
+    is_counted: Cell<bool>,
     /// A read waits for content.
     is_wanted: Cell<bool>,
     /// Content has come that nobody has asked for.
@@ -70,6 +73,7 @@ impl Stream {
             ends_behind_pending: Cell::new(false),
             is_stopped: Cell::new(false),
             is_reset: Cell::new(false),
+            is_counted: Cell::new(false),
             is_wanted: Cell::new(false),
             has_unread: Cell::new(false),
             is_left: Cell::new(false),
@@ -94,7 +98,9 @@ impl Stream {
     pub(super) fn on_readable(&self) {
         // A client that gives up while nobody reads would not be noticed otherwise.
         let reset = self.link.quic.borrow_mut().recv_stream(self.id).received_reset();
-        self.is_reset.set(self.is_reset.get() || matches!(reset, Ok(Some(_))));
+        if matches!(reset, Ok(Some(_))) {
+            self.note_reset();
+        }
         if !self.is_wanted.get() && !self.is_reset.get() && !self.is_left.get() {
             self.set_unread(true);
         }
@@ -115,10 +121,23 @@ impl Stream {
         self.is_stopped.set(true);
         self.pending.take();
         let _ = self.link.quic.borrow_mut().send_stream(self.id).reset(code);
+        self.count_given_up();
         if self.is_left.get() {
             self.link.streams.borrow_mut().remove(&self.id);
         }
         self.wake();
+    }
+
+    fn note_reset(&self) {
+        self.is_reset.set(true);
+        self.count_given_up();
+    }
+
+    /// Behind the end of an exchange a reset only answers that we want no more of the request.
+    fn count_given_up(&self) {
+        if !self.is_left.get() && !self.is_counted.replace(true) {
+            self.link.on_given_up();
+        }
     }
 
     fn set_unread(&self, has_unread: bool) {
@@ -175,14 +194,7 @@ impl Stream {
         if self.stage.get() != Stage::Waiting || self.is_gone() {
             return Err(Broken);
         }
-        let is_bodiless = method == Method::Head || matches!(head.status, 100..=199 | 204 | 304);
-        let (length, has_content) = match head.content {
-            Content::Absent(length) => (length, false),
-            Content::Length(length) => (Some(length), length > 0),
-            Content::Stream => (None, true),
-        };
-        let length = length.filter(|_| head.status >= 200 && head.status != 204);
-        let has_content = has_content && !is_bodiless;
+        let (length, has_content) = framing(head, method);
         self.put_head(head, length, server, date);
         self.stage.set(if has_content { Stage::Sending } else { Stage::Done });
         self.ends_behind_pending.set(!has_content);
@@ -407,7 +419,11 @@ impl Receiver {
 
     /// What the head says of the content to come.
     pub(super) fn set_expected(&mut self, kind: BodyKind, awaits_continue: bool) {
-        self.expected = if let BodyKind::Length(length) = kind { Some(length) } else { None };
+        self.expected = match kind {
+            BodyKind::None => Some(0),
+            BodyKind::Length(length) => Some(length),
+            BodyKind::Chunked | BodyKind::UntilClose => None,
+        };
         self.awaits_continue = awaits_continue && !self.is_done;
     }
 
@@ -434,12 +450,19 @@ impl Receiver {
 
     /// The stream ends where it has come to, as far as is known now.
     pub(super) fn ends_here(&mut self) -> bool {
-        match self.look() {
-            Some(Next::Piece(Piece::Data(data))) => self.ahead = Some(data),
-            Some(Next::Last(Last::End)) => self.is_done = true,
-            _ => {}
+        if self.ahead.is_none() {
+            match self.look() {
+                Some(Next::Piece(Piece::Data(data))) => self.ahead = Some(data),
+                Some(Next::Last(Last::End)) => self.is_done = true,
+                _ => {}
+            }
         }
         self.is_done
+    }
+
+    /// Content has come although the head says that there is none: the request is malformed (RFC 9114 section 4.1.2).
+    pub(super) fn has_unannounced(&mut self) -> bool {
+        !self.is_done && self.expected == Some(0) && (!self.ends_here() && self.ahead.is_some())
     }
 
     /// Waits for the next piece.
@@ -474,9 +497,10 @@ impl Receiver {
                 }
                 Read::End => self.last = Some(self.reader.end().map_or_else(Last::Failed, |()| Last::End)),
                 Read::Reset => {
-                    self.stream.is_reset.set(true);
+                    self.stream.note_reset();
                     self.last = Some(Last::Gone);
                 }
+                Read::Stopped => self.last = Some(Last::Gone),
             }
         }
         self.stream.set_unread(false);
