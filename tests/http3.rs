@@ -1067,11 +1067,11 @@ fn answers_are_changed_and_leave_at_their_rate() {
 }
 
 #[test]
-fn nothing_is_upgraded() {
+fn no_field_upgrades_a_stream_and_a_plain_connect_is_refused() {
     let upstream = echo();
     everywhere(|driver| {
         let server = start(driver, &upstream);
-        // RFC 9114 section 4.2: such a field has no place in HTTP/3. Extended CONNECT (RFC 9220) is not offered.
+        // RFC 9114 section 4.2: such a field has no place in HTTP/3. Extended CONNECT has tests of its own, in websocket.rs.
         let steps = json!([
             ask_with("field", "/up/echo", json!({ "fields": [["upgrade", "websocket"]] })),
             ask_with("connect", "/up/echo", json!({ "method": "CONNECT" })),

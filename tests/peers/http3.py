@@ -22,6 +22,8 @@ from aioquic.quic import events as quic
 from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.connection import QuicConnection
 
+import messages
+
 PATIENCE = 30.0
 KEPT_BYTES_MAX = 70_000
 
@@ -52,11 +54,27 @@ def goaways(control):
     return found
 
 
+def offers_connect(control):
+    """Whether SETTINGS, the first frame of a control stream, has SETTINGS_ENABLE_CONNECT_PROTOCOL (RFC 9220 section 3)."""
+    buffer = Buffer(data=control)
+    if buffer.eof():
+        return False
+    assert buffer.pull_uint_var() == 0 and buffer.pull_uint_var() == FrameType.SETTINGS
+    payload = Buffer(data=buffer.pull_bytes(buffer.pull_uint_var()))
+    settings = {}
+    while not payload.eof():
+        name = payload.pull_uint_var()
+        settings[name] = payload.pull_uint_var()
+    return settings.get(0x08) == 1
+
+
 class Exchange:
     def __init__(self, stream_id):
         self.stream_id = stream_id
         self.heads = []
         self.content = bytearray()
+        self.is_tunnel = False
+        self.unread = bytearray()
         self.digest = hashlib.sha256()
         self.length = 0
         self.end = None  # "whole", or the code of a reset
@@ -125,6 +143,8 @@ class Client(QuicConnectionProtocol):
             elif isinstance(part, DataReceived):
                 exchange.length += len(part.data)
                 exchange.digest.update(part.data)
+                if exchange.is_tunnel:
+                    exchange.unread += part.data
                 if exchange.length <= KEPT_BYTES_MAX:
                     exchange.content += part.data
             if part.stream_ended:
@@ -145,7 +165,7 @@ class Client(QuicConnectionProtocol):
 def content(step):
     given = step.get("content", b"")
     if isinstance(given, dict):
-        return pattern(given["pattern"])
+        return pattern(given["pattern"]) if "pattern" in given else bytes(given["zeros"])
     return given.encode() if isinstance(given, str) else given
 
 
@@ -172,6 +192,9 @@ class Plan:
             (b":authority", step.get("authority", "test").encode()),
             (b":path", step["path"].encode()),
         ]
+        if "protocol" in step:
+            fields.insert(1, (b":protocol", step["protocol"].encode()))
+            exchange.is_tunnel = True
         fields += [(name.encode(), value.encode()) for name, value in step.get("fields", [])]
         data, ends = content(step), step.get("ends", True)
         client.http.send_headers(exchange.stream_id, fields, end_stream=ends and not data)
@@ -327,6 +350,21 @@ class Plan:
         self.seen["is_reset"] = got.done() and got.result()[-16:] == token
         transport.close()
 
+    async def step_messages(self, step):
+        exchange, client = self.client.exchanges[step["name"]], self.client
+
+        async def send(data):
+            client.http.send_data(exchange.stream_id, data, end_stream=False)
+            client.transmit()
+
+        async def receive():
+            await client.until(exchange, lambda: exchange.unread or exchange.end is not None)
+            data, exchange.unread = bytes(exchange.unread), bytearray()
+            return data
+
+        await messages.talk(send, receive)
+        self.seen["talked"] = True
+
     async def step_resume(self, step):
         self.seen["resumed"] = self.client._quic.tls.session_resumed
 
@@ -395,6 +433,7 @@ class Plan:
 
     def report(self, client):
         self.seen["answers"] = {name: exchange.report() for name, exchange in client.exchanges.items()}
+        self.seen["offers_connect"] = offers_connect(bytes(client.control))
         self.seen["goaways"] = goaways(bytes(client.control)) if client.control else []
         self.seen["closed"] = client.closed
         self.seen["retried"] = client._quic._retry_source_connection_id is not None

@@ -20,6 +20,7 @@ use super::super::arrival::Arrival;
 use super::super::blocked::Blocked;
 use super::super::connection::{Connection, Transport};
 use super::super::door::Door;
+use super::super::multiplexed::offers_connect;
 use super::super::run::Open;
 use super::super::watch::{OnExpiry, Watched};
 use super::super::{Lasting, Worker};
@@ -60,6 +61,8 @@ pub(super) struct Link {
     critical: Cell<CriticalStreams>,
     /// Our control stream, once it is open.
     control: Cell<Option<StreamId>>,
+    /// It says that the client may send an extended CONNECT.
+    pub(super) offers_connect: Cell<bool>,
     /// Requests under way.
     pub(super) requests: Cell<u32>,
     /// One past the highest stream id of a request: what GOAWAY tells.
@@ -107,6 +110,7 @@ impl Link {
             uni: RefCell::default(),
             critical: Cell::default(),
             control: Cell::default(),
+            offers_connect: Cell::default(),
             requests: Cell::default(),
             next_request_id: Cell::default(),
             idle,
@@ -432,7 +436,8 @@ impl Driver {
         // RFC 9114 section 6.2: a client must have room for it.
         let Some(control) = control else { return link.close(ErrorCode::STREAM_CREATION_ERROR) };
         link.control.set(Some(control));
-        let settings = settings_stream(worker.config.http3.header_list_bytes_max.into());
+        link.offers_connect.set(offers_connect(&worker.config));
+        let settings = settings_stream(worker.config.http3.header_list_bytes_max.into(), link.offers_connect.get());
         let _ = link.quic.borrow_mut().send_stream(control).write(&settings);
     }
 

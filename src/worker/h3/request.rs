@@ -50,7 +50,8 @@ pub(super) async fn answer(link: Rc<Link>, connection: Rc<Connection>, stream: R
     worker.stats.http3.requests.inc();
     link.closing.on_request(link, &connection);
     let list_bytes_max = worker.config.http3.header_list_bytes_max as usize;
-    let parts = match section.as_deref().map(|section| request_parts(section, list_bytes_max)) {
+    let may_connect = link.offers_connect.get();
+    let parts = match section.as_deref().map(|section| request_parts(section, list_bytes_max, may_connect)) {
         Some(Ok(parts)) => Ok(parts),
         Some(Err(HeadError::Broken)) => {
             return fail(link, stream, Failure::Connection(ErrorCode::QPACK_DECOMPRESSION_FAILED));
@@ -72,14 +73,17 @@ pub(super) async fn answer(link: Rc<Link>, connection: Rc<Connection>, stream: R
             Err(error)
         }
     };
-    receiver.set_expected(head.body, head.expect_continue);
+    match head.upgrade {
+        true => receiver.expect_tunnel(),
+        false => receiver.set_expected(head.body, head.expect_continue),
+    }
     if converted.is_ok() && receiver.has_unannounced() {
         return fail(link, stream, Failure::Stream(ErrorCode::MESSAGE_ERROR));
     }
     let request = Request::new(&worker, &connection, head, head_bytes);
     let (mut receiver, sender) = (multiplexed::Receiver::H3(receiver), multiplexed::Stream::H3(stream.clone()));
     let wire = Wire::Stream(StreamWire { stream: &sender, gathered: Vec::new(), is_broken: false });
-    let answer = Answer::new(&worker, &connection, head.method, wire);
+    let answer = Answer::new(&worker, &connection, head.method, wire).for_connect(head.upgrade);
     let mut client = Client::new(Upload::Stream(&mut receiver), answer);
     let outcome = match converted {
         Ok(()) => exchange::run(&worker, &connection, request, &mut client, scratch).await,

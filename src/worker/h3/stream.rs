@@ -172,6 +172,20 @@ impl Stream {
         .await
     }
 
+    /// Runs `work` until it ends or the client leaves, whatever the deadline, which may be that of the other direction.
+    async fn until_gone<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+        let mut work = pin!(work);
+        poll_fn(|cx| {
+            self.note_waker(cx);
+            match work.as_mut().poll(cx) {
+                Poll::Ready(end) => Poll::Ready(Some(end)),
+                Poll::Pending if self.is_gone() => Poll::Ready(None),
+                Poll::Pending => Poll::Pending,
+            }
+        })
+        .await
+    }
+
     /// Sends an interim head.
     pub(in super::super) fn interim(&self, status: u16, fields: &[u8]) -> Result<(), Broken> {
         if self.stage.get() != Stage::Waiting || self.is_gone() {
@@ -311,6 +325,11 @@ impl Stream {
         }
     }
 
+    /// See [`super::super::multiplexed::Stream::cancel`].
+    pub(in super::super) fn cancel(&self) {
+        self.reset(ErrorCode::REQUEST_CANCELLED);
+    }
+
     /// The client need not send the rest of its request; nothing to do where there is none.
     pub(super) fn stop_reading(&self, code: ErrorCode) {
         if self.link.quic.borrow_mut().recv_stream(self.id).stop(var_int(code)).is_ok() {
@@ -415,6 +434,11 @@ impl Receiver {
             Some(Last::Failed(failure)) => Some(failure),
             _ => self.failure,
         }
+    }
+
+    /// An extended CONNECT: nothing comes before it is agreed to.
+    pub(super) fn expect_tunnel(&mut self) {
+        self.awaits_continue = true;
     }
 
     /// What the head says of the content to come.
@@ -569,6 +593,27 @@ impl Receiver {
             Ok(Next::Piece(Piece::Head(_) | Piece::HeadTooLarge) | Next::Last(Last::Gone))
             | Err(GaveUp::ClientGone) => Err(BodyFailure::Gone),
             Err(GaveUp::Expired) => Err(self.pacing.is_late(worker)),
+        }
+    }
+
+    /// See [`super::super::multiplexed::Receiver::next_tunnelled`].
+    pub(in super::super) async fn next_tunnelled(&mut self) -> Result<Option<Bytes>, Broken> {
+        self.reader.become_tunnel();
+        if self.is_done {
+            return Ok(None);
+        }
+        let stream = self.stream.clone();
+        let next = match self.ahead.take() {
+            Some(data) => Some(Next::Piece(Piece::Data(data))),
+            None => stream.until_gone(poll_fn(|cx| self.poll_next(cx))).await,
+        };
+        match next {
+            Some(Next::Piece(Piece::Data(data))) => Ok(Some(self.join(data))),
+            Some(Next::Last(Last::End)) => {
+                self.is_done = true;
+                Ok(None)
+            }
+            _ => Err(Broken),
         }
     }
 
