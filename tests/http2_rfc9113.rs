@@ -289,6 +289,7 @@ fn message_cases() -> Vec<Case> {
         case("8.1.1", "content-length equal to the body", upload("5", "hello"), Answer(200)),
         case("8.1.1", "content-length less than the body", upload("4", "hello"), Malformed),
         case("8.1.1", "content-length more than the body", upload("6", "hello"), Malformed),
+        case("8.1.1", "content-length of zero and a body", upload("0", "hello"), Malformed),
         case(
             "8.1.1",
             "content-length without a body",

@@ -38,10 +38,15 @@ fn start(driver: Driver, upstream: &FakeUpstream) -> Server {
 
 /// A small site of one's own; `rest` are further tables.
 fn small(driver: Driver, rest: &str) -> Site {
+    small_at(driver, rest, "http3 = true")
+}
+
+/// The same with these lines of its listener.
+fn small_at(driver: Driver, rest: &str, listener: &str) -> Site {
     Site::new(driver, &format!("[site.main]\n[[site.main.route]]\npath = \"/\"\nfiles = \"$DIR/root\"\n{rest}"))
         .file("root/page.html", b"<p>page</p>")
         .file("root/big", &pattern(3_000_017))
-        .secure("http3 = true")
+        .secure(listener)
 }
 
 fn everywhere(test: impl Fn(Driver) + Sync) {
@@ -409,6 +414,8 @@ fn mistakes_have_their_codes() {
         (head("0000d1d1d7500474657374c1"), MESSAGE_ERROR),
         (head("0000d7500474657374c1"), MESSAGE_ERROR),
         (head("0000d1d750047465737451042f612362"), MESSAGE_ERROR), // :path "/a#b"
+        (head(&format!("{post}c4")) + "000178", MESSAGE_ERROR),    // content-length: 0, and content
+        (head(&format!("{get}c4")) + "000178", MESSAGE_ERROR),
     ];
     let of_connection = [
         ("000178".to_owned(), FRAME_UNEXPECTED),
@@ -593,6 +600,95 @@ fn a_connection_that_is_not_known_any_more_is_reset() {
 }
 
 #[test]
+fn a_reset_token_of_one_listener_is_worth_nothing_at_another() {
+    everywhere(|driver| {
+        let other = "[listener.other]\naddress = \"127.0.0.1:0\"\nhttp3 = true\n\
+                     tls.certificates = [{ chain = \"$DIR/server.pem\", key = \"$DIR/server.key\" }]\n";
+        let server = small(driver, "").more(other).start();
+        // While the connection lives here, a packet of it goes to the other listener, which does not know it.
+        let steps = json!([
+            ask("page", "/page.html"),
+            { "op": "unknown", "port": server.address("other").port() },
+            ask("after", "/page.html"),
+        ]);
+        let seen = run(&server, json!({}), steps);
+        assert_eq!((seen.0["is_answered"].as_bool(), seen.0["is_reset"].as_bool()), (Some(true), Some(false)));
+        assert_eq!(seen.answer("after").status(), 200);
+    });
+}
+
+#[test]
+fn handshakes_under_way_count_for_their_address() {
+    everywhere(|driver| {
+        let listener = "http3 = true\ntls.handshake_timeout = \"3s\"";
+        let site = small_at(driver, "[http3]\nretry = \"always\"\n", listener);
+        let server = site.http("connections_per_address_max = 2").start();
+        let mut stalled: Vec<Running> = (0..2).map(|_| begin(&server, json!({ "stalls": true }), json!([]))).collect();
+        stalled.iter_mut().for_each(|client| client.wait_for("stalled"));
+        assert_eq!(run(&server, json!({}), json!([])).0["refused"].as_bool(), Some(true));
+        assert!(server.metric("one_server_http_connections_refused_per_address_total", "") >= 1.0);
+        // Their places are free again when they have taken too long.
+        server.wait_until_no_client();
+        assert_eq!(run(&server, json!({}), json!([ask("page", "/page.html")])).answer("page").status(), 200);
+        for mut client in stalled {
+            client.go_on();
+            assert_eq!(client.end().0["retried"].as_bool(), Some(true));
+        }
+    });
+}
+
+#[test]
+fn unproven_addresses_take_no_places() {
+    everywhere(|driver| {
+        let server = small(driver, "").http("connections_per_address_max = 2").one_worker().start();
+        // First packets and no more, as if their address was forged.
+        let sockets: Vec<UdpSocket> = (0..12)
+            .map(|_| {
+                let socket = UdpSocket::bind("127.0.0.1:0").expect("a socket");
+                socket.connect(server.address("secure")).expect("an address");
+                socket.send(&hello::initial()).expect("sent");
+                socket
+            })
+            .collect();
+        eventually("most are asked for a proof", || server.metric("one_server_http3_retries_total", "") >= 8.0);
+        let seen = run(&server, json!({}), json!([ask("page", "/page.html")]));
+        assert_eq!((seen.answer("page").status(), seen.0["retried"].as_bool()), (200, Some(true)));
+        drop(sockets);
+    });
+}
+
+#[test]
+fn a_stream_that_the_client_stops_is_reset_and_one_that_stops_many_is_sent_away() {
+    everywhere(|driver| {
+        let server = small(driver, "[http3]\nrst_per_second = 100\nrst_max = 5\n").start();
+        let begun = |name: &str| ask_with(name, "/big", json!({ "waits": false }));
+        let stop = |name: &str| json!({ "op": "stop", "name": name, "code": 0x4242 });
+        // The answer has begun, and waits for the client's window.
+        let steps = json!([
+            begun("one"),
+            { "op": "wait", "name": "one", "length": 1000 },
+            stop("one"),
+            { "op": "wait", "name": "one" },
+            ask("after", "/page.html"),
+        ]);
+        let seen = run(&server, json!({ "stream_window": 20_000 }), steps);
+        // RFC 9000 section 3.5
+        assert_eq!(seen.answer("one").reset(), Some(0x4242));
+        assert_eq!(seen.answer("after").status(), 200);
+        assert_eq!(server.metric("one_server_http3_resets_received_total", ""), 1.0);
+        let mut steps = Vec::new();
+        for at in 0..8 {
+            let name = at.to_string();
+            steps.extend([begun(&name), json!({ "op": "wait", "name": name, "length": 1000 }), stop(&name)]);
+        }
+        steps.push(json!({ "op": "closed" }));
+        let seen = run(&server, json!({ "stream_window": 20_000 }), Value::Array(steps));
+        assert_eq!(seen.closed(), Some(EXCESSIVE_LOAD), "{}", seen.0);
+        assert_eq!(server.metric("one_server_http3_floods_total", ""), 1.0);
+    });
+}
+
+#[test]
 fn limits_of_connections_hold() {
     everywhere(|driver| {
         let server = small(driver, "").http("connections_per_address_max = 2").start();
@@ -656,6 +752,29 @@ fn an_idle_connection_ends_and_a_long_answer_does_not() {
         let after = seen.0["closed_after"].as_f64().expect("seconds");
         assert!((1.0..6.0).contains(&after), "{after}");
         server.wait_until_no_client();
+    });
+}
+
+#[test]
+fn a_short_idle_time_makes_no_storm_of_pings() {
+    let upstream = FakeUpstream::start(|exchange| {
+        std::thread::sleep(Duration::from_secs(3));
+        exchange.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+        Then::Keep
+    });
+    everywhere(|driver| {
+        let rest = format!(
+            "[[site.main.route]]\npath = \"/up/\"\nproxy = \"up\"\n\
+             [upstream.up]\nservers = \"{}\"\nhealth = false\n",
+            upstream.address
+        );
+        let server = small(driver, &rest).http("keep_alive_timeout = \"3ms\"").start();
+        let bytes = || server.metric("one_server_http_sent_bytes_total", "");
+        let before = bytes();
+        let seen = run(&server, json!({ "idle_timeout": 2.5 }), json!([ask("slow", "/up/slow")]));
+        assert_eq!((seen.answer("slow").status(), seen.answer("slow").text()), (200, "ok".into()));
+        // A handshake, a ping every second, an answer. Once every millisecond would be some 100 KB.
+        assert!(bytes() - before < 30_000.0, "{driver:?}: {} bytes", bytes() - before);
     });
 }
 
@@ -948,11 +1067,11 @@ fn answers_are_changed_and_leave_at_their_rate() {
 }
 
 #[test]
-fn nothing_is_upgraded() {
+fn no_field_upgrades_a_stream_and_a_plain_connect_is_refused() {
     let upstream = echo();
     everywhere(|driver| {
         let server = start(driver, &upstream);
-        // RFC 9114 section 4.2: such a field has no place in HTTP/3. Extended CONNECT (RFC 9220) is not offered.
+        // RFC 9114 section 4.2: such a field has no place in HTTP/3. Extended CONNECT has tests of its own, in websocket.rs.
         let steps = json!([
             ask_with("field", "/up/echo", json!({ "fields": [["upgrade", "websocket"]] })),
             ask_with("connect", "/up/echo", json!({ "method": "CONNECT" })),

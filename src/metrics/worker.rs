@@ -237,7 +237,7 @@ pub struct Http3Stats {
     pub open: Gauge,
     /// Requests whose head has come.
     pub requests: Counter,
-    /// Requests that clients gave up before they were answered.
+    /// Streams of requests under way that clients reset or stopped.
     pub resets_received: Counter,
     /// GOAWAY frames sent.
     pub goaways: Counter,

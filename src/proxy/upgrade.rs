@@ -4,6 +4,10 @@
 //! Only protocols that the operator names are asked for, WebSocket (RFC 6455) as a rule. `h2c` never is, because a server
 //! that took it would speak HTTP/2 behind our back, past every rule for requests ("h2c smuggling").
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use sha1::{Digest, Sha1};
+
 use crate::http::h1::{BodyKind, FieldName, Method, RequestHead, ResponseHead, list_elements};
 
 /// The protocol that `head` asks for, as the client spelt it, if it is one of `allowed` (lower-case names without a
@@ -30,6 +34,38 @@ pub fn is_agreed(head: &ResponseHead, bytes: &[u8], asked: &[u8]) -> bool {
     head.status == 101
         && chosen.next().is_some_and(|protocol| protocol.eq_ignore_ascii_case(asked))
         && chosen.next().is_none()
+}
+
+/// What a server is asked to prove that it speaks WebSocket (RFC 6455 section 4.1), for a client of HTTP/2 or HTTP/3, which
+/// has no key of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WebSocketKey([u8; WebSocketKey::BYTES]);
+
+impl WebSocketKey {
+    /// 16 bytes in base64.
+    const BYTES: usize = 24;
+
+    /// `nonce` must be random.
+    pub fn new(nonce: [u8; 16]) -> WebSocketKey {
+        let mut text = [0; Self::BYTES];
+        STANDARD.encode_slice(nonce, &mut text).expect("16 bytes are 24 in base64");
+        WebSocketKey(text)
+    }
+
+    /// The value of Sec-WebSocket-Key.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// Whether the 101 in `head` has the one Sec-WebSocket-Accept that answers it (RFC 6455 section 4.2.2).
+    pub fn is_answered_by(&self, head: &ResponseHead, bytes: &[u8]) -> bool {
+        const NAME: &[u8] = b"sec-websocket-accept";
+        let hash = Sha1::new().chain_update(self.0).chain_update(b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11").finalize();
+        let expected = STANDARD.encode(hash);
+        let fields = head.fields.iter().filter(|field| field.name.of(bytes).eq_ignore_ascii_case(NAME));
+        let mut values = fields.map(|field| field.value.of(bytes));
+        values.next() == Some(expected.as_bytes()) && values.next().is_none()
+    }
 }
 
 #[cfg(test)]
@@ -80,6 +116,25 @@ mod tests {
             ["Connection: Upgrade", "Upgrade: h2c", "Upgrade: websocket, h2c", "Upgrade: websocket\nUpgrade: h2c"]
         {
             assert!(!agrees(refused), "{refused}");
+        }
+    }
+
+    #[test]
+    fn a_server_proves_that_it_speaks_websocket() {
+        // The example of RFC 6455 section 1.3.
+        let key = WebSocketKey::new(*b"the sample nonce");
+        assert_eq!(key.as_bytes(), b"dGhlIHNhbXBsZSBub25jZQ==");
+        let is_answered = |fields: &str| {
+            let text = format!("HTTP/1.1 101 Switching Protocols\n{fields}\n\n").replace('\n', "\r\n");
+            let mut head = ResponseHead::default();
+            let parsed = parse_response(text.as_bytes(), &Limits::default(), Method::Get, &mut head);
+            assert_eq!(parsed, Ok(Some(())), "{text}");
+            key.is_answered_by(&head, text.as_bytes())
+        };
+        let good = "sec-websocket-ACCEPT: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
+        assert!(is_answered(good));
+        for wrong in ["X: y", "Sec-WebSocket-Accept: BBBB", &format!("{good}x"), &format!("{good}\n{good}")] {
+            assert!(!is_answered(wrong), "{wrong}");
         }
     }
 }

@@ -53,6 +53,8 @@ pub(super) struct Answer<'a> {
     status: u16,
     /// An interim answer has gone out.
     has_interim: bool,
+    /// The client waits for a tunnel (extended CONNECT): success would say that there is one.
+    is_to_connect: bool,
     /// How the content is framed; known with the head.
     framing: BodyKind,
     /// Bytes of content sent.
@@ -168,6 +170,7 @@ impl<'a> Answer<'a> {
             wire,
             status: 0,
             has_interim: false,
+            is_to_connect: false,
             framing: BodyKind::None,
             body_bytes: 0,
             head_bytes: 0,
@@ -180,6 +183,16 @@ impl<'a> Answer<'a> {
             asked_rate: None,
             trail: Trail { log_access: true, ..Trail::default() },
         }
+    }
+
+    /// The same for an extended CONNECT, if it is one.
+    pub(super) fn for_connect(self, is_to_connect: bool) -> Answer<'a> {
+        Answer { is_to_connect, ..self }
+    }
+
+    /// The client waits for a tunnel, which only a server that agrees can give it.
+    pub(super) fn is_to_connect(&self) -> bool {
+        self.is_to_connect
     }
 
     /// Status sent; 0 when no final head was.
@@ -260,7 +273,14 @@ impl<'a> Answer<'a> {
     }
 
     /// Sends the head of a 101 at once, the last thing said in HTTP on this connection; `fields` with Connection and Upgrade.
+    /// On a stream it is a 200, and `fields` without these (RFC 8441 section 5).
     pub(super) async fn switch_protocols(&mut self, fields: &[u8]) -> Result<(), Broken> {
+        if let Wire::Stream(wire) = &self.wire {
+            let head = AnswerHead { status: 200, reason: None, fields, content: Content::Stream };
+            wire.stream.start(&head, self.method, b"", b"")?;
+            (self.status, self.head_bytes) = (200, fields.len() as u64);
+            return Ok(());
+        }
         if let Wire::H1(wire) = &mut self.wire {
             wire.keep_alive = false;
             let before = wire.out.len();
@@ -310,6 +330,10 @@ impl<'a> Answer<'a> {
             if head.content == Content::Absent(None) && !is_bodiless {
                 head.content = Content::Length(0);
             }
+        }
+        // Whoever made it did not know that there is no other way to say that a tunnel is open.
+        if self.is_to_connect && matches!(head.status, 200..=299) {
+            (head.status, head.reason) = (501, None);
         }
         if let Some(cx) = cx {
             self.limit_rate(cx.options);

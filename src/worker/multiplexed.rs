@@ -9,8 +9,26 @@ use super::body::{BodyFailure, Side};
 use super::connection::Broken;
 use super::watch::{GaveUp, Watched};
 use super::{h2, h3};
-use crate::http::answer::AnswerHead;
+use crate::config::Config;
+use crate::http::answer::{AnswerHead, Content};
 use crate::http::h1::{Method, Version};
+
+/// Clients may ask for WebSockets by extended CONNECT (RFC 8441, RFC 9220): some upstream has them.
+pub(super) fn offers_connect(config: &Config) -> bool {
+    let has_them = |protocols: &[Box<str>]| protocols.iter().any(|name| name.eq_ignore_ascii_case("websocket"));
+    config.upstreams.iter().any(|upstream| has_them(&upstream.upgrade))
+}
+
+/// How an answer is framed on a stream: what its Content-Length says, and whether content follows the head.
+pub(super) fn framing(head: &AnswerHead<'_>, method: Method) -> (Option<u64>, bool) {
+    let is_bodiless = method == Method::Head || matches!(head.status, 100..=199 | 204 | 304);
+    let (length, has_content) = match head.content {
+        Content::Absent(length) => (length, false),
+        Content::Length(length) => (Some(length), length > 0),
+        Content::Stream => (None, true),
+    };
+    (length.filter(|_| head.status >= 200 && head.status != 204), has_content && !is_bodiless)
+}
 
 /// Our direction of a stream, and its client's presence.
 pub(super) enum Stream {
@@ -73,6 +91,14 @@ impl Stream {
         }
     }
 
+    /// Ends both directions: the other side of a tunnel has broken off, or was silent for too long (RFC 8441 section 5).
+    pub(super) fn cancel(&self) {
+        match self {
+            Stream::H2(stream) => stream.cancel(),
+            Stream::H3(stream) => stream.cancel(),
+        }
+    }
+
     /// The same for content of which more comes at once: returns a rest that is not worth a frame.
     pub(super) async fn send_most(&self, worker: &Worker, data: Bytes) -> Result<Bytes, Broken> {
         match self {
@@ -118,6 +144,14 @@ impl Receiver {
         match self {
             Receiver::H2(receiver) => receiver.next(worker).await,
             Receiver::H3(receiver) => receiver.next(worker).await,
+        }
+    }
+
+    /// What comes behind a CONNECT that was agreed to, for as long as the client likes; `None` at the end.
+    pub(super) async fn next_tunnelled(&mut self) -> Result<Option<Bytes>, Broken> {
+        match self {
+            Receiver::H2(receiver) => receiver.next_tunnelled().await,
+            Receiver::H3(receiver) => receiver.next_tunnelled().await,
         }
     }
 

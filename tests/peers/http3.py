@@ -22,6 +22,8 @@ from aioquic.quic import events as quic
 from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.connection import QuicConnection
 
+import messages
+
 PATIENCE = 30.0
 KEPT_BYTES_MAX = 70_000
 
@@ -52,11 +54,27 @@ def goaways(control):
     return found
 
 
+def offers_connect(control):
+    """Whether SETTINGS, the first frame of a control stream, has SETTINGS_ENABLE_CONNECT_PROTOCOL (RFC 9220 section 3)."""
+    buffer = Buffer(data=control)
+    if buffer.eof():
+        return False
+    assert buffer.pull_uint_var() == 0 and buffer.pull_uint_var() == FrameType.SETTINGS
+    payload = Buffer(data=buffer.pull_bytes(buffer.pull_uint_var()))
+    settings = {}
+    while not payload.eof():
+        name = payload.pull_uint_var()
+        settings[name] = payload.pull_uint_var()
+    return settings.get(0x08) == 1
+
+
 class Exchange:
     def __init__(self, stream_id):
         self.stream_id = stream_id
         self.heads = []
         self.content = bytearray()
+        self.is_tunnel = False
+        self.unread = bytearray()
         self.digest = hashlib.sha256()
         self.length = 0
         self.end = None  # "whole", or the code of a reset
@@ -125,6 +143,8 @@ class Client(QuicConnectionProtocol):
             elif isinstance(part, DataReceived):
                 exchange.length += len(part.data)
                 exchange.digest.update(part.data)
+                if exchange.is_tunnel:
+                    exchange.unread += part.data
                 if exchange.length <= KEPT_BYTES_MAX:
                     exchange.content += part.data
             if part.stream_ended:
@@ -145,7 +165,7 @@ class Client(QuicConnectionProtocol):
 def content(step):
     given = step.get("content", b"")
     if isinstance(given, dict):
-        return pattern(given["pattern"])
+        return pattern(given["pattern"]) if "pattern" in given else bytes(given["zeros"])
     return given.encode() if isinstance(given, str) else given
 
 
@@ -172,6 +192,9 @@ class Plan:
             (b":authority", step.get("authority", "test").encode()),
             (b":path", step["path"].encode()),
         ]
+        if "protocol" in step:
+            fields.insert(1, (b":protocol", step["protocol"].encode()))
+            exchange.is_tunnel = True
         fields += [(name.encode(), value.encode()) for name, value in step.get("fields", [])]
         data, ends = content(step), step.get("ends", True)
         client.http.send_headers(exchange.stream_id, fields, end_stream=ends and not data)
@@ -303,7 +326,8 @@ class Plan:
         await asyncio.get_running_loop().run_in_executor(None, sys.stdin.readline)
 
     async def step_unknown(self, step):
-        """A packet for this connection after its end: whether the answer is the stateless reset (RFC 9000 section 10.3)."""
+        """A packet for this connection where it is not known, after its end or at another `port`: whether the answer is the
+        stateless reset (RFC 9000 section 10.3) that ends it."""
         client, loop = self.client, asyncio.get_running_loop()
         cid = client._quic._peer_cid
         token = cid.stateless_reset_token or client._quic._peer_cid_available[0].stateless_reset_token
@@ -315,18 +339,57 @@ class Plan:
                     got.set_result(data)
 
         transport, _ = await loop.create_datagram_endpoint(
-            Listen, remote_addr=(self.plan["address"], self.plan["port"])
+            Listen, remote_addr=(self.plan["address"], step.get("port", self.plan["port"]))
         )
         for _ in range(50):
             transport.sendto(bytes([0x41]) + cid.cid + bytes(60))
             await asyncio.sleep(0.1)
             if got.done():
                 break
+        self.seen["is_answered"] = got.done()
         self.seen["is_reset"] = got.done() and got.result()[-16:] == token
         transport.close()
 
+    async def step_messages(self, step):
+        exchange, client = self.client.exchanges[step["name"]], self.client
+
+        async def send(data):
+            client.http.send_data(exchange.stream_id, data, end_stream=False)
+            client.transmit()
+
+        async def receive():
+            await client.until(exchange, lambda: exchange.unread or exchange.end is not None)
+            data, exchange.unread = bytes(exchange.unread), bytearray()
+            return data
+
+        await messages.talk(send, receive)
+        self.seen["talked"] = True
+
     async def step_resume(self, step):
         self.seen["resumed"] = self.client._quic.tls.session_resumed
+
+    async def stall(self, settings):
+        """Proves its address, as far as it is asked to, and says no more: the handshake stays under way."""
+        connection, loop = QuicConnection(configuration=settings), asyncio.get_running_loop()
+        heard = asyncio.Queue()
+
+        class Listen(asyncio.DatagramProtocol):
+            def datagram_received(self, data, addr):
+                heard.put_nowait(data)
+
+        address = (self.plan["address"], self.plan["port"])
+        transport, _ = await loop.create_datagram_endpoint(Listen, remote_addr=address)
+        connection.connect(address, now=loop.time())
+        # The answer to the first Initial is a Retry, that to the second one the handshake.
+        for _ in range(2):
+            for data, _ in connection.datagrams_to_send(now=loop.time()):
+                transport.sendto(data)
+            data = await asyncio.wait_for(heard.get(), PATIENCE)
+            if connection._retry_source_connection_id is None:
+                connection.receive_datagram(data, address, now=loop.time())
+        self.seen["retried"] = connection._retry_source_connection_id is not None
+        await self.step_signal({"name": "stalled"})
+        transport.close()
 
     async def run(self):
         plan = self.plan
@@ -344,6 +407,9 @@ class Plan:
             settings.verify_mode = ssl.CERT_NONE
         if plan.get("certificate"):
             settings.load_cert_chain(plan["certificate"], plan["key"])
+        if plan.get("stalls"):
+            await self.stall(settings)
+            return self.seen
         for turn in range(plan.get("connections", 1)):
             tickets = []
             try:
@@ -367,6 +433,7 @@ class Plan:
 
     def report(self, client):
         self.seen["answers"] = {name: exchange.report() for name, exchange in client.exchanges.items()}
+        self.seen["offers_connect"] = offers_connect(bytes(client.control))
         self.seen["goaways"] = goaways(bytes(client.control)) if client.control else []
         self.seen["closed"] = client.closed
         self.seen["retried"] = client._quic._retry_source_connection_id is not None

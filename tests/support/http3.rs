@@ -1,4 +1,5 @@
-//! A client of HTTP/3: aioquic, driven by `tests/peers/http3.py`, which `scripts/test` installs into `target/python`.
+//! A client of HTTP/3: aioquic, driven by `tests/peers/http3.py`, which `scripts/test` installs into `target/python`. One of
+//! HTTP/2 follows the same plans: h2, driven by `tests/peers/http2.py`.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::SocketAddr;
@@ -39,7 +40,12 @@ pub(crate) fn begin(server: &Server, settings: Value, steps: Value) -> Running {
 }
 
 pub(crate) fn begin_at(address: SocketAddr, settings: Value, steps: Value) -> Running {
-    start(&plan(address, settings, steps))
+    start("http3.py", &plan(address, settings, steps))
+}
+
+/// Starts a client of HTTP/2.
+pub(crate) fn begin_http2(server: &Server, steps: Value) -> Running {
+    start("http2.py", &plan(server.address("secure"), json!({}), steps))
 }
 
 fn plan(address: SocketAddr, settings: Value, steps: Value) -> Value {
@@ -50,8 +56,8 @@ fn plan(address: SocketAddr, settings: Value, steps: Value) -> Value {
     plan
 }
 
-fn start(plan: &Value) -> Running {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/peers/http3.py");
+fn start(script: &str, plan: &Value) -> Running {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/peers").join(script);
     let mut command = Command::new(python().expect("asked before"));
     let mut child =
         command.arg(script).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("the client starts");
@@ -69,7 +75,7 @@ pub(crate) fn run(server: &Server, settings: Value, steps: Value) -> Seen {
 pub(crate) fn run_all(server: &Server, plans: Vec<(Value, Value)>) -> Vec<Seen> {
     let address = server.address("secure");
     let plans: Vec<Value> = plans.into_iter().map(|(settings, steps)| plan(address, settings, steps)).collect();
-    let Value::Array(seen) = start(&json!({ "plans": plans })).end().0 else { panic!("one for each") };
+    let Value::Array(seen) = start("http3.py", &json!({ "plans": plans })).end().0 else { panic!("one for each") };
     seen.into_iter().map(Seen).collect()
 }
 

@@ -3,6 +3,7 @@
 use crate::config::model::{Http3, QuicRetry};
 use crate::config::report::Problem;
 use crate::config::section::Section;
+use crate::http::h3::ResetLimits;
 
 pub(super) fn compile(section: &Section<'_>) -> Http3 {
     let http3 = Http3 {
@@ -11,7 +12,11 @@ pub(super) fn compile(section: &Section<'_>) -> Http3 {
         connection_window_bytes: section.get("connection_window"),
         send_buffer_bytes_max: section.get("send_buffer_max"),
         header_list_bytes_max: section.get("header_list_max"),
-        early_rst_max: section.get("early_rst_max"),
+        resets: ResetLimits {
+            per_second: section.get("rst_per_second"),
+            total: section.get("rst_max"),
+            early: section.get("early_rst_max"),
+        },
         retry: match section.get("retry") {
             "always" => QuicRetry::Always,
             _ => QuicRetry::Auto,

@@ -155,6 +155,12 @@ pub(super) const KEYS: &[Key] = &[
     Key::new(Table::Http3, "header_list_max", size(4 * KIB, 16 * MIB), Default("64KiB"))
         .help("bytes of a request's decompressed header list; beyond it 431")
         .when("seldom; http.head_max holds as well"),
+    Key::new(Table::Http3, "rst_per_second", integer(1, u32::MAX as u64), Default("100"))
+        .help("streams that a client resets or stops (RESET_STREAM, STOP_SENDING) in a second, whatever has become of their answer")
+        .when("up behind another balancer whose clients give up often"),
+    Key::new(Table::Http3, "rst_max", integer(1, u32::MAX as u64), Default("10000"))
+        .help("the same in the life of a connection")
+        .when("up behind another balancer"),
     Key::new(Table::Http3, "early_rst_max", integer(1, u32::MAX as u64), Default("50"))
         .help("requests that a client gives up before their answer has begun, or that break a rule, in the life of a connection; ten requests answered make up for one")
         .when("up where many requests are given up at once, for example to slow backends"),

@@ -77,7 +77,7 @@ pub(super) const KEYS: &[Key] = &[
         .known_as(&["nginx proxy_send_timeout"])
         .when("up for streams with long pauses, such as server-sent events"),
     Key::new(Table::Upstream, "upgrade", Kind::List(&Kind::Text), Default("websocket"))
-        .help("protocols that a client may leave HTTP for on its connection (`Upgrade`); an empty list: none. HTTP/2 in clear (h2c) never is one")
+        .help("protocols that a client may leave HTTP for (`Upgrade`; over HTTP/2 and HTTP/3 extended CONNECT, for `websocket` alone); an empty list: none. HTTP/2 in clear (h2c) never is one")
         .known_as(&["nginx proxy_set_header Upgrade"])
         .when("`[]` where the servers have no WebSockets"),
     Key::new(Table::Upstream, "tunnel_timeout", WAIT, Default("1h"))

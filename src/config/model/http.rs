@@ -71,8 +71,8 @@ pub struct Http3 {
     pub send_buffer_bytes_max: u64,
     /// Bytes of a decompressed header list; beyond it 431.
     pub header_list_bytes_max: u32,
-    /// Requests that a client may give up early: [`crate::http::h3::Budget`].
-    pub early_rst_max: u32,
+    /// Streams that a client may reset, or stop.
+    pub resets: crate::http::h3::ResetLimits,
     /// When clients must prove their address first.
     pub retry: QuicRetry,
 }

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::config::model::{Http3, QuicRetry};
+use crate::http::h3::ResetLimits;
 
 /// A listener with these lines, from line 3 on, and a site.
 fn listener(lines: &str) -> String {
@@ -21,14 +22,15 @@ fn every_setting_is_compiled() {
     assert!(written.listeners[0].http3);
     assert_eq!(written.listeners[0].alt_svc.as_deref(), Some(""));
     let http3 = "[http3]\nstreams_max = 7\nstream_window = \"16KiB\"\nconnection_window = \"64KiB\"\n\
-                 send_buffer_max = \"64KiB\"\nheader_list_max = \"4KiB\"\nearly_rst_max = 3\nretry = \"always\"\n";
+                 send_buffer_max = \"64KiB\"\nheader_list_max = \"4KiB\"\nrst_per_second = 5\n\
+                 rst_max = 6\nearly_rst_max = 3\nretry = \"always\"\n";
     let expect = Http3 {
         streams_max: 7,
         stream_window_bytes: 16 << 10,
         connection_window_bytes: 64 << 10,
         send_buffer_bytes_max: 64 << 10,
         header_list_bytes_max: 4 << 10,
-        early_rst_max: 3,
+        resets: ResetLimits { per_second: 5, total: 6, early: 3 },
         retry: QuicRetry::Always,
     };
     assert_eq!(config(&format!("{http3}{BASE}")).http3, expect);

@@ -187,7 +187,7 @@ fn http3(out: &mut Exposition, shared: &Shared) {
     t.counter(out, "connections_total", "Client connections that spoke HTTP/3.", |w| &w.http3.connections);
     t.gauge(out, "connections", "Client connections with HTTP/3 open now.", |w| &w.http3.open);
     t.counter(out, "requests_total", "Requests over HTTP/3.", |w| &w.http3.requests);
-    let help = "Requests that clients gave up before they were answered.";
+    let help = "Streams of requests under way that clients reset or stopped.";
     t.counter(out, "resets_received_total", help, |w| &w.http3.resets_received);
     t.counter(out, "goaways_total", "GOAWAY frames sent.", |w| &w.http3.goaways);
     let help = "Connections ended because their client gave up too many requests.";

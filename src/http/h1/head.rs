@@ -186,7 +186,8 @@ pub struct RequestHead {
     pub keep_alive: bool,
     /// `Expect: 100-continue` was sent with HTTP/1.1.
     pub expect_continue: bool,
-    /// Connection lists `upgrade` and Upgrade is present.
+    /// Connection lists `upgrade` and Upgrade is present; of HTTP/2 and HTTP/3: it was an extended CONNECT, which reads as the
+    /// GET that asks for the same over HTTP/1.1.
     pub upgrade: bool,
     /// Bytes from the first of the request line to the end of the empty line.
     pub head_bytes: usize,

@@ -5,6 +5,7 @@
 //! connection-specific fields (RFC 9113 section 8.2); what it leaves to us is checked here.
 
 use bytes::Bytes;
+use h2::ext::Protocol;
 use http::header::{CONTENT_LENGTH, HOST};
 use http::{HeaderMap, HeaderName, HeaderValue, Method as HttpMethod, Response, StatusCode};
 use std::fmt;
@@ -34,6 +35,8 @@ pub enum MessageError {
     TargetTooLong,
     /// An expectation other than `100-continue` (RFC 9110 section 10.1.1).
     Expectation,
+    /// An extended CONNECT for something else than a WebSocket (RFC 8441 section 4).
+    Protocol,
 }
 
 impl MessageError {
@@ -43,6 +46,7 @@ impl MessageError {
             MessageError::TooLarge => 431,
             MessageError::TargetTooLong => 414,
             MessageError::Expectation => 417,
+            MessageError::Protocol => 501,
             _ => 400,
         }
     }
@@ -60,6 +64,7 @@ impl fmt::Display for MessageError {
             MessageError::TooLarge => "too many header fields",
             MessageError::TargetTooLong => "target too long",
             MessageError::Expectation => "unknown expectation",
+            MessageError::Protocol => "a :protocol that is not spoken here",
         })
     }
 }
@@ -70,7 +75,9 @@ impl std::error::Error for MessageError {}
 /// messages follow the same rules from here on.
 ///
 /// `has_content`: the stream goes on behind the head. Host stands in front of the other fields, cookies are joined into
-/// one field (RFC 9113 section 8.2.3), so that the head can be sent on to a server of HTTP/1.
+/// one field (RFC 9113 section 8.2.3), so that the head can be sent on to a server of HTTP/1. An extended CONNECT for a
+/// WebSocket (RFC 8441, RFC 9220) becomes the GET that asks for one over HTTP/1.1, without the key, which is for whoever asks a
+/// server: [`RequestHead::upgrade`] tells it from others.
 /// Errors: [`MessageError`]; `head` and `bytes` then hold what was laid out so far, for the log.
 pub fn write_request(
     parts: &http::request::Parts,
@@ -81,12 +88,23 @@ pub fn write_request(
 ) -> Result<(), MessageError> {
     bytes.clear();
     head.fields.clear();
+    let protocol = parts.extensions.get::<Protocol>();
+    head.upgrade = protocol.is_some();
     let mut writer = Writer { bytes, head };
-    writer.request_line(parts, limits)?;
+    let is_websocket = protocol.is_some_and(|protocol| protocol.as_str().eq_ignore_ascii_case(WEBSOCKET));
+    writer.request_line(parts, limits, is_websocket)?;
     writer.host(parts)?;
     writer.fields(&parts.headers, limits)?;
     writer.cookies(&parts.headers);
-    writer.content(&parts.headers, has_content)?;
+    match protocol {
+        None => writer.content(&parts.headers, has_content)?,
+        Some(_) if !is_websocket => return Err(MessageError::Protocol),
+        // What comes behind the head belongs to the other protocol.
+        Some(_) => {
+            writer.put_field(FieldName::Upgrade, b"upgrade", WEBSOCKET.as_bytes());
+            writer.head.body = BodyKind::None;
+        }
+    }
     let expect = parts.headers.get(http::header::EXPECT);
     if expect.is_some_and(|value| !value.as_bytes().eq_ignore_ascii_case(b"100-continue")) {
         return Err(MessageError::Expectation);
@@ -95,11 +113,13 @@ pub fn write_request(
     let head = writer.head;
     head.version = if parts.version == http::Version::HTTP_3 { Version::Http3 } else { Version::Http2 };
     head.keep_alive = true;
-    head.upgrade = false;
     head.expect_continue = expect.is_some() && head.body != BodyKind::None;
     head.head_bytes = head_bytes;
     Ok(())
 }
+
+/// What an extended CONNECT may ask for.
+const WEBSOCKET: &str = "websocket";
 
 struct Writer<'a> {
     bytes: &'a mut Vec<u8>,
@@ -119,10 +139,16 @@ impl Writer<'_> {
         self.head.fields.push(Field { known, name, value });
     }
 
-    fn request_line(&mut self, parts: &http::request::Parts, limits: &Limits) -> Result<(), MessageError> {
+    fn request_line(
+        &mut self,
+        parts: &http::request::Parts,
+        limits: &Limits,
+        is_websocket: bool,
+    ) -> Result<(), MessageError> {
         let target = parts.uri.path_and_query().map_or("", |target| target.as_str()).as_bytes();
-        self.head.method = Method::of(parts.method.as_str().as_bytes());
-        self.head.method_text = self.put(parts.method.as_str().as_bytes());
+        let method = if is_websocket { "GET" } else { parts.method.as_str() }.as_bytes();
+        self.head.method = Method::of(method);
+        self.head.method_text = self.put(method);
         self.head.target = self.put(&target[..target.len().min(limits.target_bytes_max)]);
         self.head.authority = Span::default();
         if target.len() > limits.target_bytes_max {
@@ -312,6 +338,29 @@ mod tests {
         refuse("GET", &long, &[("host", "a")], MessageError::TargetTooLong);
         refuse("GET", "*", &[("host", "a")], MessageError::Path);
         convert(&request("OPTIONS", "*", &[("host", "a")]), false).unwrap();
+    }
+
+    // RFC 8441 section 5
+    #[test]
+    fn an_extended_connect_reads_like_the_get_that_asks_for_a_websocket() {
+        let connect = |protocol: &str, fields: &[(&str, &str)]| {
+            let mut parts = request("CONNECT", "https://a.example/chat?room=1", fields);
+            parts.extensions.insert(Protocol::from(protocol));
+            parts
+        };
+        let fields = [("sec-websocket-version", "13"), ("origin", "https://a.example"), ("content-length", "5")];
+        for has_content in [true, false] {
+            let (bytes, head) = convert(&connect("WebSocket", &fields), has_content).unwrap();
+            assert_eq!((head.method, head.method_text.of(&bytes)), (Method::Get, &b"GET"[..]));
+            assert_eq!((head.target(&bytes), head.host(&bytes)), (&b"/chat?room=1"[..], &b"a.example"[..]));
+            assert_eq!(head.field(&bytes, FieldName::Upgrade), Some(&b"websocket"[..]));
+            assert_eq!((head.upgrade, head.body), (true, BodyKind::None));
+        }
+        for other in ["connect-udp", "h2c", "", "websocket "] {
+            assert_eq!(convert(&connect(other, &fields), true).map(drop), Err(MessageError::Protocol), "{other}");
+        }
+        let plain = convert(&request("CONNECT", "a.example:443", &[]), true).unwrap().1;
+        assert_eq!((plain.method, plain.upgrade), (Method::Connect, false));
     }
 
     // RFC 9113 section 8.2.3

@@ -11,8 +11,9 @@ const PUSH: u64 = 0x01;
 const QPACK_ENCODER: u64 = 0x02;
 const QPACK_DECODER: u64 = 0x03;
 
-/// Settings: RFC 9114 section 7.2.4.1.
+/// Settings: RFC 9114 section 7.2.4.1, RFC 9220 section 3.
 const MAX_FIELD_SECTION_SIZE: u64 = 0x06;
+const ENABLE_CONNECT_PROTOCOL: u64 = 0x08;
 
 /// More than any known client sends in SETTINGS.
 const SETTINGS_BYTES_MAX: u64 = 4096;
@@ -20,11 +21,16 @@ const SETTINGS_BYTES_MAX: u64 = 4096;
 /// The largest id of a request stream: what the first GOAWAY of a graceful end says (RFC 9114 section 5.2).
 pub const GOAWAY_LAST: u64 = (1 << 62) - 4;
 
-/// What our control stream begins with. `list_bytes_max`: size of a request's fields.
-pub fn settings_stream(list_bytes_max: u64) -> Vec<u8> {
+/// What our control stream begins with. `list_bytes_max`: size of a request's fields; `offers_connect`: clients may send an
+/// extended CONNECT.
+pub fn settings_stream(list_bytes_max: u64, offers_connect: bool) -> Vec<u8> {
     let mut payload = Vec::new();
     varint::encode(MAX_FIELD_SECTION_SIZE, &mut payload);
     varint::encode(list_bytes_max, &mut payload);
+    if offers_connect {
+        varint::encode(ENABLE_CONNECT_PROTOCOL, &mut payload);
+        varint::encode(1, &mut payload);
+    }
     let mut bytes = Vec::new();
     varint::encode(CONTROL, &mut bytes);
     put_head(kind::SETTINGS, payload.len(), &mut bytes);
@@ -354,6 +360,10 @@ mod tests {
 
     #[test]
     fn our_own_stream_is_one_that_we_would_take() {
-        check(&[settings_stream(65_536), goaway(GOAWAY_LAST), goaway(4)].concat(), Ok(true));
+        for offers_connect in [false, true] {
+            let settings = settings_stream(65_536, offers_connect);
+            assert_eq!(settings.ends_with(b"\x08\x01"), offers_connect);
+            check(&[settings, goaway(GOAWAY_LAST), goaway(4)].concat(), Ok(true));
+        }
     }
 }

@@ -31,7 +31,7 @@ fn read_request(bytes: &[u8], piece_bytes: usize) -> Seen {
             match reader.read(&mut input) {
                 Ok(Some(Piece::Head(section))) => {
                     assert!(section.len() <= SECTION_BYTES_MAX);
-                    kinds.push(match request_parts(&section, 4 * SECTION_BYTES_MAX) {
+                    kinds.push(match request_parts(&section, 4 * SECTION_BYTES_MAX, true) {
                         Ok(_) => "request",
                         Err(HeadError::Broken) => "broken",
                         Err(HeadError::Malformed(_)) => "malformed",

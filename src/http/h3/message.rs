@@ -5,6 +5,7 @@
 
 use std::fmt;
 
+use h2::ext::Protocol;
 use http::header::{HeaderMap, HeaderName, HeaderValue, TE};
 use http::request::Parts;
 use http::uri::{Authority, PathAndQuery, Scheme};
@@ -38,8 +39,11 @@ impl fmt::Display for HeadError {
 impl std::error::Error for HeadError {}
 
 /// The request of a field section whose fields, as RFC 9114 section 4.2.2 counts them, are at most `list_bytes_max`.
-pub fn request_parts(section: &[u8], list_bytes_max: usize) -> Result<Parts, HeadError> {
-    let mut gathered = Gathered::default();
+///
+/// With `may_connect` it may be an extended CONNECT (RFC 9220): the parts then have a [`Protocol`] among their extensions, as
+/// those of the `h2` crate.
+pub fn request_parts(section: &[u8], list_bytes_max: usize, may_connect: bool) -> Result<Parts, HeadError> {
+    let mut gathered = Gathered { may_connect, ..Gathered::default() };
     let mut result = Ok(());
     let decoded = qpack::decode(section, list_bytes_max, |name, value| {
         if result.is_ok() {
@@ -56,6 +60,8 @@ pub fn request_parts(section: &[u8], list_bytes_max: usize) -> Result<Parts, Hea
 
 #[derive(Default)]
 struct Gathered {
+    may_connect: bool,
+    protocol: Option<Protocol>,
     method: Option<Method>,
     scheme: Option<Scheme>,
     authority: Option<Authority>,
@@ -100,6 +106,9 @@ impl Gathered {
             // The parser below would cut it off (RFC 9114 section 4.3.1: path and query only).
             b":path" if value.contains(&b'#') => Err("fragment in :path"),
             b":path" => put(&mut self.path, PathAndQuery::try_from(value).ok()),
+            b":protocol" if self.may_connect => {
+                put(&mut self.protocol, std::str::from_utf8(value).ok().map(Protocol::from))
+            }
             _ => Err("unknown pseudo-header field"),
         }
     }
@@ -107,6 +116,11 @@ impl Gathered {
     fn into_parts(self) -> Result<Parts, &'static str> {
         let method = self.method.ok_or("no :method")?;
         let has_target = match method {
+            // RFC 8441 section 4: as for any other method.
+            Method::CONNECT if self.protocol.is_some() => {
+                self.authority.is_some() && self.scheme.is_some() && self.path.is_some()
+            }
+            _ if self.protocol.is_some() => false,
             Method::CONNECT => self.authority.is_some() && self.scheme.is_none() && self.path.is_none(),
             _ => self.scheme.is_some() && self.path.is_some(),
         };
@@ -120,6 +134,7 @@ impl Gathered {
         let uri = Uri::from_parts(uri).map_err(|_| "invalid target")?;
         let (mut parts, ()) = http::Request::new(()).into_parts();
         (parts.method, parts.uri, parts.version, parts.headers) = (method, uri, Version::HTTP_3, self.headers);
+        self.protocol.map(|protocol| parts.extensions.insert(protocol));
         Ok(parts)
     }
 }
@@ -183,7 +198,7 @@ mod tests {
     }
 
     fn parts(fields: &[(&str, &str)]) -> Result<Parts, HeadError> {
-        request_parts(&section(fields), 1000)
+        request_parts(&section(fields), 1000, false)
     }
 
     #[test]
@@ -199,6 +214,33 @@ mod tests {
             (&b"/x"[..], Some(&b"y"[..]), &b"a.example"[..])
         );
         assert_eq!(head.field(&bytes, FieldName::Cookie), Some(&b"a=1; b=2"[..]));
+    }
+
+    // RFC 9220, RFC 8441 section 4
+    #[test]
+    fn an_extended_connect_is_a_request_where_it_was_offered() {
+        let connect = [
+            (":method", "CONNECT"),
+            (":protocol", "websocket"),
+            (":scheme", "https"),
+            (":authority", "a.example"),
+            (":path", "/chat"),
+        ];
+        let may = |fields: &[(&str, &str)]| request_parts(&section(fields), 1000, true);
+        let parts = may(&connect).unwrap();
+        assert_eq!(parts.extensions.get::<Protocol>().map(Protocol::as_str), Some("websocket"));
+        assert_eq!((parts.method.as_str(), parts.uri.path()), ("CONNECT", "/chat"));
+        assert_eq!(self::parts(&connect).unwrap_err(), HeadError::Malformed("unknown pseudo-header field"));
+        for missing in [2, 3, 4] {
+            let fields: Vec<_> =
+                connect.iter().enumerate().filter(|(at, _)| *at != missing).map(|(_, field)| *field).collect();
+            assert!(matches!(may(&fields), Err(HeadError::Malformed(_))), "{fields:?}");
+        }
+        let of_get = [&[(":protocol", "websocket")], &GET[..]].concat();
+        assert!(matches!(may(&of_get), Err(HeadError::Malformed(_))));
+        let twice = [&connect[..], &[(":protocol", "websocket")]].concat();
+        assert!(matches!(may(&twice), Err(HeadError::Malformed(_))));
+        assert!(may(&[(":method", "CONNECT"), (":authority", "a:1")]).is_ok());
     }
 
     #[test]
@@ -257,7 +299,7 @@ mod tests {
     fn limits() {
         let large = "v".repeat(900);
         assert_eq!(parts(&[&GET[..], &[("x", &large)]].concat()).unwrap_err(), HeadError::TooLarge);
-        assert_eq!(request_parts(b"\x01", 1000).unwrap_err(), HeadError::Broken);
+        assert_eq!(request_parts(b"\x01", 1000, false).unwrap_err(), HeadError::Broken);
     }
 
     #[test]

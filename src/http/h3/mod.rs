@@ -15,8 +15,8 @@
 //! | `fuzz` | the properties that must hold for any input, for tests and `fuzz/` |
 //!
 //! Why a codec of our own: the crate `h3` gathers whole frames, of unknown kinds too, however long they say they are, and
-//! does not look at the order of pseudo-header fields. What is left out makes ours small: server push, extended CONNECT, and the dynamic
-//! table of QPACK, whose capacity we announce as zero (RFC 9204 section 3.2.3).
+//! does not look at the order of pseudo-header fields. What is left out makes ours small: server push, and the dynamic table of
+//! QPACK, whose capacity we announce as zero (RFC 9204 section 3.2.3).
 
 mod budget;
 mod code;
@@ -32,7 +32,7 @@ mod request;
 mod static_table;
 mod varint;
 
-pub use budget::Budget;
+pub use budget::{Budget, ResetLimits};
 pub use code::{ErrorCode, Failure};
 pub use connection_id::{Ids, destination};
 pub use control::{CriticalStreams, GOAWAY_LAST, UniReader, goaway, settings_stream};

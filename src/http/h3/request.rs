@@ -32,6 +32,8 @@ pub struct RequestReader {
     /// Gathers the field section.
     section: Vec<u8>,
     section_bytes_max: usize,
+    /// Nothing but content may follow.
+    is_tunnel: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,7 +53,13 @@ impl RequestReader {
             frame: None,
             section: Vec::new(),
             section_bytes_max,
+            is_tunnel: false,
         }
+    }
+
+    /// A CONNECT has been agreed to: nothing but content may follow (RFC 9114 section 4.4).
+    pub fn become_tunnel(&mut self) {
+        self.is_tunnel = true;
     }
 
     /// Takes bytes from the front of `input` up to the next piece; `None`: all are used, and more are needed.
@@ -104,7 +112,7 @@ impl RequestReader {
                 return Ok(Some(Piece::HeadTooLarge));
             }
             (kind::HEADERS, Stage::Head) => self.section.reserve(head.payload_bytes as usize),
-            (kind::HEADERS, Stage::Content) => self.stage = Stage::Trailers,
+            (kind::HEADERS, Stage::Content) if !self.is_tunnel => self.stage = Stage::Trailers,
             (kind::DATA, Stage::Content) => {}
             (kind::HEADERS | kind::DATA, _) => return unexpected,
             (kind::CANCEL_PUSH | kind::SETTINGS | kind::PUSH_PROMISE | kind::GOAWAY | kind::MAX_PUSH_ID, _) => {
@@ -192,6 +200,17 @@ mod tests {
             check(&[(1, b"f"), (kind, b"")], unexpected.clone());
             check(&[(kind, b"x")], unexpected.clone());
         }
+    }
+
+    #[test]
+    fn a_tunnel_has_no_trailers() {
+        let mut reader = RequestReader::new(10);
+        let bytes = [frame(1, b"f"), frame(0, b"x"), frame(0x21, b"?"), frame(1, b"t")].concat();
+        let mut input = Bytes::from(bytes);
+        assert_eq!(reader.read(&mut input), Ok(Some(head(b"f"))));
+        reader.become_tunnel();
+        assert_eq!(reader.read(&mut input), Ok(Some(data(b"x"))));
+        assert_eq!(reader.read(&mut input), Err(Failure::Connection(ErrorCode::FRAME_UNEXPECTED)));
     }
 
     #[test]

@@ -10,7 +10,7 @@ use super::{Forward, NoResponse, TryFailed};
 use crate::http::h1::{BodyKind, LAST_CHUNK, ResponseHead, parse_response};
 use crate::proxy::head::{is_forwarded_interim, write_response_fields};
 use crate::proxy::retry::Situation;
-use crate::proxy::upgrade;
+use crate::proxy::upgrade::{self, WebSocketKey};
 use crate::worker::answer::Answer;
 use crate::worker::body::BodyFailure;
 use crate::worker::exchange::{After, Client, Outcome};
@@ -246,11 +246,16 @@ impl Forward<'_> {
                 Ok(Some(())) => {
                     if head.status == 101 {
                         let asked = self.upgrade.filter(|asked| upgrade::is_agreed(&head, &input, asked));
-                        let Some(_) = asked else {
-                            let error = "it switches to a protocol that nobody asked for";
+                        let is_answered = |key: &WebSocketKey| key.is_answered_by(&head, &input);
+                        let error = match asked {
+                            None => Some("it switches to a protocol that nobody asked for"),
+                            Some(_) if self.websocket_key.as_ref().is_none_or(is_answered) => None,
+                            Some(_) => Some("its Sec-WebSocket-Accept is not the answer to our key"),
+                        };
+                        if let Some(error) = error {
                             tracing::warn!(upstream = %self.config.name, error, "server sent a malformed response");
                             return failed(Situation::FreshClosed);
-                        };
+                        }
                         server.watched.clear();
                         return Ok(Response { head, input });
                     }

@@ -46,12 +46,13 @@ use super::answer::{Answer, Presence};
 use super::body::BodyFailure;
 use super::connection::Connection;
 use super::cx::Cx;
-use super::exchange::{Acted, After, Client, Instead, Outcome, Request, Unanswered, abandoned, refuse};
+use super::exchange::{Acted, After, Client, Instead, Outcome, Request, Unanswered, abandoned, error, refuse};
 use super::upload::{Left, Upload};
 use crate::config::model::{ProxyBy, Upstream};
 use crate::metrics::{ServedBy, ServerStats};
+use crate::proxy::Tried;
 use crate::proxy::retry::{Failure, Situation, Verdict, delay_before_retry, may_retry};
-use crate::proxy::{Tried, upgrade};
+use crate::proxy::upgrade::{self, WebSocketKey};
 use crate::runtime::time::sleep;
 use crate::util::template::Encoding;
 
@@ -68,6 +69,8 @@ struct Forward<'a> {
     belongs_to: Cell<Option<usize>>,
     /// Protocol that the client wants to leave HTTP for, as far as that is allowed.
     upgrade: Option<&'a [u8]>,
+    /// What is asked of the server for a client that asked by extended CONNECT, where there is no key.
+    websocket_key: Option<WebSocketKey>,
     /// The final response is on its way to the client.
     is_relaying: Cell<bool>,
 }
@@ -101,10 +104,28 @@ pub(super) async fn run(cx: &Cx<'_>, client: &mut Client<'_>, fields: &mut Vec<u
     let belongs_to = Cell::new(sticky.and_then(|sticky| sticky.server(cx.cookie(&sticky.cookie)?)));
     let upgrade = match client.upload {
         Upload::H1 { .. } => upgrade::asked(request.head, request.bytes, &config.upgrade),
+        Upload::Stream(_) if client.answer.is_to_connect() => {
+            upgrade::asked(request.head, request.bytes, &config.upgrade)
+        }
         Upload::Stream(_) | Upload::Nothing => None,
     };
-    let forward =
-        Forward { cx, worker, connection, upstream, config, request, presence, belongs_to, upgrade, is_relaying };
+    if client.answer.is_to_connect() && upgrade.is_none() {
+        return error(501);
+    }
+    let websocket_key = client.answer.is_to_connect().then(|| WebSocketKey::new(rand::random()));
+    let forward = Forward {
+        cx,
+        worker,
+        connection,
+        upstream,
+        config,
+        request,
+        presence,
+        belongs_to,
+        upgrade,
+        websocket_key,
+        is_relaying,
+    };
     let outgoing = match forward.outgoing(client).await {
         Ok(outgoing) => outgoing,
         Err(failure) => return body_failed(failure),

@@ -62,6 +62,12 @@ impl Forward<'_> {
             return Err(NoResponse::Body(BodyFailure::Malformed(400)));
         }
         self.change_request_fields(&mut bytes);
+        if let Some(key) = &self.websocket_key {
+            bytes.truncate(bytes.len() - 2);
+            let start = memchr::memmem::find(&bytes, b"\r\n").map_or(bytes.len(), |end| end + 2);
+            FieldsMut::new(&mut bytes, start).set("Sec-WebSocket-Key", key.as_bytes());
+            bytes.extend_from_slice(b"\r\n");
+        }
         append_body(&mut bytes, outgoing.kind, &outgoing.kept, outgoing.is_whole);
         Ok(bytes)
     }

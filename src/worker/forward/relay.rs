@@ -54,6 +54,11 @@ impl Forward<'_> {
     ) -> Result<Relayed, NoResponse> {
         let served_by = self.served_by(at.server);
         fields.clear();
+        if answer.is_to_connect() && matches!(head.status, 200..=299) {
+            // It has answered another question. To the client that status would say that the tunnel is open.
+            tracing::warn!(upstream = %self.config.name, status = head.status, "server does not switch to WebSocket");
+            return Err(NoResponse::Instead(Instead::Error(Unanswered { status: 502, closes: false, served_by })));
+        }
         if write_response_fields(fields, head, &input).is_err() {
             return Err(NoResponse::Instead(Instead::Error(Unanswered { status: 502, closes: true, served_by })));
         }

@@ -4,8 +4,9 @@ use super::attempt::{At, Relayed, Response};
 use super::{Forward, NoResponse};
 use crate::http::fields::FieldsMut;
 use crate::proxy::head::write_response_fields;
+use crate::worker::answer::Presence;
 use crate::worker::exchange::{After, Client, Instead, Outcome, Unanswered};
-use crate::worker::tunnel::{Meter, Tunnel};
+use crate::worker::tunnel::{Flow, Meter, StreamTunnel, Tunnel};
 use crate::worker::upload::Upload;
 
 impl Forward<'_> {
@@ -24,36 +25,47 @@ impl Forward<'_> {
         if write_response_fields(fields, &head, &input).is_err() {
             return Err(NoResponse::Instead(Instead::Error(Unanswered { status: 502, closes: true, served_by })));
         }
-        FieldsMut::new(fields, 0).add("Connection", b"upgrade");
-        FieldsMut::new(fields, 0).add("Upgrade", protocol);
+        if self.websocket_key.is_some() {
+            // The answer to our key.
+            FieldsMut::new(fields, 0).remove("sec-websocket-accept");
+        } else {
+            FieldsMut::new(fields, 0).add("Connection", b"upgrade");
+            FieldsMut::new(fields, 0).add("Upgrade", protocol);
+        }
         self.is_relaying.set(true);
         client.answer.switch_protocols(fields).await.map_err(|_| NoResponse::Broken)?;
         input.drain(..head.head_bytes);
         self.worker.hot.give_response_head_back(head);
-        let first = match &mut client.upload {
-            Upload::H1 { body, input } => {
-                let rest = input.bytes[body.end()..].to_vec();
-                // It is of no more use here, and may be large.
-                (input.bytes, input.start) = (Vec::new(), 0);
-                rest
-            }
-            Upload::Stream(_) | Upload::Nothing => Vec::new(),
-        };
         let stats = &self.worker.stats.http;
         stats.tunnels.inc();
-        let tunnel = Tunnel {
-            worker: self.worker,
-            connection: self.connection,
-            server: at.connection,
-            idle_timeout: self.config.tunnel_timeout,
-            half_closed_timeout: self.config.half_closed_timeout,
-            meter: Meter { listener: None, server: self.stats(at.server) },
-        };
-        let flow = tunnel.run(first, input).await;
+        let flow = self.carry(&mut client.upload, input, at).await;
         stats.tunnels.dec();
         stats.timeouts.add(u64::from(flow.is_timed_out));
         client.answer.count_tunnelled(flow.down_bytes);
         client.answer.trail.tunnelled = Some(flow);
         Ok(Relayed { outcome: Outcome { after: After::Close, served_by }, is_reusable: false })
+    }
+
+    /// Carries bytes both ways; `first_down` has come behind the 101.
+    async fn carry(&self, upload: &mut Upload<'_>, first_down: Vec<u8>, at: At<'_>) -> Flow {
+        let (worker, server) = (self.worker, at.connection);
+        let (idle_timeout, half_closed_timeout) = (self.config.tunnel_timeout, self.config.half_closed_timeout);
+        let meter = Meter { listener: None, server: self.stats(at.server) };
+        match (upload, self.presence) {
+            (Upload::Stream(receiver), Presence::Stream(stream)) => {
+                let tunnel = StreamTunnel { worker, stream, server, idle_timeout, half_closed_timeout, meter };
+                Box::pin(tunnel.run(receiver, first_down)).await
+            }
+            (Upload::H1 { body, input }, _) => {
+                let first_up = input.bytes[body.end()..].to_vec();
+                // It is of no more use here, and may be large.
+                (input.bytes, input.start) = (Vec::new(), 0);
+                let connection = self.connection;
+                let tunnel = Tunnel { worker, connection, server, idle_timeout, half_closed_timeout, meter };
+                Box::pin(tunnel.run(first_up, first_down)).await
+            }
+            // Nobody asks for another protocol there.
+            (Upload::Stream(_) | Upload::Nothing, _) => Flow::default(),
+        }
     }
 }

@@ -36,6 +36,7 @@ use super::trail::account;
 use super::upload::Upload;
 use super::watch::{OnExpiry, Watched};
 use super::{Lasting, Worker};
+use crate::config::Config;
 use crate::http::h1::Limits;
 use crate::http::h2::{ErrorCode, Flood, Guard, PREFACE, goaway_frame, write_request};
 use crate::metrics::Http2Stats;
@@ -318,7 +319,7 @@ async fn write(connection: &Connection, shared: &Shared) {
 
 /// Takes requests from the crate and starts their exchanges, until the connection has no more.
 async fn serve(connection: Rc<Connection>, shared: Rc<Shared>) {
-    let builder = builder(&connection.worker().config.http2);
+    let builder = builder(&connection.worker().config);
     let handshake = builder.handshake::<_, Bytes>(PipeEnd(shared.pipe.clone()));
     let mut h2 = match handshake.await {
         Ok(h2) => {
@@ -358,7 +359,8 @@ async fn serve(connection: Rc<Connection>, shared: Rc<Shared>) {
     }
 }
 
-fn builder(settings: &crate::config::model::Http2) -> h2::server::Builder {
+fn builder(config: &Config) -> h2::server::Builder {
+    let settings = &config.http2;
     let mut builder = h2::server::Builder::new();
     builder
         .max_concurrent_streams(settings.streams_max)
@@ -368,6 +370,9 @@ fn builder(settings: &crate::config::model::Http2) -> h2::server::Builder {
         .max_header_list_size(settings.header_list_bytes_max)
         .header_table_size(settings.header_table_bytes)
         .max_send_buffer_size(settings.send_buffer_bytes_max);
+    if multiplexed::offers_connect(config) {
+        builder.enable_connect_protocol();
+    }
     builder
 }
 
@@ -424,11 +429,14 @@ async fn answer(guard: StreamGuard, request: http::Request<RecvStream>, respond:
     let limits = Limits { head_bytes_max, ..worker.limits };
     let converted = write_request(&parts, !recv.is_end_stream(), &limits, head_bytes, head);
     drop(parts);
-    let receiver = Receiver::new(recv, stream.clone(), shared.blocked.clone(), head.expect_continue);
+    // Behind an extended CONNECT nothing comes before it is agreed to.
+    let awaits_answer = head.expect_continue || head.upgrade;
+    let receiver = Receiver::new(recv, stream.clone(), shared.blocked.clone(), awaits_answer);
     let (mut receiver, sender) = (multiplexed::Receiver::H2(receiver), multiplexed::Stream::H2(stream.clone()));
     let request = Request::new(worker, connection, head, head_bytes);
     let wire = Wire::Stream(StreamWire { stream: &sender, gathered: Vec::new(), is_broken: false });
-    let mut client = Client::new(Upload::Stream(&mut receiver), Answer::new(worker, connection, head.method, wire));
+    let answer = Answer::new(worker, connection, head.method, wire).for_connect(head.upgrade);
+    let mut client = Client::new(Upload::Stream(&mut receiver), answer);
     let outcome = match converted {
         Ok(()) => exchange::run(worker, connection, request, &mut client, scratch).await,
         Err(error) => {

@@ -15,6 +15,7 @@ use super::super::Worker;
 use super::super::blocked::Blocked;
 use super::super::body::{BodyFailure, Side};
 use super::super::connection::Broken;
+use super::super::multiplexed::framing;
 use super::super::pacing::Pacing;
 use super::super::watch::{GaveUp, OnExpiry, Watched};
 use crate::http::answer::{AnswerHead, Content};
@@ -76,6 +77,16 @@ impl Stream {
         .await
     }
 
+    /// Runs `work` until it ends or the client leaves, whatever the deadline, which may be that of the other direction.
+    async fn until_gone<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+        let mut work = pin!(work);
+        poll_fn(|cx| match work.as_mut().poll(cx) {
+            Poll::Ready(end) => Poll::Ready(Some(end)),
+            Poll::Pending => self.poll_gone(cx).map(|()| None),
+        })
+        .await
+    }
+
     /// Sends an interim head.
     pub(in super::super) fn interim(&self, status: u16, fields: &[u8]) -> Result<(), Broken> {
         let head = AnswerHead { status, reason: None, fields, content: Content::Absent(None) };
@@ -95,14 +106,7 @@ impl Stream {
         server: &[u8],
         date: &[u8],
     ) -> Result<bool, Broken> {
-        let is_bodiless = method == Method::Head || matches!(head.status, 100..=199 | 204 | 304);
-        let (length, has_content) = match head.content {
-            Content::Absent(length) => (length, false),
-            Content::Length(length) => (Some(length), length > 0),
-            Content::Stream => (None, true),
-        };
-        let length = length.filter(|_| head.status >= 200 && head.status != 204);
-        let has_content = has_content && !is_bodiless;
+        let (length, has_content) = framing(head, method);
         let response = crate::http::h2::response(head, length, server, date);
         let mut sender = self.sender.borrow_mut();
         let Sender::Waiting(respond) = &mut *sender else { return Err(Broken) };
@@ -200,9 +204,19 @@ impl Stream {
 
     /// Ends the stream so that nobody takes for complete what was sent.
     pub(super) fn reset(&self) {
+        self.reset_with(Reason::INTERNAL_ERROR);
+    }
+
+    /// See [`super::super::multiplexed::Stream::cancel`].
+    pub(in super::super) fn cancel(&self) {
+        self.reset_with(Reason::CANCEL);
+    }
+
+    fn reset_with(&self, reason: Reason) {
         match self.sender.replace(Sender::Done) {
-            Sender::Waiting(mut respond) => respond.send_reset(Reason::INTERNAL_ERROR),
-            Sender::Sending(mut stream) => stream.send_reset(Reason::INTERNAL_ERROR),
+            Sender::Waiting(mut respond) => respond.send_reset(reason),
+            Sender::Sending(mut stream) => stream.send_reset(reason),
+            // What is left of the client's direction ends with its receiver.
             Sender::Done => {}
         }
     }
@@ -291,11 +305,7 @@ impl Receiver {
         if self.is_done {
             return Ok(None);
         }
-        // What was handed out is done with: the client may send as much again.
-        let lent = std::mem::take(&mut self.lent);
-        if lent > 0 {
-            let _ = self.recv.flow_control().release_capacity(lent);
-        }
+        self.give_back();
         match self.wait(worker).await? {
             Ok(Some(Ok(data))) => {
                 self.received_bytes += data.len() as u64;
@@ -312,6 +322,34 @@ impl Receiver {
             }
             Ok(Some(Err(_))) | Err(GaveUp::ClientGone) => Err(BodyFailure::Gone),
             Err(GaveUp::Expired) => Err(self.pacing.is_late(worker)),
+        }
+    }
+
+    /// See [`super::super::multiplexed::Receiver::next_tunnelled`].
+    pub(in super::super) async fn next_tunnelled(&mut self) -> Result<Option<Bytes>, Broken> {
+        self.give_back();
+        let stream = self.stream.clone();
+        while !self.is_done {
+            let recv = &mut self.recv;
+            match stream.until_gone(poll_fn(|cx| recv.poll_data(cx))).await {
+                Some(Some(Ok(data))) if data.is_empty() => self.is_done = self.recv.is_end_stream(),
+                Some(Some(Ok(data))) => {
+                    self.lent = data.len();
+                    return Ok(Some(data));
+                }
+                // RFC 9113 section 8.5: nothing but content.
+                Some(None) if matches!(self.recv.trailers().await, Ok(None)) => self.is_done = true,
+                Some(_) | None => return Err(Broken),
+            }
+        }
+        Ok(None)
+    }
+
+    /// What was handed out is done with: the client may send as much again.
+    fn give_back(&mut self) {
+        let lent = std::mem::take(&mut self.lent);
+        if lent > 0 {
+            let _ = self.recv.flow_control().release_capacity(lent);
         }
     }
 

@@ -26,8 +26,10 @@ const GOODBYE_MIN: Duration = Duration::from_millis(20);
 /// How long the last answers may take to be acknowledged.
 const ENDING_MAX: Duration = Duration::from_secs(5);
 
-/// While a request is answered, the client is shown this often in its idle time that we are there: it may wait longer.
+/// While a request is answered, the client is shown this often in its idle time that we are there: it may wait longer. QUIC's
+/// own idle time is longer by some seconds, so that where ours is short a ping in each of these will do.
 const PINGS_PER_IDLE_TIME: u32 = 3;
+const PING_INTERVAL_MIN: Duration = Duration::from_secs(1);
 
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 enum Stage {
@@ -138,7 +140,7 @@ impl Link {
         }
         if is_due || self.closing.ping_at.get().is_none() {
             let interval = self.worker().config.http.keep_alive_timeout / PINGS_PER_IDLE_TIME;
-            self.closing.ping_at.set(Some(now + interval));
+            self.closing.ping_at.set(Some(now + interval.max(PING_INTERVAL_MIN)));
         }
     }
 

@@ -12,9 +12,9 @@ use std::time::{Duration, Instant};
 
 use ahash::RandomState;
 use bytes::BytesMut;
-use quinn_proto::{ConnectionHandle, DatagramEvent, EcnCodepoint, EndpointEvent, Incoming, Transmit};
+use quinn_proto::{ConnectionEvent, ConnectionHandle, DatagramEvent, EcnCodepoint, EndpointEvent, Incoming, Transmit};
 
-use super::super::connection::is_admitted;
+use super::super::connection::{Connection, is_admitted};
 use super::super::door::Door;
 use super::super::run::Open;
 use super::super::{Lasting, Worker};
@@ -32,6 +32,14 @@ const RETRY_FROM: usize = 32;
 
 /// Handshakes under way on a worker; the packets of further clients are dropped.
 const HANDSHAKES_MAX: usize = 1024;
+
+/// Handshakes under way on a worker with clients that have not proved their address, where connections are limited by
+/// address; further ones must prove theirs first. A place in that count is given for a proved address alone: packets that
+/// bear a forged one would take the places of whoever lives there.
+const UNPROVEN_MAX: usize = 4;
+
+/// Datagrams of one handshake that wait for its turn; further ones are lost, as on a network that is full.
+const EARLY_MAX: usize = 16;
 
 /// Receives from the socket before others have their turn.
 const BURST: usize = 32;
@@ -67,6 +75,8 @@ pub(super) struct Endpoint {
     links: RefCell<HashMap<ConnectionHandle, Rc<Link>, RandomState>>,
     /// Under way now.
     handshakes: Cell<usize>,
+    /// Of these, with clients that have not proved their address.
+    unproven: Cell<usize>,
     /// No new connections: the config has no HTTP/3 here any more.
     is_left: Cell<bool>,
     /// No new requests on connections from before.
@@ -90,7 +100,8 @@ impl Endpoint {
         let keys = &lasting.endpoints.keys;
         let server = settings::server(&worker.config, keys, tls);
         // The socket forbids that packets are cut on their way.
-        let quic = quinn_proto::Endpoint::new(settings::endpoint(keys, lasting.index), Some(server), true, None);
+        let quic =
+            quinn_proto::Endpoint::new(settings::endpoint(keys, lasting.index, address), Some(server), true, None);
         Ok(Rc::new(Endpoint {
             door: RefCell::new(door),
             address,
@@ -99,6 +110,7 @@ impl Endpoint {
             quic: RefCell::new(quic),
             links: RefCell::default(),
             handshakes: Cell::new(0),
+            unproven: Cell::new(0),
             is_left: Cell::new(false),
             left_since: Cell::new(None),
             receiver: RefCell::default(),
@@ -267,15 +279,29 @@ impl Endpoint {
         match event {
             Some(DatagramEvent::ConnectionEvent(handle, event)) => {
                 let link = self.links.borrow().get(&handle).cloned();
-                if let Some(link) = link {
-                    link.quic.borrow_mut().handle_event(event);
-                    link.wake();
+                match link {
+                    Some(link) if link.is_established() => link.take(event),
+                    Some(link) => self.take_early(link, event),
+                    None => {}
                 }
             }
             Some(DatagramEvent::NewConnection(incoming)) => self.welcome(incoming),
             // A reset, a refusal, or versions that are spoken here.
             Some(DatagramEvent::Response(transmit)) => self.respond(&transmit, &answer),
             None => {}
+        }
+    }
+
+    /// A datagram of a handshake, for which much may have to be computed: it waits for its turn as the first one did.
+    fn take_early(self: &Rc<Self>, link: Rc<Link>, event: ConnectionEvent) {
+        let waiting = link.put_early(event, EARLY_MAX);
+        if waiting == 1 {
+            let endpoint = self.clone();
+            crate::runtime::spawn(async move {
+                let turn = endpoint.lasting.handshakes.enter().await;
+                link.take_early();
+                endpoint.lasting.handshakes.leave(turn).await;
+            });
         }
     }
 
@@ -287,9 +313,10 @@ impl Endpoint {
             stats.dropped.inc();
             return self.quic.borrow_mut().ignore(incoming);
         }
-        let must_prove = worker.config.http3.retry == QuicRetry::Always || handshakes >= RETRY_FROM;
-        let mut answer = Vec::new();
-        if must_prove && !incoming.remote_address_validated() {
+        let is_counted = worker.shared.clients.is_some() && self.unproven.get() >= UNPROVEN_MAX;
+        let must_prove = worker.config.http3.retry == QuicRetry::Always || handshakes >= RETRY_FROM || is_counted;
+        let (is_proven, mut answer) = (incoming.remote_address_validated(), Vec::new());
+        if must_prove && !is_proven {
             let retry = self.quic.borrow_mut().retry(incoming, &mut answer);
             match retry {
                 Ok(transmit) => {
@@ -306,10 +333,13 @@ impl Endpoint {
         let is_wanted =
             is_wanted && is_admitted(&worker, worker.listener_index(&door), Some(incoming.remote_address()));
         let open = if is_wanted { Open::new(&door) } else { None };
-        match open {
-            Some(open) => {
+        let connection = open.map(|open| link::connection(&door, incoming.remote_address(), now, open));
+        // One that has not proved its address takes its place when it has, see `Driver::on_connected`.
+        match connection.filter(|connection| !is_proven || connection.takes_place(&worker)) {
+            Some(connection) => {
                 self.handshakes.set(handshakes + 1);
-                crate::runtime::spawn(self.clone().accept(incoming, door, now, open));
+                self.unproven.set(self.unproven.get() + usize::from(!is_proven));
+                crate::runtime::spawn(self.clone().accept(incoming, door, connection));
             }
             None => {
                 let transmit = self.quic.borrow_mut().refuse(incoming, &mut answer);
@@ -319,26 +349,26 @@ impl Endpoint {
     }
 
     /// Computes the first part of a handshake when its turn has come, then drives the connection to its end.
-    async fn accept(self: Rc<Self>, incoming: Incoming, door: Rc<Door>, opened: Instant, open: Open) {
-        let (lasting, peer) = (&self.lasting, incoming.remote_address());
+    async fn accept(self: Rc<Self>, incoming: Incoming, door: Rc<Door>, connection: Rc<Connection>) {
+        let (lasting, is_proven) = (&self.lasting, incoming.remote_address_validated());
         let turn = lasting.handshakes.enter().await;
         let mut answer = Vec::new();
         let accepted = self.quic.borrow_mut().accept(incoming, lasting.now(), &mut answer, None);
         let accepted = match accepted {
             Ok((handle, quic)) => {
-                let link = Link::new(&self, &door, opened, handle, quic);
+                let link = Link::new(&self, &door, connection.opened, handle, quic, is_proven);
                 self.links.borrow_mut().insert(handle, link.clone());
-                Ok((link, link::connection(&door, peer, opened, open)))
+                Ok(link)
             }
             Err(error) => Err(error),
         };
         lasting.handshakes.leave(turn).await;
         match accepted {
-            Ok((link, connection)) => link::drive(link, connection).await,
+            Ok(link) => link::drive(link, connection).await,
             Err(error) => {
-                self.end_handshake();
+                self.end_handshake(is_proven);
                 door.worker().stats.tls.failed.inc();
-                tracing::debug!(%peer, error = %error.cause, "QUIC handshake failed");
+                tracing::debug!(peer = ?connection.peer, error = %error.cause, "QUIC handshake failed");
                 if let Some(transmit) = error.response {
                     self.respond(&transmit, &answer);
                 }
@@ -346,9 +376,10 @@ impl Endpoint {
         }
     }
 
-    /// One handshake is no longer under way.
-    pub(super) fn end_handshake(&self) {
+    /// One handshake is no longer under way. `is_proven`: its client had proved its address before.
+    pub(super) fn end_handshake(&self, is_proven: bool) {
         self.handshakes.set(self.handshakes.get() - 1);
+        self.unproven.set(self.unproven.get() - usize::from(!is_proven));
         self.look_at_the_end();
     }
 

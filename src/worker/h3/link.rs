@@ -1,7 +1,7 @@
 //! One QUIC connection: its driver, and what that shares with the streams.
 
 use std::cell::{Cell, OnceCell, RefCell};
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
@@ -12,12 +12,15 @@ use std::time::{Duration, Instant};
 
 use ahash::RandomState;
 use bytes::Bytes;
-use quinn_proto::{ConnectionError, ConnectionHandle, Dir, Event, ReadError, StreamEvent, StreamId, Transmit, VarInt};
+use quinn_proto::{
+    ConnectionError, ConnectionEvent, ConnectionHandle, Dir, Event, ReadError, StreamEvent, StreamId, Transmit, VarInt,
+};
 
 use super::super::arrival::Arrival;
 use super::super::blocked::Blocked;
 use super::super::connection::{Connection, Transport};
 use super::super::door::Door;
+use super::super::multiplexed::offers_connect;
 use super::super::run::Open;
 use super::super::watch::{OnExpiry, Watched};
 use super::super::{Lasting, Worker};
@@ -58,6 +61,8 @@ pub(super) struct Link {
     critical: Cell<CriticalStreams>,
     /// Our control stream, once it is open.
     control: Cell<Option<StreamId>>,
+    /// It says that the client may send an extended CONNECT.
+    pub(super) offers_connect: Cell<bool>,
     /// Requests under way.
     pub(super) requests: Cell<u32>,
     /// One past the highest stream id of a request: what GOAWAY tells.
@@ -68,6 +73,10 @@ pub(super) struct Link {
     /// Nothing can be sent or received any more.
     is_lost: Cell<bool>,
     is_established: Cell<bool>,
+    /// The client had proved its address before the handshake.
+    is_proven: bool,
+    /// Datagrams that wait for the handshake's turn.
+    early: RefCell<VecDeque<ConnectionEvent>>,
     pub(super) budget: RefCell<Budget>,
     /// Streams with content that nobody reads: meanwhile others may be unable to send.
     pub(super) unread: Cell<u32>,
@@ -83,6 +92,7 @@ impl Link {
         opened: Instant,
         handle: ConnectionHandle,
         quic: quinn_proto::Connection,
+        is_proven: bool,
     ) -> Rc<Link> {
         let worker = door.worker();
         let idle = worker.watches.watch_alone();
@@ -100,13 +110,16 @@ impl Link {
             uni: RefCell::default(),
             critical: Cell::default(),
             control: Cell::default(),
+            offers_connect: Cell::default(),
             requests: Cell::default(),
             next_request_id: Cell::default(),
             idle,
             closing: Closing::default(),
             is_lost: Cell::default(),
             is_established: Cell::default(),
-            budget: RefCell::new(Budget::new(worker.config.http3.early_rst_max)),
+            is_proven,
+            early: RefCell::default(),
+            budget: RefCell::new(Budget::new(worker.config.http3.resets)),
             unread: Cell::default(),
             blocked: Rc::default(),
             unsent: RefCell::default(),
@@ -133,6 +146,35 @@ impl Link {
         if let Some(waker) = self.driver.borrow().as_ref() {
             waker.wake_by_ref();
         }
+    }
+
+    /// Takes a datagram.
+    pub(super) fn take(&self, event: ConnectionEvent) {
+        self.quic.borrow_mut().handle_event(event);
+        self.wake();
+    }
+
+    /// Keeps a datagram of the handshake until [`Link::take_early`]; says how many there are now. Beyond `count_max` it is
+    /// lost.
+    pub(super) fn put_early(&self, event: ConnectionEvent, count_max: usize) -> usize {
+        let mut early = self.early.borrow_mut();
+        if early.len() >= count_max {
+            self.worker().stats.http3.dropped.inc();
+        } else {
+            early.push_back(event);
+        }
+        early.len()
+    }
+
+    /// Takes what has come of the handshake.
+    pub(super) fn take_early(&self) {
+        let early = self.early.take();
+        for event in early {
+            if !self.quic.borrow().is_drained() {
+                self.quic.borrow_mut().handle_event(event);
+            }
+        }
+        self.wake();
     }
 
     /// Nothing can be sent or received any more.
@@ -169,7 +211,7 @@ impl Link {
             return;
         }
         if !self.is_established.get() {
-            self.endpoint.end_handshake();
+            self.endpoint.end_handshake(self.is_proven);
             self.worker().stats.tls.failed.inc();
         }
         self.streams.borrow().values().for_each(|stream| stream.wake());
@@ -375,7 +417,7 @@ impl Driver {
         let (link, Some(connection)) = (&self.link, &self.connection) else { return };
         let worker = &link.worker();
         link.is_established.set(true);
-        link.endpoint.end_handshake();
+        link.endpoint.end_handshake(link.is_proven);
         let data = link.quic.borrow().crypto_session().handshake_data();
         if let (Some(Ok(facts)), Transport::Quic(place)) =
             (data.map(|data| data.downcast::<Facts>()), &connection.transport)
@@ -386,7 +428,7 @@ impl Driver {
         }
         connection.arrival.note_handshake(connection.opened.elapsed());
         self.open = Some(OpenGuard::new(&worker.stats.http3));
-        if !connection.takes_place(worker) {
+        if connection.place.get().is_none() && !connection.takes_place(worker) {
             return link.close(ErrorCode::EXCESSIVE_LOAD);
         }
         link.idle.set(worker.config.http.keep_alive_timeout, OnExpiry::Wake);
@@ -394,7 +436,8 @@ impl Driver {
         // RFC 9114 section 6.2: a client must have room for it.
         let Some(control) = control else { return link.close(ErrorCode::STREAM_CREATION_ERROR) };
         link.control.set(Some(control));
-        let settings = settings_stream(worker.config.http3.header_list_bytes_max.into());
+        link.offers_connect.set(offers_connect(&worker.config));
+        let settings = settings_stream(worker.config.http3.header_list_bytes_max.into(), link.offers_connect.get());
         let _ = link.quic.borrow_mut().send_stream(control).write(&settings);
     }
 
@@ -447,7 +490,7 @@ impl Link {
                     }
                 }
                 Read::Blocked => (None, false),
-                Read::End | Read::Reset => (reader.end().err(), true),
+                Read::End | Read::Reset | Read::Stopped => (reader.end().err(), true),
             };
             if let Some(failure) = failure {
                 tracing::debug!(%failure, "HTTP/3 connection ends by its client's mistake");
@@ -458,6 +501,31 @@ impl Link {
             }
             return;
         }
+    }
+
+    /// The client has given up a request under way.
+    pub(super) fn on_given_up(&self) {
+        let worker = self.worker();
+        worker.stats.http3.resets_received.inc();
+        if !self.budget.borrow_mut().on_reset(worker.now()) {
+            self.end_flood();
+        }
+    }
+
+    /// A request has come to nothing, by the client's will or its mistake.
+    pub(super) fn on_early_reset(&self) {
+        if !self.budget.borrow_mut().on_early_reset() {
+            self.end_flood();
+        }
+    }
+
+    fn end_flood(&self) {
+        if self.is_lost() {
+            return;
+        }
+        self.worker().stats.http3.floods.inc();
+        tracing::debug!("HTTP/3 connection ends: too many of its client's requests come to nothing");
+        self.close(ErrorCode::EXCESSIVE_LOAD);
     }
 
     /// A stream of a kind that is not known here.
@@ -473,7 +541,7 @@ impl Link {
     pub(super) fn read(&self, id: StreamId, bytes_max: usize) -> Read {
         let mut quic = self.quic.borrow_mut();
         let mut stream = quic.recv_stream(id);
-        let Ok(mut chunks) = stream.read(true) else { return Read::Reset };
+        let Ok(mut chunks) = stream.read(true) else { return Read::Stopped };
         let read = match chunks.next(bytes_max) {
             Ok(Some(chunk)) => Read::Bytes(chunk.bytes),
             Ok(None) => Read::End,
@@ -496,8 +564,10 @@ pub(super) enum Read {
     Blocked,
     /// It is complete.
     End,
-    /// The client has given it up, or we have.
+    /// The client has given it up.
     Reset,
+    /// We have.
+    Stopped,
 }
 
 /// Sends what there is to send; says whether there was anything.

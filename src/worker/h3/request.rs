@@ -50,7 +50,8 @@ pub(super) async fn answer(link: Rc<Link>, connection: Rc<Connection>, stream: R
     worker.stats.http3.requests.inc();
     link.closing.on_request(link, &connection);
     let list_bytes_max = worker.config.http3.header_list_bytes_max as usize;
-    let parts = match section.as_deref().map(|section| request_parts(section, list_bytes_max)) {
+    let may_connect = link.offers_connect.get();
+    let parts = match section.as_deref().map(|section| request_parts(section, list_bytes_max, may_connect)) {
         Some(Ok(parts)) => Ok(parts),
         Some(Err(HeadError::Broken)) => {
             return fail(link, stream, Failure::Connection(ErrorCode::QPACK_DECOMPRESSION_FAILED));
@@ -72,11 +73,17 @@ pub(super) async fn answer(link: Rc<Link>, connection: Rc<Connection>, stream: R
             Err(error)
         }
     };
-    receiver.set_expected(head.body, head.expect_continue);
+    match head.upgrade {
+        true => receiver.expect_tunnel(),
+        false => receiver.set_expected(head.body, head.expect_continue),
+    }
+    if converted.is_ok() && receiver.has_unannounced() {
+        return fail(link, stream, Failure::Stream(ErrorCode::MESSAGE_ERROR));
+    }
     let request = Request::new(&worker, &connection, head, head_bytes);
     let (mut receiver, sender) = (multiplexed::Receiver::H3(receiver), multiplexed::Stream::H3(stream.clone()));
     let wire = Wire::Stream(StreamWire { stream: &sender, gathered: Vec::new(), is_broken: false });
-    let answer = Answer::new(&worker, &connection, head.method, wire);
+    let answer = Answer::new(&worker, &connection, head.method, wire).for_connect(head.upgrade);
     let mut client = Client::new(Upload::Stream(&mut receiver), answer);
     let outcome = match converted {
         Ok(()) => exchange::run(&worker, &connection, request, &mut client, scratch).await,
@@ -89,9 +96,12 @@ pub(super) async fn answer(link: Rc<Link>, connection: Rc<Connection>, stream: R
     account(&worker, &connection, request, &client, outcome);
     let has_answered = client.answer.status() != 0;
     drop(client);
-    let multiplexed::Receiver::H3(receiver) = receiver else { unreachable!("made above") };
+    let multiplexed::Receiver::H3(mut receiver) = receiver else { unreachable!("made above") };
     if let Some(failure) = receiver.failure() {
         return fail(link, stream, failure);
+    }
+    if has_answered && receiver.has_unannounced() {
+        return fail(link, stream, Failure::Stream(ErrorCode::MESSAGE_ERROR));
     }
     if outcome.after == After::Abort || !has_answered {
         if !has_answered {
@@ -109,18 +119,8 @@ fn give_up(link: &Link, stream: &Stream) {
     if link.is_lost() || !stream.is_given_up() {
         return;
     }
-    link.worker().stats.http3.resets_received.inc();
     stream.reset(ErrorCode::REQUEST_CANCELLED);
-    count_reset(link);
-}
-
-/// A request has come to nothing, by the client's will or its mistake.
-fn count_reset(link: &Link) {
-    if !link.budget.borrow_mut().on_early_reset() {
-        link.worker().stats.http3.floods.inc();
-        tracing::debug!("HTTP/3 connection ends: too many of its client's requests come to nothing");
-        link.close(ErrorCode::EXCESSIVE_LOAD);
-    }
+    link.on_early_reset();
 }
 
 /// The client has broken a rule.
@@ -129,7 +129,7 @@ fn fail(link: &Link, stream: &Stream, failure: Failure) {
     match failure {
         Failure::Stream(code) => {
             stream.reset(code);
-            count_reset(link);
+            link.on_early_reset();
         }
         Failure::Connection(code) => {
             tracing::debug!(%failure, "HTTP/3 connection ends by its client's mistake");

@@ -1,5 +1,6 @@
 //! What QUIC connections are made with: keys of the process, limits of the config.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,7 +32,7 @@ const IDLE_SLACK: Duration = Duration::from_secs(5);
 #[derive(Clone)]
 pub(crate) struct Keys {
     ids: Ids,
-    /// A worker tells clients of connections that it does not know so (RFC 9000 section 10.3).
+    /// What the keys of the listeners come from, see [`Keys::reset`].
     reset: Arc<hmac::Key>,
     /// Seals what a client must bring back to prove its address.
     token: Arc<hkdf::Prk>,
@@ -51,6 +52,14 @@ impl Keys {
     /// Connection ids.
     pub(super) fn ids(&self) -> &Ids {
         &self.ids
+    }
+
+    /// Key of the tokens with which a worker tells clients of the listener at `address` of connections that it does not know
+    /// (RFC 9000 section 10.3). The same on all workers, and across reloads. Another one for each listener: a connection
+    /// that is known at one is not at the others, and a token that was learned there must not end it (section 10.3.2).
+    fn reset(&self, address: SocketAddr) -> hmac::Key {
+        let derived = hmac::sign(&self.reset, address.to_string().as_bytes());
+        hmac::Key::new(hmac::HMAC_SHA256, derived.as_ref())
     }
 }
 
@@ -82,9 +91,9 @@ impl ConnectionIdGenerator for Generator {
     }
 }
 
-/// For the endpoint of `worker`.
-pub(super) fn endpoint(keys: &Keys, worker: usize) -> Arc<EndpointConfig> {
-    let mut config = EndpointConfig::new(keys.reset.clone());
+/// For the endpoint of `worker` at `address`.
+pub(super) fn endpoint(keys: &Keys, worker: usize, address: SocketAddr) -> Arc<EndpointConfig> {
+    let mut config = EndpointConfig::new(Arc::new(keys.reset(address)));
     let (ids, worker) = (keys.ids.clone(), u16::try_from(worker).unwrap_or(u16::MAX));
     config.supported_versions(vec![VERSION]);
     config.cid_generator(move || Box::new(Generator { ids: ids.clone(), worker }));
@@ -115,4 +124,24 @@ fn transport(config: &Config) -> TransportConfig {
         .max_idle_timeout(IdleTimeout::try_from(config.http.keep_alive_timeout + IDLE_SLACK).ok())
         .datagram_receive_buffer_size(None);
     transport
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reset_tokens_belong_to_a_listener_and_are_the_same_on_all_workers() {
+        let keys = Keys::random();
+        let of_another_worker = keys.clone();
+        let sign = |keys: &Keys, address: &str| {
+            hmac::sign(&keys.reset(address.parse().expect("an address")), b"a connection id").as_ref().to_vec()
+        };
+        let token = sign(&keys, "192.0.2.1:443");
+        assert_eq!(sign(&of_another_worker, "192.0.2.1:443"), token);
+        for other in ["192.0.2.1:444", "192.0.2.2:443", "[::ffff:192.0.2.1]:443"] {
+            assert_ne!(sign(&keys, other), token, "{other}");
+        }
+        assert_ne!(sign(&Keys::random(), "192.0.2.1:443"), token);
+    }
 }

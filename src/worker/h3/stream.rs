@@ -12,6 +12,7 @@ use quinn_proto::{StreamId, VarInt, WriteError};
 use super::super::Worker;
 use super::super::body::{BodyFailure, Side};
 use super::super::connection::Broken;
+use super::super::multiplexed::framing;
 use super::super::pacing::Pacing;
 use super::super::watch::{GaveUp, OnExpiry, Watched};
 use super::link::{Link, Read};
@@ -39,6 +40,8 @@ pub(in super::super) struct Stream {
     is_stopped: Cell<bool>,
     /// The client has given up the content of its request.
     is_reset: Cell<bool>,
+    /// One of both has been counted.
+    is_counted: Cell<bool>,
     /// A read waits for content.
     is_wanted: Cell<bool>,
     /// Content has come that nobody has asked for.
@@ -70,6 +73,7 @@ impl Stream {
             ends_behind_pending: Cell::new(false),
             is_stopped: Cell::new(false),
             is_reset: Cell::new(false),
+            is_counted: Cell::new(false),
             is_wanted: Cell::new(false),
             has_unread: Cell::new(false),
             is_left: Cell::new(false),
@@ -94,7 +98,9 @@ impl Stream {
     pub(super) fn on_readable(&self) {
         // A client that gives up while nobody reads would not be noticed otherwise.
         let reset = self.link.quic.borrow_mut().recv_stream(self.id).received_reset();
-        self.is_reset.set(self.is_reset.get() || matches!(reset, Ok(Some(_))));
+        if matches!(reset, Ok(Some(_))) {
+            self.note_reset();
+        }
         if !self.is_wanted.get() && !self.is_reset.get() && !self.is_left.get() {
             self.set_unread(true);
         }
@@ -115,10 +121,23 @@ impl Stream {
         self.is_stopped.set(true);
         self.pending.take();
         let _ = self.link.quic.borrow_mut().send_stream(self.id).reset(code);
+        self.count_given_up();
         if self.is_left.get() {
             self.link.streams.borrow_mut().remove(&self.id);
         }
         self.wake();
+    }
+
+    fn note_reset(&self) {
+        self.is_reset.set(true);
+        self.count_given_up();
+    }
+
+    /// Behind the end of an exchange a reset only answers that we want no more of the request.
+    fn count_given_up(&self) {
+        if !self.is_left.get() && !self.is_counted.replace(true) {
+            self.link.on_given_up();
+        }
     }
 
     fn set_unread(&self, has_unread: bool) {
@@ -153,6 +172,20 @@ impl Stream {
         .await
     }
 
+    /// Runs `work` until it ends or the client leaves, whatever the deadline, which may be that of the other direction.
+    async fn until_gone<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+        let mut work = pin!(work);
+        poll_fn(|cx| {
+            self.note_waker(cx);
+            match work.as_mut().poll(cx) {
+                Poll::Ready(end) => Poll::Ready(Some(end)),
+                Poll::Pending if self.is_gone() => Poll::Ready(None),
+                Poll::Pending => Poll::Pending,
+            }
+        })
+        .await
+    }
+
     /// Sends an interim head.
     pub(in super::super) fn interim(&self, status: u16, fields: &[u8]) -> Result<(), Broken> {
         if self.stage.get() != Stage::Waiting || self.is_gone() {
@@ -175,14 +208,7 @@ impl Stream {
         if self.stage.get() != Stage::Waiting || self.is_gone() {
             return Err(Broken);
         }
-        let is_bodiless = method == Method::Head || matches!(head.status, 100..=199 | 204 | 304);
-        let (length, has_content) = match head.content {
-            Content::Absent(length) => (length, false),
-            Content::Length(length) => (Some(length), length > 0),
-            Content::Stream => (None, true),
-        };
-        let length = length.filter(|_| head.status >= 200 && head.status != 204);
-        let has_content = has_content && !is_bodiless;
+        let (length, has_content) = framing(head, method);
         self.put_head(head, length, server, date);
         self.stage.set(if has_content { Stage::Sending } else { Stage::Done });
         self.ends_behind_pending.set(!has_content);
@@ -299,6 +325,11 @@ impl Stream {
         }
     }
 
+    /// See [`super::super::multiplexed::Stream::cancel`].
+    pub(in super::super) fn cancel(&self) {
+        self.reset(ErrorCode::REQUEST_CANCELLED);
+    }
+
     /// The client need not send the rest of its request; nothing to do where there is none.
     pub(super) fn stop_reading(&self, code: ErrorCode) {
         if self.link.quic.borrow_mut().recv_stream(self.id).stop(var_int(code)).is_ok() {
@@ -405,9 +436,18 @@ impl Receiver {
         }
     }
 
+    /// An extended CONNECT: nothing comes before it is agreed to.
+    pub(super) fn expect_tunnel(&mut self) {
+        self.awaits_continue = true;
+    }
+
     /// What the head says of the content to come.
     pub(super) fn set_expected(&mut self, kind: BodyKind, awaits_continue: bool) {
-        self.expected = if let BodyKind::Length(length) = kind { Some(length) } else { None };
+        self.expected = match kind {
+            BodyKind::None => Some(0),
+            BodyKind::Length(length) => Some(length),
+            BodyKind::Chunked | BodyKind::UntilClose => None,
+        };
         self.awaits_continue = awaits_continue && !self.is_done;
     }
 
@@ -434,12 +474,19 @@ impl Receiver {
 
     /// The stream ends where it has come to, as far as is known now.
     pub(super) fn ends_here(&mut self) -> bool {
-        match self.look() {
-            Some(Next::Piece(Piece::Data(data))) => self.ahead = Some(data),
-            Some(Next::Last(Last::End)) => self.is_done = true,
-            _ => {}
+        if self.ahead.is_none() {
+            match self.look() {
+                Some(Next::Piece(Piece::Data(data))) => self.ahead = Some(data),
+                Some(Next::Last(Last::End)) => self.is_done = true,
+                _ => {}
+            }
         }
         self.is_done
+    }
+
+    /// Content has come although the head says that there is none: the request is malformed (RFC 9114 section 4.1.2).
+    pub(super) fn has_unannounced(&mut self) -> bool {
+        !self.is_done && self.expected == Some(0) && (!self.ends_here() && self.ahead.is_some())
     }
 
     /// Waits for the next piece.
@@ -474,9 +521,10 @@ impl Receiver {
                 }
                 Read::End => self.last = Some(self.reader.end().map_or_else(Last::Failed, |()| Last::End)),
                 Read::Reset => {
-                    self.stream.is_reset.set(true);
+                    self.stream.note_reset();
                     self.last = Some(Last::Gone);
                 }
+                Read::Stopped => self.last = Some(Last::Gone),
             }
         }
         self.stream.set_unread(false);
@@ -545,6 +593,27 @@ impl Receiver {
             Ok(Next::Piece(Piece::Head(_) | Piece::HeadTooLarge) | Next::Last(Last::Gone))
             | Err(GaveUp::ClientGone) => Err(BodyFailure::Gone),
             Err(GaveUp::Expired) => Err(self.pacing.is_late(worker)),
+        }
+    }
+
+    /// See [`super::super::multiplexed::Receiver::next_tunnelled`].
+    pub(in super::super) async fn next_tunnelled(&mut self) -> Result<Option<Bytes>, Broken> {
+        self.reader.become_tunnel();
+        if self.is_done {
+            return Ok(None);
+        }
+        let stream = self.stream.clone();
+        let next = match self.ahead.take() {
+            Some(data) => Some(Next::Piece(Piece::Data(data))),
+            None => stream.until_gone(poll_fn(|cx| self.poll_next(cx))).await,
+        };
+        match next {
+            Some(Next::Piece(Piece::Data(data))) => Ok(Some(self.join(data))),
+            Some(Next::Last(Last::End)) => {
+                self.is_done = true;
+                Ok(None)
+            }
+            _ => Err(Broken),
         }
     }
 

@@ -1,9 +1,11 @@
-//! Bytes both ways between a client and a server: connections in TCP mode, and those that have left HTTP behind an upgrade.
+//! Bytes both ways between a client and a server: connections in TCP mode, those that have left HTTP behind an upgrade, and
+//! streams of HTTP/2 and HTTP/3 behind an extended CONNECT.
 //!
 //! | part | carries |
 //! |---|---|
 //! | `direct` | clear text on both sides, by splice(2) where it is much |
 //! | `copy` | where one side speaks TLS |
+//! | `stream` | where the client's end is a stream |
 //!
 //! Each direction takes, then gives what it took, then takes again: a slow side slows the other down, and what is under
 //! way is one buffer or pipe for each. While nothing comes neither is held. Silence in both directions ends the tunnel, the
@@ -11,8 +13,10 @@
 
 mod copy;
 mod direct;
+mod stream;
 
 pub(super) use self::direct::COPIED_BYTES_MAX;
+pub(super) use self::stream::StreamTunnel;
 
 use std::cell::Cell;
 use std::future::{Future, poll_fn};
