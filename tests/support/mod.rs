@@ -10,7 +10,9 @@
 pub(crate) mod actions;
 pub(crate) mod client;
 pub(crate) mod dnsmasq;
+pub(crate) mod fake_http2;
 pub(crate) mod frames;
+pub(crate) mod grpc;
 pub(crate) mod http2;
 pub(crate) mod http3;
 pub(crate) mod nginx;
