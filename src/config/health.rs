@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use rustls::RootCertStore;
 
-use super::model::Secret;
+use super::model::{Protocol, Secret};
 use crate::tls::Certificate;
 use crate::util::pattern::Pattern;
 
@@ -23,6 +23,8 @@ pub struct Health {
     pub tls: Option<CheckTls>,
     /// A header of the PROXY protocol in front, which says that the check speaks for itself.
     pub proxy_protocol: Option<ProxyVersion>,
+    /// Version of HTTP that a request is made in.
+    pub protocol: Protocol,
     /// Port of TCP servers to check instead of their own.
     pub port: Option<u16>,
     /// Time for one check, connecting included.

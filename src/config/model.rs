@@ -35,7 +35,7 @@ pub use options::{ErrorPage, ErrorPages, Hsts, Options, PageSource, PageStatus, 
 pub use process::{AppPlacement, DriverChoice, Process, RunAs, StatsLevel, StatsSocket};
 pub use resolver::{Families, Resolver};
 pub use site::{Action, HostPattern, Mirror, PathMatch, ProxyBy, Redirect, Respond, Rewrite, Route, Site, Tarpit};
-pub use upstream::{Balance, FailBack, Hash, ProxyProtocol, Retry, Server, TierMin, Upstream, UpstreamTls};
+pub use upstream::{Balance, FailBack, Hash, Protocol, ProxyProtocol, Retry, Server, TierMin, Upstream, UpstreamTls};
 
 /// Everything one process is told to do.
 #[derive(Clone, Debug)]

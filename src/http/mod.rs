@@ -7,6 +7,7 @@ pub mod coding;
 pub mod cookies;
 pub mod date;
 pub mod fields;
+pub mod grpc;
 pub mod h1;
 pub mod h2;
 pub mod h3;

@@ -4,7 +4,7 @@
 //! left out (RFC 9110 section 7.6.1); everything else is copied in order, name and value byte for byte. So what our
 //! parser understood is what the next one reads, and nothing a client writes can move the end of a message.
 //!
-//! Bodies, trailers and sockets are not handled here. Trailer sections are not forwarded (RFC 9110 section 6.5.1 allows
+//! Bodies, trailers and sockets are not handled here. Trailer sections of HTTP/1 are not forwarded (RFC 9110 section 6.5.1 allows
 //! to discard them), so neither is the field that announces them. Upgrade goes on only as [`super::upgrade`] allows.
 //!
 //! In: heads and the bytes they point into, context by reference. Out: bytes appended to a `Vec`, which is all that may

@@ -11,7 +11,8 @@ use super::balance::{Ask, Balancer, Picked, Servers};
 use super::pool::IdlePool;
 use super::retry_budget::RetryBudget;
 use crate::config::Heirs;
-use crate::config::model::{ProxyProtocol, Server, Upstream};
+use crate::config::model::{Protocol, ProxyProtocol, Server, Upstream, UpstreamTls};
+use crate::tls::Offer;
 
 /// Most idle connections to one server that a data worker keeps for itself alone, where there are others: enough for the ups
 /// and downs of a moment, because one from the exchange costs a few system calls.
@@ -29,7 +30,7 @@ pub struct UpstreamState<T> {
     /// What may be sent a second time.
     pub retries: RetryBudget,
     /// Settings of TLS sessions with the servers, this worker's own.
-    tls: Option<Arc<rustls::ClientConfig>>,
+    tls: Option<TlsSettings>,
     proxy_protocol: ProxyProtocol,
     /// Idle connections beyond its own ones are for all workers.
     shares: bool,
@@ -44,6 +45,28 @@ pub struct DataWorker {
     pub count: usize,
     /// See [`Balancer::new`].
     pub seed: u64,
+}
+
+/// One for each offer that a server may get.
+#[derive(Debug)]
+struct TlsSettings {
+    http1: Arc<rustls::ClientConfig>,
+    http2: Arc<rustls::ClientConfig>,
+    both: Arc<rustls::ClientConfig>,
+}
+
+impl TlsSettings {
+    /// Each has a store of sessions: those that nobody will ask for are not made.
+    fn new(tls: &UpstreamTls, protocol: Protocol) -> TlsSettings {
+        // The check has made these settings once already.
+        let settings = |offer| tls.trust.settings(offer).expect("settings that were tried");
+        let http1 = settings(Offer::Http1);
+        match protocol {
+            Protocol::Http1 => TlsSettings { http2: http1.clone(), both: http1.clone(), http1 },
+            Protocol::H2 => TlsSettings { http2: settings(Offer::Http2), both: http1.clone(), http1 },
+            Protocol::Auto => TlsSettings { http2: http1.clone(), both: settings(Offer::Both), http1 },
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -78,16 +101,19 @@ impl<T> UpstreamState<T> {
             servers: upstream.servers.iter().map(|server| ServerState::new(server, pool())).collect(),
             balancer: Balancer::new(upstream, worker.index, worker.seed),
             retries: RetryBudget::new(upstream.retry.budget_percent, now),
-            // The check has made these settings once already.
-            tls: upstream.tls.as_ref().map(|tls| tls.trust.settings().expect("settings that were tried")),
+            tls: upstream.tls.as_deref().map(|tls| TlsSettings::new(tls, upstream.protocol)),
             proxy_protocol: upstream.proxy_protocol,
             shares: shares(upstream, worker.count),
         }
     }
 
-    /// Settings of TLS sessions with the servers; `None`: they are reached in clear text.
-    pub fn tls(&self) -> Option<&Arc<rustls::ClientConfig>> {
-        self.tls.as_ref()
+    /// Settings of TLS sessions with the servers that offer these versions of HTTP; `None`: they are reached in clear text.
+    pub fn tls(&self, offer: Offer) -> Option<&Arc<rustls::ClientConfig>> {
+        self.tls.as_ref().map(|tls| match offer {
+            Offer::Http1 => &tls.http1,
+            Offer::Http2 => &tls.http2,
+            Offer::Both => &tls.both,
+        })
     }
 
     /// The state under a new config, beside which this one goes on for the requests that have it. Servers that stay, whose

@@ -49,7 +49,7 @@ pub use self::quic::QuicTls;
 pub use certificate::Certificate;
 pub use error::TlsError;
 pub use facts::{ClientCertificate, Facts, Verify};
-pub use outbound::{Outbound, ServerTrust};
+pub use outbound::{Offer, Outbound, ServerTrust};
 pub use resolver::Resolver;
 pub use self_signed::{SelfSigned, self_signed};
 pub use session::{INPUT_BYTES_MAX, Received, Session, looks_like_tls};

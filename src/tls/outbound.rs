@@ -43,6 +43,17 @@ pub fn parse_system_authorities(pem: &[u8]) -> RootCertStore {
     roots
 }
 
+/// Versions of HTTP that a server may choose from (ALPN).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Offer {
+    /// HTTP/1.1.
+    Http1,
+    /// HTTP/2.
+    Http2,
+    /// Either; HTTP/2 is preferred.
+    Both,
+}
+
 /// What the certificates of servers are held against, and what we show them. Read once, cheap to clone.
 #[derive(Clone)]
 pub struct ServerTrust {
@@ -83,7 +94,7 @@ impl ServerTrust {
     /// Settings of the sessions of one worker, with a store of its own for those that can be resumed.
     ///
     /// Errors: settings that rustls refuses.
-    pub fn settings(&self) -> Result<Arc<ClientConfig>, TlsError> {
+    pub fn settings(&self, offer: Offer) -> Result<Arc<ClientConfig>, TlsError> {
         let provider = profile::provider(TlsProfile::Intermediate);
         let builder = ClientConfig::builder_with_provider(provider.clone())
             .with_protocol_versions(profile::versions(TlsProfile::Intermediate))?;
@@ -95,7 +106,12 @@ impl ServerTrust {
             Some(identity) => builder.with_client_cert_resolver(shown(identity)),
             None => builder.with_no_client_auth(),
         };
-        config.alpn_protocols = vec![facts::HTTP1.as_bytes().to_vec()];
+        let protocols: &[&str] = match offer {
+            Offer::Http1 => &[facts::HTTP1],
+            Offer::Http2 => &[facts::HTTP2],
+            Offer::Both => &[facts::HTTP2, facts::HTTP1],
+        };
+        config.alpn_protocols = protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
         config.resumption = Resumption::in_memory_sessions(RESUMED_SESSIONS_MAX);
         Ok(Arc::new(config))
     }
@@ -195,6 +211,11 @@ impl Outbound {
     /// Nothing of the request may be sent yet.
     pub fn is_handshaking(&self) -> bool {
         self.connection.is_handshaking()
+    }
+
+    /// The server has chosen HTTP/2.
+    pub fn is_http2(&self) -> bool {
+        self.connection.alpn_protocol() == Some(facts::HTTP2.as_bytes())
     }
 
     /// The server has said that nothing more comes (close_notify). An end of the stream without it is a truncation.
@@ -304,7 +325,7 @@ mod tests {
             let (mut server, chain) = server(&["api.internal"]);
             let trust = ServerTrust::new(Some(parse_authorities(chain.as_bytes()).expect("roots")), None);
             let (mut hello, name) = (Vec::new(), server_name("api.internal").expect("a name"));
-            let settings = trust.settings().expect("settings");
+            let settings = trust.settings(Offer::Http1).expect("settings");
             let mut client = Outbound::new(&settings, &name, &mut hello).expect("a session");
             assert!(client.is_handshaking() && client.encrypt(b"too early", &mut Vec::new()).is_err());
             shake(&mut client, hello, &mut server, piece).expect("trusted");
@@ -340,7 +361,7 @@ mod tests {
             // `Some("")`: the right authority, so that only the name is wrong.
             let ca = ca.map(|ca| if ca.is_empty() { own.as_str() } else { ca });
             let roots = ca.map(|ca| parse_authorities(ca.as_bytes()).expect("roots"));
-            let settings = ServerTrust::new(roots, None).settings().expect("settings");
+            let settings = ServerTrust::new(roots, None).settings(Offer::Http1).expect("settings");
             let (mut hello, name) = (Vec::new(), server_name(wanted).expect("a name"));
             let mut client = Outbound::new(&settings, &name, &mut hello).expect("a session");
             let shaken = shake(&mut client, hello, &mut server, 4096);
@@ -350,7 +371,7 @@ mod tests {
 
     #[test]
     fn what_is_no_tls_is_an_error_and_no_panic() {
-        let settings = ServerTrust::new(None, None).settings().expect("settings");
+        let settings = ServerTrust::new(None, None).settings(Offer::Http1).expect("settings");
         let garbage: [&[u8]; 4] =
             [b"HTTP/1.1 400 Bad Request\r\n\r\n", &[0; 300], &[22, 3, 3, 255, 255], b"\x15\x03\x03\x00\x02\x02\x28"];
         for bytes in garbage {

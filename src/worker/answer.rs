@@ -10,6 +10,7 @@ use std::os::fd::AsFd;
 use std::time::SystemTime;
 
 use bytes::Bytes;
+use http::HeaderMap;
 
 use super::Worker;
 use super::connection::{Broken, Connection};
@@ -73,6 +74,8 @@ pub(super) struct Answer<'a> {
     throttle: Option<Box<Throttle>>,
     /// Bytes a second that a server or application has asked for; 0: any rate.
     asked_rate: Option<u64>,
+    /// The request is a call of gRPC, whose client reads errors in trailers.
+    pub(super) is_call: bool,
     pub(super) trail: Trail,
 }
 
@@ -181,6 +184,7 @@ impl<'a> Answer<'a> {
             coder: None,
             throttle: None,
             asked_rate: None,
+            is_call: false,
             trail: Trail { log_access: true, ..Trail::default() },
         }
     }
@@ -719,8 +723,8 @@ impl<'a> Answer<'a> {
         }
     }
 
-    /// Ends the content. The end may still wait to be sent, together with what comes next.
-    pub(super) async fn finish(&mut self) -> Result<(), Broken> {
+    /// Ends what changes the content.
+    async fn finish_content(&mut self) -> Result<(), Broken> {
         if self.substitution.is_some() {
             Box::pin(self.finish_substitution()).await?;
         }
@@ -730,6 +734,12 @@ impl<'a> Answer<'a> {
             coder.encoder.finish(&mut coded).map_err(|_| Broken)?;
             self.put_coded(coded).await?;
         }
+        Ok(())
+    }
+
+    /// Ends the content. The end may still wait to be sent, together with what comes next.
+    pub(super) async fn finish(&mut self) -> Result<(), Broken> {
+        self.finish_content().await?;
         match &mut self.wire {
             Wire::H1(wire) => {
                 if self.framing == BodyKind::Chunked {
@@ -744,6 +754,22 @@ impl<'a> Answer<'a> {
                 let data = Bytes::from(std::mem::take(&mut wire.gathered));
                 wire.stream.send(self.worker, data, true).await
             }
+        }
+    }
+
+    /// The same, with trailers behind the content where the client's protocol has a place for them: over HTTP/1 there is
+    /// none, as few clients read them and none is told that they come.
+    pub(super) async fn finish_with(&mut self, trailers: Option<HeaderMap>) -> Result<(), Broken> {
+        let is_open = self.framing != BodyKind::None;
+        let Some(trailers) = trailers.filter(|_| is_open && matches!(self.wire, Wire::Stream(_))) else {
+            return self.finish().await;
+        };
+        // What is held back by a coding or a substitution ends first.
+        self.finish_content().await?;
+        self.flush_wire().await?;
+        match &self.wire {
+            Wire::Stream(wire) if !wire.is_broken => wire.stream.end_with(trailers),
+            _ => Err(Broken),
         }
     }
 

@@ -96,6 +96,11 @@ impl RequestBody {
         side
     }
 
+    /// See [`super::upload::Upload::begin_dialogue`].
+    pub(super) fn begin_dialogue(&mut self) {
+        self.pacing.switch_off();
+    }
+
     /// The body has been read to its end.
     pub(super) fn is_done(&self) -> bool {
         self.decoder.is_done()

@@ -17,6 +17,7 @@ use super::upload::{Left, Upload};
 use super::{Worker, admit, call_app, forward, logged, send_file, tarpit};
 use crate::config::model::{Action, Options, PageSource, PageStatus};
 use crate::http::answer::{AnswerHead, Content};
+use crate::http::grpc::is_call;
 use crate::http::h1::{BodyKind, FieldName, Method, RequestHead, write_field};
 use crate::log::AddressText;
 use crate::metrics::ServedBy;
@@ -151,6 +152,25 @@ pub(super) struct Scratch {
     pub(super) fields: Vec<u8>,
 }
 
+impl Client<'_> {
+    /// See [`Upload::keep_ready`]; what an action before has kept is taken from there.
+    pub(super) async fn keep_ready(
+        &mut self,
+        worker: &Worker,
+        kept: &mut Vec<u8>,
+        bytes_max: usize,
+    ) -> Result<bool, BodyFailure> {
+        match std::mem::replace(&mut self.left, Left::Spent) {
+            Left::Unread => self.upload.keep_ready(worker, kept, bytes_max).await,
+            Left::Kept(bytes) => {
+                kept.extend_from_slice(&bytes);
+                Ok(true)
+            }
+            Left::Spent => Err(BodyFailure::Gone),
+        }
+    }
+}
+
 impl<'a> Request<'a> {
     pub(super) fn new(worker: &Worker, connection: &Connection, head: &'a RequestHead, bytes: &'a [u8]) -> Request<'a> {
         let (client, is_https) = connection.client(worker, head, bytes);
@@ -216,6 +236,8 @@ async fn rounds(
     asker: Asker,
 ) -> Outcome {
     let keeps = client.answer.keeps_connection();
+    let content_type = request.head.field(request.bytes, FieldName::ContentType);
+    client.answer.is_call = asker == Asker::Client && content_type.is_some_and(is_call);
     let origin = match asker {
         Asker::Client => Origin::Client,
         Asker::Ourselves => Origin::Internal,
@@ -282,7 +304,10 @@ async fn canned(cx: Option<&Cx<'_>>, client: &mut Client<'_>, fields: &mut Vec<u
         client.answer.set_keep_alive(false);
     }
     client.answer.force_status(None);
-    let sent = respond::error(cx, &mut client.answer, fields, error.status).await;
+    let sent = match client.answer.is_call {
+        false => respond::error(cx, &mut client.answer, fields, error.status).await,
+        true => respond::call_error(cx, &mut client.answer, fields, error.status).await,
+    };
     let after = match (sent, error.closes) {
         (Err(_), _) => After::Abort,
         (Ok(()), true) => After::Linger,
@@ -412,7 +437,8 @@ async fn with_page(acted: Acted, cx: &Cx<'_>, client: &mut Client<'_>, fields: &
         // They described what would have been sent, and those of these the error.
         client.answer.keep_fields(Vec::new());
     }
-    let has_page = stage.page_for.is_none() && stage.asker == Asker::Client;
+    // A page says nothing to the client of a call.
+    let has_page = stage.page_for.is_none() && stage.asker == Asker::Client && !client.answer.is_call;
     let page = cx.options.error_pages.page(error.status).filter(|_| has_page);
     let Some(page) = page else { return Ok(canned(Some(cx), client, fields, error).await) };
     let status = match page.status {

@@ -23,6 +23,7 @@
 //! | `tarpit` | the one that takes it on purpose |
 //! | `trail`, `logged` | what a request leaves behind, and whether the access log wants it |
 //! | `h2`, `h3` | connections that carry several requests at once |
+//! | `link` | connections of HTTP/2 to servers |
 //! | `multiplexed` | one of these requests, whichever of the two it came in |
 //! | `run` | the worker's thread: listeners, tick, reload, drain |
 //!
@@ -45,6 +46,7 @@ mod handover;
 mod held_back;
 mod hot;
 mod limits;
+mod link;
 mod logged;
 mod multiplexed;
 mod pacing;
@@ -119,6 +121,8 @@ pub(crate) struct Worker {
     /// The same for QUIC; `None`: it has no HTTP/3.
     quic: RefCell<Vec<Option<Arc<crate::tls::QuicTls>>>>,
     upstreams: Vec<RefCell<UpstreamState<forward::ServerConnection>>>,
+    /// By upstream and server: connections of HTTP/2.
+    links: Vec<Vec<Rc<link::Servers>>>,
     /// By upstream: its requests that wait for a place; `None`: its servers have no limit.
     queues: Vec<Option<Queue>>,
 }
@@ -234,7 +238,11 @@ impl Worker {
             forward::look(self, index, now);
             upstream.borrow_mut().expire(|server| self.has_clients(index, server), now, |_, _| {});
             for (server, stats) in self.stats.servers[index].iter().enumerate() {
-                stats.idle.set(upstream.borrow().idle(server) as u64);
+                let links = &self.links[index][server];
+                if !self.has_clients(index, server) {
+                    links.close();
+                }
+                stats.idle.set((upstream.borrow().idle(server) + links.idle()) as u64);
             }
         }
         if self.index == 0 {

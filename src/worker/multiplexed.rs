@@ -3,6 +3,7 @@
 use std::rc::Rc;
 
 use bytes::Bytes;
+use http::HeaderMap;
 
 use super::Worker;
 use super::body::{BodyFailure, Side};
@@ -99,6 +100,14 @@ impl Stream {
         }
     }
 
+    /// Ends the stream with trailers behind its content.
+    pub(super) fn end_with(&self, trailers: HeaderMap) -> Result<(), Broken> {
+        match self {
+            Stream::H2(stream) => stream.end_with(trailers),
+            Stream::H3(stream) => stream.end_with(&trailers),
+        }
+    }
+
     /// The same for content of which more comes at once: returns a rest that is not worth a frame.
     pub(super) async fn send_most(&self, worker: &Worker, data: Bytes) -> Result<Bytes, Broken> {
         match self {
@@ -155,6 +164,14 @@ impl Receiver {
         }
     }
 
+    /// What came behind the content, once that has been read to its end.
+    pub(super) fn take_trailers(&mut self) -> Option<HeaderMap> {
+        match self {
+            Receiver::H2(receiver) => receiver.take_trailers(),
+            Receiver::H3(receiver) => receiver.take_trailers(),
+        }
+    }
+
     /// Reads and drops the content, unless the client waits to be asked for it.
     pub(super) async fn take_in(&mut self, worker: &Worker) -> Result<(), BodyFailure> {
         match self {
@@ -168,6 +185,14 @@ impl Receiver {
         match self {
             Receiver::H2(receiver) => receiver.ask(),
             Receiver::H3(receiver) => receiver.ask(),
+        }
+    }
+
+    /// See [`super::upload::Upload::begin_dialogue`].
+    pub(super) fn begin_dialogue(&mut self) {
+        match self {
+            Receiver::H2(receiver) => receiver.begin_dialogue(),
+            Receiver::H3(receiver) => receiver.begin_dialogue(),
         }
     }
 

@@ -11,6 +11,8 @@ use crate::guard::Pace;
 #[derive(Default)]
 pub(super) struct Pacing {
     pace: Pace,
+    /// The client may be silent for as long as whoever it talks to allows.
+    is_off: bool,
 }
 
 /// A wait under way. Without a least rate the clock is not read.
@@ -19,6 +21,11 @@ pub(super) struct Waiting {
 }
 
 impl Pacing {
+    /// From now on nobody is too slow: the body is one side of a dialogue.
+    pub(super) fn switch_off(&mut self) {
+        self.is_off = true;
+    }
+
     /// Sets the deadline of `watched` for a wait that begins now. Errors: the client has been too slow so far.
     pub(super) fn begin(
         &self,
@@ -26,6 +33,10 @@ impl Pacing {
         watched: &Watched,
         on_expiry: OnExpiry,
     ) -> Result<Waiting, BodyFailure> {
+        if self.is_off {
+            watched.clear();
+            return Ok(Waiting { since: None });
+        }
         let http = &worker.config.http;
         let left = self.pace.left(&http.body_rate);
         if left.is_some_and(|left| left.is_zero()) {

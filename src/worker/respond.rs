@@ -23,6 +23,23 @@ pub(super) async fn error(
     answer.send(cx, &AnswerHead { status, reason: None, fields, content }, body.as_bytes()).await
 }
 
+/// The same for the client of a call of gRPC: nothing but trailers, as [`crate::http::grpc`] says.
+pub(super) async fn call_error(
+    cx: Option<&Cx<'_>>,
+    answer: &mut Answer<'_>,
+    fields: &mut Vec<u8>,
+    status: u16,
+) -> Result<(), Broken> {
+    fields.clear();
+    crate::http::grpc::put_error(status, fields);
+    answer.trail.call_error = Some(status);
+    let content = match answer.version() {
+        Version::Http2 | Version::Http3 => Content::Absent(None),
+        Version::Http10 | Version::Http11 => Content::Length(0),
+    };
+    answer.send(cx, &AnswerHead { status: 200, reason: None, fields, content }, b"").await
+}
+
 fn error_fields(fields: &mut Vec<u8>, status: u16) {
     fields.clear();
     match status {

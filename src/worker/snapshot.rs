@@ -14,7 +14,7 @@ use super::forward::{self, ServerConnection};
 use super::h3::QuicSocket;
 use super::logged::Logged;
 use super::udp::FlowSocket;
-use super::{Lasting, Worker, run};
+use super::{Lasting, Worker, link, run};
 use crate::config::model::{Action, Files, Listener, Upstream};
 use crate::config::{Config, Succession};
 use crate::control::Shared;
@@ -136,6 +136,7 @@ impl Worker {
             tls: RefCell::new(run::tls_configs(&config, tls)?),
             quic: RefCell::new(run::quic_configs(&config, tls)?),
             upstreams: upstreams(&shared, lasting.index, before),
+            links: links(&shared, before),
             queues: shared.gates.iter().map(|gate| Some(Queue::new(gate.clone()?, lasting.index))).collect(),
             stats: shared.workers[lasting.index].clone(),
             access_log,
@@ -189,6 +190,12 @@ impl<'a> Before<'a> {
             upstream.retire(|server| stays.as_ref().is_none_or(|stays| stays[server].is_none()));
         }
     }
+
+    /// Closes connections of HTTP/2 that `next` does not share, each behind its requests.
+    fn close_links(&self, next: &Worker) {
+        let stays = |servers: &Rc<link::Servers>| next.links.iter().flatten().any(|next| Rc::ptr_eq(next, servers));
+        self.worker.links.iter().flatten().filter(|servers| !stays(servers)).for_each(|servers| servers.close());
+    }
 }
 
 /// Those that stay share idle connections and counts with what they were in the worker before.
@@ -205,6 +212,32 @@ fn upstreams(shared: &Shared, worker: usize, before: Option<&Before<'_>>) -> Ups
         })
     };
     shared.config.upstreams.iter().enumerate().map(upstream).collect()
+}
+
+/// Those that stay share their connections of HTTP/2, unless the old ones were made by other rules.
+fn links(shared: &Shared, before: Option<&Before<'_>>) -> Vec<Vec<Rc<link::Servers>>> {
+    let head_bytes_max = shared.config.http.head_bytes_max;
+    let of_upstream = |(u, upstream): (usize, &Upstream)| {
+        let limits = link::Limits::new(upstream, head_bytes_max);
+        let of_server = |s: usize| {
+            let old = before.and_then(|Before { worker, succession }| {
+                let (old, server) = (succession.upstreams.0[u]?, succession.servers[u].0[s]?);
+                let rules = &worker.config.upstreams[old];
+                // What was verified by other rules, or not at all, is not used again.
+                let same_rules = rules.tls.is_none() && upstream.tls.is_none() && rules.protocol == upstream.protocol;
+                same_rules.then(|| worker.links[old][server].clone())
+            });
+            match old {
+                Some(servers) => {
+                    servers.set_limits(limits);
+                    servers
+                }
+                None => link::Servers::new(limits),
+            }
+        };
+        (0..upstream.servers.len()).map(of_server).collect()
+    };
+    shared.config.upstreams.iter().enumerate().map(of_upstream).collect()
 }
 
 /// Puts a new config into the place of the present one.
@@ -248,6 +281,7 @@ fn swap(
     flows: Vec<FlowSocket>,
 ) {
     before.retire_servers();
+    before.close_links(worker);
     let limits = crate::files::Limits::from(&worker.config.process);
     lasting.files.borrow_mut().reconfigure(limits, usize::MAX, &worker.stats.files);
     lasting.current.replace(Some(worker.clone()));

@@ -27,6 +27,8 @@ pub(super) struct Trail {
     pub(super) site: Option<u16>,
     /// Upstream that the route chose, index into the config.
     pub(super) upstream: Option<u16>,
+    /// The error of HTTP that was told to the client of a call of gRPC, under status 200.
+    pub(super) call_error: Option<u16>,
     /// Status that the server behind us sent.
     pub(super) upstream_status: Option<u16>,
     /// Servers tried.
@@ -298,7 +300,7 @@ fn termination(client: &Client<'_>, outcome: Outcome) -> Termination {
         _ if client.answer.trail.limited.is_refused() => Termination::new(EndedBy::Proxy, Phase::Request),
         After::Close if !has_begun => Termination::new(EndedBy::Client, Phase::Response),
         _ if outcome.served_by == ServedBy::Files => Termination::NORMAL,
-        _ => match client.answer.status() {
+        _ => match client.answer.trail.call_error.unwrap_or(client.answer.status()) {
             504 if client.answer.trail.tries > 0 => Termination::new(EndedBy::ServerTimeout, Phase::Response),
             502 if client.answer.trail.tries > 0 => Termination::new(EndedBy::Server, Phase::Response),
             503 if client.answer.trail.upstream.is_some() => Termination::new(EndedBy::Server, Phase::Connect),

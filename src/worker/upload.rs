@@ -6,6 +6,7 @@ use std::rc::Rc;
 use std::task::Poll;
 
 use bytes::Bytes;
+use http::HeaderMap;
 
 use super::Worker;
 use super::body::{BodyFailure, RequestBody, Side};
@@ -123,6 +124,36 @@ impl Upload<'_> {
         }
     }
 
+    /// What came behind the content, once that has been read to its end. Over HTTP/1 it is dropped.
+    pub(super) fn take_trailers(&mut self) -> Option<HeaderMap> {
+        match self {
+            Upload::Stream(receiver) => receiver.take_trailers(),
+            Upload::H1 { .. } | Upload::Nothing => None,
+        }
+    }
+
+    /// Reads what is there of the content into `kept`, up to a little more than `bytes_max` bytes; `true`: that is all of it.
+    /// Over HTTP/1 nothing is read: a read that has begun must be waited for.
+    pub(super) async fn keep_ready(
+        &mut self,
+        worker: &Worker,
+        kept: &mut Vec<u8>,
+        bytes_max: usize,
+    ) -> Result<bool, BodyFailure> {
+        let Upload::Stream(receiver) = self else { return Ok(self.is_done()) };
+        while kept.len() <= bytes_max {
+            let mut next = std::pin::pin!(receiver.next(worker));
+            match poll_fn(|cx| Poll::Ready(next.as_mut().poll(cx))).await {
+                Poll::Pending => return Ok(false),
+                Poll::Ready(next) => match next? {
+                    None => return Ok(true),
+                    Some(data) => kept.extend_from_slice(&data),
+                },
+            }
+        }
+        Ok(receiver.is_done())
+    }
+
     /// Reads the whole content into `kept` when that takes at most `bytes_max` bytes; `false` when it is longer, what was
     /// read by then being in `kept`.
     pub(super) async fn keep(
@@ -165,6 +196,16 @@ impl Upload<'_> {
             Upload::H1 { body, .. } => body.ask(worker, connection).await,
             Upload::Stream(receiver) => receiver.ask(),
             Upload::Nothing => Ok(()),
+        }
+    }
+
+    /// The content is one side of a dialogue, in which the client may wait for the other one: its silence is not looked at any
+    /// more, nor how much it sends.
+    pub(super) fn begin_dialogue(&mut self) {
+        match self {
+            Upload::H1 { body, .. } => body.begin_dialogue(),
+            Upload::Stream(receiver) => receiver.begin_dialogue(),
+            Upload::Nothing => {}
         }
     }
 

@@ -283,6 +283,13 @@ impl Watched {
         is_draining
     }
 
+    /// Wakes the task that waits.
+    pub(crate) fn wake(&self) {
+        if let Some(waker) = self.watch.waiter.take() {
+            waker.wake();
+        }
+    }
+
     /// Runs `work` until it ends, or `is_over` (`None`), which is looked at whenever [`Watches::tell_of_drain`] tells.
     pub(crate) async fn until_drained<T>(
         &self,

@@ -176,6 +176,11 @@ impl Answer<'_> {
     }
 
     /// It came to its end.
+    /// What came behind the content; empty where nothing did.
+    pub(crate) fn trailers(&self) -> Vec<[String; 2]> {
+        serde_json::from_value(self.0["trailers"].clone()).unwrap_or_default()
+    }
+
     pub(crate) fn is_whole(&self) -> bool {
         self.0["end"] == "whole"
     }

@@ -9,8 +9,8 @@ use super::secret;
 use crate::config::health::is_field_name;
 use crate::config::key::Table;
 use crate::config::model::{
-    CheckTls, FieldMatch, Health, HttpProbe, MysqlProbe, Pace, Probe, ProxyVersion, Secret, StatusSet, TextMatch,
-    TextProbe,
+    CheckTls, FieldMatch, Health, HttpProbe, MysqlProbe, Pace, Probe, Protocol, ProxyVersion, Secret, StatusSet,
+    TextMatch, TextProbe,
 };
 use crate::config::report::Problem;
 use crate::config::section::{Context, Placed, Section, type_name};
@@ -24,11 +24,12 @@ const OWN_FIELDS: [&str; 6] = ["host", "connection", "content-length", "transfer
 const DATAGRAM_BYTES_MAX: usize = 65_507;
 
 /// Keys that mean something for some kinds of check only.
-const KEYS_OF_KINDS: [(&str, &[&str]); 15] = [
+const KEYS_OF_KINDS: [(&str, &[&str]); 16] = [
     ("path", &["http"]),
     ("method", &["http"]),
     ("host", &["http"]),
     ("headers", &["http"]),
+    ("protocol", &["http"]),
     ("status", &["http"]),
     ("expect_header", &["http"]),
     ("expect_body", &["http"]),
@@ -78,6 +79,11 @@ fn settings(section: &Section<'_>) -> Health {
             Some("v1") => Some(ProxyVersion::V1),
             Some("v2") => Some(ProxyVersion::V2),
             _ => None,
+        },
+        protocol: match section.find("protocol") {
+            Some("h2") => Protocol::H2,
+            Some("auto") => Protocol::Auto,
+            _ => Protocol::Http1,
         },
         port: section.find("check_port"),
         timeout: section.get("timeout"),

@@ -1,6 +1,7 @@
 //! `[upstream.NAME]` and its servers.
 
 mod choice;
+mod protocol;
 mod sticky;
 
 use std::sync::Arc;
@@ -10,7 +11,7 @@ use super::{retry, upstream_tls};
 use toml_edit::{Item, Value as TomlValue};
 
 use crate::config::key::Table;
-use crate::config::model::{FailBack, Probe, ProxyProtocol, Server, TierMin, Upstream};
+use crate::config::model::{FailBack, Probe, Protocol, ProxyProtocol, Server, TierMin, Upstream};
 use crate::config::report::Problem;
 use crate::config::section::{Placed, Section, type_name, value_type_name};
 use crate::config::value::parse_server;
@@ -34,8 +35,13 @@ pub(super) fn compile<'a>(name: &str, section: &Section<'a>) -> Upstream {
     choice::warn_of_useless_keys(section, &upstream);
     upstream.tls = upstream_tls::compile(section, &upstream.servers);
     check_over_tls(section, &mut upstream);
+    protocol::report(section, &upstream);
     if let Some(health) = &mut upstream.health {
         let is_written = section.item("health").is_some_and(|item| item.get("proxy_protocol").is_some());
+        let has_version = section.item("health").is_some_and(|item| item.get("protocol").is_some());
+        if !has_version && health.port.is_none() {
+            health.protocol = upstream.protocol;
+        }
         health.proxy_protocol = health.proxy_protocol.or(upstream.proxy_protocol.version().filter(|_| !is_written));
     }
     upstream
@@ -67,6 +73,9 @@ pub(in crate::config) fn upstream_settings<'a>(
         queue_max: section.get("queue_max"),
         queue_timeout: section.get("queue_timeout"),
         tls: None,
+        protocol: protocol::protocol(section),
+        h2_streams_max: section.get("h2_streams_max"),
+        h2_connections_max: section.get("h2_connections_max"),
         health: super::health::compile(section, health),
         outliers: super::outliers::compile(section),
         panic_percent: section.get("panic"),

@@ -11,7 +11,7 @@ use crate::config::report::Problem;
 use crate::config::section::{Outside, Section, type_name};
 use crate::runtime::net::Address;
 use crate::tls::certificate::{self, Certificate, Part};
-use crate::tls::{ServerTrust, outbound};
+use crate::tls::{Offer, ServerTrust, outbound};
 
 /// Compiles `tls` of an upstream; `None`: its servers are reached in clear text.
 pub(super) fn compile(upstream: &Section<'_>, servers: &[Server]) -> Option<Arc<UpstreamTls>> {
@@ -51,7 +51,7 @@ pub(super) fn compile(upstream: &Section<'_>, servers: &[Server]) -> Option<Arc<
     let files = identity_files(&section);
     let identity = files.as_ref().and_then(|files| identity(&section, files));
     let trust = ServerTrust::new(authorities, identity);
-    if let Err(error) = trust.settings() {
+    if let Err(error) = trust.settings(Offer::Http1) {
         upstream.bad_value("tls", error.to_string());
         return None;
     }

@@ -25,6 +25,9 @@ pub(super) const KEYS: &[Key] = &[
     Key::new(Table::Health, "headers", Kind::Form("field names with their values, { X-Name = \"value\" }"), Means("none"))
         .help("further fields of the request")
         .known_as(&["haproxy http-check send"]),
+    Key::new(Table::Health, "protocol", Kind::Word(&["h2", "auto", "http1"]), Means("as requests go: see `protocol` of the upstream; http1 with a `check_port`"))
+        .help("version of HTTP that is asked in")
+        .known_as(&["haproxy check-proto", "haproxy check-alpn"]),
     Key::new(Table::Health, "status", Kind::List(&Kind::Text), Default("2xx,3xx"))
         .help("statuses of a healthy answer: \"200\", \"2xx\", \"200-299\"")
         .known_as(&["haproxy http-check expect"]),

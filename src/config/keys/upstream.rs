@@ -53,6 +53,17 @@ pub(super) const KEYS: &[Key] = &[
     Key::new(Table::Upstream, "tls", Kind::Form("true, false, or a table such as { server_name = \"api.internal\" }"), Means("clear text"))
         .help("TLS towards its servers; checks use it too")
         .known_as(&["nginx proxy_pass https", "haproxy server ssl"]),
+    Key::new(Table::Upstream, "protocol", Kind::Word(&["http1", "h2", "auto"]), Default("http1"))
+        .help("version of HTTP towards its servers: `h2` is HTTP/2, in clear text without asking, over TLS by ALPN, which a server must agree to; `auto` takes what the server chooses of both, over TLS alone")
+        .known_as(&["nginx grpc_pass", "nginx proxy_http_version", "haproxy proto h2", "haproxy alpn"])
+        .when("`h2` for gRPC, whose calls need it"),
+    Key::new(Table::Upstream, "h2_streams_max", integer(1, 10_000), Default("100"))
+        .help("requests at once on one connection of HTTP/2; a server may allow fewer")
+        .known_as(&["haproxy tune.h2.be.max-concurrent-streams"])
+        .when("down to spread requests over more connections, for servers that work on each connection with one core"),
+    Key::new(Table::Upstream, "h2_connections_max", integer(1, 1000), Default("8"))
+        .help("connections of HTTP/2 of a data worker to one server; another one is made when all are full, and requests wait when there are this many")
+        .when("up for servers that allow few requests at once on a connection"),
     Key::new(Table::Upstream, "outliers", Kind::Form("true, false, or a table such as { consecutive = 5, ejection_time = \"30s\" }"), Means("false"))
         .help("ejects servers for what live traffic shows")
         .known_as(&["nginx max_fails", "haproxy observe", "envoy outlier_detection"])
@@ -120,7 +131,7 @@ pub(super) const KEYS: &[Key] = &[
         .known_as(&["nginx keepalive", "haproxy pool-max-conn"])
         .when("up when one worker has more than this many requests under way to one server"),
     Key::new(Table::Upstream, "keep_idle_timeout", WAIT, Default("4s"))
-        .help("how long an idle connection is kept; must stay below the server's own time")
+        .help("how long an idle connection is kept, of HTTP/2 too; must stay below the server's own time")
         .flag_of(FlagOf::Proxy, "keep-idle-timeout")
         .known_as(&["nginx upstream keepalive_timeout", "haproxy pool-purge-delay"])
         .when("up when traffic is thin and the servers keep connections longer. nginx's 60s loses requests to Node.js, which closes after 5s"),

@@ -17,7 +17,7 @@ pub struct Files {
     pub candidates: Vec<Candidate>,
     /// Path, beneath the root, served with 200 when there is no such file (single-page applications).
     pub fallback: Option<String>,
-    /// The named route, index into [`Site::routes`], that gets the request when there is no such file.
+    /// The named route, index into [`Site::routes`](super::Site::routes), that gets the request when there is no such file.
     pub last_resort: Option<usize>,
     /// What a directory without index file is answered with.
     pub listing: Listing,

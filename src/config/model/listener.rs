@@ -26,7 +26,7 @@ pub struct Listener {
     pub tcp: Option<Arc<TcpRoute>>,
     /// UDP mode; `None`: it listens on TCP.
     pub udp: Option<Arc<UdpRoute>>,
-    /// Indexes into [`Config::sites`].
+    /// Indexes into [`Config::sites`](super::Config::sites).
     pub sites: Vec<usize>,
     /// HTTP/2 is spoken with clients that ask for it.
     pub http2: bool,
@@ -46,7 +46,7 @@ impl Listener {
     }
 }
 
-/// Where the connections of a listener in TCP mode go. The numbers are indexes into [`Config::upstreams`].
+/// Where the connections of a listener in TCP mode go. The numbers are indexes into [`Config::upstreams`](super::Config::upstreams).
 #[derive(Debug)]
 pub enum TcpRoute {
     /// All to one upstream.
@@ -83,7 +83,7 @@ impl TcpRoute {
 /// Where the datagrams of a listener in UDP mode go, and what its flows may take.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UdpRoute {
-    /// Index into [`Config::upstreams`].
+    /// Index into [`Config::upstreams`](super::Config::upstreams).
     pub upstream: usize,
     /// Longest silence in both directions together.
     pub idle_timeout: Duration,

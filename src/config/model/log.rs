@@ -8,7 +8,7 @@ use std::sync::Arc;
 pub struct Log {
     /// Where lines go, but for sites that say otherwise; `None`: no access log.
     pub access: Option<LogTarget>,
-    /// What each site says, in the order of [`Config::sites`]. A site beyond its end is as [`SiteLog::Default`].
+    /// What each site says, in the order of [`Config::sites`](super::Config::sites). A site beyond its end is as [`SiteLog::Default`].
     pub sites: Vec<SiteLog>,
     /// Form of a line.
     pub format: Arc<crate::log::Template>,

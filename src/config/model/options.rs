@@ -50,7 +50,7 @@ pub struct Options {
     pub access: Option<Arc<AddressRules>>,
     /// The login; `None`: none.
     pub auth: Option<Arc<Auth>>,
-    /// What requests must keep, indexes into [`Config::limits`].
+    /// What requests must keep, indexes into [`Config::limits`](super::Config::limits).
     pub limits: Arc<[usize]>,
     /// Whether all that is asked for must be met, or any of it.
     pub satisfy: Satisfy,
@@ -202,7 +202,7 @@ pub enum PageSource {
     /// A path of the same site, routed again as an internal redirect and asked for with GET (HEAD stays HEAD); `$status`
     /// is the one of the error.
     Path(Template),
-    /// The named route of this index into [`Site::routes`], which gets the request as it is.
+    /// The named route of this index into [`Site::routes`](super::Site::routes), which gets the request as it is.
     Route(usize),
 }
 

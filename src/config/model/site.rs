@@ -143,14 +143,14 @@ pub enum Action {
 pub struct ProxyBy {
     /// One variable.
     pub name: Template,
-    /// All that it may be, with their indexes into [`Config::upstreams`].
+    /// All that it may be, with their indexes into [`Config::upstreams`](super::Config::upstreams).
     pub upstreams: Vec<(String, usize)>,
 }
 
 /// Where copies of requests go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Mirror {
-    /// Index into [`Config::upstreams`].
+    /// Index into [`Config::upstreams`](super::Config::upstreams).
     pub upstream: usize,
     /// Share of the requests, hundredths of a percent.
     pub share: u32,

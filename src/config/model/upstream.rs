@@ -70,6 +70,18 @@ pub enum FailBack {
     Manual,
 }
 
+/// Which version of HTTP servers are spoken with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Protocol {
+    /// HTTP/1.1.
+    #[default]
+    Http1,
+    /// HTTP/2: in clear text with prior knowledge, over TLS by ALPN, which servers have to agree to.
+    H2,
+    /// What a server chooses by ALPN; over TLS alone.
+    Auto,
+}
+
 /// A named set of servers.
 #[derive(Clone, Debug)]
 pub struct Upstream {
@@ -99,6 +111,12 @@ pub struct Upstream {
     pub queue_timeout: Duration,
     /// TLS towards them; `None`: clear text.
     pub tls: Option<Arc<UpstreamTls>>,
+    /// Version of HTTP that they are spoken with.
+    pub protocol: Protocol,
+    /// Requests at once on a connection of HTTP/2; a server may allow fewer.
+    pub h2_streams_max: u32,
+    /// Connections of HTTP/2 of a data worker to a server.
+    pub h2_connections_max: usize,
     /// Active check; `None`: servers count as up.
     pub health: Option<Health>,
     /// What live traffic tells of them; `None`: nothing is made of it.

@@ -229,9 +229,8 @@ pub(super) fn in_its_table(key: &Key, line: &str) -> String {
 /// What makes a key of `health` mean something.
 fn health_needs(key: &str) -> &'static str {
     match key {
-        "method" | "host" | "headers" | "status" | "expect_header" | "expect_body" | "expect_max" | "tls" => {
-            "path = \"/x\""
-        }
+        "method" | "protocol" | "host" | "headers" | "status" | "expect_header" | "expect_body" | "expect_max"
+        | "tls" => "path = \"/x\"",
         "ca" | "server_name" => "kind = \"tls\"",
         "user" => "kind = \"mysql\"",
         "password" | "password_file" => "kind = \"mysql\", user = \"u\"",

@@ -10,6 +10,7 @@ mod keys;
 mod limits;
 mod mistakes;
 mod names;
+mod protocol;
 mod routing;
 mod substitute;
 mod tcp;

@@ -5,6 +5,7 @@
 //! |---|---|
 //! | this file | one task for each server that is checked, by its schedule |
 //! | `probe` | one check: socket, TLS, time-outs |
+//! | `http2` | the conversation of a check over HTTP/2 |
 //! | `tls` | the client side of a check's TLS |
 //! | `outliers` | one task for each upstream with `outliers`: reads what data workers count |
 //! | `tell` | changes to the servers' states, log and events |
@@ -13,6 +14,7 @@
 //! [`crate::proxy::health`], who is ejected [`crate::proxy::outlier`], who is used when few are left
 //! [`crate::proxy::availability`]. All of it runs on the control thread; data workers only ever read [`Shared::is_up`].
 
+mod http2;
 mod outliers;
 mod probe;
 mod tell;

@@ -7,8 +7,9 @@ use std::time::{Duration, SystemTime};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::{Instant, timeout_at};
 
+use super::http2;
 use super::tls::TlsClient;
-use crate::config::model::{Health, Probe, ProxyVersion, Server, TextProbe};
+use crate::config::model::{Health, Probe, Protocol, ProxyVersion, Server, TextProbe};
 use crate::guard::proxy_protocol::{Checksum, Header, encode_v1, encode_v2};
 use crate::proxy::check::{CheckStatus, Conversation, Step, Verdict, answered};
 use crate::runtime::net::{Address, is_own_failure, no_address};
@@ -16,7 +17,7 @@ use crate::runtime::net::{Address, is_own_failure, no_address};
 /// Longest datagram.
 const ANSWER_BYTES_MAX: usize = 65_535;
 
-trait Socket: AsyncRead + AsyncWrite + Unpin + Send {}
+pub(super) trait Socket: AsyncRead + AsyncWrite + Unpin + Send {}
 impl<T: AsyncRead + AsyncWrite + Unpin + Send> Socket for T {}
 
 /// What the checks of an upstream have in common.
@@ -34,7 +35,9 @@ pub(super) struct Checked {
 
 impl Prober {
     pub(super) fn new(health: &Health) -> Prober {
-        Prober { tls: health.tls.as_ref().map(TlsClient::new) }
+        // What is no request of HTTP says nothing of its version either.
+        let protocol = if let Probe::Http(_) = health.probe { Some(health.protocol) } else { None };
+        Prober { tls: health.tls.as_ref().map(|tls| TlsClient::new(tls, protocol)) }
     }
 
     /// Checks `server`. Ends within `health.timeout`.
@@ -70,6 +73,7 @@ impl Prober {
             let sent = timeout_at(deadline, socket.write_all(&proxy_header(version))).await;
             settled(sent, health.timeout)?;
         }
+        let mut is_http2 = health.protocol == Protocol::H2;
         if let Some(tls) = &self.tls {
             socket = match timeout_at(deadline, tls.connect(socket, server, &address)).await {
                 Err(_) => {
@@ -82,6 +86,8 @@ impl Prober {
                 }
                 Ok(Ok((socket, ends))) => {
                     *certificate_ends = ends;
+                    let chosen = socket.get_ref().1.alpn_protocol();
+                    is_http2 |= health.protocol == Protocol::Auto && chosen == Some(b"h2");
                     socket
                 }
             };
@@ -95,6 +101,10 @@ impl Prober {
                 Some(_) => Verdict::new(CheckStatus::TlsDone, "TLS handshake done"),
                 None => Verdict::new(CheckStatus::Connected, "connected"),
             });
+        }
+        if is_http2 && matches!(health.probe, Probe::Http(_)) {
+            let talk = http2::converse(socket, &mut conversation, self.tls.is_some());
+            return settled(timeout_at(deadline, talk).await, health.timeout);
         }
         let ended = timeout_at(deadline, converse(&mut socket, &mut conversation)).await;
         settled(ended, health.timeout)

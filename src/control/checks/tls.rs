@@ -15,7 +15,7 @@ use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::client::TlsStream;
 
-use crate::config::model::{CheckTls, Server};
+use crate::config::model::{CheckTls, Protocol, Server};
 use crate::runtime::net::Address;
 use crate::tls::{Certificate, outbound};
 
@@ -25,6 +25,8 @@ pub(super) struct TlsClient {
     verifier: Result<Arc<dyn ServerCertVerifier>, String>,
     server_name: Option<String>,
     identity: Option<Certificate>,
+    /// What is asked for in ALPN; `None`: nothing is.
+    protocol: Option<Protocol>,
 }
 
 /// Why there is no TLS.
@@ -34,7 +36,8 @@ pub(super) struct TlsFailure {
 }
 
 impl TlsClient {
-    pub(super) fn new(settings: &CheckTls) -> TlsClient {
+    /// `protocol`: the version of HTTP that is to be spoken, if it is HTTP.
+    pub(super) fn new(settings: &CheckTls, protocol: Option<Protocol>) -> TlsClient {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let verifier = match (&settings.ca, &settings.roots) {
             (Some(_), Some(roots)) => {
@@ -49,7 +52,7 @@ impl TlsClient {
             (None, _) => Ok(outbound::anyone(provider.clone())),
         };
         let (server_name, identity) = (settings.server_name.clone(), settings.identity.clone());
-        TlsClient { provider, verifier, server_name, identity }
+        TlsClient { provider, verifier, server_name, identity, protocol }
     }
 
     /// Shakes hands on `socket`; tells when the server's certificate ends.
@@ -92,6 +95,12 @@ impl TlsClient {
         let mut config = match &self.identity {
             Some(identity) => builder.with_client_cert_resolver(outbound::shown(identity)),
             None => builder.with_no_client_auth(),
+        };
+        config.alpn_protocols = match self.protocol {
+            // Servers that know nothing of ALPN are asked as before there was another version.
+            None | Some(Protocol::Http1) => Vec::new(),
+            Some(Protocol::H2) => vec![b"h2".to_vec()],
+            Some(Protocol::Auto) => vec![b"h2".to_vec(), b"http/1.1".to_vec()],
         };
         config.resumption = Resumption::disabled();
         // No SNI of `localhost` that nobody asked for; rustls sends none for addresses by itself.

@@ -71,6 +71,64 @@ pub fn connection(input: &[u8]) {
     check_counts(&turns, &summary);
 }
 
+/// What a server says: whether it greets like one of HTTP/2 is the same however its bytes are cut, and as a look at the whole
+/// tells; and the head of an answer made of it is laid out within its limits or refused.
+///
+/// The first byte of the input chooses the cut.
+pub fn server(input: &[u8]) {
+    let Some((&step, input)) = input.split_first() else { return };
+    let greet = |piece_bytes: usize| {
+        let mut greeting = Greeting::default();
+        let mut last = greeting.read(b"");
+        for piece in input.chunks(piece_bytes) {
+            last = greeting.read(piece);
+            if last.is_err() {
+                break;
+            }
+        }
+        last
+    };
+    let whole = greet(usize::MAX);
+    assert_eq!(whole, greet(usize::from(step % 16) + 1), "cut into pieces");
+    if let [a, b, c, found, flags, rest @ ..] = input
+        && rest.len() >= 4
+    {
+        let payload_bytes = u32::from_be_bytes([0, *a, *b, *c]) as usize;
+        let is_greeting = *found == kind::SETTINGS && flags & flag::ACK == 0 && rest[..4] == [0; 4];
+        let expect = (is_greeting && payload_bytes <= 16 * 1024).then_some(input.len() >= 9 + payload_bytes);
+        assert_eq!(whole.ok(), expect);
+    }
+    answer(input);
+}
+
+/// Lines `name:value` are the fields of an answer.
+fn answer(input: &[u8]) {
+    const LIMITS: crate::http::h1::Limits =
+        crate::http::h1::Limits { head_bytes_max: 64, target_bytes_max: 0, headers_max: 4 };
+    let mut headers = http::HeaderMap::new();
+    for line in input.split(|byte| *byte == b'\n') {
+        let Some(colon) = line.iter().position(|byte| *byte == b':') else { continue };
+        let name = http::HeaderName::from_bytes(&line[..colon]);
+        if let (Ok(name), Ok(value)) = (name, http::HeaderValue::from_bytes(&line[colon + 1..])) {
+            headers.append(name, value);
+        }
+    }
+    let (mut bytes, mut head) = (Vec::new(), crate::http::h1::ResponseHead::default());
+    let status = 200 + u16::from(input.first().copied().unwrap_or_default());
+    let method = crate::http::h1::Method::Get;
+    let read = read_answer((status, &headers), true, method, &LIMITS, &mut bytes, &mut head);
+    if read.is_ok() {
+        assert!(bytes.len() <= LIMITS.head_bytes_max && head.fields.len() <= LIMITS.headers_max);
+        assert_eq!(head.fields.len(), headers.len());
+        let lengths: Vec<_> = headers.get_all("content-length").iter().collect();
+        assert!(
+            lengths
+                .windows(2)
+                .all(|two| two[0].to_str().ok().map(str::parse::<u64>) == two[1].to_str().ok().map(str::parse::<u64>))
+        );
+    }
+}
+
 fn turns(mut input: &[u8]) -> Vec<Turn<'_>> {
     let mut turns = Vec::new();
     let mut now = Duration::ZERO;
@@ -194,6 +252,32 @@ mod tests {
         let length = *[0, 1, 4, 5, 6, 8, 13, 24, 40, 70].choose(random).unwrap();
         let payload: Vec<u8> = (0..length).map(|_| *[0, 0, 0, 1, 3, 8, 200].choose(random).unwrap()).collect();
         frame(kind, flags, id, &payload)
+    }
+
+    #[test]
+    fn any_server_keeps_the_property() {
+        for seed in 0..rounds() {
+            let mut random = StdRng::seed_from_u64(seed);
+            let mut input: Vec<u8> = vec![random.random()];
+            match random.random_range(0..3) {
+                0 => input.extend(random_frame(&mut random)),
+                1 => {
+                    let length = random.random_range(0..40);
+                    input.extend(frame(kind::SETTINGS, 0, 0, &vec![0; length]));
+                    input.truncate(random.random_range(0..=input.len()));
+                }
+                _ => {
+                    let texts =
+                        ["content-length:", "a:", "12", "7", "\n", ":", "\nx-long-name: some longer value", " ", "\0"];
+                    (0..random.random_range(0..12))
+                        .for_each(|_| input.extend(texts.choose(&mut random).unwrap().bytes()));
+                }
+            }
+            if let Err(panic) = std::panic::catch_unwind(|| server(&input)) {
+                eprintln!("seed {seed}, input {}", input.escape_ascii());
+                std::panic::resume_unwind(panic);
+            }
+        }
     }
 
     #[test]

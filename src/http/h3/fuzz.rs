@@ -38,6 +38,14 @@ fn read_request(bytes: &[u8], piece_bytes: usize) -> Seen {
                         Err(HeadError::TooLarge) => "too large",
                     });
                 }
+                Ok(Some(Piece::Trailers(section))) => {
+                    assert!(section.len() <= SECTION_BYTES_MAX);
+                    match trailers(&section, 4 * SECTION_BYTES_MAX) {
+                        Ok(trailers) => assert!(trailers.keys().all(|name| !name.as_str().starts_with(':'))),
+                        Err(HeadError::Broken | HeadError::Malformed(_) | HeadError::TooLarge) => {}
+                    }
+                    kinds.push("trailers");
+                }
                 Ok(Some(Piece::HeadTooLarge)) => kinds.push("head too large"),
                 Ok(Some(Piece::Data(data))) => {
                     assert!(!data.is_empty());

@@ -58,6 +58,24 @@ pub fn request_parts(section: &[u8], list_bytes_max: usize, may_connect: bool) -
     result.and_then(|()| gathered.into_parts()).map_err(HeadError::Malformed)
 }
 
+/// The trailers of a field section, under the same limit.
+pub fn trailers(section: &[u8], list_bytes_max: usize) -> Result<HeaderMap, HeadError> {
+    let mut gathered = Gathered::default();
+    let mut result = Ok(());
+    let decoded = qpack::decode(section, list_bytes_max, |name, value| {
+        if result.is_ok() {
+            // RFC 9114 section 4.3
+            let is_pseudo = name.first() == Some(&b':');
+            result = if is_pseudo { Err("pseudo-header field in trailers") } else { gathered.take(name, value) };
+        }
+    });
+    match decoded {
+        Err(DecodeError::Broken) => Err(HeadError::Broken),
+        Err(DecodeError::TooLarge) => Err(HeadError::TooLarge),
+        Ok(()) => result.map(|()| gathered.headers).map_err(HeadError::Malformed),
+    }
+}
+
 #[derive(Default)]
 struct Gathered {
     may_connect: bool,
@@ -156,6 +174,17 @@ pub fn write_head(answer: &AnswerHead<'_>, length: Option<u64>, server: &[u8], d
     put_lines(answer.fields, &mut section);
     if let Some(length) = length {
         qpack::put_field(b"content-length", length.to_string().as_bytes(), &mut section);
+    }
+    headers_head(section.len(), out);
+    out.extend_from_slice(&section);
+}
+
+/// Appends a HEADERS frame with trailers.
+pub fn write_trailers(trailers: &HeaderMap, out: &mut Vec<u8>) {
+    let mut section = Vec::with_capacity(64);
+    qpack::put_prefix(&mut section);
+    for (name, value) in trailers {
+        qpack::put_field(name.as_str().as_bytes(), value.as_bytes(), &mut section);
     }
     headers_head(section.len(), out);
     out.extend_from_slice(&section);

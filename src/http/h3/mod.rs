@@ -37,5 +37,5 @@ pub use code::{ErrorCode, Failure};
 pub use connection_id::{Ids, destination};
 pub use control::{CriticalStreams, GOAWAY_LAST, UniReader, goaway, settings_stream};
 pub use frame::{data_head, headers_head};
-pub use message::{HeadError, request_parts, write_head};
+pub use message::{HeadError, request_parts, trailers, write_head, write_trailers};
 pub use request::{Piece, RequestReader};

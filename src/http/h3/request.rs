@@ -20,6 +20,8 @@ pub enum Piece {
     HeadTooLarge,
     /// A run of content, not empty.
     Data(Bytes),
+    /// The field section behind the content, if it is not longer than the limit.
+    Trailers(Vec<u8>),
 }
 
 /// Reads the frames of a request.
@@ -45,7 +47,7 @@ enum Stage {
 
 impl RequestReader {
     /// A request of which nothing has come. A field section beyond `section_bytes_max` is told as
-    /// [`Piece::HeadTooLarge`]; trailers are skipped, however long they are.
+    /// [`Piece::HeadTooLarge`]; trailers that long are skipped.
     pub fn new(section_bytes_max: usize) -> RequestReader {
         RequestReader {
             stage: Stage::Head,
@@ -96,6 +98,12 @@ impl RequestReader {
                         return Ok(Some(Piece::Head(std::mem::take(&mut self.section))));
                     }
                 }
+                (kind::HEADERS, Stage::Trailers) => {
+                    self.section.extend_from_slice(&payload);
+                    if is_whole {
+                        return Ok(Some(Piece::Trailers(std::mem::take(&mut self.section))));
+                    }
+                }
                 _ => {}
             }
         }
@@ -112,7 +120,13 @@ impl RequestReader {
                 return Ok(Some(Piece::HeadTooLarge));
             }
             (kind::HEADERS, Stage::Head) => self.section.reserve(head.payload_bytes as usize),
-            (kind::HEADERS, Stage::Content) if !self.is_tunnel => self.stage = Stage::Trailers,
+            (kind::HEADERS, Stage::Content) if !self.is_tunnel => {
+                self.stage = Stage::Trailers;
+                if head.payload_bytes > self.section_bytes_max as u64 {
+                    self.frame = Some(FrameHead { kind: u64::MAX, ..head });
+                    return Ok(None);
+                }
+            }
             (kind::DATA, Stage::Content) => {}
             (kind::HEADERS | kind::DATA, _) => return unexpected,
             (kind::CANCEL_PUSH | kind::SETTINGS | kind::PUSH_PROMISE | kind::GOAWAY | kind::MAX_PUSH_ID, _) => {
@@ -185,6 +199,9 @@ mod tests {
         check(&[(1, b"")], Ok(vec![head(b"")]));
         check(&[(1, b"f"), (0, b"one"), (0, b""), (0, b"two")], Ok(vec![head(b"f"), data(b"onetwo")]));
         check(&[(1, b"f"), (0, b"one"), (1, b"longer than ten")], Ok(vec![head(b"f"), data(b"one")]));
+        let trailers = Piece::Trailers(b"trailers".to_vec());
+        check(&[(1, b"f"), (0, b"one"), (1, b"trailers")], Ok(vec![head(b"f"), data(b"one"), trailers.clone()]));
+        check(&[(1, b"f"), (1, b"trailers"), (0x21, b"?")], Ok(vec![head(b"f"), trailers]));
         // Kinds that nobody knows, in between.
         check(&[(0x21, b"?"), (1, b"f"), (0x40, b""), (0, b"x"), (0xf0700, b"u=1")], Ok(vec![head(b"f"), data(b"x")]));
         check(&[(1, b"eleven bytes"), (0, b"x")], Ok(vec![Piece::HeadTooLarge, data(b"x")]));

@@ -3,6 +3,10 @@
 use std::pin::pin;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
+use h2::RecvStream;
+
+use super::connect::Connected;
 use super::outgoing::{Outgoing, append_body};
 use super::relay::BrokeOff;
 use super::server::ServerConnection;
@@ -23,6 +27,21 @@ pub(super) struct Response {
     pub(super) head: ResponseHead,
     /// What was read from the server: the head, then the beginning of the body.
     pub(super) input: Vec<u8>,
+}
+
+/// A response whose head has arrived over HTTP/2.
+pub(super) struct Arrived {
+    pub(super) response: Response,
+    /// Content that came with it.
+    pub(super) first: Bytes,
+    /// What follows.
+    pub(super) content: RecvStream,
+}
+
+impl Arrived {
+    pub(super) fn status(&self) -> u16 {
+        self.response.head.status
+    }
 }
 
 /// A try under way: on which server, on which connection, since when.
@@ -61,7 +80,14 @@ impl Forward<'_> {
         outgoing: &Outgoing,
         Try { server, fresh, now, gives_up_answer }: Try<'_>,
     ) -> Result<Outcome, NoResponse> {
-        let (server_connection, is_reused) = self.connect(server, fresh, now).await?;
+        let (server_connection, is_reused) = match self.connect(server, fresh, now).await? {
+            Connected::Own(connection, is_reused) => (connection, is_reused),
+            Connected::Shared(shared) => {
+                let next = Try { server, fresh, now, gives_up_answer };
+                // Boxed: every request would carry its size.
+                return Box::pin(self.attempt_shared(client, fields, outgoing, shared, next)).await;
+            }
+        };
         let connected = if is_reused { Duration::ZERO } else { now.elapsed() };
         client.answer.trail.connect = Some(connected);
         let bytes = self.request_bytes(outgoing, server)?;
@@ -71,9 +97,13 @@ impl Forward<'_> {
         let closed = if is_reused { Situation::ReusedClosed } else { Situation::FreshClosed };
         self.send_head(&server_connection, bytes, closed).await?;
         let at = At { server, connection: &server_connection, begun, gives_up_answer };
-        let relayed = match outgoing.is_whole {
+        let relayed = match outgoing.is_whole.get() {
             true => self.exchange_whole(client, fields, at, closed).await?,
-            false => self.exchange_streamed(client, fields, outgoing.kind, at).await?,
+            false => {
+                // A request body that is streamed is not repeated, whatever became of the connection.
+                outgoing.is_kept.set(false);
+                self.exchange_streamed(client, fields, outgoing.kind.get(), at).await?
+            }
         };
         if relayed.is_reusable {
             self.keep(server, server_connection);
@@ -105,7 +135,7 @@ impl Forward<'_> {
         let receive = self.receive_head(answer, fields, at.connection, closed);
         let received = self.presence.while_client_stays(pin!(receive)).await;
         let response = received.unwrap_or(Err(NoResponse::ClientGone))?;
-        self.count_response(&mut answer.trail, at, &response);
+        self.count_response(&mut answer.trail, at.server, at.begun, &response);
         if self.config.retry.statuses.contains(&response.head.status) && (at.gives_up_answer)(answer) {
             return Err(NoResponse::Failed(TryFailed { situation: Situation::ErrorStatus, sent: true }));
         }
@@ -131,7 +161,6 @@ impl Forward<'_> {
         let may_keep = answer.keeps_connection();
         let send = pin!(self.send_body(upload, kind, at.connection));
         let mut beside = Beside::new(send, handle);
-        // A request body that is streamed is never repeated, whatever became of the connection.
         self.presence.watched().clear();
         let receive = self.receive_head(answer, fields, at.connection, Situation::FreshClosed);
         let received = match beside.run(pin!(self.presence.while_client_stays(pin!(receive)))).await {
@@ -142,7 +171,7 @@ impl Forward<'_> {
         let relayed = match received {
             Err(no_response) => Err(no_response),
             Ok(response) => {
-                self.count_response(&mut answer.trail, at, &response);
+                self.count_response(&mut answer.trail, at.server, at.begun, &response);
                 // Answered early: whether all of the body will have been read behind the response is not known yet.
                 answer.set_keep_alive(may_keep && beside.has_sent_all());
                 let relayed = beside.run(pin!(self.relay(answer, fields, response, at))).await;
@@ -160,16 +189,17 @@ impl Forward<'_> {
         Ok(relayed)
     }
 
-    fn count_response(&self, trail: &mut Trail, at: At<'_>, response: &Response) {
-        let stats = self.stats(at.server);
-        let waited = at.begun.elapsed();
+    /// `since`: the request was about to be sent.
+    pub(super) fn count_response(&self, trail: &mut Trail, server: usize, since: Instant, response: &Response) {
+        let stats = self.stats(server);
+        let waited = since.elapsed();
         stats.first_byte.record(waited);
         let mut state = self.worker.upstreams[self.upstream].borrow_mut();
-        state.balancer_mut().on_answer(at.server, waited, response.head.status < 500, at.begun + waited);
+        state.balancer_mut().on_answer(server, waited, response.head.status < 500, since + waited);
         drop(state);
         (trail.response, trail.upstream_status) = (Some(waited), Some(response.head.status));
         stats.responses[usize::from(response.head.status / 100).min(5)].inc();
-        self.observe_status(at.server, response.head.status);
+        self.observe_status(server, response.head.status);
     }
 
     pub(super) fn broken(&self, server: usize, who: BrokeOff) -> Relayed {

@@ -1,26 +1,53 @@
 //! Connections to servers: an idle one that is still good, or a new one.
 
 use std::pin::pin;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::dial::dial;
 use super::server::ServerConnection;
 use super::{Forward, NoResponse, TryFailed};
+use crate::config::model::Protocol;
 use crate::proxy::retry::Situation;
 use crate::runtime::detached::Detached;
 use crate::runtime::net::Peek;
 use crate::runtime::time::timeout;
+use crate::tls::Offer;
+use crate::worker::link::{Acquired, Place};
 use crate::worker::preamble;
 
+/// A way to a server.
+pub(super) enum Connected {
+    /// A connection of this request's own, and whether it was idle before.
+    Own(ServerConnection, bool),
+    Shared(Shared),
+}
+
+/// A place on a connection of HTTP/2 that others use too.
+pub(super) struct Shared {
+    pub(super) place: Place,
+    /// Zero: there was one.
+    pub(super) waited: Duration,
+}
+
 impl Forward<'_> {
-    /// An idle connection that is still good, or a new one. The flag says which.
+    /// A place on a shared connection, an idle connection that is still good, or a new one.
     pub(super) async fn connect(
         &self,
         server: usize,
         must_be_fresh: bool,
         now: Instant,
-    ) -> Result<(ServerConnection, bool), NoResponse> {
+    ) -> Result<Connected, NoResponse> {
         let stats = self.stats(server);
+        if self.config.protocol != Protocol::Http1 && self.upgrade.is_none() {
+            let fresh_since = must_be_fresh.then_some(now);
+            if let Some(place) = self.worker.links[self.upstream][server].place(fresh_since) {
+                stats.reuses.inc();
+                return Ok(Connected::Shared(Shared { place, waited: Duration::ZERO }));
+            }
+            if let Some(connected) = Box::pin(self.connect_shared(server, fresh_since, now)).await? {
+                return Ok(connected);
+            }
+        }
         let take_idle = || match must_be_fresh {
             true => None,
             false => self.worker.upstreams[self.upstream].borrow_mut().take_idle(server, now),
@@ -28,18 +55,18 @@ impl Forward<'_> {
         while let Some(idle) = take_idle() {
             if idle.is_quiet() {
                 stats.reuses.inc();
-                return Ok((idle, true));
+                return Ok(Connected::Own(idle, true));
             }
         }
         if !must_be_fresh && let Some(connection) = self.take_shared(server, now) {
             stats.reuses.inc();
-            return Ok((connection, true));
+            return Ok(Connected::Own(connection, true));
         }
         let begun = self.worker.now();
         let address = &self.config.servers[server].address;
         // Futures are handed on pinned: passed by value, each layer around them would hold a copy of its own.
         let header = preamble::header(self.connection, self.config.proxy_protocol, None);
-        let connecting = pin!(dial(self.worker, self.upstream, server, header, begun));
+        let connecting = pin!(dial(self.worker, self.upstream, server, header, Offer::Http1, begun));
         let connecting = pin!(timeout(self.config.connect_timeout, connecting));
         self.presence.watched().clear();
         let connected = match self.presence.while_client_stays(connecting).await {
@@ -51,7 +78,7 @@ impl Forward<'_> {
             Ok(Ok(connection)) => {
                 state.on_connected(server);
                 stats.connects.inc();
-                Ok((connection, false))
+                Ok(Connected::Own(connection, false))
             }
             failed => {
                 self.observe_connect_failure(
@@ -66,6 +93,28 @@ impl Forward<'_> {
                 state.on_connect_failed(server, self.worker.now());
                 Err(NoResponse::Failed(TryFailed { situation: Situation::ConnectFailed, sent: false }))
             }
+        }
+    }
+
+    /// Waits for a place on a connection of HTTP/2; `None`: the server has chosen HTTP/1.1.
+    async fn connect_shared(
+        &self,
+        server: usize,
+        fresh_since: Option<Instant>,
+        now: Instant,
+    ) -> Result<Option<Connected>, NoResponse> {
+        let failed = |situation| Err(NoResponse::Failed(TryFailed { situation, sent: false }));
+        let links = &self.worker.links[self.upstream][server];
+        let acquiring = pin!(links.acquire(self.cx.worker, self.upstream, server, fresh_since));
+        // Connecting has a time-out of its own; this one is for a place.
+        let patience = self.config.connect_timeout.saturating_add(self.config.queue_timeout);
+        self.presence.watched().clear();
+        match self.presence.while_client_stays(pin!(timeout(patience, acquiring))).await {
+            Err(_) => Err(NoResponse::ClientGone),
+            Ok(Err(_)) => failed(Situation::Refused),
+            Ok(Ok(Acquired::Failed)) => failed(Situation::ConnectFailed),
+            Ok(Ok(Acquired::Http1(connection))) => Ok(connection.map(|connection| Connected::Own(connection, false))),
+            Ok(Ok(Acquired::Place(place))) => Ok(Some(Connected::Shared(Shared { place, waited: now.elapsed() }))),
         }
     }
 

@@ -4,10 +4,12 @@ use std::io;
 use std::time::Instant;
 
 use super::server::ServerConnection;
+use crate::config::model::Protocol;
 use crate::runtime::net::Stream;
+use crate::tls::Offer;
 use crate::worker::Worker;
 
-/// Connects to a server of an upstream, over TLS where that is wanted. `header` goes out before everything else, in clear
+/// Connects to a server of an upstream, over TLS where that is wanted, with an `offer` of protocols. `header` goes out before everything else, in clear
 /// text; it may be empty. `begun`: now. No time-out of its own.
 ///
 /// Errors: what connecting, writing and the handshake report. The server has got nothing but the header.
@@ -16,6 +18,7 @@ pub(in crate::worker) async fn dial(
     upstream: usize,
     server: usize,
     header: Vec<u8>,
+    offer: Offer,
     begun: Instant,
 ) -> io::Result<ServerConnection> {
     let config = &worker.config.upstreams[upstream];
@@ -27,7 +30,7 @@ pub(in crate::worker) async fn dial(
     }
     let mut connection = ServerConnection::new(worker, stream);
     if let Some(tls) = &config.tls {
-        let settings = worker.upstreams[upstream].borrow().tls().cloned();
+        let settings = worker.upstreams[upstream].borrow().tls(offer).cloned();
         // Never in clear text instead: the check has seen to it that both are there.
         let (Some(settings), Some(name)) = (settings, tls.name_of(&config.servers[server])) else {
             return Err(io::Error::other("no settings for TLS"));
@@ -35,4 +38,9 @@ pub(in crate::worker) async fn dial(
         Box::pin(connection.secure(worker, &settings, &name)).await?;
     }
     Ok(connection)
+}
+
+/// What a connection in TCP mode offers, whose client speaks through it.
+pub(in crate::worker) fn offer_for_clients(protocol: Protocol) -> Offer {
+    if protocol == Protocol::H2 { Offer::Http2 } else { Offer::Http1 }
 }

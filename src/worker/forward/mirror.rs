@@ -5,21 +5,27 @@
 //! (what is kept for a second try, 16 KiB), and by the time-outs of the upstream that gets them. They are not tried twice,
 //! and wait for no place: what cannot be sent at once is not sent, and counted.
 
+use std::future::poll_fn;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
+
+use bytes::Bytes;
 
 use super::Forward;
 use super::choose::{Busy, Known};
 use super::dial::dial;
 use super::outgoing::Outgoing;
 use super::server::ServerConnection;
-use crate::config::model::Mirror;
+use crate::config::model::{Mirror, Protocol};
 use crate::http::h1::{BodyDecoder, BodyKind, Method, ResponseHead, parse_response};
+use crate::http::h2::request;
 use crate::proxy::{Ask, Picked, Tried};
 use crate::runtime::time::timeout;
+use crate::tls::Offer;
 use crate::util::random::mix;
+use crate::worker::link::{Acquired, Place};
 use crate::worker::watch::OnExpiry;
 use crate::worker::{Worker, preamble};
 
@@ -31,7 +37,7 @@ pub(super) fn mirror(forward: &Forward<'_>, outgoing: &Outgoing, mirror: &Mirror
     }
     let worker: &Rc<Worker> = forward.cx.worker;
     let stats = &worker.stats.upstreams[mirror.upstream];
-    let copy = (outgoing.is_whole && forward.upgrade.is_none()).then(|| Copy::begin(worker, mirror)).flatten();
+    let copy = (outgoing.is_whole.get() && forward.upgrade.is_none()).then(|| Copy::begin(worker, mirror)).flatten();
     let bytes = copy.is_some().then(|| forward.request_bytes(outgoing, 0).ok()).flatten();
     let (Some(copy), Some(bytes)) = (copy, bytes) else { return stats.mirror_skipped.inc() };
     stats.mirrored.inc();
@@ -65,7 +71,18 @@ impl Copy {
         let busy = self.choose()?;
         let stats = &self.worker.stats.servers[self.upstream][busy.server];
         let config = &self.worker.config.upstreams[self.upstream];
-        let server = self.connect(busy.server, header).await?;
+        let own = match config.protocol {
+            Protocol::Http1 => None,
+            Protocol::H2 | Protocol::Auto => match self.acquire(busy.server).await? {
+                Acquired::Place(place) => return self.send_shared(&place, &bytes, stats).await,
+                Acquired::Http1(connection) => connection,
+                Acquired::Failed => return None,
+            },
+        };
+        let server = match own {
+            Some(connection) => connection,
+            None => self.connect(busy.server, header).await?,
+        };
         stats.requests.inc();
         let begun = Instant::now();
         server.watched.set(config.idle_timeout, OnExpiry::BreakAll);
@@ -84,6 +101,40 @@ impl Copy {
             drop(state.keep(busy.server, server, self.worker.now()));
         }
         Some(())
+    }
+
+    async fn acquire(&self, server: usize) -> Option<Acquired> {
+        let config = &self.worker.config.upstreams[self.upstream];
+        let acquiring =
+            pin!(self.worker.links[self.upstream][server].acquire(&self.worker, self.upstream, server, None));
+        timeout(config.connect_timeout, acquiring).await.ok()
+    }
+
+    /// The same over HTTP/2. `bytes`: the request as a server of HTTP/1 would get it.
+    async fn send_shared(&self, place: &Place, bytes: &[u8], stats: &crate::metrics::ServerStats) -> Option<()> {
+        let config = &self.worker.config.upstreams[self.upstream];
+        let content = memchr::memmem::find(bytes, b"\r\n\r\n").map(|end| &bytes[end + 4..])?;
+        let asked = request(bytes, config.tls.is_some(), true).ok()?;
+        let (response, mut stream) = place.send(asked, content.is_empty()).ok()?;
+        stats.requests.inc();
+        let begun = Instant::now();
+        if !content.is_empty() {
+            stream.send_data(Bytes::copy_from_slice(content), true).ok()?;
+        }
+        let (response, mut content) = timeout(config.response_timeout, response).await.ok()?.ok()?.into_parts();
+        place.note_answer();
+        stats.first_byte.record(begun.elapsed());
+        stats.responses[usize::from(response.status.as_u16() / 100).min(5)].inc();
+        loop {
+            let next = pin!(poll_fn(|cx| content.poll_data(cx)));
+            match timeout(config.idle_timeout, next).await.ok()? {
+                Some(data) => {
+                    let count = data.ok()?.len();
+                    content.flow_control().release_capacity(count).ok()?;
+                }
+                None => return Some(()),
+            }
+        }
     }
 
     /// Reads an answer and forgets it; says whether the connection can be used again. `None`: it broke off.
@@ -149,7 +200,7 @@ impl Copy {
             }
         }
         let config = &self.worker.config.upstreams[self.upstream];
-        let dialled = pin!(dial(&self.worker, self.upstream, server, header, self.worker.now()));
+        let dialled = pin!(dial(&self.worker, self.upstream, server, header, Offer::Http1, self.worker.now()));
         match timeout(config.connect_timeout, dialled).await {
             Ok(Ok(connection)) => {
                 stats.connects.inc();

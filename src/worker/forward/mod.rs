@@ -12,6 +12,7 @@
 //! | `attempt` | one try on one server |
 //! | `connect`, `dial` | the connection to it |
 //! | `mirror` | a copy of it to another upstream |
+//! | `multiplexed` | the same over a shared connection of HTTP/2 |
 //! | `observed` | what is noted of the server for outlier detection |
 //! | `outgoing` | what goes to it |
 //! | `relay` | the response on to the client |
@@ -22,6 +23,7 @@ mod choose;
 mod connect;
 mod dial;
 mod mirror;
+mod multiplexed;
 mod observed;
 mod outgoing;
 mod relay;
@@ -36,7 +38,7 @@ pub(super) use self::choose::{
     Busy, Held, deliver_places, keep_for_those_who_wait, look, look_at_those_before, place_for_connection,
     place_for_flow,
 };
-pub(super) use self::dial::dial;
+pub(super) use self::dial::{dial, offer_for_clients};
 pub(super) use self::observed::{observe_connect_failure, observe_connected, observe_unanswered};
 use self::outgoing::Outgoing;
 pub(super) use self::outgoing::{ask_for_plain, put_client_certificate};
@@ -48,7 +50,7 @@ use super::connection::Connection;
 use super::cx::Cx;
 use super::exchange::{Acted, After, Client, Instead, Outcome, Request, Unanswered, abandoned, error, refuse};
 use super::upload::{Left, Upload};
-use crate::config::model::{ProxyBy, Upstream};
+use crate::config::model::{Protocol, ProxyBy, Upstream};
 use crate::metrics::{ServedBy, ServerStats};
 use crate::proxy::Tried;
 use crate::proxy::retry::{Failure, Situation, Verdict, delay_before_retry, may_retry};
@@ -103,8 +105,10 @@ pub(super) async fn run(cx: &Cx<'_>, client: &mut Client<'_>, fields: &mut Vec<u
     let sticky = config.sticky.as_ref();
     let belongs_to = Cell::new(sticky.and_then(|sticky| sticky.server(cx.cookie(&sticky.cookie)?)));
     let upgrade = match client.upload {
+        // HTTP/2 has no such thing: a server ignores what it is not told of.
+        Upload::H1 { .. } if config.protocol == Protocol::H2 => None,
         Upload::H1 { .. } => upgrade::asked(request.head, request.bytes, &config.upgrade),
-        Upload::Stream(_) if client.answer.is_to_connect() => {
+        Upload::Stream(_) if client.answer.is_to_connect() && config.protocol != Protocol::H2 => {
             upgrade::asked(request.head, request.bytes, &config.upgrade)
         }
         Upload::Stream(_) | Upload::Nothing => None,
@@ -134,8 +138,8 @@ pub(super) async fn run(cx: &Cx<'_>, client: &mut Client<'_>, fields: &mut Vec<u
         mirror::mirror(&forward, &outgoing, mirrored);
     }
     let acted = forward.try_servers(client, fields, &outgoing).await;
-    if acted.is_err() && outgoing.is_whole {
-        client.left = Left::Kept(outgoing.kept.into());
+    if acted.is_err() && outgoing.is_whole.get() {
+        client.left = Left::Kept(outgoing.kept.into_inner().into());
     }
     acted
 }
@@ -183,7 +187,7 @@ impl Forward<'_> {
         let mut again: Option<Busy<'_>> = None;
         let key = self.key();
         // The clock is not read at every step: without a body the first try begins within a microsecond of the self.request.
-        let mut now = if outgoing.kept.is_empty() { self.request.started } else { self.worker.now() };
+        let mut now = if outgoing.kept.borrow().is_empty() { self.request.started } else { self.worker.now() };
         loop {
             let is_fresh = again.is_some();
             let busy = match again.take() {
@@ -217,8 +221,7 @@ impl Forward<'_> {
                 idempotent: self.request.head.method.is_idempotent(),
                 sent,
                 response_begun: answer.has_begun(),
-                // What was not sent has not been read either, beyond what is kept.
-                body_kept: outgoing.is_whole || !sent,
+                body_kept: outgoing.is_kept.get(),
                 fresh_connection_granted: is_fresh,
                 tries,
                 tries_max: self.config.retry.tries_max,
@@ -258,7 +261,11 @@ impl Forward<'_> {
             }
             match verdict {
                 Verdict::No => {
-                    let status = if failed.situation == Situation::ResponseTimeout { 504 } else { 502 };
+                    let status = match failed.situation {
+                        Situation::ResponseTimeout => 504,
+                        Situation::Refused => 503,
+                        _ => 502,
+                    };
                     return give_up(client, self.served_by(server), status);
                 }
                 Verdict::SameServerFreshConnection => again = Some(busy),

@@ -1,6 +1,12 @@
 //! What goes to a server: the head in its words, and as much of the body as is kept for a second try.
 
+use std::cell::{Cell, RefCell};
+
+use bytes::Bytes;
+use http::HeaderMap;
+
 use super::{Forward, NoResponse};
+use crate::config::model::Protocol;
 use crate::http::fields::FieldsMut;
 use crate::http::h1::{BodyKind, CHUNK_END, LAST_CHUNK, write_chunk_head};
 use crate::proxy::head::{IpText, RequestContext, Scheme, write_request_head};
@@ -9,13 +15,57 @@ use crate::worker::cx::Cx;
 use crate::worker::exchange::{Client, Request};
 use crate::worker::upload::Left;
 
-/// The part of the request that goes to the server.
+/// Room for a body of known length that is made beside the head.
+const KEPT_ROOM_MAX: u64 = 64 << 10;
+
+/// The part of the request that goes to the server. It grows while a body is streamed that stays small.
 pub(super) struct Outgoing {
     /// Whole body, if it is small enough.
-    pub(super) kept: Vec<u8>,
+    pub(super) kept: RefCell<Vec<u8>>,
     /// The body is `kept`; else `kept` is its beginning and the rest is streamed.
-    pub(super) is_whole: bool,
-    pub(super) kind: BodyKind,
+    pub(super) is_whole: Cell<bool>,
+    /// All that was read of the body is in `kept`: it can be sent again from its first byte.
+    pub(super) is_kept: Cell<bool>,
+    pub(super) kind: Cell<BodyKind>,
+    /// What came behind a whole body.
+    pub(super) trailers: RefCell<Option<HeaderMap>>,
+}
+
+impl Outgoing {
+    /// There is no body, nor will there be.
+    pub(super) fn has_nothing(&self) -> bool {
+        self.is_whole.get() && self.kept.borrow().is_empty() && self.trailers.borrow().is_none()
+    }
+
+    /// What is kept, as it is now.
+    pub(super) fn kept_bytes(&self) -> Bytes {
+        Bytes::copy_from_slice(&self.kept.borrow())
+    }
+
+    /// Adds what was read of the body, unless it would be more than `bytes_max`: then it is not kept any more.
+    pub(super) fn keep(&self, data: &[u8], bytes_max: usize) {
+        let mut kept = self.kept.borrow_mut();
+        self.is_kept.set(self.is_kept.get() && kept.len() + data.len() <= bytes_max);
+        if self.is_kept.get() {
+            kept.extend_from_slice(data);
+        }
+    }
+
+    /// The body has been read to its end.
+    pub(super) fn end(&self, trailers: Option<HeaderMap>) {
+        self.trailers.replace(trailers);
+        if self.is_kept.get() {
+            self.is_whole.set(true);
+            self.frame_as_whole();
+        }
+    }
+
+    /// A chunked body that turned out to be short gets a length: simpler for a server of HTTP/1.
+    fn frame_as_whole(&self) {
+        if self.kind.get() == BodyKind::Chunked {
+            self.kind.set(BodyKind::Length(self.kept.borrow().len() as u64));
+        }
+    }
 }
 
 impl Forward<'_> {
@@ -29,20 +79,40 @@ impl Forward<'_> {
                 client.left = Left::Spent;
                 false
             }
+            // Whoever streams to a server of HTTP/2 may wait for its answer before there is more.
+            BodyKind::Chunked if self.config.protocol != Protocol::Http1 => {
+                let kept = client.keep_ready(self.worker, &mut kept, self.config.retry.body_bytes_max).await?;
+                self.presence.watched().clear();
+                kept
+            }
             _ => client.keep(self.worker, self.connection, &mut kept, self.config.retry.body_bytes_max).await?,
         };
-        // A chunked body that turned out to be short gets a length: simpler for the server.
-        let kind = match (kind, is_whole) {
-            (BodyKind::Chunked, true) => BodyKind::Length(kept.len() as u64),
-            (kind, _) => kind,
+        let trailers = if is_whole { client.upload.take_trailers() } else { None };
+        let outgoing = Outgoing {
+            kept: RefCell::new(kept),
+            is_whole: Cell::new(is_whole),
+            is_kept: Cell::new(true),
+            kind: Cell::new(kind),
+            trailers: RefCell::new(trailers),
         };
-        Ok(Outgoing { kept, is_whole, kind })
+        if is_whole {
+            outgoing.frame_as_whole();
+        }
+        Ok(outgoing)
     }
 
     /// Head and kept body in one buffer.
     pub(super) fn request_bytes(&self, outgoing: &Outgoing, server: usize) -> Result<Vec<u8>, NoResponse> {
+        let mut bytes = self.head_bytes(outgoing.kind.get(), server)?;
+        append_body(&mut bytes, outgoing.kind.get(), &outgoing.kept.borrow(), outgoing.is_whole.get());
+        Ok(bytes)
+    }
+
+    /// The head for a server of HTTP/1, with a body of this `kind`.
+    pub(super) fn head_bytes(&self, kind: BodyKind, server: usize) -> Result<Vec<u8>, NoResponse> {
         let head = self.request.head;
-        let mut bytes = self.worker.hot.take_buffer(head.head_bytes + 512 + outgoing.kept.len());
+        let kept_bytes = if let BodyKind::Length(bytes) = kind { bytes.min(KEPT_ROOM_MAX) as usize } else { 0 };
+        let mut bytes = self.worker.hot.take_buffer(head.head_bytes + 512 + kept_bytes);
         let ip = self.connection.peer().map(|peer| IpText::new(peer.ip()));
         let state = self.worker.upstreams[self.upstream].borrow();
         let context = RequestContext {
@@ -51,7 +121,7 @@ impl Forward<'_> {
             listener_port: self.worker.ports[self.connection.listener(self.worker)],
             server_host: state.host(server),
             request_id: &Request::id_text(self.request.id),
-            body: outgoing.kind,
+            body: kind,
             keep_alive: true,
             upgrade: self.upgrade,
             forwarded: self.cx.options.forwarded,
@@ -68,7 +138,6 @@ impl Forward<'_> {
             FieldsMut::new(&mut bytes, start).set("Sec-WebSocket-Key", key.as_bytes());
             bytes.extend_from_slice(b"\r\n");
         }
-        append_body(&mut bytes, outgoing.kind, &outgoing.kept, outgoing.is_whole);
         Ok(bytes)
     }
 

@@ -5,8 +5,8 @@ use std::pin::pin;
 use super::attempt::{At, Relayed, Response};
 use super::server::ServerConnection;
 use super::{Forward, NoResponse};
-use crate::http::answer::AnswerHead;
-use crate::http::h1::{BodyDecoder, BodyKind, FieldName, Method, ResponseHead};
+use crate::http::answer::{AnswerHead, Content};
+use crate::http::h1::{BodyDecoder, BodyKind, FieldName, Method, ResponseHead, Version};
 use crate::proxy::head::{put_via, response_content, write_response_fields};
 use crate::worker::answer::{Answer, OwnFields};
 use crate::worker::exchange::{After, Instead, Outcome, Unanswered};
@@ -52,14 +52,34 @@ impl Forward<'_> {
         input: Vec<u8>,
         at: At<'_>,
     ) -> Result<Relayed, NoResponse> {
-        let served_by = self.served_by(at.server);
+        let content = response_content(head, &input, self.method());
+        self.begin_relay(answer, fields, (head, &input), content, at.server)?;
+        let end = match self.relay_body(answer, head, input, at.connection).await {
+            Ok(end) => end,
+            Err(who) => return Ok(self.broken(at.server, who)),
+        };
+        let after = if answer.keeps_connection() { After::Keep } else { After::Close };
+        let outcome = Outcome { after, served_by: self.served_by(at.server) };
+        Ok(Relayed { outcome, is_reusable: head.keep_alive && end == BodyEnd::Exact })
+    }
+
+    /// Sends the head on, with what the route does to it. `Err`: something else is sent.
+    pub(super) fn begin_relay(
+        &self,
+        answer: &mut Answer<'_>,
+        fields: &mut Vec<u8>,
+        (head, input): (&ResponseHead, &[u8]),
+        content: Content,
+        server: usize,
+    ) -> Result<(), NoResponse> {
+        let served_by = self.served_by(server);
         fields.clear();
         if answer.is_to_connect() && matches!(head.status, 200..=299) {
             // It has answered another question. To the client that status would say that the tunnel is open.
             tracing::warn!(upstream = %self.config.name, status = head.status, "server does not switch to WebSocket");
             return Err(NoResponse::Instead(Instead::Error(Unanswered { status: 502, closes: false, served_by })));
         }
-        if write_response_fields(fields, head, &input).is_err() {
+        if write_response_fields(fields, head, input).is_err() {
             return Err(NoResponse::Instead(Instead::Error(Unanswered { status: 502, closes: true, served_by })));
         }
         if let Some(name) = &self.cx.options.via {
@@ -72,19 +92,12 @@ impl Forward<'_> {
         if let Some(instead) = replaced(self.cx, answer, fields, head.status, served_by) {
             return Err(NoResponse::Instead(instead));
         }
-        self.put_sticky_cookie(fields, at.server);
-        let content = response_content(head, &input, self.method());
-        let reason = Some(head.reason.of(&input));
-        let own = OwnFields { server: false, date: head.field(&input, FieldName::Date).is_none() };
+        self.put_sticky_cookie(fields, server);
+        let reason = Some(head.reason.of(input)).filter(|reason| !reason.is_empty() || head.version != Version::Http2);
+        let own = OwnFields { server: false, date: head.field(input, FieldName::Date).is_none() };
         answer.start(Some(self.cx), &AnswerHead { status: head.status, reason, fields, content }, own);
         self.is_relaying.set(true);
-        let end = match self.relay_body(answer, head, input, at.connection).await {
-            Ok(end) => end,
-            Err(who) => return Ok(self.broken(at.server, who)),
-        };
-        let after = if answer.keeps_connection() { After::Keep } else { After::Close };
-        let outcome = Outcome { after, served_by: self.served_by(at.server) };
-        Ok(Relayed { outcome, is_reusable: head.keep_alive && end == BodyEnd::Exact })
+        Ok(())
     }
 
     /// Tells a client that is new at `server` how to come back there.

@@ -9,8 +9,8 @@ use rustls_pki_types::ServerName;
 
 use crate::runtime::net::{Peek, Stream};
 use crate::tls::{Outbound, TlsError};
-use crate::worker::Worker;
 use crate::worker::watch::Watched;
+use crate::worker::{Lasting, Worker};
 
 /// Plaintext that is encrypted before it is sent: a few records.
 const PIECE_BYTES_MAX: usize = 48 * 1024;
@@ -76,6 +76,11 @@ impl ServerConnection {
         Ok(())
     }
 
+    /// The server has chosen HTTP/2 in TLS.
+    pub(in crate::worker) fn is_http2(&self) -> bool {
+        self.secure.as_ref().is_some_and(|secure| secure.session.borrow().is_http2())
+    }
+
     /// The connection alone; `None`, and closed: it speaks TLS.
     pub(super) fn into_plain(self) -> Option<Stream> {
         let ServerConnection { watched, stream, secure } = self;
@@ -94,7 +99,7 @@ impl ServerConnection {
     }
 
     /// Sends all of `bytes` and gives the buffer back. One at a time.
-    pub(in crate::worker) async fn write_all(&self, worker: &Worker, bytes: Vec<u8>) -> (io::Result<()>, Vec<u8>) {
+    pub(in crate::worker) async fn write_all(&self, worker: &Lasting, bytes: Vec<u8>) -> (io::Result<()>, Vec<u8>) {
         let Some(secure) = &self.secure else { return self.stream.write_all(bytes).await };
         for piece in bytes.chunks(PIECE_BYTES_MAX) {
             let mut cipher = worker.hot.take_buffer(piece.len() + RECORD_OVERHEAD * (1 + piece.len() / (16 << 10)));
@@ -114,7 +119,7 @@ impl ServerConnection {
     ///
     /// Errors: also `UnexpectedEof` where the server closed without saying so in TLS, which could have been anyone on the
     /// way, and `InvalidData` where what it sends is no TLS.
-    pub(in crate::worker) async fn read(&self, worker: &Worker, mut buffer: Vec<u8>) -> (io::Result<usize>, Vec<u8>) {
+    pub(in crate::worker) async fn read(&self, worker: &Lasting, mut buffer: Vec<u8>) -> (io::Result<usize>, Vec<u8>) {
         let Some(secure) = &self.secure else { return self.stream.read(buffer).await };
         let before = buffer.len();
         loop {

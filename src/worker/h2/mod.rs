@@ -9,7 +9,7 @@
 //! moves any more: a burst of requests that arrives in one read leaves as one write. A stream whose answer is not ready at
 //! once becomes a task of its own.
 
-mod pipe;
+pub(super) mod pipe;
 mod stream;
 
 use std::cell::{Cell, RefCell};

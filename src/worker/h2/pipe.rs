@@ -20,7 +20,7 @@ const INBOUND_BYTES_MAX: usize = 64 * 1024;
 
 /// Both directions.
 #[derive(Default)]
-pub(super) struct Pipe {
+pub(in crate::worker) struct Pipe {
     inbound: Vec<u8>,
     /// Bytes of `inbound` the crate has taken.
     taken: usize,
@@ -38,17 +38,17 @@ pub(super) struct Pipe {
 
 impl Pipe {
     /// Grows whenever bytes move or a direction ends.
-    pub(super) fn moves(&self) -> u64 {
+    pub(in crate::worker) fn moves(&self) -> u64 {
         self.moves
     }
 
     /// More may be read from the client.
-    pub(super) fn wants_inbound(&self) -> bool {
+    pub(in crate::worker) fn wants_inbound(&self) -> bool {
         self.inbound.len() - self.taken < INBOUND_BYTES_MAX
     }
 
     /// Adds what the client sent.
-    pub(super) fn put_inbound(&mut self, bytes: &[u8]) {
+    pub(in crate::worker) fn put_inbound(&mut self, bytes: &[u8]) {
         if self.taken == self.inbound.len() {
             self.inbound.clear();
             self.taken = 0;
@@ -62,25 +62,25 @@ impl Pipe {
     }
 
     /// The client sends no more.
-    pub(super) fn end_inbound(&mut self) {
+    pub(in crate::worker) fn end_inbound(&mut self) {
         self.inbound_ended = true;
         self.moves += 1;
     }
 
     /// Something waits to be sent.
-    pub(super) fn has_outbound(&self) -> bool {
+    pub(in crate::worker) fn has_outbound(&self) -> bool {
         !self.outbound.is_empty()
     }
 
     /// Takes what waits to be sent, and leaves `empty` in its place.
-    pub(super) fn take_outbound(&mut self, empty: Vec<u8>) -> Vec<u8> {
+    pub(in crate::worker) fn take_outbound(&mut self, empty: Vec<u8>) -> Vec<u8> {
         debug_assert!(empty.is_empty());
         self.moves += 1;
         std::mem::replace(&mut self.outbound, empty)
     }
 
     /// Nothing can be sent any more.
-    pub(super) fn break_outbound(&mut self) {
+    pub(in crate::worker) fn break_outbound(&mut self) {
         self.broken = true;
         self.inbound_ended = true;
         self.outbound.clear();
@@ -88,21 +88,21 @@ impl Pipe {
     }
 
     /// The crate may neither send nor read any more; what it has sent still leaves.
-    pub(super) fn seal(&mut self) {
+    pub(in crate::worker) fn seal(&mut self) {
         self.is_sealed = true;
         self.inbound_ended = true;
         self.moves += 1;
     }
 
     /// Throws away what the client sends from now on; `false` when nothing can be sent any more.
-    pub(super) fn discard(&mut self) -> bool {
+    pub(in crate::worker) fn discard(&mut self) -> bool {
         self.is_discarding = true;
         (self.inbound, self.taken) = (Vec::new(), 0);
         !self.broken
     }
 
     /// Gives back memory that an idle connection does not need.
-    pub(super) fn shrink(&mut self) {
+    pub(in crate::worker) fn shrink(&mut self) {
         if self.taken == self.inbound.len() {
             (self.inbound, self.taken) = (Vec::new(), 0);
         }
@@ -113,7 +113,7 @@ impl Pipe {
 }
 
 /// The crate's end.
-pub(super) struct PipeEnd(pub(super) Rc<RefCell<Pipe>>);
+pub(in crate::worker) struct PipeEnd(pub(in crate::worker) Rc<RefCell<Pipe>>);
 
 impl AsyncRead for PipeEnd {
     fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {

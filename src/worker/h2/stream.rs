@@ -10,6 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream, SendStream};
+use http::HeaderMap;
 
 use super::super::Worker;
 use super::super::blocked::Blocked;
@@ -129,6 +130,14 @@ impl Stream {
         }
     }
 
+    /// Ends the stream with trailers behind its content.
+    pub(in super::super) fn end_with(&self, trailers: HeaderMap) -> Result<(), Broken> {
+        match self.sender.replace(Sender::Done) {
+            Sender::Sending(mut stream) => stream.send_trailers(trailers).map_err(|_| Broken),
+            _ => Err(Broken),
+        }
+    }
+
     /// The same for content of which more comes at once: returns a rest that is not worth a frame.
     pub(in super::super) async fn send_most(&self, worker: &Worker, data: Bytes) -> Result<Bytes, Broken> {
         self.send_down_to(worker, data, SMALL_BYTES - 1, false).await
@@ -231,6 +240,8 @@ pub(in super::super) struct Receiver {
     stream: Rc<Stream>,
     /// Handed out and not yet given back to the client's window.
     lent: usize,
+    /// What came behind the content.
+    trailers: Option<HeaderMap>,
     received_bytes: u64,
     bytes_max: u64,
     is_done: bool,
@@ -246,7 +257,20 @@ impl Receiver {
     pub(super) fn new(recv: RecvStream, stream: Rc<Stream>, blocked: Rc<Blocked>, awaits_continue: bool) -> Receiver {
         let is_done = recv.is_end_stream();
         let (lent, received_bytes, bytes_max, side, pacing) = (0, 0, 0, None, Pacing::default());
-        Receiver { recv, stream, lent, received_bytes, bytes_max, is_done, awaits_continue, pacing, blocked, side }
+        let trailers = None;
+        Receiver {
+            recv,
+            stream,
+            lent,
+            trailers,
+            received_bytes,
+            bytes_max,
+            is_done,
+            awaits_continue,
+            pacing,
+            blocked,
+            side,
+        }
     }
 
     /// Content beyond `bytes_max` is refused; 0: no limit.
@@ -260,6 +284,11 @@ impl Receiver {
 
     pub(in super::super) fn received_bytes(&self) -> u64 {
         self.received_bytes
+    }
+
+    /// See [`super::super::upload::Upload::begin_dialogue`].
+    pub(in super::super) fn begin_dialogue(&mut self) {
+        self.pacing.switch_off();
     }
 
     /// See [`super::super::upload::Upload::begin_beside`].
@@ -299,7 +328,7 @@ impl Receiver {
         Ok(())
     }
 
-    /// The next run of content; `None` at the end. Trailers are checked by the crate and dropped.
+    /// The next run of content; `None` at the end.
     pub(in super::super) async fn next(&mut self, worker: &Worker) -> Result<Option<Bytes>, BodyFailure> {
         self.ask()?;
         if self.is_done {
@@ -318,6 +347,7 @@ impl Receiver {
             }
             Ok(None) => {
                 self.is_done = true;
+                self.trailers = self.trailers_behind().await?;
                 Ok(None)
             }
             Ok(Some(Err(_))) | Err(GaveUp::ClientGone) => Err(BodyFailure::Gone),
@@ -351,6 +381,19 @@ impl Receiver {
         if lent > 0 {
             let _ = self.recv.flow_control().release_capacity(lent);
         }
+    }
+
+    /// What stands behind the content, which has ended: the crate has it by then.
+    async fn trailers_behind(&mut self) -> Result<Option<HeaderMap>, BodyFailure> {
+        match poll_fn(|cx| Poll::Ready(self.recv.poll_trailers(cx))).await {
+            Poll::Ready(trailers) => trailers.map_err(|_| BodyFailure::Gone),
+            Poll::Pending => Ok(None),
+        }
+    }
+
+    /// What came behind the content, once that has been read to its end.
+    pub(in super::super) fn take_trailers(&mut self) -> Option<HeaderMap> {
+        self.trailers.take()
     }
 
     /// Waits for content as long as the client may take for it. While it could not send, its time stands still.

@@ -7,6 +7,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
 use bytes::{Buf, Bytes};
+use http::HeaderMap;
 use quinn_proto::{StreamId, VarInt, WriteError};
 
 use super::super::Worker;
@@ -18,7 +19,9 @@ use super::super::watch::{GaveUp, OnExpiry, Watched};
 use super::link::{Link, Read};
 use crate::http::answer::{AnswerHead, Content};
 use crate::http::h1::{BodyKind, Method};
-use crate::http::h3::{ErrorCode, Failure, Piece, RequestReader, data_head, write_head};
+use crate::http::h3::{
+    ErrorCode, Failure, HeadError, Piece, RequestReader, data_head, trailers, write_head, write_trailers,
+};
 
 /// Bytes taken from a stream at once. Packets hold less; what has come of several is joined up to this.
 const CHUNK_BYTES: usize = 16 * 1024;
@@ -289,6 +292,20 @@ impl Stream {
         Ok(())
     }
 
+    /// Ends the stream with trailers behind its content.
+    pub(in super::super) fn end_with(&self, trailers: &HeaderMap) -> Result<(), Broken> {
+        if self.stage.get() != Stage::Sending || self.is_gone() {
+            return Err(Broken);
+        }
+        let mut bytes = Vec::from(self.pending.take());
+        write_trailers(trailers, &mut bytes);
+        self.pending.replace(bytes.into());
+        self.stage.set(Stage::Done);
+        self.ends_behind_pending.set(true);
+        self.flush_pending();
+        Ok(())
+    }
+
     /// Waits until something of `chunks` has gone. The client may be slow, but not silent.
     async fn room(&self, worker: &Worker, chunks: &mut [Bytes; 2]) -> Result<(), Broken> {
         self.watched.set(worker.config.http.write_timeout, OnExpiry::Wake);
@@ -378,6 +395,8 @@ pub(in super::super) struct Receiver {
     input: Bytes,
     /// Content that came while something else was looked for.
     ahead: Option<Bytes>,
+    /// What came behind the content.
+    trailers: Option<HeaderMap>,
     /// What Content-Length says.
     expected: Option<u64>,
     received_bytes: u64,
@@ -416,6 +435,7 @@ impl Receiver {
             reader: RequestReader::new(section_bytes_max),
             input: Bytes::new(),
             ahead: None,
+            trailers: None,
             expected: None,
             received_bytes: 0,
             bytes_max: 0,
@@ -466,9 +486,8 @@ impl Receiver {
                 Err(NoHead::Late)
             }
             // The reader lets no content come before the head, nor the end.
-            Ok(Next::Piece(Piece::Data(_)) | Next::Last(Last::End | Last::Gone)) | Err(GaveUp::ClientGone) => {
-                Err(NoHead::Gone)
-            }
+            Ok(Next::Piece(Piece::Data(_) | Piece::Trailers(_)) | Next::Last(Last::End | Last::Gone))
+            | Err(GaveUp::ClientGone) => Err(NoHead::Gone),
         }
     }
 
@@ -506,6 +525,13 @@ impl Receiver {
     fn look(&mut self) -> Option<Next> {
         while self.last.is_none() {
             match self.reader.read(&mut self.input) {
+                Ok(Some(Piece::Trailers(section))) => match self.read_trailers(&section) {
+                    Ok(()) => continue,
+                    Err(failure) => {
+                        self.last = Some(Last::Failed(failure));
+                        break;
+                    }
+                },
                 Ok(Some(piece)) => return Some(Next::Piece(piece)),
                 Ok(None) => {}
                 Err(failure) => {
@@ -531,6 +557,23 @@ impl Receiver {
         self.last.map(Next::Last)
     }
 
+    fn read_trailers(&mut self, section: &[u8]) -> Result<(), Failure> {
+        let list_bytes_max = self.stream.link.worker().config.http3.header_list_bytes_max as usize;
+        self.trailers = match trailers(section, list_bytes_max) {
+            Ok(trailers) => Some(trailers),
+            // As those whose section is too long.
+            Err(HeadError::TooLarge) => None,
+            Err(HeadError::Broken) => return Err(Failure::Connection(ErrorCode::QPACK_DECOMPRESSION_FAILED)),
+            Err(HeadError::Malformed(_)) => return Err(Failure::Stream(ErrorCode::MESSAGE_ERROR)),
+        };
+        Ok(())
+    }
+
+    /// What came behind the content, once that has been read to its end.
+    pub(in super::super) fn take_trailers(&mut self) -> Option<HeaderMap> {
+        self.trailers.take()
+    }
+
     /// Content beyond `bytes_max` is refused; 0: no limit.
     pub(in super::super) fn set_limit(&mut self, bytes_max: u64) {
         self.bytes_max = bytes_max;
@@ -542,6 +585,11 @@ impl Receiver {
 
     pub(in super::super) fn received_bytes(&self) -> u64 {
         self.received_bytes
+    }
+
+    /// See [`super::super::upload::Upload::begin_dialogue`].
+    pub(in super::super) fn begin_dialogue(&mut self) {
+        self.pacing.switch_off();
     }
 
     /// See [`super::super::upload::Upload::begin_beside`].
@@ -567,7 +615,7 @@ impl Receiver {
         Ok(())
     }
 
-    /// The next run of content; `None` at the end. Trailers are dropped.
+    /// The next run of content; `None` at the end.
     pub(in super::super) async fn next(&mut self, worker: &Worker) -> Result<Option<Bytes>, BodyFailure> {
         self.ask()?;
         if self.is_done {
@@ -590,7 +638,7 @@ impl Receiver {
                 }
             }
             Ok(Next::Last(Last::Failed(failure))) => Err(self.fail(failure)),
-            Ok(Next::Piece(Piece::Head(_) | Piece::HeadTooLarge) | Next::Last(Last::Gone))
+            Ok(Next::Piece(Piece::Head(_) | Piece::HeadTooLarge | Piece::Trailers(_)) | Next::Last(Last::Gone))
             | Err(GaveUp::ClientGone) => Err(BodyFailure::Gone),
             Err(GaveUp::Expired) => Err(self.pacing.is_late(worker)),
         }
