@@ -5,7 +5,8 @@
 //! (`SINGLE_ISSUER`, `DEFER_TASKRUN`), one send per burst of requests from memory that never changes.
 //! It parses nothing: whatever bytes arrive, each end of a request head is answered with the same 512-byte body. What a
 //! server spends above this is its own work, which is what `perf/compare` wants to show. The same program stands
-//! behind the proxies there, as a server too cheap to be the bottleneck.
+//! behind the proxies there, as a server too cheap to be the bottleneck, at one address of the loopback or, with
+//! `--listen 0.0.0.0:PORT`, at all of them.
 //!
 //! Deliberately not a web server: no request bodies, no HEAD, no `Connection: close`, no deadlines.
 //! Needs Linux 6.1 (`io_uring_setup(2)`, `io_uring_register_buf_ring(3)`, `io_uring_prep_multishot_accept_direct(3)`).
@@ -97,6 +98,9 @@ fn serve(options: &Options) -> io::Result<()> {
 fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = socket2::Socket::new(socket2::Domain::for_address(address), socket2::Type::STREAM, None)?;
     socket.set_reuse_address(true)?;
+    if address.ip().is_unspecified() {
+        socket.bind_device(Some(b"lo"))?; // every address of the loopback, and none of the machine
+    }
     socket.set_tcp_nodelay(true)?; // accepted sockets inherit it, so it costs nothing per connection
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;

@@ -6,8 +6,10 @@ import subprocess
 from .process import Failed
 
 LINE = b"All the world is a stage, and all the files on it are players.\n"
-# Path of the request: bytes of the file. `/hello` is no file, and its length is the application's.
-BYTES = {"/small.txt": 512, "/medium.bin": 100_000, "/large.bin": 10_000_000, "/page.html": 30_000, "/hello": 0}
+# Path of the request: bytes of the file. `/hello` is no file, and its length is the application's; so is
+# what the floor is asked for: it answers 512 bytes to every path.
+BYTES = {"/small.txt": 512, "/medium.bin": 100_000, "/large.bin": 10_000_000, "/page.html": 30_000, "/hello": 0,
+         "/answer.bin": 64_000, "/service-1000.txt": 512}
 BROTLI_QUALITY = "11"  # as a build step would
 WORDS = (
     "stage world player entrance exit part age infant mewling nurse schoolboy satchel morning face snail school lover "

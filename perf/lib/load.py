@@ -23,6 +23,7 @@ class Sample:
     core_seconds: float  # the server's core was busy that long, for whoever
     printout: str = field(repr=False)  # of the generator
     tickets: float | None = None  # sessions to resume that the server gave with each handshake
+    lag_p99_us: float | None = None  # how late a load of a constant rate was by itself
 
     @property
     def requests_per_second(self):
@@ -116,7 +117,7 @@ def sample(name, numbers, cpu, core, text):
     if numbers["requests"] == 0:
         raise Failed(f"{name}: not one request was answered:\n{text}")
     return Sample(numbers["requests"], numbers["microseconds"] / 1e6, numbers["bytes"], numbers["p50"], numbers["p99"],
-                  cpu, core, text, numbers["tickets"])
+                  cpu, core, text, numbers["tickets"], numbers.get("lag"))
 
 
 def fetch(server, path, headers=(), times=1):

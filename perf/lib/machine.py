@@ -32,6 +32,7 @@ OWN = {
     "axum-hyper": ("AXUM_HYPER", ["--example", "axum_hyper"], "release/examples/axum_hyper", ["perf/axum_hyper.rs"]),
     "chain-app": ("CHAIN_APP", ["--example", "chain_app"], "release/examples/chain_app", ["src", "perf/chain_app.rs"]),
     "handshakes": ("HANDSHAKES", ["--example", "handshakes"], "release/examples/handshakes", ["perf/handshakes.rs"]),
+    "steady": ("STEADY", ["--example", "steady"], "release/examples/steady", ["perf/steady.rs"]),
 }
 
 INTERRUPTS = {

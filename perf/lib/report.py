@@ -4,18 +4,22 @@ import dataclasses
 import json
 import statistics
 
-from .rows import OURS
+from .rows import OURS, RATE_ROUNDS, RATE_SHARE
 
 # What a row is about: how to take it from a sample, how to print it, and the words for it.
 UNITS = {
     "us": (lambda sample: sample.cpu_us_per_request, "{:.2f} µs", "CPU per request"),
     "s_per_gb": (lambda sample: sample.cpu_seconds_per_gb, "{:.3f} s", "CPU per GB"),
     "us_handshake": (lambda sample: sample.cpu_us_per_request, "{:.1f} µs", "CPU per handshake"),
+    "us_p99": (lambda sample: sample.p99_us, "{:,.0f} µs", "p99"),
     "bytes": (lambda footprint: footprint.pss_per_connection / 1024, "{:.2f} KiB", "memory per idle connection"),
 }
-NAMES = {"haproxy": "HAProxy", "classic": "nginx → HAProxy → axum on hyper"}
+NAMES = {"haproxy": "HAProxy", "classic": "nginx → HAProxy → axum on hyper", "one-route": "one server, one route"}
 BUSY_ENOUGH = 0.95
 STRANGERS_MAX = 0.05
+# Of a load of a constant rate: it got so much of that rate answered, and its own lateness is no more than so much of a p99.
+RATE_REACHED = 0.98
+LAG_MAX = 0.50
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,8 +36,9 @@ class Line:
 
 @dataclasses.dataclass(frozen=True)
 class Target:
-    """What a row should come to, and what it came to. Shares of what nginx takes: below 1 is less than nginx."""
+    """What a row should come to, and what it came to. Shares of what the peer takes: below 1 is less than the peer."""
 
+    peer: str
     share: float
     share_max: float
 
@@ -42,15 +47,15 @@ class Target:
         return self.share <= self.share_max
 
     def __str__(self):
-        return f"{self.share:.3f} of nginx, target ≤ {self.share_max:.2f}: {'met' if self.is_met else 'MISSED'}"
+        met = "met" if self.is_met else "MISSED"
+        return f"{self.share:.3f} of {name(self.peer)}, target ≤ {self.share_max:.2f}: {met}"
 
 
-def target(result):
-    """None: the row has no target, or one of the two was not measured."""
+def reached(result):
+    """The targets of a row, without those of which one of the two was not measured."""
     costs = {line.server: line.cost for line in lines(result)}
-    if result.row.target is None or OURS not in costs or not costs.get("nginx"):
-        return None
-    return Target(costs[OURS] / costs["nginx"], result.row.target)
+    return [Target(peer, costs[OURS] / costs[peer], share_max) for peer, share_max in result.row.targets.items()
+            if OURS in costs and costs.get(peer)]
 
 
 def name(server):
@@ -90,6 +95,10 @@ def cells(result, samples):
     if result.row.unit == "us_handshake":
         given = {"tickets each": f"{median(lambda s: s.tickets):.1f}"}
         return {"handshakes/s": f"{median(lambda s: s.requests_per_second):,.0f}", **latency, **busy, **given}
+    if result.row.unit == "us_p99":
+        own = {"CPU per request": f"{median(lambda s: s.cpu_us_per_request):.2f} µs"}
+        late = {"load late, p99": f"{median(lambda s: s.lag_p99_us):,.0f} µs"}
+        return {"requests/s": f"{median(lambda s: s.requests_per_second):,.0f}", "p50": latency["p50"], **own, **busy, **late}
     return {"requests/s": f"{median(lambda s: s.requests_per_second):,.0f}", **latency, **busy}
 
 
@@ -113,10 +122,39 @@ def warnings(result):
         if strangers > STRANGERS_MAX:
             found.append(f"something else took up to {strangers:.0%} of the server core while {name(server)} was measured: "
                          "the machine is not quiet")
-        elif busy < BUSY_ENOUGH and result.row.connections > 1:
+        elif busy < BUSY_ENOUGH and result.row.connections > 1 and not result.row.rate:
             found.append(f"{name(server)} used {busy:.0%} of its core: its requests/s are the limit of the load or the "
                          "backend, so compare the CPU")
+    return found + rate_warnings(result)
+
+
+def rate_warnings(result):
+    """Of a row whose load has a constant rate: whether the rate was the right one, was offered and was answered."""
+    if not result.row.rate or not result.samples:
+        return []
+    found = []
+    if (busy := statistics.median(sample.busy for sample in result.top)) < BUSY_ENOUGH:
+        found.append(f"at its top rate {name(result.row.rate_of)} used {busy:.0%} of its core: that rate is the limit of the "
+                     "load or the backend")
+    for server, samples in result.samples.items():
+        rate, lag, p99 = (statistics.median(values) for values in zip(
+            *((sample.requests_per_second, sample.lag_p99_us, sample.p99_us) for sample in samples)))
+        if rate < RATE_REACHED * result.row.rate:
+            found.append(f"{name(server)} answered {rate:,.0f} of {result.row.rate:,} requests/s: it did not keep up, so its "
+                         "times grow with the length of a round")
+        if lag > LAG_MAX * p99:
+            found.append(f"the load on {name(server)} was itself late by {lag:,.0f} µs (p99): much of its times is the load "
+                         "core's")
     return found
+
+
+def offered(result):
+    """What the load of a constant rate was, in words; empty for other rows."""
+    if not result.row.rate:
+        return ""
+    top = statistics.median(sample.requests_per_second for sample in result.top)
+    return (f"offered: {result.row.rate:,} requests/s, {RATE_SHARE:.0%} of {name(result.row.rate_of)}'s top rate in this run "
+            f"({top:,.0f}, median of {RATE_ROUNDS} rounds)")
 
 
 def table(header, rows_):
@@ -141,7 +179,8 @@ def text(result):
          f"{cost_text(result, line.cost_min)} – {cost_text(result, line.cost_max)}", ratio_text(line), *line.cells.values()]
         for line in made
     ]
-    extra = [f"  target: {reached}"] if (reached := target(result)) else []
+    extra = [f"  target: {one}" for one in reached(result)]
+    extra += [f"  {offered(result)}"] if offered(result) else []
     extra += [f"  all with {result.negotiated}"] if result.negotiated else []
     return "\n".join([title, table(header, rows_), *extra, *(f"  note: {warning}" for warning in warnings(result))])
 
@@ -150,16 +189,15 @@ def targets(results):
     """All rows that have a target, for the end of a run; empty when there are none."""
     rows_ = []
     for result in results:
-        reached = target(result)
-        if reached:
-            rows_.append([result.row.title, f"{reached.share:.3f}", f"≤ {reached.share_max:.2f}", met_text(reached)])
-        elif result.failure and result.row.target is not None:
-            rows_.append([result.row.title, "failed", f"≤ {result.row.target:.2f}", "no"])
-    return "targets\n" + table([f"{OURS} against nginx", "share", "target", "met"], rows_) + "\n" if rows_ else ""
+        for one in reached(result):
+            rows_.append([result.row.title, name(one.peer), f"{one.share:.3f}", f"≤ {one.share_max:.2f}", met_text(one)])
+        for peer, share_max in result.row.targets.items() if result.failure else ():
+            rows_.append([result.row.title, name(peer), "failed", f"≤ {share_max:.2f}", "no"])
+    return "targets\n" + table([OURS, "against", "share", "target", "met"], rows_) + "\n" if rows_ else ""
 
 
-def met_text(reached):
-    return "yes" if reached.is_met else "no"
+def met_text(target):
+    return "yes" if target.is_met else "no"
 
 
 def markdown(results, facts):
@@ -167,10 +205,10 @@ def markdown(results, facts):
     servers = []
     for result in results:
         servers.extend(server for server in result.samples if server not in servers and server != OURS)
-    head = ["comparison", OURS, *(name(server) for server in servers), "share of nginx", "target", "met"]
-    out = ["CPU of all server processes per request or handshake (per GB for large files), or memory per idle connection; "
+    head = ["comparison", OURS, *(name(server) for server in servers), "share", "target", "met"]
+    out = ["CPU of all server processes per request or handshake (per GB for large files), memory per idle connection, or p99; "
            f"in brackets how much that is against {OURS} in the same run. The share is the other way round: what {OURS} "
-           "takes of what nginx takes.", "", markdown_row(head),
+           "takes of what the peer takes.", "", markdown_row(head),
            markdown_row(["---"] + ["---:"] * (len(head) - 1))]
     for result in results:
         by_server = {line.server: line for line in lines(result)}
@@ -189,18 +227,20 @@ def markdown(results, facts):
                                   f"{cost_text(result, line.cost_min)} – {cost_text(result, line.cost_max)}",
                                   *line.cells.values()]) for line in made]
             out += ["", f"All with {result.negotiated}."] if result.negotiated else []
+            out += ["", f"{offered(result)[0].upper()}{offered(result)[1:]}."] if offered(result) else []
     out += ["", "Measured on: " + "; ".join(f"{label} {value}" for label, value in facts) + "."]
     return "\n".join(out) + "\n"
 
 
 def target_cells(result):
-    """Share of nginx, target, met."""
-    if result.row.target is None:
-        return ["–", "–", "–"]
-    reached = target(result)
-    if reached is None:
-        return ["–", f"≤ {result.row.target:.2f}", "–"]
-    return [f"{reached.share:.3f}", f"≤ {reached.share_max:.2f}", met_text(reached) if reached.is_met else "**no**"]
+    """Share, target and met; of several targets, one below the other."""
+    made = {one.peer: one for one in reached(result)}
+    cells_ = []
+    for peer, share_max in result.row.targets.items():
+        one = made.get(peer)
+        cells_.append([f"{one.share:.3f} of {name(peer)}" if one else f"– of {name(peer)}", f"≤ {share_max:.2f}",
+                       "–" if one is None else met_text(one) if one.is_met else "**no**"])
+    return ["<br>".join(column) for column in zip(*cells_)] or ["–", "–", "–"]
 
 
 def markdown_row(row):
@@ -211,17 +251,17 @@ def as_json(results, facts, arguments):
     """Everything, raw numbers and printouts of the load included."""
     document = {"measured_on": dict(facts), "arguments": arguments, "rows": []}
     for result in results:
-        reached = target(result)
         document["rows"].append({
             "row": dataclasses.asdict(result.row),
             "failure": result.failure or None,
-            "target": {**dataclasses.asdict(reached), "is_met": reached.is_met} if reached else None,
+            "targets": [{**dataclasses.asdict(one), "is_met": one.is_met} for one in reached(result)],
             "negotiated": result.negotiated or None,
             "warnings": warnings(result),
             "medians": [{"server": line.server, "cost": line.cost, "cost_min": line.cost_min, "cost_max": line.cost_max,
                          "ratio": line.ratio, **line.cells} for line in lines(result)],
             "samples": {server: [dataclasses.asdict(sample) for sample in samples]
                         for server, samples in result.samples.items()},
+            "top": [dataclasses.asdict(sample) for sample in result.top],
             "commands": result.commands,
             "configs": result.configs,
         })

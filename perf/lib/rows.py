@@ -1,17 +1,20 @@
 """The rows of the comparison: which servers meet on which job, and how their rounds are interleaved."""
 
 import json
+import statistics
 import subprocess
 from dataclasses import dataclass, field, replace
 
 from . import content, idle, tls
 from .load import Load, check_body
 from .process import Failed, Stage
-from .servers import CONNECTIONS, CONNECTIONS_IDLE, Files, Starter
+from .servers import CONNECTIONS, CONNECTIONS_IDLE, Files, Proxied, Starter
 from .tools import TOOLS
 
 IDLE_CONNECTIONS = 10_000
 OURS = "one-server"
+# Rows at a share of somebody's top rate: the share, and the rounds that find the rate.
+RATE_SHARE, RATE_ROUNDS = 0.70, 3
 
 
 @dataclass(frozen=True)
@@ -30,7 +33,9 @@ class Row:
     streams: int = 1  # requests at a time on each connection
     tls: bool = False
     coding: str | None = None  # the client takes this content coding, and a file in it lies beside the original
-    target: float | None = None  # at most so much of what nginx takes
+    targets: dict = field(default_factory=dict)  # peer: at most so much of what it takes
+    rate_of: str | None = None  # the load offers RATE_SHARE of this server's top rate, found in the run
+    rate: int = 0  # that, requests a second, once it is found
 
     def only(self, servers):
         """The same row with fewer servers."""
@@ -39,6 +44,13 @@ class Row:
     @property
     def headers(self):
         return (f"Accept-Encoding: {self.coding}",) if self.coding else ()
+
+    @property
+    def backend(self):
+        """What stands behind the servers: `floor`, `files` or nothing."""
+        if self.kind == "tcp" or (self.kind == "proxy" and self.body_bytes != content.BYTES["/small.txt"]):
+            return "files"
+        return "floor" if self.kind in ("proxy", "routes") else None
 
     @property
     def body_bytes(self):
@@ -52,30 +64,42 @@ PAIR = (OURS, "nginx")
 TUNNELS = (OURS, "haproxy")
 ROWS = (
     Row("a", "a1", "static file, 512 B, 1 connection", STATIC, connections=1),
-    Row("a", "a64", "static file, 512 B, 64 connections", STATIC, connections=64, target=0.70),
+    Row("a", "a64", "static file, 512 B, 64 connections", STATIC, connections=64, targets={"nginx": 0.70}),
     Row("a", "a512", "static file, 512 B, 512 connections", STATIC, connections=512),
-    Row("b", "b64", "static file, 100 KB, 64 connections", PAIR, "/medium.bin", 64, target=0.95),
-    Row("b", "b4", "static file, 10 MB, 4 connections", PAIR, "/large.bin", 4, "s_per_gb", target=1.00),
-    Row("c", "c64", "proxied, 512 B, 64 connections", PROXIES, connections=64, kind="proxy"),
-    Row("c", "c256", "proxied, 512 B, 256 connections", PROXIES, connections=256, kind="proxy"),
+    Row("b", "b64", "static file, 100 KB, 64 connections", PAIR, "/medium.bin", 64, targets={"nginx": 0.95}),
+    Row("b", "b4", "static file, 10 MB, 4 connections", PAIR, "/large.bin", 4, "s_per_gb", targets={"nginx": 1.00}),
+    Row("c", "c64", "proxied, 512 B, 64 connections", PROXIES, connections=64, kind="proxy",
+        targets={"nginx": 0.70, "haproxy": 0.55}),
+    Row("c", "c256", "proxied, 512 B, 256 connections", PROXIES, connections=256, kind="proxy",
+        targets={"nginx": 0.70, "haproxy": 0.55}),
     Row("d", "d64", "axum handler, whole chain, 64 connections", (OURS, "classic"), "/hello", 64, kind="chain"),
     Row("e", "e-static", "memory per idle connection, static", PAIR, unit="bytes"),
     Row("e", "e-proxy", "memory per idle connection, proxied", PROXIES, unit="bytes", kind="proxy"),
-    Row("e", "e-tls", "memory per idle connection, TLS", PAIR, unit="bytes", tls=True, target=1.00),
-    Row("f", "f64", "static file over TLS, 512 B, 64 connections", PAIR, connections=64, tls=True, target=0.85),
+    Row("e", "e-tls", "memory per idle connection, TLS", PAIR, unit="bytes", tls=True, targets={"nginx": 1.00}),
+    Row("f", "f64", "static file over TLS, 512 B, 64 connections", PAIR, connections=64, tls=True, targets={"nginx": 0.85}),
     Row("g", "g-full", "TLS 1.3 handshake, ECDSA P-256", PAIR, connections=16, unit="us_handshake", tool="full", tls=True,
-        target=0.95),
+        targets={"nginx": 0.95}),
     Row("g", "g-resumed", "TLS 1.3 handshake, resumed", PAIR, connections=16, unit="us_handshake", tool="resumed", tls=True,
-        target=0.95),
+        targets={"nginx": 0.95}),
     Row("h", "h320", "HTTP/2 over TLS, 512 B, 10 × 32 streams", PAIR, connections=10, tool="h2load", streams=32, tls=True,
-        target=1.00),
-    Row("i", "i64", "page compressed beforehand (br), 64 connections", PAIR, "/page.html", 64, coding="br", target=0.75),
+        targets={"nginx": 1.00}),
+    Row("i", "i64", "page compressed beforehand (br), 64 connections", PAIR, "/page.html", 64, coding="br",
+        targets={"nginx": 0.75}),
     Row("j", "j4", "TCP passed on, 10 MB answers, 4 connections", TUNNELS, "/large.bin", 4, "s_per_gb", kind="tcp"),
     Row("j", "j64", "TCP passed on, 512 B answers, 64 connections", TUNNELS, connections=64, kind="tcp"),
+    Row("l", "l64", "proxied, 64 KB, 64 connections", PROXIES, "/answer.bin", 64, kind="proxy", targets={"haproxy": 0.85}),
+    Row("m", "m64", "proxied, TLS in front, 512 B, 64 connections", PROXIES, connections=64, kind="proxy", tls=True,
+        targets={"haproxy": 0.85}),
+    Row("n", "n64", "proxied, 50 servers, 1,000 routes, 64 connections", (OURS, "one-route"), "/service-1000.txt", 64,
+        kind="routes", targets={"one-route": 1.05}),
+    Row("o", "o64", "p99 at 70 % of HAProxy's top rate, 64 connections", PROXIES, connections=64, unit="us_p99",
+        kind="proxy", tool="steady", targets={"haproxy": 0.70}, rate_of="haproxy"),
 )
 
-# Server of a row → programs it takes (see machine.py). The proxies also need the floor as their backend, those of TCP ours.
-PROGRAMS = {"static": {}, "proxy": {}, "tcp": {}, "chain": {OURS: ("chain-app",), "classic": ("nginx", "haproxy", "axum-hyper")}}
+# Server of a row → programs it takes (see machine.py). What stands behind it comes on top.
+PROGRAMS = {"static": {}, "proxy": {}, "tcp": {}, "routes": {"one-route": (OURS,)},
+            "chain": {OURS: ("chain-app",), "classic": ("nginx", "haproxy", "axum-hyper")}}
+BACKENDS = {None: (), "floor": ("floor",), "files": (OURS,)}
 
 
 def programs(rows):
@@ -87,8 +111,8 @@ def programs(rows):
         needed.update({"openssl"} if row.tls else ())
         needed.update({"brotli"} if row.coding else ())
         needed.update({"nginx-brotli"} if row.coding and "nginx" in row.servers else ())
-        needed.update({"floor"} if row.kind == "proxy" else ())
-        needed.update({OURS} if row.kind == "tcp" else ())
+        needed.update(BACKENDS[row.backend])
+        needed.update({row.rate_of, TOOLS["wrk"].program} if row.rate_of else ())
         for server in row.servers:
             needed.update(PROGRAMS[row.kind].get(server, (server,)))
     return sorted(needed)
@@ -104,6 +128,7 @@ class Result:
     configs: dict = field(default_factory=dict)
     negotiated: str = ""  # TLS of all servers of the row
     failure: str = ""
+    top: list = field(default_factory=list)  # samples of `row.rate_of` under a load as high as it goes; see Row.rate
 
 
 @dataclass(frozen=True)
@@ -145,18 +170,20 @@ class Bench:
         if row.kind == "static":
             self.folder = stage.folder / "files"
             self.expected = content.write(self.folder, row.path, paths.get("brotli") if row.coding else None)
-        elif row.kind == "proxy":
-            self.backend = self.starter.floor(plan.load_core, name="backend")
+        elif row.backend == "floor":
+            host = "0.0.0.0" if row.kind == "routes" else "127.0.0.1"
+            self.backend = self.starter.floor(plan.load_core, name="backend", host=host)
             self.expected = check_body(self.backend, row.path, None)
-        elif row.kind == "tcp":
+        elif row.backend == "files":
             folder = stage.folder / "files"
             self.expected = content.write(folder, row.path, None)
             self.backend = self.starter.backend(folder)
             check_body(self.backend, row.path, self.expected)
+        self.load = self.load_of(row) if row.unit != "bytes" else None
+
+    def load_of(self, row):
         environment = self.identity.environment if self.identity else {}
-        self.load = None
-        if row.unit != "bytes":
-            self.load = Load(stage, paths, row, plan.load_core, plan.server_core, environment)
+        return Load(self.stage, self.paths, row, self.plan.load_core, self.plan.server_core, environment)
 
     def put_up(self, name, connections=CONNECTIONS):
         """Starts server `name` and makes sure that it answers what it should."""
@@ -165,7 +192,10 @@ class Bench:
             http2 = row.tool == "h2load"
             server = self.starter.static(name, Files(self.folder, connections, self.identity, http2, bool(row.coding)))
         elif row.kind == "proxy":
-            server = self.starter.proxy(name, self.backend.port, connections)
+            job = Proxied(self.backend.port, connections, self.identity, row.backend == "files", row.tool == "steady")
+            server = self.starter.proxy(name, job)
+        elif row.kind == "routes":
+            server = self.starter.routes(name, self.backend.port)
         elif row.kind == "tcp":
             server = self.starter.tcp(name, self.backend.port, connections)
         else:
@@ -203,11 +233,25 @@ def same_tls(servers):
     return agreed.pop()
 
 
+def find_rate(bench, result, servers):
+    """The row with the rate its load has to offer, from rounds in which the peer gets as much as it takes."""
+    row = bench.row
+    closed = bench.load_of(replace(row, tool="wrk"))
+    peer = next((server for server in servers if server.name == row.rate_of), None) or bench.put_up(row.rate_of)
+    closed.warm_up(peer)
+    result.top = [closed.run(peer, bench.plan.seconds, len(bench.expected)) for _ in range(RATE_ROUNDS)]
+    top = statistics.median(sample.requests_per_second for sample in result.top)
+    return replace(row, rate=max(1, round(RATE_SHARE * top)))
+
+
 def load_rounds(bench, result, say):
     """All servers up at once; each round measures every one of them, and every round begins with another one."""
     row, plan, load = bench.row, bench.plan, bench.load
     servers = [bench.put_up(name) for name in row.servers]
     result.negotiated = same_tls(servers)
+    if row.rate_of:
+        say(f"{row.key}: top rate of {row.rate_of}", transient=True)
+        result.row = load.row = find_rate(bench, result, servers)
     for server in servers:
         result.commands[server.name] = [*server.commands(), "load: " + " ".join(load.command(server, plan.seconds))]
         load.warm_up(server)

@@ -10,9 +10,13 @@ from . import process
 # nginx counts upstream connections among these too; HAProxy's counts downstream only.
 CONNECTIONS = 2_048
 CONNECTIONS_IDLE = 10_900
-
+# Of the row about many of them.
+SERVERS_MANY, ROUTES_MANY = 50, 1_000
 
 HAPROXY_HTTP = "    mode http\n    http-reuse always"
+
+# For answers of several buffers: cheaper than its own judgement (`splice-auto`), which copies most of them.
+HAPROXY_LARGE = HAPROXY_HTTP + "\n    option splice-response"
 
 # `splice-auto`: by its own judgement, as one-server does it.
 HAPROXY_TCP = "    mode tcp\n    option splice-auto"
@@ -51,6 +55,17 @@ class Files:
     tls: object = None
     http2: bool = False
     precompressed: bool = False
+
+
+@dataclass(frozen=True)
+class Proxied:
+    """A job of a proxy: what stands behind it, and how it is asked. `tls`: a `tls.Identity`."""
+
+    backend_port: int
+    connections: int = CONNECTIONS
+    tls: object = None
+    large: bool = False  # answers are larger than a buffer or two
+    for_ever: bool = False  # the clients do not put up with a limit of requests per connection
 
 
 class Starter:
@@ -95,26 +110,57 @@ class Starter:
         self.keep("one-server", config)
         return self.stage.start("one-server", [self.paths["one-server"], "run", "-c", config], self.server_core)
 
-    def floor(self, core, port=None, name="floor"):
+    def floor(self, core, port=None, name="floor", host="127.0.0.1"):
+        """Of the loopback's addresses it listens on `host`; 0.0.0.0 is all of them."""
         port = port or process.free_port()
-        command = [self.paths["floor"], "--listen", f"127.0.0.1:{port}", "--core", core]
+        command = [self.paths["floor"], "--listen", f"{host}:{port}", "--core", core]
         return Server(name, port, [self.stage.start(name, command, core)])
 
     # Proxies.
 
-    def proxy(self, name, backend_port, connections=CONNECTIONS):
-        """`name` stands in front of the server on `backend_port`."""
+    def proxy(self, name, job):
+        """`name` does the job `job`, a `Proxied`."""
         port = process.free_port()
+        if name == "one-server" and not (job.tls or job.for_ever):
+            return self.one_server(["proxy", "--to", f"127.0.0.1:{job.backend_port}", "--keep-idle", "512"], port)
         if name == "one-server":
-            return self.one_server(["proxy", "--to", f"127.0.0.1:{backend_port}", "--keep-idle", "512"], port)
-        if name == "nginx":
-            return Server(name, port, [self.nginx_proxy(port, backend_port, connections)])
-        return Server(name, port, [self.haproxy(port, backend_port, connections)])
+            process_ = self.one_server_proxy(port, [f"127.0.0.1:{job.backend_port}"], ["/"], job.tls)
+        elif name == "nginx":
+            process_ = self.nginx_proxy(port, job)
+        else:
+            mode = HAPROXY_LARGE if job.large else HAPROXY_HTTP
+            process_ = self.haproxy(port, job.backend_port, job.connections, mode, job.tls)
+        return Server(name, port, [process_], job.tls)
 
-    def nginx_proxy(self, port, backend_port, connections):
-        upstream = f"upstream backend {{ server 127.0.0.1:{backend_port}; keepalive 512; keepalive_requests 1000000000; }}"
+    def nginx_proxy(self, port, job):
+        upstream = f"upstream backend {{ server 127.0.0.1:{job.backend_port}; keepalive 512; keepalive_requests 1000000000; }}"
         location = 'location / { proxy_pass http://backend; proxy_http_version 1.1; proxy_set_header Connection ""; }'
-        return self.nginx("proxy", port, connections, location, upstream)
+        label = listen = ""
+        if job.large:
+            label, location = " large", f"{NGINX_LARGE}\n        {location}"
+        if job.tls:
+            label, listen = " tls", " ssl"
+            location = NGINX_TLS.format(tls=job.tls) + "\n        " + location
+        return self.nginx("proxy" + label, port, job.connections, location, upstream, "", listen)
+
+    def one_server_proxy(self, port, servers, paths, tls=None):
+        """What no flag of `proxy` says, in a config file: each of the paths leads to all of the servers."""
+        config = self.stage.folder / f"one-server-{port}.toml"
+        config.write_text(ONE_SERVER_PROXY.format(
+            core=self.server_core, port=port, servers=", ".join(f'"{server}"' for server in servers),
+            tls=ONE_SERVER_TLS.format(tls=tls) if tls else "",
+            routes="".join(ONE_SERVER_ROUTE.format(path=path) for path in paths)))
+        self.keep("one-server proxy" if len(paths) == 1 else "one-server routes", config)
+        return self.stage.start("one-server", [self.paths["one-server"], "run", "-c", config], self.server_core)
+
+    def routes(self, name, backend_port):
+        """`one-server`: 50 addresses of one backend behind 1,000 routes, of which the last one is asked for; `one-route`: one
+        address of it behind that route alone."""
+        port = process.free_port()
+        many = name == "one-server"
+        servers = [f"127.0.0.{number}:{backend_port}" for number in range(1, (SERVERS_MANY if many else 1) + 1)]
+        paths = [f"/service-{number:04}" for number in range(1 if many else ROUTES_MANY, ROUTES_MANY + 1)]
+        return Server(name, port, [self.one_server_proxy(port, servers, paths)])
 
     # TCP passed on.
 
@@ -149,7 +195,7 @@ class Starter:
         command = [self.paths["axum-hyper"], "--listen", f"127.0.0.1:{app_port}"]
         app = self.stage.start("axum-hyper", command, self.server_core)
         haproxy = self.haproxy(haproxy_port, app_port, CONNECTIONS)
-        nginx = self.nginx_proxy(port, haproxy_port, CONNECTIONS)
+        nginx = self.nginx_proxy(port, Proxied(haproxy_port))
         return Server(name, port, [nginx, haproxy, app])
 
     # Programs.
@@ -160,7 +206,7 @@ class Starter:
         return Server("one-server", port, [self.stage.start("one-server", command, self.server_core)])
 
     def nginx(self, job, port, connections, location, upstream, module="", listen=""):
-        folder = self.stage.folder / f"nginx-{job}-{port}"
+        folder = self.stage.folder / f"nginx-{job.replace(' ', '-')}-{port}"
         folder.mkdir()
         config = folder / "nginx.conf"
         config.write_text(NGINX.format(
@@ -171,17 +217,23 @@ class Starter:
         command = [self.paths["nginx"], "-p", folder, "-c", config, "-e", folder / "error.log"]
         return self.stage.start("nginx", command, self.server_core)
 
-    def haproxy(self, port, backend_port, connections, mode=HAPROXY_HTTP):
+    def haproxy(self, port, backend_port, connections, mode=HAPROXY_HTTP, tls=None):
         config = self.stage.folder / f"haproxy-{port}.cfg"
-        config.write_text(HAPROXY.format(mode=mode, port=port, backend_port=backend_port, connections=connections))
-        self.keep("haproxy proxy" if mode == HAPROXY_HTTP else "haproxy tcp", config)
+        bind = ""
+        if tls:  # it wants both in one file
+            both = self.stage.folder / "haproxy.pem"
+            both.write_text(tls.certificate.read_text() + tls.key.read_text())
+            bind = f"ssl crt {both} ssl-min-ver TLSv1.3 curves X25519 "
+        config.write_text(HAPROXY.format(mode=mode, port=port, backend_port=backend_port, connections=connections, bind=bind))
+        label = {HAPROXY_HTTP: "proxy", HAPROXY_LARGE: "proxy large", HAPROXY_TCP: "tcp"}[mode] + (" tls" if tls else "")
+        self.keep(f"haproxy {label}", config)
         return self.stage.start("haproxy", [self.paths["haproxy"], "-db", "-f", config], self.server_core)
 
     def keep(self, label, config):
         """For the report: the config, with ports and folders that change from run to run taken out, and empty lines."""
         text = "\n".join(line for line in config.read_text().splitlines() if line.strip()) + "\n"
         text = text.replace(str(self.stage.folder), "DIR")
-        self.configs.setdefault(label, re.sub(r"127\.0\.0\.1:\d+", "127.0.0.1:PORT", text))
+        self.configs.setdefault(label, re.sub(r"(127\.0\.0\.\d+):\d+", r"\1:PORT", text))
 
 
 # The files of the rows that a flag of `static` cannot describe. nginx's connections have no limit of requests either.
@@ -215,6 +267,30 @@ tcp = "backend"
 servers = "127.0.0.1:{backend_port}"
 """
 
+ONE_SERVER_PROXY = """\
+[process]
+data_cores = "{core}"
+[admin]
+address = "off"
+[http]
+keep_alive_requests_max = 0
+keep_alive_timeout = "1h"
+[listener.web]
+address = "127.0.0.1:{port}"
+http2 = false
+{tls}
+[upstream.backend]
+servers = [{servers}]
+keep_idle = 512
+[site.proxied]
+{routes}"""
+
+ONE_SERVER_ROUTE = """\
+[[site.proxied.route]]
+path = "{path}"
+proxy = "backend"
+"""
+
 ONE_SERVER_TLS = 'tls.certificates = [{{ chain = "{tls.certificate}", key = "{tls.key}" }}]'
 
 # No session cache: clients with tickets need none, and it costs a lock and a copy for each session. The rest is said
@@ -228,6 +304,9 @@ NGINX_TLS = """\
         ssl_session_tickets on;
         ssl_session_cache none;
         ssl_buffer_size 16k;"""
+
+# Room for a whole answer, where the default is 32 KiB; what does not fit waits in the socket and never in a file.
+NGINX_LARGE = "proxy_buffers 16 8k; proxy_max_temp_file_size 0;"
 
 NGINX = """\
 {module}
@@ -274,7 +353,7 @@ defaults
     timeout client 3600s
     timeout server 3600s
 frontend downstream
-    bind 127.0.0.1:{port} backlog 4096
+    bind 127.0.0.1:{port} {bind}backlog 4096
     default_backend upstream
 backend upstream
     server backend 127.0.0.1:{backend_port}

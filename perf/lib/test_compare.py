@@ -7,6 +7,7 @@ import sys
 import tempfile
 import unittest
 import xml.dom.minidom
+from dataclasses import replace
 from pathlib import Path
 from unittest import mock
 
@@ -16,8 +17,8 @@ from lib import chart, content, machine, report, rows, tls  # noqa: E402
 from lib.idle import Footprint  # noqa: E402
 from lib.load import Sample, agrees, check_body, plausible, sample  # noqa: E402
 from lib.process import Failed, Stage, free_port, is_zombie  # noqa: E402
-from lib.servers import Files, Server, Starter  # noqa: E402
-from lib.tools import H2load, Handshakes, Wrk  # noqa: E402
+from lib.servers import Files, Proxied, Server, Starter  # noqa: E402
+from lib.tools import H2load, Handshakes, Steady, Wrk  # noqa: E402
 
 NO_ERRORS = {"connect": 0, "read": 0, "write": 0, "status": 0, "timeout": 0}
 NUMBERS = {"requests": 1000, "microseconds": 2_000_000, "bytes": 500_000_000, "p50": 90, "p99": 400, "errors": NO_ERRORS,
@@ -120,6 +121,21 @@ class Tools(unittest.TestCase):
         self.assertIn("--resume", commands["g-resumed"])
 
 
+    def test_a_steady_load_offers_the_rate_of_the_row(self):
+        steady = Steady("steady", self.folder)
+        command = list(map(str, steady.command(self.server, replace(row("o64"), rate=12_345), 2)))
+        for flag, value in (("--rate", "12345"), ("--connections", "64"), ("--body-bytes", "512"), ("--seconds", "2")):
+            self.assertEqual(command[command.index(flag) + 1], value)
+
+    def test_a_steady_load_is_read_or_has_failed(self):
+        steady = Steady("steady", self.folder)
+        said = {"requests": 100, "seconds": 1.5, "bytes": 60_000, "p50_us": 90, "p99_us": 400, "p999_us": 500, "max_us": 600,
+                "lag_p99_us": 30}
+        made = sample("x", steady.numbers(json.dumps(said), row("o64"), 2), 0.01, 0.01, "")
+        self.assertEqual((made.requests, made.seconds, made.p50_us, made.p99_us, made.lag_p99_us), (100, 1.5, 90, 400, 30))
+        self.assertIsNone(steady.numbers("error: the server closed a connection", row("o64"), 2))
+
+
 class Tls(unittest.TestCase):
     def test_what_openssl_negotiated_is_one_line(self):
         line = "TLSv1.3 TLS_AES_128_GCM_SHA256 X25519 ECDSA"
@@ -151,10 +167,14 @@ class Tls(unittest.TestCase):
 
 
 class Rows(unittest.TestCase):
-    def test_keys_are_unique_and_every_row_with_a_target_measures_nginx(self):
+    def test_keys_are_unique_and_every_row_measures_whom_it_has_a_target_against(self):
         self.assertEqual(len({row.key for row in rows.ROWS}), len(rows.ROWS))
         for one in rows.ROWS:
-            self.assertTrue(one.target is None or {rows.OURS, "nginx"} <= set(one.servers), one.key)
+            self.assertTrue(not one.targets or {rows.OURS, *one.targets} <= set(one.servers), one.key)
+
+    def test_every_unit_has_a_heading_in_the_chart(self):
+        self.assertEqual(set(chart.HEADINGS), set(report.UNITS))
+        self.assertLessEqual({row.unit for row in rows.ROWS}, set(report.UNITS))
 
     def test_rows_name_what_they_need(self):
         self.assertEqual(rows.programs([row("g-full")]), ["handshakes", "nginx", "one-server", "openssl"])
@@ -163,6 +183,11 @@ class Rows(unittest.TestCase):
         self.assertEqual(rows.programs([row("i64").only(["one-server"])]), ["brotli", "one-server", "wrk"])
         self.assertEqual(rows.programs([row("j4").only(["haproxy"])]), ["haproxy", "one-server", "wrk"])
         self.assertEqual(rows.programs([row("e-tls")]), ["nginx", "one-server", "openssl"])
+        self.assertEqual(rows.programs([row("l64").only(["nginx"])]), ["nginx", "one-server", "wrk"])
+        self.assertEqual(rows.programs([row("m64")]), ["floor", "haproxy", "nginx", "one-server", "openssl", "wrk"])
+        self.assertEqual(rows.programs([row("n64").only(["one-route"])]), ["floor", "one-server", "wrk"])
+        rated = rows.programs([row("o64").only(["one-server"])])
+        self.assertEqual(rated, ["floor", "haproxy", "one-server", "steady", "wrk"], "its rate is a share of HAProxy's")
 
     def test_everything_that_is_missing_is_named_with_its_package(self):
         environment = {"H2LOAD": "no-such-h2load", "BROTLI": "no-such-brotli", "NGINX_BROTLI": "/no/such/module.so"}
@@ -199,6 +224,77 @@ class Rows(unittest.TestCase):
             self.assertNotIn("ssl", starter.configs["nginx static"])
 
 
+    def test_the_rate_offered_is_a_share_of_the_median_of_the_peers_top_rates(self):
+        class Closed:
+            warmed, rates = [], [900, 1_300, 1_000]
+
+            def warm_up(self, server):
+                self.warmed.append(server.name)
+
+            def run(self, server, seconds, answer_bytes):
+                return Sample(self.rates.pop() * seconds, seconds, 1, 1, 1, 1.0, 1.0, "")
+
+        class Bench:
+            row, plan, expected = row("o64"), rows.Plan(1, 2, 1, 1, 0, 1), b"x"
+            asked = []
+
+            def load_of(self, row):
+                self.asked.append(row.tool)
+                return Closed()
+
+            def put_up(self, name):
+                return Server(name, 1, [])
+
+        for servers in ([Server("one-server", 2, []), Server("haproxy", 3, [])], [Server("one-server", 2, [])]):
+            Closed.rates, made = [900, 1_300, 1_000], rows.Result(Bench.row)
+            self.assertEqual(rows.find_rate(Bench(), made, servers).rate, 700)
+            self.assertEqual(len(made.top), 3)
+        self.assertEqual(Closed.warmed, ["haproxy", "haproxy"])
+        self.assertEqual(Bench.asked, ["wrk", "wrk"])
+
+    def test_proxies_are_configured_for_the_job(self):
+        class Recorder(Stage):
+            commands = []
+
+            def start(self, name, command, core, environment=None):
+                self.commands.append([str(word) for word in command])
+
+        with Recorder() as stage:
+            certificate, key = stage.folder / "c.pem", stage.folder / "k.pem"
+            certificate.write_text("CERTIFICATE\n")
+            key.write_text("KEY\n")
+            identity = tls.Identity(certificate, key, Path("/o.cnf"), "openssl")
+            starter = Starter(stage, {name: name for name in ("nginx", "one-server", "haproxy", "floor")}, 0, 1)
+            self.assertEqual(starter.proxy("one-server", Proxied(9)).tls, None)
+            self.assertIn("proxy", stage.commands[-1], "flags are enough")
+            for name in rows.PROXIES:
+                self.assertEqual(starter.proxy(name, Proxied(9, tls=identity)).tls, identity)
+                starter.proxy(name, Proxied(9, large=True))
+            starter.proxy("one-server", Proxied(9, for_ever=True))
+            configs = starter.configs
+            self.assertIn("tls.certificates", configs["one-server proxy"])
+            self.assertIn("keep_alive_requests_max = 0", configs["one-server proxy"])
+            self.assertIn("listen 127.0.0.1:PORT ssl backlog", configs["nginx proxy tls"])
+            self.assertIn("ssl_ecdh_curve X25519;", configs["nginx proxy tls"])
+            self.assertIn("proxy_pass http://backend;", configs["nginx proxy tls"])
+            self.assertIn("ssl crt DIR/haproxy.pem ssl-min-ver TLSv1.3 curves X25519 backlog", configs["haproxy proxy tls"])
+            self.assertEqual((stage.folder / "haproxy.pem").read_text(), "CERTIFICATE\nKEY\n")
+            self.assertIn("proxy_max_temp_file_size 0;", configs["nginx proxy large"])
+            self.assertIn("option splice-response", configs["haproxy proxy large"])
+
+            starter.routes("one-server", 9)
+            many = configs["one-server routes"]
+            self.assertEqual((many.count("127.0.0."), many.count("[[site.proxied.route]]")), (1 + 50, 1_000))
+            self.assertTrue(many.rstrip().endswith('path = "/service-1000"\nproxy = "backend"'), "the last one is asked for")
+            self.assertTrue(row("n64").path.startswith("/service-1000"))
+            starter.configs.clear()
+            starter.routes("one-route", 9)
+            one = configs["one-server proxy"]
+            self.assertEqual((one.count("127.0.0."), one.count('path = "/service-1000"'), one.count("path =")), (2, 1, 1))
+            starter.floor(1, 9, host="0.0.0.0")
+            self.assertIn("0.0.0.0:9", stage.commands[-1])
+
+
 class Reports(unittest.TestCase):
     def setUp(self):
         memory = [Footprint(10_000, 0, 0, 20 << 20, 10 << 20)]
@@ -232,14 +328,62 @@ class Reports(unittest.TestCase):
         tables = [line for line in lines if line.startswith("|")][:5]
         self.assertEqual({line.count("|") for line in tables}, {tables[0].count("|")})
         self.assertIn("| failed |", tables[4])
-        self.assertIn("| 0.500 | ≤ 0.70 | yes |", tables[2])
+        self.assertIn("| 0.500 of nginx | ≤ 0.70 | yes |", tables[2])
+        self.assertIn("| – of nginx<br>– of HAProxy | ≤ 0.70<br>≤ 0.55 | –<br>– |", tables[4])
 
-    def test_targets_are_shares_of_nginx(self):
+    def test_a_row_may_have_a_target_for_each_peer(self):
+        made = result("c64", {"one-server": samples(0.006), "nginx": samples(0.01), "haproxy": samples(0.0101)})
+        self.assertEqual([(one.peer, one.is_met) for one in report.reached(made)], [("nginx", True), ("haproxy", False)])
+        self.assertIn("0.600 of nginx, target ≤ 0.70: met", report.text(made))
+        self.assertIn("0.594 of HAProxy, target ≤ 0.55: MISSED", report.text(made))
+        self.assertEqual([line.split()[-4:] for line in report.targets([made]).splitlines()[2:]],
+                         [["0.600", "≤", "0.70", "yes"], ["0.594", "≤", "0.55", "no"]])
+        self.assertIn("| 0.600 of nginx<br>0.594 of HAProxy | ≤ 0.70<br>≤ 0.55 | yes<br>**no** |",
+                      report.markdown([made], self.facts))
+        [one] = report.reached(result("c64", {"one-server": samples(0.006), "haproxy": samples(0.01)}))
+        self.assertEqual(one.peer, "haproxy", "nginx was not measured")
+        self.assertEqual(len(report.targets([self.results[2]]).splitlines()[2:]), 2, "both failed")
+        drawing = chart.svg([made], self.facts)
+        self.assertIn('class="met"', drawing)
+        self.assertIn('class="missed"', drawing)
+
+    def rated(self, requests=700, lag=10, busy=0.99):
+        """A row with a constant rate of 700 a second."""
+        steady = [Sample(requests, 1.0, 1, 50, p99, 0.01, 0.01, "", None, lag) for p99 in (300, 100, 200)]
+        made = result("o64", {"one-server": steady, "haproxy": [replace(one, p99_us=one.p99_us * 2) for one in steady]})
+        made.row = replace(made.row, rate=700)
+        made.top = [Sample(rate, 1.0, 1, 50, 90, busy, busy, "") for rate in (900, 1_300, 1_000)]
+        return made
+
+    def test_a_row_about_latency_compares_p99(self):
+        made = self.rated()
+        [ours, haproxy] = report.lines(made)
+        self.assertEqual((ours.cost, ours.cost_min, ours.cost_max, haproxy.ratio), (200, 100, 300, 2))
+        [one] = report.reached(made)
+        self.assertEqual((one.peer, one.share, one.is_met), ("haproxy", 0.5, True))
+        said = "offered: 700 requests/s, 70% of HAProxy's top rate in this run (1,000, median of 3 rounds)"
+        self.assertIn(said, report.text(made))
+        self.assertIn(said[1:], report.markdown([made], self.facts))
+        self.assertEqual(report.warnings(made), [], "nobody is busy at 70 %")
+        document = json.loads(report.as_json([made], self.facts, []))
+        self.assertEqual((document["rows"][0]["row"]["rate"], len(document["rows"][0]["top"])), (700, 3))
+        self.assertIn("p99 at a constant rate", chart.svg([made], self.facts))
+
+    def test_a_constant_rate_that_was_none_is_noted(self):
+        self.assertIn("answered 600 of 700", report.warnings(self.rated(requests=600))[0])
+        self.assertIn("late by 150 µs", report.warnings(self.rated(lag=150))[0])
+        [note] = report.warnings(self.rated(busy=0.6))
+        self.assertIn("at its top rate HAProxy used 60%", note)
+        failed = self.rated()
+        failed.samples = {}
+        self.assertEqual(report.warnings(failed), [])
+
+    def test_targets_are_shares_of_the_peer(self):
         met, missed = self.results[0], result("f64", {"one-server": samples(0.01), "nginx": samples(0.01)})
-        self.assertTrue(report.target(met).is_met)
-        self.assertFalse(report.target(missed).is_met)
-        self.assertIsNone(report.target(result("f64", {"one-server": samples(0.01)})), "nginx was not measured")
-        self.assertIsNone(report.target(self.results[1]), "the row has none")
+        self.assertTrue(report.reached(met)[0].is_met)
+        self.assertFalse(report.reached(missed)[0].is_met)
+        self.assertEqual(report.reached(result("f64", {"one-server": samples(0.01)})), [], "nginx was not measured")
+        self.assertEqual(report.reached(self.results[1]), [], "the row has none")
         self.assertIn("0.500 of nginx, target ≤ 0.70: met", report.text(met))
         failed = result("g-full", {})
         failed.failure = "no luck"
@@ -247,7 +391,7 @@ class Reports(unittest.TestCase):
         self.assertEqual([line.split()[-1] for line in table[2:]], ["yes", "no", "no"])
         self.assertEqual(report.targets([self.results[1]]), "")
         document = json.loads(report.as_json([met, missed], self.facts, []))
-        self.assertEqual([one["target"]["is_met"] for one in document["rows"]], [True, False])
+        self.assertEqual([one["targets"][0]["is_met"] for one in document["rows"]], [True, False])
         self.assertIn('class="missed"', chart.svg([met, missed], self.facts))
 
     def test_a_load_that_knows_no_latencies_has_no_columns_for_them(self):

@@ -2,7 +2,7 @@
 
 Counted are `requests`, `microseconds`, `bytes`, the times `p50` and `p99` in microseconds (None: it does not know them),
 `errors` by kind, `tickets` (sessions the server gave to each connection, None: not looked at) and `seen` (protocol and
-cipher the generator itself reports, empty: none).
+cipher the generator itself reports, empty: none). A load of a constant rate says with `lag` how late itself was, p99.
 """
 
 import json
@@ -99,8 +99,31 @@ class Handshakes:
         }
 
 
+class Steady:
+    """perf/steady.rs: `row.rate` requests a second over keep-alive connections, each timed from when it was due."""
+
+    program = "steady"
+
+    def __init__(self, path, folder):
+        self.path = path
+
+    def command(self, server, row, seconds):
+        return [self.path, "--connect", f"127.0.0.1:{server.port}", "--path", row.path, "--body-bytes", row.body_bytes,
+                "--connections", row.connections, "--rate", row.rate, "--seconds", seconds]
+
+    def numbers(self, text, row, seconds):
+        said = last_json(text, "{", keep=True)
+        if said is None:
+            return None  # it ends with the first error, and its reason is the printout
+        return {
+            "requests": said["requests"], "microseconds": said["seconds"] * 1e6, "bytes": said["bytes"],
+            "p50": said["p50_us"], "p99": said["p99_us"], "errors": {}, "tickets": None, "seen": "",
+            "lag": said["lag_p99_us"],
+        }
+
+
 # What `Row.tool` may be.
-TOOLS = {"wrk": Wrk, "h2load": H2load, "full": Handshakes, "resumed": Handshakes}
+TOOLS = {"wrk": Wrk, "h2load": H2load, "full": Handshakes, "resumed": Handshakes, "steady": Steady}
 
 
 def last_json(text, prefix, keep=False):
