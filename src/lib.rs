@@ -54,7 +54,9 @@
 //! 6. `check` reads only: it binds, creates, changes and resolves nothing.
 //! 7. A reload changes the config between two requests: it closes no connection and no listener that stays, no counter
 //!    begins anew, and a config with a mistake changes nothing.
-//! 8. What starts says what it is: version, driver, cores and roles, listeners, limits, and anything that fell back.
+//! 8. A takeover loses no connection: both processes accept from the same sockets until the new one serves, and whatever
+//!    goes wrong before, the old one goes on.
+//! 9. What starts says what it is: version, driver, cores and roles, listeners, limits, and anything that fell back.
 //!
 //! # Deliberately absent
 //!
@@ -125,6 +127,11 @@ pub struct Configured {
     source: Option<boot::Source>,
 }
 
+/// Whoever asked for a takeover is told why there is none.
+fn tell(report: &config::Report) {
+    boot::tell_failure(&report.render(false));
+}
+
 impl Server {
     /// A server without programs.
     pub fn new() -> Server {
@@ -142,7 +149,7 @@ impl Server {
     ///
     /// Errors: every mistake of the file, each with its place and how to mend it.
     pub fn load(self, path: impl AsRef<std::path::Path>) -> Result<Configured, config::Report> {
-        let (config, warnings) = config::load(path.as_ref(), &self.programs.names())?;
+        let (config, warnings) = config::load(path.as_ref(), &self.programs.names()).inspect_err(tell)?;
         cli::warn(&warnings);
         let source = boot::Source::new(path.as_ref(), &self.programs.names(), config::Overrides::default());
         Ok(Configured { programs: self.programs, config, source: Some(source) })
@@ -152,7 +159,7 @@ impl Server {
     ///
     /// Errors: as for [`Server::load`].
     pub fn parse(self, file_name: &str, text: &str) -> Result<Configured, config::Report> {
-        let (config, warnings) = config::parse(file_name, text, &self.programs.names())?;
+        let (config, warnings) = config::parse(file_name, text, &self.programs.names()).inspect_err(tell)?;
         cli::warn(&warnings);
         Ok(Configured { programs: self.programs, config, source: None })
     }

@@ -19,6 +19,9 @@ fn main() -> ExitCode {
             let source = file.map(|file| Source::new(&file.path, &apps.names(), file.flags));
             one_server::boot::run(*config, apps, source)
         }
+        Ok(Command::Demo(_)) if one_server::boot::is_takeover() => {
+            fail(&cli::Failure::new("the demo cannot be taken over: start it again"))
+        }
         Ok(Command::Demo(args)) => match cli::demo::prepare(&args) {
             Ok(Demo::Start(start)) => {
                 start.notes.iter().for_each(|note| eprintln!("{note}"));
@@ -56,5 +59,6 @@ fn print(text: &str) -> ExitCode {
 fn fail(failure: &cli::Failure) -> ExitCode {
     // Nothing is left to do when standard error is closed: the exit code still tells.
     let _ = std::io::stderr().write_all(failure.text.as_bytes());
+    one_server::boot::tell_failure(&failure.text);
     ExitCode::from(failure.code)
 }

@@ -137,6 +137,56 @@ route = [
     });
 }
 
+/// The sockets are handed over, so that a process that is root no more is followed by one that never was.
+#[test]
+fn another_process_takes_over_without_the_rights_of_root() {
+    if !is_root() {
+        return;
+    }
+    with_both_drivers(|driver| {
+        let port = low_port() + 30 + u16::from(driver == Driver::Epoll) * 100;
+        let rest = format!(
+            "[listener.low]\naddress = \"127.0.0.1:{port}\"\n[site.main]\n\
+             route = [{{ path = \"/\", respond = {{ body = \"ok\" }} }}]\n"
+        );
+        let site = Site::new(driver, &rest)
+            .process("user = \"nobody\"\ncontrol = \"$DIR/run/ctl.sock\"\ndrain_timeout = \"1s\"")
+            .file("run/nothing", b"");
+        lay_open(site.folder(), 0o755);
+        // The binary may lie where only root gets at it.
+        let copy = site.folder().join("program");
+        std::fs::copy(env!("CARGO_BIN_EXE_one-server"), &copy).expect("a copy");
+        lay_open(&copy, 0o755);
+        let server = site.program(&copy).start();
+        let upgrade = || {
+            let mut command = std::process::Command::new(&copy);
+            let output = command.args(["upgrade", "--json", "--socket"]).arg(server.folder().join("run/ctl.sock"));
+            let output = output.output().expect("it runs");
+            serde_json::from_slice::<serde_json::Value>(&output.stdout)
+                .or_else(|_| serde_json::from_slice(&output.stderr))
+                .expect("JSON")
+        };
+        for _ in 0..2 {
+            let old = server.pid();
+            let answer = upgrade();
+            server.follow(answer["result"]["pid"].as_u64().expect("a number") as u32);
+            assert_eq!(identities(server.pid()), [identity_of("nobody", None)], "{driver:?}");
+            eventually("the old one ends", || support::server::has_ended(old));
+            for _ in 0..20 {
+                let mut client = Client::connect(([127, 0, 0, 1], port).into());
+                assert_eq!(client.ask(get("/")).text(), "ok", "{driver:?}");
+            }
+        }
+        assert!(!server.lines().iter().any(|line| line.contains("`user` of [process] is ignored")), "{driver:?}");
+        // What is new needs root, and this is told.
+        let other = format!("[listener.other]\naddress = \"127.0.0.1:{}\"\n[listener.low]", low_port() + 60);
+        server.edit(&[("[listener.low]", &other)]);
+        let error = upgrade()["error"].as_str().expect("a reason").to_owned();
+        assert!(error.contains("ports below 1024 need root"), "{driver:?}: {error}");
+        assert_eq!(Client::connect(([127, 0, 0, 1], port).into()).ask(get("/")).text(), "ok", "{driver:?}");
+    });
+}
+
 #[test]
 fn a_group_of_its_own_and_a_drain() {
     if !is_root() {

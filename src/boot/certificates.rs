@@ -38,15 +38,15 @@ pub(super) struct Certificates {
 }
 
 impl Certificates {
-    pub(super) fn new(config: Arc<Config>) -> Certificates {
+    pub(super) fn new(config: Arc<Config>, process_secret: Secrets) -> Certificates {
         let files = files(&config);
-        Certificates { config, process_secret: Secrets::random(), files, loaded: Vec::new(), seen: Vec::new() }
+        Certificates { config, process_secret, files, loaded: Vec::new(), seen: Vec::new() }
     }
 
     /// Makes the loader for another config of the same process, whose tickets stay good.
     pub(super) fn successor(&self) -> impl FnOnce(Arc<Config>) -> Certificates + Send + 'static {
         let process_secret = self.process_secret.clone();
-        move |config| Certificates { process_secret, ..Certificates::new(config) }
+        move |config| Certificates::new(config, process_secret)
     }
 
     /// There is something to look after.

@@ -8,13 +8,13 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use super::sockets::{QuicPorts, kind};
+use super::sockets::{QuicPorts, UdpKind, kind};
 use super::start::StartError;
+use super::takeover::Inherited;
 use crate::config::model::Listener;
 use crate::control::shared::ListenerFacts;
 use crate::guard::FlowLimits;
 use crate::runtime::net::Address;
-use crate::runtime::udp::BoundUdp;
 use crate::worker::FlowSocket;
 
 /// See the module.
@@ -32,19 +32,27 @@ impl FlowPorts {
         listener: &Listener,
         slot: usize,
         data_workers: usize,
+        inherited: &mut Inherited,
     ) -> Result<(ListenerFacts, Vec<FlowSocket>), StartError> {
         let error =
             |error| StartError::Bind { name: listener.name.clone(), address: Address::Tcp(listener.address), error };
         let mut address = listener.address;
-        if address.port() == 0 {
+        if let Some(bound) = inherited.port_of(&listener.name, listener.address) {
+            address.set_port(bound);
+        } else if address.port() == 0 {
             let probe = std::net::UdpSocket::bind(address).map_err(error)?;
             address.set_port(probe.local_addr().map_err(error)?.port());
         }
-        let sockets = self.ports.sockets(address, data_workers, BoundUdp::to_pass_on).map_err(error)?;
+        let sockets = self.ports.sockets(address, data_workers, UdpKind::Flows, inherited).map_err(error)?;
         let limits = self.limits(address);
         let fact = ListenerFacts { name: listener.name.clone(), kind: kind(listener), address: address.to_string() };
         let socket = |socket| FlowSocket { slot, address, socket, limits: limits.clone() };
         Ok((fact, sockets.into_iter().map(socket).collect()))
+    }
+
+    /// All sockets that are in use, by address.
+    pub(super) fn all(&self) -> std::io::Result<Vec<(SocketAddr, std::os::fd::OwnedFd)>> {
+        self.ports.all()
     }
 
     fn limits(&self, address: SocketAddr) -> Arc<FlowLimits> {

@@ -4,12 +4,15 @@ use std::path::Path;
 
 use super::start::StartError;
 use crate::config::model::RunAs;
-use crate::runtime::sys::users::{Account, become_account, find_account, is_root};
+use crate::runtime::sys::users::{Account, become_account, find_account, is_own_or_root, is_root};
 
 /// The account of the config; `None`: the process stays who it is.
 pub(super) fn account(run_as: Option<&RunAs>) -> Result<Option<Account>, StartError> {
     let Some(RunAs { user, group }) = run_as else { return Ok(None) };
     if !is_root() {
+        if find_account(user, None).is_ok_and(|account| account.uid != 0 && is_own_or_root(account.uid)) {
+            return Ok(None); // started by it, or by a process that has become it
+        }
         tracing::warn!(%user, "`user` of [process] is ignored: only root can become another user");
         return Ok(None);
     }

@@ -16,9 +16,11 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::certificates::{self, Certificates, Materials};
-use super::sockets::{HTTP3, UdpPorts, bind_listener, kind};
+use super::notify::Notify;
+use super::sockets::{HTTP3, UdpPorts, bind_listener, kind, share_out};
 use super::source::Source;
 use super::start::limits;
+use super::takeover::{Estate, Inherited, Present as PresentProcess, Requested};
 use crate::config::servers::Changes;
 use crate::config::{Adopted, Config, Heirs, Report, Succession, Warning, adopt};
 use crate::control::Shared;
@@ -36,12 +38,14 @@ const AGAIN_AFTER: Duration = Duration::from_millis(10);
 /// How long the answer to a reload waits for the workers; they swap later if they are busy for longer.
 const SWAP_MAX: Duration = Duration::from_secs(10);
 
-/// What somebody wants.
+/// What somebody wants: one is done after the other.
 pub(super) enum Asked {
     /// A reload. Where the outcome goes beside the log.
     Reload(Option<oneshot::Sender<Result<Reloaded, Refusal>>>),
     /// Limits of servers that the operator has set are to be in force. Where it is told.
     Limits(oneshot::Sender<()>),
+    /// Another process takes over.
+    Takeover(Requested),
 }
 
 impl Asked {
@@ -126,6 +130,7 @@ pub(super) struct Reloader {
     udp_ports: UdpPorts,
     logs: Logs,
     open_files: u64,
+    estate: Estate,
 }
 
 /// What has been got ready for a new config.
@@ -165,10 +170,29 @@ impl Reloader {
         let slots = (0..shared.config.listeners.len()).collect();
         let Kept { certificates, materials, names } = kept;
         let (certificates, materials) = (Some(certificates), Arc::new(materials));
-        let live = watch::Sender::new(shared);
+        let (live, estate) = (watch::Sender::new(shared), Estate::default());
         names.tell(&live.borrow());
         let changes = Changes::default();
-        Reloader { source, live, certificates, names, changes, materials, workers, slots, udp_ports, logs, open_files }
+        Reloader {
+            source,
+            live,
+            certificates,
+            names,
+            changes,
+            materials,
+            workers,
+            slots,
+            udp_ports,
+            logs,
+            open_files,
+            estate,
+        }
+    }
+
+    /// What goes to a process that takes over, beside what is known here anyway.
+    pub(super) fn with_estate(mut self, estate: Estate) -> Reloader {
+        self.estate = estate;
+        self
     }
 
     /// The process as the present config has it.
@@ -373,8 +397,32 @@ impl Parts {
     }
 }
 
-/// Reloads whenever it is asked for, and looks after certificates, until nobody can ask any more.
-pub(super) async fn run(mut reloader: Reloader, mut asked: mpsc::Receiver<Asked>) {
+impl Reloader {
+    /// Hands everything over to another process, if there comes one.
+    async fn hand_over(&mut self, requested: Requested) {
+        let (shared, slots, workers) = (self.shared(), self.slots.clone(), self.workers.clone());
+        let (udp_ports, estate) = (self.udp_ports.clone(), std::mem::take(&mut self.estate));
+        // Workers and the other process take their time.
+        let work = tokio::task::spawn_blocking(move || {
+            let has_worked = requested.run(&PresentProcess {
+                shared: &shared,
+                slots: &slots,
+                workers: &workers,
+                udp_ports: &udp_ports,
+                estate: &estate,
+            });
+            // Of a socket that is the other's nothing is kept here.
+            (!has_worked).then_some(estate)
+        });
+        match work.await {
+            Ok(estate) => self.estate = estate.unwrap_or_default(),
+            Err(error) => tracing::error!(%error, "a takeover has panicked: there is no other one before a restart"),
+        }
+    }
+}
+
+/// Reloads whenever it is asked for, hands over, and looks after certificates, until nobody can ask any more.
+pub(super) async fn run(mut reloader: Reloader, mut asked: mpsc::Receiver<Asked>, notify: Notify) {
     loop {
         let look = tokio::time::sleep(certificates::LOOK);
         let has_files = reloader.certificates.as_ref().is_some_and(Certificates::has_files);
@@ -399,11 +447,17 @@ pub(super) async fn run(mut reloader: Reloader, mut asked: mpsc::Receiver<Asked>
                 let _ = done.send(());
                 continue;
             }
+            Some(Asked::Takeover(requested)) => {
+                reloader.hand_over(requested).await;
+                continue;
+            }
             Some(Asked::Reload(answer)) => answer,
         };
+        notify.reloading();
         let outcome = reloader.reload().await;
         let config = reloader.shared().config.clone();
         reloader.names.go_on_with(&config);
+        notify.ready();
         tell(&reloader.shared(), &outcome);
         if let Some(answer) = answer {
             // Whoever asked may have left.
@@ -482,15 +536,21 @@ impl Present {
                     ListenerFacts { name: listener.name.clone(), kind: kind(listener), address }
                 }
                 None if listener.udp.is_some() => {
-                    let bound = self.udp_ports.flows.bind(listener, slots[index], workers);
+                    let bound = self.udp_ports.flows.bind(listener, slots[index], workers, &mut Inherited::default());
                     let (fact, bound) = bound.map_err(|error| Refusal::plain(error.to_string()))?;
-                    flows.iter_mut().zip(bound).for_each(|(worker, socket)| worker.push(socket));
+                    share_out(&mut flows, bound);
                     fact
                 }
                 None => {
-                    let bound = bind_listener(listener, slots[index], config.process.backlog, workers);
+                    let bound = bind_listener(
+                        listener,
+                        slots[index],
+                        config.process.backlog,
+                        workers,
+                        &mut Inherited::default(),
+                    );
                     let (fact, bound) = bound.map_err(|error| Refusal::plain(error.to_string()))?;
-                    sockets.iter_mut().zip(bound).for_each(|(worker, socket)| worker.push(socket));
+                    share_out(&mut sockets, bound);
                     fact
                 }
             };
@@ -502,9 +562,10 @@ impl Present {
                 } else {
                     // Clients look for it under the number they know.
                     let port = address.parse::<SocketAddr>().map_or(0, |address| address.port());
-                    let bound = self.udp_ports.quic.bind(listener, slots[index], port, workers);
+                    let bound =
+                        self.udp_ports.quic.bind(listener, slots[index], port, workers, &mut Inherited::default());
                     let (fact, bound) = bound.map_err(|error| Refusal::plain(error.to_string()))?;
-                    quic.iter_mut().zip(bound).for_each(|(worker, socket)| worker.push(socket));
+                    share_out(&mut quic, bound);
                     http3.push(fact);
                 }
             }

@@ -15,6 +15,8 @@ pub(super) enum Order {
     ReopenLogs,
     /// SIGHUP.
     Reload,
+    /// SIGUSR2.
+    TakeOver,
     /// No signal: a data worker has ended by itself.
     WorkerDied,
 }
@@ -26,6 +28,7 @@ pub(super) struct Signals {
     quit: Signal,
     reopen: Signal,
     hang_up: Signal,
+    take_over: Signal,
 }
 
 impl Signals {
@@ -37,6 +40,7 @@ impl Signals {
             quit: signal(SignalKind::quit())?,
             reopen: signal(SignalKind::user_defined1())?,
             hang_up: signal(SignalKind::hangup())?,
+            take_over: signal(SignalKind::user_defined2())?,
         })
     }
 
@@ -48,6 +52,7 @@ impl Signals {
             _ = self.quit.recv() => Order::Drain,
             _ = self.reopen.recv() => Order::ReopenLogs,
             _ = self.hang_up.recv() => Order::Reload,
+            _ = self.take_over.recv() => Order::TakeOver,
         }
     }
 }

@@ -3,12 +3,14 @@
 use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use super::flow_ports::FlowPorts;
 use super::start::StartError;
+use super::takeover::Inherited;
 use crate::config::Config;
 use crate::config::model::{Listener, StatsSocket};
 use crate::control::shared::ListenerFacts;
@@ -37,8 +39,8 @@ pub(super) struct Sockets {
     pub(super) paths: Vec<PathBuf>,
 }
 
-/// Binds every listening socket, before any worker runs: what cannot be bound is a failed start.
-pub(super) fn bind(config: &Config, data_workers: usize) -> Result<Sockets, StartError> {
+/// Binds every listening socket that is not `inherited`, before any worker runs: what cannot be bound is a failed start.
+pub(super) fn bind(config: &Config, data_workers: usize, inherited: &mut Inherited) -> Result<Sockets, StartError> {
     let mut sockets = Sockets {
         http: (0..data_workers).map(|_| Vec::new()).collect(),
         quic: (0..data_workers).map(|_| Vec::new()).collect(),
@@ -54,31 +56,32 @@ pub(super) fn bind(config: &Config, data_workers: usize) -> Result<Sockets, Star
     let backlog = config.process.backlog;
     for (slot, listener) in config.listeners.iter().enumerate() {
         if listener.udp.is_some() {
-            let (fact, bound) = sockets.udp_ports.flows.bind(listener, slot, data_workers)?;
+            let (fact, bound) = sockets.udp_ports.flows.bind(listener, slot, data_workers, inherited)?;
             sockets.facts.push(fact);
-            sockets.flows.iter_mut().zip(bound).for_each(|(worker, socket)| worker.push(socket));
+            share_out(&mut sockets.flows, bound);
             continue;
         }
-        let (fact, bound) = bind_listener(listener, slot, backlog, data_workers)?;
+        let (fact, bound) = bind_listener(listener, slot, backlog, data_workers, inherited)?;
         sockets.facts.push(fact);
-        sockets.http.iter_mut().zip(bound).for_each(|(worker, socket)| worker.push(socket));
+        share_out(&mut sockets.http, bound);
     }
     for (slot, listener) in config.listeners.iter().enumerate().filter(|(_, listener)| listener.http3) {
         // Clients look for it under the number they know.
         let of_listener =
             |worker: &Vec<Socket>| worker.iter().find(|socket| socket.slot == slot).map(|socket| socket.port);
         let port = sockets.http.first().and_then(of_listener).unwrap_or(0);
-        let (fact, bound) = sockets.udp_ports.quic.bind(listener, slot, port, data_workers)?;
+        let (fact, bound) = sockets.udp_ports.quic.bind(listener, slot, port, data_workers, inherited)?;
         sockets.facts.push(fact);
-        sockets.quic.iter_mut().zip(bound).for_each(|(worker, socket)| worker.push(socket));
+        share_out(&mut sockets.quic, bound);
     }
     for (index, splitter) in config.splitters.iter().enumerate() {
         for address in &splitter.listen {
-            let bound = bind_all(&splitter.name, address, backlog, data_workers)?;
-            sockets.facts.push(fact(&splitter.name, "mysql", &bound[0]));
-            for (worker, socket) in bound.into_iter().enumerate() {
-                sockets.mysql[worker].push((index, socket));
+            let mut bound = adopt_all(&splitter.name, address, backlog, data_workers, inherited)?;
+            if bound.is_empty() {
+                bound = bind_all(&splitter.name, address, backlog, data_workers)?;
             }
+            sockets.facts.push(fact(&splitter.name, "mysql", &bound[0]));
+            share_out(&mut sockets.mysql, bound.into_iter().map(|socket| (index, socket)).collect());
             if let Address::Unix(path) = address {
                 sockets.paths.push(path.clone());
             }
@@ -86,7 +89,10 @@ pub(super) fn bind(config: &Config, data_workers: usize) -> Result<Sockets, Star
     }
     if let Some(address) = config.admin {
         let error = |error| StartError::Bind { name: "admin".into(), address: Address::Tcp(address), error };
-        let socket = std::net::TcpListener::bind(address).map_err(error)?;
+        let socket = match inherited.listeners("admin", &Address::Tcp(address)).pop() {
+            Some(socket) => socket.into(),
+            None => std::net::TcpListener::bind(address).map_err(error)?,
+        };
         socket.set_nonblocking(true).map_err(error)?;
         let bound = socket.local_addr().map_err(error)?.to_string();
         sockets.facts.push(ListenerFacts { name: "admin".into(), kind: "admin", address: bound });
@@ -94,7 +100,11 @@ pub(super) fn bind(config: &Config, data_workers: usize) -> Result<Sockets, Star
     }
     if let Some(path) = &config.process.control {
         let error = |error| StartError::Bind { name: "control".into(), address: Address::Unix(path.clone()), error };
-        let socket = crate::runtime::net::bind_private(path).map_err(error)?;
+        let socket = match inherited.listeners("control", &Address::Unix(path.clone())).pop() {
+            Some(socket) => socket.into(),
+            None => crate::runtime::net::bind_private(path).map_err(error)?,
+        };
+        socket.set_nonblocking(true).map_err(error)?;
         sockets.paths.push(path.clone());
         sockets.facts.push(ListenerFacts {
             name: "control".into(),
@@ -106,7 +116,14 @@ pub(super) fn bind(config: &Config, data_workers: usize) -> Result<Sockets, Star
     if let Some(StatsSocket { path, mode, .. }) = &config.process.stats_socket {
         let address = Address::Unix(path.clone());
         let error = |error| StartError::Bind { name: "stats".into(), address: address.clone(), error };
-        let socket = crate::runtime::net::bind_with_mode(path, *mode).map_err(error)?;
+        let socket = match inherited.listeners("stats", &address).pop() {
+            Some(socket) => {
+                std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(*mode)).map_err(error)?;
+                socket.into()
+            }
+            None => crate::runtime::net::bind_with_mode(path, *mode).map_err(error)?,
+        };
+        socket.set_nonblocking(true).map_err(error)?;
         sockets.paths.push(path.clone());
         sockets.facts.push(ListenerFacts { name: "stats".into(), kind: "stats", address: address.to_string() });
         sockets.stats = Some(socket);
@@ -114,24 +131,39 @@ pub(super) fn bind(config: &Config, data_workers: usize) -> Result<Sockets, Star
     Ok(sockets)
 }
 
-/// The sockets of one listener, one for each data worker, and what it turned out to be.
+/// Gives each worker its sockets; where there are more of them, one worker has several, for none may be without.
+pub(super) fn share_out<T>(workers: &mut [Vec<T>], sockets: Vec<T>) {
+    let count = workers.len().max(1);
+    for (index, socket) in sockets.into_iter().enumerate() {
+        workers[index % count].push(socket);
+    }
+}
+
+/// The sockets of one listener, at least one for each data worker, and what it turned out to be.
 pub(super) fn bind_listener(
     listener: &Listener,
     slot: usize,
     backlog: u32,
     data_workers: usize,
+    inherited: &mut Inherited,
 ) -> Result<(ListenerFacts, Vec<Socket>), StartError> {
-    let mut bound = bind_all(&listener.name, &Address::Tcp(listener.address), backlog, data_workers)?;
+    let address = Address::Tcp(listener.address);
+    let adopted = adopt_all(&listener.name, &address, backlog, data_workers, inherited)?;
+    let is_adopted = !adopted.is_empty();
+    let mut bound = match is_adopted {
+        true => adopted,
+        false => bind_all(&listener.name, &address, backlog, data_workers)?,
+    };
     // A port that the kernel has chosen for TCP may be somebody's for UDP: any other one will do as well.
     for _ in 0..AGAIN_MAX {
         let is_taken = |socket: &BoundSocket| match socket.local_address() {
             Ok(Address::Tcp(address)) => ask_for_udp(address, 0).is_err(),
             _ => false,
         };
-        if !listener.http3 || listener.address.port() != 0 || !is_taken(&bound[0]) {
+        if is_adopted || !listener.http3 || listener.address.port() != 0 || !is_taken(&bound[0]) {
             break;
         }
-        bound = bind_all(&listener.name, &Address::Tcp(listener.address), backlog, data_workers)?;
+        bound = bind_all(&listener.name, &address, backlog, data_workers)?;
     }
     let fact = fact(&listener.name, kind(listener), &bound[0]);
     let of_worker = |socket: BoundSocket| {
@@ -142,6 +174,30 @@ pub(super) fn bind_listener(
         Socket { slot, port, socket }
     };
     Ok((fact, bound.into_iter().map(of_worker).collect()))
+}
+
+/// What a UDP socket is for.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum UdpKind {
+    Quic,
+    /// UDP mode.
+    Flows,
+}
+
+impl UdpKind {
+    fn make(self, address: SocketAddr) -> io::Result<BoundUdp> {
+        match self {
+            UdpKind::Quic => BoundUdp::new(address),
+            UdpKind::Flows => BoundUdp::to_pass_on(address),
+        }
+    }
+
+    fn adopt(self, socket: OwnedFd, address: SocketAddr) -> io::Result<BoundUdp> {
+        match self {
+            UdpKind::Quic => BoundUdp::inherited(socket, address),
+            UdpKind::Flows => BoundUdp::inherited_to_pass_on(socket, address),
+        }
+    }
 }
 
 /// What the facts call the HTTP/3 of a listener.
@@ -173,33 +229,64 @@ impl QuicPorts {
         slot: usize,
         port: u16,
         data_workers: usize,
+        inherited: &mut Inherited,
     ) -> Result<(ListenerFacts, Vec<QuicSocket>), StartError> {
         let address = SocketAddr::new(listener.address.ip(), port);
         let name = format!("{}, HTTP/3 over UDP", listener.name);
         let error = |error| StartError::Bind { name: name.clone(), address: Address::Tcp(address), error };
-        let bound = self.sockets(address, data_workers, BoundUdp::new).map_err(error)?;
+        let bound = self.sockets(address, data_workers, UdpKind::Quic, inherited).map_err(error)?;
         let fact = ListenerFacts { name: listener.name.clone(), kind: HTTP3, address: address.to_string() };
         Ok((fact, bound.into_iter().map(|socket| QuicSocket { slot, address, socket }).collect()))
     }
 
-    /// The sockets at `address`, whose port is not 0: those that are still there, and others that `make` makes beside them.
+    /// The sockets at `address`, whose port is not 0: those that are still there, and such as are inherited, and others beside them.
     pub(super) fn sockets(
         &self,
         address: SocketAddr,
         data_workers: usize,
-        make: fn(SocketAddr) -> io::Result<BoundUdp>,
+        kind: UdpKind,
+        inherited: &mut Inherited,
     ) -> io::Result<Vec<Arc<BoundUdp>>> {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         known.retain(|bound, sockets| *bound == address || sockets.iter().any(|socket| socket.strong_count() > 0));
         let before = known.remove(&address).unwrap_or_default();
-        let found: Vec<_> = (0..data_workers).map(|worker| before.get(worker).and_then(Weak::upgrade)).collect();
-        if found.iter().all(Option::is_none) {
+        let count = data_workers.max(before.len());
+        let mut found: Vec<_> = (0..count).map(|worker| before.get(worker).and_then(Weak::upgrade)).collect();
+        let adopted = inherited.datagrams(address).into_iter().map(|socket| kind.adopt(socket, address));
+        let adopted = adopted.collect::<io::Result<Vec<_>>>()?;
+        if !adopted.is_empty() {
+            found = adopted.into_iter().map(|socket| Some(Arc::new(socket))).collect();
+            found.resize(found.len().max(data_workers), None);
+        } else if found.iter().all(Option::is_none) {
             ask_for_udp(address, if before.is_empty() { 0 } else { AGAIN_MAX })?;
         }
-        let bind = |found: Option<Arc<BoundUdp>>| found.map_or_else(|| make(address).map(Arc::new), Ok);
+        let first = found.iter().flatten().next().cloned();
+        let bind = |found: Option<Arc<BoundUdp>>| match (found, &first) {
+            (Some(found), _) => Ok(found),
+            (None, None) => kind.make(address).map(Arc::new),
+            // A port may be shared with sockets of the same user alone, and these may be root's.
+            (None, Some(first)) => {
+                let shared = || kind.adopt(first.duplicate()?, address);
+                kind.make(address).or_else(|_| shared()).map(Arc::new)
+            }
+        };
         let bound = found.into_iter().map(bind).collect::<io::Result<Vec<_>>>()?;
         known.insert(address, bound.iter().map(Arc::downgrade).collect());
         Ok(bound)
+    }
+}
+
+impl QuicPorts {
+    /// All sockets that are in use, by address.
+    pub(super) fn all(&self) -> io::Result<Vec<(SocketAddr, OwnedFd)>> {
+        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = Vec::new();
+        for (address, sockets) in known.iter() {
+            for socket in sockets.iter().filter_map(Weak::upgrade) {
+                all.push((*address, socket.duplicate()?));
+            }
+        }
+        Ok(all)
     }
 }
 
@@ -233,6 +320,35 @@ pub(super) fn kind(listener: &Listener) -> &'static str {
 fn fact(name: &str, kind: &'static str, socket: &BoundSocket) -> ListenerFacts {
     let address = socket.local_address().map(|address| address.to_string()).unwrap_or_default();
     ListenerFacts { name: name.to_owned(), kind, address }
+}
+
+/// The sockets for `address` that are inherited, and as many others as workers need; none: nothing is inherited.
+fn adopt_all(
+    name: &str,
+    address: &Address,
+    backlog: u32,
+    workers: usize,
+    inherited: &mut Inherited,
+) -> Result<Vec<BoundSocket>, StartError> {
+    let error = |error| StartError::Bind { name: name.to_owned(), address: address.clone(), error };
+    let adopt = |socket| BoundSocket::inherited(socket, address, backlog);
+    let adopted: io::Result<Vec<_>> = inherited.listeners(name, address).into_iter().map(adopt).collect();
+    let mut sockets = adopted.map_err(error)?;
+    if let (Some(first), Address::Unix(_)) = (sockets.first(), address) {
+        // Handles to one socket: there is nothing to be gained by more.
+        sockets = vec![first.try_clone().map_err(error)?];
+    }
+    let count = sockets.len();
+    for missing in 0..if count == 0 { 0 } else { workers.saturating_sub(count) } {
+        let of_others = &sockets[missing % count];
+        // A port may be shared with sockets of the same user alone, and these may be root's, or a service manager's.
+        let own = match of_others.local_address().map_err(error)? {
+            Address::Tcp(bound) => BoundSocket::tcp(bound, backlog).ok(),
+            Address::Unix(_) | Address::Name(_) => None,
+        };
+        sockets.push(own.map_or_else(|| of_others.try_clone(), Ok).map_err(error)?);
+    }
+    Ok(sockets)
 }
 
 /// One socket per data worker: TCP ports are shared by SO_REUSEPORT, a Unix socket by handles to the same one.

@@ -12,10 +12,12 @@ use tokio::sync::{mpsc as mpsc_of_tokio, watch};
 use super::certificates::Certificates;
 use super::cores::{Placement, place};
 use super::names;
+use super::notify::Notify;
 use super::reload::{self, Asked, Kept, Logs, Reloader};
 use super::signals::{Order, Signals};
 use super::sockets::bind;
 use super::source::Source;
+use super::takeover::{self, Estate, HandedOver, Inherited, Predecessor, Takeovers};
 use super::{privileges, splitters};
 use crate::app::{AppWorker, Job, Origin, Registry, Reply, Tickets};
 use crate::config::Config;
@@ -28,7 +30,8 @@ use crate::runtime::helpers::Helpers;
 use crate::runtime::mailbox::{Receiver, Sender, mailbox};
 use crate::runtime::net::Address;
 use crate::runtime::{cores, sys};
-use crate::worker::{Control, QuicKeys, Seat, TICK};
+use crate::tls::Secrets;
+use crate::worker::{Control, Datagram, Drain, KeySecrets, QuicKeys, Seat, TICK};
 
 /// Why the process could not start.
 #[derive(Debug)]
@@ -52,6 +55,8 @@ pub(super) enum StartError {
     Log(log::LogError),
     /// The process cannot become the user of the config.
     User(String),
+    /// The process that was to be taken over does not hand over.
+    Takeover(io::Error),
 }
 
 impl std::fmt::Display for StartError {
@@ -85,6 +90,7 @@ impl std::fmt::Display for StartError {
             StartError::Tls { listener, error } => write!(f, "TLS of listener `{listener}` cannot be set up: {error}"),
             StartError::Log(error) => error.fmt(f),
             StartError::User(reason) => f.write_str(reason),
+            StartError::Takeover(error) => write!(f, "nothing could be taken over from the process before: {error}"),
         }
     }
 }
@@ -114,6 +120,18 @@ struct Threads {
 }
 
 impl Threads {
+    /// Lets the data workers accept connections.
+    async fn begin(&self) {
+        let mut untold: Vec<_> = self.orders.iter().collect();
+        loop {
+            untold.retain(|order| order.send(Control::Begin).is_err());
+            if untold.is_empty() {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    }
+
     /// Ends when a data worker has ended.
     async fn one_ended(&self) {
         while self.data.iter().all(|thread| !thread.is_finished()) {
@@ -131,18 +149,28 @@ pub(super) fn run(config: Config, apps: &Registry, source: Option<Source>) -> Re
         tracing::warn!(%error, "fall-back: the kernel may use huge pages, idle connections take more memory");
     }
     let open_files = sys::limits::raise_open_files();
+    let mut inherited = Inherited::take().map_err(StartError::Takeover)?;
+    let notify = Notify::from_env();
     let allowed = cores::allowed().map_err(|error| StartError::Thread { name: "process".into(), error })?;
     let placement = place(&config.process, &allowed, !config.apps.is_empty())?;
     let programs = find_programs(&config, apps)?;
     let account = privileges::account(config.process.run_as.as_ref())?;
-    let mut sockets = bind(&config, placement.data.len())?;
+    let mut sockets = bind(&config, placement.data.len(), &mut inherited)?;
     let (config, names) = names::resolve(config).map_err(|error| StartError::Thread { name: "names".into(), error })?;
     let config = Arc::new(config);
     let shared = Arc::new(Shared::new(config.clone(), placement.data.len(), placement.app.len()));
     let access_log =
         log::Writer::start(&config, &shared.workers, shared.log_writer.clone()).map_err(StartError::Log)?;
     let (writer, mut outboxes) = access_log.map_or((None, Vec::new()), |(writer, logs)| (Some(writer), logs));
-    let mut certificates = Certificates::new(config.clone());
+    inherited.apply_states(&shared);
+    let mut estate = Estate {
+        admin: clone_of(sockets.admin.as_ref(), std::net::TcpListener::try_clone)?,
+        control: clone_of(sockets.control.as_ref(), std::os::unix::net::UnixListener::try_clone)?,
+        stats: clone_of(sockets.stats.as_ref(), std::os::unix::net::UnixListener::try_clone)?,
+        quic_keys: None,
+        ticket_seed: inherited.ticket_seed().unwrap_or_else(Secrets::random_seed),
+    };
+    let mut certificates = Certificates::new(config.clone(), Secrets::from_seed(&estate.ticket_seed));
     let materials = certificates.load().map_err(|(listener, error)| StartError::Tls { listener, error })?;
     shared.set_certificates(certificates.facts(&materials));
     // What only root may open is open. Those who serve requests begin behind this.
@@ -165,7 +193,9 @@ pub(super) fn run(config: Config, apps: &Registry, source: Option<Source>) -> Re
     let jobs = start_app_workers(&config, &shared, &placement, &programs, origins, &mut facts)?;
     let connections = Arc::new(AtomicUsize::new(0));
     let mut threads = Threads { data: Vec::new(), orders: Vec::new() };
-    let quic_keys = QuicKeys::random();
+    let quic_keys = QuicKeys::new(inherited.quic_secrets().unwrap_or_else(KeySecrets::random));
+    let quic_before = inherited.quic_before().map(Arc::new);
+    estate.quic_keys = Some(quic_keys.clone());
     let (datagram_senders, mut datagram_boxes): (Vec<_>, Vec<_>) =
         (0..placement.data.len()).map(|_| mailbox(DATAGRAMS_MAX)).unzip();
     let (handed_senders, mut handed_boxes): (Vec<_>, Vec<_>) =
@@ -182,6 +212,7 @@ pub(super) fn run(config: Config, apps: &Registry, source: Option<Source>) -> Re
             quic: std::mem::take(&mut sockets.quic[index]),
             flows: std::mem::take(&mut sockets.flows[index]),
             quic_keys: quic_keys.clone(),
+            quic_before: quic_before.clone(),
             datagrams,
             datagram_senders: datagram_senders.clone(),
             handed,
@@ -222,10 +253,18 @@ pub(super) fn run(config: Config, apps: &Registry, source: Option<Source>) -> Re
     let orders = threads.orders.clone();
     let logs = Logs::new(writer);
     let reloader = Reloader::new(source, shared, kept, orders, sockets.udp_ports, logs, open_files);
+    let reloader = reloader.with_estate(estate);
+    let taken = inherited.settle();
+    if let Some(predecessor) = inherited.from {
+        predecessor.wait_to_begin(taken).map_err(StartError::Takeover)?;
+    }
     let ears = Ears { admin: sockets.admin, control: sockets.control, stats: sockets.stats };
-    let result = control_thread(&mysql, threads, ears, reloader);
+    let forwards = Forwards { keys: quic_keys, workers: datagram_senders, before: quic_before };
+    let outside = Outside { ears, forwards, notify, predecessor: inherited.from };
+    let mut paths = sockets.paths;
+    let result = control_thread(&mysql, threads, outside, reloader, &mut paths);
     log::flush(LOG_STOP_MAX);
-    for path in &sockets.paths {
+    for path in &paths {
         let _ = std::fs::remove_file(path);
     }
     result
@@ -401,6 +440,25 @@ fn announce(facts: &StartFacts, config: &Config, open_files: u64) {
     }
 }
 
+fn clone_of<T>(socket: Option<&T>, try_clone: impl Fn(&T) -> io::Result<T>) -> Result<Option<T>, StartError> {
+    socket.map(try_clone).transpose().map_err(|error| StartError::Thread { name: "control".into(), error })
+}
+
+/// What the control thread has to do with others.
+struct Outside {
+    ears: Ears,
+    forwards: Forwards,
+    notify: Notify,
+    predecessor: Option<&'static Predecessor>,
+}
+
+/// What datagrams from a later process need to find their way.
+struct Forwards {
+    keys: QuicKeys,
+    workers: Vec<Sender<Datagram>>,
+    before: Option<Arc<std::os::unix::net::UnixDatagram>>,
+}
+
 /// Where the control thread is spoken to.
 struct Ears {
     admin: Option<std::net::TcpListener>,
@@ -411,22 +469,28 @@ struct Ears {
 /// Orders from `one-server ctl` that wait; each of its connections has one at a time.
 const ORDERS_MAX: usize = 16;
 
-/// The control thread's life: admin, checks, monitoring, reloads, signals; then the end.
+/// The control thread's life: admin, checks, monitoring, reloads, signals; then the end. `paths` keeps the Unix sockets that
+/// are this process's to remove.
 fn control_thread(
     mysql: &[Arc<crate::mysql::Shared>],
     threads: Threads,
-    ears: Ears,
+    outside: Outside,
     reloader: Reloader,
+    paths: &mut Vec<std::path::PathBuf>,
 ) -> Result<(), StartError> {
+    let Outside { ears, forwards, mut notify, predecessor } = outside;
     let error = |error| StartError::Thread { name: "control".into(), error };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(error)?;
     let (live, logs) = (reloader.live(), reloader.logs());
     let order = runtime.block_on(async {
         let (stop, stopped) = watch::channel(false);
+        // Ends before the rest where another process takes over.
+        let (fall_silent, silent) = watch::channel(false);
+        let mut takeovers = Takeovers::default();
         let mut signals = Signals::new().map_err(error)?;
         if let Some(socket) = ears.admin {
             let listener = tokio::net::TcpListener::from_std(socket).map_err(error)?;
-            tokio::spawn(crate::control::admin::serve(listener, live.clone(), stopped.clone()));
+            tokio::spawn(crate::control::admin::serve(listener, live.clone(), silent.clone()));
         }
         tokio::spawn(crate::control::checks::run(live.clone(), rand::random(), stopped.clone()));
         tokio::spawn(crate::control::tiers::run(live.clone(), stopped.clone()));
@@ -438,20 +502,51 @@ fn control_thread(
         let desk = ctl::Desk { live: live.clone(), file: reloader.file(), orders: order.clone() };
         if let Some(socket) = ears.control {
             let listener = tokio::net::UnixListener::from_std(socket).map_err(error)?;
-            tokio::spawn(ctl::serve(listener, desk.clone(), stopped.clone()));
+            tokio::spawn(ctl::serve(listener, desk.clone(), silent.clone()));
         }
         let level = live.borrow().config.process.stats_socket.as_ref().map(|socket| socket.level);
         if let (Some(socket), Some(level)) = (ears.stats, level) {
             let listener = tokio::net::UnixListener::from_std(socket).map_err(error)?;
-            tokio::spawn(haproxy::serve(listener, desk, level, stopped.clone()));
+            tokio::spawn(haproxy::serve(listener, desk, level, silent.clone()));
         }
-        tokio::spawn(reload::run(reloader, asked));
+        if predecessor.is_some() {
+            // What the operator had set there.
+            drop(ask.try_send(Asked::for_limits(tokio::sync::oneshot::channel().0)));
+        }
+        tokio::spawn(reload::run(reloader, asked, notify.clone()));
+        if let Some(every) = notify.watchdog() {
+            let notify = notify.clone();
+            tokio::spawn(async move {
+                loop {
+                    notify.alive();
+                    tokio::time::sleep(every).await;
+                }
+            });
+        }
+        threads.begin().await;
         live.borrow().set_phase(Phase::Ready);
+        match predecessor {
+            Some(predecessor) => predecessor.serving(),
+            None => notify.ready(),
+        }
         tracing::info!("ready");
         let order = loop {
             let order = tokio::select! {
                 order = signals.next() => order,
+                handed = takeovers.handed_over(|| live.borrow().clone()) => break Ending::HandedOver(handed),
                 Some(order) = ordered.recv() => match order {
+                    ctl::Order::Reload(answer) if takeovers.is_under_way() => {
+                        drop(answer.send(Err(ctl::Refusal::plain(TAKEOVER_FIRST))));
+                        continue;
+                    }
+                    // The sender is dropped, which tells whoever asked.
+                    ctl::Order::Limits(_) if takeovers.is_under_way() => continue,
+                    ctl::Order::Upgrade(answer) => {
+                        if let Some(requested) = takeovers.begin(Some(answer)) {
+                            drop(ask.try_send(Asked::Takeover(requested)));
+                        }
+                        continue;
+                    }
                     ctl::Order::Reload(answer) => {
                         // A full queue drops the answer's sender, which tells whoever asked.
                         drop(ask.try_send(Asked::by(answer)));
@@ -467,25 +562,56 @@ fn control_thread(
                 () = threads.one_ended() => Order::WorkerDied,
             };
             match order {
-                Order::WorkerDied => return Err(StartError::WorkerDied),
+                Order::WorkerDied => {
+                    takeovers.abort();
+                    return Err(StartError::WorkerDied);
+                }
+                Order::TakeOver => {
+                    tracing::info!("SIGUSR2: another process is started to take over");
+                    match takeovers.begin(None) {
+                        Some(requested) => drop(ask.try_send(Asked::Takeover(requested))),
+                        None => tracing::warn!("a takeover is under way already"),
+                    }
+                }
+                Order::Reload if takeovers.is_under_way() => tracing::error!("SIGHUP: not reloaded: {TAKEOVER_FIRST}"),
                 Order::Reload => {
                     tracing::info!("SIGHUP: the config is read again");
                     // When it is asked for more often than it can be done, the last one does for all.
                     drop(ask.try_send(Asked::by_signal()));
                 }
                 Order::ReopenLogs => logs.reopen(),
-                order => break order,
+                Order::Drain => break Ending::Drain,
+                Order::Stop => break Ending::Stop,
             }
         };
-        if order == Order::Drain {
-            let shared = live.borrow().clone();
-            drain(&shared, &threads, &mut signals, &mut ordered, &logs).await;
+        takeovers.abort();
+        let how = order.how();
+        let shared = live.borrow().clone();
+        match &order {
+            Ending::HandedOver(handed) => {
+                notify.taken_over(handed.pid);
+                paths.retain(|path| !handed.paths.contains(path));
+                drop(fall_silent);
+                let Forwards { keys, workers, before } = forwards;
+                match handed.forwarded.try_clone() {
+                    Ok(forwarded) => drop(tokio::spawn(takeover::deliver(forwarded, keys, workers, before))),
+                    Err(error) => tracing::error!(%error, "datagrams of HTTP/3 connections are lost"),
+                }
+                drain(&shared, &threads, &mut signals, &mut ordered, &logs, &handed.drain).await;
+            }
+            Ending::Drain => {
+                notify.stopping();
+                let deadline = shared.config.process.drain_timeout;
+                let order = Drain { deadline, ..Drain::default() };
+                drain(&shared, &threads, &mut signals, &mut ordered, &logs, &order).await;
+            }
+            Ending::Stop => notify.stopping(),
         }
         live.borrow().set_phase(Phase::Stopping);
         drop(stop);
-        Ok(order)
+        Ok((how, order))
     })?;
-    tracing::info!(how = if order == Order::Drain { "drained" } else { "stopped" }, "one-server ends");
+    tracing::info!(how = order.0, "one-server ends");
     let mut untold: Vec<_> = threads.orders.iter().collect();
     let deadline = Instant::now() + WORKER_STOP_MAX;
     while threads.data.iter().any(|thread| !thread.is_finished()) && Instant::now() < deadline {
@@ -498,6 +624,27 @@ fn control_thread(
     Ok(())
 }
 
+/// What a takeover keeps from being done.
+const TAKEOVER_FIRST: &str = "a takeover by another process is under way: try again when it is over";
+
+/// How the process comes to its end.
+enum Ending {
+    Stop,
+    Drain,
+    /// Drained as well, while another one serves.
+    HandedOver(HandedOver),
+}
+
+impl Ending {
+    fn how(&self) -> &'static str {
+        match self {
+            Ending::Stop => "stopped",
+            Ending::Drain => "drained",
+            Ending::HandedOver(_) => "taken over",
+        }
+    }
+}
+
 /// Lets the data workers finish. A second order ends it, and so does a worker that heeds nobody.
 async fn drain(
     shared: &Shared,
@@ -505,15 +652,16 @@ async fn drain(
     signals: &mut Signals,
     ordered: &mut mpsc_of_tokio::Receiver<ctl::Order>,
     logs: &Logs,
+    order: &Drain,
 ) {
     shared.set_phase(Phase::Draining);
-    let deadline = shared.config.process.drain_timeout;
+    let deadline = order.deadline;
     tracing::info!(timeout_s = deadline.as_secs(), "draining: no new connections, requests in flight are finished");
     let done = async {
         // A worker's mailbox may be full of ticks while it is busy; it must not miss this.
         let mut untold: Vec<_> = threads.orders.iter().collect();
         while !untold.is_empty() || threads.data.iter().any(|thread| !thread.is_finished()) {
-            untold.retain(|order| order.send(Control::Drain(deadline)).is_err());
+            untold.retain(|worker| worker.send(Control::Drain(order.clone())).is_err());
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };

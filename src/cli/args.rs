@@ -45,6 +45,10 @@ pub(super) enum Sub {
     /// Look at a running process, and change it: reload its config, take servers out and back in, end it
     #[command(after_help = help::CTL)]
     Ctl(CtlArgs),
+    /// Let the program that lies on disk now take over from the running process, which loses no connection: the same as
+    /// `ctl upgrade`
+    #[command(after_help = help::UPGRADE)]
+    Upgrade(UpgradeArgs),
     /// Start the demo site: files, application, database, live page
     #[command(after_help = help::DEMO)]
     Demo(DemoArgs),
@@ -189,6 +193,23 @@ pub struct CtlArgs {
     pub command: CtlSub,
 }
 
+/// Flags of `upgrade`.
+#[derive(Args, Clone, Debug)]
+pub(super) struct UpgradeArgs {
+    /// The socket of the process: the key `control` of its config
+    #[arg(long, value_name = "PATH", default_value = crate::control::ctl::SOCKET_DEFAULT)]
+    pub(super) socket: PathBuf,
+    /// Print the answer as JSON, for programs
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+impl From<UpgradeArgs> for CtlArgs {
+    fn from(UpgradeArgs { socket, json }: UpgradeArgs) -> CtlArgs {
+        CtlArgs { socket, json, command: CtlSub::Upgrade }
+    }
+}
+
 /// What is wanted of a running process.
 #[derive(Clone, Debug, Subcommand)]
 pub enum CtlSub {
@@ -196,6 +217,9 @@ pub enum CtlSub {
     Show,
     /// Read the config file again: a good one is in use from the next requests on, a bad one changes nothing
     Reload,
+    /// Let the program that lies on disk now take over, with the config as it is now; no connection is lost. If it does not
+    /// come up, the process goes on
+    Upgrade,
     /// Set what a server is for, its weight, or how many requests it may have at once
     Server {
         /// The server

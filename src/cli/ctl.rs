@@ -11,7 +11,9 @@ use serde::de::DeserializeOwned;
 use super::Failure;
 use super::args::{CtlArgs, CtlServer, CtlSub, CtlUpstream};
 use crate::control::ctl::show::{ServerView, View};
-use crate::control::ctl::{Answer, Changed, Ends, FailedBack, Limited, Reloaded, Request, Set, State, Weighed};
+use crate::control::ctl::{
+    Answer, Changed, Ends, FailedBack, Limited, Reloaded, Request, Set, State, Upgraded, Weighed,
+};
 use crate::control::orders::spell as spell_limit;
 
 /// How long an answer may take; a reload reads files and waits for busy workers.
@@ -46,6 +48,9 @@ pub fn run(args: &CtlArgs) -> Result<String, Failure> {
                 format!("{upstream} is back at tier {tier}, was at tier {was}\n")
             }
         }),
+        CtlSub::Upgrade => understood(result).map(|Upgraded { pid, was }| {
+            format!("process {pid} serves; process {was} accepts no more, finishes what it has and ends\n")
+        }),
         CtlSub::Server { .. } => understood(result).map(|changed: Changed| {
             let Changed { server, state, was } = changed;
             if state == was {
@@ -62,6 +67,7 @@ pub fn run(args: &CtlArgs) -> Result<String, Failure> {
 fn request(command: &CtlSub, json: bool) -> Result<Request, Failure> {
     Ok(match command {
         CtlSub::Show => Request::Show {},
+        CtlSub::Upgrade => Request::Upgrade {},
         CtlSub::Reload => Request::Reload { color: !json && io::stderr().is_terminal() },
         CtlSub::Server { server, what, value } => {
             let server = server.clone();

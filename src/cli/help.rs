@@ -12,7 +12,9 @@ Signals:
   TERM, INT  stop fast: connections are closed
   QUIT       drain: no new connections, requests in flight end (--drain-timeout), then stop
   HUP        reload: read the config file and certificates again; connections stay, a bad file changes nothing
-  USR1       reopen log files, after rotation (as in nginx; HAProxy stops on it)"
+  USR1       reopen log files, after rotation (as in nginx; HAProxy stops on it)
+  USR2       takeover: the program that lies on disk now is started with all listening sockets; once it is ready this
+             process drains, and if it never is, goes on (as in nginx; HAProxy reloads on it)"
     };
 }
 
@@ -109,10 +111,20 @@ Examples:
   one-server ctl server api/10.0.0.7:8080 drain
   one-server ctl server api/10.0.0.7:8080 weight 5
   one-server ctl upstream api fail-back
+  one-server ctl upgrade
   one-server ctl shutdown --drain
 
 The process listens there when its config says so: control = \"/run/one-server.sock\" in [process].
 Exit: 0 done; 1 refused, or nobody is there; 2 wrong flags.";
+
+pub(super) const UPGRADE: &str = "\
+Examples:
+  one-server upgrade
+  one-server upgrade --socket /run/shop.sock
+
+The process listens there when its config says so: control = \"/run/one-server.sock\" in [process]. SIGUSR2 does the same; the
+answer is then in the log.
+Exit: 0 done; 1 refused, the process goes on as before; 2 wrong flags.";
 
 pub(super) const SELF_SIGNED: &str = "\
 Examples:

@@ -93,6 +93,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>, programs: &[&str]) -> Res
         (Some(Sub::Split(args)), _) => quick::split(args).map(start),
         (Some(Sub::Demo(args)), _) => Ok(Command::Demo(Box::new(args))),
         (Some(Sub::Ctl(args)), _) => Ok(Command::Ctl(args)),
+        (Some(Sub::Upgrade(args)), _) => Ok(Command::Ctl(args.into())),
         (Some(Sub::Cert(CertSub::SelfSigned(args))), _) => Ok(Command::SelfSigned(args)),
         (Some(Sub::ConfigReference(args)), _) => Ok(Command::Print(match args.format {
             ReferenceFormat::Markdown => config::reference_markdown(),

@@ -230,7 +230,7 @@ impl ServerState {
     }
 
     /// Sets it. Only the control thread may call it, and then [`UpstreamFlags::publish_change`].
-    pub(super) fn set_weight(&self, weight: Option<u32>) {
+    pub(crate) fn set_weight(&self, weight: Option<u32>) {
         self.weight_set.store(weight.unwrap_or(AS_CONFIGURED), Relaxed);
     }
 
@@ -244,7 +244,7 @@ impl ServerState {
     }
 
     /// Sets it. Only the control thread may call it, and then [`super::Shared::align_limits`].
-    pub(super) fn set_limit(&self, limit: Option<Option<u32>>) {
+    pub(crate) fn set_limit(&self, limit: Option<Option<u32>>) {
         self.limit_set.store(limit.map_or(AS_CONFIGURED, |limit| limit.unwrap_or(0)), Relaxed);
     }
 

@@ -6,8 +6,11 @@ use std::cell::UnsafeCell;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::Duration;
 
 use monoio::buf::{IoBuf, IoBufMut};
 use monoio::io::{AsyncReadRent, AsyncWriteRent, CancelableAsyncReadRent, Canceller};
@@ -461,6 +464,22 @@ impl BoundSocket {
         bind_unix(path, 0o660, backlog).map(BoundSocket::Unix)
     }
 
+    /// A listening socket that another process has made; accepted ones get what those of ours have.
+    ///
+    /// Errors: it is not of the family of `address`, or it does not listen.
+    pub fn inherited(socket: OwnedFd, address: &Address, backlog: u32) -> io::Result<BoundSocket> {
+        if let Address::Tcp(_) = address {
+            rustix::net::sockopt::set_tcp_nodelay(&socket, true)?;
+        }
+        // The config may want another length of the queue than the one before.
+        rustix::net::listen(&socket, i32::try_from(backlog).unwrap_or(i32::MAX))?;
+        match address {
+            Address::Tcp(_) => Ok(BoundSocket::Tcp(socket.into())),
+            Address::Unix(_) => Ok(BoundSocket::Unix(socket.into())),
+            Address::Name(_) => Err(io::ErrorKind::InvalidInput.into()),
+        }
+    }
+
     /// A second handle to the same socket, for another worker.
     pub fn try_clone(&self) -> io::Result<BoundSocket> {
         Ok(match self {
@@ -478,6 +497,17 @@ impl BoundSocket {
             }
         })
     }
+}
+
+/// Where a socket is bound.
+pub fn bound_address(socket: impl std::os::fd::AsFd) -> io::Result<Address> {
+    let address = rustix::net::getsockname(socket)?;
+    if let Ok(address) = SocketAddr::try_from(address.clone()) {
+        return Ok(Address::Tcp(address));
+    }
+    let unix = rustix::net::SocketAddrUnix::try_from(address)?;
+    let path = unix.path_bytes().ok_or(io::ErrorKind::InvalidInput)?;
+    Ok(Address::Unix(std::ffi::OsStr::from_bytes(path).into()))
 }
 
 /// A Unix socket at `path` that its owner alone may connect to, for the control thread: it does not block.
@@ -514,11 +544,33 @@ enum ListenerSocket {
     Unix(monoio::net::UnixListener),
 }
 
+/// Another process accepts from sockets of this one: a takeover is under way.
+static IS_SHARED: AtomicBool = AtomicBool::new(false);
+
+/// How often that was said, or its end.
+static SAID: AtomicU32 = AtomicU32::new(0);
+
+/// Says whether another process accepts from the same sockets. Whether a socket blocks is then not for one of them to say.
+pub fn share_sockets(is_shared: bool) {
+    IS_SHARED.store(is_shared, Ordering::Relaxed);
+    SAID.fetch_add(1, Ordering::Release);
+}
+
+/// Whether another process accepts from the same sockets, or has since `said`, which is 0 at first.
+pub fn were_sockets_shared(said: &mut u32) -> bool {
+    let now = SAID.load(Ordering::Acquire);
+    std::mem::replace(said, now) != now || IS_SHARED.load(Ordering::Relaxed)
+}
+
+/// How long a ring waits before it looks again at a socket that the other process keeps from blocking.
+const SHARED_LOOK: Duration = Duration::from_millis(2);
+
 /// A listening socket of one data worker.
 pub struct Listener {
     socket: ListenerSocket,
     fd: RawFd,
     stopped: std::cell::Cell<bool>,
+    cancel: Cancel,
 }
 
 impl Listener {
@@ -526,19 +578,51 @@ impl Listener {
     pub fn new(socket: BoundSocket) -> io::Result<Listener> {
         // epoll needs non-blocking sockets; io_uring needs blocking ones, or it answers EAGAIN instead of waiting.
         let nonblocking = super::driver::is_epoll();
+        // Another process may have epoll, which would block.
+        let is_as_it_is = !nonblocking && IS_SHARED.load(Ordering::Relaxed);
         let (socket, fd) = match socket {
             BoundSocket::Tcp(socket) => {
-                socket.set_nonblocking(nonblocking)?;
+                if !is_as_it_is {
+                    socket.set_nonblocking(nonblocking)?;
+                }
                 let fd = socket.as_raw_fd();
                 (ListenerSocket::Tcp(monoio::net::TcpListener::from_std(socket)?), fd)
             }
             BoundSocket::Unix(socket) => {
-                socket.set_nonblocking(nonblocking)?;
+                if !is_as_it_is {
+                    socket.set_nonblocking(nonblocking)?;
+                }
                 let fd = socket.as_raw_fd();
                 (ListenerSocket::Unix(monoio::net::UnixListener::from_std(socket)?), fd)
             }
         };
-        Ok(Listener { socket, fd, stopped: std::cell::Cell::new(false) })
+        Ok(Listener { socket, fd, stopped: std::cell::Cell::new(false), cancel: Cancel::default() })
+    }
+
+    /// A second descriptor of the same socket, for another process.
+    pub fn duplicate(&self) -> io::Result<OwnedFd> {
+        // SAFETY: the descriptor is open as long as `self.socket` lives, which the borrow of `self` guarantees.
+        unsafe { BorrowedFd::borrow_raw(self.fd) }.try_clone_to_owned()
+    }
+
+    /// The descriptor, valid while the listener lives.
+    pub fn raw_fd(&self) -> RawFd {
+        self.fd
+    }
+
+    /// Asks the kernel again for a connection that waits although somebody waits for it. Of all who wait for one at a socket
+    /// the kernel wakes a single ring, and if that gives up in this very moment, or its process ends, none of the others.
+    pub fn look_again(&self) {
+        if !super::driver::is_epoll() && self.has_waiting() {
+            self.cancel.cancel();
+        }
+    }
+
+    /// Accepts no more, without a word to the kernel: connections wait in the queue for another process that has the same
+    /// socket. A waiting [`Listener::accept`] fails, or brings what was accepted already.
+    pub fn leave(&self) {
+        self.stopped.set(true);
+        self.cancel.cancel();
     }
 
     /// A connection waits to be accepted.
@@ -555,7 +639,7 @@ impl Listener {
         Breaker { fd: self.fd }.break_all();
     }
 
-    /// [`Listener::stop`] was called.
+    /// [`Listener::stop`] or [`Listener::leave`] was called.
     pub fn is_stopped(&self) -> bool {
         self.stopped.get()
     }
@@ -564,15 +648,46 @@ impl Listener {
     ///
     /// Errors: what accept4(2) reports; `EMFILE` and its like pass, so the caller waits a moment and goes on.
     pub async fn accept(&self) -> io::Result<(Stream, Option<SocketAddr>)> {
+        loop {
+            match self.accept_once().await {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock && !self.is_stopped() => self.block().await?,
+                Err(error) if error.raw_os_error() == Some(libc::ECANCELED) && !self.is_stopped() => {}
+                accepted => return accepted,
+            }
+        }
+    }
+
+    async fn accept_once(&self) -> io::Result<(Stream, Option<SocketAddr>)> {
+        if self.is_stopped() {
+            return Err(io::Error::from_raw_os_error(libc::ECANCELED));
+        }
+        let cancel = self.cancel.handle();
         match &self.socket {
             ListenerSocket::Tcp(listener) => {
-                let (socket, peer) = listener.accept().await?;
+                let (socket, peer) = listener.cancelable_accept(cancel).await?;
                 Ok((Stream::from_tcp(socket), Some(peer)))
             }
             ListenerSocket::Unix(listener) => {
-                let (socket, _) = listener.accept().await?;
+                let (socket, _) = listener.cancelable_accept(cancel).await?;
                 Ok((Stream::from_unix(socket), None))
             }
         }
+    }
+
+    /// A ring wants a socket that blocks, and another process has, or had, epoll.
+    async fn block(&self) -> io::Result<()> {
+        if IS_SHARED.load(Ordering::Relaxed) {
+            super::time::sleep(SHARED_LOOK).await;
+            return Ok(());
+        }
+        // SAFETY: the descriptor is open as long as `self.socket` lives.
+        let socket = unsafe { BorrowedFd::borrow_raw(self.fd) };
+        let flags = rustix::fs::fcntl_getfl(socket)?;
+        if !flags.contains(rustix::fs::OFlags::NONBLOCK) {
+            // It was not that. Nothing is to be gained by asking at once.
+            super::time::sleep(SHARED_LOOK).await;
+            return Ok(());
+        }
+        Ok(rustix::fs::fcntl_setfl(socket, flags - rustix::fs::OFlags::NONBLOCK)?)
     }
 }

@@ -8,7 +8,7 @@ use std::cell::Cell;
 use std::io;
 use std::mem::size_of;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
 use socket2::{Domain, SockAddr, SockAddrStorage, Socket, Type};
 
@@ -38,16 +38,12 @@ impl BoundUdp {
     ///
     /// Errors: what socket or bind report, or a kernel without the options that are needed.
     pub fn new(address: SocketAddr) -> io::Result<BoundUdp> {
-        BoundUdp::bind(address, |socket| {
-            // Packets are never cut on their way, so that a path's limit can be found (RFC 9000 section 14).
-            if address.is_ipv6() {
-                set_option(socket, libc::IPPROTO_IPV6, libc::IPV6_RECVTCLASS, 1)?;
-                set_option(socket, libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER, libc::IPV6_PMTUDISC_PROBE)
-            } else {
-                set_option(socket, libc::IPPROTO_IP, libc::IP_RECVTOS, 1)?;
-                set_option(socket, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_PROBE)
-            }
-        })
+        BoundUdp::bind(address, set_up_for_quic)
+    }
+
+    /// A socket that another process has made, bound to `address`; gets the options of those of ours.
+    pub fn inherited(socket: OwnedFd, address: SocketAddr) -> io::Result<BoundUdp> {
+        BoundUdp::take(socket, address, set_up_for_quic)
     }
 
     /// The same for datagrams that are passed on, of any size: those that are too long for a path are cut, as the kernel does it
@@ -55,32 +51,63 @@ impl BoundUdp {
     ///
     /// Errors: as for [`BoundUdp::new`].
     pub fn to_pass_on(address: SocketAddr) -> io::Result<BoundUdp> {
-        BoundUdp::bind(address, |_| Ok(()))
+        BoundUdp::bind(address, |_, _| Ok(()))
     }
 
-    fn bind(address: SocketAddr, set_up: impl Fn(&Socket) -> io::Result<()>) -> io::Result<BoundUdp> {
+    /// The same of one that another process has made.
+    pub fn inherited_to_pass_on(socket: OwnedFd, address: SocketAddr) -> io::Result<BoundUdp> {
+        BoundUdp::take(socket, address, |_, _| Ok(()))
+    }
+
+    fn bind(address: SocketAddr, set_up: SetUp) -> io::Result<BoundUdp> {
         let socket = Socket::new(Domain::for_address(address), Type::DGRAM, None)?;
         socket.set_reuse_port(true)?;
-        let on = |level, name| set_option(&socket, level, name, 1);
         if address.is_ipv6() {
             socket.set_only_v6(true)?;
-            on(libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO)?;
-        } else {
-            on(libc::IPPROTO_IP, libc::IP_PKTINFO)?;
         }
-        set_up(&socket)?;
+        let bound = BoundUdp::take(socket.into(), address, set_up)?;
+        bound.socket.bind(&address.into())?;
+        Ok(bound)
+    }
+
+    /// Gives a socket its options.
+    fn take(socket: OwnedFd, address: SocketAddr, set_up: SetUp) -> io::Result<BoundUdp> {
+        let socket = Socket::from(socket);
+        let on = |level, name| set_option(&socket, level, name, 1);
+        match address.is_ipv6() {
+            true => on(libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO)?,
+            false => on(libc::IPPROTO_IP, libc::IP_PKTINFO)?,
+        }
+        set_up(&socket, address)?;
         // An older kernel gives each datagram by itself.
         let _ = on(libc::SOL_UDP, libc::UDP_GRO);
         socket.set_recv_buffer_size(KERNEL_BUFFER_BYTES)?;
         socket.set_send_buffer_size(KERNEL_BUFFER_BYTES)?;
-        socket.bind(&address.into())?;
         Ok(BoundUdp { socket })
+    }
+
+    /// A second handle to the same socket: for another worker, or another process.
+    pub fn duplicate(&self) -> io::Result<OwnedFd> {
+        Ok(self.socket.try_clone()?.into())
     }
 
     /// The address bound to, with the real port.
     pub fn local_address(&self) -> io::Result<Address> {
         let address = self.socket.local_addr()?.as_socket();
         address.map(Address::Tcp).ok_or_else(|| io::ErrorKind::Unsupported.into())
+    }
+}
+
+type SetUp = fn(&Socket, SocketAddr) -> io::Result<()>;
+
+fn set_up_for_quic(socket: &Socket, address: SocketAddr) -> io::Result<()> {
+    // Packets are never cut on their way, so that a path's limit can be found (RFC 9000 section 14).
+    if address.is_ipv6() {
+        set_option(socket, libc::IPPROTO_IPV6, libc::IPV6_RECVTCLASS, 1)?;
+        set_option(socket, libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER, libc::IPV6_PMTUDISC_PROBE)
+    } else {
+        set_option(socket, libc::IPPROTO_IP, libc::IP_RECVTOS, 1)?;
+        set_option(socket, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_PROBE)
     }
 }
 

@@ -115,9 +115,19 @@ impl std::error::Error for SecretError {}
 impl Secrets {
     /// A random secret: tickets are good until the process ends. Panics when the system has no random numbers.
     pub fn random() -> Secrets {
+        Secrets::from_seed(&Secrets::random_seed())
+    }
+
+    /// What a random secret is made from. Panics when the system has no random numbers.
+    pub fn random_seed() -> [u8; 32] {
         let mut bytes = [0; 32];
         aws_lc_rs::rand::fill(&mut bytes).expect("random numbers");
-        Secrets([Secret::new(&bytes)].into())
+        bytes
+    }
+
+    /// One secret: tickets are good wherever the same seed is.
+    pub fn from_seed(seed: &[u8; 32]) -> Secrets {
+        Secrets([Secret::new(seed)].into())
     }
 
     /// Takes the content of a secret file: either lines of hex or Base64, the newest first, with empty lines and

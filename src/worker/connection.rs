@@ -365,8 +365,9 @@ impl Connection {
     /// It drains, and a request that is not there yet is not waited for. The first one of a connection is on its
     /// way as a rule, so that it is, for a while.
     fn is_not_waited_for(&self) -> bool {
-        let patience = if self.requests.get() == 0 { FIRST_REQUEST_MAX } else { Duration::ZERO };
-        self.door.draining_since(self.opened).is_some_and(|since| since.elapsed() >= patience)
+        let Some(since) = self.door.draining_since(self.opened) else { return false };
+        let of_first = if self.requests.get() == 0 { FIRST_REQUEST_MAX } else { Duration::ZERO };
+        since.elapsed() >= of_first.max(self.worker().idle_patience.get())
     }
 
     /// Ends our direction: the client reads the end of the stream. Takes no longer than `time`, after which the connection

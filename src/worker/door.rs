@@ -5,6 +5,7 @@
 //! not have keep the last config that had it: they finish what is under way and end.
 
 use std::cell::{Cell, RefCell};
+use std::os::fd::RawFd;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -72,6 +73,11 @@ impl Door {
         self.listener.take()
     }
 
+    /// Another process accepts in its place, from the same socket. Returns what is to be left.
+    pub(super) fn leave(&self) -> Option<Rc<Listener>> {
+        self.listener.take()
+    }
+
     pub(super) fn is_closed(&self) -> bool {
         self.closed_since.get().is_some()
     }
@@ -114,8 +120,19 @@ impl Lasting {
         doors.iter().find(|door| door.slot == slot && !door.is_closed()).map(|door| door.port)
     }
 
-    /// All listeners that accept.
-    pub(super) fn accepting(&self) -> Vec<Rc<Listener>> {
-        self.doors.borrow().iter().filter_map(|door| door.listener.borrow().clone()).collect()
+    /// All listeners that accept, with the slots of their doors.
+    pub(super) fn accepting(&self) -> Vec<(usize, Rc<Listener>)> {
+        let doors = self.doors.borrow();
+        doors.iter().filter_map(|door| Some((door.slot, door.listener.borrow().clone()?))).collect()
+    }
+
+    /// Accepts no more where `is_left` says so of a descriptor: another process has the same socket.
+    pub(super) fn leave_doors(&self, is_left: impl Fn(RawFd) -> bool) {
+        for door in self.doors.borrow().iter() {
+            let listens = door.listener.borrow().as_ref().is_some_and(|listener| is_left(listener.raw_fd()));
+            if listens && let Some(listener) = door.leave() {
+                listener.leave();
+            }
+        }
     }
 }

@@ -59,6 +59,7 @@ mod secure;
 mod send_file;
 mod snapshot;
 mod spread;
+mod takeover;
 mod tarpit;
 mod tcp;
 mod trail;
@@ -71,7 +72,7 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::app::Bridge;
 use crate::config::Config;
@@ -84,9 +85,10 @@ use crate::proxy::UpstreamState;
 use crate::proxy::gate::Queue;
 use crate::route::Router;
 
-pub(crate) use h3::{Keys as QuicKeys, QuicSocket};
+pub(crate) use h3::{Datagram, KeySecrets, Keys as QuicKeys, Left, Passed, QuicSocket, find_owner};
 pub(crate) use run::{Control, Seat, TICK, run};
 pub(crate) use snapshot::{LogNews, Reload, Socket};
+pub(crate) use takeover::{Drain, HeldSocket, SocketOf};
 pub(crate) use udp::FlowSocket;
 
 /// Everything a data worker needs to answer a request, as one config has it. Lives on its thread.
@@ -169,6 +171,10 @@ pub(crate) struct Lasting {
     ticked: Cell<Instant>,
     /// No new requests on kept connections.
     draining_since: Cell<Option<Instant>>,
+    /// See [`takeover::look_again`]: what was said of sharing, and looks that are left.
+    looks: Cell<(u32, u32)>,
+    /// How long a drain waits for one on an idle connection.
+    idle_patience: Cell<Duration>,
     /// Downstream connections open now.
     connections: Cell<usize>,
     /// The same of all data workers.

@@ -2,19 +2,22 @@
 
 use std::cell::{Cell, OnceCell, RefCell};
 use std::net::SocketAddr;
+use std::os::unix::net::UnixDatagram;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc;
 use std::time::Duration;
 
 use super::arrival::Arrival;
 use super::connection::{Connection, Transport, drive};
 use super::door::Door;
-use super::h3::{Datagram, Endpoints, Keys, QuicSocket};
+use super::h3::{Datagram, Endpoints, Keys, Left, QuicSocket};
 use super::handover::{self, HandOver, Handed};
 use super::hot::HotPool;
 use super::secure::HandshakeGate;
 use super::snapshot::{self, FolderNumbers, Reload, Socket};
+use super::takeover::{self, Drain, HeldSocket};
 use super::tunnel::COPIED_BYTES_MAX;
 use super::udp::FlowSocket;
 pub(crate) use super::watch::TICK;
@@ -41,12 +44,18 @@ const LOGINS_MAX: usize = 4096;
 /// What the control thread tells a data worker.
 #[derive(Debug)]
 pub(crate) enum Control {
-    /// Accept no more, finish what is under way, end. Connections that are not done by then are broken off.
-    Drain(Duration),
+    /// Everything has started: accept connections.
+    Begin,
+    /// Accept no more, finish what is under way, end.
+    Drain(Drain),
     /// A tick has passed: look at the deadlines.
     Tick,
     /// New sessions use these certificates and keys, by listener; sessions under way go on.
     Certificates(Arc<Vec<Option<crate::tls::Material>>>),
+    /// Another process may be given the sockets: tell which there are.
+    Sockets(mpsc::Sender<Vec<HeldSocket>>),
+    /// Another process reads UDP sockets, or no longer does. The sender is dropped when this one has heeded it.
+    Left(Left, mpsc::Sender<()>),
     /// The next requests are answered by another config; those under way go on.
     Reload(Box<Reload>),
     /// End now.
@@ -64,6 +73,8 @@ pub(crate) struct Seat {
     /// The same for UDP mode.
     pub(crate) flows: Vec<FlowSocket>,
     pub(crate) quic_keys: Keys,
+    /// Leads to the process before this one, which finishes its connections.
+    pub(crate) quic_before: Option<Arc<UnixDatagram>>,
     /// Datagrams of this worker's connections that others have received, and the mailboxes of all workers for such.
     pub(crate) datagrams: Receiver<Datagram>,
     pub(crate) datagram_senders: Vec<Sender<Datagram>>,
@@ -107,7 +118,7 @@ pub(crate) async fn run(seat: Seat) {
         current: RefCell::default(),
         waited_for: RefCell::default(),
         doors: RefCell::default(),
-        endpoints: Endpoints::new(seat.quic_keys, seat.datagram_senders),
+        endpoints: Endpoints::new(seat.quic_keys, seat.datagram_senders, seat.quic_before),
         hand_over: HandOver::new(seat.handed_senders),
         flows: super::udp::Endpoints::default(),
         folder_numbers: FolderNumbers::default(),
@@ -122,6 +133,8 @@ pub(crate) async fn run(seat: Seat) {
         date: RefCell::new(HttpDate::from_unix(unix_seconds())),
         ticked: Cell::new(std::time::Instant::now()),
         draining_since: Cell::new(None),
+        looks: Cell::new((0, 0)),
+        idle_patience: Cell::new(Duration::ZERO),
         connections: Cell::new(0),
         all_connections: seat.connections,
         request_ids: Cell::new(seat.request_id_seed),
@@ -140,6 +153,9 @@ pub(crate) async fn run(seat: Seat) {
         Err(error) => return tracing::error!(worker = index, %error, "TLS cannot be set up"),
     };
     lasting.current.replace(Some(worker.clone()));
+    if !takeover::may_begin(&mut control).await {
+        return drop(lasting.current.take());
+    }
     for socket in listeners {
         // The worker ends, and with it the process: it would look ready and not answer.
         if let Err(error) = open_door(&worker, socket) {
@@ -162,6 +178,7 @@ pub(crate) async fn run(seat: Seat) {
     drop((worker, config));
     crate::runtime::spawn(take_forwarded(lasting.clone(), datagrams));
     crate::runtime::spawn(handover::take(lasting.clone(), handed));
+    crate::runtime::spawn(takeover::look_often(lasting.clone(), of_splitters.clone()));
     let deliver = lasting.clone();
     crate::runtime::spawn(async move {
         deliver.bridge.deliver().await;
@@ -170,6 +187,7 @@ pub(crate) async fn run(seat: Seat) {
     let order = loop {
         match control.recv().await {
             Control::Tick => {
+                takeover::look_again(&lasting, &of_splitters);
                 lasting.current().tick();
                 handover::look_again(&lasting);
             }
@@ -178,16 +196,20 @@ pub(crate) async fn run(seat: Seat) {
                 Err(error) => tracing::error!(worker = index, %error, "new certificates cannot be used"),
             },
             Control::Reload(reload) => snapshot::apply(&lasting, *reload),
+            Control::Sockets(answer) => takeover::tell_sockets(&lasting, &of_splitters, &answer),
+            Control::Left(left, _done) => takeover::leave_udp(&lasting, left),
+            Control::Begin => {}
             order => break order,
         }
     };
-    if let Control::Drain(deadline) = order {
-        let accepting = [lasting.accepting(), of_splitters].concat();
-        stop_accepting(&accepting).await;
+    if let Control::Drain(order) = order {
+        takeover::leave(&lasting, &mut of_splitters, &order);
+        let accepting = lasting.accepting().into_iter().chain(of_splitters);
+        stop_accepting(&accepting.map(|(_, listener)| listener).collect::<Vec<_>>()).await;
         for splitter in &splitters {
             splitter.begin_drain();
         }
-        drain(&lasting, &mut control, deadline).await;
+        drain(&lasting, &mut control, &order).await;
     }
     lasting.endpoints.close_all();
     lasting.flows.close_all();
@@ -218,7 +240,9 @@ pub(super) async fn stop_accepting(listeners: &[Rc<Listener>]) {
 const TURNS_PER_TICK: u32 = 4;
 
 /// Finishes what is under way.
-async fn drain(lasting: &Lasting, control: &mut Receiver<Control>, deadline: Duration) {
+async fn drain(lasting: &Lasting, control: &mut Receiver<Control>, order: &Drain) {
+    let deadline = order.deadline;
+    lasting.idle_patience.set(order.idle_patience);
     let worker = lasting.current();
     let begun = worker.now();
     worker.draining_since.set(Some(begun));
@@ -228,7 +252,10 @@ async fn drain(lasting: &Lasting, control: &mut Receiver<Control>, deadline: Dur
             worker.tick();
         }
         turns += 1;
-        worker.watches.tell_of_drain();
+        // Whoever is waited for is not woken all the time.
+        if begun.elapsed() >= order.idle_patience || turns % (5 * TURNS_PER_TICK) == 1 {
+            worker.watches.tell_of_drain();
+        }
         let clients: u64 = worker.stats.splitters.iter().map(|splitter| splitter.clients.value()).sum();
         let on_the_way = worker.hand_over.waiting(worker.index) as u64;
         let left = worker.connections.get() as u64 + clients + on_the_way + worker.flows.flows() as u64;
@@ -389,12 +416,12 @@ impl Drop for Open {
     }
 }
 
-/// Starts the splitters' accept loops.
+/// Starts the splitters' accept loops; these go to `accepting` with the index of their splitter.
 fn start_splitters(
     worker: &Rc<Worker>,
     sockets: Vec<(usize, BoundSocket)>,
     shared: &[Arc<crate::mysql::Shared>],
-    accepting: &mut Vec<Rc<Listener>>,
+    accepting: &mut Vec<(usize, Rc<Listener>)>,
 ) -> Vec<Rc<crate::mysql::Splitter>> {
     let splitters: Vec<_> = shared
         .iter()
@@ -408,7 +435,7 @@ fn start_splitters(
         match Listener::new(socket) {
             Ok(listener) => {
                 let listener = Rc::new(listener);
-                accepting.push(listener.clone());
+                accepting.push((index, listener.clone()));
                 crate::runtime::spawn(accept_clients(listener, splitters[index].clone()));
             }
             Err(error) => tracing::error!(worker = worker.index, %error, "splitter listener cannot be used"),

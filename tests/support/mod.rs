@@ -16,6 +16,7 @@ pub(crate) mod frames;
 pub(crate) mod grpc;
 pub(crate) mod http2;
 pub(crate) mod http3;
+pub(crate) mod load;
 pub(crate) mod nginx;
 pub(crate) mod ports;
 pub(crate) mod server;

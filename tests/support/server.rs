@@ -79,6 +79,20 @@ impl Site {
         self
     }
 
+    /// Another program.
+    pub(crate) fn program(mut self, program: &Path) -> Site {
+        self.program = program.to_owned();
+        self
+    }
+
+    /// Started by this name, which leads to the binary.
+    pub(crate) fn linked(mut self, name: &str) -> Site {
+        let link = self.folder.path().join(name);
+        std::os::unix::fs::symlink(&self.program, &link).expect("a link");
+        self.program = link;
+        self
+    }
+
     pub(crate) fn one_worker(mut self) -> Site {
         self.data_workers = 1;
         self
@@ -177,6 +191,13 @@ impl Site {
     }
 }
 
+/// Whether the process of this number is no more.
+pub(crate) fn has_ended(pid: u32) -> bool {
+    // A child of ours stays as a zombie until it is waited for.
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    status.is_empty() || status.contains("State:\tZ")
+}
+
 /// The first `count` cores this process may use, as the config writes them.
 fn first_cores(count: usize) -> String {
     let set = rustix::thread::sched_getaffinity(None).expect("an affinity mask");
@@ -201,6 +222,8 @@ pub(crate) struct Server {
     addresses: HashMap<String, SocketAddr>,
     pub(crate) driver: &'static str,
     folder: tempfile::TempDir,
+    /// Processes that have taken over, one from the other.
+    later: Mutex<Vec<u32>>,
 }
 
 impl Server {
@@ -220,7 +243,15 @@ impl Server {
                 told.1.notify_all();
             }
         });
-        let mut server = Server { child, told, reader: Some(reader), addresses: HashMap::new(), driver, folder };
+        let mut server = Server {
+            child,
+            told,
+            reader: Some(reader),
+            addresses: HashMap::new(),
+            driver,
+            folder,
+            later: Mutex::default(),
+        };
         server.wait_for_line("ready", |line| line.ends_with("info ready"));
         for line in server.lines() {
             if let Some((_, rest)) = line.split_once(" listening name=")
@@ -253,8 +284,22 @@ impl Server {
         self.folder.path()
     }
 
+    /// Of the process that serves.
     pub(crate) fn pid(&self) -> u32 {
-        self.child.id()
+        self.later.lock().expect("a lock").last().copied().unwrap_or_else(|| self.child.id())
+    }
+
+    /// Another process takes over by `one-server ctl upgrade`; returns its number.
+    pub(crate) fn upgrade(&self) -> u32 {
+        let answer: serde_json::Value = serde_json::from_str(&self.ctl_ok(&["upgrade", "--json"])).expect("JSON");
+        let pid = answer["result"]["pid"].as_u64().expect("a number") as u32;
+        self.follow(pid);
+        pid
+    }
+
+    /// Another process has taken over.
+    pub(crate) fn follow(&self, pid: u32) {
+        self.later.lock().expect("a lock").push(pid);
     }
 
     /// What it has written to stderr so far.
@@ -336,7 +381,8 @@ impl Server {
     }
 
     pub(crate) fn signal(&self, signal: Signal) {
-        kill_process(Pid::from_child(&self.child), signal).expect("the signal is sent");
+        let pid = Pid::from_raw(self.pid() as i32).expect("a number");
+        kill_process(pid, signal).expect("the signal is sent");
     }
 
     /// Waits for the end of the process.
@@ -406,6 +452,14 @@ impl Drop for Server {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+        let folder = self.folder.path().to_string_lossy().into_owned();
+        for pid in self.later.lock().unwrap_or_else(std::sync::PoisonError::into_inner).drain(..) {
+            // The number may be another one's by now.
+            let command = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            if String::from_utf8_lossy(&command).contains(&folder) {
+                let _ = kill_process(Pid::from_raw(pid as i32).expect("a number"), Signal::KILL);
+            }
+        }
         if let Some(reader) = self.reader.take() {
             let _ = reader.join();
         }

@@ -144,6 +144,7 @@ fn compile_process(section: &Section<'_>) -> Process {
         accept_balance: section.get("accept_balance"),
         backlog: section.get("backlog"),
         drain_timeout: section.get("drain_timeout"),
+        takeover_timeout: section.get("takeover_timeout"),
         file_cache_bytes: section.get("file_cache"),
         file_cache_file_bytes_max: section.get("file_cache_file_max"),
         file_cache_valid: section.get("file_cache_valid"),

@@ -101,10 +101,14 @@ pub(super) const KEYS: &[Key] = &[
         .known_as(&["nginx listen backlog", "haproxy bind backlog"])
         .when("up when connections arrive in bursts and `nstat` shows TcpExtListenOverflows"),
     Key::new(Table::Process, "drain_timeout", duration(Duration::ZERO, DAY), Default("30s"))
-        .help("how long a drain (SIGQUIT) waits for requests in flight")
+        .help("how long a drain (SIGQUIT), also of a process that was taken over (SIGUSR2), waits for requests in flight")
         .flag("drain-timeout")
         .known_as(&["nginx worker_shutdown_timeout", "haproxy hard-stop-after"])
         .when("up for long downloads, down where the service manager waits less"),
+    Key::new(Table::Process, "takeover_timeout", duration(Duration::from_millis(100), DAY), Default("60s"))
+        .help("how long the process that `one-server upgrade` or SIGUSR2 starts may take until it is ready; else it is ended, and the present one goes on")
+        .known_as(&["nginx USR2", "haproxy -sf", "haproxy -x", "haproxy expose-fd listeners"])
+        .when("up where the start takes long, for example with thousands of certificates"),
     Key::new(Table::Process, "file_cache", size(0, 64 * GIB), Default("64MiB"))
         .help("memory for small files, per data worker; 0: no cache")
         .flag("file-cache")

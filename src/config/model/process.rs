@@ -58,6 +58,8 @@ pub struct Process {
     pub backlog: u32,
     /// How long a drain (SIGQUIT) waits for requests in flight.
     pub drain_timeout: Duration,
+    /// How long another process that is to take over (SIGUSR2) may take until it is ready.
+    pub takeover_timeout: Duration,
     /// Bytes of small files each data worker keeps in memory.
     pub file_cache_bytes: usize,
     /// Largest file kept in memory, bytes; larger ones go out by sendfile(2).

@@ -66,6 +66,8 @@ pub enum Request {
         /// Its name.
         upstream: String,
     },
+    /// Another process takes over: an [`Upgraded`].
+    Upgrade {},
     /// The process ends: [`Ends`].
     Shutdown {
         /// Requests under way are finished first.
@@ -265,6 +267,15 @@ pub struct FailedBack {
     pub was: usize,
 }
 
+/// Another process has taken over.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Upgraded {
+    /// It serves from now on.
+    pub pid: u32,
+    /// Finishes what it has.
+    pub was: u32,
+}
+
 /// The end of the process has begun.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ends {
@@ -286,6 +297,7 @@ mod tests {
         let cases = [
             (r#"{"command":"show"}"#, Request::Show {}),
             (r#"{"command":"reload"}"#, Request::Reload { color: false }),
+            (r#"{"command":"upgrade"}"#, Request::Upgrade {}),
             (r#"{"command":"shutdown","drain":true}"#, Request::Shutdown { drain: true }),
             (
                 r#"{"command":"server_weight","server":"api/10.0.0.7:80","weight":5}"#,

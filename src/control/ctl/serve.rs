@@ -9,7 +9,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use super::show::View;
 use super::{
-    Answer, Changed, Ends, FailedBack, Limited, REQUEST_BYTES_MAX, Refusal, Reloaded, Request, Weighed, parse,
+    Answer, Changed, Ends, FailedBack, Limited, REQUEST_BYTES_MAX, Refusal, Reloaded, Request, Upgraded, Weighed, parse,
 };
 use crate::control::shared::AdminState;
 use crate::control::{Shared, orders, tiers};
@@ -28,6 +28,8 @@ pub enum Order {
     Reload(oneshot::Sender<Result<Reloaded, Refusal>>),
     /// Limits that the operator has set are put in force. The sender is dropped when nobody has time for it.
     Limits(oneshot::Sender<()>),
+    /// Another process takes over. The sender is dropped when this one ends.
+    Upgrade(oneshot::Sender<Result<Upgraded, String>>),
     /// The process ends.
     Shutdown {
         /// Requests under way are finished first.
@@ -155,6 +157,10 @@ impl Desk {
                     Err(reason) => Answer::refused(reason),
                 }
             }
+            Request::Upgrade {} => {
+                tracing::info!(uid, "the control socket asks for a takeover");
+                self.upgrade().await
+            }
             Request::Shutdown { drain } => {
                 tracing::info!(drain, uid, "the control socket asks for the end of the process");
                 match self.orders.send(Order::Shutdown { drains: drain }).await {
@@ -185,6 +191,18 @@ impl Desk {
         match is_sent && is_done.await.is_ok() {
             true => Ok(()),
             false => Err("the limit is noted, but too many reloads wait, or the process ends: try again".into()),
+        }
+    }
+
+    async fn upgrade(&self) -> Answer {
+        let (answer, answered) = oneshot::channel();
+        if self.orders.send(Order::Upgrade(answer)).await.is_err() {
+            return Answer::refused("the process ends: it is not taken over");
+        }
+        match answered.await {
+            Ok(Ok(upgraded)) => Answer::done(upgraded),
+            Ok(Err(reason)) => Answer::refused(reason),
+            Err(_) => Answer::refused("the process ends: it is not taken over"),
         }
     }
 

@@ -3,6 +3,7 @@
 #[cfg(test)]
 pub(crate) mod allocations;
 pub mod files;
+pub mod handover;
 pub mod limits;
 mod open_file;
 pub mod outputs;

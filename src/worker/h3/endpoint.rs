@@ -18,6 +18,7 @@ use super::super::connection::{Connection, is_admitted};
 use super::super::door::Door;
 use super::super::run::Open;
 use super::super::{Lasting, Worker};
+use super::generation::Place;
 use super::link::{self, Link};
 use super::settings::{self, WAITING_MAX};
 use crate::config::model::QuicRetry;
@@ -55,6 +56,25 @@ pub(crate) struct Datagram {
 }
 
 impl Datagram {
+    pub(super) fn new(
+        address: SocketAddr,
+        peer: SocketAddr,
+        local: Option<IpAddr>,
+        ecn: u8,
+        bytes: BytesMut,
+    ) -> Datagram {
+        Datagram { address, peer, local, ecn, bytes }
+    }
+
+    pub(super) fn content(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// Socket as bound, sender, address of ours that it came to, ECN.
+    pub(super) fn facts(&self) -> (SocketAddr, SocketAddr, Option<IpAddr>, u8) {
+        (self.address, self.peer, self.local, self.ecn)
+    }
+
     /// Of the socket that it came to, as bound.
     pub(super) fn address(&self) -> SocketAddr {
         self.address
@@ -68,9 +88,11 @@ pub(super) struct Endpoint {
     door: RefCell<Rc<Door>>,
     /// As bound, the same on all workers.
     address: SocketAddr,
-    pub(super) socket: UdpSocket,
-    /// Tells boot that the address is in use: dropped behind `socket`.
-    _bound: Arc<BoundUdp>,
+    /// The one that sends.
+    socket: UdpSocket,
+    /// Those that are received from, `socket` among them: after a takeover a worker may have several. Tell boot that the
+    /// address is in use: dropped behind `socket`.
+    bound: RefCell<Vec<Arc<BoundUdp>>>,
     quic: RefCell<quinn_proto::Endpoint>,
     links: RefCell<HashMap<ConnectionHandle, Rc<Link>, RandomState>>,
     /// Under way now.
@@ -81,8 +103,8 @@ pub(super) struct Endpoint {
     is_left: Cell<bool>,
     /// No new requests on connections from before.
     left_since: Cell<Option<Instant>>,
-    /// Wakes the task that receives.
-    receiver: RefCell<Option<Waker>>,
+    /// Wakes the tasks that receive.
+    receivers: RefCell<Vec<Waker>>,
     /// Drivers that wait until the socket takes more.
     blocked: RefCell<Vec<Waker>>,
 }
@@ -93,7 +115,7 @@ impl Endpoint {
         worker: &Rc<Worker>,
         door: Rc<Door>,
         address: SocketAddr,
-        socket: Arc<BoundUdp>,
+        socket: &BoundUdp,
         tls: Arc<QuicTls>,
     ) -> std::io::Result<Rc<Endpoint>> {
         let lasting = worker.lasting.clone();
@@ -105,15 +127,15 @@ impl Endpoint {
         Ok(Rc::new(Endpoint {
             door: RefCell::new(door),
             address,
-            socket: UdpSocket::new(&socket)?,
-            _bound: socket,
+            socket: UdpSocket::new(socket)?,
+            bound: RefCell::default(),
             quic: RefCell::new(quic),
             links: RefCell::default(),
             handshakes: Cell::new(0),
             unproven: Cell::new(0),
             is_left: Cell::new(false),
             left_since: Cell::new(None),
-            receiver: RefCell::default(),
+            receivers: RefCell::default(),
             blocked: RefCell::default(),
             lasting,
         }))
@@ -178,18 +200,32 @@ impl Endpoint {
 
     /// Lets the receiver look whether that was all.
     fn look_at_the_end(&self) {
-        if self.is_over()
-            && let Some(receiver) = self.receiver.take()
-        {
-            receiver.wake();
+        if self.is_over() {
+            self.wake_receivers();
         }
     }
 
+    /// Lets the receivers look how things stand.
+    pub(super) fn wake_receivers(&self) {
+        self.receivers.take().into_iter().for_each(Waker::wake);
+    }
+
+    /// Receives from `socket` too, unless it does so already.
+    pub(super) fn receive_from(self: &Rc<Self>, socket: Arc<BoundUdp>) -> std::io::Result<()> {
+        if self.bound.borrow().iter().any(|bound| Arc::ptr_eq(bound, &socket)) {
+            return Ok(());
+        }
+        let receiver = UdpSocket::new(&socket)?;
+        self.bound.borrow_mut().push(socket);
+        crate::runtime::spawn(self.clone().receive(receiver));
+        Ok(())
+    }
+
     /// Receives for as long as the worker runs, or until it has been left by all.
-    pub(super) async fn receive(self: Rc<Self>) {
+    async fn receive(self: Rc<Self>, socket: UdpSocket) {
         let mut buffer = Vec::with_capacity(RECEIVE_BYTES_MAX);
         loop {
-            let is_over = match self.readable().await {
+            let is_over = match self.readable(&socket).await {
                 Ok(is_over) => is_over,
                 Err(error) => {
                     tracing::warn!(worker = self.lasting.index, %error, "UDP socket cannot be waited for");
@@ -200,7 +236,7 @@ impl Endpoint {
             let now = self.lasting.now();
             for _ in 0..BURST {
                 buffer.clear();
-                match self.socket.try_recv(&mut buffer) {
+                match socket.try_recv(&mut buffer) {
                     Ok(Some(received)) => self.take(&received, &buffer, now),
                     Ok(None) => break,
                     // About a datagram of ours that did not arrive: its loss is noticed otherwise.
@@ -214,16 +250,22 @@ impl Endpoint {
     }
 
     /// Waits until there is something to receive, or nobody is left to receive for, which it tells.
-    async fn readable(&self) -> std::io::Result<bool> {
-        let mut readable = pin!(self.socket.readable());
+    async fn readable(&self, socket: &UdpSocket) -> std::io::Result<bool> {
+        let mut readable = pin!(socket.readable());
         poll_fn(|cx| {
             if self.is_over() {
                 return Poll::Ready(Ok(true));
             }
-            if let Poll::Ready(ready) = readable.as_mut().poll(cx) {
+            // What comes is for another process, while that has the socket.
+            if !self.lasting.endpoints.is_handed(self.address)
+                && let Poll::Ready(ready) = readable.as_mut().poll(cx)
+            {
                 return Poll::Ready(ready.map(|()| false));
             }
-            self.receiver.replace(Some(cx.waker().clone()));
+            let mut receivers = self.receivers.borrow_mut();
+            if !receivers.iter().any(|waker| waker.will_wake(cx.waker())) {
+                receivers.push(cx.waker().clone());
+            }
             Poll::Pending
         })
         .await
@@ -239,23 +281,32 @@ impl Endpoint {
             let bytes = rest.split_to(rest.len().min(received.segment_bytes));
             let Received { peer, local, ecn, .. } = *received;
             let datagram = Datagram { address: self.address, peer, local, ecn, bytes };
+            let endpoints = &self.lasting.endpoints;
             match self.owner(&datagram.bytes) {
-                Some(worker) if worker != self.lasting.index => self.forward(worker, datagram),
+                Some(place) if place.generation != endpoints.keys.generation() => self.pass_on(datagram, now),
+                Some(place) if place.worker != self.lasting.index && place.worker < endpoints.workers.len() => {
+                    self.forward(place.worker, datagram);
+                }
                 _ => self.handle(datagram, now),
             }
         }
     }
 
-    /// Index of the worker that has given the connection id.
-    fn owner(&self, datagram: &[u8]) -> Option<usize> {
+    /// Who has given the connection id.
+    fn owner(&self, datagram: &[u8]) -> Option<Place> {
         let id = destination(datagram).filter(|id| id.len() == Ids::BYTES)?;
-        self.lasting
-            .endpoints
-            .keys
-            .ids()
-            .worker(id)
-            .map(usize::from)
-            .filter(|worker| *worker < self.lasting.endpoints.workers.len())
+        self.lasting.endpoints.keys.place(id)
+    }
+
+    /// Its connection is one of the process before this one, as long as there is one.
+    fn pass_on(self: &Rc<Self>, datagram: Datagram, now: Instant) {
+        let stats = &self.worker().stats.http3;
+        match self.lasting.endpoints.before.send(&datagram) {
+            Ok(()) => stats.forwarded.inc(),
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => stats.dropped.inc(),
+            // Nobody has the connection any more, and its client is told so.
+            Err(_) => self.handle(datagram, now),
+        }
     }
 
     fn forward(&self, worker: usize, datagram: Datagram) {
@@ -425,6 +476,11 @@ impl Endpoint {
             self.worker().stats.http.bytes_out.add(transmit.size as u64);
         }
         sent
+    }
+
+    /// See [`UdpSocket::segments_max`].
+    pub(super) fn segments_max(&self) -> usize {
+        self.socket.segments_max()
     }
 
     /// Wakes `waker` once the socket takes more.

@@ -5,14 +5,17 @@
 //! back meanwhile, the same socket is used again: a second one beside it would be given some of its packets.
 
 use std::cell::RefCell;
+use std::collections::HashSet;
 use std::io;
 use std::net::SocketAddr;
+use std::os::unix::net::UnixDatagram;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
 use super::super::Worker;
 use super::endpoint::{Datagram, Endpoint};
+use super::generation::Before;
 use super::settings::Keys;
 use crate::runtime::mailbox::Sender;
 use crate::runtime::udp::BoundUdp;
@@ -34,12 +37,53 @@ pub(in super::super) struct Endpoints {
     pub(super) keys: Keys,
     /// Mailboxes of all data workers.
     pub(super) workers: Rc<[Sender<Datagram>]>,
+    /// The process before this one.
+    pub(super) before: Before,
+    /// Another process reads the sockets that are bound to these.
+    handed: RefCell<Left>,
+}
+
+/// Which sockets another process reads.
+#[derive(Clone, Debug, Default)]
+pub(crate) enum Left {
+    #[default]
+    None,
+    /// All of them, as long as the takeover is not settled.
+    All,
+    /// Those at these addresses.
+    Some(Arc<HashSet<SocketAddr>>),
+}
+
+impl Left {
+    fn has(&self, address: SocketAddr) -> bool {
+        match self {
+            Left::None => false,
+            Left::All => true,
+            Left::Some(addresses) => addresses.contains(&address),
+        }
+    }
 }
 
 impl Endpoints {
-    /// `workers` are the mailboxes of all data workers.
-    pub(in super::super) fn new(keys: Keys, workers: Vec<Sender<Datagram>>) -> Endpoints {
-        Endpoints { all: RefCell::default(), keys, workers: workers.into() }
+    /// `workers` are the mailboxes of all data workers; `before` leads to the process before this one.
+    pub(in super::super) fn new(
+        keys: Keys,
+        workers: Vec<Sender<Datagram>>,
+        before: Option<Arc<UnixDatagram>>,
+    ) -> Endpoints {
+        let (workers, before) = (workers.into(), Before::new(before));
+        Endpoints { all: RefCell::default(), keys, workers, before, handed: RefCell::default() }
+    }
+
+    /// Leaves what comes to these sockets to another process from now on, or takes it again.
+    pub(in super::super) fn hand(&self, handed: Left) {
+        self.handed.replace(handed);
+        let all = self.all.borrow().clone();
+        all.iter().for_each(|endpoint| endpoint.wake_receivers());
+    }
+
+    pub(in super::super) fn is_handed(&self, address: SocketAddr) -> bool {
+        self.handed.borrow().has(address)
     }
 
     /// Serves HTTP/3 of the listener that `worker` has in the slot of `socket`. Errors: the socket cannot be used here.
@@ -52,12 +96,11 @@ impl Endpoints {
         let known = self.find(address);
         if let Some(endpoint) = known {
             endpoint.reopen(door, tls);
-            return Ok(());
+            return endpoint.receive_from(socket);
         }
-        let endpoint = Endpoint::new(worker, door, address, socket, tls)?;
+        let endpoint = Endpoint::new(worker, door, address, &socket, tls)?;
         self.all.borrow_mut().push(endpoint.clone());
-        crate::runtime::spawn(endpoint.receive());
-        Ok(())
+        endpoint.receive_from(socket)
     }
 
     /// There is a new config, or there are new certificates: new connections begin with them.

@@ -582,7 +582,7 @@ fn transmit(link: &Rc<Link>, cx: &mut Context<'_>, now: Instant) -> bool {
     }
     let hot = &link.lasting().hot;
     let mut buffer = hot.take_buffer(0);
-    let segments_max = link.endpoint.socket.segments_max();
+    let segments_max = link.endpoint.segments_max();
     let mut sent = 0;
     while sent < BURST {
         buffer.clear();

@@ -12,6 +12,7 @@
 //! | `settings` | what all connections of the process are made with |
 //! | `endpoints` | which sockets there are, as configs come and go |
 //! | `endpoint` | datagrams to connections, new connections, packets of others' connections |
+//! | `generation` | datagrams for the process before this one, after a takeover |
 //! | `link` | one connection: its driver, and what that shares with the streams |
 //! | `closing` | when a connection ends: idle time, drain, GOAWAY |
 //! | `request` | one request from its first byte to its accounting |
@@ -23,6 +24,7 @@
 mod closing;
 mod endpoint;
 mod endpoints;
+mod generation;
 mod link;
 mod request;
 mod settings;
@@ -30,6 +32,7 @@ mod stream;
 
 pub(crate) use self::endpoint::Datagram;
 pub(super) use self::endpoints::Endpoints;
-pub(crate) use self::endpoints::QuicSocket;
-pub(crate) use self::settings::Keys;
+pub(crate) use self::endpoints::{Left, QuicSocket};
+pub(crate) use self::generation::{Passed, find_owner};
+pub(crate) use self::settings::{KeySecrets, Keys};
 pub(super) use self::stream::{Receiver, Stream};

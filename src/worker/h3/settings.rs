@@ -9,6 +9,7 @@ use quinn_proto::{
     ConnectionId, ConnectionIdGenerator, EndpointConfig, IdleTimeout, InvalidCid, ServerConfig, TransportConfig, VarInt,
 };
 
+use super::generation::{GENERATIONS, Place};
 use crate::config::Config;
 use crate::http::h3::Ids;
 use crate::tls::QuicTls;
@@ -28,9 +29,10 @@ const WAITING_BYTES_TOTAL_MAX: u64 = 1 << 20;
 /// QUIC ends an idle connection without a word: HTTP/3 comes first and says so.
 const IDLE_SLACK: Duration = Duration::from_secs(5);
 
-/// Secrets that the workers of a process have in common.
+/// Secrets that the workers of a process have in common, and the processes that take over from each other.
 #[derive(Clone)]
 pub(crate) struct Keys {
+    secrets: Arc<KeySecrets>,
     ids: Ids,
     /// What the keys of the listeners come from, see [`Keys::reset`].
     reset: Arc<hmac::Key>,
@@ -38,20 +40,51 @@ pub(crate) struct Keys {
     token: Arc<hkdf::Prk>,
 }
 
-impl Keys {
-    /// Keys for the life of the process.
-    pub(crate) fn random() -> Keys {
+/// What [`Keys`] are made from.
+#[derive(Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub(crate) struct KeySecrets {
+    ids: [u64; 4],
+    reset: Vec<u8>,
+    token: Vec<u8>,
+    /// Takeovers before this process, counted round.
+    generation: u8,
+}
+
+impl KeySecrets {
+    /// For a process that has none before it.
+    pub(crate) fn random() -> KeySecrets {
         let (reset, token): ([u8; 64], [u8; 64]) = (random_bytes(), random_bytes());
+        KeySecrets { ids: rand::random(), reset: reset.into(), token: token.into(), generation: 0 }
+    }
+
+    /// For the process behind this one.
+    pub(crate) fn next(&self) -> KeySecrets {
+        KeySecrets { generation: (self.generation + 1) % GENERATIONS, ..self.clone() }
+    }
+}
+
+impl Keys {
+    pub(crate) fn new(secrets: KeySecrets) -> Keys {
         Keys {
-            ids: Ids::new(rand::random()),
-            reset: Arc::new(hmac::Key::new(hmac::HMAC_SHA256, &reset)),
-            token: Arc::new(hkdf::Salt::new(hkdf::HKDF_SHA256, &[]).extract(&token)),
+            ids: Ids::new(secrets.ids),
+            reset: Arc::new(hmac::Key::new(hmac::HMAC_SHA256, &secrets.reset)),
+            token: Arc::new(hkdf::Salt::new(hkdf::HKDF_SHA256, &[]).extract(&secrets.token)),
+            secrets: Arc::new(secrets),
         }
     }
 
-    /// Connection ids.
-    pub(super) fn ids(&self) -> &Ids {
-        &self.ids
+    pub(crate) fn secrets(&self) -> &KeySecrets {
+        &self.secrets
+    }
+
+    /// Of this process.
+    pub(super) fn generation(&self) -> u8 {
+        self.secrets.generation
+    }
+
+    /// Who has given a connection id; `None`: nobody of ours has.
+    pub(super) fn place(&self, id: &[u8]) -> Option<Place> {
+        self.ids.worker(id).map(Place::of_number)
     }
 
     /// Key of the tokens with which a worker tells clients of the listener at `address` of connections that it does not know
@@ -70,6 +103,7 @@ fn random_bytes<const COUNT: usize>() -> [u8; COUNT] {
 /// Gives the ids of one worker.
 struct Generator {
     ids: Ids,
+    /// A [`Place::number`].
     worker: u16,
 }
 
@@ -94,7 +128,7 @@ impl ConnectionIdGenerator for Generator {
 /// For the endpoint of `worker` at `address`.
 pub(super) fn endpoint(keys: &Keys, worker: usize, address: SocketAddr) -> Arc<EndpointConfig> {
     let mut config = EndpointConfig::new(Arc::new(keys.reset(address)));
-    let (ids, worker) = (keys.ids.clone(), u16::try_from(worker).unwrap_or(u16::MAX));
+    let (ids, worker) = (keys.ids.clone(), Place { generation: keys.generation(), worker }.number());
     config.supported_versions(vec![VERSION]);
     config.cid_generator(move || Box::new(Generator { ids: ids.clone(), worker }));
     Arc::new(config)

@@ -39,9 +39,11 @@ pub(super) struct Endpoint {
     worker: RefCell<Rc<Worker>>,
     /// As bound, the same on all workers.
     address: SocketAddr,
+    /// The one that sends.
     socket: UdpSocket,
-    /// Tells boot that the address is in use: dropped behind `socket`.
-    _bound: Arc<BoundUdp>,
+    /// Those that are received from, `socket` among them: after a takeover a worker may have several. Tell boot that the
+    /// address is in use: dropped behind `socket`.
+    bound: RefCell<Vec<Arc<BoundUdp>>>,
     pub(super) limits: Arc<FlowLimits>,
     pub(super) flows: RefCell<Flows<Rc<Link>>>,
     pub(super) throttles: Throttles,
@@ -51,8 +53,8 @@ pub(super) struct Endpoint {
     is_left: Cell<bool>,
     /// The process ends.
     is_closed: Cell<bool>,
-    /// Wakes the task that receives.
-    receiver: RefCell<Option<Waker>>,
+    /// Wakes the tasks that receive.
+    receivers: RefCell<Vec<Waker>>,
 }
 
 /// What a flow has beside its counts.
@@ -101,14 +103,14 @@ impl Endpoint {
             worker: RefCell::new(worker.clone()),
             address,
             socket: UdpSocket::new(&socket)?,
-            _bound: socket,
+            bound: RefCell::default(),
             limits,
             flows: RefCell::new(Flows::new(rand::random())),
             throttles: Throttles::default(),
             buffer: RefCell::new(Vec::with_capacity(RECEIVE_BYTES_MAX)),
             is_left: Cell::new(false),
             is_closed: Cell::new(false),
-            receiver: RefCell::default(),
+            receivers: RefCell::default(),
         }))
     }
 
@@ -166,19 +168,33 @@ impl Endpoint {
 
     /// Lets the receiver look whether that was all.
     fn look_at_the_end(&self) {
-        if self.is_over()
-            && let Some(receiver) = self.receiver.take()
-        {
-            receiver.wake();
+        if self.is_over() {
+            self.wake_receivers();
         }
     }
 
+    /// Lets the receivers look how things stand.
+    pub(super) fn wake_receivers(&self) {
+        self.receivers.take().into_iter().for_each(Waker::wake);
+    }
+
+    /// Receives from `socket` too, unless it does so already.
+    pub(super) fn receive_from(self: &Rc<Self>, socket: Arc<BoundUdp>) -> io::Result<()> {
+        if self.bound.borrow().iter().any(|bound| Arc::ptr_eq(bound, &socket)) {
+            return Ok(());
+        }
+        let receiver = UdpSocket::new(&socket)?;
+        self.bound.borrow_mut().push(socket);
+        crate::runtime::spawn(self.clone().receive(receiver));
+        Ok(())
+    }
+
     /// Receives for as long as the worker runs, or until it has been left by all.
-    pub(super) async fn receive(self: Rc<Self>) {
+    async fn receive(self: Rc<Self>, socket: UdpSocket) {
         loop {
-            match self.readable().await {
+            match self.readable(&socket).await {
                 Ok(true) => return self.lasting.flows.forget(&self),
-                Ok(false) => self.take_burst(),
+                Ok(false) => self.take_burst(&socket),
                 Err(error) => {
                     tracing::warn!(worker = self.lasting.index, %error, "UDP socket cannot be waited for");
                     sleep(Duration::from_millis(50)).await;
@@ -188,31 +204,34 @@ impl Endpoint {
     }
 
     /// Waits until there is something to receive, or nobody is left to receive for, which it tells.
-    async fn readable(&self) -> io::Result<bool> {
-        let mut readable = pin!(self.socket.readable());
+    async fn readable(&self, socket: &UdpSocket) -> io::Result<bool> {
+        let mut readable = pin!(socket.readable());
         poll_fn(|cx| {
             if self.is_over() {
                 return Poll::Ready(Ok(true));
             }
-            if let Poll::Ready(ready) = readable.as_mut().poll(cx) {
+            // What comes is for another process, while that has the socket.
+            if !self.lasting.endpoints.is_handed(self.address)
+                && let Poll::Ready(ready) = readable.as_mut().poll(cx)
+            {
                 return Poll::Ready(ready.map(|()| false));
             }
-            let mut receiver = self.receiver.borrow_mut();
-            if !receiver.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
-                *receiver = Some(cx.waker().clone());
+            let mut receivers = self.receivers.borrow_mut();
+            if !receivers.iter().any(|waker| waker.will_wake(cx.waker())) {
+                receivers.push(cx.waker().clone());
             }
             Poll::Pending
         })
         .await
     }
 
-    fn take_burst(self: &Rc<Self>) {
+    fn take_burst(self: &Rc<Self>, socket: &UdpSocket) {
         let ((worker, listener), now) = (self.present(), self.lasting.now());
         let Some(route) = &worker.config.listeners[listener].udp else { return };
         let mut buffer = self.buffer.borrow_mut();
         for _ in 0..BURST {
             buffer.clear();
-            match self.socket.try_recv(&mut buffer) {
+            match socket.try_recv(&mut buffer) {
                 Ok(Some(received)) => self.take(&worker, listener, route, &received, &buffer, now),
                 Ok(None) => return,
                 // A broken datagram, or one of ours that a firewall here has stopped.

@@ -38,12 +38,17 @@ impl Endpoints {
         let known = self.0.borrow().iter().find(|endpoint| endpoint.address() == socket.address).cloned();
         if let Some(endpoint) = known {
             endpoint.reopen(worker, socket.slot);
-            return Ok(());
+            return endpoint.receive_from(socket.socket);
         }
+        let bound = socket.socket.clone();
         let endpoint = Endpoint::new(worker, socket)?;
         self.0.borrow_mut().push(endpoint.clone());
-        crate::runtime::spawn(endpoint.receive());
-        Ok(())
+        endpoint.receive_from(bound)
+    }
+
+    /// Another process reads some of the sockets, or no longer does.
+    pub(in super::super) fn wake_receivers(&self) {
+        self.all().iter().for_each(|endpoint| endpoint.wake_receivers());
     }
 
     /// There is a new config: new flows begin with it.

@@ -1,0 +1,208 @@
+//! What passes from one process to the next: messages with descriptors over a pair of sockets, a child that inherits nothing
+//! else, and the sockets that a service manager has opened. Source: unix(7), cmsg(3), close_range(2), sd_listen_fds(3).
+
+use std::io::{self, IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use rustix::net::sockopt::{Timeout, set_socket_timeout};
+use rustix::net::{
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
+    SendFlags, SocketFlags, SocketType,
+};
+
+use crate::runtime::net::{Address, bound_address};
+
+/// Descriptors in one message; the kernel takes at most 253 (SCM_MAX_FD).
+pub const FDS_MAX: usize = 64;
+
+/// Bytes of one message.
+pub const MESSAGE_BYTES_MAX: usize = 64 * 1024;
+
+/// One end of a channel between two processes. Messages keep their bounds.
+#[derive(Debug)]
+pub struct Channel(OwnedFd);
+
+impl Channel {
+    /// Both ends: ours, and the one for [`spawn`].
+    pub fn pair() -> io::Result<(Channel, OwnedFd)> {
+        let flags = SocketFlags::CLOEXEC;
+        let (ours, theirs) = rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
+        Ok((Channel(ours), theirs))
+    }
+
+    /// The end that [`spawn`] has given to this process as its standard input, which is /dev/null from now on.
+    pub fn inherited() -> io::Result<Channel> {
+        let ours = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3)?;
+        // Fails for whatever is no such socket.
+        if rustix::net::sockopt::socket_type(&ours)? != SocketType::SEQPACKET {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        rustix::stdio::dup2_stdin(std::fs::File::open("/dev/null")?)?;
+        Ok(Channel(ours))
+    }
+
+    /// Sends a message of at most [`MESSAGE_BYTES_MAX`] with at most [`FDS_MAX`] descriptors.
+    ///
+    /// Errors: the other process has ended, or has not taken it within `time`.
+    pub fn send(&self, bytes: &[u8], fds: &[BorrowedFd<'_>], time: Duration) -> io::Result<()> {
+        set_socket_timeout(&self.0, Timeout::Send, Some(time.max(Duration::from_millis(1))))?;
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(FDS_MAX))];
+        let mut control = SendAncillaryBuffer::new(&mut space);
+        if !fds.is_empty() && !control.push(SendAncillaryMessage::ScmRights(fds)) {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        rustix::net::sendmsg(&self.0, &[IoSlice::new(bytes)], &mut control, SendFlags::NOSIGNAL)?;
+        Ok(())
+    }
+
+    /// The next message. `Ok(None)`: the other process has closed its end.
+    ///
+    /// Errors: `WouldBlock` when none has come within `time` (`None`: it waits for good).
+    pub fn receive(&self, time: Option<Duration>) -> io::Result<Option<(Vec<u8>, Vec<OwnedFd>)>> {
+        set_socket_timeout(&self.0, Timeout::Recv, time.map(|time| time.max(Duration::from_millis(1))))?;
+        let mut bytes = vec![0; MESSAGE_BYTES_MAX];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(FDS_MAX))];
+        let mut control = RecvAncillaryBuffer::new(&mut space);
+        let mut pieces = [IoSliceMut::new(&mut bytes)];
+        let received = match rustix::net::recvmsg(&self.0, &mut pieces, &mut control, RecvFlags::CMSG_CLOEXEC) {
+            // It had not read everything that we sent.
+            Err(rustix::io::Errno::CONNRESET) => return Ok(None),
+            received => received?,
+        };
+        let mut fds = Vec::new();
+        for message in control.drain() {
+            if let RecvAncillaryMessage::ScmRights(rights) = message {
+                fds.extend(rights);
+            }
+        }
+        if received.bytes == 0 {
+            return Ok(None);
+        }
+        bytes.truncate(received.bytes);
+        Ok(Some((bytes, fds)))
+    }
+}
+
+/// Starts `command` with `stdin`, the standard output and error of this process, and no other descriptor of it: sockets
+/// that a ring has accepted are not marked to be closed at exec.
+pub fn spawn(mut command: Command, stdin: OwnedFd) -> io::Result<Child> {
+    command.stdin(Stdio::from(stdin));
+    // SAFETY: what runs between fork and exec makes system calls alone, all of them async-signal-safe.
+    unsafe { command.pre_exec(close_at_exec) };
+    command.spawn()
+}
+
+/// Marks every descriptor but the standard ones. That by which std tells of a failed exec is marked anyway.
+fn close_at_exec() -> io::Result<()> {
+    // SAFETY: close_range(2) with this flag (Linux 5.11) closes nothing now.
+    if unsafe { libc::syscall(libc::SYS_close_range, 3, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) } == 0 {
+        return Ok(());
+    }
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: `limit` is a live rlimit.
+    unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) };
+    for fd in 3..libc::c_int::try_from(limit.rlim_cur).unwrap_or(1 << 20) {
+        // SAFETY: a flag of a descriptor, or EBADF.
+        unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) };
+    }
+    Ok(())
+}
+
+/// What a descriptor from outside is.
+#[derive(Debug)]
+pub enum Found {
+    /// A listening TCP or Unix socket.
+    Stream(Address, OwnedFd),
+    /// A UDP socket.
+    Datagram(Address, OwnedFd),
+    /// Nothing that we serve on, and its number.
+    Other(RawFd),
+}
+
+/// The descriptors from 3 on that a service manager has passed, `count` of them.
+///
+/// Must be called once, before this process has opened any descriptor that could have one of these numbers.
+pub fn take_activated(count: usize) -> Vec<Found> {
+    const FIRST: RawFd = 3; // SD_LISTEN_FDS_START
+    let numbers = FIRST..FIRST.saturating_add(RawFd::try_from(count).unwrap_or(RawFd::MAX));
+    numbers.map_while(take_one).collect()
+}
+
+/// `None`: there is no such descriptor.
+fn take_one(number: RawFd) -> Option<Found> {
+    // SAFETY: a flag of a descriptor, or EBADF.
+    if unsafe { libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) } < 0 {
+        return None;
+    }
+    // SAFETY: it is open, and by the protocol of LISTEN_FDS it is ours alone.
+    let fd = unsafe { OwnedFd::from_raw_fd(number) };
+    Some(match describe(fd.as_fd()) {
+        Ok((SocketType::STREAM, address)) => Found::Stream(address, fd),
+        Ok((SocketType::DGRAM, address @ Address::Tcp(_))) => Found::Datagram(address, fd),
+        _ => Found::Other(number),
+    })
+}
+
+fn describe(fd: BorrowedFd<'_>) -> io::Result<(SocketType, Address)> {
+    let kind = rustix::net::sockopt::socket_type(fd)?;
+    if kind == SocketType::STREAM && !rustix::net::sockopt::socket_acceptconn(fd)? {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    Ok((kind, bound_address(fd)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_keep_their_bounds_and_descriptors_their_files() {
+        let (ours, theirs) = Channel::pair().unwrap();
+        let theirs = Channel(theirs);
+        let file = tempfile::tempfile().unwrap();
+        let many = vec![file.as_fd(); FDS_MAX];
+        ours.send(b"one", &[], Duration::from_secs(1)).unwrap();
+        ours.send(&vec![7; 50_000], &many, Duration::from_secs(1)).unwrap();
+        let (bytes, fds) = theirs.receive(None).unwrap().unwrap();
+        assert_eq!((&bytes[..], fds.len()), (&b"one"[..], 0));
+        let (bytes, fds) = theirs.receive(None).unwrap().unwrap();
+        assert_eq!((bytes.len(), fds.len()), (50_000, FDS_MAX));
+        use std::os::unix::fs::MetadataExt;
+        let inode = |file: &std::fs::File| file.metadata().unwrap().ino();
+        assert_eq!(inode(&std::fs::File::from(fds.into_iter().next().unwrap())), inode(&file));
+        let late = theirs.receive(Some(Duration::from_millis(20))).unwrap_err();
+        assert_eq!(late.kind(), io::ErrorKind::WouldBlock);
+        drop(ours);
+        assert!(theirs.receive(None).unwrap().is_none());
+    }
+
+    #[test]
+    fn sockets_are_told_apart() {
+        let tcp = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let told = describe(tcp.as_fd()).unwrap();
+        assert_eq!(told, (SocketType::STREAM, Address::Tcp(tcp.local_addr().unwrap())));
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.sock");
+        let unix = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        assert_eq!(describe(unix.as_fd()).unwrap(), (SocketType::STREAM, Address::Unix(path)));
+        let client = std::net::TcpStream::connect(tcp.local_addr().unwrap()).unwrap();
+        assert!(describe(client.as_fd()).is_err(), "it does not listen");
+        assert!(describe(tempfile::tempfile().unwrap().as_fd()).is_err());
+    }
+
+    #[test]
+    fn a_child_has_the_standard_descriptors_alone() {
+        let leaked = std::fs::File::open("/dev/null").unwrap();
+        rustix::io::fcntl_setfd(&leaked, rustix::io::FdFlags::empty()).unwrap();
+        let mut command = Command::new("/bin/ls");
+        command.arg("/proc/self/fd").stdout(Stdio::piped());
+        let child = spawn(command, std::fs::File::open("/dev/null").unwrap().into()).unwrap();
+        let output = child.wait_with_output().unwrap();
+        // The fourth is the folder it lists.
+        assert_eq!(String::from_utf8_lossy(&output.stdout), "0\n1\n2\n3\n");
+    }
+}
