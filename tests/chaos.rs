@@ -18,6 +18,8 @@ use support::*;
 
 /// How long the servers are tormented.
 const TORMENT: Duration = Duration::from_secs(8);
+const RELOADS: u32 = 100;
+const TAKEOVERS: u32 = 20;
 const SERVERS: usize = 3;
 const CLIENTS: usize = 6;
 
@@ -159,6 +161,26 @@ fn client(server: &Server, number: usize, next_id: &AtomicU64, stop: &AtomicBool
 
 #[test]
 fn no_idempotent_request_fails_and_no_other_runs_twice_while_servers_die_and_freeze() {
+    torment(|_| {});
+}
+
+/// The same while the process in front of them is reloaded a hundred times and taken over twenty times.
+#[test]
+fn the_same_while_reloads_and_takeovers_come_one_after_the_other() {
+    torment(|server| {
+        for n in 1..=RELOADS {
+            server.reload_with(&[(&format!("x-version = \"{}\"", n - 1), &format!("x-version = \"{n}\""))]);
+            if n % (RELOADS / TAKEOVERS) == 0 {
+                server.upgrade();
+            }
+            std::thread::sleep(TORMENT / RELOADS);
+        }
+    });
+}
+
+/// Lets servers die, freeze and come back under load, for as long as `change` takes, which does something to the process in
+/// front of them.
+fn torment(change: impl Fn(&Server) + Sync) {
     with_both_drivers(|driver| {
         let folder = tempfile::tempdir().expect("a folder");
         let mut servers: Vec<Process> = (0..SERVERS).map(|number| Process::start(folder.path(), number)).collect();
@@ -166,12 +188,13 @@ fn no_idempotent_request_fails_and_no_other_runs_twice_while_servers_die_and_fre
         let server = Site::new(
             driver,
             &format!(
-                "[site.main]\n[[site.main.route]]\npath = \"/\"\nproxy = \"up\"\n[upstream.up]\nservers = [{}]\n\
+                "[site.main]\nheaders.set = {{ x-version = \"0\" }}\n[[site.main.route]]\npath = \"/\"\nproxy = \"up\"\n[upstream.up]\nservers = [{}]\n\
                  retry_on = [\"error\", \"timeout\"]\nresponse_timeout = \"700ms\"\nconnect_timeout = \"500ms\"\n\
                  retry_time_max = \"20s\"\ntries = 6\nhealth = {{ interval = \"200ms\", timeout = \"200ms\" }}\n",
                 addresses.join(", ")
             ),
         )
+        .process("control = \"$DIR/ctl.sock\"\ndrain_timeout = \"20s\"")
         .start();
         let (next_id, stop) = (AtomicU64::new(0), AtomicBool::new(false));
         let seen: Vec<Seen> = std::thread::scope(|scope| {
@@ -181,10 +204,11 @@ fn no_idempotent_request_fails_and_no_other_runs_twice_while_servers_die_and_fre
                     scope.spawn(move || client(server, number, next_id, stop))
                 })
                 .collect();
+            let changes = scope.spawn(|| change(&server));
             // One after the other: the last one, at least, is always alive and well.
             let begun = Instant::now();
             let mut turn = 0;
-            while begun.elapsed() < TORMENT {
+            while begun.elapsed() < TORMENT || !changes.is_finished() {
                 let victim = turn % (SERVERS - 1);
                 match turn % 3 {
                     0 => {
@@ -208,6 +232,7 @@ fn no_idempotent_request_fails_and_no_other_runs_twice_while_servers_die_and_fre
                 turn += 1;
             }
             stop.store(true, Ordering::Relaxed);
+            changes.join().expect("all changes are taken");
             clients.into_iter().map(|client| client.join().expect("a client")).collect()
         });
         let wrong: Vec<&String> = seen.iter().flat_map(|seen| &seen.wrong).collect();
