@@ -269,20 +269,30 @@ fn sockets_in_the_file_system_stay_and_keep_their_owner_and_mode() {
         let rest = format!(
             "{HERE}[mysql.db]\nlisten = \"unix:$DIR/db.sock\"\nprimary = \"127.0.0.1:1\"\nuser = \"x\"\npassword = \"y\"\n"
         );
-        let mut server = Site::new(driver, &rest).process(CONTROL).process("drain_timeout = \"1s\"").start();
+        let stats = "stats_socket = \"$DIR/stats.sock\"\nstats_socket_mode = \"660\"";
+        let mut server =
+            Site::new(driver, &rest).process(CONTROL).process(stats).process("drain_timeout = \"1s\"").start();
         let facts = |name: &str| {
             let meta = std::fs::symlink_metadata(server.folder().join(name)).expect("it is there");
             assert!(meta.file_type().is_socket());
             (meta.ino(), meta.uid(), meta.gid(), meta.permissions().mode() & 0o777)
         };
-        let before = ["db.sock", "ctl.sock"].map(facts);
-        assert_eq!([before[0].3, before[1].3], [0o660, 0o600]);
+        const NAMES: [&str; 3] = ["db.sock", "ctl.sock", "stats.sock"];
+        let before = NAMES.map(facts);
+        assert_eq!(before.map(|facts| facts.3), [0o660, 0o600, 0o660]);
         let load = under_load(&server, || {
             for _ in 0..3 {
                 let old = server.pid();
                 server.upgrade();
                 eventually("the old one ends", || has_ended(old));
-                assert_eq!(["db.sock", "ctl.sock"].map(facts), before, "{driver:?}");
+                assert_eq!(NAMES.map(facts), before, "{driver:?}");
+                let mut stats = std::os::unix::net::UnixStream::connect(server.folder().join("stats.sock"))
+                    .expect("somebody listens");
+                stats.set_read_timeout(Some(PATIENCE)).expect("a socket");
+                stats.write_all(b"show info\n").expect("sent");
+                let mut told = String::new();
+                stats.read_to_string(&mut told).expect("an answer");
+                assert!(told.contains(&format!("Pid: {}\n", server.pid())), "{driver:?}: {told}");
                 let mut client =
                     std::os::unix::net::UnixStream::connect(server.folder().join("db.sock")).expect("somebody listens");
                 client.set_read_timeout(Some(PATIENCE)).expect("a socket");
@@ -294,7 +304,7 @@ fn sockets_in_the_file_system_stay_and_keep_their_owner_and_mode() {
         assert!(server.wait().success(), "{driver:?}: the first one");
         server.signal(Signal::TERM);
         eventually("the last one takes them with it", || !server.folder().join("db.sock").exists());
-        eventually("the same", || !server.folder().join("ctl.sock").exists());
+        eventually("the same", || NAMES.iter().all(|name| !server.folder().join(name).exists()));
     });
 }
 
@@ -314,7 +324,15 @@ fn what_the_operator_has_set_and_what_checks_have_found_goes_over() {
         let state = |n: usize, what: &str| server.status()["upstreams"][0]["servers"][n][what].clone();
         eventually("it is known to be down", || state(2, "up") == false);
         server.ctl_ok(&["server", &format!("up/{}", one.address), "maintenance"]);
+        let second = format!("up/{}", two.address);
+        let set = |what: &str, value: &str| {
+            let answer = server.ctl_ok(&["server", &second, what, value, "--json"]);
+            serde_json::from_str::<serde_json::Value>(&answer).expect("JSON")["result"]["was"].clone()
+        };
+        set("weight", "7");
+        set("limit", "5");
         server.upgrade();
+        assert_eq!((set("weight", "8"), set("limit", "6")), (json!(7), json!(5)), "{driver:?}");
         assert_eq!((state(0, "admin"), state(1, "admin")), (json!("maintenance"), json!("ready")), "{driver:?}");
         assert_eq!(state(2, "up"), false, "{driver:?}");
         for _ in 0..10 {
@@ -414,5 +432,62 @@ fn connections_of_http3_whose_process_has_been_killed_are_reset_by_the_next() {
         eventually("it is gone", || has_ended(first));
         client.go_on();
         assert_eq!(client.end().0["is_reset"].as_bool(), Some(true), "{driver:?}");
+    });
+}
+
+/// Datagrams have no connection to be finished: each must be passed on by one process or the other, whatever the number of
+/// workers that read them.
+#[test]
+fn datagrams_of_udp_mode_are_answered_all_the_time() {
+    with_both_drivers(|driver| {
+        let echo = std::net::UdpSocket::bind("127.0.0.1:0").expect("a port");
+        let address = echo.local_addr().expect("bound");
+        std::thread::spawn(move || {
+            let mut bytes = [0; 2048];
+            while let Ok((count, peer)) = echo.recv_from(&mut bytes) {
+                let _ = echo.send_to(&bytes[..count], peer);
+            }
+        });
+        let rest = format!(
+            "[listener.dns]\naddress = \"127.0.0.1:0\"\nudp = {{ upstream = \"dns\" }}\n\
+             [upstream.dns]\nservers = [\"{address}\"]\nhealth = false\n{HERE}"
+        );
+        let server = Site::new(driver, &rest).process(CONTROL).process("drain_timeout = \"1s\"").start();
+        let text = std::fs::read_to_string(server.config_file()).expect("a config");
+        let both = text.lines().find(|line| line.starts_with("data_cores")).expect("cores").to_owned();
+        let cores = both.split('"').nth(1).expect("cores");
+        let first = format!("data_cores = \"{}\"", cores.split(',').next().expect("a core"));
+        let stop = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let (server, stop) = (&server, &stop);
+            let clients: Vec<_> = (0..8)
+                .map(|client| {
+                    scope.spawn(move || {
+                        let socket = std::net::UdpSocket::bind("127.0.0.1:0").expect("a port");
+                        socket.set_read_timeout(Some(PATIENCE)).expect("a socket");
+                        socket.connect(server.address("dns")).expect("a socket");
+                        let (mut answers, mut bytes) = (0u32, [0; 64]);
+                        while !stop.load(Ordering::Relaxed) {
+                            let text = format!("{client} {answers}");
+                            socket.send(text.as_bytes()).expect("sent");
+                            let count = socket.recv(&mut bytes).expect("an answer");
+                            assert_eq!(&bytes[..count], text.as_bytes());
+                            answers += 1;
+                        }
+                        answers
+                    })
+                })
+                .collect();
+            let mut now = both.clone();
+            for next in [&both, &first, &both, &both, &first] {
+                server.edit(&[(&now, next)]);
+                server.upgrade();
+                now.clone_from(next);
+                std::thread::sleep(Duration::from_millis(200));
+            }
+            stop.store(true, Ordering::Relaxed);
+            let answers: Vec<u32> = clients.into_iter().map(|client| client.join().expect("a client")).collect();
+            assert!(answers.iter().all(|answers| *answers > 100), "{driver:?}: {answers:?}");
+        });
     });
 }

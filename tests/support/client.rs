@@ -93,6 +93,11 @@ impl Client {
         Client::over(socket.into())
     }
 
+    /// The same where the server may be gone.
+    pub(crate) fn try_connect(address: SocketAddr) -> io::Result<Client> {
+        TcpStream::connect_timeout(&address, super::PATIENCE).map(Client::over)
+    }
+
     fn over(stream: TcpStream) -> Client {
         stream.set_nodelay(true).expect("a socket");
         stream.set_read_timeout(Some(PATIENCE)).expect("a socket");

@@ -4,7 +4,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use super::client::{get, request};
+use super::client::{Client, get, request};
 use super::server::Server;
 
 /// A site for them.
@@ -18,6 +18,11 @@ pub(crate) struct Load {
 }
 
 impl Load {
+    /// `None`: it is refused, after which there is nothing more to be learned.
+    fn connect(&self, server: &Server) -> Option<Client> {
+        Client::try_connect(server.web()).inspect_err(|error| self.note(format!("connect: {error}"))).ok()
+    }
+
     fn note(&self, what: String) {
         self.wrong.lock().expect("a lock").push(what);
     }
@@ -32,18 +37,20 @@ impl Load {
 
 /// Asks over one connection for as long as it is told that it may.
 fn keep_asking(server: &Server, load: &Load, stop: &AtomicBool, pause: Duration) {
-    let mut client = server.connect();
+    let Some(mut client) = load.connect(server) else { return };
     while !stop.load(Ordering::Relaxed) {
         match client.send(get("/")).try_response("GET") {
             Ok(answer) if answer.status == 200 && answer.text() == "here" => {
                 load.answers.fetch_add(1, Ordering::Relaxed);
                 if answer.is_last() {
-                    client = server.connect();
+                    let Some(next) = load.connect(server) else { return };
+                    client = next;
                 }
             }
             other => {
                 load.note(format!("kept: {other:?}"));
-                client = server.connect();
+                let Some(next) = load.connect(server) else { return };
+                client = next;
             }
         }
         std::thread::sleep(pause);
@@ -54,7 +61,8 @@ fn keep_asking(server: &Server, load: &Load, stop: &AtomicBool, pause: Duration)
 fn ask_anew(server: &Server, load: &Load, stop: &AtomicBool) {
     while !stop.load(Ordering::Relaxed) {
         let asked = request("GET", "/", &["Connection: close"], "");
-        match server.connect().send(asked).try_response("GET") {
+        let Some(mut client) = load.connect(server) else { return };
+        match client.send(asked).try_response("GET") {
             Ok(answer) if answer.status == 200 && answer.text() == "here" => {
                 load.answers.fetch_add(1, Ordering::Relaxed);
             }

@@ -1,6 +1,7 @@
 //! The old process's part of a takeover: starts the new one, offers it everything, and goes on if that comes to nothing.
 
 use std::collections::HashSet;
+use std::io::ErrorKind;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixDatagram;
 use std::os::unix::process::CommandExt;
@@ -31,6 +32,9 @@ const SERVING_MAX: Duration = Duration::from_secs(10);
 
 /// A full mailbox is tried again after this time.
 const AGAIN_AFTER: Duration = Duration::from_millis(5);
+
+/// Looks whether the new process has ended by itself, that far apart, before it is ended.
+const ENDED_LOOKS: u32 = 40;
 
 /// Notes about servers in one message.
 const SERVERS_MAX: usize = 128;
@@ -285,10 +289,14 @@ impl NewProcess {
 
     /// Ends it because of `reason`, to which is added how it has ended if it has.
     fn end(mut self, reason: String) -> String {
-        match self.child.try_wait() {
-            Ok(Some(status)) => format!("{reason} ({status})"),
-            _ => reason,
+        // Its end of the channel closes a moment before it has ended.
+        for _ in 0..ENDED_LOOKS {
+            if let Ok(Some(status)) = self.child.try_wait() {
+                return format!("{reason} ({status})");
+            }
+            std::thread::sleep(AGAIN_AFTER);
         }
+        reason
     }
 }
 
@@ -309,7 +317,7 @@ fn get_ready(present: &Present<'_>, channel: &Channel, offers: &[Offer], until: 
         let bytes = serde_json::to_vec(letter).map_err(plain("a message cannot be written"))?;
         match channel.send(&bytes, fds, left()) {
             // What it has said before it ended tells more.
-            Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+            Err(error) if matches!(error.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset) => Ok(()),
             sent => sent.map_err(plain("the new process takes no message")),
         }
     };
@@ -341,10 +349,10 @@ fn hear(channel: &Channel, word: Word, until: Instant) -> Result<Letter, String>
         let bytes = match channel.receive(Some(left)) {
             Ok(Some((bytes, _))) => bytes,
             Ok(None) => return Err("the new process ended before it was ready, see what it has told".into()),
-            Err(error) if matches!(error.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut) => {
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
                 return Err("the new process was not ready in time (`takeover_timeout` in [process])".into());
             }
-            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
+            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
             Err(error) => return Err(format!("the new process cannot be heard: {error}")),
         };
         let letter: Letter = serde_json::from_slice(&bytes).map_err(plain("the new process is not understood"))?;

@@ -68,9 +68,10 @@ impl Channel {
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(FDS_MAX))];
         let mut control = RecvAncillaryBuffer::new(&mut space);
         let mut pieces = [IoSliceMut::new(&mut bytes)];
-        let received = match rustix::net::recvmsg(&self.0, &mut pieces, &mut control, RecvFlags::CMSG_CLOEXEC) {
-            // It had not read everything that we sent.
-            Err(rustix::io::Errno::CONNRESET) => return Ok(None),
+        let mut receive = || rustix::net::recvmsg(&self.0, &mut pieces, &mut control, RecvFlags::CMSG_CLOEXEC);
+        let received = match receive() {
+            // It has ended without having read everything that we sent, which is told once, before what it said itself.
+            Err(rustix::io::Errno::CONNRESET) => receive()?,
             received => received?,
         };
         let mut fds = Vec::new();
@@ -176,7 +177,10 @@ mod tests {
         assert_eq!(inode(&std::fs::File::from(fds.into_iter().next().unwrap())), inode(&file));
         let late = theirs.receive(Some(Duration::from_millis(20))).unwrap_err();
         assert_eq!(late.kind(), io::ErrorKind::WouldBlock);
+        theirs.send(b"not read", &[], Duration::from_secs(1)).unwrap();
+        ours.send(b"last", &[], Duration::from_secs(1)).unwrap();
         drop(ours);
+        assert_eq!(theirs.receive(None).unwrap().unwrap().0, b"last");
         assert!(theirs.receive(None).unwrap().is_none());
     }
 
