@@ -24,7 +24,7 @@ use super::takeover::{Estate, Inherited, Present as PresentProcess, Requested};
 use crate::config::servers::Changes;
 use crate::config::{Adopted, Config, Heirs, Report, Succession, Warning, adopt};
 use crate::control::Shared;
-use crate::control::ctl::{Refusal, Reloaded};
+use crate::control::ctl::{Populated, Refusal, Reloaded, ServerChange};
 use crate::control::names::Watch;
 use crate::control::shared::{EventLevel, ListenerFacts, StartFacts};
 use crate::log::{self, LogError};
@@ -42,6 +42,8 @@ const SWAP_MAX: Duration = Duration::from_secs(10);
 pub(super) enum Asked {
     /// A reload. Where the outcome goes beside the log.
     Reload(Option<oneshot::Sender<Result<Reloaded, Refusal>>>),
+    /// A server is added or removed. Where the outcome goes beside the log.
+    Servers(ServerChange, oneshot::Sender<Result<Populated, String>>),
     /// Limits of servers that the operator has set are to be in force. Where it is told.
     Limits(oneshot::Sender<()>),
     /// Another process takes over.
@@ -264,6 +266,27 @@ impl Reloader {
         Ok(self.go_on_with(ready).await)
     }
 
+    /// Adds or removes a server, as the operator wants it. Errors: why it cannot be done; nothing has changed.
+    async fn change(&mut self, change: &ServerChange) -> Result<Populated, String> {
+        let ServerChange { upstream, address, wish } = change;
+        let (shared, mut changes) = (self.shared(), self.changes.clone());
+        match wish {
+            Some(wish) => changes.add(&shared.config, upstream, address, wish)?,
+            None => changes.remove(&shared.config, upstream, address)?,
+        }
+        let before = std::mem::replace(&mut self.changes, changes);
+        if let Err(refusal) = self.change_servers().await {
+            self.changes = before;
+            return Err(refusal.mistakes.join("; "));
+        }
+        let (what, server) = (if wish.is_some() { "added" } else { "removed" }, format!("{upstream}/{address}"));
+        tracing::info!(%server, "server {what}");
+        let shared = self.shared();
+        shared.note(EventLevel::Info, format!("server {server} {what}"));
+        let servers = shared.config.upstreams.iter().find(|known| known.name == *upstream);
+        Ok(Populated { server, servers: servers.map_or(0, |upstream| upstream.servers.len()) })
+    }
+
     /// Takes the servers into use that names have by now, and those of the operator's changes.
     async fn change_servers(&mut self) -> Result<(), Refusal> {
         let (old, answers, changes) = (self.shared(), self.names.answers(), self.changes.clone());
@@ -441,6 +464,12 @@ pub(super) async fn run(mut reloader: Reloader, mut asked: mpsc::Receiver<Asked>
         };
         let answer = match asked {
             None => return,
+            Some(Asked::Servers(change, answer)) => {
+                let outcome = reloader.change(&change).await;
+                // Whoever asked may have left.
+                drop(answer.send(outcome));
+                continue;
+            }
             Some(Asked::Limits(done)) => {
                 reloader.put_limits_in_force().await;
                 // Whoever asked may have left.

@@ -552,6 +552,10 @@ fn control_thread(
                         drop(ask.try_send(Asked::by(answer)));
                         continue;
                     }
+                    ctl::Order::Servers(change, answer) => {
+                        drop(ask.try_send(Asked::Servers(change, answer)));
+                        continue;
+                    }
                     ctl::Order::Limits(done) => {
                         drop(ask.try_send(Asked::for_limits(done)));
                         continue;

@@ -233,6 +233,30 @@ pub enum CtlSub {
         #[arg(required_if_eq_any([("what", "weight"), ("what", "limit")]))]
         value: Option<String>,
     },
+    /// Add a server to an upstream, until it is removed or the process ends; one of the config file that was removed comes back
+    Add {
+        /// The server: an address, or `unix:/path`
+        #[arg(value_name = "UPSTREAM/ADDRESS")]
+        server: String,
+        /// Its share of the traffic in relation to the others; 0: none but what `ctl server` gives it later
+        #[arg(long, value_parser = clap::value_parser!(u32).range(0..=256))]
+        weight: Option<u32>,
+        /// Its tier; without it the first one
+        #[arg(long, value_parser = clap::value_parser!(u32).range(1..=64), conflicts_with = "backup")]
+        tier: Option<u32>,
+        /// It is used only while no other one is up
+        #[arg(long)]
+        backup: bool,
+        /// Requests it gets at the same time; without it any number
+        #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+        limit: Option<u32>,
+    },
+    /// Remove a server from an upstream: it finishes what it has and gets nothing new; reloads do not bring it back
+    Remove {
+        /// The server, as `ctl show` has it; a name of the config file goes with all it leads to
+        #[arg(value_name = "UPSTREAM/ADDRESS")]
+        server: String,
+    },
     /// Tell an upstream what to do
     Upstream {
         /// Its name

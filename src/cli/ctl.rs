@@ -12,7 +12,7 @@ use super::Failure;
 use super::args::{CtlArgs, CtlServer, CtlSub, CtlUpstream};
 use crate::control::ctl::show::{ServerView, View};
 use crate::control::ctl::{
-    Answer, Changed, Ends, FailedBack, Limited, Reloaded, Request, Set, State, Upgraded, Weighed,
+    Answer, Changed, Ends, FailedBack, Limited, Populated, Reloaded, Request, Set, State, Upgraded, Weighed,
 };
 use crate::control::orders::spell as spell_limit;
 
@@ -41,6 +41,12 @@ pub fn run(args: &CtlArgs) -> Result<String, Failure> {
         CtlSub::Reload => understood(result).map(|reloaded| reload(&reloaded)),
         CtlSub::Server { what: CtlServer::Weight, .. } => understood(result).map(|weighed| weight(&weighed)),
         CtlSub::Server { what: CtlServer::Limit, .. } => understood(result).map(|limited| limit(&limited)),
+        CtlSub::Add { .. } | CtlSub::Remove { .. } => understood(result).map(|populated: Populated| {
+            let Populated { server, servers } = populated;
+            let what = if matches!(args.command, CtlSub::Add { .. }) { "added" } else { "removed" };
+            let plural = if servers == 1 { "" } else { "s" };
+            format!("{server} is {what}, the upstream has {servers} server{plural}\n")
+        }),
         CtlSub::Upstream { .. } => understood(result).map(|FailedBack { upstream, tier, was }| {
             if tier == was {
                 format!("{upstream} is at tier {tier} already\n")
@@ -85,6 +91,10 @@ fn request(command: &CtlSub, json: bool) -> Result<Request, Failure> {
             }
             Request::Server { server, state }
         }
+        CtlSub::Add { server, weight, tier, backup, limit } => {
+            Request::AddServer { server: server.clone(), weight: *weight, tier: *tier, backup: *backup, limit: *limit }
+        }
+        CtlSub::Remove { server } => Request::RemoveServer { server: server.clone() },
         CtlSub::Upstream { upstream, what: CtlUpstream::FailBack } => Request::FailBack { upstream: upstream.clone() },
         CtlSub::Shutdown { drain } => Request::Shutdown { drain: *drain },
     })
@@ -233,7 +243,11 @@ fn shown(view: &View) -> String {
     for upstream in &view.upstreams {
         let servers = upstream.servers.iter().map(server);
         let tier = upstream.tier_held.map_or_else(String::new, |tier| format!(", tier {tier} held"));
-        table(&mut out, &format!("upstream {} ({}{tier})", upstream.name, upstream.balance), servers);
+        let removed = match upstream.removed.is_empty() {
+            true => String::new(),
+            false => format!(", removed: {}", upstream.removed.join(" ")),
+        };
+        table(&mut out, &format!("upstream {} ({}{tier}{removed})", upstream.name, upstream.balance), servers);
     }
     out
 }
@@ -257,6 +271,8 @@ fn server(server: &ServerView) -> Vec<String> {
         (None, _) => format!("no limit{limit}"),
         (Some(most), _) => format!("limit {most}{limit}"),
     });
+    words.push(server.name.as_ref().map_or_else(String::new, |name| format!("of {name}")));
+    words.push(if server.added { "added".into() } else { String::new() });
     words.push(format!("{} active", server.active));
     words.push(format!("{} idle", server.idle));
     words.push(format!("{} requests", server.requests));

@@ -16,6 +16,9 @@ use crate::runtime::net::{Address, Name};
 /// Highest weight of a server.
 const WEIGHT_MAX: u32 = 256;
 
+/// Most servers of an upstream to which others are added.
+const SERVERS_MAX: usize = 4096;
+
 /// What the DNS says of names. One that is not there, or has nothing, has no address.
 #[derive(Clone, Debug, Default)]
 pub struct Answers(pub HashMap<Name, Vec<Found>>);
@@ -44,6 +47,104 @@ pub struct ChangedServers {
     pub added: Vec<Server>,
     /// Servers of the file, or addresses of its names, that get nothing any more.
     pub removed: HashSet<Address>,
+}
+
+/// A server that the operator adds.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Wish {
+    /// Share of the traffic; `None`: 1.
+    pub weight: Option<u32>,
+    /// Number of its tier; `None`: the first one.
+    pub tier: Option<u32>,
+    /// It is of the last tier.
+    pub backup: bool,
+    /// Requests under way at once; `None`: any number.
+    pub requests_max: Option<u32>,
+}
+
+impl Changes {
+    /// Adds a server to an upstream, or takes one of the file back that was removed.
+    ///
+    /// Errors: why that cannot be, for a person; nothing has changed.
+    pub fn add(&mut self, config: &Config, upstream: &str, address: &str, wish: &Wish) -> Result<(), String> {
+        let (u, of) = found(config, upstream)?;
+        let address = super::value::parse_server(address)?;
+        if of.servers.iter().any(|server| server.address == address) {
+            return Err(format!(
+                "upstream `{upstream}` has {address} already: `ctl server` changes its weight and limit"
+            ));
+        }
+        let changed = self.0.entry(upstream.to_owned()).or_default();
+        if changed.removed.contains(&address) {
+            if *wish != Wish::default() {
+                return Err(format!("{address} is of the config file, which says what it is: add it without flags"));
+            }
+            changed.removed.remove(&address);
+            return Ok(());
+        }
+        let problem = match &address {
+            Address::Name(name) => Some(format!("{name} is a name: names stand in the config file, add one of its addresses")),
+            Address::Unix(_) if is_of_udp(config, u) => Some("datagrams go to it, a Unix socket takes none".into()),
+            Address::Unix(_) if of.tls.as_ref().is_some_and(|tls| tls.server_name.is_none()) => {
+                Some("a Unix socket has no name that a certificate could be for: `tls` of the upstream needs a `server_name`".into())
+            }
+            Address::Unix(_) if of.health.as_ref().is_some_and(|health| health.port.is_some()) => {
+                Some("a Unix socket has no port, which `health` of the upstream wants to check".into())
+            }
+            Address::Tcp(tcp) if tcp.port() == 0 => Some("0 is not the port of a server: write 1 to 65535".into()),
+            _ if wish.backup && wish.tier.is_some() => Some("a backup is of the last tier: say one of the two".into()),
+            _ if of.servers.len() >= SERVERS_MAX => Some(format!("it has {SERVERS_MAX} servers, which is the most")),
+            _ => None,
+        };
+        if let Some(problem) = problem {
+            return Err(problem);
+        }
+        let tier = if wish.backup { Server::BACKUP_TIER } else { wish.tier.unwrap_or(1) };
+        let server = Server::new(address);
+        let weight = wish.weight.unwrap_or(server.weight).min(WEIGHT_MAX);
+        changed.added.push(Server { weight, tier, backup: wish.backup, requests_max: wish.requests_max, ..server });
+        Ok(())
+    }
+
+    /// Takes a server out of an upstream; a name of the file with all it leads to.
+    ///
+    /// Errors: there is no such server, or no other one.
+    pub fn remove(&mut self, config: &Config, upstream: &str, address: &str) -> Result<(), String> {
+        let (_, of) = found(config, upstream)?;
+        let address = super::value::parse_server(address)
+            .or_else(|label| super::value::parse_service(address).map_err(|_| label))?;
+        let is_there = |servers: &[Server]| servers.iter().any(|server| server.address == address);
+        if !is_there(&of.servers) && !is_there(&of.written) {
+            let known: Vec<String> = of.servers.iter().map(|server| server.address.to_string()).collect();
+            return Err(format!("upstream `{upstream}` has no server `{address}`: there are {}", known.join(", ")));
+        }
+        let name = |server: &Server| match &address {
+            Address::Name(name) => server.address == address || server.named.as_ref() == Some(name),
+            _ => server.address == address,
+        };
+        if of.servers.iter().all(name) {
+            return Err(format!("{address} is the last server of upstream `{upstream}`: add another one first"));
+        }
+        let changed = self.0.entry(upstream.to_owned()).or_default();
+        let before = changed.added.len();
+        changed.added.retain(|server| server.address != address);
+        if changed.added.len() == before {
+            changed.removed.insert(address);
+        }
+        Ok(())
+    }
+}
+
+fn found<'a>(config: &'a Config, upstream: &str) -> Result<(usize, &'a Upstream), String> {
+    let found = config.upstreams.iter().enumerate().find(|(_, known)| known.name == upstream);
+    found.ok_or_else(|| {
+        let known: Vec<&str> = config.upstreams.iter().map(|upstream| upstream.name.as_str()).collect();
+        format!("no upstream is called `{upstream}`: there are {}", known.join(", "))
+    })
+}
+
+fn is_of_udp(config: &Config, upstream: usize) -> bool {
+    config.listeners.iter().any(|listener| listener.udp.as_ref().is_some_and(|udp| udp.upstream == upstream))
 }
 
 impl Upstream {
@@ -157,6 +258,9 @@ impl Config {
         let addresses_max = self.resolver.addresses_max;
         for upstream in &mut self.upstreams {
             let servers = servers(&upstream.written, answers, changes.0.get(&upstream.name), addresses_max);
+            let changed = changes.0.get(&upstream.name);
+            upstream.removed = changed.map_or_else(Vec::new, |changed| changed.removed.iter().cloned().collect());
+            upstream.removed.sort_unstable();
             if servers != upstream.servers {
                 upstream.set_servers(servers);
             }

@@ -556,7 +556,7 @@ pub(super) fn parse_server(text: &str) -> Result<Address, String> {
     parse_address(text).or_else(|label| named().ok_or_else(|| advice(label)))
 }
 
-fn parse_service(text: &str) -> Result<Address, String> {
+pub(super) fn parse_service(text: &str) -> Result<Address, String> {
     if let Some((host, port)) = text.rsplit_once(':')
         && port.parse::<u16>().is_ok()
     {

@@ -91,6 +91,9 @@ pub(super) const KEYS: &[Key] = &[
         .help("protocols that a client may leave HTTP for (`Upgrade`; over HTTP/2 and HTTP/3 extended CONNECT, for `websocket` alone); an empty list: none. HTTP/2 in clear (h2c) never is one")
         .known_as(&["nginx proxy_set_header Upgrade"])
         .when("`[]` where the servers have no WebSockets"),
+    Key::new(Table::Upstream, "total_timeout", Kind::DurationOrOff { min: Duration::from_millis(1), max: DAY }, Default("off"))
+        .help("longest time from the complete head of a request to the last byte of its answer, queue and all tries included; then 504, or the answer breaks off. Not for WebSockets and their like")
+        .when("to what a client waits at most, where a server that dribbles must not hold a place for long"),
     Key::new(Table::Upstream, "tunnel_timeout", WAIT, Default("1h"))
         .help("longest silence in both directions of a connection in TCP mode, or of a WebSocket")
         .flag_of(FlagOf::Proxy, "tunnel-timeout")

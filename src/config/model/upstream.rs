@@ -91,6 +91,8 @@ pub struct Upstream {
     pub servers: Vec<Server>,
     /// What is written. See [`super::super::servers`].
     pub written: Arc<[Server]>,
+    /// What the operator has taken out of that.
+    pub removed: Vec<Address>,
     /// How one is chosen.
     pub balance: Balance,
     /// What keeps requests together; `None`: nothing does.
@@ -129,6 +131,8 @@ pub struct Upstream {
     pub response_timeout: Duration,
     /// Longest silence while a body is relayed.
     pub idle_timeout: Duration,
+    /// From the complete head of a request to the last byte of its answer; `None`: any time.
+    pub total_timeout: Option<Duration>,
     /// Protocols that a connection may leave HTTP for, in lower case.
     pub upgrade: Vec<Box<str>>,
     /// Longest silence in both directions behind that, and of connections in TCP mode.

@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use super::orders::{LIMIT_MAX, WEIGHT_MAX};
 use super::shared::AdminState;
 
-pub use serve::{Desk, Order, serve};
+pub use serve::{Desk, Order, ServerChange, serve};
 
 /// Where the socket is looked for when nobody says otherwise.
 pub const SOCKET_DEFAULT: &str = "/run/one-server.sock";
@@ -60,6 +60,28 @@ pub enum Request {
         server: String,
         /// From 1, `none`, or `config`.
         limit: Set,
+    },
+    /// A server more for an upstream, until it is removed or the process ends: a [`Populated`].
+    AddServer {
+        /// `UPSTREAM/ADDRESS`.
+        server: String,
+        /// Share of the traffic, 0 to 256; 1 without it.
+        #[serde(default)]
+        weight: Option<u32>,
+        /// Its tier, 1 to 64; the first one without it.
+        #[serde(default)]
+        tier: Option<u32>,
+        /// It is of the last tier.
+        #[serde(default)]
+        backup: bool,
+        /// How many requests it may have at once; any number without it.
+        #[serde(default)]
+        limit: Option<u32>,
+    },
+    /// A server less: it finishes what it has. A [`Populated`].
+    RemoveServer {
+        /// `UPSTREAM/ADDRESS`.
+        server: String,
     },
     /// An upstream goes back to its first tier of servers that has enough: a [`FailedBack`].
     FailBack {
@@ -256,6 +278,15 @@ pub struct Limited {
     pub config: Option<u32>,
 }
 
+/// An upstream with a server more or less.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Populated {
+    /// `UPSTREAM/ADDRESS` of the server.
+    pub server: String,
+    /// Servers that the upstream has now.
+    pub servers: usize,
+}
+
 /// An upstream that was told to go back. Tiers are counted from 1.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FailedBack {
@@ -307,6 +338,17 @@ mod tests {
                 r#"{"command":"server_limit","server":"api/10.0.0.7:80","limit":"none"}"#,
                 Request::ServerLimit { server: "api/10.0.0.7:80".into(), limit: Set::Word(Word::None) },
             ),
+            (
+                r#"{"command":"add_server","server":"api/10.0.0.7:80","weight":2}"#,
+                Request::AddServer {
+                    server: "api/10.0.0.7:80".into(),
+                    weight: Some(2),
+                    tier: None,
+                    backup: false,
+                    limit: None,
+                },
+            ),
+            (r#"{"command":"remove_server","server":"api/a"}"#, Request::RemoveServer { server: "api/a".into() }),
             (r#"{"command":"fail_back","upstream":"api"}"#, Request::FailBack { upstream: "api".into() }),
             (
                 r#"{"command":"server","server":"api/unix:/run/a.sock","state":"maintenance"}"#,

@@ -9,8 +9,10 @@ use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use super::show::View;
 use super::{
-    Answer, Changed, Ends, FailedBack, Limited, REQUEST_BYTES_MAX, Refusal, Reloaded, Request, Upgraded, Weighed, parse,
+    Answer, Changed, Ends, FailedBack, Limited, Populated, REQUEST_BYTES_MAX, Refusal, Reloaded, Request, Upgraded,
+    Weighed, parse,
 };
+use crate::config::servers::Wish;
 use crate::control::shared::AdminState;
 use crate::control::{Shared, orders, tiers};
 use crate::runtime::sys::users::is_own_or_root;
@@ -26,6 +28,8 @@ const SILENCE_MAX: Duration = Duration::from_secs(60);
 pub enum Order {
     /// The config is read again. The sender is dropped when nobody has time for it.
     Reload(oneshot::Sender<Result<Reloaded, Refusal>>),
+    /// A server is added or removed. The sender is dropped when nobody has time for it.
+    Servers(ServerChange, oneshot::Sender<Result<Populated, String>>),
     /// Limits that the operator has set are put in force. The sender is dropped when nobody has time for it.
     Limits(oneshot::Sender<()>),
     /// Another process takes over. The sender is dropped when this one ends.
@@ -35,6 +39,17 @@ pub enum Order {
         /// Requests under way are finished first.
         drains: bool,
     },
+}
+
+/// A server more or less.
+#[derive(Clone, Debug)]
+pub struct ServerChange {
+    /// Name of the upstream.
+    pub upstream: String,
+    /// The server in it.
+    pub address: String,
+    /// What the new one is to be; `None`: it is removed.
+    pub wish: Option<Wish>,
 }
 
 /// What is at hand for requests.
@@ -150,6 +165,14 @@ impl Desk {
                     _ => answer,
                 }
             }
+            Request::AddServer { server, weight, tier, backup, limit } => {
+                let wish = Wish { weight, tier, backup, requests_max: limit };
+                match allowed(&wish) {
+                    Ok(()) => self.change_servers(&server, Some(wish)).await,
+                    Err(reason) => Answer::refused(reason),
+                }
+            }
+            Request::RemoveServer { server } => self.change_servers(&server, None).await,
             Request::FailBack { upstream } => {
                 let shared = self.live.borrow().clone();
                 match orders::upstream(&shared, &upstream).and_then(|u| tiers::fail_back(&shared, u)) {
@@ -206,6 +229,22 @@ impl Desk {
         }
     }
 
+    async fn change_servers(&self, server: &str, wish: Option<Wish>) -> Answer {
+        let Some((upstream, address)) = orders::split(server) else {
+            return Answer::refused(format!(
+                "`{server}` names no server: write UPSTREAM/ADDRESS, for example api/127.0.0.1:8080"
+            ));
+        };
+        let change = ServerChange { upstream: upstream.into(), address: address.into(), wish };
+        let (answer, answered) = oneshot::channel();
+        let is_sent = self.orders.send(Order::Servers(change, answer)).await.is_ok();
+        match answered.await {
+            Ok(Ok(populated)) if is_sent => Answer::done(populated),
+            Ok(Err(reason)) if is_sent => Answer::refused(reason),
+            _ => Answer::refused("too many reloads wait, or the process ends: try again"),
+        }
+    }
+
     async fn reload(&self, color: bool) -> Answer {
         let (answer, answered) = oneshot::channel();
         if self.orders.send(Order::Reload(answer)).await.is_err() {
@@ -217,4 +256,15 @@ impl Desk {
             Err(_) => Answer::refused("too many reloads wait, or the process ends: try again"),
         }
     }
+}
+
+/// Within the ranges of the config file.
+fn allowed(wish: &Wish) -> Result<(), String> {
+    let within = |what: &str, value: Option<u32>, min: u32, max: u32| match value {
+        Some(value) if value < min || value > max => Err(format!("{value} is no {what}: write {min} to {max}")),
+        _ => Ok(()),
+    };
+    within("weight", wish.weight, 0, orders::WEIGHT_MAX)?;
+    within("tier", wish.tier, 1, 64)?;
+    within("limit of requests", wish.requests_max, 1, orders::LIMIT_MAX)
 }

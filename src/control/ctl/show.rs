@@ -102,6 +102,8 @@ pub struct UpstreamView {
     pub tier_held: Option<usize>,
     /// Its servers, in order of writing.
     pub servers: Vec<ServerView>,
+    /// Addresses and names of the config file that the operator has removed.
+    pub removed: Vec<String>,
 }
 
 /// One server.
@@ -109,6 +111,10 @@ pub struct UpstreamView {
 pub struct ServerView {
     /// Where it listens.
     pub address: String,
+    /// The name that it was found by, with its port.
+    pub name: Option<String>,
+    /// The operator has added it.
+    pub added: bool,
     /// `up`, `down`, `drain` or `maintenance`: what counts for requests.
     pub state: String,
     /// What the operator wants: `ready`, `drain` or `maintenance`.
@@ -231,6 +237,7 @@ fn upstreams(shared: &Shared) -> Vec<UpstreamView> {
             held => Some(held + 1),
         },
         servers: (0..upstream.servers.len()).map(|s| server(shared, u, s)).collect(),
+        removed: upstream.removed.iter().map(ToString::to_string).collect(),
     };
     shared.config.upstreams.iter().enumerate().map(view).collect()
 }
@@ -239,8 +246,11 @@ fn server(shared: &Shared, u: usize, s: usize) -> ServerView {
     let (server, state) = (&shared.config.upstreams[u].servers[s], &*shared.servers[u][s]);
     let sum = |read: &dyn Fn(&ServerStats) -> u64| sum(shared, |worker| read(&worker.servers[u][s]));
     let check = state.check_status();
+    let is_written = shared.config.upstreams[u].written.iter().any(|written| written.address == server.address);
     ServerView {
         address: server.address.to_string(),
+        name: server.named.as_ref().map(ToString::to_string),
+        added: server.named.is_none() && !is_written,
         state: state_name(state).into(),
         admin: state.admin().name().into(),
         up: state.is_up(),

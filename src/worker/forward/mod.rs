@@ -55,7 +55,7 @@ use crate::metrics::{ServedBy, ServerStats};
 use crate::proxy::Tried;
 use crate::proxy::retry::{Failure, Situation, Verdict, delay_before_retry, may_retry};
 use crate::proxy::upgrade::{self, WebSocketKey};
-use crate::runtime::time::sleep;
+use crate::runtime::time::{sleep, timeout};
 use crate::util::template::Encoding;
 
 /// A request being forwarded.
@@ -137,7 +137,17 @@ pub(super) async fn run(cx: &Cx<'_>, client: &mut Client<'_>, fields: &mut Vec<u
     if let Some(mirrored) = &cx.options.mirror {
         mirror::mirror(&forward, &outgoing, mirrored);
     }
-    let acted = forward.try_servers(client, fields, &outgoing).await;
+    let acted = match config.total_timeout.filter(|_| upgrade.is_none()) {
+        None => forward.try_servers(client, fields, &outgoing).await,
+        Some(most) => {
+            let left = most.saturating_sub(request.started.elapsed());
+            // Boxed: nobody else should pay for its place.
+            match timeout(left, Box::pin(forward.try_servers(client, fields, &outgoing))).await {
+                Ok(acted) => acted,
+                Err(_) => forward.out_of_time(client),
+            }
+        }
+    };
     if acted.is_err() && outgoing.is_whole.get() {
         client.left = Left::Kept(outgoing.kept.into_inner().into());
     }
@@ -177,6 +187,17 @@ impl Forward<'_> {
 
     fn served_by(&self, server: usize) -> ServedBy {
         ServedBy::Server { upstream: self.upstream as u16, server: server as u16 }
+    }
+
+    /// The request has had all the time that it may take. What was under way for it is gone already.
+    fn out_of_time(&self, client: &Client<'_>) -> Acted {
+        let served_by = client.answer.trail.server.unwrap_or(ServedBy::Worker);
+        if let ServedBy::Server { server, .. } = served_by {
+            self.stats(usize::from(server)).response_errors.inc();
+            let server = &self.config.servers[usize::from(server)].address;
+            tracing::warn!(upstream = %self.config.name, %server, "a request was given up behind total_timeout");
+        }
+        give_up(client, served_by, 504)
     }
 
     /// Tries one server after the other, as far as that may be done.
