@@ -18,7 +18,7 @@ fn named(name: &'static str) -> FakeUpstream {
 fn start(driver: Driver, keys: &str, servers: &[&FakeUpstream]) -> Server {
     let servers: Vec<String> = servers.iter().map(|server| format!("\"{}\"", server.address)).collect();
     let rest = format!(
-        "[upstream.api]\nhealth = false\nbalance = \"round-robin\"\nservers = [{}]\n{keys}\n[site.main]\ndefault = true\n\
+        "[upstream.api]\nbalance = \"round-robin\"\nservers = [{}]\n{keys}\n[site.main]\ndefault = true\n\
          [[site.main.route]]\npath = \"/\"\nproxy = \"api\"\n",
         servers.join(", ")
     );
@@ -47,7 +47,7 @@ fn names(server: &Server) -> Vec<String> {
 fn servers_come_and_go_and_stay_so_over_reloads() {
     with_both_drivers(|driver| {
         let (one, two, three) = (named("one"), named("two"), named("three"));
-        let server = start(driver, "", &[&one, &two]);
+        let server = start(driver, "health = false", &[&one, &two]);
         assert_eq!(names(&server), ["one", "two"], "{driver:?}");
         let told = server.ctl_ok(&["add", &id(&three), "--weight", "2", "--limit", "7"]);
         assert_eq!(told, format!("{} is added, the upstream has 3 servers\n", id(&three)));
@@ -87,7 +87,7 @@ fn a_removed_server_finishes_what_it_has() {
             exchange.ok("slow")
         });
         let other = named("other");
-        let server = start(driver, "", &[&slow]);
+        let server = start(driver, "health = false", &[&slow]);
         let mut client = server.connect();
         client.send(get("/"));
         eventually("it is there", || slow.count("/") == 1);
@@ -126,7 +126,8 @@ fn what_cannot_be_is_told_and_changes_nothing() {
 fn changes_under_load_fail_no_request() {
     with_both_drivers(|driver| {
         let (one, two, three) = (named("one"), named("two"), named("three"));
-        let server = start(driver, "sticky = { cookie = \"s\", secret = \"one of sixteen b\" }", &[&one]);
+        let server =
+            start(driver, "health = false\nsticky = { cookie = \"s\", secret = \"one of sixteen b\" }", &[&one]);
         let (stop, requests) = (AtomicBool::new(false), AtomicU64::new(0));
         std::thread::scope(|scope| {
             for _ in 0..3 {

@@ -491,3 +491,28 @@ fn datagrams_of_udp_mode_are_answered_all_the_time() {
         });
     });
 }
+
+#[test]
+fn servers_that_the_operator_has_added_and_removed_stay_so() {
+    with_both_drivers(|driver| {
+        let named = |name: &'static str| FakeUpstream::start(move |exchange| exchange.ok(name));
+        let (one, two, three) = (named("one"), named("two"), named("three"));
+        let rest = format!(
+            "[upstream.up]\nhealth = false\nservers = [\"{}\", \"{}\"]\n[site.main]\nroute = [{{ path = \"/\", proxy = \"up\" }}]\n",
+            one.address, two.address
+        );
+        let server = site(driver, &rest).start();
+        server.ctl_ok(&["add", &format!("up/{}", three.address), "--weight", "3"]);
+        server.ctl_ok(&["remove", &format!("up/{}", one.address)]);
+        for _ in 0..2 {
+            server.upgrade();
+            let mut answers: Vec<String> = (0..30).map(|_| server.connect().ask(get("/")).text()).collect();
+            answers.sort_unstable();
+            answers.dedup();
+            assert_eq!(answers, ["three", "two"], "{driver:?}");
+        }
+        let shown = server.ctl_ok(&["show"]);
+        assert!(shown.contains("weight 3") && shown.contains(&format!("removed: {}", one.address)), "{shown}");
+        server.ctl_ok(&["add", &format!("up/{}", one.address)]);
+    });
+}

@@ -113,6 +113,8 @@ pub(super) struct Kept {
     /// What is in use of them.
     pub(super) materials: Materials,
     pub(super) names: Watch,
+    /// What the operator has changed of the servers.
+    pub(super) changes: Changes,
 }
 
 /// Everything that a reload needs to know of the process.
@@ -170,11 +172,10 @@ impl Reloader {
         open_files: u64,
     ) -> Reloader {
         let slots = (0..shared.config.listeners.len()).collect();
-        let Kept { certificates, materials, names } = kept;
+        let Kept { certificates, materials, names, changes } = kept;
         let (certificates, materials) = (Some(certificates), Arc::new(materials));
         let (live, estate) = (watch::Sender::new(shared), Estate::default());
         names.tell(&live.borrow());
-        let changes = Changes::default();
         Reloader {
             source,
             live,

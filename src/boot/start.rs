@@ -156,7 +156,9 @@ pub(super) fn run(config: Config, apps: &Registry, source: Option<Source>) -> Re
     let programs = find_programs(&config, apps)?;
     let account = privileges::account(config.process.run_as.as_ref())?;
     let mut sockets = bind(&config, placement.data.len(), &mut inherited)?;
-    let (config, names) = names::resolve(config).map_err(|error| StartError::Thread { name: "names".into(), error })?;
+    let changes = inherited.changes();
+    let (config, names) =
+        names::resolve(config, &changes).map_err(|error| StartError::Thread { name: "names".into(), error })?;
     let config = Arc::new(config);
     let shared = Arc::new(Shared::new(config.clone(), placement.data.len(), placement.app.len()));
     let access_log =
@@ -249,7 +251,7 @@ pub(super) fn run(config: Config, apps: &Registry, source: Option<Source>) -> Re
     };
     announce(&facts, &config, open_files);
     drop(shared.facts.set(facts));
-    let kept = Kept { certificates, materials, names };
+    let kept = Kept { certificates, materials, names, changes };
     let orders = threads.orders.clone();
     let logs = Logs::new(writer);
     let reloader = Reloader::new(source, shared, kept, orders, sockets.udp_ports, logs, open_files);

@@ -36,6 +36,11 @@ pub struct Found {
     pub weight: u16,
 }
 
+/// A server as it is shown: an address, a name with a port, or one of SRV records. Errors: what else to write.
+pub fn parse_server(text: &str) -> Result<Address, String> {
+    super::value::parse_server(text).or_else(|label| super::value::parse_service(text).map_err(|_| label))
+}
+
 /// What the operator has changed beside the config file, by the name of the upstream.
 #[derive(Clone, Debug, Default)]
 pub struct Changes(pub HashMap<String, ChangedServers>);
@@ -63,6 +68,20 @@ pub struct Wish {
 }
 
 impl Changes {
+    /// Those that are in force in `config`.
+    pub fn of(config: &Config) -> Changes {
+        let of_upstream = |upstream: &Upstream| {
+            let is_added = |server: &&Server| server.named.is_none() && !is_written(&upstream.written, &server.address);
+            let changed = ChangedServers {
+                added: upstream.servers.iter().filter(is_added).cloned().collect(),
+                removed: upstream.removed.iter().cloned().collect(),
+            };
+            (upstream.name.clone(), changed)
+        };
+        let all = config.upstreams.iter().map(of_upstream);
+        Changes(all.filter(|(_, changed)| !changed.added.is_empty() || !changed.removed.is_empty()).collect())
+    }
+
     /// Adds a server to an upstream, or takes one of the file back that was removed.
     ///
     /// Errors: why that cannot be, for a person; nothing has changed.
@@ -111,8 +130,7 @@ impl Changes {
     /// Errors: there is no such server, or no other one.
     pub fn remove(&mut self, config: &Config, upstream: &str, address: &str) -> Result<(), String> {
         let (_, of) = found(config, upstream)?;
-        let address = super::value::parse_server(address)
-            .or_else(|label| super::value::parse_service(address).map_err(|_| label))?;
+        let address = parse_server(address)?;
         let is_there = |servers: &[Server]| servers.iter().any(|server| server.address == address);
         if !is_there(&of.servers) && !is_there(&of.written) {
             let known: Vec<String> = of.servers.iter().map(|server| server.address.to_string()).collect();

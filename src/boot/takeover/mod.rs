@@ -48,6 +48,7 @@ struct Letter {
     /// What the descriptors beside it are, one for each.
     sockets: Vec<SocketNote>,
     servers: Vec<ServerNote>,
+    changes: Vec<ChangeNote>,
     secrets: Option<Secrets>,
     /// With `Ready`: numbers of the sockets that were taken, in the order in which they came.
     taken: Vec<usize>,
@@ -111,6 +112,27 @@ struct ServerNote {
     is_limit_set: bool,
     #[serde(default)]
     limit: Option<u32>,
+}
+
+/// What the operator has changed of the servers of one upstream.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+struct ChangeNote {
+    upstream: String,
+    added: Vec<AddedNote>,
+    /// Addresses, and names as the config writes them.
+    removed: Vec<String>,
+}
+
+/// A server that the operator has added.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+struct AddedNote {
+    address: String,
+    weight: u32,
+    /// `None`: it is a backup.
+    tier: Option<u32>,
+    requests_max: Option<u32>,
 }
 
 #[derive(Clone, Default, Serialize, Deserialize)]

@@ -7,7 +7,9 @@ use std::os::unix::net::UnixDatagram;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use super::{Kind, Letter, Secrets, ServerNote, SocketNote, VARIABLE, Word};
+use super::{AddedNote, ChangeNote, Kind, Letter, Secrets, ServerNote, SocketNote, VARIABLE, Word};
+use crate::config::model::Server;
+use crate::config::servers::{ChangedServers, Changes, parse_server};
 use crate::control::Shared;
 use crate::control::shared::AdminState;
 use crate::runtime::net::{Address, share_sockets};
@@ -104,6 +106,7 @@ pub(in super::super) struct Inherited {
     sockets: Vec<Offered>,
     taken: Vec<usize>,
     servers: Vec<ServerNote>,
+    changes: Vec<ChangeNote>,
     secrets: Secrets,
     forward: Option<UnixDatagram>,
     pub(in super::super) from: Option<&'static Predecessor>,
@@ -125,6 +128,7 @@ impl Inherited {
             let offered = letter.sockets.into_iter().zip(fds).map(|(note, fd)| Offered { note, fd: Some(fd) });
             inherited.sockets.extend(offered);
             inherited.servers.extend(letter.servers);
+            inherited.changes.extend(letter.changes);
             inherited.secrets = letter.secrets.unwrap_or(inherited.secrets);
             if letter.word == Word::Offered {
                 break;
@@ -227,6 +231,22 @@ impl Inherited {
     /// Leads to the old process, for datagrams of its connections.
     pub(in super::super) fn quic_before(&mut self) -> Option<UnixDatagram> {
         self.forward.take()
+    }
+
+    /// What the operator has added and removed. A note that this version does not understand is left out.
+    pub(in super::super) fn changes(&self) -> Changes {
+        let server = |added: &AddedNote| {
+            let server = Server::new(parse_server(&added.address).ok()?);
+            let (backup, tier) = (added.tier.is_none(), added.tier.unwrap_or(Server::BACKUP_TIER));
+            Some(Server { weight: added.weight, backup, tier, requests_max: added.requests_max, ..server })
+        };
+        let mut changes = Changes::default();
+        for note in &self.changes {
+            let ChangedServers { added, removed } = changes.0.entry(note.upstream.clone()).or_default();
+            added.extend(note.added.iter().filter_map(server));
+            removed.extend(note.removed.iter().filter_map(|text| parse_server(text).ok()));
+        }
+        changes
     }
 
     /// What the operator has set of servers, and which of them are known to be down.

@@ -14,8 +14,10 @@ use rustix::process::{Pid, Signal, kill_process};
 use tokio::sync::oneshot;
 
 use super::program::program;
-use super::{Kind, Letter, Secrets, ServerNote, SocketNote, VARIABLE, Word};
+use super::{AddedNote, ChangeNote, Kind, Letter, Secrets, ServerNote, SocketNote, VARIABLE, Word};
 use crate::boot::sockets::UdpPorts;
+use crate::config::model::Server;
+use crate::config::servers::{ChangedServers, Changes};
 use crate::control::Shared;
 use crate::control::ctl::Upgraded;
 use crate::control::shared::{AdminState, EventLevel};
@@ -329,6 +331,9 @@ fn get_ready(present: &Present<'_>, channel: &Channel, offers: &[Offer], until: 
     for servers in servers(present.shared).chunks(SERVERS_MAX) {
         send(&Letter { servers: servers.to_vec(), ..Letter::default() }, &[])?;
     }
+    for change in changes(present.shared) {
+        send(&Letter { changes: vec![change], ..Letter::default() }, &[])?;
+    }
     let secrets = Secrets {
         tickets: present.estate.ticket_seed.into(),
         quic: present.estate.quic_keys.as_ref().map(|keys| keys.secrets().next()),
@@ -474,6 +479,25 @@ fn is_bound_to(asked: &Address, bound: &Address) -> bool {
         (Address::Tcp(asked), Address::Tcp(bound)) if asked.port() == 0 => asked.ip() == bound.ip(),
         _ => asked == bound,
     }
+}
+
+/// What the operator has added and removed.
+fn changes(shared: &Shared) -> Vec<ChangeNote> {
+    let added = |server: &Server| AddedNote {
+        address: server.address.to_string(),
+        weight: server.weight,
+        tier: (!server.backup).then_some(server.tier),
+        requests_max: server.requests_max,
+    };
+    let mut notes = Vec::new();
+    for (upstream, ChangedServers { added: servers, removed }) in Changes::of(&shared.config).0 {
+        let note = || ChangeNote { upstream: upstream.clone(), ..ChangeNote::default() };
+        let added = servers.chunks(SERVERS_MAX).map(|some| some.iter().map(added).collect());
+        notes.extend(added.map(|added| ChangeNote { added, ..note() }));
+        let removed: Vec<String> = removed.iter().map(ToString::to_string).collect();
+        notes.extend(removed.chunks(SERVERS_MAX).map(|some| ChangeNote { removed: some.to_vec(), ..note() }));
+    }
+    notes
 }
 
 /// Servers of which there is something to tell.
