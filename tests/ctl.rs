@@ -116,7 +116,7 @@ fn a_drained_server_finishes_what_it_has_and_gets_nothing_new() {
         }
         eventually("nothing is under way", || seen(&server).2 == 0);
         server.ctl_ok(&["server", &id(&slow), "ready"]);
-        assert!((0..6).any(|_| client.ask(get("/")).text() == "slow"), "{driver:?}: it is back");
+        assert!((0..60).any(|_| client.ask(get("/")).text() == "slow"), "{driver:?}: it is back");
     });
 }
 
