@@ -60,7 +60,7 @@
 //!
 //! # Deliberately absent
 //!
-//! Not built yet, each with its place in the house: FastCGI, name resolution, failover between machines, a firewall.
+//! Not built yet, each with its place in the house: FastCGI, failover between machines, a firewall.
 //!
 //! Not wanted: dynamic dispatch of protocols, plug-ins, a second ring beside those of monoio and tokio-uring, a cipher, a
 //! QUIC or an HTTP/2 framing of our own, any operating system but Linux.

@@ -62,7 +62,7 @@ fn lines(shared: &Shared) -> Vec<Line> {
         (18, "CumConns", "MCP", "u32", accepted.into()),
         (19, "CumReq", "MCP", "u32", sum(&|w| w.http.responses.iter().map(|class| class.value()).sum()).into()),
         (22, "CumSslConns", "MCP", "u32", sum(&|w| w.tls.handshakes.value()).into()),
-        // Of pipes: there is no limit, and none is kept.
+        // Pipes of tunnels are not counted here; hatop wants the lines.
         (23, "Maxpipes", "CLP", "u32", 0u32.into()),
         (24, "PipesUsed", "MGP", "u32", 0u32.into()),
         (47, "Tasks", "MGP", "u32", connections.into()),

@@ -1,6 +1,6 @@
 //! The names dashboards for nginx and HAProxy look for, filled only where our numbers mean the same.
 //!
-//! All HTTP listeners together are the frontend `http`, because a data worker counts by worker, not by listener; a
+//! All HTTP listeners together are the frontend `http`, as a `listen` section of HAProxy with several `bind` lines is one; a
 //! splitter is a frontend by its name; an upstream is a backend. A HAProxy name with no true value here is absent
 //! (queues of single servers, maxima since start, averages of the last 1024).
 //! Source: the output of HAProxy 2.6 and of nginx-prometheus-exporter.
