@@ -146,7 +146,9 @@ impl Changes {
         let changed = self.0.entry(upstream.to_owned()).or_default();
         let before = changed.added.len();
         changed.added.retain(|server| server.address != address);
-        if changed.added.len() == before {
+        // The file, or a name of it, may lead there too by now.
+        let is_resolved = of.servers.iter().any(|server| server.address == address && server.named.is_some());
+        if changed.added.len() == before || is_resolved || is_written(&of.written, &address) {
             changed.removed.insert(address);
         }
         Ok(())
@@ -206,7 +208,10 @@ fn servers(
             continue;
         }
         let Address::Name(name) = &server.address else {
-            servers.push(server.clone());
+            // One that was added may stand behind a name by now.
+            if is_written(written, &server.address) || known.insert(server.address.clone()) {
+                servers.push(server.clone());
+            }
             continue;
         };
         match answers.0.get(name).map_or(&[][..], Vec::as_slice) {

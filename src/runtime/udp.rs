@@ -341,14 +341,25 @@ unsafe fn read_control(message: &libc::msghdr, result: &mut Received) {
     while !entry.is_null() {
         // SAFETY: not null, so a whole header lies there; its data may not be aligned for what it holds.
         let (header, data) = unsafe { (&*entry, libc::CMSG_DATA(entry)) };
+        // Where the room does not suffice the last entry is cut short (cmsg(3), MSG_CTRUNC).
+        // SAFETY: arithmetic alone.
+        let data_bytes = header.cmsg_len.saturating_sub(unsafe { libc::CMSG_LEN(0) } as usize);
+        let needed = match (header.cmsg_level, header.cmsg_type) {
+            (libc::IPPROTO_IP, libc::IP_PKTINFO) => size_of::<libc::in_pktinfo>(),
+            (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO) => size_of::<libc::in6_pktinfo>(),
+            (libc::IPPROTO_IP, libc::IP_TOS) => 1,
+            (libc::IPPROTO_IPV6, libc::IPV6_TCLASS) | (libc::SOL_UDP, libc::UDP_GRO) => size_of::<i32>(),
+            _ => 0,
+        };
         match (header.cmsg_level, header.cmsg_type) {
+            _ if data_bytes < needed => {}
             (libc::IPPROTO_IP, libc::IP_PKTINFO) => {
-                // SAFETY: the kernel puts an in_pktinfo behind this header.
+                // SAFETY: an in_pktinfo stands behind this header, and there is as much.
                 let info = unsafe { data.cast::<libc::in_pktinfo>().read_unaligned() };
                 result.local = Some(Ipv4Addr::from(info.ipi_addr.s_addr.to_ne_bytes()).into());
             }
             (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO) => {
-                // SAFETY: the kernel puts an in6_pktinfo behind this header.
+                // SAFETY: an in6_pktinfo stands behind this header, and there is as much.
                 let info = unsafe { data.cast::<libc::in6_pktinfo>().read_unaligned() };
                 result.local = Some(Ipv6Addr::from(info.ipi6_addr.s6_addr).into());
             }

@@ -48,7 +48,10 @@ impl HandOver {
 /// Hands `stream` to a worker that has clearly fewer connections; `None`: it is gone. Else it comes back.
 pub(super) fn hand_over(worker: &Worker, door: &Door, stream: Stream, peer: Option<SocketAddr>) -> Option<Stream> {
     let senders = &worker.hand_over.senders;
-    if senders.len() < 2 || !worker.config.process.accept_balance || worker.shared.phase() != Phase::Ready {
+    if senders.len() < 2 || !worker.config.process.accept_balance || worker.shared.phase() != Phase::Ready
+        // What waits at a door that closes is served here: others may have forgotten it.
+        || door.is_closed()
+    {
         return Some(stream);
     }
     let load = |at: usize| worker.shared.workers[at].http.connections.value() + senders[at].depth() as u64;

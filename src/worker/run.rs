@@ -240,7 +240,7 @@ pub(super) async fn stop_accepting(listeners: &[Rc<Listener>]) {
 const TURNS_PER_TICK: u32 = 4;
 
 /// Finishes what is under way.
-async fn drain(lasting: &Lasting, control: &mut Receiver<Control>, order: &Drain) {
+async fn drain(lasting: &Rc<Lasting>, control: &mut Receiver<Control>, order: &Drain) {
     let deadline = order.deadline;
     lasting.idle_patience.set(order.idle_patience);
     let worker = lasting.current();
@@ -250,6 +250,7 @@ async fn drain(lasting: &Lasting, control: &mut Receiver<Control>, order: &Drain
     loop {
         if turns.is_multiple_of(TURNS_PER_TICK) {
             worker.tick();
+            handover::look_again(lasting);
         }
         turns += 1;
         // Whoever is waited for is not woken all the time.

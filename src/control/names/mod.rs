@@ -43,13 +43,15 @@ pub struct Watch {
     rules: Resolver,
     answers: (mpsc::UnboundedSender<Answer>, mpsc::UnboundedReceiver<Answer>),
     under_way: usize,
+    /// Servers have changed, and nobody was told yet.
+    is_news: bool,
 }
 
 impl Watch {
     /// Asks for all names of `config`, and waits for the answers as long as that may take.
     pub async fn start(config: &Config) -> Watch {
         let (names, rules) = (Names::default(), config.resolver.clone());
-        let mut watch = Watch { names, rules, answers: mpsc::unbounded_channel(), under_way: 0 };
+        let mut watch = Watch { names, rules, answers: mpsc::unbounded_channel(), under_way: 0, is_news: false };
         watch.learn(config).await;
         watch
     }
@@ -66,7 +68,7 @@ impl Watch {
         let ask = |name: Name| {
             let asker = asker.clone();
             async move {
-                let outcome = asker.ask(&name).await;
+                let outcome = asked(asker, &name).await;
                 (name, outcome)
             }
         };
@@ -96,6 +98,15 @@ impl Watch {
     /// Comes back when the servers behind some names have changed. Nothing is lost when it is dropped before.
     pub async fn changed(&mut self) {
         loop {
+            if self.is_news {
+                tokio::time::sleep(SETTLE).await;
+                while let Ok((name, outcome)) = self.answers.1.try_recv() {
+                    self.under_way -= 1;
+                    self.take(&name, outcome);
+                }
+                self.is_news = false;
+                return;
+            }
             self.ask_for_due();
             let next = self.names.next_due().filter(|_| self.under_way < ASKED_MAX);
             let sleep = next.map(|next| tokio::time::sleep_until(next.into()));
@@ -105,19 +116,13 @@ impl Watch {
             };
             let Some((name, outcome)) = answer else { continue };
             self.under_way -= 1;
-            if self.take(&name, outcome) {
-                tokio::time::sleep(SETTLE).await;
-                while let Ok((name, outcome)) = self.answers.1.try_recv() {
-                    self.under_way -= 1;
-                    self.take(&name, outcome);
-                }
-                return;
-            }
+            // Kept until it is told: whoever waits for it may go away meanwhile and come again.
+            self.is_news |= self.take(&name, outcome);
         }
     }
 
     fn ask_for_due(&mut self) {
-        let due = self.names.due(Instant::now());
+        let due = self.names.due(Instant::now(), ASKED_MAX.saturating_sub(self.under_way));
         if due.is_empty() {
             return;
         }
@@ -126,7 +131,7 @@ impl Watch {
             let (asker, sender) = (asker.clone(), self.answers.0.clone());
             self.under_way += 1;
             tokio::spawn(async move {
-                let outcome = asker.ask(&name).await;
+                let outcome = asked(asker, &name).await;
                 drop(sender.send((name, outcome)));
             });
         }
@@ -172,4 +177,11 @@ impl Watch {
             }
         }
     }
+}
+
+/// Asks for a name. A panic in the library is an answer too: nobody would ask for that name again.
+async fn asked(asker: Asker, name: &Name) -> Outcome {
+    let question = name.clone();
+    let asking = tokio::spawn(async move { asker.ask(&question).await });
+    asking.await.unwrap_or_else(|_| Outcome::Failed("asking has panicked".into()))
 }

@@ -84,14 +84,15 @@ impl Names {
         self.entries.values_mut().for_each(|entry| entry.next = now);
     }
 
-    /// Names to ask for now. They count as asked until [`Names::on_outcome`].
-    pub fn due(&mut self, now: Instant) -> Vec<Name> {
+    /// At most so many names to ask for now. They count as asked until [`Names::on_outcome`].
+    pub fn due(&mut self, now: Instant, most: usize) -> Vec<Name> {
         let due = self.entries.iter_mut().filter(|(_, entry)| !entry.is_asked && entry.next <= now);
-        due.map(|(name, entry)| {
-            entry.is_asked = true;
-            name.clone()
-        })
-        .collect()
+        due.take(most)
+            .map(|(name, entry)| {
+                entry.is_asked = true;
+                name.clone()
+            })
+            .collect()
     }
 
     /// When [`Names::due`] has something next, as far as nobody answers before.
@@ -214,8 +215,8 @@ mod tests {
         fn answer(&mut self, outcome: Outcome) -> (u64, Option<News>) {
             let before = self.0;
             self.0 = self.1.next_due().unwrap().max(self.0);
-            assert_eq!(self.1.due(self.0), [name("a")]);
-            assert!(self.1.due(self.0).is_empty() && self.1.next_due().is_none(), "it is asked for once at a time");
+            assert_eq!(self.1.due(self.0, 9), [name("a")]);
+            assert!(self.1.due(self.0, 9).is_empty() && self.1.next_due().is_none(), "it is asked for once at a time");
             let news = self.1.on_outcome(&name("a"), outcome, &rules(), self.0);
             (self.0.duration_since(before).as_secs(), news)
         }

@@ -6,6 +6,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
@@ -105,7 +106,9 @@ fn close_at_exec() -> io::Result<()> {
     }
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: `limit` is a live rlimit.
-    unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) };
+    if unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
     for fd in 3..libc::c_int::try_from(limit.rlim_cur).unwrap_or(1 << 20) {
         // SAFETY: a flag of a descriptor, or EBADF.
         unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) };
@@ -126,9 +129,14 @@ pub enum Found {
 
 /// The descriptors from 3 on that a service manager has passed, `count` of them.
 ///
-/// Must be called once, before this process has opened any descriptor that could have one of these numbers.
+/// Only the first call in a process gets them. It must come before this process has opened any descriptor that could have one of these numbers.
 pub fn take_activated(count: usize) -> Vec<Found> {
     const FIRST: RawFd = 3; // SD_LISTEN_FDS_START
+    // A second time they would have two owners.
+    static TAKEN: AtomicBool = AtomicBool::new(false);
+    if TAKEN.swap(true, Ordering::Relaxed) {
+        return Vec::new();
+    }
     let numbers = FIRST..FIRST.saturating_add(RawFd::try_from(count).unwrap_or(RawFd::MAX));
     numbers.map_while(take_one).collect()
 }

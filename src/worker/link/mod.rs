@@ -184,12 +184,13 @@ struct Opening(Rc<Link>);
 
 impl Opening {
     fn poll(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.0.ready_since.get().is_some() {
-            return Poll::Ready(Ok(()));
-        }
+        // One that has broken behind its settings is of no use, and nobody would forget it.
         if self.0.is_lost.get() {
             let failure = self.0.failure.take();
             return Poll::Ready(Err(failure.unwrap_or_else(|| io::ErrorKind::UnexpectedEof.into())));
+        }
+        if self.0.ready_since.get().is_some() {
+            return Poll::Ready(Ok(()));
         }
         self.0.opener.replace(Some(cx.waker().clone()));
         Poll::Pending
@@ -221,7 +222,9 @@ impl Place {
         end: bool,
     ) -> Result<(ResponseFuture, SendStream<Bytes>), NotSent> {
         let sent = match &mut *self.link.sender.borrow_mut() {
-            Some(sender) => sender.send_request(request, end),
+            // A copy, which goes at once: `sender` itself would keep a stream that the server has no room for yet, and one that is
+            // given up would not be reset.
+            Some(sender) => sender.clone().send_request(request, end),
             None => return Err(NotSent),
         };
         sent.map_err(|error| {

@@ -122,7 +122,10 @@ impl Servers {
             // Where no other one can be made, any will do.
             let is_full = !self.is_dialling.get() && !self.may_dial();
             if let Some(place) = self.place(fresh_since.filter(|_| !is_full)) {
-                ticket.number = None;
+                // It may have come here by itself, before its turn was told.
+                if let Some(own) = ticket.number.take() {
+                    self.waiting.borrow_mut().retain(|(number, _)| *number != own);
+                }
                 return Poll::Ready(Acquired::Place(place));
             }
             if let Some(connection) = self.handed.take() {
