@@ -43,6 +43,8 @@ fn furnish(folder: &Path) {
         ("app/dist/index.html", "<p>app</p>"),
         ("app/dist/app.js", "let x = 1;"),
         ("etc/mysql.password", "secret\n"),
+        ("etc/shop.password", "secret\n"),
+        ("etc/reports.password", "another\n"),
         ("etc/sticky.secret", "sixteen bytes or more\n"),
         ("log/.keep", ""),
     ] {
@@ -51,6 +53,8 @@ fn furnish(folder: &Path) {
     write(folder, "www/example.org/assets/app.css", &"p { margin: 0 }\n".repeat(200));
     certificate(folder, "localhost", folder);
     certificate(folder, "example.org", &folder.join("etc"));
+    certificate(folder, "db", &folder.join("etc"));
+    std::fs::copy(folder.join("etc/db.pem"), folder.join("etc/ca.pem")).expect("an authority");
 }
 
 fn certificate(folder: &Path, name: &str, out: &Path) {
@@ -68,6 +72,7 @@ fn moved(text: &str, folder: &Path) -> String {
         ("/srv/app", "app"),
         ("/etc/one-server", "etc"),
         ("/etc/ssl", "etc"),
+        ("/etc/mysql/", "etc/"),
         ("/var/log/one-server", "log"),
         ("/var/log/nginx", "log"),
     ];

@@ -593,14 +593,14 @@ fn old_client(port: u16) -> std::net::TcpStream {
         | capability::PLUGIN_AUTH
         | capability::CONNECT_WITH_DB
         | capability::TRANSACTIONS;
-    let answer = auth::native_answer(PASSWORD.as_bytes(), &greeting.scramble);
+    let answer = auth::native::native_answer(PASSWORD.as_bytes(), &greeting.scramble);
     let login = Login {
         capabilities,
         collation: 45,
         user: USER.as_bytes(),
         answer: &answer,
         schema: b"d",
-        plugin: auth::NATIVE,
+        plugin: auth::Method::Native.plugin(),
     };
     let mut out = Vec::new();
     login.encode(&mut out, 1);

@@ -1,4 +1,4 @@
-//! Certificates, keys, authorities and ticket secrets of the TLS listeners: loaded at the start, with every reload, and again
+//! Certificates, keys, authorities and ticket secrets of the listeners and splitters with TLS: loaded at the start, with every reload, and again
 //! when their files change.
 //!
 //! What cannot be used is told and changes nothing: the sessions of tomorrow use what those of today do. All listeners
@@ -10,11 +10,11 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use crate::config::Config;
-use crate::config::model::Listener;
+use crate::config::model::{Listener, Splitter, Tls};
 use crate::control::Shared;
 use crate::control::shared::{CertificateFacts, EventLevel};
 use crate::runtime::sys::users::own_name;
-use crate::tls::{Material, Secrets, TlsError, build, build_quic};
+use crate::tls::{Material, Materials, Secrets, TlsError, build, build_any, build_quic};
 
 /// Time between two looks at the files.
 pub(super) const LOOK: Duration = Duration::from_secs(2);
@@ -22,10 +22,14 @@ pub(super) const LOOK: Duration = Duration::from_secs(2);
 /// What tells one state of a file from another; `None`: it is not there, or may not be looked at.
 type Stamp = Option<(SystemTime, u64, u64)>;
 
-/// By listener: what it needs for TLS; `None`: it speaks in clear.
-pub(super) type Materials = Vec<Option<Material>>;
+/// Whose material it is, by index.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Owner {
+    Listener(usize),
+    Splitter(usize),
+}
 
-/// Loads the material of all listeners.
+/// Loads the material of all listeners and splitters.
 pub(super) struct Certificates {
     config: Arc<Config>,
     /// For listeners without a file of ticket secrets, so that their tickets outlive a reload.
@@ -54,34 +58,45 @@ impl Certificates {
         !self.files.is_empty()
     }
 
-    /// Reads all files. Errors: name of the listener, and what is wrong.
+    /// Reads all files. Errors: name of the listener or splitter, and what is wrong.
     pub(super) fn load(&mut self) -> Result<Materials, (String, TlsError)> {
         self.load_or(|_, _, error| Err(error))
     }
 
-    /// The same; for a listener whose files cannot be used, `instead` has its say, by index and name.
+    /// The same; for one whose files cannot be used, `instead` has its say, by owner and name.
     pub(super) fn load_or(
         &mut self,
-        instead: impl Fn(usize, &str, TlsError) -> Result<Material, TlsError>,
+        instead: impl Fn(Owner, &str, TlsError) -> Result<Material, TlsError>,
     ) -> Result<Materials, (String, TlsError)> {
         // Before the files are read: what changes meanwhile is noticed at the next look.
         self.loaded = stamps(&self.files);
         self.seen.clone_from(&self.loaded);
-        let load = |(index, listener): (usize, &Listener)| {
-            let Some(settings) = &listener.tls else { return Ok(None) };
-            // What the workers will build by themselves.
-            let try_out = |material: Material| {
-                build(settings, &material, listener.http2)?;
-                if listener.http3 {
-                    build_quic(settings, &material)?;
-                }
-                Ok(material)
-            };
-            let loaded = Material::load(settings, &self.process_secret).and_then(try_out);
-            let material = loaded.or_else(|error| instead(index, &listener.name, error));
-            material.map(Some).map_err(|error| (listener.name.clone(), error))
+        // `try_out`: what the workers will build by themselves.
+        let load = |owner: Owner, name: &str, settings: &Option<Arc<Tls>>, try_out: &TryOut<'_>| {
+            let Some(settings) = settings else { return Ok(None) };
+            let loaded = Material::load(settings, &self.process_secret)
+                .and_then(|material| try_out(settings, &material).map(|()| material));
+            let material = loaded.or_else(|error| instead(owner, name, error));
+            material.map(Some).map_err(|error| (name.to_owned(), error))
         };
-        self.config.listeners.iter().enumerate().map(load).collect()
+        let listener = |(index, listener): (usize, &Listener)| {
+            load(Owner::Listener(index), &listener.name, &listener.tls, &|settings, material| {
+                build(settings, material, listener.http2)?;
+                if listener.http3 {
+                    build_quic(settings, material)?;
+                }
+                Ok(())
+            })
+        };
+        let splitter = |(index, splitter): (usize, &Splitter)| {
+            load(Owner::Splitter(index), &splitter.name, &splitter.tls, &|settings, material| {
+                build_any(settings, material).map(drop)
+            })
+        };
+        Ok(Materials {
+            listeners: self.config.listeners.iter().enumerate().map(listener).collect::<Result<_, _>>()?,
+            splitters: self.config.splitters.iter().enumerate().map(splitter).collect::<Result<_, _>>()?,
+        })
     }
 
     /// The files have changed since they were loaded, and not since the look before this one.
@@ -94,20 +109,24 @@ impl Certificates {
 
     /// What the status and the metrics tell.
     pub(super) fn facts(&self, materials: &Materials) -> Vec<CertificateFacts> {
-        let listeners = self.config.listeners.iter().zip(materials);
-        let of_listener = |(listener, material): (&Listener, &Option<Material>)| {
+        let listeners = self.config.listeners.iter().map(|listener| &listener.name).zip(&materials.listeners);
+        let splitters = self.config.splitters.iter().map(|splitter| &splitter.name).zip(&materials.splitters);
+        let of_one = |(owner, material): (&String, &Option<Material>)| {
             let certificates = material.as_ref().map(|material| material.certificates().to_vec()).unwrap_or_default();
             let fact = |certificate: crate::tls::Certificate| CertificateFacts {
-                listener: listener.name.clone(),
+                listener: owner.clone(),
                 name: certificate.names().first().cloned().unwrap_or_default(),
                 key: certificate.key_type().name(),
                 not_after: certificate.validity().1,
             };
             certificates.into_iter().map(fact).collect::<Vec<_>>()
         };
-        listeners.flat_map(of_listener).collect()
+        listeners.chain(splitters).flat_map(of_one).collect()
     }
 }
+
+/// Builds with a material what workers will build.
+type TryOut<'a> = dyn Fn(&Tls, &Material) -> Result<(), TlsError> + 'a;
 
 /// Loads the files again if they have changed, or in any case; hands the loader back. `None`: nothing was to be done.
 ///
@@ -148,10 +167,12 @@ fn announce(facts: &[CertificateFacts]) {
     }
 }
 
-/// All files that the listeners' TLS settings name.
+/// All files that the TLS settings name.
 fn files(config: &Config) -> Vec<PathBuf> {
     let mut files = Vec::new();
-    for settings in config.listeners.iter().filter_map(|listener| listener.tls.as_ref()) {
+    let listeners = config.listeners.iter().filter_map(|listener| listener.tls.as_ref());
+    let splitters = config.splitters.iter().filter_map(|splitter| splitter.tls.as_ref());
+    for settings in listeners.chain(splitters) {
         let pairs = settings.certificates.iter().flat_map(|pair| [&pair.chain, &pair.key]);
         files.extend(pairs.chain(&settings.client_ca).chain(&settings.ticket_keys).cloned());
     }

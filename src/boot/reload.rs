@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::certificates::{self, Certificates, Materials};
+use super::certificates::{self, Certificates, Owner};
 use super::notify::Notify;
 use super::sockets::{HTTP3, UdpPorts, bind_listener, kind, share_out};
 use super::source::Source;
@@ -29,7 +29,7 @@ use crate::control::names::Watch;
 use crate::control::shared::{EventLevel, ListenerFacts, StartFacts};
 use crate::log::{self, LogError};
 use crate::runtime::mailbox::Sender;
-use crate::tls::{Material, TlsError};
+use crate::tls::{Material, Materials, TlsError};
 use crate::worker::{Control, FlowSocket, LogNews, QuicSocket, Reload, Socket};
 
 /// A full mailbox is tried again after this time: its worker is busy with ticks.
@@ -517,7 +517,7 @@ impl Present {
         let succession = Succession::new(&shared.config, &adopted.config);
         let mut certificates = certificates(Arc::new(adopted.config.clone()));
         let materials =
-            certificates.load_or(|index, name, error| self.material_before(&adopted, &succession, index, name, error));
+            certificates.load_or(|owner, name, error| self.material_before(&adopted, &succession, owner, name, error));
         let materials = materials.map_err(|(listener, error)| Refusal::plain(tls_text(&listener, &error)))?;
         let slots = next_slots(&self.slots, &succession.listeners);
         let bound = self.bind_new(&adopted.config, &succession, &slots)?;
@@ -527,21 +527,28 @@ impl Present {
         Ok(Ready { warnings, certificates, materials, succession, slots, bound, logs, adopted })
     }
 
-    /// What a listener that stays as it is goes on with when its files cannot be read: after it has become another user the
+    /// What a listener or splitter that stays as it is goes on with when its files cannot be read: after it has become another user the
     /// process may not read keys again that root has opened, which is no reason to refuse everything else.
     fn material_before(
         &self,
         adopted: &Adopted,
         succession: &Succession,
-        index: usize,
+        owner: Owner,
         name: &str,
         error: TlsError,
     ) -> Result<Material, TlsError> {
-        let same = succession.listeners.0[index].filter(|old| {
-            let (old, new) = (&self.shared.config.listeners[*old], &adopted.config.listeners[index]);
-            old.tls == new.tls
-        });
-        match same.and_then(|old| self.materials.get(old)?.clone()) {
+        let before = match owner {
+            Owner::Listener(index) => {
+                let same = succession.listeners.0[index].filter(|old| {
+                    let (old, new) = (&self.shared.config.listeners[*old], &adopted.config.listeners[index]);
+                    old.tls == new.tls
+                });
+                same.and_then(|old| self.materials.listeners.get(old)?.clone())
+            }
+            // They stay as they are until a restart.
+            Owner::Splitter(index) => self.materials.splitters.get(index).cloned().flatten(),
+        };
+        match before {
             Some(material) => {
                 certificates::tell_of_failure(name, &error, &self.shared);
                 Ok(material)

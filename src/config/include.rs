@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use toml_edit::{Document, Item, Value as TomlValue};
+use toml_edit::{Document, Item, TableLike, Value as TomlValue};
 
 use super::key::Table;
 use super::report::{Problem, Report, Source, Span};
@@ -295,8 +295,20 @@ fn holds_password(text: &str) -> bool {
             .and_then(Item::as_table_like)
             .is_some_and(|tables| tables.iter().any(|(_, item)| is_it(item)))
     };
-    any("mysql", |splitter| splitter.get("password").is_some())
+    any("mysql", |splitter| splitter.get("password").is_some() || splitter.get("users").is_some_and(has_password))
         || any("upstream", |upstream| upstream.get("sticky").is_some_and(|sticky| sticky.get("secret").is_some()))
+}
+
+/// One of the tables in `list` has a password.
+fn has_password(list: &Item) -> bool {
+    let of_table = |table: &dyn TableLike| table.get("password").is_some();
+    match list {
+        Item::ArrayOfTables(tables) => tables.iter().any(|table| of_table(table)),
+        Item::Value(TomlValue::Array(values)) => {
+            values.iter().filter_map(TomlValue::as_inline_table).any(|table| of_table(table))
+        }
+        item => item.as_table_like().is_some_and(of_table),
+    }
 }
 
 #[cfg(test)]

@@ -84,6 +84,8 @@ pub enum Table {
     Split,
     /// `[mysql.NAME]`
     Mysql,
+    /// One entry of `users` of a splitter
+    MysqlUser,
     /// `[admin]`
     Admin,
     /// `[log]`
@@ -131,6 +133,7 @@ impl Table {
         Table::Geo,
         Table::Split,
         Table::Mysql,
+        Table::MysqlUser,
         Table::Admin,
         Table::Log,
     ];
@@ -204,6 +207,7 @@ impl Table {
             Table::Geo => "[geo.NAME]",
             Table::Split => "[split.NAME]",
             Table::Mysql => "[mysql.NAME]",
+            Table::MysqlUser => "users = [{ … }]",
             Table::Admin => "[admin]",
             Table::Log => "[log]",
         }
@@ -357,6 +361,10 @@ impl Table {
             }
             Table::Mysql => {
                 "A MySQL read/write splitter: writes go to the primary, reads that may be answered elsewhere to the replicas."
+            }
+            Table::MysqlUser => {
+                "A further account of a splitter, besides `user`, which is also the one that servers are looked after with. It must \
+                 exist on the servers, with the same password."
             }
             Table::Admin => "The admin listener: live page, status, metrics. It is off without this table.",
             Table::Log => "The access log. The server's own messages go to standard error.",

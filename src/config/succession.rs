@@ -15,7 +15,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::Config;
-use super::model::{Action, Listener, Site, Upstream, UpstreamTls};
+use super::model::{Action, Listener, MysqlUser, Site, Upstream, UpstreamTls};
+use crate::mysql::protocol::auth::Verifier;
 
 /// By new index: the old index of the same thing; `None`: it is new.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -222,6 +223,15 @@ fn adopt_splitters(old: &Config, new: &mut Config, needs_restart: &mut Vec<Strin
         // Of a file that the process may not read any more.
         if let Some(same) = old.splitters.iter().find(|old| old.name == splitter.name) {
             splitter.password = same.password.clone();
+        }
+    }
+    let unread = |user: &&mut MysqlUser| user.verifier == Verifier::Password(Vec::new());
+    for splitter in &mut new.splitters {
+        let Some(same) = old.splitters.iter().find(|old| old.name == splitter.name) else { continue };
+        for user in splitter.users.iter_mut().filter(unread) {
+            if let Some(before) = same.users.iter().find(|before| before.name == user.name) {
+                user.verifier = before.verifier.clone();
+            }
         }
     }
     if old.splitters == new.splitters {

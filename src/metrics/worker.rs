@@ -427,6 +427,8 @@ pub struct SplitterStats {
     pub accepted: Counter,
     /// Clients connected now.
     pub clients: Gauge,
+    /// Clients that came in over TLS.
+    pub tls_clients: Counter,
     /// Clients refused: wrong password, limits.
     pub refused: Counter,
     /// Statements sent to the primary.
@@ -469,6 +471,7 @@ impl SplitterStats {
         SplitterStats {
             accepted: Counter::default(),
             clients: Gauge::default(),
+            tls_clients: Counter::default(),
             refused: Counter::default(),
             to_primary: Counter::default(),
             to_replica: Counter::default(),

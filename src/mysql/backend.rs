@@ -5,13 +5,18 @@ use std::cell::Cell;
 use std::fmt;
 use std::io;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ahash::AHashMap;
+use rustls::ClientConfig;
+use rustls_pki_types::ServerName;
 
 use super::protocol::ProtocolError;
-use super::protocol::auth::{NATIVE, decode_switch, native_answer};
-use super::protocol::capability::{BACKEND_BASE, CONNECT_WITH_DB};
+use super::protocol::auth::prover::Secret;
+use super::protocol::auth::sha2::PublicKey;
+use super::protocol::auth::{AuthError, Prover, Step};
+use super::protocol::capability::{BACKEND_BASE, CONNECT_WITH_DB, SSL};
 use super::protocol::command::{self, put_bare, put_init_db, put_query};
 use super::protocol::follow::{Expect, Follower, Outcome};
 use super::protocol::greeting::Greeting;
@@ -20,6 +25,7 @@ use super::protocol::login::Login;
 use super::protocol::packet::{HEADER_BYTES, message_bytes, put_packet};
 use super::protocol::response::ErrPacket;
 use super::session::State;
+use super::transport::Transport;
 use crate::runtime::net::{Address, Peek, Stream};
 use crate::runtime::time::timeout;
 
@@ -34,6 +40,10 @@ const STATEMENTS_MAX: usize = 256;
 const TRACKERS: &[u8] = b"SET session_track_system_variables='*', session_track_state_change=1, \
 session_track_transaction_info='CHARACTERISTICS', session_track_schema=1";
 
+/// What is said of a server without TLS where the config wants it.
+pub(super) const NO_TLS: &str =
+    "the server offers no TLS: set it up there (ssl_cert, ssl_key), or take `server_tls` out of the config";
+
 /// Why a connection is of no use.
 #[derive(Debug)]
 pub enum BackendError {
@@ -45,8 +55,10 @@ pub enum BackendError {
     Protocol(ProtocolError),
     /// The server refused: error number and message.
     Refused(u16, String),
-    /// The server wants an authentication plugin that is not spoken here.
-    Plugin(String),
+    /// There is no answer to how the server wants to be logged on to.
+    Auth(AuthError),
+    /// TLS is wanted, and the server has none.
+    NoTls,
 }
 
 impl fmt::Display for BackendError {
@@ -56,10 +68,22 @@ impl fmt::Display for BackendError {
             BackendError::Timeout => f.write_str("timed out"),
             BackendError::Protocol(error) => error.fmt(f),
             BackendError::Refused(code, message) => write!(f, "refused with error {code}: {message}"),
-            BackendError::Plugin(name) => write!(
-                f,
-                "the server wants the authentication plugin `{name}`: create the account with mysql_native_password"
-            ),
+            BackendError::Auth(error) => error.fmt(f),
+            BackendError::NoTls => f.write_str(NO_TLS),
+        }
+    }
+}
+
+impl BackendError {
+    /// The server is there, and does not let this account in.
+    pub fn is_about_account(&self) -> bool {
+        match self {
+            // Access denied, by name or by plugin; host not allowed; password expired; account locked; too many of it.
+            BackendError::Refused(code, _) => {
+                matches!(code, 1045 | 1044 | 1698 | 1130 | 1820 | 1862 | 3118 | 4151 | 1203 | 1226)
+            }
+            BackendError::Auth(error) => !matches!(error, AuthError::Protocol(_)),
+            _ => false,
         }
     }
 }
@@ -69,6 +93,12 @@ impl std::error::Error for BackendError {}
 impl From<io::Error> for BackendError {
     fn from(error: io::Error) -> Self {
         BackendError::Io(error)
+    }
+}
+
+impl From<AuthError> for BackendError {
+    fn from(error: AuthError) -> Self {
+        BackendError::Auth(error)
     }
 }
 
@@ -85,6 +115,8 @@ pub struct Key {
     pub capabilities: u32,
     /// Collation of the login packet; a reset goes back to it.
     pub collation: u8,
+    /// Account: 0 is the splitter's own user, n its n-th further one.
+    pub account: u16,
 }
 
 /// Where a session's last insert id is known.
@@ -118,14 +150,18 @@ struct Handle {
 }
 
 /// How to reach and log on to a server.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct Target<'a> {
     /// Its address.
     pub address: &'a Address,
     /// User name.
     pub user: &'a str,
-    /// Password.
-    pub password: &'a str,
+    /// What proves it.
+    pub secret: Secret<'a>,
+    /// Settings and the name that the certificate must have; `None`: no TLS.
+    pub tls: Option<(&'a Arc<ClientConfig>, &'a ServerName<'static>)>,
+    /// The server's RSA key, for passwords that it wants in full without TLS.
+    pub public_key: Option<&'a PublicKey>,
     /// Time for connecting and logging on.
     pub timeout: Duration,
 }
@@ -154,7 +190,7 @@ pub struct Backend {
     pub since: Instant,
     /// Server facts' generation when it was opened.
     pub generation: u32,
-    stream: Stream,
+    stream: Transport,
     input: Vec<u8>,
     start: usize,
     handles: AHashMap<Rc<[u8]>, Handle>,
@@ -182,7 +218,7 @@ impl Backend {
         schema: Option<&[u8]>,
     ) -> Result<(Backend, Greeting), BackendError> {
         let opening = async {
-            let stream = Stream::connect(target.address).await?;
+            let stream = Transport::new(Stream::connect(target.address).await?);
             let mut backend = Backend {
                 id,
                 server,
@@ -216,38 +252,69 @@ impl Backend {
             return Err(refused(&payload));
         }
         let greeting = Greeting::decode(&payload)?;
-        let answer = native_answer(target.password.as_bytes(), &greeting.scramble);
-        let mut capabilities = BACKEND_BASE | self.key.capabilities;
-        if schema.is_some() {
-            capabilities |= CONNECT_WITH_DB;
-        }
-        let login = Login {
-            capabilities,
+        let mut login = Login {
+            capabilities: BACKEND_BASE | self.key.capabilities,
             collation: self.key.collation,
             user: target.user.as_bytes(),
-            answer: &answer,
+            answer: b"",
             schema: schema.unwrap_or_default(),
-            plugin: NATIVE,
+            plugin: b"",
         };
-        let mut out = Vec::with_capacity(128);
-        login.encode(&mut out, 1);
-        self.send(out).await.0?;
-        let mut payload = self.packet(2).await?;
-        if payload.first() == Some(&0xFE) {
-            let (plugin, scramble) = decode_switch(&payload)?;
-            if plugin != NATIVE {
-                return Err(BackendError::Plugin(String::from_utf8_lossy(plugin).into_owned()));
-            }
-            let mut out = Vec::with_capacity(32);
-            let answer = native_answer(target.password.as_bytes(), &scramble);
-            put_packet(&mut out, 3, |p| p.extend_from_slice(&answer));
-            self.send(out).await.0?;
-            payload = self.packet(4).await?;
+        if schema.is_some() {
+            login.capabilities |= CONNECT_WITH_DB;
         }
-        match payload.first() {
-            Some(0x00) => Ok(greeting),
-            Some(0xFF) => Err(refused(&payload)),
-            _ => Err(ProtocolError::Malformed("answer to the login").into()),
+        let mut sequence_id = 1;
+        if let Some(tls) = target.tls {
+            login.capabilities |= SSL;
+            self.begin_tls(&greeting, &login, tls).await?;
+            sequence_id = 2;
+        }
+        let (is_secret, scramble) = (self.stream.is_secret(), greeting.scramble);
+        let mut prover = Prover::new(target.secret, &greeting.plugin, scramble, is_secret, target.public_key);
+        let (plugin, answer) = prover.first_answer();
+        let mut out = Vec::with_capacity(128);
+        Login { plugin, answer: &answer, ..login }.encode(&mut out, sequence_id);
+        self.send(out).await.0?;
+        self.prove(&mut prover, sequence_id.wrapping_add(1)).await?;
+        Ok(greeting)
+    }
+
+    /// SSLRequest and the handshake.
+    async fn begin_tls(
+        &mut self,
+        greeting: &Greeting,
+        login: &Login<'_>,
+        (settings, name): (&Arc<ClientConfig>, &ServerName<'static>),
+    ) -> Result<(), BackendError> {
+        if greeting.capabilities & SSL == 0 {
+            return Err(BackendError::NoTls);
+        }
+        // Whatever came in clear behind the greeting is not the server's word: anyone could have put it there.
+        if !self.available().is_empty() {
+            return Err(ProtocolError::Malformed("more than a greeting").into());
+        }
+        let mut out = Vec::with_capacity(64);
+        login.encode_tls_request(&mut out, 1);
+        self.send(out).await.0?;
+        Ok(self.stream.connect_tls(settings, name).await?)
+    }
+
+    /// Answers the server until it lets us in.
+    async fn prove(&mut self, prover: &mut Prover<'_>, mut sequence_id: u8) -> Result<(), BackendError> {
+        loop {
+            let payload = self.packet(sequence_id).await?;
+            sequence_id = sequence_id.wrapping_add(1);
+            match prover.on_packet(&payload)? {
+                Step::End if payload.first() == Some(&0xFF) => return Err(refused(&payload)),
+                Step::End => return Ok(()),
+                Step::Wait => {}
+                Step::Answer(answer) => {
+                    let mut out = Vec::with_capacity(answer.len() + HEADER_BYTES);
+                    put_packet(&mut out, sequence_id, |p| p.extend_from_slice(&answer));
+                    sequence_id = sequence_id.wrapping_add(1);
+                    self.send(out).await.0?;
+                }
+            }
         }
     }
 

@@ -6,15 +6,17 @@ use std::future::Future;
 use std::io;
 use std::pin::pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
 use ahash::AHashMap;
+use rustls::ServerConfig;
 
+use super::account::Place;
 use super::backend::{BackendError, Carry, Key};
 use super::lease::{Lease, LeaseError};
 use super::pool::Wish;
-use super::protocol::auth::Scramble;
 use super::protocol::capability::{DEPRECATE_EOF, MULTI_STATEMENTS, SESSION_MASK};
 use super::protocol::command;
 use super::protocol::login::Login;
@@ -23,9 +25,9 @@ use super::protocol::response::{ErrPacket, LOST, OkPacket, UNREACHABLE, put_eof}
 use super::protocol::{ProtocolError, execute};
 use super::serve::{LOGIN_PACKET_MAX, NO_INSERT_ID, Splitter};
 use super::session::Session;
-use super::sql::{Class, Kind, Pin};
+use super::sql::{Class, Kind, Pin, used_schema};
 use super::statement::Work;
-use crate::runtime::net::Stream;
+use super::transport::Transport;
 use crate::runtime::time::timeout;
 
 /// Largest command of a client, headers included. Servers have `max_allowed_packet`, 16 MiB by default.
@@ -51,13 +53,11 @@ impl From<io::Error> for End {
 
 /// A client's connection.
 pub struct Wire {
-    /// The socket.
-    pub stream: Stream,
+    /// The connection.
+    pub stream: Transport,
     input: Vec<u8>,
     /// For the next packet during the login.
     pub next_sequence_id: u8,
-    /// Sent with the last authentication switch.
-    pub scramble: Scramble,
 }
 
 /// What came instead of waiting.
@@ -69,8 +69,8 @@ enum Next {
 
 impl Wire {
     /// Nothing read yet.
-    pub fn new(stream: Stream) -> Wire {
-        Wire { stream, input: Vec::new(), next_sequence_id: 0, scramble: [0; 20] }
+    pub fn new(stream: Transport) -> Wire {
+        Wire { stream, input: Vec::new(), next_sequence_id: 0 }
     }
 
     /// Sends all of `out`.
@@ -105,6 +105,12 @@ impl Wire {
                 Err(_) => return Err(io::ErrorKind::InvalidData.into()),
             }
         }
+    }
+
+    /// Lets the client make a TLS session. What it has sent of it already is part of it.
+    pub(super) async fn begin_tls(&mut self, settings: &Arc<ServerConfig>) -> io::Result<()> {
+        let first = std::mem::take(&mut self.input);
+        self.stream.accept_tls(settings, first).await
     }
 
     async fn fill(&mut self) -> io::Result<()> {
@@ -176,6 +182,8 @@ pub(super) struct Statement {
 pub struct Client {
     pub(super) splitter: Rc<Splitter>,
     place: usize,
+    /// Its place among the clients of its account.
+    account: Place,
     pub(super) deprecate_eof: bool,
     capabilities: u32,
     pub(super) key: Key,
@@ -213,6 +221,7 @@ impl Client {
     pub(super) fn new(
         splitter: Rc<Splitter>,
         place: usize,
+        account: Place,
         capabilities: u32,
         key: Key,
         schema: Option<Vec<u8>>,
@@ -222,6 +231,7 @@ impl Client {
         Client {
             splitter,
             place,
+            account,
             deprecate_eof: capabilities & DEPRECATE_EOF != 0,
             capabilities,
             key,
@@ -385,6 +395,32 @@ impl Client {
         self.reply_error(wire, 1235, b"42000", message).await
     }
 
+    /// What the account may not do, as an error for the client.
+    pub(super) fn forbidden(&self, class: &Class) -> Option<(u16, &'static [u8], String)> {
+        let account = self.splitter.accounts.get(self.key.account);
+        let name = self.splitter.config().account_name(self.key.account.into());
+        if !account.may_run(class) {
+            let text = format!(
+                "user '{name}' may only read here (read_only in the splitter's config): the statement was not executed"
+            );
+            return Some((1290, b"HY000", text));
+        }
+        if class.kind != Kind::Use || !account.has_schemas() {
+            return None;
+        }
+        let body = self.request.get(HEADER_BYTES + 1..).unwrap_or_default();
+        let schema = match self.request.get(HEADER_BYTES) {
+            Some(&command::INIT_DB) => Some(body),
+            _ => used_schema(body, self.session.mode()),
+        };
+        if schema.is_some_and(|schema| account.may_select(schema)) {
+            return None;
+        }
+        let schema = String::from_utf8_lossy(schema.unwrap_or_default());
+        let text = format!("Access denied for user '{name}' to database '{schema}' (schemas in the splitter's config)");
+        Some((1044, b"42000", text))
+    }
+
     /// The class of the SQL in the command under way.
     fn classify(&self) -> Class {
         if self.request.len() >= PAYLOAD_BYTES_MAX {
@@ -520,14 +556,14 @@ impl Client {
         let Ok(login) = decoded else {
             return self.goodbye(wire, 1, 1835, "Malformed communication packet").await;
         };
-        match self.splitter.change_user(wire, login.user).await {
-            Ok(()) => {}
+        let schema = self.splitter.schema_of(&login);
+        match self.splitter.change_user(wire, login.user, schema.as_deref()).await {
+            Ok(account) => self.account = account,
             Err(Some((code, message))) => return self.goodbye(wire, wire.next_sequence_id, code, &message).await,
             Err(None) => return Err(End),
         }
         self.reset();
-        self.key.collation = login.collation;
-        let schema = self.splitter.schema_of(&login);
+        (self.key.collation, self.key.account) = (login.collation, self.account.account());
         let token = self.session.token.clone();
         self.session = Session::new(schema, self.splitter.shared.mode(), login.collation, self.capabilities);
         self.session.token = token;

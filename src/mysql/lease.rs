@@ -4,7 +4,7 @@ use std::ops::{Deref, DerefMut};
 use std::rc::Rc;
 use std::time::Instant;
 
-use super::backend::{Backend, BackendError, Carry, Target};
+use super::backend::{Backend, BackendError, Carry};
 use super::pool::{Offer, Wish};
 use super::serve::Splitter;
 use crate::runtime::time::timeout;
@@ -124,15 +124,10 @@ impl Lease {
     ) -> Result<Lease, LeaseError> {
         let counted = Opening { splitter, server, done: false };
         let config = splitter.config();
-        let target = Target {
-            address: splitter.shared.address(server),
-            user: &config.user,
-            password: &config.password.0,
-            timeout: config.connect_timeout,
-        };
         let stats = &splitter.stats().backends[server];
         let generation = splitter.shared.server(server).generation();
-        match Backend::open(target, splitter.next_id(), server, wish.key, None).await {
+        match Backend::open(splitter.target(server, wish.key.account), splitter.next_id(), server, wish.key, None).await
+        {
             Ok((mut backend, greeting)) => {
                 stats.connects.inc();
                 splitter.suspect(server, false);
@@ -145,7 +140,8 @@ impl Lease {
             }
             Err(error) => {
                 stats.connect_errors.inc();
-                splitter.suspect(server, true);
+                // An account that is unknown there says nothing of the server.
+                splitter.suspect(server, wish.key.account == 0 || !error.is_about_account());
                 tracing::debug!(splitter = %config.name, server = %splitter.shared.address(server), %error, "connect failed");
                 Err(LeaseError::Server(error))
             }

@@ -1,6 +1,6 @@
 //! MySQL read/write splitter: writes and whatever is doubtful to the primary, certain reads to fresh replicas.
 //!
-//! A client speaks to the splitter as to one server, with `mysql_native_password`. Between statements its session
+//! A client speaks to the splitter as to one server, in clear or over TLS. Between statements its session
 //! holds no connection to a server unless it has to ([`session`]); the pool of each data worker lends connections
 //! that are in the state the session must see ([`pool`], [`backend`]). Results pass through by packet framing
 //! ([`protocol::follow`]).
@@ -9,13 +9,15 @@
 //! client -> serve (login) -> client (commands) -> sql (class) -> session (route) -> statement -> pool -> backend
 //!                                                                      monitor -> shared -^
 //! ```
-//! Absent on purpose: TLS, compression, `caching_sha2_password`, LOAD DATA LOCAL, replication commands, and KILL (its
+//! Absent on purpose: compression, LOAD DATA LOCAL, replication commands, and KILL (its
 //! connection ids would be the splitter's): each is refused with an error that says so.
 
+pub mod account;
 pub mod backend;
 pub mod client;
 pub mod gtid;
 pub mod lease;
+mod login;
 pub mod monitor;
 pub mod pool;
 pub mod protocol;
@@ -24,6 +26,7 @@ pub mod session;
 pub mod shared;
 pub mod sql;
 pub mod statement;
+pub mod transport;
 
 pub use serve::Splitter;
 pub use shared::Shared;

@@ -8,14 +8,18 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustls_pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::watch;
 use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
 
+use super::backend::NO_TLS;
 use super::gtid::Position;
 use super::protocol::ProtocolError;
-use super::protocol::auth::{NATIVE, decode_switch, native_answer};
-use super::protocol::capability::BACKEND_BASE;
+use super::protocol::auth::prover::Secret;
+use super::protocol::auth::{AuthError, Prover, Step};
+use super::protocol::capability::{BACKEND_BASE, SSL};
 use super::protocol::command::put_query;
 use super::protocol::follow::{Expect, Follower};
 use super::protocol::greeting::Greeting;
@@ -25,8 +29,9 @@ use super::protocol::packet::{HEADER_BYTES, Header, message_bytes, put_packet};
 use super::protocol::response::ErrPacket;
 use super::shared::{Health, Identity, LAG_UNKNOWN, Shared};
 use super::sql::Mode;
-use crate::config::model::CausalReads;
+use crate::config::model::{CausalReads, UpstreamTls};
 use crate::runtime::net::{Address, no_address};
+use crate::tls::Offer;
 
 /// Largest answer to one of our questions.
 const ANSWER_BYTES_MAX: usize = 1 << 20;
@@ -57,7 +62,8 @@ enum ProbeError {
     Io(std::io::Error),
     Protocol(ProtocolError),
     Refused(u16, String),
-    Plugin(String),
+    Auth(AuthError),
+    NoTls,
     Timeout,
 }
 
@@ -67,7 +73,8 @@ impl fmt::Display for ProbeError {
             ProbeError::Io(error) => error.fmt(f),
             ProbeError::Protocol(error) => error.fmt(f),
             ProbeError::Refused(code, message) => write!(f, "error {code}: {message}"),
-            ProbeError::Plugin(name) => write!(f, "authentication plugin `{name}` is not supported"),
+            ProbeError::Auth(error) => error.fmt(f),
+            ProbeError::NoTls => f.write_str(NO_TLS),
             ProbeError::Timeout => f.write_str("no answer in time"),
         }
     }
@@ -76,6 +83,12 @@ impl fmt::Display for ProbeError {
 impl From<std::io::Error> for ProbeError {
     fn from(error: std::io::Error) -> Self {
         ProbeError::Io(error)
+    }
+}
+
+impl From<AuthError> for ProbeError {
+    fn from(error: AuthError) -> Self {
+        ProbeError::Auth(error)
     }
 }
 
@@ -318,6 +331,8 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send> Socket for T {}
 /// The monitor's own connection to a server.
 struct Probe {
     socket: Box<dyn Socket>,
+    /// Nobody else can read it.
+    is_secret: bool,
     input: Vec<u8>,
 }
 
@@ -332,35 +347,72 @@ impl Probe {
             Address::Unix(path) => Box::new(tokio::net::UnixStream::connect(path).await?),
             Address::Name(name) => return Err(no_address(name).into()),
         };
-        let mut probe = Probe { socket, input: Vec::new() };
-        let config = shared.config();
-        let greeting = probe.log_on(config.user.as_bytes(), config.password.0.as_bytes()).await?;
+        let is_secret = matches!(shared.address(server), Address::Unix(_));
+        let mut probe = Probe { socket, is_secret, input: Vec::new() };
+        let greeting = probe.log_on(shared, server).await?;
         Ok((probe, greeting))
     }
 
-    async fn log_on(&mut self, user: &[u8], password: &[u8]) -> Result<Greeting, ProbeError> {
+    async fn log_on(&mut self, shared: &Shared, server: usize) -> Result<Greeting, ProbeError> {
+        let config = shared.config();
         let payload = self.packet(0).await?;
         not_refused(&payload)?;
         let greeting = Greeting::decode(&payload)?;
-        let answer = native_answer(password, &greeting.scramble);
-        let login =
-            Login { capabilities: BACKEND_BASE, collation: 45, user, answer: &answer, schema: b"", plugin: NATIVE };
-        let mut out = Vec::new();
-        login.encode(&mut out, 1);
-        self.socket.write_all(&out).await?;
-        let mut payload = self.packet(2).await?;
-        if payload.first() == Some(&0xFE) {
-            let (plugin, scramble) = decode_switch(&payload)?;
-            if plugin != NATIVE {
-                return Err(ProbeError::Plugin(String::from_utf8_lossy(plugin).into_owned()));
-            }
-            out.clear();
-            put_packet(&mut out, 3, |p| p.extend_from_slice(&native_answer(password, &scramble)));
-            self.socket.write_all(&out).await?;
-            payload = self.packet(4).await?;
+        let user = config.user.as_bytes();
+        let mut login =
+            Login { capabilities: BACKEND_BASE, collation: 45, user, answer: b"", schema: b"", plugin: b"" };
+        let mut sequence_id = 1;
+        if let Some((tls, name)) = config.server_tls.as_ref().zip(shared.tls_name(server)) {
+            login.capabilities |= SSL;
+            self.begin_tls(&greeting, &login, tls, name).await?;
+            sequence_id = 2;
         }
-        not_refused(&payload)?;
-        Ok(greeting)
+        let secret = Secret::Password(config.password.0.as_bytes());
+        let key = config.server_public_key.as_ref();
+        let mut prover = Prover::new(secret, &greeting.plugin, greeting.scramble, self.is_secret, key);
+        let (plugin, answer) = prover.first_answer();
+        let mut out = Vec::new();
+        Login { plugin, answer: &answer, ..login }.encode(&mut out, sequence_id);
+        self.socket.write_all(&out).await?;
+        loop {
+            sequence_id += 1;
+            let payload = self.packet(sequence_id).await?;
+            not_refused(&payload)?;
+            match prover.on_packet(&payload)? {
+                Step::End => return Ok(greeting),
+                Step::Wait => {}
+                Step::Answer(answer) => {
+                    sequence_id += 1;
+                    out.clear();
+                    put_packet(&mut out, sequence_id, |p| p.extend_from_slice(&answer));
+                    self.socket.write_all(&out).await?;
+                }
+            }
+        }
+    }
+
+    /// SSLRequest and the handshake.
+    async fn begin_tls(
+        &mut self,
+        greeting: &Greeting,
+        login: &Login<'_>,
+        tls: &UpstreamTls,
+        name: &ServerName<'static>,
+    ) -> Result<(), ProbeError> {
+        if greeting.capabilities & SSL == 0 {
+            return Err(ProbeError::NoTls);
+        }
+        if !self.input.is_empty() {
+            return Err(ProtocolError::Malformed("more than a greeting").into());
+        }
+        let mut out = Vec::new();
+        login.encode_tls_request(&mut out, 1);
+        self.socket.write_all(&out).await?;
+        let settings = tls.trust.settings(Offer::Nothing).map_err(std::io::Error::other)?;
+        let socket = std::mem::replace(&mut self.socket, Box::new(tokio::io::empty()));
+        self.socket = Box::new(TlsConnector::from(settings).connect(name.clone(), socket).await?);
+        self.is_secret = true;
+        Ok(())
     }
 
     async fn packet(&mut self, sequence_id: u8) -> Result<Vec<u8>, ProbeError> {

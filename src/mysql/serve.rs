@@ -1,4 +1,4 @@
-//! One splitter on one data worker: what its clients share, and how a client logs on.
+//! One splitter on one data worker: what its clients share.
 
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -8,27 +8,26 @@ use std::sync::Arc;
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
+use rustls::{ClientConfig, ServerConfig};
 use slab::Slab;
 
+use super::account::Accounts;
 use super::backend::{Backend, InsertId, Key, LOGIN_BYTES_MAX, Target};
-use super::client::{Client, Wire};
+use super::client::Wire;
 use super::gtid::Position;
+use super::login::Refusal;
 use super::pool::Pool;
-use super::protocol::auth::{NATIVE, SCRAMBLE_BYTES, Scramble, native_verify, put_switch, scramble_from};
-use super::protocol::capability::{OFFERED, SESSION_MASK};
 use super::protocol::greeting::Greeting;
-use super::protocol::login::Login;
-use super::protocol::packet::HEADER_BYTES;
-use super::protocol::response::{ErrPacket, OkPacket, UNREACHABLE};
-use super::session::first_status;
+use super::protocol::response::{ErrPacket, UNREACHABLE};
 use super::shared::{Health, Identity, Shared};
 use super::sql::Cache;
-use super::statement::sql_state;
+use super::transport::Transport;
 use crate::config::Config;
 use crate::config::model;
 use crate::metrics::{SplitterStats, Trace};
 use crate::runtime::net::Stream;
 use crate::runtime::time::{sleep, timeout};
+use crate::tls::{Offer, TlsError};
 
 /// From accept to the end of the login.
 const LOGIN_TIMEOUT: Duration = Duration::from_secs(10);
@@ -52,25 +51,19 @@ pub struct Splitter {
     reached: RefCell<Vec<(u32, Position)>>,
     turn: Cell<usize>,
     draining: Cell<bool>,
+    pub(super) accounts: Accounts,
+    /// What sessions with clients are made with; `None`: no TLS is offered.
+    tls: RefCell<Option<Arc<ServerConfig>>>,
+    /// The same with servers. Its memory of sessions is this worker's own.
+    server_tls: Option<Arc<ClientConfig>>,
     idle_clients: RefCell<Slab<Option<Waker>>>,
     sweeping: Cell<bool>,
 }
 
-/// Why a client is not let in.
-enum Refusal {
-    Error(u16, &'static [u8], String),
-    /// It is gone, or speaks something else.
-    Silent,
-}
-
-impl From<io::Error> for Refusal {
-    fn from(_: io::Error) -> Self {
-        Refusal::Silent
-    }
-}
-
 impl Splitter {
-    /// The splitter `index` of `config` on data worker `data_worker`. Opens nothing.
+    /// The splitter `index` of `config` on data worker `data_worker`; `tls`: for clients that want it. Opens nothing.
+    ///
+    /// Errors: settings for TLS with servers that rustls refuses; none that a checked config has.
     pub fn new(
         config: Arc<Config>,
         index: usize,
@@ -78,10 +71,13 @@ impl Splitter {
         stats: Arc<SplitterStats>,
         trace: Option<Arc<Trace>>,
         data_worker: usize,
-    ) -> Rc<Splitter> {
+        tls: Option<Arc<ServerConfig>>,
+    ) -> Result<Rc<Splitter>, TlsError> {
         let servers = shared.servers();
-        let pool_max = config.splitters[index].pool_max;
-        Rc::new(Splitter {
+        let settings = &config.splitters[index];
+        let (pool_max, accounts) = (settings.pool_max, Accounts::new(settings));
+        let server_tls = settings.server_tls.as_ref().map(|tls| tls.trust.settings(Offer::Nothing)).transpose()?;
+        Ok(Rc::new(Splitter {
             config,
             index,
             stats,
@@ -94,16 +90,29 @@ impl Splitter {
             reached: RefCell::new((0..servers).map(|_| (0, Position::default())).collect()),
             turn: Cell::new(data_worker),
             draining: Cell::new(false),
+            accounts,
+            tls: RefCell::new(tls),
+            server_tls,
             idle_clients: RefCell::default(),
             sweeping: Cell::new(false),
             shared,
-        })
+        }))
+    }
+
+    /// What sessions with clients are made with from now on.
+    pub fn set_tls(&self, tls: Option<Arc<ServerConfig>>) {
+        self.tls.replace(tls);
+    }
+
+    pub(super) fn tls(&self) -> Option<Arc<ServerConfig>> {
+        self.tls.borrow().clone()
     }
 
     /// Serves one client until it leaves.
     pub async fn serve_client(self: Rc<Self>, stream: Stream, peer: Option<SocketAddr>) {
         self.start_sweeping();
         self.stats().accepted.inc();
+        let stream = Transport::new(stream);
         if !self.shared.client_came(self.config().clients_max) {
             self.stats().refused.inc();
             let _ = timeout(LOGIN_TIMEOUT, refuse(&stream, 0, 1040, b"08004", "Too many connections")).await;
@@ -112,7 +121,10 @@ impl Splitter {
         let seat = Seat::take(&self);
         let mut wire = Wire::new(stream);
         match timeout(LOGIN_TIMEOUT, self.log_on(&mut wire, peer, seat.place)).await {
-            Ok(Ok(client)) => client.run(wire).await,
+            Ok(Ok(client)) => {
+                self.stats().tls_clients.add(u64::from(wire.stream.is_tls()));
+                client.run(wire).await;
+            }
             Ok(Err(Refusal::Error(code, state, message))) => {
                 self.stats().refused.inc();
                 let sequence_id = wire.next_sequence_id;
@@ -146,7 +158,8 @@ impl Splitter {
         }
     }
 
-    pub(super) fn config(&self) -> &model::Splitter {
+    /// Its part of the config.
+    pub(crate) fn config(&self) -> &model::Splitter {
         &self.config.splitters[self.index]
     }
 
@@ -248,121 +261,33 @@ impl Splitter {
         }
     }
 
+    /// How to reach a server and log on to it with an account.
+    pub(super) fn target(&self, server: usize, account: u16) -> Target<'_> {
+        let config = self.config();
+        Target {
+            address: self.shared.address(server),
+            user: config.account_name(account.into()),
+            secret: self.accounts.get(account).secret(),
+            tls: self.server_tls.as_ref().zip(self.shared.tls_name(server)),
+            public_key: config.server_public_key.as_ref(),
+            timeout: config.connect_timeout,
+        }
+    }
+
     /// Asks a server for its name and version, once, when the monitor has not done so yet.
-    async fn identity(&self) -> Option<&Identity> {
+    pub(super) async fn identity(&self) -> Option<&Identity> {
         for server in 0..self.pools.len() {
             if self.shared.identity().is_some() {
                 break;
             }
-            let config = self.config();
-            let target = Target {
-                address: self.shared.address(server),
-                user: &config.user,
-                password: &config.password.0,
-                timeout: config.connect_timeout.min(LOGIN_TIMEOUT / 4),
-            };
-            let key = Key { capabilities: 0, collation: 45 };
+            let key = Key { capabilities: 0, collation: 45, account: 0 };
+            let limit = self.config().connect_timeout.min(LOGIN_TIMEOUT / 4);
+            let target = Target { timeout: limit, ..self.target(server, key.account) };
             if let Ok((_, greeting)) = Backend::open(target, self.next_id(), server, key, None).await {
                 self.learn_identity(greeting);
             }
         }
         self.shared.identity()
-    }
-
-    async fn log_on(
-        self: &Rc<Self>,
-        wire: &mut Wire,
-        peer: Option<SocketAddr>,
-        place: usize,
-    ) -> Result<Client, Refusal> {
-        let Some(identity) = self.identity().await else {
-            return Err(Refusal::Error(UNREACHABLE, b"HY000", "no MySQL server behind the splitter answers".into()));
-        };
-        let scramble = scramble_from(rand::random());
-        let greeting = Greeting {
-            version: identity.version.clone(),
-            connection_id: self.shared.next_connection_id(),
-            scramble,
-            capabilities: OFFERED,
-            collation: identity.collation,
-            status: first_status(self.shared.mode()),
-            plugin: NATIVE.to_vec(),
-        };
-        let mut out = Vec::with_capacity(128);
-        greeting.encode(&mut out);
-        wire.send(out).await?;
-        let message = wire.login_packet(1).await?;
-        let login = match Login::decode(&message[HEADER_BYTES..]) {
-            Ok(login) => login,
-            Err(error) => return Err(Refusal::Error(1043, b"08S01", format!("Bad handshake: {error}"))),
-        };
-        self.authenticate(wire, &login, &scramble, peer).await?;
-        let capabilities = login.capabilities & OFFERED;
-        let key = Key { capabilities: capabilities & SESSION_MASK, collation: login.collation };
-        let mut client = Client::new(Rc::clone(self), place, capabilities, key, self.schema_of(&login));
-        client.check_schema().await.map_err(|(code, message)| Refusal::Error(code, sql_state(code), message))?;
-        let mut out = Vec::with_capacity(16);
-        OkPacket::plain(client.session.own_status()).encode(&mut out, wire.next_sequence_id, false);
-        wire.send(out).await?;
-        Ok(client)
-    }
-
-    /// The database a login selects.
-    pub(super) fn schema_of(&self, login: &Login<'_>) -> Option<Vec<u8>> {
-        let schema = if login.schema.is_empty() { self.config().database.as_bytes() } else { login.schema };
-        (!schema.is_empty()).then(|| schema.to_vec())
-    }
-
-    /// Checks user and password; asks for `mysql_native_password` when the client began with another plugin.
-    async fn authenticate(
-        &self,
-        wire: &mut Wire,
-        login: &Login<'_>,
-        scramble: &Scramble,
-        peer: Option<SocketAddr>,
-    ) -> Result<(), Refusal> {
-        let native = login.plugin.is_empty() || login.plugin == NATIVE;
-        let answer = if native { login.answer.to_vec() } else { self.switch(wire).await?.0 };
-        let scramble = if native { *scramble } else { wire.scramble };
-        self.verify(login.user, &answer, &scramble, peer)
-    }
-
-    /// AuthSwitchRequest and its answer; the new scramble is left in `wire`.
-    async fn switch(&self, wire: &mut Wire) -> io::Result<(Vec<u8>,)> {
-        wire.scramble = scramble_from(rand::random());
-        let mut out = Vec::with_capacity(64);
-        put_switch(&mut out, wire.next_sequence_id, &wire.scramble);
-        wire.next_sequence_id = wire.next_sequence_id.wrapping_add(1);
-        wire.send(out).await?;
-        let message = wire.login_packet(wire.next_sequence_id).await?;
-        Ok((message[HEADER_BYTES..].to_vec(),))
-    }
-
-    /// Logs a connected client on again (COM_CHANGE_USER). `Err`: number and text for the client, which is then
-    /// disconnected, or nothing when it is gone.
-    pub(super) async fn change_user(&self, wire: &mut Wire, user: &[u8]) -> Result<(), Option<(u16, String)>> {
-        wire.next_sequence_id = 1;
-        let (answer,) = self.switch(wire).await.map_err(|_| None)?;
-        let peer = wire.stream.peer_addr();
-        match self.verify(user, &answer, &wire.scramble, peer) {
-            Ok(()) => Ok(()),
-            Err(Refusal::Error(code, _, message)) => Err(Some((code, message))),
-            Err(Refusal::Silent) => Err(None),
-        }
-    }
-
-    fn verify(&self, user: &[u8], answer: &[u8], scramble: &Scramble, peer: Option<SocketAddr>) -> Result<(), Refusal> {
-        let config = self.config();
-        debug_assert!(scramble.len() == SCRAMBLE_BYTES);
-        let proven = native_verify(config.password.0.as_bytes(), scramble, answer);
-        if proven && user == config.user.as_bytes() {
-            return Ok(());
-        }
-        let user = String::from_utf8_lossy(user);
-        let host = peer.map_or("localhost".into(), |peer| peer.ip().to_string());
-        let using = if answer.is_empty() { "NO" } else { "YES" };
-        let message = format!("Access denied for user '{user}'@'{host}' (using password: {using})");
-        Err(Refusal::Error(1045, b"28000", message))
     }
 
     /// Closes connections that were idle for too long or are dead, once a second, while the splitter lives.
@@ -414,7 +339,7 @@ impl Drop for Seat {
     }
 }
 
-async fn refuse(stream: &Stream, sequence_id: u8, code: u16, state: &[u8], message: &str) -> io::Result<()> {
+async fn refuse(stream: &Transport, sequence_id: u8, code: u16, state: &[u8], message: &str) -> io::Result<()> {
     let mut out = Vec::with_capacity(message.len() + 16);
     ErrPacket { code, sql_state: state, message: message.as_bytes() }.encode(&mut out, sequence_id);
     stream.write_all(out).await.0

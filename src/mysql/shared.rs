@@ -3,11 +3,14 @@
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 
+use rustls_pki_types::ServerName;
+
 use super::gtid::{DOMAINS_MAX, Gtid, Position};
 use super::sql::Mode;
 use crate::config::Config;
 use crate::config::model::Splitter;
 use crate::runtime::net::Address;
+use crate::tls::outbound::server_address;
 
 /// Lag that is not known, or a replica that does not replicate.
 pub const LAG_UNKNOWN: u64 = u64::MAX;
@@ -123,9 +126,13 @@ pub struct Shared {
     config: Arc<Config>,
     index: usize,
     servers: Vec<ServerFacts>,
+    /// By server, the name that its certificate must have; `None`: it is reached in clear.
+    tls_names: Vec<Option<ServerName<'static>>>,
     identity: OnceLock<Identity>,
     mode: AtomicU8,
     clients: AtomicUsize,
+    /// The same by account.
+    clients_of: Vec<AtomicUsize>,
     connection_ids: AtomicU32,
 }
 
@@ -137,9 +144,14 @@ impl Shared {
             config: Arc::clone(config),
             index,
             servers: (0..=splitter.replicas.len()).map(|_| ServerFacts::default()).collect(),
+            tls_names: std::iter::once(&splitter.primary)
+                .chain(&splitter.replicas)
+                .map(|server| tls_name(splitter, server))
+                .collect(),
             identity: OnceLock::new(),
             mode: AtomicU8::new(0),
             clients: AtomicUsize::new(0),
+            clients_of: (0..=splitter.users.len()).map(|_| AtomicUsize::new(0)).collect(),
             connection_ids: AtomicU32::new(1),
         }
     }
@@ -153,6 +165,11 @@ impl Shared {
     pub fn address(&self, index: usize) -> &Address {
         let splitter = self.config();
         if index == 0 { &splitter.primary } else { &splitter.replicas[index - 1] }
+    }
+
+    /// The name that a server's certificate must have; `None`: it is reached in clear.
+    pub fn tls_name(&self, index: usize) -> Option<&ServerName<'static>> {
+        self.tls_names[index].as_ref()
     }
 
     /// Facts about a server: 0 is the primary, n the replica n - 1.
@@ -207,9 +224,32 @@ impl Shared {
         self.clients.fetch_sub(1, Relaxed);
     }
 
+    /// Takes one of an account's places; `false` when it has `clients_max` clients. Pairs with [`Shared::account_left`].
+    pub fn account_came(&self, account: u16, clients_max: usize) -> bool {
+        if self.clients_of[usize::from(account)].fetch_add(1, Relaxed) < clients_max {
+            return true;
+        }
+        self.account_left(account);
+        false
+    }
+
+    /// Gives the place back.
+    pub fn account_left(&self, account: u16) {
+        self.clients_of[usize::from(account)].fetch_sub(1, Relaxed);
+    }
+
     /// A number no other client of this splitter has at the moment (they start again after 2^32 clients).
     pub fn next_connection_id(&self) -> u32 {
         self.connection_ids.fetch_add(1, Relaxed)
+    }
+}
+
+/// Nobody listens on a Unix socket: it needs no TLS, and its server often has none there.
+fn tls_name(splitter: &Splitter, address: &Address) -> Option<ServerName<'static>> {
+    let tls = splitter.server_tls.as_ref()?;
+    match address {
+        Address::Tcp(address) => Some(tls.server_name.clone().unwrap_or_else(|| server_address(address.ip()))),
+        Address::Unix(_) | Address::Name(_) => None,
     }
 }
 

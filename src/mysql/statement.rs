@@ -110,6 +110,11 @@ impl Client {
         if class.kind == Kind::Kill {
             return self.refuse_kill(wire).await;
         }
+        // What is prepared is judged by what it will do.
+        let judged = if let Work::Prepare { class, .. } = &work { class } else { &class };
+        if let Some((code, state, message)) = self.forbidden(judged) {
+            return self.reply_error(wire, code, state, &message).await;
+        }
         if self.must_settle_statements(&class)
             && let Err(Reject(code, state, message)) = self.settle_statements(wire).await
         {

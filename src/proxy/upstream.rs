@@ -110,7 +110,8 @@ impl<T> UpstreamState<T> {
     /// Settings of TLS sessions with the servers that offer these versions of HTTP; `None`: they are reached in clear text.
     pub fn tls(&self, offer: Offer) -> Option<&Arc<rustls::ClientConfig>> {
         self.tls.as_ref().map(|tls| match offer {
-            Offer::Http1 => &tls.http1,
+            // Nobody here speaks anything but HTTP.
+            Offer::Http1 | Offer::Nothing => &tls.http1,
             Offer::Http2 => &tls.http2,
             Offer::Both => &tls.both,
         })

@@ -155,7 +155,8 @@ impl Stream {
         monoio::net::UnixStream::from_std(socket).map(Stream::from_unix)
     }
 
-    pub(super) fn is_unix(&self) -> bool {
+    /// Whether it is a Unix socket.
+    pub fn is_unix(&self) -> bool {
         matches!(self.socket(), Socket::Unix(_))
     }
 

@@ -128,6 +128,15 @@ pub fn parse_authorities(pem: &[u8]) -> Result<RootCertStore, certificate::Certi
     Ok(roots)
 }
 
+/// Of all that speak TLS with their clients; `None`: it speaks in clear.
+#[derive(Clone, Debug, Default)]
+pub struct Materials {
+    /// By listener.
+    pub listeners: Vec<Option<Material>>,
+    /// By splitter.
+    pub splitters: Vec<Option<Material>>,
+}
+
 /// The config of one worker for one listener. `http2`: offer HTTP/2 before HTTP/1.1.
 ///
 /// Where client certificates are asked for nothing is resumed: a resumed session would be trusted by what was verified
@@ -137,6 +146,13 @@ pub fn parse_authorities(pem: &[u8]) -> Result<RootCertStore, certificate::Certi
 pub fn build(settings: &Tls, material: &Material, http2: bool) -> Result<Arc<ServerConfig>, TlsError> {
     let protocols: &[&str] = if http2 { &[facts::HTTP2, facts::HTTP1] } else { &[facts::HTTP1] };
     build_for(settings, material, profile::versions(settings.profile), protocols).map(Arc::new)
+}
+
+/// The same for what is not HTTP: whatever protocol a client names is its own affair.
+///
+/// Errors: as for [`build`].
+pub fn build_any(settings: &Tls, material: &Material) -> Result<Arc<ServerConfig>, TlsError> {
+    build_for(settings, material, profile::versions(settings.profile), &[]).map(Arc::new)
 }
 
 /// The same for HTTP/3: TLS 1.3, whatever the profile (RFC 9001 section 4.2).

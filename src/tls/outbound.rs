@@ -52,6 +52,8 @@ pub enum Offer {
     Http2,
     /// Either; HTTP/2 is preferred.
     Both,
+    /// Nothing: what is spoken inside is not HTTP.
+    Nothing,
 }
 
 /// What the certificates of servers are held against, and what we show them. Read once, cheap to clone.
@@ -110,6 +112,7 @@ impl ServerTrust {
             Offer::Http1 => &[facts::HTTP1],
             Offer::Http2 => &[facts::HTTP2],
             Offer::Both => &[facts::HTTP2, facts::HTTP1],
+            Offer::Nothing => &[],
         };
         config.alpn_protocols = protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
         config.resumption = Resumption::in_memory_sessions(RESUMED_SESSIONS_MAX);

@@ -33,6 +33,7 @@ use crate::runtime::mailbox::{Receiver, Sender};
 use crate::runtime::net::{BoundSocket, Listener, Stream};
 use crate::runtime::sys::splice::Pipes;
 use crate::runtime::time::sleep;
+use crate::tls::Materials;
 
 /// Tunnels of one worker that may have bytes in a pipe at the same time; each takes two descriptors and what a slow receiver
 /// leaves in it. The others copy.
@@ -50,8 +51,8 @@ pub(crate) enum Control {
     Drain(Drain),
     /// A tick has passed: look at the deadlines.
     Tick,
-    /// New sessions use these certificates and keys, by listener; sessions under way go on.
-    Certificates(Arc<Vec<Option<crate::tls::Material>>>),
+    /// New sessions use these certificates and keys; sessions under way go on.
+    Certificates(Arc<Materials>),
     /// Another process may be given the sockets: tell which there are.
     Sockets(mpsc::Sender<Vec<HeldSocket>>),
     /// Another process reads UDP sockets, or no longer does. The sender is dropped when this one has heeded it.
@@ -81,8 +82,8 @@ pub(crate) struct Seat {
     /// Connections that others have accepted for this worker, and the mailboxes of all workers for such.
     pub(crate) handed: Receiver<Handed>,
     pub(crate) handed_senders: Vec<Sender<Handed>>,
-    /// By listener: certificates and keys; `None`: it speaks in clear.
-    pub(crate) tls: Vec<Option<crate::tls::Material>>,
+    /// Certificates and keys.
+    pub(crate) tls: Materials,
     /// Splitter listeners: index into the config, socket.
     pub(crate) splitters: Vec<(usize, BoundSocket)>,
     pub(crate) mysql: Vec<Arc<crate::mysql::Shared>>,
@@ -148,7 +149,7 @@ pub(crate) async fn run(seat: Seat) {
     });
     let slots: Vec<usize> = (0..config.listeners.len()).collect();
     let port = |slot| snapshot::port_of(slot, &listeners, &flows).unwrap_or(0);
-    let worker = match Worker::new(&lasting, shared, &tls, &slots, port, None) {
+    let worker = match Worker::new(&lasting, shared, &tls.listeners, &slots, port, None) {
         Ok(worker) => Rc::new(worker),
         Err(error) => return tracing::error!(worker = index, %error, "TLS cannot be set up"),
     };
@@ -173,7 +174,10 @@ pub(crate) async fn run(seat: Seat) {
         }
     }
     let mut of_splitters = Vec::new();
-    let splitters = start_splitters(&worker, splitters, &mysql, &mut of_splitters);
+    let splitters = match start_splitters(&worker, splitters, &mysql, &tls, &mut of_splitters) {
+        Ok(splitters) => splitters,
+        Err(error) => return tracing::error!(worker = index, %error, "TLS of a splitter cannot be set up"),
+    };
     super::forward::deliver_places(&worker);
     drop((worker, config));
     crate::runtime::spawn(take_forwarded(lasting.clone(), datagrams));
@@ -191,11 +195,18 @@ pub(crate) async fn run(seat: Seat) {
                 lasting.current().tick();
                 handover::look_again(&lasting);
             }
-            Control::Certificates(materials) => match renew(&lasting.current(), &materials) {
-                Ok(()) => {}
-                Err(error) => tracing::error!(worker = index, %error, "new certificates cannot be used"),
-            },
-            Control::Reload(reload) => snapshot::apply(&lasting, *reload),
+            Control::Certificates(materials) => {
+                let renewed = renew(&lasting.current(), &materials.listeners);
+                if let Err(error) = renewed.and_then(|()| renew_splitters(&splitters, &materials)) {
+                    tracing::error!(worker = index, %error, "new certificates cannot be used");
+                }
+            }
+            Control::Reload(reload) => {
+                if let Err(error) = renew_splitters(&splitters, &reload.tls) {
+                    tracing::error!(worker = index, %error, "new certificates cannot be used by splitters");
+                }
+                snapshot::apply(&lasting, *reload);
+            }
             Control::Sockets(answer) => takeover::tell_sockets(&lasting, &of_splitters, &answer),
             Control::Left(left, _done) => takeover::leave_udp(&lasting, left),
             Control::Begin => {}
@@ -422,16 +433,18 @@ fn start_splitters(
     worker: &Rc<Worker>,
     sockets: Vec<(usize, BoundSocket)>,
     shared: &[Arc<crate::mysql::Shared>],
+    materials: &Materials,
     accepting: &mut Vec<(usize, Rc<Listener>)>,
-) -> Vec<Rc<crate::mysql::Splitter>> {
+) -> Result<Vec<Rc<crate::mysql::Splitter>>, crate::tls::TlsError> {
     let splitters: Vec<_> = shared
         .iter()
         .enumerate()
         .map(|(index, shared)| {
             let (stats, trace) = (worker.stats.splitters[index].clone(), worker.trace.clone());
-            crate::mysql::Splitter::new(worker.config.clone(), index, shared.clone(), stats, trace, worker.index)
+            let tls = splitter_tls(shared.config(), materials.splitters[index].as_ref())?;
+            crate::mysql::Splitter::new(worker.config.clone(), index, shared.clone(), stats, trace, worker.index, tls)
         })
-        .collect();
+        .collect::<Result<_, _>>()?;
     for (index, socket) in sockets {
         match Listener::new(socket) {
             Ok(listener) => {
@@ -442,7 +455,28 @@ fn start_splitters(
             Err(error) => tracing::error!(worker = worker.index, %error, "splitter listener cannot be used"),
         }
     }
-    splitters
+    Ok(splitters)
+}
+
+/// What a splitter's sessions with clients are made with; `None`: it offers no TLS.
+fn splitter_tls(
+    config: &crate::config::model::Splitter,
+    material: Option<&crate::tls::Material>,
+) -> Result<Option<Arc<rustls::ServerConfig>>, crate::tls::TlsError> {
+    let Some(settings) = &config.tls else { return Ok(None) };
+    let missing = || crate::tls::TlsError::Settings(format!("splitter `{}` has no certificates", config.name));
+    crate::tls::build_any(settings, material.ok_or_else(missing)?).map(Some)
+}
+
+/// New clients of splitters get these certificates.
+fn renew_splitters(
+    splitters: &[Rc<crate::mysql::Splitter>],
+    materials: &Materials,
+) -> Result<(), crate::tls::TlsError> {
+    for (splitter, material) in splitters.iter().zip(&materials.splitters) {
+        splitter.set_tls(splitter_tls(splitter.config(), material.as_ref())?);
+    }
+    Ok(())
 }
 
 /// Accepts MySQL clients of one splitter until its listener is stopped.

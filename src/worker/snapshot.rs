@@ -24,14 +24,14 @@ use crate::proxy::gate::Queue;
 use crate::proxy::{DataWorker, UpstreamState};
 use crate::route::Router;
 use crate::runtime::net::BoundSocket;
-use crate::tls::{Material, TlsError};
+use crate::tls::{Material, Materials, TlsError};
 
 /// A new config for one data worker, and what it needs beside.
 #[derive(Debug)]
 pub(crate) struct Reload {
     pub(crate) shared: Arc<Shared>,
     /// By listener: certificates and keys; `None`: it speaks in clear.
-    pub(crate) tls: Arc<Vec<Option<Material>>>,
+    pub(crate) tls: Arc<Materials>,
     /// By listener: its slot.
     pub(crate) slots: Arc<Vec<usize>>,
     /// Sockets of the listeners that are new.
@@ -254,7 +254,7 @@ pub(super) fn apply(lasting: &Rc<Lasting>, reload: Reload) {
         new.or_else(|| lasting.port_of(slot)).or_else(|| lasting.flows.port_of(slot)).unwrap_or_default()
     };
     let before = Before::new(&old, &shared);
-    match Worker::new(lasting, shared, &tls, &slots, port, Some(&before)) {
+    match Worker::new(lasting, shared, &tls.listeners, &slots, port, Some(&before)) {
         Ok(worker) => {
             swap(lasting, &before, &Rc::new(worker), sockets, quic, flows);
             // Limits may have changed, and servers gone.

@@ -20,6 +20,8 @@ pub(crate) struct Server {
     /// TCP port on 127.0.0.1.
     pub(crate) port: u16,
     folder: PathBuf,
+    /// More of the command line.
+    arguments: Vec<String>,
     child: Option<Child>,
 }
 
@@ -66,7 +68,7 @@ impl Server {
         }
         let output = install.output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        Server { id, port: free_port(), folder, child: None }
+        Server { id, port: free_port(), folder, arguments: Vec::new(), child: None }
     }
 
     fn socket(&self) -> PathBuf {
@@ -85,6 +87,7 @@ impl Server {
         command.args(["--log-bin=binlog", "--log-slave-updates", "--binlog-format=ROW", "--gtid-strict-mode=ON"]);
         command.args(["--innodb-buffer-pool-size=24M", "--innodb-log-file-size=8M", "--key-buffer-size=1M"]);
         command.args(["--max-allowed-packet=67108864", "--slave-net-timeout=5", "--innodb-flush-log-at-trx-commit=2"]);
+        command.args(&self.arguments);
         if is_root() {
             command.arg("--user=mysql");
         }
@@ -163,13 +166,28 @@ impl Drop for Server {
 impl Cluster {
     /// Starts a primary and `replicas` replicas that follow it; every replica is `read_only`.
     pub(crate) fn start(replicas: u32) -> Cluster {
+        Cluster::start_with(replicas, &[], &[])
+    }
+
+    /// The same with files in the folder that `$DIR` stands for in these arguments of all servers.
+    pub(crate) fn start_with(replicas: u32, files: &[(&str, &str)], arguments: &[&str]) -> Cluster {
         let folder = tempfile::Builder::new().prefix("one-server-mariadb").tempdir().unwrap();
         if is_root() {
             let status = Command::new("chmod").arg("755").arg(folder.path()).status().unwrap();
             assert!(status.success());
         }
-        let mut primary = Server::new(folder.path(), 1);
-        let replicas: Vec<_> = (0..replicas).map(|n| Server::new(folder.path(), n + 2)).collect();
+        for (name, content) in files {
+            std::fs::write(folder.path().join(name), content).unwrap();
+        }
+        let dir = folder.path().display().to_string();
+        let new = |id| {
+            let arguments = arguments.iter().map(|argument| argument.replace("$DIR", &dir)).collect();
+            let mut server = Server::new(folder.path(), id);
+            server.arguments = arguments;
+            server
+        };
+        let mut primary = new(1);
+        let replicas: Vec<_> = (0..replicas).map(|n| new(n + 2)).collect();
         primary.start();
         primary.sql(&format!(
             "CREATE USER {USER}@'%' IDENTIFIED BY '{PASSWORD}';

@@ -2,11 +2,18 @@
 
 use std::path::PathBuf;
 
-use super::secret;
-use crate::config::model::{CausalReads, Secret, Splitter};
+use toml_edit::{Item, Value as TomlValue};
+
+use super::{guard, secret, tls, upstream_tls};
+use crate::config::key::Table;
+use crate::config::model::{CausalReads, MysqlUser, Secret, Splitter};
 use crate::config::report::Problem;
-use crate::config::section::{Placed, Section};
+use crate::config::section::{Placed, Section, type_name, value_type_name};
+use crate::mysql::protocol::auth::native::parse_stored;
+use crate::mysql::protocol::auth::sha2::PublicKey;
+use crate::mysql::protocol::auth::{Method, Verifier};
 use crate::runtime::net::Address;
+use crate::tls::{Offer, certificate};
 
 /// Compiles one splitter of a file.
 pub(super) fn compile(name: &str, section: &Section<'_>) -> Splitter {
@@ -21,8 +28,90 @@ pub(super) fn compile(name: &str, section: &Section<'_>) -> Splitter {
     splitter.replicas = addresses(section, "replicas");
     splitter.user = section.need("user").unwrap_or_default();
     splitter.password = password(section);
+    splitter.users = users(section, &splitter.user);
     splitter.database = section.find("database").unwrap_or_default();
+    splitter.tls = tls::compile(section);
+    // Unix sockets are reached in clear: nobody listens there.
+    splitter.server_tls = upstream_tls::compile_key(section, "server_tls", false, Offer::Nothing);
+    splitter.server_public_key = public_key(section);
+    if splitter.tls_required && section.item("tls").is_none() {
+        let title = format!("`tls_required` of {} lets nobody in", section.title);
+        let label = "no TLS is offered: add `tls` with a certificate";
+        section.cx.mistake(Problem::new(title, section.key_span("tls_required"), label));
+    }
     splitter
+}
+
+/// Tables in a list, one table, or `[[mysql.NAME.users]]`.
+fn users<'a>(splitter: &Section<'a>, main: &str) -> Vec<MysqlUser> {
+    let title = format!("users of {}", splitter.title);
+    let entry = |toml: &'a dyn toml_edit::TableLike, span| {
+        Section::new(splitter.cx, Table::MysqlUser, title.clone(), toml, span)
+    };
+    let one = |value: &'a TomlValue| match value {
+        TomlValue::InlineTable(table) => Some(entry(table, value.span())),
+        _ => {
+            let label = format!("it is {}: write a table with `name` and `password_file`", value_type_name(value));
+            splitter.cx.mistake(Problem::new(format!("bad user in {}", splitter.title), value.span(), label));
+            None
+        }
+    };
+    let entries: Vec<Section<'a>> = match splitter.item("users") {
+        None => Vec::new(),
+        Some(Item::ArrayOfTables(tables)) => tables.iter().map(|table| entry(table, table.span())).collect(),
+        Some(Item::Table(table)) => vec![entry(table, table.span())],
+        Some(Item::Value(TomlValue::Array(array))) => array.iter().filter_map(one).collect(),
+        Some(Item::Value(value @ TomlValue::InlineTable(_))) => one(value).into_iter().collect(),
+        Some(item) => {
+            splitter.bad_value("users", format!("it is {}: write a list of tables", type_name(item)));
+            Vec::new()
+        }
+    };
+    let mut users: Vec<MysqlUser> = Vec::with_capacity(entries.len());
+    for section in &entries {
+        let Some(user) = user(section) else { continue };
+        if user.name == main || users.iter().any(|other| other.name == user.name) {
+            let problem = Problem::new(
+                format!("user `{}` stands twice in {}", user.name, splitter.title),
+                section.value_span("name"),
+                "each account has one entry, and `user` needs none: take one away",
+            );
+            section.cx.mistake(problem);
+        } else {
+            users.push(user);
+        }
+    }
+    users
+}
+
+fn user(section: &Section<'_>) -> Option<MysqlUser> {
+    let name: Option<String> = section.need("name");
+    let Secret(password) = password(section);
+    let verifier = match parse_stored(&password) {
+        Some(hash) => Verifier::NativeHash(hash),
+        None => Verifier::Password(password.into_bytes()),
+    };
+    Some(MysqlUser {
+        access: guard::access(section),
+        schemas: section.list("schemas").into_iter().map(|placed: Placed<String>| placed.value).collect(),
+        read_only: section.get("read_only"),
+        clients_max: section.find("clients_max"),
+        name: name?,
+        verifier,
+    })
+}
+
+/// Reads `server_public_key`.
+fn public_key(section: &Section<'_>) -> Option<PublicKey> {
+    let file: PathBuf = section.find("server_public_key")?;
+    let outside = section.cx.outside?;
+    let key = match outside.read(&file, certificate::FILE_BYTES_MAX) {
+        Ok(pem) => PublicKey::parse(&pem).ok_or_else(|| "it holds no RSA key in PEM form (BEGIN PUBLIC KEY)".into()),
+        // The one in use stays in use: a splitter changes with a restart alone.
+        Err(error) if outside.is_excused(&error) => return None,
+        Err(error) => Err(format!("it cannot be read: {error}")),
+    };
+    key.map_err(|label: String| section.bad_value("server_public_key", label)).ok()
 }
 
 /// Everything but addresses and account, which have no defaults.
@@ -34,6 +123,16 @@ pub(in crate::config) fn splitter_settings(name: &str, section: &Section<'_>) ->
         replicas: Vec::new(),
         user: String::new(),
         password: Secret(String::new()),
+        users: Vec::new(),
+        authentication: match section.get("authentication") {
+            "caching_sha2_password" => Method::CachingSha2,
+            "client_ed25519" => Method::Ed25519,
+            _ => Method::Native,
+        },
+        tls: None,
+        tls_required: section.get("tls_required"),
+        server_tls: None,
+        server_public_key: None,
         database: String::new(),
         clients_max: section.get("clients_max"),
         pool_max: section.get("pool_max"),

@@ -15,17 +15,28 @@ use crate::tls::{Offer, ServerTrust, outbound};
 
 /// Compiles `tls` of an upstream; `None`: its servers are reached in clear text.
 pub(super) fn compile(upstream: &Section<'_>, servers: &[Server]) -> Option<Arc<UpstreamTls>> {
-    let item = upstream.item("tls")?;
-    let title = format!("tls of {}", upstream.title);
+    let has_unix = servers.iter().any(|server| matches!(server.address, Address::Unix(_)));
+    compile_key(upstream, "tls", has_unix, Offer::Http1)
+}
+
+/// The same under another name. `has_unix`: it is for Unix sockets, too, whose certificates need a name.
+pub(super) fn compile_key(
+    upstream: &Section<'_>,
+    name: &str,
+    has_unix: bool,
+    offer: Offer,
+) -> Option<Arc<UpstreamTls>> {
+    let item = upstream.item(name)?;
+    let title = format!("{name} of {}", upstream.title);
     let section = match item.as_bool() {
         Some(false) => return None,
         Some(true) => Section::absent(upstream.cx, Table::UpstreamTls),
         None if item.is_table_like() => {
-            Section::from_item(upstream.cx, Table::UpstreamTls, title, item, upstream.key_span("tls"))?
+            Section::from_item(upstream.cx, Table::UpstreamTls, title, item, upstream.key_span(name))?
         }
         None => {
             let forms = "write true, false, or a table such as { server_name = \"api.internal\" }";
-            upstream.bad_value("tls", format!("it is {}: {forms}", type_name(item)));
+            upstream.bad_value(name, format!("it is {}: {forms}", type_name(item)));
             return None;
         }
     };
@@ -37,34 +48,33 @@ pub(super) fn compile(upstream: &Section<'_>, servers: &[Server]) -> Option<Arc<
         }
     });
     let is_verified: bool = section.get("verify");
-    let has_unix = servers.iter().any(|server| matches!(server.address, Address::Unix(_)));
     if has_unix && server_name.is_none() && section.item("server_name").is_none() {
-        let title = format!("tls of {} has no name", upstream.title);
+        let title = format!("{name} of {} has no name", upstream.title);
         let label = "a Unix socket has no address that a certificate could be for: add `server_name`";
-        upstream.cx.mistake(Problem::new(title, upstream.value_span("tls"), label));
+        upstream.cx.mistake(Problem::new(title, upstream.value_span(name), label));
     }
     if !is_verified && section.item("ca").is_some() {
         let title = format!("`ca` of {} is not used", section.title);
         section.cx.warn(Problem::new(title, section.key_span("ca"), "with `verify = false` any certificate is good"));
     }
-    let authorities = is_verified.then(|| authorities(upstream, &section));
+    let authorities = is_verified.then(|| authorities(upstream, name, &section));
     let files = identity_files(&section);
     let identity = files.as_ref().and_then(|files| identity(&section, files));
     let trust = ServerTrust::new(authorities, identity);
-    if let Err(error) = trust.settings(Offer::Http1) {
-        upstream.bad_value("tls", error.to_string());
+    if let Err(error) = trust.settings(offer) {
+        upstream.bad_value(name, error.to_string());
         return None;
     }
     Some(Arc::new(UpstreamTls { server_name, ca: section.find("ca"), identity: files, trust }))
 }
 
 /// Those of the file, or of the system. Nobody is trusted where they cannot be read.
-fn authorities(upstream: &Section<'_>, section: &Section<'_>) -> RootCertStore {
+fn authorities(upstream: &Section<'_>, name: &str, section: &Section<'_>) -> RootCertStore {
     let Some(outside) = section.cx.outside else { return RootCertStore::empty() };
     let Some(file) = section.find::<PathBuf>("ca") else {
         return system_authorities(outside).unwrap_or_else(|| {
             let label = "this system has no file of authorities that is known: write `ca`, or install ca-certificates";
-            upstream.bad_value("tls", label);
+            upstream.bad_value(name, label);
             RootCertStore::empty()
         });
     };

@@ -25,6 +25,28 @@ pub(super) const KEYS: &[Key] = &[
         .help("its password; keep the config file private then"),
     Key::new(Table::Mysql, "password_file", Kind::Path, Means("give `password` instead"))
         .help("file whose first line is the password"),
+    Key::new(Table::Mysql, "users", Kind::Form("a list of tables such as { name = \"reports\", password_file = \"/etc/one-server/reports.password\", read_only = true }"), Means("`user` alone"))
+        .help("further accounts; each has connections of its own")
+        .known_as(&["proxysql mysql_users"]),
+    Key::new(Table::Mysql, "authentication", Kind::Word(&["mysql_native_password", "caching_sha2_password", "client_ed25519"]), Default("mysql_native_password"))
+        .help("method that clients are asked for; those that begin with mysql_native_password or caching_sha2_password by themselves may")
+        .known_as(&["proxysql mysql-default_authentication_plugin", "mysql default_authentication_plugin"])
+        .when("`caching_sha2_password` for clients that no longer have the old one, `client_ed25519` for MariaDB's alone"),
+    Key::new(Table::Mysql, "tls", Kind::Form("a table such as { certificates = [{ chain = \"/etc/one-server/db.pem\", key = \"/etc/one-server/db.key\" }] }"), Means("plain text"))
+        .help("offer TLS to clients; the keys are those of `tls` of a listener")
+        .known_as(&["proxysql mysql-have_ssl", "mysql ssl_cert", "mysql ssl_key"])
+        .when("whenever clients come over a network"),
+    Key::new(Table::Mysql, "tls_required", Kind::Switch, Default("false"))
+        .help("refuse clients that do not use TLS; those on Unix sockets need none")
+        .known_as(&["proxysql use_ssl", "mysql require_secure_transport"]),
+    Key::new(Table::Mysql, "server_tls", Kind::Form("true, or a table such as { ca = \"/etc/mysql/ca.pem\", server_name = \"db.internal\" }"), Means("plain text"))
+        .help("reach the servers over TLS, but for those on Unix sockets; the keys are those of `tls` of an upstream")
+        .known_as(&["proxysql mysql_servers.use_ssl", "proxysql mysql-ssl_p2s_ca", "maxscale ssl"])
+        .when("whenever the servers are reached over a network"),
+    Key::new(Table::Mysql, "server_public_key", Kind::Path, Means("none"))
+        .help("PEM file with the servers' RSA key (public_key.pem of MySQL): with it a password is sent in full without TLS, where caching_sha2_password wants that")
+        .known_as(&["mysql caching_sha2_password_public_key_path"])
+        .when("for MySQL without TLS; not needed with `server_tls`"),
     Key::new(Table::Mysql, "database", Kind::Text, Means("none"))
         .help("database selected for clients that name none"),
     Key::new(Table::Mysql, "clients_max", integer(1, 1 << 20), Default("2048"))
@@ -72,4 +94,26 @@ pub(super) const KEYS: &[Key] = &[
         .help("how long a read waits on a replica for the session's own writes before it goes to the primary")
         .known_as(&["maxscale causal_reads_timeout"])
         .when("down when replicas often lag, so that reads go to the primary sooner"),
+    // users
+    Key::new(Table::MysqlUser, "name", Kind::Text, Required)
+        .help("user name, the same for clients and servers")
+        .known_as(&["proxysql mysql_users.username"]),
+    Key::new(Table::MysqlUser, "password", Kind::Text, Means("give `password_file` instead"))
+        .help("its password, or what `mysql.user` has of it for mysql_native_password: `*` and 40 hexadecimal digits, with which clients can log on by that method alone, and to servers that do, too")
+        .known_as(&["proxysql mysql_users.password"]),
+    Key::new(Table::MysqlUser, "password_file", Kind::Path, Means("give `password` instead"))
+        .help("file whose first line is the password, or that hash"),
+    Key::new(Table::MysqlUser, "access", Kind::List(&Kind::AddressRule), Means("everyone"))
+        .help("addresses from which the user may log on, the first match decides, no match may")
+        .known_as(&["proxysql mysql_firewall_whitelist_users"])
+        .when("to what the host part of the account on the servers said, which sees our address alone now"),
+    Key::new(Table::MysqlUser, "schemas", Kind::List(&Kind::Text), Means("any"))
+        .help("databases that the user may select; tables of others, named in full, are for the grants on the servers to forbid")
+        .known_as(&["proxysql mysql_users.schema_locked"]),
+    Key::new(Table::MysqlUser, "read_only", Kind::Switch, Default("false"))
+        .help("refuse every statement that is not known to change nothing")
+        .when("for reports and dashboards; a statement with a function of your own is refused, too"),
+    Key::new(Table::MysqlUser, "clients_max", integer(1, 1 << 20), Means("as many as the splitter's"))
+        .help("connections of the user at once, whole process; more are refused with error 1226")
+        .known_as(&["proxysql mysql_users.max_connections", "mysql max_user_connections"]),
 ];

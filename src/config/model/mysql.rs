@@ -1,7 +1,12 @@
 //! MySQL splitters.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use super::{Tls, UpstreamTls};
+use crate::guard::AddressRules;
+use crate::mysql::protocol::auth::sha2::PublicKey;
+use crate::mysql::protocol::auth::{Method, Verifier};
 use crate::runtime::net::Address;
 
 /// A MySQL read/write splitter.
@@ -19,6 +24,18 @@ pub struct Splitter {
     pub user: String,
     /// Its password.
     pub password: Secret,
+    /// Further accounts.
+    pub users: Vec<MysqlUser>,
+    /// The method that clients are asked for first, and those that begin with one that cannot be checked.
+    pub authentication: Method,
+    /// For clients that want TLS; `None`: it is not offered.
+    pub tls: Option<Arc<Tls>>,
+    /// Clients without TLS are refused, except on Unix sockets.
+    pub tls_required: bool,
+    /// How the servers are reached over TLS, except on Unix sockets; `None`: in clear.
+    pub server_tls: Option<Arc<UpstreamTls>>,
+    /// The servers' RSA key, for passwords that they want in full without TLS.
+    pub server_public_key: Option<PublicKey>,
     /// Database selected on connections whose client names none; empty: none.
     pub database: String,
     /// Client connections, whole process.
@@ -41,6 +58,30 @@ pub struct Splitter {
     pub causal_reads: CausalReads,
     /// How long a read waits on a replica for the session's own writes before it goes to the primary.
     pub causal_timeout: Duration,
+}
+
+impl Splitter {
+    /// The name of an account: 0 is `user`, n is `users[n - 1]`.
+    pub fn account_name(&self, account: usize) -> &str {
+        if account == 0 { &self.user } else { &self.users[account - 1].name }
+    }
+}
+
+/// A further account of a splitter.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MysqlUser {
+    /// User name, the same for clients and servers.
+    pub name: String,
+    /// What a client must prove, and servers are logged on to with.
+    pub verifier: Verifier,
+    /// Addresses from which the user may log on; `None`: all.
+    pub access: Option<Arc<AddressRules>>,
+    /// Databases that it may select; empty: any.
+    pub schemas: Vec<String>,
+    /// It may only read.
+    pub read_only: bool,
+    /// Its connections, whole process; `None`: as many as the splitter's.
+    pub clients_max: Option<usize>,
 }
 
 /// How fresh reads are.

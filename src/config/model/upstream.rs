@@ -230,6 +230,19 @@ pub struct UpstreamTls {
     pub trust: ServerTrust,
 }
 
+/// What is written, not what the files hold.
+impl PartialEq for UpstreamTls {
+    fn eq(&self, other: &UpstreamTls) -> bool {
+        let written = |tls: &UpstreamTls| {
+            let verifies = tls.trust.authorities().is_some();
+            (tls.server_name.clone(), tls.ca.clone(), tls.identity.clone(), verifies)
+        };
+        written(self) == written(other)
+    }
+}
+
+impl Eq for UpstreamTls {}
+
 impl UpstreamTls {
     /// The same for health checks.
     pub fn check(&self) -> CheckTls {

@@ -81,8 +81,14 @@ fn every_key_does_something() {
         };
         let (without, with) = (in_its_table(key, ""), in_its_table(key, &line));
         let shown = |text: &str| format!("{:?}", config(text)).replace("Secret(..)", "");
+        if key.name == "server_public_key" {
+            continue; // read from a file that is not there: shown by the logins to a server of MySQL 8
+        }
         if key.name == "password" && key.table == Table::Health {
             continue; // shown by the checks of MySQL
+        }
+        if key.name == "password" && key.table == Table::MysqlUser {
+            continue; // shown below, by the logins
         }
         if key.name == "password" {
             assert_eq!(config(&with).splitters[0].password.0, "other");
@@ -214,7 +220,17 @@ pub(super) fn in_its_table(key: &Key, line: &str) -> String {
             let parts =
                 ["listen = \"127.0.0.1:3307\"", "primary = \"127.0.0.1:3306\"", "user = \"u\"", "password = \"p\""];
             let parts = parts.iter().filter(|part| line.is_empty() || !part.starts_with(&format!("{} ", key.name)));
-            format!("[mysql.m]\n{}\n{line}\n", parts.copied().collect::<Vec<_>>().join("\n"))
+            let tls = match key.name {
+                "tls_required" => "tls.certificates = [{ chain = \"/a.pem\", key = \"/a.key\" }]\n",
+                _ => "",
+            };
+            format!("[mysql.m]\n{}\n{tls}{line}\n", parts.copied().collect::<Vec<_>>().join("\n"))
+        }
+        Table::MysqlUser => {
+            let main = "listen = \"127.0.0.1:3307\"\nprimary = \"127.0.0.1:3306\"\nuser = \"u\"\npassword = \"p\"";
+            let parts = ["name = \"v\"", "password = \"p\""];
+            let parts = parts.iter().filter(|part| line.is_empty() || !part.starts_with(&format!("{} ", key.name)));
+            format!("[mysql.m]\n{main}\n[[mysql.m.users]]\n{}\n{line}\n", parts.copied().collect::<Vec<_>>().join("\n"))
         }
         Table::Top => format!("{line}\n"),
         Table::Process if key.name.starts_with("stats_socket_") => {

@@ -879,50 +879,6 @@ fn apps() {
 }
 
 #[test]
-fn splitters() {
-    let head = "[mysql.m]\nlisten = \"127.0.0.1:3307\"\nprimary = \"127.0.0.1:3306\"\nuser = \"u\"\n";
-    check(
-        "[mysql.m]",
-        &[
-            "1:1 missing key `listen` in [mysql.m] | add `listen`: a list; each entry is an address, for example \"127.0.0.1:9000\" or \"unix:/run/app.sock\"",
-            "1:1 missing key `primary` in [mysql.m] | add `primary`: an address, for example \"127.0.0.1:9000\" or \"unix:/run/app.sock\"",
-            "1:1 missing key `user` in [mysql.m] | add `user`: a text",
-            "1:1 no password in [mysql.m] | add `password_file = \"/etc/one-server/mysql.password\"` or `password`",
-        ],
-    );
-    check(
-        &format!("{head}password = \"a\"\npassword_file = \"b\""),
-        &["6:1 both `password` and `password_file` in [mysql.m] | keep this one, and take `password` away"],
-    );
-    check(
-        &format!("{head}password = \"\""),
-        &["5:12 bad value for `password` in [mysql.m] | it is empty: write a text"],
-    );
-    check(
-        &format!("{head}password = \"a\"\nslaves = []"),
-        &[
-            "6:1 unknown key `slaves` in [mysql.m] | what mysql calls so is `replicas` here; it takes a list; each entry is an address, for example \"127.0.0.1:9000\" or \"unix:/run/app.sock\"",
-        ],
-    );
-    check(
-        &format!("{head}password = \"a\"\nreplicas = [\"1.1.1.1:1\", \"1.1.1.1:1\", 5, \"x\"]"),
-        &[
-            "6:26 1.1.1.1:1 stands twice in `replicas` of [mysql.m] | take it away",
-            "6:39 bad value for `replicas` in [mysql.m] | it is a number, but the key takes an address, for example \"127.0.0.1:9000\" or \"unix:/run/app.sock\"",
-            "6:42 bad value for `replicas` in [mysql.m] | `x` is not an address: write IP:PORT or [IPv6]:PORT, for example \"127.0.0.1:8080\"",
-        ],
-    );
-    check(
-        &format!("{head}password = \"a\"\ncausal_reads = \"sesion\""),
-        &["6:16 bad value for `causal_reads` in [mysql.m] | `sesion` is not known: did you mean \"session\"?"],
-    );
-    check(
-        "[mysql.m]\nlisten = []\nprimary = \"127.0.0.1:3306\"\nuser = \"u\"\npassword = \"p\"",
-        &["2:10 bad value for `listen` in [mysql.m] | it is empty: name at least one address"],
-    );
-}
-
-#[test]
 fn what_is_not_toml() {
     assert_eq!(problems("[http\nx = 1"), ["1:6 this is not TOML | unclosed table, expected `]`"]);
     assert_eq!(problems("[http]\nbody_max = \n"), ["2:12 this is not TOML | the value is missing"]);

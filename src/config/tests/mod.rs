@@ -9,6 +9,7 @@ mod http3;
 mod keys;
 mod limits;
 mod mistakes;
+mod mysql;
 mod names;
 mod protocol;
 mod routing;

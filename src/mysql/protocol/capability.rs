@@ -48,7 +48,7 @@ pub const DEPRECATE_EOF: u32 = 1 << 24;
 pub const SESSION_MASK: u32 =
     FOUND_ROWS | IGNORE_SPACE | INTERACTIVE | MULTI_STATEMENTS | MULTI_RESULTS | PS_MULTI_RESULTS;
 
-/// What the splitter offers to clients. Absent on purpose: TLS, compression, LOCAL INFILE, session trackers (consumed
+/// What the splitter offers to clients, beside TLS where it has certificates. Absent on purpose: compression, LOCAL INFILE, session trackers (consumed
 /// here), optional and cached result metadata, query attributes.
 pub const OFFERED: u32 = LONG_PASSWORD
     | LONG_FLAG

@@ -2,7 +2,7 @@
 //!
 //! Source: MySQL internals manual, `page_protocol_connection_phase_packets_protocol_handshake_v10`.
 
-use super::auth::{NATIVE, SCRAMBLE_BYTES, Scramble};
+use super::auth::{Method, SCRAMBLE_BYTES, Scramble};
 use super::lenenc::Fields;
 use super::packet::put_packet;
 use super::{ProtocolError, capability};
@@ -72,7 +72,7 @@ impl Greeting {
         fields.bytes(11)?;
         scramble[8..].copy_from_slice(fields.bytes(12)?);
         fields.u8()?;
-        let mut plugin = NATIVE.to_vec();
+        let mut plugin = Method::Native.plugin().to_vec();
         if capabilities & capability::PLUGIN_AUTH != 0 {
             plugin = fields.null_terminated().unwrap_or(fields.rest()).to_vec();
         }
@@ -90,12 +90,12 @@ mod tests {
         fn greetings_round_trip_and_short_ones_are_refused(connection_id: u32, scramble: [u8; 20], collation: u8) {
             let greeting = Greeting {
                 version: b"5.5.5-10.11.19-MariaDB".to_vec(), connection_id, scramble,
-                capabilities: capability::OFFERED, collation, status: 2, plugin: NATIVE.to_vec(),
+                capabilities: capability::OFFERED, collation, status: 2, plugin: Method::Native.plugin().to_vec(),
             };
             let mut out = Vec::new();
             greeting.encode(&mut out);
             prop_assert_eq!(Greeting::decode(&out[4..]), Ok(greeting));
-            for cut in 0..out.len() - 4 - NATIVE.len() - 1 {
+            for cut in 0..out.len() - 4 - Method::Native.plugin().len() - 1 {
                 prop_assert!(Greeting::decode(&out[4..4 + cut]).is_err());
             }
         }

@@ -7,6 +7,9 @@ use super::lenenc::{Fields, put_bytes};
 use super::packet::put_packet;
 use super::{ProtocolError, capability};
 
+/// Length of an SSLRequest's payload, and of the head of a login: capabilities, packet limit, collation, filler.
+const TLS_REQUEST_BYTES: usize = 4 + 4 + 1 + 23;
+
 /// Who wants to log on, and how.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Login<'a> {
@@ -27,7 +30,7 @@ pub struct Login<'a> {
 impl<'a> Login<'a> {
     /// Reads the payload of a HandshakeResponse41. Connection attributes are ignored.
     ///
-    /// Errors: `Malformed` for clients older than protocol 4.1 and for a TLS request (which we did not offer).
+    /// Errors: `Malformed` for clients older than protocol 4.1 and for a TLS request, see [`Login::is_tls_request`].
     pub fn decode(payload: &'a [u8]) -> Result<Login<'a>, ProtocolError> {
         let mut fields = Fields::new(payload);
         let capabilities = fields.u32()?;
@@ -38,7 +41,7 @@ impl<'a> Login<'a> {
         let collation = fields.u8()?;
         fields.bytes(23)?;
         if fields.is_empty() && capabilities & capability::SSL != 0 {
-            return Err(ProtocolError::Malformed("TLS request, but TLS was not offered"));
+            return Err(ProtocolError::Malformed("TLS request without an offer of TLS"));
         }
         let user = fields.null_terminated()?;
         let answer = if capabilities & capability::PLUGIN_AUTH_LENENC_DATA != 0 {
@@ -58,6 +61,19 @@ impl<'a> Login<'a> {
             login.plugin = fields.null_terminated().unwrap_or(fields.rest());
         }
         Ok(login)
+    }
+
+    /// Whether a client's first packet is an SSLRequest: the head of a login, after which TLS begins.
+    ///
+    /// Source: MySQL internals manual, `page_protocol_connection_phase_packets_protocol_ssl_request`.
+    pub fn is_tls_request(payload: &[u8]) -> bool {
+        payload.len() == TLS_REQUEST_BYTES
+            && Fields::new(payload).u32().is_ok_and(|capabilities| capabilities & capability::SSL != 0)
+    }
+
+    /// Appends an SSLRequest with the capabilities and the collation of this login.
+    pub fn encode_tls_request(&self, out: &mut Vec<u8>, sequence_id: u8) {
+        put_packet(out, sequence_id, |p| self.put_head(p));
     }
 
     /// Reads the payload of COM_CHANGE_USER, command byte included. `capabilities` are those of the connection,
@@ -82,10 +98,7 @@ impl<'a> Login<'a> {
     /// Appends a HandshakeResponse41 with the fields its capability flags call for.
     pub fn encode(&self, out: &mut Vec<u8>, sequence_id: u8) {
         put_packet(out, sequence_id, |p| {
-            p.extend_from_slice(&self.capabilities.to_le_bytes());
-            p.extend_from_slice(&(1u32 << 30).to_le_bytes());
-            p.push(self.collation);
-            p.extend_from_slice(&[0; 23]);
+            self.put_head(p);
             p.extend_from_slice(self.user);
             p.push(0);
             if self.capabilities & capability::PLUGIN_AUTH_LENENC_DATA != 0 {
@@ -103,6 +116,13 @@ impl<'a> Login<'a> {
                 p.push(0);
             }
         });
+    }
+
+    fn put_head(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.capabilities.to_le_bytes());
+        out.extend_from_slice(&(1u32 << 30).to_le_bytes());
+        out.push(self.collation);
+        out.extend_from_slice(&[0; 23]);
     }
 }
 
@@ -129,7 +149,15 @@ mod tests {
             };
             let mut out = Vec::new();
             login.encode(&mut out, 1);
-            prop_assert_eq!(Login::decode(&out[4..]), Ok(login));
+            prop_assert!(!Login::is_tls_request(&out[4..]));
+            prop_assert_eq!(Login::decode(&out[4..]), Ok(login.clone()));
+            login.encode_tls_request(&mut out, 1);
+            let request = &out[out.len() - TLS_REQUEST_BYTES..];
+            prop_assert!(!Login::is_tls_request(request), "without the flag");
+            let login = Login { capabilities: capabilities | capability::SSL, ..login };
+            out.clear();
+            login.encode_tls_request(&mut out, 1);
+            prop_assert!(Login::is_tls_request(&out[4..]) && Login::decode(&out[4..]).is_err());
         }
 
         #[test]

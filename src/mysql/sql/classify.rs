@@ -166,6 +166,16 @@ fn is_any(word: &[u8], keywords: &[&str]) -> bool {
     keywords.iter().any(|keyword| is(word, keyword))
 }
 
+/// The database in `USE name`, without its quotes. `None`: that is not what it says, or not plainly.
+pub fn used_schema(sql: &[u8], mode: Mode) -> Option<&[u8]> {
+    let mut lexer = Lexer::new(sql, mode);
+    match (lexer.next()?, lexer.next()?) {
+        (Token::Word(word), Token::Word(name)) if is(word, "USE") => Some(name),
+        (Token::Word(word), Token::Quoted(name)) if is(word, "USE") && !name.contains(&b'`') => Some(name),
+        _ => None,
+    }
+}
+
 /// Classifies one packet of SQL. Time is linear in its length; nothing is allocated.
 pub fn classify(sql: &[u8], mode: Mode) -> Class {
     let mut lexer = Lexer::new(sql, mode);

@@ -90,7 +90,7 @@ fn converse(probe: &Probe, input: &[u8], piece: usize) -> Verdict {
             Step::Done(verdict) => break verdict,
             Step::Send(bytes) => {
                 sent += 1;
-                assert!(sent <= 4 && !bytes.is_empty(), "login, switch, ping, end");
+                assert!(sent <= 12 && !bytes.is_empty(), "login, switches, ping, end");
                 conversation.on_bytes(&input[..seen])
             }
             Step::Read if seen == input.len() => break conversation.on_end(input),

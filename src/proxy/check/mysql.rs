@@ -1,12 +1,13 @@
 //! The beginning of a MySQL connection: greeting; with a user also login, ping and a proper end, so that the server
 //! does not count the check as an interrupted handshake.
 //!
-//! Speaks `mysql_native_password`; a user without a password may have any plugin.
+//! The password itself is never sent: the connection may be read by others.
 
 use super::{CheckStatus, Step, Verdict, closed, excerpt};
 use crate::config::model::MysqlProbe;
 use crate::mysql::protocol::ProtocolError;
-use crate::mysql::protocol::auth::{NATIVE, decode_switch, native_answer};
+use crate::mysql::protocol::auth::prover::{self, Secret};
+use crate::mysql::protocol::auth::{AuthError, Prover};
 use crate::mysql::protocol::capability::BACKEND_BASE;
 use crate::mysql::protocol::command::{PING, QUIT, put_bare};
 use crate::mysql::protocol::greeting::Greeting;
@@ -23,6 +24,8 @@ const COLLATION: u8 = 45;
 pub(super) struct Mysql<'a> {
     probe: &'a MysqlProbe,
     state: State,
+    /// Logs on.
+    prover: Option<Prover<'a>>,
     /// Bytes of the input that are read.
     taken: usize,
 }
@@ -40,7 +43,7 @@ enum State {
 
 impl<'a> Mysql<'a> {
     pub(super) fn new(probe: &'a MysqlProbe) -> Mysql<'a> {
-        Mysql { probe, state: State::Greeting, taken: 0 }
+        Mysql { probe, state: State::Greeting, prover: None, taken: 0 }
     }
 
     pub(super) fn on_bytes(&mut self, input: &[u8]) -> Step {
@@ -59,6 +62,10 @@ impl<'a> Mysql<'a> {
             }
             Err(error) => Err(error),
         };
+        if matches!(step, Ok(Step::Read)) {
+            // The packet was taken; the next one may be here already.
+            return self.on_bytes(input);
+        }
         step.unwrap_or_else(|error| {
             Step::Done(Verdict::invalid(format!("the answer is not MySQL: {error}: {}", excerpt(rest))))
         })
@@ -92,45 +99,42 @@ impl<'a> Mysql<'a> {
 
     fn on_greeting(&mut self, greeting: &Greeting) -> Result<Step, ProtocolError> {
         let Some((user, password)) = &self.probe.login else { return Ok(Step::Done(self.healthy())) };
-        let answer = native_answer(password.0.as_bytes(), &greeting.scramble);
-        let login = Login {
-            capabilities: BACKEND_BASE,
-            collation: COLLATION,
-            user: user.as_bytes(),
-            answer: &answer,
-            schema: b"",
-            plugin: NATIVE,
-        };
+        let secret = Secret::Password(password.0.as_bytes());
+        let prover = Prover::new(secret, &greeting.plugin, greeting.scramble, false, None);
+        let (plugin, answer) = prover.first_answer();
+        let user = user.as_bytes();
+        let login =
+            Login { capabilities: BACKEND_BASE, collation: COLLATION, user, answer: &answer, schema: b"", plugin };
         let mut out = Vec::new();
         login.encode(&mut out, 1);
+        self.prover = Some(prover);
         self.state = State::Login(2);
         Ok(Step::Send(out))
     }
 
     fn on_login_answer(&mut self, payload: &[u8], sequence_id: u8) -> Result<Step, ProtocolError> {
+        let Some(prover) = &mut self.prover else { return Err(ProtocolError::Malformed("answer to a login")) };
         let mut out = Vec::new();
-        match payload.first() {
-            Some(0) => {
+        match prover.on_packet(payload) {
+            Ok(prover::Step::End) => {
                 put_bare(&mut out, PING);
                 self.state = State::Ping;
             }
-            Some(0xFE) if sequence_id == 2 => {
-                let (plugin, scramble) = decode_switch(payload)?;
-                let password = self.probe.login.as_ref().map_or("", |(_, password)| password.0.as_str());
-                let answer = match (plugin == NATIVE, password.is_empty()) {
-                    (true, _) => native_answer(password.as_bytes(), &scramble),
-                    // An empty password is a single zero byte to the plugins that take passwords as they are.
-                    (false, true) => vec![0],
-                    (false, false) => {
-                        let text =
-                            format!("the server wants {} for this user, not mysql_native_password", excerpt(plugin));
-                        return Ok(Step::Done(Verdict::invalid(text)));
-                    }
-                };
-                put_packet(&mut out, 3, |packet| packet.extend_from_slice(&answer));
-                self.state = State::Login(4);
+            Ok(prover::Step::Answer(answer)) => {
+                put_packet(&mut out, sequence_id.wrapping_add(1), |packet| packet.extend_from_slice(&answer));
+                self.state = State::Login(sequence_id.wrapping_add(2));
             }
-            _ => return Err(ProtocolError::Malformed("answer to a login")),
+            Ok(prover::Step::Wait) => {
+                self.state = State::Login(sequence_id.wrapping_add(1));
+                return Ok(Step::Read);
+            }
+            Err(AuthError::Protocol(error)) => return Err(error),
+            Err(AuthError::NotSecret(method)) => {
+                let plugin = excerpt(method.plugin());
+                let text = format!("the server wants the password itself ({plugin}), which a check does not send");
+                return Ok(Step::Done(Verdict::invalid(text)));
+            }
+            Err(error) => return Ok(Step::Done(Verdict::invalid(error.to_string()))),
         }
         Ok(Step::Send(out))
     }

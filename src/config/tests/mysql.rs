@@ -1,0 +1,113 @@
+//! `[mysql.NAME]`: accounts, TLS, and what is wrong with them.
+
+use super::*;
+use crate::mysql::protocol::auth::native::{stage1, stage2};
+use crate::mysql::protocol::auth::{Method, Verifier};
+
+const HEAD: &str = "[mysql.m]\nlisten = \"127.0.0.1:3307\"\nprimary = \"127.0.0.1:3306\"\nuser = \"u\"\n";
+
+#[test]
+fn what_every_splitter_needs() {
+    check(
+        "[mysql.m]",
+        &[
+            "1:1 missing key `listen` in [mysql.m] | add `listen`: a list; each entry is an address, for example \"127.0.0.1:9000\" or \"unix:/run/app.sock\"",
+            "1:1 missing key `primary` in [mysql.m] | add `primary`: an address, for example \"127.0.0.1:9000\" or \"unix:/run/app.sock\"",
+            "1:1 missing key `user` in [mysql.m] | add `user`: a text",
+            "1:1 no password in [mysql.m] | add `password_file = \"/etc/one-server/mysql.password\"` or `password`",
+        ],
+    );
+    check(
+        &format!("{HEAD}password = \"a\"\npassword_file = \"b\""),
+        &["6:1 both `password` and `password_file` in [mysql.m] | keep this one, and take `password` away"],
+    );
+    check(
+        &format!("{HEAD}password = \"\""),
+        &["5:12 bad value for `password` in [mysql.m] | it is empty: write a text"],
+    );
+    check(
+        &format!("{HEAD}password = \"a\"\nslaves = []"),
+        &[
+            "6:1 unknown key `slaves` in [mysql.m] | what mysql calls so is `replicas` here; it takes a list; each entry is an address, for example \"127.0.0.1:9000\" or \"unix:/run/app.sock\"",
+        ],
+    );
+    check(
+        &format!("{HEAD}password = \"a\"\nreplicas = [\"1.1.1.1:1\", \"1.1.1.1:1\", 5, \"x\"]"),
+        &[
+            "6:26 1.1.1.1:1 stands twice in `replicas` of [mysql.m] | take it away",
+            "6:39 bad value for `replicas` in [mysql.m] | it is a number, but the key takes an address, for example \"127.0.0.1:9000\" or \"unix:/run/app.sock\"",
+            "6:42 bad value for `replicas` in [mysql.m] | `x` is not an address: write IP:PORT or [IPv6]:PORT, for example \"127.0.0.1:8080\"",
+        ],
+    );
+    check(
+        &format!("{HEAD}password = \"a\"\ncausal_reads = \"sesion\""),
+        &["6:16 bad value for `causal_reads` in [mysql.m] | `sesion` is not known: did you mean \"session\"?"],
+    );
+    check(
+        "[mysql.m]\nlisten = []\nprimary = \"127.0.0.1:3306\"\nuser = \"u\"\npassword = \"p\"",
+        &["2:10 bad value for `listen` in [mysql.m] | it is empty: name at least one address"],
+    );
+}
+
+#[test]
+fn accounts_are_compiled() {
+    let users = "users = [{ name = \"a\", password = \"x\" }, { name = \"b\", \
+                 password = \"*14E65567ABDB5135D0CFD9A70B3032C179A49EE7\", read_only = true, schemas = [\"d\"], clients_max = 3, \
+                 access = [\"allow 10.0.0.0/8\", \"deny all\"] }]";
+    let config = config(&format!("{HEAD}password = \"p\"\n{users}\n"));
+    let splitter = &config.splitters[0];
+    let [a, b] = &splitter.users[..] else { panic!("two users") };
+    assert_eq!((splitter.account_name(0), splitter.account_name(1), splitter.account_name(2)), ("u", "a", "b"));
+    assert_eq!((&a.verifier, a.read_only, a.clients_max), (&Verifier::Password(b"x".to_vec()), false, None));
+    assert!(a.access.is_none() && a.schemas.is_empty());
+    assert_eq!(
+        b.verifier,
+        Verifier::NativeHash(stage2(&stage1(b"secret"))),
+        "the hash of a password is taken for what it is"
+    );
+    assert_eq!((b.read_only, b.clients_max, b.schemas.join(",")), (true, Some(3), "d".into()));
+    let admits = |text: &str| {
+        b.access.as_ref().is_some_and(|rules| rules.admits(crate::guard::Source::Ip(text.parse().unwrap())))
+    };
+    assert!(admits("10.1.2.3") && !admits("192.0.2.1"));
+    assert_eq!(splitter.authentication, Method::Native);
+    let shown = format!("{splitter:?}");
+    assert!(!shown.contains("14E6") && !shown.contains("120"), "no secret is ever shown: {shown}");
+}
+
+#[test]
+fn mistakes_of_accounts_and_tls() {
+    let lines = |lines: &str| format!("{HEAD}password = \"p\"\n{lines}");
+    check(
+        &lines("users = [{ name = \"u\", password = \"x\" }]"),
+        &["6:19 user `u` stands twice in [mysql.m] | each account has one entry, and `user` needs none: take one away"],
+    );
+    check(
+        &lines("users = [{ password = \"x\" }, { name = \"b\" }, \"c\"]"),
+        &[
+            "6:10 missing key `name` in users of [mysql.m] | add `name`: a text",
+            "6:30 no password in users of [mysql.m] | add `password_file = \"/etc/one-server/mysql.password\"` or `password`",
+            "6:46 bad user in [mysql.m] | it is a text: write a table with `name` and `password_file`",
+        ],
+    );
+    check(
+        &lines("users = [{ name = \"b\", password = \"x\", readonly = true }]"),
+        &["6:40 unknown key `readonly` in users of [mysql.m] | did you mean `read_only`? it takes true or false"],
+    );
+    check(
+        &lines("tls_required = true"),
+        &["6:1 `tls_required` of [mysql.m] lets nobody in | no TLS is offered: add `tls` with a certificate"],
+    );
+    check(
+        &lines("server_tls = 5"),
+        &[
+            "6:14 bad value for `server_tls` in [mysql.m] | it is a whole number: write true, false, or a table such as { server_name = \"api.internal\" }",
+        ],
+    );
+    check(
+        &lines("authentication = \"native\""),
+        &[
+            "6:18 bad value for `authentication` in [mysql.m] | `native` is not known: write \"mysql_native_password\", \"caching_sha2_password\" or \"client_ed25519\"",
+        ],
+    );
+}

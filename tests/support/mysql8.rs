@@ -1,0 +1,329 @@
+//! A server that does what MySQL 8 does otherwise than MariaDB when somebody logs on; and small clients.
+//!
+//! Written from the protocol's documentation (MySQL internals manual, `page_caching_sha2_authentication_exchanges`), with
+//! nothing of the code under test but its packets' encoders.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+use aws_lc_rs::digest::{SHA256, digest};
+use aws_lc_rs::encoding::AsDer;
+use aws_lc_rs::rsa::{KeySize, OAEP_SHA1_MGF1SHA1, OaepPrivateDecryptingKey, PrivateDecryptingKey};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
+
+use super::support::tls::Identity;
+
+/// How the server wants to be convinced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Full {
+    /// The first answer is enough.
+    Warm,
+    /// It wants the password itself, over TLS.
+    InClear,
+    /// It wants the password, encrypted with its key.
+    Sealed,
+    /// `sha256_password`, over TLS.
+    Sha256InClear,
+    /// The same, encrypted.
+    Sha256Sealed,
+    /// `mysql_clear_password`.
+    ClearPlugin,
+    /// It offers TLS, and something is sent behind the greeting.
+    Injecting,
+}
+
+/// The RSA key of a server.
+#[derive(Clone)]
+pub(crate) struct RsaKey(PrivateDecryptingKey);
+
+impl RsaKey {
+    pub(crate) fn new() -> RsaKey {
+        RsaKey(PrivateDecryptingKey::generate(KeySize::Rsa2048).expect("a key"))
+    }
+
+    pub(crate) fn public_pem(&self) -> String {
+        let der = self.0.public_key().as_der().expect("its form").as_ref().to_vec();
+        let text = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, der);
+        format!("-----BEGIN PUBLIC KEY-----\n{text}\n-----END PUBLIC KEY-----\n")
+    }
+
+    fn open(&self, sealed: &[u8]) -> Option<Vec<u8>> {
+        let key = OaepPrivateDecryptingKey::new(self.0.clone()).expect("a key");
+        let mut room = vec![0; key.min_output_size()];
+        key.decrypt(&OAEP_SHA1_MGF1SHA1, sealed, &mut room, None).ok().map(|plain| plain.to_vec())
+    }
+}
+
+/// The server.
+pub(crate) struct Mysql8 {
+    address: SocketAddr,
+    state: Arc<State>,
+}
+
+struct State {
+    full: Full,
+    user: String,
+    password: String,
+    key: RsaKey,
+    tls: Arc<ServerConfig>,
+    logins: AtomicUsize,
+    has_seen_password: AtomicBool,
+    complaints: Mutex<Vec<String>>,
+    stops: AtomicBool,
+}
+
+const SCRAMBLE: &[u8; 20] = b"abcdefghij0123456789";
+const SSL: u32 = 1 << 11;
+const CAPABILITIES: u32 = 0x00FF_F7FF | 1 << 24;
+
+trait Wire: Read + Write {}
+impl<T: Read + Write> Wire for T {}
+
+impl Mysql8 {
+    pub(crate) fn start(full: Full, user: &str, password: &str, key: &RsaKey, identity: Identity) -> Mysql8 {
+        let chain: Vec<CertificateDer<'static>> = identity.certificates();
+        let private: PrivateKeyDer<'static> = identity.private_key();
+        let tls = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
+            .with_safe_default_protocol_versions()
+            .expect("versions")
+            .with_no_client_auth()
+            .with_single_cert(chain, private)
+            .expect("a certificate");
+        let state = Arc::new(State {
+            full,
+            user: user.into(),
+            password: password.into(),
+            key: key.clone(),
+            tls: Arc::new(tls),
+            logins: AtomicUsize::new(0),
+            has_seen_password: AtomicBool::new(false),
+            complaints: Mutex::default(),
+            stops: AtomicBool::new(false),
+        });
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let shared = state.clone();
+        std::thread::spawn(move || {
+            for stream in listener.incoming().map_while(Result::ok) {
+                if shared.stops.load(Ordering::Relaxed) {
+                    return;
+                }
+                let state = shared.clone();
+                std::thread::spawn(move || state.serve(stream));
+            }
+        });
+        Mysql8 { address, state }
+    }
+
+    pub(crate) fn port(&self) -> u16 {
+        self.address.port()
+    }
+
+    /// Logins that were right.
+    pub(crate) fn logins(&self) -> usize {
+        self.state.logins.load(Ordering::Relaxed)
+    }
+
+    /// What clients did that they should not have done.
+    pub(crate) fn complaints(&self) -> Vec<String> {
+        self.state.complaints.lock().expect("a lock").clone()
+    }
+
+    /// Somebody has sent the password in clear, without TLS.
+    pub(crate) fn has_seen_password(&self) -> bool {
+        self.state.has_seen_password.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Mysql8 {
+    fn drop(&mut self) {
+        self.state.stops.store(true, Ordering::Relaxed);
+        let _ = TcpStream::connect(self.address);
+    }
+}
+
+impl State {
+    fn complain(&self, what: impl Into<String>) {
+        self.complaints.lock().expect("a lock").push(what.into());
+    }
+
+    fn serve(&self, mut stream: TcpStream) {
+        let plugin = match self.full {
+            Full::Sha256InClear | Full::Sha256Sealed => "sha256_password",
+            _ => "caching_sha2_password",
+        };
+        let offers_tls = matches!(self.full, Full::InClear | Full::Sha256InClear | Full::ClearPlugin | Full::Injecting);
+        let capabilities = if offers_tls { CAPABILITIES | SSL } else { CAPABILITIES };
+        let mut greeting = vec![10];
+        greeting.extend_from_slice(b"8.4.3\0\x01\0\0\0");
+        greeting.extend_from_slice(&SCRAMBLE[..8]);
+        greeting.push(0);
+        greeting.extend_from_slice(&(capabilities as u16).to_le_bytes());
+        greeting.extend_from_slice(&[255, 2, 0]);
+        greeting.extend_from_slice(&((capabilities >> 16) as u16).to_le_bytes());
+        greeting.push(21);
+        greeting.extend_from_slice(&[0; 10]);
+        greeting.extend_from_slice(&SCRAMBLE[8..]);
+        greeting.push(0);
+        greeting.extend_from_slice(plugin.as_bytes());
+        greeting.push(0);
+        let mut sent = frame(0, &greeting);
+        if self.full == Full::Injecting {
+            sent.extend_from_slice(&frame(2, b"\0\0\0\x02\0\0\0"));
+        }
+        if stream.write_all(&sent).is_err() {
+            return;
+        }
+        let Some((sequence_id, first)) = packet(&mut stream) else { return };
+        self.look_for_password(&first);
+        if first.len() == 32 && u32::from_le_bytes(first[..4].try_into().expect("four")) & SSL != 0 {
+            let connection = ServerConnection::new(self.tls.clone()).expect("a session");
+            let mut secure = StreamOwned::new(connection, stream);
+            let Some((sequence_id, login)) = packet(&mut secure) else { return };
+            self.log_on(&mut secure, true, sequence_id, &login);
+        } else {
+            self.log_on(&mut stream, false, sequence_id, &first);
+        }
+    }
+
+    fn look_for_password(&self, bytes: &[u8]) {
+        let password = self.password.as_bytes();
+        let seen = bytes.windows(password.len()).any(|window| window == password);
+        self.has_seen_password.fetch_or(seen, Ordering::Relaxed);
+    }
+
+    fn log_on(&self, wire: &mut dyn Wire, is_tls: bool, mut sequence_id: u8, login: &[u8]) {
+        let mut parts = login[32..].splitn(2, |byte| *byte == 0);
+        let user = parts.next().unwrap_or_default();
+        if user != self.user.as_bytes() {
+            return self.complain(format!("user {:?}", String::from_utf8_lossy(user)));
+        }
+        let rest = parts.next().unwrap_or_default();
+        let (answer, rest) = rest[1..].split_at(usize::from(rest[0]));
+        let send =
+            |wire: &mut dyn Wire, sequence_id: u8, payload: &[u8]| wire.write_all(&frame(sequence_id, payload)).is_ok();
+        let next = |wire: &mut dyn Wire, sequence_id: &mut u8, payload: &[u8]| -> Option<Vec<u8>> {
+            *sequence_id = sequence_id.wrapping_add(1);
+            send(wire, *sequence_id, payload).then_some(())?;
+            let (got, payload) = packet(wire)?;
+            *sequence_id = sequence_id.wrapping_add(1);
+            if got != *sequence_id {
+                self.complain(format!("sequence id {got} for {sequence_id}"));
+            }
+            if !is_tls {
+                self.look_for_password(&payload);
+            }
+            Some(payload)
+        };
+        let plain = [self.password.as_bytes(), b"\0"].concat();
+        let proven = match self.full {
+            Full::Warm | Full::InClear | Full::Sealed | Full::Injecting => {
+                if !rest.windows(21).any(|window| window == b"caching_sha2_password") || answer != self.fast_answer() {
+                    self.complain("the first answer is wrong");
+                }
+                match self.full {
+                    Full::Warm => {
+                        sequence_id = sequence_id.wrapping_add(1);
+                        send(wire, sequence_id, b"\x01\x03");
+                        true
+                    }
+                    Full::Sealed => next(wire, &mut sequence_id, b"\x01\x04")
+                        .is_some_and(|sealed| self.unseal(&sealed) == Some(plain)),
+                    _ => next(wire, &mut sequence_id, b"\x01\x04").is_some_and(|told| told == plain && is_tls),
+                }
+            }
+            Full::Sha256InClear | Full::Sha256Sealed | Full::ClearPlugin => {
+                let plugin: &[u8] =
+                    if self.full == Full::ClearPlugin { b"mysql_clear_password" } else { b"sha256_password" };
+                let mut switch = [b"\xFE", plugin, b"\0"].concat();
+                if self.full != Full::ClearPlugin {
+                    switch.extend_from_slice(SCRAMBLE);
+                    switch.push(0);
+                }
+                let told = next(wire, &mut sequence_id, &switch);
+                match self.full {
+                    Full::Sha256Sealed => told.is_some_and(|sealed| self.unseal(&sealed) == Some(plain)),
+                    _ => told.is_some_and(|told| told == plain && is_tls),
+                }
+            }
+        };
+        if !proven {
+            return;
+        }
+        self.logins.fetch_add(1, Ordering::Relaxed);
+        sequence_id = sequence_id.wrapping_add(1);
+        send(wire, sequence_id, b"\0\0\0\x02\0\0\0");
+        // Whatever comes now went well.
+        while packet(wire).is_some() {
+            if !send(wire, 1, b"\0\0\0\x02\0\0\0") {
+                return;
+            }
+        }
+    }
+
+    fn fast_answer(&self) -> Vec<u8> {
+        let sha = |bytes: &[u8]| digest(&SHA256, bytes).as_ref().to_vec();
+        let stage1 = sha(self.password.as_bytes());
+        let mask = sha(&[sha(&stage1), SCRAMBLE.to_vec()].concat());
+        stage1.iter().zip(mask).map(|(a, b)| a ^ b).collect()
+    }
+
+    fn unseal(&self, sealed: &[u8]) -> Option<Vec<u8>> {
+        let masked = self.key.open(sealed)?;
+        Some(masked.iter().zip(SCRAMBLE.iter().cycle()).map(|(a, b)| a ^ b).collect())
+    }
+}
+
+fn frame(sequence_id: u8, payload: &[u8]) -> Vec<u8> {
+    let [a, b, c, _] = (payload.len() as u32).to_le_bytes();
+    [&[a, b, c, sequence_id], payload].concat()
+}
+
+fn packet(wire: &mut dyn Wire) -> Option<(u8, Vec<u8>)> {
+    let mut head = [0; 4];
+    wire.read_exact(&mut head).ok()?;
+    let mut payload = vec![0; u32::from_le_bytes([head[0], head[1], head[2], 0]) as usize];
+    wire.read_exact(&mut payload).ok()?;
+    Some((head[3], payload))
+}
+
+/// A client in clear that stays connected.
+pub(crate) struct Plain {
+    runtime: tokio::runtime::Runtime,
+    conn: mysql_async::Conn,
+}
+
+impl Plain {
+    pub(crate) fn connect(address: SocketAddr, user: &str, password: &str) -> Plain {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        let conn = runtime.block_on(mysql_async::Conn::new(options(address, user, password))).expect("logged on");
+        Plain { runtime, conn }
+    }
+
+    pub(crate) fn value(&mut self, sql: &str) -> String {
+        use mysql_async::prelude::Queryable;
+        self.runtime.block_on(self.conn.query_first::<String, _>(sql)).expect("an answer").expect("a row")
+    }
+}
+
+fn options(address: SocketAddr, user: &str, password: &str) -> mysql_async::OptsBuilder {
+    mysql_async::OptsBuilder::default()
+        .ip_or_hostname(address.ip().to_string())
+        .tcp_port(address.port())
+        .user(Some(user))
+        .pass(Some(password))
+        .prefer_socket(false)
+}
+
+/// COM_CHANGE_USER, again and again, with statements between.
+pub(crate) fn change_user_often(address: SocketAddr, user: &str, password: &str) {
+    let mut plain = Plain::connect(address, user, password);
+    for turn in 0..5 {
+        assert_eq!(plain.value(&format!("SELECT {turn}")), turn.to_string());
+        let changed = plain.runtime.block_on(plain.conn.change_user(mysql_async::ChangeUserOpts::default()));
+        changed.expect("still the same user");
+    }
+}
