@@ -601,6 +601,7 @@ fn old_client(port: u16) -> std::net::TcpStream {
         answer: &answer,
         schema: b"d",
         plugin: auth::Method::Native.plugin(),
+        zstd_level: 0,
     };
     let mut out = Vec::new();
     login.encode(&mut out, 1);

@@ -307,3 +307,44 @@ fn a_greeting_with_more_behind_it_is_not_believed() {
     site.wait_for_line("the reason", |line| line.contains("more than a greeting"));
     assert_eq!((server.logins(), server.has_seen_password()), (0, false));
 }
+
+#[test]
+fn clients_may_have_their_packets_compressed() {
+    let cluster = Cluster::start(0);
+    with_both_drivers(|driver| {
+        let identity = trusted().server(&["127.0.0.1"], Kind::Ecdsa);
+        let server = with_tls_files(splitter(driver, cluster.primary.port, TLS), &identity).start();
+        let address = server.address("db");
+        let ca = format!("--ssl-ca={}/ca.pem", server.folder().display());
+        for arguments in [&["--compress", "--skip-ssl"][..], &["--compress", ca.as_str()]] {
+            let status = ask(address, arguments, "SELECT 1+1");
+            assert_eq!(status, Ok("2".into()), "{arguments:?}");
+            let statement = format!("SELECT MD5('{}'), LENGTH('{}')", "z".repeat(100_000), "q".repeat(30));
+            assert_eq!(ask(address, arguments, &statement), ask(address, &["--skip-ssl"], &statement));
+            let wide = ask(address, arguments, "SELECT REPEAT('x', 5000000)").expect("an answer");
+            assert!(wide.len() == 5_000_000 && wide.bytes().all(|byte| byte == b'x'));
+            let rows = "WITH RECURSIVE n AS (SELECT 1 AS i UNION ALL SELECT i + 1 FROM n WHERE i < 900) SELECT i, MD5(i), RAND(i) FROM n";
+            assert_eq!(ask(address, arguments, rows), ask(address, &["--skip-ssl"], rows));
+        }
+        mysql8::compressed_work(address, USER, PASSWORD);
+    });
+}
+
+#[test]
+fn clients_may_have_them_compressed_by_zstd_as_mysql_8_has_it() {
+    let cluster = Cluster::start(0);
+    let server = splitter(Driver::Auto, cluster.primary.port, "").start();
+    let mut client = mysql8::ZstdClient::connect(server.address("db"), USER, PASSWORD);
+    assert!(client.query("SELECT 'abc'").windows(4).any(|window| window == b"\x03abc"));
+    let big = client.query("SELECT REPEAT('x', 200000)");
+    assert!(big.windows(150_000).any(|window| window.iter().all(|byte| *byte == b'x')));
+    assert!(client.received_bytes() < 5_000, "{} bytes came", client.received_bytes());
+    let statement = format!("SELECT LENGTH('{}')", "y".repeat(70_000));
+    assert!(client.query(&statement).windows(6).any(|window| window == b"\x0570000"));
+    // What is no frame ends the connection, and nothing else.
+    client.send_raw(b"\x20\0\0\0\xFF\xFF\xFFgarbage garbage garbage garbage!");
+    assert!(client.is_closed());
+    let none = splitter(Driver::Auto, cluster.primary.port, "compression = false\n").start();
+    assert_eq!(mysql8::offered(none.address("db")) & (1 << 5 | 1 << 26), 0, "not offered");
+    assert_eq!(ask(none.address("db"), &["--compress"], "SELECT 1"), Ok("1".into()));
+}

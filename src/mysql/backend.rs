@@ -259,6 +259,7 @@ impl Backend {
             answer: b"",
             schema: schema.unwrap_or_default(),
             plugin: b"",
+            zstd_level: 0,
         };
         if schema.is_some() {
             login.capabilities |= CONNECT_WITH_DB;

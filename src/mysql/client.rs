@@ -19,6 +19,7 @@ use super::lease::{Lease, LeaseError};
 use super::pool::Wish;
 use super::protocol::capability::{DEPRECATE_EOF, MULTI_STATEMENTS, SESSION_MASK};
 use super::protocol::command;
+use super::protocol::compressed::Algorithm;
 use super::protocol::login::Login;
 use super::protocol::packet::{HEADER_BYTES, PAYLOAD_BYTES_MAX, answer_sequence_id, message_bytes};
 use super::protocol::response::{ErrPacket, LOST, OkPacket, UNREACHABLE, put_eof};
@@ -111,6 +112,12 @@ impl Wire {
     pub(super) async fn begin_tls(&mut self, settings: &Arc<ServerConfig>) -> io::Result<()> {
         let first = std::mem::take(&mut self.input);
         self.stream.accept_tls(settings, first).await
+    }
+
+    /// Packets are compressed from now on.
+    pub(super) fn pack(&mut self, algorithm: Algorithm) {
+        let first = std::mem::take(&mut self.input);
+        self.stream.pack(algorithm, first);
     }
 
     async fn fill(&mut self) -> io::Result<()> {

@@ -12,7 +12,8 @@ use super::client::{Client, Wire};
 use super::protocol::auth::native::scramble_from;
 use super::protocol::auth::switch::{put_more, put_switch};
 use super::protocol::auth::{Method, Verifier, ed25519, sha2};
-use super::protocol::capability::{OFFERED, SESSION_MASK, SSL};
+use super::protocol::capability::{COMPRESS, OFFERED, SESSION_MASK, SSL, ZSTD_COMPRESSION};
+use super::protocol::compressed::Algorithm;
 use super::protocol::greeting::Greeting;
 use super::protocol::login::Login;
 use super::protocol::packet::HEADER_BYTES;
@@ -74,6 +75,7 @@ impl Splitter {
         let account = self.authenticate(wire, login.user, begun, answer, peer).await?;
         let schema = self.schema_of(&login);
         self.allow_schema(account.account(), schema.as_deref(), login.user, peer)?;
+        let algorithm = self.compression(&login);
         let capabilities = login.capabilities & OFFERED;
         let key =
             Key { capabilities: capabilities & SESSION_MASK, collation: login.collation, account: account.account() };
@@ -82,6 +84,9 @@ impl Splitter {
         let mut out = Vec::with_capacity(16);
         OkPacket::plain(client.session.own_status()).encode(&mut out, wire.next_sequence_id, false);
         wire.send(out).await?;
+        if let Some(algorithm) = algorithm {
+            wire.pack(algorithm);
+        }
         Ok(client)
     }
 
@@ -98,7 +103,7 @@ impl Splitter {
             version: identity.version.clone(),
             connection_id: self.shared.next_connection_id(),
             scramble: scramble_from(rand::random()),
-            capabilities: if self.tls().is_some() { OFFERED | SSL } else { OFFERED },
+            capabilities: self.offered(),
             collation: identity.collation,
             status: first_status(self.shared.mode()),
             plugin: method.plugin().to_vec(),
@@ -107,6 +112,21 @@ impl Splitter {
         greeting.encode(&mut out);
         wire.send(out).await?;
         Ok(greeting)
+    }
+
+    fn offered(&self) -> u32 {
+        let tls = if self.tls().is_some() { SSL } else { 0 };
+        let compression = if self.config().compression { COMPRESS | ZSTD_COMPRESSION } else { 0 };
+        OFFERED | tls | compression
+    }
+
+    /// How packets are compressed once the client is in, if it wants that.
+    fn compression(&self, login: &Login<'_>) -> Option<Algorithm> {
+        match login.capabilities & self.offered() {
+            flags if flags & COMPRESS != 0 => Some(Algorithm::Zlib),
+            flags if flags & ZSTD_COMPRESSION != 0 => Some(Algorithm::Zstd(login.zstd_level)),
+            _ => None,
+        }
     }
 
     /// The login packet, behind TLS if the client asks for it.

@@ -1,6 +1,6 @@
 //! MySQL read/write splitter: writes and whatever is doubtful to the primary, certain reads to fresh replicas.
 //!
-//! A client speaks to the splitter as to one server, in clear or over TLS. Between statements its session
+//! A client speaks to the splitter as to one server, in clear or over TLS, compressed or not. Between statements its session
 //! holds no connection to a server unless it has to ([`session`]); the pool of each data worker lends connections
 //! that are in the state the session must see ([`pool`], [`backend`]). Results pass through by packet framing
 //! ([`protocol::follow`]).
@@ -9,7 +9,7 @@
 //! client -> serve (login) -> client (commands) -> sql (class) -> session (route) -> statement -> pool -> backend
 //!                                                                      monitor -> shared -^
 //! ```
-//! Absent on purpose: compression, LOAD DATA LOCAL, replication commands, and KILL (its
+//! Absent on purpose: compression towards servers, LOAD DATA LOCAL, replication commands, and KILL (its
 //! connection ids would be the splitter's): each is refused with an error that says so.
 
 pub mod account;

@@ -359,8 +359,15 @@ impl Probe {
         not_refused(&payload)?;
         let greeting = Greeting::decode(&payload)?;
         let user = config.user.as_bytes();
-        let mut login =
-            Login { capabilities: BACKEND_BASE, collation: 45, user, answer: b"", schema: b"", plugin: b"" };
+        let mut login = Login {
+            capabilities: BACKEND_BASE,
+            collation: 45,
+            user,
+            answer: b"",
+            schema: b"",
+            plugin: b"",
+            zstd_level: 0,
+        };
         let mut sequence_id = 1;
         if let Some((tls, name)) = config.server_tls.as_ref().zip(shared.tls_name(server)) {
             login.capabilities |= SSL;

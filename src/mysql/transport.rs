@@ -1,4 +1,4 @@
-//! The bytes of one connection, in clear or over TLS, to a client or to a server.
+//! The bytes of one connection, in clear or over TLS, compressed or not, to a client or to a server.
 //!
 //! TLS begins in the middle of the login (SSLRequest), so a connection starts in clear and is secured later. An idle one holds
 //! no buffers. One read and one write may be under way at once.
@@ -11,6 +11,7 @@ use std::sync::Arc;
 use rustls::{ClientConfig, ServerConfig};
 use rustls_pki_types::ServerName;
 
+use super::protocol::compressed::{Algorithm, Frames};
 use crate::runtime::net::{Peek, Stream};
 use crate::tls::{Outbound, Session, TlsError};
 
@@ -19,11 +20,23 @@ const PIECE_BYTES_MAX: usize = 48 << 10;
 /// Ciphertext asked for at once in a handshake, and beyond the plaintext that is wanted.
 const HANDSHAKE_BYTES: usize = 4 << 10;
 const RECORD_OVERHEAD: usize = 64;
+/// What is compressed before it is sent: the worker has others to serve between.
+const PACKED_BYTES_MAX: usize = 64 << 10;
 
 /// See the module.
 pub struct Transport {
     stream: Stream,
     secure: Option<Box<Secure>>,
+    packed: Option<Box<Packed>>,
+}
+
+/// What lies between compressed packets and their user.
+struct Packed {
+    frames: RefCell<Frames>,
+    /// The beginning of a frame, or frames that have not been unpacked yet.
+    incoming: RefCell<Vec<u8>>,
+    /// Unpacked, not taken yet.
+    plain: RefCell<Vec<u8>>,
 }
 
 /// A TLS session, and what lies between it and its user.
@@ -84,7 +97,7 @@ impl Side {
 impl Transport {
     /// In clear.
     pub fn new(stream: Stream) -> Transport {
-        Transport { stream, secure: None }
+        Transport { stream, secure: None, packed: None }
     }
 
     /// Lets a client make a TLS session. `first`: what it has sent of that already.
@@ -147,6 +160,12 @@ impl Transport {
         Ok(())
     }
 
+    /// Packets are compressed from now on, in both directions. `first`: what has come of them already.
+    pub fn pack(&mut self, algorithm: Algorithm, first: Vec<u8>) {
+        let frames = RefCell::new(Frames::new(algorithm));
+        self.packed = Some(Box::new(Packed { frames, incoming: RefCell::new(first), plain: RefCell::default() }));
+    }
+
     /// Whether TLS is spoken.
     pub fn is_tls(&self) -> bool {
         self.secure.is_some()
@@ -167,6 +186,13 @@ impl Transport {
     /// Returns the number of bytes added; 0: nothing more comes. Errors: also `UnexpectedEof` where the other side closed
     /// without saying so in TLS, and `InvalidData` where what it sends is no TLS. Panics when `buffer` has no spare capacity.
     pub async fn read(&self, buffer: Vec<u8>) -> (io::Result<usize>, Vec<u8>) {
+        match &self.packed {
+            None => self.read_bytes(buffer).await,
+            Some(packed) => packed.read(self, buffer).await,
+        }
+    }
+
+    async fn read_bytes(&self, buffer: Vec<u8>) -> (io::Result<usize>, Vec<u8>) {
         match &self.secure {
             None => self.stream.read(buffer).await,
             Some(secure) => secure.read(&self.stream, buffer).await,
@@ -175,6 +201,18 @@ impl Transport {
 
     /// Sends all of `bytes` and gives the buffer back. One at a time.
     pub async fn write_all(&self, bytes: Vec<u8>) -> (io::Result<()>, Vec<u8>) {
+        let Some(packed) = &self.packed else { return self.write_bytes(bytes).await };
+        for piece in bytes.chunks(PACKED_BYTES_MAX) {
+            let mut out = Vec::new();
+            packed.frames.borrow_mut().send(piece, &mut out);
+            if let (Err(error), _) = self.write_bytes(out).await {
+                return (Err(error), bytes);
+            }
+        }
+        (Ok(()), bytes)
+    }
+
+    async fn write_bytes(&self, bytes: Vec<u8>) -> (io::Result<()>, Vec<u8>) {
         match &self.secure {
             None => self.stream.write_all(bytes).await,
             Some(secure) => (secure.send(&self.stream, &bytes).await, bytes),
@@ -183,19 +221,20 @@ impl Transport {
 
     /// Waits until a read would find something, without holding a buffer.
     pub async fn readable(&self) -> io::Result<()> {
-        match &self.secure {
-            Some(secure) if !secure.plain.borrow().is_empty() => Ok(()),
-            _ => self.stream.readable().await,
-        }
+        if self.has_bytes() { Ok(()) } else { self.stream.readable().await }
+    }
+
+    /// Something has come that nobody has taken yet.
+    fn has_bytes(&self) -> bool {
+        let of_tls = self.secure.as_ref().is_some_and(|secure| !secure.plain.borrow().is_empty());
+        let packed = |packed: &Packed| !packed.plain.borrow().is_empty() || !packed.incoming.borrow().is_empty();
+        of_tls || self.packed.as_deref().is_some_and(packed)
     }
 
     /// What a read would find, as far as that can be told without taking anything out: behind TLS, bytes may be of the session
     /// itself.
     pub fn peek(&self) -> Peek {
-        match &self.secure {
-            Some(secure) if !secure.plain.borrow().is_empty() => Peek::Bytes,
-            _ => self.stream.peek(),
-        }
+        if self.has_bytes() { Peek::Bytes } else { self.stream.peek() }
     }
 
     /// Says that nothing more will come, where TLS has a word for it. Whether it is heard is of no use to us.
@@ -204,6 +243,33 @@ impl Transport {
             let mut out = secure.outgoing.take();
             secure.session.borrow_mut().close(&mut out);
             let _ = self.stream.write_all(out).await;
+        }
+    }
+}
+
+impl Packed {
+    async fn read(&self, transport: &Transport, mut buffer: Vec<u8>) -> (io::Result<usize>, Vec<u8>) {
+        let before = buffer.len();
+        loop {
+            buffer.append(&mut self.plain.borrow_mut());
+            if buffer.len() > before {
+                return (Ok(buffer.len() - before), buffer);
+            }
+            let mut input = self.incoming.take();
+            let received = self.frames.borrow_mut().receive(&mut input, &mut self.plain.borrow_mut());
+            if let Err(error) = received {
+                return (Err(io::Error::new(io::ErrorKind::InvalidData, error.to_string())), buffer);
+            }
+            if !self.plain.borrow().is_empty() {
+                self.incoming.replace(input);
+                continue;
+            }
+            input.reserve(HANDSHAKE_BYTES);
+            let (result, input) = transport.read_bytes(input).await;
+            match result {
+                Ok(count) if count > 0 => drop(self.incoming.replace(input)),
+                ended => return (ended, buffer),
+            }
         }
     }
 }

@@ -327,3 +327,111 @@ pub(crate) fn change_user_often(address: SocketAddr, user: &str, password: &str)
         changed.expect("still the same user");
     }
 }
+
+/// Statements of all kinds over compressed packets, with mysql_async.
+pub(crate) fn compressed_work(address: SocketAddr, user: &str, password: &str) {
+    use mysql_async::prelude::Queryable;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(async {
+        let options = options(address, user, password).compression(mysql_async::Compression::fast());
+        let mut conn = mysql_async::Conn::new(options).await.expect("logged on");
+        let long = "long text ".repeat(20_000);
+        for turn in 0..3u32 {
+            let row: (u32, String) =
+                conn.exec_first("SELECT ?, ?", (turn, &long)).await.expect("an answer").expect("a row");
+            assert!(row == (turn, long.clone()));
+            let rows: Vec<u32> = conn.query("SELECT 1 UNION SELECT 2 UNION SELECT 3").await.expect("rows");
+            assert_eq!(rows, [1, 2, 3]);
+            let error = conn.query_drop("SELECT nowhere").await.expect_err("no such column");
+            assert!(error.to_string().contains("nowhere"));
+            conn.ping().await.expect("a pong");
+            conn.reset().await.expect("reset");
+            conn.change_user(mysql_async::ChangeUserOpts::default()).await.expect("the same user");
+        }
+        conn.disconnect().await.expect("gone");
+    });
+}
+
+/// What a splitter says it can do.
+pub(crate) fn offered(address: SocketAddr) -> u32 {
+    let mut stream = TcpStream::connect(address).expect("connected");
+    let (_, greeting) = packet(&mut stream).expect("a greeting");
+    one_server::mysql::protocol::greeting::Greeting::decode(&greeting).expect("a greeting").capabilities
+}
+
+/// A client that compresses by zstd.
+pub(crate) struct ZstdClient {
+    stream: TcpStream,
+    received: usize,
+}
+
+impl ZstdClient {
+    pub(crate) fn connect(address: SocketAddr, user: &str, password: &str) -> ZstdClient {
+        use one_server::mysql::protocol::{auth, capability, greeting::Greeting, login::Login};
+        let mut stream = TcpStream::connect(address).expect("connected");
+        stream.set_read_timeout(Some(super::support::PATIENCE)).expect("a limit");
+        let (_, greeting) = packet(&mut stream).expect("a greeting");
+        let greeting = Greeting::decode(&greeting).expect("a greeting");
+        assert_ne!(greeting.capabilities & capability::ZSTD_COMPRESSION, 0, "offered");
+        let capabilities = capability::PROTOCOL_41
+            | capability::SECURE_CONNECTION
+            | capability::PLUGIN_AUTH
+            | capability::DEPRECATE_EOF
+            | capability::ZSTD_COMPRESSION;
+        let answer = auth::native::native_answer(password.as_bytes(), &greeting.scramble);
+        let plugin = auth::Method::Native.plugin();
+        let user = user.as_bytes();
+        let login = Login { capabilities, collation: 45, user, answer: &answer, schema: b"", plugin, zstd_level: 3 };
+        let mut out = Vec::new();
+        login.encode(&mut out, 1);
+        stream.write_all(&out).expect("sent");
+        let (_, ok) = packet(&mut stream).expect("an answer in clear");
+        assert_eq!(ok[0], 0, "{ok:?}");
+        ZstdClient { stream, received: 0 }
+    }
+
+    /// All packets of the answer, up to the OK behind the rows.
+    pub(crate) fn query(&mut self, sql: &str) -> Vec<u8> {
+        let command = frame(0, &[b"\x03", sql.as_bytes()].concat());
+        let content = zstd::bulk::compress(&command, 3).expect("compressed");
+        let mut out = (content.len() as u32).to_le_bytes()[..3].to_vec();
+        out.push(0);
+        out.extend_from_slice(&(command.len() as u32).to_le_bytes()[..3]);
+        out.extend_from_slice(&content);
+        self.stream.write_all(&out).expect("sent");
+        let mut plain = Vec::new();
+        loop {
+            let mut head = [0; 7];
+            self.stream.read_exact(&mut head).expect("a frame");
+            let bytes = u32::from_le_bytes([head[0], head[1], head[2], 0]) as usize;
+            let unpacked = u32::from_le_bytes([head[4], head[5], head[6], 0]) as usize;
+            let mut content = vec![0; bytes];
+            self.stream.read_exact(&mut content).expect("all of it");
+            self.received += 7 + bytes;
+            match unpacked {
+                0 => plain.extend_from_slice(&content),
+                _ => plain.extend_from_slice(&zstd::bulk::decompress(&content, unpacked).expect("sound")),
+            }
+            let (mut at, mut last) = (0, 0);
+            while let Some(head) = plain.get(at..at + 4) {
+                (last, at) = (at, at + 4 + u32::from_le_bytes([head[0], head[1], head[2], 0]) as usize);
+            }
+            if at == plain.len() && at - last < 20 && plain[last + 4] == 0xFE {
+                return plain;
+            }
+        }
+    }
+
+    pub(crate) fn received_bytes(&self) -> usize {
+        self.received
+    }
+
+    pub(crate) fn send_raw(&mut self, bytes: &[u8]) {
+        self.stream.write_all(bytes).expect("sent");
+    }
+
+    pub(crate) fn is_closed(&mut self) -> bool {
+        let mut rest = Vec::new();
+        self.stream.read_to_end(&mut rest).is_ok()
+    }
+}

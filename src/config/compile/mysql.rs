@@ -129,6 +129,7 @@ pub(in crate::config) fn splitter_settings(name: &str, section: &Section<'_>) ->
             "client_ed25519" => Method::Ed25519,
             _ => Method::Native,
         },
+        compression: section.get("compression"),
         tls: None,
         tls_required: section.get("tls_required"),
         server_tls: None,

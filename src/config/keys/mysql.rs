@@ -32,6 +32,10 @@ pub(super) const KEYS: &[Key] = &[
         .help("method that clients are asked for; those that begin with mysql_native_password or caching_sha2_password by themselves may")
         .known_as(&["proxysql mysql-default_authentication_plugin", "mysql default_authentication_plugin"])
         .when("`caching_sha2_password` for clients that no longer have the old one, `client_ed25519` for MariaDB's alone"),
+    Key::new(Table::Mysql, "compression", Kind::Switch, Default("true"))
+        .help("offer compressed packets to clients: zlib and zstd; those to servers are not compressed")
+        .known_as(&["proxysql mysql-have_compress", "mysql protocol_compression_algorithms"])
+        .when("false where clients ask for it although the network is fast: it costs several times what a query does"),
     Key::new(Table::Mysql, "tls", Kind::Form("a table such as { certificates = [{ chain = \"/etc/one-server/db.pem\", key = \"/etc/one-server/db.key\" }] }"), Means("plain text"))
         .help("offer TLS to clients; the keys are those of `tls` of a listener")
         .known_as(&["proxysql mysql-have_ssl", "mysql ssl_cert", "mysql ssl_key"])

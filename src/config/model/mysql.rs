@@ -28,6 +28,8 @@ pub struct Splitter {
     pub users: Vec<MysqlUser>,
     /// The method that clients are asked for first, and those that begin with one that cannot be checked.
     pub authentication: Method,
+    /// Compressed packets are offered to clients.
+    pub compression: bool,
     /// For clients that want TLS; `None`: it is not offered.
     pub tls: Option<Arc<Tls>>,
     /// Clients without TLS are refused, except on Unix sockets.

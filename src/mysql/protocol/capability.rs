@@ -11,7 +11,7 @@ pub const FOUND_ROWS: u32 = 1 << 1;
 pub const LONG_FLAG: u32 = 1 << 2;
 /// The login names a database.
 pub const CONNECT_WITH_DB: u32 = 1 << 3;
-/// Compressed packets.
+/// Compressed packets by zlib.
 pub const COMPRESS: u32 = 1 << 5;
 /// LOAD DATA LOCAL.
 pub const LOCAL_FILES: u32 = 1 << 7;
@@ -43,12 +43,15 @@ pub const PLUGIN_AUTH_LENENC_DATA: u32 = 1 << 21;
 pub const SESSION_TRACK: u32 = 1 << 23;
 /// OK packets in place of EOF packets.
 pub const DEPRECATE_EOF: u32 = 1 << 24;
+/// Compressed packets by zstd; the login ends in the level.
+pub const ZSTD_COMPRESSION: u32 = 1 << 26;
 
 /// Flags that change what the server does for a session: a client and its backend connection must agree on them.
 pub const SESSION_MASK: u32 =
     FOUND_ROWS | IGNORE_SPACE | INTERACTIVE | MULTI_STATEMENTS | MULTI_RESULTS | PS_MULTI_RESULTS;
 
-/// What the splitter offers to clients, beside TLS where it has certificates. Absent on purpose: compression, LOCAL INFILE, session trackers (consumed
+/// What the splitter offers to clients, beside TLS where it has certificates and compression
+/// where that is wanted. Absent on purpose: LOCAL INFILE, session trackers (consumed
 /// here), optional and cached result metadata, query attributes.
 pub const OFFERED: u32 = LONG_PASSWORD
     | LONG_FLAG

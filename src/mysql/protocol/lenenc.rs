@@ -46,6 +46,11 @@ impl<'a> Fields<'a> {
         self.rest
     }
 
+    /// All that has not been read yet; nothing is left.
+    pub fn take_rest(&mut self) -> &'a [u8] {
+        std::mem::take(&mut self.rest)
+    }
+
     /// Whether everything has been read.
     pub fn is_empty(&self) -> bool {
         self.rest.is_empty()

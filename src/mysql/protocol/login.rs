@@ -25,6 +25,8 @@ pub struct Login<'a> {
     pub schema: &'a [u8],
     /// Plugin `answer` was made with; empty when none is named.
     pub plugin: &'a [u8],
+    /// Level of compression by zstd, 1 to 22; 0: not told.
+    pub zstd_level: u8,
 }
 
 impl<'a> Login<'a> {
@@ -52,13 +54,19 @@ impl<'a> Login<'a> {
         } else {
             fields.null_terminated()?
         };
-        let mut login = Login { capabilities, collation, user, answer, schema: b"", plugin: b"" };
+        let mut login = Login { capabilities, collation, user, answer, schema: b"", plugin: b"", zstd_level: 0 };
         if capabilities & capability::CONNECT_WITH_DB != 0 && !fields.is_empty() {
             login.schema = fields.null_terminated()?;
         }
         if capabilities & capability::PLUGIN_AUTH != 0 && !fields.is_empty() {
             // Some clients leave out the last zero byte.
-            login.plugin = fields.null_terminated().unwrap_or(fields.rest());
+            login.plugin = fields.null_terminated().unwrap_or_else(|_| fields.take_rest());
+        }
+        if capabilities & capability::CONNECT_ATTRS != 0 && !fields.is_empty() {
+            fields.string()?;
+        }
+        if capabilities & capability::ZSTD_COMPRESSION != 0 && !fields.is_empty() {
+            login.zstd_level = fields.u8()?;
         }
         Ok(login)
     }
@@ -85,7 +93,7 @@ impl<'a> Login<'a> {
         let len = fields.u8()?;
         let answer = fields.bytes(len.into())?;
         let schema = fields.null_terminated()?;
-        let mut login = Login { capabilities, collation, user, answer, schema, plugin: b"" };
+        let mut login = Login { capabilities, collation, user, answer, schema, plugin: b"", zstd_level: 0 };
         if !fields.is_empty() {
             login.collation = fields.u16()? as u8;
         }
@@ -115,6 +123,12 @@ impl<'a> Login<'a> {
                 p.extend_from_slice(self.plugin);
                 p.push(0);
             }
+            if self.capabilities & capability::CONNECT_ATTRS != 0 {
+                p.push(0); // none
+            }
+            if self.capabilities & capability::ZSTD_COMPRESSION != 0 {
+                p.push(self.zstd_level);
+            }
         });
     }
 
@@ -138,14 +152,14 @@ mod tests {
     proptest! {
         #[test]
         fn logins_round_trip(
-            user in name(), answer in proptest::collection::vec(any::<u8>(), 0..40), schema in name(), lenenc: bool,
+            user in name(), answer in proptest::collection::vec(any::<u8>(), 0..40), schema in name(), lenenc: bool, zstd_level: u8,
         ) {
-            let mut capabilities = capability::OFFERED;
+            let mut capabilities = capability::OFFERED | capability::ZSTD_COMPRESSION;
             if !lenenc {
                 capabilities &= !capability::PLUGIN_AUTH_LENENC_DATA;
             }
             let login = Login {
-                capabilities, collation: 45, user: &user, answer: &answer, schema: &schema, plugin: b"plugin",
+                capabilities, collation: 45, user: &user, answer: &answer, schema: &schema, plugin: b"plugin", zstd_level,
             };
             let mut out = Vec::new();
             login.encode(&mut out, 1);

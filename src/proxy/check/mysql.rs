@@ -103,8 +103,15 @@ impl<'a> Mysql<'a> {
         let prover = Prover::new(secret, &greeting.plugin, greeting.scramble, false, None);
         let (plugin, answer) = prover.first_answer();
         let user = user.as_bytes();
-        let login =
-            Login { capabilities: BACKEND_BASE, collation: COLLATION, user, answer: &answer, schema: b"", plugin };
+        let login = Login {
+            capabilities: BACKEND_BASE,
+            collation: COLLATION,
+            user,
+            answer: &answer,
+            schema: b"",
+            plugin,
+            zstd_level: 0,
+        };
         let mut out = Vec::new();
         login.encode(&mut out, 1);
         self.prover = Some(prover);
