@@ -12,6 +12,7 @@
 //! | [`exchange`] | which idle connection of another data worker is |
 //! | [`upstream`] | both together, for one upstream of one worker |
 //! | [`head`] | the head sent to the server and the one sent back to the client |
+//! | [`gateway`] | FastCGI, uwsgi and SCGI: requests and answers in their words |
 //! | [`flows`] | which datagrams of UDP belong together |
 //! | [`check`] | what a health check says, and whether the answer is a healthy one |
 //! | [`health`] | whether a server counts as up, from the results of its checks |
@@ -31,6 +32,7 @@ pub mod flows;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
 pub mod gate;
+pub mod gateway;
 pub mod head;
 pub mod health;
 pub mod outlier;
