@@ -71,7 +71,7 @@ install_package() {
     if [ -d /run/systemd/system ]; then
         case $package in
             mariadb-server) as_root systemctl disable --now --quiet mariadb.service || true ;;
-            nginx | haproxy | prometheus | prometheus-haproxy-exporter) as_root systemctl disable --now --quiet "$package.service" || true ;;
+            nginx | haproxy | prometheus | prometheus-haproxy-exporter | php8.2-fpm) as_root systemctl disable --now --quiet "$package.service" || true ;;
         esac
     fi
 }

@@ -14,7 +14,7 @@
 //! | [`http`] | HTTP/1.1 codec, guard of HTTP/2 over the `h2` crate, HTTP/3 over the streams of `quinn-proto`, content codings, substitutions, fields; no I/O | choose an action |
 //! | [`route`] | (host, method, path) → action, rewrites, https; pure | I/O |
 //! | [`files`] | static files: path safety, conditionals, ranges, coded forms, listings, cache | leave its root |
-//! | [`proxy`] | upstreams of HTTP, TCP and UDP: balance, limits, health, outliers, pools, forwarding, retries | complete a truncated body |
+//! | [`proxy`] | upstreams of HTTP, FastCGI, uwsgi, SCGI, TCP and UDP: balance, limits, health, outliers, pools, forwarding, retries | complete a truncated body |
 //! | [`app`] | in-process applications: contract, bridge, workers | touch a client socket |
 //! | [`mysql`] | splitter: protocol, classifier, sessions, pools | send a doubtful statement to a replica |
 //! | `worker` | a data worker: accept, TLS, connections of all versions of HTTP and in TCP mode, datagrams in UDP mode, requests to actions, deadlines | decide about a protocol |
@@ -60,7 +60,7 @@
 //!
 //! # Deliberately absent
 //!
-//! Not built yet, each with its place in the house: FastCGI, failover between machines, a firewall.
+//! Not built yet, each with its place in the house: failover between machines, a firewall.
 //!
 //! Not wanted: dynamic dispatch of protocols, plug-ins, a second ring beside those of monoio and tokio-uring, a cipher, a
 //! QUIC or an HTTP/2 framing of our own, any operating system but Linux.

@@ -10,11 +10,16 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use support::client::timed;
+use support::php::Php;
 use support::ports::free_port;
 use support::{Client, Driver, Server, Site, eventually, get, has_program, request};
 
 const README: &str = include_str!("../README.md");
 const BINARY: &str = env!("CARGO_BIN_EXE_one-server");
+
+/// A script that tells how it was called.
+const BLOG: &str = "<?php echo $_SERVER['SCRIPT_NAME'], ' ', $_SERVER['PATH_INFO'] ?? '', ' ', $_SERVER['QUERY_STRING'], ' ', \
+                    $_SERVER['REQUEST_URI'];";
 
 /// The code blocks of a language behind the first occurrence of `after`.
 fn blocks(language: &str, after: &str) -> Vec<&'static str> {
@@ -39,7 +44,10 @@ fn furnish(folder: &Path) {
         ("www/example.org/docs/index.html", "<p>docs</p>"),
         ("www/example.org/.git/config", "secret"),
         ("www/blog/style.CSS", "body {}"),
-        ("www/blog/index.php", "<?php secret();"),
+        ("www/blog/index.php", BLOG),
+        ("www/blog/xmlrpc.php", BLOG),
+        ("www/blog/wp-admin/index.php", BLOG),
+        ("www/blog/wp-content/uploads/evil.php", BLOG),
         ("app/dist/index.html", "<p>app</p>"),
         ("app/dist/app.js", "let x = 1;"),
         ("etc/mysql.password", "secret\n"),
@@ -381,21 +389,34 @@ fn a_server_that_names_itself_answers_as_with_nginx() {
 }
 
 #[test]
-fn php_stays_behind_its_server() {
-    if !has_program("curl") {
+fn php_answers_as_with_nginx() {
+    if !(has_program("curl") && has_program("nginx")) {
         return;
     }
-    let echo =
-        "[site.php]\ndefault = true\n[[site.php.route]]\npath = \"/\"\nrespond = { body = \"php $request_uri\" }\n";
-    let backend = Site::new(Driver::Auto, echo).start();
-    let to_backend = |text: String| text.replace("127.0.0.1:9000", &backend.web().to_string());
-    let server = ours(blocks("toml", "### PHP")[0], to_backend);
-    let get = |path: &str| curl(&[&format!("http://{}{path}", server.web())]);
-    assert_eq!(get("/style.CSS").body, "body {}");
-    assert_eq!(get("/style.CSS").cache_control, "max-age=2592000");
-    assert_eq!(get("/2026/07/a-post?p=1").body, "php /2026/07/a-post?p=1");
-    assert_eq!(get("/index.php").body, "php /index.php", "its source is not served");
-    assert_eq!(get("/xmlrpc.php").status, "403");
+    let Some(php) = Php::start("", &[]) else { return };
+    let to_php = |text: String| text.replace("/run/php/php-fpm.sock", php.socket().to_str().expect("a plain path"));
+    let port = free_port();
+    let listen = |text: String| {
+        let text = text.replace("listen 8080;", &format!("listen 127.0.0.1:{port};"));
+        to_php(text.replace("include fastcgi.conf", "include /etc/nginx/fastcgi.conf"))
+    };
+    let _nginx = Nginx::start(blocks("nginx", "### PHP")[0], listen, &[port]);
+    let server = ours(blocks("toml", "### PHP")[0], to_php);
+    let both = [server.web(), local(port)];
+    let ask = |path: &str| alike("http", "blog.example.org", both, &[], path);
+    assert_eq!(ask("/style.CSS").body, "body {}");
+    assert_eq!(ask("/style.CSS").cache_control, "max-age=2592000");
+    assert_eq!(ask("/2026/07/a%20post/?p=1").body, "/index.php  p=1 /2026/07/a%20post/?p=1");
+    assert_eq!(ask("/").body, "/index.php   /");
+    assert_eq!(ask("/index.php/feed?x").body, "/index.php /feed x /index.php/feed?x");
+    assert_eq!(ask("/wp-admin/?tab=2").body, "/wp-admin/index.php  tab=2 /wp-admin/?tab=2");
+    assert_eq!(ask("/wp-admin").status, "301");
+    let status = |path: &str, at: usize| curl(&[&format!("http://{}{path}", both[at])]).status;
+    for (path, expect) in
+        [("/xmlrpc.php", "403"), ("/wp-content/uploads/evil.php", "404"), ("/wp-content/uploads/evil.php/x", "404")]
+    {
+        assert_eq!((status(path, 0).as_str(), status(path, 1).as_str()), (expect, expect), "{path}");
+    }
 }
 
 #[test]

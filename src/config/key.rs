@@ -50,6 +50,8 @@ pub enum Table {
     Tarpit,
     /// `mirror = { … }` of a route
     Mirror,
+    /// `cgi = { … }` of a route
+    Cgi,
     /// `compress = { … }` of `[http]`, a site or a route
     Compress,
     /// `substitute = { … }` of `[http]`, a site or a route
@@ -116,6 +118,7 @@ impl Table {
         Table::Respond,
         Table::Tarpit,
         Table::Mirror,
+        Table::Cgi,
         Table::Compress,
         Table::Substitute,
         Table::Cookies,
@@ -190,6 +193,7 @@ impl Table {
             Table::Respond => "respond = { … }",
             Table::Tarpit => "tarpit = { … }",
             Table::Mirror => "mirror = { … }",
+            Table::Cgi => "cgi = { … }",
             Table::Compress => "compress = { … }",
             Table::Substitute => "substitute = { … }",
             Table::Cookies => "cookie_rewrite = { … }",
@@ -287,6 +291,10 @@ impl Table {
             Table::Tarpit => {
                 "An error that is answered late, for paths that only scanners ask for: it costs them time and us a connection. \
                  `process.tarpit_max` bounds how many are held. `tarpit = {}` takes the defaults."
+            }
+            Table::Cgi => {
+                "What servers of FastCGI, uwsgi and SCGI are told of the requests of a route with `proxy`, and which scripts of a \
+                 folder run. `cgi = \"/var/www/html\"` is short for `cgi = { root = \"/var/www/html\" }`."
             }
             Table::Mirror => {
                 "Copies of the requests of a route with `proxy` go to a second upstream, whose answers are thrown away. The \

@@ -6,6 +6,7 @@
 
 mod admin;
 mod app;
+mod cgi;
 mod health;
 mod http;
 mod limit;
@@ -55,6 +56,7 @@ const PARTS: &[&[Key]] = &[
     listener::KEYS,
     limit::KEYS,
     site::KEYS,
+    cgi::KEYS,
     options::KEYS,
     upstream::KEYS,
     health::KEYS,

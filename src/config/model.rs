@@ -3,6 +3,7 @@
 //! Data workers hold it by `Arc`. Nothing here reads files or resolves names; [`super::load`] makes it.
 
 mod app;
+mod cgi;
 mod files;
 mod http;
 mod limit;
@@ -25,13 +26,14 @@ pub use crate::http::coding::Coding;
 pub use crate::http::substitute::Policy as Substitute;
 use crate::variables::Lookup;
 pub use app::App;
+pub use cgi::Cgi;
 pub use files::{Candidate, Files, Listing, MediaTypes, Symlinks};
 pub use http::{Http, Http2, Http3, QuicRetry};
 pub use limit::Limit;
 pub use listener::{CertificateFiles, ClientCertificates, Listener, TcpRoute, Tls, TlsProfile, UdpRoute, UnknownNames};
 pub use log::{Log, LogTarget, SiteLog};
 pub use mysql::{CausalReads, MysqlUser, Secret, Splitter};
-pub use options::{ErrorPage, ErrorPages, Hsts, Options, PageSource, PageStatus, Satisfy};
+pub use options::{ErrorPage, ErrorPages, Hsts, Options, PageSource, PageStatus, Satisfy, SentFolders};
 pub use process::{AppPlacement, DriverChoice, Process, RunAs, StatsLevel, StatsSocket};
 pub use resolver::{Families, Resolver};
 pub use site::{Action, HostPattern, Mirror, PathMatch, ProxyBy, Redirect, Respond, Rewrite, Route, Site, Tarpit};

@@ -257,7 +257,8 @@ impl Shared {
         for (u, heir) in succession.upstreams.0.iter().enumerate() {
             let Some(old) = *heir else { continue };
             let terms = |upstream: &Upstream| {
-                (upstream.keep_idle, upstream.keep_idle_timeout, upstream.tls.is_some(), upstream.proxy_protocol)
+                let kept = (upstream.keep_idle, upstream.keep_idle_timeout);
+                (kept, upstream.tls.is_some(), upstream.proxy_protocol, upstream.protocol)
             };
             if terms(&self.config.upstreams[old]) == terms(&config.upstreams[u]) {
                 let servers = next[u].iter_mut().zip(&succession.servers[u].0);

@@ -14,6 +14,7 @@
 //! | `entry` | one file: validators, pre-rendered fields, content or descriptor |
 //! | `mime` | media type by extension |
 //! | `listing`, `listing_page` | directories: what is shown, and how; read on a helper thread |
+//! | `scripts` | whether a script is there that a server behind us is to run |
 //! | `warm` | finds a file on a helper thread, where the disk is slow |
 //!
 //! A request for a cached small file costs no allocation and no system call, also where it has coded forms. Not here:
@@ -35,6 +36,7 @@ mod mime;
 mod parts;
 mod range;
 mod ring;
+mod scripts;
 pub mod serve;
 mod warm;
 
@@ -46,6 +48,7 @@ pub use self::listing::{Errand, Listed};
 pub use self::mime::Mime;
 pub use self::parts::Piece;
 pub use self::range::ByteRange;
+pub use self::scripts::{Scripts, Search, Sought};
 pub use self::serve::{FileSlice, HeadPart, Plan, PlanBody, Request, changes, prepare, prepare_cached, write_fields};
 pub use self::warm::WarmUp;
 

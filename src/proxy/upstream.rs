@@ -32,6 +32,7 @@ pub struct UpstreamState<T> {
     /// Settings of TLS sessions with the servers, this worker's own.
     tls: Option<TlsSettings>,
     proxy_protocol: ProxyProtocol,
+    protocol: Protocol,
     /// Idle connections beyond its own ones are for all workers.
     shares: bool,
 }
@@ -62,7 +63,7 @@ impl TlsSettings {
         let settings = |offer| tls.trust.settings(offer).expect("settings that were tried");
         let http1 = settings(Offer::Http1);
         match protocol {
-            Protocol::Http1 => TlsSettings { http2: http1.clone(), both: http1.clone(), http1 },
+            Protocol::Http1 | Protocol::Gateway(_) => TlsSettings { http2: http1.clone(), both: http1.clone(), http1 },
             Protocol::H2 => TlsSettings { http2: settings(Offer::Http2), both: http1.clone(), http1 },
             Protocol::Auto => TlsSettings { http2: http1.clone(), both: settings(Offer::Both), http1 },
         }
@@ -103,6 +104,7 @@ impl<T> UpstreamState<T> {
             retries: RetryBudget::new(upstream.retry.budget_percent, now),
             tls: upstream.tls.as_deref().map(|tls| TlsSettings::new(tls, upstream.protocol)),
             proxy_protocol: upstream.proxy_protocol,
+            protocol: upstream.protocol,
             shares: shares(upstream, worker.count),
         }
     }
@@ -122,7 +124,9 @@ impl<T> UpstreamState<T> {
     pub fn next(&self, upstream: &Upstream, heirs: &Heirs, worker: DataWorker, now: Instant) -> UpstreamState<T> {
         let mut next = UpstreamState::new(upstream, worker, now);
         // What was verified by other rules, or not at all, or what speaks for one client, is not used again.
-        let same_rules = self.tls.is_none() && next.tls.is_none() && self.proxy_protocol == next.proxy_protocol;
+        let same_rules = self.tls.is_none()
+            && next.tls.is_none()
+            && (self.proxy_protocol, self.protocol) == (next.proxy_protocol, next.protocol);
         let heirs_of_idle = if same_rules { heirs.0.as_slice() } else { &[] };
         if !same_rules {
             self.servers.iter().for_each(|old| old.idle.borrow_mut().set_limits(0, Duration::ZERO));

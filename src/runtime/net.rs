@@ -15,6 +15,7 @@ use std::time::Duration;
 use monoio::buf::{IoBuf, IoBufMut};
 use monoio::io::{AsyncReadRent, AsyncWriteRent, CancelableAsyncReadRent, Canceller};
 use rustix::event::PollFlags;
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
 /// Where a stream leads: an IP socket address, the path of a Unix socket, or a name that is still to be resolved.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -85,6 +86,16 @@ pub fn is_own_failure(error: &io::Error) -> bool {
     error.raw_os_error().is_some_and(|code| own.iter().any(|errno| errno.raw_os_error() == code))
 }
 
+/// Between two tries to get into the backlog of a Unix socket.
+pub const BACKLOG_PAUSE_MIN: Duration = Duration::from_millis(2);
+/// See there; each pause is twice the one before, up to this.
+pub const BACKLOG_PAUSE_MAX: Duration = Duration::from_millis(50);
+
+/// Whether a connection failed because the backlog of a Unix socket is full. One of TCP would have taken it in to wait there.
+pub fn is_backlog_full(address: &Address, error: &io::Error) -> bool {
+    matches!(address, Address::Unix(_)) && error.kind() == io::ErrorKind::WouldBlock
+}
+
 /// Bytes that can be handed to the kernel: `Vec<u8>`, `Bytes` and the like.
 pub trait Buffer: IoBuf + AsRef<[u8]> {
     /// How many.
@@ -121,18 +132,41 @@ impl Stream {
     ///
     /// Errors: what connect(2) reports.
     pub async fn connect(address: &Address) -> io::Result<Stream> {
+        let mut pause = BACKLOG_PAUSE_MIN;
+        loop {
+            match Stream::connect_at_once(address).await {
+                Err(error) if is_backlog_full(address, &error) => super::time::sleep(pause).await,
+                connected => return connected,
+            }
+            pause = (2 * pause).min(BACKLOG_PAUSE_MAX);
+        }
+    }
+
+    /// The same without a wait where the backlog of a Unix socket is full, see [`is_backlog_full`].
+    ///
+    /// Errors: what connect(2) reports.
+    pub async fn connect_at_once(address: &Address) -> io::Result<Stream> {
         match address {
             Address::Tcp(address) => {
                 let socket = monoio::net::TcpStream::connect_addr(*address).await?;
                 socket.set_nodelay(true)?;
                 Ok(Self::from_tcp(socket))
             }
-            Address::Unix(path) => {
-                let socket = monoio::net::UnixStream::connect(path).await?;
-                Ok(Self::from_unix(socket))
-            }
+            Address::Unix(path) => Self::connect_unix(path),
             Address::Name(name) => Err(no_address(name)),
         }
+    }
+
+    /// Never waits: a Unix socket that listens takes a connection at once or says `WouldBlock`, because its backlog is full. A
+    /// ring would wait for that with a thread of the kernel for each connection.
+    fn connect_unix(path: &std::path::Path) -> io::Result<Stream> {
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+        rustix::net::connect(&socket, &SocketAddrUnix::new(path)?)?;
+        if !super::driver::is_epoll() {
+            rustix::io::ioctl_fionbio(&socket, false)?;
+        }
+        Self::from_std_unix(socket.into())
     }
 
     fn from_tcp(socket: monoio::net::TcpStream) -> Stream {

@@ -157,6 +157,8 @@ pub(crate) struct Lasting {
     /// What tunnels copy goes through this; nothing stays in it.
     copied: RefCell<Box<[u8]>>,
     files: RefCell<crate::files::Cache>,
+    /// Scripts that servers behind us run.
+    scripts: RefCell<crate::files::Scripts>,
     bridge: Bridge,
     helpers: crate::runtime::helpers::Helpers,
     encoders: Encoders,

@@ -25,6 +25,16 @@ pub(super) fn replaced(
     if let Some(rate) = Fields::new(fields).find("x-accel-limit-rate").filter(|_| cx.options.x_accel) {
         answer.ask_for_rate(rate);
     }
+    let obeys_sendfile = cx.options.x_accel && !cx.options.x_sendfile.is_empty();
+    if let Some(file) = Fields::new(fields).find("x-sendfile").filter(|_| obeys_sendfile) {
+        let Some(path) = path_of_file(file, &cx.options.x_sendfile) else {
+            tracing::warn!(file = %file.escape_ascii(), "X-Sendfile names a file that `x_sendfile` has no folder for");
+            return Some(Instead::Error(Unanswered { status: 502, closes: false, served_by }));
+        };
+        let mut fields = FieldsMut::new(fields, 0);
+        fields.remove("x-sendfile");
+        fields.set("X-Accel-Redirect", &path);
+    }
     if Fields::new(fields).find("x-accel-redirect").is_some() {
         let target = internal_target(Fields::new(fields).find("x-accel-redirect").unwrap_or_default());
         FieldsMut::new(fields, 0).remove("x-accel-redirect");
@@ -56,6 +66,20 @@ pub(super) fn replaced(
     has_page.then_some(Instead::Error(Unanswered { status, closes: false, served_by }))
 }
 
+/// The path of the site, percent-encoded, that stands for `file`, whose name is as the disk has it. `None`: there is none.
+fn path_of_file(file: &[u8], folders: &[(Box<str>, Box<str>)]) -> Option<Vec<u8>> {
+    let longest = |(folder, _): &&(Box<str>, Box<str>)| folder.len();
+    let is_above = |(folder, _): &&(Box<str>, Box<str>)| file.starts_with(folder.as_bytes());
+    let (folder, path) = folders.iter().filter(is_above).max_by_key(longest)?;
+    let below = &file[folder.len()..];
+    if below.split(|byte| *byte == b'/').any(|name| matches!(name, b"." | b"..")) {
+        return None; // it would name something elsewhere
+    }
+    let mut target = path.as_bytes().to_vec();
+    encode(below, &mut target);
+    Some(target)
+}
+
 /// The target that an X-Accel-Redirect field names: its path as it is, or percent-encoded, and a query. `None`: no path.
 fn internal_target(value: &[u8]) -> Option<Vec<u8>> {
     let (path, query) = match memchr::memchr(b'?', value) {
@@ -72,4 +96,29 @@ fn internal_target(value: &[u8]) -> Option<Vec<u8>> {
         encode_query(query, &mut target);
     }
     Some(target)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_and_the_paths_that_stand_for_them() {
+        let folders: [(Box<str>, Box<str>); 2] =
+            [("/srv/private/".into(), "/protected/".into()), ("/srv/private/big/".into(), "/big/".into())];
+        for (file, expect) in [
+            ("/srv/private/a b%c?.pdf", Some("/protected/a%20b%25c%3F.pdf")),
+            ("/srv/private/big/x/y", Some("/big/x/y")),
+            ("/srv/privates/a", None),
+            ("/etc/passwd", None),
+            ("/srv/private/../../etc/passwd", None),
+            ("/srv/private/./a", None),
+            ("/srv/private/..a", Some("/protected/..a")),
+            ("relative", None),
+            ("", None),
+        ] {
+            let path = path_of_file(file.as_bytes(), &folders);
+            assert_eq!(path.as_deref(), expect.map(str::as_bytes), "{file}");
+        }
+    }
 }

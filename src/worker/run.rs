@@ -130,6 +130,7 @@ pub(crate) async fn run(seat: Seat) {
         pipes: Pipes::new(PIPES_MAX),
         copied: RefCell::new(vec![0; COPIED_BYTES_MAX].into()),
         files: RefCell::new(files::Cache::new(files::Limits::from(&config.process))),
+        scripts: RefCell::default(),
         bridge: Bridge::new(seat.tickets, replies, seat.app_workers, seat.paired, config.process.queue_timeout),
         date: RefCell::new(HttpDate::from_unix(unix_seconds())),
         ticked: Cell::new(std::time::Instant::now()),

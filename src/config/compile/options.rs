@@ -17,7 +17,7 @@ use super::guard::{self, Guards};
 use super::site::names::RouteNames;
 use super::{compress, limits, substitute, variables};
 use crate::config::key::Table;
-use crate::config::model::{Hsts, Options};
+use crate::config::model::{Hsts, Options, SentFolders};
 use crate::config::report::{Problem, Span};
 use crate::config::section::{Section, type_name};
 use crate::config::value::parse_duration;
@@ -77,6 +77,7 @@ fn over(section: &Section<'_>, upper: &Options, captures: &[Option<String>], rou
         log_access,
         log_conditions,
         x_accel: switch("x_accel", upper.x_accel),
+        x_sendfile: x_sendfile(section).unwrap_or_else(|| upper.x_sendfile.clone()),
         compress: compress::compile(section, &upper.compress),
         limits: limits::of_options(section).unwrap_or_else(|| upper.limits.clone()),
         access: guards.access,
@@ -87,6 +88,7 @@ fn over(section: &Section<'_>, upper: &Options, captures: &[Option<String>], rou
         auth_request_headers: guards.auth_request_headers,
         // A route's own, set where it is compiled.
         mirror: None,
+        cgi: None,
         location_rewrite: location::location_rewrite(section, request)
             .unwrap_or_else(|| upper.location_rewrite.clone()),
         cookie_rewrite: cookies::cookie_rewrite(section, request).unwrap_or_else(|| upper.cookie_rewrite.clone()),
@@ -107,6 +109,26 @@ fn via(section: &Section<'_>) -> Option<Option<Arc<str>>> {
         return None;
     }
     Some((!name.is_empty()).then(|| name.into()))
+}
+
+/// Folders and the paths that stand for them, each with a slash at its end.
+fn x_sendfile(section: &Section<'_>) -> Option<SentFolders> {
+    section.item("x_sendfile")?;
+    let form = "folders with paths of the site, { \"/srv/private/\" = \"/protected/\" }";
+    let entry = |(folder, path, span): (&str, &Item, Option<Span>)| {
+        let bad = |span, label: String| {
+            section.cx.mistake(Problem::new(format!("bad folder in x_sendfile of {}", section.title), span, label));
+            None
+        };
+        let is_whole = |text: &str| text.starts_with('/') && text.ends_with('/');
+        match path.as_str() {
+            _ if !is_whole(folder) => bad(span, "a folder begins and ends with a slash".into()),
+            Some(path) if is_whole(path) => Some((folder.into(), path.into())),
+            Some(_) => bad(path.span(), "a path begins and ends with a slash here".into()),
+            None => bad(path.span().or(span), format!("it is {}: write a path of the site", type_name(path))),
+        }
+    };
+    Some(section.entries("x_sendfile", form).into_iter().filter_map(entry).collect())
 }
 
 fn hsts(section: &Section<'_>, upper: &Hsts) -> Hsts {

@@ -1,6 +1,7 @@
 //! `[site.NAME]`, its hosts and routes, and the names they refer to.
 
 mod actions;
+mod cgi;
 mod forward;
 pub(super) mod hosts;
 pub(in crate::config) mod names;
@@ -225,10 +226,14 @@ fn route(
     paths::report_useless_over_regex(section, &path, over_regex);
     warn_of_useless_prefix(section, &path, &action);
     paths::warn_of_unreachable_path(section, &path);
+    let cgi = cgi::cgi(section, &action, names, scope);
     let mut options = options;
     if options.location_rewrite.is_some() && matches!(action, Action::Proxy(_) | Action::ProxyBy(_)) {
         let to = section.item("rewrite").and_then(|item| item.as_str().or_else(|| item.get("to")?.as_str()));
         options::location::lead_back(Arc::make_mut(&mut options), &path, to);
+    }
+    if cgi.is_some() {
+        Arc::make_mut(&mut options).cgi = cgi;
     }
     if let Some(mirror) = forward::mirror(section, names) {
         Arc::make_mut(&mut options).mirror = Some(mirror);

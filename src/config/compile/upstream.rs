@@ -89,7 +89,7 @@ pub(in crate::config) fn upstream_settings<'a>(
         half_closed_timeout: section.get("half_closed_timeout"),
         proxy_protocol,
         retry: retry::compile(section),
-        keep_idle: if proxy_protocol == ProxyProtocol::Off { section.get("keep_idle") } else { 0 },
+        keep_idle: if proxy_protocol == ProxyProtocol::Off { protocol::keep_idle(section) } else { 0 },
         keep_idle_timeout: section.get("keep_idle_timeout"),
     }
 }

@@ -51,6 +51,10 @@ pub(super) const KEYS: &[Key] = &[
     Key::new(Table::Options, "x_accel", Kind::Switch, Means("that of the level above, else true"))
         .help("obey X-Accel-Redirect of upstreams and applications, which reaches `internal` routes too")
         .known_as(&["nginx proxy_ignore_headers"]),
+    Key::new(Table::Options, "x_sendfile", Kind::Form("a table of folders such as { \"/srv/private/\" = \"/protected/\" }"), Means("that of the level above, else the field goes on to the client"))
+        .help("obey X-Sendfile of upstreams and applications, unless x_accel is false: a file below one of these folders is sent from the path of this site that stands for it; any other is 502")
+        .known_as(&["apache XSendFile", "lighttpd x-sendfile"])
+        .when("for applications that know the field but not X-Accel-Redirect; make the route of the path `internal`"),
     Key::new(Table::Options, "limits", Kind::List(&Kind::Text), Means("those of the level above, else none"))
         .help("names of the [limit.NAME] that requests must keep; [] lifts those of the levels above")
         .known_as(&["nginx limit_req", "nginx limit_conn"]),

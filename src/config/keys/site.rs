@@ -87,6 +87,10 @@ pub(super) const KEYS: &[Key] = &[
         .help("send copies of its requests to a second upstream, and throw the answers away")
         .known_as(&["nginx mirror", "haproxy spoa-mirror"])
         .when("to try a new version with real traffic"),
+    Key::new(Table::Route, "cgi", Kind::Form("a folder, or a table such as { root = \"/var/www/html\" }"), Means("SCRIPT_NAME is empty; FastCGI needs it"))
+        .help("what servers of FastCGI, uwsgi and SCGI are told")
+        .known_as(&["nginx fastcgi_param", "haproxy fcgi-app"])
+        .when("beside `proxy` to an upstream with such a `protocol`"),
     Key::new(Table::Route, "app", Kind::Text, Means("another action"))
         .help("call the in-process application of this name"),
     Key::new(Table::Route, "redirect", Kind::Form("a target, or a table such as { to = \"https://example.org$path\" }"), Means("another action"))

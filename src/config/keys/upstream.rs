@@ -53,9 +53,9 @@ pub(super) const KEYS: &[Key] = &[
     Key::new(Table::Upstream, "tls", Kind::Form("true, false, or a table such as { server_name = \"api.internal\" }"), Means("clear text"))
         .help("TLS towards its servers; checks use it too")
         .known_as(&["nginx proxy_pass https", "haproxy server ssl"]),
-    Key::new(Table::Upstream, "protocol", Kind::Word(&["http1", "h2", "auto"]), Default("http1"))
-        .help("version of HTTP towards its servers: `h2` is HTTP/2, in clear text without asking, over TLS by ALPN, which a server must agree to; `auto` takes what the server chooses of both, over TLS alone")
-        .known_as(&["nginx grpc_pass", "nginx proxy_http_version", "haproxy proto h2", "haproxy alpn"])
+    Key::new(Table::Upstream, "protocol", Kind::Word(&["http1", "h2", "auto", "fastcgi", "uwsgi", "scgi"]), Default("http1"))
+        .help("what its servers speak: HTTP/1.1; `h2` is HTTP/2, in clear text without asking, over TLS by ALPN, which a server must agree to; `auto` takes what the server chooses of both, over TLS alone; `fastcgi` (PHP-FPM), `uwsgi` and `scgi` are told of a request as `cgi` of the route says")
+        .known_as(&["nginx grpc_pass", "nginx fastcgi_pass", "nginx uwsgi_pass", "nginx scgi_pass", "nginx proxy_http_version", "haproxy proto h2", "haproxy proto fcgi", "haproxy alpn"])
         .when("`h2` for gRPC, whose calls need it"),
     Key::new(Table::Upstream, "h2_streams_max", integer(1, 10_000), Default("100"))
         .help("requests at once on one connection of HTTP/2; a server may allow fewer")
@@ -129,10 +129,10 @@ pub(super) const KEYS: &[Key] = &[
         .known_as(&["haproxy tune.bufsize"])
         .when("up when uploads must survive the death of a server; it costs as much memory for each request under way"),
     Key::new(Table::Upstream, "keep_idle", integer(0, 65_536), Default("32"))
-        .help("idle connections kept per data worker and server; what a worker has too many others may use. 0: none")
+        .help("idle connections kept per data worker and server; what a worker has too many others may use. 0: none, which is the default of `fastcgi` and all that `uwsgi` and `scgi` can do")
         .flag_of(FlagOf::Proxy, "keep-idle")
-        .known_as(&["nginx keepalive", "haproxy pool-max-conn"])
-        .when("up when one worker has more than this many requests under way to one server"),
+        .known_as(&["nginx keepalive", "nginx fastcgi_keep_conn", "haproxy pool-max-conn"])
+        .when("up when one worker has more than this many requests under way to one server. For PHP-FPM, of which every connection holds a process, to less than pm.max_children for all workers together"),
     Key::new(Table::Upstream, "keep_idle_timeout", WAIT, Default("4s"))
         .help("how long an idle connection is kept, of HTTP/2 too; must stay below the server's own time")
         .flag_of(FlagOf::Proxy, "keep-idle-timeout")

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::cgi::Cgi;
 use super::site::Mirror;
 use crate::guard::{AddressRules, Auth};
 use crate::http::caching::Expires;
@@ -44,6 +45,8 @@ pub struct Options {
     pub variables: Arc<SetVariables>,
     /// X-Accel-Redirect of upstreams and applications is obeyed.
     pub x_accel: bool,
+    /// Folders and the paths of the site that stand for them, for X-Sendfile; empty: it is not obeyed.
+    pub x_sendfile: SentFolders,
     /// How answers are compressed; `None`: not at all.
     pub compress: Option<Arc<Policy>>,
     /// Who may come in; `None`: everyone.
@@ -62,6 +65,8 @@ pub struct Options {
     pub location_rewrite: Option<LocationRules>,
     /// Where copies of requests to an upstream go; `None`: nowhere. Only routes have it.
     pub mirror: Option<Arc<Mirror>>,
+    /// What servers are told that speak FastCGI, uwsgi or SCGI; `None`: there are none. Only routes have it.
+    pub cgi: Option<Arc<Cgi>>,
     /// What becomes of the attributes of cookies that upstreams set; `None`: they stay.
     pub cookie_rewrite: Option<Arc<CookieRules>>,
     /// What is put in the place of what in the bodies of answers; `None`: they stay.
@@ -100,6 +105,7 @@ impl Options {
             auth_request_headers: Arc::default(),
             location_rewrite: None,
             mirror: None,
+            cgi: None,
             cookie_rewrite: None,
             substitute: None,
             forwarded: false,
@@ -107,6 +113,7 @@ impl Options {
             limit_rate: 0,
             limit_rate_after: 0,
             x_accel: true,
+            x_sendfile: Arc::default(),
         }
     }
 
@@ -119,8 +126,12 @@ impl Options {
             || self.location_rewrite.as_ref().is_some_and(LocationRules::use_captures)
             || self.cookie_rewrite.as_ref().is_some_and(|rules| rules.use_captures())
             || self.substitute.as_ref().is_some_and(|substitute| substitute.use_captures())
+            || self.cgi.as_ref().is_some_and(|cgi| cgi.params.iter().any(|(_, value)| value.uses_captures()))
     }
 }
+
+/// Folders, each with the path of the site that stands for it; both end in a slash.
+pub type SentFolders = Arc<[(Box<str>, Box<str>)]>;
 
 /// What lets a request in where several things are asked for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

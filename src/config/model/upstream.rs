@@ -9,6 +9,7 @@ use rustls_pki_types::ServerName;
 use super::super::health::{CheckTls, Health, OutlierRules, ProxyVersion};
 use super::listener::CertificateFiles;
 use crate::proxy::balance::rendezvous::Rendezvous;
+use crate::proxy::gateway::Form;
 use crate::proxy::retry::RetryPolicy;
 use crate::proxy::sticky::Sticky;
 use crate::runtime::net::{Address, Name};
@@ -70,7 +71,7 @@ pub enum FailBack {
     Manual,
 }
 
-/// Which version of HTTP servers are spoken with.
+/// What servers are spoken with.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Protocol {
     /// HTTP/1.1.
@@ -80,6 +81,20 @@ pub enum Protocol {
     H2,
     /// What a server chooses by ALPN; over TLS alone.
     Auto,
+    /// FastCGI 1.0, uwsgi or SCGI.
+    Gateway(Form),
+}
+
+impl Protocol {
+    /// Several requests may be on one connection at once.
+    pub fn is_multiplexed(self) -> bool {
+        matches!(self, Protocol::H2 | Protocol::Auto)
+    }
+
+    /// Requests leave HTTP for one of these.
+    pub fn gateway(self) -> Option<Form> {
+        if let Protocol::Gateway(form) = self { Some(form) } else { None }
+    }
 }
 
 /// A named set of servers.
@@ -113,7 +128,7 @@ pub struct Upstream {
     pub queue_timeout: Duration,
     /// TLS towards them; `None`: clear text.
     pub tls: Option<Arc<UpstreamTls>>,
-    /// Version of HTTP that they are spoken with.
+    /// What they are spoken with.
     pub protocol: Protocol,
     /// Requests at once on a connection of HTTP/2; a server may allow fewer.
     pub h2_streams_max: u32,

@@ -47,7 +47,10 @@ pub(crate) fn another_value(key: &Key) -> String {
         Kind::Text if key.name == "when" => "$http_other".into(),
         Kind::Text if key.name == "methods" => "PURGE".into(),
         Kind::List(&Kind::Text) if key.name == "auth_request_headers" => "X-Other".into(),
+        Kind::UrlPath if key.table == Table::Cgi => "/other.php".into(),
         Kind::UrlPath | Kind::UrlPathOrName => "/other".into(),
+        Kind::Text if key.name == "split" => ".other".into(),
+        Kind::Field if key.name == "index" => "other.php".into(),
         Kind::Text if key.name == "types" => "text/x-other".into(),
         Kind::Network => "10.0.0.0/8".into(),
         Kind::Rate => "7/m".into(),
@@ -200,6 +203,11 @@ pub(super) fn in_its_table(key: &Key, line: &str) -> String {
             let mirror = inner("mirror", unless("to", "to = \"u\""));
             let upstreams = "[upstream.u]\nservers = \"1.1.1.1:1\"\n[upstream.other]\nservers = \"1.1.1.2:1\"\n";
             route(&format!("path = \"/\"\nproxy = \"u\"\n{mirror}{upstreams}"))
+        }
+        Table::Cgi => {
+            let cgi = inner("cgi", unless("root", "root = \"/x\""));
+            let upstream = "[upstream.u]\nservers = \"1.1.1.1:1\"\nprotocol = \"scgi\"\n";
+            route(&format!("path = \"/\"\nproxy = \"u\"\n{cgi}{upstream}"))
         }
         Table::Health => upstream(&format!("servers = \"1.1.1.1:1\"\n{}", inner("health", health_needs(key.name)))),
         Table::Outliers => upstream(&format!("servers = \"1.1.1.1:1\"\n{}", inner("outliers", ""))),

@@ -2,6 +2,7 @@
 //! come in (`guard`), and how much of it (`limits`), any bytes (`anything`).
 
 mod anything;
+mod cgi;
 mod compress;
 mod cookies;
 mod guard;
@@ -103,7 +104,7 @@ fn the_example_is_good_and_complete() {
     assert!(warnings.is_empty(), "{warnings:?}");
     assert_eq!(
         (config.listeners.len(), config.sites.len(), config.upstreams.len(), config.splitters.len()),
-        (4, 2, 4, 1)
+        (4, 2, 5, 1)
     );
     for key in described::all() {
         let word = |c: char| !(c.is_ascii_alphanumeric() || c == '_');

@@ -14,6 +14,7 @@
 //! [`crate::proxy::health`], who is ejected [`crate::proxy::outlier`], who is used when few are left
 //! [`crate::proxy::availability`]. All of it runs on the control thread; data workers only ever read [`Shared::is_up`].
 
+mod gateway;
 mod http2;
 mod outliers;
 mod probe;

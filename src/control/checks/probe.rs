@@ -7,8 +7,8 @@ use std::time::{Duration, SystemTime};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::{Instant, timeout_at};
 
-use super::http2;
 use super::tls::TlsClient;
+use super::{gateway, http2};
 use crate::config::model::{Health, Probe, Protocol, ProxyVersion, Server, TextProbe};
 use crate::guard::proxy_protocol::{Checksum, Header, encode_v1, encode_v2};
 use crate::proxy::check::{CheckStatus, Conversation, Step, Verdict, answered};
@@ -67,6 +67,10 @@ impl Prober {
                 let text = format!("no connection within {:?}", health.timeout);
                 return Err(Verdict::new(CheckStatus::ConnectTimeout, text));
             }
+            // Whoever listens there is alive; it has more to do than it can take on.
+            Ok(Err(error)) if error.kind() == io::ErrorKind::WouldBlock => {
+                return Ok(Verdict::new(CheckStatus::Connected, "its backlog is full"));
+            }
             Ok(connected) => connected.map_err(connect_failed)?,
         };
         if let Some(version) = health.proxy_protocol {
@@ -104,6 +108,10 @@ impl Prober {
         }
         if is_http2 && matches!(health.probe, Probe::Http(_)) {
             let talk = http2::converse(socket, &mut conversation, self.tls.is_some());
+            return settled(timeout_at(deadline, talk).await, health.timeout);
+        }
+        if let (Some(form), Probe::Http(_)) = (health.protocol.gateway(), &health.probe) {
+            let talk = gateway::converse(&mut *socket, &mut conversation, form);
             return settled(timeout_at(deadline, talk).await, health.timeout);
         }
         let ended = timeout_at(deadline, converse(&mut socket, &mut conversation)).await;

@@ -98,7 +98,7 @@ impl TlsClient {
         };
         config.alpn_protocols = match self.protocol {
             // Servers that know nothing of ALPN are asked as before there was another version.
-            None | Some(Protocol::Http1) => Vec::new(),
+            None | Some(Protocol::Http1 | Protocol::Gateway(_)) => Vec::new(),
             Some(Protocol::H2) => vec![b"h2".to_vec()],
             Some(Protocol::Auto) => vec![b"h2".to_vec(), b"http/1.1".to_vec()],
         };

@@ -5,6 +5,7 @@
 //! |---|---|
 //! | `text` | nothing, or one text each way; `datagram`: the same over UDP |
 //! | `http` | one request (RFC 9112) |
+//! | `gateway` | the same to servers of FastCGI, uwsgi and SCGI |
 //! | `mysql` | greeting, login, ping |
 //!
 //! All of it is bounded: a head by 16 KiB, a body and a text by the config's limit, a packet of MySQL by 64 KiB.
@@ -12,6 +13,7 @@
 mod datagram;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
+pub(crate) mod gateway;
 mod http;
 mod mysql;
 mod text;

@@ -9,9 +9,11 @@ use h2::RecvStream;
 use super::connect::Connected;
 use super::outgoing::{Outgoing, append_body};
 use super::relay::BrokeOff;
+use super::reply::{Incoming, Reply};
 use super::server::ServerConnection;
 use super::{Forward, NoResponse, TryFailed};
 use crate::http::h1::{BodyKind, LAST_CHUNK, ResponseHead, parse_response};
+use crate::proxy::gateway::{end_content, put_content};
 use crate::proxy::head::{is_forwarded_interim, write_response_fields};
 use crate::proxy::retry::Situation;
 use crate::proxy::upgrade::{self, WebSocketKey};
@@ -49,6 +51,8 @@ impl Arrived {
 pub(super) struct At<'a> {
     pub(super) server: usize,
     pub(super) connection: &'a ServerConnection,
+    /// What comes of a server whose answers are not of HTTP.
+    pub(super) reply: Option<&'a Reply>,
     begun: Instant,
     gives_up_answer: &'a dyn Fn(&Answer<'_>) -> bool,
 }
@@ -96,15 +100,21 @@ impl Forward<'_> {
         let begun = self.worker.now();
         let closed = if is_reused { Situation::ReusedClosed } else { Situation::FreshClosed };
         self.send_head(&server_connection, bytes, closed).await?;
-        let at = At { server, connection: &server_connection, begun, gives_up_answer };
+        let reply = self.gateway.as_ref().filter(|gateway| !gateway.answers_http());
+        let reply = reply.map(|gateway| Incoming::begin(gateway, self.worker.hot.take_buffer(0)));
+        let at = At { server, connection: &server_connection, reply: reply.as_ref(), begun, gives_up_answer };
         let relayed = match outgoing.is_whole.get() {
-            true => self.exchange_whole(client, fields, at, closed).await?,
+            true => self.exchange_whole(client, fields, at, closed).await,
             false => {
                 // A request body that is streamed is not repeated, whatever became of the connection.
                 outgoing.is_kept.set(false);
-                self.exchange_streamed(client, fields, outgoing.kind.get(), at).await?
+                self.exchange_streamed(client, fields, outgoing.kind.get(), at).await
             }
         };
+        if let Some(reply) = reply {
+            self.end_reply(server, reply);
+        }
+        let relayed = relayed?;
         if relayed.is_reusable {
             self.keep(server, server_connection);
         }
@@ -132,7 +142,7 @@ impl Forward<'_> {
         let answer = &mut client.answer;
         self.presence.watched().clear();
         at.connection.watched.set(self.config.response_timeout, OnExpiry::BreakAll);
-        let receive = self.receive_head(answer, fields, at.connection, closed);
+        let receive = self.receive(answer, fields, at, closed);
         let received = self.presence.while_client_stays(pin!(receive)).await;
         let response = received.unwrap_or(Err(NoResponse::ClientGone))?;
         self.count_response(&mut answer.trail, at.server, at.begun, &response);
@@ -162,7 +172,7 @@ impl Forward<'_> {
         let send = pin!(self.send_body(upload, kind, at.connection));
         let mut beside = Beside::new(send, handle);
         self.presence.watched().clear();
-        let receive = self.receive_head(answer, fields, at.connection, Situation::FreshClosed);
+        let receive = self.receive(answer, fields, at, Situation::FreshClosed);
         let received = match beside.run(pin!(self.presence.while_client_stays(pin!(receive)))).await {
             Ok(Ok(received)) => received,
             Ok(Err(_)) => Err(NoResponse::ClientGone),
@@ -187,6 +197,21 @@ impl Forward<'_> {
             relayed.outcome.after = After::Linger;
         }
         Ok(relayed)
+    }
+
+    /// Waits for the final response head, whatever the server speaks.
+    async fn receive(
+        &self,
+        answer: &mut Answer<'_>,
+        fields: &mut Vec<u8>,
+        at: At<'_>,
+        closed: Situation,
+    ) -> Result<Response, NoResponse> {
+        match at.reply {
+            None => self.receive_head(answer, fields, at.connection, closed).await,
+            // Boxed: every request would carry its size.
+            Some(reply) => Box::pin(self.receive_reply(at, reply, closed)).await,
+        }
     }
 
     /// `since`: the request was about to be sent.
@@ -219,6 +244,7 @@ impl Forward<'_> {
         kind: BodyKind,
         server: &ServerConnection,
     ) -> Result<bool, BodyFailure> {
+        let has_records = self.gateway.as_ref().is_some_and(|gateway| gateway.has_records());
         let mut buffer = self.worker.hot.take_buffer(self.worker.config.process.stream_buffer_bytes);
         let sent_all = loop {
             // Until the client has sent more, nobody can blame the server for its silence. Once the server answers, its
@@ -232,7 +258,9 @@ impl Forward<'_> {
             }
             match next {
                 None => {
-                    if kind == BodyKind::Chunked {
+                    if has_records {
+                        end_content(&mut buffer);
+                    } else if kind == BodyKind::Chunked {
                         buffer.extend_from_slice(LAST_CHUNK);
                     }
                     let (result, returned) = server.write_all(self.worker, buffer).await;
@@ -240,7 +268,10 @@ impl Forward<'_> {
                     break result.is_ok();
                 }
                 Some(piece) => {
-                    append_body(&mut buffer, kind, piece.as_slice(), false);
+                    match has_records {
+                        true => put_content(&mut buffer, piece.as_slice()),
+                        false => append_body(&mut buffer, kind, piece.as_slice(), false),
+                    }
                     // A silent server must not hold the client for ever; every piece starts the time anew.
                     let (result, returned) = server.write_all(self.worker, buffer).await;
                     buffer = returned;

@@ -284,13 +284,13 @@ pub(in crate::worker) fn place_for_flow(
 }
 
 /// Counts a request that waits, for as long as it does.
-struct Queued<'a> {
+pub(super) struct Queued<'a> {
     stats: &'a UpstreamStats,
     since: Instant,
 }
 
 impl<'a> Queued<'a> {
-    fn begin(stats: &'a UpstreamStats) -> Queued<'a> {
+    pub(super) fn begin(stats: &'a UpstreamStats) -> Queued<'a> {
         stats.queue.inc();
         Queued { stats, since: Instant::now() }
     }

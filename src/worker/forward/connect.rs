@@ -3,17 +3,24 @@
 use std::pin::pin;
 use std::time::{Duration, Instant};
 
-use super::dial::dial;
+use super::choose::Queued;
+use super::dial::{WhenFull, dial};
 use super::server::ServerConnection;
 use super::{Forward, NoResponse, TryFailed};
-use crate::config::model::Protocol;
 use crate::proxy::retry::Situation;
 use crate::runtime::detached::Detached;
-use crate::runtime::net::Peek;
-use crate::runtime::time::timeout;
+use crate::runtime::net::{BACKLOG_PAUSE_MAX, BACKLOG_PAUSE_MIN, Peek, is_backlog_full};
+use crate::runtime::time::{sleep, timeout};
 use crate::tls::Offer;
 use crate::worker::link::{Acquired, Place};
 use crate::worker::preamble;
+
+/// A wait for room in the backlog of a Unix socket.
+struct Backlog<'a> {
+    _queued: Queued<'a>,
+    /// Until the next try.
+    pause: Duration,
+}
 
 /// A way to a server.
 pub(super) enum Connected {
@@ -38,7 +45,7 @@ impl Forward<'_> {
         now: Instant,
     ) -> Result<Connected, NoResponse> {
         let stats = self.stats(server);
-        if self.config.protocol != Protocol::Http1 && self.upgrade.is_none() {
+        if self.config.protocol.is_multiplexed() && self.upgrade.is_none() {
             let fresh_since = must_be_fresh.then_some(now);
             if let Some(place) = self.worker.links[self.upstream][server].place(fresh_since) {
                 stats.reuses.inc();
@@ -62,16 +69,26 @@ impl Forward<'_> {
             stats.reuses.inc();
             return Ok(Connected::Own(connection, true));
         }
-        let begun = self.worker.now();
         let address = &self.config.servers[server].address;
-        // Futures are handed on pinned: passed by value, each layer around them would hold a copy of its own.
-        let header = preamble::header(self.connection, self.config.proxy_protocol, None);
-        let connecting = pin!(dial(self.worker, self.upstream, server, header, Offer::Http1, begun));
-        let connecting = pin!(timeout(self.config.connect_timeout, connecting));
-        self.presence.watched().clear();
-        let connected = match self.presence.while_client_stays(connecting).await {
-            Ok(connected) => connected,
-            Err(_) => return Err(NoResponse::ClientGone),
+        let mut backlog: Option<Box<Backlog<'_>>> = None;
+        let connected = loop {
+            let begun = self.worker.now();
+            // Futures are handed on pinned: passed by value, each layer around them would hold a copy of its own.
+            let header = preamble::header(self.connection, self.config.proxy_protocol, None);
+            let connecting =
+                pin!(dial(self.worker, self.upstream, server, header, Offer::Http1, begun, WhenFull::Tell));
+            let connecting = pin!(timeout(self.config.connect_timeout, connecting));
+            self.presence.watched().clear();
+            let connected = match self.presence.while_client_stays(connecting).await {
+                Ok(connected) => connected,
+                Err(_) => return Err(NoResponse::ClientGone),
+            };
+            match &connected {
+                Ok(Err(error)) if is_backlog_full(address, error) => {}
+                _ => break connected,
+            }
+            // Boxed: every request would carry its size.
+            Box::pin(self.wait_for_backlog(&mut backlog)).await?;
         };
         let mut state = self.worker.upstreams[self.upstream].borrow_mut();
         match connected {
@@ -94,6 +111,33 @@ impl Forward<'_> {
                 Err(NoResponse::Failed(TryFailed { situation: Situation::ConnectFailed, sent: false }))
             }
         }
+    }
+
+    /// Waits for a moment, because the backlog of a Unix socket is full: unlike one of TCP, it takes nobody in who would wait
+    /// there. It is a wait for a place like any other, and ends like one.
+    async fn wait_for_backlog<'a>(&'a self, backlog: &mut Option<Box<Backlog<'a>>>) -> Result<(), NoResponse> {
+        let refused = || NoResponse::Failed(TryFailed { situation: Situation::Refused, sent: false });
+        let stats = &self.worker.stats.upstreams[self.upstream];
+        if backlog.is_none() {
+            let waiting = self.worker.shared.workers.iter().map(|worker| worker.upstreams[self.upstream].queue.value());
+            if waiting.sum::<u64>() >= self.config.queue_max as u64 {
+                stats.queue_full.inc();
+                return Err(refused());
+            }
+        }
+        let wait = backlog
+            .get_or_insert_with(|| Box::new(Backlog { _queued: Queued::begin(stats), pause: BACKLOG_PAUSE_MIN }));
+        if self.request.started.elapsed() >= self.config.queue_timeout {
+            stats.queue_timeouts.inc();
+            return Err(refused());
+        }
+        self.presence.watched().clear();
+        if self.presence.while_client_stays(pin!(sleep(wait.pause))).await.is_err() {
+            stats.queue_left.inc();
+            return Err(NoResponse::ClientGone);
+        }
+        wait.pause = (2 * wait.pause).min(BACKLOG_PAUSE_MAX);
+        Ok(())
     }
 
     /// Waits for a place on a connection of HTTP/2; `None`: the server has chosen HTTP/1.1.

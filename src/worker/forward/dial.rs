@@ -9,6 +9,15 @@ use crate::runtime::net::Stream;
 use crate::tls::Offer;
 use crate::worker::Worker;
 
+/// What is done where the backlog of a Unix socket is full.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::worker) enum WhenFull {
+    /// Waiting until it is not.
+    Wait,
+    /// Telling so, with the error [`crate::runtime::net::is_backlog_full`].
+    Tell,
+}
+
 /// Connects to a server of an upstream, over TLS where that is wanted, with an `offer` of protocols. `header` goes out before everything else, in clear
 /// text; it may be empty. `begun`: now. No time-out of its own.
 ///
@@ -20,10 +29,14 @@ pub(in crate::worker) async fn dial(
     header: Vec<u8>,
     offer: Offer,
     begun: Instant,
+    when_full: WhenFull,
 ) -> io::Result<ServerConnection> {
     let config = &worker.config.upstreams[upstream];
     let address = &config.servers[server].address;
-    let stream = Stream::connect(address).await?;
+    let stream = match when_full {
+        WhenFull::Wait => Stream::connect(address).await?,
+        WhenFull::Tell => Stream::connect_at_once(address).await?,
+    };
     worker.stats.servers[upstream][server].connect.record(begun.elapsed());
     if !header.is_empty() {
         stream.write_all(header).await.0?;

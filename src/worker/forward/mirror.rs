@@ -15,7 +15,7 @@ use bytes::Bytes;
 
 use super::Forward;
 use super::choose::{Busy, Known};
-use super::dial::dial;
+use super::dial::{WhenFull, dial};
 use super::outgoing::Outgoing;
 use super::server::ServerConnection;
 use crate::config::model::{Mirror, Protocol};
@@ -38,7 +38,7 @@ pub(super) fn mirror(forward: &Forward<'_>, outgoing: &Outgoing, mirror: &Mirror
     let worker: &Rc<Worker> = forward.cx.worker;
     let stats = &worker.stats.upstreams[mirror.upstream];
     let copy = (outgoing.is_whole.get() && forward.upgrade.is_none()).then(|| Copy::begin(worker, mirror)).flatten();
-    let bytes = copy.is_some().then(|| forward.request_bytes(outgoing, 0).ok()).flatten();
+    let bytes = copy.is_some().then(|| forward.http_bytes(outgoing, 0).ok()).flatten();
     let (Some(copy), Some(bytes)) = (copy, bytes) else { return stats.mirror_skipped.inc() };
     stats.mirrored.inc();
     let method = forward.request.head.method;
@@ -72,7 +72,8 @@ impl Copy {
         let stats = &self.worker.stats.servers[self.upstream][busy.server];
         let config = &self.worker.config.upstreams[self.upstream];
         let own = match config.protocol {
-            Protocol::Http1 => None,
+            // To these no copies go: the check has seen to it.
+            Protocol::Http1 | Protocol::Gateway(_) => None,
             Protocol::H2 | Protocol::Auto => match self.acquire(busy.server).await? {
                 Acquired::Place(place) => return self.send_shared(&place, &bytes, stats).await,
                 Acquired::Http1(connection) => connection,
@@ -200,7 +201,8 @@ impl Copy {
             }
         }
         let config = &self.worker.config.upstreams[self.upstream];
-        let dialled = pin!(dial(&self.worker, self.upstream, server, header, Offer::Http1, self.worker.now()));
+        let dialled =
+            pin!(dial(&self.worker, self.upstream, server, header, Offer::Http1, self.worker.now(), WhenFull::Wait));
         match timeout(config.connect_timeout, dialled).await {
             Ok(Ok(connection)) => {
                 stats.connects.inc();

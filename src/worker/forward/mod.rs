@@ -11,6 +11,8 @@
 //! | `choose` | which server that is, and the wait for a place there |
 //! | `attempt` | one try on one server |
 //! | `connect`, `dial` | the connection to it |
+//! | `gateway` | the same for FastCGI, uwsgi and SCGI: the script, and what is told of the request |
+//! | `reply` | their answers |
 //! | `mirror` | a copy of it to another upstream |
 //! | `multiplexed` | the same over a shared connection of HTTP/2 |
 //! | `observed` | what is noted of the server for outlier detection |
@@ -22,11 +24,13 @@ mod attempt;
 mod choose;
 mod connect;
 mod dial;
+mod gateway;
 mod mirror;
 mod multiplexed;
 mod observed;
 mod outgoing;
 mod relay;
+mod reply;
 mod server;
 mod switch;
 
@@ -38,7 +42,8 @@ pub(super) use self::choose::{
     Busy, Held, deliver_places, keep_for_those_who_wait, look, look_at_those_before, place_for_connection,
     place_for_flow,
 };
-pub(super) use self::dial::{dial, offer_for_clients};
+pub(super) use self::dial::{WhenFull, dial, offer_for_clients};
+use self::gateway::Gateway;
 pub(super) use self::observed::{observe_connect_failure, observe_connected, observe_unanswered};
 use self::outgoing::Outgoing;
 pub(super) use self::outgoing::{ask_for_plain, put_client_certificate};
@@ -73,6 +78,8 @@ struct Forward<'a> {
     upgrade: Option<&'a [u8]>,
     /// What is asked of the server for a client that asked by extended CONNECT, where there is no key.
     websocket_key: Option<WebSocketKey>,
+    /// What the request is to a server that does not speak HTTP; `None`: it does.
+    gateway: Option<Box<Gateway<'a>>>,
     /// The final response is on its way to the client.
     is_relaying: Cell<bool>,
 }
@@ -106,6 +113,7 @@ pub(super) async fn run(cx: &Cx<'_>, client: &mut Client<'_>, fields: &mut Vec<u
     let belongs_to = Cell::new(sticky.and_then(|sticky| sticky.server(cx.cookie(&sticky.cookie)?)));
     let upgrade = match client.upload {
         // HTTP/2 has no such thing: a server ignores what it is not told of.
+        _ if config.protocol.gateway().is_some() => None,
         Upload::H1 { .. } if config.protocol == Protocol::H2 => None,
         Upload::H1 { .. } => upgrade::asked(request.head, request.bytes, &config.upgrade),
         Upload::Stream(_) if client.answer.is_to_connect() && config.protocol != Protocol::H2 => {
@@ -117,6 +125,14 @@ pub(super) async fn run(cx: &Cx<'_>, client: &mut Client<'_>, fields: &mut Vec<u
         return error(501);
     }
     let websocket_key = client.answer.is_to_connect().then(|| WebSocketKey::new(rand::random()));
+    let gateway = match config.protocol.gateway() {
+        None => None,
+        // Boxed: every request would carry its size.
+        Some(form) => match Box::pin(gateway::find(cx, client, form)).await {
+            Ok(gateway) => Some(gateway),
+            Err(acted) => return acted,
+        },
+    };
     let forward = Forward {
         cx,
         worker,
@@ -128,6 +144,7 @@ pub(super) async fn run(cx: &Cx<'_>, client: &mut Client<'_>, fields: &mut Vec<u
         belongs_to,
         upgrade,
         websocket_key,
+        gateway,
         is_relaying,
     };
     let outgoing = match forward.outgoing(client).await {

@@ -6,7 +6,6 @@ use bytes::Bytes;
 use http::HeaderMap;
 
 use super::{Forward, NoResponse};
-use crate::config::model::Protocol;
 use crate::http::fields::FieldsMut;
 use crate::http::h1::{BodyKind, CHUNK_END, LAST_CHUNK, write_chunk_head};
 use crate::proxy::head::{IpText, RequestContext, Scheme, write_request_head};
@@ -75,12 +74,16 @@ impl Forward<'_> {
         let mut kept = Vec::new();
         let is_whole = match kind {
             BodyKind::None => true,
+            BodyKind::Chunked if self.gateway.is_some() => {
+                self.keep_unsized(client, &mut kept).await?;
+                true
+            }
             BodyKind::Length(body_bytes) if body_bytes > self.config.retry.body_bytes_max as u64 => {
                 client.left = Left::Spent;
                 false
             }
             // Whoever streams to a server of HTTP/2 may wait for its answer before there is more.
-            BodyKind::Chunked if self.config.protocol != Protocol::Http1 => {
+            BodyKind::Chunked if self.config.protocol.is_multiplexed() => {
                 let kept = client.keep_ready(self.worker, &mut kept, self.config.retry.body_bytes_max).await?;
                 self.presence.watched().clear();
                 kept
@@ -101,8 +104,16 @@ impl Forward<'_> {
         Ok(outgoing)
     }
 
-    /// Head and kept body in one buffer.
+    /// What the server gets first, with the kept body, in one buffer.
     pub(super) fn request_bytes(&self, outgoing: &Outgoing, server: usize) -> Result<Vec<u8>, NoResponse> {
+        if let Some(gateway) = &self.gateway {
+            return self.gateway_bytes(gateway, outgoing, server);
+        }
+        self.http_bytes(outgoing, server)
+    }
+
+    /// Head and kept body for a server of HTTP/1.
+    pub(super) fn http_bytes(&self, outgoing: &Outgoing, server: usize) -> Result<Vec<u8>, NoResponse> {
         let mut bytes = self.head_bytes(outgoing.kind.get(), server)?;
         append_body(&mut bytes, outgoing.kind.get(), &outgoing.kept.borrow(), outgoing.is_whole.get());
         Ok(bytes)

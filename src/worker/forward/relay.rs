@@ -54,7 +54,14 @@ impl Forward<'_> {
     ) -> Result<Relayed, NoResponse> {
         let content = response_content(head, &input, self.method());
         self.begin_relay(answer, fields, (head, &input), content, at.server)?;
-        let end = match self.relay_body(answer, head, input, at.connection).await {
+        let relayed = match at.reply {
+            None => self.relay_body(answer, head, input, at.connection).await,
+            // Boxed: every request would carry its size.
+            Some(reply) => Box::pin(self.relay_reply(answer, (head, input), at, reply))
+                .await
+                .map(|is_clean| if is_clean { BodyEnd::Exact } else { BodyEnd::Dirty }),
+        };
+        let end = match relayed {
             Ok(end) => end,
             Err(who) => return Ok(self.broken(at.server, who)),
         };

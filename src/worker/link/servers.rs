@@ -16,7 +16,7 @@ use crate::config::model::{Protocol, Upstream};
 use crate::runtime::time::timeout;
 use crate::tls::Offer;
 use crate::worker::Worker;
-use crate::worker::forward::{ServerConnection, dial, observe_connect_failure};
+use crate::worker::forward::{ServerConnection, WhenFull, dial, observe_connect_failure};
 
 /// A server that has chosen HTTP/1.1 is believed to do so again for this long.
 const CHOICE_TIME: Duration = Duration::from_secs(60);
@@ -189,7 +189,7 @@ impl Servers {
     async fn dial(self: &Rc<Self>, worker: &Rc<Worker>, upstream: usize, server: usize) -> io::Result<()> {
         let protocol = worker.config.upstreams[upstream].protocol;
         let offer = if protocol == Protocol::Auto { Offer::Both } else { Offer::Http2 };
-        let connection = dial(worker, upstream, server, Vec::new(), offer, worker.now()).await?;
+        let connection = dial(worker, upstream, server, Vec::new(), offer, worker.now(), WhenFull::Wait).await?;
         let is_over_tls = worker.config.upstreams[upstream].tls.is_some();
         if !is_over_tls || connection.is_http2() {
             self.chose_http1.set(None);

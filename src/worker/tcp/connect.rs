@@ -9,7 +9,8 @@ use crate::proxy::balance::rendezvous;
 use crate::proxy::retry::delay_before_retry;
 use crate::runtime::time::{sleep, timeout};
 use crate::worker::forward::{
-    Busy, ServerConnection, dial, observe_connect_failure, observe_connected, offer_for_clients, place_for_connection,
+    Busy, ServerConnection, WhenFull, dial, observe_connect_failure, observe_connected, offer_for_clients,
+    place_for_connection,
 };
 use crate::worker::preamble;
 
@@ -42,7 +43,8 @@ impl<'a> Stream<'a> {
             // A server counts its connections as requests, of which each is one.
             stats.requests.inc();
             let header = preamble::header(self.connection, config.proxy_protocol, self.trail.server_name.as_deref());
-            let dialling = pin!(dial(worker, upstream, server, header, offer_for_clients(config.protocol), begun));
+            let dialling =
+                pin!(dial(worker, upstream, server, header, offer_for_clients(config.protocol), begun, WhenFull::Wait));
             let error = match timeout(config.connect_timeout, dialling).await {
                 Ok(Ok(connection)) => {
                     state.borrow_mut().on_connected(server);

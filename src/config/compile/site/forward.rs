@@ -98,5 +98,9 @@ pub(super) fn mirror(section: &Section<'_>, names: &Names<'_>) -> Option<Arc<Mir
         }
     };
     let upstream = index_of(holder, "upstream", names.upstreams, &to?, holder.value_span(key))?;
+    if let Some(protocol) = super::cgi::protocol(names, upstream) {
+        holder.bad_value(key, format!("copies go to servers of HTTP alone, and its protocol is \"{protocol}\""));
+        return None;
+    }
     Some(Arc::new(Mirror { upstream, share, requests_max }))
 }

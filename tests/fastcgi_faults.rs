@@ -1,0 +1,185 @@
+//! Servers of FastCGI that do not do what they should: what they have not said is never made up, and a request is sent again
+//! only where that does no harm.
+
+mod support;
+
+use std::sync::atomic::Ordering::SeqCst;
+use std::time::Duration;
+
+use support::client::NoResponse;
+use support::fake_fastcgi::{Asked, FakeFastCgi, Said, answer, end, record};
+use support::{Driver, Server, Site, get, post, with_both_drivers};
+
+fn start(driver: Driver, servers: &[&FakeFastCgi], upstream: &str) -> Server {
+    let servers: Vec<String> = servers.iter().map(|server| format!("\"{}\"", server.address)).collect();
+    let text = format!(
+        "[upstream.app]\nservers = [{}]\nprotocol = \"fastcgi\"\n{upstream}\n[site.main]\ndefault = true\n\
+         [[site.main.route]]\npath = \"/\"\nproxy = \"app\"\ncgi = {{ split = [] }}\n\
+         [[site.main.route]]\npath = \"/inside\"\ninternal = true\nrespond = {{ body = \"inside\" }}\n",
+        servers.join(", ")
+    );
+    Site::new(driver, &text).one_worker().start()
+}
+
+fn path(asked: &Asked) -> &str {
+    &asked.params["PATH_INFO"]
+}
+
+fn good(text: &str) -> Vec<u8> {
+    answer(&format!("Content-Type: text/plain\r\n\r\n{text}"))
+}
+
+#[test]
+fn what_is_no_answer() {
+    let fake = FakeFastCgi::start(|asked| {
+        let head = "Content-Type: text/plain\r\n\r\n";
+        let bytes = match path(asked) {
+            "/http" => b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok".to_vec(),
+            "/nothing" => Vec::new(),
+            "/end" => end(0),
+            "/role" => end(3),
+            "/no-head" => answer("no head at all\n\n"),
+            "/half-head" => record(6, b"Content-Type: te"),
+            "/status" => answer("Status: abc\r\n\r\n"),
+            "/folded" => answer("A: b\r\n c: d\r\n\r\n"),
+            "/long-head" => answer(&format!("A: {}\r\n\r\n", "x".repeat(40_000))),
+            "/other-request" => {
+                let mut bytes = good("secret of another");
+                bytes[3] = 2;
+                bytes
+            }
+            "/stderr" => [record(7, b"it hurts\n"), record(6, head.as_bytes()), record(7, b"more"), end(0)].concat(),
+            // These begin well.
+            "/no-end" => record(6, format!("{head}beginning").as_bytes()),
+            "/garbage" => [record(6, format!("{head}beginning").as_bytes()), b"garbage!".to_vec()].concat(),
+            "/short" => answer("Content-Length: 20\r\n\r\nbeginning"),
+            other => good(other),
+        };
+        Said { bytes, closes: true }
+    });
+    with_both_drivers(|driver| {
+        let server = start(driver, &[&fake], "tries = 1");
+        for path in [
+            "/http",
+            "/nothing",
+            "/end",
+            "/role",
+            "/no-head",
+            "/half-head",
+            "/status",
+            "/folded",
+            "/long-head",
+            "/other-request",
+        ] {
+            let answer = server.connect().ask(get(path));
+            assert_eq!(answer.status, 502, "{driver:?} {path}: {}", answer.text());
+        }
+        for path in ["/no-end", "/garbage", "/short"] {
+            match server.connect().send(get(path)).try_response("GET") {
+                Err(NoResponse::Ended(..)) => {}
+                other => panic!("{driver:?} {path}: {other:?}"),
+            }
+        }
+        let answer = server.connect().ask(get("/stderr"));
+        assert_eq!((answer.status, answer.body.len()), (200, 0), "{driver:?}");
+        server.wait_for_line("a complaint", |line| line.contains("stderr: it hurts"));
+        server.wait_for_line("another one", |line| line.contains("stderr: more"));
+        assert_eq!(server.connect().ask(get("/fine")).text(), "/fine", "{driver:?}");
+    });
+}
+
+#[test]
+fn a_server_without_room() {
+    let full = FakeFastCgi::start(|_| Said { bytes: end(2), closes: true });
+    let free = FakeFastCgi::start(|asked| Said { bytes: good(&String::from_utf8_lossy(&asked.content)), closes: true });
+    with_both_drivers(|driver| {
+        let server = start(driver, &[&full, &free], "balance = \"round-robin\"");
+        let mut client = server.connect();
+        for at in 0..6 {
+            let content = at.to_string();
+            assert_eq!(client.ask(post("/", &content)).text(), content, "{driver:?}: nothing has been done there");
+        }
+        let server = start(driver, &[&full], "tries = 1");
+        assert_eq!(server.connect().ask(get("/")).status, 503, "{driver:?}");
+    });
+    assert!(!full.seen().is_empty());
+}
+
+#[test]
+fn only_a_clean_connection_is_used_again() {
+    let fake = FakeFastCgi::start(|asked| {
+        let text = format!("{} {}", asked.number, asked.keeps);
+        match path(asked) {
+            "/clean" => Said { bytes: good(&text), closes: false },
+            "/stray" => Said { bytes: [good(&text), b"x".to_vec()].concat(), closes: false },
+            "/surplus" => Said { bytes: answer(&format!("Content-Length: 3\r\n\r\n{text}")), closes: false },
+            // It takes the second request and hangs up.
+            "/hangs-up" if asked.number > 0 => Said { bytes: Vec::new(), closes: true },
+            _ => Said { bytes: good(&text), closes: false },
+        }
+    });
+    let server = start(Driver::Auto, &[&fake], "keep_idle = 4\nkeep_idle_timeout = \"10s\"");
+    let mut client = server.connect();
+    let mut ask = |path: &str| client.ask(get(path)).text();
+    assert_eq!(ask("/clean"), "0 true");
+    assert_eq!(ask("/clean"), "1 true");
+    assert_eq!(ask("/stray"), "2 true");
+    assert_eq!(ask("/clean"), "0 true", "the one with a byte too many is closed");
+    assert_eq!(ask("/surplus"), "1 t");
+    assert_eq!(ask("/clean"), "0 true");
+    assert_eq!(ask("/hangs-up"), "0 true", "on a new connection, without the client noticing");
+    assert_eq!(server.connect().ask(post("/hangs-up", "x")).status, 502, "nobody knows whether it was done");
+    // By default each has its own.
+    let before = fake.connections.load(SeqCst);
+    let server = start(Driver::Auto, &[&fake], "");
+    let mut client = server.connect();
+    for _ in 0..3 {
+        assert_eq!(client.ask(get("/clean")).text(), "0 false");
+    }
+    assert_eq!(fake.connections.load(SeqCst), before + 3);
+}
+
+#[test]
+fn redirects_inside() {
+    let fake = FakeFastCgi::start(|asked| {
+        let head = match path(asked) {
+            "/local" => "Location: /inside\r\n\r\n",
+            "/with-fields" => "Location: /inside\r\nContent-Type: text/plain\r\n\r\n",
+            "/elsewhere" => "Location: http://other.test/\n\n",
+            _ => "Status: 404 Nothing Here\n\n",
+        };
+        Said { bytes: answer(head), closes: true }
+    });
+    let server = start(Driver::Auto, &[&fake], "");
+    let mut client = server.connect();
+    assert_eq!(client.ask(get("/local")).text(), "inside");
+    for (path, location) in [("/with-fields", "/inside"), ("/elsewhere", "http://other.test/")] {
+        let answer = client.ask(get(path));
+        assert_eq!((answer.status, answer.field("Location")), (302, Some(location)), "{path}");
+    }
+    assert_eq!(client.ask(get("/none")).status, 404);
+}
+
+#[test]
+fn silence_ends() {
+    let fake = FakeFastCgi::start(|asked| {
+        let head = record(6, b"A: b\r\n\r\nbeginning");
+        match path(asked) {
+            "/begins" => Said { bytes: head, closes: false },
+            _ => Said { bytes: Vec::new(), closes: false },
+        }
+    });
+    with_both_drivers(|driver| {
+        let server = start(driver, &[&fake], "response_timeout = \"300ms\"\nidle_timeout = \"300ms\"");
+        assert_eq!(server.connect().ask(get("/silent")).status, 504, "{driver:?}");
+        assert_eq!(server.connect().ask(post("/silent", "x")).status, 504, "{driver:?}");
+        match server.connect().send(get("/begins")).try_response("GET") {
+            Err(NoResponse::Ended(_, bytes)) => {
+                assert!(bytes.windows(9).any(|part| part == b"beginning"), "{driver:?}")
+            }
+            other => panic!("{driver:?}: {other:?}"),
+        }
+        std::thread::sleep(Duration::from_millis(50));
+        server.wait_until_no_client();
+    });
+}

@@ -1,0 +1,175 @@
+//! PHP-FPM under load, with few processes, while it dies and while we reload: nothing is refused that could wait, nothing is
+//! lost that need not be.
+
+mod support;
+
+use std::collections::BTreeMap;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use support::client::NoResponse;
+use support::php::{ALL, ECHO, Php, shown, site, start};
+use support::{Driver, Site, eventually, get, post, with_both_drivers};
+
+/// Ends the threads of a test, also when it fails.
+struct Stop<'a>(&'a AtomicBool);
+
+impl Drop for Stop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Relaxed);
+    }
+}
+
+#[test]
+fn a_full_backlog_is_waited_for() {
+    const NAP: &str = "<?php usleep(20000); echo 'rested';";
+    let Some(php) = Php::start("pm.max_children = 1\nlisten.backlog = 1", &[("nap.php", NAP)]) else { return };
+    with_both_drivers(|driver| {
+        let server = start(driver, &php, "queue_timeout = \"15s\"", ALL);
+        std::thread::scope(|scope| {
+            for _ in 0..40 {
+                scope.spawn(|| {
+                    let mut client = server.connect();
+                    for _ in 0..2 {
+                        let answer = client.ask(get("/nap.php"));
+                        assert_eq!((answer.status, answer.text().as_str()), (200, "rested"), "{driver:?}");
+                    }
+                });
+            }
+        });
+        drop(server);
+        let server = start(driver, &php, "queue_timeout = \"100ms\"\nqueue_max = 2", ALL);
+        let statuses: Vec<u16> = std::thread::scope(|scope| {
+            let asks = || scope.spawn(|| server.connect().ask(get("/nap.php")).status);
+            let threads: Vec<_> = (0..40).map(|_| asks()).collect();
+            threads.into_iter().map(|thread| thread.join().expect("an answer")).collect()
+        });
+        assert!(
+            statuses.contains(&200) && statuses.iter().all(|status| [200, 503].contains(status)),
+            "{driver:?}: {statuses:?}"
+        );
+    });
+}
+
+#[test]
+fn a_limit_below_the_number_of_children() {
+    const NAP: &str = "<?php usleep(20000); echo 'rested';";
+    let Some(php) = Php::start("pm.max_children = 2", &[("nap.php", NAP)]) else { return };
+    let upstream = format!(
+        "[upstream.php]\nservers = [{{ address = \"unix:{}\", requests_max = 2 }}]\nprotocol = \"fastcgi\"\n[site.main]\ndefault = true\n{}",
+        shown(&php.socket()),
+        ALL.replace("$ROOT", shown(&php.root()))
+    );
+    let server = Site::new(Driver::Auto, &upstream).start();
+    std::thread::scope(|scope| {
+        for _ in 0..20 {
+            scope.spawn(|| assert_eq!(server.connect().ask(get("/nap.php")).text(), "rested"));
+        }
+    });
+}
+
+#[test]
+fn connections_are_kept_where_that_is_asked_for() {
+    let Some(php) = Php::start("", &[("echo.php", ECHO)]) else { return };
+    for (upstream, keeps) in [("", false), ("keep_idle = 2\nkeep_idle_timeout = \"1s\"", true)] {
+        let server = site(Driver::Auto, &php, upstream, ALL).one_worker().start();
+        let mut client = server.connect();
+        for at in 0..20 {
+            assert_eq!(client.ask(post("/echo.php", &at.to_string())).text(), format!("/echo.php|||{at}"));
+        }
+        let reuses = server.metric("one_server_upstream_reuses_total", "php");
+        assert_eq!(reuses > 15.0, keeps, "{reuses} of 20");
+    }
+}
+
+#[test]
+fn what_becomes_of_a_server_that_is_killed() {
+    let Some(mut php) = Php::start("", &[("echo.php", ECHO)]) else { return };
+    let server = start(Driver::Auto, &php, "health = { interval = \"100ms\", rise = 1 }", ALL);
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let ask = || {
+            let mut seen = BTreeMap::new();
+            while !stop.load(Relaxed) {
+                let mut client = server.connect();
+                client.send(get("/echo.php"));
+                let what = match client.try_response("GET") {
+                    Ok(answer) if answer.status == 200 => {
+                        assert_eq!(answer.text(), "/echo.php|||");
+                        "200"
+                    }
+                    Ok(answer) if [502, 503].contains(&answer.status) => "5xx",
+                    Ok(answer) => panic!("{answer:?}"),
+                    Err(NoResponse::Ended(..)) => "broken",
+                    Err(NoResponse::TimedOut(_)) => panic!("no answer"),
+                };
+                *seen.entry(what).or_insert(0) += 1;
+            }
+            seen
+        };
+        let threads: Vec<_> = (0..4).map(|_| scope.spawn(ask)).collect();
+        let stopping = Stop(&stop);
+        std::thread::sleep(Duration::from_millis(300));
+        php.kill();
+        std::thread::sleep(Duration::from_millis(500));
+        php.start_again();
+        eventually("it is back", || server.connect().ask(get("/echo.php")).status == 200);
+        std::thread::sleep(Duration::from_millis(300));
+        drop(stopping);
+        for thread in threads {
+            let seen = thread.join().expect("a thread");
+            // Those that found nobody there were sent again, and most found somebody then.
+            assert!(seen.get("200").is_some_and(|good| *good > 10), "{seen:?}");
+        }
+    });
+}
+
+#[test]
+fn a_reload_loses_nothing() {
+    const NAP: &str = "<?php usleep(5000); echo file_get_contents('php://input');";
+    let Some(php) = Php::start("", &[("nap.php", NAP)]) else { return };
+    let server = site(Driver::Auto, &php, "keep_idle = 1", ALL).process("control = \"$DIR/ctl.sock\"").start();
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let ask = || {
+            let (mut client, mut count) = (server.connect(), 0);
+            while !stop.load(Relaxed) {
+                let answer = client.ask(post("/nap.php", "as it was"));
+                assert_eq!((answer.status, answer.text().as_str()), (200, "as it was"));
+                count += 1;
+                if answer.is_last() {
+                    client = server.connect();
+                }
+            }
+            count
+        };
+        let threads: Vec<_> = (0..3).map(|_| scope.spawn(ask)).collect();
+        let stopping = Stop(&stop);
+        for (from, to) in
+            [("keep_idle = 1", "keep_idle = 0"), ("keep_idle = 0", "keep_idle = 3"), ("keep_idle = 3", "keep_idle = 1")]
+        {
+            std::thread::sleep(Duration::from_millis(200));
+            server.reload_with(&[(from, to)]);
+        }
+        std::thread::sleep(Duration::from_millis(200));
+        drop(stopping);
+        for thread in threads {
+            assert!(thread.join().expect("nothing went wrong") > 20);
+        }
+    });
+}
+
+#[test]
+fn checks_ask_in_the_words_of_the_protocol() {
+    let Some(php) = Php::start("", &[("echo.php", ECHO)]) else { return };
+    for (path, is_up) in [("/ping", true), ("/pong", false)] {
+        let health =
+            format!("health = {{ path = \"{path}\", expect_body = \"pong\", interval = \"100ms\", fall = 1 }}");
+        let server = start(Driver::Auto, &php, &health, ALL);
+        let expect = if is_up { 200 } else { 503 };
+        eventually("the check tells", || server.connect().ask(get("/echo.php")).status == expect);
+        let status = server.status().to_string();
+        assert_eq!(status.contains("L7OK"), is_up, "{status}");
+    }
+}
