@@ -13,6 +13,8 @@ pub(crate) const HERE: &str = "[site.main]\nroute = [{ path = \"/\", respond = {
 /// What clients saw that ask all the time.
 #[derive(Debug, Default)]
 pub(crate) struct Load {
+    path: &'static str,
+    expect: &'static str,
     pub(crate) answers: AtomicU64,
     wrong: Mutex<Vec<String>>,
 }
@@ -39,8 +41,8 @@ impl Load {
 fn keep_asking(server: &Server, load: &Load, stop: &AtomicBool, pause: Duration) {
     let Some(mut client) = load.connect(server) else { return };
     while !stop.load(Ordering::Relaxed) {
-        match client.send(get("/")).try_response("GET") {
-            Ok(answer) if answer.status == 200 && answer.text() == "here" => {
+        match client.send(get(load.path)).try_response("GET") {
+            Ok(answer) if answer.status == 200 && answer.text() == load.expect => {
                 load.answers.fetch_add(1, Ordering::Relaxed);
                 if answer.is_last() {
                     let Some(next) = load.connect(server) else { return };
@@ -60,10 +62,10 @@ fn keep_asking(server: &Server, load: &Load, stop: &AtomicBool, pause: Duration)
 /// Asks once on each connection.
 fn ask_anew(server: &Server, load: &Load, stop: &AtomicBool) {
     while !stop.load(Ordering::Relaxed) {
-        let asked = request("GET", "/", &["Connection: close"], "");
+        let asked = request("GET", load.path, &["Connection: close"], "");
         let Some(mut client) = load.connect(server) else { return };
         match client.send(asked).try_response("GET") {
-            Ok(answer) if answer.status == 200 && answer.text() == "here" => {
+            Ok(answer) if answer.status == 200 && answer.text() == load.expect => {
                 load.answers.fetch_add(1, Ordering::Relaxed);
             }
             other => load.note(format!("anew: {other:?}")),
@@ -73,7 +75,12 @@ fn ask_anew(server: &Server, load: &Load, stop: &AtomicBool) {
 
 /// Does `work` while they ask, over kept connections and with one for each request.
 pub(crate) fn under_load(server: &Server, work: impl FnOnce()) -> Load {
-    let (load, stop) = (Load::default(), AtomicBool::new(false));
+    under_load_of(server, "/", "here", work)
+}
+
+/// The same with requests for `path`, whose answer is `expect`.
+pub(crate) fn under_load_of(server: &Server, path: &'static str, expect: &'static str, work: impl FnOnce()) -> Load {
+    let (load, stop) = (Load { path, expect, ..Load::default() }, AtomicBool::new(false));
     std::thread::scope(|scope| {
         let (load, stop) = (&load, &stop);
         for pause in [0, 0, 1, 50] {

@@ -21,6 +21,7 @@ pub(crate) mod load;
 pub(crate) mod nginx;
 pub(crate) mod php;
 pub(crate) mod ports;
+pub(crate) mod real;
 pub(crate) mod server;
 pub(crate) mod stream;
 pub(crate) mod tls;
