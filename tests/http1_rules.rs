@@ -77,7 +77,7 @@ fn a_connection_that_ends_lingers_for_a_while() {
     });
 }
 
-/// RFC 9110 section 6.5.1: trailers are no header fields, in neither direction.
+/// RFC 9110 section 6.5.1: trailers are no header fields, in neither direction. What goes on of them is in `trailers.rs`.
 #[test]
 fn trailers_stay_apart() {
     with_both_drivers(|driver| {

@@ -42,7 +42,7 @@ fn hop_by_hop_fields_end_here_and_the_others_pass() {
             "X-Hop: 1",
             "Keep-Alive: timeout=5",
             "Proxy-Connection: keep-alive",
-            "TE: trailers, deflate",
+            "TE: deflate",
             "Trailer: X-T",
             "Upgrade: websocket, h2c",
             "HTTP2-Settings: AAMAAABkAARAAAAAAAIAAAAA",

@@ -4,8 +4,9 @@
 //! left out (RFC 9110 section 7.6.1); everything else is copied in order, name and value byte for byte. So what our
 //! parser understood is what the next one reads, and nothing a client writes can move the end of a message.
 //!
-//! Bodies, trailers and sockets are not handled here. Trailer sections of HTTP/1 are not forwarded (RFC 9110 section 6.5.1 allows
-//! to discard them), so neither is the field that announces them. Upgrade goes on only as [`super::upgrade`] allows.
+//! Bodies, trailers ([`crate::http::trailers`]) and sockets are not handled here. The field that announces trailers goes on to
+//! servers in front of a chunked body; to clients by whoever knows that they get them. Upgrade goes on only as
+//! [`super::upgrade`] allows.
 //!
 //! In: heads and the bytes they point into, context by reference. Out: bytes appended to a `Vec`, which is all that may
 //! allocate.

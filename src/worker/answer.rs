@@ -27,6 +27,7 @@ use crate::http::h1::{
     AnswerContext, BodyKind, CHUNK_END, FieldName, LAST_CHUNK, Method, Version, write_answer_head, write_chunk_head,
 };
 use crate::http::substitute::Substitution;
+use crate::http::trailers;
 use crate::runtime::sys::files::{NonBlocking, OpenFile, read_at};
 
 /// Content up to this size is copied behind its head and leaves with it in one send; larger `Bytes` are not copied.
@@ -757,16 +758,27 @@ impl<'a> Answer<'a> {
         }
     }
 
-    /// The same, with trailers behind the content where the client's protocol has a place for them: over HTTP/1 there is
-    /// none, as few clients read them and none is told that they come.
+    /// The same, with those trailers behind the content that may go on, where the framing has a place for them. What tells of
+    /// the bytes of content that we have coded or changed stays here.
     pub(super) async fn finish_with(&mut self, trailers: Option<HeaderMap>) -> Result<(), Broken> {
-        let is_open = self.framing != BodyKind::None;
-        let Some(trailers) = trailers.filter(|_| is_open && matches!(self.wire, Wire::Stream(_))) else {
-            return self.finish().await;
+        let is_changed = self.coder.is_some() || self.substitution.is_some();
+        let has_place = match &self.wire {
+            Wire::H1(_) => self.framing == BodyKind::Chunked,
+            Wire::Stream(_) => self.framing != BodyKind::None,
+            Wire::Noted(_) => false,
         };
+        let trailers = trailers.filter(|_| has_place);
+        let trailers = trailers.map(|all| if is_changed { trailers::of_changed_content(all) } else { all });
+        let Some(trailers) = trailers.and_then(trailers::sift) else { return self.finish().await };
         // What is held back by a coding or a substitution ends first.
         self.finish_content().await?;
-        self.flush_wire().await?;
+        match &mut self.wire {
+            Wire::H1(wire) => {
+                trailers::write_last_chunk(wire.out, &trailers);
+                return Ok(());
+            }
+            Wire::Stream(_) | Wire::Noted(_) => self.flush_wire().await?,
+        }
         match &self.wire {
             Wire::Stream(wire) if !wire.is_broken => wire.stream.end_with(trailers),
             _ => Err(Broken),

@@ -5,12 +5,15 @@ use std::ops::Range;
 use std::rc::Rc;
 use std::time::Duration;
 
+use http::HeaderMap;
+
 use super::Worker;
 use super::connection::Connection;
 use super::hot::Input;
 use super::pacing::Pacing;
 use super::watch::{OnExpiry, Watched};
-use crate::http::h1::{BodyDecoder, BodyKind};
+use crate::http::h1::{BodyDecoder, BodyKind, Limits};
+use crate::http::trailers;
 use crate::runtime::net::ReadEnd;
 
 /// Least room offered to a read.
@@ -70,9 +73,9 @@ pub(super) struct Side {
 
 impl RequestBody {
     /// `begin` is the position behind the head.
-    pub(super) fn new(kind: BodyKind, begin: usize, expect_continue: bool) -> RequestBody {
+    pub(super) fn new(kind: BodyKind, begin: usize, expect_continue: bool, limits: &Limits) -> RequestBody {
         RequestBody {
-            decoder: BodyDecoder::new(kind),
+            decoder: BodyDecoder::new(kind).keep_trailers(limits),
             begin,
             at: begin,
             received_bytes: 0,
@@ -109,6 +112,11 @@ impl RequestBody {
     /// Bytes of content received so far.
     pub(super) fn received_bytes(&self) -> u64 {
         self.received_bytes
+    }
+
+    /// What came behind the content, once that has been read to its end, as far as it may go on.
+    pub(super) fn trailers(&self) -> Option<HeaderMap> {
+        trailers::read(self.decoder.trailers()).filter(|_| self.is_done())
     }
 
     /// Where the next message begins in the input, once the body is done.

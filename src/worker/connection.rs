@@ -618,7 +618,7 @@ async fn answer(worker: &Rc<Worker>, connection: &Connection, hot: &mut Hot) -> 
     let keep_alive = hot.head.keep_alive && may_keep(worker, connection);
     let Hot { input, out, head, head_bytes, scratch } = hot;
     let (begin, end) = (input.start, input.start + head.head_bytes);
-    let mut body = RequestBody::new(head.body, end, head.expect_continue);
+    let mut body = RequestBody::new(head.body, end, head.expect_continue, &worker.limits);
     // Without a body nobody reads into the input until the answer is out, so that the head can stay where it is.
     let mut kept = Vec::new();
     let bytes = if head.body == BodyKind::None && !head.upgrade {

@@ -15,6 +15,7 @@ use super::exchange::DISCARD_BYTES_MAX;
 use super::hot::Input;
 use super::multiplexed::Receiver;
 use crate::http::h1::BodyKind;
+use crate::http::trailers;
 
 /// The content of one request.
 pub(super) enum Upload<'a> {
@@ -124,11 +125,12 @@ impl Upload<'_> {
         }
     }
 
-    /// What came behind the content, once that has been read to its end. Over HTTP/1 it is dropped.
+    /// What came behind the content, once that has been read to its end, as far as it may go on.
     pub(super) fn take_trailers(&mut self) -> Option<HeaderMap> {
         match self {
-            Upload::Stream(receiver) => receiver.take_trailers(),
-            Upload::H1 { .. } | Upload::Nothing => None,
+            Upload::Stream(receiver) => receiver.take_trailers().and_then(trailers::sift),
+            Upload::H1 { body, .. } => body.trailers(),
+            Upload::Nothing => None,
         }
     }
 

@@ -84,13 +84,14 @@ class Exchange:
         self.changed = asyncio.Event()
 
     def report(self):
-        final = [head for head in self.heads if not head[0][1].startswith(b"1")]
+        is_interim = lambda head: head[0][0] == b":status" and head[0][1].startswith(b"1")
+        final = [head for head in self.heads if not is_interim(head)]
         text = lambda fields: [[name.decode("latin1"), value.decode("latin1")] for name, value in fields]
         return {
             "status": int(final[0][0][1]) if final else 0,
             "fields": text(final[0][1:]) if final else [],
             "trailers": text(final[1]) if len(final) > 1 else None,
-            "interim": [[int(head[0][1]), text(head[1:])] for head in self.heads if head[0][1].startswith(b"1")],
+            "interim": [[int(head[0][1]), text(head[1:])] for head in self.heads if is_interim(head)],
             "length": self.length,
             "sha256": self.digest.hexdigest(),
             "content": base64.b64encode(bytes(self.content)).decode() if self.length <= KEPT_BYTES_MAX else None,

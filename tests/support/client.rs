@@ -14,6 +14,8 @@ pub(crate) struct Response {
     pub(crate) version: String,
     pub(crate) fields: Vec<(String, String)>,
     pub(crate) body: Vec<u8>,
+    /// What came behind the body.
+    pub(crate) trailers: Vec<(String, String)>,
     /// Status codes of the 1xx answers before it.
     pub(crate) interim: Vec<u16>,
 }
@@ -292,8 +294,8 @@ pub(crate) fn parse(bytes: &[u8], method: &str, ended: bool) -> Option<(Response
             interim.push(head.status);
             continue;
         }
-        let (body, used) = parse_body(&head, &bytes[at..], method, ended)?;
-        head.body = body;
+        let (body, trailers, used) = parse_body(&head, &bytes[at..], method, ended)?;
+        (head.body, head.trailers) = (body, trailers);
         head.interim = interim;
         return Some((head, at + used));
     }
@@ -308,19 +310,24 @@ fn parse_head(bytes: &[u8]) -> Option<(Response, usize)> {
     let (version, status) = (parts.next().unwrap_or(""), parts.next().unwrap_or(""));
     assert!(matches!(version, "HTTP/1.1" | "HTTP/1.0") && parts.next().is_some(), "status line `{status_line}`");
     assert_eq!(status.len(), 3, "status line `{status_line}`");
-    let mut fields = Vec::new();
-    for line in lines {
-        let (name, value) = line.split_once(':').unwrap_or_else(|| panic!("a field without a colon: `{line}`"));
-        let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
-        assert!(!name.is_empty() && name.bytes().all(is_token), "a bad field name: `{line}`");
-        assert!(!value.contains(['\r', '\n', '\0']), "a bad field value: `{line}`");
-        fields.push((name.to_owned(), value.trim_matches([' ', '\t']).to_owned()));
-    }
+    let fields = lines.map(parse_field).collect();
     let status = status.parse().expect("a status code");
-    Some((Response { status, version: version.into(), fields, body: Vec::new(), interim: Vec::new() }, end))
+    let (body, trailers, interim) = (Vec::new(), Vec::new(), Vec::new());
+    Some((Response { status, version: version.into(), fields, body, trailers, interim }, end))
 }
 
-fn parse_body(head: &Response, bytes: &[u8], method: &str, ended: bool) -> Option<(Vec<u8>, usize)> {
+fn parse_field(line: &str) -> (String, String) {
+    let (name, value) = line.split_once(':').unwrap_or_else(|| panic!("a field without a colon: `{line}`"));
+    let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    assert!(!name.is_empty() && name.bytes().all(is_token), "a bad field name: `{line}`");
+    assert!(!value.contains(['\r', '\n', '\0']), "a bad field value: `{line}`");
+    (name.to_owned(), value.trim_matches([' ', '\t']).to_owned())
+}
+
+/// Content, what came behind it, and bytes used.
+type Body = (Vec<u8>, Vec<(String, String)>, usize);
+
+fn parse_body(head: &Response, bytes: &[u8], method: &str, ended: bool) -> Option<Body> {
     let length = head.field("content-length").map(|text| text.parse::<usize>().expect("a Content-Length"));
     let coding = head.field("transfer-encoding");
     assert!(length.is_none() || coding.is_none(), "both framings: {:?}", head.fields);
@@ -328,22 +335,22 @@ fn parse_body(head: &Response, bytes: &[u8], method: &str, ended: bool) -> Optio
         assert!(length.is_none() && coding.is_none(), "{} with framing: {:?}", head.status, head.fields);
     }
     if method == "HEAD" || matches!(head.status, 100..=199 | 204 | 304) {
-        return Some((Vec::new(), 0));
+        return Some((Vec::new(), Vec::new(), 0));
     }
     if let Some(coding) = coding {
         assert_eq!((coding, head.version.as_str()), ("chunked", "HTTP/1.1"));
         return parse_chunks(bytes);
     }
     match length {
-        Some(length) => (bytes.len() >= length).then(|| (bytes[..length].to_vec(), length)),
+        Some(length) => (bytes.len() >= length).then(|| (bytes[..length].to_vec(), Vec::new(), length)),
         None => {
             assert!(head.is_last(), "a body without a length on a connection that stays: {:?}", head.fields);
-            ended.then(|| (bytes.to_vec(), bytes.len()))
+            ended.then(|| (bytes.to_vec(), Vec::new(), bytes.len()))
         }
     }
 }
 
-fn parse_chunks(bytes: &[u8]) -> Option<(Vec<u8>, usize)> {
+fn parse_chunks(bytes: &[u8]) -> Option<Body> {
     let mut body = Vec::new();
     let mut at = 0;
     loop {
@@ -363,12 +370,14 @@ fn parse_chunks(bytes: &[u8]) -> Option<(Vec<u8>, usize)> {
         at += size + 2;
     }
     // Trailers end with an empty line.
+    let mut trailers = Vec::new();
     loop {
         let line = bytes[at..].windows(2).position(|window| window == b"\r\n")?;
-        at += line + 2;
         if line == 0 {
-            return Some((body, at));
+            return Some((body, trailers, at + 2));
         }
+        trailers.push(parse_field(std::str::from_utf8(&bytes[at..at + line]).expect("a trailer in UTF-8")));
+        at += line + 2;
     }
 }
 

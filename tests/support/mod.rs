@@ -15,6 +15,7 @@ pub(crate) mod fake_fastcgi;
 pub(crate) mod fake_http2;
 pub(crate) mod frames;
 pub(crate) mod grpc;
+pub(crate) mod haproxy;
 pub(crate) mod http2;
 pub(crate) mod http3;
 pub(crate) mod load;

@@ -21,6 +21,8 @@ pub(crate) struct Seen {
     /// The body, once it was read to its end.
     pub(crate) body: Vec<u8>,
     pub(crate) body_complete: bool,
+    /// What came behind the body.
+    pub(crate) trailers: Vec<(String, String)>,
 }
 
 impl Seen {
@@ -61,9 +63,11 @@ impl Exchange {
         let mut body = Vec::new();
         let complete = self.drain_body(|bytes| body.extend_from_slice(bytes));
         self.request.body = body.clone();
+        let trailers = self.request.trailers.clone();
         self.log.update(self.index, |seen| {
             seen.body = body;
             seen.body_complete = complete;
+            seen.trailers = trailers;
         });
         complete
     }
@@ -101,12 +105,25 @@ impl Exchange {
                 self.buffer.drain(..n);
                 left -= n;
             }
-            let Some(line) = self.line() else { return false };
-            assert!(line.is_empty(), "the proxy sent a trailer or a bad chunk end: `{line}`");
             if size == 0 {
+                return self.take_trailers();
+            }
+            let Some(line) = self.line() else { return false };
+            assert!(line.is_empty(), "the proxy sent a bad chunk end: `{line}`");
+        }
+    }
+
+    fn take_trailers(&mut self) -> bool {
+        while let Some(line) = self.line() {
+            if line.is_empty() {
                 return true;
             }
+            let (name, value) = line.split_once(": ").unwrap_or_else(|| panic!("the proxy sent the trailer `{line}`"));
+            let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+            assert!(!name.is_empty() && name.bytes().all(is_token), "the proxy sent the trailer `{line}`");
+            self.request.trailers.push((name.to_owned(), value.to_owned()));
         }
+        false
     }
 
     fn line(&mut self) -> Option<String> {

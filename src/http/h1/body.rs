@@ -1,5 +1,6 @@
 //! Where a message body ends (RFC 9112 sections 6.3 and 7.1). Content is handed out in place, never copied.
 
+use super::Limits;
 use super::fields::{is_text_byte, is_token_byte};
 use super::head::BodyKind;
 use std::fmt;
@@ -7,9 +8,9 @@ use std::ops::Range;
 
 /// Chunk extensions of one body, together. They mean nothing to anybody, so they are only skipped.
 const EXTENSION_BYTES_MAX: usize = 16 << 10;
-/// Trailer section of one body, names, values and line ends.
+/// Trailer section of one body that nobody wants, names, values and line ends.
 const TRAILER_BYTES_MAX: usize = 8 << 10;
-/// Trailer fields of one body.
+/// Trailer fields of such a body.
 const TRAILERS_MAX: usize = 64;
 /// Hexadecimal digits of a chunk size, leading zeros too; 16 say any u64.
 const SIZE_DIGITS_MAX: u8 = 16;
@@ -25,7 +26,7 @@ pub enum BodyError {
     LineEnd,
     /// A trailer field is not name, colon, value.
     Trailer,
-    /// More trailer fields than 64, or more bytes of them than 8 KiB.
+    /// More trailer fields, or more bytes of them, than the limits allow: those of heads, or 64 and 8 KiB where they are dropped.
     TrailersTooLarge,
     /// The sender closed before the end.
     Truncated,
@@ -74,7 +75,9 @@ pub struct BodyDecoder {
     extension_bytes: usize,
     trailer_bytes: usize,
     trailer_count: usize,
-    keeps_trailers: bool,
+    /// Most bytes and fields of trailers that are kept; `None`: they are checked and dropped.
+    keeps: Option<(usize, usize)>,
+    /// Allocates with the first trailer.
     trailers: Vec<u8>,
 }
 
@@ -124,9 +127,10 @@ impl BodyDecoder {
         BodyDecoder { state, ..BodyDecoder::default() }
     }
 
-    /// The same, keeping trailer fields for [`BodyDecoder::trailers`]; otherwise they are checked and dropped.
-    pub fn keep_trailers(mut self) -> BodyDecoder {
-        self.keeps_trailers = true;
+    /// The same, keeping trailer fields for [`BodyDecoder::trailers`], as many as a head may have; otherwise they are checked and
+    /// dropped.
+    pub fn keep_trailers(mut self, limits: &Limits) -> BodyDecoder {
+        self.keeps = Some((limits.head_bytes_max, limits.headers_max));
         self
     }
 
@@ -180,8 +184,8 @@ impl BodyDecoder {
         }
     }
 
-    /// Trailer lines, `name: value` CR LF each, if [`BodyDecoder::keep_trailers`] was asked for. They must not be
-    /// merged into the header without a list of allowed names (RFC 9110 section 6.5.1).
+    /// Trailer lines, `name: value` CR LF each, if [`BodyDecoder::keep_trailers`] was asked for; whole once the body has ended.
+    /// Which of them may go on is for [`crate::http::trailers`] to say.
     pub fn trailers(&self) -> &[u8] {
         &self.trailers
     }
@@ -237,11 +241,12 @@ impl BodyDecoder {
 
     fn trailer_step(&mut self, byte: u8) -> Result<State, BodyError> {
         self.trailer_bytes += 1;
-        if self.trailer_bytes > TRAILER_BYTES_MAX {
+        let (bytes_max, count_max) = self.keeps.unwrap_or((TRAILER_BYTES_MAX, TRAILERS_MAX));
+        if self.trailer_bytes > bytes_max {
             return Err(BodyError::TrailersTooLarge);
         }
         let next = match (self.state, byte) {
-            (State::TrailerStart, _) if self.trailer_count == TRAILERS_MAX => return Err(BodyError::TrailersTooLarge),
+            (State::TrailerStart, _) if self.trailer_count >= count_max => return Err(BodyError::TrailersTooLarge),
             (State::TrailerStart, byte) if is_token_byte(byte) => {
                 self.trailer_count += 1;
                 State::TrailerName
@@ -254,7 +259,7 @@ impl BodyDecoder {
             (_, b'\n') => return Err(BodyError::LineEnd),
             _ => return Err(BodyError::Trailer),
         };
-        if self.keeps_trailers {
+        if self.keeps.is_some() {
             self.trailers.push(byte);
         }
         Ok(next)
@@ -455,9 +460,17 @@ mod tests {
         let mut decoder = BodyDecoder::new(BodyKind::Chunked);
         decode(&mut decoder, text.as_bytes(), &[]).unwrap();
         assert_eq!(decoder.trailers(), b"");
-        let mut decoder = BodyDecoder::new(BodyKind::Chunked).keep_trailers();
-        decode(&mut decoder, text.as_bytes(), &Vec::from_iter(0..text.len())).unwrap();
-        assert_eq!(decoder.trailers(), b"A: b\r\nC:\r\n");
+        // However it is cut, and nothing is allocated before there are any.
+        for first in 0..text.len() {
+            for second in first..text.len() {
+                let mut decoder = BodyDecoder::new(BodyKind::Chunked).keep_trailers(&Limits::default());
+                decode(&mut decoder, text.as_bytes(), &[first, second]).unwrap();
+                assert_eq!(decoder.trailers(), b"A: b\r\nC:\r\n", "cut at {first}, {second}");
+            }
+        }
+        let mut decoder = BodyDecoder::new(BodyKind::Chunked).keep_trailers(&Limits::default());
+        decode(&mut decoder, b"1\r\nx\r\n0\r\n\r\n", &[]).unwrap();
+        assert_eq!((decoder.trailers(), decoder.trailers.capacity()), (&b""[..], 0));
         let wrong = [
             (" A: b", BodyError::Trailer),
             ("A : b", BodyError::Trailer),
@@ -477,16 +490,25 @@ mod tests {
 
     #[test]
     fn trailers_are_limited() {
-        let decode = |lines: String| {
+        let decode = |lines: String, limits: Option<Limits>| {
             let input = format!("0\r\n{lines}\r\n");
-            let mut decoder = BodyDecoder::new(BodyKind::Chunked).keep_trailers();
+            let decoder = BodyDecoder::new(BodyKind::Chunked);
+            let mut decoder = limits.iter().fold(decoder, |decoder, limits| decoder.keep_trailers(limits));
             decode(&mut decoder, input.as_bytes(), &[]).map(|(_, _, done)| (done, decoder.trailers().len()))
         };
-        assert_eq!(decode("A: b\r\n".repeat(64)), Ok((true, 64 * 6)));
-        assert_eq!(decode("A: b\r\n".repeat(65)), Err(BodyError::TrailersTooLarge));
         let line = |bytes: usize| format!("A: {}\r\n", "b".repeat(bytes - 5));
-        assert_eq!(decode(line(TRAILER_BYTES_MAX)), Ok((true, TRAILER_BYTES_MAX)));
-        assert_eq!(decode(line(TRAILER_BYTES_MAX + 1)), Err(BodyError::TrailersTooLarge));
+        // Those that nobody wants.
+        assert_eq!(decode("A: b\r\n".repeat(64), None), Ok((true, 0)));
+        assert_eq!(decode("A: b\r\n".repeat(65), None), Err(BodyError::TrailersTooLarge));
+        assert_eq!(decode(line(TRAILER_BYTES_MAX), None), Ok((true, 0)));
+        assert_eq!(decode(line(TRAILER_BYTES_MAX + 1), None), Err(BodyError::TrailersTooLarge));
+        // Those that are kept.
+        let few = Limits { head_bytes_max: 100, headers_max: 3, ..Limits::default() };
+        assert_eq!(decode("A: b\r\n".repeat(3), Some(few)), Ok((true, 18)));
+        assert_eq!(decode("A: b\r\n".repeat(4), Some(few)), Err(BodyError::TrailersTooLarge));
+        assert_eq!(decode(line(100), Some(few)), Ok((true, 100)));
+        assert_eq!(decode(line(101), Some(few)), Err(BodyError::TrailersTooLarge));
+        assert_eq!(decode("A: b\r\n".repeat(128), Some(Limits::default())), Ok((true, 128 * 6)));
     }
 
     #[test]

@@ -5,12 +5,15 @@
 //! they work on whole, split lines, the codec on positions and states.
 
 use super::*;
+use crate::http::trailers;
 
 /// Longest input whose beginnings are all tried; that takes time with the square of the length.
 const EVERY_BEGINNING_MAX: usize = 1 << 10;
 /// A body shorter than this reaches no limit of extensions or trailers but the number of fields.
 const BODY_SURELY_FITS: usize = 8 << 10;
 const LIMITS: Limits = Limits { head_bytes_max: 2048, target_bytes_max: 256, headers_max: 24 };
+/// Of trailers.
+const TRAILERS: Limits = Limits { head_bytes_max: BODY_SURELY_FITS, target_bytes_max: 0, headers_max: 64 };
 
 /// A request head: accepted only if a plain reader of lines sees the same; no beginning of it is accepted; written anew
 /// from its parts it says the same.
@@ -193,7 +196,7 @@ fn write_fields<'a>(text: &mut Vec<u8>, input: &[u8], fields: impl Iterator<Item
 }
 
 fn decode(input: &[u8], cuts: &[usize]) -> Result<(Vec<u8>, usize, bool), BodyError> {
-    let mut decoder = BodyDecoder::new(BodyKind::Chunked).keep_trailers();
+    let mut decoder = BodyDecoder::new(BodyKind::Chunked).keep_trailers(&TRAILERS);
     let (mut content, mut at) = (Vec::new(), 0);
     for end in cuts.iter().copied().chain([input.len()]) {
         loop {
@@ -211,7 +214,23 @@ fn decode(input: &[u8], cuts: &[usize]) -> Result<(Vec<u8>, usize, bool), BodyEr
     }
     assert!(decoder.is_done() || at == input.len(), "everything is taken until the end");
     assert_eq!(decoder.on_eof().is_ok(), decoder.is_done());
+    if decoder.is_done() {
+        check_trailers(decoder.trailers());
+    }
     Ok((content, at, decoder.is_done()))
+}
+
+/// What goes on of trailers is a trailer section again: nothing in it ends the message elsewhere, or is another field.
+fn check_trailers(lines: &[u8]) {
+    let trailers = trailers::read(lines).unwrap_or_default();
+    let mut wire = Vec::new();
+    trailers::write_last_chunk(&mut wire, &trailers);
+    let mut decoder =
+        BodyDecoder::new(BodyKind::Chunked).keep_trailers(&Limits { head_bytes_max: usize::MAX, ..TRAILERS });
+    let decoded = decoder.decode(&wire).expect("what we write is well-formed");
+    assert_eq!((decoded.consumed, decoded.done), (wire.len(), true));
+    assert_eq!(trailers::read(decoder.trailers()).unwrap_or_default(), trailers);
+    assert!(trailers.keys().all(|name| trailers::is_allowed(name.as_str())));
 }
 
 /// Content of a chunked body that is all of `input`; `None` when it is not one, or has more than 64 trailers.

@@ -9,9 +9,7 @@ use http::header::{CONTENT_LENGTH, HeaderName, HeaderValue, TE};
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, Method as HttpMethod, Request, Uri};
 
-use crate::http::h1::{
-    BodyKind, Field, FieldName, Limits, Method, RequestHead, ResponseHead, Span, Version, list_elements,
-};
+use crate::http::h1::{BodyKind, Field, FieldName, Limits, Method, ResponseHead, Span, Version};
 
 /// Why a request of ours has no form in HTTP/2: its method, target or Host does not fit the types of the crate. The
 /// client's fault.
@@ -38,14 +36,9 @@ impl std::fmt::Display for AnswerError {
 
 impl std::error::Error for AnswerError {}
 
-/// The client takes trailers, as it must say for gRPC (RFC 9110 section 10.1.4).
-pub fn takes_trailers(head: &RequestHead, bytes: &[u8]) -> bool {
-    let mut fields = head.fields.iter().filter(|field| field.known == FieldName::Te);
-    fields.any(|field| list_elements(field.value.of(bytes)).any(|coding| coding.eq_ignore_ascii_case(b"trailers")))
-}
-
 /// The request whose head for a server of HTTP/1 is `text`, ended by an empty line; what belongs to a connection of that
-/// version is left out, and so is a field line that does not fit the crate's types. All values share one allocation.
+/// version is left out, and so is a field line that does not fit the crate's types. `takes_trailers`: the client does, and says so
+/// (RFC 9110 section 10.1.4), as it must for gRPC. All values share one allocation.
 pub fn request(text: &[u8], is_https: bool, takes_trailers: bool) -> Result<Request<()>, NoRequest> {
     let text = Bytes::copy_from_slice(text);
     let mut lines = Lines { text: &text, at: 0 };

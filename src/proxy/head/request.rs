@@ -2,6 +2,7 @@
 
 use super::{ConnectionOptions, HeadError, hops, is_hop_by_hop_or_framing, put_content_length, put_field};
 use crate::http::h1::{BodyKind, Field, FieldName, Method, RequestHead, write_decimal};
+use crate::http::trailers;
 
 /// How the client reached us.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,7 +58,12 @@ pub fn write_request_head(
     put_field(out, b"Host", host);
     for field in &head.fields {
         let name = field.name.of(bytes);
-        let is_ours = is_ours(field, name, bytes) || (context.forwarded && field.known == FieldName::Forwarded);
+        let is_ours = match field.known {
+            FieldName::Forwarded => context.forwarded,
+            // It tells of what stands behind chunks, and of nothing behind other framing.
+            FieldName::Trailer => context.body != BodyKind::Chunked,
+            _ => is_ours(field, name, bytes),
+        };
         if !is_ours && !options.remove(field, name) {
             put_field(out, name, field.value.of(bytes));
         }
@@ -75,11 +81,20 @@ pub fn write_request_head(
             out.extend_from_slice(b"Connection: upgrade\r\n");
             put_field(out, b"Upgrade", protocol);
         }
-        None if !context.keep_alive => out.extend_from_slice(b"Connection: close\r\n"),
-        None => {}
+        None => put_hop(out, context.keep_alive, trailers::are_wanted(head, bytes)),
     }
     out.extend_from_slice(b"\r\n");
     Ok(())
+}
+
+/// What is said to the server as our next hop. For a client that reads trailers it is told so (RFC 9110 section 10.1.4).
+fn put_hop(out: &mut Vec<u8>, keep_alive: bool, wants_trailers: bool) {
+    out.extend_from_slice(match (keep_alive, wants_trailers) {
+        (true, false) => b"".as_slice(),
+        (true, true) => b"TE: trailers\r\nConnection: TE\r\n",
+        (false, true) => b"TE: trailers\r\nConnection: close, TE\r\n",
+        (false, false) => b"Connection: close\r\n",
+    });
 }
 
 fn put_request_line(out: &mut Vec<u8>, head: &RequestHead, bytes: &[u8]) {

@@ -125,7 +125,7 @@ fn request_line_and_host() {
 #[test]
 fn fields_for_one_hop_stay_here() {
     check(
-        "GET / HTTP/1.1\r\nHost: a\r\nConnection: keep-alive, TE, X-Hop\r\nTE: trailers\r\nKeep-Alive: 5\r\n\
+        "GET / HTTP/1.1\r\nHost: a\r\nConnection: keep-alive, TE, X-Hop\r\nTE: deflate\r\nKeep-Alive: 5\r\n\
          Proxy-Connection: keep-alive\r\nProxy-Authorization: Basic eA==\r\nProxy-Authenticate: x\r\n\
          Upgrade: h2c\r\nTrailer: X-Sum\r\nTransfer-Encoding: chunked\r\nContent-Length: 5\r\n\
          Expect: 100-continue\r\nX-Hop: 1\r\nx-HOP: 2\r\nX-Hops: 3\r\n\r\n",
@@ -135,6 +135,30 @@ fn fields_for_one_hop_stay_here() {
         "GET / HTTP/1.1\r\nHost: a\r\nConnection: ,, X-A ,\t x-b\r\nConnection: x-c\r\nX-A: 1\r\nX-B: 2\r\nX-C: 3\r\n\r\n",
         "GET / HTTP/1.1\r\nHost: a\r\n\r\n",
     );
+}
+
+// RFC 9110 sections 6.6.2 and 10.1.4
+#[test]
+fn trailers_are_told_of_hop_by_hop() {
+    let te = "TE: trailers\r\nConnection: TE\r\n";
+    for asked in
+        ["Connection: TE\r\nTE: trailers\r\n", "TE: deflate;q=0.5, Trailers\r\nConnection: te\r\n", "TE: trailers\r\n"]
+    {
+        check(&format!("GET / HTTP/1.1\r\nHost: a\r\n{asked}\r\n"), &format!("GET / HTTP/1.1\r\nHost: a\r\n{te}\r\n"));
+    }
+    let last = RequestContext { keep_alive: false, ..CONTEXT };
+    let asked = "GET / HTTP/1.1\r\nHost: a\r\nTE: trailers\r\n\r\n";
+    check_with(asked, &last, "GET / HTTP/1.1\r\nHost: a\r\nTE: trailers\r\nConnection: close, TE\r\n\r\n");
+    let switch = RequestContext { upgrade: Some(b"websocket"), ..CONTEXT };
+    check_with(asked, &switch, "GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n");
+    // They are announced where there is a place for them.
+    let announced =
+        "POST / HTTP/1.1\r\nHost: a\r\nTrailer: X-Sum\r\ntrailer: X-B\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let chunked = RequestContext { body: BodyKind::Chunked, ..CONTEXT };
+    let expect = "POST / HTTP/1.1\r\nHost: a\r\nTrailer: X-Sum\r\ntrailer: X-B\r\nTransfer-Encoding: chunked\r\n\r\n";
+    check_with(announced, &chunked, expect);
+    let length = RequestContext { body: BodyKind::Length(3), ..CONTEXT };
+    check_with(announced, &length, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\n");
 }
 
 #[test]
@@ -367,16 +391,8 @@ fn interim_responses() {
     assert!(!is_forwarded_interim(103, Version::Http10));
 }
 
-const HOP_BY_HOP: [&str; 8] = [
-    "keep-alive",
-    "proxy-authenticate",
-    "proxy-authorization",
-    "proxy-connection",
-    "te",
-    "trailer",
-    "upgrade",
-    "expect",
-];
+const HOP_BY_HOP: [&str; 6] =
+    ["keep-alive", "proxy-authenticate", "proxy-authorization", "proxy-connection", "upgrade", "expect"];
 
 fn arbitrary_fields() -> impl Strategy<Value = Vec<(String, String)>> {
     let name = prop_oneof![
@@ -428,8 +444,16 @@ fn text_of(first_line: &str, fields: &[(String, String)]) -> Vec<u8> {
 fn check_no_hop_by_hop(out: &[(String, Vec<u8>)]) {
     for (name, value) in out {
         assert!(!HOP_BY_HOP.contains(&name.as_str()), "{name} left");
-        assert!(name != "connection" || value == b"close" || value == b"keep-alive", "connection: {value:?}");
+        assert!(
+            name != "connection" || matches!(&value[..], b"close" | b"keep-alive" | b"TE"),
+            "connection: {value:?}"
+        );
+        assert!(name != "te" || value == b"trailers", "te: {value:?}");
+        let is_chunked = out.iter().any(|(name, _)| name == "transfer-encoding");
+        assert!(name != "trailer" || is_chunked, "nothing can come behind the content: {out:?}");
     }
+    let has = |wanted: &str, value: &[u8]| out.iter().any(|(name, found)| name == wanted && found == value);
+    assert_eq!(has("te", b"trailers"), has("connection", b"TE"));
     let framing = |wanted: &str| out.iter().filter(|(name, _)| name == wanted).count();
     assert!(framing("content-length") + framing("transfer-encoding") <= 1, "two framings: {out:?}");
     assert!(framing("connection") <= 1 && framing("host") <= 1);

@@ -7,12 +7,12 @@ use bytes::Bytes;
 use h2::RecvStream;
 
 use super::connect::Connected;
-use super::outgoing::{Outgoing, append_body};
+use super::outgoing::{Outgoing, append_end, append_piece};
 use super::relay::BrokeOff;
 use super::reply::{Incoming, Reply};
 use super::server::ServerConnection;
 use super::{Forward, NoResponse, TryFailed};
-use crate::http::h1::{BodyKind, LAST_CHUNK, ResponseHead, parse_response};
+use crate::http::h1::{BodyKind, ResponseHead, parse_response};
 use crate::proxy::gateway::{end_content, put_content};
 use crate::proxy::head::{is_forwarded_interim, write_response_fields};
 use crate::proxy::retry::Situation;
@@ -258,10 +258,10 @@ impl Forward<'_> {
             }
             match next {
                 None => {
-                    if has_records {
-                        end_content(&mut buffer);
-                    } else if kind == BodyKind::Chunked {
-                        buffer.extend_from_slice(LAST_CHUNK);
+                    let trailers = upload.take_trailers();
+                    match has_records {
+                        true => end_content(&mut buffer),
+                        false => append_end(&mut buffer, kind, trailers.as_ref()),
                     }
                     let (result, returned) = server.write_all(self.worker, buffer).await;
                     buffer = returned;
@@ -270,7 +270,7 @@ impl Forward<'_> {
                 Some(piece) => {
                     match has_records {
                         true => put_content(&mut buffer, piece.as_slice()),
-                        false => append_body(&mut buffer, kind, piece.as_slice(), false),
+                        false => append_piece(&mut buffer, kind, piece.as_slice()),
                     }
                     // A silent server must not hold the client for ever; every piece starts the time anew.
                     let (result, returned) = server.write_all(self.worker, buffer).await;

@@ -38,7 +38,7 @@ pub(super) fn mirror(forward: &Forward<'_>, outgoing: &Outgoing, mirror: &Mirror
     let worker: &Rc<Worker> = forward.cx.worker;
     let stats = &worker.stats.upstreams[mirror.upstream];
     let copy = (outgoing.is_whole.get() && forward.upgrade.is_none()).then(|| Copy::begin(worker, mirror)).flatten();
-    let bytes = copy.is_some().then(|| forward.http_bytes(outgoing, 0).ok()).flatten();
+    let bytes = copy.is_some().then(|| forward.copy_bytes(outgoing).ok()).flatten();
     let (Some(copy), Some(bytes)) = (copy, bytes) else { return stats.mirror_skipped.inc() };
     stats.mirrored.inc();
     let method = forward.request.head.method;

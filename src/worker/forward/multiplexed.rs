@@ -23,7 +23,8 @@ use super::relay::BrokeOff;
 use super::{Forward, NoResponse, TryFailed};
 use crate::http::answer::Content;
 use crate::http::h1::{FieldName, Version};
-use crate::http::h2::{read_answer, request, takes_trailers};
+use crate::http::h2::{read_answer, request};
+use crate::http::trailers;
 use crate::proxy::head::{is_forwarded_interim, response_content, write_response_fields};
 use crate::proxy::retry::Situation;
 use crate::worker::answer::{Answer, Presence};
@@ -111,7 +112,7 @@ impl Forward<'_> {
         client.answer.trail.connect = Some(waited);
         let head = self.head_bytes(self.request.head.body, server)?;
         let is_https = self.config.tls.is_some();
-        let asked = request(&head, is_https, takes_trailers(self.request.head, self.request.bytes));
+        let asked = request(&head, is_https, trailers::are_wanted(self.request.head, self.request.bytes));
         self.worker.hot.give_buffer_back(head);
         let asked = asked.map_err(|_| NoResponse::Body(BodyFailure::Malformed(400)))?;
         let closed = if place.is_reused() { Situation::ReusedClosed } else { Situation::FreshClosed };
@@ -370,7 +371,7 @@ impl Forward<'_> {
             self.relay_piece(answer, data, content).await?;
         }
         let trailers = poll_fn(|cx| content.poll_trailers(cx)).await.map_err(|error| self.note_broken(&error))?;
-        answer.finish_with(trailers).await.map_err(|_| BrokeOff::Client)
+        self.finish_with(answer, trailers).await
     }
 
     async fn relay_piece(

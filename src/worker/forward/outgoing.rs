@@ -8,6 +8,7 @@ use http::HeaderMap;
 use super::{Forward, NoResponse};
 use crate::http::fields::FieldsMut;
 use crate::http::h1::{BodyKind, CHUNK_END, LAST_CHUNK, write_chunk_head};
+use crate::http::trailers;
 use crate::proxy::head::{IpText, RequestContext, Scheme, write_request_head};
 use crate::worker::body::BodyFailure;
 use crate::worker::cx::Cx;
@@ -59,9 +60,10 @@ impl Outgoing {
         }
     }
 
-    /// A chunked body that turned out to be short gets a length: simpler for a server of HTTP/1.
+    /// A chunked body that turned out to be short gets a length: simpler for a server of HTTP/1. Not in front of trailers, for
+    /// which only chunks have a place.
     fn frame_as_whole(&self) {
-        if self.kind.get() == BodyKind::Chunked {
+        if self.kind.get() == BodyKind::Chunked && self.trailers.borrow().is_none() {
             self.kind.set(BodyKind::Length(self.kept.borrow().len() as u64));
         }
     }
@@ -90,7 +92,8 @@ impl Forward<'_> {
             }
             _ => client.keep(self.worker, self.connection, &mut kept, self.config.retry.body_bytes_max).await?,
         };
-        let trailers = if is_whole { client.upload.take_trailers() } else { None };
+        // No variable of a gateway's has a place for them.
+        let trailers = client.upload.take_trailers().filter(|_| is_whole && self.gateway.is_none());
         let outgoing = Outgoing {
             kept: RefCell::new(kept),
             is_whole: Cell::new(is_whole),
@@ -115,7 +118,22 @@ impl Forward<'_> {
     /// Head and kept body for a server of HTTP/1.
     pub(super) fn http_bytes(&self, outgoing: &Outgoing, server: usize) -> Result<Vec<u8>, NoResponse> {
         let mut bytes = self.head_bytes(outgoing.kind.get(), server)?;
-        append_body(&mut bytes, outgoing.kind.get(), &outgoing.kept.borrow(), outgoing.is_whole.get());
+        append_piece(&mut bytes, outgoing.kind.get(), &outgoing.kept.borrow());
+        if outgoing.is_whole.get() {
+            append_end(&mut bytes, outgoing.kind.get(), outgoing.trailers.borrow().as_ref());
+        }
+        Ok(bytes)
+    }
+
+    /// The same for a copy of a request that is kept as a whole, without what stands behind its content.
+    pub(super) fn copy_bytes(&self, outgoing: &Outgoing) -> Result<Vec<u8>, NoResponse> {
+        let kept = outgoing.kept.borrow();
+        let kind = match outgoing.kind.get() {
+            BodyKind::Chunked => BodyKind::Length(kept.len() as u64),
+            kind => kind,
+        };
+        let mut bytes = self.head_bytes(kind, 0)?;
+        bytes.extend_from_slice(&kept);
         Ok(bytes)
     }
 
@@ -200,8 +218,8 @@ pub(in crate::worker) fn put_client_certificate(cx: &Cx<'_>, fields: &mut Fields
     });
 }
 
-/// Appends content in the framing of `kind`; with `last` also the end of a chunked body.
-pub(super) fn append_body(out: &mut Vec<u8>, kind: BodyKind, data: &[u8], last: bool) {
+/// Appends content in the framing of `kind`.
+pub(super) fn append_piece(out: &mut Vec<u8>, kind: BodyKind, data: &[u8]) {
     if kind != BodyKind::Chunked {
         return out.extend_from_slice(data);
     }
@@ -210,7 +228,13 @@ pub(super) fn append_body(out: &mut Vec<u8>, kind: BodyKind, data: &[u8], last: 
         out.extend_from_slice(data);
         out.extend_from_slice(CHUNK_END);
     }
-    if last {
-        out.extend_from_slice(LAST_CHUNK);
+}
+
+/// Appends what ends content in the framing of `kind`, with trailers where that has a place for them.
+pub(super) fn append_end(out: &mut Vec<u8>, kind: BodyKind, trailers: Option<&HeaderMap>) {
+    match trailers {
+        _ if kind != BodyKind::Chunked => {}
+        None => out.extend_from_slice(LAST_CHUNK),
+        Some(trailers) => trailers::write_last_chunk(out, trailers),
     }
 }

@@ -2,11 +2,14 @@
 
 use std::pin::pin;
 
+use http::HeaderMap;
+
 use super::attempt::{At, Relayed, Response};
 use super::server::ServerConnection;
 use super::{Forward, NoResponse};
 use crate::http::answer::{AnswerHead, Content};
-use crate::http::h1::{BodyDecoder, BodyKind, FieldName, Method, ResponseHead, Version};
+use crate::http::h1::{BodyDecoder, BodyKind, FieldName, Method, ResponseHead, Version, write_field};
+use crate::http::trailers;
 use crate::proxy::head::{put_via, response_content, write_response_fields};
 use crate::worker::answer::{Answer, OwnFields};
 use crate::worker::exchange::{After, Instead, Outcome, Unanswered};
@@ -92,6 +95,10 @@ impl Forward<'_> {
         if let Some(name) = &self.cx.options.via {
             put_via(fields, head.version, name);
         }
+        if self.passes_trailers(answer, content) {
+            let announced = head.fields.iter().filter(|field| field.known == FieldName::Trailer);
+            announced.for_each(|field| write_field(fields, "Trailer", field.value.of(input)));
+        }
         self.rewrite_location(fields);
         if let Some(rules) = &self.cx.options.cookie_rewrite {
             rules.apply(fields, self.cx);
@@ -131,6 +138,29 @@ impl Forward<'_> {
         rules.apply(fields, &own, self.cx);
     }
 
+    /// What comes behind the content goes on to this client.
+    fn passes_trailers(&self, answer: &Answer<'_>, content: Content) -> bool {
+        match answer.version() {
+            // Their frames have a place for them behind any content, and they have always been sent there.
+            Version::Http2 | Version::Http3 => true,
+            // RFC 9110 section 6.5.1: only to clients that say that they read them, and only chunks have a place for them.
+            Version::Http11 => {
+                content == Content::Stream && trailers::are_wanted(self.request.head, self.request.bytes)
+            }
+            Version::Http10 => false,
+        }
+    }
+
+    /// Ends the answer, with trailers where the client gets them.
+    pub(super) async fn finish_with(
+        &self,
+        answer: &mut Answer<'_>,
+        trailers: Option<HeaderMap>,
+    ) -> Result<(), BrokeOff> {
+        let trailers = trailers.filter(|_| self.passes_trailers(answer, Content::Stream));
+        answer.finish_with(trailers).await.map_err(|_| BrokeOff::Client)
+    }
+
     pub(super) fn method(&self) -> Method {
         self.request.head.method
     }
@@ -143,7 +173,7 @@ impl Forward<'_> {
         mut input: Vec<u8>,
         server: &ServerConnection,
     ) -> Result<BodyEnd, BrokeOff> {
-        let mut decoder = BodyDecoder::new(head.body);
+        let mut decoder = BodyDecoder::new(head.body).keep_trailers(&self.worker.limits);
         let mut at = head.head_bytes;
         loop {
             while at < input.len() && !decoder.is_done() {
@@ -179,7 +209,7 @@ impl Forward<'_> {
                 _ => return Err(BrokeOff::Server),
             }
         }
-        answer.finish().await.map_err(|_| BrokeOff::Client)?;
+        self.finish_with(answer, trailers::read(decoder.trailers())).await?;
         let end = if at == input.len() && head.body != BodyKind::UntilClose { BodyEnd::Exact } else { BodyEnd::Dirty };
         self.worker.hot.give_buffer_back(input);
         Ok(end)
