@@ -67,6 +67,7 @@ fn they_answer_as_they_do_directly() {
             get("/big?bytes=1"),
             get("/big?bytes=70000"),
             get("/stream?pieces=3&pause=1"),
+            request("GET", "/echo?te", &["TE: trailers", "Connection: TE"], ""),
             request("HEAD", "/echo", &[], ""),
             request("HEAD", "/big?bytes=1000", &[], ""),
             request("HEAD", "/stream?pieces=3&pause=0", &[], ""),
@@ -370,6 +371,41 @@ fn servers_are_killed_and_come_back_and_no_request_fails() {
             load.assert_all_well(200);
         });
     }
+}
+
+/// Python's `http.server` answers HTTP/1.0: one request for each connection, and the end of some bodies is its close.
+#[test]
+fn a_server_of_http_1_0_looks_like_any_other() {
+    with_both_drivers(|driver| {
+        let folder = tempfile::tempdir().expect("a folder");
+        std::fs::write(folder.path().join("page.txt"), pattern(200_000)).expect("a file");
+        let address = support::ports::free_address();
+        let mut command = std::process::Command::new("/usr/bin/python3");
+        command.args(["-m", "http.server", &address.port().to_string(), "--bind", "127.0.0.1", "--directory"]);
+        command.arg(folder.path()).stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
+        let mut child = command.spawn().expect("python3 runs");
+        eventually("it listens", || std::net::TcpStream::connect(address).is_ok());
+        let server = site(driver, &[address], "").start();
+        let mut kept = server.connect();
+        let later = "If-Modified-Since: Fri, 01 Jan 2100 00:00:00 GMT";
+        for request in [
+            get("/page.txt"),
+            get("/"),
+            get("/none"),
+            request("HEAD", "/page.txt", &[], ""),
+            request("GET", "/page.txt", &[later], ""),
+            post("/page.txt", "not taken"),
+        ] {
+            let line = request.lines().next().unwrap_or_default();
+            let direct = Client::connect(address).ask(&request);
+            let ours = kept.ask(&request);
+            assert_eq!(direct.version, "HTTP/1.0", "{driver:?} {line}");
+            assert_eq!(meaning(&ours), meaning(&direct), "{driver:?} {line}");
+            assert_eq!((ours.version.as_str(), ours.is_last()), ("HTTP/1.1", false), "{driver:?} {line}");
+        }
+        let _ = child.kill();
+        let _ = child.wait();
+    });
 }
 
 /// Uploads run while a client leaves: the server is told, and the next request is answered.
