@@ -13,7 +13,6 @@ use std::time::{Duration, Instant};
 use base64::Engine;
 use rustix::process::Signal;
 use serde_json::{Value, json};
-use sha1::{Digest, Sha1};
 use support::http3::{Running, ask, ask_with, begin as begin_http3, begin_http2, python, sha256};
 use support::ports::free_address;
 use support::tls::{Kind, trusted};
@@ -110,8 +109,7 @@ fn signal(name: &str) -> Value {
 
 fn agreed(exchange: &Exchange) -> String {
     let key = exchange.request.field("sec-websocket-key").expect("a key");
-    let hash = Sha1::new().chain_update(key).chain_update("258EAFA5-E914-47DA-95CA-C5AB0DC85B11").finalize();
-    let accept = base64::engine::general_purpose::STANDARD.encode(hash);
+    let accept = support::websocket::accept_of(key);
     format!(
         "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
          Sec-WebSocket-Accept: {accept}\r\nSec-WebSocket-Protocol: chat\r\n\r\n"

@@ -60,12 +60,26 @@ impl WebSocketKey {
     /// Whether the 101 in `head` has the one Sec-WebSocket-Accept that answers it (RFC 6455 section 4.2.2).
     pub fn is_answered_by(&self, head: &ResponseHead, bytes: &[u8]) -> bool {
         const NAME: &[u8] = b"sec-websocket-accept";
-        let hash = Sha1::new().chain_update(self.0).chain_update(b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11").finalize();
-        let expected = STANDARD.encode(hash);
+        let expected = accept_of(&self.0);
         let fields = head.fields.iter().filter(|field| field.name.of(bytes).eq_ignore_ascii_case(NAME));
         let mut values = fields.map(|field| field.value.of(bytes));
         values.next() == Some(expected.as_bytes()) && values.next().is_none()
     }
+}
+
+/// The key of a client of HTTP/1.1 that asks for a WebSocket; `None`: there is none, or it is not 16 bytes in base64
+/// (RFC 6455 section 4.2.1), so that nobody can answer it.
+pub fn client_key<'a>(head: &RequestHead, bytes: &'a [u8]) -> Option<&'a [u8]> {
+    let is_key = |name: &[u8]| name.eq_ignore_ascii_case(b"sec-websocket-key");
+    let mut keys = head.fields.iter().filter(|field| field.known == FieldName::Other && is_key(field.name.of(bytes)));
+    let key = keys.next().filter(|_| keys.next().is_none())?.value.of(bytes);
+    let is_good = key.len() == WebSocketKey::BYTES && STANDARD.decode(key).is_ok_and(|nonce| nonce.len() == 16);
+    is_good.then_some(key)
+}
+
+/// The Sec-WebSocket-Accept that answers `key` (RFC 6455 section 4.2.2).
+pub fn accept_of(key: &[u8]) -> String {
+    STANDARD.encode(Sha1::new().chain_update(key).chain_update(b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11").finalize())
 }
 
 #[cfg(test)]
@@ -116,6 +130,22 @@ mod tests {
             ["Connection: Upgrade", "Upgrade: h2c", "Upgrade: websocket, h2c", "Upgrade: websocket\nUpgrade: h2c"]
         {
             assert!(!agrees(refused), "{refused}");
+        }
+    }
+
+    #[test]
+    fn a_client_has_one_key() {
+        let key = |fields: &str| {
+            let text = format!("GET / HTTP/1.1\nHost: a\n{fields}\n").replace('\n', "\r\n");
+            let mut head = RequestHead::default();
+            assert_eq!(parse_request(text.as_bytes(), &Limits::default(), &mut head), Ok(Some(())), "{text}");
+            client_key(&head, text.as_bytes()).map(accept_of)
+        };
+        let good = "Sec-WebSocket-KEY: dGhlIHNhbXBsZSBub25jZQ==\n";
+        assert_eq!(key(good).as_deref(), Some("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="));
+        for none in ["", "Sec-WebSocket-Key: short\n", "Sec-WebSocket-Key: !GhlIHNhbXBsZSBub25jZQ==\n", &good.repeat(2)]
+        {
+            assert_eq!(key(none), None, "{none}");
         }
     }
 

@@ -29,6 +29,7 @@ pub(crate) mod tls;
 pub(crate) mod tools;
 pub(crate) mod upstream;
 pub(crate) mod uwsgi;
+pub(crate) mod websocket;
 
 pub(crate) use client::{Client, End, Response, get, post, request};
 pub(crate) use server::{Driver, Server, Site};

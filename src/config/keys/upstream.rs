@@ -58,7 +58,7 @@ pub(super) const KEYS: &[Key] = &[
         .known_as(&["nginx grpc_pass", "nginx fastcgi_pass", "nginx uwsgi_pass", "nginx scgi_pass", "nginx proxy_http_version", "haproxy proto h2", "haproxy proto fcgi", "haproxy alpn"])
         .when("`h2` for gRPC, whose calls need it"),
     Key::new(Table::Upstream, "h2_streams_max", integer(1, 10_000), Default("100"))
-        .help("requests at once on one connection of HTTP/2; a server may allow fewer")
+        .help("requests and WebSockets at once on one connection of HTTP/2; a server may allow fewer")
         .known_as(&["haproxy tune.h2.be.max-concurrent-streams"])
         .when("down to spread requests over more connections, for servers that work on each connection with one core"),
     Key::new(Table::Upstream, "h2_connections_max", integer(1, 1000), Default("8"))
@@ -88,7 +88,7 @@ pub(super) const KEYS: &[Key] = &[
         .known_as(&["nginx proxy_send_timeout"])
         .when("up for streams with long pauses, such as server-sent events"),
     Key::new(Table::Upstream, "upgrade", Kind::List(&Kind::Text), Default("websocket"))
-        .help("protocols that a client may leave HTTP for (`Upgrade`; over HTTP/2 and HTTP/3 extended CONNECT, for `websocket` alone); an empty list: none. HTTP/2 in clear (h2c) never is one")
+        .help("protocols that a client may leave HTTP for (`Upgrade`; over HTTP/2, with servers too, and HTTP/3 extended CONNECT, for `websocket` alone); an empty list: none. HTTP/2 in clear (h2c) never is one")
         .known_as(&["nginx proxy_set_header Upgrade"])
         .when("`[]` where the servers have no WebSockets"),
     Key::new(Table::Upstream, "total_timeout", Kind::DurationOrOff { min: Duration::from_millis(1), max: DAY }, Default("off"))

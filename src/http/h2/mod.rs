@@ -31,4 +31,4 @@ pub use frame::{ErrorCode, PREFACE, goaway_frame};
 pub use greeting::{Greeting, NotHttp2};
 pub use guard::{Guard, Limits, Summary};
 pub use message::{MessageError, response, write_request};
-pub use upstream::{AnswerError, NoRequest, read_answer, request};
+pub use upstream::{AnswerError, NoRequest, read_answer, request, websocket};

@@ -5,7 +5,8 @@
 //! and connection-specific fields of answers, and checks their content against Content-Length.
 
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, HeaderName, HeaderValue, TE};
+use h2::ext::Protocol;
+use http::header::{CONTENT_LENGTH, HeaderName, HeaderValue, SEC_WEBSOCKET_KEY, TE};
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, Method as HttpMethod, Request, Uri};
 
@@ -77,6 +78,16 @@ pub fn request(text: &[u8], is_https: bool, takes_trailers: bool) -> Result<Requ
     *request.uri_mut() = Uri::from_parts(uri).map_err(|_| NoRequest)?;
     (*request.method_mut(), *request.version_mut()) = (method, http::Version::HTTP_2);
     Ok(request)
+}
+
+/// `request`, which asks for a WebSocket as over HTTP/1.1, as the extended CONNECT that does so here: without the key, which is
+/// not used, and without a length (RFC 8441 sections 4 and 5).
+pub fn websocket(mut request: Request<()>) -> Request<()> {
+    *request.method_mut() = HttpMethod::CONNECT;
+    request.extensions_mut().insert(Protocol::from_static("websocket"));
+    request.headers_mut().remove(SEC_WEBSOCKET_KEY);
+    request.headers_mut().remove(CONTENT_LENGTH);
+    request
 }
 
 /// The places of the lines of a head, up to its empty one.
@@ -174,6 +185,19 @@ mod tests {
             fields,
             [("content-type", &b"application/grpc"[..]), ("x-a", b"1"), ("x-a", b"2"), ("te", b"trailers")]
         );
+    }
+
+    // RFC 8441 section 5.1
+    #[test]
+    fn a_websocket_is_asked_for_by_extended_connect() {
+        let text = "GET /chat?a HTTP/1.1\nHost: a.test\nSec-WebSocket-Protocol: chat\nSec-WebSocket-Version: 13\n\
+                    Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\nContent-Length: 0\nConnection: upgrade\nUpgrade: websocket\n\n";
+        let request = websocket(super::request(text.replace('\n', "\r\n").as_bytes(), true, false).unwrap());
+        let protocol = request.extensions().get::<Protocol>().map(Protocol::as_str);
+        assert_eq!((request.method().as_str(), protocol), ("CONNECT", Some("websocket")));
+        assert_eq!(request.uri().to_string(), "https://a.test/chat?a");
+        let fields: Vec<_> = request.headers().iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
+        assert_eq!(fields, [("sec-websocket-protocol", &b"chat"[..]), ("sec-websocket-version", b"13")]);
     }
 
     #[test]

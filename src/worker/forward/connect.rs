@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 use super::choose::Queued;
 use super::dial::{WhenFull, dial};
 use super::server::ServerConnection;
+use super::websocket::Means;
 use super::{Forward, NoResponse, TryFailed};
+use crate::config::model::Protocol;
 use crate::proxy::retry::Situation;
 use crate::runtime::detached::Detached;
 use crate::runtime::net::{BACKLOG_PAUSE_MAX, BACKLOG_PAUSE_MIN, Peek, is_backlog_full};
@@ -45,13 +47,14 @@ impl Forward<'_> {
         now: Instant,
     ) -> Result<Connected, NoResponse> {
         let stats = self.stats(server);
-        if self.config.protocol.is_multiplexed() && self.upgrade.is_none() {
+        if self.config.protocol.is_multiplexed() {
             let fresh_since = must_be_fresh.then_some(now);
             if let Some(place) = self.worker.links[self.upstream][server].place(fresh_since) {
-                stats.reuses.inc();
-                return Ok(Connected::Shared(Shared { place, waited: Duration::ZERO }));
-            }
-            if let Some(connected) = Box::pin(self.connect_shared(server, fresh_since, now)).await? {
+                if self.serves(&place) {
+                    stats.reuses.inc();
+                    return Ok(Connected::Shared(Shared { place, waited: Duration::ZERO }));
+                }
+            } else if let Some(connected) = Box::pin(self.connect_shared(server, fresh_since, now)).await? {
                 return Ok(connected);
             }
         }
@@ -140,7 +143,13 @@ impl Forward<'_> {
         Ok(())
     }
 
-    /// Waits for a place on a connection of HTTP/2; `None`: the server has chosen HTTP/1.1.
+    /// The request goes over this connection: a server that may speak HTTP/1.1 is asked for other protocols over that, where
+    /// HTTP/2 has no means for it.
+    fn serves(&self, place: &Place) -> bool {
+        self.config.protocol != Protocol::Auto || self.upgrade.is_none() || self.means_over(place) == Means::Connect
+    }
+
+    /// Waits for a place on a connection of HTTP/2; `None`: the server has chosen HTTP/1.1, or is to be asked over that.
     async fn connect_shared(
         &self,
         server: usize,
@@ -158,6 +167,7 @@ impl Forward<'_> {
             Ok(Err(_)) => failed(Situation::Refused),
             Ok(Ok(Acquired::Failed)) => failed(Situation::ConnectFailed),
             Ok(Ok(Acquired::Http1(connection))) => Ok(connection.map(|connection| Connected::Own(connection, false))),
+            Ok(Ok(Acquired::Place(place))) if !self.serves(&place) => Ok(None),
             Ok(Ok(Acquired::Place(place))) => Ok(Some(Connected::Shared(Shared { place, waited: now.elapsed() }))),
         }
     }

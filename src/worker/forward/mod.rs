@@ -19,6 +19,7 @@
 //! | `outgoing` | what goes to it |
 //! | `relay` | the response on to the client |
 //! | `switch` | the other protocol that both have agreed on |
+//! | `websocket` | the same with a server of HTTP/2 |
 
 mod attempt;
 mod choose;
@@ -33,6 +34,7 @@ mod relay;
 mod reply;
 mod server;
 mod switch;
+mod websocket;
 
 use std::cell::Cell;
 
@@ -55,7 +57,7 @@ use super::connection::Connection;
 use super::cx::Cx;
 use super::exchange::{Acted, After, Client, Instead, Outcome, Request, Unanswered, abandoned, error, refuse};
 use super::upload::{Left, Upload};
-use crate::config::model::{Protocol, ProxyBy, Upstream};
+use crate::config::model::{ProxyBy, Upstream};
 use crate::metrics::{ServedBy, ServerStats};
 use crate::proxy::Tried;
 use crate::proxy::retry::{Failure, Situation, Verdict, delay_before_retry, may_retry};
@@ -112,11 +114,9 @@ pub(super) async fn run(cx: &Cx<'_>, client: &mut Client<'_>, fields: &mut Vec<u
     let sticky = config.sticky.as_ref();
     let belongs_to = Cell::new(sticky.and_then(|sticky| sticky.server(cx.cookie(&sticky.cookie)?)));
     let upgrade = match client.upload {
-        // HTTP/2 has no such thing: a server ignores what it is not told of.
         _ if config.protocol.gateway().is_some() => None,
-        Upload::H1 { .. } if config.protocol == Protocol::H2 => None,
         Upload::H1 { .. } => upgrade::asked(request.head, request.bytes, &config.upgrade),
-        Upload::Stream(_) if client.answer.is_to_connect() && config.protocol != Protocol::H2 => {
+        Upload::Stream(_) if client.answer.is_to_connect() => {
             upgrade::asked(request.head, request.bytes, &config.upgrade)
         }
         Upload::Stream(_) | Upload::Nothing => None,

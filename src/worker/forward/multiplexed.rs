@@ -20,23 +20,24 @@ use super::attempt::{Arrived, Relayed, Response, Try};
 use super::connect::Shared;
 use super::outgoing::Outgoing;
 use super::relay::BrokeOff;
+use super::websocket::Means;
 use super::{Forward, NoResponse, TryFailed};
 use crate::http::answer::Content;
 use crate::http::h1::{FieldName, Version};
-use crate::http::h2::{read_answer, request};
+use crate::http::h2::{read_answer, request, websocket};
 use crate::http::trailers;
 use crate::proxy::head::{is_forwarded_interim, response_content, write_response_fields};
 use crate::proxy::retry::Situation;
 use crate::worker::answer::{Answer, Presence};
 use crate::worker::body::BodyFailure;
 use crate::worker::exchange::{After, Client, Outcome};
-use crate::worker::link::Place;
+use crate::worker::link::{Place, send_piece};
 use crate::worker::upload::{Beside, Upload};
 use crate::worker::watch::{GaveUp, OnExpiry, Watched};
 
 /// A stream that has begun.
-struct Begun<'a> {
-    server: usize,
+pub(super) struct Begun<'a> {
+    pub(super) server: usize,
     place: &'a Place,
     since: Instant,
     /// What the end of the connection would be.
@@ -110,15 +111,21 @@ impl Forward<'_> {
         Try { server, gives_up_answer, .. }: Try<'_>,
     ) -> Result<Outcome, NoResponse> {
         client.answer.trail.connect = Some(waited);
+        let means = self.means_over(&place);
+        if means == Means::Nothing {
+            return Err(self.no_tunnel(server));
+        }
         let head = self.head_bytes(self.request.head.body, server)?;
         let is_https = self.config.tls.is_some();
         let asked = request(&head, is_https, trailers::are_wanted(self.request.head, self.request.bytes));
         self.worker.hot.give_buffer_back(head);
         let asked = asked.map_err(|_| NoResponse::Body(BodyFailure::Malformed(400)))?;
+        let asked = if means == Means::Connect { websocket(asked) } else { asked };
+        let has_ended = means == Means::Ordinary && outgoing.has_nothing();
         let closed = if place.is_reused() { Situation::ReusedClosed } else { Situation::FreshClosed };
         // It has said meanwhile that it takes no further ones, which is the race with an idle time-out.
         let not_sent = TryFailed { situation: Situation::ReusedClosed, sent: false };
-        let (response, stream) = place.send(asked, outgoing.has_nothing()).map_err(|_| NoResponse::Failed(not_sent))?;
+        let (response, stream) = place.send(asked, has_ended).map_err(|_| NoResponse::Failed(not_sent))?;
         self.stats(server).requests.inc();
         let since = self.worker.now();
         // A call is a dialogue, in which each side may wait for the other one, but not both for ever.
@@ -126,6 +133,7 @@ impl Forward<'_> {
         let owing = Owing::new(self.presence, since, client_time);
         let begun = Begun { server, place: &place, since, closed, gives_up_answer, owing };
         match outgoing.is_whole.get() {
+            _ if means == Means::Connect => self.exchange_websocket(client, fields, response, stream, &begun).await,
             true => self.exchange_kept(client, fields, outgoing, response, stream, &begun).await,
             false => self.exchange_both_ways(client, fields, outgoing, response, stream, &begun).await,
         }
@@ -198,7 +206,7 @@ impl Forward<'_> {
     }
 
     /// An answer with this status goes on to the client.
-    fn may_pass(&self, answer: &Answer<'_>, begun: &Begun<'_>, status: u16) -> Result<(), NoResponse> {
+    pub(super) fn may_pass(&self, answer: &Answer<'_>, begun: &Begun<'_>, status: u16) -> Result<(), NoResponse> {
         match self.config.retry.statuses.contains(&status) && (begun.gives_up_answer)(answer) {
             true => Err(NoResponse::Failed(TryFailed { situation: Situation::ErrorStatus, sent: true })),
             false => Ok(()),
@@ -239,7 +247,7 @@ impl Forward<'_> {
     }
 
     /// Waits for the final response head; interim ones go on to the client.
-    async fn receive_shared(
+    pub(super) async fn receive_shared(
         &self,
         answer: &mut Answer<'_>,
         fields: &mut Vec<u8>,
@@ -309,7 +317,7 @@ impl Forward<'_> {
     }
 
     /// Sends the response on to the client. `Err`: nothing of it was sent, because something else is.
-    async fn relay_shared(
+    pub(super) async fn relay_shared(
         &self,
         answer: &mut Answer<'_>,
         fields: &mut Vec<u8>,
@@ -404,25 +412,6 @@ fn poll_head(response: &mut ResponseFuture, cx: &mut Context<'_>) -> Poll<Head> 
         return Poll::Ready(Head::Interim(interim));
     }
     Pin::new(response).poll(cx).map(Head::Final)
-}
-
-/// Sends a run of content as the server's windows allow; `false`: it takes nothing more.
-async fn send_piece(stream: &mut SendStream<Bytes>, mut data: Bytes) -> bool {
-    while !data.is_empty() {
-        stream.reserve_capacity(data.len());
-        let mut capacity = stream.capacity();
-        while capacity == 0 {
-            capacity = match poll_fn(|cx| stream.poll_capacity(cx)).await {
-                Some(Ok(capacity)) => capacity,
-                _ => return false,
-            };
-        }
-        let piece = data.split_to(capacity.min(data.len()));
-        if stream.send_data(piece, false).is_err() {
-            return false;
-        }
-    }
-    true
 }
 
 /// What became of a request without an answer, and whether the server may have worked on it. `closed`: what the end of its

@@ -93,7 +93,7 @@ impl Forward<'_> {
             _ => client.keep(self.worker, self.connection, &mut kept, self.config.retry.body_bytes_max).await?,
         };
         // No variable of a gateway's has a place for them.
-        let trailers = client.upload.take_trailers().filter(|_| is_whole && self.gateway.is_none());
+        let trailers = if is_whole && self.gateway.is_none() { client.upload.take_trailers() } else { None };
         let outgoing = Outgoing {
             kept: RefCell::new(kept),
             is_whole: Cell::new(is_whole),

@@ -4,7 +4,7 @@ use super::attempt::{At, Relayed, Response};
 use super::{Forward, NoResponse};
 use crate::http::fields::FieldsMut;
 use crate::proxy::head::write_response_fields;
-use crate::worker::answer::Presence;
+use crate::worker::answer::{Answer, Presence};
 use crate::worker::exchange::{After, Client, Instead, Outcome, Unanswered};
 use crate::worker::tunnel::{Flow, Meter, StreamTunnel, Tunnel};
 use crate::worker::upload::Upload;
@@ -32,18 +32,29 @@ impl Forward<'_> {
             FieldsMut::new(fields, 0).add("Connection", b"upgrade");
             FieldsMut::new(fields, 0).add("Upgrade", protocol);
         }
-        self.is_relaying.set(true);
-        client.answer.switch_protocols(fields).await.map_err(|_| NoResponse::Broken)?;
+        self.open_tunnel(&mut client.answer, fields).await?;
         input.drain(..head.head_bytes);
         self.worker.hot.give_response_head_back(head);
-        let stats = &self.worker.stats.http;
-        stats.tunnels.inc();
         let flow = self.carry(&mut client.upload, input, at).await;
+        self.close_tunnel(&mut client.answer, flow);
+        Ok(Relayed { outcome: Outcome { after: After::Close, served_by }, is_reusable: false })
+    }
+
+    /// Tells the client that it has what it asked for.
+    pub(super) async fn open_tunnel(&self, answer: &mut Answer<'_>, fields: &[u8]) -> Result<(), NoResponse> {
+        self.is_relaying.set(true);
+        answer.switch_protocols(fields).await.map_err(|_| NoResponse::Broken)?;
+        self.worker.stats.http.tunnels.inc();
+        Ok(())
+    }
+
+    /// Notes what went through it.
+    pub(super) fn close_tunnel(&self, answer: &mut Answer<'_>, flow: Flow) {
+        let stats = &self.worker.stats.http;
         stats.tunnels.dec();
         stats.timeouts.add(u64::from(flow.is_timed_out));
-        client.answer.count_tunnelled(flow.down_bytes);
-        client.answer.trail.tunnelled = Some(flow);
-        Ok(Relayed { outcome: Outcome { after: After::Close, served_by }, is_reusable: false })
+        answer.count_tunnelled(flow.down_bytes);
+        answer.trail.tunnelled = Some(flow);
     }
 
     /// Carries bytes both ways; `first_down` has come behind the 101.

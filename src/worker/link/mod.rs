@@ -234,6 +234,11 @@ impl Place {
         })
     }
 
+    /// The server takes extended CONNECT (RFC 8441 section 3).
+    pub(super) fn takes_websockets(&self) -> bool {
+        self.link.sender.borrow().as_ref().is_some_and(SendRequest::is_extended_connect_protocol_enabled)
+    }
+
     /// Others have had answers over the connection: an end of it may be that of an idle connection.
     pub(super) fn is_reused(&self) -> bool {
         self.link.has_answered.get()
@@ -248,6 +253,25 @@ impl Place {
     pub(super) fn doubt(&self) {
         self.link.doubt();
     }
+}
+
+/// Sends a run of content as the server's windows allow; `false`: it takes nothing more.
+pub(super) async fn send_piece(stream: &mut SendStream<Bytes>, mut data: Bytes) -> bool {
+    while !data.is_empty() {
+        stream.reserve_capacity(data.len());
+        let mut capacity = stream.capacity();
+        while capacity == 0 {
+            capacity = match poll_fn(|cx| stream.poll_capacity(cx)).await {
+                Some(Ok(capacity)) => capacity,
+                _ => return false,
+            };
+        }
+        let piece = data.split_to(capacity.min(data.len()));
+        if stream.send_data(piece, false).is_err() {
+            return false;
+        }
+    }
+    true
 }
 
 impl Drop for Place {

@@ -6,6 +6,7 @@
 //! | `direct` | clear text on both sides, by splice(2) where it is much |
 //! | `copy` | where one side speaks TLS |
 //! | `stream` | where the client's end is a stream |
+//! | `link` | where the server's end is one |
 //!
 //! Each direction takes, then gives what it took, then takes again: a slow side slows the other down, and what is under
 //! way is one buffer or pipe for each. While nothing comes neither is held. Silence in both directions ends the tunnel, the
@@ -13,9 +14,11 @@
 
 mod copy;
 mod direct;
+mod link;
 mod stream;
 
 pub(super) use self::direct::COPIED_BYTES_MAX;
+pub(super) use self::link::{Client as LinkClient, LinkTunnel, ServerEnd};
 pub(super) use self::stream::StreamTunnel;
 
 use std::cell::Cell;

@@ -5,7 +5,7 @@
 
 use std::cell::Cell;
 use std::future::{Future, poll_fn};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -16,6 +16,7 @@ use crate::worker::Worker;
 use crate::worker::connection::Broken;
 use crate::worker::forward::ServerConnection;
 use crate::worker::multiplexed::{Receiver, Stream};
+use crate::worker::watch::Watched;
 
 /// Read from the server at once: what a client's window has room for, as a rule, and what its end is cut into.
 const READ_BYTES: usize = 16 * 1024;
@@ -50,22 +51,12 @@ impl StreamTunnel<'_> {
         let is_cut = Cell::new(false);
         let up = pin!(self.carry_up(receiver, &progress, &is_cut));
         let down = pin!(self.carry_down(first_down, &progress));
-        let mut work = pin!(both(up, down, |end| self.on_end(end, &progress, &is_cut)));
-        poll_fn(|cx| {
-            // It wakes us at its deadline.
-            if watched.poll_draining(cx, watched.expired()) && !is_cut.get() {
-                self.cut(&is_cut);
-                self.server.break_all();
-            }
-            let was_cut = is_cut.get();
-            let polled = work.as_mut().poll(cx);
-            if polled.is_pending() && is_cut.get() && !was_cut {
-                // The other direction has been asked already, and nothing else tells it.
-                cx.waker().wake_by_ref();
-            }
-            polled
-        })
-        .await;
+        let work = pin!(both(up, down, |end| self.on_end(end, &progress, &is_cut)));
+        let on_expiry = || {
+            self.cut(&is_cut);
+            self.server.break_all();
+        };
+        until_cut(&watched, &is_cut, on_expiry, work).await;
         self.server.watched.clear();
         Flow { is_timed_out: watched.expired(), ..progress.flow.get() }
     }
@@ -147,8 +138,31 @@ impl StreamTunnel<'_> {
     }
 }
 
+/// Runs both directions to their ends, each of which hears when the tunnel is cut. `on_expiry` cuts it at the deadline of `watched`.
+pub(super) async fn until_cut(
+    watched: &Watched,
+    is_cut: &Cell<bool>,
+    on_expiry: impl Fn(),
+    mut work: Pin<&mut impl Future<Output = ()>>,
+) {
+    poll_fn(|cx| {
+        // It wakes us at its deadline.
+        if watched.poll_draining(cx, watched.expired()) && !is_cut.get() {
+            on_expiry();
+        }
+        let was_cut = is_cut.get();
+        let polled = work.as_mut().poll(cx);
+        if polled.is_pending() && is_cut.get() && !was_cut {
+            // The other direction has been asked already, and nothing else tells it.
+            cx.waker().wake_by_ref();
+        }
+        polled
+    })
+    .await;
+}
+
 /// Runs `work` to its end, or until `is_over`.
-async fn unless<T>(is_over: &Cell<bool>, work: impl Future<Output = T>) -> Option<T> {
+pub(super) async fn unless<T>(is_over: &Cell<bool>, work: impl Future<Output = T>) -> Option<T> {
     let mut work = pin!(work);
     poll_fn(|cx| match is_over.get() {
         true => Poll::Ready(None),
