@@ -70,8 +70,9 @@ install_package() {
     ) || die "apt-get install $package failed"
     if [ -d /run/systemd/system ]; then
         case $package in
+            php-fpm) for unit in /lib/systemd/system/php*-fpm.service; do as_root systemctl disable --now --quiet "${unit##*/}" || true; done ;;
             mariadb-server) as_root systemctl disable --now --quiet mariadb.service || true ;;
-            nginx | haproxy | prometheus | prometheus-haproxy-exporter | php8.2-fpm) as_root systemctl disable --now --quiet "$package.service" || true ;;
+            nginx | haproxy | prometheus | prometheus-haproxy-exporter) as_root systemctl disable --now --quiet "$package.service" || true ;;
         esac
     fi
 }

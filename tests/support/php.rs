@@ -5,14 +5,23 @@ use std::process::{Child, Command, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::{Driver, Server, Site, eventually, has_program};
+use super::{Driver, Server, Site, eventually};
 
-/// Debian names the program by its version.
-const PROGRAM: &str = "php-fpm8.2";
+/// Debian names the program by its version: the newest one there is. `None`, and said so: there is none.
+fn program() -> Option<PathBuf> {
+    let folder = std::fs::read_dir("/usr/sbin").into_iter().flatten().flatten();
+    let is_it = |path: &PathBuf| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("php-fpm"));
+    let found = folder.map(|entry| entry.path()).filter(is_it).max();
+    if found.is_none() {
+        eprintln!("skipped: php-fpm is not installed");
+    }
+    found
+}
 
 /// A running PHP-FPM over a Unix socket; ended when dropped.
 pub(crate) struct Php {
     child: Child,
+    program: PathBuf,
     folder: tempfile::TempDir,
 }
 
@@ -20,9 +29,7 @@ impl Php {
     /// Starts it with these scripts in its document root; `pool` are lines of its pool, which win over those that are there.
     /// `None`, and said so: it is not installed.
     pub(crate) fn start(pool: &str, scripts: &[(&str, &str)]) -> Option<Php> {
-        if !has_program(PROGRAM) {
-            return None;
-        }
+        let program = program()?;
         let folder = tempfile::tempdir().expect("a folder");
         for (name, content) in scripts {
             let path = folder.path().join("www").join(name);
@@ -40,17 +47,17 @@ impl Php {
         }
         let config = config.replace("$DIR", folder.path().to_str().expect("plain path"));
         std::fs::write(folder.path().join("fpm.conf"), config).expect("a config");
-        let child = Php::spawn(folder.path());
-        let php = Php { child, folder };
+        let child = Php::spawn(&program, folder.path());
+        let php = Php { child, program, folder };
         php.wait_until_ready();
         Some(php)
     }
 
-    fn spawn(folder: &Path) -> Child {
+    fn spawn(program: &Path, folder: &Path) -> Child {
         // As root it wants to be asked for that; the folder is nobody else's.
         // It leaves our process group, and should not outlive a test that is killed.
         let mut command = Command::new("setpriv");
-        command.args(["--pdeathsig", "TERM", PROGRAM, "-n", "-F", "-R", "-y"]).arg(folder.join("fpm.conf"));
+        command.args(["--pdeathsig", "TERM"]).arg(program).args(["-n", "-F", "-R", "-y"]).arg(folder.join("fpm.conf"));
         command.stderr(Stdio::null()).spawn().expect("php-fpm starts")
     }
 
@@ -85,7 +92,7 @@ impl Php {
     /// Starts it anew, at the same place.
     pub(crate) fn start_again(&mut self) {
         let _ = std::fs::remove_file(self.socket());
-        self.child = Php::spawn(self.folder.path());
+        self.child = Php::spawn(&self.program, self.folder.path());
         self.wait_until_ready();
     }
 
