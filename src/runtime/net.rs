@@ -276,6 +276,24 @@ impl Stream {
         (Ok(()), buf)
     }
 
+    /// Reads what is there now, at most `bytes_max`, behind the content of `buf`. `Some(0)`: the other side has closed its
+    /// direction, `None`: nothing is there.
+    ///
+    /// Errors: what recv(2) reports.
+    pub fn try_read(&self, buf: &mut Vec<u8>, bytes_max: usize) -> io::Result<Option<usize>> {
+        buf.reserve(bytes_max);
+        let room = &mut buf.spare_capacity_mut()[..bytes_max];
+        match rustix::net::recv(self.borrow(), room, rustix::net::RecvFlags::DONTWAIT) {
+            Ok((_, bytes)) => {
+                // SAFETY: the kernel has written so many bytes into the spare capacity.
+                unsafe { buf.set_len(buf.len() + bytes) };
+                Ok(Some(bytes))
+            }
+            Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     /// Waits until a read would not block, without holding a buffer: for idle connections.
     pub async fn readable(&self) -> io::Result<()> {
         match self.socket() {

@@ -5,6 +5,7 @@
 
 mod changed;
 mod paced;
+mod spliced;
 
 use std::os::fd::AsFd;
 use std::time::SystemTime;
@@ -663,14 +664,21 @@ impl<'a> Answer<'a> {
             worker.stats.http.bytes_out.add(sent as u64);
             worker.stats.files.sendfile_bytes.add(sent as u64);
             if offset < end {
-                connection.watched.set(worker.config.http.write_timeout, OnExpiry::BreakAll);
-                let ready = connection.stream().writable().await;
-                connection.watched.clear();
-                if ready.is_err() || connection.watched.expired() {
-                    worker.stats.http.timeouts.add(u64::from(connection.watched.expired()));
-                    return Err(Broken);
-                }
+                self.await_room().await?;
             }
+        }
+        Ok(())
+    }
+
+    /// Waits until the client's socket takes more.
+    async fn await_room(&self) -> Result<(), Broken> {
+        let (worker, watched) = (self.worker, &self.connection.watched);
+        watched.set(worker.config.http.write_timeout, OnExpiry::BreakAll);
+        let ready = self.connection.stream().writable().await;
+        watched.clear();
+        if ready.is_err() || watched.expired() {
+            worker.stats.http.timeouts.add(u64::from(watched.expired()));
+            return Err(Broken);
         }
         Ok(())
     }

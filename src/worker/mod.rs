@@ -152,7 +152,7 @@ pub(crate) struct Lasting {
     handshakes: secure::HandshakeGate,
     watches: Rc<watch::Watches>,
     hot: hot::HotPool,
-    /// Pipes for tunnels.
+    /// Pipes for tunnels and answers.
     pipes: crate::runtime::sys::splice::Pipes,
     /// What tunnels copy goes through this; nothing stays in it.
     copied: RefCell<Box<[u8]>>,

@@ -35,10 +35,6 @@ use crate::runtime::sys::splice::Pipes;
 use crate::runtime::time::sleep;
 use crate::tls::Materials;
 
-/// Tunnels of one worker that may have bytes in a pipe at the same time; each takes two descriptors and what a slow receiver
-/// leaves in it. The others copy.
-const PIPES_MAX: usize = 256;
-
 /// Logins a worker remembers.
 const LOGINS_MAX: usize = 4096;
 
@@ -127,7 +123,7 @@ pub(crate) async fn run(seat: Seat) {
         handshakes,
         watches: Watches::new(),
         hot: HotPool::new(config.process.read_buffer_bytes),
-        pipes: Pipes::new(PIPES_MAX),
+        pipes: Pipes::new(config.process.pipes_max),
         copied: RefCell::new(vec![0; COPIED_BYTES_MAX].into()),
         files: RefCell::new(files::Cache::new(files::Limits::from(&config.process))),
         scripts: RefCell::default(),

@@ -284,6 +284,7 @@ fn swap(
     before.close_links(worker);
     let limits = crate::files::Limits::from(&worker.config.process);
     lasting.files.borrow_mut().reconfigure(limits, usize::MAX, &worker.stats.files);
+    lasting.pipes.set_max(worker.config.process.pipes_max);
     lasting.current.replace(Some(worker.clone()));
     forward::deliver_places(worker);
     let doors = lasting.doors.borrow().clone();

@@ -135,6 +135,7 @@ fn compile_process(section: &Section<'_>) -> Process {
         ring_entries: section.get("ring_entries"),
         read_buffer_bytes: section.get("read_buffer"),
         stream_buffer_bytes: section.get("stream_buffer"),
+        pipes_max: section.get("pipes_max"),
         spin: section.get("app_spin"),
         queue_depth: section.get("app_queue"),
         queue_timeout: section.get("app_queue_timeout"),

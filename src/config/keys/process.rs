@@ -45,6 +45,10 @@ pub(super) const KEYS: &[Key] = &[
         .flag("stream-buffer")
         .known_as(&["nginx proxy_buffers", "nginx proxy_buffer_size", "nginx client_body_buffer_size"])
         .when("up for few large transfers on fast networks, down to save memory with many slow ones"),
+    Key::new(Table::Process, "pipes_max", integer(0, 1 << 16), Default("256"))
+        .help("pipes of one data worker through which content goes from socket to socket by splice(2), never copied; what finds none is copied; 0: all is")
+        .known_as(&["haproxy maxpipes", "haproxy nosplice", "haproxy option splice-auto", "haproxy option splice-request", "haproxy option splice-response"])
+        .when("up where more receivers than this are slow at the same time; a slow one holds a pipe: two descriptors and up to 256 KiB of the kernel's memory"),
     Key::new(Table::Process, "app_spin", duration(Duration::ZERO, Duration::from_millis(10)), Default("0us"))
         .help("how long an application worker looks for work before it sleeps; 0us: not at all")
         .flag("app-spin")

@@ -40,6 +40,8 @@ pub struct Process {
     pub read_buffer_bytes: usize,
     /// Size of one piece when a body is streamed, bytes.
     pub stream_buffer_bytes: usize,
+    /// Pipes that a data worker may have open for splice(2).
+    pub pipes_max: usize,
     /// How long an application worker looks for work before it sleeps.
     pub spin: Duration,
     /// Requests that may wait in front of one application worker.

@@ -23,6 +23,13 @@ fn unknown_keys_and_tables() {
             "2:1 unknown key `maxconn` in [http] | what haproxy calls so is `connections_max` in [process]; it takes a number from 16 to 16000000",
         ],
     );
+    check(
+        "[process]\nnosplice = true\npipes_max = 70000",
+        &[
+            "2:1 unknown key `nosplice` in [process] | what haproxy calls so is `pipes_max` here; it takes a number from 0 to 65536",
+            "3:13 bad value for `pipes_max` in [process] | 70000 is too large: the most is 65536",
+        ],
+    );
     check("[admin]\nport = 5", &["2:1 unknown key `port` in [admin] | the keys here are `address`, `trace`"]);
     check(
         "[http]\ntimeut = \"5s\"",

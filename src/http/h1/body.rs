@@ -184,6 +184,18 @@ impl BodyDecoder {
         }
     }
 
+    /// Most bytes of content that come next in one run: those of the present chunk, or all that is left; without a known
+    /// end `u64::MAX`. 0: framing comes next, or nothing.
+    pub fn run(&self) -> u64 {
+        self.content_left().unwrap_or(0)
+    }
+
+    /// So many bytes of the present run have gone another way. Panics where the run is shorter.
+    pub fn skip(&mut self, bytes: u64) {
+        assert!(bytes <= self.run(), "content behind its end");
+        self.take_content(bytes);
+    }
+
     /// Trailer lines, `name: value` CR LF each, if [`BodyDecoder::keep_trailers`] was asked for; whole once the body has ended.
     /// Which of them may go on is for [`crate::http::trailers`] to say.
     pub fn trailers(&self) -> &[u8] {
@@ -308,6 +320,33 @@ mod tests {
             }
         }
         Ok((content, at, decoder.is_done()))
+    }
+
+    #[test]
+    fn content_that_goes_another_way_is_counted() {
+        let mut decoder = BodyDecoder::new(BodyKind::Length(10));
+        assert_eq!(decoder.run(), 10);
+        decoder.skip(0);
+        decoder.skip(4);
+        assert_eq!((decoder.run(), decoder.on_eof()), (6, Err(BodyError::Truncated)));
+        decoder.skip(6);
+        assert_eq!((decoder.run(), decoder.is_done()), (0, true));
+        let mut decoder = BodyDecoder::new(BodyKind::Chunked);
+        assert_eq!(decoder.run(), 0, "a size comes first");
+        assert_eq!(decode(&mut decoder, b"a\r\n123", &[]).expect("a chunk"), (b"123".to_vec(), 6, false));
+        assert_eq!(decoder.run(), 7);
+        decoder.skip(7);
+        assert_eq!(decoder.run(), 0, "framing comes next");
+        assert_eq!(decode(&mut decoder, b"\r\n0\r\n\r\n", &[]).expect("the end"), (Vec::new(), 7, true));
+        let mut decoder = BodyDecoder::new(BodyKind::UntilClose);
+        decoder.skip(1 << 40);
+        assert_eq!((decoder.run(), decoder.on_eof()), (u64::MAX, Ok(())));
+    }
+
+    #[test]
+    #[should_panic(expected = "content behind its end")]
+    fn no_more_goes_another_way_than_there_is() {
+        BodyDecoder::new(BodyKind::Length(10)).skip(11);
     }
 
     /// Decoding `input` gives `expect`, however it is cut in two or three and byte by byte.

@@ -39,7 +39,7 @@ pub struct Pipes {
     idle: RefCell<Vec<Pipe>>,
     /// Those that are lent included.
     open: Cell<usize>,
-    open_max: usize,
+    open_max: Cell<usize>,
 }
 
 /// Idle pipes kept for the next burst. Bursts of one worker end one after the other, so that more are seldom needed.
@@ -48,7 +48,16 @@ const IDLE_MAX: usize = 16;
 impl Pipes {
     /// None yet; at most `open_max` at once.
     pub fn new(open_max: usize) -> Pipes {
-        Pipes { idle: RefCell::default(), open: Cell::new(0), open_max }
+        Pipes { idle: RefCell::default(), open: Cell::new(0), open_max: Cell::new(open_max) }
+    }
+
+    /// From now on at most `open_max`: idle ones beyond it are closed, those that are lent when they come back.
+    pub fn set_max(&self, open_max: usize) {
+        self.open_max.set(open_max);
+        let mut idle = self.idle.borrow_mut();
+        while self.open.get() > open_max && idle.pop().is_some() {
+            self.open.set(self.open.get() - 1);
+        }
     }
 
     /// An empty pipe; `None`: too many hold bytes, or the process has no descriptors left. The caller copies instead.
@@ -56,7 +65,7 @@ impl Pipes {
         let idle = self.idle.borrow_mut().pop();
         let pipe = match idle {
             Some(pipe) => pipe,
-            None if self.open.get() >= self.open_max => return None,
+            None if self.open.get() >= self.open_max.get() => return None,
             None => {
                 let pipe = Pipe::new().ok()?;
                 self.open.set(self.open.get() + 1);
@@ -69,6 +78,11 @@ impl Pipes {
     /// Pipes open now.
     pub fn open(&self) -> usize {
         self.open.get()
+    }
+
+    /// Those of them that nobody has.
+    pub fn idle(&self) -> usize {
+        self.idle.borrow().len()
     }
 }
 
@@ -85,9 +99,14 @@ impl LentPipe<'_> {
         self.pipe.as_mut().expect("present until dropped")
     }
 
+    /// In it now.
+    pub fn bytes(&self) -> usize {
+        self.pipe.as_ref().map_or(0, |pipe| pipe.bytes)
+    }
+
     /// Nothing is in it.
     pub fn is_empty(&self) -> bool {
-        self.pipe.as_ref().is_none_or(|pipe| pipe.bytes == 0)
+        self.bytes() == 0
     }
 }
 
@@ -95,7 +114,8 @@ impl Drop for LentPipe<'_> {
     fn drop(&mut self) {
         let Some(pipe) = self.pipe.take() else { return };
         let mut idle = self.pipes.idle.borrow_mut();
-        if pipe.bytes == 0 && idle.len() < IDLE_MAX {
+        let is_wanted = idle.len() < IDLE_MAX && self.pipes.open.get() <= self.pipes.open_max.get();
+        if pipe.bytes == 0 && is_wanted {
             idle.push(pipe);
         } else {
             self.pipes.open.set(self.pipes.open.get() - 1);
@@ -124,19 +144,32 @@ impl NonBlocking<'_> {
     ///
     /// Errors: what send(2) reports.
     pub fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
-        let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+        self.try_write_with(bytes, SendFlags::empty())
+    }
+
+    /// The same for a few bytes that are to leave with what is written next, which must follow at once.
+    ///
+    /// Errors: as above.
+    pub fn try_write_ahead(&self, bytes: &[u8]) -> io::Result<usize> {
+        self.try_write_with(bytes, SendFlags::MORE)
+    }
+
+    fn try_write_with(&self, bytes: &[u8], flags: SendFlags) -> io::Result<usize> {
+        let flags = flags | SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
         at_once(rustix::net::send(self.socket(), bytes, flags)).map(Option::unwrap_or_default)
     }
 
-    /// Moves what is there into `pipe`, which must be empty. The result is that of [`NonBlocking::try_read`]; `None` may
-    /// also mean that the next byte cannot be spliced (urgent data, tcp(7)), though a read would find something.
+    /// Moves what is there, at most `bytes_max`, into `pipe`, which must be empty. The result is that of
+    /// [`NonBlocking::try_read`]; `None` may also mean that the next byte cannot be spliced (urgent data, tcp(7)), though a
+    /// read would find something.
     ///
     /// Errors: what splice(2) reports.
-    pub fn fill(&self, pipe: &mut LentPipe<'_>) -> io::Result<Option<usize>> {
+    pub fn fill(&self, pipe: &mut LentPipe<'_>, bytes_max: u64) -> io::Result<Option<usize>> {
         let pipe = pipe.pipe();
         assert_eq!(pipe.bytes, 0, "it would wait for room");
+        let bytes_max = usize::try_from(bytes_max).unwrap_or(usize::MAX).min(PIPE_BYTES);
         let flags = SpliceFlags::MOVE | SpliceFlags::NONBLOCK;
-        let moved = at_once(rustix::pipe::splice(self.socket(), None, &pipe.write, None, PIPE_BYTES, flags))?;
+        let moved = at_once(rustix::pipe::splice(self.socket(), None, &pipe.write, None, bytes_max, flags))?;
         pipe.bytes = moved.unwrap_or_default();
         Ok(moved)
     }
@@ -180,7 +213,7 @@ mod tests {
             (NonBlocking::new(from.as_fd()).expect("a socket"), NonBlocking::new(to.as_fd()).expect("a socket"));
         let pipes = Pipes::new(1);
         let mut pipe = pipes.lend().expect("a pipe");
-        assert_eq!(from.fill(&mut pipe).expect("nothing yet"), None);
+        assert_eq!(from.fill(&mut pipe, u64::MAX).expect("nothing yet"), None);
         let sent = pattern(20_000_000);
         let expect = sent.clone();
         let sending = std::thread::spawn(move || {
@@ -194,7 +227,7 @@ mod tests {
         });
         let (mut moved, mut full) = (0, 0);
         loop {
-            match from.fill(&mut pipe).expect("it reads") {
+            match from.fill(&mut pipe, u64::MAX).expect("it reads") {
                 Some(0) => break,
                 Some(bytes) => moved += bytes,
                 None => std::thread::yield_now(),
@@ -226,7 +259,7 @@ mod tests {
         sender.write_all(b"lost").expect("sent");
         let from = NonBlocking::new(from.as_fd()).expect("a socket");
         let mut third = pipes.lend().expect("the first again");
-        while from.fill(&mut third).expect("it reads").is_none() {
+        while from.fill(&mut third, u64::MAX).expect("it reads").is_none() {
             std::thread::yield_now();
         }
         assert!(!third.is_empty());
@@ -234,6 +267,26 @@ mod tests {
         assert_eq!(pipes.open(), 1, "one with bytes in it is closed");
         drop(second);
         assert_eq!(pipes.open(), 1);
+    }
+
+    #[test]
+    fn a_smaller_limit_closes_what_is_idle_now_and_what_is_lent_later() {
+        let pipes = Pipes::new(3);
+        let lent = [pipes.lend(), pipes.lend(), pipes.lend()].map(|pipe| pipe.expect("a pipe"));
+        let [first, second, third] = lent;
+        drop(first);
+        pipes.set_max(1);
+        assert_eq!((pipes.open(), pipes.idle()), (2, 0));
+        assert!(pipes.lend().is_none());
+        drop(second);
+        assert_eq!((pipes.open(), pipes.idle()), (1, 0));
+        drop(third);
+        assert_eq!((pipes.open(), pipes.idle()), (1, 1));
+        pipes.set_max(0);
+        assert_eq!(pipes.open(), 0);
+        assert!(pipes.lend().is_none());
+        pipes.set_max(1);
+        assert!(pipes.lend().is_some());
     }
 
     /// An urgent byte stops a splice, which would wait for ever in blocking mode; a read goes over it.
@@ -246,7 +299,7 @@ mod tests {
         std::thread::sleep(std::time::Duration::from_millis(20));
         let pipes = Pipes::new(1);
         let mut pipe = pipes.lend().expect("a pipe");
-        assert_eq!(from.fill(&mut pipe).expect("it does not wait"), None);
+        assert_eq!(from.fill(&mut pipe, u64::MAX).expect("it does not wait"), None);
         let mut buffer = [0; 16];
         assert_eq!(from.try_read(&mut buffer).expect("it reads"), Some(5));
         assert_eq!(&buffer[..5], b"after");

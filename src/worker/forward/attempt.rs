@@ -53,6 +53,8 @@ pub(super) struct At<'a> {
     pub(super) connection: &'a ServerConnection,
     /// What comes of a server whose answers are not of HTTP.
     pub(super) reply: Option<&'a Reply>,
+    /// Nothing else is under way on the two sockets: the request is sent, and its client is not read.
+    pub(super) is_alone: bool,
     begun: Instant,
     gives_up_answer: &'a dyn Fn(&Answer<'_>) -> bool,
 }
@@ -102,8 +104,10 @@ impl Forward<'_> {
         self.send_head(&server_connection, bytes, closed).await?;
         let reply = self.gateway.as_ref().filter(|gateway| !gateway.answers_http());
         let reply = reply.map(|gateway| Incoming::begin(gateway, self.worker.hot.take_buffer(0)));
-        let at = At { server, connection: &server_connection, reply: reply.as_ref(), begun, gives_up_answer };
-        let relayed = match outgoing.is_whole.get() {
+        let (reply_ref, is_whole) = (reply.as_ref(), outgoing.is_whole.get());
+        let at =
+            At { server, connection: &server_connection, reply: reply_ref, is_alone: is_whole, begun, gives_up_answer };
+        let relayed = match is_whole {
             true => self.exchange_whole(client, fields, at, closed).await,
             false => {
                 // A request body that is streamed is not repeated, whatever became of the connection.

@@ -18,6 +18,7 @@
 //! | `observed` | what is noted of the server for outlier detection |
 //! | `outgoing` | what goes to it |
 //! | `relay` | the response on to the client |
+//! | `spliced` | its content, where the kernel may move it |
 //! | `switch` | the other protocol that both have agreed on |
 //! | `websocket` | the same with a server of HTTP/2 |
 
@@ -33,6 +34,7 @@ mod outgoing;
 mod relay;
 mod reply;
 mod server;
+mod spliced;
 mod switch;
 mod websocket;
 

@@ -5,7 +5,6 @@ use std::pin::pin;
 use http::HeaderMap;
 
 use super::attempt::{At, Relayed, Response};
-use super::server::ServerConnection;
 use super::{Forward, NoResponse};
 use crate::http::answer::{AnswerHead, Content};
 use crate::http::h1::{BodyDecoder, BodyKind, FieldName, Method, ResponseHead, Version, write_field};
@@ -58,7 +57,7 @@ impl Forward<'_> {
         let content = response_content(head, &input, self.method());
         self.begin_relay(answer, fields, (head, &input), content, at.server)?;
         let relayed = match at.reply {
-            None => self.relay_body(answer, head, input, at.connection).await,
+            None => self.relay_body(answer, head, input, at).await,
             // Boxed: every request would carry its size.
             Some(reply) => Box::pin(self.relay_reply(answer, (head, input), at, reply))
                 .await
@@ -171,8 +170,9 @@ impl Forward<'_> {
         answer: &mut Answer<'_>,
         head: &ResponseHead,
         mut input: Vec<u8>,
-        server: &ServerConnection,
+        under_way: At<'_>,
     ) -> Result<BodyEnd, BrokeOff> {
+        let server = under_way.connection;
         let mut decoder = BodyDecoder::new(head.body).keep_trailers(&self.worker.limits);
         let mut at = head.head_bytes;
         loop {
@@ -182,6 +182,7 @@ impl Forward<'_> {
                 at += decoded.consumed;
                 answer.write(data).await.map_err(|_| BrokeOff::Client)?;
             }
+            self.move_content(answer, &mut decoder, under_way).await?;
             if decoder.is_done() {
                 break;
             }

@@ -166,7 +166,7 @@ impl<'a> Ends<'a> {
     async fn splice(&self, from: Side, progress: &Progress<'_>) -> Result<Option<usize>, Broke> {
         let (source, _, _) = self.sides(from);
         let Some(mut pipe) = self.worker.pipes.lend() else { return Ok(None) };
-        let taken = source.socket.fill(&mut pipe).map_err(|_| Broke(from))?;
+        let taken = source.socket.fill(&mut pipe, u64::MAX).map_err(|_| Broke(from))?;
         if let Some(bytes) = taken.filter(|bytes| *bytes > 0) {
             self.on_taken(from, bytes, progress);
             self.worker.stats.spliced_bytes.add(bytes as u64);
