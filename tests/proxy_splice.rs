@@ -411,12 +411,15 @@ fn pipes_have_a_limit_and_come_back() {
             upstream.seen().len() == CLIENTS && server.metric("one_server_http_sent_bytes_total", "") == before
         });
         assert_eq!(pipes(&server) - before, 2 * 5, "{driver:?}");
+        let gauges = || ["used", "free"].map(|state| server.metric(&format!("one_server_pipes_{state}"), ""));
+        assert_eq!(gauges(), [5.0, 0.0], "{driver:?}");
         for mut client in clients {
             open_window(&client);
             assert!(client.response("GET").body == body(BYTES), "{driver:?}");
         }
         assert!(server.connect().ask(get("/65536")).body == body(65_536), "{driver:?}");
         assert_eq!(pipes(&server) - before, 2 * 5, "{driver:?}: they are kept");
+        eventually("none is used", || gauges() == [0.0, 5.0]);
     });
 }
 

@@ -47,6 +47,10 @@ pub struct Worker {
     pub log: Arc<LogStats>,
     /// Bytes that went from socket to socket by splice(2).
     pub spliced_bytes: Arc<Counter>,
+    /// Pipes for splice(2) that hold bytes, as of the last tick.
+    pub pipes_used: Arc<Gauge>,
+    /// Those that are kept for others.
+    pub pipes_free: Arc<Gauge>,
     /// Panics contained in requests.
     pub panics: Arc<Counter>,
 }
@@ -66,6 +70,8 @@ impl Worker {
             tcp: config.listeners.iter().map(|_| Arc::default()).collect(),
             udp: config.listeners.iter().map(|_| Arc::default()).collect(),
             spliced_bytes: Arc::default(),
+            pipes_used: Arc::default(),
+            pipes_free: Arc::default(),
             listeners: config.listeners.iter().map(|_| Arc::default()).collect(),
             routes: config.sites.iter().map(|site| site.routes.iter().map(|_| Arc::default()).collect()).collect(),
             servers: config.upstreams.iter().map(servers).collect(),
@@ -92,6 +98,8 @@ impl Worker {
             tcp: succession.listeners.carry(&self.tcp, Arc::default),
             udp: succession.listeners.carry(&self.udp, Arc::default),
             spliced_bytes: self.spliced_bytes.clone(),
+            pipes_used: self.pipes_used.clone(),
+            pipes_free: self.pipes_free.clone(),
             servers: succession.carry_servers(&self.servers, Arc::default),
             upstreams: succession.upstreams.carry(&self.upstreams, Arc::default),
             gone: self.gone_after(succession),

@@ -237,6 +237,8 @@ impl Worker {
             tracing::error!(worker = self.index, "lost wake-up: an answer waited unnoticed");
         }
         self.stats.panics.add(crate::runtime::take_panics());
+        self.stats.pipes_free.set(self.pipes.idle() as u64);
+        self.stats.pipes_used.set((self.pipes.open() - self.pipes.idle()) as u64);
         self.hot.trim();
         self.encoders.trim();
         *self.date.borrow_mut() = HttpDate::from_unix(unix_seconds());

@@ -62,9 +62,10 @@ fn lines(shared: &Shared) -> Vec<Line> {
         (18, "CumConns", "MCP", "u32", accepted.into()),
         (19, "CumReq", "MCP", "u32", sum(&|w| w.http.responses.iter().map(|class| class.value()).sum()).into()),
         (22, "CumSslConns", "MCP", "u32", sum(&|w| w.tls.handshakes.value()).into()),
-        // Pipes of tunnels are not counted here; hatop wants the lines.
-        (23, "Maxpipes", "CLP", "u32", 0u32.into()),
-        (24, "PipesUsed", "MGP", "u32", 0u32.into()),
+        (23, "Maxpipes", "CLP", "u32", (shared.config.process.pipes_max * shared.workers.len()).into()),
+        // As they were up to a tick ago.
+        (24, "PipesUsed", "MGP", "u32", sum(&|w| w.pipes_used.value()).into()),
+        (25, "PipesFree", "MGP", "u32", sum(&|w| w.pipes_free.value()).into()),
         (47, "Tasks", "MGP", "u32", connections.into()),
         (48, "Run_queue", "MGP", "u32", waiting.into()),
         (50, "node", "COS", "str", node.into()),

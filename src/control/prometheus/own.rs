@@ -158,7 +158,10 @@ fn tcp(out: &mut Exposition, shared: &Shared) {
     t.counter(out, "sent_bytes_total", "Bytes from servers to clients, in TCP mode.", |tcp| &tcp.bytes_down);
     t.histogram(out, "connection_duration_seconds", "Accept to end, in TCP mode.", |tcp| &tcp.duration);
     let help = "Bytes that went from socket to socket by splice(2).";
-    per_worker(shared, "one_server_").counter(out, "spliced_bytes_total", help, |w| &w.spliced_bytes);
+    let t = per_worker(shared, "one_server_");
+    t.counter(out, "spliced_bytes_total", help, |w| &w.spliced_bytes);
+    t.gauge(out, "pipes_used", "Pipes of splice(2) that hold bytes for slow receivers.", |w| &w.pipes_used);
+    t.gauge(out, "pipes_free", "Pipes of splice(2) that are kept for the next burst.", |w| &w.pipes_free);
 }
 
 fn http2(out: &mut Exposition, shared: &Shared) {
