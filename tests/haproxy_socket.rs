@@ -433,6 +433,60 @@ fn orders_are_heeded_and_the_numbers_are_the_counters() {
     });
 }
 
+/// What a look once a second has seen: of connections and requests in a burst, and of one that stays.
+#[test]
+fn rates_and_highest_values_are_those_of_a_burst() {
+    with_both_drivers(|driver| {
+        let (one, two) = (named("one"), named("two"));
+        let server = site(driver, &one, &two).start();
+        let ask = |line| ask(&socket(&server), line);
+        let number = |proxy: &str, service: &str, name: &str| -> u64 {
+            stat(&ask("show stat"), proxy, service, name).parse().unwrap_or_else(|_| panic!("{proxy} {service} {name}"))
+        };
+        for name in ["rate_max", "req_rate_max", "conn_rate_max"] {
+            assert_eq!(number("http", "FRONTEND", name), 0, "{driver:?}: {name} before anybody came");
+        }
+        let mut clients: Vec<_> = (0..10).map(|_| server.connect()).collect();
+        for client in &mut clients {
+            for _ in 0..6 {
+                assert_eq!(client.ask(get("/")).status, 200);
+            }
+        }
+        eventually("the burst has been seen", || number("http", "FRONTEND", "req_rate_max") > 0);
+        eventually("it is over", || number("http", "FRONTEND", "req_rate") == 0);
+        // It may have been cut by a look, and no look is exactly a second behind another.
+        for (proxy, service, name, least, most) in [
+            ("http", "FRONTEND", "req_rate_max", 25, 66),
+            ("http", "FRONTEND", "rate_max", 1, 11),
+            ("http", "FRONTEND", "conn_rate_max", 1, 11),
+            ("http", "FRONTEND", "smax", 10, 10),
+            ("api", "BACKEND", "rate_max", 25, 66),
+            ("api", "BACKEND", "qmax", 0, 0),
+        ] {
+            let value = number(proxy, service, name);
+            assert!((least..=most).contains(&value), "{driver:?}: {name} of {proxy} is {value}");
+        }
+        let of_server = |peer: &FakeUpstream| number("api", &peer.address.to_string(), "rate_max");
+        let of_servers = of_server(&one) + of_server(&two);
+        assert!((25..=68).contains(&of_servers), "{driver:?}: {of_servers}");
+        // Nothing here knows them.
+        for name in ["qtime", "ctime", "rtime", "ttime", "req_rate"] {
+            assert_eq!(stat(&ask("show stat"), "api", "BACKEND", name), "", "{driver:?}: {name}");
+        }
+        let info = ask("show info");
+        let line = |name: &str| info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": ")?.parse().ok());
+        let most: u64 = line("MaxConnRate").expect("a number");
+        assert!((1..=11).contains(&most), "{driver:?}: {info}");
+        assert_eq!(line("MaxSessRate"), Some(most));
+        assert_eq!((line("ConnRate"), line("PipesUsed")), (Some(0), Some(0)));
+        assert_eq!(line("Maxpipes"), Some(2 * 256), "two data workers");
+        // A highest value stays when what it counted has gone.
+        drop(clients);
+        server.wait_until_no_client();
+        assert_eq!((number("http", "FRONTEND", "scur"), number("http", "FRONTEND", "smax")), (0, 10), "{driver:?}");
+    });
+}
+
 #[test]
 fn a_maxconn_is_in_force_when_the_answer_comes() {
     let (go, now, most) = (Arc::new(AtomicBool::new(false)), AtomicUsize::new(0), Arc::new(AtomicUsize::new(0)));

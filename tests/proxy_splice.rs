@@ -573,7 +573,8 @@ fn reload_takeover_and_drain_let_answers_end() {
             assert!(client.response("GET").body == body(BYTES), "{driver:?}");
         };
         let client = begin();
-        assert!(spliced(&server) > 50_000, "{driver:?}");
+        // Counted once a splice is over; the client has its first bytes before.
+        eventually("it is spliced", || spliced(&server) > 50_000);
         server.reload_with(&[("health = false", "health = false\nconnect_timeout = \"3s\"")]);
         whole(client);
         let client = begin();
@@ -603,6 +604,6 @@ fn what_nginx_sends_by_sendfile_arrives() {
         }
         let range = "GET /large.txt HTTP/1.1\r\nHost: test\r\nRange: bytes=7-500000\r\n\r\n";
         assert!(client.ask(range).body == body[7..=500_000], "{driver:?}");
-        assert!(spliced(&server) > 6_000_000, "{driver:?}");
+        assert!(spliced(&server) > 5_500_000, "{driver:?}");
     });
 }

@@ -3,6 +3,7 @@
 //! Only what has a true value here. Two that hatop cannot do without have the nearest one: `Tasks` are client connections, each of
 //! which is served by a task, and `Run_queue` are requests that wait for a server.
 
+use super::rates::Rates;
 use super::{Format, Value, json_field};
 use crate::control::Shared;
 use crate::control::shared::{Phase, unix_ms};
@@ -11,8 +12,8 @@ use crate::metrics::Worker;
 /// Position and name in HAProxy 2.6, tags (origin, nature, scope), type, value.
 type Line = (usize, &'static str, &'static str, &'static str, Value);
 
-pub(super) fn show(shared: &Shared, format: Format) -> String {
-    let lines = lines(shared);
+pub(super) fn show(shared: &Shared, rates: &Rates, format: Format) -> String {
+    let lines = lines(shared, rates);
     match format {
         Format::Plain => lines.iter().map(|(_, name, .., value)| format!("{name}: {value}\n")).collect(),
         Format::Typed => {
@@ -27,7 +28,8 @@ pub(super) fn show(shared: &Shared, format: Format) -> String {
     }
 }
 
-fn lines(shared: &Shared) -> Vec<Line> {
+fn lines(shared: &Shared, rates: &Rates) -> Vec<Line> {
+    let rates = rates.of_process();
     let sum = |read: &dyn Fn(&Worker) -> u64| shared.workers.iter().map(|worker| read(worker)).sum::<u64>();
     let clients = sum(&|w| w.splitters.iter().map(|splitter| splitter.clients.value()).sum());
     let connections = sum(&|w| w.http.connections.value()) + clients;
@@ -66,6 +68,11 @@ fn lines(shared: &Shared) -> Vec<Line> {
         // As they were up to a tick ago.
         (24, "PipesUsed", "MGP", "u32", sum(&|w| w.pipes_used.value()).into()),
         (25, "PipesFree", "MGP", "u32", sum(&|w| w.pipes_free.value()).into()),
+        (26, "ConnRate", "MRP", "u32", rates.sessions.into()),
+        (28, "MaxConnRate", "MMP", "u32", rates.sessions_max.into()),
+        // A connection is a session here.
+        (29, "SessRate", "MRP", "u32", rates.sessions.into()),
+        (31, "MaxSessRate", "MRP", "u32", rates.sessions_max.into()),
         (47, "Tasks", "MGP", "u32", connections.into()),
         (48, "Run_queue", "MGP", "u32", waiting.into()),
         (50, "node", "COS", "str", node.into()),

@@ -16,6 +16,7 @@
 //! | `line` | bytes to commands in words |
 //! | `command` | words to a command, or to what HAProxy says to such |
 //! | `info`, `stat`, `servers` | answers of `show …` |
+//! | `rates` | rates and highest values, from looks once a second |
 //! | `change` | `set …`, `enable …`, `disable …` |
 //! | `serve` | the socket |
 //!
@@ -28,6 +29,7 @@ mod command;
 pub mod fuzz;
 mod info;
 mod line;
+mod rates;
 mod serve;
 mod servers;
 mod stat;

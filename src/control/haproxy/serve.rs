@@ -8,6 +8,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, watch};
 
 use super::command::{self, Command};
+use super::rates::{self, Rates};
 use super::{LINE_BYTES_MAX, change, info, line, servers, stat};
 use crate::config::model::StatsLevel;
 use crate::control::ctl::Desk;
@@ -24,15 +25,24 @@ const SILENCE_SET_MAX: Duration = Duration::from_secs(3600);
 /// Answers on `listener` until `shutdown` becomes true or its sender is gone. Must run on tokio with timers and sockets.
 pub async fn serve(listener: UnixListener, desk: Desk, level: StatsLevel, mut shutdown: watch::Receiver<bool>) {
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let rates = Arc::new(Rates::default());
+    let looks = async {
+        let mut every = tokio::time::interval(rates::LOOK);
+        loop {
+            every.tick().await;
+            let shared = desk.live.borrow().clone();
+            rates.look(&shared, Instant::now());
+        }
+    };
     let accept = async {
         loop {
             let Ok(place) = places.clone().acquire_owned().await else { return };
             match listener.accept().await {
                 Ok((stream, _)) => {
-                    let desk = desk.clone();
+                    let (desk, rates) = (desk.clone(), rates.clone());
                     tokio::spawn(async move {
                         let _place = place;
-                        if let Err(error) = converse(stream, Session::new(desk, level)).await {
+                        if let Err(error) = converse(stream, Session::new(desk, rates, level)).await {
                             tracing::debug!(%error, "a client of the stats socket has left");
                         }
                     });
@@ -46,6 +56,7 @@ pub async fn serve(listener: UnixListener, desk: Desk, level: StatsLevel, mut sh
     };
     tokio::select! {
         () = accept => {}
+        () = looks => {}
         _ = shutdown.wait_for(|stop| *stop) => {}
     }
 }
@@ -82,6 +93,7 @@ async fn converse(stream: UnixStream, mut session: Session) -> std::io::Result<(
 /// A connection and what it has been told.
 struct Session {
     desk: Desk,
+    rates: Arc<Rates>,
     level: StatsLevel,
     is_interactive: bool,
     silence_max: Duration,
@@ -90,9 +102,9 @@ struct Session {
 }
 
 impl Session {
-    fn new(desk: Desk, level: StatsLevel) -> Session {
+    fn new(desk: Desk, rates: Arc<Rates>, level: StatsLevel) -> Session {
         let (silence_max, began) = (SILENCE_MAX, Instant::now());
-        Session { desk, level, is_interactive: false, silence_max, began, calls: 0 }
+        Session { desk, rates, level, is_interactive: false, silence_max, began, calls: 0 }
     }
 
     /// What is said to a command; `None`: the connection ends.
@@ -123,8 +135,8 @@ impl Session {
             }
             Command::ShowLevel => Ok(format!("{}\n", self.level.name())),
             Command::SetTimeout(delay) => self.set_timeout(delay),
-            Command::ShowInfo(format) => Ok(info::show(&shared, format)),
-            Command::ShowStat(filter) => stat::show(&shared, &filter, self.level, now),
+            Command::ShowInfo(format) => Ok(info::show(&shared, &self.rates, format)),
+            Command::ShowStat(filter) => stat::show(&shared, &self.rates, &filter, self.level, now),
             Command::ShowVersion => Ok(info::version(&shared)),
             Command::ShowBackend => Ok(servers::backends(&shared)),
             Command::ShowErrors(proxy) => info::errors(&shared, proxy.as_deref()),

@@ -4,6 +4,7 @@ use std::time::SystemTime;
 
 use super::columns::{COLUMNS, FIRST_OF_PROTOCOLS};
 use super::command::{StatFilter, number};
+use super::rates::Rates;
 use super::{Format, Proxy, Value, json_field, server_names};
 use crate::config::model::{Balance, Health, StatsLevel, Upstream};
 use crate::control::Shared;
@@ -40,6 +41,39 @@ impl Row {
         match COLUMNS.iter().position(|(name, ..)| *name == column) {
             Some(at) => self.values[at] = Some(value.into()),
             None => debug_assert!(false, "there is no column {column}"),
+        }
+    }
+
+    fn number(&self, column: &str) -> u64 {
+        match COLUMNS.iter().position(|(name, ..)| *name == column).and_then(|at| self.values[at].as_ref()) {
+            Some(Value::Number(number)) => *number,
+            _ => 0,
+        }
+    }
+
+    /// Adds what only looks from time to time can tell.
+    fn put_rates(&mut self, rates: &Rates) {
+        let [Some(proxy), Some(service)] =
+            [&self.values[0], &self.values[1]].map(|name| name.as_ref().map(Value::to_string))
+        else {
+            return;
+        };
+        let seen = rates.of(&proxy, &service);
+        self.set("rate", seen.sessions);
+        self.set("rate_max", seen.sessions_max);
+        // What is there now counts too, so that no highest value is below the present one.
+        self.set("smax", seen.open_max.max(self.number("scur")));
+        match self.kind {
+            FRONTEND => {
+                self.set("conn_rate", seen.sessions);
+                self.set("conn_rate_max", seen.sessions_max);
+                if self.values.contains(&Some("http".into())) {
+                    self.set("req_rate", seen.requests);
+                    self.set("req_rate_max", seen.requests_max);
+                }
+            }
+            BACKEND => self.set("qmax", seen.queued_max.max(self.number("qcur"))),
+            _ => {}
         }
     }
 
@@ -94,6 +128,8 @@ impl Row {
             let tags = match (*name, self.kind) {
                 ("act" | "bck", SERVER) => "SGP",
                 ("act" | "bck", _) => "MGP",
+                // HAProxy calls these no rates.
+                ("rate" | "rate_max", BACKEND) => "MGP",
                 _ => tags,
             };
             Some((at, *name, tags, *kind, value.as_ref()?))
@@ -113,7 +149,13 @@ fn quoted(text: &str) -> String {
 }
 
 /// The answer. Errors: there is no such proxy.
-pub(super) fn show(shared: &Shared, filter: &StatFilter, level: StatsLevel, now: SystemTime) -> Result<String, String> {
+pub(super) fn show(
+    shared: &Shared,
+    rates: &Rates,
+    filter: &StatFilter,
+    level: StatsLevel,
+    now: SystemTime,
+) -> Result<String, String> {
     let (mut proxy, mut kinds, mut server) = (-1, -1, -1);
     if let Some((name, of_kinds, of_server)) = &filter.only {
         (proxy, kinds, server) = (number(name), *of_kinds, *of_server);
@@ -127,7 +169,8 @@ pub(super) fn show(shared: &Shared, filter: &StatFilter, level: StatsLevel, now:
             && row.kind & kinds != 0
             && (row.kind != SERVER || server == -1 || row.server as i64 == server)
     };
-    let rows: Vec<Row> = rows(shared, filter, level, now).into_iter().filter(is_wanted).collect();
+    let mut rows: Vec<Row> = rows(shared, filter, level, now).into_iter().filter(is_wanted).collect();
+    rows.iter_mut().for_each(|row| row.put_rates(rates));
     Ok(match filter.format {
         Format::Plain => header() + &rows.iter().map(Row::csv).collect::<String>(),
         Format::Typed => rows.iter().map(Row::typed).collect(),
