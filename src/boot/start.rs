@@ -241,6 +241,8 @@ pub(super) fn run(config: Config, apps: &Registry, source: Option<Source>) -> Re
         threads.data.push(thread);
         facts.push(worker_facts);
     }
+    // By worker, as everything else that a reload brings for each of them: a socket goes back to the one that had it.
+    threads.orders.reverse();
     start_clock(threads.orders.clone())?;
     facts.sort_by_key(|facts| (facts.role == WorkerRole::App, facts.index));
     let facts = StartFacts {

@@ -162,8 +162,11 @@ impl Endpoint {
         self.is_left.set(false);
     }
 
+    /// The process ends, or the listener is left and no worker has a flow of it any more. A worker without flows keeps its
+    /// socket for those of the others: the kernel counts on how many there are, and one less would lead the datagrams of
+    /// these flows to other workers.
     fn is_over(&self) -> bool {
-        self.is_closed.get() || self.is_left.get() && self.flows.borrow().is_empty()
+        self.is_closed.get() || self.is_left.get() && self.limits.open() == 0
     }
 
     /// Lets the receiver look whether that was all.
@@ -410,6 +413,8 @@ impl Endpoint {
 
     /// Ends flows that have been silent for too long, and those of servers that are down or taken out.
     pub(super) fn tick(self: &Rc<Self>, now: Instant) {
+        // The last flow may have been another worker's.
+        self.look_at_the_end();
         if self.flows.borrow().is_empty() {
             return;
         }

@@ -1,7 +1,8 @@
 //! The listeners in UDP mode of a worker: opened and left with the configs that have them.
 //!
 //! A listener that stays keeps its endpoint, and with it the flows. One that is no more begins no flows; those that are there run
-//! out, and the socket is closed behind the last one. If it comes back meanwhile, the same socket is used again.
+//! out, and the sockets of all workers are closed behind the last one. If it comes back meanwhile, the same sockets are used
+//! again: each client is led to the worker that has its flow.
 
 use std::cell::RefCell;
 use std::io;
