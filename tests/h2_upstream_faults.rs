@@ -88,6 +88,61 @@ fn the_streams_that_a_leaving_server_has_taken_are_answered() {
 }
 
 #[test]
+fn nobody_waits_for_a_place_at_a_leaving_connection() {
+    with_both_drivers(|driver| {
+        // One request at a time; the first one takes long, and meanwhile the server says that it takes no other.
+        let begun = Arc::new(AtomicUsize::new(0));
+        let counted = begun.clone();
+        let upstream = FakeHttp2::start(&[(MAX_CONCURRENT_STREAMS, 1)], move |peer| {
+            if peer.number > 0 {
+                return peer.answer_all("new");
+            }
+            let Some(id) = peer.request() else { return };
+            counted.fetch_add(1, Ordering::SeqCst);
+            std::thread::sleep(Duration::from_millis(400));
+            peer.send(goaway(0, id, NO_ERROR));
+            std::thread::sleep(Duration::from_secs(4));
+            peer.answer(id, "old");
+            peer.wait();
+        });
+        let server = start(driver, &[upstream.address], "tries = 1\nh2_connections_max = 1");
+        let web = server.web();
+        let old = std::thread::spawn(move || support::Client::connect(web).ask(post("/", "x")).text());
+        eventually("the first request", || begun.load(Ordering::SeqCst) == 1);
+        let asked = Instant::now();
+        let waiting = (0..3).map(|_| std::thread::spawn(move || support::Client::connect(web).ask(get("/")).text()));
+        for waiting in waiting.collect::<Vec<_>>() {
+            assert_eq!(waiting.join().expect("an answer"), "new", "{driver:?}");
+        }
+        assert!(asked.elapsed() < Duration::from_secs(3), "{driver:?}: {:?}", asked.elapsed());
+        assert_eq!(old.join().expect("an answer"), "old", "{driver:?}");
+        assert_eq!(upstream.connections(), 2, "{driver:?}");
+    });
+}
+
+#[test]
+fn a_connection_that_nobody_came_to_use_is_closed() {
+    with_both_drivers(|driver| {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let server = start(driver, &[address], "keep_idle_timeout = \"1s\"");
+        let mut client = server.connect();
+        client.send(get("/"));
+        let (mut stream, _) = listener.accept().expect("a connection");
+        // By the time it can be used the client has gone.
+        drop(client);
+        std::thread::sleep(Duration::from_millis(300));
+        std::io::Write::write_all(&mut stream, &settings(&[])).expect("sent");
+        let begun = Instant::now();
+        stream.set_read_timeout(Some(Duration::from_secs(10))).expect("a socket");
+        let mut seen = Vec::new();
+        std::io::Read::read_to_end(&mut stream, &mut seen).expect("the end of the connection");
+        assert!(begun.elapsed() > Duration::from_millis(800), "{driver:?}: {:?}", begun.elapsed());
+        assert!(seen.starts_with(PREFACE), "{driver:?}");
+    });
+}
+
+#[test]
 fn what_a_server_refuses_goes_to_another_one() {
     with_both_drivers(|driver| {
         let refused = Arc::new(AtomicUsize::new(0));

@@ -42,6 +42,7 @@ pub(super) async fn drive(link: Rc<Link>, mut connection: Connection<PipeEnd, By
                     link.server.watched.set(CLOSE_MAX, OnExpiry::BreakAll);
                 }
                 link.note_ready();
+                link.note_goodbye(cx);
                 let is_writing = writer.as_mut().poll(cx).is_pending();
                 let is_flushed = !link.pipe.borrow().has_outbound() && !link.is_writing.get();
                 if !is_alive || !is_writing || (!is_serving && is_flushed) {
@@ -136,6 +137,15 @@ impl Link {
         }
     }
 
+    /// A server that has said that it takes no further requests (GOAWAY: RFC 9113 section 6.8) is not waited for, however long
+    /// those under way take.
+    fn note_goodbye(&self, cx: &mut Context<'_>) {
+        let said = self.sender.borrow_mut().as_mut().map(|sender| sender.poll_ready(cx));
+        if let Some(Poll::Ready(Err(_))) = said {
+            self.close();
+        }
+    }
+
     /// Sends what the crate wants to be sent; ends when nothing can be sent.
     async fn write(&self) {
         loop {
@@ -190,7 +200,7 @@ impl Link {
     }
 
     /// From now on the server owes something, or the connection is idle.
-    fn begin_silence(&self) {
+    pub(super) fn begin_silence(&self) {
         let idle_timeout =
             || self.servers.upgrade().map_or(std::time::Duration::ZERO, |servers| servers.limits().idle_timeout);
         let time = match (self.streams.get(), self.is_open()) {

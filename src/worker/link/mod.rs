@@ -148,12 +148,16 @@ impl Link {
         !self.is_lost.get() && self.sender.borrow().is_some()
     }
 
-    /// No further requests; it closes behind those under way.
+    /// No further requests; it closes behind those under way. Whoever waits for a place on it makes another connection.
     fn close(&self) {
         // Dropped outside of the borrow: the crate wakes the connection's task.
-        let sender = self.sender.take();
-        if sender.is_some() && self.streams.get() == 0 {
+        let Some(sender) = self.sender.take() else { return };
+        drop(sender);
+        if self.streams.get() == 0 {
             self.timer.set(CLOSE_MAX, OnExpiry::Wake);
+        }
+        if let Some(servers) = self.servers.upgrade() {
+            servers.tell_one();
         }
     }
 
@@ -278,14 +282,11 @@ impl Drop for Place {
     fn drop(&mut self) {
         let link = &self.link;
         link.streams.set(link.streams.get() - 1);
-        let servers = link.servers.upgrade();
         if link.streams.get() == 0 && !link.is_suspect.get() {
-            let idle_timeout = servers.as_ref().map_or(Duration::ZERO, |servers| servers.limits().idle_timeout);
-            let time = if link.is_open() { idle_timeout } else { CLOSE_MAX };
             link.ping.set(Ping::None);
-            link.timer.set(time, OnExpiry::Wake);
+            link.begin_silence();
         }
-        if let Some(servers) = servers {
+        if let Some(servers) = link.servers.upgrade() {
             servers.tell_one();
         }
     }

@@ -194,6 +194,8 @@ impl Servers {
         if !is_over_tls || connection.is_http2() {
             self.chose_http1.set(None);
             let link = Link::open(&worker.lasting, self, connection).await?;
+            // Those it was made for may have left.
+            link.begin_silence();
             self.links.borrow_mut().push(link);
         } else if protocol == Protocol::Auto {
             self.chose_http1.set(Some(worker.now()));
