@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{
@@ -50,13 +50,14 @@ impl Channel {
     ///
     /// Errors: the other process has ended, or has not taken it within `time`.
     pub fn send(&self, bytes: &[u8], fds: &[BorrowedFd<'_>], time: Duration) -> io::Result<()> {
-        set_socket_timeout(&self.0, Timeout::Send, Some(time.max(Duration::from_millis(1))))?;
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(FDS_MAX))];
         let mut control = SendAncillaryBuffer::new(&mut space);
         if !fds.is_empty() && !control.push(SendAncillaryMessage::ScmRights(fds)) {
             return Err(io::ErrorKind::InvalidInput.into());
         }
-        rustix::net::sendmsg(&self.0, &[IoSlice::new(bytes)], &mut control, SendFlags::NOSIGNAL)?;
+        self.uninterrupted(Timeout::Send, Some(time), || {
+            rustix::net::sendmsg(&self.0, &[IoSlice::new(bytes)], &mut control, SendFlags::NOSIGNAL)
+        })?;
         Ok(())
     }
 
@@ -64,15 +65,14 @@ impl Channel {
     ///
     /// Errors: `WouldBlock` when none has come within `time` (`None`: it waits for good).
     pub fn receive(&self, time: Option<Duration>) -> io::Result<Option<(Vec<u8>, Vec<OwnedFd>)>> {
-        set_socket_timeout(&self.0, Timeout::Recv, time.map(|time| time.max(Duration::from_millis(1))))?;
         let mut bytes = vec![0; MESSAGE_BYTES_MAX];
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(FDS_MAX))];
         let mut control = RecvAncillaryBuffer::new(&mut space);
         let mut pieces = [IoSliceMut::new(&mut bytes)];
         let mut receive = || rustix::net::recvmsg(&self.0, &mut pieces, &mut control, RecvFlags::CMSG_CLOEXEC);
-        let received = match receive() {
+        let received = match self.uninterrupted(Timeout::Recv, time, &mut receive) {
             // It has ended without having read everything that we sent, which is told once, before what it said itself.
-            Err(rustix::io::Errno::CONNRESET) => receive()?,
+            Err(rustix::io::Errno::CONNRESET) => self.uninterrupted(Timeout::Recv, time, &mut receive)?,
             received => received?,
         };
         let mut fds = Vec::new();
@@ -86,6 +86,28 @@ impl Channel {
         }
         bytes.truncate(received.bytes);
         Ok(Some((bytes, fds)))
+    }
+
+    /// Calls again when a signal has come between, for what is left of `time`: with a time-out a call ends with EINTR whatever
+    /// the signal's handler asked for (signal(7)).
+    fn uninterrupted<T>(
+        &self,
+        which: Timeout,
+        time: Option<Duration>,
+        mut call: impl FnMut() -> rustix::io::Result<T>,
+    ) -> rustix::io::Result<T> {
+        let begun = Instant::now();
+        loop {
+            let left = time.map(|time| time.saturating_sub(begun.elapsed()).max(Duration::from_millis(1)));
+            set_socket_timeout(&self.0, which, left)?;
+            match call() {
+                Err(rustix::io::Errno::INTR) if time.is_some_and(|time| begun.elapsed() >= time) => {
+                    return Err(rustix::io::Errno::AGAIN);
+                }
+                Err(rustix::io::Errno::INTR) => {}
+                result => return result,
+            }
+        }
     }
 }
 
@@ -190,6 +212,60 @@ mod tests {
         drop(ours);
         assert_eq!(theirs.receive(None).unwrap().unwrap().0, b"last");
         assert!(theirs.receive(None).unwrap().is_none());
+    }
+
+    /// Has signals sent to the current thread until it is dropped.
+    struct Interrupted {
+        is_over: std::sync::Arc<AtomicBool>,
+        thread: Option<std::thread::JoinHandle<()>>,
+    }
+
+    impl Interrupted {
+        fn begin() -> Interrupted {
+            extern "C" fn nothing(_: libc::c_int) {}
+            let handler: extern "C" fn(libc::c_int) = nothing;
+            // SAFETY: the handler does nothing; nobody else in the tests uses this signal.
+            unsafe { libc::signal(libc::SIGWINCH, handler as libc::sighandler_t) };
+            // SAFETY: it has no preconditions.
+            let waiting = unsafe { libc::pthread_self() };
+            let is_over = std::sync::Arc::new(AtomicBool::new(false));
+            let over = is_over.clone();
+            let thread = std::thread::spawn(move || {
+                while !over.load(Ordering::SeqCst) {
+                    std::thread::sleep(Duration::from_millis(5));
+                    // SAFETY: that thread waits for this one before it ends.
+                    unsafe { libc::pthread_kill(waiting, libc::SIGWINCH) };
+                }
+            });
+            Interrupted { is_over, thread: Some(thread) }
+        }
+    }
+
+    impl Drop for Interrupted {
+        fn drop(&mut self) {
+            self.is_over.store(true, Ordering::SeqCst);
+            self.thread.take().map(std::thread::JoinHandle::join);
+        }
+    }
+
+    #[test]
+    fn signals_neither_end_a_wait_nor_prolong_it() {
+        let (ours, theirs) = Channel::pair().unwrap();
+        let theirs = Channel(theirs);
+        let _interrupted = Interrupted::begin();
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                std::thread::sleep(Duration::from_millis(100));
+                ours.send(b"late", &[], Duration::from_secs(1)).unwrap();
+            });
+            assert_eq!(theirs.receive(Some(Duration::from_secs(20))).unwrap().unwrap().0, b"late");
+        });
+        let (begun, time) = (Instant::now(), Duration::from_millis(100));
+        assert_eq!(theirs.receive(Some(time)).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        // Nobody reads: at some point there is no room.
+        let full = (0..10_000).find_map(|_| ours.send(&[0; 50_000], &[], time).err());
+        assert_eq!(full.map(|error| error.kind()), Some(io::ErrorKind::WouldBlock));
+        assert!((200..10_000).contains(&begun.elapsed().as_millis()), "{:?}", begun.elapsed());
     }
 
     #[test]
