@@ -120,3 +120,85 @@ fn no_connection_is_lost_while_listeners_come_and_go() {
         }
     });
 }
+
+/// Room for the descriptor of one connection, and none for the second one that it takes to hand it over.
+#[test]
+fn what_cannot_be_handed_over_is_served_where_it_is() {
+    with_both_drivers(|driver| {
+        let server = start(driver, "");
+        let uneven = uneven(&server, 40);
+        let before = server.descriptors();
+        for round in 0..24 {
+            eventually("what was looked at is closed", || server.descriptors() <= before);
+            limit_descriptors(&server, Some(lowest_with_free(&server, 1)));
+            let mut client = server.connect();
+            assert_eq!(client.ask(get("/")).text(), "ok", "{driver:?} {round}");
+            limit_descriptors(&server, None);
+        }
+        let handed = server.metric("one_server_http_connections_handed_over_total", "");
+        assert_eq!(server.metric("one_server_http_connections_lost_total", ""), 0.0, "{driver:?}");
+        let told = |line: &String| line.contains("connections cannot be handed to other workers, they stay");
+        assert!(server.lines().iter().any(told), "{driver:?}: {handed} were handed over");
+        drop(uneven);
+    });
+}
+
+/// Sets how many descriptors the process may have; `None`: as many as it could have before.
+fn limit_descriptors(server: &Server, most: Option<u64>) {
+    use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
+    let maximum = getrlimit(Resource::Nofile).maximum;
+    let limit = Rlimit { current: most.or(maximum), maximum };
+    prlimit(Pid::from_raw(server.pid() as i32), Resource::Nofile, limit).expect("it may be set");
+}
+
+/// The least limit below which so many numbers are free.
+fn lowest_with_free(server: &Server, free: usize) -> u64 {
+    let folder = std::fs::read_dir(format!("/proc/{}/fd", server.pid())).expect("it runs");
+    let used: std::collections::HashSet<u64> =
+        folder.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).collect();
+    (0..).filter(|number| !used.contains(number)).nth(free - 1).expect("a number") + 1
+}
+
+/// A listener takes the slot of one that has gone: what came through one of them is served by its own rules.
+#[test]
+fn nobody_is_served_by_another_listener() {
+    with_both_drivers(|driver| {
+        let ports = [1, 2].map(|_| support::ports::free_address());
+        let listener = |at: usize| format!("[listener.l{at}]\naddress = \"{}\"\n", ports[at]);
+        let site = |at: usize| {
+            format!(
+                "[site.s{at}]\nlisteners = \"l{at}\"\ndefault = true\n\
+                 [[site.s{at}.route]]\npath = \"/\"\nrespond = {{ body = \"{at}\" }}\n"
+            )
+        };
+        let server = start(driver, "");
+        let base = std::fs::read_to_string(server.config_file()).expect("a config");
+        let base = base.replace("[site.main]", "[site.main]\nlisteners = [\"web\", \"secure\"]");
+        let reload = |text: String| {
+            std::fs::write(server.config_file(), text).expect("a config");
+            server.ctl_ok(&["reload"]);
+        };
+        let _uneven = uneven(&server, 40);
+        let mut answered = [0, 0];
+        for round in 0..12 {
+            let at = round % 2;
+            let text = format!("{base}{}{}", listener(at), site(at));
+            eventually("it has closed", || Client::try_connect(ports[at]).is_err());
+            std::thread::scope(|scope| {
+                let reloading = scope.spawn(|| {
+                    reload(text);
+                    reload(base.clone());
+                });
+                while !reloading.is_finished() {
+                    let Ok(mut client) = Client::try_connect(ports[at]) else { continue };
+                    if let Ok(answer) = client.send(get("/")).try_response("GET") {
+                        assert_eq!(answer.text(), at.to_string(), "{driver:?} {round}");
+                        answered[at] += 1;
+                    }
+                }
+            });
+        }
+        assert!(answered.iter().all(|count| *count > 0), "{driver:?}: {answered:?}");
+        assert_eq!(server.metric("one_server_http_connections_lost_total", ""), 0.0, "{driver:?}");
+    });
+}

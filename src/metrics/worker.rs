@@ -152,6 +152,8 @@ pub struct HttpStats {
     pub accepted: Counter,
     /// Connections handed to a worker that had fewer, which counts them as accepted.
     pub handed_over: Counter,
+    /// Connections closed on their way from one worker to another.
+    pub lost: Counter,
     /// Connections refused because of a limit.
     pub refused: Counter,
     /// Of these, because their address had too many.

@@ -20,14 +20,15 @@ impl Detached {
     /// Takes the connection away from its worker. Nothing must be under way on it: what the kernel still works on is for the
     /// old owner.
     ///
-    /// Errors: no descriptor is left; the connection is closed then.
-    pub fn of(stream: Stream) -> io::Result<Detached> {
+    /// Errors: no descriptor is left; the connection comes back as it was.
+    pub fn of(stream: Stream) -> Result<Detached, (Stream, io::Error)> {
         let is_unix = stream.is_unix();
         // A second descriptor of the same connection, because monoio gives its own only back by closing it: with epoll that is
         // also what takes it out of this worker's set.
-        let fd = rustix::io::fcntl_dupfd_cloexec(stream.borrow(), 3)?;
-        drop(stream);
-        Ok(Detached { fd, is_unix })
+        match rustix::io::fcntl_dupfd_cloexec(stream.borrow(), 3) {
+            Ok(fd) => Ok(Detached { fd, is_unix }),
+            Err(error) => Err((stream, error.into())),
+        }
     }
 
     /// Gives it to the worker that runs on this thread.
@@ -102,7 +103,7 @@ mod tests {
                         sent.unwrap();
                         let (read, answer) = stream.read(Vec::with_capacity(10)).await;
                         assert_eq!((read.unwrap(), answer.as_slice()), (1, b"!".as_slice()));
-                        Detached::of(stream).unwrap()
+                        Detached::of(stream).map_err(|(_, error)| error).unwrap()
                     })
                 });
                 moving = Some(after.join().unwrap());

@@ -10,14 +10,24 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::handover::LATE_MAX;
 use super::{Lasting, Worker};
 use crate::metrics::ListenerStats;
 use crate::runtime::net::Listener;
+
+/// Tells a door from all others that there are or have been, and is the same on all workers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct DoorName {
+    slot: usize,
+    /// Number of the config that opened it: a slot is used again.
+    opened_by: u32,
+}
 
 /// See the module.
 pub(super) struct Door {
     /// Given by boot, the same on all workers.
     pub(super) slot: usize,
+    opened_by: u32,
     pub(super) port: u16,
     /// `None`: it accepts no more.
     listener: RefCell<Option<Rc<Listener>>>,
@@ -41,6 +51,7 @@ impl Door {
         let index = (*worker.listeners.get(slot)?)?;
         Some(Door {
             slot,
+            opened_by: worker.shared.generation,
             port,
             listener: RefCell::new(Some(listener)),
             stats: worker.stats.listeners[index].clone(),
@@ -48,6 +59,10 @@ impl Door {
             closed_since: Cell::new(None),
             terms_since: Cell::new(None),
         })
+    }
+
+    pub(super) fn name(&self) -> DoorName {
+        DoorName { slot: self.slot, opened_by: self.opened_by }
     }
 
     /// The worker as the present config has it; behind a door that is closed, as the last one that had it.
@@ -103,15 +118,22 @@ impl Worker {
 }
 
 impl Lasting {
-    /// Wakes idle connections that are to end, and forgets closed doors that have no connections left.
+    /// Wakes idle connections that are to end, and forgets closed doors that have no connections left and get none from other
+    /// workers, which may close theirs a moment later.
     pub(super) fn tend_closed_doors(&self) {
         let mut doors = self.doors.borrow_mut();
         if !doors.iter().any(|door| door.is_being_left()) {
             return;
         }
+        let closed_lately = |door: &Door| door.closed_since.get().is_some_and(|since| since.elapsed() < LATE_MAX);
         // Its acceptor and its connections have it too.
-        doors.retain(|door| !door.is_closed() || Rc::strong_count(door) > 1);
+        doors.retain(|door| !door.is_closed() || Rc::strong_count(door) > 1 || closed_lately(door));
         self.watches.tell_of_drain();
+    }
+
+    /// The door of this name, open or closed; `None`: this worker has no config yet that has it, or no longer.
+    pub(super) fn door(&self, name: DoorName) -> Option<Rc<Door>> {
+        self.doors.borrow().iter().find(|door| door.name() == name).cloned()
     }
 
     /// Port of an open door.

@@ -8,40 +8,58 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use super::door::Door;
-use super::{Lasting, Worker, run, spread};
+use super::door::{Door, DoorName};
+use super::run::{self, Counted};
+use super::{Lasting, Worker, spread};
 use crate::control::shared::Phase;
 use crate::runtime::detached::Detached;
 use crate::runtime::mailbox::{Receiver, Sender};
 use crate::runtime::net::Stream;
+use crate::util::seldom::Seldom;
 
-/// How long one waits for the listener that it came through: the worker that handed it over may have a new config a moment
-/// before the one that gets it.
-const KEPT_MAX: Duration = Duration::from_secs(5);
+/// How far the configs of two workers may be apart: so long a connection waits for the door that it came through, and a door
+/// that is closed for connections.
+pub(super) const LATE_MAX: Duration = Duration::from_secs(5);
+
+/// Connections that wait for their door.
+const KEPT_MAX: usize = 256;
+
+/// How often one and the same trouble stands in the log, on each worker.
+const SAID_EVERY: Duration = Duration::from_secs(10);
 
 /// A connection on its way.
 #[derive(Debug)]
 pub(crate) struct Handed {
-    /// That of the door it came through.
-    slot: usize,
+    /// The door it came through.
+    door: DoorName,
     detached: Detached,
     peer: Option<SocketAddr>,
+}
+
+/// A connection that waits for its door. It counts as one that is open.
+struct Kept {
+    handed: Handed,
+    since: Instant,
+    counted: Counted,
 }
 
 /// The mailboxes of all data workers for such connections, and what waits here for its door.
 pub(super) struct HandOver {
     senders: Vec<Sender<Handed>>,
-    kept: RefCell<Vec<(Handed, Instant)>>,
+    kept: RefCell<Vec<Kept>>,
+    stays: Seldom,
+    lost: Seldom,
 }
 
 impl HandOver {
     pub(super) fn new(senders: Vec<Sender<Handed>>) -> HandOver {
-        HandOver { senders, kept: RefCell::default() }
+        let seldom = || Seldom::new(SAID_EVERY);
+        HandOver { senders, kept: RefCell::default(), stays: seldom(), lost: seldom() }
     }
 
-    /// Connections that are on their way to this worker, or here without being served.
+    /// Connections that are on their way to a worker.
     pub(super) fn waiting(&self, worker: usize) -> usize {
-        self.senders.get(worker).map_or(0, Sender::depth) + self.kept.borrow().len()
+        self.senders.get(worker).map_or(0, Sender::depth)
     }
 }
 
@@ -58,17 +76,19 @@ pub(super) fn hand_over(worker: &Worker, door: &Door, stream: Stream, peer: Opti
     let Some(taker) = spread::taker(worker.index, senders.len(), worker.next_draw(), load) else { return Some(stream) };
     let detached = match Detached::of(stream) {
         Ok(detached) => detached,
-        Err(error) => {
-            tracing::warn!(worker = worker.index, %error, "a connection cannot be handed to another worker");
-            return None;
+        Err((stream, error)) => {
+            if let Some(held_back) = worker.hand_over.stays.may_say(worker.now()) {
+                tracing::warn!(worker = worker.index, %error, held_back, "connections cannot be handed to other workers, they stay");
+            }
+            return Some(stream);
         }
     };
-    match senders[taker].send(Handed { slot: door.slot, detached, peer }) {
+    match senders[taker].send(Handed { door: door.name(), detached, peer }) {
         Ok(()) => {
             worker.stats.http.handed_over.inc();
             None
         }
-        Err(handed) => handed.detached.attach().ok(),
+        Err(handed) => attached(&worker.lasting, handed.detached),
     }
 }
 
@@ -76,9 +96,21 @@ pub(super) fn hand_over(worker: &Worker, door: &Door, stream: Stream, peer: Opti
 pub(super) async fn take(lasting: Rc<Lasting>, mut handed: Receiver<Handed>) {
     loop {
         let handed = handed.recv().await;
-        if let Err(handed) = serve(&lasting, handed) {
-            lasting.hand_over.kept.borrow_mut().push((handed, lasting.now()));
+        match lasting.door(handed.door) {
+            Some(door) => serve(&door, handed),
+            None => keep(&lasting, handed),
         }
+    }
+}
+
+/// The worker that handed it over may have a new config a moment before this one.
+fn keep(lasting: &Rc<Lasting>, handed: Handed) {
+    let mut kept = lasting.hand_over.kept.borrow_mut();
+    if kept.len() >= KEPT_MAX {
+        return lose(lasting, "too many wait for their listeners");
+    }
+    if let Some(counted) = Counted::new(&lasting.current()) {
+        kept.push(Kept { handed, since: lasting.now(), counted });
     }
 }
 
@@ -87,27 +119,33 @@ pub(super) fn look_again(lasting: &Rc<Lasting>) {
     if lasting.hand_over.kept.borrow().is_empty() {
         return;
     }
-    let kept = lasting.hand_over.kept.take();
-    for (handed, since) in kept {
-        if since.elapsed() > KEPT_MAX {
-            tracing::warn!(worker = lasting.index, "a connection was dropped: this worker has not got its listener");
-            continue;
-        }
-        if let Err(handed) = serve(lasting, handed) {
-            lasting.hand_over.kept.borrow_mut().push((handed, since));
+    for kept in lasting.hand_over.kept.take() {
+        match lasting.door(kept.handed.door) {
+            Some(door) => {
+                drop(kept.counted); // as one of its door from now on
+                serve(&door, kept.handed);
+            }
+            None if kept.since.elapsed() > LATE_MAX => lose(lasting, "this worker has not got its listener"),
+            None => lasting.hand_over.kept.borrow_mut().push(kept),
         }
     }
 }
 
-/// Errors: there is no such door here.
-fn serve(lasting: &Rc<Lasting>, handed: Handed) -> Result<(), Handed> {
-    let doors = lasting.doors.borrow();
-    // Of several with this slot the last one is open.
-    let Some(door) = doors.iter().rev().find(|door| door.slot == handed.slot).cloned() else { return Err(handed) };
-    drop(doors);
-    match handed.detached.attach() {
-        Ok(stream) => run::serve(&door, stream, handed.peer),
-        Err(error) => tracing::warn!(worker = lasting.index, %error, "a connection from another worker cannot be used"),
+fn serve(door: &Rc<Door>, handed: Handed) {
+    if let Some(stream) = attached(&door.worker().lasting, handed.detached) {
+        run::serve(door, stream, handed.peer);
     }
-    Ok(())
+}
+
+/// The connection as one of this worker; `None`: it is lost.
+fn attached(lasting: &Lasting, detached: Detached) -> Option<Stream> {
+    detached.attach().map_err(|error| lose(lasting, &error.to_string())).ok()
+}
+
+/// A connection is closed without having been served.
+fn lose(lasting: &Lasting, why: &str) {
+    lasting.current().stats.http.lost.inc();
+    if let Some(held_back) = lasting.hand_over.lost.may_say(lasting.now()) {
+        tracing::warn!(worker = lasting.index, held_back, "a connection was lost on its way between workers: {why}");
+    }
 }

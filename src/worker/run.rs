@@ -391,37 +391,57 @@ pub(super) fn serve(door: &Rc<Door>, stream: Stream, peer: Option<SocketAddr>) {
     }
 }
 
-/// Counts an open connection, and its panic if it ends by one; that cannot make the count wrong.
+/// Counts a connection that is open, here and in the process.
+pub(super) struct Counted(Rc<Lasting>);
+
+impl Counted {
+    /// `None`: there are as many as there may be.
+    pub(super) fn new(worker: &Worker) -> Option<Counted> {
+        let lasting = &worker.lasting;
+        let open = lasting.all_connections.fetch_add(1, Ordering::Relaxed);
+        lasting.connections.set(lasting.connections.get() + 1);
+        worker.stats.http.connections.set(lasting.connections.get() as u64);
+        let counted = Counted(lasting.clone());
+        if open >= worker.config.process.connections_max {
+            worker.stats.http.refused.inc();
+            return None;
+        }
+        Some(counted)
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        let lasting = &self.0;
+        lasting.all_connections.fetch_sub(1, Ordering::Relaxed);
+        lasting.connections.set(lasting.connections.get() - 1);
+        if let Some(worker) = &*lasting.current.borrow() {
+            worker.stats.http.connections.set(lasting.connections.get() as u64);
+        }
+    }
+}
+
+/// Counts an open connection of a listener, and its panic if it ends by one; that cannot make the count wrong.
 pub(super) struct Open {
     door: Rc<Door>,
+    _counted: Counted,
 }
 
 impl Open {
     /// Counts a connection; `None`: there are as many as there may be.
     pub(super) fn new(door: &Rc<Door>) -> Option<Open> {
         let worker = door.worker();
-        let open = worker.all_connections.fetch_add(1, Ordering::Relaxed);
-        door.stats.open.inc();
         door.stats.accepted.inc();
-        let guard = Open { door: door.clone() };
-        worker.connections.set(worker.connections.get() + 1);
-        worker.stats.http.connections.set(worker.connections.get() as u64);
         worker.stats.http.accepted.inc();
-        if open >= worker.config.process.connections_max {
-            worker.stats.http.refused.inc();
-            return None;
-        }
-        Some(guard)
+        let counted = Counted::new(&worker)?;
+        door.stats.open.inc();
+        Some(Open { door: door.clone(), _counted: counted })
     }
 }
 
 impl Drop for Open {
     fn drop(&mut self) {
-        let worker = self.door.worker();
         self.door.stats.open.dec();
-        worker.all_connections.fetch_sub(1, Ordering::Relaxed);
-        worker.connections.set(worker.connections.get() - 1);
-        worker.stats.http.connections.set(worker.connections.get() as u64);
     }
 }
 

@@ -102,6 +102,8 @@ fn http(out: &mut Exposition, shared: &Shared) {
     t.counter(out, "connections_accepted_total", "Client connections accepted.", |w| &w.http.accepted);
     let help = "Connections handed to a worker that had clearly fewer of them, which counts them as accepted.";
     t.counter(out, "connections_handed_over_total", help, |w| &w.http.handed_over);
+    let help = "Connections that were closed on their way from one worker to another, see the log.";
+    t.counter(out, "connections_lost_total", help, |w| &w.http.lost);
     t.counter(out, "connections_refused_total", "Client connections refused because of a limit.", |w| &w.http.refused);
     let help = "Of these, refused because their address had as many as it may.";
     t.counter(out, "connections_refused_per_address_total", help, |w| &w.http.refused_per_address);
