@@ -7,9 +7,10 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use support::dnsmasq::Dnsmasq;
+use support::fake_dns::FakeDns;
 use support::ports::free_port;
 use support::{Driver, FakeUpstream, Server, Site, eventually, get, with_both_drivers};
 
@@ -30,12 +31,15 @@ fn servers_at<const N: usize>(ips: [&str; N]) -> (u16, [FakeUpstream; N]) {
 }
 
 fn site(driver: Driver, dns: &Dnsmasq, upstream: &str, resolver: &str) -> Server {
+    asking(driver, dns.address, upstream, &format!("timeout = \"300ms\"\ntries = 1\n{resolver}"))
+}
+
+fn asking(driver: Driver, name_server: SocketAddr, upstream: &str, resolver: &str) -> Server {
     let rest = format!(
-        "[resolver]\nname_servers = [\"{}\"]\ntimeout = \"300ms\"\ntries = 1\nttl_min = \"100ms\"\n{resolver}\n\
+        "[resolver]\nname_servers = [\"{name_server}\"]\nttl_min = \"100ms\"\n{resolver}\n\
          [upstream.app]\nbalance = \"round-robin\"\n{upstream}\n\
          [site.main]\ndefault = true\n[[site.main.route]]\npath = \"/\"\nproxy = \"app\"\n\
-         [[site.main.route]]\nexact = \"/fixed\"\nrespond = {{ body = \"here\" }}\n",
-        dns.address
+         [[site.main.route]]\nexact = \"/fixed\"\nrespond = {{ body = \"here\" }}\n"
     );
     Site::new(driver, &rest).process("control = \"$DIR/ctl.sock\"").one_worker().start()
 }
@@ -164,6 +168,31 @@ fn a_dead_name_server_changes_nothing() {
     dns.start_again();
     dns.set("127.1.0.1 app.test\n127.1.0.2 late.test\n");
     eventually("the late one", || spread(&server, 4) == counts(&[("127.1.0.1", 2), ("127.1.0.2", 2)]));
+}
+
+/// By an address, and by a service whose name it asks for in a second step.
+#[test]
+fn what_an_old_name_server_has_still_to_say_does_not_count() {
+    let (port, _servers) = servers_at(["127.1.0.1", "127.1.0.2"]);
+    for servers in [format!("\"app.test:{port}\""), "{ srv = \"_http._tcp.app.test\" }".to_owned()] {
+        let [old, new] = [1, 2].map(|last| FakeDns::start([127, 1, 0, last].into(), port));
+        let upstream = format!("health = false\nservers = [{servers}]");
+        let server = asking(Driver::Auto, old.address, &upstream, "addresses = \"ipv4\"\ntimeout = \"1s\"\ntries = 5");
+        assert_eq!(spread(&server, 1), counts(&[("127.1.0.1", 1)]), "{servers}");
+        old.hold(true);
+        let asked = old.questions();
+        eventually("it is asked again", || old.questions() >= asked + 2);
+        server.reload_with(&[(&old.address.to_string(), &new.address.to_string())]);
+        let reloaded = Instant::now();
+        eventually("the new one is believed", || spread(&server, 1) == counts(&[("127.1.0.2", 1)]));
+        assert!(reloaded.elapsed() < Duration::from_secs(3), "{servers}: nobody waits for the old one");
+        let asked = old.questions();
+        std::thread::sleep(Duration::from_millis(1500));
+        assert_eq!(old.questions(), asked, "{servers}: nobody asks the old one any more");
+        old.hold(false);
+        std::thread::sleep(Duration::from_millis(200));
+        assert_eq!(spread(&server, 1), counts(&[("127.1.0.2", 1)]), "{servers}");
+    }
 }
 
 #[test]

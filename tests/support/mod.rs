@@ -11,6 +11,7 @@ pub(crate) mod actions;
 pub(crate) mod client;
 pub(crate) mod datagrams;
 pub(crate) mod dnsmasq;
+pub(crate) mod fake_dns;
 pub(crate) mod fake_fastcgi;
 pub(crate) mod fake_http2;
 pub(crate) mod frames;

@@ -13,6 +13,7 @@ use hickory_resolver::net::{DnsError, NetError, NoRecords};
 use hickory_resolver::proto::op::{Query, ResponseCode};
 use hickory_resolver::proto::rr::{self, RData, RecordType};
 use hickory_resolver::{Hosts, TokioResolver};
+use tokio::task::JoinSet;
 
 use super::schedule::Outcome;
 use crate::config::model::{Families, Resolver};
@@ -123,16 +124,19 @@ impl Asker {
         }
     }
 
-    /// Of each target; they are asked for side by side.
+    /// Of each target; they are asked for side by side, for as long as somebody waits for all of them.
     async fn addresses_of_all(&self, targets: &[String]) -> Vec<Addresses> {
-        let asking = targets.iter().map(|target| {
+        let mut asking = JoinSet::new();
+        for (at, target) in targets.iter().enumerate() {
             let (asker, target) = (self.clone(), target.clone());
-            tokio::spawn(async move { asker.addresses(&target).await })
-        });
-        let asking: Vec<_> = asking.collect();
-        let mut answers = Vec::new();
-        for task in asking {
-            answers.push(task.await.unwrap_or_else(|error| Err(NetError::Msg(error.to_string()))));
+            asking.spawn(async move { (at, asker.addresses(&target).await) });
+        }
+        let panicked = |_| Err(NetError::Msg("asking has panicked".into()));
+        let mut answers: Vec<Addresses> = targets.iter().map(panicked).collect();
+        while let Some(answered) = asking.join_next().await {
+            if let Ok((at, answer)) = answered {
+                answers[at] = answer;
+            }
         }
         answers
     }

@@ -14,7 +14,6 @@ mod schedule;
 
 use std::time::{Duration, Instant};
 
-use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 pub use schedule::{Names, News, Outcome};
@@ -33,7 +32,7 @@ const SETTLE: Duration = Duration::from_millis(50);
 /// Questions under way at the same time.
 const ASKED_MAX: usize = 64;
 
-/// Answers of questions that are under way.
+/// What became of a question.
 type Answer = (Name, Outcome);
 
 /// Keeps the names of a config resolved.
@@ -41,8 +40,8 @@ type Answer = (Name, Outcome);
 pub struct Watch {
     names: Names,
     rules: Resolver,
-    answers: (mpsc::UnboundedSender<Answer>, mpsc::UnboundedReceiver<Answer>),
-    under_way: usize,
+    /// Questions under way, by these rules.
+    asking: JoinSet<Answer>,
     /// Servers have changed, and nobody was told yet.
     is_news: bool,
 }
@@ -51,7 +50,7 @@ impl Watch {
     /// Asks for all names of `config`, and waits for the answers as long as that may take.
     pub async fn start(config: &Config) -> Watch {
         let (names, rules) = (Names::default(), config.resolver.clone());
-        let mut watch = Watch { names, rules, answers: mpsc::unbounded_channel(), under_way: 0, is_news: false };
+        let mut watch = Watch { names, rules, asking: JoinSet::new(), is_news: false };
         watch.learn(config).await;
         watch
     }
@@ -63,29 +62,24 @@ impl Watch {
         if new.is_empty() {
             return;
         }
-        let (asker, due) = (Asker::new(&config.resolver), new);
-        let (mut asking, mut due) = (JoinSet::new(), due.into_iter());
-        let ask = |name: Name| {
-            let asker = asker.clone();
-            async move {
-                let outcome = asked(asker, &name).await;
-                (name, outcome)
-            }
-        };
-        due.by_ref().take(ASKED_MAX).for_each(|name| drop(asking.spawn(ask(name))));
+        let asker = Asker::new(&config.resolver);
+        let (mut asking, mut due) = (JoinSet::new(), new.into_iter());
+        due.by_ref().take(ASKED_MAX).for_each(|name| drop(asking.spawn(asked(asker.clone(), name))));
         while let Some(answered) = asking.join_next().await {
             if let Ok((name, outcome)) = answered {
                 self.take(&name, outcome);
             }
-            due.by_ref().take(1).for_each(|name| drop(asking.spawn(ask(name))));
+            due.by_ref().take(1).for_each(|name| drop(asking.spawn(asked(asker.clone(), name))));
         }
     }
 
-    /// Forgets the names that the config in use does not have. Where it has another `[resolver]`, all are asked for anew.
+    /// Forgets the names that the config in use does not have. Where it has another `[resolver]`, all are asked for anew, and
+    /// what those who were asked before have still to say does not count.
     pub fn go_on_with(&mut self, config: &Config) {
         self.names.keep(&config.names());
         if self.rules != config.resolver {
             self.rules = config.resolver.clone();
+            self.asking = JoinSet::new();
             self.names.ask_all(Instant::now());
         }
     }
@@ -100,40 +94,35 @@ impl Watch {
         loop {
             if self.is_news {
                 tokio::time::sleep(SETTLE).await;
-                while let Ok((name, outcome)) = self.answers.1.try_recv() {
-                    self.under_way -= 1;
-                    self.take(&name, outcome);
+                while let Some(answered) = self.asking.try_join_next() {
+                    if let Ok((name, outcome)) = answered {
+                        self.take(&name, outcome);
+                    }
                 }
                 self.is_news = false;
                 return;
             }
             self.ask_for_due();
-            let next = self.names.next_due().filter(|_| self.under_way < ASKED_MAX);
+            let next = self.names.next_due().filter(|_| self.asking.len() < ASKED_MAX);
             let sleep = next.map(|next| tokio::time::sleep_until(next.into()));
-            let answer = tokio::select! {
-                answer = self.answers.1.recv() => answer,
+            let answered = tokio::select! {
+                answered = self.asking.join_next(), if !self.asking.is_empty() => answered,
                 () = async { match sleep { Some(sleep) => sleep.await, None => std::future::pending().await } } => None,
             };
-            let Some((name, outcome)) = answer else { continue };
-            self.under_way -= 1;
+            let Some(Ok((name, outcome))) = answered else { continue };
             // Kept until it is told: whoever waits for it may go away meanwhile and come again.
             self.is_news |= self.take(&name, outcome);
         }
     }
 
     fn ask_for_due(&mut self) {
-        let due = self.names.due(Instant::now(), ASKED_MAX.saturating_sub(self.under_way));
+        let due = self.names.due(Instant::now(), ASKED_MAX.saturating_sub(self.asking.len()));
         if due.is_empty() {
             return;
         }
         let asker = Asker::new(&self.rules);
         for name in due {
-            let (asker, sender) = (asker.clone(), self.answers.0.clone());
-            self.under_way += 1;
-            tokio::spawn(async move {
-                let outcome = asked(asker, &name).await;
-                drop(sender.send((name, outcome)));
-            });
+            self.asking.spawn(asked(asker.clone(), name));
         }
     }
 
@@ -179,9 +168,13 @@ impl Watch {
     }
 }
 
-/// Asks for a name. A panic in the library is an answer too: nobody would ask for that name again.
-async fn asked(asker: Asker, name: &Name) -> Outcome {
-    let question = name.clone();
-    let asking = tokio::spawn(async move { asker.ask(&question).await });
-    asking.await.unwrap_or_else(|_| Outcome::Failed("asking has panicked".into()))
+/// Asks for a name, for as long as somebody waits. A panic in the library is an answer too: nobody would ask for that name
+/// again.
+async fn asked(asker: Asker, name: Name) -> Answer {
+    let (mut asking, question) = (JoinSet::new(), name.clone());
+    asking.spawn(async move { asker.ask(&question).await });
+    match asking.join_next().await {
+        Some(Ok(outcome)) => (name, outcome),
+        _ => (name, Outcome::Failed("asking has panicked".into())),
+    }
 }

@@ -79,9 +79,11 @@ impl Names {
         self.entries.retain(|name, _| wanted.contains(name));
     }
 
-    /// Makes all of them due: the config or the system has other name servers.
+    /// Makes all of them due, those that are asked for as well: the config has other name servers.
     pub fn ask_all(&mut self, now: Instant) {
-        self.entries.values_mut().for_each(|entry| entry.next = now);
+        for entry in self.entries.values_mut() {
+            (entry.next, entry.is_asked) = (now, false);
+        }
     }
 
     /// At most so many names to ask for now. They count as asked until [`Names::on_outcome`].
@@ -234,6 +236,15 @@ mod tests {
         assert_eq!(clock.answer(Outcome::Found(found(&[1]), seconds(3600))), (5, Some(News::Changed)));
         assert_eq!(clock.answer(Outcome::Found(found(&[1]), seconds(7))), (60, None));
         assert_eq!(clock.1.answers().0[&name("a")], found(&[1]));
+    }
+
+    #[test]
+    fn other_name_servers_are_asked_at_once() {
+        let mut clock = Clock::new();
+        assert_eq!(clock.1.due(clock.0, 9), [name("a")]);
+        assert_eq!(clock.1.due(clock.0, 9), []);
+        clock.1.ask_all(clock.0);
+        assert_eq!(clock.1.due(clock.0, 9), [name("a")], "whoever was asked before does not count");
     }
 
     #[test]
