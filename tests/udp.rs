@@ -252,7 +252,7 @@ fn a_reload_in_the_middle_changes_no_flow() {
     with_both_drivers(|driver| {
         let (one, two, three) = (UdpServer::start("one"), UdpServer::start("two"), UdpServer::start("three"));
         let servers = [one.address, two.address];
-        let upstream = "balance = \"round-robin\"\nhealth = false";
+        let upstream = "balance = \"round-robin\"";
         let server = site(driver, &servers, "idle_timeout = \"60s\"", upstream).start();
         let clients: Vec<UdpClient> = (0..20).map(|_| UdpClient::new(server.address("dns"))).collect();
         let names: Vec<String> = clients.iter().map(|client| name(&client.ask("a")).to_owned()).collect();
@@ -341,8 +341,7 @@ fn a_worker_without_flows_keeps_its_socket_for_those_of_others() {
 fn a_listener_that_is_gone_frees_its_port_behind_the_last_flow() {
     with_both_drivers(|driver| {
         let upstream = UdpServer::start("one");
-        // Without the listener, a TCP connection would be the check of these servers.
-        let server = site(driver, &[upstream.address], "idle_timeout = \"400ms\"", "health = false").start();
+        let server = site(driver, &[upstream.address], "idle_timeout = \"400ms\"", "").start();
         let (address, client) = (server.address("dns"), UdpClient::new(server.address("dns")));
         assert_eq!(client.ask("a"), "one:a");
         let text = std::fs::read_to_string(server.config_file()).expect("a config");

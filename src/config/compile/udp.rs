@@ -72,8 +72,10 @@ fn route(section: &Section<'_>, upstream: usize) -> UdpRoute {
     }
 }
 
-/// Reports what upstreams of listeners in UDP mode have that datagrams cannot be sent with; servers that nothing but datagrams go
-/// to are not checked by a TCP connection, unless somebody has written so.
+/// Reports what upstreams of listeners in UDP mode have that datagrams cannot be sent with. Servers that no connections go to are
+/// not checked by a TCP connection, unless somebody has written so: those that get datagrams alone, and those that nobody uses.
+/// Of the latter nothing says how they are to be asked, and they may be finishing the flows of a listener that a reload has
+/// taken away; what a config means must not depend on the one before it.
 pub(super) fn look_at_upstreams(listeners: &[Named<'_>], upstreams: &[Named<'_>], config: &mut Config) {
     for (listener, named) in config.listeners.iter().zip(listeners) {
         let Some(at) = listener.udp.as_ref().map(|udp| udp.upstream) else { continue };
@@ -84,13 +86,10 @@ pub(super) fn look_at_upstreams(listeners: &[Named<'_>], upstreams: &[Named<'_>]
     let by_routes = super::site::upstreams_of_routes(config);
     let by_tcp: Vec<usize> =
         config.listeners.iter().filter(|l| l.udp.is_none()).flat_map(Listener::upstreams).collect();
-    let by_udp: Vec<usize> = config.listeners.iter().filter_map(|l| l.udp.as_ref()).map(|udp| udp.upstream).collect();
-    let by_datagrams_alone: Vec<usize> = (0..config.upstreams.len())
-        .filter(|at| by_udp.contains(at) && !by_tcp.contains(at) && !by_routes.contains(at))
-        .filter(|at| upstreams[*at].section.item("health").is_none())
-        .collect();
-    for at in by_datagrams_alone {
-        config.upstreams[at].health = None;
+    for (at, upstream) in config.upstreams.iter_mut().enumerate() {
+        if !by_tcp.contains(&at) && !by_routes.contains(&at) && upstreams[at].section.item("health").is_none() {
+            upstream.health = None;
+        }
     }
 }
 

@@ -46,7 +46,7 @@ pub(super) const KEYS: &[Key] = &[
         .help("how long a request waits for a place before it is answered 503 with Retry-After")
         .known_as(&["haproxy timeout queue"])
         .when("down where clients give up sooner"),
-    Key::new(Table::Upstream, "health", Kind::Form("true, false, or a table such as { path = \"/healthz\", interval = \"2s\" }"), Means("a TCP connection every 2s"))
+    Key::new(Table::Upstream, "health", Kind::Form("true, false, or a table such as { path = \"/healthz\", interval = \"2s\" }"), Means("a TCP connection every 2s, if routes or `tcp` lead to it; else none"))
         .help("the active check of each server")
         .known_as(&["haproxy option httpchk", "haproxy server check"])
         .when("give a path, so that a server which accepts connections but cannot answer is taken out"),

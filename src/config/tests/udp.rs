@@ -126,6 +126,7 @@ fn servers_of_datagrams_are_not_checked_by_a_connection_unless_that_is_written()
         config.upstreams[0].health.as_ref().map(|health| health.kind())
     };
     assert_eq!(kind(&listener("udp = \"dns\"")), None);
+    assert_eq!(kind(UPSTREAMS), None, "nobody uses it, perhaps any more");
     assert_eq!(kind(&listener("tcp = \"dns\"")), Some("tcp"));
     let both = format!("[listener.t]\naddress = \"127.0.0.1:9\"\ntcp = \"dns\"\n{}", listener("udp = \"dns\""));
     assert_eq!(kind(&both), Some("tcp"), "connections go there too");
