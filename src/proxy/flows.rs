@@ -335,6 +335,21 @@ mod tests {
     }
 
     #[test]
+    fn datagrams_of_flows_that_are_there_allocate_nothing() {
+        let (mut flows, now) = (flows(), Instant::now());
+        let ids: Vec<FlowId> = (0..100).map(|port| flows.begin(key(port), Bounds::default(), 0, now)).collect();
+        let (allocations, ()) = crate::runtime::sys::allocations::count(|| {
+            for (n, port) in (0..1000).zip((0..100).cycle()) {
+                let id = flows.find(&key(port)).expect("its flow");
+                assert_eq!((id, flows.takes(id)), (ids[usize::from(port)], u64::MAX));
+                assert!(!flows.on_up(id, ONE, now + n * SECOND) && !flows.on_down(id, ONE, now + n * SECOND));
+                assert_eq!(flows.silent(2000 * SECOND, now + n * SECOND), None);
+            }
+        });
+        assert_eq!(allocations, 0);
+    }
+
+    #[test]
     fn a_name_is_not_given_twice() {
         let (mut flows, now) = (flows(), Instant::now());
         let old = flows.begin(key(1), bounds(None, Some(1)), 1, now);
