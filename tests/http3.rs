@@ -352,6 +352,39 @@ fn a_client_that_gives_up_is_noticed_and_one_that_does_it_all_the_time_sent_away
     });
 }
 
+/// RFC 9114 section 4.1.2, which does not wait for a server.
+#[test]
+fn content_that_the_head_denies_is_noticed_while_the_server_is_slow() {
+    let upstream = FakeUpstream::start(|exchange| {
+        std::thread::sleep(Duration::from_secs(3));
+        exchange.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+        Then::Keep
+    });
+    // POST https://test/up/slow with content-length: 0; a frame that nobody knows; content.
+    let section = "0000d4d750047465737451082f75702f736c6f77c4";
+    let (head, unknown, content) = (format!("01{:02x}{section}", section.len() / 2), "2100", "000178");
+    everywhere(|driver| {
+        let server = start(driver, &upstream);
+        let raw = |name: &str, hex: &str, ends: bool| json!({ "op": "raw", "name": name, "hex": hex, "ends": ends });
+        let pause = json!({ "op": "sleep", "seconds": 0.3 });
+        let begun = Instant::now();
+        let steps = json!([
+            raw("bad", &head, false),
+            pause,
+            raw("bad", unknown, false),
+            raw("bad", content, false),
+            { "op": "wait", "name": "bad" },
+        ]);
+        let seen = run(&server, json!({}), steps);
+        assert!(begun.elapsed() < Duration::from_millis(2500), "{:?}", begun.elapsed());
+        assert_eq!(seen.answer("bad").reset(), Some(MESSAGE_ERROR));
+        let steps =
+            json!([raw("good", &head, false), pause, raw("good", unknown, true), { "op": "wait", "name": "good" }]);
+        let seen = run(&server, json!({}), steps);
+        assert_eq!((seen.answer("good").status(), seen.answer("good").text()), (200, "ok".into()));
+    });
+}
+
 #[test]
 fn a_client_that_takes_nothing_is_given_up_after_the_write_timeout() {
     let upstream = echo();

@@ -17,6 +17,7 @@
 //! | `closing` | when a connection ends: idle time, drain, GOAWAY |
 //! | `request` | one request from its first byte to its accounting |
 //! | `stream` | the two directions of a request |
+//! | `incoming` | what a client sends on a stream, piece by piece |
 //!
 //! The crate `quinn-proto` owns QUIC and does no I/O: packets, loss, congestion, flow control, migration, address
 //! validation. What HTTP/3 adds is in [`crate::http::h3`].
@@ -25,6 +26,7 @@ mod closing;
 mod endpoint;
 mod endpoints;
 mod generation;
+mod incoming;
 mod link;
 mod request;
 mod settings;

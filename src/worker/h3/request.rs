@@ -73,12 +73,14 @@ pub(super) async fn answer(link: Rc<Link>, connection: Rc<Connection>, stream: R
             Err(error)
         }
     };
-    match head.upgrade {
-        true => receiver.expect_tunnel(),
-        false => receiver.set_expected(head.body, head.expect_continue),
-    }
-    if converted.is_ok() && receiver.has_unannounced() {
-        return fail(link, stream, Failure::Stream(ErrorCode::MESSAGE_ERROR));
+    if converted.is_ok() {
+        match head.upgrade {
+            true => receiver.expect_tunnel(),
+            false => receiver.set_expected(head.body, head.expect_continue),
+        }
+        if stream.is_malformed() {
+            return fail(link, stream, Failure::Stream(ErrorCode::MESSAGE_ERROR));
+        }
     }
     let request = Request::new(&worker, &connection, head, head_bytes);
     let (mut receiver, sender) = (multiplexed::Receiver::H3(receiver), multiplexed::Stream::H3(stream.clone()));
@@ -96,12 +98,9 @@ pub(super) async fn answer(link: Rc<Link>, connection: Rc<Connection>, stream: R
     account(&worker, &connection, request, &client, outcome);
     let has_answered = client.answer.status() != 0;
     drop(client);
-    let multiplexed::Receiver::H3(mut receiver) = receiver else { unreachable!("made above") };
+    let multiplexed::Receiver::H3(receiver) = receiver else { unreachable!("made above") };
     if let Some(failure) = receiver.failure() {
         return fail(link, stream, failure);
-    }
-    if has_answered && receiver.has_unannounced() {
-        return fail(link, stream, Failure::Stream(ErrorCode::MESSAGE_ERROR));
     }
     if outcome.after == After::Abort || !has_answered {
         if !has_answered {

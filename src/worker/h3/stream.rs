@@ -16,20 +16,22 @@ use super::super::connection::Broken;
 use super::super::multiplexed::framing;
 use super::super::pacing::Pacing;
 use super::super::watch::{GaveUp, OnExpiry, Watched};
-use super::link::{Link, Read};
+use super::incoming::{Incoming, Last, Next};
+use super::link::Link;
 use crate::http::answer::{AnswerHead, Content};
 use crate::http::h1::{BodyKind, Method};
-use crate::http::h3::{
-    ErrorCode, Failure, HeadError, Piece, RequestReader, data_head, trailers, write_head, write_trailers,
-};
+use crate::http::h3::{ErrorCode, Failure, Piece, data_head, write_head, write_trailers};
 
 /// Bytes taken from a stream at once. Packets hold less; what has come of several is joined up to this.
-const CHUNK_BYTES: usize = 16 * 1024;
+pub(super) const CHUNK_BYTES: usize = 16 * 1024;
+
+/// A request whose content is not what its head says: RFC 9114 section 4.1.2.
+const MALFORMED: Failure = Failure::Stream(ErrorCode::MESSAGE_ERROR);
 
 /// What both directions of a stream share.
 pub(in super::super) struct Stream {
-    link: Rc<Link>,
-    id: StreamId,
+    pub(super) link: Rc<Link>,
+    pub(super) id: StreamId,
     /// The deadline of this exchange, apart from those of the connection.
     pub(in super::super) watched: Watched,
     /// Wakes the task of the exchange.
@@ -45,6 +47,12 @@ pub(in super::super) struct Stream {
     is_reset: Cell<bool>,
     /// One of both has been counted.
     is_counted: Cell<bool>,
+    /// What comes from the client.
+    incoming: RefCell<Incoming>,
+    /// The head says that there is no content.
+    is_bare: Cell<bool>,
+    /// Content has come all the same.
+    is_malformed: Cell<bool>,
     /// A read waits for content.
     is_wanted: Cell<bool>,
     /// Content has come that nobody has asked for.
@@ -66,6 +74,7 @@ enum Stage {
 
 impl Stream {
     pub(super) fn new(link: &Rc<Link>, id: StreamId) -> Rc<Stream> {
+        let section_bytes_max = link.worker().config.http3.header_list_bytes_max as usize;
         Rc::new(Stream {
             link: link.clone(),
             id,
@@ -77,6 +86,9 @@ impl Stream {
             is_stopped: Cell::new(false),
             is_reset: Cell::new(false),
             is_counted: Cell::new(false),
+            incoming: RefCell::new(Incoming::new(section_bytes_max)),
+            is_bare: Cell::new(false),
+            is_malformed: Cell::new(false),
             is_wanted: Cell::new(false),
             has_unread: Cell::new(false),
             is_left: Cell::new(false),
@@ -107,7 +119,18 @@ impl Stream {
         if !self.is_wanted.get() && !self.is_reset.get() && !self.is_left.get() {
             self.set_unread(true);
         }
+        self.look_for_unannounced();
         self.wake();
+    }
+
+    /// Content that comes although the head says that there is none makes the request malformed (RFC 9114 section 4.1.2). It
+    /// is looked for here because nobody reads such a request any further.
+    fn look_for_unannounced(&self) {
+        if self.is_bare.get() && !self.is_left.get() && !self.is_malformed.get() {
+            let mut incoming = self.incoming.borrow_mut();
+            incoming.look_ahead(self);
+            self.is_malformed.set(incoming.ahead.is_some());
+        }
     }
 
     /// There may be room for more.
@@ -131,7 +154,7 @@ impl Stream {
         self.wake();
     }
 
-    fn note_reset(&self) {
+    pub(super) fn note_reset(&self) {
         self.is_reset.set(true);
         self.count_given_up();
     }
@@ -143,7 +166,16 @@ impl Stream {
         }
     }
 
-    fn set_unread(&self, has_unread: bool) {
+    /// The next piece if it is there. The end is told again and again.
+    fn look(&self) -> Option<Next> {
+        self.incoming.borrow_mut().look(self)
+    }
+
+    fn take_ahead(&self) -> Option<Bytes> {
+        self.incoming.borrow_mut().ahead.take()
+    }
+
+    pub(super) fn set_unread(&self, has_unread: bool) {
         if self.has_unread.replace(has_unread) == has_unread {
             return;
         }
@@ -158,8 +190,15 @@ impl Stream {
         self.is_stopped.get() || self.is_reset.get()
     }
 
+    /// Content has come that the head says there is none of.
+    pub(super) fn is_malformed(&self) -> bool {
+        self.is_malformed.get()
+    }
+
+    /// There is no use in going on.
     fn is_gone(&self) -> bool {
-        self.link.is_lost() || (self.is_given_up() && self.stage.get() != Stage::Done)
+        let is_over = self.is_given_up() || self.is_malformed.get();
+        self.link.is_lost() || (is_over && self.stage.get() != Stage::Done)
     }
 
     /// Runs `work` until it ends, the client leaves, or the deadline passes.
@@ -390,13 +429,6 @@ pub(super) enum NoHead {
 /// The client's direction of a stream.
 pub(in super::super) struct Receiver {
     stream: Rc<Stream>,
-    reader: RequestReader,
-    /// Came and was not looked at yet.
-    input: Bytes,
-    /// Content that came while something else was looked for.
-    ahead: Option<Bytes>,
-    /// What came behind the content.
-    trailers: Option<HeaderMap>,
     /// What Content-Length says.
     expected: Option<u64>,
     received_bytes: u64,
@@ -404,45 +436,21 @@ pub(in super::super) struct Receiver {
     is_done: bool,
     awaits_continue: bool,
     failure: Option<Failure>,
-    /// How the stream ended.
-    last: Option<Last>,
     pacing: Pacing,
     /// Set while the content is read beside other work.
     side: Option<Rc<Side>>,
 }
 
-/// What a stream brought.
-enum Next {
-    Piece(Piece),
-    Last(Last),
-}
-
-/// How a stream ended.
-#[derive(Clone, Copy)]
-enum Last {
-    /// It is complete.
-    End,
-    /// The client has given it up, or is gone.
-    Gone,
-    Failed(Failure),
-}
-
 impl Receiver {
     pub(super) fn new(stream: Rc<Stream>) -> Receiver {
-        let section_bytes_max = stream.link.worker().config.http3.header_list_bytes_max as usize;
         Receiver {
             stream,
-            reader: RequestReader::new(section_bytes_max),
-            input: Bytes::new(),
-            ahead: None,
-            trailers: None,
             expected: None,
             received_bytes: 0,
             bytes_max: 0,
             is_done: false,
             awaits_continue: false,
             failure: None,
-            last: None,
             pacing: Pacing::default(),
             side: None,
         }
@@ -450,10 +458,8 @@ impl Receiver {
 
     /// What ended the reading.
     pub(super) fn failure(&self) -> Option<Failure> {
-        match self.last {
-            Some(Last::Failed(failure)) => Some(failure),
-            _ => self.failure,
-        }
+        let malformed = self.stream.is_malformed().then_some(MALFORMED);
+        self.stream.incoming.borrow().failure().or(self.failure).or(malformed)
     }
 
     /// An extended CONNECT: nothing comes before it is agreed to.
@@ -469,6 +475,8 @@ impl Receiver {
             BodyKind::Chunked | BodyKind::UntilClose => None,
         };
         self.awaits_continue = awaits_continue && !self.is_done;
+        self.stream.is_bare.set(self.expected == Some(0) && !self.is_done);
+        self.stream.look_for_unannounced();
     }
 
     /// The field section of the request; `None`: it is too large.
@@ -493,24 +501,14 @@ impl Receiver {
 
     /// The stream ends where it has come to, as far as is known now.
     pub(super) fn ends_here(&mut self) -> bool {
-        if self.ahead.is_none() {
-            match self.look() {
-                Some(Next::Piece(Piece::Data(data))) => self.ahead = Some(data),
-                Some(Next::Last(Last::End)) => self.is_done = true,
-                _ => {}
-            }
-        }
+        self.is_done |= self.stream.incoming.borrow_mut().look_ahead(&self.stream);
         self.is_done
-    }
-
-    /// Content has come although the head says that there is none: the request is malformed (RFC 9114 section 4.1.2).
-    pub(super) fn has_unannounced(&mut self) -> bool {
-        !self.is_done && self.expected == Some(0) && (!self.ends_here() && self.ahead.is_some())
     }
 
     /// Waits for the next piece.
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Next> {
-        let next = match self.look() {
+        let next = match self.stream.look() {
+            _ if self.stream.is_malformed() => Some(Next::Last(Last::Failed(MALFORMED))),
             None if self.stream.link.is_lost() => Some(Next::Last(Last::Gone)),
             next => next,
         };
@@ -521,57 +519,9 @@ impl Receiver {
         next.map_or(Poll::Pending, Poll::Ready)
     }
 
-    /// The next piece if it is there. The end is told again and again.
-    fn look(&mut self) -> Option<Next> {
-        while self.last.is_none() {
-            match self.reader.read(&mut self.input) {
-                Ok(Some(Piece::Trailers(section))) => match self.read_trailers(&section) {
-                    Ok(()) => continue,
-                    Err(failure) => {
-                        self.last = Some(Last::Failed(failure));
-                        break;
-                    }
-                },
-                Ok(Some(piece)) => return Some(Next::Piece(piece)),
-                Ok(None) => {}
-                Err(failure) => {
-                    self.last = Some(Last::Failed(failure));
-                    break;
-                }
-            }
-            match self.stream.link.read(self.stream.id, CHUNK_BYTES) {
-                Read::Bytes(bytes) => self.input = bytes,
-                Read::Blocked => {
-                    self.stream.set_unread(false);
-                    return None;
-                }
-                Read::End => self.last = Some(self.reader.end().map_or_else(Last::Failed, |()| Last::End)),
-                Read::Reset => {
-                    self.stream.note_reset();
-                    self.last = Some(Last::Gone);
-                }
-                Read::Stopped => self.last = Some(Last::Gone),
-            }
-        }
-        self.stream.set_unread(false);
-        self.last.map(Next::Last)
-    }
-
-    fn read_trailers(&mut self, section: &[u8]) -> Result<(), Failure> {
-        let list_bytes_max = self.stream.link.worker().config.http3.header_list_bytes_max as usize;
-        self.trailers = match trailers(section, list_bytes_max) {
-            Ok(trailers) => Some(trailers),
-            // As those whose section is too long.
-            Err(HeadError::TooLarge) => None,
-            Err(HeadError::Broken) => return Err(Failure::Connection(ErrorCode::QPACK_DECOMPRESSION_FAILED)),
-            Err(HeadError::Malformed(_)) => return Err(Failure::Stream(ErrorCode::MESSAGE_ERROR)),
-        };
-        Ok(())
-    }
-
     /// What came behind the content, once that has been read to its end.
     pub(in super::super) fn take_trailers(&mut self) -> Option<HeaderMap> {
-        self.trailers.take()
+        self.stream.incoming.borrow_mut().trailers.take()
     }
 
     /// Content beyond `bytes_max` is refused; 0: no limit.
@@ -621,7 +571,7 @@ impl Receiver {
         if self.is_done {
             return Ok(None);
         }
-        let next = match self.ahead.take() {
+        let next = match self.stream.take_ahead() {
             Some(data) => Ok(Next::Piece(Piece::Data(data))),
             None => self.wait(worker).await?,
         };
@@ -633,7 +583,7 @@ impl Receiver {
             Ok(Next::Last(Last::End)) => {
                 self.is_done = true;
                 match self.expected.is_some_and(|expected| expected != self.received_bytes) {
-                    true => Err(self.fail(Failure::Stream(ErrorCode::MESSAGE_ERROR))),
+                    true => Err(self.fail(MALFORMED)),
                     false => Ok(None),
                 }
             }
@@ -646,12 +596,12 @@ impl Receiver {
 
     /// See [`super::super::multiplexed::Receiver::next_tunnelled`].
     pub(in super::super) async fn next_tunnelled(&mut self) -> Result<Option<Bytes>, Broken> {
-        self.reader.become_tunnel();
+        self.stream.incoming.borrow_mut().reader.become_tunnel();
         if self.is_done {
             return Ok(None);
         }
         let stream = self.stream.clone();
-        let next = match self.ahead.take() {
+        let next = match self.stream.take_ahead() {
             Some(data) => Some(Next::Piece(Piece::Data(data))),
             None => stream.until_gone(poll_fn(|cx| self.poll_next(cx))).await,
         };
@@ -670,7 +620,7 @@ impl Receiver {
         self.received_bytes += data.len() as u64;
         // RFC 9114 section 4.1.2: no more and no less than Content-Length says.
         if self.expected.is_some_and(|expected| self.received_bytes > expected) {
-            return Err(self.fail(Failure::Stream(ErrorCode::MESSAGE_ERROR)));
+            return Err(self.fail(MALFORMED));
         }
         if self.bytes_max != 0 && self.received_bytes > self.bytes_max {
             return Err(BodyFailure::TooLarge);
@@ -690,7 +640,7 @@ impl Receiver {
         }
         let mut joined = Vec::new();
         while data.len().max(joined.len()) < CHUNK_BYTES {
-            match self.look() {
+            match self.stream.look() {
                 Some(Next::Piece(Piece::Data(more))) => {
                     if joined.is_empty() {
                         joined.reserve(CHUNK_BYTES + more.len());
