@@ -8,6 +8,9 @@
 //! The certificate is not verified: that would be work of the client, which shares its core with nobody here but makes
 //! the load thinner. `perf/compare` verifies it before it measures. Deliberately absent: early data, TLS 1.2, HTTP/2.
 
+mod answer_head;
+mod common;
+
 use std::collections::VecDeque;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -17,6 +20,8 @@ use std::sync::{Arc, Barrier, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use answer_head::{HEAD_BYTES_MAX, head_bytes};
+use common::{Flag, PATIENCE, micros, quantile};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{ClientSessionStore, Resumption, Tls12ClientSessionValue, Tls13ClientSessionValue};
 use rustls::crypto::CryptoProvider;
@@ -29,28 +34,16 @@ use rustls::{
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Longest wait for bytes of the server.
-const PATIENCE: Duration = Duration::from_secs(10);
 /// A thread that has seen so many errors gives up: the run is worthless already.
 const ERRORS_MAX: u64 = 20;
 /// Tickets a thread keeps. A server gives two with each handshake, and one is spent.
 const TICKETS_MAX: usize = 4;
-/// Bytes of an answer's head, at most.
-const HEAD_BYTES_MAX: usize = 16 * 1024;
 const USAGE: &str =
     "usage: handshakes --connect ADDRESS:PORT --path PATH --body-bytes N [--threads N] [--seconds N] [--resume]";
 
 fn main() -> ExitCode {
-    match Options::parse(std::env::args().skip(1)).and_then(|options| run(&options)) {
-        Ok(total) => {
-            println!("{}", total.to_json());
-            ExitCode::SUCCESS
-        }
-        Err(message) => {
-            eprintln!("error: {message}");
-            ExitCode::FAILURE
-        }
-    }
+    let total = Options::parse(std::env::args().skip(1)).and_then(|options| run(&options));
+    common::end(total.map(|total| total.to_json()))
 }
 
 /// What the command line says.
@@ -66,23 +59,18 @@ struct Options {
 
 impl Options {
     /// `Err` is a line for the person who typed it.
-    fn parse(mut words: impl Iterator<Item = String>) -> Result<Options, String> {
+    fn parse(words: impl Iterator<Item = String>) -> Result<Options, String> {
         let (mut connect, mut path, mut body_bytes) = (None, None, None);
         let (mut threads, mut seconds, mut resume) = (16, 3, false);
-        while let Some(flag) = words.next() {
-            if flag == "--resume" {
-                resume = true;
-                continue;
-            }
-            let value = words.next().ok_or_else(|| format!("`{flag}` takes a value; {USAGE}"))?;
-            let number = || value.parse::<usize>().map_err(|e| format!("{flag} {value}: {e}"));
-            match flag.as_str() {
-                "--connect" => connect = Some(value.parse().map_err(|e| format!("--connect {value}: {e}"))?),
-                "--path" => path = Some(value),
-                "--body-bytes" => body_bytes = Some(number()?),
-                "--threads" => threads = number()?.max(1),
-                "--seconds" => seconds = number()?.max(1),
-                _ => return Err(format!("unknown flag `{flag}`; {USAGE}")),
+        for flag in Flag::all(words, &["--resume"], USAGE) {
+            match flag.name.as_str() {
+                "--resume" => resume = true,
+                "--connect" => connect = Some(flag.address()?),
+                "--path" => path = Some(flag.text()?),
+                "--body-bytes" => body_bytes = Some(flag.number()? as usize),
+                "--threads" => threads = flag.number()?.max(1) as usize,
+                "--seconds" => seconds = flag.number()?.max(1),
+                _ => return Err(flag.unknown()),
             }
         }
         Ok(Options {
@@ -90,7 +78,7 @@ impl Options {
             path: path.ok_or(USAGE)?,
             body_bytes: body_bytes.ok_or(USAGE)?,
             threads,
-            time: Duration::from_secs(seconds as u64),
+            time: Duration::from_secs(seconds),
             resume,
         })
     }
@@ -234,13 +222,8 @@ fn agreed(session: &ClientConnection) -> Result<Agreed, String> {
 
 /// Errors: not a 200 with exactly so many bytes behind its head.
 fn check_answer(answer: &[u8], body_bytes: usize) -> Result<(), String> {
-    let show = || String::from_utf8_lossy(&answer[..answer.len().min(200)]).into_owned();
-    if !answer.starts_with(b"HTTP/1.1 200 ") {
-        return Err(format!("the answer is {:?}", show()));
-    }
-    let head =
-        memchr::memmem::find(answer, b"\r\n\r\n").ok_or_else(|| format!("no end of the head in {:?}", show()))?;
-    match answer.len() - head - 4 {
+    let head = head_bytes(answer)?.ok_or_else(|| format!("no end of the head in {} bytes", answer.len()))?;
+    match answer.len() - head {
         length if length == body_bytes => Ok(()),
         length => Err(format!("a body of {length} bytes, not {body_bytes}")),
     }
@@ -281,7 +264,7 @@ impl Counts {
         self.handshakes += 1;
         self.resumed += u64::from(connection.is_resumed);
         self.without_close_notify += u64::from(!connection.has_close_notify);
-        self.times_us.push(time.as_micros().try_into().unwrap_or(u32::MAX));
+        self.times_us.push(micros(time));
     }
 
     fn add_error(&mut self, message: String) {
@@ -338,12 +321,6 @@ impl Total {
             "group": counts.agreed.group,
         })
     }
-}
-
-/// Of sorted values; 0 when there are none.
-fn quantile(sorted: &[u32], share: f64) -> u32 {
-    let at = (sorted.len() as f64 * share) as usize;
-    sorted.get(at.min(sorted.len().saturating_sub(1))).copied().unwrap_or(0)
 }
 
 /// Tickets of one thread, and how many it was given.
@@ -451,16 +428,9 @@ mod tests {
             (b"HTTP/1.1 200 OK\r\n\r\n123456", "6 bytes"),
             (b"HTTP/1.1 404 Not Found\r\n\r\n12345", "404"),
             (b"HTTP/1.1 200 OK\r\n", "no end"),
-            (b"", "the answer"),
+            (b"", "no end"),
         ] {
             assert!(check_answer(answer, 5).unwrap_err().contains(reason), "{answer:?}");
         }
-    }
-
-    #[test]
-    fn quantiles_of_few_values_are_among_them() {
-        assert_eq!(quantile(&[], 0.99), 0);
-        assert_eq!(quantile(&[7], 0.99), 7);
-        assert_eq!(quantile(&(0..100).collect::<Vec<_>>(), 0.99), 99);
     }
 }

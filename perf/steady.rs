@@ -8,6 +8,9 @@
 //!
 //! Deliberately absent: TLS, HTTP/2, chunked answers, and going on after an error: one wrong answer ends it.
 
+mod answer_head;
+mod common;
+
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -15,19 +18,17 @@ use std::os::fd::OwnedFd;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use answer_head::{HEAD_BYTES_MAX, head_bytes};
+use common::{Flag, PATIENCE, micros, quantile};
 use rustix::event::epoll;
 use rustix::time::{ClockId, Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec};
 
 const NANOS: u64 = 1_000_000_000;
-/// Longest wait for a connection, and for answers once the last request was due.
-const PATIENCE: Duration = Duration::from_secs(10);
 /// Requests that were due in the first part of a run are no part of the quantiles: the connections are new then, the ones
 /// behind a proxy too.
 const SETTLING: Duration = Duration::from_millis(200);
 /// From connecting to the first request.
 const BREATH: Duration = Duration::from_millis(20);
-/// Bytes of an answer's head, at most.
-const HEAD_BYTES_MAX: usize = 16 * 1024;
 /// Times kept in memory, 4 bytes each.
 const REQUESTS_MAX: u64 = 100_000_000;
 /// What epoll calls the timer; connections have their index.
@@ -37,16 +38,7 @@ const USAGE: &str =
     "usage: steady --connect ADDRESS:PORT --path PATH --body-bytes N --rate N [--connections N] [--seconds N]";
 
 fn main() -> ExitCode {
-    match Options::parse(std::env::args().skip(1)).and_then(|options| Run::start(options)?.finish()) {
-        Ok(total) => {
-            println!("{total}");
-            ExitCode::SUCCESS
-        }
-        Err(message) => {
-            eprintln!("error: {message}");
-            ExitCode::FAILURE
-        }
-    }
+    common::end(Options::parse(std::env::args().skip(1)).and_then(|options| Run::start(options)?.finish()))
 }
 
 /// What the command line says.
@@ -63,20 +55,18 @@ struct Options {
 
 impl Options {
     /// `Err` is a line for the person who typed it.
-    fn parse(mut words: impl Iterator<Item = String>) -> Result<Options, String> {
+    fn parse(words: impl Iterator<Item = String>) -> Result<Options, String> {
         let (mut connect, mut path, mut body_bytes, mut rate) = (None, None, None, None);
         let (mut connections, mut seconds) = (64, 3);
-        while let Some(flag) = words.next() {
-            let value = words.next().ok_or_else(|| format!("`{flag}` takes a value; {USAGE}"))?;
-            let number = || value.parse::<u64>().map_err(|e| format!("{flag} {value}: {e}"));
-            match flag.as_str() {
-                "--connect" => connect = Some(value.parse().map_err(|e| format!("--connect {value}: {e}"))?),
-                "--path" => path = Some(value),
-                "--body-bytes" => body_bytes = Some(number()? as usize),
-                "--rate" => rate = Some(number()?.clamp(1, NANOS)),
-                "--connections" => connections = number()?.clamp(1, 60_000) as usize,
-                "--seconds" => seconds = number()?.clamp(1, 3_600),
-                _ => return Err(format!("unknown flag `{flag}`; {USAGE}")),
+        for flag in Flag::all(words, &[], USAGE) {
+            match flag.name.as_str() {
+                "--connect" => connect = Some(flag.address()?),
+                "--path" => path = Some(flag.text()?),
+                "--body-bytes" => body_bytes = Some(flag.number()? as usize),
+                "--rate" => rate = Some(flag.number()?.clamp(1, NANOS)),
+                "--connections" => connections = flag.number()?.clamp(1, 60_000) as usize,
+                "--seconds" => seconds = flag.number()?.clamp(1, 3_600),
+                _ => return Err(flag.unknown()),
             }
         }
         let options = Options {
@@ -221,7 +211,7 @@ impl Run {
             }
             client.due = Some(due);
             if due >= SETTLING.as_nanos() as u64 {
-                self.lags_us.push(micros(now - due.max(client.free_since)));
+                self.lags_us.push(micros(Duration::from_nanos(now - due.max(client.free_since))));
             }
             self.sent += 1;
         }
@@ -260,7 +250,7 @@ impl Run {
         client.due = None;
         client.free_since = clock().saturating_sub(self.start);
         if due >= SETTLING.as_nanos() as u64 {
-            self.times_us.push(micros(client.free_since - due));
+            self.times_us.push(micros(Duration::from_nanos(client.free_since - due)));
         }
         self.free.push_back(index);
         self.answered += 1;
@@ -290,24 +280,14 @@ fn clock() -> u64 {
     now.tv_sec as u64 * NANOS + now.tv_nsec as u64
 }
 
-fn micros(nanos: u64) -> u32 {
-    (nanos / 1_000).try_into().unwrap_or(u32::MAX)
-}
-
 /// Whether a whole answer is there. Errors: not a 200 whose Content-Length is `body_bytes`, or more than one answer.
 fn is_complete(answer: &[u8], body_bytes: usize) -> Result<bool, String> {
-    let show = || String::from_utf8_lossy(&answer[..answer.len().min(200)]).into_owned();
-    let Some(head) = memchr::memmem::find(answer, b"\r\n\r\n") else {
-        return if answer.len() < HEAD_BYTES_MAX {
-            Ok(false)
-        } else {
-            Err(format!("no end of the head in {:?}", show()))
-        };
-    };
-    if !answer.starts_with(b"HTTP/1.1 200 ") || content_length(&answer[..head]) != Some(body_bytes) {
-        return Err(format!("not a 200 with Content-Length {body_bytes}: {:?}", show()));
+    let Some(head) = head_bytes(answer)? else { return Ok(false) };
+    if content_length(&answer[..head]) != Some(body_bytes) {
+        let head = String::from_utf8_lossy(&answer[..head.min(200)]);
+        return Err(format!("not a 200 with Content-Length {body_bytes}: {head:?}"));
     }
-    match answer.len() - head - 4 {
+    match answer.len() - head {
         length if length > body_bytes => Err(format!("{} bytes behind the answer", length - body_bytes)),
         length => Ok(length == body_bytes),
     }
@@ -319,12 +299,6 @@ fn content_length(head: &[u8]) -> Option<usize> {
         .split(|byte| *byte == b'\n')
         .find(|line| line.get(..NAME.len()).is_some_and(|name| name.eq_ignore_ascii_case(NAME)))?;
     std::str::from_utf8(&line[NAME.len()..]).ok()?.trim().parse().ok()
-}
-
-/// Of sorted values; 0 when there are none.
-fn quantile(sorted: &[u32], share: f64) -> u32 {
-    let at = (sorted.len() as f64 * share) as usize;
-    sorted.get(at.min(sorted.len().saturating_sub(1))).copied().unwrap_or(0)
 }
 
 #[cfg(test)]
@@ -409,12 +383,5 @@ mod tests {
         let outcome = Run::start(options(&format!("{line} --connections 1")).unwrap()).unwrap().finish();
         server.join().unwrap();
         assert!(outcome.is_err());
-    }
-
-    #[test]
-    fn quantiles_of_few_values_are_among_them() {
-        assert_eq!(quantile(&[], 0.99), 0);
-        assert_eq!(quantile(&[7], 0.99), 7);
-        assert_eq!(quantile(&(0..100).collect::<Vec<_>>(), 0.99), 99);
     }
 }

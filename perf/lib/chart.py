@@ -13,6 +13,7 @@ HEADINGS = {
     "us": "CPU of the server per request, µs",
     "s_per_gb": "CPU of the server per GB, s",
     "us_handshake": "CPU of the server per TLS 1.3 handshake with one request, µs",
+    "us_question": "CPU of the server per question and answer over UDP, µs",
     "us_p99": "p99 at a constant rate, from when a request was due, µs",
     "bytes": "memory of the server per idle keep-alive connection, KiB",
 }

@@ -1,6 +1,7 @@
 """The load: one generator on the load core, the server's clock before and after, and what makes a round invalid."""
 
 import http.client
+import socket
 import subprocess
 import time
 from dataclasses import dataclass, field
@@ -147,6 +148,20 @@ def fetch(server, path, headers=(), times=1):
         raise ConnectionError(f"not HTTP: {error!r}") from None
     finally:
         connection.close()
+
+
+def check_datagram(server, question):
+    """Waits until `server` answers `question` with the same bytes, then asks twice more."""
+    def ask():
+        with socket.socket(type=socket.SOCK_DGRAM) as client:
+            client.settimeout(1)
+            client.connect(("127.0.0.1", server.port))
+            client.send(question)
+            return client.recv(65_536)
+
+    for answer in [server.processes[0].wait_ready(ask), ask(), ask()]:
+        if answer != question:
+            raise Failed(f"{server.name}: {len(answer)} bytes that are not the {len(question)} expected: {answer[:100]!r}")
 
 
 def check_body(server, path, expected, headers=(), coding=None):

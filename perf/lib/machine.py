@@ -21,18 +21,24 @@ PEERS = {
     "openssl": ("OPENSSL", "openssl", ["version"]),
     "brotli": ("BROTLI", "brotli", ["--version"]),
 }
-# A module of nginx: (environment variable that names its file, Debian package, what the file is called).
+# A module of nginx: (environment variable that names its file, Debian package, what the file is called, what `nginx -V` says
+# where it is built in).
 MODULES = {
-    "nginx-brotli": ("NGINX_BROTLI", "libnginx-mod-http-brotli-static", "ngx_http_brotli_static_module.so"),
+    "nginx-brotli": ("NGINX_BROTLI", "libnginx-mod-http-brotli-static", "ngx_http_brotli_static_module.so", None),
+    "nginx-stream": ("NGINX_STREAM", "libnginx-mod-stream", "ngx_stream_module.so", "--with-stream"),
 }
+BUILT_IN = "built in"
+# What the load programs share.
+LOAD = ["perf/common.rs", "perf/answer_head.rs"]
 # Ours: (environment variable, what cargo calls it, where it puts it, what it is made from).
 OWN = {
     "one-server": ("ONE_SERVER", ["--bin", "one-server"], "release/one-server", ["src"]),
     "floor": ("FLOOR", ["--example", "floor"], "release/examples/floor", ["perf/floor.rs"]),
     "axum-hyper": ("AXUM_HYPER", ["--example", "axum_hyper"], "release/examples/axum_hyper", ["perf/axum_hyper.rs"]),
     "chain-app": ("CHAIN_APP", ["--example", "chain_app"], "release/examples/chain_app", ["src", "perf/chain_app.rs"]),
-    "handshakes": ("HANDSHAKES", ["--example", "handshakes"], "release/examples/handshakes", ["perf/handshakes.rs"]),
-    "steady": ("STEADY", ["--example", "steady"], "release/examples/steady", ["perf/steady.rs"]),
+    "handshakes": ("HANDSHAKES", ["--example", "handshakes"], "release/examples/handshakes", ["perf/handshakes.rs", *LOAD]),
+    "steady": ("STEADY", ["--example", "steady"], "release/examples/steady", ["perf/steady.rs", *LOAD]),
+    "datagrams": ("DATAGRAMS", ["--example", "datagrams"], "release/examples/datagrams", ["perf/datagrams.rs", *LOAD]),
 }
 
 INTERRUPTS = {
@@ -70,12 +76,14 @@ def peer(name):
 
 
 def module(name):
-    """Path of a module of nginx, from the environment or where this nginx says its modules are."""
-    variable, package, file_name = MODULES[name]
+    """Path of a module of nginx, from the environment or where this nginx says its modules are; BUILT_IN: it needs none."""
+    variable, package, file_name, flag = MODULES[name]
     if variable in os.environ:
         path = Path(os.environ[variable])
     else:
         said = subprocess.run([peer("nginx"), "-V"], capture_output=True, text=True, timeout=10)
+        if flag in (said.stdout + said.stderr).split():
+            return BUILT_IN
         folder = re.search(r"--modules-path=(\S+)", said.stdout + said.stderr)
         path = Path(folder.group(1) if folder else "/usr/lib/nginx/modules", file_name)
     if not path.is_file():

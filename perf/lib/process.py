@@ -154,9 +154,9 @@ def prepare_child(core):
     ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
 
 
-def free_port():
+def free_port(kind=socket.SOCK_STREAM):
     """A loopback port nobody listens on."""
-    with socket.socket() as probe:
+    with socket.socket(type=kind) as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
 

@@ -11,6 +11,7 @@ UNITS = {
     "us": (lambda sample: sample.cpu_us_per_request, "{:.2f} µs", "CPU per request"),
     "s_per_gb": (lambda sample: sample.cpu_seconds_per_gb, "{:.3f} s", "CPU per GB"),
     "us_handshake": (lambda sample: sample.cpu_us_per_request, "{:.1f} µs", "CPU per handshake"),
+    "us_question": (lambda sample: sample.cpu_us_per_request, "{:.2f} µs", "CPU per question"),
     "us_p99": (lambda sample: sample.p99_us, "{:,.0f} µs", "p99"),
     "bytes": (lambda footprint: footprint.pss_per_connection / 1024, "{:.2f} KiB", "memory per idle connection"),
 }
@@ -95,6 +96,8 @@ def cells(result, samples):
     if result.row.unit == "us_handshake":
         given = {"tickets each": f"{median(lambda s: s.tickets):.1f}"}
         return {"handshakes/s": f"{median(lambda s: s.requests_per_second):,.0f}", **latency, **busy, **given}
+    if result.row.unit == "us_question":
+        return {"questions/s": f"{median(lambda s: s.requests_per_second):,.0f}", **latency, **busy}
     if result.row.unit == "us_p99":
         own = {"CPU per request": f"{median(lambda s: s.cpu_us_per_request):.2f} µs"}
         late = {"load late, p99": f"{median(lambda s: s.lag_p99_us):,.0f} µs"}

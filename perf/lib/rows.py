@@ -6,12 +6,13 @@ import subprocess
 from dataclasses import dataclass, field, replace
 
 from . import content, idle, tls
-from .load import Load, check_body
+from .load import Load, check_body, check_datagram
 from .process import Failed, Stage
 from .servers import CONNECTIONS, CONNECTIONS_IDLE, Files, Proxied, Starter
 from .tools import TOOLS
 
 IDLE_CONNECTIONS = 10_000
+QUESTION_BYTES = 64
 OURS = "one-server"
 # Rows at a share of somebody's top rate: the share, and the rounds that find the rate.
 RATE_SHARE, RATE_ROUNDS = 0.70, 3
@@ -32,6 +33,7 @@ class Row:
     tool: str = "wrk"  # which load, see tools.TOOLS; rows of unit "bytes" have their own
     streams: int = 1  # requests at a time on each connection
     tls: bool = False
+    flow_each: bool = False  # of datagrams: every question is a flow of its own
     coding: str | None = None  # the client takes this content coding, and a file in it lies beside the original
     targets: dict = field(default_factory=dict)  # peer: at most so much of what it takes
     rate_of: str | None = None  # the load offers RATE_SHARE of this server's top rate, found in the run
@@ -47,15 +49,17 @@ class Row:
 
     @property
     def backend(self):
-        """What stands behind the servers: `floor`, `files` or nothing."""
+        """What stands behind the servers: `floor`, `files`, `echo` or nothing."""
+        if self.kind == "udp":
+            return "echo"
         if self.kind == "tcp" or (self.kind == "proxy" and self.body_bytes != content.BYTES["/small.txt"]):
             return "files"
         return "floor" if self.kind in ("proxy", "routes") else None
 
     @property
     def body_bytes(self):
-        """Length of the body of an answer, before any coding."""
-        return content.BYTES[self.path]
+        """Length of the body of an answer, before any coding; of a datagram."""
+        return QUESTION_BYTES if self.kind == "udp" else content.BYTES[self.path]
 
 
 STATIC = (OURS, "nginx", "floor")
@@ -94,12 +98,16 @@ ROWS = (
         kind="routes", targets={"one-route": 1.05}),
     Row("o", "o64", "p99 at 70 % of HAProxy's top rate, 64 connections", PROXIES, connections=64, unit="us_p99",
         kind="proxy", tool="steady", targets={"haproxy": 0.70}, rate_of="haproxy"),
+    Row("p", "p-flow", "UDP passed on, 64 B, 64 clients, each with a flow", PAIR, connections=64, unit="us_question", kind="udp",
+        tool="datagrams"),
+    Row("p", "p-each", "UDP passed on, 64 B, 64 clients, a flow for each question", PAIR, connections=64, unit="us_question",
+        kind="udp", tool="datagrams", flow_each=True),
 )
 
 # Server of a row → programs it takes (see machine.py). What stands behind it comes on top.
-PROGRAMS = {"static": {}, "proxy": {}, "tcp": {}, "routes": {"one-route": (OURS,)},
+PROGRAMS = {"static": {}, "proxy": {}, "tcp": {}, "udp": {}, "routes": {"one-route": (OURS,)},
             "chain": {OURS: ("chain-app",), "classic": ("nginx", "haproxy", "axum-hyper")}}
-BACKENDS = {None: (), "floor": ("floor",), "files": (OURS,)}
+BACKENDS = {None: (), "floor": ("floor",), "files": (OURS,), "echo": ("datagrams",)}
 
 
 def programs(rows):
@@ -111,6 +119,7 @@ def programs(rows):
         needed.update({"openssl"} if row.tls else ())
         needed.update({"brotli"} if row.coding else ())
         needed.update({"nginx-brotli"} if row.coding and "nginx" in row.servers else ())
+        needed.update({"nginx-stream"} if row.kind == "udp" and "nginx" in row.servers else ())
         needed.update(BACKENDS[row.backend])
         needed.update({row.rate_of, TOOLS["wrk"].program} if row.rate_of else ())
         for server in row.servers:
@@ -179,6 +188,10 @@ class Bench:
             self.expected = content.write(folder, row.path, None)
             self.backend = self.starter.backend(folder)
             check_body(self.backend, row.path, self.expected)
+        elif row.backend == "echo":
+            self.expected = bytes(row.body_bytes)
+            self.backend = self.starter.echo()
+            check_datagram(self.backend, self.expected)
         self.load = self.load_of(row) if row.unit != "bytes" else None
 
     def load_of(self, row):
@@ -188,6 +201,10 @@ class Bench:
     def put_up(self, name, connections=CONNECTIONS):
         """Starts server `name` and makes sure that it answers what it should."""
         row = self.row
+        if row.kind == "udp":
+            server = self.starter.udp(name, self.backend.port, row.flow_each)
+            check_datagram(server, self.expected)
+            return server
         if row.kind == "static":
             http2 = row.tool == "h2load"
             server = self.starter.static(name, Files(self.folder, connections, self.identity, http2, bool(row.coding)))

@@ -3,9 +3,11 @@
 import getpass
 import os
 import re
+import socket
 from dataclasses import dataclass
 
 from . import process
+from .machine import BUILT_IN
 
 # nginx counts upstream connections among these too; HAProxy's counts downstream only.
 CONNECTIONS = 2_048
@@ -183,6 +185,31 @@ class Starter:
             return Server(name, port, [self.stage.start("one-server", command, self.server_core)])
         return Server(name, port, [self.haproxy(port, backend_port, connections, HAPROXY_TCP)])
 
+    # Datagrams passed on.
+
+    def echo(self):
+        """A server of UDP on the load core, which answers with what it got."""
+        port = process.free_port(socket.SOCK_DGRAM)
+        command = [self.paths["datagrams"], "--echo", f"127.0.0.1:{port}"]
+        return Server("backend", port, [self.stage.start("backend", command, self.load_core)])
+
+    def udp(self, name, backend_port, flow_each):
+        """`name` passes datagrams on to the server on `backend_port`: those of a client in one flow, or each in its own, which
+        ends with its answer."""
+        port = process.free_port(socket.SOCK_DGRAM)
+        job = "udp each" if flow_each else "udp"
+        if name == "nginx":
+            location = f"proxy_pass 127.0.0.1:{backend_port}; {'proxy_responses 1;' if flow_each else ''}"
+            path = self.paths["nginx-stream"]
+            module = "" if path == BUILT_IN else f"load_module {path};"
+            return Server(name, port, [self.nginx(job, port, CONNECTIONS, location, "", module, template=NGINX_STREAM)])
+        config = self.stage.folder / f"one-server-{port}.toml"
+        responses = ", responses = 1" if flow_each else ""
+        config.write_text(ONE_SERVER_UDP.format(core=self.server_core, port=port, backend_port=backend_port, responses=responses))
+        self.keep(f"one-server {job}", config)
+        command = [self.paths["one-server"], "run", "-c", config]
+        return Server(name, port, [self.stage.start("one-server", command, self.server_core)])
+
     # The whole chain.
 
     def chain(self, name):
@@ -205,11 +232,11 @@ class Starter:
         command = [self.paths["one-server"], *words, "--listen", f"127.0.0.1:{port}", "--data-cores", self.server_core]
         return Server("one-server", port, [self.stage.start("one-server", command, self.server_core)])
 
-    def nginx(self, job, port, connections, location, upstream, module="", listen=""):
+    def nginx(self, job, port, connections, location, upstream, module="", listen="", template=None):
         folder = self.stage.folder / f"nginx-{job.replace(' ', '-')}-{port}"
         folder.mkdir()
         config = folder / "nginx.conf"
-        config.write_text(NGINX.format(
+        config.write_text((template or NGINX).format(
             user=f"user {getpass.getuser()};" if os.geteuid() == 0 else "",
             folder=folder, port=port, connections=connections, files=connections * 2, location=location, upstream=upstream,
             module=module, listen=listen))
@@ -263,6 +290,18 @@ address = "off"
 [listener.web]
 address = "127.0.0.1:{port}"
 tcp = "backend"
+[upstream.backend]
+servers = "127.0.0.1:{backend_port}"
+"""
+
+ONE_SERVER_UDP = """\
+[process]
+data_cores = "{core}"
+[admin]
+address = "off"
+[listener.dns]
+address = "127.0.0.1:{port}"
+udp = {{ upstream = "backend"{responses} }}
 [upstream.backend]
 servers = "127.0.0.1:{backend_port}"
 """
@@ -336,6 +375,23 @@ http {{
     {upstream}
     server {{
         listen 127.0.0.1:{port}{listen} backlog=4096;
+        {location}
+    }}
+}}
+"""
+
+NGINX_STREAM = """\
+{module}
+{user}
+worker_processes 1;
+daemon off;
+pid {folder}/nginx.pid;
+error_log {folder}/error.log warn;
+worker_rlimit_nofile {files};
+events {{ worker_connections {connections}; }}
+stream {{
+    server {{
+        listen 127.0.0.1:{port} udp;
         {location}
     }}
 }}

@@ -18,7 +18,7 @@ from lib.idle import Footprint  # noqa: E402
 from lib.load import Sample, agrees, check_body, plausible, sample  # noqa: E402
 from lib.process import Failed, Stage, free_port, is_zombie  # noqa: E402
 from lib.servers import Files, Proxied, Server, Starter  # noqa: E402
-from lib.tools import H2load, Handshakes, Steady, Wrk  # noqa: E402
+from lib.tools import Datagrams, H2load, Handshakes, Steady, Wrk  # noqa: E402
 
 NO_ERRORS = {"connect": 0, "read": 0, "write": 0, "status": 0, "timeout": 0}
 NUMBERS = {"requests": 1000, "microseconds": 2_000_000, "bytes": 500_000_000, "p50": 90, "p99": 400, "errors": NO_ERRORS,
@@ -126,6 +126,20 @@ class Tools(unittest.TestCase):
         command = list(map(str, steady.command(self.server, replace(row("o64"), rate=12_345), 2)))
         for flag, value in (("--rate", "12345"), ("--connections", "64"), ("--body-bytes", "512"), ("--seconds", "2")):
             self.assertEqual(command[command.index(flag) + 1], value)
+
+    def test_a_question_that_is_lost_is_an_error(self):
+        datagrams = Datagrams("datagrams", self.folder)
+        command = list(map(str, datagrams.command(self.server, row("p-each"), 2)))
+        for flag, value in (("--connect", "127.0.0.1:4433"), ("--bytes", "64"), ("--clients", "64"), ("--seconds", "2")):
+            self.assertEqual(command[command.index(flag) + 1], value)
+        said = {"questions": 1000, "lost": 0, "late": 0, "seconds": 1.5, "bytes": 64_000, "p50_us": 90, "p99_us": 400}
+        numbers = datagrams.numbers(json.dumps(said), row("p-each"), 2)
+        self.assertTrue(plausible(numbers, row("p-each"), 64))
+        self.assertEqual(sample("x", numbers, 0.01, 0.01, "").requests, 1000)
+        self.assertIsNone(datagrams.numbers("error: nobody answers", row("p-each"), 2))
+        for kind in ("lost", "late"):
+            with self.assertRaisesRegex(Failed, kind):
+                sample("x", datagrams.numbers(json.dumps(said | {kind: 1}), row("p-each"), 2), 0.01, 0.01, "")
 
     def test_a_steady_load_is_read_or_has_failed(self):
         steady = Steady("steady", self.folder)
@@ -291,6 +305,20 @@ class Rows(unittest.TestCase):
             starter.routes("one-route", 9)
             one = configs["one-server proxy"]
             self.assertEqual((one.count("127.0.0."), one.count('path = "/service-1000"'), one.count("path =")), (2, 1, 1))
+            starter.paths["nginx-stream"] = "/s.so"
+            for flow_each in (False, True):
+                for name in rows.PAIR:
+                    starter.udp(name, 9, flow_each)
+            self.assertTrue(configs["nginx udp"].startswith("load_module /s.so;"))
+            self.assertIn("listen 127.0.0.1:PORT udp;", configs["nginx udp"])
+            self.assertNotIn("proxy_responses", configs["nginx udp"])
+            self.assertIn("proxy_responses 1;", configs["nginx udp each"])
+            self.assertIn('udp = { upstream = "backend" }', configs["one-server udp"])
+            self.assertIn('udp = { upstream = "backend", responses = 1 }', configs["one-server udp each"])
+            starter.paths["nginx-stream"] = machine.BUILT_IN
+            configs.clear()
+            starter.udp("nginx", 9, False)
+            self.assertNotIn("load_module", configs["nginx udp"])
             starter.floor(1, 9, host="0.0.0.0")
             self.assertIn("0.0.0.0:9", stage.commands[-1])
 

@@ -122,8 +122,31 @@ class Steady:
         }
 
 
+class Datagrams:
+    """perf/datagrams.rs: `row.connections` clients over UDP, each asks again when it has its answer."""
+
+    program = "datagrams"
+
+    def __init__(self, path, folder):
+        self.path = path
+
+    def command(self, server, row, seconds):
+        return [self.path, "--connect", f"127.0.0.1:{server.port}", "--bytes", row.body_bytes, "--clients", row.connections,
+                "--seconds", seconds]
+
+    def numbers(self, text, row, seconds):
+        said = last_json(text, "{", keep=True)
+        if said is None:
+            return None
+        return {
+            "requests": said["questions"], "microseconds": said["seconds"] * 1e6, "bytes": said["bytes"],
+            "p50": said["p50_us"], "p99": said["p99_us"], "errors": {"lost": said["lost"], "late": said["late"]},
+            "tickets": None, "seen": "",
+        }
+
+
 # What `Row.tool` may be.
-TOOLS = {"wrk": Wrk, "h2load": H2load, "full": Handshakes, "resumed": Handshakes, "steady": Steady}
+TOOLS = {"wrk": Wrk, "h2load": H2load, "full": Handshakes, "resumed": Handshakes, "steady": Steady, "datagrams": Datagrams}
 
 
 def last_json(text, prefix, keep=False):
