@@ -3,15 +3,14 @@
 use std::time::SystemTime;
 
 use super::exchanges;
-use super::table::{Row, Table};
+use super::table::{Row, Table, per_listener};
 use super::{backend_names, server_names};
-use crate::config::model::Listener;
 use crate::control::Shared;
 use crate::control::exposition::{Exposition, Kind};
 use crate::control::shared::{AdminState, Phase, ServerState, unix_ms};
 use crate::control::usage;
 use crate::http::h2::Flood;
-use crate::metrics::{AppWorkerStats, BackendStats, LimitOutcome, SplitterStats, TcpStats, UpstreamStats, Worker};
+use crate::metrics::{AppWorkerStats, BackendStats, LimitOutcome, SplitterStats, UpstreamStats, Worker};
 
 pub(super) fn write(out: &mut Exposition, shared: &Shared, now: SystemTime) {
     process(out, shared);
@@ -141,12 +140,7 @@ fn http(out: &mut Exposition, shared: &Shared) {
 }
 
 fn tcp(out: &mut Exposition, shared: &Shared) {
-    let listeners = shared.config.listeners.iter().enumerate().filter(|(_, listener)| listener.tcp.is_some());
-    let row = |(index, listener): (usize, &Listener)| Row {
-        labels: vec![("listener", listener.name.clone())],
-        parts: shared.workers.iter().map(|worker| &*worker.tcp[index]).collect(),
-    };
-    let t: Table<'_, TcpStats> = Table { prefix: "one_server_tcp_", rows: listeners.map(row).collect() };
+    let t = per_listener(shared, "one_server_tcp_", |listener| listener.tcp.is_some(), |worker, at| &*worker.tcp[at]);
     t.counter(out, "connections_total", "Connections in TCP mode.", |tcp| &tcp.connections);
     t.gauge(out, "connections", "Connections in TCP mode that are passed on to a server now.", |tcp| &tcp.open);
     let help = "Connections refused by address rules, or because nobody is there for the name they ask for.";

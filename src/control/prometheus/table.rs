@@ -1,7 +1,9 @@
 //! Rows of like counters, each with its labels and its parts in several workers, written family by family.
 
+use crate::config::model::Listener;
+use crate::control::Shared;
 use crate::control::exposition::{Exposition, Kind};
-use crate::metrics::{Counter, Gauge, Histogram};
+use crate::metrics::{Counter, Gauge, Histogram, Worker};
 
 use super::merged;
 
@@ -15,6 +17,21 @@ pub(super) struct Row<'a, T> {
 pub(super) struct Table<'a, T> {
     pub(super) prefix: &'static str,
     pub(super) rows: Vec<Row<'a, T>>,
+}
+
+/// A row for each listener of a kind. `part` is what a worker counts of the listener with this index.
+pub(super) fn per_listener<'a, T>(
+    shared: &'a Shared,
+    prefix: &'static str,
+    is_of_kind: impl Fn(&Listener) -> bool,
+    part: impl Fn(&'a Worker, usize) -> &'a T,
+) -> Table<'a, T> {
+    let listeners = shared.config.listeners.iter().enumerate().filter(|(_, listener)| is_of_kind(listener));
+    let row = |(index, listener): (usize, &Listener)| Row {
+        labels: vec![("listener", listener.name.clone())],
+        parts: shared.workers.iter().map(|worker| part(worker, index)).collect(),
+    };
+    Table { prefix, rows: listeners.map(row).collect() }
 }
 
 impl<T> Row<'_, T> {

@@ -1,22 +1,15 @@
 //! Our own metrics of listeners in UDP mode.
 
-use super::table::{Row, Table};
+use super::table::per_listener;
 use crate::control::Shared;
 use crate::control::exposition::{Exposition, Kind};
-use crate::metrics::{UdpRefusal, UdpStats};
+use crate::metrics::UdpRefusal;
 
 pub(super) fn write(out: &mut Exposition, shared: &Shared) {
-    let listeners = shared.config.listeners.iter().enumerate().filter(|(_, listener)| listener.udp.is_some());
-    let rows: Vec<Row<'_, UdpStats>> = listeners
-        .map(|(index, listener)| Row {
-            labels: vec![("listener", listener.name.clone())],
-            parts: shared.workers.iter().map(|worker| &*worker.udp[index]).collect(),
-        })
-        .collect();
-    if rows.is_empty() {
+    let t = per_listener(shared, "one_server_udp_", |listener| listener.udp.is_some(), |worker, at| &*worker.udp[at]);
+    if t.rows.is_empty() {
         return;
     }
-    let t = Table { prefix: "one_server_udp_", rows };
     t.counter(out, "flows_total", "Flows that have begun.", |udp| &udp.flows);
     t.gauge(out, "flows", "Flows open now.", |udp| &udp.open);
     t.counter(out, "received_datagrams_total", "Datagrams from clients that were passed on.", |udp| &udp.datagrams_up);
