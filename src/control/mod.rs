@@ -19,6 +19,7 @@ pub mod checks;
 pub mod ctl;
 mod exposition;
 pub mod haproxy;
+mod lines;
 pub mod names;
 pub mod orders;
 mod prometheus;

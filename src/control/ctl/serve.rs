@@ -3,9 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::show::View;
 use super::{
@@ -13,6 +12,7 @@ use super::{
     Weighed, parse,
 };
 use crate::config::servers::Wish;
+use crate::control::lines::{self, Lines, Next};
 use crate::control::shared::AdminState;
 use crate::control::{Shared, orders, tiers};
 use crate::runtime::sys::users::is_own_or_root;
@@ -64,76 +64,41 @@ pub struct Desk {
 }
 
 /// Answers on `listener` until `shutdown` becomes true or its sender is gone. Must run on tokio with timers and sockets.
-pub async fn serve(listener: UnixListener, desk: Desk, mut shutdown: watch::Receiver<bool>) {
-    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-    let accept = async {
-        loop {
-            let Ok(place) = places.clone().acquire_owned().await else { return };
-            match listener.accept().await {
-                Ok((stream, _)) => {
-                    let desk = desk.clone();
-                    tokio::spawn(async move {
-                        let _place = place;
-                        if let Err(error) = converse(stream, &desk).await {
-                            tracing::debug!(%error, "a client of the control socket has left");
-                        }
-                    });
-                }
-                Err(error) => {
-                    tracing::debug!(%error, "control accept failed");
-                    tokio::time::sleep(Duration::from_millis(100)).await; // out of descriptors: give others time
-                }
-            }
-        }
-    };
-    tokio::select! {
-        () = accept => {}
-        _ = shutdown.wait_for(|stop| *stop) => {}
-    }
+pub async fn serve(listener: UnixListener, desk: Desk, shutdown: watch::Receiver<bool>) {
+    lines::serve(listener, "control", CONNECTIONS_MAX, shutdown, |stream| converse(stream, desk.clone())).await;
 }
 
 /// One client's requests, one after the other. Errors: it cannot be read from or written to.
-async fn converse(stream: UnixStream, desk: &Desk) -> std::io::Result<()> {
-    let client = stream.peer_cred()?;
-    let (read, mut write) = stream.into_split();
-    let mut read = BufReader::new(read);
-    let mut line = Vec::new();
+async fn converse(stream: UnixStream, desk: Desk) -> std::io::Result<()> {
+    let user = stream.peer_cred()?;
+    let (mut client, mut line) = (Lines::new(stream, REQUEST_BYTES_MAX), Vec::new());
     loop {
-        line.clear();
-        let mut limited = (&mut read).take(REQUEST_BYTES_MAX as u64);
-        let Ok(count) = tokio::time::timeout(SILENCE_MAX, limited.read_until(b'\n', &mut line)).await else {
-            return Ok(());
-        };
-        if count? == 0 {
-            return Ok(());
-        }
-        if line.last() != Some(&b'\n') {
-            let text = format!("a request is one line of at most {REQUEST_BYTES_MAX} bytes");
-            return write_answer(&mut write, &Answer::refused(text)).await;
+        match client.next(&mut line, SILENCE_MAX).await? {
+            Next::Line => {}
+            Next::Cut => {
+                let text = format!("a request is one line of at most {REQUEST_BYTES_MAX} bytes");
+                return write_answer(&mut client, &Answer::refused(text)).await;
+            }
+            Next::End => return Ok(()),
         }
         // Only now: an answer to a request that was not read yet may be lost.
-        if !is_own_or_root(client.uid()) {
-            tracing::warn!(
-                uid = client.uid(),
-                pid = client.pid(),
-                "a user who may not use the control socket was refused"
-            );
+        if !is_own_or_root(user.uid()) {
+            tracing::warn!(uid = user.uid(), pid = user.pid(), "a user who may not use the control socket was refused");
             let text = "you may not control this process: only root and its own user may";
-            return write_answer(&mut write, &Answer::refused(text)).await;
+            return write_answer(&mut client, &Answer::refused(text)).await;
         }
         let answer = match parse(&line) {
-            Ok(request) => desk.answer(request, client.uid()).await,
+            Ok(request) => desk.answer(request, user.uid()).await,
             Err(reason) => Answer::refused(reason),
         };
-        write_answer(&mut write, &answer).await?;
+        write_answer(&mut client, &answer).await?;
     }
 }
 
-async fn write_answer(write: &mut (impl AsyncWriteExt + Unpin), answer: &Answer) -> std::io::Result<()> {
+async fn write_answer(client: &mut Lines, answer: &Answer) -> std::io::Result<()> {
     let mut line = serde_json::to_vec(answer)?;
     line.push(b'\n');
-    let late = |_| Err(std::io::ErrorKind::TimedOut.into());
-    tokio::time::timeout(SILENCE_MAX, write.write_all(&line)).await.unwrap_or_else(late)
+    client.write(&line, SILENCE_MAX).await
 }
 
 impl Desk {

@@ -3,15 +3,15 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
-use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::net::UnixListener;
+use tokio::sync::watch;
 
 use super::command::{self, Command};
 use super::rates::{self, Rates};
 use super::{LINE_BYTES_MAX, change, info, line, servers, stat};
 use crate::config::model::StatsLevel;
 use crate::control::ctl::Desk;
+use crate::control::lines::{self, Lines, Next};
 
 /// Connections at the same time; further ones wait in the socket's queue. HAProxy's default.
 const CONNECTIONS_MAX: usize = 10;
@@ -23,8 +23,7 @@ const SILENCE_MAX: Duration = Duration::from_secs(10);
 const SILENCE_SET_MAX: Duration = Duration::from_secs(3600);
 
 /// Answers on `listener` until `shutdown` becomes true or its sender is gone. Must run on tokio with timers and sockets.
-pub async fn serve(listener: UnixListener, desk: Desk, level: StatsLevel, mut shutdown: watch::Receiver<bool>) {
-    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+pub async fn serve(listener: UnixListener, desk: Desk, level: StatsLevel, shutdown: watch::Receiver<bool>) {
     let rates = Arc::new(Rates::default());
     let looks = async {
         let mut every = tokio::time::interval(rates::LOOK);
@@ -34,60 +33,30 @@ pub async fn serve(listener: UnixListener, desk: Desk, level: StatsLevel, mut sh
             rates.look(&shared, Instant::now());
         }
     };
-    let accept = async {
-        loop {
-            let Ok(place) = places.clone().acquire_owned().await else { return };
-            match listener.accept().await {
-                Ok((stream, _)) => {
-                    let (desk, rates) = (desk.clone(), rates.clone());
-                    tokio::spawn(async move {
-                        let _place = place;
-                        if let Err(error) = converse(stream, Session::new(desk, rates, level)).await {
-                            tracing::debug!(%error, "a client of the stats socket has left");
-                        }
-                    });
-                }
-                Err(error) => {
-                    tracing::debug!(%error, "stats accept failed");
-                    tokio::time::sleep(Duration::from_millis(100)).await; // out of descriptors: give others time
-                }
-            }
-        }
-    };
+    let talk =
+        |stream| converse(Lines::new(stream, LINE_BYTES_MAX), Session::new(desk.clone(), rates.clone(), level));
     tokio::select! {
-        () = accept => {}
+        () = lines::serve(listener, "stats", CONNECTIONS_MAX, shutdown, talk) => {}
         () = looks => {}
-        _ = shutdown.wait_for(|stop| *stop) => {}
     }
 }
 
 /// One client's lines: those it has sent with the first one, or, once it has asked for a prompt, as many as it likes.
 /// Errors: it cannot be read from or written to.
-async fn converse(stream: UnixStream, mut session: Session) -> std::io::Result<()> {
-    let (read, mut write) = stream.into_split();
-    let mut read = BufReader::new(read);
+async fn converse(mut client: Lines, mut session: Session) -> std::io::Result<()> {
     let mut bytes = Vec::new();
-    loop {
-        bytes.clear();
-        let mut limited = (&mut read).take(LINE_BYTES_MAX as u64);
-        let Ok(count) = tokio::time::timeout(session.silence_max, limited.read_until(b'\n', &mut bytes)).await else {
-            return Ok(());
-        };
-        // A line without an end is none, as HAProxy has it: it may have been cut short.
-        if count? == 0 || bytes.pop() != Some(b'\n') {
-            return Ok(());
-        }
+    // A line without an end is none, as HAProxy has it: it may have been cut short.
+    while client.next(&mut bytes, session.silence_max).await? == Next::Line {
         for words in line::split(&bytes) {
             let Some(mut answer) = session.answer(&words).await else { return Ok(()) };
             answer.push_str(if session.is_interactive { "\n> " } else { "\n" });
-            let late = |_| Err(std::io::ErrorKind::TimedOut.into());
-            let written = tokio::time::timeout(session.silence_max, write.write_all(answer.as_bytes()));
-            written.await.unwrap_or_else(late)?;
+            client.write(answer.as_bytes(), session.silence_max).await?;
         }
-        if !session.is_interactive && read.buffer().is_empty() {
+        if !session.is_interactive && !client.has_more() {
             return Ok(());
         }
     }
+    Ok(())
 }
 
 /// A connection and what it has been told.
