@@ -20,6 +20,7 @@
 //! | `tunnel` | bytes both ways, behind an upgrade or in TCP mode |
 //! | `tcp` | a connection in TCP mode |
 //! | `udp` | datagrams in UDP mode |
+//! | `receivers` | sockets of UDP, and who waits for them |
 //! | `tarpit` | the one that takes it on purpose |
 //! | `trail`, `logged` | what a request leaves behind, and whether the access log wants it |
 //! | `h2`, `h3` | connections that carry several requests at once |
@@ -51,6 +52,7 @@ mod logged;
 mod multiplexed;
 mod pacing;
 mod preamble;
+mod receivers;
 mod redirected;
 mod replaced;
 mod respond;

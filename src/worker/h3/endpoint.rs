@@ -2,13 +2,11 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
-use std::future::{Future, poll_fn};
 use std::net::{IpAddr, SocketAddr};
-use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Poll, Waker};
-use std::time::{Duration, Instant};
+use std::task::Waker;
+use std::time::Instant;
 
 use ahash::RandomState;
 use bytes::BytesMut;
@@ -16,6 +14,7 @@ use quinn_proto::{ConnectionEvent, ConnectionHandle, DatagramEvent, EcnCodepoint
 
 use super::super::connection::{Connection, is_admitted};
 use super::super::door::Door;
+use super::super::receivers::{BURST, Receivers};
 use super::super::run::Open;
 use super::super::{Lasting, Worker};
 use super::generation::Place;
@@ -23,7 +22,6 @@ use super::link::{self, Link};
 use super::settings::{self, WAITING_MAX};
 use crate::config::model::QuicRetry;
 use crate::http::h3::{Ids, destination};
-use crate::runtime::time::sleep;
 use crate::runtime::udp::{BoundUdp, Outgoing, RECEIVE_BYTES_MAX, Received, Sent, UdpSocket};
 use crate::tls::QuicTls;
 
@@ -41,9 +39,6 @@ const UNPROVEN_MAX: usize = 4;
 
 /// Datagrams of one handshake that wait for its turn; further ones are lost, as on a network that is full.
 const EARLY_MAX: usize = 16;
-
-/// Receives from the socket before others have their turn.
-const BURST: usize = 32;
 
 /// A datagram that came to a worker which does not own its connection.
 pub(crate) struct Datagram {
@@ -90,9 +85,8 @@ pub(super) struct Endpoint {
     address: SocketAddr,
     /// The one that sends.
     socket: UdpSocket,
-    /// Those that are received from, `socket` among them: after a takeover a worker may have several. Tell boot that the
-    /// address is in use: dropped behind `socket`.
-    bound: RefCell<Vec<Arc<BoundUdp>>>,
+    /// Those that are received from, `socket` among them.
+    pub(super) receivers: Receivers,
     quic: RefCell<quinn_proto::Endpoint>,
     links: RefCell<HashMap<ConnectionHandle, Rc<Link>, RandomState>>,
     /// Under way now.
@@ -103,8 +97,6 @@ pub(super) struct Endpoint {
     is_left: Cell<bool>,
     /// No new requests on connections from before.
     left_since: Cell<Option<Instant>>,
-    /// Wakes the tasks that receive.
-    receivers: RefCell<Vec<Waker>>,
     /// Drivers that wait until the socket takes more.
     blocked: RefCell<Vec<Waker>>,
 }
@@ -128,14 +120,13 @@ impl Endpoint {
             door: RefCell::new(door),
             address,
             socket: UdpSocket::new(socket)?,
-            bound: RefCell::default(),
+            receivers: Receivers::default(),
             quic: RefCell::new(quic),
             links: RefCell::default(),
             handshakes: Cell::new(0),
             unproven: Cell::new(0),
             is_left: Cell::new(false),
             left_since: Cell::new(None),
-            receivers: RefCell::default(),
             blocked: RefCell::default(),
             lasting,
         }))
@@ -201,23 +192,15 @@ impl Endpoint {
     /// Lets the receiver look whether that was all.
     fn look_at_the_end(&self) {
         if self.is_over() {
-            self.wake_receivers();
+            self.receivers.wake();
         }
-    }
-
-    /// Lets the receivers look how things stand.
-    pub(super) fn wake_receivers(&self) {
-        self.receivers.take().into_iter().for_each(Waker::wake);
     }
 
     /// Receives from `socket` too, unless it does so already.
     pub(super) fn receive_from(self: &Rc<Self>, socket: Arc<BoundUdp>) -> std::io::Result<()> {
-        if self.bound.borrow().iter().any(|bound| Arc::ptr_eq(bound, &socket)) {
-            return Ok(());
+        if let Some(receiver) = self.receivers.add(socket)? {
+            crate::runtime::spawn(self.clone().receive(receiver));
         }
-        let receiver = UdpSocket::new(&socket)?;
-        self.bound.borrow_mut().push(socket);
-        crate::runtime::spawn(self.clone().receive(receiver));
         Ok(())
     }
 
@@ -225,14 +208,7 @@ impl Endpoint {
     async fn receive(self: Rc<Self>, socket: UdpSocket) {
         let mut buffer = Vec::with_capacity(RECEIVE_BYTES_MAX);
         loop {
-            let is_over = match self.readable(&socket).await {
-                Ok(is_over) => is_over,
-                Err(error) => {
-                    tracing::warn!(worker = self.lasting.index, %error, "UDP socket cannot be waited for");
-                    sleep(Duration::from_millis(50)).await;
-                    continue;
-                }
-            };
+            let is_over = self.receivers.wait(&self.lasting, self.address, &socket, || self.is_over()).await;
             let now = self.lasting.now();
             for _ in 0..BURST {
                 buffer.clear();
@@ -247,28 +223,6 @@ impl Endpoint {
                 return self.lasting.endpoints.forget(&self);
             }
         }
-    }
-
-    /// Waits until there is something to receive, or nobody is left to receive for, which it tells.
-    async fn readable(&self, socket: &UdpSocket) -> std::io::Result<bool> {
-        let mut readable = pin!(socket.readable());
-        poll_fn(|cx| {
-            if self.is_over() {
-                return Poll::Ready(Ok(true));
-            }
-            // What comes is for another process, while that has the socket.
-            if !self.lasting.endpoints.is_handed(self.address)
-                && let Poll::Ready(ready) = readable.as_mut().poll(cx)
-            {
-                return Poll::Ready(ready.map(|()| false));
-            }
-            let mut receivers = self.receivers.borrow_mut();
-            if !receivers.iter().any(|waker| waker.will_wake(cx.waker())) {
-                receivers.push(cx.waker().clone());
-            }
-            Poll::Pending
-        })
-        .await
     }
 
     fn take(self: &Rc<Self>, received: &Received, bytes: &[u8], now: Instant) {

@@ -79,7 +79,7 @@ impl Endpoints {
     pub(in super::super) fn hand(&self, handed: Left) {
         self.handed.replace(handed);
         let all = self.all.borrow().clone();
-        all.iter().for_each(|endpoint| endpoint.wake_receivers());
+        all.iter().for_each(|endpoint| endpoint.receivers.wake());
     }
 
     pub(in super::super) fn is_handed(&self, address: SocketAddr) -> bool {

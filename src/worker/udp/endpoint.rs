@@ -1,14 +1,11 @@
 //! One listener in UDP mode on this worker: its socket and its flows.
 
 use std::cell::{Cell, RefCell};
-use std::future::{Future, poll_fn};
 use std::io;
 use std::net::SocketAddr;
-use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Poll, Waker};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::super::{Lasting, Worker};
 use super::begin::Throttles;
@@ -18,12 +15,9 @@ use crate::config::model::UdpRoute;
 use crate::guard::{FlowLimits, FlowPlace};
 use crate::metrics::{UdpRefusal, UdpStats};
 use crate::proxy::flows::{FlowId, FlowKey, Flows, Tally};
-use crate::runtime::time::sleep;
 use crate::runtime::udp::{BoundUdp, Outgoing, RECEIVE_BYTES_MAX, Received, UdpSocket};
 use crate::worker::forward::{Held, observe_connect_failure, observe_connected};
-
-/// Receives from a socket before others have their turn.
-const BURST: usize = 32;
+use crate::worker::receivers::{BURST, Receivers};
 
 /// Answers of a flow from which the kernel is asked to join them.
 const JOIN_FROM: u64 = 16;
@@ -41,9 +35,8 @@ pub(super) struct Endpoint {
     address: SocketAddr,
     /// The one that sends.
     socket: UdpSocket,
-    /// Those that are received from, `socket` among them: after a takeover a worker may have several. Tell boot that the
-    /// address is in use: dropped behind `socket`.
-    bound: RefCell<Vec<Arc<BoundUdp>>>,
+    /// Those that are received from, `socket` among them.
+    pub(super) receivers: Receivers,
     pub(super) limits: Arc<FlowLimits>,
     pub(super) flows: RefCell<Flows<Rc<Link>>>,
     pub(super) throttles: Throttles,
@@ -53,8 +46,6 @@ pub(super) struct Endpoint {
     is_left: Cell<bool>,
     /// The process ends.
     is_closed: Cell<bool>,
-    /// Wakes the tasks that receive.
-    receivers: RefCell<Vec<Waker>>,
 }
 
 /// What a flow has beside its counts.
@@ -103,14 +94,13 @@ impl Endpoint {
             worker: RefCell::new(worker.clone()),
             address,
             socket: UdpSocket::new(&socket)?,
-            bound: RefCell::default(),
+            receivers: Receivers::default(),
             limits,
             flows: RefCell::new(Flows::new(rand::random())),
             throttles: Throttles::default(),
             buffer: RefCell::new(Vec::with_capacity(RECEIVE_BYTES_MAX)),
             is_left: Cell::new(false),
             is_closed: Cell::new(false),
-            receivers: RefCell::default(),
         }))
     }
 
@@ -172,60 +162,24 @@ impl Endpoint {
     /// Lets the receiver look whether that was all.
     fn look_at_the_end(&self) {
         if self.is_over() {
-            self.wake_receivers();
+            self.receivers.wake();
         }
-    }
-
-    /// Lets the receivers look how things stand.
-    pub(super) fn wake_receivers(&self) {
-        self.receivers.take().into_iter().for_each(Waker::wake);
     }
 
     /// Receives from `socket` too, unless it does so already.
     pub(super) fn receive_from(self: &Rc<Self>, socket: Arc<BoundUdp>) -> io::Result<()> {
-        if self.bound.borrow().iter().any(|bound| Arc::ptr_eq(bound, &socket)) {
-            return Ok(());
+        if let Some(receiver) = self.receivers.add(socket)? {
+            crate::runtime::spawn(self.clone().receive(receiver));
         }
-        let receiver = UdpSocket::new(&socket)?;
-        self.bound.borrow_mut().push(socket);
-        crate::runtime::spawn(self.clone().receive(receiver));
         Ok(())
     }
 
     /// Receives for as long as the worker runs, or until it has been left by all.
     async fn receive(self: Rc<Self>, socket: UdpSocket) {
-        loop {
-            match self.readable(&socket).await {
-                Ok(true) => return self.lasting.flows.forget(&self),
-                Ok(false) => self.take_burst(&socket),
-                Err(error) => {
-                    tracing::warn!(worker = self.lasting.index, %error, "UDP socket cannot be waited for");
-                    sleep(Duration::from_millis(50)).await;
-                }
-            }
+        while !self.receivers.wait(&self.lasting, self.address, &socket, || self.is_over()).await {
+            self.take_burst(&socket);
         }
-    }
-
-    /// Waits until there is something to receive, or nobody is left to receive for, which it tells.
-    async fn readable(&self, socket: &UdpSocket) -> io::Result<bool> {
-        let mut readable = pin!(socket.readable());
-        poll_fn(|cx| {
-            if self.is_over() {
-                return Poll::Ready(Ok(true));
-            }
-            // What comes is for another process, while that has the socket.
-            if !self.lasting.endpoints.is_handed(self.address)
-                && let Poll::Ready(ready) = readable.as_mut().poll(cx)
-            {
-                return Poll::Ready(ready.map(|()| false));
-            }
-            let mut receivers = self.receivers.borrow_mut();
-            if !receivers.iter().any(|waker| waker.will_wake(cx.waker())) {
-                receivers.push(cx.waker().clone());
-            }
-            Poll::Pending
-        })
-        .await
+        self.lasting.flows.forget(&self);
     }
 
     fn take_burst(self: &Rc<Self>, socket: &UdpSocket) {

@@ -49,7 +49,7 @@ impl Endpoints {
 
     /// Another process reads some of the sockets, or no longer does.
     pub(in super::super) fn wake_receivers(&self) {
-        self.all().iter().for_each(|endpoint| endpoint.wake_receivers());
+        self.all().iter().for_each(|endpoint| endpoint.receivers.wake());
     }
 
     /// There is a new config: new flows begin with it.
