@@ -60,17 +60,6 @@ fn rest(stream: &mut TcpStream) -> Vec<u8> {
     taken
 }
 
-/// The line of the access log that is told apart by `has`.
-fn logged(server: &Server, has: &str) -> String {
-    let mut found = String::new();
-    eventually("the line of the log", || {
-        let text = std::fs::read_to_string(server.folder().join("access.log")).unwrap_or_default();
-        found = text.lines().find(|line| line.contains(has)).unwrap_or_default().to_owned();
-        !found.is_empty()
-    });
-    found
-}
-
 #[test]
 fn both_sides_speak_first_and_as_they_like() {
     with_both_drivers(|driver| {
@@ -213,7 +202,7 @@ fn a_reset_is_passed_on_as_one() {
         client.write_all(b"reset!").expect("sent");
         let end = client.read(&mut [0; 8]).map_err(|error| error.kind());
         assert_eq!(end, Err(ErrorKind::ConnectionReset), "{driver:?}: from the server");
-        let first = logged(&server, " SD ");
+        let first = server.logged(" SD ");
         assert!(first.contains(" db db/127.0.0.1:"), "{first}");
         let mut client = connect(server.address("db"));
         client.write_all(b"listen").expect("sent");
@@ -222,7 +211,7 @@ fn a_reset_is_passed_on_as_one() {
         drop(client);
         let end = told.recv_timeout(PATIENCE).expect("the server hears of it");
         assert_eq!(end, Err(ErrorKind::ConnectionReset), "{driver:?}: from the client");
-        logged(&server, " CD ");
+        server.logged(" CD ");
         eventually("both count", || server.metric("one_server_tcp_resets_total", "") == 2.0);
     });
 }
@@ -245,7 +234,7 @@ fn silence_ends_a_connection_and_talk_keeps_it() {
         let _ = client.read_to_end(&mut Vec::new());
         assert!((400..3000).contains(&begun.elapsed().as_millis()), "{driver:?} {:?}", begun.elapsed());
         // `haproxy` for requests stands for `tcplog` here.
-        let line = logged(&server, " sD ");
+        let line = server.logged(" sD ");
         assert!(line.starts_with("127.0.0.1:") && line.contains(" 11 sD "), "{driver:?} {line}");
         assert_eq!(server.metric("one_server_tcp_timeouts_total", "listener=\"db\""), 1.0);
     });
@@ -279,14 +268,14 @@ fn a_server_that_is_down_costs_nobody_a_connection() {
         names.dedup();
         assert_eq!(names, ["first", "second"], "{driver:?}");
         assert!(server.metric("one_server_upstream_connect_errors_total", "upstream=\"db\"") >= 1.0);
-        logged(&server, "-- 200 2");
+        server.logged("-- 200 2");
         // Nobody left.
         let server = site(driver, &[dead], "", "tries = 2\nconnect_timeout = \"200ms\"")
             .log("access = \"$DIR/access.log\"\ntcp_format = \"%b/%s rc=%rc %ts $status $tries\"")
             .start();
         let mut client = connect(server.address("db"));
         assert_eq!(rest(&mut client), b"", "{driver:?}");
-        let told = logged(&server, "502");
+        let told = server.logged("502");
         assert_eq!(told, format!("db/{dead} rc=1 SC 502 2"), "{driver:?}");
         assert_eq!(server.metric("one_server_tcp_unserved_total", ""), 1.0);
     });
@@ -407,7 +396,7 @@ fn tls_goes_to_whom_it_asks_for_and_ends_there() {
             let spoken = if protocol == "--http2" { "HTTP/2.0" } else { "HTTP/1.1" };
             assert_eq!((code, text), (0, format!("{name}, asked for {name} over {spoken}")), "{driver:?}");
         }
-        let told = logged(&server, "www.example.org");
+        let told = server.logged("www.example.org");
         let told: serde_json::Value = serde_json::from_str(&told).expect("JSON");
         assert_eq!(
             (&told["preread_server_name"], &told["preread_alpn"], &told["upstream"], &told["status"]),

@@ -42,17 +42,6 @@ fn name(answer: &str) -> &str {
     answer.split(':').next().unwrap_or_default()
 }
 
-/// The first line of the access log that is told apart by `has`.
-fn logged(server: &Server, has: &str) -> String {
-    let mut found = String::new();
-    eventually("the line of the log", || {
-        let text = std::fs::read_to_string(server.folder().join("access.log")).unwrap_or_default();
-        found = text.lines().find(|line| line.contains(has)).unwrap_or_default().to_owned();
-        !found.is_empty()
-    });
-    found
-}
-
 #[test]
 fn a_client_stays_with_its_server_and_clients_are_spread() {
     with_both_drivers(|driver| {
@@ -100,7 +89,7 @@ fn answers_and_datagrams_end_flows_as_they_are_counted() {
         assert_eq!(names, ["one", "two", "one", "two", "one", "two"], "{driver:?}");
         eventually("all are over", || flows(&server) == 0.0);
         assert_eq!(server.metric("one_server_udp_flows_total", ""), 6.0);
-        let line = logged(&server, "\"UDP\"");
+        let line = server.logged("\"UDP\"");
         for part in [
             "\"protocol\":\"UDP\",\"status\":200,\"listener\":\"dns\",\"upstream\":\"dns\"",
             "\"bytes_received\":1,\"bytes_sent\":5",
@@ -144,7 +133,7 @@ fn silence_ends_a_flow_and_answers_that_lack_are_counted() {
         }
         assert_eq!(upstream.senders(), 1, "{driver:?}: talk keeps it");
         eventually("silence ends it", || flows(&server) == 0.0);
-        assert_eq!(logged(&server, "UDP"), "UDP 200 6/6 cD", "{driver:?}");
+        assert_eq!(server.logged("UDP"), "UDP 200 6/6 cD", "{driver:?}");
         assert_eq!(client.ask("again"), "one:again");
         assert_eq!(upstream.senders(), 2, "{driver:?}: a new one");
         let counts = |server: &Server| {
@@ -156,7 +145,7 @@ fn silence_ends_a_flow_and_answers_that_lack_are_counted() {
         let client = UdpClient::new(server.address("dns"));
         client.send("anybody?");
         eventually("it is given up", || counts(&server) == [1.0, 1.0]);
-        assert_eq!(logged(&server, "UDP"), "UDP 502 1/0 sH", "{driver:?}");
+        assert_eq!(server.logged("UDP"), "UDP 502 1/0 sH", "{driver:?}");
         assert_eq!(server.metric("one_server_upstream_response_errors_total", "upstream=\"dns\""), 1.0);
         // Whoever asks what a server does not answer must not take it from the others.
         upstream.set_mute(false);
@@ -194,7 +183,7 @@ fn a_server_that_is_gone_gives_its_clients_to_others() {
             assert!(lost <= usize::from(before == "one"), "{driver:?}: {lost} of a client of {before}");
         }
         assert_eq!(server.metric("one_server_udp_failed_total", ""), 5.0, "{driver:?}");
-        assert!(logged(&server, "502").starts_with("502 SD"), "{driver:?}");
+        assert!(server.logged("502").starts_with("502 SD"), "{driver:?}");
         assert!(server.metric("one_server_upstream_connect_errors_total", "upstream=\"dns\"") >= 5.0);
         // It is told, and not for each of them.
         let told =
@@ -526,7 +515,7 @@ fn a_drain_of_the_process_lets_flows_run_out() {
         server.signal(Signal::QUIT);
         assert!(server.wait().success(), "{driver:?}");
         assert!((400..5000).contains(&begun.elapsed().as_millis()), "{driver:?} {:?}", begun.elapsed());
-        assert!(logged(&server, " UDP 200 5 1 ").starts_with("127.0.0.1 ["), "{driver:?}");
+        assert!(server.logged(" UDP 200 5 1 ").starts_with("127.0.0.1 ["), "{driver:?}");
     });
 }
 

@@ -375,6 +375,17 @@ impl Server {
         self.ctl_ok(&["reload"])
     }
 
+    /// The first line of the access log, the file `access.log` in its folder, that is told apart by `has`.
+    pub(crate) fn logged(&self, has: &str) -> String {
+        let mut found = String::new();
+        super::eventually("the line of the log", || {
+            let text = std::fs::read_to_string(self.folder().join("access.log")).unwrap_or_default();
+            found = text.lines().find(|line| line.contains(has)).unwrap_or_default().to_owned();
+            !found.is_empty()
+        });
+        found
+    }
+
     /// Open descriptors.
     pub(crate) fn descriptors(&self) -> usize {
         std::fs::read_dir(format!("/proc/{}/fd", self.pid())).expect("it runs").count()
