@@ -33,8 +33,7 @@ pub async fn serve(listener: UnixListener, desk: Desk, level: StatsLevel, shutdo
             rates.look(&shared, Instant::now());
         }
     };
-    let talk =
-        |stream| converse(Lines::new(stream, LINE_BYTES_MAX), Session::new(desk.clone(), rates.clone(), level));
+    let talk = |stream| converse(Lines::new(stream, LINE_BYTES_MAX), Session::new(desk.clone(), rates.clone(), level));
     tokio::select! {
         () = lines::serve(listener, "stats", CONNECTIONS_MAX, shutdown, talk) => {}
         () = looks => {}
