@@ -1,0 +1,351 @@
+//! Statements and their classes.
+
+use super::*;
+
+fn check(kind: Kind, pin: Option<Pin>, statements: &[&str]) {
+    for sql in statements {
+        let class = classify(sql.as_bytes(), Mode::default());
+        assert_eq!((class.kind, class.pin), (kind, pin), "{sql}");
+    }
+}
+
+#[test]
+fn reads_are_recognised() {
+    check(
+        Kind::Read,
+        None,
+        &[
+            "SELECT 1",
+            "select * from t where a in (1, 2) and b = 'x'",
+            "\n\t /* comment */ -- line\n # other\n SELECT 1;",
+            "SELECT 1 ; ; ",
+            "(SELECT 1) UNION (SELECT 2)",
+            "((select 1))",
+            "WITH c AS (SELECT 1) SELECT * FROM c",
+            "WITH RECURSIVE c (n) AS (SELECT 1 UNION SELECT n + 1 FROM c WHERE n < 5) SELECT * FROM c",
+            "TABLE t",
+            "VALUES (1, 2)",
+            "SELECT COUNT(*), MAX(a) FROM t GROUP BY b HAVING COUNT(*) > 1 ORDER BY (b) LIMIT 5",
+            "SELECT 'into', \"for update\", `into` FROM t",
+            "SELECT t.`update` FROM t",
+            "SELECT a FROM t USE INDEX FOR JOIN (i)",
+            "SELECT REPLACE(a, 'x', 'y'), INSERT(a, 1, 2, 'z') FROM t",
+            "SELECT SUBSTRING(a FROM 1 FOR 2) FROM t",
+            "SELECT /*+ MAX_EXECUTION_TIME(1000) */ 1",
+            "DESC t",
+            "EXPLAIN SELECT 1",
+            "EXPLAIN FORMAT=JSON SELECT * FROM t",
+            "SHOW TABLES",
+            "SHOW FULL COLUMNS FROM t",
+            "SHOW CREATE TABLE t",
+            "SELECT a -- FOR UPDATE\n FROM t",
+            "SELECT NOW(), DATABASE()",
+            "SELECT t.into FROM t",
+            "SELECT 1.5, .5, 1e3, t.1a, 2fa.b FROM t, 2fa",
+            "SELECT a FROM t WHERE MATCH (a, b) AGAINST ('x' IN BOOLEAN MODE)",
+            "SELECT * FROM JSON_TABLE('[]', '$[*]' COLUMNS (a INT PATH '$')) AS t",
+            "SELECT COUNT(*) OVER (PARTITION BY a) FROM t",
+        ],
+    );
+}
+
+#[test]
+fn one_server_s_answers_come_from_the_primary() {
+    check(
+        Kind::Local,
+        None,
+        &[
+            "SELECT @@server_id",
+            "SELECT @@read_only, 1",
+            "SELECT VERSION()",
+            "SHOW PROCESSLIST",
+            "SHOW FULL PROCESSLIST",
+            "SHOW MASTER STATUS",
+            "SHOW VARIABLES LIKE 'x'",
+            "SHOW STATUS",
+            "SELECT * FROM information_schema.tables",
+            "SELECT * FROM `mysql`.user",
+            "SELECT * FROM performance_schema.threads",
+            "EXPLAIN FOR CONNECTION 5",
+            "SELECT SQL_CALC_FOUND_ROWS * FROM t LIMIT 1",
+            "",
+        ],
+    );
+}
+
+#[test]
+fn locking_reads_are_no_reads() {
+    check(
+        Kind::Locking,
+        None,
+        &[
+            "SELECT * FROM t FOR UPDATE",
+            "SELECT * FROM t FOR/**/UPDATE",
+            "(SELECT * FROM t FOR UPDATE)",
+            "SELECT * FROM t LOCK IN SHARE MODE",
+            "WITH c AS (SELECT 1) SELECT * FROM c FOR SHARE",
+            "SELECT @@server_id FROM t FOR UPDATE",
+            "WITH c AS (SELECT * FROM t FOR UPDATE) SELECT * FROM c",
+            "SELECT * FROM (SELECT * FROM t LOCK IN SHARE MODE) x",
+            "SELECT * FROM t WHERE a = (SELECT MAX(b) FROM u FOR UPDATE)",
+            "SELECT * FROM t WHERE a = 1.FOR UPDATE",
+            "SELECT * FROM t WHERE a = 1e5LOCK IN SHARE MODE",
+            "(SELECT 1) UNION (SELECT a FROM t LOCK IN SHARE MODE)",
+        ],
+    );
+}
+
+#[test]
+fn writes_go_to_the_primary() {
+    check(
+        Kind::Write,
+        None,
+        &[
+            "INSERT INTO t (a, b) VALUES (1, NOW())",
+            "INSERT INTO db.t(a) SELECT COUNT(*) FROM u",
+            "insert t values (1) on duplicate key update a = values(a)",
+            "INSERT INTO t VALUES (1) RETURNING id",
+            "REPLACE INTO t VALUES (1)",
+            "UPDATE t SET a = 1",
+            "DELETE FROM t",
+            "LOAD DATA CONCURRENT LOCAL INFILE 'x' INTO TABLE t",
+            "WITH c AS (SELECT 1) UPDATE t SET a = 1",
+            "WITH c AS (SELECT 1) DELETE FROM t",
+            "EXPLAIN UPDATE t SET a = 1",
+            "EXPLAIN DELETE FROM t",
+            "EXPLAIN INSERT INTO t VALUES (1)",
+            "SELECT 1 INTO OUTFILE '/tmp/x'",
+            "SELECT 1.INTO OUTFILE '/tmp/x'",
+            "SELECT 1.5INTO OUTFILE '/tmp/x'",
+            "SELECT .5INTO DUMPFILE '/tmp/x'",
+            "SELECT 1e5INTO OUTFILE '/tmp/x'",
+            "(SELECT 1) INTO OUTFILE '/tmp/x'",
+            "TABLE t INTO OUTFILE '/tmp/x'",
+            "SET GLOBAL x = 1",
+            "SET @@global.read_only = 0",
+            "SET SESSION a = 1, GLOBAL b = 2",
+            "SET PERSIST x = 1",
+        ],
+    );
+    check(
+        Kind::Definition,
+        None,
+        &[
+            "CREATE TABLE t (a INT, KEY k (a))",
+            "ALTER TABLE t ADD b VARCHAR(20)",
+            "DROP TABLE t",
+            "TRUNCATE t",
+            "GRANT ALL ON *.* TO u",
+            "FLUSH PRIVILEGES",
+            "OPTIMIZE TABLE t",
+            "START SLAVE",
+            "SET PASSWORD = 'x'",
+            "CREATE TABLE t AS SELECT MAX(a) FROM u",
+        ],
+    );
+}
+
+#[test]
+fn transactions_and_settings_are_told_apart() {
+    check(
+        Kind::Transaction,
+        None,
+        &[
+            "BEGIN",
+            "begin work",
+            "START TRANSACTION READ ONLY",
+            "COMMIT",
+            "SAVEPOINT a",
+            "RELEASE SAVEPOINT a",
+            "ROLLBACK TO a",
+            "ROLLBACK WORK TO SAVEPOINT a",
+            "COMMIT AND CHAIN",
+        ],
+    );
+    check(Kind::Rollback, None, &["ROLLBACK", "rollback work"]);
+    check(
+        Kind::Set,
+        None,
+        &[
+            "SET NAMES utf8mb4",
+            "SET sql_mode = CONCAT(@@sql_mode, ',ANSI')",
+            "SET autocommit=0",
+            "SET TRANSACTION READ ONLY",
+            "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED",
+        ],
+    );
+    check(Kind::Use, None, &["USE db", "use `db`"]);
+    check(Kind::Kill, None, &["KILL 5", "KILL QUERY 5", "SELECT 1; KILL 5", "/*! KILL 5 */", "BEGIN;; kill 5;"]);
+    assert!(classify(b"SET NAMES utf8mb4 COLLATE utf8mb4_bin", Mode::default()).collate);
+}
+
+#[test]
+fn what_trackers_do_not_report_pins() {
+    let check = |pin, statements: &[&str]| {
+        for sql in statements {
+            assert_eq!(classify(sql.as_bytes(), Mode::default()).pin, Some(pin), "{sql}");
+        }
+    };
+    check(
+        Pin::UserVariable,
+        &[
+            "SET @a = 1",
+            "SELECT @a",
+            "SELECT 1 INTO @b",
+            "SELECT @c:=1",
+            "INSERT INTO t VALUES (@d:=3)",
+            "LOAD DATA INFILE 'x' INTO TABLE t (@a)",
+            "GET DIAGNOSTICS @n = NUMBER",
+        ],
+    );
+    check(
+        Pin::UnknownFunction,
+        &[
+            "SELECT f()",
+            "SELECT db.f()",
+            "SELECT `f`(1)",
+            "SELECT t.recursive, f() FROM t",
+            "SELECT t.with, f() FROM t",
+            "SELECT path(1)",
+            "SELECT a, columns(1) FROM t",
+            "SELECT against(1)",
+            "SELECT 1a()",
+            "SELECT db.1a()",
+            "SELECT db.1()",
+            "SELECT t.a+nested(1) FROM t",
+            "ANALYZE UPDATE t SET a = f()",
+            "SELECT (SELECT f())",
+            "WITH c AS (SELECT f()) SELECT * FROM c",
+            "SELECT 1 UNION SELECT f()",
+            "SELECT * FROM t WHERE a IN (SELECT b FROM u WHERE c = f(b))",
+            "SELECT db.count(1)",
+            "SELECT GET_LOCK('a', 1)",
+            "SELECT RELEASE_ALL_LOCKS()",
+            "SELECT NEXT VALUE FOR s",
+            "SELECT nextval(s)",
+            "SELECT s.nextval",
+            "SELECT setval(s, 5)",
+            "SELECT COUNT (*) FROM t",
+            "INSERT INTO t SELECT f()",
+            "INSERT INTO t VALUES (f())",
+            "UPDATE t SET a = f()",
+            "SET sql_mode = f()",
+            "SELECT CONNECTION_ID()",
+            "SELECT MASTER_GTID_WAIT('0-1-1', 5)",
+            "CREATE TABLE t AS SELECT f()",
+        ],
+    );
+    check(
+        Pin::Lock,
+        &[
+            "LOCK TABLES t READ",
+            "UNLOCK TABLES",
+            "FLUSH TABLES WITH READ LOCK",
+            "FLUSH TABLES t FOR EXPORT",
+            "HANDLER t OPEN",
+            "BACKUP STAGE START",
+        ],
+    );
+    check(
+        Pin::Temporary,
+        &["CREATE TEMPORARY TABLE t (a INT)", "CREATE OR REPLACE TEMPORARY TABLE t (a INT)", "DROP TEMPORARY TABLE t"],
+    );
+    check(
+        Pin::TextPrepare,
+        &[
+            "PREPARE s FROM 'SELECT 1'",
+            "EXECUTE s",
+            "DEALLOCATE PREPARE s",
+            "DROP PREPARE s",
+            "EXECUTE IMMEDIATE 'SELECT 1'",
+        ],
+    );
+    check(Pin::Call, &["CALL p()", "DO SLEEP(1)", "BEGIN NOT ATOMIC SELECT 1"]);
+    check(Pin::Xa, &["XA START 'a'", "XA END 'a'"]);
+    check(
+        Pin::Setting,
+        &[
+            "SET STATEMENT max_statement_time=1 FOR SELECT 1",
+            "SET ROLE r",
+            "COMMIT RELEASE",
+            "ROLLBACK AND NO CHAIN RELEASE",
+        ],
+    );
+    assert_eq!(classify(b"COMMIT NO RELEASE", Mode::default()).pin, None);
+    check(
+        Pin::MultiStatement,
+        &["SELECT 1; SELECT 2", "SELECT 1; DELETE FROM t", ";; SELECT 1", "BEGIN NOT ATOMIC SELECT 1; END"],
+    );
+    check(
+        Pin::ExecutableComment,
+        &[
+            "/*! SELECT 1 */",
+            "SELECT /*!40001 SQL_NO_CACHE */ 1",
+            "/*M!100100 DELETE FROM t */",
+            "/*!40101 SET NAMES utf8 */",
+        ],
+    );
+    check(
+        Pin::Unknown,
+        &[
+            "SELECT @@session . warning_count",
+            "SET @@global .x = 1",
+            "SELECT 'open",
+            "FROBNICATE",
+            "1",
+            "SELECT /* open",
+            "SELECT 1\0",
+        ],
+    );
+}
+
+#[test]
+fn questions_about_the_statement_before() {
+    use super::diagnostics::{INSERT_ID, ROWS, WARNINGS};
+    for (sql, bits) in [
+        ("SHOW WARNINGS", WARNINGS),
+        ("SHOW COUNT(*) WARNINGS", WARNINGS),
+        ("SHOW ERRORS LIMIT 1", WARNINGS),
+        ("SELECT @@warning_count", WARNINGS),
+        ("SELECT FOUND_ROWS()", ROWS),
+        ("SELECT ROW_COUNT()", ROWS),
+        ("SELECT LAST_INSERT_ID() AS id;", INSERT_ID),
+        ("SELECT last_insert_id()", INSERT_ID),
+        ("SELECT @@identity", INSERT_ID),
+        ("SELECT @@session.last_insert_id", INSERT_ID),
+    ] {
+        let class = classify(sql.as_bytes(), Mode::default());
+        assert_eq!((class.kind, class.diagnostics, class.pin), (Kind::Diagnostics, bits, None), "{sql}");
+    }
+    let class = classify(b"INSERT INTO c VALUES (LAST_INSERT_ID(), 1)", Mode::default());
+    assert_eq!((class.kind, class.diagnostics, class.pin), (Kind::Write, INSERT_ID, None));
+    assert!(classify(b"SELECT SQL_CALC_FOUND_ROWS 1", Mode::default()).calc_found_rows);
+}
+
+#[test]
+fn the_session_s_mode_changes_the_class() {
+    let no_escapes = Mode { no_backslash_escapes: true, ..Mode::default() };
+    let sql = br"SELECT '\' INTO OUTFILE 'x";
+    assert_eq!(classify(sql, Mode::default()).pin, None);
+    assert_eq!(classify(sql, no_escapes).kind, Kind::Unknown);
+    let ansi = Mode { ansi_quotes: true, ..Mode::default() };
+    assert_eq!(classify(br#"SELECT "f"(1)"#, ansi).pin, Some(Pin::UnknownFunction));
+    let ignore_space = Mode { ignore_space: true, ..Mode::default() };
+    assert!(classify(b"SELECT COUNT (*) FROM t", ignore_space).is_read());
+}
+
+proptest::proptest! {
+    #[test]
+    fn nothing_makes_it_panic(sql: Vec<u8>) {
+        classify(&sql, Mode::default());
+    }
+
+    #[test]
+    fn whatever_stands_around_it_a_locking_word_is_never_missed(before in "[a-z0-9 ,.=]{0,40}", after in "[a-z0-9 ,.=]{0,40}") {
+        for what in ["FOR UPDATE", "INTO OUTFILE 'x'", "LOCK IN SHARE MODE", "; DELETE FROM t"] {
+            let sql = format!("SELECT {before} x {what} {after}");
+            let class = classify(sql.as_bytes(), Mode::default());
+            assert!(!class.is_read(), "{sql}");
+        }
+    }
+}
