@@ -4,6 +4,7 @@
 //! how many there are), and what is worth being sure of before a statement leaves.
 
 use std::cell::OnceCell;
+use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -16,7 +17,6 @@ use crate::config::model::{MysqlUser, Splitter};
 use crate::guard::{AddressRules, Source};
 
 /// One account.
-#[derive(Debug)]
 pub struct Account {
     name: Vec<u8>,
     verifier: Verifier,
@@ -26,6 +26,12 @@ pub struct Account {
     schemas: Vec<Vec<u8>>,
     read_only: bool,
     clients_max: usize,
+}
+
+impl fmt::Debug for Account {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Account").field("name", &String::from_utf8_lossy(&self.name)).finish_non_exhaustive()
+    }
 }
 
 /// All of them; 0 is the splitter's own user.
@@ -117,6 +123,13 @@ impl Account {
     pub fn may_run(&self, class: &Class) -> bool {
         !self.read_only || changes_nothing(class)
     }
+
+    /// Whether a statement of this class could select a database without being seen to, and may not.
+    pub fn may_hide_a_choice(&self, class: &Class) -> bool {
+        let hides =
+            matches!(class.pin, Some(Pin::MultiStatement | Pin::TextPrepare | Pin::ExecutableComment | Pin::Unknown));
+        hides && self.has_schemas()
+    }
 }
 
 /// Nothing but the session itself changes by it, whatever the servers hold.
@@ -181,6 +194,7 @@ mod tests {
             "ROLLBACK",
             "SET @a = 1",
             "SELECT @a",
+            "SET sql_mode = DEFAULT, @b = 2",
             "SELECT COUNT(*) FROM t",
             "SELECT LAST_INSERT_ID()",
             "SHOW WARNINGS",
@@ -219,6 +233,13 @@ mod tests {
             "HANDLER t OPEN",
             "KILL 1",
             "what is this",
+            "SELECT @a, f()",
+            "SET @a = f()",
+            "SELECT @a, s.nextval",
+            "SELECT @a := 1, NEXT VALUE FOR s",
+            "SET NAMES utf8mb4, PASSWORD = PASSWORD('x')",
+            "SET @a = 1, PASSWORD = 'x'",
+            "SET NAMES utf8mb4, DEFAULT ROLE r",
             "SET STATEMENT max_statement_time=1 FOR DELETE FROM t",
         ];
         for (statements, expect) in [(&yes[..], true), (&no[..], false)] {

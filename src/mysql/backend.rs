@@ -432,7 +432,10 @@ impl Backend {
         let row = self.row(b"SELECT LAST_INSERT_ID()").await?;
         let value = row.first().and_then(Option::as_deref).and_then(|v| std::str::from_utf8(v).ok()?.parse().ok());
         let value = value.ok_or(ProtocolError::Malformed("LAST_INSERT_ID()"))?;
-        carry.insert_id.set(InsertId::Known(value));
+        // The session may have been reset meanwhile, or have got another one elsewhere.
+        if !carry.gone.get() && carry.insert_id.get() == InsertId::At(self.id) {
+            carry.insert_id.set(InsertId::Known(value));
+        }
         self.insert_id = Some(value);
         Ok(())
     }

@@ -37,6 +37,8 @@ const COMMAND_BYTES_MAX: usize = 80 << 20;
 const INPUT_BYTES: usize = 2 << 10;
 /// Buffers larger than this are not kept between commands.
 const KEPT_BYTES_MAX: usize = 256 << 10;
+/// How long a client may take to hear that TLS ends.
+const GOODBYE_TIMEOUT: Duration = Duration::from_secs(1);
 /// Prepared statements of one client (`max_prepared_stmt_count` has the same purpose in servers).
 const STATEMENTS_MAX: usize = 8192;
 /// Bytes of their texts together.
@@ -57,6 +59,8 @@ pub struct Wire {
     /// The connection.
     pub stream: Transport,
     input: Vec<u8>,
+    /// Bytes of `input` that are used.
+    start: usize,
     /// For the next packet during the login.
     pub next_sequence_id: u8,
 }
@@ -71,7 +75,7 @@ enum Next {
 impl Wire {
     /// Nothing read yet.
     pub fn new(stream: Transport) -> Wire {
-        Wire { stream, input: Vec::new(), next_sequence_id: 0 }
+        Wire { stream, input: Vec::new(), start: 0, next_sequence_id: 0 }
     }
 
     /// Sends all of `out`.
@@ -97,10 +101,12 @@ impl Wire {
     /// One message of the login, headers included.
     pub async fn login_packet(&mut self, sequence_id: u8) -> io::Result<Vec<u8>> {
         loop {
-            match message_bytes(&self.input, sequence_id, LOGIN_PACKET_MAX) {
+            match message_bytes(self.available(), sequence_id, LOGIN_PACKET_MAX) {
                 Ok(Some(len)) => {
                     self.next_sequence_id = sequence_id.wrapping_add(1);
-                    return Ok(self.input.drain(..len).collect());
+                    let message = self.available()[..len].to_vec();
+                    self.consume(len);
+                    return Ok(message);
                 }
                 Ok(None) => self.fill().await?,
                 Err(_) => return Err(io::ErrorKind::InvalidData.into()),
@@ -110,18 +116,19 @@ impl Wire {
 
     /// Lets the client make a TLS session. What it has sent of it already is part of it.
     pub(super) async fn begin_tls(&mut self, settings: &Arc<ServerConfig>) -> io::Result<()> {
-        let first = std::mem::take(&mut self.input);
+        let first = self.take_available();
         self.stream.accept_tls(settings, first).await
     }
 
     /// Packets are compressed from now on.
     pub(super) fn pack(&mut self, algorithm: Algorithm) {
-        let first = std::mem::take(&mut self.input);
+        let first = self.take_available();
         self.stream.pack(algorithm, first);
     }
 
     async fn fill(&mut self) -> io::Result<()> {
         let mut input = std::mem::take(&mut self.input);
+        drop(input.drain(..std::mem::take(&mut self.start)));
         if input.len() == input.capacity() {
             input.reserve_exact(input.len().max(INPUT_BYTES));
         }
@@ -136,10 +143,10 @@ impl Wire {
     /// Waits for a complete command.
     async fn next_command(&mut self, client: &Client) -> Result<Next, ProtocolError> {
         loop {
-            if let Some(len) = message_bytes(&self.input, 0, COMMAND_BYTES_MAX)? {
+            if let Some(len) = message_bytes(self.available(), 0, COMMAND_BYTES_MAX)? {
                 return Ok(Next::Command(len));
             }
-            let drains = self.input.is_empty() && !client.session.in_transaction();
+            let drains = self.available().is_empty() && !client.session.in_transaction();
             let (splitter, place) = (Rc::clone(&client.splitter), client.place);
             let mut fill = pin!(timeout(splitter.config().client_timeout, self.fill()));
             let end = std::future::poll_fn(|cx| {
@@ -160,15 +167,37 @@ impl Wire {
     /// Moves the command at the front of the input to `request`; without a copy when nothing else has arrived.
     fn take_command(&mut self, len: usize, request: &mut Vec<u8>) {
         request.clear();
-        if self.input.len() == len {
+        if self.start == 0 && self.input.len() == len {
             if request.capacity() > KEPT_BYTES_MAX {
                 *request = Vec::new();
             }
             std::mem::swap(&mut self.input, request);
         } else {
-            request.extend_from_slice(&self.input[..len]);
-            self.input.drain(..len);
+            request.extend_from_slice(&self.available()[..len]);
+            self.consume(len);
         }
+    }
+
+    /// Received and not used yet.
+    fn available(&self) -> &[u8] {
+        &self.input[self.start..]
+    }
+
+    fn consume(&mut self, bytes: usize) {
+        self.start += bytes;
+        if self.start == self.input.len() {
+            self.start = 0;
+            self.input.clear();
+            if self.input.capacity() > KEPT_BYTES_MAX {
+                self.input = Vec::new();
+            }
+        }
+    }
+
+    fn take_available(&mut self) -> Vec<u8> {
+        let mut input = std::mem::take(&mut self.input);
+        drop(input.drain(..std::mem::take(&mut self.start)));
+        input
     }
 }
 
@@ -267,6 +296,7 @@ impl Client {
         if self.session.state.schema.is_none() {
             return Ok(());
         }
+        let mut trouble = None;
         let server = self.splitter.pick_replica(None, None, 0);
         for server in server.into_iter().chain([0]) {
             let lease = Lease::borrow(&self.splitter, server, self.wish(true), &self.carry).await;
@@ -285,10 +315,11 @@ impl Client {
                 Ok(()) => return Ok(()),
                 // A replica may not know a fresh database yet.
                 Err(BackendError::Refused(code, message)) if server == 0 => return Err((code, message)),
-                Err(_) => {}
+                Err(error) => trouble = Some(error.to_string()),
             }
         }
-        Err((UNREACHABLE, format!("the primary {} does not answer", self.splitter.shared.address(0))))
+        let address = self.splitter.shared.address(0);
+        Err((UNREACHABLE, format!("the primary {address} does not let us in: {}", trouble.unwrap_or_default())))
     }
 
     /// Serves commands until the client leaves.
@@ -315,6 +346,7 @@ impl Client {
             }
         }
         self.release_held();
+        let _ = timeout(GOODBYE_TIMEOUT, wire.stream.say_goodbye()).await;
     }
 
     async fn goodbye(&mut self, wire: &Wire, sequence_id: u8, code: u16, message: &str) -> Result<(), End> {
@@ -362,7 +394,8 @@ impl Client {
 
     async fn command(&mut self, wire: &mut Wire) -> Result<(), End> {
         let Some(&code) = self.request.get(HEADER_BYTES) else {
-            return self.reply_error(wire, 1835, b"HY000", "Malformed communication packet").await;
+            // Nobody means that, and a few compressed bytes can be millions of it.
+            return self.goodbye(wire, 1, 1835, "Malformed communication packet").await;
         };
         let local = Class { kind: Kind::Local, pin: None, ..Class::UNKNOWN };
         match code {
@@ -412,7 +445,15 @@ impl Client {
             );
             return Some((1290, b"HY000", text));
         }
-        if class.kind != Kind::Use || !account.has_schemas() {
+        if account.may_hide_a_choice(class) {
+            let text = format!(
+                "user '{name}' may select some databases alone (schemas in the splitter's config): a statement that could hide its choice was not executed"
+            );
+            return Some((1044, b"42000", text));
+        }
+        // What is executed was looked at when it was prepared.
+        let is_execution = self.request.get(HEADER_BYTES) == Some(&command::STMT_EXECUTE);
+        if class.kind != Kind::Use || !account.has_schemas() || is_execution {
             return None;
         }
         let body = self.request.get(HEADER_BYTES + 1..).unwrap_or_default();
@@ -564,12 +605,14 @@ impl Client {
             return self.goodbye(wire, 1, 1835, "Malformed communication packet").await;
         };
         let schema = self.splitter.schema_of(&login);
-        match self.splitter.change_user(wire, login.user, schema.as_deref()).await {
-            Ok(account) => self.account = account,
+        // As in servers: nothing of the session is left, whoever comes of it.
+        self.reset();
+        match self.splitter.change_user(wire, login.user, schema.as_deref(), self.account.account()).await {
+            Ok(Some(account)) => self.account = account,
+            Ok(None) => {}
             Err(Some((code, message))) => return self.goodbye(wire, wire.next_sequence_id, code, &message).await,
             Err(None) => return Err(End),
         }
-        self.reset();
         (self.key.collation, self.key.account) = (login.collation, self.account.account());
         let token = self.session.token.clone();
         self.session = Session::new(schema, self.splitter.shared.mode(), login.collation, self.capabilities);

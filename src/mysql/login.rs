@@ -18,9 +18,10 @@ use super::protocol::greeting::Greeting;
 use super::protocol::login::Login;
 use super::protocol::packet::HEADER_BYTES;
 use super::protocol::response::{OkPacket, UNREACHABLE};
-use super::serve::Splitter;
+use super::serve::{LOGIN_TIMEOUT, Splitter};
 use super::session::first_status;
 use super::statement::sql_state;
+use crate::runtime::time::timeout;
 
 /// Why a client is not let in.
 pub(super) enum Refusal {
@@ -73,6 +74,7 @@ impl Splitter {
             bytes: login.answer.to_vec(),
         });
         let account = self.authenticate(wire, login.user, begun, answer, peer).await?;
+        let account = self.seat(account, login.user)?;
         let schema = self.schema_of(&login);
         self.allow_schema(account.account(), schema.as_deref(), login.user, peer)?;
         let algorithm = self.compression(&login);
@@ -158,7 +160,7 @@ impl Splitter {
         begun: Option<Method>,
         answer: Option<Answer>,
         peer: Option<SocketAddr>,
-    ) -> Result<Place, Refusal> {
+    ) -> Result<u16, Refusal> {
         let known = self.accounts.find(user).filter(|(_, account)| account.admits(peer));
         let stranger = Verifier::Password(rand::random::<[u8; 16]>().to_vec());
         let verifier = known.map_or(&stranger, |(_, account)| account.verifier());
@@ -174,23 +176,30 @@ impl Splitter {
                 ask(wire, method).await?
             }
         };
+        // For an empty password some clients send a zero byte.
+        let is_empty = matches!(&answer.bytes[..], [] | [0]);
         let proof = verifier.check(answer.method, &answer.nonce, &answer.bytes);
         let Some(((number, account), proof)) = known.zip(proof) else {
-            return Err(denied(user, peer, answer.bytes.is_empty()));
+            return Err(denied(user, peer, is_empty));
         };
         account.learn(&proof);
-        let place = Place::take(&self.shared, number, account.clients_max()).ok_or_else(|| {
-            let (user, max) = (String::from_utf8_lossy(user), account.clients_max());
-            let text = format!("User '{user}' has exceeded the 'max_user_connections' resource (current value: {max})");
-            Refusal::Error(1226, b"42000", text)
-        })?;
-        if answer.method == Method::CachingSha2 && !answer.bytes.is_empty() {
+        if answer.method == Method::CachingSha2 && !is_empty {
             let mut out = Vec::with_capacity(8);
             put_more(&mut out, wire.next_sequence_id, &[sha2::FAST_SUCCESS]);
             wire.next_sequence_id = wire.next_sequence_id.wrapping_add(1);
             wire.send(out).await?;
         }
-        Ok(place)
+        Ok(number)
+    }
+
+    /// A place among the clients of an account.
+    fn seat(&self, number: u16, user: &[u8]) -> Result<Place, Refusal> {
+        let max = self.accounts.get(number).clients_max();
+        Place::take(&self.shared, number, max).ok_or_else(|| {
+            let user = String::from_utf8_lossy(user);
+            let text = format!("User '{user}' has exceeded the 'max_user_connections' resource (current value: {max})");
+            Refusal::Error(1226, b"42000", text)
+        })
     }
 
     /// Whether an account may have this database selected.
@@ -211,19 +220,24 @@ impl Splitter {
         }
     }
 
-    /// Logs a connected client on again (COM_CHANGE_USER). `Err`: number and text for the client, which is then
-    /// disconnected, or nothing when it is gone.
+    /// Logs a connected client on again (COM_CHANGE_USER); `None`: as who it was. `Err`: number and text for the client, which
+    /// is then disconnected, or nothing when it is gone.
     pub(super) async fn change_user(
         &self,
         wire: &mut Wire,
         user: &[u8],
         schema: Option<&[u8]>,
-    ) -> Result<Place, Option<(u16, String)>> {
+        present: u16,
+    ) -> Result<Option<Place>, Option<(u16, String)>> {
         wire.next_sequence_id = 1;
         let peer = wire.stream.peer_addr();
-        let place = self.authenticate(wire, user, None, None, peer).await;
-        let allowed = place.and_then(|place| self.allow_schema(place.account(), schema, user, peer).map(|()| place));
-        match allowed {
+        let changed = async {
+            let account = self.authenticate(wire, user, None, None, peer).await?;
+            self.allow_schema(account, schema, user, peer)?;
+            // Its place is taken already.
+            if account == present { Ok(None) } else { self.seat(account, user).map(Some) }
+        };
+        match timeout(LOGIN_TIMEOUT, changed).await.unwrap_or(Err(Refusal::Silent)) {
             Ok(place) => Ok(place),
             Err(Refusal::Error(code, _, message)) => Err(Some((code, message))),
             Err(Refusal::Silent) => Err(None),

@@ -30,7 +30,7 @@ use crate::runtime::time::{sleep, timeout};
 use crate::tls::{Offer, TlsError};
 
 /// From accept to the end of the login.
-const LOGIN_TIMEOUT: Duration = Duration::from_secs(10);
+pub(super) const LOGIN_TIMEOUT: Duration = Duration::from_secs(10);
 /// A server that refused a connection is not tried for reads for so long.
 const SUSPECT_TIME: Duration = Duration::from_secs(1);
 

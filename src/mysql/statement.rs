@@ -20,7 +20,6 @@ use super::shared::Health;
 use super::sql::{Class, Kind, Pin, diagnostics};
 use crate::config::model::CausalReads;
 use crate::metrics::TraceEvent;
-use crate::runtime::net::Peek;
 use crate::runtime::time::{sleep, timeout};
 
 /// Bytes for the client are sent on as soon as so many are there.
@@ -640,7 +639,7 @@ impl Client {
             if let Ok(done) = timeout(LOOK_INTERVAL, work.as_mut()).await {
                 return Ok(done);
             }
-            if wire.stream.peek() == Peek::Closed {
+            if wire.stream.has_hung_up() {
                 return Err(Abandoned::ClientGone);
             }
             if movable && self.splitter.shared.server(server).health() == Health::Down {

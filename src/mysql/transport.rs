@@ -7,12 +7,14 @@ use std::cell::RefCell;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustls::{ClientConfig, ServerConfig};
 use rustls_pki_types::ServerName;
 
 use super::protocol::compressed::{Algorithm, Frames};
 use crate::runtime::net::{Peek, Stream};
+use crate::runtime::time::sleep;
 use crate::tls::{Outbound, Session, TlsError};
 
 /// Plaintext that is encrypted before it is sent: a few records.
@@ -20,6 +22,8 @@ const PIECE_BYTES_MAX: usize = 48 << 10;
 /// Ciphertext asked for at once in a handshake, and beyond the plaintext that is wanted.
 const HANDSHAKE_BYTES: usize = 4 << 10;
 const RECORD_OVERHEAD: usize = 64;
+/// Buffers larger than this are not kept.
+const KEPT_BYTES_MAX: usize = 64 << 10;
 /// What is compressed before it is sent: the worker has others to serve between.
 const PACKED_BYTES_MAX: usize = 64 << 10;
 
@@ -237,6 +241,11 @@ impl Transport {
         if self.has_bytes() { Peek::Bytes } else { self.stream.peek() }
     }
 
+    /// The other side has closed, as far as that can be told without reading on.
+    pub fn has_hung_up(&self) -> bool {
+        self.peek() == Peek::Closed || self.stream.breaker().has_hung_up()
+    }
+
     /// Says that nothing more will come, where TLS has a word for it. Whether it is heard is of no use to us.
     pub async fn say_goodbye(&self) {
         if let Some(secure) = &self.secure {
@@ -251,7 +260,7 @@ impl Packed {
     async fn read(&self, transport: &Transport, mut buffer: Vec<u8>) -> (io::Result<usize>, Vec<u8>) {
         let before = buffer.len();
         loop {
-            buffer.append(&mut self.plain.borrow_mut());
+            take(&self.plain, &mut buffer);
             if buffer.len() > before {
                 return (Ok(buffer.len() - before), buffer);
             }
@@ -261,8 +270,15 @@ impl Packed {
                 return (Err(io::Error::new(io::ErrorKind::InvalidData, error.to_string())), buffer);
             }
             if !self.plain.borrow().is_empty() {
-                self.incoming.replace(input);
+                if !input.is_empty() {
+                    self.incoming.replace(input);
+                    // Others have their turn between two such.
+                    sleep(Duration::from_millis(1)).await;
+                }
                 continue;
+            }
+            if input.is_empty() && input.capacity() > KEPT_BYTES_MAX {
+                input = Vec::new();
             }
             input.reserve(HANDSHAKE_BYTES);
             let (result, input) = transport.read_bytes(input).await;
@@ -279,7 +295,7 @@ impl Secure {
         let before = buffer.len();
         assert!(before < buffer.capacity(), "read into a full buffer");
         loop {
-            buffer.append(&mut self.plain.borrow_mut());
+            take(&self.plain, &mut buffer);
             if buffer.len() > before {
                 return (Ok(buffer.len() - before), buffer);
             }
@@ -316,6 +332,15 @@ impl Secure {
             stream.write_all(cipher).await.0?;
         }
         Ok(())
+    }
+}
+
+/// Moves what is in `plain` behind `buffer`; an idle connection keeps no large memory.
+fn take(plain: &RefCell<Vec<u8>>, buffer: &mut Vec<u8>) {
+    let mut plain = plain.borrow_mut();
+    buffer.append(&mut plain);
+    if plain.capacity() > KEPT_BYTES_MAX {
+        *plain = Vec::new();
     }
 }
 

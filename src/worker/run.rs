@@ -193,9 +193,12 @@ pub(crate) async fn run(seat: Seat) {
                 handover::look_again(&lasting);
             }
             Control::Certificates(materials) => {
-                let renewed = renew(&lasting.current(), &materials.listeners);
-                if let Err(error) = renewed.and_then(|()| renew_splitters(&splitters, &materials)) {
-                    tracing::error!(worker = index, %error, "new certificates cannot be used");
+                for renewed in
+                    [renew(&lasting.current(), &materials.listeners), renew_splitters(&splitters, &materials)]
+                {
+                    if let Err(error) = renewed {
+                        tracing::error!(worker = index, %error, "new certificates cannot be used");
+                    }
                 }
             }
             Control::Reload(reload) => {

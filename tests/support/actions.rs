@@ -173,9 +173,13 @@ pub(crate) const REQUESTS: &[(&str, &str, Fields, &str, u16, &str)] = &[
     ("TRACE", "/", &[], "", 405, ""),
 ];
 
-/// Fields that belong to one connection, differ by design, or tell the time.
+/// Fields that belong to one connection, differ by design (`Trailer` goes to clients of HTTP/1 that read trailers), or tell the
+/// time.
 pub(crate) fn is_compared(name: &str) -> bool {
-    !matches!(name, "date" | "connection" | "keep-alive" | "transfer-encoding" | "content-length" | "x-request-id")
+    !matches!(
+        name,
+        "date" | "connection" | "keep-alive" | "transfer-encoding" | "content-length" | "x-request-id" | "trailer"
+    )
 }
 
 /// The content without its coding. Where an encoder ends a block may depend on how the bytes came to it.

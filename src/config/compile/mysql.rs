@@ -15,6 +15,9 @@ use crate::mysql::protocol::auth::{Method, Verifier};
 use crate::runtime::net::Address;
 use crate::tls::{Offer, certificate};
 
+/// Further accounts of a splitter: they are looked through at each login.
+const USERS_MAX: usize = 1024;
+
 /// Compiles one splitter of a file.
 pub(super) fn compile(name: &str, section: &Section<'_>) -> Splitter {
     let mut splitter = splitter_settings(name, section);
@@ -67,6 +70,10 @@ fn users<'a>(splitter: &Section<'a>, main: &str) -> Vec<MysqlUser> {
             Vec::new()
         }
     };
+    if entries.len() > USERS_MAX {
+        splitter.bad_value("users", format!("there are {} of them: at most {USERS_MAX} are taken", entries.len()));
+        return Vec::new();
+    }
     let mut users: Vec<MysqlUser> = Vec::with_capacity(entries.len());
     for section in &entries {
         let Some(user) = user(section) else { continue };

@@ -22,7 +22,9 @@ fn cgi(protocol: &str, lines: &str) -> Cgi {
 fn protocols_and_their_idle_connections() {
     for (protocol, form) in [("fastcgi", Form::FastCgi), ("uwsgi", Form::Uwsgi), ("scgi", Form::Scgi)] {
         for (lines, expect) in [("", 0), ("keep_idle = 3", if form == Form::FastCgi { 3 } else { 0 })] {
-            let text = format!("[upstream.u]\nservers = \"127.0.0.1:1\"\nprotocol = \"{protocol}\"\n{lines}\n{BASE}");
+            let route = route("path = \"/\"\nproxy = \"u\"\ncgi = \"/srv/www\"");
+            let text =
+                format!("{route}[upstream.u]\nservers = \"127.0.0.1:1\"\nprotocol = \"{protocol}\"\n{lines}\n{BASE}");
             let upstream = &config(&text).upstreams[0];
             assert_eq!(
                 (upstream.protocol, upstream.keep_idle),

@@ -19,7 +19,9 @@ const PIECE_BYTES_MAX: usize = 256 << 10;
 /// More does not make much smaller, and takes long.
 const ZLIB_LEVEL: u32 = 3;
 /// So much of what a peer sent is unpacked at once: a few bytes can be 16 MiB, and many of them are taken one after the other.
-const UNPACKED_BYTES: usize = 1 << 20;
+const UNPACKED_BYTES: usize = 256 << 10;
+/// The same for many frames with little in them.
+const FRAMES_AT_ONCE_MAX: usize = 64;
 /// What a client may ask for with zstd; the same.
 const ZSTD_LEVEL_MAX: i32 = 6;
 
@@ -74,16 +76,20 @@ impl Frames {
     /// At most one frame is waited for and one is decompressed at a time: 16 MiB each, by the format. Errors: `Malformed`
     /// when a frame does not hold what it says.
     pub fn receive(&mut self, input: &mut Vec<u8>, plain: &mut Vec<u8>) -> Result<(), ProtocolError> {
-        let (mut used, before) = (0, plain.len());
+        let (mut used, before, mut frames) = (0, plain.len(), 0);
+        // Made for the first one that needs it, and good for all.
+        let mut stream = None;
         while plain.len() - before < UNPACKED_BYTES
+            && frames < FRAMES_AT_ONCE_MAX
             && let Some(header) = Header::decode(&input[used..])
         {
             let begin = used + HEADER_BYTES;
             let Some(content) = input.get(begin..begin + header.content_bytes) else { break };
             match header.plain_bytes {
                 0 => plain.extend_from_slice(content),
-                bytes => self.decompress(content, bytes, plain)?,
+                bytes => self.decompress(content, bytes, &mut stream, plain)?,
             }
+            frames += 1;
             used = begin + header.content_bytes;
             self.sequence_id = header.sequence_id.wrapping_add(1);
         }
@@ -91,14 +97,21 @@ impl Frames {
         Ok(())
     }
 
-    fn decompress(&self, content: &[u8], bytes: usize, plain: &mut Vec<u8>) -> Result<(), ProtocolError> {
+    fn decompress(
+        &self,
+        content: &[u8],
+        bytes: usize,
+        stream: &mut Option<Decompress>,
+        plain: &mut Vec<u8>,
+    ) -> Result<(), ProtocolError> {
         let malformed = ProtocolError::Malformed("compressed packet");
         let before = plain.len();
         plain.resize(before + bytes, 0);
         let room = &mut plain[before..];
         let is_whole = match self.algorithm {
             Algorithm::Zlib => {
-                let mut stream = Decompress::new(true);
+                let stream = stream.get_or_insert_with(|| Decompress::new(true));
+                stream.reset(true);
                 let status = stream.decompress(content, room, FlushDecompress::Finish);
                 matches!(status, Ok(Status::StreamEnd)) && stream.total_out() == bytes as u64
             }
@@ -236,7 +249,9 @@ mod tests {
                     input.extend_from_slice(piece);
                     receiver.receive(&mut input, &mut plain).expect("sound");
                 }
-                receiver.receive(&mut input, &mut plain).expect("sound");
+                while !input.is_empty() {
+                    receiver.receive(&mut input, &mut plain).expect("sound");
+                }
                 prop_assert!(plain == sent && input.is_empty());
             }
         }

@@ -138,6 +138,7 @@ enum Name<'a> {
 enum Behind {
     Text,
     Closing,
+    Comma,
     Other,
 }
 
@@ -219,8 +220,11 @@ pub fn classify(sql: &[u8], mode: Mode) -> Class {
 }
 
 impl<'a> Scan<'a> {
+    /// The first reason counts, but for a user variable, which hides none behind it.
     fn pin(&mut self, pin: Pin) {
-        self.class.pin.get_or_insert(pin);
+        if matches!(self.class.pin, None | Some(Pin::UserVariable)) {
+            self.class.pin = Some(pin);
+        }
     }
 
     /// The statement is no read after all.
@@ -243,6 +247,7 @@ impl<'a> Scan<'a> {
         let now = match token {
             Token::Text => Behind::Text,
             Token::Sign(b')') => Behind::Closing,
+            Token::Sign(b',') => Behind::Comma,
             _ => Behind::Other,
         };
         let behind = std::mem::replace(&mut self.behind, now);
@@ -299,7 +304,7 @@ impl<'a> Scan<'a> {
             self.pin(Pin::UnknownFunction);
         }
         if !after_dot {
-            self.keyword(word);
+            self.keyword(word, behind);
         }
         self.system_schema(word);
         // Behind a dot even a reserved word is a name.
@@ -375,11 +380,11 @@ impl<'a> Scan<'a> {
     }
 
     /// A bare word that is not the first one and not behind a dot.
-    fn keyword(&mut self, word: &'a [u8]) {
+    fn keyword(&mut self, word: &'a [u8], behind: Behind) {
         match self.form {
             Form::Select | Form::Explain => self.keyword_of_read(word),
             Form::Show => self.keyword_of_show(word),
-            Form::Set => self.keyword_of_set(word),
+            Form::Set => self.keyword_of_set(word, behind),
             Form::Insert => {
                 if is_any(word, &["VALUES", "VALUE", "SELECT", "SET", "WITH"]) {
                     self.in_values = true;
@@ -459,8 +464,9 @@ impl<'a> Scan<'a> {
         }
     }
 
-    fn keyword_of_set(&mut self, word: &'a [u8]) {
-        if self.words == 1 {
+    fn keyword_of_set(&mut self, word: &'a [u8], behind: Behind) {
+        // Whatever may stand first may also stand behind a comma.
+        if self.words == 1 || behind == Behind::Comma {
             if is_any(word, &["STATEMENT", "ROLE", "RESOURCE"]) {
                 self.pin(Pin::Setting);
             } else if is_any(word, &["PASSWORD", "DEFAULT"]) {

@@ -112,7 +112,8 @@ impl Forward<'_> {
             false => {
                 // A request body that is streamed is not repeated, whatever became of the connection.
                 outgoing.is_kept.set(false);
-                self.exchange_streamed(client, fields, outgoing.kind.get(), at).await
+                // Boxed: every request would carry its size.
+                Box::pin(self.exchange_streamed(client, fields, outgoing.kind.get(), at)).await
             }
         };
         if let Some(reply) = reply {

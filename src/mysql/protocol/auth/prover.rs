@@ -78,7 +78,7 @@ impl From<ProtocolError> for AuthError {
 }
 
 /// What to do next.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(PartialEq, Eq)]
 pub enum Step {
     /// Send this as the payload of the next packet.
     Answer(Vec<u8>),
@@ -86,6 +86,17 @@ pub enum Step {
     Wait,
     /// This is the end of the login, OK or ERR, and the caller's to read.
     End,
+}
+
+/// Without the answer, which may be the password.
+impl fmt::Debug for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Step::Answer(_) => "Answer(..)",
+            Step::Wait => "Wait",
+            Step::End => "End",
+        })
+    }
 }
 
 /// One login.
