@@ -207,6 +207,41 @@ fn nothing_but_scripts_runs() {
     assert_eq!(client.ask(get("/admin")).status, 301, "links in it would lead elsewhere");
 }
 
+/// As in nginx, whose `index` and `try_files` look for a location anew.
+#[test]
+fn a_script_that_is_found_for_a_path_keeps_the_rules_of_its_own() {
+    let scripts = [("index.php", FRONT), ("uploads/2024/index.php", "<?php echo 'EVIL';"), ("admin/index.php", ECHO)];
+    let Some(php) = Php::start("", &scripts) else { return };
+    let rule = "[[site.main.route]]\nregex = \"^/uploads/.*\\\\.php\"\nrespond = { status = 403 }\n";
+    let all = "[[site.main.route]]\npath = \"/\"\nproxy = \"php\"\ncgi = { root = \"$ROOT\", fallback = \"/index.php\" }\n";
+    let below = "[[site.main.route]]\npath = \"/app/\"\nproxy = \"php\"\nrewrite = \"/$1\"\n\
+                 cgi = { root = \"$ROOT\", fallback = \"/index.php\" }\n\
+                 [[site.main.route]]\nregex = \"^/app/uploads/.*\\\\.php\"\nrespond = { status = 403 }\n";
+    let behind = "[[site.main.route]]\npath = \"/\"\nfiles = { root = \"$ROOT\", fallback = \"@front\" }\n\
+                  [[site.main.route]]\nregex = \"\\\\.php(/|$)\"\nproxy = \"php\"\ncgi = \"$ROOT\"\n\
+                  [[site.main.route]]\nname = \"front\"\nproxy = \"php\"\ncgi = { root = \"$ROOT\", fallback = \"/index.php\" }\n";
+    let moved = "[[site.main.route]]\npath = \"/blog/\"\nproxy = \"php\"\ncgi = { root = \"$ROOT\", fallback = \"/admin/index.php\" }\n";
+    for routes in [format!("{rule}{all}"), format!("{rule}{behind}")] {
+        let server = start(Driver::Auto, &php, "", &routes);
+        let mut client = server.connect();
+        for path in ["/uploads/2024/", "/uploads/2024/?x", "/uploads/2024/index.php", "/uploads/%32024/"] {
+            let answer = client.ask(get(path));
+            assert_eq!((answer.status, answer.text().contains("EVIL")), (403, false), "{path}");
+        }
+        assert_eq!(client.ask(get("/admin/?tab=1")).text(), "/admin/index.php||tab=1|");
+        assert_eq!(client.ask(post("/admin/?tab=1", "content")).text(), "/admin/index.php||tab=1|content");
+        assert_eq!(client.ask(get("/a%20post?p=1")).text(), "front|/index.php|/a%20post?p=1");
+    }
+    let server = start(Driver::Auto, &php, "", &format!("{all}{below}"));
+    let mut client = server.connect();
+    assert_eq!(client.ask(get("/app/uploads/2024/")).status, 403);
+    assert_eq!(client.ask(get("/app/admin/?tab")).text(), "/admin/index.php||tab|");
+    assert_eq!(client.ask(get("/app/a?b")).text(), "front|/index.php|/app/a?b");
+    let deny = "[[site.main.route]]\npath = \"/admin/\"\naccess = \"deny all\"\nrespond = {}\n";
+    let server = start(Driver::Auto, &php, "", &format!("{moved}{deny}"));
+    assert_eq!(server.connect().ask(get("/blog/x")).status, 403, "the fallback, too");
+}
+
 const HASH: &str = "<?php $c = hash_init('sha256'); $n = 0; $in = fopen('php://input', 'r'); \
                     while (($d = fread($in, 65536)) !== false && $d !== '') { hash_update($c, $d); $n += strlen($d); } \
                     echo $n, ' ', hash_final($c);";

@@ -48,6 +48,7 @@ fn furnish(folder: &Path) {
         ("www/blog/xmlrpc.php", BLOG),
         ("www/blog/wp-admin/index.php", BLOG),
         ("www/blog/wp-content/uploads/evil.php", BLOG),
+        ("www/blog/wp-content/uploads/2024/index.php", BLOG),
         ("app/dist/index.html", "<p>app</p>"),
         ("app/dist/app.js", "let x = 1;"),
         ("etc/mysql.password", "secret\n"),
@@ -412,9 +413,13 @@ fn php_answers_as_with_nginx() {
     assert_eq!(ask("/wp-admin/?tab=2").body, "/wp-admin/index.php  tab=2 /wp-admin/?tab=2");
     assert_eq!(ask("/wp-admin").status, "301");
     let status = |path: &str, at: usize| curl(&[&format!("http://{}{path}", both[at])]).status;
-    for (path, expect) in
-        [("/xmlrpc.php", "403"), ("/wp-content/uploads/evil.php", "404"), ("/wp-content/uploads/evil.php/x", "404")]
-    {
+    for (path, expect) in [
+        ("/xmlrpc.php", "403"),
+        ("/wp-content/uploads/evil.php", "404"),
+        ("/wp-content/uploads/evil.php/x", "404"),
+        ("/wp-content/uploads/2024/", "404"),
+        ("/wp-content/uploads/2024/index.php", "404"),
+    ] {
         assert_eq!((status(path, 0).as_str(), status(path, 1).as_str()), (expect, expect), "{path}");
     }
 }

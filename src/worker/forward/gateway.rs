@@ -7,17 +7,20 @@ use std::os::unix::ffi::OsStrExt;
 
 use super::outgoing::Outgoing;
 use super::{Forward, NoResponse, give_up};
-use crate::config::model::{Cgi, HostPattern};
+use crate::config::model::{Cgi, HostPattern, PathMatch};
 use crate::files::{FileError, Sought};
 use crate::http::h1::{BodyKind, FieldName};
 use crate::log::AddressText;
 use crate::metrics::ServedBy;
 use crate::proxy::gateway::{Form, Meta, Vars, VarsError, end_content, put_content, put_fields, put_meta, split};
-use crate::util::path::normalize;
+use crate::route::{Origin, Routed};
+use crate::util::path::{encode, normalize};
 use crate::util::template::Encoding;
+use crate::variables::Condition;
 use crate::worker::body::BodyFailure;
 use crate::worker::cx::Cx;
-use crate::worker::exchange::{Acted, Client, abandoned};
+use crate::worker::exchange::{Acted, Client, Instead, Request, abandoned};
+use crate::worker::redirected::Sent;
 
 /// What a request is to such a server.
 pub(super) struct Gateway<'a> {
@@ -41,13 +44,26 @@ pub(super) async fn find<'a>(cx: &Cx<'a>, client: &Client<'_>, form: Form) -> Re
     if cgi.root.is_none() {
         return Ok(Box::new(Gateway { form, cgi, path, script_bytes: 0 }));
     }
-    if let Some((path, script_bytes)) = script(cgi, path)
-        && is_there(cx, client, cgi, &path[..script_bytes]).await?
-    {
-        return Ok(Box::new(Gateway { form, cgi, path, script_bytes }));
+    // Routes are asked about the path that they know: a rewrite of this one has made another one of it for the server alone.
+    let is_rewritten = path != cx.path;
+    if let Some(found) = split(&path, &cgi.split) {
+        let script_bytes = found.script.len();
+        if is_there(cx, client, cgi, &path[..script_bytes]).await? {
+            return Ok(Box::new(Gateway { form, cgi, path, script_bytes }));
+        }
+    } else if !cgi.index.is_empty() && path.ends_with(b"/") {
+        let script = [&path, cgi.index.as_bytes()].concat();
+        if is_there(cx, client, cgi, &script).await? {
+            let asked = if cx.path.ends_with(b"/") { cx.path } else { &path };
+            route_again(cx, client, &[asked, cgi.index.as_bytes()].concat())?;
+            return Ok(Box::new(Gateway { form, cgi, script_bytes: script.len(), path: script }));
+        }
     }
     match &cgi.fallback {
         Some(fallback) if is_there(cx, client, cgi, fallback.as_bytes()).await? => {
+            if !is_rewritten && !is_named(cx, client) {
+                route_again(cx, client, fallback.as_bytes())?;
+            }
             let path = fallback.clone().into_bytes();
             Ok(Box::new(Gateway { form, cgi, script_bytes: path.len(), path }))
         }
@@ -55,18 +71,38 @@ pub(super) async fn find<'a>(cx: &Cx<'a>, client: &Client<'_>, form: Form) -> Re
     }
 }
 
-/// The script that `path` names, or that is the index of the folder that it names, and its length. `None`: neither.
-fn script(cgi: &Cgi, mut path: Vec<u8>) -> Option<(Vec<u8>, usize)> {
-    if let Some(found) = split(&path, &cgi.split) {
-        let script_bytes = found.script.len();
-        return Some((path, script_bytes));
+/// A script that the client has not named is still one that the routes of the site have a say in, as in nginx, whose `index`
+/// and `try_files` look for a location anew: else the index of a folder would run where no script may. `Err`: another route
+/// has it, or one that depends on conditions, and the request goes there with its query.
+fn route_again(cx: &Cx<'_>, client: &Client<'_>, path: &[u8]) -> Result<(), Acted> {
+    let Request { head, bytes, .. } = cx.request;
+    let router = &cx.worker.routers[cx.connection.listener(cx.worker)];
+    let mut is_conditional = false;
+    let routed = router.site(head.host(bytes)).map(|site| {
+        let unknown = |_: &[Condition], _| {
+            is_conditional = true;
+            false
+        };
+        site.route(head.method_text.of(bytes), path, Origin::Internal, unknown)
+    });
+    let here = client.answer.trail.route.map(usize::from);
+    let is_here = matches!(routed, Some(Routed::Found(found)) if Some(found.route) == here);
+    if is_here && !is_conditional {
+        return Ok(());
     }
-    if cgi.index.is_empty() || path.last() != Some(&b'/') {
-        return None;
+    let mut target = Vec::new();
+    encode(path, &mut target);
+    if let Some(query) = head.query(bytes) {
+        target.push(b'?');
+        target.extend_from_slice(query);
     }
-    path.extend_from_slice(cgi.index.as_bytes());
-    let script_bytes = path.len();
-    Some((path, script_bytes))
+    Err(Err(Instead::Go { target, sent: Sent::AsItIs }))
+}
+
+/// The request has come to a named route, which no path leads to: the script that it always runs is its own.
+fn is_named(cx: &Cx<'_>, client: &Client<'_>) -> bool {
+    let (Some(site), Some(route)) = (cx.site, client.answer.trail.route) else { return false };
+    matches!(cx.worker.config.sites[site].routes[usize::from(route)].path, PathMatch::Named(_))
 }
 
 /// Whether the script at `path` is there, as far as anyone is to look.
