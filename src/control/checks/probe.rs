@@ -5,14 +5,14 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::{Duration, SystemTime};
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep, timeout_at};
 
 use super::tls::TlsClient;
 use super::{gateway, http2};
 use crate::config::model::{Health, Probe, Protocol, ProxyVersion, Server, TextProbe};
 use crate::guard::proxy_protocol::{Checksum, Header, encode_v1, encode_v2};
 use crate::proxy::check::{CheckStatus, Conversation, Step, Verdict, answered};
-use crate::runtime::net::{Address, is_own_failure, no_address};
+use crate::runtime::net::{Address, BACKLOG_PAUSE_MAX, is_backlog_full, is_own_failure, no_address};
 
 /// Longest datagram.
 const ANSWER_BYTES_MAX: usize = 65_535;
@@ -62,13 +62,16 @@ impl Prober {
         if let Probe::Datagram(probe) = &health.probe {
             return ask(probe, &address, health.timeout, deadline).await;
         }
-        let mut socket = match timeout_at(deadline, connect(&address)).await {
+        let authority = authority(server, &address);
+        let mut conversation = Conversation::new(&health.probe, &authority);
+        let asks_nothing = self.tls.is_none() && conversation.is_silent();
+        let mut socket = match timeout_at(deadline, connect(&address, asks_nothing)).await {
             Err(_) => {
                 let text = format!("no connection within {:?}", health.timeout);
                 return Err(Verdict::new(CheckStatus::ConnectTimeout, text));
             }
-            // Whoever listens there is alive; it has more to do than it can take on.
-            Ok(Err(error)) if error.kind() == io::ErrorKind::WouldBlock => {
+            // Whoever listens there is alive; it has more to do than it can take on, and nothing is asked of it.
+            Ok(Err(error)) if asks_nothing && is_backlog_full(&address, &error) => {
                 return Ok(Verdict::new(CheckStatus::Connected, "its backlog is full"));
             }
             Ok(connected) => connected.map_err(connect_failed)?,
@@ -96,8 +99,6 @@ impl Prober {
                 }
             };
         }
-        let authority = authority(server, &address);
-        let mut conversation = Conversation::new(&health.probe, &authority);
         if conversation.is_silent() {
             // So that a server of TLS does not take the check for a broken connection.
             drop(timeout_at(deadline, socket.shutdown()).await);
@@ -161,7 +162,18 @@ fn checked_address(health: &Health, server: &Server) -> Address {
     }
 }
 
-async fn connect(address: &Address) -> io::Result<Box<dyn Socket>> {
+/// Connects to `address`. Where the backlog of a Unix socket is full, which takes nobody in who would wait there, it tries again
+/// until it is not; `at_once`: it tells so.
+async fn connect(address: &Address, at_once: bool) -> io::Result<Box<dyn Socket>> {
+    loop {
+        match connect_once(address).await {
+            Err(error) if !at_once && is_backlog_full(address, &error) => sleep(BACKLOG_PAUSE_MAX).await,
+            connected => return connected,
+        }
+    }
+}
+
+async fn connect_once(address: &Address) -> io::Result<Box<dyn Socket>> {
     match address {
         Address::Tcp(address) => {
             let socket = tokio::net::TcpStream::connect(address).await?;

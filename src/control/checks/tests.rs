@@ -119,6 +119,37 @@ fn a_request_says_what_the_config_says() {
     });
 }
 
+/// Whoever accepts nothing any more may still listen: that says nothing of whether it would answer.
+#[test]
+fn a_full_backlog_is_no_answer() {
+    block_on(async {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("full.sock");
+        let socket = tokio::net::UnixSocket::new_stream().unwrap();
+        socket.bind(&path).unwrap();
+        let listener = socket.listen(1).unwrap();
+        let address = Address::Unix(path.clone());
+        let mut waiting = Vec::new();
+        while let Ok(connected) = tokio::net::UnixStream::connect(&path).await {
+            waiting.push(connected);
+        }
+        assert_eq!(check("", &address).await.verdict.status, CheckStatus::Connected, "nothing is asked of it");
+        for asks in ["path = \"/ping\"", "send = \"x\", expect = \"ready\""] {
+            let verdict = check(asks, &address).await.verdict;
+            assert_eq!(verdict.status, CheckStatus::ConnectTimeout, "{asks}: {}", verdict.text);
+        }
+        tokio::spawn(async move {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            loop {
+                let (mut socket, _) = listener.accept().await.unwrap();
+                tokio::spawn(async move { drop(socket.write_all(b"ready").await) });
+            }
+        });
+        let verdict = check("expect = \"ready\"", &address).await.verdict;
+        assert_eq!(verdict.status, CheckStatus::Healthy, "it has room before the time is over: {}", verdict.text);
+    });
+}
+
 #[test]
 fn texts_and_connections_have_their_ends_too() {
     let redis = "send = \"PING\\r\\n\", expect = \"+PONG\"";
