@@ -4,18 +4,19 @@
 mod support;
 
 use std::sync::atomic::Ordering::SeqCst;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use support::client::NoResponse;
 use support::fake_fastcgi::{Asked, FakeFastCgi, Said, answer, end, record};
-use support::{Driver, Server, Site, get, post, with_both_drivers};
+use support::{Driver, Server, Site, get, post, request, with_both_drivers};
 
 fn start(driver: Driver, servers: &[&FakeFastCgi], upstream: &str) -> Server {
     let servers: Vec<String> = servers.iter().map(|server| format!("\"{}\"", server.address)).collect();
     let text = format!(
         "[upstream.app]\nservers = [{}]\nprotocol = \"fastcgi\"\n{upstream}\n[site.main]\ndefault = true\n\
          [[site.main.route]]\npath = \"/\"\nproxy = \"app\"\ncgi = {{ split = [] }}\n\
-         [[site.main.route]]\npath = \"/inside\"\ninternal = true\nrespond = {{ body = \"inside\" }}\n",
+         [[site.main.route]]\npath = \"/inside\"\ninternal = true\nrespond = {{ body = \"inside\" }}\n\
+         [[site.main.route]]\npath = \"/there\"\nrespond = {{ body = \"$request_method there $query_string\" }}\n",
         servers.join(", ")
     );
     Site::new(driver, &text).one_worker().start()
@@ -139,11 +140,53 @@ fn only_a_clean_connection_is_used_again() {
     assert_eq!(fake.connections.load(SeqCst), before + 3);
 }
 
+/// Whoever has all of an answer does not wait for the program to end.
+#[test]
+fn an_answer_ends_with_its_content() {
+    let fake = FakeFastCgi::start(|asked| {
+        let bytes = match path(asked) {
+            "/late" => record(6, b"Content-Length: 4\r\n\r\nlate"),
+            "/nothing" => record(6, b"Status: 204 No Content\r\n\r\n"),
+            "/head" => record(6, b"Content-Type: text/plain\r\n\r\n"),
+            "/overloaded" => [record(6, b"A: b\r\n\r\nbeginning"), end(2)].concat(),
+            "/odd-end" => [record(6, b"Content-Length: 4\r\n\r\ngood"), end(2)].concat(),
+            other => good(other),
+        };
+        Said { bytes, closes: false }
+    });
+    with_both_drivers(|driver| {
+        for upstream in ["", "keep_idle = 4\nkeep_idle_timeout = \"10s\""] {
+            let server = start(driver, &[&fake], &format!("{upstream}\ntries = 1\nidle_timeout = \"20s\""));
+            let mut client = server.connect();
+            let begun = Instant::now();
+            for _ in 0..2 {
+                assert_eq!(client.ask(get("/late")).text(), "late", "{driver:?}");
+                assert_eq!(client.ask(get("/nothing")).status, 204, "{driver:?}");
+                client.send(request("HEAD", "/head", &[], ""));
+                assert_eq!(client.response("HEAD").status, 200, "{driver:?}");
+                assert_eq!(client.ask(get("/odd-end")).text(), "good", "{driver:?}");
+            }
+            assert_eq!(client.ask(get("/fine")).text(), "/fine", "{driver:?}");
+            assert!(begun.elapsed() < Duration::from_secs(10), "{driver:?}: {:?}", begun.elapsed());
+            match client.send(get("/overloaded")).try_response("GET") {
+                Err(NoResponse::Ended(..)) => {}
+                other => panic!("{driver:?}: {other:?}"),
+            }
+            assert_eq!(server.connect().ask(get("/fine")).text(), "/fine", "{driver:?}");
+        }
+    });
+}
+
 #[test]
 fn redirects_inside() {
     let fake = FakeFastCgi::start(|asked| {
         let head = match path(asked) {
-            "/local" => "Location: /inside\r\n\r\n",
+            "/local" => "Location: /there?a=b\r\n\r\n",
+            "/secret" => "Location: /inside\r\n\r\n",
+            "/trusted" => "X-Accel-Redirect: /inside\r\n\r\n",
+            "/fragment" => "Location: /there#part\r\n\r\n",
+            "/outside" => "Location: /../there\r\n\r\n",
+            "/malformed" => "Location: /%zz\r\n\r\n",
             "/with-fields" => "Location: /inside\r\nContent-Type: text/plain\r\n\r\n",
             "/elsewhere" => "Location: http://other.test/\n\n",
             _ => "Status: 404 Nothing Here\n\n",
@@ -152,8 +195,17 @@ fn redirects_inside() {
     });
     let server = start(Driver::Auto, &[&fake], "");
     let mut client = server.connect();
-    assert_eq!(client.ask(get("/local")).text(), "inside");
-    for (path, location) in [("/with-fields", "/inside"), ("/elsewhere", "http://other.test/")] {
+    assert_eq!(client.ask(get("/local")).text(), "GET there a=b");
+    assert_eq!(client.ask(post("/local", "content")).text(), "GET there a=b");
+    assert_eq!(client.ask(get("/trusted")).text(), "inside");
+    assert_eq!(client.ask(get("/secret")).status, 404, "a client could not have asked for it");
+    for (path, location) in [
+        ("/with-fields", "/inside"),
+        ("/elsewhere", "http://other.test/"),
+        ("/fragment", "/there#part"),
+        ("/outside", "/../there"),
+        ("/malformed", "/%zz"),
+    ] {
         let answer = client.ask(get(path));
         assert_eq!((answer.status, answer.field("Location")), (302, Some(location)), "{path}");
     }

@@ -265,6 +265,9 @@ async fn rounds(
                 break unanswered(500);
             }
             Instead::Go { target, sent } => {
+                if sent == Sent::AsAsked {
+                    stage.origin = origin;
+                }
                 redirected = Some(Box::new(Redirected::new(current, &target, &sent)));
                 sent.page()
             }

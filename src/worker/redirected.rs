@@ -16,6 +16,8 @@ pub(super) enum Sent {
     AsItIs,
     /// As a GET (a HEAD stays one) without content: a server behind us has named what to send.
     AsGet,
+    /// The same with no more rights than the client has: a program has named what it could have asked for.
+    AsAsked,
     /// For an error page, which is unconditional and whole.
     Page(Page),
 }
@@ -25,7 +27,7 @@ impl Sent {
     pub(super) fn page(self) -> Option<Page> {
         match self {
             Sent::Page(page) => Some(page),
-            Sent::AsItIs | Sent::AsGet => None,
+            Sent::AsItIs | Sent::AsGet | Sent::AsAsked => None,
         }
     }
 }

@@ -80,8 +80,9 @@ fn path_of_file(file: &[u8], folders: &[(Box<str>, Box<str>)]) -> Option<Vec<u8>
     Some(target)
 }
 
-/// The target that an X-Accel-Redirect field names: its path as it is, or percent-encoded, and a query. `None`: no path.
-fn internal_target(value: &[u8]) -> Option<Vec<u8>> {
+/// The target that a field of a server names, X-Accel-Redirect or the Location of a program: its path as it is, or
+/// percent-encoded, and a query. `None`: no path.
+pub(super) fn internal_target(value: &[u8]) -> Option<Vec<u8>> {
     let (path, query) = match memchr::memchr(b'?', value) {
         Some(at) => (&value[..at], Some(&value[at + 1..])),
         None => (value, None),

@@ -15,7 +15,7 @@ use std::fmt;
 /// is there itself (RFC 3875 section 6.2.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Redirects {
-    /// That is done, by way of X-Accel-Redirect.
+    /// That is done, as if the client had asked for it.
     Inside,
     /// The client is sent there: the program is not trusted to choose.
     ByClient,
@@ -67,18 +67,14 @@ pub fn head_end(bytes: &[u8], searched: usize, bytes_max: usize) -> Result<Optio
     if window.len() < bytes_max { Ok(None) } else { Err(ReplyError::TooLong) }
 }
 
-/// Appends the head `head`, as [`head_end`] has found it, to `out` as one of HTTP/1.1. Its fields are not looked into.
+/// Appends the head `head`, as [`head_end`] has found it, to `out` as one of HTTP/1.1. Its fields are not looked into. Gives the
+/// Location, path and query, whose answer is to be sent in the place of this one; where it cannot be, this one stands.
 ///
 /// On `Err` what was appended means nothing.
-pub fn write_head(head: &[u8], redirects: Redirects, out: &mut Vec<u8>) -> Result<(), ReplyError> {
+pub fn write_head<'a>(head: &'a [u8], redirects: Redirects, out: &mut Vec<u8>) -> Result<Option<&'a [u8]>, ReplyError> {
     let told = Told::of(head)?;
+    let inside = told.local().filter(|_| redirects == Redirects::Inside && told.status.is_none() && told.fields == 1);
     out.extend_from_slice(b"HTTP/1.1 ");
-    if let (None, Some(path), Redirects::Inside, 1) = (told.status, told.local(), redirects, told.fields) {
-        out.extend_from_slice(b"200 OK\r\nX-Accel-Redirect: ");
-        out.extend_from_slice(path);
-        out.extend_from_slice(b"\r\n\r\n");
-        return Ok(());
-    }
     out.extend_from_slice(match (told.status, told.location) {
         (Some(status), _) => status,
         (None, Some(_)) => b"302 Found",
@@ -95,7 +91,7 @@ pub fn write_head(head: &[u8], redirects: Redirects, out: &mut Vec<u8>) -> Resul
         }
     }
     out.extend_from_slice(b"\r\n");
-    Ok(())
+    Ok(inside)
 }
 
 /// What decides the status line.
@@ -138,16 +134,18 @@ fn checked_status(status: &[u8]) -> Result<&[u8], ReplyError> {
     }
 }
 
-/// The fields in order, up to the empty line.
+/// The fields in order, up to the empty line; names without the space that some put behind them, which whoever reads the head next
+/// would take away too (RFC 9112 section 5.1), so that no field passes under another name.
 fn lines(head: &[u8]) -> impl Iterator<Item = Result<(&[u8], &[u8]), ReplyError>> {
     let lines = head.split(|byte| *byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
     lines.take_while(|line| !line.is_empty()).map(|line| {
         if memchr::memchr(b'\r', line).is_some() {
             return Err(ReplyError::BareCr);
         }
-        match memchr::memchr(b':', line) {
-            Some(colon) if colon > 0 && !matches!(line[0], b' ' | b'\t') => Ok((&line[..colon], &line[colon + 1..])),
-            _ => Err(ReplyError::Line),
+        let Some(colon) = memchr::memchr(b':', line) else { return Err(ReplyError::Line) };
+        match line[..colon].trim_ascii_end() {
+            [] | [b' ' | b'\t', ..] => Err(ReplyError::Line),
+            name => Ok((name, &line[colon + 1..])),
         }
     })
 }
@@ -173,7 +171,10 @@ mod tests {
         }
         let mut out = Vec::new();
         let result = end.and_then(|end| write_head(&bytes[..end.expect("complete")], redirects, &mut out));
-        let got = result.map(|()| String::from_utf8_lossy(&out).replace("\r\n", "|"));
+        let got = result.map(|inside| {
+            let inside = inside.map_or(String::new(), |path| format!("{} or ", String::from_utf8_lossy(path)));
+            inside + &String::from_utf8_lossy(&out).replace("\r\n", "|")
+        });
         assert_eq!(got.as_deref().map_err(|error| *error), expect, "{head:?}");
     }
 
@@ -185,11 +186,15 @@ mod tests {
             ("Content-Type: text/html\n\nbody", "HTTP/1.1 200 OK|Content-Type: text/html||"),
             ("A: 1\nB:2\r\n\n", "HTTP/1.1 200 OK|A: 1|B:2||"),
             ("Status: 404 Not Found\r\nA: b\r\n\r\n", "HTTP/1.1 404 Not Found|A: b||"),
+            ("Status : 500\r\nA \t: b\r\n\r\n", "HTTP/1.1 500|A: b||"),
+            ("Transfer-Encoding : chunked\nA: b\n\n", "HTTP/1.1 200 OK|A: b||"),
+            ("Connection\t: close\nA: b\n\n", "HTTP/1.1 200 OK|A: b||"),
             ("A: b\r\nstatus:  500 \r\n\r\n", "HTTP/1.1 500|A: b||"),
             ("Status: 302 Found\nLocation: /x\n\n", "HTTP/1.1 302 Found|Location: /x||"),
             ("Location: http://a/x\n\n", "HTTP/1.1 302 Found|Location: http://a/x||"),
             ("Location: //a/x\n\n", "HTTP/1.1 302 Found|Location: //a/x||"),
-            ("Location: /x?y\n\n", "HTTP/1.1 200 OK|X-Accel-Redirect: /x?y||"),
+            ("Location: /x?y\n\n", "/x?y or HTTP/1.1 302 Found|Location: /x?y||"),
+            ("Location : /x\n\n", "/x or HTTP/1.1 302 Found|Location: /x||"),
             ("Location: /x\nContent-Type: a/b\n\n", "HTTP/1.1 302 Found|Location: /x|Content-Type: a/b||"),
             (
                 "Content-Length: 5\nTransfer-Encoding: chunked\nConnection: close\nKEEP-ALIVE: 1\nUpgrade: h2c\n\n",
@@ -210,6 +215,9 @@ mod tests {
             ("HTTP/1.1 200 OK\r\n\r\n", ReplyError::Line),
             ("A: b\n c: d\n\n", ReplyError::Line),
             (": b\n\n", ReplyError::Line),
+            (" : b\n\n", ReplyError::Line),
+            ("\t: b\n\n", ReplyError::Line),
+            ("Status: 200\nStatus : 200\n\n", ReplyError::Status),
             ("A: b\rC: d\n\n", ReplyError::BareCr),
             ("Status: abc\n\n", ReplyError::Status),
             ("Status: 99\n\n", ReplyError::Status),

@@ -54,6 +54,9 @@ impl Forward<'_> {
         input: Vec<u8>,
         at: At<'_>,
     ) -> Result<Relayed, NoResponse> {
+        if let Some(instead) = at.reply.and_then(|reply| self.redirected(reply)) {
+            return Err(NoResponse::Instead(instead));
+        }
         let content = response_content(head, &input, self.method());
         self.begin_relay(answer, fields, (head, &input), content, at.server)?;
         let relayed = match at.reply {

@@ -7,6 +7,7 @@
 use std::cell::RefCell;
 use std::ops::Range;
 use std::pin::pin;
+use std::time::Duration;
 
 use super::attempt::{At, Response};
 use super::gateway::Gateway;
@@ -18,8 +19,13 @@ use crate::proxy::gateway::{
 };
 use crate::proxy::retry::Situation;
 use crate::worker::answer::Answer;
-use crate::worker::exchange::Request;
+use crate::worker::exchange::{Instead, Request};
+use crate::worker::redirected::Sent;
+use crate::worker::replaced::internal_target;
 use crate::worker::watch::OnExpiry;
+
+/// How long the end of an answer is awaited behind the last byte of its content.
+const END_PATIENCE: Duration = Duration::from_millis(200);
 
 /// An answer on its way, and what has come of it.
 pub(super) type Reply = RefCell<Incoming>;
@@ -36,6 +42,8 @@ pub(super) struct Incoming {
     complaints: Complaints,
     /// Something has come at all.
     has_begun: bool,
+    /// Target whose answer is to be sent in the place of this one.
+    redirect: Option<Vec<u8>>,
 }
 
 /// How an answer has ended.
@@ -78,7 +86,8 @@ impl Incoming {
 
     /// The connection can serve another request: the server has said that the answer ends, and nothing came behind it.
     fn is_clean(&self) -> bool {
-        matches!(self.end, Some(Ended::Record(_))) && self.at == self.raw.len()
+        let is_complete = matches!(self.end, Some(Ended::Record(End { protocol: ProtocolStatus::Complete, .. })));
+        is_complete && self.at == self.raw.len()
     }
 }
 
@@ -153,7 +162,9 @@ impl Forward<'_> {
         let mut head = self.worker.hot.take_response_head();
         let mut input = self.worker.hot.take_buffer(content.len() + 64);
         let redirects = if self.cx.options.x_accel { Redirects::Inside } else { Redirects::ByClient };
-        write_head(&content[..end], redirects, &mut input).map_err(|error| malformed(&error))?;
+        let inside = write_head(&content[..end], redirects, &mut input).map_err(|error| malformed(&error))?;
+        // With a fragment only the client can do something.
+        incoming.redirect = inside.filter(|location| !location.contains(&b'#')).and_then(internal_target);
         match parse_response(&input, &self.worker.limits, self.method(), &mut head) {
             Ok(Some(())) => {}
             Ok(None) => return Err(malformed(&"a head without an end")),
@@ -163,6 +174,12 @@ impl Forward<'_> {
         input.extend_from_slice(&content[end..]);
         self.worker.hot.give_buffer_back(content);
         Ok(Response { head, input })
+    }
+
+    /// Where a program sends the request inside, as if the client had asked for that (RFC 3875 section 6.2.2).
+    pub(super) fn redirected(&self, reply: &Reply) -> Option<Instead> {
+        let target = reply.borrow_mut().redirect.take()?;
+        Some(Instead::Go { target, sent: Sent::AsAsked })
     }
 
     /// Relays the content behind the head in `input`. `Ok`: whether the connection can be used again; `Err` when it broke off.
@@ -194,41 +211,81 @@ impl Forward<'_> {
         };
         let mut passed = Passed { left, has_surplus: false };
         passed.pass(answer, &input[head.head_bytes..]).await?;
-        loop {
-            let broken = |error: RecordError| {
-                tracing::warn!(upstream = %self.config.name, %error, "server broke a response off");
-                BrokeOff::Server
-            };
-            while let Some(range) = incoming.next(|line| self.complain(at.server, line)).map_err(broken)? {
-                passed.pass(answer, &incoming.raw[range]).await?;
-            }
-            if incoming.end.is_some() {
-                break;
-            }
-            // Nothing more is here: what is ready leaves now.
-            answer.flush().await.map_err(|_| BrokeOff::Client)?;
-            at.connection.watched.set(self.config.idle_timeout, OnExpiry::BreakAll);
-            // A client that has left wants no more of it; closing the connection tells the program.
-            let read = self.presence.while_client_stays(pin!(self.read_more(at, incoming))).await;
-            let read = read.map_err(|_| BrokeOff::Client)?;
-            at.connection.watched.clear();
-            match read {
-                Ok(count) if count > 0 => {}
-                // An end that we brought about is none.
-                Ok(_) if incoming.records.is_none() && !at.connection.watched.is_broken() => {
-                    incoming.end = Some(Ended::Close);
+        while passed.left != Some(0) && incoming.end.is_none() {
+            match incoming.next(|line| self.complain(at.server, line)) {
+                Ok(Some(range)) => passed.pass(answer, &incoming.raw[range]).await?,
+                Ok(None) if incoming.end.is_some() => {}
+                Ok(None) => self.await_content(answer, at, incoming).await?,
+                Err(error) => {
+                    tracing::warn!(upstream = %self.config.name, %error, "server broke a response off");
+                    return Err(BrokeOff::Server);
                 }
-                _ => return Err(BrokeOff::Server),
             }
         }
-        if passed.left.is_some_and(|left| left > 0) {
-            tracing::warn!(upstream = %self.config.name, "a program ended before the Content-Length of its answer");
+        let broken = match (passed.left, incoming.end) {
+            (Some(0), _) => None,
+            (Some(_), _) => Some("a program ended before the Content-Length of its answer"),
+            (None, Some(Ended::Record(End { protocol, .. }))) if protocol != ProtocolStatus::Complete => {
+                Some("a server gave an answer up that it had begun")
+            }
+            (None, _) => None,
+        };
+        if let Some(why) = broken {
+            tracing::warn!(upstream = %self.config.name, "{why}");
             // What there is of it may be of use; its end tells that it is not all.
             answer.flush().await.map_err(|_| BrokeOff::Client)?;
             return Err(BrokeOff::Server);
         }
         answer.finish().await.map_err(|_| BrokeOff::Client)?;
+        self.await_end(at, incoming, &mut passed).await;
         Ok(incoming.is_clean() && !passed.has_surplus)
+    }
+
+    /// Nothing more is here: what is ready leaves, and more is awaited.
+    async fn await_content(
+        &self,
+        answer: &mut Answer<'_>,
+        at: At<'_>,
+        incoming: &mut Incoming,
+    ) -> Result<(), BrokeOff> {
+        answer.flush().await.map_err(|_| BrokeOff::Client)?;
+        at.connection.watched.set(self.config.idle_timeout, OnExpiry::BreakAll);
+        // A client that has left wants no more of it; closing the connection tells the program.
+        let read = self.presence.while_client_stays(pin!(self.read_more(at, incoming))).await;
+        let read = read.map_err(|_| BrokeOff::Client)?;
+        at.connection.watched.clear();
+        match read {
+            Ok(count) if count > 0 => Ok(()),
+            // An end that we brought about is none.
+            Ok(_) if incoming.records.is_none() && !at.connection.watched.is_broken() => {
+                incoming.end = Some(Ended::Close);
+                Ok(())
+            }
+            _ => Err(BrokeOff::Server),
+        }
+    }
+
+    /// The client has all of the answer. What the server says behind it decides only whether the connection serves another one,
+    /// and what is complained of; it is awaited for a moment.
+    async fn await_end(&self, at: At<'_>, incoming: &mut Incoming, passed: &mut Passed) {
+        if incoming.records.is_none() {
+            return;
+        }
+        at.connection.watched.set(END_PATIENCE, OnExpiry::BreakAll);
+        while incoming.end.is_none() {
+            match incoming.next(|line| self.complain(at.server, line)) {
+                Ok(Some(_)) => passed.has_surplus = true,
+                Ok(None) if incoming.end.is_some() => {}
+                // What it still says is for nobody.
+                Ok(None) if passed.has_surplus => break,
+                Ok(None) => match self.read_more(at, incoming).await {
+                    Ok(count) if count > 0 => {}
+                    _ => break,
+                },
+                Err(_) => break,
+            }
+        }
+        at.connection.watched.clear();
     }
 
     /// Reads what is there into the place of what has been used.
