@@ -4,9 +4,10 @@
 mod support;
 
 use std::collections::BTreeMap;
+use std::sync::Mutex;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use support::client::NoResponse;
 use support::php::{ALL, ECHO, Php, shown, site, start};
@@ -50,6 +51,51 @@ fn a_full_backlog_is_waited_for() {
             "{driver:?}: {statuses:?}"
         );
     });
+}
+
+#[test]
+fn a_wait_for_the_backlog_ends_like_one_in_the_queue() {
+    const NAP: &str = "<?php usleep(2500000); echo 'rested';";
+    let Some(php) = Php::start("pm.max_children = 1\nlisten.backlog = 1", &[("nap.php", NAP)]) else { return };
+    let server = site(Driver::Auto, &php, "queue_timeout = \"300ms\"\nhealth = false", ALL).one_worker().start();
+    std::thread::scope(|scope| {
+        let asks = || {
+            scope.spawn(|| {
+                let begun = Instant::now();
+                (server.connect().ask(get("/nap.php")), begun.elapsed())
+            })
+        };
+        let threads: Vec<_> = (0..8).map(|_| asks()).collect();
+        let answers = threads.into_iter().map(|thread| thread.join().expect("an answer"));
+        let refused: Vec<_> = answers.filter(|(answer, _)| answer.status != 200).collect();
+        assert!(refused.len() >= 3, "{}", refused.len());
+        for (answer, took) in refused {
+            assert_eq!((answer.status, answer.field("Retry-After")), (503, Some("1")));
+            assert!(took < Duration::from_millis(1200), "{took:?}");
+        }
+    });
+    let blamed: Vec<_> = server.lines().into_iter().filter(|line| line.contains("server failed")).collect();
+    assert!(blamed.is_empty(), "it has not failed: {blamed:?}");
+}
+
+#[test]
+fn the_backlog_is_waited_for_in_order() {
+    const NAP: &str = "<?php usleep(60000); echo 'rested';";
+    let Some(php) = Php::start("pm.max_children = 1\nlisten.backlog = 1", &[("nap.php", NAP)]) else { return };
+    let server = site(Driver::Auto, &php, "queue_timeout = \"15s\"\nhealth = false", ALL).one_worker().start();
+    let ended = Mutex::new(Vec::new());
+    std::thread::scope(|scope| {
+        for at in 0..20 {
+            let (server, ended) = (&server, &ended);
+            scope.spawn(move || {
+                assert_eq!(server.connect().ask(get("/nap.php")).status, 200);
+                ended.lock().expect("a lock").push(at);
+            });
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    });
+    let ended = ended.into_inner().expect("a lock");
+    assert!(ended.is_sorted(), "{ended:?}");
 }
 
 #[test]

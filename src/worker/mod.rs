@@ -129,6 +129,9 @@ pub(crate) struct Worker {
     links: Vec<Vec<Rc<link::Servers>>>,
     /// By upstream: its requests that wait for a place; `None`: its servers have no limit.
     queues: Vec<Option<Queue>>,
+    /// By upstream and server: the one place of whoever tries to get into the backlog of a Unix socket that is full. Taken: others
+    /// queue behind.
+    backlogs: Vec<Vec<tokio::sync::Semaphore>>,
 }
 
 /// What a data worker keeps for as long as it runs, whatever the config. Every [`Worker`] gives access to it.

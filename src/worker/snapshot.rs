@@ -9,6 +9,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::AcqRel};
 
+use tokio::sync::Semaphore;
+
 use super::door::Door;
 use super::forward::{self, ServerConnection};
 use super::h3::QuicSocket;
@@ -138,6 +140,11 @@ impl Worker {
             upstreams: upstreams(&shared, lasting.index, before),
             links: links(&shared, before),
             queues: shared.gates.iter().map(|gate| Some(Queue::new(gate.clone()?, lasting.index))).collect(),
+            backlogs: config
+                .upstreams
+                .iter()
+                .map(|known| known.servers.iter().map(|_| Semaphore::new(1)).collect())
+                .collect(),
             stats: shared.workers[lasting.index].clone(),
             access_log,
             lasting: lasting.clone(),

@@ -86,7 +86,7 @@ impl Forward<'_> {
         outgoing: &Outgoing,
         Try { server, fresh, now, gives_up_answer }: Try<'_>,
     ) -> Result<Outcome, NoResponse> {
-        let (server_connection, is_reused) = match self.connect(server, fresh, now).await? {
+        let (server_connection, is_reused) = match self.connect(server, fresh, now, &mut client.answer.trail).await? {
             Connected::Own(connection, is_reused) => (connection, is_reused),
             Connected::Shared(shared) => {
                 let next = Try { server, fresh, now, gives_up_answer };

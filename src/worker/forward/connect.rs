@@ -3,6 +3,8 @@
 use std::pin::pin;
 use std::time::{Duration, Instant};
 
+use tokio::sync::SemaphorePermit;
+
 use super::choose::Queued;
 use super::dial::{WhenFull, dial};
 use super::server::ServerConnection;
@@ -16,10 +18,14 @@ use crate::runtime::time::{sleep, timeout};
 use crate::tls::Offer;
 use crate::worker::link::{Acquired, Place};
 use crate::worker::preamble;
+use crate::worker::trail::{QueueEnd, Trail};
 
 /// A wait for room in the backlog of a Unix socket.
 struct Backlog<'a> {
     _queued: Queued<'a>,
+    /// Those who wait for the same server at this worker try one after the other, in the order in which they came; `None`: it is
+    /// not yet this one's turn.
+    turn: Option<SemaphorePermit<'a>>,
     /// Until the next try.
     pause: Duration,
 }
@@ -45,6 +51,7 @@ impl Forward<'_> {
         server: usize,
         must_be_fresh: bool,
         now: Instant,
+        trail: &mut Trail,
     ) -> Result<Connected, NoResponse> {
         let stats = self.stats(server);
         if self.config.protocol.is_multiplexed() {
@@ -74,6 +81,9 @@ impl Forward<'_> {
         }
         let address = &self.config.servers[server].address;
         let mut backlog: Option<Box<Backlog<'_>>> = None;
+        if self.worker.backlogs[self.upstream][server].available_permits() == 0 {
+            Box::pin(self.wait_for_backlog(&mut backlog, server, trail)).await?;
+        }
         let connected = loop {
             let begun = self.worker.now();
             // Futures are handed on pinned: passed by value, each layer around them would hold a copy of its own.
@@ -91,7 +101,7 @@ impl Forward<'_> {
                 _ => break connected,
             }
             // Boxed: every request would carry its size.
-            Box::pin(self.wait_for_backlog(&mut backlog)).await?;
+            Box::pin(self.wait_for_backlog(&mut backlog, server, trail)).await?;
         };
         let mut state = self.worker.upstreams[self.upstream].borrow_mut();
         match connected {
@@ -116,31 +126,48 @@ impl Forward<'_> {
         }
     }
 
-    /// Waits for a moment, because the backlog of a Unix socket is full: unlike one of TCP, it takes nobody in who would wait
-    /// there. It is a wait for a place like any other, and ends like one.
-    async fn wait_for_backlog<'a>(&'a self, backlog: &mut Option<Box<Backlog<'a>>>) -> Result<(), NoResponse> {
-        let refused = || NoResponse::Failed(TryFailed { situation: Situation::Refused, sent: false });
+    /// Waits for its turn or, where it has come, for a moment, because the backlog of a Unix socket is full: unlike one of TCP, it
+    /// takes nobody in who would wait there. It is a wait for a place like any other, and ends like one.
+    async fn wait_for_backlog<'a>(
+        &'a self,
+        backlog: &mut Option<Box<Backlog<'a>>>,
+        server: usize,
+        trail: &mut Trail,
+    ) -> Result<(), NoResponse> {
         let stats = &self.worker.stats.upstreams[self.upstream];
         if backlog.is_none() {
             let waiting = self.worker.shared.workers.iter().map(|worker| worker.upstreams[self.upstream].queue.value());
             if waiting.sum::<u64>() >= self.config.queue_max as u64 {
                 stats.queue_full.inc();
-                return Err(refused());
+                trail.queue_end = Some(QueueEnd::Full);
+                return Err(NoResponse::NoRoom);
             }
         }
-        let wait = backlog
-            .get_or_insert_with(|| Box::new(Backlog { _queued: Queued::begin(stats), pause: BACKLOG_PAUSE_MIN }));
-        if self.request.started.elapsed() >= self.config.queue_timeout {
-            stats.queue_timeouts.inc();
-            return Err(refused());
-        }
+        let wait = backlog.get_or_insert_with(|| {
+            Box::new(Backlog { _queued: Queued::begin(stats), turn: None, pause: BACKLOG_PAUSE_MIN })
+        });
+        // Less what it has waited for already, here or for a place.
+        let patience = self.config.queue_timeout.saturating_sub(trail.queued);
+        let since = Instant::now();
+        let step = async {
+            if wait.turn.is_none() {
+                wait.turn = self.worker.backlogs[self.upstream][server].acquire().await.ok();
+            } else {
+                sleep(wait.pause).await;
+                wait.pause = (2 * wait.pause).min(BACKLOG_PAUSE_MAX);
+            }
+        };
         self.presence.watched().clear();
-        if self.presence.while_client_stays(pin!(sleep(wait.pause))).await.is_err() {
-            stats.queue_left.inc();
-            return Err(NoResponse::ClientGone);
-        }
-        wait.pause = (2 * wait.pause).min(BACKLOG_PAUSE_MAX);
-        Ok(())
+        let waited = self.presence.while_client_stays(pin!(timeout(patience, pin!(step)))).await;
+        trail.queued += since.elapsed();
+        let (counter, end, why) = match waited {
+            Ok(Ok(())) => return Ok(()),
+            Ok(Err(_)) => (&stats.queue_timeouts, QueueEnd::TimedOut, NoResponse::NoRoom),
+            Err(_) => (&stats.queue_left, QueueEnd::ClientGone, NoResponse::ClientGone),
+        };
+        counter.inc();
+        trail.queue_end = Some(end);
+        Err(why)
     }
 
     /// The request goes over this connection: a server that may speak HTTP/1.1 is asked for other protocols over that, where

@@ -97,6 +97,8 @@ struct TryFailed {
 /// Why no response came of a try.
 enum NoResponse {
     Failed(TryFailed),
+    /// The server had no room for a connection, and none in time: as a queue refuses.
+    NoRoom,
     /// The client's body failed: its fault, not the server's.
     Body(BodyFailure),
     /// The client left.
@@ -281,6 +283,7 @@ impl Forward<'_> {
             let failed = match result {
                 Ok(outcome) => return Ok(outcome),
                 Err(NoResponse::Failed(failed)) => failed,
+                Err(NoResponse::NoRoom) => return give_up(client, ServedBy::Worker, 503),
                 Err(NoResponse::Body(failure)) => return body_failed(failure),
                 Err(NoResponse::Instead(instead)) => return Err(instead),
                 Err(NoResponse::ClientGone | NoResponse::Broken) => return Ok(abandoned(self.served_by(server))),
