@@ -4,7 +4,7 @@
 //! The folder is opened anew when what is known of it is too old, because a deployment may have put another one into its
 //! place; with it all that is known is forgotten.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -19,8 +19,10 @@ use super::locate::is_hidden;
 use crate::config::model::Symlinks;
 use crate::runtime::sys::files::{Kind, Lookup, Root, Stamp};
 
-/// Names known of one folder; with more all of them are forgotten.
+/// Names known of one folder to be there, and as many known not to be; with more all of those are forgotten.
 const NAMES_MAX: usize = 4096;
+/// A name that is not there is not remembered when it is longer, in bytes: such names are a client's inventions.
+const ABSENT_BYTES_MAX: usize = 256;
 /// A folder that nobody has asked for in so long is closed.
 const FOLDER_IDLE: Duration = Duration::from_secs(300);
 
@@ -34,7 +36,9 @@ pub struct Scripts {
 struct Folder {
     root: Result<Arc<Root>, FileError>,
     opened: Instant,
-    names: HashMap<Box<[u8]>, bool, RandomState>,
+    present: HashSet<Box<[u8]>, RandomState>,
+    /// Apart, so that whoever tries one name after the other does not make us forget those.
+    absent: HashSet<Box<[u8]>, RandomState>,
 }
 
 /// What is known of a script.
@@ -73,8 +77,8 @@ impl Scripts {
             return Ok(Sought::Known(false));
         }
         let folder = self.folder(root, valid, now);
-        if let Some(is_there) = folder.names.get(name) {
-            return Ok(Sought::Known(*is_there));
+        if let Some(is_there) = folder.known(name) {
+            return Ok(Sought::Known(is_there));
         }
         let root = folder.root.as_ref().map_err(|error| *error)?;
         match root.look(name, Lookup::Memory) {
@@ -111,14 +115,25 @@ impl Folder {
             tracing::error!(root = %path.display(), %error, "the folder of the scripts cannot be opened");
             FileError::from(Errno::from_io_error(&error))
         });
-        Folder { root, opened: now, names: HashMap::default() }
+        Folder { root, opened: now, present: HashSet::default(), absent: HashSet::default() }
+    }
+
+    fn known(&self, name: &[u8]) -> Option<bool> {
+        if self.present.contains(name) {
+            return Some(true);
+        }
+        self.absent.contains(name).then_some(false)
     }
 
     fn note(&mut self, name: &[u8], is_there: bool) {
-        if self.names.len() >= NAMES_MAX {
-            self.names.clear();
+        if !is_there && name.len() > ABSENT_BYTES_MAX {
+            return;
         }
-        self.names.insert(name.into(), is_there);
+        let names = if is_there { &mut self.present } else { &mut self.absent };
+        if names.len() >= NAMES_MAX {
+            names.clear();
+        }
+        names.insert(name.into());
     }
 }
 
@@ -194,5 +209,21 @@ mod tests {
         std::fs::remove_file(folder.path().join("a.php")).unwrap();
         assert!(look(&mut scripts, now + VALID * 2));
         assert!(!look(&mut scripts, now + VALID * 4));
+    }
+
+    #[test]
+    fn inventions_push_nothing_out() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("a.php"), "").unwrap();
+        let (mut scripts, now) = (Scripts::default(), Instant::now());
+        assert!(is_there(&mut scripts, folder.path(), "/a.php", now).unwrap());
+        std::fs::remove_file(folder.path().join("a.php")).unwrap();
+        for at in 0..=NAMES_MAX {
+            scripts.note(folder.path(), format!("/{at}.php").as_bytes(), false);
+        }
+        assert!(is_there(&mut scripts, folder.path(), "/a.php", now).unwrap(), "still known");
+        let long = format!("/{}.php", "x".repeat(ABSENT_BYTES_MAX));
+        scripts.note(folder.path(), long.as_bytes(), false);
+        assert_eq!(scripts.folders[folder.path()].known(&long.as_bytes()[1..]), None);
     }
 }
