@@ -133,7 +133,9 @@ fn a_proxy_in_front_is_believed() {
         assert_eq!(told.get(name).map(String::as_str), Some(expect), "{name}");
     }
     assert!(!told.contains_key("HTTP_X_OWN"), "an empty value takes it away");
+    assert_eq!(told["REMOTE_PORT"], "", "the port that there is belongs to the proxy");
     let told = ask(&[]);
+    assert!(told["REMOTE_PORT"].parse::<u16>().is_ok(), "{told:?}");
     assert_eq!((told.get("HTTPS"), told["REMOTE_ADDR"].as_str()), (None, "127.0.0.1"));
 }
 
@@ -213,7 +215,8 @@ fn a_script_that_is_found_for_a_path_keeps_the_rules_of_its_own() {
     let scripts = [("index.php", FRONT), ("uploads/2024/index.php", "<?php echo 'EVIL';"), ("admin/index.php", ECHO)];
     let Some(php) = Php::start("", &scripts) else { return };
     let rule = "[[site.main.route]]\nregex = \"^/uploads/.*\\\\.php\"\nrespond = { status = 403 }\n";
-    let all = "[[site.main.route]]\npath = \"/\"\nproxy = \"php\"\ncgi = { root = \"$ROOT\", fallback = \"/index.php\" }\n";
+    let all =
+        "[[site.main.route]]\npath = \"/\"\nproxy = \"php\"\ncgi = { root = \"$ROOT\", fallback = \"/index.php\" }\n";
     let below = "[[site.main.route]]\npath = \"/app/\"\nproxy = \"php\"\nrewrite = \"/$1\"\n\
                  cgi = { root = \"$ROOT\", fallback = \"/index.php\" }\n\
                  [[site.main.route]]\nregex = \"^/app/uploads/.*\\\\.php\"\nrespond = { status = 403 }\n";

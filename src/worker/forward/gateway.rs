@@ -212,7 +212,7 @@ impl Forward<'_> {
             protocol: request.head.version.text(),
             is_https: request.is_https,
             remote_address: client.as_bytes(),
-            remote_port: self.connection.peer().map(|peer| peer.port()),
+            remote_port: self.remote_port(),
             remote_user: request.user.unwrap_or_default(),
             server_address: here_text.as_ref().map_or(b"unix:", |text| text.as_bytes()),
             server_port: self.server_port(here.map(|here| here.port())),
@@ -232,6 +232,13 @@ impl Forward<'_> {
             }
         }
         self.worker.hot.give_buffer_back(value);
+    }
+
+    /// The port of the client; `None`: a proxy that is trusted has told its address, and nobody its port.
+    fn remote_port(&self) -> Option<u16> {
+        let peer = self.connection.peer()?;
+        let client = self.request.client?;
+        (client.to_canonical() == peer.ip().to_canonical()).then_some(peer.port())
     }
 
     /// The name of the site, as far as it has one of its own, and the host that the client names.
