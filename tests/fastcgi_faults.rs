@@ -177,6 +177,24 @@ fn an_answer_ends_with_its_content() {
     });
 }
 
+/// A program begins when it has the variables, and takes the end of what comes for the end of the content.
+#[test]
+fn a_client_that_leaves_within_its_body_runs_nothing() {
+    with_both_drivers(|driver| {
+        let fake = FakeFastCgi::start(|asked| Said { bytes: good(&asked.content.len().to_string()), closes: true });
+        let server = start(driver, &[&fake], "health = false");
+        let mut client = server.connect();
+        let whole = post("/", &"x".repeat(900_000));
+        client.send(&whole[..500_000]);
+        std::thread::sleep(Duration::from_millis(300));
+        assert_eq!(fake.connections.load(SeqCst), 0, "{driver:?}: it would hold a process");
+        drop(client);
+        server.wait_until_no_client();
+        assert_eq!(fake.connections.load(SeqCst), 0, "{driver:?}");
+        assert_eq!(server.connect().ask(&whole).text(), "900000", "{driver:?}");
+    });
+}
+
 #[test]
 fn redirects_inside() {
     let fake = FakeFastCgi::start(|asked| {

@@ -23,6 +23,8 @@ pub struct Cgi {
     pub software: String,
     /// Bytes of a body without a length that are kept to learn it.
     pub unsized_body_bytes_max: usize,
+    /// Bytes of a body with a length that are kept until it is whole; a larger one is streamed.
+    pub kept_body_bytes_max: usize,
 }
 
 impl Cgi {

@@ -52,6 +52,7 @@ fn what_servers_are_told() {
     );
     assert_eq!((short.index.as_str(), short.split.as_slice()), ("index.php", &[".php".into()][..]));
     assert_eq!((short.fallback, short.params.len(), short.unsized_body_bytes_max), (None, 0, 1 << 20));
+    assert_eq!(short.kept_body_bytes_max, 1 << 20);
     assert!(short.software.contains("nginx"), "WordPress looks for the word");
     let long = cgi(
         "fastcgi",

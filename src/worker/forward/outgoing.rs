@@ -80,7 +80,7 @@ impl Forward<'_> {
                 self.keep_unsized(client, &mut kept).await?;
                 true
             }
-            BodyKind::Length(body_bytes) if body_bytes > self.config.retry.body_bytes_max as u64 => {
+            BodyKind::Length(body_bytes) if body_bytes > self.kept_bytes_max() as u64 => {
                 client.left = Left::Spent;
                 false
             }
@@ -90,7 +90,7 @@ impl Forward<'_> {
                 self.presence.watched().clear();
                 kept
             }
-            _ => client.keep(self.worker, self.connection, &mut kept, self.config.retry.body_bytes_max).await?,
+            _ => client.keep(self.worker, self.connection, &mut kept, self.kept_bytes_max()).await?,
         };
         // No variable of a gateway's has a place for them.
         let trailers = if is_whole && self.gateway.is_none() { client.upload.take_trailers() } else { None };
@@ -105,6 +105,13 @@ impl Forward<'_> {
             outgoing.frame_as_whole();
         }
         Ok(outgoing)
+    }
+
+    /// Bytes of a body that are kept before a server is chosen: for a second try, and so that a program, which begins with what
+    /// there is and cannot tell a client that has left from the end, gets all of it.
+    fn kept_bytes_max(&self) -> usize {
+        let for_program = self.gateway.as_ref().map_or(0, |gateway| gateway.cgi.kept_body_bytes_max);
+        self.config.retry.body_bytes_max.max(for_program)
     }
 
     /// What the server gets first, with the kept body, in one buffer.

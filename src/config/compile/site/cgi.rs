@@ -57,6 +57,7 @@ pub(super) fn cgi(section: &Section<'_>, action: &Action, names: &Names<'_>, sco
         params: params(table, scope)?,
         software: table.get("software"),
         unsized_body_bytes_max: table.get("unsized_body_max"),
+        kept_body_bytes_max: table.get("kept_body_max"),
     }))
 }
 
