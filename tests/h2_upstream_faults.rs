@@ -120,6 +120,45 @@ fn nobody_waits_for_a_place_at_a_leaving_connection() {
     });
 }
 
+/// Every connection takes one request and no other, and is long about that one, but for the last connection.
+#[test]
+fn long_requests_of_leaving_connections_keep_nobody_waiting() {
+    /// What a config with one open connection at a time lets be closing.
+    const CLOSING_MAX: usize = 16;
+    const LONG: usize = CLOSING_MAX + 3;
+    with_both_drivers(|driver| {
+        let is_released = Arc::new(AtomicU32::new(0));
+        let released = is_released.clone();
+        let upstream = FakeHttp2::start(&[], move |peer| {
+            if peer.number >= LONG {
+                return peer.answer_all("new");
+            }
+            let Some(id) = peer.request() else { return };
+            peer.send(goaway(0, id, NO_ERROR));
+            eventually("the release", || released.load(Ordering::SeqCst) == 1);
+            peer.answer(id, "old");
+            peer.wait();
+        });
+        let server = start(driver, &[upstream.address], "tries = 1\nh2_connections_max = 1");
+        let web = server.web();
+        let begin = |number: usize| {
+            let long = std::thread::spawn(move || support::Client::connect(web).ask(post("/", "x")));
+            eventually("another connection", || upstream.connections() == number + 1);
+            std::thread::sleep(Duration::from_millis(50));
+            long
+        };
+        let long: Vec<_> = (0..LONG).map(begin).collect();
+        assert_eq!(server.connect().ask(get("/")).text(), "new", "{driver:?}");
+        is_released.store(1, Ordering::SeqCst);
+        let answers = long.into_iter().map(|long| long.join().expect("an answer"));
+        let statuses: Vec<u16> = answers.map(|answer| answer.status).collect();
+        let expect = [vec![502; LONG - CLOSING_MAX], vec![200; CLOSING_MAX]].concat();
+        assert_eq!(statuses, expect, "{driver:?}: the oldest end");
+        let given_up = server.metric("one_server_upstream_connections_given_up_total", "");
+        assert_eq!(given_up, (LONG - CLOSING_MAX) as f64, "{driver:?}");
+    });
+}
+
 #[test]
 fn a_connection_that_nobody_came_to_use_is_closed() {
     with_both_drivers(|driver| {

@@ -318,6 +318,9 @@ pub struct ServerStats {
     pub active: Gauge,
     /// New connections.
     pub connects: Counter,
+    /// Connections of HTTP/2 that the server had closed to further requests and that were ended under those they had, because
+    /// there were too many.
+    pub given_up: Counter,
     /// Requests on a connection that was idle in the pool.
     pub reuses: Counter,
     /// Connects that failed or timed out.
@@ -369,6 +372,7 @@ impl ServerStats {
         let pairs = [
             (&self.requests, &other.requests),
             (&self.connects, &other.connects),
+            (&self.given_up, &other.given_up),
             (&self.reuses, &other.reuses),
             (&self.connect_errors, &other.connect_errors),
             (&self.response_errors, &other.response_errors),

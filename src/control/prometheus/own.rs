@@ -257,6 +257,8 @@ fn upstreams(out: &mut Exposition, shared: &Shared) {
     t.counter(out, "requests_total", "Requests sent to a server.", |s| &s.requests);
     t.gauge(out, "requests_active", "Requests under way at a server now.", |s| &s.active);
     t.counter(out, "connects_total", "New connections to a server.", |s| &s.connects);
+    let help = "Connections of HTTP/2 that were closing (GOAWAY) and ended under their requests, as too many were.";
+    t.counter(out, "connections_given_up_total", help, |s| &s.given_up);
     t.counter(out, "reuses_total", "Requests sent on a connection that was idle.", |s| &s.reuses);
     t.counter(out, "connect_errors_total", "Connects that failed or timed out.", |s| &s.connect_errors);
     t.counter(out, "response_errors_total", "Requests that failed after connecting.", |s| &s.response_errors);

@@ -165,6 +165,10 @@ impl Link {
     /// What is due by the clock; `false`: the server is not there any more.
     fn look(&self, cx: &mut Context<'_>, pings: Option<&mut PingPong>) -> bool {
         self.timer.poll_draining(cx, false);
+        if self.is_given_up.get() {
+            tracing::warn!("HTTP/2 connection to a server is ended: too many of those that it has closed have requests");
+            return false;
+        }
         if self.timer.expired() {
             let (has_streams, is_open) = (self.streams.get() > 0, self.is_open());
             match self.ping.get() {

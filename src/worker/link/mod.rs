@@ -75,6 +75,8 @@ pub(super) struct Link {
     /// A write is under way.
     is_writing: Cell<bool>,
     is_lost: Cell<bool>,
+    /// It is to end, with the requests that it has.
+    is_given_up: Cell<bool>,
     /// Why it never came to be used.
     failure: RefCell<Option<io::Error>>,
     /// Who waits for it to be usable.
@@ -123,6 +125,7 @@ impl Link {
             has_answered: Cell::new(false),
             is_writing: Cell::new(false),
             is_lost: Cell::new(false),
+            is_given_up: Cell::new(false),
             failure: RefCell::new(None),
             opener: RefCell::new(None),
             servers: Rc::downgrade(servers),
@@ -159,6 +162,12 @@ impl Link {
         if let Some(servers) = self.servers.upgrade() {
             servers.tell_one();
         }
+    }
+
+    /// Ends the connection with the requests that it has.
+    fn give_up(&self) {
+        self.is_given_up.set(true);
+        self.timer.wake();
     }
 
     /// A request took too long: if the server is not there at all, those to come must not wait as long.

@@ -21,8 +21,13 @@ use crate::worker::forward::{ServerConnection, WhenFull, dial, observe_connect_f
 /// A server that has chosen HTTP/1.1 is believed to do so again for this long.
 const CHOICE_TIME: Duration = Duration::from_secs(60);
 
-/// Connections that take no further requests and still have some, for each that may be open.
+/// Connections that take no further requests and still have some, for each that may be open. Beyond so many there is only
+/// one that is open.
 const CLOSING_FACTOR: usize = 4;
+
+/// The same beyond which the oldest of them ends with the requests that it has: of a server that goes on leaving, its tunnels
+/// would add up for ever.
+const CLOSING_FACTOR_MAX: usize = 16;
 
 /// What the config says.
 #[derive(Clone, Copy)]
@@ -161,10 +166,23 @@ impl Servers {
         self.links.borrow().iter().any(|link| link.is_open())
     }
 
+    /// Another connection may be made. One always may where none is open, or long requests on those that are closing would keep
+    /// all others waiting.
     fn may_dial(&self) -> bool {
         let links = self.links.borrow();
         let most = self.limits.get().connections_max;
-        links.iter().filter(|link| link.is_open()).count() < most && links.len() < most * CLOSING_FACTOR
+        let open = links.iter().filter(|link| link.is_open()).count();
+        open == 0 || (open < most && links.len() < most * CLOSING_FACTOR)
+    }
+
+    /// Ends the oldest of too many that are closing; returns how many.
+    fn give_up_oldest(&self) -> usize {
+        let links = self.links.borrow();
+        let is_closing = |link: &&Rc<Link>| !link.is_open() && !link.is_given_up.get();
+        let closing = links.iter().filter(is_closing).count();
+        let surplus = closing.saturating_sub(self.limits.get().connections_max * CLOSING_FACTOR_MAX);
+        links.iter().filter(is_closing).take(surplus).for_each(|link| link.give_up());
+        surplus
     }
 
     fn begin_dial(self: &Rc<Self>, worker: &Rc<Worker>, upstream: usize, server: usize) {
@@ -197,6 +215,7 @@ impl Servers {
             // Those it was made for may have left.
             link.begin_silence();
             self.links.borrow_mut().push(link);
+            worker.stats.servers[upstream][server].given_up.add(self.give_up_oldest() as u64);
         } else if protocol == Protocol::Auto {
             self.chose_http1.set(Some(worker.now()));
             self.handed.replace(Some(connection));
