@@ -160,6 +160,33 @@ fn long_requests_of_leaving_connections_keep_nobody_waiting() {
 }
 
 #[test]
+fn a_server_that_leaves_at_once_is_not_asked_again_and_again() {
+    with_both_drivers(|driver| {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let connections = Arc::new(AtomicUsize::new(0));
+        let counted = connections.clone();
+        std::thread::spawn(move || {
+            for mut stream in listener.incoming().map_while(Result::ok) {
+                counted.fetch_add(1, Ordering::SeqCst);
+                // Settings and farewell in one piece.
+                let greeting = [settings(&[]), goaway(0, 0, NO_ERROR)].concat();
+                let _ = std::io::Write::write_all(&mut stream, &greeting);
+                std::thread::spawn(move || std::io::copy(&mut stream, &mut std::io::sink()));
+            }
+        });
+        let server = start(driver, &[address], "tries = 2");
+        let begun = Instant::now();
+        assert_eq!(server.connect().ask(get("/")).status, 502, "{driver:?}");
+        assert!(begun.elapsed() < Duration::from_secs(5), "{driver:?}: {:?}", begun.elapsed());
+        let errors = server.metric("one_server_upstream_connect_errors_total", "");
+        let connections = connections.load(Ordering::SeqCst);
+        assert!((1..=2).contains(&connections), "{driver:?}: {connections} connections");
+        assert_eq!(errors, connections as f64, "{driver:?}");
+    });
+}
+
+#[test]
 fn a_connection_that_nobody_came_to_use_is_closed() {
     with_both_drivers(|driver| {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");

@@ -98,7 +98,7 @@ impl Link {
     /// Begins to speak HTTP/2 on `server`, and returns when that has done so too. No time-out of its own; dropped before it
     /// ends, the connection closes.
     ///
-    /// Errors: it speaks something else, or the connection broke.
+    /// Errors: it speaks something else, takes no request, or the connection broke.
     async fn open(lasting: &Rc<Lasting>, servers: &Rc<Servers>, server: ServerConnection) -> io::Result<Rc<Link>> {
         let pipe: Rc<RefCell<Pipe>> = Rc::default();
         let limits = servers.limits();
@@ -203,7 +203,9 @@ impl Opening {
             return Poll::Ready(Err(failure.unwrap_or_else(|| io::ErrorKind::UnexpectedEof.into())));
         }
         if self.0.ready_since.get().is_some() {
-            return Poll::Ready(Ok(()));
+            // A farewell in the same breath (GOAWAY): whoever waits would ask for another connection at once, and again.
+            let is_of_use = if self.0.is_open() { Ok(()) } else { Err(io::Error::other("it takes no request (GOAWAY)")) };
+            return Poll::Ready(is_of_use);
         }
         self.0.opener.replace(Some(cx.waker().clone()));
         Poll::Pending
