@@ -598,6 +598,67 @@ fn no_more_streams_than_the_server_allows() {
     });
 }
 
+/// A server that answers what comes second and nothing else; the first request comes alone.
+fn answers_the_second(settings_between: Vec<u8>) -> (FakeHttp2, Arc<AtomicUsize>) {
+    let begun = Arc::new(AtomicUsize::new(0));
+    let counted = begun.clone();
+    let values: &[(u16, u32)] = if settings_between.is_empty() { &[] } else { &[(MAX_CONCURRENT_STREAMS, 1)] };
+    let upstream = FakeHttp2::start(values, move |peer| {
+        if peer.request().is_none() {
+            return;
+        }
+        counted.fetch_add(1, Ordering::SeqCst);
+        std::thread::sleep(Duration::from_millis(500));
+        peer.send(&settings_between);
+        let Some(second) = peer.request() else { return };
+        peer.answer(second, "second");
+        peer.wait();
+    });
+    (upstream, begun)
+}
+
+/// Asks twice, does `then` while the second request waits for a place, and has its answer.
+fn ask_for_two(server: &Server, begun: &AtomicUsize, then: impl FnOnce()) -> String {
+    let web = server.web();
+    let mut first = server.connect();
+    first.send(get("/"));
+    eventually("the first request", || begun.load(Ordering::SeqCst) == 1);
+    let second = std::thread::spawn(move || support::Client::connect(web).ask(get("/")).text());
+    std::thread::sleep(Duration::from_millis(200));
+    then();
+    second.join().expect("an answer")
+}
+
+#[test]
+fn a_server_that_takes_more_at_once_gets_those_who_wait() {
+    with_both_drivers(|driver| {
+        let (upstream, begun) = answers_the_second(settings(&[(MAX_CONCURRENT_STREAMS, 2)]));
+        let server = start(driver, &[upstream.address], "h2_connections_max = 1");
+        let asked = Instant::now();
+        assert_eq!(ask_for_two(&server, &begun, || {}), "second", "{driver:?}");
+        assert!(asked.elapsed() < Duration::from_secs(4), "{driver:?}: {:?}", asked.elapsed());
+        assert_eq!(upstream.connections(), 1, "{driver:?}");
+    });
+}
+
+#[test]
+fn a_reload_that_allows_more_at_once_lets_those_go_who_wait() {
+    with_both_drivers(|driver| {
+        let (upstream, begun) = answers_the_second(Vec::new());
+        let text = format!(
+            "[site.main]\ndefault = true\n[[site.main.route]]\npath = \"/\"\nproxy = \"up\"\n[upstream.up]\n\
+             servers = [\"{}\"]\nhealth = false\nprotocol = \"h2\"\nh2_connections_max = 1\nh2_streams_max = 1\n",
+            upstream.address
+        );
+        let server = Site::new(driver, &text).one_worker().process("control = \"$DIR/ctl.sock\"").start();
+        let asked = Instant::now();
+        let reload = || drop(server.reload_with(&[("h2_streams_max = 1", "h2_streams_max = 2")]));
+        assert_eq!(ask_for_two(&server, &begun, reload), "second", "{driver:?}");
+        assert!(asked.elapsed() < Duration::from_secs(4), "{driver:?}: {:?}", asked.elapsed());
+        assert_eq!(upstream.connections(), 1, "{driver:?}");
+    });
+}
+
 #[test]
 fn heads_before_the_final_one_go_on() {
     with_both_drivers(|driver| {

@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use h2::PingPong;
-use h2::client::Connection;
+use h2::client::{Connection, SendRequest};
 
 use super::{CLOSE_MAX, Link, PING_AFTER, PING_TIMEOUT, Ping};
 use crate::worker::h2::pipe::PipeEnd;
@@ -43,6 +43,7 @@ pub(super) async fn drive(link: Rc<Link>, mut connection: Connection<PipeEnd, By
                 }
                 link.note_ready();
                 link.note_goodbye(cx);
+                link.note_allowance();
                 let is_writing = writer.as_mut().poll(cx).is_pending();
                 let is_flushed = !link.pipe.borrow().has_outbound() && !link.is_writing.get();
                 if !is_alive || !is_writing || (!is_serving && is_flushed) {
@@ -143,6 +144,17 @@ impl Link {
         let said = self.sender.borrow_mut().as_mut().map(|sender| sender.poll_ready(cx));
         if let Some(Poll::Ready(Err(_))) = said {
             self.close();
+        }
+    }
+
+    /// A server may take more requests at once than before (SETTINGS_MAX_CONCURRENT_STREAMS: RFC 9113 section 5.1.2): those who
+    /// wait for a place have one.
+    fn note_allowance(&self) {
+        let Some(allowed) = self.sender.borrow().as_ref().map(SendRequest::current_max_send_streams) else { return };
+        if allowed > self.streams_allowed.replace(allowed)
+            && let Some(servers) = self.servers.upgrade()
+        {
+            servers.tell_all();
         }
     }
 

@@ -62,6 +62,8 @@ pub(super) struct Link {
     sender: RefCell<Option<SendRequest<Bytes>>>,
     /// Requests under way.
     streams: Cell<u32>,
+    /// How many the server takes at once, as last seen.
+    streams_allowed: Cell<usize>,
     /// The idle time without streams, with some the silence of the server; then the time of a close.
     timer: Watched,
     /// Since when it can be used.
@@ -118,6 +120,7 @@ impl Link {
             pipe,
             sender: RefCell::new(Some(sender)),
             streams: Cell::new(0),
+            streams_allowed: Cell::new(limits.streams_max as usize),
             ready_since: Cell::new(None),
             greeting: Cell::new(Greeting::default()),
             ping: Cell::new(Ping::None),

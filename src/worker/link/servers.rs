@@ -92,9 +92,10 @@ impl Servers {
         })
     }
 
-    /// A new config has these limits; connections keep the windows they have.
+    /// A new config has these limits; connections keep the windows they have. There may be room now for those who wait.
     pub(in crate::worker) fn set_limits(&self, limits: Limits) {
         self.limits.set(limits);
+        self.tell_all();
     }
 
     pub(super) fn limits(&self) -> Limits {
@@ -245,7 +246,8 @@ impl Servers {
         }
     }
 
-    fn tell_all(&self) {
+    /// More than one place may be there.
+    pub(super) fn tell_all(&self) {
         let all = self.waiting.take();
         all.into_iter().for_each(|(_, waker)| waker.wake());
     }
