@@ -4,6 +4,7 @@
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags};
@@ -12,8 +13,14 @@ use rustix::pipe::{PipeFlags, SpliceFlags};
 use super::sendfile::NonBlocking;
 
 /// Size asked for, in bytes: four times what Linux gives by itself, so that a burst needs a quarter of the calls. Where the
-/// user's share of pipe memory is used up (pipe(7)) the kernel gives less, and the pipe works all the same.
+/// user's share of pipe memory is used up (`pipe-user-pages-soft`: pipe(7)) the kernel gives less, and says nothing.
 const PIPE_BYTES: usize = 256 * 1024;
+
+/// A pipe that is smaller costs more calls than a copy: beyond that share new ones have two pages.
+const PIPE_BYTES_MIN: usize = 64 * 1024;
+
+/// No new pipe is asked for so long after one was too small, unless one of ours is closed before.
+const SHORTAGE_TIME: Duration = Duration::from_secs(1);
 
 /// A pipe that lies between two sockets.
 #[derive(Debug)]
@@ -25,11 +32,15 @@ struct Pipe {
 }
 
 impl Pipe {
-    fn new() -> io::Result<Pipe> {
+    /// One with room for about `bytes`; `None`: it would be smaller than is of use.
+    ///
+    /// Errors: what pipe2(2) and fcntl(2) report.
+    fn new(bytes: usize) -> io::Result<Option<Pipe>> {
         let (read, write) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
-        // A smaller one does it too.
-        let _ = rustix::pipe::fcntl_setpipe_size(&write, PIPE_BYTES);
-        Ok(Pipe { read, write, bytes: 0 })
+        // What comes of it is looked at.
+        let _ = rustix::pipe::fcntl_setpipe_size(&write, bytes);
+        let is_of_use = rustix::pipe::fcntl_getpipe_size(&write)? >= PIPE_BYTES_MIN;
+        Ok(is_of_use.then_some(Pipe { read, write, bytes: 0 }))
     }
 }
 
@@ -40,6 +51,10 @@ pub struct Pipes {
     /// Those that are lent included.
     open: Cell<usize>,
     open_max: Cell<usize>,
+    /// What new ones are asked to have room for.
+    pipe_bytes: Cell<usize>,
+    /// Since when new ones are too small.
+    short_since: Cell<Option<Instant>>,
 }
 
 /// Idle pipes kept for the next burst. Bursts of one worker end one after the other, so that more are seldom needed.
@@ -48,7 +63,13 @@ const IDLE_MAX: usize = 16;
 impl Pipes {
     /// None yet; at most `open_max` at once.
     pub fn new(open_max: usize) -> Pipes {
-        Pipes { idle: RefCell::default(), open: Cell::new(0), open_max: Cell::new(open_max) }
+        Pipes {
+            idle: RefCell::default(),
+            open: Cell::new(0),
+            open_max: Cell::new(open_max),
+            pipe_bytes: Cell::new(PIPE_BYTES),
+            short_since: Cell::new(None),
+        }
     }
 
     /// From now on at most `open_max`: idle ones beyond it are closed, those that are lent when they come back.
@@ -60,19 +81,26 @@ impl Pipes {
         }
     }
 
-    /// An empty pipe; `None`: too many hold bytes, or the process has no descriptors left. The caller copies instead.
+    /// An empty pipe; `None`: too many hold bytes, or the process has no descriptors or pipe memory left. The caller copies
+    /// instead.
     pub fn lend(&self) -> Option<LentPipe<'_>> {
         let idle = self.idle.borrow_mut().pop();
         let pipe = match idle {
             Some(pipe) => pipe,
             None if self.open.get() >= self.open_max.get() => return None,
-            None => {
-                let pipe = Pipe::new().ok()?;
-                self.open.set(self.open.get() + 1);
-                pipe
-            }
+            None => self.make()?,
         };
         Some(LentPipe { pipes: self, pipe: Some(pipe) })
+    }
+
+    fn make(&self) -> Option<Pipe> {
+        if self.short_since.get().is_some_and(|since| since.elapsed() < SHORTAGE_TIME) {
+            return None;
+        }
+        let made = Pipe::new(self.pipe_bytes.get()).ok()?;
+        self.short_since.set(made.is_none().then(Instant::now));
+        self.open.set(self.open.get() + usize::from(made.is_some()));
+        made
     }
 
     /// Pipes open now.
@@ -119,6 +147,8 @@ impl Drop for LentPipe<'_> {
             idle.push(pipe);
         } else {
             self.pipes.open.set(self.pipes.open.get() - 1);
+            // Its memory is free.
+            self.pipes.short_since.set(None);
         }
     }
 }
@@ -287,6 +317,31 @@ mod tests {
         assert!(pipes.lend().is_none());
         pipes.set_max(1);
         assert!(pipes.lend().is_some());
+    }
+
+    #[test]
+    fn pipes_that_are_too_small_are_closed_and_not_asked_for_again_at_once() {
+        let pipes = Pipes::new(4);
+        let (first, second) = (pipes.lend().expect("one"), pipes.lend().expect("two"));
+        pipes.pipe_bytes.set(8192);
+        assert!(pipes.lend().is_none(), "two pages");
+        assert_eq!(pipes.open(), 2);
+        pipes.pipe_bytes.set(PIPE_BYTES);
+        assert!(pipes.lend().is_none(), "none is asked for yet");
+        // One of those that are there does it.
+        drop(first);
+        let first = pipes.lend().expect("the first again");
+        assert!(pipes.lend().is_none());
+        // Memory has become free.
+        pipes.set_max(1);
+        drop(second);
+        pipes.set_max(4);
+        let second = pipes.lend().expect("a new one");
+        // Or some time has passed.
+        pipes.short_since.set(Instant::now().checked_sub(SHORTAGE_TIME));
+        let third = pipes.lend().expect("a new one");
+        assert_eq!(pipes.open(), 3);
+        drop((first, second, third));
     }
 
     /// An urgent byte stops a splice, which would wait for ever in blocking mode; a read goes over it.

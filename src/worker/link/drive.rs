@@ -178,7 +178,9 @@ impl Link {
     fn look(&self, cx: &mut Context<'_>, pings: Option<&mut PingPong>) -> bool {
         self.timer.poll_draining(cx, false);
         if self.is_given_up.get() {
-            tracing::warn!("HTTP/2 connection to a server is ended: too many of those that it has closed have requests");
+            tracing::warn!(
+                "HTTP/2 connection to a server is ended: too many of those that it has closed have requests"
+            );
             return false;
         }
         if self.timer.expired() {

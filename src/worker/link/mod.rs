@@ -207,7 +207,8 @@ impl Opening {
         }
         if self.0.ready_since.get().is_some() {
             // A farewell in the same breath (GOAWAY): whoever waits would ask for another connection at once, and again.
-            let is_of_use = if self.0.is_open() { Ok(()) } else { Err(io::Error::other("it takes no request (GOAWAY)")) };
+            let is_of_use =
+                if self.0.is_open() { Ok(()) } else { Err(io::Error::other("it takes no request (GOAWAY)")) };
             return Poll::Ready(is_of_use);
         }
         self.0.opener.replace(Some(cx.waker().clone()));
