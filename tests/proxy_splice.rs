@@ -208,6 +208,24 @@ fn a_body_until_the_close_is_whole_in_either_version() {
     });
 }
 
+/// Of a body until the close nobody knows how long it is before it is there.
+#[test]
+fn a_short_body_until_the_close_is_copied() {
+    with_both_drivers(|driver| {
+        let upstream = FakeUpstream::start(|exchange| {
+            exchange.send("HTTP/1.1 200 OK\r\n\r\n");
+            std::thread::sleep(Duration::from_millis(20));
+            exchange.dribble(body(3000), 1000, Duration::from_millis(20));
+            Then::Close
+        });
+        let server = site(driver, upstream.address, "").start();
+        for _ in 0..3 {
+            assert!(server.connect().ask(get("/")).body == body(3000), "{driver:?}");
+        }
+        assert_eq!(spliced(&server), 0, "{driver:?}");
+    });
+}
+
 #[test]
 fn slow_clients_slow_the_server_down_and_cost_no_memory() {
     const BYTES: usize = 30_000_000;

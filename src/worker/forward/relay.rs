@@ -185,7 +185,8 @@ impl Forward<'_> {
                 at += decoded.consumed;
                 answer.write(data).await.map_err(|_| BrokeOff::Client)?;
             }
-            self.move_content(answer, &mut decoder, under_way).await?;
+            let has_filled = input.len() == input.capacity();
+            self.move_content(answer, &mut decoder, under_way, has_filled).await?;
             if decoder.is_done() {
                 break;
             }

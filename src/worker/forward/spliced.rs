@@ -42,18 +42,25 @@ enum Taken<'a> {
 }
 
 impl Forward<'_> {
-    /// Moves what it can of the present run of content. What is left is to be read, if only for its end.
+    /// Moves what it can of the present run of content. What is left is to be read, if only for its end. `has_filled`: the last
+    /// read has got as much as it had room for.
+    ///
+    /// A run until the close does not say how long it is: it is taken for a long one once much of it has come, or much at once.
     pub(super) async fn move_content(
         &self,
         answer: &mut Answer<'_>,
         decoder: &mut BodyDecoder,
         at: At<'_>,
+        has_filled: bool,
     ) -> Result<(), BrokeOff> {
         let run = decoder.run();
+        let is_long = run < u64::MAX || has_filled || answer.body_bytes() >= SPLICED_BYTES_MIN;
         let (Some(source), Some(sink)) = (at.connection.clear_stream(), answer.open_socket()) else { return Ok(()) };
         match run {
             1..=ALONG_BYTES_MAX => decoder.skip(answer.read_along(source, run as usize) as u64),
-            SPLICED_BYTES_MIN.. if at.is_alone => return self.splice(answer, decoder, at, (source, sink)).await,
+            SPLICED_BYTES_MIN.. if at.is_alone && is_long => {
+                return self.splice(answer, decoder, at, (source, sink)).await;
+            }
             _ => {}
         }
         Ok(())
