@@ -226,6 +226,45 @@ fn a_short_body_until_the_close_is_copied() {
     });
 }
 
+/// Content of whole chunks behind the head of an answer, as far as they are here to their ends.
+fn whole_chunks(answer: &[u8]) -> usize {
+    let Some(head) = memchr::memmem::find(answer, b"\r\n\r\n") else { return 0 };
+    let (mut rest, mut whole) = (&answer[head + 4..], 0);
+    while let Some(line) = memchr::memmem::find(rest, b"\r\n") {
+        let text = std::str::from_utf8(&rest[..line]).expect("a length");
+        let bytes = usize::from_str_radix(text, 16).expect("a length");
+        let Some(behind) = rest.get(line + 2 + bytes..).and_then(|behind| behind.strip_prefix(b"\r\n")) else { break };
+        (rest, whole) = (behind, whole + bytes);
+    }
+    whole
+}
+
+/// Who reads chunk by chunk has all that is there of one, with its end.
+#[test]
+fn a_server_that_pauses_within_a_chunk_holds_nothing_back() {
+    with_both_drivers(|driver| {
+        let (go_on, goes_on) = std::sync::mpsc::channel();
+        let goes_on = std::sync::Mutex::new(goes_on);
+        let upstream = FakeUpstream::start(move |exchange| {
+            exchange.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n186a0\r\n");
+            exchange.send(&body(100_000)[..50_000]);
+            let _ = goes_on.lock().expect("a lock").recv();
+            exchange.send(&body(100_000)[50_000..]);
+            exchange.send("\r\n0\r\n\r\n");
+            Then::Keep
+        });
+        let server = site(driver, upstream.address, "").start();
+        let mut client = server.connect();
+        client.send(get("/"));
+        while whole_chunks(client.buffered()) < 50_000 {
+            client.fill().expect("the end of the chunk");
+        }
+        go_on.send(()).expect("it waits");
+        assert!(client.response("GET").body == body(100_000), "{driver:?}");
+        assert!(spliced(&server) > 50_000, "{driver:?}");
+    });
+}
+
 #[test]
 fn slow_clients_slow_the_server_down_and_cost_no_memory() {
     const BYTES: usize = 30_000_000;

@@ -94,6 +94,8 @@ impl Forward<'_> {
                 Taken::Nothing if is_ready => break,
                 Taken::Nothing => {
                     (moved, is_ready) = (0, true);
+                    // The end of a chunk would wait for the server, and a client may wait for it.
+                    answer.flush_to(&to).await.map_err(|_| BrokeOff::Client)?;
                     self.await_more(at, source.readable()).await?;
                 }
                 Taken::Unfit => break,
