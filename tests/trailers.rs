@@ -339,6 +339,64 @@ fn they_go_between_http1_and_servers_of_http2() {
     });
 }
 
+/// The first server of a request is not there. A route with a name gets the request as it is, a page is asked for without content.
+#[test]
+fn those_of_a_request_go_with_its_content_to_the_route_that_stands_in() {
+    with_both_drivers(|driver| {
+        let heads = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
+        let seen = heads.clone();
+        let upstream = FakeHttp2::start(&[], move |peer| {
+            while let Some(frame) = peer.next() {
+                if frame.kind == frames::HEADERS {
+                    seen.lock().expect("a lock").push(frame.has(END_STREAM));
+                }
+                if frame.has(END_STREAM) {
+                    peer.answer(frame.stream_id, "instead");
+                }
+            }
+        });
+        let site = format!(
+            "[site.main]\n[[site.main.route]]\npath = \"/\"\nproxy = \"gone\"\nerror_pages = {{ 502 = \"@second\" }}\n\
+             [[site.main.route]]\nexact = \"/form\"\nproxy = \"gone\"\nerror_pages = {{ 502 = \"/sorry\" }}\n\
+             [[site.main.route]]\nexact = \"/sorry\"\nproxy = \"up\"\n[[site.main.route]]\nname = \"second\"\nproxy = \"up\"\n\
+             [upstream.gone]\nservers = [\"{}\"]\nhealth = false\ntries = 1\n\
+             [upstream.up]\nservers = [\"{}\"]\nhealth = false\nprotocol = \"h2\"\n",
+            ports::free_address(),
+            upstream.address
+        );
+        let server = Site::new(driver, &site).one_worker().start();
+        let mut client = server.connect();
+        let mut over_http1 = |path: &str| {
+            assert_eq!(
+                client.ask(post_with(path, &[], "hello", "X-Sum: 1\r\n")).text(),
+                "instead",
+                "{driver:?} {path}"
+            );
+        };
+        let over_http2 = |path: &str| {
+            let reply = block_on(async {
+                let client = H2Client::connect(&server, Over::Clear).await;
+                let mut exchange = client.begin(ask("POST", path, &[]), false).await.expect("a stream");
+                exchange.send("hello", false).await.expect("a window");
+                let trailers = [("x-sum".parse().unwrap(), "1".parse().unwrap())].into_iter().collect();
+                exchange.stream.as_mut().expect("a stream").send_trailers(trailers).expect("a stream");
+                exchange.reply().await.expect("an answer")
+            });
+            assert_eq!(reply.text(), "instead", "{driver:?} {path}");
+        };
+        let taken = || std::mem::take(&mut *heads.lock().expect("a lock"));
+        // Each frame of fields: whether the request ends with it.
+        over_http1("/");
+        assert_eq!(taken(), [false, true], "{driver:?}: with trailers");
+        over_http2("/");
+        assert_eq!(taken(), [false, true], "{driver:?}: with trailers, from HTTP/2");
+        over_http1("/form");
+        assert_eq!(taken(), [true], "{driver:?}: without content");
+        over_http2("/form");
+        assert_eq!(taken(), [true], "{driver:?}: without content, from HTTP/2");
+    });
+}
+
 /// RFC 9112 section 7.1.2, and the limits of heads; section 11.2: nothing of it is another request.
 #[test]
 fn malformed_trailers_of_a_request_are_refused() {

@@ -115,8 +115,8 @@ impl RequestBody {
     }
 
     /// What came behind the content, once that has been read to its end, as far as it may go on.
-    pub(super) fn trailers(&self) -> Option<HeaderMap> {
-        trailers::read(self.decoder.trailers()).filter(|_| self.is_done())
+    pub(super) fn take_trailers(&mut self) -> Option<HeaderMap> {
+        if self.is_done() { trailers::read(&self.decoder.take_trailers()) } else { None }
     }
 
     /// Where the next message begins in the input, once the body is done.

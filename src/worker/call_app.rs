@@ -40,7 +40,7 @@ pub(super) async fn run(cx: &Cx<'_>, client: &mut Client<'_>, app: usize) -> Act
             Err(failure) => return body_failed(failure),
         },
     };
-    let Client { upload, answer, left } = client;
+    let Client { upload, answer, left, .. } = client;
     let (body, sender) = if is_whole {
         let whole = Bytes::from(whole);
         *left = Left::Kept(whole.clone());

@@ -5,6 +5,8 @@ use std::net::IpAddr;
 use std::rc::Rc;
 use std::time::Instant;
 
+use http::HeaderMap;
+
 use super::admit::{Admitted, Carried};
 use super::answer::Answer;
 use super::arrival::Waits;
@@ -115,11 +117,18 @@ pub(super) struct Client<'a> {
     pub(super) answer: Answer<'a>,
     /// What the actions before have left of the content.
     pub(super) left: Left,
+    /// What an action before has taken from behind it, for the next one.
+    pub(super) trailers: Option<Box<HeaderMap>>,
 }
 
 impl<'a> Client<'a> {
     pub(super) fn new(upload: Upload<'a>, answer: Answer<'a>) -> Client<'a> {
-        Client { upload, answer, left: Left::Unread }
+        Client { upload, answer, left: Left::Unread, trailers: None }
+    }
+
+    /// What came behind the content, once that has been kept as a whole.
+    pub(super) fn take_trailers(&mut self) -> Option<HeaderMap> {
+        self.trailers.take().map(|trailers| *trailers).or_else(|| self.upload.take_trailers())
     }
 
     /// See [`Upload::keep`]; what an action before has kept is taken from there.

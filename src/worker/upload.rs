@@ -129,7 +129,7 @@ impl Upload<'_> {
     pub(super) fn take_trailers(&mut self) -> Option<HeaderMap> {
         match self {
             Upload::Stream(receiver) => receiver.take_trailers().and_then(trailers::sift),
-            Upload::H1 { body, .. } => body.trailers(),
+            Upload::H1 { body, .. } => body.take_trailers(),
             Upload::Nothing => None,
         }
     }

@@ -202,6 +202,11 @@ impl BodyDecoder {
         &self.trailers
     }
 
+    /// The same, once: none are there afterwards.
+    pub fn take_trailers(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.trailers)
+    }
+
     /// Content that may follow in one run; `None` where framing comes next.
     fn content_left(&self) -> Option<u64> {
         match self.state {

@@ -171,6 +171,8 @@ pub(super) async fn run(cx: &Cx<'_>, client: &mut Client<'_>, fields: &mut Vec<u
     };
     if acted.is_err() && outgoing.is_whole.get() {
         client.left = Left::Kept(outgoing.kept.into_inner().into());
+        // Those that have not been taken are still where they were.
+        client.trailers = outgoing.trailers.into_inner().map(Box::new).or(client.trailers.take());
     }
     acted
 }

@@ -92,8 +92,9 @@ impl Forward<'_> {
             }
             _ => client.keep(self.worker, self.connection, &mut kept, self.kept_bytes_max()).await?,
         };
-        // No variable of a gateway's has a place for them.
-        let trailers = if is_whole && self.gateway.is_none() { client.upload.take_trailers() } else { None };
+        // No variable of a gateway's has a place for them, and a request that goes on without content has nothing behind it either.
+        let has_place = kind != BodyKind::None && self.gateway.is_none();
+        let trailers = if is_whole && has_place { client.take_trailers() } else { None };
         let outgoing = Outgoing {
             kept: RefCell::new(kept),
             is_whole: Cell::new(is_whole),
