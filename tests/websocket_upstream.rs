@@ -363,6 +363,40 @@ fn a_side_that_does_not_read_stops_the_other() {
     });
 }
 
+/// A client that breaks off while the server has no window for what it has sent. The time for silence is long.
+#[test]
+fn a_client_that_breaks_off_is_noticed_although_nothing_is_read_from_it() {
+    with_drivers(|driver| {
+        let peer = Peer::start(&[]);
+        let server = start(driver, &peer, "");
+        let resets = || peer.told().iter().filter(|line| *line == "reset /deaf 8").count();
+        let (client, _) = open_http1(&server, "/deaf");
+        client.stream.set_write_timeout(Some(Duration::from_secs(1))).expect("a socket");
+        while std::io::Write::write(&mut &client.stream, &[b'x'; 64 << 10]).is_ok() {}
+        client.reset();
+        eventually("the server hears of it", || resets() == 1);
+        for (number, version) in MULTIPLEXED.into_iter().enumerate() {
+            // The window of the connection has gone to the first one.
+            let content = "x".repeat(20_000);
+            let steps = json!([
+                connect("client", "/deaf"),
+                wait_for_head("client"),
+                more("client", content),
+                signal("sent"),
+                { "op": "reset", "name": "client" },
+                ask("after", "/page"),
+            ]);
+            let mut running = begin(&server, version, steps);
+            running.wait_for("sent");
+            std::thread::sleep(Duration::from_millis(300));
+            running.go_on();
+            assert_eq!(running.end().answer("after").text(), "page for GET /page", "{driver:?} {version:?}");
+            eventually("the server hears of it", || resets() == number + 2);
+        }
+        eventually("no tunnel is left", || server.metric("one_server_http_tunnels", "") == 0.0);
+    });
+}
+
 #[test]
 fn what_does_not_become_a_tunnel_is_answered_in_http() {
     with_drivers(|driver| {

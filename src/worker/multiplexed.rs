@@ -62,6 +62,14 @@ impl Stream {
         }
     }
 
+    /// Runs `work` until it ends or the client leaves (`None`), whatever the deadline, which may be that of the other direction.
+    pub(super) async fn until_gone<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+        match self {
+            Stream::H2(stream) => stream.until_gone(work).await,
+            Stream::H3(stream) => stream.until_gone(work).await,
+        }
+    }
+
     /// Sends an interim head.
     pub(super) fn interim(&self, status: u16, fields: &[u8]) -> Result<(), Broken> {
         match self {

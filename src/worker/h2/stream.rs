@@ -78,8 +78,8 @@ impl Stream {
         .await
     }
 
-    /// Runs `work` until it ends or the client leaves, whatever the deadline, which may be that of the other direction.
-    async fn until_gone<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+    /// See [`super::super::multiplexed::Stream::until_gone`].
+    pub(in super::super) async fn until_gone<T>(&self, work: impl Future<Output = T>) -> Option<T> {
         let mut work = pin!(work);
         poll_fn(|cx| match work.as_mut().poll(cx) {
             Poll::Ready(end) => Poll::Ready(Some(end)),

@@ -8,6 +8,7 @@
 use std::cell::Cell;
 use std::future::poll_fn;
 use std::pin::pin;
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -15,6 +16,7 @@ use h2::{RecvStream, SendStream};
 
 use super::stream::{unless, until_cut};
 use super::{Ended, Flow, Meter, Progress, Side, both};
+use crate::runtime::time::sleep;
 use crate::worker::Worker;
 use crate::worker::connection::{Broken, Connection};
 use crate::worker::link::send_piece;
@@ -23,6 +25,9 @@ use crate::worker::watch::Watched;
 
 /// Read from a client's connection at once.
 const READ_BYTES: usize = 16 * 1024;
+
+/// How often a client's connection is looked at that is not read, because the server has no window for what was.
+const LOOK_AFTER: Duration = Duration::from_secs(1);
 
 /// The client's end.
 pub(in crate::worker) enum Client<'a> {
@@ -91,7 +96,7 @@ impl<'a> LinkTunnel<'a> {
         };
         progress.is_moving();
         let is_cut = Cell::new(false);
-        let carry_up = pin!(self.carry_up(up, &mut send, &progress, &is_cut));
+        let carry_up = pin!(self.carry_up(up, down, &mut send, &progress, &is_cut));
         let carry_down = pin!(self.carry_down(down, first, &mut recv, &progress, &is_cut));
         let work = pin!(both(carry_up, carry_down, |end| on_end(end, down, &progress, &is_cut)));
         until_cut(&watched, &is_cut, || down.cut(&is_cut, true), work).await;
@@ -102,6 +107,7 @@ impl<'a> LinkTunnel<'a> {
     async fn carry_up(
         &self,
         mut client: Up<'_>,
+        presence: Down<'_>,
         server: &mut SendStream<Bytes>,
         progress: &Progress<'_>,
         is_cut: &Cell<bool>,
@@ -112,8 +118,11 @@ impl<'a> LinkTunnel<'a> {
                 Ok(None) => break,
                 Ok(Some(data)) => {
                     progress.on_taken(Side::Client, data.len());
-                    if unless(is_cut, send_piece(server, data)).await != Some(true) {
-                        return Ended::Broken(Side::Server);
+                    let sending = presence.until_gone(progress, send_piece(server, data));
+                    match unless(is_cut, sending).await {
+                        Some(Some(true)) => {}
+                        Some(None) => return Ended::Broken(Side::Client),
+                        Some(Some(false)) | None => return Ended::Broken(Side::Server),
                     }
                 }
             }
@@ -187,6 +196,21 @@ impl Down<'_> {
         }
     }
 
+    /// Runs `work` until it ends, or the client has broken off (`None`). One that has merely ended its direction wants what it
+    /// has sent to arrive.
+    async fn until_gone<T>(self, progress: &Progress<'_>, work: impl Future<Output = T>) -> Option<T> {
+        let connection = match self {
+            Down::Stream(stream) => return stream.until_gone(work).await,
+            Down::Connection(connection) => connection,
+        };
+        let (mut work, mut reset) = (pin!(work), pin!(until_reset(connection, progress)));
+        poll_fn(|cx| match work.as_mut().poll(cx) {
+            Poll::Ready(end) => Poll::Ready(Some(end)),
+            Poll::Pending => reset.as_mut().poll(cx).map(|()| None),
+        })
+        .await
+    }
+
     async fn send(self, worker: &Worker, data: Bytes) -> Result<(), Broken> {
         match self {
             Down::Stream(stream) => stream.send(worker, data, false).await,
@@ -215,6 +239,17 @@ impl Up<'_> {
             Up::Stream(receiver) => unless(is_cut, receiver.next_tunnelled()).await.unwrap_or(Err(Broken)),
             Up::Connection { first, .. } if !first.is_empty() => Ok(Some(std::mem::take(first))),
             Up::Connection { connection, .. } => read(worker, connection, is_cut).await,
+        }
+    }
+}
+
+/// Waits until the client has reset its connection, which no operation tells while nothing is read from it.
+async fn until_reset(connection: &Connection, progress: &Progress<'_>) {
+    loop {
+        sleep(LOOK_AFTER).await;
+        // A connection whose two directions have ended in peace looks the same.
+        if !progress.is_half_closed.get() && connection.stream().breaker().is_reset() {
+            return;
         }
     }
 }
