@@ -56,7 +56,7 @@ const GATHERED_BYTES_MAX: usize = 64 * 1024;
 const PIECE_BYTES_MAX: usize = 1 << 20;
 
 /// Answers up to this size fit into the buffer of a socket, as a rule, and do not wait for the client.
-const TAKEN_AT_ONCE_BYTES: usize = 16 * 1024;
+pub(super) const TAKEN_AT_ONCE_BYTES: usize = 16 * 1024;
 
 /// Least room offered to a read.
 const READ_ROOM: usize = 1024;

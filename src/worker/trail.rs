@@ -4,7 +4,7 @@ use std::rc::Rc;
 use std::time::{Duration, SystemTime};
 
 use super::Worker;
-use super::connection::Connection;
+use super::connection::{Connection, TAKEN_AT_ONCE_BYTES};
 use super::cx::{AnswerVariables, Cx};
 use super::exchange::{After, Client, Outcome, Request};
 use super::limits::Limited;
@@ -100,7 +100,11 @@ pub(super) fn account(
     if outcome.served_by == ServedBy::Files && status != 0 {
         worker.stats.files.duration.record(duration);
     }
-    connection.arrival.note_end(ended);
+    // The end of what fills the client's buffers leaves them later, however short it is itself.
+    match client.answer.sent_bytes() > TAKEN_AT_ONCE_BYTES as u64 {
+        true => connection.arrival.forget_end(),
+        false => connection.arrival.note_end(ended),
+    }
     if let Some(log) = &worker.access_log
         && client.answer.trail.log_access
         && log.wants(client.answer.trail.site)

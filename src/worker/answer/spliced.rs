@@ -48,8 +48,6 @@ impl<'a> Answer<'a> {
             write_chunk_head(wire.out, pipe.bytes());
         }
         self.give_gathered(socket, true).await?;
-        // The client may be slow to take it: the wait for its next request does not begin with the end of this one.
-        self.connection.arrival.forget_end();
         while !pipe.is_empty() {
             match socket.drain(&mut pipe).map_err(|_| Broken)? {
                 0 => self.await_room().await?,
