@@ -266,12 +266,15 @@ impl Packed {
             }
             let mut input = self.incoming.take();
             let received = self.frames.borrow_mut().receive(&mut input, &mut self.plain.borrow_mut());
-            if let Err(error) = received {
-                return (Err(io::Error::new(io::ErrorKind::InvalidData, error.to_string())), buffer);
-            }
+            let was_much = match received {
+                Ok(was_much) => was_much,
+                Err(error) => return (Err(io::Error::new(io::ErrorKind::InvalidData, error.to_string())), buffer),
+            };
             if !self.plain.borrow().is_empty() {
                 if !input.is_empty() {
                     self.incoming.replace(input);
+                }
+                if was_much {
                     // Others have their turn between two such.
                     sleep(Duration::from_millis(1)).await;
                 }

@@ -71,11 +71,11 @@ impl Frames {
     }
 
     /// Takes whole frames off the front of `input` and appends their content to `plain`, until that is a lot; what is left
-    /// stays.
+    /// stays. `true`: it was a lot, and there may be more.
     ///
     /// At most one frame is waited for and one is decompressed at a time: 16 MiB each, by the format. Errors: `Malformed`
     /// when a frame does not hold what it says.
-    pub fn receive(&mut self, input: &mut Vec<u8>, plain: &mut Vec<u8>) -> Result<(), ProtocolError> {
+    pub fn receive(&mut self, input: &mut Vec<u8>, plain: &mut Vec<u8>) -> Result<bool, ProtocolError> {
         let (mut used, before, mut frames) = (0, plain.len(), 0);
         // Made for the first one that needs it, and good for all.
         let mut stream = None;
@@ -85,6 +85,9 @@ impl Frames {
         {
             let begin = used + HEADER_BYTES;
             let Some(content) = input.get(begin..begin + header.content_bytes) else { break };
+            if content.is_empty() {
+                return Err(ProtocolError::Malformed("compressed packet with nothing in it"));
+            }
             match header.plain_bytes {
                 0 => plain.extend_from_slice(content),
                 bytes => self.decompress(content, bytes, &mut stream, plain)?,
@@ -94,7 +97,7 @@ impl Frames {
             self.sequence_id = header.sequence_id.wrapping_add(1);
         }
         drop(input.drain(..used));
-        Ok(())
+        Ok(plain.len() - before >= UNPACKED_BYTES || frames == FRAMES_AT_ONCE_MAX)
     }
 
     fn decompress(
@@ -225,6 +228,7 @@ mod tests {
                 assert!(Frames::new(algorithm).receive(&mut wrong, &mut plain).is_err(), "{algorithm:?} {plain_bytes}");
                 assert_eq!(plain, b"before");
             }
+            assert!(Frames::new(algorithm).receive(&mut vec![0; 7 * 70], &mut Vec::new()).is_err(), "nothing in them");
             let mut garbage = b"\x05\0\0\0\x40\0\0abcde".to_vec();
             assert!(Frames::new(algorithm).receive(&mut garbage, &mut Vec::new()).is_err());
         }

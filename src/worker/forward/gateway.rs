@@ -54,8 +54,11 @@ pub(super) async fn find<'a>(cx: &Cx<'a>, client: &Client<'_>, form: Form) -> Re
     } else if !cgi.index.is_empty() && path.ends_with(b"/") {
         let script = [&path, cgi.index.as_bytes()].concat();
         if is_there(cx, client, cgi, &script).await? {
-            let asked = if cx.path.ends_with(b"/") { cx.path } else { &path };
-            route_again(cx, client, &[asked, cgi.index.as_bytes()].concat())?;
+            if cx.path.ends_with(b"/") {
+                route_again(cx, client, &[cx.path, cgi.index.as_bytes()].concat())?;
+            } else if !is_rewritten {
+                route_again(cx, client, &script)?;
+            }
             return Ok(Box::new(Gateway { form, cgi, script_bytes: script.len(), path: script }));
         }
     }
