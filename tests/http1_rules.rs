@@ -254,6 +254,34 @@ fn bytes_behind_a_bodiless_answer_are_nobodys() {
     });
 }
 
+/// Nor are they when they come late, as they do from gunicorn, which sends the content of a HEAD behind its head.
+#[test]
+fn content_that_a_bodiless_answer_declares_may_come_late() {
+    with_both_drivers(|driver| {
+        let upstream = FakeUpstream::start(|exchange| {
+            let head = match exchange.request.target.as_str() {
+                "/304" => "HTTP/1.1 304 Not Modified\r\nContent-Length: 44\r\n\r\n",
+                "/204-chunked" => "HTTP/1.1 204 No Content\r\nTransfer-Encoding: chunked\r\n\r\n",
+                "/head" => "HTTP/1.1 200 OK\r\nContent-Length: 44\r\n\r\n",
+                "/head-chunked" => "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
+                _ => return exchange.ok("honest"),
+            };
+            exchange.send(head);
+            // Longer than the client takes to ask again; whoever closed the connection misses it.
+            std::thread::sleep(Duration::from_millis(100));
+            exchange.send("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil");
+            Then::Keep
+        });
+        let server = Site::new(driver, &site(&upstream)).one_worker().start();
+        for (method, path) in [("GET", "/304"), ("GET", "/204-chunked"), ("HEAD", "/head"), ("HEAD", "/head-chunked")] {
+            let mut client = server.connect();
+            let last = client.ask(request(method, path, &[], "")).is_last();
+            assert!(!last, "{driver:?} {method} {path}: the client's connection is at a message boundary");
+            assert_eq!(client.ask(post("/honest", "")).text(), "honest", "{driver:?} behind {method} {path}");
+        }
+    });
+}
+
 /// Fields that only the server in front understands do not reach the client (nginx hides them all).
 #[test]
 fn the_clients_never_see_x_accel_fields() {

@@ -248,6 +248,11 @@ impl Framing {
         !self.close && (version == Version::Http11 || self.keep_alive)
     }
 
+    /// The message has content, or would have it as the answer to another method.
+    pub(super) fn declares_content(&self) -> bool {
+        self.coding != Coding::Absent || self.length.is_some_and(|length| length > 0)
+    }
+
     /// RFC 9110 section 7.8: Upgrade counts when Connection lists it, and never with HTTP/1.0.
     pub(super) fn upgrades(&self, version: Version) -> bool {
         version == Version::Http11 && self.upgrade_listed && self.upgrade_present

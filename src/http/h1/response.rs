@@ -54,6 +54,9 @@ impl From<FieldError> for ResponseError {
 /// - A 1xx is a head of its own: parse again behind it. 101, and 2xx to CONNECT, start a tunnel: their body is `None`.
 /// - White space before a colon is not part of the name (RFC 9112 section 5.1); obs-fold and bare LF are refused.
 /// - Transfer-Encoding and Content-Length together: chunked counts, and the connection is not kept.
+/// - Nor is it where a HEAD or 304 declares the content that it must not send. Servers that leave this to the application
+///   (gunicorn) send it all the same, perhaps a moment after the head, where it would be taken for the next answer. Who can
+///   store a page there would write that answer.
 /// - RFC 9112 section 6.3 lets a body with a coding other than chunked run until the close. We refuse it: we would
 ///   have to name that coding to a client that did not ask for it.
 pub fn parse_response(
@@ -71,7 +74,8 @@ pub fn parse_response(
     let has_body = has_body(head.status, request_method);
     head.body = if has_body { body(&framing, head.version)? } else { BodyKind::None };
     // RFC 9112 section 6.1: close after a message that states both, or a coding with HTTP/1.0.
-    let is_doubtful = framing.coding != Coding::Absent && (framing.length.is_some() || head.version == Version::Http10);
+    let is_doubtful = framing.coding != Coding::Absent && (framing.length.is_some() || head.version == Version::Http10)
+        || is_without_body(head.status, request_method) && framing.declares_content();
     head.keep_alive = framing.keeps_connection(head.version) && head.body != BodyKind::UntilClose && !is_doubtful;
     Ok(Some(()))
 }
@@ -141,7 +145,12 @@ fn blame(bytes: &[u8], error: httparse::Error) -> ResponseError {
 /// RFC 9112 section 6.3, points 1 and 2.
 fn has_body(status: u16, request_method: Method) -> bool {
     let is_tunnel = request_method == Method::Connect && (200..300).contains(&status);
-    request_method != Method::Head && !is_tunnel && !matches!(status, 100..=199 | 204 | 304)
+    !is_tunnel && !matches!(status, 100..=199) && !is_without_body(status, request_method)
+}
+
+/// A final answer that ends with its head, whatever that says (RFC 9112 section 6.3, point 1).
+fn is_without_body(status: u16, request_method: Method) -> bool {
+    status >= 200 && (request_method == Method::Head || matches!(status, 204 | 304))
 }
 
 /// RFC 9112 section 6.3, points 3 to 8.
@@ -294,14 +303,23 @@ mod tests {
         assert_eq!(get("200", "Transfer-Encoding: chunked\r\nConnection: x, close\r\n"), (Chunked, false));
         // Both: Content-Length is dropped and the connection not used again (section 6.1).
         assert_eq!(get("200", "Transfer-Encoding: chunked\r\nContent-Length: 7\r\n"), (Chunked, false));
-        for status in ["100", "101", "103", "199", "204", "304"] {
+        for status in ["100", "101", "103", "199"] {
             assert_eq!(get(status, "Content-Length: 7\r\n"), (None, true), "{status}");
             assert_eq!(get(status, "Transfer-Encoding: chunked\r\n"), (None, true), "{status}");
         }
+        // What is declared may come: such a connection is not used again.
+        for status in ["204", "304"] {
+            assert_eq!(get(status, "Content-Length: 7\r\n"), (None, false), "{status}");
+            assert_eq!(get(status, "Transfer-Encoding: chunked\r\n"), (None, false), "{status}");
+            assert_eq!(get(status, "Content-Length: 0\r\n"), (None, true), "{status}");
+            assert_eq!(get(status, ""), (None, true), "{status}");
+        }
         assert_eq!(get("205", ""), (UntilClose, false));
-        assert_eq!(framing(Method::Head, "200", "Content-Length: 7\r\n"), (None, true));
-        assert_eq!(framing(Method::Head, "200", "Transfer-Encoding: gzip\r\n"), (None, true));
+        assert_eq!(framing(Method::Head, "200", "Content-Length: 7\r\n"), (None, false));
+        assert_eq!(framing(Method::Head, "200", "Transfer-Encoding: gzip\r\n"), (None, false));
+        assert_eq!(framing(Method::Head, "200", "Content-Length: 0\r\n"), (None, true));
         assert_eq!(framing(Method::Head, "200", ""), (None, true));
+        assert_eq!(framing(Method::Head, "103", "Content-Length: 7\r\n"), (None, true));
         assert_eq!(framing(Method::Connect, "200", "Content-Length: 7\r\n"), (None, true));
         assert_eq!(framing(Method::Connect, "299", "Transfer-Encoding: chunked\r\n"), (None, true));
         assert_eq!(framing(Method::Connect, "407", "Content-Length: 7\r\n"), (Length(7), true));
