@@ -25,6 +25,7 @@ class Sample:
     printout: str = field(repr=False)  # of the generator
     tickets: float | None = None  # sessions to resume that the server gave with each handshake
     lag_p99_us: float | None = None  # how late a load of a constant rate was by itself
+    p90_us: float | None = None
 
     @property
     def requests_per_second(self):
@@ -118,7 +119,7 @@ def sample(name, numbers, cpu, core, text):
     if numbers["requests"] == 0:
         raise Failed(f"{name}: not one request was answered:\n{text}")
     return Sample(numbers["requests"], numbers["microseconds"] / 1e6, numbers["bytes"], numbers["p50"], numbers["p99"],
-                  cpu, core, text, numbers["tickets"], numbers.get("lag"))
+                  cpu, core, text, numbers["tickets"], numbers.get("lag"), numbers.get("p90"))
 
 
 def fetch(server, path, headers=(), times=1):

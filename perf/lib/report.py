@@ -101,7 +101,8 @@ def cells(result, samples):
     if result.row.unit == "us_p99":
         own = {"CPU per request": f"{median(lambda s: s.cpu_us_per_request):.2f} µs"}
         late = {"load late, p99": f"{median(lambda s: s.lag_p99_us):,.0f} µs"}
-        return {"requests/s": f"{median(lambda s: s.requests_per_second):,.0f}", "p50": latency["p50"], **own, **busy, **late}
+        early = {"p50": latency["p50"], "p90": f"{median(lambda s: s.p90_us):,.0f} µs"}
+        return {"requests/s": f"{median(lambda s: s.requests_per_second):,.0f}", **early, **own, **busy, **late}
     return {"requests/s": f"{median(lambda s: s.requests_per_second):,.0f}", **latency, **busy}
 
 
@@ -184,6 +185,7 @@ def text(result):
     ]
     extra = [f"  target: {one}" for one in reached(result)]
     extra += [f"  {offered(result)}"] if offered(result) else []
+    extra += [f"  {result.stalls.text()}"] if result.stalls else []
     extra += [f"  all with {result.negotiated}"] if result.negotiated else []
     return "\n".join([title, table(header, rows_), *extra, *(f"  note: {warning}" for warning in warnings(result))])
 
@@ -265,6 +267,7 @@ def as_json(results, facts, arguments):
             "samples": {server: [dataclasses.asdict(sample) for sample in samples]
                         for server, samples in result.samples.items()},
             "top": [dataclasses.asdict(sample) for sample in result.top],
+            "stalls": dataclasses.asdict(result.stalls) if result.stalls else None,
             "commands": result.commands,
             "configs": result.configs,
         })

@@ -5,7 +5,7 @@ import statistics
 import subprocess
 from dataclasses import dataclass, field, replace
 
-from . import content, idle, tls
+from . import content, idle, stalls, tls
 from .load import Load, check_body, check_datagram
 from .process import Failed, Stage
 from .servers import CONNECTIONS, CONNECTIONS_IDLE, Files, Proxied, Starter
@@ -138,6 +138,7 @@ class Result:
     negotiated: str = ""  # TLS of all servers of the row
     failure: str = ""
     top: list = field(default_factory=list)  # samples of `row.rate_of` under a load as high as it goes; see Row.rate
+    stalls: object = None  # a `Stalls` of the machine, for rows about how late an answer is
 
 
 @dataclass(frozen=True)
@@ -267,7 +268,8 @@ def load_rounds(bench, result, say):
     servers = [bench.put_up(name) for name in row.servers]
     result.negotiated = same_tls(servers)
     if row.rate_of:
-        say(f"{row.key}: top rate of {row.rate_of}", transient=True)
+        say(f"{row.key}: the machine, then the top rate of {row.rate_of}", transient=True)
+        result.stalls = stalls.measure(plan.server_core, plan.load_core)
         result.row = load.row = find_rate(bench, result, servers)
     for server in servers:
         result.commands[server.name] = [*server.commands(), "load: " + " ".join(load.command(server, plan.seconds))]

@@ -13,7 +13,7 @@ from unittest import mock
 
 sys.dont_write_bytecode = True
 
-from lib import chart, content, machine, report, rows, tls  # noqa: E402
+from lib import chart, content, machine, report, rows, stalls, tls  # noqa: E402
 from lib.idle import Footprint  # noqa: E402
 from lib.load import Sample, agrees, check_body, plausible, sample  # noqa: E402
 from lib.process import Failed, Stage, free_port, is_zombie  # noqa: E402
@@ -143,10 +143,11 @@ class Tools(unittest.TestCase):
 
     def test_a_steady_load_is_read_or_has_failed(self):
         steady = Steady("steady", self.folder)
-        said = {"requests": 100, "seconds": 1.5, "bytes": 60_000, "p50_us": 90, "p99_us": 400, "p999_us": 500, "max_us": 600,
+        said = {"requests": 100, "seconds": 1.5, "bytes": 60_000, "p50_us": 90, "p90_us": 100, "p99_us": 400, "p999_us": 500, "max_us": 600,
                 "lag_p99_us": 30}
         made = sample("x", steady.numbers(json.dumps(said), row("o64"), 2), 0.01, 0.01, "")
-        self.assertEqual((made.requests, made.seconds, made.p50_us, made.p99_us, made.lag_p99_us), (100, 1.5, 90, 400, 30))
+        times = (made.p50_us, made.p90_us, made.p99_us, made.lag_p99_us)
+        self.assertEqual((made.requests, made.seconds, *times), (100, 1.5, 90, 100, 400, 30))
         self.assertIsNone(steady.numbers("error: the server closed a connection", row("o64"), 2))
 
 
@@ -377,7 +378,7 @@ class Reports(unittest.TestCase):
 
     def rated(self, requests=700, lag=10, busy=0.99):
         """A row with a constant rate of 700 a second."""
-        steady = [Sample(requests, 1.0, 1, 50, p99, 0.01, 0.01, "", None, lag) for p99 in (300, 100, 200)]
+        steady = [Sample(requests, 1.0, 1, 50, p99, 0.01, 0.01, "", None, lag, 60) for p99 in (300, 100, 200)]
         made = result("o64", {"one-server": steady, "haproxy": [replace(one, p99_us=one.p99_us * 2) for one in steady]})
         made.row = replace(made.row, rate=700)
         made.top = [Sample(rate, 1.0, 1, 50, 90, busy, busy, "") for rate in (900, 1_300, 1_000)]
@@ -391,11 +392,21 @@ class Reports(unittest.TestCase):
         self.assertEqual((one.peer, one.share, one.is_met), ("haproxy", 0.5, True))
         said = "offered: 700 requests/s, 70% of HAProxy's top rate in this run (1,000, median of 3 rounds)"
         self.assertIn(said, report.text(made))
+        self.assertIn("60 µs", report.text(made), "p90")
+        made.stalls = stalls.Stalls(2, (1.5, 6.5))
+        self.assertIn("stood still 1 times a second for over 0.5 ms, up to 6.5 ms, 0.4% of the time", report.text(made))
         self.assertIn(said[1:], report.markdown([made], self.facts))
         self.assertEqual(report.warnings(made), [], "nobody is busy at 70 %")
         document = json.loads(report.as_json([made], self.facts, []))
         self.assertEqual((document["rows"][0]["row"]["rate"], len(document["rows"][0]["top"])), (700, 3))
         self.assertIn("p99 at a constant rate", chart.svg([made], self.facts))
+
+    def test_a_clock_that_leaps_stood_still(self):
+        readings = iter([0, 100_000, 2_600_000, 2_700_000, 3_000_000_000])
+        self.assertEqual(stalls.gaps(lambda: next(readings), 1), [2.5, 2997.3])
+        core = min(os.sched_getaffinity(0))
+        self.assertLess(stalls.measure(core, core, 0.1).share, 1)
+        self.assertIn("without a pause", stalls.Stalls(1, ()).text())
 
     def test_a_constant_rate_that_was_none_is_noted(self):
         self.assertIn("answered 600 of 700", report.warnings(self.rated(requests=600))[0])

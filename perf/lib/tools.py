@@ -2,7 +2,7 @@
 
 Counted are `requests`, `microseconds`, `bytes`, the times `p50` and `p99` in microseconds (None: it does not know them),
 `errors` by kind, `tickets` (sessions the server gave to each connection, None: not looked at) and `seen` (protocol and
-cipher the generator itself reports, empty: none). A load of a constant rate says with `lag` how late itself was, p99.
+cipher the generator itself reports, empty: none). A load of a constant rate knows `p90` too, and says with `lag` how late itself was, p99.
 """
 
 import json
@@ -118,7 +118,7 @@ class Steady:
         return {
             "requests": said["requests"], "microseconds": said["seconds"] * 1e6, "bytes": said["bytes"],
             "p50": said["p50_us"], "p99": said["p99_us"], "errors": {}, "tickets": None, "seen": "",
-            "lag": said["lag_p99_us"],
+            "lag": said["lag_p99_us"], "p90": said["p90_us"],
         }
 
 
