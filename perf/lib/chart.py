@@ -14,6 +14,8 @@ HEADINGS = {
     "s_per_gb": "CPU of the server per GB, s",
     "us_handshake": "CPU of the server per TLS 1.3 handshake with one request, µs",
     "us_question": "CPU of the server per question and answer over UDP, µs",
+    "us_query": "CPU of the proxy per query of MySQL, µs",
+    "s_result": "time of a long result of MySQL, s",
     "us_p99": "p99 at a constant rate, from when a request was due, µs",
     "bytes": "memory of the server per idle keep-alive connection, KiB",
 }

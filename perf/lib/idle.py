@@ -1,4 +1,4 @@
-"""Memory of idle keep-alive connections, clear or TLS: each makes one request, then stays open and silent."""
+"""Memory of idle connections, clear or TLS: each makes one request, then stays open and silent."""
 
 import socket
 import ssl
@@ -29,15 +29,15 @@ class Footprint:
         return (self.pss_idle - self.pss_before) / self.connections
 
 
-def measure(server, path, body_bytes, connections, idle_seconds):
-    """Opens the connections, lets them idle, reads the memory, and makes sure that none was closed meanwhile."""
+def measure(server, open_one, connections, idle_seconds):
+    """Opens the connections with `open_one()`, lets them idle, reads the memory, and makes sure that none was closed meanwhile."""
     held = []
     try:
-        held.append(open_one(server, path, body_bytes))  # what the first request makes belongs to "before"
+        held.append(open_one())  # what the first request makes belongs to "before"
         time.sleep(1)
         rss_before, pss_before = server.memory_bytes()
         for _ in range(connections):
-            held.append(open_one(server, path, body_bytes))
+            held.append(open_one())
         time.sleep(idle_seconds)
         rss_idle, pss_idle = server.memory_bytes()
         closed = sum(1 for client in held if is_closed(client))

@@ -11,7 +11,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 
-# Program: (environment variable that names another one, Debian package, arguments that print its version).
+# Program: (environment variable that names another one, Debian package, arguments that print its version, if it is one to name).
 PEERS = {
     "nginx": ("NGINX", "nginx", ["-v"]),
     "haproxy": ("HAPROXY", "haproxy", ["-v"]),
@@ -20,6 +20,10 @@ PEERS = {
     "nghttp": ("NGHTTP", "nghttp2-client", ["--version"]),
     "openssl": ("OPENSSL", "openssl", ["version"]),
     "brotli": ("BROTLI", "brotli", ["--version"]),
+    "mariadbd": ("MARIADBD", "mariadb-server", ["--version"]),
+    "mariadb-install-db": ("MARIADB_INSTALL_DB", "mariadb-server", None),
+    "mariadb": ("MARIADB", "mariadb-client", None),
+    "sysbench": ("SYSBENCH", "sysbench", ["--version"]),
 }
 # A module of nginx: (environment variable that names its file, Debian package, what the file is called, what `nginx -V` says
 # where it is built in).
@@ -137,7 +141,9 @@ def versions(paths):
     """Program name to version, for the programs a run uses (`paths`: name to path)."""
     found = {}
     for name, path in paths.items():
-        if name in PEERS:
+        if name in PEERS and PEERS[name][2] is None:
+            continue  # comes with another one
+        elif name in PEERS:
             line = version(path, PEERS[name][2])
             number = re.search(r"\d+\.\d+[\w.+-]*", line)
             found[name] = number.group(0) if number else line

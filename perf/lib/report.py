@@ -12,10 +12,12 @@ UNITS = {
     "s_per_gb": (lambda sample: sample.cpu_seconds_per_gb, "{:.3f} s", "CPU per GB"),
     "us_handshake": (lambda sample: sample.cpu_us_per_request, "{:.1f} µs", "CPU per handshake"),
     "us_question": (lambda sample: sample.cpu_us_per_request, "{:.2f} µs", "CPU per question"),
+    "us_query": (lambda sample: sample.cpu_us_per_request, "{:.2f} µs", "CPU per query"),
+    "s_result": (lambda sample: sample.seconds / sample.requests, "{:.3f} s", "time"),
     "us_p99": (lambda sample: sample.p99_us, "{:,.0f} µs", "p99"),
     "bytes": (lambda footprint: footprint.pss_per_connection / 1024, "{:.2f} KiB", "memory per idle connection"),
 }
-NAMES = {"haproxy": "HAProxy", "classic": "nginx → HAProxy → axum on hyper", "one-route": "one server, one route"}
+NAMES = {"haproxy": "HAProxy", "classic": "nginx → HAProxy → axum on hyper", "one-route": "one server, one route", "direct": "nobody between"}
 BUSY_ENOUGH = 0.95
 STRANGERS_MAX = 0.05
 # Of a load of a constant rate: it got so much of that rate answered, and its own lateness is no more than so much of a p99.
@@ -42,6 +44,7 @@ class Target:
     peer: str
     share: float
     share_max: float
+    what: str = ""  # where it is not the cost of the row
 
     @property
     def is_met(self):
@@ -49,14 +52,19 @@ class Target:
 
     def __str__(self):
         met = "met" if self.is_met else "MISSED"
-        return f"{self.share:.3f} of {name(self.peer)}, target ≤ {self.share_max:.2f}: {met}"
+        return f"{self.what}{self.share:.3f} of {name(self.peer)}, target ≤ {self.share_max:.2f}: {met}"
 
 
 def reached(result):
     """The targets of a row, without those of which one of the two was not measured."""
     costs = {line.server: line.cost for line in lines(result)}
-    return [Target(peer, costs[OURS] / costs[peer], share_max) for peer, share_max in result.row.targets.items()
+    made = [Target(peer, costs[OURS] / costs[peer], share_max) for peer, share_max in result.row.targets.items()
             if OURS in costs and costs.get(peer)]
+    if result.row.added_max and {OURS, "direct", *result.row.added_max} <= set(result.samples):
+        p99 = {server: statistics.median(sample.p99_us for sample in samples) for server, samples in result.samples.items()}
+        added = {server: max(p99[server] - p99["direct"], 1) for server in p99}
+        made += [Target(peer, added[OURS] / added[peer], share_max, "p99 added, ") for peer, share_max in result.row.added_max.items()]
+    return made
 
 
 def name(server):
@@ -98,6 +106,13 @@ def cells(result, samples):
         return {"handshakes/s": f"{median(lambda s: s.requests_per_second):,.0f}", **latency, **busy, **given}
     if result.row.unit == "us_question":
         return {"questions/s": f"{median(lambda s: s.requests_per_second):,.0f}", **latency, **busy}
+    if result.row.unit == "s_result":
+        return {"CPU": f"{median(lambda s: s.cpu_seconds):.3f} s", **busy}
+    if result.row.unit == "us_query":
+        direct = result.samples.get("direct")
+        added = median(lambda s: s.p99_us) - statistics.median(s.p99_us for s in direct) if direct else None
+        late = {"p99 added": "–" if added is None or samples is direct else f"{added:,.0f} µs"}
+        return {"queries/s": f"{median(lambda s: s.requests_per_second):,.0f}", **latency, **late, **busy}
     if result.row.unit == "us_p99":
         own = {"CPU per request": f"{median(lambda s: s.cpu_us_per_request):.2f} µs"}
         late = {"load late, p99": f"{median(lambda s: s.lag_p99_us):,.0f} µs"}
@@ -107,12 +122,19 @@ def cells(result, samples):
 
 
 def cost_text(result, value):
+    if value == 0:
+        return "–"  # nobody is between
     return UNITS[result.row.unit][1].format(value)
+
+
+def spread_text(result, line):
+    least, most = cost_text(result, line.cost_min), cost_text(result, line.cost_max)
+    return least if line.cost_max == 0 else f"{least} – {most}"
 
 
 def ratio_text(line):
     """How much more than one-server this server needs; nothing for one-server itself."""
-    return "" if line.ratio is None or line.server == OURS else f"{line.ratio:.2f}×"
+    return "" if not line.ratio or line.server == OURS else f"{line.ratio:.2f}×"
 
 
 def warnings(result):
@@ -126,7 +148,7 @@ def warnings(result):
         if strangers > STRANGERS_MAX:
             found.append(f"something else took up to {strangers:.0%} of the server core while {name(server)} was measured: "
                          "the machine is not quiet")
-        elif busy < BUSY_ENOUGH and result.row.connections > 1 and not result.row.rate:
+        elif 0 < busy < BUSY_ENOUGH and result.row.connections > 1 and not result.row.rate:
             found.append(f"{name(server)} used {busy:.0%} of its core: its requests/s are the limit of the load or the "
                          "backend, so compare the CPU")
     return found + rate_warnings(result)
@@ -179,8 +201,7 @@ def text(result):
     _, _, words = UNITS[result.row.unit]
     header = ["server", words, "min – max", f"against {OURS}", *made[0].cells]
     rows_ = [
-        [name(line.server), cost_text(result, line.cost),
-         f"{cost_text(result, line.cost_min)} – {cost_text(result, line.cost_max)}", ratio_text(line), *line.cells.values()]
+        [name(line.server), cost_text(result, line.cost), spread_text(result, line), ratio_text(line), *line.cells.values()]
         for line in made
     ]
     extra = [f"  target: {one}" for one in reached(result)]
@@ -195,7 +216,7 @@ def targets(results):
     rows_ = []
     for result in results:
         for one in reached(result):
-            rows_.append([result.row.title, name(one.peer), f"{one.share:.3f}", f"≤ {one.share_max:.2f}", met_text(one)])
+            rows_.append([result.row.title, one.what + name(one.peer), f"{one.share:.3f}", f"≤ {one.share_max:.2f}", met_text(one)])
         for peer, share_max in result.row.targets.items() if result.failure else ():
             rows_.append([result.row.title, name(peer), "failed", f"≤ {share_max:.2f}", "no"])
     return "targets\n" + table([OURS, "against", "share", "target", "met"], rows_) + "\n" if rows_ else ""
@@ -228,9 +249,7 @@ def markdown(results, facts):
         if made:
             head = ["server", UNITS[result.row.unit][2], "min – max", *made[0].cells]
             out += ["", f"**{result.row.title}**", "", markdown_row(head), markdown_row(["---"] + ["---:"] * (len(head) - 1))]
-            out += [markdown_row([name(line.server), cost_text(result, line.cost),
-                                  f"{cost_text(result, line.cost_min)} – {cost_text(result, line.cost_max)}",
-                                  *line.cells.values()]) for line in made]
+            out += [markdown_row([name(line.server), cost_text(result, line.cost), spread_text(result, line), *line.cells.values()]) for line in made]
             out += ["", f"All with {result.negotiated}."] if result.negotiated else []
             out += ["", f"{offered(result)[0].upper()}{offered(result)[1:]}."] if offered(result) else []
     out += ["", "Measured on: " + "; ".join(f"{label} {value}" for label, value in facts) + "."]
@@ -239,7 +258,7 @@ def markdown(results, facts):
 
 def target_cells(result):
     """Share, target and met; of several targets, one below the other."""
-    made = {one.peer: one for one in reached(result)}
+    made = {one.peer: one for one in reached(result) if not one.what}
     cells_ = []
     for peer, share_max in result.row.targets.items():
         one = made.get(peer)

@@ -5,13 +5,14 @@ import statistics
 import subprocess
 from dataclasses import dataclass, field, replace
 
-from . import content, idle, stalls, tls
+from . import content, database, idle, stalls, tls
 from .load import Load, check_body, check_datagram
 from .process import Failed, Stage
 from .servers import CONNECTIONS, CONNECTIONS_IDLE, Files, Proxied, Starter
 from .tools import TOOLS
 
 IDLE_CONNECTIONS = 10_000
+IDLE_CLIENTS = 2_000  # of MySQL: behind a peer each has a thread of the server
 QUESTION_BYTES = 64
 OURS = "one-server"
 # Rows at a share of somebody's top rate: the share, and the rounds that find the rate.
@@ -34,8 +35,11 @@ class Row:
     streams: int = 1  # requests at a time on each connection
     tls: bool = False
     flow_each: bool = False  # of datagrams: every question is a flow of its own
+    workload: str = ""  # of sysbench
+    prepared: bool = False  # statements of sysbench
     coding: str | None = None  # the client takes this content coding, and a file in it lies beside the original
     targets: dict = field(default_factory=dict)  # peer: at most so much of what it takes
+    added_max: dict = field(default_factory=dict)  # peer: at most so much of what it adds to the p99 without anybody between
     rate_of: str | None = None  # the load offers RATE_SHARE of this server's top rate, found in the run
     rate: int = 0  # that, requests a second, once it is found
 
@@ -66,6 +70,16 @@ STATIC = (OURS, "nginx", "floor")
 PROXIES = (OURS, "nginx", "haproxy")
 PAIR = (OURS, "nginx")
 TUNNELS = (OURS, "haproxy")
+SPLITTERS = (OURS, "haproxy", "direct")
+
+
+def splitter(key, title, workload, connections, prepared=False):
+    """A row of sysbench."""
+    return Row("mysql", key, f"MySQL, {title}, {connections} clients", SPLITTERS, connections=connections, unit="us_query",
+               kind="mysql", tool="sysbench", workload=workload, prepared=prepared, targets={"haproxy": 1.00},
+               added_max={"haproxy": 1.20})
+
+
 ROWS = (
     Row("a", "a1", "static file, 512 B, 1 connection", STATIC, connections=1),
     Row("a", "a64", "static file, 512 B, 64 connections", STATIC, connections=64, targets={"nginx": 0.70}),
@@ -102,10 +116,20 @@ ROWS = (
         tool="datagrams"),
     Row("p", "p-each", "UDP passed on, 64 B, 64 clients, a flow for each question", PAIR, connections=64, unit="us_question",
         kind="udp", tool="datagrams", flow_each=True),
+    splitter("q-point16", "point select", "oltp_point_select", 16),
+    splitter("q-point64", "point select", "oltp_point_select", 64),
+    splitter("q-point512", "point select", "oltp_point_select", 512),
+    splitter("q-point64-ps", "point select, prepared", "oltp_point_select", 64, prepared=True),
+    splitter("q-read64", "read only", "oltp_read_only", 64),
+    splitter("q-write64", "read and write", "oltp_read_write", 64),
+    splitter("q-write64-ps", "read and write, prepared", "oltp_read_write", 64, prepared=True),
+    Row("mysql", "q-rows", "MySQL, a result of 1,000,000 rows", SPLITTERS, connections=1, unit="s_result", kind="mysql",
+        tool="result", targets={"haproxy": 1.03}),
+    Row("mysql", "e-mysql", "memory per idle client of MySQL", TUNNELS, unit="bytes", kind="mysql"),
 )
 
 # Server of a row → programs it takes (see machine.py). What stands behind it comes on top.
-PROGRAMS = {"static": {}, "proxy": {}, "tcp": {}, "udp": {}, "routes": {"one-route": (OURS,)},
+PROGRAMS = {"mysql": {"direct": ()}, "static": {}, "proxy": {}, "tcp": {}, "udp": {}, "routes": {"one-route": (OURS,)},
             "chain": {OURS: ("chain-app",), "classic": ("nginx", "haproxy", "axum-hyper")}}
 BACKENDS = {None: (), "floor": ("floor",), "files": (OURS,), "echo": ("datagrams",)}
 
@@ -119,6 +143,7 @@ def programs(rows):
         needed.update({"openssl"} if row.tls else ())
         needed.update({"brotli"} if row.coding else ())
         needed.update({"nginx-brotli"} if row.coding and "nginx" in row.servers else ())
+        needed.update({"mariadbd", "mariadb-install-db", "mariadb", "sysbench"} if row.kind == "mysql" else ())
         needed.update({"nginx-stream"} if row.kind == "udp" and "nginx" in row.servers else ())
         needed.update(BACKENDS[row.backend])
         needed.update({row.rate_of, TOOLS["wrk"].program} if row.rate_of else ())
@@ -193,6 +218,8 @@ class Bench:
             self.expected = bytes(row.body_bytes)
             self.backend = self.starter.echo()
             check_datagram(self.backend, self.expected)
+        elif row.kind == "mysql":
+            self.database, self.expected = database.Database(stage, paths, plan.load_core), b""
         self.load = self.load_of(row) if row.unit != "bytes" else None
 
     def load_of(self, row):
@@ -202,6 +229,10 @@ class Bench:
     def put_up(self, name, connections=CONNECTIONS):
         """Starts server `name` and makes sure that it answers what it should."""
         row = self.row
+        if row.kind == "mysql":
+            server = self.starter.mysql(name, self.database, connections)
+            database.check(server)
+            return server
         if row.kind == "udp":
             server = self.starter.udp(name, self.backend.port, row.flow_each)
             check_datagram(server, self.expected)
@@ -233,6 +264,13 @@ class Bench:
         if row.tool == "h2load":
             self.check_http2(server)
         return server
+
+    def idle(self, server):
+        """The footprint of idle clients at `server`."""
+        row, seconds = self.row, self.plan.idle_seconds
+        if row.kind == "mysql":
+            return idle.measure(server, lambda: database.log_on(server.port), IDLE_CLIENTS, seconds)
+        return idle.measure(server, lambda: idle.open_one(server, row.path, row.body_bytes), IDLE_CONNECTIONS, seconds)
 
     def check_http2(self, server):
         """What h2load does not look at: the bytes of an answer over HTTP/2."""
@@ -292,7 +330,7 @@ def idle_rounds(bench, result, say):
             say(f"{row.key}: round {round_index + 1} of {plan.idle_rounds}, {name}", transient=True)
             server = bench.put_up(name, CONNECTIONS_IDLE)
             result.commands[name], result.negotiated = server.commands(), server.negotiated
-            samples[name].append(idle.measure(server, row.path, row.body_bytes, IDLE_CONNECTIONS, plan.idle_seconds))
+            samples[name].append(bench.idle(server))
             for process in server.processes:
                 bench.stage.stop(process)
     result.samples = samples

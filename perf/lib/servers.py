@@ -47,6 +47,10 @@ class Server:
     def commands(self):
         return [" ".join(process_.command) for process_ in self.processes]
 
+    def wait_ready(self, probe):
+        """See `Process.wait_ready`; a server without processes of its own is ready."""
+        return self.processes[0].wait_ready(probe) if self.processes else probe()
+
 
 @dataclass(frozen=True)
 class Files:
@@ -185,6 +189,23 @@ class Starter:
             return Server(name, port, [self.stage.start("one-server", command, self.server_core)])
         return Server(name, port, [self.haproxy(port, backend_port, connections, HAPROXY_TCP)])
 
+    # MySQL.
+
+    def mysql(self, name, database, connections=CONNECTIONS):
+        """`one-server` with primary and replica; HAProxy with the primary, which is all that it can do; `direct` is the primary
+        itself, with nobody between."""
+        if name == "direct":
+            return Server(name, database.primary.port, [])
+        port = process.free_port()
+        if name == "haproxy":
+            return Server(name, port, [self.haproxy(port, database.primary.port, connections, HAPROXY_TCP)])
+        config = self.stage.folder / f"one-server-{port}.toml"
+        config.write_text(ONE_SERVER_MYSQL.format(core=self.server_core, port=port, primary=database.primary.port,
+                                                  replica=database.replica.port))
+        self.keep("one-server mysql", config)
+        command = [self.paths["one-server"], "run", "-c", config]
+        return Server(name, port, [self.stage.start("one-server", command, self.server_core)])
+
     # Datagrams passed on.
 
     def echo(self):
@@ -292,6 +313,20 @@ address = "127.0.0.1:{port}"
 tcp = "backend"
 [upstream.backend]
 servers = "127.0.0.1:{backend_port}"
+"""
+
+ONE_SERVER_MYSQL = """\
+[process]
+data_cores = "{core}"
+connections_max = 12000
+[admin]
+address = "off"
+[mysql.bench]
+listen = "127.0.0.1:{port}"
+primary = "127.0.0.1:{primary}"
+replicas = ["127.0.0.1:{replica}"]
+user = "bench"
+password = "bench"
 """
 
 ONE_SERVER_UDP = """\

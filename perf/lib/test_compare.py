@@ -1,5 +1,6 @@
 """Tests of what perf/compare computes; run with `python3 -m unittest discover -s perf/lib -t perf`."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -13,14 +14,34 @@ from unittest import mock
 
 sys.dont_write_bytecode = True
 
-from lib import chart, content, machine, report, rows, stalls, tls  # noqa: E402
+from lib import chart, content, database, machine, report, rows, stalls, tls  # noqa: E402
 from lib.idle import Footprint  # noqa: E402
 from lib.load import Sample, agrees, check_body, plausible, sample  # noqa: E402
 from lib.process import Failed, Stage, free_port, is_zombie  # noqa: E402
 from lib.servers import Files, Proxied, Server, Starter  # noqa: E402
-from lib.tools import Datagrams, H2load, Handshakes, Steady, Wrk  # noqa: E402
+from lib.tools import Datagrams, H2load, Handshakes, LongResult, Steady, Sysbench, Wrk  # noqa: E402
 
 NO_ERRORS = {"connect": 0, "read": 0, "write": 0, "status": 0, "timeout": 0}
+SYSBENCH = """\
+Latency histogram (values are in milliseconds)
+       value  ------------- distribution ------------- count
+       1.100 |*********                                100
+       1.320 |**************************************** 400
+       2.810 |*                                        9
+
+SQL statistics:
+    queries:                             12345  (6165.20 per sec.)
+    ignored errors:                      0      (0.00 per sec.)
+    reconnects:                          0      (0.00 per sec.)
+
+General statistics:
+    total time:                          2.0031s
+    total number of events:              12345
+
+Latency (ms):
+         min:                                    0.10
+         99th percentile:                        2.81
+"""
 NUMBERS = {"requests": 1000, "microseconds": 2_000_000, "bytes": 500_000_000, "p50": 90, "p99": 400, "errors": NO_ERRORS,
            "tickets": None, "seen": ""}
 
@@ -140,6 +161,39 @@ class Tools(unittest.TestCase):
         for kind in ("lost", "late"):
             with self.assertRaisesRegex(Failed, kind):
                 sample("x", datagrams.numbers(json.dumps(said | {kind: 1}), row("p-each"), 2), 0.01, 0.01, "")
+
+    def test_sysbench_is_asked_for_the_row_and_read(self):
+        sysbench = Sysbench("sysbench", self.folder)
+        command = sysbench.command(self.server, row("q-point64-ps"), 2)
+        for word in ("oltp_point_select", "--mysql-port=4433", "--threads=64", "--time=2", "--db-ps-mode=auto"):
+            self.assertIn(word, command)
+        self.assertNotIn("--skip-trx=on", command)
+        self.assertIn("--skip-trx=on", sysbench.command(self.server, row("q-read64"), 2))
+        numbers = sysbench.numbers(SYSBENCH, row("q-point64"), 2)
+        made = sample("x", numbers, 0.01, 0.01, "")
+        self.assertEqual((made.requests, made.seconds, made.p50_us, made.p99_us), (12_345, 2.0031, 1_320, 2_810))
+        for line in ("ignored errors:                      0", "reconnects:                          0"):
+            with self.assertRaisesRegex(Failed, line.split(":")[0].split()[-1]):
+                wrong = SYSBENCH.replace(line, line[:-1] + "3")
+                sample("x", sysbench.numbers(wrong, row("q-point64"), 2), 0.01, 0.01, "")
+        deadlocks = SYSBENCH.replace("ignored errors:                      0", "ignored errors:                      4")
+        self.assertEqual(sysbench.numbers(deadlocks, row("q-write64"), 2)["errors"], {"errors": 0, "reconnects": 0})
+        self.assertIsNone(sysbench.numbers("FATAL: unable to connect", row("q-point64"), 2))
+
+    def test_a_long_result_must_have_all_its_rows(self):
+        reader = LongResult("mariadb", self.folder)
+        said = f"{LongResult.BYTES}\nTIME 0.731\n"
+        self.assertEqual(sample("x", reader.numbers(said, row("q-rows"), 2), 0.01, 0.01, "").seconds, 0.731)
+        with self.assertRaisesRegex(Failed, "wrong length"):
+            sample("x", reader.numbers("1000\nTIME 0.731\n", row("q-rows"), 2), 0.01, 0.01, "")
+        self.assertIsNone(reader.numbers("ERROR 2013", row("q-rows"), 2))
+
+    def test_a_password_is_proved_as_mysql_wants_it(self):
+        # Of SELECT SHA1(SHA1('bench')) on MariaDB: what the server keeps unmasks what the client sends.
+        salt, stored = bytes(range(20)), hashlib.sha1(hashlib.sha1(b"bench").digest()).digest()
+        mask = hashlib.sha1(salt + stored).digest()
+        once = bytes(a ^ b for a, b in zip(database.native(b"bench", salt), mask))
+        self.assertEqual(hashlib.sha1(once).digest(), stored)
 
     def test_a_steady_load_is_read_or_has_failed(self):
         steady = Steady("steady", self.folder)
@@ -407,6 +461,20 @@ class Reports(unittest.TestCase):
         core = min(os.sched_getaffinity(0))
         self.assertLess(stalls.measure(core, core, 0.1).share, 1)
         self.assertIn("without a pause", stalls.Stalls(1, ()).text())
+
+    def test_what_is_added_to_the_p99_is_compared(self):
+        def timed(p99, cpu):
+            return [Sample(1000, 1.0, 1, 50, p99, cpu, cpu, "")]
+
+        made = result("q-point64", {"one-server": timed(900, 0.02), "haproxy": timed(1_100, 0.03), "direct": timed(500, 0)})
+        [cost, added] = report.reached(made)
+        self.assertEqual((round(cost.share, 3), cost.what, round(added.share, 3), added.what), (0.667, "", 0.667, "p99 added, "))
+        text = report.text(made)
+        self.assertIn("p99 added, 0.667 of HAProxy, target ≤ 1.20: met", text)
+        self.assertRegex(text, r"nobody between +– +– ")
+        self.assertIn("0.667 of HAProxy", report.markdown([made], self.facts))
+        del made.samples["direct"]
+        self.assertEqual(len(report.reached(made)), 1)
 
     def test_a_constant_rate_that_was_none_is_noted(self):
         self.assertIn("answered 600 of 700", report.warnings(self.rated(requests=600))[0])

@@ -8,6 +8,7 @@ cipher the generator itself reports, empty: none). A load of a constant rate kno
 import json
 import re
 
+from .database import PASSWORD, SCHEMA, TABLE_WORDS, USER, account
 from .process import Failed
 
 # wrk's own printout rounds; this prints what it counted. Nothing here runs per request.
@@ -145,8 +146,77 @@ class Datagrams:
         }
 
 
+class Sysbench:
+    """MySQL: `row.workload` with `row.connections` threads. Reads are no transactions, so that they may go to a replica."""
+
+    program = "sysbench"
+
+    def __init__(self, path, folder):
+        self.path = path
+
+    def command(self, server, row, seconds):
+        return [self.path, row.workload, "--mysql-host=127.0.0.1", f"--mysql-port={server.port}", *account(), *TABLE_WORDS,
+                f"--threads={row.connections}", f"--time={seconds}", f"--db-ps-mode={'auto' if row.prepared else 'disable'}",
+                "--mysql-ignore-errors=" + ("1213" if self.may_deadlock(row) else "none"), "--percentile=99", "--histogram=on",
+                *(["--skip-trx=on"] if row.workload == "oltp_read_only" else []), "run"]
+
+    @staticmethod
+    def may_deadlock(row):
+        """Transactions of several clients that write may lock each other out, at any server: that is no fault of who is between."""
+        return row.workload == "oltp_read_write"
+
+    def numbers(self, text, row, seconds):
+        queries = re.search(r"^\s*queries:\s+(\d+)", text, re.MULTILINE)
+        time = re.search(r"^\s*total time:\s+([\d.]+)s", text, re.MULTILINE)
+        p99 = re.search(r"^\s*99th percentile:\s+([\d.]+)", text, re.MULTILINE)
+        failed = [re.search(rf"^\s*{words}:\s+(\d+)", text, re.MULTILINE) for words in ("ignored errors", "reconnects")]
+        if not (queries and time and p99 and all(failed)):
+            return None
+        return {
+            "requests": int(queries.group(1)), "microseconds": float(time.group(1)) * 1e6, "bytes": 0,
+            "p50": histogram_median(text) * 1000, "p99": float(p99.group(1)) * 1000,
+            "errors": {"errors": 0 if self.may_deadlock(row) else int(failed[0].group(1)), "reconnects": int(failed[1].group(1))}, "tickets": None, "seen": "",
+        }
+
+
+def histogram_median(text):
+    """Milliseconds, from sysbench's table of `value |***** count`."""
+    bars = [(float(value), int(count)) for value, count in re.findall(r"^\s*([\d.]+) \|\**\s*(\d+)$", text, re.MULTILINE)]
+    half = sum(count for _, count in bars) / 2
+    for value, count in bars:
+        half -= count
+        if half <= 0:
+            return value
+    return 0
+
+
+class LongResult:
+    """MySQL: one client reads a million rows, counts their bytes, and says how long it took."""
+
+    program = "mariadb"
+    SQL = "SELECT seq, seq * 7, 'a row of some length' FROM seq_1_to_1000000"
+    BYTES = sum(len(f"{n}\t{n * 7}\ta row of some length\n") for n in range(1, 1_000_001))
+
+    def __init__(self, path, folder):
+        self.path = path
+
+    def command(self, server, row, seconds):
+        client = (f"{self.path} --no-defaults -h127.0.0.1 -P{server.port} -u{USER} -p{PASSWORD} {SCHEMA} --quick -N -B "
+                  f'-e "{self.SQL}"')
+        return ["bash", "-c", f"TIMEFORMAT='TIME %R'; time {client} | wc -c"]
+
+    def numbers(self, text, row, seconds):
+        found = re.search(r"^(\d+)\nTIME ([\d.]+)", text, re.MULTILINE)
+        if found is None:
+            return None
+        wrong = int(int(found.group(1)) != self.BYTES)
+        return {"requests": 1, "microseconds": float(found.group(2)) * 1e6, "bytes": int(found.group(1)), "p50": None, "p99": None,
+                "errors": {"wrong length": wrong}, "tickets": None, "seen": ""}
+
+
 # What `Row.tool` may be.
-TOOLS = {"wrk": Wrk, "h2load": H2load, "full": Handshakes, "resumed": Handshakes, "steady": Steady, "datagrams": Datagrams}
+TOOLS = {"wrk": Wrk, "h2load": H2load, "full": Handshakes, "resumed": Handshakes, "steady": Steady, "datagrams": Datagrams,
+         "sysbench": Sysbench, "result": LongResult}
 
 
 def last_json(text, prefix, keep=False):
