@@ -207,6 +207,17 @@ fn nothing_but_scripts_runs() {
     }
     assert_eq!(client.ask(get("/absent.php")).status, 404);
     assert_eq!(client.ask(get("/admin")).status, 301, "links in it would lead elsewhere");
+
+    // Nobody but the named route runs scripts: those that it finds are not sent back to the files.
+    let [files, _, named] =
+        [0, 1, 2].map(|at| format!("[[site.main.route]]{}", routes.split("[[site.main.route]]").nth(at + 1).unwrap()));
+    let server = start(Driver::Auto, &php, "", &(files + &named));
+    let mut client = server.connect();
+    for (path, expect) in
+        [("/", "front|/index.php|/"), ("/admin/?tab", "/admin/index.php||tab|"), ("/x", "front|/index.php|/x")]
+    {
+        assert_eq!(client.ask(get(path)).text(), expect, "{path}");
+    }
 }
 
 /// As in nginx, whose `index` and `try_files` look for a location anew.

@@ -74,8 +74,40 @@ fn a_wait_for_the_backlog_ends_like_one_in_the_queue() {
             assert!(took < Duration::from_millis(1200), "{took:?}");
         }
     });
+    let refused = server.metric("one_server_upstream_queue_timeouts_total", "upstream=\"php\"");
+    assert!(refused >= 3.0, "{refused}");
     let blamed: Vec<_> = server.lines().into_iter().filter(|line| line.contains("server failed")).collect();
     assert!(blamed.is_empty(), "it has not failed: {blamed:?}");
+}
+
+#[test]
+fn nobody_waits_for_a_full_backlog_while_another_server_has_room() {
+    const NAP: &str = "<?php usleep(2500000); echo 'rested';";
+    let scripts = [("nap.php", NAP), ("echo.php", ECHO)];
+    let Some(full) = Php::start("pm.max_children = 1\nlisten.backlog = 1", &scripts) else { return };
+    let other = Php::start("pm.max_children = 8", &scripts).expect("a second one");
+    let routes = ALL.replace("$ROOT", shown(&full.root()));
+    // The weight makes the full one the first choice of nearly everybody; the socket of the other is there for those who find no room.
+    let site = format!(
+        "[upstream.php]\nservers = [{{ address = \"unix:{}\", weight = 200 }}, \"unix:{}\"]\nprotocol = \"fastcgi\"\n\
+         health = false\nqueue_timeout = \"10s\"\nbalance = \"round-robin\"\n[site.main]\ndefault = true\n{routes}",
+        shown(&full.socket()),
+        shown(&other.socket())
+    );
+    let server = Site::new(Driver::Auto, &site).one_worker().start();
+    std::thread::scope(|scope| {
+        // More than its process and its backlog take.
+        for _ in 0..6 {
+            scope.spawn(|| server.connect().ask(get("/nap.php")));
+        }
+        std::thread::sleep(Duration::from_millis(300));
+        for _ in 0..5 {
+            let begun = Instant::now();
+            let answer = server.connect().ask(get("/echo.php"));
+            assert_eq!(answer.status, 200);
+            assert!(begun.elapsed() < Duration::from_millis(1500), "it waited {:?}", begun.elapsed());
+        }
+    });
 }
 
 #[test]

@@ -173,6 +173,11 @@ impl Upstream {
         tiers
     }
 
+    /// Requests wait although no server has a limit: a Unix socket, unlike one of TCP, takes nobody in whose backlog is full.
+    pub fn waits_for_backlogs(&self) -> bool {
+        self.servers.iter().any(|server| matches!(server.address, Address::Unix(_)))
+    }
+
     /// Index of the tier of this number among its tiers; the first one, where there is none such.
     pub fn tier_index(&self, number: u32) -> usize {
         if number == 0 { 0 } else { self.tiers().binary_search(&number).unwrap_or(0) }

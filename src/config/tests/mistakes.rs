@@ -601,6 +601,11 @@ fn choosing_a_server() {
     assert_eq!([warned("fail_back = \"manual\""), warned("tier_min = 2")], [1, 1]);
     assert_eq!(warned("balance = \"first\""), 1);
     assert_eq!([warned("queue_max = 5"), warned("queue_timeout = \"1s\"\nrequests_max = 5")], [1, 0]);
+    assert_eq!(
+        warnings(&upstream("servers = \"unix:/run/a.sock\"\nqueue_timeout = \"1s\"")).len(),
+        0,
+        "for its backlog"
+    );
     assert_eq!([warned("health = false\nslow_start = \"1s\""), warned("slow_start = \"1s\"")], [1, 0]);
 }
 

@@ -287,9 +287,10 @@ fn upstreams(out: &mut Exposition, shared: &Shared) {
     t.histogram(out, "session_duration_seconds", "Connected to end, in TCP mode; flows in UDP mode.", |s| &s.session);
 }
 
-/// Queues in front of servers, of upstreams that have limits.
+/// Queues in front of servers, of upstreams that have limits or servers with a backlog that may be full.
 fn queues(out: &mut Exposition, shared: &Shared) {
-    let limited = shared.config.upstreams.iter().enumerate().filter(|(u, _)| shared.gates[*u].is_some());
+    let all = shared.config.upstreams.iter().enumerate();
+    let limited = all.filter(|(u, upstream)| shared.gates[*u].is_some() || upstream.waits_for_backlogs());
     let rows = limited.map(|(u, upstream)| Row {
         labels: vec![("upstream", upstream.name.clone())],
         parts: shared.workers.iter().map(|worker| &*worker.upstreams[u]).collect(),

@@ -68,6 +68,8 @@ pub(super) struct Try<'a> {
     pub(super) now: Instant,
     /// Whether an answer with a status that is tried elsewhere can be: else it is passed on.
     pub(super) gives_up_answer: &'a dyn Fn(&Answer<'_>) -> bool,
+    /// Another server has room for the request.
+    pub(super) has_other: &'a dyn Fn() -> bool,
 }
 
 /// A response that has been relayed, or broke off.
@@ -84,16 +86,17 @@ impl Forward<'_> {
         client: &mut Client<'_>,
         fields: &mut Vec<u8>,
         outgoing: &Outgoing,
-        Try { server, fresh, now, gives_up_answer }: Try<'_>,
+        Try { server, fresh, now, gives_up_answer, has_other }: Try<'_>,
     ) -> Result<Outcome, NoResponse> {
-        let (server_connection, is_reused) = match self.connect(server, fresh, now, &mut client.answer.trail).await? {
-            Connected::Own(connection, is_reused) => (connection, is_reused),
-            Connected::Shared(shared) => {
-                let next = Try { server, fresh, now, gives_up_answer };
-                // Boxed: every request would carry its size.
-                return Box::pin(self.attempt_shared(client, fields, outgoing, shared, next)).await;
-            }
-        };
+        let (server_connection, is_reused) =
+            match self.connect(server, fresh, now, has_other, &mut client.answer.trail).await? {
+                Connected::Own(connection, is_reused) => (connection, is_reused),
+                Connected::Shared(shared) => {
+                    let next = Try { server, fresh, now, gives_up_answer, has_other };
+                    // Boxed: every request would carry its size.
+                    return Box::pin(self.attempt_shared(client, fields, outgoing, shared, next)).await;
+                }
+            };
         let connected = if is_reused { Duration::ZERO } else { now.elapsed() };
         client.answer.trail.connect = Some(connected);
         let bytes = self.request_bytes(outgoing, server)?;

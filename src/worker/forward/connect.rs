@@ -51,6 +51,7 @@ impl Forward<'_> {
         server: usize,
         must_be_fresh: bool,
         now: Instant,
+        has_other: &dyn Fn() -> bool,
         trail: &mut Trail,
     ) -> Result<Connected, NoResponse> {
         let stats = self.stats(server);
@@ -82,7 +83,7 @@ impl Forward<'_> {
         let address = &self.config.servers[server].address;
         let mut backlog: Option<Box<Backlog<'_>>> = None;
         if self.worker.backlogs[self.upstream][server].available_permits() == 0 {
-            Box::pin(self.wait_for_backlog(&mut backlog, server, trail)).await?;
+            Box::pin(self.wait_for_backlog(&mut backlog, server, has_other, trail)).await?;
         }
         let connected = loop {
             let begun = self.worker.now();
@@ -101,7 +102,7 @@ impl Forward<'_> {
                 _ => break connected,
             }
             // Boxed: every request would carry its size.
-            Box::pin(self.wait_for_backlog(&mut backlog, server, trail)).await?;
+            Box::pin(self.wait_for_backlog(&mut backlog, server, has_other, trail)).await?;
         };
         let mut state = self.worker.upstreams[self.upstream].borrow_mut();
         match connected {
@@ -127,14 +128,19 @@ impl Forward<'_> {
     }
 
     /// Waits for its turn or, where it has come, for a moment, because the backlog of a Unix socket is full: unlike one of TCP, it
-    /// takes nobody in who would wait there. It is a wait for a place like any other, and ends like one.
+    /// takes nobody in who would wait there. It is a wait for a place like any other, and ends like one. Nobody waits while another
+    /// server has room.
     async fn wait_for_backlog<'a>(
         &'a self,
         backlog: &mut Option<Box<Backlog<'a>>>,
         server: usize,
+        has_other: &dyn Fn() -> bool,
         trail: &mut Trail,
     ) -> Result<(), NoResponse> {
         let stats = &self.worker.stats.upstreams[self.upstream];
+        if backlog.is_none() && has_other() {
+            return Err(NoResponse::NoRoom);
+        }
         if backlog.is_none() {
             let waiting = self.worker.shared.workers.iter().map(|worker| worker.upstreams[self.upstream].queue.value());
             if waiting.sum::<u64>() >= self.config.queue_max as u64 {

@@ -7,7 +7,7 @@ use std::os::unix::ffi::OsStrExt;
 
 use super::outgoing::Outgoing;
 use super::{Forward, NoResponse, give_up};
-use crate::config::model::{Cgi, HostPattern, PathMatch};
+use crate::config::model::{Action, Cgi, HostPattern, PathMatch};
 use crate::files::{FileError, Sought};
 use crate::http::h1::{BodyKind, FieldName};
 use crate::log::AddressText;
@@ -76,7 +76,8 @@ pub(super) async fn find<'a>(cx: &Cx<'a>, client: &Client<'_>, form: Form) -> Re
 
 /// A script that the client has not named is still one that the routes of the site have a say in, as in nginx, whose `index`
 /// and `try_files` look for a location anew: else the index of a folder would run where no script may. `Err`: another route
-/// has it, or one that depends on conditions, and the request goes there with its query.
+/// has it, or one that depends on conditions, and the request goes there with its query. A named route, which no path leads to,
+/// keeps a script that a route of files would have: that may be the one that sent the request here, and would send its source.
 fn route_again(cx: &Cx<'_>, client: &Client<'_>, path: &[u8]) -> Result<(), Acted> {
     let Request { head, bytes, .. } = cx.request;
     let router = &cx.worker.routers[cx.connection.listener(cx.worker)];
@@ -89,8 +90,11 @@ fn route_again(cx: &Cx<'_>, client: &Client<'_>, path: &[u8]) -> Result<(), Acte
         site.route(head.method_text.of(bytes), path, Origin::Internal, unknown)
     });
     let here = client.answer.trail.route.map(usize::from);
-    let is_here = matches!(routed, Some(Routed::Found(found)) if Some(found.route) == here);
-    if is_here && !is_conditional {
+    let is_ours = |route: usize| {
+        let has_files = |site: usize| matches!(cx.worker.config.sites[site].routes[route].action, Action::Files(_));
+        Some(route) == here || is_named(cx, client) && cx.site.is_some_and(has_files)
+    };
+    if !is_conditional && matches!(routed, Some(Routed::Found(found)) if is_ours(found.route)) {
         return Ok(());
     }
     let mut target = Vec::new();
@@ -102,7 +106,7 @@ fn route_again(cx: &Cx<'_>, client: &Client<'_>, path: &[u8]) -> Result<(), Acte
     Err(Err(Instead::Go { target, sent: Sent::AsItIs }))
 }
 
-/// The request has come to a named route, which no path leads to: the script that it always runs is its own.
+/// The request has come to a named route: the fallback that it always runs is its own.
 fn is_named(cx: &Cx<'_>, client: &Client<'_>) -> bool {
     let (Some(site), Some(route)) = (cx.site, client.answer.trail.route) else { return false };
     matches!(cx.worker.config.sites[site].routes[usize::from(route)].path, PathMatch::Named(_))

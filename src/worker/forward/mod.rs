@@ -280,11 +280,16 @@ impl Forward<'_> {
                 let failure = failure(Situation::ErrorStatus, answer, true);
                 may_retry(&failure, self.config.retry.policy) == Verdict::OtherServer && self.has_other(&tried, server)
             };
-            let next = Try { server, fresh: is_fresh, now, gives_up_answer: &gives_up_answer };
+            let has_other = || self.has_other(&tried, server);
+            let next = Try { server, fresh: is_fresh, now, gives_up_answer: &gives_up_answer, has_other: &has_other };
             let result = self.attempt(client, fields, outgoing, next).await;
             let failed = match result {
                 Ok(outcome) => return Ok(outcome),
                 Err(NoResponse::Failed(failed)) => failed,
+                Err(NoResponse::NoRoom) if has_other() => {
+                    tried.insert(server);
+                    continue;
+                }
                 Err(NoResponse::NoRoom) => return give_up(client, ServedBy::Worker, 503),
                 Err(NoResponse::Body(failure)) => return body_failed(failure),
                 Err(NoResponse::Instead(instead)) => return Err(instead),

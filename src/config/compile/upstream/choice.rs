@@ -104,7 +104,9 @@ pub(super) fn warn_of_useless_keys(section: &Section<'_>, upstream: &Upstream) {
             }
         }
     }
-    if upstream.requests_max.is_none() && upstream.servers.iter().all(|server| server.requests_max.is_none()) {
+    let is_unlimited =
+        upstream.requests_max.is_none() && upstream.servers.iter().all(|server| server.requests_max.is_none());
+    if is_unlimited && !upstream.waits_for_backlogs() {
         for key in ["queue_max", "queue_timeout"].into_iter().filter(|key| section.item(key).is_some()) {
             warn(key, "nothing waits without a limit: add `requests_max` here or to servers");
         }
