@@ -8,7 +8,7 @@ use std::rc::Rc;
 
 use super::account::Place;
 use super::backend::Key;
-use super::client::{Client, Wire};
+use super::client::Client;
 use super::protocol::auth::native::scramble_from;
 use super::protocol::auth::switch::{put_more, put_switch};
 use super::protocol::auth::{Method, Verifier, ed25519, sha2};
@@ -21,6 +21,7 @@ use super::protocol::response::{OkPacket, UNREACHABLE};
 use super::serve::{LOGIN_TIMEOUT, Splitter};
 use super::session::first_status;
 use super::statement::sql_state;
+use super::wire::Wire;
 use crate::runtime::time::timeout;
 
 /// Why a client is not let in.

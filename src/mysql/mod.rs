@@ -15,18 +15,23 @@
 pub mod account;
 pub mod backend;
 pub mod client;
+mod commands;
+mod diagnostics;
 pub mod gtid;
 pub mod lease;
 mod login;
 pub mod monitor;
 pub mod pool;
+mod prepared;
 pub mod protocol;
+mod relay;
 pub mod serve;
 pub mod session;
 pub mod shared;
 pub mod sql;
 pub mod statement;
 pub mod transport;
+pub mod wire;
 
 pub use serve::Splitter;
 pub use shared::Shared;

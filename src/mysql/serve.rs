@@ -13,7 +13,6 @@ use slab::Slab;
 
 use super::account::Accounts;
 use super::backend::{Backend, InsertId, Key, LOGIN_BYTES_MAX, Target};
-use super::client::Wire;
 use super::gtid::Position;
 use super::login::Refusal;
 use super::pool::Pool;
@@ -22,6 +21,7 @@ use super::protocol::response::{ErrPacket, UNREACHABLE};
 use super::shared::{Health, Identity, Shared};
 use super::sql::Cache;
 use super::transport::Transport;
+use super::wire::Wire;
 use crate::config::Config;
 use crate::config::model;
 use crate::metrics::{SplitterStats, Trace};
@@ -314,7 +314,7 @@ impl Splitter {
 /// A new session's last insert id.
 pub(super) const NO_INSERT_ID: InsertId = InsertId::Known(0);
 
-/// Makes the login packets readable for [`super::client::Wire`].
+/// Makes the login packets readable for [`Wire`].
 pub(super) const LOGIN_PACKET_MAX: usize = LOGIN_BYTES_MAX;
 
 /// A client's place among those connected; given up when dropped.

@@ -3,29 +3,26 @@
 //! What may be repeated: a read of which the client has not seen a byte, on another server. A write never: when its
 //! connection is lost, the client is told that the outcome is unknown.
 
-use std::pin::pin;
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::backend::{BackendError, InsertId};
-use super::client::{Client, End, Statement, Wire};
+use super::client::{Client, End};
+use super::diagnostics::lost_insert_id;
 use super::lease::{Lease, LeaseError};
 use super::protocol::command::{self, put_query};
 use super::protocol::execute::put_rebound;
 use super::protocol::follow::{Expect, Follower, Outcome};
 use super::protocol::packet::{HEADER_BYTES, answer_sequence_id};
 use super::protocol::response::{ErrPacket, LOST, UNREACHABLE};
+use super::relay::Relayed;
 use super::session::{Route, Token};
-use super::shared::Health;
-use super::sql::{Class, Kind, Pin, diagnostics};
+use super::sql::{Class, Kind, diagnostics};
+use super::wire::Wire;
 use crate::config::model::CausalReads;
 use crate::metrics::TraceEvent;
-use crate::runtime::time::{sleep, timeout};
+use crate::runtime::time::timeout;
 
-/// Bytes for the client are sent on as soon as so many are there.
-const RELAY_BYTES: usize = 48 << 10;
-/// While an answer is awaited, client and server are looked at this often.
-const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// Connections tried for one statement, before the primary has the last word.
 const TRIES_MAX: u32 = 4;
 
@@ -50,10 +47,10 @@ pub(super) enum Work {
 }
 
 /// An error for the client: number, state, text.
-pub(super) struct Reject(u16, &'static [u8], String);
+pub(super) struct Reject(pub(super) u16, pub(super) &'static [u8], pub(super) String);
 
 impl Reject {
-    fn from_server(code: u16, message: String) -> Reject {
+    pub(super) fn from_server(code: u16, message: String) -> Reject {
         Reject(code, sql_state(code), message)
     }
 }
@@ -67,27 +64,20 @@ pub(super) fn sql_state(code: u16) -> &'static [u8] {
     }
 }
 
-/// Why an answer is not waited for any longer.
-enum Abandoned {
-    ClientGone,
-    ServerDown,
-}
-
-/// How far the answer got.
-enum Relayed {
-    /// All of it is in the client's buffer or already sent.
-    Done(Outcome),
-    /// The server is gone. The client can still be sent an ERR packet with this sequence id, if any.
-    Lost { forwarded: bool, error_sequence_id: Option<u8> },
-}
-
 /// What has been tried for a statement.
 #[derive(Default)]
-struct Tries {
-    count: u32,
+pub(super) struct Tries {
+    pub(super) count: u32,
     /// Bit n: replica n failed.
     servers: u64,
     primary_only: bool,
+}
+
+impl Tries {
+    /// As if there had been one before: connections are looked at before they are trusted.
+    pub(super) fn of_second() -> Tries {
+        Tries { count: 2, ..Tries::default() }
+    }
 }
 
 /// A replica that is behind, or refuses because it is a replica, answers so; the primary may know better.
@@ -274,7 +264,7 @@ impl Client {
         }
     }
 
-    async fn acquire_primary(&mut self, class: &Class, tries: &mut Tries) -> Result<Lease, Option<Reject>> {
+    pub(super) async fn acquire_primary(&mut self, class: &Class, tries: &mut Tries) -> Result<Lease, Option<Reject>> {
         let changes = matches!(class.kind, Kind::Write | Kind::Definition | Kind::Unknown);
         let careful = tries.count > 1 || !is_repeatable(class);
         let asks = matches!(class.kind, Kind::Read | Kind::Local | Kind::Locking | Kind::Use);
@@ -325,80 +315,8 @@ impl Client {
         }
     }
 
-    /// The connection that alone knows the last insert id, ready for use; or the value, saved meanwhile by whoever
-    /// took that connection over.
-    async fn own_for_insert_id(&mut self, id: u64) -> Result<Result<Lease, u64>, Reject> {
-        let deadline = Instant::now() + self.splitter.config().connect_timeout;
-        loop {
-            if let InsertId::Known(value) = self.carry.insert_id.get() {
-                return Ok(Err(value));
-            }
-            if let Some(mut lease) = Lease::own(&self.splitter, 0, self.carry.session, |b| b.id == id) {
-                if self.prepare_keeping_insert_id(&mut lease).await.is_ok() {
-                    return Ok(Ok(lease));
-                }
-                break;
-            }
-            if self.carry.insert_id.get() == InsertId::Lost || Instant::now() > deadline {
-                break;
-            }
-            sleep(Duration::from_millis(1)).await;
-        }
-        self.carry.insert_id.set(InsertId::Known(0));
-        Err(lost_insert_id())
-    }
-
-    async fn prepare_keeping_insert_id(&self, lease: &mut Lease) -> Result<(), BackendError> {
-        if lease.is_ready_for(&self.session.state) {
-            return Ok(());
-        }
-        lease.save_insert_id().await?;
-        let InsertId::Known(value) = self.carry.insert_id.get() else { return Err(BackendError::Timeout) };
-        self.prepare(lease, false, Some(value)).await
-    }
-
-    /// SHOW WARNINGS, FOUND_ROWS() and so on: only the connection that ran the last statement knows.
-    async fn acquire_for_diagnostics(&mut self, class: &Class) -> Result<Lease, Option<Reject>> {
-        let asks_rows = class.diagnostics & diagnostics::ROWS != 0;
-        let place = if asks_rows { self.last } else { self.warned };
-        let own = place.and_then(|(server, tenure)| {
-            Lease::own(&self.splitter, server, self.carry.session, |backend| backend.tenure == tenure)
-        });
-        if let Some(lease) = own {
-            if lease.server == 0 || class.kind == Kind::Diagnostics && class.pin.is_none() {
-                return Ok(lease);
-            }
-            lease.give_back();
-            let message = "the last statement ran on a replica: ask about it in a statement of its own, which changes \
-                           nothing and sets no variable";
-            return Err(Some(Reject(1105, b"HY000", message.into())));
-        }
-        if asks_rows && self.last.is_some() || self.session.has_diagnostics {
-            let message =
-                "what the last statement left behind is gone: its connection was needed by another session or was lost";
-            return Err(Some(Reject(1105, b"HY000", message.into())));
-        }
-        if let Some((code, state, message)) = self.splitter.primary_trouble(false) {
-            return Err(Some(Reject(code, state, message)));
-        }
-        // There is nothing to tell: a connection after a reset says so in the server's own words.
-        let insert_id = match self.carry.insert_id.get() {
-            InsertId::Known(value) => Some(value),
-            InsertId::At(_) | InsertId::Lost => None,
-        };
-        match self.borrow(0, true, insert_id, true).await {
-            Ok(lease) => Ok(lease),
-            Err(LeaseError::Full) => {
-                Err(Some(Reject(1040, b"08004", "all connections to the primary are in use".into())))
-            }
-            Err(LeaseError::Server(error)) => {
-                Err(Some(Reject(UNREACHABLE, b"HY000", format!("Can't connect to the primary: {error}"))))
-            }
-        }
-    }
-
     /// Borrows a connection and prepares it. A pooled one that turns out to be dead is replaced once.
-    async fn borrow(
+    pub(super) async fn borrow(
         &self,
         server: usize,
         fresh: bool,
@@ -469,35 +387,6 @@ impl Client {
         }
         self.sent_sequence_id = answer_sequence_id(&self.to_server[start..]);
         Ok(())
-    }
-
-    /// Id of the client's statement on this connection; prepares it there first if need be.
-    async fn server_statement(
-        &mut self,
-        wire: &Wire,
-        lease: &mut Lease,
-        id: u32,
-        class: &Class,
-    ) -> Result<u32, BackendError> {
-        let Some(statement) = self.statements.get(&id) else {
-            return Err(BackendError::Refused(1243, "Unknown prepared statement handler".into()));
-        };
-        if let Some(direct) = statement.direct {
-            return Ok(direct);
-        }
-        let sql = Rc::clone(&statement.sql);
-        let alone = class.pin == Some(Pin::Statement);
-        if !alone && let Some(server_id) = lease.handle(&sql) {
-            return Ok(server_id);
-        }
-        let (server, movable) = (lease.server, class.is_read() && self.held.is_none() && lease.server > 0);
-        let preparing = self.watched(wire, server, movable, lease.prepare_statement(&sql)).await;
-        let server_id = preparing.unwrap_or(Err(BackendError::Timeout))?;
-        match (alone, self.statements.get_mut(&id)) {
-            (true, Some(statement)) => statement.direct = Some(server_id),
-            _ => lease.keep_handle(&sql, server_id),
-        }
-        Ok(server_id)
     }
 
     fn on_refused(
@@ -602,94 +491,6 @@ impl Client {
         Ok(reached)
     }
 
-    /// The read that was sent behind a wait in vain: its answer is thrown away if it comes at once.
-    async fn drain_unwanted(&self, mut lease: Lease, work: &Work) {
-        let follower = self.follower(work);
-        if matches!(timeout(Duration::from_millis(20), lease.follow(follower)).await, Ok(Ok(_))) {
-            lease.give_back();
-        }
-    }
-
-    fn follower(&self, work: &Work) -> Follower {
-        let expect = match work {
-            Work::Plain => self.request.get(HEADER_BYTES).and_then(|code| command::expect(*code)),
-            Work::Prepare { .. } => Some(Expect::Prepare),
-            Work::Execute { .. } => Some(Expect::Results),
-        };
-        let follower = Follower::new(expect.unwrap_or(Expect::Single), self.deprecate_eof, self.session.own_status())
-            .with_sequence_ids(self.reply_sequence_id(), self.sent_sequence_id);
-        match work {
-            Work::Prepare { id, .. } => follower.with_statement_id(*id),
-            _ => follower,
-        }
-    }
-
-    /// Waits for a server as long as it takes, since a statement has no time limit here, but not for a client that
-    /// has left; nor, when the statement is `movable` to another server, for one that no longer answers the monitor.
-    /// What was waited for is dropped then: close its connection.
-    async fn watched<T>(
-        &self,
-        wire: &Wire,
-        server: usize,
-        movable: bool,
-        work: impl Future<Output = T>,
-    ) -> Result<T, Abandoned> {
-        let mut work = pin!(work);
-        loop {
-            if let Ok(done) = timeout(LOOK_INTERVAL, work.as_mut()).await {
-                return Ok(done);
-            }
-            if wire.stream.has_hung_up() {
-                return Err(Abandoned::ClientGone);
-            }
-            if movable && self.splitter.shared.server(server).health() == Health::Down {
-                return Err(Abandoned::ServerDown);
-            }
-        }
-    }
-
-    /// Passes the answer on piece by piece. The last piece stays in `self.out`.
-    async fn relay(
-        &mut self,
-        wire: &Wire,
-        lease: &mut Lease,
-        mut follower: Follower,
-        class: &Class,
-        was_held: bool,
-    ) -> Result<Relayed, End> {
-        self.out.clear();
-        let mut forwarded = false;
-        // The start of a read's answer waits for the rest of it, so that an early loss can be made good elsewhere.
-        let hold_back = if class.is_read() && !was_held { 4096 } else { 0 };
-        loop {
-            match follower.feed(lease.available(), &mut self.out) {
-                Ok(used) => lease.consume(used),
-                Err(error) => {
-                    tracing::warn!(server = %self.splitter.shared.address(lease.server), %error, "bad answer from server");
-                    return Ok(Relayed::Lost { forwarded, error_sequence_id: None });
-                }
-            }
-            if follower.is_done() {
-                return Ok(Relayed::Done(follower.into_outcome()));
-            }
-            if self.out.len() >= RELAY_BYTES || self.out.len() > hold_back {
-                forwarded = true;
-                self.flush(wire).await?;
-            }
-            let movable = class.is_read() && !was_held && !forwarded && lease.server > 0;
-            let filled = match self.watched(wire, lease.server, movable, lease.fill()).await {
-                Ok(filled) => filled.is_ok(),
-                Err(Abandoned::ServerDown) => false,
-                Err(Abandoned::ClientGone) => return Err(End),
-            };
-            if !filled {
-                let first = Some(self.reply_sequence_id());
-                let error_sequence_id = if forwarded { follower.error_sequence_id() } else { first };
-                return Ok(Relayed::Lost { forwarded, error_sequence_id });
-            }
-        }
-    }
-
     /// The answer is complete: learn from it, give the connection back or keep it, send the rest to the client.
     async fn finish(
         &mut self,
@@ -746,25 +547,6 @@ impl Client {
         Ok(())
     }
 
-    fn keep_statement(
-        &mut self,
-        lease: &mut Lease,
-        id: u32,
-        sql: &Rc<[u8]>,
-        class: Class,
-        prepared: super::protocol::follow::Prepared,
-    ) {
-        let alone = self.session.pin.is_some();
-        if !alone {
-            lease.keep_handle(sql, prepared.statement_id);
-        }
-        let direct = alone.then_some(prepared.statement_id);
-        let params = prepared.params;
-        let statement = Statement { sql: Rc::clone(sql), class, params, types: Vec::new(), direct, broken: false };
-        self.statement_bytes += sql.len();
-        self.statements.insert(id, statement);
-    }
-
     /// `collation_connection` is the one setting trackers do not report in full.
     async fn read_collation(&mut self, lease: &mut Lease) -> bool {
         let limit = self.splitter.config().connect_timeout;
@@ -781,66 +563,6 @@ impl Client {
         }
     }
 
-    /// Prepared statements keep the settings they were prepared under. Before those change, all of the session's
-    /// statements are prepared on one connection, where the session stays.
-    fn must_settle_statements(&self, class: &Class) -> bool {
-        let changes_state = matches!(class.kind, Kind::Set | Kind::Use | Kind::Unknown)
-            || matches!(class.pin, Some(Pin::Call | Pin::UnknownFunction | Pin::Setting | Pin::TextPrepare));
-        changes_state && self.statements.values().any(|statement| statement.direct.is_none())
-    }
-
-    async fn settle_statements(&mut self, wire: &Wire) -> Result<(), Reject> {
-        let ids: Vec<u32> = self.statements.iter().filter(|(_, s)| s.direct.is_none()).map(|(id, _)| *id).collect();
-        for id in ids {
-            self.own_statement(wire, id).await?;
-        }
-        Ok(())
-    }
-
-    /// Prepares a statement for this session alone on the connection it is pinned to, pinning it first.
-    pub(super) async fn own_statement(&mut self, wire: &Wire, id: u32) -> Result<u32, Reject> {
-        let lost = |error: BackendError| match error {
-            BackendError::Refused(code, message) => Reject::from_server(code, message),
-            error => Reject(LOST, b"HY000", format!("Lost connection to the primary: {error}")),
-        };
-        let unknown = || Reject(1243, b"HY000", format!("Unknown prepared statement handler ({id})"));
-        let statement = self.statements.get(&id).ok_or_else(unknown)?;
-        if let Some(direct) = statement.direct {
-            return Ok(direct);
-        }
-        let sql = Rc::clone(&statement.sql);
-        let mut lease = match self.held.take() {
-            Some(lease) => lease,
-            None => {
-                let class = Class { pin: Some(Pin::Statement), ..Class::UNKNOWN };
-                match self.acquire_primary(&class, &mut Tries { count: 2, ..Tries::default() }).await {
-                    Ok(lease) => lease,
-                    Err(Some(reject)) => return Err(reject),
-                    Err(None) => return Err(unknown()),
-                }
-            }
-        };
-        let preparing = self.watched(wire, lease.server, false, lease.prepare_statement(&sql)).await;
-        let server_id = match preparing.unwrap_or(Err(BackendError::Timeout)) {
-            Ok(server_id) => server_id,
-            Err(error @ BackendError::Refused(..)) => {
-                self.held = self.session.holds().then_some(lease);
-                return Err(lost(error));
-            }
-            Err(error) => return Err(lost(error)),
-        };
-        if self.session.pin.is_none() {
-            self.splitter.stats().pins.inc();
-        }
-        self.session.pin.get_or_insert(Pin::Statement);
-        lease.dirty = true;
-        self.held = Some(lease);
-        if let Some(statement) = self.statements.get_mut(&id) {
-            statement.direct = Some(server_id);
-        }
-        Ok(server_id)
-    }
-
     fn trace(&self, server: usize, started: Instant) {
         let Some(trace) = &self.splitter.trace else { return };
         trace.push(TraceEvent::Statement {
@@ -851,10 +573,6 @@ impl Client {
             duration: started.elapsed(),
         });
     }
-}
-
-fn lost_insert_id() -> Reject {
-    Reject(LOST, b"HY000", "the connection that knew LAST_INSERT_ID() was lost".into())
 }
 
 /// The number in a leading comment `/* request=1f2e */`.

@@ -1,0 +1,251 @@
+//! Statements a client has prepared: made anew on whichever connection runs them, or kept on the one the session is pinned to.
+
+use std::rc::Rc;
+
+use super::backend::BackendError;
+use super::client::{Client, End};
+use super::lease::Lease;
+use super::protocol::follow::Prepared;
+use super::protocol::packet::{HEADER_BYTES, PAYLOAD_BYTES_MAX};
+use super::protocol::response::LOST;
+use super::protocol::{ProtocolError, command, execute};
+use super::sql::{Class, Kind, Pin};
+use super::statement::{Reject, Tries, Work};
+use super::wire::Wire;
+
+/// Prepared statements of one client (`max_prepared_stmt_count` has the same purpose in servers).
+const STATEMENTS_MAX: usize = 8192;
+/// Bytes of their texts together.
+const STATEMENT_BYTES_MAX: usize = 64 << 20;
+
+/// A statement the client has prepared.
+pub(super) struct Statement {
+    pub(super) sql: Rc<[u8]>,
+    pub(super) class: Class,
+    pub(super) params: u16,
+    /// Parameter types as last sent by the client.
+    pub(super) types: Vec<u8>,
+    /// Server's id on the connection the session is pinned to, when it was prepared there for this session alone.
+    pub(super) direct: Option<u32>,
+    /// A piece of a parameter could not be delivered: the next execution must fail.
+    pub(super) broken: bool,
+}
+
+impl Client {
+    pub(super) async fn prepare_command(&mut self, wire: &Wire) -> Result<(), End> {
+        let class = self.classify();
+        if class.kind == Kind::Kill {
+            return self.refuse_kill(wire).await;
+        }
+        let too_long =
+            self.request.len() >= PAYLOAD_BYTES_MAX || self.statement_bytes + self.request.len() > STATEMENT_BYTES_MAX;
+        if too_long || self.statements.len() >= STATEMENTS_MAX {
+            let message =
+                format!("Can't create more than {STATEMENTS_MAX} statements, none longer than 16 MiB, 64 MiB together");
+            return self.reply_error(wire, 1461, b"42000", &message).await;
+        }
+        let id = self.next_statement_id;
+        self.next_statement_id = id.wrapping_add(1).max(1);
+        let sql: Rc<[u8]> = self.request[HEADER_BYTES + 1..].into();
+        // Preparing changes nothing: only where the statement may run later matters.
+        let kind = if class.is_read() { Kind::Read } else { Kind::Local };
+        let preparing = Class { kind, pin: None, ..Class::UNKNOWN };
+        self.statement(wire, preparing, Work::Prepare { id, sql, class }).await
+    }
+
+    pub(super) async fn execute_command(&mut self, wire: &Wire) -> Result<(), End> {
+        let id = execute::statement_id(&self.request).unwrap_or(0);
+        let Some(statement) = self.statements.get_mut(&id) else {
+            let message = format!("Unknown prepared statement handler ({id}) given to EXECUTE");
+            return self.reply_error(wire, 1243, b"HY000", &message).await;
+        };
+        let types = match execute::is_sound(&self.request, statement.params) {
+            true => execute::types(&self.request, statement.params),
+            false => Err(ProtocolError::Truncated),
+        };
+        match types {
+            Ok(Some(types)) if types != statement.types => statement.types = types.to_vec(),
+            Ok(_) => {}
+            Err(error) => return self.reply_error(wire, 1835, b"HY000", &error.to_string()).await,
+        }
+        if std::mem::take(&mut statement.broken) {
+            let message = "a parameter sent in pieces was lost with its connection; the statement was not executed";
+            return self.reply_error(wire, LOST, b"HY000", message).await;
+        }
+        let mut class = statement.class;
+        if execute::wants_cursor(&self.request) {
+            class.pin = class.pin.or(Some(Pin::Statement));
+        }
+        self.statement(wire, class, Work::Execute { id }).await
+    }
+
+    /// COM_STMT_FETCH and COM_STMT_RESET: only for statements that live on the held connection.
+    pub(super) async fn direct_command(&mut self, wire: &Wire) -> Result<(), End> {
+        let id = execute::statement_id(&self.request).unwrap_or(0);
+        let is_reset = self.request.get(HEADER_BYTES) == Some(&command::STMT_RESET);
+        let statement = self.statements.get_mut(&id);
+        let known = statement.is_some();
+        if let Some(direct) = statement.and_then(|statement| statement.direct)
+            && self.held.is_some()
+        {
+            execute::patch_statement_id(&mut self.request, direct);
+            let local = Class { kind: Kind::Local, pin: None, ..Class::UNKNOWN };
+            return self.statement(wire, local, Work::Plain).await;
+        }
+        if known && is_reset {
+            if let Some(statement) = self.statements.get_mut(&id) {
+                statement.broken = false;
+            }
+            return self.reply_ok(wire).await;
+        }
+        let message = format!("Unknown prepared statement handler ({id}) given to FETCH or RESET");
+        self.reply_error(wire, 1243, b"HY000", &message).await
+    }
+
+    /// COM_STMT_CLOSE has no answer.
+    pub(super) async fn close_statement(&mut self) -> Result<(), End> {
+        let id = execute::statement_id(&self.request).unwrap_or(0);
+        let Some(statement) = self.statements.remove(&id) else { return Ok(()) };
+        self.statement_bytes -= statement.sql.len();
+        if let Some(direct) = statement.direct
+            && let Some(lease) = &mut self.held
+        {
+            let mut out = Vec::with_capacity(16);
+            command::put_statement(&mut out, command::STMT_CLOSE, direct);
+            if lease.send(out).await.0.is_err() {
+                return Err(End);
+            }
+        }
+        Ok(())
+    }
+
+    /// COM_STMT_SEND_LONG_DATA has no answer: what fails here is told at the next execution.
+    pub(super) async fn long_data(&mut self, wire: &Wire) -> Result<(), End> {
+        let id = execute::statement_id(&self.request).unwrap_or(0);
+        if !self.statements.contains_key(&id) {
+            return Ok(());
+        }
+        let sent = async {
+            let direct = self.own_statement(wire, id).await.ok()?;
+            execute::patch_statement_id(&mut self.request, direct);
+            let lease = self.held.as_ref()?;
+            let (result, buffer) = lease.send(std::mem::take(&mut self.request)).await;
+            self.request = buffer;
+            result.ok()
+        };
+        if sent.await.is_none()
+            && let Some(statement) = self.statements.get_mut(&id)
+        {
+            statement.broken = true;
+        }
+        Ok(())
+    }
+
+    /// Id of the client's statement on this connection; prepares it there first if need be.
+    pub(super) async fn server_statement(
+        &mut self,
+        wire: &Wire,
+        lease: &mut Lease,
+        id: u32,
+        class: &Class,
+    ) -> Result<u32, BackendError> {
+        let Some(statement) = self.statements.get(&id) else {
+            return Err(BackendError::Refused(1243, "Unknown prepared statement handler".into()));
+        };
+        if let Some(direct) = statement.direct {
+            return Ok(direct);
+        }
+        let sql = Rc::clone(&statement.sql);
+        let alone = class.pin == Some(Pin::Statement);
+        if !alone && let Some(server_id) = lease.handle(&sql) {
+            return Ok(server_id);
+        }
+        let (server, movable) = (lease.server, class.is_read() && self.held.is_none() && lease.server > 0);
+        let preparing = self.watched(wire, server, movable, lease.prepare_statement(&sql)).await;
+        let server_id = preparing.unwrap_or(Err(BackendError::Timeout))?;
+        match (alone, self.statements.get_mut(&id)) {
+            (true, Some(statement)) => statement.direct = Some(server_id),
+            _ => lease.keep_handle(&sql, server_id),
+        }
+        Ok(server_id)
+    }
+
+    pub(super) fn keep_statement(
+        &mut self,
+        lease: &mut Lease,
+        id: u32,
+        sql: &Rc<[u8]>,
+        class: Class,
+        prepared: Prepared,
+    ) {
+        let alone = self.session.pin.is_some();
+        if !alone {
+            lease.keep_handle(sql, prepared.statement_id);
+        }
+        let direct = alone.then_some(prepared.statement_id);
+        let params = prepared.params;
+        let statement = Statement { sql: Rc::clone(sql), class, params, types: Vec::new(), direct, broken: false };
+        self.statement_bytes += sql.len();
+        self.statements.insert(id, statement);
+    }
+
+    /// Prepared statements keep the settings they were prepared under. Before those change, all of the session's
+    /// statements are prepared on one connection, where the session stays.
+    pub(super) fn must_settle_statements(&self, class: &Class) -> bool {
+        let changes_state = matches!(class.kind, Kind::Set | Kind::Use | Kind::Unknown)
+            || matches!(class.pin, Some(Pin::Call | Pin::UnknownFunction | Pin::Setting | Pin::TextPrepare));
+        changes_state && self.statements.values().any(|statement| statement.direct.is_none())
+    }
+
+    pub(super) async fn settle_statements(&mut self, wire: &Wire) -> Result<(), Reject> {
+        let ids: Vec<u32> = self.statements.iter().filter(|(_, s)| s.direct.is_none()).map(|(id, _)| *id).collect();
+        for id in ids {
+            self.own_statement(wire, id).await?;
+        }
+        Ok(())
+    }
+
+    /// Prepares a statement for this session alone on the connection it is pinned to, pinning it first.
+    async fn own_statement(&mut self, wire: &Wire, id: u32) -> Result<u32, Reject> {
+        let lost = |error: BackendError| match error {
+            BackendError::Refused(code, message) => Reject::from_server(code, message),
+            error => Reject(LOST, b"HY000", format!("Lost connection to the primary: {error}")),
+        };
+        let unknown = || Reject(1243, b"HY000", format!("Unknown prepared statement handler ({id})"));
+        let statement = self.statements.get(&id).ok_or_else(unknown)?;
+        if let Some(direct) = statement.direct {
+            return Ok(direct);
+        }
+        let sql = Rc::clone(&statement.sql);
+        let mut lease = match self.held.take() {
+            Some(lease) => lease,
+            None => {
+                let class = Class { pin: Some(Pin::Statement), ..Class::UNKNOWN };
+                match self.acquire_primary(&class, &mut Tries::of_second()).await {
+                    Ok(lease) => lease,
+                    Err(Some(reject)) => return Err(reject),
+                    Err(None) => return Err(unknown()),
+                }
+            }
+        };
+        let preparing = self.watched(wire, lease.server, false, lease.prepare_statement(&sql)).await;
+        let server_id = match preparing.unwrap_or(Err(BackendError::Timeout)) {
+            Ok(server_id) => server_id,
+            Err(error @ BackendError::Refused(..)) => {
+                self.held = self.session.holds().then_some(lease);
+                return Err(lost(error));
+            }
+            Err(error) => return Err(lost(error)),
+        };
+        if self.session.pin.is_none() {
+            self.splitter.stats().pins.inc();
+        }
+        self.session.pin.get_or_insert(Pin::Statement);
+        lease.dirty = true;
+        self.held = Some(lease);
+        if let Some(statement) = self.statements.get_mut(&id) {
+            statement.direct = Some(server_id);
+        }
+        Ok(server_id)
+    }
+}

@@ -1,0 +1,125 @@
+//! Passes the answer of a server on to the client, piece by piece.
+
+use std::future::Future;
+use std::pin::pin;
+use std::time::Duration;
+
+use super::client::{Client, End};
+use super::lease::Lease;
+use super::protocol::command;
+use super::protocol::follow::{Expect, Follower, Outcome};
+use super::protocol::packet::HEADER_BYTES;
+use super::shared::Health;
+use super::sql::Class;
+use super::statement::Work;
+use super::wire::Wire;
+use crate::runtime::time::timeout;
+
+/// Bytes for the client are sent on as soon as so many are there.
+const RELAY_BYTES: usize = 48 << 10;
+/// While an answer is awaited, client and server are looked at this often.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Why an answer is not waited for any longer.
+pub(super) enum Abandoned {
+    ClientGone,
+    ServerDown,
+}
+
+/// How far the answer got.
+pub(super) enum Relayed {
+    /// All of it is in the client's buffer or already sent.
+    Done(Outcome),
+    /// The server is gone. The client can still be sent an ERR packet with this sequence id, if any.
+    Lost { forwarded: bool, error_sequence_id: Option<u8> },
+}
+
+impl Client {
+    pub(super) fn follower(&self, work: &Work) -> Follower {
+        let expect = match work {
+            Work::Plain => self.request.get(HEADER_BYTES).and_then(|code| command::expect(*code)),
+            Work::Prepare { .. } => Some(Expect::Prepare),
+            Work::Execute { .. } => Some(Expect::Results),
+        };
+        let follower = Follower::new(expect.unwrap_or(Expect::Single), self.deprecate_eof, self.session.own_status())
+            .with_sequence_ids(self.reply_sequence_id(), self.sent_sequence_id);
+        match work {
+            Work::Prepare { id, .. } => follower.with_statement_id(*id),
+            _ => follower,
+        }
+    }
+
+    /// Waits for a server as long as it takes, since a statement has no time limit here, but not for a client that
+    /// has left; nor, when the statement is `movable` to another server, for one that no longer answers the monitor.
+    /// What was waited for is dropped then: close its connection.
+    pub(super) async fn watched<T>(
+        &self,
+        wire: &Wire,
+        server: usize,
+        movable: bool,
+        work: impl Future<Output = T>,
+    ) -> Result<T, Abandoned> {
+        let mut work = pin!(work);
+        loop {
+            if let Ok(done) = timeout(LOOK_INTERVAL, work.as_mut()).await {
+                return Ok(done);
+            }
+            if wire.stream.has_hung_up() {
+                return Err(Abandoned::ClientGone);
+            }
+            if movable && self.splitter.shared.server(server).health() == Health::Down {
+                return Err(Abandoned::ServerDown);
+            }
+        }
+    }
+
+    /// Passes the answer on piece by piece. The last piece stays in `self.out`.
+    pub(super) async fn relay(
+        &mut self,
+        wire: &Wire,
+        lease: &mut Lease,
+        mut follower: Follower,
+        class: &Class,
+        was_held: bool,
+    ) -> Result<Relayed, End> {
+        self.out.clear();
+        let mut forwarded = false;
+        // The start of a read's answer waits for the rest of it, so that an early loss can be made good elsewhere.
+        let hold_back = if class.is_read() && !was_held { 4096 } else { 0 };
+        loop {
+            match follower.feed(lease.available(), &mut self.out) {
+                Ok(used) => lease.consume(used),
+                Err(error) => {
+                    tracing::warn!(server = %self.splitter.shared.address(lease.server), %error, "bad answer from server");
+                    return Ok(Relayed::Lost { forwarded, error_sequence_id: None });
+                }
+            }
+            if follower.is_done() {
+                return Ok(Relayed::Done(follower.into_outcome()));
+            }
+            if self.out.len() >= RELAY_BYTES || self.out.len() > hold_back {
+                forwarded = true;
+                self.flush(wire).await?;
+            }
+            let movable = class.is_read() && !was_held && !forwarded && lease.server > 0;
+            let filled = match self.watched(wire, lease.server, movable, lease.fill()).await {
+                Ok(filled) => filled.is_ok(),
+                Err(Abandoned::ServerDown) => false,
+                Err(Abandoned::ClientGone) => return Err(End),
+            };
+            if !filled {
+                let first = Some(self.reply_sequence_id());
+                let error_sequence_id = if forwarded { follower.error_sequence_id() } else { first };
+                return Ok(Relayed::Lost { forwarded, error_sequence_id });
+            }
+        }
+    }
+
+    /// The read that was sent behind a wait in vain: its answer is thrown away if it comes at once.
+    pub(super) async fn drain_unwanted(&self, mut lease: Lease, work: &Work) {
+        let follower = self.follower(work);
+        if matches!(timeout(Duration::from_millis(20), lease.follow(follower)).await, Ok(Ok(_))) {
+            lease.give_back();
+        }
+    }
+}
