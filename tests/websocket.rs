@@ -13,28 +13,12 @@ use std::time::{Duration, Instant};
 use base64::Engine;
 use rustix::process::Signal;
 use serde_json::{Value, json};
-use support::http3::{Running, ask, ask_with, begin as begin_http3, begin_http2, python, sha256};
+use support::http3::{ask, ask_with, python, sha256};
 use support::ports::free_address;
 use support::tls::{Kind, trusted};
 use support::upstream::Then;
+use support::websocket::{Version, begin, last, more, run, signal, wait, wait_for, wait_for_head};
 use support::*;
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Version {
-    Http2,
-    Http3,
-}
-
-impl Version {
-    /// The code with which a stream ends that is given up: CANCEL, H3_REQUEST_CANCELLED.
-    fn cancelled(self) -> u64 {
-        if self == Version::Http2 { 8 } else { 0x10c }
-    }
-
-    fn in_log(self) -> &'static str {
-        if self == Version::Http2 { "HTTP/2.0" } else { "HTTP/3.0" }
-    }
-}
 
 /// Runs `test` with each driver and each version.
 fn everywhere(test: impl Fn(Driver, Version) + Sync) {
@@ -44,17 +28,6 @@ fn everywhere(test: impl Fn(Driver, Version) + Sync) {
             test(driver, Version::Http3);
         });
     }
-}
-
-fn begin(server: &Server, version: Version, steps: Value) -> Running {
-    match version {
-        Version::Http2 => begin_http2(server, steps),
-        Version::Http3 => begin_http3(server, json!({}), steps),
-    }
-}
-
-fn run(server: &Server, version: Version, steps: Value) -> support::http3::Seen {
-    begin(server, version, steps).end()
 }
 
 fn site(driver: Driver, address: SocketAddr, keys: &str) -> Site {
@@ -81,30 +54,6 @@ fn connect(name: &str, path: &str) -> Value {
         "method": "CONNECT", "protocol": "websocket", "fields": fields, "ends": false, "waits": false
     });
     ask_with(name, path, more)
-}
-
-fn wait(name: &str) -> Value {
-    json!({ "op": "wait", "name": name })
-}
-
-fn wait_for_head(name: &str) -> Value {
-    json!({ "op": "wait", "name": name, "head": true })
-}
-
-fn wait_for(name: &str, length: usize) -> Value {
-    json!({ "op": "wait", "name": name, "length": length })
-}
-
-fn more(name: &str, content: impl Into<Value>) -> Value {
-    json!({ "op": "more", "name": name, "content": content.into() })
-}
-
-fn last(name: &str, content: &str) -> Value {
-    json!({ "op": "more", "name": name, "content": content, "ends": true })
-}
-
-fn signal(name: &str) -> Value {
-    json!({ "op": "signal", "name": name })
 }
 
 fn agreed(exchange: &Exchange) -> String {

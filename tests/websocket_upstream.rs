@@ -11,27 +11,14 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use support::http3::{self, Running, ask, ask_with, begin as begin_http3, begin_http2, python, sha256};
+use support::http3::{ask, ask_with, python, sha256};
 use support::nginx::Nginx;
 use support::ports::free_address;
 use support::tls::{Kind, TlsClient, TlsEnd, trusted};
+use support::websocket::{Version, begin, last, more, run, signal, wait, wait_for, wait_for_head};
 use support::*;
 
-/// Of the client.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Version {
-    Http2,
-    Http3,
-}
-
 const MULTIPLEXED: [Version; 2] = [Version::Http2, Version::Http3];
-
-impl Version {
-    /// CANCEL, H3_REQUEST_CANCELLED
-    fn cancelled(self) -> u64 {
-        if self == Version::Http2 { 8 } else { 0x10c }
-    }
-}
 
 /// A running server; killed when dropped.
 struct Peer {
@@ -101,46 +88,11 @@ fn with_drivers(test: impl Fn(Driver) + Sync) {
     }
 }
 
-fn begin(server: &Server, version: Version, steps: Value) -> Running {
-    match version {
-        Version::Http2 => begin_http2(server, steps),
-        Version::Http3 => begin_http3(server, json!({}), steps),
-    }
-}
-
-fn run(server: &Server, version: Version, steps: Value) -> http3::Seen {
-    begin(server, version, steps).end()
-}
-
 /// An extended CONNECT that is not waited for.
 fn connect(name: &str, path: &str) -> Value {
     let fields = [["sec-websocket-version", "13"], ["origin", "https://test"]];
     let more = json!({ "method": "CONNECT", "protocol": "websocket", "fields": fields, "ends": false, "waits": false });
     ask_with(name, path, more)
-}
-
-fn wait(name: &str) -> Value {
-    json!({ "op": "wait", "name": name })
-}
-
-fn wait_for_head(name: &str) -> Value {
-    json!({ "op": "wait", "name": name, "head": true })
-}
-
-fn wait_for(name: &str, length: usize) -> Value {
-    json!({ "op": "wait", "name": name, "length": length })
-}
-
-fn more(name: &str, content: impl Into<Value>) -> Value {
-    json!({ "op": "more", "name": name, "content": content.into() })
-}
-
-fn last(name: &str, content: &str) -> Value {
-    json!({ "op": "more", "name": name, "content": content, "ends": true })
-}
-
-fn signal(name: &str) -> Value {
-    json!({ "op": "signal", "name": name })
 }
 
 /// The key is that of RFC 6455 section 1.3.

@@ -85,15 +85,8 @@ impl<'a> LinkTunnel<'a> {
         };
         let ServerEnd { mut send, mut recv, first } = server;
         let watched = self.worker.watches.watch_alone();
-        let progress = Progress {
-            watched: &watched,
-            server_watched: &watched,
-            idle_timeout: self.idle_timeout,
-            half_closed_timeout: self.idle_timeout.min(self.half_closed_timeout),
-            is_half_closed: Cell::new(false),
-            flow: Cell::default(),
-            meter: self.meter,
-        };
+        let both_sides = [&watched, &watched];
+        let progress = Progress::new(both_sides, self.idle_timeout, self.half_closed_timeout, self.meter);
         progress.is_moving();
         let is_cut = Cell::new(false);
         let carry_up = pin!(self.carry_up(up, down, &mut send, &progress, &is_cut));

@@ -76,15 +76,8 @@ pub(super) struct Tunnel<'a> {
 impl Tunnel<'_> {
     /// Carries bytes until both directions have ended. `first_up` and `first_down` have been read already.
     pub(super) async fn run(&self, first_up: Vec<u8>, first_down: Vec<u8>) -> Flow {
-        let progress = Progress {
-            watched: &self.connection.watched,
-            server_watched: &self.server.watched,
-            idle_timeout: self.idle_timeout,
-            half_closed_timeout: self.idle_timeout.min(self.half_closed_timeout),
-            is_half_closed: Cell::new(false),
-            flow: Cell::default(),
-            meter: self.meter,
-        };
+        let watched = [&self.connection.watched, &self.server.watched];
+        let progress = Progress::new(watched, self.idle_timeout, self.half_closed_timeout, self.meter);
         progress.is_moving();
         match direct::Ends::of(self) {
             Some(ends) => {
@@ -138,7 +131,24 @@ struct Progress<'a> {
     meter: Meter<'a>,
 }
 
-impl Progress<'_> {
+impl<'a> Progress<'a> {
+    /// `watched`: of the client's side and of the server's. Half closed, a tunnel is never given longer than idle.
+    fn new(
+        [watched, server_watched]: [&'a Watched; 2],
+        idle_timeout: Duration,
+        half_closed_timeout: Duration,
+        meter: Meter<'a>,
+    ) -> Progress<'a> {
+        Progress {
+            watched,
+            server_watched,
+            idle_timeout,
+            half_closed_timeout: idle_timeout.min(half_closed_timeout),
+            is_half_closed: Cell::new(false),
+            flow: Cell::default(),
+            meter,
+        }
+    }
     /// Bytes were taken from one side.
     fn on_taken(&self, from: Side, bytes: usize) {
         let (mut flow, bytes) = (self.flow.get(), bytes as u64);

@@ -38,15 +38,8 @@ impl StreamTunnel<'_> {
     pub(in crate::worker) async fn run(&self, receiver: &mut Receiver, first_down: Vec<u8>) -> Flow {
         // The deadline of the exchange is for the client's window.
         let watched = self.worker.watches.watch_alone();
-        let progress = Progress {
-            watched: &watched,
-            server_watched: &self.server.watched,
-            idle_timeout: self.idle_timeout,
-            half_closed_timeout: self.idle_timeout.min(self.half_closed_timeout),
-            is_half_closed: Cell::new(false),
-            flow: Cell::default(),
-            meter: self.meter,
-        };
+        let both_sides = [&watched, &self.server.watched];
+        let progress = Progress::new(both_sides, self.idle_timeout, self.half_closed_timeout, self.meter);
         progress.is_moving();
         let is_cut = Cell::new(false);
         let up = pin!(self.carry_up(receiver, &progress, &is_cut));
