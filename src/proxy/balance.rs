@@ -202,7 +202,7 @@ impl Balancer {
     /// chances; it should differ between workers.
     pub fn new(upstream: &Upstream, worker: usize, seed: u64) -> Balancer {
         let tiers = upstream.tiers();
-        let slot = |server: &Server| Slot::new(server, tiers.binary_search(&server.tier).unwrap_or(0) as u8);
+        let slot = |server: &Server| Slot::of(server.weight, tiers.binary_search(&server.tier).unwrap_or(0) as u8);
         let mut slots: Vec<Slot> = upstream.servers.iter().map(slot).collect();
         begin_turns(&mut slots, tiers.len() as u8, worker);
         Balancer {
@@ -213,6 +213,27 @@ impl Balancer {
             slow_start: upstream.slow_start,
             tier_min: upstream.tier_min,
             tiers: tiers.len() as u8,
+            slots,
+            view: View::default(),
+            active: Rc::default(),
+            random: Random::new(seed ^ worker as u64),
+            one_worker: PhantomData,
+        }
+    }
+
+    /// A balancer over servers of these weights in one tier, which start at once; for choices among others than the servers
+    /// of an upstream. The rest as above; hashes need an upstream.
+    pub fn of_weights(method: Balance, weights: impl Iterator<Item = u32>, worker: usize, seed: u64) -> Balancer {
+        let mut slots: Vec<Slot> = weights.map(|weight| Slot::of(weight, 0)).collect();
+        begin_turns(&mut slots, 1, worker);
+        Balancer {
+            method,
+            table: None,
+            reweighed: None,
+            worker,
+            slow_start: Duration::ZERO,
+            tier_min: TierMin::Servers(1),
+            tiers: 1,
             slots,
             view: View::default(),
             active: Rc::default(),
@@ -543,9 +564,9 @@ fn choose_tier(tiers: &[Tier], held: usize, min: TierMin) -> (u8, bool) {
 }
 
 impl Slot {
-    fn new(server: &Server, tier: u8) -> Slot {
+    fn of(weight: u32, tier: u8) -> Slot {
         Slot {
-            configured: server.weight,
+            configured: weight,
             set: None,
             tier,
             is_gone: false,

@@ -15,6 +15,7 @@ mod privileges;
 mod resolver;
 mod retry;
 mod secret;
+mod servers;
 mod site;
 mod stats_socket;
 mod substitute;

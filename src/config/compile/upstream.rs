@@ -7,13 +7,15 @@ mod sticky;
 use std::sync::Arc;
 use std::time::Duration;
 
+use toml_edit::Item;
+
+use super::servers::Entries;
 use super::{retry, upstream_tls};
-use toml_edit::{Item, Value as TomlValue};
 
 use crate::config::key::Table;
 use crate::config::model::{FailBack, Probe, Protocol, ProxyProtocol, Server, TierMin, Upstream};
 use crate::config::report::Problem;
-use crate::config::section::{Placed, Section, type_name, value_type_name};
+use crate::config::section::{Placed, Section};
 use crate::config::value::parse_server;
 use crate::runtime::net::Address;
 
@@ -135,57 +137,12 @@ fn upgrade(section: &Section<'_>) -> Vec<Box<str>> {
     names.iter().map(|name| name.value.to_ascii_lowercase().into()).collect()
 }
 
-/// The entries of `servers`: texts and tables, in a list, as one text, or as `[[upstream.NAME.servers]]`.
-fn servers<'a>(section: &Section<'a>) -> Vec<Placed<Server>> {
-    let entry = |section: Section<'a>| {
-        let span = section.span.clone();
-        server(&section).map(|value| Placed { value, span })
-    };
-    let title = format!("servers of {}", section.title);
-    match section.item("servers") {
-        None => {
-            section.report_missing("servers");
-            Vec::new()
-        }
-        Some(Item::ArrayOfTables(tables)) => tables
-            .iter()
-            .filter_map(|table| entry(Section::new(section.cx, Table::Server, title.clone(), table, table.span())))
-            .collect(),
-        Some(Item::Value(TomlValue::Array(array))) => {
-            array.iter().filter_map(|value| one_server(section, &title, value)).collect()
-        }
-        Some(Item::Value(value)) => one_server(section, &title, value).into_iter().collect(),
-        Some(item) => {
-            section
-                .bad_value("servers", format!("it is {}: write a list, such as [\"127.0.0.1:9000\"]", type_name(item)));
-            Vec::new()
-        }
+fn servers(section: &Section<'_>) -> Vec<Placed<Server>> {
+    if section.item("servers").is_none() {
+        section.report_missing("servers");
     }
-}
-
-fn one_server<'a>(section: &Section<'a>, title: &str, value: &'a TomlValue) -> Option<Placed<Server>> {
-    let span = value.span();
-    let server = match value {
-        TomlValue::InlineTable(table) => {
-            server(&Section::new(section.cx, Table::Server, title.into(), table, span.clone()))
-        }
-        TomlValue::String(text) => match parse_server(text.value()) {
-            Ok(address) => Some(Server::new(address)),
-            Err(label) => {
-                bad_server(section, span.clone(), label);
-                None
-            }
-        },
-        _ => {
-            bad_server(section, span.clone(), format!("it is {}: write an address or a table", value_type_name(value)));
-            None
-        }
-    };
-    server.map(|value| Placed { value, span })
-}
-
-fn bad_server(section: &Section<'_>, span: Option<super::Span>, label: String) {
-    section.cx.mistake(Problem::new(format!("bad server in {}", section.title), span, label));
+    let from_text = |text: &str| parse_server(text).map(Server::new);
+    Entries { key: "servers", table: Table::Server, from_text: &from_text, from_table: &server }.read(section)
 }
 
 fn server(section: &Section<'_>) -> Option<Server> {
