@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::Failure;
 use super::args::{DemoArgs, ProxyArgs, SplitArgs, StaticArgs};
 use super::flags::Tuning;
-use crate::config::model::{Action, Secret, Server};
+use crate::config::model::{Action, Replica, Secret, Server};
 use crate::config::{self, Config, Defaults};
 use crate::runtime::net::Address;
 
@@ -53,7 +53,7 @@ pub(super) fn split(args: SplitArgs) -> Result<Config, Failure> {
     let mut splitter = defaults.splitter("split");
     splitter.listen = args.listen;
     splitter.primary = args.primary;
-    splitter.replicas = args.replica;
+    splitter.replicas = args.replica.into_iter().map(Replica::new).collect();
     splitter.user = args.user;
     splitter.password = read_password(&args.password_file)?;
     splitter.database = args.database.unwrap_or_default();

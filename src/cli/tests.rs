@@ -143,7 +143,8 @@ fn split_takes_the_password_from_a_file() {
         ("app", "s3cret", "shop")
     );
     assert_eq!(splitter.primary, address("10.0.0.1:3306"));
-    assert_eq!(splitter.replicas, [address("10.0.0.2:3306"), address("10.0.0.3:3306")]);
+    let replicas = ["10.0.0.2:3306", "10.0.0.3:3306"].map(|text| crate::config::model::Replica::new(address(text)));
+    assert_eq!(splitter.replicas, replicas);
     assert_eq!((splitter.lag_max, splitter.pool_max), (Duration::from_secs(2), 32));
     assert!(config.listeners.is_empty());
     let wrong = |file: &str| {

@@ -86,6 +86,8 @@ pub enum Table {
     Split,
     /// `[mysql.NAME]`
     Mysql,
+    /// One entry of `replicas` of a splitter
+    Replica,
     /// One entry of `users` of a splitter
     MysqlUser,
     /// `[admin]`
@@ -136,6 +138,7 @@ impl Table {
         Table::Geo,
         Table::Split,
         Table::Mysql,
+        Table::Replica,
         Table::MysqlUser,
         Table::Admin,
         Table::Log,
@@ -211,6 +214,7 @@ impl Table {
             Table::Geo => "[geo.NAME]",
             Table::Split => "[split.NAME]",
             Table::Mysql => "[mysql.NAME]",
+            Table::Replica => "replicas = [{ … }]",
             Table::MysqlUser => "users = [{ … }]",
             Table::Admin => "[admin]",
             Table::Log => "[log]",
@@ -370,6 +374,7 @@ impl Table {
             Table::Mysql => {
                 "A MySQL read/write splitter: writes go to the primary, reads that may be answered elsewhere to the replicas."
             }
+            Table::Replica => "One replica of a splitter. A text is short for a table with only `address`.",
             Table::MysqlUser => {
                 "A further account of a splitter, besides `user`, which is also the one that servers are looked after with. It must \
                  exist on the servers, with the same password."

@@ -363,7 +363,9 @@ struct SplitterStatus {
     replicas: Meter,
     pins: u64,
     causal_waits: u64,
+    causal_timeouts: u64,
     causal_fallbacks: u64,
+    causal_questions: u64,
     /// Primary first.
     servers: Vec<BackendView>,
 }
@@ -676,7 +678,9 @@ impl Page<'_> {
             replicas: self.meter(Key::SplitterReplicas(s)),
             pins: self.sum(|w| w.splitters[s].pins.value()),
             causal_waits: self.sum(|w| w.splitters[s].causal_waits.value()),
+            causal_timeouts: self.sum(|w| w.splitters[s].causal_timeouts.value()),
             causal_fallbacks: self.sum(|w| w.splitters[s].causal_fallbacks.value()),
+            causal_questions: self.sum(|w| w.splitters[s].causal_questions.value()),
             servers: names.map(backend).collect(),
         }
     }

@@ -453,10 +453,14 @@ pub struct SplitterStats {
     pub errors: Counter,
     /// Times a session was tied to one backend connection.
     pub pins: Counter,
-    /// Reads that waited for a replica to catch up.
+    /// Reads in front of which a replica was asked to catch up.
     pub causal_waits: Counter,
-    /// Reads that went to the primary because no replica was fresh enough in time.
+    /// Of these, those where it did not in time.
+    pub causal_timeouts: Counter,
+    /// Reads that went to the primary because no replica was known to have what they must see.
     pub causal_fallbacks: Counter,
+    /// Questions to the primary for its position.
+    pub causal_questions: Counter,
     /// From a statement's last byte to its response's last byte, on the primary.
     pub primary_duration: Histogram,
     /// The same on replicas.
@@ -492,7 +496,9 @@ impl SplitterStats {
             errors: Counter::default(),
             pins: Counter::default(),
             causal_waits: Counter::default(),
+            causal_timeouts: Counter::default(),
             causal_fallbacks: Counter::default(),
+            causal_questions: Counter::default(),
             primary_duration: Histogram::default(),
             replica_duration: Histogram::default(),
             backends: (0..=splitter.replicas.len()).map(|_| BackendStats::default()).collect(),

@@ -36,9 +36,12 @@ const READ_BYTES_MAX: usize = 64 << 10;
 pub const LOGIN_BYTES_MAX: usize = 64 << 10;
 /// Prepared statements kept on one connection; beyond it all are dropped with the next reset.
 const STATEMENTS_MAX: usize = 256;
-/// What makes a server tell us everything about its session.
+/// What makes a MariaDB server tell us everything about its session; GTIDs are variables there.
 const TRACKERS: &[u8] = b"SET session_track_system_variables='*', session_track_state_change=1, \
 session_track_transaction_info='CHARACTERISTICS', session_track_schema=1";
+/// The same for MySQL.
+const MYSQL_TRACKERS: &[u8] = b"SET session_track_gtids='OWN_GTID', session_track_system_variables='*', \
+session_track_state_change=1, session_track_transaction_info='CHARACTERISTICS', session_track_schema=1";
 
 /// What is said of a server without TLS where the config wants it.
 pub(super) const NO_TLS: &str =
@@ -190,6 +193,8 @@ pub struct Backend {
     pub since: Instant,
     /// Server facts' generation when it was opened.
     pub generation: u32,
+    /// The server is a MariaDB.
+    pub is_mariadb: bool,
     stream: Transport,
     input: Vec<u8>,
     start: usize,
@@ -231,6 +236,7 @@ impl Backend {
                 protected: false,
                 since: Instant::now(),
                 generation: 0,
+                is_mariadb: true,
                 stream,
                 input: Vec::new(),
                 start: 0,
@@ -238,8 +244,9 @@ impl Backend {
                 prepared: 0,
             };
             let greeting = backend.log_on(target, schema).await?;
+            backend.is_mariadb = greeting.is_mariadb();
             let mut out = Vec::with_capacity(256);
-            put_query(&mut out, TRACKERS);
+            put_query(&mut out, trackers(backend.is_mariadb));
             backend.run(out).await?;
             Ok((backend, greeting))
         };
@@ -500,7 +507,7 @@ impl Backend {
             answers += 1;
         }
         if reset {
-            let mut set = TRACKERS.to_vec();
+            let mut set = trackers(self.is_mariadb).to_vec();
             state.put_assignments(&mut set);
             put_query(&mut out, &set);
             answers += 1;
@@ -574,6 +581,11 @@ impl Backend {
             (None, None) => Err(ProtocolError::Malformed("answer to COM_STMT_PREPARE").into()),
         }
     }
+}
+
+/// What makes a server tell us everything about its session.
+pub(super) fn trackers(is_mariadb: bool) -> &'static [u8] {
+    if is_mariadb { TRACKERS } else { MYSQL_TRACKERS }
 }
 
 fn refused(payload: &[u8]) -> BackendError {

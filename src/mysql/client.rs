@@ -10,6 +10,7 @@ use ahash::AHashMap;
 
 use super::account::Place;
 use super::backend::{BackendError, Carry, Key};
+use super::causal::Reading;
 use super::lease::{Lease, LeaseError};
 use super::pool::Wish;
 use super::prepared::Statement;
@@ -54,8 +55,8 @@ pub struct Client {
     pub(super) last: Option<(usize, u64)>,
     /// The same for the statement whose warnings count.
     pub(super) warned: Option<(usize, u64)>,
-    /// Replica that answered the last read.
-    pub(super) sticky: Option<usize>,
+    /// Where it reads, and what it has been shown.
+    pub(super) reading: Reading,
     pub(super) statements: AHashMap<u32, Statement>,
     /// Length of their texts.
     pub(super) statement_bytes: usize,
@@ -99,7 +100,7 @@ impl Client {
             held: None,
             last: None,
             warned: None,
-            sticky: None,
+            reading: Reading::default(),
             statements: AHashMap::new(),
             statement_bytes: 0,
             next_statement_id: 1,

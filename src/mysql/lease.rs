@@ -12,6 +12,8 @@ use crate::runtime::time::timeout;
 /// See the module.
 pub struct Lease {
     splitter: Rc<Splitter>,
+    /// Counted as busy there as long as this lives.
+    place: usize,
     backend: Option<Box<Backend>>,
 }
 
@@ -39,6 +41,7 @@ impl DerefMut for Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
+        self.splitter.replicas.on_end(self.place);
         if let Some(backend) = self.backend.take() {
             self.splitter.pools[backend.server].closed();
             self.splitter.count_connections(backend.server);
@@ -49,7 +52,8 @@ impl Drop for Lease {
 impl Lease {
     fn of(splitter: &Rc<Splitter>, backend: Box<Backend>) -> Lease {
         let server = backend.server;
-        let lease = Lease { splitter: Rc::clone(splitter), backend: Some(backend) };
+        let lease = Lease { splitter: Rc::clone(splitter), place: server, backend: Some(backend) };
+        splitter.replicas.on_start(server);
         splitter.count_connections(server);
         lease
     }

@@ -14,8 +14,9 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
-use super::backend::NO_TLS;
+use super::backend::{NO_TLS, trackers};
 use super::gtid::Position;
+use super::gtid_check::{self, NoGtids, check};
 use super::protocol::ProtocolError;
 use super::protocol::auth::prover::Secret;
 use super::protocol::auth::{AuthError, Prover, Step};
@@ -37,8 +38,12 @@ use crate::tls::Offer;
 const ANSWER_BYTES_MAX: usize = 1 << 20;
 const FACTS: &[u8] =
     b"SELECT @@version, @@global.read_only, @@global.sql_mode, @@global.log_bin, @@global.gtid_slave_pos";
-/// The same for servers without MariaDB's GTIDs.
-const PLAIN_FACTS: &[u8] = b"SELECT @@version, @@global.read_only, @@global.sql_mode, @@global.log_bin, ''";
+/// The same for MySQL.
+const MYSQL_FACTS: &[u8] = b"SELECT @@version, @@global.read_only, @@global.sql_mode, @@global.log_bin, \
+@@global.gtid_executed, @@global.gtid_mode";
+/// Of a member of a Galera cluster.
+const CLUSTER_FACTS: &[u8] = b"SHOW GLOBAL STATUS WHERE Variable_name IN ('wsrep_ready', 'wsrep_local_state_comment', \
+'wsrep_cluster_status')";
 
 /// Watches the servers until `stopped` turns true. Never fails: a server that does not answer is published as down.
 pub async fn run(shared: Arc<Shared>, stopped: watch::Receiver<bool>) {
@@ -103,9 +108,17 @@ impl From<ProtocolError> for ProbeError {
 struct Seen {
     read_only: bool,
     sql_mode: String,
-    log_bin: bool,
     position: Position,
     replication: Replication,
+    /// Why it tells no GTIDs, if it does not.
+    no_gtids: Option<NoGtids>,
+    /// How long it takes to answer, see [`smoothed`].
+    latency: Duration,
+}
+
+/// An average in which each look has a quarter of the weight: one slow answer alone does not make a slow server.
+fn smoothed(before: Option<Duration>, now: Duration) -> Duration {
+    before.map_or(now, |before| (before * 3 + now) / 4)
 }
 
 /// State of a server's replication threads.
@@ -121,6 +134,8 @@ enum Replication {
     Behind(Duration),
     /// We are not allowed to see it.
     Hidden,
+    /// Member of a Galera cluster that has caught up with it, or has not.
+    Cluster { is_synced: bool },
 }
 
 async fn watch_server(shared: &Shared, server: usize) {
@@ -162,36 +177,49 @@ fn tell(shared: &Shared, server: usize, seen: &Result<Seen, ProbeError>, now: Re
                 "replica gets no reads: the account may not see its lag; grant it SLAVE MONITOR (REPLICATION CLIENT)");
         }
         (Ok(seen), Ok((_, false))) if server > 0 => {
-            tracing::warn!(splitter, server = %address, replication = ?seen.replication,
-                "replica gets no reads: it is stopped, too far behind, or its lag is not known");
+            tracing::warn!(splitter, server = %address, replication = ?seen.replication, latency = ?seen.latency,
+                "replica gets no reads: it is stopped, too far behind, its lag is not known, or it answers too slowly");
         }
         (Ok(seen), _) => {
             tracing::info!(splitter, server = %address, role, "mysql server is up");
-            if server == 0 && seen.replication != Replication::None && seen.replication != Replication::Hidden {
+            if server == 0
+                && !matches!(seen.replication, Replication::None | Replication::Hidden | Replication::Cluster { .. })
+            {
                 tracing::warn!(splitter, server = %address, "the primary replicates from another server");
             }
-            if server == 0 && !seen.log_bin && shared.config().causal_reads == CausalReads::Session {
-                tracing::warn!(splitter, server = %address,
-                    "the primary has no binary log, so it tells no GTIDs: after a write, a session's reads stay on it");
+            let is_cluster = matches!(seen.replication, Replication::Cluster { .. });
+            if let Some(why) = &seen.no_gtids
+                && server == 0
+                && !is_cluster
+                && shared.config().causal_reads != CausalReads::Off
+                && shared.servers() > 1
+            {
+                tracing::error!(splitter, server = %address, %why,
+                    "replicas get no reads: the primary does not tell which transactions sessions write, so no read on a \
+                     replica is known to be fresh; mend that, or set causal_reads = \"off\"");
             }
         }
     }
 }
 
-/// Publishes one look; returns health and eligibility.
+/// Publishes one look; returns health and, of a replica, whether it gets reads; of the primary, whether it tells GTIDs.
 fn publish(shared: &Shared, server: usize, seen: &Seen) -> (Health, bool) {
     let facts = shared.server(server);
     let health = if seen.read_only { Health::ReadOnly } else { Health::Writable };
+    let is_quick = shared.config().latency_max.is_none_or(|most| seen.latency <= most);
     let (lag_ms, eligible) = match seen.replication {
-        Replication::Behind(lag) => (lag.as_millis() as u64, lag <= shared.config().lag_max),
+        Replication::Behind(lag) => (lag.as_millis() as u64, is_quick && lag <= shared.config().lag_max),
         // Nobody can write while the primary is down, so a replica cut off from it falls no further behind.
         Replication::Disconnected => (LAG_UNKNOWN, shared.server(0).health() == Health::Down),
+        Replication::Cluster { is_synced } => (if is_synced { 0 } else { LAG_UNKNOWN }, is_quick && is_synced),
         _ => (LAG_UNKNOWN, false),
     };
     facts.set_position(&seen.position);
     facts.set_lag(lag_ms, eligible && server > 0);
     facts.set_health(health);
     if server == 0 {
+        shared.set_tells_gtids(seen.no_gtids.is_none());
+        shared.set_galera(matches!(seen.replication, Replication::Cluster { .. }));
         let has = |flag: &str| seen.sql_mode.split(',').any(|part| part == flag);
         shared.set_mode(Mode {
             ansi_quotes: has("ANSI_QUOTES"),
@@ -200,7 +228,7 @@ fn publish(shared: &Shared, server: usize, seen: &Seen) -> (Health, bool) {
             ..Mode::default()
         });
     }
-    (health, eligible)
+    (health, if server == 0 { seen.no_gtids.is_none() } else { eligible })
 }
 
 async fn look(shared: &Shared, server: usize, slot: &mut Option<Probe>) -> Result<Seen, ProbeError> {
@@ -208,6 +236,7 @@ async fn look(shared: &Shared, server: usize, slot: &mut Option<Probe>) -> Resul
         Some(probe) => probe,
         None => {
             let (mut probe, greeting) = Probe::open(shared, server).await?;
+            probe.learn(&greeting).await?;
             shared.set_identity(Identity { version: greeting.version, collation: greeting.collation });
             if server > 0 {
                 warn_about_rights(shared, server, &mut probe).await?;
@@ -215,29 +244,48 @@ async fn look(shared: &Shared, server: usize, slot: &mut Option<Probe>) -> Resul
             probe
         }
     };
-    let facts = match probe.query(FACTS).await {
-        Err(ProbeError::Refused(1193, _)) => probe.query(PLAIN_FACTS).await?,
-        other => other?,
+    let started = tokio::time::Instant::now();
+    let facts = probe.query(if probe.is_mariadb { FACTS } else { MYSQL_FACTS }).await?;
+    let latency = smoothed(probe.latency, started.elapsed());
+    probe.latency = Some(latency);
+    let replication =
+        if probe.is_cluster { cluster(&probe.query(CLUSTER_FACTS).await?) } else { replicates(&mut probe).await? };
+    let text = |column: usize| facts.value(0, column).unwrap_or("");
+    let is_on = |column: usize| matches!(text(column), "1" | "ON");
+    let trackers = probe.no_trackers.as_deref().map_or(Ok(()), Err);
+    let seen = Seen {
+        read_only: !matches!(text(1), "0" | "OFF"),
+        sql_mode: text(2).to_owned(),
+        position: Position::parse(text(4).as_bytes()).unwrap_or_default(),
+        replication,
+        no_gtids: check(gtid_check::Seen { log_bin: is_on(3), gtid_mode: facts.value(0, 5), trackers }),
+        latency,
     };
+    *slot = Some(probe);
+    Ok(seen)
+}
+
+async fn replicates(probe: &mut Probe) -> Result<Replication, ProbeError> {
     let status = match probe.query(b"SHOW SLAVE STATUS").await {
         // MySQL 8.4 knows the new name only.
         Err(ProbeError::Refused(1064, _)) => probe.query(b"SHOW REPLICA STATUS").await,
         other => other,
     };
-    let replication = match status {
-        Ok(table) => replication(&table),
-        Err(ProbeError::Refused(1227, _)) => Replication::Hidden,
-        Err(error) => return Err(error),
+    match status {
+        Ok(table) => Ok(replication(&table)),
+        Err(ProbeError::Refused(1227, _)) => Ok(Replication::Hidden),
+        Err(error) => Err(error),
+    }
+}
+
+/// A member that is of the primary component and has caught up answers right; any other refuses, or is behind.
+fn cluster(table: &Table) -> Replication {
+    let is = |name: &str, value: &str| {
+        (0..table.rows.len()).any(|row| table.value(row, 0) == Some(name) && table.value(row, 1) == Some(value))
     };
-    *slot = Some(probe);
-    let text = |column: usize| facts.value(0, column).unwrap_or("");
-    Ok(Seen {
-        read_only: !matches!(text(1), "0" | "OFF"),
-        sql_mode: text(2).to_owned(),
-        log_bin: matches!(text(3), "1" | "ON"),
-        position: Position::parse(text(4).as_bytes()).unwrap_or_default(),
-        replication,
-    })
+    let is_synced =
+        is("wsrep_ready", "ON") && is("wsrep_local_state_comment", "Synced") && is("wsrep_cluster_status", "Primary");
+    Replication::Cluster { is_synced }
 }
 
 fn replication(table: &Table) -> Replication {
@@ -334,6 +382,12 @@ struct Probe {
     /// Nobody else can read it.
     is_secret: bool,
     input: Vec<u8>,
+    is_mariadb: bool,
+    /// Member of a Galera cluster.
+    is_cluster: bool,
+    /// What the server said to session trackers, if it refused them.
+    no_trackers: Option<String>,
+    latency: Option<Duration>,
 }
 
 impl Probe {
@@ -348,9 +402,33 @@ impl Probe {
             Address::Name(name) => return Err(no_address(name).into()),
         };
         let is_secret = matches!(shared.address(server), Address::Unix(_));
-        let mut probe = Probe { socket, is_secret, input: Vec::new() };
+        let mut probe = Probe {
+            socket,
+            is_secret,
+            input: Vec::new(),
+            is_mariadb: true,
+            is_cluster: false,
+            no_trackers: None,
+            latency: None,
+        };
         let greeting = probe.log_on(shared, server).await?;
         Ok((probe, greeting))
+    }
+
+    /// What stays the same while the connection lasts.
+    async fn learn(&mut self, greeting: &Greeting) -> Result<(), ProbeError> {
+        self.is_mariadb = greeting.is_mariadb();
+        self.no_trackers = match self.query(trackers(self.is_mariadb)).await {
+            Ok(_) => None,
+            Err(ProbeError::Refused(_, message)) => Some(message),
+            Err(error) => return Err(error),
+        };
+        self.is_cluster = match self.query(b"SELECT @@global.wsrep_on").await {
+            Ok(table) => table.value(0, 0) == Some("1"),
+            Err(ProbeError::Refused(..)) => false, // built without it
+            Err(error) => return Err(error),
+        };
+        Ok(())
     }
 
     async fn log_on(&mut self, shared: &Shared, server: usize) -> Result<Greeting, ProbeError> {
@@ -488,6 +566,32 @@ mod tests {
         assert_eq!(replication(&table("Connecting", "No", None)), Replication::Broken);
         assert_eq!(replication(&table("Yes", "No", Some("0"))), Replication::Broken);
         assert_eq!(replication(&Table::default()), Replication::None);
+    }
+
+    #[test]
+    fn one_slow_answer_does_not_make_a_slow_server() {
+        let ms = Duration::from_millis;
+        assert_eq!(smoothed(None, ms(8)), ms(8));
+        assert_eq!(smoothed(Some(ms(8)), ms(40)), ms(16));
+        let settled = (0..40).fold(ms(1), |average, _| smoothed(Some(average), ms(100)));
+        assert!(settled > ms(99) && settled <= ms(100));
+    }
+
+    #[test]
+    fn members_of_a_cluster_must_have_caught_up() {
+        let row = |name: &str, value: &str| vec![Some(name.into()), Some(value.into())];
+        let table = |state: &str, component: &str| Table {
+            columns: vec!["Variable_name".into(), "Value".into()],
+            rows: vec![
+                row("wsrep_ready", "ON"),
+                row("wsrep_local_state_comment", state),
+                row("wsrep_cluster_status", component),
+            ],
+        };
+        let is_synced = |table: &Table| cluster(table) == Replication::Cluster { is_synced: true };
+        assert!(is_synced(&table("Synced", "Primary")));
+        assert!(!is_synced(&table("Donor/Desynced", "Primary")) && !is_synced(&table("Synced", "non-Primary")));
+        assert!(!is_synced(&Table::default()));
     }
 
     #[test]

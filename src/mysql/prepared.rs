@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 
+use super::acquire::Tries;
 use super::backend::BackendError;
 use super::client::{Client, End};
 use super::lease::Lease;
@@ -10,7 +11,7 @@ use super::protocol::packet::{HEADER_BYTES, PAYLOAD_BYTES_MAX};
 use super::protocol::response::LOST;
 use super::protocol::{ProtocolError, command, execute};
 use super::sql::{Class, Kind, Pin};
-use super::statement::{Reject, Tries, Work};
+use super::statement::{Reject, Work};
 use super::wire::Wire;
 
 /// Prepared statements of one client (`max_prepared_stmt_count` has the same purpose in servers).
@@ -27,6 +28,8 @@ pub(super) struct Statement {
     pub(super) types: Vec<u8>,
     /// Server's id on the connection the session is pinned to, when it was prepared there for this session alone.
     pub(super) direct: Option<u32>,
+    /// Pieces of a parameter are on that connection, for its next execution.
+    pub(super) has_pieces: bool,
     /// A piece of a parameter could not be delivered: the next execution must fail.
     pub(super) broken: bool,
 }
@@ -72,6 +75,7 @@ impl Client {
             let message = "a parameter sent in pieces was lost with its connection; the statement was not executed";
             return self.reply_error(wire, LOST, b"HY000", message).await;
         }
+        statement.has_pieces = false;
         let mut class = statement.class;
         if execute::wants_cursor(&self.request) {
             class.pin = class.pin.or(Some(Pin::Statement));
@@ -85,7 +89,11 @@ impl Client {
         let is_reset = self.request.get(HEADER_BYTES) == Some(&command::STMT_RESET);
         let statement = self.statements.get_mut(&id);
         let known = statement.is_some();
-        if let Some(direct) = statement.and_then(|statement| statement.direct)
+        let direct = statement.and_then(|statement| {
+            statement.has_pieces &= !is_reset;
+            statement.direct
+        });
+        if let Some(direct) = direct
             && self.held.is_some()
         {
             execute::patch_statement_id(&mut self.request, direct);
@@ -94,7 +102,7 @@ impl Client {
         }
         if known && is_reset {
             if let Some(statement) = self.statements.get_mut(&id) {
-                statement.broken = false;
+                (statement.broken, statement.has_pieces) = (false, false);
             }
             return self.reply_ok(wire).await;
         }
@@ -133,10 +141,10 @@ impl Client {
             self.request = buffer;
             result.ok()
         };
-        if sent.await.is_none()
-            && let Some(statement) = self.statements.get_mut(&id)
-        {
-            statement.broken = true;
+        let is_lost = sent.await.is_none();
+        if let Some(statement) = self.statements.get_mut(&id) {
+            statement.broken |= is_lost;
+            statement.has_pieces = true;
         }
         Ok(())
     }
@@ -184,8 +192,9 @@ impl Client {
         }
         let direct = alone.then_some(prepared.statement_id);
         let params = prepared.params;
-        let statement = Statement { sql: Rc::clone(sql), class, params, types: Vec::new(), direct, broken: false };
         self.statement_bytes += sql.len();
+        let sql = Rc::clone(sql);
+        let statement = Statement { sql, class, params, types: Vec::new(), direct, has_pieces: false, broken: false };
         self.statements.insert(id, statement);
     }
 

@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::pin::pin;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::client::{Client, End};
 use super::lease::Lease;
@@ -73,7 +73,8 @@ impl Client {
         }
     }
 
-    /// Passes the answer on piece by piece. The last piece stays in `self.out`.
+    /// Passes the answer on piece by piece. The last piece stays in `self.out`. `timer`: when the statement was sent to a
+    /// replica that did nothing else before it.
     pub(super) async fn relay(
         &mut self,
         wire: &Wire,
@@ -81,12 +82,16 @@ impl Client {
         mut follower: Follower,
         class: &Class,
         was_held: bool,
+        mut timer: Option<Instant>,
     ) -> Result<Relayed, End> {
         self.out.clear();
         let mut forwarded = false;
         // The start of a read's answer waits for the rest of it, so that an early loss can be made good elsewhere.
         let hold_back = if class.is_read() && !was_held { 4096 } else { 0 };
         loop {
+            if let Some(sent) = timer.take_if(|_| !lease.available().is_empty()) {
+                self.splitter.replicas.on_answer(lease.server, sent, true);
+            }
             match follower.feed(lease.available(), &mut self.out) {
                 Ok(used) => lease.consume(used),
                 Err(error) => {
@@ -108,18 +113,13 @@ impl Client {
                 Err(Abandoned::ClientGone) => return Err(End),
             };
             if !filled {
+                if let Some(sent) = timer {
+                    self.splitter.replicas.on_answer(lease.server, sent, false);
+                }
                 let first = Some(self.reply_sequence_id());
                 let error_sequence_id = if forwarded { follower.error_sequence_id() } else { first };
                 return Ok(Relayed::Lost { forwarded, error_sequence_id });
             }
-        }
-    }
-
-    /// The read that was sent behind a wait in vain: its answer is thrown away if it comes at once.
-    pub(super) async fn drain_unwanted(&self, mut lease: Lease, work: &Work) {
-        let follower = self.follower(work);
-        if matches!(timeout(Duration::from_millis(20), lease.follow(follower)).await, Ok(Ok(_))) {
-            lease.give_back();
         }
     }
 }

@@ -13,11 +13,14 @@ use slab::Slab;
 
 use super::account::Accounts;
 use super::backend::{Backend, InsertId, Key, LOGIN_BYTES_MAX, Target};
+use super::frontier::Frontier;
 use super::gtid::Position;
 use super::login::Refusal;
+use super::node::Written;
 use super::pool::Pool;
 use super::protocol::greeting::Greeting;
 use super::protocol::response::{ErrPacket, UNREACHABLE};
+use super::replicas::Replicas;
 use super::shared::{Health, Identity, Shared};
 use super::sql::Cache;
 use super::transport::Transport;
@@ -49,7 +52,9 @@ pub struct Splitter {
     suspects: Vec<Cell<Option<Instant>>>,
     /// Per server: generation of its facts, and the position it was seen to have reached.
     reached: RefCell<Vec<(u32, Position)>>,
-    turn: Cell<usize>,
+    pub(super) replicas: Replicas,
+    pub(super) frontier: Frontier,
+    pub(super) written: Written,
     draining: Cell<bool>,
     pub(super) accounts: Accounts,
     /// What sessions with clients are made with; `None`: no TLS is offered.
@@ -76,6 +81,7 @@ impl Splitter {
         let servers = shared.servers();
         let settings = &config.splitters[index];
         let (pool_max, accounts) = (settings.pool_max, Accounts::new(settings));
+        let replicas = Replicas::new(settings, data_worker, rand::random());
         let server_tls = settings.server_tls.as_ref().map(|tls| tls.trust.settings(Offer::Nothing)).transpose()?;
         Ok(Rc::new(Splitter {
             config,
@@ -88,7 +94,9 @@ impl Splitter {
             ids: Cell::new(1),
             suspects: (0..servers).map(|_| Cell::new(None)).collect(),
             reached: RefCell::new((0..servers).map(|_| (0, Position::default())).collect()),
-            turn: Cell::new(data_worker),
+            replicas,
+            frontier: Frontier::default(),
+            written: Written::new(data_worker),
             draining: Cell::new(false),
             accounts,
             tls: RefCell::new(tls),
@@ -200,29 +208,28 @@ impl Splitter {
         self.shared.server(server).is_eligible() && !is_suspect
     }
 
+    /// The same for a statement that has been tried on the servers whose bits are set.
+    pub(super) fn is_usable(&self, server: usize, tried: u64) -> bool {
+        self.is_eligible(server) && (server >= 64 || tried & 1 << server == 0)
+    }
+
     /// The replica for a read: the session's own while it can serve, else one that has what the session must see,
     /// else any; `tried` ones are left out. `None`: the primary has to do it.
     pub(super) fn pick_replica(&self, sticky: Option<usize>, must_see: Option<&Position>, tried: u64) -> Option<usize> {
-        let usable = |server: usize| self.is_eligible(server) && (server >= 64 || tried & 1 << server == 0);
-        let is_fresh = |server: usize| must_see.is_none_or(|position| self.has_reached(server, position));
-        if let Some(server) = sticky
-            && usable(server)
-            && is_fresh(server)
-        {
+        let usable = |server: usize| self.is_usable(server, tried);
+        if let Some(server) = sticky.filter(|server| usable(*server)) {
             return Some(server);
         }
-        let replicas = self.pools.len() - 1;
-        let turn = self.turn.get();
-        self.turn.set(turn.wrapping_add(1));
-        let order = (0..replicas).map(|n| 1 + (turn.wrapping_add(n)) % replicas).filter(|server| usable(*server));
-        let fresh = order.clone().find(|server| is_fresh(*server));
-        fresh.or(sticky.filter(|server| usable(*server))).or_else(|| order.clone().next())
+        let now = Instant::now();
+        let is_fresh = |server: usize| must_see.is_none_or(|position| self.has_reached(server, position));
+        let fresh = self.replicas.pick(|server| usable(server) && is_fresh(server), now);
+        fresh.or_else(|| self.replicas.pick(usable, now))
     }
 
     /// Whether a server is known to have everything in `position`.
     pub(super) fn has_reached(&self, server: usize, position: &Position) -> bool {
         let facts = self.shared.server(server);
-        if position.iter().all(|gtid| facts.has_reached(gtid)) {
+        if facts.has_reached(position) {
             return true;
         }
         let reached = self.reached.borrow();
@@ -235,11 +242,8 @@ impl Splitter {
         let generation = self.shared.server(server).generation();
         let mut reached = self.reached.borrow_mut();
         let (known, mine) = &mut reached[server];
-        if *known != generation {
-            (*known, *mine) = (generation, Position::default());
-        }
-        for gtid in position.iter() {
-            let _ = mine.raise(*gtid);
+        if *known != generation || !mine.unite(position) {
+            (*known, *mine) = (generation, position.clone());
         }
     }
 

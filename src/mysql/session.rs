@@ -7,12 +7,15 @@
 use std::rc::Rc;
 
 use super::gtid::{Gtid, Position};
+use super::gtid_set::GtidSet;
 use super::protocol::capability::{
-    IGNORE_SPACE, STATUS_AUTOCOMMIT, STATUS_IN_TRANS, STATUS_NO_BACKSLASH_ESCAPES, STATUS_SESSION_STATE_CHANGED,
+    IGNORE_SPACE, STATUS_AUTOCOMMIT, STATUS_IN_TRANS, STATUS_IN_TRANS_READONLY, STATUS_NO_BACKSLASH_ESCAPES,
+    STATUS_SESSION_STATE_CHANGED,
 };
 use super::protocol::follow::Outcome;
 use super::protocol::tracker::{Change, Changes};
-use super::sql::{Charset, Class, Kind, Mode, Pin};
+use super::sql::{Access, Charset, Class, Kind, Mode, Pin};
+use super::token::{News, Token};
 
 /// Session variables whose value can be read from a tracker and set again elsewhere, in the order they are set.
 /// Everything else pins. `autocommit` is absent: the status flags tell it.
@@ -25,6 +28,8 @@ pub static VARIABLES: &[&str] = &[
     "sql_mode",
     "tx_isolation",
     "transaction_isolation",
+    "tx_read_only",
+    "transaction_read_only",
     "foreign_key_checks",
     "unique_checks",
     "sql_safe_updates",
@@ -73,6 +78,8 @@ const CHARACTER_SET_CLIENT: u8 = 0;
 const CHARACTER_SET_CONNECTION: u8 = 1;
 const COLLATION_CONNECTION: u8 = 3;
 const SQL_MODE: u8 = 5;
+/// As MariaDB and old servers call it, and as MySQL does.
+const READ_ONLY: [u8; 2] = [8, 9];
 
 /// What a connection must have set for a session: database and variables. Compared by value, shared by reference.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -131,15 +138,6 @@ fn put_value(out: &mut Vec<u8>, value: &[u8]) {
     }
 }
 
-/// What a session's reads must see.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Token {
-    /// At least these transactions.
-    Known(Position),
-    /// Something was written, but the server did not say which transaction it was: only the primary has it for sure.
-    Unknown,
-}
-
 /// Where a statement goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Route {
@@ -152,7 +150,7 @@ pub enum Route {
 }
 
 /// What to do with the connection after a statement.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct After {
     /// The session keeps it.
     pub hold: bool,
@@ -168,6 +166,8 @@ pub struct After {
     pub diagnostics_here: bool,
     /// This statement pinned the session.
     pub newly_pinned: bool,
+    /// What it wrote; the session's own token has it already.
+    pub news: News,
 }
 
 /// The state of one client's session.
@@ -183,7 +183,8 @@ pub struct Session {
     pub status: u16,
     /// The last statement left warnings, an error, or found rows behind.
     pub has_diagnostics: bool,
-    characteristics: bool,
+    /// What the servers say of this transaction, or of the next one: statements that set it.
+    characteristics: Vec<u8>,
     wrote_in_transaction: bool,
     base_mode: Mode,
     login_charset: Charset,
@@ -199,10 +200,10 @@ impl Session {
         Session {
             state: Rc::new(State { schema, variables: Vec::new() }),
             pin: None,
-            token: Token::Known(Position::default()),
+            token: Token::default(),
             status: first_status(base_mode),
             has_diagnostics: false,
-            characteristics: false,
+            characteristics: Vec::new(),
             wrote_in_transaction: false,
             base_mode,
             login_charset,
@@ -218,7 +219,7 @@ impl Session {
     /// Whether the session must keep its connection.
     pub fn holds(&self) -> bool {
         self.pin.is_some()
-            || self.characteristics
+            || !self.next_characteristics().is_empty()
             || self.status & STATUS_IN_TRANS != 0
             || self.status & STATUS_AUTOCOMMIT == 0
     }
@@ -234,11 +235,42 @@ impl Session {
         self.status & KEPT & !STATUS_SESSION_STATE_CHANGED
     }
 
-    /// Where a statement of this class goes. `causal`: reads must see the session's own writes.
-    pub fn route(&self, class: &Class, causal: bool) -> Route {
-        if self.holds() {
+    /// Statements that give the next transaction its one-off characteristics (SET TRANSACTION); empty: it has none.
+    pub fn next_characteristics(&self) -> &[u8] {
+        if self.in_transaction() { b"" } else { &self.characteristics }
+    }
+
+    /// Whether this statement begins a transaction that may run on a replica: a READ ONLY one, while nothing ties the
+    /// session to a connection but what SET TRANSACTION said of that very transaction.
+    pub fn begins_read_only(&self, class: &Class) -> bool {
+        let Some(access) = class.begins else { return false };
+        let is_tied = self.pin.is_some() || self.in_transaction() || self.status & STATUS_AUTOCOMMIT == 0;
+        let next = self.next_characteristics();
+        let says = |text: &[u8]| next.windows(text.len()).any(|window| window == text);
+        let is_read_only = match access {
+            Access::ReadOnly => true,
+            Access::ReadWrite => false,
+            Access::Unsaid if says(b"READ ONLY") => true,
+            Access::Unsaid if says(b"READ WRITE") => false,
+            Access::Unsaid => READ_ONLY.iter().any(|index| matches!(self.state.value(*index), Some(b"ON" | b"1"))),
+        };
+        is_read_only && class.pin.is_none() && !is_tied && !self.in_system_schema()
+    }
+
+    /// The transaction that was open is no more, because its connection is not.
+    pub fn on_transaction_lost(&mut self) {
+        self.status &= !(STATUS_IN_TRANS | STATUS_IN_TRANS_READONLY);
+        self.characteristics.clear();
+        self.wrote_in_transaction = false;
+    }
+
+    /// Where a statement of this class goes.
+    pub fn route(&self, class: &Class) -> Route {
+        if self.begins_read_only(class) {
+            Route::Replica
+        } else if self.holds() {
             Route::Held
-        } else if class.is_read() && !(causal && self.token == Token::Unknown) && !self.in_system_schema() {
+        } else if class.is_read() && !self.in_system_schema() {
             Route::Replica
         } else {
             Route::Primary
@@ -257,7 +289,7 @@ impl Session {
         self.pin = None;
         self.status = first_status(self.base_mode);
         self.has_diagnostics = false;
-        self.characteristics = false;
+        self.characteristics.clear();
         self.wrote_in_transaction = false;
         self.mode = Mode { charset: self.login_charset, ..self.base_mode };
     }
@@ -278,7 +310,8 @@ impl Session {
             let pin = if learned.untracked { Pin::Setting } else { Pin::StateChange };
             after.newly_pinned |= self.pin.replace(pin).is_none();
         }
-        self.update_token(class, outcome, learned.gtid, was_in_transaction);
+        after.news = self.news(class, outcome, learned.told, was_in_transaction);
+        self.token.learn(&after.news);
         // INSERT ... RETURNING does not report its insert id, and neither does a write that failed half-way.
         let untold = class.kind == Kind::Write && (outcome.had_rows || outcome.error.is_some());
         let asks = class.diagnostics & super::sql::diagnostics::INSERT_ID != 0;
@@ -303,7 +336,9 @@ impl Session {
         let (mut reported, mut told, mut charset, mut collation) = (false, false, false, false);
         for change in Changes::new(&outcome.changes) {
             match change {
-                Ok(Change::Variable { name: b"last_gtid", value }) => learned.gtid = Gtid::parse(value),
+                Ok(Change::Variable { name: b"last_gtid", value }) => {
+                    learned.on_gtids(Gtid::parse(value).map(Position::from));
+                }
                 Ok(Change::Variable { name: b"autocommit", .. }) => told = true,
                 Ok(Change::Variable { name: b"last_insert_id" | b"identity", .. }) => {
                     (told, learned.insert_id) = (true, true);
@@ -324,12 +359,14 @@ impl Session {
                 }
                 Ok(Change::State(changed)) => reported |= changed,
                 Ok(Change::Characteristics(text)) => {
-                    self.characteristics = !text.is_empty() && self.status & STATUS_IN_TRANS == 0;
+                    self.characteristics.clear();
+                    self.characteristics.extend_from_slice(text);
                 }
                 Ok(Change::Transaction(letters)) => {
                     self.wrote_in_transaction |= letters.iter().any(|b| matches!(b, b'W' | b'w'));
                 }
-                Ok(Change::Gtids(_) | Change::Other(_)) => {}
+                Ok(Change::Gtids(set)) => learned.on_gtids(GtidSet::parse(set).map(Position::from)),
+                Ok(Change::Other(_)) => {}
                 Err(_) => learned.unexplained = true,
             }
         }
@@ -367,32 +404,35 @@ impl Session {
         self.state = Rc::new(state);
     }
 
-    fn update_token(&mut self, class: &Class, outcome: &Outcome, gtid: Option<Gtid>, was_in_transaction: bool) {
+    /// What a statement wrote. `told`: the GTIDs of its OK packets.
+    fn news(&mut self, class: &Class, outcome: &Outcome, told: News, was_in_transaction: bool) -> News {
         let committed = was_in_transaction && !self.in_transaction();
         let wrote = std::mem::take(&mut self.wrote_in_transaction);
-        if let Some(gtid) = gtid {
-            let mut position = match &mut self.token {
-                Token::Known(position) => std::mem::take(position),
-                Token::Unknown => Position::default(),
-            };
-            self.token = if position.raise(gtid) { Token::Known(position) } else { Token::Unknown };
-            return;
+        if told != News::None {
+            return told;
         }
         if self.in_transaction() {
             self.wrote_in_transaction = wrote;
-            return;
+            return News::None;
         }
         let unseen_write = match class.kind {
+            _ if outcome.error.is_some_and(is_refusal) && class.pin.is_none() => false,
             Kind::Rollback => false,
             Kind::Write => outcome.affected_rows > 0 || outcome.error.is_some() || outcome.had_rows,
             Kind::Unknown => outcome.affected_rows > 0,
             Kind::Definition => true,
             _ => false,
         };
-        if unseen_write || committed && wrote && class.kind != Kind::Rollback {
-            self.token = Token::Unknown;
+        match unseen_write || committed && wrote && class.kind != Kind::Rollback {
+            true => News::Untold,
+            false => News::None,
         }
     }
+}
+
+/// Errors of statements that have not begun to run: syntax, names, rights, and whatever is read-only.
+fn is_refusal(code: u16) -> bool {
+    matches!(code, 1044 | 1049 | 1054 | 1064 | 1142 | 1143 | 1146 | 1227 | 1290 | 1792 | 1836)
 }
 
 /// Clients choose by the flag how to escape texts, already before their first statement.
@@ -402,12 +442,26 @@ pub(super) fn first_status(mode: Mode) -> u16 {
 
 #[derive(Default)]
 struct Learned {
-    gtid: Option<Gtid>,
+    told: News,
     insert_id: bool,
     /// State changed in a way the class did not announce.
     unexplained: bool,
     /// A variable that cannot be set again elsewhere.
     untracked: bool,
+}
+
+impl Learned {
+    /// One result of several may have committed, and the next one, too. `None`: unreadable.
+    fn on_gtids(&mut self, gtids: Option<Position>) {
+        self.told = match (std::mem::take(&mut self.told), gtids) {
+            (News::None, Some(gtids)) => News::Gtids(gtids),
+            (News::Gtids(mut all), Some(gtids)) => match all.unite(&gtids) {
+                true => News::Gtids(all),
+                false => News::Untold,
+            },
+            (_, None) | (News::Untold, _) => News::Untold,
+        };
+    }
 }
 
 /// SHOW WARNINGS and its like leave what they show as it is.
@@ -449,7 +503,7 @@ mod tests {
     }
 
     fn route(session: &Session, sql: &str) -> Route {
-        session.route(&classify(sql.as_bytes(), session.mode()), true)
+        session.route(&classify(sql.as_bytes(), session.mode()))
     }
 
     const AC: u16 = STATUS_AUTOCOMMIT;
@@ -526,21 +580,28 @@ mod tests {
         let mut s = session();
         let gtid = |text: &str| variable("last_gtid", text);
         run(&mut s, "INSERT INTO t VALUES (1)", AC, 1, &[gtid("0-1-5")]);
-        assert_eq!(s.token, Token::Known(Position::parse(b"0-1-5").unwrap()));
-        assert_eq!(route(&s, "SELECT 1"), Route::Replica);
+        let seen = |text: &str| Position::parse(text.as_bytes());
+        assert_eq!(s.token.position(), seen("0-1-5").as_ref());
         run(&mut s, "UPDATE t SET a=1", AC, 1, &[]);
-        assert_eq!(s.token, Token::Unknown);
-        assert_eq!(route(&s, "SELECT 1"), Route::Primary);
+        assert_eq!(s.token.position(), None);
         run(&mut s, "DELETE FROM t", AC, 1, &[gtid("0-1-6")]);
-        assert_eq!(s.token, Token::Known(Position::parse(b"0-1-6").unwrap()));
+        assert_eq!(s.token.position(), seen("0-1-6").as_ref());
+        run(&mut s, "INSERT INTO t VALUES (1); DELETE FROM t", AC, 1, &[gtid("0-1-7"), gtid("1-1-1")]);
+        assert_eq!(s.token.position(), seen("0-1-7,1-1-1").as_ref(), "each result of a packet may have one");
+        s.pin = None;
         run(&mut s, "BEGIN", AC | STATUS_IN_TRANS, 0, &[]);
         run(&mut s, "DELETE FROM t", AC | STATUS_IN_TRANS, 1, &[entry(5, &[b"T___W___"])]);
         run(&mut s, "ROLLBACK", AC, 0, &[entry(5, &[b"________"])]);
-        assert_ne!(s.token, Token::Unknown, "nothing was committed");
+        assert!(s.token.position().is_some(), "nothing was committed");
         run(&mut s, "BEGIN", AC | STATUS_IN_TRANS, 0, &[]);
         run(&mut s, "DELETE FROM t", AC | STATUS_IN_TRANS, 1, &[entry(5, &[b"T___W___"])]);
         run(&mut s, "COMMIT", AC, 0, &[entry(5, &[b"________"])]);
-        assert_eq!(s.token, Token::Unknown, "committed without a GTID");
+        assert_eq!(s.token.position(), None, "committed without a GTID");
+        let (mut s, uuid) = (session(), "3e11fa47-71ca-11e1-9e33-c80aa9429562:5");
+        run(&mut s, "DELETE FROM t", AC, 1, &[entry(3, &[b"", uuid.as_bytes()])]);
+        assert_eq!(s.token.position(), seen(uuid).as_ref());
+        run(&mut s, "DELETE FROM t", AC, 1, &[gtid("nonsense")]);
+        assert_eq!(s.token.position(), None);
     }
 
     #[test]
@@ -560,9 +621,13 @@ mod tests {
         let class = classify(b"INSERT INTO t VALUES (1) RETURNING id", s.mode());
         let outcome = Outcome { status: Some(AC), had_rows: true, results: 1, ..Outcome::default() };
         assert!(s.on_outcome(&class, &outcome).insert_id_moved);
-        assert_eq!(s.token, Token::Unknown);
+        assert_eq!(s.token.position(), None);
         let class = classify(b"INSERT INTO t VALUES (1), (1)", s.mode());
         assert!(s.on_outcome(&class, &Outcome { error: Some(1062), ..Outcome::default() }).insert_id_moved);
+        assert_eq!(s.token.position(), None, "rows of tables without transactions stay");
+        let mut s = session();
+        s.on_outcome(&class, &Outcome { error: Some(1792), ..Outcome::default() });
+        assert!(s.token.position().is_some(), "it did not begin");
     }
 
     #[test]
@@ -570,6 +635,44 @@ mod tests {
         let mut s = session();
         assert!(run(&mut s, "SET TRANSACTION READ ONLY", AC, 0, &[entry(4, &[b"SET TRANSACTION READ ONLY;"])]).hold);
         assert!(!run(&mut s, "SELECT 1", AC, 0, &[entry(4, &[b""])]).hold);
+    }
+
+    #[test]
+    fn read_only_transactions_may_run_on_replicas() {
+        let begins = |s: &Session, sql: &str| s.begins_read_only(&classify(sql.as_bytes(), s.mode()));
+        let mut s = session();
+        for sql in ["START TRANSACTION READ ONLY", "start transaction with consistent snapshot, read only"] {
+            assert!(begins(&s, sql) && route(&s, sql) == Route::Replica, "{sql}");
+        }
+        for sql in
+            ["BEGIN", "START TRANSACTION", "START TRANSACTION READ WRITE", "SELECT 1", "BEGIN NOT ATOMIC SELECT 1; END"]
+        {
+            assert!(!begins(&s, sql), "{sql}");
+        }
+        // Of the next transaction alone.
+        run(&mut s, "SET TRANSACTION READ ONLY", AC, 0, &[entry(4, &[b"SET TRANSACTION READ ONLY;"])]);
+        assert!(begins(&s, "BEGIN") && begins(&s, "START TRANSACTION") && !begins(&s, "START TRANSACTION READ WRITE"));
+        assert_eq!(route(&s, "SELECT 1"), Route::Held, "a statement by itself is the next transaction, too");
+        let started = entry(4, &[b"START TRANSACTION READ ONLY;"]);
+        assert!(run(&mut s, "BEGIN", AC | STATUS_IN_TRANS, 0, &[started]).hold);
+        assert!(!begins(&s, "START TRANSACTION READ ONLY") && s.next_characteristics().is_empty());
+        assert!(!run(&mut s, "COMMIT", AC, 0, &[entry(4, &[b""])]).hold);
+        assert!(!begins(&s, "BEGIN"));
+        // Of all of the session.
+        for (name, on) in [("tx_read_only", "ON"), ("transaction_read_only", "ON")] {
+            let mut s = session();
+            assert!(!run(&mut s, "SET SESSION TRANSACTION READ ONLY", AC, 0, &[variable(name, on)]).hold);
+            assert!(begins(&s, "BEGIN") && !begins(&s, "START TRANSACTION READ WRITE"));
+            run(&mut s, "SET TRANSACTION READ WRITE", AC, 0, &[entry(4, &[b"SET TRANSACTION READ WRITE;"])]);
+            assert!(!begins(&s, "BEGIN"));
+        }
+        // Not while anything ties the session to its connection.
+        let mut s = session();
+        run(&mut s, "SET autocommit=0", 0, 0, &[]);
+        assert!(!begins(&s, "START TRANSACTION READ ONLY"));
+        let mut s = session();
+        run(&mut s, "SET @a=1", AC, 0, &[STATE_CHANGED.to_vec()]);
+        assert!(!begins(&s, "START TRANSACTION READ ONLY"));
     }
 
     #[test]

@@ -3,9 +3,11 @@
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 
+use arc_swap::ArcSwap;
 use rustls_pki_types::ServerName;
 
-use super::gtid::{DOMAINS_MAX, Gtid, Position};
+use super::gtid::Position;
+use super::node::Published;
 use super::sql::Mode;
 use crate::config::Config;
 use crate::config::model::Splitter;
@@ -29,7 +31,7 @@ pub enum Health {
 }
 
 /// The newest facts about one server.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct ServerFacts {
     health: AtomicU8,
     /// Milliseconds behind the primary, [`LAG_UNKNOWN`] when not known.
@@ -37,9 +39,21 @@ pub struct ServerFacts {
     eligible: AtomicBool,
     /// Counts the times it came up: what a worker learned about an earlier life is void.
     generation: AtomicU32,
-    /// Domain + 1, 0 for an empty place; a place keeps its domain for good.
-    domains: [AtomicU64; DOMAINS_MAX],
-    sequences: [AtomicU64; DOMAINS_MAX],
+    /// What it had when it was last looked at.
+    position: ArcSwap<Position>,
+}
+
+impl Default for ServerFacts {
+    /// Nothing is known, least of all that it is not behind.
+    fn default() -> ServerFacts {
+        ServerFacts {
+            health: AtomicU8::new(0),
+            lag_ms: AtomicU64::new(LAG_UNKNOWN),
+            eligible: AtomicBool::new(false),
+            generation: AtomicU32::new(0),
+            position: ArcSwap::default(),
+        }
+    }
 }
 
 impl ServerFacts {
@@ -82,32 +96,21 @@ impl ServerFacts {
         self.generation.load(Relaxed)
     }
 
-    /// Monitor only. Domains beyond the first eight are left out, so positions in them are never taken for reached.
+    /// Monitor only.
     pub fn set_position(&self, position: &Position) {
-        for (domain, sequence) in self.domains.iter().zip(&self.sequences) {
-            let known = domain.load(Relaxed);
-            let now = position.iter().find(|gtid| u64::from(gtid.domain) + 1 == known);
-            sequence.store(now.map_or(0, |gtid| gtid.sequence), Relaxed);
-        }
-        for gtid in position.iter() {
-            let wanted = u64::from(gtid.domain) + 1;
-            if self.domains.iter().any(|domain| domain.load(Relaxed) == wanted) {
-                continue;
-            }
-            if let Some(free) = self.domains.iter().position(|domain| domain.load(Relaxed) == 0) {
-                self.sequences[free].store(gtid.sequence, Relaxed);
-                self.domains[free].store(wanted, Relaxed);
-            }
+        if **self.position.load() != *position {
+            self.position.store(Arc::new(position.clone()));
         }
     }
 
-    /// Whether the position last seen includes `gtid`.
-    pub fn has_reached(&self, gtid: &Gtid) -> bool {
-        let wanted = u64::from(gtid.domain) + 1;
-        self.domains
-            .iter()
-            .zip(&self.sequences)
-            .any(|(domain, sequence)| domain.load(Relaxed) == wanted && sequence.load(Relaxed) >= gtid.sequence)
+    /// What it had when it was last looked at.
+    pub fn position(&self) -> Position {
+        Position::clone(&self.position.load())
+    }
+
+    /// Whether the position last seen includes `position`.
+    pub fn has_reached(&self, position: &Position) -> bool {
+        self.position.load().covers(position)
     }
 }
 
@@ -128,6 +131,11 @@ pub struct Shared {
     servers: Vec<ServerFacts>,
     /// By server, the name that its certificate must have; `None`: it is reached in clear.
     tls_names: Vec<Option<ServerName<'static>>>,
+    /// What was written through this process, by data worker.
+    pub published: Published,
+    /// 0: not known yet, 1: it does, 2: it does not.
+    gtids: AtomicU8,
+    galera: AtomicBool,
     identity: OnceLock<Identity>,
     mode: AtomicU8,
     clients: AtomicUsize,
@@ -138,16 +146,19 @@ pub struct Shared {
 
 impl Shared {
     /// Nothing known yet about the servers of the splitter with this index in the config.
-    pub fn new(config: &Arc<Config>, index: usize) -> Shared {
+    pub fn new(config: &Arc<Config>, index: usize, data_workers: usize) -> Shared {
         let splitter = &config.splitters[index];
         Shared {
             config: Arc::clone(config),
             index,
             servers: (0..=splitter.replicas.len()).map(|_| ServerFacts::default()).collect(),
             tls_names: std::iter::once(&splitter.primary)
-                .chain(&splitter.replicas)
+                .chain(splitter.replicas.iter().map(|replica| &replica.address))
                 .map(|server| tls_name(splitter, server))
                 .collect(),
+            published: Published::new(data_workers),
+            gtids: AtomicU8::new(0),
+            galera: AtomicBool::new(false),
             identity: OnceLock::new(),
             mode: AtomicU8::new(0),
             clients: AtomicUsize::new(0),
@@ -164,7 +175,7 @@ impl Shared {
     /// Address of a server: 0 is the primary, n the replica n - 1.
     pub fn address(&self, index: usize) -> &Address {
         let splitter = self.config();
-        if index == 0 { &splitter.primary } else { &splitter.replicas[index - 1] }
+        if index == 0 { &splitter.primary } else { &splitter.replicas[index - 1].address }
     }
 
     /// The name that a server's certificate must have; `None`: it is reached in clear.
@@ -180,6 +191,29 @@ impl Shared {
     /// Number of servers, the primary included.
     pub fn servers(&self) -> usize {
         self.servers.len()
+    }
+
+    /// Whether the primary tells which transactions its sessions have written; `None`: nobody has looked yet.
+    pub fn tells_gtids(&self) -> Option<bool> {
+        match self.gtids.load(Relaxed) {
+            0 => None,
+            tells => Some(tells == 1),
+        }
+    }
+
+    /// Monitor only.
+    pub fn set_tells_gtids(&self, tells: bool) {
+        self.gtids.store(if tells { 1 } else { 2 }, Relaxed);
+    }
+
+    /// Whether the servers are a Galera cluster.
+    pub fn is_galera(&self) -> bool {
+        self.galera.load(Relaxed)
+    }
+
+    /// Monitor only.
+    pub fn set_galera(&self, is_galera: bool) {
+        self.galera.store(is_galera, Relaxed);
     }
 
     /// What the first server that answered calls itself.
@@ -258,15 +292,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn positions_are_reached_by_domain_and_may_go_back() {
+    fn positions_may_go_back() {
         let facts = ServerFacts::default();
-        let gtid = |text: &str| Gtid::parse(text.as_bytes()).unwrap();
-        assert!(!facts.has_reached(&gtid("0-1-1")));
-        facts.set_position(&Position::parse(b"0-1-10,5-1-3").unwrap());
-        assert!(facts.has_reached(&gtid("0-1-10")) && facts.has_reached(&gtid("5-9-3")));
-        assert!(!facts.has_reached(&gtid("0-1-11")) && !facts.has_reached(&gtid("1-1-1")));
-        facts.set_position(&Position::parse(b"0-1-4").unwrap());
-        assert!(facts.has_reached(&gtid("0-1-4")) && !facts.has_reached(&gtid("0-1-10")));
-        assert!(!facts.has_reached(&gtid("5-1-3")));
+        assert!(facts.lag_ms() == LAG_UNKNOWN && !facts.is_eligible());
+        let position = |text: &str| Position::parse(text.as_bytes()).unwrap();
+        assert!(facts.has_reached(&position("")) && !facts.has_reached(&position("0-1-1")));
+        facts.set_position(&position("0-1-10,5-1-3"));
+        assert!(facts.has_reached(&position("0-1-10")) && facts.has_reached(&position("0-2-4,5-9-3")));
+        facts.set_position(&position("0-1-4"));
+        assert!(facts.has_reached(&position("0-1-4")) && !facts.has_reached(&position("0-1-10")));
+        assert!(!facts.has_reached(&position("5-1-3")));
     }
 }

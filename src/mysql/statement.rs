@@ -6,25 +6,24 @@
 use std::rc::Rc;
 use std::time::Instant;
 
+use super::acquire::Tries;
 use super::backend::{BackendError, InsertId};
+use super::causal::NotThere;
 use super::client::{Client, End};
-use super::diagnostics::lost_insert_id;
-use super::lease::{Lease, LeaseError};
-use super::protocol::command::{self, put_query};
+use super::lease::Lease;
+use super::protocol::command;
 use super::protocol::execute::put_rebound;
-use super::protocol::follow::{Expect, Follower, Outcome};
+use super::protocol::follow::Outcome;
 use super::protocol::packet::{HEADER_BYTES, answer_sequence_id};
-use super::protocol::response::{ErrPacket, LOST, UNREACHABLE};
+use super::protocol::response::{ErrPacket, LOST};
 use super::relay::Relayed;
-use super::session::{Route, Token};
-use super::sql::{Class, Kind, diagnostics};
+use super::sql::{Class, Kind};
 use super::wire::Wire;
-use crate::config::model::CausalReads;
 use crate::metrics::TraceEvent;
 use crate::runtime::time::timeout;
 
 /// Connections tried for one statement, before the primary has the last word.
-const TRIES_MAX: u32 = 4;
+pub(super) const TRIES_MAX: u32 = 4;
 
 /// What a statement is sent as.
 pub(super) enum Work {
@@ -64,40 +63,24 @@ pub(super) fn sql_state(code: u16) -> &'static [u8] {
     }
 }
 
-/// What has been tried for a statement.
-#[derive(Default)]
-pub(super) struct Tries {
-    pub(super) count: u32,
-    /// Bit n: replica n failed.
-    servers: u64,
-    primary_only: bool,
-}
-
-impl Tries {
-    /// As if there had been one before: connections are looked at before they are trusted.
-    pub(super) fn of_second() -> Tries {
-        Tries { count: 2, ..Tries::default() }
-    }
-}
-
 /// A replica that is behind, or refuses because it is a replica, answers so; the primary may know better.
 fn is_replica_trouble(code: u16) -> bool {
     matches!(code, 1049 | 1054 | 1146 | 1305 | 1290 | 1792 | 1836 | 1047 | 1053)
 }
 
 /// Whether a statement whose answer was lost may run again elsewhere.
-fn is_repeatable(class: &Class) -> bool {
+pub(super) fn is_repeatable(class: &Class) -> bool {
     matches!(class.kind, Kind::Read | Kind::Local) && class.pin.is_none()
 }
 
 impl Client {
-    fn is_causal(&self) -> bool {
-        self.splitter.config().causal_reads == CausalReads::Session
-    }
-
     pub(super) async fn statement(&mut self, wire: &Wire, class: Class, work: Work) -> Result<(), End> {
         if class.kind == Kind::Kill {
             return self.refuse_kill(wire).await;
+        }
+        let class = self.on_begin(class).await;
+        if let Some(Reject(code, state, message)) = self.forbidden_on_replica(&class) {
+            return self.reply_error(wire, code, state, &message).await;
         }
         // What is prepared is judged by what it will do.
         let judged = if let Work::Prepare { class, .. } = &work { class } else { &class };
@@ -137,14 +120,24 @@ impl Client {
         };
         let server = lease.server;
         tracing::trace!(server, ?class, pin = ?self.session.pin, token = ?self.session.token, was_held, "statement");
-        match self.compose(wire, &mut lease, class, work, wait.as_deref()).await {
+        self.to_server.clear();
+        match self.server_statement_of(wire, &mut lease, class, work).await.and_then(|id| {
+            if let Some(wait) = &wait {
+                self.put_wait(wait);
+            }
+            self.compose(work, id)
+        }) {
             Ok(()) => {}
             Err(BackendError::Refused(code, message)) => {
                 return Ok(Err(self.on_refused(lease, was_held, code, message, tries)));
             }
-            Err(_) => return self.on_lost_early(wire, lease, was_held, class, tries).await,
+            Err(_) => {
+                drop(lease);
+                return self.on_lost_early(wire, server, was_held, class, tries).await;
+            }
         }
         self.count(server, class);
+        self.note_sent();
         let (result, buffer) = lease.send(std::mem::take(&mut self.to_server)).await;
         self.to_server = buffer;
         self.to_server.clear();
@@ -152,23 +145,28 @@ impl Client {
             self.to_server = Vec::new();
         }
         // After a failed write the server may have answered all the same (packet too large): look.
-        if wait.is_some() {
-            if result.is_err() {
-                return self.on_lost_early(wire, lease, was_held, class, tries).await;
-            }
-            match self.await_position(&mut lease).await {
-                Ok(true) => {}
-                Ok(false) => {
-                    self.splitter.stats().causal_fallbacks.inc();
-                    self.drain_unwanted(lease, work).await;
+        let waited = wait.is_some();
+        if let Some(wait) = wait {
+            let there = match result {
+                Ok(()) => self.await_position(lease, wait, class, work).await,
+                Err(_) => {
+                    drop(lease);
+                    Err(NotThere::Lost)
+                }
+            };
+            lease = match there {
+                Ok(lease) => lease,
+                Err(NotThere::Late) => {
+                    self.count_fallback();
                     tries.primary_only = true;
                     return Ok(Err(None));
                 }
-                Err(_) => return self.on_lost_early(wire, lease, was_held, class, tries).await,
-            }
+                Err(NotThere::Lost) => return self.on_lost_early(wire, server, was_held, class, tries).await,
+            };
         }
         let follower = self.follower(work);
-        match self.relay(wire, &mut lease, follower, class, was_held).await? {
+        let timer = if server > 0 && !waited { self.splitter.replicas.timer() } else { None };
+        match self.relay(wire, &mut lease, follower, class, was_held, timer).await? {
             Relayed::Done(outcome) if self.asks_primary_instead(&outcome, server, was_held, class) => {
                 self.out.clear();
                 lease.give_back();
@@ -176,7 +174,7 @@ impl Client {
                 Ok(Err(None))
             }
             Relayed::Done(outcome) => {
-                self.finish(wire, lease, class, work, outcome, started).await?;
+                self.finish(wire, lease, class, work, outcome, was_held, started).await?;
                 Ok(Ok(()))
             }
             Relayed::Lost { forwarded, error_sequence_id } => {
@@ -200,190 +198,32 @@ impl Client {
         }
     }
 
-    /// Finds a connection for a statement and brings it into the session's state. The text is the position a replica
-    /// must wait for first. `Err(None)`: try again.
-    async fn acquire(&mut self, class: &Class, tries: &mut Tries) -> Result<(Lease, Option<String>), Option<Reject>> {
-        if let Some(lease) = self.held.take() {
-            return self.use_held(lease, class).map(|lease| (lease, None)).map_err(Some);
-        }
-        if class.diagnostics & diagnostics::INSERT_ID != 0 && self.carry.insert_id.get() == InsertId::Lost {
-            self.carry.insert_id.set(InsertId::Known(0));
-            return Err(Some(lost_insert_id()));
-        }
-        if class.diagnostics & (diagnostics::WARNINGS | diagnostics::ROWS) != 0 {
-            return self.acquire_for_diagnostics(class).await.map(|lease| (lease, None));
-        }
-        let route = if tries.primary_only { Route::Primary } else { self.session.route(class, self.is_causal()) };
-        if route == Route::Replica
-            && let Some(found) = self.acquire_replica(tries).await?
-        {
-            return Ok(found);
-        }
-        self.acquire_primary(class, tries).await.map(|lease| (lease, None))
-    }
-
-    fn use_held(&mut self, lease: Lease, class: &Class) -> Result<Lease, Reject> {
-        let changes = matches!(class.kind, Kind::Write | Kind::Definition);
-        if changes && let Some((code @ 1290, state, message)) = self.splitter.primary_trouble(true) {
-            self.held = Some(lease);
-            return Err(Reject(code, state, message));
-        }
-        if class.diagnostics & diagnostics::INSERT_ID != 0 && self.carry.insert_id.get() == InsertId::Lost {
-            self.held = Some(lease);
-            self.carry.insert_id.set(InsertId::Known(0));
-            return Err(lost_insert_id());
-        }
-        Ok(lease)
-    }
-
-    async fn acquire_replica(&mut self, tries: &mut Tries) -> Result<Option<(Lease, Option<String>)>, Option<Reject>> {
-        loop {
-            let careful = tries.count > 1;
-            let position = match &self.session.token {
-                Token::Known(position) if self.is_causal() && !position.is_empty() => Some(position),
-                _ => None,
-            };
-            if tries.count > TRIES_MAX {
-                return Ok(None);
-            }
-            let Some(server) = self.splitter.pick_replica(self.sticky, position, tries.servers) else {
-                return Ok(None);
-            };
-            let wait = position.filter(|position| !self.splitter.has_reached(server, position)).map(|p| p.text());
-            match self.borrow(server, false, None, careful).await {
-                Ok(lease) => {
-                    self.sticky = Some(server);
-                    return Ok(Some((lease, wait)));
-                }
-                // The replica is down, busy, or does not know the database yet: another one, then the primary.
-                Err(_) => {
-                    tries.count += 1;
-                    tries.servers |= 1 << server.min(63);
-                }
-            }
-        }
-    }
-
-    pub(super) async fn acquire_primary(&mut self, class: &Class, tries: &mut Tries) -> Result<Lease, Option<Reject>> {
-        let changes = matches!(class.kind, Kind::Write | Kind::Definition | Kind::Unknown);
-        let careful = tries.count > 1 || !is_repeatable(class);
-        let asks = matches!(class.kind, Kind::Read | Kind::Local | Kind::Locking | Kind::Use);
-        let any_server_will_do =
-            matches!(class.kind, Kind::Set | Kind::Use | Kind::Local) && class.pin.is_none() && !class.calc_found_rows;
-        if let Some((code, state, message)) = self.splitter.primary_trouble(changes) {
-            // Settings are captured and set again elsewhere, so any server can check them; and drivers ask for
-            // variables when they connect.
-            if any_server_will_do
-                && let Some(server) = self.splitter.pick_replica(self.sticky, None, tries.servers)
-                && let Ok(lease) = self.borrow(server, false, None, careful).await
-            {
-                return Ok(lease);
-            }
-            return Err(Some(Reject(code, state, message)));
-        }
-        let needs_insert_id = !asks || class.pin.is_some();
-        let insert_id = match self.carry.insert_id.get() {
-            _ if !needs_insert_id => None,
-            InsertId::Known(value) => Some(value),
-            InsertId::Lost => Some(0), // whoever asks for it is told before
-            InsertId::At(id) => match self.own_for_insert_id(id).await {
-                Ok(Ok(lease)) => return Ok(lease),
-                Ok(Err(value)) => Some(value),
-                Err(reject) if class.diagnostics & diagnostics::INSERT_ID != 0 => return Err(Some(reject)),
-                Err(_) => {
-                    self.carry.insert_id.set(InsertId::Lost); // this statement does not ask; a later one may
-                    Some(0)
-                }
-            },
-        };
-        match self.borrow(0, false, insert_id, careful).await {
-            Ok(lease) => Ok(lease),
-            Err(LeaseError::Server(BackendError::Refused(code, message))) => {
-                Err(Some(Reject::from_server(code, message)))
-            }
-            Err(LeaseError::Server(BackendError::Io(_))) if tries.count < 2 => Err(None),
-            Err(LeaseError::Server(error)) => {
-                let address = self.splitter.shared.address(0);
-                let message =
-                    format!("Can't connect to the primary {address}: {error}; the statement was not executed");
-                Err(Some(Reject(UNREACHABLE, b"HY000", message)))
-            }
-            Err(LeaseError::Full) => {
-                let message = "all connections to the primary stayed in use for the whole pool_timeout".into();
-                Err(Some(Reject(1040, b"08004", message)))
-            }
-        }
-    }
-
-    /// Borrows a connection and prepares it. A pooled one that turns out to be dead is replaced once.
-    pub(super) async fn borrow(
-        &self,
-        server: usize,
-        fresh: bool,
-        insert_id: Option<u64>,
-        careful: bool,
-    ) -> Result<Lease, LeaseError> {
-        let mut again = true;
-        loop {
-            let wish = self.wish(careful || !again);
-            let mut lease = Lease::borrow(&self.splitter, server, wish, &self.carry).await?;
-            match self.prepare(&mut lease, fresh, insert_id).await {
-                Ok(()) => return Ok(lease),
-                Err(error @ BackendError::Refused(..)) => {
-                    lease.give_back();
-                    return Err(LeaseError::Server(error));
-                }
-                Err(_) if again => again = false,
-                Err(error) => return Err(LeaseError::Server(error)),
-            }
-        }
-    }
-
-    pub(super) async fn prepare(
-        &self,
-        lease: &mut Lease,
-        fresh: bool,
-        insert_id: Option<u64>,
-    ) -> Result<(), BackendError> {
-        let unchanged = !fresh && lease.is_ready_for(&self.session.state);
-        if unchanged && (insert_id.is_none() || lease.insert_id == insert_id) {
-            return Ok(());
-        }
-        let limit = self.splitter.config().connect_timeout;
-        let prepared = timeout(limit, lease.prepare(&self.session.state, fresh, insert_id)).await;
-        prepared.unwrap_or(Err(BackendError::Timeout))
-    }
-
-    /// Puts together what is sent to the server.
-    async fn compose(
+    /// The server's id of the statement that is executed, if one is.
+    async fn server_statement_of(
         &mut self,
         wire: &Wire,
         lease: &mut Lease,
         class: &Class,
         work: &Work,
-        wait: Option<&str>,
-    ) -> Result<(), BackendError> {
-        let server_id = match work {
-            Work::Execute { id } => Some((*id, self.server_statement(wire, lease, *id, class).await?)),
-            _ => None,
-        };
-        self.to_server.clear();
-        if let Some(position) = wait {
-            self.splitter.stats().causal_waits.inc();
-            let seconds = self.splitter.config().causal_timeout.as_secs_f64();
-            let sql = format!("SELECT MASTER_GTID_WAIT('{position}', {seconds:.3})");
-            put_query(&mut self.to_server, sql.as_bytes());
+    ) -> Result<Option<u32>, BackendError> {
+        match work {
+            Work::Execute { id } => self.server_statement(wire, lease, *id, class).await.map(Some),
+            Work::Plain | Work::Prepare { .. } => Ok(None),
         }
+    }
+
+    /// Appends what is sent to the server.
+    fn compose(&mut self, work: &Work, server_id: Option<u32>) -> Result<(), BackendError> {
         let start = self.to_server.len();
-        match server_id {
-            None => self.to_server.extend_from_slice(&self.request),
-            Some((id, server_id)) => {
-                let Some(statement) = self.statements.get(&id) else {
+        match (work, server_id) {
+            (Work::Execute { id }, Some(server_id)) => {
+                let Some(statement) = self.statements.get(id) else {
                     return Err(BackendError::Refused(1243, "Unknown prepared statement handler".into()));
                 };
                 put_rebound(&mut self.to_server, &self.request, server_id, statement.params, &statement.types)
                     .map_err(|error| BackendError::Refused(1835, error.to_string()))?;
             }
+            _ => self.to_server.extend_from_slice(&self.request),
         }
         self.sent_sequence_id = answer_sequence_id(&self.to_server[start..]);
         Ok(())
@@ -414,13 +254,11 @@ impl Client {
     async fn on_lost_early(
         &mut self,
         wire: &Wire,
-        lease: Lease,
+        server: usize,
         was_held: bool,
         class: &Class,
         tries: &mut Tries,
     ) -> Result<Result<(), Option<Reject>>, End> {
-        let server = lease.server;
-        drop(lease);
         if !was_held && tries.count < TRIES_MAX {
             self.note_lost(server, class, tries);
             return Ok(Err(None));
@@ -457,14 +295,22 @@ impl Client {
         }
         let changes = !matches!(class.kind, Kind::Read | Kind::Local | Kind::Locking | Kind::Diagnostics);
         let address = self.splitter.shared.address(server);
+        let in_replica_transaction = was_held && server > 0;
         let message = match changes {
+            _ if in_replica_transaction => {
+                format!(
+                    "Lost connection to the replica {address}: the READ ONLY transaction is rolled back, begin it again"
+                )
+            }
             true => format!(
                 "Lost connection to {address} during the statement: its outcome is unknown, it was not repeated"
             ),
             false => format!("Lost connection to {address} during the statement"),
         };
-        if changes {
-            self.session.token = Token::Unknown;
+        if in_replica_transaction {
+            self.on_replica_lost();
+        } else if changes {
+            self.note_untold();
         }
         let Some(sequence_id) = error_sequence_id else { return Err(End) };
         self.splitter.stats().errors.inc();
@@ -474,24 +320,11 @@ impl Client {
         ErrPacket { code: LOST, sql_state: b"08S01", message: message.as_bytes() }.encode(&mut self.out, sequence_id);
         self.flush(wire).await?;
         // What a held connection knew of the session cannot be made up: the client must connect again.
-        if was_held { Err(End) } else { Ok(Ok(())) }
-    }
-
-    /// Answer to the wait in front of a read. `false`: the replica did not get there in time.
-    async fn await_position(&mut self, lease: &mut Lease) -> Result<bool, BackendError> {
-        let follower = Follower::new(Expect::Results, true, 0).keeping_first_row();
-        // The server ends the wait by itself, unless it hangs.
-        let config = self.splitter.config();
-        let limit = config.causal_timeout + config.connect_timeout;
-        let outcome = timeout(limit, lease.follow(follower)).await.unwrap_or(Err(BackendError::Timeout))?;
-        let reached = outcome.error.is_none() && outcome.first_row.as_deref() == Some(b"\x010");
-        if reached && let Token::Known(position) = &self.session.token {
-            self.splitter.on_reached(lease.server, position);
-        }
-        Ok(reached)
+        if was_held && !in_replica_transaction { Err(End) } else { Ok(Ok(())) }
     }
 
     /// The answer is complete: learn from it, give the connection back or keep it, send the rest to the client.
+    #[expect(clippy::too_many_arguments, reason = "the whole situation decides")]
     async fn finish(
         &mut self,
         wire: &Wire,
@@ -499,10 +332,13 @@ impl Client {
         class: &Class,
         work: &Work,
         outcome: Outcome,
+        was_held: bool,
         started: Instant,
     ) -> Result<(), End> {
         let server = lease.server;
         let after = self.session.on_outcome(class, &outcome);
+        self.note_shown(server, class, &outcome);
+        self.note_news(&after.news);
         if after.read_collation && !self.read_collation(&mut lease).await {
             return Err(End);
         }
@@ -531,9 +367,12 @@ impl Client {
             self.last = here; // preparing FOUND_ROWS() does not change what it will answer
         }
         self.trace(server, started);
-        if !after.hold {
+        let in_transaction = self.session.in_transaction();
+        if server > 0 && was_held && !in_transaction {
+            self.leave_replica(lease, false).await;
+        } else if !after.hold {
             lease.give_back();
-        } else if server == 0 {
+        } else if server == 0 || in_transaction {
             self.held = Some(lease);
         } else {
             // A read changed its session behind our back (a view's function): nobody else may have this connection.

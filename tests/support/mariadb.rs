@@ -103,6 +103,12 @@ impl Server {
         }
     }
 
+    /// The same with more arguments.
+    pub(crate) fn start_with(&mut self, arguments: &[&str]) {
+        self.arguments.extend(arguments.iter().map(|argument| (*argument).into()));
+        self.start();
+    }
+
     fn client(&self) -> Command {
         let mut command = Command::new("mariadb");
         command.args(["--no-defaults", "-uroot", "-N", "-B"]).arg("-S").arg(self.socket());

@@ -73,7 +73,11 @@ struct State {
     has_seen_password: AtomicBool,
     complaints: Mutex<Vec<String>>,
     stops: AtomicBool,
+    answer: Answer,
 }
+
+/// Payloads of the packets that answer a command.
+type Answer = Box<dyn Fn(&[u8]) -> Vec<Vec<u8>> + Send + Sync>;
 
 const SCRAMBLE: &[u8; 20] = b"abcdefghij0123456789";
 const SSL: u32 = 1 << 11;
@@ -83,7 +87,20 @@ trait Wire: Read + Write {}
 impl<T: Read + Write> Wire for T {}
 
 impl Mysql8 {
+    /// Says OK to every command.
     pub(crate) fn start(full: Full, user: &str, password: &str, key: &RsaKey, identity: Identity) -> Mysql8 {
+        Mysql8::start_answering(full, user, password, key, identity, |_| vec![b"\0\0\0\x02\0\0\0".to_vec()])
+    }
+
+    /// Answers commands with the payloads that `answer` makes of theirs.
+    pub(crate) fn start_answering(
+        full: Full,
+        user: &str,
+        password: &str,
+        key: &RsaKey,
+        identity: Identity,
+        answer: impl Fn(&[u8]) -> Vec<Vec<u8>> + Send + Sync + 'static,
+    ) -> Mysql8 {
         let chain: Vec<CertificateDer<'static>> = identity.certificates();
         let private: PrivateKeyDer<'static> = identity.private_key();
         let tls = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
@@ -102,6 +119,7 @@ impl Mysql8 {
             has_seen_password: AtomicBool::new(false),
             complaints: Mutex::default(),
             stops: AtomicBool::new(false),
+            answer: Box::new(answer),
         });
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = listener.local_addr().expect("an address");
@@ -256,10 +274,14 @@ impl State {
         self.logins.fetch_add(1, Ordering::Relaxed);
         sequence_id = sequence_id.wrapping_add(1);
         send(wire, sequence_id, b"\0\0\0\x02\0\0\0");
-        // Whatever comes now went well.
-        while packet(wire).is_some() {
-            if !send(wire, 1, b"\0\0\0\x02\0\0\0") {
+        while let Some((_, command)) = packet(wire) {
+            if command == [1] {
                 return;
+            }
+            for (sequence_id, payload) in (1..).zip((self.answer)(&command)) {
+                if !send(wire, sequence_id, &payload) {
+                    return;
+                }
             }
         }
     }

@@ -4,11 +4,13 @@ use std::path::PathBuf;
 
 use toml_edit::{Item, Value as TomlValue};
 
+use super::servers::Entries;
 use super::{guard, secret, tls, upstream_tls};
 use crate::config::key::Table;
-use crate::config::model::{CausalReads, MysqlUser, Secret, Splitter};
-use crate::config::report::Problem;
+use crate::config::model::{Balance, CausalReads, MysqlUser, Replica, Secret, Splitter};
+use crate::config::report::{Problem, Span};
 use crate::config::section::{Placed, Section, type_name, value_type_name};
+use crate::config::value::parse_address;
 use crate::mysql::protocol::auth::native::parse_stored;
 use crate::mysql::protocol::auth::sha2::PublicKey;
 use crate::mysql::protocol::auth::{Method, Verifier};
@@ -28,7 +30,7 @@ pub(super) fn compile(name: &str, section: &Section<'_>) -> Splitter {
     if let Some(primary) = section.need("primary") {
         splitter.primary = primary;
     }
-    splitter.replicas = addresses(section, "replicas");
+    splitter.replicas = replicas(section);
     splitter.user = section.need("user").unwrap_or_default();
     splitter.password = password(section);
     splitter.users = users(section, &splitter.user);
@@ -43,6 +45,18 @@ pub(super) fn compile(name: &str, section: &Section<'_>) -> Splitter {
         section.cx.mistake(Problem::new(title, section.key_span("tls_required"), label));
     }
     splitter
+}
+
+fn replicas(section: &Section<'_>) -> Vec<Replica> {
+    let from_text = |text: &str| parse_address(text).map(Replica::new);
+    let from_table = |section: &Section<'_>| {
+        let weight = section.get("weight");
+        section.need("address").map(|address| Replica { address, weight })
+    };
+    let entries = Entries { key: "replicas", table: Table::Replica, from_text: &from_text, from_table: &from_table };
+    let placed = entries.read(section);
+    report_twice(section, "replicas", placed.iter().map(|replica| (&replica.value.address, &replica.span)));
+    placed.into_iter().map(|replica| replica.value).collect()
 }
 
 /// Tables in a list, one table, or `[[mysql.NAME.users]]`.
@@ -149,25 +163,43 @@ pub(in crate::config) fn splitter_settings(name: &str, section: &Section<'_>) ->
         pool_idle_timeout: section.get("pool_idle_timeout"),
         client_timeout: section.get("client_timeout"),
         lag_max: section.get("lag_max"),
+        latency_max: section.find("latency_max"),
         monitor_interval: section.get("monitor_interval"),
         causal_reads: match section.get("causal_reads") {
             "off" => CausalReads::Off,
+            "node" => CausalReads::Node,
+            "strict" => CausalReads::Strict,
             _ => CausalReads::Session,
         },
         causal_timeout: section.get("causal_timeout"),
+        balance: match section.get("balance") {
+            "least-time" => Balance::LeastTime,
+            "round-robin" => Balance::RoundRobin,
+            "random-two" => Balance::RandomTwo,
+            _ => Balance::LeastConn,
+        },
+        read_only_transactions: section.get::<&str>("read_only_transactions") == "replica",
     }
 }
 
 fn addresses(section: &Section<'_>, name: &str) -> Vec<Address> {
     let placed: Vec<Placed<Address>> = section.list(name);
-    for (at, address) in placed.iter().enumerate() {
-        if let Some(first) = placed[..at].iter().find(|first| first.value == address.value) {
-            let title = format!("{} stands twice in `{name}` of {}", address.value, section.title);
-            let problem = Problem::new(title, address.span.clone(), "take it away");
-            section.cx.mistake(problem.related(first.span.clone(), "first named here"));
+    report_twice(section, name, placed.iter().map(|address| (&address.value, &address.span)));
+    placed.into_iter().map(|address| address.value).collect()
+}
+
+fn report_twice<'p>(
+    section: &Section<'_>,
+    name: &str,
+    addresses: impl Iterator<Item = (&'p Address, &'p Option<Span>)> + Clone,
+) {
+    for (at, (address, span)) in addresses.clone().enumerate() {
+        if let Some((_, first)) = addresses.clone().take(at).find(|(first, _)| *first == address) {
+            let title = format!("{address} stands twice in `{name}` of {}", section.title);
+            let problem = Problem::new(title, span.clone(), "take it away");
+            section.cx.mistake(problem.related(first.clone(), "first named here"));
         }
     }
-    placed.into_iter().map(|address| address.value).collect()
 }
 
 fn password(section: &Section<'_>) -> Secret {

@@ -15,8 +15,8 @@ pub(super) const KEYS: &[Key] = &[
     Key::new(Table::Mysql, "primary", Kind::Address, Required)
         .help("the server that takes writes")
         .known_as(&["proxysql writer_hostgroup", "mysql master"]),
-    Key::new(Table::Mysql, "replicas", Kind::List(&Kind::Address), Default(""))
-        .help("servers that take reads; none: the primary takes them")
+    Key::new(Table::Mysql, "replicas", Kind::Form("a list of addresses or of tables such as { address = \"127.0.0.1:3306\", weight = 3 }"), Means("the primary takes them"))
+        .help("servers that take reads")
         .known_as(&["proxysql reader_hostgroup", "mysql slaves"]),
     Key::new(Table::Mysql, "user", Kind::Text, Required)
         .help("user name, the same for clients and servers")
@@ -85,19 +85,38 @@ pub(super) const KEYS: &[Key] = &[
         .flag_of(FlagOf::Split, "lag-max")
         .known_as(&["proxysql max_replication_lag", "maxscale max_replication_lag"])
         .when("down where readers of other sessions must see new data soon"),
+    Key::new(Table::Mysql, "latency_max", duration(MS, DAY), Means("however long"))
+        .help("replicas that take longer than this to answer the monitor, on the average of the last looks, get no reads")
+        .known_as(&["proxysql max_latency_ms"])
+        .when("for replicas that are far away, or overloaded at times; well above what is usual"),
     Key::new(Table::Mysql, "monitor_interval", duration(Duration::from_millis(50), DAY), Default("1s"))
         .help("time between two looks at the servers' replication state")
         .known_as(&["proxysql mysql-monitor_read_only_interval", "maxscale monitor_interval"])
         .when("up for servers far away"),
-    Key::new(Table::Mysql, "causal_reads", Kind::Word(&["session", "off"]), Default("session"))
-        .help("`session`: a session sees at least its own writes; `off`: a replica may answer with older data")
+    Key::new(Table::Mysql, "causal_reads", Kind::Word(&["session", "off", "node", "strict"]), Default("session"))
+        .help("what a read sees at least: `session`: what its session has written; `node`: what was written through this process; `strict`: all that was committed when it came; `off`: whatever a replica has, from one replica this time and another the next")
         .flag_of(FlagOf::Split, "causal-reads")
         .known_as(&["maxscale causal_reads"])
-        .when("`off` only for applications that can bear to miss what they just wrote"),
+        .when("`node` where one client must see what another one wrote, `strict` where the others do not come through this process, for a question to the primary with each read (those under way at a time share one); `off` only for applications that can bear to miss what they just wrote"),
     Key::new(Table::Mysql, "causal_timeout", duration(MS, Duration::from_secs(3600)), Default("1s"))
-        .help("how long a read waits on a replica for the session's own writes before it goes to the primary")
+        .help("how long a read waits on a replica for what it must see before it goes to the primary")
         .known_as(&["maxscale causal_reads_timeout"])
         .when("down when replicas often lag, so that reads go to the primary sooner"),
+    Key::new(Table::Mysql, "balance", Kind::Word(&["least-conn", "least-time", "round-robin", "random-two"]), Default("least-conn"))
+        .help("how a session's replica is chosen, by weight: the fewest statements under way, the least answering time times statements, in turn, or the less busy of two drawn by chance; the session stays there for a while, unless `causal_reads` is `off`")
+        .known_as(&["maxscale slave_selection_criteria", "mysql-router routing_strategy"])
+        .when("`least-time` for replicas of different speed or distance"),
+    Key::new(Table::Mysql, "read_only_transactions", Kind::Word(&["replica", "primary"]), Default("replica"))
+        .help("where transactions run that are begun READ ONLY (by START TRANSACTION, SET TRANSACTION or SET SESSION TRANSACTION)")
+        .known_as(&["mysql-router access_mode"])
+        .when("`primary` for applications that set user variables, take locks or call functions of their own in such transactions"),
+    // replicas
+    Key::new(Table::Replica, "address", Kind::Address, Required)
+        .help("where it listens: IP:PORT or unix:/path")
+        .known_as(&["proxysql mysql_servers.hostname"]),
+    Key::new(Table::Replica, "weight", integer(0, 256), Default("1"))
+        .help("its share of the reads in relation to the others; 0: none")
+        .known_as(&["proxysql mysql_servers.weight"]),
     // users
     Key::new(Table::MysqlUser, "name", Kind::Text, Required)
         .help("user name, the same for clients and servers")

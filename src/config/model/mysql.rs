@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Tls, UpstreamTls};
+use super::{Balance, Tls, UpstreamTls};
 use crate::guard::AddressRules;
 use crate::mysql::protocol::auth::sha2::PublicKey;
 use crate::mysql::protocol::auth::{Method, Verifier};
@@ -19,7 +19,7 @@ pub struct Splitter {
     /// The server that takes writes.
     pub primary: Address,
     /// Servers that take reads; empty: the primary takes them.
-    pub replicas: Vec<Address>,
+    pub replicas: Vec<Replica>,
     /// User name, the same for clients and servers.
     pub user: String,
     /// Its password.
@@ -54,18 +54,40 @@ pub struct Splitter {
     pub client_timeout: Duration,
     /// Replicas further behind the primary get no reads.
     pub lag_max: Duration,
+    /// Replicas that take longer to answer the monitor get no reads; `None`: however long.
+    pub latency_max: Option<Duration>,
     /// Time between two looks at the servers' replication state.
     pub monitor_interval: Duration,
     /// How fresh a read must be.
     pub causal_reads: CausalReads,
     /// How long a read waits on a replica for the session's own writes before it goes to the primary.
     pub causal_timeout: Duration,
+    /// How a replica is chosen.
+    pub balance: Balance,
+    /// READ ONLY transactions run on replicas.
+    pub read_only_transactions: bool,
 }
 
 impl Splitter {
     /// The name of an account: 0 is `user`, n is `users[n - 1]`.
     pub fn account_name(&self, account: usize) -> &str {
         if account == 0 { &self.user } else { &self.users[account - 1].name }
+    }
+}
+
+/// A server that takes reads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Replica {
+    /// Its address.
+    pub address: Address,
+    /// Its share of the reads in relation to the others; 0: none.
+    pub weight: u32,
+}
+
+impl Replica {
+    /// One with the same weight as others.
+    pub fn new(address: Address) -> Replica {
+        Replica { address, weight: 1 }
     }
 }
 
@@ -93,6 +115,10 @@ pub enum CausalReads {
     Off,
     /// A session sees at least its own writes.
     Session,
+    /// A session sees at least what was written through this process.
+    Node,
+    /// A session sees whatever was committed when it asked.
+    Strict,
 }
 
 /// A text that never shows in logs or debug output.

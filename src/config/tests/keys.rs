@@ -234,6 +234,11 @@ pub(super) fn in_its_table(key: &Key, line: &str) -> String {
             };
             format!("[mysql.m]\n{}\n{tls}{line}\n", parts.copied().collect::<Vec<_>>().join("\n"))
         }
+        Table::Replica => {
+            let main = "listen = \"127.0.0.1:3307\"\nprimary = \"127.0.0.1:3306\"\nuser = \"u\"\npassword = \"p\"";
+            let address = if key.name == "address" && !line.is_empty() { "" } else { "address = \"1.1.1.1:1\"" };
+            format!("[mysql.m]\n{main}\n[[mysql.m.replicas]]\n{address}\n{line}\n")
+        }
         Table::MysqlUser => {
             let main = "listen = \"127.0.0.1:3307\"\nprimary = \"127.0.0.1:3306\"\nuser = \"u\"\npassword = \"p\"";
             let parts = ["name = \"v\"", "password = \"p\""];

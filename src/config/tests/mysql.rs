@@ -1,6 +1,7 @@
 //! `[mysql.NAME]`: accounts, TLS, and what is wrong with them.
 
 use super::*;
+use crate::config::model::CausalReads;
 use crate::mysql::protocol::auth::native::{stage1, stage2};
 use crate::mysql::protocol::auth::{Method, Verifier};
 
@@ -28,15 +29,31 @@ fn what_every_splitter_needs() {
     check(
         &format!("{HEAD}password = \"a\"\nslaves = []"),
         &[
-            "6:1 unknown key `slaves` in [mysql.m] | what mysql calls so is `replicas` here; it takes a list; each entry is an address, for example \"127.0.0.1:9000\" or \"unix:/run/app.sock\"",
+            "6:1 unknown key `slaves` in [mysql.m] | what mysql calls so is `replicas` here; it takes a list of addresses or of tables such as { address = \"127.0.0.1:3306\", weight = 3 }",
         ],
     );
     check(
         &format!("{HEAD}password = \"a\"\nreplicas = [\"1.1.1.1:1\", \"1.1.1.1:1\", 5, \"x\"]"),
         &[
             "6:26 1.1.1.1:1 stands twice in `replicas` of [mysql.m] | take it away",
-            "6:39 bad value for `replicas` in [mysql.m] | it is a number, but the key takes an address, for example \"127.0.0.1:9000\" or \"unix:/run/app.sock\"",
-            "6:42 bad value for `replicas` in [mysql.m] | `x` is not an address: write IP:PORT or [IPv6]:PORT, for example \"127.0.0.1:8080\"",
+            "6:39 bad server in [mysql.m] | it is a whole number: write an address or a table",
+            "6:42 bad server in [mysql.m] | `x` is not an address: write IP:PORT or [IPv6]:PORT, for example \"127.0.0.1:8080\"",
+        ],
+    );
+    check(
+        &format!(
+            "{HEAD}password = \"a\"\nreplicas = [{{ address = \"1.1.1.1:1\", wieght = 2 }}, {{ weight = 2 }}, {{ address = \"1.1.1.1:2\", weight = 999 }}]"
+        ),
+        &[
+            "6:38 unknown key `wieght` in replicas of [mysql.m] | did you mean `weight`? it takes a number from 0 to 256",
+            "6:52 missing key `address` in replicas of [mysql.m] | add `address`: an address, for example \"127.0.0.1:9000\" or \"unix:/run/app.sock\"",
+            "6:102 bad value for `weight` in replicas of [mysql.m] | 999 is too large: the most is 256",
+        ],
+    );
+    check(
+        &format!("{HEAD}password = \"a\"\nbalance = \"least-connections\""),
+        &[
+            "6:11 bad value for `balance` in [mysql.m] | `least-connections` is not known: write \"least-conn\", \"least-time\", \"round-robin\" or \"random-two\"",
         ],
     );
     check(
@@ -47,6 +64,25 @@ fn what_every_splitter_needs() {
         "[mysql.m]\nlisten = []\nprimary = \"127.0.0.1:3306\"\nuser = \"u\"\npassword = \"p\"",
         &["2:10 bad value for `listen` in [mysql.m] | it is empty: name at least one address"],
     );
+}
+
+#[test]
+fn replicas_and_how_one_is_chosen() {
+    let splitter = |lines: &str| config(&format!("{HEAD}password = \"p\"\n{lines}\n")).splitters.remove(0);
+    let replicas = |lines| -> Vec<(String, u32)> {
+        splitter(lines).replicas.iter().map(|replica| (replica.address.to_string(), replica.weight)).collect()
+    };
+    let (a, b) = ("1.1.1.1:1".to_owned(), "unix:/b".to_owned());
+    assert_eq!(replicas("replicas = \"1.1.1.1:1\""), [(a.clone(), 1)]);
+    let list = "replicas = [{ address = \"1.1.1.1:1\", weight = 3 }, \"unix:/b\"]";
+    assert_eq!(replicas(list), [(a.clone(), 3), (b, 1)]);
+    assert_eq!(replicas("[[mysql.m.replicas]]\naddress = \"1.1.1.1:1\"\nweight = 0"), [(a, 0)]);
+    let default = splitter("");
+    assert_eq!((default.balance, default.causal_reads), (Balance::LeastConn, CausalReads::Session));
+    assert!(default.read_only_transactions && !splitter("read_only_transactions = \"primary\"").read_only_transactions);
+    for (word, level) in [("off", CausalReads::Off), ("node", CausalReads::Node), ("strict", CausalReads::Strict)] {
+        assert_eq!(splitter(&format!("causal_reads = \"{word}\"")).causal_reads, level);
+    }
 }
 
 #[test]

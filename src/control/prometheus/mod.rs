@@ -74,7 +74,8 @@ pub(crate) fn server_names(upstream: &Upstream) -> Vec<String> {
 
 /// The same for the servers of a splitter, primary first.
 pub(crate) fn backend_names(splitter: &Splitter) -> Vec<String> {
-    distinct(std::iter::once(&splitter.primary).chain(&splitter.replicas).map(|address| address.to_string()))
+    let replicas = splitter.replicas.iter().map(|replica| &replica.address);
+    distinct(std::iter::once(&splitter.primary).chain(replicas).map(ToString::to_string))
 }
 
 fn distinct(names: impl Iterator<Item = String>) -> Vec<String> {

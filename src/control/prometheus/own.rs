@@ -442,9 +442,13 @@ fn splitters(out: &mut Exposition, shared: &Shared) {
     t.counter(out, "clients_refused_total", "Clients refused: wrong password, limits.", |s| &s.refused);
     t.counter(out, "errors_total", "Statements answered with an error packet of ours.", |s| &s.errors);
     t.counter(out, "pins_total", "Times a session was tied to one backend connection.", |s| &s.pins);
-    t.counter(out, "causal_waits_total", "Reads that waited for a replica to catch up.", |s| &s.causal_waits);
-    let help = "Reads sent to the primary because no replica was fresh enough in time.";
+    let help = "Reads in front of which a replica was asked to catch up.";
+    t.counter(out, "causal_waits_total", help, |s| &s.causal_waits);
+    t.counter(out, "causal_timeouts_total", "Waits that did not end in time.", |s| &s.causal_timeouts);
+    let help = "Reads sent to the primary because no replica was known to have what they must see.";
     t.counter(out, "causal_fallbacks_total", help, |s| &s.causal_fallbacks);
+    let help = "Questions to the primary for its position; reads under way at a time share one.";
+    t.counter(out, "causal_questions_total", help, |s| &s.causal_questions);
     let mut statements =
         out.family("one_server_splitter_statements_total", Kind::Counter, "Statements by where they were sent.");
     for row in &t.rows {

@@ -85,5 +85,7 @@ pub const STATUS_MORE_RESULTS: u16 = 1 << 3;
 pub const STATUS_CURSOR_EXISTS: u16 = 1 << 6;
 /// Status flag: backslash is an ordinary character in strings.
 pub const STATUS_NO_BACKSLASH_ESCAPES: u16 = 1 << 9;
+/// Status flag: the open transaction is READ ONLY.
+pub const STATUS_IN_TRANS_READONLY: u16 = 1 << 13;
 /// Status flag: the OK packet carries session state changes.
 pub const STATUS_SESSION_STATE_CHANGED: u16 = 1 << 14;

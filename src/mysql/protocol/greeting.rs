@@ -27,6 +27,13 @@ pub struct Greeting {
 }
 
 impl Greeting {
+    /// Whether the server is a MariaDB: other session trackers, other GTIDs. It says so in its version, or, where that is set
+    /// to something else, by leaving out the flag whose place its own capabilities take.
+    pub fn is_mariadb(&self) -> bool {
+        let says = |text: &[u8]| self.version.windows(text.len()).any(|window| window.eq_ignore_ascii_case(text));
+        says(b"mariadb") || self.capabilities & capability::LONG_PASSWORD == 0
+    }
+
     /// Appends the packet, sequence id 0.
     pub fn encode(&self, out: &mut Vec<u8>) {
         put_packet(out, 0, |p| {
@@ -84,6 +91,24 @@ impl Greeting {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn servers_are_told_apart() {
+        let greeting = |version: &str, capabilities| Greeting {
+            version: version.into(),
+            connection_id: 1,
+            scramble: [7; 20],
+            capabilities,
+            collation: 45,
+            status: 2,
+            plugin: Vec::new(),
+        };
+        let old = capability::OFFERED | capability::LONG_PASSWORD;
+        assert!(greeting("5.5.5-10.11.19-MariaDB-0+deb12u1", old).is_mariadb());
+        assert!(greeting("11.4.2-mariadb", old).is_mariadb());
+        assert!(greeting("8.0.0-proxy", old & !capability::LONG_PASSWORD).is_mariadb());
+        assert!(!greeting("8.4.3", old).is_mariadb() && !greeting("8.0.35-27-Percona", old).is_mariadb());
+    }
 
     proptest! {
         #[test]

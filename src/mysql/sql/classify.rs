@@ -67,6 +67,17 @@ pub enum Pin {
     Statement,
 }
 
+/// What a statement that begins a transaction says of its writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Nothing: the session's settings decide.
+    Unsaid,
+    /// READ ONLY.
+    ReadOnly,
+    /// READ WRITE.
+    ReadWrite,
+}
+
 /// Bits of [`Class::diagnostics`].
 pub mod diagnostics {
     /// SHOW WARNINGS and its like.
@@ -92,11 +103,13 @@ pub struct Class {
     pub collate: bool,
     /// It uses tables, so the server forgets the warnings of the statement before it.
     pub tables: bool,
+    /// BEGIN, START TRANSACTION.
+    pub begins: Option<Access>,
 }
 
 impl Class {
     const fn of(kind: Kind) -> Class {
-        Class { kind, pin: None, diagnostics: 0, calc_found_rows: false, collate: false, tables: false }
+        Class { kind, pin: None, diagnostics: 0, calc_found_rows: false, collate: false, tables: false, begins: None }
     }
 
     /// The class of what cannot be looked at.
@@ -377,6 +390,9 @@ impl<'a> Scan<'a> {
         if kind == Kind::Diagnostics {
             self.class.diagnostics = diagnostics::WARNINGS;
         }
+        if is(word, "BEGIN") {
+            self.class.begins = Some(Access::Unsaid);
+        }
     }
 
     /// A bare word that is not the first one and not behind a dot.
@@ -501,6 +517,11 @@ impl<'a> Scan<'a> {
         if ends && is(word, "RELEASE") && !is(self.previous, "NO") {
             self.pin(Pin::Setting); // COMMIT RELEASE: the server closes the connection
         }
+        if let Some(access) = &mut self.class.begins
+            && is(self.previous, "READ")
+        {
+            *access = if is(word, "ONLY") { Access::ReadOnly } else { Access::ReadWrite };
+        }
         if self.words != 1 {
             if is(word, "TO") && self.class.kind == Kind::Rollback {
                 self.class.kind = Kind::Transaction;
@@ -510,7 +531,10 @@ impl<'a> Scan<'a> {
         let first = self.previous;
         if is(first, "BEGIN") && !is(word, "WORK") {
             self.pin(Pin::Call); // BEGIN NOT ATOMIC
-        } else if is(first, "START") && !is(word, "TRANSACTION") {
+            self.class.begins = None;
+        } else if is(first, "START") && is(word, "TRANSACTION") {
+            self.class.begins = Some(Access::Unsaid);
+        } else if is(first, "START") {
             self.class.kind = Kind::Definition;
         } else if is(first, "RELEASE") && !is(word, "SAVEPOINT") {
             self.class = Class::UNKNOWN;

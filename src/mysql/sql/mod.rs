@@ -6,5 +6,5 @@ pub mod classify;
 pub mod lexer;
 
 pub use cache::Cache;
-pub use classify::{Class, Kind, Pin, classify, diagnostics, used_schema};
+pub use classify::{Access, Class, Kind, Pin, classify, diagnostics, used_schema};
 pub use lexer::{Charset, Mode};

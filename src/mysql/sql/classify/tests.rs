@@ -349,3 +349,39 @@ proptest::proptest! {
         }
     }
 }
+
+#[test]
+fn what_begins_a_transaction_and_how() {
+    let check = |begins: Option<Access>, statements: &[&str]| {
+        for sql in statements {
+            assert_eq!(classify(sql.as_bytes(), Mode::default()).begins, begins, "{sql}");
+        }
+    };
+    check(
+        Some(Access::Unsaid),
+        &["BEGIN", "begin work", "START TRANSACTION", "START TRANSACTION WITH CONSISTENT SNAPSHOT"],
+    );
+    check(
+        Some(Access::ReadOnly),
+        &[
+            "START TRANSACTION READ ONLY",
+            "/* c */ start transaction read/**/only;",
+            "START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY",
+            "START TRANSACTION READ ONLY, WITH CONSISTENT SNAPSHOT",
+        ],
+    );
+    check(
+        Some(Access::ReadWrite),
+        &["START TRANSACTION READ WRITE", "START TRANSACTION WITH CONSISTENT SNAPSHOT, READ WRITE"],
+    );
+    check(
+        None,
+        &[
+            "BEGIN NOT ATOMIC SELECT 1; END",
+            "START SLAVE",
+            "SET TRANSACTION READ ONLY",
+            "COMMIT AND CHAIN",
+            "SELECT 1 FROM t -- READ ONLY",
+        ],
+    );
+}

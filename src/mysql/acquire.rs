@@ -1,0 +1,242 @@
+//! Finds the server and the connection for one statement, and brings that connection into the session's state.
+
+use super::backend::{BackendError, InsertId};
+use super::causal::Wait;
+use super::client::Client;
+use super::diagnostics::lost_insert_id;
+use super::lease::{Lease, LeaseError};
+use super::protocol::capability::STATUS_AUTOCOMMIT;
+use super::protocol::response::UNREACHABLE;
+use super::session::Route;
+use super::sql::{Class, Kind, diagnostics};
+use super::statement::{Reject, TRIES_MAX, is_repeatable};
+use crate::runtime::time::timeout;
+
+/// What has been tried for a statement.
+#[derive(Default)]
+pub(super) struct Tries {
+    pub(super) count: u32,
+    /// Bit n: replica n failed.
+    pub(super) servers: u64,
+    pub(super) primary_only: bool,
+}
+
+impl Tries {
+    /// As if there had been one before: connections are looked at before they are trusted.
+    pub(super) fn of_second() -> Tries {
+        Tries { count: 2, ..Tries::default() }
+    }
+}
+
+impl Client {
+    /// Finds a connection for a statement and brings it into the session's state; with what a replica must wait for first.
+    /// `Err(None)`: try again.
+    pub(super) async fn acquire(
+        &mut self,
+        class: &Class,
+        tries: &mut Tries,
+    ) -> Result<(Lease, Option<Wait>), Option<Reject>> {
+        if let Some(lease) = self.held.take() {
+            return self.use_held(lease, class).map(|lease| (lease, None)).map_err(Some);
+        }
+        if class.diagnostics & diagnostics::INSERT_ID != 0 && self.carry.insert_id.get() == InsertId::Lost {
+            self.carry.insert_id.set(InsertId::Known(0));
+            return Err(Some(lost_insert_id()));
+        }
+        if class.diagnostics & (diagnostics::WARNINGS | diagnostics::ROWS) != 0 {
+            return self.acquire_for_diagnostics(class).await.map(|lease| (lease, None));
+        }
+        let route = if tries.primary_only { Route::Primary } else { self.session.route(class) };
+        if route == Route::Replica
+            && let Some(found) = self.acquire_replica(class, tries).await
+        {
+            return Ok(found);
+        }
+        self.acquire_primary(class, tries).await.map(|lease| (lease, None))
+    }
+
+    fn use_held(&mut self, lease: Lease, class: &Class) -> Result<Lease, Reject> {
+        let changes = matches!(class.kind, Kind::Write | Kind::Definition);
+        if changes
+            && lease.server == 0
+            && let Some((code @ 1290, state, message)) = self.splitter.primary_trouble(true)
+        {
+            self.held = Some(lease);
+            return Err(Reject(code, state, message));
+        }
+        if class.diagnostics & diagnostics::INSERT_ID != 0 && self.carry.insert_id.get() == InsertId::Lost {
+            self.held = Some(lease);
+            self.carry.insert_id.set(InsertId::Known(0));
+            return Err(lost_insert_id());
+        }
+        Ok(lease)
+    }
+
+    /// `None`: the primary has to do it.
+    async fn acquire_replica(&mut self, class: &Class, tries: &mut Tries) -> Option<(Lease, Option<Wait>)> {
+        // Nothing is asked of the primary for a read that no replica could take.
+        if !self.has_replica(tries.servers) {
+            return None;
+        }
+        let Ok(must_see) = self.must_see().await else {
+            self.count_fallback();
+            return None;
+        };
+        let insert_id = if class.begins.is_some() { Some(self.settled_insert_id().await) } else { None };
+        while tries.count <= TRIES_MAX {
+            let server = self.choose_replica(&must_see, tries.servers)?;
+            let Ok(wait) = self.wait_for(server, &must_see).await else {
+                self.count_fallback();
+                return None;
+            };
+            if let Ok(mut lease) = self.borrow(server, false, insert_id, tries.count > 1).await
+                && self.set_next_transaction(&mut lease).await.is_ok()
+            {
+                self.reading.stay_at(server);
+                return Some((lease, wait));
+            }
+            // The replica is down, busy, or does not know the database yet: another one, then the primary.
+            tries.count += 1;
+            tries.servers |= 1 << server.min(63);
+        }
+        None
+    }
+
+    /// What SET TRANSACTION said of the next transaction, for a connection that has not heard it.
+    async fn set_next_transaction(&self, lease: &mut Lease) -> Result<(), BackendError> {
+        for statement in self.session.next_characteristics().split(|byte| *byte == b';') {
+            if !statement.trim_ascii().is_empty() {
+                lease.row(statement).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The same for the primary, where also a session without autocommit may come to anew.
+    async fn with_transaction_settings(&self, mut lease: Lease, tries: &Tries) -> Result<Lease, Option<Reject>> {
+        let setting = async {
+            if self.session.own_status() & STATUS_AUTOCOMMIT == 0 {
+                lease.row(b"SET autocommit=0").await?;
+            }
+            self.set_next_transaction(&mut lease).await
+        };
+        match setting.await {
+            Ok(()) => Ok(lease),
+            Err(_) if tries.count < 2 => Err(None),
+            Err(error) => Err(Some(Reject(UNREACHABLE, b"HY000", format!("Lost connection to the primary: {error}")))),
+        }
+    }
+
+    /// LAST_INSERT_ID() for a connection that the session will keep for several statements. What is lost is told to
+    /// whoever asks for it.
+    async fn settled_insert_id(&mut self) -> u64 {
+        match self.carry.insert_id.get() {
+            InsertId::Known(value) => value,
+            InsertId::Lost => 0,
+            InsertId::At(id) => match self.own_for_insert_id(id).await {
+                Ok(Err(value)) => value,
+                Ok(Ok(mut lease)) => {
+                    // Where that fails, the connection is dropped, and with it the insert id.
+                    if lease.save_insert_id().await.is_ok() {
+                        lease.give_back();
+                    }
+                    if let InsertId::Known(value) = self.carry.insert_id.get() { value } else { 0 }
+                }
+                Err(_) => {
+                    self.carry.insert_id.set(InsertId::Lost);
+                    0
+                }
+            },
+        }
+    }
+
+    pub(super) async fn acquire_primary(&mut self, class: &Class, tries: &mut Tries) -> Result<Lease, Option<Reject>> {
+        let changes = matches!(class.kind, Kind::Write | Kind::Definition | Kind::Unknown);
+        let careful = tries.count > 1 || !is_repeatable(class);
+        let asks = matches!(class.kind, Kind::Read | Kind::Local | Kind::Locking | Kind::Use);
+        let any_server_will_do =
+            matches!(class.kind, Kind::Set | Kind::Use | Kind::Local) && class.pin.is_none() && !class.calc_found_rows;
+        if let Some((code, state, message)) = self.splitter.primary_trouble(changes) {
+            // Settings are captured and set again elsewhere, so any server can check them; and drivers ask for
+            // variables when they connect.
+            if any_server_will_do
+                && let Some(server) = self.splitter.pick_replica(self.reading.replica(), None, tries.servers)
+                && let Ok(lease) = self.borrow(server, false, None, careful).await
+            {
+                return Ok(lease);
+            }
+            return Err(Some(Reject(code, state, message)));
+        }
+        let needs_insert_id = !asks || class.pin.is_some() || class.begins.is_some();
+        let insert_id = match self.carry.insert_id.get() {
+            _ if !needs_insert_id => None,
+            InsertId::Known(value) => Some(value),
+            InsertId::Lost => Some(0), // whoever asks for it is told before
+            InsertId::At(id) => match self.own_for_insert_id(id).await {
+                Ok(Ok(lease)) => return self.with_transaction_settings(lease, tries).await,
+                Ok(Err(value)) => Some(value),
+                Err(reject) if class.diagnostics & diagnostics::INSERT_ID != 0 => return Err(Some(reject)),
+                Err(_) => {
+                    self.carry.insert_id.set(InsertId::Lost); // this statement does not ask; a later one may
+                    Some(0)
+                }
+            },
+        };
+        match self.borrow(0, false, insert_id, careful).await {
+            Ok(lease) => self.with_transaction_settings(lease, tries).await,
+            Err(LeaseError::Server(BackendError::Refused(code, message))) => {
+                Err(Some(Reject::from_server(code, message)))
+            }
+            Err(LeaseError::Server(BackendError::Io(_))) if tries.count < 2 => Err(None),
+            Err(LeaseError::Server(error)) => {
+                let address = self.splitter.shared.address(0);
+                let message =
+                    format!("Can't connect to the primary {address}: {error}; the statement was not executed");
+                Err(Some(Reject(UNREACHABLE, b"HY000", message)))
+            }
+            Err(LeaseError::Full) => {
+                let message = "all connections to the primary stayed in use for the whole pool_timeout".into();
+                Err(Some(Reject(1040, b"08004", message)))
+            }
+        }
+    }
+
+    /// Borrows a connection and prepares it. A pooled one that turns out to be dead is replaced once.
+    pub(super) async fn borrow(
+        &self,
+        server: usize,
+        fresh: bool,
+        insert_id: Option<u64>,
+        careful: bool,
+    ) -> Result<Lease, LeaseError> {
+        let mut again = true;
+        loop {
+            let wish = self.wish(careful || !again);
+            let mut lease = Lease::borrow(&self.splitter, server, wish, &self.carry).await?;
+            match self.prepare(&mut lease, fresh, insert_id).await {
+                Ok(()) => return Ok(lease),
+                Err(error @ BackendError::Refused(..)) => {
+                    lease.give_back();
+                    return Err(LeaseError::Server(error));
+                }
+                Err(_) if again => again = false,
+                Err(error) => return Err(LeaseError::Server(error)),
+            }
+        }
+    }
+
+    pub(super) async fn prepare(
+        &self,
+        lease: &mut Lease,
+        fresh: bool,
+        insert_id: Option<u64>,
+    ) -> Result<(), BackendError> {
+        let unchanged = !fresh && lease.is_ready_for(&self.session.state);
+        if unchanged && (insert_id.is_none() || lease.insert_id == insert_id) {
+            return Ok(());
+        }
+        let limit = self.splitter.config().connect_timeout;
+        let prepared = timeout(limit, lease.prepare(&self.session.state, fresh, insert_id)).await;
+        prepared.unwrap_or(Err(BackendError::Timeout))
+    }
+}

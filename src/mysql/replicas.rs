@@ -1,0 +1,148 @@
+//! Which replica takes a read: the balancing of upstreams, over the servers of a splitter.
+//!
+//! Who may be chosen at all (up, not behind, fresh enough) is decided by the caller for each read; so the balancer takes
+//! every server for a member and asks for each whether it has room. Counts are those of one data worker.
+
+use std::cell::RefCell;
+use std::time::Instant;
+
+use crate::config::model::{Balance, Splitter};
+use crate::proxy::balance::{Ask, Balancer, Picked, Servers, Tried};
+
+/// The replicas of one splitter on one data worker. The primary has a place, too, without weight: it is never chosen.
+pub(super) struct Replicas {
+    balancer: RefCell<Balancer>,
+    /// Times of answers matter.
+    is_timed: bool,
+}
+
+/// Those that fit a read.
+struct Fitting<F>(F);
+
+impl<F: Fn(usize) -> bool> Servers for Fitting<F> {
+    fn changes(&self) -> u64 {
+        0
+    }
+
+    fn is_up(&self, _server: usize) -> bool {
+        true
+    }
+
+    fn came_up(&self, _server: usize) -> Option<Instant> {
+        None
+    }
+
+    fn tier_held(&self) -> usize {
+        0
+    }
+
+    fn has_room(&self, server: usize, _part_of: impl Fn(u32) -> u32) -> bool {
+        self.0(server)
+    }
+}
+
+impl Replicas {
+    /// `worker`: index of the data worker; `seed` should differ between workers.
+    pub(super) fn new(splitter: &Splitter, worker: usize, seed: u64) -> Replicas {
+        let weights = std::iter::once(0).chain(splitter.replicas.iter().map(|replica| replica.weight));
+        Replicas::of_weights(splitter.balance, weights, worker, seed)
+    }
+
+    fn of_weights(balance: Balance, weights: impl Iterator<Item = u32>, worker: usize, seed: u64) -> Replicas {
+        let balancer = RefCell::new(Balancer::of_weights(balance, weights, worker, seed));
+        Replicas { balancer, is_timed: balance == Balance::LeastTime }
+    }
+
+    /// One of those that fit. `None`: none does, or they have no weight.
+    pub(super) fn pick(&self, fits: impl Fn(usize) -> bool, now: Instant) -> Option<usize> {
+        let ask = Ask { tried: &Tried::new(), key: None, now };
+        match self.balancer.borrow_mut().pick(ask, &Fitting(fits)) {
+            Picked::Server(server) => Some(server),
+            Picked::Full | Picked::Nobody => None,
+        }
+    }
+
+    /// A connection to `server` is lent.
+    pub(super) fn on_start(&self, server: usize) {
+        self.balancer.borrow_mut().on_start(server);
+    }
+
+    /// It is given back, or closed.
+    pub(super) fn on_end(&self, server: usize) {
+        self.balancer.borrow_mut().on_end(server);
+    }
+
+    /// When a statement was sent, if that matters.
+    pub(super) fn timer(&self) -> Option<Instant> {
+        self.is_timed.then(Instant::now)
+    }
+
+    /// The first bytes of an answer came from `server` to a statement sent at `sent`; or it was lost.
+    pub(super) fn on_answer(&self, server: usize, sent: Instant, is_ok: bool) {
+        let now = Instant::now();
+        self.balancer.borrow_mut().on_answer(server, now.saturating_duration_since(sent), is_ok, now);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn replicas(balance: Balance, weights: &[u32]) -> Replicas {
+        Replicas::of_weights(balance, std::iter::once(0).chain(weights.iter().copied()), 0, 7)
+    }
+
+    /// How often each server is chosen, by index, when each read takes `reads_under_way` reads to end.
+    fn spread(replicas: &Replicas, reads_under_way: usize, fits: impl Fn(usize) -> bool) -> Vec<usize> {
+        let (now, mut counts, mut under_way) = (Instant::now(), vec![0; 4], std::collections::VecDeque::new());
+        for _ in 0..600 {
+            let server = replicas.pick(&fits, now).unwrap();
+            counts[server] += 1;
+            replicas.on_start(server);
+            under_way.push_back(server);
+            if under_way.len() > reads_under_way {
+                replicas.on_end(under_way.pop_front().unwrap());
+            }
+        }
+        counts
+    }
+
+    #[test]
+    fn reads_follow_weights_and_never_the_primary() {
+        for balance in [Balance::LeastConn, Balance::RoundRobin, Balance::RandomTwo] {
+            let counts = spread(&replicas(balance, &[3, 2, 1]), 12, |_| true);
+            let is_near = |count: usize, wanted: usize| count.abs_diff(wanted) < 60;
+            assert!(counts[0] == 0, "{balance:?}");
+            assert!(
+                is_near(counts[1], 300) && is_near(counts[2], 200) && is_near(counts[3], 100),
+                "{balance:?} {counts:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn only_those_that_fit_are_chosen_and_a_weight_of_none_keeps_reads_away() {
+        let all = replicas(Balance::LeastConn, &[1, 1, 0]);
+        assert_eq!(spread(&all, 3, |server| server == 2), [0, 0, 600, 0]);
+        assert_eq!(all.pick(|server| server == 3, Instant::now()), None);
+        assert_eq!(all.pick(|_| false, Instant::now()), None);
+        assert_eq!(replicas(Balance::LeastConn, &[]).pick(|_| true, Instant::now()), None);
+    }
+
+    #[test]
+    fn the_fewest_running_reads_and_the_quickest_answers_win() {
+        let now = Instant::now();
+        let busy = replicas(Balance::LeastConn, &[1, 1]);
+        busy.on_start(1);
+        assert_eq!((0..9).filter_map(|_| busy.pick(|_| true, now)).collect::<Vec<_>>(), [2; 9]);
+        busy.on_end(1);
+        busy.on_start(2);
+        assert_eq!(busy.pick(|_| true, now), Some(1));
+        let timed = replicas(Balance::LeastTime, &[1, 1]);
+        timed.on_answer(1, now, true);
+        timed.on_answer(2, now.checked_sub(Duration::from_secs(2)).unwrap(), true);
+        assert_eq!((0..9).filter_map(|_| timed.pick(|_| true, now)).collect::<Vec<_>>(), [1; 9]);
+    }
+}
