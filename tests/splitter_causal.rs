@@ -666,7 +666,7 @@ fn read_only_transactions_run_on_a_replica() {
             let address = server.address("db");
             begins(&mut connect(address).await).await;
             what_is_left_behind_is_refused(&mut connect(address).await, address, &cluster).await;
-            they_see_what_was_written_before(&mut connect(address).await, &cluster).await;
+            they_see_what_was_written_before(&mut connect(address).await, &server, &cluster).await;
             let mut conn = connect(address).await;
             cursors_and_pieces_end_with_them(&mut conn).await;
             conn.disconnect().await.expect("gone");
@@ -783,8 +783,10 @@ async fn what_is_left_behind_is_refused(conn: &mut Conn, address: SocketAddr, cl
     run(conn, "DELETE FROM t").await;
 }
 
-async fn they_see_what_was_written_before(conn: &mut Conn, cluster: &Cluster) {
+async fn they_see_what_was_written_before(conn: &mut Conn, server: &Server, cluster: &Cluster) {
     delay(cluster, 0, 1);
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    wait_for_replicas(server, 1).await;
     run(conn, "INSERT INTO t VALUES ()").await;
     run(conn, "START TRANSACTION READ ONLY").await;
     assert_eq!(one::<u64>(conn, "SELECT COUNT(*) FROM t").await, 1);
@@ -794,8 +796,11 @@ async fn they_see_what_was_written_before(conn: &mut Conn, cluster: &Cluster) {
     assert_eq!(one::<u64>(conn, "SELECT COUNT(*) FROM t").await, 1, "one snapshot");
     run(conn, "COMMIT").await;
     assert_eq!(one::<u64>(conn, "SELECT COUNT(*) FROM t").await, 2);
-    delay(cluster, 0, 0);
     run(conn, "DELETE FROM t").await;
+    delay(cluster, 0, 0);
+    // It is left out while it connects again, as soon as that is seen.
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    wait_for_replicas(server, 1).await;
 }
 
 /// What is prepared inside is prepared on the replica, and works after the transaction, on whatever server it runs.

@@ -167,7 +167,9 @@ impl Client {
             }
             return Err(Some(Reject(code, state, message)));
         }
-        let needs_insert_id = !asks || class.pin.is_some() || class.begins.is_some();
+        // Whoever keeps the connection may ask there later.
+        let will_stay = class.pin.is_some() || class.begins.is_some() || self.session.holds();
+        let needs_insert_id = !asks || will_stay;
         let insert_id = match self.carry.insert_id.get() {
             _ if !needs_insert_id => None,
             InsertId::Known(value) => Some(value),

@@ -95,7 +95,9 @@ impl Splitter {
         let row = backend.row(question).await.ok()?;
         self.frontier.connection.replace(Some(backend));
         let text = row.into_iter().next().flatten()?;
-        Position::parse(&text).filter(|position| !position.is_empty())
+        // Without a binary log there is none, either: whether that is so must be known first.
+        let is_sure = self.shared.tells_gtids() == Some(true);
+        Position::parse(&text).filter(|position| is_sure || !position.is_empty())
     }
 
     async fn connect_for_questions(&self, generation: u32) -> Result<Backend, BackendError> {

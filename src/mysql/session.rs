@@ -264,9 +264,10 @@ impl Session {
         self.wrote_in_transaction = false;
     }
 
-    /// Where a statement of this class goes.
+    /// Where a statement of this class goes. What begins a transaction and is taken for a read does so on a replica: see
+    /// [`Session::begins_read_only`].
     pub fn route(&self, class: &Class) -> Route {
-        if self.begins_read_only(class) {
+        if class.begins.is_some() && class.is_read() {
             Route::Replica
         } else if self.holds() {
             Route::Held
@@ -642,7 +643,9 @@ mod tests {
         let begins = |s: &Session, sql: &str| s.begins_read_only(&classify(sql.as_bytes(), s.mode()));
         let mut s = session();
         for sql in ["START TRANSACTION READ ONLY", "start transaction with consistent snapshot, read only"] {
-            assert!(begins(&s, sql) && route(&s, sql) == Route::Replica, "{sql}");
+            assert!(begins(&s, sql) && route(&s, sql) == Route::Primary, "{sql}");
+            let class = Class { kind: Kind::Read, ..classify(sql.as_bytes(), s.mode()) };
+            assert_eq!(s.route(&class), Route::Replica, "{sql}");
         }
         for sql in
             ["BEGIN", "START TRANSACTION", "START TRANSACTION READ WRITE", "SELECT 1", "BEGIN NOT ATOMIC SELECT 1; END"]
