@@ -724,6 +724,17 @@ async fn begins(conn: &mut Conn) {
     run(conn, "START TRANSACTION READ WRITE").await;
     assert_eq!(one::<u32>(conn, WHO).await, 1);
     run(conn, "COMMIT").await;
+    // As JDBC and what is built on it do it: without autocommit, a read begins one.
+    run(conn, "SET autocommit = 0").await;
+    for end in ["COMMIT", "ROLLBACK"] {
+        assert_eq!(one::<u32>(conn, "SELECT 5").await, 5, "no table, no transaction yet");
+        assert_eq!(one::<u32>(conn, WHO).await, 2);
+        assert_eq!(one::<u32>(conn, "SELECT @@server_id").await, 2, "in it");
+        assert_eq!(code(conn, "INSERT INTO t VALUES ()").await, 1792);
+        run(conn, end).await;
+        assert_eq!(one::<u32>(conn, "SELECT @@server_id * 10 + @@autocommit").await, 10, "not in it");
+    }
+    run(conn, "SET autocommit = 1").await;
     run(conn, "SET SESSION TRANSACTION READ WRITE").await;
     // Prepared.
     conn.exec_drop("START TRANSACTION READ ONLY", ()).await.expect("begun");

@@ -5,7 +5,6 @@ use super::causal::Wait;
 use super::client::Client;
 use super::diagnostics::lost_insert_id;
 use super::lease::{Lease, LeaseError};
-use super::protocol::capability::STATUS_AUTOCOMMIT;
 use super::protocol::response::UNREACHABLE;
 use super::session::Route;
 use super::sql::{Class, Kind, diagnostics};
@@ -90,7 +89,7 @@ impl Client {
                 return None;
             };
             if let Ok(mut lease) = self.borrow(server, false, insert_id, tries.count > 1).await
-                && self.set_next_transaction(&mut lease).await.is_ok()
+                && self.set_transaction(&mut lease).await.is_ok()
             {
                 self.reading.stay_at(server);
                 return Some((lease, wait));
@@ -102,25 +101,30 @@ impl Client {
         None
     }
 
-    /// What SET TRANSACTION said of the next transaction, for a connection that has not heard it.
-    async fn set_next_transaction(&self, lease: &mut Lease) -> Result<(), BackendError> {
-        for statement in self.session.next_characteristics().split(|byte| *byte == b';') {
-            if !statement.trim_ascii().is_empty() {
-                lease.row(statement).await?;
-            }
+    /// Tells a connection what the session has set for its next transaction: no autocommit, SET TRANSACTION.
+    async fn set_transaction(&self, lease: &mut Lease) -> Result<(), BackendError> {
+        let (is_autocommit, characteristics) = (self.session.is_autocommit(), self.session.next_characteristics());
+        if is_autocommit && characteristics.is_empty() {
+            return Ok(());
         }
-        Ok(())
-    }
-
-    /// The same for the primary, where also a session without autocommit may come to anew.
-    async fn with_transaction_settings(&self, mut lease: Lease, tries: &Tries) -> Result<Lease, Option<Reject>> {
+        lease.dirty = true; // however this ends, it is not for others as it is
         let setting = async {
-            if self.session.own_status() & STATUS_AUTOCOMMIT == 0 {
+            if !is_autocommit {
                 lease.row(b"SET autocommit=0").await?;
             }
-            self.set_next_transaction(&mut lease).await
+            for statement in characteristics.split(|byte| *byte == b';') {
+                if !statement.trim_ascii().is_empty() {
+                    lease.row(statement).await?;
+                }
+            }
+            Ok(())
         };
-        match setting.await {
+        timeout(self.splitter.config().connect_timeout, setting).await.unwrap_or(Err(BackendError::Timeout))
+    }
+
+    /// The same for the primary.
+    async fn with_transaction_settings(&self, mut lease: Lease, tries: &Tries) -> Result<Lease, Option<Reject>> {
+        match self.set_transaction(&mut lease).await {
             Ok(()) => Ok(lease),
             Err(_) if tries.count < 2 => Err(None),
             Err(error) => Err(Some(Reject(UNREACHABLE, b"HY000", format!("Lost connection to the primary: {error}")))),

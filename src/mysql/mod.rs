@@ -9,8 +9,8 @@
 //! client -> serve (login) -> client (commands) -> sql (class) -> session (route) -> statement -> acquire -> pool -> backend
 //!                                                       monitor -> shared -> causal, replicas -^
 //! ```
-//! What a read must see, and on which replica it waits for it, is in [`causal`] over the positions of [`gtid`] and the tokens
-//! of [`token`]; READ ONLY transactions on replicas are in [`read_only`].
+//! What a read must see, and on which replica it waits for it, is in `causal`, over the positions of [`gtid`] and the tokens
+//! of [`token`]; READ ONLY transactions on replicas are in `read_only`.
 //!
 //! Absent on purpose: compression towards servers, LOAD DATA LOCAL, replication commands, and KILL (its
 //! connection ids would be the splitter's): each is refused with an error that says so.

@@ -8,8 +8,8 @@
 use super::client::Client;
 use super::lease::Lease;
 use super::prepared::Statement;
-use super::sql::{Class, Kind, Pin};
-use super::statement::Reject;
+use super::sql::{Access, Class, Kind, Pin};
+use super::statement::{Reject, Work};
 
 /// ER_CANT_EXECUTE_IN_READ_ONLY_TRANSACTION
 const READ_ONLY_TRANSACTION: u16 = 1792;
@@ -22,28 +22,28 @@ impl Client {
 
     /// Prepares for a statement that begins a transaction; returns its class, which is that of a read where a replica may run
     /// it: then it changes nothing, and may be tried again elsewhere.
-    pub(super) async fn on_begin(&mut self, class: Class) -> Class {
-        if class.begins.is_none() || class.pin.is_some() {
-            return class;
-        }
-        if self.is_on_replica()
+    pub(super) async fn on_begin(&mut self, class: Class, work: &Work) -> Class {
+        if class.begins.is_some()
+            && class.pin.is_none()
+            && self.is_on_replica()
             && let Some(lease) = self.held.take()
         {
             // It ends the transaction before; the next one may be of another kind.
             self.session.on_transaction_lost();
             self.leave_replica(lease, true).await;
         }
-        if !self.splitter.config().read_only_transactions || !self.session.begins_read_only(&class) {
+        let is_run = !matches!(work, Work::Prepare { .. });
+        if !is_run || !self.session.begins_read_only(&class) || !self.splitter.config().read_only_transactions {
             return class;
         }
         if let Some(mut lease) = self.held.take() {
-            // Held for nothing but what SET TRANSACTION said there, which is said again where the transaction runs.
+            // Held for nothing but what was said there of transactions, which is said again where this one runs.
             if !lease.keeps_insert_id() || lease.save_insert_id().await.is_ok() {
                 lease.dirty = true;
                 lease.give_back();
             }
         }
-        Class { kind: Kind::Read, ..class }
+        Class { kind: Kind::Read, begins: class.begins.or(Some(Access::Unsaid)), ..class }
     }
 
     /// Why a statement cannot run in the transaction under way.

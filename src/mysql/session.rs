@@ -221,7 +221,12 @@ impl Session {
         self.pin.is_some()
             || !self.next_characteristics().is_empty()
             || self.status & STATUS_IN_TRANS != 0
-            || self.status & STATUS_AUTOCOMMIT == 0
+            || !self.is_autocommit()
+    }
+
+    /// Whether each statement is a transaction by itself.
+    pub fn is_autocommit(&self) -> bool {
+        self.status & STATUS_AUTOCOMMIT != 0
     }
 
     /// Whether a transaction is open.
@@ -241,10 +246,15 @@ impl Session {
     }
 
     /// Whether this statement begins a transaction that may run on a replica: a READ ONLY one, while nothing ties the
-    /// session to a connection but what SET TRANSACTION said of that very transaction.
+    /// session to a connection but what SET TRANSACTION said of that very transaction, or that it is without autocommit:
+    /// then a read begins one, too.
     pub fn begins_read_only(&self, class: &Class) -> bool {
-        let Some(access) = class.begins else { return false };
-        let is_tied = self.pin.is_some() || self.in_transaction() || self.status & STATUS_AUTOCOMMIT == 0;
+        let access = match class.begins {
+            Some(access) if self.is_autocommit() => access,
+            None if !self.is_autocommit() && class.is_read() => Access::Unsaid,
+            _ => return false,
+        };
+        let is_tied = self.pin.is_some() || self.in_transaction();
         let next = self.next_characteristics();
         let says = |text: &[u8]| next.windows(text.len()).any(|window| window == text);
         let is_read_only = match access {
@@ -669,10 +679,15 @@ mod tests {
             run(&mut s, "SET TRANSACTION READ WRITE", AC, 0, &[entry(4, &[b"SET TRANSACTION READ WRITE;"])]);
             assert!(!begins(&s, "BEGIN"));
         }
-        // Not while anything ties the session to its connection.
+        // Without autocommit, by whatever reads first.
         let mut s = session();
         run(&mut s, "SET autocommit=0", 0, 0, &[]);
-        assert!(!begins(&s, "START TRANSACTION READ ONLY"));
+        assert!(!begins(&s, "START TRANSACTION READ ONLY") && !begins(&s, "SELECT 1"));
+        run(&mut s, "SET SESSION TRANSACTION READ ONLY", 0, 0, &[variable("tx_read_only", "ON")]);
+        assert!(begins(&s, "SELECT 1") && !begins(&s, "SELECT 1 FOR UPDATE") && !begins(&s, "DELETE FROM t"));
+        run(&mut s, "SELECT 1", STATUS_IN_TRANS, 0, &[]);
+        assert!(!begins(&s, "SELECT 1"));
+        // Not while anything ties the session to its connection.
         let mut s = session();
         run(&mut s, "SET @a=1", AC, 0, &[STATE_CHANGED.to_vec()]);
         assert!(!begins(&s, "START TRANSACTION READ ONLY"));

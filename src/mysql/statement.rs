@@ -78,7 +78,7 @@ impl Client {
         if class.kind == Kind::Kill {
             return self.refuse_kill(wire).await;
         }
-        let class = self.on_begin(class).await;
+        let class = self.on_begin(class, &work).await;
         if let Some(Reject(code, state, message)) = self.forbidden_on_replica(&class) {
             return self.reply_error(wire, code, state, &message).await;
         }
@@ -368,7 +368,7 @@ impl Client {
         }
         self.trace(server, started);
         let in_transaction = self.session.in_transaction();
-        if server > 0 && was_held && !in_transaction {
+        if server > 0 && (was_held || class.begins.is_some()) && !in_transaction {
             self.leave_replica(lease, false).await;
         } else if !after.hold {
             lease.give_back();
