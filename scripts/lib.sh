@@ -5,6 +5,7 @@
 #   as_root COMMAND…          run it as root: directly, or through sudo
 #   need PACKAGE COMMAND…     install the Debian package unless every command exists
 #   need_venv PACKAGE…        put these Python packages (NAME==VERSION) into target/python, unless they are there
+#   need_npm PACKAGE…         put these Node packages (NAME@VERSION) into target/node, unless they are there
 #   need_python MODULE        install the Debian package python3-MODULE unless /usr/bin/python3 has the module
 #   need_rust [COMPONENT…]    check cargo and rustup components, add missing components
 
@@ -86,6 +87,19 @@ need_venv() {
     say "installing Python packages into ${folder#"$root"/}: $wanted"
     python3 -m venv "$folder" || die "python3 cannot make an environment in $folder"
     "$folder/bin/python3" -m pip install --quiet --disable-pip-version-check "$@" >&2 || die "pip install $wanted failed"
+    printf '%s' "$wanted" >"$folder/installed"
+}
+
+# The same for Node: tests find the packages by NODE_PATH. No package may run code of its own while it is installed.
+need_npm() {
+    local folder=$root/target/node wanted="$*"
+    [ "$(cat "$folder/installed" 2>/dev/null)" = "$wanted" ] && return 0
+    need nodejs node
+    need npm npm
+    say "installing Node packages into ${folder#"$root"/}: $wanted"
+    mkdir -p "$folder"
+    npm install --prefix "$folder" --no-save --no-audit --no-fund --ignore-scripts --loglevel=error "$@" >&2 ||
+        die "npm install $wanted failed"
     printf '%s' "$wanted" >"$folder/installed"
 }
 

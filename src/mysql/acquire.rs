@@ -35,14 +35,18 @@ impl Client {
         class: &Class,
         tries: &mut Tries,
     ) -> Result<(Lease, Option<Wait>), Option<Reject>> {
-        if let Some(lease) = self.held.take() {
+        if let Some(mut lease) = self.held.take() {
+            if let Err(reject) = self.recall_on_held(&mut lease, class).await {
+                self.held = Some(lease);
+                return Err(Some(reject));
+            }
             return self.use_held(lease, class).map(|lease| (lease, None)).map_err(Some);
         }
         if class.diagnostics & diagnostics::INSERT_ID != 0 && self.carry.insert_id.get() == InsertId::Lost {
             self.carry.insert_id.set(InsertId::Known(0));
             return Err(Some(lost_insert_id()));
         }
-        if class.diagnostics & (diagnostics::WARNINGS | diagnostics::ROWS) != 0 {
+        if class.diagnostics & !diagnostics::INSERT_ID != 0 {
             return self.acquire_for_diagnostics(class).await.map(|lease| (lease, None));
         }
         let route = if tries.primary_only { Route::Primary } else { self.session.route(class) };

@@ -228,7 +228,7 @@ impl Backend {
                 id,
                 server,
                 key,
-                state: Rc::new(State { schema: schema.map(<[u8]>::to_vec), variables: Vec::new() }),
+                state: Rc::new(State { schema: schema.map(<[u8]>::to_vec), ..State::default() }),
                 dirty: false,
                 insert_id: Some(0),
                 owner: None,
@@ -494,13 +494,15 @@ impl Backend {
 
     /// Sends reset, database and variables in one write, then reads the answers.
     async fn adapt(&mut self, state: &Rc<State>, fresh: bool) -> Result<(), BackendError> {
-        let reset = fresh || self.dirty || self.state.variables != state.variables;
+        let same = self.state.variables == state.variables && self.state.results_collation == state.results_collation;
+        let reset = fresh || self.dirty || !same;
         let (mut out, mut answers) = (Vec::with_capacity(256), 0);
         if reset {
             put_bare(&mut out, command::RESET_CONNECTION);
             answers += 1;
         }
-        if self.state.schema != state.schema
+        // A reset keeps the database, and forgets its character set: routines made then would get the server's.
+        if (reset || self.state.schema != state.schema)
             && let Some(schema) = &state.schema
         {
             put_init_db(&mut out, schema);
@@ -540,7 +542,7 @@ impl Backend {
 
     /// Rolls back and drops everything a session left behind, keeping nothing but the database.
     pub async fn clean(&mut self) -> Result<(), BackendError> {
-        let state = Rc::new(State { schema: self.state.schema.clone(), variables: Vec::new() });
+        let state = Rc::new(State { schema: self.state.schema.clone(), ..State::default() });
         self.adapt(&state, true).await
     }
 

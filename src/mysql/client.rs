@@ -11,6 +11,7 @@ use ahash::AHashMap;
 use super::account::Place;
 use super::backend::{BackendError, Carry, Key};
 use super::causal::Reading;
+use super::diagnostics::Witness;
 use super::lease::{Lease, LeaseError};
 use super::pool::Wish;
 use super::prepared::Statement;
@@ -51,10 +52,12 @@ pub struct Client {
     pub(super) carry: Rc<Carry>,
     /// The connection the session must keep.
     pub(super) held: Option<Lease>,
-    /// Server, and tenure of the connection, that ran the last statement.
-    pub(super) last: Option<(usize, u64)>,
+    /// What ran the last statement; `None`: there was none.
+    pub(super) last: Option<Witness>,
+    /// The same for the last query, whose rows FOUND_ROWS() counts. Before the first one it is what another session left.
+    pub(super) found: Option<Witness>,
     /// The same for the statement whose warnings count.
-    pub(super) warned: Option<(usize, u64)>,
+    pub(super) warned: Option<Witness>,
     /// Where it reads, and what it has been shown.
     pub(super) reading: Reading,
     pub(super) statements: AHashMap<u32, Statement>,
@@ -99,6 +102,7 @@ impl Client {
             carry: Rc::new(carry),
             held: None,
             last: None,
+            found: Some(Witness::NOBODY),
             warned: None,
             reading: Reading::default(),
             statements: AHashMap::new(),

@@ -1,6 +1,7 @@
 //! What a client may command: statements go to [`super::statement`], the rest is answered here.
 
 use super::client::{Client, End};
+use super::diagnostics::Witness;
 use super::protocol::capability::{MULTI_STATEMENTS, SESSION_MASK};
 use super::protocol::command;
 use super::protocol::login::Login;
@@ -106,6 +107,7 @@ impl Client {
         self.statements.clear();
         self.statement_bytes = 0;
         self.last = None;
+        self.found = Some(Witness::NOBODY);
         self.warned = None;
         self.carry.insert_id.set(NO_INSERT_ID);
     }

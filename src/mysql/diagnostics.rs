@@ -1,4 +1,5 @@
-//! Questions about the statement before: only the connection that ran it knows the answer.
+//! What only the connection knows that ran a statement: warnings, row counts, the last insert id. A question about them goes
+//! there, or is answered with an error that says so; never with another connection's answer.
 
 use std::time::{Duration, Instant};
 
@@ -8,9 +9,160 @@ use super::lease::{Lease, LeaseError};
 use super::protocol::response::{LOST, UNREACHABLE};
 use super::sql::{Class, Kind, diagnostics};
 use super::statement::Reject;
-use crate::runtime::time::sleep;
+use crate::runtime::time::{sleep, timeout};
+
+/// The connection that ran a statement, while the session has it, or nobody else has had it since.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Witness {
+    /// Its server.
+    pub(super) server: usize,
+    /// Which of its loans.
+    pub(super) tenure: u64,
+}
+
+/// Who has to be asked.
+enum Ask {
+    /// This connection alone.
+    Only(Witness),
+    /// This one, or one that has nothing to tell.
+    Rather(Witness),
+    /// There is nothing to tell.
+    Anyone,
+}
+
+impl Witness {
+    /// No connection knows it.
+    pub(super) const NOBODY: Witness = Witness { server: usize::MAX, tenure: u64::MAX };
+}
 
 impl Client {
+    /// Keeps who ran a statement. `has_found`: it had a result.
+    pub(super) fn remember(&mut self, witness: Witness, class: &Class, has_found: bool) {
+        self.last = Some(witness);
+        if has_found && class.finds {
+            self.found = Some(witness);
+        } else if self.found != Some(witness) {
+            // Another statement may have set the count or not, and its connection had one from others.
+            self.found = Some(Witness::NOBODY);
+        }
+    }
+
+    /// Whom a question is for. Errors: those who know the parts of the answer are not one.
+    fn whom_to_ask(&self, class: &Class) -> Result<Ask, Reject> {
+        let asks = |bit| class.diagnostics & bit != 0;
+        let parts = [
+            self.last.filter(|_| asks(diagnostics::ROWS)),
+            self.found.filter(|_| asks(diagnostics::FOUND)),
+            self.warned.filter(|_| asks(diagnostics::WARNINGS) && self.session.has_diagnostics),
+        ];
+        // Without warnings of the session's, those of an earlier statement may be on any other connection.
+        let unwarned = self.warned.filter(|_| asks(diagnostics::WARNINGS));
+        let mut parts = parts.into_iter().flatten();
+        let Some(first) = parts.next() else { return Ok(unwarned.map_or(Ask::Anyone, Ask::Rather)) };
+        match parts.chain(unwarned).all(|part| part == first) {
+            true => Ok(Ask::Only(first)),
+            false => Err(gone()),
+        }
+    }
+
+    /// Makes sure that a held connection does not answer for a statement that ran before it was held, elsewhere.
+    pub(super) async fn recall_on_held(&self, lease: &mut Lease, class: &Class) -> Result<(), Reject> {
+        if class.diagnostics & !diagnostics::INSERT_ID == 0 {
+            return Ok(());
+        }
+        let here = Witness { server: lease.server, tenure: lease.tenure };
+        match self.whom_to_ask(class)? {
+            Ask::Only(witness) if witness != here => return Err(gone()),
+            Ask::Rather(witness) if witness != here => {
+                // The server forgets the warnings of earlier statements when one uses a table. An error shows with the
+                // statement itself.
+                let limit = self.splitter.config().connect_timeout;
+                let _ = timeout(limit, lease.row(b"SELECT 1 FROM (SELECT 1) AS t")).await;
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// SHOW WARNINGS, FOUND_ROWS() and so on, in a session without a connection of its own.
+    pub(super) async fn acquire_for_diagnostics(&mut self, class: &Class) -> Result<Lease, Option<Reject>> {
+        let ask = self.whom_to_ask(class).map_err(Some)?;
+        if let Ask::Only(witness) | Ask::Rather(witness) = ask {
+            let is_it = |tenure| tenure == witness.tenure;
+            let own = (witness != Witness::NOBODY)
+                .then(|| Lease::own(&self.splitter, witness.server, self.carry.session, |b| is_it(b.tenure)));
+            if let Some(lease) = own.flatten() {
+                return self.use_witness(lease, class).map_err(Some);
+            }
+        }
+        if matches!(ask, Ask::Only(_)) {
+            return Err(Some(gone()));
+        }
+        self.acquire_untold(class).await
+    }
+
+    fn use_witness(&self, lease: Lease, class: &Class) -> Result<Lease, Reject> {
+        let told = lease.server == 0 || class.kind == Kind::Diagnostics && class.pin.is_none();
+        if told && (class.diagnostics & diagnostics::INSERT_ID == 0 || self.knows_insert_id(&lease)) {
+            return Ok(lease);
+        }
+        lease.give_back();
+        let message = if told {
+            "LAST_INSERT_ID() and what the last statement left behind are known to different connections: ask for each in a \
+             statement of its own"
+        } else {
+            "the last statement ran on a replica: ask about it in a statement of its own, which changes nothing and sets no \
+             variable"
+        };
+        Err(Reject(1105, b"HY000", message.into()))
+    }
+
+    /// There is nothing to tell: a connection after a reset says so in the server's own words.
+    async fn acquire_untold(&mut self, class: &Class) -> Result<Lease, Option<Reject>> {
+        if let Some((code, state, message)) = self.splitter.primary_trouble(false) {
+            return Err(Some(Reject(code, state, message)));
+        }
+        if class.diagnostics & diagnostics::INSERT_ID != 0 {
+            self.fetch_insert_id().await.map_err(Some)?;
+        }
+        let insert_id = match self.carry.insert_id.get() {
+            InsertId::Known(value) => Some(value),
+            InsertId::At(_) | InsertId::Lost => None,
+        };
+        match self.borrow(0, true, insert_id, true).await {
+            Ok(lease) => Ok(lease),
+            Err(LeaseError::Full) => {
+                Err(Some(Reject(1040, b"08004", "all connections to the primary are in use".into())))
+            }
+            Err(LeaseError::Server(error)) => {
+                Err(Some(Reject(UNREACHABLE, b"HY000", format!("Can't connect to the primary: {error}"))))
+            }
+        }
+    }
+
+    /// Whether LAST_INSERT_ID() on this connection is the session's.
+    fn knows_insert_id(&self, lease: &Lease) -> bool {
+        match self.carry.insert_id.get() {
+            InsertId::Known(value) => lease.insert_id == Some(value),
+            InsertId::At(id) => lease.id == id,
+            InsertId::Lost => false,
+        }
+    }
+
+    /// Asks the connection that alone knows the last insert id, so that any other can be told.
+    async fn fetch_insert_id(&mut self) -> Result<(), Reject> {
+        let InsertId::At(id) = self.carry.insert_id.get() else { return Ok(()) };
+        if let Ok(mut lease) = self.own_for_insert_id(id).await? {
+            let limit = self.splitter.config().connect_timeout;
+            if !matches!(timeout(limit, lease.save_insert_id()).await, Ok(Ok(()))) {
+                self.carry.insert_id.set(InsertId::Known(0));
+                return Err(lost_insert_id());
+            }
+            lease.give_back();
+        }
+        Ok(())
+    }
+
     /// The connection that alone knows the last insert id, ready for use; or the value, saved meanwhile by whoever
     /// took that connection over.
     pub(super) async fn own_for_insert_id(&mut self, id: u64) -> Result<Result<Lease, u64>, Reject> {
@@ -42,48 +194,14 @@ impl Client {
         let InsertId::Known(value) = self.carry.insert_id.get() else { return Err(BackendError::Timeout) };
         self.prepare(lease, false, Some(value)).await
     }
-
-    /// SHOW WARNINGS, FOUND_ROWS() and so on: only the connection that ran the last statement knows.
-    pub(super) async fn acquire_for_diagnostics(&mut self, class: &Class) -> Result<Lease, Option<Reject>> {
-        let asks_rows = class.diagnostics & diagnostics::ROWS != 0;
-        let place = if asks_rows { self.last } else { self.warned };
-        let own = place.and_then(|(server, tenure)| {
-            Lease::own(&self.splitter, server, self.carry.session, |backend| backend.tenure == tenure)
-        });
-        if let Some(lease) = own {
-            if lease.server == 0 || class.kind == Kind::Diagnostics && class.pin.is_none() {
-                return Ok(lease);
-            }
-            lease.give_back();
-            let message = "the last statement ran on a replica: ask about it in a statement of its own, which changes \
-                           nothing and sets no variable";
-            return Err(Some(Reject(1105, b"HY000", message.into())));
-        }
-        if asks_rows && self.last.is_some() || self.session.has_diagnostics {
-            let message =
-                "what the last statement left behind is gone: its connection was needed by another session or was lost";
-            return Err(Some(Reject(1105, b"HY000", message.into())));
-        }
-        if let Some((code, state, message)) = self.splitter.primary_trouble(false) {
-            return Err(Some(Reject(code, state, message)));
-        }
-        // There is nothing to tell: a connection after a reset says so in the server's own words.
-        let insert_id = match self.carry.insert_id.get() {
-            InsertId::Known(value) => Some(value),
-            InsertId::At(_) | InsertId::Lost => None,
-        };
-        match self.borrow(0, true, insert_id, true).await {
-            Ok(lease) => Ok(lease),
-            Err(LeaseError::Full) => {
-                Err(Some(Reject(1040, b"08004", "all connections to the primary are in use".into())))
-            }
-            Err(LeaseError::Server(error)) => {
-                Err(Some(Reject(UNREACHABLE, b"HY000", format!("Can't connect to the primary: {error}"))))
-            }
-        }
-    }
 }
 
 pub(super) fn lost_insert_id() -> Reject {
     Reject(LOST, b"HY000", "the connection that knew LAST_INSERT_ID() was lost".into())
+}
+
+fn gone() -> Reject {
+    let message =
+        "what the last statement left behind is gone: its connection was needed by another session or was lost";
+    Reject(1105, b"HY000", message.into())
 }

@@ -23,6 +23,8 @@ pub mod client;
 mod commands;
 mod diagnostics;
 mod frontier;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 pub mod gtid;
 pub mod gtid_check;
 pub mod gtid_set;

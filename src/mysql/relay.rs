@@ -102,6 +102,13 @@ impl Client {
             if follower.is_done() {
                 return Ok(Relayed::Done(follower.into_outcome()));
             }
+            if follower.is_paused() {
+                forwarded = true;
+                self.flush(wire).await?;
+                // As servers do when they flush: clients count on from the compressed packet's number.
+                follower.resume(wire.stream.packed_sequence_id().unwrap_or_default());
+                continue;
+            }
             if self.out.len() >= RELAY_BYTES || self.out.len() > hold_back {
                 forwarded = true;
                 self.flush(wire).await?;
@@ -117,7 +124,7 @@ impl Client {
                     self.splitter.replicas.on_answer(lease.server, sent, false);
                 }
                 let first = Some(self.reply_sequence_id());
-                let error_sequence_id = if forwarded { follower.error_sequence_id() } else { first };
+                let error_sequence_id = if forwarded { follower.error_sequence_id(&mut self.out) } else { first };
                 return Ok(Relayed::Lost { forwarded, error_sequence_id });
             }
         }

@@ -9,8 +9,8 @@ use std::rc::Rc;
 use super::gtid::{Gtid, Position};
 use super::gtid_set::GtidSet;
 use super::protocol::capability::{
-    IGNORE_SPACE, STATUS_AUTOCOMMIT, STATUS_IN_TRANS, STATUS_IN_TRANS_READONLY, STATUS_NO_BACKSLASH_ESCAPES,
-    STATUS_SESSION_STATE_CHANGED,
+    IGNORE_SPACE, STATUS_ANSI_QUOTES, STATUS_AUTOCOMMIT, STATUS_IN_TRANS, STATUS_IN_TRANS_READONLY,
+    STATUS_NO_BACKSLASH_ESCAPES,
 };
 use super::protocol::follow::Outcome;
 use super::protocol::tracker::{Change, Changes};
@@ -76,6 +76,7 @@ pub static VARIABLES: &[&str] = &[
 
 const CHARACTER_SET_CLIENT: u8 = 0;
 const CHARACTER_SET_CONNECTION: u8 = 1;
+const CHARACTER_SET_RESULTS: u8 = 2;
 const COLLATION_CONNECTION: u8 = 3;
 const SQL_MODE: u8 = 5;
 /// As MariaDB and old servers call it, and as MySQL does.
@@ -88,6 +89,9 @@ pub struct State {
     pub schema: Option<Vec<u8>>,
     /// Index into [`VARIABLES`] and value, ordered by index; those absent are as after login.
     pub variables: Vec<(u8, Vec<u8>)>,
+    /// Collation of the character set of results, as only SET NAMES ... COLLATE gives it: clients see it in column
+    /// definitions.
+    pub results_collation: Option<Vec<u8>>,
 }
 
 impl State {
@@ -106,9 +110,21 @@ impl State {
         self.variables.iter().find(|(i, _)| *i == index).map(|(_, value)| &value[..])
     }
 
+    /// Character set of results and its collation, when both must be named at once.
+    fn named_results(&self) -> Option<(&[u8], &[u8])> {
+        let is_word = |text: &&[u8]| text.iter().all(|b| b.is_ascii_alphanumeric() || *b == b'_');
+        let collation = self.results_collation.as_deref().filter(is_word)?;
+        Some((self.value(CHARACTER_SET_RESULTS).filter(is_word)?, collation))
+    }
+
     /// Appends `, name=value` for each variable.
     pub fn put_assignments(&self, out: &mut Vec<u8>) {
-        for (index, value) in &self.variables {
+        let named = self.named_results();
+        if let Some((charset, collation)) = named {
+            out.extend_from_slice(&[b", NAMES '", charset, b"' COLLATE '", collation, b"'"].concat());
+        }
+        let told = |index: u8| named.is_some() && index == CHARACTER_SET_RESULTS;
+        for (index, value) in self.variables.iter().filter(|(index, _)| !told(*index)) {
             out.extend_from_slice(b", ");
             out.extend_from_slice(VARIABLES[usize::from(*index)].as_bytes());
             out.push(b'=');
@@ -185,6 +201,8 @@ pub struct Session {
     pub has_diagnostics: bool,
     /// What the servers say of this transaction, or of the next one: statements that set it.
     characteristics: Vec<u8>,
+    /// The collation that is read back is that of results, too.
+    names_results: bool,
     wrote_in_transaction: bool,
     base_mode: Mode,
     login_charset: Charset,
@@ -198,12 +216,13 @@ impl Session {
         let base_mode = Mode { ignore_space: base_mode.ignore_space || capabilities & IGNORE_SPACE != 0, ..base_mode };
         let login_charset = Charset::of_collation(collation);
         Session {
-            state: Rc::new(State { schema, variables: Vec::new() }),
+            state: Rc::new(State { schema, ..State::default() }),
             pin: None,
             token: Token::default(),
             status: first_status(base_mode),
             has_diagnostics: false,
             characteristics: Vec::new(),
+            names_results: false,
             wrote_in_transaction: false,
             base_mode,
             login_charset,
@@ -236,8 +255,12 @@ impl Session {
 
     /// Status flags for packets of our own.
     pub fn own_status(&self) -> u16 {
-        const KEPT: u16 = STATUS_IN_TRANS | STATUS_AUTOCOMMIT | STATUS_NO_BACKSLASH_ESCAPES;
-        self.status & KEPT & !STATUS_SESSION_STATE_CHANGED
+        const KEPT: u16 = STATUS_IN_TRANS
+            | STATUS_IN_TRANS_READONLY
+            | STATUS_AUTOCOMMIT
+            | STATUS_NO_BACKSLASH_ESCAPES
+            | STATUS_ANSI_QUOTES;
+        self.status & KEPT
     }
 
     /// Statements that give the next transaction its one-off characteristics (SET TRANSACTION); empty: it has none.
@@ -296,7 +319,7 @@ impl Session {
     /// Back to what a session is after login, keeping its database: COM_RESET_CONNECTION. The causal token stays,
     /// because what the client wrote before stays written.
     pub fn reset(&mut self) {
-        self.state = Rc::new(State { schema: self.state.schema.clone(), variables: Vec::new() });
+        self.state = Rc::new(State { schema: self.state.schema.clone(), ..State::default() });
         self.pin = None;
         self.status = first_status(self.base_mode);
         self.has_diagnostics = false;
@@ -344,7 +367,8 @@ impl Session {
             return learned;
         }
         let mut state = State::clone(&self.state);
-        let (mut reported, mut told, mut charset, mut collation) = (false, false, false, false);
+        let (mut reported, mut told) = (false, false);
+        let (mut charset, mut results, mut collation) = (false, false, false);
         for change in Changes::new(&outcome.changes) {
             match change {
                 Ok(Change::Variable { name: b"last_gtid", value }) => {
@@ -361,6 +385,7 @@ impl Session {
                         None => learned.untracked = true,
                     }
                     charset |= name == b"character_set_connection";
+                    results |= name == b"character_set_results";
                     collation |= name == b"collation_connection";
                     learned.unexplained |= class.kind != Kind::Set;
                 }
@@ -382,6 +407,10 @@ impl Session {
             }
         }
         learned.unexplained |= reported && !told;
+        if results {
+            state.results_collation = None;
+            self.names_results = class.collate;
+        }
         if charset && !collation {
             // The character set brings its default collation with it.
             state.unset(COLLATION_CONNECTION);
@@ -410,6 +439,11 @@ impl Session {
     /// The pair read back from the server after [`After::read_collation`].
     pub fn on_collation(&mut self, character_set_connection: &[u8], collation_connection: &[u8]) {
         let mut state = State::clone(&self.state);
+        // SET CHARACTER SET has another one for the connection.
+        let names_results = std::mem::take(&mut self.names_results);
+        if names_results && state.value(CHARACTER_SET_RESULTS) == Some(character_set_connection) {
+            state.results_collation = Some(collation_connection.to_vec());
+        }
         state.set(CHARACTER_SET_CONNECTION, character_set_connection);
         state.set(COLLATION_CONNECTION, collation_connection);
         self.state = Rc::new(state);
@@ -448,7 +482,10 @@ fn is_refusal(code: u16) -> bool {
 
 /// Clients choose by the flag how to escape texts, already before their first statement.
 pub(super) fn first_status(mode: Mode) -> u16 {
-    STATUS_AUTOCOMMIT | if mode.no_backslash_escapes { STATUS_NO_BACKSLASH_ESCAPES } else { 0 }
+    let flag = |on: bool, flag: u16| if on { flag } else { 0 };
+    STATUS_AUTOCOMMIT
+        | flag(mode.no_backslash_escapes, STATUS_NO_BACKSLASH_ESCAPES)
+        | flag(mode.ansi_quotes, STATUS_ANSI_QUOTES)
 }
 
 #[derive(Default)]
@@ -573,6 +610,28 @@ mod tests {
         assert_eq!(s.state.value(COLLATION_CONNECTION), Some(&b"latin1_bin"[..]));
         run(&mut s, "SET NAMES latin1", AC, 0, &charset);
         assert_eq!(s.state.value(COLLATION_CONNECTION), None);
+    }
+
+    #[test]
+    fn results_get_the_collation_that_set_names_gave_them() {
+        let assignments = |s: &Session| {
+            let mut out = Vec::new();
+            s.state.put_assignments(&mut out);
+            String::from_utf8(out).unwrap()
+        };
+        let mut s = session();
+        let all = ["client", "connection", "results"].map(|kind| variable(&format!("character_set_{kind}"), "utf8mb4"));
+        run(&mut s, "SET NAMES utf8mb4 COLLATE utf8mb4_bin", AC, 0, &all);
+        s.on_collation(b"utf8mb4", b"utf8mb4_bin");
+        run(&mut s, "SET time_zone='+01:00'", AC, 0, &[variable("time_zone", "+01:00")]);
+        let rest = "character_set_client='utf8mb4', character_set_connection='utf8mb4', collation_connection=";
+        let named = ", NAMES 'utf8mb4' COLLATE 'utf8mb4_bin', ";
+        assert_eq!(assignments(&s), format!("{named}{rest}'utf8mb4_bin', time_zone='+01:00'"));
+        let other = [variable("character_set_connection", "utf8mb4"), variable("collation_connection", "utf8mb4_da")];
+        run(&mut s, "SET collation_connection=utf8mb4_da", AC, 0, &other);
+        assert_eq!(assignments(&s), format!("{named}{rest}'utf8mb4_da', time_zone='+01:00'"));
+        run(&mut s, "SET character_set_results=utf8mb4", AC, 0, &all[2..]);
+        assert!(!assignments(&s).contains("NAMES"));
     }
 
     #[test]

@@ -10,6 +10,7 @@ use super::acquire::Tries;
 use super::backend::{BackendError, InsertId};
 use super::causal::NotThere;
 use super::client::{Client, End};
+use super::diagnostics::Witness;
 use super::lease::Lease;
 use super::protocol::command;
 use super::protocol::execute::put_rebound;
@@ -164,7 +165,7 @@ impl Client {
                 Err(NotThere::Lost) => return self.on_lost_early(wire, server, was_held, class, tries).await,
             };
         }
-        let follower = self.follower(work);
+        let follower = self.follower(work).pausing(wire.stream.packed_sequence_id().is_some());
         let timer = if server > 0 && !waited { self.splitter.replicas.timer() } else { None };
         match self.relay(wire, &mut lease, follower, class, was_held, timer).await? {
             Relayed::Done(outcome) if self.asks_primary_instead(&outcome, server, was_held, class) => {
@@ -293,7 +294,9 @@ impl Client {
             tries.primary_only |= server == 0;
             return Ok(Err(None));
         }
-        let changes = !matches!(class.kind, Kind::Read | Kind::Local | Kind::Locking | Kind::Diagnostics);
+        // What pins may have done anything: a function of the user's, a batch.
+        let changes =
+            class.pin.is_some() || !matches!(class.kind, Kind::Read | Kind::Local | Kind::Locking | Kind::Diagnostics);
         let address = self.splitter.shared.address(server);
         let in_replica_transaction = was_held && server > 0;
         let message = match changes {
@@ -337,6 +340,7 @@ impl Client {
     ) -> Result<(), End> {
         let server = lease.server;
         let after = self.session.on_outcome(class, &outcome);
+        let has_found = outcome.had_rows && outcome.error.is_none();
         self.note_shown(server, class, &outcome);
         self.note_news(&after.news);
         if after.read_collation && !self.read_collation(&mut lease).await {
@@ -354,17 +358,19 @@ impl Client {
             lease.insert_id = None;
         }
         lease.owner = Some(Rc::clone(&self.carry));
-        let here = Some((server, lease.tenure));
+        let here = Witness { server, tenure: lease.tenure };
         if after.diagnostics_here {
-            self.warned = here;
+            self.warned = Some(here);
         }
-        lease.protected = self.session.has_diagnostics && self.warned == here;
+        lease.protected = self.session.has_diagnostics && self.warned == Some(here);
         if let (Work::Prepare { id, sql, class }, Some(prepared)) = (work, outcome.prepared) {
             self.keep_statement(&mut lease, *id, sql, *class, prepared);
         }
-        let is_statement = self.request.get(HEADER_BYTES) == Some(&command::QUERY);
+        let is_statement = matches!(self.request.get(HEADER_BYTES), Some(&(command::QUERY | command::INIT_DB)));
         if is_statement || matches!(work, Work::Execute { .. }) {
-            self.last = here; // preparing FOUND_ROWS() does not change what it will answer
+            // Preparing FOUND_ROWS() does not change what it will answer; a question of our own does.
+            let witness = if after.read_collation { Witness::NOBODY } else { here };
+            self.remember(witness, class, has_found);
         }
         self.trace(server, started);
         let in_transaction = self.session.in_transaction();

@@ -164,6 +164,11 @@ impl Transport {
         Ok(())
     }
 
+    /// Sequence id of the next compressed packet that is sent; `None`: packets are not compressed.
+    pub fn packed_sequence_id(&self) -> Option<u8> {
+        self.packed.as_ref().map(|packed| packed.frames.borrow().sequence_id())
+    }
+
     /// Packets are compressed from now on, in both directions. `first`: what has come of them already.
     pub fn pack(&mut self, algorithm: Algorithm, first: Vec<u8>) {
         let frames = RefCell::new(Frames::new(algorithm));

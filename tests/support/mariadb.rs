@@ -49,15 +49,28 @@ fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
 
+fn run(command: &mut Command) {
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
 impl Server {
-    fn new(root: &Path, id: u32) -> Server {
+    /// `files`: another server's data, before it was ever started.
+    fn new(root: &Path, id: u32, files: Option<&Path>) -> Server {
         let folder = root.join(format!("server{id}"));
         // Its own folder for temporary files: servers in other containers may use the same names in a shared /tmp.
         std::fs::create_dir_all(folder.join("tmp")).unwrap();
         if is_root() {
-            let status = Command::new("chown").arg("-R").arg("mysql").arg(&folder).status().unwrap();
-            assert!(status.success());
+            run(Command::new("chown").arg("-R").arg("mysql").arg(&folder));
         }
+        match files {
+            Some(files) => run(Command::new("cp").arg("-a").arg(files).arg(folder.join("data"))),
+            None => Server::install(&folder),
+        }
+        Server { id, port: free_port(), folder, arguments: Vec::new(), child: None }
+    }
+
+    fn install(folder: &Path) {
         let mut install = Command::new("mariadb-install-db");
         install.args(["--no-defaults", "--auth-root-authentication-method=normal", "--skip-test-db"]);
         install.arg(format!("--datadir={}", folder.join("data").display()));
@@ -66,9 +79,7 @@ impl Server {
         if is_root() {
             install.arg("--user=mysql");
         }
-        let output = install.output().unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        Server { id, port: free_port(), folder, arguments: Vec::new(), child: None }
+        run(&mut install);
     }
 
     fn socket(&self) -> PathBuf {
@@ -87,6 +98,7 @@ impl Server {
         command.args(["--log-bin=binlog", "--log-slave-updates", "--binlog-format=ROW", "--gtid-strict-mode=ON"]);
         command.args(["--innodb-buffer-pool-size=24M", "--innodb-log-file-size=8M", "--key-buffer-size=1M"]);
         command.args(["--max-allowed-packet=67108864", "--slave-net-timeout=5", "--innodb-flush-log-at-trx-commit=2"]);
+        command.arg("--log-bin-trust-function-creators=1");
         command.args(&self.arguments);
         if is_root() {
             command.arg("--user=mysql");
@@ -109,7 +121,8 @@ impl Server {
         self.start();
     }
 
-    fn client(&self) -> Command {
+    /// The command-line client as root.
+    pub(crate) fn client(&self) -> Command {
         let mut command = Command::new("mariadb");
         command.args(["--no-defaults", "-uroot", "-N", "-B"]).arg("-S").arg(self.socket());
         command
@@ -186,14 +199,15 @@ impl Cluster {
             std::fs::write(folder.path().join(name), content).unwrap();
         }
         let dir = folder.path().display().to_string();
-        let new = |id| {
+        let new = |id, files: Option<&Path>| {
             let arguments = arguments.iter().map(|argument| argument.replace("$DIR", &dir)).collect();
-            let mut server = Server::new(folder.path(), id);
+            let mut server = Server::new(folder.path(), id, files);
             server.arguments = arguments;
             server
         };
-        let mut primary = new(1);
-        let replicas: Vec<_> = (0..replicas).map(|n| new(n + 2)).collect();
+        let mut primary = new(1, None);
+        let files = primary.folder.join("data");
+        let replicas: Vec<_> = (0..replicas).map(|n| new(n + 2, Some(&files))).collect();
         primary.start();
         primary.sql(&format!(
             "CREATE USER {USER}@'%' IDENTIFIED BY '{PASSWORD}';

@@ -89,3 +89,5 @@ pub const STATUS_NO_BACKSLASH_ESCAPES: u16 = 1 << 9;
 pub const STATUS_IN_TRANS_READONLY: u16 = 1 << 13;
 /// Status flag: the OK packet carries session state changes.
 pub const STATUS_SESSION_STATE_CHANGED: u16 = 1 << 14;
+/// Status flag of MariaDB: `"` quotes identifiers.
+pub const STATUS_ANSI_QUOTES: u16 = 1 << 15;

@@ -70,6 +70,11 @@ impl Frames {
         Frames { algorithm, sequence_id: 0 }
     }
 
+    /// Of the next frame that is sent.
+    pub fn sequence_id(&self) -> u8 {
+        self.sequence_id
+    }
+
     /// Takes whole frames off the front of `input` and appends their content to `plain`, until that is a lot; what is left
     /// stays. `true`: it was a lot, and there may be more.
     ///

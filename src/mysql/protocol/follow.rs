@@ -129,6 +129,9 @@ pub struct Follower {
     /// Status flags for EOF packets put in between.
     eof_status: u16,
     keep_first_row: bool,
+    /// Stop behind each result that another one follows.
+    pauses: bool,
+    paused: bool,
     outcome: Outcome,
 }
 
@@ -154,6 +157,8 @@ impl Follower {
             client_statement_id: 0,
             eof_status: status & !(STATUS_MORE_RESULTS | STATUS_CURSOR_EXISTS),
             keep_first_row: false,
+            pauses: false,
+            paused: false,
             outcome: Outcome::default(),
         }
     }
@@ -178,6 +183,24 @@ impl Follower {
         self
     }
 
+    /// Stops behind each result that another one follows, see [`Follower::resume`].
+    pub fn pausing(mut self, pauses: bool) -> Follower {
+        self.pauses = pauses;
+        self
+    }
+
+    /// Whether it has stopped between two results.
+    pub fn is_paused(&self) -> bool {
+        self.paused
+    }
+
+    /// Goes on with the next result, whose first packet gets this sequence id.
+    pub fn resume(&mut self, sequence_id: u8) {
+        self.paused = false;
+        self.shift = self.shift.wrapping_add(sequence_id.wrapping_sub(self.next_sequence_id));
+        self.next_sequence_id = sequence_id;
+    }
+
     /// Whether the response is complete.
     pub fn is_done(&self) -> bool {
         self.state == State::Done
@@ -194,15 +217,16 @@ impl Follower {
     }
 
     /// Sequence id of an ERR packet that can end the response right here; `None` where the client would not
-    /// understand one.
-    pub fn error_sequence_id(&self) -> Option<u8> {
-        let between = self.body == Body::Head && self.packet.is_empty() && !self.continued;
-        (between
-            && matches!(
-                self.state,
-                State::First | State::RowsStart | State::Rows | State::Single | State::PrepareFirst
-            ))
-        .then_some(self.next_sequence_id)
+    /// understand one. What must stand in front of it is appended to `out`.
+    pub fn error_sequence_id(&mut self, out: &mut Vec<u8>) -> Option<u8> {
+        // Nothing of the packet under way has been passed on.
+        let between = matches!(self.body, Body::Head | Body::Collect(_)) && !self.continued;
+        match self.state {
+            State::RowsStart if between => self.put_middle_eof(out),
+            State::First | State::Rows | State::Single | State::PrepareFirst if between => {}
+            _ => return None,
+        }
+        Some(self.next_sequence_id)
     }
 
     /// Takes bytes from the server, appends bytes for the client to `out`, returns how many were used: all of them,
@@ -212,7 +236,7 @@ impl Follower {
     /// connection must be closed.
     pub fn feed(&mut self, input: &[u8], out: &mut Vec<u8>) -> Result<usize, ProtocolError> {
         let mut used = 0;
-        while used < input.len() && self.state != State::Done {
+        while used < input.len() && self.state != State::Done && !self.paused {
             let rest = &input[used..];
             used += match self.body {
                 Body::Head => self.head(rest, out)?,
@@ -398,6 +422,9 @@ impl Follower {
         let error = ErrPacket::decode(packet)?;
         self.outcome.error = Some(error.code);
         self.outcome.message = error.message.to_vec();
+        if self.state == State::RowsStart {
+            self.put_middle_eof(out);
+        }
         self.copy(packet, out);
         self.state = State::Done;
         Ok(())
@@ -413,7 +440,9 @@ impl Follower {
             outcome.insert_id = ok.insert_id;
         }
         outcome.changes.extend_from_slice(ok.changes);
-        self.state = if ok.status & STATUS_MORE_RESULTS != 0 { State::First } else { State::Done };
+        let more = ok.status & STATUS_MORE_RESULTS != 0;
+        self.paused = more && self.pauses;
+        self.state = if more { State::First } else { State::Done };
     }
 
     fn on_first(&mut self, packet: &[u8], out: &mut Vec<u8>) -> Result<(), ProtocolError> {
@@ -585,6 +614,25 @@ mod tests {
     }
 
     #[test]
+    fn results_may_be_numbered_anew() {
+        let mut input = result(true, &[b"\x01a\x01b"], &mut 1, STATUS_MORE_RESULTS);
+        let mut sequence_id = 6;
+        let second = result(true, &[], &mut sequence_id, 0);
+        input.extend_from_slice(&second);
+        let mut follower = Follower::new(Expect::Results, true, 0).pausing(true);
+        let (mut out, mut used) = (Vec::new(), 0);
+        while !follower.is_paused() {
+            used += follower.feed(&input[used..used + 1], &mut out).unwrap();
+        }
+        assert_eq!((out.len(), used), (input.len() - second.len(), input.len() - second.len()));
+        assert_eq!(follower.feed(&input[used..], &mut out), Ok(0), "it waits");
+        follower.resume(2);
+        assert_eq!(follower.feed(&input[used..], &mut out), Ok(second.len()));
+        assert!(follower.is_done());
+        assert_eq!(out[used..], result(true, &[], &mut 2, 0));
+    }
+
+    #[test]
     fn errors_end_a_response_at_any_place() {
         let error = ErrPacket { code: 1317, sql_state: b"70100", message: b"interrupted" };
         let mut first = Vec::new();
@@ -592,16 +640,35 @@ mod tests {
         for kind in [Expect::Results, Expect::Prepare, Expect::Rows, Expect::FieldList, Expect::Single] {
             assert_eq!(check(kind, false, &first, &first).error, Some(1317));
         }
-        let cut = |deprecate_eof: bool| {
-            let mut bytes = result(deprecate_eof, &[b"\x01a\x01b"], &mut 1, 0);
+        let cut = |deprecate_eof: bool, rows: &[&[u8]]| {
+            let mut bytes = result(deprecate_eof, rows, &mut 1, 0);
             let end = bytes.len() - if deprecate_eof { 11 } else { 9 };
             let sequence_id = bytes[end + 3];
             bytes.truncate(end);
             error.encode(&mut bytes, sequence_id);
             bytes
         };
-        let outcome = check(Expect::Results, false, &cut(true), &cut(false));
-        assert_eq!((outcome.error, outcome.status), (Some(1317), None));
+        for rows in [&[&b"\x01a\x01b"[..]][..], &[]] {
+            let outcome = check(Expect::Results, false, &cut(true, rows), &cut(false, rows));
+            assert_eq!((outcome.error, outcome.status), (Some(1317), None));
+        }
+    }
+
+    #[test]
+    fn an_error_of_ours_ends_a_response_between_packets() {
+        let input = result(true, &[b"\x01a\x01b"], &mut 1, 0);
+        for deprecate_eof in [true, false] {
+            let expect = result(deprecate_eof, &[b"\x01a\x01b"], &mut 1, 0);
+            for cut in 0..input.len() {
+                let (mut follower, mut out) =
+                    (Follower::new(Expect::Results, deprecate_eof, STATUS_AUTOCOMMIT), Vec::new());
+                follower.feed(&input[..cut], &mut out).unwrap();
+                let Some(sequence_id) = follower.error_sequence_id(&mut out) else { continue };
+                // What was passed on are whole packets, as if the answer went on.
+                assert_eq!(out, expect[..out.len()], "cut at {cut}");
+                assert_eq!(expect[out.len() + 3], sequence_id, "cut at {cut}");
+            }
+        }
     }
 
     #[test]

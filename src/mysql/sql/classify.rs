@@ -82,10 +82,12 @@ pub enum Access {
 pub mod diagnostics {
     /// SHOW WARNINGS and its like.
     pub const WARNINGS: u8 = 1;
-    /// FOUND_ROWS(), ROW_COUNT().
+    /// ROW_COUNT().
     pub const ROWS: u8 = 2;
     /// LAST_INSERT_ID(), @@identity.
     pub const INSERT_ID: u8 = 4;
+    /// FOUND_ROWS(), which only queries change.
+    pub const FOUND: u8 = 8;
 }
 
 /// Everything the session needs to know about a statement.
@@ -105,11 +107,22 @@ pub struct Class {
     pub tables: bool,
     /// BEGIN, START TRANSACTION.
     pub begins: Option<Access>,
+    /// FOUND_ROWS() counts its rows, when it has any.
+    pub finds: bool,
 }
 
 impl Class {
     const fn of(kind: Kind) -> Class {
-        Class { kind, pin: None, diagnostics: 0, calc_found_rows: false, collate: false, tables: false, begins: None }
+        Class {
+            kind,
+            pin: None,
+            diagnostics: 0,
+            calc_found_rows: false,
+            collate: false,
+            tables: false,
+            begins: None,
+            finds: false,
+        }
     }
 
     /// The class of what cannot be looked at.
@@ -387,8 +400,9 @@ impl<'a> Scan<'a> {
         self.class.kind = kind;
         self.class.pin = pin;
         self.class.tables = !matches!(form, Select | Set | Fixed) || is(word, "TABLE");
+        self.class.finds = is_any(word, &["SELECT", "WITH"]);
         if kind == Kind::Diagnostics {
-            self.class.diagnostics = diagnostics::WARNINGS;
+            self.class.diagnostics = diagnostics::WARNINGS | diagnostics::ROWS; // GET DIAGNOSTICS
         }
         if is(word, "BEGIN") {
             self.class.begins = Some(Access::Unsaid);
@@ -590,7 +604,8 @@ impl<'a> Scan<'a> {
         match name {
             Name::None | Name::Cte => {}
             Name::Word(word) if is(word, "LAST_INSERT_ID") => self.on_diagnostics(diagnostics::INSERT_ID),
-            Name::Word(word) if is_any(word, &["FOUND_ROWS", "ROW_COUNT"]) => self.on_diagnostics(diagnostics::ROWS),
+            Name::Word(word) if is(word, "ROW_COUNT") => self.on_diagnostics(diagnostics::ROWS),
+            Name::Word(word) if is(word, "FOUND_ROWS") => self.on_diagnostics(diagnostics::FOUND),
             _ if !matters => {}
             Name::Word(word) if self.form == Form::Show && is(word, "COUNT") => {}
             Name::Word(word) => match call(word, spaced, self.ignore_space) {

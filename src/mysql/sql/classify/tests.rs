@@ -301,13 +301,15 @@ fn what_trackers_do_not_report_pins() {
 
 #[test]
 fn questions_about_the_statement_before() {
-    use super::diagnostics::{INSERT_ID, ROWS, WARNINGS};
+    use super::diagnostics::{FOUND, INSERT_ID, ROWS, WARNINGS};
     for (sql, bits) in [
         ("SHOW WARNINGS", WARNINGS),
         ("SHOW COUNT(*) WARNINGS", WARNINGS),
         ("SHOW ERRORS LIMIT 1", WARNINGS),
         ("SELECT @@warning_count", WARNINGS),
-        ("SELECT FOUND_ROWS()", ROWS),
+        ("SELECT FOUND_ROWS()", FOUND),
+        ("SELECT FOUND_ROWS(), ROW_COUNT()", FOUND | ROWS),
+        ("GET DIAGNOSTICS n = NUMBER", WARNINGS | ROWS),
         ("SELECT ROW_COUNT()", ROWS),
         ("SELECT LAST_INSERT_ID() AS id;", INSERT_ID),
         ("SELECT last_insert_id()", INSERT_ID),

@@ -1,0 +1,45 @@
+-- The work of tests/splitter_drivers.rs with MariaDB's own client.
+DROP TABLE IF EXISTS people;
+CREATE TABLE people (id INT AUTO_INCREMENT PRIMARY KEY, name VARCHAR(50) UNIQUE, born DATE, seen DATETIME(6),
+    amount DECIMAL(20,6), data LONGBLOB, note TEXT, big BIGINT UNSIGNED, ratio DOUBLE) CHARACTER SET utf8mb4;
+INSERT INTO people (name, born, seen, amount, data, big, ratio)
+    VALUES ('Zoë 💡', '2001-02-03', '2024-02-29 23:59:59.123456', 12345678901234.123456, X'00FF80', 18446744073709551615, 0.1);
+INSERT INTO people (name, note) VALUES ('日本''"\\', ''), ('null', NULL);
+SELECT LAST_INSERT_ID(), ROW_COUNT();
+SELECT id, name, born, seen, amount, HEX(data), note, big, ratio FROM people ORDER BY id;
+BEGIN;
+INSERT INTO people (name) VALUES ('rolled back');
+SAVEPOINT s;
+DELETE FROM people;
+ROLLBACK TO s;
+SELECT COUNT(*) FROM people;
+ROLLBACK;
+SELECT COUNT(*) FROM people;
+START TRANSACTION READ ONLY;
+SELECT name FROM people ORDER BY id;
+INSERT INTO people (name) VALUES ('refused');
+COMMIT;
+INSERT INTO people (name) VALUES ('null');
+SELECT * FROM nowhere;
+SELEKT 1;
+SELECT CAST('1x' AS INT);
+SHOW WARNINGS;
+SELECT SQL_CALC_FOUND_ROWS id FROM people LIMIT 1;
+SELECT FOUND_ROWS();
+SET @a = 5;
+SELECT @a, @a + 1;
+PREPARE p FROM 'SELECT name FROM people WHERE id = ?';
+SET @id = 1;
+EXECUTE p USING @id;
+DEALLOCATE PREPARE p;
+CALL two_results(2);
+CALL fails();
+CREATE TEMPORARY TABLE people (id INT);
+SELECT COUNT(*) FROM people;
+DROP TEMPORARY TABLE people;
+SELECT COUNT(*) FROM people;
+SET sql_mode = 'ANSI_QUOTES';
+SELECT "name" FROM people ORDER BY id;
+USE e;
+SELECT DATABASE();
+SELECT REPEAT('long ', 200000);
