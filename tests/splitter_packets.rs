@@ -95,6 +95,8 @@ fn answers_of_servers_may_come_byte_by_byte() {
                 Wire::connect(scene.address, &log_on())
                     .is_ok_and(|mut wire| wire.query(sql).is_ok_and(|answer| answer[0].code().is_none()))
             };
+            // The monitor's connections were cut, too; it notices when it looks.
+            std::thread::sleep(Duration::from_millis(400));
             eventually("the primary is seen again", || answers("SELECT id FROM t LIMIT 1 FOR UPDATE"));
             for n in 0..3 {
                 let found = session(&mut Wire::connect(scene.address, &log_on()).expect("a login"));

@@ -28,7 +28,7 @@ impl Client {
                 self.statement(wire, class, Work::Plain).await
             }
             command::INIT_DB => {
-                let class = Class { kind: Kind::Use, pin: None, ..Class::UNKNOWN };
+                let class = Class { kind: Kind::Use, pin: None, tables: false, ..Class::UNKNOWN };
                 self.statement(wire, class, Work::Plain).await
             }
             command::STMT_PREPARE => self.prepare_command(wire).await,
