@@ -1,4 +1,4 @@
-//! Cost of deciding where a statement goes, and of following a result by its packets.
+//! Cost of deciding where a statement goes, of its normal form, and of following a result by its packets.
 
 use std::hint::black_box;
 
@@ -6,6 +6,7 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use one_server::mysql::protocol::follow::{Expect, Follower};
 use one_server::mysql::protocol::packet::put_packet;
 use one_server::mysql::protocol::response::OkPacket;
+use one_server::mysql::sql::digest::Digester;
 use one_server::mysql::sql::{Cache, Mode, classify};
 
 const POINT_SELECT: &str = "SELECT c FROM sbtest1 WHERE id=4711";
@@ -20,8 +21,22 @@ fn statements(c: &mut Criterion) {
         group.throughput(Throughput::Bytes(sql.len() as u64));
         group.bench_function(name, |b| b.iter(|| classify(black_box(sql.as_bytes()), Mode::default())));
     }
-    let mut cache = Cache::new(1);
-    group.bench_function("join, cached", |b| b.iter(|| cache.classify(black_box(JOIN.as_bytes()), Mode::default())));
+    let mut cache = Cache::new(1, true);
+    let mut look = |sql: &str| cache.look(black_box(sql.as_bytes()), Mode::default(), |_| 0);
+    group.bench_function("join, cached", |b| b.iter(|| look(JOIN)));
+    group.finish();
+}
+
+/// The normal form of a statement whose text is a new one.
+fn digests(c: &mut Criterion) {
+    let mut group = c.benchmark_group("digest");
+    let mut digester = Digester::default();
+    for (name, sql) in [("point select", POINT_SELECT), ("join", JOIN), ("insert", INSERT)] {
+        group.throughput(Throughput::Bytes(sql.len() as u64));
+        group.bench_function(name, |b| {
+            b.iter(|| digester.digest(black_box(sql.as_bytes()), Mode::default()).len());
+        });
+    }
     group.finish();
 }
 
@@ -59,5 +74,5 @@ fn results(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, statements, results);
+criterion_group!(benches, statements, digests, results);
 criterion_main!(benches);

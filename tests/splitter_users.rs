@@ -5,45 +5,18 @@ mod support;
 #[path = "support/mariadb.rs"]
 #[allow(dead_code, reason = "other tests stop servers")]
 mod mariadb;
+#[path = "support/mysql_clients.rs"]
+#[allow(dead_code, reason = "other tests start servers of their own")]
+mod mysql_clients;
 
 use std::net::SocketAddr;
 
 use mariadb::{Cluster, PASSWORD, USER};
+use mysql_async::ChangeUserOpts;
 use mysql_async::prelude::Queryable;
-use mysql_async::{ChangeUserOpts, Conn, Error, OptsBuilder};
+use mysql_clients::{block_on, code, log_on, one};
 use support::ports;
 use support::*;
-
-fn block_on<T>(future: impl Future<Output = T>) -> T {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    let limited = async { tokio::time::timeout(PATIENCE * 3, future).await.expect("in time") };
-    runtime.block_on(limited)
-}
-
-fn options(address: SocketAddr, user: &str, password: &str, schema: Option<&str>) -> OptsBuilder {
-    OptsBuilder::default()
-        .ip_or_hostname(address.ip().to_string())
-        .tcp_port(address.port())
-        .user(Some(user))
-        .pass(Some(password))
-        .db_name(schema)
-        .prefer_socket(false)
-}
-
-async fn log_on(address: SocketAddr, user: &str, password: &str, schema: Option<&str>) -> Result<Conn, Error> {
-    Conn::new(options(address, user, password, schema)).await
-}
-
-fn code<T: std::fmt::Debug>(result: Result<T, Error>) -> u16 {
-    match result {
-        Err(Error::Server(error)) => error.code,
-        other => panic!("not an error of the server: {other:?}"),
-    }
-}
-
-async fn one(conn: &mut Conn, sql: &str) -> String {
-    conn.query_first::<String, _>(sql).await.unwrap_or_else(|error| panic!("{sql}: {error}")).expect("a row")
-}
 
 struct Scene {
     _cluster: Cluster,

@@ -266,12 +266,52 @@ pub enum CtlSub {
         #[arg(value_enum)]
         what: CtlUpstream,
     },
+    /// Look at a MySQL splitter
+    Mysql {
+        /// What is wanted
+        #[command(subcommand)]
+        what: CtlMysql,
+    },
     /// End the process
     Shutdown {
         /// Finish requests under way first
         #[arg(long)]
         drain: bool,
     },
+}
+
+/// What is wanted of a MySQL splitter.
+#[derive(Clone, Debug, Subcommand)]
+pub enum CtlMysql {
+    /// Show what was asked of its servers, by normal form: literals are `?` there
+    Digests {
+        /// The splitter
+        #[arg(value_name = "NAME")]
+        name: String,
+        /// What comes first
+        #[arg(long, value_enum, default_value = "time")]
+        sort: DigestSort,
+        /// Rows at most
+        #[arg(long, default_value_t = 20)]
+        limit: usize,
+    },
+    /// Count its statements anew
+    ResetDigests {
+        /// The splitter
+        #[arg(value_name = "NAME")]
+        name: String,
+    },
+}
+
+/// What comes first of the statements of a splitter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum DigestSort {
+    /// What took the most time in all
+    Time,
+    /// What came most often
+    Count,
+    /// What failed most often
+    Errors,
 }
 
 /// What an upstream is told.

@@ -9,7 +9,8 @@ use std::time::Duration;
 use serde::de::DeserializeOwned;
 
 use super::Failure;
-use super::args::{CtlArgs, CtlServer, CtlSub, CtlUpstream};
+use super::args::{CtlArgs, CtlMysql, CtlServer, CtlSub, CtlUpstream};
+use super::ctl_mysql;
 use crate::control::ctl::show::{ServerView, View};
 use crate::control::ctl::{
     Answer, Changed, Ends, FailedBack, Limited, Populated, Reloaded, Request, Set, State, Upgraded, Weighed,
@@ -54,6 +55,10 @@ pub fn run(args: &CtlArgs) -> Result<String, Failure> {
                 format!("{upstream} is back at tier {tier}, was at tier {was}\n")
             }
         }),
+        CtlSub::Mysql { what: CtlMysql::Digests { .. } } => understood(result).map(|view| ctl_mysql::digests(&view)),
+        CtlSub::Mysql { what: CtlMysql::ResetDigests { .. } } => {
+            understood(result).map(|forgotten| ctl_mysql::forgotten(&forgotten))
+        }
         CtlSub::Upgrade => understood(result).map(|Upgraded { pid, was }| {
             format!("process {pid} serves; process {was} accepts no more, finishes what it has and ends\n")
         }),
@@ -96,6 +101,7 @@ fn request(command: &CtlSub, json: bool) -> Result<Request, Failure> {
         }
         CtlSub::Remove { server } => Request::RemoveServer { server: server.clone() },
         CtlSub::Upstream { upstream, what: CtlUpstream::FailBack } => Request::FailBack { upstream: upstream.clone() },
+        CtlSub::Mysql { what } => ctl_mysql::request(what),
         CtlSub::Shutdown { drain } => Request::Shutdown { drain: *drain },
     })
 }
@@ -186,7 +192,7 @@ fn reload(reloaded: &Reloaded) -> String {
     text
 }
 
-fn line(out: &mut String, text: impl std::fmt::Display) {
+pub(super) fn line(out: &mut String, text: impl std::fmt::Display) {
     // Writing to a String cannot fail.
     let _ = writeln!(out, "{text}");
 }
@@ -281,7 +287,7 @@ fn server(server: &ServerView) -> Vec<String> {
 }
 
 /// Rows under a title, in columns.
-fn table(out: &mut String, title: &str, rows: impl Iterator<Item = Vec<String>>) {
+pub(super) fn table(out: &mut String, title: &str, rows: impl Iterator<Item = Vec<String>>) {
     let rows: Vec<Vec<String>> = rows.collect();
     if rows.is_empty() {
         return;
@@ -311,7 +317,7 @@ fn spell(seconds: f64) -> String {
     }
 }
 
-fn moment(unix_ms: u64) -> String {
+pub(super) fn moment(unix_ms: u64) -> String {
     let moment = i64::try_from(unix_ms).ok().and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
     let zoned = moment.map(|moment| moment.to_zoned(jiff::tz::TimeZone::system()));
     zoned.map_or_else(String::new, |zoned| zoned.strftime("%Y-%m-%d %H:%M:%S %Z").to_string())

@@ -111,6 +111,7 @@ Examples:
   one-server ctl server api/10.0.0.7:8080 drain
   one-server ctl server api/10.0.0.7:8080 weight 5
   one-server ctl upstream api fail-back
+  one-server ctl mysql digests shop --sort errors --limit 10
   one-server ctl upgrade
   one-server ctl shutdown --drain
 

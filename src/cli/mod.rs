@@ -3,6 +3,7 @@
 mod args;
 pub mod cert;
 pub mod ctl;
+mod ctl_mysql;
 pub mod demo;
 mod flags;
 mod help;

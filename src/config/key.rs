@@ -90,6 +90,10 @@ pub enum Table {
     Replica,
     /// One entry of `users` of a splitter
     MysqlUser,
+    /// `slow_log = { … }` of a splitter
+    MysqlSlowLog,
+    /// One entry of `rules` of a splitter
+    MysqlRule,
     /// `[admin]`
     Admin,
     /// `[log]`
@@ -140,6 +144,8 @@ impl Table {
         Table::Mysql,
         Table::Replica,
         Table::MysqlUser,
+        Table::MysqlSlowLog,
+        Table::MysqlRule,
         Table::Admin,
         Table::Log,
     ];
@@ -216,6 +222,8 @@ impl Table {
             Table::Mysql => "[mysql.NAME]",
             Table::Replica => "replicas = [{ … }]",
             Table::MysqlUser => "users = [{ … }]",
+            Table::MysqlSlowLog => "slow_log = { … }",
+            Table::MysqlRule => "rules = [{ … }]",
             Table::Admin => "[admin]",
             Table::Log => "[log]",
         }
@@ -378,6 +386,16 @@ impl Table {
             Table::MysqlUser => {
                 "A further account of a splitter, besides `user`, which is also the one that servers are looked after with. It must \
                  exist on the servers, with the same password."
+            }
+            Table::MysqlSlowLog => {
+                "A line of JSON for each statement of a splitter's clients that takes long, written and opened again as access logs \
+                 are. `slow_log = \"/var/log/one-server/slow.log\"` is short for `slow_log = { file = \"…\" }`."
+            }
+            Table::MysqlRule => {
+                "What becomes of some statements of a splitter. All conditions of a rule must hold, the first rule that does decides. \
+                 Rules see a statement's normal form, as `one-server ctl mysql digests` shows it: literals are `?` there, lists `(...)`, \
+                 words of the language in capitals, and it ends after 1 KiB. They are no grants: what must not happen is for the \
+                 servers to forbid."
             }
             Table::Admin => "The admin listener: live page, status, metrics. It is off without this table.",
             Table::Log => "The access log. The server's own messages go to standard error.",

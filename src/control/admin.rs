@@ -1,4 +1,4 @@
-//! The admin listener: metrics, status, traces and probes over HTTP, on the control thread.
+//! The admin listener: metrics, status, traces, statements and probes over HTTP, on the control thread.
 //!
 //! It only reads. Everything is bounded: connections, their silence, the size of every answer (by the config and by
 //! constants here). There is no authentication, so it belongs on a loopback or management address. Deliberately
@@ -19,6 +19,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use super::Shared;
+use super::ctl::digests::{DigestsView, Sort};
 use super::exposition;
 use super::prometheus::{self, Scope};
 use super::shared::Phase;
@@ -33,6 +34,10 @@ const SILENCE_MAX: Duration = Duration::from_secs(75);
 const SAMPLE_EVERY: Duration = Duration::from_secs(1);
 /// Traces in one answer.
 const TRACES_MAX: usize = 500;
+/// Statements in one answer, unless it is asked for more.
+const DIGESTS_DEFAULT: usize = 100;
+/// The same, however many are asked for.
+const DIGESTS_MAX: usize = 5000;
 /// How long answers under way may take once shutdown has begun.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(1);
 
@@ -99,6 +104,7 @@ fn router(admin: Arc<Admin>) -> Router {
         .route("/metrics", get(metrics))
         .route("/status", get(status_page))
         .route("/trace", get(trace))
+        .route("/digests", get(digests))
         .route("/livez", get(livez))
         .route("/readyz", get(readyz))
         .with_state(admin)
@@ -124,15 +130,17 @@ const INDEX: &str = concat!(
     env!("CARGO_PKG_VERSION"),
     "</h1>\n<ul>\n",
     "<li><a href=\"/metrics\">/metrics</a> Prometheus text; <code>?scope=own</code>, <code>nginx</code>, ",
-    "<code>haproxy</code> (comma-separated) for a part\n",
+    "<code>haproxy</code>, <code>proxysql</code> (comma-separated) for a part\n",
     "<li><a href=\"/status\">/status</a> everything at a glance, JSON\n",
     "<li><a href=\"/trace\">/trace</a> the last requests, JSON; <code>?after=ID</code> for the ones since\n",
+    "<li><a href=\"/digests\">/digests</a> what was asked of MySQL servers, JSON; <code>?splitter=NAME&amp;sort=time</code>, ",
+    "<code>count</code> or <code>errors</code>, <code>&amp;limit=N</code>\n",
     "<li><a href=\"/livez\">/livez</a> 200 while the control thread runs\n",
     "<li><a href=\"/readyz\">/readyz</a> 200 while serving, 503 while starting or draining\n",
     "</ul>\n",
 );
 
-/// `?scope=own,nginx,haproxy`; all without it. HAProxy's exporter has the same idea under the same name.
+/// `?scope=own,nginx,haproxy,proxysql`; all without it. HAProxy's exporter has the same idea under the same name.
 async fn metrics(State(admin): State<Arc<Admin>>, RawQuery(query): RawQuery) -> Response {
     match scopes(query.as_deref().unwrap_or_default()) {
         Ok(scopes) => {
@@ -149,7 +157,7 @@ fn scopes(query: &str) -> Result<Vec<Scope>, &'static str> {
     let mut scopes = Vec::new();
     for name in values.flat_map(|value| value.split(',')) {
         let known = Scope::ALL.into_iter().find(|scope| scope.name() == name);
-        let scope = known.ok_or("unknown scope: write own, nginx, haproxy, or several with commas\n")?;
+        let scope = known.ok_or("unknown scope: write own, nginx, haproxy, proxysql, or several with commas\n")?;
         if !scopes.contains(&scope) {
             scopes.push(scope);
         }
@@ -182,6 +190,26 @@ async fn trace(State(admin): State<Arc<Admin>>, Query(After { after }): Query<Af
     let after = if after > ring.last_id() { 0 } else { after };
     let body = serde_json::json!({ "last": ring.last_id(), "events": ring.after(after, TRACES_MAX) });
     ([(header::CACHE_CONTROL, "no-store")], Json(body)).into_response()
+}
+
+#[derive(serde::Deserialize)]
+struct WhichDigests {
+    splitter: Option<String>,
+    #[serde(default)]
+    sort: Sort,
+    limit: Option<usize>,
+}
+
+/// The statements of a splitter by normal form, a bounded number; of the first splitter, if none is named.
+async fn digests(State(admin): State<Arc<Admin>>, Query(which): Query<WhichDigests>) -> Response {
+    let shared = admin.shared();
+    let first = || shared.config.splitters.first().map(|splitter| splitter.name.clone());
+    let name = which.splitter.or_else(first).unwrap_or_default();
+    let limit = which.limit.unwrap_or(DIGESTS_DEFAULT).min(DIGESTS_MAX);
+    match DigestsView::new(&shared, &name, which.sort, Some(limit)) {
+        Ok(view) => ([(header::CACHE_CONTROL, "no-store")], Json(view)).into_response(),
+        Err(reason) => text(StatusCode::NOT_FOUND, reason + "\n"),
+    }
 }
 
 async fn livez() -> Response {
@@ -344,7 +372,7 @@ mod tests {
             assert_eq!(ask(address, "GET /nothing").await.unwrap().0, 404);
             let (status, _, page) = ask(address, "GET /").await.unwrap();
             assert_eq!(status, 200);
-            for path in ["/metrics", "/status", "/trace", "/livez", "/readyz"] {
+            for path in ["/metrics", "/status", "/trace", "/digests", "/livez", "/readyz"] {
                 assert!(page.contains(&format!("href=\"{path}\"")));
             }
         });

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | [`shared`] | what the threads of the process show each other: counters, server states, phase |
 //! | [`server_state`] | the part of it about one server: up, down, ejected, and why |
-//! | [`admin`] | the admin listener: `/metrics`, `/status`, `/trace`, `/livez`, `/readyz` |
+//! | [`admin`] | the admin listener: `/metrics`, `/status`, `/trace`, `/digests`, `/livez`, `/readyz` |
 //! | [`ctl`] | the control socket: what `one-server ctl` sees and changes |
 //! | [`checks`] | health of upstream servers: active checks, outliers of live traffic |
 //! | [`names`] | what names of servers lead to, asked for again and again |

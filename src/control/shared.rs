@@ -7,7 +7,7 @@
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime};
 
 use crossbeam::queue::ArrayQueue;
 
@@ -21,6 +21,7 @@ pub use crate::proxy::check::CheckStatus;
 use crate::proxy::exchange::Exchange;
 use crate::proxy::gate::Gate;
 use crate::runtime::detached::Detached;
+pub(crate) use crate::util::moment::unix_ms;
 
 /// Events kept between two looks of the control thread; the oldest goes when more happen.
 const EVENTS_PENDING_MAX: usize = 256;
@@ -421,11 +422,6 @@ impl Phase {
             Phase::Stopping => "stopping",
         }
     }
-}
-
-/// Milliseconds of the Unix epoch; 0 for times before it.
-pub(crate) fn unix_ms(time: SystemTime) -> u64 {
-    time.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64
 }
 
 /// What the process turned out to be when it had started.

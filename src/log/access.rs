@@ -119,7 +119,7 @@ impl AccessLog {
     /// written, which [`super::Writer::open_new`] sees to.
     pub fn new(config: &Config, outbox: &Rc<Outbox>) -> Option<AccessLog> {
         let (targets, mut routes) = plan(config);
-        if targets.is_empty() {
+        if routes.default.is_none() && routes.sites.iter().all(Option::is_none) {
             return None;
         }
         let places: Vec<Option<usize>> = targets.iter().map(|target| outbox.place_of(target)).collect();
@@ -183,6 +183,11 @@ impl Outbox {
         outbox
     }
 
+    /// What lines say of this machine.
+    pub(super) fn host(&self) -> &Host {
+        &self.host
+    }
+
     /// Adds the way to further targets.
     pub fn add(&self, new: NewLanes) {
         let mut lanes = self.lanes.borrow_mut();
@@ -192,11 +197,12 @@ impl Outbox {
         }
     }
 
-    fn place_of(&self, target: &LogTarget) -> Option<usize> {
+    pub(super) fn place_of(&self, target: &LogTarget) -> Option<usize> {
         self.lanes.borrow().iter().position(|lane| lane.target == *target)
     }
 
-    fn record(&self, target: usize, write: impl FnOnce(&mut Vec<u8>)) {
+    /// Has a line written into the buffer for `target`, or drops and counts it.
+    pub(super) fn record(&self, target: usize, write: impl FnOnce(&mut Vec<u8>)) {
         let lane = &mut self.lanes.borrow_mut()[target];
         let is_full = lane.buffers.current.len() + LINE_BYTES > BUFFER_BYTES;
         if is_full && !self.hand_over(lane) {

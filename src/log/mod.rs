@@ -6,7 +6,8 @@
 //!                   ^--------- empty buffers, by the same lanes ---------+
 //! ```
 //!
-//! A site may have a file of its own; then each worker has buffers and a lane for each file.
+//! A site may have a file of its own; then each worker has buffers and a lane for each file. Slow logs of splitters (`slow`)
+//! go the same way.
 //!
 //! The form of a line is compiled once, by `template`, and filled in by `format` ([`Entry`] says with what); `escape`
 //! sees to it that nothing from outside leaves its place in the line. `output` keeps lines whole when writing fails.
@@ -28,6 +29,7 @@ mod lookup;
 mod names;
 mod output;
 pub mod own;
+mod slow;
 mod stamp;
 mod template;
 mod variable;
@@ -39,5 +41,6 @@ pub use entry::{
     TlsFacts,
 };
 pub use own::{InitError, flush, init, never_block};
+pub use slow::{SlowEntry, SlowLog};
 pub use template::{Escape, Mistake, Template, Wrong};
 pub use writer::{LogError, Writer};

@@ -186,7 +186,7 @@ fn open(targets: &[LogTarget], first: usize, workers: usize) -> Result<(Vec<Targ
     Ok((outputs, lanes))
 }
 
-/// The distinct targets, and which requests go to which of them.
+/// The distinct targets, those of slow logs included, and which requests go to which of them.
 pub(super) fn plan(config: &Config) -> (Vec<LogTarget>, Routes) {
     let mut targets: Vec<LogTarget> = Vec::new();
     let mut index = |target: &LogTarget| {
@@ -203,6 +203,9 @@ pub(super) fn plan(config: &Config) -> (Vec<LogTarget>, Routes) {
         SiteLog::To(target) => Some(index(target)),
     };
     let sites = config.log.sites.iter().map(site).collect();
+    for slow in config.splitters.iter().filter_map(|splitter| splitter.slow_log.as_ref()) {
+        index(&slow.target);
+    }
     (targets, Routes { default, sites })
 }
 

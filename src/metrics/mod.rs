@@ -6,6 +6,7 @@
 
 mod app_worker;
 mod core;
+mod digests;
 mod exchange;
 mod limit;
 mod log;
@@ -16,6 +17,7 @@ pub mod worker;
 
 pub use self::app_worker::AppWorkerStats;
 pub use self::core::{Counter, Gauge, Histogram, HistogramSnapshot};
+pub use self::digests::{DigestBoard, DigestName, DigestRoute, DigestRow, Digests, Executed};
 pub use self::exchange::{ExchangeStats, Exchanged};
 pub use self::limit::{LimitOutcome, LimitStats};
 pub use self::log::{LogStats, LogWriterStats};

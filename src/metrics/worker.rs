@@ -1,10 +1,14 @@
 //! What one data worker counts. It is the only writer; the control thread adds the workers up.
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
-use super::{Counter, ExchangeStats, Exchanged, Gauge, Histogram, LimitStats, LogStats, Outcomes, UdpStats};
+use super::{
+    Counter, DigestBoard, ExchangeStats, Exchanged, Gauge, Histogram, LimitStats, LogStats, Outcomes, UdpStats,
+};
 use crate::config::{Config, Heirs, Succession};
 use crate::http::h2::{Flood, Summary};
+use crate::util::moment::unix_ms;
 
 /// All counters of one data worker, in the order of one compiled config.
 ///
@@ -465,6 +469,30 @@ pub struct SplitterStats {
     pub primary_duration: Histogram,
     /// The same on replicas.
     pub replica_duration: Histogram,
+    /// Statements of clients: queries, and executions of what was prepared.
+    pub questions: Counter,
+    /// Of these, longer than the threshold of the slow log.
+    pub slow: Counter,
+    /// Statements that servers answered with an error.
+    pub server_errors: Counter,
+    /// Statements that a rule refused.
+    pub rejected: Counter,
+    /// Statements whose text a rule changed.
+    pub rewritten: Counter,
+    /// Statements ended because a rule's time was up.
+    pub time_limits: Counter,
+    /// Statements that a rule or a comment sent to the primary.
+    pub chosen_primary: Counter,
+    /// The same, to a replica.
+    pub chosen_replica: Counter,
+    /// Bytes of commands of clients.
+    pub bytes_in: Counter,
+    /// Bytes sent to clients.
+    pub bytes_out: Counter,
+    /// Clients that have sent nothing for a moment: they hold no buffers.
+    pub idle_clients: Gauge,
+    /// Statements by their normal form.
+    pub digests: DigestBoard,
     /// Primary first, then the replicas in order.
     pub backends: Vec<BackendStats>,
 }
@@ -482,6 +510,18 @@ pub struct BackendStats {
     pub idle: Gauge,
     /// Statements sent.
     pub statements: Counter,
+    /// Bytes sent.
+    pub bytes_sent: Counter,
+    /// Bytes received.
+    pub bytes_received: Counter,
+    /// Clients that wait for a connection now.
+    pub waiting: Gauge,
+    /// Clients that got none in time, or were too many to wait.
+    pub wait_failures: Counter,
+    /// Connections closed in favour of another data worker.
+    pub yielded: Counter,
+    /// How long clients waited that had to.
+    pub wait: Histogram,
 }
 
 impl SplitterStats {
@@ -501,6 +541,18 @@ impl SplitterStats {
             causal_questions: Counter::default(),
             primary_duration: Histogram::default(),
             replica_duration: Histogram::default(),
+            questions: Counter::default(),
+            slow: Counter::default(),
+            server_errors: Counter::default(),
+            rejected: Counter::default(),
+            rewritten: Counter::default(),
+            time_limits: Counter::default(),
+            chosen_primary: Counter::default(),
+            chosen_replica: Counter::default(),
+            bytes_in: Counter::default(),
+            bytes_out: Counter::default(),
+            idle_clients: Gauge::default(),
+            digests: DigestBoard::new(splitter.digests_max, unix_ms(SystemTime::now())),
             backends: (0..=splitter.replicas.len()).map(|_| BackendStats::default()).collect(),
         }
     }

@@ -48,6 +48,7 @@ impl Accounts {
             schemas: Vec::new(),
             read_only: false,
             clients_max: None,
+            server_connections_max: None,
         };
         Accounts(std::iter::once(&own).chain(&splitter.users).map(|user| Account::new(user, splitter)).collect())
     }

@@ -204,10 +204,8 @@ impl Client {
                     format!("Can't connect to the primary {address}: {error}; the statement was not executed");
                 Err(Some(Reject(UNREACHABLE, b"HY000", message)))
             }
-            Err(LeaseError::Full) => {
-                let message = "all connections to the primary stayed in use for the whole pool_timeout".into();
-                Err(Some(Reject(1040, b"08004", message)))
-            }
+            // ER_CON_COUNT_ERROR, which servers have for the same.
+            Err(LeaseError::Full(why)) => Err(Some(Reject(1040, b"08004", why.text().into()))),
         }
     }
 

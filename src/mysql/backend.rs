@@ -195,6 +195,10 @@ pub struct Backend {
     pub generation: u32,
     /// The server is a MariaDB.
     pub is_mariadb: bool,
+    /// What the server calls it, for KILL.
+    pub thread_id: u32,
+    /// When it has been open for long enough.
+    pub expires: Option<Instant>,
     stream: Transport,
     input: Vec<u8>,
     start: usize,
@@ -237,6 +241,8 @@ impl Backend {
                 since: Instant::now(),
                 generation: 0,
                 is_mariadb: true,
+                thread_id: 0,
+                expires: None,
                 stream,
                 input: Vec::new(),
                 start: 0,
@@ -245,6 +251,7 @@ impl Backend {
             };
             let greeting = backend.log_on(target, schema).await?;
             backend.is_mariadb = greeting.is_mariadb();
+            backend.thread_id = greeting.connection_id;
             let mut out = Vec::with_capacity(256);
             put_query(&mut out, trackers(backend.is_mariadb));
             backend.run(out).await?;
@@ -381,6 +388,17 @@ impl Backend {
     /// Sends all of `bytes`; gives the buffer back.
     pub async fn send(&self, bytes: Vec<u8>) -> (io::Result<()>, Vec<u8>) {
         self.stream.write_all(bytes).await
+    }
+
+    /// Up to a tenth less than `time`, not the same for each connection, so that not all end at once.
+    pub fn spread(&self, time: Duration) -> Duration {
+        let fraction = self.id.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 48; // 16 bits
+        time - time.mul_f64(fraction as f64 / f64::from(10 << 16))
+    }
+
+    /// Whether it has been open for long enough.
+    pub fn is_expired(&self, now: Instant) -> bool {
+        self.expires.is_some_and(|expires| expires <= now)
     }
 
     /// Whether it can be lent: nothing is left over and the server has not closed it.

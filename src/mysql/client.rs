@@ -12,6 +12,7 @@ use super::account::Place;
 use super::backend::{BackendError, Carry, Key};
 use super::causal::Reading;
 use super::diagnostics::Witness;
+use super::insight::Watch;
 use super::lease::{Lease, LeaseError};
 use super::pool::Wish;
 use super::prepared::Statement;
@@ -72,6 +73,8 @@ pub struct Client {
     pub(super) sent_sequence_id: u8,
     /// For the client.
     pub(super) out: Vec<u8>,
+    /// What is counted of the statement under way.
+    pub(super) watch: Watch,
 }
 
 impl Drop for Client {
@@ -112,6 +115,7 @@ impl Client {
             to_server: Vec::new(),
             sent_sequence_id: 1,
             out: Vec::new(),
+            watch: Watch::new(None, 0),
         }
     }
 
@@ -137,7 +141,7 @@ impl Client {
                     prepared
                 }
                 Err(LeaseError::Server(error)) => Err(error),
-                Err(LeaseError::Full) => return Err((1040, "Too many connections to the servers".into())),
+                Err(LeaseError::Full(_)) => return Err((1040, "Too many connections to the servers".into())),
             };
             match result {
                 Ok(()) => return Ok(()),
@@ -151,30 +155,54 @@ impl Client {
     }
 
     /// Serves commands until the client leaves.
-    pub(super) async fn run(mut self, mut wire: Wire) {
+    ///
+    /// What this future holds is what an idle client costs: keep it small.
+    pub(super) async fn run(mut self: Box<Self>, wire: &mut Wire) {
+        // Boxed: an idle client does not carry the size of a busy one.
+        while Box::pin(self.serve(wire)).await.is_ok() {
+            (self.request, self.to_server, self.out) = (Vec::new(), Vec::new(), Vec::new());
+            let idle = &self.splitter.stats().idle_clients;
+            idle.inc();
+            let next = wire.wait_cold(&self).await;
+            idle.dec();
+            match next {
+                Next::Drain => drop(Box::pin(self.shut_down(wire)).await),
+                Next::Closed => {}
+                Next::Command(_) | Next::Idle => continue,
+            }
+            break;
+        }
+        self.release_held();
+        let _ = timeout(GOODBYE_TIMEOUT, Box::pin(wire.stream.say_goodbye())).await;
+    }
+
+    async fn shut_down(&mut self, wire: &Wire) -> Result<(), End> {
+        self.goodbye(wire, 0, 1053, "Server shutdown in progress").await
+    }
+
+    /// Serves commands until none has come for a moment.
+    async fn serve(&mut self, wire: &mut Wire) -> Result<(), End> {
         loop {
-            let more = match wire.next_command(&self).await {
+            match wire.next_command(self).await {
                 Ok(Next::Command(len)) => {
                     let mut request = std::mem::take(&mut self.request);
                     wire.take_command(len, &mut request);
                     self.request = request;
-                    let more = self.command(&mut wire).await;
+                    self.splitter.stats().bytes_in.add(self.request.len() as u64);
+                    self.command(wire).await?;
                     if self.request.capacity() > KEPT_BYTES_MAX {
                         self.request = Vec::new();
                     }
-                    more
                 }
-                Ok(Next::Drain) => self.goodbye(&wire, 0, 1053, "Server shutdown in progress").await,
-                Ok(Next::Closed) => Err(End),
-                Err(error @ ProtocolError::TooLarge(_)) => self.goodbye(&wire, 1, 1153, &error.to_string()).await,
-                Err(error) => self.goodbye(&wire, 1, 1156, &error.to_string()).await,
-            };
-            if more.is_err() {
-                break;
+                Ok(Next::Idle) => return Ok(()),
+                Ok(Next::Drain) => return self.shut_down(wire).await,
+                Ok(Next::Closed) => return Err(End),
+                Err(error @ ProtocolError::TooLarge(_)) => {
+                    return self.goodbye(wire, 1, 1153, &error.to_string()).await;
+                }
+                Err(error) => return self.goodbye(wire, 1, 1156, &error.to_string()).await,
             }
         }
-        self.release_held();
-        let _ = timeout(GOODBYE_TIMEOUT, wire.stream.say_goodbye()).await;
     }
 
     pub(super) async fn goodbye(&mut self, wire: &Wire, sequence_id: u8, code: u16, message: &str) -> Result<(), End> {
@@ -193,6 +221,7 @@ impl Client {
 
     pub(super) async fn flush(&mut self, wire: &Wire) -> Result<(), End> {
         let limit = self.splitter.config().client_timeout;
+        self.splitter.stats().bytes_out.add(self.out.len() as u64);
         wire.write(&mut self.out, limit).await?;
         if self.out.capacity() > KEPT_BYTES_MAX {
             self.out = Vec::new();

@@ -7,6 +7,7 @@ use super::protocol::command;
 use super::protocol::login::Login;
 use super::protocol::packet::{HEADER_BYTES, PAYLOAD_BYTES_MAX};
 use super::protocol::response::{OkPacket, put_eof};
+use super::rules::Verdict;
 use super::serve::NO_INSERT_ID;
 use super::session::Session;
 use super::sql::{Class, Kind, used_schema};
@@ -20,6 +21,7 @@ impl Client {
             return self.goodbye(wire, 1, 1835, "Malformed communication packet").await;
         };
         let local = Class { kind: Kind::Local, pin: None, ..Class::UNKNOWN };
+        self.watch.verdict = Verdict::default();
         match code {
             command::QUIT => Err(End),
             command::PING => self.reply_ok(wire).await,
@@ -92,12 +94,11 @@ impl Client {
     }
 
     /// The class of the SQL in the command under way.
-    pub(super) fn classify(&self) -> Class {
+    pub(super) fn classify(&mut self) -> Class {
         if self.request.len() >= PAYLOAD_BYTES_MAX {
             return Class::UNKNOWN;
         }
-        let sql = &self.request[HEADER_BYTES + 1..];
-        self.splitter.classes.borrow_mut().classify(sql, self.session.mode())
+        self.steer()
     }
 
     /// Back to the state after login; statements are gone, the database stays.
@@ -128,6 +129,7 @@ impl Client {
             Err(None) => return Err(End),
         }
         (self.key.collation, self.key.account) = (login.collation, self.account.account());
+        self.watch.rules = self.splitter.rules.of_client(self.key.account, self.watch.peer.map(|peer| peer.ip()));
         let token = self.session.token.clone();
         self.session = Session::new(schema, self.splitter.shared.mode(), login.collation, self.capabilities);
         self.session.token = token;

@@ -131,7 +131,7 @@ impl Client {
         };
         match self.borrow(0, true, insert_id, true).await {
             Ok(lease) => Ok(lease),
-            Err(LeaseError::Full) => {
+            Err(LeaseError::Full(_)) => {
                 Err(Some(Reject(1040, b"08004", "all connections to the primary are in use".into())))
             }
             Err(LeaseError::Server(error)) => {

@@ -5,8 +5,9 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use super::backend::{Backend, BackendError, Carry};
-use super::pool::{Offer, Wish};
+use super::pool::{Offer, Unserved, Wish};
 use super::serve::Splitter;
+use crate::metrics::BackendStats;
 use crate::runtime::time::timeout;
 
 /// See the module.
@@ -22,8 +23,8 @@ pub struct Lease {
 pub enum LeaseError {
     /// The server cannot be reached or refuses the login.
     Server(BackendError),
-    /// All connections stayed in use for the whole `pool_timeout`.
-    Full,
+    /// All connections stayed in use for the whole `pool_timeout`, or too many wait for one.
+    Full(Unserved),
 }
 
 impl Deref for Lease {
@@ -43,9 +44,19 @@ impl Drop for Lease {
     fn drop(&mut self) {
         self.splitter.replicas.on_end(self.place);
         if let Some(backend) = self.backend.take() {
-            self.splitter.pools[backend.server].closed();
+            self.splitter.pools[backend.server].closed(backend.key.account);
             self.splitter.count_connections(backend.server);
         }
+    }
+}
+
+/// Closes a connection that is in no pool any more; what its last session may still ask for is saved before.
+pub(super) fn retire(splitter: &Rc<Splitter>, backend: Box<Backend>) {
+    let mut old = Lease::of(splitter, backend);
+    if old.keeps_insert_id() {
+        crate::runtime::spawn(async move {
+            let _ = old.save().await;
+        });
     }
 }
 
@@ -79,7 +90,12 @@ impl Lease {
     ) -> Result<Lease, LeaseError> {
         let deadline = Instant::now() + splitter.config().pool_timeout;
         loop {
-            match splitter.pools[server].offer(wish) {
+            let pool = &splitter.pools[server];
+            let offer = match if pool.is_handing_over() { Offer::Wait } else { pool.offer(wish) } {
+                Offer::Wait => Lease::wait(splitter, server, wish, deadline).await.map_err(LeaseError::Full)?,
+                offer => offer,
+            };
+            match offer {
                 Offer::Take(backend) => {
                     let mut lease = Lease::of(splitter, backend);
                     if lease.owner.as_ref().is_none_or(|owner| !Rc::ptr_eq(owner, carry)) {
@@ -102,14 +118,26 @@ impl Lease {
                     old.backend = None;
                     return Lease::open(splitter, server, wish, carry).await;
                 }
-                Offer::Wait => {
-                    let left = deadline.saturating_duration_since(Instant::now());
-                    if left.is_zero() || !splitter.pools[server].wait(left).await {
-                        return Err(LeaseError::Full);
-                    }
-                }
+                Offer::Wait => {}
             }
         }
+    }
+
+    async fn wait(
+        splitter: &Rc<Splitter>,
+        server: usize,
+        wish: Wish<'_>,
+        deadline: Instant,
+    ) -> Result<Offer, Unserved> {
+        let stats = &splitter.stats().backends[server];
+        let waiting = WaitCount::begin(stats);
+        let left = deadline.saturating_duration_since(Instant::now());
+        let offer = splitter.pools[server].wait(wish, left).await;
+        stats.wait.record(waiting.begun.elapsed());
+        if offer.is_err() {
+            stats.wait_failures.inc();
+        }
+        offer
     }
 
     async fn save(&mut self) -> Result<(), BackendError> {
@@ -120,13 +148,14 @@ impl Lease {
         timeout(limit, self.save_insert_id()).await.unwrap_or(Err(BackendError::Timeout))
     }
 
-    async fn open(
+    /// Opens a connection in a place that was taken for it.
+    pub(super) async fn open(
         splitter: &Rc<Splitter>,
         server: usize,
         wish: Wish<'_>,
         carry: &Rc<Carry>,
     ) -> Result<Lease, LeaseError> {
-        let counted = Opening { splitter, server, done: false };
+        let counted = Opening { splitter, server, account: wish.key.account, done: false };
         let config = splitter.config();
         let stats = &splitter.stats().backends[server];
         let generation = splitter.shared.server(server).generation();
@@ -139,6 +168,7 @@ impl Lease {
                 backend.owner = Some(Rc::clone(carry));
                 backend.tenure = splitter.next_id();
                 backend.generation = generation;
+                backend.expires = config.pool_age_max.map(|age| backend.since + backend.spread(age));
                 counted.keep();
                 Ok(Lease::of(splitter, Box::new(backend)))
             }
@@ -152,13 +182,17 @@ impl Lease {
         }
     }
 
-    /// Gives the connection back for others.
+    /// Gives the connection back for others, unless it is old, or a data worker that has too few waits for its place.
     pub fn give_back(mut self) {
-        if let Some(backend) = self.backend.take() {
-            let server = backend.server;
-            self.splitter.pools[server].give_back(backend);
-            self.splitter.count_connections(server);
+        let Some(backend) = self.backend.take() else { return };
+        let (server, now) = (backend.server, Instant::now());
+        let must_yield = self.splitter.pools[server].must_yield(backend.key.account);
+        if must_yield || backend.is_expired(now) && !backend.keeps_insert_id() {
+            self.splitter.stats().backends[server].yielded.add(u64::from(must_yield));
+            return retire(&self.splitter, backend);
         }
+        self.splitter.pools[server].give_back(backend);
+        self.splitter.count_connections(server);
     }
 
     /// Gives the connection back after everything the session left on it is rolled back and dropped.
@@ -178,7 +212,27 @@ impl Lease {
 struct Opening<'a> {
     splitter: &'a Splitter,
     server: usize,
+    account: u16,
     done: bool,
+}
+
+/// A client that waits, as long as it does.
+struct WaitCount<'a> {
+    stats: &'a BackendStats,
+    begun: Instant,
+}
+
+impl WaitCount<'_> {
+    fn begin(stats: &BackendStats) -> WaitCount<'_> {
+        stats.waiting.inc();
+        WaitCount { stats, begun: Instant::now() }
+    }
+}
+
+impl Drop for WaitCount<'_> {
+    fn drop(&mut self) {
+        self.stats.waiting.dec();
+    }
 }
 
 impl Opening<'_> {
@@ -190,7 +244,7 @@ impl Opening<'_> {
 impl Drop for Opening<'_> {
     fn drop(&mut self) {
         if !self.done {
-            self.splitter.pools[self.server].closed();
+            self.splitter.pools[self.server].closed(self.account);
         }
     }
 }

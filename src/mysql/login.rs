@@ -9,6 +9,7 @@ use std::rc::Rc;
 use super::account::Place;
 use super::backend::Key;
 use super::client::Client;
+use super::insight::Watch;
 use super::protocol::auth::native::scramble_from;
 use super::protocol::auth::switch::{put_more, put_switch};
 use super::protocol::auth::{Method, Verifier, ed25519, sha2};
@@ -52,7 +53,7 @@ impl Splitter {
         wire: &mut Wire,
         peer: Option<SocketAddr>,
         place: usize,
-    ) -> Result<Client, Refusal> {
+    ) -> Result<Box<Client>, Refusal> {
         let greeting = self.greet(wire).await?;
         let message = self.login_message(wire, greeting.capabilities).await?;
         let login = match Login::decode(&message[HEADER_BYTES..]) {
@@ -82,7 +83,11 @@ impl Splitter {
         let capabilities = login.capabilities & OFFERED;
         let key =
             Key { capabilities: capabilities & SESSION_MASK, collation: login.collation, account: account.account() };
-        let mut client = Client::new(Rc::clone(self), place, account, capabilities, key, schema);
+        if key.account == 0 {
+            self.usual_key.set(key);
+        }
+        let mut client = Box::new(Client::new(Rc::clone(self), place, account, capabilities, key, schema));
+        client.watch = Watch::new(peer, self.rules.of_client(key.account, peer.map(|peer| peer.ip())));
         client.check_schema().await.map_err(|(code, message)| Refusal::Error(code, sql_state(code), message))?;
         let mut out = Vec::with_capacity(16);
         OkPacket::plain(client.session.own_status()).encode(&mut out, wire.next_sequence_id, false);

@@ -7,10 +7,13 @@
 //!
 //! ```text
 //! client -> serve (login) -> client (commands) -> sql (class) -> session (route) -> statement -> acquire -> pool -> backend
-//!                                                       monitor -> shared -> causal, replicas -^
+//!                                    steer (rules) -^  monitor -> shared -> causal, replicas -^   ^- quota, upkeep
 //! ```
 //! What a read must see, and on which replica it waits for it, is in `causal`, over the positions of [`gtid`] and the tokens
 //! of [`token`]; READ ONLY transactions on replicas are in `read_only`.
+//!
+//! [`quota`] keeps the connections of all data workers within their limits. `insight` tells of every statement that is over: by
+//! normal form, and in the slow log.
 //!
 //! Absent on purpose: compression towards servers, LOAD DATA LOCAL, replication commands, and KILL (its
 //! connection ids would be the splitter's): each is refused with an error that says so.
@@ -28,6 +31,7 @@ pub mod fuzz;
 pub mod gtid;
 pub mod gtid_check;
 pub mod gtid_set;
+mod insight;
 pub mod lease;
 mod login;
 pub mod monitor;
@@ -35,16 +39,21 @@ pub mod node;
 pub mod pool;
 mod prepared;
 pub mod protocol;
+pub mod quota;
 mod read_only;
 mod relay;
 mod replicas;
+pub mod rules;
 pub mod serve;
 pub mod session;
 pub mod shared;
 pub mod sql;
 pub mod statement;
+mod steer;
+mod time_limit;
 pub mod token;
 pub mod transport;
+mod upkeep;
 pub mod wire;
 
 pub use serve::Splitter;

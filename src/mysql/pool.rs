@@ -7,15 +7,21 @@
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
 use super::backend::{Backend, Key};
+use super::quota::{Of, Quota};
 use super::session::State;
+use super::shared::Shared;
 
 /// A connection used within this time is taken for alive unless it matters. Those idle for longer are looked at each
 /// second anyway ([`Pool::sweep`]).
 const TRUSTED_TIME: Duration = Duration::from_secs(1);
+/// A connection that was idle for so long goes to another data worker that waits for one. Shorter, and workers that take turns
+/// would take connections from each other all the time.
+const LENT_AFTER: Duration = Duration::from_millis(50);
 
 /// What a session needs.
 #[derive(Clone, Copy, Debug)]
@@ -43,31 +49,93 @@ pub enum Offer {
     Wait,
 }
 
+/// Why there was nothing to wait for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unserved {
+    /// As many wait as may.
+    QueueFull,
+    /// Time was up.
+    TimedOut,
+}
+
+impl Unserved {
+    /// For a client of the primary.
+    pub fn text(self) -> &'static str {
+        match self {
+            Unserved::TimedOut => "all connections to the primary stayed in use for the whole pool_timeout",
+            Unserved::QueueFull => {
+                "all connections to the primary are in use, and too many clients wait for one (pool_queue_max)"
+            }
+        }
+    }
+}
+
+/// Which connections idle for too long, or open for too long, are closed.
+#[derive(Clone, Copy, Debug)]
+pub struct Sweep {
+    /// The time now.
+    pub now: Instant,
+    /// How long one may be idle.
+    pub idle_max: Duration,
+    /// So many are kept in spite of that, if they have this key.
+    pub kept: usize,
+    /// See `kept`.
+    pub kept_key: Key,
+    /// Those from before are closed.
+    pub generation: u32,
+}
+
+/// Whose connections they are.
+pub struct Home {
+    /// What the workers share.
+    pub shared: Arc<Shared>,
+    /// Number of the data worker.
+    pub worker: usize,
+    /// Index of the server.
+    pub server: usize,
+}
+
 #[derive(Default)]
 struct Waiter {
     waker: RefCell<Option<Waker>>,
-    woken: Cell<bool>,
+    /// It was told to try again, and has not done so yet.
+    is_woken: Cell<bool>,
 }
 
 /// The connections to one server.
 #[expect(clippy::vec_box, reason = "connections move between pool and sessions all the time")]
 pub struct Pool {
+    home: Home,
     idle: RefCell<Vec<Box<Backend>>>,
     open: Cell<usize>,
     max: usize,
     waiters: RefCell<VecDeque<Rc<Waiter>>>,
+    /// Waiters that were told to try again, and have not done so yet.
+    woken: Cell<usize>,
 }
 
-/// Takes its waiter out when it is dropped, and passes a wake-up on that it did not use.
+/// A place in the queue; dropped, it is left, and a wake-up that was not used is passed on.
 struct Waiting<'a> {
     pool: &'a Pool,
     waiter: Rc<Waiter>,
+    of: Of,
+}
+
+impl Waiting<'_> {
+    /// Whether it was told to try again.
+    fn take_wake(&self) -> bool {
+        let was_woken = self.waiter.is_woken.replace(false);
+        self.pool.woken.set(self.pool.woken.get() - usize::from(was_woken));
+        was_woken
+    }
 }
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
+        let was_woken = self.take_wake();
         self.pool.waiters.borrow_mut().retain(|waiter| !Rc::ptr_eq(waiter, &self.waiter));
-        if self.waiter.woken.get() {
+        self.pool.quota().end_wait(self.pool.home.worker, self.of);
+        if was_woken {
             self.pool.wake_one();
         }
     }
@@ -75,8 +143,24 @@ impl Drop for Waiting<'_> {
 
 impl Pool {
     /// No connections yet, at most `max`.
-    pub fn new(max: usize) -> Pool {
-        Pool { idle: RefCell::default(), open: Cell::new(0), max: max.max(1), waiters: RefCell::default() }
+    pub fn new(home: Home, max: usize) -> Pool {
+        let max = max.max(1);
+        Pool {
+            home,
+            idle: RefCell::default(),
+            open: Cell::new(0),
+            max,
+            waiters: RefCell::default(),
+            woken: Cell::new(0),
+        }
+    }
+
+    fn quota(&self) -> &Quota {
+        &self.home.shared.quota
+    }
+
+    fn of(&self, account: u16) -> Of {
+        Of { server: self.home.server, account }
     }
 
     /// Connections open or being opened.
@@ -103,8 +187,20 @@ impl Pool {
         if unlooked || backend.is_quiet() {
             return Some(backend);
         }
-        self.closed();
+        self.closed(backend.key.account);
         None
+    }
+
+    /// Takes a place for a new connection of this account: call [`Pool::closed`] when that fails or has ended.
+    pub fn take_place(&self, account: u16) -> bool {
+        let has_room = self.open.get() < self.max && self.quota().take(self.home.worker, self.of(account));
+        self.open.set(self.open.get() + usize::from(has_room));
+        has_room
+    }
+
+    /// Somebody who waits is just about to be served: who comes now does not go before.
+    pub fn is_handing_over(&self) -> bool {
+        self.woken.get() > 0
     }
 
     /// The best there is for `wish`. Never blocks.
@@ -115,8 +211,7 @@ impl Pool {
                 return Offer::Take(backend);
             }
         }
-        if self.open.get() < self.max {
-            self.open.set(self.open.get() + 1);
+        if self.take_place(wish.key.account) {
             return Offer::Open;
         }
         let mut idle = self.idle.borrow_mut();
@@ -131,7 +226,13 @@ impl Pool {
                     None => self.offer(wish),
                 }
             }
-            Some(at) => Offer::Replace(idle.remove(at)),
+            Some(at) => {
+                let (from, to) = (idle[at].key.account, wish.key.account);
+                match self.quota().pass_on(self.home.worker, from, to) {
+                    true => Offer::Replace(idle.remove(at)),
+                    false => Offer::Wait,
+                }
+            }
             None => Offer::Wait,
         }
     }
@@ -154,27 +255,68 @@ impl Pool {
         (best > 0).then_some(at)
     }
 
-    /// Waits until a connection may have become free, at most `duration`. `false`: time is up.
-    pub async fn wait(&self, duration: Duration) -> bool {
+    /// Waits for something else than [`Offer::Wait`], at most `duration`.
+    pub async fn wait(&self, wish: Wish<'_>, duration: Duration) -> Result<Offer, Unserved> {
+        let of = self.of(wish.key.account);
+        if !self.quota().begin_wait(self.home.worker, of) {
+            return Err(Unserved::QueueFull);
+        }
         let waiter = Rc::new(Waiter::default());
         self.waiters.borrow_mut().push_back(Rc::clone(&waiter));
-        let waiting = Waiting { pool: self, waiter };
-        let wake = std::future::poll_fn(|cx| {
-            if waiting.waiter.woken.replace(false) {
-                return Poll::Ready(());
+        let waiting = Waiting { pool: self, waiter, of };
+        // What has become free before anybody knew that we wait.
+        let mut tries = !self.is_handing_over();
+        let offer = std::future::poll_fn(|cx| {
+            if waiting.take_wake() | std::mem::take(&mut tries) {
+                match self.offer(wish) {
+                    // What is of no use to this one may be to another one.
+                    Offer::Wait if !self.idle.borrow().is_empty() || self.quota().is_shared() => {
+                        self.wake_behind(&waiting.waiter);
+                    }
+                    Offer::Wait => {}
+                    offer => return Poll::Ready(offer),
+                }
             }
             *waiting.waiter.waker.borrow_mut() = Some(cx.waker().clone());
             Poll::Pending
         });
-        crate::runtime::time::timeout(duration, wake).await.is_ok()
+        let offer = crate::runtime::time::timeout(duration, offer).await.map_err(|_| Unserved::TimedOut);
+        drop(waiting);
+        if offer.is_ok() && self.quota().is_shared() {
+            self.wake_one(); // there may be more where that came from
+        }
+        offer
     }
 
-    fn wake_one(&self) {
-        let Some(waiter) = self.waiters.borrow_mut().pop_front() else { return };
-        waiter.woken.set(true);
+    /// Clients that wait.
+    pub fn waiting(&self) -> usize {
+        self.waiters.borrow().len()
+    }
+
+    /// Lets the first one that waits, and was not told yet, try again.
+    pub fn wake_one(&self) {
+        let waiters = self.waiters.borrow();
+        let first = waiters.iter().find(|waiter| !waiter.is_woken.get());
+        first.into_iter().for_each(|waiter| self.wake(waiter));
+    }
+
+    fn wake_behind(&self, waiter: &Rc<Waiter>) {
+        let waiters = self.waiters.borrow();
+        let behind = waiters.iter().skip_while(|other| !Rc::ptr_eq(other, waiter)).skip(1);
+        behind.filter(|other| !other.is_woken.get()).take(1).for_each(|other| self.wake(other));
+    }
+
+    fn wake(&self, waiter: &Waiter) {
+        waiter.is_woken.set(true);
+        self.woken.set(self.woken.get() + 1);
         if let Some(waker) = waiter.waker.borrow_mut().take() {
             waker.wake();
         }
+    }
+
+    /// Whether a connection is closed rather than lent again, because another worker has too few.
+    pub fn must_yield(&self, account: u16) -> bool {
+        self.quota().must_yield(self.home.worker, self.of(account))
     }
 
     /// Takes a connection back; it can be lent from now on.
@@ -184,24 +326,42 @@ impl Pool {
         self.wake_one();
     }
 
-    /// A connection is gone: dropped by its borrower, or never opened.
-    pub fn closed(&self) {
+    /// A connection of this account is gone: dropped by its borrower, or never opened.
+    pub fn closed(&self, account: u16) {
         self.open.set(self.open.get().saturating_sub(1));
+        self.quota().give(self.home.worker, self.of(account));
         self.wake_one();
     }
 
-    /// Takes out what has been idle since before `before`, and everything dead; the caller drops it.
-    pub fn sweep(&self, before: Instant, generation: u32) -> Vec<Box<Backend>> {
+    /// A connection that nobody here needs and that another data worker waits for, for the caller to close; or how long until
+    /// there may be one.
+    pub fn lend(&self) -> Result<Box<Backend>, Option<Duration>> {
+        let is_wanted = |backend: &Backend| self.quota().is_wanted(self.home.worker, self.of(backend.key.account));
+        let mut idle = self.idle.borrow_mut();
+        let wanted = idle.iter().enumerate().filter(|(_, backend)| is_wanted(backend));
+        let Some((at, backend)) = wanted.min_by_key(|(_, backend)| backend.since) else { return Err(None) };
+        match LENT_AFTER.saturating_sub(backend.since.elapsed()) {
+            Duration::ZERO => Ok(idle.remove(at)),
+            left => Err(Some(left)),
+        }
+    }
+
+    /// Takes out what has been idle or open for too long, and everything dead; the caller drops it.
+    pub fn sweep(&self, sweep: Sweep) -> Vec<Box<Backend>> {
         let mut idle = self.idle.borrow_mut();
         let (mut kept, mut gone) = (Vec::with_capacity(idle.len()), Vec::new());
         for backend in idle.drain(..) {
-            let stale = backend.since < before && !backend.keeps_insert_id() || backend.generation != generation;
-            if stale || !backend.is_quiet() { gone.push(backend) } else { kept.push(backend) }
+            let is_spare = self.open.get() - gone.len() > sweep.kept || backend.key != sweep.kept_key;
+            let idle_max = backend.spread(sweep.idle_max);
+            let is_old = is_spare && sweep.now.saturating_duration_since(backend.since) > idle_max;
+            let stale = (is_old || backend.is_expired(sweep.now)) && !backend.keeps_insert_id();
+            let is_good = !stale && backend.generation == sweep.generation && backend.is_quiet();
+            if is_good { kept.push(backend) } else { gone.push(backend) }
         }
         *idle = kept;
         drop(idle);
-        for _ in &gone {
-            self.closed();
+        for backend in &gone {
+            self.closed(backend.key.account);
         }
         gone
     }

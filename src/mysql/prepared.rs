@@ -10,6 +10,7 @@ use super::protocol::follow::Prepared;
 use super::protocol::packet::{HEADER_BYTES, PAYLOAD_BYTES_MAX};
 use super::protocol::response::LOST;
 use super::protocol::{ProtocolError, command, execute};
+use super::rules::Verdict;
 use super::sql::{Class, Kind, Pin};
 use super::statement::{Reject, Work};
 use super::wire::Wire;
@@ -32,6 +33,8 @@ pub(super) struct Statement {
     pub(super) has_pieces: bool,
     /// A piece of a parameter could not be delivered: the next execution must fail.
     pub(super) broken: bool,
+    /// What rules and comments say of it.
+    pub(super) verdict: Verdict,
 }
 
 impl Client {
@@ -76,6 +79,7 @@ impl Client {
             return self.reply_error(wire, LOST, b"HY000", message).await;
         }
         statement.has_pieces = false;
+        self.watch.verdict = statement.verdict;
         let mut class = statement.class;
         if execute::wants_cursor(&self.request) {
             class.pin = class.pin.or(Some(Pin::Statement));
@@ -194,7 +198,9 @@ impl Client {
         let params = prepared.params;
         self.statement_bytes += sql.len();
         let sql = Rc::clone(sql);
-        let statement = Statement { sql, class, params, types: Vec::new(), direct, has_pieces: false, broken: false };
+        let verdict = self.watch.verdict;
+        let (has_pieces, broken) = (false, false);
+        let statement = Statement { sql, class, params, types: Vec::new(), direct, has_pieces, broken, verdict };
         self.statements.insert(id, statement);
     }
 

@@ -49,7 +49,7 @@ impl Client {
         }
     }
 
-    /// Waits for a server as long as it takes, since a statement has no time limit here, but not for a client that
+    /// Waits for a server as long as it takes, since a statement has no time limit unless a rule says so, but not for a client that
     /// has left; nor, when the statement is `movable` to another server, for one that no longer answers the monitor.
     /// What was waited for is dropped then: close its connection.
     pub(super) async fn watched<T>(
@@ -86,6 +86,7 @@ impl Client {
     ) -> Result<Relayed, End> {
         self.out.clear();
         let mut forwarded = false;
+        let mut deadline = self.watch.verdict.time_limit.map(|limit| Instant::now() + limit);
         // The start of a read's answer waits for the rest of it, so that an early loss can be made good elsewhere.
         let hold_back = if class.is_read() && !was_held { 4096 } else { 0 };
         loop {
@@ -93,14 +94,19 @@ impl Client {
                 self.splitter.replicas.on_answer(lease.server, sent, true);
             }
             match follower.feed(lease.available(), &mut self.out) {
-                Ok(used) => lease.consume(used),
+                Ok(used) => {
+                    self.splitter.stats().backends[lease.server].bytes_received.add(used as u64);
+                    lease.consume(used);
+                }
                 Err(error) => {
                     tracing::warn!(server = %self.splitter.shared.address(lease.server), %error, "bad answer from server");
                     return Ok(Relayed::Lost { forwarded, error_sequence_id: None });
                 }
             }
             if follower.is_done() {
-                return Ok(Relayed::Done(follower.into_outcome()));
+                let mut outcome = follower.into_outcome();
+                self.name_time_limit(&mut outcome);
+                return Ok(Relayed::Done(outcome));
             }
             if follower.is_paused() {
                 forwarded = true;
@@ -114,7 +120,7 @@ impl Client {
                 self.flush(wire).await?;
             }
             let movable = class.is_read() && !was_held && !forwarded && lease.server > 0;
-            let filled = match self.watched(wire, lease.server, movable, lease.fill()).await {
+            let filled = match self.fill_in_time(wire, lease, movable, &mut deadline).await {
                 Ok(filled) => filled.is_ok(),
                 Err(Abandoned::ServerDown) => false,
                 Err(Abandoned::ClientGone) => return Err(End),

@@ -3,7 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::net::SocketAddr;
-use std::rc::{Rc, Weak};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Waker;
 use std::time::{Duration, Instant};
@@ -15,21 +15,24 @@ use super::account::Accounts;
 use super::backend::{Backend, InsertId, Key, LOGIN_BYTES_MAX, Target};
 use super::frontier::Frontier;
 use super::gtid::Position;
+use super::insight::Insight;
 use super::login::Refusal;
 use super::node::Written;
-use super::pool::Pool;
+use super::pool::{Home, Pool};
 use super::protocol::greeting::Greeting;
 use super::protocol::response::{ErrPacket, UNREACHABLE};
 use super::replicas::Replicas;
+use super::rules::Rules;
 use super::shared::{Health, Identity, Shared};
 use super::sql::Cache;
 use super::transport::Transport;
 use super::wire::Wire;
 use crate::config::Config;
 use crate::config::model;
+use crate::log::SlowLog;
 use crate::metrics::{SplitterStats, Trace};
 use crate::runtime::net::Stream;
-use crate::runtime::time::{sleep, timeout};
+use crate::runtime::time::timeout;
 use crate::tls::{Offer, TlsError};
 
 /// From accept to the end of the login.
@@ -48,6 +51,8 @@ pub struct Splitter {
     /// Per server, primary first.
     pub(super) pools: Vec<Pool>,
     pub(super) classes: RefCell<Cache>,
+    pub(super) rules: Rules,
+    pub(super) insight: Insight,
     ids: Cell<u64>,
     suspects: Vec<Cell<Option<Instant>>>,
     /// Per server: generation of its facts, and the position it was seen to have reached.
@@ -61,14 +66,17 @@ pub struct Splitter {
     tls: RefCell<Option<Arc<ServerConfig>>>,
     /// The same with servers. Its memory of sessions is this worker's own.
     server_tls: Option<Arc<ClientConfig>>,
-    idle_clients: RefCell<Slab<Option<Waker>>>,
-    sweeping: Cell<bool>,
+    idle_clients: RefCell<Slab<IdleClient>>,
+    /// What the last client that logged on with `user` negotiated, for connections that are opened before they are needed.
+    pub(super) usual_key: Cell<Key>,
 }
 
 impl Splitter {
-    /// The splitter `index` of `config` on data worker `data_worker`; `tls`: for clients that want it. Opens nothing.
+    /// The splitter `index` of `config` on data worker `data_worker`; `tls`: for clients that want it; `slow`: the log of
+    /// statements that take long. Opens nothing.
     ///
     /// Errors: settings for TLS with servers that rustls refuses; none that a checked config has.
+    #[expect(clippy::too_many_arguments, reason = "everything that it is made of")]
     pub fn new(
         config: Arc<Config>,
         index: usize,
@@ -77,11 +85,16 @@ impl Splitter {
         trace: Option<Arc<Trace>>,
         data_worker: usize,
         tls: Option<Arc<ServerConfig>>,
+        slow: Option<SlowLog>,
     ) -> Result<Rc<Splitter>, TlsError> {
         let servers = shared.servers();
         let settings = &config.splitters[index];
+        let has_digests = settings.digests_max > 0;
+        let classes = Cache::new(rand::random(), has_digests || !settings.rules.is_empty());
+        let (rules, insight) = (Rules::new(&settings.rules), Insight::new(stats.clone(), has_digests, slow));
         let (pool_max, accounts) = (settings.pool_max, Accounts::new(settings));
         let replicas = Replicas::new(settings, data_worker, rand::random());
+        let home = |server| Home { shared: Arc::clone(&shared), worker: data_worker, server };
         let server_tls = settings.server_tls.as_ref().map(|tls| tls.trust.settings(Offer::Nothing)).transpose()?;
         Ok(Rc::new(Splitter {
             config,
@@ -89,8 +102,10 @@ impl Splitter {
             stats,
             trace,
             data_worker,
-            pools: (0..servers).map(|_| Pool::new(pool_max)).collect(),
-            classes: RefCell::new(Cache::new(rand::random())),
+            pools: (0..servers).map(home).map(|home| Pool::new(home, pool_max)).collect(),
+            classes: RefCell::new(classes),
+            rules,
+            insight,
             ids: Cell::new(1),
             suspects: (0..servers).map(|_| Cell::new(None)).collect(),
             reached: RefCell::new((0..servers).map(|_| (0, Position::default())).collect()),
@@ -102,7 +117,7 @@ impl Splitter {
             tls: RefCell::new(tls),
             server_tls,
             idle_clients: RefCell::default(),
-            sweeping: Cell::new(false),
+            usual_key: Cell::new(Key { capabilities: 0, collation: 45, account: 0 }),
             shared,
         }))
     }
@@ -118,25 +133,25 @@ impl Splitter {
 
     /// Serves one client until it leaves.
     pub async fn serve_client(self: Rc<Self>, stream: Stream, peer: Option<SocketAddr>) {
-        self.start_sweeping();
         self.stats().accepted.inc();
         let stream = Transport::new(stream);
         if !self.shared.client_came(self.config().clients_max) {
             self.stats().refused.inc();
-            let _ = timeout(LOGIN_TIMEOUT, refuse(&stream, 0, 1040, b"08004", "Too many connections")).await;
+            let _ = timeout(LOGIN_TIMEOUT, Box::pin(refuse(&stream, 0, 1040, b"08004", "Too many connections"))).await;
             return;
         }
         let seat = Seat::take(&self);
         let mut wire = Wire::new(stream);
-        match timeout(LOGIN_TIMEOUT, self.log_on(&mut wire, peer, seat.place)).await {
+        match timeout(LOGIN_TIMEOUT, Box::pin(self.log_on(&mut wire, peer, seat.place))).await {
             Ok(Ok(client)) => {
                 self.stats().tls_clients.add(u64::from(wire.stream.is_tls()));
-                client.run(wire).await;
+                client.run(&mut wire).await;
             }
             Ok(Err(Refusal::Error(code, state, message))) => {
                 self.stats().refused.inc();
                 let sequence_id = wire.next_sequence_id;
-                let _ = timeout(LOGIN_TIMEOUT, refuse(&wire.stream, sequence_id, code, state, &message)).await;
+                let _ =
+                    timeout(LOGIN_TIMEOUT, Box::pin(refuse(&wire.stream, sequence_id, code, state, &message))).await;
             }
             Ok(Err(Refusal::Silent)) | Err(_) => self.stats().refused.inc(),
         }
@@ -145,9 +160,29 @@ impl Splitter {
     /// No new statements from now on: each client is told so once its statement or transaction is over.
     pub fn begin_drain(&self) {
         self.draining.set(true);
-        for (_, waker) in self.idle_clients.borrow_mut().iter_mut() {
-            if let Some(waker) = waker.take() {
-                waker.wake();
+        for (_, client) in self.idle_clients.borrow_mut().iter_mut() {
+            client.wake();
+        }
+    }
+
+    /// When this client has been idle for too long; `None`: it is not idle.
+    pub(super) fn set_overdue(&self, place: usize, overdue: Option<Instant>) {
+        if let Some(client) = self.idle_clients.borrow_mut().get_mut(place) {
+            client.overdue = overdue;
+        }
+    }
+
+    /// Whether it has been idle for too long.
+    pub(super) fn is_overdue(&self, place: usize) -> bool {
+        let clients = self.idle_clients.borrow();
+        clients.get(place).and_then(|client| client.overdue).is_some_and(|overdue| overdue <= Instant::now())
+    }
+
+    /// Wakes those that have been idle for too long: one look for all spares each a timer.
+    pub(super) fn wake_overdue(&self, now: Instant) {
+        for (_, client) in self.idle_clients.borrow_mut().iter_mut() {
+            if client.overdue.is_some_and(|overdue| overdue <= now) {
+                client.wake();
             }
         }
     }
@@ -157,12 +192,12 @@ impl Splitter {
         self.draining.get()
     }
 
-    /// Wakes this client when a drain begins.
+    /// Wakes this client when a drain begins, or when it has been idle for too long.
     pub(super) fn await_drain(&self, place: usize, waker: &Waker) {
-        if let Some(slot) = self.idle_clients.borrow_mut().get_mut(place)
-            && !slot.as_ref().is_some_and(|old| old.will_wake(waker))
+        if let Some(client) = self.idle_clients.borrow_mut().get_mut(place)
+            && !client.waker.as_ref().is_some_and(|old| old.will_wake(waker))
         {
-            *slot = Some(waker.clone());
+            client.waker = Some(waker.clone());
         }
     }
 
@@ -293,25 +328,21 @@ impl Splitter {
         }
         self.shared.identity()
     }
+}
 
-    /// Closes connections that were idle for too long or are dead, once a second, while the splitter lives.
-    fn start_sweeping(self: &Rc<Self>) {
-        if self.sweeping.replace(true) {
-            return;
+/// A client that waits for its next command, or not.
+#[derive(Default)]
+struct IdleClient {
+    waker: Option<Waker>,
+    /// When it has been idle for too long.
+    overdue: Option<Instant>,
+}
+
+impl IdleClient {
+    fn wake(&mut self) {
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
         }
-        let weak: Weak<Splitter> = Rc::downgrade(self);
-        crate::runtime::spawn(async move {
-            loop {
-                sleep(Duration::from_secs(1)).await;
-                let Some(splitter) = weak.upgrade() else { return };
-                let idle_max = splitter.config().pool_idle_timeout;
-                let Some(before) = Instant::now().checked_sub(idle_max) else { continue };
-                for (server, pool) in splitter.pools.iter().enumerate() {
-                    drop(pool.sweep(before, splitter.shared.server(server).generation()));
-                    splitter.count_connections(server);
-                }
-            }
-        });
     }
 }
 
@@ -330,7 +361,7 @@ struct Seat {
 impl Seat {
     fn take(splitter: &Rc<Splitter>) -> Seat {
         splitter.stats().clients.inc();
-        let place = splitter.idle_clients.borrow_mut().insert(None);
+        let place = splitter.idle_clients.borrow_mut().insert(IdleClient::default());
         Seat { splitter: Rc::clone(splitter), place }
     }
 }

@@ -8,6 +8,7 @@ use rustls_pki_types::ServerName;
 
 use super::gtid::Position;
 use super::node::Published;
+use super::quota::Quota;
 use super::sql::Mode;
 use crate::config::Config;
 use crate::config::model::Splitter;
@@ -142,10 +143,12 @@ pub struct Shared {
     /// The same by account.
     clients_of: Vec<AtomicUsize>,
     connection_ids: AtomicU32,
+    /// How many connections to the servers there may be.
+    pub(super) quota: Quota,
 }
 
 impl Shared {
-    /// Nothing known yet about the servers of the splitter with this index in the config.
+    /// Nothing known yet about the servers of the splitter with this index in the config, for so many data workers.
     pub fn new(config: &Arc<Config>, index: usize, data_workers: usize) -> Shared {
         let splitter = &config.splitters[index];
         Shared {
@@ -164,6 +167,7 @@ impl Shared {
             clients: AtomicUsize::new(0),
             clients_of: (0..=splitter.users.len()).map(|_| AtomicUsize::new(0)).collect(),
             connection_ids: AtomicU32::new(1),
+            quota: Quota::new(splitter, splitter.replicas.len() + 1, data_workers),
         }
     }
 

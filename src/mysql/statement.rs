@@ -18,6 +18,7 @@ use super::protocol::follow::Outcome;
 use super::protocol::packet::{HEADER_BYTES, answer_sequence_id};
 use super::protocol::response::{ErrPacket, LOST};
 use super::relay::Relayed;
+use super::rules::Choice;
 use super::sql::{Class, Kind};
 use super::wire::Wire;
 use crate::metrics::TraceEvent;
@@ -79,26 +80,39 @@ impl Client {
         if class.kind == Kind::Kill {
             return self.refuse_kill(wire).await;
         }
+        let executes = if let Work::Execute { id } = &work { Some(*id) } else { None };
+        self.watch.begin(self.request.get(HEADER_BYTES).copied(), executes);
+        if let Some(Reject(code, state, message)) = self.rejection() {
+            self.observe_refusal(code);
+            return self.reply_error(wire, code, state, &message).await;
+        }
         let class = self.on_begin(class, &work).await;
         if let Some(Reject(code, state, message)) = self.forbidden_on_replica(&class) {
+            self.observe_refusal(code);
             return self.reply_error(wire, code, state, &message).await;
         }
         // What is prepared is judged by what it will do.
         let judged = if let Work::Prepare { class, .. } = &work { class } else { &class };
         if let Some((code, state, message)) = self.forbidden(judged) {
+            self.observe_refusal(code);
             return self.reply_error(wire, code, state, &message).await;
         }
         if self.must_settle_statements(&class)
             && let Err(Reject(code, state, message)) = self.settle_statements(wire).await
         {
+            self.observe_refusal(code);
             return self.reply_error(wire, code, state, &message).await;
         }
         let started = Instant::now();
-        let mut tries = Tries::default();
+        let is_for_primary = self.watch.verdict.choice == Some(Choice::Primary);
+        let mut tries = Tries { primary_only: is_for_primary, ..Tries::default() };
         loop {
             match self.attempt(wire, &class, &work, &mut tries, started).await? {
                 Ok(()) => return Ok(()),
-                Err(Some(Reject(code, state, message))) => return self.reply_error(wire, code, state, &message).await,
+                Err(Some(Reject(code, state, message))) => {
+                    self.observe_refusal(code);
+                    return self.reply_error(wire, code, state, &message).await;
+                }
                 Err(None) => {}
             }
         }
@@ -139,6 +153,7 @@ impl Client {
         }
         self.count(server, class);
         self.note_sent();
+        self.splitter.stats().backends[server].bytes_sent.add(self.to_server.len() as u64);
         let (result, buffer) = lease.send(std::mem::take(&mut self.to_server)).await;
         self.to_server = buffer;
         self.to_server.clear();
@@ -148,6 +163,7 @@ impl Client {
         // After a failed write the server may have answered all the same (packet too large): look.
         let waited = wait.is_some();
         if let Some(wait) = wait {
+            let waiting = Instant::now();
             let there = match result {
                 Ok(()) => self.await_position(lease, wait, class, work).await,
                 Err(_) => {
@@ -155,6 +171,7 @@ impl Client {
                     Err(NotThere::Lost)
                 }
             };
+            self.watch.causal_wait.set(self.watch.causal_wait.get() + waiting.elapsed());
             lease = match there {
                 Ok(lease) => lease,
                 Err(NotThere::Late) => {
@@ -315,6 +332,7 @@ impl Client {
         } else if changes {
             self.note_untold();
         }
+        self.observe_refusal(LOST);
         let Some(sequence_id) = error_sequence_id else { return Err(End) };
         self.splitter.stats().errors.inc();
         if !forwarded {
@@ -386,6 +404,7 @@ impl Client {
             drop(lease);
         }
         self.flush(wire).await?;
+        self.observe(server, &outcome);
         let stats = self.splitter.stats();
         let histogram = if server == 0 { &stats.primary_duration } else { &stats.replica_duration };
         histogram.record(started.elapsed());

@@ -6,6 +6,7 @@
 use std::cell::RefCell;
 use std::io;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,8 +14,8 @@ use rustls::{ClientConfig, ServerConfig};
 use rustls_pki_types::ServerName;
 
 use super::protocol::compressed::{Algorithm, Frames};
-use crate::runtime::net::{Peek, Stream};
-use crate::runtime::time::sleep;
+use crate::runtime::net::{Cancel, Peek, ReadEnd, Stream};
+use crate::runtime::time::{sleep, timeout};
 use crate::tls::{Outbound, Session, TlsError};
 
 /// Plaintext that is encrypted before it is sent: a few records.
@@ -199,6 +200,36 @@ impl Transport {
             None => self.read_bytes(buffer).await,
             Some(packed) => packed.read(self, buffer).await,
         }
+    }
+
+    /// As [`Transport::read`], but waits for `patience` at most; `Ok(None)`: nothing came. `cancel` is for nothing else.
+    pub async fn read_soon(
+        &self,
+        buffer: Vec<u8>,
+        patience: Duration,
+        cancel: &Cancel,
+    ) -> (io::Result<Option<usize>>, Vec<u8>) {
+        if self.secure.is_some() || self.packed.is_some() {
+            // Bytes of a record or a frame that has begun must not be lost.
+            if timeout(patience, self.readable()).await.is_err() {
+                return (Ok(None), buffer);
+            }
+            let (result, buffer) = self.read(buffer).await;
+            return (result.map(Some), buffer);
+        }
+        let mut read = pin!(self.stream.read_cancellable(buffer, cancel));
+        let (result, buffer) = match timeout(patience, read.as_mut()).await {
+            Ok(done) => done,
+            Err(_) => {
+                cancel.cancel();
+                read.await
+            }
+        };
+        let bytes = |end| match end {
+            ReadEnd::Bytes(bytes) => Some(bytes),
+            ReadEnd::Cancelled => None,
+        };
+        (result.map(bytes), buffer)
     }
 
     async fn read_bytes(&self, buffer: Vec<u8>) -> (io::Result<usize>, Vec<u8>) {

@@ -3,10 +3,9 @@
 use std::future::Future;
 use std::io;
 use std::pin::pin;
-use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustls::ServerConfig;
 
@@ -16,12 +15,16 @@ use super::protocol::compressed::Algorithm;
 use super::protocol::packet::message_bytes;
 use super::serve::LOGIN_PACKET_MAX;
 use super::transport::Transport;
+use crate::runtime::net::Cancel;
 use crate::runtime::time::timeout;
 
 /// Largest command of a client, headers included. Servers have `max_allowed_packet`, 16 MiB by default.
 const COMMAND_BYTES_MAX: usize = 80 << 20;
 /// First size of a client's read buffer, bytes.
 const INPUT_BYTES: usize = 2 << 10;
+
+/// A client keeps its buffers for so long after a command.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// A client's connection.
 pub struct Wire {
@@ -32,11 +35,15 @@ pub struct Wire {
     start: usize,
     /// For the next packet during the login.
     pub next_sequence_id: u8,
+    /// Ends a read that nothing comes for; an idle client has none.
+    cancel: Option<Box<Cancel>>,
 }
 
 /// What came instead of waiting.
 pub(super) enum Next {
     Command(usize),
+    /// Nothing has come for a moment, and nothing has begun.
+    Idle,
     Drain,
     Closed,
 }
@@ -44,7 +51,7 @@ pub(super) enum Next {
 impl Wire {
     /// Nothing read yet.
     pub fn new(stream: Transport) -> Wire {
-        Wire { stream, input: Vec::new(), start: 0, next_sequence_id: 0 }
+        Wire { stream, input: Vec::new(), start: 0, next_sequence_id: 0, cancel: None }
     }
 
     /// Sends all of `out`.
@@ -95,17 +102,49 @@ impl Wire {
         self.stream.pack(algorithm, first);
     }
 
-    async fn fill(&mut self) -> io::Result<()> {
+    /// The read buffer, with room.
+    fn roomy_input(&mut self) -> Vec<u8> {
         let mut input = std::mem::take(&mut self.input);
         drop(input.drain(..std::mem::take(&mut self.start)));
         if input.len() == input.capacity() {
             input.reserve_exact(input.len().max(INPUT_BYTES));
         }
+        input
+    }
+
+    async fn fill(&mut self) -> io::Result<()> {
+        let input = self.roomy_input();
         let (result, input) = self.stream.read(input).await;
         self.input = input;
         match result? {
             0 => Err(io::ErrorKind::UnexpectedEof.into()),
             _ => Ok(()),
+        }
+    }
+
+    /// The same for `patience` at most; `false`: nothing came.
+    async fn fill_soon(&mut self, patience: Duration) -> io::Result<bool> {
+        let input = self.roomy_input();
+        let cancel = self.cancel.get_or_insert_default();
+        let (result, input) = self.stream.read_soon(input, patience, cancel).await;
+        self.input = input;
+        match result? {
+            Some(0) => Err(io::ErrorKind::UnexpectedEof.into()),
+            came => Ok(came.is_some()),
+        }
+    }
+
+    /// Waits without a buffer and without a timer of its own until something comes.
+    pub(super) async fn wait_cold(&mut self, client: &Client) -> Next {
+        (self.input, self.cancel) = (Vec::new(), None);
+        let left = client.splitter.config().client_timeout.saturating_sub(PATIENCE);
+        client.splitter.set_overdue(client.place, Some(Instant::now() + left));
+        let came = until_drain(client, !client.session.in_transaction(), self.stream.readable()).await;
+        client.splitter.set_overdue(client.place, None);
+        match came {
+            Ok(Ok(())) => Next::Idle,
+            Ok(Err(_)) => Next::Closed,
+            Err(other) => other,
         }
     }
 
@@ -115,20 +154,23 @@ impl Wire {
             if let Some(len) = message_bytes(self.available(), 0, COMMAND_BYTES_MAX)? {
                 return Ok(Next::Command(len));
             }
-            let drains = self.available().is_empty() && !client.session.in_transaction();
-            let (splitter, place) = (Rc::clone(&client.splitter), client.place);
-            let mut fill = pin!(timeout(splitter.config().client_timeout, self.fill()));
-            let end = std::future::poll_fn(|cx| {
-                if drains && splitter.is_draining() {
-                    return Poll::Ready(None);
+            let is_between = self.available().is_empty();
+            let drains = is_between && !client.session.in_transaction();
+            let limit = client.splitter.config().client_timeout;
+            let fill = async {
+                match is_between && limit > PATIENCE {
+                    true => self.fill_soon(PATIENCE).await,
+                    false => {
+                        let filled = timeout(limit, self.fill()).await;
+                        filled.unwrap_or(Err(io::ErrorKind::TimedOut.into())).map(|()| true)
+                    }
                 }
-                splitter.await_drain(place, cx.waker());
-                fill.as_mut().poll(cx).map(Some)
-            });
-            match end.await {
-                Some(Ok(Ok(()))) => {}
-                Some(_) => return Ok(Next::Closed),
-                None => return Ok(Next::Drain),
+            };
+            match until_drain(client, drains, fill).await {
+                Ok(Ok(true)) => {}
+                Ok(Ok(false)) => return Ok(Next::Idle),
+                Ok(Err(_)) => return Ok(Next::Closed),
+                Err(other) => return Ok(other),
             }
         }
     }
@@ -168,4 +210,20 @@ impl Wire {
         drop(input.drain(..std::mem::take(&mut self.start)));
         input
     }
+}
+
+/// Waits for `wait`, unless a drain begins, if that matters now, or the client is idle for too long.
+async fn until_drain<T>(client: &Client, drains: bool, wait: impl Future<Output = T>) -> Result<T, Next> {
+    let mut wait = pin!(wait);
+    std::future::poll_fn(|cx| {
+        if drains && client.splitter.is_draining() {
+            return Poll::Ready(Err(Next::Drain));
+        }
+        if client.splitter.is_overdue(client.place) {
+            return Poll::Ready(Err(Next::Closed));
+        }
+        client.splitter.await_drain(client.place, cx.waker());
+        wait.as_mut().poll(cx).map(Ok)
+    })
+    .await
 }

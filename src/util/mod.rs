@@ -5,6 +5,7 @@ pub mod captures;
 pub mod fuzz;
 pub mod gate;
 pub mod matcher;
+pub mod moment;
 pub mod names;
 pub mod path;
 pub mod pattern;

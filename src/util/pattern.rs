@@ -82,6 +82,38 @@ impl Pattern {
         self.regex.captures_read(slots, bytes).is_some()
     }
 
+    /// `bytes` with everything it matches replaced by `with`, in which `${1}` and `${name}` are captures; `None`: it
+    /// matches nothing.
+    pub fn replace(&self, bytes: &[u8], with: &str) -> Option<Vec<u8>> {
+        match self.regex.replace_all(bytes, with.as_bytes()) {
+            std::borrow::Cow::Borrowed(_) => None,
+            std::borrow::Cow::Owned(replaced) => Some(replaced),
+        }
+    }
+
+    /// The first name in `with` ([`Pattern::replace`]) that is no capture.
+    pub fn unknown_capture<'a>(&self, with: &'a str) -> Option<&'a str> {
+        let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
+        let mut rest = with;
+        while let Some((_, behind)) = rest.split_once('$') {
+            rest = behind;
+            let name = match behind.strip_prefix('{').and_then(|inside| inside.split_once('}')) {
+                Some((name, _)) => name,
+                None => &behind[..behind.find(|c| !is_name(c)).unwrap_or(behind.len())],
+            };
+            if let Some(behind) = behind.strip_prefix('$') {
+                rest = behind;
+                continue;
+            }
+            let number = name.parse::<usize>().ok().filter(|number| *number < self.regex.captures_len());
+            if !name.is_empty() && number.is_none() && !self.regex.capture_names().flatten().any(|known| known == name)
+            {
+                return Some(name);
+            }
+        }
+        None
+    }
+
     /// Names of the captures by number, `$1` first.
     pub fn capture_names(&self) -> Vec<Option<String>> {
         self.regex.capture_names().skip(1).map(|name| name.map(str::to_owned)).collect()
@@ -148,6 +180,20 @@ mod tests {
         assert!(pattern.captures(b"/12/ab", &mut slots));
         assert_eq!((slots.get(1), slots.get(2), slots.get(3)), (Some((1, 3)), Some((4, 6)), None));
         assert!(!pattern.captures(b"/x", &mut slots));
+    }
+
+    #[test]
+    fn replacements_name_captures() {
+        let pattern = Pattern::new("(\\w+)=(?<value>\\w+)").unwrap();
+        let replaced =
+            |text: &str, with: &str| pattern.replace(text.as_bytes(), with).map(|b| String::from_utf8(b).unwrap());
+        assert_eq!(replaced("a=1, b=2", "${value}=${1}$$").as_deref(), Some("1=a$, 2=b$"));
+        assert_eq!(replaced("nothing", "x"), None);
+        for (with, unknown) in
+            [("$1 $2 $0 ${value} $$3 $", None), ("$1_x", Some("1_x")), ("$3", Some("3")), ("a ${other}", Some("other"))]
+        {
+            assert_eq!(pattern.unknown_capture(with), unknown, "{with}");
+        }
     }
 
     #[test]

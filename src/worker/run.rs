@@ -462,9 +462,14 @@ fn start_splitters(
         .map(|(index, shared)| {
             let (stats, trace) = (worker.stats.splitters[index].clone(), worker.trace.clone());
             let tls = splitter_tls(shared.config(), materials.splitters[index].as_ref())?;
-            crate::mysql::Splitter::new(worker.config.clone(), index, shared.clone(), stats, trace, worker.index, tls)
+            let outbox = worker.outbox.borrow();
+            let slow = outbox.as_ref().and_then(|outbox| crate::log::SlowLog::new(&worker.config, index, outbox));
+            let (config, shared) = (worker.config.clone(), shared.clone());
+            let splitter = crate::mysql::Splitter::new(config, index, shared, stats, trace, worker.index, tls, slow)?;
+            splitter.look_after_pools();
+            Ok(splitter)
         })
-        .collect::<Result<_, _>>()?;
+        .collect::<Result<_, crate::tls::TlsError>>()?;
     for (index, socket) in sockets {
         match Listener::new(socket) {
             Ok(listener) => {

@@ -9,6 +9,7 @@ mod http3;
 mod limits;
 mod log;
 mod mysql;
+mod mysql_rules;
 mod options;
 mod outliers;
 mod privileges;

@@ -5,12 +5,12 @@ use std::path::PathBuf;
 use toml_edit::{Item, Value as TomlValue};
 
 use super::servers::Entries;
-use super::{guard, secret, tls, upstream_tls};
+use super::{guard, mysql_rules, secret, tls, upstream_tls};
 use crate::config::key::Table;
-use crate::config::model::{Balance, CausalReads, MysqlUser, Replica, Secret, Splitter};
+use crate::config::model::{Balance, CausalReads, LogTarget, MysqlSlowLog, MysqlUser, Replica, Secret, Splitter};
 use crate::config::report::{Problem, Span};
 use crate::config::section::{Placed, Section, type_name, value_type_name};
-use crate::config::value::parse_address;
+use crate::config::value::{FromValue, Kind, parse_address};
 use crate::mysql::protocol::auth::native::parse_stored;
 use crate::mysql::protocol::auth::sha2::PublicKey;
 use crate::mysql::protocol::auth::{Method, Verifier};
@@ -35,6 +35,9 @@ pub(super) fn compile(name: &str, section: &Section<'_>) -> Splitter {
     splitter.password = password(section);
     splitter.users = users(section, &splitter.user);
     splitter.database = section.find("database").unwrap_or_default();
+    splitter.slow_log = slow_log(section);
+    splitter.rules = mysql_rules::rules(section, &splitter);
+    check_pools(section, &splitter);
     splitter.tls = tls::compile(section);
     // Unix sockets are reached in clear: nobody listens there.
     splitter.server_tls = upstream_tls::compile_key(section, "server_tls", false, Offer::Nothing);
@@ -59,31 +62,38 @@ fn replicas(section: &Section<'_>) -> Vec<Replica> {
     placed.into_iter().map(|replica| replica.value).collect()
 }
 
-/// Tables in a list, one table, or `[[mysql.NAME.users]]`.
-fn users<'a>(splitter: &Section<'a>, main: &str) -> Vec<MysqlUser> {
-    let title = format!("users of {}", splitter.title);
-    let entry = |toml: &'a dyn toml_edit::TableLike, span| {
-        Section::new(splitter.cx, Table::MysqlUser, title.clone(), toml, span)
-    };
-    let one = |value: &'a TomlValue| match value {
+/// Tables in a list, one table, or `[[mysql.NAME.users]]`. `one` is what an entry is called, `form` what to write.
+pub(super) fn entries<'a>(
+    splitter: &Section<'a>,
+    (name, table): (&'static str, Table),
+    (one, form): (&str, &str),
+) -> Vec<Section<'a>> {
+    let title = format!("{name} of {}", splitter.title);
+    let entry = |toml: &'a dyn toml_edit::TableLike, span| Section::new(splitter.cx, table, title.clone(), toml, span);
+    let inline = |value: &'a TomlValue| match value {
         TomlValue::InlineTable(table) => Some(entry(table, value.span())),
         _ => {
-            let label = format!("it is {}: write a table with `name` and `password_file`", value_type_name(value));
-            splitter.cx.mistake(Problem::new(format!("bad user in {}", splitter.title), value.span(), label));
+            let label = format!("it is {}: write {form}", value_type_name(value));
+            splitter.cx.mistake(Problem::new(format!("bad {one} in {}", splitter.title), value.span(), label));
             None
         }
     };
-    let entries: Vec<Section<'a>> = match splitter.item("users") {
+    match splitter.item(name) {
         None => Vec::new(),
         Some(Item::ArrayOfTables(tables)) => tables.iter().map(|table| entry(table, table.span())).collect(),
         Some(Item::Table(table)) => vec![entry(table, table.span())],
-        Some(Item::Value(TomlValue::Array(array))) => array.iter().filter_map(one).collect(),
-        Some(Item::Value(value @ TomlValue::InlineTable(_))) => one(value).into_iter().collect(),
+        Some(Item::Value(TomlValue::Array(array))) => array.iter().filter_map(inline).collect(),
+        Some(Item::Value(value @ TomlValue::InlineTable(_))) => inline(value).into_iter().collect(),
         Some(item) => {
-            splitter.bad_value("users", format!("it is {}: write a list of tables", type_name(item)));
+            splitter.bad_value(name, format!("it is {}: write a list of tables", type_name(item)));
             Vec::new()
         }
-    };
+    }
+}
+
+fn users(splitter: &Section<'_>, main: &str) -> Vec<MysqlUser> {
+    let words = ("user", "a table with `name` and `password_file`");
+    let entries = entries(splitter, ("users", Table::MysqlUser), words);
     if entries.len() > USERS_MAX {
         splitter.bad_value("users", format!("there are {} of them: at most {USERS_MAX} are taken", entries.len()));
         return Vec::new();
@@ -117,9 +127,46 @@ fn user(section: &Section<'_>) -> Option<MysqlUser> {
         schemas: section.list("schemas").into_iter().map(|placed: Placed<String>| placed.value).collect(),
         read_only: section.get("read_only"),
         clients_max: section.find("clients_max"),
+        server_connections_max: section.find("server_connections_max"),
         name: name?,
         verifier,
     })
+}
+
+/// Reads `slow_log`, in both its forms.
+fn slow_log(splitter: &Section<'_>) -> Option<MysqlSlowLog> {
+    let title = format!("slow_log of {}", splitter.title);
+    let section = match splitter.item("slow_log")? {
+        Item::Value(TomlValue::String(text)) => {
+            let mut section = Section::absent(splitter.cx, Table::MysqlSlowLog);
+            section.title = title;
+            let parsed =
+                Kind::Output.parse(text.value()).map_err(|label| splitter.bad_value("slow_log", label)).ok()?;
+            return slow_log_settings(&section, FromValue::from_value(parsed));
+        }
+        item => Section::from_item(splitter.cx, Table::MysqlSlowLog, title, item, splitter.key_span("slow_log"))?,
+    };
+    slow_log_settings(&section, section.need("file")?)
+}
+
+fn slow_log_settings(section: &Section<'_>, target: Option<LogTarget>) -> Option<MysqlSlowLog> {
+    Some(MysqlSlowLog {
+        threshold: section.get("threshold"),
+        digest_only: section.get::<&str>("text") == "digest",
+        text_bytes_max: section.get::<u64>("text_max") as usize,
+        target: target?,
+    })
+}
+
+fn check_pools(section: &Section<'_>, splitter: &Splitter) {
+    let key = match splitter.server_connections_max {
+        Some(most) if most < splitter.pool_max => "server_connections_max",
+        _ => "pool_max",
+    };
+    let most = splitter.server_connections_max.unwrap_or(splitter.pool_max).min(splitter.pool_max);
+    if splitter.pool_min > most {
+        section.bad_value("pool_min", format!("it is more than there may be: at most {most}, or raise `{key}`"));
+    }
 }
 
 /// Reads `server_public_key`.
@@ -158,6 +205,10 @@ pub(in crate::config) fn splitter_settings(name: &str, section: &Section<'_>) ->
         database: String::new(),
         clients_max: section.get("clients_max"),
         pool_max: section.get("pool_max"),
+        pool_min: section.get("pool_min"),
+        server_connections_max: section.find("server_connections_max"),
+        pool_queue_max: section.get("pool_queue_max"),
+        pool_age_max: section.get("pool_age_max"),
         pool_timeout: section.get("pool_timeout"),
         connect_timeout: section.get("connect_timeout"),
         pool_idle_timeout: section.get("pool_idle_timeout"),
@@ -179,6 +230,10 @@ pub(in crate::config) fn splitter_settings(name: &str, section: &Section<'_>) ->
             _ => Balance::LeastConn,
         },
         read_only_transactions: section.get::<&str>("read_only_transactions") == "replica",
+        digests_max: section.get("digests_max"),
+        slow_log: None,
+        hints: section.get("hints"),
+        rules: Vec::new(),
     }
 }
 

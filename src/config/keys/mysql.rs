@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use super::super::key::Absent::{Default, Means, Required};
-use super::super::key::{FlagOf, Key, Table, duration, integer};
+use super::super::key::{FlagOf, Key, Table, duration, integer, size};
 use super::super::value::Kind;
-use super::{DAY, MS, WAIT};
+use super::{DAY, KIB, MS, WAIT};
 
 pub(super) const KEYS: &[Key] = &[
     // [mysql.NAME]
@@ -63,6 +63,18 @@ pub(super) const KEYS: &[Key] = &[
         .flag_of(FlagOf::Split, "pool-max")
         .known_as(&["proxysql max_connections"])
         .when("up when clients wait for connections and the servers have cores to spare"),
+    Key::new(Table::Mysql, "pool_min", integer(0, 65_536), Default("0"))
+        .help("connections of `user` that each data worker keeps to each server, also while nobody needs them")
+        .known_as(&["proxysql mysql-free_connections_pct", "maxscale persistpoolmax"])
+        .when("up where the first statements after a pause must not wait for a login to the server"),
+    Key::new(Table::Mysql, "server_connections_max", integer(1, 65_536), Means("`pool_max` for each data worker"))
+        .help("connections to each server, whole process: data workers lend them to each other")
+        .known_as(&["proxysql mysql_servers.max_connections", "maxscale max_routing_connections"])
+        .when("to stay below max_connections of the servers"),
+    Key::new(Table::Mysql, "pool_queue_max", integer(0, 1 << 20), Default("1024"))
+        .help("clients that wait for a connection, whole process; more get error 1040 at once")
+        .known_as(&["haproxy maxqueue"])
+        .when("down to fail early under overload"),
     Key::new(Table::Mysql, "pool_timeout", WAIT, Default("10s"))
         .help("how long a client waits for a connection before it gets an error")
         .flag_of(FlagOf::Split, "pool-timeout")
@@ -74,8 +86,12 @@ pub(super) const KEYS: &[Key] = &[
         .when("up for servers far away"),
     Key::new(Table::Mysql, "pool_idle_timeout", WAIT, Default("5m"))
         .help("how long an idle connection is kept; must stay below wait_timeout of the servers")
-        .known_as(&["proxysql mysql-connection_max_age_ms"])
+        .known_as(&["maxscale persistmaxtime"])
         .when("down when the servers' wait_timeout is short"),
+    Key::new(Table::Mysql, "pool_age_max", Kind::DurationOrOff { min: Duration::from_secs(1), max: Duration::from_secs(365 * 86_400) }, Default("1h"))
+        .help("how long a connection is used at most; up to a tenth less, so that not all end at once")
+        .known_as(&["proxysql mysql-connection_max_age_ms"])
+        .when("down where servers behind one address change, \"off\" where nothing does"),
     Key::new(Table::Mysql, "client_timeout", duration(MS, Duration::from_secs(365 * 86_400)), Default("8h"))
         .help("idle clients are closed after this time, as wait_timeout does")
         .known_as(&["proxysql mysql-wait_timeout"])
@@ -110,6 +126,21 @@ pub(super) const KEYS: &[Key] = &[
         .help("where transactions run that are begun READ ONLY (by START TRANSACTION, SET TRANSACTION or SET SESSION TRANSACTION)")
         .known_as(&["mysql-router access_mode"])
         .when("`primary` for applications that set user variables, take locks or call functions of their own in such transactions"),
+    Key::new(Table::Mysql, "digests_max", integer(0, 100_000), Default("1000"))
+        .help("rows of each data worker's table of statements by normal form, database and account; what comes when it is full is counted as one; 0: no table")
+        .known_as(&["proxysql mysql-query_digests", "mysql performance_schema_digests_size"])
+        .when("up when `one-server ctl mysql digests` shows many statements without a row; a row takes about 2 KiB"),
+    Key::new(Table::Mysql, "slow_log", Kind::Form("a file, or a table such as { file = \"/var/log/one-server/slow.log\", threshold = \"500ms\" }"), Means("none"))
+        .help("log of statements that take long")
+        .known_as(&["proxysql mysql-long_query_time", "mysql slow_query_log_file"])
+        .when("always, in production"),
+    Key::new(Table::Mysql, "hints", Kind::Switch, Default("true"))
+        .help("comments may choose the server: `/* one-server: primary */`, `/* one-server: replica */`, and MaxScale's `-- maxscale route to master`")
+        .known_as(&["maxscale hintfilter"]),
+    Key::new(Table::Mysql, "rules", Kind::Form("a list of tables such as { digest = \"SELECT * FROM audit*\", route = \"primary\" }"), Means("none"))
+        .help("what becomes of some statements; the first rule that fits decides")
+        .known_as(&["proxysql mysql_query_rules", "maxscale namedserverfilter"])
+        .when("for the few statements that the splitter cannot judge by itself, or that must not run"),
     // replicas
     Key::new(Table::Replica, "address", Kind::Address, Required)
         .help("where it listens: IP:PORT or unix:/path")
@@ -139,4 +170,57 @@ pub(super) const KEYS: &[Key] = &[
     Key::new(Table::MysqlUser, "clients_max", integer(1, 1 << 20), Means("as many as the splitter's"))
         .help("connections of the user at once, whole process; more are refused with error 1226")
         .known_as(&["proxysql mysql_users.max_connections", "mysql max_user_connections"]),
+    Key::new(Table::MysqlUser, "server_connections_max", integer(1, 65_536), Means("as many as the splitter's"))
+        .help("connections to the servers for this user, whole process")
+        .known_as(&["mysql max_user_connections"])
+        .when("so that one application cannot take them all"),
+    // slow_log
+    Key::new(Table::MysqlSlowLog, "file", Kind::Output, Required)
+        .help("where the lines go: a file that may be an access log's, too"),
+    Key::new(Table::MysqlSlowLog, "threshold", duration(Duration::ZERO, DAY), Default("1s"))
+        .help("statements that take longer are logged; 0s: all")
+        .known_as(&["mysql long_query_time", "proxysql mysql-long_query_time"]),
+    Key::new(Table::MysqlSlowLog, "text", Kind::Word(&["full", "digest"]), Default("full"))
+        .help("`full`: a line has the statement as the client wrote it, with its literals; `digest`: its normal form alone")
+        .known_as(&["proxysql mysql-eventslog_format"])
+        .when("`digest` where literals are secrets"),
+    Key::new(Table::MysqlSlowLog, "text_max", size(64, 64 * KIB), Default("1KiB"))
+        .help("longer statements are cut")
+        .known_as(&["proxysql mysql-query_digests_max_query_length"]),
+    // rules
+    Key::new(Table::MysqlRule, "name", Kind::Text, Means("its place in the list"))
+        .help("name in logs and error messages")
+        .known_as(&["proxysql comment"]),
+    Key::new(Table::MysqlRule, "users", Kind::List(&Kind::Text), Means("all"))
+        .help("accounts that it is about")
+        .known_as(&["proxysql mysql_query_rules.username"]),
+    Key::new(Table::MysqlRule, "schemas", Kind::List(&Kind::Text), Means("any"))
+        .help("selected databases that it is about")
+        .known_as(&["proxysql mysql_query_rules.schemaname"]),
+    Key::new(Table::MysqlRule, "clients", Kind::List(&Kind::Network), Means("all"))
+        .help("networks of the clients that it is about; those on Unix sockets are in none")
+        .known_as(&["proxysql mysql_query_rules.client_addr"]),
+    Key::new(Table::MysqlRule, "digest", Kind::Text, Means("any"))
+        .help("normal form of the statements that it is about; `*` stands for any text, upper and lower case are the same")
+        .known_as(&["proxysql mysql_query_rules.match_digest"]),
+    Key::new(Table::MysqlRule, "digest_regex", Kind::Text, Means("any"))
+        .help("the same as a regular expression that matches somewhere in the normal form")
+        .known_as(&["proxysql mysql_query_rules.match_pattern"]),
+    Key::new(Table::MysqlRule, "route", Kind::Word(&["primary", "replica"]), Means("as without the rule"))
+        .help("where they go; `replica`: only what certainly reads, unless `unsafe` says more, and only to one that is fresh enough")
+        .known_as(&["proxysql destination_hostgroup"]),
+    Key::new(Table::MysqlRule, "unsafe", Kind::Switch, Default("false"))
+        .help("with `route = \"replica\"`: reads that call functions of your own, and statements such as SHOW, count as reads, because you know that they are")
+        .when("only for functions that change nothing: on a replica nobody would see what they change"),
+    Key::new(Table::MysqlRule, "reject", Kind::Text, Means("they run"))
+        .help("they are refused with error 1148 and this text")
+        .known_as(&["proxysql mysql_query_rules.error_msg"]),
+    Key::new(Table::MysqlRule, "rewrite", Kind::Text, Means("they stay as they are"))
+        .help("regular expression; what it finds in the statement as it was written is replaced by `rewrite_to`. What is prepared is changed only where it has as many parameters afterwards")
+        .known_as(&["proxysql mysql_query_rules.replace_pattern"]),
+    Key::new(Table::MysqlRule, "rewrite_to", Kind::Text, Means("see `rewrite`"))
+        .help("what replaces that; `${1}` and `${name}` are its captures, `$$` is a dollar sign"),
+    Key::new(Table::MysqlRule, "time_limit", duration(MS, DAY), Means("none"))
+        .help("a statement that runs for longer is ended with KILL QUERY and error 1969; what it did so far is undone, as far as its tables can")
+        .known_as(&["proxysql mysql_query_rules.timeout", "mysql max_execution_time"]),
 ];

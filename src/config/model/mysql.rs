@@ -3,11 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Balance, Tls, UpstreamTls};
-use crate::guard::AddressRules;
+use super::{Balance, LogTarget, Tls, UpstreamTls};
+use crate::guard::{AddressRules, Networks};
 use crate::mysql::protocol::auth::sha2::PublicKey;
 use crate::mysql::protocol::auth::{Method, Verifier};
 use crate::runtime::net::Address;
+use crate::util::pattern::Pattern;
 
 /// A MySQL read/write splitter.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,12 +45,20 @@ pub struct Splitter {
     pub clients_max: usize,
     /// Backend connections per data worker and server.
     pub pool_max: usize,
+    /// Of these, kept also while nobody needs them.
+    pub pool_min: usize,
+    /// Connections to each server, whole process; `None`: `pool_max` for each data worker.
+    pub server_connections_max: Option<usize>,
+    /// Clients that wait for a connection, whole process.
+    pub pool_queue_max: usize,
     /// How long a client waits for a backend connection.
     pub pool_timeout: Duration,
     /// Time for connecting and logging on to a backend.
     pub connect_timeout: Duration,
     /// How long an idle backend connection is kept.
     pub pool_idle_timeout: Duration,
+    /// How long a backend connection is used at most; `None`: for ever.
+    pub pool_age_max: Option<Duration>,
     /// Idle client connections are closed after this time.
     pub client_timeout: Duration,
     /// Replicas further behind the primary get no reads.
@@ -66,6 +75,14 @@ pub struct Splitter {
     pub balance: Balance,
     /// READ ONLY transactions run on replicas.
     pub read_only_transactions: bool,
+    /// Rows of each data worker's table of normal forms; 0: there is none.
+    pub digests_max: usize,
+    /// Log of statements that take long.
+    pub slow_log: Option<MysqlSlowLog>,
+    /// Comments may choose the server.
+    pub hints: bool,
+    /// What becomes of some statements; the first one that fits decides.
+    pub rules: Vec<MysqlRule>,
 }
 
 impl Splitter {
@@ -106,6 +123,55 @@ pub struct MysqlUser {
     pub read_only: bool,
     /// Its connections, whole process; `None`: as many as the splitter's.
     pub clients_max: Option<usize>,
+    /// Connections to the servers for it, whole process; `None`: as many as the splitter's.
+    pub server_connections_max: Option<usize>,
+}
+
+/// A log of statements that take long.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MysqlSlowLog {
+    /// Where lines go.
+    pub target: LogTarget,
+    /// Statements that take at least so long are logged.
+    pub threshold: Duration,
+    /// Lines have the normal form alone, without the statement itself.
+    pub digest_only: bool,
+    /// Bytes of a statement in a line.
+    pub text_bytes_max: usize,
+}
+
+/// What becomes of some statements.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MysqlRule {
+    /// Name in logs and messages.
+    pub name: String,
+    /// Accounts by number, as in [`Splitter::account_name`]; empty: all.
+    pub accounts: Vec<u16>,
+    /// Selected databases; empty: any, or none.
+    pub schemas: Vec<String>,
+    /// Networks of clients; `None`: all clients.
+    pub clients: Option<Networks>,
+    /// What a normal form must look like; `None`: any.
+    pub digest: Option<Pattern>,
+    /// Where they go.
+    pub route: Option<MysqlRoute>,
+    /// Refused with this text.
+    pub reject: Option<String>,
+    /// What is replaced in a statement, and by what.
+    pub rewrite: Option<(Pattern, String)>,
+    /// How long they may run.
+    pub time_limit: Option<Duration>,
+}
+
+/// Where a rule sends statements.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MysqlRoute {
+    /// To the primary.
+    Primary,
+    /// Reads to a replica.
+    Replica,
+    /// The same, and what the operator says is a read.
+    Unsafe,
 }
 
 /// How fresh reads are.

@@ -230,6 +230,7 @@ pub(super) fn in_its_table(key: &Key, line: &str) -> String {
             let parts = parts.iter().filter(|part| line.is_empty() || !part.starts_with(&format!("{} ", key.name)));
             let tls = match key.name {
                 "tls_required" => "tls.certificates = [{ chain = \"/a.pem\", key = \"/a.key\" }]\n",
+                "pool_min" => "pool_max = 65536\n",
                 _ => "",
             };
             format!("[mysql.m]\n{}\n{tls}{line}\n", parts.copied().collect::<Vec<_>>().join("\n"))
@@ -244,6 +245,25 @@ pub(super) fn in_its_table(key: &Key, line: &str) -> String {
             let parts = ["name = \"v\"", "password = \"p\""];
             let parts = parts.iter().filter(|part| line.is_empty() || !part.starts_with(&format!("{} ", key.name)));
             format!("[mysql.m]\n{main}\n[[mysql.m.users]]\n{}\n{line}\n", parts.copied().collect::<Vec<_>>().join("\n"))
+        }
+        Table::MysqlSlowLog => {
+            let main = "listen = \"127.0.0.1:3307\"\nprimary = \"127.0.0.1:3306\"\nuser = \"u\"\npassword = \"p\"";
+            format!("[mysql.m]\n{main}\n[mysql.m.slow_log]\n{}{line}\n", needs("file", "file = \"/slow.log\""))
+        }
+        Table::MysqlRule => {
+            let main = "listen = \"127.0.0.1:3307\"\nprimary = \"127.0.0.1:3306\"\nuser = \"u\"\npassword = \"p\"";
+            let others = "users = [{ name = \"other\", password = \"p\" }]";
+            let action = match key.name {
+                "route" | "reject" if !line.is_empty() => "",
+                "route" => "time_limit = \"1s\"",
+                "unsafe" => "route = \"replica\"",
+                "rewrite" => "rewrite_to = \"x\"",
+                "rewrite_to" => "rewrite = \"y\"",
+                _ => "route = \"primary\"",
+            };
+            // Neither of the two means anything without the other.
+            let action = if action.starts_with("rewrite") && line.is_empty() { "route = \"primary\"" } else { action };
+            format!("[mysql.m]\n{main}\n{others}\n[[mysql.m.rules]]\n{action}\n{line}\n")
         }
         Table::Top => format!("{line}\n"),
         Table::Process if key.name.starts_with("stats_socket_") => {

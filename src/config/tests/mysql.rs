@@ -112,6 +112,104 @@ fn accounts_are_compiled() {
 }
 
 #[test]
+fn slow_logs_rules_and_pools_are_compiled() {
+    use crate::config::model::{MysqlRoute, MysqlSlowLog};
+    let rules = "slow_log = \"/slow.log\"\nserver_connections_max = 9\npool_min = 2\n\
+                 [[mysql.m.users]]\nname = \"v\"\npassword = \"p\"\nserver_connections_max = 4\n\
+                 [[mysql.m.rules]]\nusers = [\"v\"]\ndigest = \"SELECT * FROM a.b(?)*\"\nroute = \"replica\"\nunsafe = true\n\
+                 [[mysql.m.rules]]\nname = \"old\"\ndigest_regex = \"^DELETE\"\nrewrite = \"x(.)\"\nrewrite_to = \"${1}y\"\ntime_limit = \"5s\"\n\
+                 route = \"primary\"\nclients = [\"10.0.0.0/8\"]\n";
+    let config = config(&format!("{HEAD}password = \"p\"\n{rules}"));
+    let splitter = &config.splitters[0];
+    assert_eq!(
+        splitter.slow_log,
+        Some(MysqlSlowLog {
+            target: LogTarget::File("/slow.log".into()),
+            threshold: Duration::from_secs(1),
+            digest_only: false,
+            text_bytes_max: 1024
+        })
+    );
+    assert_eq!((splitter.server_connections_max, splitter.users[0].server_connections_max), (Some(9), Some(4)));
+    assert_eq!((splitter.pool_min, splitter.pool_age_max), (2, Some(Duration::from_secs(3600))));
+    let [first, second] = &splitter.rules[..] else { panic!("two rules") };
+    assert_eq!((first.name.as_str(), &first.accounts[..], first.route), ("rule 1", &[1][..], Some(MysqlRoute::Unsafe)));
+    let is_match = |text: &[u8]| first.digest.as_ref().is_some_and(|pattern| pattern.is_match(text));
+    assert!(is_match(b"SELECT a FROM a.b(?) WHERE x") && is_match(b"select FROM x FROM A.B(?)"));
+    assert!(
+        !is_match(b"SELECT a FROM aXb(?)") && !is_match(b"(SELECT a FROM a.b(?))") && !is_match(b"SELECT a FROM a.b(?")
+    );
+    assert_eq!((second.name.as_str(), second.time_limit), ("old", Some(Duration::from_secs(5))));
+    assert!(second.clients.is_some() && second.rewrite.as_ref().is_some_and(|(_, with)| with == "${1}y"));
+}
+
+#[test]
+fn mistakes_of_slow_logs_rules_and_pools() {
+    let rule = |rule: &str| format!("{HEAD}password = \"p\"\nrules = [{{ {rule} }}]");
+    check(
+        &rule("digest = \"x\""),
+        &["6:10 a rule without an action in rules of [mysql.m] | add `route`, `reject`, `rewrite` or `time_limit`"],
+    );
+    check(
+        &rule("route = \"primary\", reject = \"no\""),
+        &["6:12 both `reject` and `route` in rules of [mysql.m] | what is refused does not run: take one away"],
+    );
+    check(
+        &rule("route = \"primary\", unsafe = true"),
+        &[
+            "6:40 bad value for `unsafe` in rules of [mysql.m] | it says what may go to replicas: write `route = \"replica\"` beside it",
+        ],
+    );
+    check(
+        &rule("users = [\"uu\"], route = \"primary\""),
+        &["6:21 unknown user `uu` in rules of [mysql.m] | no account of the splitter has this name"],
+    );
+    check(
+        &rule("rewrite = \"a\""),
+        &["6:10 missing key `rewrite_to` in rules of [mysql.m] | add `rewrite_to`: a text"],
+    );
+    check(
+        &rule("rewrite = \"a(\", rewrite_to = \"b\""),
+        &["6:22 bad value for `rewrite` in rules of [mysql.m] | unclosed group"],
+    );
+    check(
+        &rule("rewrite = \"a\", rewrite_to = \"$1b\""),
+        &[
+            "6:40 bad value for `rewrite_to` in rules of [mysql.m] | `$1b` is no capture of `rewrite`: write `${1}` where letters follow, `$$` for a dollar sign",
+        ],
+    );
+    check(
+        &rule("digest = \"a\", digest_regex = \"b\", route = \"primary\""),
+        &["6:26 both `digest` and `digest_regex` in rules of [mysql.m] | write one of them"],
+    );
+    check(
+        &rule("rout = \"primary\""),
+        &["6:12 unknown key `rout` in rules of [mysql.m] | did you mean `route`? it takes \"primary\" or \"replica\""],
+    );
+    let lines = |lines: &str| format!("{HEAD}password = \"p\"\n{lines}");
+    check(
+        &lines("slow_log = { threshold = \"1s\" }"),
+        &["6:12 missing key `file` in slow_log of [mysql.m] | add `file`: \"stdout\", a file, or \"off\""],
+    );
+    check(
+        &lines("slow_log = 5"),
+        &[
+            "6:12 slow_log of [mysql.m] is not a table | it is a whole number, but must be a table: slow_log of [mysql.m]",
+        ],
+    );
+    check(
+        &lines("pool_min = 5\npool_max = 4"),
+        &["6:12 bad value for `pool_min` in [mysql.m] | it is more than there may be: at most 4, or raise `pool_max`"],
+    );
+    check(
+        &lines("pool_min = 5\nserver_connections_max = 3"),
+        &[
+            "6:12 bad value for `pool_min` in [mysql.m] | it is more than there may be: at most 3, or raise `server_connections_max`",
+        ],
+    );
+}
+
+#[test]
 fn mistakes_of_accounts_and_tls() {
     let lines = |lines: &str| format!("{HEAD}password = \"p\"\n{lines}");
     check(

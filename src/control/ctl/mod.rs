@@ -10,6 +10,7 @@
 //! Everything is bounded: the length of a request, connections, their silence. Deliberately absent: a login (the file's
 //! owner is one), requests over TCP.
 
+pub mod digests;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
 mod serve;
@@ -87,6 +88,22 @@ pub enum Request {
     FailBack {
         /// Its name.
         upstream: String,
+    },
+    /// What was asked of a splitter's servers, by normal form: a [`digests::DigestsView`].
+    MysqlDigests {
+        /// Its name.
+        splitter: String,
+        /// What comes first.
+        #[serde(default)]
+        sort: digests::Sort,
+        /// Rows at most; all without it.
+        #[serde(default)]
+        limit: Option<usize>,
+    },
+    /// Its table begins anew: a [`digests::Forgotten`].
+    ResetMysqlDigests {
+        /// Its name.
+        splitter: String,
     },
     /// Another process takes over: an [`Upgraded`].
     Upgrade {},
@@ -349,6 +366,14 @@ mod tests {
                 },
             ),
             (r#"{"command":"remove_server","server":"api/a"}"#, Request::RemoveServer { server: "api/a".into() }),
+            (
+                r#"{"command":"mysql_digests","splitter":"db","sort":"errors"}"#,
+                Request::MysqlDigests { splitter: "db".into(), sort: digests::Sort::Errors, limit: None },
+            ),
+            (
+                r#"{"command":"reset_mysql_digests","splitter":"db"}"#,
+                Request::ResetMysqlDigests { splitter: "db".into() },
+            ),
             (r#"{"command":"fail_back","upstream":"api"}"#, Request::FailBack { upstream: "api".into() }),
             (
                 r#"{"command":"server","server":"api/unix:/run/a.sock","state":"maintenance"}"#,

@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{mpsc, oneshot, watch};
 
+use super::digests::{self, DigestsView};
 use super::show::View;
 use super::{
     Answer, Changed, Ends, FailedBack, Limited, Populated, REQUEST_BYTES_MAX, Refusal, Reloaded, Request, Upgraded,
@@ -145,6 +146,16 @@ impl Desk {
                     Err(reason) => Answer::refused(reason),
                 }
             }
+            Request::MysqlDigests { splitter, sort, limit } => {
+                match DigestsView::new(&self.live.borrow(), &splitter, sort, limit) {
+                    Ok(view) => Answer::done(view),
+                    Err(reason) => Answer::refused(reason),
+                }
+            }
+            Request::ResetMysqlDigests { splitter } => match digests::reset(&self.live.borrow(), &splitter) {
+                Ok(forgotten) => Answer::done(forgotten),
+                Err(reason) => Answer::refused(reason),
+            },
             Request::Upgrade {} => {
                 tracing::info!(uid, "the control socket asks for a takeover");
                 self.upgrade().await

@@ -1,11 +1,12 @@
 //! `/metrics`: walks every counter of the process and writes it under our own names ([`own`]), and under the names
-//! existing dashboards for nginx (12708, 17452) and HAProxy (12693) look for ([`foreign`]).
+//! existing dashboards for nginx (12708, 17452), HAProxy (12693) and ProxySQL look for ([`foreign`], [`proxysql`]).
 //!
 //! No lock, no registry: counters are read as they are, each exact, all of them together not one instant.
 
 mod exchanges;
 mod foreign;
 mod own;
+mod proxysql;
 mod table;
 mod udp;
 
@@ -26,10 +27,12 @@ pub(crate) enum Scope {
     Nginx,
     /// Those of HAProxy's exporter.
     Haproxy,
+    /// Those of ProxySQL.
+    Proxysql,
 }
 
 impl Scope {
-    pub(crate) const ALL: [Scope; 3] = [Scope::Own, Scope::Nginx, Scope::Haproxy];
+    pub(crate) const ALL: [Scope; 4] = [Scope::Own, Scope::Nginx, Scope::Haproxy, Scope::Proxysql];
 
     /// Name as written in `/metrics?scope=`.
     pub(crate) fn name(self) -> &'static str {
@@ -37,6 +40,7 @@ impl Scope {
             Scope::Own => "own",
             Scope::Nginx => "nginx",
             Scope::Haproxy => "haproxy",
+            Scope::Proxysql => "proxysql",
         }
     }
 }
@@ -49,6 +53,7 @@ pub(crate) fn render(shared: &Shared, scopes: &[Scope], now: SystemTime) -> Stri
             Scope::Own => own::write(&mut out, shared, now),
             Scope::Nginx => foreign::write_nginx(&mut out, shared),
             Scope::Haproxy => foreign::write_haproxy(&mut out, shared, now),
+            Scope::Proxysql => proxysql::write(&mut out, shared),
         }
     }
     out.finish()

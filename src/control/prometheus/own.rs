@@ -449,6 +449,16 @@ fn splitters(out: &mut Exposition, shared: &Shared) {
     t.counter(out, "causal_fallbacks_total", help, |s| &s.causal_fallbacks);
     let help = "Questions to the primary for its position; reads under way at a time share one.";
     t.counter(out, "causal_questions_total", help, |s| &s.causal_questions);
+    t.gauge(out, "clients_idle", "Clients that have sent nothing for a moment.", |s| &s.idle_clients);
+    t.counter(out, "questions_total", "Queries and executions of prepared statements.", |s| &s.questions);
+    t.counter(out, "slow_total", "Statements longer than the threshold of the slow log.", |s| &s.slow);
+    t.counter(out, "server_errors_total", "Statements that servers answered with an error.", |s| &s.server_errors);
+    t.counter(out, "rejected_total", "Statements that a rule refused.", |s| &s.rejected);
+    t.counter(out, "rewritten_total", "Statements whose text a rule changed.", |s| &s.rewritten);
+    t.counter(out, "time_limits_total", "Statements ended because the time of a rule was up.", |s| &s.time_limits);
+    t.counter(out, "received_bytes_total", "Bytes of commands of clients.", |s| &s.bytes_in);
+    t.counter(out, "sent_bytes_total", "Bytes sent to clients.", |s| &s.bytes_out);
+    chosen_statements(out, &t);
     let mut statements =
         out.family("one_server_splitter_statements_total", Kind::Counter, "Statements by where they were sent.");
     for row in &t.rows {
@@ -467,6 +477,16 @@ fn splitters(out: &mut Exposition, shared: &Shared) {
     }
 }
 
+fn chosen_statements(out: &mut Exposition, t: &Table<'_, SplitterStats>) {
+    let help = "Statements for which a rule or a comment has chosen the server, by where they were sent.";
+    let mut chosen = out.family("one_server_splitter_chosen_total", Kind::Counter, help);
+    for row in &t.rows {
+        let splitter = row.labels[0].1.as_str();
+        chosen.sample(&[("splitter", splitter), ("to", "primary")], row.sum(|s| s.chosen_primary.value()));
+        chosen.sample(&[("splitter", splitter), ("to", "replica")], row.sum(|s| s.chosen_replica.value()));
+    }
+}
+
 fn splitter_servers(out: &mut Exposition, shared: &Shared) {
     let mut rows: Vec<Row<'_, BackendStats>> = Vec::new();
     for (index, splitter) in shared.config.splitters.iter().enumerate() {
@@ -481,7 +501,16 @@ fn splitter_servers(out: &mut Exposition, shared: &Shared) {
     t.counter(out, "connect_errors_total", "Connections that failed to open.", |b| &b.connect_errors);
     t.gauge(out, "connections", "Connections to a MySQL server open now.", |b| &b.open);
     t.gauge(out, "connections_idle", "Of these, idle in the pool.", |b| &b.idle);
+    t.numbers(out, Kind::Gauge, "connections_lent", "Of these, in use.", |b| {
+        b.open.value().saturating_sub(b.idle.value())
+    });
+    t.gauge(out, "waiting", "Clients that wait for a connection.", |b| &b.waiting);
+    t.counter(out, "wait_failures_total", "Clients that got no connection in time.", |b| &b.wait_failures);
+    t.counter(out, "yielded_total", "Connections closed in favour of another data worker.", |b| &b.yielded);
+    t.histogram(out, "wait_seconds", "How long clients waited for a connection that had to.", |b| &b.wait);
     t.counter(out, "statements_total", "Statements sent to a MySQL server.", |b| &b.statements);
+    t.counter(out, "sent_bytes_total", "Bytes sent to a MySQL server.", |b| &b.bytes_sent);
+    t.counter(out, "received_bytes_total", "Bytes received from a MySQL server.", |b| &b.bytes_received);
     monitored_servers(out, shared);
 }
 

@@ -66,6 +66,8 @@ pub struct Outcome {
     pub insert_id: u64,
     /// Results in the response.
     pub results: u32,
+    /// Rows of all results.
+    pub rows: u64,
     /// Whether any result had columns.
     pub had_rows: bool,
     /// Session state changes of all OK packets, one after the other, see [`super::tracker::Changes`].
@@ -313,6 +315,7 @@ impl Follower {
                 self.put_middle_eof(out);
                 self.state = State::Rows;
             }
+            self.outcome.rows += u64::from(self.state == State::Rows);
             return self.begin_pass(header, out);
         }
         if header.payload_bytes == 0 {
@@ -490,6 +493,7 @@ impl Follower {
             self.state = State::Rows;
         }
         self.copy(packet, out);
+        self.outcome.rows += 1;
         self.outcome.first_row = Some(packet.to_vec());
     }
 
@@ -595,6 +599,7 @@ mod tests {
         let old = result(false, &[b"\x011\x012", b"\xfb\x013"], &mut 1, STATUS_AUTOCOMMIT);
         let outcome = check(Expect::Results, false, &input, &old);
         assert_eq!((outcome.status, outcome.had_rows, outcome.results), (Some(STATUS_AUTOCOMMIT), true, 1));
+        assert_eq!(outcome.rows, 2);
     }
 
     #[test]

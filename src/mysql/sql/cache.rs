@@ -1,6 +1,8 @@
-//! Classes of statements seen before, by a keyed hash of their exact bytes and of the session's mode. One per worker.
+//! What is known of statements seen before, by a keyed hash of their exact bytes and of the session's mode. One per worker.
 
 use super::classify::{Class, classify};
+use super::digest::Digester;
+use super::hint::{Hint, hint};
 use super::lexer::Mode;
 
 /// Statements longer than this are not looked at: they go to the primary and pin the session. Bounds the time one
@@ -11,18 +13,34 @@ const CACHED_BYTES_MAX: usize = 8 << 10;
 /// Entries, a power of two; each statement has one place, the latest one stays.
 const ENTRIES: usize = 2048;
 
+/// What a statement's text says, whoever sends it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Seen {
+    /// What it is.
+    pub class: Class,
+    /// Keyed hash of its normal form; `None`: nobody wants that.
+    pub digest: Option<u64>,
+    /// Bit n: the normal form is one that rule n is about.
+    pub rules: u128,
+    /// What its comments wish for.
+    pub hint: Option<Hint>,
+}
+
 #[derive(Clone, Copy)]
 struct Entry {
     hash: u64,
     len: u32,
     mode: Mode,
-    class: Class,
+    seen: Seen,
 }
 
-/// Remembers classes in a fixed amount of memory.
+/// Remembers what was seen in a fixed amount of memory.
 pub struct Cache {
     hasher: ahash::RandomState,
     entries: Vec<Option<Entry>>,
+    digester: Digester,
+    /// Normal forms are wanted of every statement.
+    wants_digests: bool,
 }
 
 impl std::fmt::Debug for Cache {
@@ -32,28 +50,43 @@ impl std::fmt::Debug for Cache {
 }
 
 impl Cache {
-    /// An empty cache whose hash is keyed with `seed`, so that nobody can aim at a place in it.
-    pub fn new(seed: u64) -> Cache {
-        Cache { hasher: ahash::RandomState::with_seed(seed as usize), entries: vec![None; ENTRIES] }
+    /// An empty cache whose hash is keyed with `seed`, so that nobody can aim at a place in it. `digests`: normal forms are
+    /// wanted of every statement.
+    pub fn new(seed: u64, digests: bool) -> Cache {
+        let hasher = ahash::RandomState::with_seed(seed as usize);
+        Cache { hasher, entries: vec![None; ENTRIES], digester: Digester::default(), wants_digests: digests }
     }
 
-    /// The class of `sql`.
-    pub fn classify(&mut self, sql: &[u8], mode: Mode) -> Class {
-        if sql.len() > STATEMENT_BYTES_MAX {
-            return Class::UNKNOWN;
-        }
+    /// What is known of `sql`. `rules` tells which of them are about a normal form; it is asked when the text is a new one.
+    pub fn look(&mut self, sql: &[u8], mode: Mode, rules: impl FnOnce(&[u8]) -> u128) -> Seen {
         if sql.len() > CACHED_BYTES_MAX {
-            return classify(sql, mode);
+            return self.examine(sql, mode, rules);
         }
         let hash = self.hasher.hash_one(sql);
-        let place = &mut self.entries[hash as usize & (ENTRIES - 1)];
-        match place {
-            Some(entry) if entry.hash == hash && entry.len as usize == sql.len() && entry.mode == mode => entry.class,
+        let place = hash as usize & (ENTRIES - 1);
+        match &self.entries[place] {
+            Some(entry) if entry.hash == hash && entry.len as usize == sql.len() && entry.mode == mode => entry.seen,
             _ => {
-                let class = classify(sql, mode);
-                *place = Some(Entry { hash, len: sql.len() as u32, mode, class });
-                class
+                let seen = self.examine(sql, mode, rules);
+                self.entries[place] = Some(Entry { hash, len: sql.len() as u32, mode, seen });
+                seen
             }
+        }
+    }
+
+    /// The normal form of `sql`.
+    pub fn digest(&mut self, sql: &[u8], mode: Mode) -> &[u8] {
+        self.digester.digest(sql, mode)
+    }
+
+    fn examine(&mut self, sql: &[u8], mode: Mode, rules: impl FnOnce(&[u8]) -> u128) -> Seen {
+        let class = if sql.len() > STATEMENT_BYTES_MAX { Class::UNKNOWN } else { classify(sql, mode) };
+        let digest = self.wants_digests.then(|| self.digester.digest(sql, mode));
+        Seen {
+            class,
+            rules: digest.map_or(0, rules),
+            digest: digest.map(|digest| self.hasher.hash_one(digest)),
+            hint: hint(sql, mode),
         }
     }
 }
@@ -64,17 +97,35 @@ mod tests {
 
     #[test]
     fn the_cache_answers_like_the_classifier() {
-        let mut cache = Cache::new(1);
+        let mut cache = Cache::new(1, true);
+        let mut class = |sql: &[u8], mode| cache.look(sql, mode, |_| 0).class;
         for round in 0..2 {
             for n in 0..5000 {
                 let sql = format!("{} FROM t WHERE a = {n}", if n % 3 == 0 { "DELETE" } else { "SELECT 1" });
-                let class = cache.classify(sql.as_bytes(), Mode::default());
-                assert_eq!(class, classify(sql.as_bytes(), Mode::default()), "round {round}");
+                let found = class(sql.as_bytes(), Mode::default());
+                assert_eq!(found, classify(sql.as_bytes(), Mode::default()), "round {round}");
             }
         }
         let ansi = Mode { ansi_quotes: true, ..Mode::default() };
         let sql = br#"SELECT "f"(1)"#;
-        assert_ne!(cache.classify(sql, Mode::default()), cache.classify(sql, ansi));
-        assert_eq!(cache.classify(&vec![b'x'; STATEMENT_BYTES_MAX + 1], ansi), Class::UNKNOWN);
+        assert_ne!(class(sql, Mode::default()), class(sql, ansi));
+        assert_eq!(class(&vec![b'x'; STATEMENT_BYTES_MAX + 1], ansi), Class::UNKNOWN);
+    }
+
+    #[test]
+    fn rules_are_asked_once_for_a_text_and_literals_share_a_digest() {
+        let (mut cache, mut asked) = (Cache::new(1, true), 0);
+        let mut look = |sql: &str| {
+            cache.look(sql.as_bytes(), Mode::default(), |digest| {
+                asked += 1;
+                u128::from(digest == b"SELECT ? FROM t") << 5
+            })
+        };
+        let (one, two, again) = (look("select 1 from t"), look("SELECT 2 FROM t -- x"), look("select 1 from t"));
+        assert_eq!((one.rules, one, one.digest), (32, again, two.digest));
+        assert_ne!(look("SELECT 1 FROM u").digest, one.digest);
+        assert_eq!(asked, 3);
+        let plain = Cache::new(1, false).look(b"SELECT 1", Mode::default(), |_| unreachable!("nobody wants it"));
+        assert_eq!((plain.digest, plain.rules), (None, 0));
     }
 }

@@ -86,6 +86,10 @@ pub struct Lexer<'a> {
     seen_executable: bool,
     /// White space or a comment lies in front of the last token.
     spaced: bool,
+    /// Where that begins.
+    gap: usize,
+    /// Where the last token begins.
+    start: usize,
     /// The last token: a name, or the dot behind one.
     last: Last,
 }
@@ -104,7 +108,8 @@ fn is_word_byte(byte: u8) -> bool {
 impl<'a> Lexer<'a> {
     /// Starts at the first byte of `sql`.
     pub fn new(sql: &'a [u8], mode: Mode) -> Lexer<'a> {
-        Lexer { sql, at: 0, mode, executable: false, seen_executable: false, spaced: false, last: Last::Other }
+        let (executable, seen_executable) = (false, false);
+        Lexer { sql, at: 0, mode, executable, seen_executable, spaced: false, gap: 0, start: 0, last: Last::Other }
     }
 
     /// Whether an executable comment was met so far.
@@ -115,6 +120,16 @@ impl<'a> Lexer<'a> {
     /// Whether white space or a comment lies in front of the token that came last.
     pub fn was_spaced(&self) -> bool {
         self.spaced
+    }
+
+    /// White space and comments in front of the token that came last, or behind all of them once there are no more.
+    pub fn gap(&self) -> &'a [u8] {
+        self.sql.get(self.gap..self.start).unwrap_or_default()
+    }
+
+    /// The token that came last, as written.
+    pub fn text(&self) -> &'a [u8] {
+        self.sql.get(self.start..self.at).unwrap_or_default()
     }
 
     fn peek(&self, ahead: usize) -> u8 {
@@ -309,7 +324,10 @@ impl<'a> Iterator for Lexer<'a> {
 
 impl<'a> Lexer<'a> {
     fn cut(&mut self) -> Option<Token<'a>> {
-        if self.skip().is_err() {
+        self.gap = self.at;
+        let skipped = self.skip();
+        self.start = self.at;
+        if skipped.is_err() {
             return self.stop();
         }
         let Some(&byte) = self.sql.get(self.at) else {

@@ -1,10 +1,14 @@
-//! Read or write? A lexer, a classifier over its tokens, and a cache of classes. Pure.
+//! Read or write? A lexer, a classifier and a normaliser over its tokens, and a cache of what they found. Pure.
 
 pub mod builtins;
 pub mod cache;
 pub mod classify;
+pub mod digest;
+pub mod hint;
+mod keywords;
 pub mod lexer;
 
-pub use cache::Cache;
+pub use cache::{Cache, Seen};
 pub use classify::{Access, Class, Kind, Pin, classify, diagnostics, used_schema};
+pub use hint::Hint;
 pub use lexer::{Charset, Mode};

@@ -1,0 +1,359 @@
+//! How many connections all data workers together have to each server, and of each account: without a lock, and so that no
+//! worker goes without because others were first.
+//!
+//! A worker opens a connection when there is a place for it in two budgets, that of the server and that of the account. A
+//! budget without a limit is none. Places are counted by one atomic number each; beside it each worker writes on a line of
+//! its own how many it has, and for how many its clients wait.
+//!
+//! While there are places nobody is asked. When there are none:
+//!
+//! - whoever waits says so, and rings at the others, who close connections that have been idle for a moment ([`Quota::is_wanted`]);
+//! - a worker with its share or more, while one with less than its share waits, closes a connection where it would have
+//!   lent it again ([`Quota::must_yield`]), and takes no new place meanwhile.
+//!
+//! So nobody with less than its share waits for longer than others' statements last: as long as there is one, and no place,
+//! somebody has more than its share. Beyond the shares the quicker one is served. Whoever gives a place back frees it, then looks
+//! who waits; whoever waits says so, then looks for a place: with both in one order, one of the two sees the other.
+
+use std::task::{Context, Poll};
+
+use crate::config::model::Splitter;
+use crate::runtime::sync::{AtomicBool, AtomicU32, AtomicUsize, AtomicWaker, CachePadded, Ordering::SeqCst, register};
+
+/// Whose connection it is, and to which server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Of {
+    /// Index of the server.
+    pub server: usize,
+    /// Number of the account.
+    pub account: u16,
+}
+
+/// The connections of one splitter, whole process.
+pub struct Quota {
+    servers: Box<[Option<Budget>]>,
+    accounts: Box<[Option<Budget>]>,
+    doors: Box<[CachePadded<Door>]>,
+    /// Clients that wait for a connection, in all workers.
+    waiting: CachePadded<AtomicUsize>,
+    waiting_max: usize,
+}
+
+/// Places for one kind of connection.
+struct Budget {
+    most: u32,
+    /// Of each worker.
+    share: u32,
+    used: CachePadded<AtomicU32>,
+    lanes: Box<[CachePadded<Lane>]>,
+}
+
+/// What one worker says of itself.
+struct Lane {
+    open: AtomicU32,
+    waiting: AtomicU32,
+}
+
+/// Where one worker is told that something has changed.
+struct Door {
+    is_rung: AtomicBool,
+    waker: AtomicWaker,
+}
+
+impl std::fmt::Debug for Quota {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Quota").field("waiting", &self.waiting.load(SeqCst)).finish_non_exhaustive()
+    }
+}
+
+impl Budget {
+    fn new(most: usize, workers: usize) -> Budget {
+        let most = u32::try_from(most).unwrap_or(u32::MAX);
+        let lane = |_| CachePadded::new(Lane { open: AtomicU32::new(0), waiting: AtomicU32::new(0) });
+        Budget {
+            most,
+            share: (most / u32::try_from(workers).unwrap_or(1).max(1)).max(1),
+            used: CachePadded::new(AtomicU32::new(0)),
+            lanes: (0..workers).map(lane).collect(),
+        }
+    }
+
+    fn is_full(&self) -> bool {
+        self.used.load(SeqCst) >= self.most
+    }
+
+    /// Somebody else waits who has less than its share.
+    fn poorer_waits(&self, worker: usize) -> bool {
+        let is_poor = |lane: &Lane| lane.waiting.load(SeqCst) > 0 && lane.open.load(SeqCst) < self.share;
+        self.lanes.iter().enumerate().any(|(at, lane)| at != worker && is_poor(lane))
+    }
+
+    fn has_share(&self, worker: usize) -> bool {
+        self.lanes[worker].open.load(SeqCst) >= self.share
+    }
+
+    fn take(&self, worker: usize) -> bool {
+        if self.is_full() || self.has_share(worker) && self.poorer_waits(worker) {
+            return false;
+        }
+        if self.used.fetch_add(1, SeqCst) >= self.most {
+            self.used.fetch_sub(1, SeqCst);
+            return false;
+        }
+        self.lanes[worker].open.fetch_add(1, SeqCst);
+        true
+    }
+
+    fn give(&self, worker: usize) {
+        self.lanes[worker].open.fetch_sub(1, SeqCst);
+        self.used.fetch_sub(1, SeqCst);
+    }
+
+    fn others_wait(&self, worker: usize) -> bool {
+        self.lanes.iter().enumerate().any(|(at, lane)| at != worker && lane.waiting.load(SeqCst) > 0)
+    }
+}
+
+impl Quota {
+    /// Nothing open, for so many data workers.
+    pub fn new(splitter: &Splitter, servers: usize, workers: usize) -> Quota {
+        let of = |most: Option<usize>| most.map(|most| Budget::new(most, workers));
+        let accounts = splitter.users.iter().map(|user| user.server_connections_max);
+        let door = |_| CachePadded::new(Door { is_rung: AtomicBool::new(false), waker: AtomicWaker::new() });
+        Quota {
+            servers: (0..servers).map(|_| of(splitter.server_connections_max)).collect(),
+            accounts: std::iter::once(None).chain(accounts).map(of).collect(),
+            doors: (0..workers).map(door).collect(),
+            waiting: CachePadded::new(AtomicUsize::new(0)),
+            waiting_max: splitter.pool_queue_max,
+        }
+    }
+
+    fn budgets(&self, of: Of) -> impl Iterator<Item = &Budget> {
+        self.servers[of.server].iter().chain(&self.accounts[usize::from(of.account)])
+    }
+
+    /// Takes a place for a connection; `false`: there is none, or others come first.
+    pub fn take(&self, worker: usize, of: Of) -> bool {
+        let (server, account) = (&self.servers[of.server], &self.accounts[usize::from(of.account)]);
+        if !server.as_ref().is_none_or(|budget| budget.take(worker)) {
+            return false;
+        }
+        let is_taken = account.as_ref().is_none_or(|budget| budget.take(worker));
+        if !is_taken && let Some(server) = server {
+            server.give(worker);
+            self.ring_those_waiting(worker, server);
+        }
+        is_taken
+    }
+
+    /// A connection is closed.
+    pub fn give(&self, worker: usize, of: Of) {
+        self.budgets(of).for_each(|budget| {
+            budget.give(worker);
+            self.ring_those_waiting(worker, budget);
+        });
+    }
+
+    /// The place of a connection that is closed passes to another one to the same server; `false`: its account has no room.
+    pub fn pass_on(&self, worker: usize, from: u16, to: u16) -> bool {
+        if from == to {
+            return true;
+        }
+        if !self.accounts[usize::from(to)].as_ref().is_none_or(|budget| budget.take(worker)) {
+            return false;
+        }
+        if let Some(budget) = &self.accounts[usize::from(from)] {
+            budget.give(worker);
+            self.ring_those_waiting(worker, budget);
+        }
+        true
+    }
+
+    /// A connection that has become free is to be closed, because somebody with less than its share waits for one.
+    pub fn must_yield(&self, worker: usize, of: Of) -> bool {
+        self.budgets(of).any(|budget| budget.is_full() && budget.has_share(worker) && budget.poorer_waits(worker))
+    }
+
+    /// Somebody waits for the place of a connection that nobody here needs.
+    pub fn is_wanted(&self, worker: usize, of: Of) -> bool {
+        self.budgets(of).any(|budget| budget.is_full() && budget.others_wait(worker))
+    }
+
+    /// One more client waits; `false`: there are as many as may. Pairs with [`Quota::end_wait`].
+    pub fn begin_wait(&self, worker: usize, of: Of) -> bool {
+        if self.waiting.fetch_add(1, SeqCst) >= self.waiting_max {
+            self.waiting.fetch_sub(1, SeqCst);
+            return false;
+        }
+        let mut is_limited = false;
+        for budget in self.budgets(of) {
+            budget.lanes[worker].waiting.fetch_add(1, SeqCst);
+            is_limited = true;
+        }
+        if is_limited {
+            self.doors.iter().enumerate().filter(|(at, _)| *at != worker).for_each(|(_, door)| door.ring());
+        }
+        true
+    }
+
+    /// It waits no longer.
+    pub fn end_wait(&self, worker: usize, of: Of) {
+        self.waiting.fetch_sub(1, SeqCst);
+        for budget in self.budgets(of) {
+            budget.lanes[worker].waiting.fetch_sub(1, SeqCst);
+        }
+    }
+
+    fn ring_those_waiting(&self, worker: usize, budget: &Budget) {
+        for (at, lane) in budget.lanes.iter().enumerate() {
+            if at != worker && lane.waiting.load(SeqCst) > 0 {
+                self.doors[at].ring();
+            }
+        }
+    }
+
+    /// Whether anything is limited for all workers together.
+    pub fn is_shared(&self) -> bool {
+        self.servers.iter().chain(&self.accounts).any(Option::is_some)
+    }
+
+    /// Waits until something has changed that may concern this worker.
+    pub fn poll_rung(&self, worker: usize, cx: &mut Context<'_>) -> Poll<()> {
+        let door = &self.doors[worker];
+        if door.is_rung.swap(false, SeqCst) {
+            return Poll::Ready(());
+        }
+        register(&door.waker, cx);
+        if door.is_rung.swap(false, SeqCst) { Poll::Ready(()) } else { Poll::Pending }
+    }
+}
+
+impl Door {
+    fn ring(&self) {
+        if !self.is_rung.swap(true, SeqCst) {
+            self.waker.wake();
+        }
+    }
+}
+
+#[cfg(all(test, not(model_check)))]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::util::random::Random;
+
+    const MAIN: Of = Of { server: 0, account: 0 };
+
+    fn quota(most: Option<usize>, of_user: Option<usize>, workers: usize) -> Quota {
+        let text = "[mysql.m]\nlisten = \"127.0.0.1:1\"\nprimary = \"127.0.0.1:2\"\nuser = \"u\"\npassword = \"p\"\n\
+                    pool_queue_max = 2\nusers = [{ name = \"v\", password = \"p\" }]\n";
+        let mut config = crate::config::parse("test.toml", text, &[]).unwrap().0;
+        let splitter = &mut config.splitters[0];
+        (splitter.server_connections_max, splitter.users[0].server_connections_max) = (most, of_user);
+        Quota::new(splitter, 1, workers)
+    }
+
+    fn takes(quota: &Quota, worker: usize, of: Of) -> usize {
+        std::iter::repeat_with(|| quota.take(worker, of)).take(100).take_while(|taken| *taken).count()
+    }
+
+    #[test]
+    fn one_worker_may_have_all_until_another_one_needs_its_share() {
+        let quota = quota(Some(4), None, 2);
+        assert_eq!(takes(&quota, 0, MAIN), 4);
+        assert!(!quota.must_yield(0, MAIN) && !quota.is_wanted(0, MAIN), "nobody else needs any");
+        assert!(!quota.take(1, MAIN) && quota.begin_wait(1, MAIN));
+        assert!(quota.must_yield(0, MAIN) && quota.is_wanted(0, MAIN));
+        quota.give(0, MAIN);
+        assert!(!quota.take(0, MAIN), "it is not for whoever has three");
+        assert!(quota.take(1, MAIN) && quota.must_yield(0, MAIN), "one is less than two");
+        quota.give(0, MAIN);
+        assert!(quota.take(1, MAIN) && !quota.must_yield(0, MAIN), "both have their share");
+        assert!(quota.is_wanted(0, MAIN), "one that nobody needs is still wanted");
+        quota.end_wait(1, MAIN);
+        assert!(!quota.is_wanted(0, MAIN));
+    }
+
+    #[test]
+    fn a_single_place_goes_round() {
+        let quota = quota(Some(1), None, 3);
+        assert!(quota.take(0, MAIN) && quota.begin_wait(1, MAIN) && quota.begin_wait(2, MAIN));
+        for (from, to) in [(0, 1), (1, 2)] {
+            assert!(quota.must_yield(from, MAIN));
+            quota.give(from, MAIN);
+            assert!(quota.take(to, MAIN));
+            quota.end_wait(to, MAIN);
+        }
+        assert!(!quota.must_yield(2, MAIN));
+    }
+
+    #[test]
+    fn an_account_has_a_budget_of_its_own() {
+        let (quota, user) = (quota(Some(4), Some(1), 2), Of { server: 0, account: 1 });
+        assert_eq!((takes(&quota, 0, user), takes(&quota, 0, MAIN)), (1, 3));
+        assert!(!quota.pass_on(0, 0, 1), "the account has no room");
+        quota.give(0, user);
+        assert!(quota.pass_on(0, 0, 1) && !quota.take(1, user));
+        quota.give(0, user);
+        assert!(quota.take(1, user), "what failed for the account has left no trace at the server");
+    }
+
+    #[test]
+    fn the_queue_is_bounded_and_nothing_limits_where_nothing_is_said() {
+        let quota = quota(None, None, 2);
+        assert!(!quota.is_shared());
+        assert_eq!(takes(&quota, 0, MAIN), 100);
+        assert!(quota.begin_wait(0, MAIN) && quota.begin_wait(1, MAIN) && !quota.begin_wait(0, MAIN));
+        quota.end_wait(1, MAIN);
+        assert!(quota.begin_wait(0, MAIN));
+    }
+
+    proptest! {
+        /// Workers take, need, yield and lend at random, each in its turn: there are never more connections than may be, and
+        /// whoever waits with less than its share gets one as soon as everybody has had a turn.
+        #[test]
+        fn nobody_starves(seed: u64, workers in 1usize..5, most in 1usize..9) {
+            let quota = Quota { waiting_max: 1000, ..quota(Some(most), None, workers) };
+            let mut random = Random::new(seed);
+            let (mut open, mut waiting) = (vec![0usize; workers], vec![0usize; workers]);
+            let share = (most / workers).max(1);
+            for _ in 0..300 {
+                let worker = random.below(workers);
+                match random.below(3) {
+                    0 if quota.take(worker, MAIN) => open[worker] += 1,
+                    0 => {
+                        prop_assert!(quota.begin_wait(worker, MAIN));
+                        waiting[worker] += 1;
+                    }
+                    1 if open[worker] > 0 => {
+                        quota.give(worker, MAIN);
+                        open[worker] -= 1;
+                    }
+                    2 if waiting[worker] > 0 => {
+                        quota.end_wait(worker, MAIN);
+                        waiting[worker] -= 1;
+                    }
+                    _ => {}
+                }
+                prop_assert!(open.iter().sum::<usize>() <= most);
+                let poor = (0..workers).find(|worker| waiting[*worker] > 0 && open[*worker] < share);
+                let Some(poor) = poor.filter(|_| random.below(8) == 0) else { continue };
+                let total: usize = open.iter().sum();
+                // One connection of each of the others becomes free.
+                for worker in (0..workers).filter(|worker| *worker != poor) {
+                    if open[worker] > 0 && quota.must_yield(worker, MAIN) {
+                        quota.give(worker, MAIN);
+                        open[worker] -= 1;
+                        break;
+                    }
+                }
+                let has_room = total < most || open.iter().sum::<usize>() < most;
+                prop_assert!(has_room, "all places taken by those with less than their share");
+                prop_assert!(quota.take(poor, MAIN), "{open:?} {waiting:?} of {most}");
+                open[poor] += 1;
+            }
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! Statements whose time is up: they are ended on their server by KILL QUERY, sent on a connection of its own.
+//!
+//! The answer is waited for all the same, so that the connection stays of use, and it is not lent to anyone before the
+//! server has taken the KILL. One that comes too late finds an idle thread and does nothing. A server that does not take it is
+//! waited for as if there were no limit. Source: MariaDB knowledge base, "KILL"; MySQL manual, "KILL Statement".
+
+use std::io;
+use std::pin::pin;
+use std::time::Instant;
+
+use super::backend::{Backend, BackendError, Key};
+use super::client::Client;
+use super::lease::Lease;
+use super::protocol::follow::Outcome;
+use super::protocol::packet::HEADER_BYTES;
+use super::protocol::response::ErrPacket;
+use super::relay::Abandoned;
+use super::wire::Wire;
+use crate::runtime::time::timeout;
+
+/// ER_QUERY_INTERRUPTED: what KILL QUERY makes of a statement.
+const INTERRUPTED: u16 = 1317;
+/// ER_STATEMENT_TIMEOUT of MariaDB.
+const STATEMENT_TIMEOUT: u16 = 1969;
+/// Code, `#` and SQLSTATE in front of an error's message, behind the packet's header.
+const ERROR_HEAD_BYTES: usize = 9;
+
+impl Client {
+    /// Waits for more of an answer, as [`Client::watched`]. Once `deadline` has passed the statement is interrupted and
+    /// `deadline` is `None`.
+    pub(super) async fn fill_in_time(
+        &self,
+        wire: &Wire,
+        lease: &mut Lease,
+        movable: bool,
+        deadline: &mut Option<Instant>,
+    ) -> Result<io::Result<()>, Abandoned> {
+        let (server, key, thread_id) = (lease.server, lease.key, lease.thread_id);
+        let mut fill = pin!(lease.fill());
+        if let Some(at) = *deadline {
+            let left = at.saturating_duration_since(Instant::now());
+            if let Ok(filled) = timeout(left, self.watched(wire, server, movable, fill.as_mut())).await {
+                return filled;
+            }
+            *deadline = None;
+            match self.interrupt(server, key, thread_id).await {
+                Ok(()) => {
+                    self.watch.was_interrupted.set(true);
+                    self.splitter.stats().time_limits.inc();
+                }
+                Err(error) => {
+                    let server = self.splitter.shared.address(server);
+                    tracing::warn!(%server, thread_id, %error, "a statement whose time is up cannot be ended: KILL QUERY failed");
+                }
+            }
+        }
+        self.watched(wire, server, movable, fill).await
+    }
+
+    async fn interrupt(&self, server: usize, key: Key, thread_id: u32) -> Result<(), BackendError> {
+        let target = self.splitter.target(server, key.account);
+        let limit = target.timeout;
+        let key = Key { capabilities: 0, ..key };
+        let killed = async {
+            let (mut side, _) = Backend::open(target, self.splitter.next_id(), server, key, None).await?;
+            side.row(format!("KILL QUERY {thread_id}").as_bytes()).await.map(drop)
+        };
+        timeout(limit, killed).await.unwrap_or(Err(BackendError::Timeout))
+    }
+
+    /// An answer that ends because the time was up says so. It is the last packet in the client's buffer.
+    pub(super) fn name_time_limit(&mut self, outcome: &mut Outcome) {
+        let verdict = &self.watch.verdict;
+        let (Some(number), Some(limit)) = (verdict.rule, verdict.time_limit) else { return };
+        let packet_bytes = HEADER_BYTES + ERROR_HEAD_BYTES + outcome.message.len();
+        let is_ours = self.watch.was_interrupted.get() && outcome.error == Some(INTERRUPTED);
+        let Some(start) = self.out.len().checked_sub(packet_bytes).filter(|_| is_ours) else { return };
+        let sequence_id = self.out[start + HEADER_BYTES - 1];
+        let rule = &self.splitter.rules.get(number).name;
+        let message = format!("Query execution was interrupted: the time limit of {limit:?} of `{rule}` is exceeded");
+        self.out.truncate(start);
+        ErrPacket { code: STATEMENT_TIMEOUT, sql_state: b"70100", message: message.as_bytes() }
+            .encode(&mut self.out, sequence_id);
+        (outcome.error, outcome.message) = (Some(STATEMENT_TIMEOUT), message.into_bytes());
+    }
+}

@@ -1,0 +1,104 @@
+//! What is done for the pools of a splitter beside the path of statements: old connections are closed, the warm ones opened,
+//! and those that another data worker waits for are given up.
+
+use std::future::poll_fn;
+use std::rc::{Rc, Weak};
+use std::time::{Duration, Instant};
+
+use super::backend::Carry;
+use super::lease::{Lease, retire};
+use super::pool::{Sweep, Wish};
+use super::serve::{NO_INSERT_ID, Splitter};
+use super::session::State;
+use super::shared::Health;
+use crate::runtime::spawn;
+use crate::runtime::time::{sleep, timeout};
+
+/// Time between two looks.
+const EVERY: Duration = Duration::from_secs(1);
+
+impl Splitter {
+    /// Begins to look after the pools; ends with the splitter. Must be called on its data worker.
+    pub fn look_after_pools(self: &Rc<Self>) {
+        spawn(sweep(Rc::downgrade(self)));
+        if self.shared.quota.is_shared() {
+            spawn(lend(Rc::downgrade(self)));
+        }
+    }
+
+    fn sweep_pools(&self) {
+        let (config, now) = (self.config(), Instant::now());
+        for (server, pool) in self.pools.iter().enumerate() {
+            let generation = self.shared.server(server).generation();
+            let (idle_max, kept, kept_key) = (config.pool_idle_timeout, config.pool_min, self.usual_key.get());
+            drop(pool.sweep(Sweep { now, idle_max, kept, kept_key, generation }));
+            pool.wake_one(); // should a place have become free that nobody told of
+            self.count_connections(server);
+        }
+    }
+
+    /// Opens connections until there are `pool_min`.
+    async fn warm(self: Rc<Self>, server: usize) {
+        while self.pools[server].open() < self.config().pool_min
+            && !matches!(self.shared.server(server).health(), Health::Down | Health::Unknown)
+            && !self.is_draining()
+        {
+            let (key, state) = (self.usual_key.get(), Rc::new(State::default()));
+            if !self.pools[server].take_place(key.account) {
+                return;
+            }
+            let carry = Rc::new(Carry { session: 0, insert_id: NO_INSERT_ID.into(), gone: true.into() });
+            let wish = Wish { key, state: &state, session: 0, careful: false };
+            match Lease::open(&self, server, wish, &carry).await {
+                Ok(lease) => lease.give_back(),
+                Err(_) => return,
+            }
+        }
+    }
+
+    /// Gives up what another worker waits for; returns how long until there may be more.
+    fn lend_connections(self: &Rc<Self>) -> Option<Duration> {
+        let mut again: Option<Duration> = None;
+        for (server, pool) in self.pools.iter().enumerate() {
+            pool.wake_one();
+            let left = loop {
+                match pool.lend() {
+                    Ok(backend) => {
+                        self.stats().backends[server].yielded.inc();
+                        retire(self, backend);
+                    }
+                    Err(left) => break left,
+                }
+            };
+            again = again.into_iter().chain(left).min();
+        }
+        again
+    }
+}
+
+async fn sweep(splitter: Weak<Splitter>) {
+    loop {
+        let Some(splitter) = splitter.upgrade() else { return };
+        splitter.sweep_pools();
+        splitter.wake_overdue(Instant::now());
+        if splitter.config().pool_min > 0 {
+            (0..splitter.pools.len()).for_each(|server| spawn(Rc::clone(&splitter).warm(server)));
+        }
+        drop(splitter);
+        sleep(EVERY).await;
+    }
+}
+
+async fn lend(splitter: Weak<Splitter>) {
+    let Some((shared, worker)) = splitter.upgrade().map(|splitter| (splitter.shared.clone(), splitter.data_worker))
+    else {
+        return;
+    };
+    let mut again = None;
+    loop {
+        let rung = poll_fn(|cx| shared.quota.poll_rung(worker, cx));
+        let _ = timeout(again.unwrap_or(EVERY), rung).await;
+        let Some(splitter) = splitter.upgrade() else { return };
+        again = splitter.lend_connections();
+    }
+}
