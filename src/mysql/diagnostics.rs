@@ -131,9 +131,7 @@ impl Client {
         };
         match self.borrow(0, true, insert_id, true).await {
             Ok(lease) => Ok(lease),
-            Err(LeaseError::Full(_)) => {
-                Err(Some(Reject(1040, b"08004", "all connections to the primary are in use".into())))
-            }
+            Err(LeaseError::Full(why)) => Err(Some(Reject(1040, b"08004", why.text().into()))),
             Err(LeaseError::Server(error)) => {
                 Err(Some(Reject(UNREACHABLE, b"HY000", format!("Can't connect to the primary: {error}"))))
             }
