@@ -99,7 +99,7 @@ fn no_session_sees_what_another_one_left() {
     if !mariadb::is_installed() {
         return;
     }
-    let seed = std::env::var("CANARY_SEED").ok().and_then(|text| text.parse().ok()).unwrap_or_else(rand::random);
+    let seed: u64 = std::env::var("CANARY_SEED").ok().and_then(|text| text.parse().ok()).unwrap_or_else(rand::random);
     let seconds = std::env::var("CANARY_SECONDS").ok().and_then(|text| text.parse().ok()).unwrap_or(6);
     eprintln!("CANARY_SEED={seed}");
     let cluster = Cluster::start(1);
@@ -113,7 +113,7 @@ fn no_session_sees_what_another_one_left() {
         cluster.primary.sql(&format!("CREATE DATABASE c{client}; CREATE TABLE c{client}.own (owner INT); INSERT INTO c{client}.own VALUES ({client})"));
     }
     cluster.wait_for_replicas();
-    let driver = if seed % 2 == 0 { Driver::IoUring } else { Driver::Epoll };
+    let driver = if seed.is_multiple_of(2) { Driver::IoUring } else { Driver::Epoll };
     let splitter = split::site(driver, &cluster, &format!("pool_max = {POOL_MAX}\npool_timeout = \"30s\"")).start();
     let scene = Scene {
         seed,

@@ -91,8 +91,13 @@ impl Client {
             let is_it = |tenure| tenure == witness.tenure;
             let own = (witness != Witness::NOBODY)
                 .then(|| Lease::own(&self.splitter, witness.server, self.carry.session, |b| is_it(b.tenure)));
-            if let Some(lease) = own.flatten() {
-                return self.use_witness(lease, class).map_err(Some);
+            match own.flatten() {
+                // It says nothing of this session, so it need not answer in another character set.
+                Some(lease) if matches!(ask, Ask::Rather(_)) && !lease.is_ready_for(&self.session.state) => {
+                    lease.give_back();
+                }
+                Some(lease) => return self.use_witness(lease, class).map_err(Some),
+                None => {}
             }
         }
         if matches!(ask, Ask::Only(_)) {

@@ -147,7 +147,7 @@ impl Script {
     pub(crate) fn next(&mut self, can_have_permit: bool) -> Vec<Step> {
         self.steps += 1;
         // Tables must not grow for ever, and a session not forget how it began.
-        if self.steps % 150 == 0 {
+        if self.steps.is_multiple_of(150) {
             return Step::query(self.pick(&["TRUNCATE a", "DELETE FROM a WHERE id % 3 > 0", "DELETE FROM k"]));
         }
         if self.permit {
@@ -536,7 +536,7 @@ impl Script {
     fn multi(&mut self) -> Vec<Step> {
         let n = self.number();
         match self.below(9) {
-            0 => return vec![Step::MultiStatements(self.below(2) == 0)],
+            0 => vec![Step::MultiStatements(self.below(2) == 0)],
             1 => Step::query(format!("SELECT 1; INSERT INTO a (v) VALUES ({n}); SELECT LAST_INSERT_ID()")),
             2 => Step::query("BEGIN; SELECT COUNT(*) FROM a; COMMIT"),
             3 => Step::query("SELECT 1; SELECT * FROM nowhere; SELECT 2"),
@@ -616,7 +616,7 @@ impl Script {
 
     /// Texts that are cut differently by another sql_mode or character set.
     fn lexical(&mut self) -> Vec<Step> {
-        let steps = match self.below(20) {
+        match self.below(20) {
             0 => Step::query(r"SELECT 'a\'b', 'c'"),
             1 => Step::query(r"SELECT '\\', 'x' -- '"),
             2 => Step::query(r#"SELECT "a""b", 'it''s', "id" FROM a ORDER BY id LIMIT 1"#),
@@ -638,8 +638,7 @@ impl Script {
             17 => vec![Step::Query(b"SELECT '\x83\\' AS x, 'b' -- '\n".to_vec())],
             18 => Step::query("SELECT `id`, a.`v` FROM `a` WHERE `v` IS NULL ORDER BY `id` LIMIT 2"),
             _ => Step::query("SELECT 'unterminated"),
-        };
-        steps
+        }
     }
 
     fn prepared_statement(&mut self) -> Vec<Step> {
