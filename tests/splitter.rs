@@ -7,6 +7,9 @@ mod mariadb;
 #[path = "support/ports.rs"]
 #[allow(dead_code, reason = "other tests want addresses")]
 mod ports;
+#[path = "support/sessions.rs"]
+#[allow(dead_code, reason = "other tests send commands of their own")]
+mod sessions;
 
 use std::io::Write;
 use std::process::{Child, Command, Stdio};
@@ -14,8 +17,9 @@ use std::time::{Duration, Instant};
 
 use mariadb::{Cluster, PASSWORD, USER};
 use mysql_async::prelude::Queryable;
-use mysql_async::{Conn, Error, OptsBuilder, Row, Value};
+use mysql_async::{Conn, Error, Row};
 use ports::free_port;
+use sessions::{Raw, block_on, code, connect, mark_servers, one, options, wait_for_reads_on_replica};
 
 /// The running binary.
 struct Splitter {
@@ -59,62 +63,6 @@ impl Drop for Splitter {
     }
 }
 
-fn options(port: u16) -> OptsBuilder {
-    OptsBuilder::default()
-        .ip_or_hostname("127.0.0.1")
-        .tcp_port(port)
-        .user(Some(USER))
-        .pass(Some(PASSWORD))
-        .prefer_socket(false)
-}
-
-async fn connect(port: u16) -> Conn {
-    let options = options(port).db_name(Some("d")).max_allowed_packet(Some(64 << 20));
-    Conn::new(options).await.unwrap()
-}
-
-async fn one<T: mysql_async::prelude::FromValue + Send + 'static>(conn: &mut Conn, sql: &str) -> T {
-    let row: Option<Row> = conn
-        .query_first(sql)
-        .await
-        .unwrap_or_else(|error| panic!("{:.60}: {error:.300}", sql, error = error.to_string()));
-    row.unwrap_or_else(|| panic!("{sql}: no row")).get(0).unwrap_or_else(|| panic!("{sql}: no such value"))
-}
-
-fn code(error: &Error) -> u16 {
-    match error {
-        Error::Server(error) => error.code,
-        error => panic!("not an error of the server: {error}"),
-    }
-}
-
-fn block_on<T>(future: impl Future<Output = T>) -> T {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(async { tokio::time::timeout(Duration::from_secs(120), future).await.expect("timed out") })
-}
-
-/// Table `who` says on which server a read ran: the replicas' content differs, behind replication's back.
-fn mark_servers(cluster: &Cluster) {
-    cluster.primary.sql("CREATE TABLE d.who (id INT) ENGINE=InnoDB; INSERT INTO d.who VALUES (1)");
-    cluster.wait_for_replicas();
-    for replica in &cluster.replicas {
-        replica.sql(&format!("SET sql_log_bin=0; UPDATE d.who SET id={}", replica.id));
-    }
-}
-
-/// Waits until reads arrive at a replica.
-async fn wait_for_reads_on_replica(port: u16) {
-    let deadline = Instant::now() + Duration::from_secs(20);
-    loop {
-        let mut conn = connect(port).await;
-        if one::<u32>(&mut conn, "SELECT id FROM who").await > 1 {
-            return;
-        }
-        assert!(Instant::now() < deadline, "no read arrives at a replica");
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
-}
-
 #[test]
 fn a_session_sees_one_server() {
     if !mariadb::is_installed() {
@@ -145,14 +93,8 @@ fn a_session_sees_one_server() {
         transactions_stay_on_the_primary(port).await;
         eprintln!("pins");
         session_state_pins_or_follows(port).await;
-        eprintln!("diagnostics");
-        questions_about_the_last_statement_are_answered_right(port).await;
         eprintln!("side effects");
         side_effects_stay_on_the_primary(port).await;
-        eprintln!("resets");
-        a_change_of_user_clears_everything(port).await;
-        eprintln!("leaks");
-        nothing_leaks_between_clients(port).await;
         eprintln!("prepared");
         prepared_statements_run_where_they_may(port).await;
         eprintln!("large");
@@ -172,10 +114,7 @@ fn a_session_sees_one_server() {
         reads_go_to_the_replica_and_the_rest_to_the_primary(epoll.port).await;
         transactions_stay_on_the_primary(epoll.port).await;
         session_state_pins_or_follows(epoll.port).await;
-        questions_about_the_last_statement_are_answered_right(epoll.port).await;
         side_effects_stay_on_the_primary(epoll.port).await;
-        a_change_of_user_clears_everything(epoll.port).await;
-        nothing_leaks_between_clients(epoll.port).await;
         prepared_statements_run_where_they_may(epoll.port).await;
         large_packets_pass(epoll.port).await;
     });
@@ -207,10 +146,6 @@ async fn reads_go_to_the_replica_and_the_rest_to_the_primary(port: u16) {
     }
     conn.reset().await.unwrap();
     assert_eq!(one::<u32>(&mut conn, "SELECT id FROM who").await, 2, "a reset takes the pin away");
-    let error = conn.query_drop("KILL 1").await.unwrap_err();
-    assert_eq!(code(&error), 1235);
-    let error = conn.query_drop("LOAD DATA LOCAL INFILE '/etc/passwd' INTO TABLE t").await.unwrap_err();
-    assert!([1148, 4166].contains(&code(&error)), "{error}");
     let error = conn.query_drop("SELECT * FROM nowhere").await.unwrap_err();
     assert_eq!(code(&error), 1146);
     conn.disconnect().await.unwrap();
@@ -221,8 +156,6 @@ async fn transactions_stay_on_the_primary(port: u16) {
     conn.query_drop("BEGIN").await.unwrap();
     assert_eq!(one::<u32>(&mut conn, "SELECT id FROM who").await, 1);
     conn.query_drop("INSERT INTO t (v) VALUES ('rolled back')").await.unwrap();
-    assert!(conn.query_drop("INSERT INTO nowhere VALUES (1)").await.is_err());
-    assert_eq!(one::<u32>(&mut conn, "SELECT COUNT(*) FROM t").await, 1, "still in the transaction after an error");
     conn.query_drop("ROLLBACK").await.unwrap();
     assert_eq!(one::<u32>(&mut conn, "SELECT COUNT(*) FROM t").await, 0);
     assert_eq!(one::<u32>(&mut conn, "SELECT id FROM who").await, 2);
@@ -249,72 +182,11 @@ async fn session_state_pins_or_follows(port: u16) {
     conn.query_drop("USE d").await.unwrap();
     assert_eq!(one::<u32>(&mut conn, "SELECT id FROM who").await, 2);
     assert_eq!(code(&conn.query_drop("USE nowhere").await.unwrap_err()), 1049);
-    conn.query_drop("CREATE OR REPLACE TEMPORARY TABLE who (id INT)").await.unwrap();
-    conn.query_drop("INSERT INTO who VALUES (77)").await.unwrap();
-    assert_eq!(one::<u32>(&mut conn, "SELECT id FROM who").await, 77, "temporary tables shadow others");
-    conn.reset().await.unwrap();
-    // The row count without a GTID leaves it open what the session must see: the primary answers until a later one.
-    assert_eq!(one::<u32>(&mut conn, "SELECT id FROM who").await, 1);
-    conn.query_drop("INSERT INTO t (v) VALUES ('gtid')").await.unwrap();
-    assert_eq!(one::<u32>(&mut conn, "SELECT id FROM who").await, 2);
-    conn.query_drop("DELETE FROM t").await.unwrap();
     conn.query_drop("SET @a = 5").await.unwrap();
     assert_eq!(one::<u32>(&mut conn, "SELECT @a").await, 5);
     assert_eq!(one::<u32>(&mut conn, "SELECT @b := @a + 1").await, 6);
     assert_eq!(one::<u32>(&mut conn, "SELECT @b").await, 6);
     conn.disconnect().await.unwrap();
-}
-
-async fn questions_about_the_last_statement_are_answered_right(port: u16) {
-    let mut conn = connect(port).await;
-    let mut other = connect(port).await;
-    conn.query_drop("TRUNCATE t").await.unwrap();
-    conn.query_drop("INSERT INTO t (id, v) VALUES (50, 'a')").await.unwrap();
-    conn.query_drop("INSERT INTO t (v) VALUES ('b'), ('c')").await.unwrap();
-    for n in 0..3 {
-        // The other session needs the connections meanwhile.
-        other.query_drop(format!("INSERT INTO t (id, v) VALUES ({}, 'o')", 1000 + 10 * n)).await.unwrap();
-        other.query_drop("INSERT INTO t (v) VALUES ('p')").await.unwrap();
-        assert_eq!(one::<u64>(&mut conn, "SELECT LAST_INSERT_ID() AS id;").await, 51);
-        assert_eq!(one::<u64>(&mut other, "SELECT LAST_INSERT_ID()").await, 1001 + 10 * n);
-        let _: u32 = one(&mut conn, "SELECT id FROM who").await;
-    }
-    conn.query_drop("SELECT CAST('x' AS INT)").await.unwrap();
-    let warning: Row = conn.query_first("SHOW WARNINGS").await.unwrap().unwrap();
-    assert_eq!(warning.get::<u32, _>(1), Some(1292));
-    assert_eq!(one::<u32>(&mut conn, "SELECT 1").await, 1);
-    let warning: Row = conn.query_first("SHOW WARNINGS").await.unwrap().unwrap();
-    assert_eq!(warning.get::<u32, _>(1), Some(1292), "a statement without tables leaves warnings as they are");
-    let _: u32 = one(&mut other, "SELECT 1").await;
-    assert!(other.query_first::<Row, _>("SHOW WARNINGS").await.unwrap().is_none(), "another session has none");
-    let _: u32 = one(&mut conn, "SELECT id FROM who").await;
-    assert!(conn.query_first::<Row, _>("SHOW WARNINGS").await.unwrap().is_none());
-    conn.query_drop("SELECT SQL_CALC_FOUND_ROWS id FROM t LIMIT 1").await.unwrap();
-    assert_eq!(one::<u32>(&mut conn, "SELECT FOUND_ROWS()").await, 9);
-    let _: Option<u32> = conn.exec_first("SELECT SQL_CALC_FOUND_ROWS id FROM t LIMIT 1", ()).await.unwrap();
-    let found: Option<u32> = conn.exec_first("SELECT FOUND_ROWS()", ()).await.unwrap();
-    assert_eq!(found, Some(9), "preparing the question does not change the answer");
-    conn.query_drop("DELETE FROM t WHERE id >= 50").await.unwrap();
-    assert_eq!(one::<i32>(&mut conn, "SELECT ROW_COUNT()").await, 9);
-    // Only a replica knows: what writes or sets a variable cannot go there, and gets no made-up answer.
-    for sql in ["SELECT FOUND_ROWS() INTO @n", "INSERT INTO t (v) VALUES (FOUND_ROWS())"] {
-        assert_eq!(one::<u32>(&mut conn, "SELECT id FROM who").await, 2);
-        assert_eq!(code(&conn.query_drop(sql).await.unwrap_err()), 1105, "{sql}");
-    }
-    conn.query_drop("SELECT id FROM who FOR UPDATE").await.unwrap();
-    let id: u64 = one(&mut conn, "INSERT INTO t (v) VALUES ('r') RETURNING id").await;
-    other.query_drop("INSERT INTO t (v) VALUES ('q')").await.unwrap();
-    assert_eq!(one::<u64>(&mut conn, "SELECT LAST_INSERT_ID()").await, id, "RETURNING sets it, too");
-    conn.query_drop("SET autocommit = 0").await.unwrap();
-    other.query_drop("INSERT INTO t (v) VALUES ('q')").await.unwrap();
-    assert_eq!(one::<u64>(&mut conn, "SELECT LAST_INSERT_ID()").await, id);
-    conn.query_drop("SET autocommit = 1").await.unwrap();
-    conn.query_drop("DELETE FROM t").await.unwrap();
-    assert!(conn.query_drop("INSERT INTO nowhere VALUES (1)").await.is_err());
-    let error: Row = conn.query_first("SHOW ERRORS").await.unwrap().unwrap();
-    assert_eq!(error.get::<u32, _>(1), Some(1146));
-    conn.disconnect().await.unwrap();
-    other.disconnect().await.unwrap();
 }
 
 async fn side_effects_stay_on_the_primary(port: u16) {
@@ -347,119 +219,12 @@ async fn side_effects_stay_on_the_primary(port: u16) {
         assert_eq!(one::<u32>(&mut conn, sql).await, 1, "{sql}");
     }
     assert_eq!(one::<u32>(&mut conn, "SELECT id FROM who").await, 2, "locking reads do not pin");
-    // What a backslash does depends on the session.
-    assert_eq!(one::<u32>(&mut conn, r"SELECT id FROM who WHERE id > '\\' -- ' FOR UPDATE").await, 2);
-    conn.query_drop("SET sql_mode='NO_BACKSLASH_ESCAPES'").await.unwrap();
-    assert_eq!(one::<u32>(&mut conn, r"SELECT id FROM who WHERE id > '\' FOR UPDATE -- '").await, 1);
-    conn.query_drop("SET sql_mode=DEFAULT").await.unwrap();
     // In gbk, 0xBF 0x5C is one letter: the quote behind it ends the text.
     conn.query_drop("SET NAMES gbk").await.unwrap();
     let sql = [&b"SELECT id FROM who WHERE id > '\xbf\\' FOR UPDATE -- '"[..]].concat();
     let row: Option<Row> = conn.query_first(sql).await.unwrap();
     assert_eq!(row.unwrap().get(0), Some(1u32));
     conn.disconnect().await.unwrap();
-    // Implicit commits, XA.
-    let mut conn = connect(port).await;
-    conn.query_drop("BEGIN; ").await.unwrap();
-    conn.query_drop("INSERT INTO t (id) VALUES (7)").await.unwrap();
-    conn.query_drop("CREATE TABLE implicit (a INT)").await.unwrap();
-    conn.query_drop("ROLLBACK").await.unwrap();
-    assert_eq!(one::<u32>(&mut conn, "SELECT COUNT(*) FROM t WHERE id = 7").await, 1);
-    assert_eq!(one::<u32>(&mut conn, "SELECT id FROM who").await, 2, "the transaction is over");
-    conn.query_drop("DROP TABLE implicit").await.unwrap();
-    for sql in ["XA START 'x'", "DELETE FROM t WHERE id = 7", "XA END 'x'", "XA PREPARE 'x'", "XA COMMIT 'x'"] {
-        conn.query_drop(sql).await.unwrap();
-    }
-    assert_eq!(one::<u32>(&mut conn, "SELECT COUNT(*) FROM t WHERE id = 7").await, 0);
-    conn.disconnect().await.unwrap();
-    // Transactions begun and ended by prepared statements.
-    let mut conn = connect(port).await;
-    conn.exec_drop("SET autocommit = 0", ()).await.unwrap();
-    conn.exec_drop("INSERT INTO t (id) VALUES (?)", (8,)).await.unwrap();
-    conn.exec_drop("ROLLBACK", ()).await.unwrap();
-    conn.exec_drop("INSERT INTO t (id) VALUES (?)", (9,)).await.unwrap();
-    conn.exec_drop("COMMIT", ()).await.unwrap();
-    conn.exec_drop("SET autocommit = 1", ()).await.unwrap();
-    let ids: Vec<u32> = conn.query("SELECT id FROM t").await.unwrap();
-    assert_eq!(ids, [9]);
-    conn.query_drop("DELETE FROM t").await.unwrap();
-    conn.disconnect().await.unwrap();
-}
-
-async fn a_change_of_user_clears_everything(port: u16) {
-    for reset_only in [false, true] {
-        let mut conn = connect(port).await;
-        for sql in [
-            "SET @a = 1, autocommit = 0, sql_mode = 'ANSI_QUOTES'",
-            "CREATE TEMPORARY TABLE who (id INT)",
-            "SELECT GET_LOCK('kept', 0)",
-            "PREPARE p FROM 'SELECT 1'",
-            "INSERT INTO t (id) VALUES (11)",
-            "LOCK TABLES t WRITE",
-        ] {
-            conn.query_drop(sql).await.unwrap();
-        }
-        if reset_only {
-            conn.reset().await.unwrap();
-        } else {
-            let user = mysql_async::ChangeUserOpts::default().with_db_name(Some("d".into()));
-            conn.change_user(user).await.unwrap();
-        }
-        // LOCK TABLES has committed the insert, so its GTID is known and reads are at the replica again.
-        conn.query_drop("DELETE FROM t").await.unwrap();
-        assert_eq!(one::<u32>(&mut conn, "SELECT id FROM who WHERE \"id\" = 'id'").await, 2);
-        let row: Row = conn
-            .query_first("SELECT @@autocommit, @@sql_mode LIKE '%ANSI_QUOTES%', LAST_INSERT_ID(), IS_FREE_LOCK('kept')")
-            .await
-            .unwrap()
-            .unwrap();
-        assert_eq!(mysql_async::from_row::<(u32, u32, u64, u32)>(row), (1, 0, 0, 1));
-        assert_eq!(one::<Option<u32>>(&mut conn, "SELECT @a").await, None);
-        assert_eq!(code(&conn.query_drop("EXECUTE p").await.unwrap_err()), 1243);
-        conn.disconnect().await.unwrap();
-    }
-}
-
-/// Many clients over two connections; each sets its own state and must see that and nothing else.
-async fn nothing_leaks_between_clients(port: u16) {
-    let mut clients = Vec::new();
-    for _ in 0..6 {
-        clients.push(connect(port).await);
-    }
-    for (n, conn) in clients.iter_mut().enumerate() {
-        match n % 3 {
-            0 => conn.query_drop("SET sql_mode='PIPES_AS_CONCAT'").await.unwrap(),
-            1 => conn.query_drop("SET time_zone='+03:00', group_concat_max_len=1234").await.unwrap(),
-            _ => {}
-        }
-    }
-    for round in 0..5 {
-        for (n, conn) in clients.iter_mut().enumerate() {
-            let row: Row =
-                conn.query_first("SELECT @@sql_mode, @@time_zone, @@group_concat_max_len").await.unwrap().unwrap();
-            let (mode, zone, max): (String, String, u64) = mysql_async::from_row(row);
-            assert_eq!(mode == "PIPES_AS_CONCAT", n % 3 == 0, "client {n} round {round}: {mode}");
-            assert_eq!(zone, if n % 3 == 1 { "+03:00" } else { "SYSTEM" }, "client {n} round {round}");
-            assert_eq!(max == 1234, n % 3 == 1, "client {n} round {round}");
-            let concat: Value = one(conn, "SELECT 'a' || 'b' FROM who").await;
-            assert_eq!(concat == Value::Bytes(b"ab".to_vec()), n % 3 == 0, "client {n} round {round}: {concat:?}");
-        }
-    }
-    // What a procedure, a lock and a user variable leave behind is gone for the next client.
-    let mut dirty = clients.pop().unwrap();
-    dirty.query_drop("CALL settle()").await.unwrap();
-    dirty.query_drop("SET @secret = 'x'").await.unwrap();
-    assert_eq!(one::<u32>(&mut dirty, "SELECT GET_LOCK('canary', 0)").await, 1);
-    dirty.disconnect().await.unwrap();
-    tokio::time::sleep(Duration::from_millis(200)).await;
-    let mut conn = connect(port).await;
-    assert_ne!(one::<u32>(&mut conn, "SELECT @@group_concat_max_len").await, 77);
-    assert_eq!(one::<u32>(&mut conn, "SELECT IS_FREE_LOCK('canary')").await, 1);
-    assert_eq!(one::<Option<String>>(&mut conn, "SELECT @secret").await, None);
-    conn.disconnect().await.unwrap();
-    for conn in clients {
-        conn.disconnect().await.unwrap();
-    }
 }
 
 async fn prepared_statements_run_where_they_may(port: u16) {
@@ -570,64 +335,9 @@ fn a_unix_socket_works_too(socket: &std::path::Path) {
 fn clients_without_deprecate_eof_are_understood(port: u16, direct: u16) {
     eprintln!("old clients");
     for sql in ["SELECT id, 'x' FROM who", "SELECT id FROM who WHERE 0", "DO 1", "SELECT nowhere", "SHOW TABLES"] {
-        let mut sides = [port, direct].map(old_client);
-        let [splitter, server] = &mut sides;
-        assert_eq!(old_query(splitter, sql), old_query(server, sql), "{sql}");
+        let [mut splitter, mut server] = [port, direct].map(|port| Raw::connect(port, 0));
+        assert_eq!(splitter.query(sql), server.query(sql), "{sql}");
     }
-}
-
-fn old_client(port: u16) -> std::net::TcpStream {
-    use one_server::mysql::protocol::{auth, capability, greeting::Greeting, login::Login};
-    let mut stream = std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
-    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-    let greeting = Greeting::decode(&old_packet(&mut stream)[4..]).unwrap();
-    let capabilities = capability::PROTOCOL_41
-        | capability::SECURE_CONNECTION
-        | capability::PLUGIN_AUTH
-        | capability::CONNECT_WITH_DB
-        | capability::TRANSACTIONS;
-    let answer = auth::native::native_answer(PASSWORD.as_bytes(), &greeting.scramble);
-    let login = Login {
-        capabilities,
-        collation: 45,
-        user: USER.as_bytes(),
-        answer: &answer,
-        schema: b"d",
-        plugin: auth::Method::Native.plugin(),
-        zstd_level: 0,
-    };
-    let mut out = Vec::new();
-    login.encode(&mut out, 1);
-    stream.write_all(&out).unwrap();
-    assert_eq!(old_packet(&mut stream)[3..5], [2, 0], "OK to the login");
-    stream
-}
-
-fn old_packet(stream: &mut std::net::TcpStream) -> Vec<u8> {
-    use std::io::Read;
-    let mut packet = vec![0; 4];
-    stream.read_exact(&mut packet).unwrap();
-    let len = u32::from_le_bytes([packet[0], packet[1], packet[2], 0]) as usize;
-    packet.resize(4 + len, 0);
-    stream.read_exact(&mut packet[4..]).unwrap();
-    packet
-}
-
-fn old_query(stream: &mut std::net::TcpStream, sql: &str) -> Vec<Vec<u8>> {
-    let mut out = vec![sql.len() as u8 + 1, 0, 0, 0, 3];
-    out.extend_from_slice(sql.as_bytes());
-    stream.write_all(&out).unwrap();
-    let mut packets = vec![old_packet(stream)];
-    let mut left = if matches!(packets[0][4], 0 | 0xFF) { 0 } else { 2 };
-    while left > 0 {
-        let mut packet = old_packet(stream);
-        if packet[4] == 0xFE && packet.len() == 9 {
-            packet.truncate(5);
-            left -= 1;
-        }
-        packets.push(packet);
-    }
-    packets
 }
 
 /// The same random script on a direct connection and through the splitter, several sessions interleaved over two

@@ -1,6 +1,6 @@
 //! `/status`: one JSON document about the whole process, made from the counters and the sampler.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant, SystemTime};
 
 use serde::Serialize;
@@ -12,6 +12,7 @@ use super::shared::{Event, SplitterView, unix_ms};
 use super::udp_view::{self, UdpView};
 use crate::config::model::Limit;
 use crate::metrics::{Counter, HistogramSnapshot, LimitOutcome, Worker};
+use crate::mysql::sql::Pin;
 
 /// Events kept for the page.
 const EVENTS_MAX: usize = 100;
@@ -361,7 +362,12 @@ struct SplitterStatus {
     refused: u64,
     primary: Meter,
     replicas: Meter,
+    /// Sessions tied to one connection now.
+    pinned: u64,
+    /// Times a session was tied to one connection.
     pins: u64,
+    /// The same by the reason; without those that are 0.
+    pins_by_reason: BTreeMap<&'static str, u64>,
     causal_waits: u64,
     causal_timeouts: u64,
     causal_fallbacks: u64,
@@ -669,6 +675,7 @@ impl Page<'_> {
                 statements: self.sum(|w| w.splitters[s].backends[b].statements.value()),
             }
         };
+        let pins = Pin::ALL.map(|pin| (pin.name(), self.sum(|w| w.splitters[s].pins[pin.index()].value())));
         SplitterStatus {
             name: splitter.name.clone(),
             clients: self.sum(|w| w.splitters[s].clients.value()),
@@ -676,7 +683,9 @@ impl Page<'_> {
             refused: self.sum(|w| w.splitters[s].refused.value()),
             primary: self.meter(Key::SplitterPrimary(s)),
             replicas: self.meter(Key::SplitterReplicas(s)),
-            pins: self.sum(|w| w.splitters[s].pins.value()),
+            pinned: self.sum(|w| w.splitters[s].pinned.iter().map(|gauge| gauge.value()).sum()),
+            pins: pins.iter().map(|(_, count)| count).sum(),
+            pins_by_reason: pins.into_iter().filter(|(_, count)| *count > 0).collect(),
             causal_waits: self.sum(|w| w.splitters[s].causal_waits.value()),
             causal_timeouts: self.sum(|w| w.splitters[s].causal_timeouts.value()),
             causal_fallbacks: self.sum(|w| w.splitters[s].causal_fallbacks.value()),

@@ -8,6 +8,7 @@ use super::{
 };
 use crate::config::{Config, Heirs, Succession};
 use crate::http::h2::{Flood, Summary};
+use crate::mysql::sql::Pin;
 use crate::util::moment::unix_ms;
 
 /// All counters of one data worker, in the order of one compiled config.
@@ -455,8 +456,10 @@ pub struct SplitterStats {
     pub to_replica: Counter,
     /// Statements answered with an error packet of ours.
     pub errors: Counter,
-    /// Times a session was tied to one backend connection.
-    pub pins: Counter,
+    /// Times a session was tied to one backend connection, by the reason, at [`Pin::index`].
+    pub pins: [Counter; Pin::COUNT],
+    /// Sessions that are tied so now, in the same order.
+    pub pinned: [Gauge; Pin::COUNT],
     /// Reads in front of which a replica was asked to catch up.
     pub causal_waits: Counter,
     /// Of these, those where it did not in time.
@@ -534,7 +537,8 @@ impl SplitterStats {
             to_primary: Counter::default(),
             to_replica: Counter::default(),
             errors: Counter::default(),
-            pins: Counter::default(),
+            pins: Default::default(),
+            pinned: Default::default(),
             causal_waits: Counter::default(),
             causal_timeouts: Counter::default(),
             causal_fallbacks: Counter::default(),

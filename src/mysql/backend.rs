@@ -12,11 +12,12 @@ use ahash::AHashMap;
 use rustls::ClientConfig;
 use rustls_pki_types::ServerName;
 
+use super::presence::Fate;
 use super::protocol::ProtocolError;
 use super::protocol::auth::prover::Secret;
 use super::protocol::auth::sha2::PublicKey;
 use super::protocol::auth::{AuthError, Prover, Step};
-use super::protocol::capability::{BACKEND_BASE, CONNECT_WITH_DB, SSL};
+use super::protocol::capability::{BACKEND_BASE, CONNECT_WITH_DB, IGNORE_SPACE, QUERY_ATTRIBUTES, SSL};
 use super::protocol::command::{self, put_bare, put_init_db, put_query};
 use super::protocol::follow::{Expect, Follower, Outcome};
 use super::protocol::greeting::Greeting;
@@ -195,10 +196,14 @@ pub struct Backend {
     pub generation: u32,
     /// The server is a MariaDB.
     pub is_mariadb: bool,
-    /// What the server calls it, for KILL.
+    /// The server's own id of the connection, for KILL.
     pub thread_id: u32,
     /// When it has been open for long enough.
     pub expires: Option<Instant>,
+    /// The server reads attributes in front of each query.
+    pub has_attributes: bool,
+    /// What KILLs have in store for it.
+    pub fate: Rc<Fate>,
     stream: Transport,
     input: Vec<u8>,
     start: usize,
@@ -243,6 +248,8 @@ impl Backend {
                 is_mariadb: true,
                 thread_id: 0,
                 expires: None,
+                has_attributes: false,
+                fate: Rc::default(),
                 stream,
                 input: Vec::new(),
                 start: 0,
@@ -253,7 +260,7 @@ impl Backend {
             backend.is_mariadb = greeting.is_mariadb();
             backend.thread_id = greeting.connection_id;
             let mut out = Vec::with_capacity(256);
-            put_query(&mut out, trackers(backend.is_mariadb));
+            backend.put_query(&mut out, trackers(backend.is_mariadb));
             backend.run(out).await?;
             Ok((backend, greeting))
         };
@@ -268,7 +275,7 @@ impl Backend {
         let greeting = Greeting::decode(&payload)?;
         let mut login = Login {
             capabilities: BACKEND_BASE | self.key.capabilities,
-            collation: self.key.collation,
+            collation: self.key.collation.into(),
             user: target.user.as_bytes(),
             answer: b"",
             schema: schema.unwrap_or_default(),
@@ -278,6 +285,9 @@ impl Backend {
         if schema.is_some() {
             login.capabilities |= CONNECT_WITH_DB;
         }
+        login.capabilities &= !QUERY_ATTRIBUTES | greeting.capabilities;
+        self.has_attributes = login.capabilities & QUERY_ATTRIBUTES != 0;
+        self.thread_id = greeting.connection_id;
         let mut sequence_id = 1;
         if let Some(tls) = target.tls {
             login.capabilities |= SSL;
@@ -429,6 +439,11 @@ impl Backend {
         }
     }
 
+    /// Appends COM_QUERY with `sql` (below 16 MiB) and no attributes, as this server reads it.
+    pub fn put_query(&self, out: &mut Vec<u8>, sql: &[u8]) {
+        put_query(out, sql, self.has_attributes);
+    }
+
     /// Runs one command of our own that must succeed; `out` holds its packet.
     async fn run(&mut self, out: Vec<u8>) -> Result<Outcome, BackendError> {
         self.send(out).await.0?;
@@ -437,8 +452,8 @@ impl Backend {
 
     /// Values of the first row of a query of our own; empty when there is no row.
     pub async fn row(&mut self, sql: &[u8]) -> Result<Vec<Option<Vec<u8>>>, BackendError> {
-        let mut out = Vec::with_capacity(sql.len() + 5);
-        put_query(&mut out, sql);
+        let mut out = Vec::with_capacity(sql.len() + 7);
+        self.put_query(&mut out, sql);
         let outcome = self.run(out).await?;
         let row = outcome.first_row.unwrap_or_default();
         let (mut fields, mut values) = (Fields::new(&row), Vec::new());
@@ -501,7 +516,7 @@ impl Backend {
         match insert_id {
             Some(value) if self.insert_id != Some(value) => {
                 let mut out = Vec::new();
-                put_query(&mut out, format!("SET last_insert_id={value}").as_bytes());
+                self.put_query(&mut out, format!("SET last_insert_id={value}").as_bytes());
                 self.run(out).await?;
                 self.insert_id = Some(value);
             }
@@ -529,7 +544,11 @@ impl Backend {
         if reset {
             let mut set = trackers(self.is_mariadb).to_vec();
             state.put_assignments(&mut set);
-            put_query(&mut out, &set);
+            if self.key.capabilities & IGNORE_SPACE != 0 && !state.has_sql_mode() {
+                // The login added it, and the reset has taken it away.
+                set.extend_from_slice(b", sql_mode=CONCAT_WS(',', NULLIF(@@sql_mode, ''), 'IGNORE_SPACE')");
+            }
+            self.put_query(&mut out, &set);
             answers += 1;
             self.handles.clear();
             self.prepared = 0;

@@ -19,7 +19,6 @@ use std::time::{Duration, Instant};
 use super::client::Client;
 use super::gtid::Position;
 use super::lease::Lease;
-use super::protocol::command::put_query;
 use super::protocol::follow::{Expect, Follower, Outcome};
 use super::serve::Splitter;
 use super::shared::Health;
@@ -216,9 +215,9 @@ impl Client {
     }
 
     /// Puts the wait in front of what is sent to the server.
-    pub(super) fn put_wait(&mut self, wait: &Wait) {
+    pub(super) fn put_wait(&mut self, lease: &Lease, wait: &Wait) {
         self.splitter.stats().causal_waits.inc();
-        put_query(&mut self.to_server, wait.sql(self.splitter.config().causal_timeout).as_bytes());
+        lease.put_query(&mut self.to_server, wait.sql(self.splitter.config().causal_timeout).as_bytes());
     }
 
     /// The answer to the wait in front of a read. Late or lost, the connection is taken care of, too.

@@ -11,22 +11,26 @@ use ahash::AHashMap;
 use super::account::Place;
 use super::backend::{BackendError, Carry, Key};
 use super::causal::Reading;
-use super::diagnostics::Witness;
+use super::diagnostics::{Counted, Witness};
 use super::insight::Watch;
 use super::lease::{Lease, LeaseError};
 use super::pool::Wish;
 use super::prepared::Statement;
+use super::presence::Presence;
 use super::protocol::ProtocolError;
-use super::protocol::capability::DEPRECATE_EOF;
-use super::protocol::packet::answer_sequence_id;
+use super::protocol::capability::{DEPRECATE_EOF, QUERY_ATTRIBUTES};
+use super::protocol::packet::{HEADER_BYTES, answer_sequence_id};
 use super::protocol::response::{ErrPacket, OkPacket, UNREACHABLE};
 use super::serve::{NO_INSERT_ID, Splitter};
 use super::session::Session;
+use super::sql::Pin;
 use super::wire::{Next, Wire};
 use crate::runtime::time::timeout;
 
 /// Buffers larger than this are not kept between commands.
 pub(super) const KEPT_BYTES_MAX: usize = 256 << 10;
+/// Where the SQL of a command begins, unless attributes stand in front of it: behind the code.
+pub(super) const SQL_AT: usize = HEADER_BYTES + 1;
 /// How long a client may take to hear that TLS ends.
 const GOODBYE_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -44,21 +48,29 @@ impl From<io::Error> for End {
 pub struct Client {
     pub(super) splitter: Rc<Splitter>,
     pub(super) place: usize,
+    /// By which KILL finds it.
+    pub(super) presence: Rc<Presence>,
     /// Its place among the clients of its account.
     pub(super) account: Place,
     pub(super) deprecate_eof: bool,
     pub(super) capabilities: u32,
     pub(super) key: Key,
     pub(super) session: Session,
+    /// Why it is pinned, as far as metrics know.
+    noted_pin: Option<Pin>,
     pub(super) carry: Rc<Carry>,
     /// The connection the session must keep.
     pub(super) held: Option<Lease>,
+    /// It was lost outside of a statement: the client must go.
+    pub(super) has_lost_held: bool,
     /// What ran the last statement; `None`: there was none.
     pub(super) last: Option<Witness>,
     /// The same for the last query, whose rows FOUND_ROWS() counts. Before the first one it is what another session left.
     pub(super) found: Option<Witness>,
     /// The same for the statement whose warnings count.
     pub(super) warned: Option<Witness>,
+    /// What the last statement would answer to ROW_COUNT() and FOUND_ROWS(), as far as that is known here.
+    pub(super) counted: Counted,
     /// Where it reads, and what it has been shown.
     pub(super) reading: Reading,
     pub(super) statements: AHashMap<u32, Statement>,
@@ -67,6 +79,8 @@ pub struct Client {
     pub(super) next_statement_id: u32,
     /// The command under way, headers included.
     pub(super) request: Vec<u8>,
+    /// Where its SQL begins: behind query attributes, if the client sends any.
+    pub(super) sql_at: usize,
     /// For the server.
     pub(super) to_server: Vec<u8>,
     /// Sequence id of the server's first packet in answer to it.
@@ -80,6 +94,8 @@ pub struct Client {
 impl Drop for Client {
     fn drop(&mut self) {
         self.carry.gone.set(true);
+        self.session.pin = None;
+        self.note_pin();
     }
 }
 
@@ -87,6 +103,7 @@ impl Client {
     pub(super) fn new(
         splitter: Rc<Splitter>,
         place: usize,
+        presence: Rc<Presence>,
         account: Place,
         capabilities: u32,
         key: Key,
@@ -97,21 +114,26 @@ impl Client {
         Client {
             splitter,
             place,
+            presence,
             account,
             deprecate_eof: capabilities & DEPRECATE_EOF != 0,
             capabilities,
             key,
             session,
+            noted_pin: None,
             carry: Rc::new(carry),
             held: None,
+            has_lost_held: false,
             last: None,
             found: Some(Witness::NOBODY),
             warned: None,
+            counted: Counted::default(),
             reading: Reading::default(),
             statements: AHashMap::new(),
             statement_bytes: 0,
             next_statement_id: 1,
             request: Vec::new(),
+            sql_at: SQL_AT,
             to_server: Vec::new(),
             sent_sequence_id: 1,
             out: Vec::new(),
@@ -212,6 +234,22 @@ impl Client {
         Err(End)
     }
 
+    /// Counts what ties the session to one connection now.
+    pub(super) fn note_pin(&mut self) {
+        let (before, now) = (std::mem::replace(&mut self.noted_pin, self.session.pin), self.session.pin);
+        if before == now {
+            return;
+        }
+        let stats = self.splitter.stats();
+        if let Some(pin) = before {
+            stats.pinned[pin.index()].dec();
+        }
+        if let Some(pin) = now {
+            stats.pinned[pin.index()].inc();
+            stats.pins[pin.index()].add(u64::from(before.is_none()));
+        }
+    }
+
     /// Gives the held connection back; what the session left there is rolled back and dropped first.
     pub(super) fn release_held(&mut self) {
         if let Some(lease) = self.held.take() {
@@ -222,11 +260,21 @@ impl Client {
     pub(super) async fn flush(&mut self, wire: &Wire) -> Result<(), End> {
         let limit = self.splitter.config().client_timeout;
         self.splitter.stats().bytes_out.add(self.out.len() as u64);
-        wire.write(&mut self.out, limit).await?;
+        self.presence.unless_killed(wire.write(&mut self.out, limit)).await.map_err(|_| End)??;
         if self.out.capacity() > KEPT_BYTES_MAX {
             self.out = Vec::new();
         }
         Ok(())
+    }
+
+    /// The SQL in the command under way.
+    pub(super) fn sql(&self) -> &[u8] {
+        self.request.get(self.sql_at..).unwrap_or_default()
+    }
+
+    /// Whether the client writes query attributes.
+    pub(super) fn has_attributes(&self) -> bool {
+        self.capabilities & QUERY_ATTRIBUTES != 0
     }
 
     /// Sequence id of the first packet in answer to the command under way.

@@ -1,18 +1,21 @@
 //! What a client may command: statements go to [`super::statement`], the rest is answered here.
 
-use super::client::{Client, End};
-use super::diagnostics::Witness;
-use super::protocol::capability::{MULTI_STATEMENTS, SESSION_MASK};
+use super::backend::BackendError;
+use super::client::{Client, End, SQL_AT};
+use super::diagnostics::{Counted, Witness};
+use super::protocol::attributes::sql_offset;
+use super::protocol::capability::{LOCAL_FILES, MULTI_STATEMENTS, SESSION_MASK};
 use super::protocol::command;
 use super::protocol::login::Login;
 use super::protocol::packet::{HEADER_BYTES, PAYLOAD_BYTES_MAX};
-use super::protocol::response::{OkPacket, put_eof};
+use super::protocol::response::{OkPacket, UNREACHABLE, put_eof};
 use super::rules::Verdict;
 use super::serve::NO_INSERT_ID;
 use super::session::Session;
 use super::sql::{Class, Kind, used_schema};
 use super::statement::Work;
 use super::wire::Wire;
+use crate::runtime::time::timeout;
 
 impl Client {
     pub(super) async fn command(&mut self, wire: &mut Wire) -> Result<(), End> {
@@ -20,17 +23,15 @@ impl Client {
             // Nobody means that, and a few compressed bytes can be millions of it.
             return self.goodbye(wire, 1, 1835, "Malformed communication packet").await;
         };
-        let local = Class { kind: Kind::Local, pin: None, ..Class::UNKNOWN };
+        let local = Class::of_command(Kind::Local);
+        self.sql_at = SQL_AT;
         self.watch.verdict = Verdict::default();
         match code {
             command::QUIT => Err(End),
             command::PING => self.reply_ok(wire).await,
-            command::QUERY => {
-                let class = self.classify();
-                self.statement(wire, class, Work::Plain).await
-            }
+            command::QUERY => self.query(wire).await,
             command::INIT_DB => {
-                let class = Class { kind: Kind::Use, pin: None, tables: false, ..Class::UNKNOWN };
+                let class = Class::of_command(Kind::Use);
                 self.statement(wire, class, Work::Plain).await
             }
             command::STMT_PREPARE => self.prepare_command(wire).await,
@@ -39,24 +40,37 @@ impl Client {
             command::STMT_RESET => self.direct_command(wire).await,
             command::STMT_SEND_LONG_DATA => self.long_data(wire).await,
             command::STMT_CLOSE => self.close_statement().await,
-            command::FIELD_LIST | command::STATISTICS => self.statement(wire, local, Work::Plain).await,
+            command::FIELD_LIST | command::STATISTICS | command::PROCESS_INFO | command::DEBUG => {
+                self.statement(wire, local, Work::Plain).await
+            }
+            command::REFRESH => {
+                let class = Class::of_command(Kind::Definition);
+                self.statement(wire, class, Work::Plain).await
+            }
             command::RESET_CONNECTION => {
                 self.reset();
                 self.reply_ok(wire).await
             }
             command::CHANGE_USER => self.change_user(wire).await,
             command::SET_OPTION => self.set_option(wire).await,
-            command::PROCESS_KILL => self.refuse_kill(wire).await,
-            _ => {
-                let message = format!("command 0x{code:02x} is not supported through the splitter");
-                self.reply_error(wire, 1047, b"08S01", &message).await
-            }
+            command::PROCESS_KILL => self.kill_command(wire).await,
+            _ => self.reply_error(wire, 1047, b"08S01", &unsupported(code)).await,
         }
     }
 
-    pub(super) async fn refuse_kill(&mut self, wire: &Wire) -> Result<(), End> {
-        let message = "KILL is not supported through the splitter: connection ids seen here are not the server's";
-        self.reply_error(wire, 1235, b"42000", message).await
+    async fn query(&mut self, wire: &mut Wire) -> Result<(), End> {
+        if self.has_attributes() {
+            let body = &self.request[HEADER_BYTES + 1..self.request.len().min(HEADER_BYTES + PAYLOAD_BYTES_MAX)];
+            match sql_offset(body) {
+                Ok(offset) => self.sql_at = SQL_AT + offset,
+                Err(error) => return self.reply_error(wire, 1835, b"HY000", &error.to_string()).await,
+            }
+        }
+        let mut class = self.classify();
+        if self.put_own_answer(&class) {
+            class = self.classify();
+        }
+        self.statement(wire, class, Work::Plain).await
     }
 
     /// What the account may not do, as an error for the client.
@@ -75,15 +89,17 @@ impl Client {
             );
             return Some((1044, b"42000", text));
         }
+        if class.local_file && self.key.capabilities & LOCAL_FILES == 0 {
+            return Some(self.no_local_file());
+        }
         // What is executed was looked at when it was prepared.
         let is_execution = self.request.get(HEADER_BYTES) == Some(&command::STMT_EXECUTE);
         if class.kind != Kind::Use || !account.has_schemas() || is_execution {
             return None;
         }
-        let body = self.request.get(HEADER_BYTES + 1..).unwrap_or_default();
         let schema = match self.request.get(HEADER_BYTES) {
-            Some(&command::INIT_DB) => Some(body),
-            _ => used_schema(body, self.session.mode()),
+            Some(&command::INIT_DB) => Some(self.sql()),
+            _ => used_schema(self.sql(), self.session.mode()),
         };
         if schema.is_some_and(|schema| account.may_select(schema)) {
             return None;
@@ -91,6 +107,17 @@ impl Client {
         let schema = String::from_utf8_lossy(schema.unwrap_or_default());
         let text = format!("Access denied for user '{name}' to database '{schema}' (schemas in the splitter's config)");
         Some((1044, b"42000", text))
+    }
+
+    fn no_local_file(&self) -> (u16, &'static [u8], String) {
+        let why = match self.splitter.config().local_infile {
+            true => "the client does not offer its files (CLIENT_LOCAL_FILES, for example --local-infile=1)",
+            false => "it is off in the splitter's config (local_infile)",
+        };
+        let is_mariadb = self.splitter.shared.identity().is_some_and(|identity| identity.is_mariadb);
+        // ER_LOAD_INFILE_CAPABILITY_DISABLED, ER_CLIENT_LOCAL_FILES_DISABLED.
+        let code = if is_mariadb { 4166 } else { 3948 };
+        (code, b"HY000", format!("LOAD DATA LOCAL was not executed: {why}"))
     }
 
     /// The class of the SQL in the command under way.
@@ -105,17 +132,20 @@ impl Client {
     fn reset(&mut self) {
         self.release_held();
         self.session.reset();
+        self.note_pin();
         self.statements.clear();
         self.statement_bytes = 0;
         self.last = None;
         self.found = Some(Witness::NOBODY);
         self.warned = None;
+        self.counted = Counted::default();
         self.carry.insert_id.set(NO_INSERT_ID);
     }
 
     async fn change_user(&mut self, wire: &mut Wire) -> Result<(), End> {
         let request = std::mem::take(&mut self.request);
-        let decoded = Login::decode_change_user(&request[HEADER_BYTES..], self.capabilities, self.key.collation);
+        let present = self.key.collation.into();
+        let decoded = Login::decode_change_user(&request[HEADER_BYTES..], self.capabilities, present);
         let Ok(login) = decoded else {
             return self.goodbye(wire, 1, 1835, "Malformed communication packet").await;
         };
@@ -128,13 +158,11 @@ impl Client {
             Err(Some((code, message))) => return self.goodbye(wire, wire.next_sequence_id, code, &message).await,
             Err(None) => return Err(End),
         }
-        (self.key.collation, self.key.account) = (login.collation, self.account.account());
+        self.key.account = self.account.account();
         self.watch.rules = self.splitter.rules.of_client(self.key.account, self.watch.peer.map(|peer| peer.ip()));
-        let token = self.session.token.clone();
-        self.session = Session::new(schema, self.splitter.shared.mode(), login.collation, self.capabilities);
-        self.session.token = token;
+        self.presence.set_account(self.key.account);
         let sequence_id = wire.next_sequence_id;
-        match self.check_schema().await {
+        match self.begin_anew(schema, login.collation).await {
             Ok(()) => {
                 self.out.clear();
                 OkPacket::plain(self.session.own_status()).encode(&mut self.out, sequence_id, false);
@@ -144,8 +172,50 @@ impl Client {
         }
     }
 
+    /// The session of a new login on the old connection.
+    async fn begin_anew(&mut self, schema: Option<Vec<u8>>, collation: u16) -> Result<(), (u16, String)> {
+        if let Ok(collation) = u8::try_from(collation) {
+            self.key.collation = collation;
+        }
+        let token = self.session.token.clone();
+        self.session = Session::new(schema, self.splitter.shared.mode(), self.key.collation, self.capabilities);
+        self.session.token = token;
+        if u8::try_from(collation).is_err() {
+            let (charset, collation) = self.names_of(collation).await?;
+            self.session.begin_with_names(&charset, &collation);
+        }
+        self.check_schema().await
+    }
+
+    /// Character set and name of a collation whose number is too large for a server's login packet.
+    async fn names_of(&self, collation: u16) -> Result<(Vec<u8>, Vec<u8>), (u16, String)> {
+        let server = self.splitter.pick_replica(None, None, 0).unwrap_or(0);
+        let plain = "SELECT CHARACTER_SET_NAME, COLLATION_NAME FROM information_schema.COLLATIONS WHERE ID=";
+        // Where MariaDB has numbers for one collation with each of its character sets.
+        let full = "SELECT CHARACTER_SET_NAME, FULL_COLLATION_NAME \
+                    FROM information_schema.COLLATION_CHARACTER_SET_APPLICABILITY WHERE ID=";
+        for question in [plain, full] {
+            let lease = self.borrow(server, false, None, true).await;
+            let mut lease = lease.map_err(|_| (UNREACHABLE, "no server to look up the collation on".into()))?;
+            let sql = format!("{question}{collation}");
+            let limit = self.splitter.config().connect_timeout;
+            match timeout(limit, lease.row(sql.as_bytes())).await.unwrap_or(Err(BackendError::Timeout)) {
+                Ok(row) => {
+                    lease.give_back();
+                    let mut row = row.into_iter().flatten();
+                    if let (Some(charset), Some(name)) = (row.next(), row.next()) {
+                        return Ok((charset, name));
+                    }
+                }
+                Err(BackendError::Refused(..)) => lease.give_back(),
+                Err(error) => return Err((UNREACHABLE, format!("the collation was not looked up: {error}"))),
+            }
+        }
+        Err((1273, format!("Unknown collation: '{collation}'")))
+    }
+
     /// Multi-statements on or off.
-    async fn set_option(&mut self, wire: &Wire) -> Result<(), End> {
+    async fn set_option(&mut self, wire: &mut Wire) -> Result<(), End> {
         let on = match self.request.get(HEADER_BYTES + 1..) {
             Some([0, 0]) => true,
             Some([1, 0]) => false,
@@ -156,7 +226,7 @@ impl Client {
         if let Some(lease) = &mut self.held {
             // The server keeps it through a reset, so the connection now belongs under the new key.
             lease.key = self.key;
-            let local = Class { kind: Kind::Local, pin: None, ..Class::UNKNOWN };
+            let local = Class::of_command(Kind::Local);
             return self.statement(wire, local, Work::Plain).await;
         }
         self.out.clear();
@@ -166,5 +236,19 @@ impl Client {
             false => put_eof(&mut self.out, 1, status, 0),
         }
         self.flush(wire).await
+    }
+}
+
+/// Why a command is refused.
+fn unsupported(code: u8) -> String {
+    match code {
+        command::SHUTDOWN => {
+            "COM_SHUTDOWN is not supported through the splitter: it would end the primary for all".into()
+        }
+        command::BINLOG_DUMP | command::BINLOG_DUMP_GTID | command::REGISTER_SLAVE | command::TABLE_DUMP => {
+            "replication is not supported through the splitter: connect to the server itself".into()
+        }
+        command::STMT_BULK_EXECUTE | command::MULTI => format!("command 0x{code:02x} was not offered by the splitter"),
+        _ => format!("command 0x{code:02x} is not supported through the splitter"),
     }
 }

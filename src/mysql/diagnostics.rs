@@ -6,7 +6,11 @@ use std::time::{Duration, Instant};
 use super::backend::{BackendError, InsertId};
 use super::client::Client;
 use super::lease::{Lease, LeaseError};
+use super::protocol::command;
+use super::protocol::follow::Outcome;
+use super::protocol::packet::{HEADER_BYTES, put_packet};
 use super::protocol::response::{LOST, UNREACHABLE};
+use super::sql::own::{Asked, question};
 use super::sql::{Class, Kind, diagnostics};
 use super::statement::Reject;
 use crate::runtime::time::{sleep, timeout};
@@ -35,7 +39,79 @@ impl Witness {
     pub(super) const NOBODY: Witness = Witness { server: usize::MAX, tenure: u64::MAX };
 }
 
+/// What a statement has left to count, as far as its answer tells.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Counted {
+    row_count: Option<i64>,
+    found_rows: Option<u64>,
+}
+
+impl Counted {
+    /// After this statement, sent by itself.
+    pub(super) fn after(class: &Class, outcome: &Outcome) -> Counted {
+        let is_select = matches!(class.kind, Kind::Read | Kind::Locking) && !class.calc_found_rows;
+        match outcome.error {
+            Some(_) => Counted { row_count: Some(-1), found_rows: None },
+            None if outcome.had_rows => Counted {
+                row_count: (class.kind != Kind::Write).then_some(-1),
+                found_rows: is_select.then_some(outcome.rows),
+            },
+            None => Counted { row_count: i64::try_from(outcome.affected_rows).ok(), found_rows: None },
+        }
+    }
+
+    fn answer(self, asked: Asked) -> Option<i64> {
+        match asked {
+            Asked::RowCount => self.row_count,
+            Asked::FoundRows => self.found_rows.and_then(|rows| i64::try_from(rows).ok()),
+            Asked::ConnectionId => None,
+        }
+    }
+}
+
 impl Client {
+    /// Puts the answer into a statement that only asks what is known here: its connection id, or what the last statement
+    /// counted where the connection that ran it is gone. `false`: the statement stays as it is.
+    pub(super) fn put_own_answer(&mut self, class: &Class) -> bool {
+        if class.diagnostics & (diagnostics::CONNECTION_ID | diagnostics::ROWS | diagnostics::FOUND) == 0 {
+            return false;
+        }
+        let Some(question) = question(self.sql(), self.session.mode()) else { return false };
+        let code = self.request[HEADER_BYTES];
+        let answer = match question.asked {
+            Asked::ConnectionId => Some(self.presence.id().into()),
+            // The answer of a prepared statement is another one each time.
+            _ if code != command::QUERY => None,
+            Asked::RowCount if self.is_there(self.last) => None,
+            Asked::FoundRows if self.is_there(self.found) => None,
+            asked => self.counted.answer(asked),
+        };
+        let Some(answer) = answer else { return false };
+        let mut sql = Vec::with_capacity(64);
+        question.put_answered(&mut sql, answer);
+        let (mut request, has_attributes) = (Vec::with_capacity(128), code == command::QUERY && self.has_attributes());
+        put_packet(&mut request, 0, |p| {
+            p.push(code);
+            if has_attributes {
+                p.extend_from_slice(command::NO_ATTRIBUTES);
+            }
+            p.extend_from_slice(&sql);
+        });
+        (self.sql_at, self.request) = (request.len() - sql.len(), request);
+        true
+    }
+
+    /// Whether a connection is as the statement left it that ran there; or there was none.
+    fn is_there(&self, witness: Option<Witness>) -> bool {
+        let Some(witness) = witness else { return true };
+        match &self.held {
+            Some(lease) => witness == Witness { server: lease.server, tenure: lease.tenure },
+            None if witness == Witness::NOBODY => false,
+            None => self.splitter.pools[witness.server]
+                .has_own(self.carry.session, |backend| backend.tenure == witness.tenure),
+        }
+    }
+
     /// Keeps who ran a statement. `has_found`: it had a result.
     pub(super) fn remember(&mut self, witness: Witness, class: &Class, has_found: bool) {
         self.last = Some(witness);

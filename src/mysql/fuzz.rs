@@ -3,10 +3,12 @@
 //! when a property does not hold.
 
 use super::gtid::Position;
+use super::protocol::attributes::sql_offset;
 use super::protocol::auth::prover::Secret;
 use super::protocol::auth::{Method, Prover, Step, Verifier};
 use super::protocol::capability::{OFFERED, SECURE_CONNECTION, STATUS_SESSION_STATE_CHANGED};
 use super::protocol::execute;
+use super::protocol::execute::{Binding, Form};
 use super::protocol::follow::{Expect, Follower, Outcome};
 use super::protocol::greeting::Greeting;
 use super::protocol::lenenc::{put_bytes, put_int};
@@ -66,15 +68,20 @@ pub fn commands(input: &[u8]) {
         assert_eq!(Login::decode(&out[4..]).as_ref(), Ok(&login));
     }
     let _ = (Login::decode_change_user(input, OFFERED, 45), OkPacket::decode(input), ErrPacket::decode(input));
-    for params in [0, 1, 9] {
+    for (params, attributes, keeps) in
+        [(0, false, true), (1, false, true), (9, false, false), (9, true, true), (1, true, false)]
+    {
+        let (form, known) = (Form { params, attributes }, [8, 0].repeat(params.into()));
+        let binding = Binding { form, types: &known, pieces: &[] };
         let mut out = Vec::new();
-        if execute::is_sound(input, params)
-            && execute::put_rebound(&mut out, input, 77, params, &[8, 0].repeat(params.into())).is_ok()
-        {
+        if execute::put_rebound(&mut out, input, 77, binding, keeps).is_ok() {
             assert_eq!(execute::statement_id(&out), Ok(77));
-            assert!(matches!(execute::types(&out, params), Ok(Some(types)) if types.len() == 2 * usize::from(params)));
+            let form = Form { attributes: attributes && keeps, ..form };
+            let bytes_min = 2 * usize::from(params);
+            assert!(matches!(execute::types(&out, form), Ok(Some(types)) if types.len() >= bytes_min));
         }
     }
+    let _ = sql_offset(input);
 }
 
 /// A statement is cut into tokens that lie in it, one behind the other; what is a read stays one behind a comment, and is

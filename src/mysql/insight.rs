@@ -11,7 +11,6 @@ use aws_lc_rs::digest::{SHA256, digest};
 use super::client::Client;
 use super::protocol::command;
 use super::protocol::follow::Outcome;
-use super::protocol::packet::HEADER_BYTES;
 use super::rules::{Choice, Verdict};
 use crate::log::{SlowEntry, SlowLog};
 use crate::metrics::{DigestName, DigestRoute, Digests, Executed, SplitterStats};
@@ -205,7 +204,7 @@ impl Client {
     fn statement_text(&self) -> &[u8] {
         match self.watch.executes {
             Some(id) => self.statements.get(&id).map_or(&[], |statement| &statement.sql),
-            None => self.request.get(HEADER_BYTES + 1..).unwrap_or_default(),
+            None => self.sql(),
         }
     }
 

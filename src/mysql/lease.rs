@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use super::backend::{Backend, BackendError, Carry};
 use super::pool::{Offer, Unserved, Wish};
+use super::presence::Presence;
 use super::serve::Splitter;
 use crate::metrics::BackendStats;
 use crate::runtime::time::timeout;
@@ -16,6 +17,8 @@ pub struct Lease {
     /// Counted as busy there as long as this lives.
     place: usize,
     backend: Option<Box<Backend>>,
+    /// For whom something runs on it.
+    presence: Option<Rc<Presence>>,
 }
 
 /// Why there is no connection.
@@ -43,6 +46,7 @@ impl DerefMut for Lease {
 impl Drop for Lease {
     fn drop(&mut self) {
         self.splitter.replicas.on_end(self.place);
+        self.run_nothing();
         if let Some(backend) = self.backend.take() {
             self.splitter.pools[backend.server].closed(backend.key.account);
             self.splitter.count_connections(backend.server);
@@ -63,7 +67,7 @@ pub(super) fn retire(splitter: &Rc<Splitter>, backend: Box<Backend>) {
 impl Lease {
     fn of(splitter: &Rc<Splitter>, backend: Box<Backend>) -> Lease {
         let server = backend.server;
-        let lease = Lease { splitter: Rc::clone(splitter), place: server, backend: Some(backend) };
+        let lease = Lease { splitter: Rc::clone(splitter), place: server, backend: Some(backend), presence: None };
         splitter.replicas.on_start(server);
         splitter.count_connections(server);
         lease
@@ -182,8 +186,32 @@ impl Lease {
         }
     }
 
-    /// Gives the connection back for others, unless it is old, or a data worker that has too few waits for its place.
+    /// The client's statement runs here from now on: what KILL of its id is to hit.
+    pub fn run_for(&mut self, presence: &Rc<Presence>) {
+        presence.run_on(self.server, self.thread_id, &self.fate);
+        self.presence = Some(Rc::clone(presence));
+    }
+
+    fn run_nothing(&mut self) {
+        if let Some(presence) = self.presence.take() {
+            presence.run_no_longer(&self.fate);
+        }
+    }
+
+    /// Gives the connection back for others, once no KILL can hit them there, unless it is old, or a data worker that has too
+    /// few waits for its place.
     pub fn give_back(mut self) {
+        self.run_nothing();
+        if self.fate.is_doomed() {
+            return;
+        }
+        if self.fate.is_pending() {
+            crate::runtime::spawn(async move {
+                self.fate.settle(self.splitter.config().connect_timeout * 2).await;
+                self.give_back();
+            });
+            return;
+        }
         let Some(backend) = self.backend.take() else { return };
         let (server, now) = (backend.server, Instant::now());
         let must_yield = self.splitter.pools[server].must_yield(backend.key.account);
@@ -197,6 +225,10 @@ impl Lease {
 
     /// Gives the connection back after everything the session left on it is rolled back and dropped.
     pub fn clean_and_give_back(mut self) {
+        self.run_nothing();
+        if self.fate.is_doomed() {
+            return;
+        }
         self.owner = None;
         self.protected = false;
         crate::runtime::spawn(async move {

@@ -10,10 +10,13 @@ use super::account::Place;
 use super::backend::Key;
 use super::client::Client;
 use super::insight::Watch;
+use super::presence::Presence;
 use super::protocol::auth::native::scramble_from;
 use super::protocol::auth::switch::{put_more, put_switch};
 use super::protocol::auth::{Method, Verifier, ed25519, sha2};
-use super::protocol::capability::{COMPRESS, OFFERED, SESSION_MASK, SSL, ZSTD_COMPRESSION};
+use super::protocol::capability::{
+    COMPRESS, LOCAL_FILES, OFFERED, QUERY_ATTRIBUTES, SESSION_MASK, SSL, ZSTD_COMPRESSION,
+};
 use super::protocol::compressed::Algorithm;
 use super::protocol::greeting::Greeting;
 use super::protocol::login::Login;
@@ -53,8 +56,9 @@ impl Splitter {
         wire: &mut Wire,
         peer: Option<SocketAddr>,
         place: usize,
+        presence: &Rc<Presence>,
     ) -> Result<Box<Client>, Refusal> {
-        let greeting = self.greet(wire).await?;
+        let greeting = self.greet(wire, presence.id()).await?;
         let message = self.login_message(wire, greeting.capabilities).await?;
         let login = match Login::decode(&message[HEADER_BYTES..]) {
             Ok(login) => login,
@@ -79,16 +83,22 @@ impl Splitter {
         let account = self.seat(account, login.user)?;
         let schema = self.schema_of(&login);
         self.allow_schema(account.account(), schema.as_deref(), login.user, peer)?;
-        let algorithm = self.compression(&login);
-        let capabilities = login.capabilities & OFFERED;
-        let key =
-            Key { capabilities: capabilities & SESSION_MASK, collation: login.collation, account: account.account() };
+        let algorithm = Splitter::compression(&login, greeting.capabilities);
+        let capabilities = login.capabilities & greeting.capabilities;
+        let key = Key {
+            capabilities: capabilities & SESSION_MASK,
+            collation: login.collation as u8,
+            account: account.account(),
+        };
         if key.account == 0 {
             self.usual_key.set(key);
         }
-        let mut client = Box::new(Client::new(Rc::clone(self), place, account, capabilities, key, schema));
+        let presence = Rc::clone(presence);
+        let mut client =
+            Box::new(Client::new(Rc::clone(self), place, Rc::clone(&presence), account, capabilities, key, schema));
         client.watch = Watch::new(peer, self.rules.of_client(key.account, peer.map(|peer| peer.ip())));
         client.check_schema().await.map_err(|(code, message)| Refusal::Error(code, sql_state(code), message))?;
+        presence.set_account(key.account);
         let mut out = Vec::with_capacity(16);
         OkPacket::plain(client.session.own_status()).encode(&mut out, wire.next_sequence_id, false);
         wire.send(out).await?;
@@ -98,7 +108,7 @@ impl Splitter {
         Ok(client)
     }
 
-    async fn greet(&self, wire: &mut Wire) -> Result<Greeting, Refusal> {
+    async fn greet(&self, wire: &mut Wire, connection_id: u32) -> Result<Greeting, Refusal> {
         let Some(identity) = self.identity().await else {
             return Err(Refusal::Error(UNREACHABLE, b"HY000", "no MySQL server behind the splitter answers".into()));
         };
@@ -109,9 +119,9 @@ impl Splitter {
         };
         let greeting = Greeting {
             version: identity.version.clone(),
-            connection_id: self.shared.next_connection_id(),
+            connection_id,
             scramble: scramble_from(rand::random()),
-            capabilities: self.offered(),
+            capabilities: self.offered(identity.has_attributes),
             collation: identity.collation,
             status: first_status(self.shared.mode()),
             plugin: method.plugin().to_vec(),
@@ -122,15 +132,17 @@ impl Splitter {
         Ok(greeting)
     }
 
-    fn offered(&self) -> u32 {
+    fn offered(&self, has_attributes: bool) -> u32 {
         let tls = if self.tls().is_some() { SSL } else { 0 };
         let compression = if self.config().compression { COMPRESS | ZSTD_COMPRESSION } else { 0 };
-        OFFERED | tls | compression
+        let files = if self.config().local_infile { LOCAL_FILES } else { 0 };
+        let attributes = if has_attributes { QUERY_ATTRIBUTES } else { 0 };
+        OFFERED | tls | compression | files | attributes
     }
 
     /// How packets are compressed once the client is in, if it wants that.
-    fn compression(&self, login: &Login<'_>) -> Option<Algorithm> {
-        match login.capabilities & self.offered() {
+    fn compression(login: &Login<'_>, offered: u32) -> Option<Algorithm> {
+        match login.capabilities & offered {
             flags if flags & COMPRESS != 0 => Some(Algorithm::Zlib),
             flags if flags & ZSTD_COMPRESSION != 0 => Some(Algorithm::Zstd(login.zstd_level)),
             _ => None,

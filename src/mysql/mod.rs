@@ -10,13 +10,14 @@
 //!                                    steer (rules) -^  monitor -> shared -> causal, replicas -^   ^- quota, upkeep
 //! ```
 //! What a read must see, and on which replica it waits for it, is in `causal`, over the positions of [`gtid`] and the tokens
-//! of [`token`]; READ ONLY transactions on replicas are in `read_only`.
+//! of [`token`]; READ ONLY transactions on replicas are in `read_only`. KILL finds a client by the id that the splitter gave it
+//! ([`presence`], `kill`).
 //!
 //! [`quota`] keeps the connections of all data workers within their limits. `insight` tells of every statement that is over: by
 //! normal form, and in the slow log.
 //!
-//! Absent on purpose: compression towards servers, LOAD DATA LOCAL, replication commands, and KILL (its
-//! connection ids would be the splitter's): each is refused with an error that says so.
+//! Absent on purpose: compression towards servers, MariaDB's bulk operations, and replication commands, which are refused
+//! with an error that says so.
 
 pub mod account;
 mod acquire;
@@ -32,12 +33,14 @@ pub mod gtid;
 pub mod gtid_check;
 pub mod gtid_set;
 mod insight;
+mod kill;
 pub mod lease;
 mod login;
 pub mod monitor;
 pub mod node;
 pub mod pool;
 mod prepared;
+pub mod presence;
 pub mod protocol;
 pub mod quota;
 mod read_only;

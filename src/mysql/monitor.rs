@@ -237,7 +237,7 @@ async fn look(shared: &Shared, server: usize, slot: &mut Option<Probe>) -> Resul
         None => {
             let (mut probe, greeting) = Probe::open(shared, server).await?;
             probe.learn(&greeting).await?;
-            shared.set_identity(Identity { version: greeting.version, collation: greeting.collation });
+            shared.set_identity(Identity::of(greeting));
             if server > 0 {
                 warn_about_rights(shared, server, &mut probe).await?;
             }
@@ -518,7 +518,7 @@ impl Probe {
 
     async fn query(&mut self, sql: &[u8]) -> Result<Table, ProbeError> {
         let mut out = Vec::with_capacity(sql.len() + 8);
-        put_query(&mut out, sql);
+        put_query(&mut out, sql, false);
         self.socket.write_all(&out).await?;
         let (mut follower, mut answer) = (Follower::new(Expect::Results, true, 0), Vec::new());
         loop {

@@ -182,6 +182,11 @@ impl Pool {
         self.still_good(backend, true)
     }
 
+    /// Whether [`Pool::take_own`] would look at one.
+    pub fn has_own(&self, session: u64, is_it: impl Fn(&Backend) -> bool) -> bool {
+        self.idle.borrow().iter().any(|b| is_owner(b, session) && is_it(b))
+    }
+
     fn still_good(&self, backend: Box<Backend>, careful: bool) -> Option<Box<Backend>> {
         let unlooked = !careful && backend.available().is_empty() && backend.since.elapsed() < TRUSTED_TIME;
         if unlooked || backend.is_quiet() {

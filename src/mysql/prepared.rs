@@ -6,10 +6,11 @@ use super::acquire::Tries;
 use super::backend::BackendError;
 use super::client::{Client, End};
 use super::lease::Lease;
+use super::protocol::execute::{Binding, Form};
 use super::protocol::follow::Prepared;
 use super::protocol::packet::{HEADER_BYTES, PAYLOAD_BYTES_MAX};
 use super::protocol::response::LOST;
-use super::protocol::{ProtocolError, command, execute};
+use super::protocol::{command, execute};
 use super::rules::Verdict;
 use super::sql::{Class, Kind, Pin};
 use super::statement::{Reject, Work};
@@ -23,26 +24,44 @@ const STATEMENT_BYTES_MAX: usize = 64 << 20;
 /// A statement the client has prepared.
 pub(super) struct Statement {
     pub(super) sql: Rc<[u8]>,
-    pub(super) class: Class,
-    pub(super) params: u16,
+    class: Class,
+    params: u16,
     /// Parameter types as last sent by the client.
-    pub(super) types: Vec<u8>,
+    types: Vec<u8>,
+    /// Parameters of the next execution that were sent in pieces.
+    pieces: Vec<u16>,
     /// Server's id on the connection the session is pinned to, when it was prepared there for this session alone.
     pub(super) direct: Option<u32>,
-    /// Pieces of a parameter are on that connection, for its next execution.
-    pub(super) has_pieces: bool,
     /// A piece of a parameter could not be delivered: the next execution must fail.
     pub(super) broken: bool,
     /// What rules and comments say of it.
     pub(super) verdict: Verdict,
 }
 
+impl Statement {
+    fn form(&self, attributes: bool) -> Form {
+        Form { params: self.params, attributes }
+    }
+
+    /// Pieces of a parameter are on the connection it was prepared on, for its next execution.
+    pub(super) fn has_pieces(&self) -> bool {
+        !self.pieces.is_empty()
+    }
+
+    /// What its execution needs to know.
+    pub(super) fn binding(&self, attributes: bool) -> Binding<'_> {
+        Binding { form: self.form(attributes), types: &self.types, pieces: &self.pieces }
+    }
+}
+
 impl Client {
-    pub(super) async fn prepare_command(&mut self, wire: &Wire) -> Result<(), End> {
+    pub(super) async fn prepare_command(&mut self, wire: &mut Wire) -> Result<(), End> {
         let class = self.classify();
         if class.kind == Kind::Kill {
-            return self.refuse_kill(wire).await;
+            let message = "This command is not supported in the prepared statement protocol yet: send KILL as text";
+            return self.reply_error(wire, 1295, b"HY000", message).await;
         }
+        let class = if self.put_own_answer(&class) { self.classify() } else { class };
         let too_long =
             self.request.len() >= PAYLOAD_BYTES_MAX || self.statement_bytes + self.request.len() > STATEMENT_BYTES_MAX;
         if too_long || self.statements.len() >= STATEMENTS_MAX {
@@ -52,24 +71,22 @@ impl Client {
         }
         let id = self.next_statement_id;
         self.next_statement_id = id.wrapping_add(1).max(1);
-        let sql: Rc<[u8]> = self.request[HEADER_BYTES + 1..].into();
+        let sql: Rc<[u8]> = self.sql().into();
         // Preparing changes nothing: only where the statement may run later matters.
         let kind = if class.is_read() { Kind::Read } else { Kind::Local };
-        let preparing = Class { kind, pin: None, ..Class::UNKNOWN };
+        // Servers forget warnings with a statement that uses tables already when it is prepared.
+        let preparing = Class { tables: class.tables && !class.asks_warnings_only(), ..Class::of_command(kind) };
         self.statement(wire, preparing, Work::Prepare { id, sql, class }).await
     }
 
-    pub(super) async fn execute_command(&mut self, wire: &Wire) -> Result<(), End> {
-        let id = execute::statement_id(&self.request).unwrap_or(0);
+    pub(super) async fn execute_command(&mut self, wire: &mut Wire) -> Result<(), End> {
+        let (id, has_attributes) = (execute::statement_id(&self.request).unwrap_or(0), self.has_attributes());
         let Some(statement) = self.statements.get_mut(&id) else {
             let message = format!("Unknown prepared statement handler ({id}) given to EXECUTE");
             return self.reply_error(wire, 1243, b"HY000", &message).await;
         };
-        let types = match execute::is_sound(&self.request, statement.params) {
-            true => execute::types(&self.request, statement.params),
-            false => Err(ProtocolError::Truncated),
-        };
-        match types {
+        let form = statement.form(has_attributes);
+        match execute::types(&self.request, form) {
             Ok(Some(types)) if types != statement.types => statement.types = types.to_vec(),
             Ok(_) => {}
             Err(error) => return self.reply_error(wire, 1835, b"HY000", &error.to_string()).await,
@@ -78,36 +95,40 @@ impl Client {
             let message = "a parameter sent in pieces was lost with its connection; the statement was not executed";
             return self.reply_error(wire, LOST, b"HY000", message).await;
         }
-        statement.has_pieces = false;
         self.watch.verdict = statement.verdict;
         let mut class = statement.class;
-        if execute::wants_cursor(&self.request) {
+        // Its rows are fetched by the statement's id, so that must be the session's own.
+        let is_alone = execute::wants_cursor(&self.request);
+        if is_alone {
             class.pin = class.pin.or(Some(Pin::Statement));
         }
-        self.statement(wire, class, Work::Execute { id }).await
+        let done = self.statement(wire, class, Work::Execute { id, is_alone }).await;
+        if let Some(statement) = self.statements.get_mut(&id) {
+            // Whatever became of it, they were for this execution.
+            statement.broken = false;
+            statement.pieces.clear();
+        }
+        done
     }
 
     /// COM_STMT_FETCH and COM_STMT_RESET: only for statements that live on the held connection.
-    pub(super) async fn direct_command(&mut self, wire: &Wire) -> Result<(), End> {
+    pub(super) async fn direct_command(&mut self, wire: &mut Wire) -> Result<(), End> {
         let id = execute::statement_id(&self.request).unwrap_or(0);
         let is_reset = self.request.get(HEADER_BYTES) == Some(&command::STMT_RESET);
         let statement = self.statements.get_mut(&id);
-        let known = statement.is_some();
-        let direct = statement.and_then(|statement| {
-            statement.has_pieces &= !is_reset;
-            statement.direct
-        });
+        let (is_known, direct) = (statement.is_some(), statement.as_ref().and_then(|statement| statement.direct));
+        if is_reset && let Some(statement) = statement {
+            statement.broken = false;
+            statement.pieces.clear();
+        }
         if let Some(direct) = direct
             && self.held.is_some()
         {
             execute::patch_statement_id(&mut self.request, direct);
-            let local = Class { kind: Kind::Local, pin: None, ..Class::UNKNOWN };
+            let local = Class::of_command(Kind::Local);
             return self.statement(wire, local, Work::Plain).await;
         }
-        if known && is_reset {
-            if let Some(statement) = self.statements.get_mut(&id) {
-                (statement.broken, statement.has_pieces) = (false, false);
-            }
+        if is_known && is_reset {
             return self.reply_ok(wire).await;
         }
         let message = format!("Unknown prepared statement handler ({id}) given to FETCH or RESET");
@@ -137,6 +158,7 @@ impl Client {
         if !self.statements.contains_key(&id) {
             return Ok(());
         }
+        let piece = execute::piece_index(&self.request);
         let sent = async {
             let direct = self.own_statement(wire, id).await.ok()?;
             execute::patch_statement_id(&mut self.request, direct);
@@ -145,12 +167,14 @@ impl Client {
             self.request = buffer;
             result.ok()
         };
-        let is_lost = sent.await.is_none();
+        let is_sent = sent.await.is_some();
         if let Some(statement) = self.statements.get_mut(&id) {
-            statement.broken |= is_lost;
-            statement.has_pieces = true;
+            statement.broken |= !is_sent;
+            if let Some(piece) = piece.filter(|piece| *piece < statement.params && !statement.pieces.contains(piece)) {
+                statement.pieces.push(piece);
+            }
         }
-        Ok(())
+        if self.has_lost_held { Err(End) } else { Ok(()) }
     }
 
     /// Id of the client's statement on this connection; prepares it there first if need be.
@@ -158,7 +182,7 @@ impl Client {
         &mut self,
         wire: &Wire,
         lease: &mut Lease,
-        id: u32,
+        (id, is_alone): (u32, bool),
         class: &Class,
     ) -> Result<u32, BackendError> {
         let Some(statement) = self.statements.get(&id) else {
@@ -168,14 +192,13 @@ impl Client {
             return Ok(direct);
         }
         let sql = Rc::clone(&statement.sql);
-        let alone = class.pin == Some(Pin::Statement);
-        if !alone && let Some(server_id) = lease.handle(&sql) {
+        if !is_alone && let Some(server_id) = lease.handle(&sql) {
             return Ok(server_id);
         }
         let (server, movable) = (lease.server, class.is_read() && self.held.is_none() && lease.server > 0);
         let preparing = self.watched(wire, server, movable, lease.prepare_statement(&sql)).await;
         let server_id = preparing.unwrap_or(Err(BackendError::Timeout))?;
-        match (alone, self.statements.get_mut(&id)) {
+        match (is_alone, self.statements.get_mut(&id)) {
             (true, Some(statement)) => statement.direct = Some(server_id),
             _ => lease.keep_handle(&sql, server_id),
         }
@@ -196,11 +219,10 @@ impl Client {
         }
         let direct = alone.then_some(prepared.statement_id);
         let params = prepared.params;
-        self.statement_bytes += sql.len();
-        let sql = Rc::clone(sql);
-        let verdict = self.watch.verdict;
-        let (has_pieces, broken) = (false, false);
-        let statement = Statement { sql, class, params, types: Vec::new(), direct, has_pieces, broken, verdict };
+        let (sql_bytes, sql, verdict) = (sql.len(), Rc::clone(sql), self.watch.verdict);
+        let (types, pieces, broken) = (Vec::new(), Vec::new(), false);
+        let statement = Statement { sql, class, params, types, pieces, direct, broken, verdict };
+        self.statement_bytes += sql_bytes;
         self.statements.insert(id, statement);
     }
 
@@ -232,6 +254,7 @@ impl Client {
             return Ok(direct);
         }
         let sql = Rc::clone(&statement.sql);
+        let was_held = self.held.is_some();
         let mut lease = match self.held.take() {
             Some(lease) => lease,
             None => {
@@ -250,12 +273,16 @@ impl Client {
                 self.held = self.session.holds().then_some(lease);
                 return Err(lost(error));
             }
-            Err(error) => return Err(lost(error)),
+            Err(error) => {
+                // What that connection knew of the session cannot be made up.
+                self.has_lost_held = was_held;
+                return Err(lost(error));
+            }
         };
         if self.session.pin.is_none() {
-            self.splitter.stats().pins.inc();
+            self.session.pin = Some(Pin::Statement);
+            self.note_pin();
         }
-        self.session.pin.get_or_insert(Pin::Statement);
         lease.dirty = true;
         self.held = Some(lease);
         if let Some(statement) = self.statements.get_mut(&id) {

@@ -14,6 +14,11 @@ use super::statement::{Reject, Work};
 /// ER_CANT_EXECUTE_IN_READ_ONLY_TRANSACTION
 const READ_ONLY_TRANSACTION: u16 = 1792;
 
+/// Whether what ties a session to its connection means nothing without the transaction: a cursor, the number of the connection.
+fn ends_with_transaction(pin: Pin) -> bool {
+    matches!(pin, Pin::Statement | Pin::ConnectionId)
+}
+
 impl Client {
     /// Whether a transaction runs on a replica.
     pub(super) fn is_on_replica(&self) -> bool {
@@ -52,7 +57,8 @@ impl Client {
             return None;
         }
         // Prepared statements and cursors end with the transaction.
-        let stays_behind = class.pin.is_some_and(|pin| pin != Pin::Statement) || self.must_settle_statements(class);
+        let stays_behind =
+            class.pin.is_some_and(|pin| !ends_with_transaction(pin)) || self.must_settle_statements(class);
         let changes = matches!(class.kind, Kind::Write | Kind::Definition);
         let text = match stays_behind {
             // A replica would speak of its own read_only first.
@@ -88,11 +94,12 @@ impl Client {
     /// Statements that were prepared on the replica for this session alone are prepared anew where they run next.
     fn end_replica_statements(&mut self) {
         let forget = |statement: &mut Statement| {
-            statement.broken |= statement.direct.take().is_some() && statement.has_pieces;
+            statement.broken |= statement.direct.take().is_some() && statement.has_pieces();
         };
         self.statements.values_mut().for_each(forget);
-        if self.session.pin == Some(Pin::Statement) {
+        if self.session.pin.is_some_and(ends_with_transaction) {
             self.session.pin = None;
+            self.note_pin();
         }
     }
 }

@@ -6,14 +6,17 @@ use std::time::{Duration, Instant};
 
 use super::client::{Client, End};
 use super::lease::Lease;
+use super::presence::Killed;
+use super::protocol::capability::LOCAL_FILES;
 use super::protocol::command;
 use super::protocol::follow::{Expect, Follower, Outcome};
+use super::protocol::local_file::LocalFile;
 use super::protocol::packet::HEADER_BYTES;
 use super::shared::Health;
 use super::sql::Class;
 use super::statement::Work;
 use super::wire::Wire;
-use crate::runtime::time::timeout;
+use crate::runtime::time::{Elapsed, timeout};
 
 /// Bytes for the client are sent on as soon as so many are there.
 const RELAY_BYTES: usize = 48 << 10;
@@ -41,8 +44,10 @@ impl Client {
             Work::Prepare { .. } => Some(Expect::Prepare),
             Work::Execute { .. } => Some(Expect::Results),
         };
+        let has_files = self.key.capabilities & LOCAL_FILES != 0;
         let follower = Follower::new(expect.unwrap_or(Expect::Single), self.deprecate_eof, self.session.own_status())
-            .with_sequence_ids(self.reply_sequence_id(), self.sent_sequence_id);
+            .with_sequence_ids(self.reply_sequence_id(), self.sent_sequence_id)
+            .allowing_files(has_files);
         match work {
             Work::Prepare { id, .. } => follower.with_statement_id(*id),
             _ => follower,
@@ -50,7 +55,7 @@ impl Client {
     }
 
     /// Waits for a server as long as it takes, since a statement has no time limit unless a rule says so, but not for a client that
-    /// has left; nor, when the statement is `movable` to another server, for one that no longer answers the monitor.
+    /// has left or was killed; nor, when the statement is `movable` to another server, for one that no longer answers the monitor.
     /// What was waited for is dropped then: close its connection.
     pub(super) async fn watched<T>(
         &self,
@@ -61,8 +66,10 @@ impl Client {
     ) -> Result<T, Abandoned> {
         let mut work = pin!(work);
         loop {
-            if let Ok(done) = timeout(LOOK_INTERVAL, work.as_mut()).await {
-                return Ok(done);
+            match self.presence.unless_killed(timeout(LOOK_INTERVAL, work.as_mut())).await {
+                Ok(Ok(done)) => return Ok(done),
+                Ok(Err(Elapsed)) => {}
+                Err(Killed) => return Err(Abandoned::ClientGone),
             }
             if wire.stream.has_hung_up() {
                 return Err(Abandoned::ClientGone);
@@ -77,7 +84,7 @@ impl Client {
     /// replica that did nothing else before it.
     pub(super) async fn relay(
         &mut self,
-        wire: &Wire,
+        wire: &mut Wire,
         lease: &mut Lease,
         mut follower: Follower,
         class: &Class,
@@ -115,6 +122,14 @@ impl Client {
                 follower.resume(wire.stream.packed_sequence_id().unwrap_or_default());
                 continue;
             }
+            if let Some(file) = follower.wanted_file() {
+                forwarded = true;
+                self.flush(wire).await?;
+                if self.relay_file(wire, lease, &mut follower, file).await? {
+                    continue;
+                }
+                return Ok(Relayed::Lost { forwarded, error_sequence_id: follower.error_sequence_id(&mut self.out) });
+            }
             if self.out.len() >= RELAY_BYTES || self.out.len() > hold_back {
                 forwarded = true;
                 self.flush(wire).await?;
@@ -134,5 +149,38 @@ impl Client {
                 return Ok(Relayed::Lost { forwarded, error_sequence_id });
             }
         }
+    }
+
+    /// Passes on the file that the server has asked the client for, no faster than the server takes it. `false`: the
+    /// server is gone; the client has sent all of it nevertheless, and can be told.
+    async fn relay_file(
+        &mut self,
+        wire: &mut Wire,
+        lease: &mut Lease,
+        follower: &mut Follower,
+        mut file: LocalFile,
+    ) -> Result<bool, End> {
+        let limit = self.splitter.config().client_timeout;
+        let mut is_server_there = true;
+        let mut pieces = std::mem::take(&mut self.to_server);
+        loop {
+            pieces.clear();
+            let used = file.feed(wire.available(), &mut pieces).map_err(|_| End)?;
+            wire.consume(used);
+            if is_server_there && !pieces.is_empty() {
+                let sent = self.watched(wire, lease.server, false, lease.send(pieces)).await.map_err(|_| End)?;
+                (is_server_there, pieces) = (sent.0.is_ok(), sent.1);
+            }
+            if file.is_done() {
+                break;
+            }
+            let filled = self.presence.unless_killed(timeout(limit, wire.fill_file())).await.map_err(|_| End)?;
+            filled.map_err(|_| End)??;
+        }
+        pieces.clear();
+        self.to_server = pieces;
+        wire.end_file();
+        follower.on_file(&file);
+        Ok(is_server_there)
     }
 }

@@ -19,6 +19,7 @@ use super::insight::Insight;
 use super::login::Refusal;
 use super::node::Written;
 use super::pool::{Home, Pool};
+use super::presence::{Presence, Presences};
 use super::protocol::greeting::Greeting;
 use super::protocol::response::{ErrPacket, UNREACHABLE};
 use super::replicas::Replicas;
@@ -69,11 +70,14 @@ pub struct Splitter {
     idle_clients: RefCell<Slab<IdleClient>>,
     /// What the last client that logged on with `user` negotiated, for connections that are opened before they are needed.
     pub(super) usual_key: Cell<Key>,
+    pub(super) presences: Presences,
+    /// Connections for KILL, open or being opened.
+    pub(super) side_connections: Cell<usize>,
 }
 
 impl Splitter {
     /// The splitter `index` of `config` on data worker `data_worker`; `tls`: for clients that want it; `slow`: the log of
-    /// statements that take long. Opens nothing.
+    /// statements that take long. Opens nothing. Must be called on that worker.
     ///
     /// Errors: settings for TLS with servers that rustls refuses; none that a checked config has.
     #[expect(clippy::too_many_arguments, reason = "everything that it is made of")]
@@ -96,7 +100,8 @@ impl Splitter {
         let replicas = Replicas::new(settings, data_worker, rand::random());
         let home = |server| Home { shared: Arc::clone(&shared), worker: data_worker, server };
         let server_tls = settings.server_tls.as_ref().map(|tls| tls.trust.settings(Offer::Nothing)).transpose()?;
-        Ok(Rc::new(Splitter {
+        let presences = Presences::new(data_worker, shared.kills.workers(), rand::random());
+        let splitter = Rc::new(Splitter {
             config,
             index,
             stats,
@@ -118,8 +123,12 @@ impl Splitter {
             server_tls,
             idle_clients: RefCell::default(),
             usual_key: Cell::new(Key { capabilities: 0, collation: 45, account: 0 }),
+            presences,
+            side_connections: Cell::new(0),
             shared,
-        }))
+        });
+        splitter.take_orders();
+        Ok(splitter)
     }
 
     /// What sessions with clients are made with from now on.
@@ -142,7 +151,7 @@ impl Splitter {
         }
         let seat = Seat::take(&self);
         let mut wire = Wire::new(stream);
-        match timeout(LOGIN_TIMEOUT, Box::pin(self.log_on(&mut wire, peer, seat.place))).await {
+        match timeout(LOGIN_TIMEOUT, Box::pin(self.log_on(&mut wire, peer, seat.place, &seat.presence))).await {
             Ok(Ok(client)) => {
                 self.stats().tls_clients.add(u64::from(wire.stream.is_tls()));
                 client.run(&mut wire).await;
@@ -233,7 +242,7 @@ impl Splitter {
 
     pub(super) fn learn_identity(&self, greeting: Greeting) {
         if self.shared.identity().is_none() {
-            self.shared.set_identity(Identity { version: greeting.version, collation: greeting.collation });
+            self.shared.set_identity(Identity::of(greeting));
         }
     }
 
@@ -356,19 +365,21 @@ pub(super) const LOGIN_PACKET_MAX: usize = LOGIN_BYTES_MAX;
 struct Seat {
     splitter: Rc<Splitter>,
     place: usize,
+    presence: Rc<Presence>,
 }
 
 impl Seat {
     fn take(splitter: &Rc<Splitter>) -> Seat {
         splitter.stats().clients.inc();
         let place = splitter.idle_clients.borrow_mut().insert(IdleClient::default());
-        Seat { splitter: Rc::clone(splitter), place }
+        Seat { splitter: Rc::clone(splitter), place, presence: splitter.presences.enter() }
     }
 }
 
 impl Drop for Seat {
     fn drop(&mut self) {
         self.splitter.idle_clients.borrow_mut().try_remove(self.place);
+        self.splitter.presences.leave(&self.presence);
         self.splitter.stats().clients.dec();
         self.splitter.shared.client_left();
     }

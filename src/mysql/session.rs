@@ -74,6 +74,9 @@ pub static VARIABLES: &[&str] = &[
     "auto_increment_offset",
 ];
 
+/// `ER_PARSE_ERROR`.
+const SYNTAX_ERROR: u16 = 1064;
+
 const CHARACTER_SET_CLIENT: u8 = 0;
 const CHARACTER_SET_CONNECTION: u8 = 1;
 const CHARACTER_SET_RESULTS: u8 = 2;
@@ -115,6 +118,11 @@ impl State {
         let is_word = |text: &&[u8]| text.iter().all(|b| b.is_ascii_alphanumeric() || *b == b'_');
         let collation = self.results_collation.as_deref().filter(is_word)?;
         Some((self.value(CHARACTER_SET_RESULTS).filter(is_word)?, collation))
+    }
+
+    /// Whether the session has set its `sql_mode`.
+    pub fn has_sql_mode(&self) -> bool {
+        self.value(SQL_MODE).is_some()
     }
 
     /// Appends `, name=value` for each variable.
@@ -180,8 +188,8 @@ pub struct After {
     pub insert_id_moved: bool,
     /// The session's warnings, or that there are none, are known on this connection now.
     pub diagnostics_here: bool,
-    /// This statement pinned the session.
-    pub newly_pinned: bool,
+    /// The session was pinned by a XA transaction alone, and there is none any more.
+    pub is_xa_over: bool,
     /// What it wrote; the session's own token has it already.
     pub news: News,
 }
@@ -206,6 +214,8 @@ pub struct Session {
     wrote_in_transaction: bool,
     base_mode: Mode,
     login_charset: Charset,
+    /// Variables that are set right after the login, since a login packet has no room for its collation.
+    login_names: Vec<(u8, Vec<u8>)>,
     mode: Mode,
 }
 
@@ -226,6 +236,7 @@ impl Session {
             wrote_in_transaction: false,
             base_mode,
             login_charset,
+            login_names: Vec::new(),
             mode: Mode { charset: login_charset, ..base_mode },
         }
     }
@@ -316,10 +327,24 @@ impl Session {
         self.state.schema.as_ref().is_some_and(|schema| system.iter().any(|name| schema.eq_ignore_ascii_case(name)))
     }
 
+    /// Right after a login: its collation is this one, of this character set.
+    pub fn begin_with_names(&mut self, charset: &[u8], collation: &[u8]) {
+        let mut state = State::clone(&self.state);
+        for index in [CHARACTER_SET_CLIENT, CHARACTER_SET_CONNECTION, CHARACTER_SET_RESULTS] {
+            state.set(index, charset);
+        }
+        state.set(COLLATION_CONNECTION, collation);
+        self.login_names.clone_from(&state.variables);
+        self.state = Rc::new(state);
+        self.login_charset = Charset::of_name(charset);
+        self.mode.charset = self.login_charset;
+    }
+
     /// Back to what a session is after login, keeping its database: COM_RESET_CONNECTION. The causal token stays,
     /// because what the client wrote before stays written.
     pub fn reset(&mut self) {
-        self.state = Rc::new(State { schema: self.state.schema.clone(), ..State::default() });
+        let variables = self.login_names.clone();
+        self.state = Rc::new(State { schema: self.state.schema.clone(), variables, ..State::default() });
         self.pin = None;
         self.status = first_status(self.base_mode);
         self.has_diagnostics = false;
@@ -332,17 +357,23 @@ impl Session {
     pub fn on_outcome(&mut self, class: &Class, outcome: &Outcome) -> After {
         let mut after = After::default();
         let was_in_transaction = self.in_transaction();
-        if let Some(pin) = class.pin {
-            after.newly_pinned |= self.pin.replace(pin).is_none();
+        // Where servers do not understand it either, nothing has happened. The one pin that goes by itself hides no other.
+        let is_nothing = class.pin == Some(Pin::Unknown) && outcome.error == Some(SYNTAX_ERROR) && outcome.results == 0;
+        if let Some(pin) = class.pin.filter(|pin| !is_nothing && (*pin != Pin::Xa || self.pin.is_none())) {
+            self.pin = Some(pin);
         }
         if let Some(status) = outcome.status {
             self.status = status;
             self.mode.no_backslash_escapes = status & STATUS_NO_BACKSLASH_ESCAPES != 0;
         }
         let learned = self.learn(class, outcome, &mut after);
+        after.is_xa_over = self.pin == Some(Pin::Xa) && outcome.status.is_some() && !self.in_transaction();
         if learned.unexplained || learned.untracked {
             let pin = if learned.untracked { Pin::Setting } else { Pin::StateChange };
-            after.newly_pinned |= self.pin.replace(pin).is_none();
+            // What the class announced says more.
+            if self.pin.is_none_or(|known| known == Pin::Xa) {
+                self.pin = Some(pin);
+            }
         }
         after.news = self.news(class, outcome, learned.told, was_in_transaction);
         self.token.learn(&after.news);
@@ -351,7 +382,7 @@ impl Session {
         let asks = class.diagnostics & super::sql::diagnostics::INSERT_ID != 0;
         after.insert_id_moved = learned.insert_id || outcome.insert_id != 0 || asks || untold;
         let told = outcome.warnings > 0 || outcome.error.is_some() || class.calc_found_rows;
-        if (told || class.tables) && !only_asks(class) {
+        if (told || class.tables) && !class.asks_warnings_only() {
             // A statement without tables and without warnings leaves those of the one before as they are.
             self.has_diagnostics = told;
             after.diagnostics_here = true;
@@ -384,6 +415,8 @@ impl Session {
                         Some(index) => state.set(index as u8, value),
                         None => learned.untracked = true,
                     }
+                    // Reads that compare with NULL ask for the last insert id then, which only one connection knows.
+                    learned.untracked |= name == b"sql_auto_is_null" && value == b"ON";
                     charset |= name == b"character_set_connection";
                     results |= name == b"character_set_results";
                     collation |= name == b"collation_connection";
@@ -512,11 +545,6 @@ impl Learned {
     }
 }
 
-/// SHOW WARNINGS and its like leave what they show as it is.
-fn only_asks(class: &Class) -> bool {
-    class.kind == Kind::Diagnostics && class.diagnostics == super::sql::diagnostics::WARNINGS
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::protocol::lenenc::put_bytes;
@@ -568,7 +596,7 @@ mod tests {
         assert_eq!(route(&s, "SELECT 1"), Route::Held);
         assert!(!run(&mut s, "SET autocommit=1", AC, 0, &[variable("autocommit", "ON")]).hold);
         assert_eq!(s.pin, None);
-        assert!(run(&mut s, "SET @a=1", AC, 0, &[STATE_CHANGED.to_vec()]).newly_pinned);
+        assert!(run(&mut s, "SET @a=1", AC, 0, &[STATE_CHANGED.to_vec()]).hold);
         assert_eq!(route(&s, "SELECT 1"), Route::Held);
         s.reset();
         assert_eq!(route(&s, "SELECT 1"), Route::Replica);
@@ -637,9 +665,9 @@ mod tests {
     #[test]
     fn unannounced_changes_pin() {
         let mut s = session();
-        assert!(run(&mut s, "INSERT INTO t VALUES (1)", AC, 1, &[STATE_CHANGED.to_vec()]).newly_pinned);
+        assert!(run(&mut s, "INSERT INTO t VALUES (1)", AC, 1, &[STATE_CHANGED.to_vec()]).hold);
         let mut s = session();
-        assert!(run(&mut s, "SELECT 1", AC, 0, &[variable("sql_mode", "")]).newly_pinned);
+        assert!(run(&mut s, "SELECT 1", AC, 0, &[variable("sql_mode", "")]).hold);
         let mut s = session();
         assert!(!run(&mut s, "USE x", AC, 0, &[entry(1, &[b"x"]), STATE_CHANGED.to_vec()]).hold);
         assert_eq!(s.state.schema.as_deref(), Some(&b"x"[..]));
@@ -750,6 +778,62 @@ mod tests {
         let mut s = session();
         run(&mut s, "SET @a=1", AC, 0, &[STATE_CHANGED.to_vec()]);
         assert!(!begins(&s, "START TRANSACTION READ ONLY"));
+    }
+
+    #[test]
+    fn a_xa_transaction_holds_until_its_status_clears() {
+        let mut s = session();
+        run(&mut s, "XA START 'a'", AC | STATUS_IN_TRANS, 0, &[]);
+        assert_eq!(s.pin, Some(Pin::Xa));
+        for sql in ["DELETE FROM t", "XA END 'a'", "XA PREPARE 'a'"] {
+            assert!(!run(&mut s, sql, AC | STATUS_IN_TRANS, 0, &[]).is_xa_over, "{sql}");
+        }
+        assert!(run(&mut s, "XA COMMIT 'a'", AC, 0, &[]).is_xa_over);
+        // Another reason for a pin outlives it, whichever came first.
+        for script in [["SET @a = 1", "XA START 'a'"], ["XA START 'a'", "SET @a = 1"]] {
+            let mut s = session();
+            for sql in script {
+                let changes = sql.contains('@').then(|| STATE_CHANGED.to_vec());
+                run(&mut s, sql, AC | STATUS_IN_TRANS, 0, changes.as_slice());
+            }
+            assert!(!run(&mut s, "XA ROLLBACK 'a'", AC, 0, &[]).is_xa_over, "{script:?}");
+        }
+    }
+
+    #[test]
+    fn what_no_server_understands_leaves_nothing_behind() {
+        let failed = |error, results| Outcome { error: Some(error), results, ..Outcome::default() };
+        for (sql, outcome, pin) in [
+            ("nonsense", failed(1064, 0), None),
+            ("nonsense", failed(1146, 0), Some(Pin::Unknown)),
+            ("SELECT 1; nonsense", failed(1064, 1), Some(Pin::MultiStatement)),
+        ] {
+            let mut s = session();
+            let class = classify(sql.as_bytes(), s.mode());
+            s.on_outcome(&class, &outcome);
+            assert_eq!(s.pin, pin, "{sql}");
+        }
+    }
+
+    #[test]
+    fn null_that_means_the_last_insert_id_pins() {
+        let mut s = session();
+        assert!(!run(&mut s, "SET sql_auto_is_null=0", AC, 0, &[variable("sql_auto_is_null", "OFF")]).hold);
+        assert!(run(&mut s, "SET sql_auto_is_null=1", AC, 0, &[variable("sql_auto_is_null", "ON")]).hold);
+    }
+
+    #[test]
+    fn a_reset_goes_back_to_the_names_of_the_login() {
+        let mut s = session();
+        s.begin_with_names(b"gbk", b"gbk_bin");
+        assert_eq!(s.mode().charset, Charset::AsciiTrail);
+        run(&mut s, "SET NAMES latin1", AC, 0, &[variable("character_set_client", "latin1")]);
+        assert_eq!(s.mode().charset, Charset::AsciiSafe);
+        s.reset();
+        assert_eq!(
+            (s.mode().charset, s.state.value(COLLATION_CONNECTION)),
+            (Charset::AsciiTrail, Some(&b"gbk_bin"[..]))
+        );
     }
 
     #[test]

@@ -7,7 +7,10 @@ use arc_swap::ArcSwap;
 use rustls_pki_types::ServerName;
 
 use super::gtid::Position;
+use super::kill::Exchange;
 use super::node::Published;
+use super::protocol::capability::QUERY_ATTRIBUTES;
+use super::protocol::greeting::Greeting;
 use super::quota::Quota;
 use super::sql::Mode;
 use crate::config::Config;
@@ -122,6 +125,19 @@ pub struct Identity {
     pub version: Vec<u8>,
     /// Its default collation.
     pub collation: u8,
+    /// It knows query attributes.
+    pub has_attributes: bool,
+    /// It is a MariaDB.
+    pub is_mariadb: bool,
+}
+
+impl Identity {
+    /// What a server's first packet says.
+    pub fn of(greeting: Greeting) -> Identity {
+        let has_attributes = greeting.capabilities & QUERY_ATTRIBUTES != 0;
+        let is_mariadb = greeting.is_mariadb();
+        Identity { version: greeting.version, collation: greeting.collation, has_attributes, is_mariadb }
+    }
 }
 
 /// One splitter's facts, shared by all workers of the process.
@@ -142,7 +158,8 @@ pub struct Shared {
     clients: AtomicUsize,
     /// The same by account.
     clients_of: Vec<AtomicUsize>,
-    connection_ids: AtomicU32,
+    /// The way of a KILL to the data worker that has the client.
+    pub(super) kills: Exchange,
     /// How many connections to the servers there may be.
     pub(super) quota: Quota,
 }
@@ -166,7 +183,7 @@ impl Shared {
             mode: AtomicU8::new(0),
             clients: AtomicUsize::new(0),
             clients_of: (0..=splitter.users.len()).map(|_| AtomicUsize::new(0)).collect(),
-            connection_ids: AtomicU32::new(1),
+            kills: Exchange::new(data_workers),
             quota: Quota::new(splitter, splitter.replicas.len() + 1, data_workers),
         }
     }
@@ -274,11 +291,6 @@ impl Shared {
     /// Gives the place back.
     pub fn account_left(&self, account: u16) {
         self.clients_of[usize::from(account)].fetch_sub(1, Relaxed);
-    }
-
-    /// A number no other client of this splitter has at the moment (they start again after 2^32 clients).
-    pub fn next_connection_id(&self) -> u32 {
-        self.connection_ids.fetch_add(1, Relaxed)
     }
 }
 

@@ -9,13 +9,15 @@ use std::time::Instant;
 use super::acquire::Tries;
 use super::backend::{BackendError, InsertId};
 use super::causal::NotThere;
-use super::client::{Client, End};
-use super::diagnostics::Witness;
+use super::client::{Client, End, SQL_AT};
+use super::diagnostics::{Counted, Witness};
+use super::kill::INTERRUPTED;
 use super::lease::Lease;
+use super::presence::Killed;
 use super::protocol::command;
 use super::protocol::execute::put_rebound;
 use super::protocol::follow::Outcome;
-use super::protocol::packet::{HEADER_BYTES, answer_sequence_id};
+use super::protocol::packet::{HEADER_BYTES, answer_sequence_id, join_payload, put_message};
 use super::protocol::response::{ErrPacket, LOST};
 use super::relay::Relayed;
 use super::rules::Choice;
@@ -44,6 +46,8 @@ pub(super) enum Work {
     Execute {
         /// The client's id.
         id: u32,
+        /// No other session may use the server's statement.
+        is_alone: bool,
     },
 }
 
@@ -76,11 +80,23 @@ pub(super) fn is_repeatable(class: &Class) -> bool {
 }
 
 impl Client {
-    pub(super) async fn statement(&mut self, wire: &Wire, class: Class, work: Work) -> Result<(), End> {
-        if class.kind == Kind::Kill {
-            return self.refuse_kill(wire).await;
-        }
-        let executes = if let Work::Execute { id } = &work { Some(*id) } else { None };
+    /// Runs a statement for the client, from the first try to the last byte of the answer.
+    pub(super) async fn statement(&mut self, wire: &mut Wire, class: Class, work: Work) -> Result<(), End> {
+        self.presence.begin();
+        let done = match class.kind {
+            Kind::Kill => self.kill_statement(wire).await,
+            _ => self.run_statement(wire, class, work).await,
+        };
+        self.presence.end();
+        done?;
+        let Some(lease) = &self.held else { return Ok(()) };
+        // A KILL that comes too late for one statement must not hit the next.
+        lease.fate.settle(self.splitter.config().connect_timeout * 2).await;
+        if lease.fate.is_doomed() { Err(End) } else { Ok(()) }
+    }
+
+    async fn run_statement(&mut self, wire: &mut Wire, class: Class, work: Work) -> Result<(), End> {
+        let executes = if let Work::Execute { id, .. } = &work { Some(*id) } else { None };
         self.watch.begin(self.request.get(HEADER_BYTES).copied(), executes);
         if let Some(Reject(code, state, message)) = self.rejection() {
             self.observe_refusal(code);
@@ -101,7 +117,8 @@ impl Client {
             && let Err(Reject(code, state, message)) = self.settle_statements(wire).await
         {
             self.observe_refusal(code);
-            return self.reply_error(wire, code, state, &message).await;
+            self.reply_error(wire, code, state, &message).await?;
+            return if self.has_lost_held { Err(End) } else { Ok(()) };
         }
         let started = Instant::now();
         let is_for_primary = self.watch.verdict.choice == Some(Choice::Primary);
@@ -113,6 +130,11 @@ impl Client {
                     self.observe_refusal(code);
                     return self.reply_error(wire, code, state, &message).await;
                 }
+                Err(None) if self.presence.is_interrupted() => {
+                    let (code, state, message) = INTERRUPTED;
+                    self.observe_refusal(code);
+                    return self.reply_error(wire, code, state, message).await;
+                }
                 Err(None) => {}
             }
         }
@@ -121,7 +143,7 @@ impl Client {
     /// One try. `Ok(Err(None))`: try again; `tries` says where not.
     async fn attempt(
         &mut self,
-        wire: &Wire,
+        wire: &mut Wire,
         class: &Class,
         work: &Work,
         tries: &mut Tries,
@@ -129,18 +151,22 @@ impl Client {
     ) -> Result<Result<(), Option<Reject>>, End> {
         tries.count += 1;
         let was_held = self.held.is_some();
-        let (mut lease, wait) = match self.acquire(class, tries).await {
-            Ok(found) => found,
-            Err(reject) => return Ok(Err(reject)),
+        let presence = Rc::clone(&self.presence);
+        let (mut lease, wait) = match presence.unless_interrupted(self.acquire(class, tries)).await {
+            Ok(Ok(found)) => found,
+            Ok(Err(reject)) => return Ok(Err(reject)),
+            Err(Killed) if presence.is_killed() => return Err(End),
+            Err(Killed) => return Ok(Err(None)),
         };
+        lease.run_for(&presence);
         let server = lease.server;
         tracing::trace!(server, ?class, pin = ?self.session.pin, token = ?self.session.token, was_held, "statement");
         self.to_server.clear();
         match self.server_statement_of(wire, &mut lease, class, work).await.and_then(|id| {
             if let Some(wait) = &wait {
-                self.put_wait(wait);
+                self.put_wait(&lease, wait);
             }
-            self.compose(work, id)
+            self.compose(&lease, work, id)
         }) {
             Ok(()) => {}
             Err(BackendError::Refused(code, message)) => {
@@ -150,6 +176,10 @@ impl Client {
                 drop(lease);
                 return self.on_lost_early(wire, server, was_held, class, tries).await;
             }
+        }
+        if presence.is_interrupted() {
+            self.put_back(lease, was_held);
+            return Ok(Err(None));
         }
         self.count(server, class);
         self.note_sent();
@@ -225,26 +255,43 @@ impl Client {
         work: &Work,
     ) -> Result<Option<u32>, BackendError> {
         match work {
-            Work::Execute { id } => self.server_statement(wire, lease, *id, class).await.map(Some),
+            Work::Execute { id, is_alone } => {
+                self.server_statement(wire, lease, (*id, *is_alone), class).await.map(Some)
+            }
             Work::Plain | Work::Prepare { .. } => Ok(None),
         }
     }
 
     /// Appends what is sent to the server.
-    fn compose(&mut self, work: &Work, server_id: Option<u32>) -> Result<(), BackendError> {
+    fn compose(&mut self, lease: &Lease, work: &Work, server_id: Option<u32>) -> Result<(), BackendError> {
         let start = self.to_server.len();
         match (work, server_id) {
-            (Work::Execute { id }, Some(server_id)) => {
+            (Work::Execute { id, .. }, Some(server_id)) => {
                 let Some(statement) = self.statements.get(id) else {
                     return Err(BackendError::Refused(1243, "Unknown prepared statement handler".into()));
                 };
-                put_rebound(&mut self.to_server, &self.request, server_id, statement.params, &statement.types)
+                let binding = statement.binding(self.has_attributes());
+                put_rebound(&mut self.to_server, &self.request, server_id, binding, lease.has_attributes)
                     .map_err(|error| BackendError::Refused(1835, error.to_string()))?;
+            }
+            _ if self.sql_at > SQL_AT && !lease.has_attributes => {
+                let payload = join_payload(&self.request);
+                let sql = &payload[self.sql_at - HEADER_BYTES..];
+                put_message(&mut self.to_server, &[&[command::QUERY], sql].concat());
             }
             _ => self.to_server.extend_from_slice(&self.request),
         }
         self.sent_sequence_id = answer_sequence_id(&self.to_server[start..]);
         Ok(())
+    }
+
+    /// A connection on which nothing has happened goes to where it was.
+    fn put_back(&mut self, lease: Lease, was_held: bool) {
+        if was_held {
+            self.held = Some(lease);
+        } else {
+            lease.give_back();
+        }
     }
 
     fn on_refused(
@@ -256,11 +303,7 @@ impl Client {
         tries: &mut Tries,
     ) -> Option<Reject> {
         let is_replica = lease.server != 0;
-        if was_held {
-            self.held = Some(lease);
-        } else {
-            lease.give_back();
-        }
+        self.put_back(lease, was_held);
         if is_replica && !was_held && is_replica_trouble(code) {
             tries.primary_only = true;
             return None;
@@ -357,8 +400,12 @@ impl Client {
         started: Instant,
     ) -> Result<(), End> {
         let server = lease.server;
-        let after = self.session.on_outcome(class, &outcome);
+        let mut after = self.session.on_outcome(class, &outcome);
         let has_found = outcome.had_rows && outcome.error.is_none();
+        if after.is_xa_over && self.statements.values().all(|statement| statement.direct.is_none()) {
+            self.session.pin = None;
+            after.hold = self.session.holds();
+        }
         self.note_shown(server, class, &outcome);
         self.note_news(&after.news);
         if after.read_collation && !self.read_collation(&mut lease).await {
@@ -367,9 +414,7 @@ impl Client {
         if after.state_changed {
             lease.state = Rc::clone(&self.session.state);
         }
-        if after.newly_pinned {
-            self.splitter.stats().pins.inc();
-        }
+        self.note_pin();
         lease.dirty |= after.dirty || after.hold && self.session.pin.is_some();
         if after.insert_id_moved {
             self.carry.insert_id.set(InsertId::At(lease.id));
@@ -386,6 +431,7 @@ impl Client {
         }
         let is_statement = matches!(self.request.get(HEADER_BYTES), Some(&(command::QUERY | command::INIT_DB)));
         if is_statement || matches!(work, Work::Execute { .. }) {
+            self.counted = Counted::after(class, &outcome);
             // Preparing FOUND_ROWS() does not change what it will answer; a question of our own does.
             let witness = if after.read_collation { Witness::NOBODY } else { here };
             self.remember(witness, class, has_found);
@@ -430,7 +476,7 @@ impl Client {
     fn trace(&self, server: usize, started: Instant) {
         let Some(trace) = &self.splitter.trace else { return };
         trace.push(TraceEvent::Statement {
-            request_id: request_id(self.request.get(HEADER_BYTES + 1..).unwrap_or_default()),
+            request_id: request_id(self.sql()),
             data_worker: self.splitter.data_worker as u16,
             splitter: self.splitter.index() as u16,
             backend: server as u16,

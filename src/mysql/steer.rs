@@ -17,7 +17,7 @@ const NOT_ALLOWED: u16 = 1148;
 impl Client {
     /// What is known of the text in the command under way.
     fn look(&self) -> Seen {
-        let sql = &self.request[HEADER_BYTES + 1..];
+        let sql = self.sql();
         let about = |digest: &[u8]| self.splitter.rules.about(digest);
         self.splitter.classes.borrow_mut().look(sql, self.session.mode(), about)
     }
@@ -49,17 +49,17 @@ impl Client {
 
     /// Changes the text of the command under way; `false`: it stays as it is.
     fn rewrite(&mut self, pattern: &Pattern, with: &str) -> bool {
-        let (code, sql) = (self.request[HEADER_BYTES], &self.request[HEADER_BYTES + 1..]);
+        let (code, sql) = (self.request[HEADER_BYTES], self.sql());
         let Some(changed) = pattern.replace(sql, with) else { return false };
         let mode = self.session.mode();
         // Its parameters are sent by number.
         let is_bound = code == command::STMT_PREPARE && parameters(&changed, mode) != parameters(sql, mode);
-        if is_bound || changed.is_empty() || changed.len() + 1 >= PAYLOAD_BYTES_MAX {
+        // The command's code, and attributes if there are any.
+        let head = &self.request[HEADER_BYTES..self.sql_at];
+        if is_bound || changed.is_empty() || head.len() + changed.len() >= PAYLOAD_BYTES_MAX {
             return false;
         }
-        let mut payload = Vec::with_capacity(changed.len() + 1);
-        payload.push(code);
-        payload.extend_from_slice(&changed);
+        let payload = [head, &changed[..]].concat();
         self.request.clear();
         put_message(&mut self.request, &payload);
         true

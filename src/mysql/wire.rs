@@ -22,6 +22,8 @@ use crate::runtime::time::timeout;
 const COMMAND_BYTES_MAX: usize = 80 << 20;
 /// First size of a client's read buffer, bytes.
 const INPUT_BYTES: usize = 2 << 10;
+/// The same while it sends a file.
+const FILE_BYTES: usize = 64 << 10;
 
 /// A client keeps its buffers for so long after a command.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -148,9 +150,26 @@ impl Wire {
         }
     }
 
+    /// Reads more of a file that the client sends, into a larger buffer than commands need.
+    pub(super) async fn fill_file(&mut self) -> io::Result<()> {
+        if self.input.capacity() < FILE_BYTES {
+            self.input.reserve_exact(FILE_BYTES);
+        }
+        self.fill().await
+    }
+
+    /// The file is through: the next command needs no such buffer.
+    pub(super) fn end_file(&mut self) {
+        self.input = self.take_available();
+        self.input.shrink_to_fit();
+    }
+
     /// Waits for a complete command.
     pub(super) async fn next_command(&mut self, client: &Client) -> Result<Next, ProtocolError> {
         loop {
+            if client.presence.is_killed() {
+                return Ok(Next::Closed);
+            }
             if let Some(len) = message_bytes(self.available(), 0, COMMAND_BYTES_MAX)? {
                 return Ok(Next::Command(len));
             }
@@ -190,11 +209,11 @@ impl Wire {
     }
 
     /// Received and not used yet.
-    fn available(&self) -> &[u8] {
+    pub(super) fn available(&self) -> &[u8] {
         &self.input[self.start..]
     }
 
-    fn consume(&mut self, bytes: usize) {
+    pub(super) fn consume(&mut self, bytes: usize) {
         self.start += bytes;
         if self.start == self.input.len() {
             self.start = 0;
@@ -219,7 +238,7 @@ async fn until_drain<T>(client: &Client, drains: bool, wait: impl Future<Output 
         if drains && client.splitter.is_draining() {
             return Poll::Ready(Err(Next::Drain));
         }
-        if client.splitter.is_overdue(client.place) {
+        if client.splitter.is_overdue(client.place) || client.presence.poll_killed(cx).is_ready() {
             return Poll::Ready(Err(Next::Closed));
         }
         client.splitter.await_drain(client.place, cx.waker());

@@ -263,7 +263,7 @@ impl Wire {
         }
         let login = Login {
             capabilities,
-            collation: self.log_on.collation,
+            collation: self.log_on.collation.into(),
             user: self.log_on.user.as_bytes(),
             answer: &native_answer(self.log_on.password.as_bytes(), &self.scramble),
             schema: self.log_on.schema.as_deref().unwrap_or_default().as_bytes(),

@@ -198,6 +198,7 @@ pub(in crate::config) fn splitter_settings(name: &str, section: &Section<'_>) ->
             _ => Method::Native,
         },
         compression: section.get("compression"),
+        local_infile: section.get("local_infile"),
         tls: None,
         tls_required: section.get("tls_required"),
         server_tls: None,

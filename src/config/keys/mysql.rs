@@ -36,6 +36,10 @@ pub(super) const KEYS: &[Key] = &[
         .help("offer compressed packets to clients: zlib and zstd; those to servers are not compressed")
         .known_as(&["proxysql mysql-have_compress", "mysql protocol_compression_algorithms"])
         .when("false where clients ask for it although the network is fast: it costs several times what a query does"),
+    Key::new(Table::Mysql, "local_infile", Kind::Switch, Default("false"))
+        .help("let the servers ask clients for files (LOAD DATA LOCAL): those are passed on as clients send them")
+        .known_as(&["mysql local_infile", "proxysql mysql-enable_load_data_local_infile"])
+        .when("where applications import files, and the servers are trusted: a server can ask a client for any file it can read"),
     Key::new(Table::Mysql, "tls", Kind::Form("a table such as { certificates = [{ chain = \"/etc/one-server/db.pem\", key = \"/etc/one-server/db.key\" }] }"), Means("plain text"))
         .help("offer TLS to clients; the keys are those of `tls` of a listener")
         .known_as(&["proxysql mysql-have_ssl", "mysql ssl_cert", "mysql ssl_key"])

@@ -31,6 +31,8 @@ pub struct Splitter {
     pub authentication: Method,
     /// Compressed packets are offered to clients.
     pub compression: bool,
+    /// Servers may ask clients for files: LOAD DATA LOCAL.
+    pub local_infile: bool,
     /// For clients that want TLS; `None`: it is not offered.
     pub tls: Option<Arc<Tls>>,
     /// Clients without TLS are refused, except on Unix sockets.

@@ -61,6 +61,14 @@ fn what_every_splitter_needs() {
         &["6:16 bad value for `causal_reads` in [mysql.m] | `sesion` is not known: did you mean \"session\"?"],
     );
     check(
+        &format!("{HEAD}password = \"a\"\nlocal_infile = \"yes\""),
+        &["6:16 bad value for `local_infile` in [mysql.m] | `yes` is neither `true` nor `false`"],
+    );
+    check(
+        &format!("{HEAD}password = \"a\"\nlocal_infiles = true"),
+        &["6:1 unknown key `local_infiles` in [mysql.m] | did you mean `local_infile`? it takes true or false"],
+    );
+    check(
         "[mysql.m]\nlisten = []\nprimary = \"127.0.0.1:3306\"\nuser = \"u\"\npassword = \"p\"",
         &["2:10 bad value for `listen` in [mysql.m] | it is empty: name at least one address"],
     );

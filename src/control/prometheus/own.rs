@@ -11,6 +11,7 @@ use crate::control::shared::{AdminState, Phase, ServerState, unix_ms};
 use crate::control::usage;
 use crate::http::h2::Flood;
 use crate::metrics::{AppWorkerStats, BackendStats, LimitOutcome, SplitterStats, UpstreamStats, Worker};
+use crate::mysql::sql::Pin;
 
 pub(super) fn write(out: &mut Exposition, shared: &Shared, now: SystemTime) {
     process(out, shared);
@@ -441,7 +442,6 @@ fn splitters(out: &mut Exposition, shared: &Shared) {
     t.gauge(out, "clients", "Clients connected now.", |s| &s.clients);
     t.counter(out, "clients_refused_total", "Clients refused: wrong password, limits.", |s| &s.refused);
     t.counter(out, "errors_total", "Statements answered with an error packet of ours.", |s| &s.errors);
-    t.counter(out, "pins_total", "Times a session was tied to one backend connection.", |s| &s.pins);
     let help = "Reads in front of which a replica was asked to catch up.";
     t.counter(out, "causal_waits_total", help, |s| &s.causal_waits);
     t.counter(out, "causal_timeouts_total", "Waits that did not end in time.", |s| &s.causal_timeouts);
@@ -459,6 +459,22 @@ fn splitters(out: &mut Exposition, shared: &Shared) {
     t.counter(out, "received_bytes_total", "Bytes of commands of clients.", |s| &s.bytes_in);
     t.counter(out, "sent_bytes_total", "Bytes sent to clients.", |s| &s.bytes_out);
     chosen_statements(out, &t);
+    let help = "Times a session was tied to one backend connection, by the reason.";
+    let mut pins = out.family("one_server_splitter_pins_total", Kind::Counter, help);
+    for row in &t.rows {
+        for pin in Pin::ALL {
+            let labels = [("splitter", row.labels[0].1.as_str()), ("reason", pin.name())];
+            pins.sample(&labels, row.sum(|s| s.pins[pin.index()].value()));
+        }
+    }
+    let help = "Sessions tied to one backend connection now, by the reason.";
+    let mut pinned = out.family("one_server_splitter_sessions_pinned", Kind::Gauge, help);
+    for row in &t.rows {
+        for pin in Pin::ALL {
+            let labels = [("splitter", row.labels[0].1.as_str()), ("reason", pin.name())];
+            pinned.sample(&labels, row.sum(|s| s.pinned[pin.index()].value()));
+        }
+    }
     let mut statements =
         out.family("one_server_splitter_statements_total", Kind::Counter, "Statements by where they were sent.");
     for row in &t.rows {

@@ -45,14 +45,18 @@ pub const SESSION_TRACK: u32 = 1 << 23;
 pub const DEPRECATE_EOF: u32 = 1 << 24;
 /// Compressed packets by zstd; the login ends in the level.
 pub const ZSTD_COMPRESSION: u32 = 1 << 26;
+/// Statements carry attributes (MySQL from 8.0.23 on).
+pub const QUERY_ATTRIBUTES: u32 = 1 << 27;
 
 /// Flags that change what the server does for a session: a client and its backend connection must agree on them.
-pub const SESSION_MASK: u32 =
-    FOUND_ROWS | IGNORE_SPACE | INTERACTIVE | MULTI_STATEMENTS | MULTI_RESULTS | PS_MULTI_RESULTS;
+pub const SESSION_MASK: u32 = ALWAYS | LOCAL_FILES | QUERY_ATTRIBUTES;
 
-/// What the splitter offers to clients, beside TLS where it has certificates and compression
-/// where that is wanted. Absent on purpose: LOCAL INFILE, session trackers (consumed
-/// here), optional and cached result metadata, query attributes.
+/// Those of them that every server has and nobody minds.
+const ALWAYS: u32 = FOUND_ROWS | IGNORE_SPACE | INTERACTIVE | MULTI_STATEMENTS | MULTI_RESULTS | PS_MULTI_RESULTS;
+
+/// What the splitter offers to clients, beside TLS where it has certificates, compression and LOCAL INFILE where those
+/// are wanted, and query attributes where the servers know them. Absent on purpose: session trackers (consumed here),
+/// optional and cached result metadata, MariaDB's bulk operations.
 pub const OFFERED: u32 = LONG_PASSWORD
     | LONG_FLAG
     | CONNECT_WITH_DB
@@ -63,7 +67,7 @@ pub const OFFERED: u32 = LONG_PASSWORD
     | CONNECT_ATTRS
     | PLUGIN_AUTH_LENENC_DATA
     | DEPRECATE_EOF
-    | SESSION_MASK;
+    | ALWAYS;
 
 /// What every backend connection asks for, besides the session's own flags.
 pub const BACKEND_BASE: u32 = LONG_PASSWORD

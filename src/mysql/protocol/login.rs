@@ -15,8 +15,8 @@ const TLS_REQUEST_BYTES: usize = 4 + 4 + 1 + 23;
 pub struct Login<'a> {
     /// What the client can do, already masked by nothing.
     pub capabilities: u32,
-    /// Collation, low byte: all that servers read.
-    pub collation: u8,
+    /// Collation; of a login the low byte, all that it has room for.
+    pub collation: u16,
     /// User name.
     pub user: &'a [u8],
     /// Answer to the scramble.
@@ -40,7 +40,7 @@ impl<'a> Login<'a> {
             return Err(ProtocolError::Malformed("client older than protocol 4.1"));
         }
         fields.u32()?; // largest packet the client takes: not enforced by servers either
-        let collation = fields.u8()?;
+        let collation = fields.u8()?.into();
         fields.bytes(23)?;
         if fields.is_empty() && capabilities & capability::SSL != 0 {
             return Err(ProtocolError::Malformed("TLS request without an offer of TLS"));
@@ -86,7 +86,11 @@ impl<'a> Login<'a> {
 
     /// Reads the payload of COM_CHANGE_USER, command byte included. `capabilities` are those of the connection,
     /// `collation` its present one, kept when the packet names none.
-    pub fn decode_change_user(payload: &'a [u8], capabilities: u32, collation: u8) -> Result<Login<'a>, ProtocolError> {
+    pub fn decode_change_user(
+        payload: &'a [u8],
+        capabilities: u32,
+        collation: u16,
+    ) -> Result<Login<'a>, ProtocolError> {
         let mut fields = Fields::new(payload);
         fields.u8()?;
         let user = fields.null_terminated()?;
@@ -95,7 +99,7 @@ impl<'a> Login<'a> {
         let schema = fields.null_terminated()?;
         let mut login = Login { capabilities, collation, user, answer, schema, plugin: b"", zstd_level: 0 };
         if !fields.is_empty() {
-            login.collation = fields.u16()? as u8;
+            login.collation = fields.u16()?;
         }
         if capabilities & capability::PLUGIN_AUTH != 0 && !fields.is_empty() {
             login.plugin = fields.null_terminated().unwrap_or(fields.rest());
@@ -135,7 +139,7 @@ impl<'a> Login<'a> {
     fn put_head(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(&self.capabilities.to_le_bytes());
         out.extend_from_slice(&(1u32 << 30).to_le_bytes());
-        out.push(self.collation);
+        out.push(self.collation as u8);
         out.extend_from_slice(&[0; 23]);
     }
 }
@@ -185,7 +189,7 @@ mod tests {
     fn change_user_keeps_the_collation_when_it_names_none() {
         let login = Login::decode_change_user(b"\x11me\0\x02ab\0", capability::OFFERED, 33).unwrap();
         assert_eq!((login.user, login.answer, login.schema, login.collation), (&b"me"[..], &b"ab"[..], &b""[..], 33));
-        let login = Login::decode_change_user(b"\x11me\0\x00db\0\x2d\x00plugin\0", capability::OFFERED, 33).unwrap();
-        assert_eq!((login.schema, login.collation, login.plugin), (&b"db"[..], 45, &b"plugin"[..]));
+        let login = Login::decode_change_user(b"\x11me\0\x00db\0\x31\x01plugin\0", capability::OFFERED, 33).unwrap();
+        assert_eq!((login.schema, login.collation, login.plugin), (&b"db"[..], 305, &b"plugin"[..]));
     }
 }

@@ -4,6 +4,7 @@
 //! Every decoder takes bytes from outside and ends in a value or a [`ProtocolError`], never in a panic.
 //! Source: MariaDB knowledge base, "MariaDB Protocol"; MySQL internals manual, `page_protocol_*`.
 
+pub mod attributes;
 pub mod auth;
 pub mod capability;
 pub mod command;
@@ -12,6 +13,7 @@ pub mod execute;
 pub mod follow;
 pub mod greeting;
 pub mod lenenc;
+pub mod local_file;
 pub mod login;
 pub mod packet;
 pub mod response;

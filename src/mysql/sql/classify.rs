@@ -30,7 +30,7 @@ pub enum Kind {
     Write,
     /// Changes tables, accounts, the server.
     Definition,
-    /// KILL: refused, because connection ids are the splitter's.
+    /// KILL: not for a server, because connection ids are the splitter's.
     Kill,
     /// Could not be classified.
     Unknown,
@@ -53,6 +53,8 @@ pub enum Pin {
     Call,
     /// A function that is not known to be pure.
     UnknownFunction,
+    /// CONNECTION_ID() among other things: the server's number of the connection.
+    ConnectionId,
     /// XA transactions.
     Xa,
     /// A kind of SET whose effect is not tracked.
@@ -78,6 +80,53 @@ pub enum Access {
     ReadWrite,
 }
 
+impl Pin {
+    /// Number of reasons.
+    pub const COUNT: usize = Pin::ALL.len();
+    /// Each, in the order of [`Pin::index`].
+    pub const ALL: [Pin; 14] = [
+        Pin::MultiStatement,
+        Pin::UserVariable,
+        Pin::Lock,
+        Pin::Temporary,
+        Pin::TextPrepare,
+        Pin::Call,
+        Pin::UnknownFunction,
+        Pin::ConnectionId,
+        Pin::Xa,
+        Pin::Setting,
+        Pin::ExecutableComment,
+        Pin::Unknown,
+        Pin::StateChange,
+        Pin::Statement,
+    ];
+
+    /// Its place in [`Pin::ALL`].
+    pub fn index(self) -> usize {
+        self as usize
+    }
+
+    /// As it stands in metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Pin::MultiStatement => "multi_statement",
+            Pin::UserVariable => "user_variable",
+            Pin::Lock => "lock",
+            Pin::Temporary => "temporary_table",
+            Pin::TextPrepare => "text_prepare",
+            Pin::Call => "call",
+            Pin::UnknownFunction => "unknown_function",
+            Pin::ConnectionId => "connection_id",
+            Pin::Xa => "xa",
+            Pin::Setting => "setting",
+            Pin::ExecutableComment => "executable_comment",
+            Pin::Unknown => "unknown",
+            Pin::StateChange => "state_change",
+            Pin::Statement => "prepared_statement",
+        }
+    }
+}
+
 /// Bits of [`Class::diagnostics`].
 pub mod diagnostics {
     /// SHOW WARNINGS and its like.
@@ -88,6 +137,8 @@ pub mod diagnostics {
     pub const INSERT_ID: u8 = 4;
     /// FOUND_ROWS(), which only queries change.
     pub const FOUND: u8 = 8;
+    /// CONNECTION_ID().
+    pub const CONNECTION_ID: u8 = 16;
 }
 
 /// Everything the session needs to know about a statement.
@@ -103,6 +154,8 @@ pub struct Class {
     pub calc_found_rows: bool,
     /// It names a collation, so a SET may change `collation_connection`, which servers do not report.
     pub collate: bool,
+    /// It is LOAD DATA LOCAL: the server asks the client for a file.
+    pub local_file: bool,
     /// It uses tables, so the server forgets the warnings of the statement before it.
     pub tables: bool,
     /// BEGIN, START TRANSACTION.
@@ -119,6 +172,7 @@ impl Class {
             diagnostics: 0,
             calc_found_rows: false,
             collate: false,
+            local_file: false,
             tables: false,
             begins: None,
             finds: false,
@@ -127,6 +181,16 @@ impl Class {
 
     /// The class of what cannot be looked at.
     pub const UNKNOWN: Class = Class { pin: Some(Pin::Unknown), tables: true, ..Class::of(Kind::Unknown) };
+
+    /// SHOW WARNINGS and its like, which leave what they show as it is.
+    pub fn asks_warnings_only(&self) -> bool {
+        self.kind == Kind::Diagnostics && self.diagnostics == diagnostics::WARNINGS
+    }
+
+    /// The class of a command that is no statement: it leaves the warnings of the statement before as they are.
+    pub const fn of_command(kind: Kind) -> Class {
+        Class::of(kind)
+    }
 
     /// Whether a replica may answer, as far as the statement itself is concerned.
     pub fn is_read(&self) -> bool {
@@ -246,9 +310,9 @@ pub fn classify(sql: &[u8], mode: Mode) -> Class {
 }
 
 impl<'a> Scan<'a> {
-    /// The first reason counts, but for a user variable, which hides none behind it.
+    /// The first reason counts, but for a user variable or the connection's id, which hide none behind them.
     fn pin(&mut self, pin: Pin) {
-        if matches!(self.class.pin, None | Some(Pin::UserVariable)) {
+        if matches!(self.class.pin, None | Some(Pin::UserVariable | Pin::ConnectionId)) {
             self.class.pin = Some(pin);
         }
     }
@@ -419,6 +483,7 @@ impl<'a> Scan<'a> {
                 if is_any(word, &["VALUES", "VALUE", "SELECT", "SET", "WITH"]) {
                     self.in_values = true;
                 }
+                self.class.local_file |= is(word, "INFILE") && is(self.previous, "LOCAL");
             }
             Form::Definition => self.keyword_of_definition(word),
             Form::Fixed => self.keyword_of_fixed(word),
@@ -589,6 +654,12 @@ impl<'a> Scan<'a> {
         }
     }
 
+    /// The server's own id is the same as long as the connection is.
+    fn on_connection_id(&mut self) {
+        self.class.diagnostics |= diagnostics::CONNECTION_ID;
+        self.pin(Pin::ConnectionId);
+    }
+
     fn on_diagnostics(&mut self, bit: u8) {
         self.class.diagnostics |= bit;
         self.demote(Kind::Diagnostics);
@@ -607,6 +678,7 @@ impl<'a> Scan<'a> {
             Name::Word(word) if is(word, "ROW_COUNT") => self.on_diagnostics(diagnostics::ROWS),
             Name::Word(word) if is(word, "FOUND_ROWS") => self.on_diagnostics(diagnostics::FOUND),
             _ if !matters => {}
+            Name::Word(word) if is(word, "CONNECTION_ID") => self.on_connection_id(),
             Name::Word(word) if self.form == Form::Show && is(word, "COUNT") => {}
             Name::Word(word) => match call(word, spaced, self.ignore_space) {
                 Call::Keyword | Call::Pure => {}

@@ -127,6 +127,16 @@ impl<'a> Lexer<'a> {
         self.sql.get(self.gap..self.start).unwrap_or_default()
     }
 
+    /// Offset of the token that came last.
+    pub fn start(&self) -> usize {
+        self.start
+    }
+
+    /// Offset behind it.
+    pub fn end(&self) -> usize {
+        self.at
+    }
+
     /// The token that came last, as written.
     pub fn text(&self) -> &'a [u8] {
         self.sql.get(self.start..self.at).unwrap_or_default()

@@ -6,7 +6,9 @@ pub mod classify;
 pub mod digest;
 pub mod hint;
 mod keywords;
+pub mod kill;
 pub mod lexer;
+pub mod own;
 
 pub use cache::{Cache, Seen};
 pub use classify::{Access, Class, Kind, Pin, classify, diagnostics, used_schema};

@@ -18,7 +18,7 @@ use crate::mysql::protocol::response::ErrPacket;
 /// Bytes of one packet; greetings, errors and OKs are far shorter.
 const PACKET_BYTES_MAX: usize = 64 << 10;
 /// utf8mb4_general_ci, which every server of the last decade knows.
-const COLLATION: u8 = 45;
+const COLLATION: u16 = 45;
 
 #[derive(Debug)]
 pub(super) struct Mysql<'a> {

@@ -230,10 +230,13 @@ fn what_trackers_do_not_report_pins() {
             "INSERT INTO t VALUES (f())",
             "UPDATE t SET a = f()",
             "SET sql_mode = f()",
-            "SELECT CONNECTION_ID()",
             "SELECT MASTER_GTID_WAIT('0-1-1', 5)",
             "CREATE TABLE t AS SELECT f()",
         ],
+    );
+    check(
+        Pin::ConnectionId,
+        &["SELECT CONNECTION_ID()", "SELECT id = CONNECTION_ID() FROM t", "INSERT INTO t VALUES (CONNECTION_ID())"],
     );
     check(
         Pin::Lock,
@@ -386,4 +389,26 @@ fn what_begins_a_transaction_and_how() {
             "SELECT 1 FROM t -- READ ONLY",
         ],
     );
+}
+
+#[test]
+fn reasons_for_a_pin_have_their_places_and_names() {
+    for (place, pin) in Pin::ALL.into_iter().enumerate() {
+        assert_eq!(pin.index(), place, "{pin:?}");
+        assert!(Pin::ALL[place + 1..].iter().all(|other| other.name() != pin.name()), "{pin:?}");
+    }
+}
+
+#[test]
+fn a_file_of_the_client_is_seen_wherever_local_stands() {
+    for (sql, is_local) in [
+        ("LOAD DATA LOCAL INFILE 'x' INTO TABLE t", true),
+        ("load data concurrent /* c */ local infile 'x' into table t", true),
+        ("LOAD DATA LOW_PRIORITY LOCAL INFILE 'x' INTO TABLE t", true),
+        ("LOAD XML LOCAL INFILE 'x' INTO TABLE t", true),
+        ("LOAD DATA INFILE 'local' INTO TABLE t", false),
+        ("INSERT INTO t VALUES ('LOCAL INFILE')", false),
+    ] {
+        assert_eq!(classify(sql.as_bytes(), Mode::default()).local_file, is_local, "{sql}");
+    }
 }

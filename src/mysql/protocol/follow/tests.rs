@@ -1,0 +1,274 @@
+//! Responses in and out.
+
+use super::super::capability::STATUS_AUTOCOMMIT;
+use super::super::lenenc::put_int;
+use super::super::packet::{put_message, put_packet};
+use super::*;
+
+fn ok(out: &mut Vec<u8>, sequence_id: u8, status: u16, end_of_rows: bool) {
+    OkPacket::plain(status).encode(out, sequence_id, end_of_rows);
+}
+
+/// Columns and rows as a server with DEPRECATE_EOF (`true`) or without sends them.
+fn result(deprecate_eof: bool, rows: &[&[u8]], sequence_id: &mut u8, status: u16) -> Vec<u8> {
+    let mut out = Vec::new();
+    let mut next = || {
+        let id = *sequence_id;
+        *sequence_id = id.wrapping_add(1);
+        id
+    };
+    put_packet(&mut out, next(), |p| put_int(p, 2));
+    for name in [&b"\x03def one"[..], b"\x03def two"] {
+        put_packet(&mut out, next(), |p| p.extend_from_slice(name));
+    }
+    if !deprecate_eof {
+        put_eof(&mut out, next(), STATUS_AUTOCOMMIT, 0);
+    }
+    for row in rows {
+        put_packet(&mut out, next(), |p| p.extend_from_slice(row));
+    }
+    if deprecate_eof {
+        ok(&mut out, next(), status, true);
+    } else {
+        put_eof(&mut out, next(), status, 0);
+    }
+    out
+}
+
+/// Feeds `input` cut at every place (and byte by byte) and wants `expect` for the client each time.
+fn check(expect_kind: Expect, deprecate_eof: bool, input: &[u8], expect: &[u8]) -> Outcome {
+    let run = |pieces: &[&[u8]]| {
+        let mut follower = Follower::new(expect_kind, deprecate_eof, STATUS_AUTOCOMMIT).with_statement_id(5);
+        let mut out = Vec::new();
+        for piece in pieces {
+            assert_eq!(follower.feed(piece, &mut out), Ok(piece.len()));
+        }
+        assert!(follower.is_done());
+        assert_eq!(out, expect);
+        assert_eq!(follower.feed(b"next", &mut out), Ok(0));
+        follower.into_outcome()
+    };
+    for cut in 0..input.len() {
+        run(&[&input[..cut], &input[cut..]]);
+    }
+    run(&input.chunks(1).collect::<Vec<_>>())
+}
+
+#[test]
+fn a_result_reaches_both_kinds_of_client() {
+    let input = result(true, &[b"\x011\x012", b"\xfb\x013"], &mut 1, STATUS_AUTOCOMMIT);
+    check(Expect::Results, true, &input, &input);
+    let old = result(false, &[b"\x011\x012", b"\xfb\x013"], &mut 1, STATUS_AUTOCOMMIT);
+    let outcome = check(Expect::Results, false, &input, &old);
+    assert_eq!((outcome.status, outcome.had_rows, outcome.results), (Some(STATUS_AUTOCOMMIT), true, 1));
+    assert_eq!(outcome.rows, 2);
+}
+
+#[test]
+fn more_results_go_on_to_the_last_one() {
+    for deprecate_eof in [true, false] {
+        let both = |deprecate_eof| {
+            let mut sequence_id = 1;
+            let mut bytes = result(deprecate_eof, &[b"\x01a\x01b"], &mut sequence_id, STATUS_MORE_RESULTS);
+            ok(&mut bytes, sequence_id, STATUS_MORE_RESULTS, false);
+            sequence_id += 1;
+            bytes.extend(result(deprecate_eof, &[], &mut sequence_id, STATUS_AUTOCOMMIT));
+            bytes
+        };
+        let outcome = check(Expect::Results, deprecate_eof, &both(true), &both(deprecate_eof));
+        assert_eq!((outcome.results, outcome.status), (3, Some(STATUS_AUTOCOMMIT)));
+    }
+}
+
+#[test]
+fn results_may_be_numbered_anew() {
+    let mut input = result(true, &[b"\x01a\x01b"], &mut 1, STATUS_MORE_RESULTS);
+    let mut sequence_id = 6;
+    let second = result(true, &[], &mut sequence_id, 0);
+    input.extend_from_slice(&second);
+    let mut follower = Follower::new(Expect::Results, true, 0).pausing(true);
+    let (mut out, mut used) = (Vec::new(), 0);
+    while !follower.is_paused() {
+        used += follower.feed(&input[used..used + 1], &mut out).unwrap();
+    }
+    assert_eq!((out.len(), used), (input.len() - second.len(), input.len() - second.len()));
+    assert_eq!(follower.feed(&input[used..], &mut out), Ok(0), "it waits");
+    follower.resume(2);
+    assert_eq!(follower.feed(&input[used..], &mut out), Ok(second.len()));
+    assert!(follower.is_done());
+    assert_eq!(out[used..], result(true, &[], &mut 2, 0));
+}
+
+#[test]
+fn errors_end_a_response_at_any_place() {
+    let error = ErrPacket { code: 1317, sql_state: b"70100", message: b"interrupted" };
+    let mut first = Vec::new();
+    error.encode(&mut first, 1);
+    for kind in [Expect::Results, Expect::Prepare, Expect::Rows, Expect::FieldList, Expect::Single] {
+        assert_eq!(check(kind, false, &first, &first).error, Some(1317));
+    }
+    let cut = |deprecate_eof: bool, rows: &[&[u8]]| {
+        let mut bytes = result(deprecate_eof, rows, &mut 1, 0);
+        let end = bytes.len() - if deprecate_eof { 11 } else { 9 };
+        let sequence_id = bytes[end + 3];
+        bytes.truncate(end);
+        error.encode(&mut bytes, sequence_id);
+        bytes
+    };
+    for rows in [&[&b"\x01a\x01b"[..]][..], &[]] {
+        let outcome = check(Expect::Results, false, &cut(true, rows), &cut(false, rows));
+        assert_eq!((outcome.error, outcome.status), (Some(1317), None));
+    }
+}
+
+#[test]
+fn an_error_of_ours_ends_a_response_between_packets() {
+    let input = result(true, &[b"\x01a\x01b"], &mut 1, 0);
+    for deprecate_eof in [true, false] {
+        let expect = result(deprecate_eof, &[b"\x01a\x01b"], &mut 1, 0);
+        for cut in 0..input.len() {
+            let (mut follower, mut out) =
+                (Follower::new(Expect::Results, deprecate_eof, STATUS_AUTOCOMMIT), Vec::new());
+            follower.feed(&input[..cut], &mut out).unwrap();
+            let Some(sequence_id) = follower.error_sequence_id(&mut out) else { continue };
+            // What was passed on are whole packets, as if the answer went on.
+            assert_eq!(out, expect[..out.len()], "cut at {cut}");
+            assert_eq!(expect[out.len() + 3], sequence_id, "cut at {cut}");
+        }
+    }
+}
+
+#[test]
+fn a_cursor_has_one_eof_only() {
+    let input = result(true, &[], &mut 1, STATUS_CURSOR_EXISTS);
+    let mut old = result(false, &[], &mut 1, STATUS_CURSOR_EXISTS);
+    let len = old.len();
+    old.drain(len - 18..len - 9); // the EOF behind the columns
+    let len = old.len();
+    old[len - 6] -= 1;
+    check(Expect::Results, false, &input, &old);
+}
+
+#[test]
+fn prepare_answers_carry_the_client_s_id() {
+    for (params, columns) in [(0u16, 0u16), (2, 0), (0, 2), (1, 1)] {
+        let answer = |deprecate_eof: bool, id: u8| {
+            let (mut bytes, mut sequence_id) = (Vec::new(), 1);
+            put_packet(&mut bytes, sequence_id, |p| {
+                p.extend_from_slice(&[0, id, 0, 0, 0]);
+                p.extend_from_slice(&columns.to_le_bytes());
+                p.extend_from_slice(&params.to_le_bytes());
+                p.extend_from_slice(&[0, 0, 0]);
+            });
+            for count in [params, columns] {
+                for _ in 0..count {
+                    sequence_id += 1;
+                    put_packet(&mut bytes, sequence_id, |p| p.extend_from_slice(b"\x03def"));
+                }
+                if count > 0 && !deprecate_eof {
+                    sequence_id += 1;
+                    put_eof(&mut bytes, sequence_id, STATUS_AUTOCOMMIT, 0);
+                }
+            }
+            bytes
+        };
+        for deprecate_eof in [true, false] {
+            let outcome = check(Expect::Prepare, deprecate_eof, &answer(true, 99), &answer(deprecate_eof, 5));
+            assert_eq!(outcome.prepared, Some(Prepared { statement_id: 99, params }));
+        }
+    }
+}
+
+#[test]
+fn a_row_of_more_than_16_mib_is_no_end_of_rows() {
+    let mut input = result(true, &[], &mut 1, STATUS_AUTOCOMMIT);
+    let end = input.split_off(input.len() - 11);
+    let mut row = vec![0xFE];
+    row.extend_from_slice(&(PAYLOAD_BYTES_MAX as u64).to_le_bytes());
+    row.resize(9 + PAYLOAD_BYTES_MAX, b'x');
+    let mut framed = Vec::new();
+    put_message(&mut framed, &row);
+    framed[3] = 4;
+    framed[HEADER_BYTES + PAYLOAD_BYTES_MAX + 3] = 5;
+    input.extend(framed);
+    input.extend(end);
+    let len = input.len();
+    input[len - 8] = 6;
+    let (mut out, mut follower) = (Vec::new(), Follower::new(Expect::Results, true, 0));
+    for piece in input.chunks(65_537) {
+        assert_eq!(follower.feed(piece, &mut out), Ok(piece.len()));
+    }
+    assert!(follower.is_done() && out == input);
+}
+
+#[test]
+fn an_answer_counts_on_from_a_split_command() {
+    let mut sequence_id = 3;
+    let input = result(true, &[b"\x011\x012"], &mut sequence_id, 0);
+    let mut sequence_id = 2;
+    let expect = result(true, &[b"\x011\x012"], &mut sequence_id, 0);
+    let (mut out, mut follower) = (Vec::new(), Follower::new(Expect::Results, true, 0).with_sequence_ids(2, 3));
+    assert_eq!(follower.feed(&input, &mut out), Ok(input.len()));
+    assert!(follower.is_done() && out == expect);
+}
+
+#[test]
+fn a_first_row_can_be_kept() {
+    let input = result(true, &[b"\x02-1\x01b", b"\x01c\x01d"], &mut 1, 0);
+    let (mut out, mut follower) = (Vec::new(), Follower::new(Expect::Results, true, 0).keeping_first_row());
+    follower.feed(&input, &mut out).unwrap();
+    assert_eq!(follower.outcome().first_row.as_deref(), Some(&b"\x02-1\x01b"[..]));
+    assert_eq!(out, input);
+}
+
+#[test]
+fn broken_responses_are_errors() {
+    let feed = |bytes: &[u8]| Follower::new(Expect::Results, true, 0).feed(bytes, &mut Vec::new());
+    assert!(feed(b"\x01\x00\x00\x02\x00").is_err(), "sequence id");
+    assert!(feed(b"\x01\x00\x00\x01\xfb").is_err(), "local file");
+    assert!(feed(b"\x00\x00\x00\x01").is_err(), "empty packet");
+    assert!(feed(b"\x04\x00\x00\x01\xfd\xff\xff\xff").is_err(), "16 million columns");
+    assert!(feed(b"\xff\xff\xff\x01\x01").is_err(), "huge first packet");
+}
+
+proptest::proptest! {
+    #[test]
+    fn no_bytes_make_it_panic(bytes: Vec<u8>, kind in 0..6usize, deprecate_eof: bool) {
+        let kinds =
+            [Expect::Results, Expect::Prepare, Expect::Rows, Expect::FieldList, Expect::Single, Expect::Text];
+        let mut follower = Follower::new(kinds[kind], deprecate_eof, 0).keeping_first_row();
+        let _ = follower.feed(&bytes, &mut Vec::new());
+    }
+}
+
+#[test]
+fn a_file_comes_between_request_and_result() {
+    let mut request = Vec::new();
+    put_packet(&mut request, 1, |p| p.extend_from_slice(b"\xfbdata.csv"));
+    let mut refusing = Follower::new(Expect::Results, true, 0);
+    assert!(refusing.feed(&request, &mut Vec::new()).is_err(), "nobody has said that there are files");
+    let (mut follower, mut out) = (Follower::new(Expect::Results, true, 0).allowing_files(true), Vec::new());
+    assert_eq!(follower.feed(&[&request[..], b"early"].concat(), &mut out), Ok(request.len()));
+    assert_eq!(out, request);
+    let mut file = follower.wanted_file().expect("the client is asked");
+    assert!(!follower.is_done() && follower.error_sequence_id(&mut out).is_none());
+    out.clear();
+    for (sequence_id, text) in [(2, &b"1,2"[..]), (3, b"")] {
+        let mut packet = Vec::new();
+        put_packet(&mut packet, sequence_id, |p| p.extend_from_slice(text));
+        assert_eq!(file.feed(&packet, &mut out), Ok(packet.len()));
+    }
+    follower.on_file(&file);
+    let (mut end, mut out) = (Vec::new(), Vec::new());
+    ok(&mut end, 4, STATUS_AUTOCOMMIT, false);
+    assert_eq!(follower.feed(&end, &mut out), Ok(end.len()));
+    assert!(follower.is_done() && out == end);
+}
+
+#[test]
+fn rows_are_counted() {
+    let input = result(true, &[b"\x011\x012", b"\xfb\x013", b"\x01x\x01y"], &mut 1, STATUS_AUTOCOMMIT);
+    assert_eq!(check(Expect::Results, true, &input, &input).rows, 3);
+    let none = result(true, &[], &mut 1, STATUS_AUTOCOMMIT);
+    assert_eq!(check(Expect::Results, true, &none, &none).rows, 0);
+}
