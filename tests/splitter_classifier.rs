@@ -177,8 +177,11 @@ impl Drop for Scene {
     }
 }
 
+/// What a run without `CLASSIFIER_SEED` tries: the same each time, so that a change is to blame for what fails.
+const SEED: u64 = 20_261_127;
+
 fn seed() -> u64 {
-    let seed = std::env::var("CLASSIFIER_SEED").ok().and_then(|text| text.parse().ok()).unwrap_or_else(rand::random);
+    let seed = std::env::var("CLASSIFIER_SEED").ok().and_then(|text| text.parse().ok()).unwrap_or(SEED);
     eprintln!("CLASSIFIER_SEED={seed}");
     seed
 }
@@ -282,7 +285,12 @@ mod parser {
         let calls = visit_expressions(statement, |expression: &Expr| match expression {
             Expr::Function(function) => {
                 let name = function.name.to_string().to_ascii_lowercase();
-                if HARMLESS.contains(&&*name) { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+                // MariaDB's other name of VALUES() comes about by a letter that is left out.
+                if HARMLESS.contains(&&*name) || name == "value" {
+                    ControlFlow::Continue(())
+                } else {
+                    ControlFlow::Break(())
+                }
             }
             _ => ControlFlow::Continue(()),
         });

@@ -1,7 +1,7 @@
 //! Who is connected to a data worker, under the connection ids that clients know, and what runs for them on which
 //! server: what KILL needs to find the right one.
 //!
-//! An id says which worker has the client, so that any worker can pass a KILL on ([`super::kill`]). Ids begin where
+//! An id says which worker has the client, so that any worker can pass a KILL on (`kill`). Ids begin where
 //! those of servers do not come, so that a number out of SHOW PROCESSLIST, which shows a server's own ids, is never taken
 //! for one of ours.
 

@@ -2,7 +2,7 @@
 //!
 //! The answer is waited for all the same, so that the connection stays of use, and it is not lent to anyone before the
 //! server has taken the KILL. One that comes too late finds an idle thread and does nothing. A server that does not take it is
-//! waited for as if there were no limit. Source: MariaDB knowledge base, "KILL"; MySQL manual, "KILL Statement".
+//! waited for as if there were no limit, and nobody gets that connection afterwards: the KILL may still arrive. Source: MariaDB knowledge base, "KILL"; MySQL manual, "KILL Statement".
 
 use std::io;
 use std::pin::pin;
@@ -35,7 +35,7 @@ impl Client {
         movable: bool,
         deadline: &mut Option<Instant>,
     ) -> Result<io::Result<()>, Abandoned> {
-        let (server, key, thread_id) = (lease.server, lease.key, lease.thread_id);
+        let (server, key, thread_id, fate) = (lease.server, lease.key, lease.thread_id, lease.fate.clone());
         let mut fill = pin!(lease.fill());
         if let Some(at) = *deadline {
             let left = at.saturating_duration_since(Instant::now());
@@ -49,6 +49,9 @@ impl Client {
                     self.splitter.stats().time_limits.inc();
                 }
                 Err(error) => {
+                    if !matches!(error, BackendError::Refused(..)) {
+                        fate.doom();
+                    }
                     let server = self.splitter.shared.address(server);
                     tracing::warn!(%server, thread_id, %error, "a statement whose time is up cannot be ended: KILL QUERY failed");
                 }
