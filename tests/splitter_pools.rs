@@ -222,8 +222,7 @@ fn connections_are_there_before_they_are_needed_and_do_not_grow_old() {
 }
 
 const IDLE_CLIENTS: usize = 10_000;
-/// Of a debug build, and with what the allocator keeps of 10,000 logins. A release has less than 4 KiB: row e-mysql of
-/// `perf/compare`. Clients that kept a buffer would be far beyond.
+/// With what the allocator keeps of the logins. Clients that kept a buffer would be far beyond.
 const IDLE_BYTES_MAX: usize = 8 << 10;
 
 /// Lets this process, and those it starts, have as many descriptors as one end of all clients needs. `false`: it may not.
