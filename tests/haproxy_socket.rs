@@ -517,6 +517,7 @@ fn a_maxconn_is_in_force_when_the_answer_comes() {
     eventually("the others wait", || stat(&ask(&socket(&server), "show stat"), "plain", "BACKEND", "qcur") == "3");
     let csv = ask(&socket(&server), "show stat");
     assert_eq!((stat(&csv, "plain", &name, "scur"), stat(&csv, "plain", "BACKEND", "scur")), ("2".into(), "2".into()));
+    eventually("the server has both", || most.load(Ordering::SeqCst) == 2);
     go.store(true, Ordering::SeqCst);
     clients.iter_mut().for_each(|client| assert_eq!(client.response("GET").status, 200));
     assert_eq!(most.load(Ordering::SeqCst), 2);
