@@ -1,19 +1,63 @@
-//! Splitters as the admin pages show them.
+//! Splitters as the admin pages and the control socket see them.
 
-use crate::control::shared::{SplitterServerView, SplitterView};
+use std::sync::Arc;
+
+use crate::control::shared::{AdminState, Lasting, SplitterOrder, SplitterServerView, SplitterView};
 use crate::mysql;
-use crate::mysql::shared::{Health, LAG_UNKNOWN};
+use crate::mysql::shared::Duty;
 
-/// The servers of one splitter as its monitor sees them now, the primary first.
-pub(super) fn view(splitter: &mysql::Shared) -> SplitterView {
-    let server = |index| {
-        let facts = splitter.server(index);
-        SplitterServerView {
-            address: splitter.address(index).to_string(),
-            role: if index == 0 { "primary" } else { "replica" },
-            up: if index == 0 { facts.health() == Health::Writable } else { facts.is_eligible() },
-            lag_ms: Some(facts.lag_ms()).filter(|lag| index > 0 && *lag != LAG_UNKNOWN),
-        }
+/// Lets the admin pages and the control socket see and direct the splitters.
+pub(super) fn register(shared: &Lasting, splitters: &[Arc<mysql::Shared>]) {
+    let views = splitters.to_vec();
+    shared.set_splitter_view(Box::new(move || views.iter().map(|splitter| view(splitter)).collect()));
+    let desks = splitters.to_vec();
+    shared.set_splitter_order(Box::new(move |splitter, server, order| take(&desks[splitter], server, order)));
+}
+
+/// One splitter as its monitor sees it now.
+fn view(splitter: &mysql::Shared) -> SplitterView {
+    let mysql::govern::View { epoch, vacancy, announced, switchovers, held, servers, .. } = splitter.view();
+    let server = |(index, server): (usize, mysql::govern::ServerView)| SplitterServerView {
+        address: splitter.address(index).to_string(),
+        role: server.role,
+        health: server.health,
+        up: server.up,
+        lag_ms: server.lag_ms,
+        position: server.position,
+        admin: admin(server.duty),
     };
-    SplitterView { name: splitter.config().name.clone(), servers: (0..splitter.servers()).map(server).collect() }
+    SplitterView {
+        name: splitter.config().name.clone(),
+        epoch,
+        vacancy,
+        announced: announced.map(|server| splitter.address(server).to_string()),
+        switchovers,
+        held,
+        servers: servers.into_iter().enumerate().map(server).collect(),
+    }
+}
+
+fn take(splitter: &mysql::Shared, server: usize, order: SplitterOrder) -> Result<AdminState, String> {
+    let was = splitter.server(server).duty();
+    match order {
+        SplitterOrder::Set(state) => {
+            let duty = match state {
+                AdminState::Ready => Duty::Ready,
+                AdminState::Drain => Duty::Drained,
+                AdminState::Maintenance => Duty::Maintenance,
+            };
+            splitter.set_duty(server, duty);
+        }
+        SplitterOrder::Accept => splitter.accept(server)?,
+        SplitterOrder::Announce => splitter.announce_switchover(server)?,
+    }
+    Ok(admin(was))
+}
+
+fn admin(duty: Duty) -> AdminState {
+    match duty {
+        Duty::Ready => AdminState::Ready,
+        Duty::Drained => AdminState::Drain,
+        Duty::Maintenance => AdminState::Maintenance,
+    }
 }

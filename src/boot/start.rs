@@ -185,12 +185,9 @@ pub(super) fn run(config: Config, apps: &Registry, source: Option<Source>) -> Re
     let hasher = crate::guard::Hasher::start(HELPER_QUEUE)
         .map_err(|error| StartError::Thread { name: "hasher".into(), error })?;
     let hasher = Arc::new(hasher);
-    let workers = placement.data.len();
-    let mysql: Vec<_> =
-        (0..config.splitters.len()).map(|index| crate::mysql::Shared::new(&config, index, workers)).collect();
-    let mysql: Vec<_> = mysql.into_iter().map(Arc::new).collect();
-    let views = mysql.clone();
-    shared.set_splitter_view(Box::new(move || views.iter().map(|splitter| splitters::view(splitter)).collect()));
+    let splitter = |index| Arc::new(crate::mysql::Shared::new(&config, index, placement.data.len()));
+    let mysql: Vec<_> = (0..config.splitters.len()).map(splitter).collect();
+    splitters::register(&shared, &mysql);
 
     let mut facts = Vec::new();
     let (data_seats, origins) = answer_routes(&config, placement.data.len(), placement.app.len());

@@ -266,9 +266,9 @@ pub enum CtlSub {
         #[arg(value_enum)]
         what: CtlUpstream,
     },
-    /// Look at a MySQL splitter
+    /// Show the MySQL splitters with their servers, and direct these
     Mysql {
-        /// What is wanted
+        /// What is wanted.
         #[command(subcommand)]
         what: CtlMysql,
     },
@@ -280,10 +280,23 @@ pub enum CtlSub {
     },
 }
 
-/// What is wanted of a MySQL splitter.
+/// What is wanted of splitters.
 #[derive(Clone, Debug, Subcommand)]
 pub enum CtlMysql {
-    /// Show what was asked of its servers, by normal form: literals are `?` there
+    /// Show who is the primary and what each server is
+    Show,
+    /// Use a server again
+    Ready(CtlMysqlServer),
+    /// Give a server nothing new: no reads; of the primary, statements wait as long as `primary_wait`
+    Drain(CtlMysqlServer),
+    /// The same, and do not look at it: it counts as one that is not there
+    Maintenance(CtlMysqlServer),
+    /// Take a server for the primary, as soon as it takes writes alone, although it is fenced or lacks transactions that
+    /// clients were told are committed
+    Accept(CtlMysqlServer),
+    /// Say that a server is about to be promoted: statements for the primary wait from now on, until it is found
+    Switchover(CtlMysqlServer),
+    /// Show what was asked of a splitter's servers, by normal form: literals are `?` there
     Digests {
         /// The splitter
         #[arg(value_name = "NAME")]
@@ -295,7 +308,7 @@ pub enum CtlMysql {
         #[arg(long, default_value_t = 20)]
         limit: usize,
     },
-    /// Count its statements anew
+    /// Count a splitter's statements anew
     ResetDigests {
         /// The splitter
         #[arg(value_name = "NAME")]
@@ -319,6 +332,14 @@ pub enum DigestSort {
 pub enum CtlUpstream {
     /// It uses its first tier of servers again
     FailBack,
+}
+
+/// A server of a splitter.
+#[derive(Args, Clone, Debug)]
+pub struct CtlMysqlServer {
+    /// The server
+    #[arg(value_name = "SPLITTER/ADDRESS")]
+    pub server: String,
 }
 
 /// What is set of a server.

@@ -59,6 +59,8 @@ pub fn run(args: &CtlArgs) -> Result<String, Failure> {
         CtlSub::Mysql { what: CtlMysql::ResetDigests { .. } } => {
             understood(result).map(|forgotten| ctl_mysql::forgotten(&forgotten))
         }
+        CtlSub::Mysql { what: CtlMysql::Show } => understood(result).map(|view| ctl_mysql::shown(&view)),
+        CtlSub::Mysql { .. } => understood(result).map(|ordered| ctl_mysql::ordered(&ordered)),
         CtlSub::Upgrade => understood(result).map(|Upgraded { pid, was }| {
             format!("process {pid} serves; process {was} accepts no more, finishes what it has and ends\n")
         }),

@@ -373,7 +373,7 @@ fn quoted(text: &str) -> String {
 mod tests {
     use super::super::{Command, parse};
     use super::*;
-    use crate::config::model::{Action, Replica, Secret};
+    use crate::config::model::{Action, MysqlServer, Secret};
 
     fn args(flags: &[&str]) -> DemoArgs {
         let line = ["one-server", "demo"].iter().chain(flags).map(std::ffi::OsString::from);
@@ -424,7 +424,7 @@ mod tests {
         let start = start(&flags);
         let splitter = &start.config.splitters[0];
         assert_eq!(splitter.password, Secret("pass\"word".into()));
-        assert_eq!(splitter.replicas, [Replica::new("unix:/run/a\"b.sock".parse().unwrap())]);
+        assert_eq!(splitter.servers[1..], [MysqlServer::new("unix:/run/a\"b.sock".parse().unwrap())]);
         assert_eq!(splitter.database, "guestbook");
         let database = start.settings.database.as_ref().unwrap();
         assert_eq!(splitter.listen, std::slice::from_ref(&database.address));

@@ -112,6 +112,8 @@ Examples:
   one-server ctl server api/10.0.0.7:8080 weight 5
   one-server ctl upstream api fail-back
   one-server ctl mysql digests shop --sort errors --limit 10
+  one-server ctl mysql show
+  one-server ctl mysql drain main/10.0.0.11:3306
   one-server ctl upgrade
   one-server ctl shutdown --drain
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::Failure;
 use super::args::{DemoArgs, ProxyArgs, SplitArgs, StaticArgs};
 use super::flags::Tuning;
-use crate::config::model::{Action, Replica, Secret, Server};
+use crate::config::model::{Action, MysqlServer, Secret, Server};
 use crate::config::{self, Config, Defaults};
 use crate::runtime::net::Address;
 
@@ -52,8 +52,7 @@ pub(super) fn split(args: SplitArgs) -> Result<Config, Failure> {
     let defaults = Defaults::new(overrides);
     let mut splitter = defaults.splitter("split");
     splitter.listen = args.listen;
-    splitter.primary = args.primary;
-    splitter.replicas = args.replica.into_iter().map(Replica::new).collect();
+    splitter.servers = std::iter::once(args.primary).chain(args.replica).map(MysqlServer::new).collect();
     splitter.user = args.user;
     splitter.password = read_password(&args.password_file)?;
     splitter.database = args.database.unwrap_or_default();

@@ -142,9 +142,8 @@ fn split_takes_the_password_from_a_file() {
         (splitter.user.as_str(), splitter.password.0.as_str(), splitter.database.as_str()),
         ("app", "s3cret", "shop")
     );
-    assert_eq!(splitter.primary, address("10.0.0.1:3306"));
-    let replicas = ["10.0.0.2:3306", "10.0.0.3:3306"].map(|text| crate::config::model::Replica::new(address(text)));
-    assert_eq!(splitter.replicas, replicas);
+    let servers = ["10.0.0.1:3306", "10.0.0.2:3306", "10.0.0.3:3306"].map(address);
+    assert_eq!(splitter.servers, servers.map(crate::config::model::MysqlServer::new));
     assert_eq!((splitter.lag_max, splitter.pool_max), (Duration::from_secs(2), 32));
     assert!(config.listeners.is_empty());
     let wrong = |file: &str| {

@@ -87,7 +87,7 @@ pub enum Table {
     /// `[mysql.NAME]`
     Mysql,
     /// One entry of `replicas` of a splitter
-    Replica,
+    MysqlServer,
     /// One entry of `users` of a splitter
     MysqlUser,
     /// `slow_log = { … }` of a splitter
@@ -142,7 +142,7 @@ impl Table {
         Table::Geo,
         Table::Split,
         Table::Mysql,
-        Table::Replica,
+        Table::MysqlServer,
         Table::MysqlUser,
         Table::MysqlSlowLog,
         Table::MysqlRule,
@@ -220,7 +220,7 @@ impl Table {
             Table::Geo => "[geo.NAME]",
             Table::Split => "[split.NAME]",
             Table::Mysql => "[mysql.NAME]",
-            Table::Replica => "replicas = [{ … }]",
+            Table::MysqlServer => "servers = [{ … }]",
             Table::MysqlUser => "users = [{ … }]",
             Table::MysqlSlowLog => "slow_log = { … }",
             Table::MysqlRule => "rules = [{ … }]",
@@ -382,7 +382,9 @@ impl Table {
             Table::Mysql => {
                 "A MySQL read/write splitter: writes go to the primary, reads that may be answered elsewhere to the replicas."
             }
-            Table::Replica => "One replica of a splitter. A text is short for a table with only `address`.",
+            Table::MysqlServer => {
+                "One server in `servers` or `replicas`. A text is short for a table with only `address`."
+            }
             Table::MysqlUser => {
                 "A further account of a splitter, besides `user`, which is also the one that servers are looked after with. It must \
                  exist on the servers, with the same password."

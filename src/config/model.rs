@@ -32,7 +32,9 @@ pub use http::{Http, Http2, Http3, QuicRetry};
 pub use limit::Limit;
 pub use listener::{CertificateFiles, ClientCertificates, Listener, TcpRoute, Tls, TlsProfile, UdpRoute, UnknownNames};
 pub use log::{Log, LogTarget, SiteLog};
-pub use mysql::{CausalReads, MysqlRoute, MysqlRule, MysqlSlowLog, MysqlUser, Replica, Secret, Splitter};
+pub use mysql::{
+    CausalReads, MysqlRoute, MysqlRule, MysqlServer, MysqlSlowLog, MysqlUser, PrimaryRule, Secret, Splitter,
+};
 pub use options::{ErrorPage, ErrorPages, Hsts, Options, PageSource, PageStatus, Satisfy, SentFolders};
 pub use process::{AppPlacement, DriverChoice, Process, RunAs, StatsLevel, StatsSocket};
 pub use resolver::{Families, Resolver};

@@ -48,7 +48,7 @@ impl Defaults {
         compile::default_upstream(&self.context(), name)
     }
 
-    /// A splitter without addresses and account; its primary is a placeholder.
+    /// A splitter without addresses and account.
     pub fn splitter(&self, name: &str) -> Splitter {
         compile::default_splitter(&self.context(), name)
     }

@@ -79,10 +79,14 @@ pub struct Lasting {
     phase: AtomicU8,
     certificates: Mutex<Vec<CertificateFacts>>,
     splitter_view: OnceLock<SplitterViewFn>,
+    splitter_order: OnceLock<SplitterOrderFn>,
     events: ArrayQueue<Event>,
 }
 
 type SplitterViewFn = Box<dyn Fn() -> Vec<SplitterView> + Send + Sync>;
+
+/// Takes indexes of splitter and server into the config; returns what the operator wanted of it before. Errors: for a person.
+type SplitterOrderFn = Box<dyn Fn(usize, usize, SplitterOrder) -> Result<AdminState, String> + Send + Sync>;
 
 impl std::fmt::Debug for Shared {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -120,6 +124,7 @@ impl Shared {
             phase: AtomicU8::new(Phase::Starting as u8),
             certificates: Mutex::default(),
             splitter_view: OnceLock::new(),
+            splitter_order: OnceLock::new(),
             events: ArrayQueue::new(EVENTS_PENDING_MAX),
         };
         Shared {
@@ -362,6 +367,20 @@ impl Lasting {
         drop(self.splitter_view.set(view));
     }
 
+    /// Registers who takes orders for the servers of splitters. As above.
+    pub fn set_splitter_order(&self, order: SplitterOrderFn) {
+        drop(self.splitter_order.set(order));
+    }
+
+    /// Passes on what the operator wants of a server of a splitter, by indexes into the config; returns what it was. Errors:
+    /// for a person.
+    pub fn order_splitter(&self, splitter: usize, server: usize, order: SplitterOrder) -> Result<AdminState, String> {
+        match self.splitter_order.get() {
+            Some(take) => take(splitter, server, order),
+            None => Err("the splitters are not there yet".into()),
+        }
+    }
+
     /// The splitters now; empty when none registered itself.
     pub fn splitters(&self) -> Vec<SplitterView> {
         self.splitter_view.get().map(|view| view()).unwrap_or_default()
@@ -485,11 +504,21 @@ pub struct ListenerFacts {
 }
 
 /// A splitter as its monitor sees it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct SplitterView {
     /// Name in the config.
     pub name: String,
-    /// Primary first.
+    /// Goes up each time that a server begins to be the primary; `None`: the config names a fixed one.
+    pub epoch: Option<u64>,
+    /// Why there is no primary; `None`: there is one, or it is fixed.
+    pub vacancy: Option<&'static str>,
+    /// Address of the server that the operator has announced as the next primary.
+    pub announced: Option<String>,
+    /// Times that another server than before became the primary.
+    pub switchovers: u64,
+    /// Statements that wait for a primary now.
+    pub held: usize,
+    /// In the order of the config.
     pub servers: Vec<SplitterServerView>,
 }
 
@@ -498,12 +527,29 @@ pub struct SplitterView {
 pub struct SplitterServerView {
     /// Where it listens.
     pub address: String,
-    /// `primary` or `replica`.
+    /// `primary`, `replica` or `fenced`.
     pub role: &'static str,
+    /// `unknown`, `down`, `read-only` or `writable`.
+    pub health: &'static str,
     /// Whether statements may go to it.
     pub up: bool,
     /// How far it is behind the primary, milliseconds; `None`: unknown, or it is the primary.
     pub lag_ms: Option<u64>,
+    /// What it has applied, as it says.
+    pub position: String,
+    /// What the operator wants of it.
+    pub admin: AdminState,
+}
+
+/// What the operator wants of a server of a splitter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SplitterOrder {
+    /// Use it, or not.
+    Set(AdminState),
+    /// Let it be the primary although it is fenced or lacks something.
+    Accept,
+    /// It is about to become the primary.
+    Announce,
 }
 
 /// Something an operator may want to know afterwards.

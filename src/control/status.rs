@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::Shared;
 use super::prometheus::{backend_names, merged, server_names};
 use super::sampler::{Counts, Key, Rates, Sampler};
-use super::shared::{Event, SplitterView, unix_ms};
+use super::shared::{AdminState, Event, SplitterView, unix_ms};
 use super::udp_view::{self, UdpView};
 use crate::config::model::Limit;
 use crate::metrics::{Counter, HistogramSnapshot, LimitOutcome, Worker};
@@ -372,7 +372,16 @@ struct SplitterStatus {
     causal_timeouts: u64,
     causal_fallbacks: u64,
     causal_questions: u64,
-    /// Primary first.
+    /// Goes up with every primary; `None`: the config names a fixed one.
+    epoch: Option<u64>,
+    /// Why there is no primary.
+    vacancy: Option<&'static str>,
+    switchovers: u64,
+    /// Statements that wait for a primary now.
+    held: usize,
+    held_total: u64,
+    held_refused: u64,
+    /// In the order of the config.
     servers: Vec<BackendView>,
 }
 
@@ -383,6 +392,10 @@ struct BackendView {
     /// `None`: the monitor has not reported.
     up: Option<bool>,
     lag_ms: Option<u64>,
+    health: Option<&'static str>,
+    position: String,
+    /// `ready`, `drain` or `maintenance`.
+    admin: &'static str,
     open: u64,
     idle: u64,
     connects: u64,
@@ -668,6 +681,9 @@ impl Page<'_> {
                 role: seen.map_or(if b == 0 { "primary" } else { "replica" }, |server| server.role),
                 up: seen.map(|server| server.up),
                 lag_ms: seen.and_then(|server| server.lag_ms),
+                health: seen.map(|server| server.health),
+                position: seen.map(|server| server.position.clone()).unwrap_or_default(),
+                admin: seen.map_or(AdminState::Ready, |server| server.admin).name(),
                 open: self.sum(|w| w.splitters[s].backends[b].open.value()),
                 idle: self.sum(|w| w.splitters[s].backends[b].idle.value()),
                 connects: self.sum(|w| w.splitters[s].backends[b].connects.value()),
@@ -690,6 +706,12 @@ impl Page<'_> {
             causal_timeouts: self.sum(|w| w.splitters[s].causal_timeouts.value()),
             causal_fallbacks: self.sum(|w| w.splitters[s].causal_fallbacks.value()),
             causal_questions: self.sum(|w| w.splitters[s].causal_questions.value()),
+            epoch: view.and_then(|view| view.epoch),
+            vacancy: view.and_then(|view| view.vacancy),
+            switchovers: view.map_or(0, |view| view.switchovers),
+            held: view.map_or(0, |view| view.held),
+            held_total: self.sum(|w| w.splitters[s].held.value()),
+            held_refused: self.sum(|w| w.splitters[s].held_refused.value()),
             servers: names.map(backend).collect(),
         }
     }

@@ -142,9 +142,9 @@ impl Names {
                 duration_us: duration.as_micros() as u64,
                 served_by: self.place(served_by),
             },
-            TraceEvent::Statement { request_id, data_worker, splitter, backend, duration } => {
+            TraceEvent::Statement { request_id, data_worker, splitter, backend, primary, duration } => {
                 let (splitter, server) = pair(&self.splitters, splitter, backend);
-                let role = if backend == 0 { "primary" } else { "replica" };
+                let role = if primary { "primary" } else { "replica" };
                 let request_id = request_id.map(hex);
                 What::Statement {
                     request_id,
@@ -215,6 +215,7 @@ mod tests {
             data_worker: 1,
             splitter: 0,
             backend,
+            primary: backend == 0,
             duration: Duration::from_millis(1),
         };
         shared.traces[1].push(statement(1));

@@ -35,8 +35,10 @@ pub enum TraceEvent {
         data_worker: u16,
         /// Splitter, index into the config.
         splitter: u16,
-        /// 0: primary, n: replica n - 1.
+        /// Server, index into the splitter's.
         backend: u16,
+        /// It was the primary.
+        primary: bool,
         /// Statement sent to response received.
         duration: Duration,
     },

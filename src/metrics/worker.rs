@@ -468,6 +468,10 @@ pub struct SplitterStats {
     pub causal_fallbacks: Counter,
     /// Questions to the primary for its position.
     pub causal_questions: Counter,
+    /// Statements that waited for a primary.
+    pub held: Counter,
+    /// Statements that could not, because too many did.
+    pub held_refused: Counter,
     /// From a statement's last byte to its response's last byte, on the primary.
     pub primary_duration: Histogram,
     /// The same on replicas.
@@ -496,7 +500,7 @@ pub struct SplitterStats {
     pub idle_clients: Gauge,
     /// Statements by their normal form.
     pub digests: DigestBoard,
-    /// Primary first, then the replicas in order.
+    /// In the order of the config.
     pub backends: Vec<BackendStats>,
 }
 
@@ -543,6 +547,8 @@ impl SplitterStats {
             causal_timeouts: Counter::default(),
             causal_fallbacks: Counter::default(),
             causal_questions: Counter::default(),
+            held: Counter::default(),
+            held_refused: Counter::default(),
             primary_duration: Histogram::default(),
             replica_duration: Histogram::default(),
             questions: Counter::default(),
@@ -557,7 +563,7 @@ impl SplitterStats {
             bytes_out: Counter::default(),
             idle_clients: Gauge::default(),
             digests: DigestBoard::new(splitter.digests_max, unix_ms(SystemTime::now())),
-            backends: (0..=splitter.replicas.len()).map(|_| BackendStats::default()).collect(),
+            backends: splitter.servers.iter().map(|_| BackendStats::default()).collect(),
         }
     }
 }

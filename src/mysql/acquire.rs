@@ -1,7 +1,7 @@
 //! Finds the server and the connection for one statement, and brings that connection into the session's state.
 
 use super::backend::{BackendError, InsertId};
-use super::causal::Wait;
+use super::causal::{MustSee, Wait};
 use super::client::Client;
 use super::diagnostics::lost_insert_id;
 use super::lease::{Lease, LeaseError};
@@ -15,15 +15,34 @@ use crate::runtime::time::timeout;
 #[derive(Default)]
 pub(super) struct Tries {
     pub(super) count: u32,
-    /// Bit n: replica n failed.
+    /// Bit n: server n failed.
     pub(super) servers: u64,
     pub(super) primary_only: bool,
+    /// The primary refused it without executing it; that is found out about once.
+    pub(super) refused: bool,
+    /// The primary cannot take it now, but it may wait.
+    pub(super) waits: Option<Awaited>,
+    /// After an error the session cannot go on.
+    pub(super) ends: bool,
+}
+
+/// What a statement may wait for.
+pub(super) enum Awaited {
+    /// A primary; `changes_something`: one that takes writes.
+    Primary { changes_something: bool },
+    /// What the monitor thinks of a server that cannot be reached.
+    Look(usize),
 }
 
 impl Tries {
     /// As if there had been one before: connections are looked at before they are trusted.
     pub(super) fn of_second() -> Tries {
         Tries { count: 2, ..Tries::default() }
+    }
+
+    /// Whether no connection is tried after this one.
+    pub(super) fn is_last(&self) -> bool {
+        self.count >= TRIES_MAX
     }
 }
 
@@ -35,19 +54,28 @@ impl Client {
         class: &Class,
         tries: &mut Tries,
     ) -> Result<(Lease, Option<Wait>), Option<Reject>> {
-        if let Some(mut lease) = self.held.take() {
+        if self.is_gone {
+            return Err(Some(self.gone(tries)));
+        }
+        if let Some(lease) = self.held.take()
+            && let Some(mut lease) = self.keep_held(lease, class, tries)?
+        {
             if let Err(reject) = self.recall_on_held(&mut lease, class).await {
                 self.held = Some(lease);
                 return Err(Some(reject));
             }
             return self.use_held(lease, class).map(|lease| (lease, None)).map_err(Some);
         }
+        if self.prelude.is_some() {
+            return self.acquire_again(class, tries).await.map(|lease| (lease, None));
+        }
+        self.void_token();
         if class.diagnostics & diagnostics::INSERT_ID != 0 && self.carry.insert_id.get() == InsertId::Lost {
             self.carry.insert_id.set(InsertId::Known(0));
             return Err(Some(lost_insert_id()));
         }
         if class.diagnostics & !diagnostics::INSERT_ID != 0 {
-            return self.acquire_for_diagnostics(class).await.map(|lease| (lease, None));
+            return self.acquire_for_diagnostics(class, tries).await.map(|lease| (lease, None));
         }
         let route = if tries.primary_only { Route::Primary } else { self.session.route(class) };
         if route == Route::Replica
@@ -61,7 +89,7 @@ impl Client {
     fn use_held(&mut self, lease: Lease, class: &Class) -> Result<Lease, Reject> {
         let changes = matches!(class.kind, Kind::Write | Kind::Definition);
         if changes
-            && lease.server == 0
+            && lease.epoch == Some(self.splitter.shared.lead().epoch)
             && let Some((code @ 1290, state, message)) = self.splitter.primary_trouble(true)
         {
             self.held = Some(lease);
@@ -159,6 +187,7 @@ impl Client {
     }
 
     pub(super) async fn acquire_primary(&mut self, class: &Class, tries: &mut Tries) -> Result<Lease, Option<Reject>> {
+        let lead = self.splitter.shared.lead();
         let changes = matches!(class.kind, Kind::Write | Kind::Definition | Kind::Unknown);
         let careful = tries.count > 1 || !is_repeatable(class);
         let asks = matches!(class.kind, Kind::Read | Kind::Local | Kind::Locking | Kind::Use);
@@ -168,13 +197,17 @@ impl Client {
             // Settings are captured and set again elsewhere, so any server can check them; and drivers ask for
             // variables when they connect.
             if any_server_will_do
-                && let Some(server) = self.splitter.pick_replica(self.reading.replica(), None, tries.servers)
+                && self.prelude.is_none()
+                && let Some(server) =
+                    self.splitter.pick_replica(self.reading.replica(), &MustSee::Anything, tries.servers)
                 && let Ok(lease) = self.borrow(server, false, None, careful).await
             {
                 return Ok(lease);
             }
+            tries.waits = Some(Awaited::Primary { changes_something: changes });
             return Err(Some(Reject(code, state, message)));
         }
+        let Some(primary) = lead.primary else { return Err(None) }; // there is one meanwhile
         // Whoever keeps the connection may ask there later.
         let will_stay = class.pin.is_some() || class.begins.is_some() || self.session.holds();
         let needs_insert_id = !asks || will_stay;
@@ -192,14 +225,19 @@ impl Client {
                 }
             },
         };
-        match self.borrow(0, false, insert_id, careful).await {
-            Ok(lease) => self.with_transaction_settings(lease, tries).await,
+        match self.borrow(primary, false, insert_id, careful).await {
+            // It may have taken a while.
+            Ok(mut lease) => match self.splitter.shared.lead() == lead && lease.claim(lead) {
+                true => self.with_transaction_settings(lease, tries).await,
+                false => Err(None),
+            },
             Err(LeaseError::Server(BackendError::Refused(code, message))) => {
                 Err(Some(Reject::from_server(code, message)))
             }
             Err(LeaseError::Server(BackendError::Io(_))) if tries.count < 2 => Err(None),
             Err(LeaseError::Server(error)) => {
-                let address = self.splitter.shared.address(0);
+                tries.waits = Some(Awaited::Look(primary));
+                let address = self.splitter.shared.address(primary);
                 let message =
                     format!("Can't connect to the primary {address}: {error}; the statement was not executed");
                 Err(Some(Reject(UNREACHABLE, b"HY000", message)))

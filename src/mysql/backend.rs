@@ -174,7 +174,7 @@ pub struct Target<'a> {
 pub struct Backend {
     /// Number of the connection, unique in the worker.
     pub id: u64,
-    /// 0: primary, n: replica n - 1.
+    /// Index into the splitter's servers.
     pub server: usize,
     /// Chosen at login.
     pub key: Key,
@@ -194,6 +194,8 @@ pub struct Backend {
     pub since: Instant,
     /// Server facts' generation when it was opened.
     pub generation: u32,
+    /// The same of its term.
+    pub term: u32,
     /// The server is a MariaDB.
     pub is_mariadb: bool,
     /// The server's own id of the connection, for KILL.
@@ -245,6 +247,7 @@ impl Backend {
                 protected: false,
                 since: Instant::now(),
                 generation: 0,
+                term: 0,
                 is_mariadb: true,
                 thread_id: 0,
                 expires: None,

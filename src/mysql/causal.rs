@@ -21,7 +21,6 @@ use super::gtid::Position;
 use super::lease::Lease;
 use super::protocol::follow::{Expect, Follower, Outcome};
 use super::serve::Splitter;
-use super::shared::Health;
 use super::sql::Class;
 use super::statement::Work;
 use super::token::News;
@@ -161,15 +160,14 @@ impl Client {
 
     /// Whether any replica could take a read.
     pub(super) fn has_replica(&self, tried: u64) -> bool {
-        (1..self.splitter.pools.len()).any(|server| self.splitter.is_usable(server, tried))
+        (0..self.splitter.pools.len()).any(|server| self.splitter.is_usable(server, tried))
     }
 
     /// The replica for a read; `tried` ones are left out. `None`: the primary has to do it.
     pub(super) fn choose_replica(&self, must_see: &MustSee, tried: u64) -> Option<usize> {
         let stays = |since: Instant| since.elapsed() < STICKY_TIME;
         let sticky = self.reading.sticky.filter(|(_, since)| self.splitter.is_causal() && stays(*since));
-        let position = if let MustSee::Position(position) = must_see { Some(position) } else { None };
-        self.splitter.pick_replica(sticky.map(|(server, _)| server), position, tried)
+        self.splitter.pick_replica(sticky.map(|(server, _)| server), must_see, tried)
     }
 
     /// What `server` has to wait for in front of a read; `None`: nothing.
@@ -209,7 +207,7 @@ impl Client {
     async fn newest(&self, server: usize) -> Option<Position> {
         let shared = &self.splitter.shared;
         match self.splitter.frontier().await {
-            None if shared.server(0).health() == Health::Down => Some(shared.server(server).position()),
+            None if self.splitter.primary_at_work().is_none() => Some(shared.server(server).position()),
             newest => newest,
         }
     }
@@ -244,6 +242,8 @@ impl Client {
                 }
                 return Ok(lease);
             }
+            // One that was promoted meanwhile has everything.
+            Ok((lease, Ok(_))) if self.splitter.shared.lead().primary == Some(server) => return Ok(lease),
             Ok((lease, Ok(_))) => throw_away(lease, self.follower(work), is_changed),
             Ok((_, Err(_))) => return Err(NotThere::Lost),
             Err(_) => {
@@ -270,10 +270,17 @@ impl Client {
         self.reading.doubts = self.splitter.written.doubts();
     }
 
-    /// A statement has told what it wrote, which is in the session's token already.
-    pub(super) fn note_news(&mut self, news: &News) {
+    /// A statement has told what it wrote, which is in the session's token already. `epoch`: that of its lease; `None`: it ran
+    /// on a replica, or nobody knows.
+    pub(super) fn note_news(&mut self, news: &News, epoch: Option<u64>) {
+        if let (News::Gtids(gtids), Some(epoch)) = (news, epoch) {
+            self.splitter.on_committed(epoch, gtids);
+            // What an older lease tells late may be void.
+            self.token_epoch = self.token_epoch.min(epoch);
+        }
+        let epoch = epoch.unwrap_or_else(|| self.splitter.shared.lead().epoch);
         if self.splitter.config().causal_reads == CausalReads::Node {
-            self.splitter.written.learn(&self.splitter.shared.published, news, self.reading.doubts);
+            self.splitter.written.learn(&self.splitter.shared.published, news, self.reading.doubts, epoch);
         }
         // A transaction of MariaDB is numbered behind all those of its domain that it can have seen.
         if let News::Gtids(position) = news
@@ -287,7 +294,7 @@ impl Client {
     /// A statement may have written, and nobody knows what.
     pub(super) fn note_untold(&mut self) {
         self.session.token.learn(&News::Untold);
-        self.note_news(&News::Untold);
+        self.note_news(&News::Untold, None);
     }
 
     /// Rows of tables were shown.

@@ -4,13 +4,13 @@
 use std::cell::Cell;
 use std::io;
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ahash::AHashMap;
 
 use super::account::Place;
 use super::backend::{BackendError, Carry, Key};
-use super::causal::Reading;
+use super::causal::{MustSee, Reading};
 use super::diagnostics::{Counted, Witness};
 use super::insight::Watch;
 use super::lease::{Lease, LeaseError};
@@ -61,6 +61,12 @@ pub struct Client {
     pub(super) carry: Rc<Carry>,
     /// The connection the session must keep.
     pub(super) held: Option<Lease>,
+    /// The session must keep a connection and has lost it: what brings the next one to where that one was.
+    pub(super) prelude: Option<Vec<Vec<u8>>>,
+    /// What the session had is gone with its connection: it must end, or begin anew.
+    pub(super) is_gone: bool,
+    /// Its causal token knows of everything that became void before this epoch.
+    pub(super) token_epoch: u64,
     /// It was lost outside of a statement: the client must go.
     pub(super) has_lost_held: bool,
     /// What ran the last statement; `None`: there was none.
@@ -123,6 +129,9 @@ impl Client {
             noted_pin: None,
             carry: Rc::new(carry),
             held: None,
+            prelude: None,
+            is_gone: false,
+            token_epoch: 0,
             has_lost_held: false,
             last: None,
             found: Some(Witness::NOBODY),
@@ -150,9 +159,13 @@ impl Client {
         if self.session.state.schema.is_none() {
             return Ok(());
         }
-        let mut trouble = None;
-        let server = self.splitter.pick_replica(None, None, 0);
-        for server in server.into_iter().chain([0]) {
+        let (mut trouble, started) = (None, Instant::now());
+        let mut server = self.splitter.pick_replica(None, &MustSee::Anything, 0);
+        if server.is_none() && self.splitter.primary_trouble(false).is_some() && self.hold_login(started).await {
+            server = self.splitter.pick_replica(None, &MustSee::Anything, 0);
+        }
+        let primary = self.splitter.shared.lead().primary;
+        for server in server.into_iter().chain(primary) {
             let lease = Lease::borrow(&self.splitter, server, self.wish(true), &self.carry).await;
             let result = match lease {
                 Ok(mut lease) => {
@@ -168,11 +181,15 @@ impl Client {
             match result {
                 Ok(()) => return Ok(()),
                 // A replica may not know a fresh database yet.
-                Err(BackendError::Refused(code, message)) if server == 0 => return Err((code, message)),
+                Err(BackendError::Refused(code, message)) if primary == Some(server) => return Err((code, message)),
                 Err(error) => trouble = Some(error.to_string()),
             }
         }
-        let address = self.splitter.shared.address(0);
+        let Some(primary) = primary else {
+            let trouble = self.splitter.primary_trouble(false).map(|(_, _, text)| text);
+            return Err((UNREACHABLE, trouble.unwrap_or_else(|| "the primary has just changed: try again".into())));
+        };
+        let address = self.splitter.shared.address(primary);
         Err((UNREACHABLE, format!("the primary {address} does not let us in: {}", trouble.unwrap_or_default())))
     }
 

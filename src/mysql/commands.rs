@@ -1,6 +1,7 @@
 //! What a client may command: statements go to [`super::statement`], the rest is answered here.
 
 use super::backend::BackendError;
+use super::causal::MustSee;
 use super::client::{Client, End, SQL_AT};
 use super::diagnostics::{Counted, Witness};
 use super::protocol::attributes::sql_offset;
@@ -131,6 +132,8 @@ impl Client {
     /// Back to the state after login; statements are gone, the database stays.
     fn reset(&mut self) {
         self.release_held();
+        self.prelude = None;
+        self.is_gone = false;
         self.session.reset();
         self.note_pin();
         self.statements.clear();
@@ -189,14 +192,16 @@ impl Client {
 
     /// Character set and name of a collation whose number is too large for a server's login packet.
     async fn names_of(&self, collation: u16) -> Result<(Vec<u8>, Vec<u8>), (u16, String)> {
-        let server = self.splitter.pick_replica(None, None, 0).unwrap_or(0);
+        let unreachable = || (UNREACHABLE, "no server to look up the collation on".to_owned());
+        let replica = self.splitter.pick_replica(None, &MustSee::Anything, 0);
+        let server = replica.or_else(|| self.splitter.shared.lead().primary).ok_or_else(unreachable)?;
         let plain = "SELECT CHARACTER_SET_NAME, COLLATION_NAME FROM information_schema.COLLATIONS WHERE ID=";
         // Where MariaDB has numbers for one collation with each of its character sets.
         let full = "SELECT CHARACTER_SET_NAME, FULL_COLLATION_NAME \
                     FROM information_schema.COLLATION_CHARACTER_SET_APPLICABILITY WHERE ID=";
         for question in [plain, full] {
             let lease = self.borrow(server, false, None, true).await;
-            let mut lease = lease.map_err(|_| (UNREACHABLE, "no server to look up the collation on".into()))?;
+            let mut lease = lease.map_err(|_| unreachable())?;
             let sql = format!("{question}{collation}");
             let limit = self.splitter.config().connect_timeout;
             match timeout(limit, lease.row(sql.as_bytes())).await.unwrap_or(Err(BackendError::Timeout)) {

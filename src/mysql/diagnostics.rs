@@ -3,6 +3,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::acquire::{Awaited, Tries};
 use super::backend::{BackendError, InsertId};
 use super::client::Client;
 use super::lease::{Lease, LeaseError};
@@ -161,7 +162,11 @@ impl Client {
     }
 
     /// SHOW WARNINGS, FOUND_ROWS() and so on, in a session without a connection of its own.
-    pub(super) async fn acquire_for_diagnostics(&mut self, class: &Class) -> Result<Lease, Option<Reject>> {
+    pub(super) async fn acquire_for_diagnostics(
+        &mut self,
+        class: &Class,
+        tries: &mut Tries,
+    ) -> Result<Lease, Option<Reject>> {
         let ask = self.whom_to_ask(class).map_err(Some)?;
         if let Ask::Only(witness) | Ask::Rather(witness) = ask {
             let is_it = |tenure| tenure == witness.tenure;
@@ -179,11 +184,12 @@ impl Client {
         if matches!(ask, Ask::Only(_)) {
             return Err(Some(gone()));
         }
-        self.acquire_untold(class).await
+        self.acquire_untold(class, tries).await
     }
 
-    fn use_witness(&self, lease: Lease, class: &Class) -> Result<Lease, Reject> {
-        let told = lease.server == 0 || class.kind == Kind::Diagnostics && class.pin.is_none();
+    fn use_witness(&self, mut lease: Lease, class: &Class) -> Result<Lease, Reject> {
+        lease.claim(self.splitter.shared.lead());
+        let told = lease.spot().is_primary || class.kind == Kind::Diagnostics && class.pin.is_none();
         if told && (class.diagnostics & diagnostics::INSERT_ID == 0 || self.knows_insert_id(&lease)) {
             return Ok(lease);
         }
@@ -199,10 +205,13 @@ impl Client {
     }
 
     /// There is nothing to tell: a connection after a reset says so in the server's own words.
-    async fn acquire_untold(&mut self, class: &Class) -> Result<Lease, Option<Reject>> {
+    async fn acquire_untold(&mut self, class: &Class, tries: &mut Tries) -> Result<Lease, Option<Reject>> {
+        let lead = self.splitter.shared.lead();
         if let Some((code, state, message)) = self.splitter.primary_trouble(false) {
+            tries.waits = Some(Awaited::Primary { changes_something: false });
             return Err(Some(Reject(code, state, message)));
         }
+        let Some(primary) = lead.primary else { return Err(None) }; // there is one meanwhile
         if class.diagnostics & diagnostics::INSERT_ID != 0 {
             self.fetch_insert_id().await.map_err(Some)?;
         }
@@ -210,8 +219,11 @@ impl Client {
             InsertId::Known(value) => Some(value),
             InsertId::At(_) | InsertId::Lost => None,
         };
-        match self.borrow(0, true, insert_id, true).await {
-            Ok(lease) => Ok(lease),
+        match self.borrow(primary, true, insert_id, true).await {
+            Ok(mut lease) => match lease.claim(lead) {
+                true => Ok(lease),
+                false => Err(None),
+            },
             Err(LeaseError::Full(why)) => Err(Some(Reject(1040, b"08004", why.text().into()))),
             Err(LeaseError::Server(error)) => {
                 Err(Some(Reject(UNREACHABLE, b"HY000", format!("Can't connect to the primary: {error}"))))
@@ -250,7 +262,13 @@ impl Client {
             if let InsertId::Known(value) = self.carry.insert_id.get() {
                 return Ok(Err(value));
             }
-            if let Some(mut lease) = Lease::own(&self.splitter, 0, self.carry.session, |b| b.id == id) {
+            let own = |server| Lease::own(&self.splitter, server, self.carry.session, |b| b.id == id);
+            if let Some(mut lease) = (0..self.splitter.pools.len()).find_map(own) {
+                if !lease.claim(self.splitter.shared.lead()) {
+                    // It knows the id, and is of no more use.
+                    let _ = lease.save().await;
+                    continue;
+                }
                 if self.prepare_keeping_insert_id(&mut lease).await.is_ok() {
                     return Ok(Ok(lease));
                 }

@@ -51,12 +51,15 @@ pub(super) struct Frontier {
 }
 
 impl Splitter {
+    /// The primary, while there is one that answers.
+    pub(super) fn primary_at_work(&self) -> Option<usize> {
+        self.shared.lead().primary.filter(|primary| self.shared.server(*primary).health() != Health::Down)
+    }
+
     /// Everything that was committed on the primary before this call is in it. `None`: it does not answer, or it tells no
     /// GTIDs.
     pub(super) async fn frontier(self: &Rc<Self>) -> Option<Position> {
-        if self.shared.server(0).health() == Health::Down {
-            return None;
-        }
+        self.primary_at_work()?;
         let round = self.frontier.rounds.borrow().next();
         std::future::poll_fn(|cx| {
             let mut rounds = self.frontier.rounds.borrow_mut();
@@ -82,17 +85,23 @@ impl Splitter {
     }
 
     async fn newest_position(&self) -> Option<Position> {
-        let generation = self.shared.server(0).generation();
-        let kept = self.frontier.connection.take().filter(|kept| kept.generation == generation && kept.is_quiet());
-        let mut backend = match kept {
+        let lead = self.shared.lead();
+        let primary = lead.primary?;
+        let facts = self.shared.server(primary);
+        let life = (primary, facts.generation(), facts.term());
+        let is_of_life = |kept: &Backend| (kept.server, kept.generation, kept.term) == life && kept.is_quiet();
+        let mut backend = match self.frontier.connection.take().filter(is_of_life) {
             Some(kept) => kept,
-            None => self.connect_for_questions(generation).await.ok()?,
+            None => self.connect_for_questions(life).await.ok()?,
         };
         let question: &[u8] = match backend.is_mariadb {
             true => b"SELECT @@global.gtid_binlog_pos",
             false => b"SELECT @@global.gtid_executed",
         };
         let row = backend.row(question).await.ok()?;
+        if self.shared.lead() != lead {
+            return None; // another one may have more by now
+        }
         self.frontier.connection.replace(Some(backend));
         let text = row.into_iter().next().flatten()?;
         // Without a binary log there is none, either: whether that is so must be known first.
@@ -100,10 +109,12 @@ impl Splitter {
         Position::parse(&text).filter(|position| is_sure || !position.is_empty())
     }
 
-    async fn connect_for_questions(&self, generation: u32) -> Result<Backend, BackendError> {
+    async fn connect_for_questions(&self, life: (usize, u32, u32)) -> Result<Backend, BackendError> {
+        let (server, generation, term) = life;
         let key = Key { capabilities: 0, collation: 45, account: 0 };
-        let (mut backend, _) = Backend::open(self.target(0, key.account), self.next_id(), 0, key, None).await?;
-        backend.generation = generation;
+        let (mut backend, _) =
+            Backend::open(self.target(server, key.account), self.next_id(), server, key, None).await?;
+        (backend.generation, backend.term) = (generation, term);
         Ok(backend)
     }
 }

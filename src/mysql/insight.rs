@@ -9,6 +9,7 @@ use ahash::AHashMap;
 use aws_lc_rs::digest::{SHA256, digest};
 
 use super::client::Client;
+use super::lease::Spot;
 use super::protocol::command;
 use super::protocol::follow::Outcome;
 use super::rules::{Choice, Verdict};
@@ -120,8 +121,8 @@ impl Insight {
 
 /// How a statement ended.
 struct End<'a> {
-    /// 0: the primary, n: a replica, `None`: it was sent nowhere.
-    server: Option<usize>,
+    /// `None`: it was sent nowhere.
+    spot: Option<Spot>,
     outcome: Option<&'a Outcome>,
     /// Error of ours.
     refused: Option<u16>,
@@ -129,13 +130,13 @@ struct End<'a> {
 
 impl Client {
     /// A server has answered, with a result or an error.
-    pub(super) fn observe(&self, server: usize, outcome: &Outcome) {
-        self.observe_end(&End { server: Some(server), outcome: Some(outcome), refused: None });
+    pub(super) fn observe(&self, spot: Spot, outcome: &Outcome) {
+        self.observe_end(&End { spot: Some(spot), outcome: Some(outcome), refused: None });
     }
 
     /// The splitter itself has answered, with an error.
     pub(super) fn observe_refusal(&self, code: u16) {
-        self.observe_end(&End { server: None, outcome: None, refused: Some(code) });
+        self.observe_end(&End { spot: None, outcome: None, refused: Some(code) });
     }
 
     fn observe_end(&self, end: &End<'_>) {
@@ -150,7 +151,7 @@ impl Client {
         }
         let duration = watch.started.elapsed();
         stats.questions.inc();
-        match watch.verdict.choice.filter(|_| end.server.is_some()) {
+        match watch.verdict.choice.filter(|_| end.spot.is_some()) {
             Some(Choice::Primary) => stats.chosen_primary.inc(),
             Some(Choice::Replica) => stats.chosen_replica.inc(),
             None => {}
@@ -171,8 +172,8 @@ impl Client {
         let Some(digest) = self.watch.verdict.digest else { return };
         let schema = self.session.state.schema.as_deref().unwrap_or_default();
         let executed = Executed {
-            route: match end.server {
-                Some(0) => DigestRoute::Primary,
+            route: match end.spot {
+                Some(Spot { is_primary: true, .. }) => DigestRoute::Primary,
                 Some(_) => DigestRoute::Replica,
                 None => DigestRoute::Nowhere,
             },
@@ -220,8 +221,8 @@ impl Client {
             client: watch.peer,
             user: config.account_name(self.key.account.into()),
             schema: self.session.state.schema.as_deref(),
-            server: end.server.map(|server| self.splitter.shared.address(server).to_string()),
-            route: end.server.map(|server| if server == 0 { "primary" } else { "replica" }),
+            server: end.spot.map(|spot| self.splitter.shared.address(spot.server).to_string()),
+            route: end.spot.map(|spot| if spot.is_primary { "primary" } else { "replica" }),
             rule: watch.verdict.rule.map(|rule| &*self.splitter.rules.get(rule).name),
             pin: self.session.pin.map(|pin| format!("{pin:?}")),
             duration,

@@ -8,6 +8,7 @@ use super::backend::{Backend, BackendError, Carry};
 use super::pool::{Offer, Unserved, Wish};
 use super::presence::Presence;
 use super::serve::Splitter;
+use super::topology::Lead;
 use crate::metrics::BackendStats;
 use crate::runtime::time::timeout;
 
@@ -19,6 +20,22 @@ pub struct Lease {
     backend: Option<Box<Backend>>,
     /// For whom something runs on it.
     presence: Option<Rc<Presence>>,
+    /// The epoch in which it was lent as a connection to the primary; `None`: as one to a replica.
+    pub epoch: Option<u64>,
+}
+
+/// Closes a connection that was taken out of its pool, as [`Lease::retire`] does.
+pub(super) fn retire(splitter: &Rc<Splitter>, backend: Box<Backend>) {
+    Lease::of(splitter, backend).retire();
+}
+
+/// Where a statement runs.
+#[derive(Clone, Copy, Debug)]
+pub struct Spot {
+    /// Index of the server.
+    pub server: usize,
+    /// It is there because that one leads, and not as on a replica.
+    pub is_primary: bool,
 }
 
 /// Why there is no connection.
@@ -54,23 +71,29 @@ impl Drop for Lease {
     }
 }
 
-/// Closes a connection that is in no pool any more; what its last session may still ask for is saved before.
-pub(super) fn retire(splitter: &Rc<Splitter>, backend: Box<Backend>) {
-    let mut old = Lease::of(splitter, backend);
-    if old.keeps_insert_id() {
-        crate::runtime::spawn(async move {
-            let _ = old.save().await;
-        });
-    }
-}
-
 impl Lease {
     fn of(splitter: &Rc<Splitter>, backend: Box<Backend>) -> Lease {
         let server = backend.server;
-        let lease = Lease { splitter: Rc::clone(splitter), place: server, backend: Some(backend), presence: None };
+        let lease =
+            Lease { splitter: Rc::clone(splitter), place: server, backend: Some(backend), presence: None, epoch: None };
         splitter.replicas.on_start(server);
         splitter.count_connections(server);
         lease
+    }
+
+    /// Closes the connection; before that, what its session may still ask for is saved.
+    pub(super) fn retire(mut self) {
+        self.run_nothing();
+        if self.keeps_insert_id() && self.is_quiet() {
+            crate::runtime::spawn(async move {
+                let _ = self.save().await;
+            });
+        }
+    }
+
+    /// Where it leads.
+    pub fn spot(&self) -> Spot {
+        Spot { server: self.server, is_primary: self.epoch.is_some() }
     }
 
     /// The session's own last connection, if nobody had it since.
@@ -102,6 +125,10 @@ impl Lease {
             match offer {
                 Offer::Take(backend) => {
                     let mut lease = Lease::of(splitter, backend);
+                    if lease.is_of_another_term() {
+                        let _ = lease.save().await;
+                        continue;
+                    }
                     if lease.owner.as_ref().is_none_or(|owner| !Rc::ptr_eq(owner, carry)) {
                         if lease.save().await.is_err() {
                             continue;
@@ -144,7 +171,21 @@ impl Lease {
         offer
     }
 
-    async fn save(&mut self) -> Result<(), BackendError> {
+    /// From now on it is a connection to the primary of `lead`; `false`: its server does not lead, or the connection is of
+    /// another term.
+    pub(super) fn claim(&mut self, lead: Lead) -> bool {
+        let is_primary = lead.primary == Some(self.server) && !self.is_of_another_term();
+        self.epoch = is_primary.then_some(lead.epoch);
+        is_primary
+    }
+
+    /// The server began or ceased to be the primary since the connection was opened.
+    pub fn is_of_another_term(&self) -> bool {
+        self.term != self.splitter.shared.server(self.server).term()
+    }
+
+    /// Fetches the last insert id for the session that left it there, if it still cares.
+    pub(super) async fn save(&mut self) -> Result<(), BackendError> {
         if !self.keeps_insert_id() {
             return Ok(());
         }
@@ -162,7 +203,8 @@ impl Lease {
         let counted = Opening { splitter, server, account: wish.key.account, done: false };
         let config = splitter.config();
         let stats = &splitter.stats().backends[server];
-        let generation = splitter.shared.server(server).generation();
+        let facts = splitter.shared.server(server);
+        let (generation, term) = (facts.generation(), facts.term());
         match Backend::open(splitter.target(server, wish.key.account), splitter.next_id(), server, wish.key, None).await
         {
             Ok((mut backend, greeting)) => {
@@ -171,7 +213,7 @@ impl Lease {
                 splitter.learn_identity(greeting);
                 backend.owner = Some(Rc::clone(carry));
                 backend.tenure = splitter.next_id();
-                backend.generation = generation;
+                (backend.generation, backend.term) = (generation, term);
                 backend.expires = config.pool_age_max.map(|age| backend.since + backend.spread(age));
                 counted.keep();
                 Ok(Lease::of(splitter, Box::new(backend)))

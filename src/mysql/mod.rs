@@ -7,7 +7,8 @@
 //!
 //! ```text
 //! client -> serve (login) -> client (commands) -> sql (class) -> session (route) -> statement -> acquire -> pool -> backend
-//!                                    steer (rules) -^  monitor -> shared -> causal, replicas -^   ^- quota, upkeep
+//!                                    steer (rules) -^                causal, replicas -^   ^- quota, upkeep
+//!                                     monitor -> look -> topology -> govern -> shared -^
 //! ```
 //! What a read must see, and on which replica it waits for it, is in `causal`, over the positions of [`gtid`] and the tokens
 //! of [`token`]; READ ONLY transactions on replicas are in `read_only`. KILL finds a client by the id that the splitter gave it
@@ -15,6 +16,9 @@
 //!
 //! [`quota`] keeps the connections of all data workers within their limits. `insight` tells of every statement that is over: by
 //! normal form, and in the slow log.
+//!
+//! Which server is the primary is in the config, or found out ([`topology`]); every change has a number, the epoch, and a
+//! connection to the primary counts only in its own ([`lead`]). While there is none, statements wait (`hold`).
 //!
 //! Absent on purpose: compression towards servers, MariaDB's bulk operations, and replication commands, which are refused
 //! with an error that says so.
@@ -29,18 +33,24 @@ mod diagnostics;
 mod frontier;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
+pub mod govern;
 pub mod gtid;
 pub mod gtid_check;
 pub mod gtid_set;
+mod hold;
 mod insight;
 mod kill;
+pub mod lead;
 pub mod lease;
 mod login;
+mod look;
 pub mod monitor;
+mod moving;
 pub mod node;
 pub mod pool;
 mod prepared;
 pub mod presence;
+mod probe;
 pub mod protocol;
 pub mod quota;
 mod read_only;
@@ -55,6 +65,7 @@ pub mod statement;
 mod steer;
 mod time_limit;
 pub mod token;
+pub mod topology;
 pub mod transport;
 mod upkeep;
 pub mod wire;

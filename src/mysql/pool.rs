@@ -81,8 +81,8 @@ pub struct Sweep {
     pub kept: usize,
     /// See `kept`.
     pub kept_key: Key,
-    /// Those from before are closed.
-    pub generation: u32,
+    /// Generation and term of the server: those of others are closed.
+    pub life: (u32, u32),
 }
 
 /// Whose connections they are.
@@ -351,7 +351,8 @@ impl Pool {
         }
     }
 
-    /// Takes out what has been idle or open for too long, and everything dead; the caller drops it.
+    /// Takes out what has been idle or open for too long, everything dead, and what was opened under another generation or
+    /// term of the server; the caller drops it. All of it still counts as open until then.
     pub fn sweep(&self, sweep: Sweep) -> Vec<Box<Backend>> {
         let mut idle = self.idle.borrow_mut();
         let (mut kept, mut gone) = (Vec::with_capacity(idle.len()), Vec::new());
@@ -360,14 +361,10 @@ impl Pool {
             let idle_max = backend.spread(sweep.idle_max);
             let is_old = is_spare && sweep.now.saturating_duration_since(backend.since) > idle_max;
             let stale = (is_old || backend.is_expired(sweep.now)) && !backend.keeps_insert_id();
-            let is_good = !stale && backend.generation == sweep.generation && backend.is_quiet();
+            let is_good = !stale && (backend.generation, backend.term) == sweep.life && backend.is_quiet();
             if is_good { kept.push(backend) } else { gone.push(backend) }
         }
         *idle = kept;
-        drop(idle);
-        for backend in &gone {
-            self.closed(backend.key.account);
-        }
         gone
     }
 }

@@ -195,7 +195,8 @@ impl Client {
         if !is_alone && let Some(server_id) = lease.handle(&sql) {
             return Ok(server_id);
         }
-        let (server, movable) = (lease.server, class.is_read() && self.held.is_none() && lease.server > 0);
+        let server = lease.server;
+        let movable = class.is_read() && self.held.is_none() && lease.epoch.is_none();
         let preparing = self.watched(wire, server, movable, lease.prepare_statement(&sql)).await;
         let server_id = preparing.unwrap_or(Err(BackendError::Timeout))?;
         match (is_alone, self.statements.get_mut(&id)) {
@@ -254,12 +255,20 @@ impl Client {
             return Ok(direct);
         }
         let sql = Rc::clone(&statement.sql);
-        let was_held = self.held.is_some();
-        let mut lease = match self.held.take() {
+        let (class, mut tries) = (Class { pin: Some(Pin::Statement), ..Class::UNKNOWN }, Tries::of_second());
+        let was_held = self.held.is_some() || self.prelude.is_some();
+        let kept = match self.held.take() {
+            Some(lease) => self.keep_held(lease, &class, &mut tries)?,
+            None => None,
+        };
+        let mut lease = match kept {
             Some(lease) => lease,
             None => {
-                let class = Class { pin: Some(Pin::Statement), ..Class::UNKNOWN };
-                match self.acquire_primary(&class, &mut Tries::of_second()).await {
+                let acquired = match self.prelude.is_some() {
+                    true => self.acquire_again(&class, &mut tries).await,
+                    false => self.acquire_primary(&class, &mut tries).await,
+                };
+                match acquired {
                     Ok(lease) => lease,
                     Err(Some(reject)) => return Err(reject),
                     Err(None) => return Err(unknown()),

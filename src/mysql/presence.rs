@@ -96,7 +96,7 @@ pub struct Presence {
 pub struct Running {
     /// Its number among those of its client.
     statement: u64,
-    /// 0: primary, n: replica n - 1.
+    /// Index of the server.
     pub server: usize,
     /// The server's id of the connection.
     pub thread_id: u32,

@@ -22,7 +22,7 @@ fn ends_with_transaction(pin: Pin) -> bool {
 impl Client {
     /// Whether a transaction runs on a replica.
     pub(super) fn is_on_replica(&self) -> bool {
-        self.held.as_ref().is_some_and(|lease| lease.server > 0)
+        self.held.as_ref().is_some_and(|lease| lease.epoch.is_none())
     }
 
     /// Prepares for a statement that begins a transaction; returns its class, which is that of a read where a replica may run

@@ -54,8 +54,9 @@ impl Client {
         }
     }
 
-    /// Waits for a server as long as it takes, since a statement has no time limit unless a rule says so, but not for a client that
-    /// has left or was killed; nor, when the statement is `movable` to another server, for one that no longer answers the monitor.
+    /// Waits for a server as long as it takes, since a statement has no time limit unless a rule says so, but not for a client
+    /// that has left or was killed; nor for one that no longer answers the monitor, when the statement is `movable` to another
+    /// server or another server is the primary by now.
     /// What was waited for is dropped then: close its connection.
     pub(super) async fn watched<T>(
         &self,
@@ -74,7 +75,9 @@ impl Client {
             if wire.stream.has_hung_up() {
                 return Err(Abandoned::ClientGone);
             }
-            if movable && self.splitter.shared.server(server).health() == Health::Down {
+            if (movable || self.splitter.is_deposed(server))
+                && self.splitter.shared.server(server).health() == Health::Down
+            {
                 return Err(Abandoned::ServerDown);
             }
         }
@@ -134,7 +137,7 @@ impl Client {
                 forwarded = true;
                 self.flush(wire).await?;
             }
-            let movable = class.is_read() && !was_held && !forwarded && lease.server > 0;
+            let movable = class.is_read() && !was_held && !forwarded && lease.epoch.is_none();
             let filled = match self.fill_in_time(wire, lease, movable, &mut deadline).await {
                 Ok(filled) => filled.is_ok(),
                 Err(Abandoned::ServerDown) => false,

@@ -1,15 +1,15 @@
 //! Which replica takes a read: the balancing of upstreams, over the servers of a splitter.
 //!
-//! Who may be chosen at all (up, not behind, fresh enough) is decided by the caller for each read; so the balancer takes
+//! Who may be chosen at all (up, no primary, not behind, fresh enough) is decided by the caller for each read; so the balancer takes
 //! every server for a member and asks for each whether it has room. Counts are those of one data worker.
 
 use std::cell::RefCell;
 use std::time::Instant;
 
-use crate::config::model::{Balance, Splitter};
+use crate::config::model::{Balance, MysqlServer, PrimaryRule, Splitter};
 use crate::proxy::balance::{Ask, Balancer, Picked, Servers, Tried};
 
-/// The replicas of one splitter on one data worker. The primary has a place, too, without weight: it is never chosen.
+/// The servers of one splitter on one data worker. A primary that is fixed has a place, too, without weight: it is never chosen.
 pub(super) struct Replicas {
     balancer: RefCell<Balancer>,
     /// Times of answers matter.
@@ -44,8 +44,9 @@ impl<F: Fn(usize) -> bool> Servers for Fitting<F> {
 impl Replicas {
     /// `worker`: index of the data worker; `seed` should differ between workers.
     pub(super) fn new(splitter: &Splitter, worker: usize, seed: u64) -> Replicas {
-        let weights = std::iter::once(0).chain(splitter.replicas.iter().map(|replica| replica.weight));
-        Replicas::of_weights(splitter.balance, weights, worker, seed)
+        let is_never_one = |server: usize| server == 0 && splitter.primary == PrimaryRule::Fixed;
+        let weight = |(n, server): (usize, &MysqlServer)| if is_never_one(n) { 0 } else { server.weight };
+        Replicas::of_weights(splitter.balance, splitter.servers.iter().enumerate().map(weight), worker, seed)
     }
 
     fn of_weights(balance: Balance, weights: impl Iterator<Item = u32>, worker: usize, seed: u64) -> Replicas {
@@ -144,5 +145,22 @@ mod tests {
         timed.on_answer(1, now, true);
         timed.on_answer(2, now.checked_sub(Duration::from_secs(2)).unwrap(), true);
         assert_eq!((0..9).filter_map(|_| timed.pick(|_| true, now)).collect::<Vec<_>>(), [1; 9]);
+    }
+
+    #[test]
+    fn a_primary_that_is_found_has_its_share_while_another_one_leads() {
+        let mut splitter = crate::control::shared::tests::config().splitters.remove(0);
+        let server = |weight| MysqlServer { weight, ..splitter.servers[0].clone() };
+        splitter.servers = [3, 3, 2, 1].map(server).to_vec();
+        splitter.balance = Balance::LeastConn;
+        assert_eq!(spread(&Replicas::new(&splitter, 0, 7), 12, |_| true)[0], 0, "a fixed one has none");
+        splitter.primary = PrimaryRule::Found { looks: 2, dwell: Duration::ZERO };
+        for balance in [Balance::LeastConn, Balance::RoundRobin, Balance::RandomTwo] {
+            splitter.balance = balance;
+            let is_near = |count: usize, wanted: usize| count.abs_diff(wanted) < 60;
+            let counts = spread(&Replicas::new(&splitter, 0, 7), 12, |server| server != 1);
+            let shares = [300, 0, 200, 100];
+            assert!(std::iter::zip(&counts, shares).all(|(c, share)| is_near(*c, share)), "{balance:?} {counts:?}");
+        }
     }
 }

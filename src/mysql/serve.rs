@@ -13,8 +13,11 @@ use slab::Slab;
 
 use super::account::Accounts;
 use super::backend::{Backend, InsertId, Key, LOGIN_BYTES_MAX, Target};
+use super::causal::MustSee;
 use super::frontier::Frontier;
+use super::govern::spell;
 use super::gtid::Position;
+use super::hold::Waiters;
 use super::insight::Insight;
 use super::login::Refusal;
 use super::node::Written;
@@ -24,7 +27,7 @@ use super::protocol::greeting::Greeting;
 use super::protocol::response::{ErrPacket, UNREACHABLE};
 use super::replicas::Replicas;
 use super::rules::Rules;
-use super::shared::{Health, Identity, Shared};
+use super::shared::{Duty, Health, Identity, Shared};
 use super::sql::Cache;
 use super::transport::Transport;
 use super::wire::Wire;
@@ -41,6 +44,10 @@ pub(super) const LOGIN_TIMEOUT: Duration = Duration::from_secs(10);
 /// A server that refused a connection is not tried for reads for so long.
 const SUSPECT_TIME: Duration = Duration::from_secs(1);
 
+/// As long as this stays the same, a server does not lose what it had: times that it came up, and the epoch before which
+/// tokens are void.
+type Life = (u32, u64);
+
 /// One splitter on one data worker.
 pub struct Splitter {
     config: Arc<Config>,
@@ -49,15 +56,15 @@ pub struct Splitter {
     stats: Arc<SplitterStats>,
     pub(super) trace: Option<Arc<Trace>>,
     pub(super) data_worker: usize,
-    /// Per server, primary first.
+    /// Per server.
     pub(super) pools: Vec<Pool>,
     pub(super) classes: RefCell<Cache>,
     pub(super) rules: Rules,
     pub(super) insight: Insight,
     ids: Cell<u64>,
     suspects: Vec<Cell<Option<Instant>>>,
-    /// Per server: generation of its facts, and the position it was seen to have reached.
-    reached: RefCell<Vec<(u32, Position)>>,
+    /// Per server: in which life of it, and the position it was seen to have reached.
+    reached: RefCell<Vec<(Life, Position)>>,
     pub(super) replicas: Replicas,
     pub(super) frontier: Frontier,
     pub(super) written: Written,
@@ -70,6 +77,8 @@ pub struct Splitter {
     idle_clients: RefCell<Slab<IdleClient>>,
     /// What the last client that logged on with `user` negotiated, for connections that are opened before they are needed.
     pub(super) usual_key: Cell<Key>,
+    /// Statements that wait for a primary.
+    pub(super) waiters: Waiters,
     pub(super) presences: Presences,
     /// Connections for KILL, open or being opened.
     pub(super) side_connections: Cell<usize>,
@@ -113,7 +122,7 @@ impl Splitter {
             insight,
             ids: Cell::new(1),
             suspects: (0..servers).map(|_| Cell::new(None)).collect(),
-            reached: RefCell::new((0..servers).map(|_| (0, Position::default())).collect()),
+            reached: RefCell::new((0..servers).map(|_| ((0, 0), Position::default())).collect()),
             replicas,
             frontier: Frontier::default(),
             written: Written::new(data_worker),
@@ -123,6 +132,7 @@ impl Splitter {
             server_tls,
             idle_clients: RefCell::default(),
             usual_key: Cell::new(Key { capabilities: 0, collation: 45, account: 0 }),
+            waiters: Waiters::default(),
             presences,
             side_connections: Cell::new(0),
             shared,
@@ -235,6 +245,15 @@ impl Splitter {
         stats.idle.set(self.pools[server].idle() as u64);
     }
 
+    /// A client is about to be told that `gtids` are committed: whoever leads next must have them.
+    pub(super) fn on_committed(&self, epoch: u64, gtids: &Position) {
+        if self.shared.finds_primary()
+            && let Some(tokens) = self.shared.tokens().get(self.data_worker)
+        {
+            tokens.raise(epoch, gtids);
+        }
+    }
+
     /// Remembers whether a server answers.
     pub(super) fn suspect(&self, server: usize, failed: bool) {
         self.suspects[server].set(failed.then(Instant::now));
@@ -248,24 +267,40 @@ impl Splitter {
 
     /// Whether reads may go to this replica now.
     fn is_eligible(&self, server: usize) -> bool {
+        let facts = self.shared.server(server);
         let is_suspect = self.suspects[server].get().is_some_and(|since| since.elapsed() < SUSPECT_TIME);
-        self.shared.server(server).is_eligible() && !is_suspect
+        facts.is_eligible() && facts.duty() == Duty::Ready && !is_suspect
     }
 
-    /// The same for a statement that has been tried on the servers whose bits are set.
+    /// The same for a statement that has been tried on the servers whose bits are set. The primary is no replica: nobody
+    /// waits there for what it has itself.
     pub(super) fn is_usable(&self, server: usize, tried: u64) -> bool {
-        self.is_eligible(server) && (server >= 64 || tried & 1 << server == 0)
+        let is_untried = server >= 64 || tried & 1 << server == 0;
+        is_untried && self.shared.lead().primary != Some(server) && self.is_eligible(server)
+    }
+
+    /// Whether a server has what must be seen, or can be waited for until it has.
+    fn may_show(&self, server: usize, must_see: &MustSee) -> bool {
+        let in_cluster = self.shared.server(server).is_in_cluster();
+        match must_see {
+            MustSee::Anything => true,
+            MustSee::Cluster => in_cluster,
+            MustSee::Position(position) => !in_cluster || self.has_reached(server, position),
+        }
     }
 
     /// The replica for a read: the session's own while it can serve, else one that has what the session must see,
     /// else any; `tried` ones are left out. `None`: the primary has to do it.
-    pub(super) fn pick_replica(&self, sticky: Option<usize>, must_see: Option<&Position>, tried: u64) -> Option<usize> {
-        let usable = |server: usize| self.is_usable(server, tried);
+    pub(super) fn pick_replica(&self, sticky: Option<usize>, must_see: &MustSee, tried: u64) -> Option<usize> {
+        let usable = |server: usize| self.is_usable(server, tried) && self.may_show(server, must_see);
         if let Some(server) = sticky.filter(|server| usable(*server)) {
             return Some(server);
         }
         let now = Instant::now();
-        let is_fresh = |server: usize| must_see.is_none_or(|position| self.has_reached(server, position));
+        let is_fresh = |server: usize| match must_see {
+            MustSee::Position(position) => self.has_reached(server, position),
+            MustSee::Anything | MustSee::Cluster => true,
+        };
         let fresh = self.replicas.pick(|server| usable(server) && is_fresh(server), now);
         fresh.or_else(|| self.replicas.pick(usable, now))
     }
@@ -277,24 +312,34 @@ impl Splitter {
             return true;
         }
         let reached = self.reached.borrow();
-        let (generation, mine) = &reached[server];
-        *generation == facts.generation() && mine.covers(position)
+        let (life, mine) = &reached[server];
+        *life == self.life(server) && mine.covers(position)
     }
 
     /// A wait for `position` ended well on this server.
     pub(super) fn on_reached(&self, server: usize, position: &Position) {
-        let generation = self.shared.server(server).generation();
+        let life = self.life(server);
         let mut reached = self.reached.borrow_mut();
         let (known, mine) = &mut reached[server];
-        if *known != generation || !mine.unite(position) {
-            (*known, *mine) = (generation, position.clone());
+        if *known != life || !mine.unite(position) {
+            (*known, *mine) = (life, position.clone());
         }
+    }
+
+    fn life(&self, server: usize) -> Life {
+        (self.shared.server(server).generation(), self.shared.voided().before())
     }
 
     /// Text for clients when the primary cannot take a statement; `None` when it can be tried.
     pub(super) fn primary_trouble(&self, changes_something: bool) -> Option<(u16, &'static [u8], String)> {
-        let address = self.shared.address(0);
-        match self.shared.server(0).health() {
+        let lead = self.shared.lead();
+        let Some(primary) = lead.primary else {
+            let why = spell(self.shared.vacancy());
+            let message = format!("there is no primary: {why}; reads go on where replicas can serve them");
+            return Some((UNREACHABLE, b"HY000", message));
+        };
+        let (address, facts) = (self.shared.address(primary), self.shared.server(primary));
+        match facts.health() {
             Health::Down => Some((
                 UNREACHABLE,
                 b"HY000",
@@ -305,8 +350,20 @@ impl Splitter {
                 b"HY000",
                 format!("the primary {address} is read-only or replicates itself, so this statement was not executed"),
             )),
+            _ if facts.duty() != Duty::Ready => {
+                Some((UNREACHABLE, b"HY000", format!("the primary {address} was drained by the operator")))
+            }
+            _ if self.shared.is_announced() => {
+                Some((UNREACHABLE, b"HY000", "another server is about to become the primary".into()))
+            }
             _ => None,
         }
+    }
+
+    /// Whether another server leads by now.
+    pub(super) fn is_deposed(&self, server: usize) -> bool {
+        let lead = self.shared.lead().primary;
+        lead.is_some_and(|primary| primary != server) && self.shared.server(server).term() > 0
     }
 
     /// How to reach a server and log on to it with an account.

@@ -211,6 +211,8 @@ pub struct Session {
     characteristics: Vec<u8>,
     /// The collation that is read back is that of results, too.
     names_results: bool,
+    /// The open transaction has executed nothing yet.
+    untouched: bool,
     wrote_in_transaction: bool,
     base_mode: Mode,
     login_charset: Charset,
@@ -233,6 +235,7 @@ impl Session {
             has_diagnostics: false,
             characteristics: Vec::new(),
             names_results: false,
+            untouched: false,
             wrote_in_transaction: false,
             base_mode,
             login_charset,
@@ -301,10 +304,11 @@ impl Session {
         is_read_only && class.pin.is_none() && !is_tied && !self.in_system_schema()
     }
 
-    /// The transaction that was open is no more, because its connection is not.
+    /// The transaction that was open, or what was said of the next one, is no more, because its connection is not.
     pub fn on_transaction_lost(&mut self) {
         self.status &= !(STATUS_IN_TRANS | STATUS_IN_TRANS_READONLY);
         self.characteristics.clear();
+        self.untouched = false;
         self.wrote_in_transaction = false;
     }
 
@@ -348,9 +352,27 @@ impl Session {
         self.pin = None;
         self.status = first_status(self.base_mode);
         self.has_diagnostics = false;
-        self.characteristics.clear();
-        self.wrote_in_transaction = false;
+        self.on_transaction_lost();
         self.mode = Mode { charset: self.login_charset, ..self.base_mode };
+    }
+
+    /// Whether the open transaction was begun in so many words and has executed nothing yet.
+    pub fn is_untouched(&self) -> bool {
+        self.untouched
+    }
+
+    /// What begins a transaction like the open one on another connection, which knows already whether the session is without
+    /// autocommit: only as long as the session is not pinned, and the transaction is untouched.
+    pub fn prelude(&self) -> Vec<Vec<u8>> {
+        if !self.in_transaction() {
+            return Vec::new();
+        }
+        let parts = self.characteristics.split(|b| *b == b';').map(<[u8]>::trim_ascii).filter(|part| !part.is_empty());
+        let mut statements: Vec<Vec<u8>> = parts.map(<[u8]>::to_vec).collect();
+        if !statements.iter().any(|statement| statement.starts_with(b"START TRANSACTION")) {
+            statements.push(b"START TRANSACTION".to_vec());
+        }
+        statements
     }
 
     /// Takes in what the server said about a statement.
@@ -375,6 +397,8 @@ impl Session {
                 self.pin = Some(pin);
             }
         }
+        // Nobody says what a statement that failed has left behind, locks for example.
+        self.untouched &= outcome.error.is_none();
         after.news = self.news(class, outcome, learned.told, was_in_transaction);
         self.token.learn(&after.news);
         // INSERT ... RETURNING does not report its insert id, and neither does a write that failed half-way.
@@ -433,6 +457,7 @@ impl Session {
                 }
                 Ok(Change::Transaction(letters)) => {
                     self.wrote_in_transaction |= letters.iter().any(|b| matches!(b, b'W' | b'w'));
+                    self.untouched = letters.starts_with(b"T") && letters[1..].iter().all(|b| *b == b'_');
                 }
                 Ok(Change::Gtids(set)) => learned.on_gtids(GtidSet::parse(set).map(Position::from)),
                 Ok(Change::Other(_)) => {}
@@ -600,6 +625,42 @@ mod tests {
         assert_eq!(route(&s, "SELECT 1"), Route::Held);
         s.reset();
         assert_eq!(route(&s, "SELECT 1"), Route::Replica);
+    }
+
+    #[test]
+    fn an_untouched_transaction_can_begin_elsewhere() {
+        let characteristics = |text: &str| entry(4, &[text.as_bytes()]);
+        let letters = |text: &str| entry(5, &[text.as_bytes()]);
+        let texts = |s: &Session| -> Vec<String> {
+            s.prelude().into_iter().map(|sql| String::from_utf8(sql).unwrap()).collect()
+        };
+        let mut s = session();
+        assert!(!s.is_untouched() && texts(&s).is_empty());
+        run(&mut s, "SET autocommit=0", 0, 0, &[variable("autocommit", "OFF")]);
+        assert!(s.holds() && texts(&s).is_empty(), "whoever gets a connection sets it there");
+        run(&mut s, "SET autocommit=1", AC, 0, &[variable("autocommit", "ON")]);
+        let serializable = "SET TRANSACTION ISOLATION LEVEL SERIALIZABLE;";
+        run(&mut s, "SET TRANSACTION ISOLATION LEVEL SERIALIZABLE", AC, 0, &[characteristics(serializable)]);
+        assert!(s.holds() && texts(&s).is_empty() && s.next_characteristics() == serializable.as_bytes());
+        let both = format!("{serializable} START TRANSACTION READ ONLY;");
+        run(
+            &mut s,
+            "START TRANSACTION READ ONLY",
+            AC | STATUS_IN_TRANS,
+            0,
+            &[characteristics(&both), letters("T_______")],
+        );
+        assert!(s.is_untouched());
+        assert_eq!(texts(&s), ["SET TRANSACTION ISOLATION LEVEL SERIALIZABLE", "START TRANSACTION READ ONLY"]);
+        run(&mut s, "SELECT a FROM t", AC | STATUS_IN_TRANS, 0, &[letters("T_R__sS_")]);
+        assert!(!s.is_untouched());
+        s.on_transaction_lost();
+        assert!(!s.holds() && texts(&s).is_empty());
+        run(&mut s, "BEGIN", AC | STATUS_IN_TRANS, 0, &[letters("T_______")]);
+        assert_eq!((s.is_untouched(), texts(&s)), (true, vec!["START TRANSACTION".to_owned()]));
+        let class = classify(b"DELETE FROM t", s.mode());
+        s.on_outcome(&class, &Outcome { error: Some(1205), ..Outcome::default() });
+        assert!(!s.is_untouched(), "it may have locks");
     }
 
     #[test]

@@ -1,20 +1,24 @@
 //! What all data workers know of a splitter's servers: written by the monitor alone, read without a lock.
 
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, OnceLock};
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use arc_swap::ArcSwap;
 use rustls_pki_types::ServerName;
 
+use super::govern::Council;
 use super::gtid::Position;
 use super::kill::Exchange;
+use super::lead::{LeadCell, Tokens, Voided, vacancy_of};
 use super::node::Published;
 use super::protocol::capability::QUERY_ATTRIBUTES;
 use super::protocol::greeting::Greeting;
 use super::quota::Quota;
 use super::sql::Mode;
+use super::topology::{Lead, Vacancy};
 use crate::config::Config;
-use crate::config::model::Splitter;
+use crate::config::model::{PrimaryRule, Splitter};
 use crate::runtime::net::Address;
 use crate::tls::outbound::server_address;
 
@@ -34,6 +38,18 @@ pub enum Health {
     Writable,
 }
 
+/// What the operator wants of a server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Duty {
+    /// It is used for what it is.
+    Ready = 0,
+    /// It finishes what it has: no new reads, and as the primary no new writes, which wait.
+    Drained = 1,
+    /// The same; it is not looked at either, and counts as one that is not there.
+    Maintenance = 2,
+}
+
 /// The newest facts about one server.
 #[derive(Debug)]
 pub struct ServerFacts {
@@ -43,6 +59,15 @@ pub struct ServerFacts {
     eligible: AtomicBool,
     /// Counts the times it came up: what a worker learned about an earlier life is void.
     generation: AtomicU32,
+    /// Counts the times it began or ceased to be the primary: connections of an earlier term are not lent any more.
+    term: AtomicU32,
+    /// Looks begun and ended: odd while one is under way.
+    looks: AtomicU64,
+    /// A [`Duty`].
+    duty: AtomicU8,
+    /// It belongs to a Galera cluster, where nobody can wait for a GTID.
+    in_cluster: AtomicBool,
+    is_fenced: AtomicBool,
     /// What it had when it was last looked at.
     position: ArcSwap<Position>,
 }
@@ -55,6 +80,11 @@ impl Default for ServerFacts {
             lag_ms: AtomicU64::new(LAG_UNKNOWN),
             eligible: AtomicBool::new(false),
             generation: AtomicU32::new(0),
+            term: AtomicU32::new(0),
+            looks: AtomicU64::new(0),
+            duty: AtomicU8::new(Duty::Ready as u8),
+            in_cluster: AtomicBool::new(false),
+            is_fenced: AtomicBool::new(false),
             position: ArcSwap::default(),
         }
     }
@@ -98,6 +128,68 @@ impl ServerFacts {
     /// Changes when the server came back from being down.
     pub fn generation(&self) -> u32 {
         self.generation.load(Relaxed)
+    }
+
+    /// How often it began or ceased to be the primary.
+    pub fn term(&self) -> u32 {
+        self.term.load(Relaxed)
+    }
+
+    /// Monitor only: it begins or ceases to be the primary.
+    pub(super) fn end_term(&self) {
+        self.term.fetch_add(1, Relaxed);
+    }
+
+    /// Monitor only: a look begins or ends.
+    pub(super) fn count_look(&self) {
+        self.looks.fetch_add(1, Release);
+    }
+
+    /// What [`ServerFacts::looks`] reaches when a look that begins from now on has ended.
+    pub(super) fn next_look(&self) -> u64 {
+        let looks = self.looks();
+        looks + if looks % 2 == 1 { 3 } else { 2 }
+    }
+
+    /// Looks begun and ended.
+    pub(super) fn looks(&self) -> u64 {
+        self.looks.load(Acquire)
+    }
+
+    /// What the operator wants of it.
+    pub fn duty(&self) -> Duty {
+        match self.duty.load(Relaxed) {
+            0 => Duty::Ready,
+            1 => Duty::Drained,
+            _ => Duty::Maintenance,
+        }
+    }
+
+    /// Control thread only; returns what it was.
+    pub(super) fn set_duty(&self, duty: Duty) -> Duty {
+        let was = self.duty();
+        self.duty.store(duty as u8, Relaxed);
+        was
+    }
+
+    /// Whether it belongs to a Galera cluster, where nobody can wait for a GTID.
+    pub fn is_in_cluster(&self) -> bool {
+        self.in_cluster.load(Relaxed)
+    }
+
+    /// Monitor only.
+    pub(super) fn set_in_cluster(&self, in_cluster: bool) {
+        self.in_cluster.store(in_cluster, Relaxed);
+    }
+
+    /// Whether it takes writes although another one has led since it did.
+    pub fn is_fenced(&self) -> bool {
+        self.is_fenced.load(Relaxed)
+    }
+
+    /// Monitor only.
+    pub(super) fn set_fenced(&self, is_fenced: bool) {
+        self.is_fenced.store(is_fenced, Relaxed);
     }
 
     /// Monitor only.
@@ -162,20 +254,35 @@ pub struct Shared {
     pub(super) kills: Exchange,
     /// How many connections to the servers there may be.
     pub(super) quota: Quota,
+    lead: LeadCell,
+    /// A [`Vacancy`]; means something while nobody leads.
+    vacancy: AtomicU8,
+    /// The operator has announced a switchover: writes wait.
+    is_announced: AtomicBool,
+    /// By data worker, what clients were told is committed.
+    tokens: Vec<Tokens>,
+    /// Statements that wait for a primary, and their bytes.
+    held: AtomicUsize,
+    held_bytes: AtomicUsize,
+    /// What the control thread alone knows and decides.
+    pub(super) council: Mutex<Council>,
+    /// By server: somebody wants it to be looked at soon.
+    pub(super) doubts: Vec<tokio::sync::Notify>,
 }
 
 impl Shared {
     /// Nothing known yet about the servers of the splitter with this index in the config, for so many data workers.
     pub fn new(config: &Arc<Config>, index: usize, data_workers: usize) -> Shared {
         let splitter = &config.splitters[index];
+        let lead = match splitter.primary {
+            PrimaryRule::Fixed => Lead { epoch: 1, primary: Some(0) },
+            PrimaryRule::Found { .. } => Lead::default(),
+        };
         Shared {
             config: Arc::clone(config),
             index,
-            servers: (0..=splitter.replicas.len()).map(|_| ServerFacts::default()).collect(),
-            tls_names: std::iter::once(&splitter.primary)
-                .chain(splitter.replicas.iter().map(|replica| &replica.address))
-                .map(|server| tls_name(splitter, server))
-                .collect(),
+            servers: splitter.servers.iter().map(|_| ServerFacts::default()).collect(),
+            tls_names: splitter.servers.iter().map(|server| tls_name(splitter, &server.address)).collect(),
             published: Published::new(data_workers),
             gtids: AtomicU8::new(0),
             galera: AtomicBool::new(false),
@@ -184,7 +291,15 @@ impl Shared {
             clients: AtomicUsize::new(0),
             clients_of: (0..=splitter.users.len()).map(|_| AtomicUsize::new(0)).collect(),
             kills: Exchange::new(data_workers),
-            quota: Quota::new(splitter, splitter.replicas.len() + 1, data_workers),
+            quota: Quota::new(splitter, splitter.servers.len(), data_workers),
+            lead: LeadCell::new(lead),
+            vacancy: AtomicU8::new(Vacancy::Starting as u8),
+            is_announced: AtomicBool::new(false),
+            tokens: (0..data_workers).map(|_| Tokens::default()).collect(),
+            held: AtomicUsize::new(0),
+            held_bytes: AtomicUsize::new(0),
+            council: Mutex::new(Council::new(splitter)),
+            doubts: splitter.servers.iter().map(|_| tokio::sync::Notify::new()).collect(),
         }
     }
 
@@ -193,10 +308,74 @@ impl Shared {
         &self.config.splitters[self.index]
     }
 
-    /// Address of a server: 0 is the primary, n the replica n - 1.
+    /// Address of a server.
     pub fn address(&self, index: usize) -> &Address {
-        let splitter = self.config();
-        if index == 0 { &splitter.primary } else { &splitter.replicas[index - 1].address }
+        &self.config().servers[index].address
+    }
+
+    /// Who leads.
+    pub fn lead(&self) -> Lead {
+        self.lead.get()
+    }
+
+    /// Why nobody leads; means something while that is so.
+    pub fn vacancy(&self) -> Vacancy {
+        vacancy_of(self.vacancy.load(Relaxed)).unwrap_or(Vacancy::Starting)
+    }
+
+    /// Monitor only.
+    pub(super) fn set_lead(&self, lead: Lead, vacancy: Option<Vacancy>) {
+        if let Some(vacancy) = vacancy {
+            self.vacancy.store(vacancy as u8, Relaxed);
+        }
+        self.lead.set(lead);
+    }
+
+    /// Which tokens mean something else by now.
+    pub(super) fn voided(&self) -> &Voided {
+        &self.published.voided
+    }
+
+    /// Whether the operator has announced a switchover, so that writes wait.
+    pub fn is_announced(&self) -> bool {
+        self.is_announced.load(Relaxed)
+    }
+
+    /// Control thread only.
+    pub(super) fn announce(&self, is_announced: bool) {
+        self.is_announced.store(is_announced, Relaxed);
+    }
+
+    /// By data worker, what clients were told is committed.
+    pub(super) fn tokens(&self) -> &[Tokens] {
+        &self.tokens
+    }
+
+    /// Somebody was told something by a server that does not fit what is known of it: it is looked at soon.
+    pub(super) fn doubt(&self, server: usize) {
+        self.doubts[server].notify_one();
+    }
+
+    /// Takes a place among the statements that wait for a primary; `false`: there is none. Pairs with [`Shared::let_go`].
+    pub(super) fn hold(&self, bytes: usize) -> bool {
+        let (config, held) = (self.config(), self.held.fetch_add(1, Relaxed));
+        let held_bytes = self.held_bytes.fetch_add(bytes, Relaxed);
+        let fits = held < config.held_max && held_bytes.saturating_add(bytes) <= config.held_bytes_max;
+        if !fits {
+            self.let_go(bytes);
+        }
+        fits
+    }
+
+    /// Gives the place back.
+    pub(super) fn let_go(&self, bytes: usize) {
+        self.held.fetch_sub(1, Relaxed);
+        self.held_bytes.fetch_sub(bytes, Relaxed);
+    }
+
+    /// Statements that wait for a primary.
+    pub fn held(&self) -> usize {
+        self.held.load(Relaxed)
     }
 
     /// The name that a server's certificate must have; `None`: it is reached in clear.
@@ -204,12 +383,12 @@ impl Shared {
         self.tls_names[index].as_ref()
     }
 
-    /// Facts about a server: 0 is the primary, n the replica n - 1.
+    /// Facts about a server.
     pub fn server(&self, index: usize) -> &ServerFacts {
         &self.servers[index]
     }
 
-    /// Number of servers, the primary included.
+    /// Number of servers.
     pub fn servers(&self) -> usize {
         self.servers.len()
     }
@@ -307,6 +486,12 @@ fn tls_name(splitter: &Splitter, address: &Address) -> Option<ServerName<'static
 mod tests {
     use super::*;
 
+    fn shared(change: impl FnOnce(&mut Splitter)) -> Shared {
+        let mut config = crate::control::shared::tests::config();
+        change(&mut config.splitters[0]);
+        Shared::new(&Arc::new(config), 0, 1)
+    }
+
     #[test]
     fn positions_may_go_back() {
         let facts = ServerFacts::default();
@@ -318,5 +503,38 @@ mod tests {
         facts.set_position(&position("0-1-4"));
         assert!(facts.has_reached(&position("0-1-4")) && !facts.has_reached(&position("0-1-10")));
         assert!(!facts.has_reached(&position("5-1-3")));
+    }
+
+    #[test]
+    fn no_more_statements_wait_than_may_by_number_and_by_bytes() {
+        let shared = shared(|splitter| (splitter.held_max, splitter.held_bytes_max) = (3, 100));
+        assert!(shared.hold(60) && shared.hold(40), "as many bytes as may");
+        assert!(!shared.hold(1), "one too many");
+        shared.let_go(40);
+        assert!(shared.hold(20) && shared.hold(20));
+        assert!(!shared.hold(0), "a fourth one");
+        assert_eq!(shared.held(), 3);
+    }
+
+    #[test]
+    fn a_look_that_begins_now_ends_after_the_one_under_way() {
+        let facts = ServerFacts::default();
+        assert_eq!(facts.next_look(), 2);
+        facts.count_look();
+        assert_eq!(facts.next_look(), 4, "the one under way may have seen too little");
+        facts.count_look();
+        assert_eq!((facts.looks(), facts.next_look()), (2, 4));
+    }
+
+    #[test]
+    fn a_fixed_primary_leads_from_the_start_and_another_one_must_be_found() {
+        let fixed = shared(|_| ());
+        assert_eq!(fixed.lead(), Lead { epoch: 1, primary: Some(0) });
+        let rule = PrimaryRule::Found { looks: 2, dwell: std::time::Duration::ZERO };
+        let found = shared(|splitter| splitter.primary = rule);
+        assert_eq!((found.lead(), found.vacancy()), (Lead::default(), Vacancy::Starting));
+        assert!(fixed.accept(0).is_err() && fixed.announce_switchover(1).is_err());
+        assert_eq!(found.set_duty(1, Duty::Drained), Duty::Ready);
+        assert_eq!(found.view().servers[1].duty, Duty::Drained);
     }
 }

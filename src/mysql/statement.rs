@@ -6,13 +6,13 @@
 use std::rc::Rc;
 use std::time::Instant;
 
-use super::acquire::Tries;
+use super::acquire::{Awaited, Tries};
 use super::backend::{BackendError, InsertId};
 use super::causal::NotThere;
 use super::client::{Client, End, SQL_AT};
 use super::diagnostics::{Counted, Witness};
 use super::kill::INTERRUPTED;
-use super::lease::Lease;
+use super::lease::{Lease, Spot};
 use super::presence::Killed;
 use super::protocol::command;
 use super::protocol::execute::put_rebound;
@@ -55,6 +55,10 @@ pub(super) enum Work {
 pub(super) struct Reject(pub(super) u16, pub(super) &'static [u8], pub(super) String);
 
 impl Reject {
+    pub(super) fn new(code: u16, text: String) -> Reject {
+        Reject(code, sql_state(code), text)
+    }
+
     pub(super) fn from_server(code: u16, message: String) -> Reject {
         Reject(code, sql_state(code), message)
     }
@@ -65,6 +69,8 @@ pub(super) fn sql_state(code: u16) -> &'static [u8] {
     match code {
         1044 | 1045 | 1049 | 1064 | 1054 | 1305 | 1142 | 1149 => b"42000",
         1146 => b"42S02",
+        1213 => b"40001",
+        LOST => b"08S01",
         _ => b"HY000",
     }
 }
@@ -72,6 +78,26 @@ pub(super) fn sql_state(code: u16) -> &'static [u8] {
 /// A replica that is behind, or refuses because it is a replica, answers so; the primary may know better.
 fn is_replica_trouble(code: u16) -> bool {
     matches!(code, 1049 | 1054 | 1146 | 1305 | 1290 | 1792 | 1836 | 1047 | 1053)
+}
+
+/// A fresh table is not on a lagging replica yet: the primary has the last word on such errors.
+fn asks_primary_instead(outcome: &Outcome, is_primary: bool, was_held: bool, class: &Class) -> bool {
+    let may_repeat = class.is_read() && !is_primary && !was_held && outcome.results <= 1 && !outcome.had_rows;
+    may_repeat && outcome.error.is_some_and(is_replica_trouble)
+}
+
+/// Whether the primary has refused a statement of its own because it is none any more: `read_only` (1290, 1836, 1792), a
+/// Galera node that is not ready (1047). Nothing was executed then. What may have begun to run is left out: CALL, functions,
+/// several statements in one packet. While it shuts down (1053) a statement may have run, so only a read is tried again.
+fn was_not_executed(outcome: &Outcome, class: &Class) -> bool {
+    let Some(code) = outcome.error else { return false };
+    let is_refusal = matches!(code, 1290 | 1836 | 1792 | 1047);
+    let may_repeat = match class.kind {
+        Kind::Write | Kind::Definition | Kind::Transaction => is_refusal,
+        Kind::Read | Kind::Local | Kind::Locking => is_refusal || code == 1053,
+        _ => false,
+    };
+    may_repeat && class.pin.is_none() && outcome.results == 0 && !outcome.had_rows
 }
 
 /// Whether a statement whose answer was lost may run again elsewhere.
@@ -126,16 +152,42 @@ impl Client {
         loop {
             match self.attempt(wire, &class, &work, &mut tries, started).await? {
                 Ok(()) => return Ok(()),
-                Err(Some(Reject(code, state, message))) => {
-                    self.observe_refusal(code);
-                    return self.reply_error(wire, code, state, &message).await;
-                }
-                Err(None) if self.presence.is_interrupted() => {
-                    let (code, state, message) = INTERRUPTED;
-                    self.observe_refusal(code);
-                    return self.reply_error(wire, code, state, message).await;
-                }
+                Err(None) if self.presence.is_interrupted() => return self.reply_interrupted(wire).await,
                 Err(None) => {}
+                Err(Some(Reject(code, state, message))) => {
+                    let presence = Rc::clone(&self.presence);
+                    match presence.unless_interrupted(self.may_wait(wire, &mut tries, started)).await {
+                        Ok(Ok(true)) => continue,
+                        Ok(Ok(false)) => {}
+                        Ok(Err(end)) => return Err(end),
+                        Err(Killed) if presence.is_killed() => return Err(End),
+                        Err(Killed) => return self.reply_interrupted(wire).await,
+                    }
+                    self.observe_refusal(code);
+                    self.reply_error(wire, code, state, &message).await?;
+                    return if tries.ends { Err(End) } else { Ok(()) };
+                }
+            }
+        }
+    }
+
+    async fn reply_interrupted(&mut self, wire: &Wire) -> Result<(), End> {
+        let (code, state, message) = INTERRUPTED;
+        self.observe_refusal(code);
+        self.reply_error(wire, code, state, message).await
+    }
+
+    /// Waits for what kept a statement from being sent, if that may pass. `false`: it must be refused.
+    async fn may_wait(&self, wire: &Wire, tries: &mut Tries, started: Instant) -> Result<bool, End> {
+        match tries.waits.take() {
+            None => Ok(false),
+            Some(Awaited::Primary { changes_something }) => self.hold(wire, changes_something, started).await,
+            Some(Awaited::Look(server)) => {
+                if started.elapsed() >= self.splitter.config().primary_wait {
+                    return Ok(false);
+                }
+                self.after_another_look(wire, server).await?;
+                Ok(true)
             }
         }
     }
@@ -150,7 +202,7 @@ impl Client {
         started: Instant,
     ) -> Result<Result<(), Option<Reject>>, End> {
         tries.count += 1;
-        let was_held = self.held.is_some();
+        let was_held = self.held.is_some() || self.prelude.is_some();
         let presence = Rc::clone(&self.presence);
         let (mut lease, wait) = match presence.unless_interrupted(self.acquire(class, tries)).await {
             Ok(Ok(found)) => found,
@@ -159,7 +211,8 @@ impl Client {
             Err(Killed) => return Ok(Err(None)),
         };
         lease.run_for(&presence);
-        let server = lease.server;
+        let spot = lease.spot();
+        let Spot { server, is_primary } = spot;
         tracing::trace!(server, ?class, pin = ?self.session.pin, token = ?self.session.token, was_held, "statement");
         self.to_server.clear();
         match self.server_statement_of(wire, &mut lease, class, work).await.and_then(|id| {
@@ -174,14 +227,14 @@ impl Client {
             }
             Err(_) => {
                 drop(lease);
-                return self.on_lost_early(wire, server, was_held, class, tries).await;
+                return self.on_lost_early(wire, spot, was_held, class, tries).await;
             }
         }
         if presence.is_interrupted() {
             self.put_back(lease, was_held);
             return Ok(Err(None));
         }
-        self.count(server, class);
+        self.count(spot, class);
         self.note_sent();
         self.splitter.stats().backends[server].bytes_sent.add(self.to_server.len() as u64);
         let (result, buffer) = lease.send(std::mem::take(&mut self.to_server)).await;
@@ -209,40 +262,44 @@ impl Client {
                     tries.primary_only = true;
                     return Ok(Err(None));
                 }
-                Err(NotThere::Lost) => return self.on_lost_early(wire, server, was_held, class, tries).await,
+                Err(NotThere::Lost) => return self.on_lost_early(wire, spot, was_held, class, tries).await,
             };
         }
         let follower = self.follower(work).pausing(wire.stream.packed_sequence_id().is_some());
-        let timer = if server > 0 && !waited { self.splitter.replicas.timer() } else { None };
+        let timer = if !is_primary && !waited { self.splitter.replicas.timer() } else { None };
         match self.relay(wire, &mut lease, follower, class, was_held, timer).await? {
-            Relayed::Done(outcome) if self.asks_primary_instead(&outcome, server, was_held, class) => {
+            Relayed::Done(outcome) if asks_primary_instead(&outcome, is_primary, was_held, class) => {
                 self.out.clear();
                 lease.give_back();
                 tries.primary_only = true;
                 Ok(Err(None))
             }
             Relayed::Done(outcome) => {
+                if is_primary
+                    && !was_held
+                    && was_not_executed(&outcome, class)
+                    && !std::mem::replace(&mut tries.refused, true)
+                    && self.after_another_look(wire, server).await?
+                {
+                    self.out.clear();
+                    lease.give_back();
+                    return Ok(Err(None));
+                }
                 self.finish(wire, lease, class, work, outcome, was_held, started).await?;
                 Ok(Ok(()))
             }
             Relayed::Lost { forwarded, error_sequence_id } => {
                 drop(lease);
-                self.on_lost(wire, server, was_held, class, tries, forwarded, error_sequence_id).await
+                self.on_lost(wire, spot, was_held, class, tries, forwarded, error_sequence_id).await
             }
         }
     }
 
-    /// A fresh table is not on a lagging replica yet: the primary has the last word on such errors.
-    fn asks_primary_instead(&self, outcome: &Outcome, server: usize, was_held: bool, class: &Class) -> bool {
-        let may_repeat = class.is_read() && server != 0 && !was_held && outcome.results <= 1 && !outcome.had_rows;
-        may_repeat && outcome.error.is_some_and(is_replica_trouble)
-    }
-
-    fn count(&self, server: usize, class: &Class) {
+    fn count(&self, spot: Spot, class: &Class) {
         let stats = self.splitter.stats();
-        stats.backends[server].statements.inc();
+        stats.backends[spot.server].statements.inc();
         if class.kind != Kind::Use {
-            if server == 0 { stats.to_primary.inc() } else { stats.to_replica.inc() }
+            if spot.is_primary { stats.to_primary.inc() } else { stats.to_replica.inc() }
         }
     }
 
@@ -302,7 +359,7 @@ impl Client {
         message: String,
         tries: &mut Tries,
     ) -> Option<Reject> {
-        let is_replica = lease.server != 0;
+        let is_replica = !lease.spot().is_primary;
         self.put_back(lease, was_held);
         if is_replica && !was_held && is_replica_trouble(code) {
             tries.primary_only = true;
@@ -315,17 +372,17 @@ impl Client {
     async fn on_lost_early(
         &mut self,
         wire: &Wire,
-        server: usize,
+        spot: Spot,
         was_held: bool,
         class: &Class,
         tries: &mut Tries,
     ) -> Result<Result<(), Option<Reject>>, End> {
         if !was_held && tries.count < TRIES_MAX {
-            self.note_lost(server, class, tries);
+            self.note_lost(spot.server, class, tries);
             return Ok(Err(None));
         }
         let first = Some(self.reply_sequence_id());
-        self.on_lost(wire, server, was_held, class, tries, false, first).await
+        self.on_lost(wire, spot, was_held, class, tries, false, first).await
     }
 
     /// A pooled connection that was closed says nothing about its server yet, when nobody looked at it before: the
@@ -342,23 +399,24 @@ impl Client {
     async fn on_lost(
         &mut self,
         wire: &Wire,
-        server: usize,
+        spot: Spot,
         was_held: bool,
         class: &Class,
         tries: &mut Tries,
         forwarded: bool,
         error_sequence_id: Option<u8>,
     ) -> Result<Result<(), Option<Reject>>, End> {
+        let server = spot.server;
         self.note_lost(server, class, tries);
         if is_repeatable(class) && !was_held && !forwarded && tries.count < TRIES_MAX {
-            tries.primary_only |= server == 0;
+            tries.primary_only |= self.splitter.shared.lead().primary == Some(server);
             return Ok(Err(None));
         }
         // What pins may have done anything: a function of the user's, a batch.
         let changes =
             class.pin.is_some() || !matches!(class.kind, Kind::Read | Kind::Local | Kind::Locking | Kind::Diagnostics);
         let address = self.splitter.shared.address(server);
-        let in_replica_transaction = was_held && server > 0;
+        let in_replica_transaction = was_held && !spot.is_primary;
         let message = match changes {
             _ if in_replica_transaction => {
                 format!(
@@ -399,7 +457,9 @@ impl Client {
         was_held: bool,
         started: Instant,
     ) -> Result<(), End> {
-        let server = lease.server;
+        let (spot, epoch) = (lease.spot(), lease.epoch);
+        let server = spot.server;
+        self.void_token();
         let mut after = self.session.on_outcome(class, &outcome);
         let has_found = outcome.had_rows && outcome.error.is_none();
         if after.is_xa_over && self.statements.values().all(|statement| statement.direct.is_none()) {
@@ -407,7 +467,7 @@ impl Client {
             after.hold = self.session.holds();
         }
         self.note_shown(server, class, &outcome);
-        self.note_news(&after.news);
+        self.note_news(&after.news, epoch);
         if after.read_collation && !self.read_collation(&mut lease).await {
             return Err(End);
         }
@@ -436,13 +496,13 @@ impl Client {
             let witness = if after.read_collation { Witness::NOBODY } else { here };
             self.remember(witness, class, has_found);
         }
-        self.trace(server, started);
+        self.trace(spot, started);
         let in_transaction = self.session.in_transaction();
-        if server > 0 && (was_held || class.begins.is_some()) && !in_transaction {
+        if !spot.is_primary && (was_held || class.begins.is_some()) && !in_transaction {
             self.leave_replica(lease, false).await;
         } else if !after.hold {
             lease.give_back();
-        } else if server == 0 || in_transaction {
+        } else if spot.is_primary || in_transaction {
             self.held = Some(lease);
         } else {
             // A read changed its session behind our back (a view's function): nobody else may have this connection.
@@ -450,9 +510,9 @@ impl Client {
             drop(lease);
         }
         self.flush(wire).await?;
-        self.observe(server, &outcome);
+        self.observe(spot, &outcome);
         let stats = self.splitter.stats();
-        let histogram = if server == 0 { &stats.primary_duration } else { &stats.replica_duration };
+        let histogram = if spot.is_primary { &stats.primary_duration } else { &stats.replica_duration };
         histogram.record(started.elapsed());
         Ok(())
     }
@@ -473,13 +533,14 @@ impl Client {
         }
     }
 
-    fn trace(&self, server: usize, started: Instant) {
+    fn trace(&self, spot: Spot, started: Instant) {
         let Some(trace) = &self.splitter.trace else { return };
         trace.push(TraceEvent::Statement {
             request_id: request_id(self.sql()),
             data_worker: self.splitter.data_worker as u16,
             splitter: self.splitter.index() as u16,
-            backend: server as u16,
+            backend: spot.server as u16,
+            primary: spot.is_primary,
             duration: started.elapsed(),
         });
     }

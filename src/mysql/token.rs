@@ -41,6 +41,16 @@ pub struct Token {
 }
 
 impl Token {
+    /// What it names may be lost: what must be seen of it is `floor`, which is all that is left.
+    pub fn void(&mut self, floor: Position) {
+        *self = Token { position: floor, doubt: Doubt::None, writes: self.writes.wrapping_add(1) };
+    }
+
+    /// Whether it asks for nothing.
+    pub fn is_empty(&self) -> bool {
+        self.position.is_empty() && self.doubt == Doubt::None
+    }
+
     /// What must be seen; `None`: only the primary has it for sure.
     pub fn position(&self) -> Option<&Position> {
         (self.doubt == Doubt::None).then_some(&self.position)

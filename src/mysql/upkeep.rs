@@ -26,12 +26,15 @@ impl Splitter {
         }
     }
 
-    fn sweep_pools(&self) {
+    fn sweep_pools(self: &Rc<Self>) {
         let (config, now) = (self.config(), Instant::now());
         for (server, pool) in self.pools.iter().enumerate() {
-            let generation = self.shared.server(server).generation();
+            let facts = self.shared.server(server);
+            let life = (facts.generation(), facts.term());
             let (idle_max, kept, kept_key) = (config.pool_idle_timeout, config.pool_min, self.usual_key.get());
-            drop(pool.sweep(Sweep { now, idle_max, kept, kept_key, generation }));
+            for backend in pool.sweep(Sweep { now, idle_max, kept, kept_key, life }) {
+                retire(self, backend);
+            }
             pool.wake_one(); // should a place have become free that nobody told of
             self.count_connections(server);
         }

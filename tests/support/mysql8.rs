@@ -74,6 +74,63 @@ struct State {
     complaints: Mutex<Vec<String>>,
     stops: AtomicBool,
     answer: Answer,
+    script: Mutex<Option<Script>>,
+}
+
+/// What a server says to SQL.
+type Script = Box<dyn Fn(&str) -> Reply + Send>;
+
+/// An answer to SQL.
+#[allow(dead_code, reason = "not every test has a script")]
+pub(crate) enum Reply {
+    /// OK, without rows.
+    Fine,
+    /// An error: number, SQLSTATE, message.
+    Error(u16, &'static str, &'static str),
+    /// Names of columns, and texts; `None` is NULL.
+    Rows(Vec<&'static str>, Vec<Vec<Option<String>>>),
+    /// The connection is closed.
+    HangUp,
+}
+
+impl Reply {
+    fn bytes(self) -> Option<Vec<u8>> {
+        let text = |out: &mut Vec<u8>, text: &str| {
+            assert!(text.len() < 251, "short texts alone");
+            out.push(text.len() as u8);
+            out.extend_from_slice(text.as_bytes());
+        };
+        let (columns, rows) = match self {
+            Reply::Fine => return Some(frame(1, b"\0\0\0\x02\0\0\0")),
+            Reply::HangUp => return None,
+            Reply::Error(code, state, message) => {
+                let head = [&b"\xFF"[..], &code.to_le_bytes(), b"#", state.as_bytes()].concat();
+                return Some(frame(1, &[&head, message.as_bytes()].concat()));
+            }
+            Reply::Rows(columns, rows) => (columns, rows),
+        };
+        let mut packets = vec![vec![columns.len() as u8]];
+        for name in columns {
+            let mut column = Vec::new();
+            for part in ["def", "", "", "", name, ""] {
+                text(&mut column, part);
+            }
+            column.extend_from_slice(&[0x0c, 45, 0, 0, 1, 0, 0, 0xfd, 0, 0, 0, 0, 0]);
+            packets.push(column);
+        }
+        for row in rows {
+            let mut packet = Vec::new();
+            for value in row {
+                match value {
+                    Some(value) => text(&mut packet, &value),
+                    None => packet.push(0xFB),
+                }
+            }
+            packets.push(packet);
+        }
+        packets.push(b"\xFE\0\0\x02\0\0\0".to_vec());
+        Some(packets.iter().zip(1..).flat_map(|(packet, sequence_id)| frame(sequence_id, packet)).collect())
+    }
 }
 
 /// Payloads of the packets that answer a command.
@@ -120,6 +177,7 @@ impl Mysql8 {
             complaints: Mutex::default(),
             stops: AtomicBool::new(false),
             answer: Box::new(answer),
+            script: Mutex::default(),
         });
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = listener.local_addr().expect("an address");
@@ -138,6 +196,12 @@ impl Mysql8 {
 
     pub(crate) fn port(&self) -> u16 {
         self.address.port()
+    }
+
+    /// Answers SQL so from now on.
+    #[allow(dead_code, reason = "not every test has a script")]
+    pub(crate) fn answer_with(&self, script: impl Fn(&str) -> Reply + Send + 'static) {
+        *self.state.script.lock().expect("a lock") = Some(Box::new(script));
     }
 
     /// Logins that were right.
@@ -277,6 +341,18 @@ impl State {
         while let Some((_, command)) = packet(wire) {
             if command == [1] {
                 return;
+            }
+            let scripted = match (&*self.script.lock().expect("a lock"), command.split_first()) {
+                (Some(script), Some((3, sql))) => Some(script(&String::from_utf8_lossy(sql))),
+                (Some(_), _) => Some(Reply::Fine),
+                (None, _) => None,
+            };
+            if let Some(reply) = scripted {
+                let Some(bytes) = reply.bytes() else { return };
+                if wire.write_all(&bytes).is_err() {
+                    return;
+                }
+                continue;
             }
             for (sequence_id, payload) in (1..).zip((self.answer)(&command)) {
                 if !send(wire, sequence_id, &payload) {

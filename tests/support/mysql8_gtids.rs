@@ -117,8 +117,14 @@ impl World {
             slow.into_iter().for_each(std::thread::sleep);
             return self.variables(server, have, sql);
         }
+        if sql.starts_with("SHOW GLOBAL VARIABLES WHERE") {
+            let names = ["version", "read_only", "super_read_only", "sql_mode", "log_bin", "server_id"];
+            let has = names.into_iter().chain(["gtid_executed", "gtid_mode"]);
+            let row = |name: &str| vec![Some(name.into()), Some(String::new())];
+            return rows(&["Variable_name", "Value"], &has.map(row).collect::<Vec<_>>());
+        }
         match sql {
-            "SHOW SLAVE STATUS" => vec![error(1064, "You have an error in your SQL syntax")],
+            "SHOW ALL SLAVES STATUS" | "SHOW SLAVE STATUS" => vec![error(1064, "You have an error in your SQL syntax")],
             "SHOW REPLICA STATUS" if server == 0 => rows(&["Replica_IO_Running"], &[]),
             "SHOW REPLICA STATUS" => {
                 let values = ["Yes", "Yes", "0", "127.0.0.1", "3306"].map(|text| Some(text.into())).to_vec();
@@ -170,8 +176,8 @@ impl World {
             ("socket", ""),
             ("collation_connection", "utf8mb4_0900_ai_ci"),
         ]);
-        let names: Vec<_> =
-            sql["SELECT ".len()..].split(',').map(|part| part.trim().trim_start_matches("@@")).collect();
+        let parts = sql["SELECT ".len()..].split(',').map(|part| part.trim().trim_start_matches("@@"));
+        let names: Vec<_> = parts.map(|part| part.split_once(" AS ").map_or(part, |(_, name)| name)).collect();
         let mut values = Vec::new();
         for name in &names {
             let plain = name.rsplit('.').next().expect("a name");

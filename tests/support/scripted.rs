@@ -103,11 +103,14 @@ impl State {
             match command[0] {
                 0x01 => return None,
                 0x19 | 0x18 => {} // no answer
-                0x03 if has(&command, b"@@version") => {
-                    row(&mut stream, &["8.4.3", "0", "", "1", ""])?;
+                0x03 if has(&command, b"SHOW GLOBAL VARIABLES") => {
+                    table(&mut stream, &["Variable_name"], &[&["read_only"], &["log_bin"]])?;
+                }
+                0x03 if has(&command, b"@@global.read_only") => {
+                    table(&mut stream, &["read_only", "log_bin"], &[&["0", "1"]])?;
                 }
                 0x03 if has(&command, b"SHOW") => send(&mut stream, 1, &[OK])?,
-                0x03 if has(&command, b"SELECT") => row(&mut stream, &["1"])?,
+                0x03 if has(&command, b"SELECT") => table(&mut stream, &["c"], &[&["1"]])?,
                 0x16 => prepared(&mut stream, command.iter().filter(|byte| **byte == b'?').count() as u8)?,
                 _ => send(&mut stream, 1, &[OK])?,
             }
@@ -122,15 +125,21 @@ fn has(bytes: &[u8], text: &[u8]) -> bool {
     bytes.windows(text.len()).any(|window| window == text)
 }
 
-fn column() -> Vec<u8> {
-    // def, schema, table, table, name, name, 12 bytes: character set, length, type VAR_STRING, flags, decimals, filler.
-    b"\x03def\0\0\0\x01c\x01c\x0c\x2d\0\xff\0\0\0\xfd\0\0\0\0\0".to_vec()
+fn texts(texts: &[&str]) -> Vec<u8> {
+    texts.iter().flat_map(|text| [&[text.len() as u8][..], text.as_bytes()].concat()).collect()
 }
 
-fn row(stream: &mut TcpStream, values: &[&str]) -> Option<()> {
-    let mut packets = vec![vec![values.len() as u8]];
-    packets.extend(values.iter().map(|_| column()));
-    packets.push(values.iter().flat_map(|value| [&[value.len() as u8][..], value.as_bytes()].concat()).collect());
+fn column(name: &str) -> Vec<u8> {
+    // def, schema, table, table, name, name, 12 bytes: character set, length, type VAR_STRING, flags, decimals, filler.
+    let mut out = texts(&["def", "", "", "", name, name]);
+    out.extend_from_slice(b"\x0c\x2d\0\xff\0\0\0\xfd\0\0\0\0\0");
+    out
+}
+
+fn table(stream: &mut TcpStream, names: &[&str], rows: &[&[&str]]) -> Option<()> {
+    let mut packets = vec![vec![names.len() as u8]];
+    packets.extend(names.iter().map(|name| column(name)));
+    packets.extend(rows.iter().map(|row| texts(row)));
     packets.push(END.to_vec());
     let packets: Vec<&[u8]> = packets.iter().map(Vec::as_slice).collect();
     send(stream, 1, &packets)
@@ -139,7 +148,7 @@ fn row(stream: &mut TcpStream, values: &[&str]) -> Option<()> {
 fn prepared(stream: &mut TcpStream, params: u8) -> Option<()> {
     let first = [&[0, 42, 0, 0, 0, 0, 0, params, 0, 0, 0, 0][..]].concat();
     let mut packets = vec![first];
-    packets.extend((0..params).map(|_| column()));
+    packets.extend((0..params).map(|_| column("?")));
     let packets: Vec<&[u8]> = packets.iter().map(Vec::as_slice).collect();
     send(stream, 1, &packets)
 }

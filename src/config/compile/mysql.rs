@@ -1,13 +1,16 @@
 //! `[mysql.NAME]`: a read/write splitter.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use toml_edit::{Item, Value as TomlValue};
 
 use super::servers::Entries;
 use super::{guard, mysql_rules, secret, tls, upstream_tls};
 use crate::config::key::Table;
-use crate::config::model::{Balance, CausalReads, LogTarget, MysqlSlowLog, MysqlUser, Replica, Secret, Splitter};
+use crate::config::model::{
+    Balance, CausalReads, LogTarget, MysqlServer, MysqlSlowLog, MysqlUser, PrimaryRule, Secret, Splitter,
+};
 use crate::config::report::{Problem, Span};
 use crate::config::section::{Placed, Section, type_name, value_type_name};
 use crate::config::value::{FromValue, Kind, parse_address};
@@ -20,6 +23,12 @@ use crate::tls::{Offer, certificate};
 /// Further accounts of a splitter: they are looked through at each login.
 const USERS_MAX: usize = 1024;
 
+/// Servers among which a primary is found: their states are kept together in one word.
+const SERVERS_MAX: usize = 64;
+
+/// What `primary_wait` is when the primary is found.
+const FOUND_WAIT: Duration = Duration::from_secs(10);
+
 /// Compiles one splitter of a file.
 pub(super) fn compile(name: &str, section: &Section<'_>) -> Splitter {
     let mut splitter = splitter_settings(name, section);
@@ -27,10 +36,11 @@ pub(super) fn compile(name: &str, section: &Section<'_>) -> Splitter {
     if section.item("listen").and_then(|item| item.as_array()).is_some_and(|array| array.is_empty()) {
         section.bad_value("listen", "it is empty: name at least one address");
     }
-    if let Some(primary) = section.need("primary") {
-        splitter.primary = primary;
+    (splitter.servers, splitter.primary) = servers(section);
+    let has_wait = section.item("primary_wait").is_some();
+    if !has_wait && splitter.primary != PrimaryRule::Fixed {
+        splitter.primary_wait = FOUND_WAIT;
     }
-    splitter.replicas = replicas(section);
     splitter.user = section.need("user").unwrap_or_default();
     splitter.password = password(section);
     splitter.users = users(section, &splitter.user);
@@ -50,16 +60,56 @@ pub(super) fn compile(name: &str, section: &Section<'_>) -> Splitter {
     splitter
 }
 
-fn replicas(section: &Section<'_>) -> Vec<Replica> {
-    let from_text = |text: &str| parse_address(text).map(Replica::new);
+/// `servers`, or `primary` and `replicas`.
+fn servers(section: &Section<'_>) -> (Vec<MysqlServer>, PrimaryRule) {
+    if section.item("servers").is_none() {
+        let primary: Option<Address> = section.find("primary");
+        let primary = primary.map(MysqlServer::new);
+        if section.item("primary").is_none() && !section.may_be_misspelt(&["primary", "servers"]) {
+            let title = format!("no servers in {}", section.title);
+            let label = "add `servers = [\"10.0.0.10:3306\", \"10.0.0.11:3306\"]`, or `primary` and `replicas`";
+            section.cx.mistake(Problem::new(title, section.span.clone(), label));
+        }
+        for key in ["primary_looks", "primary_dwell"] {
+            does_nothing(section, key, "the primary is fixed: it is for `servers`");
+        }
+        return (primary.into_iter().chain(listed(section, "replicas")).collect(), PrimaryRule::Fixed);
+    }
+    for key in ["primary", "replicas"] {
+        does_nothing(
+            section,
+            key,
+            "`servers` names them all, the primary is found among them: take one of the two away",
+        );
+    }
+    let servers = listed(section, "servers");
+    if section.item("servers").and_then(|item| item.as_array()).is_some_and(|array| array.is_empty()) {
+        section.bad_value("servers", "it is empty: name at least one address");
+    }
+    if servers.len() > SERVERS_MAX {
+        section.bad_value("servers", format!("there are {} of them: at most {SERVERS_MAX} are taken", servers.len()));
+    }
+    (servers, PrimaryRule::Found { looks: section.get("primary_looks"), dwell: section.get("primary_dwell") })
+}
+
+fn does_nothing(section: &Section<'_>, key: &str, label: &str) {
+    if section.item(key).is_some() {
+        let title = format!("`{key}` does nothing in {}", section.title);
+        section.cx.mistake(Problem::new(title, section.key_span(key), label));
+    }
+}
+
+/// The servers of a list.
+fn listed(section: &Section<'_>, key: &'static str) -> Vec<MysqlServer> {
+    let from_text = |text: &str| parse_address(text).map(MysqlServer::new);
     let from_table = |section: &Section<'_>| {
         let weight = section.get("weight");
-        section.need("address").map(|address| Replica { address, weight })
+        section.need("address").map(|address| MysqlServer { address, weight })
     };
-    let entries = Entries { key: "replicas", table: Table::Replica, from_text: &from_text, from_table: &from_table };
+    let entries = Entries { key, table: Table::MysqlServer, from_text: &from_text, from_table: &from_table };
     let placed = entries.read(section);
-    report_twice(section, "replicas", placed.iter().map(|replica| (&replica.value.address, &replica.span)));
-    placed.into_iter().map(|replica| replica.value).collect()
+    report_twice(section, key, placed.iter().map(|server| (&server.value.address, &server.span)));
+    placed.into_iter().map(|server| server.value).collect()
 }
 
 /// Tables in a list, one table, or `[[mysql.NAME.users]]`. `one` is what an entry is called, `form` what to write.
@@ -187,8 +237,11 @@ pub(in crate::config) fn splitter_settings(name: &str, section: &Section<'_>) ->
     Splitter {
         name: name.into(),
         listen: Vec::new(),
-        primary: Address::Tcp(([127, 0, 0, 1], 3306).into()),
-        replicas: Vec::new(),
+        servers: Vec::new(),
+        primary: PrimaryRule::Fixed,
+        primary_wait: section.find("primary_wait").unwrap_or_default(),
+        held_max: section.get("held_max"),
+        held_bytes_max: section.get("held_bytes_max"),
         user: String::new(),
         password: Secret(String::new()),
         users: Vec::new(),

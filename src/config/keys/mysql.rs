@@ -7,17 +7,40 @@ use super::super::key::{FlagOf, Key, Table, duration, integer, size};
 use super::super::value::Kind;
 use super::{DAY, KIB, MS, WAIT};
 
+/// Servers of a splitter.
+const SERVERS: Kind =
+    Kind::Form("a list of addresses or of tables such as { address = \"127.0.0.1:3306\", weight = 3 }");
+
 pub(super) const KEYS: &[Key] = &[
     // [mysql.NAME]
     Key::new(Table::Mysql, "listen", Kind::List(&Kind::Address), Required)
         .help("where clients connect: IP:PORT or unix:/path, one or several")
         .known_as(&["proxysql interfaces"]),
-    Key::new(Table::Mysql, "primary", Kind::Address, Required)
-        .help("the server that takes writes")
+    Key::new(Table::Mysql, "servers", SERVERS, Means("give `primary` and `replicas` instead"))
+        .help("servers of which one takes writes; the splitter finds out which, and notices when it becomes another one")
+        .known_as(&["proxysql mysql_servers", "proxysql mysql_replication_hostgroups", "maxscale servers"])
+        .when("wherever something outside promotes a replica when the primary fails, and for clusters"),
+    Key::new(Table::Mysql, "primary", Kind::Address, Means("give `servers` instead"))
+        .help("the server that takes writes, always")
         .known_as(&["proxysql writer_hostgroup", "mysql master"]),
-    Key::new(Table::Mysql, "replicas", Kind::Form("a list of addresses or of tables such as { address = \"127.0.0.1:3306\", weight = 3 }"), Means("the primary takes them"))
-        .help("servers that take reads")
+    Key::new(Table::Mysql, "replicas", SERVERS, Means("the primary takes them"))
+        .help("servers that take reads, besides `primary`")
         .known_as(&["proxysql reader_hostgroup", "mysql slaves"]),
+    Key::new(Table::Mysql, "primary_looks", integer(1, 100), Default("2"))
+        .help("looks in a row in which one server alone takes writes, before it is the primary; so many without an answer, and it no longer is")
+        .known_as(&["proxysql mysql-monitor_read_only_max_timeout_count", "maxscale failcount"])
+        .when("up where servers are slow to answer now and then"),
+    Key::new(Table::Mysql, "primary_dwell", duration(Duration::ZERO, DAY), Default("3s"))
+        .help("shortest time between two changes of the primary")
+        .when("up where servers change their minds often"),
+    Key::new(Table::Mysql, "primary_wait", duration(Duration::ZERO, Duration::from_secs(3600)), Means("10s with `servers`, 0s with `primary`"))
+        .help("how long a statement that needs the primary waits while there is none, before it is refused; 0s: at once")
+        .known_as(&["maxscale delayed_retry_timeout"])
+        .when("up where a change of the primary takes longer and clients would rather wait than fail"),
+    Key::new(Table::Mysql, "held_max", integer(0, 1 << 20), Default("1024"))
+        .help("statements that may wait for a primary at once, whole process; more are refused"),
+    Key::new(Table::Mysql, "held_bytes_max", Kind::Size { min: 0, max: 1 << 40 }, Default("16MiB"))
+        .help("bytes of these statements together"),
     Key::new(Table::Mysql, "user", Kind::Text, Required)
         .help("user name, the same for clients and servers")
         .known_as(&["proxysql username"]),
@@ -145,12 +168,12 @@ pub(super) const KEYS: &[Key] = &[
         .help("what becomes of some statements; the first rule that fits decides")
         .known_as(&["proxysql mysql_query_rules", "maxscale namedserverfilter"])
         .when("for the few statements that the splitter cannot judge by itself, or that must not run"),
-    // replicas
-    Key::new(Table::Replica, "address", Kind::Address, Required)
+    // servers, replicas
+    Key::new(Table::MysqlServer, "address", Kind::Address, Required)
         .help("where it listens: IP:PORT or unix:/path")
         .known_as(&["proxysql mysql_servers.hostname"]),
-    Key::new(Table::Replica, "weight", integer(0, 256), Default("1"))
-        .help("its share of the reads in relation to the others; 0: none")
+    Key::new(Table::MysqlServer, "weight", integer(0, 256), Default("1"))
+        .help("its share of the reads in relation to the others, while it is a replica; 0: none")
         .known_as(&["proxysql mysql_servers.weight"]),
     // users
     Key::new(Table::MysqlUser, "name", Kind::Text, Required)

@@ -17,10 +17,16 @@ pub struct Splitter {
     pub name: String,
     /// Where clients connect: TCP or Unix socket.
     pub listen: Vec<Address>,
-    /// The server that takes writes.
-    pub primary: Address,
-    /// Servers that take reads; empty: the primary takes them.
-    pub replicas: Vec<Replica>,
+    /// All servers; when the primary is fixed, it comes first.
+    pub servers: Vec<MysqlServer>,
+    /// How the server that takes writes is known.
+    pub primary: PrimaryRule,
+    /// How long a statement waits for a primary while there is none; zero: it is refused at once.
+    pub primary_wait: Duration,
+    /// Statements that may wait for it at once, whole process.
+    pub held_max: usize,
+    /// Bytes of these statements together.
+    pub held_bytes_max: usize,
     /// User name, the same for clients and servers.
     pub user: String,
     /// Its password.
@@ -94,20 +100,34 @@ impl Splitter {
     }
 }
 
-/// A server that takes reads.
+/// A server of a splitter.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Replica {
+pub struct MysqlServer {
     /// Its address.
     pub address: Address,
-    /// Its share of the reads in relation to the others; 0: none.
+    /// Its share of the reads in relation to the others, while it is a replica; 0: none.
     pub weight: u32,
 }
 
-impl Replica {
+impl MysqlServer {
     /// One with the same weight as others.
-    pub fn new(address: Address) -> Replica {
-        Replica { address, weight: 1 }
+    pub fn new(address: Address) -> MysqlServer {
+        MysqlServer { address, weight: 1 }
     }
+}
+
+/// How the primary of a splitter is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PrimaryRule {
+    /// It is the first server.
+    Fixed,
+    /// It is the one server that takes writes and follows nobody.
+    Found {
+        /// Looks in a row that must agree.
+        looks: u32,
+        /// Shortest time between two changes.
+        dwell: Duration,
+    },
 }
 
 /// A further account of a splitter.

@@ -225,8 +225,11 @@ pub(super) fn in_its_table(key: &Key, line: &str) -> String {
             )
         }
         Table::Mysql => {
-            let parts =
-                ["listen = \"127.0.0.1:3307\"", "primary = \"127.0.0.1:3306\"", "user = \"u\"", "password = \"p\""];
+            let servers = match key.name {
+                "servers" | "primary_looks" | "primary_dwell" => "servers = [\"127.0.0.1:3306\"]",
+                _ => "primary = \"127.0.0.1:3306\"",
+            };
+            let parts = ["listen = \"127.0.0.1:3307\"", servers, "user = \"u\"", "password = \"p\""];
             let parts = parts.iter().filter(|part| line.is_empty() || !part.starts_with(&format!("{} ", key.name)));
             let tls = match key.name {
                 "tls_required" => "tls.certificates = [{ chain = \"/a.pem\", key = \"/a.key\" }]\n",
@@ -235,7 +238,7 @@ pub(super) fn in_its_table(key: &Key, line: &str) -> String {
             };
             format!("[mysql.m]\n{}\n{tls}{line}\n", parts.copied().collect::<Vec<_>>().join("\n"))
         }
-        Table::Replica => {
+        Table::MysqlServer => {
             let main = "listen = \"127.0.0.1:3307\"\nprimary = \"127.0.0.1:3306\"\nuser = \"u\"\npassword = \"p\"";
             let address = if key.name == "address" && !line.is_empty() { "" } else { "address = \"1.1.1.1:1\"" };
             format!("[mysql.m]\n{main}\n[[mysql.m.replicas]]\n{address}\n{line}\n")

@@ -1,11 +1,13 @@
 //! `[mysql.NAME]`: accounts, TLS, and what is wrong with them.
 
 use super::*;
-use crate::config::model::CausalReads;
+use crate::config::model::{CausalReads, MysqlServer, PrimaryRule};
 use crate::mysql::protocol::auth::native::{stage1, stage2};
 use crate::mysql::protocol::auth::{Method, Verifier};
 
 const HEAD: &str = "[mysql.m]\nlisten = \"127.0.0.1:3307\"\nprimary = \"127.0.0.1:3306\"\nuser = \"u\"\n";
+
+const SECRET: &str = "user = \"u\"\npassword = \"p\"\n";
 
 #[test]
 fn what_every_splitter_needs() {
@@ -13,7 +15,7 @@ fn what_every_splitter_needs() {
         "[mysql.m]",
         &[
             "1:1 missing key `listen` in [mysql.m] | add `listen`: a list; each entry is an address, for example \"127.0.0.1:9000\" or \"unix:/run/app.sock\"",
-            "1:1 missing key `primary` in [mysql.m] | add `primary`: an address, for example \"127.0.0.1:9000\" or \"unix:/run/app.sock\"",
+            "1:1 no servers in [mysql.m] | add `servers = [\"10.0.0.10:3306\", \"10.0.0.11:3306\"]`, or `primary` and `replicas`",
             "1:1 missing key `user` in [mysql.m] | add `user`: a text",
             "1:1 no password in [mysql.m] | add `password_file = \"/etc/one-server/mysql.password\"` or `password`",
         ],
@@ -77,9 +79,10 @@ fn what_every_splitter_needs() {
 #[test]
 fn replicas_and_how_one_is_chosen() {
     let splitter = |lines: &str| config(&format!("{HEAD}password = \"p\"\n{lines}\n")).splitters.remove(0);
-    let replicas = |lines| -> Vec<(String, u32)> {
-        splitter(lines).replicas.iter().map(|replica| (replica.address.to_string(), replica.weight)).collect()
+    let of = |servers: &[MysqlServer]| -> Vec<(String, u32)> {
+        servers.iter().map(|server| (server.address.to_string(), server.weight)).collect()
     };
+    let replicas = |lines| of(&splitter(lines).servers[1..]);
     let (a, b) = ("1.1.1.1:1".to_owned(), "unix:/b".to_owned());
     assert_eq!(replicas("replicas = \"1.1.1.1:1\""), [(a.clone(), 1)]);
     let list = "replicas = [{ address = \"1.1.1.1:1\", weight = 3 }, \"unix:/b\"]";
@@ -91,6 +94,43 @@ fn replicas_and_how_one_is_chosen() {
     for (word, level) in [("off", CausalReads::Off), ("node", CausalReads::Node), ("strict", CausalReads::Strict)] {
         assert_eq!(splitter(&format!("causal_reads = \"{word}\"")).causal_reads, level);
     }
+}
+
+#[test]
+fn a_primary_is_fixed_or_found() {
+    let splitter =
+        |lines: &str| config(&format!("[mysql.m]\nlisten = \"127.0.0.1:1\"\n{SECRET}{lines}")).splitters.remove(0);
+    let fixed = splitter("primary = \"1.1.1.1:1\"\nreplicas = [\"1.1.1.1:2\"]");
+    assert_eq!((fixed.primary, fixed.primary_wait), (PrimaryRule::Fixed, Duration::ZERO));
+    assert_eq!(fixed.servers, ["1.1.1.1:1", "1.1.1.1:2"].map(|text| MysqlServer::new(text.parse().unwrap())));
+    let found = splitter("servers = [\"1.1.1.1:1\", \"1.1.1.1:2\"]\nprimary_looks = 4\nprimary_dwell = \"9s\"");
+    let rule = PrimaryRule::Found { looks: 4, dwell: Duration::from_secs(9) };
+    assert_eq!((found.primary, found.primary_wait, found.servers.len()), (rule, Duration::from_secs(10), 2));
+    let weighed = splitter("servers = [\"1.1.1.1:1\", { address = \"1.1.1.1:2\", weight = 0 }]");
+    assert_eq!(weighed.servers.iter().map(|server| server.weight).collect::<Vec<_>>(), [1, 0]);
+    assert_eq!(splitter("servers = [\"1.1.1.1:1\"]\nprimary_wait = \"0s\"").primary_wait, Duration::ZERO);
+
+    let lines = |lines: &str| format!("{HEAD}password = \"p\"\n{lines}");
+    check(
+        &lines("servers = [\"1.1.1.1:1\"]\nreplicas = []"),
+        &[
+            "3:1 `primary` does nothing in [mysql.m] | `servers` names them all, the primary is found among them: take one of the two away",
+            "7:1 `replicas` does nothing in [mysql.m] | `servers` names them all, the primary is found among them: take one of the two away",
+        ],
+    );
+    check(
+        &lines("primary_looks = 3"),
+        &["6:1 `primary_looks` does nothing in [mysql.m] | the primary is fixed: it is for `servers`"],
+    );
+    check(
+        &format!("[mysql.m]\nlisten = \"127.0.0.1:1\"\n{SECRET}servers = []"),
+        &["5:11 bad value for `servers` in [mysql.m] | it is empty: name at least one address"],
+    );
+    let many: Vec<String> = (1..=65).map(|port| format!("\"1.1.1.1:{port}\"")).collect();
+    check(
+        &format!("[mysql.m]\nlisten = \"127.0.0.1:1\"\n{SECRET}servers = [{}]", many.join(",")),
+        &["5:11 bad value for `servers` in [mysql.m] | there are 65 of them: at most 64 are taken"],
+    );
 }
 
 #[test]

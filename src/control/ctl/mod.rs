@@ -13,6 +13,7 @@
 pub mod digests;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
+pub mod mysql;
 mod serve;
 pub mod show;
 
@@ -104,6 +105,15 @@ pub enum Request {
     ResetMysqlDigests {
         /// Its name.
         splitter: String,
+    },
+    /// The splitters and their servers: [`mysql::Splitters`].
+    Mysql {},
+    /// What the operator wants of a server of a splitter: [`mysql::Ordered`].
+    MysqlServer {
+        /// `SPLITTER/ADDRESS`.
+        server: String,
+        /// What is wanted.
+        wanted: mysql::Wanted,
     },
     /// Another process takes over: an [`Upgraded`].
     Upgrade {},
@@ -346,6 +356,11 @@ mod tests {
             (r#"{"command":"show"}"#, Request::Show {}),
             (r#"{"command":"reload"}"#, Request::Reload { color: false }),
             (r#"{"command":"upgrade"}"#, Request::Upgrade {}),
+            (r#"{"command":"mysql"}"#, Request::Mysql {}),
+            (
+                r#"{"command":"mysql_server","server":"db/10.0.0.7:3306","wanted":"switchover"}"#,
+                Request::MysqlServer { server: "db/10.0.0.7:3306".into(), wanted: mysql::Wanted::Switchover },
+            ),
             (r#"{"command":"shutdown","drain":true}"#, Request::Shutdown { drain: true }),
             (
                 r#"{"command":"server_weight","server":"api/10.0.0.7:80","weight":5}"#,

@@ -10,7 +10,7 @@ use super::digests::{self, DigestsView};
 use super::show::View;
 use super::{
     Answer, Changed, Ends, FailedBack, Limited, Populated, REQUEST_BYTES_MAX, Refusal, Reloaded, Request, Upgraded,
-    Weighed, parse,
+    Weighed, mysql, parse,
 };
 use crate::config::servers::Wish;
 use crate::control::lines::{self, Lines, Next};
@@ -156,6 +156,14 @@ impl Desk {
                 Ok(forgotten) => Answer::done(forgotten),
                 Err(reason) => Answer::refused(reason),
             },
+            Request::Mysql {} => Answer::done(mysql::view(&self.live.borrow())),
+            Request::MysqlServer { server, wanted } => {
+                let shared = self.live.borrow().clone();
+                match mysql::order(&shared, &server, wanted, uid) {
+                    Ok(ordered) => Answer::done(ordered),
+                    Err(reason) => Answer::refused(reason),
+                }
+            }
             Request::Upgrade {} => {
                 tracing::info!(uid, "the control socket asks for a takeover");
                 self.upgrade().await

@@ -7,6 +7,7 @@ mod exchanges;
 mod foreign;
 mod own;
 mod proxysql;
+mod splitters;
 mod table;
 mod udp;
 
@@ -77,10 +78,9 @@ pub(crate) fn server_names(upstream: &Upstream) -> Vec<String> {
     distinct(upstream.servers.iter().map(|server| server.address.to_string()))
 }
 
-/// The same for the servers of a splitter, primary first.
+/// The same for the servers of a splitter.
 pub(crate) fn backend_names(splitter: &Splitter) -> Vec<String> {
-    let replicas = splitter.replicas.iter().map(|replica| &replica.address);
-    distinct(std::iter::once(&splitter.primary).chain(replicas).map(ToString::to_string))
+    distinct(splitter.servers.iter().map(|server| server.address.to_string()))
 }
 
 fn distinct(names: impl Iterator<Item = String>) -> Vec<String> {
@@ -106,7 +106,7 @@ mod tests {
 
     use super::super::exposition::tests::validate;
     use super::super::server_state::CheckResult;
-    use super::super::shared::{CheckStatus, ListenerFacts, Phase, StartFacts, WorkerFacts, WorkerRole};
+    use super::super::shared::{AdminState, CheckStatus, ListenerFacts, Phase, StartFacts, WorkerFacts, WorkerRole};
     use super::super::shared::{SplitterServerView, SplitterView, tests::config};
     use super::*;
 
@@ -166,11 +166,19 @@ mod tests {
         server.publish_up(false, "check http: status 503", shared.started_at + Duration::from_secs(5));
         shared.settle(0);
         shared.set_splitter_view(Box::new(|| {
-            let server =
-                |address: &str, role, lag_ms| SplitterServerView { address: address.into(), role, up: true, lag_ms };
+            let server = |address: &str, role, lag_ms| SplitterServerView {
+                address: address.into(),
+                role,
+                health: "writable",
+                up: true,
+                lag_ms,
+                position: String::new(),
+                admin: AdminState::Ready,
+            };
             let servers =
                 vec![server("127.0.0.1:3306", "primary", None), server("127.0.0.1:3307", "replica", Some(120))];
-            vec![SplitterView { name: "db".into(), servers }]
+            let epoch = Some(7);
+            vec![SplitterView { name: "db".into(), epoch, switchovers: 2, held: 5, servers, ..SplitterView::default() }]
         }));
         shared
     }
@@ -207,6 +215,12 @@ mod tests {
             "one_server_app_worker_requests_total{app_worker=\"0\"} 3",
             "one_server_splitter_statements_total{splitter=\"db\",to=\"replica\"} 8",
             "one_server_splitter_server_lag_seconds{splitter=\"db\",role=\"replica\",server=\"127.0.0.1:3307\"} 0.12",
+            "one_server_splitter_server_fenced{splitter=\"db\",server=\"127.0.0.1:3307\"} 0",
+            "one_server_splitter_server_role{splitter=\"db\",server=\"127.0.0.1:3306\",role=\"primary\"} 1",
+            "one_server_splitter_epoch{splitter=\"db\"} 7",
+            "one_server_splitter_has_primary{splitter=\"db\"} 1",
+            "one_server_splitter_switchovers_total{splitter=\"db\"} 2",
+            "one_server_splitter_held{splitter=\"db\"} 5",
             "one_server_access_log_dropped_total{worker=\"0\"} 1",
             "nginx_up 1",
             "nginx_connections_accepted 30",

@@ -459,6 +459,10 @@ fn splitters(out: &mut Exposition, shared: &Shared) {
     t.counter(out, "received_bytes_total", "Bytes of commands of clients.", |s| &s.bytes_in);
     t.counter(out, "sent_bytes_total", "Bytes sent to clients.", |s| &s.bytes_out);
     chosen_statements(out, &t);
+    t.counter(out, "held_total", "Statements that waited for a primary.", |s| &s.held);
+    t.counter(out, "held_refused_total", "Statements refused because too many waited for a primary.", |s| {
+        &s.held_refused
+    });
     let help = "Times a session was tied to one backend connection, by the reason.";
     let mut pins = out.family("one_server_splitter_pins_total", Kind::Counter, help);
     for row in &t.rows {
@@ -527,34 +531,7 @@ fn splitter_servers(out: &mut Exposition, shared: &Shared) {
     t.counter(out, "statements_total", "Statements sent to a MySQL server.", |b| &b.statements);
     t.counter(out, "sent_bytes_total", "Bytes sent to a MySQL server.", |b| &b.bytes_sent);
     t.counter(out, "received_bytes_total", "Bytes received from a MySQL server.", |b| &b.bytes_received);
-    monitored_servers(out, shared);
-}
-
-/// What the splitters' monitors say: role, up, lag.
-fn monitored_servers(out: &mut Exposition, shared: &Shared) {
-    let mut seen = Vec::new();
-    for view in shared.splitters() {
-        for (name, server) in
-            super::distinct(view.servers.iter().map(|s| s.address.clone())).into_iter().zip(view.servers)
-        {
-            seen.push((view.name.clone(), name, server));
-        }
-    }
-    if seen.is_empty() {
-        return;
-    }
-    let help = "1 while statements may go to a MySQL server.";
-    let mut up = out.family("one_server_splitter_server_up", Kind::Gauge, help);
-    for (splitter, name, server) in &seen {
-        up.sample(&[("splitter", splitter), ("role", server.role), ("server", name)], u8::from(server.up));
-    }
-    let help = "How far a replica is behind the primary; absent while unknown.";
-    let mut lag = out.family("one_server_splitter_server_lag_seconds", Kind::Gauge, help);
-    for (splitter, name, server) in &seen {
-        if let Some(lag_ms) = server.lag_ms {
-            lag.sample(&[("splitter", splitter), ("role", server.role), ("server", name)], lag_ms as f64 / 1000.0);
-        }
-    }
+    super::splitters::write(out, shared);
 }
 
 fn access_log(out: &mut Exposition, shared: &Shared) {

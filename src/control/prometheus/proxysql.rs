@@ -63,9 +63,12 @@ fn seconds(splitter: &SplitterStats) -> u64 {
 
 fn pools(out: &mut Exposition, shared: &Shared) {
     let mut rows: Vec<Row<'_, BackendStats>> = Vec::new();
+    let views = shared.splitters();
     for (index, splitter) in shared.config.splitters.iter().enumerate() {
+        let seen = |b: usize| views.get(index).and_then(|view| view.servers.get(b));
         for (b, endpoint) in backend_names(splitter).into_iter().enumerate() {
-            let hostgroup = if b == 0 { "0" } else { "1" };
+            let is_primary = seen(b).map_or(b == 0, |server| server.role == "primary");
+            let hostgroup = if is_primary { "0" } else { "1" };
             // Two splitters may have the same server, and a scraper refuses a page with the same labels twice.
             let labels =
                 vec![("splitter", splitter.name.clone()), ("hostgroup", hostgroup.into()), ("endpoint", endpoint)];

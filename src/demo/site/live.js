@@ -111,7 +111,7 @@ function shape(status) {
   if (status.backends.length) {
     const backends = status.backends.map((backend) => ({
       key: `d${backend.index}`, label: backend.name, down: !backend.up,
-      sub: backend.up ? backend.note : "down",
+      sub: backend.note,
     }));
     tiers.push({ name: "splitter", inside: true, nodes: [{ key: "split", label: "splitter", sub: `${status.sqlClients} sessions` }] });
     tiers.push({ name: "databases", nodes: backends });
@@ -129,7 +129,7 @@ function route(journey, status) {
   if (journey.appWorker != null) keys.push(workerKey("a", journey.appWorker, status.appWorkers));
   let kind = "";
   if (journey.statements.length) {
-    const write = journey.statements.find((statement) => statement.backend === 0);
+    const write = journey.statements.find((statement) => statement.write);
     kind = write ? "write" : "read";
     keys.push("split", `d${(write ?? journey.statements[0]).backend}`);
   }
@@ -146,7 +146,7 @@ function row(journey, status) {
   const statements = journey.statements.map((statement) => {
     const name = status.backends[statement.backend]?.name ?? `server ${statement.backend}`;
     return element("span", {
-      className: statement.backend === 0 ? "tag write" : "tag read",
+      className: statement.write ? "tag write" : "tag read",
       textContent: `${name} ${duration(statement.us)}`,
     });
   });

@@ -9,24 +9,28 @@ function tier(meter, more) {
   return { rate: meter.requests_per_second, durations: { p50: meter.p50_us || null, p99: meter.p99_us || null }, more };
 }
 
-function splitterTier({ primary, replicas, servers }) {
+function splitterTier({ primary, replicas, servers, vacancy, held }) {
   const reads = servers.length > 1 ? replicas : primary;
   return {
     rate: primary.requests_per_second + replicas.requests_per_second,
     durations: { "read p50": reads.p50_us || null, "read p99": reads.p99_us || null, "write p50": primary.p50_us || null },
-    more: {},
+    more: vacancy || held ? { "no primary": `${held} wait` } : {},
   };
 }
 
 const letter = (index) => String.fromCharCode(65 + (index % 26));
 
-function backendName(index, total) {
-  if (index === 0) return "primary";
-  return total === 2 ? "replica" : `replica ${index}`;
+// Roles may change while the page is open; replicas are numbered in the order of the config.
+function backendName(server, all) {
+  if (server.role !== "replica") return server.role;
+  const replicas = all.filter((other) => other.role === "replica");
+  return replicas.length === 1 ? "replica" : `replica ${replicas.indexOf(server) + 1}`;
 }
 
-function lag(server) {
-  if (server.role === "primary") return "writes";
+function note(server) {
+  if (server.admin !== "ready") return server.admin;
+  if (server.role !== "fenced" && server.up === false) return "down";
+  if (server.role !== "replica") return server.role === "primary" ? "writes" : "gets nothing";
   return server.lag_ms == null ? "reads" : `reads, ${server.lag_ms} ms behind`;
 }
 
@@ -35,7 +39,7 @@ export function readStatus(json) {
   const upstream = json.upstreams.find((candidate) => candidate.name === UPSTREAM) ?? { servers: [], meter: NOBODY };
   const splitter = json.splitters[0];
   const backends = (splitter?.servers ?? []).map((server, index, all) => ({
-    index, address: server.address, name: backendName(index, all.length), up: server.up !== false, note: lag(server),
+    index, address: server.address, name: backendName(server, all), up: server.up !== false, note: note(server),
   }));
   const app = json.apps[0] ?? { meter: NOBODY, active: 0 };
   const minutes = Math.floor(json.uptime_seconds / 60);
@@ -76,7 +80,8 @@ export class Journeys {
       const open = this.#open.get(event.request_id) ?? { statements: [], polls: 0 };
       if (event.kind === "statement") {
         const backend = status.backends.find((candidate) => candidate.address === event.server)?.index;
-        open.statements.push({ backend: backend ?? (event.role === "primary" ? 0 : 1), us: event.duration_us });
+        const write = event.role === "primary";
+        open.statements.push({ backend: backend ?? (write ? 0 : 1), write, us: event.duration_us });
       } else if (event.served_by === "app") open.inner = event;
       else open.outer = event;
       this.#open.set(event.request_id, open);

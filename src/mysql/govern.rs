@@ -1,0 +1,389 @@
+//! What the control thread makes of looks at the servers of one splitter: feeds the [`Topology`], publishes who leads and
+//! who may be read from, tells the operator, takes orders.
+
+use std::sync::{MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::look::{Replication, Seen};
+use super::shared::{Duty, Health, LAG_UNKNOWN, Shared};
+use super::topology::{Event, Fall, Lead, Look, Rules, Standing, Topology, Vacancy};
+use crate::config::model::{PrimaryRule, Splitter};
+
+/// A switchover that was announced and does not come is forgotten after this, where `primary_wait` is shorter.
+const ANNOUNCED_MIN: Duration = Duration::from_secs(5);
+
+/// What the control thread alone knows and decides; it alone takes the lock.
+#[derive(Debug)]
+pub struct Council {
+    /// `None`: the primary is fixed.
+    topology: Option<Topology>,
+    /// By server, what the last look saw; `None`: it does not answer, or was not looked at.
+    seen: Vec<Option<Seen>>,
+    announced: Option<Announced>,
+    /// Times that another server than the one before began to lead.
+    switchovers: u64,
+}
+
+#[derive(Debug)]
+struct Announced {
+    server: usize,
+    until: Instant,
+}
+
+/// One splitter, for people.
+#[derive(Clone, Debug)]
+pub struct View {
+    /// Goes up each time that a server begins to lead; `None`: the primary is fixed.
+    pub epoch: Option<u64>,
+    /// Index of the primary.
+    pub primary: Option<usize>,
+    /// Why nobody leads.
+    pub vacancy: Option<&'static str>,
+    /// The server that the operator has announced as the next primary.
+    pub announced: Option<usize>,
+    /// Times that another server than the one before began to lead.
+    pub switchovers: u64,
+    /// Statements that wait for a primary.
+    pub held: usize,
+    /// In the order of the config.
+    pub servers: Vec<ServerView>,
+}
+
+/// One server, for people.
+#[derive(Clone, Debug)]
+pub struct ServerView {
+    /// `primary`, `replica` or `fenced`.
+    pub role: &'static str,
+    /// `unknown`, `down`, `read-only` or `writable`.
+    pub health: &'static str,
+    /// Statements may go to it.
+    pub up: bool,
+    /// How far it is behind the primary, milliseconds; `None`: not known, or it is the primary.
+    pub lag_ms: Option<u64>,
+    /// What it has applied, as it says.
+    pub position: String,
+    /// What the operator wants of it.
+    pub duty: Duty,
+}
+
+impl Council {
+    /// Nothing known yet.
+    pub fn new(splitter: &Splitter) -> Council {
+        let topology = match splitter.primary {
+            PrimaryRule::Fixed => None,
+            PrimaryRule::Found { looks, dwell } => Some(Topology::new(splitter.servers.len(), Rules { looks, dwell })),
+        };
+        let seen = splitter.servers.iter().map(|_| None).collect();
+        Council { topology, seen, announced: None, switchovers: 0 }
+    }
+
+    /// Whether what a replica applies comes, as far as is known, from the primary.
+    fn follows_primary(&self, server: usize, primary: Option<usize>) -> bool {
+        let (Some(primary), Some(_)) = (primary, &self.topology) else { return true };
+        let mut at = server;
+        for _ in 0..self.seen.len() {
+            let source = match &self.seen[at] {
+                Some(Seen { replication: Replication::Behind { source, .. }, .. }) => *source,
+                _ => return false,
+            };
+            let is_source = |seen: &Option<Seen>| seen.as_ref().is_some_and(|seen| seen.server_id == source);
+            match self.seen.iter().position(is_source) {
+                Some(known) if source != 0 && known == primary => return true,
+                Some(known) if source != 0 => at = known,
+                // Somebody who is not in the config, and may well follow the primary.
+                _ => return true,
+            }
+        }
+        false
+    }
+
+    /// Whether nobody can write, so that a replica which is cut off falls no further behind.
+    fn nobody_writes(&self, shared: &Shared) -> bool {
+        match &self.topology {
+            None => shared.server(0).health() == Health::Down,
+            Some(_) => (0..self.seen.len()).all(|server| shared.server(server).health() != Health::Writable),
+        }
+    }
+
+    /// Lag in milliseconds, and whether reads may go there.
+    fn eligibility(&self, shared: &Shared, server: usize) -> (u64, bool) {
+        let primary = shared.lead().primary;
+        let Some(seen) = &self.seen[server] else { return (LAG_UNKNOWN, false) };
+        let is_quick = shared.config().latency_max.is_none_or(|most| seen.latency <= most);
+        if let Some(member) = &seen.cluster {
+            let lag_ms = if seen.is_galera() && member.in_step { 0 } else { LAG_UNKNOWN };
+            return (lag_ms, is_quick && member.in_step && primary != Some(server));
+        }
+        let (lag_ms, eligible) = match seen.replication {
+            Replication::Behind { lag, .. } => {
+                let is_fresh = is_quick && lag <= shared.config().lag_max;
+                (lag.as_millis() as u64, is_fresh && self.follows_primary(server, primary))
+            }
+            Replication::Disconnected => (LAG_UNKNOWN, self.nobody_writes(shared)),
+            _ => (LAG_UNKNOWN, false),
+        };
+        (lag_ms, eligible && primary != Some(server))
+    }
+}
+
+/// Why nobody leads, for people.
+pub(super) fn spell(vacancy: Vacancy) -> &'static str {
+    match vacancy {
+        Vacancy::Starting => "not every server was looked at yet",
+        Vacancy::NoCandidate => "no server takes writes: all are down, read-only or follow another one",
+        Vacancy::Several => "more than one server takes writes",
+        Vacancy::Fenced => "the only server that takes writes is fenced: another one has led since it did",
+        Vacancy::Behind => "the only server that takes writes lacks transactions that clients were told are committed",
+        Vacancy::Settling => "the server that takes writes has not been looked at often enough yet",
+    }
+}
+
+impl Shared {
+    fn council(&self) -> MutexGuard<'_, Council> {
+        self.council.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether the primary is found, not fixed.
+    pub fn finds_primary(&self) -> bool {
+        self.config().primary != PrimaryRule::Fixed
+    }
+
+    /// Takes in what a look saw; `None`: the server does not answer.
+    pub(super) fn on_seen(&self, server: usize, seen: Option<Seen>, now: Instant) {
+        let mut council = self.council();
+        let health = match &seen {
+            None => Health::Down,
+            Some(seen) if council.topology.is_none() && seen.read_only => Health::ReadOnly,
+            Some(_) if council.topology.is_none() => Health::Writable,
+            Some(seen) if seen.look().standing == Standing::Writable => Health::Writable,
+            Some(_) => Health::ReadOnly,
+        };
+        if let Some(seen) = &seen {
+            self.server(server).set_position(&seen.position);
+            self.server(server).set_in_cluster(seen.is_galera());
+        }
+        self.server(server).set_health(health);
+        let look = seen.as_ref().map_or(Look { standing: Standing::Silent, position: None, cluster: None }, Seen::look);
+        council.seen[server] = seen;
+        if let Some(topology) = &mut council.topology {
+            for tokens in self.tokens() {
+                let (epoch, position) = tokens.get();
+                topology.on_tokens(epoch, &position);
+            }
+            let events = topology.on_look(server, look, now);
+            self.apply(&mut council, events);
+        }
+        if council.announced.as_ref().is_some_and(|announced| announced.until <= now) {
+            tracing::warn!(splitter = %self.config().name, "the switchover that was announced did not come: writes go on");
+            council.announced = None;
+            self.announce(false);
+        }
+        self.publish_ways(&council);
+        self.publish_eligibility(&council);
+    }
+
+    /// By what reads can be shown to be fresh: as the primary says.
+    fn publish_ways(&self, council: &Council) {
+        if let Some(primary) = self.lead().primary
+            && let Some(seen) = &council.seen[primary]
+        {
+            self.set_tells_gtids(seen.no_gtids().is_none());
+            self.set_galera(seen.is_galera());
+        }
+    }
+
+    fn publish_eligibility(&self, council: &Council) {
+        for server in 0..self.servers() {
+            let (lag_ms, eligible) = council.eligibility(self, server);
+            self.server(server).set_lag(lag_ms, eligible);
+        }
+    }
+
+    /// Publishes and tells what the topology has decided.
+    fn apply(&self, council: &mut Council, events: Vec<Event>) {
+        let Some(topology) = &council.topology else { return };
+        let lead = topology.lead();
+        for event in &events {
+            match event {
+                Event::Elected { server, before, forgiven } => {
+                    self.server(*server).end_term();
+                    if *forgiven {
+                        self.voided().set(lead.epoch, topology.committed().clone());
+                    }
+                    council.switchovers += u64::from(before.is_some_and(|before| before != *server));
+                    council.announced = None;
+                    self.announce(false);
+                }
+                Event::Fell(server, _) => self.server(*server).end_term(),
+                Event::Fenced(server) => self.server(*server).set_fenced(true),
+                Event::Freed(server) => self.server(*server).set_fenced(false),
+                Event::Several(_) | Event::Behind(_) => {}
+            }
+            self.tell_event(event, lead);
+        }
+        self.set_lead(lead, topology.vacancy());
+    }
+
+    fn tell_event(&self, event: &Event, lead: Lead) {
+        let (splitter, name) = (&self.config().name, |server: usize| self.address(server).to_string());
+        match event {
+            Event::Elected { server, before, forgiven } => {
+                let (server, before, epoch) = (name(*server), before.map(name), lead.epoch);
+                match before {
+                    Some(before) => tracing::warn!(splitter, server, before, epoch, "mysql server is the primary"),
+                    None => tracing::info!(splitter, server, epoch, "mysql server is the primary"),
+                }
+                if *forgiven {
+                    tracing::error!(
+                        splitter,
+                        server,
+                        epoch,
+                        "the primary lacks transactions that clients were told are committed, as the operator wanted it"
+                    );
+                }
+            }
+            Event::Fell(server, fall) => {
+                let why = match fall {
+                    Fall::Follows => "it is read-only or follows another server",
+                    Fall::Unready => "its cluster does not let it write, or it hides whether it replicates",
+                    Fall::Silent => "it does not answer",
+                    Fall::Several => "it is not the only one that takes writes",
+                    Fall::TakenOut => "the operator took it out",
+                };
+                tracing::warn!(splitter, server = name(*server), why, wait = ?self.config().primary_wait,
+                    "mysql server is no longer the primary: writes wait for another one");
+            }
+            Event::Several(servers) => {
+                let servers: Vec<String> = servers.iter().map(|server| name(*server)).collect();
+                tracing::error!(
+                    splitter,
+                    servers = servers.join(", "),
+                    "more than one server takes writes: there is no primary, writes wait and are then refused; set read_only \
+                     on all but one, or let them follow it"
+                );
+            }
+            Event::Behind(server) => {
+                let server = name(*server);
+                tracing::error!(
+                    splitter,
+                    server,
+                    "the only server that takes writes lacks transactions that clients were told are committed: it is not \
+                     taken for the primary; `one-server ctl mysql accept {splitter}/{server}` takes it all the same"
+                );
+            }
+            Event::Fenced(server) => {
+                let server = name(*server);
+                tracing::error!(
+                    splitter,
+                    server,
+                    "fenced: the server takes writes although another one has led since it did; set read_only there and let \
+                     it follow the primary"
+                );
+            }
+            Event::Freed(server) => {
+                tracing::info!(splitter, server = name(*server), "mysql server is no longer fenced");
+            }
+        }
+    }
+
+    /// Time until a server is looked at again: shorter while writes wait for what is seen.
+    pub(super) fn look_interval(&self) -> Duration {
+        let interval = self.config().monitor_interval.max(Duration::from_millis(10));
+        let soon = (interval / 4).max(Duration::from_millis(50)).min(interval);
+        let is_urgent = self.is_announced() || self.finds_primary() && self.lead().primary.is_none();
+        if is_urgent { soon } else { interval }
+    }
+
+    /// Sets what the operator wants of a server; returns what it was.
+    pub fn set_duty(&self, server: usize, duty: Duty) -> Duty {
+        let mut council = self.council();
+        let was = self.server(server).set_duty(duty);
+        if duty == Duty::Maintenance {
+            self.server(server).set_health(Health::Down);
+            council.seen[server] = None;
+        }
+        if let Some(topology) = &mut council.topology {
+            let events = topology.take_out(server, duty == Duty::Maintenance, Instant::now());
+            self.apply(&mut council, events);
+        }
+        self.publish_eligibility(&council);
+        self.doubt(server);
+        was
+    }
+
+    /// Lets a server lead that is fenced or lacks something, as soon as it takes writes alone.
+    ///
+    /// Errors: for a person.
+    pub fn accept(&self, server: usize) -> Result<(), String> {
+        let mut council = self.council();
+        let Some(topology) = &mut council.topology else {
+            return Err("the config names one fixed primary: nobody else can become it".into());
+        };
+        let leads =
+            |primary: usize| format!("{} leads and takes writes: set it read_only first", self.address(primary));
+        topology.accept(server).map_err(leads)?;
+        tracing::warn!(splitter = %self.config().name, server = %self.address(server),
+            "the operator accepts the server as the primary, whether it is fenced or lacks something");
+        self.doubt(server);
+        Ok(())
+    }
+
+    /// The operator is about to make a server the primary: writes wait from now on.
+    ///
+    /// Errors: for a person.
+    pub fn announce_switchover(&self, server: usize) -> Result<(), String> {
+        let mut council = self.council();
+        let (config, address) = (self.config(), self.address(server));
+        if council.topology.is_none() {
+            return Err("the config names one fixed primary: no other one would be found".into());
+        }
+        if self.lead().primary == Some(server) {
+            return Err(format!("{address} is the primary already"));
+        }
+        let wait = config.primary_wait.max(ANNOUNCED_MIN);
+        council.announced = Some(Announced { server, until: Instant::now() + wait });
+        self.announce(true);
+        tracing::info!(splitter = %config.name, server = %address, wait = ?wait, "a switchover is announced: writes wait");
+        (0..self.servers()).for_each(|server| self.doubt(server));
+        Ok(())
+    }
+
+    /// Everything for people.
+    pub fn view(&self) -> View {
+        let council = self.council();
+        let lead = self.lead();
+        let server = |index: usize| {
+            let facts = self.server(index);
+            let is_primary = lead.primary == Some(index);
+            let health = facts.health();
+            let role = match () {
+                () if is_primary => "primary",
+                () if facts.is_fenced() => "fenced",
+                () => "replica",
+            };
+            ServerView {
+                role,
+                health: match health {
+                    Health::Unknown => "unknown",
+                    Health::Down => "down",
+                    Health::ReadOnly => "read-only",
+                    Health::Writable => "writable",
+                },
+                up: facts.duty() == Duty::Ready
+                    && if is_primary { health == Health::Writable } else { facts.is_eligible() },
+                lag_ms: Some(facts.lag_ms()).filter(|lag| !is_primary && *lag != LAG_UNKNOWN),
+                position: council.seen[index].as_ref().map(|seen| seen.shown.clone()).unwrap_or_default(),
+                duty: facts.duty(),
+            }
+        };
+        View {
+            epoch: council.topology.as_ref().map(|_| lead.epoch),
+            primary: lead.primary,
+            vacancy: council.topology.as_ref().and_then(Topology::vacancy).map(spell),
+            announced: council.announced.as_ref().map(|announced| announced.server),
+            switchovers: council.switchovers,
+            held: self.held(),
+            servers: (0..self.servers()).map(server).collect(),
+        }
+    }
+}
