@@ -221,6 +221,36 @@ fn connections_are_there_before_they_are_needed_and_do_not_grow_old() {
     });
 }
 
+/// KILL, `wait_timeout` and middleboxes end connections of servers that are well, the monitor's own as any other.
+#[test]
+fn a_monitor_that_lost_its_connection_takes_no_server_down() {
+    if !mariadb::is_installed() {
+        return;
+    }
+    with_both_drivers(|driver| {
+        let scene = Scene::start(driver, 1, "");
+        for round in 0..5 {
+            for server in [&scene.cluster.primary, &scene.cluster.replicas[0]] {
+                let ids = || {
+                    let sql = "SELECT id FROM information_schema.processlist WHERE user = 'app' AND command = 'Sleep'";
+                    server.sql(sql).lines().map(str::to_owned).collect::<Vec<_>>()
+                };
+                let before = ids();
+                // It may be asking now, and be no sleeper then.
+                before.iter().for_each(|id| drop(server.try_sql(&format!("KILL {id}"))));
+                eventually("the monitor has a new one", || ids().iter().any(|id| !before.contains(id)));
+            }
+            block_on(async {
+                let mut conn = scene.client().await;
+                conn.query_drop("UPDATE t SET v = 'x' WHERE id = 1").await.expect("written");
+                assert_eq!(one(&mut conn, "SELECT id FROM who LIMIT 1").await, "2", "{driver:?} round {round}");
+            });
+        }
+        let told = scene.server.lines().join("\n");
+        assert!(!told.contains("is down"), "{driver:?}: {told}");
+    });
+}
+
 const IDLE_CLIENTS: usize = 10_000;
 /// With what the allocator keeps of the logins. Clients that kept a buffer would be far beyond.
 const IDLE_BYTES_MAX: usize = 8 << 10;

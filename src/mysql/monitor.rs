@@ -75,7 +75,7 @@ async fn watch_server(shared: &Shared, server: usize) {
 async fn look_once(shared: &Shared, server: usize, contact: &mut Option<Contact>, last: &mut Option<State>) {
     let (facts, limit) = (shared.server(server), shared.config().connect_timeout);
     facts.count_look();
-    let seen = timeout(limit, ask(shared, server, contact)).await.unwrap_or(Err(ProbeError::Timeout));
+    let seen = timeout(limit, see(shared, server, contact)).await.unwrap_or(Err(ProbeError::Timeout));
     if seen.is_err() {
         *contact = None;
     }
@@ -165,6 +165,16 @@ fn tell_up(shared: &Shared, server: usize, seen: &Seen, leads: bool) {
         tracing::error!(splitter, server = %address, %why,
             "replicas get no reads: the primary does not tell which transactions sessions write, so no read on a replica is \
              known to be fresh; mend that, or set causal_reads = \"off\"");
+    }
+}
+
+/// A connection that was idle may have ended for reasons of its own (KILL, `wait_timeout`, a middlebox): only when a new one
+/// fails, too, is the server down.
+async fn see(shared: &Shared, server: usize, contact: &mut Option<Contact>) -> Result<Seen, ProbeError> {
+    let was_kept = contact.is_some();
+    match ask(shared, server, contact).await {
+        Err(_) if was_kept => ask(shared, server, contact).await,
+        seen => seen,
     }
 }
 

@@ -128,7 +128,8 @@ impl Server {
         command
     }
 
-    fn try_sql(&self, sql: &str) -> bool {
+    /// Runs SQL as root; whether the server did it.
+    pub(crate) fn try_sql(&self, sql: &str) -> bool {
         let status = self.client().arg("-e").arg(sql).stdout(Stdio::null()).stderr(Stdio::null()).status();
         status.is_ok_and(|status| status.success())
     }
