@@ -237,7 +237,7 @@ fn a_monitor_that_lost_its_connection_takes_no_server_down() {
                 };
                 let before = ids();
                 // It may be asking now, and be no sleeper then.
-                before.iter().for_each(|id| drop(server.try_sql(&format!("KILL {id}"))));
+                before.iter().for_each(|id| _ = server.try_sql(&format!("KILL {id}")));
                 eventually("the monitor has a new one", || ids().iter().any(|id| !before.contains(id)));
             }
             block_on(async {

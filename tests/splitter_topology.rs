@@ -568,6 +568,7 @@ fn what_is_gone_is_waited_for_by_no_session() {
         scene.cluster.primary.kill();
         let Scene { cluster, server, address } = &scene;
         let [new, other] = &cluster.replicas[..] else { panic!("two replicas") };
+        eventually("the end of the primary is noticed", || scene.of(cluster.primary.port, "up") != "true");
         server.ctl_ok(&["mysql", "accept", &id(new.port)]);
         promote(new);
         scene.wait_for_primary(new.port);

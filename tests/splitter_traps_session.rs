@@ -379,6 +379,7 @@ fn traps_13_to_29_answers_are_about_the_right_statement() {
             trap_19_a_client_s_file_is_passed_on(port).await;
             trap_20_metadata_is_that_of_the_execution(port, &cluster).await;
             trap_21_statements_survive_their_connections(port, &cluster).await;
+            statements_that_are_closed_do_not_pile_up_in_a_transaction(port, &cluster).await;
             trap_22_types_are_sent_again_after_a_move(port).await;
             trap_23_prepared_control_statements_count(port).await;
             trap_25_an_error_in_a_transaction_keeps_it(port).await;
@@ -664,6 +665,34 @@ async fn trap_21_statements_survive_their_connections(port: u16, cluster: &Clust
     twin.disconnect().await.unwrap();
     // A server that broke off twice gets no reads for a moment.
     wait_for_reads_on_replica(port).await;
+}
+
+/// A transaction keeps its connection, on which nothing is reset meanwhile.
+async fn statements_that_are_closed_do_not_pile_up_in_a_transaction(port: u16, cluster: &Cluster) {
+    let cluster_has = || -> usize {
+        let text = cluster.primary.sql("SHOW GLOBAL STATUS LIKE 'Prepared_stmt_count'");
+        text.split_whitespace().last().expect("a value").parse().expect("a number")
+    };
+    let before = cluster_has();
+    let raw = tokio::task::spawn_blocking(move || {
+        let mut raw = Raw::connect(port, capability::DEPRECATE_EOF);
+        raw.query("BEGIN");
+        for round in 0..600 {
+            // The same again and again, and others in between.
+            for sql in ["SELECT id + ? FROM who FOR UPDATE".to_owned(), format!("SELECT id + ? + {round} FROM who")] {
+                let id = prepare(&mut raw, &sql);
+                raw.result(&execute(id, 0, b"\0\x01\x08\0\x07\0\0\0\0\0\0\0")).pop_row();
+                raw.send(0, &[&[0x19][..], &id.to_le_bytes()].concat());
+            }
+        }
+        let kept = prepare(&mut raw, "SELECT id + ? FROM who FOR UPDATE");
+        raw.result(&execute(kept, 0, b"\0\x01\x08\0\x07\0\0\0\0\0\0\0")).pop_row();
+        raw
+    });
+    let mut raw = raw.await.unwrap();
+    let more = cluster_has() - before;
+    assert!(more > 0 && more <= 260, "{more} of 1200 are still there");
+    raw.query("COMMIT");
 }
 
 /// COM_STMT_PREPARE; returns the statement's id.

@@ -11,6 +11,9 @@ use super::sql::{Class, Kind, diagnostics};
 use super::statement::{Reject, TRIES_MAX, is_repeatable};
 use crate::runtime::time::timeout;
 
+/// ER_SERVER_SHUTDOWN: as good as a server that cannot be reached.
+const SHUTDOWN: u16 = 1053;
+
 /// What has been tried for a statement.
 #[derive(Default)]
 pub(super) struct Tries {
@@ -58,16 +61,13 @@ impl Client {
             return Err(Some(self.gone(tries)));
         }
         if let Some(lease) = self.held.take()
-            && let Some(mut lease) = self.keep_held(lease, class, tries)?
+            && let Some(lease) = self.keep_held(lease, class, tries)?
         {
-            if let Err(reject) = self.recall_on_held(&mut lease, class).await {
-                self.held = Some(lease);
-                return Err(Some(reject));
-            }
+            let lease = Box::pin(self.recall_on_held(lease, class, tries)).await.map_err(Some)?;
             return self.use_held(lease, class).map(|lease| (lease, None)).map_err(Some);
         }
         if self.prelude.is_some() {
-            return self.acquire_again(class, tries).await.map(|lease| (lease, None));
+            return Box::pin(self.acquire_again(class, tries)).await.map(|lease| (lease, None));
         }
         self.void_token();
         if class.diagnostics & diagnostics::INSERT_ID != 0 && self.carry.insert_id.get() == InsertId::Lost {
@@ -75,7 +75,7 @@ impl Client {
             return Err(Some(lost_insert_id()));
         }
         if class.diagnostics & !diagnostics::INSERT_ID != 0 {
-            return self.acquire_for_diagnostics(class, tries).await.map(|lease| (lease, None));
+            return Box::pin(self.acquire_for_diagnostics(class, tries)).await.map(|lease| (lease, None));
         }
         let route = if tries.primary_only { Route::Primary } else { self.session.route(class) };
         if route == Route::Replica
@@ -113,7 +113,7 @@ impl Client {
             self.count_fallback();
             return None;
         };
-        let insert_id = if class.begins.is_some() { Some(self.settled_insert_id().await) } else { None };
+        let insert_id = if class.begins.is_some() { Some(Box::pin(self.settled_insert_id()).await) } else { None };
         while tries.count <= TRIES_MAX {
             let server = self.choose_replica(&must_see, tries.servers)?;
             let Ok(wait) = self.wait_for(server, &must_see).await else {
@@ -151,7 +151,8 @@ impl Client {
             }
             Ok(())
         };
-        timeout(self.splitter.config().connect_timeout, setting).await.unwrap_or(Err(BackendError::Timeout))
+        let limit = self.splitter.config().connect_timeout;
+        Box::pin(timeout(limit, setting)).await.unwrap_or(Err(BackendError::Timeout))
     }
 
     /// The same for the primary.
@@ -173,7 +174,7 @@ impl Client {
                 Ok(Err(value)) => value,
                 Ok(Ok(mut lease)) => {
                     // Where that fails, the connection is dropped, and with it the insert id.
-                    if lease.save_insert_id().await.is_ok() {
+                    if lease.save().await.is_ok() {
                         lease.give_back();
                     }
                     if let InsertId::Known(value) = self.carry.insert_id.get() { value } else { 0 }
@@ -215,7 +216,7 @@ impl Client {
             _ if !needs_insert_id => None,
             InsertId::Known(value) => Some(value),
             InsertId::Lost => Some(0), // whoever asks for it is told before
-            InsertId::At(id) => match self.own_for_insert_id(id).await {
+            InsertId::At(id) => match Box::pin(self.own_for_insert_id(id)).await {
                 Ok(Ok(lease)) => return self.with_transaction_settings(lease, tries).await,
                 Ok(Err(value)) => Some(value),
                 Err(reject) if class.diagnostics & diagnostics::INSERT_ID != 0 => return Err(Some(reject)),
@@ -232,6 +233,7 @@ impl Client {
                 false => Err(None),
             },
             Err(LeaseError::Server(BackendError::Refused(code, message))) => {
+                tries.waits = (code == SHUTDOWN).then_some(Awaited::Look(primary));
                 Err(Some(Reject::from_server(code, message)))
             }
             Err(LeaseError::Server(BackendError::Io(_))) if tries.count < 2 => Err(None),
@@ -282,7 +284,7 @@ impl Client {
             return Ok(());
         }
         let limit = self.splitter.config().connect_timeout;
-        let prepared = timeout(limit, lease.prepare(&self.session.state, fresh, insert_id)).await;
+        let prepared = Box::pin(timeout(limit, lease.prepare(&self.session.state, fresh, insert_id))).await;
         prepared.unwrap_or(Err(BackendError::Timeout))
     }
 }

@@ -12,7 +12,7 @@ use ahash::AHashMap;
 use rustls::ClientConfig;
 use rustls_pki_types::ServerName;
 
-use super::presence::Fate;
+use super::presence::{Fate, Thread};
 use super::protocol::ProtocolError;
 use super::protocol::auth::prover::Secret;
 use super::protocol::auth::sha2::PublicKey;
@@ -35,7 +35,7 @@ const READ_BYTES: usize = 16 << 10;
 const READ_BYTES_MAX: usize = 64 << 10;
 /// Largest packet before the login is complete.
 pub const LOGIN_BYTES_MAX: usize = 64 << 10;
-/// Prepared statements kept on one connection; beyond it all are dropped with the next reset.
+/// Prepared statements kept on one connection; beyond it one is closed for each new one.
 const STATEMENTS_MAX: usize = 256;
 /// What makes a MariaDB server tell us everything about its session; GTIDs are variables there.
 const TRACKERS: &[u8] = b"SET session_track_system_variables='*', session_track_state_change=1, \
@@ -210,8 +210,8 @@ pub struct Backend {
     input: Vec<u8>,
     start: usize,
     handles: AHashMap<Rc<[u8]>, Handle>,
-    /// Statements prepared since the last reset.
-    prepared: usize,
+    /// Statements that are no longer wanted there, to be closed with what is sent next.
+    closing: Vec<u32>,
 }
 
 impl Drop for Backend {
@@ -257,7 +257,7 @@ impl Backend {
                 input: Vec::new(),
                 start: 0,
                 handles: AHashMap::new(),
-                prepared: 0,
+                closing: Vec::new(),
             };
             let greeting = backend.log_on(target, schema).await?;
             backend.is_mariadb = greeting.is_mariadb();
@@ -356,6 +356,11 @@ impl Backend {
             }
             self.fill().await?;
         }
+    }
+
+    /// How its server knows it.
+    pub fn thread(&self) -> Thread {
+        Thread { server: self.server, id: self.thread_id, generation: self.generation }
     }
 
     /// Bytes received and not used yet.
@@ -554,7 +559,7 @@ impl Backend {
             self.put_query(&mut out, &set);
             answers += 1;
             self.handles.clear();
-            self.prepared = 0;
+            self.closing.clear();
         }
         self.dirty = true; // until every answer is in
         self.send(out).await.0?;
@@ -592,18 +597,24 @@ impl Backend {
         (Rc::ptr_eq(&handle.state, &self.state) || handle.state == self.state).then_some(handle.id)
     }
 
-    /// Remembers that `sql` was prepared here under the present state.
+    /// Remembers that `sql` was prepared here under the present state. One that it replaces, or for which there is no more
+    /// room, is forgotten: whoever still executes that one has it prepared anew.
     pub fn keep_handle(&mut self, sql: &Rc<[u8]>, id: u32) {
-        self.prepared += 1;
-        if self.prepared > STATEMENTS_MAX {
-            self.dirty = true; // the reset drops them all on the server, too
+        if self.handles.len() >= STATEMENTS_MAX
+            && !self.handles.contains_key(sql)
+            && let Some(other) = self.handles.keys().next().cloned()
+        {
+            self.closing.extend(self.handles.remove(&other).map(|handle| handle.id));
         }
-        self.handles.insert(Rc::clone(sql), Handle { id, state: Rc::clone(&self.state) });
+        let handle = Handle { id, state: Rc::clone(&self.state) };
+        self.closing.extend(self.handles.insert(Rc::clone(sql), handle).map(|handle| handle.id));
     }
 
-    /// Forgets a statement the client has closed on the server.
-    pub fn drop_handle(&mut self, sql: &Rc<[u8]>) {
-        self.handles.remove(sql);
+    /// Appends COM_STMT_CLOSE, which has no answer, for statements that are no longer wanted there.
+    pub fn put_closes(&mut self, out: &mut Vec<u8>) {
+        for id in self.closing.drain(..) {
+            command::put_statement(out, command::STMT_CLOSE, id);
+        }
     }
 
     /// Prepares `sql` and returns the server's id for it.

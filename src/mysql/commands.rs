@@ -39,7 +39,7 @@ impl Client {
             command::STMT_EXECUTE => self.execute_command(wire).await,
             command::STMT_FETCH => self.direct_command(wire).await,
             command::STMT_RESET => self.direct_command(wire).await,
-            command::STMT_SEND_LONG_DATA => self.long_data(wire).await,
+            command::STMT_SEND_LONG_DATA => Box::pin(self.long_data(wire)).await,
             command::STMT_CLOSE => self.close_statement().await,
             command::FIELD_LIST | command::STATISTICS | command::PROCESS_INFO | command::DEBUG => {
                 self.statement(wire, local, Work::Plain).await
@@ -52,9 +52,9 @@ impl Client {
                 self.reset();
                 self.reply_ok(wire).await
             }
-            command::CHANGE_USER => self.change_user(wire).await,
+            command::CHANGE_USER => Box::pin(self.change_user(wire)).await,
             command::SET_OPTION => self.set_option(wire).await,
-            command::PROCESS_KILL => self.kill_command(wire).await,
+            command::PROCESS_KILL => Box::pin(self.kill_command(wire)).await,
             _ => self.reply_error(wire, 1047, b"08S01", &unsupported(code)).await,
         }
     }

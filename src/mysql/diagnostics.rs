@@ -143,22 +143,41 @@ impl Client {
     }
 
     /// Makes sure that a held connection does not answer for a statement that ran before it was held, elsewhere.
-    pub(super) async fn recall_on_held(&self, lease: &mut Lease, class: &Class) -> Result<(), Reject> {
+    ///
+    /// Errors: for the client. The session keeps the connection, unless that is lost: then the session ends, too.
+    pub(super) async fn recall_on_held(
+        &mut self,
+        mut lease: Lease,
+        class: &Class,
+        tries: &mut Tries,
+    ) -> Result<Lease, Reject> {
         if class.diagnostics & !diagnostics::INSERT_ID == 0 {
-            return Ok(());
+            return Ok(lease);
         }
         let here = Witness { server: lease.server, tenure: lease.tenure };
-        match self.whom_to_ask(class)? {
-            Ask::Only(witness) if witness != here => return Err(gone()),
-            Ask::Rather(witness) if witness != here => {
-                // The server forgets the warnings of earlier statements when one uses a table. An error shows with the
-                // statement itself.
+        match self.whom_to_ask(class) {
+            Ok(Ask::Rather(witness)) if witness != here => {
+                // The server forgets the warnings of earlier statements when one uses a table.
                 let limit = self.splitter.config().connect_timeout;
-                let _ = timeout(limit, lease.row(b"SELECT 1 FROM (SELECT 1) AS t")).await;
+                let forgets = timeout(limit, lease.row(b"SELECT 1 FROM (SELECT 1) AS t")).await;
+                // A late answer would be taken for that to the next statement.
+                if !matches!(forgets, Ok(Ok(_) | Err(BackendError::Refused(..)))) {
+                    tries.ends = true;
+                    let text = "Lost connection to the server that the session was tied to: connect again";
+                    return Err(Reject::new(LOST, text.into()));
+                }
+                Ok(lease)
             }
-            _ => {}
+            Ok(Ask::Only(witness)) if witness != here => {
+                self.held = Some(lease);
+                Err(gone())
+            }
+            Ok(_) => Ok(lease),
+            Err(reject) => {
+                self.held = Some(lease);
+                Err(reject)
+            }
         }
-        Ok(())
     }
 
     /// SHOW WARNINGS, FOUND_ROWS() and so on, in a session without a connection of its own.
@@ -220,7 +239,8 @@ impl Client {
             InsertId::At(_) | InsertId::Lost => None,
         };
         match self.borrow(primary, true, insert_id, true).await {
-            Ok(mut lease) => match lease.claim(lead) {
+            // It may have taken a while.
+            Ok(mut lease) => match self.splitter.shared.lead() == lead && lease.claim(lead) {
                 true => Ok(lease),
                 false => Err(None),
             },
@@ -244,8 +264,7 @@ impl Client {
     async fn fetch_insert_id(&mut self) -> Result<(), Reject> {
         let InsertId::At(id) = self.carry.insert_id.get() else { return Ok(()) };
         if let Ok(mut lease) = self.own_for_insert_id(id).await? {
-            let limit = self.splitter.config().connect_timeout;
-            if !matches!(timeout(limit, lease.save_insert_id()).await, Ok(Ok(()))) {
+            if lease.save().await.is_err() {
                 self.carry.insert_id.set(InsertId::Known(0));
                 return Err(lost_insert_id());
             }
@@ -287,7 +306,7 @@ impl Client {
         if lease.is_ready_for(&self.session.state) {
             return Ok(());
         }
-        lease.save_insert_id().await?;
+        lease.save().await?;
         let InsertId::Known(value) = self.carry.insert_id.get() else { return Err(BackendError::Timeout) };
         self.prepare(lease, false, Some(value)).await
     }

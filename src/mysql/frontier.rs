@@ -92,7 +92,7 @@ impl Splitter {
         let is_of_life = |kept: &Backend| (kept.server, kept.generation, kept.term) == life && kept.is_quiet();
         let mut backend = match self.frontier.connection.take().filter(is_of_life) {
             Some(kept) => kept,
-            None => self.connect_for_questions(life).await.ok()?,
+            None => Box::pin(self.connect_for_questions(life)).await.ok()?,
         };
         let question: &[u8] = match backend.is_mariadb {
             true => b"SELECT @@global.gtid_binlog_pos",

@@ -159,7 +159,10 @@ impl Shared {
             Some(_) => Health::ReadOnly,
         };
         if let Some(seen) = &seen {
-            self.server(server).set_position(&seen.position);
+            // What the primary has applied is all that it wrote, too.
+            let leads = self.lead().primary == Some(server);
+            let position = seen.current.as_ref().filter(|_| leads).unwrap_or(&seen.position);
+            self.server(server).set_position(position);
             self.server(server).set_in_cluster(seen.is_galera());
         }
         self.server(server).set_health(health);
@@ -203,6 +206,10 @@ impl Shared {
     fn apply(&self, council: &mut Council, events: Vec<Event>) {
         let Some(topology) = &council.topology else { return };
         let lead = topology.lead();
+        if events.iter().any(|event| matches!(event, Event::Fell(..))) {
+            // Before its term ends: whoever opens a connection of the next term must not take it for one to the primary.
+            self.set_lead(Lead { primary: None, ..self.lead() }, topology.vacancy());
+        }
         for event in &events {
             match event {
                 Event::Elected { server, before, forgiven } => {

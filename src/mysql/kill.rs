@@ -15,7 +15,7 @@ use tokio::sync::oneshot;
 
 use super::backend::{Backend, BackendError, Key};
 use super::client::{Client, End};
-use super::presence::{Presence, Running, worker_of};
+use super::presence::{Presence, Running, Thread, worker_of};
 use super::protocol::packet::HEADER_BYTES;
 use super::protocol::response::{OkPacket, UNREACHABLE};
 use super::serve::Splitter;
@@ -176,24 +176,34 @@ impl Splitter {
         }
     }
 
+    /// Whether the server was started anew since it gave a connection its id, as far as the monitor or a connection that was
+    /// opened now can tell: ids go up, and begin again. Another client may have that id by now.
+    pub(super) fn is_of_another_life(&self, side: &Backend, thread: Thread) -> bool {
+        self.shared.server(thread.server).generation() != thread.generation || side.thread_id <= thread.id
+    }
+
     /// Kills on the server what runs there.
     async fn kill_running(&self, presence: &Presence, running: Running, manner: Manner) -> Verdict {
         let Some(_side) = Side::take(&self.side_connections) else {
             return Verdict::Failed(format!("{SIDE_MAX} others are being killed at the moment, try again"));
         };
         let key = Key { capabilities: 0, collation: 45, account: presence.account().unwrap_or_default() };
-        let target = self.target(running.server, key.account);
-        let mut side = match Backend::open(target, self.next_id(), running.server, key, None).await {
+        let thread = running.thread;
+        let target = self.target(thread.server, key.account);
+        let mut side = match Backend::open(target, self.next_id(), thread.server, key, None).await {
             Ok((side, _)) => side,
             Err(error) => return Verdict::Failed(error.to_string()),
         };
-        // A doomed connection serves nobody else, so its thread is the right one for good.
+        // A doomed connection serves nobody else, so its thread is the right one as long as the server lives.
+        if self.is_of_another_life(&side, thread) {
+            return Verdict::Done(1);
+        }
         if !running.fate.is_doomed() && !presence.still_runs(&running) {
             return Verdict::Done(1);
         }
         let strength = if manner.is_soft { "SOFT " } else { "" };
         let scope = if manner.scope == Scope::Statement { "QUERY" } else { "CONNECTION" };
-        let sql = format!("KILL {strength}{scope} {}", running.thread_id);
+        let sql = format!("KILL {strength}{scope} {}", thread.id);
         running.fate.begin_kill();
         let answer = timeout(self.config().connect_timeout, side.row(sql.as_bytes())).await;
         let verdict = match answer.unwrap_or(Err(BackendError::Timeout)) {

@@ -119,7 +119,9 @@ impl Lease {
         loop {
             let pool = &splitter.pools[server];
             let offer = match if pool.is_handing_over() { Offer::Wait } else { pool.offer(wish) } {
-                Offer::Wait => Lease::wait(splitter, server, wish, deadline).await.map_err(LeaseError::Full)?,
+                Offer::Wait => {
+                    Box::pin(Lease::wait(splitter, server, wish, deadline)).await.map_err(LeaseError::Full)?
+                }
                 offer => offer,
             };
             match offer {
@@ -141,13 +143,16 @@ impl Lease {
                     }
                     return Ok(lease);
                 }
-                Offer::Open => return Lease::open(splitter, server, wish, carry).await,
-                Offer::Replace(backend) => {
-                    // Its place in the count passes to the new one; `closed` would wake somebody for nothing.
-                    let mut old = Lease::of(splitter, backend);
-                    let _ = old.save().await;
-                    old.backend = None;
-                    return Lease::open(splitter, server, wish, carry).await;
+                Offer::Open => {
+                    let place = Opening::new(splitter, server, wish.key.account);
+                    return Box::pin(Lease::open(splitter, place, wish, carry)).await;
+                }
+                Offer::Replace(mut old) => {
+                    // Its place in the count is the new one's already, also where we are told to stop now.
+                    let place = Opening::new(splitter, server, wish.key.account);
+                    let _ = Box::pin(timeout(splitter.config().connect_timeout, old.save_insert_id())).await;
+                    drop(old);
+                    return Box::pin(Lease::open(splitter, place, wish, carry)).await;
                 }
                 Offer::Wait => {}
             }
@@ -190,18 +195,17 @@ impl Lease {
             return Ok(());
         }
         let limit = self.splitter.config().connect_timeout;
-        timeout(limit, self.save_insert_id()).await.unwrap_or(Err(BackendError::Timeout))
+        Box::pin(timeout(limit, self.save_insert_id())).await.unwrap_or(Err(BackendError::Timeout))
     }
 
     /// Opens a connection in a place that was taken for it.
     pub(super) async fn open(
         splitter: &Rc<Splitter>,
-        server: usize,
+        place: Opening<'_>,
         wish: Wish<'_>,
         carry: &Rc<Carry>,
     ) -> Result<Lease, LeaseError> {
-        let counted = Opening { splitter, server, account: wish.key.account, done: false };
-        let config = splitter.config();
+        let (config, server) = (splitter.config(), place.server);
         let stats = &splitter.stats().backends[server];
         let facts = splitter.shared.server(server);
         let (generation, term) = (facts.generation(), facts.term());
@@ -215,7 +219,7 @@ impl Lease {
                 backend.tenure = splitter.next_id();
                 (backend.generation, backend.term) = (generation, term);
                 backend.expires = config.pool_age_max.map(|age| backend.since + backend.spread(age));
-                counted.keep();
+                place.keep();
                 Ok(Lease::of(splitter, Box::new(backend)))
             }
             Err(error) => {
@@ -230,7 +234,7 @@ impl Lease {
 
     /// The client's statement runs here from now on: what KILL of its id is to hit.
     pub fn run_for(&mut self, presence: &Rc<Presence>) {
-        presence.run_on(self.server, self.thread_id, &self.fate);
+        presence.run_on(self.thread(), &self.fate);
         self.presence = Some(Rc::clone(presence));
     }
 
@@ -283,7 +287,7 @@ impl Lease {
 }
 
 /// A place in the count of open connections, given up unless the connection comes to be.
-struct Opening<'a> {
+pub(super) struct Opening<'a> {
     splitter: &'a Splitter,
     server: usize,
     account: u16,
@@ -309,7 +313,12 @@ impl Drop for WaitCount<'_> {
     }
 }
 
-impl Opening<'_> {
+impl<'a> Opening<'a> {
+    /// The pool has counted it for this account.
+    pub(super) fn new(splitter: &'a Splitter, server: usize, account: u16) -> Opening<'a> {
+        Opening { splitter, server, account, done: false }
+    }
+
     fn keep(mut self) {
         self.done = true;
     }

@@ -173,7 +173,12 @@ fn tell_up(shared: &Shared, server: usize, seen: &Seen, leads: bool) {
 async fn see(shared: &Shared, server: usize, contact: &mut Option<Contact>) -> Result<Seen, ProbeError> {
     let was_kept = contact.is_some();
     match ask(shared, server, contact).await {
-        Err(_) if was_kept => ask(shared, server, contact).await,
+        Err(_) if was_kept => {
+            let seen = ask(shared, server, contact).await?;
+            // It may also have been restarted, faster than anyone could see, and lack what was not on its disk.
+            shared.server(server).begin_life();
+            Ok(seen)
+        }
         seen => seen,
     }
 }
@@ -240,10 +245,13 @@ async fn warn_about_rights(shared: &Shared, server: usize, probe: &mut Probe) ->
         let grant = grants.value(row, 0).unwrap_or("");
         let Some((rights, _)) = grant.split_once(" ON *.*") else { continue };
         let all = rights.contains("ALL PRIVILEGES");
-        if all || rights.contains("SUPER") || rights.contains("READ_ONLY ADMIN") || rights.contains("READ ONLY ADMIN") {
+        if all || rights.contains("SUPER") || rights.contains("READ_ONLY ADMIN") || rights.contains("READ ONLY ADMIN")
+            // MySQL lets it write in spite of read_only.
+            || rights.contains("CONNECTION_ADMIN")
+        {
             let (splitter, address) = (&shared.config().name, shared.address(server));
             tracing::warn!(splitter, server = %address, user = %shared.config().user,
-                "the splitter's account may write to this replica in spite of read_only: revoke SUPER and READ_ONLY ADMIN");
+                "the splitter's account may write to this replica in spite of read_only: revoke SUPER, READ_ONLY ADMIN and CONNECTION_ADMIN");
             break;
         }
     }

@@ -13,6 +13,7 @@ use super::protocol::response::{LOST, UNREACHABLE};
 use super::shared::Health;
 use super::sql::{Class, Kind};
 use super::statement::Reject;
+use super::topology::Lead;
 use crate::runtime::time::timeout;
 
 /// "Deadlock found … try restarting transaction": what clients know to mean that all of the transaction was rolled back.
@@ -28,10 +29,11 @@ impl Client {
         class: &Class,
         tries: &mut Tries,
     ) -> Result<Option<Lease>, Reject> {
-        if lease.epoch.is_none() || !lease.is_of_another_term() {
+        let (shared, server) = (&self.splitter.shared, lease.server);
+        let is_current = |epoch| shared.lead() == Lead { epoch, primary: Some(server) };
+        if lease.epoch.is_none_or(is_current) {
             return Ok(Some(lease));
         }
-        let (shared, server) = (&self.splitter.shared, lease.server);
         let is_writable = shared.server(server).health() == Health::Writable;
         if self.session.in_transaction() && is_writable && shared.lead().primary.is_none() {
             return Ok(Some(lease));
@@ -80,11 +82,7 @@ impl Client {
             }
         }
         self.prelude = None;
-        if let Err(reject) = self.recall_on_held(&mut lease, class).await {
-            self.held = Some(lease);
-            return Err(Some(reject));
-        }
-        Ok(lease)
+        self.recall_on_held(lease, class, tries).await.map_err(Some)
     }
 
     /// Forgets what the session's reads must see where the operator has let some of it go.

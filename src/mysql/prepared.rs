@@ -1,15 +1,18 @@
 //! Statements a client has prepared: made anew on whichever connection runs them, or kept on the one the session is pinned to.
 
+use std::pin::pin;
 use std::rc::Rc;
+use std::time::Instant;
 
 use super::acquire::Tries;
 use super::backend::BackendError;
 use super::client::{Client, End};
 use super::lease::Lease;
+use super::presence::Killed;
 use super::protocol::execute::{Binding, Form};
 use super::protocol::follow::Prepared;
 use super::protocol::packet::{HEADER_BYTES, PAYLOAD_BYTES_MAX};
-use super::protocol::response::LOST;
+use super::protocol::response::{LOST, UNREACHABLE};
 use super::protocol::{command, execute};
 use super::rules::Verdict;
 use super::sql::{Class, Kind, Pin};
@@ -18,7 +21,7 @@ use super::wire::Wire;
 
 /// Prepared statements of one client (`max_prepared_stmt_count` has the same purpose in servers).
 const STATEMENTS_MAX: usize = 8192;
-/// Bytes of their texts together.
+/// Bytes of their texts and of what was said of their parameters together.
 const STATEMENT_BYTES_MAX: usize = 64 << 20;
 
 /// A statement the client has prepared.
@@ -36,6 +39,10 @@ pub(super) struct Statement {
     pub(super) broken: bool,
     /// What rules and comments say of it.
     pub(super) verdict: Verdict,
+}
+
+fn too_many() -> String {
+    format!("Can't create more than {STATEMENTS_MAX} statements, none longer than 16 MiB, 64 MiB together")
 }
 
 impl Statement {
@@ -65,9 +72,7 @@ impl Client {
         let too_long =
             self.request.len() >= PAYLOAD_BYTES_MAX || self.statement_bytes + self.request.len() > STATEMENT_BYTES_MAX;
         if too_long || self.statements.len() >= STATEMENTS_MAX {
-            let message =
-                format!("Can't create more than {STATEMENTS_MAX} statements, none longer than 16 MiB, 64 MiB together");
-            return self.reply_error(wire, 1461, b"42000", &message).await;
+            return self.reply_error(wire, 1461, b"42000", &too_many()).await;
         }
         let id = self.next_statement_id;
         self.next_statement_id = id.wrapping_add(1).max(1);
@@ -87,7 +92,13 @@ impl Client {
         };
         let form = statement.form(has_attributes);
         match execute::types(&self.request, form) {
-            Ok(Some(types)) if types != statement.types => statement.types = types.to_vec(),
+            Ok(Some(types)) if types != statement.types => {
+                let bytes = self.statement_bytes - statement.types.len() + types.len();
+                if bytes > STATEMENT_BYTES_MAX {
+                    return self.reply_error(wire, 1461, b"42000", &too_many()).await;
+                }
+                (self.statement_bytes, statement.types) = (bytes, types.to_vec());
+            }
             Ok(_) => {}
             Err(error) => return self.reply_error(wire, 1835, b"HY000", &error.to_string()).await,
         }
@@ -139,7 +150,7 @@ impl Client {
     pub(super) async fn close_statement(&mut self) -> Result<(), End> {
         let id = execute::statement_id(&self.request).unwrap_or(0);
         let Some(statement) = self.statements.remove(&id) else { return Ok(()) };
-        self.statement_bytes -= statement.sql.len();
+        self.statement_bytes -= statement.sql.len() + statement.types.len();
         if let Some(direct) = statement.direct
             && let Some(lease) = &mut self.held
         {
@@ -163,7 +174,13 @@ impl Client {
             let direct = self.own_statement(wire, id).await.ok()?;
             execute::patch_statement_id(&mut self.request, direct);
             let lease = self.held.as_ref()?;
-            let (result, buffer) = lease.send(std::mem::take(&mut self.request)).await;
+            let piece = std::mem::take(&mut self.request);
+            let sending = self.watched(wire, lease.server, false, lease.send(piece)).await;
+            let Ok((result, buffer)) = sending else {
+                // Half of it may be on its way.
+                (self.held, self.has_lost_held) = (None, true);
+                return None;
+            };
             self.request = buffer;
             result.ok()
         };
@@ -197,7 +214,8 @@ impl Client {
         }
         let server = lease.server;
         let movable = class.is_read() && self.held.is_none() && lease.epoch.is_none();
-        let preparing = self.watched(wire, server, movable, lease.prepare_statement(&sql)).await;
+        let preparing = Box::pin(lease.prepare_statement(&sql));
+        let preparing = self.watched(wire, server, movable, pin!(preparing)).await;
         let server_id = preparing.unwrap_or(Err(BackendError::Timeout))?;
         match (is_alone, self.statements.get_mut(&id)) {
             (true, Some(statement)) => statement.direct = Some(server_id),
@@ -243,6 +261,41 @@ impl Client {
         Ok(())
     }
 
+    /// The connection that the session is or will be pinned to. Waits for a primary as a statement does.
+    async fn own_lease(&mut self, wire: &Wire) -> Result<Lease, Reject> {
+        let (class, mut tries) = (Class { pin: Some(Pin::Statement), ..Class::UNKNOWN }, Tries::of_second());
+        let (started, presence) = (Instant::now(), Rc::clone(&self.presence));
+        loop {
+            if let Some(lease) = self.held.take()
+                && let Some(lease) = self.keep_held(lease, &class, &mut tries)?
+            {
+                return Ok(lease);
+            }
+            let acquired = match self.prelude.is_some() {
+                true => self.acquire_again(&class, &mut tries).await,
+                false => self.acquire_primary(&class, &mut tries).await,
+            };
+            let reject = match acquired {
+                Ok(lease) => return Ok(lease),
+                // The primary has changed meanwhile.
+                Err(None) if started.elapsed() < self.splitter.config().primary_wait => continue,
+                Err(None) => {
+                    let text = "the primary changes again and again: the statement was not executed";
+                    return Err(Reject::new(UNREACHABLE, text.into()));
+                }
+                Err(Some(reject)) => reject,
+            };
+            match presence.unless_interrupted(self.may_wait(wire, &mut tries, started)).await {
+                Ok(Ok(true)) => {}
+                Ok(Err(End)) => {
+                    self.has_lost_held = true; // nobody is there to be told
+                    return Err(reject);
+                }
+                Ok(Ok(false)) | Err(Killed) => return Err(reject),
+            }
+        }
+    }
+
     /// Prepares a statement for this session alone on the connection it is pinned to, pinning it first.
     async fn own_statement(&mut self, wire: &Wire, id: u32) -> Result<u32, Reject> {
         let lost = |error: BackendError| match error {
@@ -255,27 +308,10 @@ impl Client {
             return Ok(direct);
         }
         let sql = Rc::clone(&statement.sql);
-        let (class, mut tries) = (Class { pin: Some(Pin::Statement), ..Class::UNKNOWN }, Tries::of_second());
         let was_held = self.held.is_some() || self.prelude.is_some();
-        let kept = match self.held.take() {
-            Some(lease) => self.keep_held(lease, &class, &mut tries)?,
-            None => None,
-        };
-        let mut lease = match kept {
-            Some(lease) => lease,
-            None => {
-                let acquired = match self.prelude.is_some() {
-                    true => self.acquire_again(&class, &mut tries).await,
-                    false => self.acquire_primary(&class, &mut tries).await,
-                };
-                match acquired {
-                    Ok(lease) => lease,
-                    Err(Some(reject)) => return Err(reject),
-                    Err(None) => return Err(unknown()),
-                }
-            }
-        };
-        let preparing = self.watched(wire, lease.server, false, lease.prepare_statement(&sql)).await;
+        let mut lease = self.own_lease(wire).await?;
+        let server = lease.server;
+        let preparing = self.watched(wire, server, false, pin!(lease.prepare_statement(&sql))).await;
         let server_id = match preparing.unwrap_or(Err(BackendError::Timeout)) {
             Ok(server_id) => server_id,
             Err(error @ BackendError::Refused(..)) => {

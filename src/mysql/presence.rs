@@ -91,15 +91,24 @@ pub struct Presence {
     waker: RefCell<Option<Waker>>,
 }
 
+/// A connection as its server knows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Thread {
+    /// Index of the server.
+    pub server: usize,
+    /// The server's id of the connection.
+    pub id: u32,
+    /// [`super::shared::ServerFacts::generation`] when it was opened.
+    pub generation: u32,
+}
+
 /// A statement that runs on a server.
 #[derive(Clone, Debug)]
 pub struct Running {
     /// Its number among those of its client.
     statement: u64,
-    /// Index of the server.
-    pub server: usize,
-    /// The server's id of the connection.
-    pub thread_id: u32,
+    /// Where it runs.
+    pub thread: Thread,
     /// What becomes of the connection.
     pub fate: Rc<Fate>,
 }
@@ -152,8 +161,8 @@ impl Presence {
     }
 
     /// The statement runs on this connection from now on.
-    pub fn run_on(&self, server: usize, thread_id: u32, fate: &Rc<Fate>) {
-        let running = Running { statement: self.statements.get(), server, thread_id, fate: Rc::clone(fate) };
+    pub fn run_on(&self, thread: Thread, fate: &Rc<Fate>) {
+        let running = Running { statement: self.statements.get(), thread, fate: Rc::clone(fate) };
         self.running.replace(Some(running));
     }
 
@@ -334,6 +343,10 @@ mod tests {
         assert!(presences.find(presence.id()).is_none());
     }
 
+    fn thread(server: usize) -> Thread {
+        Thread { server, id: 9, generation: 1 }
+    }
+
     #[test]
     fn an_order_for_a_statement_is_for_that_one_alone() {
         let presence = Presence::new(1);
@@ -341,7 +354,7 @@ mod tests {
         assert!(!presence.is_interrupted(), "nothing ran");
         presence.begin();
         let fate = Rc::new(Fate::default());
-        presence.run_on(0, 9, &fate);
+        presence.run_on(thread(0), &fate);
         let running = presence.running().unwrap();
         assert!(presence.still_runs(&running));
         presence.order(Scope::Statement);
@@ -349,13 +362,13 @@ mod tests {
         presence.end();
         presence.begin();
         assert!(!presence.is_interrupted() && !presence.still_runs(&running));
-        presence.run_on(0, 9, &fate);
+        presence.run_on(thread(0), &fate);
         assert!(!presence.still_runs(&running), "the next statement on the same connection");
         // The connection it ran on before is given up late.
         let other = Rc::new(Fate::default());
-        presence.run_on(1, 9, &other);
+        presence.run_on(thread(1), &other);
         presence.run_no_longer(&fate);
-        assert!(presence.running().is_some_and(|running| running.server == 1));
+        assert!(presence.running().is_some_and(|running| running.thread.server == 1));
         presence.run_no_longer(&other);
         assert!(presence.running().is_none());
         presence.order(Scope::Connection);

@@ -35,7 +35,7 @@ impl Client {
         {
             // It ends the transaction before; the next one may be of another kind.
             self.session.on_transaction_lost();
-            self.leave_replica(lease, true).await;
+            Box::pin(self.leave_replica(lease, true)).await;
         }
         let is_run = !matches!(work, Work::Prepare { .. });
         if !is_run || !self.session.begins_read_only(&class) || !self.splitter.config().read_only_transactions {
@@ -43,7 +43,7 @@ impl Client {
         }
         if let Some(mut lease) = self.held.take() {
             // Held for nothing but what was said there of transactions, which is said again where this one runs.
-            if !lease.keeps_insert_id() || lease.save_insert_id().await.is_ok() {
+            if lease.save().await.is_ok() {
                 lease.dirty = true;
                 lease.give_back();
             }
@@ -79,7 +79,7 @@ impl Client {
         // Without autocommit the session goes on as it is, but elsewhere.
         lease.dirty |= is_open || self.session.holds();
         // LAST_INSERT_ID(expr) may have set it; where it cannot be had, the connection is dropped, and with it the insert id.
-        if !lease.keeps_insert_id() || lease.save_insert_id().await.is_ok() {
+        if lease.save().await.is_ok() {
             lease.give_back();
         }
     }

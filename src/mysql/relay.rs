@@ -7,14 +7,14 @@ use std::time::{Duration, Instant};
 use super::client::{Client, End};
 use super::lease::Lease;
 use super::presence::Killed;
-use super::protocol::capability::LOCAL_FILES;
+use super::protocol::capability::{LOCAL_FILES, STATUS_IN_TRANS};
 use super::protocol::command;
 use super::protocol::follow::{Expect, Follower, Outcome};
 use super::protocol::local_file::LocalFile;
 use super::protocol::packet::HEADER_BYTES;
 use super::shared::Health;
-use super::sql::Class;
-use super::statement::Work;
+use super::sql::{Class, Kind};
+use super::statement::{Work, may_change};
 use super::wire::Wire;
 use crate::runtime::time::{Elapsed, timeout};
 
@@ -115,6 +115,10 @@ impl Client {
             }
             if follower.is_done() {
                 let mut outcome = follower.into_outcome();
+                if self.has_committed_in_vain(lease, class, &outcome) {
+                    let error_sequence_id = (!forwarded).then(|| self.reply_sequence_id());
+                    return Ok(Relayed::Lost { forwarded, error_sequence_id });
+                }
                 self.name_time_limit(&mut outcome);
                 return Ok(Relayed::Done(outcome));
             }
@@ -152,6 +156,18 @@ impl Client {
                 return Ok(Relayed::Lost { forwarded, error_sequence_id });
             }
         }
+    }
+
+    /// A server that another one has replaced meanwhile says that it has committed something: nobody knows whether the new
+    /// primary has it.
+    fn has_committed_in_vain(&self, lease: &Lease, class: &Class, outcome: &Outcome) -> bool {
+        let in_transaction = outcome.status.is_some_and(|status| status & STATUS_IN_TRANS != 0);
+        lease.epoch.is_some()
+            && outcome.error.is_none()
+            && !in_transaction
+            && may_change(class)
+            && !matches!(class.kind, Kind::Set | Kind::Use | Kind::Rollback)
+            && self.splitter.is_deposed(lease.server)
     }
 
     /// Passes on the file that the server has asked the client for, no faster than the server takes it. `false`: the

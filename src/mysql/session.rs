@@ -388,6 +388,8 @@ impl Session {
             self.status = status;
             self.mode.no_backslash_escapes = status & STATUS_NO_BACKSLASH_ESCAPES != 0;
         }
+        // Nobody tells of a SAVEPOINT, to which no other connection could return.
+        self.untouched &= !(was_in_transaction && class.kind == Kind::Transaction);
         let learned = self.learn(class, outcome, &mut after);
         after.is_xa_over = self.pin == Some(Pin::Xa) && outcome.status.is_some() && !self.in_transaction();
         if learned.unexplained || learned.untracked {

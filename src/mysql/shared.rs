@@ -101,10 +101,15 @@ impl ServerFacts {
         }
     }
 
+    /// Monitor only: what is known of its connections and of what it has reached may not hold any more.
+    pub(super) fn begin_life(&self) {
+        self.generation.fetch_add(1, Relaxed);
+    }
+
     /// Monitor only.
     pub fn set_health(&self, health: Health) {
         if matches!(self.health(), Health::Down | Health::Unknown) && health != Health::Down {
-            self.generation.fetch_add(1, Relaxed);
+            self.begin_life();
         }
         self.health.store(health as u8, Relaxed);
     }

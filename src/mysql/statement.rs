@@ -3,6 +3,7 @@
 //! What may be repeated: a read of which the client has not seen a byte, on another server. A write never: when its
 //! connection is lost, the client is told that the outcome is unknown.
 
+use std::io;
 use std::rc::Rc;
 use std::time::Instant;
 
@@ -19,7 +20,7 @@ use super::protocol::execute::put_rebound;
 use super::protocol::follow::Outcome;
 use super::protocol::packet::{HEADER_BYTES, answer_sequence_id, join_payload, put_message};
 use super::protocol::response::{ErrPacket, LOST};
-use super::relay::Relayed;
+use super::relay::{Abandoned, Relayed};
 use super::rules::Choice;
 use super::sql::{Class, Kind};
 use super::wire::Wire;
@@ -28,6 +29,9 @@ use crate::runtime::time::timeout;
 
 /// Connections tried for one statement, before the primary has the last word.
 pub(super) const TRIES_MAX: u32 = 4;
+
+/// What any socket takes at once when nothing else is on its way there (`SO_SNDBUF` is 16 KiB at least, tcp(7)).
+const PLAIN_SEND_BYTES: usize = 16 << 10;
 
 /// What a statement is sent as.
 pub(super) enum Work {
@@ -100,6 +104,11 @@ fn was_not_executed(outcome: &Outcome, class: &Class) -> bool {
     may_repeat && class.pin.is_none() && outcome.results == 0 && !outcome.had_rows
 }
 
+/// Whether a statement may have changed what others see. What pins may have done anything: a function of the user's, a batch.
+pub(super) fn may_change(class: &Class) -> bool {
+    class.pin.is_some() || !matches!(class.kind, Kind::Read | Kind::Local | Kind::Locking | Kind::Diagnostics)
+}
+
 /// Whether a statement whose answer was lost may run again elsewhere.
 pub(super) fn is_repeatable(class: &Class) -> bool {
     matches!(class.kind, Kind::Read | Kind::Local) && class.pin.is_none()
@@ -110,7 +119,7 @@ impl Client {
     pub(super) async fn statement(&mut self, wire: &mut Wire, class: Class, work: Work) -> Result<(), End> {
         self.presence.begin();
         let done = match class.kind {
-            Kind::Kill => self.kill_statement(wire).await,
+            Kind::Kill => Box::pin(self.kill_statement(wire)).await,
             _ => self.run_statement(wire, class, work).await,
         };
         self.presence.end();
@@ -140,7 +149,7 @@ impl Client {
             return self.reply_error(wire, code, state, &message).await;
         }
         if self.must_settle_statements(&class)
-            && let Err(Reject(code, state, message)) = self.settle_statements(wire).await
+            && let Err(Reject(code, state, message)) = Box::pin(self.settle_statements(wire)).await
         {
             self.observe_refusal(code);
             self.reply_error(wire, code, state, &message).await?;
@@ -156,7 +165,7 @@ impl Client {
                 Err(None) => {}
                 Err(Some(Reject(code, state, message))) => {
                     let presence = Rc::clone(&self.presence);
-                    match presence.unless_interrupted(self.may_wait(wire, &mut tries, started)).await {
+                    match presence.unless_interrupted(Box::pin(self.may_wait(wire, &mut tries, started))).await {
                         Ok(Ok(true)) => continue,
                         Ok(Ok(false)) => {}
                         Ok(Err(end)) => return Err(end),
@@ -178,7 +187,7 @@ impl Client {
     }
 
     /// Waits for what kept a statement from being sent, if that may pass. `false`: it must be refused.
-    async fn may_wait(&self, wire: &Wire, tries: &mut Tries, started: Instant) -> Result<bool, End> {
+    pub(super) async fn may_wait(&self, wire: &Wire, tries: &mut Tries, started: Instant) -> Result<bool, End> {
         match tries.waits.take() {
             None => Ok(false),
             Some(Awaited::Primary { changes_something }) => self.hold(wire, changes_something, started).await,
@@ -208,6 +217,10 @@ impl Client {
             Ok(Ok(found)) => found,
             Ok(Err(reject)) => return Ok(Err(reject)),
             Err(Killed) if presence.is_killed() => return Err(End),
+            // It was about to be used: what the session had there is gone.
+            Err(Killed) if was_held && self.session.holds() && self.held.is_none() && self.prelude.is_none() => {
+                return Err(End);
+            }
             Err(Killed) => return Ok(Err(None)),
         };
         lease.run_for(&presence);
@@ -216,6 +229,7 @@ impl Client {
         tracing::trace!(server, ?class, pin = ?self.session.pin, token = ?self.session.token, was_held, "statement");
         self.to_server.clear();
         match self.server_statement_of(wire, &mut lease, class, work).await.and_then(|id| {
+            lease.put_closes(&mut self.to_server);
             if let Some(wait) = &wait {
                 self.put_wait(&lease, wait);
             }
@@ -227,19 +241,27 @@ impl Client {
             }
             Err(_) => {
                 drop(lease);
-                return self.on_lost_early(wire, spot, was_held, class, tries).await;
+                return Box::pin(self.on_lost_early(wire, spot, was_held, class, tries)).await;
             }
         }
-        if presence.is_interrupted() {
+        // Another server may lead by now: the next try finds it.
+        if presence.is_interrupted() || is_primary && self.splitter.is_deposed(server) {
             self.put_back(lease, was_held);
             return Ok(Err(None));
         }
         self.count(spot, class);
         self.note_sent();
         self.splitter.stats().backends[server].bytes_sent.add(self.to_server.len() as u64);
-        let (result, buffer) = lease.send(std::mem::take(&mut self.to_server)).await;
-        self.to_server = buffer;
-        self.to_server.clear();
+        let movable = class.is_read() && !was_held && !is_primary;
+        let result = match self.send_to_server(wire, &lease, movable).await {
+            Ok(result) => result,
+            Err(Abandoned::ClientGone) => return Err(End),
+            Err(Abandoned::ServerDown) => {
+                drop(lease);
+                let first = Some(self.reply_sequence_id());
+                return Box::pin(self.on_lost(wire, spot, was_held, class, tries, false, first)).await;
+            }
+        };
         if self.to_server.capacity() > 256 << 10 {
             self.to_server = Vec::new();
         }
@@ -262,7 +284,9 @@ impl Client {
                     tries.primary_only = true;
                     return Ok(Err(None));
                 }
-                Err(NotThere::Lost) => return self.on_lost_early(wire, spot, was_held, class, tries).await,
+                Err(NotThere::Lost) => {
+                    return Box::pin(self.on_lost_early(wire, spot, was_held, class, tries)).await;
+                }
             };
         }
         let follower = self.follower(work).pausing(wire.stream.packed_sequence_id().is_some());
@@ -279,7 +303,7 @@ impl Client {
                     && !was_held
                     && was_not_executed(&outcome, class)
                     && !std::mem::replace(&mut tries.refused, true)
-                    && self.after_another_look(wire, server).await?
+                    && Box::pin(self.after_another_look(wire, server)).await?
                 {
                     self.out.clear();
                     lease.give_back();
@@ -290,9 +314,22 @@ impl Client {
             }
             Relayed::Lost { forwarded, error_sequence_id } => {
                 drop(lease);
-                self.on_lost(wire, spot, was_held, class, tries, forwarded, error_sequence_id).await
+                Box::pin(self.on_lost(wire, spot, was_held, class, tries, forwarded, error_sequence_id)).await
             }
         }
+    }
+
+    /// Sends what was composed; the inner result: whether the server took it. What is longer than sockets hold may wait for a
+    /// server that does not read: not longer than for its answer.
+    async fn send_to_server(&mut self, wire: &Wire, lease: &Lease, movable: bool) -> Result<io::Result<()>, Abandoned> {
+        let out = std::mem::take(&mut self.to_server);
+        let (result, buffer) = match out.len() {
+            ..=PLAIN_SEND_BYTES => lease.send(out).await,
+            _ => Box::pin(self.watched(wire, lease.server, movable, lease.send(out))).await?,
+        };
+        self.to_server = buffer;
+        self.to_server.clear();
+        Ok(result)
     }
 
     fn count(&self, spot: Spot, class: &Class) {
@@ -412,9 +449,7 @@ impl Client {
             tries.primary_only |= self.splitter.shared.lead().primary == Some(server);
             return Ok(Err(None));
         }
-        // What pins may have done anything: a function of the user's, a batch.
-        let changes =
-            class.pin.is_some() || !matches!(class.kind, Kind::Read | Kind::Local | Kind::Locking | Kind::Diagnostics);
+        let changes = may_change(class);
         let address = self.splitter.shared.address(server);
         let in_replica_transaction = was_held && !spot.is_primary;
         let message = match changes {
@@ -468,7 +503,7 @@ impl Client {
         }
         self.note_shown(server, class, &outcome);
         self.note_news(&after.news, epoch);
-        if after.read_collation && !self.read_collation(&mut lease).await {
+        if after.read_collation && !Box::pin(self.read_collation(&mut lease)).await {
             return Err(End);
         }
         if after.state_changed {
@@ -499,7 +534,7 @@ impl Client {
         self.trace(spot, started);
         let in_transaction = self.session.in_transaction();
         if !spot.is_primary && (was_held || class.begins.is_some()) && !in_transaction {
-            self.leave_replica(lease, false).await;
+            Box::pin(self.leave_replica(lease, false)).await;
         } else if !after.hold {
             lease.give_back();
         } else if spot.is_primary || in_transaction {

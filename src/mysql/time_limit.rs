@@ -11,6 +11,7 @@ use std::time::Instant;
 use super::backend::{Backend, BackendError, Key};
 use super::client::Client;
 use super::lease::Lease;
+use super::presence::Thread;
 use super::protocol::follow::Outcome;
 use super::protocol::packet::HEADER_BYTES;
 use super::protocol::response::ErrPacket;
@@ -35,7 +36,7 @@ impl Client {
         movable: bool,
         deadline: &mut Option<Instant>,
     ) -> Result<io::Result<()>, Abandoned> {
-        let (server, key, thread_id, fate) = (lease.server, lease.key, lease.thread_id, lease.fate.clone());
+        let (server, key, thread, fate) = (lease.server, lease.key, lease.thread(), lease.fate.clone());
         let mut fill = pin!(lease.fill());
         if let Some(at) = *deadline {
             let left = at.saturating_duration_since(Instant::now());
@@ -43,7 +44,7 @@ impl Client {
                 return filled;
             }
             *deadline = None;
-            match self.interrupt(server, key, thread_id).await {
+            match self.interrupt(key, thread).await {
                 Ok(()) => {
                     self.watch.was_interrupted.set(true);
                     self.splitter.stats().time_limits.inc();
@@ -53,20 +54,23 @@ impl Client {
                         fate.doom();
                     }
                     let server = self.splitter.shared.address(server);
-                    tracing::warn!(%server, thread_id, %error, "a statement whose time is up cannot be ended: KILL QUERY failed");
+                    tracing::warn!(%server, thread_id = thread.id, %error, "a statement whose time is up cannot be ended: KILL QUERY failed");
                 }
             }
         }
         self.watched(wire, server, movable, fill).await
     }
 
-    async fn interrupt(&self, server: usize, key: Key, thread_id: u32) -> Result<(), BackendError> {
-        let target = self.splitter.target(server, key.account);
+    async fn interrupt(&self, key: Key, thread: Thread) -> Result<(), BackendError> {
+        let target = self.splitter.target(thread.server, key.account);
         let limit = target.timeout;
         let key = Key { capabilities: 0, ..key };
         let killed = async {
-            let (mut side, _) = Backend::open(target, self.splitter.next_id(), server, key, None).await?;
-            side.row(format!("KILL QUERY {thread_id}").as_bytes()).await.map(drop)
+            let (mut side, _) = Backend::open(target, self.splitter.next_id(), thread.server, key, None).await?;
+            if self.splitter.is_of_another_life(&side, thread) {
+                return Err(BackendError::Io(io::ErrorKind::ConnectionReset.into()));
+            }
+            side.row(format!("KILL QUERY {}", thread.id).as_bytes()).await.map(drop)
         };
         timeout(limit, killed).await.unwrap_or(Err(BackendError::Timeout))
     }

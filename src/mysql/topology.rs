@@ -213,16 +213,22 @@ impl Topology {
 
     /// The operator takes a server out, or lets it back in: out, it counts as one that is not there.
     pub fn take_out(&mut self, server: usize, out: bool, now: Instant) -> Vec<Event> {
-        self.members[server].taken_out = out;
+        let member = &mut self.members[server];
+        if std::mem::replace(&mut member.taken_out, out) != out {
+            // What it was before says nothing of what it is when it comes back.
+            (member.look, member.silent) = (None, 0);
+        }
         self.judge(None, now)
     }
 
-    /// The operator wants a server to lead as soon as it takes writes alone, whether it led before or lacks something.
+    /// The operator wants a server to lead as soon as it takes writes alone, whether it led before or lacks something. One that
+    /// leads already needs no leave.
     ///
     /// Errors: the primary that leads and takes writes meanwhile.
     pub fn accept(&mut self, server: usize) -> Result<(), usize> {
         match self.lead.primary {
-            Some(primary) if primary != server && self.standing(primary) == Standing::Writable => Err(primary),
+            Some(primary) if primary == server => Ok(()),
+            Some(primary) if self.standing(primary) == Standing::Writable => Err(primary),
             _ => {
                 self.members[server].led = None;
                 self.accepted = Some(server);
@@ -287,7 +293,9 @@ impl Topology {
 
     fn lacks_something(&self, server: usize) -> bool {
         let position = self.members[server].look.as_ref().and_then(|look| look.position.as_ref());
-        self.cluster(server).is_none() && position.is_some_and(|position| !position.covers(&self.committed))
+        // One that does not tell what it has is not known to have it.
+        let has_all = position.map_or(self.committed.is_empty(), |position| position.covers(&self.committed));
+        self.cluster(server).is_none() && !has_all
     }
 
     /// `seen`: the server that was just looked at.

@@ -6,7 +6,7 @@ use std::rc::{Rc, Weak};
 use std::time::{Duration, Instant};
 
 use super::backend::Carry;
-use super::lease::{Lease, retire};
+use super::lease::{Lease, Opening, retire};
 use super::pool::{Sweep, Wish};
 use super::serve::{NO_INSERT_ID, Splitter};
 use super::session::State;
@@ -52,7 +52,7 @@ impl Splitter {
             }
             let carry = Rc::new(Carry { session: 0, insert_id: NO_INSERT_ID.into(), gone: true.into() });
             let wish = Wish { key, state: &state, session: 0, careful: false };
-            match Lease::open(&self, server, wish, &carry).await {
+            match Lease::open(&self, Opening::new(&self, server, key.account), wish, &carry).await {
                 Ok(lease) => lease.give_back(),
                 Err(_) => return,
             }

@@ -83,7 +83,7 @@ impl Material {
         Material::new(settings, &certificates, authorities, Tickets::new(secrets))
     }
 
-    /// Material that was made in memory, such as [`self_signed`] certificates.
+    /// Material that was made in memory, such as [`self_signed()`] certificates.
     ///
     /// Errors: no certificate, or no authorities where client certificates are asked for.
     pub fn new(

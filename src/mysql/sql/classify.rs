@@ -484,10 +484,18 @@ impl<'a> Scan<'a> {
                     self.in_values = true;
                 }
                 self.class.local_file |= is(word, "INFILE") && is(self.previous, "LOCAL");
+                self.use_sequence(word);
             }
             Form::Definition => self.keyword_of_definition(word),
             Form::Fixed => self.keyword_of_fixed(word),
-            Form::Change => {}
+            Form::Change => self.use_sequence(word),
+        }
+    }
+
+    /// NEXT VALUE FOR and PREVIOUS VALUE FOR: the number is the connection's from then on.
+    fn use_sequence(&mut self, word: &[u8]) {
+        if is(word, "VALUE") && is_any(self.previous, &["NEXT", "PREVIOUS"]) {
+            self.pin(Pin::UnknownFunction);
         }
     }
 
@@ -495,6 +503,7 @@ impl<'a> Scan<'a> {
         if is_any(word, &["FROM", "SELECT"]) {
             self.class.tables = true;
         }
+        self.use_sequence(word);
         let previous = self.previous;
         if is(word, "INTO") || is(word, "PROCEDURE") {
             // INTO @variable pins by itself; INTO OUTFILE writes on one server.
@@ -506,8 +515,6 @@ impl<'a> Scan<'a> {
         } else if is_any(word, &["UPDATE", "DELETE"]) || is_any(word, &["INSERT", "REPLACE"]) && self.starts_change() {
             // WITH ... UPDATE, EXPLAIN DELETE.
             self.demote(Kind::Write);
-        } else if is(word, "VALUE") && is_any(previous, &["NEXT", "PREVIOUS"]) {
-            self.pin(Pin::UnknownFunction);
         } else if is(word, "SQL_CALC_FOUND_ROWS") {
             self.class.calc_found_rows = true;
             self.demote(Kind::Local);

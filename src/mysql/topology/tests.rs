@@ -232,7 +232,8 @@ fn a_server_that_is_taken_out_counts_as_gone() {
     assert_eq!(bench.topology.take_out(0, true, bench.now), [Event::Fell(0, Fall::TakenOut)]);
     bench.rounds(9, "WW");
     assert_eq!(bench.leads(), (2, Some(1)));
-    assert_eq!(bench.topology.take_out(0, false, bench.now), [Event::Fenced(0)]);
+    assert_eq!(bench.topology.take_out(0, false, bench.now), [], "nobody knows yet what it is by now");
+    assert_eq!(bench.round("WW"), [Event::Fenced(0)]);
     assert_eq!(bench.leads(), (2, Some(1)));
 }
 
@@ -378,4 +379,44 @@ fn note(seen: &mut [Seen], server: usize, standing: Standing, position: u64, epo
             false => one.alone = 0,
         }
     }
+}
+
+#[test]
+fn one_that_does_not_tell_what_it_has_is_not_known_to_have_it() {
+    let mut bench = Bench::new(2);
+    bench.rounds(3, "FW");
+    bench.topology.on_tokens(1, &Position::parse(b"0-1-7").unwrap());
+    bench.rounds(9, "FS");
+    assert!(bench.rounds(9, "WS").contains(&Event::Behind(0)));
+    assert_eq!((bench.leads(), bench.topology.vacancy()), ((1, None), Some(Vacancy::Behind)));
+    bench.topology.accept(0).unwrap();
+    assert!(matches!(bench.round("WS")[..], [Event::Elected { server: 0, forgiven: true, .. }]));
+}
+
+#[test]
+fn one_that_leads_is_not_accepted_beforehand() {
+    let mut bench = Bench::new(2);
+    bench.rounds(3, "WF");
+    bench.topology.accept(0).unwrap();
+    bench.rounds(9, "SF");
+    assert_eq!(bench.rounds(3, "SW"), [elected(1, Some(0))]);
+    let events = bench.rounds(9, "WW");
+    assert_eq!(
+        (events, bench.leads()),
+        (vec![Event::Fenced(0)], (2, Some(1))),
+        "what was said before does not free it"
+    );
+}
+
+#[test]
+fn one_that_comes_back_from_maintenance_is_what_it_is_then() {
+    let mut bench = Bench::new(3);
+    bench.rounds(3, "WFF");
+    assert_eq!(bench.round("WFW"), [Event::Fell(0, Fall::Several), Event::Several(vec![0, 2])]);
+    let out = bench.topology.take_out(2, true, bench.now);
+    bench.rounds(9, "WFS");
+    assert_eq!((out, bench.leads()), (vec![], (2, Some(0))));
+    assert_eq!(bench.topology.take_out(2, false, bench.now), [], "it was repaired meanwhile");
+    assert_eq!(bench.rounds(9, "WFF"), []);
+    assert_eq!(bench.leads(), (2, Some(0)));
 }

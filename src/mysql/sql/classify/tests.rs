@@ -228,6 +228,8 @@ fn what_trackers_do_not_report_pins() {
             "SELECT COUNT (*) FROM t",
             "INSERT INTO t SELECT f()",
             "INSERT INTO t VALUES (f())",
+            "INSERT INTO t VALUES (NEXT VALUE FOR s)",
+            "UPDATE t SET a = PREVIOUS VALUE FOR s",
             "UPDATE t SET a = f()",
             "SET sql_mode = f()",
             "SELECT MASTER_GTID_WAIT('0-1-1', 5)",
