@@ -15,10 +15,10 @@
 //! | [`route`] | (host, method, path) → action, rewrites, https; pure | I/O |
 //! | [`files`] | static files: path safety, conditionals, ranges, coded forms, listings, cache | leave its root |
 //! | [`proxy`] | upstreams of HTTP, FastCGI, uwsgi, SCGI, TCP and UDP: balance, limits, health, outliers, pools, forwarding, retries | complete a truncated body |
-//! | [`app`] | in-process applications: contract, bridge, workers | touch a client socket |
+//! | [`app`] | in-process applications: contract, bridge, workers; what is decided about programs that are started | touch a client socket |
 //! | [`mysql`] | splitter: protocol, classifier, sessions, pools | send a doubtful statement to a replica |
 //! | `worker` | a data worker: accept, TLS, connections of all versions of HTTP and in TCP mode, datagrams in UDP mode, requests to actions, deadlines | decide about a protocol |
-//! | [`control`] | admin HTTP, control socket, health checks, ejection of outliers, status | stand on the path of a request |
+//! | [`control`] | admin HTTP, control socket, health checks, ejection of outliers, programs that are started, status | stand on the path of a request |
 //! | [`demo`] | the application of `one-server demo`, an example of one | know the server around it |
 //! | [`metrics`], [`log`] | per-worker counters, histograms, access log | lock, block |
 //! | [`variables`] | variables of the config's own (map, geo, split, set), conditions; pure | I/O |
@@ -134,7 +134,11 @@ fn tell(report: &config::Report) {
 
 impl Server {
     /// A server without programs.
+    ///
+    /// In the process that looks after applications with `type = "process"`, which is this program started a second time,
+    /// this does not return: call it before anything that is to happen once, or starts a thread.
     pub fn new() -> Server {
+        boot::become_keeper_if_asked();
         Server::default()
     }
 

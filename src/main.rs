@@ -12,6 +12,7 @@ use one_server::cli::{self, Command};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
+    one_server::boot::become_keeper_if_asked();
     let mut apps = Registry::with_builtin();
     match cli::parse(std::env::args_os(), &apps.names()) {
         Ok(Command::Run { config, warnings, file }) => {

@@ -56,10 +56,19 @@ fn furnish(folder: &Path) {
         ("etc/reports.password", "another\n"),
         ("etc/sticky.secret", "sixteen bytes or more\n"),
         ("log/.keep", ""),
+        ("shop/.keep", ""),
+        ("express/.keep", ""),
+        ("rails/.keep", ""),
     ] {
         write(folder, name, content);
     }
     write(folder, "www/example.org/assets/app.css", &"p { margin: 0 }\n".repeat(200));
+    for program in ["gunicorn", "node", "bundle", "other"] {
+        let name = format!("bin/{program}");
+        write(folder, &name, "");
+        let executable = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        std::fs::set_permissions(folder.join(name), executable).expect("permissions");
+    }
     certificate(folder, "localhost", folder);
     certificate(folder, "example.org", &folder.join("etc"));
     certificate(folder, "db", &folder.join("etc"));
@@ -79,6 +88,10 @@ fn moved(text: &str, folder: &Path) -> String {
     let places = [
         ("/var/www", "www"),
         ("/srv/app", "app"),
+        ("/srv/shop", "shop"),
+        ("/srv/express", "express"),
+        ("/srv/rails", "rails"),
+        ("/usr/local/bin", "bin"),
         ("/etc/one-server", "etc"),
         ("/etc/ssl", "etc"),
         ("/etc/mysql/", "etc/"),
@@ -97,6 +110,7 @@ fn every_config_passes_the_check() {
     for config in configs {
         write(folder.path(), "site.toml", &moved(config, folder.path()));
         let mut command = Command::new(BINARY);
+        command.env("PATH", folder.path().join("bin"));
         let output = command.current_dir(folder.path()).args(["check", "-c", "site.toml"]).output().expect("it runs");
         let told = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{config}\n{told}");

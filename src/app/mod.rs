@@ -9,6 +9,7 @@ mod body;
 mod bridge;
 mod builtin;
 mod message;
+pub mod process;
 mod worker;
 
 use std::future::Future;

@@ -26,6 +26,7 @@ use std::process::ExitCode;
 use crate::app::Registry;
 use crate::config::Config;
 
+pub use crate::control::processes::run_if_asked as become_keeper_if_asked;
 pub use source::Source;
 pub use takeover::{is_takeover, tell_failure};
 

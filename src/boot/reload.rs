@@ -9,6 +9,7 @@
 
 use std::collections::HashSet;
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering::Acquire};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -26,6 +27,7 @@ use crate::config::{Adopted, Config, Heirs, Report, Succession, Warning, adopt};
 use crate::control::Shared;
 use crate::control::ctl::{Populated, Refusal, Reloaded, ServerChange};
 use crate::control::names::Watch;
+use crate::control::processes;
 use crate::control::shared::{EventLevel, ListenerFacts, StartFacts};
 use crate::log::{self, LogError};
 use crate::runtime::mailbox::Sender;
@@ -135,6 +137,8 @@ pub(super) struct Reloader {
     logs: Logs,
     open_files: u64,
     estate: Estate,
+    /// Who looks after applications that are processes, and where their sockets lie.
+    programs: Option<(processes::Handle, PathBuf)>,
 }
 
 /// What has been got ready for a new config.
@@ -189,7 +193,14 @@ impl Reloader {
             logs,
             open_files,
             estate,
+            programs: None,
         }
+    }
+
+    /// Who is told of applications that are new.
+    pub(super) fn with_programs(mut self, supervisor: processes::Handle, folder: &Path) -> Reloader {
+        self.programs = Some((supervisor, folder.to_owned()));
+        self
     }
 
     /// What goes to a process that takes over, beside what is known here anyway.
@@ -306,7 +317,10 @@ impl Reloader {
     async fn get_ready(&mut self, source: Source) -> Result<Ready, Refusal> {
         let load = tokio::task::spawn_blocking(move || source.load().map_err(|report| refusal(&report)));
         let panicked = |error| Refusal::plain(format!("reading the config has panicked: {error}"));
-        let (config, warnings) = load.await.map_err(panicked)??;
+        let (mut config, warnings) = load.await.map_err(panicked)??;
+        if let Some((_, folder)) = &self.programs {
+            config.place_sockets(folder).map_err(Refusal::plain)?;
+        }
         self.names.learn(&config).await;
         let config = config.resolved(&self.names.answers(), &self.changes);
         let present = Present {
@@ -332,6 +346,10 @@ impl Reloader {
         let (opened, closed) = announce(&old, &ready.succession.listeners, &listeners);
         drop(shared.facts.set(next_facts(&old, &shared.config, listeners, self.open_files)));
         let shared = Arc::new(shared);
+        if let Some((supervisor, _)) = &self.programs {
+            // New applications serve before requests come.
+            supervisor.prepare(shared.clone()).await;
+        }
         self.slots.clone_from(&ready.slots);
         let (tls, slots) = (Arc::new(ready.materials), Arc::new(ready.slots));
         self.materials = tls.clone();

@@ -22,6 +22,7 @@ use super::{privileges, splitters};
 use crate::app::{AppWorker, Job, Origin, Registry, Reply, Tickets};
 use crate::config::Config;
 use crate::control::Shared;
+use crate::control::processes::{self, Staff};
 use crate::control::shared::{Phase, StartFacts, WorkerFacts, WorkerRole};
 use crate::control::{ctl, haproxy};
 use crate::log;
@@ -55,6 +56,8 @@ pub(super) enum StartError {
     Log(log::LogError),
     /// The process cannot become the user of the config.
     User(String),
+    /// Applications that are processes of their own cannot be started.
+    Programs(String),
     /// The process that was to be taken over does not hand over.
     Takeover(io::Error),
 }
@@ -89,7 +92,7 @@ impl std::fmt::Display for StartError {
             StartError::Thread { name, error } => write!(f, "{name} cannot start: {error}"),
             StartError::Tls { listener, error } => write!(f, "TLS of listener `{listener}` cannot be set up: {error}"),
             StartError::Log(error) => error.fmt(f),
-            StartError::User(reason) => f.write_str(reason),
+            StartError::User(reason) | StartError::Programs(reason) => f.write_str(reason),
             StartError::Takeover(error) => write!(f, "nothing could be taken over from the process before: {error}"),
         }
     }
@@ -140,7 +143,7 @@ impl Threads {
     }
 }
 
-pub(super) fn run(config: Config, apps: &Registry, source: Option<Source>) -> Result<(), StartError> {
+pub(super) fn run(mut config: Config, apps: &Registry, source: Option<Source>) -> Result<(), StartError> {
     // A program that has us as a library may have a subscriber of its own: then that one stays.
     if let Err(log::InitError::Thread(error)) = log::init(tracing::level_filters::LevelFilter::INFO) {
         return Err(StartError::Thread { name: "own-log".into(), error });
@@ -155,6 +158,7 @@ pub(super) fn run(config: Config, apps: &Registry, source: Option<Source>) -> Re
     let placement = place(&config.process, &allowed, !config.apps.is_empty())?;
     let programs = find_programs(&config, apps)?;
     let account = privileges::account(config.process.run_as.as_ref())?;
+    let staff = Staff::engage(&mut config, account.as_ref()).map_err(StartError::Programs)?;
     let mut sockets = bind(&config, placement.data.len(), &mut inherited)?;
     let changes = inherited.changes();
     let (config, names) =
@@ -256,14 +260,14 @@ pub(super) fn run(config: Config, apps: &Registry, source: Option<Source>) -> Re
     let orders = threads.orders.clone();
     let logs = Logs::new(writer);
     let reloader = Reloader::new(source, shared, kept, orders, sockets.udp_ports, logs, open_files);
-    let reloader = reloader.with_estate(estate);
+    let (supervisor, inbox) = processes::handle();
+    let reloader = reloader.with_estate(estate).with_programs(supervisor.clone(), staff.folder());
+    let programs = Programs { staff, supervisor, inbox };
     let taken = inherited.settle();
-    if let Some(predecessor) = inherited.from {
-        predecessor.wait_to_begin(taken).map_err(StartError::Takeover)?;
-    }
+    let predecessor = inherited.from.map(|from| (from, taken));
     let ears = Ears { admin: sockets.admin, control: sockets.control, stats: sockets.stats };
     let forwards = Forwards { keys: quic_keys, workers: datagram_senders, before: quic_before };
-    let outside = Outside { ears, forwards, notify, predecessor: inherited.from };
+    let outside = Outside { ears, forwards, notify, predecessor, programs };
     let mut paths = sockets.paths;
     let result = control_thread(&mysql, threads, outside, reloader, &mut paths);
     log::flush(LOG_STOP_MAX);
@@ -452,7 +456,16 @@ struct Outside {
     ears: Ears,
     forwards: Forwards,
     notify: Notify,
-    predecessor: Option<&'static Predecessor>,
+    /// With the numbers of what was taken of its sockets.
+    predecessor: Option<(&'static Predecessor, Vec<usize>)>,
+    programs: Programs,
+}
+
+/// Applications that are processes of their own, and who looks after them.
+struct Programs {
+    staff: Staff,
+    supervisor: processes::Handle,
+    inbox: processes::Inbox,
 }
 
 /// What datagrams from a later process need to find their way.
@@ -481,7 +494,8 @@ fn control_thread(
     reloader: Reloader,
     paths: &mut Vec<std::path::PathBuf>,
 ) -> Result<(), StartError> {
-    let Outside { ears, forwards, mut notify, predecessor } = outside;
+    let Outside { ears, forwards, mut notify, predecessor, programs } = outside;
+    let Programs { staff, supervisor, inbox } = programs;
     let error = |error| StartError::Thread { name: "control".into(), error };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(error)?;
     let (live, logs) = (reloader.live(), reloader.logs());
@@ -491,6 +505,16 @@ fn control_thread(
         let (fall_silent, silent) = watch::channel(false);
         let mut takeovers = Takeovers::default();
         let mut signals = Signals::new().map_err(error)?;
+        tokio::spawn(processes::run(live.clone(), staff, inbox));
+        // Requests come when they can be served; whoever does not want to wait for that says so.
+        let mut early = tokio::select! {
+            () = supervisor.prepare(live.borrow().clone()) => None,
+            order = signals.next() => Some(order),
+        };
+        if let Some((predecessor, taken)) = &predecessor {
+            predecessor.wait_to_begin(taken.clone()).map_err(StartError::Takeover)?;
+        }
+        let predecessor = predecessor.map(|(predecessor, _)| predecessor);
         if let Some(socket) = ears.admin {
             let listener = tokio::net::TcpListener::from_std(socket).map_err(error)?;
             tokio::spawn(crate::control::admin::serve(listener, live.clone(), silent.clone()));
@@ -502,7 +526,8 @@ fn control_thread(
         }
         let (ask, asked) = mpsc_of_tokio::channel(ORDERS_MAX);
         let (order, mut ordered) = mpsc_of_tokio::channel(ORDERS_MAX);
-        let desk = ctl::Desk { live: live.clone(), file: reloader.file(), orders: order.clone() };
+        let (file, orders) = (reloader.file(), order.clone());
+        let desk = ctl::Desk { live: live.clone(), file, orders, programs: supervisor.clone() };
         if let Some(socket) = ears.control {
             let listener = tokio::net::UnixListener::from_std(socket).map_err(error)?;
             tokio::spawn(ctl::serve(listener, desk.clone(), silent.clone()));
@@ -535,6 +560,7 @@ fn control_thread(
         tracing::info!("ready");
         let order = loop {
             let order = tokio::select! {
+                order = async { early.take() }, if early.is_some() => order.unwrap_or(Order::Stop),
                 order = signals.next() => order,
                 handed = takeovers.handed_over(|| live.borrow().clone()) => break Ending::HandedOver(handed),
                 Some(order) = ordered.recv() => match order {
@@ -625,6 +651,8 @@ fn control_thread(
         untold.retain(|order| order.send(Control::Stop).is_err());
         std::thread::sleep(Duration::from_millis(2));
     }
+    // Nobody asks them any more.
+    runtime.block_on(supervisor.end());
     if !logs.stop(LOG_STOP_MAX) {
         tracing::warn!(waited_s = LOG_STOP_MAX.as_secs(), "access log stalls: its last lines are lost");
     }

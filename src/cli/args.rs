@@ -39,6 +39,9 @@ pub(super) enum Sub {
     /// Balance HTTP over servers
     #[command(after_help = help::PROXY)]
     Proxy(ProxyArgs),
+    /// Start a program that serves HTTP, watch it, and balance over its instances
+    #[command(after_help = help::APP)]
+    App(AppArgs),
     /// Split MySQL reads and writes over a primary and its replicas
     #[command(after_help = help::SPLIT)]
     Split(SplitArgs),
@@ -115,6 +118,34 @@ pub(super) struct ProxyArgs {
     pub(super) upstream: UpstreamFlags,
     #[command(flatten)]
     pub(super) tuning: Tuning,
+}
+
+/// Flags of `app`.
+#[derive(Args, Clone, Debug)]
+pub(super) struct AppArgs {
+    /// Address to listen on; may be given several times
+    #[arg(long, value_name = "IP:PORT", value_parser = help::socket_address, default_value = "127.0.0.1:8080")]
+    pub(super) listen: Vec<SocketAddr>,
+    /// Processes that serve
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=256))]
+    pub(super) instances: u32,
+    /// Give each instance a socket that listens, as descriptor 3 (LISTEN_FDS)
+    #[arg(long, conflicts_with = "first_port")]
+    pub(super) fd: bool,
+    /// Port of the first instance, of which it learns by {port} or by PORT in its environment; the others have those behind it
+    #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+    pub(super) first_port: Option<u16>,
+    /// A variable for the program; may be given several times
+    #[arg(long, value_name = "NAME=VALUE", value_parser = help::variable)]
+    pub(super) env: Vec<(String, String)>,
+    /// Path that an instance must answer before it gets requests
+    #[arg(long, value_name = "PATH", value_parser = help::url_path)]
+    pub(super) ready_path: Option<String>,
+    #[command(flatten)]
+    pub(super) tuning: Tuning,
+    /// The command and its arguments; {socket} stands for the path of the Unix socket that an instance is to bind
+    #[arg(value_name = "COMMAND", required = true, last = true, num_args = 1..)]
+    pub(super) command: Vec<String>,
 }
 
 /// Flags of `split`.
@@ -272,6 +303,16 @@ pub enum CtlSub {
         #[command(subcommand)]
         what: CtlMysql,
     },
+    /// Look at applications that are processes, or tell one what to do
+    App {
+        /// show: what it does, or what all do; restart: its instances are replaced one after the other, no request fails; stop:
+        /// they finish what they have and end; start: it runs again, and failures are forgotten
+        #[arg(value_enum)]
+        what: CtlApp,
+        /// Its name; `show` takes none for all of them
+        #[arg(value_name = "NAME", required_if_eq_any([("what", "restart"), ("what", "stop"), ("what", "start")]))]
+        app: Option<String>,
+    },
     /// End the process
     Shutdown {
         /// Finish requests under way first
@@ -325,6 +366,20 @@ pub enum DigestSort {
     Count,
     /// What failed most often
     Errors,
+}
+
+/// What an application that is a process is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum CtlApp {
+    /// Nothing
+    Show,
+    /// Its instances are replaced, one after the other
+    #[value(alias = "reload")]
+    Restart,
+    /// Its instances finish what they have and end
+    Stop,
+    /// It runs, and failures are forgotten
+    Start,
 }
 
 /// What an upstream is told.

@@ -9,11 +9,12 @@ use std::time::Duration;
 use serde::de::DeserializeOwned;
 
 use super::Failure;
-use super::args::{CtlArgs, CtlMysql, CtlServer, CtlSub, CtlUpstream};
+use super::app_show;
+use super::args::{CtlApp, CtlArgs, CtlMysql, CtlServer, CtlSub, CtlUpstream};
 use super::ctl_mysql;
 use crate::control::ctl::show::{ServerView, View};
 use crate::control::ctl::{
-    Answer, Changed, Ends, FailedBack, Limited, Populated, Reloaded, Request, Set, State, Upgraded, Weighed,
+    Answer, Changed, Ends, FailedBack, Limited, Populated, Reloaded, Request, Set, State, Upgraded, Wanted, Weighed,
 };
 use crate::control::orders::spell as spell_limit;
 
@@ -72,6 +73,10 @@ pub fn run(args: &CtlArgs) -> Result<String, Failure> {
                 format!("{server} is {state}, was {was}\n")
             }
         }),
+        CtlSub::App { what: CtlApp::Show, app } => {
+            understood(result).and_then(|apps| app_show::list(apps, app.as_deref()))
+        }
+        CtlSub::App { .. } => understood(result).map(|view| app_show::one(&view)),
         CtlSub::Shutdown { .. } => understood(result).map(|ends: Ends| format!("the process is {}\n", ends.phase)),
     }
 }
@@ -104,6 +109,15 @@ fn request(command: &CtlSub, json: bool) -> Result<Request, Failure> {
         CtlSub::Remove { server } => Request::RemoveServer { server: server.clone() },
         CtlSub::Upstream { upstream, what: CtlUpstream::FailBack } => Request::FailBack { upstream: upstream.clone() },
         CtlSub::Mysql { what } => ctl_mysql::request(what),
+        CtlSub::App { what: CtlApp::Show, .. } => Request::Apps {},
+        CtlSub::App { what, app } => {
+            let want = match what {
+                CtlApp::Stop => Wanted::Stop,
+                CtlApp::Start => Wanted::Start,
+                CtlApp::Restart | CtlApp::Show => Wanted::Restart,
+            };
+            Request::App { app: app.clone().unwrap_or_default(), want }
+        }
         CtlSub::Shutdown { drain } => Request::Shutdown { drain: *drain },
     })
 }
@@ -257,6 +271,7 @@ fn shown(view: &View) -> String {
         };
         table(&mut out, &format!("upstream {} ({}{tier}{removed})", upstream.name, upstream.balance), servers);
     }
+    view.apps.iter().for_each(|app| app_show::add(&mut out, app));
     out
 }
 
@@ -308,7 +323,7 @@ pub(super) fn table(out: &mut String, title: &str, rows: impl Iterator<Item = Ve
 }
 
 /// The two largest units of a time.
-fn spell(seconds: f64) -> String {
+pub(super) fn spell(seconds: f64) -> String {
     let seconds = seconds as u64;
     let (days, hours, minutes) = (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60);
     match (days, hours, minutes) {

@@ -25,6 +25,7 @@ Examples:
   one-server proxy --listen 0.0.0.0:8080 --to 10.0.0.7:9000 10.0.0.8:9000 --health-path /healthz
   one-server split --listen 127.0.0.1:3307 --primary 10.0.0.10:3306 --replica 10.0.0.11:3306 \\
              --user app --password-file /etc/one-server/mysql.password
+  one-server app --instances 2 -- gunicorn --bind unix:{socket} shop:app
   one-server check -c site.toml && one-server run -c site.toml
   one-server demo --no-database
   one-server cert self-signed localhost
@@ -73,6 +74,21 @@ Examples:
              --balance least-conn --health-path /healthz --admin 127.0.0.1:9900
 
 The admin listener and the access log are off unless their flags are given.
+
+",
+    signals!()
+);
+
+pub(super) const APP: &str = concat!(
+    "\
+Examples:
+  one-server app -- gunicorn --bind unix:{socket} shop:app
+  one-server app --listen 0.0.0.0:80 --instances 4 --env PORT={socket} -- node server.js
+  one-server app --first-port 9000 -- ./my-server --listen 127.0.0.1:{port}
+  one-server app --fd -- ./my-server-with-socket-activation
+
+An instance that ends is started again, behind failures with longer and longer pauses. Its output is in the log.
+`[app.NAME]` of a config file can do more: limits, other users, replacement without a lost request.
 
 ",
     signals!()
@@ -171,5 +187,13 @@ pub(super) fn url_path(text: &str) -> Result<String, String> {
     match Kind::UrlPath.parse(text)? {
         Value::Text(path) => Ok(path),
         other => unreachable!("a path, not {other:?}"),
+    }
+}
+
+/// NAME=VALUE.
+pub(super) fn variable(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err("write NAME=VALUE".into()),
     }
 }

@@ -1,5 +1,7 @@
 //! Command line: arguments → [`Command`]. Starts nothing itself; every mistake becomes a [`Failure`].
 
+mod app;
+mod app_show;
 mod args;
 pub mod cert;
 pub mod ctl;
@@ -26,7 +28,7 @@ pub use flags::{SplitterFlags, Tuning, UpstreamFlags};
 /// What the command line asks for.
 #[derive(Debug)]
 pub enum Command {
-    /// Start this: run, static, proxy, split.
+    /// Start this: run, static, proxy, app, split.
     Run {
         /// What to start.
         config: Box<Config>,
@@ -91,6 +93,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>, programs: &[&str]) -> Res
         (Some(Sub::Check(args)), _) => check(args.config, programs),
         (Some(Sub::Static(args)), _) => quick::files(args).map(start),
         (Some(Sub::Proxy(args)), _) => quick::proxy(args).map(start),
+        (Some(Sub::App(args)), _) => app::config(&args).map(start),
         (Some(Sub::Split(args)), _) => quick::split(args).map(start),
         (Some(Sub::Demo(args)), _) => Ok(Command::Demo(Box::new(args))),
         (Some(Sub::Ctl(args)), _) => Ok(Command::Ctl(args)),

@@ -365,7 +365,15 @@ impl Table {
                  ejection of a server lasts longer than the one before; a time without one takes that back step by step. \
                  A retry that only met a closed idle connection is no failure."
             }
-            Table::App => "An application that runs inside the process.",
+            Table::App => {
+                "An application: a Rust program that runs inside this process, or (`type = \"process\"`) any command that serves \
+                 HTTP, which is started, watched, reloaded and limited. Of the latter each instance is a server of an upstream \
+                 called `app:NAME`, so that these keys of [upstream.NAME] can stand here too: `balance`, `hash`, `sticky`, \
+                 `slow_start`, `queue_max`, `queue_timeout`, `health`, `outliers`, `panic`, `connect_timeout`, `idle_timeout`, \
+                 `total_timeout`, `upgrade`, `tunnel_timeout`, `half_closed_timeout`, `tries`, `retry_on`, `retry_budget`, \
+                 `retry_time_max`, `retry_body_max`, `keep_idle`, `keep_idle_timeout`. It is not checked unless `health` is \
+                 written: its process is watched."
+            }
             Table::Map => {
                 "The variable `$NAME`, looked up by a text: first the whole text, then (of `hostnames`) the longest \
                  `*.example.org` and the longest `www.example.*`, all without regard to case, then the first expression \
@@ -412,7 +420,10 @@ impl Table {
     /// All keys that may stand in the table: its own, and those it has in common with others.
     pub fn all_keys(self) -> impl Iterator<Item = &'static Key> {
         let shares = matches!(self, Table::Http | Table::Site | Table::Route);
-        self.keys().chain(Table::Options.keys().filter(move |_| shares))
+        let is_app = self == Table::App;
+        let of_upstreams =
+            Table::Upstream.keys().filter(move |key| is_app && UPSTREAM_KEYS_OF_APPS.contains(&key.name));
+        self.keys().chain(Table::Options.keys().filter(move |_| shares)).chain(of_upstreams)
     }
 
     /// The description of `name` in this table.
@@ -420,6 +431,32 @@ impl Table {
         self.all_keys().find(|key| key.name == name)
     }
 }
+
+/// Keys of [upstream.NAME] that a supervised process has as well; it has a `response_timeout` and a `requests_max` of its own.
+pub(super) const UPSTREAM_KEYS_OF_APPS: &[&str] = &[
+    "balance",
+    "hash",
+    "sticky",
+    "slow_start",
+    "queue_max",
+    "queue_timeout",
+    "health",
+    "outliers",
+    "panic",
+    "connect_timeout",
+    "idle_timeout",
+    "total_timeout",
+    "upgrade",
+    "tunnel_timeout",
+    "half_closed_timeout",
+    "tries",
+    "retry_on",
+    "retry_budget",
+    "retry_time_max",
+    "retry_body_max",
+    "keep_idle",
+    "keep_idle_timeout",
+];
 
 /// What stands for a key that is not written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -105,6 +105,11 @@ pub(crate) fn parse_with_flags(
     compile_all(Included::none(file_name, text)?, programs, overrides, None)
 }
 
+/// The same for a text that a command has made of its flags: what it names on this machine is looked at.
+pub(crate) fn parse_here(name: &str, text: &str, overrides: &Overrides) -> Result<(Config, Vec<Warning>), Report> {
+    compile_all(Included::none(name, text)?, &[], overrides, Some(&outside::Machine::default()))
+}
+
 fn compile_all(
     included: Included,
     programs: &[&str],

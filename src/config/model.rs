@@ -25,7 +25,7 @@ pub use super::health::{
 pub use crate::http::coding::Coding;
 pub use crate::http::substitute::Policy as Substitute;
 use crate::variables::Lookup;
-pub use app::App;
+pub use app::{App, Launch, Listening, ProcessApp};
 pub use cgi::Cgi;
 pub use files::{Candidate, Files, Listing, MediaTypes, Symlinks};
 pub use http::{Http, Http2, Http3, QuicRetry};
@@ -64,6 +64,8 @@ pub struct Config {
     pub resolver: Resolver,
     /// In-process applications.
     pub apps: Vec<App>,
+    /// Programs that are started and watched.
+    pub processes: Vec<ProcessApp>,
     /// Variables that are looked up.
     pub lookups: Vec<Lookup>,
     /// MySQL splitters.

@@ -1,5 +1,6 @@
 //! What a check reads of the machine: the config file, and what that names. It never writes.
 
+use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -10,6 +11,7 @@ use super::FILE_BYTES_MAX;
 use super::include::Folder;
 use super::model::RunAs;
 use super::section::Outside;
+use crate::runtime::sys::processes::find_program;
 use crate::runtime::sys::users::{Account, AccountError, find_account};
 
 /// A password file larger than this is something else.
@@ -60,6 +62,11 @@ impl Outside for Machine {
 
     fn account(&self, run_as: &RunAs) -> Result<Account, AccountError> {
         find_account(&run_as.user, run_as.group.as_deref())
+    }
+
+    fn find_program(&self, word: &str, folder: &Path, path: Option<&str>) -> Result<PathBuf, String> {
+        let folders = path.map(OsString::from).or_else(|| std::env::var_os("PATH")).unwrap_or_default();
+        find_program(word, folder, &folders)
     }
 
     fn may_read(&self, path: &Path, account: &Account) -> Option<bool> {

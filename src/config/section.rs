@@ -5,7 +5,7 @@
 
 use std::cell::{OnceCell, RefCell};
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use toml_edit::{Item, TableLike, Value as TomlValue};
@@ -70,6 +70,9 @@ pub(super) trait Outside {
     fn mode(&self, path: &Path) -> Option<u32>;
     /// The account of a user.
     fn account(&self, run_as: &RunAs) -> Result<Account, AccountError>;
+    /// The file that a command's first word means, seen from a folder and by PATH, the process's own one if none is given.
+    /// Errors: there is none that can be run, for a person.
+    fn find_program(&self, word: &str, folder: &Path, path: Option<&str>) -> Result<PathBuf, String>;
     /// Whether that account may read a file, as far as its owners and modes tell; `None` when they cannot be told.
     fn may_read(&self, path: &Path, account: &Account) -> Option<bool>;
     /// The time, by which certificates expire.
@@ -187,6 +190,11 @@ impl<'a> Section<'a> {
         }
     }
 
+    /// The same keys read as those of another table, whose descriptions count. What is unknown was reported already.
+    pub(super) fn read_as(&self, table: Table) -> Section<'a> {
+        Section { table, ..self.clone() }
+    }
+
     /// Whether the file has the table, or a flag gives its address.
     pub(super) fn is_wanted(&self) -> bool {
         self.toml.is_some() || self.cx.overrides.has(self.table, "address")
@@ -293,6 +301,14 @@ impl<'a> Section<'a> {
         }
         let label = format!("add `{name}`: {}", self.key(name).kind.describe());
         self.cx.mistake(Problem::new(format!("missing key `{name}` in {}", self.title), self.span.clone(), label));
+    }
+
+    /// The same of a key that is needed only together with others; `example` shows what to write.
+    pub(super) fn report_missing_of(&self, name: &str, example: &str) {
+        if !self.may_be_misspelt(&[name]) {
+            let label = format!("add `{name}`, such as {name} = {example}");
+            self.cx.mistake(Problem::new(format!("missing key `{name}` in {}", self.title), self.span.clone(), label));
+        }
     }
 
     fn key(&self, name: &str) -> &'static Key {

@@ -9,6 +9,7 @@
 //! | [`checks`] | health of upstream servers: active checks, outliers of live traffic |
 //! | [`names`] | what names of servers lead to, asked for again and again |
 //! | [`haproxy`] | the same and the counters in HAProxy's runtime protocol, for its tools |
+//! | [`processes`] | programs that are started, watched and replaced |
 //! | [`orders`] | what the operator wants of servers while they run |
 //! | [`tiers`] | when an earlier tier of servers is used again |
 //!
@@ -22,6 +23,7 @@ pub mod haproxy;
 mod lines;
 pub mod names;
 pub mod orders;
+pub mod processes;
 mod prometheus;
 mod sampler;
 pub mod server_state;

@@ -75,6 +75,8 @@ pub struct ServerState {
     made: Instant,
     /// It is not a name that does not resolve.
     has_address: bool,
+    /// It is the place of a program that does not run, or is not ready.
+    vacant: AtomicBool,
     /// An [`AdminState`].
     admin: AtomicU8,
     /// What the operator has set in place of the config's weight; [`AS_CONFIGURED`]: nothing.
@@ -142,6 +144,7 @@ impl ServerState {
             came_up_us: AtomicU64::new(0),
             made: Instant::now(),
             has_address: true,
+            vacant: AtomicBool::new(false),
             admin: AtomicU8::new(AdminState::Ready as u8),
             weight_set: AtomicU32::new(AS_CONFIGURED),
             limit_set: AtomicU32::new(AS_CONFIGURED),
@@ -174,6 +177,26 @@ impl ServerState {
         }
     }
 
+    /// One for the place of a program, which is not there yet.
+    pub(super) fn vacant(now: SystemTime) -> ServerState {
+        ServerState {
+            usable: AtomicBool::new(false),
+            keeps: AtomicBool::new(false),
+            vacant: AtomicBool::new(true),
+            ..ServerState::new(now)
+        }
+    }
+
+    /// Whether it is the place of a program that gets no requests, see [`super::processes`].
+    pub fn is_vacant(&self) -> bool {
+        self.vacant.load(Relaxed)
+    }
+
+    /// Sets it. Only the control thread may call it, and then [`super::Shared::settle`].
+    pub(super) fn set_vacant(&self, vacant: bool) {
+        self.vacant.store(vacant, Relaxed);
+    }
+
     /// Notes why it is what it is. Only the control thread may call it.
     pub(super) fn tell_reason(&self, reason: &str) {
         self.tell(|told| reason.clone_into(&mut told.reason));
@@ -199,8 +222,11 @@ impl ServerState {
         Some(self.made + Duration::from_micros(us))
     }
 
-    /// What the operator wants of it.
+    /// What the operator wants of it; a place whose program does not serve is in maintenance whatever that is.
     pub fn admin(&self) -> AdminState {
+        if self.is_vacant() {
+            return AdminState::Maintenance;
+        }
         AdminState::ALL.get(usize::from(self.admin.load(Relaxed))).copied().unwrap_or(AdminState::Ready)
     }
 

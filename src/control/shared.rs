@@ -11,6 +11,7 @@ use std::time::{Instant, SystemTime};
 
 use crossbeam::queue::ArrayQueue;
 
+use super::processes::ProcessView;
 pub use super::server_state::{AdminState, Condition, ServerState, UpstreamFlags};
 use crate::config::model::{Limit, Server, Upstream};
 use crate::config::{Config, Succession};
@@ -80,6 +81,7 @@ pub struct Lasting {
     certificates: Mutex<Vec<CertificateFacts>>,
     splitter_view: OnceLock<SplitterViewFn>,
     splitter_order: OnceLock<SplitterOrderFn>,
+    processes: Mutex<Vec<ProcessView>>,
     events: ArrayQueue<Event>,
 }
 
@@ -125,6 +127,7 @@ impl Shared {
             certificates: Mutex::default(),
             splitter_view: OnceLock::new(),
             splitter_order: OnceLock::new(),
+            processes: Mutex::default(),
             events: ArrayQueue::new(EVENTS_PENDING_MAX),
         };
         Shared {
@@ -136,7 +139,9 @@ impl Shared {
             servers: config
                 .upstreams
                 .iter()
-                .map(|upstream| upstream.servers.iter().map(|server| Arc::new(server_state(server, now))).collect())
+                .map(|upstream| {
+                    upstream.servers.iter().map(|server| Arc::new(server_state(upstream, server, now))).collect()
+                })
                 .collect(),
             upstreams: config.upstreams.iter().map(|_| Arc::default()).collect(),
             gates: config
@@ -215,7 +220,7 @@ impl Shared {
             let old = succession.upstreams.0[u];
             let state = |(server, heir): (&Server, &Option<usize>)| match (old, heir) {
                 (Some(old), Some(heir)) => self.servers[old][*heir].clone(),
-                _ => Arc::new(server_state(server, now)),
+                _ => Arc::new(server_state(upstream, server, now)),
             };
             upstream.servers.iter().zip(&succession.servers[u].0).map(state).collect()
         };
@@ -317,8 +322,12 @@ impl Shared {
     }
 }
 
-fn server_state(server: &Server, now: SystemTime) -> ServerState {
-    if server.is_unresolved() { ServerState::unresolved(now) } else { ServerState::new(now) }
+fn server_state(upstream: &Upstream, server: &Server, now: SystemTime) -> ServerState {
+    match () {
+        () if upstream.is_supervised => ServerState::vacant(now),
+        () if server.is_unresolved() => ServerState::unresolved(now),
+        () => ServerState::new(now),
+    }
 }
 
 fn limit_in_force(server: &Server, state: &ServerState) -> Option<u32> {
@@ -359,6 +368,16 @@ impl Lasting {
     /// The certificates in use. Reader: the control thread.
     pub fn certificates(&self) -> Vec<CertificateFacts> {
         self.certificates.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// What programs do. Writer: their supervisor.
+    pub(super) fn set_processes(&self, processes: Vec<ProcessView>) {
+        *self.processes.lock().unwrap_or_else(PoisonError::into_inner) = processes;
+    }
+
+    /// What programs do. Reader: the control thread.
+    pub fn processes(&self) -> Vec<ProcessView> {
+        self.processes.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Registers where the admin pages learn about splitters, so that they need not know the splitter's insides.

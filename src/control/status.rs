@@ -6,6 +6,7 @@ use std::time::{Duration, Instant, SystemTime};
 use serde::Serialize;
 
 use super::Shared;
+use super::processes::ProcessView;
 use super::prometheus::{backend_names, merged, server_names};
 use super::sampler::{Counts, Key, Rates, Sampler};
 use super::shared::{AdminState, Event, SplitterView, unix_ms};
@@ -146,6 +147,7 @@ pub(crate) struct Status {
     files: FilesView,
     upstreams: Vec<UpstreamView>,
     apps: Vec<AppView>,
+    processes: Vec<ProcessView>,
     splitters: Vec<SplitterStatus>,
     access_log: AccessLogView,
     events: Vec<EventView>,
@@ -447,6 +449,7 @@ pub(crate) fn status(shared: &Shared, history: &mut History, now: SystemTime) ->
         files: page.files(),
         upstreams: (0..shared.config.upstreams.len()).map(|u| page.upstream(u)).collect(),
         apps: (0..shared.config.apps.len()).map(|a| page.app(a)).collect(),
+        processes: shared.processes(),
         splitters: page.splitters(),
         access_log: AccessLogView {
             lines: page.sum(|w| w.log.lines.value()),

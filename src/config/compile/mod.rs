@@ -1,5 +1,6 @@
 //! Written tables → compiled [`Config`]: the sections one by one, then what holds between them.
 
+mod app;
 mod compress;
 mod files;
 mod guard;
@@ -68,9 +69,9 @@ pub(super) fn compile<'a>(cx: &'a Context<'a>, root: &'a dyn TableLike) -> Confi
     config.limits = limits.iter().map(limits::compile).collect();
     config.listeners = listeners.iter().map(|named| listener(named, &upstreams)).collect();
     config.upstreams = upstreams.iter().map(|named| upstream::compile(named.name, &named.section)).collect();
-    config.apps = apps.iter().map(app).collect();
+    let targets = app::compile_all(&apps, &mut config);
     config.splitters = splitters.iter().map(|named| mysql::compile(named.name, &named.section)).collect();
-    let names = site::Names { listeners: &listeners, upstreams: &upstreams, apps: &apps };
+    let names = site::Names { listeners: &listeners, upstreams: &upstreams, apps: &apps, targets: &targets };
     let sites = named(cx, root, Table::Site);
     site::compile_all(cx, &sites, &names, &mut config);
     config.log.sites = log::sites(&sites);
@@ -110,6 +111,7 @@ pub(super) fn base<'a>(cx: &'a Context<'a>, root: Option<&'a dyn TableLike>) -> 
         upstreams: Vec::new(),
         resolver: resolver::compile(&section(Table::Resolver)),
         apps: Vec::new(),
+        processes: Vec::new(),
         lookups: cx.defined.get().map_or_else(Vec::new, |defined| defined.lookups.clone()),
         splitters: Vec::new(),
         admin: address,
@@ -201,23 +203,6 @@ fn listener(named: &Named<'_>, upstreams: &[Named<'_>]) -> Listener {
         alt_svc: http3::alt_svc(&named.section, http3),
         tls,
     }
-}
-
-fn app(named: &Named<'_>) -> super::model::App {
-    let section = &named.section;
-    let program: String = section.find("program").unwrap_or_else(|| named.name.into());
-    let programs = section.cx.programs;
-    if !programs.contains(&program.as_str()) {
-        let advice = match suggest::nearest(&program, programs.iter().copied()) {
-            Some(near) => format!("did you mean \"{near}\"?"),
-            None if programs.is_empty() => "this binary has no programs built in".into(),
-            None => format!("the programs in this binary are {}", programs.join(", ")),
-        };
-        let title = format!("unknown program `{program}` in {}", section.title);
-        section.cx.mistake(Problem::new(title, section.value_span("program"), advice));
-    }
-    let response_timeout = section.get("response_timeout");
-    super::model::App { name: named.name.into(), program, response_timeout }
 }
 
 /// A table that stands at most once, such as `[http]`.

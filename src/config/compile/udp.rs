@@ -86,8 +86,9 @@ pub(super) fn look_at_upstreams(listeners: &[Named<'_>], upstreams: &[Named<'_>]
     let by_routes = super::site::upstreams_of_routes(config);
     let by_tcp: Vec<usize> =
         config.listeners.iter().filter(|l| l.udp.is_none()).flat_map(Listener::upstreams).collect();
-    for (at, upstream) in config.upstreams.iter_mut().enumerate() {
-        if !by_tcp.contains(&at) && !by_routes.contains(&at) && upstreams[at].section.item("health").is_none() {
+    // Those of applications, which stand behind the others, are not checked unless they say so.
+    for (at, (upstream, written)) in config.upstreams.iter_mut().zip(upstreams).enumerate() {
+        if !by_tcp.contains(&at) && !by_routes.contains(&at) && written.section.item("health").is_none() {
             upstream.health = None;
         }
     }

@@ -21,8 +21,12 @@ use crate::runtime::net::Address;
 
 /// Compiles one upstream of a file.
 pub(super) fn compile<'a>(name: &str, section: &Section<'a>) -> Upstream {
+    with_servers(name, section, servers(section))
+}
+
+/// The same with servers that come from elsewhere.
+pub(super) fn with_servers<'a>(name: &str, section: &Section<'a>, servers: Vec<Placed<Server>>) -> Upstream {
     let mut upstream = upstream_settings(name, section, section.item("health"));
-    let servers = servers(section);
     report_servers(section, &servers);
     if let Some(port) = upstream.health.as_ref().and_then(|health| health.port) {
         report_servers_without_port(section, &servers, port);
@@ -63,6 +67,7 @@ pub(in crate::config) fn upstream_settings<'a>(
     }
     Upstream {
         name: name.into(),
+        is_supervised: false,
         servers: Vec::new(),
         written: Arc::default(),
         removed: Vec::new(),

@@ -1,16 +1,105 @@
-//! Keys of `[app.NAME]`.
+//! Keys of `[app.NAME]`: in-process applications, and programs that are started and watched.
+
+use std::time::Duration;
 
 use super::super::key::Absent::{Default, Means};
-use super::super::key::{Key, Table};
+use super::super::key::{Key, Table, duration, integer, size};
 use super::super::value::Kind;
-use super::WAIT;
+use super::{DAY, MIB, MS, TIB, WAIT};
+
+const WEEKS: Duration = Duration::from_secs(365 * 86_400);
 
 pub(super) const KEYS: &[Key] = &[
     // [app.NAME]
+    Key::new(Table::App, "type", Kind::Word(&["program", "process"]), Default("program"))
+        .help("`program`: it runs inside this process; `process`: a command that serves HTTP is started, watched and reloaded, and requests go to it as to an upstream called `app:NAME`"),
     Key::new(Table::App, "program", Kind::Text, Means("the table's NAME"))
         .help("name under which the program was registered"),
     Key::new(Table::App, "response_timeout", WAIT, Default("60s"))
         .help("from the complete request head to the head of the application's answer; beyond it 504")
         .known_as(&["nginx proxy_read_timeout", "haproxy timeout server", "uwsgi harakiri"])
         .when("up for applications that compute or wait for longer"),
+    // type = "process"
+    Key::new(Table::App, "command", Kind::List(&Kind::Text), Means("nothing is started"))
+        .help("the words of the command, without a shell. `{socket}`, `{port}` and `{instance}` in them stand for where this instance listens and for its number, from 0; `{{` is a brace")
+        .known_as(&["supervisord command", "unit executable", "uwsgi http-socket"]),
+    Key::new(Table::App, "directory", Kind::Path, Means("that of one-server"))
+        .help("working directory of the command")
+        .known_as(&["supervisord directory", "unit working_directory", "uwsgi chdir"]),
+    Key::new(Table::App, "environment", Kind::Form("names with their values, { APP_ENV = \"production\" }"), Means("PATH, LANG, LC_ALL, TZ and HOME of one-server alone"))
+        .help("variables of the command; nothing but these and PATH, LANG, LC_ALL, TZ, HOME, PORT is passed on. Placeholders as in `command`")
+        .known_as(&["supervisord environment", "unit environment", "uwsgi env"]),
+    Key::new(Table::App, "user", Kind::Text, Means("the user of [process], or whoever starts it"))
+        .help("whom the command runs as, with all its groups; root alone can start it so. Not with `listen = \"socket\"`")
+        .known_as(&["supervisord user", "unit user", "uwsgi uid"]),
+    Key::new(Table::App, "group", Kind::Text, Means("the group of the user"))
+        .help("its group instead of the user's own one")
+        .known_as(&["unit group", "uwsgi gid"]),
+    Key::new(Table::App, "listen", Kind::Word(&["socket", "fd"]), Default("socket"))
+        .help("how an instance is told where to listen: `socket`: it binds the Unix socket `{socket}` itself; `fd`: it gets one that listens as descriptor 3 (LISTEN_FDS, as from systemd). With `first_port` neither")
+        .known_as(&["systemd Accept", "uwsgi fd-socket"])
+        .when("`fd` for programs that can do it: no client waits in vain while one starts"),
+    Key::new(Table::App, "first_port", integer(1, 65_535), Means("a Unix socket"))
+        .help("for programs that need a TCP port: the first instance listens on it at 127.0.0.1, the others on those behind it, `instances` and `surge` together; `{port}`, and PORT in the environment")
+        .when("for programs that know no Unix sockets"),
+    Key::new(Table::App, "instances", integer(1, 256), Default("1"))
+        .help("processes that serve")
+        .known_as(&["supervisord numprocs", "unit processes", "uwsgi processes", "puma workers"])
+        .when("up to the cores there are, for programs that use one core alone"),
+    Key::new(Table::App, "surge", integer(1, 256), Default("1"))
+        .help("further instances that may run while others are replaced: the new one serves before the old one is let go")
+        .when("up to replace many instances faster, where there is memory for them"),
+    Key::new(Table::App, "requests_max", integer(1, 1_000_000), Means("any number"))
+        .help("requests under way at one instance; more wait in a queue")
+        .known_as(&["haproxy maxconn"])
+        .when("to the threads or workers of the program"),
+    Key::new(Table::App, "ready_path", Kind::UrlPath, Means("a connection, of `fd` an answer to OPTIONS *"))
+        .help("path that a new instance must answer, with a status below 400, before it gets requests")
+        .when("for programs that listen before they can answer"),
+    Key::new(Table::App, "start_timeout", WAIT, Default("30s"))
+        .help("longest time from the start of an instance until it is ready; then it is killed, which counts as a failure")
+        .known_as(&["supervisord startsecs", "systemd TimeoutStartSec"])
+        .when("up for programs that take long to start"),
+    Key::new(Table::App, "drain_timeout", WAIT, Default("30s"))
+        .help("how long an instance that is replaced may take to finish its requests before it is told to end")
+        .known_as(&["uwsgi reload-mercy"])
+        .when("up for long requests and WebSockets"),
+    Key::new(Table::App, "kill_timeout", WAIT, Default("10s"))
+        .help("how long an instance may take to end after SIGTERM, before it and its process group get SIGKILL")
+        .known_as(&["supervisord stopwaitsecs", "systemd TimeoutStopSec", "uwsgi worker-reload-mercy"]),
+    Key::new(Table::App, "restart_requests", integer(1, 1_000_000_000_000), Means("it is not replaced for that"))
+        .help("an instance is replaced after about so many requests, with up to a tenth less by chance")
+        .known_as(&["gunicorn max_requests", "uwsgi max-requests", "unit requests"])
+        .when("for programs that leak"),
+    Key::new(Table::App, "restart_memory", size(MIB, TIB), Means("it is not replaced for that"))
+        .help("an instance is replaced when the resident memory of its session's processes together is larger; pages they share count for each of them")
+        .known_as(&["uwsgi reload-on-rss", "granian workers-max-rss"])
+        .when("for programs that leak"),
+    Key::new(Table::App, "restart_age", duration(Duration::from_secs(1), WEEKS), Means("it is not replaced for that"))
+        .help("an instance is replaced when it is about so old, up to a tenth less by chance")
+        .known_as(&["uwsgi max-worker-lifetime", "granian workers-lifetime"]),
+    Key::new(Table::App, "backoff", duration(MS, DAY), Default("200ms"))
+        .help("pause behind the first failure of an instance; it doubles with each further one, a quarter more or less by chance. A failure is an end before it was ready, or within `backoff_reset` of that"),
+    Key::new(Table::App, "backoff_max", duration(MS, DAY), Default("30s"))
+        .help("longest such pause"),
+    Key::new(Table::App, "backoff_reset", duration(MS, DAY), Default("10s"))
+        .help("an instance that was ready for so long has not failed when it ends, and failures before are forgotten")
+        .known_as(&["supervisord startsecs"]),
+    Key::new(Table::App, "failures_max", integer(1, 1000), Default("5"))
+        .help("failures in a row after which the application is `failed`: it is tried every `failed_retry` only, or when `one-server ctl app start NAME` says so")
+        .known_as(&["supervisord startretries", "systemd StartLimitBurst"]),
+    Key::new(Table::App, "failed_retry", duration(MS, DAY), Default("60s"))
+        .help("how often an application that has failed is tried again"),
+    Key::new(Table::App, "open_files", integer(16, 1 << 30), Means("as one-server"))
+        .help("limit of open files of the command (RLIMIT_NOFILE)"),
+    Key::new(Table::App, "processes_max", integer(1, 1 << 22), Means("as one-server"))
+        .help("limit of processes and threads of its user (RLIMIT_NPROC)")
+        .known_as(&["uwsgi limit-nproc"]),
+    Key::new(Table::App, "address_space_max", size(16 * MIB, TIB), Means("as one-server"))
+        .help("limit of the address space of each of its processes (RLIMIT_AS)")
+        .known_as(&["uwsgi limit-as"]),
+    Key::new(Table::App, "output_line_max", size(64, MIB), Default("8KiB"))
+        .help("longest line of its output; longer ones are cut"),
+    Key::new(Table::App, "output_rate", integer(1, 1_000_000), Default("1000"))
+        .help("lines of its output that the log takes each second; further ones are dropped and counted"),
 ];

@@ -92,7 +92,7 @@ pub(super) const KEYS: &[Key] = &[
         .known_as(&["nginx fastcgi_param", "haproxy fcgi-app"])
         .when("beside `proxy` to an upstream with such a `protocol`"),
     Key::new(Table::Route, "app", Kind::Text, Means("another action"))
-        .help("call the in-process application of this name"),
+        .help("call the application of this name: a program inside this process, or one that is started and watched"),
     Key::new(Table::Route, "redirect", Kind::Form("a target, or a table such as { to = \"https://example.org$path\" }"), Means("another action"))
         .help("answer with a redirect")
         .known_as(&["haproxy http-request redirect", "nginx return"]),

@@ -1,6 +1,10 @@
-//! In-process applications.
+//! Applications: inside the process, and processes that are started and watched.
 
+use std::path::PathBuf;
 use std::time::Duration;
+
+use super::RunAs;
+use crate::app::process::Rules;
 
 /// An in-process application.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -11,4 +15,55 @@ pub struct App {
     pub program: String,
     /// From the complete request head to the head of the answer; beyond it 504.
     pub response_timeout: Duration,
+}
+
+/// A program that is started and watched. Where its instances listen are the servers of its upstream, by number.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProcessApp {
+    /// Name in logs, metrics and routes.
+    pub name: String,
+    /// Name of its upstream.
+    pub upstream: String,
+    /// How an instance is started. When it changes, all are replaced.
+    pub launch: Launch,
+    /// How many there are, when they are replaced, and how long things may take.
+    pub rules: Rules,
+    /// Path that a new instance must answer; `None`: listening is enough.
+    pub ready_path: Option<String>,
+    /// Longest line of its output, bytes.
+    pub output_line_bytes_max: usize,
+    /// Lines of its output that are logged each second.
+    pub output_lines_per_second: u32,
+}
+
+/// How an instance of a program is started.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Launch {
+    /// The command with its placeholders, at least one word.
+    pub words: Vec<String>,
+    /// Working directory; `None`: that of this process.
+    pub directory: Option<PathBuf>,
+    /// Variables with their values, with placeholders.
+    pub environment: Vec<(String, String)>,
+    /// Whom it runs as; `None`: whoever this process is in the end.
+    pub run_as: Option<RunAs>,
+    /// How it learns where to listen.
+    pub listening: Listening,
+    /// RLIMIT_NOFILE; `None`: inherited.
+    pub open_files: Option<u64>,
+    /// RLIMIT_NPROC; `None`: inherited.
+    pub processes_max: Option<u64>,
+    /// RLIMIT_AS, bytes; `None`: inherited.
+    pub address_space_bytes_max: Option<u64>,
+}
+
+/// How an instance learns where to listen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Listening {
+    /// It binds a Unix socket, whose path it is told.
+    Socket,
+    /// It gets a socket that listens.
+    Descriptor,
+    /// It listens on a TCP port of 127.0.0.1, whose number it is told.
+    Port,
 }

@@ -102,6 +102,8 @@ impl Protocol {
 pub struct Upstream {
     /// Name in logs and metrics.
     pub name: String,
+    /// Its servers are instances of an application that is started here: one is used only while its instance is ready.
+    pub is_supervised: bool,
     /// Its servers: those that are written, in order of writing, with the addresses that names have in their place.
     pub servers: Vec<Server>,
     /// What is written. See [`super::super::servers`].

@@ -13,6 +13,8 @@ pub(crate) fn another_value(key: &Key) -> String {
         kind => kind,
     };
     match kind {
+        Kind::Duration { .. } if key.name == "backoff" => "1s".into(),
+        Kind::Integer { .. } if key.name == "first_port" => "9000".into(),
         Kind::Duration { max, .. } | Kind::DurationOrOff { max, .. } => DurationText(max).to_string(),
         Kind::Size { .. } if key.name == "datagram_max" => "1KiB".into(),
         Kind::Size { max, .. } if key.name == "read_buffer" => SizeText(max.min(8 << 10)).to_string(),
@@ -211,7 +213,20 @@ pub(super) fn in_its_table(key: &Key, line: &str) -> String {
         }
         Table::Health => upstream(&format!("servers = \"1.1.1.1:1\"\n{}", inner("health", health_needs(key.name)))),
         Table::Outliers => upstream(&format!("servers = \"1.1.1.1:1\"\n{}", inner("outliers", ""))),
-        Table::App => format!("[app.echo]\n{line}\n"),
+        Table::App if key.name == "program" || (key.name == "type" && line.is_empty()) => {
+            format!("[app.echo]\n{line}\n")
+        }
+        Table::App => {
+            let kind = needs("type", "type = \"process\"");
+            let command = needs("command", "command = [\"x\", \"{instance}\", \"{{socket}\"]");
+            let listen = match key.name {
+                "listen" => "environment = { PORT = \"{socket}\" }\n".to_owned(),
+                "first_port" if !line.is_empty() => String::new(),
+                _ => "listen = \"fd\"\n".to_owned(),
+            };
+            let user = if key.name == "group" { "user = \"u\"\n" } else { "" };
+            format!("[app.echo]\n{kind}{command}{listen}{user}{line}\n")
+        }
         Table::Map => {
             let from = needs("from", "from = \"$http_a\"");
             format!("[map.m]\n{from}{}{line}\n", needs("values", "values = { \"~a\" = \"b\" }"))

@@ -12,6 +12,7 @@ mod limits;
 mod mistakes;
 mod mysql;
 mod names;
+mod processes;
 mod protocol;
 mod routing;
 mod substitute;
@@ -268,6 +269,13 @@ impl Outside for Machine {
             ("web", None | Some("web")) => Ok(Account { user: "web".into(), uid: 33, gid: 33, groups: vec![33] }),
             ("web", Some(group)) => Err(AccountError::NoGroup(group.into())),
             (user, _) => Err(AccountError::NoUser(user.into())),
+        }
+    }
+
+    fn find_program(&self, word: &str, _: &Path, path: Option<&str>) -> Result<std::path::PathBuf, String> {
+        match (word, path) {
+            ("gunicorn", None) | ("serve", Some("/srv")) => Ok(word.into()),
+            _ => Err(format!("`{word}` is not there")),
         }
     }
 

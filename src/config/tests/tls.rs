@@ -161,6 +161,10 @@ impl Outside for Files {
         Err(AccountError::NoUser(run_as.user.clone()))
     }
 
+    fn find_program(&self, word: &str, _: &Path, _: Option<&str>) -> Result<std::path::PathBuf, String> {
+        Err(format!("`{word}` is not there"))
+    }
+
     fn may_read(&self, _: &Path, _: &Account) -> Option<bool> {
         None
     }

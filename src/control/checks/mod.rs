@@ -26,7 +26,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::watch;
 
-use self::probe::{Checked, Prober};
+use self::probe::Checked;
+pub(in crate::control) use self::probe::Prober;
 use super::Shared;
 use super::server_state::{CheckResult, ServerState};
 use crate::config::model::{Health, OutlierRules, Probe, Server};
@@ -192,8 +193,14 @@ async fn check_forever(live: watch::Receiver<Arc<Shared>>, target: Target, mut s
         _ => HealthState::resumed(health.rise, health.fall, published.passes_checks(), Instant::now()),
     };
     let mut warned = Warned::default();
+    let mut was_vacant = false;
     loop {
         let begun = tokio::time::Instant::now();
+        let is_vacant = published.is_vacant();
+        if std::mem::replace(&mut was_vacant, is_vacant) && !is_vacant {
+            // Another program is there, of which earlier checks say nothing.
+            state = HealthState::resumed(health.rise, health.fall, published.passes_checks(), Instant::now());
+        }
         if !published.is_unchecked() {
             let checked = prober.check(health, server).await;
             // The config may be another one by now.

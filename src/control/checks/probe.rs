@@ -21,27 +21,34 @@ pub(super) trait Socket: AsyncRead + AsyncWrite + Unpin + Send {}
 impl<T: AsyncRead + AsyncWrite + Unpin + Send> Socket for T {}
 
 /// What the checks of an upstream have in common.
-pub(super) struct Prober {
+pub(in crate::control) struct Prober {
     tls: Option<TlsClient>,
 }
 
 /// A finished check.
 #[derive(Debug)]
-pub(super) struct Checked {
+pub(in crate::control) struct Checked {
     pub(super) verdict: Verdict,
     /// End of the certificate that the server showed.
     pub(super) certificate_ends: Option<SystemTime>,
 }
 
+impl Checked {
+    /// Whether the server is well.
+    pub(in crate::control) fn is_ok(&self) -> bool {
+        self.verdict.status.is_ok()
+    }
+}
+
 impl Prober {
-    pub(super) fn new(health: &Health) -> Prober {
+    pub(in crate::control) fn new(health: &Health) -> Prober {
         // What is no request of HTTP says nothing of its version either.
         let protocol = if let Probe::Http(_) = health.probe { Some(health.protocol) } else { None };
         Prober { tls: health.tls.as_ref().map(|tls| TlsClient::new(tls, protocol)) }
     }
 
     /// Checks `server`. Ends within `health.timeout`.
-    pub(super) async fn check(&self, health: &Health, server: &Server) -> Checked {
+    pub(in crate::control) async fn check(&self, health: &Health, server: &Server) -> Checked {
         let deadline = Instant::now() + health.timeout;
         let mut certificate_ends = None;
         let verdict = match self.check_at(health, server, deadline, &mut certificate_ends).await {

@@ -22,6 +22,7 @@ use serde::{Deserialize, Serialize};
 use super::orders::{LIMIT_MAX, WEIGHT_MAX};
 use super::shared::AdminState;
 
+pub use super::processes::{ProcessView, Wanted};
 pub use serve::{Desk, Order, ServerChange, serve};
 
 /// Where the socket is looked for when nobody says otherwise.
@@ -114,6 +115,15 @@ pub enum Request {
         server: String,
         /// What is wanted.
         wanted: mysql::Wanted,
+    },
+    /// Applications that are processes: a list of [`ProcessView`].
+    Apps {},
+    /// One of them is told what to do: a [`ProcessView`].
+    App {
+        /// Its name.
+        app: String,
+        /// What it is to do.
+        want: Wanted,
     },
     /// Another process takes over: an [`Upgraded`].
     Upgrade {},
@@ -388,6 +398,11 @@ mod tests {
             (
                 r#"{"command":"reset_mysql_digests","splitter":"db"}"#,
                 Request::ResetMysqlDigests { splitter: "db".into() },
+            ),
+            (r#"{"command":"apps"}"#, Request::Apps {}),
+            (
+                r#"{"command":"app","app":"shop","want":"restart"}"#,
+                Request::App { app: "shop".into(), want: Wanted::Restart },
             ),
             (r#"{"command":"fail_back","upstream":"api"}"#, Request::FailBack { upstream: "api".into() }),
             (

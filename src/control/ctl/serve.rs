@@ -15,7 +15,7 @@ use super::{
 use crate::config::servers::Wish;
 use crate::control::lines::{self, Lines, Next};
 use crate::control::shared::AdminState;
-use crate::control::{Shared, orders, tiers};
+use crate::control::{Shared, orders, processes, tiers};
 use crate::runtime::sys::users::is_own_or_root;
 
 /// Connections at the same time; further ones wait in the socket's queue.
@@ -62,6 +62,8 @@ pub struct Desk {
     pub file: Option<String>,
     /// Where orders go.
     pub orders: mpsc::Sender<Order>,
+    /// Who looks after applications that are processes.
+    pub programs: processes::Handle,
 }
 
 /// Answers on `listener` until `shutdown` becomes true or its sender is gone. Must run on tokio with timers and sockets.
@@ -164,6 +166,11 @@ impl Desk {
                     Err(reason) => Answer::refused(reason),
                 }
             }
+            Request::Apps {} => Answer::done(self.live.borrow().processes()),
+            Request::App { app, want } => match self.programs.want(&app, want).await {
+                Ok(view) => Answer::done(view),
+                Err(reason) => Answer::refused(reason),
+            },
             Request::Upgrade {} => {
                 tracing::info!(uid, "the control socket asks for a takeover");
                 self.upgrade().await

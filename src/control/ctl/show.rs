@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::config::Config;
 use crate::config::model::{Balance, HostPattern};
 use crate::control::Shared;
+use crate::control::processes::ProcessView;
 use crate::control::shared::{AdminState, CheckStatus, ServerState, WorkerRole, unix_ms};
 pub use crate::control::udp_view::UdpView;
 use crate::metrics::{ServerStats, Worker};
@@ -33,6 +34,9 @@ pub struct View {
     pub sites: Vec<SiteView>,
     /// Upstreams, in order of writing.
     pub upstreams: Vec<UpstreamView>,
+    /// Applications that are processes.
+    #[serde(default)]
+    pub apps: Vec<ProcessView>,
 }
 
 /// The config in use.
@@ -166,6 +170,7 @@ impl View {
             udp: crate::control::udp_view::views(shared),
             sites: sites(&shared.config),
             upstreams: upstreams(shared),
+            apps: shared.processes(),
         }
     }
 }

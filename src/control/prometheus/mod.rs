@@ -6,6 +6,7 @@
 mod exchanges;
 mod foreign;
 mod own;
+mod processes;
 mod proxysql;
 mod splitters;
 mod table;

@@ -32,6 +32,7 @@ pub(super) fn write(out: &mut Exposition, shared: &Shared, now: SystemTime) {
     checks(out, shared, now);
     apps(out, shared);
     app_workers(out, shared);
+    super::processes::write(out, shared);
     splitters(out, shared);
     splitter_servers(out, shared);
     access_log(out, shared);

@@ -46,6 +46,11 @@ impl Channel {
         Ok(Channel(ours))
     }
 
+    /// The same channel in other hands.
+    pub fn try_clone(&self) -> io::Result<Channel> {
+        Ok(Channel(self.0.try_clone()?))
+    }
+
     /// Sends a message of at most [`MESSAGE_BYTES_MAX`] with at most [`FDS_MAX`] descriptors.
     ///
     /// Errors: the other process has ended, or has not taken it within `time`.
@@ -108,6 +113,12 @@ impl Channel {
                 result => return result,
             }
         }
+    }
+}
+
+impl AsFd for Channel {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
     }
 }
 

@@ -7,6 +7,7 @@ pub mod handover;
 pub mod limits;
 mod open_file;
 pub mod outputs;
+pub mod processes;
 mod sendfile;
 pub mod splice;
 pub mod users;

@@ -1,0 +1,293 @@
+//! `[app.NAME]`: programs inside the process, and processes that are started, each of which becomes an upstream.
+
+use std::path::{Path, PathBuf};
+
+use super::site::Target;
+use super::{Named, privileges, suggest, upstream};
+use crate::app::process::Rules;
+use crate::app::process::words::{self, Place};
+use crate::config::key::{Table, UPSTREAM_KEYS_OF_APPS};
+use crate::config::model::{App, Config, Launch, Listening, ProcessApp, Server};
+use crate::config::report::Problem;
+use crate::config::section::{Placed, Section, type_name};
+use crate::runtime::net::Address;
+
+/// Keys of programs inside the process; `type` and `response_timeout` are for both.
+const OF_PROGRAMS: &[&str] = &["program"];
+
+/// Keys of both kinds.
+const OF_BOTH: &[&str] = &["type", "response_timeout"];
+
+/// What `environment` takes.
+const ENVIRONMENT: &str = "names with their values, { APP_ENV = \"production\" }";
+
+/// Names of upstreams of processes have a `:`, which no other name may have.
+pub(in crate::config) fn upstream_name(app: &str) -> String {
+    format!("app:{app}")
+}
+
+/// Compiles them all into `config`, whose other upstreams are there already; returns where their requests go.
+pub(super) fn compile_all(apps: &[Named<'_>], config: &mut Config) -> Vec<Target> {
+    let mut compile = |named: &Named<'_>| {
+        if named.section.get::<&str>("type") == "process" {
+            let (process, upstream) = process(named);
+            config.processes.push(process);
+            config.upstreams.push(upstream);
+            return Target::Upstream(config.upstreams.len() - 1);
+        }
+        config.apps.push(program(named));
+        Target::Program(config.apps.len() - 1)
+    };
+    apps.iter().map(&mut compile).collect()
+}
+
+fn program(named: &Named<'_>) -> App {
+    let section = &named.section;
+    let own = Table::App.keys().map(|key| key.name).chain(UPSTREAM_KEYS_OF_APPS.iter().copied());
+    let of_processes = |key: &&str| !OF_BOTH.contains(key) && !OF_PROGRAMS.contains(key);
+    if let Some(key) = own.filter(of_processes).find(|key| section.item(key).is_some()) {
+        let title = format!("`{key}` of {} is for processes", section.title);
+        let label = "add type = \"process\" to have a command started and watched";
+        section.cx.mistake(Problem::new(title, section.key_span(key), label));
+        return App {
+            name: named.name.into(),
+            program: String::new(),
+            response_timeout: section.get("response_timeout"),
+        };
+    }
+    let program: String = section.find("program").unwrap_or_else(|| named.name.into());
+    let programs = section.cx.programs;
+    if !programs.contains(&program.as_str()) {
+        let advice = match suggest::nearest(&program, programs.iter().copied()) {
+            Some(near) => format!("did you mean \"{near}\"?"),
+            None if programs.is_empty() => "this binary has no programs built in".into(),
+            None => format!("the programs in this binary are {}", programs.join(", ")),
+        };
+        let title = format!("unknown program `{program}` in {}", section.title);
+        section.cx.mistake(Problem::new(title, section.value_span("program"), advice));
+    }
+    App { name: named.name.into(), program, response_timeout: section.get("response_timeout") }
+}
+
+fn process(named: &Named<'_>) -> (ProcessApp, crate::config::model::Upstream) {
+    let section = &named.section;
+    for key in OF_PROGRAMS.iter().filter(|key| section.item(key).is_some()) {
+        let title = format!("`{key}` of {} does nothing", section.title);
+        let label = "a process has a `command` instead: keep one of the two";
+        section.cx.mistake(Problem::new(title, section.key_span(key), label));
+    }
+    let (rules, launch) = (rules(section), launch(section));
+    let first_port: Option<u16> = section.find("first_port");
+    let servers = servers(named.name, section, &rules, first_port);
+    // Their keys are described there; what may stand here was looked at when the table was read.
+    let as_upstream = section.read_as(Table::Upstream);
+    let name = upstream_name(named.name);
+    let mut upstream = upstream::with_servers(&name, &as_upstream, servers);
+    upstream.is_supervised = true;
+    // What is called so here is for each instance.
+    upstream.requests_max = None;
+    if section.item("health").is_none() {
+        upstream.health = None;
+    }
+    let process = ProcessApp {
+        name: named.name.into(),
+        upstream: name,
+        launch,
+        rules,
+        ready_path: section.find("ready_path"),
+        output_line_bytes_max: section.get("output_line_max"),
+        output_lines_per_second: section.get("output_rate"),
+    };
+    (process, upstream)
+}
+
+fn rules(section: &Section<'_>) -> Rules {
+    let (first, most) = (section.get("backoff"), section.get("backoff_max"));
+    if first > most {
+        section.bad_value("backoff", "it is longer than `backoff_max`: make that longer, or this shorter");
+    }
+    Rules {
+        instances: section.get("instances"),
+        surge: section.get("surge"),
+        start_timeout: section.get("start_timeout"),
+        drain_timeout: section.get("drain_timeout"),
+        kill_timeout: section.get("kill_timeout"),
+        requests_max: section.find("restart_requests"),
+        memory_bytes_max: section.find("restart_memory"),
+        age_max: section.find("restart_age"),
+        backoff: first,
+        backoff_max: most,
+        backoff_reset: section.get("backoff_reset"),
+        failures_max: section.get("failures_max"),
+        failed_retry: section.get("failed_retry"),
+    }
+}
+
+/// One for each instance that there may be. Their sockets lie in a folder that is made at the start.
+fn servers(name: &str, section: &Section<'_>, rules: &Rules, first_port: Option<u16>) -> Vec<Placed<Server>> {
+    let slots = rules.slots();
+    let last = first_port.map(|first| usize::from(first) + slots - 1);
+    if last.is_some_and(|last| last > usize::from(u16::MAX)) {
+        section.bad_value("first_port", format!("{slots} ports from it on are needed, and 65535 is the last one"));
+    }
+    let address = |slot: usize| match first_port {
+        Some(first) => Address::Tcp(([127, 0, 0, 1], first.saturating_add(slot as u16)).into()),
+        None => Address::Unix(socket_name(name, slot)),
+    };
+    let requests_max = section.find("requests_max");
+    let server = |slot| Server { requests_max, ..Server::new(address(slot)) };
+    (0..slots).map(|slot| Placed { value: server(slot), span: section.span.clone() }).collect()
+}
+
+/// Name of the socket of an instance in the folder of the process.
+fn socket_name(app: &str, slot: usize) -> PathBuf {
+    format!("{app}.{slot}.sock").into()
+}
+
+fn launch(section: &Section<'_>) -> Launch {
+    let words: Vec<Placed<String>> = section.list("command");
+    if section.item("command").is_none() {
+        section.report_missing_of("command", "[\"gunicorn\", \"--bind\", \"unix:{socket}\", \"app:app\"]");
+    }
+    let listening = match (section.item("first_port").is_some(), section.get("listen")) {
+        (true, _) => Listening::Port,
+        (false, "fd") => Listening::Descriptor,
+        (false, _) => Listening::Socket,
+    };
+    if listening == Listening::Port && section.item("listen").is_some() {
+        let title = format!("`listen` of {} does nothing", section.title);
+        section.cx.warn(Problem::new(
+            title,
+            section.key_span("listen"),
+            "`first_port` is there too: keep one of the two",
+        ));
+    }
+    let launch = Launch {
+        environment: environment(section),
+        words: words.iter().map(|word| word.value.clone()).collect(),
+        directory: section.find("directory"),
+        run_as: privileges::run_as(section),
+        listening,
+        open_files: section.find("open_files"),
+        processes_max: section.find("processes_max"),
+        address_space_bytes_max: section.find("address_space_max"),
+    };
+    report_placeholders(section, &launch, &words);
+    report_unstartable(section, &launch, &words);
+    report_foreign_socket(section, &launch);
+    launch
+}
+
+fn environment(section: &Section<'_>) -> Vec<(String, String)> {
+    let mut variables = Vec::new();
+    for (name, value, span) in section.entries("environment", ENVIRONMENT) {
+        let refuse = |span, label: String| {
+            let title = format!("bad variable `{name}` in environment of {}", section.title);
+            section.cx.mistake(Problem::new(title, span, label));
+        };
+        if name.is_empty() || name.contains(['=', '\0']) {
+            refuse(span, "the name of a variable has no `=`".into());
+        } else if ["LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES"].contains(&name) {
+            refuse(span, "it is set by `listen = \"fd\"`: take it away".into());
+        } else {
+            match value.as_str() {
+                Some(text) if !text.contains('\0') => variables.push((name.to_owned(), text.to_owned())),
+                Some(_) => refuse(value.span().or(span), "it holds a NUL".into()),
+                None => refuse(value.span().or(span), format!("it is {}: write a text", type_name(value))),
+            }
+        }
+    }
+    variables
+}
+
+/// Placeholders that are none, and a program that is not told where to listen.
+fn report_placeholders(section: &Section<'_>, launch: &Launch, words: &[Placed<String>]) {
+    let place = match launch.listening {
+        Listening::Port => Place { port: Some(1), ..Place::default() },
+        // A program that is given a socket may be told its path too.
+        Listening::Socket | Listening::Descriptor => Place { socket: Some("/"), ..Place::default() },
+    };
+    let texts = words.iter().map(|word| ("command", &word.value, word.span.clone()));
+    let values = launch.environment.iter().map(|(_, value)| ("environment", value, section.value_span("environment")));
+    for (key, text, span) in texts.chain(values) {
+        let Err(name) = words::fill(text, &place) else { continue };
+        let label = match name.as_str() {
+            "port" => "there is no port: add `first_port`, the port of the first instance".into(),
+            "socket" => "there is no socket beside `first_port`: write {port}".into(),
+            _ => format!("there are {{socket}}, {{port}} and {{instance}}; for the text itself write {{{{{name}}}"),
+        };
+        section.cx.mistake(Problem::new(
+            format!("bad placeholder {{{name}}} in `{key}` of {}", section.title),
+            span,
+            label,
+        ));
+    }
+    let texts =
+        || launch.words.iter().map(String::as_str).chain(launch.environment.iter().map(|(_, value)| value.as_str()));
+    if launch.listening == Listening::Socket && !launch.words.is_empty() && !words::mention(texts(), "socket") {
+        let title = format!("the command of {} is not told where to listen", section.title);
+        let label = "write {socket} in it or in `environment`, such as \"unix:{socket}\"; or add listen = \"fd\" or a `first_port`";
+        section.cx.mistake(Problem::new(title, section.value_span("command"), label));
+    }
+}
+
+/// A command or a folder that is not there.
+fn report_unstartable(section: &Section<'_>, launch: &Launch, words: &[Placed<String>]) {
+    let Some(first) = words.first() else { return };
+    let mistake = |label: String| {
+        section.cx.mistake(Problem::new(format!("bad command in {}", section.title), first.span.clone(), label));
+    };
+    if words.iter().any(|word| word.value.contains('\0')) {
+        return mistake("it holds a NUL".into());
+    }
+    if first.value.contains(' ') && words.len() == 1 {
+        let list: Vec<String> = first.value.split_whitespace().map(|word| format!("{word:?}")).collect();
+        return mistake(format!("no shell takes it apart: write [{}]", list.join(", ")));
+    }
+    let Some(outside) = section.cx.outside else { return };
+    if let Some(folder) = &launch.directory
+        && !outside.is_folder(folder)
+    {
+        return section.bad_value("directory", format!("{} is not a folder", folder.display()));
+    }
+    let path = launch.environment.iter().find(|(name, _)| name == "PATH").map(|(_, path)| path.as_str());
+    let folder = launch.directory.as_deref().unwrap_or(Path::new("."));
+    if let Err(label) = outside.find_program(&first.value, folder, path) {
+        mistake(label);
+    }
+}
+
+/// The socket of another user takes no connection of ours.
+fn report_foreign_socket(section: &Section<'_>, launch: &Launch) {
+    if launch.run_as.is_some() && launch.listening == Listening::Socket {
+        let title = format!("`user` of {} cannot be reached at its socket", section.title);
+        let label = "a socket that another user binds lets nobody else in: use listen = \"fd\", with which it gets one that is bound already, or `first_port`";
+        let problem = Problem::new(title, section.key_span("user"), label);
+        section.cx.mistake(problem);
+    }
+}
+
+impl Config {
+    /// Puts the sockets of instances into `folder`, which is another one in each process.
+    ///
+    /// Errors: a path is too long for a Unix socket (unix(7): 107 bytes).
+    pub(crate) fn place_sockets(&mut self, folder: &Path) -> Result<(), String> {
+        for upstream in self.upstreams.iter_mut().filter(|upstream| upstream.is_supervised) {
+            for server in &mut upstream.servers {
+                if let Address::Unix(path) = &mut server.address {
+                    // What is absolute stays what it is.
+                    *path = folder.join(&*path);
+                    if path.as_os_str().len() > 107 {
+                        return Err(format!(
+                            "the path {} is too long for a Unix socket: use a shorter name, or a shorter folder in RUNTIME_DIRECTORY or XDG_RUNTIME_DIR",
+                            path.display()
+                        ));
+                    }
+                }
+            }
+            upstream.set_servers(upstream.servers.clone());
+            upstream.written = upstream.servers.as_slice().into();
+        }
+        Ok(())
+    }
+}

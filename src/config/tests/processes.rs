@@ -1,0 +1,101 @@
+//! `[app.NAME]` with `type = "process"`: what it compiles to, and its mistakes.
+
+use super::*;
+use crate::config::model::{Action, Listening};
+
+fn app(lines: &str) -> String {
+    format!("[app.shop]\ntype = \"process\"\n{lines}\n")
+}
+
+#[test]
+fn a_process_becomes_an_upstream_of_its_own_with_a_server_for_each_place() {
+    let text = app(
+        "command = [\"gunicorn\", \"{socket}\"]\ninstances = 3\nsurge = 2\nrequests_max = 8\nbalance = \"least-conn\"\n\
+         queue_max = 5\nresponse_timeout = \"7s\"\nrestart_age = \"1h\"",
+    ) + "[upstream.other]\nservers = \"127.0.0.1:1\"\n[site.s]\nhosts = \"a.test\"\nroute = [{ path = \"/\", app = \"shop\" }, { path = \"/o\", proxy = \"other\" }]\n";
+    let (config, mistakes, warnings) = outside(&text);
+    assert_eq!((mistakes, warnings), (vec![], vec![]));
+    let (process, upstream) = (&config.processes[0], &config.upstreams[1]);
+    assert_eq!((process.name.as_str(), &process.upstream), ("shop", &upstream.name));
+    assert_eq!((upstream.name.as_str(), upstream.is_supervised, upstream.servers.len()), ("app:shop", true, 5));
+    assert_eq!((upstream.requests_max, upstream.servers[4].requests_max), (None, Some(8)));
+    assert_eq!((upstream.queue_max, upstream.response_timeout.as_secs()), (5, 7));
+    assert!(upstream.health.is_none(), "its process is watched");
+    let site = config.sites.iter().find(|site| site.name == "s").expect("the site");
+    assert!(matches!(site.routes[0].action, Action::Proxy(1)));
+    let mut placed = config.clone();
+    placed.place_sockets(Path::new("/run/x")).expect("short paths");
+    assert_eq!(placed.upstreams[1].written[2].address.to_string(), "unix:/run/x/shop.2.sock");
+    assert!(placed.clone().place_sockets(Path::new("/run/y")).is_ok());
+    let long = format!("/{}", "x".repeat(100));
+    assert!(config.clone().place_sockets(Path::new(&long)).unwrap_err().contains("too long"));
+}
+
+#[test]
+fn ports_are_in_a_row() {
+    let (config, mistakes, _) = outside(&app("command = \"gunicorn\"\nfirst_port = 9000"));
+    assert_eq!(mistakes, Vec::<String>::new());
+    assert_eq!(config.processes[0].launch.listening, Listening::Port);
+    assert_eq!(config.upstreams[0].servers[1].address.to_string(), "127.0.0.1:9001");
+}
+
+#[test]
+fn mistakes_of_processes_are_told() {
+    let cases = [
+        ("listen = \"fd\"", "missing key `command` in [app.shop] | add `command`, such as command = "),
+        ("command = \"gunicorn\"", "the command of [app.shop] is not told where to listen | "),
+        (
+            "command = [\"gunicorn\", \"{sock}\"]\nlisten = \"fd\"",
+            "bad placeholder {sock} in `command` of [app.shop] | there are {socket}",
+        ),
+        (
+            "command = \"gunicorn\"\nfirst_port = 1\nenvironment = { A = \"{socket}\" }",
+            "bad placeholder {socket} in `environment`",
+        ),
+        (
+            "command = \"gunicorn a:b\"\nlisten = \"fd\"",
+            "bad command in [app.shop] | no shell takes it apart: write [\"gunicorn\", \"a:b\"]",
+        ),
+        ("command = \"nosuch\"\nlisten = \"fd\"", "bad command in [app.shop] | `nosuch` is not there"),
+        ("command = \"serve\"\nlisten = \"fd\"", "bad command in [app.shop] | `serve` is not there"),
+        (
+            "command = \"gunicorn\"\nlisten = \"fd\"\ndirectory = \"/nowhere\"",
+            "bad value for `directory` in [app.shop] | /nowhere is not a folder",
+        ),
+        ("command = \"gunicorn\"\nlisten = \"fd\"\nuser = \"nobody-here\"", "this machine has no user `nobody-here`"),
+        (
+            "command = [\"gunicorn\", \"{socket}\"]\nuser = \"web\"",
+            "`user` of [app.shop] cannot be reached at its socket",
+        ),
+        (
+            "command = \"gunicorn\"\nfirst_port = 65535",
+            "bad value for `first_port` in [app.shop] | 2 ports from it on are needed",
+        ),
+        (
+            "command = \"gunicorn\"\nlisten = \"fd\"\nbackoff = \"1m\"",
+            "bad value for `backoff` in [app.shop] | it is longer than `backoff_max`",
+        ),
+        ("command = \"gunicorn\"\nlisten = \"fd\"\nenvironment = { LISTEN_FDS = \"1\" }", "bad variable `LISTEN_FDS`"),
+        (
+            "command = \"gunicorn\"\nlisten = \"fd\"\nenvironment = { A = 1 }",
+            "bad variable `A` in environment of [app.shop] | it is a whole number: write a text",
+        ),
+        ("command = \"gunicorn\"\nlisten = \"fd\"\nprogram = \"echo\"", "`program` of [app.shop] does nothing"),
+        ("command = \"gunicorn\"\nport = 9000", "unknown key `port` in [app.shop] | did you mean `first_port`?"),
+        ("command = \"gunicorn\"\nlisten = \"fd\"\nservers = \"127.0.0.1:1\"", "unknown key `servers` in [app.shop]"),
+        ("command = \"gunicorn\"\nlisten = \"fd\"\nbalance = \"fastest\"", "bad value for `balance` in [app.shop]"),
+    ];
+    for (lines, expected) in cases {
+        let (_, mistakes, _) = outside(&app(lines));
+        assert!(mistakes.iter().any(|mistake| mistake.contains(expected)), "{lines}: {mistakes:?}");
+    }
+    let (_, mistakes, _) = outside(&app("command = \"serve\"\nlisten = \"fd\"\nenvironment = { PATH = \"/srv\" }"));
+    assert_eq!(mistakes, Vec::<String>::new(), "the PATH of the program counts");
+    let (_, mistakes, _) = outside("[app.echo]\ncommand = \"gunicorn\"\n");
+    assert!(
+        mistakes[0].starts_with("`command` of [app.echo] is for processes | add type = \"process\""),
+        "{mistakes:?}"
+    );
+    let (_, mistakes, _) = outside("[app.echo]\nbalance = \"first\"\n");
+    assert!(mistakes[0].starts_with("`balance` of [app.echo] is for processes"), "{mistakes:?}");
+}

@@ -1,0 +1,105 @@
+//! What passes between this process and the keeper of its programs.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::app::process::Exit;
+use crate::runtime::sys::processes::{Ended, Limited};
+use crate::runtime::sys::users::Account;
+
+/// The variable that makes a process the keeper of the one that has set it: its number.
+pub(super) const VARIABLE: &str = "ONE_SERVER_KEEPER_OF";
+
+/// An account as it is told.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct AccountNote {
+    pub(super) user: String,
+    pub(super) uid: u32,
+    pub(super) gid: u32,
+    pub(super) groups: Vec<u32>,
+}
+
+impl From<&Account> for AccountNote {
+    fn from(account: &Account) -> AccountNote {
+        let Account { user, uid, gid, groups } = account.clone();
+        AccountNote { user, uid, gid, groups }
+    }
+}
+
+impl From<AccountNote> for Account {
+    fn from(note: AccountNote) -> Account {
+        let AccountNote { user, uid, gid, groups } = note;
+        Account { user, uid, gid, groups }
+    }
+}
+
+/// To the keeper.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Order {
+    /// The first one, and only that.
+    Begin {
+        /// Whom programs may run as, `None` in the list being the keeper itself; without a list anybody. Nobody can add to it
+        /// later: who asks has less rights by then.
+        accounts: Option<Vec<Option<AccountNote>>>,
+        /// Removed in the end.
+        folder: PathBuf,
+    },
+    /// A program is to be started. With it come its standard output and error, and perhaps a socket that listens.
+    Start(Box<StartNote>),
+    /// SIGTERM for a program and its group.
+    Terminate(u64),
+    /// SIGKILL for a program and its group.
+    Kill(u64),
+    /// All are to end, and then the keeper.
+    End,
+}
+
+/// A program.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct StartNote {
+    pub(super) id: u64,
+    pub(super) words: Vec<String>,
+    /// With PATH, by which the program is found.
+    pub(super) environment: Vec<(String, String)>,
+    /// Absolute.
+    pub(super) directory: PathBuf,
+    pub(super) account: Option<AccountNote>,
+    pub(super) limits: Vec<(Limited, u64)>,
+    /// From SIGTERM to SIGKILL when all are to end, milliseconds.
+    pub(super) kill_timeout_ms: u64,
+}
+
+/// From the keeper.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum News {
+    /// It runs, and that is its number.
+    Started { id: u64, pid: u32 },
+    /// It could not be started.
+    NotStarted { id: u64, reason: String },
+    /// It has ended with this code.
+    Exited { id: u64, code: i32 },
+    /// This signal has ended it.
+    Killed { id: u64, signal: i32 },
+}
+
+impl News {
+    pub(super) fn of_end(id: u64, ended: Ended) -> News {
+        match ended {
+            Ended::Code(code) => News::Exited { id, code },
+            Ended::Signal(signal) => News::Killed { id, signal },
+        }
+    }
+
+    /// How an instance has ended; `Err`: it runs by this number.
+    pub(super) fn exit(self) -> (u64, Result<Exit, u32>) {
+        match self {
+            News::Started { id, pid } => (id, Err(pid)),
+            News::NotStarted { id, reason } => (id, Ok(Exit::NotStarted(reason))),
+            News::Exited { id, code } => (id, Ok(Exit::Code(code))),
+            News::Killed { id, signal } => (id, Ok(Exit::Signal(signal))),
+        }
+    }
+}

@@ -1,0 +1,358 @@
+//! Programs that are started and watched: `[app.NAME]` with `type = "process"`.
+//!
+//! | part | does |
+//! |---|---|
+//! | this file | the supervisor: one task of the control thread, which does what [`crate::app::process`] decides |
+//! | `supervised` | one application: its fleet, its places in the upstream, what is told of it |
+//! | `launch` | how an instance is started: its words, environment, socket, output |
+//! | `ready` | when a new instance can serve |
+//! | `output` | what programs write, as lines of our log |
+//! | `view` | what pages and `ctl` show |
+//! | `client`, `letters`, `keeper` | the small process that is the parent of all programs, and what is said to it |
+//!
+//! An application is an upstream of its own (`app:NAME`) with a server for each place of an instance. A server is in use
+//! while the instance in its place is ready ([`super::ServerState::set_vacant`]); everything else about requests is the load
+//! balancer's.
+
+mod client;
+mod keeper;
+mod launch;
+mod letters;
+mod output;
+mod ready;
+mod supervised;
+mod view;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::{mpsc, oneshot, watch};
+
+pub use keeper::run_if_asked;
+pub use view::{InstanceView, ProcessView};
+
+use self::client::Keeper;
+use self::launch::Rights;
+use self::letters::News;
+use self::supervised::Supervised;
+use super::Shared;
+use crate::app::process::Exit;
+use crate::config::Config;
+use crate::runtime::sys::users::Account;
+
+/// How often instances are looked at.
+const TICK: Duration = Duration::from_millis(100);
+
+/// How often /proc is asked for memory.
+const MEMORY_LOOK: Duration = Duration::from_secs(1);
+
+/// Beyond the `kill_timeout` of a program, for the keeper to see to it.
+const END_GRACE: Duration = Duration::from_secs(7);
+
+/// Asks that wait for the supervisor.
+const ASKED_MAX: usize = 16;
+
+/// What an operator wants of an application.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Wanted {
+    /// All instances are replaced, one after the other.
+    Restart,
+    /// It is drained and ends.
+    Stop,
+    /// It runs; failures are forgotten.
+    Start,
+}
+
+/// What is asked of the supervisor.
+enum Asked {
+    /// Applications that are new under a config are started; answered when they are ready, or have failed.
+    Prepare(Arc<Shared>, oneshot::Sender<()>),
+    Want(String, Wanted, oneshot::Sender<Result<ProcessView, String>>),
+    End(oneshot::Sender<()>),
+}
+
+/// What the supervisor begins with: made while the process has all its rights.
+#[derive(Debug)]
+pub struct Staff {
+    keeper: Option<Keeper>,
+    rights: Rights,
+    /// Where sockets lie.
+    folder: PathBuf,
+}
+
+impl Staff {
+    /// Gives the programs of `config` places for their sockets, and starts their keeper if there are any. The process will
+    /// become `own`.
+    ///
+    /// Errors: a program could never be started, for a person.
+    pub fn engage(config: &mut Config, own: Option<&Account>) -> Result<Staff, String> {
+        let (rights, folder) = (Rights::new(own.cloned()), launch::sockets_folder());
+        config.place_sockets(&folder)?;
+        let mut accounts = vec![own.cloned()];
+        for app in &config.processes {
+            accounts.push(rights.account(app).map_err(|reason| format!("application `{}`: {reason}", app.name))?);
+        }
+        let mut staff = Staff { keeper: None, rights, folder };
+        if !config.processes.is_empty() {
+            staff.keeper = Some(hire(&staff.folder, own, &accounts)?);
+        }
+        Ok(staff)
+    }
+
+    /// Where sockets of programs lie.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+}
+
+/// Starts a keeper. Where this process keeps its rights, it has no secrets from it. Errors: for a person.
+fn hire(folder: &Path, own: Option<&Account>, accounts: &[Option<Account>]) -> Result<Keeper, String> {
+    launch::make_folder(folder, own)
+        .map_err(|error| format!("no folder for sockets of applications: {}: {error}", folder.display()))?;
+    let named = own.is_some().then_some(accounts);
+    Keeper::start(named, folder).map_err(|error| format!("the keeper of applications cannot start: {error}"))
+}
+
+/// The way to the supervisor.
+#[derive(Clone, Debug)]
+pub struct Handle(mpsc::Sender<Asked>);
+
+/// Where the supervisor is asked.
+pub struct Inbox(mpsc::Receiver<Asked>);
+
+/// Both ends.
+pub fn handle() -> (Handle, Inbox) {
+    let (ask, asked) = mpsc::channel(ASKED_MAX);
+    (Handle(ask), Inbox(asked))
+}
+
+impl Handle {
+    /// Starts what is new under `shared`, which is not in use yet, and waits until it can serve or has failed.
+    pub async fn prepare(&self, shared: Arc<Shared>) {
+        let (done, is_done) = oneshot::channel();
+        if self.0.send(Asked::Prepare(shared, done)).await.is_ok() {
+            // An error is the end of the supervisor.
+            let _ = is_done.await;
+        }
+    }
+
+    /// Errors: there is no such application, for a person.
+    pub(crate) async fn want(&self, app: &str, what: Wanted) -> Result<ProcessView, String> {
+        let (answer, answered) = oneshot::channel();
+        let ends = || "the process ends: its applications do so too".to_owned();
+        self.0.send(Asked::Want(app.to_owned(), what, answer)).await.map_err(|_| ends())?;
+        answered.await.map_err(|_| ends())?
+    }
+
+    /// Ends all programs, and waits for that.
+    pub async fn end(&self) {
+        let (done, is_done) = oneshot::channel();
+        if self.0.send(Asked::End(done)).await.is_ok() {
+            let _ = is_done.await;
+        }
+    }
+}
+
+/// Whoever waits for new applications.
+struct Waiting {
+    until: Instant,
+    done: oneshot::Sender<()>,
+}
+
+struct Supervisor {
+    shared: Arc<Shared>,
+    rights: Rights,
+    keeper: Option<Keeper>,
+    news: Option<mpsc::Receiver<News>>,
+    /// Where sockets lie, once a keeper is there.
+    folder: PathBuf,
+    apps: Vec<Supervised>,
+    /// Serial number of the next application.
+    next_serial: u32,
+    ready: mpsc::Sender<u64>,
+    waiting: Vec<Waiting>,
+    memory_looked_at: Option<Instant>,
+}
+
+/// Looks after the programs of the present config, and of those that follow, until it is told to end.
+pub async fn run(mut live: watch::Receiver<Arc<Shared>>, staff: Staff, inbox: Inbox) {
+    let (Inbox(mut asked), Staff { keeper, rights, folder }) = (inbox, staff);
+    let (ready, mut is_ready) = mpsc::channel(256);
+    let shared = live.borrow_and_update().clone();
+    let mut supervisor = Supervisor {
+        shared: shared.clone(),
+        rights,
+        keeper: None,
+        news: None,
+        folder,
+        apps: Vec::new(),
+        next_serial: 0,
+        ready,
+        waiting: Vec::new(),
+        memory_looked_at: None,
+    };
+    supervisor.employ(keeper);
+    supervisor.adopt(&shared, true);
+    let mut clock = tokio::time::interval(TICK);
+    let mut is_live = true;
+    clock.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        let is_busy = !supervisor.apps.is_empty() || !supervisor.waiting.is_empty();
+        tokio::select! {
+            order = asked.recv() => match order {
+                Some(Asked::Prepare(shared, done)) => supervisor.prepare(&shared, done),
+                Some(Asked::Want(app, what, answer)) => drop(answer.send(supervisor.want(&app, what))),
+                Some(Asked::End(done)) => {
+                    supervisor.end().await;
+                    let _ = done.send(());
+                    return;
+                }
+                None => return,
+            },
+            news = next(&mut supervisor.news) => supervisor.on_news(news),
+            Some(id) = is_ready.recv() => supervisor.on_ready(id),
+            changed = live.changed(), if is_live => {
+                // Later nobody can change anything any more; the end is told.
+                is_live = changed.is_ok();
+                let shared = live.borrow_and_update().clone();
+                supervisor.adopt(&shared, true);
+            }
+            _ = clock.tick(), if is_busy => {}
+        }
+        supervisor.tick();
+    }
+}
+
+/// News of the keeper; never ends without one.
+async fn next(news: &mut Option<mpsc::Receiver<News>>) -> Option<News> {
+    match news {
+        Some(news) => news.recv().await,
+        None => std::future::pending().await,
+    }
+}
+
+impl Supervisor {
+    fn employ(&mut self, keeper: Option<Keeper>) {
+        self.keeper = keeper;
+        self.news = self.keeper.as_mut().and_then(Keeper::take_news);
+    }
+
+    /// Goes on with the applications of `shared`. With `is_in_use`, those that changed are replaced and those that are gone
+    /// end; else what is new begins.
+    fn adopt(&mut self, shared: &Arc<Shared>, is_in_use: bool) {
+        if is_in_use {
+            self.shared = shared.clone();
+        }
+        for app in &shared.config.processes {
+            match self.apps.iter_mut().find(|known| known.name() == app.name) {
+                Some(known) if is_in_use => known.adopt(app, shared),
+                Some(_) => {}
+                None => {
+                    self.next_serial += 1;
+                    self.apps.push(Supervised::new(app, shared, self.next_serial));
+                }
+            }
+        }
+        if is_in_use {
+            let is_there = |name: &str| shared.config.processes.iter().any(|app| app.name == name);
+            self.apps.iter_mut().filter(|known| !is_there(known.name())).for_each(Supervised::leave);
+        }
+        if !self.apps.is_empty() && self.keeper.is_none() {
+            self.find_keeper();
+        }
+    }
+
+    /// One that is started now has no more rights than this process.
+    fn find_keeper(&mut self) {
+        self.rights = Rights::new(None);
+        match hire(&self.folder, None, &[]) {
+            Ok(keeper) => self.employ(Some(keeper)),
+            Err(reason) => tracing::error!("{reason}"),
+        }
+    }
+
+    fn prepare(&mut self, shared: &Arc<Shared>, done: oneshot::Sender<()>) {
+        self.adopt(shared, false);
+        let longest = shared.config.processes.iter().map(|app| app.rules.start_timeout).max().unwrap_or_default();
+        self.waiting.push(Waiting { until: Instant::now() + longest, done });
+    }
+
+    fn want(&mut self, app: &str, what: Wanted) -> Result<ProcessView, String> {
+        let known: Vec<&str> = self.apps.iter().map(Supervised::name).collect();
+        let none = match known.is_empty() {
+            true => format!("no process is called `{app}`: the config has none with type = \"process\""),
+            false => format!("no process is called `{app}`: there are {}", known.join(", ")),
+        };
+        let found = self.apps.iter_mut().find(|known| known.name() == app && !known.is_leaving()).ok_or(none)?;
+        found.want(what);
+        self.tick();
+        let found = self.apps.iter().find(|known| known.name() == app);
+        found.map(|found| found.view(Instant::now())).ok_or_else(|| format!("`{app}` is gone"))
+    }
+
+    fn on_news(&mut self, news: Option<News>) {
+        let now = Instant::now();
+        let Some(news) = news else {
+            tracing::error!("the keeper of programs has ended, and all programs with it: another one is started");
+            if let Some(keeper) = self.keeper.take() {
+                keeper.bury();
+            }
+            self.employ(None);
+            self.apps.iter_mut().for_each(|app| app.lose_all(now));
+            if !self.apps.is_empty() {
+                self.find_keeper();
+            }
+            return;
+        };
+        let (id, outcome) = news.exit();
+        let Some(app) = self.apps.iter_mut().find(|app| app.has(id)) else { return };
+        match outcome {
+            Err(pid) => app.on_started(id, pid, &self.ready),
+            Ok(exit) => app.on_exit(id, &exit, now, &self.shared),
+        }
+    }
+
+    fn on_ready(&mut self, id: u64) {
+        if let Some(app) = self.apps.iter_mut().find(|app| app.has(id)) {
+            app.on_ready(id, Instant::now());
+        }
+    }
+
+    fn tick(&mut self) {
+        let now = Instant::now();
+        if self.memory_looked_at.is_none_or(|at| now.saturating_duration_since(at) >= MEMORY_LOOK)
+            && !self.apps.is_empty()
+        {
+            self.memory_looked_at = Some(now);
+            let seen = crate::runtime::sys::processes::all();
+            self.apps.iter_mut().for_each(|app| app.look_at_memory(&seen));
+        }
+        for app in &mut self.apps {
+            app.tick(now);
+            while let Some(action) = app.next_action() {
+                let done = app.act(action, self.keeper.as_ref(), &self.rights, now);
+                if let Err((id, reason)) = done {
+                    app.on_exit(id, &Exit::NotStarted(reason), now, &self.shared);
+                }
+            }
+        }
+        self.apps.retain(|app| !app.is_gone());
+        let views = self.apps.iter().map(|app| app.view(now)).collect();
+        self.shared.set_processes(views);
+        let is_settled = self.apps.iter().all(Supervised::is_settled);
+        for waiting in self.waiting.extract_if(.., |waiting| is_settled || waiting.until <= now) {
+            // Whoever waited may have left.
+            let _ = waiting.done.send(());
+        }
+    }
+
+    async fn end(&mut self) {
+        let longest = self.apps.iter().map(Supervised::kill_timeout).max().unwrap_or_default();
+        if let Some(keeper) = self.keeper.take() {
+            self.apps.iter_mut().for_each(Supervised::withdraw_all);
+            keeper.end(longest + END_GRACE).await;
+        }
+    }
+}

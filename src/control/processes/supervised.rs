@@ -1,0 +1,389 @@
+//! One application: its fleet, and the servers of its upstream that are the places of instances.
+
+use std::collections::{BTreeMap, HashMap};
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use tokio::sync::mpsc;
+
+use super::client::Keeper;
+use super::launch::{self, Rights};
+use super::letters::Order;
+use super::view::{InstanceView, ProcessView};
+use super::{Wanted, output, ready};
+use crate::app::process::{Action, Exit, Fleet, Instance, Leaving, Standing, State};
+use crate::config::model::{ProcessApp, Server};
+use crate::control::Shared;
+use crate::control::server_state::ServerState;
+use crate::control::shared::EventLevel;
+use crate::metrics::ServerStats;
+use crate::runtime::sys::processes::{Seen, signal_group};
+
+/// Data workers may have chosen a server in the moment before they learn that it gets no more: so long its requests are not
+/// all counted.
+const WITHDRAWN_MIN: Duration = Duration::from_millis(250);
+
+/// Where an instance may be: a server of the upstream.
+struct Place {
+    server: Server,
+    state: Arc<ServerState>,
+    /// Of each data worker.
+    stats: Vec<Arc<ServerStats>>,
+}
+
+impl Place {
+    fn active(&self) -> u64 {
+        self.stats.iter().map(|stats| stats.active.value()).sum()
+    }
+
+    fn requests(&self) -> u64 {
+        self.stats.iter().map(|stats| stats.requests.value()).sum()
+    }
+}
+
+/// An instance from the order to start it until it is reaped.
+struct Running {
+    /// Requests that the place had before.
+    requests_before: u64,
+    /// Asks it whether it can serve.
+    probe: Option<tokio::task::JoinHandle<()>>,
+    withdrawn: Option<Instant>,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let Some(probe) = &self.probe {
+            probe.abort();
+        }
+    }
+}
+
+pub(super) struct Supervised {
+    app: ProcessApp,
+    /// First half of the numbers by which the keeper knows its instances.
+    serial: u32,
+    fleet: Fleet,
+    /// By slot; those of instances that go stay although the config has them no more.
+    places: Vec<Place>,
+    /// The config that its upstream is in, and its index.
+    home: (Arc<Shared>, usize),
+    running: HashMap<u64, Running>,
+    is_leaving: bool,
+    /// Instances started in the place of others.
+    restarts: u64,
+    started: u64,
+    /// Ends by kind, and reasons for which instances were replaced.
+    exits: BTreeMap<&'static str, u64>,
+    replaced: BTreeMap<&'static str, u64>,
+    last_exit: Option<String>,
+}
+
+impl Supervised {
+    /// Panics when the config has no upstream for it.
+    pub(super) fn new(app: &ProcessApp, shared: &Arc<Shared>, serial: u32) -> Supervised {
+        let mut supervised = Supervised {
+            app: app.clone(),
+            serial,
+            fleet: Fleet::new(app.rules.clone(), rand::random()),
+            places: Vec::new(),
+            home: (shared.clone(), 0),
+            running: HashMap::new(),
+            is_leaving: false,
+            restarts: 0,
+            started: 0,
+            exits: BTreeMap::new(),
+            replaced: BTreeMap::new(),
+            last_exit: None,
+        };
+        supervised.move_to(shared);
+        supervised
+    }
+
+    pub(super) fn name(&self) -> &str {
+        &self.app.name
+    }
+
+    /// Whether the config has it no more.
+    pub(super) fn is_leaving(&self) -> bool {
+        self.is_leaving
+    }
+
+    /// Whether nothing is left of it.
+    pub(super) fn is_gone(&self) -> bool {
+        self.is_leaving && self.fleet.instances().is_empty()
+    }
+
+    pub(super) fn kill_timeout(&self) -> Duration {
+        self.app.rules.kill_timeout
+    }
+
+    /// Whether there is nothing to wait for: it serves as it should, or has failed, or is not to run.
+    pub(super) fn is_settled(&self) -> bool {
+        self.is_leaving
+            || self.fleet.ready() >= self.app.rules.instances
+            || self.fleet.backoff().failures() > 0
+            || self.fleet.standing(Instant::now()) == Standing::Stopped
+    }
+
+    /// Goes on under another config.
+    pub(super) fn adopt(&mut self, app: &ProcessApp, shared: &Arc<Shared>) {
+        self.move_to(shared);
+        let is_new = self.app.launch != app.launch || self.app.ready_path != app.ready_path;
+        if is_new && !self.is_leaving {
+            tracing::info!(app = %app.name, "the application has changed: its instances are replaced");
+        }
+        if std::mem::take(&mut self.is_leaving) {
+            self.fleet.start();
+        }
+        self.fleet.adopt(app.rules.clone(), is_new);
+        self.app = app.clone();
+    }
+
+    /// It is gone from the config: its instances finish what they have.
+    pub(super) fn leave(&mut self) {
+        self.is_leaving = true;
+        self.fleet.stop();
+    }
+
+    fn move_to(&mut self, shared: &Arc<Shared>) {
+        let upstreams = &shared.config.upstreams;
+        let u = upstreams.iter().position(|upstream| upstream.name == self.app.upstream);
+        let u = u.expect("each process has an upstream, see config::compile::app");
+        for (s, server) in upstreams[u].servers.iter().enumerate() {
+            let stats = shared.workers.iter().map(|worker| worker.servers[u][s].clone()).collect();
+            let place = Place { server: server.clone(), state: shared.servers[u][s].clone(), stats };
+            match self.places.get_mut(s) {
+                Some(known) => *known = place,
+                None => self.places.push(place),
+            }
+        }
+        self.home = (shared.clone(), u);
+    }
+
+    pub(super) fn want(&mut self, what: Wanted) {
+        tracing::info!(app = %self.app.name, ?what, "the operator wants something of an application");
+        match what {
+            Wanted::Restart => self.fleet.restart(),
+            Wanted::Stop => self.fleet.stop(),
+            Wanted::Start => self.fleet.start(),
+        }
+    }
+
+    /// Whether the keeper's number is that of an instance of it.
+    pub(super) fn has(&self, id: u64) -> bool {
+        id >> 32 == u64::from(self.serial)
+    }
+
+    fn number(&self, id: u64) -> u64 {
+        u64::from(self.serial) << 32 | id & 0xFFFF_FFFF
+    }
+
+    fn instance(&self, id: u64) -> Option<&Instance> {
+        self.fleet.instances().iter().find(|instance| self.number(instance.id) == id)
+    }
+
+    pub(super) fn on_started(&mut self, id: u64, pid: u32, tell: &mpsc::Sender<u64>) {
+        let Some(instance) = self.instance(id).cloned() else { return };
+        self.fleet.on_started(instance.id, pid);
+        tracing::info!(app = %self.app.name, instance = instance.slot, pid, "instance started");
+        let probe = ready::Probe::new(&self.app, &self.places[instance.slot].server);
+        if let Some(running) = self.running.get_mut(&id) {
+            let tell = tell.clone();
+            running.probe = Some(tokio::spawn(async move {
+                probe.wait().await;
+                // An error is the end of the supervisor.
+                let _ = tell.send(id).await;
+            }));
+        }
+    }
+
+    pub(super) fn on_ready(&mut self, id: u64, now: Instant) {
+        let Some(instance) = self.instance(id).cloned() else { return };
+        let took_ms = now.saturating_duration_since(instance.began).as_millis() as u64;
+        tracing::info!(app = %self.app.name, instance = instance.slot, pid = instance.pid, took_ms, "instance ready");
+        self.fleet.on_ready(instance.id, now);
+    }
+
+    /// Notes how an instance has ended, and tells what the operator must know.
+    pub(super) fn on_exit(&mut self, id: u64, exit: &Exit, now: Instant, shared: &Shared) {
+        let Some(fleet_id) = self.instance(id).map(|instance| instance.id) else { return };
+        let Some(ended) = self.fleet.on_exit(fleet_id, exit, now) else { return };
+        // Its place may be withdrawn yet: the fleet says so with its next action, of which the slot is enough.
+        self.running.remove(&id);
+        let instance = &ended.instance;
+        *self.exits.entry(exit.kind()).or_default() += 1;
+        if let Some(reason) = instance.leaving {
+            *self.replaced.entry(reason.name()).or_default() += 1;
+        }
+        self.last_exit = Some(exit.to_string());
+        let (app, slot, pid) = (&self.app.name, instance.slot, instance.pid);
+        let up_s = now.saturating_duration_since(instance.began).as_secs();
+        let leaving = instance.leaving.map_or("", Leaving::name);
+        if !ended.is_unexpected && !ended.is_failure {
+            tracing::info!(app, instance = slot, pid, reason = leaving, %exit, up_s, "instance ended");
+            return;
+        }
+        let failures = self.fleet.backoff().failures();
+        let again_ms =
+            self.fleet.backoff().until().map(|until| until.saturating_duration_since(now).as_millis() as u64);
+        let what = match instance.leaving {
+            Some(Leaving::Late) => "instance was not ready within `start_timeout` and was stopped",
+            _ => "instance ended by itself",
+        };
+        let state = instance.state.name();
+        tracing::warn!(app, instance = slot, pid, state, %exit, up_s, failures, again_ms, "{what}");
+        shared.note(EventLevel::Warn, format!("instance of application {app} ended: {exit}"));
+        if ended.is_failure && failures == self.app.rules.failures_max {
+            tracing::error!(app, failures, last = %exit, "application has failed: see its output above");
+            shared.note(EventLevel::Error, format!("application {app} has failed: {exit}"));
+        }
+    }
+
+    /// The keeper is gone, and all instances with it.
+    pub(super) fn lose_all(&mut self, now: Instant) {
+        let shared = self.home.0.clone();
+        let all: Vec<(u64, Option<u32>)> = self.fleet.instances().iter().map(|i| (self.number(i.id), i.pid)).collect();
+        for (id, pid) in all {
+            // Workers of a program do not always learn of its end.
+            if let Some(pid) = pid {
+                signal_group(pid, rustix::process::Signal::KILL);
+            }
+            self.on_exit(id, &Exit::Lost, now, &shared);
+        }
+    }
+
+    pub(super) fn look_at_memory(&mut self, seen: &[Seen]) {
+        let all: Vec<(u64, usize, Option<u32>)> =
+            self.fleet.instances().iter().map(|instance| (instance.id, instance.slot, instance.pid)).collect();
+        for (id, slot, pid) in all {
+            let own = seen.iter().filter(|seen| Some(seen.session) == pid);
+            let memory = own.map(|seen| seen.resident_bytes).sum();
+            let before = self.running.get(&self.number(id)).map_or(0, |running| running.requests_before);
+            self.fleet.on_usage(id, self.places[slot].requests().saturating_sub(before), memory);
+        }
+    }
+
+    pub(super) fn tick(&mut self, now: Instant) {
+        let draining = self.fleet.instances().iter().filter(|instance| instance.state == State::Draining);
+        let is_idle = |instance: &&Instance| {
+            let withdrawn = self.running.get(&self.number(instance.id)).and_then(|running| running.withdrawn);
+            let is_known = withdrawn.is_some_and(|at| now.saturating_duration_since(at) >= WITHDRAWN_MIN);
+            is_known && self.places[instance.slot].active() == 0
+        };
+        let idle: Vec<u64> = draining.filter(is_idle).map(|instance| instance.id).collect();
+        idle.into_iter().for_each(|id| self.fleet.on_drained(id, now));
+        self.fleet.tick(now);
+    }
+
+    pub(super) fn next_action(&mut self) -> Option<Action> {
+        self.fleet.next_action()
+    }
+
+    /// Does what the fleet wants. Errors: an instance, by the keeper's number, cannot be started, and why.
+    pub(super) fn act(
+        &mut self,
+        action: Action,
+        keeper: Option<&Keeper>,
+        rights: &Rights,
+        now: Instant,
+    ) -> Result<(), (u64, String)> {
+        match action {
+            Action::Start { id, slot } => {
+                let number = self.number(id);
+                self.start(number, slot, keeper, rights).map_err(|reason| (number, reason))?;
+            }
+            Action::Serve { slot, .. } => {
+                // What checks said was of the one before.
+                self.places[slot].state.publish_up(true, "its instance is ready", SystemTime::now());
+                self.set_vacant(slot, false);
+            }
+            Action::Withdraw { id, slot } => {
+                let number = self.number(id);
+                self.set_vacant(slot, true);
+                if let Some(running) = self.running.get_mut(&number) {
+                    running.withdrawn = Some(now);
+                }
+            }
+            Action::Terminate { id } => self.order(keeper, &Order::Terminate(self.number(id))),
+            Action::Kill { id } => {
+                let slot = self.fleet.instances().iter().find(|i| i.id == id).map(|i| i.slot);
+                tracing::warn!(app = %self.app.name, instance = slot, "instance does not end: SIGKILL");
+                self.order(keeper, &Order::Kill(self.number(id)));
+            }
+        }
+        Ok(())
+    }
+
+    fn order(&self, keeper: Option<&Keeper>, order: &Order) {
+        if let Some(Err(error)) = keeper.map(|keeper| keeper.order(order, &[])) {
+            tracing::error!(app = %self.app.name, %error, "the keeper of programs takes no order");
+        }
+    }
+
+    fn start(&mut self, number: u64, slot: usize, keeper: Option<&Keeper>, rights: &Rights) -> Result<(), String> {
+        self.started += 1;
+        self.restarts += u64::from(self.started > self.app.rules.instances as u64);
+        let place = &self.places[slot];
+        let running = Running { requests_before: place.requests(), probe: None, withdrawn: None };
+        self.running.insert(number, running);
+        let keeper = keeper.ok_or("their keeper does not run")?;
+        let note = launch::note(&self.app, number, slot, &place.server.address, rights)?;
+        let mut fds: Vec<OwnedFd> = Vec::new();
+        for stream in ["stdout", "stderr"] {
+            let end = output::open(&self.app, slot, stream);
+            fds.push(end.map_err(|error| format!("its output cannot be read: {error}"))?);
+        }
+        fds.extend(launch::socket(&self.app, &place.server.address)?);
+        keeper.launch(note, &fds).map_err(|error| format!("the keeper of programs takes no order: {error}"))
+    }
+
+    fn set_vacant(&self, slot: usize, vacant: bool) {
+        self.places[slot].state.set_vacant(vacant);
+        let (shared, u) = &self.home;
+        shared.settle(*u);
+    }
+
+    /// Nothing more goes to any of them.
+    pub(super) fn withdraw_all(&mut self) {
+        (0..self.places.len()).for_each(|slot| self.set_vacant(slot, true));
+        self.running.clear();
+    }
+
+    pub(super) fn view(&self, now: Instant) -> ProcessView {
+        let backoff = self.fleet.backoff();
+        let again = backoff.until().filter(|until| *until > now).map(|until| until.duration_since(now));
+        ProcessView {
+            name: self.app.name.clone(),
+            upstream: self.app.upstream.clone(),
+            command: self.app.launch.words.join(" "),
+            state: self.fleet.standing(now).name().into(),
+            wanted: self.app.rules.instances,
+            ready: self.fleet.ready(),
+            restarts: self.restarts,
+            failures: backoff.failures(),
+            again_in_ms: again.map(|again| again.as_millis() as u64),
+            last_exit: self.last_exit.clone(),
+            exits: self.exits.iter().map(|(kind, count)| ((*kind).to_owned(), *count)).collect(),
+            replaced: self.replaced.iter().map(|(reason, count)| ((*reason).to_owned(), *count)).collect(),
+            instances: self.fleet.instances().iter().map(|instance| self.instance_view(instance, now)).collect(),
+        }
+    }
+
+    fn instance_view(&self, instance: &Instance, now: Instant) -> InstanceView {
+        let place = &self.places[instance.slot];
+        let before = self.running.get(&self.number(instance.id)).map_or(0, |running| running.requests_before);
+        InstanceView {
+            instance: instance.slot,
+            pid: instance.pid,
+            state: instance.state.name().into(),
+            leaving: instance.leaving.map(|reason| reason.name().into()),
+            generation: instance.generation,
+            age_seconds: now.saturating_duration_since(instance.began).as_secs_f64(),
+            memory_bytes: instance.memory_bytes,
+            requests: place.requests().saturating_sub(before),
+            active: place.active(),
+            address: place.server.address.to_string(),
+        }
+    }
+}

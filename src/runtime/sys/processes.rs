@@ -1,0 +1,340 @@
+//! Programs of others as children: a session of its own for each, limits, another user, a socket as descriptor 3, an end with
+//! their parent. Source: setsid(2), prctl(2), credentials(7), sd_listen_fds(3), execve(2).
+//!
+//! To be called in a process with one thread alone ([`crate::control::processes`] has one for it): the signal that tells of
+//! the parent's end (PR_SET_PDEATHSIG) is bound to the thread that forked, and what runs between fork and exec may allocate.
+
+use std::ffi::{CString, OsStr, OsString};
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use rustix::process::{Pid, Resource, Rlimit, Signal, WaitOptions, setrlimit};
+
+use super::users::{Account, become_account};
+
+/// Where a program gets a socket that listens, SD_LISTEN_FDS_START.
+const PASSED: RawFd = 3;
+
+/// A program that is to be started.
+#[derive(Debug)]
+pub struct Launch<'a> {
+    /// Its file.
+    pub program: &'a Path,
+    /// The words of the command, its name first.
+    pub words: &'a [String],
+    /// All of its environment.
+    pub environment: &'a [(String, String)],
+    /// Its working directory; `None`: ours.
+    pub directory: Option<&'a Path>,
+    /// Whom it runs as; `None`: whoever we are.
+    pub account: Option<&'a Account>,
+    /// Limits, the soft one and the hard one alike.
+    pub limits: &'a [(Limited, u64)],
+    /// Its standard output.
+    pub stdout: OwnedFd,
+    /// Its standard error.
+    pub stderr: OwnedFd,
+    /// The socket that it gets as descriptor 3, with the variables LISTEN_FDS, LISTEN_PID and LISTEN_FDNAMES.
+    pub listener: Option<OwnedFd>,
+}
+
+/// What of a program is limited. Source: getrlimit(2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Limited {
+    /// Open files.
+    Files,
+    /// Processes of its user.
+    Processes,
+    /// Address space of each process, bytes.
+    AddressSpace,
+}
+
+/// How a child ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// It returned this code.
+    Code(i32),
+    /// This signal ended it.
+    Signal(i32),
+}
+
+/// Starts a program as the leader of a session of its own; returns its number. It is reaped by [`reap`].
+///
+/// Errors: what fork, the steps in the child or exec report.
+pub fn launch(launch: Launch<'_>) -> io::Result<u32> {
+    let parent = std::process::id();
+    let Launch { program, words, environment, directory, account, limits, stdout, stderr, listener } = launch;
+    let mut child = Child::new(program, words, environment, listener.is_some())?;
+    let (account, limits) = (account.cloned(), limits.to_vec());
+    let mut command = Command::new(program);
+    command.stdin(Stdio::null()).stdout(stdout).stderr(stderr);
+    if let Some(directory) = directory {
+        command.current_dir(directory);
+    }
+    let step = move || {
+        rustix::process::setsid()?;
+        // What is ignored stays so behind exec; std has seen to the mask.
+        act_on_signals(libc::SIG_DFL);
+        limits.iter().try_for_each(|(what, limit)| limit_to(*what, *limit))?;
+        match &account {
+            Some(account) => become_account(account)?,
+            None => rustix::thread::set_no_new_privs(true)?,
+        }
+        // Behind that: a process that becomes another user loses it.
+        rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
+        if std::os::unix::process::parent_id() != parent {
+            return Err(io::Error::other("its parent has ended"));
+        }
+        if let Some(listener) = &listener {
+            pass(listener)?;
+        }
+        Err(child.exec())
+    };
+    // SAFETY: this process has one thread (see the module's head), so that its child may do all that it may do.
+    unsafe { command.pre_exec(step) };
+    Ok(command.spawn()?.id())
+}
+
+fn limit_to(what: Limited, limit: u64) -> io::Result<()> {
+    let resource = match what {
+        Limited::Files => Resource::Nofile,
+        Limited::Processes => Resource::Nproc,
+        Limited::AddressSpace => Resource::As,
+    };
+    Ok(setrlimit(resource, Rlimit { current: Some(limit), maximum: Some(limit) })?)
+}
+
+/// Puts a socket where a program looks for it. Nothing of ours is there: see [`prepare`].
+fn pass(listener: &OwnedFd) -> io::Result<()> {
+    // SAFETY: both are descriptors; the second one is open on /dev/null and ours to be replaced.
+    match unsafe { libc::dup2(listener.as_raw_fd(), PASSED) } {
+        PASSED => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// What execve(2) wants, made before the fork.
+struct Child {
+    program: CString,
+    words: Vec<CString>,
+    environment: Vec<CString>,
+    has_listener: bool,
+}
+
+impl Child {
+    fn new(
+        program: &Path,
+        words: &[String],
+        environment: &[(String, String)],
+        has_listener: bool,
+    ) -> io::Result<Child> {
+        let text = |bytes: Vec<u8>| CString::new(bytes).map_err(|_| io::Error::other("a word holds a NUL"));
+        Ok(Child {
+            program: text(program.as_os_str().as_bytes().to_vec())?,
+            words: words.iter().map(|word| text(word.clone().into_bytes())).collect::<io::Result<_>>()?,
+            environment: environment
+                .iter()
+                .map(|(name, value)| text(format!("{name}={value}").into_bytes()))
+                .collect::<io::Result<_>>()?,
+            has_listener,
+        })
+    }
+
+    /// Returns only when it fails.
+    fn exec(&mut self) -> io::Error {
+        if self.has_listener {
+            let own = format!("LISTEN_PID={}", std::process::id());
+            for variable in [own.as_str(), "LISTEN_FDS=1", "LISTEN_FDNAMES=http"] {
+                self.environment.extend(CString::new(variable).ok());
+            }
+        }
+        let pointers =
+            |texts: &[CString]| texts.iter().map(|text| text.as_ptr()).chain([std::ptr::null()]).collect::<Vec<_>>();
+        let (words, environment) = (pointers(&self.words), pointers(&self.environment));
+        // SAFETY: the texts end in NUL, both lists in a null pointer, and all of them live through the call.
+        unsafe { libc::execve(self.program.as_ptr(), words.as_ptr(), environment.as_ptr()) };
+        io::Error::last_os_error()
+    }
+}
+
+/// Makes the process fit to be the parent of programs: orphans among their descendants become its own, signals of a terminal
+/// or a service manager do not end it, descriptor 3 is nobody's, and it hears of ended children by the descriptor that is
+/// returned (signalfd(2)), which is readable then.
+pub fn prepare() -> io::Result<OwnedFd> {
+    // It is the leader of a session already where a shell has made it one.
+    let _ = rustix::process::setsid();
+    rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
+    rustix::thread::disable_transparent_huge_pages(false)?;
+    act_on_signals(libc::SIG_IGN);
+    reserve(PASSED)?;
+    let mut ended = std::mem::MaybeUninit::uninit();
+    // SAFETY: `ended` is written before it is read, and lives through the calls; no other thread has a mask.
+    unsafe {
+        libc::sigemptyset(ended.as_mut_ptr());
+        libc::sigaddset(ended.as_mut_ptr(), libc::SIGCHLD);
+        libc::sigprocmask(libc::SIG_BLOCK, ended.as_ptr(), std::ptr::null_mut());
+    }
+    // SAFETY: as above.
+    let fd = unsafe { libc::signalfd(-1, ended.as_ptr(), libc::SFD_CLOEXEC | libc::SFD_NONBLOCK) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: it has just been opened.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Ignores the signals by which terminals and service managers end processes, or lets them do that again.
+fn act_on_signals(action: libc::sighandler_t) {
+    let signals =
+        [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM, libc::SIGUSR1, libc::SIGUSR2, libc::SIGPIPE];
+    for signal in signals {
+        // SAFETY: neither SIG_IGN nor SIG_DFL is code of ours.
+        unsafe { libc::signal(signal, action) };
+    }
+}
+
+/// Keeps a descriptor number from being given to anything that must survive [`pass`].
+fn reserve(number: RawFd) -> io::Result<()> {
+    // SAFETY: a flag of a descriptor, or EBADF.
+    if unsafe { libc::fcntl(number, libc::F_GETFD) } >= 0 {
+        return Err(io::Error::other("descriptor 3 is in use"));
+    }
+    let null = std::fs::File::open("/dev/null")?;
+    // SAFETY: nobody has that number; it stays open for the life of the process.
+    match unsafe { libc::dup3(null.as_raw_fd(), number, libc::O_CLOEXEC) } {
+        found if found == number => Ok(()),
+        _ if null.as_raw_fd() == number => {
+            std::mem::forget(null);
+            Ok(())
+        }
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Takes what a descriptor of [`prepare`] tells, so that it is readable again only for what comes later.
+pub fn heard(signals: BorrowedFd<'_>) {
+    let mut buffer = [0; 1024];
+    while rustix::io::read(signals, &mut buffer).is_ok_and(|read| read > 0) {}
+}
+
+/// The next child that has ended, orphans that became ours among them; `None`: there is none at the moment.
+pub fn reap() -> Option<(u32, Ended)> {
+    let (pid, status) = rustix::process::wait(WaitOptions::NOHANG).ok()??;
+    let ended = match (status.exit_status(), status.terminating_signal()) {
+        (Some(code), _) => Ended::Code(code),
+        (None, signal) => Ended::Signal(signal.unwrap_or_default()),
+    };
+    Some((pid.as_raw_nonzero().get().unsigned_abs(), ended))
+}
+
+/// Sends a signal to all processes of a group that there are.
+pub fn signal_group(leader: u32, signal: Signal) {
+    if let Some(pid) = i32::try_from(leader).ok().and_then(Pid::from_raw) {
+        let _ = rustix::process::kill_process_group(pid, signal);
+    }
+}
+
+/// Sends SIGKILL to a process, if it is there.
+pub fn kill(pid: u32) {
+    if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
+        let _ = rustix::process::kill_process(pid, Signal::KILL);
+    }
+}
+
+/// What /proc tells of a process. Source: proc_pid_stat(5).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Seen {
+    /// Its number.
+    pub pid: u32,
+    /// Its parent.
+    pub parent: u32,
+    /// Its session.
+    pub session: u32,
+    /// Resident memory, bytes.
+    pub resident_bytes: u64,
+}
+
+/// All processes of the machine that can be seen.
+pub fn all() -> Vec<Seen> {
+    let page_bytes = rustix::param::page_size() as u64;
+    let Ok(entries) = std::fs::read_dir("/proc") else { return Vec::new() };
+    let pids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok());
+    let stat = |pid: u32| std::fs::read_to_string(format!("/proc/{pid}/stat")).ok();
+    pids.filter_map(|pid| parse_stat(&stat(pid)?, page_bytes)).collect()
+}
+
+/// The name of the program, in parentheses, may hold anything.
+fn parse_stat(text: &str, page_bytes: u64) -> Option<Seen> {
+    let pid = text.split(' ').next()?.parse().ok()?;
+    let fields: Vec<&str> = text.rsplit_once(')')?.1.split_ascii_whitespace().collect();
+    let number = |at: usize| fields.get(at)?.parse::<u64>().ok();
+    Some(Seen {
+        pid,
+        parent: number(1)?.try_into().ok()?,
+        session: number(3)?.try_into().ok()?,
+        resident_bytes: number(21)?.saturating_mul(page_bytes),
+    })
+}
+
+/// The file that a command's first word means: with a slash a path, seen from `folder`; else looked for in `folders`, the
+/// value of a PATH.
+///
+/// Errors: there is none that can be run, for a person.
+pub fn find_program(word: &str, folder: &Path, folders: &OsStr) -> Result<PathBuf, String> {
+    if word.contains('/') {
+        let path = folder.join(word);
+        return match std::fs::metadata(&path) {
+            Err(error) => Err(format!("{} cannot be run: {error}", path.display())),
+            Ok(found) if !found.is_file() => Err(format!("{} is not a file", path.display())),
+            Ok(found) if found.permissions().mode() & 0o111 == 0 => {
+                Err(format!("{} is not executable: see `chmod +x`", path.display()))
+            }
+            Ok(_) => Ok(path),
+        };
+    }
+    let is_program = |path: &PathBuf| {
+        std::fs::metadata(path).is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o111 != 0)
+    };
+    let found = std::env::split_paths(folders).map(|place| folder.join(place).join(word)).find(is_program);
+    found.ok_or_else(|| {
+        let folders = OsString::from_vec(folders.as_bytes().to_vec());
+        format!("`{word}` is in no folder of PATH ({}): write its path", folders.to_string_lossy())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_is_told_apart_whatever_its_name_is() {
+        let text = "12 (a) b (c) S 7 12 9 0 -1 4194304 1 0 0 0 1 2 3 4 20 0 1 0 55 1000 77 18446744073709551615\n";
+        let seen = Seen { pid: 12, parent: 7, session: 9, resident_bytes: 77 * 4096 };
+        assert_eq!(parse_stat(text, 4096), Some(seen));
+        assert_eq!(parse_stat("12 (a) S 7", 4096), None);
+        let own = std::process::id();
+        let found = all().into_iter().find(|seen| seen.pid == own).expect("we are there");
+        assert!(found.resident_bytes > 100_000 && found.parent == std::os::unix::process::parent_id());
+    }
+
+    #[test]
+    fn programs_are_found_by_path_and_by_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("run");
+        std::fs::write(&file, "").unwrap();
+        let find = |word: &str, path: &str| find_program(word, folder.path(), OsStr::new(path));
+        assert!(find("./run", "").unwrap_err().contains("not executable"));
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o755)).unwrap();
+        assert_eq!(find("./run", "").unwrap(), folder.path().join("./run"));
+        assert_eq!(find("run", &format!("/nowhere:{}", folder.path().display())).unwrap(), file);
+        assert!(find("run", "/nowhere").unwrap_err().contains("PATH (/nowhere)"));
+        assert!(find("./none", "").unwrap_err().contains("No such file"));
+        assert!(find("sh", "/usr/bin:/bin").is_ok());
+    }
+}

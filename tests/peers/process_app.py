@@ -1,0 +1,127 @@
+"""The application of tests/processes.rs: an HTTP server that is started by ours, and misbehaves on demand.
+
+`process_app.py fd` serves on the socket it is given (LISTEN_FDS), `process_app.py socket PATH` and `process_app.py port N` bind
+one themselves. What else it does is told by its environment:
+
+FAIL      write a line to standard error and exit with 3
+START_MS  take so long to start
+STUBBORN  ignore SIGTERM
+SPAWN     start two children, one of them in a session of its own
+EDITION   what `/edition` answers
+"""
+
+import os
+import signal
+import socket
+import socketserver
+import subprocess
+import sys
+import time
+from http.server import BaseHTTPRequestHandler
+
+LEAKED = []
+
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self):
+        name, _, value = self.path.strip("/").partition("/")
+        answer = getattr(self, "on_" + name, None)
+        self.answer(200, "here") if name == "" else self.answer(404, "no") if answer is None else answer(value)
+
+    def do_POST(self):
+        self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        self.do_GET()
+
+    def do_OPTIONS(self):
+        self.answer(200, "")
+
+    def answer(self, status, text):
+        content = text.encode()
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def on_pid(self, _):
+        self.answer(200, str(os.getpid()))
+
+    def on_edition(self, _):
+        self.answer(200, os.environ.get("EDITION", "none"))
+
+    def on_env(self, name):
+        self.answer(200, os.environ.get(name, "(none)"))
+
+    def on_names(self, _):
+        self.answer(200, " ".join(sorted(os.environ)))
+
+    def on_where(self, _):
+        limit = __import__("resource").getrlimit(__import__("resource").RLIMIT_NOFILE)
+        self.answer(200, f"{os.getcwd()} {os.getuid()} {os.getgid()} {limit[0]} {sorted(os.listdir('/proc/self/fd'))[:4]}")
+
+    def on_slow(self, ms):
+        time.sleep(int(ms) / 1000)
+        self.answer(200, "slow")
+
+    def on_leak(self, mib):
+        LEAKED.append(b"x" * (int(mib) << 20))
+        self.answer(200, "leaked")
+
+    def on_say(self, text):
+        sys.stdout.write(text + "\n")
+        sys.stdout.flush()
+        self.answer(200, "said")
+
+    def on_flood(self, lines):
+        sys.stderr.write("too much\n" * int(lines))
+        sys.stderr.flush()
+        self.answer(200, "said")
+
+    def on_die(self, _):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def address_string(self):
+        return "-"
+
+    def log_message(self, *_):
+        pass
+
+
+class Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
+    daemon_threads = True
+    request_queue_size = 128
+    allow_reuse_address = True
+
+    def __init__(self, how, where):
+        self.address_family = socket.AF_INET if how == "port" else socket.AF_UNIX
+        super().__init__(("127.0.0.1", int(where)) if how == "port" else where, Handler, bind_and_activate=False)
+        if how == "fd":
+            assert os.environ["LISTEN_PID"] == str(os.getpid()) and os.environ["LISTEN_FDS"] == "1"
+            self.socket.close()
+            self.socket = socket.socket(fileno=3)
+        else:
+            self.server_bind()
+            self.server_activate()
+
+    def handle_error(self, request, client_address):
+        """A client that has left is no error."""
+
+    def get_request(self):
+        connection, _ = super().get_request()
+        return connection, ("-", 0)
+
+
+def main():
+    if "FAIL" in os.environ:
+        sys.exit(print("I cannot start", file=sys.stderr) or 3)
+    if "STUBBORN" in os.environ:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    time.sleep(int(os.environ.get("START_MS", 0)) / 1000)
+    if "SPAWN" in os.environ:
+        children = [subprocess.Popen(["sleep", "1000"], start_new_session=apart) for apart in (False, True)]
+        print("children", *(child.pid for child in children), flush=True)
+    Server(sys.argv[1], sys.argv[2] if len(sys.argv) > 2 else "").serve_forever()
+
+
+main()
