@@ -341,14 +341,65 @@ fn reloads_start_change_and_end_applications_without_a_lost_request() {
 
 #[test]
 fn another_process_takes_over_with_programs_of_its_own() {
-    let server = site(&format!("{BY_FD}instances = 2")).start();
-    let first = pids(&server);
+    let socket = "command = [\"$PYTHON\", \"$PEERS/process_app.py\", \"socket\", \"{socket}\"]\n";
+    let port = free_port();
+    let by_port =
+        format!("command = [\"$PYTHON\", \"$PEERS/process_app.py\", \"port\", \"{{port}}\"]\nfirst_port = {port}\n");
+    // Ports are in a row, which others may have parts of.
+    for (lines, count) in [(BY_FD, 2), (socket, 2), (&by_port, 1)] {
+        let server = site(&format!("{lines}instances = {count}")).start();
+        let mut before = pids(&server);
+        let load = under_load(&server, || {
+            for _ in 0..3 {
+                server.upgrade();
+                eventually("those before have ended", || before.iter().all(|pid| has_ended(*pid)));
+                before = pids(&server);
+                assert_eq!(before.len(), count, "{lines}");
+            }
+        });
+        load.assert_all_well(100);
+        assert_eq!(text(&server, "/"), "here");
+    }
+}
+
+#[test]
+fn nothing_is_taken_over_by_a_process_whose_programs_do_not_start() {
+    let failing = "backoff = \"20ms\"\nbackoff_max = \"80ms\"\n";
+    let server = site(&format!("{BY_FD}{failing}environment = {{ EDITION = \"1\" }}")).start();
+    let before = (server.pid(), pids(&server));
     let load = under_load(&server, || {
-        server.upgrade();
-        eventually("those before have ended", || first.iter().all(|pid| has_ended(*pid)));
+        server.edit(&[("EDITION = \"1\"", "FAIL = \"1\"")]);
+        let told = server.ctl_fails(&["upgrade"]);
+        assert!(told.contains("application `shop` does not start in the new process"), "{told}");
+        assert_eq!((server.pid(), pids(&server)), before);
     });
-    load.assert_all_well(100);
-    assert_eq!(text(&server, "/"), "here");
+    load.assert_all_well(50);
+    // What does not serve here either keeps nobody from anything.
+    server.ctl_ok(&["app", "stop", "shop"]);
+    eventually("it has stopped", || shop(&server)["state"] == "stopped" && pids(&server).is_empty());
+    server.upgrade();
+    eventually("it has failed", || shop(&server)["failures"].as_u64() > Some(0));
+}
+
+#[test]
+fn a_request_waits_for_the_only_instance_to_come_back() {
+    let server = site(&format!("{BY_FD}queue_timeout = \"20s\"\nbackoff = \"300ms\"\nfailures_max = 1000")).start();
+    let load = under_load(&server, || {
+        for _ in 0..3 {
+            eventually("it is there", || pids(&server).len() == 1);
+            let first = pids(&server);
+            std::thread::sleep(Duration::from_millis(200));
+            signal(first[0], Signal::KILL);
+            eventually("another one is there", || pids(&server).len() == 1 && pids(&server) != first);
+        }
+    });
+    load.assert_all_well(30);
+    // One that is not coming back is not waited for.
+    server.ctl_ok(&["app", "stop", "shop"]);
+    eventually("it has ended", || shop(&server)["instances"].as_array().is_some_and(Vec::is_empty));
+    let begun = Instant::now();
+    assert_eq!(server.connect().ask(get("/")).status, 503);
+    assert!(begun.elapsed() < Duration::from_secs(5));
 }
 
 #[test]
@@ -504,4 +555,54 @@ fn one_command_serves_a_program() {
     signal(child.id(), Signal::TERM);
     assert!(child.wait().expect("a child").success());
     assert!(has_ended(pid));
+}
+
+/// The keeper goes on from one process to the next, with the rights of root that neither of them has.
+#[test]
+fn another_process_takes_over_with_programs_of_other_users() {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("SKIPPED: only root can start programs as other users");
+        return;
+    }
+    let lay_open = |path: &std::path::Path| {
+        let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        std::fs::set_permissions(path, open).expect("permissions");
+    };
+    let folder = tempfile::Builder::new().prefix("one-server-app").tempdir_in("/tmp").expect("a folder");
+    lay_open(folder.path());
+    std::fs::copy(format!("{PEERS}/process_app.py"), folder.path().join("app.py")).expect("a copy");
+    // The binary may lie where only root gets at it.
+    let program = folder.path().join("program");
+    std::fs::copy(env!("CARGO_BIN_EXE_one-server"), &program).expect("a copy");
+    lay_open(&program);
+    let command = format!(
+        "command = [\"/usr/bin/python3\", \"app.py\", \"fd\"]\nlisten = \"fd\"\ndirectory = \"{}\"\nuser = \"daemon\"\n",
+        folder.path().display()
+    );
+    let site = site(&command).process("user = \"nobody\"").file("run/nothing", b"");
+    lay_open(site.folder());
+    let nobody = 65_534;
+    std::os::unix::fs::chown(site.folder(), Some(nobody), Some(nobody)).expect("a change of owner");
+    let mut server = site.program(&program).start();
+    let mut before = pids(&server);
+    let keeper = parent_of(before[0]);
+    let load = under_load(&server, || {
+        for _ in 0..3 {
+            server.upgrade();
+            eventually("those before have ended", || before.iter().all(|pid| has_ended(*pid)));
+            before = pids(&server);
+            assert_eq!(before.iter().map(|pid| parent_of(*pid)).collect::<Vec<_>>(), [keeper]);
+        }
+        server.ctl_ok(&["app", "restart", "shop"]);
+        eventually("another one serves", || pids(&server).first().is_some_and(|pid| !before.contains(pid)));
+    });
+    load.assert_all_well(100);
+    assert!(text(&server, "/where").contains(" 1 "), "it is daemon");
+    let sockets = socket_folder(&server);
+    before = pids(&server);
+    server.signal(Signal::KILL);
+    before.push(keeper);
+    eventually_gone(&before);
+    eventually("their folder is gone", || !sockets.exists() && !sockets.parent().expect("a parent").exists());
+    drop(server.wait());
 }

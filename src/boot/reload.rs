@@ -9,7 +9,6 @@
 
 use std::collections::HashSet;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering::Acquire};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -22,6 +21,7 @@ use super::sockets::{HTTP3, UdpPorts, bind_listener, kind, share_out};
 use super::source::Source;
 use super::start::limits;
 use super::takeover::{Estate, Inherited, Present as PresentProcess, Requested};
+use crate::config::model::Places;
 use crate::config::servers::Changes;
 use crate::config::{Adopted, Config, Heirs, Report, Succession, Warning, adopt};
 use crate::control::Shared;
@@ -137,8 +137,8 @@ pub(super) struct Reloader {
     logs: Logs,
     open_files: u64,
     estate: Estate,
-    /// Who looks after applications that are processes, and where their sockets lie.
-    programs: Option<(processes::Handle, PathBuf)>,
+    /// Who looks after applications that are processes, and where they listen.
+    programs: Option<(processes::Handle, Places)>,
 }
 
 /// What has been got ready for a new config.
@@ -198,8 +198,8 @@ impl Reloader {
     }
 
     /// Who is told of applications that are new.
-    pub(super) fn with_programs(mut self, supervisor: processes::Handle, folder: &Path) -> Reloader {
-        self.programs = Some((supervisor, folder.to_owned()));
+    pub(super) fn with_programs(mut self, supervisor: processes::Handle, places: &Places) -> Reloader {
+        self.programs = Some((supervisor, places.clone()));
         self
     }
 
@@ -318,8 +318,8 @@ impl Reloader {
         let load = tokio::task::spawn_blocking(move || source.load().map_err(|report| refusal(&report)));
         let panicked = |error| Refusal::plain(format!("reading the config has panicked: {error}"));
         let (mut config, warnings) = load.await.map_err(panicked)??;
-        if let Some((_, folder)) = &self.programs {
-            config.place_sockets(folder).map_err(Refusal::plain)?;
+        if let Some((_, places)) = &self.programs {
+            config.place_sockets(places).map_err(Refusal::plain)?;
         }
         self.names.learn(&config).await;
         let config = config.resolved(&self.names.answers(), &self.changes);
@@ -347,8 +347,8 @@ impl Reloader {
         drop(shared.facts.set(next_facts(&old, &shared.config, listeners, self.open_files)));
         let shared = Arc::new(shared);
         if let Some((supervisor, _)) = &self.programs {
-            // New applications serve before requests come.
-            supervisor.prepare(shared.clone()).await;
+            // New applications serve before requests come. What has failed is told by then.
+            let _ = supervisor.prepare(shared.clone()).await;
         }
         self.slots.clone_from(&ready.slots);
         let (tls, slots) = (Arc::new(ready.materials), Arc::new(ready.slots));
@@ -443,7 +443,10 @@ impl Reloader {
     /// Hands everything over to another process, if there comes one.
     async fn hand_over(&mut self, requested: Requested) {
         let (shared, slots, workers) = (self.shared(), self.slots.clone(), self.workers.clone());
-        let (udp_ports, estate) = (self.udp_ports.clone(), std::mem::take(&mut self.estate));
+        let (udp_ports, mut estate) = (self.udp_ports.clone(), std::mem::take(&mut self.estate));
+        if let Some((supervisor, _)) = &self.programs {
+            estate.keeper = supervisor.heir().await;
+        }
         // Workers and the other process take their time.
         let work = tokio::task::spawn_blocking(move || {
             let has_worked = requested.run(&PresentProcess {
@@ -457,7 +460,8 @@ impl Reloader {
             (!has_worked).then_some(estate)
         });
         match work.await {
-            Ok(estate) => self.estate = estate.unwrap_or_default(),
+            // The way to the keeper is closed again.
+            Ok(estate) => self.estate = Estate { keeper: None, ..estate.unwrap_or_default() },
             Err(error) => tracing::error!(%error, "a takeover has panicked: there is no other one before a restart"),
         }
     }

@@ -158,7 +158,7 @@ pub(super) fn run(mut config: Config, apps: &Registry, source: Option<Source>) -
     let placement = place(&config.process, &allowed, !config.apps.is_empty())?;
     let programs = find_programs(&config, apps)?;
     let account = privileges::account(config.process.run_as.as_ref())?;
-    let staff = Staff::engage(&mut config, account.as_ref()).map_err(StartError::Programs)?;
+    let staff = Staff::engage(&mut config, account.as_ref(), inherited.keeper()).map_err(StartError::Programs)?;
     let mut sockets = bind(&config, placement.data.len(), &mut inherited)?;
     let changes = inherited.changes();
     let (config, names) =
@@ -174,6 +174,7 @@ pub(super) fn run(mut config: Config, apps: &Registry, source: Option<Source>) -
         control: clone_of(sockets.control.as_ref(), std::os::unix::net::UnixListener::try_clone)?,
         stats: clone_of(sockets.stats.as_ref(), std::os::unix::net::UnixListener::try_clone)?,
         quic_keys: None,
+        keeper: None,
         ticket_seed: inherited.ticket_seed().unwrap_or_else(Secrets::random_seed),
     };
     let mut certificates = Certificates::new(config.clone(), Secrets::from_seed(&estate.ticket_seed));
@@ -261,10 +262,10 @@ pub(super) fn run(mut config: Config, apps: &Registry, source: Option<Source>) -
     let logs = Logs::new(writer);
     let reloader = Reloader::new(source, shared, kept, orders, sockets.udp_ports, logs, open_files);
     let (supervisor, inbox) = processes::handle();
-    let reloader = reloader.with_estate(estate).with_programs(supervisor.clone(), staff.folder());
+    let reloader = reloader.with_estate(estate).with_programs(supervisor.clone(), staff.places());
     let programs = Programs { staff, supervisor, inbox };
     let taken = inherited.settle();
-    let predecessor = inherited.from.map(|from| (from, taken));
+    let predecessor = inherited.from.map(|from| Before { from, taken, idle: inherited.idle() });
     let ears = Ears { admin: sockets.admin, control: sockets.control, stats: sockets.stats };
     let forwards = Forwards { keys: quic_keys, workers: datagram_senders, before: quic_before };
     let outside = Outside { ears, forwards, notify, predecessor, programs };
@@ -456,9 +457,17 @@ struct Outside {
     ears: Ears,
     forwards: Forwards,
     notify: Notify,
-    /// With the numbers of what was taken of its sockets.
-    predecessor: Option<(&'static Predecessor, Vec<usize>)>,
+    predecessor: Option<Before>,
     programs: Programs,
+}
+
+/// The process from which this one takes over.
+struct Before {
+    from: &'static Predecessor,
+    /// Numbers of what was taken of its sockets.
+    taken: Vec<usize>,
+    /// Its applications that do not serve.
+    idle: Vec<String>,
 }
 
 /// Applications that are processes of their own, and who looks after them.
@@ -507,14 +516,25 @@ fn control_thread(
         let mut signals = Signals::new().map_err(error)?;
         tokio::spawn(processes::run(live.clone(), staff, inbox));
         // Requests come when they can be served; whoever does not want to wait for that says so.
-        let mut early = tokio::select! {
-            () = supervisor.prepare(live.borrow().clone()) => None,
-            order = signals.next() => Some(order),
+        let (mut early, idle) = tokio::select! {
+            idle = supervisor.prepare(live.borrow().clone()) => (None, idle),
+            order = signals.next() => (Some(order), Vec::new()),
         };
-        if let Some((predecessor, taken)) = &predecessor {
-            predecessor.wait_to_begin(taken.clone()).map_err(StartError::Takeover)?;
+        if let Some(Before { from, taken, idle: were_idle }) = &predecessor {
+            if let Some(app) = idle.iter().find(|app| !were_idle.contains(app)) {
+                supervisor.end().await;
+                // Its sockets stay where they are.
+                paths.clear();
+                return Err(StartError::Programs(format!(
+                    "application `{app}` does not start in the new process, see its output: that which serves goes on"
+                )));
+            }
+            if let Err(error) = from.wait_to_begin(taken.clone()) {
+                paths.clear();
+                return Err(StartError::Takeover(error));
+            }
         }
-        let predecessor = predecessor.map(|(predecessor, _)| predecessor);
+        let predecessor = predecessor.map(|before| before.from);
         if let Some(socket) = ears.admin {
             let listener = tokio::net::TcpListener::from_std(socket).map_err(error)?;
             tokio::spawn(crate::control::admin::serve(listener, live.clone(), silent.clone()));

@@ -406,6 +406,8 @@ pub struct UpstreamFlags {
     changes: AtomicU64,
     /// Number of the tier that is held, see [`crate::proxy::tiers`]; 0: the first one.
     tier_held: AtomicU32,
+    /// A program that is to serve it is being started.
+    is_coming: AtomicBool,
     /// Copies of requests on their way to it. Writers: the data workers.
     pub mirrored: AtomicUsize,
     panic: AtomicBool,
@@ -430,6 +432,16 @@ impl UpstreamFlags {
         if self.tier_held.swap(tier, Relaxed) != tier {
             self.publish_change();
         }
+    }
+
+    /// Whether a server is about to come, for which requests may wait.
+    pub fn is_coming(&self) -> bool {
+        self.is_coming.load(Relaxed)
+    }
+
+    /// Sets it. Only the control thread may call it.
+    pub(super) fn set_coming(&self, is_coming: bool) {
+        self.is_coming.store(is_coming, Relaxed);
     }
 
     /// Whoever sees this sees what was stored before.

@@ -154,10 +154,11 @@ impl std::fmt::Debug for Gate {
 }
 
 impl Gate {
-    /// The gate of `upstream` for so many data workers; `None`: nothing of it is limited. `limits` are those of its servers,
+    /// The gate of `upstream` for so many data workers; `None`: nothing of it is limited, and no program of it is waited for. `limits` are those of its servers,
     /// in their order, which the operator may have set otherwise than the config.
     pub fn of(upstream: &Upstream, limits: &[Option<u32>], workers: usize) -> Option<Arc<Gate>> {
-        let is_limited = upstream.requests_max.is_some() || limits.iter().any(Option::is_some);
+        let is_limited =
+            upstream.requests_max.is_some() || limits.iter().any(Option::is_some) || upstream.is_supervised;
         let own_max = match (upstream.sticky.is_some(), upstream.retry.tries_max) {
             (true, _) => upstream.queue_max,
             // Without cookies nobody belongs to a server but those who have failed at the others.

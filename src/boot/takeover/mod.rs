@@ -48,6 +48,8 @@ struct Letter {
     /// What the descriptors beside it are, one for each.
     sockets: Vec<SocketNote>,
     servers: Vec<ServerNote>,
+    /// Applications that are processes and do not serve.
+    idle: Vec<String>,
     changes: Vec<ChangeNote>,
     secrets: Option<Secrets>,
     /// With `Ready`: numbers of the sockets that were taken, in the order in which they came.
@@ -90,6 +92,8 @@ enum Kind {
     Udp,
     /// Leads to the old process, for datagrams of its connections.
     Forward,
+    /// Leads to the keeper of programs, [`SocketNote::address`] is its folder.
+    Keeper,
     /// Of a later version.
     #[serde(other)]
     Unknown,

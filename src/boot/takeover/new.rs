@@ -11,6 +11,7 @@ use super::{AddedNote, ChangeNote, Kind, Letter, Secrets, ServerNote, SocketNote
 use crate::config::model::Server;
 use crate::config::servers::{ChangedServers, Changes, parse_server};
 use crate::control::Shared;
+use crate::control::processes::Bequest;
 use crate::control::shared::AdminState;
 use crate::runtime::net::{Address, share_sockets};
 use crate::runtime::sys::handover::{Channel, Found, take_activated};
@@ -106,6 +107,7 @@ pub(in super::super) struct Inherited {
     sockets: Vec<Offered>,
     taken: Vec<usize>,
     servers: Vec<ServerNote>,
+    idle: Vec<String>,
     changes: Vec<ChangeNote>,
     secrets: Secrets,
     forward: Option<UnixDatagram>,
@@ -128,6 +130,7 @@ impl Inherited {
             let offered = letter.sockets.into_iter().zip(fds).map(|(note, fd)| Offered { note, fd: Some(fd) });
             inherited.sockets.extend(offered);
             inherited.servers.extend(letter.servers);
+            inherited.idle.extend(letter.idle);
             inherited.changes.extend(letter.changes);
             inherited.secrets = letter.secrets.unwrap_or(inherited.secrets);
             if letter.word == Word::Offered {
@@ -139,12 +142,20 @@ impl Inherited {
     }
 
     fn take_forward(&mut self) {
-        let found = self.sockets.iter_mut().enumerate().find(|(_, socket)| socket.note.kind == Kind::Forward);
-        if let Some((number, socket)) = found {
-            self.taken.push(number);
-            let socket = socket.fd.take().map(UnixDatagram::from);
-            self.forward = socket.filter(|socket| socket.set_nonblocking(true).is_ok());
-        }
+        let socket = self.take_where(|note| note.kind == Kind::Forward).pop().map(UnixDatagram::from);
+        self.forward = socket.filter(|socket| socket.set_nonblocking(true).is_ok());
+    }
+
+    /// The way to the keeper of the old process's programs.
+    pub(in super::super) fn keeper(&mut self) -> Option<Bequest> {
+        let is_it = |note: &SocketNote| note.kind == Kind::Keeper;
+        let folder = self.sockets.iter().find(|socket| is_it(&socket.note))?.note.address.clone().into();
+        Some(Bequest { channel: self.take_where(is_it).pop()?, folder })
+    }
+
+    /// Applications of the old process that do not serve.
+    pub(in super::super) fn idle(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.idle)
     }
 
     fn from_manager() -> Inherited {

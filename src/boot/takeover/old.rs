@@ -20,6 +20,7 @@ use crate::config::model::Server;
 use crate::config::servers::{ChangedServers, Changes};
 use crate::control::Shared;
 use crate::control::ctl::Upgraded;
+use crate::control::processes::Bequest;
 use crate::control::shared::{AdminState, EventLevel};
 use crate::runtime::mailbox::Sender;
 use crate::runtime::net::{Address, share_sockets};
@@ -53,6 +54,8 @@ pub(in super::super) struct Estate {
     pub(in super::super) stats: Option<std::os::unix::net::UnixListener>,
     pub(in super::super) quic_keys: Option<QuicKeys>,
     pub(in super::super) ticket_seed: [u8; 32],
+    /// Asked for anew for each takeover.
+    pub(in super::super) keeper: Option<Bequest>,
 }
 
 /// A takeover for whoever does one thing after the other: see [`Takeovers`].
@@ -334,6 +337,8 @@ fn get_ready(present: &Present<'_>, channel: &Channel, offers: &[Offer], until: 
     for change in changes(present.shared) {
         send(&Letter { changes: vec![change], ..Letter::default() }, &[])?;
     }
+    let idle = present.shared.processes().into_iter().filter(|app| app.ready == 0).map(|app| app.name).collect();
+    send(&Letter { idle, ..Letter::default() }, &[])?;
     let secrets = Secrets {
         tickets: present.estate.ticket_seed.into(),
         quic: present.estate.quic_keys.as_ref().map(|keys| keys.secrets().next()),
@@ -423,6 +428,11 @@ fn offers(present: &Present<'_>, forward: OwnedFd) -> Result<Vec<Offer>, String>
         let note = note(Kind::Listener, name, &address, address.to_string());
         offers.push(Offer { note, socket, number: None });
     }
+    if let Some(Bequest { channel, folder }) = &present.estate.keeper {
+        let socket = channel.try_clone().map_err(&none)?;
+        let note = note(Kind::Keeper, "", &"", folder.display().to_string());
+        offers.push(Offer { note, socket, number: None });
+    }
     offers.push(Offer { note: note(Kind::Forward, "", &"", String::new()), socket: forward, number: None });
     Ok(offers)
 }
@@ -503,7 +513,9 @@ fn changes(shared: &Shared) -> Vec<ChangeNote> {
 /// Servers of which there is something to tell.
 fn servers(shared: &Shared) -> Vec<ServerNote> {
     let mut notes = Vec::new();
-    for (upstream, states) in shared.config.upstreams.iter().zip(&shared.servers) {
+    // Places of programs are what their programs are, which are others there.
+    let upstreams = shared.config.upstreams.iter().zip(&shared.servers).filter(|(upstream, _)| !upstream.is_supervised);
+    for (upstream, states) in upstreams {
         for (server, state) in upstream.servers.iter().zip(states) {
             let is_set = state.weight_set().is_some() || state.limit_set().is_some();
             if state.admin() != AdminState::Ready || !state.passes_checks() || is_set {

@@ -7,7 +7,7 @@ use super::{Named, privileges, suggest, upstream};
 use crate::app::process::Rules;
 use crate::app::process::words::{self, Place};
 use crate::config::key::{Table, UPSTREAM_KEYS_OF_APPS};
-use crate::config::model::{App, Config, Launch, Listening, ProcessApp, Server};
+use crate::config::model::{App, Config, Launch, Listening, Places, ProcessApp, Server};
 use crate::config::report::Problem;
 use crate::config::section::{Placed, Section, type_name};
 use crate::runtime::net::Address;
@@ -268,21 +268,25 @@ fn report_foreign_socket(section: &Section<'_>, launch: &Launch) {
 }
 
 impl Config {
-    /// Puts the sockets of instances into `folder`, which is another one in each process.
+    /// Puts the sockets of instances where this process has them.
     ///
     /// Errors: a path is too long for a Unix socket (unix(7): 107 bytes).
-    pub(crate) fn place_sockets(&mut self, folder: &Path) -> Result<(), String> {
+    pub(crate) fn place_sockets(&mut self, places: &Places) -> Result<(), String> {
         for upstream in self.upstreams.iter_mut().filter(|upstream| upstream.is_supervised) {
+            let behind = places.behind.get(&upstream.name).copied().unwrap_or(0);
             for server in &mut upstream.servers {
-                if let Address::Unix(path) = &mut server.address {
-                    // What is absolute stays what it is.
-                    *path = folder.join(&*path);
-                    if path.as_os_str().len() > 107 {
-                        return Err(format!(
-                            "the path {} is too long for a Unix socket: use a shorter name, or a shorter folder in RUNTIME_DIRECTORY or XDG_RUNTIME_DIR",
-                            path.display()
-                        ));
+                match &mut server.address {
+                    Address::Tcp(address) => address.set_port(address.port().saturating_add(behind)),
+                    Address::Unix(path) => {
+                        *path = places.folder.join(&*path);
+                        if path.as_os_str().len() > 107 {
+                            return Err(format!(
+                                "the path {} is too long for a Unix socket: use a shorter name, or a shorter folder in RUNTIME_DIRECTORY or XDG_RUNTIME_DIR",
+                                path.display()
+                            ));
+                        }
                     }
+                    Address::Name(_) => {}
                 }
             }
             upstream.set_servers(upstream.servers.clone());

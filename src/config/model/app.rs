@@ -1,5 +1,6 @@
 //! Applications: inside the process, and processes that are started and watched.
 
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -66,4 +67,13 @@ pub enum Listening {
     Descriptor,
     /// It listens on a TCP port of 127.0.0.1, whose number it is told.
     Port,
+}
+
+/// Where the instances of a process listen: what the config leaves open.
+#[derive(Clone, Debug, Default)]
+pub struct Places {
+    /// Folder of their sockets.
+    pub folder: PathBuf,
+    /// By name of the upstream: ports are so many behind those of the config.
+    pub behind: HashMap<String, u16>,
 }

@@ -1,7 +1,7 @@
 //! `[app.NAME]` with `type = "process"`: what it compiles to, and its mistakes.
 
 use super::*;
-use crate::config::model::{Action, Listening};
+use crate::config::model::{Action, Listening, Places};
 
 fn app(lines: &str) -> String {
     format!("[app.shop]\ntype = \"process\"\n{lines}\n")
@@ -24,11 +24,11 @@ fn a_process_becomes_an_upstream_of_its_own_with_a_server_for_each_place() {
     let site = config.sites.iter().find(|site| site.name == "s").expect("the site");
     assert!(matches!(site.routes[0].action, Action::Proxy(1)));
     let mut placed = config.clone();
-    placed.place_sockets(Path::new("/run/x")).expect("short paths");
+    let places = |folder: &str| Places { folder: folder.into(), ..Places::default() };
+    placed.place_sockets(&places("/run/x")).expect("short paths");
     assert_eq!(placed.upstreams[1].written[2].address.to_string(), "unix:/run/x/shop.2.sock");
-    assert!(placed.clone().place_sockets(Path::new("/run/y")).is_ok());
     let long = format!("/{}", "x".repeat(100));
-    assert!(config.clone().place_sockets(Path::new(&long)).unwrap_err().contains("too long"));
+    assert!(config.clone().place_sockets(&places(&long)).unwrap_err().contains("too long"));
 }
 
 #[test]
@@ -37,6 +37,10 @@ fn ports_are_in_a_row() {
     assert_eq!(mistakes, Vec::<String>::new());
     assert_eq!(config.processes[0].launch.listening, Listening::Port);
     assert_eq!(config.upstreams[0].servers[1].address.to_string(), "127.0.0.1:9001");
+    let mut placed = config.clone();
+    let behind = [("app:shop".to_owned(), 2)].into();
+    placed.place_sockets(&Places { behind, ..Places::default() }).expect("no paths");
+    assert_eq!(placed.upstreams[0].servers[1].address.to_string(), "127.0.0.1:9003");
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::process::{Child, Command};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::sync::mpsc;
 
@@ -19,14 +19,15 @@ const ORDER_MAX: Duration = Duration::from_secs(5);
 /// News that may wait.
 const NEWS_MAX: usize = 1024;
 
-/// How often the end of the keeper is looked for.
+/// How long the end of a keeper that was killed is waited for.
 const LOOK: Duration = Duration::from_millis(10);
 
-/// The parent of all programs, as a child of ours.
+/// The parent of all programs.
 #[derive(Debug)]
 pub(super) struct Keeper {
     channel: Arc<Channel>,
-    child: Child,
+    /// A child of ours; `None`: that of a process from which we have taken over.
+    child: Option<Child>,
     news: Option<mpsc::Receiver<News>>,
 }
 
@@ -40,14 +41,29 @@ impl Keeper {
         let mut command = Command::new("/proc/self/exe");
         command.env_clear().env(VARIABLE, std::process::id().to_string());
         let child = spawn(command, theirs)?;
-        let channel = Arc::new(ours);
+        let keeper = Keeper::over(ours, Some(child))?;
         let accounts = accounts.map(|named| named.iter().map(|account| account.as_ref().map(Into::into)).collect());
+        keeper.order(&Order::Begin { accounts, folder: folder.to_owned() }, &[])?;
+        Ok(keeper)
+    }
+
+    /// That of the process from which this one takes over, by what [`Keeper::heir`] was there.
+    pub(super) fn inherited(channel: OwnedFd) -> io::Result<Keeper> {
+        Keeper::over(channel.into(), None)
+    }
+
+    fn over(channel: Channel, child: Option<Child>) -> io::Result<Keeper> {
         let (tell, news) = mpsc::channel(NEWS_MAX);
         let ear = channel.try_clone()?;
         std::thread::Builder::new().name("keeper".into()).spawn(move || listen(&ear, &tell))?;
-        let keeper = Keeper { channel, child, news: Some(news) };
-        keeper.order(&Order::Begin { accounts, folder: folder.to_owned() }, &[])?;
-        Ok(keeper)
+        Ok(Keeper { channel: Arc::new(channel), child, news: Some(news) })
+    }
+
+    /// A channel to it for a process that takes over. It may be closed unused.
+    pub(super) fn heir(&self) -> io::Result<OwnedFd> {
+        let (heirs, keepers) = Channel::pair()?;
+        self.order(&Order::Heir, &[keepers.as_fd()])?;
+        Ok(heirs.into())
     }
 
     /// What it tells, until it ends. Only the first call gets it.
@@ -66,28 +82,25 @@ impl Keeper {
     }
 
     /// It is gone; nothing of it is to be left.
-    pub(super) fn bury(mut self) {
+    pub(super) fn bury(self) {
+        let Some(mut child) = self.child else { return };
         // Where it became another user than we are, it cannot be killed, and has ended anyway.
-        let _ = self.child.kill();
-        if let Ok(None) = self.child.try_wait() {
+        let _ = child.kill();
+        if let Ok(None) = child.try_wait() {
             std::thread::sleep(LOOK);
-            let _ = self.child.try_wait();
+            let _ = child.try_wait();
         }
     }
 
-    /// Lets all programs end, by SIGTERM and later SIGKILL, and waits for it up to `limit`.
-    pub(super) async fn end(mut self, limit: Duration) {
+    /// Lets all our programs end, by SIGTERM and later SIGKILL, and waits up to `limit` for the end of `news`, which is that.
+    pub(super) async fn end(self, mut news: mpsc::Receiver<News>, limit: Duration) {
         if self.order(&Order::End, &[]).is_err() {
             tracing::warn!("the keeper of programs is gone already");
         }
-        let begun = Instant::now();
-        while begun.elapsed() < limit {
-            if !matches!(self.child.try_wait(), Ok(None)) {
-                return;
-            }
-            tokio::time::sleep(LOOK).await;
+        let all_ended = async { while news.recv().await.is_some() {} };
+        if tokio::time::timeout(limit, all_ended).await.is_err() {
+            tracing::warn!(waited_s = limit.as_secs(), "programs do not end: their keeper goes on without us");
         }
-        tracing::warn!(waited_s = limit.as_secs(), "programs do not end: their keeper goes on without us");
     }
 }
 

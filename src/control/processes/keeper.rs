@@ -6,6 +6,9 @@
 //! them as those users alone that were named while its process was root. And it is the thread whose end the kernel tells
 //! programs of (PR_SET_PDEATHSIG), which a thread of a runtime may not be. Whatever programs leave behind becomes its child
 //! (PR_SET_CHILD_SUBREAPER) and goes in the end.
+//!
+//! A process that takes over from ours has a keeper of its own, unless it could not start programs of other users: then it is
+//! another owner here ([`Order::Heir`]). Each owner has its programs, and they end with it.
 
 use std::collections::HashMap;
 use std::ffi::OsString;
@@ -50,19 +53,29 @@ pub fn run_if_asked() {
 }
 
 struct Keeper {
-    channel: Channel,
     signals: OwnedFd,
+    /// Our process, and those that have taken over from it.
+    owners: Vec<Owner>,
+    owners_ever: u32,
     /// Whom programs may run as; `None`: anybody.
     accounts: Option<Vec<Option<AccountNote>>>,
     folder: Option<PathBuf>,
     /// By number of the process.
     programs: HashMap<u32, Program>,
-    /// Since when all are to end.
+}
+
+/// Whoever gives orders.
+struct Owner {
+    number: u32,
+    channel: Channel,
+    /// Since when its programs are to end; nothing is heard from it any more.
     ending: Option<Instant>,
 }
 
 struct Program {
     id: u64,
+    /// [`Owner::number`].
+    owner: u32,
     kill_timeout: Duration,
     is_killed: bool,
 }
@@ -71,45 +84,46 @@ impl Keeper {
     fn new() -> std::io::Result<Keeper> {
         // Before any descriptor is opened that could be the third.
         let signals = processes::prepare()?;
-        let channel = Channel::inherited()?;
+        let first = Owner { number: 0, channel: Channel::inherited()?, ending: None };
         Ok(Keeper {
-            channel,
             signals,
+            owners: vec![first],
+            owners_ever: 1,
             accounts: Some(Vec::new()),
             folder: None,
             programs: HashMap::new(),
-            ending: None,
         })
     }
 
-    /// Until all programs have ended and none is wanted any more.
+    /// Until all programs have ended and nobody wants any more.
     fn keep(&mut self) {
-        while !(self.ending.is_some() && self.programs.is_empty()) {
-            let (has_order, has_ended) = self.wait();
+        while !self.owners.is_empty() {
+            let (speakers, has_ended) = self.wait();
             if has_ended {
                 heard(self.signals.as_fd());
             }
             self.reap();
-            if has_order && self.ending.is_none() {
-                self.hear();
-            }
+            speakers.into_iter().for_each(|number| self.hear(number));
             self.kill_late();
-        }
-        self.kill_orphans();
-        if let Some(folder) = &self.folder {
-            let _ = std::fs::remove_dir_all(folder);
+            self.let_go();
         }
     }
 
-    /// Whether there is an order, and whether a child has ended.
-    fn wait(&self) -> (bool, bool) {
-        let mut fds = [PollFd::new(&self.signals, PollFlags::IN), PollFd::new(&self.channel, PollFlags::IN)];
-        // In the end nobody is listened to any more: a channel that is closed is always ready.
-        let (count, time) = if self.ending.is_some() { (1, Some(LOOK)) } else { (2, None) };
+    /// Which owners have something to say, and whether a child has ended.
+    fn wait(&self) -> (Vec<u32>, bool) {
+        // In the end an owner is not listened to any more: a channel that is closed is always ready.
+        let listened: Vec<&Owner> = self.owners.iter().filter(|owner| owner.ending.is_none()).collect();
+        let mut fds = vec![PollFd::new(&self.signals, PollFlags::IN)];
+        fds.extend(listened.iter().map(|owner| PollFd::new(&owner.channel, PollFlags::IN)));
+        let time = (listened.len() < self.owners.len()).then_some(LOOK);
         let time = time.map(|time| Timespec { tv_sec: 0, tv_nsec: time.subsec_nanos().into() });
-        match poll(&mut fds[..count], time.as_ref()) {
-            Ok(_) => (!fds[1].revents().is_empty(), !fds[0].revents().is_empty()),
-            Err(_) => (false, true),
+        match poll(&mut fds, time.as_ref()) {
+            Ok(_) => {
+                let speaks = |(owner, fd): (&&Owner, &PollFd<'_>)| (!fd.revents().is_empty()).then_some(owner.number);
+                let speakers = listened.iter().zip(&fds[1..]).filter_map(speaks).collect();
+                (speakers, !fds[0].revents().is_empty())
+            }
+            Err(_) => (Vec::new(), true),
         }
     }
 
@@ -120,15 +134,16 @@ impl Keeper {
                 signal_group(pid, Signal::KILL);
                 let session = all().into_iter().filter(|seen| seen.session == pid && seen.pid != pid);
                 session.for_each(|seen| kill(seen.pid));
-                self.tell(&News::of_end(program.id, ended));
+                self.tell(program.owner, &News::of_end(program.id, ended));
             }
         }
     }
 
-    fn hear(&mut self) {
-        let (order, fds) = match self.channel.receive(None) {
+    fn hear(&mut self, owner: u32) {
+        let Some(speaker) = self.owners.iter().find(|known| known.number == owner) else { return };
+        let (order, fds) = match speaker.channel.receive(None) {
             Ok(Some((bytes, fds))) => (serde_json::from_slice(&bytes), fds),
-            // Our process has ended.
+            // It has ended.
             Ok(None) | Err(_) => (Ok(Order::End), Vec::new()),
         };
         match order {
@@ -138,20 +153,26 @@ impl Keeper {
             Ok(Order::Begin { .. }) => {}
             Ok(Order::Start(note)) => {
                 let id = note.id;
-                let news = match self.start(*note, fds) {
+                let news = match self.start(owner, *note, fds) {
                     Ok(pid) => News::Started { id, pid },
                     Err(reason) => News::NotStarted { id, reason },
                 };
-                self.tell(&news);
+                self.tell(owner, &news);
             }
-            Ok(Order::Terminate(id)) => self.signal(id, Signal::TERM),
-            Ok(Order::Kill(id)) => self.signal(id, Signal::KILL),
-            Ok(Order::End) => self.end(),
+            Ok(Order::Terminate(id)) => self.signal(owner, id, Signal::TERM),
+            Ok(Order::Kill(id)) => self.signal(owner, id, Signal::KILL),
+            Ok(Order::Heir) => {
+                for channel in fds {
+                    self.owners.push(Owner { number: self.owners_ever, channel: channel.into(), ending: None });
+                    self.owners_ever += 1;
+                }
+            }
+            Ok(Order::End) => self.end(owner),
             Err(error) => eprintln!("error: the keeper of programs is not understood: {error}"),
         }
     }
 
-    fn start(&mut self, note: StartNote, fds: Vec<OwnedFd>) -> Result<u32, String> {
+    fn start(&mut self, owner: u32, note: StartNote, fds: Vec<OwnedFd>) -> Result<u32, String> {
         if self.accounts.as_ref().is_some_and(|named| !named.contains(&note.account)) {
             let user = note.account.map_or_else(|| "root".into(), |account| account.user);
             return Err(format!("user `{user}` was not named when one-server was started: restart it"));
@@ -180,31 +201,49 @@ impl Keeper {
             format!("{} cannot be run{whom} in {}: {error}", program.display(), note.directory.display())
         })?;
         let kill_timeout = Duration::from_millis(note.kill_timeout_ms);
-        self.programs.insert(pid, Program { id: note.id, kill_timeout, is_killed: false });
+        self.programs.insert(pid, Program { id: note.id, owner, kill_timeout, is_killed: false });
         Ok(pid)
     }
 
-    fn signal(&self, id: u64, signal: Signal) {
-        let known = self.programs.iter().find(|(_, program)| program.id == id);
+    fn signal(&self, owner: u32, id: u64, signal: Signal) {
+        let known = self.programs.iter().find(|(_, program)| program.owner == owner && program.id == id);
         if let Some((pid, _)) = known {
             signal_group(*pid, signal);
         }
     }
 
-    fn end(&mut self) {
-        self.ending = Some(Instant::now());
-        self.programs.keys().for_each(|pid| signal_group(*pid, Signal::TERM));
+    fn end(&mut self, owner: u32) {
+        if let Some(owner) = self.owners.iter_mut().find(|known| known.number == owner) {
+            owner.ending = Some(Instant::now());
+        }
+        let own = self.programs.iter().filter(|(_, program)| program.owner == owner);
+        own.for_each(|(pid, _)| signal_group(*pid, Signal::TERM));
     }
 
     /// Those that take too long to end in the end.
     fn kill_late(&mut self) {
-        let Some(begun) = self.ending else { return };
         for (pid, program) in &mut self.programs {
+            let owner = self.owners.iter().find(|owner| owner.number == program.owner);
+            let Some(begun) = owner.and_then(|owner| owner.ending) else { continue };
             if !program.is_killed && begun.elapsed() >= program.kill_timeout {
                 program.is_killed = true;
                 signal_group(*pid, Signal::KILL);
             }
         }
+    }
+
+    /// Owners that want nothing more and of whom nothing is left learn by the end of their channel that it is so.
+    fn let_go(&mut self) {
+        let programs = &self.programs;
+        let is_over =
+            |owner: &Owner| owner.ending.is_some() && programs.values().all(|program| program.owner != owner.number);
+        if self.owners.iter().all(is_over) {
+            self.kill_orphans();
+            if let Some(folder) = &self.folder {
+                let _ = std::fs::remove_dir_all(folder);
+            }
+        }
+        self.owners.retain(|owner| !is_over(owner));
     }
 
     /// What programs have left behind, in sessions of their own.
@@ -222,9 +261,10 @@ impl Keeper {
     }
 
     /// Nobody may hear it any more.
-    fn tell(&self, news: &News) {
-        if let Ok(bytes) = serde_json::to_vec(news) {
-            let _ = self.channel.send(&bytes, &[], NEWS_MAX);
+    fn tell(&self, owner: u32, news: &News) {
+        let owner = self.owners.iter().find(|known| known.number == owner);
+        if let (Some(owner), Ok(bytes)) = (owner, serde_json::to_vec(news)) {
+            let _ = owner.channel.send(&bytes, &[], NEWS_MAX);
         }
     }
 }

@@ -2,13 +2,12 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::os::unix::net::UnixListener;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::letters::StartNote;
 use crate::app::process::words::{Place, fill};
-use crate::config::model::{Listening, ProcessApp};
+use crate::config::model::{Listening, ProcessApp, RunAs};
 use crate::runtime::net::Address;
 use crate::runtime::sys::processes::Limited;
 use crate::runtime::sys::users::{Account, find_account, is_own_or_root, is_root};
@@ -24,7 +23,7 @@ const PATH_DEFAULT: &str = "/usr/local/bin:/usr/bin:/bin";
 pub(super) struct Rights {
     /// Whom this process becomes once it has started; `None`: it stays who it is.
     own: Option<Account>,
-    /// It could become anybody when it started.
+    /// It could become anybody when it started, or its keeper could.
     is_root: bool,
 }
 
@@ -32,6 +31,12 @@ impl Rights {
     /// Those of this process, which will become `own`. To be called before it does.
     pub(super) fn new(own: Option<Account>) -> Rights {
         Rights { own, is_root: is_root() }
+    }
+
+    /// Those of a keeper that was root when this process was not there yet; it knows for whom programs may be started.
+    pub(super) fn of_inherited_keeper(run_as: Option<&RunAs>) -> Rights {
+        let own = run_as.and_then(|RunAs { user, group }| find_account(user, group.as_deref()).ok());
+        Rights { own, is_root: true }
     }
 
     /// Whom the instances of `app` run as; `None`: whoever the keeper is.
@@ -50,37 +55,6 @@ impl Rights {
             "only root can start programs as user `{}`: start one-server as root, or take `user` away",
             account.user
         ))
-    }
-}
-
-/// Where the sockets of this process's programs lie: in the folder that a service manager has made for it (RUNTIME_DIRECTORY,
-/// systemd.exec(5)), in /run for root, in that of the user's session, or in that of temporary files.
-pub(super) fn sockets_folder() -> PathBuf {
-    let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    // There may be several, between colons.
-    let first = |folders: PathBuf| folders.to_str().and_then(|text| text.split(':').next()).map(PathBuf::from);
-    let of_service = variable("RUNTIME_DIRECTORY").and_then(first);
-    let base = match is_root() {
-        true => of_service.unwrap_or_else(|| "/run".into()),
-        false => of_service.or_else(|| variable("XDG_RUNTIME_DIR")).unwrap_or_else(std::env::temp_dir),
-    };
-    base.join(format!("one-server-apps-{}", std::process::id()))
-}
-
-/// Makes it, for its owner alone: nobody but this process is to connect there.
-///
-/// Errors: it cannot be made, or somebody else has made it.
-pub(super) fn make_folder(folder: &Path, owner: Option<&Account>) -> io::Result<()> {
-    match std::fs::symlink_metadata(folder) {
-        // Of a process of the same number that was killed, keeper and all.
-        Ok(found) if found.is_dir() && is_own_or_root(found.uid()) => std::fs::remove_dir_all(folder)?,
-        Ok(_) => return Err(io::Error::other(format!("{} belongs to somebody else", folder.display()))),
-        Err(_) => {}
-    }
-    std::fs::DirBuilder::new().mode(0o700).create(folder)?;
-    match owner {
-        Some(owner) => std::os::unix::fs::lchown(folder, Some(owner.uid), Some(owner.gid)),
-        None => Ok(()),
     }
 }
 

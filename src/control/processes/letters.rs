@@ -52,7 +52,9 @@ pub(super) enum Order {
     Terminate(u64),
     /// SIGKILL for a program and its group.
     Kill(u64),
-    /// All are to end, and then the keeper.
+    /// Another process will give orders too, over the channel whose end comes with this. It has no `Begin` to give.
+    Heir,
+    /// All programs of whoever says it are to end, and then its channel; with the last one ends the keeper.
     End,
 }
 

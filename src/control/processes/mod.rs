@@ -5,6 +5,7 @@
 //! | this file | the supervisor: one task of the control thread, which does what [`crate::app::process`] decides |
 //! | `supervised` | one application: its fleet, its places in the upstream, what is told of it |
 //! | `launch` | how an instance is started: its words, environment, socket, output |
+//! | `places` | where instances listen |
 //! | `ready` | when a new instance can serve |
 //! | `output` | what programs write, as lines of our log |
 //! | `view` | what pages and `ctl` show |
@@ -19,10 +20,13 @@ mod keeper;
 mod launch;
 mod letters;
 mod output;
+mod places;
 mod ready;
 mod supervised;
 mod view;
 
+use std::collections::HashMap;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -39,6 +43,7 @@ use self::supervised::Supervised;
 use super::Shared;
 use crate::app::process::Exit;
 use crate::config::Config;
+use crate::config::model::{Places, ProcessApp};
 use crate::runtime::sys::users::Account;
 
 /// How often instances are looked at.
@@ -67,52 +72,100 @@ pub enum Wanted {
 
 /// What is asked of the supervisor.
 enum Asked {
-    /// Applications that are new under a config are started; answered when they are ready, or have failed.
-    Prepare(Arc<Shared>, oneshot::Sender<()>),
+    /// Applications that are new under a config are started; answered when they are ready, or have failed, with the names of
+    /// those that do not serve.
+    Prepare(Arc<Shared>, oneshot::Sender<Vec<String>>),
     Want(String, Wanted, oneshot::Sender<Result<ProcessView, String>>),
+    Heir(oneshot::Sender<Option<Bequest>>),
     End(oneshot::Sender<()>),
+}
+
+/// The way to a keeper for a process that takes over.
+#[derive(Debug)]
+pub struct Bequest {
+    /// Speaks with it.
+    pub channel: OwnedFd,
+    /// Where the sockets of its programs lie.
+    pub folder: PathBuf,
 }
 
 /// What the supervisor begins with: made while the process has all its rights.
 #[derive(Debug)]
 pub struct Staff {
     keeper: Option<Keeper>,
+    /// Removed when the keeper ends: the folder of the sockets, or around it.
+    keeper_folder: PathBuf,
     rights: Rights,
-    /// Where sockets lie.
-    folder: PathBuf,
+    places: Places,
 }
 
 impl Staff {
-    /// Gives the programs of `config` places for their sockets, and starts their keeper if there are any. The process will
-    /// become `own`.
+    /// Gives the programs of `config` places to listen at, and starts their keeper if there are any. The process will become
+    /// `own`. With `bequest` it takes over from another one, whose programs run on for a while.
     ///
     /// Errors: a program could never be started, for a person.
-    pub fn engage(config: &mut Config, own: Option<&Account>) -> Result<Staff, String> {
-        let (rights, folder) = (Rights::new(own.cloned()), launch::sockets_folder());
-        config.place_sockets(&folder)?;
-        let mut accounts = vec![own.cloned()];
-        for app in &config.processes {
-            accounts.push(rights.account(app).map_err(|reason| format!("application `{}`: {reason}", app.name))?);
+    pub fn engage(config: &mut Config, own: Option<&Account>, bequest: Option<Bequest>) -> Result<Staff, String> {
+        let behind = if bequest.is_some() { places::free_ports(config) } else { HashMap::new() };
+        let folder = places::sockets_folder();
+        let mut staff = Staff {
+            keeper: None,
+            keeper_folder: folder.clone(),
+            rights: Rights::new(own.cloned()),
+            places: Places { folder, behind },
+        };
+        let accounts = staff.accounts(config);
+        match (bequest, accounts) {
+            (_, Ok(_)) if config.processes.is_empty() => {}
+            (_, Ok(mut accounts)) => {
+                accounts.push(own.cloned());
+                staff.keeper = Some(hire(&staff.places.folder, own, &accounts)?);
+            }
+            // Root is gone, but there is a keeper that is not.
+            (Some(bequest), Err(_)) => staff.inherit(bequest, config)?,
+            (None, Err(reason)) => return Err(reason),
         }
-        let mut staff = Staff { keeper: None, rights, folder };
-        if !config.processes.is_empty() {
-            staff.keeper = Some(hire(&staff.folder, own, &accounts)?);
-        }
+        config.place_sockets(&staff.places)?;
         Ok(staff)
     }
 
-    /// Where sockets of programs lie.
-    pub fn folder(&self) -> &Path {
-        &self.folder
+    /// Whom the programs run as. Errors: one cannot be started, for a person.
+    fn accounts(&self, config: &Config) -> Result<Vec<Option<Account>>, String> {
+        let account = |app: &ProcessApp| {
+            self.rights.account(app).map_err(|reason| format!("application `{}`: {reason}", app.name))
+        };
+        config.processes.iter().map(account).collect()
     }
+
+    /// Goes on with the keeper of the process before. Its folder is removed with it, and so is what is in there.
+    fn inherit(&mut self, bequest: Bequest, config: &Config) -> Result<(), String> {
+        self.rights = Rights::of_inherited_keeper(config.process.run_as.as_ref());
+        self.places.folder = bequest.folder.join(std::process::id().to_string());
+        make_folder(&self.places.folder, None)?;
+        self.keeper_folder = bequest.folder;
+        let keeper = Keeper::inherited(bequest.channel).map_err(|error| format!("{KEEPER}: {error}"))?;
+        self.keeper = Some(keeper);
+        Ok(())
+    }
+
+    /// Where programs listen.
+    pub fn places(&self) -> &Places {
+        &self.places
+    }
+}
+
+/// What is told before the reason.
+const KEEPER: &str = "the keeper of applications cannot start";
+
+fn make_folder(folder: &Path, owner: Option<&Account>) -> Result<(), String> {
+    places::make_folder(folder, owner)
+        .map_err(|error| format!("no folder for sockets of applications: {}: {error}", folder.display()))
 }
 
 /// Starts a keeper. Where this process keeps its rights, it has no secrets from it. Errors: for a person.
 fn hire(folder: &Path, own: Option<&Account>, accounts: &[Option<Account>]) -> Result<Keeper, String> {
-    launch::make_folder(folder, own)
-        .map_err(|error| format!("no folder for sockets of applications: {}: {error}", folder.display()))?;
+    make_folder(folder, own)?;
     let named = own.is_some().then_some(accounts);
-    Keeper::start(named, folder).map_err(|error| format!("the keeper of applications cannot start: {error}"))
+    Keeper::start(named, folder).map_err(|error| format!("{KEEPER}: {error}"))
 }
 
 /// The way to the supervisor.
@@ -129,13 +182,22 @@ pub fn handle() -> (Handle, Inbox) {
 }
 
 impl Handle {
-    /// Starts what is new under `shared`, which is not in use yet, and waits until it can serve or has failed.
-    pub async fn prepare(&self, shared: Arc<Shared>) {
+    /// Starts what is new under `shared`, which is not in use yet, and waits until it can serve or has failed. Returns the
+    /// names of applications that do not serve.
+    pub async fn prepare(&self, shared: Arc<Shared>) -> Vec<String> {
         let (done, is_done) = oneshot::channel();
-        if self.0.send(Asked::Prepare(shared, done)).await.is_ok() {
-            // An error is the end of the supervisor.
-            let _ = is_done.await;
+        match self.0.send(Asked::Prepare(shared, done)).await {
+            Ok(()) => is_done.await.unwrap_or_default(),
+            // The end of the supervisor.
+            Err(_) => Vec::new(),
         }
+    }
+
+    /// The way to the keeper for a process that takes over; `None`: there is none.
+    pub async fn heir(&self) -> Option<Bequest> {
+        let (answer, answered) = oneshot::channel();
+        self.0.send(Asked::Heir(answer)).await.ok()?;
+        answered.await.ok()?
     }
 
     /// Errors: there is no such application, for a person.
@@ -158,7 +220,7 @@ impl Handle {
 /// Whoever waits for new applications.
 struct Waiting {
     until: Instant,
-    done: oneshot::Sender<()>,
+    done: oneshot::Sender<Vec<String>>,
 }
 
 struct Supervisor {
@@ -168,6 +230,7 @@ struct Supervisor {
     news: Option<mpsc::Receiver<News>>,
     /// Where sockets lie, once a keeper is there.
     folder: PathBuf,
+    keeper_folder: PathBuf,
     apps: Vec<Supervised>,
     /// Serial number of the next application.
     next_serial: u32,
@@ -178,7 +241,7 @@ struct Supervisor {
 
 /// Looks after the programs of the present config, and of those that follow, until it is told to end.
 pub async fn run(mut live: watch::Receiver<Arc<Shared>>, staff: Staff, inbox: Inbox) {
-    let (Inbox(mut asked), Staff { keeper, rights, folder }) = (inbox, staff);
+    let (Inbox(mut asked), Staff { keeper, keeper_folder, rights, places }) = (inbox, staff);
     let (ready, mut is_ready) = mpsc::channel(256);
     let shared = live.borrow_and_update().clone();
     let mut supervisor = Supervisor {
@@ -186,7 +249,8 @@ pub async fn run(mut live: watch::Receiver<Arc<Shared>>, staff: Staff, inbox: In
         rights,
         keeper: None,
         news: None,
-        folder,
+        folder: places.folder,
+        keeper_folder,
         apps: Vec::new(),
         next_serial: 0,
         ready,
@@ -204,6 +268,8 @@ pub async fn run(mut live: watch::Receiver<Arc<Shared>>, staff: Staff, inbox: In
             order = asked.recv() => match order {
                 Some(Asked::Prepare(shared, done)) => supervisor.prepare(&shared, done),
                 Some(Asked::Want(app, what, answer)) => drop(answer.send(supervisor.want(&app, what))),
+                // Whoever asked may have left.
+                Some(Asked::Heir(answer)) => drop(answer.send(supervisor.heir())),
                 Some(Asked::End(done)) => {
                     supervisor.end().await;
                     let _ = done.send(());
@@ -267,16 +333,24 @@ impl Supervisor {
     /// One that is started now has no more rights than this process.
     fn find_keeper(&mut self) {
         self.rights = Rights::new(None);
+        self.keeper_folder.clone_from(&self.folder);
         match hire(&self.folder, None, &[]) {
             Ok(keeper) => self.employ(Some(keeper)),
             Err(reason) => tracing::error!("{reason}"),
         }
     }
 
-    fn prepare(&mut self, shared: &Arc<Shared>, done: oneshot::Sender<()>) {
+    fn prepare(&mut self, shared: &Arc<Shared>, done: oneshot::Sender<Vec<String>>) {
         self.adopt(shared, false);
         let longest = shared.config.processes.iter().map(|app| app.rules.start_timeout).max().unwrap_or_default();
         self.waiting.push(Waiting { until: Instant::now() + longest, done });
+    }
+
+    fn heir(&self) -> Option<Bequest> {
+        let channel = self.keeper.as_ref()?.heir().inspect_err(|error| {
+            tracing::warn!(%error, "the keeper of programs is not handed over");
+        });
+        Some(Bequest { channel: channel.ok()?, folder: self.keeper_folder.clone() })
     }
 
     fn want(&mut self, app: &str, what: Wanted) -> Result<ProcessView, String> {
@@ -343,16 +417,21 @@ impl Supervisor {
         self.shared.set_processes(views);
         let is_settled = self.apps.iter().all(Supervised::is_settled);
         for waiting in self.waiting.extract_if(.., |waiting| is_settled || waiting.until <= now) {
+            let idle = self.apps.iter().filter(|app| !app.serves()).map(|app| app.name().to_owned());
             // Whoever waited may have left.
-            let _ = waiting.done.send(());
+            let _ = waiting.done.send(idle.collect());
         }
     }
 
     async fn end(&mut self) {
         let longest = self.apps.iter().map(Supervised::kill_timeout).max().unwrap_or_default();
-        if let Some(keeper) = self.keeper.take() {
+        if let (Some(keeper), Some(news)) = (self.keeper.take(), self.news.take()) {
             self.apps.iter_mut().for_each(Supervised::withdraw_all);
-            keeper.end(longest + END_GRACE).await;
+            keeper.end(news, longest + END_GRACE).await;
+            if self.folder != self.keeper_folder {
+                // What cannot be removed goes with the keeper.
+                let _ = std::fs::remove_dir_all(&self.folder);
+            }
         }
     }
 }

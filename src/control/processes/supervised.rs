@@ -118,6 +118,11 @@ impl Supervised {
         self.app.rules.kill_timeout
     }
 
+    /// Whether requests can be answered, or are not to be.
+    pub(super) fn serves(&self) -> bool {
+        self.is_leaving || self.fleet.ready() > 0 || self.fleet.standing(Instant::now()) == Standing::Stopped
+    }
+
     /// Whether there is nothing to wait for: it serves as it should, or has failed, or is not to run.
     pub(super) fn is_settled(&self) -> bool {
         self.is_leaving
@@ -274,6 +279,9 @@ impl Supervised {
         let idle: Vec<u64> = draining.filter(is_idle).map(|instance| instance.id).collect();
         idle.into_iter().for_each(|id| self.fleet.on_drained(id, now));
         self.fleet.tick(now);
+        let (shared, u) = &self.home;
+        let is_coming = matches!(self.fleet.standing(now), Standing::Starting | Standing::BackingOff | Standing::Ready);
+        shared.upstreams[*u].set_coming(is_coming);
     }
 
     pub(super) fn next_action(&mut self) -> Option<Action> {

@@ -393,6 +393,8 @@ impl Forward<'_> {
             }
             let picked = self.worker.upstreams[self.upstream].borrow_mut().pick(ask, &known);
             let kind = match picked {
+                // A program that has ended is back in a moment.
+                Picked::Nobody if self.worker.shared.upstreams[self.upstream].is_coming() => Kind::Any,
                 Picked::Nobody => return Chosen::Nobody,
                 Picked::Server(server) if known.takes(server) => {
                     return Chosen::Server(Busy::begin(self.worker, self.upstream, server));

@@ -1,0 +1,64 @@
+//! Where instances listen: a folder for the sockets of one process, and ports beside those of the process before.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::{Ipv4Addr, TcpListener};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+use crate::config::Config;
+use crate::config::model::Upstream;
+use crate::runtime::net::Address;
+use crate::runtime::sys::users::{Account, is_own_or_root, is_root};
+
+/// How many rows of ports are looked at. One process after the other may be draining, each with a row.
+const ROWS_MAX: u16 = 16;
+
+/// Where the sockets of this process's programs lie: in the folder that a service manager has made for it (RUNTIME_DIRECTORY,
+/// systemd.exec(5)), in /run for root, in that of the user's session, or in that of temporary files.
+pub(super) fn sockets_folder() -> PathBuf {
+    let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    // There may be several, between colons.
+    let first = |folders: PathBuf| folders.to_str().and_then(|text| text.split(':').next()).map(PathBuf::from);
+    let of_service = variable("RUNTIME_DIRECTORY").and_then(first);
+    let base = match is_root() {
+        true => of_service.unwrap_or_else(|| "/run".into()),
+        false => of_service.or_else(|| variable("XDG_RUNTIME_DIR")).unwrap_or_else(std::env::temp_dir),
+    };
+    base.join(format!("one-server-apps-{}", std::process::id()))
+}
+
+/// Makes it, for its owner alone: nobody but this process is to connect there.
+///
+/// Errors: it cannot be made, or somebody else has made it.
+pub(super) fn make_folder(folder: &Path, owner: Option<&Account>) -> io::Result<()> {
+    match std::fs::symlink_metadata(folder) {
+        // Of a process of the same number that was killed, keeper and all.
+        Ok(found) if found.is_dir() && is_own_or_root(found.uid()) => std::fs::remove_dir_all(folder)?,
+        Ok(_) => return Err(io::Error::other(format!("{} belongs to somebody else", folder.display()))),
+        Err(_) => {}
+    }
+    std::fs::DirBuilder::new().mode(0o700).create(folder)?;
+    match owner {
+        Some(owner) => std::os::unix::fs::lchown(folder, Some(owner.uid), Some(owner.gid)),
+        None => Ok(()),
+    }
+}
+
+/// Ports for programs of a process that takes over: those of the config belong to programs that finish what they have. By name
+/// of the upstream, how far behind those of the config they are.
+pub(super) fn free_ports(config: &Config) -> HashMap<String, u16> {
+    let supervised = config.upstreams.iter().filter(|upstream| upstream.is_supervised);
+    supervised.filter_map(|upstream| Some((upstream.name.clone(), behind(upstream)?))).collect()
+}
+
+/// `None`: it has no ports, or none are free; what there is then is tried, and fails with the program's own words.
+fn behind(upstream: &Upstream) -> Option<u16> {
+    let port = |address: &Address| if let Address::Tcp(address) = address { Some(address.port()) } else { None };
+    let ports: Vec<u16> = upstream.servers.iter().filter_map(|server| port(&server.address)).collect();
+    let step = u16::try_from(ports.len()).ok().filter(|step| *step > 0)?;
+    let is_free = |port: Option<u16>| port.is_some_and(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok());
+    (0..ROWS_MAX)
+        .filter_map(|row| step.checked_mul(row))
+        .find(|behind| ports.iter().all(|port| is_free(port.checked_add(*behind))))
+}
