@@ -11,10 +11,13 @@ use crate::metrics::{ServerStats, UpstreamStats};
 use crate::proxy::balance::rendezvous;
 use crate::proxy::gate::{Gate, Granted, Kind, Open, Queue};
 use crate::proxy::{Ask, Picked, Servers, Tried};
-use crate::runtime::time::timeout;
+use crate::runtime::time::{sleep, timeout};
 use crate::util::template::Encoding;
 use crate::worker::trail::{QueueEnd, Trail};
 use crate::worker::{Lasting, Worker};
+
+/// So long after a program has ended, its server is known to be gone.
+const END_IS_KNOWN: Duration = Duration::from_millis(100);
 
 /// The servers of one upstream, as the process knows them.
 #[derive(Clone, Copy)]
@@ -373,6 +376,7 @@ impl Forward<'_> {
         key: Option<u64>,
         now: &mut Instant,
     ) -> Chosen<'_> {
+        let mut has_paused = false;
         loop {
             let known = self.known();
             let ask = Ask { tried, key, now: *now };
@@ -396,6 +400,13 @@ impl Forward<'_> {
                 // A program that has ended is back in a moment.
                 Picked::Nobody if self.worker.shared.upstreams[self.upstream].is_coming() => Kind::Any,
                 Picked::Nobody => return Chosen::Nobody,
+                // There is no other one. When it has ended, that is known now, and the next one is waited for.
+                Picked::Server(server) if self.config.is_supervised && tried.contains(server) && !has_paused => {
+                    has_paused = true;
+                    Box::pin(sleep(END_IS_KNOWN)).await;
+                    *now = self.worker.now();
+                    continue;
+                }
                 Picked::Server(server) if known.takes(server) => {
                     return Chosen::Server(Busy::begin(self.worker, self.upstream, server));
                 }
