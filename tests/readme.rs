@@ -59,11 +59,12 @@ fn furnish(folder: &Path) {
         ("shop/.keep", ""),
         ("express/.keep", ""),
         ("rails/.keep", ""),
+        ("blog/.keep", ""),
     ] {
         write(folder, name, content);
     }
     write(folder, "www/example.org/assets/app.css", &"p { margin: 0 }\n".repeat(200));
-    for program in ["gunicorn", "node", "bundle", "other"] {
+    for program in ["gunicorn", "node", "bundle", "other", "php-fpm"] {
         let name = format!("bin/{program}");
         write(folder, &name, "");
         let executable = std::os::unix::fs::PermissionsExt::from_mode(0o755);
@@ -91,6 +92,7 @@ fn moved(text: &str, folder: &Path) -> String {
         ("/srv/shop", "shop"),
         ("/srv/express", "express"),
         ("/srv/rails", "rails"),
+        ("/srv/blog", "blog"),
         ("/usr/local/bin", "bin"),
         ("/etc/one-server", "etc"),
         ("/etc/ssl", "etc"),

@@ -14,7 +14,7 @@ pub(super) fn list(apps: Vec<ProcessView>, wanted: Option<&str>) -> Result<Strin
             let known: Vec<&str> = apps.iter().map(|app| app.name.as_str()).collect();
             Err(Failure::new(format_args!("no process is called `{wanted}`: there are {}", known.join(", "))))
         }
-        (true, None) => Ok("the config has no [app.NAME] with type = \"process\"\n".into()),
+        (true, None) => Ok("the config has no [app.NAME] with type = \"process\" or \"php\"\n".into()),
         (false, _) => Ok(out.trim_start().into()),
     }
 }

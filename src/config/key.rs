@@ -367,7 +367,7 @@ impl Table {
             }
             Table::App => {
                 "An application: a Rust program that runs inside this process, or (`type = \"process\"`) any command that serves \
-                 HTTP, which is started, watched, reloaded and limited. Of the latter each instance is a server of an upstream \
+                 HTTP, or (`php`) php-fpm, which is started, watched, reloaded and limited. Of the latter each instance is a server of an upstream \
                  called `app:NAME`, so that these keys of [upstream.NAME] can stand here too: `balance`, `hash`, `sticky`, \
                  `slow_start`, `queue_max`, `queue_timeout`, `health`, `outliers`, `panic`, `connect_timeout`, `idle_timeout`, \
                  `total_timeout`, `upgrade`, `tunnel_timeout`, `half_closed_timeout`, `tries`, `retry_on`, `retry_budget`, \

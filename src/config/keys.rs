@@ -21,6 +21,8 @@ mod variables;
 
 use std::time::Duration;
 
+pub(super) use app::INI as INI_OF_PHP;
+
 use super::key::{Key, duration};
 use super::value::Kind;
 

@@ -25,7 +25,7 @@ pub use super::health::{
 pub use crate::http::coding::Coding;
 pub use crate::http::substitute::Policy as Substitute;
 use crate::variables::Lookup;
-pub use app::{App, Launch, Listening, Places, ProcessApp};
+pub use app::{App, Launch, Listening, Php, Places, ProcessApp};
 pub use cgi::Cgi;
 pub use files::{Candidate, Files, Listing, MediaTypes, Symlinks};
 pub use http::{Http, Http2, Http3, QuicRetry};

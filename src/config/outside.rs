@@ -24,6 +24,20 @@ pub(super) struct Machine {
     pub(super) is_running: bool,
 }
 
+/// Version in the name of a program that is php-fpm. `php-fpm` itself is what the machine's owner has chosen, above all
+/// versions; Debian has `php-fpm8.2`, others `php-fpm82`.
+fn php_version(name: &str) -> Option<(u32, u32)> {
+    let version = name.strip_prefix("php-fpm")?;
+    match version.split_once('.') {
+        _ if version.is_empty() => Some((u32::MAX, 0)),
+        Some((major, minor)) => Some((major.parse().ok()?, minor.parse().ok()?)),
+        None => {
+            let digits: u32 = version.parse().ok()?;
+            Some((digits / 10, digits % 10))
+        }
+    }
+}
+
 impl Outside for Machine {
     fn first_line(&self, path: &Path) -> io::Result<String> {
         let mut text = String::new();
@@ -67,6 +81,15 @@ impl Outside for Machine {
     fn find_program(&self, word: &str, folder: &Path, path: Option<&str>) -> Result<PathBuf, String> {
         let folders = path.map(OsString::from).or_else(|| std::env::var_os("PATH")).unwrap_or_default();
         find_program(word, folder, &folders)
+    }
+
+    fn find_php(&self) -> Option<PathBuf> {
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        // An ordinary user's PATH does not have these.
+        let folders = std::env::split_paths(&path).chain(["/usr/local/sbin".into(), "/usr/sbin".into()]);
+        let files = folders.filter_map(|folder| std::fs::read_dir(folder).ok()).flatten().flatten();
+        let programs = files.filter_map(|file| Some((php_version(file.file_name().to_str()?)?, file.path())));
+        programs.max_by_key(|(version, _)| *version).map(|(_, path)| path)
     }
 
     fn may_read(&self, path: &Path, account: &Account) -> Option<bool> {
@@ -121,4 +144,17 @@ fn open(path: &Path) -> io::Result<File> {
         return Err(io::Error::other("it is not a file"));
     }
     File::open(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_newest_php_is_taken() {
+        let mut names = vec!["php-fpm7.4", "php-fpm8.10", "php-fpm8.2", "php-fpm83", "php-fpm"];
+        names.sort_by_key(|name| php_version(name));
+        assert_eq!(names, ["php-fpm7.4", "php-fpm8.2", "php-fpm83", "php-fpm8.10", "php-fpm"]);
+        assert_eq!((php_version("php-fpm-healthcheck"), php_version("php8.2")), (None, None));
+    }
 }

@@ -73,6 +73,8 @@ pub(super) trait Outside {
     /// The file that a command's first word means, seen from a folder and by PATH, the process's own one if none is given.
     /// Errors: there is none that can be run, for a person.
     fn find_program(&self, word: &str, folder: &Path, path: Option<&str>) -> Result<PathBuf, String>;
+    /// php-fpm of this machine, the newest where there are several; `None`: it is not installed.
+    fn find_php(&self) -> Option<PathBuf>;
     /// Whether that account may read a file, as far as its owners and modes tell; `None` when they cannot be told.
     fn may_read(&self, path: &Path, account: &Account) -> Option<bool>;
     /// The time, by which certificates expire.

@@ -8,7 +8,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use super::{Driver, Server, Site, eventually};
 
 /// Debian names the program by its version: the newest one there is. `None`, and said so: there is none.
-fn program() -> Option<PathBuf> {
+pub(crate) fn program() -> Option<PathBuf> {
     let folder = std::fs::read_dir("/usr/sbin").into_iter().flatten().flatten();
     let is_it = |path: &PathBuf| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("php-fpm"));
     let found = folder.map(|entry| entry.path()).filter(is_it).max();

@@ -8,6 +8,7 @@
 //! | [`instance`](Instance) | the life of one process |
 //! | [`words`] | placeholders of the command |
 //! | [`lines`](Lines) | output cut into lines, and how many of them are told |
+//! | [`php`] | the config of php-fpm |
 //!
 //! ```text
 //!            ready                 a newer one is ready          no request left, or drain_timeout
@@ -21,6 +22,7 @@ mod backoff;
 mod fleet;
 mod instance;
 mod lines;
+pub mod php;
 #[cfg(test)]
 mod simulation;
 pub mod words;

@@ -1,10 +1,14 @@
-//! `[app.NAME]`: programs inside the process, and processes that are started, each of which becomes an upstream.
+//! `[app.NAME]`: programs inside the process, and processes that are started, each of which becomes an upstream. `php`: what
+//! is particular to php-fpm.
+
+mod php;
 
 use std::path::{Path, PathBuf};
 
 use super::site::Target;
 use super::{Named, privileges, suggest, upstream};
 use crate::app::process::Rules;
+use crate::app::process::php::SOCKETS_VARIABLE;
 use crate::app::process::words::{self, Place};
 use crate::config::key::{Table, UPSTREAM_KEYS_OF_APPS};
 use crate::config::model::{App, Config, Launch, Listening, Places, ProcessApp, Server};
@@ -12,11 +16,26 @@ use crate::config::report::Problem;
 use crate::config::section::{Placed, Section, type_name};
 use crate::runtime::net::Address;
 
-/// Keys of programs inside the process; `type` and `response_timeout` are for both.
+/// Keys of all types.
+const OF_ALL: &[&str] = &["type", "response_timeout"];
+
+/// Keys of programs inside the process.
 const OF_PROGRAMS: &[&str] = &["program"];
 
-/// Keys of both kinds.
-const OF_BOTH: &[&str] = &["type", "response_timeout"];
+/// Keys of php-fpm alone.
+const OF_PHP: &[&str] = &["workers", "memory_limit", "ini", "worker_requests", "terminate_timeout", "slow_timeout"];
+
+/// What php-fpm has no use for, and why.
+const NOT_OF_PHP: &[(&str, &str)] = &[
+    ("program", "php-fpm is the program: `command` names another one"),
+    ("listen", "php-fpm gets a socket that listens: take it away"),
+    ("first_port", "php-fpm gets a socket that listens: take it away"),
+    ("ready_path", "php-fpm answers a ping of its own when it is ready: take it away"),
+    ("requests_max", "there are as many requests at once as `workers`: take it away"),
+    ("upgrade", "php-fpm speaks no other protocol: take it away"),
+    ("keep_idle", "a connection that is kept would hold a worker: take it away"),
+    ("keep_idle_timeout", "a connection that is kept would hold a worker: take it away"),
+];
 
 /// What `environment` takes.
 const ENVIRONMENT: &str = "names with their values, { APP_ENV = \"production\" }";
@@ -29,7 +48,7 @@ pub(in crate::config) fn upstream_name(app: &str) -> String {
 /// Compiles them all into `config`, whose other upstreams are there already; returns where their requests go.
 pub(super) fn compile_all(apps: &[Named<'_>], config: &mut Config) -> Vec<Target> {
     let mut compile = |named: &Named<'_>| {
-        if named.section.get::<&str>("type") == "process" {
+        if named.section.get::<&str>("type") != "program" {
             let (process, upstream) = process(named);
             config.processes.push(process);
             config.upstreams.push(upstream);
@@ -41,13 +60,21 @@ pub(super) fn compile_all(apps: &[Named<'_>], config: &mut Config) -> Vec<Target
     apps.iter().map(&mut compile).collect()
 }
 
+/// Whether an application is php-fpm.
+pub(super) fn is_php(section: &Section<'_>) -> bool {
+    section.item("type").and_then(toml_edit::Item::as_str) == Some("php")
+}
+
 fn program(named: &Named<'_>) -> App {
     let section = &named.section;
     let own = Table::App.keys().map(|key| key.name).chain(UPSTREAM_KEYS_OF_APPS.iter().copied());
-    let of_processes = |key: &&str| !OF_BOTH.contains(key) && !OF_PROGRAMS.contains(key);
-    if let Some(key) = own.filter(of_processes).find(|key| section.item(key).is_some()) {
-        let title = format!("`{key}` of {} is for processes", section.title);
-        let label = "add type = \"process\" to have a command started and watched";
+    let of_others = |key: &&str| !OF_ALL.contains(key) && !OF_PROGRAMS.contains(key);
+    if let Some(key) = own.filter(of_others).find(|key| section.item(key).is_some()) {
+        let (whose, label) = match OF_PHP.contains(&key) {
+            true => ("PHP", "add type = \"php\" to have php-fpm started and watched"),
+            false => ("processes", "add type = \"process\" to have a command started and watched"),
+        };
+        let title = format!("`{key}` of {} is for {whose}", section.title);
         section.cx.mistake(Problem::new(title, section.key_span(key), label));
         return App {
             name: named.name.into(),
@@ -71,14 +98,9 @@ fn program(named: &Named<'_>) -> App {
 
 fn process(named: &Named<'_>) -> (ProcessApp, crate::config::model::Upstream) {
     let section = &named.section;
-    for key in OF_PROGRAMS.iter().filter(|key| section.item(key).is_some()) {
-        let title = format!("`{key}` of {} does nothing", section.title);
-        let label = "a process has a `command` instead: keep one of the two";
-        section.cx.mistake(Problem::new(title, section.key_span(key), label));
-    }
+    report_useless(section);
     let (rules, launch) = (rules(section), launch(section));
-    let first_port: Option<u16> = section.find("first_port");
-    let servers = servers(named.name, section, &rules, first_port);
+    let servers = servers(named.name, section, &rules, &launch);
     // Their keys are described there; what may stand here was looked at when the table was read.
     let as_upstream = section.read_as(Table::Upstream);
     let name = upstream_name(named.name);
@@ -86,6 +108,9 @@ fn process(named: &Named<'_>) -> (ProcessApp, crate::config::model::Upstream) {
     upstream.is_supervised = true;
     // What is called so here is for each instance.
     upstream.requests_max = None;
+    if launch.php.is_some() {
+        php::speak_fastcgi(&mut upstream);
+    }
     if section.item("health").is_none() {
         upstream.health = None;
     }
@@ -99,6 +124,20 @@ fn process(named: &Named<'_>) -> (ProcessApp, crate::config::model::Upstream) {
         output_lines_per_second: section.get("output_rate"),
     };
     (process, upstream)
+}
+
+/// Keys of another type.
+fn report_useless(section: &Section<'_>) {
+    let of_program = ("program", "a process has a `command` instead: keep one of the two");
+    let of_php = OF_PHP.iter().map(|key| (*key, "it is for type = \"php\": take it away"));
+    let useless: Vec<_> = match is_php(section) {
+        true => NOT_OF_PHP.to_vec(),
+        false => of_php.chain([of_program]).collect(),
+    };
+    for (key, label) in useless.into_iter().filter(|(key, _)| section.item(key).is_some()) {
+        let title = format!("`{key}` of {} does nothing", section.title);
+        section.cx.mistake(Problem::new(title, section.key_span(key), label));
+    }
 }
 
 fn rules(section: &Section<'_>) -> Rules {
@@ -124,8 +163,9 @@ fn rules(section: &Section<'_>) -> Rules {
 }
 
 /// One for each instance that there may be. Their sockets lie in a folder that is made at the start.
-fn servers(name: &str, section: &Section<'_>, rules: &Rules, first_port: Option<u16>) -> Vec<Placed<Server>> {
+fn servers(name: &str, section: &Section<'_>, rules: &Rules, launch: &Launch) -> Vec<Placed<Server>> {
     let slots = rules.slots();
+    let first_port: Option<u16> = section.find("first_port").filter(|_| launch.listening == Listening::Port);
     let last = first_port.map(|first| usize::from(first) + slots - 1);
     if last.is_some_and(|last| last > usize::from(u16::MAX)) {
         section.bad_value("first_port", format!("{slots} ports from it on are needed, and 65535 is the last one"));
@@ -134,7 +174,10 @@ fn servers(name: &str, section: &Section<'_>, rules: &Rules, first_port: Option<
         Some(first) => Address::Tcp(([127, 0, 0, 1], first.saturating_add(slot as u16)).into()),
         None => Address::Unix(socket_name(name, slot)),
     };
-    let requests_max = section.find("requests_max");
+    let requests_max = match &launch.php {
+        Some(php) => Some(php.workers),
+        None => section.find("requests_max"),
+    };
     let server = |slot| Server { requests_max, ..Server::new(address(slot)) };
     (0..slots).map(|slot| Placed { value: server(slot), span: section.span.clone() }).collect()
 }
@@ -145,11 +188,16 @@ fn socket_name(app: &str, slot: usize) -> PathBuf {
 }
 
 fn launch(section: &Section<'_>) -> Launch {
-    let words: Vec<Placed<String>> = section.list("command");
-    if section.item("command").is_none() {
+    let is_php = is_php(section);
+    let words: Vec<Placed<String>> = match section.item("command") {
+        None if is_php => php::command(section),
+        _ => section.list("command"),
+    };
+    if section.item("command").is_none() && !is_php {
         section.report_missing_of("command", "[\"gunicorn\", \"--bind\", \"unix:{socket}\", \"app:app\"]");
     }
     let listening = match (section.item("first_port").is_some(), section.get("listen")) {
+        _ if is_php => Listening::Descriptor,
         (true, _) => Listening::Port,
         (false, "fd") => Listening::Descriptor,
         (false, _) => Listening::Socket,
@@ -168,6 +216,7 @@ fn launch(section: &Section<'_>) -> Launch {
         directory: section.find("directory"),
         run_as: privileges::run_as(section),
         listening,
+        php: is_php.then(|| php::pool(section)),
         open_files: section.find("open_files"),
         processes_max: section.find("processes_max"),
         address_space_bytes_max: section.find("address_space_max"),
@@ -187,8 +236,11 @@ fn environment(section: &Section<'_>) -> Vec<(String, String)> {
         };
         if name.is_empty() || name.contains(['=', '\0']) {
             refuse(span, "the name of a variable has no `=`".into());
-        } else if ["LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES"].contains(&name) {
-            refuse(span, "it is set by `listen = \"fd\"`: take it away".into());
+        } else if ["LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", SOCKETS_VARIABLE].contains(&name) {
+            refuse(
+                span,
+                "it says which sockets are passed, as `listen = \"fd\"` and `type = \"php\"` do: take it away".into(),
+            );
         } else {
             match value.as_str() {
                 Some(text) if !text.contains('\0') => variables.push((name.to_owned(), text.to_owned())),

@@ -7,12 +7,15 @@ use super::super::key::{Key, Table, duration, integer, size};
 use super::super::value::Kind;
 use super::{DAY, MIB, MS, TIB, WAIT};
 
+/// What `ini` takes.
+pub(in crate::config) const INI: &str = "names with their values, { \"opcache.enable\" = \"1\" }";
+
 const WEEKS: Duration = Duration::from_secs(365 * 86_400);
 
 pub(super) const KEYS: &[Key] = &[
     // [app.NAME]
-    Key::new(Table::App, "type", Kind::Word(&["program", "process"]), Default("program"))
-        .help("`program`: it runs inside this process; `process`: a command that serves HTTP is started, watched and reloaded, and requests go to it as to an upstream called `app:NAME`"),
+    Key::new(Table::App, "type", Kind::Word(&["program", "process", "php"]), Default("program"))
+        .help("`program`: it runs inside this process; `process`: a command that serves HTTP is started, watched and reloaded, and requests go to it as to an upstream called `app:NAME`; `php`: the same with php-fpm, whose config is written from the keys here, and which is spoken to in FastCGI"),
     Key::new(Table::App, "program", Kind::Text, Means("the table's NAME"))
         .help("name under which the program was registered"),
     Key::new(Table::App, "response_timeout", WAIT, Default("60s"))
@@ -20,8 +23,8 @@ pub(super) const KEYS: &[Key] = &[
         .known_as(&["nginx proxy_read_timeout", "haproxy timeout server", "uwsgi harakiri"])
         .when("up for applications that compute or wait for longer"),
     // type = "process"
-    Key::new(Table::App, "command", Kind::List(&Kind::Text), Means("nothing is started"))
-        .help("the words of the command, without a shell. `{socket}`, `{port}` and `{instance}` in them stand for where this instance listens and for its number, from 0; `{{` is a brace")
+    Key::new(Table::App, "command", Kind::List(&Kind::Text), Means("of `php`: the newest php-fpm in PATH, /usr/sbin or /usr/local/sbin"))
+        .help("the words of the command, without a shell. Of `php` the program and flags such as -c or -d; what it serves by is added. `{socket}`, `{port}` and `{instance}` in them stand for where this instance listens and for its number, from 0; `{{` is a brace")
         .known_as(&["supervisord command", "unit executable", "uwsgi http-socket"]),
     Key::new(Table::App, "directory", Kind::Path, Means("that of one-server"))
         .help("working directory of the command")
@@ -30,7 +33,7 @@ pub(super) const KEYS: &[Key] = &[
         .help("variables of the command; nothing but these and PATH, LANG, LC_ALL, TZ, HOME, PORT is passed on. Placeholders as in `command`")
         .known_as(&["supervisord environment", "unit environment", "uwsgi env"]),
     Key::new(Table::App, "user", Kind::Text, Means("the user of [process], or whoever starts it"))
-        .help("whom the command runs as, with all its groups; root alone can start it so. Not with `listen = \"socket\"`")
+        .help("whom the command runs as, with all its groups; root alone can start it so. Not where a `process` has `listen = \"socket\"`")
         .known_as(&["supervisord user", "unit user", "uwsgi uid"]),
     Key::new(Table::App, "group", Kind::Text, Means("the group of the user"))
         .help("its group instead of the user's own one")
@@ -100,6 +103,28 @@ pub(super) const KEYS: &[Key] = &[
         .known_as(&["uwsgi limit-as"]),
     Key::new(Table::App, "output_line_max", size(64, MIB), Default("8KiB"))
         .help("longest line of its output; longer ones are cut"),
+    // type = "php"
+    Key::new(Table::App, "workers", integer(1, 4096), Default("4"))
+        .help("requests at once, each in a process of its own; more wait in a queue. php-fpm has one process more, so that checks are answered while all of them are busy")
+        .known_as(&["php-fpm pm.max_children"])
+        .when("to the memory there is, divided by what a request of the application needs"),
+    Key::new(Table::App, "memory_limit", size(MIB, TIB), Means("as php.ini has it"))
+        .help("memory of a script")
+        .known_as(&["php memory_limit"]),
+    Key::new(Table::App, "ini", Kind::Form(INI), Means("as php.ini has it"))
+        .help("settings of PHP, which scripts cannot change")
+        .known_as(&["php-fpm php_admin_value", "php-fpm php_admin_flag", "unit options"]),
+    Key::new(Table::App, "worker_requests", integer(1, 1_000_000_000), Means("any number"))
+        .help("requests after which a worker of php-fpm is replaced by another one")
+        .known_as(&["php-fpm pm.max_requests", "unit requests"])
+        .when("for applications that leak"),
+    Key::new(Table::App, "terminate_timeout", duration(Duration::from_secs(1), DAY), Means("any time"))
+        .help("how long a script may run; then its worker is ended, and its request is 502. Whole seconds, as PHP counts")
+        .known_as(&["php-fpm request_terminate_timeout", "uwsgi harakiri"])
+        .when("a little above `response_timeout`, so that nobody works for a client that has its answer"),
+    Key::new(Table::App, "slow_timeout", duration(Duration::from_secs(1), DAY), Means("nothing is told"))
+        .help("how long a script may run until the log tells where it is; whole seconds")
+        .known_as(&["php-fpm request_slowlog_timeout"]),
     Key::new(Table::App, "output_rate", integer(1, 1_000_000), Default("1000"))
         .help("lines of its output that the log takes each second; further ones are dropped and counted"),
 ];

@@ -50,12 +50,31 @@ pub struct Launch {
     pub run_as: Option<RunAs>,
     /// How it learns where to listen.
     pub listening: Listening,
+    /// What php-fpm is told of its pool; `None`: it is another program.
+    pub php: Option<Php>,
     /// RLIMIT_NOFILE; `None`: inherited.
     pub open_files: Option<u64>,
     /// RLIMIT_NPROC; `None`: inherited.
     pub processes_max: Option<u64>,
     /// RLIMIT_AS, bytes; `None`: inherited.
     pub address_space_bytes_max: Option<u64>,
+}
+
+/// The pool of php-fpm, which is one instance.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Php {
+    /// Requests at once.
+    pub workers: u32,
+    /// `memory_limit` of a script, bytes; `None`: as php.ini has it.
+    pub memory_bytes_max: Option<u64>,
+    /// Settings of PHP that scripts cannot change, with values that hold no `'` and no control characters.
+    pub ini: Vec<(String, String)>,
+    /// Requests after which a worker is replaced; `None`: any number.
+    pub worker_requests: Option<u64>,
+    /// How long a script may run before its worker is ended; `None`: any time.
+    pub terminate_timeout: Option<Duration>,
+    /// How long until it is told where it is; `None`: it is not.
+    pub slow_timeout: Option<Duration>,
 }
 
 /// How an instance learns where to listen.

@@ -82,7 +82,7 @@ fn what_does_not_go_together() {
     check(
         &site("http1", "cgi = \"/srv\""),
         &[
-            "9:1 `cgi` of a [[site.c.route]] does nothing | it is for `proxy` to an upstream with protocol = \"fastcgi\", \"uwsgi\" or \"scgi\"",
+            "9:1 `cgi` of a [[site.c.route]] does nothing | it is for `proxy` to an upstream with protocol = \"fastcgi\", \"uwsgi\" or \"scgi\", and for an `app` with type = \"php\"",
         ],
     );
     check(

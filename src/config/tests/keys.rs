@@ -216,6 +216,12 @@ pub(super) fn in_its_table(key: &Key, line: &str) -> String {
         Table::App if key.name == "program" || (key.name == "type" && line.is_empty()) => {
             format!("[app.echo]\n{line}\n")
         }
+        Table::App
+            if ["workers", "memory_limit", "ini", "worker_requests", "terminate_timeout", "slow_timeout"]
+                .contains(&key.name) =>
+        {
+            format!("[app.echo]\ntype = \"php\"\n{line}\n")
+        }
         Table::App => {
             let kind = needs("type", "type = \"process\"");
             let command = needs("command", "command = [\"x\", \"{instance}\", \"{{socket}\"]");

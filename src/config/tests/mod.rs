@@ -274,9 +274,13 @@ impl Outside for Machine {
 
     fn find_program(&self, word: &str, _: &Path, path: Option<&str>) -> Result<std::path::PathBuf, String> {
         match (word, path) {
-            ("gunicorn", None) | ("serve", Some("/srv")) => Ok(word.into()),
+            ("gunicorn" | "/usr/sbin/php-fpm8.2", None) | ("serve", Some("/srv")) => Ok(word.into()),
             _ => Err(format!("`{word}` is not there")),
         }
+    }
+
+    fn find_php(&self) -> Option<std::path::PathBuf> {
+        Some("/usr/sbin/php-fpm8.2".into())
     }
 
     fn may_read(&self, path: &Path, _: &Account) -> Option<bool> {

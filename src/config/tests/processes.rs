@@ -1,7 +1,8 @@
 //! `[app.NAME]` with `type = "process"`: what it compiles to, and its mistakes.
 
 use super::*;
-use crate::config::model::{Action, Listening, Places};
+use crate::config::model::{Action, Listening, Places, Protocol};
+use crate::proxy::gateway::Form;
 
 fn app(lines: &str) -> String {
     format!("[app.shop]\ntype = \"process\"\n{lines}\n")
@@ -102,4 +103,60 @@ fn mistakes_of_processes_are_told() {
     );
     let (_, mistakes, _) = outside("[app.echo]\nbalance = \"first\"\n");
     assert!(mistakes[0].starts_with("`balance` of [app.echo] is for processes"), "{mistakes:?}");
+}
+
+fn blog(lines: &str) -> String {
+    format!("[app.blog]\ntype = \"php\"\n{lines}\n")
+}
+
+#[test]
+fn php_becomes_an_upstream_of_fastcgi_with_as_many_requests_as_workers() {
+    let route = "[site.s]\nhosts = \"a.test\"\nroute = [{ path = \"/\", app = \"blog\", cgi = \"/srv/blog\" }]\n";
+    let lines = "workers = 6\nini = { \"opcache.enable\" = true, a = 5, b = \"x\" }\nuser = \"web\"\nhealth = { path = \"/ping.php\" }";
+    let (config, mistakes, warnings) = outside(&(blog(lines) + route));
+    assert_eq!((mistakes, warnings), (vec![], vec![]));
+    let (process, upstream) = (&config.processes[0], &config.upstreams[0]);
+    let php = process.launch.php.as_ref().expect("a pool");
+    assert_eq!(
+        (process.launch.words.join(" "), process.launch.listening),
+        ("/usr/sbin/php-fpm8.2".into(), Listening::Descriptor)
+    );
+    let ini: Vec<(&str, &str)> = php.ini.iter().map(|(name, value)| (&**name, &**value)).collect();
+    assert_eq!(ini, [("opcache.enable", "1"), ("a", "5"), ("b", "x")]);
+    assert_eq!((upstream.protocol, upstream.keep_idle), (Protocol::Gateway(Form::FastCgi), 0));
+    assert_eq!(upstream.health.as_ref().map(|health| health.protocol), Some(upstream.protocol));
+    assert!(upstream.servers.iter().all(|server| server.requests_max == Some(6)));
+    let site = config.sites.iter().find(|site| site.name == "s").expect("the site");
+    assert!(site.routes[0].options.cgi.is_some(), "its scripts lie there");
+}
+
+#[test]
+fn mistakes_of_php_are_told() {
+    for (lines, expected) in [
+        ("listen = \"fd\"", "`listen` of [app.blog] does nothing | php-fpm gets a socket"),
+        ("ready_path = \"/x\"", "`ready_path` of [app.blog] does nothing | php-fpm answers a ping"),
+        (
+            "requests_max = 5",
+            "`requests_max` of [app.blog] does nothing | there are as many requests at once as `workers`",
+        ),
+        ("keep_idle = 5", "`keep_idle` of [app.blog] does nothing | a connection that is kept would hold a worker"),
+        ("program = \"echo\"", "`program` of [app.blog] does nothing | php-fpm is the program"),
+        ("command = \"nosuch\"", "bad command in [app.blog] | `nosuch` is not there"),
+        ("ini = { \"a b\" = 1 }", "bad setting `a b` in ini of [app.blog] | a name has letters"),
+        ("ini = { a = \"it's\" }", "bad setting `a` in ini of [app.blog] | php-fpm takes no `'`"),
+        ("ini = { a = 1.5 }", "bad setting `a` in ini of [app.blog] | it is a number"),
+        ("memory_limit = \"1MiB\"\nini = { memory_limit = \"1M\" }", "the key `memory_limit` is there too"),
+        ("environment = { FPM_SOCKETS = \"1\" }", "bad variable `FPM_SOCKETS`"),
+        ("max_children = 5", "unknown key `max_children` in [app.blog]"),
+    ] {
+        let (_, mistakes, _) = outside(&blog(lines));
+        assert!(mistakes.iter().any(|mistake| mistake.contains(expected)), "{lines}: {mistakes:?}");
+    }
+    let (_, mistakes, _) = outside(&app("command = \"gunicorn\"\nlisten = \"fd\"\nworkers = 5"));
+    assert_eq!(mistakes, ["`workers` of [app.shop] does nothing | it is for type = \"php\": take it away"]);
+    let (_, mistakes, _) = outside("[app.echo]\nworkers = 5\n");
+    assert!(mistakes[0].starts_with("`workers` of [app.echo] is for PHP | add type = \"php\""), "{mistakes:?}");
+    let route = "[site.s]\nhosts = \"a.test\"\nroute = [{ path = \"/\", app = \"blog\" }]\n";
+    let (_, mistakes, _) = outside(&(blog("") + route));
+    assert!(mistakes[0].contains("does not say where the scripts are"), "{mistakes:?}");
 }

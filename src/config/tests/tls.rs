@@ -165,6 +165,10 @@ impl Outside for Files {
         Err(format!("`{word}` is not there"))
     }
 
+    fn find_php(&self) -> Option<std::path::PathBuf> {
+        None
+    }
+
     fn may_read(&self, _: &Path, _: &Account) -> Option<bool> {
         None
     }

@@ -82,7 +82,7 @@ struct Program {
 
 impl Keeper {
     fn new() -> std::io::Result<Keeper> {
-        // Before any descriptor is opened that could be the third.
+        // Before any descriptor is opened that could have one of the first numbers.
         let signals = processes::prepare()?;
         let first = Owner { number: 0, channel: Channel::inherited()?, ending: None };
         Ok(Keeper {
@@ -195,6 +195,7 @@ impl Keeper {
             stdout,
             stderr,
             listener: fds.next(),
+            file: fds.next(),
         };
         let pid = processes::launch(launch).map_err(|error| {
             let whom = account.as_ref().map_or_else(String::new, |account| format!(" as user `{}`", account.user));

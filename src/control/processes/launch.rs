@@ -6,6 +6,7 @@ use std::os::unix::net::UnixListener;
 use std::path::Path;
 
 use super::letters::StartNote;
+use super::php;
 use crate::app::process::words::{Place, fill};
 use crate::config::model::{Listening, ProcessApp, RunAs};
 use crate::runtime::net::Address;
@@ -89,7 +90,7 @@ pub(super) fn note(
         (Limited::Processes, launch.processes_max),
         (Limited::AddressSpace, launch.address_space_bytes_max),
     ];
-    Ok(StartNote {
+    let mut note = StartNote {
         id,
         words,
         environment,
@@ -97,7 +98,11 @@ pub(super) fn note(
         account: account.as_ref().map(Into::into),
         limits: limits.into_iter().filter_map(|(what, limit)| Some((what, limit?))).collect(),
         kill_timeout_ms: u64::try_from(app.rules.kill_timeout.as_millis()).unwrap_or(u64::MAX),
-    })
+    };
+    if let (Some(_), Some(path)) = (&launch.php, path) {
+        php::complete(&mut note, path, account.map_or_else(is_root, |account| account.uid == 0));
+    }
+    Ok(note)
 }
 
 /// What a program gets of our environment, and who it is.

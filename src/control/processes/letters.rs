@@ -46,7 +46,7 @@ pub(super) enum Order {
         /// Removed in the end.
         folder: PathBuf,
     },
-    /// A program is to be started. With it come its standard output and error, and perhaps a socket that listens.
+    /// A program is to be started. With it come its standard output and error, and perhaps a socket that listens and a file.
     Start(Box<StartNote>),
     /// SIGTERM for a program and its group.
     Terminate(u64),

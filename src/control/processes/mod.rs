@@ -1,4 +1,4 @@
-//! Programs that are started and watched: `[app.NAME]` with `type = "process"`.
+//! Programs that are started and watched: `[app.NAME]` with `type = "process"` or `"php"`.
 //!
 //! | part | does |
 //! |---|---|
@@ -6,6 +6,7 @@
 //! | `supervised` | one application: its fleet, its places in the upstream, what is told of it |
 //! | `launch` | how an instance is started: its words, environment, socket, output |
 //! | `places` | where instances listen |
+//! | `php` | what php-fpm needs beside that |
 //! | `ready` | when a new instance can serve |
 //! | `output` | what programs write, as lines of our log |
 //! | `view` | what pages and `ctl` show |
@@ -20,6 +21,7 @@ mod keeper;
 mod launch;
 mod letters;
 mod output;
+mod php;
 mod places;
 mod ready;
 mod supervised;
@@ -356,7 +358,7 @@ impl Supervisor {
     fn want(&mut self, app: &str, what: Wanted) -> Result<ProcessView, String> {
         let known: Vec<&str> = self.apps.iter().map(Supervised::name).collect();
         let none = match known.is_empty() {
-            true => format!("no process is called `{app}`: the config has none with type = \"process\""),
+            true => format!("no process is called `{app}`: the config has none with type = \"process\" or \"php\""),
             false => format!("no process is called `{app}`: there are {}", known.join(", ")),
         };
         let found = self.apps.iter_mut().find(|known| known.name() == app && !known.is_leaving()).ok_or(none)?;

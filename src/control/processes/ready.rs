@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
+use crate::app::process::php::{PING_PATH, PONG};
 use crate::config::model::{
-    Health, HttpProbe, Listening, Pace, Probe as What, ProcessApp, Protocol, Server, StatusSet, TextProbe,
+    Health, HttpProbe, Listening, Pace, Probe as What, ProcessApp, Protocol, Server, StatusSet, TextMatch, TextProbe,
 };
 use crate::control::checks::Prober;
+use crate::proxy::gateway::Form;
 
 /// From one question to the next.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -21,7 +23,9 @@ pub(super) struct Probe {
 
 impl Probe {
     pub(super) fn new(app: &ProcessApp, server: &Server) -> Probe {
+        let is_php = app.launch.php.is_some();
         let what = match (&app.ready_path, app.launch.listening) {
+            _ if is_php => ping(),
             (Some(path), _) => request("GET", path, 200..=399),
             // A socket that listens from the first on takes connections that nobody accepts yet. This is what RFC 9110
             // section 9.3.7 calls a ping; whatever comes back, somebody is there.
@@ -33,7 +37,7 @@ impl Probe {
             probe: what,
             tls: None,
             proxy_protocol: None,
-            protocol: Protocol::Http1,
+            protocol: if is_php { Protocol::Gateway(Form::FastCgi) } else { Protocol::Http1 },
             port: None,
             timeout: ANSWER_MAX,
             pace,
@@ -52,8 +56,18 @@ impl Probe {
     }
 }
 
+/// What php-fpm answers when a worker is there for it.
+fn ping() -> What {
+    let expect_body = Some(TextMatch::Contains(PONG.into()));
+    What::Http(Box::new(HttpProbe { expect_body, body_bytes_max: 64, ..asked("GET", PING_PATH, 200..=200) }))
+}
+
 fn request(method: &'static str, path: &str, statuses: std::ops::RangeInclusive<u16>) -> What {
-    What::Http(Box::new(HttpProbe {
+    What::Http(Box::new(asked(method, path, statuses)))
+}
+
+fn asked(method: &'static str, path: &str, statuses: std::ops::RangeInclusive<u16>) -> HttpProbe {
+    HttpProbe {
         method,
         path: path.to_owned(),
         host: None,
@@ -62,5 +76,5 @@ fn request(method: &'static str, path: &str, statuses: std::ops::RangeInclusive<
         expect_header: None,
         expect_body: None,
         body_bytes_max: 0,
-    }))
+    }
 }

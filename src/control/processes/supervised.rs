@@ -11,7 +11,7 @@ use super::client::Keeper;
 use super::launch::{self, Rights};
 use super::letters::Order;
 use super::view::{InstanceView, ProcessView};
-use super::{Wanted, output, ready};
+use super::{Wanted, output, php, ready};
 use crate::app::process::{Action, Exit, Fleet, Instance, Leaving, Standing, State};
 use crate::config::model::{ProcessApp, Server};
 use crate::control::Shared;
@@ -343,6 +343,7 @@ impl Supervised {
             fds.push(end.map_err(|error| format!("its output cannot be read: {error}"))?);
         }
         fds.extend(launch::socket(&self.app, &place.server.address)?);
+        fds.extend(php::config(&self.app, &place.server.address)?);
         keeper.launch(note, &fds).map_err(|error| format!("the keeper of programs takes no order: {error}"))
     }
 

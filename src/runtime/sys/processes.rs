@@ -18,7 +18,10 @@ use rustix::process::{Pid, Resource, Rlimit, Signal, WaitOptions, setrlimit};
 use super::users::{Account, become_account};
 
 /// Where a program gets a socket that listens, SD_LISTEN_FDS_START.
-const PASSED: RawFd = 3;
+pub const PASSED_SOCKET: RawFd = 3;
+
+/// Where it gets a file.
+pub const PASSED_FILE: RawFd = 4;
 
 /// A program that is to be started.
 #[derive(Debug)]
@@ -41,6 +44,8 @@ pub struct Launch<'a> {
     pub stderr: OwnedFd,
     /// The socket that it gets as descriptor 3, with the variables LISTEN_FDS, LISTEN_PID and LISTEN_FDNAMES.
     pub listener: Option<OwnedFd>,
+    /// The file that it gets as descriptor 4.
+    pub file: Option<OwnedFd>,
 }
 
 /// What of a program is limited. Source: getrlimit(2).
@@ -69,7 +74,7 @@ pub enum Ended {
 /// Errors: what fork, the steps in the child or exec report.
 pub fn launch(launch: Launch<'_>) -> io::Result<u32> {
     let parent = std::process::id();
-    let Launch { program, words, environment, directory, account, limits, stdout, stderr, listener } = launch;
+    let Launch { program, words, environment, directory, account, limits, stdout, stderr, listener, file } = launch;
     let mut child = Child::new(program, words, environment, listener.is_some())?;
     let (account, limits) = (account.cloned(), limits.to_vec());
     let mut command = Command::new(program);
@@ -83,7 +88,13 @@ pub fn launch(launch: Launch<'_>) -> io::Result<u32> {
         act_on_signals(libc::SIG_DFL);
         limits.iter().try_for_each(|(what, limit)| limit_to(*what, *limit))?;
         match &account {
-            Some(account) => become_account(account)?,
+            Some(account) => {
+                // Who opens /dev/stderr opens what is there anew, and must be allowed to.
+                let uid = Some(rustix::fs::Uid::from_raw(account.uid));
+                rustix::fs::fchown(rustix::stdio::stdout(), uid, None)?;
+                rustix::fs::fchown(rustix::stdio::stderr(), uid, None)?;
+                become_account(account)?;
+            }
             None => rustix::thread::set_no_new_privs(true)?,
         }
         // Behind that: a process that becomes another user loses it.
@@ -92,7 +103,10 @@ pub fn launch(launch: Launch<'_>) -> io::Result<u32> {
             return Err(io::Error::other("its parent has ended"));
         }
         if let Some(listener) = &listener {
-            pass(listener)?;
+            pass(listener, PASSED_SOCKET)?;
+        }
+        if let Some(file) = &file {
+            pass(file, PASSED_FILE)?;
         }
         Err(child.exec())
     };
@@ -110,11 +124,11 @@ fn limit_to(what: Limited, limit: u64) -> io::Result<()> {
     Ok(setrlimit(resource, Rlimit { current: Some(limit), maximum: Some(limit) })?)
 }
 
-/// Puts a socket where a program looks for it. Nothing of ours is there: see [`prepare`].
-fn pass(listener: &OwnedFd) -> io::Result<()> {
+/// Puts a descriptor where a program looks for it. Nothing of ours is there: see [`prepare`].
+fn pass(fd: &OwnedFd, number: RawFd) -> io::Result<()> {
     // SAFETY: both are descriptors; the second one is open on /dev/null and ours to be replaced.
-    match unsafe { libc::dup2(listener.as_raw_fd(), PASSED) } {
-        PASSED => Ok(()),
+    match unsafe { libc::dup2(fd.as_raw_fd(), number) } {
+        found if found == number => Ok(()),
         _ => Err(io::Error::last_os_error()),
     }
 }
@@ -164,7 +178,7 @@ impl Child {
 }
 
 /// Makes the process fit to be the parent of programs: orphans among their descendants become its own, signals of a terminal
-/// or a service manager do not end it, descriptor 3 is nobody's, and it hears of ended children by the descriptor that is
+/// or a service manager do not end it, descriptors 3 and 4 are nobody's, and it hears of ended children by the descriptor that is
 /// returned (signalfd(2)), which is readable then.
 pub fn prepare() -> io::Result<OwnedFd> {
     // It is the leader of a session already where a shell has made it one.
@@ -172,7 +186,8 @@ pub fn prepare() -> io::Result<OwnedFd> {
     rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
     rustix::thread::disable_transparent_huge_pages(false)?;
     act_on_signals(libc::SIG_IGN);
-    reserve(PASSED)?;
+    reserve(PASSED_SOCKET)?;
+    reserve(PASSED_FILE)?;
     let mut ended = std::mem::MaybeUninit::uninit();
     // SAFETY: `ended` is written before it is read, and lives through the calls; no other thread has a mask.
     unsafe {
@@ -203,7 +218,7 @@ fn act_on_signals(action: libc::sighandler_t) {
 fn reserve(number: RawFd) -> io::Result<()> {
     // SAFETY: a flag of a descriptor, or EBADF.
     if unsafe { libc::fcntl(number, libc::F_GETFD) } >= 0 {
-        return Err(io::Error::other("descriptor 3 is in use"));
+        return Err(io::Error::other(format!("descriptor {number} is in use")));
     }
     let null = std::fs::File::open("/dev/null")?;
     // SAFETY: nobody has that number; it stays open for the life of the process.

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use toml_edit::Item;
 
-use super::{Names, Written, written};
+use super::{Names, Target, Written, written};
+use crate::config::compile::app::is_php;
 use crate::config::compile::template::template;
 use crate::config::key::Table;
 use crate::config::model::{Action, Cgi};
@@ -23,7 +24,7 @@ pub(super) fn cgi(section: &Section<'_>, action: &Action, names: &Names<'_>, sco
     if protocols.is_empty() {
         if section.item("cgi").is_some() {
             let title = format!("`cgi` of a {} does nothing", section.title);
-            let label = "it is for `proxy` to an upstream with protocol = \"fastcgi\", \"uwsgi\" or \"scgi\"";
+            let label = "it is for `proxy` to an upstream with protocol = \"fastcgi\", \"uwsgi\" or \"scgi\", and for an `app` with type = \"php\"";
             section.cx.mistake(Problem::new(title, section.key_span("cgi"), label));
         }
         return None;
@@ -40,7 +41,8 @@ pub(super) fn cgi(section: &Section<'_>, action: &Action, names: &Names<'_>, sco
         let title = format!("a {} does not say where the scripts are", section.title);
         let label =
             "add cgi = { root = \"/var/www/html\" }; for a program that is no folder of scripts, cgi = { split = [] }";
-        section.cx.mistake(Problem::new(title, section.key_span("proxy"), label));
+        let span = section.key_span("proxy").or_else(|| section.key_span("app"));
+        section.cx.mistake(Problem::new(title, span, label));
         return None;
     }
     report_useless(table, root.is_some());
@@ -73,7 +75,12 @@ fn upstreams(action: &Action) -> impl Iterator<Item = usize> {
 
 /// The protocol of an upstream, where it is one of these.
 pub(super) fn protocol<'a>(names: &Names<'a>, at: usize) -> Option<&'a str> {
-    let written = names.upstreams.get(at)?.section.item("protocol").and_then(Item::as_str)?;
+    let Some(upstream) = names.upstreams.get(at) else {
+        // Behind those that are written come those of applications.
+        let app = names.targets.iter().position(|target| *target == Target::Upstream(at))?;
+        return is_php(&names.apps[app].section).then_some("fastcgi");
+    };
+    let written = upstream.section.item("protocol").and_then(Item::as_str)?;
     ["fastcgi", "uwsgi", "scgi"].contains(&written).then_some(written)
 }
 

@@ -1,0 +1,277 @@
+//! php-fpm as an application: started with a config that is written for it, watched, replaced and limited by the real binary. It
+//! is the php-fpm of the machine.
+
+mod support;
+
+use std::os::unix::fs::PermissionsExt;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+use support::load::under_load;
+use support::php;
+use support::server::has_ended;
+use support::*;
+
+const HERE: &str = "<?php echo 'here';";
+
+/// What PHP was told, and who it is.
+const TOLD: &str = "<?php echo ini_get('memory_limit'), '|', ini_get('date.timezone'), '|', ini_get('opcache.enable'), '|', \
+                    getenv('APP_ENV'), '|', getenv('PATH') !== false, '|', posix_geteuid(), '|', getmypid();";
+
+/// Takes its time, and says so in the log.
+const SLOW: &str =
+    "<?php error_log('begun ' . $_SERVER['REQUEST_METHOD']); usleep(1000 * (int) $_GET['ms']); echo getmypid();";
+
+/// A site of PHP alone; `lines` are what its table says beside the type. `None`, and said so: php-fpm is not installed.
+fn blog(lines: &str) -> Option<Site> {
+    php::program()?;
+    let rest = format!(
+        "[app.blog]\ntype = \"php\"\n{lines}\n\
+         [site.main]\nroute = [{{ path = \"/\", app = \"blog\", cgi = \"$DIR/www\" }}]\n"
+    );
+    let site = Site::new(Driver::Auto, &rest).process("control = \"$DIR/ctl.sock\"").process("drain_timeout = \"10s\"");
+    let scripts = [("index", HERE), ("told", TOLD), ("slow", SLOW)];
+    Some(scripts.iter().fold(site, |site, (name, text)| site.file(&format!("www/{name}.php"), text.as_bytes())))
+}
+
+fn state(server: &Server) -> Value {
+    server.status()["processes"][0].clone()
+}
+
+/// The processes of php-fpm that serve: those that lead, and not their workers.
+fn leaders(server: &Server) -> Vec<u32> {
+    let instances = state(server)["instances"].as_array().cloned().unwrap_or_default();
+    let ready = instances.iter().filter(|instance| instance["state"] == "ready");
+    ready.filter_map(|instance| Some(instance["pid"].as_u64()? as u32)).collect()
+}
+
+fn workers(leader: u32) -> Vec<u32> {
+    let text = std::fs::read_to_string(format!("/proc/{leader}/task/{leader}/children")).unwrap_or_default();
+    text.split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
+}
+
+fn kill(pid: u32) {
+    kill_process(Pid::from_raw(pid as i32).expect("a number"), Signal::KILL).expect("it is there");
+}
+
+fn text(server: &Server, path: &str) -> String {
+    let answer = server.connect().ask(get(path));
+    assert_eq!(answer.status, 200, "{path}: {}", answer.text());
+    answer.text()
+}
+
+#[test]
+fn scripts_are_served_by_a_php_that_is_told_what_the_config_says() {
+    let lines = "workers = 3\nmemory_limit = \"48MiB\"\nenvironment = { APP_ENV = \"of {instance}\" }\n\
+                 ini = { \"date.timezone\" = \"Europe/Vienna\", \"opcache.enable\" = false }";
+    let Some(site) = blog(lines) else { return };
+    let mut server = site.start();
+    // No pause: nobody is let in before it can be served.
+    assert_eq!(text(&server, "/"), "here");
+    let told = text(&server, "/told.php");
+    assert!(told.starts_with("50331648|Europe/Vienna|0|of 0|1|"), "{told}");
+    let leader = leaders(&server)[0];
+    let worker: u32 = told.rsplit('|').next().and_then(|pid| pid.parse().ok()).expect("a number");
+    let all = workers(leader);
+    assert!(all.len() == 4 && all.contains(&worker), "one is left for checks: {all:?}, {worker}");
+    let answer = server.connect().ask(post("/slow.php?ms=0", "x"));
+    assert_eq!(answer.status, 200);
+    server.wait_for_line("the script's own words", |line| line.contains("begun POST"));
+    server.wait_for_line("those of php-fpm", |line| {
+        line.contains("app=blog") && line.contains("ready to handle connections")
+    });
+    let shown = server.ctl_ok(&["app", "show"]);
+    assert!(shown.starts_with("app blog (ready, 1 of 1 ready)\n"), "{shown}");
+    assert!(state(&server)["command"].as_str().is_some_and(|command| command.contains("php-fpm")));
+    assert_eq!(server.metric("one_server_process_instances", "app=\"blog\",state=\"ready\""), 1.0);
+    server.signal(Signal::TERM);
+    assert!(server.wait().success());
+    assert!(all.iter().chain([&leader]).all(|pid| has_ended(*pid)), "none is left when the server has ended");
+}
+
+#[test]
+fn more_requests_than_workers_wait_with_us() {
+    let Some(site) = blog("workers = 2\nqueue_timeout = \"30s\"") else { return };
+    let server = site.start();
+    let leader = leaders(&server)[0];
+    let begun = Instant::now();
+    let answers: Vec<u16> = std::thread::scope(|scope| {
+        let ask = || server.connect().ask(get("/slow.php?ms=500")).status;
+        let asked: Vec<_> = (0..6).map(|_| scope.spawn(ask)).collect();
+        eventually("four wait", || server.metric("one_server_upstream_queue_requests", "") >= 4.0);
+        asked.into_iter().map(|asked| asked.join().expect("an answer")).collect()
+    });
+    assert_eq!(answers, [200; 6]);
+    assert!(begun.elapsed() >= Duration::from_millis(1500), "two at once: {:?}", begun.elapsed());
+    assert_eq!(leaders(&server), [leader]);
+}
+
+#[test]
+fn a_worker_and_a_leader_that_are_killed_cost_the_requests_in_them() {
+    let lines = "workers = 4\nbackoff = \"100ms\"\nqueue_timeout = \"20s\"";
+    let Some(site) = blog(lines) else { return };
+    let server = site.start();
+    let leader = leaders(&server)[0];
+    let load = under_load(&server, || {
+        // POST: it may have had an effect, and is not tried again.
+        let mut client = server.connect();
+        client.send(post("/slow.php?ms=30000", "x"));
+        server.wait_for_line("it has begun", |line| line.contains("begun POST"));
+        let busy = workers(leader);
+        // The worker that has it is the only one that sleeps for so long: the others serve.
+        let sleeper = busy.iter().copied().find(|pid| is_asleep(*pid)).expect("one of them sleeps");
+        kill(sleeper);
+        assert_eq!(client.response("POST").status, 502);
+        eventually("another worker is there", || workers(leader).len() == 5);
+        assert_eq!(leaders(&server), [leader]);
+
+        let mut client = server.connect();
+        client.send(post("/slow.php?ms=30000", "y"));
+        eventually("it has begun", || server.lines().iter().filter(|line| line.contains("begun POST")).count() == 2);
+        let all = workers(leader);
+        kill(leader);
+        assert_eq!(client.response("POST").status, 502);
+        eventually("another one serves", || leaders(&server).first().is_some_and(|pid| *pid != leader));
+        assert!(all.iter().all(|pid| has_ended(*pid)), "no worker goes on without it");
+    });
+    // What was in it is asked again, and waits for the next one.
+    load.assert_all_well(100);
+    assert_eq!(state(&server)["last_exit"], "signal 9");
+}
+
+/// Whether a process has been in clock_nanosleep(2) for a second.
+fn is_asleep(pid: u32) -> bool {
+    let place = || std::fs::read_to_string(format!("/proc/{pid}/syscall")).unwrap_or_default();
+    let sleeps = |place: String| place.starts_with("230 ");
+    (0..5).all(|_| {
+        std::thread::sleep(Duration::from_millis(100));
+        sleeps(place())
+    })
+}
+
+#[test]
+fn replacement_under_load_costs_no_request() {
+    let Some(site) = blog("workers = 4\nini = { \"user_agent\" = \"0\" }") else { return };
+    let server = site.start();
+    let first = leaders(&server);
+    let load = under_load(&server, || {
+        for round in 0..3 {
+            let before = leaders(&server);
+            match round {
+                1 => drop(server.ctl_ok(&["app", "restart", "blog"])),
+                _ => drop(server.reload_with(&[(
+                    &format!("\"user_agent\" = \"{round}\""),
+                    &format!("\"user_agent\" = \"{}\"", round + 2),
+                )])),
+            }
+            eventually("another one serves alone", || {
+                let (now, all) = (leaders(&server), state(&server)["instances"].as_array().map(Vec::len));
+                now.len() == 1 && now != before && all == Some(1)
+            });
+        }
+        // Fewer workers are another edition as well.
+        let before = leaders(&server);
+        server.reload_with(&[("workers = 4", "workers = 2")]);
+        eventually("another one serves", || leaders(&server).first().is_some_and(|pid| !before.contains(pid)));
+        let before = leaders(&server);
+        server.upgrade();
+        eventually("those before have ended", || before.iter().all(|pid| has_ended(*pid)));
+    });
+    load.assert_all_well(200);
+    assert!(first.iter().all(|pid| has_ended(*pid)));
+    assert_eq!(workers(leaders(&server)[0]).len(), 3);
+}
+
+#[test]
+fn a_script_that_takes_too_long_is_told_and_ended() {
+    let Some(site) = blog("workers = 2\nslow_timeout = \"1s\"\nterminate_timeout = \"3s\"") else { return };
+    let server = site.start();
+    let begun = Instant::now();
+    let answer = server.connect().ask(post("/slow.php?ms=30000", "x"));
+    assert_eq!(answer.status, 502, "{}", answer.text());
+    assert!(begun.elapsed() < Duration::from_secs(15), "{:?}", begun.elapsed());
+    server.wait_for_line("where it is", |line| line.contains("app=blog") && line.contains("usleep() "));
+    server.wait_for_line("its end", |line| line.contains(" warn ") && line.contains("execution timed out"));
+    assert_eq!(text(&server, "/"), "here");
+}
+
+#[test]
+fn what_php_does_not_take_is_told() {
+    let Some(site) = blog("ini = { \"no.such\" = \"1\" }") else { return };
+    let server = site.start();
+    let is_it = |line: &str| line.contains(" error ") && line.contains("Unable to set php_admin_value 'no.such'");
+    server.wait_for_line("a setting that is none", is_it);
+
+    let failing = "backoff = \"20ms\"\nbackoff_max = \"80ms\"\nfailures_max = 3\ncommand = [\"$PHP\", \"-c\", \"/no/such/php.ini\", \"--no-such-flag\"]";
+    let program = php::program().expect("it was there a moment ago");
+    let Some(site) = blog(&failing.replace("$PHP", php::shown(&program))) else { return };
+    let server = site.start();
+    eventually("it has failed", || state(&server)["state"] == "failed");
+    assert_eq!(server.connect().ask(get("/")).status, 503);
+    server.wait_for_line("it is told", |line| line.contains(" error ") && line.contains("application has failed"));
+    server.wait_for_line("its own words", |line| line.contains("app=blog") && line.contains("Usage: "));
+    server.reload_with(&[(", \"-c\", \"/no/such/php.ini\", \"--no-such-flag\"", "")]);
+    eventually("it serves", || server.connect().ask(get("/")).status == 200);
+
+    for (lines, expected) in [
+        ("command = \"/no/such/php-fpm\"", "/no/such/php-fpm cannot be run"),
+        ("ini = { \"a b\" = \"1\" }", "a name has letters, digits"),
+        ("ini = { x = \"it's\" }", "php-fpm takes no `'`"),
+        ("first_port = 9000", "php-fpm gets a socket that listens"),
+    ] {
+        let Some(site) = blog(lines) else { return };
+        let mut command = Command::new(env!("CARGO_BIN_EXE_one-server"));
+        let output = command.args(["check", "-c"]).arg(site.write_config()).stdin(Stdio::null()).output();
+        let output = output.expect("it runs");
+        let told = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && told.contains(expected), "{lines}: {told}");
+    }
+}
+
+#[test]
+fn sigkill_of_the_server_leaves_no_php_behind() {
+    let Some(site) = blog("instances = 2\nworkers = 2") else { return };
+    let server = site.start();
+    let mut all = leaders(&server);
+    assert_eq!(all.len(), 2);
+    all.extend(all.clone().into_iter().flat_map(workers));
+    assert_eq!(all.len(), 8);
+    server.signal(Signal::KILL);
+    eventually("the processes are gone", || all.iter().all(|pid| has_ended(*pid)));
+}
+
+#[test]
+fn php_is_another_user_whom_root_has_started_and_that_goes_on_behind_a_takeover() {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("SKIPPED: only root can start programs as other users");
+        return;
+    }
+    let Some(site) = blog("user = \"daemon\"\nslow_timeout = \"1s\"") else { return };
+    let site = site.process("user = \"nobody\"");
+    let lay_open =
+        |path: &std::path::Path| std::fs::set_permissions(path, PermissionsExt::from_mode(0o755)).expect("a mode");
+    lay_open(site.folder());
+    lay_open(&site.folder().join("www"));
+    std::os::unix::fs::chown(site.folder(), Some(65_534), Some(65_534)).expect("a change of owner");
+    // The binary may lie where only root gets at it.
+    let program = site.folder().join("program");
+    std::fs::copy(env!("CARGO_BIN_EXE_one-server"), &program).expect("a copy");
+    lay_open(&program);
+    let server = site.program(&program).start();
+    let is_daemon = |server: &Server| text(server, "/told.php").contains("|1|1|");
+    assert!(is_daemon(&server));
+    // The log of slow scripts is opened by whom PHP is by then.
+    assert_eq!(server.connect().ask(get("/slow.php?ms=2500")).status, 200);
+    server.wait_for_line("where it is", |line| line.contains("app=blog") && line.contains("usleep() "));
+    let load = under_load(&server, || {
+        for _ in 0..2 {
+            let before = leaders(&server);
+            server.upgrade();
+            eventually("those before have ended", || before.iter().all(|pid| has_ended(*pid)));
+        }
+    });
+    load.assert_all_well(50);
+    assert!(is_daemon(&server));
+}
