@@ -7,8 +7,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
-use serde_json::Value;
+use rustix::process::Signal;
+use support::apps::{pids as leaders, shop as state, signal, text};
 use support::load::under_load;
 use support::php;
 use support::server::has_ended;
@@ -36,30 +36,9 @@ fn blog(lines: &str) -> Option<Site> {
     Some(scripts.iter().fold(site, |site, (name, text)| site.file(&format!("www/{name}.php"), text.as_bytes())))
 }
 
-fn state(server: &Server) -> Value {
-    server.status()["processes"][0].clone()
-}
-
-/// The processes of php-fpm that serve: those that lead, and not their workers.
-fn leaders(server: &Server) -> Vec<u32> {
-    let instances = state(server)["instances"].as_array().cloned().unwrap_or_default();
-    let ready = instances.iter().filter(|instance| instance["state"] == "ready");
-    ready.filter_map(|instance| Some(instance["pid"].as_u64()? as u32)).collect()
-}
-
 fn workers(leader: u32) -> Vec<u32> {
     let text = std::fs::read_to_string(format!("/proc/{leader}/task/{leader}/children")).unwrap_or_default();
     text.split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
-}
-
-fn kill(pid: u32) {
-    kill_process(Pid::from_raw(pid as i32).expect("a number"), Signal::KILL).expect("it is there");
-}
-
-fn text(server: &Server, path: &str) -> String {
-    let answer = server.connect().ask(get(path));
-    assert_eq!(answer.status, 200, "{path}: {}", answer.text());
-    answer.text()
 }
 
 #[test]
@@ -74,8 +53,9 @@ fn scripts_are_served_by_a_php_that_is_told_what_the_config_says() {
     assert!(told.starts_with("50331648|Europe/Vienna|0|of 0|1|"), "{told}");
     let leader = leaders(&server)[0];
     let worker: u32 = told.rsplit('|').next().and_then(|pid| pid.parse().ok()).expect("a number");
+    eventually("all are there, and one is left for checks", || workers(leader).len() == 4);
     let all = workers(leader);
-    assert!(all.len() == 4 && all.contains(&worker), "one is left for checks: {all:?}, {worker}");
+    assert!(all.contains(&worker), "{all:?}, {worker}");
     let answer = server.connect().ask(post("/slow.php?ms=0", "x"));
     assert_eq!(answer.status, 200);
     server.wait_for_line("the script's own words", |line| line.contains("begun POST"));
@@ -122,7 +102,7 @@ fn a_worker_and_a_leader_that_are_killed_cost_the_requests_in_them() {
         let busy = workers(leader);
         // The worker that has it is the only one that sleeps for so long: the others serve.
         let sleeper = busy.iter().copied().find(|pid| is_asleep(*pid)).expect("one of them sleeps");
-        kill(sleeper);
+        signal(sleeper, Signal::KILL);
         assert_eq!(client.response("POST").status, 502);
         eventually("another worker is there", || workers(leader).len() == 5);
         assert_eq!(leaders(&server), [leader]);
@@ -131,7 +111,7 @@ fn a_worker_and_a_leader_that_are_killed_cost_the_requests_in_them() {
         client.send(post("/slow.php?ms=30000", "y"));
         eventually("it has begun", || server.lines().iter().filter(|line| line.contains("begun POST")).count() == 2);
         let all = workers(leader);
-        kill(leader);
+        signal(leader, Signal::KILL);
         assert_eq!(client.response("POST").status, 502);
         eventually("another one serves", || leaders(&server).first().is_some_and(|pid| *pid != leader));
         assert!(all.iter().all(|pid| has_ended(*pid)), "no worker goes on without it");
@@ -181,7 +161,7 @@ fn replacement_under_load_costs_no_request() {
     });
     load.assert_all_well(200);
     assert!(first.iter().all(|pid| has_ended(*pid)));
-    assert_eq!(workers(leaders(&server)[0]).len(), 3);
+    eventually("there are fewer workers", || workers(leaders(&server)[0]).len() == 3);
 }
 
 #[test]
@@ -236,8 +216,8 @@ fn sigkill_of_the_server_leaves_no_php_behind() {
     let server = site.start();
     let mut all = leaders(&server);
     assert_eq!(all.len(), 2);
+    eventually("all workers are there", || all.iter().all(|leader| workers(*leader).len() == 3));
     all.extend(all.clone().into_iter().flat_map(workers));
-    assert_eq!(all.len(), 8);
     server.signal(Signal::KILL);
     eventually("the processes are gone", || all.iter().all(|pid| has_ended(*pid)));
 }

@@ -1,65 +1,18 @@
-//! Applications that are processes of their own: started, watched, replaced and limited by the real binary. The programs are a
-//! small Python server (`peers/process_app.py`), gunicorn and Node, as people run them.
+//! Applications that are processes of their own: started, watched, replaced and limited by the real binary. The program is a small
+//! Python server (`peers/process_app.py`) that misbehaves on demand. Programs as people run them: `processes_real.rs`.
 
 mod support;
 
 use std::process::{Command, Stdio};
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 use serde_json::Value;
+use support::apps::{BY_FD, PEERS, eventually_gone, parent_of, pids, python, shop, signal, site, socket_folder, text};
 use support::load::under_load;
 use support::ports::free_port;
 use support::server::has_ended;
 use support::*;
-
-const PEERS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/peers");
-
-/// A site whose requests all go to the application `shop`; `lines` are what its table says beside the type.
-fn site(lines: &str) -> Site {
-    let lines = lines.replace("$PEERS", PEERS).replace("$PYTHON", python());
-    let rest =
-        format!("[app.shop]\ntype = \"process\"\n{lines}\n[site.main]\nroute = [{{ path = \"/\", app = \"shop\" }}]\n");
-    Site::new(Driver::Auto, &rest).process("control = \"$DIR/ctl.sock\"").process("drain_timeout = \"10s\"")
-}
-
-/// The one of the system: that of a version manager is a shell script, whose process is another one.
-fn python() -> &'static str {
-    if std::path::Path::new("/usr/bin/python3").is_file() { "/usr/bin/python3" } else { "python3" }
-}
-
-/// The Python server on a socket that it is given.
-const BY_FD: &str = "command = [\"$PYTHON\", \"$PEERS/process_app.py\", \"fd\"]\nlisten = \"fd\"\n";
-
-fn shop(server: &Server) -> Value {
-    server.status()["processes"][0].clone()
-}
-
-/// Processes of the application, those that are ready alone.
-fn pids(server: &Server) -> Vec<u32> {
-    let shop = shop(server);
-    let instances = shop["instances"].as_array().cloned().unwrap_or_default();
-    let ready = instances.iter().filter(|instance| instance["state"] == "ready");
-    let mut pids: Vec<u32> = ready.filter_map(|instance| Some(instance["pid"].as_u64()? as u32)).collect();
-    pids.sort_unstable();
-    pids
-}
-
-fn signal(pid: u32, signal: Signal) {
-    kill_process(Pid::from_raw(pid as i32).expect("a number"), signal).expect("it is there");
-}
-
-fn text(server: &Server, path: &str) -> String {
-    let answer = server.connect().ask(get(path));
-    assert_eq!(answer.status, 200, "{path}: {}", answer.text());
-    answer.text()
-}
-
-/// Processes whose environment or command line names the folder of the test.
-fn eventually_gone(pids: &[u32]) {
-    eventually("the processes are gone", || pids.iter().all(|pid| has_ended(*pid)));
-}
 
 #[test]
 fn instances_are_ready_before_the_server_is_and_end_with_it() {
@@ -294,18 +247,6 @@ fn sigkill_of_the_keeper_costs_its_programs_and_nothing_else() {
     server.wait_for_line("it is told", |line| line.contains("the keeper of programs has ended"));
 }
 
-fn parent_of(pid: u32) -> u32 {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("it runs");
-    let line = status.lines().find(|line| line.starts_with("PPid:")).expect("a parent");
-    line.split_whitespace().nth(1).and_then(|pid| pid.parse().ok()).expect("a number")
-}
-
-fn socket_folder(server: &Server) -> std::path::PathBuf {
-    let address = shop(server)["instances"][0]["address"].as_str().expect("an address").to_owned();
-    let path = std::path::PathBuf::from(address.strip_prefix("unix:").expect("a socket"));
-    path.parent().expect("a folder").to_owned()
-}
-
 #[test]
 fn reloads_start_change_and_end_applications_without_a_lost_request() {
     let server = site(&format!("{BY_FD}instances = 1")).start();
@@ -337,48 +278,6 @@ fn reloads_start_change_and_end_applications_without_a_lost_request() {
         });
     });
     load.assert_all_well(200);
-}
-
-#[test]
-fn another_process_takes_over_with_programs_of_its_own() {
-    let socket = "command = [\"$PYTHON\", \"$PEERS/process_app.py\", \"socket\", \"{socket}\"]\n";
-    let port = free_port();
-    let by_port =
-        format!("command = [\"$PYTHON\", \"$PEERS/process_app.py\", \"port\", \"{{port}}\"]\nfirst_port = {port}\n");
-    // Ports are in a row, which others may have parts of.
-    for (lines, count) in [(BY_FD, 2), (socket, 2), (&by_port, 1)] {
-        let server = site(&format!("{lines}instances = {count}")).start();
-        let mut before = pids(&server);
-        let load = under_load(&server, || {
-            for _ in 0..3 {
-                server.upgrade();
-                eventually("those before have ended", || before.iter().all(|pid| has_ended(*pid)));
-                before = pids(&server);
-                assert_eq!(before.len(), count, "{lines}");
-            }
-        });
-        load.assert_all_well(100);
-        assert_eq!(text(&server, "/"), "here");
-    }
-}
-
-#[test]
-fn nothing_is_taken_over_by_a_process_whose_programs_do_not_start() {
-    let failing = "backoff = \"20ms\"\nbackoff_max = \"80ms\"\n";
-    let server = site(&format!("{BY_FD}{failing}environment = {{ EDITION = \"1\" }}")).start();
-    let before = (server.pid(), pids(&server));
-    let load = under_load(&server, || {
-        server.edit(&[("EDITION = \"1\"", "FAIL = \"1\"")]);
-        let told = server.ctl_fails(&["upgrade"]);
-        assert!(told.contains("application `shop` does not start in the new process"), "{told}");
-        assert_eq!((server.pid(), pids(&server)), before);
-    });
-    load.assert_all_well(50);
-    // What does not serve here either keeps nobody from anything.
-    server.ctl_ok(&["app", "stop", "shop"]);
-    eventually("it has stopped", || shop(&server)["state"] == "stopped" && pids(&server).is_empty());
-    server.upgrade();
-    eventually("it has failed", || shop(&server)["failures"].as_u64() > Some(0));
 }
 
 #[test]
@@ -436,109 +335,6 @@ fn what_cannot_be_started_is_told() {
 }
 
 #[test]
-fn root_gives_its_programs_other_users_also_when_it_becomes_one_itself() {
-    if !rustix::process::geteuid().is_root() {
-        eprintln!("SKIPPED: only root can start programs as other users");
-        return;
-    }
-    let id = |user: &str| {
-        let output = Command::new("id").args(["-u", user]).output().expect("id");
-        String::from_utf8_lossy(&output.stdout).trim().to_owned()
-    };
-    // The tests' folder must be open to whom the server becomes.
-    let nobody = "user = \"nobody\"";
-    for (process, lines, expected) in
-        [("", "user = \"daemon\"\n", "daemon"), (nobody, "user = \"daemon\"\n", "daemon"), (nobody, "", "nobody")]
-    {
-        // A copy of the program in a folder that everybody may read.
-        let folder = tempfile::Builder::new().prefix("one-server-app").tempdir_in("/tmp").expect("a folder");
-        let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-        std::fs::set_permissions(folder.path(), open).expect("permissions");
-        std::fs::copy(format!("{PEERS}/process_app.py"), folder.path().join("app.py")).expect("a copy");
-        let command = format!(
-            "command = [\"/usr/bin/python3\", \"app.py\", \"fd\"]\nlisten = \"fd\"\ndirectory = \"{}\"\n{lines}",
-            folder.path().display()
-        );
-        let server = site(&command).process(process).start();
-        let place = text(&server, "/where");
-        assert!(place.contains(&format!(" {} ", id(expected))), "{process} {lines}: {place}, wanted {}", id(expected));
-        let first = pids(&server);
-        // Root is gone by now, and its keeper is not.
-        server.ctl_ok(&["app", "restart", "shop"]);
-        eventually("another one serves", || pids(&server).first().is_some_and(|pid| !first.contains(pid)));
-        assert!(text(&server, "/where").contains(&format!(" {} ", id(expected))));
-    }
-}
-
-#[test]
-fn gunicorn_is_reloaded_under_load_and_killed_with_all_its_workers() {
-    if !has_program("gunicorn") {
-        return;
-    }
-    for listening in ["\"--bind\", \"unix:{socket}\"]", "]\nlisten = \"fd\""] {
-        let separator = if listening.starts_with(']') { "" } else { ", " };
-        let command = format!(
-            "command = [\"gunicorn\", \"--workers\", \"2\", \"--chdir\", \"$PEERS\", \"wsgi_app:application\"{separator}{listening}\nready_path = \"/status?code=204\"\n"
-        );
-        let server = site(&command).start();
-        let first = pids(&server);
-        assert_eq!(first.len(), 1);
-        let workers = workers_of(first[0]);
-        let load = support::load::under_load_of(
-            &server,
-            "/digest",
-            "0 e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
-            || {
-                server.ctl_ok(&["app", "reload", "shop"]);
-                eventually("another one serves", || pids(&server).first().is_some_and(|pid| !first.contains(pid)));
-                eventually_gone(&[&first[..], &workers].concat());
-            },
-        );
-        load.assert_all_well(50);
-        // Its master alone is killed: the workers must not go on without it.
-        let master = pids(&server)[0];
-        let workers = workers_of(master);
-        signal(master, Signal::KILL);
-        eventually_gone(&workers);
-        eventually("another one serves", || pids(&server).first().is_some_and(|pid| *pid != master));
-        let all = [pids(&server), workers_of(pids(&server)[0])].concat();
-        server.signal(Signal::KILL);
-        eventually_gone(&all);
-    }
-}
-
-/// Both workers of a master, which start one after the other.
-fn workers_of(master: u32) -> Vec<u32> {
-    eventually("it has its workers", || children_of(master).len() == 2);
-    children_of(master)
-}
-
-fn children_of(pid: u32) -> Vec<u32> {
-    let text = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
-    text.split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
-}
-
-#[test]
-fn node_serves_on_a_socket_whose_path_is_its_port() {
-    if !has_program("node") {
-        return;
-    }
-    let script = "require('http').createServer((q, a) => a.end('here')).listen(process.env.PORT)";
-    let server = site(&format!(
-        "command = [\"node\", \"-e\", \"{script}\"]\nenvironment = {{ PORT = \"{{socket}}\" }}\ninstances = 2"
-    ))
-    .start();
-    let first = pids(&server);
-    let load = under_load(&server, || {
-        server.ctl_ok(&["app", "reload", "shop"]);
-        eventually_gone(&first);
-    });
-    load.assert_all_well(200);
-    assert_eq!(pids(&server).len(), 2);
-    eprintln!("{} answers", load.answers.load(Ordering::Relaxed));
-}
-
-#[test]
 fn one_command_serves_a_program() {
     let port = free_port();
     let mut child = Command::new(env!("CARGO_BIN_EXE_one-server"))
@@ -555,54 +351,4 @@ fn one_command_serves_a_program() {
     signal(child.id(), Signal::TERM);
     assert!(child.wait().expect("a child").success());
     assert!(has_ended(pid));
-}
-
-/// The keeper goes on from one process to the next, with the rights of root that neither of them has.
-#[test]
-fn another_process_takes_over_with_programs_of_other_users() {
-    if !rustix::process::geteuid().is_root() {
-        eprintln!("SKIPPED: only root can start programs as other users");
-        return;
-    }
-    let lay_open = |path: &std::path::Path| {
-        let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-        std::fs::set_permissions(path, open).expect("permissions");
-    };
-    let folder = tempfile::Builder::new().prefix("one-server-app").tempdir_in("/tmp").expect("a folder");
-    lay_open(folder.path());
-    std::fs::copy(format!("{PEERS}/process_app.py"), folder.path().join("app.py")).expect("a copy");
-    // The binary may lie where only root gets at it.
-    let program = folder.path().join("program");
-    std::fs::copy(env!("CARGO_BIN_EXE_one-server"), &program).expect("a copy");
-    lay_open(&program);
-    let command = format!(
-        "command = [\"/usr/bin/python3\", \"app.py\", \"fd\"]\nlisten = \"fd\"\ndirectory = \"{}\"\nuser = \"daemon\"\n",
-        folder.path().display()
-    );
-    let site = site(&command).process("user = \"nobody\"").file("run/nothing", b"");
-    lay_open(site.folder());
-    let nobody = 65_534;
-    std::os::unix::fs::chown(site.folder(), Some(nobody), Some(nobody)).expect("a change of owner");
-    let mut server = site.program(&program).start();
-    let mut before = pids(&server);
-    let keeper = parent_of(before[0]);
-    let load = under_load(&server, || {
-        for _ in 0..3 {
-            server.upgrade();
-            eventually("those before have ended", || before.iter().all(|pid| has_ended(*pid)));
-            before = pids(&server);
-            assert_eq!(before.iter().map(|pid| parent_of(*pid)).collect::<Vec<_>>(), [keeper]);
-        }
-        server.ctl_ok(&["app", "restart", "shop"]);
-        eventually("another one serves", || pids(&server).first().is_some_and(|pid| !before.contains(pid)));
-    });
-    load.assert_all_well(100);
-    assert!(text(&server, "/where").contains(" 1 "), "it is daemon");
-    let sockets = socket_folder(&server);
-    before = pids(&server);
-    server.signal(Signal::KILL);
-    before.push(keeper);
-    eventually_gone(&before);
-    eventually("their folder is gone", || !sockets.exists() && !sockets.parent().expect("a parent").exists());
-    server.wait();
 }

@@ -1,4 +1,4 @@
-"""The application of tests/processes.rs: an HTTP server that is started by ours, and misbehaves on demand.
+"""The application of tests/processes*.rs: an HTTP server that is started by ours, and misbehaves on demand.
 
 `process_app.py fd` serves on the socket it is given (LISTEN_FDS), `process_app.py socket PATH` and `process_app.py port N` bind
 one themselves. What else it does is told by its environment:

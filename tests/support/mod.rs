@@ -8,6 +8,7 @@
 #![allow(dead_code, unused_imports)]
 
 pub(crate) mod actions;
+pub(crate) mod apps;
 pub(crate) mod client;
 pub(crate) mod datagrams;
 pub(crate) mod dnsmasq;

@@ -1,0 +1,153 @@
+//! Applications that are processes, as people write and run them: gunicorn with Flask, puma, Node, and a server in Rust.
+
+mod support;
+
+use std::process::{Command, Stdio};
+use std::sync::atomic::Ordering;
+
+use rustix::process::Signal;
+use serde_json::Value;
+use support::apps::{PEERS, eventually_gone, pids, shop, signal, site, text};
+use support::load::under_load;
+use support::*;
+
+#[test]
+fn gunicorn_is_reloaded_under_load_and_killed_with_all_its_workers() {
+    if !has_program("gunicorn") {
+        return;
+    }
+    for listening in ["\"--bind\", \"unix:{socket}\"]", "]\nlisten = \"fd\""] {
+        let separator = if listening.starts_with(']') { "" } else { ", " };
+        let command = format!(
+            "command = [\"gunicorn\", \"--workers\", \"2\", \"--chdir\", \"$PEERS\", \"wsgi_app:application\"{separator}{listening}\nready_path = \"/status?code=204\"\n"
+        );
+        let server = site(&command).start();
+        let first = pids(&server);
+        assert_eq!(first.len(), 1);
+        let workers = workers_of(first[0]);
+        let load = support::load::under_load_of(
+            &server,
+            "/digest",
+            "0 e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
+            || {
+                server.ctl_ok(&["app", "reload", "shop"]);
+                eventually("another one serves", || pids(&server).first().is_some_and(|pid| !first.contains(pid)));
+                eventually_gone(&[&first[..], &workers].concat());
+            },
+        );
+        load.assert_all_well(50);
+        // Its master alone is killed: the workers must not go on without it.
+        let master = pids(&server)[0];
+        let workers = workers_of(master);
+        signal(master, Signal::KILL);
+        eventually_gone(&workers);
+        eventually("another one serves", || pids(&server).first().is_some_and(|pid| *pid != master));
+        let all = [pids(&server), workers_of(pids(&server)[0])].concat();
+        server.signal(Signal::KILL);
+        eventually_gone(&all);
+    }
+}
+
+/// Both workers of a master, which start one after the other.
+fn workers_of(master: u32) -> Vec<u32> {
+    eventually("it has its workers", || children_of(master).len() == 2);
+    children_of(master)
+}
+
+fn children_of(pid: u32) -> Vec<u32> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    text.split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
+}
+
+#[test]
+fn node_serves_on_a_socket_whose_path_is_its_port() {
+    if !has_program("node") {
+        return;
+    }
+    let script = "require('http').createServer((q, a) => a.end('here')).listen(process.env.PORT)";
+    let server = site(&format!(
+        "command = [\"node\", \"-e\", \"{script}\"]\nenvironment = {{ PORT = \"{{socket}}\" }}\ninstances = 2"
+    ))
+    .start();
+    let first = pids(&server);
+    let load = under_load(&server, || {
+        server.ctl_ok(&["app", "reload", "shop"]);
+        eventually_gone(&first);
+    });
+    load.assert_all_well(200);
+    assert_eq!(pids(&server).len(), 2);
+    eprintln!("{} answers", load.answers.load(Ordering::Relaxed));
+}
+
+/// `examples/passed_socket.rs`: what a person would write in Rust.
+#[test]
+fn a_program_in_rust_finishes_what_it_has_and_dies_alone() {
+    // target/debug/deps/processes-… → target/debug/examples/passed_socket
+    let own = std::env::current_exe().expect("a path");
+    let target = own.parent().and_then(std::path::Path::parent).expect("target/debug");
+    let program = target.join("examples/passed_socket");
+    assert!(program.is_file(), "{} is not there: `cargo test` builds it", program.display());
+    let lines = format!("command = \"{}\"\nlisten = \"fd\"\ninstances = 2\nbackoff = \"50ms\"", program.display());
+    let server = site(&lines).start();
+    let first = pids(&server);
+    let begun = |count: usize| {
+        eventually("it has begun", || {
+            server.lines().iter().filter(|line| line.contains("begun app=shop")).count() == count
+        })
+    };
+    let load = under_load(&server, || {
+        // What an instance has is finished by it, although it is told to end meanwhile.
+        let mut client = server.connect();
+        client.send(post("/slow/1500", "x"));
+        begun(1);
+        server.ctl_ok(&["app", "restart", "shop"]);
+        let answer = client.response("POST");
+        assert!(answer.status == 200 && first.iter().any(|pid| pid.to_string() == answer.text()), "{}", answer.text());
+        eventually_gone(&first);
+        eventually("both are others", || pids(&server).len() == 2);
+        // One that is killed takes with it what it has, and nothing of the other one.
+        let mut clients: Vec<Client> = (0..2).map(|_| server.connect()).collect();
+        let mut in_which = Vec::new();
+        for (n, client) in clients.iter_mut().enumerate() {
+            client.send(post("/slow/2000", "x"));
+            begun(2 + n);
+            let line = server.lines().into_iter().filter(|line| line.contains("begun app=shop")).next_back();
+            in_which.push(line.and_then(|line| line.split("instance=").nth(1)?.chars().next()).expect("an instance"));
+        }
+        let instances = shop(&server)["instances"].as_array().cloned().expect("a list");
+        let place = |instance: &Value| instance["instance"].to_string() == in_which[0].to_string();
+        let killed = instances.iter().find(|instance| place(instance)).expect("it is there");
+        signal(killed["pid"].as_u64().expect("a number") as u32, Signal::KILL);
+        for (client, place) in clients.iter_mut().zip(&in_which) {
+            let expect = if *place == in_which[0] { 502 } else { 200 };
+            assert_eq!(client.response("POST").status, expect, "{in_which:?}");
+        }
+    });
+    load.assert_all_well(200);
+}
+
+/// As the README has them.
+#[test]
+fn flask_and_rack_applications_run_as_people_write_them() {
+    let flask = Command::new("/usr/bin/python3").args(["-c", "import flask"]).stderr(Stdio::null()).status();
+    let has_flask = flask.is_ok_and(|status| status.success()) && has_program("gunicorn");
+    let gunicorn = "command = [\"/usr/bin/python3\", \"-m\", \"gunicorn\", \"--threads\", \"8\", \"flask_app:app\"]\nlisten = \"fd\"";
+    let puma = "command = [\"puma\", \"-b\", \"unix://{socket}\", \"-t\", \"1:8\", \"rack_app.ru\"]";
+    for (is_there, what, lines) in [(has_flask, "flask", gunicorn), (has_program("puma"), "puma", puma)] {
+        if !is_there {
+            eprintln!("skipped: {what} is not installed");
+            continue;
+        }
+        let more = format!(
+            "directory = \"{PEERS}\"\nready_path = \"/\"\nrequests_max = 8\nenvironment = {{ PYTHONDONTWRITEBYTECODE = \"1\" }}"
+        );
+        let server = site(&format!("{lines}\n{more}")).start();
+        let first = pids(&server);
+        let load = under_load(&server, || {
+            server.ctl_ok(&["app", "restart", "shop"]);
+            eventually_gone(&first);
+        });
+        load.assert_all_well(50);
+        assert_eq!(server.connect().ask(post("/echo", "body")).text(), "body", "{what}");
+    }
+}
