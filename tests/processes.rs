@@ -247,6 +247,23 @@ fn sigkill_of_the_keeper_costs_its_programs_and_nothing_else() {
     server.wait_for_line("it is told", |line| line.contains("the keeper of programs has ended"));
 }
 
+/// What listens there would be taken for the instance, and get its requests.
+#[test]
+fn a_port_that_somebody_else_has_is_no_instance() {
+    let somebody = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = somebody.local_addr().expect("an address").port();
+    let lines = format!(
+        "command = [\"$PYTHON\", \"$PEERS/process_app.py\", \"port\", \"{{port}}\"]\nfirst_port = {port}\nbackoff = \"50ms\"\nfailures_max = 1000"
+    );
+    let server = site(&lines).start();
+    server.wait_for_line("it is told", |line| line.contains(&format!("127.0.0.1:{port} cannot be its port")));
+    assert!(pids(&server).is_empty());
+    drop(somebody);
+    eventually("it serves", || pids(&server).len() == 1 && server.connect().ask(get("/")).status == 200);
+    let told = server.ctl_fails(&["server", "remove", &format!("app:shop/127.0.0.1:{port}")]);
+    assert!(told.contains("instances of an application: see `ctl app`"), "{told}");
+}
+
 #[test]
 fn reloads_start_change_and_end_applications_without_a_lost_request() {
     let server = site(&format!("{BY_FD}instances = 1")).start();

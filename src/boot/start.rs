@@ -494,6 +494,9 @@ struct Ears {
 /// Orders from `one-server ctl` that wait; each of its connections has one at a time.
 const ORDERS_MAX: usize = 16;
 
+/// How long programs that start are waited for before anybody is served. Service managers wait for 90 s, as a rule.
+const PROGRAMS_WAIT: Duration = Duration::from_secs(30);
+
 /// The control thread's life: admin, checks, monitoring, reloads, signals; then the end. `paths` keeps the Unix sockets that
 /// are this process's to remove.
 fn control_thread(
@@ -516,8 +519,11 @@ fn control_thread(
         let mut signals = Signals::new().map_err(error)?;
         tokio::spawn(processes::run(live.clone(), staff, inbox));
         // Requests come when they can be served; whoever does not want to wait for that says so.
+        // Those that take long keep nobody from the rest; but who takes over does not take over half of it.
+        let patience = if predecessor.is_none() { PROGRAMS_WAIT } else { Duration::MAX };
+        let prepared = tokio::time::timeout(patience, supervisor.prepare(live.borrow().clone()));
         let (mut early, idle) = tokio::select! {
-            idle = supervisor.prepare(live.borrow().clone()) => (None, idle),
+            idle = prepared => (None, idle.unwrap_or_default()),
             order = signals.next() => (Some(order), Vec::new()),
         };
         if let Some(Before { from, taken, idle: were_idle }) = &predecessor {

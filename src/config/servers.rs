@@ -157,10 +157,14 @@ impl Changes {
 
 fn found<'a>(config: &'a Config, upstream: &str) -> Result<(usize, &'a Upstream), String> {
     let found = config.upstreams.iter().enumerate().find(|(_, known)| known.name == upstream);
-    found.ok_or_else(|| {
+    let found = found.ok_or_else(|| {
         let known: Vec<&str> = config.upstreams.iter().map(|upstream| upstream.name.as_str()).collect();
         format!("no upstream is called `{upstream}`: there are {}", known.join(", "))
-    })
+    })?;
+    match found.1.is_supervised {
+        true => Err(format!("the servers of `{upstream}` are the instances of an application: see `ctl app`")),
+        false => Ok(found),
+    }
 }
 
 fn is_of_udp(config: &Config, upstream: usize) -> bool {

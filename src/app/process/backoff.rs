@@ -9,6 +9,7 @@ use crate::util::random::Random;
 #[derive(Clone, Debug)]
 pub struct Backoff {
     failures: u32,
+    failed_at: Option<Instant>,
     until: Option<Instant>,
     random: Random,
 }
@@ -16,12 +17,17 @@ pub struct Backoff {
 impl Backoff {
     /// Without failures.
     pub fn new(seed: u64) -> Backoff {
-        Backoff { failures: 0, until: None, random: Random::new(seed) }
+        Backoff { failures: 0, failed_at: None, until: None, random: Random::new(seed) }
     }
 
     /// Failures in a row.
     pub fn failures(&self) -> u32 {
         self.failures
+    }
+
+    /// The last failure that is not forgiven.
+    pub fn failed_at(&self) -> Option<Instant> {
+        self.failed_at
     }
 
     /// When it may be tried again; `None`: at any time.
@@ -42,6 +48,7 @@ impl Backoff {
     /// One more failure.
     pub fn fail(&mut self, rules: &Rules, now: Instant) {
         self.failures = self.failures.saturating_add(1);
+        self.failed_at = Some(now);
         let pause = match self.has_failed(rules) {
             true => rules.failed_retry,
             // Beyond 2^20 the longest pause counts in any case.
@@ -52,7 +59,7 @@ impl Backoff {
 
     /// What was is forgotten.
     pub fn forgive(&mut self) {
-        (self.failures, self.until) = (0, None);
+        (self.failures, self.failed_at, self.until) = (0, None, None);
     }
 }
 

@@ -202,16 +202,24 @@ impl Fleet {
     }
 
     /// What an instance has used.
-    pub fn on_usage(&mut self, id: u64, requests: u64, memory_bytes: u64) {
-        let memory_max = self.rules.memory_bytes_max;
+    pub fn on_usage(&mut self, id: u64, requests: u64, memory_bytes: u64, now: Instant) {
+        let (memory_max, reset) = (self.rules.memory_bytes_max, self.rules.backoff_reset);
         let Some(instance) = self.find(id) else { return };
         (instance.requests, instance.memory_bytes) = (requests, memory_bytes);
+        // One that starts has not shown yet what it needs.
+        if instance.state != State::Ready || instance.leaving.is_some() {
+            return;
+        }
         let reason = match () {
             () if instance.requests_max.is_some_and(|max| requests >= max) => Leaving::Requests,
             () if memory_max.is_some_and(|max| memory_bytes > max) => Leaving::Memory,
             () => return,
         };
-        instance.leaving.get_or_insert(reason);
+        instance.leaving = Some(reason);
+        // The next one would be as large, and replaced as soon.
+        if reason == Leaving::Memory && now.saturating_duration_since(instance.since) < reset {
+            self.backoff.fail(&self.rules, now);
+        }
     }
 
     /// The process of an instance has ended, or could not be started. `None`: there is no such instance.
@@ -240,8 +248,11 @@ impl Fleet {
 
     /// Time has passed.
     pub fn tick(&mut self, now: Instant) {
-        let reset = self.rules.backoff_reset;
-        let is_stable = |i: &Instance| i.state == State::Ready && now.saturating_duration_since(i.since) >= reset;
+        let (reset, failed_at) = (self.rules.backoff_reset, self.backoff.failed_at());
+        // One that has been well all the while says nothing of those that fail beside it.
+        let is_later = |i: &Instance| failed_at.is_none_or(|failed_at| i.since > failed_at);
+        let is_stable =
+            |i: &Instance| i.state == State::Ready && is_later(i) && now.saturating_duration_since(i.since) >= reset;
         if self.instances.iter().any(|i| i.is_fresh() && i.generation == self.generation && is_stable(i)) {
             self.backoff.forgive();
         }
@@ -254,7 +265,7 @@ impl Fleet {
         for at in 0..self.instances.len() {
             let instance = &mut self.instances[at];
             let waited = now.saturating_duration_since(instance.since);
-            if instance.expires.is_some_and(|expires| expires <= now) {
+            if instance.state == State::Ready && instance.expires.is_some_and(|expires| expires <= now) {
                 instance.leaving.get_or_insert(Leaving::Age);
             }
             match instance.state {
@@ -470,15 +481,56 @@ mod tests {
     }
 
     #[test]
+    fn one_that_is_well_does_not_hide_that_another_one_fails() {
+        let mut now = Instant::now();
+        let mut fleet = running(Rules::plain(2, 1), now);
+        now += 60 * S;
+        fleet.tick(now);
+        fleet.on_exit(1, &Exit::Code(1), now);
+        let mut starts = 0;
+        for _ in 0..600 {
+            now += S / 10;
+            fleet.tick(now);
+            while let Some(action) = fleet.next_action() {
+                if let Action::Start { id, .. } = action {
+                    starts += 1;
+                    fleet.on_exit(id, &Exit::Code(1), now);
+                }
+            }
+        }
+        assert!((3..12).contains(&starts), "{starts} in a minute");
+        assert!(fleet.backoff().failures() > 2 && fleet.ready() == 1);
+    }
+
+    #[test]
+    fn a_limit_that_is_too_low_is_no_storm() {
+        let now = Instant::now();
+        let rules = Rules { memory_bytes_max: Some(1 << 20), age_max: Some(2 * S), ..Rules::plain(1, 1) };
+        let mut fleet = Fleet::new(rules.clone(), 1);
+        fleet.tick(now);
+        actions(&mut fleet);
+        fleet.on_usage(0, 0, 1 << 30, now + S);
+        fleet.tick(now + 9 * S);
+        assert_eq!(actions(&mut fleet), [], "one that starts is left in peace");
+        let mut fleet = running(Rules { age_max: None, ..rules }, now);
+        fleet.on_usage(0, 0, 1 << 30, now + S);
+        fleet.tick(now + S);
+        assert_eq!((fleet.ready(), actions(&mut fleet)), (1, vec![]), "the next one has a pause before it");
+        fleet.tick(now + 5 * S);
+        assert_eq!(actions(&mut fleet), [Action::Start { id: 1, slot: 1 }]);
+    }
+
+    #[test]
     fn limits_replace_one_that_has_used_too_much() {
         let now = Instant::now();
         let rules = Rules { requests_max: Some(1000), memory_bytes_max: Some(1 << 20), ..Rules::plain(1, 1) };
         for (requests, memory, reason) in [(1000, 0, Leaving::Requests), (5, (1 << 20) + 1, Leaving::Memory)] {
             let mut fleet = running(rules.clone(), now);
-            fleet.on_usage(0, 899, 1 << 20);
+            let now = now + 60 * S;
+            fleet.on_usage(0, 899, 1 << 20, now);
             fleet.tick(now);
             assert_eq!(actions(&mut fleet), []);
-            fleet.on_usage(0, requests, memory);
+            fleet.on_usage(0, requests, memory, now);
             fleet.tick(now);
             assert_eq!(actions(&mut fleet), [Action::Start { id: 1, slot: 1 }]);
             assert_eq!(fleet.instances()[0].leaving, Some(reason));

@@ -193,7 +193,8 @@ fn a_healthy_program_never_serves_with_less_than_is_wanted_while_it_is_replaced(
             }
             if world.chance(2) {
                 let ids: Vec<u64> = world.fleet.instances().iter().map(|instance| instance.id).collect();
-                ids.into_iter().for_each(|id| world.fleet.on_usage(id, 1 + id * 37 % 300, 0));
+                let now = world.now;
+                ids.into_iter().for_each(|id| world.fleet.on_usage(id, 1 + id * 37 % 300, 0, now));
             }
             world.step();
         }

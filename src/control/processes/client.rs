@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 use super::letters::{News, Order, StartNote, VARIABLE};
-use crate::runtime::sys::handover::{Channel, spawn};
+use crate::runtime::sys::handover::{Channel, MESSAGE_BYTES_MAX, spawn};
 use crate::runtime::sys::users::Account;
 
 /// How long the keeper may take to hear an order: it does one thing after the other, none of which waits.
@@ -78,7 +78,12 @@ impl Keeper {
     }
 
     pub(super) fn order(&self, order: &Order, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
-        self.channel.send(&serde_json::to_vec(order)?, fds, ORDER_MAX)
+        let bytes = serde_json::to_vec(order)?;
+        if bytes.len() > MESSAGE_BYTES_MAX {
+            let text = format!("command and environment have {} bytes, {MESSAGE_BYTES_MAX} are the most", bytes.len());
+            return Err(io::Error::other(text));
+        }
+        self.channel.send(&bytes, fds, ORDER_MAX)
     }
 
     /// It is gone; nothing of it is to be left.

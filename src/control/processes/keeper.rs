@@ -77,7 +77,15 @@ struct Program {
     /// [`Owner::number`].
     owner: u32,
     kill_timeout: Duration,
+    stops_by_quit: bool,
     is_killed: bool,
+}
+
+impl Program {
+    /// What tells it to finish what it has and end.
+    fn stop_signal(&self) -> Signal {
+        if self.stops_by_quit { Signal::QUIT } else { Signal::TERM }
+    }
 }
 
 impl Keeper {
@@ -159,8 +167,16 @@ impl Keeper {
                 };
                 self.tell(owner, &news);
             }
-            Ok(Order::Terminate(id)) => self.signal(owner, id, Signal::TERM),
-            Ok(Order::Kill(id)) => self.signal(owner, id, Signal::KILL),
+            Ok(Order::Terminate(id)) => {
+                if let Some((pid, program)) = self.find(owner, id) {
+                    signal_group(pid, program.stop_signal());
+                }
+            }
+            Ok(Order::Kill(id)) => {
+                if let Some((pid, _)) = self.find(owner, id) {
+                    signal_group(pid, Signal::KILL);
+                }
+            }
             Ok(Order::Heir) => {
                 for channel in fds {
                     self.owners.push(Owner { number: self.owners_ever, channel: channel.into(), ending: None });
@@ -173,10 +189,7 @@ impl Keeper {
     }
 
     fn start(&mut self, owner: u32, note: StartNote, fds: Vec<OwnedFd>) -> Result<u32, String> {
-        if self.accounts.as_ref().is_some_and(|named| !named.contains(&note.account)) {
-            let user = note.account.map_or_else(|| "root".into(), |account| account.user);
-            return Err(format!("user `{user}` was not named when one-server was started: restart it"));
-        }
+        let account = self.named(note.account)?.map(Account::from);
         let mut fds = fds.into_iter();
         let (Some(stdout), Some(stderr)) = (fds.next(), fds.next()) else {
             return Err("its output has nowhere to go".into());
@@ -184,7 +197,6 @@ impl Keeper {
         let path = note.environment.iter().find(|(name, _)| name == "PATH").map(|(_, path)| OsString::from(path));
         let first = note.words.first().map_or("", String::as_str);
         let program = find_program(first, &note.directory, &path.unwrap_or_default())?;
-        let account = note.account.map(Account::from);
         let launch = Launch {
             program: &program,
             words: &note.words,
@@ -202,15 +214,27 @@ impl Keeper {
             format!("{} cannot be run{whom} in {}: {error}", program.display(), note.directory.display())
         })?;
         let kill_timeout = Duration::from_millis(note.kill_timeout_ms);
-        self.programs.insert(pid, Program { id: note.id, owner, kill_timeout, is_killed: false });
+        let stops_by_quit = note.stops_by_quit;
+        self.programs.insert(pid, Program { id: note.id, owner, kill_timeout, stops_by_quit, is_killed: false });
         Ok(pid)
     }
 
-    fn signal(&self, owner: u32, id: u64, signal: Signal) {
-        let known = self.programs.iter().find(|(_, program)| program.owner == owner && program.id == id);
-        if let Some((pid, _)) = known {
-            signal_group(*pid, signal);
+    /// The account as it was when it was named: it may have got other groups since, which whoever asks cannot vouch for.
+    fn named(&self, asked: Option<AccountNote>) -> Result<Option<AccountNote>, String> {
+        let Some(named) = &self.accounts else { return Ok(asked) };
+        let numbers = |account: &Option<AccountNote>| account.as_ref().map(|account| (account.uid, account.gid));
+        match named.iter().find(|account| numbers(account) == numbers(&asked)) {
+            Some(account) => Ok(account.clone()),
+            None => {
+                let user = asked.map_or_else(|| "root".into(), |account| account.user);
+                Err(format!("user `{user}` was not named when one-server was started: restart it"))
+            }
         }
+    }
+
+    fn find(&self, owner: u32, id: u64) -> Option<(u32, &Program)> {
+        let known = self.programs.iter().find(|(_, program)| program.owner == owner && program.id == id);
+        known.map(|(pid, program)| (*pid, program))
     }
 
     fn end(&mut self, owner: u32) {
@@ -218,7 +242,7 @@ impl Keeper {
             owner.ending = Some(Instant::now());
         }
         let own = self.programs.iter().filter(|(_, program)| program.owner == owner);
-        own.for_each(|(pid, _)| signal_group(*pid, Signal::TERM));
+        own.for_each(|(pid, program)| signal_group(*pid, program.stop_signal()));
     }
 
     /// Those that take too long to end in the end.

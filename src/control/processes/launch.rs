@@ -1,6 +1,7 @@
 //! How an instance is started: words and environment with their placeholders filled in, its user, its socket.
 
 use std::io;
+use std::net::TcpListener;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener;
 use std::path::Path;
@@ -98,6 +99,7 @@ pub(super) fn note(
         account: account.as_ref().map(Into::into),
         limits: limits.into_iter().filter_map(|(what, limit)| Some((what, limit?))).collect(),
         kill_timeout_ms: u64::try_from(app.rules.kill_timeout.as_millis()).unwrap_or(u64::MAX),
+        stops_by_quit: launch.php.is_some(),
     };
     if let (Some(_), Some(path)) = (&launch.php, path) {
         php::complete(&mut note, path, account.map_or_else(is_root, |account| account.uid == 0));
@@ -119,11 +121,21 @@ fn inherited(account: Option<&Account>) -> Vec<(String, String)> {
     variables
 }
 
-/// Makes way for its socket; with `listen = "fd"` the socket is bound here and goes to the program.
+/// Makes way for its socket, or looks whether its port is free; with `listen = "fd"` the socket is bound here and goes to the program.
 ///
 /// Errors: for a person.
 pub(super) fn socket(app: &ProcessApp, address: &Address) -> Result<Option<OwnedFd>, String> {
-    let Address::Unix(path) = address else { return Ok(None) };
+    let path = match address {
+        Address::Unix(path) => path,
+        // Whoever else listens there would be taken for the instance, and get its requests.
+        Address::Tcp(port) => {
+            return match TcpListener::bind(port) {
+                Ok(_) => Ok(None),
+                Err(error) => Err(format!("{port} cannot be its port: {error}")),
+            };
+        }
+        Address::Name(_) => return Ok(None),
+    };
     match std::fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
             return Err(format!("{} is in the way: {error}", path.display()));

@@ -48,7 +48,7 @@ pub(super) enum Order {
     },
     /// A program is to be started. With it come its standard output and error, and perhaps a socket that listens and a file.
     Start(Box<StartNote>),
-    /// SIGTERM for a program and its group.
+    /// SIGTERM, or SIGQUIT, for a program and its group.
     Terminate(u64),
     /// SIGKILL for a program and its group.
     Kill(u64),
@@ -71,6 +71,8 @@ pub(super) struct StartNote {
     pub(super) limits: Vec<(Limited, u64)>,
     /// From SIGTERM to SIGKILL when all are to end, milliseconds.
     pub(super) kill_timeout_ms: u64,
+    /// SIGTERM ends it in the middle of its work, SIGQUIT behind it.
+    pub(super) stops_by_quit: bool,
 }
 
 /// From the keeper.

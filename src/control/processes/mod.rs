@@ -57,6 +57,9 @@ const MEMORY_LOOK: Duration = Duration::from_secs(1);
 /// Beyond the `kill_timeout` of a program, for the keeper to see to it.
 const END_GRACE: Duration = Duration::from_secs(7);
 
+/// From one keeper that is started to the next, at least.
+const KEEPER_PAUSE: Duration = Duration::from_secs(1);
+
 /// Asks that wait for the supervisor.
 const ASKED_MAX: usize = 16;
 
@@ -108,7 +111,8 @@ impl Staff {
     /// Errors: a program could never be started, for a person.
     pub fn engage(config: &mut Config, own: Option<&Account>, bequest: Option<Bequest>) -> Result<Staff, String> {
         let behind = if bequest.is_some() { places::free_ports(config) } else { HashMap::new() };
-        let folder = places::sockets_folder();
+        // Without a program now, one that a reload brings later needs a folder which the process can make by then.
+        let folder = places::sockets_folder(own.is_none() || !config.processes.is_empty());
         let mut staff = Staff {
             keeper: None,
             keeper_folder: folder.clone(),
@@ -239,6 +243,8 @@ struct Supervisor {
     ready: mpsc::Sender<u64>,
     waiting: Vec<Waiting>,
     memory_looked_at: Option<Instant>,
+    /// No other keeper is started before.
+    next_keeper: Instant,
 }
 
 /// Looks after the programs of the present config, and of those that follow, until it is told to end.
@@ -258,6 +264,7 @@ pub async fn run(mut live: watch::Receiver<Arc<Shared>>, staff: Staff, inbox: In
         ready,
         waiting: Vec::new(),
         memory_looked_at: None,
+        next_keeper: Instant::now(),
     };
     supervisor.employ(keeper);
     supervisor.adopt(&shared, true);
@@ -327,13 +334,11 @@ impl Supervisor {
             let is_there = |name: &str| shared.config.processes.iter().any(|app| app.name == name);
             self.apps.iter_mut().filter(|known| !is_there(known.name())).for_each(Supervised::leave);
         }
-        if !self.apps.is_empty() && self.keeper.is_none() {
-            self.find_keeper();
-        }
     }
 
-    /// One that is started now has no more rights than this process.
+    /// One that is started now has no more rights than this process. Where there is none, another try follows.
     fn find_keeper(&mut self) {
+        self.next_keeper = Instant::now() + KEEPER_PAUSE;
         self.rights = Rights::new(None);
         self.keeper_folder.clone_from(&self.folder);
         match hire(&self.folder, None, &[]) {
@@ -377,9 +382,8 @@ impl Supervisor {
             }
             self.employ(None);
             self.apps.iter_mut().for_each(|app| app.lose_all(now));
-            if !self.apps.is_empty() {
-                self.find_keeper();
-            }
+            // Where keepers end as they come, they come no faster than this.
+            self.next_keeper = self.next_keeper.max(now);
             return;
         };
         let (id, outcome) = news.exit();
@@ -398,12 +402,15 @@ impl Supervisor {
 
     fn tick(&mut self) {
         let now = Instant::now();
+        if self.keeper.is_none() && !self.apps.is_empty() && self.next_keeper <= now {
+            self.find_keeper();
+        }
         if self.memory_looked_at.is_none_or(|at| now.saturating_duration_since(at) >= MEMORY_LOOK)
             && !self.apps.is_empty()
         {
             self.memory_looked_at = Some(now);
             let seen = crate::runtime::sys::processes::all();
-            self.apps.iter_mut().for_each(|app| app.look_at_memory(&seen));
+            self.apps.iter_mut().for_each(|app| app.look_at_memory(&seen, now));
         }
         for app in &mut self.apps {
             app.tick(now);

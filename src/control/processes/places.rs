@@ -1,9 +1,10 @@
 //! Where instances listen: a folder for the sockets of one process, and ports beside those of the process before.
 
 use std::collections::HashMap;
+use std::fs::Permissions;
 use std::io;
 use std::net::{Ipv4Addr, TcpListener};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use crate::config::Config;
@@ -16,12 +17,16 @@ const ROWS_MAX: u16 = 16;
 
 /// Where the sockets of this process's programs lie: in the folder that a service manager has made for it (RUNTIME_DIRECTORY,
 /// systemd.exec(5)), in /run for root, in that of the user's session, or in that of temporary files.
-pub(super) fn sockets_folder() -> PathBuf {
+///
+/// `stays`: the process stays who it is; else what it makes later is not made by root.
+pub(super) fn sockets_folder(stays: bool) -> PathBuf {
     let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     // There may be several, between colons.
     let first = |folders: PathBuf| folders.to_str().and_then(|text| text.split(':').next()).map(PathBuf::from);
     let of_service = variable("RUNTIME_DIRECTORY").and_then(first);
-    let base = match is_root() {
+    let is_ours = |folder: &PathBuf| rustix::fs::access(folder, rustix::fs::Access::WRITE_OK).is_ok();
+    let of_service = of_service.filter(is_ours);
+    let base = match is_root() && stays {
         true => of_service.unwrap_or_else(|| "/run".into()),
         false => of_service.or_else(|| variable("XDG_RUNTIME_DIR")).unwrap_or_else(std::env::temp_dir),
     };
@@ -33,16 +38,29 @@ pub(super) fn sockets_folder() -> PathBuf {
 /// Errors: it cannot be made, or somebody else has made it.
 pub(super) fn make_folder(folder: &Path, owner: Option<&Account>) -> io::Result<()> {
     match std::fs::symlink_metadata(folder) {
-        // Of a process of the same number that was killed, keeper and all.
-        Ok(found) if found.is_dir() && is_own_or_root(found.uid()) => std::fs::remove_dir_all(folder)?,
+        // Of a process of the same number that was killed, keeper and all; or of this one, whose keeper was.
+        Ok(found) if found.is_dir() && (is_own_or_root(found.uid()) || is_of_root_alone(folder)) => {
+            // Where root is gone, the folder around it is no longer ours to change.
+            for entry in std::fs::read_dir(folder)? {
+                let path = entry?.path();
+                if path.is_dir() { std::fs::remove_dir_all(path)? } else { std::fs::remove_file(path)? }
+            }
+            std::fs::set_permissions(folder, Permissions::from_mode(0o700))?;
+        }
         Ok(_) => return Err(io::Error::other(format!("{} belongs to somebody else", folder.display()))),
-        Err(_) => {}
+        Err(_) => std::fs::DirBuilder::new().mode(0o700).create(folder)?,
     }
-    std::fs::DirBuilder::new().mode(0o700).create(folder)?;
     match owner {
         Some(owner) => std::os::unix::fs::lchown(folder, Some(owner.uid), Some(owner.gid)),
         None => Ok(()),
     }
+}
+
+/// Whether we are root, and nobody else could have put it where it is: what is there was made by a process of ours that became
+/// another user.
+fn is_of_root_alone(folder: &Path) -> bool {
+    let around = folder.parent().and_then(|around| std::fs::metadata(around).ok());
+    is_root() && around.is_some_and(|around| around.uid() == 0 && around.mode() & 0o022 == 0)
 }
 
 /// Ports for programs of a process that takes over: those of the config belong to programs that finish what they have. By name

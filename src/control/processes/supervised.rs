@@ -258,14 +258,14 @@ impl Supervised {
         }
     }
 
-    pub(super) fn look_at_memory(&mut self, seen: &[Seen]) {
+    pub(super) fn look_at_memory(&mut self, seen: &[Seen], now: Instant) {
         let all: Vec<(u64, usize, Option<u32>)> =
             self.fleet.instances().iter().map(|instance| (instance.id, instance.slot, instance.pid)).collect();
         for (id, slot, pid) in all {
             let own = seen.iter().filter(|seen| Some(seen.session) == pid);
             let memory = own.map(|seen| seen.resident_bytes).sum();
             let before = self.running.get(&self.number(id)).map_or(0, |running| running.requests_before);
-            self.fleet.on_usage(id, self.places[slot].requests().saturating_sub(before), memory);
+            self.fleet.on_usage(id, self.places[slot].requests().saturating_sub(before), memory, now);
         }
     }
 

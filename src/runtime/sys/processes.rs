@@ -186,6 +186,9 @@ pub fn prepare() -> io::Result<OwnedFd> {
     rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
     rustix::thread::disable_transparent_huge_pages(false)?;
     act_on_signals(libc::SIG_IGN);
+    // Where whoever started us ignores it, the kernel would keep no ended child for us.
+    // SAFETY: SIG_DFL is no code of ours.
+    unsafe { libc::signal(libc::SIGCHLD, libc::SIG_DFL) };
     reserve(PASSED_SOCKET)?;
     reserve(PASSED_FILE)?;
     let mut ended = std::mem::MaybeUninit::uninit();
