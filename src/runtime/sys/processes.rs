@@ -20,6 +20,9 @@ use super::users::{Account, become_account};
 /// Where a program gets a socket that listens, SD_LISTEN_FDS_START.
 pub const PASSED_SOCKET: RawFd = 3;
 
+/// PIPEFS_MAGIC of statfs(2).
+const PIPEFS: rustix::fs::FsWord = 0x5049_5045;
+
 /// Where it gets a file.
 pub const PASSED_FILE: RawFd = 4;
 
@@ -89,10 +92,8 @@ pub fn launch(launch: Launch<'_>) -> io::Result<u32> {
         limits.iter().try_for_each(|(what, limit)| limit_to(*what, *limit))?;
         match &account {
             Some(account) => {
-                // Who opens /dev/stderr opens what is there anew, and must be allowed to.
-                let uid = Some(rustix::fs::Uid::from_raw(account.uid));
-                rustix::fs::fchown(rustix::stdio::stdout(), uid, None)?;
-                rustix::fs::fchown(rustix::stdio::stderr(), uid, None)?;
+                give_pipe(rustix::stdio::stdout(), account)?;
+                give_pipe(rustix::stdio::stderr(), account)?;
                 become_account(account)?;
             }
             None => rustix::thread::set_no_new_privs(true)?,
@@ -113,6 +114,20 @@ pub fn launch(launch: Launch<'_>) -> io::Result<u32> {
     // SAFETY: this process has one thread (see the module's head), so that its child may do all that it may do.
     unsafe { command.pre_exec(step) };
     Ok(command.spawn()?.id())
+}
+
+/// Lets a user open a pipe anew that it has, as by /dev/stderr. Whatever else it is stays whose it is: who sends descriptors here
+/// may have fewer rights than we have.
+fn give_pipe(fd: BorrowedFd<'_>, account: &Account) -> io::Result<()> {
+    if !is_pipe(fd) {
+        return Ok(());
+    }
+    Ok(rustix::fs::fchown(fd, Some(rustix::fs::Uid::from_raw(account.uid)), None)?)
+}
+
+/// Whether it is a pipe without a name, which lies in a file system of its own.
+fn is_pipe(fd: BorrowedFd<'_>) -> bool {
+    rustix::fs::fstatfs(fd).is_ok_and(|found| found.f_type == PIPEFS)
 }
 
 fn limit_to(what: Limited, limit: u64) -> io::Result<()> {
@@ -339,6 +354,20 @@ mod tests {
         let own = std::process::id();
         let found = all().into_iter().find(|seen| seen.pid == own).expect("we are there");
         assert!(found.resident_bytes > 100_000 && found.parent == std::os::unix::process::parent_id());
+    }
+
+    #[test]
+    fn a_pipe_is_given_away_and_nothing_else() {
+        use std::os::fd::AsFd;
+        let folder = tempfile::tempdir().unwrap();
+        let fifo = folder.path().join("fifo");
+        let mode = rustix::fs::Mode::from_raw_mode(0o600);
+        rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+        let (read, write) = io::pipe().unwrap();
+        assert!(is_pipe(read.as_fd()) && is_pipe(write.as_fd()));
+        let named = std::fs::File::options().read(true).write(true).open(&fifo).unwrap();
+        assert!(!is_pipe(named.as_fd()) && !is_pipe(tempfile::tempfile().unwrap().as_fd()));
+        assert!(!is_pipe(std::fs::File::open("/dev/null").unwrap().as_fd()));
     }
 
     #[test]
