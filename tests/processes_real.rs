@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 
 use rustix::process::Signal;
 use serde_json::Value;
-use support::apps::{PEERS, eventually_gone, pids, shop, signal, site, text};
+use support::apps::{PEERS, eventually_gone, pids, shop, signal, site};
 use support::load::under_load;
 use support::*;
 
@@ -111,12 +111,13 @@ fn a_program_in_rust_finishes_what_it_has_and_dies_alone() {
         for (n, client) in clients.iter_mut().enumerate() {
             client.send(post("/slow/2000", "x"));
             begun(2 + n);
-            let line = server.lines().into_iter().filter(|line| line.contains("begun app=shop")).next_back();
-            in_which.push(line.and_then(|line| line.split("instance=").nth(1)?.chars().next()).expect("an instance"));
+            let line = server.lines().into_iter().rfind(|line| line.contains("begun app=shop"));
+            let place = line.and_then(|line| line.split("instance=").nth(1)?.split(' ').next()?.parse::<u64>().ok());
+            in_which.push(place.expect("an instance"));
         }
         let instances = shop(&server)["instances"].as_array().cloned().expect("a list");
-        let place = |instance: &Value| instance["instance"].to_string() == in_which[0].to_string();
-        let killed = instances.iter().find(|instance| place(instance)).expect("it is there");
+        let is_first = |instance: &&Value| instance["instance"].as_u64() == Some(in_which[0]);
+        let killed = instances.iter().find(is_first).expect("it is there");
         signal(killed["pid"].as_u64().expect("a number") as u32, Signal::KILL);
         for (client, place) in clients.iter_mut().zip(&in_which) {
             let expect = if *place == in_which[0] { 502 } else { 200 };

@@ -41,8 +41,9 @@ class Handler(BaseHTTPRequestHandler):
         content = text.encode()
         self.send_response(status)
         self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        self.wfile.write(content)
+        # All at once: one that is killed has answered, or it has not.
+        self._headers_buffer.append(b"\r\n" + content)
+        self.flush_headers()
 
     def on_pid(self, _):
         self.answer(200, str(os.getpid()))

@@ -293,8 +293,12 @@ impl Outside for Machine {
 }
 
 fn outside(text: &str) -> (Config, Vec<String>, Vec<String>) {
+    on_machine(&Machine, text)
+}
+
+fn on_machine(machine: &dyn Outside, text: &str) -> (Config, Vec<String>, Vec<String>) {
     let overrides = Overrides::default();
-    let cx = Context::new(PROGRAMS, &overrides, Some(&Machine));
+    let cx = Context::new(PROGRAMS, &overrides, Some(machine));
     let text = format!("{text}{BASE}");
     let document = toml_edit::Document::parse(text.as_str()).expect("TOML");
     let config = compile::compile(&cx, document.as_table());

@@ -154,6 +154,11 @@ fn mistakes_of_php_are_told() {
     }
     let (_, mistakes, _) = outside(&app("command = \"gunicorn\"\nlisten = \"fd\"\nworkers = 5"));
     assert_eq!(mistakes, ["`workers` of [app.shop] does nothing | it is for type = \"php\": take it away"]);
+    let (_, mistakes, _) = on_machine(&tls::machine(), &blog(""));
+    assert!(
+        mistakes[0].starts_with("no php-fpm for [app.blog] | install it, such as by `apt-get install php-fpm`"),
+        "{mistakes:?}"
+    );
     let (_, mistakes, _) = outside("[app.echo]\nworkers = 5\n");
     assert!(mistakes[0].starts_with("`workers` of [app.echo] is for PHP | add type = \"php\""), "{mistakes:?}");
     let route = "[site.s]\nhosts = \"a.test\"\nroute = [{ path = \"/\", app = \"blog\" }]\n";

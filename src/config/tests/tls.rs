@@ -126,7 +126,7 @@ fn mistakes_of_writing() {
 }
 
 /// A machine with these files, each with its mode.
-struct Files {
+pub(super) struct Files {
     files: HashMap<&'static str, (Vec<u8>, u32)>,
     now: SystemTime,
 }
@@ -180,16 +180,11 @@ impl Outside for Files {
 
 /// Mistakes and warnings, `title | label`.
 fn told(machine: &Files, lines: &str) -> (Vec<String>, Vec<String>) {
-    let overrides = Overrides::default();
-    let cx = Context::new(PROGRAMS, &overrides, Some(machine));
-    let text = format!("{}{BASE}", listener(lines));
-    let document = toml_edit::Document::parse(text.as_str()).expect("TOML");
-    compile::compile(&cx, document.as_table());
-    let text_of = |problems: Vec<Problem>| problems.into_iter().map(|p| format!("{} | {}", p.title, p.label)).collect();
-    (text_of(cx.problems.take()), text_of(cx.warnings.take()))
+    let (_, mistakes, warnings) = on_machine(machine, &listener(lines));
+    (mistakes, warnings)
 }
 
-fn machine() -> Files {
+pub(super) fn machine() -> Files {
     let authority = Authority::new("CA");
     let mut files = HashMap::new();
     let mut add = |name: &'static str, bytes: &str, mode: u32| files.insert(name, (bytes.as_bytes().to_vec(), mode));
