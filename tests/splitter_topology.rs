@@ -3,6 +3,8 @@
 
 mod support;
 
+#[path = "support/found.rs"]
+mod found;
 #[path = "support/mariadb.rs"]
 #[allow(dead_code, reason = "other tests do other things with servers")]
 mod mariadb;
@@ -18,122 +20,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use mariadb::{Cluster, PASSWORD, USER};
-use mysql_async::prelude::{FromValue, Queryable};
-use mysql_async::{Conn, Error, OptsBuilder};
+use found::*;
+use mariadb::{PASSWORD, USER};
+use mysql_async::prelude::Queryable;
+use mysql_async::{Conn, Error};
 use promotion::{catch_up, demote, follow, promote, switch_over};
 use support::ports;
 use support::*;
-
-fn block_on<T>(future: impl Future<Output = T>) -> T {
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
-    let limited = async { tokio::time::timeout(Duration::from_secs(150), future).await.expect("in time") };
-    runtime.block_on(limited)
-}
-
-async fn try_connect(address: SocketAddr) -> Result<Conn, Error> {
-    let options = OptsBuilder::default()
-        .ip_or_hostname(address.ip().to_string())
-        .tcp_port(address.port())
-        .user(Some(USER))
-        .pass(Some(PASSWORD))
-        .db_name(Some("d"))
-        .prefer_socket(false);
-    Conn::new(options).await
-}
-
-async fn connect(address: SocketAddr) -> Conn {
-    try_connect(address).await.expect("logged on")
-}
-
-async fn one<T: FromValue + Send + 'static>(conn: &mut Conn, sql: &str) -> T {
-    conn.query_first::<T, _>(sql).await.unwrap_or_else(|error| panic!("{sql}: {error}")).expect("a row")
-}
-
-fn code<T: std::fmt::Debug>(result: Result<T, Error>) -> u16 {
-    match result {
-        Err(Error::Server(error)) => error.code,
-        other => panic!("not an error of the server: {other:?}"),
-    }
-}
-
-/// A cluster behind a splitter that finds the primary.
-struct Scene {
-    cluster: Cluster,
-    server: Server,
-    address: SocketAddr,
-}
-
-const ROUTE: &str = "[site.main]\n[[site.main.route]]\npath = \"/\"\nrespond = { status = 204 }\n";
-
-/// Table `who` says on which server a read ran, behind replication's back; `log` takes tokens, any number of times.
-fn scene(replicas: u32, keys: &str) -> Scene {
-    let cluster = Cluster::start(replicas);
-    cluster.primary.sql(
-        "CREATE TABLE d.who (id INT) ENGINE=InnoDB; INSERT INTO d.who VALUES (1);
-         CREATE TABLE d.log (token VARCHAR(40), KEY(token)) ENGINE=InnoDB",
-    );
-    cluster.wait_for_replicas();
-    for replica in &cluster.replicas {
-        replica.sql(&format!("SET sql_log_bin=0; UPDATE d.who SET id={}", replica.id));
-    }
-    // The primary comes last, so that it must be found.
-    let ports = cluster.replicas.iter().map(|replica| replica.port).chain([cluster.primary.port]);
-    let server = start(ports, keys);
-    let address = server.address("db");
-    let scene = Scene { cluster, server, address };
-    scene.wait_for_primary(scene.cluster.primary.port);
-    scene
-}
-
-fn start(ports: impl Iterator<Item = u16>, keys: &str) -> Server {
-    let servers: Vec<String> = ports.map(|port| format!("\"127.0.0.1:{port}\"")).collect();
-    let table = format!(
-        "[mysql.db]\nlisten = \"127.0.0.1:0\"\nservers = [{}]\nuser = \"{USER}\"\npassword = \"{PASSWORD}\"\npool_max = 8\n\
-         monitor_interval = \"100ms\"\nconnect_timeout = \"1s\"\nprimary_dwell = \"500ms\"\n{keys}\n",
-        servers.join(", ")
-    );
-    Site::new(Driver::Auto, ROUTE).process("control = \"$DIR/ctl.sock\"").more(&table).start()
-}
-
-fn id(port: u16) -> String {
-    format!("db/127.0.0.1:{port}")
-}
-
-impl Scene {
-    fn show(&self) -> serde_json::Value {
-        show(&self.server)
-    }
-
-    fn wait_for_primary(&self, port: u16) {
-        wait_for_primary(&self.server, port);
-    }
-
-    /// Field of a server.
-    fn of(&self, port: u16, field: &str) -> String {
-        field_of(&self.show(), port, field)
-    }
-}
-
-fn show(server: &Server) -> serde_json::Value {
-    let json: serde_json::Value = serde_json::from_str(&server.ctl_ok(&["--json", "mysql", "show"])).expect("JSON");
-    json["result"]["splitters"][0].clone()
-}
-
-fn field_of(shown: &serde_json::Value, port: u16, field: &str) -> String {
-    let address = format!("127.0.0.1:{port}");
-    let servers = shown["servers"].as_array().expect("servers");
-    let server = servers.iter().find(|server| server["address"] == address.as_str()).expect("the server");
-    server[field].as_str().map_or_else(|| server[field].to_string(), str::to_owned)
-}
-
-fn wait_for_primary(server: &Server, port: u16) {
-    eventually(&format!("127.0.0.1:{port} is the primary"), || {
-        let shown = show(server);
-        field_of(&shown, port, "role") == "primary" && shown["vacancy"].is_null()
-    });
-}
 
 /// What became of a write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -794,109 +687,6 @@ fn the_last_insert_id_survives_a_switchover() {
             conn.query_drop("INSERT INTO t (id, v) VALUES (LAST_INSERT_ID() + 1000, 2)").await.unwrap();
             assert_eq!(one::<u64>(conn, "SELECT MAX(id) FROM t WHERE id > 1000").await, *expected + 1000);
         }
-    });
-}
-
-/// What a scripted member of a Galera cluster says.
-#[derive(Default)]
-struct Node {
-    /// Error number for INSERT; 0: it is executed.
-    refuses: AtomicUsize,
-    /// The same for SELECT … FROM t.
-    refuses_reads: AtomicUsize,
-    is_synced: AtomicBool,
-    inserts: AtomicUsize,
-    reads: AtomicUsize,
-}
-
-impl Node {
-    fn answer(&self, sql: &str) -> mysql8::Reply {
-        use mysql8::Reply;
-        let text = |text: &str| Some(text.to_owned());
-        let refusal = |code: usize| match code {
-            1047 => Reply::Error(1047, "08S01", "WSREP has not yet prepared node for application use"),
-            _ => Reply::Error(1053, "08S01", "Server shutdown in progress"),
-        };
-        let state = if self.is_synced.load(Ordering::Relaxed) { "4" } else { "2" };
-        if sql.starts_with("SHOW GLOBAL VARIABLES") {
-            let names = ["read_only", "wsrep_on"].map(|name| vec![text(name), text("")]);
-            Reply::Rows(vec!["Variable_name", "Value"], names.to_vec())
-        } else if sql.starts_with("SELECT @@global.read_only") {
-            Reply::Rows(vec!["read_only", "wsrep_on"], vec![vec![text("0"), text("1")]])
-        } else if sql.starts_with("SHOW GLOBAL STATUS") {
-            let rows = [
-                ("wsrep_local_state", state),
-                ("wsrep_ready", "ON"),
-                ("wsrep_cluster_status", "Primary"),
-                ("wsrep_cluster_state_uuid", "e2c9a15e-5485-11e0-0800-6bbb637e7211"),
-            ];
-            let rows = rows.map(|(name, value)| vec![text(name), text(value)]);
-            Reply::Rows(vec!["Variable_name", "Value"], rows.to_vec())
-        } else if sql.starts_with("INSERT") {
-            self.inserts.fetch_add(1, Ordering::Relaxed);
-            match self.refuses.load(Ordering::Relaxed) {
-                0 => Reply::Fine,
-                code => {
-                    self.is_synced.store(false, Ordering::Relaxed);
-                    refusal(code)
-                }
-            }
-        } else if sql.contains("FROM t") {
-            self.reads.fetch_add(1, Ordering::Relaxed);
-            match self.refuses_reads.load(Ordering::Relaxed) {
-                0 => Reply::Rows(vec!["a"], vec![vec![text("1")]]),
-                code => refusal(code),
-            }
-        } else {
-            Reply::Fine
-        }
-    }
-}
-
-/// A Galera node that is not ready (1047) has executed nothing: it is ejected, and another one takes the statement. One
-/// that shuts down (1053) may have: only a read is tried again.
-#[test]
-fn trap_38_a_galera_node_that_is_not_ready_is_ejected_and_one_that_shuts_down_is_not_trusted() {
-    let key = mysql8::RsaKey::new();
-    let identity = || support::tls::trusted().server(&["127.0.0.1"], support::tls::Kind::Ecdsa);
-    let nodes: Vec<(Arc<Node>, mysql8::Mysql8)> = (0..3)
-        .map(|_| {
-            let node = Arc::new(Node::default());
-            node.is_synced.store(true, Ordering::Relaxed);
-            let server = mysql8::Mysql8::start(mysql8::Full::Warm, USER, PASSWORD, &key, identity());
-            let script = node.clone();
-            server.answer_with(move |sql| script.answer(sql));
-            (node, server)
-        })
-        .collect();
-    let server = start(nodes.iter().map(|(_, server)| server.port()), "");
-    let (address, port) = (server.address("db"), |n: usize| nodes[n].1.port());
-    wait_for_primary(&server, port(0));
-    let count = |n: usize| nodes[n].0.inserts.load(Ordering::Relaxed);
-    block_on(async {
-        let mut conn = connect(address).await;
-        conn.query_drop("INSERT INTO t VALUES (1)").await.expect("the first node writes");
-        assert_eq!((count(0), count(1), count(2)), (1, 0, 0), "one writer, though all could");
-
-        nodes[0].0.refuses.store(1047, Ordering::Relaxed);
-        conn.query_drop("INSERT INTO t VALUES (2)").await.expect("another node takes it");
-        assert_eq!((count(0), count(1), count(2)), (2, 1, 0));
-        wait_for_primary(&server, port(1));
-        assert_eq!(field_of(&show(&server), port(0), "up"), "false");
-        nodes[0].0.refuses.store(0, Ordering::Relaxed);
-        nodes[0].0.is_synced.store(true, Ordering::Relaxed);
-        eventually("it is in step again", || field_of(&show(&server), port(0), "up") == "true");
-        assert_eq!(field_of(&show(&server), port(1), "role"), "primary", "the writer stays");
-
-        nodes[1].0.refuses.store(1053, Ordering::Relaxed);
-        let error = code(conn.query_drop("INSERT INTO t VALUES (3)").await);
-        assert_eq!((error, count(1)), (1053, 2), "told, not repeated");
-        assert_eq!((count(0), count(2)), (2, 0));
-        wait_for_primary(&server, port(0));
-        for node in &nodes[1..] {
-            node.0.refuses_reads.store(1053, Ordering::Relaxed);
-        }
-        assert_eq!(one::<u32>(&mut conn, "SELECT a FROM t").await, 1, "a read is tried again");
     });
 }
 
