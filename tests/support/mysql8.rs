@@ -78,13 +78,15 @@ struct State {
 }
 
 /// What a server says to SQL.
-type Script = Box<dyn Fn(&str) -> Reply + Send>;
+type Script = Arc<dyn Fn(&str) -> Reply + Send + Sync>;
 
 /// An answer to SQL.
 #[allow(dead_code, reason = "not every test has a script")]
 pub(crate) enum Reply {
     /// OK, without rows.
     Fine,
+    /// OK, with the number of rows that were changed, and status flags.
+    Done(u8, u16),
     /// An error: number, SQLSTATE, message.
     Error(u16, &'static str, &'static str),
     /// Names of columns, and texts; `None` is NULL.
@@ -101,7 +103,11 @@ impl Reply {
             out.extend_from_slice(text.as_bytes());
         };
         let (columns, rows) = match self {
-            Reply::Fine => return Some(frame(1, b"\0\0\0\x02\0\0\0")),
+            Reply::Fine => return Reply::Done(0, 2).bytes(),
+            Reply::Done(rows, status) => {
+                let [low, high] = status.to_le_bytes();
+                return Some(frame(1, &[0, rows, 0, low, high, 0, 0]));
+            }
             Reply::HangUp => return None,
             Reply::Error(code, state, message) => {
                 let head = [&b"\xFF"[..], &code.to_le_bytes(), b"#", state.as_bytes()].concat();
@@ -198,10 +204,10 @@ impl Mysql8 {
         self.address.port()
     }
 
-    /// Answers SQL so from now on.
+    /// Answers SQL so from now on, each connection by itself: an answer may take its time.
     #[allow(dead_code, reason = "not every test has a script")]
-    pub(crate) fn answer_with(&self, script: impl Fn(&str) -> Reply + Send + 'static) {
-        *self.state.script.lock().expect("a lock") = Some(Box::new(script));
+    pub(crate) fn answer_with(&self, script: impl Fn(&str) -> Reply + Send + Sync + 'static) {
+        *self.state.script.lock().expect("a lock") = Some(Arc::new(script));
     }
 
     /// Logins that were right.
@@ -342,7 +348,8 @@ impl State {
             if command == [1] {
                 return;
             }
-            let scripted = match (&*self.script.lock().expect("a lock"), command.split_first()) {
+            let script = self.script.lock().expect("a lock").clone();
+            let scripted = match (&script, command.split_first()) {
                 (Some(script), Some((3, sql))) => Some(script(&String::from_utf8_lossy(sql))),
                 (Some(_), _) => Some(Reply::Fine),
                 (None, _) => None,
