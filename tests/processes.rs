@@ -260,7 +260,7 @@ fn a_port_that_somebody_else_has_is_no_instance() {
     assert!(pids(&server).is_empty());
     drop(somebody);
     eventually("it serves", || pids(&server).len() == 1 && server.connect().ask(get("/")).status == 200);
-    let told = server.ctl_fails(&["server", "remove", &format!("app:shop/127.0.0.1:{port}")]);
+    let told = server.ctl_fails(&["remove", &format!("app:shop/127.0.0.1:{port}")]);
     assert!(told.contains("instances of an application: see `ctl app`"), "{told}");
 }
 
