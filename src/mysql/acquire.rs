@@ -74,7 +74,7 @@ impl Client {
             self.carry.insert_id.set(InsertId::Known(0));
             return Err(Some(lost_insert_id()));
         }
-        if class.diagnostics & !diagnostics::INSERT_ID != 0 {
+        if class.diagnostics & diagnostics::LEFT_BEHIND != 0 {
             return Box::pin(self.acquire_for_diagnostics(class, tries)).await.map(|lease| (lease, None));
         }
         let route = if tries.primary_only { Route::Primary } else { self.session.route(class) };

@@ -17,7 +17,7 @@ use super::protocol::ProtocolError;
 use super::protocol::auth::prover::Secret;
 use super::protocol::auth::sha2::PublicKey;
 use super::protocol::auth::{AuthError, Prover, Step};
-use super::protocol::capability::{BACKEND_BASE, CONNECT_WITH_DB, IGNORE_SPACE, QUERY_ATTRIBUTES, SSL};
+use super::protocol::capability::{BACKEND_BASE, CONNECT_WITH_DB, IGNORE_SPACE, INTERACTIVE, QUERY_ATTRIBUTES, SSL};
 use super::protocol::command::{self, put_bare, put_init_db, put_query};
 use super::protocol::follow::{Expect, Follower, Outcome};
 use super::protocol::greeting::Greeting;
@@ -458,11 +458,16 @@ impl Backend {
         self.result().await
     }
 
-    /// Values of the first row of a query of our own; empty when there is no row.
-    pub async fn row(&mut self, sql: &[u8]) -> Result<Vec<Option<Vec<u8>>>, BackendError> {
+    /// Runs a query of our own that must succeed.
+    pub async fn query(&mut self, sql: &[u8]) -> Result<Outcome, BackendError> {
         let mut out = Vec::with_capacity(sql.len() + 7);
         self.put_query(&mut out, sql);
-        let outcome = self.run(out).await?;
+        self.run(out).await
+    }
+
+    /// Values of the first row of a query of our own; empty when there is no row.
+    pub async fn row(&mut self, sql: &[u8]) -> Result<Vec<Option<Vec<u8>>>, BackendError> {
+        let outcome = self.query(sql).await?;
         let row = outcome.first_row.unwrap_or_default();
         let (mut fields, mut values) = (Fields::new(&row), Vec::new());
         while !fields.is_empty() {
@@ -535,7 +540,7 @@ impl Backend {
 
     /// Sends reset, database and variables in one write, then reads the answers.
     async fn adapt(&mut self, state: &Rc<State>, fresh: bool) -> Result<(), BackendError> {
-        let same = self.state.variables == state.variables && self.state.results_collation == state.results_collation;
+        let same = self.state.has_settings_of(state);
         let reset = fresh || self.dirty || !same;
         let (mut out, mut answers) = (Vec::with_capacity(256), 0);
         if reset {
@@ -551,6 +556,9 @@ impl Backend {
         }
         if reset {
             let mut set = trackers(self.is_mariadb).to_vec();
+            if self.key.capabilities & INTERACTIVE != 0 {
+                set.extend_from_slice(b", wait_timeout=@@interactive_timeout"); // as the login does, and the reset does not
+            }
             state.put_assignments(&mut set);
             if self.key.capabilities & IGNORE_SPACE != 0 && !state.has_sql_mode() {
                 // The login added it, and the reset has taken it away.
@@ -582,6 +590,24 @@ impl Backend {
         self.state = Rc::clone(state);
         self.dirty = false;
         self.protected = false;
+        Ok(())
+    }
+
+    /// Brings the connection to a later state of the session that had it last; what its statement left behind stays, but for
+    /// the row count. Errors: as for [`Backend::prepare`].
+    pub async fn catch_up(&mut self, state: &Rc<State>) -> Result<(), BackendError> {
+        let was_dirty = std::mem::replace(&mut self.dirty, true);
+        if self.state.schema != state.schema
+            && let Some(schema) = &state.schema
+        {
+            let mut out = Vec::with_capacity(64);
+            put_init_db(&mut out, schema);
+            self.run(out).await?;
+        }
+        let mut set = trackers(self.is_mariadb).to_vec();
+        state.put_assignments(&mut set);
+        self.query(&set).await?;
+        (self.state, self.dirty) = (Rc::clone(state), was_dirty);
         Ok(())
     }
 

@@ -3,9 +3,10 @@
 use super::backend::BackendError;
 use super::causal::MustSee;
 use super::client::{Client, End, SQL_AT};
-use super::diagnostics::{Counted, Witness};
+use super::diagnostics::Witness;
+use super::get_diagnostics::is_get_diagnostics;
 use super::protocol::attributes::sql_offset;
-use super::protocol::capability::{LOCAL_FILES, MULTI_STATEMENTS, SESSION_MASK};
+use super::protocol::capability::{IGNORE_SPACE, INTERACTIVE, LOCAL_FILES, MULTI_STATEMENTS, SESSION_MASK};
 use super::protocol::command;
 use super::protocol::login::Login;
 use super::protocol::packet::{HEADER_BYTES, PAYLOAD_BYTES_MAX};
@@ -29,7 +30,11 @@ impl Client {
         self.watch.verdict = Verdict::default();
         match code {
             command::QUIT => Err(End),
-            command::PING => self.reply_ok(wire).await,
+            command::PING if self.held.is_none() => {
+                self.counted = self.counted.with_rows(0);
+                self.last = Some(Witness::NOBODY);
+                self.reply_ok(wire).await
+            }
             command::QUERY => self.query(wire).await,
             command::INIT_DB => {
                 let class = Class::of_command(Kind::Use);
@@ -41,7 +46,8 @@ impl Client {
             command::STMT_RESET => self.direct_command(wire).await,
             command::STMT_SEND_LONG_DATA => Box::pin(self.long_data(wire)).await,
             command::STMT_CLOSE => self.close_statement().await,
-            command::FIELD_LIST | command::STATISTICS | command::PROCESS_INFO | command::DEBUG => {
+            // A connection that the session keeps must not be idle for too long: the ping is for that one, too.
+            command::FIELD_LIST | command::STATISTICS | command::PROCESS_INFO | command::DEBUG | command::PING => {
                 self.statement(wire, local, Work::Plain).await
             }
             command::REFRESH => {
@@ -71,7 +77,17 @@ impl Client {
         if self.put_own_answer(&class) {
             class = self.classify();
         }
-        self.statement(wire, class, Work::Plain).await
+        let counted = self.counted;
+        let is_set = is_get_diagnostics(&class) && self.put_diagnostics(class).await;
+        if is_set {
+            class = self.classify();
+        }
+        self.statement(wire, class, Work::Plain).await?;
+        if is_set {
+            // The client's own statement counts no rows, other than SET.
+            (self.counted, self.last) = (counted, Some(Witness::NOBODY));
+        }
+        Ok(())
     }
 
     /// What the account may not do, as an error for the client.
@@ -131,6 +147,8 @@ impl Client {
 
     /// Back to the state after login; statements are gone, the database stays.
     fn reset(&mut self) {
+        // What the login has set by these is set to the global values.
+        self.key.capabilities &= !(IGNORE_SPACE | INTERACTIVE);
         self.release_held();
         self.prelude = None;
         self.is_gone = false;
@@ -141,7 +159,7 @@ impl Client {
         self.last = None;
         self.found = Some(Witness::NOBODY);
         self.warned = None;
-        self.counted = Counted::default();
+        self.counted = self.counted.with_rows(0); // FOUND_ROWS() stays
         self.carry.insert_id.set(NO_INSERT_ID);
     }
 
@@ -181,7 +199,7 @@ impl Client {
             self.key.collation = collation;
         }
         let token = self.session.token.clone();
-        self.session = Session::new(schema, self.splitter.shared.mode(), self.key.collation, self.capabilities);
+        self.session = Session::new(schema, self.splitter.shared.mode(), self.key.collation, self.key.capabilities);
         self.session.token = token;
         if u8::try_from(collation).is_err() {
             let (charset, collation) = self.names_of(collation).await?;

@@ -11,7 +11,8 @@ use super::protocol::command;
 use super::protocol::follow::Outcome;
 use super::protocol::packet::{HEADER_BYTES, put_packet};
 use super::protocol::response::{LOST, UNREACHABLE};
-use super::sql::own::{Asked, question};
+use super::session::is_refusal;
+use super::sql::own::{Asked, answered};
 use super::sql::{Class, Kind, diagnostics};
 use super::statement::Reject;
 use crate::runtime::time::{sleep, timeout};
@@ -25,8 +26,11 @@ pub(super) struct Witness {
     pub(super) tenure: u64,
 }
 
+/// Questions in longer commands are not looked for.
+const QUESTION_BYTES_MAX: usize = 4096;
+
 /// Who has to be asked.
-enum Ask {
+pub(super) enum Ask {
     /// This connection alone.
     Only(Witness),
     /// This one, or one that has nothing to tell.
@@ -40,25 +44,45 @@ impl Witness {
     pub(super) const NOBODY: Witness = Witness { server: usize::MAX, tenure: u64::MAX };
 }
 
-/// What a statement has left to count, as far as its answer tells.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// What a session would be told of the rows its statements counted, as far as their answers tell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Counted {
     row_count: Option<i64>,
     found_rows: Option<u64>,
 }
 
+impl Default for Counted {
+    /// Before the first statement.
+    fn default() -> Counted {
+        Counted { row_count: Some(0), found_rows: Some(0) }
+    }
+}
+
 impl Counted {
-    /// After this statement, sent by itself.
-    pub(super) fn after(class: &Class, outcome: &Outcome) -> Counted {
-        let is_select = matches!(class.kind, Kind::Read | Kind::Locking) && !class.calc_found_rows;
-        match outcome.error {
-            Some(_) => Counted { row_count: Some(-1), found_rows: None },
-            None if outcome.had_rows => Counted {
-                row_count: (class.kind != Kind::Write).then_some(-1),
-                found_rows: is_select.then_some(outcome.rows),
-            },
-            None => Counted { row_count: i64::try_from(outcome.affected_rows).ok(), found_rows: None },
-        }
+    /// After one more statement, sent by itself.
+    pub(super) fn after(self, class: &Class, outcome: &Outcome) -> Counted {
+        let row_count = match outcome.error {
+            _ if class.pin.is_some() || outcome.results > 1 => None,
+            None if !outcome.had_rows => i64::try_from(outcome.affected_rows).ok(),
+            _ => Some(-1),
+        };
+        let leaves = match outcome.error {
+            Some(code) => is_refusal(code),
+            None => matches!(class.kind, Kind::Set | Kind::Use | Kind::Transaction | Kind::Rollback),
+        };
+        let has_rows = outcome.error.is_none() && outcome.had_rows && outcome.results == 1;
+        let is_select = has_rows && class.counts && class.kind != Kind::Write;
+        let found_rows = match class.pin {
+            None if is_select => Some(outcome.rows),
+            None if leaves => self.found_rows,
+            _ => None,
+        };
+        Counted { row_count, found_rows }
+    }
+
+    /// Another row count, and nothing else.
+    pub(super) fn with_rows(self, row_count: i64) -> Counted {
+        Counted { row_count: Some(row_count), ..self }
     }
 
     fn answer(self, asked: Asked) -> Option<i64> {
@@ -71,35 +95,40 @@ impl Counted {
 }
 
 impl Client {
-    /// Puts the answer into a statement that only asks what is known here: its connection id, or what the last statement
-    /// counted where the connection that ran it is gone. `false`: the statement stays as it is.
+    /// Puts answers into a statement that asks what is known here: its connection id, or what the last statement counted
+    /// where the connection that ran it is gone, or cannot answer the rest of the statement. `false`: it stays as it is.
     pub(super) fn put_own_answer(&mut self, class: &Class) -> bool {
-        if class.diagnostics & (diagnostics::CONNECTION_ID | diagnostics::ROWS | diagnostics::FOUND) == 0 {
+        let is_known = class.diagnostics & (diagnostics::CONNECTION_ID | diagnostics::ROWS | diagnostics::FOUND) != 0;
+        if !is_known || self.request.len() > QUESTION_BYTES_MAX {
             return false;
         }
-        let Some(question) = question(self.sql(), self.session.mode()) else { return false };
-        let code = self.request[HEADER_BYTES];
-        let answer = match question.asked {
+        let (code, is_alone) = (self.request[HEADER_BYTES], class.diagnostics.is_power_of_two());
+        let sql = answered(self.sql(), self.session.mode(), |asked| match asked {
             Asked::ConnectionId => Some(self.presence.id().into()),
             // The answer of a prepared statement is another one each time.
             _ if code != command::QUERY => None,
-            Asked::RowCount if self.is_there(self.last) => None,
-            Asked::FoundRows if self.is_there(self.found) => None,
+            Asked::RowCount if is_alone && self.is_there(self.last) => None,
+            Asked::FoundRows if is_alone && self.is_there(self.found) => None,
             asked => self.counted.answer(asked),
-        };
-        let Some(answer) = answer else { return false };
-        let mut sql = Vec::with_capacity(64);
-        question.put_answered(&mut sql, answer);
-        let (mut request, has_attributes) = (Vec::with_capacity(128), code == command::QUERY && self.has_attributes());
+        });
+        let Some(sql) = sql else { return false };
+        self.put_sql(&sql);
+        true
+    }
+
+    /// Other SQL for the command under way.
+    pub(super) fn put_sql(&mut self, sql: &[u8]) {
+        let code = self.request[HEADER_BYTES];
+        let has_attributes = code == command::QUERY && self.has_attributes();
+        let mut request = Vec::with_capacity(sql.len() + 16);
         put_packet(&mut request, 0, |p| {
             p.push(code);
             if has_attributes {
                 p.extend_from_slice(command::NO_ATTRIBUTES);
             }
-            p.extend_from_slice(&sql);
+            p.extend_from_slice(sql);
         });
         (self.sql_at, self.request) = (request.len() - sql.len(), request);
-        true
     }
 
     /// Whether a connection is as the statement left it that ran there; or there was none.
@@ -125,7 +154,7 @@ impl Client {
     }
 
     /// Whom a question is for. Errors: those who know the parts of the answer are not one.
-    fn whom_to_ask(&self, class: &Class) -> Result<Ask, Reject> {
+    pub(super) fn whom_to_ask(&self, class: &Class) -> Result<Ask, Reject> {
         let asks = |bit| class.diagnostics & bit != 0;
         let parts = [
             self.last.filter(|_| asks(diagnostics::ROWS)),
@@ -151,7 +180,7 @@ impl Client {
         class: &Class,
         tries: &mut Tries,
     ) -> Result<Lease, Reject> {
-        if class.diagnostics & !diagnostics::INSERT_ID == 0 {
+        if class.diagnostics & diagnostics::LEFT_BEHIND == 0 {
             return Ok(lease);
         }
         let here = Witness { server: lease.server, tenure: lease.tenure };
@@ -196,7 +225,7 @@ impl Client {
                 Some(lease) if matches!(ask, Ask::Rather(_)) && !lease.is_ready_for(&self.session.state) => {
                     lease.give_back();
                 }
-                Some(lease) => return self.use_witness(lease, class).map_err(Some),
+                Some(lease) => return self.use_witness(lease, class).await.map_err(Some),
                 None => {}
             }
         }
@@ -206,10 +235,19 @@ impl Client {
         self.acquire_untold(class, tries).await
     }
 
-    fn use_witness(&self, mut lease: Lease, class: &Class) -> Result<Lease, Reject> {
+    async fn use_witness(&self, mut lease: Lease, class: &Class) -> Result<Lease, Reject> {
         lease.claim(self.splitter.shared.lead());
+        // The session may have set something since, elsewhere: what is told depends on it, and how.
+        if lease.state != self.session.state {
+            let limit = self.splitter.config().connect_timeout;
+            if !matches!(timeout(limit, lease.catch_up(&self.session.state)).await, Ok(Ok(()))) {
+                return Err(gone());
+            }
+        }
         let told = lease.spot().is_primary || class.kind == Kind::Diagnostics && class.pin.is_none();
-        if told && (class.diagnostics & diagnostics::INSERT_ID == 0 || self.knows_insert_id(&lease)) {
+        // Whoever keeps the connection may ask there later.
+        let needs_insert_id = class.diagnostics & diagnostics::INSERT_ID != 0 || class.pin.is_some();
+        if told && (!needs_insert_id || self.knows_insert_id(&lease)) {
             return Ok(lease);
         }
         lease.give_back();
@@ -231,7 +269,7 @@ impl Client {
             return Err(Some(Reject(code, state, message)));
         }
         let Some(primary) = lead.primary else { return Err(None) }; // there is one meanwhile
-        if class.diagnostics & diagnostics::INSERT_ID != 0 {
+        if class.diagnostics & diagnostics::INSERT_ID != 0 || class.pin.is_some() {
             self.fetch_insert_id().await.map_err(Some)?;
         }
         let insert_id = match self.carry.insert_id.get() {
@@ -252,7 +290,7 @@ impl Client {
     }
 
     /// Whether LAST_INSERT_ID() on this connection is the session's.
-    fn knows_insert_id(&self, lease: &Lease) -> bool {
+    pub(super) fn knows_insert_id(&self, lease: &Lease) -> bool {
         match self.carry.insert_id.get() {
             InsertId::Known(value) => lease.insert_id == Some(value),
             InsertId::At(id) => lease.id == id,

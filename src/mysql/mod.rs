@@ -33,6 +33,7 @@ mod diagnostics;
 mod frontier;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
+mod get_diagnostics;
 pub mod govern;
 pub mod gtid;
 pub mod gtid_check;

@@ -14,6 +14,7 @@ use super::protocol::follow::Prepared;
 use super::protocol::packet::{HEADER_BYTES, PAYLOAD_BYTES_MAX};
 use super::protocol::response::{LOST, UNREACHABLE};
 use super::protocol::{command, execute};
+use super::read_only::READ_ONLY_TRANSACTION;
 use super::rules::Verdict;
 use super::sql::{Class, Kind, Pin};
 use super::statement::{Reject, Work};
@@ -256,7 +257,11 @@ impl Client {
     pub(super) async fn settle_statements(&mut self, wire: &Wire) -> Result<(), Reject> {
         let ids: Vec<u32> = self.statements.iter().filter(|(_, s)| s.direct.is_none()).map(|(id, _)| *id).collect();
         for id in ids {
-            self.own_statement(wire, id).await?;
+            match self.own_statement(wire, id).await {
+                // A READ ONLY transaction prepares no writes: that one is prepared when it is executed.
+                Ok(_) | Err(Reject(READ_ONLY_TRANSACTION, ..)) => {}
+                Err(reject) => return Err(reject),
+            }
         }
         Ok(())
     }

@@ -3,16 +3,21 @@
 //!
 //! What a transaction leaves behind in its session must be on the primary, where the session goes on; so a statement that would
 //! tie the session to its connection (a user variable, a lock, an unknown function …) is refused inside of one. Changes of
-//! tables are refused as by any server, with error 1792. What can be read from trackers (database, settings) is taken along.
+//! rows are refused as by any server, with error 1792, and definitions as by MySQL; before MariaDB they end the transaction. What can be read from trackers (database, settings) is taken along.
 
+use super::backend::BackendError;
 use super::client::Client;
 use super::lease::Lease;
 use super::prepared::Statement;
+use super::protocol::command;
+use super::protocol::response::LOST;
+use super::session::SYNTAX_ERROR;
 use super::sql::{Access, Class, Kind, Pin};
 use super::statement::{Reject, Work};
+use crate::runtime::time::timeout;
 
 /// ER_CANT_EXECUTE_IN_READ_ONLY_TRANSACTION
-const READ_ONLY_TRANSACTION: u16 = 1792;
+pub(super) const READ_ONLY_TRANSACTION: u16 = 1792;
 
 /// Whether what ties a session to its connection means nothing without the transaction: a cursor, the number of the connection.
 fn ends_with_transaction(pin: Pin) -> bool {
@@ -28,7 +33,11 @@ impl Client {
     /// Prepares for a statement that begins a transaction; returns its class, which is that of a read where a replica may run
     /// it: then it changes nothing, and may be tried again elsewhere.
     pub(super) async fn on_begin(&mut self, class: Class, work: &Work) -> Class {
-        if class.begins.is_some()
+        let is_run = !matches!(work, Work::Prepare { .. });
+        let is_mariadb = self.splitter.shared.identity().is_none_or(|identity| identity.is_mariadb);
+        // MariaDB commits in front of a definition, and runs it; MySQL refuses it.
+        let commits = is_run && class.kind == Kind::Definition && is_mariadb;
+        if (class.begins.is_some() || commits)
             && class.pin.is_none()
             && self.is_on_replica()
             && let Some(lease) = self.held.take()
@@ -37,7 +46,6 @@ impl Client {
             self.session.on_transaction_lost();
             Box::pin(self.leave_replica(lease, true)).await;
         }
-        let is_run = !matches!(work, Work::Prepare { .. });
         if !is_run || !self.session.begins_read_only(&class) || !self.splitter.config().read_only_transactions {
             return class;
         }
@@ -73,14 +81,59 @@ impl Client {
         Some(Reject(READ_ONLY_TRANSACTION, b"25006", text.into()))
     }
 
+    /// What the client is told instead when a forbidden statement is not understood here: it may be a mistake, and the server
+    /// says of what.
+    pub(super) fn told_by_server<'a>(
+        &'a mut self,
+        reject: Reject,
+        class: &Class,
+        work: &Work,
+    ) -> std::pin::Pin<Box<dyn Future<Output = Reject> + 'a>> {
+        let may_be_mistake = class.pin == Some(Pin::Unknown) && matches!(work, Work::Plain);
+        Box::pin(async move {
+            match may_be_mistake {
+                true => self.mistake_on_held().await.unwrap_or(reject),
+                false => reject,
+            }
+        })
+    }
+
+    /// What is wrong with the statement under way, as the server of the held connection sees it, without running it.
+    async fn mistake_on_held(&mut self) -> Option<Reject> {
+        let (sql, limit) = (self.sql().to_vec(), self.splitter.config().connect_timeout);
+        let lease = self.held.as_mut()?;
+        let preparing = async {
+            let id = lease.prepare_statement(&sql).await?;
+            let mut out = Vec::with_capacity(16);
+            command::put_statement(&mut out, command::STMT_CLOSE, id);
+            Ok(lease.send(out).await.0?)
+        };
+        match timeout(limit, preparing).await.unwrap_or(Err(BackendError::Timeout)) {
+            Err(BackendError::Refused(SYNTAX_ERROR, message)) => Some(Reject::from_server(SYNTAX_ERROR, message)),
+            Ok(()) | Err(BackendError::Refused(..)) => None,
+            Err(error) => {
+                self.held = None;
+                self.on_replica_lost();
+                let message =
+                    format!("Lost connection to the replica: {error}; the READ ONLY transaction is rolled back");
+                Some(Reject(LOST, b"08S01", message))
+            }
+        }
+    }
+
     /// The transaction is over: its connection goes back. `is_open`: not for the server.
     pub(super) async fn leave_replica(&mut self, mut lease: Lease, is_open: bool) {
         self.end_replica_statements();
         // Without autocommit the session goes on as it is, but elsewhere.
         lease.dirty |= is_open || self.session.holds();
         // LAST_INSERT_ID(expr) may have set it; where it cannot be had, the connection is dropped, and with it the insert id.
-        if lease.save().await.is_ok() {
-            lease.give_back();
+        if lease.save().await.is_err() {
+            return;
+        }
+        match is_open {
+            // At once: a transaction that lies open in the pool keeps the replica from changing the tables it has read.
+            true => lease.clean_and_give_back(),
+            false => lease.give_back(),
         }
     }
 

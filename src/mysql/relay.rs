@@ -31,8 +31,8 @@ pub(super) enum Abandoned {
 
 /// How far the answer got.
 pub(super) enum Relayed {
-    /// All of it is in the client's buffer or already sent.
-    Done(Outcome),
+    /// All of it is in the client's buffer, but for what was forwarded already.
+    Done { outcome: Outcome, forwarded: bool },
     /// The server is gone. The client can still be sent an ERR packet with this sequence id, if any.
     Lost { forwarded: bool, error_sequence_id: Option<u8> },
 }
@@ -120,7 +120,7 @@ impl Client {
                     return Ok(Relayed::Lost { forwarded, error_sequence_id });
                 }
                 self.name_time_limit(&mut outcome);
-                return Ok(Relayed::Done(outcome));
+                return Ok(Relayed::Done { outcome, forwarded });
             }
             if follower.is_paused() {
                 forwarded = true;

@@ -75,7 +75,7 @@ pub static VARIABLES: &[&str] = &[
 ];
 
 /// `ER_PARSE_ERROR`.
-const SYNTAX_ERROR: u16 = 1064;
+pub(super) const SYNTAX_ERROR: u16 = 1064;
 
 const CHARACTER_SET_CLIENT: u8 = 0;
 const CHARACTER_SET_CONNECTION: u8 = 1;
@@ -92,9 +92,11 @@ pub struct State {
     pub schema: Option<Vec<u8>>,
     /// Index into [`VARIABLES`] and value, ordered by index; those absent are as after login.
     pub variables: Vec<(u8, Vec<u8>)>,
-    /// Collation of the character set of results, as only SET NAMES ... COLLATE gives it: clients see it in column
-    /// definitions.
+    /// Collation of the character set of results, as only SET NAMES ... COLLATE and a login give it: clients see it in
+    /// column definitions.
     pub results_collation: Option<Vec<u8>>,
+    /// The same of `character_set_client`: parameters have it.
+    pub client_collation: Option<Vec<u8>>,
 }
 
 impl State {
@@ -113,11 +115,22 @@ impl State {
         self.variables.iter().find(|(i, _)| *i == index).map(|(_, value)| &value[..])
     }
 
-    /// Character set of results and its collation, when both must be named at once.
-    fn named_results(&self) -> Option<(&[u8], &[u8])> {
+    /// Character set and collation that only SET NAMES gives to both the client and results, or to one of them.
+    fn names(&self) -> Option<(&[u8], &[u8])> {
         let is_word = |text: &&[u8]| text.iter().all(|b| b.is_ascii_alphanumeric() || *b == b'_');
-        let collation = self.results_collation.as_deref().filter(is_word)?;
-        Some((self.value(CHARACTER_SET_RESULTS).filter(is_word)?, collation))
+        let (index, collation) = match (&self.client_collation, &self.results_collation) {
+            (Some(collation), _) => (CHARACTER_SET_CLIENT, collation),
+            (None, Some(collation)) => (CHARACTER_SET_RESULTS, collation),
+            (None, None) => return None,
+        };
+        Some((self.value(index).filter(is_word)?, Some(&collation[..]).filter(is_word)?))
+    }
+
+    /// Whether everything but the database is the same.
+    pub fn has_settings_of(&self, other: &State) -> bool {
+        self.variables == other.variables
+            && self.results_collation == other.results_collation
+            && self.client_collation == other.client_collation
     }
 
     /// Whether the session has set its `sql_mode`.
@@ -127,11 +140,17 @@ impl State {
 
     /// Appends `, name=value` for each variable.
     pub fn put_assignments(&self, out: &mut Vec<u8>) {
-        let named = self.named_results();
-        if let Some((charset, collation)) = named {
+        let names = self.names();
+        if let Some((charset, collation)) = names {
             out.extend_from_slice(&[b", NAMES '", charset, b"' COLLATE '", collation, b"'"].concat());
         }
-        let told = |index: u8| named.is_some() && index == CHARACTER_SET_RESULTS;
+        let is_named =
+            |collation: &Option<Vec<u8>>| names.is_some_and(|(_, named)| collation.as_deref() == Some(named));
+        let told = |index: u8| match index {
+            CHARACTER_SET_CLIENT => is_named(&self.client_collation),
+            CHARACTER_SET_RESULTS => is_named(&self.results_collation),
+            _ => false,
+        };
         for (index, value) in self.variables.iter().filter(|(index, _)| !told(*index)) {
             out.extend_from_slice(b", ");
             out.extend_from_slice(VARIABLES[usize::from(*index)].as_bytes());
@@ -160,6 +179,13 @@ fn put_value(out: &mut Vec<u8>, value: &[u8]) {
         }
         out.push(b'\'');
     }
+}
+
+/// Whose character sets the last SET has named.
+#[derive(Clone, Copy, Debug, Default)]
+struct Names {
+    client: bool,
+    results: bool,
 }
 
 /// Where a statement goes.
@@ -209,15 +235,16 @@ pub struct Session {
     pub has_diagnostics: bool,
     /// What the servers say of this transaction, or of the next one: statements that set it.
     characteristics: Vec<u8>,
-    /// The collation that is read back is that of results, too.
-    names_results: bool,
+    /// The collation that is read back is that of the client, and of results, too.
+    names: Names,
     /// The open transaction has executed nothing yet.
     untouched: bool,
     wrote_in_transaction: bool,
+    /// As the servers' global settings have it; a login may add IGNORE_SPACE, which a reset takes away again.
     base_mode: Mode,
     login_charset: Charset,
-    /// Variables that are set right after the login, since a login packet has no room for its collation.
-    login_names: Vec<(u8, Vec<u8>)>,
+    /// What is set right after the login, since a login packet has no room for its collation.
+    login_names: State,
     mode: Mode,
 }
 
@@ -225,7 +252,7 @@ impl Session {
     /// A session right after login. `base_mode`: what the servers' global settings say; `collation` and
     /// `capabilities` from the login.
     pub fn new(schema: Option<Vec<u8>>, base_mode: Mode, collation: u8, capabilities: u32) -> Session {
-        let base_mode = Mode { ignore_space: base_mode.ignore_space || capabilities & IGNORE_SPACE != 0, ..base_mode };
+        let ignore_space = base_mode.ignore_space || capabilities & IGNORE_SPACE != 0;
         let login_charset = Charset::of_collation(collation);
         Session {
             state: Rc::new(State { schema, ..State::default() }),
@@ -234,13 +261,13 @@ impl Session {
             status: first_status(base_mode),
             has_diagnostics: false,
             characteristics: Vec::new(),
-            names_results: false,
+            names: Names::default(),
             untouched: false,
             wrote_in_transaction: false,
             base_mode,
             login_charset,
-            login_names: Vec::new(),
-            mode: Mode { charset: login_charset, ..base_mode },
+            login_names: State::default(),
+            mode: Mode { charset: login_charset, ignore_space, ..base_mode },
         }
     }
 
@@ -333,13 +360,14 @@ impl Session {
 
     /// Right after a login: its collation is this one, of this character set.
     pub fn begin_with_names(&mut self, charset: &[u8], collation: &[u8]) {
-        let mut state = State::clone(&self.state);
+        let mut names = State::default();
         for index in [CHARACTER_SET_CLIENT, CHARACTER_SET_CONNECTION, CHARACTER_SET_RESULTS] {
-            state.set(index, charset);
+            names.set(index, charset);
         }
-        state.set(COLLATION_CONNECTION, collation);
-        self.login_names.clone_from(&state.variables);
-        self.state = Rc::new(state);
+        names.set(COLLATION_CONNECTION, collation);
+        (names.client_collation, names.results_collation) = (Some(collation.to_vec()), Some(collation.to_vec()));
+        self.state = Rc::new(State { schema: self.state.schema.clone(), ..names.clone() });
+        self.login_names = names;
         self.login_charset = Charset::of_name(charset);
         self.mode.charset = self.login_charset;
     }
@@ -347,8 +375,7 @@ impl Session {
     /// Back to what a session is after login, keeping its database: COM_RESET_CONNECTION. The causal token stays,
     /// because what the client wrote before stays written.
     pub fn reset(&mut self) {
-        let variables = self.login_names.clone();
-        self.state = Rc::new(State { schema: self.state.schema.clone(), variables, ..State::default() });
+        self.state = Rc::new(State { schema: self.state.schema.clone(), ..self.login_names.clone() });
         self.pin = None;
         self.status = first_status(self.base_mode);
         self.has_diagnostics = false;
@@ -425,7 +452,7 @@ impl Session {
         }
         let mut state = State::clone(&self.state);
         let (mut reported, mut told) = (false, false);
-        let (mut charset, mut results, mut collation) = (false, false, false);
+        let (mut charset, mut client, mut results, mut collation) = (false, false, false, false);
         for change in Changes::new(&outcome.changes) {
             match change {
                 Ok(Change::Variable { name: b"last_gtid", value }) => {
@@ -444,6 +471,7 @@ impl Session {
                     // Reads that compare with NULL ask for the last insert id then, which only one connection knows.
                     learned.untracked |= name == b"sql_auto_is_null" && value == b"ON";
                     charset |= name == b"character_set_connection";
+                    client |= name == b"character_set_client";
                     results |= name == b"character_set_results";
                     collation |= name == b"collation_connection";
                     learned.unexplained |= class.kind != Kind::Set;
@@ -467,10 +495,13 @@ impl Session {
             }
         }
         learned.unexplained |= reported && !told;
+        if client {
+            state.client_collation = None;
+        }
         if results {
             state.results_collation = None;
-            self.names_results = class.collate;
         }
+        self.names = Names { client: client && class.collate, results: results && class.collate };
         if charset && !collation {
             // The character set brings its default collation with it.
             state.unset(COLLATION_CONNECTION);
@@ -500,8 +531,12 @@ impl Session {
     pub fn on_collation(&mut self, character_set_connection: &[u8], collation_connection: &[u8]) {
         let mut state = State::clone(&self.state);
         // SET CHARACTER SET has another one for the connection.
-        let names_results = std::mem::take(&mut self.names_results);
-        if names_results && state.value(CHARACTER_SET_RESULTS) == Some(character_set_connection) {
+        let Names { client, results } = std::mem::take(&mut self.names);
+        let is_same = |state: &State, index| state.value(index) == Some(character_set_connection);
+        if client && is_same(&state, CHARACTER_SET_CLIENT) {
+            state.client_collation = Some(collation_connection.to_vec());
+        }
+        if results && is_same(&state, CHARACTER_SET_RESULTS) {
             state.results_collation = Some(collation_connection.to_vec());
         }
         state.set(CHARACTER_SET_CONNECTION, character_set_connection);
@@ -536,8 +571,8 @@ impl Session {
 }
 
 /// Errors of statements that have not begun to run: syntax, names, rights, and whatever is read-only.
-fn is_refusal(code: u16) -> bool {
-    matches!(code, 1044 | 1049 | 1054 | 1064 | 1142 | 1143 | 1146 | 1227 | 1290 | 1792 | 1836)
+pub(super) fn is_refusal(code: u16) -> bool {
+    matches!(code, 1044 | 1046 | 1049 | 1054 | 1064 | 1142 | 1143 | 1146 | 1227 | 1290 | 1792 | 1836)
 }
 
 /// Clients choose by the flag how to escape texts, already before their first statement.
@@ -704,7 +739,7 @@ mod tests {
     }
 
     #[test]
-    fn results_get_the_collation_that_set_names_gave_them() {
+    fn client_and_results_get_the_collation_that_set_names_gave_them() {
         let assignments = |s: &Session| {
             let mut out = Vec::new();
             s.state.put_assignments(&mut out);
@@ -715,13 +750,16 @@ mod tests {
         run(&mut s, "SET NAMES utf8mb4 COLLATE utf8mb4_bin", AC, 0, &all);
         s.on_collation(b"utf8mb4", b"utf8mb4_bin");
         run(&mut s, "SET time_zone='+01:00'", AC, 0, &[variable("time_zone", "+01:00")]);
-        let rest = "character_set_client='utf8mb4', character_set_connection='utf8mb4', collation_connection=";
+        let rest = "character_set_connection='utf8mb4', collation_connection=";
         let named = ", NAMES 'utf8mb4' COLLATE 'utf8mb4_bin', ";
         assert_eq!(assignments(&s), format!("{named}{rest}'utf8mb4_bin', time_zone='+01:00'"));
         let other = [variable("character_set_connection", "utf8mb4"), variable("collation_connection", "utf8mb4_da")];
         run(&mut s, "SET collation_connection=utf8mb4_da", AC, 0, &other);
         assert_eq!(assignments(&s), format!("{named}{rest}'utf8mb4_da', time_zone='+01:00'"));
         run(&mut s, "SET character_set_results=utf8mb4", AC, 0, &all[2..]);
+        let results = "character_set_connection='utf8mb4', character_set_results='utf8mb4', ";
+        assert!(assignments(&s).starts_with(&format!("{named}{results}")), "the client has it still");
+        run(&mut s, "SET character_set_client=utf8mb4", AC, 0, &all[..1]);
         assert!(!assignments(&s).contains("NAMES"));
     }
 

@@ -11,7 +11,7 @@ use super::acquire::{Awaited, Tries};
 use super::backend::{BackendError, InsertId};
 use super::causal::NotThere;
 use super::client::{Client, End, SQL_AT};
-use super::diagnostics::{Counted, Witness};
+use super::diagnostics::Witness;
 use super::kill::INTERRUPTED;
 use super::lease::{Lease, Spot};
 use super::presence::Killed;
@@ -20,6 +20,7 @@ use super::protocol::execute::put_rebound;
 use super::protocol::follow::Outcome;
 use super::protocol::packet::{HEADER_BYTES, answer_sequence_id, join_payload, put_message};
 use super::protocol::response::{ErrPacket, LOST};
+use super::protocol::tracker::changes_session;
 use super::relay::{Abandoned, Relayed};
 use super::rules::Choice;
 use super::sql::{Class, Kind};
@@ -74,6 +75,7 @@ pub(super) fn sql_state(code: u16) -> &'static [u8] {
         1044 | 1045 | 1049 | 1064 | 1054 | 1305 | 1142 | 1149 => b"42000",
         1146 => b"42S02",
         1213 => b"40001",
+        1792 => b"25006",
         LOST => b"08S01",
         _ => b"HY000",
     }
@@ -138,7 +140,8 @@ impl Client {
             return self.reply_error(wire, code, state, &message).await;
         }
         let class = self.on_begin(class, &work).await;
-        if let Some(Reject(code, state, message)) = self.forbidden_on_replica(&class) {
+        if let Some(reject) = self.forbidden_on_replica(&class) {
+            let Reject(code, state, message) = self.told_by_server(reject, &class, &work).await;
             self.observe_refusal(code);
             return self.reply_error(wire, code, state, &message).await;
         }
@@ -173,6 +176,8 @@ impl Client {
                         Err(Killed) => return self.reply_interrupted(wire).await,
                     }
                     self.observe_refusal(code);
+                    self.counted = self.counted.with_rows(-1);
+                    self.last = Some(Witness::NOBODY);
                     self.reply_error(wire, code, state, &message).await?;
                     return if tries.ends { Err(End) } else { Ok(()) };
                 }
@@ -292,13 +297,22 @@ impl Client {
         let follower = self.follower(work).pausing(wire.stream.packed_sequence_id().is_some());
         let timer = if !is_primary && !waited { self.splitter.replicas.timer() } else { None };
         match self.relay(wire, &mut lease, follower, class, was_held, timer).await? {
-            Relayed::Done(outcome) if asks_primary_instead(&outcome, is_primary, was_held, class) => {
+            Relayed::Done { outcome, forwarded: false }
+                if !is_primary && !was_held && class.begins.is_none() && changes_session(&outcome.changes) =>
+            {
+                // A view's function left something in its session, which must be where that goes on.
+                tracing::debug!(server, "a read on a replica changed its session: the primary runs it");
+                drop(lease);
+                tries.primary_only = true;
+                Ok(Err(None))
+            }
+            Relayed::Done { outcome, .. } if asks_primary_instead(&outcome, is_primary, was_held, class) => {
                 self.out.clear();
                 lease.give_back();
                 tries.primary_only = true;
                 Ok(Err(None))
             }
-            Relayed::Done(outcome) => {
+            Relayed::Done { outcome, .. } => {
                 if is_primary
                     && !was_held
                     && was_not_executed(&outcome, class)
@@ -526,10 +540,15 @@ impl Client {
         }
         let is_statement = matches!(self.request.get(HEADER_BYTES), Some(&(command::QUERY | command::INIT_DB)));
         if is_statement || matches!(work, Work::Execute { .. }) {
-            self.counted = Counted::after(class, &outcome);
+            self.counted = self.counted.after(class, &outcome);
             // Preparing FOUND_ROWS() does not change what it will answer; a question of our own does.
             let witness = if after.read_collation { Witness::NOBODY } else { here };
             self.remember(witness, class, has_found);
+        } else if self.request.get(HEADER_BYTES) == Some(&command::FIELD_LIST)
+            || matches!(work, Work::Prepare { .. }) && outcome.error.is_some()
+        {
+            self.counted = self.counted.with_rows(-1);
+            self.last = Some(here);
         }
         self.trace(spot, started);
         let in_transaction = self.session.in_transaction();
@@ -540,8 +559,9 @@ impl Client {
         } else if spot.is_primary || in_transaction {
             self.held = Some(lease);
         } else {
-            // A read changed its session behind our back (a view's function): nobody else may have this connection.
-            tracing::debug!(server, "a read on a replica changed its session");
+            // A read changed its session (a view's function) when the client had seen some of it: what it left is lost,
+            // but nobody else may have this connection.
+            tracing::warn!(server, "a large read on a replica changed its session: what it set is gone");
             drop(lease);
         }
         self.flush(wire).await?;

@@ -74,6 +74,11 @@ impl<'a> Changes<'a> {
     }
 }
 
+/// Whether something about the session changed, told in detail or not. What cannot be read may be anything.
+pub fn changes_session(bytes: &[u8]) -> bool {
+    Changes::new(bytes).any(|change| matches!(change, Ok(Change::State(true)) | Err(_)))
+}
+
 impl<'a> Iterator for Changes<'a> {
     type Item = Result<Change<'a>, ProtocolError>;
 
@@ -106,6 +111,14 @@ mod tests {
                 Change::Other(7),
             ]
         );
+    }
+
+    #[test]
+    fn a_changed_session_is_told_from_news_of_transactions() {
+        assert!(changes_session(b"\x05\x09\x08T_______\x02\x011"));
+        assert!(!changes_session(b"\x05\x09\x08T_______\x02\x010"));
+        assert!(!changes_session(b""));
+        assert!(changes_session(b"\x02\x09"), "whatever it was to say");
     }
 
     #[test]

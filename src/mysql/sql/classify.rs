@@ -139,6 +139,8 @@ pub mod diagnostics {
     pub const FOUND: u8 = 8;
     /// CONNECTION_ID().
     pub const CONNECTION_ID: u8 = 16;
+    /// What only the connection can know that ran the statement.
+    pub const LEFT_BEHIND: u8 = WARNINGS | ROWS | FOUND;
 }
 
 /// Everything the session needs to know about a statement.
@@ -162,6 +164,8 @@ pub struct Class {
     pub begins: Option<Access>,
     /// FOUND_ROWS() counts its rows, when it has any.
     pub finds: bool,
+    /// FOUND_ROWS() is the number of those that are sent: none are left out in front of them, or by LIMIT behind a UNION.
+    pub counts: bool,
 }
 
 impl Class {
@@ -176,6 +180,7 @@ impl Class {
             tables: false,
             begins: None,
             finds: false,
+            counts: false,
         }
     }
 
@@ -246,6 +251,10 @@ struct Scan<'a> {
     /// In INSERT: VALUES, SELECT or SET was seen, so a name in front of `(` is a call.
     in_values: bool,
     ended: bool,
+    /// In EXPLAIN: the query has begun.
+    explains: bool,
+    /// Only the first number of a LIMIT has come so far.
+    in_limit: bool,
     ignore_space: bool,
 }
 
@@ -281,6 +290,8 @@ pub fn classify(sql: &[u8], mode: Mode) -> Class {
         behind: Behind::Other,
         in_values: false,
         ended: false,
+        explains: false,
+        in_limit: false,
         ignore_space: mode.ignore_space,
     };
     let (mut several, mut kills, mut next_starts) = (false, false, true);
@@ -343,6 +354,10 @@ impl<'a> Scan<'a> {
         let behind = std::mem::replace(&mut self.behind, now);
         if matches!(token, Token::Sign(_)) {
             self.previous = b"";
+        }
+        if std::mem::replace(&mut self.in_limit, false) {
+            self.in_limit = matches!(token, Token::Number | Token::Sign(b'?'));
+            self.class.counts &= token != Token::Sign(b',');
         }
         match token {
             Token::Word(word) => self.word(word, after_dot, behind),
@@ -465,8 +480,9 @@ impl<'a> Scan<'a> {
         self.class.pin = pin;
         self.class.tables = !matches!(form, Select | Set | Fixed) || is(word, "TABLE");
         self.class.finds = is_any(word, &["SELECT", "WITH"]);
+        self.class.counts = self.class.finds;
         if kind == Kind::Diagnostics {
-            self.class.diagnostics = diagnostics::WARNINGS | diagnostics::ROWS; // GET DIAGNOSTICS
+            self.class.diagnostics = diagnostics::WARNINGS; // GET DIAGNOSTICS
         }
         if is(word, "BEGIN") {
             self.class.begins = Some(Access::Unsaid);
@@ -500,8 +516,12 @@ impl<'a> Scan<'a> {
     }
 
     fn keyword_of_read(&mut self, word: &'a [u8]) {
-        if is_any(word, &["FROM", "SELECT"]) {
+        if is(word, "FROM") {
             self.class.tables = true;
+        } else if is(word, "SELECT") {
+            // What is explained may use none; a query within another one is taken for a table.
+            let is_explained = self.form == Form::Explain && !std::mem::replace(&mut self.explains, true);
+            self.class.tables = !is_explained;
         }
         self.use_sequence(word);
         let previous = self.previous;
@@ -517,9 +537,14 @@ impl<'a> Scan<'a> {
             self.demote(Kind::Write);
         } else if is(word, "SQL_CALC_FOUND_ROWS") {
             self.class.calc_found_rows = true;
+            self.class.counts = false;
             self.demote(Kind::Local);
         } else if is(word, "ANALYZE") {
             self.demote(Kind::Local);
+        } else if is_any(word, &["OFFSET", "UNION", "EXCEPT", "INTERSECT"]) {
+            self.class.counts = false;
+        } else if is(word, "LIMIT") {
+            self.in_limit = true;
         }
     }
 
@@ -602,6 +627,9 @@ impl<'a> Scan<'a> {
         let ends = matches!(self.class.kind, Kind::Transaction | Kind::Rollback);
         if ends && is(word, "RELEASE") && !is(self.previous, "NO") {
             self.pin(Pin::Setting); // COMMIT RELEASE: the server closes the connection
+        }
+        if self.class.kind == Kind::Diagnostics && is(word, "ROW_COUNT") {
+            self.class.diagnostics |= diagnostics::ROWS;
         }
         if let Some(access) = &mut self.class.begins
             && is(self.previous, "READ")

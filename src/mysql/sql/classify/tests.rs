@@ -180,6 +180,46 @@ fn transactions_and_settings_are_told_apart() {
 }
 
 #[test]
+fn found_rows_are_those_sent_unless_some_are_left_out() {
+    let counts = |sql: &str| classify(sql.as_bytes(), Mode::default()).counts;
+    for sql in
+        ["SELECT a FROM t LIMIT 3", "SELECT a FROM t LIMIT ?", "WITH c AS (SELECT 1) SELECT * FROM c", "SELECT 1, 2"]
+    {
+        assert!(counts(sql), "{sql}");
+    }
+    for sql in [
+        "SELECT a FROM t LIMIT 2, 3",
+        "SELECT a FROM t LIMIT 3 OFFSET 2",
+        "SELECT 1 UNION SELECT 2 LIMIT 1",
+        "SELECT SQL_CALC_FOUND_ROWS a FROM t",
+        "SHOW CREATE TABLE t",
+        "EXPLAIN SELECT 1",
+        "VALUES (1)",
+    ] {
+        assert!(!counts(sql), "{sql}");
+    }
+}
+
+#[test]
+fn what_uses_no_table_leaves_warnings_as_they_are() {
+    for (sql, tables) in [
+        ("SELECT 1", false),
+        ("SELECT (SELECT 1)", true),
+        ("SELECT 1 FROM t", true),
+        ("EXPLAIN SELECT 1", false),
+        ("EXPLAIN FORMAT=JSON SELECT 1", false),
+        ("EXPLAIN SELECT a FROM t", true),
+        ("EXPLAIN SELECT (SELECT 1)", true),
+        ("EXPLAIN t", true),
+        ("EXPLAIN UPDATE t SET a = 1", true),
+        ("SET NAMES utf8mb4", false),
+        ("TABLE t", true),
+    ] {
+        assert_eq!(classify(sql.as_bytes(), Mode::default()).tables, tables, "{sql}");
+    }
+}
+
+#[test]
 fn what_trackers_do_not_report_pins() {
     let check = |pin, statements: &[&str]| {
         for sql in statements {
@@ -314,7 +354,8 @@ fn questions_about_the_statement_before() {
         ("SELECT @@warning_count", WARNINGS),
         ("SELECT FOUND_ROWS()", FOUND),
         ("SELECT FOUND_ROWS(), ROW_COUNT()", FOUND | ROWS),
-        ("GET DIAGNOSTICS n = NUMBER", WARNINGS | ROWS),
+        ("GET DIAGNOSTICS n = NUMBER", WARNINGS),
+        ("GET DIAGNOSTICS n = NUMBER, r = ROW_COUNT", WARNINGS | ROWS),
         ("SELECT ROW_COUNT()", ROWS),
         ("SELECT LAST_INSERT_ID() AS id;", INSERT_ID),
         ("SELECT last_insert_id()", INSERT_ID),

@@ -1,0 +1,431 @@
+//! What one server tells a session, the splitter tells it too, wherever its statements ran: short scripts, each said to a
+//! MariaDB server and, through the splitter, to a primary with a replica, while others take the pooled connections in
+//! between. Most were found by the random scripts of `splitter_twin`.
+
+mod support;
+
+#[path = "support/mariadb.rs"]
+#[allow(dead_code, reason = "other tests stop servers")]
+mod mariadb;
+#[path = "support/split.rs"]
+#[allow(dead_code, reason = "other tests need one form alone")]
+mod split;
+#[path = "support/sql_wire.rs"]
+#[allow(dead_code, reason = "other tests send broken packets")]
+mod sql_wire;
+
+use std::io;
+use std::net::SocketAddr;
+
+use mariadb::{Cluster, PASSWORD, USER};
+use one_server::mysql::protocol::capability::{
+    DEPRECATE_EOF, IGNORE_SPACE, INTERACTIVE, MULTI_RESULTS, MULTI_STATEMENTS, PS_MULTI_RESULTS,
+};
+use sql_wire::{LogOn, Piece, Shape, Wire};
+use support::*;
+
+const POOL_MAX: usize = 2;
+/// Status flags that tell of the moment, or of a server's statistics: a slow query, no (good) index, tracked state.
+const MOMENTARY: u16 = 0x4000 | 0x0800 | 0x0020 | 0x0010;
+
+/// What a client does, and what is made of its answer.
+#[derive(Clone, Copy, Debug)]
+enum Do {
+    /// The answers must be the same.
+    Say(&'static str),
+    /// The same, unless the splitter owns up not to know any more.
+    Ask(&'static str),
+    /// Other sessions take all the pooled connections, and leave them in another state.
+    Stir,
+    Prepare(&'static str),
+    /// What was prepared last, with this text; then it is closed, since statements tie a session that sets something.
+    Execute(&'static str),
+    Ping,
+    FieldList,
+    Reset,
+    ChangeUser,
+}
+
+use Do::{Ask, ChangeUser, Execute, FieldList, Ping, Prepare, Reset, Say, Stir};
+
+/// Behaviour, and the script that shows it.
+const SCRIPTS: &[(&str, &[Do])] = &[
+    (
+        "a count that the splitter tells has the type of the server's own",
+        &[
+            Say("INSERT INTO k VALUES (1, 1)"),
+            Say("SET sql_notes = 1"),
+            Stir,
+            Say("SELECT ROW_COUNT()"),
+            Stir,
+            Say("SELECT FOUND_ROWS()"),
+        ],
+    ),
+    (
+        "a reset leaves the found rows, and forgets the changed ones",
+        &[
+            Say("SELECT id FROM a"),
+            Reset,
+            Say("SELECT ROW_COUNT()"),
+            Say("SELECT id FROM a"),
+            Reset,
+            Say("SELECT FOUND_ROWS()"),
+        ],
+    ),
+    (
+        "what SHOW prints are no found rows",
+        &[
+            Say("SELECT id FROM a"),
+            Stir,
+            Say("SHOW CREATE TABLE k"),
+            Stir,
+            Ask("SELECT FOUND_ROWS()"),
+            Say("EXPLAIN SELECT 1"),
+            Stir,
+            Ask("SELECT FOUND_ROWS()"),
+        ],
+    ),
+    (
+        "rows that an offset leaves out are found",
+        &[
+            Say("SELECT id FROM a LIMIT 2, 2"),
+            Stir,
+            Ask("SELECT FOUND_ROWS()"),
+            Say("SELECT 1 UNION SELECT 2 UNION SELECT 3 LIMIT 1"),
+            Stir,
+            Ask("SELECT FOUND_ROWS()"),
+        ],
+    ),
+    (
+        "a limit without an offset is known",
+        &[
+            Say("SELECT id FROM a ORDER BY id LIMIT 3"),
+            Stir,
+            Say("SELECT FOUND_ROWS()"),
+            Stir,
+            Say("SELECT FOUND_ROWS() AS n, ROW_COUNT()"),
+        ],
+    ),
+    (
+        "settings between a query and the question change no found rows",
+        &[Say("SELECT id FROM a"), Say("SET time_zone = '+01:00'"), Stir, Say("SELECT FOUND_ROWS()")],
+    ),
+    (
+        "what was not prepared counts as a statement that failed",
+        &[
+            Say("REPLACE INTO k VALUES (2, 2), (3, 3)"),
+            Prepare("SELECT nothing FROM a"),
+            Say("SELECT ROW_COUNT()"),
+            Prepare("SELECT 1 FROM nowhere"),
+            Stir,
+            Say("SELECT ROW_COUNT()"),
+        ],
+    ),
+    (
+        "a ping counts no rows, and a list of fields is none that are counted",
+        &[
+            Say("REPLACE INTO k VALUES (4, 4)"),
+            FieldList,
+            Stir,
+            Say("SELECT ROW_COUNT()"),
+            Say("REPLACE INTO k VALUES (2, 2), (3, 3)"),
+            Ping,
+            Say("SELECT ROW_COUNT()"),
+            Say("SET @a = 1"),
+            Say("REPLACE INTO k VALUES (2, 3)"),
+            Ping,
+            Say("SELECT ROW_COUNT()"),
+        ],
+    ),
+    (
+        "rows that come back from a write are not counted",
+        &[Say("INSERT INTO k VALUES (9, 9) RETURNING id"), Stir, Say("SELECT ROW_COUNT()")],
+    ),
+    (
+        "counts and the last insert id are told together, wherever they come from",
+        &[
+            Say("INSERT INTO a (v) VALUES (70)"),
+            Say("SELECT id, v FROM a ORDER BY id"),
+            Say("SELECT LAST_INSERT_ID(), ROW_COUNT()"),
+            Say("SELECT v FROM a ORDER BY id"),
+            Say("SELECT FOUND_ROWS(), ROW_COUNT() AS n, LAST_INSERT_ID()"),
+            Say("UPDATE a SET v = v + 100 WHERE v > 3 AND v < 60"),
+            Stir,
+            Say("SELECT LAST_INSERT_ID(), ROW_COUNT()"),
+        ],
+    ),
+    (
+        "the last insert id is there on the connection that a session is tied to",
+        &[
+            Say("INSERT INTO a (v) VALUES (71)"),
+            Stir,
+            Say("SELECT v, CONNECTION_ID() > 0 FROM a"),
+            Say("INSERT INTO a (id, v) VALUES (900, 1)"),
+            Say("SELECT LAST_INSERT_ID()"),
+            Reset,
+            Say("INSERT INTO a (v) VALUES (72)"),
+            Stir,
+            Say("SELECT CAST(s AS INT) FROM a WHERE v = 2 FOR UPDATE"),
+            Say("GET DIAGNOSTICS @n = NUMBER"),
+            Say("SELECT @n, LAST_INSERT_ID()"),
+        ],
+    ),
+    (
+        "diagnostics of a read on a replica are got",
+        &[
+            Say("SELECT CAST('3x' AS INT), 1/0 FROM a LIMIT 1"),
+            Say("GET DIAGNOSTICS @n = NUMBER, @r = ROW_COUNT"),
+            Say("SELECT @n, @r"),
+            Say("SELECT ROW_COUNT()"),
+            Reset,
+            Say("SET NAMES latin1"),
+            Say("SELECT CAST('é' AS INT)"),
+            Say(
+                "GET DIAGNOSTICS CONDITION 1 @`a b` = MESSAGE_TEXT, @e = MYSQL_ERRNO, @s = RETURNED_SQLSTATE, @c = COLUMN_NAME",
+            ),
+            Say("SELECT @`a b`, @e, @s, @c, HEX(@`a b`), CHARSET(@`a b`)"),
+            Reset,
+            Say("SELECT v FROM a"),
+            Say("GET DIAGNOSTICS @n = NUMBER"),
+            Say("SELECT @n"),
+            Reset,
+            Say("SELECT (SELECT id FROM a)"),
+            Say("GET DIAGNOSTICS CONDITION 1 @e = MYSQL_ERRNO, @m = MESSAGE_TEXT"),
+            Say("SELECT @e, @m"),
+        ],
+    ),
+    (
+        "a definition ends a READ ONLY transaction",
+        &[
+            Say("START TRANSACTION READ ONLY"),
+            Say("SELECT COUNT(*) FROM a"),
+            Say("CREATE TABLE made (n INT)"),
+            Say("INSERT INTO made VALUES (1)"),
+            Say("SET autocommit = 0"),
+            Say("START TRANSACTION READ ONLY"),
+            Say("SELECT COUNT(*) FROM a"),
+            Say("DROP TABLE IF EXISTS made, never"),
+            Say("SHOW WARNINGS"),
+            Say("INSERT INTO k VALUES (5, 5)"),
+            Say("ROLLBACK"),
+            Say("SELECT id FROM k WHERE id = 5"),
+        ],
+    ),
+    (
+        "a mistake in a READ ONLY transaction is told as one",
+        &[
+            Say("START TRANSACTION READ ONLY"),
+            Say("SELECT COUNT(*) FROM a"),
+            Say("SELEKT 1"),
+            Say("SHOW WARNINGS"),
+            Say("SELECT COUNT(*) FROM a"),
+            Say("COMMIT"),
+        ],
+    ),
+    (
+        "a reset and a change of user take away what the login's flags have set",
+        &[
+            Say("SELECT @@sql_mode, @@wait_timeout"),
+            Stir,
+            Say("SELECT COUNT (*), @@wait_timeout FROM a"),
+            Reset,
+            Say("SELECT @@sql_mode, @@wait_timeout"),
+            Say("SELECT COUNT (*) FROM a"),
+            ChangeUser,
+            Stir,
+            Say("SELECT @@sql_mode, @@wait_timeout"),
+            Say("SELECT COUNT (*) FROM a"),
+        ],
+    ),
+    (
+        "what a view's function sets is there for the session",
+        &[Say("SELECT * FROM remembering ORDER BY v"), Say("SELECT @remembered > 0")],
+    ),
+    (
+        "statements are prepared under the character sets that the session has",
+        &[
+            Say("SET NAMES cp1251"),
+            Say("SET CHARACTER SET utf8mb4"),
+            Stir,
+            Prepare("SELECT ?, 'a' = 'A', DATABASE(), s FROM a LIMIT 1"),
+            Execute("ä"),
+            Say("SET NAMES gbk"),
+            Say("SET CHARACTER SET DEFAULT"),
+            Stir,
+            Prepare("SELECT ?, 'a' = 'A', DATABASE(), s FROM a LIMIT 1"),
+            Execute("ä"),
+        ],
+    ),
+    (
+        "parameters have the collation that SET NAMES has given the client",
+        &[
+            Say("SET NAMES utf8mb4 COLLATE utf8mb4_bin"),
+            Stir,
+            Prepare("SELECT ?"),
+            Execute("ä"),
+            Say("SET character_set_results = latin1"),
+            Stir,
+            Prepare("SELECT ?"),
+            Execute("ä"),
+            Say("SET character_set_client = utf8mb4"),
+            Stir,
+            Prepare("SELECT ?"),
+            Execute("ä"),
+        ],
+    ),
+    (
+        "explaining what uses no table leaves warnings as they are",
+        &[
+            Say("INSERT IGNORE INTO k VALUES ('1x', 1)"),
+            Say("EXPLAIN SELECT 1"),
+            Say("SHOW WARNINGS"),
+            Say("EXPLAIN SELECT v FROM a"),
+            Say("SHOW WARNINGS"),
+        ],
+    ),
+    (
+        "warnings are told in the state that the session has now",
+        &[
+            Say("SELECT CAST('é' AS INT) FROM a LIMIT 1"),
+            Say("SET sql_mode = 'ANSI,NO_BACKSLASH_ESCAPES'"),
+            Say("SHOW WARNINGS"),
+            Say("SET NAMES latin1"),
+            Say("SHOW WARNINGS"),
+            Say("SELECT 'a\\'"),
+        ],
+    ),
+];
+
+/// What each script finds in its database.
+const DEFINITIONS: &[&str] = &[
+    "CREATE OR REPLACE DATABASE d CHARACTER SET utf8mb4",
+    "USE d",
+    "CREATE TABLE k (id INT PRIMARY KEY, n INT)",
+    "CREATE TABLE a (id INT AUTO_INCREMENT PRIMARY KEY, v INT, s VARCHAR(40))",
+    "INSERT INTO a (v, s) VALUES (1, 'x'), (2, 'y'), (3, 'z'), (4, 'x'), (5, 'y')",
+    "CREATE FUNCTION remember(x INT) RETURNS INT BEGIN SET @remembered = x; RETURN x; END",
+    "CREATE VIEW remembering AS SELECT remember(v) AS v FROM a",
+];
+
+struct Pair {
+    direct: Wire,
+    split: Wire,
+    address: SocketAddr,
+    log_on: LogOn,
+}
+
+fn normal(mut pieces: Vec<Piece>) -> Vec<Piece> {
+    for piece in &mut pieces {
+        match piece {
+            Piece::Ok { status, .. } | Piece::Eof((_, status)) => *status &= !MOMENTARY,
+            Piece::Rows { end: Some(end), .. } => {
+                if let Piece::Ok { status, .. } = &mut **end {
+                    *status &= !MOMENTARY;
+                }
+            }
+            _ => {}
+        }
+    }
+    pieces
+}
+
+impl Pair {
+    fn both(&mut self, run: impl Fn(&mut Wire) -> io::Result<Vec<Piece>>) -> [Vec<Piece>; 2] {
+        [run(&mut self.direct), run(&mut self.split)].map(|answer| normal(answer.expect("an answer")))
+    }
+
+    fn step(&mut self, behaviour: &str, step: Do) {
+        eprintln!("{behaviour}: {step:?}");
+        let [direct, split] = match step {
+            Say(sql) | Ask(sql) => self.both(|wire| wire.query(sql)),
+            Prepare(sql) => self.both(|wire| {
+                wire.send(0x16, sql.as_bytes())?;
+                wire.answer(Shape::Prepared)
+            }),
+            Execute(text) => self.both(|wire| {
+                let id = wire.prepared_id.to_le_bytes();
+                let value = [&[text.len() as u8], text.as_bytes()].concat();
+                wire.send(0x17, &[&id[..], &[0, 1, 0, 0, 0, 0, 1, 0xFD, 0], &value].concat())?;
+                let answer = wire.answer(Shape::Results);
+                wire.send(0x19, &id)?;
+                answer
+            }),
+            Ping => self.both(|wire| {
+                wire.send(0x0E, b"")?;
+                wire.answer(Shape::Single)
+            }),
+            FieldList => self.both(|wire| {
+                wire.send(0x04, b"a\0")?;
+                wire.answer(Shape::Fields)
+            }),
+            Reset => {
+                self.both(|wire| {
+                    wire.send(0x1F, b"")?;
+                    wire.answer(Shape::Single)
+                });
+                // A server keeps the database and forgets its character set; the splitter selects it anew.
+                self.both(|wire| wire.query("USE d"))
+            }
+            ChangeUser => self.both(|wire| {
+                wire.send_change_user("d")?;
+                wire.change_user_answer()
+            }),
+            Stir => return self.stir(),
+        };
+        let owns_up = matches!(step, Ask(_)) && split.first().and_then(Piece::code) == Some(1105);
+        assert!(owns_up || direct == split, "{behaviour}: {step:?}\n  directly: {direct:?}\n  split: {split:?}");
+    }
+
+    fn stir(&self) {
+        let connect = |_| Wire::connect(self.address, &self.log_on).expect("a login");
+        let mut others: Vec<_> = (0..POOL_MAX).map(connect).collect();
+        for begin in ["BEGIN", "START TRANSACTION READ ONLY"] {
+            for sql in ["SET sql_mode = 'ANSI'", begin, "SELECT v, v / 0 FROM a", "SELECT 1"] {
+                for other in &mut others {
+                    let answer = other.query(sql).expect("an answer");
+                    assert!(answer.iter().all(|piece| piece.code().is_none()), "{answer:?}");
+                }
+            }
+            others.iter_mut().for_each(|other| drop(other.query("ROLLBACK")));
+        }
+    }
+}
+
+#[test]
+fn a_session_is_told_what_one_server_tells() {
+    if !mariadb::is_installed() {
+        return;
+    }
+    let (alone, cluster) = std::thread::scope(|scope| {
+        let alone = scope.spawn(|| Cluster::start(0));
+        (alone.join().expect("it starts"), Cluster::start(1))
+    });
+    let servers = || [&alone.primary].into_iter().chain([&cluster.primary]).chain(&cluster.replicas);
+    for server in servers() {
+        // So that it shows which of them a session has.
+        server.sql("SET GLOBAL wait_timeout = 20000, GLOBAL interactive_timeout = 30000");
+    }
+    let splitter = split::site(Driver::Auto, &cluster, &format!("pool_max = {POOL_MAX}")).start();
+    let local = |port: u16| SocketAddr::from(([127, 0, 0, 1], port));
+    for (behaviour, script) in SCRIPTS {
+        for server in [&alone.primary, &cluster.primary] {
+            let mut wire = Wire::connect(local(server.port), &LogOn::new(USER, PASSWORD, None)).expect("a login");
+            for sql in DEFINITIONS {
+                let answer = wire.query(sql).expect("an answer");
+                assert!(answer.iter().all(|piece| piece.code().is_none()), "{sql}: {answer:?}");
+            }
+        }
+        cluster.wait_for_replicas();
+        let mut log_on = LogOn::new(USER, PASSWORD, Some("d"));
+        log_on.capabilities = DEPRECATE_EOF | MULTI_STATEMENTS | MULTI_RESULTS | PS_MULTI_RESULTS;
+        if behaviour.contains("flags") {
+            log_on.capabilities |= IGNORE_SPACE | INTERACTIVE;
+        }
+        let connect = |address| Wire::connect(address, &log_on).expect("a login");
+        let address = splitter.address("db");
+        let mut pair = Pair { direct: connect(local(alone.primary.port)), split: connect(address), address, log_on };
+        // MariaDB starts with what another session of the same thread has found.
+        pair.step(behaviour, Say("SELECT 1"));
+        script.iter().for_each(|step| pair.step(behaviour, *step));
+    }
+}
