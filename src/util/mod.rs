@@ -4,6 +4,7 @@ pub mod captures;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
 pub mod gate;
+pub mod growing;
 pub mod matcher;
 pub mod moment;
 pub mod names;
