@@ -401,9 +401,12 @@ fn what_needs_a_restart_is_named_and_the_rest_applied() {
         ("data_cores = \"0", "ring_entries = 512\ndata_cores = \"0"),
         ("user = \"x\"", "user = \"z\""),
     ]);
-    assert!(told.contains("needs a restart: `ring_entries` in [process]\nneeds a restart: [mysql.db]\n"), "{told}");
+    assert!(
+        told.contains("needs a restart: `ring_entries` in [process]\nneeds a restart: `user` in [mysql.db]\n"),
+        "{told}"
+    );
     server.wait_for_line("the same", |line| {
-        line.contains("warn not applied, needs a restart what=\"`ring_entries` in [process], [mysql.db]\"")
+        line.contains("warn not applied, needs a restart what=\"`ring_entries` in [process], `user` in [mysql.db]\"")
     });
     assert_eq!(client.ask(get("/")).text(), "2");
     // What is probably not meant is told, and done.

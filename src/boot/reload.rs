@@ -9,6 +9,7 @@
 
 use std::collections::HashSet;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering::Acquire};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -17,8 +18,9 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::certificates::{self, Certificates, Owner};
 use super::notify::Notify;
-use super::sockets::{HTTP3, UdpPorts, bind_listener, kind, share_out};
+use super::sockets::{HTTP3, MYSQL, Paths, UdpPorts, bind_listener, bind_splitter, kind, share_out};
 use super::source::Source;
+use super::splitters::{Desk, Known, Monitors};
 use super::start::limits;
 use super::takeover::{Estate, Inherited, Present as PresentProcess, Requested};
 use crate::config::model::Places;
@@ -31,8 +33,9 @@ use crate::control::processes;
 use crate::control::shared::{EventLevel, ListenerFacts, StartFacts};
 use crate::log::{self, LogError};
 use crate::runtime::mailbox::Sender;
+use crate::runtime::net::Address;
 use crate::tls::{Material, Materials, TlsError};
-use crate::worker::{Control, FlowSocket, LogNews, QuicSocket, Reload, Socket};
+use crate::worker::{Control, FlowSocket, LogNews, QuicSocket, Reload, Socket, SplitterSocket};
 
 /// A full mailbox is tried again after this time: its worker is busy with ticks.
 const AGAIN_AFTER: Duration = Duration::from_millis(10);
@@ -117,6 +120,7 @@ pub(super) struct Kept {
     pub(super) names: Watch,
     /// What the operator has changed of the servers.
     pub(super) changes: Changes,
+    pub(super) splitters: Desk,
 }
 
 /// Everything that a reload needs to know of the process.
@@ -136,6 +140,10 @@ pub(super) struct Reloader {
     udp_ports: UdpPorts,
     logs: Logs,
     open_files: u64,
+    splitters: Desk,
+    /// `None`: nobody looks after their servers yet.
+    monitors: Option<Monitors>,
+    paths: Paths,
     estate: Estate,
     /// Who looks after applications that are processes, and where they listen.
     programs: Option<(processes::Handle, Places)>,
@@ -155,7 +163,7 @@ struct Ready {
 
 /// What a new config has bound.
 struct Bound {
-    /// The listeners of HTTP, in the order of the config; behind them their HTTP/3.
+    /// The listeners of HTTP, in the order of the config; behind them their HTTP/3, then those of splitters.
     listeners: Vec<ListenerFacts>,
     /// By data worker.
     sockets: Vec<Vec<Socket>>,
@@ -163,6 +171,8 @@ struct Bound {
     quic: Vec<Vec<QuicSocket>>,
     /// The same for UDP mode.
     flows: Vec<Vec<FlowSocket>>,
+    /// The same of splitters.
+    splitters: Vec<Vec<SplitterSocket>>,
 }
 
 impl Reloader {
@@ -176,7 +186,7 @@ impl Reloader {
         open_files: u64,
     ) -> Reloader {
         let slots = (0..shared.config.listeners.len()).collect();
-        let Kept { certificates, materials, names, changes } = kept;
+        let Kept { certificates, materials, names, changes, splitters } = kept;
         let (certificates, materials) = (Some(certificates), Arc::new(materials));
         let (live, estate) = (watch::Sender::new(shared), Estate::default());
         names.tell(&live.borrow());
@@ -192,6 +202,9 @@ impl Reloader {
             udp_ports,
             logs,
             open_files,
+            splitters,
+            monitors: None,
+            paths: Paths::default(),
             estate,
             programs: None,
         }
@@ -201,6 +214,18 @@ impl Reloader {
     pub(super) fn with_programs(mut self, supervisor: processes::Handle, places: &Places) -> Reloader {
         self.programs = Some((supervisor, places.clone()));
         self
+    }
+
+    /// Unix sockets of splitters that come and go are among these.
+    pub(super) fn with_paths(mut self, paths: Paths) -> Reloader {
+        self.paths = paths;
+        self
+    }
+
+    /// The servers of splitters are looked after from now on. Must be called on the control thread.
+    pub(super) fn watch_splitters(&mut self, mut monitors: Monitors) {
+        monitors.go_on_with(&self.splitters.known());
+        self.monitors = Some(monitors);
     }
 
     /// What goes to a process that takes over, beside what is known here anyway.
@@ -309,7 +334,7 @@ impl Reloader {
         let shared = Arc::new(old.with_servers_of(Arc::new(config)));
         drop(shared.facts.set(old.facts.get().cloned().unwrap_or_default()));
         let (materials, slots) = (self.materials.clone(), Arc::new(self.slots.clone()));
-        self.swap(&old, &shared, materials, slots, Parts::none(self.workers.len())).await;
+        self.swap(&old, &shared, materials, slots, Parts::none(self.workers.len(), self.splitters.known())).await;
         Ok(())
     }
 
@@ -342,7 +367,7 @@ impl Reloader {
     async fn go_on_with(&mut self, ready: Ready) -> Reloaded {
         let old = self.shared();
         let shared = old.next(Arc::new(ready.adopted.config));
-        let Bound { listeners, sockets, quic, flows } = ready.bound;
+        let Bound { listeners, sockets, quic, flows, splitters } = ready.bound;
         let (opened, closed) = announce(&old, &ready.succession.listeners, &listeners);
         drop(shared.facts.set(next_facts(&old, &shared.config, listeners, self.open_files)));
         let shared = Arc::new(shared);
@@ -355,7 +380,10 @@ impl Reloader {
         self.materials = tls.clone();
         certificates::tell(&ready.certificates, &tls, &shared);
         self.certificates = Some(ready.certificates);
-        self.swap(&old, &shared, tls, slots, Parts { sockets, quic, flows, logs: ready.logs }).await;
+        let known = self.splitters.next(&shared.config, &ready.succession, self.workers.len());
+        let parts = Parts { sockets, quic, flows, splitters, known, logs: ready.logs };
+        let waits_for = self.swap(&old, &shared, tls, slots, parts).await;
+        self.reload_splitters(&waits_for, &old.config, &shared.config).await;
         Reloaded {
             file: self.file(),
             generation: shared.generation,
@@ -364,6 +392,20 @@ impl Reloader {
             needs_restart: ready.adopted.needs_restart,
             warnings: ready.warnings,
         }
+    }
+
+    /// Servers of splitters come and go, once there is no worker left that does not know them.
+    async fn reload_splitters(&mut self, waits_for: &AtomicUsize, old: &Config, config: &Arc<Config>) {
+        while !(old.splitters.is_empty() && config.splitters.is_empty()) && waits_for.load(Acquire) > 0 {
+            tokio::time::sleep(AGAIN_AFTER).await;
+        }
+        self.splitters.go_on_with(config);
+        if let Some(monitors) = &mut self.monitors {
+            monitors.go_on_with(&self.splitters.known());
+        }
+        let (before, now) = (unix_sockets(old), unix_sockets(config));
+        now.difference(&before).for_each(|path| self.paths.add(path));
+        self.paths.remove(|path| before.contains(path) && !now.contains(path));
     }
 
     /// Limits of servers that the operator has set hold from now on. Where nothing counted requests until now, all workers go
@@ -376,10 +418,10 @@ impl Reloader {
         let shared = Arc::new(old.with_servers_of(old.config.clone()));
         drop(shared.facts.set(old.facts.get().cloned().unwrap_or_default()));
         let (materials, slots) = (self.materials.clone(), Arc::new(self.slots.clone()));
-        self.swap(&old, &shared, materials, slots, Parts::none(self.workers.len())).await;
+        self.swap(&old, &shared, materials, slots, Parts::none(self.workers.len(), self.splitters.known())).await;
     }
 
-    /// Puts `shared` into the place of `old`, everywhere.
+    /// Puts `shared` into the place of `old`, everywhere. Returns how many workers are still to do it.
     async fn swap(
         &mut self,
         old: &Arc<Shared>,
@@ -387,11 +429,12 @@ impl Reloader {
         tls: Arc<Materials>,
         slots: Arc<Vec<usize>>,
         parts: Parts,
-    ) {
+    ) -> Arc<AtomicUsize> {
         let waits_for = Arc::new(AtomicUsize::new(self.workers.len()));
-        let mut parts = parts.sockets.into_iter().zip(parts.quic).zip(parts.flows).zip(parts.logs);
+        let mysql = parts.known;
+        let mut parts = parts.sockets.into_iter().zip(parts.quic).zip(parts.flows).zip(parts.splitters).zip(parts.logs);
         let reload = |_| {
-            let (((sockets, quic), flows), log) = parts.next().expect("something for each worker");
+            let ((((sockets, quic), flows), splitters), log) = parts.next().expect("something for each worker");
             Control::Reload(Box::new(Reload {
                 shared: shared.clone(),
                 tls: tls.clone(),
@@ -399,6 +442,8 @@ impl Reloader {
                 sockets,
                 quic,
                 flows,
+                splitters,
+                mysql: mysql.clone(),
                 log,
                 waits_for: waits_for.clone(),
             }))
@@ -407,6 +452,8 @@ impl Reloader {
         old.close_old_exchanges(shared);
         self.names.go_on_with(&shared.config);
         self.names.tell(shared);
+        // Orders find splitters by their indexes: both must change at once.
+        self.splitters.replace(mysql);
         self.live.send_replace(shared.clone());
         let begun = tokio::time::Instant::now();
         while waits_for.load(Acquire) > 0 && begun.elapsed() < SWAP_MAX {
@@ -416,6 +463,7 @@ impl Reloader {
         if busy > 0 {
             tracing::warn!(busy, "data workers are busy and take the new config later");
         }
+        waits_for
     }
 }
 
@@ -424,13 +472,18 @@ struct Parts {
     sockets: Vec<Vec<Socket>>,
     quic: Vec<Vec<QuicSocket>>,
     flows: Vec<Vec<FlowSocket>>,
+    splitters: Vec<Vec<SplitterSocket>>,
+    /// For all of them.
+    known: Known,
     logs: Vec<LogNews>,
 }
 
 impl Parts {
     /// Nothing new for any of them.
-    fn none(workers: usize) -> Parts {
+    fn none(workers: usize, known: Known) -> Parts {
         Parts {
+            splitters: (0..workers).map(|_| Vec::new()).collect(),
+            known,
             sockets: (0..workers).map(|_| Vec::new()).collect(),
             quic: (0..workers).map(|_| Vec::new()).collect(),
             flows: (0..workers).map(|_| Vec::new()).collect(),
@@ -567,8 +620,13 @@ impl Present {
                 });
                 same.and_then(|old| self.materials.listeners.get(old)?.clone())
             }
-            // They stay as they are until a restart.
-            Owner::Splitter(index) => self.materials.splitters.get(index).cloned().flatten(),
+            Owner::Splitter(index) => {
+                let same = succession.splitters.0[index].filter(|old| {
+                    let (old, new) = (&self.shared.config.splitters[*old], &adopted.config.splitters[index]);
+                    old.tls == new.tls
+                });
+                same.and_then(|old| self.materials.splitters.get(old)?.clone())
+            }
         };
         match before {
             Some(material) => {
@@ -631,7 +689,39 @@ impl Present {
             facts.push(fact);
         }
         facts.append(&mut http3);
-        Ok(Bound { listeners: facts, sockets, quic, flows })
+        let (mut of_splitters, splitters) = self.bind_splitters(config, succession)?;
+        facts.append(&mut of_splitters);
+        Ok(Bound { listeners: facts, sockets, quic, flows, splitters })
+    }
+
+    /// The same for splitters.
+    fn bind_splitters(
+        &self,
+        config: &Config,
+        succession: &Succession,
+    ) -> Result<(Vec<ListenerFacts>, Vec<Vec<SplitterSocket>>), Refusal> {
+        let workers = self.shared.workers.len();
+        let known = self.shared.facts.get().map(|facts| &facts.listeners[..]).unwrap_or_default();
+        let mut sockets: Vec<Vec<SplitterSocket>> = (0..workers).map(|_| Vec::new()).collect();
+        let mut facts = Vec::new();
+        for (index, splitter) in config.splitters.iter().enumerate() {
+            let old = succession.splitters.0[index].map(|old| &self.shared.config.splitters[old]);
+            for address in &splitter.listen {
+                // Its facts are in the order of its addresses.
+                let at = old.and_then(|old| old.listen.iter().position(|known| known == address));
+                let mut of_it = known.iter().filter(|fact| fact.kind == MYSQL && fact.name == splitter.name);
+                if let Some(fact) = at.and_then(|at| of_it.nth(at)) {
+                    facts.push(fact.clone());
+                    continue;
+                }
+                let backlog = config.process.backlog;
+                let bound = bind_splitter(&splitter.name, index, address, backlog, workers, &mut Inherited::default());
+                let (fact, bound) = bound.map_err(|error| Refusal::plain(error.to_string()))?;
+                share_out(&mut sockets, bound);
+                facts.push(fact);
+            }
+        }
+        Ok((facts, sockets))
     }
 }
 
@@ -653,29 +743,36 @@ fn announce(old: &Shared, heirs: &Heirs, listeners: &[ListenerFacts]) -> (Vec<St
     let text = |fact: &ListenerFacts| format!("{} {}", fact.name, fact.address);
     let known = old.facts.get().map(|facts| &facts.listeners[..]).unwrap_or_default();
     let is_in = |facts: &[ListenerFacts], wanted: &ListenerFacts| {
-        facts.iter().any(|fact| fact.kind == HTTP3 && fact.address == wanted.address)
+        facts.iter().any(|fact| fact.kind == wanted.kind && fact.address == wanted.address)
     };
+    let has_no_slot = |fact: &&ListenerFacts| matches!(fact.kind, HTTP3 | MYSQL);
     let new = listeners.iter().zip(&heirs.0).filter(|(_, heir)| heir.is_none()).map(|(fact, _)| fact);
-    let new_http3 = listeners.iter().filter(|fact| fact.kind == HTTP3 && !is_in(known, fact));
-    let opened = new.chain(new_http3).inspect(|fact| {
+    let new_others = listeners.iter().filter(has_no_slot).filter(|fact| !is_in(known, fact));
+    let opened = new.chain(new_others).inspect(|fact| {
         tracing::info!(name = %fact.name, kind = fact.kind, address = %fact.address, "listening");
     });
     let opened = opened.map(text).collect();
     let before = known.iter().zip(heirs.new_indexes(old.config.listeners.len()));
     let gone = before.filter(|(_, stays)| stays.is_none()).map(|(fact, _)| fact);
-    let gone_http3 = known.iter().filter(|fact| fact.kind == HTTP3 && !is_in(listeners, fact));
-    let closed = gone.chain(gone_http3).inspect(|fact| {
+    let gone_others = known.iter().filter(has_no_slot).filter(|fact| !is_in(listeners, fact));
+    let closed = gone.chain(gone_others).inspect(|fact| {
         tracing::info!(name = %fact.name, address = %fact.address, "listener closed, its connections drain");
     });
     (opened, closed.map(text).collect())
 }
 
-/// The facts under a new config: the workers are the same ones, and so are listeners that are not HTTP's.
+/// The facts under a new config: the workers are the same ones, and so are the listeners that are neither HTTP's nor of splitters.
 fn next_facts(old: &Shared, config: &Config, mut listeners: Vec<ListenerFacts>, open_files: u64) -> StartFacts {
     let facts = old.facts.get().cloned().unwrap_or_default();
     let others = facts.listeners.into_iter().skip(old.config.listeners.len());
-    listeners.extend(others.filter(|fact| fact.kind != HTTP3));
+    listeners.extend(others.filter(|fact| !matches!(fact.kind, HTTP3 | MYSQL)));
     StartFacts { listeners, limits: limits(config, open_files), ..facts }
+}
+
+/// Those that splitters listen on.
+fn unix_sockets(config: &Config) -> HashSet<PathBuf> {
+    let path = |address: &Address| if let Address::Unix(path) = address { Some(path.clone()) } else { None };
+    config.splitters.iter().flat_map(|splitter| &splitter.listen).filter_map(path).collect()
 }
 
 fn refusal(report: &Report) -> Refusal {

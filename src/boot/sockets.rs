@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use crate::config::model::{Listener, StatsSocket};
 use crate::control::shared::ListenerFacts;
 use crate::runtime::net::{Address, BoundSocket, no_address};
 use crate::runtime::udp::BoundUdp;
-use crate::worker::{FlowSocket, QuicSocket, Socket};
+use crate::worker::{FlowSocket, QuicSocket, Socket, SplitterSocket};
 
 /// Listening sockets of all data workers, and of the control thread.
 pub(super) struct Sockets {
@@ -28,8 +28,8 @@ pub(super) struct Sockets {
     pub(super) flows: Vec<Vec<FlowSocket>>,
     /// These, for reloads.
     pub(super) udp_ports: UdpPorts,
-    /// By data worker: splitter index, socket.
-    pub(super) mysql: Vec<Vec<(usize, BoundSocket)>>,
+    /// By data worker, of splitters.
+    pub(super) mysql: Vec<Vec<SplitterSocket>>,
     pub(super) admin: Option<std::net::TcpListener>,
     pub(super) control: Option<std::os::unix::net::UnixListener>,
     pub(super) stats: Option<std::os::unix::net::UnixListener>,
@@ -76,12 +76,9 @@ pub(super) fn bind(config: &Config, data_workers: usize, inherited: &mut Inherit
     }
     for (index, splitter) in config.splitters.iter().enumerate() {
         for address in &splitter.listen {
-            let mut bound = adopt_all(&splitter.name, address, backlog, data_workers, inherited)?;
-            if bound.is_empty() {
-                bound = bind_all(&splitter.name, address, backlog, data_workers)?;
-            }
-            sockets.facts.push(fact(&splitter.name, "mysql", &bound[0]));
-            share_out(&mut sockets.mysql, bound.into_iter().map(|socket| (index, socket)).collect());
+            let (fact, bound) = bind_splitter(&splitter.name, index, address, backlog, data_workers, inherited)?;
+            sockets.facts.push(fact);
+            share_out(&mut sockets.mysql, bound);
             if let Address::Unix(path) = address {
                 sockets.paths.push(path.clone());
             }
@@ -137,6 +134,24 @@ pub(super) fn share_out<T>(workers: &mut [Vec<T>], sockets: Vec<T>) {
     for (index, socket) in sockets.into_iter().enumerate() {
         workers[index % count].push(socket);
     }
+}
+
+/// The sockets of a splitter for one of its addresses, one for each data worker.
+pub(super) fn bind_splitter(
+    name: &str,
+    splitter: usize,
+    address: &Address,
+    backlog: u32,
+    data_workers: usize,
+    inherited: &mut Inherited,
+) -> Result<(ListenerFacts, Vec<SplitterSocket>), StartError> {
+    let mut bound = adopt_all(name, address, backlog, data_workers, inherited)?;
+    if bound.is_empty() {
+        bound = bind_all(name, address, backlog, data_workers)?;
+    }
+    let fact = fact(name, MYSQL, &bound[0]);
+    let socket = |socket| SplitterSocket { splitter, address: address.clone(), socket };
+    Ok((fact, bound.into_iter().map(socket).collect()))
 }
 
 /// The sockets of one listener, at least one for each data worker, and what it turned out to be.
@@ -202,6 +217,9 @@ impl UdpKind {
 
 /// What the facts call the HTTP/3 of a listener.
 pub(super) const HTTP3: &str = "http3";
+
+/// The same of splitters.
+pub(super) const MYSQL: &str = "mysql";
 
 /// How often, and how far apart, a port is asked for again that was ours a moment ago: the kernel takes its time to close.
 const AGAIN_MAX: u32 = 10;
@@ -314,6 +332,41 @@ pub(super) fn kind(listener: &Listener) -> &'static str {
         (None, Some(_)) => "https",
         (Some(_), None) => "tcp",
         (Some(_), Some(_)) => "tls",
+    }
+}
+
+/// Unix sockets in the file system that are this process's to remove.
+#[derive(Clone, Default)]
+pub(super) struct Paths(Arc<Mutex<Vec<PathBuf>>>);
+
+impl Paths {
+    pub(super) fn new(paths: Vec<PathBuf>) -> Paths {
+        Paths(Arc::new(Mutex::new(paths)))
+    }
+
+    /// Those for which `is_ours` says so.
+    pub(super) fn retain(&self, is_ours: impl Fn(&Path) -> bool) {
+        self.paths().retain(|path| is_ours(path));
+    }
+
+    pub(super) fn add(&self, path: &Path) {
+        self.paths().push(path.into());
+    }
+
+    /// Removes the sockets for which `is_over` says so.
+    pub(super) fn remove(&self, is_over: impl Fn(&Path) -> bool) {
+        self.paths().retain(|path| {
+            let is_over = is_over(path);
+            if is_over {
+                // It may be gone already.
+                let _ = std::fs::remove_file(path);
+            }
+            !is_over
+        });
+    }
+
+    fn paths(&self) -> std::sync::MutexGuard<'_, Vec<PathBuf>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -13,12 +13,13 @@ use super::certificates::Certificates;
 use super::cores::{Placement, place};
 use super::names;
 use super::notify::Notify;
+use super::privileges;
 use super::reload::{self, Asked, Kept, Logs, Reloader};
 use super::signals::{Order, Signals};
-use super::sockets::bind;
+use super::sockets::{Paths, bind};
 use super::source::Source;
+use super::splitters::{Desk, Monitors};
 use super::takeover::{self, Estate, HandedOver, Inherited, Predecessor, Takeovers};
-use super::{privileges, splitters};
 use crate::app::{AppWorker, Job, Origin, Registry, Reply, Tickets};
 use crate::config::Config;
 use crate::control::Shared;
@@ -190,9 +191,8 @@ pub(super) fn run(mut config: Config, apps: &Registry, source: Option<Source>) -
     let hasher = crate::guard::Hasher::start(HELPER_QUEUE)
         .map_err(|error| StartError::Thread { name: "hasher".into(), error })?;
     let hasher = Arc::new(hasher);
-    let splitter = |index| Arc::new(crate::mysql::Shared::new(&config, index, placement.data.len()));
-    let mysql: Vec<_> = (0..config.splitters.len()).map(splitter).collect();
-    splitters::register(&shared, &mysql);
+    let desk = Desk::new(&config, placement.data.len());
+    desk.register(&shared);
 
     let mut facts = Vec::new();
     let (data_seats, origins) = answer_routes(&config, placement.data.len(), placement.app.len());
@@ -225,7 +225,7 @@ pub(super) fn run(mut config: Config, apps: &Registry, source: Option<Source>) -
             handed_senders: handed_senders.clone(),
             tls: materials.clone(),
             splitters: std::mem::take(&mut sockets.mysql[index]),
-            mysql: mysql.clone(),
+            mysql: desk.known(),
             control,
             app_workers: jobs.clone(),
             paired: placement.paired(index),
@@ -257,24 +257,23 @@ pub(super) fn run(mut config: Config, apps: &Registry, source: Option<Source>) -
     };
     announce(&facts, &config, open_files);
     drop(shared.facts.set(facts));
-    let kept = Kept { certificates, materials, names, changes };
+    let kept = Kept { certificates, materials, names, changes, splitters: desk };
     let orders = threads.orders.clone();
     let logs = Logs::new(writer);
+    let paths = Paths::new(sockets.paths);
     let reloader = Reloader::new(source, shared, kept, orders, sockets.udp_ports, logs, open_files);
     let (supervisor, inbox) = processes::handle();
-    let reloader = reloader.with_estate(estate).with_programs(supervisor.clone(), staff.places());
+    let reloader =
+        reloader.with_paths(paths.clone()).with_estate(estate).with_programs(supervisor.clone(), staff.places());
     let programs = Programs { staff, supervisor, inbox };
     let taken = inherited.settle();
     let predecessor = inherited.from.map(|from| Before { from, taken, idle: inherited.idle() });
     let ears = Ears { admin: sockets.admin, control: sockets.control, stats: sockets.stats };
     let forwards = Forwards { keys: quic_keys, workers: datagram_senders, before: quic_before };
     let outside = Outside { ears, forwards, notify, predecessor, programs };
-    let mut paths = sockets.paths;
-    let result = control_thread(&mysql, threads, outside, reloader, &mut paths);
+    let result = control_thread(threads, outside, reloader, &paths);
     log::flush(LOG_STOP_MAX);
-    for path in &paths {
-        let _ = std::fs::remove_file(path);
-    }
+    paths.remove(|_| true);
     result
 }
 
@@ -499,13 +498,7 @@ const PROGRAMS_WAIT: Duration = Duration::from_secs(30);
 
 /// The control thread's life: admin, checks, monitoring, reloads, signals; then the end. `paths` keeps the Unix sockets that
 /// are this process's to remove.
-fn control_thread(
-    mysql: &[Arc<crate::mysql::Shared>],
-    threads: Threads,
-    outside: Outside,
-    reloader: Reloader,
-    paths: &mut Vec<std::path::PathBuf>,
-) -> Result<(), StartError> {
+fn control_thread(threads: Threads, outside: Outside, mut reloader: Reloader, paths: &Paths) -> Result<(), StartError> {
     let Outside { ears, forwards, mut notify, predecessor, programs } = outside;
     let Programs { staff, supervisor, inbox } = programs;
     let error = |error| StartError::Thread { name: "control".into(), error };
@@ -530,13 +523,13 @@ fn control_thread(
             if let Some(app) = idle.iter().find(|app| !were_idle.contains(app)) {
                 supervisor.end().await;
                 // Its sockets stay where they are.
-                paths.clear();
+                paths.retain(|_| false);
                 return Err(StartError::Programs(format!(
                     "application `{app}` does not start in the new process, see its output: that which serves goes on"
                 )));
             }
             if let Err(error) = from.wait_to_begin(taken.clone()) {
-                paths.clear();
+                paths.retain(|_| false);
                 return Err(StartError::Takeover(error));
             }
         }
@@ -547,9 +540,7 @@ fn control_thread(
         }
         tokio::spawn(crate::control::checks::run(live.clone(), rand::random(), stopped.clone()));
         tokio::spawn(crate::control::tiers::run(live.clone(), stopped.clone()));
-        for splitter in mysql {
-            tokio::spawn(crate::mysql::monitor::run(splitter.clone(), stopped.clone()));
-        }
+        reloader.watch_splitters(Monitors::new(stopped.clone()));
         let (ask, asked) = mpsc_of_tokio::channel(ORDERS_MAX);
         let (order, mut ordered) = mpsc_of_tokio::channel(ORDERS_MAX);
         let (file, orders) = (reloader.file(), order.clone());

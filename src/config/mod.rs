@@ -18,6 +18,7 @@ mod reference;
 mod report;
 mod section;
 pub mod servers;
+mod splitters;
 mod succession;
 mod suggest;
 #[cfg(test)]

@@ -33,7 +33,8 @@ pub use limit::Limit;
 pub use listener::{CertificateFiles, ClientCertificates, Listener, TcpRoute, Tls, TlsProfile, UdpRoute, UnknownNames};
 pub use log::{Log, LogTarget, SiteLog};
 pub use mysql::{
-    CausalReads, MysqlRoute, MysqlRule, MysqlServer, MysqlSlowLog, MysqlUser, PrimaryRule, Secret, Splitter,
+    CausalReads, MysqlRoute, MysqlRule, MysqlServer, MysqlSlowLog, MysqlUser, PrimaryRule, SERVERS_EVER_MAX, Secret,
+    Splitter, USERS_EVER_MAX,
 };
 pub use options::{ErrorPage, ErrorPages, Hsts, Options, PageSource, PageStatus, Satisfy, SentFolders};
 pub use process::{AppPlacement, DriverChoice, Process, RunAs, StatsLevel, StatsSocket};

@@ -2,11 +2,11 @@
 //!
 //! A config names its parts by index, and another config has other indexes. [`Succession`] tells which of the new indexes
 //! stand for something that was there before, so that whoever keeps state beside the config (counters, idle connections,
-//! the health of servers) carries it over. A part is the same when its *name* is: listeners by their address, upstreams and
-//! limits by their name, servers by their address within their upstream.
+//! the health of servers) carries it over. A part is the same when its *name* is: listeners by their address, upstreams,
+//! limits and splitters by their name, servers by their address within their upstream.
 //!
-//! [`adopt`] puts what is made once at the start (threads, rings, queues, applications, splitters) back to what it was, and
-//! says so: everything else is applied.
+//! [`adopt`] puts what is made once at the start (threads, rings, queues, applications) back to what it was, and says so:
+//! everything else is applied. Splitters have rules of their own ([`super::splitters`]).
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
@@ -14,9 +14,8 @@ use std::hash::Hash;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use super::Config;
-use super::model::{Action, Listener, MysqlUser, Site, Upstream, UpstreamTls};
-use crate::mysql::protocol::auth::Verifier;
+use super::model::{Action, Listener, Site, Upstream, UpstreamTls};
+use super::{Config, splitters};
 
 /// By new index: the old index of the same thing; `None`: it is new.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -62,6 +61,8 @@ pub struct Succession {
     pub routes: Vec<Heirs>,
     /// Upstreams, by name.
     pub upstreams: Heirs,
+    /// Splitters, by name.
+    pub splitters: Heirs,
     /// Servers by new upstream; their old indexes are those within the old upstream.
     pub servers: Vec<Heirs>,
 }
@@ -83,6 +84,7 @@ impl Succession {
             routes: sites.0.iter().zip(&new.sites).map(routes).collect(),
             sites,
             listeners: Heirs::of(&old.listeners, &new.listeners, listener_name),
+            splitters: Heirs::of(&old.splitters, &new.splitters, |splitter| splitter.name.as_str()),
             limits: Heirs::of(&old.limits, &new.limits, |limit| limit.name.as_str()),
             servers: upstreams.0.iter().zip(&new.upstreams).map(servers).collect(),
             upstreams,
@@ -129,6 +131,17 @@ pub enum Refused {
     },
     /// The secret of the sticky cookie of the upstream of this name, which the process may not read.
     Secret(String),
+    /// This password, which is empty, or which the process may not read.
+    Password(String),
+    /// More servers or accounts of the splitter of this name than it can have in the life of a process.
+    Ever {
+        /// Its name.
+        splitter: String,
+        /// Of what.
+        what: &'static str,
+        /// How many there may be.
+        most: usize,
+    },
 }
 
 impl fmt::Display for Refused {
@@ -143,6 +156,16 @@ impl fmt::Display for Refused {
                 "the `secret_file` of sticky in [upstream.{upstream}] cannot be read by the user that the process has \
                  become, and there was none before: let that user read it, or restart the process"
             ),
+            Refused::Password(whose) => write!(
+                f,
+                "the password of {whose} is empty, or its file cannot be read by the user that the process has become, and \
+                 there was none before: let that user read it, or restart the process"
+            ),
+            Refused::Ever { splitter, what, most } => write!(
+                f,
+                "[mysql.{splitter}] has had more than {most} {what} since the process started, those that are gone \
+                 included: restart the process"
+            ),
         }
     }
 }
@@ -151,12 +174,13 @@ impl std::error::Error for Refused {}
 
 /// Puts `new` into the place of `old` in a running process.
 ///
-/// Errors: a route of `new` leads to an application that does not run, or a secret that is new cannot be read.
+/// Errors: a route of `new` leads to an application that does not run, a secret or a password that is new cannot be
+/// read, or a splitter has had too many servers.
 pub fn adopt(old: &Config, mut new: Config) -> Result<Adopted, Refused> {
     let mut needs_restart = Vec::new();
     adopt_process(old, &mut new, &mut needs_restart);
     adopt_apps(old, &mut new, &mut needs_restart)?;
-    adopt_splitters(old, &mut new, &mut needs_restart);
+    splitters::adopt(old, &mut new, &mut needs_restart)?;
     adopt_identities(old, &mut new);
     adopt_secrets(old, &mut new)?;
     if old.admin != new.admin {
@@ -206,46 +230,22 @@ fn adopt_identities(old: &Config, new: &mut Config) {
     for upstream in &mut new.upstreams {
         let same = old.upstreams.iter().find(|old| old.name == upstream.name).and_then(|old| old.tls.as_ref());
         if let (Some(tls), Some(same)) = (&mut upstream.tls, same)
-            && tls.identity.is_some()
-            && tls.identity == same.identity
+            && adopt_identity(same, tls)
+            && let Some(check) = upstream.health.as_mut().and_then(|health| health.tls.as_mut())
         {
-            let trust = tls.trust.clone().or_identity_of(&same.trust);
-            if let Some(check) = upstream.health.as_mut().and_then(|health| health.tls.as_mut()) {
-                check.identity = trust.identity().cloned();
-            }
-            *tls = Arc::new(UpstreamTls { trust, ..(**tls).clone() });
+            check.identity = tls.trust.identity().cloned();
         }
     }
 }
 
-fn adopt_splitters(old: &Config, new: &mut Config, needs_restart: &mut Vec<String>) {
-    for splitter in new.splitters.iter_mut().filter(|splitter| splitter.password.0.is_empty()) {
-        // Of a file that the process may not read any more.
-        if let Some(same) = old.splitters.iter().find(|old| old.name == splitter.name) {
-            splitter.password = same.password.clone();
-        }
+/// One of them; `false`: it has none, or another one than before.
+pub(super) fn adopt_identity(old: &UpstreamTls, new: &mut Arc<UpstreamTls>) -> bool {
+    if new.identity.is_none() || new.identity != old.identity {
+        return false;
     }
-    let unread = |user: &&mut MysqlUser| user.verifier == Verifier::Password(Vec::new());
-    for splitter in &mut new.splitters {
-        let Some(same) = old.splitters.iter().find(|old| old.name == splitter.name) else { continue };
-        for user in splitter.users.iter_mut().filter(unread) {
-            if let Some(before) = same.users.iter().find(|before| before.name == user.name) {
-                user.verifier = before.verifier.clone();
-            }
-        }
-    }
-    if old.splitters == new.splitters {
-        return;
-    }
-    let changed = new.splitters.iter().filter(|splitter| !old.splitters.contains(splitter));
-    let is_gone = |name: &str| new.splitters.iter().all(|splitter| splitter.name != name);
-    let gone = old.splitters.iter().filter(|splitter| is_gone(&splitter.name));
-    let mut named: Vec<String> = changed.chain(gone).map(|splitter| format!("[mysql.{}]", splitter.name)).collect();
-    if named.is_empty() {
-        named.push("order of [mysql.NAME]".into());
-    }
-    needs_restart.append(&mut named);
-    new.splitters.clone_from(&old.splitters);
+    let trust = new.trust.clone().or_identity_of(&old.trust);
+    *new = Arc::new(UpstreamTls { trust, ..(**new).clone() });
+    true
 }
 
 /// Secrets of sticky cookies, whose file the process may not read any more, stay what they were.
@@ -409,12 +409,12 @@ mod tests {
         assert!(same.needs_restart.is_empty(), "{:?}", same.needs_restart);
         let new = changed(&[
             (r#"data_cores = "0""#, "data_cores = \"1\"\nbacklog = 7"),
-            (r#"primary = "127.0.0.1:3306""#, r#"primary = "127.0.0.1:3305""#),
+            (r#"user = "u""#, r#"user = "v""#),
             (r#"program = "mail""#, "program = \"mail\"\nresponse_timeout = \"3s\""),
         ]);
         let adopted = adopt(&old, new).unwrap();
         let backlog = "`backlog` in [process], for listeners that are open";
-        assert_eq!(adopted.needs_restart, ["`data_cores` in [process]", backlog, "[mysql.db]"]);
+        assert_eq!(adopted.needs_restart, ["`data_cores` in [process]", backlog, "`user` in [mysql.db]"]);
         assert_eq!((&adopted.config.process.data_cores[..], adopted.config.process.backlog), (&[0][..], 7));
         assert_eq!(adopted.config.splitters, old.splitters);
         assert_eq!(adopted.config.apps[1].response_timeout.as_secs(), 3);

@@ -188,7 +188,7 @@ impl Shared {
             generation: self.generation + 1,
             reading: self.reading + 1,
             loaded_at: now,
-            workers: self.workers.iter().map(|worker| Arc::new(worker.next(&succession))).collect(),
+            workers: self.workers.iter().map(|worker| Arc::new(worker.next(&succession, &config))).collect(),
             upstreams: succession.upstreams.carry(&self.upstreams, Arc::default),
             gates: config.upstreams.iter().enumerate().map(gate).collect(),
             servers,
@@ -558,6 +558,8 @@ pub struct SplitterServerView {
     pub position: String,
     /// What the operator wants of it.
     pub admin: AdminState,
+    /// Index in the config, which has those that are gone, too.
+    pub index: usize,
 }
 
 /// What the operator wants of a server of a splitter.

@@ -27,6 +27,8 @@ pub(crate) struct History {
     generation: u32,
     /// Its upstreams and their servers.
     names: Vec<(String, Vec<String>)>,
+    /// The same of splitters.
+    splitters: Vec<String>,
 }
 
 impl History {
@@ -41,11 +43,14 @@ impl History {
 
     /// Takes over the indexes of another config, if there is one.
     fn follow(&mut self, shared: &Shared) {
-        if self.generation == shared.generation && !self.names.is_empty() {
+        if self.generation == shared.generation && !(self.names.is_empty() && self.splitters.is_empty()) {
             return;
         }
         let names = shared.config.upstreams.iter().map(|u| (u.name.clone(), server_names(u))).collect();
         let old = std::mem::replace(&mut self.names, names);
+        let splitters = shared.config.splitters.iter().map(|splitter| splitter.name.clone()).collect();
+        let old_splitters = std::mem::replace(&mut self.splitters, splitters);
+        let splitter = |s: usize| self.splitters.iter().position(|name| *name == old_splitters[s]);
         self.generation = shared.generation;
         let upstream = |u: usize| self.names.iter().position(|(name, _)| *name == old[u].0);
         let server = |u: usize, s: usize| {
@@ -55,6 +60,8 @@ impl History {
         self.sampler.rekey(|key| match key {
             Key::Upstream(u) => upstream(u).map(Key::Upstream),
             Key::Server(u, s) => server(u, s).map(|(u, s)| Key::Server(u, s)),
+            Key::SplitterPrimary(s) => splitter(s).map(Key::SplitterPrimary),
+            Key::SplitterReplicas(s) => splitter(s).map(Key::SplitterReplicas),
             key => Some(key),
         });
     }
@@ -676,9 +683,9 @@ impl Page<'_> {
     fn splitter(&self, s: usize, views: &[SplitterView]) -> SplitterStatus {
         let splitter = &self.shared.config.splitters[s];
         let view = views.iter().find(|view| view.name == splitter.name);
-        let names = backend_names(splitter).into_iter().enumerate();
+        let names = backend_names(splitter).into_iter();
         let backend = |(b, address): (usize, String)| {
-            let seen = view.and_then(|view| view.servers.get(b));
+            let seen = view.and_then(|view| view.servers.iter().find(|server| server.index == b));
             BackendView {
                 address,
                 role: seen.map_or(if b == 0 { "primary" } else { "replica" }, |server| server.role),

@@ -5,8 +5,9 @@ use std::collections::VecDeque;
 use serde::Serialize;
 
 use super::Shared;
-use super::prometheus::{backend_names, server_names};
+use super::prometheus::server_names;
 use crate::config::Config;
+use crate::config::model::Splitter;
 use crate::metrics::{ServedBy, TraceEvent};
 
 /// Entries kept.
@@ -125,10 +126,13 @@ impl TraceRing {
 
 impl Names {
     fn new(config: &Config) -> Names {
+        // Statements that ended a moment ago may have run on servers that are gone.
+        let addresses =
+            |splitter: &Splitter| splitter.servers.iter().map(|server| server.address.to_string()).collect::<Vec<_>>();
         Names {
             upstreams: config.upstreams.iter().map(|u| (u.name.clone(), server_names(u))).collect(),
             apps: config.apps.iter().map(|app| app.name.clone()).collect(),
-            splitters: config.splitters.iter().map(|s| (s.name.clone(), backend_names(s))).collect(),
+            splitters: config.splitters.iter().map(|s| (s.name.clone(), addresses(s))).collect(),
         }
     }
 

@@ -72,6 +72,11 @@ impl SlowLog {
         Some(SlowLog { settings, outbox: outbox.clone(), place, stamp: RefCell::new(Stamp::new()) })
     }
 
+    /// Which target of the worker's it goes to.
+    pub fn place(&self) -> usize {
+        self.place
+    }
+
     /// Adds a line. Never waits, as [`super::AccessLog::record`].
     pub fn record(&self, entry: &SlowEntry<'_>) {
         self.outbox.record(self.place, |line| {

@@ -6,9 +6,11 @@ use std::time::SystemTime;
 use super::{
     Counter, DigestBoard, ExchangeStats, Exchanged, Gauge, Histogram, LimitStats, LogStats, Outcomes, UdpStats,
 };
+use crate::config::model::Splitter;
 use crate::config::{Config, Heirs, Succession};
 use crate::http::h2::{Flood, Summary};
 use crate::mysql::sql::Pin;
+use crate::util::growing::Growing;
 use crate::util::moment::unix_ms;
 
 /// All counters of one data worker, in the order of one compiled config.
@@ -90,7 +92,14 @@ impl Worker {
     }
 
     /// The counters for the config that follows; `succession` tells what of it is there already.
-    pub fn next(&self, succession: &Succession) -> Worker {
+    pub fn next(&self, succession: &Succession, config: &Config) -> Worker {
+        let splitter = |(splitter, heir): (&Splitter, &Option<usize>)| match heir {
+            Some(heir) => {
+                self.splitters[*heir].grow(splitter.servers.len());
+                self.splitters[*heir].clone()
+            }
+            None => Arc::new(SplitterStats::new(splitter)),
+        };
         Worker {
             http: self.http.clone(),
             tls: self.tls.clone(),
@@ -108,9 +117,9 @@ impl Worker {
             servers: succession.carry_servers(&self.servers, Arc::default),
             upstreams: succession.upstreams.carry(&self.upstreams, Arc::default),
             gone: self.gone_after(succession),
-            // Neither set changes while the process runs.
+            // They do not change while the process runs.
             apps: self.apps.clone(),
-            splitters: self.splitters.clone(),
+            splitters: config.splitters.iter().zip(&succession.splitters.0).map(splitter).collect(),
             log: self.log.clone(),
             panics: self.panics.clone(),
         }
@@ -500,8 +509,8 @@ pub struct SplitterStats {
     pub idle_clients: Gauge,
     /// Statements by their normal form.
     pub digests: DigestBoard,
-    /// In the order of the config.
-    pub backends: Vec<BackendStats>,
+    /// By server. Those that are gone stay: what they counted is part of all sums.
+    pub backends: Growing<BackendStats>,
 }
 
 /// One MySQL server, as one data worker sees it.
@@ -532,7 +541,12 @@ pub struct BackendStats {
 }
 
 impl SplitterStats {
-    fn new(splitter: &crate::config::model::Splitter) -> SplitterStats {
+    /// Has counters for so many servers. Control thread only.
+    fn grow(&self, servers: usize) {
+        (self.backends.len()..servers).for_each(|_| self.backends.push(BackendStats::default()));
+    }
+
+    fn new(splitter: &Splitter) -> SplitterStats {
         SplitterStats {
             accepted: Counter::default(),
             clients: Gauge::default(),
@@ -589,11 +603,11 @@ mod tests {
             worker.servers[0][0].requests.add(3);
             worker.servers[0][1].requests.add(1);
             let under_way = worker.servers[0][0].clone();
-            worker = worker.next(&Succession::new(&two, &one));
+            worker = worker.next(&Succession::new(&two, &one), &one);
             under_way.requests.inc();
             assert_eq!((ever(&worker), worker.servers[0][0].requests.value()), (5 * turn, turn));
             drop(under_way);
-            worker = worker.next(&Succession::new(&one, &two));
+            worker = worker.next(&Succession::new(&one, &two), &two);
             assert_eq!((ever(&worker), worker.servers[0][0].requests.value()), (5 * turn, 0));
             assert_eq!(worker.gone[0].len(), 1, "only the sum is left");
         }

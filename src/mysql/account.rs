@@ -26,6 +26,8 @@ pub struct Account {
     schemas: Vec<Vec<u8>>,
     read_only: bool,
     clients_max: usize,
+    /// Nobody new comes in.
+    is_gone: bool,
 }
 
 impl fmt::Debug for Account {
@@ -39,8 +41,8 @@ impl fmt::Debug for Account {
 pub struct Accounts(Vec<Account>);
 
 impl Accounts {
-    /// Those of the config.
-    pub fn new(splitter: &Splitter) -> Accounts {
+    /// Those of the config. `before`: the same, and perhaps less, under another one.
+    pub fn new(splitter: &Splitter, before: Option<&Accounts>) -> Accounts {
         let own = MysqlUser {
             name: splitter.user.clone(),
             verifier: Verifier::Password(splitter.password.0.clone().into_bytes()),
@@ -49,11 +51,19 @@ impl Accounts {
             read_only: false,
             clients_max: None,
             server_connections_max: None,
+            is_gone: false,
         };
-        Accounts(std::iter::once(&own).chain(&splitter.users).map(|user| Account::new(user, splitter)).collect())
+        let mut accounts: Vec<Account> =
+            std::iter::once(&own).chain(&splitter.users).map(|user| Account::new(user, splitter)).collect();
+        for (account, before) in accounts.iter_mut().zip(before.into_iter().flat_map(|before| &before.0)) {
+            if account.verifier == before.verifier {
+                account.learned.clone_from(&before.learned);
+            }
+        }
+        Accounts(accounts)
     }
 
-    /// By name, with its number.
+    /// By name, with its number, also when it is gone: somebody may still be logged on.
     pub fn find(&self, name: &[u8]) -> Option<(u16, &Account)> {
         let at = self.0.iter().position(|account| account.name == name)?;
         Some((at as u16, &self.0[at]))
@@ -75,6 +85,7 @@ impl Account {
             schemas: user.schemas.iter().map(|schema| schema.clone().into_bytes()).collect(),
             read_only: user.read_only,
             clients_max: user.clients_max.unwrap_or(splitter.clients_max),
+            is_gone: user.is_gone,
         }
     }
 
@@ -101,6 +112,9 @@ impl Account {
 
     /// Whether it may log on from there; `None`: a Unix socket.
     pub fn admits(&self, peer: Option<SocketAddr>) -> bool {
+        if self.is_gone {
+            return false;
+        }
         let source = peer.map_or(Source::Unix, |peer| Source::Ip(peer.ip()));
         self.access.as_ref().is_none_or(|rules| rules.admits(source))
     }

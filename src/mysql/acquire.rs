@@ -9,6 +9,7 @@ use super::protocol::response::UNREACHABLE;
 use super::session::Route;
 use super::sql::{Class, Kind, diagnostics};
 use super::statement::{Reject, TRIES_MAX, is_repeatable};
+use crate::proxy::balance::Tried;
 use crate::runtime::time::timeout;
 
 /// ER_SERVER_SHUTDOWN: as good as a server that cannot be reached.
@@ -18,8 +19,8 @@ const SHUTDOWN: u16 = 1053;
 #[derive(Default)]
 pub(super) struct Tries {
     pub(super) count: u32,
-    /// Bit n: server n failed.
-    pub(super) servers: u64,
+    /// These failed.
+    pub(super) servers: Tried,
     pub(super) primary_only: bool,
     /// The primary refused it without executing it; that is found out about once.
     pub(super) refused: bool,
@@ -106,7 +107,7 @@ impl Client {
     /// `None`: the primary has to do it.
     async fn acquire_replica(&mut self, class: &Class, tries: &mut Tries) -> Option<(Lease, Option<Wait>)> {
         // Nothing is asked of the primary for a read that no replica could take.
-        if !self.has_replica(tries.servers) {
+        if !self.has_replica(&tries.servers) {
             return None;
         }
         let Ok(must_see) = self.must_see().await else {
@@ -115,7 +116,7 @@ impl Client {
         };
         let insert_id = if class.begins.is_some() { Some(Box::pin(self.settled_insert_id()).await) } else { None };
         while tries.count <= TRIES_MAX {
-            let server = self.choose_replica(&must_see, tries.servers)?;
+            let server = self.choose_replica(&must_see, &tries.servers)?;
             let Ok(wait) = self.wait_for(server, &must_see).await else {
                 self.count_fallback();
                 return None;
@@ -128,7 +129,7 @@ impl Client {
             }
             // The replica is down, busy, or does not know the database yet: another one, then the primary.
             tries.count += 1;
-            tries.servers |= 1 << server.min(63);
+            tries.servers.insert(server);
         }
         None
     }
@@ -200,7 +201,7 @@ impl Client {
             if any_server_will_do
                 && self.prelude.is_none()
                 && let Some(server) =
-                    self.splitter.pick_replica(self.reading.replica(), &MustSee::Anything, tries.servers)
+                    self.splitter.pick_replica(self.reading.replica(), &MustSee::Anything, &tries.servers)
                 && let Ok(lease) = self.borrow(server, false, None, careful).await
             {
                 return Ok(lease);

@@ -154,7 +154,7 @@ struct Handle {
 }
 
 /// How to reach and log on to a server.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub struct Target<'a> {
     /// Its address.
     pub address: &'a Address,
@@ -163,7 +163,7 @@ pub struct Target<'a> {
     /// What proves it.
     pub secret: Secret<'a>,
     /// Settings and the name that the certificate must have; `None`: no TLS.
-    pub tls: Option<(&'a Arc<ClientConfig>, &'a ServerName<'static>)>,
+    pub tls: Option<(&'a Arc<ClientConfig>, ServerName<'static>)>,
     /// The server's RSA key, for passwords that it wants in full without TLS.
     pub public_key: Option<&'a PublicKey>,
     /// Time for connecting and logging on.
@@ -196,6 +196,8 @@ pub struct Backend {
     pub generation: u32,
     /// The same of its term.
     pub term: u32,
+    /// In which way it was reached: changes when the config says otherwise.
+    pub reach: u32,
     /// The server is a MariaDB.
     pub is_mariadb: bool,
     /// The server's own id of the connection, for KILL.
@@ -248,6 +250,7 @@ impl Backend {
                 since: Instant::now(),
                 generation: 0,
                 term: 0,
+                reach: 0,
                 is_mariadb: true,
                 thread_id: 0,
                 expires: None,
@@ -259,7 +262,7 @@ impl Backend {
                 handles: AHashMap::new(),
                 closing: Vec::new(),
             };
-            let greeting = backend.log_on(target, schema).await?;
+            let greeting = backend.log_on(&target, schema).await?;
             backend.is_mariadb = greeting.is_mariadb();
             backend.thread_id = greeting.connection_id;
             let mut out = Vec::with_capacity(256);
@@ -270,7 +273,7 @@ impl Backend {
         timeout(target.timeout, opening).await.unwrap_or(Err(BackendError::Timeout))
     }
 
-    async fn log_on(&mut self, target: Target<'_>, schema: Option<&[u8]>) -> Result<Greeting, BackendError> {
+    async fn log_on(&mut self, target: &Target<'_>, schema: Option<&[u8]>) -> Result<Greeting, BackendError> {
         let payload = self.packet(0).await?;
         if payload.first() == Some(&0xFF) {
             return Err(refused(&payload));
@@ -292,9 +295,9 @@ impl Backend {
         self.has_attributes = login.capabilities & QUERY_ATTRIBUTES != 0;
         self.thread_id = greeting.connection_id;
         let mut sequence_id = 1;
-        if let Some(tls) = target.tls {
+        if let Some((settings, name)) = &target.tls {
             login.capabilities |= SSL;
-            self.begin_tls(&greeting, &login, tls).await?;
+            self.begin_tls(&greeting, &login, (settings, name)).await?;
             sequence_id = 2;
         }
         let (is_secret, scramble) = (self.stream.is_secret(), greeting.scramble);

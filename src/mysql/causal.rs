@@ -20,11 +20,11 @@ use super::client::Client;
 use super::gtid::Position;
 use super::lease::Lease;
 use super::protocol::follow::{Expect, Follower, Outcome};
-use super::serve::Splitter;
 use super::sql::Class;
 use super::statement::Work;
 use super::token::News;
 use crate::config::model::CausalReads;
+use crate::proxy::balance::Tried;
 use crate::runtime::time::timeout;
 
 /// After this time a session may move to another replica, if that has less to do: so one that comes back gets its part.
@@ -130,17 +130,15 @@ fn throw_away(mut lease: Lease, answer: Follower, is_changed: bool) {
     });
 }
 
-impl Splitter {
-    fn is_causal(&self) -> bool {
-        self.config().causal_reads != CausalReads::Off
-    }
-}
-
 impl Client {
+    fn is_causal(&self) -> bool {
+        self.settings().causal_reads != CausalReads::Off
+    }
+
     /// What a read that comes now must see on any replica.
     pub(super) async fn must_see(&self) -> Result<MustSee, PrimaryOnly> {
         let splitter = &self.splitter;
-        if !splitter.is_causal() {
+        if !self.is_causal() {
             return Ok(MustSee::Anything);
         }
         if splitter.shared.is_galera() {
@@ -150,7 +148,7 @@ impl Client {
             return Err(PrimaryOnly);
         }
         let own = self.session.token.position().ok_or(PrimaryOnly)?;
-        let position = match splitter.config().causal_reads {
+        let position = match self.settings().causal_reads {
             CausalReads::Node => splitter.shared.published.position(),
             CausalReads::Strict => splitter.frontier().await,
             CausalReads::Off | CausalReads::Session => Some(own.clone()),
@@ -159,21 +157,20 @@ impl Client {
     }
 
     /// Whether any replica could take a read.
-    pub(super) fn has_replica(&self, tried: u64) -> bool {
-        (0..self.splitter.pools.len()).any(|server| self.splitter.is_usable(server, tried))
+    pub(super) fn has_replica(&self, tried: &Tried) -> bool {
+        self.settings().present().any(|(server, _)| self.splitter.is_usable(server, tried))
     }
 
     /// The replica for a read; `tried` ones are left out. `None`: the primary has to do it.
-    pub(super) fn choose_replica(&self, must_see: &MustSee, tried: u64) -> Option<usize> {
+    pub(super) fn choose_replica(&self, must_see: &MustSee, tried: &Tried) -> Option<usize> {
         let stays = |since: Instant| since.elapsed() < STICKY_TIME;
-        let sticky = self.reading.sticky.filter(|(_, since)| self.splitter.is_causal() && stays(*since));
+        let sticky = self.reading.sticky.filter(|(_, since)| self.is_causal() && stays(*since));
         self.splitter.pick_replica(sticky.map(|(server, _)| server), must_see, tried)
     }
 
     /// What `server` has to wait for in front of a read; `None`: nothing.
     pub(super) async fn wait_for(&self, server: usize, must_see: &MustSee) -> Result<Option<Wait>, PrimaryOnly> {
-        let (level, moves_from) =
-            (self.splitter.config().causal_reads, self.reading.seen.filter(|seen| *seen != server));
+        let (level, moves_from) = (self.settings().causal_reads, self.reading.seen.filter(|seen| *seen != server));
         let position = match must_see {
             MustSee::Anything => return Ok(None),
             MustSee::Cluster => {

@@ -23,8 +23,10 @@ use super::protocol::packet::{HEADER_BYTES, answer_sequence_id};
 use super::protocol::response::{ErrPacket, OkPacket, UNREACHABLE};
 use super::serve::{NO_INSERT_ID, Splitter};
 use super::session::Session;
+use super::settings::Settings;
 use super::sql::Pin;
 use super::wire::{Next, Wire};
+use crate::proxy::balance::Tried;
 use crate::runtime::time::timeout;
 
 /// Buffers larger than this are not kept between commands.
@@ -95,6 +97,10 @@ pub struct Client {
     pub(super) out: Vec<u8>,
     /// What is counted of the statement under way.
     pub(super) watch: Watch,
+    /// See [`Client::settings`]; `None`: no command is under way.
+    pub(super) settings: Option<Rc<Settings>>,
+    /// Edition of the config that `watch` knows the rules of.
+    pub(super) edition: u64,
 }
 
 impl Drop for Client {
@@ -118,6 +124,8 @@ impl Client {
         let session = Session::new(schema, splitter.shared.mode(), key.collation, capabilities);
         let carry = Carry { session: splitter.next_id(), insert_id: Cell::new(NO_INSERT_ID), gone: Cell::new(false) };
         Client {
+            edition: splitter.config().edition,
+            settings: Some(splitter.config()),
             splitter,
             place,
             presence,
@@ -160,9 +168,9 @@ impl Client {
             return Ok(());
         }
         let (mut trouble, started) = (None, Instant::now());
-        let mut server = self.splitter.pick_replica(None, &MustSee::Anything, 0);
+        let mut server = self.splitter.pick_replica(None, &MustSee::Anything, &Tried::new());
         if server.is_none() && self.splitter.primary_trouble(false).is_some() && self.hold_login(started).await {
-            server = self.splitter.pick_replica(None, &MustSee::Anything, 0);
+            server = self.splitter.pick_replica(None, &MustSee::Anything, &Tried::new());
         }
         let primary = self.splitter.shared.lead().primary;
         for server in server.into_iter().chain(primary) {
@@ -200,6 +208,7 @@ impl Client {
         // Boxed: an idle client does not carry the size of a busy one.
         while Box::pin(self.serve(wire)).await.is_ok() {
             (self.request, self.to_server, self.out) = (Vec::new(), Vec::new(), Vec::new());
+            self.forget_config();
             let idle = &self.splitter.stats().idle_clients;
             idle.inc();
             let next = wire.wait_cold(&self).await;

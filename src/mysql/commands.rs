@@ -17,6 +17,7 @@ use super::session::Session;
 use super::sql::{Class, Kind, used_schema};
 use super::statement::Work;
 use super::wire::Wire;
+use crate::proxy::balance::Tried;
 use crate::runtime::time::timeout;
 
 impl Client {
@@ -25,6 +26,7 @@ impl Client {
             // Nobody means that, and a few compressed bytes can be millions of it.
             return self.goodbye(wire, 1, 1835, "Malformed communication packet").await;
         };
+        self.look_at_config();
         let local = Class::of_command(Kind::Local);
         self.sql_at = SQL_AT;
         self.watch.verdict = Verdict::default();
@@ -92,8 +94,8 @@ impl Client {
 
     /// What the account may not do, as an error for the client.
     pub(super) fn forbidden(&self, class: &Class) -> Option<(u16, &'static [u8], String)> {
-        let account = self.splitter.accounts.get(self.key.account);
-        let name = self.splitter.config().account_name(self.key.account.into());
+        let account = self.settings().accounts.get(self.key.account);
+        let name = self.settings().account_name(self.key.account.into());
         if !account.may_run(class) {
             let text = format!(
                 "user '{name}' may only read here (read_only in the splitter's config): the statement was not executed"
@@ -127,7 +129,7 @@ impl Client {
     }
 
     fn no_local_file(&self) -> (u16, &'static [u8], String) {
-        let why = match self.splitter.config().local_infile {
+        let why = match self.settings().local_infile {
             true => "the client does not offer its files (CLIENT_LOCAL_FILES, for example --local-infile=1)",
             false => "it is off in the splitter's config (local_infile)",
         };
@@ -180,7 +182,8 @@ impl Client {
             Err(None) => return Err(End),
         }
         self.key.account = self.account.account();
-        self.watch.rules = self.splitter.rules.of_client(self.key.account, self.watch.peer.map(|peer| peer.ip()));
+        // Other rules may be about it.
+        self.watch.rules = self.settings().rules.of_client(self.key.account, self.watch.peer.map(|peer| peer.ip()));
         self.presence.set_account(self.key.account);
         let sequence_id = wire.next_sequence_id;
         match self.begin_anew(schema, login.collation).await {
@@ -211,7 +214,7 @@ impl Client {
     /// Character set and name of a collation whose number is too large for a server's login packet.
     async fn names_of(&self, collation: u16) -> Result<(Vec<u8>, Vec<u8>), (u16, String)> {
         let unreachable = || (UNREACHABLE, "no server to look up the collation on".to_owned());
-        let replica = self.splitter.pick_replica(None, &MustSee::Anything, 0);
+        let replica = self.splitter.pick_replica(None, &MustSee::Anything, &Tried::new());
         let server = replica.or_else(|| self.splitter.shared.lead().primary).ok_or_else(unreachable)?;
         let plain = "SELECT CHARACTER_SET_NAME, COLLATION_NAME FROM information_schema.COLLATIONS WHERE ID=";
         // Where MariaDB has numbers for one collation with each of its character sets.

@@ -137,7 +137,9 @@ impl Client {
         match &self.held {
             Some(lease) => witness == Witness { server: lease.server, tenure: lease.tenure },
             None if witness == Witness::NOBODY => false,
-            None => self.splitter.pools[witness.server]
+            None => self
+                .splitter
+                .pool(witness.server)
                 .has_own(self.carry.session, |backend| backend.tenure == witness.tenure),
         }
     }
@@ -320,7 +322,7 @@ impl Client {
                 return Ok(Err(value));
             }
             let own = |server| Lease::own(&self.splitter, server, self.carry.session, |b| b.id == id);
-            if let Some(mut lease) = (0..self.splitter.pools.len()).find_map(own) {
+            if let Some(mut lease) = (0..self.splitter.nodes.len()).find_map(own) {
                 if !lease.claim(self.splitter.shared.lead()) {
                     // It knows the id, and is of no more use.
                     let _ = lease.save().await;

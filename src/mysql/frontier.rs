@@ -88,8 +88,9 @@ impl Splitter {
         let lead = self.shared.lead();
         let primary = lead.primary?;
         let facts = self.shared.server(primary);
-        let life = (primary, facts.generation(), facts.term());
-        let is_of_life = |kept: &Backend| (kept.server, kept.generation, kept.term) == life && kept.is_quiet();
+        let life = (primary, facts.generation(), facts.term(), self.reach());
+        let is_of_life =
+            |kept: &Backend| (kept.server, kept.generation, kept.term, kept.reach) == life && kept.is_quiet();
         let mut backend = match self.frontier.connection.take().filter(is_of_life) {
             Some(kept) => kept,
             None => Box::pin(self.connect_for_questions(life)).await.ok()?,
@@ -109,12 +110,13 @@ impl Splitter {
         Position::parse(&text).filter(|position| is_sure || !position.is_empty())
     }
 
-    async fn connect_for_questions(&self, life: (usize, u32, u32)) -> Result<Backend, BackendError> {
-        let (server, generation, term) = life;
+    async fn connect_for_questions(&self, life: (usize, u32, u32, u32)) -> Result<Backend, BackendError> {
+        let (server, generation, term, reach) = life;
         let key = Key { capabilities: 0, collation: 45, account: 0 };
-        let (mut backend, _) =
-            Backend::open(self.target(server, key.account), self.next_id(), server, key, None).await?;
-        (backend.generation, backend.term) = (generation, term);
+        let config = self.config();
+        let target = self.target(&config, server, key.account);
+        let (mut backend, _) = Backend::open(target, self.next_id(), server, key, None).await?;
+        (backend.generation, backend.term, backend.reach) = (generation, term, reach);
         Ok(backend)
     }
 }

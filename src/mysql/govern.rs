@@ -16,17 +16,17 @@ const ANNOUNCED_MIN: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub struct Council {
     /// `None`: the primary is fixed.
-    topology: Option<Topology>,
+    pub(super) topology: Option<Topology>,
     /// By server, what the last look saw; `None`: it does not answer, or was not looked at.
-    seen: Vec<Option<Seen>>,
-    announced: Option<Announced>,
+    pub(super) seen: Vec<Option<Seen>>,
+    pub(super) announced: Option<Announced>,
     /// Times that another server than the one before began to lead.
-    switchovers: u64,
+    pub(super) switchovers: u64,
 }
 
 #[derive(Debug)]
-struct Announced {
-    server: usize,
+pub(super) struct Announced {
+    pub(super) server: usize,
     until: Instant,
 }
 
@@ -45,13 +45,15 @@ pub struct View {
     pub switchovers: u64,
     /// Statements that wait for a primary.
     pub held: usize,
-    /// In the order of the config.
+    /// Those that are not gone.
     pub servers: Vec<ServerView>,
 }
 
 /// One server, for people.
 #[derive(Clone, Debug)]
 pub struct ServerView {
+    /// Its index.
+    pub index: usize,
     /// `primary`, `replica` or `fenced`.
     pub role: &'static str,
     /// `unknown`, `down`, `read-only` or `writable`.
@@ -70,7 +72,7 @@ impl Council {
     /// Nothing known yet.
     pub fn new(splitter: &Splitter) -> Council {
         let topology = match splitter.primary {
-            PrimaryRule::Fixed => None,
+            PrimaryRule::Fixed(_) => None,
             PrimaryRule::Found { looks, dwell } => Some(Topology::new(splitter.servers.len(), Rules { looks, dwell })),
         };
         let seen = splitter.servers.iter().map(|_| None).collect();
@@ -100,8 +102,8 @@ impl Council {
     /// Whether nobody can write, so that a replica which is cut off falls no further behind.
     fn nobody_writes(&self, shared: &Shared) -> bool {
         match &self.topology {
-            None => shared.server(0).health() == Health::Down,
-            Some(_) => (0..self.seen.len()).all(|server| shared.server(server).health() != Health::Writable),
+            None => shared.lead().primary.is_none_or(|primary| shared.server(primary).health() == Health::Down),
+            Some(_) => shared.present().all(|server| shared.server(server).health() != Health::Writable),
         }
     }
 
@@ -139,13 +141,8 @@ pub(super) fn spell(vacancy: Vacancy) -> &'static str {
 }
 
 impl Shared {
-    fn council(&self) -> MutexGuard<'_, Council> {
+    pub(super) fn council(&self) -> MutexGuard<'_, Council> {
         self.council.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Whether the primary is found, not fixed.
-    pub fn finds_primary(&self) -> bool {
-        self.config().primary != PrimaryRule::Fixed
     }
 
     /// Takes in what a look saw; `None`: the server does not answer.
@@ -195,7 +192,7 @@ impl Shared {
         }
     }
 
-    fn publish_eligibility(&self, council: &Council) {
+    pub(super) fn publish_eligibility(&self, council: &Council) {
         for server in 0..self.servers() {
             let (lag_ms, eligible) = council.eligibility(self, server);
             self.server(server).set_lag(lag_ms, eligible);
@@ -203,7 +200,7 @@ impl Shared {
     }
 
     /// Publishes and tells what the topology has decided.
-    fn apply(&self, council: &mut Council, events: Vec<Event>) {
+    pub(super) fn apply(&self, council: &mut Council, events: Vec<Event>) {
         let Some(topology) = &council.topology else { return };
         let lead = topology.lead();
         if events.iter().any(|event| matches!(event, Event::Fell(..))) {
@@ -232,7 +229,8 @@ impl Shared {
     }
 
     fn tell_event(&self, event: &Event, lead: Lead) {
-        let (splitter, name) = (&self.config().name, |server: usize| self.address(server).to_string());
+        let (config, name) = (self.config(), |server: usize| self.address(server).to_string());
+        let splitter = &config.name;
         match event {
             Event::Elected { server, before, forgiven } => {
                 let (server, before, epoch) = (name(*server), before.map(name), lead.epoch);
@@ -257,7 +255,7 @@ impl Shared {
                     Fall::Several => "it is not the only one that takes writes",
                     Fall::TakenOut => "the operator took it out",
                 };
-                tracing::warn!(splitter, server = name(*server), why, wait = ?self.config().primary_wait,
+                tracing::warn!(splitter, server = name(*server), why, wait = ?config.primary_wait,
                     "mysql server is no longer the primary: writes wait for another one");
             }
             Event::Several(servers) => {
@@ -305,12 +303,12 @@ impl Shared {
     pub fn set_duty(&self, server: usize, duty: Duty) -> Duty {
         let mut council = self.council();
         let was = self.server(server).set_duty(duty);
-        if duty == Duty::Maintenance {
+        if !duty.is_watched() {
             self.server(server).set_health(Health::Down);
             council.seen[server] = None;
         }
         if let Some(topology) = &mut council.topology {
-            let events = topology.take_out(server, duty == Duty::Maintenance, Instant::now());
+            let events = topology.take_out(server, !duty.is_watched(), Instant::now());
             self.apply(&mut council, events);
         }
         self.publish_eligibility(&council);
@@ -351,7 +349,7 @@ impl Shared {
         council.announced = Some(Announced { server, until: Instant::now() + wait });
         self.announce(true);
         tracing::info!(splitter = %config.name, server = %address, wait = ?wait, "a switchover is announced: writes wait");
-        (0..self.servers()).for_each(|server| self.doubt(server));
+        self.present().for_each(|server| self.doubt(server));
         Ok(())
     }
 
@@ -369,6 +367,7 @@ impl Shared {
                 () => "replica",
             };
             ServerView {
+                index,
                 role,
                 health: match health {
                     Health::Unknown => "unknown",
@@ -390,7 +389,7 @@ impl Shared {
             announced: council.announced.as_ref().map(|announced| announced.server),
             switchovers: council.switchovers,
             held: self.held(),
-            servers: (0..self.servers()).map(server).collect(),
+            servers: self.present().map(server).collect(),
         }
     }
 }

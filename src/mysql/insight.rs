@@ -29,7 +29,6 @@ pub(super) struct Insight {
     /// `None`: there is no table.
     table: Option<RefCell<Table>>,
     hasher: ahash::RandomState,
-    slow: Option<SlowLog>,
 }
 
 struct Table {
@@ -85,12 +84,12 @@ impl Watch {
 
 impl Insight {
     /// Nothing counted yet. `digests`: there is a table.
-    pub(super) fn new(stats: Arc<SplitterStats>, digests: bool, slow: Option<SlowLog>) -> Insight {
+    pub(super) fn new(stats: Arc<SplitterStats>, digests: bool) -> Insight {
         let table = digests.then(|| {
             let version = stats.digests.version();
             RefCell::new(Table { version, digests: stats.digests.current(), places: AHashMap::new() })
         });
-        Insight { stats, table, hasher: ahash::RandomState::new(), slow }
+        Insight { stats, table, hasher: ahash::RandomState::new() }
     }
 
     /// Counts a statement in its row. `name` is asked when the row is a new one.
@@ -160,7 +159,7 @@ impl Client {
         if insight.table.is_some() {
             self.count_digest(end, error.is_some(), duration);
         }
-        if let Some(slow) = &insight.slow
+        if let Some(slow) = &self.settings().slow
             && duration >= slow.settings.threshold
         {
             stats.slow.inc();
@@ -190,7 +189,7 @@ impl Client {
             id: self.normal_form(digest_id).into(),
             text: self.normal_form(lossy),
             schema: lossy(schema),
-            user: self.splitter.config().account_name(self.key.account.into()).into(),
+            user: self.settings().account_name(self.key.account.into()).into(),
         };
         self.splitter.insight.count((digest, self.key.account, schema), name, &executed);
     }
@@ -210,7 +209,7 @@ impl Client {
     }
 
     fn log_slow(&self, slow: &SlowLog, end: &End<'_>, error: Option<u16>, duration: Duration) {
-        let (config, watch) = (self.splitter.config(), &self.watch);
+        let (config, watch) = (self.settings(), &self.watch);
         let text = self.statement_text();
         let cut = &text[..text.len().min(slow.settings.text_bytes_max)];
         let is_digest = slow.settings.digest_only;
@@ -223,7 +222,7 @@ impl Client {
             schema: self.session.state.schema.as_deref(),
             server: end.spot.map(|spot| self.splitter.shared.address(spot.server).to_string()),
             route: end.spot.map(|spot| if spot.is_primary { "primary" } else { "replica" }),
-            rule: watch.verdict.rule.map(|rule| &*self.splitter.rules.get(rule).name),
+            rule: watch.verdict.rule.map(|rule| &*config.rules.get(rule).name),
             pin: self.session.pin.map(|pin| format!("{pin:?}")),
             duration,
             causal_wait: watch.causal_wait.get(),

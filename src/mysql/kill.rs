@@ -189,7 +189,8 @@ impl Splitter {
         };
         let key = Key { capabilities: 0, collation: 45, account: presence.account().unwrap_or_default() };
         let thread = running.thread;
-        let target = self.target(thread.server, key.account);
+        let config = self.config();
+        let target = self.target(&config, thread.server, key.account);
         let mut side = match Backend::open(target, self.next_id(), thread.server, key, None).await {
             Ok((side, _)) => side,
             Err(error) => return Verdict::Failed(error.to_string()),
@@ -239,7 +240,7 @@ impl Client {
                 self.reply_error(wire, 1235, b"42000", message).await
             }
             Victim::User(name) => {
-                let found = self.splitter.accounts.find(name).map(|(account, _)| account);
+                let found = self.settings().accounts.find(name).map(|(account, _)| account);
                 self.kill_user(wire, found, manner).await
             }
         }

@@ -15,7 +15,7 @@ use super::topology::{Lead, Vacancy};
 const INTERVALS_MAX: usize = 8;
 
 /// Low bits of the word: index of the primary and one more, 0 for none; the others are the epoch.
-const PRIMARY_BITS: u32 = 8;
+const PRIMARY_BITS: u32 = 16;
 
 /// A [`Lead`] in one word.
 #[derive(Debug)]
@@ -30,7 +30,7 @@ impl LeadCell {
     /// One load.
     pub fn get(&self) -> Lead {
         let word = self.0.load(Acquire);
-        Lead { epoch: word >> PRIMARY_BITS, primary: (word as u8).checked_sub(1).map(usize::from) }
+        Lead { epoch: word >> PRIMARY_BITS, primary: (word as u16).checked_sub(1).map(usize::from) }
     }
 
     /// Monitor only.

@@ -65,7 +65,7 @@ impl Drop for Lease {
         self.splitter.replicas.on_end(self.place);
         self.run_nothing();
         if let Some(backend) = self.backend.take() {
-            self.splitter.pools[backend.server].closed(backend.key.account);
+            self.splitter.pool(backend.server).closed(backend.key.account);
             self.splitter.count_connections(backend.server);
         }
     }
@@ -103,7 +103,7 @@ impl Lease {
         session: u64,
         is_it: impl Fn(&Backend) -> bool,
     ) -> Option<Lease> {
-        let backend = splitter.pools[server].take_own(session, is_it)?;
+        let backend = splitter.pool(server).take_own(session, is_it)?;
         Some(Lease::of(splitter, backend))
     }
 
@@ -117,7 +117,7 @@ impl Lease {
     ) -> Result<Lease, LeaseError> {
         let deadline = Instant::now() + splitter.config().pool_timeout;
         loop {
-            let pool = &splitter.pools[server];
+            let pool = splitter.pool(server);
             let offer = match if pool.is_handing_over() { Offer::Wait } else { pool.offer(wish) } {
                 Offer::Wait => {
                     Box::pin(Lease::wait(splitter, server, wish, deadline)).await.map_err(LeaseError::Full)?
@@ -127,7 +127,7 @@ impl Lease {
             match offer {
                 Offer::Take(backend) => {
                     let mut lease = Lease::of(splitter, backend);
-                    if lease.is_of_another_term() {
+                    if lease.is_of_another_term() || lease.reach != splitter.reach() {
                         let _ = lease.save().await;
                         continue;
                     }
@@ -168,7 +168,7 @@ impl Lease {
         let stats = &splitter.stats().backends[server];
         let waiting = WaitCount::begin(stats);
         let left = deadline.saturating_duration_since(Instant::now());
-        let offer = splitter.pools[server].wait(wish, left).await;
+        let offer = splitter.pool(server).wait(wish, left).await;
         stats.wait.record(waiting.begun.elapsed());
         if offer.is_err() {
             stats.wait_failures.inc();
@@ -209,7 +209,14 @@ impl Lease {
         let stats = &splitter.stats().backends[server];
         let facts = splitter.shared.server(server);
         let (generation, term) = (facts.generation(), facts.term());
-        match Backend::open(splitter.target(server, wish.key.account), splitter.next_id(), server, wish.key, None).await
+        match Backend::open(
+            splitter.target(&config, server, wish.key.account),
+            splitter.next_id(),
+            server,
+            wish.key,
+            None,
+        )
+        .await
         {
             Ok((mut backend, greeting)) => {
                 stats.connects.inc();
@@ -217,7 +224,7 @@ impl Lease {
                 splitter.learn_identity(greeting);
                 backend.owner = Some(Rc::clone(carry));
                 backend.tenure = splitter.next_id();
-                (backend.generation, backend.term) = (generation, term);
+                (backend.generation, backend.term, backend.reach) = (generation, term, config.reach);
                 backend.expires = config.pool_age_max.map(|age| backend.since + backend.spread(age));
                 place.keep();
                 Ok(Lease::of(splitter, Box::new(backend)))
@@ -244,8 +251,8 @@ impl Lease {
         }
     }
 
-    /// Gives the connection back for others, once no KILL can hit them there, unless it is old, or a data worker that has too
-    /// few waits for its place.
+    /// Gives the connection back for others, once no KILL can hit them there, unless it is old or its server gone, there are too
+    /// many, or a data worker that has too few waits for its place.
     pub fn give_back(mut self) {
         self.run_nothing();
         if self.fate.is_doomed() {
@@ -260,12 +267,13 @@ impl Lease {
         }
         let Some(backend) = self.backend.take() else { return };
         let (server, now) = (backend.server, Instant::now());
-        let must_yield = self.splitter.pools[server].must_yield(backend.key.account);
-        if must_yield || backend.is_expired(now) && !backend.keeps_insert_id() {
+        let pool = self.splitter.pool(server);
+        let must_yield = pool.must_yield(backend.key.account);
+        if must_yield || pool.is_surplus() || backend.is_expired(now) && !backend.keeps_insert_id() {
             self.splitter.stats().backends[server].yielded.add(u64::from(must_yield));
             return retire(&self.splitter, backend);
         }
-        self.splitter.pools[server].give_back(backend);
+        pool.give_back(backend);
         self.splitter.count_connections(server);
     }
 
@@ -327,7 +335,7 @@ impl<'a> Opening<'a> {
 impl Drop for Opening<'_> {
     fn drop(&mut self) {
         if !self.done {
-            self.splitter.pools[self.server].closed(self.account);
+            self.splitter.pool(self.server).closed(self.account);
         }
     }
 }

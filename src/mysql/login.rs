@@ -96,7 +96,7 @@ impl Splitter {
         let presence = Rc::clone(presence);
         let mut client =
             Box::new(Client::new(Rc::clone(self), place, Rc::clone(&presence), account, capabilities, key, schema));
-        client.watch = Watch::new(peer, self.rules.of_client(key.account, peer.map(|peer| peer.ip())));
+        client.watch = Watch::new(peer, client.settings().rules.of_client(key.account, peer.map(|peer| peer.ip())));
         client.check_schema().await.map_err(|(code, message)| Refusal::Error(code, sql_state(code), message))?;
         presence.set_account(key.account);
         let mut out = Vec::with_capacity(16);
@@ -166,7 +166,8 @@ impl Splitter {
 
     /// The database a login selects.
     pub(super) fn schema_of(&self, login: &Login<'_>) -> Option<Vec<u8>> {
-        let schema = if login.schema.is_empty() { self.config().database.as_bytes() } else { login.schema };
+        let config = self.config();
+        let schema = if login.schema.is_empty() { config.database.as_bytes() } else { login.schema };
         (!schema.is_empty()).then(|| schema.to_vec())
     }
 
@@ -179,10 +180,11 @@ impl Splitter {
         answer: Option<Answer>,
         peer: Option<SocketAddr>,
     ) -> Result<u16, Refusal> {
-        let known = self.accounts.find(user).filter(|(_, account)| account.admits(peer));
+        let config = self.config();
+        let known = config.accounts.find(user).filter(|(_, account)| account.admits(peer));
         let stranger = Verifier::Password(rand::random::<[u8; 16]>().to_vec());
         let verifier = known.map_or(&stranger, |(_, account)| account.verifier());
-        let (wanted, is_secret) = (self.config().authentication, wire.stream.is_secret());
+        let (wanted, is_secret) = (config.authentication, wire.stream.is_secret());
         let is_good = |method: &Method| {
             let is_own_choice = matches!(method, Method::Native | Method::CachingSha2) && wanted != Method::Ed25519;
             (is_own_choice || *method == wanted) && verifier.can_check(*method, is_secret)
@@ -212,7 +214,7 @@ impl Splitter {
 
     /// A place among the clients of an account.
     fn seat(&self, number: u16, user: &[u8]) -> Result<Place, Refusal> {
-        let max = self.accounts.get(number).clients_max();
+        let max = self.config().accounts.get(number).clients_max();
         Place::take(&self.shared, number, max).ok_or_else(|| {
             let user = String::from_utf8_lossy(user);
             let text = format!("User '{user}' has exceeded the 'max_user_connections' resource (current value: {max})");
@@ -229,7 +231,7 @@ impl Splitter {
         peer: Option<SocketAddr>,
     ) -> Result<(), Refusal> {
         match schema {
-            Some(schema) if !self.accounts.get(account).may_select(schema) => {
+            Some(schema) if !self.config().accounts.get(account).may_select(schema) => {
                 let (user, schema) = (String::from_utf8_lossy(user), String::from_utf8_lossy(schema));
                 let text = format!("Access denied for user '{user}'@'{}' to database '{schema}'", host(peer));
                 Err(Refusal::Error(1044, b"42000", text))

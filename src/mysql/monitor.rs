@@ -4,10 +4,12 @@
 //! Only certain knowledge makes a replica eligible: both replication threads run and the lag is a number within
 //! `lag_max`. NULL, an error or silence ejects it.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
+use tokio::task::AbortHandle;
 use tokio::time::timeout;
 
 use super::backend::trackers;
@@ -16,23 +18,30 @@ use super::probe::{Probe, ProbeError};
 use super::shared::{Duty, Health, Identity, Shared};
 use super::sql::Mode;
 use super::topology::Standing;
-use crate::config::model::CausalReads;
+use crate::config::model::{CausalReads, PrimaryRule};
 
-/// Watches the servers until `stopped` turns true. Never fails: a server that does not answer is published as down.
-pub async fn run(shared: Arc<Shared>, stopped: watch::Receiver<bool>) {
+/// Watches the servers, which may change, until `stopped` turns true. Never fails: a server that does not answer is published as down.
+pub async fn run(shared: Arc<Shared>, mut stopped: watch::Receiver<bool>) {
+    // Dropped, it ends all of them.
     let mut watchers = tokio::task::JoinSet::new();
-    for server in 0..shared.servers() {
-        let mut stopped = stopped.clone();
-        let shared = Arc::clone(&shared);
-        watchers.spawn(async move {
-            let watching = watch_server(&shared, server);
-            tokio::select! {
-                () = watching => {}
-                _ = stopped.wait_for(|stop| *stop) => {}
+    let mut watched: HashMap<usize, AbortHandle> = HashMap::new();
+    loop {
+        for server in 0..shared.servers() {
+            let is_gone = shared.server(server).duty() == Duty::Gone;
+            if is_gone && let Some(watcher) = watched.remove(&server) {
+                watcher.abort();
+            } else if !is_gone && !watched.contains_key(&server) {
+                let shared = Arc::clone(&shared);
+                watched.insert(server, watchers.spawn(async move { watch_server(&shared, server).await }));
             }
-        });
+        }
+        tokio::select! {
+            () = shared.changed.notified() => {}
+            // Those that were aborted.
+            Some(_) = watchers.join_next() => {}
+            _ = stopped.wait_for(|stop| *stop) => return,
+        }
     }
-    while watchers.join_next().await.is_some() {}
 }
 
 /// A connection, and what was learned of the server there.
@@ -59,15 +68,22 @@ struct State {
 async fn watch_server(shared: &Shared, server: usize) {
     let mut contact: Option<Contact> = None;
     let mut last: Option<State> = None;
+    let mut terms = shared.config();
+    shared.server(server).end_look();
     loop {
-        if shared.server(server).duty() != Duty::Maintenance {
+        let present = shared.config();
+        if **terms != **present {
+            // It may be reached in another way.
+            (terms, contact) = (present, None);
+        }
+        if shared.server(server).duty().is_watched() {
             look_once(shared, server, &mut contact, &mut last).await;
         } else {
             contact = None;
         }
         tokio::select! {
             () = tokio::time::sleep(shared.look_interval()) => {}
-            () = shared.doubts[server].notified() => {}
+            () = shared.doubted(server) => {}
         }
     }
 }
@@ -80,7 +96,7 @@ async fn look_once(shared: &Shared, server: usize, contact: &mut Option<Contact>
         *contact = None;
     }
     // The operator may have taken it out meanwhile.
-    if facts.duty() != Duty::Maintenance {
+    if facts.duty().is_watched() {
         if let Ok(seen) = &seen {
             learn_mode(shared, server, seen);
         }
@@ -116,7 +132,8 @@ fn learn_mode(shared: &Shared, server: usize, seen: &Seen) {
 /// Logs a change of a server's state.
 fn tell(shared: &Shared, server: usize, seen: &Result<Seen, ProbeError>, now: State) {
     let State { health, is_eligible, leads, .. } = now;
-    let (splitter, address) = (&shared.config().name, shared.address(server));
+    let (config, address) = (shared.config(), shared.address(server));
+    let splitter = &config.name;
     let role = if leads { "primary" } else { "replica" };
     let seen = match seen {
         Err(error) => {
@@ -150,7 +167,8 @@ fn tell(shared: &Shared, server: usize, seen: &Result<Seen, ProbeError>, now: St
 }
 
 fn tell_up(shared: &Shared, server: usize, seen: &Seen, leads: bool) {
-    let (splitter, address) = (&shared.config().name, shared.address(server));
+    let (config, address) = (shared.config(), shared.address(server));
+    let splitter = &config.name;
     let role = if leads { "primary" } else { "replica" };
     tracing::info!(splitter, server = %address, role, "mysql server is up");
     if leads && seen.cluster.is_none() && !matches!(seen.replication, Replication::None | Replication::Hidden) {
@@ -159,8 +177,8 @@ fn tell_up(shared: &Shared, server: usize, seen: &Seen, leads: bool) {
     if let Some(why) = seen.no_gtids()
         && leads
         && !seen.is_galera()
-        && shared.config().causal_reads != CausalReads::Off
-        && shared.servers() > 1
+        && config.causal_reads != CausalReads::Off
+        && shared.present().count() > 1
     {
         tracing::error!(splitter, server = %address, %why,
             "replicas get no reads: the primary does not tell which transactions sessions write, so no read on a replica is \
@@ -188,7 +206,7 @@ async fn ask(shared: &Shared, server: usize, kept: &mut Option<Contact>) -> Resu
         Some(contact) => contact,
         None => {
             let (mut probe, greeting) = Probe::open(shared, server).await?;
-            if server > 0 || shared.finds_primary() {
+            if shared.config().primary != PrimaryRule::Fixed(server) {
                 warn_about_rights(shared, server, &mut probe).await?;
             }
             let questions = Questions::new(&probe.query(Questions::which().as_bytes()).await?);
@@ -249,8 +267,8 @@ async fn warn_about_rights(shared: &Shared, server: usize, probe: &mut Probe) ->
             // MySQL lets it write in spite of read_only.
             || rights.contains("CONNECTION_ADMIN")
         {
-            let (splitter, address) = (&shared.config().name, shared.address(server));
-            tracing::warn!(splitter, server = %address, user = %shared.config().user,
+            let (config, address) = (shared.config(), shared.address(server));
+            tracing::warn!(splitter = %config.name, server = %address, user = %config.user,
                 "the splitter's account may write to this replica in spite of read_only: revoke SUPER, READ_ONLY ADMIN and CONNECTION_ADMIN");
             break;
         }

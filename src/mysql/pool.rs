@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use super::backend::{Backend, Key};
 use super::quota::{Of, Quota};
 use super::session::State;
-use super::shared::Shared;
+use super::shared::{Duty, Shared};
 
 /// A connection used within this time is taken for alive unless it matters. Those idle for longer are looked at each
 /// second anyway ([`Pool::sweep`]).
@@ -81,8 +81,8 @@ pub struct Sweep {
     pub kept: usize,
     /// See `kept`.
     pub kept_key: Key,
-    /// Generation and term of the server: those of others are closed.
-    pub life: (u32, u32),
+    /// Generation and term of the server, and in which way it is reached: those of others are closed.
+    pub life: (u32, u32, u32),
 }
 
 /// Whose connections they are.
@@ -108,7 +108,7 @@ pub struct Pool {
     home: Home,
     idle: RefCell<Vec<Box<Backend>>>,
     open: Cell<usize>,
-    max: usize,
+    max: Cell<usize>,
     waiters: RefCell<VecDeque<Rc<Waiter>>>,
     /// Waiters that were told to try again, and have not done so yet.
     woken: Cell<usize>,
@@ -144,7 +144,7 @@ impl Drop for Waiting<'_> {
 impl Pool {
     /// No connections yet, at most `max`.
     pub fn new(home: Home, max: usize) -> Pool {
-        let max = max.max(1);
+        let max = Cell::new(max.max(1));
         Pool {
             home,
             idle: RefCell::default(),
@@ -153,6 +153,12 @@ impl Pool {
             waiters: RefCell::default(),
             woken: Cell::new(0),
         }
+    }
+
+    /// So many at most from now on. Where there are more, those that are given back are closed.
+    pub fn set_max(&self, max: usize) {
+        let more = max.saturating_sub(self.max.replace(max.max(1)));
+        (0..more.min(self.waiting())).for_each(|_| self.wake_one());
     }
 
     fn quota(&self) -> &Quota {
@@ -198,7 +204,7 @@ impl Pool {
 
     /// Takes a place for a new connection of this account: call [`Pool::closed`] when that fails or has ended.
     pub fn take_place(&self, account: u16) -> bool {
-        let has_room = self.open.get() < self.max && self.quota().take(self.home.worker, self.of(account));
+        let has_room = self.open.get() < self.max.get() && self.quota().take(self.home.worker, self.of(account));
         self.open.set(self.open.get() + usize::from(has_room));
         has_room
     }
@@ -319,9 +325,18 @@ impl Pool {
         }
     }
 
-    /// Whether a connection is closed rather than lent again, because another worker has too few.
+    /// Whether a connection is closed rather than lent again, because another worker has too few, or all have too many.
     pub fn must_yield(&self, account: u16) -> bool {
         self.quota().must_yield(self.home.worker, self.of(account))
+    }
+
+    /// Whether it is closed because its server is gone, or because there are more here than may be.
+    pub fn is_surplus(&self) -> bool {
+        self.open.get() > self.max.get() || self.is_gone()
+    }
+
+    fn is_gone(&self) -> bool {
+        self.home.shared.server(self.home.server).duty() == Duty::Gone
     }
 
     /// Takes a connection back; it can be lent from now on.
@@ -351,8 +366,8 @@ impl Pool {
         }
     }
 
-    /// Takes out what has been idle or open for too long, everything dead, and what was opened under another generation or
-    /// term of the server; the caller drops it. All of it still counts as open until then.
+    /// Takes out what has been idle or open for too long, everything dead, what was opened under another generation or term of the
+    /// server, and what there is too much of; the caller drops it. All of it still counts as open until then.
     pub fn sweep(&self, sweep: Sweep) -> Vec<Box<Backend>> {
         let mut idle = self.idle.borrow_mut();
         let (mut kept, mut gone) = (Vec::with_capacity(idle.len()), Vec::new());
@@ -361,7 +376,11 @@ impl Pool {
             let idle_max = backend.spread(sweep.idle_max);
             let is_old = is_spare && sweep.now.saturating_duration_since(backend.since) > idle_max;
             let stale = (is_old || backend.is_expired(sweep.now)) && !backend.keeps_insert_id();
-            let is_good = !stale && (backend.generation, backend.term) == sweep.life && backend.is_quiet();
+            let is_surplus = self.open.get() - gone.len() > self.max.get() || self.is_gone();
+            let is_surplus = is_surplus || self.quota().surplus(self.of(backend.key.account)) > gone.len();
+            let stale = stale || is_surplus;
+            let is_good =
+                !stale && (backend.generation, backend.term, backend.reach) == sweep.life && backend.is_quiet();
             if is_good { kept.push(backend) } else { gone.push(backend) }
         }
         *idle = kept;

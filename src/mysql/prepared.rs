@@ -40,6 +40,8 @@ pub(super) struct Statement {
     pub(super) broken: bool,
     /// What rules and comments say of it.
     pub(super) verdict: Verdict,
+    /// Edition of the config of these rules.
+    judged: u64,
 }
 
 fn too_many() -> String {
@@ -109,6 +111,9 @@ impl Client {
         }
         self.watch.verdict = statement.verdict;
         let mut class = statement.class;
+        if statement.judged != self.edition {
+            class = self.judge_again(id).unwrap_or(class);
+        }
         // Its rows are fetched by the statement's id, so that must be the session's own.
         let is_alone = execute::wants_cursor(&self.request);
         if is_alone {
@@ -121,6 +126,16 @@ impl Client {
             statement.pieces.clear();
         }
         done
+    }
+
+    /// Other rules are in force than those by which a statement was judged.
+    fn judge_again(&mut self, id: u32) -> Option<Class> {
+        let sql = Rc::clone(&self.statements.get(&id)?.sql);
+        let class = self.steer_again(&sql);
+        let (verdict, judged) = (self.watch.verdict, self.edition);
+        let statement = self.statements.get_mut(&id)?;
+        (statement.class, statement.verdict, statement.judged) = (class, verdict, judged);
+        Some(class)
     }
 
     /// COM_STMT_FETCH and COM_STMT_RESET: only for statements that live on the held connection.
@@ -241,7 +256,7 @@ impl Client {
         let params = prepared.params;
         let (sql_bytes, sql, verdict) = (sql.len(), Rc::clone(sql), self.watch.verdict);
         let (types, pieces, broken) = (Vec::new(), Vec::new(), false);
-        let statement = Statement { sql, class, params, types, pieces, direct, broken, verdict };
+        let statement = Statement { sql, class, params, types, pieces, direct, broken, verdict, judged: self.edition };
         self.statement_bytes += sql_bytes;
         self.statements.insert(id, statement);
     }

@@ -170,9 +170,9 @@ impl Probe {
             zstd_level: 0,
         };
         let mut sequence_id = 1;
-        if let Some((tls, name)) = config.server_tls.as_ref().zip(shared.tls_name(server)) {
+        if let Some((tls, name)) = config.server_tls.as_ref().zip(config.tls_name(shared.address(server))) {
             login.capabilities |= SSL;
-            self.begin_tls(&greeting, &login, tls, name).await?;
+            self.begin_tls(&greeting, &login, tls, &name).await?;
             sequence_id = 2;
         }
         let secret = Secret::Password(config.password.0.as_bytes());

@@ -2,8 +2,9 @@
 //! worker goes without because others were first.
 //!
 //! A worker opens a connection when there is a place for it in two budgets, that of the server and that of the account. A
-//! budget without a limit is none. Places are counted by one atomic number each; beside it each worker writes on a line of
-//! its own how many it has, and for how many its clients wait.
+//! budget without a limit counts all the same, so that one that gets a limit knows how many there are. Places are counted by one
+//! atomic number each; beside it each worker writes on a line of its own how many it has, and for how many its clients wait.
+//! A limit that is lowered is kept to as connections are given back.
 //!
 //! While there are places nobody is asked. When there are none:
 //!
@@ -19,6 +20,7 @@ use std::task::{Context, Poll};
 
 use crate::config::model::Splitter;
 use crate::runtime::sync::{AtomicBool, AtomicU32, AtomicUsize, AtomicWaker, CachePadded, Ordering::SeqCst, register};
+use crate::util::growing::Growing;
 
 /// Whose connection it is, and to which server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,22 +33,26 @@ pub struct Of {
 
 /// The connections of one splitter, whole process.
 pub struct Quota {
-    servers: Box<[Option<Budget>]>,
-    accounts: Box<[Option<Budget>]>,
+    servers: Growing<Budget>,
+    accounts: Growing<Budget>,
     doors: Box<[CachePadded<Door>]>,
     /// Clients that wait for a connection, in all workers.
     waiting: CachePadded<AtomicUsize>,
-    waiting_max: usize,
+    waiting_max: AtomicUsize,
+    /// Something is limited.
+    is_shared: AtomicBool,
 }
 
 /// Places for one kind of connection.
 struct Budget {
-    most: u32,
-    /// Of each worker.
-    share: u32,
+    /// [`NO_LIMIT`]: any number.
+    most: AtomicU32,
     used: CachePadded<AtomicU32>,
     lanes: Box<[CachePadded<Lane>]>,
 }
+
+/// What a budget has that is none.
+const NO_LIMIT: u32 = u32::MAX;
 
 /// What one worker says of itself.
 struct Lane {
@@ -67,36 +73,50 @@ impl std::fmt::Debug for Quota {
 }
 
 impl Budget {
-    fn new(most: usize, workers: usize) -> Budget {
-        let most = u32::try_from(most).unwrap_or(u32::MAX);
+    fn new(most: Option<usize>, workers: usize) -> Budget {
         let lane = |_| CachePadded::new(Lane { open: AtomicU32::new(0), waiting: AtomicU32::new(0) });
         Budget {
-            most,
-            share: (most / u32::try_from(workers).unwrap_or(1).max(1)).max(1),
+            most: AtomicU32::new(limit(most)),
             used: CachePadded::new(AtomicU32::new(0)),
             lanes: (0..workers).map(lane).collect(),
         }
     }
 
+    fn is_limited(&self) -> bool {
+        self.most.load(SeqCst) != NO_LIMIT
+    }
+
     fn is_full(&self) -> bool {
-        self.used.load(SeqCst) >= self.most
+        let most = self.most.load(SeqCst);
+        most != NO_LIMIT && self.used.load(SeqCst) >= most
+    }
+
+    /// So many more than may be: the limit was lowered.
+    fn surplus(&self) -> u32 {
+        let most = self.most.load(SeqCst);
+        if most == NO_LIMIT { 0 } else { self.used.load(SeqCst).saturating_sub(most) }
+    }
+
+    /// Of each worker.
+    fn share(&self) -> u32 {
+        (self.most.load(SeqCst) / u32::try_from(self.lanes.len()).unwrap_or(1).max(1)).max(1)
     }
 
     /// Somebody else waits who has less than its share.
     fn poorer_waits(&self, worker: usize) -> bool {
-        let is_poor = |lane: &Lane| lane.waiting.load(SeqCst) > 0 && lane.open.load(SeqCst) < self.share;
+        let is_poor = |lane: &Lane| lane.waiting.load(SeqCst) > 0 && lane.open.load(SeqCst) < self.share();
         self.lanes.iter().enumerate().any(|(at, lane)| at != worker && is_poor(lane))
     }
 
     fn has_share(&self, worker: usize) -> bool {
-        self.lanes[worker].open.load(SeqCst) >= self.share
+        self.lanes[worker].open.load(SeqCst) >= self.share()
     }
 
     fn take(&self, worker: usize) -> bool {
         if self.is_full() || self.has_share(worker) && self.poorer_waits(worker) {
             return false;
         }
-        if self.used.fetch_add(1, SeqCst) >= self.most {
+        if self.used.fetch_add(1, SeqCst) >= self.most.load(SeqCst) {
             self.used.fetch_sub(1, SeqCst);
             return false;
         }
@@ -117,30 +137,42 @@ impl Budget {
 impl Quota {
     /// Nothing open, for so many data workers.
     pub fn new(splitter: &Splitter, servers: usize, workers: usize) -> Quota {
-        let of = |most: Option<usize>| most.map(|most| Budget::new(most, workers));
-        let accounts = splitter.users.iter().map(|user| user.server_connections_max);
         let door = |_| CachePadded::new(Door { is_rung: AtomicBool::new(false), waker: AtomicWaker::new() });
-        Quota {
-            servers: (0..servers).map(|_| of(splitter.server_connections_max)).collect(),
-            accounts: std::iter::once(None).chain(accounts).map(of).collect(),
+        let quota = Quota {
+            servers: Growing::default(),
+            accounts: Growing::default(),
             doors: (0..workers).map(door).collect(),
             waiting: CachePadded::new(AtomicUsize::new(0)),
-            waiting_max: splitter.pool_queue_max,
-        }
+            waiting_max: AtomicUsize::new(0),
+            is_shared: AtomicBool::new(false),
+        };
+        quota.set(splitter, servers);
+        quota
+    }
+
+    /// Has the limits of `splitter` from now on, and budgets for so many servers. Control thread only.
+    pub fn set(&self, splitter: &Splitter, servers: usize) {
+        let of_server = (0..servers).map(|_| splitter.server_connections_max);
+        set_limits(&self.servers, of_server, self.doors.len());
+        let users = splitter.users.iter().map(|user| user.server_connections_max);
+        set_limits(&self.accounts, std::iter::once(None).chain(users), self.doors.len());
+        self.waiting_max.store(splitter.pool_queue_max, SeqCst);
+        let is_shared = self.servers.iter().chain(self.accounts.iter()).any(Budget::is_limited);
+        self.is_shared.store(is_shared, SeqCst);
     }
 
     fn budgets(&self, of: Of) -> impl Iterator<Item = &Budget> {
-        self.servers[of.server].iter().chain(&self.accounts[usize::from(of.account)])
+        [&self.servers[of.server], &self.accounts[usize::from(of.account)]].into_iter()
     }
 
     /// Takes a place for a connection; `false`: there is none, or others come first.
     pub fn take(&self, worker: usize, of: Of) -> bool {
         let (server, account) = (&self.servers[of.server], &self.accounts[usize::from(of.account)]);
-        if !server.as_ref().is_none_or(|budget| budget.take(worker)) {
+        if !server.take(worker) {
             return false;
         }
-        let is_taken = account.as_ref().is_none_or(|budget| budget.take(worker));
-        if !is_taken && let Some(server) = server {
+        let is_taken = account.take(worker);
+        if !is_taken {
             server.give(worker);
             self.ring_those_waiting(worker, server);
         }
@@ -160,19 +192,25 @@ impl Quota {
         if from == to {
             return true;
         }
-        if !self.accounts[usize::from(to)].as_ref().is_none_or(|budget| budget.take(worker)) {
+        if !self.accounts[usize::from(to)].take(worker) {
             return false;
         }
-        if let Some(budget) = &self.accounts[usize::from(from)] {
-            budget.give(worker);
-            self.ring_those_waiting(worker, budget);
-        }
+        let budget = &self.accounts[usize::from(from)];
+        budget.give(worker);
+        self.ring_those_waiting(worker, budget);
         true
     }
 
-    /// A connection that has become free is to be closed, because somebody with less than its share waits for one.
+    /// A connection that has become free is to be closed, because somebody with less than its share waits for one, or because
+    /// there are too many.
     pub fn must_yield(&self, worker: usize, of: Of) -> bool {
-        self.budgets(of).any(|budget| budget.is_full() && budget.has_share(worker) && budget.poorer_waits(worker))
+        let yields = |budget: &Budget| budget.has_share(worker) && budget.poorer_waits(worker) || budget.surplus() > 0;
+        self.budgets(of).any(|budget| budget.is_full() && yields(budget))
+    }
+
+    /// So many connections more than may be: the limit was lowered.
+    pub fn surplus(&self, of: Of) -> usize {
+        self.budgets(of).map(Budget::surplus).max().unwrap_or(0) as usize
     }
 
     /// Somebody waits for the place of a connection that nobody here needs.
@@ -182,14 +220,14 @@ impl Quota {
 
     /// One more client waits; `false`: there are as many as may. Pairs with [`Quota::end_wait`].
     pub fn begin_wait(&self, worker: usize, of: Of) -> bool {
-        if self.waiting.fetch_add(1, SeqCst) >= self.waiting_max {
+        if self.waiting.fetch_add(1, SeqCst) >= self.waiting_max.load(SeqCst) {
             self.waiting.fetch_sub(1, SeqCst);
             return false;
         }
         let mut is_limited = false;
         for budget in self.budgets(of) {
             budget.lanes[worker].waiting.fetch_add(1, SeqCst);
-            is_limited = true;
+            is_limited |= budget.is_limited();
         }
         if is_limited {
             self.doors.iter().enumerate().filter(|(at, _)| *at != worker).for_each(|(_, door)| door.ring());
@@ -215,7 +253,7 @@ impl Quota {
 
     /// Whether anything is limited for all workers together.
     pub fn is_shared(&self) -> bool {
-        self.servers.iter().chain(&self.accounts).any(Option::is_some)
+        self.is_shared.load(SeqCst)
     }
 
     /// Waits until something has changed that may concern this worker.
@@ -226,6 +264,19 @@ impl Quota {
         }
         register(&door.waker, cx);
         if door.is_rung.swap(false, SeqCst) { Poll::Ready(()) } else { Poll::Pending }
+    }
+}
+
+fn limit(most: Option<usize>) -> u32 {
+    most.map_or(NO_LIMIT, |most| u32::try_from(most).unwrap_or(NO_LIMIT))
+}
+
+fn set_limits(budgets: &Growing<Budget>, most: impl Iterator<Item = Option<usize>>, workers: usize) {
+    for (at, most) in most.enumerate() {
+        match budgets.get(at) {
+            Some(budget) => budget.most.store(limit(most), SeqCst),
+            None => budgets.push(Budget::new(most, workers)),
+        }
     }
 }
 
@@ -310,12 +361,30 @@ mod tests {
         assert!(quota.begin_wait(0, MAIN));
     }
 
+    #[test]
+    fn a_limit_that_comes_or_goes_counts_what_is_there() {
+        let text = "[mysql.m]\nlisten = \"127.0.0.1:1\"\nprimary = \"127.0.0.1:2\"\nuser = \"u\"\npassword = \"p\"\n";
+        let mut config = crate::config::parse("test.toml", text, &[]).unwrap().0;
+        let splitter = &mut config.splitters[0];
+        let quota = Quota::new(splitter, 1, 2);
+        assert!((0..5).all(|_| quota.take(0, MAIN)) && quota.surplus(MAIN) == 0);
+        splitter.server_connections_max = Some(3);
+        quota.set(splitter, 2);
+        assert!(quota.is_shared() && quota.surplus(MAIN) == 2 && quota.must_yield(0, MAIN) && !quota.take(1, MAIN));
+        (0..2).for_each(|_| quota.give(0, MAIN));
+        assert!(quota.surplus(MAIN) == 0 && !quota.must_yield(0, MAIN), "three are as many as may be");
+        assert!(quota.take(1, Of { server: 1, account: 0 }), "the other server is a new one");
+        splitter.server_connections_max = None;
+        quota.set(splitter, 2);
+        assert!(!quota.is_shared() && (0..9).all(|_| quota.take(1, MAIN)));
+    }
+
     proptest! {
         /// Workers take, need, yield and lend at random, each in its turn: there are never more connections than may be, and
         /// whoever waits with less than its share gets one as soon as everybody has had a turn.
         #[test]
         fn nobody_starves(seed: u64, workers in 1usize..5, most in 1usize..9) {
-            let quota = Quota { waiting_max: 1000, ..quota(Some(most), None, workers) };
+            let quota = Quota { waiting_max: AtomicUsize::new(1000), ..quota(Some(most), None, workers) };
             let mut random = Random::new(seed);
             let (mut open, mut waiting) = (vec![0usize; workers], vec![0usize; workers]);
             let share = (most / workers).max(1);

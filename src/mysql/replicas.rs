@@ -3,9 +3,10 @@
 //! Who may be chosen at all (up, no primary, not behind, fresh enough) is decided by the caller for each read; so the balancer takes
 //! every server for a member and asks for each whether it has room. Counts are those of one data worker.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::time::Instant;
 
+use crate::config::Heirs;
 use crate::config::model::{Balance, MysqlServer, PrimaryRule, Splitter};
 use crate::proxy::balance::{Ask, Balancer, Picked, Servers, Tried};
 
@@ -13,7 +14,16 @@ use crate::proxy::balance::{Ask, Balancer, Picked, Servers, Tried};
 pub(super) struct Replicas {
     balancer: RefCell<Balancer>,
     /// Times of answers matter.
-    is_timed: bool,
+    is_timed: Cell<bool>,
+    /// Index of the data worker.
+    worker: usize,
+}
+
+/// By server. One that is gone has none.
+fn weights(splitter: &Splitter) -> impl Iterator<Item = u32> {
+    let is_never_one = |n: usize, server: &MysqlServer| server.is_gone || splitter.primary == PrimaryRule::Fixed(n);
+    let weight = move |(n, server): (usize, &MysqlServer)| if is_never_one(n, server) { 0 } else { server.weight };
+    splitter.servers.iter().enumerate().map(weight)
 }
 
 /// Those that fit a read.
@@ -44,14 +54,22 @@ impl<F: Fn(usize) -> bool> Servers for Fitting<F> {
 impl Replicas {
     /// `worker`: index of the data worker; `seed` should differ between workers.
     pub(super) fn new(splitter: &Splitter, worker: usize, seed: u64) -> Replicas {
-        let is_never_one = |server: usize| server == 0 && splitter.primary == PrimaryRule::Fixed;
-        let weight = |(n, server): (usize, &MysqlServer)| if is_never_one(n) { 0 } else { server.weight };
-        Replicas::of_weights(splitter.balance, splitter.servers.iter().enumerate().map(weight), worker, seed)
+        Replicas::of_weights(splitter.balance, weights(splitter), worker, seed)
+    }
+
+    /// Those of another config, in which each server has the index it has in this one: with what is under way there.
+    pub(super) fn go_on_with(&self, next: &Splitter) {
+        let mut balancer = self.balancer.borrow_mut();
+        let heirs = (0..next.servers.len()).map(|server| (server < balancer.servers()).then_some(server)).collect();
+        let mut after = Balancer::of_weights(next.balance, weights(next), self.worker, rand::random());
+        after.inherit(&balancer, &Heirs(heirs));
+        *balancer = after;
+        self.is_timed.set(next.balance == Balance::LeastTime);
     }
 
     fn of_weights(balance: Balance, weights: impl Iterator<Item = u32>, worker: usize, seed: u64) -> Replicas {
         let balancer = RefCell::new(Balancer::of_weights(balance, weights, worker, seed));
-        Replicas { balancer, is_timed: balance == Balance::LeastTime }
+        Replicas { balancer, is_timed: Cell::new(balance == Balance::LeastTime), worker }
     }
 
     /// One of those that fit. `None`: none does, or they have no weight.
@@ -75,7 +93,7 @@ impl Replicas {
 
     /// When a statement was sent, if that matters.
     pub(super) fn timer(&self) -> Option<Instant> {
-        self.is_timed.then(Instant::now)
+        self.is_timed.get().then(Instant::now)
     }
 
     /// The first bytes of an answer came from `server` to a statement sent at `sent`; or it was lost.

@@ -8,10 +8,9 @@ use std::sync::Arc;
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
-use rustls::{ClientConfig, ServerConfig};
+use rustls::ServerConfig;
 use slab::Slab;
 
-use super::account::Accounts;
 use super::backend::{Backend, InsertId, Key, LOGIN_BYTES_MAX, Target};
 use super::causal::MustSee;
 use super::frontier::Frontier;
@@ -21,23 +20,24 @@ use super::hold::Waiters;
 use super::insight::Insight;
 use super::login::Refusal;
 use super::node::Written;
-use super::pool::{Home, Pool};
+use super::pool::Pool;
 use super::presence::{Presence, Presences};
 use super::protocol::greeting::Greeting;
 use super::protocol::response::{ErrPacket, UNREACHABLE};
 use super::replicas::Replicas;
-use super::rules::Rules;
-use super::shared::{Duty, Health, Identity, Shared};
+use super::settings::{Node, Settings};
+use super::shared::{Duty, Health, Identity, Shared, Terms};
 use super::sql::Cache;
 use super::transport::Transport;
 use super::wire::Wire;
 use crate::config::Config;
-use crate::config::model;
 use crate::log::SlowLog;
 use crate::metrics::{SplitterStats, Trace};
+use crate::proxy::balance::Tried;
 use crate::runtime::net::Stream;
 use crate::runtime::time::timeout;
-use crate::tls::{Offer, TlsError};
+use crate::tls::TlsError;
+use crate::util::growing::Growing;
 
 /// From accept to the end of the login.
 pub(super) const LOGIN_TIMEOUT: Duration = Duration::from_secs(10);
@@ -46,34 +46,26 @@ const SUSPECT_TIME: Duration = Duration::from_secs(1);
 
 /// As long as this stays the same, a server does not lose what it had: times that it came up, and the epoch before which
 /// tokens are void.
-type Life = (u32, u64);
+pub(super) type Life = (u32, u64);
 
 /// One splitter on one data worker.
 pub struct Splitter {
-    config: Arc<Config>,
-    index: usize,
+    pub(super) settings: RefCell<Rc<Settings>>,
     pub(super) shared: Arc<Shared>,
     stats: Arc<SplitterStats>,
     pub(super) trace: Option<Arc<Trace>>,
     pub(super) data_worker: usize,
     /// Per server.
-    pub(super) pools: Vec<Pool>,
+    pub(super) nodes: Growing<Node>,
     pub(super) classes: RefCell<Cache>,
-    pub(super) rules: Rules,
     pub(super) insight: Insight,
     ids: Cell<u64>,
-    suspects: Vec<Cell<Option<Instant>>>,
-    /// Per server: in which life of it, and the position it was seen to have reached.
-    reached: RefCell<Vec<(Life, Position)>>,
     pub(super) replicas: Replicas,
     pub(super) frontier: Frontier,
     pub(super) written: Written,
     draining: Cell<bool>,
-    pub(super) accounts: Accounts,
     /// What sessions with clients are made with; `None`: no TLS is offered.
     tls: RefCell<Option<Arc<ServerConfig>>>,
-    /// The same with servers. Its memory of sessions is this worker's own.
-    server_tls: Option<Arc<ClientConfig>>,
     idle_clients: RefCell<Slab<IdleClient>>,
     /// What the last client that logged on with `user` negotiated, for connections that are opened before they are needed.
     pub(super) usual_key: Cell<Key>,
@@ -100,36 +92,25 @@ impl Splitter {
         tls: Option<Arc<ServerConfig>>,
         slow: Option<SlowLog>,
     ) -> Result<Rc<Splitter>, TlsError> {
-        let servers = shared.servers();
-        let settings = &config.splitters[index];
-        let has_digests = settings.digests_max > 0;
-        let classes = Cache::new(rand::random(), has_digests || !settings.rules.is_empty());
-        let (rules, insight) = (Rules::new(&settings.rules), Insight::new(stats.clone(), has_digests, slow));
-        let (pool_max, accounts) = (settings.pool_max, Accounts::new(settings));
-        let replicas = Replicas::new(settings, data_worker, rand::random());
-        let home = |server| Home { shared: Arc::clone(&shared), worker: data_worker, server };
-        let server_tls = settings.server_tls.as_ref().map(|tls| tls.trust.settings(Offer::Nothing)).transpose()?;
+        let settings = Settings::new(Terms::new(config, index), slow, None)?;
+        let classes = Cache::new(rand::random(), settings.wants_digests());
+        let insight = Insight::new(stats.clone(), settings.digests_max > 0);
+        let replicas = Replicas::new(&settings, data_worker, rand::random());
         let presences = Presences::new(data_worker, shared.kills.workers(), rand::random());
         let splitter = Rc::new(Splitter {
-            config,
-            index,
+            settings: RefCell::new(Rc::new(settings)),
             stats,
             trace,
             data_worker,
-            pools: (0..servers).map(home).map(|home| Pool::new(home, pool_max)).collect(),
+            nodes: Growing::default(),
             classes: RefCell::new(classes),
-            rules,
             insight,
             ids: Cell::new(1),
-            suspects: (0..servers).map(|_| Cell::new(None)).collect(),
-            reached: RefCell::new((0..servers).map(|_| ((0, 0), Position::default())).collect()),
             replicas,
             frontier: Frontier::default(),
             written: Written::new(data_worker),
             draining: Cell::new(false),
-            accounts,
             tls: RefCell::new(tls),
-            server_tls,
             idle_clients: RefCell::default(),
             usual_key: Cell::new(Key { capabilities: 0, collation: 45, account: 0 }),
             waiters: Waiters::default(),
@@ -137,6 +118,7 @@ impl Splitter {
             side_connections: Cell::new(0),
             shared,
         });
+        splitter.make_room(&splitter.config());
         splitter.take_orders();
         Ok(splitter)
     }
@@ -220,13 +202,9 @@ impl Splitter {
         }
     }
 
-    /// Its part of the config.
-    pub(crate) fn config(&self) -> &model::Splitter {
-        &self.config.splitters[self.index]
-    }
-
-    pub(super) fn index(&self) -> usize {
-        self.index
+    /// The connections to a server.
+    pub(super) fn pool(&self, server: usize) -> &Pool {
+        &self.nodes[server].pool
     }
 
     pub(super) fn stats(&self) -> &SplitterStats {
@@ -241,8 +219,8 @@ impl Splitter {
 
     pub(super) fn count_connections(&self, server: usize) {
         let stats = &self.stats().backends[server];
-        stats.open.set(self.pools[server].open() as u64);
-        stats.idle.set(self.pools[server].idle() as u64);
+        stats.open.set(self.pool(server).open() as u64);
+        stats.idle.set(self.pool(server).idle() as u64);
     }
 
     /// A client is about to be told that `gtids` are committed: whoever leads next must have them.
@@ -256,7 +234,7 @@ impl Splitter {
 
     /// Remembers whether a server answers.
     pub(super) fn suspect(&self, server: usize, failed: bool) {
-        self.suspects[server].set(failed.then(Instant::now));
+        self.nodes[server].suspect.set(failed.then(Instant::now));
     }
 
     pub(super) fn learn_identity(&self, greeting: Greeting) {
@@ -268,15 +246,14 @@ impl Splitter {
     /// Whether reads may go to this replica now.
     fn is_eligible(&self, server: usize) -> bool {
         let facts = self.shared.server(server);
-        let is_suspect = self.suspects[server].get().is_some_and(|since| since.elapsed() < SUSPECT_TIME);
+        let is_suspect = self.nodes[server].suspect.get().is_some_and(|since| since.elapsed() < SUSPECT_TIME);
         facts.is_eligible() && facts.duty() == Duty::Ready && !is_suspect
     }
 
-    /// The same for a statement that has been tried on the servers whose bits are set. The primary is no replica: nobody
+    /// The same for a statement that was `tried` on some servers. The primary is no replica: nobody
     /// waits there for what it has itself.
-    pub(super) fn is_usable(&self, server: usize, tried: u64) -> bool {
-        let is_untried = server >= 64 || tried & 1 << server == 0;
-        is_untried && self.shared.lead().primary != Some(server) && self.is_eligible(server)
+    pub(super) fn is_usable(&self, server: usize, tried: &Tried) -> bool {
+        !tried.contains(server) && self.shared.lead().primary != Some(server) && self.is_eligible(server)
     }
 
     /// Whether a server has what must be seen, or can be waited for until it has.
@@ -291,7 +268,7 @@ impl Splitter {
 
     /// The replica for a read: the session's own while it can serve, else one that has what the session must see,
     /// else any; `tried` ones are left out. `None`: the primary has to do it.
-    pub(super) fn pick_replica(&self, sticky: Option<usize>, must_see: &MustSee, tried: u64) -> Option<usize> {
+    pub(super) fn pick_replica(&self, sticky: Option<usize>, must_see: &MustSee, tried: &Tried) -> Option<usize> {
         let usable = |server: usize| self.is_usable(server, tried) && self.may_show(server, must_see);
         if let Some(server) = sticky.filter(|server| usable(*server)) {
             return Some(server);
@@ -311,16 +288,14 @@ impl Splitter {
         if facts.has_reached(position) {
             return true;
         }
-        let reached = self.reached.borrow();
-        let (life, mine) = &reached[server];
+        let (life, mine) = &*self.nodes[server].reached.borrow();
         *life == self.life(server) && mine.covers(position)
     }
 
     /// A wait for `position` ended well on this server.
     pub(super) fn on_reached(&self, server: usize, position: &Position) {
         let life = self.life(server);
-        let mut reached = self.reached.borrow_mut();
-        let (known, mine) = &mut reached[server];
+        let (known, mine) = &mut *self.nodes[server].reached.borrow_mut();
         if *known != life || !mine.unite(position) {
             (*known, *mine) = (life, position.clone());
         }
@@ -367,13 +342,13 @@ impl Splitter {
     }
 
     /// How to reach a server and log on to it with an account.
-    pub(super) fn target(&self, server: usize, account: u16) -> Target<'_> {
-        let config = self.config();
+    pub(super) fn target<'a>(&'a self, config: &'a Settings, server: usize, account: u16) -> Target<'a> {
+        let address = self.shared.address(server);
         Target {
-            address: self.shared.address(server),
+            address,
             user: config.account_name(account.into()),
-            secret: self.accounts.get(account).secret(),
-            tls: self.server_tls.as_ref().zip(self.shared.tls_name(server)),
+            secret: config.accounts.get(account).secret(),
+            tls: config.server_tls.as_ref().zip(config.tls_name(address)),
             public_key: config.server_public_key.as_ref(),
             timeout: config.connect_timeout,
         }
@@ -381,13 +356,14 @@ impl Splitter {
 
     /// Asks a server for its name and version, once, when the monitor has not done so yet.
     pub(super) async fn identity(&self) -> Option<&Identity> {
-        for server in 0..self.pools.len() {
+        let config = self.config();
+        for (server, _) in config.present() {
             if self.shared.identity().is_some() {
                 break;
             }
             let key = Key { capabilities: 0, collation: 45, account: 0 };
-            let limit = self.config().connect_timeout.min(LOGIN_TIMEOUT / 4);
-            let target = Target { timeout: limit, ..self.target(server, key.account) };
+            let limit = config.connect_timeout.min(LOGIN_TIMEOUT / 4);
+            let target = Target { timeout: limit, ..self.target(&config, server, key.account) };
             if let Ok((_, greeting)) = Backend::open(target, self.next_id(), server, key, None).await {
                 self.learn_identity(greeting);
             }

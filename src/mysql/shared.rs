@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 
 use arc_swap::ArcSwap;
 use rustls_pki_types::ServerName;
+use tokio::sync::Notify;
 
 use super::govern::Council;
 use super::gtid::Position;
@@ -21,6 +22,7 @@ use crate::config::Config;
 use crate::config::model::{PrimaryRule, Splitter};
 use crate::runtime::net::Address;
 use crate::tls::outbound::server_address;
+use crate::util::growing::Growing;
 
 /// Lag that is not known, or a replica that does not replicate.
 pub const LAG_UNKNOWN: u64 = u64::MAX;
@@ -48,6 +50,15 @@ pub enum Duty {
     Drained = 1,
     /// The same; it is not looked at either, and counts as one that is not there.
     Maintenance = 2,
+    /// The same: the config does not have it any more.
+    Gone = 3,
+}
+
+impl Duty {
+    /// Whether it is looked at.
+    pub(super) fn is_watched(self) -> bool {
+        matches!(self, Duty::Ready | Duty::Drained)
+    }
 }
 
 /// The newest facts about one server.
@@ -150,6 +161,13 @@ impl ServerFacts {
         self.looks.fetch_add(1, Release);
     }
 
+    /// Monitor only: one that was broken off is over.
+    pub(super) fn end_look(&self) {
+        if self.looks() % 2 == 1 {
+            self.count_look();
+        }
+    }
+
     /// What [`ServerFacts::looks`] reaches when a look that begins from now on has ended.
     pub(super) fn next_look(&self) -> u64 {
         let looks = self.looks();
@@ -166,7 +184,8 @@ impl ServerFacts {
         match self.duty.load(Relaxed) {
             0 => Duty::Ready,
             1 => Duty::Drained,
-            _ => Duty::Maintenance,
+            2 => Duty::Maintenance,
+            _ => Duty::Gone,
         }
     }
 
@@ -237,14 +256,62 @@ impl Identity {
     }
 }
 
+/// A splitter as the present config has it.
+#[derive(Clone, Debug)]
+pub struct Terms {
+    config: Arc<Config>,
+    index: usize,
+}
+
+impl Terms {
+    /// The splitter with this index.
+    pub fn new(config: Arc<Config>, index: usize) -> Terms {
+        Terms { config, index }
+    }
+
+    /// The whole config.
+    pub fn config(&self) -> &Arc<Config> {
+        &self.config
+    }
+
+    /// Index of the splitter in it.
+    pub fn index(&self) -> usize {
+        self.index
+    }
+
+    /// The name that the certificate of a server at `address` must have; `None`: it is reached in clear. Nobody listens on a
+    /// Unix socket: it needs no TLS, and its server often has none there.
+    pub fn tls_name(&self, address: &Address) -> Option<ServerName<'static>> {
+        let tls = self.server_tls.as_ref()?;
+        match address {
+            Address::Tcp(address) => Some(tls.server_name.clone().unwrap_or_else(|| server_address(address.ip()))),
+            Address::Unix(_) | Address::Name(_) => None,
+        }
+    }
+}
+
+impl std::ops::Deref for Terms {
+    type Target = Splitter;
+
+    fn deref(&self) -> &Splitter {
+        &self.config.splitters[self.index]
+    }
+}
+
+/// A server, for as long as the process runs.
+#[derive(Debug)]
+struct Node {
+    address: Address,
+    facts: ServerFacts,
+    /// Somebody wants it to be looked at soon.
+    doubt: Notify,
+}
+
 /// One splitter's facts, shared by all workers of the process.
 #[derive(Debug)]
 pub struct Shared {
-    config: Arc<Config>,
-    index: usize,
-    servers: Vec<ServerFacts>,
-    /// By server, the name that its certificate must have; `None`: it is reached in clear.
-    tls_names: Vec<Option<ServerName<'static>>>,
+    terms: ArcSwap<Terms>,
+    nodes: Growing<Node>,
     /// What was written through this process, by data worker.
     pub published: Published,
     /// 0: not known yet, 1: it does, 2: it does not.
@@ -254,12 +321,14 @@ pub struct Shared {
     mode: AtomicU8,
     clients: AtomicUsize,
     /// The same by account.
-    clients_of: Vec<AtomicUsize>,
+    clients_of: Growing<AtomicUsize>,
     /// The way of a KILL to the data worker that has the client.
     pub(super) kills: Exchange,
     /// How many connections to the servers there may be.
     pub(super) quota: Quota,
     lead: LeadCell,
+    /// The primary is found, not fixed.
+    finds_primary: AtomicBool,
     /// A [`Vacancy`]; means something while nobody leads.
     vacancy: AtomicU8,
     /// The operator has announced a switchover: writes wait.
@@ -271,51 +340,73 @@ pub struct Shared {
     held_bytes: AtomicUsize,
     /// What the control thread alone knows and decides.
     pub(super) council: Mutex<Council>,
-    /// By server: somebody wants it to be looked at soon.
-    pub(super) doubts: Vec<tokio::sync::Notify>,
+    /// The config has changed: there may be other servers to look at.
+    pub(super) changed: Notify,
 }
 
 impl Shared {
     /// Nothing known yet about the servers of the splitter with this index in the config, for so many data workers.
     pub fn new(config: &Arc<Config>, index: usize, data_workers: usize) -> Shared {
-        let splitter = &config.splitters[index];
-        let lead = match splitter.primary {
-            PrimaryRule::Fixed => Lead { epoch: 1, primary: Some(0) },
+        let terms = Terms::new(Arc::clone(config), index);
+        let lead = match terms.primary {
+            PrimaryRule::Fixed(primary) => Lead { epoch: 1, primary: Some(primary) },
             PrimaryRule::Found { .. } => Lead::default(),
         };
-        Shared {
-            config: Arc::clone(config),
-            index,
-            servers: splitter.servers.iter().map(|_| ServerFacts::default()).collect(),
-            tls_names: splitter.servers.iter().map(|server| tls_name(splitter, &server.address)).collect(),
+        let shared = Shared {
+            nodes: Growing::default(),
             published: Published::new(data_workers),
             gtids: AtomicU8::new(0),
             galera: AtomicBool::new(false),
             identity: OnceLock::new(),
             mode: AtomicU8::new(0),
             clients: AtomicUsize::new(0),
-            clients_of: (0..=splitter.users.len()).map(|_| AtomicUsize::new(0)).collect(),
+            clients_of: Growing::default(),
             kills: Exchange::new(data_workers),
-            quota: Quota::new(splitter, splitter.servers.len(), data_workers),
+            quota: Quota::new(&terms, terms.servers.len(), data_workers),
             lead: LeadCell::new(lead),
+            finds_primary: AtomicBool::new(matches!(terms.primary, PrimaryRule::Found { .. })),
             vacancy: AtomicU8::new(Vacancy::Starting as u8),
             is_announced: AtomicBool::new(false),
             tokens: (0..data_workers).map(|_| Tokens::default()).collect(),
             held: AtomicUsize::new(0),
             held_bytes: AtomicUsize::new(0),
-            council: Mutex::new(Council::new(splitter)),
-            doubts: splitter.servers.iter().map(|_| tokio::sync::Notify::new()).collect(),
-        }
+            council: Mutex::new(Council::new(&terms)),
+            changed: Notify::new(),
+            terms: ArcSwap::from_pointee(terms),
+        };
+        shared.make_room(&shared.config());
+        shared
     }
 
     /// Its part of the config.
-    pub fn config(&self) -> &Splitter {
-        &self.config.splitters[self.index]
+    pub fn config(&self) -> Arc<Terms> {
+        self.terms.load_full()
+    }
+
+    /// Has places for all that `next` has. Nothing uses the new ones yet. Control thread only.
+    pub fn make_room(&self, next: &Splitter) {
+        for server in &next.servers[self.nodes.len()..] {
+            let (address, facts, doubt) = (server.address.clone(), ServerFacts::default(), Notify::new());
+            self.nodes.push(Node { address, facts, doubt });
+        }
+        (self.clients_of.len()..=next.users.len()).for_each(|_| self.clients_of.push(AtomicUsize::new(0)));
+        self.quota.set(next, next.servers.len());
+    }
+
+    /// From now on the config is this one. Control thread only.
+    pub(super) fn set_terms(&self, terms: Arc<Terms>) {
+        self.finds_primary.store(matches!(terms.primary, PrimaryRule::Found { .. }), Relaxed);
+        self.terms.store(terms);
+    }
+
+    /// Whether the primary is found, not fixed.
+    pub fn finds_primary(&self) -> bool {
+        self.finds_primary.load(Relaxed)
     }
 
     /// Address of a server.
     pub fn address(&self, index: usize) -> &Address {
-        &self.config().servers[index].address
+        &self.nodes[index].address
     }
 
     /// Who leads.
@@ -358,7 +449,12 @@ impl Shared {
 
     /// Somebody was told something by a server that does not fit what is known of it: it is looked at soon.
     pub(super) fn doubt(&self, server: usize) {
-        self.doubts[server].notify_one();
+        self.nodes[server].doubt.notify_one();
+    }
+
+    /// Ready when somebody wants the server to be looked at.
+    pub(super) async fn doubted(&self, server: usize) {
+        self.nodes[server].doubt.notified().await;
     }
 
     /// Takes a place among the statements that wait for a primary; `false`: there is none. Pairs with [`Shared::let_go`].
@@ -383,19 +479,19 @@ impl Shared {
         self.held.load(Relaxed)
     }
 
-    /// The name that a server's certificate must have; `None`: it is reached in clear.
-    pub fn tls_name(&self, index: usize) -> Option<&ServerName<'static>> {
-        self.tls_names[index].as_ref()
-    }
-
     /// Facts about a server.
     pub fn server(&self, index: usize) -> &ServerFacts {
-        &self.servers[index]
+        &self.nodes[index].facts
     }
 
-    /// Number of servers.
+    /// Number of servers, those that are gone included.
     pub fn servers(&self) -> usize {
-        self.servers.len()
+        self.nodes.len()
+    }
+
+    /// The indexes of those that are not gone.
+    pub fn present(&self) -> impl Iterator<Item = usize> + '_ {
+        (0..self.servers()).filter(|server| self.server(*server).duty() != Duty::Gone)
     }
 
     /// Whether the primary tells which transactions its sessions have written; `None`: nobody has looked yet.
@@ -475,15 +571,6 @@ impl Shared {
     /// Gives the place back.
     pub fn account_left(&self, account: u16) {
         self.clients_of[usize::from(account)].fetch_sub(1, Relaxed);
-    }
-}
-
-/// Nobody listens on a Unix socket: it needs no TLS, and its server often has none there.
-fn tls_name(splitter: &Splitter, address: &Address) -> Option<ServerName<'static>> {
-    let tls = splitter.server_tls.as_ref()?;
-    match address {
-        Address::Tcp(address) => Some(tls.server_name.clone().unwrap_or_else(|| server_address(address.ip()))),
-        Address::Unix(_) | Address::Name(_) => None,
     }
 }
 

@@ -441,7 +441,7 @@ impl Client {
     fn note_lost(&self, server: usize, class: &Class, tries: &mut Tries) {
         if tries.count > 1 || !is_repeatable(class) {
             self.splitter.suspect(server, true);
-            tries.servers |= 1 << server.min(63);
+            tries.servers.insert(server);
         }
     }
 
@@ -593,7 +593,7 @@ impl Client {
         trace.push(TraceEvent::Statement {
             request_id: request_id(self.sql()),
             data_worker: self.splitter.data_worker as u16,
-            splitter: self.splitter.index() as u16,
+            splitter: self.settings().index() as u16,
             backend: spot.server as u16,
             primary: spot.is_primary,
             duration: started.elapsed(),

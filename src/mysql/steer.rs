@@ -18,7 +18,7 @@ impl Client {
     /// What is known of the text in the command under way.
     fn look(&self) -> Seen {
         let sql = self.sql();
-        let about = |digest: &[u8]| self.splitter.rules.about(digest);
+        let about = |digest: &[u8]| self.settings().rules.about(digest);
         self.splitter.classes.borrow_mut().look(sql, self.session.mode(), about)
     }
 
@@ -28,22 +28,37 @@ impl Client {
         let seen = self.look();
         let (mut class, mut digest) = (seen.class, seen.digest);
         let bits = seen.rules & self.watch.rules;
-        let hint = seen.hint.filter(|_| self.splitter.config().hints);
+        let hint = seen.hint.filter(|_| self.settings().hints);
         if bits == 0 && hint.is_none() {
             self.watch.verdict = Verdict { digest, ..Verdict::default() };
             return class;
         }
-        let splitter = Rc::clone(&self.splitter);
-        let number = splitter.rules.first(bits, self.session.state.schema.as_deref());
-        let rule = number.map(|number| (number, splitter.rules.get(number)));
+        let settings = Rc::clone(self.settings());
+        let number = settings.rules.first(bits, self.session.state.schema.as_deref());
+        let rule = number.map(|number| (number, settings.rules.get(number)));
         if let Some((pattern, with)) = rule.and_then(|(_, rule)| rule.rewrite.as_ref())
             && self.rewrite(pattern, with)
         {
-            splitter.stats().rewritten.inc();
+            self.splitter.stats().rewritten.inc();
             let seen = self.look();
             (class, digest) = (seen.class, seen.digest);
         }
         self.watch.verdict = Verdict { digest, ..Verdict::new(&mut class, rule, hint) };
+        class
+    }
+
+    /// The same for a statement that was prepared under another config. Its text stays as it is.
+    pub(super) fn steer_again(&mut self, sql: &[u8]) -> Class {
+        let settings = Rc::clone(self.settings());
+        let about = |digest: &[u8]| settings.rules.about(digest);
+        let seen = self.splitter.classes.borrow_mut().look(sql, self.session.mode(), about);
+        let (mut class, hint) = (seen.class, seen.hint.filter(|_| settings.hints));
+        let number = settings.rules.first(seen.rules & self.watch.rules, self.session.state.schema.as_deref());
+        let rule = number.map(|number| (number, settings.rules.get(number)));
+        self.watch.verdict = match (rule, hint) {
+            (None, None) => Verdict { digest: seen.digest, ..Verdict::default() },
+            _ => Verdict { digest: seen.digest, ..Verdict::new(&mut class, rule, hint) },
+        };
         class
     }
 
@@ -68,7 +83,7 @@ impl Client {
     /// What the client is told when a rule refuses its statement.
     pub(super) fn rejection(&self) -> Option<Reject> {
         let number = self.watch.verdict.rule.filter(|_| self.watch.verdict.rejected)?;
-        let text = self.splitter.rules.get(number).reject.clone()?;
+        let text = self.settings().rules.get(number).reject.clone()?;
         self.splitter.stats().rejected.inc();
         Some(Reject(NOT_ALLOWED, b"42000", text))
     }

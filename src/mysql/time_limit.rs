@@ -62,7 +62,8 @@ impl Client {
     }
 
     async fn interrupt(&self, key: Key, thread: Thread) -> Result<(), BackendError> {
-        let target = self.splitter.target(thread.server, key.account);
+        let config = self.splitter.config();
+        let target = self.splitter.target(&config, thread.server, key.account);
         let limit = target.timeout;
         let key = Key { capabilities: 0, ..key };
         let killed = async {
@@ -83,7 +84,7 @@ impl Client {
         let is_ours = self.watch.was_interrupted.get() && outcome.error == Some(INTERRUPTED);
         let Some(start) = self.out.len().checked_sub(packet_bytes).filter(|_| is_ours) else { return };
         let sequence_id = self.out[start + HEADER_BYTES - 1];
-        let rule = &self.splitter.rules.get(number).name;
+        let rule = &self.settings().rules.get(number).name;
         let message = format!("Query execution was interrupted: the time limit of {limit:?} of `{rule}` is exceeded");
         self.out.truncate(start);
         ErrPacket { code: STATEMENT_TIMEOUT, sql_state: b"70100", message: message.as_bytes() }

@@ -177,6 +177,31 @@ impl Topology {
         }
     }
 
+    /// The same where a server leads already: it goes on to do so until looks say otherwise.
+    pub fn led_by(servers: usize, rules: Rules, lead: Lead) -> Topology {
+        let mut topology = Topology { lead, last: lead.primary, ..Topology::new(servers, rules) };
+        if let Some(primary) = lead.primary {
+            topology.members[primary].led = Some(lead.epoch);
+        }
+        topology
+    }
+
+    /// From now on these count.
+    pub fn set_rules(&mut self, rules: Rules) {
+        self.rules = Rules { looks: rules.looks.max(1), ..rules };
+    }
+
+    /// There are so many servers now, those that are gone included: the new ones have not been looked at.
+    pub fn grow(&mut self, servers: usize) {
+        self.members.resize_with(servers, Member::default);
+    }
+
+    /// A server that was taken out for good is there again, and nothing is known of it but that it may have led once.
+    pub fn restore(&mut self, server: usize) {
+        let led = self.members[server].led;
+        self.members[server] = Member { led, ..Member::default() };
+    }
+
     /// Who leads.
     pub fn lead(&self) -> Lead {
         self.lead

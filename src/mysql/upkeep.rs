@@ -10,7 +10,7 @@ use super::lease::{Lease, Opening, retire};
 use super::pool::{Sweep, Wish};
 use super::serve::{NO_INSERT_ID, Splitter};
 use super::session::State;
-use super::shared::Health;
+use super::shared::{Duty, Health};
 use crate::runtime::spawn;
 use crate::runtime::time::{sleep, timeout};
 
@@ -21,16 +21,15 @@ impl Splitter {
     /// Begins to look after the pools; ends with the splitter. Must be called on its data worker.
     pub fn look_after_pools(self: &Rc<Self>) {
         spawn(sweep(Rc::downgrade(self)));
-        if self.shared.quota.is_shared() {
-            spawn(lend(Rc::downgrade(self)));
-        }
+        spawn(lend(Rc::downgrade(self)));
     }
 
-    fn sweep_pools(self: &Rc<Self>) {
+    /// Closes the idle connections that are not to be kept.
+    pub(super) fn sweep_pools(self: &Rc<Self>) {
         let (config, now) = (self.config(), Instant::now());
-        for (server, pool) in self.pools.iter().enumerate() {
+        for (server, pool) in self.nodes.iter().map(|node| &node.pool).enumerate() {
             let facts = self.shared.server(server);
-            let life = (facts.generation(), facts.term());
+            let life = (facts.generation(), facts.term(), config.reach);
             let (idle_max, kept, kept_key) = (config.pool_idle_timeout, config.pool_min, self.usual_key.get());
             for backend in pool.sweep(Sweep { now, idle_max, kept, kept_key, life }) {
                 retire(self, backend);
@@ -42,12 +41,13 @@ impl Splitter {
 
     /// Opens connections until there are `pool_min`.
     async fn warm(self: Rc<Self>, server: usize) {
-        while self.pools[server].open() < self.config().pool_min
+        while self.pool(server).open() < self.config().pool_min
             && !matches!(self.shared.server(server).health(), Health::Down | Health::Unknown)
+            && self.shared.server(server).duty() != Duty::Gone
             && !self.is_draining()
         {
             let (key, state) = (self.usual_key.get(), Rc::new(State::default()));
-            if !self.pools[server].take_place(key.account) {
+            if !self.pool(server).take_place(key.account) {
                 return;
             }
             let carry = Rc::new(Carry { session: 0, insert_id: NO_INSERT_ID.into(), gone: true.into() });
@@ -62,7 +62,7 @@ impl Splitter {
     /// Gives up what another worker waits for; returns how long until there may be more.
     fn lend_connections(self: &Rc<Self>) -> Option<Duration> {
         let mut again: Option<Duration> = None;
-        for (server, pool) in self.pools.iter().enumerate() {
+        for (server, pool) in self.nodes.iter().map(|node| &node.pool).enumerate() {
             pool.wake_one();
             let left = loop {
                 match pool.lend() {
@@ -85,7 +85,7 @@ async fn sweep(splitter: Weak<Splitter>) {
         splitter.sweep_pools();
         splitter.wake_overdue(Instant::now());
         if splitter.config().pool_min > 0 {
-            (0..splitter.pools.len()).for_each(|server| spawn(Rc::clone(&splitter).warm(server)));
+            (0..splitter.nodes.len()).for_each(|server| spawn(Rc::clone(&splitter).warm(server)));
         }
         drop(splitter);
         sleep(EVERY).await;

@@ -242,6 +242,11 @@ impl Balancer {
         }
     }
 
+    /// How many servers it has.
+    pub fn servers(&self) -> usize {
+        self.slots.len()
+    }
+
     /// Goes on for the servers that were in `old`, whose indexes there `heirs` tells: with their requests under way, their
     /// rest, their response times, and their turns where the weights are the same. `old` goes on to count the end of requests
     /// that began on it. Slow starts and tiers go on by themselves: they are found from what is known of the servers.

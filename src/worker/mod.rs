@@ -20,6 +20,7 @@
 //! | `tunnel` | bytes both ways, behind an upgrade or in TCP mode |
 //! | `tcp` | a connection in TCP mode |
 //! | `udp` | datagrams in UDP mode |
+//! | `splitters` | MySQL splitters of the worker |
 //! | `receivers` | sockets of UDP, and who waits for them |
 //! | `tarpit` | the one that takes it on purpose |
 //! | `trail`, `logged` | what a request leaves behind, and whether the access log wants it |
@@ -60,6 +61,7 @@ mod run;
 mod secure;
 mod send_file;
 mod snapshot;
+mod splitters;
 mod spread;
 mod takeover;
 mod tarpit;
@@ -90,6 +92,7 @@ use crate::route::Router;
 pub(crate) use h3::{Datagram, KeySecrets, Keys as QuicKeys, Left, Passed, QuicSocket, find_owner};
 pub(crate) use run::{Control, Seat, TICK, run};
 pub(crate) use snapshot::{LogNews, Reload, Socket};
+pub(crate) use splitters::SplitterSocket;
 pub(crate) use takeover::{Drain, HeldSocket, SocketOf};
 pub(crate) use udp::FlowSocket;
 
@@ -151,6 +154,7 @@ pub(crate) struct Lasting {
     hand_over: handover::HandOver,
     /// Listeners in UDP mode.
     flows: udp::Endpoints,
+    splitters: splitters::Splitters,
     folder_numbers: snapshot::FolderNumbers,
     /// The way to the access logs; `None`: there are none.
     outbox: RefCell<Option<Rc<crate::log::Outbox>>>,
@@ -264,6 +268,7 @@ impl Worker {
             self.expire_shared(now);
         }
         self.flows.tick(now);
+        self.splitters.tend();
         forward::look_at_those_before(&self.lasting, now);
         if let Some(outbox) = &*self.outbox.borrow() {
             outbox.flush_due();

@@ -17,6 +17,7 @@ use super::handover::{self, HandOver, Handed};
 use super::hot::HotPool;
 use super::secure::HandshakeGate;
 use super::snapshot::{self, FolderNumbers, Reload, Socket};
+use super::splitters::{News, SplitterSocket, Splitters};
 use super::takeover::{self, Drain, HeldSocket};
 use super::tunnel::COPIED_BYTES_MAX;
 use super::udp::FlowSocket;
@@ -30,7 +31,7 @@ use crate::files;
 use crate::http::coding::Encoders;
 use crate::http::date::HttpDate;
 use crate::runtime::mailbox::{Receiver, Sender};
-use crate::runtime::net::{BoundSocket, Listener, Stream};
+use crate::runtime::net::{Listener, Stream};
 use crate::runtime::sys::splice::Pipes;
 use crate::runtime::time::sleep;
 use crate::tls::Materials;
@@ -80,9 +81,9 @@ pub(crate) struct Seat {
     pub(crate) handed_senders: Vec<Sender<Handed>>,
     /// Certificates and keys.
     pub(crate) tls: Materials,
-    /// Splitter listeners: index into the config, socket.
-    pub(crate) splitters: Vec<(usize, BoundSocket)>,
-    pub(crate) mysql: Vec<Arc<crate::mysql::Shared>>,
+    /// Listeners of splitters.
+    pub(crate) splitters: Vec<SplitterSocket>,
+    pub(crate) mysql: Arc<Vec<Arc<crate::mysql::Shared>>>,
     pub(crate) control: Receiver<Control>,
     pub(crate) app_workers: Vec<Sender<Job>>,
     /// Index into `app_workers` of the one this worker asks first.
@@ -118,6 +119,7 @@ pub(crate) async fn run(seat: Seat) {
         endpoints: Endpoints::new(seat.quic_keys, seat.datagram_senders, seat.quic_before),
         hand_over: HandOver::new(seat.handed_senders),
         flows: super::udp::Endpoints::default(),
+        splitters: Splitters::default(),
         folder_numbers: FolderNumbers::default(),
         outbox: RefCell::new(seat.outbox.map(Rc::new)),
         handshakes,
@@ -170,16 +172,16 @@ pub(crate) async fn run(seat: Seat) {
             return tracing::error!(worker = index, %error, "UDP listener cannot be used");
         }
     }
-    let mut of_splitters = Vec::new();
-    let splitters = match start_splitters(&worker, splitters, &mysql, &tls, &mut of_splitters) {
-        Ok(splitters) => splitters,
-        Err(error) => return tracing::error!(worker = index, %error, "TLS of a splitter cannot be set up"),
-    };
+    let stats = &worker.stats.splitters;
+    let news = News { config: &config, shared: &mysql, stats, materials: &tls, sockets: splitters };
+    if let Err(error) = lasting.splitters.go_on_with(&lasting, news) {
+        return tracing::error!(worker = index, %error, "TLS of a splitter cannot be set up");
+    }
     super::forward::deliver_places(&worker);
     drop((worker, config));
     crate::runtime::spawn(take_forwarded(lasting.clone(), datagrams));
     crate::runtime::spawn(handover::take(lasting.clone(), handed));
-    crate::runtime::spawn(takeover::look_often(lasting.clone(), of_splitters.clone()));
+    crate::runtime::spawn(takeover::look_often(lasting.clone()));
     let deliver = lasting.clone();
     crate::runtime::spawn(async move {
         deliver.bridge.deliver().await;
@@ -188,38 +190,34 @@ pub(crate) async fn run(seat: Seat) {
     let order = loop {
         match control.recv().await {
             Control::Tick => {
-                takeover::look_again(&lasting, &of_splitters);
+                takeover::look_again(&lasting);
                 lasting.current().tick();
                 handover::look_again(&lasting);
             }
             Control::Certificates(materials) => {
-                for renewed in
-                    [renew(&lasting.current(), &materials.listeners), renew_splitters(&splitters, &materials)]
-                {
+                let worker = lasting.current();
+                let of_splitters = lasting.splitters.renew(&worker.config, &materials);
+                for renewed in [renew(&worker, &materials.listeners), of_splitters] {
                     if let Err(error) = renewed {
                         tracing::error!(worker = index, %error, "new certificates cannot be used");
                     }
                 }
             }
             Control::Reload(reload) => {
-                if let Err(error) = renew_splitters(&splitters, &reload.tls) {
-                    tracing::error!(worker = index, %error, "new certificates cannot be used by splitters");
-                }
+                let waits_for = reload.waits_for.clone();
                 snapshot::apply(&lasting, *reload);
+                waits_for.fetch_sub(1, Ordering::AcqRel);
             }
-            Control::Sockets(answer) => takeover::tell_sockets(&lasting, &of_splitters, &answer),
+            Control::Sockets(answer) => takeover::tell_sockets(&lasting, &answer),
             Control::Left(left, _done) => takeover::leave_udp(&lasting, left),
             Control::Begin => {}
             order => break order,
         }
     };
     if let Control::Drain(order) = order {
-        takeover::leave(&lasting, &mut of_splitters, &order);
-        let accepting = lasting.accepting().into_iter().chain(of_splitters);
-        stop_accepting(&accepting.map(|(_, listener)| listener).collect::<Vec<_>>()).await;
-        for splitter in &splitters {
-            splitter.begin_drain();
-        }
+        takeover::leave(&lasting, &order);
+        stop_accepting(&takeover::accepting(&lasting).collect::<Vec<_>>()).await;
+        lasting.splitters.begin_drain();
         drain(&lasting, &mut control, &order).await;
     }
     lasting.endpoints.close_all();
@@ -268,7 +266,7 @@ async fn drain(lasting: &Rc<Lasting>, control: &mut Receiver<Control>, order: &D
         if begun.elapsed() >= order.idle_patience || turns % (5 * TURNS_PER_TICK) == 1 {
             worker.watches.tell_of_drain();
         }
-        let clients: u64 = worker.stats.splitters.iter().map(|splitter| splitter.clients.value()).sum();
+        let clients = lasting.splitters.clients();
         let on_the_way = worker.hand_over.waiting(worker.index) as u64;
         let left = worker.connections.get() as u64 + clients + on_the_way + worker.flows.flows() as u64;
         let is_done = left == 0;
@@ -445,75 +443,5 @@ impl Open {
 impl Drop for Open {
     fn drop(&mut self) {
         self.door.stats.open.dec();
-    }
-}
-
-/// Starts the splitters' accept loops; these go to `accepting` with the index of their splitter.
-fn start_splitters(
-    worker: &Rc<Worker>,
-    sockets: Vec<(usize, BoundSocket)>,
-    shared: &[Arc<crate::mysql::Shared>],
-    materials: &Materials,
-    accepting: &mut Vec<(usize, Rc<Listener>)>,
-) -> Result<Vec<Rc<crate::mysql::Splitter>>, crate::tls::TlsError> {
-    let splitters: Vec<_> = shared
-        .iter()
-        .enumerate()
-        .map(|(index, shared)| {
-            let (stats, trace) = (worker.stats.splitters[index].clone(), worker.trace.clone());
-            let tls = splitter_tls(shared.config(), materials.splitters[index].as_ref())?;
-            let outbox = worker.outbox.borrow();
-            let slow = outbox.as_ref().and_then(|outbox| crate::log::SlowLog::new(&worker.config, index, outbox));
-            let (config, shared) = (worker.config.clone(), shared.clone());
-            let splitter = crate::mysql::Splitter::new(config, index, shared, stats, trace, worker.index, tls, slow)?;
-            splitter.look_after_pools();
-            Ok(splitter)
-        })
-        .collect::<Result<_, crate::tls::TlsError>>()?;
-    for (index, socket) in sockets {
-        match Listener::new(socket) {
-            Ok(listener) => {
-                let listener = Rc::new(listener);
-                accepting.push((index, listener.clone()));
-                crate::runtime::spawn(accept_clients(listener, splitters[index].clone()));
-            }
-            Err(error) => tracing::error!(worker = worker.index, %error, "splitter listener cannot be used"),
-        }
-    }
-    Ok(splitters)
-}
-
-/// What a splitter's sessions with clients are made with; `None`: it offers no TLS.
-fn splitter_tls(
-    config: &crate::config::model::Splitter,
-    material: Option<&crate::tls::Material>,
-) -> Result<Option<Arc<rustls::ServerConfig>>, crate::tls::TlsError> {
-    let Some(settings) = &config.tls else { return Ok(None) };
-    let missing = || crate::tls::TlsError::Settings(format!("splitter `{}` has no certificates", config.name));
-    crate::tls::build_any(settings, material.ok_or_else(missing)?).map(Some)
-}
-
-/// New clients of splitters get these certificates.
-fn renew_splitters(
-    splitters: &[Rc<crate::mysql::Splitter>],
-    materials: &Materials,
-) -> Result<(), crate::tls::TlsError> {
-    for (splitter, material) in splitters.iter().zip(&materials.splitters) {
-        splitter.set_tls(splitter_tls(splitter.config(), material.as_ref())?);
-    }
-    Ok(())
-}
-
-/// Accepts MySQL clients of one splitter until its listener is stopped.
-async fn accept_clients(listener: Rc<Listener>, splitter: Rc<crate::mysql::Splitter>) {
-    loop {
-        match listener.accept().await {
-            Ok((stream, peer)) => crate::runtime::spawn(splitter.clone().serve_client(stream, peer)),
-            Err(_) if listener.is_stopped() => return,
-            Err(error) => {
-                tracing::warn!(%error, "accept of a MySQL client failed");
-                sleep(Duration::from_millis(50)).await;
-            }
-        }
     }
 }

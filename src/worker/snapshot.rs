@@ -7,7 +7,7 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::AcqRel};
+use std::sync::atomic::AtomicUsize;
 
 use tokio::sync::Semaphore;
 
@@ -15,6 +15,7 @@ use super::door::Door;
 use super::forward::{self, ServerConnection};
 use super::h3::QuicSocket;
 use super::logged::Logged;
+use super::splitters::{News, SplitterSocket};
 use super::udp::FlowSocket;
 use super::{Lasting, Worker, link, run};
 use crate::config::model::{Action, Files, Listener, Upstream};
@@ -42,6 +43,10 @@ pub(crate) struct Reload {
     pub(crate) quic: Vec<QuicSocket>,
     /// Sockets of listeners in UDP mode that are new.
     pub(crate) flows: Vec<FlowSocket>,
+    /// Sockets of splitters that are new, or listen at more addresses.
+    pub(crate) splitters: Vec<SplitterSocket>,
+    /// By splitter, what all workers know.
+    pub(crate) mysql: Arc<Vec<Arc<crate::mysql::Shared>>>,
     pub(crate) log: LogNews,
     /// Workers that are still to do it.
     pub(crate) waits_for: Arc<AtomicUsize>,
@@ -249,7 +254,7 @@ fn links(shared: &Shared, before: Option<&Before<'_>>) -> Vec<Vec<Rc<link::Serve
 
 /// Puts a new config into the place of the present one.
 pub(super) fn apply(lasting: &Rc<Lasting>, reload: Reload) {
-    let Reload { shared, tls, slots, sockets, quic, flows, log, waits_for } = reload;
+    let Reload { shared, tls, slots, sockets, quic, flows, splitters, mysql, log, waits_for: _ } = reload;
     match (log, &mut *lasting.outbox.borrow_mut()) {
         (LogNews::First(outbox), place) => *place = Some(Rc::new(outbox)),
         (LogNews::Lanes(lanes), Some(outbox)) => outbox.add(lanes),
@@ -261,6 +266,7 @@ pub(super) fn apply(lasting: &Rc<Lasting>, reload: Reload) {
         new.or_else(|| lasting.port_of(slot)).or_else(|| lasting.flows.port_of(slot)).unwrap_or_default()
     };
     let before = Before::new(&old, &shared);
+    let (config, stats) = (shared.config.clone(), shared.workers[lasting.index].clone());
     match Worker::new(lasting, shared, &tls.listeners, &slots, port, Some(&before)) {
         Ok(worker) => {
             swap(lasting, &before, &Rc::new(worker), sockets, quic, flows);
@@ -270,7 +276,11 @@ pub(super) fn apply(lasting: &Rc<Lasting>, reload: Reload) {
         }
         Err(error) => tracing::error!(worker = lasting.index, %error, "the new config cannot be used by this worker"),
     }
-    waits_for.fetch_sub(1, AcqRel);
+    let stats = &stats.splitters;
+    let news = News { config: &config, shared: &mysql, stats, materials: &tls, sockets: splitters };
+    if let Err(error) = lasting.splitters.go_on_with(lasting, news) {
+        tracing::error!(worker = lasting.index, %error, "the new config cannot be used by a splitter");
+    }
 }
 
 /// Port of a listener among sockets that are new.

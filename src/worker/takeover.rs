@@ -42,12 +42,12 @@ pub(crate) struct HeldSocket {
 }
 
 /// Whose it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum SocketOf {
     /// The listener in this slot.
     Slot(usize),
-    /// The splitter with this index.
-    Splitter(usize),
+    /// The splitter of this name.
+    Splitter(String),
 }
 
 /// Waits until everything else has started. `false`: it has not, and the worker ends.
@@ -62,13 +62,10 @@ pub(super) async fn may_begin(control: &mut Receiver<Control>) -> bool {
     }
 }
 
-pub(super) fn tell_sockets(
-    lasting: &Lasting,
-    of_splitters: &[(usize, Rc<Listener>)],
-    answer: &mpsc::Sender<Vec<HeldSocket>>,
-) {
+pub(super) fn tell_sockets(lasting: &Lasting, answer: &mpsc::Sender<Vec<HeldSocket>>) {
     let of_doors = lasting.accepting().into_iter().map(|(slot, listener)| (SocketOf::Slot(slot), listener));
-    let of_splitters = of_splitters.iter().map(|(index, listener)| (SocketOf::Splitter(*index), listener.clone()));
+    let of_splitters = lasting.splitters.accepting();
+    let of_splitters = of_splitters.into_iter().map(|(name, listener)| (SocketOf::Splitter(name), listener));
     let held = |(of, listener): (SocketOf, Rc<Listener>)| {
         Ok(HeldSocket { of, number: listener.raw_fd(), socket: listener.duplicate()? })
     };
@@ -88,26 +85,32 @@ const FIRST_LOOKS: u32 = 100;
 const FIRST_LOOK_EVERY: Duration = Duration::from_millis(5);
 
 /// At each tick: looks for connections that nobody was woken for.
-pub(super) fn look_again(lasting: &Lasting, of_splitters: &[(usize, Rc<Listener>)]) {
+pub(super) fn look_again(lasting: &Lasting) {
     let (mut said, left) = lasting.looks.get();
     let left = if were_sockets_shared(&mut said) { LOOKS } else { left };
     lasting.looks.set((said, left.saturating_sub(1)));
     if left > 0 {
-        look(lasting, of_splitters);
+        look(lasting);
     }
 }
 
-fn look(lasting: &Lasting, of_splitters: &[(usize, Rc<Listener>)]) {
-    lasting.accepting().iter().chain(of_splitters).for_each(|(_, listener)| listener.look_again());
+fn look(lasting: &Lasting) {
+    accepting(lasting).for_each(|listener| listener.look_again());
+}
+
+/// All open listeners.
+pub(super) fn accepting(lasting: &Lasting) -> impl Iterator<Item = Rc<Listener>> {
+    let of_splitters = lasting.splitters.accepting().into_iter().map(|(_, listener)| listener);
+    lasting.accepting().into_iter().map(|(_, listener)| listener).chain(of_splitters)
 }
 
 /// The same more often, when this process has taken over.
-pub(super) async fn look_often(lasting: Rc<Lasting>, of_splitters: Vec<(usize, Rc<Listener>)>) {
+pub(super) async fn look_often(lasting: Rc<Lasting>) {
     if !were_sockets_shared(&mut 0) {
         return;
     }
     for _ in 0..FIRST_LOOKS {
-        look(&lasting, &of_splitters);
+        look(&lasting);
         sleep(FIRST_LOOK_EVERY).await;
     }
 }
@@ -119,15 +122,9 @@ pub(super) fn leave_udp(lasting: &Lasting, left: Left) {
 }
 
 /// Leaves what another process has taken over.
-pub(super) fn leave(lasting: &Lasting, of_splitters: &mut Vec<(usize, Rc<Listener>)>, order: &Drain) {
+pub(super) fn leave(lasting: &Lasting, order: &Drain) {
     let is_left = |number: RawFd| order.left.contains(&number);
     lasting.leave_doors(is_left);
-    of_splitters.retain(|(_, listener)| {
-        let stays = !is_left(listener.raw_fd());
-        if !stays {
-            listener.leave();
-        }
-        stays
-    });
+    lasting.splitters.leave(|listener| is_left(listener.raw_fd()));
     leave_udp(lasting, Left::Some(order.handed.clone()));
 }

@@ -16,7 +16,7 @@ use tokio::sync::oneshot;
 use super::program::program;
 use super::{AddedNote, ChangeNote, Kind, Letter, Secrets, ServerNote, SocketNote, VARIABLE, Word};
 use crate::boot::sockets::UdpPorts;
-use crate::config::model::Server;
+use crate::config::model::{Server, Splitter};
 use crate::config::servers::{ChangedServers, Changes};
 use crate::control::Shared;
 use crate::control::ctl::Upgraded;
@@ -467,10 +467,11 @@ fn of_workers(present: &Present<'_>) -> Result<Vec<Offer>, String> {
                     let index = present.slots.iter().position(|known| *known == slot);
                     index.map(|index| &config.listeners[index]).map(|l| (l.name.as_str(), Address::Tcp(l.address)))
                 }
-                SocketOf::Splitter(index) => {
-                    let splitter = &config.splitters[index];
-                    let asked = splitter.listen.iter().find(|asked| is_bound_to(asked, &bound));
-                    asked.map(|asked| (splitter.name.as_str(), asked.clone()))
+                SocketOf::Splitter(name) => {
+                    let splitter = config.splitters.iter().find(|splitter| splitter.name == name);
+                    let asked =
+                        |splitter: &&Splitter| splitter.listen.iter().find(|asked| is_bound_to(asked, &bound)).cloned();
+                    splitter.and_then(|splitter| Some((splitter.name.as_str(), asked(&splitter)?)))
                 }
             };
             let Some((name, asked)) = named else { continue };

@@ -38,7 +38,7 @@ pub(super) fn compile(name: &str, section: &Section<'_>) -> Splitter {
     }
     (splitter.servers, splitter.primary) = servers(section);
     let has_wait = section.item("primary_wait").is_some();
-    if !has_wait && splitter.primary != PrimaryRule::Fixed {
+    if !has_wait && matches!(splitter.primary, PrimaryRule::Found { .. }) {
         splitter.primary_wait = FOUND_WAIT;
     }
     splitter.user = section.need("user").unwrap_or_default();
@@ -73,7 +73,7 @@ fn servers(section: &Section<'_>) -> (Vec<MysqlServer>, PrimaryRule) {
         for key in ["primary_looks", "primary_dwell"] {
             does_nothing(section, key, "the primary is fixed: it is for `servers`");
         }
-        return (primary.into_iter().chain(listed(section, "replicas")).collect(), PrimaryRule::Fixed);
+        return (primary.into_iter().chain(listed(section, "replicas")).collect(), PrimaryRule::Fixed(0));
     }
     for key in ["primary", "replicas"] {
         does_nothing(
@@ -104,7 +104,7 @@ fn listed(section: &Section<'_>, key: &'static str) -> Vec<MysqlServer> {
     let from_text = |text: &str| parse_address(text).map(MysqlServer::new);
     let from_table = |section: &Section<'_>| {
         let weight = section.get("weight");
-        section.need("address").map(|address| MysqlServer { address, weight })
+        section.need("address").map(|address| MysqlServer { weight, ..MysqlServer::new(address) })
     };
     let entries = Entries { key, table: Table::MysqlServer, from_text: &from_text, from_table: &from_table };
     let placed = entries.read(section);
@@ -180,6 +180,7 @@ fn user(section: &Section<'_>) -> Option<MysqlUser> {
         server_connections_max: section.find("server_connections_max"),
         name: name?,
         verifier,
+        is_gone: false,
     })
 }
 
@@ -238,7 +239,7 @@ pub(in crate::config) fn splitter_settings(name: &str, section: &Section<'_>) ->
         name: name.into(),
         listen: Vec::new(),
         servers: Vec::new(),
-        primary: PrimaryRule::Fixed,
+        primary: PrimaryRule::Fixed(0),
         primary_wait: section.find("primary_wait").unwrap_or_default(),
         held_max: section.get("held_max"),
         held_bytes_max: section.get("held_bytes_max"),

@@ -17,7 +17,8 @@ pub struct Splitter {
     pub name: String,
     /// Where clients connect: TCP or Unix socket.
     pub listen: Vec<Address>,
-    /// All servers; when the primary is fixed, it comes first.
+    /// All servers, and in a process that has had another config those that are gone: a server keeps its index for as long as
+    /// the process runs.
     pub servers: Vec<MysqlServer>,
     /// How the server that takes writes is known.
     pub primary: PrimaryRule,
@@ -31,7 +32,7 @@ pub struct Splitter {
     pub user: String,
     /// Its password.
     pub password: Secret,
-    /// Further accounts.
+    /// Further accounts; as `servers`, with those that are gone.
     pub users: Vec<MysqlUser>,
     /// The method that clients are asked for first, and those that begin with one that cannot be checked.
     pub authentication: Method,
@@ -98,7 +99,18 @@ impl Splitter {
     pub fn account_name(&self, account: usize) -> &str {
         if account == 0 { &self.user } else { &self.users[account - 1].name }
     }
+
+    /// The servers that are not gone, with their indexes.
+    pub fn present(&self) -> impl Iterator<Item = (usize, &MysqlServer)> {
+        self.servers.iter().enumerate().filter(|(_, server)| !server.is_gone)
+    }
 }
+
+/// Servers that a splitter can have had in the life of a process.
+pub const SERVERS_EVER_MAX: usize = 1024;
+
+/// The same for accounts beside `user`.
+pub const USERS_EVER_MAX: usize = 4096;
 
 /// A server of a splitter.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -107,20 +119,22 @@ pub struct MysqlServer {
     pub address: Address,
     /// Its share of the reads in relation to the others, while it is a replica; 0: none.
     pub weight: u32,
+    /// The config had it before: what is under way there ends, and nothing new begins.
+    pub is_gone: bool,
 }
 
 impl MysqlServer {
     /// One with the same weight as others.
     pub fn new(address: Address) -> MysqlServer {
-        MysqlServer { address, weight: 1 }
+        MysqlServer { address, weight: 1, is_gone: false }
     }
 }
 
 /// How the primary of a splitter is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PrimaryRule {
-    /// It is the first server.
-    Fixed,
+    /// It is the server with this index.
+    Fixed(usize),
     /// It is the one server that takes writes and follows nobody.
     Found {
         /// Looks in a row that must agree.
@@ -147,6 +161,8 @@ pub struct MysqlUser {
     pub clients_max: Option<usize>,
     /// Connections to the servers for it, whole process; `None`: as many as the splitter's.
     pub server_connections_max: Option<usize>,
+    /// The config had it before: who is logged on stays, and nobody new comes in.
+    pub is_gone: bool,
 }
 
 /// A log of statements that take long.

@@ -101,7 +101,7 @@ fn a_primary_is_fixed_or_found() {
     let splitter =
         |lines: &str| config(&format!("[mysql.m]\nlisten = \"127.0.0.1:1\"\n{SECRET}{lines}")).splitters.remove(0);
     let fixed = splitter("primary = \"1.1.1.1:1\"\nreplicas = [\"1.1.1.1:2\"]");
-    assert_eq!((fixed.primary, fixed.primary_wait), (PrimaryRule::Fixed, Duration::ZERO));
+    assert_eq!((fixed.primary, fixed.primary_wait), (PrimaryRule::Fixed(0), Duration::ZERO));
     assert_eq!(fixed.servers, ["1.1.1.1:1", "1.1.1.1:2"].map(|text| MysqlServer::new(text.parse().unwrap())));
     let found = splitter("servers = [\"1.1.1.1:1\", \"1.1.1.1:2\"]\nprimary_looks = 4\nprimary_dwell = \"9s\"");
     let rule = PrimaryRule::Found { looks: 4, dwell: Duration::from_secs(9) };

@@ -93,7 +93,8 @@ pub(super) fn view(shared: &Shared) -> Splitters {
 }
 
 fn splitter(shared: &Shared, index: usize, view: SplitterView) -> Splitter {
-    let server = |(b, server): (usize, crate::control::shared::SplitterServerView)| {
+    let server = |server: crate::control::shared::SplitterServerView| {
+        let b = server.index;
         let backends = || shared.workers.iter().map(move |worker| &worker.splitters[index].backends[b]);
         let now = |gauge: fn(&BackendStats) -> &Gauge| backends().map(|backend| gauge(backend).value()).sum();
         Server {
@@ -116,7 +117,7 @@ fn splitter(shared: &Shared, index: usize, view: SplitterView) -> Splitter {
         announced: view.announced,
         switchovers: view.switchovers,
         held: view.held,
-        servers: view.servers.into_iter().enumerate().map(server).collect(),
+        servers: view.servers.into_iter().map(server).collect(),
     }
 }
 
@@ -153,10 +154,13 @@ fn find(shared: &Shared, server: &str) -> Result<(usize, usize), String> {
             false => format!("no splitter is called `{name}`: there are {}", known.join(", ")),
         });
     };
-    let addresses: Vec<String> = splitters[splitter].servers.iter().map(|server| server.address.to_string()).collect();
-    match addresses.iter().position(|known| known == address) {
-        Some(index) => Ok((splitter, index)),
-        None => Err(format!("splitter `{name}` has no server `{address}`: there are {}", addresses.join(", "))),
+    let known = || splitters[splitter].present().map(|(index, server)| (index, server.address.to_string()));
+    match known().find(|(_, known)| known == address) {
+        Some((index, _)) => Ok((splitter, index)),
+        None => {
+            let addresses: Vec<String> = known().map(|(_, address)| address).collect();
+            Err(format!("splitter `{name}` has no server `{address}`: there are {}", addresses.join(", ")))
+        }
     }
 }
 

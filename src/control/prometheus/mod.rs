@@ -79,9 +79,10 @@ pub(crate) fn server_names(upstream: &Upstream) -> Vec<String> {
     distinct(upstream.servers.iter().map(|server| server.address.to_string()))
 }
 
-/// The same for the servers of a splitter.
-pub(crate) fn backend_names(splitter: &Splitter) -> Vec<String> {
-    distinct(splitter.servers.iter().map(|server| server.address.to_string()))
+/// The same for the servers of a splitter that are not gone, each with its index.
+pub(crate) fn backend_names(splitter: &Splitter) -> Vec<(usize, String)> {
+    let indexes = splitter.present().map(|(index, _)| index);
+    indexes.zip(distinct(splitter.present().map(|(_, server)| server.address.to_string()))).collect()
 }
 
 fn distinct(names: impl Iterator<Item = String>) -> Vec<String> {
@@ -175,6 +176,7 @@ mod tests {
                 lag_ms,
                 position: String::new(),
                 admin: AdminState::Ready,
+                index: usize::from(role != "primary"),
             };
             let servers =
                 vec![server("127.0.0.1:3306", "primary", None), server("127.0.0.1:3307", "replica", Some(120))];

@@ -511,7 +511,7 @@ fn chosen_statements(out: &mut Exposition, t: &Table<'_, SplitterStats>) {
 fn splitter_servers(out: &mut Exposition, shared: &Shared) {
     let mut rows: Vec<Row<'_, BackendStats>> = Vec::new();
     for (index, splitter) in shared.config.splitters.iter().enumerate() {
-        for (b, name) in backend_names(splitter).into_iter().enumerate() {
+        for (b, name) in backend_names(splitter) {
             let labels = vec![("splitter", splitter.name.clone()), ("server", name)];
             let parts = shared.workers.iter().map(|worker| &worker.splitters[index].backends[b]).collect();
             rows.push(Row { labels, parts });

@@ -20,7 +20,8 @@ pub(super) fn write(out: &mut Exposition, shared: &Shared) {
 fn totals(out: &mut Exposition, shared: &Shared) {
     let splitters = || shared.workers.iter().flat_map(|worker| &worker.splitters);
     let sum = |read: fn(&SplitterStats) -> u64| splitters().map(|splitter| read(splitter)).sum::<u64>();
-    let of_servers = |read: fn(&BackendStats) -> u64| splitters().flat_map(|s| &s.backends).map(read).sum::<u64>();
+    let of_servers =
+        |read: fn(&BackendStats) -> u64| splitters().flat_map(|s| s.backends.iter()).map(read).sum::<u64>();
     let mut one = |name: &str, kind, help: &str, value: u64| {
         out.family(&format!("proxysql_{name}"), kind, help).sample(&[], value);
     };
@@ -65,8 +66,8 @@ fn pools(out: &mut Exposition, shared: &Shared) {
     let mut rows: Vec<Row<'_, BackendStats>> = Vec::new();
     let views = shared.splitters();
     for (index, splitter) in shared.config.splitters.iter().enumerate() {
-        let seen = |b: usize| views.get(index).and_then(|view| view.servers.get(b));
-        for (b, endpoint) in backend_names(splitter).into_iter().enumerate() {
+        let seen = |b: usize| views.get(index).and_then(|view| view.servers.iter().find(|server| server.index == b));
+        for (b, endpoint) in backend_names(splitter) {
             let is_primary = seen(b).map_or(b == 0, |server| server.role == "primary");
             let hostgroup = if is_primary { "0" } else { "1" };
             // Two splitters may have the same server, and a scraper refuses a page with the same labels twice.

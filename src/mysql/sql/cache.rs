@@ -57,6 +57,12 @@ impl Cache {
         Cache { hasher, entries: vec![None; ENTRIES], digester: Digester::default(), wants_digests: digests }
     }
 
+    /// Other rules are asked from now on. `digests` as above; that of a normal form stays the same.
+    pub fn forget(&mut self, digests: bool) {
+        self.entries.fill(None);
+        self.wants_digests = digests;
+    }
+
     /// What is known of `sql`. `rules` tells which of them are about a normal form; it is asked when the text is a new one.
     pub fn look(&mut self, sql: &[u8], mode: Mode, rules: impl FnOnce(&[u8]) -> u128) -> Seen {
         if sql.len() > CACHED_BYTES_MAX {
