@@ -205,7 +205,8 @@ mod tests {
         assert_eq!(kept.splitters[0].users[0].verifier, Verifier::Password(b"x".to_vec()));
         let refused = adopt(&config("primary = \"1.1.1.1:1\""), config(&unread)).unwrap_err().to_string();
         assert!(refused.starts_with("the password of user `a` of [mysql.m] is empty, or"), "{refused}");
-        let none = crate::config::parse("test.toml", "[listener.a]\naddress = \"127.0.0.1:0\"\n", &[]).unwrap().0;
+        let other = "[mysql.n]\nlisten = \"127.0.0.1:2\"\nuser = \"u\"\npassword = \"p\"\nprimary = \"1.1.1.1:1\"\n";
+        let none = crate::config::parse("test.toml", other, &[]).unwrap().0;
         let refused = adopt(&none, config(&unread)).unwrap_err().to_string();
         assert!(refused.starts_with("the password of user `a`"), "{refused}");
     }
