@@ -546,7 +546,7 @@ fn splitters_come_and_go_and_so_do_their_addresses() {
             assert!(!unix.exists());
             early.query_drop("INSERT INTO log VALUES ('early')").await.expect("written");
             let mut late = come(other).await.expect("logged on");
-            assert_eq!(one(&mut late, "SELECT COUNT(*) FROM log").await, "1");
+            assert_eq!(one(&mut late, "SELECT COUNT(*) FROM log FOR UPDATE").await, "1");
             // It goes: whoever is in a transaction ends it, the others are told.
             busy.query_drop("BEGIN").await.expect("begun");
             busy.query_drop("INSERT INTO log VALUES ('busy')").await.expect("written");
@@ -558,14 +558,14 @@ fn splitters_come_and_go_and_so_do_their_addresses() {
             eventually("nobody listens", || std::net::TcpStream::connect(at(other)).is_err());
             // The first one has not noticed.
             conn.query_drop("COMMIT").await.expect("committed");
-            assert_eq!(one(&mut conn, "SELECT COUNT(*) FROM log").await, "3");
+            assert_eq!(one(&mut conn, "SELECT COUNT(*) FROM log FOR UPDATE").await, "3");
             assert_eq!(scene.metric("one_server_splitter_clients_accepted_total"), 1.0);
             // In front of the first one, so that all have other indexes.
             let swapped = moved.replace(&first, "") + &first;
             scene.reload_text(swapped);
             let mut again = come(other).await.expect("logged on");
-            assert_eq!(one(&mut again, "SELECT COUNT(*) FROM log").await, "3");
-            assert_eq!(one(&mut conn, "SELECT COUNT(*) FROM log").await, "3");
+            assert_eq!(one(&mut again, "SELECT COUNT(*) FROM log FOR UPDATE").await, "3");
+            assert_eq!(one(&mut conn, "SELECT COUNT(*) FROM log FOR UPDATE").await, "3");
             assert_eq!(
                 scene.server.metric("one_server_splitter_clients_accepted_total", "splitter=\"two\""),
                 1.0,

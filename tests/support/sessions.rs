@@ -89,6 +89,7 @@ impl Raw {
     /// The same with another database, or none.
     pub(crate) fn log_on(port: u16, more: u32, schema: &str) -> Raw {
         let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+        stream.set_nodelay(true).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         let greeting = Greeting::decode(&packet(&mut stream).unwrap()[4..]).unwrap();
         let capabilities = capability::PROTOCOL_41
