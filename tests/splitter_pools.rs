@@ -252,8 +252,9 @@ fn a_monitor_that_lost_its_connection_takes_no_server_down() {
 }
 
 const IDLE_CLIENTS: usize = 10_000;
-/// With what the allocator keeps of the logins. Clients that kept a buffer would be far beyond.
-const IDLE_BYTES_MAX: usize = 8 << 10;
+/// What each keeps: the futures of a client that waits, its session, its socket's place in the ring. Clients that kept a buffer
+/// would be far beyond.
+const IDLE_BYTES_MAX: usize = 4 << 10;
 
 /// Lets this process, and those it starts, have as many descriptors as one end of all clients needs. `false`: it may not.
 fn raise_descriptors() -> bool {
@@ -316,4 +317,45 @@ fn ten_thousand_idle_clients_cost_little_and_hold_nothing() {
         drop(clients);
         eventually("they are gone", || scene.server.metric("one_server_splitter_clients", "") == 0.0);
     }
+}
+
+const CROWD: usize = 2_000;
+/// All of them are busy at once: what that took is given back when they have gone quiet.
+#[test]
+fn a_crowd_of_clients_leaves_little_behind() {
+    if !mariadb::is_installed() {
+        return;
+    }
+    if !raise_descriptors() {
+        eprintln!("skipped: {CROWD} clients need more file descriptors than this user may have");
+        return;
+    }
+    with_both_drivers(|driver| {
+        let scene = Scene::start(driver, 1, "pool_max = 4");
+        let idle = || scene.server.metric("one_server_splitter_clients_idle", "") as usize;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        let come = |count: usize| {
+            runtime.block_on(async {
+                let mut clients = Vec::new();
+                for _ in 0..count {
+                    clients.push(scene.client().await);
+                }
+                // The first one has gone quiet before the last one comes: wake them all.
+                for conn in &mut clients {
+                    assert_eq!(one(conn, "SELECT id FROM who").await, "2");
+                }
+                clients
+            })
+        };
+        let first = come(1);
+        eventually("it is idle", || idle() == 1);
+        let before = resident_bytes(&scene);
+        let crowd = come(CROWD);
+        let busy = resident_bytes(&scene).saturating_sub(before) / CROWD;
+        eventually("they are idle", || idle() == CROWD + 1);
+        let each = || resident_bytes(&scene).saturating_sub(before) / CROWD;
+        eventually("memory is given back", || each() <= IDLE_BYTES_MAX);
+        eprintln!("{driver:?}: {} bytes for each idle client, {busy} while they came", each());
+        drop((first, crowd));
+    });
 }

@@ -1,5 +1,7 @@
 //! Finds the server and the connection for one statement, and brings that connection into the session's state.
 
+use std::rc::Rc;
+
 use super::backend::{BackendError, InsertId};
 use super::causal::{MustSee, Wait};
 use super::client::Client;
@@ -124,7 +126,7 @@ impl Client {
             if let Ok(mut lease) = self.borrow(server, false, insert_id, tries.count > 1).await
                 && self.set_transaction(&mut lease).await.is_ok()
             {
-                self.reading.stay_at(server);
+                self.reading.stay_at(server, self.watch.started);
                 return Some((lease, wait));
             }
             // The replica is down, busy, or does not know the database yet: another one, then the primary.
@@ -200,8 +202,12 @@ impl Client {
             // variables when they connect.
             if any_server_will_do
                 && self.prelude.is_none()
-                && let Some(server) =
-                    self.splitter.pick_replica(self.reading.replica(), &MustSee::Anything, &tries.servers)
+                && let Some(server) = self.splitter.pick_replica(
+                    self.reading.replica(),
+                    &MustSee::Anything,
+                    &tries.servers,
+                    self.watch.started,
+                )
                 && let Ok(lease) = self.borrow(server, false, None, careful).await
             {
                 return Ok(lease);
@@ -282,6 +288,8 @@ impl Client {
     ) -> Result<(), BackendError> {
         let unchanged = !fresh && lease.is_ready_for(&self.session.state);
         if unchanged && (insert_id.is_none() || lease.insert_id == insert_id) {
+            // The same by value: next time that is seen at once.
+            lease.state = Rc::clone(&self.session.state);
             return Ok(());
         }
         let limit = self.splitter.config().connect_timeout;

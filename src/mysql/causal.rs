@@ -60,11 +60,11 @@ impl Reading {
         self.sticky = None;
     }
 
-    /// Reads go there from now on.
-    pub(super) fn stay_at(&mut self, server: usize) {
-        let stays = self.sticky.is_some_and(|(at, since)| at == server && since.elapsed() < STICKY_TIME);
+    /// Reads go there from `now` on.
+    pub(super) fn stay_at(&mut self, server: usize, now: Instant) {
+        let stays = self.sticky.is_some_and(|(at, since)| at == server && is_recent(since, now));
         if !stays {
-            self.sticky = Some((server, Instant::now()));
+            self.sticky = Some((server, now));
         }
     }
 }
@@ -116,6 +116,10 @@ impl Wait {
     }
 }
 
+fn is_recent(since: Instant, now: Instant) -> bool {
+    now.saturating_duration_since(since) < STICKY_TIME
+}
+
 fn is_there(outcome: &Outcome) -> bool {
     outcome.error.is_none() && outcome.first_row.as_deref() == Some(b"\x010")
 }
@@ -150,7 +154,7 @@ impl Client {
         let own = self.session.token.position().ok_or(PrimaryOnly)?;
         let position = match self.settings().causal_reads {
             CausalReads::Node => splitter.shared.published.position(),
-            CausalReads::Strict => splitter.frontier().await,
+            CausalReads::Strict => Box::pin(splitter.frontier()).await,
             CausalReads::Off | CausalReads::Session => Some(own.clone()),
         };
         position.map(MustSee::Position).ok_or(PrimaryOnly)
@@ -163,9 +167,9 @@ impl Client {
 
     /// The replica for a read; `tried` ones are left out. `None`: the primary has to do it.
     pub(super) fn choose_replica(&self, must_see: &MustSee, tried: &Tried) -> Option<usize> {
-        let stays = |since: Instant| since.elapsed() < STICKY_TIME;
-        let sticky = self.reading.sticky.filter(|(_, since)| self.is_causal() && stays(*since));
-        self.splitter.pick_replica(sticky.map(|(server, _)| server), must_see, tried)
+        let now = self.watch.started;
+        let sticky = self.reading.sticky.filter(|(_, since)| self.is_causal() && is_recent(*since, now));
+        self.splitter.pick_replica(sticky.map(|(server, _)| server), must_see, tried, now)
     }
 
     /// What `server` has to wait for in front of a read; `None`: nothing.
@@ -186,7 +190,7 @@ impl Client {
         if let Some(before) = moves_from
             && level != CausalReads::Strict
         {
-            let shown = self.newest(before).await.ok_or(PrimaryOnly)?;
+            let shown = Box::pin(self.newest(before)).await.ok_or(PrimaryOnly)?;
             if !position.unite(&shown) {
                 return Err(PrimaryOnly);
             }

@@ -4,6 +4,7 @@
 use std::cell::Cell;
 use std::io;
 use std::rc::Rc;
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use ahash::AHashMap;
@@ -27,7 +28,7 @@ use super::settings::Settings;
 use super::sql::Pin;
 use super::wire::{Next, Wire};
 use crate::proxy::balance::Tried;
-use crate::runtime::time::timeout;
+use crate::runtime::time::{timeout, unless};
 
 /// Buffers larger than this are not kept between commands.
 pub(super) const KEPT_BYTES_MAX: usize = 256 << 10;
@@ -39,6 +40,14 @@ const GOODBYE_TIMEOUT: Duration = Duration::from_secs(1);
 /// The client is gone or must go: close its connection.
 #[derive(Debug)]
 pub struct End;
+
+/// Why a wait is over, see [`Client::poll_abandoned`].
+pub(super) enum Waited {
+    /// The client is to end.
+    Killed,
+    /// The alarm has gone off.
+    TooLong,
+}
 
 impl From<io::Error> for End {
     fn from(_: io::Error) -> Self {
@@ -159,7 +168,8 @@ impl Client {
     }
 
     pub(super) fn wish(&self, careful: bool) -> Wish<'_> {
-        Wish { key: self.key, state: &self.session.state, session: self.carry.session, careful }
+        let trusts_at = (!careful).then_some(self.watch.started);
+        Wish { key: self.key, state: &self.session.state, session: self.carry.session, trusts_at }
     }
 
     /// Selects the login's database on some server, so that a wrong name is refused at once.
@@ -168,9 +178,9 @@ impl Client {
             return Ok(());
         }
         let (mut trouble, started) = (None, Instant::now());
-        let mut server = self.splitter.pick_replica(None, &MustSee::Anything, &Tried::new());
+        let mut server = self.splitter.pick_replica(None, &MustSee::Anything, &Tried::new(), Instant::now());
         if server.is_none() && self.splitter.primary_trouble(false).is_some() && self.hold_login(started).await {
-            server = self.splitter.pick_replica(None, &MustSee::Anything, &Tried::new());
+            server = self.splitter.pick_replica(None, &MustSee::Anything, &Tried::new(), Instant::now());
         }
         let primary = self.splitter.shared.lead().primary;
         for server in server.into_iter().chain(primary) {
@@ -211,6 +221,7 @@ impl Client {
             self.forget_config();
             let idle = &self.splitter.stats().idle_clients;
             idle.inc();
+            self.splitter.cooled.note();
             let next = wire.wait_cold(&self).await;
             idle.dec();
             match next {
@@ -283,14 +294,34 @@ impl Client {
         }
     }
 
+    /// Sends what is in `out` and leaves that empty, with its memory. Errors: the client is gone, to be killed, or has taken
+    /// nothing for `client_timeout`.
     pub(super) async fn flush(&mut self, wire: &Wire) -> Result<(), End> {
-        let limit = self.splitter.config().client_timeout;
-        self.splitter.stats().bytes_out.add(self.out.len() as u64);
-        self.presence.unless_killed(wire.write(&mut self.out, limit)).await.map_err(|_| End)??;
-        if self.out.capacity() > KEPT_BYTES_MAX {
-            self.out = Vec::new();
+        if self.out.is_empty() {
+            return Ok(());
         }
-        Ok(())
+        self.splitter.stats().bytes_out.add(self.out.len() as u64);
+        self.set_alarm(self.splitter.config().client_timeout);
+        let sending = wire.stream.write_all(std::mem::take(&mut self.out));
+        let (result, buffer) = unless(sending, |cx| self.poll_abandoned(cx)).await.map_err(|_| End)?;
+        if buffer.capacity() <= KEPT_BYTES_MAX {
+            self.out = buffer;
+            self.out.clear();
+        }
+        Ok(result?)
+    }
+
+    /// What the client waits for next takes this long at most: its wait ends with [`Client::poll_abandoned`].
+    pub(super) fn set_alarm(&self, time: Duration) {
+        self.splitter.set_alarm(self.place, time);
+    }
+
+    /// Ready when nothing is to be waited for any longer.
+    pub(super) fn poll_abandoned(&self, cx: &mut Context<'_>) -> Poll<Waited> {
+        if self.presence.poll_killed(cx).is_ready() {
+            return Poll::Ready(Waited::Killed);
+        }
+        self.splitter.poll_alarm(self.place, cx).map(|()| Waited::TooLong)
     }
 
     /// The SQL in the command under way.

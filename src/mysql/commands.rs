@@ -1,5 +1,7 @@
 //! What a client may command: statements go to [`super::statement`], the rest is answered here.
 
+use std::time::Instant;
+
 use super::backend::BackendError;
 use super::causal::MustSee;
 use super::client::{Client, End, SQL_AT};
@@ -214,7 +216,7 @@ impl Client {
     /// Character set and name of a collation whose number is too large for a server's login packet.
     async fn names_of(&self, collation: u16) -> Result<(Vec<u8>, Vec<u8>), (u16, String)> {
         let unreachable = || (UNREACHABLE, "no server to look up the collation on".to_owned());
-        let replica = self.splitter.pick_replica(None, &MustSee::Anything, &Tried::new());
+        let replica = self.splitter.pick_replica(None, &MustSee::Anything, &Tried::new(), Instant::now());
         let server = replica.or_else(|| self.splitter.shared.lead().primary).ok_or_else(unreachable)?;
         let plain = "SELECT CHARACTER_SET_NAME, COLLATION_NAME FROM information_schema.COLLATIONS WHERE ID=";
         // Where MariaDB has numbers for one collation with each of its character sets.

@@ -47,7 +47,8 @@ pub(super) struct Watch {
     pub(super) rules: u128,
     /// What rules and comments say.
     pub(super) verdict: Verdict,
-    started: Instant,
+    /// When it came.
+    pub(super) started: Instant,
     /// The client's id of the prepared statement that is executed.
     executes: Option<u32>,
     /// It is a statement of the client: a query or an execution.
@@ -129,16 +130,17 @@ struct End<'a> {
 
 impl Client {
     /// A server has answered, with a result or an error.
-    pub(super) fn observe(&self, spot: Spot, outcome: &Outcome) {
-        self.observe_end(&End { spot: Some(spot), outcome: Some(outcome), refused: None });
+    pub(super) fn observe(&self, spot: Spot, outcome: &Outcome, duration: Duration) {
+        self.observe_end(&End { spot: Some(spot), outcome: Some(outcome), refused: None }, duration);
     }
 
     /// The splitter itself has answered, with an error.
     pub(super) fn observe_refusal(&self, code: u16) {
-        self.observe_end(&End { spot: None, outcome: None, refused: Some(code) });
+        let duration = self.watch.started.elapsed();
+        self.observe_end(&End { spot: None, outcome: None, refused: Some(code) }, duration);
     }
 
-    fn observe_end(&self, end: &End<'_>) {
+    fn observe_end(&self, end: &End<'_>, duration: Duration) {
         let (watch, stats) = (&self.watch, self.splitter.stats());
         let error = end.refused.or(end.outcome.and_then(|outcome| outcome.error));
         if end.outcome.is_some() && error.is_some() {
@@ -148,7 +150,6 @@ impl Client {
         if !watch.counts {
             return;
         }
-        let duration = watch.started.elapsed();
         stats.questions.inc();
         match watch.verdict.choice.filter(|_| end.spot.is_some()) {
             Some(Choice::Primary) => stats.chosen_primary.inc(),

@@ -115,11 +115,12 @@ impl Lease {
         wish: Wish<'_>,
         carry: &Rc<Carry>,
     ) -> Result<Lease, LeaseError> {
-        let deadline = Instant::now() + splitter.config().pool_timeout;
+        let mut deadline = None;
         loop {
             let pool = splitter.pool(server);
             let offer = match if pool.is_handing_over() { Offer::Wait } else { pool.offer(wish) } {
                 Offer::Wait => {
+                    let deadline = *deadline.get_or_insert_with(|| Instant::now() + splitter.config().pool_timeout);
                     Box::pin(Lease::wait(splitter, server, wish, deadline)).await.map_err(LeaseError::Full)?
                 }
                 offer => offer,
@@ -132,7 +133,7 @@ impl Lease {
                         continue;
                     }
                     if lease.owner.as_ref().is_none_or(|owner| !Rc::ptr_eq(owner, carry)) {
-                        if lease.save().await.is_err() {
+                        if lease.keeps_insert_id() && lease.save().await.is_err() {
                             continue;
                         }
                         // Warnings of the session before must not be shown to this one.
@@ -253,7 +254,12 @@ impl Lease {
 
     /// Gives the connection back for others, once no KILL can hit them there, unless it is old or its server gone, there are too
     /// many, or a data worker that has too few waits for its place.
-    pub fn give_back(mut self) {
+    pub fn give_back(self) {
+        self.give_back_at(Instant::now());
+    }
+
+    /// The same for one that knows how late it is.
+    pub fn give_back_at(mut self, now: Instant) {
         self.run_nothing();
         if self.fate.is_doomed() {
             return;
@@ -266,14 +272,14 @@ impl Lease {
             return;
         }
         let Some(backend) = self.backend.take() else { return };
-        let (server, now) = (backend.server, Instant::now());
+        let server = backend.server;
         let pool = self.splitter.pool(server);
         let must_yield = pool.must_yield(backend.key.account);
         if must_yield || pool.is_surplus() || backend.is_expired(now) && !backend.keeps_insert_id() {
             self.splitter.stats().backends[server].yielded.add(u64::from(must_yield));
             return retire(&self.splitter, backend);
         }
-        pool.give_back(backend);
+        pool.give_back(backend, now);
         self.splitter.count_connections(server);
     }
 

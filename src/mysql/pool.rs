@@ -32,9 +32,10 @@ pub struct Wish<'a> {
     pub state: &'a Rc<State>,
     /// The session that asks.
     pub session: u64,
-    /// Its statement can be sent once only: a connection that the server has closed must be found out before. Others
-    /// save the system call and are repeated.
-    pub careful: bool,
+    /// When the statement came; one in use a moment before is taken for alive, which saves the system call, and the statement
+    /// is repeated where that is wrong. `None`: it can be sent once only, and a connection that the server has closed must be
+    /// found out before.
+    pub trusts_at: Option<Instant>,
 }
 
 /// What the pool has for it.
@@ -102,11 +103,23 @@ struct Waiter {
     is_woken: Cell<bool>,
 }
 
+/// A connection that is not lent.
+struct Idle {
+    /// Number of the session that had it last, so that most need not be looked at to find one's own; 0: none.
+    owner: u64,
+    backend: Box<Backend>,
+}
+
+impl Idle {
+    fn is_of(&self, session: u64) -> bool {
+        self.owner == session && self.owner != 0
+    }
+}
+
 /// The connections to one server.
-#[expect(clippy::vec_box, reason = "connections move between pool and sessions all the time")]
 pub struct Pool {
     home: Home,
-    idle: RefCell<Vec<Box<Backend>>>,
+    idle: RefCell<Vec<Idle>>,
     open: Cell<usize>,
     max: Cell<usize>,
     waiters: RefCell<VecDeque<Rc<Waiter>>>,
@@ -182,19 +195,21 @@ impl Pool {
     /// The connection `is_it` knows, if this session was the last to use it.
     pub fn take_own(&self, session: u64, is_it: impl Fn(&Backend) -> bool) -> Option<Box<Backend>> {
         let mut idle = self.idle.borrow_mut();
-        let at = idle.iter().position(|b| is_owner(b, session) && is_it(b))?;
-        let backend = idle.remove(at);
+        let at = idle.iter().position(|idle| idle.is_of(session) && is_it(&idle.backend))?;
+        let backend = idle.remove(at).backend;
         drop(idle);
-        self.still_good(backend, true)
+        self.still_good(backend, None)
     }
 
     /// Whether [`Pool::take_own`] would look at one.
     pub fn has_own(&self, session: u64, is_it: impl Fn(&Backend) -> bool) -> bool {
-        self.idle.borrow().iter().any(|b| is_owner(b, session) && is_it(b))
+        self.idle.borrow().iter().any(|idle| idle.is_of(session) && is_it(&idle.backend))
     }
 
-    fn still_good(&self, backend: Box<Backend>, careful: bool) -> Option<Box<Backend>> {
-        let unlooked = !careful && backend.available().is_empty() && backend.since.elapsed() < TRUSTED_TIME;
+    /// `trusted_at`: a connection that was in use a moment before then is taken for alive.
+    fn still_good(&self, backend: Box<Backend>, trusted_at: Option<Instant>) -> Option<Box<Backend>> {
+        let is_fresh = |now: Instant| now.saturating_duration_since(backend.since) < TRUSTED_TIME;
+        let unlooked = backend.available().is_empty() && trusted_at.is_some_and(is_fresh);
         if unlooked || backend.is_quiet() {
             return Some(backend);
         }
@@ -217,8 +232,8 @@ impl Pool {
     /// The best there is for `wish`. Never blocks.
     pub fn offer(&self, wish: Wish<'_>) -> Offer {
         while let Some(at) = self.best(wish) {
-            let backend = self.idle.borrow_mut().remove(at);
-            if let Some(backend) = self.still_good(backend, wish.careful) {
+            let backend = self.idle.borrow_mut().remove(at).backend;
+            if let Some(backend) = self.still_good(backend, wish.trusts_at) {
                 return Offer::Take(backend);
             }
         }
@@ -226,21 +241,21 @@ impl Pool {
             return Offer::Open;
         }
         let mut idle = self.idle.borrow_mut();
-        let unprotected = idle.iter().position(|b| !b.is_protected());
-        let protected = idle.iter().position(|b| fits(b, wish));
+        let unprotected = idle.iter().position(|idle| !idle.backend.is_protected());
+        let protected = idle.iter().position(|idle| fits(&idle.backend, wish));
         match unprotected.or(protected).or(if idle.is_empty() { None } else { Some(0) }) {
-            Some(at) if fits(&idle[at], wish) => {
-                let backend = idle.remove(at);
+            Some(at) if fits(&idle[at].backend, wish) => {
+                let backend = idle.remove(at).backend;
                 drop(idle);
-                match self.still_good(backend, wish.careful) {
+                match self.still_good(backend, wish.trusts_at) {
                     Some(backend) => Offer::Take(backend),
                     None => self.offer(wish),
                 }
             }
             Some(at) => {
-                let (from, to) = (idle[at].key.account, wish.key.account);
+                let (from, to) = (idle[at].backend.key.account, wish.key.account);
                 match self.quota().pass_on(self.home.worker, from, to) {
-                    true => Offer::Replace(idle.remove(at)),
+                    true => Offer::Replace(idle.remove(at).backend),
                     false => Offer::Wait,
                 }
             }
@@ -248,22 +263,25 @@ impl Pool {
         }
     }
 
-    /// Own connection first, then one in the right state, then any that fits and whose session will not ask for it.
+    /// Own connection first, then one in the right state, then any that fits and whose session will not ask for it. Of
+    /// these the one that was used last.
     fn best(&self, wish: Wish<'_>) -> Option<usize> {
         let idle = self.idle.borrow();
-        let rank = |b: &Backend| {
-            if !fits(b, wish) {
-                return 0;
+        let own = idle.iter().rposition(|idle| idle.is_of(wish.session) && fits(&idle.backend, wish));
+        if own.is_some() {
+            return own;
+        }
+        let mut best = None;
+        for (at, Idle { backend, .. }) in idle.iter().enumerate().rev() {
+            if !fits(backend, wish) || backend.is_protected() {
+                continue;
             }
-            match () {
-                () if is_owner(b, wish.session) => 3,
-                () if b.is_protected() => 0,
-                () if b.is_ready_for(wish.state) => 2,
-                () => 1,
+            if backend.is_ready_for(wish.state) {
+                return Some(at);
             }
-        };
-        let (at, best) = idle.iter().enumerate().map(|(at, b)| (at, rank(b))).max_by_key(|(_, rank)| *rank)?;
-        (best > 0).then_some(at)
+            best = best.or(Some(at));
+        }
+        best
     }
 
     /// Waits for something else than [`Offer::Wait`], at most `duration`.
@@ -339,10 +357,11 @@ impl Pool {
         self.home.shared.server(self.home.server).duty() == Duty::Gone
     }
 
-    /// Takes a connection back; it can be lent from now on.
-    pub fn give_back(&self, mut backend: Box<Backend>) {
-        backend.since = Instant::now();
-        self.idle.borrow_mut().push(backend);
+    /// Takes a connection back; it can be lent from `now` on.
+    pub fn give_back(&self, mut backend: Box<Backend>, now: Instant) {
+        backend.since = now;
+        let owner = backend.owner.as_ref().map_or(0, |owner| owner.session);
+        self.idle.borrow_mut().push(Idle { owner, backend });
         self.wake_one();
     }
 
@@ -358,10 +377,11 @@ impl Pool {
     pub fn lend(&self) -> Result<Box<Backend>, Option<Duration>> {
         let is_wanted = |backend: &Backend| self.quota().is_wanted(self.home.worker, self.of(backend.key.account));
         let mut idle = self.idle.borrow_mut();
-        let wanted = idle.iter().enumerate().filter(|(_, backend)| is_wanted(backend));
-        let Some((at, backend)) = wanted.min_by_key(|(_, backend)| backend.since) else { return Err(None) };
-        match LENT_AFTER.saturating_sub(backend.since.elapsed()) {
-            Duration::ZERO => Ok(idle.remove(at)),
+        let wanted = idle.iter().enumerate().filter(|(_, idle)| is_wanted(&idle.backend));
+        let oldest = wanted.map(|(at, idle)| (at, idle.backend.since)).min_by_key(|(_, since)| *since);
+        let Some((at, since)) = oldest else { return Err(None) };
+        match LENT_AFTER.saturating_sub(since.elapsed()) {
+            Duration::ZERO => Ok(idle.remove(at).backend),
             left => Err(Some(left)),
         }
     }
@@ -371,7 +391,7 @@ impl Pool {
     pub fn sweep(&self, sweep: Sweep) -> Vec<Box<Backend>> {
         let mut idle = self.idle.borrow_mut();
         let (mut kept, mut gone) = (Vec::with_capacity(idle.len()), Vec::new());
-        for backend in idle.drain(..) {
+        for Idle { owner, backend } in idle.drain(..) {
             let is_spare = self.open.get() - gone.len() > sweep.kept || backend.key != sweep.kept_key;
             let idle_max = backend.spread(sweep.idle_max);
             let is_old = is_spare && sweep.now.saturating_duration_since(backend.since) > idle_max;
@@ -381,15 +401,11 @@ impl Pool {
             let stale = stale || is_surplus;
             let is_good =
                 !stale && (backend.generation, backend.term, backend.reach) == sweep.life && backend.is_quiet();
-            if is_good { kept.push(backend) } else { gone.push(backend) }
+            if is_good { kept.push(Idle { owner, backend }) } else { gone.push(backend) }
         }
         *idle = kept;
         gone
     }
-}
-
-fn is_owner(backend: &Backend, session: u64) -> bool {
-    backend.owner.as_ref().is_some_and(|owner| owner.session == session)
 }
 
 /// A database cannot be unselected.

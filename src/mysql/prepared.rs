@@ -191,7 +191,7 @@ impl Client {
             execute::patch_statement_id(&mut self.request, direct);
             let lease = self.held.as_ref()?;
             let piece = std::mem::take(&mut self.request);
-            let sending = self.watched(wire, lease.server, false, lease.send(piece)).await;
+            let sending = self.watched(wire, lease.server, false, pin!(lease.send(piece))).await;
             let Ok((result, buffer)) = sending else {
                 // Half of it may be on its way.
                 (self.held, self.has_lost_held) = (None, true);

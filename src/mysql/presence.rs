@@ -7,7 +7,6 @@
 
 use std::cell::{Cell, RefCell};
 use std::future::Future;
-use std::pin::pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -15,7 +14,7 @@ use std::time::Duration;
 use ahash::AHashMap;
 
 use super::sql::kill::Scope;
-use crate::runtime::time::timeout;
+use crate::runtime::time::{timeout, unless};
 
 /// The first id, and how many there are: they stay below 2^31, since some clients keep them in signed numbers.
 const FIRST: u32 = 1 << 30;
@@ -221,28 +220,19 @@ impl Presence {
 
     /// Does `work` unless its connection is to end, which is looked at whenever there is nothing to do. Errors: that came
     /// first; `work` was dropped.
-    pub async fn unless_killed<T>(&self, work: impl Future<Output = T>) -> Result<T, Killed> {
-        self.unless(work, || self.is_killed()).await
+    pub fn unless_killed<F: Future>(&self, work: F) -> impl Future<Output = Result<F::Output, Killed>> {
+        unless(work, |cx| self.poll_killed(cx).map(|()| Killed))
     }
 
     /// The same unless its statement is to end.
-    pub async fn unless_interrupted<T>(&self, work: impl Future<Output = T>) -> Result<T, Killed> {
-        self.unless(work, || self.is_interrupted()).await
-    }
-
-    async fn unless<T>(&self, work: impl Future<Output = T>, is_over: impl Fn() -> bool) -> Result<T, Killed> {
-        let mut work = pin!(work);
-        std::future::poll_fn(|cx| {
-            if let Poll::Ready(done) = work.as_mut().poll(cx) {
-                return Poll::Ready(Ok(done));
-            }
-            if is_over() {
-                return Poll::Ready(Err(Killed));
+    pub fn unless_interrupted<F: Future>(&self, work: F) -> impl Future<Output = Result<F::Output, Killed>> {
+        unless(work, |cx| {
+            if self.is_interrupted() {
+                return Poll::Ready(Killed);
             }
             self.register(cx);
             Poll::Pending
         })
-        .await
     }
 }
 

@@ -1,12 +1,11 @@
 //! Passes the answer of a server on to the client, piece by piece.
 
 use std::future::Future;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::time::{Duration, Instant};
 
-use super::client::{Client, End};
+use super::client::{Client, End, Waited};
 use super::lease::Lease;
-use super::presence::Killed;
 use super::protocol::capability::{LOCAL_FILES, STATUS_IN_TRANS};
 use super::protocol::command;
 use super::protocol::follow::{Expect, Follower, Outcome};
@@ -16,7 +15,7 @@ use super::shared::Health;
 use super::sql::{Class, Kind};
 use super::statement::{Work, may_change};
 use super::wire::Wire;
-use crate::runtime::time::{Elapsed, timeout};
+use crate::runtime::time::unless;
 
 /// Bytes for the client are sent on as soon as so many are there.
 const RELAY_BYTES: usize = 48 << 10;
@@ -63,14 +62,14 @@ impl Client {
         wire: &Wire,
         server: usize,
         movable: bool,
-        work: impl Future<Output = T>,
+        mut work: Pin<&mut impl Future<Output = T>>,
     ) -> Result<T, Abandoned> {
-        let mut work = pin!(work);
         loop {
-            match self.presence.unless_killed(timeout(LOOK_INTERVAL, work.as_mut())).await {
-                Ok(Ok(done)) => return Ok(done),
-                Ok(Err(Elapsed)) => {}
-                Err(Killed) => return Err(Abandoned::ClientGone),
+            self.set_alarm(LOOK_INTERVAL);
+            match unless(work.as_mut(), |cx| self.poll_abandoned(cx)).await {
+                Ok(done) => return Ok(done),
+                Err(Waited::TooLong) => {}
+                Err(Waited::Killed) => return Err(Abandoned::ClientGone),
             }
             if wire.stream.has_hung_up() {
                 return Err(Abandoned::ClientGone);
@@ -132,7 +131,7 @@ impl Client {
             if let Some(file) = follower.wanted_file() {
                 forwarded = true;
                 self.flush(wire).await?;
-                if self.relay_file(wire, lease, &mut follower, file).await? {
+                if Box::pin(self.relay_file(wire, lease, &mut follower, file)).await? {
                     continue;
                 }
                 return Ok(Relayed::Lost { forwarded, error_sequence_id: follower.error_sequence_id(&mut self.out) });
@@ -187,14 +186,15 @@ impl Client {
             let used = file.feed(wire.available(), &mut pieces).map_err(|_| End)?;
             wire.consume(used);
             if is_server_there && !pieces.is_empty() {
-                let sent = self.watched(wire, lease.server, false, lease.send(pieces)).await.map_err(|_| End)?;
+                let sending = pin!(lease.send(pieces));
+                let sent = self.watched(wire, lease.server, false, sending).await.map_err(|_| End)?;
                 (is_server_there, pieces) = (sent.0.is_ok(), sent.1);
             }
             if file.is_done() {
                 break;
             }
-            let filled = self.presence.unless_killed(timeout(limit, wire.fill_file())).await.map_err(|_| End)?;
-            filled.map_err(|_| End)??;
+            self.set_alarm(limit);
+            unless(wire.fill_file(), |cx| self.poll_abandoned(cx)).await.map_err(|_| End)??;
         }
         pieces.clear();
         self.to_server = pieces;

@@ -5,7 +5,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::Waker;
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use rustls::ServerConfig;
@@ -29,6 +29,7 @@ use super::settings::{Node, Settings};
 use super::shared::{Duty, Health, Identity, Shared, Terms};
 use super::sql::Cache;
 use super::transport::Transport;
+use super::upkeep::Cooled;
 use super::wire::Wire;
 use crate::config::Config;
 use crate::log::SlowLog;
@@ -43,6 +44,11 @@ use crate::util::growing::Growing;
 pub(super) const LOGIN_TIMEOUT: Duration = Duration::from_secs(10);
 /// A server that refused a connection is not tried for reads for so long.
 const SUSPECT_TIME: Duration = Duration::from_secs(1);
+
+/// Time between two looks at the alarms of clients.
+pub(super) const ALARM_TICK: Duration = Duration::from_millis(250);
+/// No tick: after 34 years.
+const NEVER: u32 = u32::MAX;
 
 /// As long as this stays the same, a server does not lose what it had: times that it came up, and the epoch before which
 /// tokens are void.
@@ -66,7 +72,10 @@ pub struct Splitter {
     draining: Cell<bool>,
     /// What sessions with clients are made with; `None`: no TLS is offered.
     tls: RefCell<Option<Arc<ServerConfig>>>,
-    idle_clients: RefCell<Slab<IdleClient>>,
+    alarms: RefCell<Slab<Alarm>>,
+    /// Looks at them so far.
+    ticks: Cell<u32>,
+    pub(super) cooled: Cooled,
     /// What the last client that logged on with `user` negotiated, for connections that are opened before they are needed.
     pub(super) usual_key: Cell<Key>,
     /// Statements that wait for a primary.
@@ -111,7 +120,9 @@ impl Splitter {
             written: Written::new(data_worker),
             draining: Cell::new(false),
             tls: RefCell::new(tls),
-            idle_clients: RefCell::default(),
+            alarms: RefCell::default(),
+            ticks: Cell::new(0),
+            cooled: Cooled::default(),
             usual_key: Cell::new(Key { capabilities: 0, collation: 45, account: 0 }),
             waiters: Waiters::default(),
             presences,
@@ -161,29 +172,41 @@ impl Splitter {
     /// No new statements from now on: each client is told so once its statement or transaction is over.
     pub fn begin_drain(&self) {
         self.draining.set(true);
-        for (_, client) in self.idle_clients.borrow_mut().iter_mut() {
-            client.wake();
+        for (_, alarm) in self.alarms.borrow().iter() {
+            alarm.ring();
         }
     }
 
-    /// When this client has been idle for too long; `None`: it is not idle.
-    pub(super) fn set_overdue(&self, place: usize, overdue: Option<Instant>) {
-        if let Some(client) = self.idle_clients.borrow_mut().get_mut(place) {
-            client.overdue = overdue;
+    /// Wakes this client when `time` is up, late by up to two of [`ALARM_TICK`]: what it waits for must ask
+    /// [`Splitter::poll_alarm`]. One look for all spares each a timer for each thing it waits for.
+    pub(super) fn set_alarm(&self, place: usize, time: Duration) {
+        if let Some(alarm) = self.alarms.borrow_mut().get_mut(place) {
+            let ticks = u32::try_from(time.as_millis().div_ceil(ALARM_TICK.as_millis())).unwrap_or(NEVER);
+            // The present tick has begun already.
+            alarm.due = self.ticks.get().saturating_add(ticks).saturating_add(1);
         }
     }
 
-    /// Whether it has been idle for too long.
-    pub(super) fn is_overdue(&self, place: usize) -> bool {
-        let clients = self.idle_clients.borrow();
-        clients.get(place).and_then(|client| client.overdue).is_some_and(|overdue| overdue <= Instant::now())
+    /// Ready when the alarm of this client has gone off.
+    pub(super) fn poll_alarm(&self, place: usize, cx: &mut Context<'_>) -> Poll<()> {
+        let mut alarms = self.alarms.borrow_mut();
+        let Some(alarm) = alarms.get_mut(place) else { return Poll::Pending };
+        if alarm.due <= self.ticks.get() {
+            return Poll::Ready(());
+        }
+        if !alarm.waker.as_ref().is_some_and(|old| old.will_wake(cx.waker())) {
+            alarm.waker = Some(cx.waker().clone());
+        }
+        Poll::Pending
     }
 
-    /// Wakes those that have been idle for too long: one look for all spares each a timer.
-    pub(super) fn wake_overdue(&self, now: Instant) {
-        for (_, client) in self.idle_clients.borrow_mut().iter_mut() {
-            if client.overdue.is_some_and(|overdue| overdue <= now) {
-                client.wake();
+    /// The next tick: wakes those whose alarm goes off.
+    pub(super) fn tick(&self) {
+        let now = self.ticks.get().saturating_add(1).min(NEVER - 1);
+        self.ticks.set(now);
+        for (_, alarm) in self.alarms.borrow().iter() {
+            if alarm.due <= now {
+                alarm.ring();
             }
         }
     }
@@ -191,15 +214,6 @@ impl Splitter {
     /// Whether [`Splitter::begin_drain`] was called.
     pub(super) fn is_draining(&self) -> bool {
         self.draining.get()
-    }
-
-    /// Wakes this client when a drain begins, or when it has been idle for too long.
-    pub(super) fn await_drain(&self, place: usize, waker: &Waker) {
-        if let Some(client) = self.idle_clients.borrow_mut().get_mut(place)
-            && !client.waker.as_ref().is_some_and(|old| old.will_wake(waker))
-        {
-            client.waker = Some(waker.clone());
-        }
     }
 
     /// The connections to a server.
@@ -268,12 +282,17 @@ impl Splitter {
 
     /// The replica for a read: the session's own while it can serve, else one that has what the session must see,
     /// else any; `tried` ones are left out. `None`: the primary has to do it.
-    pub(super) fn pick_replica(&self, sticky: Option<usize>, must_see: &MustSee, tried: &Tried) -> Option<usize> {
+    pub(super) fn pick_replica(
+        &self,
+        sticky: Option<usize>,
+        must_see: &MustSee,
+        tried: &Tried,
+        now: Instant,
+    ) -> Option<usize> {
         let usable = |server: usize| self.is_usable(server, tried) && self.may_show(server, must_see);
         if let Some(server) = sticky.filter(|server| usable(*server)) {
             return Some(server);
         }
-        let now = Instant::now();
         let is_fresh = |server: usize| match must_see {
             MustSee::Position(position) => self.has_reached(server, position),
             MustSee::Anything | MustSee::Cluster => true,
@@ -372,18 +391,17 @@ impl Splitter {
     }
 }
 
-/// A client that waits for its next command, or not.
-#[derive(Default)]
-struct IdleClient {
+/// What ends a client's wait; every client has one, all in one place, which is read through at each tick.
+struct Alarm {
     waker: Option<Waker>,
-    /// When it has been idle for too long.
-    overdue: Option<Instant>,
+    /// Tick at which it goes off.
+    due: u32,
 }
 
-impl IdleClient {
-    fn wake(&mut self) {
-        if let Some(waker) = self.waker.take() {
-            waker.wake();
+impl Alarm {
+    fn ring(&self) {
+        if let Some(waker) = &self.waker {
+            waker.wake_by_ref();
         }
     }
 }
@@ -404,14 +422,14 @@ struct Seat {
 impl Seat {
     fn take(splitter: &Rc<Splitter>) -> Seat {
         splitter.stats().clients.inc();
-        let place = splitter.idle_clients.borrow_mut().insert(IdleClient::default());
+        let place = splitter.alarms.borrow_mut().insert(Alarm { waker: None, due: NEVER });
         Seat { splitter: Rc::clone(splitter), place, presence: splitter.presences.enter() }
     }
 }
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        self.splitter.idle_clients.borrow_mut().try_remove(self.place);
+        self.splitter.alarms.borrow_mut().try_remove(self.place);
         self.splitter.presences.leave(&self.presence);
         self.splitter.stats().clients.dec();
         self.splitter.shared.client_left();

@@ -450,7 +450,7 @@ impl Session {
         if outcome.changes.is_empty() {
             return learned;
         }
-        let mut state = State::clone(&self.state);
+        let mut state = Rc::clone(&self.state); // copied once it changes
         let (mut reported, mut told) = (false, false);
         let (mut charset, mut client, mut results, mut collation) = (false, false, false, false);
         for change in Changes::new(&outcome.changes) {
@@ -465,7 +465,7 @@ impl Session {
                 Ok(Change::Variable { name, value }) => {
                     told = true;
                     match VARIABLES.iter().position(|known| known.as_bytes() == name) {
-                        Some(index) => state.set(index as u8, value),
+                        Some(index) => Rc::make_mut(&mut state).set(index as u8, value),
                         None => learned.untracked = true,
                     }
                     // Reads that compare with NULL ask for the last insert id then, which only one connection knows.
@@ -478,7 +478,7 @@ impl Session {
                 }
                 Ok(Change::Schema(schema)) => {
                     told = true;
-                    state.schema = (!schema.is_empty()).then(|| schema.to_vec());
+                    Rc::make_mut(&mut state).schema = (!schema.is_empty()).then(|| schema.to_vec());
                 }
                 Ok(Change::State(changed)) => reported |= changed,
                 Ok(Change::Characteristics(text)) => {
@@ -496,23 +496,23 @@ impl Session {
         }
         learned.unexplained |= reported && !told;
         if client {
-            state.client_collation = None;
+            Rc::make_mut(&mut state).client_collation = None;
         }
         if results {
-            state.results_collation = None;
+            Rc::make_mut(&mut state).results_collation = None;
         }
         self.names = Names { client: client && class.collate, results: results && class.collate };
         if charset && !collation {
             // The character set brings its default collation with it.
-            state.unset(COLLATION_CONNECTION);
+            Rc::make_mut(&mut state).unset(COLLATION_CONNECTION);
         }
         after.read_collation = collation || charset && class.collate;
         self.adopt(state, after);
         learned
     }
 
-    fn adopt(&mut self, state: State, after: &mut After) {
-        if state == *self.state {
+    fn adopt(&mut self, state: Rc<State>, after: &mut After) {
+        if Rc::ptr_eq(&state, &self.state) || state == self.state {
             return;
         }
         after.state_changed = true;
@@ -524,7 +524,7 @@ impl Session {
             self.mode.ansi_quotes = has("ANSI_QUOTES");
             self.mode.ignore_space = has("IGNORE_SPACE");
         }
-        self.state = Rc::new(state);
+        self.state = state;
     }
 
     /// The pair read back from the server after [`After::read_collation`].

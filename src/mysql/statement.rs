@@ -4,6 +4,7 @@
 //! connection is lost, the client is told that the outcome is unknown.
 
 use std::io;
+use std::pin::pin;
 use std::rc::Rc;
 use std::time::Instant;
 
@@ -158,7 +159,7 @@ impl Client {
             self.reply_error(wire, code, state, &message).await?;
             return if self.has_lost_held { Err(End) } else { Ok(()) };
         }
-        let started = Instant::now();
+        let started = self.watch.started;
         let is_for_primary = self.watch.verdict.choice == Some(Choice::Primary);
         let mut tries = Tries { primary_only: is_for_primary, ..Tries::default() };
         loop {
@@ -339,7 +340,7 @@ impl Client {
         let out = std::mem::take(&mut self.to_server);
         let (result, buffer) = match out.len() {
             ..=PLAIN_SEND_BYTES => lease.send(out).await,
-            _ => Box::pin(self.watched(wire, lease.server, movable, lease.send(out))).await?,
+            _ => Box::pin(self.watched(wire, lease.server, movable, pin!(lease.send(out)))).await?,
         };
         self.to_server = buffer;
         self.to_server.clear();
@@ -555,7 +556,7 @@ impl Client {
         if !spot.is_primary && (was_held || class.begins.is_some()) && !in_transaction {
             Box::pin(self.leave_replica(lease, false)).await;
         } else if !after.hold {
-            lease.give_back();
+            lease.give_back_at(Instant::now());
         } else if spot.is_primary || in_transaction {
             self.held = Some(lease);
         } else {
@@ -565,10 +566,11 @@ impl Client {
             drop(lease);
         }
         self.flush(wire).await?;
-        self.observe(spot, &outcome);
+        let duration = started.elapsed();
+        self.observe(spot, &outcome, duration);
         let stats = self.splitter.stats();
         let histogram = if spot.is_primary { &stats.primary_duration } else { &stats.replica_duration };
-        histogram.record(started.elapsed());
+        histogram.record(duration);
         Ok(())
     }
 

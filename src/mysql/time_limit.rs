@@ -40,11 +40,11 @@ impl Client {
         let mut fill = pin!(lease.fill());
         if let Some(at) = *deadline {
             let left = at.saturating_duration_since(Instant::now());
-            if let Ok(filled) = timeout(left, self.watched(wire, server, movable, fill.as_mut())).await {
+            if let Ok(filled) = Box::pin(timeout(left, self.watched(wire, server, movable, fill.as_mut()))).await {
                 return filled;
             }
             *deadline = None;
-            match self.interrupt(key, thread).await {
+            match Box::pin(self.interrupt(key, thread)).await {
                 Ok(()) => {
                     self.watch.was_interrupted.set(true);
                     self.splitter.stats().time_limits.inc();

@@ -8,6 +8,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use rustls::{ClientConfig, ServerConfig};
@@ -15,7 +16,7 @@ use rustls_pki_types::ServerName;
 
 use super::protocol::compressed::{Algorithm, Frames};
 use crate::runtime::net::{Cancel, Peek, ReadEnd, Stream};
-use crate::runtime::time::{sleep, timeout};
+use crate::runtime::time::{sleep, unless};
 use crate::tls::{Outbound, Session, TlsError};
 
 /// Plaintext that is encrypted before it is sent: a few records.
@@ -198,38 +199,38 @@ impl Transport {
     pub async fn read(&self, buffer: Vec<u8>) -> (io::Result<usize>, Vec<u8>) {
         match &self.packed {
             None => self.read_bytes(buffer).await,
-            Some(packed) => packed.read(self, buffer).await,
+            Some(packed) => Box::pin(packed.read(self, buffer)).await,
         }
     }
 
-    /// As [`Transport::read`], but waits for `patience` at most; `Ok(None)`: nothing came. `cancel` is for nothing else.
-    pub async fn read_soon(
+    /// Whether bytes are not taken as they come: see [`Transport::read_unless`].
+    pub fn is_wrapped(&self) -> bool {
+        self.secure.is_some() || self.packed.is_some()
+    }
+
+    /// As [`Transport::read`], unless `check` is ready before anything has come, which is `Err`. `cancel` is for nothing else.
+    /// Only where nothing [is wrapped](Transport::is_wrapped).
+    pub async fn read_unless<T>(
         &self,
         buffer: Vec<u8>,
-        patience: Duration,
         cancel: &Cancel,
-    ) -> (io::Result<Option<usize>>, Vec<u8>) {
-        if self.secure.is_some() || self.packed.is_some() {
-            // Bytes of a record or a frame that has begun must not be lost.
-            if timeout(patience, self.readable()).await.is_err() {
-                return (Ok(None), buffer);
-            }
-            let (result, buffer) = self.read(buffer).await;
-            return (result.map(Some), buffer);
-        }
+        check: impl FnMut(&mut Context<'_>) -> Poll<T>,
+    ) -> (Result<io::Result<usize>, T>, Vec<u8>) {
         let mut read = pin!(self.stream.read_cancellable(buffer, cancel));
-        let (result, buffer) = match timeout(patience, read.as_mut()).await {
-            Ok(done) => done,
-            Err(_) => {
+        let (why, (result, buffer)) = match unless(read.as_mut(), check).await {
+            Ok(done) => (None, done),
+            Err(why) => {
                 cancel.cancel();
-                read.await
+                (Some(why), read.await)
             }
         };
-        let bytes = |end| match end {
-            ReadEnd::Bytes(bytes) => Some(bytes),
-            ReadEnd::Cancelled => None,
+        let result = match (result, why) {
+            (Ok(ReadEnd::Cancelled), Some(why)) => Err(why),
+            (Ok(ReadEnd::Cancelled), None) => Ok(Ok(0)), // nobody else cancels
+            (Ok(ReadEnd::Bytes(bytes)), _) => Ok(Ok(bytes)),
+            (Err(error), _) => Ok(Err(error)),
         };
-        (result.map(bytes), buffer)
+        (result, buffer)
     }
 
     async fn read_bytes(&self, buffer: Vec<u8>) -> (io::Result<usize>, Vec<u8>) {

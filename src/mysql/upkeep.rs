@@ -1,6 +1,7 @@
 //! What is done for the pools of a splitter beside the path of statements: old connections are closed, the warm ones opened,
 //! and those that another data worker waits for are given up.
 
+use std::cell::Cell;
 use std::future::poll_fn;
 use std::rc::{Rc, Weak};
 use std::time::{Duration, Instant};
@@ -8,19 +9,50 @@ use std::time::{Duration, Instant};
 use super::backend::Carry;
 use super::lease::{Lease, Opening, retire};
 use super::pool::{Sweep, Wish};
-use super::serve::{NO_INSERT_ID, Splitter};
+use super::serve::{ALARM_TICK, NO_INSERT_ID, Splitter};
 use super::session::State;
 use super::shared::{Duty, Health};
 use crate::runtime::spawn;
+use crate::runtime::sys::memory::give_back_freed;
 use crate::runtime::time::{sleep, timeout};
 
 /// Time between two looks.
 const EVERY: Duration = Duration::from_secs(1);
 
+/// Memory is given back once so many clients have gone quiet ...
+const COOLED_MANY: u32 = 256;
+/// ... and hardly any more do so.
+const COOLED_FEW: u32 = 64;
+
+/// Clients that have gone quiet, and so freed what a busy one needs.
+#[derive(Debug, Default)]
+pub(super) struct Cooled {
+    /// Since the last look.
+    now: Cell<u32>,
+    /// Since memory was last given back.
+    all: Cell<u32>,
+}
+
+impl Cooled {
+    pub(super) fn note(&self) {
+        self.now.set(self.now.get().saturating_add(1));
+    }
+
+    /// Whether memory is to be given back now; asked once in a while.
+    fn is_over(&self) -> bool {
+        let now = self.now.take();
+        let all = self.all.get().saturating_add(now);
+        let is_over = all >= COOLED_MANY && now < COOLED_FEW;
+        self.all.set(if is_over { 0 } else { all });
+        is_over
+    }
+}
+
 impl Splitter {
     /// Begins to look after the pools; ends with the splitter. Must be called on its data worker.
     pub fn look_after_pools(self: &Rc<Self>) {
         spawn(sweep(Rc::downgrade(self)));
+        spawn(tick(Rc::downgrade(self)));
         spawn(lend(Rc::downgrade(self)));
     }
 
@@ -51,7 +83,7 @@ impl Splitter {
                 return;
             }
             let carry = Rc::new(Carry { session: 0, insert_id: NO_INSERT_ID.into(), gone: true.into() });
-            let wish = Wish { key, state: &state, session: 0, careful: false };
+            let wish = Wish { key, state: &state, session: 0, trusts_at: None };
             match Lease::open(&self, Opening::new(&self, server, key.account), wish, &carry).await {
                 Ok(lease) => lease.give_back(),
                 Err(_) => return,
@@ -83,12 +115,22 @@ async fn sweep(splitter: Weak<Splitter>) {
     loop {
         let Some(splitter) = splitter.upgrade() else { return };
         splitter.sweep_pools();
-        splitter.wake_overdue(Instant::now());
+        if splitter.cooled.is_over() {
+            give_back_freed();
+        }
         if splitter.config().pool_min > 0 {
             (0..splitter.nodes.len()).for_each(|server| spawn(Rc::clone(&splitter).warm(server)));
         }
         drop(splitter);
         sleep(EVERY).await;
+    }
+}
+
+async fn tick(splitter: Weak<Splitter>) {
+    loop {
+        sleep(ALARM_TICK).await;
+        let Some(splitter) = splitter.upgrade() else { return };
+        splitter.tick();
     }
 }
 
@@ -103,5 +145,22 @@ async fn lend(splitter: Weak<Splitter>) {
         let _ = timeout(again.unwrap_or(EVERY), rung).await;
         let Some(splitter) = splitter.upgrade() else { return };
         again = splitter.lend_connections();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_is_given_back_once_behind_a_crowd() {
+        let cooled = Cooled::default();
+        let mut look = |count: u32| {
+            (0..count).for_each(|_| cooled.note());
+            cooled.is_over()
+        };
+        let looks = [0, 200, 200, 10, 0, 60, 60, 60, 60, 60, 0].map(&mut look);
+        let expect = [false, false, false, true, false, false, false, false, false, true, false];
+        assert_eq!(looks, expect);
     }
 }

@@ -1,11 +1,9 @@
 //! A client's connection as commands see it: whole packets in, bytes out.
 
-use std::future::Future;
 use std::io;
-use std::pin::pin;
 use std::sync::Arc;
-use std::task::Poll;
-use std::time::{Duration, Instant};
+use std::task::{Context, Poll};
+use std::time::Duration;
 
 use rustls::ServerConfig;
 
@@ -16,7 +14,7 @@ use super::protocol::packet::message_bytes;
 use super::serve::LOGIN_PACKET_MAX;
 use super::transport::Transport;
 use crate::runtime::net::Cancel;
-use crate::runtime::time::timeout;
+use crate::runtime::time::unless;
 
 /// Largest command of a client, headers included. Servers have `max_allowed_packet`, 16 MiB by default.
 const COMMAND_BYTES_MAX: usize = 80 << 20;
@@ -59,21 +57,6 @@ impl Wire {
     /// Sends all of `out`.
     pub async fn send(&self, out: Vec<u8>) -> io::Result<()> {
         self.stream.write_all(out).await.0
-    }
-
-    /// Sends all of `out` and leaves it empty, with its memory. Errors: `TimedOut` when the client takes nothing for
-    /// `limit`.
-    pub async fn write(&self, out: &mut Vec<u8>, limit: Duration) -> io::Result<()> {
-        if out.is_empty() {
-            return Ok(());
-        }
-        let (result, mut buffer) = match timeout(limit, self.stream.write_all(std::mem::take(out))).await {
-            Ok(done) => done,
-            Err(_) => return Err(io::ErrorKind::TimedOut.into()),
-        };
-        buffer.clear();
-        *out = buffer;
-        result
     }
 
     /// One message of the login, headers included.
@@ -124,26 +107,35 @@ impl Wire {
         }
     }
 
-    /// The same for `patience` at most; `false`: nothing came.
-    async fn fill_soon(&mut self, patience: Duration) -> io::Result<bool> {
+    /// The same, while nothing has come of the next command, for [`PATIENCE`] at most. Errors: what came instead.
+    async fn fill_soon(&mut self, client: &Client, drains: bool) -> Result<io::Result<()>, Next> {
+        client.set_alarm(PATIENCE);
+        let mut ended = |cx: &mut Context<'_>| client.poll_ended(drains, Next::Idle, cx);
+        if self.stream.is_wrapped() {
+            // Bytes of a record or a frame that has begun must not be lost.
+            if let Err(error) = unless(self.stream.readable(), &mut ended).await? {
+                return Ok(Err(error));
+            }
+            client.set_alarm(client.splitter.config().client_timeout);
+            return unless(self.fill(), |cx| client.poll_ended(drains, Next::Closed, cx)).await;
+        }
         let input = self.roomy_input();
         let cancel = self.cancel.get_or_insert_default();
-        let (result, input) = self.stream.read_soon(input, patience, cancel).await;
+        let (result, input) = self.stream.read_unless(input, cancel, ended).await;
         self.input = input;
-        match result? {
-            Some(0) => Err(io::ErrorKind::UnexpectedEof.into()),
-            came => Ok(came.is_some()),
+        match result {
+            Ok(Ok(0)) => Ok(Err(io::ErrorKind::UnexpectedEof.into())),
+            Ok(came) => Ok(came.map(drop)),
+            Err(next) => Err(next),
         }
     }
 
-    /// Waits without a buffer and without a timer of its own until something comes.
+    /// Waits without a buffer until something comes.
     pub(super) async fn wait_cold(&mut self, client: &Client) -> Next {
         (self.input, self.cancel) = (Vec::new(), None);
-        let left = client.splitter.config().client_timeout.saturating_sub(PATIENCE);
-        client.splitter.set_overdue(client.place, Some(Instant::now() + left));
-        let came = until_drain(client, !client.session.in_transaction(), self.stream.readable()).await;
-        client.splitter.set_overdue(client.place, None);
-        match came {
+        client.set_alarm(client.splitter.config().client_timeout.saturating_sub(PATIENCE));
+        let drains = !client.session.in_transaction();
+        match unless(self.stream.readable(), |cx| client.poll_ended(drains, Next::Closed, cx)).await {
             Ok(Ok(())) => Next::Idle,
             Ok(Err(_)) => Next::Closed,
             Err(other) => other,
@@ -175,19 +167,19 @@ impl Wire {
             }
             let is_between = self.available().is_empty();
             let drains = is_between && !client.session.in_transaction();
+            if drains && client.splitter.is_draining() {
+                return Ok(Next::Drain);
+            }
             let limit = client.splitter.config().client_timeout;
-            let fill = async {
-                match is_between && limit > PATIENCE {
-                    true => self.fill_soon(PATIENCE).await,
-                    false => {
-                        let filled = timeout(limit, self.fill()).await;
-                        filled.unwrap_or(Err(io::ErrorKind::TimedOut.into())).map(|()| true)
-                    }
+            let filled = match is_between && limit > PATIENCE {
+                true => self.fill_soon(client, drains).await,
+                false => {
+                    client.set_alarm(limit);
+                    unless(self.fill(), |cx| client.poll_ended(drains, Next::Closed, cx)).await
                 }
             };
-            match until_drain(client, drains, fill).await {
-                Ok(Ok(true)) => {}
-                Ok(Ok(false)) => return Ok(Next::Idle),
+            match filled {
+                Ok(Ok(())) => {}
                 Ok(Err(_)) => return Ok(Next::Closed),
                 Err(other) => return Ok(other),
             }
@@ -231,18 +223,16 @@ impl Wire {
     }
 }
 
-/// Waits for `wait`, unless a drain begins, if that matters now, or the client is idle for too long.
-async fn until_drain<T>(client: &Client, drains: bool, wait: impl Future<Output = T>) -> Result<T, Next> {
-    let mut wait = pin!(wait);
-    std::future::poll_fn(|cx| {
-        if drains && client.splitter.is_draining() {
-            return Poll::Ready(Err(Next::Drain));
+impl Client {
+    /// Ready with what ends a wait for the next command: a drain, if that matters now; an order to end; `late` when the
+    /// alarm has gone off.
+    fn poll_ended(&self, drains: bool, late: Next, cx: &mut Context<'_>) -> Poll<Next> {
+        if drains && self.splitter.is_draining() {
+            return Poll::Ready(Next::Drain);
         }
-        if client.splitter.is_overdue(client.place) || client.presence.poll_killed(cx).is_ready() {
-            return Poll::Ready(Err(Next::Closed));
+        if self.presence.poll_killed(cx).is_ready() {
+            return Poll::Ready(Next::Closed);
         }
-        client.splitter.await_drain(client.place, cx.waker());
-        wait.as_mut().poll(cx).map(Ok)
-    })
-    .await
+        self.splitter.poll_alarm(self.place, cx).map(|()| late)
+    }
 }

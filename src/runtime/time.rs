@@ -1,8 +1,8 @@
 //! Timers of a data worker, in milliseconds. Must be called on a data worker.
 
-use std::future::{Future, poll_fn};
-use std::pin::pin;
-use std::task::{Poll, Waker};
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use monoio::time::{Instant, sleep_until};
@@ -12,46 +12,115 @@ use monoio::time::{Instant, sleep_until};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Elapsed;
 
-/// Waits for `duration`, rounded up to a millisecond.
+/// Waits for `duration` from when it is first polled, rounded up to a millisecond.
 ///
 /// It may be polled by one task and then by another. monoio's timer may not: it wakes the task that polled it first, and
 /// one that nothing will wake is dropped. So each task gets a timer of its own.
-pub async fn sleep(duration: Duration) {
-    let deadline = Instant::now() + duration;
-    let mut timer = pin!(sleep_until(deadline));
-    let mut owner: Option<Waker> = None;
-    poll_fn(|cx| {
-        let is_ours = owner.as_ref().is_some_and(|owner| owner.will_wake(cx.waker()));
-        if !is_ours {
-            if owner.is_some() {
-                timer.set(sleep_until(deadline));
-            }
-            owner = Some(cx.waker().clone());
+pub fn sleep(duration: Duration) -> Sleep {
+    Sleep { duration, running: None }
+}
+
+/// See [`sleep`].
+///
+/// The timer is allocated when it is first needed: it is large, and most time-outs are over before they begin.
+#[must_use = "nothing happens before it is polled"]
+pub struct Sleep {
+    duration: Duration,
+    running: Option<Running>,
+}
+
+struct Running {
+    timer: Pin<Box<monoio::time::Sleep>>,
+    /// Whom it wakes.
+    owner: Waker,
+}
+
+impl Future for Sleep {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let deadline = match &self.running {
+            Some(running) if running.owner.will_wake(cx.waker()) => None,
+            Some(running) => Some(running.timer.deadline()),
+            None => Some(Instant::now() + self.duration),
+        };
+        if let Some(deadline) = deadline {
+            self.running = Some(Running { timer: Box::pin(sleep_until(deadline)), owner: cx.waker().clone() });
         }
-        timer.as_mut().poll(cx)
-    })
-    .await;
+        match &mut self.running {
+            Some(running) => running.timer.as_mut().poll(cx),
+            None => Poll::Pending,
+        }
+    }
 }
 
 /// Runs `future` for at most `duration`.
 ///
 /// Errors: [`Elapsed`] when the time is up first. A read or write that was under way is cancelled, and its bytes may
 /// be lost: the caller closes the socket.
-pub async fn timeout<F: Future>(duration: Duration, future: F) -> Result<F::Output, Elapsed> {
-    let (mut future, mut timer) = (pin!(future), pin!(sleep(duration)));
-    poll_fn(|cx| {
-        if let Poll::Ready(output) = future.as_mut().poll(cx) {
-            return Poll::Ready(Ok(output));
+pub fn timeout<F: Future>(duration: Duration, future: F) -> Timeout<F> {
+    Timeout { future, sleep: sleep(duration) }
+}
+
+/// See [`timeout`].
+///
+/// A struct and not an `async` block, as all that holds another future here: a block would store it twice.
+#[must_use = "nothing happens before it is polled"]
+pub struct Timeout<F> {
+    future: F,
+    sleep: Sleep,
+}
+
+impl<F: Future> Future for Timeout<F> {
+    type Output = Result<F::Output, Elapsed>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        // SAFETY: `future` is structurally pinned: it is not moved out of here or elsewhere, `Timeout` has no `Drop` and is
+        // `Unpin` only when `F` is. `sleep` is `Unpin`.
+        let this = unsafe { self.get_unchecked_mut() };
+        // SAFETY: see above.
+        let future = unsafe { Pin::new_unchecked(&mut this.future) };
+        match future.poll(cx) {
+            Poll::Ready(output) => Poll::Ready(Ok(output)),
+            Poll::Pending => Pin::new(&mut this.sleep).poll(cx).map(|()| Err(Elapsed)),
         }
-        timer.as_mut().poll(cx).map(|()| Err(Elapsed))
-    })
-    .await
+    }
+}
+
+/// Does `work` unless `check` is ready first, which is asked whenever `work` waits.
+///
+/// Errors: what `check` said; `work` is dropped with the whole.
+pub fn unless<F: Future, T, C: FnMut(&mut Context<'_>) -> Poll<T>>(work: F, check: C) -> Unless<F, C> {
+    Unless { work, check }
+}
+
+/// See [`unless`].
+#[must_use = "nothing happens before it is polled"]
+pub struct Unless<F, C> {
+    work: F,
+    check: C,
+}
+
+impl<F: Future, T, C: FnMut(&mut Context<'_>) -> Poll<T>> Future for Unless<F, C> {
+    type Output = Result<F::Output, T>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        // SAFETY: `work` is structurally pinned: it is not moved out of here or elsewhere, `Unless` has no `Drop` and is
+        // `Unpin` only when `F` is. `check` is never pinned.
+        let this = unsafe { self.get_unchecked_mut() };
+        // SAFETY: see above.
+        let work = unsafe { Pin::new_unchecked(&mut this.work) };
+        match work.poll(cx) {
+            Poll::Ready(output) => Poll::Ready(Ok(output)),
+            Poll::Pending => (this.check)(cx).map(Err),
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use std::cell::Cell;
-    use std::pin::Pin;
+    use std::future::poll_fn;
     use std::rc::Rc;
 
     use super::*;
@@ -98,6 +167,28 @@ mod tests {
             let result = timeout(Duration::from_secs(60), async { sleep(Duration::from_millis(1)).await }).await;
             assert_eq!(result, Ok(()));
         });
+    }
+
+    #[test]
+    fn work_that_is_done_comes_before_what_would_end_it() {
+        on_both_drivers(|| async {
+            assert_eq!(unless(async { 1 }, |_| Poll::Ready(2)).await, Ok(1));
+            assert_eq!(unless(std::future::pending::<()>(), |_| Poll::Ready(2)).await, Err(2));
+            let mut looks = 0;
+            let look = |_: &mut Context<'_>| {
+                looks += 1;
+                Poll::<()>::Pending
+            };
+            assert_eq!(unless(sleep(Duration::from_millis(5)), look).await, Ok(()));
+            assert_eq!(looks, 1, "asked while it waits, and not once it is done");
+        });
+    }
+
+    /// A connection's memory is that of its futures, most of which hold time-outs.
+    #[test]
+    fn a_time_out_is_small() {
+        let futures = timeout(Duration::ZERO, timeout(Duration::ZERO, async {}));
+        assert!(size_of_val(&futures) <= 128, "{} bytes", size_of_val(&futures));
     }
 
     /// A timer made anew at every poll would cost a place in the wheel each time.

@@ -309,6 +309,12 @@ impl Wire {
         self.stream.write_all(bytes)
     }
 
+    /// What comes next, up to the size of `into`; how many bytes. Allocates nothing.
+    pub(crate) fn read_raw(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        assert!(self.start == self.input.len(), "an answer was read beyond its end");
+        self.stream.read(into)
+    }
+
     /// A command's packets: its first byte, then `rest`.
     pub(crate) fn command_bytes(code: u8, rest: &[u8]) -> Vec<u8> {
         let payload = [&[code], rest].concat();

@@ -7,7 +7,7 @@
 
 use super::attributes::{is_null, named_types, skip_value};
 use super::lenenc::Fields;
-use super::packet::{HEADER_BYTES, PAYLOAD_BYTES_MAX, join_payload, put_message};
+use super::packet::{HEADER_BYTES, PAYLOAD_BYTES_MAX, join_payload, put_message, put_packet};
 use super::{ProtocolError, command};
 
 /// Bytes from the command code to the iteration count.
@@ -16,6 +16,9 @@ const FIXED_BYTES: usize = 10;
 const FLAGS_AT: usize = 5;
 /// Flag: the number of parameters is told, because there are attributes (`PARAMETER_COUNT_AVAILABLE`).
 const COUNT_FLAG: u8 = 8;
+
+/// Why a statement cannot be executed whose types nobody knows.
+const NEVER_SENT: ProtocolError = ProtocolError::Malformed("parameter types were never sent");
 
 /// How a client writes the parameters of a statement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -140,14 +143,30 @@ pub fn put_rebound(
     } else if head.types.is_some() {
         out.extend_from_slice(message);
     } else {
-        types_of(binding.types, head.count, binding.form)?;
-        let (mut payload, at) = (join_payload(message), head.types_at);
-        *payload.get_mut(at - 1).ok_or(ProtocolError::Truncated)? = 1;
-        payload.splice(at..at, binding.types.iter().copied());
-        put_message(out, &payload);
+        check_types(binding.types, head.count, binding.form)?;
+        let first = first_payload(message);
+        // In front of the types: the flag that says whether there are any. It was read, so it is there.
+        let (before, values) = (&first[..head.types_at - 1], &first[head.types_at..]);
+        if message.len() - HEADER_BYTES + binding.types.len() < PAYLOAD_BYTES_MAX {
+            put_packet(out, 0, |p| {
+                [before, &[1], binding.types, values].iter().for_each(|part| p.extend_from_slice(part))
+            });
+        } else {
+            let all = join_payload(message);
+            put_message(out, &[before, &[1], binding.types, &all[head.types_at..]].concat());
+        }
     }
     patch_statement_id(&mut out[start..], server_id);
     Ok(())
+}
+
+/// Errors: a block does not have exactly `count` types.
+fn check_types(block: &[u8], count: usize, form: Form) -> Result<(), ProtocolError> {
+    match form.attributes {
+        true => types_of(block, count, form).map(drop),
+        false if block.len() == 2 * count => Ok(()),
+        false => Err(NEVER_SENT),
+    }
 }
 
 /// The types in a block. Errors: they are not exactly `count`.
@@ -159,7 +178,7 @@ fn types_of(block: &[u8], count: usize, form: Form) -> Result<Vec<u16>, Protocol
     };
     match types {
         Ok(types) if fields.is_empty() => Ok(types),
-        _ => Err(ProtocolError::Malformed("parameter types were never sent")),
+        _ => Err(NEVER_SENT),
     }
 }
 

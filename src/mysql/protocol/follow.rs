@@ -266,18 +266,29 @@ impl Follower {
             used += match self.body {
                 Body::Head => self.head(rest, out)?,
                 Body::Pass(left) => self.pass(rest, left, out),
-                Body::Collect(left) => {
-                    let n = left.min(rest.len());
-                    self.packet.extend_from_slice(&rest[..n]);
-                    self.body = Body::Collect(left - n);
-                    n
+                // As a rule all of it is there.
+                Body::Collect(left) if self.packet.is_empty() && left <= rest.len() => {
+                    self.collected(&rest[..left], out)?;
+                    left
                 }
+                Body::Collect(left) => self.collect(rest, left, out)?,
             };
-            if self.body == Body::Collect(0) {
-                self.collected(out)?;
-            }
         }
         Ok(used)
+    }
+
+    /// Keeps what has come of a packet until the rest of it has.
+    fn collect(&mut self, rest: &[u8], left: usize, out: &mut Vec<u8>) -> Result<usize, ProtocolError> {
+        let n = left.min(rest.len());
+        self.packet.extend_from_slice(&rest[..n]);
+        self.body = Body::Collect(left - n);
+        if n == left {
+            let packet = std::mem::take(&mut self.packet);
+            self.collected(&packet, out)?;
+            self.packet = packet;
+            self.packet.clear();
+        }
+        Ok(n)
     }
 
     /// Completes header and first byte, then decides what to do with the packet.
@@ -311,8 +322,7 @@ impl Follower {
                 self.pass(&byte, left, out);
             }
             Body::Collect(left) => {
-                self.packet.push(byte[0]);
-                self.body = Body::Collect(left - 1);
+                self.collect(&byte, left, out)?;
             }
             Body::Head => {}
         }
@@ -419,23 +429,22 @@ impl Follower {
         }
     }
 
-    /// A packet that was to be read is complete in `packet`.
-    fn collected(&mut self, out: &mut Vec<u8>) -> Result<(), ProtocolError> {
-        let packet = std::mem::take(&mut self.packet);
+    /// A packet that was to be read is complete: its payload.
+    fn collected(&mut self, packet: &[u8], out: &mut Vec<u8>) -> Result<(), ProtocolError> {
         self.body = Body::Head;
         let first = packet[0];
         match self.state {
-            _ if first == 0xFF => self.on_error(&packet, out)?,
-            State::First => self.on_first(&packet, out)?,
-            State::RowsStart | State::Rows if first == 0xFE => self.on_end_of_rows(&packet, out)?,
-            State::RowsStart | State::Rows => self.on_kept_row(&packet, out),
-            State::PrepareFirst => self.on_prepared(&packet, out)?,
-            State::Single => self.on_single(&packet, out)?,
-            _ => return Err(ProtocolError::Malformed("unexpected packet")),
+            _ if first == 0xFF => self.on_error(packet, out),
+            State::First => self.on_first(packet, out),
+            State::RowsStart | State::Rows if first == 0xFE => self.on_end_of_rows(packet, out),
+            State::RowsStart | State::Rows => {
+                self.on_kept_row(packet, out);
+                Ok(())
+            }
+            State::PrepareFirst => self.on_prepared(packet, out),
+            State::Single => self.on_single(packet, out),
+            _ => Err(ProtocolError::Malformed("unexpected packet")),
         }
-        self.packet = packet;
-        self.packet.clear();
-        Ok(())
     }
 
     fn copy(&mut self, payload: &[u8], out: &mut Vec<u8>) {

@@ -5,6 +5,7 @@ pub(crate) mod allocations;
 pub mod files;
 pub mod handover;
 pub mod limits;
+pub mod memory;
 mod open_file;
 pub mod outputs;
 pub mod processes;
