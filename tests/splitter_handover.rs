@@ -1,0 +1,186 @@
+//! Sessions while the primary changes: what may be ended where it was begun, what waits for the next primary, what is told
+//! to a client that nobody can tell for sure.
+
+mod support;
+
+#[path = "support/found.rs"]
+#[allow(dead_code, reason = "other tests have scripted servers")]
+mod found;
+#[path = "support/mariadb.rs"]
+#[allow(dead_code, reason = "other tests crash servers")]
+mod mariadb;
+#[path = "support/promotion.rs"]
+mod promotion;
+
+use found::*;
+use mysql_async::prelude::Queryable;
+use promotion::{catch_up, demote, follow, promote, switch_over};
+use support::ports;
+use support::*;
+
+/// Two servers take writes, so neither is the primary. What was begun before on the one that was can still be ended there:
+/// it may write, and nobody else leads.
+#[test]
+fn a_transaction_ends_where_it_was_begun_while_nobody_else_leads() {
+    if !mariadb::is_installed() {
+        return;
+    }
+    let scene = scene(1, "primary_wait = \"300ms\"");
+    let Scene { cluster, address, .. } = &scene;
+    let (old, new) = (&cluster.primary, &cluster.replicas[0]);
+    block_on(async {
+        let mut committed = connect(*address).await;
+        let mut continued = connect(*address).await;
+        let mut rolled_back = connect(*address).await;
+        let mut idle = connect(*address).await;
+        for (name, conn) in
+            [("committed", &mut committed), ("continued", &mut continued), ("rolled-back", &mut rolled_back)]
+        {
+            conn.query_drop("BEGIN").await.expect("begun");
+            conn.query_drop(format!("INSERT INTO log VALUES ('{name}-1')")).await.expect("written");
+        }
+        promote(new);
+        eventually("there is no primary", || scene.show()["vacancy"] == "more than one server takes writes");
+        committed.query_drop("COMMIT").await.expect("it was begun there");
+        assert_eq!(old.sql("SELECT token FROM d.log"), "committed-1");
+        continued.query_drop("INSERT INTO log VALUES ('continued-2')").await.expect("it was begun there");
+        assert_eq!(one::<u32>(&mut continued, "SELECT id FROM who").await, old.id);
+        continued.query_drop("COMMIT").await.expect("it was begun there");
+        rolled_back.query_drop("ROLLBACK").await.expect("it was begun there");
+        for conn in [&mut committed, &mut continued, &mut rolled_back, &mut idle] {
+            assert_eq!(code(conn.query_drop("INSERT INTO log VALUES ('new')").await), 1429, "nothing new is begun");
+            assert_eq!(code(conn.query_drop("BEGIN").await), 1429, "nothing new is begun");
+        }
+        demote(new);
+        scene.wait_for_primary(old.port);
+        for conn in [&mut committed, &mut continued, &mut rolled_back, &mut idle] {
+            conn.query_drop("INSERT INTO log VALUES ('after')").await.expect("one is left");
+        }
+    });
+    let tokens = old.sql("SELECT token FROM d.log WHERE token <> 'after' ORDER BY token");
+    assert_eq!(tokens, "committed-1\ncontinued-1\ncontinued-2");
+    assert_eq!(old.sql("SELECT COUNT(*) FROM d.log WHERE token='after'"), "4");
+    assert_eq!(new.sql("SELECT COUNT(*) FROM d.log"), "0");
+}
+
+/// The old primary hangs with a write in its socket, another one is promoted, and the old one goes on and does the write. The
+/// new primary has nothing of it, so the client must not be told that it is written.
+#[test]
+fn a_write_that_a_replaced_server_does_late_is_not_acknowledged() {
+    if !mariadb::is_installed() {
+        return;
+    }
+    let scene = scene(1, "");
+    let Scene { cluster, address, .. } = &scene;
+    let (old, new) = (&cluster.primary, &cluster.replicas[0]);
+    block_on(async {
+        let mut conn = connect(*address).await;
+        conn.query_drop("INSERT INTO log VALUES ('before')").await.expect("written");
+        catch_up(new, old);
+        old.freeze(true);
+        let late = tokio::spawn(async move {
+            let result = conn.query_drop("INSERT INTO log VALUES ('late')").await;
+            (result, conn)
+        });
+        eventually("the silence is noticed", || scene.of(old.port, "health") == "down");
+        promote(new);
+        scene.wait_for_primary(new.port);
+        old.freeze(false);
+        let (result, mut conn) = late.await.expect("no panic");
+        let error = result.expect_err("the new primary does not have it").to_string();
+        assert!(error.contains("1158") && error.contains("outcome is unknown"), "{error}");
+        eventually("the old server does it all the same", || {
+            old.sql("SELECT COUNT(*) FROM d.log WHERE token='late'") == "1"
+        });
+        conn.query_drop("INSERT INTO log VALUES ('after')").await.expect("the session goes on");
+    });
+    assert_eq!(new.sql("SELECT token FROM d.log ORDER BY token"), "after\nbefore");
+    assert!(!old.sql("SELECT token FROM d.log").contains("after"));
+}
+
+/// Statements that are prepared are tied to the settings of their time, so a session with some needs a connection to the
+/// primary before it changes one. While there is no primary it waits for that, as for any other statement.
+#[test]
+fn a_session_with_prepared_statements_waits_for_the_next_primary_to_change_its_settings() {
+    if !mariadb::is_installed() {
+        return;
+    }
+    let scene = scene(1, "primary_wait = \"30s\"");
+    let Scene { cluster, address, .. } = &scene;
+    let (old, new) = (&cluster.primary, &cluster.replicas[0]);
+    block_on(async {
+        let mut sessions = Vec::new();
+        for sql in ["USE e", "SET sql_mode='ANSI_QUOTES'"] {
+            let mut conn = connect(*address).await;
+            let write = conn.prep("INSERT INTO d.log VALUES (?)").await.expect("prepared");
+            let read = conn.prep("SELECT id + ? FROM who").await.expect("prepared");
+            conn.exec_drop(&write, ("before",)).await.expect("written");
+            sessions.push((sql, conn, write, read));
+        }
+        demote(old);
+        eventually("there is no primary", || scene.show()["vacancy"].is_string());
+        let change = |(sql, mut conn, write, read): (&'static str, mysql_async::Conn, _, _)| async move {
+            (sql, conn.query_drop(sql).await, conn, write, read)
+        };
+        let waiting: Vec<_> = sessions.into_iter().map(|session| tokio::spawn(change(session))).collect();
+        eventually("both wait", || scene.show()["held"] == 2);
+        catch_up(new, old);
+        promote(new);
+        follow(old, new);
+        scene.wait_for_primary(new.port);
+        for waiting in waiting {
+            let (sql, result, mut conn, write, read) = waiting.await.expect("no panic");
+            result.unwrap_or_else(|error| panic!("{sql}: {error}"));
+            conn.exec_drop(&write, (sql,)).await.expect("as prepared before");
+            // In the database of its time.
+            let at: Option<u32> = conn.exec_first(&read, (100,)).await.expect("as prepared before");
+            assert_eq!(at, Some(100 + new.id), "{sql}");
+            let (schema, mode): (String, String) =
+                conn.query_first("SELECT DATABASE(), @@sql_mode").await.expect("an answer").expect("a row");
+            match sql {
+                "USE e" => assert_eq!(schema, "e"),
+                _ => assert_eq!((&schema[..], &mode[..]), ("d", "ANSI_QUOTES")),
+            }
+        }
+    });
+    assert_eq!(new.sql("SELECT COUNT(*) FROM d.log"), "4");
+}
+
+/// A former primary was looked at last while it took writes. Back from maintenance it follows the new one: what it was does
+/// not count.
+#[test]
+fn a_former_primary_that_comes_back_from_maintenance_as_a_replica_changes_nothing() {
+    if !mariadb::is_installed() {
+        return;
+    }
+    let scene = scene(1, "primary_wait = \"30s\"");
+    let Scene { cluster, server, address } = &scene;
+    let (old, new) = (&cluster.primary, &cluster.replicas[0]);
+    block_on(async {
+        let mut conn = connect(*address).await;
+        conn.query_drop("INSERT INTO log VALUES ('0')").await.expect("written");
+        // It still takes writes when it is taken out.
+        assert_eq!(scene.of(old.port, "health"), "writable");
+        server.ctl_ok(&["mysql", "maintenance", &id(old.port)]);
+        switch_over(old, new, &[]);
+        scene.wait_for_primary(new.port);
+        conn.query_drop("INSERT INTO log VALUES ('1')").await.expect("on the new primary");
+        let falls = || server.lines().iter().filter(|line| line.contains("no longer the primary")).count();
+        let (before, epoch) = (falls(), scene.show()["epoch"].clone());
+        assert_eq!((before, epoch.as_u64()), (1, Some(2)));
+
+        server.ctl_ok(&["mysql", "ready", &id(old.port)]);
+        assert!(scene.show()["vacancy"].is_null(), "from the first moment on");
+        conn.query_drop("INSERT INTO log VALUES ('2')").await.expect("nothing has changed");
+        eventually("it gets reads", || scene.of(old.port, "up") == "true");
+        assert_eq!(one::<u32>(&mut conn, "SELECT id FROM who").await, old.id);
+        // The same once more, for a server that followed before, too.
+        server.ctl_ok(&["mysql", "maintenance", &id(old.port)]);
+        server.ctl_ok(&["mysql", "ready", &id(old.port)]);
+        conn.query_drop("INSERT INTO log VALUES ('3')").await.expect("nothing has changed");
+        eventually("it gets reads", || scene.of(old.port, "up") == "true");
+        assert_eq!((falls(), scene.show()["epoch"].clone()), (before, epoch), "it led all the time");
+        assert_eq!(scene.of(old.port, "role"), "replica");
+    });
+    assert_eq!(new.sql("SELECT token FROM d.log ORDER BY token"), "0\n1\n2\n3");
+}
