@@ -1,0 +1,395 @@
+//! Corners of a session: a login that does not come to its end, a question that is not answered, numbers and statements that
+//! belong to one session while others use the same few connections.
+
+mod support;
+
+#[path = "support/mariadb.rs"]
+#[allow(dead_code, reason = "other tests crash servers")]
+mod mariadb;
+#[path = "support/sessions.rs"]
+#[allow(dead_code, reason = "other tests look at packets")]
+mod sessions;
+#[path = "support/split.rs"]
+#[allow(dead_code, reason = "other tests have relays")]
+mod split;
+#[path = "support/sql_wire.rs"]
+#[allow(dead_code, reason = "other tests look at whole answers")]
+mod sql_wire;
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+use mariadb::{Cluster, PASSWORD, USER};
+use mysql_async::prelude::Queryable;
+use mysql_async::{Conn, Statement};
+use one_server::mysql::protocol::capability;
+use one_server::mysql::protocol::login::Login;
+use sessions::{block_on, code, connect, mark_servers, one, wait_for_reads_on_replica};
+use sql_wire::{LogOn, Piece, Wire};
+use support::ports;
+use support::*;
+use tokio::task::JoinHandle;
+
+/// All that a client may send before it is in, bytes, in one message.
+const LOGIN_BYTES_MAX: usize = 64 << 10;
+/// The time that a login may take.
+const LOGIN_TIMEOUT: Duration = Duration::from_secs(10);
+
+fn log_on() -> LogOn {
+    LogOn::new(USER, PASSWORD, Some("d"))
+}
+
+/// A cluster behind a splitter with one worker; reads arrive at the replica.
+fn scene(driver: Driver, replicas: u32, keys: &str) -> (Cluster, Server, SocketAddr) {
+    let cluster = Cluster::start(replicas);
+    mark_servers(&cluster);
+    let server = split::site(driver, &cluster, keys).start();
+    let address = server.address("db");
+    if replicas > 0 {
+        block_on(wait_for_reads_on_replica(address.port()));
+    }
+    (cluster, server, address)
+}
+
+/// A login packet, with bytes behind it that a server ignores so that all of it has this length.
+fn login_of(wire: &Wire, bytes: usize) -> Vec<u8> {
+    let mut login = Vec::new();
+    wire.login(1, &mut login);
+    login.resize(bytes, 0);
+    let payload_bytes = (bytes - 4) as u32;
+    login[..3].copy_from_slice(&payload_bytes.to_le_bytes()[..3]);
+    login
+}
+
+/// A connection on which the splitter has said who it is.
+fn greeted(address: SocketAddr) -> TcpStream {
+    let mut stream = TcpStream::connect(address).expect("connected");
+    let mut head = [0; 4];
+    stream.read_exact(&mut head).expect("a greeting");
+    let mut greeting = vec![0; u32::from_le_bytes([head[0], head[1], head[2], 0]) as usize];
+    stream.read_exact(&mut greeting).expect("a greeting");
+    stream
+}
+
+/// What comes until the splitter closes the connection, which must be within `limit`.
+#[track_caller]
+fn told_until_closed(stream: &mut TcpStream, limit: Duration) -> Vec<u8> {
+    let (begun, mut told, mut piece) = (Instant::now(), Vec::new(), [0; 4096]);
+    loop {
+        let left = limit.checked_sub(begun.elapsed()).filter(|left| !left.is_zero()).expect("closed in time");
+        stream.set_read_timeout(Some(left)).expect("a limit");
+        match stream.read(&mut piece) {
+            Ok(0) => return told,
+            Ok(read) => told.extend_from_slice(&piece[..read]),
+            // What we sent was not read to its end.
+            Err(error) if error.kind() == ErrorKind::ConnectionReset => return told,
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
+fn refused(server: &Server) -> u64 {
+    server.metric("one_server_splitter_clients_refused_total", "{splitter=\"db\"}") as u64
+}
+
+/// As soon as the first bytes announce more than 64 KiB, of the login or of the answer to what is asked behind it, nothing is
+/// waited for and nothing kept.
+#[test]
+fn a_login_is_no_longer_than_64_kib() {
+    if !mariadb::is_installed() {
+        return;
+    }
+    let cluster = Cluster::start(0);
+    with_both_drivers(|driver| {
+        let server = split::site(driver, &cluster, "").start();
+        let address = server.address("db");
+        eventually("a session", || Wire::connect(address, &log_on()).is_ok());
+        let mut wire = Wire::before_login(address, &log_on()).expect("greeted");
+        let longest = login_of(&wire, LOGIN_BYTES_MAX);
+        wire.send_raw(&longest).expect("sent");
+        assert!(matches!(wire.login_end(), Ok(Piece::Ok { .. })), "this is not too long");
+        assert_eq!(wire.row("SELECT 1")[0].as_deref(), Some("1"));
+
+        let soon = LOGIN_TIMEOUT / 2;
+        let before = refused(&server);
+        let too_long = login_of(&wire, LOGIN_BYTES_MAX + 1);
+        for sent in [&too_long[..4], &too_long] {
+            let mut stream = greeted(address);
+            // It may be closed before all of it is sent.
+            let _ = stream.write_all(sent);
+            assert_eq!(told_until_closed(&mut stream, soon), b"", "{} bytes", sent.len());
+        }
+        // By a method that nobody knows: the splitter asks for a proof by one of its own.
+        let (mut login, user) = (Vec::new(), USER.as_bytes());
+        let capabilities = capability::PROTOCOL_41 | capability::SECURE_CONNECTION | capability::PLUGIN_AUTH;
+        let (answer, plugin) = (&[7; 20], b"unknown");
+        Login { capabilities, collation: 45, user, answer, schema: b"", plugin, zstd_level: 0 }.encode(&mut login, 1);
+        let proof = [&[20, 0, 0, 3], &[7; 20][..]].concat();
+        for (rest, is_answered) in [(&proof[..], true), (&[&too_long[..3], &[3]].concat(), false)] {
+            let mut stream = greeted(address);
+            stream.write_all(&[&login, rest].concat()).expect("sent");
+            let told = told_until_closed(&mut stream, soon);
+            let asked = 4 + usize::from(told[0]);
+            assert_eq!(told[1..5], [0, 0, 2, 0xFE], "{}", told.escape_ascii());
+            assert_eq!(told[asked..].get(4), is_answered.then_some(&0xFF), "{}", told.escape_ascii());
+        }
+        eventually("all are counted", || refused(&server) == before + 4);
+        assert_eq!(Wire::connect(address, &log_on()).expect("a login").row("SELECT 2")[0].as_deref(), Some("2"));
+    });
+}
+
+/// The time for a login is the same whatever comes meanwhile, as long as the login does not come to its end.
+#[test]
+fn a_client_that_does_not_log_on_is_closed_in_time() {
+    if !mariadb::is_installed() {
+        return;
+    }
+    let cluster = Cluster::start(0);
+    with_both_drivers(|driver| {
+        let server = split::site(driver, &cluster, "").start();
+        let address = server.address("db");
+        eventually("a session", || Wire::connect(address, &log_on()).is_ok());
+        let before = refused(&server);
+        let wire = Wire::before_login(address, &log_on()).expect("greeted");
+        let login = login_of(&wire, 200);
+        let begun = Instant::now();
+        let closed = |mut stream: TcpStream| {
+            assert_eq!(told_until_closed(&mut stream, PATIENCE * 2), b"");
+            begun.elapsed()
+        };
+        let drip = |mut stream: TcpStream| {
+            let mut pieces = login.iter().take(100);
+            while pieces.next().is_some_and(|byte| stream.write_all(&[*byte]).is_ok()) {
+                stream.set_read_timeout(Some(Duration::from_millis(300))).expect("a limit");
+                if matches!(stream.read(&mut [0; 1]), Ok(0)) {
+                    break;
+                }
+            }
+            begun.elapsed()
+        };
+        let half = greeted(address);
+        (&half).write_all(&login[..100]).expect("sent");
+        let (silent, dripping) = (greeted(address), greeted(address));
+        let elapsed = std::thread::scope(|scope| {
+            let threads =
+                [scope.spawn(|| closed(silent)), scope.spawn(|| closed(half)), scope.spawn(|| drip(dripping))];
+            threads.map(|thread| thread.join().expect("closed"))
+        });
+        for elapsed in elapsed {
+            assert!(elapsed > LOGIN_TIMEOUT - Duration::from_millis(100) && elapsed < LOGIN_TIMEOUT * 2, "{elapsed:?}");
+        }
+        drop(wire);
+        eventually("all are counted", || refused(&server) == before + 4);
+        eventually("nobody is left", || server.metric("one_server_splitter_clients", "{splitter=\"db\"}") == 0.0);
+    });
+}
+
+/// A held connection is asked to forget warnings that are not the session's. When the server says nothing in time, its late
+/// answer must not be taken for the one to a later statement: the session ends.
+#[test]
+fn a_question_that_is_not_answered_in_time_shifts_no_answers() {
+    if !mariadb::is_installed() {
+        return;
+    }
+    for driver in [Driver::IoUring, Driver::Epoll] {
+        let (cluster, _server, address) = scene(driver, 1, "connect_timeout = \"500ms\"");
+        let begun = || {
+            let mut wire = Wire::connect(address, &log_on()).expect("a login");
+            let at = wire.row("SELECT id FROM who")[0].clone();
+            assert_eq!(at.as_deref(), Some("2"), "on the replica, which then knows of no warnings");
+            assert_eq!(wire.query("BEGIN").expect("begun")[0].code(), None);
+            wire
+        };
+        let mut wire = begun();
+        let nothing = wire.query("SHOW WARNINGS").expect("an answer");
+        assert!(matches!(&nothing[..], [Piece::Rows { rows, .. }] if rows.is_empty()), "{nothing:?}");
+        assert_eq!(wire.row("SELECT 7")[0].as_deref(), Some("7"));
+
+        let mut wire = begun();
+        cluster.primary.freeze(true);
+        let answer = wire.query("SHOW WARNINGS").expect("an answer");
+        let [Piece::Err { code: 1158, message, .. }] = &answer[..] else { panic!("{answer:?}") };
+        assert!(message.ends_with(b"connect again"), "{}", message.escape_ascii());
+        assert!(wire.is_closed_within(PATIENCE), "nothing more is answered");
+        cluster.primary.freeze(false);
+        eventually("others can log on", || {
+            Wire::connect(address, &log_on())
+                .is_ok_and(|mut wire| wire.query("BEGIN").is_ok_and(|a| a[0].code().is_none()))
+        });
+        assert_eq!(begun().row("SELECT 8")[0].as_deref(), Some("8"));
+    }
+}
+
+/// Clients that write all the time, each pinned by a number of the sequence `s` for a while: between two of their lives their
+/// connections go to whoever needs one.
+struct Others {
+    stop: Arc<AtomicBool>,
+    tasks: Vec<JoinHandle<usize>>,
+}
+
+impl Others {
+    fn start(port: u16, count: usize) -> Others {
+        let stop = Arc::new(AtomicBool::new(false));
+        let busy = |_| {
+            let stop = stop.clone();
+            tokio::spawn(async move {
+                let (mut conn, mut turns) = (connect(port).await, 0);
+                while !stop.load(Relaxed) {
+                    conn.query_drop("INSERT INTO numbers VALUES (NEXT VALUE FOR s, 'other')").await.expect("written");
+                    conn.query_drop("SET @a = 'of another'").await.expect("set");
+                    conn.query_drop("PREPARE p FROM 'SELECT ''of another'', ?'").await.expect("prepared");
+                    conn.disconnect().await.expect("left");
+                    conn = connect(port).await;
+                    turns += 1;
+                }
+                turns
+            })
+        };
+        let tasks = (0..count).map(busy).collect();
+        Others { stop, tasks }
+    }
+
+    /// The lives they had.
+    async fn end(self) -> usize {
+        self.stop.store(true, Relaxed);
+        let mut turns = 0;
+        for task in self.tasks {
+            turns += task.await.expect("no panic");
+        }
+        turns
+    }
+}
+
+/// Two connections for those who are tied to one, and two that others have in turn.
+fn scene_with_sequence(driver: Driver) -> (Cluster, Server, u16) {
+    let (cluster, server, address) = scene(driver, 1, "pool_max = 4");
+    cluster.primary.sql("CREATE SEQUENCE d.s; CREATE TABLE d.numbers (n BIGINT, token VARCHAR(20)) ENGINE=InnoDB");
+    cluster.wait_for_replicas();
+    (cluster, server, address.port())
+}
+
+/// `LASTVAL` is about the connection, which must be the one that the number was given to.
+#[test]
+fn the_last_number_of_a_sequence_is_the_sessions_own() {
+    if !mariadb::is_installed() {
+        return;
+    }
+    for driver in [Driver::IoUring, Driver::Epoll] {
+        let (_cluster, _server, port) = scene_with_sequence(driver);
+        block_on(async {
+            let others = Others::start(port, 2);
+            let mut sessions = [connect(port).await, connect(port).await];
+            for turn in 0..20 {
+                for (n, conn) in sessions.iter_mut().enumerate() {
+                    let sql = format!("INSERT INTO numbers VALUES (NEXT VALUE FOR s, '{n}-{turn}')");
+                    conn.query_drop(sql).await.expect("written");
+                }
+                for (n, conn) in sessions.iter_mut().enumerate() {
+                    let last: i64 = one(conn, "SELECT LASTVAL(s)").await;
+                    let sql = format!("SELECT n FROM numbers WHERE token = '{n}-{turn}'");
+                    assert_eq!(last, one::<i64>(conn, &sql).await, "session {n}, turn {turn}");
+                }
+                // Whoever comes next has none yet, on a connection that had many.
+                let fresh = &mut sessions[turn % 2];
+                std::mem::replace(fresh, connect(port).await).disconnect().await.expect("left");
+                assert_eq!(one::<Option<i64>>(fresh, "SELECT LASTVAL(s)").await, None, "turn {turn}");
+            }
+            assert!(others.end().await > 2, "others had the connections, too");
+        });
+    }
+}
+
+/// `PREPARE` gives a name to a statement on one connection, which others use for names of their own.
+#[test]
+fn statements_that_were_prepared_as_text_are_the_sessions_own() {
+    if !mariadb::is_installed() {
+        return;
+    }
+    for driver in [Driver::IoUring, Driver::Epoll] {
+        let (_cluster, _server, port) = scene_with_sequence(driver);
+        block_on(async {
+            let others = Others::start(port, 2);
+            let mut sessions = [connect(port).await, connect(port).await];
+            for life in 0..4 {
+                for (n, conn) in sessions.iter_mut().enumerate() {
+                    assert_eq!(code(&conn.query_drop("EXECUTE p").await.expect_err("no such statement")), 1243);
+                    let sql = format!("PREPARE p FROM 'SELECT CONCAT(?, ''-{n}-{life}-'', id) FROM who'");
+                    conn.query_drop(sql).await.expect("prepared");
+                }
+                for turn in 0..5 {
+                    for (n, conn) in sessions.iter_mut().enumerate() {
+                        conn.query_drop(format!("SET @a = {turn}")).await.expect("set");
+                        let text: String = one(conn, "EXECUTE p USING @a").await;
+                        assert_eq!(text, format!("{turn}-{n}-{life}-1"));
+                    }
+                }
+                let [first, second] = &mut sessions;
+                first.query_drop("DEALLOCATE PREPARE p").await.expect("forgotten");
+                std::mem::replace(second, connect(port).await).disconnect().await.expect("left");
+            }
+            assert!(others.end().await > 2, "others had the connections, too");
+        });
+    }
+}
+
+/// What a text means depends on the settings of the session: the mode, the character set. Sessions that prepare the same text
+/// in their own settings share one connection to each server, and none of them gets another one's statement.
+#[test]
+fn the_same_text_prepared_in_other_settings_is_another_statement() {
+    if !mariadb::is_installed() {
+        return;
+    }
+    const VALUE: &str = "CONCAT('1' || '0', '/', CHAR_LENGTH('\u{e9}'), '/', \"id\", '/', id)";
+    // Settings, and what the text means there, but for the number of the server.
+    const SESSIONS: [(&str, &str); 4] = [
+        ("SELECT 1", "1/1/id/"),
+        ("SET sql_mode='PIPES_AS_CONCAT'", "10/1/id/"),
+        ("SET NAMES latin1", "1/2/id/"),
+        ("SET sql_mode='ANSI_QUOTES'", "1/1/{server}/"),
+    ];
+    for driver in [Driver::IoUring, Driver::Epoll] {
+        let (cluster, _server, address) = scene(driver, 1, "pool_max = 1");
+        cluster.primary.sql("CREATE TABLE d.kept (session INT, v VARCHAR(40)) ENGINE=InnoDB");
+        cluster.wait_for_replicas();
+        let meaning = |n: usize, server: u32| {
+            let server = server.to_string();
+            SESSIONS[n].1.replace("{server}", &server) + &server
+        };
+        block_on(async {
+            let mut sessions: Vec<(Conn, Vec<Statement>)> = Vec::new();
+            for (settings, _) in SESSIONS {
+                let mut conn = connect(address.port()).await;
+                conn.query_drop(settings).await.expect("set");
+                let mut statements = Vec::new();
+                for text in [
+                    format!("INSERT INTO kept SELECT ?, {VALUE} FROM who"),
+                    format!("SELECT {VALUE} FROM who"),
+                    format!("SELECT {VALUE} FROM who FOR UPDATE"),
+                ] {
+                    statements.push(conn.prep(text).await.expect("prepared"));
+                }
+                sessions.push((conn, statements));
+            }
+            for turn in 0..10 {
+                for (n, (conn, statements)) in sessions.iter_mut().enumerate() {
+                    conn.exec_drop(&statements[0], (n,)).await.expect("written");
+                    for (statement, server) in [(1, 2), (2, 1)] {
+                        let value: Option<String> = conn.exec_first(&statements[statement], ()).await.expect("read");
+                        assert_eq!(value, Some(meaning(n, server)), "session {n}, turn {turn}, server {server}");
+                    }
+                }
+            }
+        });
+        let kept = cluster.primary.sql("SELECT session, v, COUNT(*) FROM d.kept GROUP BY session, v ORDER BY session");
+        let expected: Vec<_> = (0..SESSIONS.len()).map(|n| format!("{n}\t{}\t10", meaning(n, 1))).collect();
+        assert_eq!(kept, expected.join("\n"));
+        for server in [&cluster.primary, &cluster.replicas[0]] {
+            // One of them is the monitor's.
+            let sql = format!("SELECT COUNT(*) FROM information_schema.processlist WHERE user = '{USER}'");
+            assert_eq!(server.sql(&sql), "2", "they share one connection");
+        }
+    }
+}
