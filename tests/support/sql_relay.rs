@@ -15,10 +15,17 @@ pub(crate) enum Cut {
     InAnswer(usize),
 }
 
+/// Cuts to be made.
+struct Plan {
+    marker: Vec<u8>,
+    cut: Cut,
+    /// How many are left, 1 at least.
+    times: usize,
+}
+
 #[derive(Default)]
 struct Shared {
-    /// Used once.
-    cut: Mutex<Option<(Vec<u8>, Cut)>>,
+    plan: Mutex<Option<Plan>>,
     connections: Mutex<Vec<TcpStream>>,
     /// Bytes handed on at once; 0: as they come.
     piece_bytes: AtomicUsize,
@@ -53,12 +60,18 @@ impl Relay {
 
     /// The next statement that contains `marker` loses its connection.
     pub(crate) fn cut(&self, marker: &str, cut: Cut) {
-        *self.shared.cut.lock().expect("a lock") = Some((marker.as_bytes().to_vec(), cut));
+        self.cut_times(marker, cut, 1);
     }
 
-    /// Whether the cut was made.
+    /// So many statements that contain `marker` lose theirs.
+    #[allow(dead_code, reason = "not every test looks at repetitions")]
+    pub(crate) fn cut_times(&self, marker: &str, cut: Cut, times: usize) {
+        *self.shared.plan.lock().expect("a lock") = Some(Plan { marker: marker.as_bytes().to_vec(), cut, times });
+    }
+
+    /// Whether all cuts were made.
     pub(crate) fn has_cut(&self) -> bool {
-        self.shared.cut.lock().expect("a lock").is_none()
+        self.shared.plan.lock().expect("a lock").is_none()
     }
 
     /// Cuts all connections that there are.
@@ -127,10 +140,15 @@ impl Shared {
     }
 
     fn cut_for(&self, bytes: &[u8]) -> Option<Cut> {
-        let mut cut = self.cut.lock().expect("a lock");
-        let (marker, _) = cut.as_ref()?;
+        let mut plan = self.plan.lock().expect("a lock");
+        let Plan { marker, cut, times } = plan.as_mut()?;
         bytes.windows(marker.len()).any(|part| part == marker).then_some(())?;
-        cut.take().map(|(_, cut)| cut)
+        let cut = *cut;
+        *times -= 1;
+        if *times == 0 {
+            *plan = None;
+        }
+        Some(cut)
     }
 
     fn hand_on(&self, to: &mut TcpStream, bytes: &[u8]) -> std::io::Result<()> {
