@@ -179,7 +179,10 @@ impl Splitter {
     /// Whether the server was started anew since it gave a connection its id, as far as the monitor or a connection that was
     /// opened now can tell: ids go up, and begin again. Another client may have that id by now.
     pub(super) fn is_of_another_life(&self, side: &Backend, thread: Thread) -> bool {
-        self.shared.server(thread.server).generation() != thread.generation || side.thread_id <= thread.id
+        let generation = self.shared.server(thread.server).generation();
+        // That the monitor has seen the server for the first time since is no new start.
+        let is_first_look = (thread.generation, generation) == (0, 1);
+        generation != thread.generation && !is_first_look || side.thread_id <= thread.id
     }
 
     /// Kills on the server what runs there.

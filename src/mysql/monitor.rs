@@ -53,6 +53,16 @@ struct Contact {
     /// What the server said to session trackers, if it refused them.
     no_trackers: Option<String>,
     latency: Option<Duration>,
+    /// When the last question was answered.
+    answered: Instant,
+}
+
+impl Contact {
+    /// How long the server has been running, whole seconds; `None`: it does not say.
+    async fn uptime(&mut self) -> Result<Option<Duration>, ProbeError> {
+        let told = self.probe.query(b"SHOW GLOBAL STATUS LIKE 'Uptime'").await?;
+        Ok(told.value(0, 1).and_then(|seconds| seconds.parse().ok()).map(Duration::from_secs))
+    }
 }
 
 /// What of a server is worth a line in the log when it changes.
@@ -189,12 +199,17 @@ fn tell_up(shared: &Shared, server: usize, seen: &Seen, leads: bool) {
 /// A connection that was idle may have ended for reasons of its own (KILL, `wait_timeout`, a middlebox): only when a new one
 /// fails, too, is the server down.
 async fn see(shared: &Shared, server: usize, contact: &mut Option<Contact>) -> Result<Seen, ProbeError> {
-    let was_kept = contact.is_some();
+    let answered = contact.as_ref().map(|contact| contact.answered);
     match ask(shared, server, contact).await {
-        Err(_) if was_kept => {
+        Err(error) => {
+            let answered = answered.ok_or(error)?;
             let seen = ask(shared, server, contact).await?;
             // It may also have been restarted, faster than anyone could see, and lack what was not on its disk.
-            shared.server(server).begin_life();
+            if let Some(contact) = contact
+                && contact.uptime().await?.is_none_or(|uptime| uptime <= answered.elapsed() + Duration::from_secs(1))
+            {
+                shared.server(server).begin_life();
+            }
             Ok(seen)
         }
         seen => seen,
@@ -217,13 +232,14 @@ async fn ask(shared: &Shared, server: usize, kept: &mut Option<Contact>) -> Resu
                 Err(ProbeError::Refused(_, message)) => Some(message),
                 Err(error) => return Err(error),
             };
-            Contact { probe, questions, status: 0, no_trackers, latency: None }
+            Contact { probe, questions, status: 0, no_trackers, latency: None, answered: Instant::now() }
         }
     };
     let started = Instant::now();
     let mut seen = Seen::new(&contact.probe.query(contact.questions.sql().as_bytes()).await?);
     seen.latency = smoothed(contact.latency, started.elapsed());
     contact.latency = Some(seen.latency);
+    contact.answered = Instant::now();
     seen.no_trackers.clone_from(&contact.no_trackers);
     seen.replication = replication(&mut contact).await?;
     let probe = &mut contact.probe;
