@@ -181,6 +181,19 @@ fn a_former_primary_that_comes_back_from_maintenance_as_a_replica_changes_nothin
         eventually("it gets reads", || scene.of(old.port, "up") == "true");
         assert_eq!((falls(), scene.show()["epoch"].clone()), (before, epoch), "it led all the time");
         assert_eq!(scene.of(old.port, "role"), "replica");
+        assert!(!server.lines().iter().any(|line| line.contains("fenced")), "it took no writes any more");
+
+        // One that took writes beside the primary, and was made to follow it meanwhile.
+        promote(old);
+        eventually("nobody leads", || scene.show()["vacancy"] == "more than one server takes writes");
+        server.ctl_ok(&["mysql", "maintenance", &id(old.port)]);
+        scene.wait_for_primary(new.port);
+        follow(old, new);
+        let before = falls();
+        server.ctl_ok(&["mysql", "ready", &id(old.port)]);
+        conn.query_drop("INSERT INTO log VALUES ('4')").await.expect("nothing has changed");
+        eventually("it gets reads", || scene.of(old.port, "up") == "true");
+        assert_eq!(falls(), before, "it led all the time");
     });
-    assert_eq!(new.sql("SELECT token FROM d.log ORDER BY token"), "0\n1\n2\n3");
+    assert_eq!(new.sql("SELECT token FROM d.log ORDER BY token"), "0\n1\n2\n3\n4");
 }
