@@ -33,8 +33,9 @@ class Handler(BaseHTTPRequestHandler):
     def reply(self, body):
         self.send_response(200)
         self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
+        # In one write, so that a small answer is there as a whole or not at all when the process is killed.
+        self._headers_buffer.append(b"\r\n" + body)
+        self.flush_headers()
     def do_GET(self):
         size = int(self.path.strip("/") or "0")
         self.reply((b"%d," % size) * (size // 8))

@@ -1,8 +1,8 @@
 //! A query on a warm connection allocates nothing, as text and prepared: a whole splitter runs in this process, of which every
 //! allocation on every thread is counted. A test binary of its own, because the count is of the whole process.
 
-#![allow(unsafe_code)] // an allocator that counts; every block states its reason
-
+#[path = "support/allocations.rs"]
+mod allocations;
 #[path = "support/mariadb.rs"]
 #[allow(dead_code, reason = "other tests stop servers")]
 mod mariadb;
@@ -13,47 +13,17 @@ mod ports;
 #[allow(dead_code, reason = "other tests need more of it")]
 mod sql_wire;
 
-use std::alloc::{GlobalAlloc, Layout, System};
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use allocations::count;
 use mariadb::{Cluster, PASSWORD, USER};
 use sql_wire::{LogOn, Shape, Wire};
-
-static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
-
-/// Whatever grows or moves comes here too: the other methods of the trait are made of these two.
-struct Counting;
-
-#[global_allocator]
-static COUNTING: Counting = Counting;
-
-// SAFETY: both calls go to the system allocator unchanged.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
-        // SAFETY: the caller's promises about `layout` are passed on.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
-        // SAFETY: the caller's promises about both are passed on; `ptr` came from `System`.
-        unsafe { System.dealloc(ptr, layout) }
-    }
-}
 
 const QUESTIONS: u64 = 3000;
 const COM_QUERY: u8 = 3;
 const COM_STMT_PREPARE: u8 = 0x16;
 const COM_STMT_EXECUTE: u8 = 0x17;
-
-/// Allocations while `work` runs.
-fn count(work: impl FnOnce()) -> u64 {
-    let before = ALLOCATIONS.load(Ordering::Relaxed);
-    work();
-    ALLOCATIONS.load(Ordering::Relaxed) - before
-}
 
 /// Starts the splitter; its monitor asks seldom.
 fn start(cluster: &Cluster) -> SocketAddr {

@@ -1,43 +1,15 @@
 //! In UDP mode nothing is allocated for a datagram of a flow that is there: a whole server runs in this process, of which every
 //! allocation on every thread is counted. A test binary of its own, because the count is of the whole process.
 
-#![allow(unsafe_code)] // an allocator that counts; every block states its reason
+#[path = "support/allocations.rs"]
+mod allocations;
 
-use std::alloc::{GlobalAlloc, Layout, System};
 use std::net::{SocketAddr, UdpSocket};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
-
-/// Whatever grows or moves comes here too: the other methods of the trait are made of these two.
-struct Counting;
-
-#[global_allocator]
-static COUNTING: Counting = Counting;
-
-// SAFETY: both calls go to the system allocator unchanged.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
-        // SAFETY: the caller's promises about `layout` are passed on.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
-        // SAFETY: the caller's promises about both are passed on; `ptr` came from `System`.
-        unsafe { System.dealloc(ptr, layout) }
-    }
-}
+use allocations::count;
 
 const QUESTIONS: u64 = 5000;
-
-/// Allocations while `work` runs.
-fn count(work: impl FnOnce()) -> u64 {
-    let before = ALLOCATIONS.load(Ordering::Relaxed);
-    work();
-    ALLOCATIONS.load(Ordering::Relaxed) - before
-}
 
 /// Answers every datagram with itself.
 fn echo() -> SocketAddr {
