@@ -13,7 +13,7 @@
 //! | `client`, `letters`, `keeper` | the small process that is the parent of all programs, and what is said to it |
 //!
 //! An application is an upstream of its own (`app:NAME`) with a server for each place of an instance. A server is in use
-//! while the instance in its place is ready ([`super::server_state::ServerState::set_vacant`]); everything else about requests is the load
+//! while the instance in its place is ready (`ServerState::set_vacant`); everything else about requests is the load
 //! balancer's.
 
 mod client;
