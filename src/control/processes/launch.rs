@@ -102,7 +102,11 @@ pub(super) fn note(
         stops_by_quit: launch.php.is_some(),
     };
     if let (Some(_), Some(path)) = (&launch.php, path) {
-        php::complete(&mut note, path, account.map_or_else(is_root, |account| account.uid == 0));
+        let is_root = account.map_or_else(is_root, |account| account.uid == 0);
+        if is_root {
+            tracing::warn!(app = %app.name, "PHP runs as root: give the application a `user`");
+        }
+        php::complete(&mut note, path, is_root);
     }
     Ok(note)
 }
