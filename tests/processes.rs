@@ -59,6 +59,16 @@ fn a_socket_a_port_and_a_descriptor_are_told() {
     }
 }
 
+/// Whoever looks after processes of its own hears of their ends by SIGCHLD, which the keeper blocks for itself.
+#[test]
+fn no_signal_is_blocked() {
+    let command = "grep ^SigBlk /proc/self/status >&2; exec $PYTHON $PEERS/process_app.py socket {socket}";
+    let server = site(&format!("command = [\"sh\", \"-c\", \"{command}\"]")).start();
+    server.wait_for_line("all signals are let in", |line| {
+        line.contains("SigBlk:") && line.contains("0000000000000000 app=shop")
+    });
+}
+
 #[test]
 fn one_that_is_killed_under_load_costs_only_the_requests_in_it() {
     let server = site(&format!("{BY_FD}instances = 3\nbackoff = \"50ms\"")).start();

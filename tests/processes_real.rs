@@ -25,6 +25,14 @@ fn gunicorn_is_reloaded_under_load_and_killed_with_all_its_workers() {
         let first = pids(&server);
         assert_eq!(first.len(), 1);
         let workers = workers_of(first[0]);
+        // One worker alone is killed: its master hears of it and starts another one.
+        signal(workers[0], Signal::KILL);
+        eventually("the place is filled", || {
+            let now = children_of(first[0]);
+            now.len() == 2 && !now.contains(&workers[0])
+        });
+        let workers = children_of(first[0]);
+        let begun = std::time::Instant::now();
         let load = support::load::under_load_of(
             &server,
             "/digest",
@@ -36,6 +44,10 @@ fn gunicorn_is_reloaded_under_load_and_killed_with_all_its_workers() {
             },
         );
         load.assert_all_well(50);
+        assert!(
+            begun.elapsed() < std::time::Duration::from_secs(8),
+            "it ended by itself, and was not killed in the end"
+        );
         // Its master alone is killed: the workers must not go on without it.
         let master = pids(&server)[0];
         let workers = workers_of(master);

@@ -74,7 +74,7 @@ impl Keeper {
     /// Has a program started.
     pub(super) fn launch(&self, note: StartNote, fds: &[OwnedFd]) -> io::Result<()> {
         let fds: Vec<BorrowedFd<'_>> = fds.iter().map(AsFd::as_fd).collect();
-        self.order(&Order::Start(Box::new(note)), &fds)
+        self.order(&Order::Start(Box::new(note), fds.len()), &fds)
     }
 
     pub(super) fn order(&self, order: &Order, fds: &[BorrowedFd<'_>]) -> io::Result<()> {

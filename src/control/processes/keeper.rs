@@ -12,6 +12,7 @@
 
 use std::collections::HashMap;
 use std::ffi::OsString;
+use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -50,6 +51,11 @@ pub fn run_if_asked() {
         }
     }
     std::process::exit(0);
+}
+
+/// Nobody may read it any more, which must not end the programs.
+fn complain(error: &dyn std::fmt::Display) {
+    let _ = writeln!(std::io::stderr(), "error: the keeper of programs does not understand its process: {error}");
 }
 
 struct Keeper {
@@ -151,6 +157,7 @@ impl Keeper {
         let Some(speaker) = self.owners.iter().find(|known| known.number == owner) else { return };
         let (order, fds) = match speaker.channel.receive(None) {
             Ok(Some((bytes, fds))) => (serde_json::from_slice(&bytes), fds),
+            Err(error) if error.kind() == std::io::ErrorKind::InvalidData => return complain(&error),
             // It has ended.
             Ok(None) | Err(_) => (Ok(Order::End), Vec::new()),
         };
@@ -159,9 +166,13 @@ impl Keeper {
                 (self.accounts, self.folder) = (accounts, Some(folder));
             }
             Ok(Order::Begin { .. }) => {}
-            Ok(Order::Start(note)) => {
+            Ok(Order::Start(note, sent)) => {
                 let id = note.id;
-                let news = match self.start(owner, *note, fds) {
+                let started = match fds.len() == sent {
+                    true => self.start(owner, *note, fds),
+                    false => Err("the keeper of programs may not have as many open files as that takes".into()),
+                };
+                let news = match started {
                     Ok(pid) => News::Started { id, pid },
                     Err(reason) => News::NotStarted { id, reason },
                 };
@@ -184,7 +195,7 @@ impl Keeper {
                 }
             }
             Ok(Order::End) => self.end(owner),
-            Err(error) => eprintln!("error: the keeper of programs is not understood: {error}"),
+            Err(error) => complain(&error),
         }
     }
 

@@ -46,8 +46,9 @@ pub(super) enum Order {
         /// Removed in the end.
         folder: PathBuf,
     },
-    /// A program is to be started. With it come its standard output and error, and perhaps a socket that listens and a file.
-    Start(Box<StartNote>),
+    /// A program is to be started. With it come so many descriptors: its standard output and error, and perhaps a socket that
+    /// listens and a file.
+    Start(Box<StartNote>, usize),
     /// SIGTERM, or SIGQUIT, for a program and its group.
     Terminate(u64),
     /// SIGKILL for a program and its group.

@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{
-    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
-    SendFlags, SocketFlags, SocketType,
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, SocketFlags, SocketType,
 };
 
 use crate::runtime::net::{Address, bound_address};
@@ -53,11 +53,11 @@ impl Channel {
 
     /// Sends a message of at most [`MESSAGE_BYTES_MAX`] with at most [`FDS_MAX`] descriptors.
     ///
-    /// Errors: the other process has ended, or has not taken it within `time`.
+    /// Errors: `InvalidInput` for more than that; the other process has ended, or has not taken it within `time`.
     pub fn send(&self, bytes: &[u8], fds: &[BorrowedFd<'_>], time: Duration) -> io::Result<()> {
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(FDS_MAX))];
         let mut control = SendAncillaryBuffer::new(&mut space);
-        if !fds.is_empty() && !control.push(SendAncillaryMessage::ScmRights(fds)) {
+        if bytes.len() > MESSAGE_BYTES_MAX || !fds.is_empty() && !control.push(SendAncillaryMessage::ScmRights(fds)) {
             return Err(io::ErrorKind::InvalidInput.into());
         }
         self.uninterrupted(Timeout::Send, Some(time), || {
@@ -68,7 +68,9 @@ impl Channel {
 
     /// The next message. `Ok(None)`: the other process has closed its end.
     ///
-    /// Errors: `WouldBlock` when none has come within `time` (`None`: it waits for good).
+    /// Errors: `WouldBlock` when none has come within `time` (`None`: it waits for good); `InvalidData` when it was longer
+    /// than [`MESSAGE_BYTES_MAX`], of which nothing is kept. Where this process may not have so many descriptors, those that are too
+    /// many are lost without an error (MSG_CTRUNC of recvmsg(2)): messages say how many they have.
     pub fn receive(&self, time: Option<Duration>) -> io::Result<Option<(Vec<u8>, Vec<OwnedFd>)>> {
         let mut bytes = vec![0; MESSAGE_BYTES_MAX];
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(FDS_MAX))];
@@ -88,6 +90,9 @@ impl Channel {
         }
         if received.bytes == 0 {
             return Ok(None);
+        }
+        if received.flags.contains(ReturnFlags::TRUNC) {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "a message is longer than it may be"));
         }
         bytes.truncate(received.bytes);
         Ok(Some((bytes, fds)))

@@ -87,8 +87,9 @@ pub fn launch(launch: Launch<'_>) -> io::Result<u32> {
     }
     let step = move || {
         rustix::process::setsid()?;
-        // What is ignored stays so behind exec; std has seen to the mask.
+        // What is ignored or blocked stays so behind exec, and std leaves the mask as it is.
         act_on_signals(libc::SIG_DFL);
+        block_none()?;
         limits.iter().try_for_each(|(what, limit)| limit_to(*what, *limit))?;
         match &account {
             Some(account) => {
@@ -230,6 +231,17 @@ fn act_on_signals(action: libc::sighandler_t) {
         // SAFETY: neither SIG_IGN nor SIG_DFL is code of ours.
         unsafe { libc::signal(signal, action) };
     }
+}
+
+/// Lets every signal in. Servers that look after workers of their own hear of their ends by SIGCHLD, which [`prepare`] blocks here.
+fn block_none() -> io::Result<()> {
+    let mut none = std::mem::MaybeUninit::uninit();
+    // SAFETY: `none` is written before it is read, and lives through both calls; no other thread has a mask.
+    let is_set = unsafe {
+        libc::sigemptyset(none.as_mut_ptr());
+        libc::sigprocmask(libc::SIG_SETMASK, none.as_ptr(), std::ptr::null_mut())
+    };
+    if is_set == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 /// Keeps a descriptor number from being given to anything that must survive [`pass`].
