@@ -123,6 +123,48 @@ fn no_worker_goes_without() {
     });
 }
 
+/// What an account may have spans the servers: its connections to one are given up when its clients need another one, in
+/// the same worker too, whether they are idle or in use all the time.
+#[test]
+fn an_account_moves_its_connections_to_where_they_are_needed() {
+    if !mariadb::is_installed() {
+        return;
+    }
+    let lines = "pool_timeout = \"8s\"\n[[mysql.db.users]]\nname = \"reports\"\npassword = \"r3ports\"\nserver_connections_max = ";
+    with_both_drivers(|driver| {
+        let of_reports =
+            async |scene: &Scene| log_on(scene.address, "reports", "r3ports", Some("d")).await.expect("logged on");
+        let scene = Scene::start(driver, 1, &format!("{lines}1"));
+        block_on(async {
+            let mut conn = of_reports(&scene).await;
+            for turn in 0..4 {
+                let begun = Instant::now();
+                assert_eq!(one(&mut conn, "SELECT id FROM who").await, "2", "the replica's");
+                assert_eq!(one(&mut conn, "SELECT id FROM who FOR UPDATE").await, "1", "the primary's");
+                assert!(begun.elapsed() < Duration::from_secs(2), "{driver:?} {turn} {:?}", begun.elapsed());
+            }
+        });
+        let scene = Scene::start(driver, 1, &format!("{lines}2"));
+        block_on(async {
+            let mut busy_ones = Vec::new();
+            for _ in 0..6 {
+                busy_ones.push(of_reports(&scene).await);
+            }
+            let mut reader = of_reports(&scene).await;
+            let reading = async {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                for _ in 0..4 {
+                    let begun = Instant::now();
+                    reader.query_drop("SELECT id FROM who").await.expect("served");
+                    assert!(begun.elapsed() < Duration::from_secs(4), "{driver:?} {:?}", begun.elapsed());
+                }
+            };
+            tokio::join!(busy(busy_ones, 120), reading);
+        });
+        assert_eq!(scene.server.metric("one_server_splitter_server_wait_failures_total", ""), 0.0);
+    });
+}
+
 /// An idle connection of one worker is no use while another one waits.
 #[test]
 fn idle_connections_are_lent() {

@@ -96,8 +96,9 @@ pub struct Home {
     pub server: usize,
 }
 
-#[derive(Default)]
 struct Waiter {
+    /// Whose connection it wants.
+    account: u16,
     waker: RefCell<Option<Waker>>,
     /// It was told to try again, and has not done so yet.
     is_woken: Cell<bool>,
@@ -125,6 +126,8 @@ pub struct Pool {
     waiters: RefCell<VecDeque<Rc<Waiter>>>,
     /// Waiters that were told to try again, and have not done so yet.
     woken: Cell<usize>,
+    /// When one that was in use was last given up for clients of the same worker that wait at another server.
+    ceded: Cell<Option<Instant>>,
 }
 
 /// A place in the queue; dropped, it is left, and a wake-up that was not used is passed on.
@@ -165,6 +168,7 @@ impl Pool {
             max,
             waiters: RefCell::default(),
             woken: Cell::new(0),
+            ceded: Cell::new(None),
         }
     }
 
@@ -290,7 +294,8 @@ impl Pool {
         if !self.quota().begin_wait(self.home.worker, of) {
             return Err(Unserved::QueueFull);
         }
-        let waiter = Rc::new(Waiter::default());
+        let account = wish.key.account;
+        let waiter = Rc::new(Waiter { account, waker: RefCell::default(), is_woken: Cell::new(false) });
         self.waiters.borrow_mut().push_back(Rc::clone(&waiter));
         let waiting = Waiting { pool: self, waiter, of };
         // What has become free before anybody knew that we wait.
@@ -343,9 +348,24 @@ impl Pool {
         }
     }
 
-    /// Whether a connection is closed rather than lent again, because another worker has too few, or all have too many.
-    pub fn must_yield(&self, account: u16) -> bool {
-        self.quota().must_yield(self.home.worker, self.of(account))
+    /// Whether a connection is closed rather than lent again, because another worker has too few, all have too many, or its
+    /// account has none left for clients that wait at another server.
+    pub fn must_yield(&self, account: u16, now: Instant) -> bool {
+        self.quota().must_yield(self.home.worker, self.of(account)) || self.cedes(account, now)
+    }
+
+    /// One at a time, so that servers which are both wanted do not take each statement's connection from each other.
+    fn cedes(&self, account: u16, now: Instant) -> bool {
+        let waiting = self.quota().waiting_for_account(self.home.worker, account);
+        if waiting == 0 || self.ceded.get().is_some_and(|last| now.saturating_duration_since(last) < LENT_AFTER) {
+            return false;
+        }
+        let here = self.waiters.borrow().iter().filter(|waiter| waiter.account == account).count();
+        let cedes = waiting > here;
+        if cedes {
+            self.ceded.set(Some(now));
+        }
+        cedes
     }
 
     /// Whether it is closed because its server is gone, or because there are more here than may be.

@@ -14,7 +14,11 @@
 //!
 //! So nobody with less than its share waits for longer than others' statements last: as long as there is one, and no place,
 //! somebody has more than its share. Beyond the shares the quicker one is served. Whoever gives a place back frees it, then looks
-//! who waits; whoever waits says so, then looks for a place: with both in one order, one of the two sees the other.
+//! who waits; whoever waits says so, then looks for a place: with both in one order, one of the two sees the other. Whoever waits
+//! no longer rings too: others may have stood back for it.
+//!
+//! The budget of an account spans the servers, of which each has a pool of its own in each worker. So a worker's own idle
+//! connections to one server may be what its clients wait for at another one: there it rings at itself as well.
 
 use std::task::{Context, Poll};
 
@@ -116,8 +120,9 @@ impl Budget {
         if self.is_full() || self.has_share(worker) && self.poorer_waits(worker) {
             return false;
         }
-        if self.used.fetch_add(1, SeqCst) >= self.most.load(SeqCst) {
-            self.used.fetch_sub(1, SeqCst);
+        // At no moment more than there are: somebody would find no place because of one that was not taken.
+        let most = self.most.load(SeqCst);
+        if self.used.fetch_update(SeqCst, SeqCst, |used| (used < most).then_some(used + 1)).is_err() {
             return false;
         }
         self.lanes[worker].open.fetch_add(1, SeqCst);
@@ -174,17 +179,16 @@ impl Quota {
         let is_taken = account.take(worker);
         if !is_taken {
             server.give(worker);
-            self.ring_those_waiting(worker, server);
+            self.ring_those_waiting(server, Some(worker));
         }
         is_taken
     }
 
     /// A connection is closed.
     pub fn give(&self, worker: usize, of: Of) {
-        self.budgets(of).for_each(|budget| {
-            budget.give(worker);
-            self.ring_those_waiting(worker, budget);
-        });
+        self.budgets(of).for_each(|budget| budget.give(worker));
+        self.ring_those_waiting(&self.servers[of.server], Some(worker));
+        self.ring_those_waiting(&self.accounts[usize::from(of.account)], None);
     }
 
     /// The place of a connection that is closed passes to another one to the same server; `false`: its account has no room.
@@ -197,7 +201,7 @@ impl Quota {
         }
         let budget = &self.accounts[usize::from(from)];
         budget.give(worker);
-        self.ring_those_waiting(worker, budget);
+        self.ring_those_waiting(budget, None);
         true
     }
 
@@ -213,9 +217,16 @@ impl Quota {
         self.budgets(of).map(Budget::surplus).max().unwrap_or(0) as usize
     }
 
-    /// Somebody waits for the place of a connection that nobody here needs.
+    /// Somebody waits for the place of a connection that nobody needs at its server.
     pub fn is_wanted(&self, worker: usize, of: Of) -> bool {
-        self.budgets(of).any(|budget| budget.is_full() && budget.others_wait(worker))
+        let others_wait = self.budgets(of).any(|budget| budget.is_full() && budget.others_wait(worker));
+        others_wait || self.waiting_for_account(worker, of.account) > 0
+    }
+
+    /// How many of this worker's clients wait, at whatever server, for a place of an account that has none left.
+    pub fn waiting_for_account(&self, worker: usize, account: u16) -> usize {
+        let budget = &self.accounts[usize::from(account)];
+        if budget.is_full() { budget.lanes[worker].waiting.load(SeqCst) as usize } else { 0 }
     }
 
     /// One more client waits; `false`: there are as many as may. Pairs with [`Quota::end_wait`].
@@ -224,13 +235,11 @@ impl Quota {
             self.waiting.fetch_sub(1, SeqCst);
             return false;
         }
-        let mut is_limited = false;
-        for budget in self.budgets(of) {
-            budget.lanes[worker].waiting.fetch_add(1, SeqCst);
-            is_limited |= budget.is_limited();
-        }
-        if is_limited {
-            self.doors.iter().enumerate().filter(|(at, _)| *at != worker).for_each(|(_, door)| door.ring());
+        self.budgets(of).for_each(|budget| _ = budget.lanes[worker].waiting.fetch_add(1, SeqCst));
+        let is_account_limited = self.accounts[usize::from(of.account)].is_limited();
+        if is_account_limited || self.servers[of.server].is_limited() {
+            let concerned = |at: &usize| *at != worker || is_account_limited;
+            (0..self.doors.len()).filter(concerned).for_each(|at| self.doors[at].ring());
         }
         true
     }
@@ -241,11 +250,17 @@ impl Quota {
         for budget in self.budgets(of) {
             budget.lanes[worker].waiting.fetch_sub(1, SeqCst);
         }
+        // Those that have their share, and did not take a place as long as this one waited with less.
+        for budget in self.budgets(of).filter(|budget| budget.is_limited() && !budget.is_full()) {
+            self.ring_those_waiting(budget, Some(worker));
+        }
     }
 
-    fn ring_those_waiting(&self, worker: usize, budget: &Budget) {
+    /// `but`: the worker that has itself seen to those of its clients that wait. It cannot where the budget is that of an
+    /// account: they may wait at another server.
+    fn ring_those_waiting(&self, budget: &Budget, but: Option<usize>) {
         for (at, lane) in budget.lanes.iter().enumerate() {
-            if at != worker && lane.waiting.load(SeqCst) > 0 {
+            if Some(at) != but && lane.waiting.load(SeqCst) > 0 {
                 self.doors[at].ring();
             }
         }
@@ -349,6 +364,33 @@ mod tests {
         assert!(quota.pass_on(0, 0, 1) && !quota.take(1, user));
         quota.give(0, user);
         assert!(quota.take(1, user), "what failed for the account has left no trace at the server");
+    }
+
+    #[test]
+    fn a_worker_hears_of_what_its_own_clients_wait_for_at_another_server() {
+        let quota = quota(None, Some(1), 1);
+        quota.servers.push(Budget::new(None, 1));
+        let (here, there) = (Of { server: 0, account: 1 }, Of { server: 1, account: 1 });
+        let rung = || quota.poll_rung(0, &mut Context::from_waker(std::task::Waker::noop())).is_ready();
+        assert!(quota.take(0, here) && !quota.is_wanted(0, here) && !rung());
+        assert!(!quota.take(0, there) && quota.begin_wait(0, there));
+        assert!(rung() && quota.is_wanted(0, here), "the idle one is to be given up");
+        quota.give(0, here);
+        assert!(rung() && quota.take(0, there), "there is a place");
+        quota.end_wait(0, there);
+        assert!(!quota.is_wanted(0, there));
+    }
+
+    #[test]
+    fn those_that_stood_back_hear_that_nobody_needs_it_any_more() {
+        let quota = quota(Some(2), None, 2);
+        assert!(quota.take(0, MAIN) && quota.take(0, MAIN) && quota.begin_wait(1, MAIN) && quota.begin_wait(0, MAIN));
+        quota.give(0, MAIN);
+        assert!(!quota.take(0, MAIN), "the other one comes first");
+        let rung = || quota.poll_rung(0, &mut Context::from_waker(std::task::Waker::noop())).is_ready();
+        rung();
+        quota.end_wait(1, MAIN);
+        assert!(rung() && quota.take(0, MAIN));
     }
 
     #[test]
