@@ -116,7 +116,8 @@ pub fn never_block() {
 pub fn flush(limit: Duration) {
     let deadline = Instant::now() + limit;
     let Some(queued) = QUEUED.get() else { return };
-    while (queued.writing.load(Acquire) || !queued.lines.is_empty()) && Instant::now() < deadline {
+    // In this order: the thread says that it writes before it takes a line, so that whoever sees no line sees that it writes.
+    while (!queued.lines.is_empty() || queued.writing.load(Acquire)) && Instant::now() < deadline {
         queued.thread.unpark();
         std::thread::sleep(Duration::from_millis(1));
     }

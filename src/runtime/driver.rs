@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::io;
 use std::rc::Rc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use io_uring::{IoUring, Probe, opcode};
 use monoio::time::TimeDriver;
@@ -102,6 +103,14 @@ thread_local! {
     static EPOLL: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
 }
 
+/// A data worker of this process runs on epoll.
+static EPOLL_ANYWHERE: AtomicBool = AtomicBool::new(false);
+
+/// Whether any data worker of this process runs on epoll. All of them are built before the first one serves.
+pub(super) fn is_epoll_anywhere() -> bool {
+    EPOLL_ANYWHERE.load(Ordering::Relaxed)
+}
+
 /// True on a data worker that runs on epoll; its sockets must be non-blocking, those of io_uring must not.
 pub(super) fn is_epoll() -> bool {
     EPOLL.get()
@@ -131,6 +140,7 @@ impl DataRuntime {
             (DriverChoice::Auto, Err(reason)) => Some(reason),
         };
         let runtime = RuntimeBuilder::<LegacyDriver>::new().with_entries(entries).enable_timer().build()?;
+        EPOLL_ANYWHERE.store(true, Ordering::Relaxed);
         Ok((DataRuntime(Kind::Epoll(runtime)), DriverFacts { driver: "epoll", flags: "", fallback }))
     }
 

@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use monoio::buf::{IoBuf, IoBufMut};
@@ -597,22 +597,39 @@ enum ListenerSocket {
     Unix(monoio::net::UnixListener),
 }
 
-/// Another process accepts from sockets of this one: a takeover is under way.
-static IS_SHARED: AtomicBool = AtomicBool::new(false);
+/// So many other processes accept from sockets of this one: the one before, the one that takes over, or both.
+static SHARERS: AtomicU32 = AtomicU32::new(0);
 
 /// How often that was said, or its end.
 static SAID: AtomicU32 = AtomicU32::new(0);
 
-/// Says whether another process accepts from the same sockets. Whether a socket blocks is then not for one of them to say.
+/// Says that one more process accepts from the same sockets, or that one does so no longer; each `true` has one `false` at most.
+/// Whether a socket blocks is then not for one of them to say.
 pub fn share_sockets(is_shared: bool) {
-    IS_SHARED.store(is_shared, Ordering::Relaxed);
+    if is_shared {
+        SHARERS.fetch_add(1, Ordering::Relaxed);
+    } else {
+        let before = SHARERS.fetch_sub(1, Ordering::Relaxed);
+        debug_assert!(before > 0, "a process that was never there");
+    }
     SAID.fetch_add(1, Ordering::Release);
+}
+
+fn are_sockets_shared() -> bool {
+    SHARERS.load(Ordering::Relaxed) > 0
+}
+
+/// Whether a listening socket stays non-blocking although a ring would rather have it block: somebody with epoll may accept from
+/// it, in another process, or on a data worker of this one that got no ring and whose socket is the same (Unix sockets, inherited
+/// ones).
+fn may_not_block() -> bool {
+    are_sockets_shared() || super::driver::is_epoll_anywhere()
 }
 
 /// Whether another process accepts from the same sockets, or has since `said`, which is 0 at first.
 pub fn were_sockets_shared(said: &mut u32) -> bool {
     let now = SAID.load(Ordering::Acquire);
-    std::mem::replace(said, now) != now || IS_SHARED.load(Ordering::Relaxed)
+    std::mem::replace(said, now) != now || are_sockets_shared()
 }
 
 /// How long a ring waits before it looks again at a socket that the other process keeps from blocking.
@@ -631,8 +648,8 @@ impl Listener {
     pub fn new(socket: BoundSocket) -> io::Result<Listener> {
         // epoll needs non-blocking sockets; io_uring needs blocking ones, or it answers EAGAIN instead of waiting.
         let nonblocking = super::driver::is_epoll();
-        // Another process may have epoll, which would block.
-        let is_as_it_is = !nonblocking && IS_SHARED.load(Ordering::Relaxed);
+        // Somebody else may have epoll, which would block.
+        let is_as_it_is = !nonblocking && may_not_block();
         let (socket, fd) = match socket {
             BoundSocket::Tcp(socket) => {
                 if !is_as_it_is {
@@ -727,9 +744,9 @@ impl Listener {
         }
     }
 
-    /// A ring wants a socket that blocks, and another process has, or had, epoll.
+    /// A ring wants a socket that blocks, and somebody else has, or had, epoll.
     async fn block(&self) -> io::Result<()> {
-        if IS_SHARED.load(Ordering::Relaxed) {
+        if may_not_block() {
             super::time::sleep(SHARED_LOOK).await;
             return Ok(());
         }

@@ -72,8 +72,8 @@ impl Predecessor {
             Ok(Some((bytes, _))) if serde_json::from_slice(&bytes).is_ok_and(|l: Letter| l.word == Word::Go) => Ok(()),
             Ok(Some(_)) => Err(io::Error::other("the old process has said something else than `go`")),
             Ok(None) | Err(_) => {
+                // That the sockets are its no longer is said by `serving`, which cannot reach it.
                 tracing::warn!(pid = self.pid, "the process that was to be taken over has ended");
-                share_sockets(false);
                 Ok(())
             }
         }
