@@ -5,7 +5,7 @@
 //! those it includes and the password files it names, [`parse`] does not even do that.
 
 mod compile;
-#[cfg(any(test, fuzzing))]
+#[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzz;
 mod health;
 mod include;

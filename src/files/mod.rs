@@ -25,7 +25,7 @@ mod cache;
 mod coding;
 mod conditional;
 mod entry;
-#[cfg(any(test, fuzzing))]
+#[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzz;
 mod head;
 mod listing;

@@ -9,7 +9,7 @@
 pub mod basic_auth;
 mod crypt;
 mod flow_limits;
-#[cfg(any(test, fuzzing))]
+#[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzz;
 pub mod hasher;
 pub mod htpasswd;

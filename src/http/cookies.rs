@@ -5,7 +5,7 @@
 //! these do not send back, or send in clear. Pure: fields in, fields out. Source: RFC 6265 sections 4.1 and 5.2, and its
 //! successor in draft for SameSite. Value and unknown attributes of a cookie stay as they are.
 
-#[cfg(any(test, fuzzing))]
+#[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzz;
 
 use std::borrow::Cow;

@@ -23,7 +23,7 @@ mod access;
 mod entry;
 mod escape;
 mod format;
-#[cfg(any(test, fuzzing))]
+#[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzz;
 mod lookup;
 mod names;

@@ -31,7 +31,7 @@ pub mod client;
 mod commands;
 mod diagnostics;
 mod frontier;
-#[cfg(any(test, fuzzing))]
+#[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzz;
 mod get_diagnostics;
 pub mod govern;

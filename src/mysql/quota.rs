@@ -14,16 +14,17 @@
 //!
 //! So nobody with less than its share waits for longer than others' statements last: as long as there is one, and no place,
 //! somebody has more than its share. Beyond the shares the quicker one is served. Whoever gives a place back frees it, then looks
-//! who waits; whoever waits says so, then looks for a place: with both in one order, one of the two sees the other. Whoever waits
-//! no longer rings too: others may have stood back for it.
+//! who waits; whoever waits says so, then looks for a place: with a fence between, one of the two sees the other (`loom_` test
+//! below). Whoever waits no longer rings too: others may have stood back for it.
 //!
 //! The budget of an account spans the servers, of which each has a pool of its own in each worker. So a worker's own idle
 //! connections to one server may be what its clients wait for at another one: there it rings at itself as well.
 
 use std::task::{Context, Poll};
 
-use crate::config::model::Splitter;
-use crate::runtime::sync::{AtomicBool, AtomicU32, AtomicUsize, AtomicWaker, CachePadded, Ordering::SeqCst, register};
+use crate::runtime::sync::{
+    AtomicBool, AtomicU32, AtomicUsize, AtomicWaker, CachePadded, Ordering::SeqCst, fence, register,
+};
 use crate::util::growing::Growing;
 
 /// Whose connection it is, and to which server.
@@ -33,6 +34,33 @@ pub struct Of {
     pub server: usize,
     /// Number of the account.
     pub account: u16,
+}
+
+/// What is limited.
+#[derive(Debug)]
+pub struct Limits {
+    /// Connections to each server; `None`: any number.
+    pub of_server: Option<usize>,
+    /// Number of servers.
+    pub servers: usize,
+    /// Connections of each account, by number.
+    pub of_accounts: Vec<Option<usize>>,
+    /// Clients that may wait.
+    pub waiting_max: usize,
+}
+
+#[cfg(not(model_check))]
+impl Limits {
+    /// What a config says for so many servers. The first account is our own.
+    pub fn of(splitter: &crate::config::model::Splitter, servers: usize) -> Limits {
+        let users = splitter.users.iter().map(|user| user.server_connections_max);
+        Limits {
+            of_server: splitter.server_connections_max,
+            servers,
+            of_accounts: std::iter::once(None).chain(users).collect(),
+            waiting_max: splitter.pool_queue_max,
+        }
+    }
 }
 
 /// The connections of one splitter, whole process.
@@ -141,7 +169,7 @@ impl Budget {
 
 impl Quota {
     /// Nothing open, for so many data workers.
-    pub fn new(splitter: &Splitter, servers: usize, workers: usize) -> Quota {
+    pub fn new(limits: &Limits, workers: usize) -> Quota {
         let door = |_| CachePadded::new(Door { is_rung: AtomicBool::new(false), waker: AtomicWaker::new() });
         let quota = Quota {
             servers: Growing::default(),
@@ -151,17 +179,15 @@ impl Quota {
             waiting_max: AtomicUsize::new(0),
             is_shared: AtomicBool::new(false),
         };
-        quota.set(splitter, servers);
+        quota.set(limits);
         quota
     }
 
-    /// Has the limits of `splitter` from now on, and budgets for so many servers. Control thread only.
-    pub fn set(&self, splitter: &Splitter, servers: usize) {
-        let of_server = (0..servers).map(|_| splitter.server_connections_max);
-        set_limits(&self.servers, of_server, self.doors.len());
-        let users = splitter.users.iter().map(|user| user.server_connections_max);
-        set_limits(&self.accounts, std::iter::once(None).chain(users), self.doors.len());
-        self.waiting_max.store(splitter.pool_queue_max, SeqCst);
+    /// Has these limits from now on. Control thread only.
+    pub fn set(&self, limits: &Limits) {
+        set_limits(&self.servers, (0..limits.servers).map(|_| limits.of_server), self.doors.len());
+        set_limits(&self.accounts, limits.of_accounts.iter().copied(), self.doors.len());
+        self.waiting_max.store(limits.waiting_max, SeqCst);
         let is_shared = self.servers.iter().chain(self.accounts.iter()).any(Budget::is_limited);
         self.is_shared.store(is_shared, SeqCst);
     }
@@ -241,6 +267,8 @@ impl Quota {
             let concerned = |at: &usize| *at != worker || is_account_limited;
             (0..self.doors.len()).filter(concerned).for_each(|at| self.doors[at].ring());
         }
+        // Before the look for a place; see the head of this file.
+        fence(SeqCst);
         true
     }
 
@@ -259,6 +287,8 @@ impl Quota {
     /// `but`: the worker that has itself seen to those of its clients that wait. It cannot where the budget is that of an
     /// account: they may wait at another server.
     fn ring_those_waiting(&self, budget: &Budget, but: Option<usize>) {
+        // Behind the place that was freed.
+        fence(SeqCst);
         for (at, lane) in budget.lanes.iter().enumerate() {
             if Some(at) != but && lane.waiting.load(SeqCst) > 0 {
                 self.doors[at].ring();
@@ -303,6 +333,49 @@ impl Door {
     }
 }
 
+/// One server, our own account and another one.
+#[cfg(test)]
+fn limits(of_server: Option<usize>, of_account: Option<usize>) -> Limits {
+    Limits { of_server, servers: 1, of_accounts: vec![None, of_account], waiting_max: 2 }
+}
+
+#[cfg(all(test, model_check))]
+mod loom_tests {
+    use loom::future::block_on;
+
+    use super::*;
+    use crate::runtime::sync::Arc;
+
+    fn work(quota: &Quota, worker: usize, of: Of) {
+        if !quota.take(worker, of) {
+            assert!(quota.begin_wait(worker, of));
+            block_on(async {
+                while !quota.take(worker, of) {
+                    std::future::poll_fn(|cx| quota.poll_rung(worker, cx)).await;
+                }
+            });
+            quota.end_wait(worker, of);
+        }
+        quota.give(worker, of);
+    }
+
+    /// Two workers want the only place, of a server or of an account: under every interleaving both get it (else the model
+    /// deadlocks), and none is left behind.
+    #[test]
+    fn loom_nobody_waits_beside_a_free_place() {
+        for (of_server, of_account) in [(Some(1), None), (None, Some(1))] {
+            loom::model(move || {
+                let quota = Arc::new(Quota::new(&limits(of_server, of_account), 2));
+                let (other, of) = (quota.clone(), Of { server: 0, account: 1 });
+                let thread = loom::thread::spawn(move || work(&other, 1, of));
+                work(&quota, 0, of);
+                thread.join().unwrap();
+                assert!(quota.budgets(of).all(|budget| budget.used.load(SeqCst) == 0));
+            });
+        }
+    }
+}
+
 #[cfg(all(test, not(model_check)))]
 mod tests {
     use proptest::prelude::*;
@@ -313,12 +386,7 @@ mod tests {
     const MAIN: Of = Of { server: 0, account: 0 };
 
     fn quota(most: Option<usize>, of_user: Option<usize>, workers: usize) -> Quota {
-        let text = "[mysql.m]\nlisten = \"127.0.0.1:1\"\nprimary = \"127.0.0.1:2\"\nuser = \"u\"\npassword = \"p\"\n\
-                    pool_queue_max = 2\nusers = [{ name = \"v\", password = \"p\" }]\n";
-        let mut config = crate::config::parse("test.toml", text, &[]).unwrap().0;
-        let splitter = &mut config.splitters[0];
-        (splitter.server_connections_max, splitter.users[0].server_connections_max) = (most, of_user);
-        Quota::new(splitter, 1, workers)
+        Quota::new(&limits(most, of_user), workers)
     }
 
     fn takes(quota: &Quota, worker: usize, of: Of) -> usize {
@@ -405,19 +473,14 @@ mod tests {
 
     #[test]
     fn a_limit_that_comes_or_goes_counts_what_is_there() {
-        let text = "[mysql.m]\nlisten = \"127.0.0.1:1\"\nprimary = \"127.0.0.1:2\"\nuser = \"u\"\npassword = \"p\"\n";
-        let mut config = crate::config::parse("test.toml", text, &[]).unwrap().0;
-        let splitter = &mut config.splitters[0];
-        let quota = Quota::new(splitter, 1, 2);
+        let quota = Quota::new(&limits(None, None), 2);
         assert!((0..5).all(|_| quota.take(0, MAIN)) && quota.surplus(MAIN) == 0);
-        splitter.server_connections_max = Some(3);
-        quota.set(splitter, 2);
+        quota.set(&Limits { servers: 2, ..limits(Some(3), None) });
         assert!(quota.is_shared() && quota.surplus(MAIN) == 2 && quota.must_yield(0, MAIN) && !quota.take(1, MAIN));
         (0..2).for_each(|_| quota.give(0, MAIN));
         assert!(quota.surplus(MAIN) == 0 && !quota.must_yield(0, MAIN), "three are as many as may be");
         assert!(quota.take(1, Of { server: 1, account: 0 }), "the other server is a new one");
-        splitter.server_connections_max = None;
-        quota.set(splitter, 2);
+        quota.set(&Limits { servers: 2, ..limits(None, None) });
         assert!(!quota.is_shared() && (0..9).all(|_| quota.take(1, MAIN)));
     }
 

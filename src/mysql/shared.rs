@@ -15,7 +15,7 @@ use super::lead::{LeadCell, Tokens, Voided, vacancy_of};
 use super::node::Published;
 use super::protocol::capability::QUERY_ATTRIBUTES;
 use super::protocol::greeting::Greeting;
-use super::quota::Quota;
+use super::quota::{Limits, Quota};
 use super::sql::Mode;
 use super::topology::{Lead, Vacancy};
 use crate::config::Config;
@@ -362,7 +362,7 @@ impl Shared {
             clients: AtomicUsize::new(0),
             clients_of: Growing::default(),
             kills: Exchange::new(data_workers),
-            quota: Quota::new(&terms, terms.servers.len(), data_workers),
+            quota: Quota::new(&Limits::of(&terms, terms.servers.len()), data_workers),
             lead: LeadCell::new(lead),
             finds_primary: AtomicBool::new(matches!(terms.primary, PrimaryRule::Found { .. })),
             vacancy: AtomicU8::new(Vacancy::Starting as u8),
@@ -390,7 +390,7 @@ impl Shared {
             self.nodes.push(Node { address, facts, doubt });
         }
         (self.clients_of.len()..=next.users.len()).for_each(|_| self.clients_of.push(AtomicUsize::new(0)));
-        self.quota.set(next, next.servers.len());
+        self.quota.set(&Limits::of(next, next.servers.len()));
     }
 
     /// From now on the config is this one. Control thread only.

@@ -29,7 +29,7 @@ pub mod balance;
 pub mod check;
 pub mod exchange;
 pub mod flows;
-#[cfg(any(test, fuzzing))]
+#[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzz;
 pub mod gate;
 pub mod gateway;

@@ -1,6 +1,7 @@
-//! Atomics, wakers and queues between cores, or the model checker's stand-ins for them (`--cfg model_check`).
+//! Atomics, wakers and queues between cores, or the model checker's stand-ins for them (`cfg(model_check)`).
 //!
-//! The cfg is our own, not loom's usual `loom`, because that one changes tokio and others as well.
+//! That cfg is set where these files are compiled a second time, in the package `tests/models`, which has nothing else of the
+//! program in it. So the checker costs seconds, and not a second build of everything.
 
 #[cfg(not(model_check))]
 pub(crate) use {

@@ -23,7 +23,7 @@ pub mod certificate;
 mod client;
 mod error;
 mod facts;
-#[cfg(any(test, fuzzing))]
+#[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzz;
 pub mod hello;
 mod names;

@@ -1,7 +1,7 @@
 //! Small pure helpers that know nothing about the rest of the program.
 
 pub mod captures;
-#[cfg(any(test, fuzzing))]
+#[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzz;
 pub mod gate;
 pub mod growing;

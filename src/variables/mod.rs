@@ -8,12 +8,12 @@
 //! The config sees to it that no variable is made of itself, and that one is not made of too many others.
 
 mod condition;
-#[cfg(any(test, fuzzing))]
+#[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzz;
 mod map;
 mod set;
 mod split;
-#[cfg(any(test, fuzzing))]
+#[cfg(any(test, feature = "fuzzing"))]
 mod tables;
 
 pub use self::condition::{Condition, Operator, Test, Written, all_hold};

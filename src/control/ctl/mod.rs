@@ -11,7 +11,7 @@
 //! owner is one), requests over TCP.
 
 pub mod digests;
-#[cfg(any(test, fuzzing))]
+#[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzz;
 pub mod mysql;
 mod serve;

@@ -25,7 +25,7 @@
 mod change;
 mod columns;
 mod command;
-#[cfg(any(test, fuzzing))]
+#[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzz;
 mod info;
 mod line;

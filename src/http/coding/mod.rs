@@ -15,7 +15,7 @@
 
 mod encoder;
 mod fields;
-#[cfg(any(test, fuzzing))]
+#[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzz;
 mod negotiate;
 mod policy;

@@ -21,7 +21,7 @@
 mod authority;
 mod body;
 mod fields;
-#[cfg(any(test, fuzzing))]
+#[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzz;
 mod head;
 mod names;

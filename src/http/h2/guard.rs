@@ -569,7 +569,7 @@ impl Guard {
     }
 
     /// What holds after any bytes.
-    #[cfg(any(test, fuzzing))]
+    #[cfg(any(test, feature = "fuzzing"))]
     pub(super) fn check_invariants(&self) {
         let (open, summary) = (self.streams.count(), &self.summary);
         assert!(open <= self.limits.streams_max as usize);

@@ -16,7 +16,7 @@
 
 mod flood;
 mod frame;
-#[cfg(any(test, fuzzing))]
+#[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzz;
 mod greeting;
 mod guard;

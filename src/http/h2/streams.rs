@@ -47,7 +47,7 @@ impl Streams {
         self.position(id).map(|at| self.open.remove(at))
     }
 
-    #[cfg(any(test, fuzzing))]
+    #[cfg(any(test, feature = "fuzzing"))]
     pub(super) fn count(&self) -> usize {
         self.open.len()
     }

@@ -23,7 +23,7 @@ mod code;
 mod connection_id;
 mod control;
 mod frame;
-#[cfg(any(test, fuzzing))]
+#[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzz;
 mod huffman;
 mod message;

@@ -12,7 +12,7 @@
 //! here: framing, which changes too (the length is no longer known), and the decoding of bodies that come coded.
 
 mod fields;
-#[cfg(any(test, fuzzing))]
+#[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzz;
 mod machine;
 mod policy;

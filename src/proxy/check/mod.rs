@@ -11,7 +11,7 @@
 //! All of it is bounded: a head by 16 KiB, a body and a text by the config's limit, a packet of MySQL by 64 KiB.
 
 mod datagram;
-#[cfg(any(test, fuzzing))]
+#[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzz;
 pub(crate) mod gateway;
 mod http;

@@ -8,6 +8,8 @@ use std::task::Waker;
 use proptest::prelude::*;
 
 use super::*;
+use crate::config::Heirs;
+use crate::config::model::{Server, Upstream};
 use crate::util::random::Random;
 
 /// So many places at each server, for everybody.

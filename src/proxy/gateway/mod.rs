@@ -14,7 +14,7 @@
 //! (FastCGI specification, section 5.4); the roles Authorizer and Filter; FCGI_GET_VALUES. The answer of a uwsgi server is one
 //! of HTTP, which [`crate::http::h1`] reads.
 
-#[cfg(any(test, fuzzing))]
+#[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzz;
 mod meta;
 mod record;

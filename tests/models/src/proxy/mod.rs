@@ -1,0 +1,4 @@
+//! See `src/proxy` of the program.
+
+#[path = "../../../../src/proxy/gate/mod.rs"]
+mod gate;
