@@ -1,4 +1,4 @@
-//! In-process applications that misbehave, are overloaded, or stream: `examples/probe_app.rs` run as a process.
+//! In-process applications that misbehave, are overloaded, or stream: `examples/probe_app` run as a process.
 
 mod support;
 
@@ -33,7 +33,7 @@ fn an_application_sees_the_request_as_it_was() {
             "method PATCH".to_owned(),
             "uri /a%20b/info?q=1&r=%2F".into(),
             "version HTTP/1.1".into(),
-            format!("peer Some({local})"),
+            format!("client Some({local})"),
             "field host: test".into(),
             "field x-one: 1".into(),
             "field x-two: a".into(),

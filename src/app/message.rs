@@ -1,11 +1,11 @@
 //! What crosses between data workers and application workers.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use bytes::Bytes;
 
+use super::{RequestInfo, TunnelEnd};
 use crate::http::h1::RequestHead;
 use crate::runtime::body::BodyReceiver;
 
@@ -59,8 +59,9 @@ pub(crate) struct Job {
     pub(crate) bytes: Bytes,
     pub(crate) head: RequestHead,
     pub(crate) body: JobBody,
-    pub(crate) peer: Option<SocketAddr>,
-    pub(crate) request_id: u64,
+    /// The client asks for another protocol, which goes on here once the application agrees.
+    pub(crate) tunnel: Option<TunnelEnd>,
+    pub(crate) info: RequestInfo,
 }
 
 /// Body of a [`Job`].
@@ -95,6 +96,8 @@ pub(crate) struct ReplyHead {
 pub(crate) enum ReplyBody {
     Full(Bytes),
     Stream(BodyReceiver),
+    /// None: the application agrees to the protocol that the client asked for, and the tunnel is open.
+    Tunnel,
 }
 
 /// What application workers know of all data workers: where answers go, and which requests are still wanted.

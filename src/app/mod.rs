@@ -8,8 +8,11 @@
 mod body;
 mod bridge;
 mod builtin;
+mod draining;
+mod info;
 mod message;
 pub mod process;
+mod upgraded;
 mod worker;
 
 use std::future::Future;
@@ -21,20 +24,15 @@ use bytes::Bytes;
 
 pub use body::{Body, BodyError};
 pub(crate) use bridge::{Bridge, CallError};
+pub use draining::Draining;
+pub(crate) use draining::{TellDraining, draining};
+pub use info::{ClientCertificate, ConnectionInfo, RequestInfo, TlsFacts, Verify};
 pub(crate) use message::{Job, JobBody, Origin, Reply, ReplyBody, ReplyHead, Tickets};
+pub(crate) use upgraded::TunnelEnd;
 pub(crate) use worker::AppWorker;
 
 /// Any error an application may return; it becomes 500 and a line in the log.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
-
-/// Where a request comes from; found among the request's extensions.
-#[derive(Clone, Copy, Debug)]
-pub struct Peer {
-    /// Address of the client's end of the connection; `None` for a Unix socket.
-    pub address: Option<std::net::SocketAddr>,
-    /// Identifier of the request, also in the `X-Request-Id` field and in the log.
-    pub request_id: u64,
-}
 
 /// What a factory is told about the worker it builds a service for.
 #[derive(Clone)]
@@ -42,12 +40,18 @@ pub struct AppContext {
     worker: usize,
     failed: Rc<std::cell::Cell<bool>>,
     wake: Rc<tokio::sync::Notify>,
+    draining: Draining,
 }
 
 impl AppContext {
     /// Number of the application worker, from 0.
     pub fn worker(&self) -> usize {
         self.worker
+    }
+
+    /// For what has no end of its own: tells that the process drains.
+    pub fn draining(&self) -> Draining {
+        self.draining.clone()
     }
 
     /// Gives this worker up: its running requests are answered with 502, then it starts again with fresh services.
@@ -89,6 +93,25 @@ impl App {
                     let response = tower::ServiceExt::oneshot(service, request).await.map_err(Into::into)?;
                     Ok(response.map(|body| Box::pin(http_body_util::BodyExt::map_err(body, Into::into)) as AnyBody))
                 })
+            })
+        };
+        App { factory: Arc::new(factory) }
+    }
+
+    /// The same with axum's `ConnectInfo<SocketAddr>` among the extensions of each request, for handlers that ask for it:
+    /// [`RequestInfo::client`]. It is not there for a client without an address, which came over a Unix socket. Costs
+    /// an allocation for each request, so that it is not there by default, as in axum.
+    #[must_use]
+    pub fn with_connect_info(self) -> App {
+        let inner = self.factory;
+        let factory = move |context: &AppContext| -> LocalService {
+            let service = inner(context);
+            Rc::new(move |mut request| {
+                let client = request.extensions().get::<RequestInfo>().and_then(|info| info.client);
+                if let Some(client) = client {
+                    request.extensions_mut().insert(axum::extract::ConnectInfo(client));
+                }
+                service(request)
             })
         };
         App { factory: Arc::new(factory) }

@@ -18,9 +18,10 @@ use slab::Slab;
 use tokio::sync::Notify;
 
 use super::message::{Job, JobBody, Origin, Reply, ReplyBody, ReplyHead, Ticket};
-use super::{AnyBody, App, AppContext, Body, LocalService, Peer};
+use super::upgraded::Unopened;
+use super::{AnyBody, App, AppContext, Body, Draining, LocalService};
 use crate::config::model::DriverChoice;
-use crate::http::h1::{FieldName, Method, Version};
+use crate::http::h1::{FieldName, Method};
 use crate::metrics::AppWorkerStats;
 use crate::runtime::body::{BodySender, BodyWatch, body_channel};
 use crate::runtime::driver::{self, DriverFacts};
@@ -42,6 +43,7 @@ pub(crate) struct AppWorker {
     pub(crate) jobs: Receiver<Job>,
     pub(crate) origins: Arc<Vec<Origin>>,
     pub(crate) stats: Arc<AppWorkerStats>,
+    pub(crate) draining: Draining,
 }
 
 impl AppWorker {
@@ -83,8 +85,12 @@ impl AppWorker {
     }
 
     async fn serve(&mut self) {
-        let context =
-            AppContext { worker: self.index, failed: Rc::new(Cell::new(false)), wake: Rc::new(Notify::new()) };
+        let context = AppContext {
+            worker: self.index,
+            failed: Rc::new(Cell::new(false)),
+            wake: Rc::new(Notify::new()),
+            draining: self.draining.clone(),
+        };
         let services: Vec<LocalService> = self.apps.iter().map(|app| (app.factory)(&context)).collect();
         let running = Rc::new(Running {
             tasks: RefCell::new(Slab::new()),
@@ -227,19 +233,22 @@ impl Drop for Answer {
     }
 }
 
-/// Runs one request to its last body byte.
-async fn run_job(job: Job, service: LocalService, answer: Answer) {
+/// Runs one request to its last body byte, or until it has become a tunnel.
+async fn run_job(mut job: Job, service: LocalService, answer: Answer) {
     let is_head = job.head.method == Method::Head;
-    let Some(request) = request_of(job) else {
+    let tunnel = job.tunnel.take();
+    let Some(mut request) = request_of(job) else {
         return answer.send(Some(plain(StatusCode::BAD_REQUEST)));
     };
+    let mut unopened = None;
+    if let Some(end) = tunnel
+        && let Some((tunnel, on_upgrade)) = Unopened::new(end).await
+    {
+        request.extensions_mut().insert(on_upgrade);
+        unopened = Some(tunnel);
+    }
     let outcome = contained(async { service(request).await }).await;
     let response = match outcome {
-        // An interim answer cannot be the whole one: the client would wait for ever.
-        Ok(Ok(response)) if response.status().is_informational() => {
-            tracing::error!(worker = answer.running.index, status = %response.status(), "application answered with an interim status");
-            return answer.send(Some(plain(StatusCode::INTERNAL_SERVER_ERROR)));
-        }
         Ok(Ok(response)) => response,
         Ok(Err(error)) => {
             tracing::error!(worker = answer.running.index, %error, "application failed");
@@ -250,6 +259,15 @@ async fn run_job(job: Job, service: LocalService, answer: Answer) {
             return answer.send(Some(plain(StatusCode::INTERNAL_SERVER_ERROR)));
         }
     };
+    if let Some(unopened) = unopened.filter(|_| response.status() == StatusCode::SWITCHING_PROTOCOLS) {
+        unopened.open().await;
+        return answer.send(Some(reply_head(&response.into_parts().0, None, ReplyBody::Tunnel)));
+    }
+    // An interim answer cannot be the whole one: the client would wait for ever.
+    if response.status().is_informational() {
+        tracing::error!(worker = answer.running.index, status = %response.status(), "application answered with an interim status");
+        return answer.send(Some(plain(StatusCode::INTERNAL_SERVER_ERROR)));
+    }
     if contained(send_response(response, is_head, &answer)).await.is_err() {
         answer.running.stats.panics.inc();
         answer.send(Some(plain(StatusCode::INTERNAL_SERVER_ERROR)));
@@ -381,12 +399,7 @@ fn request_of(job: Job) -> Option<Request<Body>> {
     };
     let mut request = Request::new(body);
     *request.method_mut() = http::Method::from_bytes(head.method_text.of(bytes)).ok()?;
-    *request.version_mut() = match head.version {
-        Version::Http10 => http::Version::HTTP_10,
-        Version::Http11 => http::Version::HTTP_11,
-        Version::Http2 => http::Version::HTTP_2,
-        Version::Http3 => http::Version::HTTP_3,
-    };
+    *request.version_mut() = head.version.into();
     *request.uri_mut() = match head.target.is_empty() {
         true => Uri::from_static("/"),
         false => Uri::from_maybe_shared(bytes.slice_ref(head.target.of(bytes))).ok()?,
@@ -402,9 +415,9 @@ fn request_of(job: Job) -> Option<Request<Body>> {
         headers.append(name, HeaderValue::from_maybe_shared(value).ok()?);
     }
     if head.field(bytes, FieldName::XRequestId).is_none() {
-        let id = HeaderValue::try_from(format!("{:016x}", job.request_id)).ok()?;
+        let id = HeaderValue::try_from(format!("{:016x}", job.info.request_id)).ok()?;
         headers.insert("x-request-id", id);
     }
-    request.extensions_mut().insert(Peer { address: job.peer, request_id: job.request_id });
+    request.extensions_mut().insert(job.info);
     Some(request)
 }

@@ -20,7 +20,7 @@ use super::sockets::{Paths, bind};
 use super::source::Source;
 use super::splitters::{Desk, Monitors};
 use super::takeover::{self, Estate, HandedOver, Inherited, Predecessor, Takeovers};
-use crate::app::{AppWorker, Job, Origin, Registry, Reply, Tickets};
+use crate::app::{AppWorker, Draining, Job, Origin, Registry, Reply, TellDraining, Tickets, draining};
 use crate::config::Config;
 use crate::control::Shared;
 use crate::control::processes::{self, Staff};
@@ -196,7 +196,8 @@ pub(super) fn run(mut config: Config, apps: &Registry, source: Option<Source>) -
 
     let mut facts = Vec::new();
     let (data_seats, origins) = answer_routes(&config, placement.data.len(), placement.app.len());
-    let jobs = start_app_workers(&config, &shared, &placement, &programs, origins, &mut facts)?;
+    let (tell_apps, draining) = draining();
+    let jobs = start_app_workers(&config, &shared, &placement, &programs, (origins, draining), &mut facts)?;
     let connections = Arc::new(AtomicUsize::new(0));
     let mut threads = Threads { data: Vec::new(), orders: Vec::new() };
     let quic_keys = QuicKeys::new(inherited.quic_secrets().unwrap_or_else(KeySecrets::random));
@@ -265,7 +266,7 @@ pub(super) fn run(mut config: Config, apps: &Registry, source: Option<Source>) -
     let (supervisor, inbox) = processes::handle();
     let reloader =
         reloader.with_paths(paths.clone()).with_estate(estate).with_programs(supervisor.clone(), staff.places());
-    let programs = Programs { staff, supervisor, inbox };
+    let programs = Programs { staff, supervisor, inbox, tell_apps };
     let taken = inherited.settle();
     let predecessor = inherited.from.map(|from| Before { from, taken, idle: inherited.idle() });
     let ears = Ears { admin: sockets.admin, control: sockets.control, stats: sockets.stats };
@@ -326,7 +327,7 @@ fn start_app_workers(
     shared: &Arc<Shared>,
     placement: &Placement,
     programs: &[crate::app::App],
-    origins: Arc<Vec<Origin>>,
+    (origins, draining): (Arc<Vec<Origin>>, Draining),
     facts: &mut Vec<WorkerFacts>,
 ) -> Result<Vec<Sender<Job>>, StartError> {
     let mut mailboxes = Vec::new();
@@ -341,6 +342,7 @@ fn start_app_workers(
             jobs,
             origins: origins.clone(),
             stats: shared.app_workers[index].clone(),
+            draining: draining.clone(),
         };
         let (report, reported) = mpsc::channel();
         let name = format!("app-{index}");
@@ -469,11 +471,12 @@ struct Before {
     idle: Vec<String>,
 }
 
-/// Applications that are processes of their own, and who looks after them.
+/// Applications that are processes of their own, and who looks after them; the way to those inside this one.
 struct Programs {
     staff: Staff,
     supervisor: processes::Handle,
     inbox: processes::Inbox,
+    tell_apps: TellDraining,
 }
 
 /// What datagrams from a later process need to find their way.
@@ -500,7 +503,7 @@ const PROGRAMS_WAIT: Duration = Duration::from_secs(30);
 /// are this process's to remove.
 fn control_thread(threads: Threads, outside: Outside, mut reloader: Reloader, paths: &Paths) -> Result<(), StartError> {
     let Outside { ears, forwards, mut notify, predecessor, programs } = outside;
-    let Programs { staff, supervisor, inbox } = programs;
+    let Programs { staff, supervisor, inbox, tell_apps } = programs;
     let error = |error| StartError::Thread { name: "control".into(), error };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(error)?;
     let (live, logs) = (reloader.live(), reloader.logs());
@@ -637,6 +640,9 @@ fn control_thread(threads: Threads, outside: Outside, mut reloader: Reloader, pa
         takeovers.abort();
         let how = order.how();
         let shared = live.borrow().clone();
+        if !matches!(order, Ending::Stop) {
+            tell_apps.begin();
+        }
         match &order {
             Ending::HandedOver(handed) => {
                 notify.taken_over(handed.pid);

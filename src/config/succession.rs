@@ -14,7 +14,7 @@ use std::hash::Hash;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use super::model::{Action, Listener, Site, Upstream, UpstreamTls};
+use super::model::{Action, App, Listener, Site, Upstream, UpstreamTls};
 use super::{Config, splitters};
 
 /// By new index: the old index of the same thing; `None`: it is new.
@@ -272,7 +272,8 @@ fn adopt_apps(old: &Config, new: &mut Config, needs_restart: &mut Vec<String>) -
             None => Err("does not run yet"),
             Some((_, running)) if running.program != app.program => Err("runs another program"),
             Some((index, running)) => {
-                running.response_timeout = app.response_timeout;
+                let program = std::mem::take(&mut running.program);
+                *running = App { program, ..app.clone() };
                 Ok(index)
             }
         });

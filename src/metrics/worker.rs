@@ -446,6 +446,12 @@ pub struct AppStats {
     pub failed: Counter,
     /// From hand-over to the response head.
     pub duration: Histogram,
+    /// Requests that have become a WebSocket, or the like, and are open now.
+    pub tunnels: Gauge,
+    /// Bytes that these took from clients.
+    pub tunnel_bytes_up: Counter,
+    /// Bytes that they took from the application.
+    pub tunnel_bytes_down: Counter,
 }
 
 /// One splitter, as one data worker sees it.

@@ -123,6 +123,11 @@ impl BodySender {
         self.0.receiver.wake();
     }
 
+    /// Nobody takes the rest.
+    pub fn is_abandoned(&self) -> bool {
+        self.0.receiver_gone.load(SeqCst) == 1
+    }
+
     /// Tells others whether anybody still takes the body.
     pub fn watch(&self) -> BodyWatch {
         BodyWatch(self.0.clone())

@@ -69,9 +69,9 @@ pub struct Session {
 
 enum Phase {
     Handshake(Box<Notes>),
-    Traffic(Box<Facts>),
+    Traffic(Arc<Facts>),
     /// Failed, or close_notify was sent; the facts stay for the log line.
-    Ended(Option<Box<Facts>>),
+    Ended(Option<Arc<Facts>>),
 }
 
 impl std::fmt::Debug for Session {
@@ -207,11 +207,11 @@ impl Session {
     }
 
     /// Facts about the session, from the end of its handshake on.
-    pub fn facts(&self) -> Option<&Facts> {
+    pub fn facts(&self) -> Option<&Arc<Facts>> {
         match &self.phase {
             Phase::Handshake(_) => None,
             Phase::Traffic(facts) => Some(facts),
-            Phase::Ended(facts) => facts.as_deref(),
+            Phase::Ended(facts) => facts.as_ref(),
         }
     }
 
@@ -245,7 +245,7 @@ impl Session {
         let is_established = !self.connection.is_handshaking();
         if is_established {
             let facts = Facts::new(&self.connection, std::mem::take(notes));
-            self.phase = Phase::Traffic(Box::new(facts));
+            self.phase = Phase::Traffic(Arc::new(facts));
         }
         let received = self.finish_step(input, *used, is_closed, out)?;
         Ok(Received { is_established, ..received })

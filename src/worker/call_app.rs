@@ -1,12 +1,15 @@
 //! Calls an in-process application: the request crosses to an application worker, the answer comes back, bodies
 //! stream both ways with credit.
 
+use std::net::SocketAddr;
 use std::pin::pin;
+use std::time::Instant;
 
 use bytes::Bytes;
 
 use super::Worker;
 use super::answer::{Answer, OwnFields, Presence};
+use super::app_tunnel::{Wanted, put_opening};
 use super::body::BodyFailure;
 use super::connection::{Broken, Connection};
 use super::cx::Cx;
@@ -15,10 +18,10 @@ use super::forward::{ask_for_plain, body_failed, put_client_certificate};
 use super::replaced::replaced;
 use super::upload::{Beside, Left, Upload};
 use super::watch::{GaveUp, OnExpiry};
-use crate::app::{CallError, Job, JobBody, ReplyBody, ReplyHead};
+use crate::app::{CallError, Job, JobBody, ReplyBody, ReplyHead, RequestInfo};
 use crate::http::answer::{AnswerHead, Content};
 use crate::http::fields::{Fields, FieldsMut};
-use crate::http::h1::{BodyKind, Field, FieldName, Method, RequestHead, Span};
+use crate::http::h1::{BodyKind, Field, FieldName, Method, RequestHead, Span, Version};
 use crate::metrics::{AppStats, ServedBy};
 use crate::proxy::head::names_client_certificate;
 use crate::runtime::body::{BodyReceiver, BodySender, body_channel};
@@ -40,6 +43,11 @@ pub(super) async fn run(cx: &Cx<'_>, client: &mut Client<'_>, app: usize) -> Act
             Err(failure) => return body_failed(failure),
         },
     };
+    let wanted = Wanted::of(cx, client, app);
+    if client.answer.is_to_connect() && wanted.is_none() {
+        return exchange::error(501);
+    }
+    let (wanted, tunnel) = wanted.unzip();
     let Client { upload, answer, left, .. } = client;
     let (body, sender) = if is_whole {
         let whole = Bytes::from(whole);
@@ -54,22 +62,31 @@ pub(super) async fn run(cx: &Cx<'_>, client: &mut Client<'_>, app: usize) -> Act
         };
         (JobBody::Stream { receiver, length }, Some(sender))
     };
-    let Some((bytes, head)) = request_of(cx) else { return Err(Instead::Error(exchange::unanswered(500))) };
+    let Some((bytes, head)) = request_of(cx, answer.is_to_connect()) else { return Err(Instead::Error(exchange::unanswered(500))) };
     stats.requests.inc();
-    let active = Active::begin(stats);
+    let mut active = Some(Active::begin(stats));
     let begun = worker.now();
-    let (id, peer, origin) = (request.id, connection.peer(), worker.index);
+    let response_timeout = worker.config.apps[app].response_timeout;
+    let (info, origin) = (info(cx, begun + response_timeout), worker.index);
     // Futures are handed on pinned: passed by value, each layer around them would hold a copy of its own.
-    let call = pin!(worker.bridge.call(|ticket| Job { ticket, origin, app, bytes, head, body, peer, request_id: id }));
+    let call = pin!(worker.bridge.call(|ticket| Job { ticket, origin, app, bytes, head, body, tunnel, info }));
     let presence = answer.presence();
-    presence.watched().set(worker.config.apps[app].response_timeout, OnExpiry::Wake);
+    presence.watched().set(response_timeout, OnExpiry::Wake);
     let call = pin!(presence.while_client_stays(call));
     let outcome = match sender {
         None => match call.await {
             Ok(reply) => {
                 presence.watched().clear();
                 stats.duration.record(begun.elapsed());
-                relay_reply(presence, answer, cx, app, reply).await
+                match (reply, wanted) {
+                    (Ok((head, app_worker)), Some(wanted)) if matches!(head.body, ReplyBody::Tunnel) => {
+                        drop(active.take());
+                        let client = (&mut *upload, &mut *answer, presence);
+                        let opened = wanted.open(cx, app, client, head.fields, served_by(app, app_worker)).await;
+                        opened.map_err(|Broken| Unanswered::Broken)
+                    }
+                    (reply, _) => relay_reply(presence, answer, cx, app, reply).await,
+                }
             }
             Err(gave_up) => Err(gave_up.into()),
         },
@@ -135,6 +152,23 @@ pub(super) async fn run(cx: &Cx<'_>, client: &mut Client<'_>, app: usize) -> Act
     }
 }
 
+/// What the application is told beside the request.
+fn info(cx: &Cx<'_>, deadline: Instant) -> RequestInfo {
+    let connection = cx.connection.for_apps().clone();
+    let client = cx.request.client.map(|client| {
+        let peer = connection.peer.filter(|peer| peer.ip() == client);
+        SocketAddr::new(client.to_canonical(), peer.map_or(0, |peer| peer.port()))
+    });
+    RequestInfo {
+        client,
+        is_https: cx.request.is_https,
+        version: cx.request.head.version.into(),
+        request_id: cx.request.id,
+        deadline,
+        connection,
+    }
+}
+
 /// Counts a call as under way.
 struct Active<'a>(&'a AppStats);
 
@@ -152,13 +186,15 @@ impl Drop for Active<'_> {
 }
 
 /// The request as it crosses: with the fields that the route adds and takes away. `None`: a field that no head may have.
-fn request_of(cx: &Cx<'_>) -> Option<(Bytes, RequestHead)> {
+///
+/// `is_connect`: the client has sent an extended CONNECT; the application gets the GET that it stands for.
+fn request_of(cx: &Cx<'_>, is_connect: bool) -> Option<(Bytes, RequestHead)> {
     let Request { head, bytes, .. } = cx.request;
     let rules = &cx.options.request_headers;
     let is_forged = |field: &Field| field.known == FieldName::Other && names_client_certificate(field.name.of(bytes));
     let asks = cx.connection.asks_for_certificates(cx.worker);
     let is_unchanged = rules.is_empty() && cx.options.substitute.is_none();
-    if is_unchanged && !asks && !head.fields.iter().any(is_forged) {
+    if is_unchanged && !is_connect && !asks && !head.fields.iter().any(is_forged) {
         return Some((Bytes::copy_from_slice(bytes), head.clone()));
     }
     let mut lines = Vec::with_capacity(bytes.len() + 256);
@@ -173,6 +209,10 @@ fn request_of(cx: &Cx<'_>) -> Option<(Bytes, RequestHead)> {
     ask_for_plain(cx, &mut fields);
     fields.apply(rules, None, cx);
     let mut changed = head.clone();
+    if is_connect {
+        put_opening(&mut fields);
+        changed.version = Version::Http11;
+    }
     let mut out = bytes.to_vec();
     changed.fields.clear();
     for (name, value) in Fields::new(&lines).iter() {
@@ -210,6 +250,10 @@ impl From<GaveUp> for Unanswered {
     }
 }
 
+fn served_by(app: usize, app_worker: usize) -> ServedBy {
+    ServedBy::App { app: app as u16, app_worker: app_worker as u16 }
+}
+
 async fn relay_reply(
     presence: Presence<'_>,
     answer: &mut Answer<'_>,
@@ -218,7 +262,7 @@ async fn relay_reply(
     reply: Reply,
 ) -> Result<Outcome, Unanswered> {
     let (reply, app_worker) = reply.map_err(Unanswered::Call)?;
-    let served_by = ServedBy::App { app: app as u16, app_worker: app_worker as u16 };
+    let served_by = served_by(app, app_worker);
     let mut reply = reply;
     if reply.is_failure && cx.options.error_pages.page(reply.status).is_some() {
         let failed = exchange::Unanswered { served_by, ..exchange::unanswered(reply.status) };
@@ -263,11 +307,13 @@ async fn relay(presence: Presence<'_>, answer: &mut Answer<'_>, cx: &Cx<'_>, rep
         (ReplyBody::Full(bytes), _) => Content::Length(bytes.len() as u64),
         (ReplyBody::Stream(_), Some(length)) => Content::Length(length),
         (ReplyBody::Stream(_), None) => Content::Stream,
+        (ReplyBody::Tunnel, _) => Content::Absent(None),
     };
     let own = OwnFields { server: !has_server, date: !has_date };
     answer.start(Some(cx), &AnswerHead { status, reason: None, fields: &fields, content }, own);
     match body {
         _ if is_bodiless => {}
+        ReplyBody::Tunnel => {}
         ReplyBody::Full(bytes) => answer.write_bytes(bytes).await?,
         ReplyBody::Stream(receiver) => send_stream(presence, answer, receiver, content).await?,
     }

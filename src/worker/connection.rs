@@ -12,6 +12,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::Worker;
@@ -28,6 +29,7 @@ use super::trail::account;
 use super::upload::Upload;
 use super::watch::{OnExpiry, Watched};
 use super::{h2, preamble, tcp};
+use crate::app::ConnectionInfo;
 use crate::config::model::ClientCertificates;
 use crate::guard::{Place, Source, real_ip};
 use crate::http::h1::{BodyKind, FieldName, RequestHead, parse_request};
@@ -90,6 +92,8 @@ pub(super) struct Connection {
     pub(super) is_let_in: std::cell::Cell<bool>,
     /// Counts it for the client's address, where these are limited.
     pub(super) place: std::cell::OnceCell<Place>,
+    /// What applications are told of it, once there was a request for one.
+    pub(super) for_apps: std::cell::OnceCell<Arc<ConnectionInfo>>,
     /// Counts it as open.
     pub(super) _open: Open,
 }
@@ -99,7 +103,7 @@ pub(super) enum Transport {
     /// A socket of its own.
     Socket(Stream),
     /// QUIC, over the UDP socket that a listener's clients have in common; facts of its TLS session, once there is one.
-    Quic(std::cell::OnceCell<Box<Facts>>),
+    Quic(std::cell::OnceCell<Arc<Facts>>),
 }
 
 /// Where a client is whose connection ends at a proxy in front.
@@ -165,6 +169,14 @@ impl Connection {
             Some(Proxied::Ip { destination, .. }) => Some(destination),
             Some(Proxied::Unix) => None,
         }
+    }
+
+    /// What applications are told of it. Made once.
+    pub(super) fn for_apps(&self) -> &Arc<ConnectionInfo> {
+        self.for_apps.get_or_init(|| {
+            let tls = self.with_tls_facts(|facts| facts.cloned());
+            Arc::new(ConnectionInfo { peer: self.peer(), local: self.destination(), tls })
+        })
     }
 
     /// Whether the address rules of its listener let it in.
@@ -316,10 +328,10 @@ impl Connection {
     }
 
     /// Calls `look` with the facts of the TLS session; `None` without one.
-    pub(super) fn with_tls_facts<T>(&self, look: impl FnOnce(Option<&Facts>) -> T) -> T {
+    pub(super) fn with_tls_facts<T>(&self, look: impl FnOnce(Option<&Arc<Facts>>) -> T) -> T {
         match (self.tls.get(), &self.transport) {
             (Some(secure), _) => secure.with_facts(look),
-            (None, Transport::Quic(facts)) => look(facts.get().map(Box::as_ref)),
+            (None, Transport::Quic(facts)) => look(facts.get()),
             (None, Transport::Socket(_)) => look(None),
         }
     }

@@ -2,6 +2,7 @@
 
 use std::io::Write;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::Worker;
@@ -72,7 +73,7 @@ impl Variables for Cx<'_> {
             Variable::Argument(name) => out.extend_from_slice(self.argument(name).unwrap_or_default()),
             Variable::Cookie(name) => out.extend_from_slice(self.cookie(name).unwrap_or_default()),
             Variable::Capture(number) => out.extend_from_slice(self.captures.get(*number, self.path)),
-            _ => self.connection.with_tls_facts(|facts| put_tls(facts, variable, out)),
+            _ => self.connection.with_tls_facts(|facts| put_tls(facts.map(Arc::as_ref), variable, out)),
         }
     }
 

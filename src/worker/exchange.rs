@@ -570,7 +570,7 @@ async fn act(
 ) -> Acted {
     match found.action {
         // Nobody there speaks another protocol than HTTP.
-        Action::Files(_) | Action::App(_) if client.answer.is_to_connect() => error(501),
+        Action::Files(_) if client.answer.is_to_connect() => error(501),
         Action::Files(files) => {
             let folder = cx.worker.folders[found.site][found.route];
             match send_file::prepare(&cx, client, files, folder, path).await {

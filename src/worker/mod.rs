@@ -15,7 +15,7 @@
 //! | `body`, `pacing` | the request body, read as it is wanted; how long it is waited for |
 //! | `answer` | an answer on its way: head, content, coding; `changed`: texts replaced in it; `paced`: at a limited rate |
 //! | `respond` | answers of the worker itself |
-//! | `send_file`, `forward`, `call_app` | the three actions that take time |
+//! | `send_file`, `forward`, `call_app` | the three actions that take time; `app_tunnel`: WebSockets of applications |
 //! | `replaced`, `redirected` | what is sent in the place of an answer |
 //! | `tunnel` | bytes both ways, behind an upgrade or in TCP mode |
 //! | `tcp` | a connection in TCP mode |
@@ -33,6 +33,7 @@
 
 mod admit;
 mod answer;
+mod app_tunnel;
 mod arrival;
 mod blocked;
 mod body;

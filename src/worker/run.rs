@@ -382,6 +382,7 @@ pub(super) fn serve(door: &Rc<Door>, stream: Stream, peer: Option<SocketAddr>) {
         requests: Cell::new(0),
         is_let_in: Cell::new(false),
         place: OnceCell::new(),
+        for_apps: OnceCell::new(),
         _open: guard,
     };
     // Behind the PROXY protocol, whose header tells the client, it is counted later.

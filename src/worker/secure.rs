@@ -147,7 +147,7 @@ async fn refuse_plain_http(worker: &Worker, connection: &Connection, input: &[u8
 
 impl Secure {
     /// Calls `look` with the facts of the session.
-    pub(super) fn with_facts<T>(&self, look: impl FnOnce(Option<&Facts>) -> T) -> T {
+    pub(super) fn with_facts<T>(&self, look: impl FnOnce(Option<&Arc<Facts>>) -> T) -> T {
         look(self.session.borrow().facts())
     }
 

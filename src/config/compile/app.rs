@@ -17,7 +17,7 @@ use crate::config::section::{Placed, Section, type_name};
 use crate::runtime::net::Address;
 
 /// Keys of all types.
-const OF_ALL: &[&str] = &["type", "response_timeout"];
+const OF_ALL: &[&str] = &["type", "response_timeout", "upgrade", "tunnel_timeout", "half_closed_timeout"];
 
 /// Keys of programs inside the process.
 const OF_PROGRAMS: &[&str] = &["program"];
@@ -67,21 +67,34 @@ pub(super) fn is_php(section: &Section<'_>) -> bool {
 
 fn program(named: &Named<'_>) -> App {
     let section = &named.section;
+    let as_upstream = section.read_as(Table::Upstream);
+    App {
+        name: named.name.into(),
+        program: if reports_foreign_key(section) { String::new() } else { program_name(named) },
+        response_timeout: section.get("response_timeout"),
+        upgrade: upstream::upgrade(&as_upstream),
+        tunnel_timeout: as_upstream.get("tunnel_timeout"),
+        half_closed_timeout: as_upstream.get("half_closed_timeout"),
+    }
+}
+
+/// A key of another type of application is there.
+fn reports_foreign_key(section: &Section<'_>) -> bool {
     let own = Table::App.keys().map(|key| key.name).chain(UPSTREAM_KEYS_OF_APPS.iter().copied());
     let of_others = |key: &&str| !OF_ALL.contains(key) && !OF_PROGRAMS.contains(key);
-    if let Some(key) = own.filter(of_others).find(|key| section.item(key).is_some()) {
-        let (whose, label) = match OF_PHP.contains(&key) {
-            true => ("PHP", "add type = \"php\" to have php-fpm started and watched"),
-            false => ("processes", "add type = \"process\" to have a command started and watched"),
-        };
-        let title = format!("`{key}` of {} is for {whose}", section.title);
-        section.cx.mistake(Problem::new(title, section.key_span(key), label));
-        return App {
-            name: named.name.into(),
-            program: String::new(),
-            response_timeout: section.get("response_timeout"),
-        };
-    }
+    let Some(key) = own.filter(of_others).find(|key| section.item(key).is_some()) else { return false };
+    let (whose, label) = match OF_PHP.contains(&key) {
+        true => ("PHP", "add type = \"php\" to have php-fpm started and watched"),
+        false => ("processes", "add type = \"process\" to have a command started and watched"),
+    };
+    let title = format!("`{key}` of {} is for {whose}", section.title);
+    section.cx.mistake(Problem::new(title, section.key_span(key), label));
+    true
+}
+
+/// Name under which the program was registered.
+fn program_name(named: &Named<'_>) -> String {
+    let section = &named.section;
     let program: String = section.find("program").unwrap_or_else(|| named.name.into());
     let programs = section.cx.programs;
     if !programs.contains(&program.as_str()) {
@@ -93,7 +106,7 @@ fn program(named: &Named<'_>) -> App {
         let title = format!("unknown program `{program}` in {}", section.title);
         section.cx.mistake(Problem::new(title, section.value_span("program"), advice));
     }
-    App { name: named.name.into(), program, response_timeout: section.get("response_timeout") }
+    program
 }
 
 fn process(named: &Named<'_>) -> (ProcessApp, crate::config::model::Upstream) {

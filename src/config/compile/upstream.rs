@@ -122,7 +122,7 @@ fn proxy_protocol(section: &Section<'_>) -> ProxyProtocol {
 }
 
 /// Names of protocols.
-fn upgrade(section: &Section<'_>) -> Vec<Box<str>> {
+pub(super) fn upgrade(section: &Section<'_>) -> Vec<Box<str>> {
     let names: Vec<Placed<String>> = section.list("upgrade");
     let bad = |place: &Placed<String>, label: String| {
         let title = format!("bad value for `upgrade` in {}", section.title);

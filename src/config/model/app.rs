@@ -16,6 +16,12 @@ pub struct App {
     pub program: String,
     /// From the complete request head to the head of the answer; beyond it 504.
     pub response_timeout: Duration,
+    /// Protocols that a client may leave HTTP for.
+    pub upgrade: Vec<Box<str>>,
+    /// Longest silence of a WebSocket in both directions together.
+    pub tunnel_timeout: Duration,
+    /// The same once one side has ended its direction, if it is shorter.
+    pub half_closed_timeout: Duration,
 }
 
 /// A program that is started and watched. Where its instances listen are the servers of its upstream, by number.

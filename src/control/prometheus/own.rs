@@ -412,6 +412,9 @@ fn apps(out: &mut Exposition, shared: &Shared) {
     t.counter(out, "cancelled_total", "Requests abandoned by the client before the answer.", |a| &a.cancelled);
     t.counter(out, "failed_total", "Requests answered 502: worker or application failed.", |a| &a.failed);
     t.histogram(out, "duration_seconds", "Hand-over of a request to its response head.", |a| &a.duration);
+    t.gauge(out, "tunnels", "WebSockets and the like open now.", |a| &a.tunnels);
+    t.counter(out, "tunnel_sent_bytes_total", "Bytes of these passed to the application.", |a| &a.tunnel_bytes_up);
+    t.counter(out, "tunnel_received_bytes_total", "Bytes of these taken from it.", |a| &a.tunnel_bytes_down);
 }
 
 fn app_workers(out: &mut Exposition, shared: &Shared) {

@@ -93,6 +93,17 @@ impl Version {
     }
 }
 
+impl From<Version> for http::Version {
+    fn from(version: Version) -> http::Version {
+        match version {
+            Version::Http10 => http::Version::HTTP_10,
+            Version::Http11 => http::Version::HTTP_11,
+            Version::Http2 => http::Version::HTTP_2,
+            Version::Http3 => http::Version::HTTP_3,
+        }
+    }
+}
+
 /// Field names that our code looks at, recognised while parsing so that nobody compares names again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(missing_docs, reason = "each is the field of that name")]

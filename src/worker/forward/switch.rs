@@ -6,7 +6,7 @@ use crate::http::fields::FieldsMut;
 use crate::proxy::head::write_response_fields;
 use crate::worker::answer::{Answer, Presence};
 use crate::worker::exchange::{After, Client, Instead, Outcome, Unanswered};
-use crate::worker::tunnel::{Flow, Meter, StreamTunnel, Tunnel};
+use crate::worker::tunnel::{self, Flow, Meter, StreamTunnel, Tunnel};
 use crate::worker::upload::Upload;
 
 impl Forward<'_> {
@@ -36,32 +36,21 @@ impl Forward<'_> {
         input.drain(..head.head_bytes);
         self.worker.hot.give_response_head_back(head);
         let flow = self.carry(&mut client.upload, input, at).await;
-        self.close_tunnel(&mut client.answer, flow);
+        tunnel::end(self.worker, &mut client.answer, flow);
         Ok(Relayed { outcome: Outcome { after: After::Close, served_by }, is_reusable: false })
     }
 
     /// Tells the client that it has what it asked for.
     pub(super) async fn open_tunnel(&self, answer: &mut Answer<'_>, fields: &[u8]) -> Result<(), NoResponse> {
         self.is_relaying.set(true);
-        answer.switch_protocols(fields).await.map_err(|_| NoResponse::Broken)?;
-        self.worker.stats.http.tunnels.inc();
-        Ok(())
-    }
-
-    /// Notes what went through it.
-    pub(super) fn close_tunnel(&self, answer: &mut Answer<'_>, flow: Flow) {
-        let stats = &self.worker.stats.http;
-        stats.tunnels.dec();
-        stats.timeouts.add(u64::from(flow.is_timed_out));
-        answer.count_tunnelled(flow.down_bytes);
-        answer.trail.tunnelled = Some(flow);
+        tunnel::begin(self.worker, answer, fields).await.map_err(|_| NoResponse::Broken)
     }
 
     /// Carries bytes both ways; `first_down` has come behind the 101.
     async fn carry(&self, upload: &mut Upload<'_>, first_down: Vec<u8>, at: At<'_>) -> Flow {
         let (worker, server) = (self.worker, at.connection);
         let (idle_timeout, half_closed_timeout) = (self.config.tunnel_timeout, self.config.half_closed_timeout);
-        let meter = Meter { listener: None, server: self.stats(at.server) };
+        let meter = Meter::of_server(self.stats(at.server));
         match (upload, self.presence) {
             (Upload::Stream(receiver), Presence::Stream(stream)) => {
                 let tunnel = StreamTunnel { worker, stream, server, idle_timeout, half_closed_timeout, meter };

@@ -11,10 +11,9 @@ use super::{Forward, NoResponse};
 use crate::http::fields::FieldsMut;
 use crate::proxy::head::write_response_fields;
 use crate::proxy::upgrade::{accept_of, client_key};
-use crate::worker::answer::Presence;
 use crate::worker::exchange::{After, Client, Instead, Outcome, Unanswered};
 use crate::worker::link::Place;
-use crate::worker::tunnel::{Flow, LinkClient, LinkTunnel, Meter, ServerEnd};
+use crate::worker::tunnel::{self, Flow, LinkClient, LinkTunnel, Meter, ServerEnd};
 use crate::worker::upload::Upload;
 
 /// A request for another protocol, and a server of HTTP/2.
@@ -95,9 +94,9 @@ impl Forward<'_> {
             FieldsMut::new(fields, 0).add("Upgrade", b"websocket");
         }
         self.open_tunnel(&mut client.answer, fields).await?;
-        let end = ServerEnd { send: stream, recv: content, first };
+        let end = ServerEnd::of_stream(stream, content, first);
         let flow = Box::pin(self.carry_over_link(&mut client.upload, end, server)).await;
-        self.close_tunnel(&mut client.answer, flow);
+        tunnel::end(self.worker, &mut client.answer, flow);
         Ok(Outcome { after: After::Close, served_by })
     }
 
@@ -106,20 +105,11 @@ impl Forward<'_> {
             worker: self.worker,
             idle_timeout: self.config.tunnel_timeout,
             half_closed_timeout: self.config.half_closed_timeout,
-            meter: Meter { listener: None, server: self.stats(server) },
+            meter: Meter::of_server(self.stats(server)),
         };
-        match (upload, self.presence) {
-            (Upload::Stream(receiver), Presence::Stream(stream)) => {
-                tunnel.run(LinkClient::Stream { stream, receiver }, end).await
-            }
-            (Upload::H1 { body, input }, _) => {
-                let first = Bytes::copy_from_slice(&input.bytes[body.end()..]);
-                // It is of no more use here, and may be large.
-                (input.bytes, input.start) = (Vec::new(), 0);
-                tunnel.run(LinkClient::Connection { connection: self.connection, first }, end).await
-            }
-            // Nobody asks for another protocol there.
-            (Upload::Stream(_) | Upload::Nothing, _) => Flow::default(),
+        match LinkClient::of(self.connection, upload, self.presence) {
+            Some(client) => tunnel.run(client, end).await,
+            None => Flow::default(),
         }
     }
 }

@@ -244,6 +244,7 @@ pub(super) fn connection(door: &Rc<Door>, peer: SocketAddr, opened: Instant, ope
         arrival: Arrival::default(),
         is_let_in: std::cell::Cell::new(true),
         place: OnceCell::new(),
+        for_apps: OnceCell::new(),
         _open: open,
     })
 }
@@ -424,7 +425,7 @@ impl Driver {
         {
             worker.stats.tls.handshakes.inc();
             worker.stats.tls.resumed.add(u64::from(facts.is_resumed));
-            let _ = place.set(facts);
+            let _ = place.set(Arc::from(facts));
         }
         connection.arrival.note_handshake(connection.opened.elapsed());
         self.open = Some(OpenGuard::new(&worker.stats.http3));

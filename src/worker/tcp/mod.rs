@@ -59,7 +59,7 @@ impl Stream<'_> {
             server: &server,
             idle_timeout: config.tunnel_timeout,
             half_closed_timeout: config.half_closed_timeout,
-            meter: Meter { listener: Some(listener), server: busy.stats() },
+            meter: Meter::of_server(busy.stats()).and_listener(listener),
         };
         listener.open.inc();
         let flow = tunnel.run(first, Vec::new()).await;

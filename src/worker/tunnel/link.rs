@@ -1,5 +1,5 @@
-//! Tunnels whose server end is one stream of a connection of HTTP/2 (RFC 8441): read, written, both ways. The client's end is a
-//! connection, or a stream as well.
+//! Tunnels whose server end ([`far`](super::far)) is one stream of a connection of HTTP/2 (RFC 8441), or an application inside
+//! the process: read, written, both ways. The client's end is a connection, or a stream as well.
 //!
 //! What the server sends goes back to its window once the client has it, and what the client sends waits for the server's: no
 //! more than a window is held for each direction. The end of a direction is that of the stream there, and who breaks off resets
@@ -12,15 +12,16 @@ use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
-use h2::{RecvStream, SendStream};
 
+use super::far::{FromServer, ServerEnd, ToServer};
 use super::stream::{unless, until_cut};
 use super::{Ended, Flow, Meter, Progress, Side, both};
 use crate::runtime::time::sleep;
 use crate::worker::Worker;
+use crate::worker::answer::Presence;
 use crate::worker::connection::{Broken, Connection};
-use crate::worker::link::send_piece;
 use crate::worker::multiplexed::{Receiver, Stream};
+use crate::worker::upload::Upload;
 use crate::worker::watch::Watched;
 
 /// Read from a client's connection at once.
@@ -42,6 +43,26 @@ pub(in crate::worker) enum Client<'a> {
     },
 }
 
+impl<'a> Client<'a> {
+    /// The client of a request that has been agreed to; `None`: nobody asks for another protocol there.
+    pub(in crate::worker) fn of(
+        connection: &'a Connection,
+        upload: &'a mut Upload<'_>,
+        presence: Presence<'a>,
+    ) -> Option<Client<'a>> {
+        match (upload, presence) {
+            (Upload::Stream(receiver), Presence::Stream(stream)) => Some(Client::Stream { stream, receiver }),
+            (Upload::H1 { body, input }, _) => {
+                let first = Bytes::copy_from_slice(&input.bytes[body.end()..]);
+                // It is of no more use here, and may be large.
+                (input.bytes, input.start) = (Vec::new(), 0);
+                Some(Client::Connection { connection, first })
+            }
+            (Upload::Stream(_) | Upload::Nothing, _) => None,
+        }
+    }
+}
+
 /// How long it may live, and who counts.
 pub(in crate::worker) struct LinkTunnel<'a> {
     pub(in crate::worker) worker: &'a Worker,
@@ -50,13 +71,6 @@ pub(in crate::worker) struct LinkTunnel<'a> {
     /// The same once one side has ended its direction, if it is shorter.
     pub(in crate::worker) half_closed_timeout: Duration,
     pub(in crate::worker) meter: Meter<'a>,
-}
-
-/// A stream to the server. `first` has come with its answer.
-pub(in crate::worker) struct ServerEnd {
-    pub(in crate::worker) send: SendStream<Bytes>,
-    pub(in crate::worker) recv: RecvStream,
-    pub(in crate::worker) first: Bytes,
 }
 
 /// Where what the server says goes.
@@ -101,7 +115,7 @@ impl<'a> LinkTunnel<'a> {
         &self,
         mut client: Up<'_>,
         presence: Down<'_>,
-        server: &mut SendStream<Bytes>,
+        server: &mut ToServer,
         progress: &Progress<'_>,
         is_cut: &Cell<bool>,
     ) -> Ended {
@@ -109,9 +123,11 @@ impl<'a> LinkTunnel<'a> {
             match client.next(self.worker, is_cut).await {
                 Err(Broken) => return Ended::Broken(Side::Client),
                 Ok(None) => break,
+                // What nobody takes is no sign of life.
+                Ok(Some(_)) if server.is_deaf() => {}
                 Ok(Some(data)) => {
                     progress.on_taken(Side::Client, data.len());
-                    let sending = presence.until_gone(progress, send_piece(server, data));
+                    let sending = presence.until_gone(progress, server.send(data));
                     match unless(is_cut, sending).await {
                         Some(Some(true)) => {}
                         Some(None) => return Ended::Broken(Side::Client),
@@ -120,9 +136,9 @@ impl<'a> LinkTunnel<'a> {
                 }
             }
         }
-        match server.send_data(Bytes::new(), true) {
+        match server.end() {
             Ok(()) => Ended::Closed,
-            Err(_) => Ended::Broken(Side::Server),
+            Err(Broken) => Ended::Broken(Side::Server),
         }
     }
 
@@ -131,7 +147,7 @@ impl<'a> LinkTunnel<'a> {
         &self,
         client: Down<'_>,
         first: Bytes,
-        server: &mut RecvStream,
+        server: &mut FromServer,
         progress: &Progress<'_>,
         is_cut: &Cell<bool>,
     ) -> Ended {
@@ -143,13 +159,12 @@ impl<'a> LinkTunnel<'a> {
                 if client.send(self.worker, data).await.is_err() {
                     return Ended::Broken(Side::Client);
                 }
-                let _ = server.flow_control().release_capacity(count);
+                server.release(count);
             }
-            data = match unless(is_cut, poll_fn(|cx| server.poll_data(cx))).await {
-                Some(Some(Ok(next))) => next,
-                // RFC 9113 section 8.5: nothing but content.
-                Some(None) if matches!(server.trailers().await, Ok(None)) => break,
-                Some(_) | None => return Ended::Broken(Side::Server),
+            data = match unless(is_cut, server.next()).await {
+                Some(Ok(Some(next))) => next,
+                Some(Ok(None)) => break,
+                Some(Err(Broken)) | None => return Ended::Broken(Side::Server),
             };
         }
         match client.end(self.worker, progress.half_closed_timeout).await {

@@ -6,7 +6,7 @@
 //! | `direct` | clear text on both sides, by splice(2) where it is much |
 //! | `copy` | where one side speaks TLS |
 //! | `stream` | where the client's end is a stream |
-//! | `link` | where the server's end is one |
+//! | `link` | where the server's end is one, or an application inside the process (`far`) |
 //!
 //! Each direction takes, then gives what it took, then takes again: a slow side slows the other down, and what is under
 //! way is one buffer or pipe for each. While nothing comes neither is held. Silence in both directions ends the tunnel, the
@@ -14,11 +14,13 @@
 
 mod copy;
 mod direct;
+mod far;
 mod link;
 mod stream;
 
 pub(super) use self::direct::COPIED_BYTES_MAX;
-pub(super) use self::link::{Client as LinkClient, LinkTunnel, ServerEnd};
+pub(super) use self::far::ServerEnd;
+pub(super) use self::link::{Client as LinkClient, LinkTunnel};
 pub(super) use self::stream::StreamTunnel;
 
 use std::cell::Cell;
@@ -28,10 +30,11 @@ use std::task::Poll;
 use std::time::Duration;
 
 use super::Worker;
-use super::connection::Connection;
+use super::answer::Answer;
+use super::connection::{Broken, Connection};
 use super::forward::ServerConnection;
 use super::watch::{OnExpiry, Watched};
-use crate::metrics::{ServerStats, TcpStats};
+use crate::metrics::{AppStats, Counter, ServerStats, TcpStats};
 
 /// One of the two ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,8 +60,44 @@ pub(super) struct Flow {
 #[derive(Clone, Copy)]
 pub(super) struct Meter<'a> {
     /// The listener, in TCP mode.
-    pub(super) listener: Option<&'a TcpStats>,
-    pub(super) server: &'a ServerStats,
+    listener: Option<&'a TcpStats>,
+    /// Bytes to the server.
+    up: &'a Counter,
+    /// Bytes from it.
+    down: &'a Counter,
+}
+
+impl<'a> Meter<'a> {
+    /// Of a tunnel to a server.
+    pub(super) fn of_server(server: &'a ServerStats) -> Meter<'a> {
+        Meter { listener: None, up: &server.tunnel_bytes_up, down: &server.tunnel_bytes_down }
+    }
+
+    /// Of a tunnel to an application inside the process.
+    pub(super) fn of_app(app: &'a AppStats) -> Meter<'a> {
+        Meter { listener: None, up: &app.tunnel_bytes_up, down: &app.tunnel_bytes_down }
+    }
+
+    /// The same with a listener that counts as well.
+    pub(super) fn and_listener(self, listener: &'a TcpStats) -> Meter<'a> {
+        Meter { listener: Some(listener), ..self }
+    }
+}
+
+/// Tells the client that it has what it asked for. Behind this, [`end`] must be called.
+pub(super) async fn begin(worker: &Worker, answer: &mut Answer<'_>, fields: &[u8]) -> Result<(), Broken> {
+    answer.switch_protocols(fields).await?;
+    worker.stats.http.tunnels.inc();
+    Ok(())
+}
+
+/// Notes what went through a tunnel.
+pub(super) fn end(worker: &Worker, answer: &mut Answer<'_>, flow: Flow) {
+    let stats = &worker.stats.http;
+    stats.tunnels.dec();
+    stats.timeouts.add(u64::from(flow.is_timed_out));
+    answer.count_tunnelled(flow.down_bytes);
+    answer.trail.tunnelled = Some(flow);
 }
 
 /// The two ends.
@@ -152,16 +191,16 @@ impl<'a> Progress<'a> {
     /// Bytes were taken from one side.
     fn on_taken(&self, from: Side, bytes: usize) {
         let (mut flow, bytes) = (self.flow.get(), bytes as u64);
-        let Meter { listener, server } = self.meter;
+        let Meter { listener, up, down } = self.meter;
         match from {
             Side::Client => {
                 flow.up_bytes += bytes;
-                server.tunnel_bytes_up.add(bytes);
+                up.add(bytes);
                 listener.inspect(|listener| listener.bytes_up.add(bytes));
             }
             Side::Server => {
                 flow.down_bytes += bytes;
-                server.tunnel_bytes_down.add(bytes);
+                down.add(bytes);
                 listener.inspect(|listener| listener.bytes_down.add(bytes));
             }
         }

@@ -23,8 +23,13 @@
 //! | `status?code=N` | a body of 4 bytes under that status |
 //! | `count` | how many requests this service has seen, and on which worker |
 //! | `info` | what the application knows of the request |
+//!
+//! Another application is called `sockets` (see sockets.rs).
+
+mod sockets;
 
 use std::future::Future;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::process::ExitCode;
 use std::rc::Rc;
@@ -32,12 +37,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use axum::extract::ConnectInfo;
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use http_body::{Frame, SizeHint};
 use http_body_util::BodyExt;
 use one_server::Server;
-use one_server::app::{App, AppContext, Body, BoxError, Peer};
+use one_server::app::{App, AppContext, Body, BoxError, RequestInfo};
 
 /// Bytes of one piece of a large answer.
 const PIECE_BYTES: usize = 16 * 1024;
@@ -51,7 +57,8 @@ fn main() -> ExitCode {
         let probe = Probe { context: context.clone(), seen: Rc::new(AtomicU64::new(0)) };
         tower::service_fn(move |request| answer(probe.clone(), request))
     });
-    match Server::new().app("probe", probe).load(config) {
+    let probe = probe.with_connect_info();
+    match Server::new().app("probe", probe).app("sockets", sockets::app()).load(config) {
         Ok(server) => server.run(),
         Err(report) => {
             eprint!("{report}");
@@ -154,14 +161,26 @@ async fn size(mut body: Body) -> Result<usize, BoxError> {
 }
 
 fn info(request: &Request<Body>) -> Answer {
-    let peer = request.extensions().get::<Peer>();
+    let info = request.extensions().get::<RequestInfo>().ok_or("no RequestInfo")?;
+    let connect_info = request.extensions().get::<ConnectInfo<SocketAddr>>();
+    let left = info.deadline.saturating_duration_since(Instant::now());
     let mut lines = vec![
         format!("method {}", request.method()),
         format!("uri {}", request.uri()),
         format!("version {:?}", request.version()),
-        format!("peer {:?}", peer.and_then(|peer| peer.address)),
-        format!("id {:016x}", peer.map_or(0, |peer| peer.request_id)),
+        format!("client {:?}", info.client),
+        format!("connect-info {:?}", connect_info.map(|ConnectInfo(address)| address)),
+        format!("peer {:?}", info.connection.peer),
+        format!("local {:?}", info.connection.local),
+        format!("https {}", info.is_https),
+        format!("spoken {:?}", info.version),
+        format!("id {:016x}", info.request_id),
+        format!("seconds-left {}", left.as_secs_f64().round()),
     ];
+    if let Some(tls) = info.connection.tls.as_deref() {
+        lines.push(format!("tls {} {} {:?} {:?}", tls.version, tls.cipher, tls.server_name, tls.alpn));
+        lines.push(format!("subject {:?}", tls.client.as_deref().map(|client| &*client.subject)));
+    }
     let fields = request.headers().iter();
     lines.extend(fields.map(|(name, value)| format!("field {name}: {}", String::from_utf8_lossy(value.as_bytes()))));
     text(lines.join("\n"))
