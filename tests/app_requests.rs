@@ -11,7 +11,8 @@ use support::tls::{TlsClient, client_config_with, trusted};
 use support::websocket::{Version, begin, signal};
 use support::*;
 
-const SITE: &str = "[site.main]\n[[site.main.route]]\npath = \"/\"\napp = \"probe\"\n[app.probe]\nresponse_timeout = \"35s\"\n";
+const SITE: &str =
+    "[site.main]\n[[site.main.route]]\npath = \"/\"\napp = \"probe\"\n[app.probe]\nresponse_timeout = \"35s\"\n";
 
 /// What `/info` says of `name`.
 fn told<'a>(text: &'a str, name: &str) -> Option<&'a str> {
@@ -124,7 +125,8 @@ fn a_stream_that_is_reset_stops_its_request_alone() {
     }
     with_both_drivers(|driver| {
         for version in [Version::Http2, Version::Http3] {
-            let server = Site::probe(driver, SITE).one_worker().process("app_concurrency = 2").secure("http3 = true").start();
+            let server =
+                Site::probe(driver, SITE).one_worker().process("app_concurrency = 2").secure("http3 = true").start();
             let worker = |name: &str| server.metric(&format!("one_server_app_worker_{name}"), "");
             let active = || server.metric("one_server_app_requests_active", "");
             let waits = |name: &str, path: &str| ask_with(name, path, json!({ "waits": false }));

@@ -12,6 +12,7 @@
 //! | `early` | an answer before the body is read |
 //! | `slow?ms=N` | after N ms without using the CPU |
 //! | `spin?ms=N` | after N ms of computing, which holds up the whole worker |
+//! | `block?ms=N` | after N ms in which the thread sleeps |
 //! | `panic`, `panic-body` | none: panics before the answer, or within its body |
 //! | `error`, `error-body` | an error instead of an answer, or within its body |
 //! | `fail` | none: gives its worker up |
@@ -94,6 +95,10 @@ async fn answer(probe: Probe, request: Request<Body>) -> Answer {
                 std::hint::spin_loop();
             }
             text("spun".into())
+        }
+        "block" => {
+            std::thread::sleep(Duration::from_millis(number("ms")));
+            text("blocked".into())
         }
         "panic" => panic!("asked to panic"),
         "panic-body" => streamed(Made { left: 3 * PIECE_BYTES, end: MadeEnd::Panic, ..Made::default() }),

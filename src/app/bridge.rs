@@ -1,16 +1,20 @@
 //! The data worker's end: hands requests to application workers and waits for the answers.
 //!
-//! Placement: the worker's paired application worker, unless its queue is long and another's is not; when all queues
-//! are full, a bounded wait in order of arrival; then the request is refused with 503. A request in flight owns a slot; dropping its future
-//! (the client left) retires the slot, so that it is not run any more and a late answer finds nobody.
+//! Placement: the worker's paired application worker, unless its queue is long and another's is not; for an application that has
+//! threads of its own, the queue of these. When all queues are full, or the application has as many requests as it may,
+//! a bounded wait in order of arrival, in a line of each application's own; then the request is refused with 503. A
+//! request in flight owns a slot; dropping its future (the client left) retires the slot, so that it is not run any
+//! more and a late answer finds nobody.
 
 use std::cell::RefCell;
 use std::future::poll_fn;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::{Poll, Waker};
 use std::time::Duration;
 
 use super::message::{Job, Reply, ReplyHead, Ticket, Tickets};
+use crate::runtime::crew::CrewSender;
 use crate::runtime::mailbox::{Receiver, Sender};
 use crate::runtime::time::timeout;
 use crate::util::waiters::Waiters;
@@ -33,6 +37,63 @@ pub(crate) enum CallError {
     Failed,
 }
 
+/// The way to one application. All data workers have the same ones.
+#[derive(Clone, Default)]
+pub(crate) struct Way {
+    /// Its threads; `None`: it runs on the application workers.
+    pub(crate) crew: Option<CrewSender<Job>>,
+    /// Its requests under way, in the whole process, as far as they were limited when they began.
+    pub(crate) under_way: Arc<AtomicU32>,
+}
+
+/// What the present config says of an application.
+#[derive(Clone, Copy)]
+pub(crate) struct CallLimits {
+    /// Requests under way in the whole process; `None`: any number.
+    pub(crate) requests_max: Option<u32>,
+    /// How long a request waits to be let in.
+    pub(crate) queue_timeout: Duration,
+}
+
+/// An application, as one data worker sees it.
+struct Line {
+    way: Way,
+    /// Requests that wait for a place in a queue, for a slot, or for others of the application to end.
+    waiters: Waiters,
+}
+
+impl Line {
+    /// Lets a request in; `None`: there are as many as there may be.
+    fn take_place(&self, requests_max: Option<u32>) -> Option<Place<'_>> {
+        let Some(most) = requests_max else { return Some(Place(None)) };
+        let under_way = &self.way.under_way;
+        let one_more = |used| (used < most).then_some(used + 1);
+        under_way.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).ok()?;
+        Some(Place(Some(self)))
+    }
+}
+
+/// Counts a request as one of its application's that are under way.
+pub(crate) struct Place<'a>(Option<&'a Line>);
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        if let Some(line) = self.0 {
+            line.way.under_way.fetch_sub(1, Ordering::Relaxed);
+            line.waiters.wake_first();
+        }
+    }
+}
+
+/// What came of a call.
+pub(crate) struct Answered<'a> {
+    pub(crate) head: ReplyHead,
+    /// Application worker that ran it.
+    pub(crate) app_worker: usize,
+    /// To be kept until the answer has been sent.
+    pub(crate) place: Place<'a>,
+}
+
 /// One per data worker.
 pub(crate) struct Bridge {
     tickets: Arc<Tickets>,
@@ -42,9 +103,8 @@ pub(crate) struct Bridge {
     workers: Vec<Sender<Job>>,
     /// Index into `workers` of the one tried first.
     paired: usize,
-    /// Requests that wait for a place in a queue or for a slot.
-    waiters: Waiters,
-    queue_timeout: Duration,
+    /// By application.
+    lines: Vec<Line>,
 }
 
 impl Bridge {
@@ -54,7 +114,7 @@ impl Bridge {
         replies: Receiver<Reply>,
         workers: Vec<Sender<Job>>,
         paired: usize,
-        queue_timeout: Duration,
+        ways: Vec<Way>,
     ) -> Bridge {
         let slots = tickets.slots();
         Bridge {
@@ -64,8 +124,7 @@ impl Bridge {
             replies: RefCell::new(replies),
             workers,
             paired,
-            waiters: Waiters::default(),
-            queue_timeout,
+            lines: ways.into_iter().map(|way| Line { way, waiters: Waiters::default() }).collect(),
         }
     }
 
@@ -85,30 +144,46 @@ impl Bridge {
                 waker.wake();
             }
         }
-        // An answer means that its worker has taken jobs out of its queue: let one waiting request try again.
-        self.waiters.wake_first();
+        // An answer means that its worker has taken jobs out of its queue: let waiting requests try again.
+        self.wake_waiting();
     }
 
-    /// Hands a request over and waits for its answer; returns also which application worker ran it.
+    /// Hands a request to application `app` and waits for its answer.
     ///
     /// `job` builds the message from the ticket. Errors: [`CallError`]. Dropping the future abandons the request.
-    pub(crate) async fn call(&self, job: impl FnOnce(Ticket) -> Job) -> Result<(ReplyHead, usize), CallError> {
-        let mut entry = Entry { build: Some(job), flight: None, unsent: None };
-        let is_first = self.waiters.is_empty();
+    pub(crate) async fn call(
+        &self,
+        app: usize,
+        limits: CallLimits,
+        job: impl FnOnce(Ticket) -> Job,
+    ) -> Result<Answered<'_>, CallError> {
+        let line = &self.lines[app];
+        let mut entry = Entry { line, limits, build: Some(job), place: None, flight: None, unsent: None };
+        let is_first = line.waiters.is_empty();
         let flight = match is_first.then(|| self.enter(&mut entry)).flatten() {
             Some(flight) => flight,
             None => {
-                let turn = self.waiters.wait_for(|| self.enter(&mut entry));
-                timeout(self.queue_timeout, std::pin::pin!(turn)).await.map_err(|_| CallError::Busy)?
+                let turn = line.waiters.wait_for(|| self.enter(&mut entry));
+                timeout(limits.queue_timeout, std::pin::pin!(turn)).await.map_err(|_| CallError::Busy)?
             }
         };
-        poll_fn(|cx| flight.poll_answer(cx)).await
+        let (head, app_worker) = poll_fn(|cx| flight.poll_answer(cx)).await?;
+        Ok(Answered { head, app_worker, place: entry.place.take().unwrap_or(Place(None)) })
+    }
+
+    fn wake_waiting(&self) {
+        self.lines.iter().for_each(|line| line.waiters.wake_first());
+    }
+
+    /// Requests that wait for a thread of application `app`; `None`: it has none of its own.
+    pub(crate) fn depth(&self, app: usize) -> Option<usize> {
+        self.lines[app].way.crew.as_ref().map(CrewSender::depth)
     }
 
     /// Called every tick: room may also have been made by answers that went to other data workers. Returns whether
     /// answers had been waiting unnoticed, which would be a lost wake-up; they are delivered then.
     pub(crate) fn tick(&self) -> bool {
-        self.waiters.wake_first();
+        self.wake_waiting();
         let is_lost = self.replies.borrow_mut().check_lost();
         if is_lost {
             let replies: Vec<_> = std::iter::from_fn(|| self.replies.borrow_mut().try_recv()).collect();
@@ -117,14 +192,20 @@ impl Bridge {
         is_lost
     }
 
-    /// Takes a slot and hands the job over, as far as that is possible now.
+    /// Takes a place and a slot and hands the job over, as far as that is possible now.
     fn enter<'a, F: FnOnce(Ticket) -> Job>(&'a self, entry: &mut Entry<'a, F>) -> Option<Flight<'a>> {
+        if entry.place.is_none() {
+            entry.place = Some(entry.line.take_place(entry.limits.requests_max)?);
+        }
         if entry.flight.is_none() {
             let flight = self.take_slot()?;
             entry.unsent = entry.build.take().map(|build| build(flight.ticket));
             entry.flight = Some(flight);
         }
-        entry.unsent = entry.unsent.take().and_then(|job| self.try_send(job));
+        entry.unsent = entry.unsent.take().and_then(|job| match &entry.line.way.crew {
+            Some(crew) => crew.send(job).err(),
+            None => self.try_send(job),
+        });
         match entry.unsent {
             None => entry.flight.take(),
             Some(_) => None,
@@ -152,7 +233,10 @@ impl Bridge {
 
 /// A request on its way in.
 struct Entry<'a, F> {
+    line: &'a Line,
+    limits: CallLimits,
     build: Option<F>,
+    place: Option<Place<'a>>,
     flight: Option<Flight<'a>>,
     unsent: Option<Job>,
 }
@@ -183,6 +267,6 @@ impl Drop for Flight<'_> {
         self.bridge.tickets.retire(self.ticket.slot);
         self.bridge.slots.borrow_mut()[self.ticket.slot as usize] = Slot::Free;
         self.bridge.free.borrow_mut().push(self.ticket.slot);
-        self.bridge.waiters.wake_first();
+        self.bridge.wake_waiting();
     }
 }

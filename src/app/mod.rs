@@ -23,13 +23,13 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 pub use body::{Body, BodyError};
-pub(crate) use bridge::{Bridge, CallError};
+pub(crate) use bridge::{Answered, Bridge, CallError, CallLimits, Way};
 pub use draining::Draining;
 pub(crate) use draining::{TellDraining, draining};
 pub use info::{ClientCertificate, ConnectionInfo, RequestInfo, TlsFacts, Verify};
 pub(crate) use message::{Job, JobBody, Origin, Reply, ReplyBody, ReplyHead, Tickets};
 pub(crate) use upgraded::TunnelEnd;
-pub(crate) use worker::AppWorker;
+pub(crate) use worker::{AppWorker, Jobs};
 
 /// Any error an application may return; it becomes 500 and a line in the log.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -44,7 +44,7 @@ pub struct AppContext {
 }
 
 impl AppContext {
-    /// Number of the application worker, from 0.
+    /// Number of the application worker, or thread of the application, from 0. No two have the same one.
     pub fn worker(&self) -> usize {
         self.worker
     }

@@ -64,8 +64,13 @@ impl Unopened {
             }
         });
         let TunnelEnd { from_client, to_client } = end;
-        let pipe =
-            Pipe { opening: OPENING, is_open: false, chunk: Bytes::new(), from_client, to_client: Some(to_client) };
+        let pipe = Pipe {
+            opening: OPENING,
+            is_open: false,
+            chunk: Bytes::new(),
+            from_client: Some(from_client),
+            to_client: Some(to_client),
+        };
         let mut connection = Box::pin(http1::Builder::new().serve_connection(pipe, service).with_upgrades());
         let on_upgrade = tokio::select! {
             biased;
@@ -95,17 +100,14 @@ struct Pipe {
     is_open: bool,
     /// Has come from the client and has not been read.
     chunk: Bytes,
-    from_client: BodyReceiver,
+    /// `None` only while it is dropped.
+    from_client: Option<BodyReceiver>,
     /// `None`: our direction has ended.
     to_client: Option<BodySender>,
 }
 
 impl Read for Pipe {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        mut buf: ReadBufCursor<'_>,
-    ) -> Poll<io::Result<()>> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, mut buf: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
         if !self.opening.is_empty() {
             let (now, later) = self.opening.split_at(self.opening.len().min(buf.remaining()));
             buf.put_slice(now);
@@ -117,7 +119,8 @@ impl Read for Pipe {
             return Poll::Pending;
         }
         if self.chunk.is_empty() {
-            match ready!(self.from_client.poll_chunk(cx)) {
+            let Some(from_client) = &mut self.from_client else { return Poll::Ready(Ok(())) };
+            match ready!(from_client.poll_chunk(cx)) {
                 Some(Ok(chunk)) => self.chunk = chunk,
                 None => return Poll::Ready(Ok(())),
                 Some(Err(_)) => return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into())),
@@ -160,6 +163,8 @@ impl Write for Pipe {
 impl Drop for Pipe {
     /// A socket that is dropped has ended its direction. One whose task panics is broken.
     fn drop(&mut self) {
+        // First: whoever sees the end sees this, too.
+        self.from_client = None;
         if let Some(sender) = self.to_client.take().filter(|_| self.is_open && !std::thread::panicking()) {
             sender.finish();
         }

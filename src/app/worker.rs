@@ -1,14 +1,16 @@
-//! An application worker: one thread, one tokio-uring runtime, one service per application.
+//! An application worker: one thread, one tokio-uring runtime, one service per application. Or a thread of one application that
+//! blocks: the same with the service of that one, one request at a time, and a queue that it shares with others.
 //!
-//! It takes jobs out of its mailbox, runs each as a local task, and sends the answer to the data worker that waits
+//! It takes jobs out of its queue, runs each as a local task, and sends the answer to the data worker that waits
 //! for it. A panic in a service is a 500; a worker that fails as a whole is started again by [`AppWorker::supervise`],
 //! and what it was running is answered with 502.
 
 use std::cell::{Cell, RefCell};
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -24,6 +26,7 @@ use crate::config::model::DriverChoice;
 use crate::http::h1::{FieldName, Method};
 use crate::metrics::AppWorkerStats;
 use crate::runtime::body::{BodySender, BodyWatch, body_channel};
+use crate::runtime::crew::CrewReceiver;
 use crate::runtime::driver::{self, DriverFacts};
 use crate::runtime::mailbox::Receiver;
 
@@ -39,11 +42,56 @@ pub(crate) struct AppWorker {
     pub(crate) driver: DriverChoice,
     pub(crate) spin: Duration,
     pub(crate) concurrency: usize,
-    pub(crate) apps: Vec<App>,
-    pub(crate) jobs: Receiver<Job>,
+    /// By number of the application; `None`: it is run elsewhere.
+    pub(crate) apps: Vec<Option<App>>,
+    pub(crate) jobs: Jobs,
     pub(crate) origins: Arc<Vec<Origin>>,
     pub(crate) stats: Arc<AppWorkerStats>,
     pub(crate) draining: Draining,
+}
+
+/// Where requests come from.
+pub(crate) enum Jobs {
+    /// A mailbox of the worker's own.
+    Own(Receiver<Job>),
+    /// What any thread of the application may take.
+    Shared(CrewReceiver<Job>),
+}
+
+impl Jobs {
+    fn try_recv(&mut self) -> Option<Job> {
+        match self {
+            Jobs::Own(mailbox) => mailbox.try_recv(),
+            Jobs::Shared(crew) => crew.try_recv(),
+        }
+    }
+
+    fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Job> {
+        match self {
+            Jobs::Own(mailbox) => mailbox.poll_recv(cx),
+            Jobs::Shared(crew) => crew.poll_recv(cx),
+        }
+    }
+
+    /// Nothing is taken until somebody asks again.
+    fn leave(&mut self) {
+        if let Jobs::Shared(crew) = self {
+            crew.leave();
+        }
+    }
+
+    /// Brings the counters up to date; `looks`: what has come was to be seen by now.
+    fn tell(&mut self, stats: &AppWorkerStats, looks: bool) {
+        // The other one is looked into whenever its thread is free, and its length is told for the application.
+        let Jobs::Own(jobs) = self else { return };
+        if looks && jobs.check_lost() {
+            stats.lost_wakeups.inc();
+        }
+        let mailbox = jobs.sender();
+        stats.queue_depth.set(mailbox.depth() as u64);
+        stats.wake_ups.add(mailbox.wakeups() - stats.wake_ups.value());
+        stats.queue_full.add(mailbox.refused() - stats.queue_full.value());
+    }
 }
 
 impl AppWorker {
@@ -91,7 +139,10 @@ impl AppWorker {
             wake: Rc::new(Notify::new()),
             draining: self.draining.clone(),
         };
-        let services: Vec<LocalService> = self.apps.iter().map(|app| (app.factory)(&context)).collect();
+        // What a life before was called for and did not take.
+        self.jobs.leave();
+        let build = |app: &Option<App>| app.as_ref().map(|app| (app.factory)(&context));
+        let services: Vec<Option<LocalService>> = self.apps.iter().map(build).collect();
         let running = Rc::new(Running {
             tasks: RefCell::new(Slab::new()),
             wake: context.wake.clone(),
@@ -108,23 +159,18 @@ impl AppWorker {
                 job = next_job(&mut self.jobs, self.spin), if !full => running.start(job, &services),
                 _ = sweep.tick() => {
                     running.sweep();
-                    if !full && self.jobs.check_lost() {
-                        self.stats.lost_wakeups.inc();
-                    }
-                    let mailbox = self.jobs.sender();
-                    self.stats.queue_depth.set(mailbox.depth() as u64);
-                    self.stats.wake_ups.add(mailbox.wakeups() - self.stats.wake_ups.value());
-                    self.stats.queue_full.add(mailbox.refused() - self.stats.queue_full.value());
+                    self.jobs.tell(&self.stats, !full);
                 }
                 () = context.wake.notified() => {}
             }
         }
+        self.jobs.leave();
         // Leaving drops the runtime and with it every task; each tells its data worker that no answer will come.
     }
 }
 
 /// The next job. Looks for it for up to `spin` before it sleeps, letting other tasks run in between.
-async fn next_job(jobs: &mut Receiver<Job>, spin: Duration) -> Job {
+async fn next_job(jobs: &mut Jobs, spin: Duration) -> Job {
     if let Some(job) = jobs.try_recv() {
         return job;
     }
@@ -137,7 +183,7 @@ async fn next_job(jobs: &mut Receiver<Job>, spin: Duration) -> Job {
             }
         }
     }
-    jobs.recv().await
+    poll_fn(|cx| jobs.poll_recv(cx)).await
 }
 
 /// One request that runs here.
@@ -162,7 +208,7 @@ struct Running {
 }
 
 impl Running {
-    fn start(self: &Rc<Self>, job: Job, services: &[LocalService]) {
+    fn start(self: &Rc<Self>, job: Job, services: &[Option<LocalService>]) {
         if !self.origins[job.origin].tickets.is_wanted(job.ticket) {
             self.stats.cancelled.inc();
             return;
@@ -178,7 +224,8 @@ impl Running {
         };
         let key = self.tasks.borrow_mut().insert(task);
         let answer = Answer { running: self.clone(), key };
-        let service = services[job.app].clone();
+        // Bridges know which worker runs what.
+        let service = services[job.app].clone().expect("an application of this worker");
         let handle = tokio::task::spawn_local(run_job(job, service, answer)).abort_handle();
         if let Some(task) = self.tasks.borrow_mut().get_mut(key) {
             task.handle = Some(handle);
@@ -279,9 +326,9 @@ struct Panicked;
 
 async fn contained<T>(future: impl Future<Output = T>) -> Result<T, Panicked> {
     let mut future = std::pin::pin!(future);
-    std::future::poll_fn(|cx| match std::panic::catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
+    poll_fn(|cx| match std::panic::catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
         Ok(poll) => poll.map(Ok),
-        Err(_) => std::task::Poll::Ready(Err(Panicked)),
+        Err(_) => Poll::Ready(Err(Panicked)),
     })
     .await
 }
@@ -298,17 +345,17 @@ async fn send_response(response: Response<AnyBody>, is_head: bool, answer: &Answ
         let length = if is_head { declared().or(length) } else { Some(0) };
         return answer.send(Some(reply_head(&parts, length, ReplyBody::Full(Bytes::new()))));
     }
-    let first = std::future::poll_fn(|cx| std::task::Poll::Ready(body.as_mut().poll_frame(cx))).await;
+    let first = poll_fn(|cx| Poll::Ready(body.as_mut().poll_frame(cx))).await;
     let chunk = match first {
-        std::task::Poll::Ready(Some(Ok(frame))) => frame.into_data().unwrap_or_default(),
-        std::task::Poll::Ready(None) => {
+        Poll::Ready(Some(Ok(frame))) => frame.into_data().unwrap_or_default(),
+        Poll::Ready(None) => {
             return answer.send(Some(reply_head(&parts, Some(0), ReplyBody::Full(Bytes::new()))));
         }
-        std::task::Poll::Ready(Some(Err(error))) => {
+        Poll::Ready(Some(Err(error))) => {
             tracing::error!(worker = answer.running.index, %error, "application body failed");
             return answer.send(Some(plain(StatusCode::INTERNAL_SERVER_ERROR)));
         }
-        std::task::Poll::Pending => Bytes::new(),
+        Poll::Pending => Bytes::new(),
     };
     if body.is_end_stream() || length == Some(chunk.len() as u64) {
         let length = Some(chunk.len() as u64);

@@ -7,6 +7,7 @@
 //! ```
 //! Everything that can fail for a reason the operator can mend fails here, before the first connection is accepted.
 
+mod app_workers;
 mod certificates;
 mod cores;
 mod flow_ports;

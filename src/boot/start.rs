@@ -9,8 +9,9 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc as mpsc_of_tokio, watch};
 
+use super::app_workers;
 use super::certificates::Certificates;
-use super::cores::{Placement, place};
+use super::cores::place;
 use super::names;
 use super::notify::Notify;
 use super::privileges;
@@ -20,7 +21,7 @@ use super::sockets::{Paths, bind};
 use super::source::Source;
 use super::splitters::{Desk, Monitors};
 use super::takeover::{self, Estate, HandedOver, Inherited, Predecessor, Takeovers};
-use crate::app::{AppWorker, Draining, Job, Origin, Registry, Reply, TellDraining, Tickets, draining};
+use crate::app::{Registry, TellDraining, draining};
 use crate::config::Config;
 use crate::control::Shared;
 use crate::control::processes::{self, Staff};
@@ -29,7 +30,7 @@ use crate::control::{ctl, haproxy};
 use crate::log;
 use crate::runtime::driver::{DataRuntime, DriverFacts};
 use crate::runtime::helpers::Helpers;
-use crate::runtime::mailbox::{Receiver, Sender, mailbox};
+use crate::runtime::mailbox::{Sender, mailbox};
 use crate::runtime::net::Address;
 use crate::runtime::{cores, sys};
 use crate::tls::Secrets;
@@ -156,8 +157,8 @@ pub(super) fn run(mut config: Config, apps: &Registry, source: Option<Source>) -
     let mut inherited = Inherited::take().map_err(StartError::Takeover)?;
     let notify = Notify::from_env();
     let allowed = cores::allowed().map_err(|error| StartError::Thread { name: "process".into(), error })?;
-    let placement = place(&config.process, &allowed, !config.apps.is_empty())?;
-    let programs = find_programs(&config, apps)?;
+    let placement = place(&config.process, &allowed, app_workers::are_needed(&config))?;
+    let programs = app_workers::find_programs(&config, apps)?;
     let account = privileges::account(config.process.run_as.as_ref())?;
     let staff = Staff::engage(&mut config, account.as_ref(), inherited.keeper()).map_err(StartError::Programs)?;
     let mut sockets = bind(&config, placement.data.len(), &mut inherited)?;
@@ -165,7 +166,7 @@ pub(super) fn run(mut config: Config, apps: &Registry, source: Option<Source>) -
     let (config, names) =
         names::resolve(config, &changes).map_err(|error| StartError::Thread { name: "names".into(), error })?;
     let config = Arc::new(config);
-    let shared = Arc::new(Shared::new(config.clone(), placement.data.len(), placement.app.len()));
+    let shared = Arc::new(Shared::new(config.clone(), placement.data.len(), app_workers::count(&config, &placement)));
     let access_log =
         log::Writer::start(&config, &shared.workers, shared.log_writer.clone()).map_err(StartError::Log)?;
     let (writer, mut outboxes) = access_log.map_or((None, Vec::new()), |(writer, logs)| (Some(writer), logs));
@@ -195,9 +196,9 @@ pub(super) fn run(mut config: Config, apps: &Registry, source: Option<Source>) -
     desk.register(&shared);
 
     let mut facts = Vec::new();
-    let (data_seats, origins) = answer_routes(&config, placement.data.len(), placement.app.len());
+    let (data_seats, origins) = app_workers::answer_routes(&config, &placement);
     let (tell_apps, draining) = draining();
-    let jobs = start_app_workers(&config, &shared, &placement, &programs, (origins, draining), &mut facts)?;
+    let apps = app_workers::start(&config, &shared, &placement, &programs, (origins, draining), &mut facts)?;
     let connections = Arc::new(AtomicUsize::new(0));
     let mut threads = Threads { data: Vec::new(), orders: Vec::new() };
     let quic_keys = QuicKeys::new(inherited.quic_secrets().unwrap_or_else(KeySecrets::random));
@@ -228,7 +229,8 @@ pub(super) fn run(mut config: Config, apps: &Registry, source: Option<Source>) -
             splitters: std::mem::take(&mut sockets.mysql[index]),
             mysql: desk.known(),
             control,
-            app_workers: jobs.clone(),
+            app_workers: apps.mailboxes.clone(),
+            ways: apps.ways.clone(),
             paired: placement.paired(index),
             replies,
             tickets,
@@ -289,83 +291,6 @@ pub(super) fn limits(config: &Config, open_files: u64) -> Vec<(&'static str, u64
     ]
 }
 
-fn find_programs(config: &Config, apps: &Registry) -> Result<Vec<crate::app::App>, StartError> {
-    let find = |app: &crate::config::model::App| {
-        apps.find(&app.program).cloned().ok_or_else(|| StartError::NoSuchProgram {
-            app: app.name.clone(),
-            program: app.program.clone(),
-            known: apps.names().into_iter().map(str::to_owned).collect(),
-        })
-    };
-    config.apps.iter().map(find).collect()
-}
-
-type AnswerSeat = (Receiver<Reply>, Arc<Tickets>);
-
-/// For each data worker, where its answers arrive and which of its requests are still wanted.
-fn answer_routes(config: &Config, data_workers: usize, app_workers: usize) -> (Vec<AnswerSeat>, Arc<Vec<Origin>>) {
-    let process = &config.process;
-    // Every request in flight has a slot, and the mailbox has room for the answer of every slot: it can never be full.
-    let slots = match app_workers {
-        0 => 1,
-        workers => (process.queue_depth + process.app_concurrency).saturating_mul(workers).min(1 << 16),
-    };
-    let mut seats = Vec::new();
-    let mut origins = Vec::new();
-    for _ in 0..data_workers {
-        // A retired slot's late answer may still be under way when the slot's next one comes.
-        let (sender, receiver) = mailbox(2 * slots);
-        let tickets = Arc::new(Tickets::new(slots));
-        origins.push(Origin { replies: sender, tickets: tickets.clone() });
-        seats.push((receiver, tickets));
-    }
-    (seats, Arc::new(origins))
-}
-
-fn start_app_workers(
-    config: &Arc<Config>,
-    shared: &Arc<Shared>,
-    placement: &Placement,
-    programs: &[crate::app::App],
-    (origins, draining): (Arc<Vec<Origin>>, Draining),
-    facts: &mut Vec<WorkerFacts>,
-) -> Result<Vec<Sender<Job>>, StartError> {
-    let mut mailboxes = Vec::new();
-    for (index, core) in placement.app.iter().copied().enumerate() {
-        let (sender, jobs) = mailbox(config.process.queue_depth);
-        let worker = AppWorker {
-            index,
-            driver: config.process.driver,
-            spin: config.process.spin,
-            concurrency: config.process.app_concurrency.max(1),
-            apps: programs.to_vec(),
-            jobs,
-            origins: origins.clone(),
-            stats: shared.app_workers[index].clone(),
-            draining: draining.clone(),
-        };
-        let (report, reported) = mpsc::channel();
-        let name = format!("app-{index}");
-        let spawned = std::thread::Builder::new().name(name.clone()).spawn(move || {
-            log::never_block();
-            let pinned = cores::pin(core);
-            worker.supervise(|facts| {
-                drop(report.send(facts.and_then(|facts| pinned.as_ref().map(|()| facts).map_err(copy))))
-            });
-        });
-        spawned.map_err(|error| StartError::Thread { name: name.clone(), error })?;
-        let driver = await_start(&name, &reported)?;
-        facts.push(worker_facts(WorkerRole::App, index, core, driver));
-        mailboxes.push(sender);
-    }
-    Ok(mailboxes)
-}
-
-/// `io::Error` has no `Clone`.
-fn copy(error: &io::Error) -> io::Error {
-    io::Error::new(error.kind(), error.to_string())
-}
-
 fn start_data_worker(
     config: &Arc<Config>,
     seat: Seat,
@@ -388,7 +313,7 @@ fn start_data_worker(
     });
     let thread = spawned.map_err(|error| StartError::Thread { name: name.clone(), error })?;
     let driver = await_start(&name, &reported)?;
-    Ok((thread, worker_facts(WorkerRole::Data, index, core, driver)))
+    Ok((thread, worker_facts(WorkerRole::Data, index, Some(core), driver)))
 }
 
 /// Tells every data worker ten times a second that time has passed. A full mailbox misses a tick: its worker is busy
@@ -406,14 +331,17 @@ fn start_clock(workers: Vec<Sender<Control>>) -> Result<(), StartError> {
     spawned.map(drop).map_err(|error| StartError::Thread { name: "clock".into(), error })
 }
 
-fn await_start(name: &str, reported: &mpsc::Receiver<io::Result<DriverFacts>>) -> Result<DriverFacts, StartError> {
+pub(super) fn await_start(
+    name: &str,
+    reported: &mpsc::Receiver<io::Result<DriverFacts>>,
+) -> Result<DriverFacts, StartError> {
     let facts = reported.recv().unwrap_or_else(|_| Err(io::Error::other("its thread ended")));
     facts.map_err(|error| StartError::Thread { name: name.to_owned(), error })
 }
 
-fn worker_facts(role: WorkerRole, index: usize, core: usize, facts: DriverFacts) -> WorkerFacts {
+pub(super) fn worker_facts(role: WorkerRole, index: usize, core: Option<usize>, facts: DriverFacts) -> WorkerFacts {
     let flags = facts.flags.split('|').filter(|flag| !flag.is_empty()).map(str::to_owned).collect();
-    WorkerFacts { role, index, core: Some(core), driver: facts.driver, flags, fallback: facts.fallback }
+    WorkerFacts { role, index, core, app: None, driver: facts.driver, flags, fallback: facts.fallback }
 }
 
 /// The start-up lines: what runs, where, on what, and what fell back.
@@ -421,8 +349,9 @@ fn announce(facts: &StartFacts, config: &Config, open_files: u64) {
     let pid = std::process::id();
     tracing::info!(version = %facts.version, pid, "one-server starts");
     for worker in &facts.workers {
-        let (role, index, core) = (worker.role.name(), worker.index, worker.core.unwrap_or_default());
-        tracing::info!(role, index, core, driver = worker.driver, flags = %worker.flags.join("|"), "worker");
+        let (role, index) = (worker.role.name(), worker.index);
+        let (core, app) = (worker.core, worker.app.as_deref().map(tracing::field::display));
+        tracing::info!(role, index, core, app, driver = worker.driver, flags = %worker.flags.join("|"), "worker");
         if let Some(reason) = &worker.fallback {
             tracing::warn!(role, index, driver = worker.driver, "fall-back: {reason}");
         }

@@ -272,8 +272,10 @@ fn adopt_apps(old: &Config, new: &mut Config, needs_restart: &mut Vec<String>) -
             None => Err("does not run yet"),
             Some((_, running)) if running.program != app.program => Err("runs another program"),
             Some((index, running)) => {
-                let program = std::mem::take(&mut running.program);
-                *running = App { program, ..app.clone() };
+                if (running.threads, running.queue_max) != (app.threads, app.queue_max) {
+                    needs_restart.push(format!("threads of [app.{}]", app.name));
+                }
+                *running = App { threads: running.threads, queue_max: running.queue_max, ..app.clone() };
                 Ok(index)
             }
         });

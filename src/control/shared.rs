@@ -482,8 +482,10 @@ pub struct WorkerFacts {
     pub role: WorkerRole,
     /// Number among the workers of its role, from 0.
     pub index: usize,
-    /// Core it is pinned to.
+    /// Core it is pinned to; `None`: to none.
     pub core: Option<usize>,
+    /// The application that has it for itself.
+    pub app: Option<String>,
     /// Kernel interface in use: `io_uring` or `epoll`.
     pub driver: &'static str,
     /// Ring set-up flags in use, for example `SINGLE_ISSUER`.

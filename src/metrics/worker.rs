@@ -446,6 +446,8 @@ pub struct AppStats {
     pub failed: Counter,
     /// From hand-over to the response head.
     pub duration: Histogram,
+    /// Requests that wait for a thread of the application; written by the first data worker for all of them.
+    pub queue_depth: Gauge,
     /// Requests that have become a WebSocket, or the like, and are open now.
     pub tunnels: Gauge,
     /// Bytes that these took from clients.

@@ -22,6 +22,12 @@ pub fn pin(core: usize) -> io::Result<()> {
     Ok(sched_setaffinity(None, &set)?)
 }
 
+/// Gives the current thread less of the processor than the others of the process get, by so much more of nice(2), which Linux
+/// counts for each thread. A system that does not allow it changes nothing.
+pub fn step_back(nice: i32) {
+    let _ = rustix::process::nice(nice);
+}
+
 #[cfg(test)]
 mod tests {
     #[test]

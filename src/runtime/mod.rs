@@ -7,6 +7,7 @@
 
 pub mod body;
 pub mod cores;
+pub mod crew;
 pub mod detached;
 pub mod driver;
 pub mod helpers;

@@ -18,7 +18,7 @@ use super::forward::{ask_for_plain, body_failed, put_client_certificate};
 use super::replaced::replaced;
 use super::upload::{Beside, Left, Upload};
 use super::watch::{GaveUp, OnExpiry};
-use crate::app::{CallError, Job, JobBody, ReplyBody, ReplyHead, RequestInfo};
+use crate::app::{Answered, CallError, CallLimits, Job, JobBody, ReplyBody, ReplyHead, RequestInfo};
 use crate::http::answer::{AnswerHead, Content};
 use crate::http::fields::{Fields, FieldsMut};
 use crate::http::h1::{BodyKind, Field, FieldName, Method, RequestHead, Span, Version};
@@ -62,14 +62,19 @@ pub(super) async fn run(cx: &Cx<'_>, client: &mut Client<'_>, app: usize) -> Act
         };
         (JobBody::Stream { receiver, length }, Some(sender))
     };
-    let Some((bytes, head)) = request_of(cx, answer.is_to_connect()) else { return Err(Instead::Error(exchange::unanswered(500))) };
+    let Some((bytes, head)) = request_of(cx, answer.is_to_connect()) else {
+        return Err(Instead::Error(exchange::unanswered(500)));
+    };
     stats.requests.inc();
     let mut active = Some(Active::begin(stats));
     let begun = worker.now();
     let response_timeout = worker.config.apps[app].response_timeout;
     let (info, origin) = (info(cx, begun + response_timeout), worker.index);
     // Futures are handed on pinned: passed by value, each layer around them would hold a copy of its own.
-    let call = pin!(worker.bridge.call(|ticket| Job { ticket, origin, app, bytes, head, body, tunnel, info }));
+    let config = &worker.config.apps[app];
+    let limits = CallLimits { requests_max: config.requests_max, queue_timeout: config.queue_timeout };
+    let call =
+        pin!(worker.bridge.call(app, limits, |ticket| Job { ticket, origin, app, bytes, head, body, tunnel, info }));
     let presence = answer.presence();
     presence.watched().set(response_timeout, OnExpiry::Wake);
     let call = pin!(presence.while_client_stays(call));
@@ -79,10 +84,12 @@ pub(super) async fn run(cx: &Cx<'_>, client: &mut Client<'_>, app: usize) -> Act
                 presence.watched().clear();
                 stats.duration.record(begun.elapsed());
                 match (reply, wanted) {
-                    (Ok((head, app_worker)), Some(wanted)) if matches!(head.body, ReplyBody::Tunnel) => {
-                        drop(active.take());
+                    (Ok(agreed), Some(wanted)) if matches!(agreed.head.body, ReplyBody::Tunnel) => {
+                        // It is no request any more.
+                        drop((active.take(), agreed.place));
                         let client = (&mut *upload, &mut *answer, presence);
-                        let opened = wanted.open(cx, app, client, head.fields, served_by(app, app_worker)).await;
+                        let served_by = served_by(app, agreed.app_worker);
+                        let opened = wanted.open(cx, app, client, agreed.head.fields, served_by).await;
                         opened.map_err(|Broken| Unanswered::Broken)
                     }
                     (reply, _) => relay_reply(presence, answer, cx, app, reply).await,
@@ -259,11 +266,10 @@ async fn relay_reply(
     answer: &mut Answer<'_>,
     cx: &Cx<'_>,
     app: usize,
-    reply: Reply,
+    reply: Result<Answered<'_>, CallError>,
 ) -> Result<Outcome, Unanswered> {
-    let (reply, app_worker) = reply.map_err(Unanswered::Call)?;
+    let Answered { head: mut reply, app_worker, place: _place } = reply.map_err(Unanswered::Call)?;
     let served_by = served_by(app, app_worker);
-    let mut reply = reply;
     if reply.is_failure && cx.options.error_pages.page(reply.status).is_some() {
         let failed = exchange::Unanswered { served_by, ..exchange::unanswered(reply.status) };
         return Err(Unanswered::Instead(Instead::Error(failed)));
@@ -295,8 +301,6 @@ async fn pump(
     sender.finish();
     Ok(true)
 }
-
-type Reply = Result<(ReplyHead, usize), CallError>;
 
 /// Sends the answer on to the client. [`Broken`]: it broke off, on either side.
 async fn relay(presence: Presence<'_>, answer: &mut Answer<'_>, cx: &Cx<'_>, reply: ReplyHead) -> Result<(), Broken> {

@@ -267,6 +267,9 @@ impl Worker {
         }
         if self.index == 0 {
             self.expire_shared(now);
+            for (app, stats) in self.stats.apps.iter().enumerate() {
+                stats.queue_depth.set(self.bridge.depth(app).unwrap_or_default() as u64);
+            }
         }
         self.flows.tick(now);
         self.splitters.tend();

@@ -24,7 +24,7 @@ use super::udp::FlowSocket;
 pub(crate) use super::watch::TICK;
 use super::watch::Watches;
 use super::{Lasting, Worker, unix_seconds};
-use crate::app::{Bridge, Job, Reply, Tickets};
+use crate::app::{Bridge, Job, Reply, Tickets, Way};
 use crate::config::Config;
 use crate::control::Shared;
 use crate::files;
@@ -86,6 +86,8 @@ pub(crate) struct Seat {
     pub(crate) mysql: Arc<Vec<Arc<crate::mysql::Shared>>>,
     pub(crate) control: Receiver<Control>,
     pub(crate) app_workers: Vec<Sender<Job>>,
+    /// By application.
+    pub(crate) ways: Vec<Way>,
     /// Index into `app_workers` of the one this worker asks first.
     pub(crate) paired: usize,
     pub(crate) replies: Receiver<Reply>,
@@ -129,7 +131,7 @@ pub(crate) async fn run(seat: Seat) {
         copied: RefCell::new(vec![0; COPIED_BYTES_MAX].into()),
         files: RefCell::new(files::Cache::new(files::Limits::from(&config.process))),
         scripts: RefCell::default(),
-        bridge: Bridge::new(seat.tickets, replies, seat.app_workers, seat.paired, config.process.queue_timeout),
+        bridge: Bridge::new(seat.tickets, replies, seat.app_workers, seat.paired, seat.ways),
         date: RefCell::new(HttpDate::from_unix(unix_seconds())),
         ticked: Cell::new(std::time::Instant::now()),
         draining_since: Cell::new(None),

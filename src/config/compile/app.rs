@@ -11,16 +11,25 @@ use crate::app::process::Rules;
 use crate::app::process::php::SOCKETS_VARIABLE;
 use crate::app::process::words::{self, Place};
 use crate::config::key::{Table, UPSTREAM_KEYS_OF_APPS};
-use crate::config::model::{App, Config, Launch, Listening, Places, ProcessApp, Server};
+use crate::config::model::{App, Config, Launch, Listening, Places, Process, ProcessApp, Server};
 use crate::config::report::Problem;
 use crate::config::section::{Placed, Section, type_name};
 use crate::runtime::net::Address;
 
 /// Keys of all types.
-const OF_ALL: &[&str] = &["type", "response_timeout", "upgrade", "tunnel_timeout", "half_closed_timeout"];
+const OF_ALL: &[&str] = &[
+    "type",
+    "response_timeout",
+    "requests_max",
+    "queue_timeout",
+    "queue_max",
+    "upgrade",
+    "tunnel_timeout",
+    "half_closed_timeout",
+];
 
 /// Keys of programs inside the process.
-const OF_PROGRAMS: &[&str] = &["program"];
+const OF_PROGRAMS: &[&str] = &["program", "threads"];
 
 /// Keys of php-fpm alone.
 const OF_PHP: &[&str] = &["workers", "memory_limit", "ini", "worker_requests", "terminate_timeout", "slow_timeout"];
@@ -28,6 +37,7 @@ const OF_PHP: &[&str] = &["workers", "memory_limit", "ini", "worker_requests", "
 /// What php-fpm has no use for, and why.
 const NOT_OF_PHP: &[(&str, &str)] = &[
     ("program", "php-fpm is the program: `command` names another one"),
+    ("threads", "php-fpm has `workers` instead"),
     ("listen", "php-fpm gets a socket that listens: take it away"),
     ("first_port", "php-fpm gets a socket that listens: take it away"),
     ("ready_path", "php-fpm answers a ping of its own when it is ready: take it away"),
@@ -54,7 +64,7 @@ pub(super) fn compile_all(apps: &[Named<'_>], config: &mut Config) -> Vec<Target
             config.upstreams.push(upstream);
             return Target::Upstream(config.upstreams.len() - 1);
         }
-        config.apps.push(program(named));
+        config.apps.push(program(named, &config.process));
         Target::Program(config.apps.len() - 1)
     };
     apps.iter().map(&mut compile).collect()
@@ -65,13 +75,22 @@ pub(super) fn is_php(section: &Section<'_>) -> bool {
     section.item("type").and_then(toml_edit::Item::as_str) == Some("php")
 }
 
-fn program(named: &Named<'_>) -> App {
+fn program(named: &Named<'_>, process: &Process) -> App {
     let section = &named.section;
+    if section.item("queue_max").is_some() && section.item("threads").is_none() {
+        let title = format!("`queue_max` of {} does nothing", section.title);
+        let label = "it is how many may wait for `threads` of its own: add those, or set `app_queue` in [process], which is for all programs that have none";
+        section.cx.mistake(Problem::new(title, section.key_span("queue_max"), label));
+    }
     let as_upstream = section.read_as(Table::Upstream);
     App {
         name: named.name.into(),
         program: if reports_foreign_key(section) { String::new() } else { program_name(named) },
         response_timeout: section.get("response_timeout"),
+        threads: section.find::<u16>("threads").map(usize::from),
+        queue_max: as_upstream.find("queue_max").unwrap_or(process.queue_depth),
+        requests_max: section.find("requests_max"),
+        queue_timeout: as_upstream.find("queue_timeout").unwrap_or(process.queue_timeout),
         upgrade: upstream::upgrade(&as_upstream),
         tunnel_timeout: as_upstream.get("tunnel_timeout"),
         half_closed_timeout: as_upstream.get("half_closed_timeout"),
@@ -142,10 +161,11 @@ fn process(named: &Named<'_>) -> (ProcessApp, crate::config::model::Upstream) {
 /// Keys of another type.
 fn report_useless(section: &Section<'_>) {
     let of_program = ("program", "a process has a `command` instead: keep one of the two");
+    let threads = ("threads", "it is for programs inside this process: of others `instances` says how many there are");
     let of_php = OF_PHP.iter().map(|key| (*key, "it is for type = \"php\": take it away"));
     let useless: Vec<_> = match is_php(section) {
         true => NOT_OF_PHP.to_vec(),
-        false => of_php.chain([of_program]).collect(),
+        false => of_php.chain([of_program, threads]).collect(),
     };
     for (key, label) in useless.into_iter().filter(|(key, _)| section.item(key).is_some()) {
         let title = format!("`{key}` of {} does nothing", section.title);

@@ -22,6 +22,10 @@ pub(super) const KEYS: &[Key] = &[
         .help("from the complete request head to the head of the application's answer; beyond it 504")
         .known_as(&["nginx proxy_read_timeout", "haproxy timeout server", "uwsgi harakiri"])
         .when("up for applications that compute or wait for longer"),
+    Key::new(Table::App, "threads", integer(1, 1024), Means("it runs on the application workers"))
+        .help("of `program`: for handlers that block or compute for long. It gets so many threads of its own, each of which runs one request at a time, from a queue that they share (`queue_max`); they have a lower priority than the workers (nice 5)")
+        .known_as(&["gunicorn threads", "puma threads", "unit threads", "uwsgi threads"])
+        .when("to the requests that should run at once: for handlers that compute the cores there are, for those that wait more"),
     // type = "process"
     Key::new(Table::App, "command", Kind::List(&Kind::Text), Means("of `php`: the newest php-fpm in PATH, /usr/sbin or /usr/local/sbin"))
         .help("the words of the command, without a shell. Of `php` the program and flags such as -c or -d; what it serves by is added. `{socket}`, `{port}` and `{instance}` in them stand for where this instance listens and for its number, from 0; `{{` is a brace")
@@ -53,7 +57,7 @@ pub(super) const KEYS: &[Key] = &[
         .help("further instances that may run while others are replaced: the new one serves before the old one is let go")
         .when("up to replace many instances faster, where there is memory for them"),
     Key::new(Table::App, "requests_max", integer(1, 1_000_000), Means("any number"))
-        .help("requests under way at one instance; more wait in a queue")
+        .help("requests under way at one instance, of a `program` in the whole process; more wait in a queue")
         .known_as(&["haproxy maxconn"])
         .when("to the threads or workers of the program"),
     Key::new(Table::App, "ready_path", Kind::UrlPath, Means("a connection, of `fd` an answer to OPTIONS *"))

@@ -16,12 +16,29 @@ pub struct App {
     pub program: String,
     /// From the complete request head to the head of the answer; beyond it 504.
     pub response_timeout: Duration,
+    /// Threads of its own, each with one request at a time; `None`: it runs on the application workers.
+    pub threads: Option<usize>,
+    /// Requests that may wait for a thread.
+    pub queue_max: usize,
+    /// Requests under way in the whole process; `None`: any number.
+    pub requests_max: Option<u32>,
+    /// How long a request waits for a place in a full queue, or below `requests_max`.
+    pub queue_timeout: Duration,
     /// Protocols that a client may leave HTTP for.
     pub upgrade: Vec<Box<str>>,
     /// Longest silence of a WebSocket in both directions together.
     pub tunnel_timeout: Duration,
     /// The same once one side has ended its direction, if it is shorter.
     pub half_closed_timeout: Duration,
+}
+
+impl App {
+    /// Number of the first of its threads among the application workers of the process, where `shared` run what has no
+    /// threads of its own. `None`: it has none either.
+    pub fn first_thread(apps: &[App], app: usize, shared: usize) -> Option<usize> {
+        apps[app].threads?;
+        Some(shared + apps[..app].iter().filter_map(|before| before.threads).sum::<usize>())
+    }
 }
 
 /// A program that is started and watched. Where its instances listen are the servers of its upstream, by number.

@@ -119,6 +119,7 @@ mod tests {
             role: WorkerRole::Data,
             index,
             core: Some(index),
+            app: None,
             driver: "io_uring",
             flags: vec!["SINGLE_ISSUER".into(), "DEFER_TASKRUN".into()],
             fallback: None,

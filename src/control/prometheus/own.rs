@@ -7,7 +7,7 @@ use super::table::{Row, Table, per_listener};
 use super::{backend_names, server_names};
 use crate::control::Shared;
 use crate::control::exposition::{Exposition, Kind};
-use crate::control::shared::{AdminState, Phase, ServerState, unix_ms};
+use crate::control::shared::{AdminState, Phase, ServerState, WorkerRole, unix_ms};
 use crate::control::usage;
 use crate::http::h2::Flood;
 use crate::metrics::{AppWorkerStats, BackendStats, LimitOutcome, SplitterStats, UpstreamStats, Worker};
@@ -412,13 +412,22 @@ fn apps(out: &mut Exposition, shared: &Shared) {
     t.counter(out, "cancelled_total", "Requests abandoned by the client before the answer.", |a| &a.cancelled);
     t.counter(out, "failed_total", "Requests answered 502: worker or application failed.", |a| &a.failed);
     t.histogram(out, "duration_seconds", "Hand-over of a request to its response head.", |a| &a.duration);
+    t.gauge(out, "queue_depth", "Requests that wait for a thread of the application.", |a| &a.queue_depth);
     t.gauge(out, "tunnels", "WebSockets and the like open now.", |a| &a.tunnels);
     t.counter(out, "tunnel_sent_bytes_total", "Bytes of these passed to the application.", |a| &a.tunnel_bytes_up);
     t.counter(out, "tunnel_received_bytes_total", "Bytes of these taken from it.", |a| &a.tunnel_bytes_down);
 }
 
 fn app_workers(out: &mut Exposition, shared: &Shared) {
-    let row = |(index, stats)| Row { labels: vec![("app_worker", usize::to_string(&index))], parts: vec![stats] };
+    // Of a thread of one application, its name as well.
+    let app_of = |index| {
+        let workers = shared.facts.get().map(|facts| &facts.workers[..]).unwrap_or_default();
+        workers.iter().find(|worker| worker.role == WorkerRole::App && worker.index == index)?.app.clone()
+    };
+    let row = |(index, stats)| {
+        let own = [("app_worker", usize::to_string(&index))].into_iter();
+        Row { labels: own.chain(app_of(index).map(|app| ("app", app))).collect(), parts: vec![stats] }
+    };
     let rows: Vec<Row<'_, AppWorkerStats>> = shared.app_workers.iter().map(|w| &**w).enumerate().map(row).collect();
     let t = Table { prefix: "one_server_app_worker_", rows };
     t.gauge(out, "queue_depth", "Requests waiting in the queue.", |w| &w.queue_depth);

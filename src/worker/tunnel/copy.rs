@@ -70,7 +70,7 @@ impl Tunnel<'_> {
             }
         }
         self.worker.hot.give_buffer_back(buffer);
-        self.connection.end_direction(progress.half_closed_timeout).await;
+        self.connection.end_direction(progress.half_closed_timeout.get()).await;
         Ended::Closed
     }
 

@@ -7,7 +7,7 @@ use std::future::poll_fn;
 use bytes::Bytes;
 use h2::{RecvStream, SendStream};
 
-use crate::runtime::body::{BodyReceiver, BodySender};
+use crate::runtime::body::{BodyReceiver, BodySender, BodyWatch};
 use crate::worker::connection::Broken;
 use crate::worker::link::send_piece;
 
@@ -26,7 +26,8 @@ impl ServerEnd {
 
     /// An application, through body channels.
     pub(in crate::worker) fn of_app(send: BodySender, recv: BodyReceiver) -> ServerEnd {
-        ServerEnd { send: ToServer::App(Some(send)), recv: FromServer::App(recv), first: Bytes::new() }
+        let recv = FromServer::App { recv, takes: send.watch() };
+        ServerEnd { send: ToServer::App(Some(send)), recv, first: Bytes::new() }
     }
 }
 
@@ -74,7 +75,11 @@ impl ToServer {
 /// The way back.
 pub(super) enum FromServer {
     Stream(RecvStream),
-    App(BodyReceiver),
+    App {
+        recv: BodyReceiver,
+        /// Whether it takes what the client says.
+        takes: BodyWatch,
+    },
 }
 
 impl FromServer {
@@ -87,8 +92,13 @@ impl FromServer {
                 None if matches!(stream.trailers().await, Ok(None)) => Ok(None),
                 Some(Err(_)) | None => Err(Broken),
             },
-            FromServer::App(receiver) => receiver.chunk().await.transpose().map_err(|_| Broken),
+            FromServer::App { recv, .. } => recv.chunk().await.transpose().map_err(|_| Broken),
         }
+    }
+
+    /// Behind its end: nor does it take anything any more.
+    pub(super) fn has_left(&self) -> bool {
+        matches!(self, FromServer::App { takes, .. } if takes.is_abandoned())
     }
 
     /// So many bytes have gone on: the server may send as many again. An application may by their leaving the channel.

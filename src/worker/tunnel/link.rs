@@ -30,6 +30,10 @@ const READ_BYTES: usize = 16 * 1024;
 /// How often a client's connection is looked at that is not read, because the server has no window for what was.
 const LOOK_AFTER: Duration = Duration::from_secs(1);
 
+/// How long a client may take to leave as well when an application has closed its socket; until then what it says is thrown away,
+/// so that it reads what was said to it.
+const LEAVE_MAX: Duration = Duration::from_secs(5);
+
 /// The client's end.
 pub(in crate::worker) enum Client<'a> {
     /// Of HTTP/1.1. `first` has come behind the request.
@@ -167,7 +171,10 @@ impl<'a> LinkTunnel<'a> {
                 Some(Err(Broken)) | None => return Ended::Broken(Side::Server),
             };
         }
-        match client.end(self.worker, progress.half_closed_timeout).await {
+        if server.has_left() {
+            progress.hurry(LEAVE_MAX);
+        }
+        match client.end(self.worker, progress.half_closed_timeout.get()).await {
             Ok(()) => Ended::Closed,
             Err(Broken) => Ended::Broken(Side::Client),
         }

@@ -164,7 +164,7 @@ struct Progress<'a> {
     /// Of the other side: a direction that waits for it must end, too.
     server_watched: &'a Watched,
     idle_timeout: Duration,
-    half_closed_timeout: Duration,
+    half_closed_timeout: Cell<Duration>,
     is_half_closed: Cell<bool>,
     flow: Cell<Flow>,
     meter: Meter<'a>,
@@ -182,7 +182,7 @@ impl<'a> Progress<'a> {
             watched,
             server_watched,
             idle_timeout,
-            half_closed_timeout: idle_timeout.min(half_closed_timeout),
+            half_closed_timeout: Cell::new(idle_timeout.min(half_closed_timeout)),
             is_half_closed: Cell::new(false),
             flow: Cell::default(),
             meter,
@@ -208,10 +208,15 @@ impl<'a> Progress<'a> {
         self.is_moving();
     }
 
+    /// Half closed, it lives no longer than this.
+    fn hurry(&self, most: Duration) {
+        self.half_closed_timeout.set(self.half_closed_timeout.get().min(most));
+    }
+
     /// Something happened: the time begins anew.
     fn is_moving(&self) {
         let is_half_closed = self.is_half_closed.get();
-        let longest = if is_half_closed { self.half_closed_timeout } else { self.idle_timeout };
+        let longest = if is_half_closed { self.half_closed_timeout.get() } else { self.idle_timeout };
         self.watched.set(longest, OnExpiry::BreakAll);
         self.server_watched.set(longest, OnExpiry::BreakAll);
     }
