@@ -33,7 +33,7 @@
 //! | plane | runtime | threads | never does |
 //! |---|---|---|---|
 //! | data | monoio on io_uring, or on epoll where io_uring is refused | one worker per data core, pinned | block, take a lock, write a cache line another core writes (but to count its connections and, where they are limited, its clients and their requests and those at servers), look anything up by name |
-//! | application | tokio-uring, or plain tokio | one worker per application core, pinned | touch a client socket |
+//! | application | tokio-uring, or plain tokio | one worker per application core, pinned; threads of its own for an application that blocks | touch a client socket |
 //! | control | tokio | one | stand on the path of a request |
 //!
 //! Password hashes are computed by a thread of their own, because they are slow by intention.

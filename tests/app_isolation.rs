@@ -229,7 +229,7 @@ fn applications_by_host_and_path_have_limits_and_counts_of_their_own() {
         assert_eq!(counts.map(|name| app(&server, "two", name)), [4.0, 0.0, 1.0, 0.0], "{driver:?}");
         // A limit may change while the process runs; threads may not.
         let told = server.reload_with(&[("requests_max = 2", "requests_max = 1\nthreads = 2")]);
-        assert!(told.contains("threads of [app.one]"), "{driver:?}: {told}");
+        assert!(told.contains("`threads` in [app.one]"), "{driver:?}: {told}");
         let mut holds = server.connect();
         holds.send(ask("one.test", "/slow?ms=1500"));
         eventually("it runs", || app(&server, "one", "requests_active") == 1.0);

@@ -1,9 +1,52 @@
-//! In-process applications: any tower `Service`, run on application workers (tokio-uring), reached by the data
-//! workers through bounded mailboxes.
+//! In-process applications: any tower `Service`, run on application workers (tokio-uring), or on threads of its own, reached by
+//! the data workers through bounded queues.
 //!
 //! An application never touches a client socket. Requests come in as [`http::Request<Body>`], answers go out as
 //! [`http::Response`]; bodies stream both ways with credit. A service and its state stay on one thread and need not be
 //! `Send`.
+//!
+//! # A first application
+//!
+//! ```no_run
+//! use axum::{Extension, Router, extract::Path, routing::get};
+//! use one_server::app::{App, RequestInfo};
+//!
+//! async fn greet(Path(name): Path<String>, Extension(request): Extension<RequestInfo>) -> String {
+//!     format!("hello {name}, you are {:?} over {:?}\n", request.client, request.version)
+//! }
+//!
+//! fn main() -> std::process::ExitCode {
+//!     // Called once on every application worker.
+//!     let app = App::new(|_worker| Router::new().route("/hello/{name}", get(greet)));
+//!     let config = "[listener.web]\naddress = \"127.0.0.1:8080\"\n[app.greeter]\n\
+//!                   [site.main]\ndefault = true\nroute = [{ path = \"/\", app = \"greeter\" }]";
+//!     match one_server::Server::new().app("greeter", app).parse("greeter.toml", config) {
+//!         Ok(server) => server.run(),
+//!         Err(report) => {
+//!             eprint!("{report}");
+//!             std::process::ExitCode::FAILURE
+//!         }
+//!     }
+//! }
+//! ```
+//!
+//! `examples/app-template` is a project to copy.
+//!
+//! # What an application may rely on
+//!
+//! - What the server knows of a request is among its extensions: [`RequestInfo`]. axum's `ConnectInfo` as well, if
+//!   [`App::with_connect_info`] asks for it.
+//! - WebSockets, with axum's `WebSocketUpgrade`, and whatever else asks for hyper's `OnUpgrade`, over HTTP/1.1, HTTP/2 and HTTP/3. They
+//!   come as the GET of HTTP/1.1, whatever the client speaks.
+//! - A request whose client leaves is not run any more, or its future is dropped: cancel-safety is the application's affair. So is one
+//!   that takes longer than `response_timeout`.
+//! - A panic is a 500 for its request. [`AppContext::fail_worker`] begins anew with fresh services.
+//! - [`AppContext::draining`] tells when the process is to end.
+//!
+//! # What an application must not do
+//!
+//! Block its thread: other requests of the worker wait for it, and where it shares a core with a data worker, connections do.
+//! `threads` in `[app.NAME]` gives an application threads of its own, each of which runs one request at a time: there it may.
 
 mod body;
 mod bridge;

@@ -272,8 +272,10 @@ fn adopt_apps(old: &Config, new: &mut Config, needs_restart: &mut Vec<String>) -
             None => Err("does not run yet"),
             Some((_, running)) if running.program != app.program => Err("runs another program"),
             Some((index, running)) => {
-                if (running.threads, running.queue_max) != (app.threads, app.queue_max) {
-                    needs_restart.push(format!("threads of [app.{}]", app.name));
+                if running.threads != app.threads {
+                    needs_restart.push(format!("`threads` in [app.{}]", app.name));
+                } else if app.threads.is_some() && running.queue_max != app.queue_max {
+                    needs_restart.push(format!("`queue_max` in [app.{}]", app.name));
                 }
                 *running = App { threads: running.threads, queue_max: running.queue_max, ..app.clone() };
                 Ok(index)
@@ -413,11 +415,13 @@ mod tests {
         let new = changed(&[
             (r#"data_cores = "0""#, "data_cores = \"1\"\nbacklog = 7"),
             (r#"user = "u""#, r#"user = "v""#),
-            (r#"program = "mail""#, "program = \"mail\"\nresponse_timeout = \"3s\""),
+            (r#"program = "mail""#, "program = \"mail\"\nresponse_timeout = \"3s\"\nrequests_max = 7\nthreads = 2"),
         ]);
         let adopted = adopt(&old, new).unwrap();
         let backlog = "`backlog` in [process], for listeners that are open";
-        assert_eq!(adopted.needs_restart, ["`data_cores` in [process]", backlog, "`user` in [mysql.db]"]);
+        let threads = "`threads` in [app.mail]";
+        assert_eq!(adopted.needs_restart, ["`data_cores` in [process]", backlog, threads, "`user` in [mysql.db]"]);
+        assert_eq!((adopted.config.apps[1].threads, adopted.config.apps[1].requests_max), (None, Some(7)));
         assert_eq!((&adopted.config.process.data_cores[..], adopted.config.process.backlog), (&[0][..], 7));
         assert_eq!(adopted.config.splitters, old.splitters);
         assert_eq!(adopted.config.apps[1].response_timeout.as_secs(), 3);

@@ -169,7 +169,8 @@ impl Site {
     pub(crate) fn command(&self) -> Command {
         let config = self.write_config();
         let mut command = Command::new(&self.program);
-        if self.program.ends_with("probe_app") {
+        // Programs with the server as a library have a config and no command line.
+        if self.program.parent().is_some_and(|folder| folder.ends_with("examples")) {
             command.arg(config);
         } else {
             command.arg("run").arg("-c").arg(config).args(["--driver", self.driver.flag()]).args(&self.flags);

@@ -14,6 +14,7 @@ use crate::config::key::{Table, UPSTREAM_KEYS_OF_APPS};
 use crate::config::model::{App, Config, Launch, Listening, Places, Process, ProcessApp, Server};
 use crate::config::report::Problem;
 use crate::config::section::{Placed, Section, type_name};
+use crate::config::value::FromValue;
 use crate::runtime::net::Address;
 
 /// Keys of all types.
@@ -88,13 +89,18 @@ fn program(named: &Named<'_>, process: &Process) -> App {
         program: if reports_foreign_key(section) { String::new() } else { program_name(named) },
         response_timeout: section.get("response_timeout"),
         threads: section.find::<u16>("threads").map(usize::from),
-        queue_max: as_upstream.find("queue_max").unwrap_or(process.queue_depth),
+        queue_max: written(&as_upstream, "queue_max").unwrap_or(process.queue_depth),
         requests_max: section.find("requests_max"),
-        queue_timeout: as_upstream.find("queue_timeout").unwrap_or(process.queue_timeout),
+        queue_timeout: written(&as_upstream, "queue_timeout").unwrap_or(process.queue_timeout),
         upgrade: upstream::upgrade(&as_upstream),
         tunnel_timeout: as_upstream.get("tunnel_timeout"),
         half_closed_timeout: as_upstream.get("half_closed_timeout"),
     }
+}
+
+/// The value of a key whose default is that of upstreams alone.
+fn written<T: FromValue>(section: &Section<'_>, name: &str) -> Option<T> {
+    section.item(name).map(|_| section.get(name))
 }
 
 /// A key of another type of application is there.

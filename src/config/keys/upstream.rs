@@ -39,11 +39,11 @@ pub(super) const KEYS: &[Key] = &[
         .help("requests under way at all its servers together, in the whole process; more wait in a queue")
         .when("to what a database or another service behind the servers bears"),
     Key::new(Table::Upstream, "queue_max", integer(0, 65_536), Default("1024"))
-        .help("requests that may wait for a place, in the whole process; more are answered 503 at once")
+        .help("requests that may wait for a place, in the whole process; more are answered 503 at once. Of an [app.NAME] with `threads` those that wait for one of them, by default as many as `app_queue` says; more wait for `queue_timeout`")
         .known_as(&["nginx queue", "haproxy maxqueue"])
         .when("down to fail early under overload, 0 so that nothing waits"),
     Key::new(Table::Upstream, "queue_timeout", WAIT, Default("5s"))
-        .help("how long a request waits for a place before it is answered 503 with Retry-After")
+        .help("how long a request waits for a place before it is answered 503 with Retry-After; of a `program` in [app.NAME] by default as `app_queue_timeout` says")
         .known_as(&["haproxy timeout queue"])
         .when("down where clients give up sooner"),
     Key::new(Table::Upstream, "health", Kind::Form("true, false, or a table such as { path = \"/healthz\", interval = \"2s\" }"), Means("a TCP connection every 2s, if routes or `tcp` lead to it; else none"))

@@ -165,3 +165,39 @@ fn mistakes_of_php_are_told() {
     let (_, mistakes, _) = outside(&(blog("") + route));
     assert!(mistakes[0].contains("does not say where the scripts are"), "{mistakes:?}");
 }
+
+#[test]
+fn a_program_has_limits_of_its_own_and_threads_if_it_wants() {
+    let text = "[process]\napp_queue = 7\napp_queue_timeout = \"3s\"\n[app.echo]\n[app.blocks]\nprogram = \"echo\"\nthreads = 4\n\
+                queue_max = 9\nrequests_max = 20\nqueue_timeout = \"2s\"\nupgrade = []\ntunnel_timeout = \"5m\"\n\
+                [app.more]\nprogram = \"echo\"\nthreads = 2\n\
+                [site.s]\nhosts = \"a.test\"\nroute = [{ path = \"/\", app = \"echo\" }, { path = \"/b\", app = \"blocks\" }, { path = \"/m\", app = \"more\" }]\n";
+    let (config, mistakes, warnings) = outside(text);
+    assert_eq!((mistakes, warnings), (vec![], vec![]));
+    let [echo, blocks, more] = &config.apps[..] else { panic!("three: {:?}", config.apps) };
+    let seconds = |app: &crate::config::model::App| (app.queue_timeout.as_secs(), app.tunnel_timeout.as_secs());
+    assert_eq!((echo.threads, echo.requests_max, seconds(echo)), (None, None, (3, 3600)));
+    assert_eq!(echo.upgrade, ["websocket".into()]);
+    assert_eq!((blocks.threads, blocks.queue_max, blocks.requests_max), (Some(4), 9, Some(20)));
+    assert_eq!((seconds(blocks), blocks.upgrade.len()), ((2, 300), 0));
+    assert_eq!((more.threads, more.queue_max), (Some(2), 7), "as of the workers");
+    let first = |app| crate::config::model::App::first_thread(&config.apps, app, 3);
+    assert_eq!([first(0), first(1), first(2)], [None, Some(3), Some(7)]);
+
+    let of_program = |lines: &str| outside(&format!("[app.echo]\n{lines}\n")).1;
+    let process = |lines: &str| outside(&app(lines)).1;
+    for (mistakes, expected) in [
+        (of_program("queue_max = 3"), "`queue_max` of [app.echo] does nothing | it is how many may wait for `threads`"),
+        (of_program("threads = 0"), "bad value for `threads` in [app.echo]"),
+        (
+            process("command = \"gunicorn\"\nlisten = \"fd\"\nthreads = 2"),
+            "`threads` of [app.shop] does nothing | it is for programs inside this process: of others `instances`",
+        ),
+        (
+            outside("[app.blog]\ntype = \"php\"\nthreads = 2\n").1,
+            "`threads` of [app.blog] does nothing | php-fpm has `workers`",
+        ),
+    ] {
+        assert!(mistakes.iter().any(|mistake| mistake.starts_with(expected)), "{expected}: {mistakes:?}");
+    }
+}
