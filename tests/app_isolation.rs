@@ -15,7 +15,7 @@ const SITE: &str = "[site.main]\ndefault = true\n[[site.main.route]]\npath = \"/
 
 /// `keys` are those of `[app.blocks]`.
 fn site(driver: Driver, keys: &str) -> Site {
-    Site::probe(driver, &format!("{SITE}{keys}\n")).file("root/page.txt", b"page")
+    Site::probe(driver, &format!("{SITE}{keys}\n")).file("root/files/page.txt", b"page")
 }
 
 fn app(server: &Server, app: &str, name: &str) -> f64 {

@@ -213,7 +213,7 @@ pub(super) fn in_its_table(key: &Key, line: &str) -> String {
         }
         Table::Health => upstream(&format!("servers = \"1.1.1.1:1\"\n{}", inner("health", health_needs(key.name)))),
         Table::Outliers => upstream(&format!("servers = \"1.1.1.1:1\"\n{}", inner("outliers", ""))),
-        Table::App if key.name == "program" || (key.name == "type" && line.is_empty()) => {
+        Table::App if ["program", "threads"].contains(&key.name) || (key.name == "type" && line.is_empty()) => {
             format!("[app.echo]\n{line}\n")
         }
         Table::App
