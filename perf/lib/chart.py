@@ -16,6 +16,8 @@ HEADINGS = {
     "us_question": "CPU of the server per question and answer over UDP, µs",
     "us_query": "CPU of the proxy per query of MySQL, µs",
     "s_result": "time of a long result of MySQL, s",
+    "us_front": "CPU of the server in front of an application per request, µs",
+    "ms_page": "time per page of an application, ms",
     "us_p99": "p99 at a constant rate, from when a request was due, µs",
     "bytes": "memory of the server per idle keep-alive connection, KiB",
 }

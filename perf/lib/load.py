@@ -4,7 +4,7 @@ import http.client
 import socket
 import subprocess
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from . import machine
 from .process import Failed, core_seconds
@@ -26,6 +26,7 @@ class Sample:
     tickets: float | None = None  # sessions to resume that the server gave with each handshake
     lag_p99_us: float | None = None  # how late a load of a constant rate was by itself
     p90_us: float | None = None
+    front_seconds: float | None = None  # of `cpu_seconds` without applications behind the server
 
     @property
     def requests_per_second(self):
@@ -34,6 +35,15 @@ class Sample:
     @property
     def cpu_us_per_request(self):
         return self.cpu_seconds / self.requests * 1e6
+
+    @property
+    def front_us_per_request(self):
+        return self.front_seconds / self.requests * 1e6
+
+    @property
+    def ms_per_request(self):
+        """From one answer to the next."""
+        return self.seconds / self.requests * 1e3
 
     @property
     def cpu_seconds_per_gb(self):
@@ -74,7 +84,8 @@ class Load:
         """One round against `server`. Failed: the generator saw anything but 2xx, a socket error, or answers whose body
         cannot have been of `answer_bytes`."""
         program = self.tool.program
-        cpu_before, (core_before, interrupts_before) = server.cpu_seconds(), core_seconds(self.server_core)
+        cpu_before, front_before = server.cpu_seconds(), server.front_seconds()
+        core_before, interrupts_before = core_seconds(self.server_core)
         process = self.stage.start(program, self.command(server, seconds), self.core, self.environment)
         try:
             status = process.child.wait(seconds + 30)
@@ -83,8 +94,10 @@ class Load:
         finally:
             self.stage.stop(process)
         cpu, (core, interrupts) = server.cpu_seconds() - cpu_before, core_seconds(self.server_core)
+        front = server.front_seconds() - front_before
         if self.interrupts_apart:
-            cpu += interrupts - interrupts_before  # the core is the server's, and so is what interrupts it
+            # the core is the server's, and so is what interrupts it
+            cpu, front = (seconds + interrupts - interrupts_before for seconds in (cpu, front))
         text = process.log.read_text(errors="replace")
         numbers = self.tool.numbers(text, self.row, seconds)
         if status != 0 or numbers is None:
@@ -93,7 +106,7 @@ class Load:
             raise Failed(f"{server.name}: {program} got {numbers['seen']}, not {server.negotiated}")
         if answer_bytes and not plausible(numbers, self.row, answer_bytes):
             raise Failed(f"{server.name}: {numbers['bytes']} bytes in {numbers['requests']} answers of {answer_bytes}:\n{text}")
-        return sample(server.name, numbers, cpu, core - core_before, text)
+        return replace(sample(server.name, numbers, cpu, core - core_before, text), front_seconds=front)
 
 
 def plausible(numbers, row, answer_bytes):

@@ -1,5 +1,6 @@
 """The machine and the programs of a run: what they are, where they are, and what is missing."""
 
+import glob
 import gzip
 import os
 import platform
@@ -24,7 +25,13 @@ PEERS = {
     "mariadb-install-db": ("MARIADB_INSTALL_DB", "mariadb-server", None),
     "mariadb": ("MARIADB", "mariadb-client", None),
     "sysbench": ("SYSBENCH", "sysbench", ["--version"]),
+    "php-fpm": ("PHP_FPM", "php-fpm", ["-v"]),
+    "gunicorn": ("GUNICORN", "gunicorn", ["--version"]),
 }
+SYSTEM_FOLDERS = "/usr/sbin:/usr/local/sbin:/sbin"  # not on every PATH
+# What has no program: (Debian packages, a file of theirs).
+SITES = {"wordpress": ("wordpress wordpress-theme-twentytwentythree php-cli php-mysql php-gd curl",
+                       "/usr/share/wordpress/wp-includes/version.php")}
 # A module of nginx: (environment variable that names its file, Debian package, what the file is called, what `nginx -V` says
 # where it is built in).
 MODULES = {
@@ -61,7 +68,8 @@ def find(names, say):
     paths, missing = {}, []
     for name in names:
         try:
-            paths[name] = peer(name) if name in PEERS else module(name) if name in MODULES else own(name, say)
+            paths[name] = (peer(name) if name in PEERS else module(name) if name in MODULES
+                           else site(name) if name in SITES else own(name, say))
         except Missing as reason:
             missing.append(str(reason))
     if missing:
@@ -73,7 +81,9 @@ def peer(name):
     """Path of a program that is not ours, from the environment or PATH (and sbin, which is not on every PATH)."""
     variable, package, _ = PEERS[name]
     wanted = os.environ.get(variable, name)
-    path = shutil.which(wanted, path=os.environ.get("PATH", "") + ":/usr/sbin:/usr/local/sbin:/sbin")
+    path = shutil.which(wanted, path=os.environ.get("PATH", "") + ":" + SYSTEM_FOLDERS)
+    if path is None and name == "php-fpm":  # Debian has the version in the name
+        path = max(glob.glob("/usr/sbin/php-fpm[0-9]*"), default=None)
     if path is None:
         raise Missing(f"{wanted}: not found. On Debian: apt-get install {package}; or set {variable}=/path/to/{name}")
     return os.path.abspath(path)  # servers run in a folder of their own
@@ -93,6 +103,14 @@ def module(name):
     if not path.is_file():
         raise Missing(f"{path}: not found. On Debian: apt-get install {package}; or set {variable}=/path/to/{file_name}")
     return str(path.resolve())
+
+
+def site(name):
+    """The file by which an installed site is known."""
+    packages, file = SITES[name]
+    if not Path(file).is_file():
+        raise Missing(f"{file}: not found. On Debian: apt-get install {packages}")
+    return file
 
 
 def own(name, say):
@@ -149,6 +167,8 @@ def versions(paths):
             found[name] = number.group(0) if number else line
         elif name in MODULES:
             found[name] = path
+        elif name in SITES:
+            found[name] = first_match(path, r"\$wp_version = '([^']+)'") or "?"
         elif name == "one-server":
             found[name] = version(path, ["--version"])
         else:

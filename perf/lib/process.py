@@ -34,8 +34,8 @@ class Stage(contextlib.AbstractContextManager):
             process.stop()
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def start(self, name, command, core, environment=None):
-        process = Process(name, [str(word) for word in command], core, self.folder, environment or {})
+    def start(self, name, command, core, environment=None, stop_seconds=STOP_SECONDS):
+        process = Process(name, [str(word) for word in command], core, self.folder, environment or {}, stop_seconds)
         self.processes.append(process)
         return process
 
@@ -47,8 +47,8 @@ class Stage(contextlib.AbstractContextManager):
 class Process:
     """One program we started, with the children it made."""
 
-    def __init__(self, name, command, core, folder, environment):
-        self.name, self.command, self.core = name, command, core
+    def __init__(self, name, command, core, folder, environment, stop_seconds=STOP_SECONDS):
+        self.name, self.command, self.core, self.stop_seconds = name, command, core, stop_seconds
         self.log = folder / f"{name}-{time.monotonic_ns()}.log"
         with open(self.log, "wb") as log:
             self.child = subprocess.Popen(
@@ -81,7 +81,12 @@ class Process:
 
     def cpu_seconds(self):
         """Time on a core of the whole tree so far, in nanosecond steps (`clock_getcpuclockid(3)`)."""
-        return sum(time.clock_gettime((~pid << 3) | CPUCLOCK_SCHED) for pid in self.tree())
+        return sum(map(clock_seconds, self.tree()))
+
+    def own_cpu_seconds(self):
+        """The same of those alone that run its own program, and not one that it has started."""
+        own = program_of(self.pid)
+        return sum(clock_seconds(pid) for pid in self.tree() if program_of(pid) == own)
 
     def memory_bytes(self):
         """(RSS, PSS) of the whole tree, from smaps_rollup."""
@@ -102,9 +107,9 @@ class Process:
         text = self.log.read_text(errors="replace").strip() if self.log.exists() else ""
         return "\n".join(text.splitlines()[-lines:]) or "(it printed nothing)"
 
-    def wait_ready(self, probe):
+    def wait_ready(self, probe, seconds=READY_SECONDS):
         """Until `probe()` returns without an OSError. Failed: the program ended, or never answered."""
-        deadline = time.monotonic() + READY_SECONDS
+        deadline = time.monotonic() + seconds
         while True:
             try:
                 return probe()
@@ -112,7 +117,7 @@ class Process:
                 if not self.alive():
                     raise Failed(f"{self.name} ended with status {self.child.returncode}:\n{self.log_tail()}") from None
                 if time.monotonic() > deadline:
-                    raise Failed(f"{self.name} did not answer in {READY_SECONDS:.0f} s ({error}):\n{self.log_tail()}") from None
+                    raise Failed(f"{self.name} did not answer in {seconds:.0f} s ({error}):\n{self.log_tail()}") from None
                 time.sleep(0.02)
 
     def stop(self):
@@ -122,12 +127,24 @@ class Process:
         tree = self.tree()
         self.child.terminate()
         with contextlib.suppress(subprocess.TimeoutExpired):
-            self.child.wait(STOP_SECONDS)
+            self.child.wait(self.stop_seconds)
         if self.alive():
             self.child.kill()
             self.child.wait()
         for pid in tree[1:]:
             kill_orphan(pid, session=self.pid)
+
+
+def clock_seconds(pid):
+    return time.clock_gettime((~pid << 3) | CPUCLOCK_SCHED)
+
+
+def program_of(pid):
+    """Path of what the process runs; None: it is gone, or somebody else's."""
+    try:
+        return os.readlink(f"/proc/{pid}/exe")
+    except OSError:
+        return None
 
 
 def kill_orphan(pid, session):

@@ -14,10 +14,13 @@ UNITS = {
     "us_question": (lambda sample: sample.cpu_us_per_request, "{:.2f} µs", "CPU per question"),
     "us_query": (lambda sample: sample.cpu_us_per_request, "{:.2f} µs", "CPU per query"),
     "s_result": (lambda sample: sample.seconds / sample.requests, "{:.3f} s", "time"),
+    "us_front": (lambda sample: sample.front_us_per_request, "{:.1f} µs", "CPU of the server in front per request"),
+    "ms_page": (lambda sample: sample.ms_per_request, "{:.2f} ms", "time per page"),
     "us_p99": (lambda sample: sample.p99_us, "{:,.0f} µs", "p99"),
     "bytes": (lambda footprint: footprint.pss_per_connection / 1024, "{:.2f} KiB", "memory per idle connection"),
 }
-NAMES = {"haproxy": "HAProxy", "classic": "nginx → HAProxy → axum on hyper", "one-route": "one server, one route", "direct": "nobody between"}
+NAMES = {"haproxy": "HAProxy", "classic": "nginx → HAProxy → axum on hyper", "one-route": "one server, one route", "direct": "nobody between",
+         "files": "its file tier alone"}
 BUSY_ENOUGH = 0.95
 STRANGERS_MAX = 0.05
 # Of a load of a constant rate: it got so much of that rate answered, and its own lateness is no more than so much of a p99.
@@ -60,6 +63,10 @@ def reached(result):
     costs = {line.server: line.cost for line in lines(result)}
     made = [Target(peer, costs[OURS] / costs[peer], share_max) for peer, share_max in result.row.targets.items()
             if OURS in costs and costs.get(peer)]
+    if result.row.time_max:
+        times = {server: statistics.median(sample.ms_per_request for sample in samples) for server, samples in result.samples.items()}
+        made += [Target(peer, times[OURS] / times[peer], share_max, "time per request, ")
+                 for peer, share_max in result.row.time_max.items() if OURS in times and peer in times]
     if result.row.added_max and {OURS, "direct", *result.row.added_max} <= set(result.samples):
         p99 = {server: statistics.median(sample.p99_us for sample in samples) for server, samples in result.samples.items()}
         added = {server: max(p99[server] - p99["direct"], 1) for server in p99}
@@ -106,6 +113,10 @@ def cells(result, samples):
         return {"handshakes/s": f"{median(lambda s: s.requests_per_second):,.0f}", **latency, **busy, **given}
     if result.row.unit == "us_question":
         return {"questions/s": f"{median(lambda s: s.requests_per_second):,.0f}", **latency, **busy}
+    if result.row.unit in ("us_front", "ms_page"):
+        whole = {"CPU with the application": f"{median(lambda s: s.cpu_us_per_request):,.1f} µs"}
+        front = {"of that in front": f"{median(lambda s: s.front_us_per_request):,.1f} µs"}
+        return {"requests/s": f"{median(lambda s: s.requests_per_second):,.0f}", **latency, **whole, **front, **busy}
     if result.row.unit == "s_result":
         return {"CPU": f"{median(lambda s: s.cpu_seconds):.3f} s", **busy}
     if result.row.unit == "us_query":

@@ -5,7 +5,8 @@ import statistics
 import subprocess
 from dataclasses import dataclass, field, replace
 
-from . import content, database, idle, stalls, tls
+from . import content, database, idle, stalls, tls, wordpress
+from .apps import PHP_SCRIPT, Apps
 from .load import Load, check_body, check_datagram
 from .process import Failed, Stage
 from .servers import CONNECTIONS, CONNECTIONS_IDLE, Files, Proxied, Starter
@@ -14,6 +15,7 @@ from .tools import TOOLS
 IDLE_CONNECTIONS = 10_000
 IDLE_CLIENTS = 2_000  # of MySQL: behind a peer each has a thread of the server
 QUESTION_BYTES = 64
+PORT_TEXT = b"-----"  # as long as ports are that nobody has chosen
 OURS = "one-server"
 # Rows at a share of somebody's top rate: the share, and the rounds that find the rate.
 RATE_SHARE, RATE_ROUNDS = 0.70, 3
@@ -39,6 +41,7 @@ class Row:
     prepared: bool = False  # statements of sysbench
     coding: str | None = None  # the client takes this content coding, and a file in it lies beside the original
     targets: dict = field(default_factory=dict)  # peer: at most so much of what it takes
+    time_max: dict = field(default_factory=dict)  # peer: at most so much of its time per request
     added_max: dict = field(default_factory=dict)  # peer: at most so much of what it adds to the p99 without anybody between
     rate_of: str | None = None  # the load offers RATE_SHARE of this server's top rate, found in the run
     rate: int = 0  # that, requests a second, once it is found
@@ -63,7 +66,7 @@ class Row:
     @property
     def body_bytes(self):
         """Length of the body of an answer, before any coding; of a datagram."""
-        return QUESTION_BYTES if self.kind == "udp" else content.BYTES[self.path]
+        return QUESTION_BYTES if self.kind == "udp" else content.BYTES.get(self.path, 0)
 
 
 STATIC = (OURS, "nginx", "floor")
@@ -90,7 +93,6 @@ ROWS = (
         targets={"nginx": 0.70, "haproxy": 0.55}),
     Row("c", "c256", "proxied, 512 B, 256 connections", PROXIES, connections=256, kind="proxy",
         targets={"nginx": 0.70, "haproxy": 0.55}),
-    Row("d", "d64", "axum handler, whole chain, 64 connections", (OURS, "classic"), "/hello", 64, kind="chain"),
     Row("e", "e-static", "memory per idle connection, static", PAIR, unit="bytes"),
     Row("e", "e-proxy", "memory per idle connection, proxied", PROXIES, unit="bytes", kind="proxy"),
     Row("e", "e-tls", "memory per idle connection, TLS", PAIR, unit="bytes", tls=True, targets={"nginx": 1.00}),
@@ -116,6 +118,16 @@ ROWS = (
         tool="datagrams"),
     Row("p", "p-each", "UDP passed on, 64 B, 64 clients, a flow for each question", PAIR, connections=64, unit="us_question",
         kind="udp", tool="datagrams", flow_each=True),
+    Row("apps", "d64", "axum handler, whole chain, 64 connections", (OURS, "classic"), "/hello", 64, kind="chain",
+        targets={"classic": 0.25}),
+    Row("apps", "r-php", "PHP script, the server in front of php-fpm, 16 connections", PAIR, "/hello.php", 16, "us_front",
+        kind="php", targets={"nginx": 0.80}, time_max={"nginx": 1.00}),
+    Row("apps", "r-python", "WSGI, the server in front of gunicorn, 16 connections", PAIR, "/", 16, "us_front",
+        kind="gunicorn", targets={"nginx": 0.80}, time_max={"nginx": 1.00}),
+    Row("apps", "r-page", "WordPress's front page, 8 connections", PAIR, wordpress.PAGE, 8, "ms_page", kind="wordpress",
+        targets={"nginx": 1.02}),
+    Row("apps", "r-asset", "a script of WordPress, 64 connections", (OURS, "nginx", "files"), wordpress.ASSET, 64,
+        kind="wordpress", targets={"files": 1.05}),
     splitter("q-point16", "point select", "oltp_point_select", 16),
     splitter("q-point64", "point select", "oltp_point_select", 64),
     splitter("q-point512", "point select", "oltp_point_select", 512),
@@ -130,6 +142,9 @@ ROWS = (
 
 # Server of a row → programs it takes (see machine.py). What stands behind it comes on top.
 PROGRAMS = {"mysql": {"direct": ()}, "static": {}, "proxy": {}, "tcp": {}, "udp": {}, "routes": {"one-route": (OURS,)},
+            "php": {"nginx": ("nginx", "php-fpm"), OURS: (OURS, "php-fpm")},
+            "gunicorn": {"nginx": ("nginx", "gunicorn"), OURS: (OURS, "gunicorn")},
+            "wordpress": {"nginx": ("nginx", "php-fpm"), OURS: (OURS, "php-fpm"), "files": ()},
             "chain": {OURS: ("chain-app",), "classic": ("nginx", "haproxy", "axum-hyper")}}
 BACKENDS = {None: (), "floor": ("floor",), "files": (OURS,), "echo": ("datagrams",)}
 
@@ -144,6 +159,7 @@ def programs(rows):
         needed.update({"brotli"} if row.coding else ())
         needed.update({"nginx-brotli"} if row.coding and "nginx" in row.servers else ())
         needed.update({"mariadbd", "mariadb-install-db", "mariadb", "sysbench"} if row.kind == "mysql" else ())
+        needed.update({OURS, "wordpress", "mariadbd", "mariadb-install-db"} if row.kind == "wordpress" else ())
         needed.update({"nginx-stream"} if row.kind == "udp" and "nginx" in row.servers else ())
         needed.update(BACKENDS[row.backend])
         needed.update({row.rate_of, TOOLS["wrk"].program} if row.rate_of else ())
@@ -199,6 +215,7 @@ class Bench:
     def __init__(self, row, plan, stage, paths):
         self.row, self.plan, self.stage, self.paths = row, plan, stage, paths
         self.starter = Starter(stage, paths, plan.server_core, plan.load_core)
+        self.apps = Apps(self.starter)
         self.expected = self.identity = None
         if row.tls:
             self.identity = tls.make(paths["openssl"], stage.folder)
@@ -218,6 +235,13 @@ class Bench:
             self.expected = bytes(row.body_bytes)
             self.backend = self.starter.echo()
             check_datagram(self.backend, self.expected)
+        elif row.kind == "php":
+            self.folder = stage.folder / "php"
+            self.folder.mkdir()
+            (self.folder / row.path[1:]).write_text(PHP_SCRIPT)
+        elif row.kind == "wordpress":
+            self.folder = wordpress.install(stage, paths[OURS], plan.load_core)
+            self.expected = wordpress.asset(self.folder) if row.path == wordpress.ASSET else None
         elif row.kind == "mysql":
             self.database, self.expected = database.Database(stage, paths, plan.load_core), b""
         self.load = self.load_of(row) if row.unit != "bytes" else None
@@ -245,6 +269,8 @@ class Bench:
             server = self.starter.proxy(name, job)
         elif row.kind == "routes":
             server = self.starter.routes(name, self.backend.port)
+        elif row.kind in ("php", "gunicorn", "wordpress"):
+            return self.put_up_application(name)
         elif row.kind == "tcp":
             server = self.starter.tcp(name, self.backend.port, connections)
         else:
@@ -263,6 +289,21 @@ class Bench:
             server.negotiated = self.identity.negotiated(server)
         if row.tool == "h2load":
             self.check_http2(server)
+        return server
+
+    def put_up_application(self, name):
+        row = self.row
+        if name == "files":
+            server = self.apps.files_alone(self.folder)
+        elif row.kind == "gunicorn":
+            server = self.apps.gunicorn(name)
+        else:
+            server = self.apps.php(name, self.folder)
+        # Pages name the port they are asked at.
+        body = check_body(server, row.path, None).replace(str(server.port).encode(), PORT_TEXT)
+        if self.expected not in (None, body):
+            raise Failed(f"{name}: {len(body)} bytes of {row.path} that are not the {len(self.expected)} of the other server")
+        self.expected = body
         return server
 
     def idle(self, server):

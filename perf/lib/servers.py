@@ -25,27 +25,32 @@ HAPROXY_TCP = "    mode tcp\n    option splice-auto"
 
 
 class Server:
-    """What is measured: one or several processes behind one port."""
+    """What is measured: one or several processes behind one port, and `behind` them applications that belong to it."""
 
-    def __init__(self, name, port, processes, tls=None):
+    def __init__(self, name, port, processes, tls=None, behind=()):
         self.name, self.port, self.processes, self.tls = name, port, processes, tls
+        self.behind = list(behind)
         self.negotiated = ""  # version, cipher, group and signature, once they are known
 
     def url(self, path):
         return f"{'https' if self.tls else 'http'}://127.0.0.1:{self.port}{path}"
 
     def cpu_seconds(self):
-        for process_ in self.processes:
+        for process_ in self.processes + self.behind:
             if not process_.alive():
                 raise process.Failed(f"{self.name} ended by itself:\n{process_.log_tail()}")
-        return sum(process_.cpu_seconds() for process_ in self.processes)
+        return sum(process_.cpu_seconds() for process_ in self.processes + self.behind)
+
+    def front_seconds(self):
+        """Time on a core without applications, whoever has started them."""
+        return sum(process_.own_cpu_seconds() for process_ in self.processes)
 
     def memory_bytes(self):
         sizes = [process_.memory_bytes() for process_ in self.processes]
         return sum(rss for rss, _ in sizes), sum(pss for _, pss in sizes)
 
     def commands(self):
-        return [" ".join(process_.command) for process_ in self.processes]
+        return [" ".join(process_.command) for process_ in self.processes + self.behind]
 
     def wait_ready(self, probe):
         """See `Process.wait_ready`; a server without processes of its own is ready."""

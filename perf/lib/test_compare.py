@@ -14,7 +14,8 @@ from unittest import mock
 
 sys.dont_write_bytecode = True
 
-from lib import chart, content, database, machine, report, rows, stalls, tls  # noqa: E402
+from lib import chart, content, database, machine, report, rows, stalls, tls, wordpress  # noqa: E402
+from lib.apps import Apps  # noqa: E402
 from lib.idle import Footprint  # noqa: E402
 from lib.load import Sample, agrees, check_body, plausible, sample  # noqa: E402
 from lib.process import Failed, Stage, free_port, is_zombie  # noqa: E402
@@ -239,7 +240,8 @@ class Rows(unittest.TestCase):
     def test_keys_are_unique_and_every_row_measures_whom_it_has_a_target_against(self):
         self.assertEqual(len({row.key for row in rows.ROWS}), len(rows.ROWS))
         for one in rows.ROWS:
-            self.assertTrue(not one.targets or {rows.OURS, *one.targets} <= set(one.servers), one.key)
+            peers = {*one.targets, *one.time_max, *one.added_max}
+            self.assertTrue(not peers or {rows.OURS, *peers} <= set(one.servers), one.key)
 
     def test_every_unit_has_a_heading_in_the_chart(self):
         self.assertEqual(set(chart.HEADINGS), set(report.UNITS))
@@ -255,6 +257,9 @@ class Rows(unittest.TestCase):
         self.assertEqual(rows.programs([row("l64").only(["nginx"])]), ["nginx", "one-server", "wrk"])
         self.assertEqual(rows.programs([row("m64")]), ["floor", "haproxy", "nginx", "one-server", "openssl", "wrk"])
         self.assertEqual(rows.programs([row("n64").only(["one-route"])]), ["floor", "one-server", "wrk"])
+        self.assertEqual(rows.programs([row("r-php")]), ["nginx", "one-server", "php-fpm", "wrk"])
+        self.assertEqual(rows.programs([row("r-python").only(["one-server"])]), ["gunicorn", "one-server", "wrk"])
+        self.assertIn("wordpress", rows.programs([row("r-asset").only(["files"])]), "the file is its own")
         rated = rows.programs([row("o64").only(["one-server"])])
         self.assertEqual(rated, ["floor", "haproxy", "one-server", "steady", "wrk"], "its rate is a share of HAProxy's")
 
@@ -377,6 +382,44 @@ class Rows(unittest.TestCase):
             starter.floor(1, 9, host="0.0.0.0")
             self.assertIn("0.0.0.0:9", stage.commands[-1])
 
+    def test_applications_have_the_same_room_at_both_servers(self):
+        class Ready:
+            def wait_ready(self, probe):
+                pass
+
+        class Recorder(Stage):
+            commands = []
+
+            def start(self, name, command, core, environment=None):
+                self.commands.append((core, [str(word) for word in command]))
+                return Ready()
+
+        with Recorder() as stage:
+            starter = Starter(stage, {name: name for name in ("nginx", "one-server", "php-fpm", "gunicorn")}, 0, 1)
+            apps, configs = Apps(starter), starter.configs
+            servers = [apps.php(name, Path("/f")) for name in rows.PAIR] + [apps.gunicorn(name) for name in rows.PAIR]
+            self.assertEqual([len(server.behind) for server in servers], [0, 1, 0, 1], "ours starts them itself")
+            self.assertIn("pm.max_children = 8\n", configs["php-fpm"])
+            self.assertIn("workers = 7\n", configs["one-server php"], "and one for checks")
+            self.assertIn("fastcgi_param SCRIPT_FILENAME $document_root$fastcgi_script_name;", configs["nginx php"])
+            self.assertIn("regex = '\\.php(/|$)'", configs["one-server php"])
+            self.assertIn('"--workers", "2"', configs["one-server gunicorn"])
+            [theirs] = [command for _, command in stage.commands if command[0] == "gunicorn"]
+            self.assertEqual(theirs[1:3], ["--workers", "2"])
+            self.assertEqual({core for core, _ in stage.commands}, {0})
+            apps.files_alone(Path("/f"))
+            self.assertNotIn("[app.", configs["one-server files"])
+
+    def test_a_wordpress_is_at_home_on_any_port(self):
+        text = ("<?php\ndefine('DB_NAME', 'x');\ndefine('DB_HOST', 'localhost:/s');\ndefine('WP_HOME', 'https://h:1');\n"
+                "define('WP_SITEURL', 'https://h:1');\nrequire 'x';\n")
+        made = wordpress.localized(text, "127.0.0.1:4")
+        self.assertIn("define('DB_HOST', '127.0.0.1:4');\n", made)
+        self.assertNotIn("https://h:1", made)
+        self.assertTrue(made.startswith("<?php\n") and made.endswith("require 'x';\n"))
+        with self.assertRaisesRegex(Failed, "another wp-config.php"):
+            wordpress.localized(text.replace("WP_HOME", "HOME"), "127.0.0.1:4")
+
 
 class Reports(unittest.TestCase):
     def setUp(self):
@@ -476,6 +519,21 @@ class Reports(unittest.TestCase):
         del made.samples["direct"]
         self.assertEqual(len(report.reached(made)), 1)
 
+    def test_what_stands_in_front_of_an_application_is_counted_apart(self):
+        def served(front, rate):
+            return [Sample(rate, 1.0, 1, 50, 90, 0.9, 0.9, "", front_seconds=front * rate / 1e6)]
+
+        made = result("r-php", {"one-server": served(20, 1_000), "nginx": served(30, 900)})
+        [cost, time] = report.reached(made)
+        self.assertEqual((round(cost.share, 3), cost.is_met), (0.667, True))
+        self.assertEqual((round(time.share, 3), time.what, time.is_met), (0.9, "time per request, ", True))
+        text = report.text(made)
+        self.assertIn("20.0 µs", text)
+        self.assertIn("900.0 µs", text, "with the application")
+        [page] = report.reached(result("r-page", {"one-server": served(20, 1_000), "nginx": served(30, 900)}))
+        self.assertEqual((round(page.share, 3), page.is_met), (0.9, True))
+        self.assertIn("1.11 ms", report.text(result("r-page", {"nginx": served(30, 900)})))
+
     def test_a_constant_rate_that_was_none_is_noted(self):
         self.assertIn("answered 600 of 700", report.warnings(self.rated(requests=600))[0])
         self.assertIn("late by 150 µs", report.warnings(self.rated(lag=150))[0])
@@ -559,6 +617,7 @@ class Processes(unittest.TestCase):
             process = stage.start("spinner", ["sh", "-c", f"{sys.executable} -c '{spin}' & wait"], 0)
             process.wait_ready(lambda: self.needs_time(process))
             self.assertLess(process.cpu_seconds(), 2)
+            self.assertLess(process.own_cpu_seconds(), 0.2, "the shell has only waited")
 
     def needs_time(self, process):
         if process.cpu_seconds() < 0.3:
