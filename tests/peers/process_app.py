@@ -8,6 +8,7 @@ START_MS  take so long to start
 STUBBORN  ignore SIGTERM
 SPAWN     start two children, one of them in a session of its own
 EDITION   what `/edition` answers
+LEDGER    the file in which `/ledger/NUMBER.MS` writes its number before it rests for MS and answers with it
 """
 
 import os
@@ -64,6 +65,14 @@ class Handler(BaseHTTPRequestHandler):
     def on_slow(self, ms):
         time.sleep(int(ms) / 1000)
         self.answer(200, "slow")
+
+    def on_ledger(self, what):
+        number, ms = what.split(".")
+        ledger = os.open(os.environ["LEDGER"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        os.write(ledger, f"{number}\n".encode())
+        os.close(ledger)
+        time.sleep(int(ms) / 1000)
+        self.answer(200, number)
 
     def on_leak(self, mib):
         LEAKED.append(b"x" * (int(mib) << 20))

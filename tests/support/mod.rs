@@ -10,6 +10,7 @@
 pub(crate) mod actions;
 pub(crate) mod apps;
 pub(crate) mod client;
+pub(crate) mod crowd;
 pub(crate) mod datagrams;
 pub(crate) mod dnsmasq;
 pub(crate) mod fake_dns;

@@ -227,6 +227,7 @@ impl Forward<'_> {
     async fn try_servers(&self, client: &mut Client<'_>, fields: &mut Vec<u8>, outgoing: &Outgoing) -> Acted {
         let mut tried = Tried::new();
         let mut tries = 0;
+        let mut was_sent = false;
         // The server that is tried once more on a new connection.
         let mut again: Option<Busy<'_>> = None;
         let key = self.key();
@@ -238,9 +239,9 @@ impl Forward<'_> {
                 Some(busy) => busy,
                 None => match self.choose(&mut client.answer.trail, &tried, key, &mut now).await {
                     Chosen::Server(busy) => busy,
-                    // It was a server that failed where one was tried.
                     Chosen::Nobody | Chosen::Refused => {
-                        return give_up(client, ServedBy::Worker, if tries == 0 { 503 } else { 502 });
+                        let status = if tries == 0 { 503 } else { self.status_of_failure(was_sent) };
+                        return give_up(client, ServedBy::Worker, status);
                     }
                     Chosen::ClientGone => return Ok(abandoned(ServedBy::Worker)),
                 },
@@ -296,6 +297,7 @@ impl Forward<'_> {
                 Err(NoResponse::ClientGone | NoResponse::Broken) => return Ok(abandoned(self.served_by(server))),
             };
             self.count_failure(stats, server, &failed);
+            was_sent |= failed.sent;
             let failure = failure(failed.situation, &client.answer, failed.sent);
             let mut verdict = may_retry(&failure, self.config.retry.policy);
             if verdict == Verdict::OtherServer && !self.may_spend(failed.situation) {
@@ -314,7 +316,7 @@ impl Forward<'_> {
                     let status = match failed.situation {
                         Situation::ResponseTimeout => 504,
                         Situation::Refused => 503,
-                        _ => 502,
+                        _ => self.status_of_failure(was_sent),
                     };
                     return give_up(client, self.served_by(server), status);
                 }
@@ -324,6 +326,12 @@ impl Forward<'_> {
             stats.retries.inc();
             now = self.worker.now();
         }
+    }
+
+    /// What a client is told where servers have failed. Instances of an application come back: what none of them has seen may be
+    /// asked again, as if there had been no place.
+    fn status_of_failure(&self, was_sent: bool) -> u16 {
+        if self.config.is_supervised && !was_sent { 503 } else { 502 }
     }
 
     /// A server that is up, has room, and was not tried could get the request that `server` has now.
