@@ -379,3 +379,85 @@ fn one_command_serves_a_program() {
     assert!(child.wait().expect("a child").success());
     assert!(has_ended(pid));
 }
+/// Instances that listen elsewhere are others: those before finish what they have where they are.
+#[test]
+fn a_reload_to_another_place_to_listen_costs_no_request() {
+    let server = site(BY_FD).start();
+    let (port, other) = (free_port(), free_port());
+    let by_port = |port: u16| format!("\"port\", \"{{port}}\"]\nfirst_port = {port}");
+    let places = [
+        "\"fd\"]\nlisten = \"fd\"".to_owned(),
+        by_port(port),
+        by_port(other),
+        "\"socket\", \"{socket}\"]".to_owned(),
+        "\"fd\"]\nlisten = \"fd\"".to_owned(),
+    ];
+    let load = under_load(&server, || {
+        for change in places.windows(2) {
+            eventually("one is there", || pids(&server).len() == 1);
+            let before = pids(&server);
+            let mut client = server.connect();
+            client.send(post("/slow/1500", "x"));
+            eventually("it is in there", || shop(&server)["instances"][0]["active"].as_u64() >= Some(1));
+            std::thread::sleep(Duration::from_millis(200));
+            server.reload_with(&[(&change[0], &change[1])]);
+            assert_eq!(client.response("POST").text(), "slow", "{change:?}");
+            eventually("another one serves alone", || {
+                let now = pids(&server);
+                now.len() == 1 && !now.contains(&before[0])
+            });
+            eventually_gone(&before);
+        }
+    });
+    load.assert_all_well(100);
+    let told = server.lines().iter().filter(|line| line.contains("the application listens elsewhere now")).count();
+    assert_eq!(told, 3, "from `socket` to `fd` it is the same place");
+}
+
+/// Whoever reads our log may stall; what programs write is the log's.
+#[test]
+fn a_log_that_nobody_reads_stops_nothing() {
+    let lines = format!("{BY_FD}output_rate = 1000000\nenvironment = {{ EDITION = \"0\" }}");
+    let site = site(&lines);
+    let mut command = site.command();
+    let mut child =
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("it starts");
+    let mut log = std::io::BufReader::new(child.stderr.take().expect("a pipe"));
+    let (mut begun, mut line) = (String::new(), String::new());
+    while !line.ends_with("info ready\n") {
+        line.clear();
+        assert!(std::io::BufRead::read_line(&mut log, &mut line).expect("text") > 0, "it has ended:\n{begun}");
+        begun.push_str(&line);
+    }
+    let address = |name: &str| -> std::net::SocketAddr {
+        let line = begun.lines().find(|line| line.contains(&format!(" listening name={name} "))).expect("it listens");
+        line.rsplit_once("address=").and_then(|(_, address)| address.parse().ok()).expect("an address")
+    };
+    let ask = |name: &str, path: &str| client::timed(|| Client::connect(address(name)).ask(get(path)));
+    // Many times what a pipe and the queue of lines take.
+    for _ in 0..20 {
+        assert_eq!(ask("web", "/flood/1000").0.text(), "said");
+    }
+    for _ in 0..5 {
+        let (answer, took) = ask("admin", "/status");
+        assert!(answer.status == 200 && took < Duration::from_secs(2), "{} {took:?}", answer.status);
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    let output = Command::new(env!("CARGO_BIN_EXE_one-server"))
+        .args(["ctl", "--socket"])
+        .arg(site.folder().join("ctl.sock"))
+        .args(["app", "restart", "shop"])
+        .output()
+        .expect("it runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    eventually("another one serves", || ask("admin", "/status").0.text().contains("\"generation\":1"));
+    // Who reads again learns how much is missing.
+    let reader = std::thread::spawn(move || std::io::read_to_string(log).expect("text"));
+    signal(child.id(), Signal::TERM);
+    assert!(child.wait().expect("a child").success());
+    let rest = reader.join().expect("a reader");
+    let dropped = rest.lines().find(|line| line.contains("log lines dropped because stderr was slow"));
+    let count = dropped.and_then(|line| line.rsplit_once("lines=")?.1.parse::<u64>().ok());
+    assert!(count >= Some(1000), "{count:?} of 20000");
+}
+

@@ -433,6 +433,8 @@ const PROGRAMS_WAIT: Duration = Duration::from_secs(30);
 fn control_thread(threads: Threads, outside: Outside, mut reloader: Reloader, paths: &Paths) -> Result<(), StartError> {
     let Outside { ears, forwards, mut notify, predecessor, programs } = outside;
     let Programs { staff, supervisor, inbox, tell_apps } = programs;
+    // Its lines are those of applications, too.
+    log::never_block();
     let error = |error| StartError::Thread { name: "control".into(), error };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(error)?;
     let (live, logs) = (reloader.live(), reloader.logs());

@@ -11,9 +11,9 @@
 //! The environment variable `ONE_SERVER_LOG` overrides the level, with the syntax of tracing's `EnvFilter`:
 //! `debug`, or `info,one_server::proxy=debug`.
 //!
-//! Threads write their lines themselves, so that none is lost when the process ends; a data or application worker
-//! calls [`never_block`] once, and from then on its lines take a bounded queue to a thread of ours. A reader of stderr
-//! that stalls must not stop requests.
+//! Threads write their lines themselves, so that none is lost when the process ends; a data or application worker and
+//! the control thread call [`never_block`] once, and from then on their lines take a bounded queue to a thread of ours. A
+//! reader of stderr that stalls must not stop requests, nor whatever an operator could find out with.
 
 use std::cell::Cell;
 use std::fmt;
@@ -35,8 +35,8 @@ use tracing_subscriber::registry::LookupSpan;
 /// Variable that overrides the level.
 pub const FILTER_VARIABLE: &str = "ONE_SERVER_LOG";
 
-/// Lines of workers that may wait for stderr.
-const LINES_MAX: usize = 1024;
+/// Lines that may wait for stderr: some seconds of what one application may write.
+const LINES_MAX: usize = 4096;
 
 /// Libraries whose details drown ours: at most warnings of them, unless [`FILTER_VARIABLE`] asks for more.
 const QUIET: [&str; 6] = ["hyper", "hyper_util", "h2", "mio", "mysql_async", "axum"];
@@ -123,7 +123,7 @@ pub fn flush(limit: Duration) {
     }
 }
 
-/// Lines of workers on their way to stderr.
+/// Lines on their way to stderr.
 struct Queued {
     lines: ArrayQueue<Vec<u8>>,
     dropped: AtomicU64,
