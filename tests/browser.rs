@@ -231,6 +231,76 @@ fn a_browser_loads_a_page_of_a_hundred_parts_over_http3() {
     load_page(true);
 }
 
+/// The demo's live page beside applications of every kind: what somebody sees of them.
+#[test]
+fn the_live_page_shows_applications() {
+    if !has_program("chromium") || support::php::program().is_none() {
+        return;
+    }
+    let program =
+        support::apps::BY_FD.replace("$PEERS", support::apps::PEERS).replace("$PYTHON", support::apps::python());
+    let pages = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/demo/site");
+    // The page asks for these two at its own origin; what the admin pages answer is put there.
+    let site = format!(
+        "[site.main]\nroute = [\n\
+         {{ path = \"/\", files = \"{}\" }},\n{{ path = \"/hello\", app = \"hello\" }},\n{{ path = \"/shop\", app = \"shop\" }},\n\
+         {{ exact = \"/status\", proxy = \"admin\" }},\n{{ exact = \"/trace\", proxy = \"admin\" }},\n\
+         {{ path = \"/blog\", app = \"blog\", cgi = \"$DIR/www\" }},\n]\n\
+         [app.hello]\n[app.shop]\ntype = \"process\"\ninstances = 2\n{program}\n\
+         [app.blog]\ntype = \"php\"\nini = {{ \"no.such\" = \"1\" }}\n[upstream.admin]\nservers = \"127.0.0.1:$PORT\"\nhealth = false\n",
+        pages.display()
+    );
+    let port = support::ports::free_port();
+    let site = Site::new(Driver::Auto, &site.replace("$PORT", &port.to_string()))
+        .admin(&format!("address = \"127.0.0.1:{port}\"\ntrace = 64"))
+        .file("www/index.php", b"<?php echo 'here';");
+    let server = site.start();
+    for path in ["/hello", "/hello", "/shop"] {
+        server.connect().ask(get(path));
+    }
+    let told = |name: &str| {
+        server.status()["processes"].as_array().expect("a list").iter().find(|app| app["name"] == name).cloned()
+    };
+    eventually("it has failed", || told("blog").is_some_and(|app| app["state"] == "failed"));
+    let shown = dom(&format!("http://127.0.0.1:{}/live.html", server.web().port()));
+    let (_, table) = shown.split_once("<tbody id=\"apps\">").unwrap_or_else(|| panic!("no table in {shown}"));
+    let (table, _) = table.split_once("</tbody>").expect("its end");
+    let rows: Vec<&str> = table.split("<tr").skip(1).collect();
+    let has = |words: &[&str]| rows.iter().any(|row| words.iter().all(|word| row.contains(word)));
+    assert!(has(&["hello", "in process", "well", ">2<"]), "{table}");
+    assert!(
+        has(&["shop", "process", "ready, 2 of 2"]) && has(&["blog", "php-fpm", "failed, 0 of 1", "no.such"]),
+        "{table}"
+    );
+    for instance in told("shop").expect("it is there")["instances"].as_array().expect("a list") {
+        assert!(has(&[&format!("pid {}", instance["pid"]), "ready"]), "{table}");
+    }
+    assert!(!shown.contains("id=\"applications\" hidden"), "it is to be seen");
+}
+
+/// A page as it is when its scripts have run for some seconds.
+fn dom(url: &str) -> String {
+    let folder = tempfile::tempdir().expect("a folder");
+    let output = Command::new("timeout")
+        .arg(BROWSER_MAX.as_secs().to_string())
+        .args([
+            "chromium",
+            "--headless=new",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--disable-dev-shm-usage",
+            "--no-first-run",
+        ])
+        .args(["--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-proxy-server"])
+        .arg("--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1")
+        .arg(format!("--user-data-dir={}", folder.path().display()))
+        .args(["--virtual-time-budget=5000", "--dump-dom"])
+        .arg(url)
+        .output()
+        .expect("chromium");
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
 fn load_page(http3: bool) {
     let fonts = fonts();
     if !has_program("chromium") {

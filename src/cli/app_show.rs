@@ -29,6 +29,9 @@ pub(super) fn one(app: &ProcessView) -> String {
 /// Appends it as a table of its instances.
 pub(super) fn add(out: &mut String, app: &ProcessView) {
     let mut title = format!("app {} ({}, {} of {} ready", app.name, app.state, app.ready, app.wanted);
+    if app.queued > 0 {
+        title += &format!(", {} wait", app.queued);
+    }
     if app.restarts > 0 {
         title += &format!(", {} restarts", app.restarts);
     }
@@ -88,11 +91,13 @@ mod tests {
         };
         let app = ProcessView {
             name: "shop".into(),
+            kind: "process".into(),
             upstream: "app:shop".into(),
             command: "gunicorn shop:app".into(),
             state: "backing_off".into(),
             wanted: 2,
             ready: 0,
+            queued: 4,
             restarts: 3,
             failures: 2,
             again_in_ms: Some(1500),
@@ -101,7 +106,7 @@ mod tests {
             replaced: Default::default(),
             instances: vec![instance],
         };
-        let expected = "app shop (backing_off, 0 of 2 ready, 3 restarts, 2 failures in a row, tried again in 1.5s, last end: exit code 3)\n  \
+        let expected = "app shop (backing_off, 0 of 2 ready, 4 wait, 3 restarts, 2 failures in a row, tried again in 1.5s, last end: exit code 3)\n  \
                         1  pid 77  draining (memory)  1m 1s  3.0 MiB  1 active  9 requests\n";
         assert_eq!(one(&app), expected);
         assert_eq!(list(vec![app.clone()], Some("shop")).unwrap(), expected);

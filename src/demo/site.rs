@@ -6,11 +6,12 @@ use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-const FILES: [(&str, &[u8]); 8] = [
+const FILES: [(&str, &[u8]); 9] = [
     ("index.html", include_bytes!("site/index.html")),
     ("live.html", include_bytes!("site/live.html")),
     ("style.css", include_bytes!("site/style.css")),
     ("app.js", include_bytes!("site/app.js")),
+    ("applications.js", include_bytes!("site/applications.js")),
     ("live.js", include_bytes!("site/live.js")),
     ("model.js", include_bytes!("site/model.js")),
     ("diagram.js", include_bytes!("site/diagram.js")),

@@ -41,6 +41,7 @@ pub(crate) struct Site {
     http: String,
     rest: String,
     log: String,
+    admin: String,
     flags: Vec<String>,
     whole: Option<String>,
     folder: tempfile::TempDir,
@@ -58,6 +59,7 @@ impl Site {
             http: String::new(),
             rest: rest.to_owned(),
             log: String::new(),
+            admin: "address = \"127.0.0.1:0\"".into(),
             flags: Vec::new(),
             whole: None,
             folder: tempfile::tempdir().expect("a temporary folder"),
@@ -131,6 +133,12 @@ impl Site {
         self
     }
 
+    /// Lines of `[admin]`, in the place of one that says a free port.
+    pub(crate) fn admin(mut self, lines: &str) -> Site {
+        lines.clone_into(&mut self.admin);
+        self
+    }
+
     pub(crate) fn flags(mut self, flags: &[&str]) -> Site {
         self.flags.extend(flags.iter().map(|&flag| flag.to_owned()));
         self
@@ -155,8 +163,8 @@ impl Site {
         let driver = self.driver.flag();
         let text = format!(
             "[process]\ndata_cores = \"{cores}\"\nconnections_max = 4096\ndriver = \"{driver}\"\n{}\n[http]\n{}\n\
-             [listener.web]\naddress = \"127.0.0.1:0\"\n[admin]\naddress = \"127.0.0.1:0\"\n[log]\n{}\n{}",
-            self.process, self.http, self.log, self.rest
+             [listener.web]\naddress = \"127.0.0.1:0\"\n[admin]\n{}\n[log]\n{}\n{}",
+            self.process, self.http, self.admin, self.log, self.rest
         );
         let text =
             self.whole.as_ref().unwrap_or(&text).replace("$DIR", self.folder.path().to_str().expect("plain path"));

@@ -396,3 +396,10 @@ impl Supervised {
         }
     }
 }
+            kind: if self.app.launch.php.is_some() { "php" } else { "process" }.into(),
+            queued: self.queued(),
+    fn queued(&self) -> u64 {
+        let (shared, u) = &self.home;
+        shared.workers.iter().map(|worker| worker.upstreams[*u].queue.value()).sum()
+    }
+

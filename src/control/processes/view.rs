@@ -9,6 +9,8 @@ use serde::{Deserialize, Serialize};
 pub struct ProcessView {
     /// Name in the config.
     pub name: String,
+    /// `process` or `php`.
+    pub kind: String,
     /// Name of its upstream.
     pub upstream: String,
     /// The words of its command as they are written.
@@ -19,13 +21,15 @@ pub struct ProcessView {
     pub wanted: usize,
     /// Instances that get requests.
     pub ready: usize,
+    /// Requests that wait for a place at one.
+    pub queued: u64,
     /// Instances started beyond the first ones.
     pub restarts: u64,
     /// Failures in a row.
     pub failures: u32,
     /// When it is tried again behind a failure.
     pub again_in_ms: Option<u64>,
-    /// How the last instance ended.
+    /// How the last instance ended, or why it does not take its config.
     pub last_exit: Option<String>,
     /// Ends of instances: `success`, `error`, `signal`, `not_started`, `lost`.
     pub exits: BTreeMap<String, u64>,

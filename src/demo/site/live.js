@@ -1,4 +1,5 @@
 // The live page: asks /status and /trace once a second, and draws what they say.
+import { showApplications } from "./applications.js";
 import { Diagram } from "./diagram.js";
 import { Journeys, readStatus } from "./model.js";
 
@@ -195,6 +196,7 @@ async function poll() {
     return;
   }
   $("facts").textContent = status.facts;
+  showApplications($("applications"), $("apps"), statusJson);
   document.body.classList.toggle("no-database", !status.backends.length);
   const { tiers, links } = shape(status);
   diagram.setShape(tiers, links);
