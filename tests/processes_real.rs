@@ -2,6 +2,7 @@
 
 mod support;
 
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::Ordering;
 
@@ -139,6 +140,67 @@ fn a_program_in_rust_finishes_what_it_has_and_dies_alone() {
     load.assert_all_well(200);
 }
 
+/// Starts such an application with `more` lines, replaces it under load, and asks it for an echo.
+fn serves_and_is_replaced(what: &str, lines: &str, more: &str) {
+    let server = site(&format!("{lines}\nready_path = \"/\"\nrequests_max = 8\n{more}")).start();
+    let first = pids(&server);
+    let load = under_load(&server, || {
+        server.ctl_ok(&["app", "restart", "shop"]);
+        eventually_gone(&first);
+    });
+    load.assert_all_well(50);
+    assert_eq!(server.connect().ask(post("/echo", "body")).text(), "body", "{what}");
+}
+
+/// What `scripts/test` puts into `target`; `None`, and said so: it is not there.
+fn installed(path: &str, command: &mut Command) -> Option<PathBuf> {
+    let is_there = command.stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|status| status.success());
+    if !is_there {
+        eprintln!("SKIPPED: {command:?} fails (scripts/test installs what it needs)");
+    }
+    is_there.then(|| Path::new(env!("CARGO_MANIFEST_DIR")).join(path))
+}
+
+/// A project as `django-admin startproject` makes it, served as the README has it.
+#[test]
+fn a_django_project_runs_as_its_manual_begins_one() {
+    let python = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/python/bin/python3");
+    let mut has_django = Command::new(&python);
+    let Some(python) = installed("target/python/bin/python3", has_django.args(["-c", "import django, gunicorn"]))
+    else {
+        return;
+    };
+    let folder = tempfile::tempdir().expect("a folder");
+    let made = Command::new(&python).args(["-m", "django", "startproject", "shop"]).arg(folder.path()).status();
+    assert!(made.expect("it runs").success());
+    let project = folder.path().join("shop");
+    std::fs::copy(format!("{PEERS}/django_urls.py"), project.join("urls.py")).expect("a copy");
+    let settings = std::fs::read_to_string(project.join("settings.py")).expect("it was made");
+    std::fs::write(project.join("settings.py"), settings + "\nALLOWED_HOSTS = [\"*\"]\nDEBUG = False\n")
+        .expect("written");
+    let command =
+        format!("command = [\"{}\", \"-m\", \"gunicorn\", \"--threads\", \"8\", \"shop.wsgi\"]", python.display());
+    let more = format!(
+        "listen = \"fd\"\ndirectory = \"{}\"\nenvironment = {{ DJANGO_SETTINGS_MODULE = \"shop.settings\" }}",
+        folder.path().display()
+    );
+    serves_and_is_replaced("django", &command, &more);
+}
+
+#[test]
+fn express_runs_as_its_manual_begins_one() {
+    let modules = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/node/node_modules");
+    let mut has_express = Command::new("node");
+    has_express.args(["-e", "require('express')"]).env("NODE_PATH", &modules);
+    let Some(modules) = installed("target/node/node_modules", &mut has_express) else { return };
+    let more = format!(
+        "directory = \"{PEERS}\"\ninstances = 2\nbalance = \"least-conn\"\n\
+         environment = {{ PORT = \"{{socket}}\", NODE_ENV = \"production\", NODE_PATH = \"{}\" }}",
+        modules.display()
+    );
+    serves_and_is_replaced("express", "command = [\"node\", \"express_app.js\"]", &more);
+}
+
 /// As the README has them.
 #[test]
 fn flask_and_rack_applications_run_as_people_write_them() {
@@ -151,16 +213,7 @@ fn flask_and_rack_applications_run_as_people_write_them() {
             eprintln!("skipped: {what} is not installed");
             continue;
         }
-        let more = format!(
-            "directory = \"{PEERS}\"\nready_path = \"/\"\nrequests_max = 8\nenvironment = {{ PYTHONDONTWRITEBYTECODE = \"1\" }}"
-        );
-        let server = site(&format!("{lines}\n{more}")).start();
-        let first = pids(&server);
-        let load = under_load(&server, || {
-            server.ctl_ok(&["app", "restart", "shop"]);
-            eventually_gone(&first);
-        });
-        load.assert_all_well(50);
-        assert_eq!(server.connect().ask(post("/echo", "body")).text(), "body", "{what}");
+        let more = format!("directory = \"{PEERS}\"\nenvironment = {{ PYTHONDONTWRITEBYTECODE = \"1\" }}");
+        serves_and_is_replaced(what, lines, &more);
     }
 }
