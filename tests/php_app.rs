@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
-use support::apps::{pids as leaders, shop as state, signal, text};
+use support::apps::{BY_FD, PEERS, pids as leaders, python, shop as state, signal, text};
 use support::load::under_load;
 use support::php;
 use support::server::has_ended;
@@ -154,6 +154,33 @@ fn replacement_under_load_costs_no_request() {
     load.assert_all_well(200);
     assert!(first.iter().all(|pid| has_ended(*pid)));
     eventually("there are fewer workers", || workers(leaders(&server)[0]).len() == 3);
+}
+
+/// Under the same name, with another protocol at another socket.
+#[test]
+fn a_program_becomes_php_and_php_a_program_without_a_lost_request() {
+    let Some(site) = blog("workers = 4") else { return };
+    let server = site.start();
+    let program = BY_FD.replace("$PEERS", PEERS).replace("$PYTHON", python());
+    let of_php = ("type = \"php\"\nworkers = 4\n", ", cgi = \"$DIR/www\"");
+    let table = format!("type = \"process\"\n{program}");
+    let of_program = (table.as_str(), "");
+    let load = under_load(&server, || {
+        for ((table, route), (next_table, next_route)) in
+            [(of_php, of_program), (of_program, of_php), (of_php, of_program)]
+        {
+            eventually("one is there", || leaders(&server).len() == 1);
+            let before = leaders(&server);
+            let (route, next_route) = (format!("app = \"blog\"{route} }}"), format!("app = \"blog\"{next_route} }}"));
+            server.reload_with(&[(table, next_table), (&route, &next_route)]);
+            eventually("the other one serves alone", || {
+                let now = leaders(&server);
+                now.len() == 1 && now != before && state(&server)["instances"].as_array().map(Vec::len) == Some(1)
+            });
+            eventually("that before has ended", || before.iter().all(|pid| has_ended(*pid)));
+        }
+    });
+    load.assert_all_well(100);
 }
 
 #[test]

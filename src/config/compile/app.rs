@@ -211,7 +211,7 @@ fn servers(name: &str, section: &Section<'_>, rules: &Rules, launch: &Launch) ->
     }
     let address = |slot: usize| match first_port {
         Some(first) => Address::Tcp(([127, 0, 0, 1], first.saturating_add(slot as u16)).into()),
-        None => Address::Unix(socket_name(name, slot)),
+        None => Address::Unix(socket_name(name, slot, launch.php.is_some())),
     };
     let requests_max = match &launch.php {
         Some(php) => Some(php.workers),
@@ -221,9 +221,11 @@ fn servers(name: &str, section: &Section<'_>, rules: &Rules, launch: &Launch) ->
     (0..slots).map(|slot| Placed { value: server(slot), span: section.span.clone() }).collect()
 }
 
-/// Name of the socket of an instance in the folder of the process.
-fn socket_name(app: &str, slot: usize) -> PathBuf {
-    format!("{app}.{slot}.sock").into()
+/// Name of the socket of an instance in the folder of the process. What speaks another protocol has another one: both are there
+/// while a reload makes the one of the other.
+fn socket_name(app: &str, slot: usize, is_php: bool) -> PathBuf {
+    let protocol = if is_php { "fcgi." } else { "" };
+    format!("{app}.{slot}.{protocol}sock").into()
 }
 
 fn launch(section: &Section<'_>) -> Launch {

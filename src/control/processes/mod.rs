@@ -315,13 +315,14 @@ impl Supervisor {
     }
 
     /// Goes on with the applications of `shared`. With `is_in_use`, those that changed are replaced and those that are gone
-    /// end; else what is new begins.
+    /// end; else what is new begins. One whose instances listen elsewhere is new: the one before serves until then, and
+    /// finishes what it has where it was.
     fn adopt(&mut self, shared: &Arc<Shared>, is_in_use: bool) {
         if is_in_use {
             self.shared = shared.clone();
         }
         for app in &shared.config.processes {
-            match self.apps.iter_mut().find(|known| known.name() == app.name) {
+            match self.apps.iter_mut().find(|known| known.is_before(app, shared)) {
                 Some(known) if is_in_use => known.adopt(app, shared),
                 Some(_) => {}
                 None => {
@@ -330,9 +331,11 @@ impl Supervisor {
                 }
             }
         }
-        if is_in_use {
-            let is_there = |name: &str| shared.config.processes.iter().any(|app| app.name == name);
-            self.apps.iter_mut().filter(|known| !is_there(known.name())).for_each(Supervised::leave);
+        for known in self.apps.iter_mut().filter(|_| is_in_use) {
+            let namesake = shared.config.processes.iter().find(|app| app.name == known.name());
+            if namesake.is_none_or(|app| !known.is_before(app, shared)) {
+                known.leave(namesake.is_some());
+            }
         }
     }
 

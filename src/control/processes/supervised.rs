@@ -24,6 +24,9 @@ use crate::runtime::sys::processes::{Seen, signal_group};
 /// all counted.
 const WITHDRAWN_MIN: Duration = Duration::from_millis(250);
 
+/// Data workers take over another config within this, after which nothing new goes where that one does not lead.
+const SUCCEEDED_MIN: Duration = Duration::from_secs(1);
+
 /// Where an instance may be: a server of the upstream.
 struct Place {
     server: Server,
@@ -75,6 +78,8 @@ pub(super) struct Supervised {
     started: u64,
     /// Ends by kind, and reasons for which instances were replaced.
     exits: BTreeMap<&'static str, u64>,
+    /// Another one of its name has its upstream.
+    is_succeeded: bool,
     replaced: BTreeMap<&'static str, u64>,
     last_exit: Option<String>,
 }
@@ -105,6 +110,7 @@ impl Supervised {
     }
 
     /// Whether the config has it no more.
+            is_succeeded: false,
     pub(super) fn is_leaving(&self) -> bool {
         self.is_leaving
     }
@@ -125,6 +131,14 @@ impl Supervised {
 
     /// Whether there is nothing to wait for: it serves as it should, or has failed, or is not to run.
     pub(super) fn is_settled(&self) -> bool {
+    /// Whether it can go on as `app` of `shared`: what is called so, and listens where this one does, as far as both have places.
+    pub(super) fn is_before(&self, app: &ProcessApp, shared: &Shared) -> bool {
+        let upstream = shared.config.upstreams.iter().find(|upstream| upstream.name == app.upstream);
+        let servers = upstream.map_or(&[][..], |upstream| &upstream.servers);
+        let mut pairs = self.places.iter().zip(servers);
+        self.app.name == app.name && pairs.all(|(place, server)| place.server.address == server.address)
+    }
+
         self.is_leaving
             || self.fleet.ready() >= self.app.rules.instances
             || self.fleet.backoff().failures() > 0
@@ -145,15 +159,19 @@ impl Supervised {
         self.app = app.clone();
     }
 
-    /// It is gone from the config: its instances finish what they have.
-    pub(super) fn leave(&mut self) {
-        self.is_leaving = true;
+    /// It is gone from the config, or another one `is_there` in its place: its instances finish what they have.
+    pub(super) fn leave(&mut self, is_there: bool) {
+        if is_there && !self.is_leaving {
+            tracing::info!(app = %self.app.name, "the application listens elsewhere now: what it was finishes what it has");
+        }
+        (self.is_leaving, self.is_succeeded) = (true, is_there);
         self.fleet.stop();
     }
 
     fn move_to(&mut self, shared: &Arc<Shared>) {
         let upstreams = &shared.config.upstreams;
         let u = upstreams.iter().position(|upstream| upstream.name == self.app.upstream);
+        self.is_succeeded = false;
         let u = u.expect("each process has an upstream, see config::compile::app");
         for (s, server) in upstreams[u].servers.iter().enumerate() {
             let stats = shared.workers.iter().map(|worker| worker.servers[u][s].clone()).collect();
@@ -244,6 +262,9 @@ impl Supervised {
             shared.note(EventLevel::Error, format!("application {app} has failed: {exit}"));
         }
     }
+        if self.is_succeeded {
+            self.set_vacant(instance.slot, true);
+        }
 
     /// The keeper is gone, and all instances with it.
     pub(super) fn lose_all(&mut self, now: Instant) {
@@ -273,7 +294,7 @@ impl Supervised {
         let draining = self.fleet.instances().iter().filter(|instance| instance.state == State::Draining);
         let is_idle = |instance: &&Instance| {
             let withdrawn = self.running.get(&self.number(instance.id)).and_then(|running| running.withdrawn);
-            let is_known = withdrawn.is_some_and(|at| now.saturating_duration_since(at) >= WITHDRAWN_MIN);
+            let is_known = withdrawn.is_some_and(|at| now.saturating_duration_since(at) >= known_min);
             is_known && self.places[instance.slot].active() == 0
         };
         let idle: Vec<u64> = draining.filter(is_idle).map(|instance| instance.id).collect();
@@ -281,7 +302,9 @@ impl Supervised {
         self.fleet.tick(now);
         let (shared, u) = &self.home;
         let is_coming = matches!(self.fleet.standing(now), Standing::Starting | Standing::BackingOff | Standing::Ready);
-        shared.upstreams[*u].set_coming(is_coming);
+        if !self.is_succeeded {
+            shared.upstreams[*u].set_coming(is_coming);
+        }
     }
 
     pub(super) fn next_action(&mut self) -> Option<Action> {
@@ -308,9 +331,16 @@ impl Supervised {
             }
             Action::Withdraw { id, slot } => {
                 let number = self.number(id);
-                self.set_vacant(slot, true);
+                // Another config does not lead there; who has not got that yet is served.
+                if !self.is_succeeded {
+                    self.set_vacant(slot, true);
+                }
                 if let Some(running) = self.running.get_mut(&number) {
                     running.withdrawn = Some(now);
+        if self.app.rules.replaces_hung {
+            self.look_for_hung(now);
+        }
+        let known_min = if self.is_succeeded { SUCCEEDED_MIN } else { WITHDRAWN_MIN };
                 }
             }
             Action::Terminate { id } => self.order(keeper, &Order::Terminate(self.number(id))),
