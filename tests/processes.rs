@@ -300,6 +300,37 @@ fn reloads_start_change_and_end_applications_without_a_lost_request() {
                 .expect("a list")
                 .iter()
                 .map(|app| app["name"].clone())
+/// Our process may do nothing to them, and its keeper is gone.
+#[test]
+fn sigkill_of_the_keeper_leaves_nothing_of_other_users_behind() {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("SKIPPED: only root can start programs as other users");
+        return;
+    }
+    let lines = "command = [\"$PYTHON\", \"$DIR/app.py\", \"fd\"]\nlisten = \"fd\"\nuser = \"daemon\"\nbackoff = \"50ms\"\n\
+                 environment = { SPAWN = \"1\", STUBBORN = \"1\" }";
+    let text = std::fs::read(format!("{PEERS}/process_app.py")).expect("it is there");
+    let site = site(lines).file("app.py", &text).process("user = \"nobody\"");
+    std::fs::set_permissions(site.folder(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("a mode");
+    std::os::unix::fs::chown(site.folder(), Some(65_534), Some(65_534)).expect("a change of owner");
+    let server = site.start();
+    let children = |count: usize| {
+        let lines = server.lines().into_iter().filter_map(|line| Some(line.split_once("children ")?.1.to_owned()));
+        let pids =
+            lines.flat_map(|rest| rest.split(' ').take(2).filter_map(|pid| pid.parse().ok()).collect::<Vec<u32>>());
+        let pids: Vec<u32> = pids.collect();
+        (pids.len() >= count).then_some(pids)
+    };
+    eventually("they are there", || children(2).is_some());
+    let first = [pids(&server), children(2).expect("a moment ago")].concat();
+    let uid_of =
+        |pid: u32| std::os::unix::fs::MetadataExt::uid(&std::fs::metadata(format!("/proc/{pid}")).expect("it runs"));
+    assert!(first.iter().all(|pid| uid_of(*pid) == 1) && uid_of(server.pid()) == 65_534, "{first:?}");
+    signal(parent_of(first[0]), Signal::KILL);
+    eventually_gone(&first);
+    server.wait_for_line("it is told", |line| line.contains("the keeper of programs has ended"));
+}
+
                 .collect();
             names == ["shop", "another"]
         });

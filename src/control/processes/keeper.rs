@@ -7,6 +7,10 @@
 //! programs of (PR_SET_PDEATHSIG), which a thread of a runtime may not be. Whatever programs leave behind becomes its child
 //! (PR_SET_CHILD_SUBREAPER) and goes in the end.
 //!
+//! It has a warden, the process between it and ours, which waits for its end and for nothing else: when it is killed, what it had
+//! started becomes the warden's, and is killed, also what runs as users whom our process may do nothing to. Only then does our
+//! process hear of it, and start the programs again.
+//!
 //! A process that takes over from ours has a keeper of its own, unless it could not start programs of other users: then it is
 //! another owner here ([`Order::Heir`]). Each owner has its programs, and they end with it.
 
@@ -22,7 +26,7 @@ use rustix::process::Signal;
 
 use super::letters::{AccountNote, News, Order, StartNote, VARIABLE};
 use crate::runtime::sys::handover::Channel;
-use crate::runtime::sys::processes::{self, Launch, all, find_program, heard, kill, reap, signal_group};
+use crate::runtime::sys::processes::{self, Launch, all, find_program, heard, kill, kill_children, reap, signal_group};
 use crate::runtime::sys::users::Account;
 
 /// How long our process may take to hear news; it has a thread for nothing else.
@@ -30,9 +34,6 @@ const NEWS_MAX: Duration = Duration::from_secs(10);
 
 /// How often what remains in the end is looked at.
 const LOOK: Duration = Duration::from_millis(20);
-
-/// How long orphans that are killed may take to be gone.
-const ORPHANS_MAX: Duration = Duration::from_secs(5);
 
 /// Becomes the keeper if this process was started to be one: then it does not return.
 ///
@@ -43,7 +44,7 @@ pub fn run_if_asked() {
     if asked != Some(std::os::unix::process::parent_id()) {
         return;
     }
-    match Keeper::new() {
+    match processes::go_on_under_a_warden().and_then(|()| Keeper::new()) {
         Ok(mut keeper) => keeper.keep(),
         Err(error) => {
             eprintln!("error: the keeper of programs cannot start: {error}");
@@ -274,26 +275,13 @@ impl Keeper {
         let is_over =
             |owner: &Owner| owner.ending.is_some() && programs.values().all(|program| program.owner != owner.number);
         if self.owners.iter().all(is_over) {
-            self.kill_orphans();
+            // What programs have left behind, in sessions of their own.
+            kill_children();
             if let Some(folder) = &self.folder {
                 let _ = std::fs::remove_dir_all(folder);
             }
         }
         self.owners.retain(|owner| !is_over(owner));
-    }
-
-    /// What programs have left behind, in sessions of their own.
-    fn kill_orphans(&self) {
-        let (own, begun) = (std::process::id(), Instant::now());
-        loop {
-            while reap().is_some() {}
-            let orphans: Vec<u32> = all().into_iter().filter(|seen| seen.parent == own).map(|seen| seen.pid).collect();
-            if orphans.is_empty() || begun.elapsed() > ORPHANS_MAX {
-                return;
-            }
-            orphans.into_iter().for_each(kill);
-            std::thread::sleep(LOOK);
-        }
     }
 
     /// Nobody may hear it any more.

@@ -12,6 +12,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Resource, Rlimit, Signal, WaitOptions, setrlimit};
 
@@ -190,6 +191,50 @@ impl Child {
         // SAFETY: the texts end in NUL, both lists in a null pointer, and all of them live through the call.
         unsafe { libc::execve(self.program.as_ptr(), words.as_ptr(), environment.as_ptr()) };
         io::Error::last_os_error()
+    }
+}
+
+/// How often what is left behind is looked at.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// How long those that are killed may take to be gone.
+const LEFT_MAX: Duration = Duration::from_secs(5);
+
+/// Goes on in a child, and stays here as its warden, for which this does not return: when the child has ended, whatever it has left
+/// behind is killed, in which session and whose ever it is. The child may have been killed, so that it could not do that, and
+/// whoever has started it may not be allowed to.
+///
+/// Errors: those of fork(2).
+pub fn go_on_under_a_warden() -> io::Result<()> {
+    rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
+    act_on_signals(libc::SIG_IGN);
+    // SAFETY: SIG_DFL is no code of ours.
+    unsafe { libc::signal(libc::SIGCHLD, libc::SIG_DFL) };
+    // SAFETY: this process has one thread (see the module's head), so that its child may do all that it may do.
+    match unsafe { libc::fork() } {
+        0 => Ok(()),
+        child if child > 0 => {
+            while rustix::process::wait(WaitOptions::empty())
+                .is_ok_and(|ended| ended.is_none_or(|(pid, _)| pid.as_raw_nonzero().get() != child))
+            {}
+            kill_children();
+            std::process::exit(0);
+        }
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Kills all children, and those that become so when their parents end, until there are none.
+pub fn kill_children() {
+    let (own, begun) = (std::process::id(), Instant::now());
+    loop {
+        while reap().is_some() {}
+        let children: Vec<u32> = all().into_iter().filter(|seen| seen.parent == own).map(|seen| seen.pid).collect();
+        if children.is_empty() || begun.elapsed() > LEFT_MAX {
+            return;
+        }
+        children.into_iter().for_each(kill);
+        std::thread::sleep(LOOK);
     }
 }
 
