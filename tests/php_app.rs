@@ -202,6 +202,22 @@ fn what_php_does_not_take_is_told() {
     let server = site.start();
     let is_it = |line: &str| line.contains(" error ") && line.contains("Unable to set php_admin_value 'no.such'");
     server.wait_for_line("a setting that is none", is_it);
+    // It would serve without it, and that might be a limit.
+    eventually("it has failed", || state(&server)["state"] == "failed");
+    assert_eq!(state(&server)["last_exit"], "PHP does not take the setting 'no.such': see `ini`");
+    assert_eq!(server.connect().ask(get("/")).status, 503);
+    server.wait_for_line("the reason", |line| {
+        line.contains(" error application has failed: it does not take its config") && line.contains("'no.such'")
+    });
+    server.reload_with(&[("\"no.such\" = \"1\"", "\"memory_limit\" = \"64M\"")]);
+    eventually("it serves", || server.connect().ask(get("/")).status == 200);
+    // A reload to one that is wrong leaves alone what serves; a script that says the same is no reason.
+    let leader = leaders(&server);
+    server.reload_with(&[("\"memory_limit\" = \"64M\"", "\"memory_limits\" = \"64M\"")]);
+    eventually("it has failed", || {
+        state(&server)["last_exit"] == "PHP does not take the setting 'memory_limits': see `ini`"
+    });
+    assert_eq!((text(&server, "/"), leaders(&server)), ("here".to_owned(), leader));
 
     let failing = "backoff = \"20ms\"\nbackoff_max = \"80ms\"\nfailures_max = 3\ncommand = [\"$PHP\", \"-c\", \"/no/such/php.ini\", \"--no-such-flag\"]";
     let program = php::program().expect("it was there a moment ago");

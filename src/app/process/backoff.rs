@@ -57,6 +57,12 @@ impl Backoff {
         self.until = Some(now + jittered(pause, &mut self.random));
     }
 
+    /// A failure that no other try will mend: it has failed.
+    pub fn give_up(&mut self, rules: &Rules, now: Instant) {
+        self.failures = self.failures.max(rules.failures_max.saturating_sub(1));
+        self.fail(rules, now);
+    }
+
     /// What was is forgotten.
     pub fn forgive(&mut self) {
         (self.failures, self.failed_at, self.until) = (0, None, None);

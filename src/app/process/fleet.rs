@@ -222,6 +222,35 @@ impl Fleet {
         }
     }
 
+    /// An instance has not answered a request in time. It serves nobody any more, also where there is no other one: whoever came
+    /// to it would wait as well.
+    pub fn on_hung(&mut self, id: u64, now: Instant) {
+        let hung = |instance: &&mut Instance| instance.state == State::Ready;
+        let replaces = self.rules.replaces_hung;
+        let Some(instance) = self.find(id).filter(hung).filter(|_| replaces) else { return };
+        instance.leaving = Some(Leaving::Hung);
+        instance.enter(State::Draining, now);
+        let slot = instance.slot;
+        self.actions.push_back(Action::Withdraw { id, slot });
+        self.plan(now);
+    }
+
+    /// An instance that starts says that it does not take its config, of which others would say the same.
+    ///
+    /// Returns whether that is news.
+    pub fn on_unfit(&mut self, id: u64, now: Instant) -> bool {
+        let Some(at) = self.position(id).filter(|at| self.instances[*at].state == State::Starting) else {
+            return false;
+        };
+        let instance = &mut self.instances[at];
+        instance.leaving = Some(Leaving::Unfit);
+        if instance.generation == self.generation {
+            self.backoff.give_up(&self.rules, now);
+        }
+        self.terminate(at, now);
+        true
+    }
+
     /// The process of an instance has ended, or could not be started. `None`: there is no such instance.
     pub fn on_exit(&mut self, id: u64, exit: &Exit, now: Instant) -> Option<Ended> {
         let at = self.position(id)?;
@@ -541,6 +570,45 @@ mod tests {
         assert_eq!(actions(&mut fleet), []);
         fleet.tick(now + 100 * S);
         assert_eq!(actions(&mut fleet).len(), 1);
+    }
+
+    #[test]
+    fn one_that_does_not_take_its_config_has_failed_at_once() {
+        let now = Instant::now();
+        let mut fleet = running(Rules::plain(1, 1), now);
+        assert!(!fleet.on_unfit(0, now), "one that serves has taken it");
+        fleet.restart();
+        fleet.tick(now);
+        assert_eq!(actions(&mut fleet), [Action::Start { id: 1, slot: 1 }]);
+        assert!(fleet.on_unfit(1, now) && !fleet.on_unfit(1, now));
+        assert_eq!(actions(&mut fleet), [Action::Terminate { id: 1 }]);
+        assert!(!fleet.on_exit(1, &Exit::Code(0), now).unwrap().is_failure, "it is known");
+        assert_eq!((fleet.standing(now), fleet.ready(), fleet.backoff().failures()), (Standing::Failed, 1, 5));
+        fleet.tick(now + 30 * S);
+        assert_eq!(actions(&mut fleet), []);
+        fleet.adopt(Rules::plain(1, 1), true);
+        fleet.tick(now + 30 * S);
+        assert_eq!(actions(&mut fleet), [Action::Start { id: 2, slot: 1 }]);
+    }
+
+    #[test]
+    fn one_that_hangs_gets_nothing_more_at_once() {
+        let now = Instant::now();
+        let rules = Rules { replaces_hung: true, ..Rules::plain(1, 1) };
+        let mut fleet = running(rules, now);
+        fleet.on_hung(0, now);
+        let done = actions(&mut fleet);
+        assert_eq!(done, [Action::Withdraw { id: 0, slot: 0 }, Action::Start { id: 1, slot: 1 }]);
+        fleet.on_hung(0, now);
+        fleet.tick(now);
+        assert_eq!(actions(&mut fleet), [], "it is known");
+        fleet.on_drained(0, now);
+        assert_eq!(actions(&mut fleet), [Action::Terminate { id: 0 }]);
+        let ended = fleet.on_exit(0, &Exit::Signal(15), now).unwrap();
+        assert_eq!((ended.instance.leaving, ended.is_failure), (Some(Leaving::Hung), false));
+        let mut fleet = running(Rules::plain(1, 1), now);
+        fleet.on_hung(0, now);
+        assert_eq!((fleet.ready(), actions(&mut fleet)), (1, vec![]), "that is not asked for");
     }
 
     #[test]

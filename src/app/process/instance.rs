@@ -50,6 +50,8 @@ pub enum Leaving {
     Late,
 }
 
+    /// It does not take its config.
+    Unfit,
 impl Leaving {
     /// All of them.
     pub const ALL: [Leaving; 7] = [
@@ -63,6 +65,7 @@ impl Leaving {
     ];
 
     /// One lower-case word, for logs and metrics.
+        Leaving::Unfit,
     pub fn name(self) -> &'static str {
         match self {
             Leaving::Reload => "reload",
@@ -76,6 +79,7 @@ impl Leaving {
     }
 }
 
+            Leaving::Unfit => "config",
 /// How a process ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Exit {

@@ -76,6 +76,16 @@ pub fn weigh(line: &str) -> Weight {
     }
 }
 
+/// What a worker says of a setting that PHP does not know, or not with that value (sapi/fpm, fpm_php.c). It goes on without it,
+/// which may be a limit that somebody relies on.
+const REFUSAL: &str = "ERROR: Unable to set php_admin_value ";
+
+/// Why PHP does not take its config, for a person, if `line` says so.
+pub fn refusal(line: &str) -> Option<String> {
+    let (_, setting) = line.split_once(REFUSAL)?;
+    Some(format!("PHP does not take the setting {}: see `ini`", setting.trim_end()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -115,6 +125,13 @@ mod tests {
         ] {
             assert!(text.lines().any(|known| known == line), "{line}: {text}");
         }
+    }
+
+    #[test]
+    fn a_setting_that_is_none_is_the_reason() {
+        let reason = refusal("[27-Nov-2026 06:40:03] ERROR: Unable to set php_admin_value 'no.such'");
+        assert_eq!(reason.as_deref(), Some("PHP does not take the setting 'no.such': see `ini`"));
+        assert_eq!(refusal("[27-Nov-2026 06:40:03] ERROR: unable to open it"), None);
     }
 
     #[test]

@@ -75,6 +75,14 @@ pub enum Wanted {
     Start,
 }
 
+/// What is heard of instances.
+enum Heard {
+    /// One, by the keeper's number, can serve.
+    Ready(u64),
+    /// One does not take its config, and why.
+    Unfit(u64, String),
+}
+
 /// What is asked of the supervisor.
 enum Asked {
     /// Applications that are new under a config are started; answered when they are ready, or have failed, with the names of
@@ -240,7 +248,7 @@ struct Supervisor {
     apps: Vec<Supervised>,
     /// Serial number of the next application.
     next_serial: u32,
-    ready: mpsc::Sender<u64>,
+    heard: mpsc::Sender<Heard>,
     waiting: Vec<Waiting>,
     memory_looked_at: Option<Instant>,
     /// No other keeper is started before.
@@ -250,7 +258,7 @@ struct Supervisor {
 /// Looks after the programs of the present config, and of those that follow, until it is told to end.
 pub async fn run(mut live: watch::Receiver<Arc<Shared>>, staff: Staff, inbox: Inbox) {
     let (Inbox(mut asked), Staff { keeper, keeper_folder, rights, places }) = (inbox, staff);
-    let (ready, mut is_ready) = mpsc::channel(256);
+    let (heard, mut hears) = mpsc::channel(256);
     let shared = live.borrow_and_update().clone();
     let mut supervisor = Supervisor {
         shared: shared.clone(),
@@ -261,7 +269,7 @@ pub async fn run(mut live: watch::Receiver<Arc<Shared>>, staff: Staff, inbox: In
         keeper_folder,
         apps: Vec::new(),
         next_serial: 0,
-        ready,
+        heard,
         waiting: Vec::new(),
         memory_looked_at: None,
         next_keeper: Instant::now(),
@@ -287,7 +295,7 @@ pub async fn run(mut live: watch::Receiver<Arc<Shared>>, staff: Staff, inbox: In
                 None => return,
             },
             news = next(&mut supervisor.news) => supervisor.on_news(news),
-            Some(id) = is_ready.recv() => supervisor.on_ready(id),
+            Some(heard) = hears.recv() => supervisor.on_heard(heard),
             changed = live.changed(), if is_live => {
                 // Later nobody can change anything any more; the end is told.
                 is_live = changed.is_ok();
@@ -392,14 +400,17 @@ impl Supervisor {
         let (id, outcome) = news.exit();
         let Some(app) = self.apps.iter_mut().find(|app| app.has(id)) else { return };
         match outcome {
-            Err(pid) => app.on_started(id, pid, &self.ready),
+            Err(pid) => app.on_started(id, pid, &self.heard),
             Ok(exit) => app.on_exit(id, &exit, now, &self.shared),
         }
     }
 
-    fn on_ready(&mut self, id: u64) {
-        if let Some(app) = self.apps.iter_mut().find(|app| app.has(id)) {
-            app.on_ready(id, Instant::now());
+    fn on_heard(&mut self, heard: Heard) {
+        let (Heard::Ready(id) | Heard::Unfit(id, _)) = heard;
+        let Some(app) = self.apps.iter_mut().find(|app| app.has(id)) else { return };
+        match heard {
+            Heard::Ready(id) => app.on_ready(id, Instant::now()),
+            Heard::Unfit(id, reason) => app.on_unfit(id, reason, Instant::now(), &self.shared),
         }
     }
 
@@ -418,7 +429,8 @@ impl Supervisor {
         for app in &mut self.apps {
             app.tick(now);
             while let Some(action) = app.next_action() {
-                let done = app.act(action, self.keeper.as_ref(), &self.rights, now);
+                let with = supervised::Tools { keeper: self.keeper.as_ref(), rights: &self.rights, heard: &self.heard };
+                let done = app.act(action, with, now);
                 if let Err((id, reason)) = done {
                     app.on_exit(id, &Exit::NotStarted(reason), now, &self.shared);
                 }

@@ -19,6 +19,8 @@ const ANSWER_MAX: Duration = Duration::from_secs(5);
 pub(super) struct Probe {
     health: Health,
     server: Server,
+    /// What it thinks of its config it tells, and serves all the same.
+    tells_before: bool,
 }
 
 impl Probe {
@@ -44,13 +46,16 @@ impl Probe {
             rise: 1,
             fall: 1,
         };
-        Probe { health, server: server.clone() }
+        Probe { health, server: server.clone(), tells_before: is_php }
     }
 
-    /// Until it answers as it should.
+    /// Until it answers as it should, and what it has told before has been read.
     pub(super) async fn wait(&self) {
         let prober = Prober::new(&self.health);
         while !prober.check(&self.health, &self.server).await.is_ok() {
+            tokio::time::sleep(PAUSE).await;
+        }
+        if self.tells_before {
             tokio::time::sleep(PAUSE).await;
         }
     }

@@ -11,7 +11,7 @@ use super::client::Keeper;
 use super::launch::{self, Rights};
 use super::letters::Order;
 use super::view::{InstanceView, ProcessView};
-use super::{Wanted, output, php, ready};
+use super::{Heard, Wanted, output, php, ready};
 use crate::app::process::{Action, Exit, Fleet, Instance, Leaving, Standing, State};
 use crate::config::model::{ProcessApp, Server};
 use crate::control::Shared;
@@ -87,6 +87,16 @@ pub(super) struct Supervised {
 impl Supervised {
     /// Panics when the config has no upstream for it.
     pub(super) fn new(app: &ProcessApp, shared: &Arc<Shared>, serial: u32) -> Supervised {
+    /// Why the last instance did not take its config.
+    unfit: Option<String>,
+}
+
+/// What it takes to start, stop and hear instances.
+#[derive(Clone, Copy)]
+pub(super) struct Tools<'a> {
+    pub(super) keeper: Option<&'a Keeper>,
+    pub(super) rights: &'a Rights,
+    pub(super) heard: &'a mpsc::Sender<Heard>,
         let mut supervised = Supervised {
             app: app.clone(),
             serial,
@@ -106,6 +116,7 @@ impl Supervised {
     }
 
     pub(super) fn name(&self) -> &str {
+            unfit: None,
         &self.app.name
     }
 
@@ -206,17 +217,17 @@ impl Supervised {
         self.fleet.instances().iter().find(|instance| self.number(instance.id) == id)
     }
 
-    pub(super) fn on_started(&mut self, id: u64, pid: u32, tell: &mpsc::Sender<u64>) {
+    pub(super) fn on_started(&mut self, id: u64, pid: u32, heard: &mpsc::Sender<Heard>) {
         let Some(instance) = self.instance(id).cloned() else { return };
         self.fleet.on_started(instance.id, pid);
         tracing::info!(app = %self.app.name, instance = instance.slot, pid, "instance started");
         let probe = ready::Probe::new(&self.app, &self.places[instance.slot].server);
         if let Some(running) = self.running.get_mut(&id) {
-            let tell = tell.clone();
+            let heard = heard.clone();
             running.probe = Some(tokio::spawn(async move {
                 probe.wait().await;
                 // An error is the end of the supervisor.
-                let _ = tell.send(id).await;
+                let _ = heard.send(Heard::Ready(id)).await;
             }));
         }
     }
@@ -230,9 +241,20 @@ impl Supervised {
 
     /// Notes how an instance has ended, and tells what the operator must know.
     pub(super) fn on_exit(&mut self, id: u64, exit: &Exit, now: Instant, shared: &Shared) {
+        self.unfit = None;
         let Some(fleet_id) = self.instance(id).map(|instance| instance.id) else { return };
         let Some(ended) = self.fleet.on_exit(fleet_id, exit, now) else { return };
         // Its place may be withdrawn yet: the fleet says so with its next action, of which the slot is enough.
+    pub(super) fn on_unfit(&mut self, id: u64, reason: String, now: Instant, shared: &Shared) {
+        let Some((fleet_id, slot)) = self.instance(id).map(|instance| (instance.id, instance.slot)) else { return };
+        if !self.fleet.on_unfit(fleet_id, now) {
+            return;
+        }
+        tracing::error!(app = %self.app.name, instance = slot, reason, "application has failed: it does not take its config");
+        shared.note(EventLevel::Error, format!("application {} has failed: {reason}", self.app.name));
+        self.unfit = Some(reason);
+    }
+
         self.running.remove(&id);
         let instance = &ended.instance;
         *self.exits.entry(exit.kind()).or_default() += 1;
@@ -312,17 +334,12 @@ impl Supervised {
     }
 
     /// Does what the fleet wants. Errors: an instance, by the keeper's number, cannot be started, and why.
-    pub(super) fn act(
-        &mut self,
-        action: Action,
-        keeper: Option<&Keeper>,
-        rights: &Rights,
-        now: Instant,
-    ) -> Result<(), (u64, String)> {
+    pub(super) fn act(&mut self, action: Action, tools: Tools<'_>, now: Instant) -> Result<(), (u64, String)> {
+        let keeper = tools.keeper;
         match action {
             Action::Start { id, slot } => {
                 let number = self.number(id);
-                self.start(number, slot, keeper, rights).map_err(|reason| (number, reason))?;
+                self.start(number, slot, tools).map_err(|reason| (number, reason))?;
             }
             Action::Serve { slot, .. } => {
                 // What checks said was of the one before.
@@ -359,7 +376,8 @@ impl Supervised {
         }
     }
 
-    fn start(&mut self, number: u64, slot: usize, keeper: Option<&Keeper>, rights: &Rights) -> Result<(), String> {
+    fn start(&mut self, number: u64, slot: usize, tools: Tools<'_>) -> Result<(), String> {
+        let Tools { keeper, rights, heard } = tools;
         self.started += 1;
         self.restarts += u64::from(self.started > self.app.rules.instances as u64);
         let place = &self.places[slot];
@@ -369,7 +387,7 @@ impl Supervised {
         let note = launch::note(&self.app, number, slot, &place.server.address, rights)?;
         let mut fds: Vec<OwnedFd> = Vec::new();
         for stream in ["stdout", "stderr"] {
-            let end = output::open(&self.app, slot, stream);
+            let end = output::open(&output::Source { app: &self.app, number, slot, stream }, heard);
             fds.push(end.map_err(|error| format!("its output cannot be read: {error}"))?);
         }
         fds.extend(launch::socket(&self.app, &place.server.address)?);
@@ -402,7 +420,7 @@ impl Supervised {
             restarts: self.restarts,
             failures: backoff.failures(),
             again_in_ms: again.map(|again| again.as_millis() as u64),
-            last_exit: self.last_exit.clone(),
+            last_exit: self.unfit.clone().or_else(|| self.last_exit.clone()),
             exits: self.exits.iter().map(|(kind, count)| ((*kind).to_owned(), *count)).collect(),
             replaced: self.replaced.iter().map(|(reason, count)| ((*reason).to_owned(), *count)).collect(),
             instances: self.fleet.instances().iter().map(|instance| self.instance_view(instance, now)).collect(),
