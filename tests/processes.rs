@@ -185,6 +185,49 @@ fn one_is_replaced_for_its_requests_and_for_its_memory() {
 }
 
 #[test]
+fn one_that_hangs_in_its_only_request_is_replaced() {
+    let stubborn = "response_timeout = \"700ms\"\nkill_timeout = \"300ms\"\nenvironment = { STUBBORN = \"1\" }\n";
+    let server = site(&format!("{BY_FD}{stubborn}requests_max = 1\nqueue_timeout = \"20s\"")).start();
+    let hung = pids(&server);
+    let begun = Instant::now();
+    let mut client = server.connect();
+    client.send(post("/slow/60000", "x"));
+    eventually("it is in there", || shop(&server)["instances"][0]["active"] == 1);
+    // Who comes meanwhile waits for the next one, and not for this one.
+    let mut waits = server.connect();
+    waits.send(get("/pid"));
+    assert_eq!(client.response("POST").status, 504);
+    assert!(begun.elapsed() >= Duration::from_millis(700));
+    let answer = waits.response("GET");
+    assert!(answer.status == 200 && answer.text() != hung[0].to_string(), "{} {}", answer.status, answer.text());
+    eventually("another one serves", || pids(&server).first().is_some_and(|pid| *pid != hung[0]));
+    eventually_gone(&hung);
+    assert_eq!(shop(&server)["replaced"]["timeout"], 1);
+    server.wait_for_line("it is told", |line| line.contains("instance has not answered in time and is replaced"));
+    assert_eq!(server.metric("one_server_upstream_response_timeouts_total", "app:shop"), 1.0);
+    assert_eq!(text(&server, "/"), "here");
+
+    // Where others are in it, that is not done, unless it is asked for; then they are let out first.
+    for (lines, is_replaced) in [("", false), ("restart_on_timeout = true", true)] {
+        let server = site(&format!("{BY_FD}response_timeout = \"1500ms\"\nrequests_max = 4\n{lines}")).start();
+        let first = pids(&server);
+        let (mut hangs, mut other) = (server.connect(), server.connect());
+        hangs.send(post("/slow/60000", "x"));
+        std::thread::sleep(Duration::from_millis(800));
+        other.send(post("/slow/1200", "x"));
+        assert_eq!(hangs.response("POST").status, 504);
+        assert_eq!(other.response("POST").text(), "slow", "{lines}");
+        match is_replaced {
+            true => eventually_gone(&first),
+            false => {
+                std::thread::sleep(Duration::from_millis(500));
+                assert_eq!(pids(&server), first);
+            }
+        }
+    }
+}
+
+#[test]
 fn output_is_told_with_the_name_of_the_application_and_has_bounds() {
     let server = site(&format!("{BY_FD}output_line_max = 64\noutput_rate = 20")).start();
     text(&server, "/say/hello_there");
@@ -257,6 +300,37 @@ fn sigkill_of_the_keeper_costs_its_programs_and_nothing_else() {
     server.wait_for_line("it is told", |line| line.contains("the keeper of programs has ended"));
 }
 
+/// Our process may do nothing to them, and its keeper is gone.
+#[test]
+fn sigkill_of_the_keeper_leaves_nothing_of_other_users_behind() {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("SKIPPED: only root can start programs as other users");
+        return;
+    }
+    let lines = "command = [\"$PYTHON\", \"$DIR/app.py\", \"fd\"]\nlisten = \"fd\"\nuser = \"daemon\"\nbackoff = \"50ms\"\n\
+                 environment = { SPAWN = \"1\", STUBBORN = \"1\" }";
+    let text = std::fs::read(format!("{PEERS}/process_app.py")).expect("it is there");
+    let site = site(lines).file("app.py", &text).process("user = \"nobody\"");
+    std::fs::set_permissions(site.folder(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("a mode");
+    std::os::unix::fs::chown(site.folder(), Some(65_534), Some(65_534)).expect("a change of owner");
+    let server = site.start();
+    let children = |count: usize| {
+        let lines = server.lines().into_iter().filter_map(|line| Some(line.split_once("children ")?.1.to_owned()));
+        let pids =
+            lines.flat_map(|rest| rest.split(' ').take(2).filter_map(|pid| pid.parse().ok()).collect::<Vec<u32>>());
+        let pids: Vec<u32> = pids.collect();
+        (pids.len() >= count).then_some(pids)
+    };
+    eventually("they are there", || children(2).is_some());
+    let first = [pids(&server), children(2).expect("a moment ago")].concat();
+    let uid_of =
+        |pid: u32| std::os::unix::fs::MetadataExt::uid(&std::fs::metadata(format!("/proc/{pid}")).expect("it runs"));
+    assert!(first.iter().all(|pid| uid_of(*pid) == 1) && uid_of(server.pid()) == 65_534, "{first:?}");
+    signal(parent_of(first[0]), Signal::KILL);
+    eventually_gone(&first);
+    server.wait_for_line("it is told", |line| line.contains("the keeper of programs has ended"));
+}
+
 /// What listens there would be taken for the instance, and get its requests.
 #[test]
 fn a_port_that_somebody_else_has_is_no_instance() {
@@ -300,37 +374,6 @@ fn reloads_start_change_and_end_applications_without_a_lost_request() {
                 .expect("a list")
                 .iter()
                 .map(|app| app["name"].clone())
-/// Our process may do nothing to them, and its keeper is gone.
-#[test]
-fn sigkill_of_the_keeper_leaves_nothing_of_other_users_behind() {
-    if !rustix::process::geteuid().is_root() {
-        eprintln!("SKIPPED: only root can start programs as other users");
-        return;
-    }
-    let lines = "command = [\"$PYTHON\", \"$DIR/app.py\", \"fd\"]\nlisten = \"fd\"\nuser = \"daemon\"\nbackoff = \"50ms\"\n\
-                 environment = { SPAWN = \"1\", STUBBORN = \"1\" }";
-    let text = std::fs::read(format!("{PEERS}/process_app.py")).expect("it is there");
-    let site = site(lines).file("app.py", &text).process("user = \"nobody\"");
-    std::fs::set_permissions(site.folder(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("a mode");
-    std::os::unix::fs::chown(site.folder(), Some(65_534), Some(65_534)).expect("a change of owner");
-    let server = site.start();
-    let children = |count: usize| {
-        let lines = server.lines().into_iter().filter_map(|line| Some(line.split_once("children ")?.1.to_owned()));
-        let pids =
-            lines.flat_map(|rest| rest.split(' ').take(2).filter_map(|pid| pid.parse().ok()).collect::<Vec<u32>>());
-        let pids: Vec<u32> = pids.collect();
-        (pids.len() >= count).then_some(pids)
-    };
-    eventually("they are there", || children(2).is_some());
-    let first = [pids(&server), children(2).expect("a moment ago")].concat();
-    let uid_of =
-        |pid: u32| std::os::unix::fs::MetadataExt::uid(&std::fs::metadata(format!("/proc/{pid}")).expect("it runs"));
-    assert!(first.iter().all(|pid| uid_of(*pid) == 1) && uid_of(server.pid()) == 65_534, "{first:?}");
-    signal(parent_of(first[0]), Signal::KILL);
-    eventually_gone(&first);
-    server.wait_for_line("it is told", |line| line.contains("the keeper of programs has ended"));
-}
-
                 .collect();
             names == ["shop", "another"]
         });
@@ -338,78 +381,6 @@ fn sigkill_of_the_keeper_leaves_nothing_of_other_users_behind() {
     load.assert_all_well(200);
 }
 
-#[test]
-fn a_request_waits_for_the_only_instance_to_come_back() {
-    let server = site(&format!("{BY_FD}queue_timeout = \"20s\"\nbackoff = \"300ms\"\nfailures_max = 1000")).start();
-    let load = under_load(&server, || {
-        for _ in 0..3 {
-            eventually("it is there", || pids(&server).len() == 1);
-            let first = pids(&server);
-            std::thread::sleep(Duration::from_millis(200));
-            signal(first[0], Signal::KILL);
-            eventually("another one is there", || pids(&server).len() == 1 && pids(&server) != first);
-        }
-    });
-    load.assert_all_well(30);
-    // One that is not coming back is not waited for.
-    server.ctl_ok(&["app", "stop", "shop"]);
-    eventually("it has ended", || shop(&server)["instances"].as_array().is_some_and(Vec::is_empty));
-    let begun = Instant::now();
-    assert_eq!(server.connect().ask(get("/")).status, 503);
-    assert!(begun.elapsed() < Duration::from_secs(5));
-}
-
-#[test]
-fn what_cannot_be_started_is_told() {
-    let cases = [
-        ("command = [\"/no/such/program\"]\nlisten = \"fd\"", "/no/such/program cannot be run"),
-        ("command = [\"no-such-program\"]\nlisten = \"fd\"", "`no-such-program` is in no folder of PATH"),
-        ("command = [\"/etc/passwd\"]\nlisten = \"fd\"", "is not executable"),
-        (
-            "command = \"gunicorn -w 2 app:app\"\nlisten = \"fd\"",
-            "no shell takes it apart: write [\"gunicorn\", \"-w\"",
-        ),
-        ("command = [\"/bin/true\"]", "is not told where to listen"),
-        ("command = [\"/bin/true\", \"{port}\"]\nlisten = \"fd\"", "bad placeholder {port}"),
-        ("command = [\"/bin/true\"]\nlisten = \"fd\"\nuser = \"no-such-user\"", "no user `no-such-user`"),
-        ("command = [\"/bin/true\", \"{socket}\"]\nuser = \"nobody\"", "cannot be reached at its socket"),
-        (
-            "command = [\"/bin/true\"]\nlisten = \"fd\"\ndirectory = \"/no/such/folder\"",
-            "/no/such/folder is not a folder",
-        ),
-        ("listen = \"fd\"", "add `command`"),
-    ];
-    for (lines, expected) in cases {
-        let site = site(lines);
-        let output = Command::new(env!("CARGO_BIN_EXE_one-server"))
-            .args(["check", "-c"])
-            .arg(site.write_config())
-            .stdin(Stdio::null())
-            .output()
-            .expect("it runs");
-        let told = String::from_utf8_lossy(&output.stderr);
-        assert!(!output.status.success() && told.contains(expected), "{lines}: {told}");
-    }
-}
-
-#[test]
-fn one_command_serves_a_program() {
-    let port = free_port();
-    let mut child = Command::new(env!("CARGO_BIN_EXE_one-server"))
-        .args(["app", "--listen", &format!("127.0.0.1:{port}"), "--instances", "2", "--env", "EDITION=flags", "--"])
-        .args([python(), &format!("{PEERS}/process_app.py"), "socket", "{socket}"])
-        .stdin(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .expect("it starts");
-    eventually("it listens", || Client::try_connect(([127, 0, 0, 1], port).into()).is_ok());
-    let ask = |path: &str| Client::connect(([127, 0, 0, 1], port).into()).ask(get(path)).text();
-    eventually("it serves", || ask("/edition") == "flags");
-    let pid: u32 = ask("/pid").parse().expect("a number");
-    signal(child.id(), Signal::TERM);
-    assert!(child.wait().expect("a child").success());
-    assert!(has_ended(pid));
-}
 /// Instances that listen elsewhere are others: those before finish what they have where they are.
 #[test]
 fn a_reload_to_another_place_to_listen_costs_no_request() {
@@ -492,3 +463,75 @@ fn a_log_that_nobody_reads_stops_nothing() {
     assert!(count >= Some(1000), "{count:?} of 20000");
 }
 
+#[test]
+fn a_request_waits_for_the_only_instance_to_come_back() {
+    let server = site(&format!("{BY_FD}queue_timeout = \"20s\"\nbackoff = \"300ms\"\nfailures_max = 1000")).start();
+    let load = under_load(&server, || {
+        for _ in 0..3 {
+            eventually("it is there", || pids(&server).len() == 1);
+            let first = pids(&server);
+            std::thread::sleep(Duration::from_millis(200));
+            signal(first[0], Signal::KILL);
+            eventually("another one is there", || pids(&server).len() == 1 && pids(&server) != first);
+        }
+    });
+    load.assert_all_well(30);
+    // One that is not coming back is not waited for.
+    server.ctl_ok(&["app", "stop", "shop"]);
+    eventually("it has ended", || shop(&server)["instances"].as_array().is_some_and(Vec::is_empty));
+    let begun = Instant::now();
+    assert_eq!(server.connect().ask(get("/")).status, 503);
+    assert!(begun.elapsed() < Duration::from_secs(5));
+}
+
+#[test]
+fn what_cannot_be_started_is_told() {
+    let cases = [
+        ("command = [\"/no/such/program\"]\nlisten = \"fd\"", "/no/such/program cannot be run"),
+        ("command = [\"no-such-program\"]\nlisten = \"fd\"", "`no-such-program` is in no folder of PATH"),
+        ("command = [\"/etc/passwd\"]\nlisten = \"fd\"", "is not executable"),
+        (
+            "command = \"gunicorn -w 2 app:app\"\nlisten = \"fd\"",
+            "no shell takes it apart: write [\"gunicorn\", \"-w\"",
+        ),
+        ("command = [\"/bin/true\"]", "is not told where to listen"),
+        ("command = [\"/bin/true\", \"{port}\"]\nlisten = \"fd\"", "bad placeholder {port}"),
+        ("command = [\"/bin/true\"]\nlisten = \"fd\"\nuser = \"no-such-user\"", "no user `no-such-user`"),
+        ("command = [\"/bin/true\", \"{socket}\"]\nuser = \"nobody\"", "cannot be reached at its socket"),
+        (
+            "command = [\"/bin/true\"]\nlisten = \"fd\"\ndirectory = \"/no/such/folder\"",
+            "/no/such/folder is not a folder",
+        ),
+        ("listen = \"fd\"", "add `command`"),
+    ];
+    for (lines, expected) in cases {
+        let site = site(lines);
+        let output = Command::new(env!("CARGO_BIN_EXE_one-server"))
+            .args(["check", "-c"])
+            .arg(site.write_config())
+            .stdin(Stdio::null())
+            .output()
+            .expect("it runs");
+        let told = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && told.contains(expected), "{lines}: {told}");
+    }
+}
+
+#[test]
+fn one_command_serves_a_program() {
+    let port = free_port();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_one-server"))
+        .args(["app", "--listen", &format!("127.0.0.1:{port}"), "--instances", "2", "--env", "EDITION=flags", "--"])
+        .args([python(), &format!("{PEERS}/process_app.py"), "socket", "{socket}"])
+        .stdin(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("it starts");
+    eventually("it listens", || Client::try_connect(([127, 0, 0, 1], port).into()).is_ok());
+    let ask = |path: &str| Client::connect(([127, 0, 0, 1], port).into()).ask(get(path)).text();
+    eventually("it serves", || ask("/edition") == "flags");
+    let pid: u32 = ask("/pid").parse().expect("a number");
+    signal(child.id(), Signal::TERM);
+    assert!(child.wait().expect("a child").success());
+    assert!(has_ended(pid));
+}

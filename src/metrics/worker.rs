@@ -341,6 +341,8 @@ pub struct ServerStats {
     pub connect_errors: Counter,
     /// Requests that failed after connecting.
     pub response_errors: Counter,
+    /// Of these, requests that it had not answered in time.
+    pub response_timeouts: Counter,
     /// Requests that were tried again elsewhere after this server failed them.
     pub retries: Counter,
     /// Retries that the budget did not allow.
@@ -390,6 +392,7 @@ impl ServerStats {
             (&self.reuses, &other.reuses),
             (&self.connect_errors, &other.connect_errors),
             (&self.response_errors, &other.response_errors),
+            (&self.response_timeouts, &other.response_timeouts),
             (&self.retries, &other.retries),
             (&self.retries_refused, &other.retries_refused),
             (&self.bytes_in, &other.bytes_in),

@@ -42,44 +42,48 @@ pub enum Leaving {
     Memory,
     /// It is older than `restart_age`.
     Age,
+    /// It did not answer a request in time.
+    Hung,
     /// There are more than are wanted now.
     Surplus,
     /// The application was told to stop, or is gone from the config.
     Stop,
     /// It was not ready in time.
     Late,
-}
-
     /// It does not take its config.
     Unfit,
+}
+
 impl Leaving {
     /// All of them.
-    pub const ALL: [Leaving; 7] = [
+    pub const ALL: [Leaving; 9] = [
         Leaving::Reload,
         Leaving::Requests,
         Leaving::Memory,
         Leaving::Age,
+        Leaving::Hung,
         Leaving::Surplus,
         Leaving::Stop,
         Leaving::Late,
+        Leaving::Unfit,
     ];
 
     /// One lower-case word, for logs and metrics.
-        Leaving::Unfit,
     pub fn name(self) -> &'static str {
         match self {
             Leaving::Reload => "reload",
             Leaving::Requests => "requests",
             Leaving::Memory => "memory",
             Leaving::Age => "age",
+            Leaving::Hung => "timeout",
             Leaving::Surplus => "surplus",
             Leaving::Stop => "stop",
             Leaving::Late => "start_timeout",
+            Leaving::Unfit => "config",
         }
     }
 }
 
-            Leaving::Unfit => "config",
 /// How a process ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Exit {

@@ -53,6 +53,8 @@ pub struct Rules {
     pub memory_bytes_max: Option<u64>,
     /// Age at which an instance is replaced; `None`: any age.
     pub age_max: Option<Duration>,
+    /// An instance that lets a request wait too long is replaced.
+    pub replaces_hung: bool,
     /// Pause behind the first failure.
     pub backoff: Duration,
     /// Longest pause.
@@ -86,6 +88,7 @@ impl Rules {
             requests_max: None,
             memory_bytes_max: None,
             age_max: None,
+            replaces_hung: false,
             backoff: s(1),
             backoff_max: s(8),
             backoff_reset: s(10),

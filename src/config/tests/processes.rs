@@ -33,6 +33,19 @@ fn a_process_becomes_an_upstream_of_its_own_with_a_server_for_each_place() {
 }
 
 #[test]
+fn one_request_at_a_time_that_hangs_is_the_whole_instance() {
+    let replaces_hung = |lines: &str| {
+        let (config, mistakes, _) = outside(&app(&format!("command = [\"gunicorn\", \"{{socket}}\"]\n{lines}")));
+        assert_eq!(mistakes, Vec::<String>::new());
+        config.processes[0].rules.replaces_hung
+    };
+    assert!(!replaces_hung("") && !replaces_hung("requests_max = 2") && replaces_hung("requests_max = 1"));
+    assert!(
+        !replaces_hung("requests_max = 1\nrestart_on_timeout = false") && replaces_hung("restart_on_timeout = true")
+    );
+}
+
+#[test]
 fn ports_are_in_a_row() {
     let (config, mistakes, _) = outside(&app("command = \"gunicorn\"\nfirst_port = 9000"));
     assert_eq!(mistakes, Vec::<String>::new());

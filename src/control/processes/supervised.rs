@@ -40,6 +40,10 @@ impl Place {
         self.stats.iter().map(|stats| stats.active.value()).sum()
     }
 
+    fn timeouts(&self) -> u64 {
+        self.stats.iter().map(|stats| stats.response_timeouts.value()).sum()
+    }
+
     fn requests(&self) -> u64 {
         self.stats.iter().map(|stats| stats.requests.value()).sum()
     }
@@ -47,8 +51,9 @@ impl Place {
 
 /// An instance from the order to start it until it is reaped.
 struct Running {
-    /// Requests that the place had before.
+    /// Requests that the place had before, and how many of them were not answered in time.
     requests_before: u64,
+    timeouts_before: u64,
     /// Asks it whether it can serve.
     probe: Option<tokio::task::JoinHandle<()>>,
     withdrawn: Option<Instant>,
@@ -73,20 +78,15 @@ pub(super) struct Supervised {
     home: (Arc<Shared>, usize),
     running: HashMap<u64, Running>,
     is_leaving: bool,
+    /// Another one of its name has its upstream.
+    is_succeeded: bool,
     /// Instances started in the place of others.
     restarts: u64,
     started: u64,
     /// Ends by kind, and reasons for which instances were replaced.
     exits: BTreeMap<&'static str, u64>,
-    /// Another one of its name has its upstream.
-    is_succeeded: bool,
     replaced: BTreeMap<&'static str, u64>,
     last_exit: Option<String>,
-}
-
-impl Supervised {
-    /// Panics when the config has no upstream for it.
-    pub(super) fn new(app: &ProcessApp, shared: &Arc<Shared>, serial: u32) -> Supervised {
     /// Why the last instance did not take its config.
     unfit: Option<String>,
 }
@@ -97,6 +97,11 @@ pub(super) struct Tools<'a> {
     pub(super) keeper: Option<&'a Keeper>,
     pub(super) rights: &'a Rights,
     pub(super) heard: &'a mpsc::Sender<Heard>,
+}
+
+impl Supervised {
+    /// Panics when the config has no upstream for it.
+    pub(super) fn new(app: &ProcessApp, shared: &Arc<Shared>, serial: u32) -> Supervised {
         let mut supervised = Supervised {
             app: app.clone(),
             serial,
@@ -105,25 +110,33 @@ pub(super) struct Tools<'a> {
             home: (shared.clone(), 0),
             running: HashMap::new(),
             is_leaving: false,
+            is_succeeded: false,
             restarts: 0,
             started: 0,
             exits: BTreeMap::new(),
             replaced: BTreeMap::new(),
             last_exit: None,
+            unfit: None,
         };
         supervised.move_to(shared);
         supervised
     }
 
     pub(super) fn name(&self) -> &str {
-            unfit: None,
         &self.app.name
     }
 
     /// Whether the config has it no more.
-            is_succeeded: false,
     pub(super) fn is_leaving(&self) -> bool {
         self.is_leaving
+    }
+
+    /// Whether it can go on as `app` of `shared`: what is called so, and listens where this one does, as far as both have places.
+    pub(super) fn is_before(&self, app: &ProcessApp, shared: &Shared) -> bool {
+        let upstream = shared.config.upstreams.iter().find(|upstream| upstream.name == app.upstream);
+        let servers = upstream.map_or(&[][..], |upstream| &upstream.servers);
+        let mut pairs = self.places.iter().zip(servers);
+        self.app.name == app.name && pairs.all(|(place, server)| place.server.address == server.address)
     }
 
     /// Whether nothing is left of it.
@@ -142,14 +155,6 @@ pub(super) struct Tools<'a> {
 
     /// Whether there is nothing to wait for: it serves as it should, or has failed, or is not to run.
     pub(super) fn is_settled(&self) -> bool {
-    /// Whether it can go on as `app` of `shared`: what is called so, and listens where this one does, as far as both have places.
-    pub(super) fn is_before(&self, app: &ProcessApp, shared: &Shared) -> bool {
-        let upstream = shared.config.upstreams.iter().find(|upstream| upstream.name == app.upstream);
-        let servers = upstream.map_or(&[][..], |upstream| &upstream.servers);
-        let mut pairs = self.places.iter().zip(servers);
-        self.app.name == app.name && pairs.all(|(place, server)| place.server.address == server.address)
-    }
-
         self.is_leaving
             || self.fleet.ready() >= self.app.rules.instances
             || self.fleet.backoff().failures() > 0
@@ -163,6 +168,7 @@ pub(super) struct Tools<'a> {
         if is_new && !self.is_leaving {
             tracing::info!(app = %app.name, "the application has changed: its instances are replaced");
         }
+        self.is_succeeded = false;
         if std::mem::take(&mut self.is_leaving) {
             self.fleet.start();
         }
@@ -182,7 +188,6 @@ pub(super) struct Tools<'a> {
     fn move_to(&mut self, shared: &Arc<Shared>) {
         let upstreams = &shared.config.upstreams;
         let u = upstreams.iter().position(|upstream| upstream.name == self.app.upstream);
-        self.is_succeeded = false;
         let u = u.expect("each process has an upstream, see config::compile::app");
         for (s, server) in upstreams[u].servers.iter().enumerate() {
             let stats = shared.workers.iter().map(|worker| worker.servers[u][s].clone()).collect();
@@ -236,15 +241,10 @@ pub(super) struct Tools<'a> {
         let Some(instance) = self.instance(id).cloned() else { return };
         let took_ms = now.saturating_duration_since(instance.began).as_millis() as u64;
         tracing::info!(app = %self.app.name, instance = instance.slot, pid = instance.pid, took_ms, "instance ready");
+        self.unfit = None;
         self.fleet.on_ready(instance.id, now);
     }
 
-    /// Notes how an instance has ended, and tells what the operator must know.
-    pub(super) fn on_exit(&mut self, id: u64, exit: &Exit, now: Instant, shared: &Shared) {
-        self.unfit = None;
-        let Some(fleet_id) = self.instance(id).map(|instance| instance.id) else { return };
-        let Some(ended) = self.fleet.on_exit(fleet_id, exit, now) else { return };
-        // Its place may be withdrawn yet: the fleet says so with its next action, of which the slot is enough.
     pub(super) fn on_unfit(&mut self, id: u64, reason: String, now: Instant, shared: &Shared) {
         let Some((fleet_id, slot)) = self.instance(id).map(|instance| (instance.id, instance.slot)) else { return };
         if !self.fleet.on_unfit(fleet_id, now) {
@@ -255,8 +255,16 @@ pub(super) struct Tools<'a> {
         self.unfit = Some(reason);
     }
 
+    /// Notes how an instance has ended, and tells what the operator must know.
+    pub(super) fn on_exit(&mut self, id: u64, exit: &Exit, now: Instant, shared: &Shared) {
+        let Some(fleet_id) = self.instance(id).map(|instance| instance.id) else { return };
+        let Some(ended) = self.fleet.on_exit(fleet_id, exit, now) else { return };
+        // Its place may be withdrawn yet: the fleet says so with its next action, of which the slot is enough.
         self.running.remove(&id);
         let instance = &ended.instance;
+        if self.is_succeeded {
+            self.set_vacant(instance.slot, true);
+        }
         *self.exits.entry(exit.kind()).or_default() += 1;
         if let Some(reason) = instance.leaving {
             *self.replaced.entry(reason.name()).or_default() += 1;
@@ -284,9 +292,6 @@ pub(super) struct Tools<'a> {
             shared.note(EventLevel::Error, format!("application {app} has failed: {exit}"));
         }
     }
-        if self.is_succeeded {
-            self.set_vacant(instance.slot, true);
-        }
 
     /// The keeper is gone, and all instances with it.
     pub(super) fn lose_all(&mut self, now: Instant) {
@@ -312,7 +317,25 @@ pub(super) struct Tools<'a> {
         }
     }
 
+    /// Lets go whatever has not answered in time.
+    fn look_for_hung(&mut self, now: Instant) {
+        let ready = self.fleet.instances().iter().filter(|instance| instance.state == State::Ready);
+        let is_hung = |instance: &&Instance| {
+            let running = self.running.get(&self.number(instance.id));
+            running.is_some_and(|running| self.places[instance.slot].timeouts() > running.timeouts_before)
+        };
+        let hung: Vec<(u64, usize)> = ready.filter(is_hung).map(|instance| (instance.id, instance.slot)).collect();
+        for (id, slot) in hung {
+            tracing::warn!(app = %self.app.name, instance = slot, "instance has not answered in time and is replaced");
+            self.fleet.on_hung(id, now);
+        }
+    }
+
     pub(super) fn tick(&mut self, now: Instant) {
+        if self.app.rules.replaces_hung {
+            self.look_for_hung(now);
+        }
+        let known_min = if self.is_succeeded { SUCCEEDED_MIN } else { WITHDRAWN_MIN };
         let draining = self.fleet.instances().iter().filter(|instance| instance.state == State::Draining);
         let is_idle = |instance: &&Instance| {
             let withdrawn = self.running.get(&self.number(instance.id)).and_then(|running| running.withdrawn);
@@ -354,10 +377,6 @@ pub(super) struct Tools<'a> {
                 }
                 if let Some(running) = self.running.get_mut(&number) {
                     running.withdrawn = Some(now);
-        if self.app.rules.replaces_hung {
-            self.look_for_hung(now);
-        }
-        let known_min = if self.is_succeeded { SUCCEEDED_MIN } else { WITHDRAWN_MIN };
                 }
             }
             Action::Terminate { id } => self.order(keeper, &Order::Terminate(self.number(id))),
@@ -381,7 +400,8 @@ pub(super) struct Tools<'a> {
         self.started += 1;
         self.restarts += u64::from(self.started > self.app.rules.instances as u64);
         let place = &self.places[slot];
-        let running = Running { requests_before: place.requests(), probe: None, withdrawn: None };
+        let (requests_before, timeouts_before) = (place.requests(), place.timeouts());
+        let running = Running { requests_before, timeouts_before, probe: None, withdrawn: None };
         self.running.insert(number, running);
         let keeper = keeper.ok_or("their keeper does not run")?;
         let note = launch::note(&self.app, number, slot, &place.server.address, rights)?;
@@ -412,11 +432,13 @@ pub(super) struct Tools<'a> {
         let again = backoff.until().filter(|until| *until > now).map(|until| until.duration_since(now));
         ProcessView {
             name: self.app.name.clone(),
+            kind: if self.app.launch.php.is_some() { "php" } else { "process" }.into(),
             upstream: self.app.upstream.clone(),
             command: self.app.launch.words.join(" "),
             state: self.fleet.standing(now).name().into(),
             wanted: self.app.rules.instances,
             ready: self.fleet.ready(),
+            queued: self.queued(),
             restarts: self.restarts,
             failures: backoff.failures(),
             again_in_ms: again.map(|again| again.as_millis() as u64),
@@ -425,6 +447,11 @@ pub(super) struct Tools<'a> {
             replaced: self.replaced.iter().map(|(reason, count)| ((*reason).to_owned(), *count)).collect(),
             instances: self.fleet.instances().iter().map(|instance| self.instance_view(instance, now)).collect(),
         }
+    }
+
+    fn queued(&self) -> u64 {
+        let (shared, u) = &self.home;
+        shared.workers.iter().map(|worker| worker.upstreams[*u].queue.value()).sum()
     }
 
     fn instance_view(&self, instance: &Instance, now: Instant) -> InstanceView {
@@ -444,10 +471,3 @@ pub(super) struct Tools<'a> {
         }
     }
 }
-            kind: if self.app.launch.php.is_some() { "php" } else { "process" }.into(),
-            queued: self.queued(),
-    fn queued(&self) -> u64 {
-        let (shared, u) = &self.home;
-        shared.workers.iter().map(|worker| worker.upstreams[*u].queue.value()).sum()
-    }
-

@@ -264,6 +264,9 @@ fn upstreams(out: &mut Exposition, shared: &Shared) {
     t.counter(out, "reuses_total", "Requests sent on a connection that was idle.", |s| &s.reuses);
     t.counter(out, "connect_errors_total", "Connects that failed or timed out.", |s| &s.connect_errors);
     t.counter(out, "response_errors_total", "Requests that failed after connecting.", |s| &s.response_errors);
+    t.counter(out, "response_timeouts_total", "Of these, requests that were not answered in time.", |s| {
+        &s.response_timeouts
+    });
     let help = "Requests tried again elsewhere after this server failed them.";
     t.counter(out, "retries_total", help, |s| &s.retries);
     let help = "Requests that could have been tried again, but for the budget.";

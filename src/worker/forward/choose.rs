@@ -19,6 +19,9 @@ use crate::worker::{Lasting, Worker};
 /// So long after a program has ended, its server is known to be gone.
 const END_IS_KNOWN: Duration = Duration::from_millis(100);
 
+/// So long after a program has let a request wait too long, its server is known to hang: the supervisor looks every 100 ms.
+const HANG_IS_KNOWN: Duration = Duration::from_millis(250);
+
 /// The servers of one upstream, as the process knows them.
 #[derive(Clone, Copy)]
 pub(in crate::worker) struct Known<'a> {
@@ -209,6 +212,17 @@ impl<'a> Busy<'a> {
 }
 
 impl<'a> Busy<'a> {
+    /// Keeps the place until a program that hangs is known to the supervisor.
+    pub(super) fn end_later(self, worker: &Rc<Worker>) {
+        let held = Held { worker: worker.clone(), upstream: self.upstream, server: self.server };
+        // The other one stands for it now.
+        std::mem::forget(self);
+        crate::runtime::spawn(async move {
+            sleep(HANG_IS_KNOWN).await;
+            drop(held);
+        });
+    }
+
     /// Counters of the server.
     pub(in crate::worker) fn stats(&self) -> &'a ServerStats {
         &self.worker.stats.servers[self.upstream][self.server]

@@ -217,6 +217,7 @@ impl Forward<'_> {
         let served_by = client.answer.trail.server.unwrap_or(ServedBy::Worker);
         if let ServedBy::Server { server, .. } = served_by {
             self.stats(usize::from(server)).response_errors.inc();
+            self.stats(usize::from(server)).response_timeouts.inc();
             let server = &self.config.servers[usize::from(server)].address;
             tracing::warn!(upstream = %self.config.name, %server, "a request was given up behind total_timeout");
         }
@@ -313,6 +314,7 @@ impl Forward<'_> {
             }
             match verdict {
                 Verdict::No => {
+                    self.let_go(busy, failed.situation);
                     let status = match failed.situation {
                         Situation::ResponseTimeout => 504,
                         Situation::Refused => 503,
@@ -321,10 +323,21 @@ impl Forward<'_> {
                     return give_up(client, self.served_by(server), status);
                 }
                 Verdict::SameServerFreshConnection => again = Some(busy),
-                Verdict::OtherServer => tried.insert(server),
+                Verdict::OtherServer => {
+                    self.let_go(busy, failed.situation);
+                    tried.insert(server);
+                }
             }
             stats.retries.inc();
             now = self.worker.now();
+        }
+    }
+
+    /// The request is over at its server. An instance that has not answered may be about to be replaced: who waits for a place does
+    /// not get one there before that is known.
+    fn let_go(&self, busy: Busy<'_>, situation: Situation) {
+        if situation == Situation::ResponseTimeout && self.config.is_supervised {
+            busy.end_later(self.cx.worker);
         }
     }
 
@@ -362,6 +375,9 @@ impl Forward<'_> {
             Situation::ErrorStatus => {}  // it is counted by its status
             _ => {
                 stats.response_errors.inc();
+                if failed.situation == Situation::ResponseTimeout {
+                    stats.response_timeouts.inc();
+                }
                 let server = &self.config.servers[server].address;
                 tracing::warn!(upstream = %self.config.name, %server, situation = ?failed.situation, "server failed a request");
             }
