@@ -11,10 +11,18 @@ mod found;
 mod mariadb;
 #[path = "support/promotion.rs"]
 mod promotion;
+#[path = "support/sql_wire.rs"]
+#[allow(dead_code, reason = "other tests send broken packets")]
+mod sql_wire;
+
+use std::time::{Duration, Instant};
 
 use found::*;
+use one_server::mysql::protocol::capability::STATUS_AUTOCOMMIT;
+use mariadb::{PASSWORD, USER};
 use mysql_async::prelude::Queryable;
 use promotion::{catch_up, demote, follow, promote, switch_over};
+use sql_wire::{LogOn, Piece, Shape, Wire};
 use support::ports;
 use support::*;
 
@@ -196,4 +204,72 @@ fn a_former_primary_that_comes_back_from_maintenance_as_a_replica_changes_nothin
         assert_eq!(falls(), before, "it led all the time");
     });
     assert_eq!(new.sql("SELECT token FROM d.log ORDER BY token"), "0\n1\n2\n3\n4");
+}
+
+/// A client that speaks packets.
+fn wire(address: std::net::SocketAddr) -> Wire {
+    Wire::connect(address, &LogOn::new(USER, PASSWORD, Some("d"))).expect("a login")
+}
+
+/// What sessions set is set again wherever they go on, so any server can check it, once; but what cannot be set again
+/// elsewhere waits for the primary.
+#[test]
+fn settings_are_made_on_any_server_while_the_primary_takes_no_statements() {
+    if !mariadb::is_installed() {
+        return;
+    }
+    let mut scene = scene(1, "primary_wait = \"300ms\"");
+    let ports = [scene.cluster.primary.port, scene.cluster.replicas[0].port];
+    let mut wires: Vec<Wire> = (0..3).map(|_| wire(scene.address)).collect();
+    scene.server.ctl_ok(&["mysql", "drain", &id(ports[0])]);
+    set_all(&mut wires[0], &scene.cluster.replicas[0]);
+    assert!(matches!(wires[0].query("SET last_insert_id=77").expect("an answer")[..], [Piece::Ok { .. }]));
+    scene.server.ctl_ok(&["mysql", "ready", &id(ports[0])]);
+    assert_eq!(wires[0].row("SELECT LAST_INSERT_ID()"), [Some("77".into())]);
+
+    scene.server.ctl_ok(&["mysql", "switchover", &id(ports[1])]);
+    set_all(&mut wires[1], &scene.cluster.replicas[0]);
+    scene.cluster.primary.kill();
+    eventually("the primary is gone", || scene.show()["vacancy"].is_string());
+    set_all(&mut wires[2], &scene.cluster.replicas[0]);
+
+    promote(&scene.cluster.replicas[0]);
+    scene.wait_for_primary(ports[1]);
+    for wire in &mut wires {
+        let all = wire.row("SELECT @@character_set_client, DATABASE(), @@autocommit, @@tx_isolation");
+        assert_eq!(all, ["latin1", "d", "0", "SERIALIZABLE"].map(|value| Some(value.to_owned())));
+    }
+}
+
+/// Settings of all kinds; `replica` is the one server that takes statements.
+fn set_all(wire: &mut Wire, replica: &mariadb::Server) {
+    const QUERY: u8 = 3;
+    const INIT_DB: u8 = 2;
+    let connections = replica.counter("Connections");
+    let mut run = |code: u8, sql: &str| {
+        let begun = Instant::now();
+        wire.send(code, sql.as_bytes()).expect("sent");
+        let answer = wire.answer(Shape::Results).unwrap_or_else(|error| panic!("{sql}: {error}"));
+        assert!(begun.elapsed() < Duration::from_secs(1), "{sql} took {:?}", begun.elapsed());
+        let [Piece::Ok { status, .. } | Piece::Err { code: status, .. }] = answer[..] else { panic!("{answer:?}") };
+        status
+    };
+    let has_autocommit = run(QUERY, "SET NAMES latin1");
+    assert_eq!(has_autocommit, STATUS_AUTOCOMMIT);
+    for (code, sql) in [
+        (QUERY, "SET autocommit=0"),
+        (QUERY, "SET SESSION TRANSACTION ISOLATION LEVEL SERIALIZABLE"),
+        (QUERY, "USE e"),
+        (INIT_DB, "d"),
+    ] {
+        assert_eq!(run(code, sql), 0, "{sql}: no autocommit from then on");
+    }
+    // What only one connection would know of.
+    for sql in ["SET timestamp=5", "SET sql_auto_is_null=1", "SET @a=1"] {
+        assert_eq!(run(QUERY, sql), 1429, "{sql}");
+    }
+    assert_eq!(run(QUERY, "SET NAMES latin1"), 0, "the session goes on");
+    let more = replica.counter("Connections") - connections;
+    // Those that count are two of them.
+    assert!(more < 10, "{more} connections for 9 statements");
 }

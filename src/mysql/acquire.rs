@@ -190,25 +190,36 @@ impl Client {
         }
     }
 
+    /// Whether a statement that the primary cannot take may run on a replica as well. It comes back once at most: what a SET has
+    /// left there may be of a kind that only the primary can keep for the session.
+    fn any_server_will_do(&self, class: &Class, tries: &Tries) -> bool {
+        let may_run = match class.kind {
+            Kind::Set | Kind::Use => true,
+            // Where a read begins a transaction it must be where that goes on.
+            Kind::Local => !self.session.holds(),
+            _ => false,
+        };
+        let is_plain = class.pin.is_none() && !class.calc_found_rows && self.prelude.is_none();
+        may_run && is_plain && !tries.primary_only && tries.count <= TRIES_MAX
+    }
+
     pub(super) async fn acquire_primary(&mut self, class: &Class, tries: &mut Tries) -> Result<Lease, Option<Reject>> {
         let lead = self.splitter.shared.lead();
         let changes = matches!(class.kind, Kind::Write | Kind::Definition | Kind::Unknown);
         let careful = tries.count > 1 || !is_repeatable(class);
         let asks = matches!(class.kind, Kind::Read | Kind::Local | Kind::Locking | Kind::Use);
-        let any_server_will_do =
-            matches!(class.kind, Kind::Set | Kind::Use | Kind::Local) && class.pin.is_none() && !class.calc_found_rows;
         if let Some((code, state, message)) = self.splitter.primary_trouble(changes) {
             // Settings are captured and set again elsewhere, so any server can check them; and drivers ask for
             // variables when they connect.
-            if any_server_will_do
-                && self.prelude.is_none()
+            if self.any_server_will_do(class, tries)
                 && let Some(server) = self.splitter.pick_replica(
                     self.reading.replica(),
                     &MustSee::Anything,
                     &tries.servers,
                     self.watch.started,
                 )
-                && let Ok(lease) = self.borrow(server, false, None, careful).await
+                && let Ok(mut lease) = self.borrow(server, false, None, careful).await
+                && self.set_transaction(&mut lease).await.is_ok()
             {
                 return Ok(lease);
             }

@@ -74,6 +74,40 @@ pub static VARIABLES: &[&str] = &[
     "auto_increment_offset",
 ];
 
+/// Whether all that a SET or USE has changed, as its OK packets tell, can be set again on any other connection.
+pub(super) fn is_portable(changes: &[u8]) -> bool {
+    let (mut changed, mut told) = (false, false);
+    let is_known = |change| {
+        match change {
+            Ok(Change::Variable { name: b"last_gtid", .. }) => {}
+            Ok(Change::Variable { name, value }) => {
+                told = true;
+                return has_place(name, value);
+            }
+            Ok(Change::Schema(_)) => told = true,
+            Ok(Change::State(state)) => changed |= state,
+            Ok(_) => {}
+            Err(_) => return false,
+        }
+        true
+    };
+    Changes::new(changes).all(is_known) && (told || !changed)
+}
+
+/// Whether a session remembers the value of a variable otherwise than by staying where it was set.
+fn has_place(name: &[u8], value: &[u8]) -> bool {
+    match name {
+        b"autocommit" | b"last_insert_id" | b"identity" => true,
+        // Reads that compare with NULL ask for the last insert id then, which only one connection knows.
+        b"sql_auto_is_null" if value == b"ON" => false,
+        _ => place_of(name).is_some(),
+    }
+}
+
+fn place_of(name: &[u8]) -> Option<usize> {
+    VARIABLES.iter().position(|known| known.as_bytes() == name)
+}
+
 /// `ER_PARSE_ERROR`.
 pub(super) const SYNTAX_ERROR: u16 = 1064;
 
@@ -464,12 +498,10 @@ impl Session {
                 }
                 Ok(Change::Variable { name, value }) => {
                     told = true;
-                    match VARIABLES.iter().position(|known| known.as_bytes() == name) {
-                        Some(index) => Rc::make_mut(&mut state).set(index as u8, value),
-                        None => learned.untracked = true,
+                    if let Some(index) = place_of(name) {
+                        Rc::make_mut(&mut state).set(index as u8, value);
                     }
-                    // Reads that compare with NULL ask for the last insert id then, which only one connection knows.
-                    learned.untracked |= name == b"sql_auto_is_null" && value == b"ON";
+                    learned.untracked |= !has_place(name, value);
                     charset |= name == b"character_set_connection";
                     client |= name == b"character_set_client";
                     results |= name == b"character_set_results";
@@ -645,6 +677,27 @@ mod tests {
     }
 
     const AC: u16 = STATUS_AUTOCOMMIT;
+
+    #[test]
+    fn what_can_be_set_again_anywhere_is_told_from_what_cannot() {
+        let schema = entry(1, &[b"d"]);
+        let is_portable = |changes: &[Vec<u8>]| is_portable(&changes.concat());
+        let changed = STATE_CHANGED.to_vec();
+        assert!(is_portable(&[]));
+        assert!(is_portable(&[variable("sql_mode", "ANSI"), changed.clone()]));
+        assert!(is_portable(&[schema, changed.clone()]));
+        for name in ["autocommit", "last_insert_id", "identity"] {
+            assert!(is_portable(&[variable(name, "1"), changed.clone()]), "{name}");
+        }
+        assert!(is_portable(&[entry(4, &[b"SET TRANSACTION READ ONLY;"]), variable("sql_auto_is_null", "OFF")]));
+        for name in ["timestamp", "pseudo_thread_id"] {
+            assert!(!is_portable(&[variable("sql_mode", "ANSI"), variable(name, "5"), changed.clone()]), "{name}");
+        }
+        assert!(!is_portable(&[variable("sql_auto_is_null", "ON"), changed.clone()]));
+        assert!(!is_portable(&[changed.clone()]), "a role, a user variable");
+        assert!(!is_portable(&[variable("last_gtid", "0-1-5"), changed]));
+        assert!(!is_portable(&[b"\x02\x09".to_vec()]), "whatever it was to say");
+    }
 
     #[test]
     fn reads_go_to_replicas_until_something_ties_the_session() {

@@ -24,6 +24,7 @@ use super::protocol::response::{ErrPacket, LOST};
 use super::protocol::tracker::changes_session;
 use super::relay::{Abandoned, Relayed};
 use super::rules::Choice;
+use super::session::is_portable;
 use super::sql::{Class, Kind};
 use super::wire::Wire;
 use crate::metrics::TraceEvent;
@@ -91,6 +92,15 @@ fn is_replica_trouble(code: u16) -> bool {
 fn asks_primary_instead(outcome: &Outcome, is_primary: bool, was_held: bool, class: &Class) -> bool {
     let may_repeat = class.is_read() && !is_primary && !was_held && outcome.results <= 1 && !outcome.had_rows;
     may_repeat && outcome.error.is_some_and(is_replica_trouble)
+}
+
+/// Whether a statement has left something in its session that no other connection can be given: a function of a view did, or
+/// a SET of what is not set again elsewhere.
+fn leaves_something(class: &Class, outcome: &Outcome) -> bool {
+    match class.kind {
+        Kind::Set | Kind::Use => !is_portable(&outcome.changes),
+        _ => changes_session(&outcome.changes),
+    }
 }
 
 /// Whether the primary has refused a statement of its own because it is none any more: `read_only` (1290, 1836, 1792), a
@@ -299,10 +309,10 @@ impl Client {
         let timer = if !is_primary && !waited { self.splitter.replicas.timer() } else { None };
         match self.relay(wire, &mut lease, follower, class, was_held, timer).await? {
             Relayed::Done { outcome, forwarded: false }
-                if !is_primary && !was_held && class.begins.is_none() && changes_session(&outcome.changes) =>
+                if !is_primary && !was_held && class.begins.is_none() && leaves_something(class, &outcome) =>
             {
-                // A view's function left something in its session, which must be where that goes on.
-                tracing::debug!(server, "a read on a replica changed its session: the primary runs it");
+                // It must be where the session goes on.
+                tracing::debug!(server, "a statement on a replica left something in its session: the primary runs it");
                 drop(lease);
                 tries.primary_only = true;
                 Ok(Err(None))
@@ -559,6 +569,10 @@ impl Client {
             lease.give_back_at(Instant::now());
         } else if spot.is_primary || in_transaction {
             self.held = Some(lease);
+        } else if self.session.pin.is_none() {
+            // What was said of transactions there is said again where the session goes on.
+            lease.dirty = true;
+            lease.give_back();
         } else {
             // A read changed its session (a view's function) when the client had seen some of it: what it left is lost,
             // but nobody else may have this connection.
