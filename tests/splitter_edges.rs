@@ -28,7 +28,7 @@ use mysql_async::{Conn, Statement};
 use one_server::mysql::protocol::capability;
 use one_server::mysql::protocol::login::Login;
 use sessions::{block_on, code, connect, mark_servers, one, wait_for_reads_on_replica};
-use sql_wire::{LogOn, Piece, Wire};
+use sql_wire::{LogOn, Piece, Shape, Wire};
 use support::ports;
 use support::*;
 use tokio::task::JoinHandle;
@@ -400,4 +400,104 @@ fn the_same_text_prepared_in_other_settings_is_another_statement() {
             eventually("they share one connection", || server.sql(&sql) == "2");
         }
     }
+}
+
+/// COM_STMT_EXECUTE asks for a cursor.
+const CURSOR: u8 = 1;
+
+/// COM_STMT_PREPARE; returns the statement's id.
+fn prepare(wire: &mut Wire, sql: &str) -> u32 {
+    wire.send(0x16, sql.as_bytes()).expect("sent");
+    let answer = wire.answer(Shape::Prepared).expect("an answer");
+    assert!(matches!(answer[..], [Piece::Prepared { .. }]), "{sql}: {answer:?}");
+    wire.prepared_id
+}
+
+/// COM_STMT_EXECUTE with one number; without its type where that is not `told`.
+fn send_execute(wire: &mut Wire, id: u32, flags: u8, told: bool, number: u64) {
+    const NOT_NULL: u8 = 0;
+    const LONGLONG: [u8; 2] = [8, 0];
+    let types = if told { &LONGLONG[..] } else { &[] };
+    let head = [&id.to_le_bytes()[..], &[flags, 1, 0, 0, 0, NOT_NULL, u8::from(told)]].concat();
+    wire.send(0x17, &[&head[..], types, &number.to_le_bytes()].concat()).expect("sent");
+}
+
+fn execute(wire: &mut Wire, id: u32, flags: u8, told: bool, number: u64) -> Vec<Piece> {
+    send_execute(wire, id, flags, told, number);
+    wire.answer(Shape::Results).expect("an answer")
+}
+
+/// A primary alone, and a splitter with one connection to it.
+fn one_connection(sql: &str) -> (Cluster, Server, SocketAddr) {
+    let cluster = Cluster::start(0);
+    cluster.primary.sql("CREATE TABLE d.who (id INT) ENGINE=InnoDB; INSERT INTO d.who VALUES (1)");
+    cluster.primary.sql(sql);
+    let server = split::site(Driver::Auto, &cluster, "pool_max = 1").start();
+    let address = server.address("db");
+    (cluster, server, address)
+}
+
+/// A server numbers the statements of each connection from 1 on. A session whose connection is lost gets another one, where the
+/// numbers are others' statements.
+#[test]
+fn a_cursor_whose_connection_is_lost_is_not_the_statement_of_another_session() {
+    if !mariadb::is_installed() {
+        return;
+    }
+    let (cluster, _server, address) =
+        one_connection("CREATE TABLE d.log (token INT) ENGINE=InnoDB; INSERT INTO d.log VALUES (0), (7)");
+    let [mut one, mut other] = [(); 2].map(|()| Wire::connect(address, &log_on()).expect("a login"));
+    let cursor = prepare(&mut one, "SELECT id FROM who WHERE SLEEP(?) = 0");
+    send_execute(&mut one, cursor, CURSOR, true, 60);
+    let running = "SELECT id FROM information_schema.processlist WHERE user = 'app' AND command = 'Execute'";
+    eventually("it runs", || !cluster.primary.sql(running).is_empty());
+    cluster.primary.sql(&format!("KILL {}", cluster.primary.sql(running)));
+    let lost = one.answer(Shape::Results).expect("an answer");
+    assert_eq!(lost[0].code(), Some(1158), "{lost:?}");
+
+    for (sql, number) in [("SELECT id FROM who WHERE id > ?", 0), ("DELETE FROM log WHERE token = ?", 99)] {
+        let id = prepare(&mut other, sql);
+        let answer = execute(&mut other, id, 0, true, number);
+        assert_eq!(answer[0].code(), None, "{answer:?}");
+    }
+    let opened = execute(&mut one, cursor, CURSOR, true, 0);
+    assert!(matches!(opened[..], [Piece::Rows { .. }]), "{opened:?}");
+    one.send(0x1C, &[cursor.to_le_bytes(), 10u32.to_le_bytes()].concat()).expect("sent");
+    let fetched = one.answer(Shape::Fetched).expect("an answer");
+    assert!(matches!(&fetched[..], [Piece::Rows { rows, .. }] if rows == &[[0, 0, 1, 0, 0, 0]]), "{fetched:?}");
+    assert_eq!(cluster.primary.sql("SELECT token FROM d.log"), "0\n7", "nobody has deleted these");
+}
+
+/// A client may execute what cannot be executed, and close statements, as often as it likes: what was prepared for it does not
+/// stay on the server, where their number is limited for all clients together.
+#[test]
+fn statements_whose_execution_is_refused_do_not_pile_up_on_a_server() {
+    if !mariadb::is_installed() {
+        return;
+    }
+    /// Statements that are kept on a connection for whoever prepares the same.
+    const KEPT: u64 = 256;
+    let (cluster, _server, address) = one_connection("SELECT 1");
+    let mut wire = Wire::connect(address, &log_on()).expect("a login");
+    let close = |wire: &mut Wire, id: u32| wire.send(0x19, &id.to_le_bytes()).expect("sent");
+    let mut refused = |wire: &mut Wire, sql: &str, flags: u8| {
+        let id = prepare(wire, sql);
+        let answer = execute(wire, id, flags, false, 1);
+        assert_eq!(answer[0].code(), Some(1835), "{answer:?}");
+        close(wire, id);
+    };
+    for frame in [["SELECT 1", "SELECT 1"], ["BEGIN", "COMMIT"]] {
+        for _ in 0..60 {
+            wire.query(frame[0]).expect("an answer");
+            refused(&mut wire, "SELECT id FROM who WHERE id > ?", CURSOR);
+            wire.query(frame[1]).expect("an answer");
+        }
+        let open = cluster.primary.counter("Prepared_stmt_count");
+        assert!(open <= 4, "{open} are still there for cursors");
+    }
+    for n in 0..KEPT + 100 {
+        refused(&mut wire, &format!("SELECT {n} FROM who WHERE id > ?"), 0);
+    }
+    let open = cluster.primary.counter("Prepared_stmt_count");
+    assert!(open <= KEPT + 2, "{open} are still there");
 }

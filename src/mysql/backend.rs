@@ -639,11 +639,22 @@ impl Backend {
         self.closing.extend(self.handles.insert(Rc::clone(sql), handle).map(|handle| handle.id));
     }
 
-    /// Appends COM_STMT_CLOSE, which has no answer, for statements that are no longer wanted there.
-    pub fn put_closes(&mut self, out: &mut Vec<u8>) {
-        for id in self.closing.drain(..) {
-            command::put_statement(out, command::STMT_CLOSE, id);
+    /// A statement is no longer wanted there.
+    pub fn close_later(&mut self, id: u32) {
+        self.closing.push(id);
+    }
+
+    /// Appends COM_STMT_CLOSE, which has no answer, for statements that are no longer wanted there. Whoever sends it calls
+    /// [`Backend::closes_sent`].
+    pub fn put_closes(&self, out: &mut Vec<u8>) {
+        for id in &self.closing {
+            command::put_statement(out, command::STMT_CLOSE, *id);
         }
+    }
+
+    /// What [`Backend::put_closes`] has appended is on its way.
+    pub fn closes_sent(&mut self) {
+        self.closing.clear();
     }
 
     /// Prepares `sql` and returns the server's id for it.

@@ -34,14 +34,23 @@ pub(super) struct Statement {
     types: Vec<u8>,
     /// Parameters of the next execution that were sent in pieces.
     pieces: Vec<u16>,
-    /// Server's id on the connection the session is pinned to, when it was prepared there for this session alone.
-    pub(super) direct: Option<u32>,
+    /// Where it was prepared for this session alone, as on the connection that the session is pinned to.
+    pub(super) direct: Option<Direct>,
     /// A piece of a parameter could not be delivered: the next execution must fail.
     pub(super) broken: bool,
     /// What rules and comments say of it.
     pub(super) verdict: Verdict,
     /// Edition of the config of these rules.
     judged: u64,
+}
+
+/// A statement on one connection that no other session may use.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Direct {
+    /// [`super::backend::Backend::tenure`]: on any other connection, and after a reset, its number is another statement's.
+    tenure: u64,
+    /// The server's id.
+    id: u32,
 }
 
 fn too_many() -> String {
@@ -51,6 +60,11 @@ fn too_many() -> String {
 impl Statement {
     fn form(&self, attributes: bool) -> Form {
         Form { params: self.params, attributes }
+    }
+
+    /// The server's id on this connection, where it was prepared for this session alone.
+    pub(super) fn direct_on(&self, lease: &Lease) -> Option<u32> {
+        self.direct.filter(|direct| direct.tenure == lease.tenure).map(|direct| direct.id)
     }
 
     /// Pieces of a parameter are on the connection it was prepared on, for its next execution.
@@ -143,14 +157,13 @@ impl Client {
         let id = execute::statement_id(&self.request).unwrap_or(0);
         let is_reset = self.request.get(HEADER_BYTES) == Some(&command::STMT_RESET);
         let statement = self.statements.get_mut(&id);
-        let (is_known, direct) = (statement.is_some(), statement.as_ref().and_then(|statement| statement.direct));
+        let direct = statement.as_ref().zip(self.held.as_ref()).and_then(|(statement, held)| statement.direct_on(held));
+        let is_known = statement.is_some();
         if is_reset && let Some(statement) = statement {
             statement.broken = false;
             statement.pieces.clear();
         }
-        if let Some(direct) = direct
-            && self.held.is_some()
-        {
+        if let Some(direct) = direct {
             execute::patch_statement_id(&mut self.request, direct);
             let local = Class::of_command(Kind::Local);
             return self.statement(wire, local, Work::Plain).await;
@@ -167,8 +180,8 @@ impl Client {
         let id = execute::statement_id(&self.request).unwrap_or(0);
         let Some(statement) = self.statements.remove(&id) else { return Ok(()) };
         self.statement_bytes -= statement.sql.len() + statement.types.len();
-        if let Some(direct) = statement.direct
-            && let Some(lease) = &mut self.held
+        if let Some(lease) = &self.held
+            && let Some(direct) = statement.direct_on(lease)
         {
             let mut out = Vec::with_capacity(16);
             command::put_statement(&mut out, command::STMT_CLOSE, direct);
@@ -221,7 +234,7 @@ impl Client {
         let Some(statement) = self.statements.get(&id) else {
             return Err(BackendError::Refused(1243, "Unknown prepared statement handler".into()));
         };
-        if let Some(direct) = statement.direct {
+        if let Some(direct) = statement.direct_on(lease) {
             return Ok(direct);
         }
         let sql = Rc::clone(&statement.sql);
@@ -234,10 +247,23 @@ impl Client {
         let preparing = self.watched(wire, server, movable, pin!(preparing)).await;
         let server_id = preparing.unwrap_or(Err(BackendError::Timeout))?;
         match (is_alone, self.statements.get_mut(&id)) {
-            (true, Some(statement)) => statement.direct = Some(server_id),
+            (true, Some(statement)) => statement.direct = Some(Direct { tenure: lease.tenure, id: server_id }),
             _ => lease.keep_handle(&sql, server_id),
         }
         Ok(server_id)
+    }
+
+    /// A statement is not executed that may have been prepared for it alone: unless the session stays at the connection, nobody
+    /// executes that one any more.
+    pub(super) fn give_up_direct(&mut self, lease: &mut Lease, work: &Work) {
+        let Work::Execute { id, is_alone: true } = work else { return };
+        if self.session.pin.is_none()
+            && let Some(statement) = self.statements.get_mut(id)
+            && let Some(direct) = statement.direct_on(lease)
+        {
+            statement.direct = None;
+            lease.close_later(direct);
+        }
     }
 
     pub(super) fn keep_statement(
@@ -252,7 +278,7 @@ impl Client {
         if !alone {
             lease.keep_handle(sql, prepared.statement_id);
         }
-        let direct = alone.then_some(prepared.statement_id);
+        let direct = alone.then_some(Direct { tenure: lease.tenure, id: prepared.statement_id });
         let params = prepared.params;
         let (sql_bytes, sql, verdict) = (sql.len(), Rc::clone(sql), self.watch.verdict);
         let (types, pieces, broken) = (Vec::new(), Vec::new(), false);
@@ -266,11 +292,17 @@ impl Client {
     pub(super) fn must_settle_statements(&self, class: &Class) -> bool {
         let changes_state = matches!(class.kind, Kind::Set | Kind::Use | Kind::Unknown)
             || matches!(class.pin, Some(Pin::Call | Pin::UnknownFunction | Pin::Setting | Pin::TextPrepare));
-        changes_state && self.statements.values().any(|statement| statement.direct.is_none())
+        changes_state && self.statements.values().any(|statement| self.direct_on_held(statement).is_none())
+    }
+
+    /// The server's id on the connection that the session holds, where it was prepared for this session alone.
+    fn direct_on_held(&self, statement: &Statement) -> Option<u32> {
+        self.held.as_ref().and_then(|held| statement.direct_on(held))
     }
 
     pub(super) async fn settle_statements(&mut self, wire: &Wire) -> Result<(), Reject> {
-        let ids: Vec<u32> = self.statements.iter().filter(|(_, s)| s.direct.is_none()).map(|(id, _)| *id).collect();
+        let unsettled = self.statements.iter().filter(|(_, statement)| self.direct_on_held(statement).is_none());
+        let ids: Vec<u32> = unsettled.map(|(id, _)| *id).collect();
         for id in ids {
             match self.own_statement(wire, id).await {
                 // A READ ONLY transaction prepares no writes: that one is prepared when it is executed.
@@ -324,7 +356,7 @@ impl Client {
         };
         let unknown = || Reject(1243, b"HY000", format!("Unknown prepared statement handler ({id})"));
         let statement = self.statements.get(&id).ok_or_else(unknown)?;
-        if let Some(direct) = statement.direct {
+        if let Some(direct) = self.direct_on_held(statement) {
             return Ok(direct);
         }
         let sql = Rc::clone(&statement.sql);
@@ -349,10 +381,10 @@ impl Client {
             self.note_pin();
         }
         lease.dirty = true;
-        self.held = Some(lease);
         if let Some(statement) = self.statements.get_mut(&id) {
-            statement.direct = Some(server_id);
+            statement.direct = Some(Direct { tenure: lease.tenure, id: server_id });
         }
+        self.held = Some(lease);
         Ok(server_id)
     }
 }

@@ -253,6 +253,7 @@ impl Client {
         }) {
             Ok(()) => {}
             Err(BackendError::Refused(code, message)) => {
+                self.give_up_direct(&mut lease, work);
                 return Ok(Err(self.on_refused(lease, was_held, code, message, tries)));
             }
             Err(_) => {
@@ -262,6 +263,7 @@ impl Client {
         }
         // Another server may lead by now: the next try finds it.
         if presence.is_interrupted() || is_primary && self.splitter.is_deposed(server) {
+            self.give_up_direct(&mut lease, work);
             self.put_back(lease, was_held);
             return Ok(Err(None));
         }
@@ -269,6 +271,7 @@ impl Client {
         self.note_sent();
         self.splitter.stats().backends[server].bytes_sent.add(self.to_server.len() as u64);
         let movable = class.is_read() && !was_held && !is_primary;
+        lease.closes_sent();
         let result = match self.send_to_server(wire, &lease, movable).await {
             Ok(result) => result,
             Err(Abandoned::ClientGone) => return Err(End),
@@ -522,7 +525,7 @@ impl Client {
         self.void_token();
         let mut after = self.session.on_outcome(class, &outcome);
         let has_found = outcome.had_rows && outcome.error.is_none();
-        if after.is_xa_over && self.statements.values().all(|statement| statement.direct.is_none()) {
+        if after.is_xa_over && self.statements.values().all(|statement| statement.direct_on(&lease).is_none()) {
             self.session.pin = None;
             after.hold = self.session.holds();
         }
