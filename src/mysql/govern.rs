@@ -192,8 +192,14 @@ impl Shared {
         }
     }
 
+    /// Number of servers that are looked at and directed, those that are gone included. There is room for more already while
+    /// they are being added.
+    pub(super) fn members(&self) -> usize {
+        self.council().seen.len()
+    }
+
     pub(super) fn publish_eligibility(&self, council: &Council) {
-        for server in 0..self.servers() {
+        for server in 0..council.seen.len() {
             let (lag_ms, eligible) = council.eligibility(self, server);
             self.server(server).set_lag(lag_ms, eligible);
         }
@@ -389,7 +395,7 @@ impl Shared {
             announced: council.announced.as_ref().map(|announced| announced.server),
             switchovers: council.switchovers,
             held: self.held(),
-            servers: self.present().map(server).collect(),
+            servers: self.present().filter(|server| *server < council.seen.len()).map(server).collect(),
         }
     }
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
-use tokio::task::AbortHandle;
+use tokio::task::{AbortHandle, JoinError};
 use tokio::time::timeout;
 
 use super::backend::trackers;
@@ -26,7 +26,7 @@ pub async fn run(shared: Arc<Shared>, mut stopped: watch::Receiver<bool>) {
     let mut watchers = tokio::task::JoinSet::new();
     let mut watched: HashMap<usize, AbortHandle> = HashMap::new();
     loop {
-        for server in 0..shared.servers() {
+        for server in 0..shared.members() {
             let is_gone = shared.server(server).duty() == Duty::Gone;
             if is_gone && let Some(watcher) = watched.remove(&server) {
                 watcher.abort();
@@ -35,13 +35,28 @@ pub async fn run(shared: Arc<Shared>, mut stopped: watch::Receiver<bool>) {
                 watched.insert(server, watchers.spawn(async move { watch_server(&shared, server).await }));
             }
         }
-        tokio::select! {
-            () = shared.changed.notified() => {}
-            // Those that were aborted.
-            Some(_) = watchers.join_next() => {}
+        let ended = tokio::select! {
+            () = shared.changed.notified() => None,
+            Some(ended) = watchers.join_next() => ended.err(),
             _ = stopped.wait_for(|stop| *stop) => return,
+        };
+        // Those that were aborted are not watched any more.
+        if let Some(error) = ended.filter(JoinError::is_panic) {
+            begin_anew(&shared, &mut watched, &error).await;
         }
     }
+}
+
+/// Has a server watched again whose watcher has panicked: nobody may stay what the last look made of him.
+async fn begin_anew(shared: &Shared, watched: &mut HashMap<usize, AbortHandle>, error: &JoinError) {
+    let Some(server) = watched.iter().find(|(_, watcher)| watcher.id() == error.id()).map(|(server, _)| *server) else {
+        return;
+    };
+    let (config, address) = (shared.config(), shared.address(server));
+    tracing::error!(splitter = %config.name, server = %address, %error, "looking at the server has panicked: it begins anew");
+    watched.remove(&server);
+    // Else one that panics each time would keep this thread busy.
+    tokio::time::sleep(shared.look_interval()).await;
 }
 
 /// A connection, and what was learned of the server there.

@@ -177,6 +177,21 @@ mod tests {
     }
 
     #[test]
+    fn what_is_seen_and_ordered_while_a_server_is_being_added_counts() {
+        let shared = start(&format!("servers = [\"1.1.1.1:1\", \"1.1.1.1:2\"]\n{FOUND}"));
+        let text = format!("servers = [\"1.1.1.1:1\", \"1.1.1.1:2\", \"1.1.1.1:3\"]\n{FOUND}");
+        let next = adopt(shared.config().config(), config(&text)).unwrap().config;
+        shared.make_room(&next.splitters[0]);
+        shared.on_seen(0, None, Instant::now());
+        shared.set_duty(1, Duty::Drained);
+        assert_eq!((shared.server(0).health(), shared.view().servers.len()), (Health::Down, 2));
+        shared.go_on_with(Arc::new(next), 0, Instant::now());
+        shared.on_seen(2, None, Instant::now());
+        assert_eq!((shared.server(2).health(), shared.view().servers.len()), (Health::Down, 3));
+        assert_eq!(shared.view().servers[1].duty, Duty::Drained);
+    }
+
+    #[test]
     fn what_comes_back_is_another_life_of_the_same_server() {
         let (with, without) = ("primary = \"1.1.1.1:1\"\nreplicas = [\"1.1.1.1:2\"]", "primary = \"1.1.1.1:1\"");
         let shared = start(with);
