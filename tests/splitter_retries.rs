@@ -216,19 +216,30 @@ struct Node {
     refuses: AtomicU16,
     /// Who takes over once it has refused a write.
     successor: Mutex<Option<Arc<Node>>>,
-    /// It does not answer [`WRITE`] and COMMIT as long as this is so.
+    /// It does not answer what it keeps in `heard`, but for reads, as long as this is so.
     is_stuck: AtomicBool,
-    /// Statements about `t`, and COMMIT.
+    /// Statements about `t`, and what ends a transaction by committing it.
     heard: Mutex<Vec<String>>,
+    /// One client at a time has a transaction here, over one connection.
+    in_transaction: AtomicBool,
 }
 
 const READ: &str = "SELECT a FROM t";
 const WRITE: &str = "INSERT INTO t VALUES (1)";
+const CALL: &str = "SET @a = f()";
 const AUTOCOMMIT: u16 = 2;
 const IN_TRANSACTION: u16 = 3;
+/// Statements that commit, and whether another transaction begins with them.
+const COMMITS: [(&str, bool); 5] = [
+    ("COMMIT", false),
+    ("COMMIT AND CHAIN", true),
+    ("BEGIN", true),
+    ("START TRANSACTION READ WRITE", true),
+    ("SET autocommit=1", false),
+];
 
 impl Node {
-    fn answer(&self, sql: &str, in_transaction: &AtomicBool) -> Reply {
+    fn answer(&self, sql: &str) -> Reply {
         let text = |text: &str| Some(text.to_owned());
         let is_read_only = self.read_only.load(Relaxed);
         match sql {
@@ -244,20 +255,21 @@ impl Node {
                 let row = ["Yes", "Yes", "0"].map(text).to_vec();
                 Reply::Rows(names, if is_read_only { vec![row] } else { Vec::new() })
             }
-            "BEGIN" => {
-                in_transaction.store(true, Relaxed);
+            "BEGIN" if !self.in_transaction.load(Relaxed) => {
+                self.in_transaction.store(true, Relaxed);
                 Reply::Done(0, IN_TRANSACTION)
             }
             "ROLLBACK" => {
-                in_transaction.store(false, Relaxed);
+                self.in_transaction.store(false, Relaxed);
                 Reply::Done(0, AUTOCOMMIT)
             }
-            READ | WRITE | "COMMIT" => self.answer_about_table(sql, in_transaction),
+            READ | WRITE | CALL => self.answer_about_table(sql),
+            _ if COMMITS.iter().any(|(commit, _)| *commit == sql) => self.answer_about_table(sql),
             _ => Reply::Fine,
         }
     }
 
-    fn answer_about_table(&self, sql: &str, in_transaction: &AtomicBool) -> Reply {
+    fn answer_about_table(&self, sql: &str) -> Reply {
         self.heard.lock().expect("a lock").push(sql.into());
         let refusal = self.refuses.load(Relaxed);
         if refusal != 0 {
@@ -272,8 +284,9 @@ impl Node {
         if sql == READ {
             return Reply::Rows(vec!["a"], vec![vec![Some(self.number.to_string())]]);
         }
-        let goes_on = in_transaction.load(Relaxed) && sql != "COMMIT";
-        in_transaction.store(goes_on, Relaxed);
+        let commit = COMMITS.iter().find(|(commit, _)| *commit == sql);
+        let goes_on = self.in_transaction.load(Relaxed) && commit.is_none_or(|(_, chains)| *chains);
+        self.in_transaction.store(goes_on, Relaxed);
         Reply::Done(u8::from(sql == WRITE), if goes_on { IN_TRANSACTION } else { AUTOCOMMIT })
     }
 
@@ -305,9 +318,8 @@ fn pair() -> Pair {
     let servers = nodes.each_ref().map(|node| {
         let identity = support::tls::trusted().server(&["127.0.0.1"], support::tls::Kind::Ecdsa);
         let server = Mysql8::start(Full::Warm, USER, PASSWORD, &key, identity);
-        // One client at a time has a transaction here, over one connection.
-        let (script, in_transaction) = (node.clone(), AtomicBool::new(false));
-        server.answer_with(move |sql| script.answer(sql, &in_transaction));
+        let script = node.clone();
+        server.answer_with(move |sql| script.answer(sql));
         server
     });
     let keys = "causal_reads = \"off\"\nprimary_wait = \"20s\"";
@@ -403,7 +415,9 @@ fn a_write_that_is_refused_by_the_primary_is_not_repeated_there() {
 fn what_a_server_says_of_a_write_after_it_was_replaced_is_no_acknowledgement() {
     let pair = pair();
     block_on(async {
-        for (turn, in_transaction) in [false, true].into_iter().enumerate() {
+        let alone = [(WRITE, false), (CALL, false)];
+        let all = alone.into_iter().chain(COMMITS.map(|(commit, _)| (commit, true)));
+        for (turn, (last, in_transaction)) in all.enumerate() {
             let [old, new] = [turn % 2, 1 - turn % 2].map(|n| &pair.nodes[n]);
             let mut conn = connect(pair.address).await;
             if in_transaction {
@@ -412,7 +426,6 @@ fn what_a_server_says_of_a_write_after_it_was_replaced_is_no_acknowledgement() {
                 old.heard();
             }
             old.is_stuck.store(true, Relaxed);
-            let last = if in_transaction { "COMMIT" } else { WRITE };
             let stuck = tokio::spawn(async move { (conn.query_drop(last).await, conn) });
             eventually("it is under way", || !old.heard.lock().expect("a lock").is_empty());
             old.hand_over(new);
@@ -426,10 +439,11 @@ fn what_a_server_says_of_a_write_after_it_was_replaced_is_no_acknowledgement() {
             assert_eq!(new.heard(), Vec::<String>::new(), "{last}: it is not repeated");
             if in_transaction {
                 assert!(conn.query_drop("SELECT 1").await.is_err(), "what the session had is gone with the connection");
-            } else {
+            } else if last == WRITE {
                 conn.query_drop(WRITE).await.expect("the session goes on");
                 assert_eq!((old.heard().len(), new.heard().len()), (0, 1), "at the next primary");
             }
+            old.in_transaction.store(false, Relaxed);
         }
     });
 }

@@ -11,6 +11,7 @@ use super::protocol::command;
 use super::protocol::follow::{Expect, Follower, Outcome};
 use super::protocol::local_file::LocalFile;
 use super::protocol::packet::HEADER_BYTES;
+use super::protocol::tracker::names_transactions;
 use super::shared::Health;
 use super::sql::{Class, Kind};
 use super::statement::{Work, may_change};
@@ -34,6 +35,22 @@ pub(super) enum Relayed {
     Done { outcome: Outcome, forwarded: bool },
     /// The server is gone. The client can still be sent an ERR packet with this sequence id, if any.
     Lost { forwarded: bool, error_sequence_id: Option<u8> },
+}
+
+/// Whether a statement that succeeded may have committed something without naming it. `was_in_transaction`: before it.
+fn may_have_committed(class: &Class, outcome: &Outcome, was_in_transaction: bool) -> bool {
+    let is_in_transaction = outcome.status.is_some_and(|status| status & STATUS_IN_TRANS != 0);
+    let may = match class.kind {
+        Kind::Rollback => false,
+        // Functions, batches.
+        _ if class.pin.is_some() => true,
+        // One transaction ends, another one may begin at once: COMMIT AND CHAIN, BEGIN.
+        Kind::Transaction if was_in_transaction => true,
+        // The end of `autocommit=0` commits.
+        Kind::Set | Kind::Use => was_in_transaction && !is_in_transaction,
+        _ => may_change(class) && !is_in_transaction,
+    };
+    may && outcome.error.is_none()
 }
 
 impl Client {
@@ -160,13 +177,9 @@ impl Client {
     /// A server that another one has replaced meanwhile says that it has committed something: nobody knows whether the new
     /// primary has it.
     fn has_committed_in_vain(&self, lease: &Lease, class: &Class, outcome: &Outcome) -> bool {
-        let in_transaction = outcome.status.is_some_and(|status| status & STATUS_IN_TRANS != 0);
         lease.epoch.is_some()
-            && outcome.error.is_none()
-            && !in_transaction
-            && may_change(class)
-            && !matches!(class.kind, Kind::Set | Kind::Use | Kind::Rollback)
             && self.splitter.is_deposed(lease.server)
+            && (names_transactions(&outcome.changes) || may_have_committed(class, outcome, self.session.in_transaction()))
     }
 
     /// Passes on the file that the server has asked the client for, no faster than the server takes it. `false`: the
@@ -201,5 +214,40 @@ impl Client {
         wire.end_file();
         follower.on_file(&file);
         Ok(is_server_there)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::sql::{Mode, classify};
+    use super::*;
+
+    #[test]
+    fn what_may_have_committed_is_told_by_the_statement_and_by_the_transaction() {
+        let check = |sql: &str, was_in: bool, is_in: bool, expect: bool| {
+            let status = if is_in { STATUS_IN_TRANS } else { 0 };
+            let outcome = Outcome { status: Some(status), ..Outcome::default() };
+            let class = classify(sql.as_bytes(), Mode::default());
+            assert_eq!(may_have_committed(&class, &outcome, was_in), expect, "{sql}: {was_in}, {is_in}");
+            let failed = Outcome { error: Some(1064), ..Outcome::default() };
+            assert!(!may_have_committed(&class, &failed, was_in), "{sql}");
+        };
+        for sql in ["COMMIT", "SET autocommit=1", "CREATE TABLE t (a INT)", "SET @a=f()", "SELECT f()", "CALL p()"] {
+            check(sql, true, false, true);
+        }
+        for sql in ["COMMIT AND CHAIN", "BEGIN", "START TRANSACTION READ ONLY"] {
+            check(sql, true, true, true);
+            check(sql, false, true, false);
+        }
+        for sql in ["INSERT INTO t VALUES (1)", "SET @a=f()", "SELECT f()", "CALL p()", "CREATE TABLE t (a INT)"] {
+            check(sql, false, false, true);
+        }
+        for sql in ["INSERT INTO t VALUES (1)", "SET autocommit=0", "SELECT a FROM t", "USE d"] {
+            check(sql, true, true, false);
+        }
+        for sql in ["SET autocommit=0", "SET NAMES latin1", "USE d", "SELECT a FROM t"] {
+            check(sql, false, false, false);
+        }
+        check("ROLLBACK", true, false, false);
     }
 }

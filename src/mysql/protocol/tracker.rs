@@ -79,6 +79,12 @@ pub fn changes_session(bytes: &[u8]) -> bool {
     Changes::new(bytes).any(|change| matches!(change, Ok(Change::State(true)) | Err(_)))
 }
 
+/// Whether transactions are named that were committed. What cannot be read may be anything.
+pub fn names_transactions(bytes: &[u8]) -> bool {
+    Changes::new(bytes)
+        .any(|change| matches!(change, Ok(Change::Variable { name: b"last_gtid", .. } | Change::Gtids(_)) | Err(_)))
+}
+
 impl<'a> Iterator for Changes<'a> {
     type Item = Result<Change<'a>, ProtocolError>;
 
@@ -119,6 +125,14 @@ mod tests {
         assert!(!changes_session(b"\x05\x09\x08T_______\x02\x010"));
         assert!(!changes_session(b""));
         assert!(changes_session(b"\x02\x09"), "whatever it was to say");
+    }
+
+    #[test]
+    fn transactions_are_named_by_mariadb_and_by_mysql() {
+        assert!(names_transactions(b"\x02\x011\x00\x11\x09last_gtid\x060-1-10"));
+        assert!(names_transactions(b"\x03\x05\x00\x03a:1"));
+        assert!(!names_transactions(b"\x05\x09\x08T_______\x02\x011\x00\x08\x01a\x011\x01b\x012"));
+        assert!(names_transactions(b"\x03\x05"), "whatever it was to say");
     }
 
     #[test]
