@@ -206,6 +206,44 @@ fn a_former_primary_that_comes_back_from_maintenance_as_a_replica_changes_nothin
     assert_eq!(new.sql("SELECT token FROM d.log ORDER BY token"), "0\n1\n2\n3\n4");
 }
 
+/// The connections to the primary are all held by sessions that do nothing while it fails: whoever waited for one has no use
+/// for it any more.
+#[test]
+fn statements_that_wait_for_a_connection_go_to_the_next_primary() {
+    if !mariadb::is_installed() {
+        return;
+    }
+    let mut scene = scene(1, "primary_wait = \"30s\"\npool_max = 2");
+    let address = scene.address;
+    block_on(async {
+        let mut conns = Vec::new();
+        for _ in 0..3 {
+            conns.push(connect(address).await);
+        }
+        let mut holders = Vec::new();
+        for n in 0..2 {
+            let mut conn = connect(address).await;
+            conn.query_drop("BEGIN").await.expect("begun");
+            conn.query_drop(format!("INSERT INTO log VALUES ('held-{n}')")).await.expect("written");
+            holders.push(conn);
+        }
+        let waits = |(n, mut conn): (usize, mysql_async::Conn)| {
+            tokio::spawn(async move { conn.query_drop(format!("INSERT INTO log VALUES ('{n}')")).await })
+        };
+        let waiting: Vec<_> = conns.into_iter().enumerate().map(waits).collect();
+        eventually("all wait", || scene.server.metric("one_server_splitter_server_waiting", "") == 3.0);
+        scene.cluster.primary.kill();
+        promote(&scene.cluster.replicas[0]);
+        scene.wait_for_primary(scene.cluster.replicas[0].port);
+        for waiting in waiting {
+            let result = tokio::time::timeout(Duration::from_secs(2), waiting).await.expect("soon").expect("no panic");
+            result.expect("written");
+        }
+        drop(holders);
+    });
+    assert_eq!(scene.cluster.replicas[0].sql("SELECT token FROM d.log ORDER BY token"), "0\n1\n2");
+}
+
 /// A client that speaks packets.
 fn wire(address: std::net::SocketAddr) -> Wire {
     Wire::connect(address, &LogOn::new(USER, PASSWORD, Some("d"))).expect("a login")

@@ -264,6 +264,7 @@ impl Client {
             }
             // ER_CON_COUNT_ERROR, which servers have for the same.
             Err(LeaseError::Full(why)) => Err(Some(Reject(1040, b"08004", why.text().into()))),
+            Err(LeaseError::Moved) => Err(None),
         }
     }
 

@@ -195,6 +195,10 @@ impl Client {
                 }
                 Err(LeaseError::Server(error)) => Err(error),
                 Err(LeaseError::Full(_)) => return Err((1040, "Too many connections to the servers".into())),
+                Err(LeaseError::Moved) => {
+                    trouble = Some("it is no longer what it was".to_owned());
+                    continue;
+                }
             };
             match result {
                 Ok(()) => return Ok(()),

@@ -285,6 +285,7 @@ impl Client {
                 false => Err(None),
             },
             Err(LeaseError::Full(why)) => Err(Some(Reject(1040, b"08004", why.text().into()))),
+            Err(LeaseError::Moved) => Err(None),
             Err(LeaseError::Server(error)) => {
                 Err(Some(Reject(UNREACHABLE, b"HY000", format!("Can't connect to the primary: {error}"))))
             }

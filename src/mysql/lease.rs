@@ -45,6 +45,8 @@ pub enum LeaseError {
     Server(BackendError),
     /// All connections stayed in use for the whole `pool_timeout`, or too many wait for one.
     Full(Unserved),
+    /// While one was waited for, the server began or ceased to be the primary, or was taken out: there is another one to ask.
+    Moved,
 }
 
 impl Deref for Lease {
@@ -121,7 +123,10 @@ impl Lease {
             let offer = match if pool.is_handing_over() { Offer::Wait } else { pool.offer(wish) } {
                 Offer::Wait => {
                     let deadline = *deadline.get_or_insert_with(|| Instant::now() + splitter.config().pool_timeout);
-                    Box::pin(Lease::wait(splitter, server, wish, deadline)).await.map_err(LeaseError::Full)?
+                    Box::pin(Lease::wait(splitter, server, wish, deadline)).await.map_err(|unserved| match unserved {
+                        Unserved::Moved => LeaseError::Moved,
+                        unserved => LeaseError::Full(unserved),
+                    })?
                 }
                 offer => offer,
             };
@@ -171,7 +176,7 @@ impl Lease {
         let left = deadline.saturating_duration_since(Instant::now());
         let offer = splitter.pool(server).wait(wish, left).await;
         stats.wait.record(waiting.begun.elapsed());
-        if offer.is_err() {
+        if offer.as_ref().is_err_and(|unserved| *unserved != Unserved::Moved) {
             stats.wait_failures.inc();
         }
         offer

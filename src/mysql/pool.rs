@@ -57,6 +57,8 @@ pub enum Unserved {
     QueueFull,
     /// Time was up.
     TimedOut,
+    /// The server has become something else than it was when the wait began: its connections are of no use for it.
+    Moved,
 }
 
 impl Unserved {
@@ -67,6 +69,7 @@ impl Unserved {
             Unserved::QueueFull => {
                 "all connections to the primary are in use, and too many clients wait for one (pool_queue_max)"
             }
+            Unserved::Moved => "the server is no longer the primary",
         }
     }
 }
@@ -102,6 +105,8 @@ struct Waiter {
     waker: RefCell<Option<Waker>>,
     /// It was told to try again, and has not done so yet.
     is_woken: Cell<bool>,
+    /// The server's term when the wait began.
+    term: u32,
 }
 
 /// A connection that is not lent.
@@ -288,36 +293,41 @@ impl Pool {
         best
     }
 
-    /// Waits for something else than [`Offer::Wait`], at most `duration`.
+    /// Waits for something else than [`Offer::Wait`], at most `duration`, and not for a server that has become something else:
+    /// see [`Pool::wake_moved`].
     pub async fn wait(&self, wish: Wish<'_>, duration: Duration) -> Result<Offer, Unserved> {
         let of = self.of(wish.key.account);
         if !self.quota().begin_wait(self.home.worker, of) {
             return Err(Unserved::QueueFull);
         }
-        let account = wish.key.account;
-        let waiter = Rc::new(Waiter { account, waker: RefCell::default(), is_woken: Cell::new(false) });
+        let (account, term) = (wish.key.account, self.term());
+        let waiter = Rc::new(Waiter { account, waker: RefCell::default(), is_woken: Cell::new(false), term });
         self.waiters.borrow_mut().push_back(Rc::clone(&waiter));
         let waiting = Waiting { pool: self, waiter, of };
         // What has become free before anybody knew that we wait.
         let mut tries = !self.is_handing_over();
         let offer = std::future::poll_fn(|cx| {
             if waiting.take_wake() | std::mem::take(&mut tries) {
+                if self.has_moved(&waiting.waiter) {
+                    return Poll::Ready(None);
+                }
                 match self.offer(wish) {
                     // What is of no use to this one may be to another one.
                     Offer::Wait if !self.idle.borrow().is_empty() || self.quota().is_shared() => {
                         self.wake_behind(&waiting.waiter);
                     }
                     Offer::Wait => {}
-                    offer => return Poll::Ready(offer),
+                    offer => return Poll::Ready(Some(offer)),
                 }
             }
             *waiting.waiter.waker.borrow_mut() = Some(cx.waker().clone());
             Poll::Pending
         });
         let offer = crate::runtime::time::timeout(duration, offer).await.map_err(|_| Unserved::TimedOut);
+        let offer = offer.and_then(|offer| offer.ok_or(Unserved::Moved));
         drop(waiting);
-        if offer.is_ok() && self.quota().is_shared() {
-            self.wake_one(); // there may be more where that came from
+        if matches!(offer, Err(Unserved::Moved)) || offer.is_ok() && self.quota().is_shared() {
+            self.wake_one(); // there may be more where that came from, or it was not taken
         }
         offer
     }
@@ -332,6 +342,21 @@ impl Pool {
         let waiters = self.waiters.borrow();
         let first = waiters.iter().find(|waiter| !waiter.is_woken.get());
         first.into_iter().for_each(|waiter| self.wake(waiter));
+    }
+
+    fn term(&self) -> u32 {
+        self.home.shared.server(self.home.server).term()
+    }
+
+    fn has_moved(&self, waiter: &Waiter) -> bool {
+        waiter.term != self.term() || self.is_gone()
+    }
+
+    /// Ends the waits for what the server was before.
+    pub fn wake_moved(&self) {
+        let waiters = self.waiters.borrow();
+        let moved = waiters.iter().filter(|waiter| !waiter.is_woken.get() && self.has_moved(waiter));
+        moved.for_each(|waiter| self.wake(waiter));
     }
 
     fn wake_behind(&self, waiter: &Rc<Waiter>) {

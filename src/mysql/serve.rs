@@ -209,6 +209,7 @@ impl Splitter {
                 alarm.ring();
             }
         }
+        self.nodes.iter().for_each(|node| node.pool.wake_moved());
     }
 
     /// Whether [`Splitter::begin_drain`] was called.

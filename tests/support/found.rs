@@ -73,8 +73,9 @@ pub(crate) fn scene(replicas: u32, keys: &str) -> Scene {
 
 pub(crate) fn start(ports: impl Iterator<Item = u16>, keys: &str) -> Server {
     let servers: Vec<String> = ports.map(|port| format!("\"127.0.0.1:{port}\"")).collect();
+    let pool_max = if keys.contains("pool_max") { "" } else { "pool_max = 8" };
     let table = format!(
-        "[mysql.db]\nlisten = \"127.0.0.1:0\"\nservers = [{}]\nuser = \"{USER}\"\npassword = \"{PASSWORD}\"\npool_max = 8\n\
+        "[mysql.db]\nlisten = \"127.0.0.1:0\"\nservers = [{}]\nuser = \"{USER}\"\npassword = \"{PASSWORD}\"\n{pool_max}\n\
          monitor_interval = \"100ms\"\nconnect_timeout = \"1s\"\nprimary_dwell = \"500ms\"\n{keys}\n",
         servers.join(", ")
     );
