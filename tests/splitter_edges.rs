@@ -427,12 +427,12 @@ fn execute(wire: &mut Wire, id: u32, flags: u8, told: bool, number: u64) -> Vec<
     wire.answer(Shape::Results).expect("an answer")
 }
 
-/// A primary alone, and a splitter with one connection to it.
-fn one_connection(sql: &str) -> (Cluster, Server, SocketAddr) {
+/// A primary alone, and a splitter with one worker before it; `keys` are lines of the splitter's table.
+fn alone(sql: &str, keys: &str) -> (Cluster, Server, SocketAddr) {
     let cluster = Cluster::start(0);
     cluster.primary.sql("CREATE TABLE d.who (id INT) ENGINE=InnoDB; INSERT INTO d.who VALUES (1)");
     cluster.primary.sql(sql);
-    let server = split::site(Driver::Auto, &cluster, "pool_max = 1").start();
+    let server = split::site(Driver::Auto, &cluster, keys).start();
     let address = server.address("db");
     (cluster, server, address)
 }
@@ -444,8 +444,8 @@ fn a_cursor_whose_connection_is_lost_is_not_the_statement_of_another_session() {
     if !mariadb::is_installed() {
         return;
     }
-    let (cluster, _server, address) =
-        one_connection("CREATE TABLE d.log (token INT) ENGINE=InnoDB; INSERT INTO d.log VALUES (0), (7)");
+    let sql = "CREATE TABLE d.log (token INT) ENGINE=InnoDB; INSERT INTO d.log VALUES (0), (7)";
+    let (cluster, _server, address) = alone(sql, "pool_max = 1");
     let [mut one, mut other] = [(); 2].map(|()| Wire::connect(address, &log_on()).expect("a login"));
     let cursor = prepare(&mut one, "SELECT id FROM who WHERE SLEEP(?) = 0");
     send_execute(&mut one, cursor, CURSOR, true, 60);
@@ -477,10 +477,10 @@ fn statements_whose_execution_is_refused_do_not_pile_up_on_a_server() {
     }
     /// Statements that are kept on a connection for whoever prepares the same.
     const KEPT: u64 = 256;
-    let (cluster, _server, address) = one_connection("SELECT 1");
+    let (cluster, _server, address) = alone("SELECT 1", "pool_max = 1");
     let mut wire = Wire::connect(address, &log_on()).expect("a login");
     let close = |wire: &mut Wire, id: u32| wire.send(0x19, &id.to_le_bytes()).expect("sent");
-    let mut refused = |wire: &mut Wire, sql: &str, flags: u8| {
+    let refused = |wire: &mut Wire, sql: &str, flags: u8| {
         let id = prepare(wire, sql);
         let answer = execute(wire, id, flags, false, 1);
         assert_eq!(answer[0].code(), Some(1835), "{answer:?}");
@@ -500,4 +500,38 @@ fn statements_whose_execution_is_refused_do_not_pile_up_on_a_server() {
     }
     let open = cluster.primary.counter("Prepared_stmt_count");
     assert!(open <= KEPT + 2, "{open} are still there");
+}
+
+/// A server that does not answer the monitor for a moment is the same afterwards, with all that runs there: the more it has to
+/// do, the more KILL and time limits are wanted.
+#[test]
+fn what_runs_on_a_server_that_was_silent_for_a_moment_can_be_ended() {
+    if !mariadb::is_installed() {
+        return;
+    }
+    let keys = "connect_timeout = \"1s\"\n[[mysql.db.rules]]\nname = \"short\"\ndigest = \"DO SLEEP*\"\ntime_limit = \"4s\"";
+    let (cluster, server, address) = alone("SELECT 1", keys);
+    let is_up = || server.status()["splitters"][0]["servers"][0]["up"] == true;
+    let [mut killed, mut limited, mut killer] = [(); 3].map(|()| Wire::connect(address, &log_on()).expect("a login"));
+    eventually("the primary is up", is_up);
+    // So young a server might have been started anew during the silence.
+    eventually("it is old enough", || cluster.primary.counter("Uptime") >= 5);
+    let begun = Instant::now();
+    killed.send(3, b"SELECT SLEEP(30) FROM who").expect("sent");
+    limited.send(3, b"DO SLEEP(30)").expect("sent");
+    let running = "SELECT COUNT(*) FROM information_schema.processlist WHERE user = 'app' AND info LIKE '%SLEEP%'";
+    eventually("both run", || cluster.primary.sql(running) == "2");
+    cluster.primary.freeze(true);
+    eventually("the silence is noticed", || !is_up());
+    cluster.primary.freeze(false);
+    eventually("it is up again", is_up);
+
+    let told = killer.query(format!("KILL QUERY {}", killed.connection_id)).expect("an answer");
+    assert!(matches!(told[..], [Piece::Ok { .. }]), "{told:?}");
+    let killed_at = Instant::now();
+    let answer = killed.answer(Shape::Results).expect("an answer");
+    assert!(killed_at.elapsed() < Duration::from_secs(1), "{:?}: {answer:?}", killed_at.elapsed());
+    let answer = limited.answer(Shape::Results).expect("an answer");
+    assert!(begun.elapsed() < Duration::from_secs(6), "{:?}: {answer:?}", begun.elapsed());
+    assert_eq!(server.metric("one_server_splitter_time_limits_total", ""), 1.0);
 }

@@ -194,6 +194,8 @@ pub struct Backend {
     pub since: Instant,
     /// Server facts' generation when it was opened.
     pub generation: u32,
+    /// The same of its restarts.
+    pub restarts: u32,
     /// The same of its term.
     pub term: u32,
     /// In which way it was reached: changes when the config says otherwise.
@@ -249,6 +251,7 @@ impl Backend {
                 protected: false,
                 since: Instant::now(),
                 generation: 0,
+                restarts: 0,
                 term: 0,
                 reach: 0,
                 is_mariadb: true,
@@ -363,7 +366,7 @@ impl Backend {
 
     /// How its server knows it.
     pub fn thread(&self) -> Thread {
-        Thread { server: self.server, id: self.thread_id, generation: self.generation }
+        Thread { server: self.server, id: self.thread_id, restarts: self.restarts }
     }
 
     /// Bytes received and not used yet.

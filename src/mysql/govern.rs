@@ -19,9 +19,18 @@ pub struct Council {
     pub(super) topology: Option<Topology>,
     /// By server, what the last look saw; `None`: it does not answer, or was not looked at.
     pub(super) seen: Vec<Option<Seen>>,
+    /// By server, its last sign of life, whatever became of it since.
+    pub(super) answered: Vec<Option<Answered>>,
     pub(super) announced: Option<Announced>,
     /// Times that another server than the one before began to lead.
     pub(super) switchovers: u64,
+}
+
+/// When a server answered last, and who it was.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Answered {
+    pub(super) at: Instant,
+    pub(super) server_id: u32,
 }
 
 #[derive(Debug)]
@@ -75,8 +84,10 @@ impl Council {
             PrimaryRule::Fixed(_) => None,
             PrimaryRule::Found { looks, dwell } => Some(Topology::new(splitter.servers.len(), Rules { looks, dwell })),
         };
-        let seen = splitter.servers.iter().map(|_| None).collect();
-        Council { topology, seen, announced: None, switchovers: 0 }
+        let mut council =
+            Council { topology, seen: Vec::new(), answered: Vec::new(), announced: None, switchovers: 0 };
+        council.grow(splitter.servers.len());
+        council
     }
 
     /// Whether what a replica applies comes, as far as is known, from the primary.
@@ -190,6 +201,16 @@ impl Shared {
             self.set_tells_gtids(seen.no_gtids().is_none());
             self.set_galera(seen.is_galera());
         }
+    }
+
+    /// When a server answered last.
+    pub(super) fn answered(&self, server: usize) -> Option<Answered> {
+        self.council().answered[server]
+    }
+
+    /// Monitor only.
+    pub(super) fn set_answered(&self, server: usize, answered: Answered) {
+        self.council().answered[server] = Some(answered);
     }
 
     /// Number of servers that are looked at and directed, those that are gone included. There is room for more already while

@@ -71,6 +71,17 @@ enum Verdict {
     Failed(String),
 }
 
+/// Whether a server still knows a connection by the id that it gave it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ThreadLife {
+    /// It was not started anew since.
+    GoesOn,
+    /// The connection and what ran there are gone.
+    Over,
+    /// Nobody knows.
+    Unsure,
+}
+
 /// The way from each worker to each.
 pub(super) struct Exchange {
     senders: Vec<Sender<Order>>,
@@ -176,13 +187,16 @@ impl Splitter {
         }
     }
 
-    /// Whether the server was started anew since it gave a connection its id, as far as the monitor or a connection that was
-    /// opened now can tell: ids go up, and begin again. Another client may have that id by now.
-    pub(super) fn is_of_another_life(&self, side: &Backend, thread: Thread) -> bool {
-        let generation = self.shared.server(thread.server).generation();
-        // That the monitor has seen the server for the first time since is no new start.
-        let is_first_look = (thread.generation, generation) == (0, 1);
-        generation != thread.generation && !is_first_look || side.thread_id <= thread.id
+    /// What the monitor and a connection that was opened now tell of the one that the server gave an id before: ids go up, and
+    /// begin again with the server. Another client may have that id by now.
+    pub(super) fn life_of(&self, side: &Backend, thread: Thread) -> ThreadLife {
+        let facts = self.shared.server(thread.server);
+        match () {
+            () if side.thread_id <= thread.id => ThreadLife::Over,
+            () if facts.restarts() == thread.restarts => ThreadLife::GoesOn,
+            () if facts.is_restart_sure() => ThreadLife::Over,
+            () => ThreadLife::Unsure,
+        }
     }
 
     /// Kills on the server what runs there.
@@ -199,8 +213,10 @@ impl Splitter {
             Err(error) => return Verdict::Failed(error.to_string()),
         };
         // A doomed connection serves nobody else, so its thread is the right one as long as the server lives.
-        if self.is_of_another_life(&side, thread) {
-            return Verdict::Done(1);
+        match self.life_of(&side, thread) {
+            ThreadLife::GoesOn => {}
+            ThreadLife::Over => return Verdict::Done(1),
+            ThreadLife::Unsure => return Verdict::Failed("it may have been started anew since".into()),
         }
         if !running.fate.is_doomed() && !presence.still_runs(&running) {
             return Verdict::Done(1);

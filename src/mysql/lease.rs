@@ -214,7 +214,7 @@ impl Lease {
         let (config, server) = (splitter.config(), place.server);
         let stats = &splitter.stats().backends[server];
         let facts = splitter.shared.server(server);
-        let (generation, term) = (facts.generation(), facts.term());
+        let (generation, term, restarts) = (facts.generation(), facts.term(), facts.restarts());
         match Backend::open(
             splitter.target(&config, server, wish.key.account),
             splitter.next_id(),
@@ -231,6 +231,7 @@ impl Lease {
                 backend.owner = Some(Rc::clone(carry));
                 backend.tenure = splitter.next_id();
                 (backend.generation, backend.term, backend.reach) = (generation, term, config.reach);
+                backend.restarts = restarts;
                 backend.expires = config.pool_age_max.map(|age| backend.since + backend.spread(age));
                 place.keep();
                 Ok(Lease::of(splitter, Box::new(backend)))

@@ -13,9 +13,10 @@ use tokio::task::{AbortHandle, JoinError};
 use tokio::time::timeout;
 
 use super::backend::trackers;
+use super::govern::Answered;
 use super::look::{self, Questions, Replication, Seen, smoothed};
 use super::probe::{Probe, ProbeError};
-use super::shared::{Duty, Health, Identity, Shared};
+use super::shared::{Duty, Health, Identity, ServerFacts, Shared};
 use super::sql::Mode;
 use super::topology::Standing;
 use crate::config::model::{CausalReads, PrimaryRule};
@@ -214,21 +215,34 @@ fn tell_up(shared: &Shared, server: usize, seen: &Seen, leads: bool) {
 /// A connection that was idle may have ended for reasons of its own (KILL, `wait_timeout`, a middlebox): only when a new one
 /// fails, too, is the server down.
 async fn see(shared: &Shared, server: usize, contact: &mut Option<Contact>) -> Result<Seen, ProbeError> {
-    let answered = contact.as_ref().map(|contact| contact.answered);
-    match ask(shared, server, contact).await {
-        Err(error) => {
-            let answered = answered.ok_or(error)?;
-            let seen = ask(shared, server, contact).await?;
-            // It may also have been restarted, faster than anyone could see, and lack what was not on its disk.
-            if let Some(contact) = contact
-                && contact.uptime().await?.is_none_or(|uptime| uptime <= answered.elapsed() + Duration::from_secs(1))
-            {
-                shared.server(server).begin_life();
-            }
-            Ok(seen)
-        }
-        seen => seen,
+    let was_there = contact.is_some();
+    let (seen, is_new) = match ask(shared, server, contact).await {
+        Err(_) if was_there => (ask(shared, server, contact).await?, true),
+        seen => (seen?, !was_there),
+    };
+    let Some(contact) = contact else { return Ok(seen) };
+    if is_new && let Some(before) = shared.answered(server) {
+        look_for_restart(shared.server(server), contact, before, &seen).await?;
     }
+    shared.set_answered(server, Answered { at: contact.answered, server_id: seen.server_id });
+    Ok(seen)
+}
+
+/// A server that is met over a new connection may have been started anew, faster than anyone could see: then it may lack what
+/// was not on its disk. `before`: when it answered last.
+async fn look_for_restart(
+    facts: &ServerFacts,
+    contact: &mut Contact,
+    before: Answered,
+    seen: &Seen,
+) -> Result<(), ProbeError> {
+    let uptime = contact.uptime().await?;
+    let is_young = uptime.is_some_and(|uptime| uptime <= before.at.elapsed() + Duration::from_secs(1));
+    // Another one may have its address now.
+    if is_young || uptime.is_none() || before.server_id != seen.server_id {
+        facts.on_restart(is_young);
+    }
+    Ok(())
 }
 
 async fn ask(shared: &Shared, server: usize, kept: &mut Option<Contact>) -> Result<Seen, ProbeError> {

@@ -97,8 +97,8 @@ pub struct Thread {
     pub server: usize,
     /// The server's id of the connection.
     pub id: u32,
-    /// [`super::shared::ServerFacts::generation`] when it was opened.
-    pub generation: u32,
+    /// [`super::shared::ServerFacts::restarts`] when it was opened.
+    pub restarts: u32,
 }
 
 /// A statement that runs on a server.
@@ -334,7 +334,7 @@ mod tests {
     }
 
     fn thread(server: usize) -> Thread {
-        Thread { server, id: 9, generation: 1 }
+        Thread { server, id: 9, restarts: 1 }
     }
 
     #[test]

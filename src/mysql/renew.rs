@@ -122,8 +122,9 @@ impl Shared {
 
 impl Council {
     /// There are so many servers now.
-    fn grow(&mut self, servers: usize) {
+    pub(super) fn grow(&mut self, servers: usize) {
         self.seen.resize_with(servers, || None);
+        self.answered.resize_with(servers, || None);
         if let Some(topology) = &mut self.topology {
             topology.grow(servers);
         }

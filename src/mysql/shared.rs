@@ -70,6 +70,10 @@ pub struct ServerFacts {
     eligible: AtomicBool,
     /// Counts the times it came up: what a worker learned about an earlier life is void.
     generation: AtomicU32,
+    /// Counts the times it was started anew, see [`ServerFacts::restarts`].
+    restarts: AtomicU32,
+    /// The last time that [`ServerFacts::restarts`] went up it was not sure.
+    is_restart_unsure: AtomicBool,
     /// Counts the times it began or ceased to be the primary: connections of an earlier term are not lent any more.
     term: AtomicU32,
     /// Looks begun and ended: odd while one is under way.
@@ -91,6 +95,8 @@ impl Default for ServerFacts {
             lag_ms: AtomicU64::new(LAG_UNKNOWN),
             eligible: AtomicBool::new(false),
             generation: AtomicU32::new(0),
+            restarts: AtomicU32::new(0),
+            is_restart_unsure: AtomicBool::new(false),
             term: AtomicU32::new(0),
             looks: AtomicU64::new(0),
             duty: AtomicU8::new(Duty::Ready as u8),
@@ -144,6 +150,23 @@ impl ServerFacts {
     /// Changes when the server came back from being down.
     pub fn generation(&self) -> u32 {
         self.generation.load(Relaxed)
+    }
+
+    /// Times it was started anew, or may have been: its own ids of connections are of another count since.
+    pub fn restarts(&self) -> u32 {
+        self.restarts.load(Acquire)
+    }
+
+    /// Whether it is sure that the last one of [`ServerFacts::restarts`] was one.
+    pub(super) fn is_restart_sure(&self) -> bool {
+        !self.is_restart_unsure.load(Relaxed)
+    }
+
+    /// Monitor only: the server was started anew, or, unless `is_sure`, may have been.
+    pub(super) fn on_restart(&self, is_sure: bool) {
+        self.is_restart_unsure.store(!is_sure, Relaxed);
+        self.restarts.fetch_add(1, Release);
+        self.begin_life();
     }
 
     /// How often it began or ceased to be the primary.

@@ -10,6 +10,7 @@ use std::time::Instant;
 
 use super::backend::{Backend, BackendError, Key};
 use super::client::Client;
+use super::kill::ThreadLife;
 use super::lease::Lease;
 use super::presence::Thread;
 use super::protocol::follow::Outcome;
@@ -68,7 +69,7 @@ impl Client {
         let key = Key { capabilities: 0, ..key };
         let killed = async {
             let (mut side, _) = Backend::open(target, self.splitter.next_id(), thread.server, key, None).await?;
-            if self.splitter.is_of_another_life(&side, thread) {
+            if self.splitter.life_of(&side, thread) != ThreadLife::GoesOn {
                 return Err(BackendError::Io(io::ErrorKind::ConnectionReset.into()));
             }
             side.row(format!("KILL QUERY {}", thread.id).as_bytes()).await.map(drop)
