@@ -535,3 +535,24 @@ fn what_runs_on_a_server_that_was_silent_for_a_moment_can_be_ended() {
     assert!(begun.elapsed() < Duration::from_secs(6), "{:?}: {answer:?}", begun.elapsed());
     assert_eq!(server.metric("one_server_splitter_time_limits_total", ""), 1.0);
 }
+
+/// `SET` of a setting with a long value, as often as it fits into 2 MiB: the server tells 1 kB of each.
+#[test]
+fn what_many_statements_in_one_packet_change_is_not_all_kept() {
+    if !mariadb::is_installed() {
+        return;
+    }
+    let (_cluster, server, address) = alone("SELECT 1", "");
+    let mut log_on = log_on();
+    log_on.capabilities |= capability::MULTI_STATEMENTS;
+    let mut wire = Wire::connect(address, &log_on).expect("a login");
+    wire.query("SET sql_mode='ANSI_QUOTES'").expect("an answer");
+    let (before, _) = server.resident_mib();
+    let sql = "set optimizer_switch=default;".repeat((2 << 20) / 29) + "SET sql_mode='PIPES_AS_CONCAT'";
+    let answer = wire.query(sql).expect("an answer");
+    assert!(answer.len() > 70_000 && answer.iter().all(|piece| matches!(piece, Piece::Ok { .. })));
+    let (_, peak) = server.resident_mib();
+    assert!(peak < before + 40, "{before} MiB before, {peak} MiB at most");
+    assert_eq!(wire.row("SELECT '1' || '0', @@sql_mode"), ["10", "PIPES_AS_CONCAT"].map(|value| Some(value.to_owned())));
+    assert_eq!(server.metric("one_server_splitter_sessions_pinned", ""), 1.0);
+}

@@ -12,7 +12,7 @@ use super::protocol::capability::{
     IGNORE_SPACE, STATUS_ANSI_QUOTES, STATUS_AUTOCOMMIT, STATUS_IN_TRANS, STATUS_IN_TRANS_READONLY,
     STATUS_NO_BACKSLASH_ESCAPES,
 };
-use super::protocol::follow::Outcome;
+use super::protocol::follow::{Cut, Outcome};
 use super::protocol::tracker::{Change, Changes};
 use super::sql::{Access, Charset, Class, Kind, Mode, Pin};
 use super::token::{News, Token};
@@ -481,6 +481,10 @@ impl Session {
 
     fn learn(&mut self, class: &Class, outcome: &Outcome, after: &mut After) -> Learned {
         let mut learned = Learned::default();
+        if outcome.cut == Cut::Transactions {
+            learned.on_gtids(None);
+        }
+        learned.unexplained = outcome.cut != Cut::Nothing;
         if outcome.changes.is_empty() {
             return learned;
         }
@@ -677,6 +681,18 @@ mod tests {
     }
 
     const AC: u16 = STATUS_AUTOCOMMIT;
+
+    #[test]
+    fn what_was_too_much_to_be_kept_pins_and_leaves_a_doubt() {
+        for (cut, told) in [(Cut::Settings, true), (Cut::Transactions, false)] {
+            let mut s = session();
+            let changes = variable("last_gtid", "0-1-5");
+            let outcome = Outcome { status: Some(AC), changes, cut, ..Outcome::default() };
+            let after = s.on_outcome(&classify(b"INSERT INTO t VALUES (1)", s.mode()), &outcome);
+            assert!(after.hold && s.pin == Some(Pin::StateChange), "{cut:?}");
+            assert_eq!((s.token.position().is_some(), after.news == News::Untold), (told, !told), "{cut:?}");
+        }
+    }
 
     #[test]
     fn what_can_be_set_again_anywhere_is_told_from_what_cannot() {

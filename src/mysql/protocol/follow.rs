@@ -21,9 +21,28 @@ use super::lenenc::Fields;
 use super::local_file::LocalFile;
 use super::packet::{HEADER_BYTES, Header, PAYLOAD_BYTES_MAX};
 use super::response::{ErrPacket, OkPacket, put_eof};
+use super::tracker::put_transactions;
 
 /// Largest packet that is collected to be read (OK with session changes, ERR); rows are never collected.
 const COLLECT_BYTES_MAX: usize = 4 << 20;
+
+/// Session changes of one response that are kept in full, bytes. A statement of a few bytes can bring 1 kB of them, and there is
+/// room for millions in one command.
+const CHANGES_BYTES_MAX: usize = 256 << 10;
+/// The same with what is kept beyond that, the names of transactions.
+const NAMES_BYTES_MAX: usize = 2 * CHANGES_BYTES_MAX;
+
+/// What is missing in [`Outcome::changes`] because there was too much of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Cut {
+    /// Nothing is.
+    #[default]
+    Nothing,
+    /// Anything but the names of transactions that were committed.
+    Settings,
+    /// Those, too.
+    Transactions,
+}
 
 /// The form of a response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,10 +93,31 @@ pub struct Outcome {
     pub had_rows: bool,
     /// Session state changes of all OK packets, one after the other, see [`super::tracker::Changes`].
     pub changes: Vec<u8>,
+    /// What is missing there.
+    pub cut: Cut,
     /// Answer to COM_STMT_PREPARE.
     pub prepared: Option<Prepared>,
     /// First row of the first result, if the follower was told to keep it.
     pub first_row: Option<Vec<u8>>,
+}
+
+impl Outcome {
+    /// Keeps what one more OK packet says of the session, as long as there is room for it.
+    fn keep(&mut self, changes: &[u8]) {
+        if self.cut == Cut::Nothing && self.changes.len() + changes.len() <= CHANGES_BYTES_MAX {
+            return self.changes.extend_from_slice(changes);
+        }
+        if changes.is_empty() {
+            return;
+        }
+        self.cut = self.cut.max(Cut::Settings);
+        let kept = self.changes.len();
+        let are_read = put_transactions(changes, &mut self.changes);
+        if !are_read || self.changes.len() > NAMES_BYTES_MAX {
+            self.changes.truncate(kept);
+            self.cut = Cut::Transactions;
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -474,7 +514,7 @@ impl Follower {
         if ok.insert_id != 0 {
             outcome.insert_id = ok.insert_id;
         }
-        outcome.changes.extend_from_slice(ok.changes);
+        outcome.keep(ok.changes);
         let more = ok.status & STATUS_MORE_RESULTS != 0;
         self.paused = more && self.pauses;
         self.state = if more { State::First } else { State::Done };

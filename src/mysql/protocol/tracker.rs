@@ -4,7 +4,7 @@
 //! the same types and adds none.
 
 use super::ProtocolError;
-use super::lenenc::Fields;
+use super::lenenc::{Fields, put_bytes};
 
 /// One change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,6 +85,25 @@ pub fn names_transactions(bytes: &[u8]) -> bool {
         .any(|change| matches!(change, Ok(Change::Variable { name: b"last_gtid", .. } | Change::Gtids(_)) | Err(_)))
 }
 
+/// Appends what names committed transactions, as changes of its own. `false`: not all of it could be read.
+pub fn put_transactions(bytes: &[u8], out: &mut Vec<u8>) -> bool {
+    let mut entry = |kind: u8, encoding: &[u8], texts: &[&[u8]]| {
+        let mut data = encoding.to_vec();
+        texts.iter().for_each(|text| put_bytes(&mut data, text));
+        out.push(kind);
+        put_bytes(out, &data);
+    };
+    for change in Changes::new(bytes) {
+        match change {
+            Ok(Change::Variable { name: name @ b"last_gtid", value }) => entry(0, b"", &[name, value]),
+            Ok(Change::Gtids(gtids)) => entry(3, b"\0", &[gtids]),
+            Ok(_) => {}
+            Err(_) => return false,
+        }
+    }
+    true
+}
+
 impl<'a> Iterator for Changes<'a> {
     type Item = Result<Change<'a>, ProtocolError>;
 
@@ -133,6 +152,16 @@ mod tests {
         assert!(names_transactions(b"\x03\x05\x00\x03a:1"));
         assert!(!names_transactions(b"\x05\x09\x08T_______\x02\x011\x00\x08\x01a\x011\x01b\x012"));
         assert!(names_transactions(b"\x03\x05"), "whatever it was to say");
+    }
+
+    #[test]
+    fn names_of_transactions_can_be_kept_alone() {
+        let mut out = Vec::new();
+        assert!(put_transactions(b"\x02\x011\x00\x14\x09last_gtid\x060-1-10\x01a\x011", &mut out));
+        assert!(put_transactions(b"\x03\x05\x00\x03a:1\x01\x03\x02db", &mut out));
+        let kept: Vec<_> = Changes::new(&out).collect::<Result<_, _>>().unwrap();
+        assert_eq!(kept, [Change::Variable { name: b"last_gtid", value: b"0-1-10" }, Change::Gtids(b"a:1")]);
+        assert!(!put_transactions(b"\x03\x05", &mut out));
     }
 
     #[test]

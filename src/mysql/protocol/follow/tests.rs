@@ -1,7 +1,7 @@
 //! Responses in and out.
 
-use super::super::capability::STATUS_AUTOCOMMIT;
-use super::super::lenenc::put_int;
+use super::super::capability::{STATUS_AUTOCOMMIT, STATUS_SESSION_STATE_CHANGED};
+use super::super::lenenc::{put_bytes, put_int};
 use super::super::packet::{put_message, put_packet};
 use super::*;
 
@@ -271,4 +271,41 @@ fn rows_are_counted() {
     assert_eq!(check(Expect::Results, true, &input, &input).rows, 3);
     let none = result(true, &[], &mut 1, STATUS_AUTOCOMMIT);
     assert_eq!(check(Expect::Results, true, &none, &none).rows, 0);
+}
+
+#[test]
+fn session_changes_are_kept_within_bounds_and_names_of_transactions_beyond() {
+    let setting = [&b"\x00\xfc\xf5\x03\x01a\xfc\xf0\x03"[..], &[b'x'; 1008]].concat();
+    let mut follower = Follower::new(Expect::Results, true, STATUS_AUTOCOMMIT);
+    let (mut out, mut sequence_id) = (Vec::new(), 1u8);
+    let mut feed = |follower: &mut Follower, changes: &[u8], status: u16| {
+        let (mut packet, id) = (Vec::new(), sequence_id);
+        sequence_id = id.wrapping_add(1);
+        put_packet(&mut packet, id, |p| {
+            p.extend_from_slice(&[0, 0, 0]);
+            p.extend_from_slice(&(status | STATUS_SESSION_STATE_CHANGED).to_le_bytes());
+            p.extend_from_slice(&[0, 0, 0]); // warnings, no text
+            put_bytes(p, changes);
+        });
+        out.clear();
+        assert_eq!(follower.feed(&packet, &mut out), Ok(packet.len()));
+    };
+    for n in 0..10_000 {
+        feed(&mut follower, &setting, STATUS_MORE_RESULTS);
+        if n < 100 {
+            assert_eq!(follower.outcome().cut, Cut::Nothing, "{n}");
+        }
+    }
+    assert_eq!(follower.outcome().cut, Cut::Settings);
+    assert!(follower.outcome().changes.len() <= CHANGES_BYTES_MAX);
+    let gtid = |n: u32| [&b"\x00\x14\x09last_gtid\x09"[..], format!("0-1-{n:05}").as_bytes()].concat();
+    feed(&mut follower, &[gtid(1), setting.clone()].concat(), STATUS_MORE_RESULTS);
+    assert!(follower.outcome().changes.ends_with(&gtid(1)));
+    for n in 2..50_000 {
+        feed(&mut follower, &gtid(n), STATUS_MORE_RESULTS);
+    }
+    feed(&mut follower, b"", STATUS_AUTOCOMMIT);
+    let outcome = follower.into_outcome();
+    assert_eq!((outcome.cut, outcome.results), (Cut::Transactions, 60_000));
+    assert!(outcome.changes.len() <= NAMES_BYTES_MAX);
 }
