@@ -842,7 +842,7 @@ fn a_read_only_transaction_begins_on_the_primary_when_no_replica_is_fresh_in_tim
         block_on(async {
             let mut conn = connect(server.address("db")).await;
             run(&mut conn, "INSERT INTO t VALUES (1)").await;
-            for begin in ["START TRANSACTION READ ONLY", "BEGIN"] {
+            for begin in ["START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY", "START TRANSACTION READ ONLY", "BEGIN"] {
                 if begin == "BEGIN" {
                     run(&mut conn, "SET TRANSACTION READ ONLY").await;
                 }
@@ -851,13 +851,17 @@ fn a_read_only_transaction_begins_on_the_primary_when_no_replica_is_fresh_in_tim
                 assert_eq!(code(&mut conn, "INSERT INTO t VALUES (2)").await, 1792, "READ ONLY there, too");
                 run(&mut conn, "COMMIT").await;
             }
-            // The BEGIN behind the wait in vain has left nothing open on the replica.
+            run(&mut conn, "SET SESSION TRANSACTION READ ONLY").await;
+            run(&mut conn, "SET autocommit=0").await;
+            assert_eq!(one::<u32>(&mut conn, WHO).await, 1, "a read begins it");
+            // What stands behind the wait in vain has left nothing open on the replica, although nobody has had that connection
+            // since.
+            let open = "SELECT COUNT(*) FROM information_schema.innodb_trx";
+            wait_until("it is closed", || cluster.replicas[0].sql(open) == "0").await;
             let mut other = connect(server.address("db")).await;
             for _ in 0..3 {
                 assert_eq!(one::<u32>(&mut other, WHO).await, 2);
             }
-            let open = "SELECT COUNT(*) FROM information_schema.innodb_trx";
-            wait_until("it is closed", || cluster.replicas[0].sql(open) == "0").await;
         });
     }
 }

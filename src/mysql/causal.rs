@@ -20,6 +20,7 @@ use super::client::Client;
 use super::gtid::Position;
 use super::lease::Lease;
 use super::protocol::follow::{Expect, Follower, Outcome};
+use super::protocol::tracker::changes_session;
 use super::sql::Class;
 use super::statement::Work;
 use super::token::News;
@@ -124,12 +125,15 @@ fn is_there(outcome: &Outcome) -> bool {
     outcome.error.is_none() && outcome.first_row.as_deref() == Some(b"\x010")
 }
 
-/// Throws away what a server still answers, then gives its connection back. `is_changed`: reset it before its next use.
+/// Throws away what a server still answers, then gives its connection back. `is_changed`: what it answers has left something
+/// there. That is cleaned up at once: a transaction that lies open in the pool keeps the replica from changing the tables it has
+/// read.
 fn throw_away(mut lease: Lease, answer: Follower, is_changed: bool) {
     crate::runtime::spawn(async move {
-        if matches!(timeout(DRAIN_TIME, lease.follow(answer)).await, Ok(Ok(_))) {
-            lease.dirty |= is_changed;
-            lease.give_back();
+        match timeout(DRAIN_TIME, lease.follow(answer)).await {
+            Ok(Ok(outcome)) if is_changed || changes_session(&outcome.changes) => lease.clean_and_give_back(),
+            Ok(Ok(_)) => lease.give_back(),
+            Ok(Err(_)) | Err(_) => {}
         }
     });
 }

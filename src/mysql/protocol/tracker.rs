@@ -157,7 +157,7 @@ mod tests {
     #[test]
     fn names_of_transactions_can_be_kept_alone() {
         let mut out = Vec::new();
-        assert!(put_transactions(b"\x02\x011\x00\x14\x09last_gtid\x060-1-10\x01a\x011", &mut out));
+        assert!(put_transactions(b"\x02\x011\x00\x15\x09last_gtid\x060-1-10\x01a\x011", &mut out));
         assert!(put_transactions(b"\x03\x05\x00\x03a:1\x01\x03\x02db", &mut out));
         let kept: Vec<_> = Changes::new(&out).collect::<Result<_, _>>().unwrap();
         assert_eq!(kept, [Change::Variable { name: b"last_gtid", value: b"0-1-10" }, Change::Gtids(b"a:1")]);
