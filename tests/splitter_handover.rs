@@ -244,6 +244,32 @@ fn statements_that_wait_for_a_connection_go_to_the_next_primary() {
     assert_eq!(scene.cluster.replicas[0].sql("SELECT token FROM d.log ORDER BY token"), "0\n1\n2");
 }
 
+/// A splitter is taken out of the config; its clients go on until their transactions end. Who leads matters to them as before.
+#[test]
+fn a_session_of_a_splitter_that_is_gone_commits_nothing_behind_a_failover() {
+    if !mariadb::is_installed() {
+        return;
+    }
+    let scene = scene(1, "");
+    let Scene { cluster, server, address } = &scene;
+    let (old, new) = (&cluster.primary, &cluster.replicas[0]);
+    block_on(async {
+        let mut conn = connect(*address).await;
+        conn.query_drop("BEGIN").await.expect("begun");
+        conn.query_drop("INSERT INTO log VALUES ('open')").await.expect("written");
+        let text = std::fs::read_to_string(server.config_file()).expect("a config file");
+        let (_, table) = text.split_at(text.find("[mysql.db]").expect("the splitter"));
+        server.reload_with(&[(table, "")]);
+        conn.query_drop("INSERT INTO log VALUES ('open, too')").await.expect("it goes on");
+        old.freeze(true);
+        promote(new);
+        server.wait_for_line("the next primary", |line| line.contains("is the primary") && line.contains("epoch=2"));
+        old.freeze(false);
+        assert_eq!(code(conn.query_drop("COMMIT").await), 1213, "it was rolled back");
+    });
+    assert_eq!(old.sql("SELECT COUNT(*) FROM d.log"), "0");
+}
+
 /// A client that speaks packets.
 fn wire(address: std::net::SocketAddr) -> Wire {
     Wire::connect(address, &LogOn::new(USER, PASSWORD, Some("d"))).expect("a login")

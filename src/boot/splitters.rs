@@ -2,7 +2,7 @@
 //! them, and what becomes of them with another config.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
@@ -12,6 +12,9 @@ use crate::config::{Config, Succession};
 use crate::control::shared::{AdminState, Lasting, SplitterOrder, SplitterServerView, SplitterView};
 use crate::mysql;
 use crate::mysql::shared::Duty;
+
+/// Whether a splitter that is gone still has clients is looked at this often.
+const CLIENTS_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What all data workers know of each splitter, in the order of the config.
 pub(super) type Known = Arc<Vec<Arc<mysql::Shared>>>;
@@ -80,12 +83,13 @@ impl Monitors {
         Monitors { stopped, running: Vec::new() }
     }
 
-    /// These are looked after from now on, and no others. Must be called on the control thread.
+    /// These are looked after from now on, and no others once their clients have left: as long as one has a transaction, it
+    /// matters who leads. Must be called on the control thread.
     pub(super) fn go_on_with(&mut self, known: &Known) {
         self.running.retain(|(splitter, monitor)| {
             let stays = known.iter().any(|known| Arc::ptr_eq(known, splitter));
             if !stays {
-                monitor.abort();
+                tokio::spawn(end_without_clients(splitter.clone(), monitor.clone()));
             }
             stays
         });
@@ -96,6 +100,14 @@ impl Monitors {
             }
         }
     }
+}
+
+/// Ends the monitor of a splitter that is gone, with its last client.
+async fn end_without_clients(splitter: Arc<mysql::Shared>, monitor: AbortHandle) {
+    while splitter.has_clients() && !monitor.is_finished() {
+        tokio::time::sleep(CLIENTS_INTERVAL).await;
+    }
+    monitor.abort();
 }
 
 /// One splitter as its monitor sees it now.

@@ -582,6 +582,11 @@ impl Shared {
         self.clients.fetch_sub(1, Relaxed);
     }
 
+    /// Whether a client is connected, or was let in a moment ago.
+    pub fn has_clients(&self) -> bool {
+        self.clients.load(Relaxed) > 0
+    }
+
     /// Takes one of an account's places; `false` when it has `clients_max` clients. Pairs with [`Shared::account_left`].
     pub fn account_came(&self, account: u16, clients_max: usize) -> bool {
         if self.clients_of[usize::from(account)].fetch_add(1, Relaxed) < clients_max {
