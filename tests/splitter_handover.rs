@@ -270,6 +270,34 @@ fn a_session_of_a_splitter_that_is_gone_commits_nothing_behind_a_failover() {
     assert_eq!(old.sql("SELECT COUNT(*) FROM d.log"), "0");
 }
 
+/// What clients were told is written while the config named the primary, the next primary must have when the config lets it be
+/// found.
+#[test]
+fn what_a_fixed_primary_has_acknowledged_is_missed_when_the_primary_is_found() {
+    if !mariadb::is_installed() {
+        return;
+    }
+    let mut scene = scene(1, "");
+    let [old, new] = [scene.cluster.primary.port, scene.cluster.replicas[0].port];
+    let found = format!("servers = [\"127.0.0.1:{new}\", \"127.0.0.1:{old}\"]");
+    let fixed = format!("primary = \"127.0.0.1:{old}\"\nreplicas = [\"127.0.0.1:{new}\"]");
+    let dwell = ["primary_dwell = \"500ms\"", "# no dwell"];
+    scene.server.reload_with(&[(&found, &fixed), (dwell[0], dwell[1])]);
+    scene.cluster.replicas[0].sql("STOP SLAVE IO_THREAD");
+    block_on(async {
+        let mut conn = connect(scene.address).await;
+        conn.query_drop("INSERT INTO log VALUES ('acknowledged')").await.expect("written");
+    });
+    scene.server.reload_with(&[(&fixed, &found), (dwell[1], dwell[0])]);
+    scene.wait_for_primary(old);
+    scene.cluster.primary.kill();
+    promote(&scene.cluster.replicas[0]);
+    eventually("it is missed", || {
+        let why = "the only server that takes writes lacks transactions that clients were told are committed";
+        scene.show()["vacancy"] == why
+    });
+}
+
 /// A client that speaks packets.
 fn wire(address: std::net::SocketAddr) -> Wire {
     Wire::connect(address, &LogOn::new(USER, PASSWORD, Some("d"))).expect("a login")

@@ -111,7 +111,7 @@ impl Shared {
 
     /// The config named the primary until now, and no longer does.
     fn begin_to_find(&self, council: &mut Council, rules: Rules, now: Instant) {
-        let mut topology = Topology::led_by(self.servers(), rules, self.lead());
+        let mut topology = Topology::led_by(self.servers(), rules, self.lead(), self.voided().before());
         let is_out = |server: &usize| !self.server(*server).duty().is_watched();
         let out = (0..self.servers()).filter(is_out);
         let events = out.flat_map(|server| topology.take_out(server, true, now)).collect();

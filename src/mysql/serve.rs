@@ -240,9 +240,8 @@ impl Splitter {
 
     /// A client is about to be told that `gtids` are committed: whoever leads next must have them.
     pub(super) fn on_committed(&self, epoch: u64, gtids: &Position) {
-        if self.shared.finds_primary()
-            && let Some(tokens) = self.shared.tokens().get(self.data_worker)
-        {
+        // Also while the config names the primary: another config may not.
+        if let Some(tokens) = self.shared.tokens().get(self.data_worker) {
             tokens.raise(epoch, gtids);
         }
     }

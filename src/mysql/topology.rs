@@ -177,9 +177,10 @@ impl Topology {
         }
     }
 
-    /// The same where a server leads already: it goes on to do so until looks say otherwise.
-    pub fn led_by(servers: usize, rules: Rules, lead: Lead) -> Topology {
-        let mut topology = Topology { lead, last: lead.primary, ..Topology::new(servers, rules) };
+    /// The same where a server leads already: it goes on to do so until looks say otherwise. Tokens of epochs before
+    /// `void_before` count no more.
+    pub fn led_by(servers: usize, rules: Rules, lead: Lead, void_before: u64) -> Topology {
+        let mut topology = Topology { lead, last: lead.primary, void_before, ..Topology::new(servers, rules) };
         if let Some(primary) = lead.primary {
             topology.members[primary].led = Some(lead.epoch);
         }
