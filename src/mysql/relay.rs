@@ -12,9 +12,11 @@ use super::protocol::follow::{Expect, Follower, Outcome};
 use super::protocol::local_file::LocalFile;
 use super::protocol::packet::HEADER_BYTES;
 use super::protocol::tracker::names_transactions;
+use super::session::transactions_of;
 use super::shared::Health;
 use super::sql::{Class, Kind};
 use super::statement::{Work, may_change};
+use super::token::News;
 use super::wire::Wire;
 use crate::runtime::time::unless;
 
@@ -151,6 +153,7 @@ impl Client {
                 if Box::pin(self.relay_file(wire, lease, &mut follower, file)).await? {
                     continue;
                 }
+                self.note_begun(lease, follower.outcome());
                 return Ok(Relayed::Lost { forwarded, error_sequence_id: follower.error_sequence_id(&mut self.out) });
             }
             if self.out.len() >= RELAY_BYTES || self.out.len() > hold_back {
@@ -167,10 +170,20 @@ impl Client {
                 if let Some(sent) = timer {
                     self.splitter.replicas.on_answer(lease.server, sent, false);
                 }
+                self.note_begun(lease, follower.outcome());
                 let first = Some(self.reply_sequence_id());
                 let error_sequence_id = if forwarded { follower.error_sequence_id(&mut self.out) } else { first };
                 return Ok(Relayed::Lost { forwarded, error_sequence_id });
             }
+        }
+    }
+
+    /// The connection broke, maybe behind results that the client has seen: what they name is committed.
+    fn note_begun(&mut self, lease: &Lease, outcome: &Outcome) {
+        let news = transactions_of(outcome);
+        if news != News::None {
+            self.session.token.learn(&news);
+            self.note_news(&news, lease.epoch);
         }
     }
 

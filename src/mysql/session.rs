@@ -94,6 +94,22 @@ pub(super) fn is_portable(changes: &[u8]) -> bool {
     Changes::new(changes).all(is_known) && (told || !changed)
 }
 
+/// The transactions that the OK packets of an answer name.
+pub(super) fn transactions_of(outcome: &Outcome) -> News {
+    let mut learned = Learned::default();
+    for change in Changes::new(&outcome.changes) {
+        match change {
+            Ok(Change::Variable { name: b"last_gtid", value }) => {
+                learned.on_gtids(Gtid::parse(value).map(Position::from));
+            }
+            Ok(Change::Gtids(set)) => learned.on_gtids(GtidSet::parse(set).map(Position::from)),
+            Ok(_) => {}
+            Err(_) => learned.on_gtids(None),
+        }
+    }
+    learned.told
+}
+
 /// Whether a session remembers the value of a variable otherwise than by staying where it was set.
 fn has_place(name: &[u8], value: &[u8]) -> bool {
     match name {
