@@ -127,7 +127,7 @@ impl Splitter {
             return Ok(());
         }
         self.replicas.go_on_with(&next);
-        self.classes.borrow_mut().forget(next.wants_digests());
+        self.classes.borrow_mut().forget(next.wants_digests(), next.edition);
         let begins_to_publish = next.causal_reads == CausalReads::Node && before.causal_reads != CausalReads::Node;
         self.settings.replace(Rc::new(next));
         if begins_to_publish {

@@ -41,6 +41,8 @@ pub struct Cache {
     digester: Digester,
     /// Normal forms are wanted of every statement.
     wants_digests: bool,
+    /// Of the config whose rules were asked.
+    edition: u64,
 }
 
 impl std::fmt::Debug for Cache {
@@ -54,18 +56,21 @@ impl Cache {
     /// wanted of every statement.
     pub fn new(seed: u64, digests: bool) -> Cache {
         let hasher = ahash::RandomState::with_seed(seed as usize);
-        Cache { hasher, entries: vec![None; ENTRIES], digester: Digester::default(), wants_digests: digests }
+        let (entries, digester) = (vec![None; ENTRIES], Digester::default());
+        Cache { hasher, entries, digester, wants_digests: digests, edition: 0 }
     }
 
-    /// Other rules are asked from now on. `digests` as above; that of a normal form stays the same.
-    pub fn forget(&mut self, digests: bool) {
+    /// Other rules are asked from now on, those of the config of this edition; that of [`Cache::new`] is 0. `digests` as there;
+    /// that of a normal form stays the same.
+    pub fn forget(&mut self, digests: bool, edition: u64) {
         self.entries.fill(None);
-        self.wants_digests = digests;
+        (self.wants_digests, self.edition) = (digests, edition);
     }
 
-    /// What is known of `sql`. `rules` tells which of them are about a normal form; it is asked when the text is a new one.
-    pub fn look(&mut self, sql: &[u8], mode: Mode, rules: impl FnOnce(&[u8]) -> u128) -> Seen {
-        if sql.len() > CACHED_BYTES_MAX {
+    /// What is known of `sql`. `rules` tells which of them, in the config of this edition, are about a normal form; it is asked
+    /// when the text is a new one. A statement that began under an earlier config says nothing for those that follow.
+    pub fn look(&mut self, sql: &[u8], mode: Mode, edition: u64, rules: impl FnOnce(&[u8]) -> u128) -> Seen {
+        if sql.len() > CACHED_BYTES_MAX || edition != self.edition {
             return self.examine(sql, mode, rules);
         }
         let hash = self.hasher.hash_one(sql);
@@ -104,7 +109,7 @@ mod tests {
     #[test]
     fn the_cache_answers_like_the_classifier() {
         let mut cache = Cache::new(1, true);
-        let mut class = |sql: &[u8], mode| cache.look(sql, mode, |_| 0).class;
+        let mut class = |sql: &[u8], mode| cache.look(sql, mode, 0, |_| 0).class;
         for round in 0..2 {
             for n in 0..5000 {
                 let sql = format!("{} FROM t WHERE a = {n}", if n % 3 == 0 { "DELETE" } else { "SELECT 1" });
@@ -122,7 +127,7 @@ mod tests {
     fn rules_are_asked_once_for_a_text_and_literals_share_a_digest() {
         let (mut cache, mut asked) = (Cache::new(1, true), 0);
         let mut look = |sql: &str| {
-            cache.look(sql.as_bytes(), Mode::default(), |digest| {
+            cache.look(sql.as_bytes(), Mode::default(), 0, |digest| {
                 asked += 1;
                 u128::from(digest == b"SELECT ? FROM t") << 5
             })
@@ -131,7 +136,18 @@ mod tests {
         assert_eq!((one.rules, one, one.digest), (32, again, two.digest));
         assert_ne!(look("SELECT 1 FROM u").digest, one.digest);
         assert_eq!(asked, 3);
-        let plain = Cache::new(1, false).look(b"SELECT 1", Mode::default(), |_| unreachable!("nobody wants it"));
+        let plain = Cache::new(1, false).look(b"SELECT 1", Mode::default(), 0, |_| unreachable!("nobody wants it"));
         assert_eq!((plain.digest, plain.rules), (None, 0));
+    }
+
+    #[test]
+    fn what_an_earlier_config_says_is_not_kept() {
+        let mut cache = Cache::new(1, true);
+        let mut look = |edition, rule: u128| cache.look(b"SELECT 1", Mode::default(), edition, |_| rule).rules;
+        assert_eq!((look(0, 1), look(0, 2)), (1, 1));
+        cache.forget(true, 1);
+        let mut look = |edition, rule: u128| cache.look(b"SELECT 1", Mode::default(), edition, |_| rule).rules;
+        assert_eq!(look(0, 4), 4, "a statement that began before");
+        assert_eq!((look(1, 8), look(0, 4), look(1, 16)), (8, 4, 8));
     }
 }
