@@ -534,6 +534,12 @@ async fn trap_15_questions_are_about_the_last_statement(port: u16) {
     conn.query_drop("DELETE FROM t WHERE id > 0").await.unwrap();
     conn.query_drop("GET DIAGNOSTICS @n = ROW_COUNT").await.unwrap();
     assert_eq!(one::<u32>(&mut conn, "SELECT @n").await, 3);
+    // What makes a held connection forget warnings counts no rows.
+    conn.reset().await.unwrap();
+    for sql in ["SELECT id FROM t", "SET @a = 1", "SELECT 1 FROM (SELECT 1) AS one WHERE 0", "SHOW WARNINGS"] {
+        conn.query_drop(sql).await.unwrap();
+    }
+    assert_eq!(one::<u32>(&mut conn, "SELECT FOUND_ROWS()").await, 0);
     // Only a replica knows: what sets a variable cannot go there, and gets no made-up answer.
     conn.reset().await.unwrap();
     conn.query_drop("INSERT INTO t (v) VALUES ('gtid')").await.unwrap();
