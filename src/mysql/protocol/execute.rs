@@ -188,8 +188,14 @@ fn without_attributes(payload: &[u8], binding: Binding<'_>) -> Result<Vec<u8>, P
     let types = types_of(head.types.unwrap_or(binding.types), head.count, binding.form)?;
     let values = &payload[head.types_at + head.types.map_or(0, <[u8]>::len)..];
     let mut fields = Fields::new(values);
+    let mut is_in_pieces = vec![false; params];
+    for piece in binding.pieces {
+        if let Some(is_in_pieces) = is_in_pieces.get_mut(usize::from(*piece)) {
+            *is_in_pieces = true;
+        }
+    }
     for (index, kind) in types[..params].iter().enumerate() {
-        if !is_null(head.nulls, index) && !binding.pieces.contains(&(index as u16)) {
+        if !is_null(head.nulls, index) && !is_in_pieces[index] {
             skip_value(&mut fields, *kind)?;
         }
     }
