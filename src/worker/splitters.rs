@@ -88,15 +88,19 @@ impl Splitters {
         outcome
     }
 
-    /// New clients get these certificates.
+    /// New clients get these certificates. Errors: that of the first splitter that keeps its old ones; the others have theirs.
     pub(super) fn renew(&self, config: &Config, materials: &Materials) -> Result<(), TlsError> {
+        let mut outcome = Ok(());
         for served in &*self.present.borrow() {
             let Some(index) = config.splitters.iter().position(|settings| settings.name == served.name) else {
                 continue;
             };
-            served.splitter.set_tls(settings_of(&config.splitters[index], materials.splitters[index].as_ref())?);
+            match settings_of(&config.splitters[index], materials.splitters[index].as_ref()) {
+                Ok(settings) => served.splitter.set_tls(settings),
+                Err(error) => outcome = outcome.and(Err(error)),
+            }
         }
-        Ok(())
+        outcome
     }
 
     /// The open listeners, with the names of their splitters.
