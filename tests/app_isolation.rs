@@ -44,7 +44,8 @@ fn p99(client: &mut Client, path: &str, expected: &str) -> Duration {
 fn an_application_that_blocks_does_not_move_the_others() {
     const HELD_MS: u64 = 20_000;
     with_both_drivers(|driver| {
-        let server = site(driver, "threads = 4").one_worker().start();
+        let keeps = "keep_alive_requests_max = 0";
+        let server = site(driver, "threads = 4").one_worker().http(keeps).start();
         let mut client = server.connect();
         let paths = [("/files/page.txt", "page"), ("/size", "0 bytes")];
         let before = paths.map(|(path, text)| p99(&mut client, path, text));
