@@ -281,7 +281,8 @@ fn sigkill_of_the_server_leaves_no_process_behind() {
     assert_eq!((all.len(), children.len()), (2, 4), "{lines:?}");
     let keeper = parent_of(all[0]);
     all.extend(children);
-    all.push(keeper);
+    all.extend([keeper, parent_of(keeper)]);
+    assert_eq!(parent_of(parent_of(keeper)), server.pid(), "its warden is between us");
     assert!(all.iter().all(|pid| !has_ended(*pid)));
     let folder = socket_folder(&server);
     assert!(folder.is_dir());
