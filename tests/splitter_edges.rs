@@ -556,3 +556,44 @@ fn what_many_statements_in_one_packet_change_is_not_all_kept() {
     assert_eq!(wire.row("SELECT '1' || '0', @@sql_mode"), ["10", "PIPES_AS_CONCAT"].map(|value| Some(value.to_owned())));
     assert_eq!(server.metric("one_server_splitter_sessions_pinned", ""), 1.0);
 }
+
+/// A session that sets something stays with its prepared statements. One of which a table is gone by then is no reason to
+/// refuse what is set: whoever executes it is told, and who makes the table again has it again.
+#[test]
+fn a_statement_whose_table_is_gone_keeps_nobody_from_setting_something() {
+    if !mariadb::is_installed() {
+        return;
+    }
+    let cluster = cluster("CREATE TABLE d.kept (v INT) ENGINE=InnoDB; INSERT INTO d.kept VALUES (5)");
+    for driver in [Driver::IoUring, Driver::Epoll] {
+        let (server, address) = splitter(&cluster, driver, "");
+        block_on(async {
+            let mut conn = connect(address.port()).await;
+            conn.query_drop("CREATE TABLE fleeting (v INT)").await.expect("made");
+            let fleeting = conn.prep("SELECT COUNT(*) FROM fleeting").await.expect("prepared");
+            let kept = conn.prep("SELECT v FROM kept").await.expect("prepared");
+            conn.query_drop("DROP TABLE fleeting").await.expect("dropped");
+            conn.query_drop("SET time_zone = '+05:00'").await.expect("set");
+            conn.query_drop("SET @mine = 7").await.expect("set");
+            assert_eq!(one::<String>(&mut conn, "SELECT CONCAT(@mine, @@time_zone)").await, "7+05:00");
+            assert_eq!(conn.exec_first(&kept, ()).await.expect("executed"), Some(5));
+            assert_eq!(code(&conn.exec_drop(&fleeting, ()).await.expect_err("gone")), 1146);
+            conn.query_drop("CREATE TABLE fleeting (v INT)").await.expect("made");
+            assert_eq!(conn.exec_first(&fleeting, ()).await.expect("executed"), Some(0));
+            conn.query_drop("SET @mine = 8").await.expect("set");
+            conn.query_drop("DROP TABLE fleeting").await.expect("dropped");
+            assert_eq!(one::<u32>(&mut conn, "SELECT @mine").await, 8);
+            // Nothing else was prepared: nothing ties the session for it.
+            let mut other = connect(address.port()).await;
+            other.query_drop("CREATE TABLE fleeting (v INT)").await.expect("made");
+            let fleeting = other.prep("SELECT v FROM fleeting").await.expect("prepared");
+            other.query_drop("DROP TABLE fleeting").await.expect("dropped");
+            for zone in ["+01:00", "+02:00"] {
+                other.query_drop(format!("SET time_zone = '{zone}'")).await.expect("set");
+                assert_eq!(one::<u32>(&mut other, "SELECT id FROM who").await, 2, "a replica reads");
+            }
+            assert_eq!(code(&other.exec_drop(&fleeting, ()).await.expect_err("gone")), 1146);
+        });
+        assert_eq!(server.metric("one_server_splitter_pins_total", "reason=\"prepared_statement\""), 1.0);
+    }
+}

@@ -36,6 +36,9 @@ pub(super) struct Statement {
     pieces: Vec<u16>,
     /// Where it was prepared for this session alone, as on the connection that the session is pinned to.
     pub(super) direct: Option<Direct>,
+    /// The server would not prepare it anew when it was to be settled, a table of it being gone, for example: whoever executes it
+    /// is told.
+    refused: bool,
     /// A piece of a parameter could not be delivered: the next execution must fail.
     pub(super) broken: bool,
     /// What rules and comments say of it.
@@ -107,6 +110,7 @@ impl Client {
             let message = format!("Unknown prepared statement handler ({id}) given to EXECUTE");
             return self.reply_error(wire, 1243, b"HY000", &message).await;
         };
+        statement.refused = false;
         let form = statement.form(has_attributes);
         match execute::types(&self.request, form) {
             Ok(Some(types)) if types != statement.types => {
@@ -281,8 +285,9 @@ impl Client {
         let direct = alone.then_some(Direct { tenure: lease.tenure, id: prepared.statement_id });
         let params = prepared.params;
         let (sql_bytes, sql, verdict) = (sql.len(), Rc::clone(sql), self.watch.verdict);
-        let (types, pieces, broken) = (Vec::new(), Vec::new(), false);
-        let statement = Statement { sql, class, params, types, pieces, direct, broken, verdict, judged: self.edition };
+        let (types, pieces, broken, refused) = (Vec::new(), Vec::new(), false, false);
+        let judged = self.edition;
+        let statement = Statement { sql, class, params, types, pieces, direct, refused, broken, verdict, judged };
         self.statement_bytes += sql_bytes;
         self.statements.insert(id, statement);
     }
@@ -292,7 +297,12 @@ impl Client {
     pub(super) fn must_settle_statements(&self, class: &Class) -> bool {
         let changes_state = matches!(class.kind, Kind::Set | Kind::Use | Kind::Unknown)
             || matches!(class.pin, Some(Pin::Call | Pin::UnknownFunction | Pin::Setting | Pin::TextPrepare));
-        changes_state && self.statements.values().any(|statement| self.direct_on_held(statement).is_none())
+        changes_state && self.statements.values().any(|statement| self.is_unsettled(statement))
+    }
+
+    /// Whether the session's settings of now would be lost to it with a change of them.
+    fn is_unsettled(&self, statement: &Statement) -> bool {
+        self.direct_on_held(statement).is_none() && !statement.refused
     }
 
     /// The server's id on the connection that the session holds, where it was prepared for this session alone.
@@ -301,12 +311,13 @@ impl Client {
     }
 
     pub(super) async fn settle_statements(&mut self, wire: &Wire) -> Result<(), Reject> {
-        let unsettled = self.statements.iter().filter(|(_, statement)| self.direct_on_held(statement).is_none());
+        let unsettled = self.statements.iter().filter(|(_, statement)| self.is_unsettled(statement));
         let ids: Vec<u32> = unsettled.map(|(id, _)| *id).collect();
         for id in ids {
             match self.own_statement(wire, id).await {
                 // A READ ONLY transaction prepares no writes: that one is prepared when it is executed.
                 Ok(_) | Err(Reject(READ_ONLY_TRANSACTION, ..)) => {}
+                Err(_) if self.statements.get(&id).is_some_and(|statement| statement.refused) => {}
                 Err(reject) => return Err(reject),
             }
         }
@@ -367,7 +378,13 @@ impl Client {
         let server_id = match preparing.unwrap_or(Err(BackendError::Timeout)) {
             Ok(server_id) => server_id,
             Err(error @ BackendError::Refused(..)) => {
-                self.held = self.session.holds().then_some(lease);
+                match self.session.holds() {
+                    true => self.held = Some(lease),
+                    false => lease.give_back(),
+                }
+                if let Some(statement) = self.statements.get_mut(&id) {
+                    statement.refused = true;
+                }
                 return Err(lost(error));
             }
             Err(error) => {
