@@ -126,6 +126,47 @@ fn a_full_table_counts_the_rest_together() {
     assert_eq!(row(&table, "SELECT ? AS a", "")["count"], 2);
 }
 
+/// The table grows and shrinks under the process, with what it has counted.
+#[test]
+fn a_table_of_another_size_keeps_its_rows() {
+    if !mariadb::is_installed() {
+        return;
+    }
+    let scene = Scene::start(Driver::Auto, 1, "digests_max = 2");
+    block_on(async {
+        let mut conn = scene.client().await;
+        let ask = async |conn: &mut mysql_async::Conn, columns: &[&str]| {
+            for column in columns {
+                conn.query_drop(format!("SELECT 1 AS {column}")).await.expect("read");
+            }
+        };
+        let counts = || {
+            let table = digests(&scene, &[]);
+            let of = |column: &str| {
+                let rows = table["rows"].as_array().expect("rows");
+                let row = rows.iter().find(|row| row["text"] == format!("SELECT ? AS {column}"));
+                row.map_or(0, |row| row["count"].as_u64().expect("a number"))
+            };
+            (["a", "b", "c"].map(of), table["other"]["count"].as_u64().unwrap_or(0))
+        };
+        ask(&mut conn, &["a", "b", "c", "a"]).await;
+        assert_eq!(counts(), ([2, 1, 0], 1));
+        scene.server.reload_with(&[("digests_max = 2", "digests_max = 9")]);
+        assert_eq!(counts(), ([2, 1, 0], 1), "before the worker has looked");
+        ask(&mut conn, &["c", "a"]).await;
+        assert_eq!(counts(), ([3, 1, 1], 1));
+        scene.server.reload_with(&[("digests_max = 9", "digests_max = 1")]);
+        ask(&mut conn, &["a", "b"]).await;
+        assert_eq!(counts(), ([4, 0, 0], 2));
+        scene.server.reload_with(&[("digests_max = 1", "digests_max = 0")]);
+        ask(&mut conn, &["a"]).await;
+        assert!(scene.server.ctl_fails(&["mysql", "digests", "db"]).contains("digests_max"));
+        scene.server.reload_with(&[("digests_max = 0", "digests_max = 3")]);
+        ask(&mut conn, &["b"]).await;
+        assert_eq!(counts(), ([4, 1, 0], 2), "nothing was counted meanwhile");
+    });
+}
+
 /// Lines of the slow log, once there are so many.
 fn slow_lines(scene: &Scene, name: &str, count: usize) -> Vec<Value> {
     let path = scene.server.folder().join(name);
@@ -160,7 +201,7 @@ fn what_takes_long_is_logged() {
         assert_eq!((&first["splitter"], &first["user"], &first["schema"]), (&"db".into(), &USER.into(), &"d".into()));
         assert_eq!(
             (&first["route"], &first["pin"], &first["rule"]),
-            (&"primary".into(), &"UserVariable".into(), &Value::Null)
+            (&"primary".into(), &"user_variable".into(), &Value::Null)
         );
         assert_eq!(first["server"], format!("127.0.0.1:{}", scene.cluster.primary.port), "{driver:?}");
         assert!(first["client"].as_str().is_some_and(|client| client.starts_with("127.0.0.1:")));
@@ -211,4 +252,52 @@ fn literals_can_be_kept_out_of_the_slow_log() {
     }
     assert_eq!(lines[0]["digest"], lines[1]["digest"]);
     assert!(scene.server.ctl_fails(&["mysql", "digests", "db"]).contains("set `digests_max`"));
+}
+
+/// A session that stays with one connection costs one: why, and for how long already, is told wherever statements and splitters
+/// are looked at.
+#[test]
+fn what_sessions_are_pinned_by_is_told_with_its_age() {
+    if !mariadb::is_installed() {
+        return;
+    }
+    with_both_drivers(|driver| {
+        let scene = Scene::start(driver, 2, "slow_log = { file = \"$DIR/slow.log\", threshold = \"0s\" }");
+        let oldest = |reason: &str| {
+            scene.server.metric("one_server_splitter_session_pinned_oldest_seconds", &format!("reason=\"{reason}\""))
+        };
+        block_on(async {
+            let (mut conn, mut other) = (scene.client().await, scene.client().await);
+            conn.query_drop("SET @mine = 1").await.expect("set");
+            tokio::time::sleep(std::time::Duration::from_millis(1500)).await;
+            other.query_drop("SET @mine = 2").await.expect("set");
+            // The reason changes, the session has been pinned since the first one.
+            conn.query_drop("SELECT GET_LOCK('mine', 0)").await.expect("locked");
+            conn.query_drop("SELECT 'old'").await.expect("read");
+            other.query_drop("SELECT 'young'").await.expect("read");
+            tokio::time::sleep(std::time::Duration::from_millis(600)).await;
+            let shown = scene.server.ctl_ok(&["mysql", "show"]);
+            let has = |reason: &str| shown.contains(&format!("\n  1 pinned by {reason}, the longest for "));
+            assert!(has("unknown_function") && has("user_variable"), "{shown}");
+            assert!((1.7..20.0).contains(&oldest("unknown_function")), "{driver:?}: {}", oldest("unknown_function"));
+            let young = oldest("user_variable");
+            assert!((0.2..1.5).contains(&young), "{driver:?}: {young}");
+            let status = &scene.server.status()["splitters"][0];
+            assert!(status["pinned_oldest_ms"].as_u64() >= Some(1700) && status["pinned"] == 2, "{status}");
+            conn.reset().await.expect("reset");
+            other.reset().await.expect("reset");
+            conn.query_drop("SELECT 'free'").await.expect("read");
+        });
+        eventually("nobody is pinned any more", || oldest("unknown_function") + oldest("user_variable") == 0.0);
+        assert!(!scene.server.ctl_ok(&["mysql", "show"]).contains("pinned by"));
+        let lines = slow_lines(&scene, "slow.log", 6);
+        let age = |text: &str| {
+            let line = lines.iter().find(|line| line["text"] == format!("SELECT '{text}'")).expect("a line");
+            (line["pin"].clone(), line["pin_age_ms"].as_u64())
+        };
+        let (old, young) = (age("old"), age("young"));
+        assert!(old.0 == "unknown_function" && old.1.is_some_and(|ms| (1000..20_000).contains(&ms)), "{old:?}");
+        assert!(young.0 == "user_variable" && young.1.is_some_and(|ms| ms < 1000), "{young:?}");
+        assert_eq!(age("free"), (Value::Null, None));
+    });
 }

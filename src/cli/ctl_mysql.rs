@@ -4,7 +4,7 @@ use super::args::{CtlMysql, DigestSort};
 use super::ctl::{line, moment, table};
 use crate::control::ctl::Request;
 use crate::control::ctl::digests::{DigestView, DigestsView, Forgotten, Sort};
-use crate::control::ctl::mysql::{Ordered, Server, Splitters, Wanted};
+use crate::control::ctl::mysql::{Ordered, Pinned, Server, Splitters, Wanted};
 
 /// What to ask for.
 pub(super) fn request(what: &CtlMysql) -> Request {
@@ -64,6 +64,10 @@ pub(super) fn shown(view: &Splitters) -> String {
         }
         title.push_str(&format!(", {} held)", splitter.held));
         table(&mut out, &title, splitter.servers.iter().map(server));
+        for Pinned { reason, sessions, oldest_ms } in &splitter.pinned {
+            let seconds = *oldest_ms as f64 / 1000.0;
+            line(&mut out, format_args!("  {sessions} pinned by {reason}, the longest for {seconds:.1} s"));
+        }
     }
     out.trim_start().to_owned()
 }
@@ -151,6 +155,7 @@ mod tests {
             announced: Some("b:1".into()),
             switchovers: 2,
             held: 4,
+            pinned: vec![Pinned { reason: "lock".into(), sessions: 2, oldest_ms: 90_250 }],
             servers: vec![server("a:1", "primary", None), server("b:1", "replica", Some(1000))],
         };
         let shown = shown(&Splitters { splitters: vec![splitter.clone()] });
@@ -158,9 +163,16 @@ mod tests {
             shown,
             "splitter main (epoch 3, 2 switchovers, switchover to b:1 announced, 4 held)\n\
              \x20 a:1  primary  writable   up                         2 open  1 idle  9 statements  0-1-7\n\
-             \x20 b:1  replica  read-only  up  drain  1000 ms behind  2 open  1 idle  9 statements  0-1-7\n"
+             \x20 b:1  replica  read-only  up  drain  1000 ms behind  2 open  1 idle  9 statements  0-1-7\n\
+             \x20 2 pinned by lock, the longest for 90.2 s\n"
         );
-        let vacant = Splitter { vacancy: Some("nobody".into()), announced: None, servers: Vec::new(), ..splitter };
+        let vacant = Splitter {
+            vacancy: Some("nobody".into()),
+            announced: None,
+            servers: Vec::new(),
+            pinned: Vec::new(),
+            ..splitter
+        };
         assert_eq!(super::shown(&Splitters { splitters: vec![vacant] }), "", "no servers, no table");
     }
 

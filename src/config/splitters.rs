@@ -38,15 +38,10 @@ fn begin(new: Splitter) -> Result<Splitter, Refused> {
 
 /// One splitter.
 fn settle(old: &Splitter, mut new: Splitter, needs_restart: &mut Vec<String>) -> Result<Splitter, Refused> {
-    let mut restart = |key: &str| needs_restart.push(format!("`{key}` in [mysql.{}]", old.name));
     if old.user != new.user {
-        restart("user");
+        needs_restart.push(format!("`user` in [mysql.{}]", old.name));
         new.user.clone_from(&old.user);
         new.password = old.password.clone();
-    }
-    if old.digests_max != new.digests_max {
-        restart("digests_max");
-        new.digests_max = old.digests_max;
     }
     if new.password.0.is_empty() {
         // Of a file that the process may not read any more.
@@ -219,12 +214,12 @@ mod tests {
                     primary = \"1.1.1.1:1\"\n";
         let new = crate::config::parse("test.toml", text, &[]).unwrap().0;
         let adopted = adopt(&old, new).unwrap();
-        let told = ["`user` in [mysql.m]", "`digests_max` in [mysql.m]"];
+        let told = ["`user` in [mysql.m]"];
         assert_eq!(adopted.needs_restart, told);
         let (old, new) = (&old.splitters[0], &adopted.config.splitters);
         assert_eq!((new.len(), &new[0].user, &new[0].password), (2, &old.user, &old.password));
         assert_ne!(new[0].listen, old.listen);
-        assert_eq!(new[0].pool_max, 4);
+        assert_eq!((new[0].pool_max, new[0].digests_max), (4, 3));
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant, SystemTime};
 use serde::Serialize;
 
 use super::Shared;
+use super::ctl::mysql::oldest_pin_ms;
 use super::processes::ProcessView;
 use super::prometheus::{backend_names, merged, server_names};
 use super::sampler::{Counts, Key, Rates, Sampler};
@@ -378,6 +379,8 @@ struct SplitterStatus {
     replicas: Meter,
     /// Sessions tied to one connection now.
     pinned: u64,
+    /// For how long the one that is tied for longest has been.
+    pinned_oldest_ms: u64,
     /// Times a session was tied to one connection.
     pins: u64,
     /// The same by the reason; without those that are 0.
@@ -718,6 +721,7 @@ impl Page<'_> {
             primary: self.meter(Key::SplitterPrimary(s)),
             replicas: self.meter(Key::SplitterReplicas(s)),
             pinned: self.sum(|w| w.splitters[s].pinned.iter().map(|gauge| gauge.value()).sum()),
+            pinned_oldest_ms: oldest_pin_ms(self.shared, s, Pin::ALL),
             pins: pins.iter().map(|(_, count)| count).sum(),
             pins_by_reason: pins.into_iter().filter(|(_, count)| *count > 0).collect(),
             causal_waits: self.sum(|w| w.splitters[s].causal_waits.value()),

@@ -30,8 +30,10 @@ pub struct SlowEntry<'a> {
     pub route: Option<&'static str>,
     /// The rule that was about it.
     pub rule: Option<&'a str>,
-    /// Why its session is tied to one connection.
-    pub pin: Option<String>,
+    /// Why its session is tied to one connection, as metrics call it.
+    pub pin: Option<&'static str>,
+    /// For how long it has been; `None`: it is not.
+    pub pin_age: Option<Duration>,
     /// From its last byte to the last byte of its answer.
     pub duration: Duration,
     /// Of that, until a replica had what the session must see.
@@ -102,7 +104,8 @@ fn put_line(out: &mut Vec<u8>, stamp: &Stamp, millis: u16, entry: &SlowEntry<'_>
     line.text("server", entry.server.as_deref().map(str::as_bytes));
     line.text("route", entry.route.map(str::as_bytes));
     line.text("rule", entry.rule.map(str::as_bytes));
-    line.text("pin", entry.pin.as_deref().map(str::as_bytes));
+    line.text("pin", entry.pin.map(str::as_bytes));
+    line.begin("pin_age_ms").optional_number(entry.pin_age.map(|age| age.as_millis() as u64));
     line.number("duration_us", entry.duration.as_micros() as u64);
     line.number("causal_wait_us", entry.causal_wait.as_micros() as u64);
     line.number("rows_sent", entry.rows_sent);
@@ -159,7 +162,8 @@ mod tests {
             server: Some("10.0.0.2:3306".into()),
             route: Some("replica"),
             rule: None,
-            pin: None,
+            pin: Some("lock"),
+            pin_age: Some(Duration::from_millis(250)),
             duration: Duration::from_micros(1_500),
             causal_wait: Duration::ZERO,
             rows_sent: 3,
@@ -182,6 +186,7 @@ mod tests {
             (&"a\"b".into(), &"d\n".into(), &"SELECT '\u{fffd}\n'".into())
         );
         assert_eq!((&json["duration_us"], &json["rows_sent"], &json["cut"]), (&1500.into(), &3.into(), &true.into()));
+        assert_eq!((&json["pin"], &json["pin_age_ms"]), (&"lock".into(), &250.into()));
         assert!(json["rule"].is_null() && json["error"].is_null() && json.get("digest_text").is_none());
     }
 }

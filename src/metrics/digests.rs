@@ -3,7 +3,8 @@
 //!
 //! The table is bounded: normal forms that come when it is full are counted together ([`Digests::other`]). Its rows are
 //! never moved and never taken away, so that readers need no lock. A reset puts an empty table in its place
-//! ([`DigestBoard::reset`]): the worker finds it with its next statement.
+//! ([`DigestBoard::reset`]), another size one with the same rows ([`DigestBoard::resize`]): the worker finds it with its next
+//! statement.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::*};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -123,10 +124,12 @@ impl DigestRow {
 
 /// The rows of one data worker.
 pub struct Digests {
-    rows: Box<[OnceLock<Box<DigestRow>>]>,
+    rows: Box<[OnceLock<Arc<DigestRow>>]>,
     used: AtomicUsize,
     /// What came when all rows were taken.
-    pub other: DigestRow,
+    pub other: Arc<DigestRow>,
+    /// Resets before it.
+    lineage: u64,
     /// When counting began, milliseconds of the Unix epoch.
     pub since_unix_ms: u64,
 }
@@ -141,13 +144,49 @@ impl Digests {
     /// No rows yet, at most `rows_max`.
     pub fn new(rows_max: usize, now_unix_ms: u64) -> Digests {
         let rows = (0..rows_max).map(|_| OnceLock::new()).collect();
-        Digests { rows, used: AtomicUsize::new(0), other: DigestRow::default(), since_unix_ms: now_unix_ms }
+        Digests { rows, used: AtomicUsize::new(0), other: Arc::default(), lineage: 0, since_unix_ms: now_unix_ms }
+    }
+
+    /// One of another size with the same rows, as many as it has room for.
+    fn resized(&self, rows_max: usize) -> Digests {
+        let resized =
+            Digests { other: self.other.clone(), lineage: self.lineage, ..Digests::new(rows_max, self.since_unix_ms) };
+        resized.take_rows(self);
+        resized
+    }
+
+    /// Takes the rows of `before` that it does not have, to the same places. Only the thread that owns both may call it, or one
+    /// that nobody knows of yet.
+    fn take_rows(&self, before: &Digests) {
+        let end = before.used.load(Acquire).min(self.rows.len());
+        for at in self.used.load(Relaxed)..end {
+            if let Some(row) = before.rows[at].get() {
+                // Nobody else writes there.
+                let _ = self.rows[at].set(row.clone());
+            }
+            self.used.store(at + 1, Release);
+        }
+    }
+
+    /// Takes the place of `before`. `true`: with its rows, of which those beyond [`Digests::rows_max`] are gone; else it is a new
+    /// beginning. Data worker only.
+    pub fn follow(&self, before: &Digests) -> bool {
+        let continues = self.lineage == before.lineage;
+        if continues {
+            self.take_rows(before);
+        }
+        continues
+    }
+
+    /// Rows that there may be.
+    pub fn rows_max(&self) -> usize {
+        self.rows.len()
     }
 
     /// A new row; `None`: there is no room. Only the owning thread may call it.
     pub fn insert(&self, name: impl FnOnce() -> DigestName) -> Option<usize> {
         let at = self.used.load(Relaxed);
-        self.rows.get(at)?.set(Box::new(DigestRow::new(name()))).ok()?;
+        self.rows.get(at)?.set(Arc::new(DigestRow::new(name()))).ok()?;
         self.used.store(at + 1, Release);
         Some(at)
     }
@@ -166,20 +205,19 @@ impl Digests {
 /// Where a data worker's table hangs out.
 #[derive(Debug)]
 pub struct DigestBoard {
-    rows_max: usize,
     /// For readers; the data worker never takes the lock.
     current: Mutex<Arc<Digests>>,
     /// An empty table that the worker has not taken yet.
     fresh: ArrayQueue<Arc<Digests>>,
-    /// Tables taken away, for [`DigestBoard::version`].
-    resets: AtomicU64,
+    /// Tables put there, for [`DigestBoard::version`].
+    tables: AtomicU64,
 }
 
 impl DigestBoard {
     /// An empty table of `rows_max` rows.
     pub fn new(rows_max: usize, now_unix_ms: u64) -> DigestBoard {
         let current = Mutex::new(Arc::new(Digests::new(rows_max, now_unix_ms)));
-        DigestBoard { rows_max, current, fresh: ArrayQueue::new(1), resets: AtomicU64::new(0) }
+        DigestBoard { current, fresh: ArrayQueue::new(1), tables: AtomicU64::new(0) }
     }
 
     /// The table now, for readers, and for the data worker when it starts.
@@ -189,15 +227,28 @@ impl DigestBoard {
 
     /// Begins anew. Control thread only.
     pub fn reset(&self, now_unix_ms: u64) {
-        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
-        *current = Arc::new(Digests::new(self.rows_max, now_unix_ms));
-        drop(self.fresh.force_push(current.clone()));
-        self.resets.fetch_add(1, Release);
+        self.put(|before| {
+            let lineage = before.lineage + 1;
+            Some(Digests { lineage, ..Digests::new(before.rows_max(), now_unix_ms) })
+        });
     }
 
-    /// Changes with every reset: a load of a line that nobody writes meanwhile.
+    /// Another size from now on. Rows that have no room any more are gone. Control thread only.
+    pub fn resize(&self, rows_max: usize) {
+        self.put(|before| (before.rows_max() != rows_max).then(|| before.resized(rows_max)));
+    }
+
+    fn put(&self, make: impl FnOnce(&Digests) -> Option<Digests>) {
+        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(next) = make(&current) else { return };
+        *current = Arc::new(next);
+        drop(self.fresh.force_push(current.clone()));
+        self.tables.fetch_add(1, Release);
+    }
+
+    /// Changes with every table: a load of a line that nobody writes meanwhile.
     pub fn version(&self) -> u64 {
-        self.resets.load(Acquire)
+        self.tables.load(Acquire)
     }
 
     /// The table to go on with after the version has changed. Data worker only; takes no lock.
@@ -259,5 +310,40 @@ mod tests {
         mine.insert(|| name("b"));
         assert_eq!((board.current().rows().count(), board.current().since_unix_ms), (1, 2), "the newest one");
         assert!(board.take_fresh().is_none());
+    }
+
+    #[test]
+    fn another_size_keeps_what_was_counted() {
+        let board = DigestBoard::new(2, 5);
+        let first = board.current();
+        let texts = || board.current().rows().map(|row| row.name.text.to_string()).collect::<String>();
+        for text in ["a", "b"] {
+            first.row(first.insert(|| name(text)).unwrap()).add(&executed(9, 1));
+        }
+        first.other.add(&executed(1, 1));
+        board.resize(2);
+        assert_eq!(board.version(), 0, "it has that size");
+        board.resize(4);
+        // The worker has not looked yet, and goes on counting.
+        first.row(0).add(&executed(9, 2));
+        assert_eq!((texts(), board.current().row(0).count.value()), ("ab".into(), 2));
+        let second = board.take_fresh().unwrap();
+        assert!(second.follow(&first) && second.rows_max() == 4);
+        let third = second.insert(|| name("c")).unwrap();
+        assert_eq!((third, texts(), board.current().other.count.value()), (2, "abc".into(), 1));
+        // What is inserted between is taken along.
+        board.resize(5);
+        second.insert(|| name("d")).unwrap();
+        assert_eq!(texts(), "abc");
+        let wide = board.take_fresh().unwrap();
+        assert!(wide.follow(&second));
+        assert_eq!((texts(), wide.since_unix_ms), ("abcd".into(), 5));
+        // Fewer rows, and a reset before the worker has looked: nothing of before comes back.
+        board.resize(1);
+        assert_eq!(texts(), "a");
+        board.reset(6);
+        board.resize(3);
+        let last = board.take_fresh().unwrap();
+        assert!(!last.follow(&wide) && last.rows_max() == 3 && board.current().rows().count() == 0);
     }
 }

@@ -95,7 +95,7 @@ impl Worker {
     pub fn next(&self, succession: &Succession, config: &Config) -> Worker {
         let splitter = |(splitter, heir): (&Splitter, &Option<usize>)| match heir {
             Some(heir) => {
-                self.splitters[*heir].grow(splitter.servers.len());
+                self.splitters[*heir].go_on_with(splitter);
                 self.splitters[*heir].clone()
             }
             None => Arc::new(SplitterStats::new(splitter)),
@@ -480,6 +480,9 @@ pub struct SplitterStats {
     pub pins: [Counter; Pin::COUNT],
     /// Sessions that are tied so now, in the same order.
     pub pinned: [Gauge; Pin::COUNT],
+    /// For how long the one of these that is tied for longest has been, milliseconds, in the same order; renewed four times a
+    /// second.
+    pub pinned_oldest_ms: [Gauge; Pin::COUNT],
     /// Reads in front of which a replica was asked to catch up.
     pub causal_waits: Counter,
     /// Of these, those where it did not in time.
@@ -552,9 +555,11 @@ pub struct BackendStats {
 }
 
 impl SplitterStats {
-    /// Has counters for so many servers. Control thread only.
-    fn grow(&self, servers: usize) {
+    /// Has counters for all servers, and a table of statements of the right size. Control thread only.
+    fn go_on_with(&self, splitter: &Splitter) {
+        let servers = splitter.servers.len();
         (self.backends.len()..servers).for_each(|_| self.backends.push(BackendStats::default()));
+        self.digests.resize(splitter.digests_max);
     }
 
     fn new(splitter: &Splitter) -> SplitterStats {
@@ -568,6 +573,7 @@ impl SplitterStats {
             errors: Counter::default(),
             pins: Default::default(),
             pinned: Default::default(),
+            pinned_oldest_ms: Default::default(),
             causal_waits: Counter::default(),
             causal_timeouts: Counter::default(),
             causal_fallbacks: Counter::default(),

@@ -282,6 +282,7 @@ impl Client {
             return;
         }
         let stats = self.splitter.stats();
+        self.splitter.note_pin(self.place, now);
         if let Some(pin) = before {
             stats.pinned[pin.index()].dec();
         }
@@ -289,6 +290,11 @@ impl Client {
             stats.pinned[pin.index()].inc();
             stats.pins[pin.index()].add(u64::from(before.is_none()));
         }
+    }
+
+    /// For how long the session has been pinned, to a quarter of a second.
+    pub(super) fn pin_age(&self) -> Duration {
+        self.splitter.pin_age(self.place)
     }
 
     /// Gives the held connection back; what the session left there is rolled back and dropped first.

@@ -13,6 +13,7 @@ use super::lease::Spot;
 use super::protocol::command;
 use super::protocol::follow::Outcome;
 use super::rules::{Choice, Verdict};
+use super::sql::Pin;
 use crate::log::{SlowEntry, SlowLog};
 use crate::metrics::{DigestName, DigestRoute, Digests, Executed, SplitterStats};
 use crate::util::moment::unix_ms;
@@ -26,8 +27,7 @@ fn digest_id(text: &[u8]) -> String {
 /// The tables and logs of one splitter on one data worker.
 pub(super) struct Insight {
     stats: Arc<SplitterStats>,
-    /// `None`: there is no table.
-    table: Option<RefCell<Table>>,
+    table: RefCell<Table>,
     hasher: ahash::RandomState,
 }
 
@@ -84,24 +84,23 @@ impl Watch {
 }
 
 impl Insight {
-    /// Nothing counted yet. `digests`: there is a table.
-    pub(super) fn new(stats: Arc<SplitterStats>, digests: bool) -> Insight {
-        let table = digests.then(|| {
-            let version = stats.digests.version();
-            RefCell::new(Table { version, digests: stats.digests.current(), places: AHashMap::new() })
-        });
+    /// Nothing counted yet.
+    pub(super) fn new(stats: Arc<SplitterStats>) -> Insight {
+        let version = stats.digests.version();
+        let table = RefCell::new(Table { version, digests: stats.digests.current(), places: AHashMap::new() });
         Insight { stats, table, hasher: ahash::RandomState::new() }
     }
 
     /// Counts a statement in its row. `name` is asked when the row is a new one.
     fn count(&self, key: (u64, u16, &[u8]), name: impl FnOnce() -> DigestName, executed: &Executed) {
-        let Some(table) = &self.table else { return };
-        let mut table = table.borrow_mut();
+        let mut table = self.table.borrow_mut();
         let version = self.stats.digests.version();
         if table.version != version {
             table.version = version;
             if let Some(fresh) = self.stats.digests.take_fresh() {
-                (table.digests, table.places) = (fresh, AHashMap::new());
+                let rows = if fresh.follow(&table.digests) { fresh.rows_max() } else { 0 };
+                table.places.retain(|_, at| *at < rows);
+                table.digests = fresh;
             }
         }
         let Table { digests, places, .. } = &mut *table;
@@ -156,8 +155,7 @@ impl Client {
             Some(Choice::Replica) => stats.chosen_replica.inc(),
             None => {}
         }
-        let insight = &self.splitter.insight;
-        if insight.table.is_some() {
+        if self.settings().digests_max > 0 {
             self.count_digest(end, error.is_some(), duration);
         }
         if let Some(slow) = &self.settings().slow
@@ -224,7 +222,8 @@ impl Client {
             server: end.spot.map(|spot| self.splitter.shared.address(spot.server).to_string()),
             route: end.spot.map(|spot| if spot.is_primary { "primary" } else { "replica" }),
             rule: watch.verdict.rule.map(|rule| &*config.rules.get(rule).name),
-            pin: self.session.pin.map(|pin| format!("{pin:?}")),
+            pin: self.session.pin.map(Pin::name),
+            pin_age: self.session.pin.map(|_| self.pin_age()),
             duration,
             causal_wait: watch.causal_wait.get(),
             rows_sent: end.outcome.map_or(0, |outcome| outcome.rows),

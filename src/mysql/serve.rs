@@ -27,7 +27,7 @@ use super::protocol::response::{ErrPacket, UNREACHABLE};
 use super::replicas::Replicas;
 use super::settings::{Node, Settings};
 use super::shared::{Duty, Health, Identity, Shared, Terms};
-use super::sql::Cache;
+use super::sql::{Cache, Pin};
 use super::transport::Transport;
 use super::upkeep::Cooled;
 use super::wire::Wire;
@@ -103,7 +103,7 @@ impl Splitter {
     ) -> Result<Rc<Splitter>, TlsError> {
         let settings = Settings::new(Terms::new(config, index), slow, None)?;
         let classes = Cache::new(rand::random(), settings.wants_digests());
-        let insight = Insight::new(stats.clone(), settings.digests_max > 0);
+        let insight = Insight::new(stats.clone());
         let replicas = Replicas::new(&settings, data_worker, rand::random());
         let presences = Presences::new(data_worker, shared.kills.workers(), rand::random());
         let splitter = Rc::new(Splitter {
@@ -204,12 +204,34 @@ impl Splitter {
     pub(super) fn tick(&self) {
         let now = self.ticks.get().saturating_add(1).min(NEVER - 1);
         self.ticks.set(now);
+        let mut oldest = [0; Pin::COUNT];
         for (_, alarm) in self.alarms.borrow().iter() {
             if alarm.due <= now {
                 alarm.ring();
             }
+            if let Some((pin, since)) = alarm.pinned {
+                let ticks = &mut oldest[pin.index()];
+                *ticks = (*ticks).max(now.saturating_sub(since));
+            }
         }
         self.nodes.iter().for_each(|node| node.pool.wake_moved());
+        for (gauge, ticks) in self.stats.pinned_oldest_ms.iter().zip(oldest) {
+            gauge.set(u64::from(ticks) * ALARM_TICK.as_millis() as u64);
+        }
+    }
+
+    /// The session of this client is pinned from now on, or for another reason than before, or no longer.
+    pub(super) fn note_pin(&self, place: usize, pin: Option<Pin>) {
+        if let Some(alarm) = self.alarms.borrow_mut().get_mut(place) {
+            let since = alarm.pinned.map_or(self.ticks.get(), |(_, since)| since);
+            alarm.pinned = pin.map(|pin| (pin, since));
+        }
+    }
+
+    /// For how long it has been.
+    pub(super) fn pin_age(&self, place: usize) -> Duration {
+        let pinned = self.alarms.borrow().get(place).and_then(|alarm| alarm.pinned);
+        pinned.map_or(Duration::ZERO, |(_, since)| ALARM_TICK * self.ticks.get().saturating_sub(since))
     }
 
     /// Whether [`Splitter::begin_drain`] was called.
@@ -391,11 +413,14 @@ impl Splitter {
     }
 }
 
-/// What ends a client's wait; every client has one, all in one place, which is read through at each tick.
+/// What ends a client's wait, and what is told of how long it lasts; every client has one, all in one place, which is read through
+/// at each tick.
 struct Alarm {
     waker: Option<Waker>,
     /// Tick at which it goes off.
     due: u32,
+    /// What its session is pinned by, and since which tick.
+    pinned: Option<(Pin, u32)>,
 }
 
 impl Alarm {
@@ -422,7 +447,7 @@ struct Seat {
 impl Seat {
     fn take(splitter: &Rc<Splitter>) -> Seat {
         splitter.stats().clients.inc();
-        let place = splitter.alarms.borrow_mut().insert(Alarm { waker: None, due: NEVER });
+        let place = splitter.alarms.borrow_mut().insert(Alarm { waker: None, due: NEVER, pinned: None });
         Seat { splitter: Rc::clone(splitter), place, presence: splitter.presences.enter() }
     }
 }

@@ -6,7 +6,8 @@ use super::State;
 use crate::control::Shared;
 use crate::control::orders;
 use crate::control::shared::{AdminState, EventLevel, SplitterOrder, SplitterView};
-use crate::metrics::{BackendStats, Gauge};
+use crate::metrics::{BackendStats, Gauge, Worker};
+use crate::mysql::sql::Pin;
 
 /// The splitters, in order of writing.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,8 +31,21 @@ pub struct Splitter {
     pub switchovers: u64,
     /// Statements that wait for a primary now.
     pub held: usize,
+    /// Sessions that are tied to one connection now, by the reason.
+    pub pinned: Vec<Pinned>,
     /// Its servers, in order of writing.
     pub servers: Vec<Server>,
+}
+
+/// Sessions of a splitter that are tied to one connection for the same reason.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pinned {
+    /// As metrics call it.
+    pub reason: String,
+    /// So many of them.
+    pub sessions: u64,
+    /// For how long the one that is tied for longest has been.
+    pub oldest_ms: u64,
 }
 
 /// One server of a splitter.
@@ -117,8 +131,32 @@ fn splitter(shared: &Shared, index: usize, view: SplitterView) -> Splitter {
         announced: view.announced,
         switchovers: view.switchovers,
         held: view.held,
+        pinned: pinned(shared, index),
         servers: view.servers.into_iter().map(server).collect(),
     }
+}
+
+/// Those that there are.
+fn pinned(shared: &Shared, splitter: usize) -> Vec<Pinned> {
+    let of = |pin: Pin| {
+        let gauges = shared.workers.iter().map(|worker| &worker.splitters[splitter].pinned[pin.index()]);
+        let sessions = gauges.map(Gauge::value).sum();
+        Pinned { reason: pin.name().into(), sessions, oldest_ms: oldest_pin_ms(shared, splitter, [pin]) }
+    };
+    Pin::ALL.into_iter().map(of).filter(|pinned| pinned.sessions > 0).collect()
+}
+
+/// For how long the session of a splitter that is tied for longest has been, of those with one of these reasons.
+pub(in crate::control) fn oldest_pin_ms(
+    shared: &Shared,
+    splitter: usize,
+    pins: impl IntoIterator<Item = Pin> + Clone,
+) -> u64 {
+    let of_worker = |worker: &Worker| {
+        let gauges = &worker.splitters[splitter].pinned_oldest_ms;
+        pins.clone().into_iter().map(|pin| gauges[pin.index()].value()).max()
+    };
+    shared.workers.iter().filter_map(|worker| of_worker(worker)).max().unwrap_or(0)
 }
 
 /// Carries out an order. Errors: there is no such server, and which there are; or it cannot be done.

@@ -495,6 +495,15 @@ fn splitters(out: &mut Exposition, shared: &Shared) {
             pinned.sample(&labels, row.sum(|s| s.pinned[pin.index()].value()));
         }
     }
+    let help = "For how long the session that is tied for longest has been, by the reason.";
+    let mut oldest = out.family("one_server_splitter_session_pinned_oldest_seconds", Kind::Gauge, help);
+    for row in &t.rows {
+        for pin in Pin::ALL {
+            let labels = [("splitter", row.labels[0].1.as_str()), ("reason", pin.name())];
+            let ms = row.parts.iter().map(|s| s.pinned_oldest_ms[pin.index()].value()).max();
+            oldest.sample(&labels, ms.unwrap_or(0) as f64 / 1000.0);
+        }
+    }
     let mut statements =
         out.family("one_server_splitter_statements_total", Kind::Counter, "Statements by where they were sent.");
     for row in &t.rows {
