@@ -18,7 +18,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::certificates::{self, Certificates, Owner};
 use super::notify::Notify;
-use super::sockets::{HTTP3, MYSQL, Paths, UdpPorts, bind_listener, bind_splitter, kind, share_out};
+use super::sockets::{HTTP3, MYSQL, Paths, UdpPorts, bind_listener, bind_splitter, kind, set_modes, share_out};
 use super::source::Source;
 use super::splitters::{Desk, Known, Monitors};
 use super::start::limits;
@@ -403,6 +403,7 @@ impl Reloader {
         if let Some(monitors) = &mut self.monitors {
             monitors.go_on_with(&self.splitters.known());
         }
+        set_modes(old, config);
         let (before, now) = (unix_sockets(old), unix_sockets(config));
         now.difference(&before).for_each(|path| self.paths.add(path));
         self.paths.remove(|path| before.contains(path) && !now.contains(path));
@@ -715,7 +716,7 @@ impl Present {
                     continue;
                 }
                 let backlog = config.process.backlog;
-                let bound = bind_splitter(&splitter.name, index, address, backlog, workers, &mut Inherited::default());
+                let bound = bind_splitter(splitter, index, address, backlog, workers, &mut Inherited::default());
                 let (fact, bound) = bound.map_err(|error| Refusal::plain(error.to_string()))?;
                 share_out(&mut sockets, bound);
                 facts.push(fact);

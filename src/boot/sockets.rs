@@ -12,7 +12,7 @@ use super::flow_ports::FlowPorts;
 use super::start::StartError;
 use super::takeover::Inherited;
 use crate::config::Config;
-use crate::config::model::{Listener, StatsSocket};
+use crate::config::model::{Listener, Splitter, StatsSocket};
 use crate::control::shared::ListenerFacts;
 use crate::runtime::net::{Address, BoundSocket, no_address};
 use crate::runtime::udp::BoundUdp;
@@ -76,7 +76,7 @@ pub(super) fn bind(config: &Config, data_workers: usize, inherited: &mut Inherit
     }
     for (index, splitter) in config.splitters.iter().enumerate() {
         for address in &splitter.listen {
-            let (fact, bound) = bind_splitter(&splitter.name, index, address, backlog, data_workers, inherited)?;
+            let (fact, bound) = bind_splitter(splitter, index, address, backlog, data_workers, inherited)?;
             sockets.facts.push(fact);
             share_out(&mut sockets.mysql, bound);
             if let Address::Unix(path) = address {
@@ -115,7 +115,7 @@ pub(super) fn bind(config: &Config, data_workers: usize, inherited: &mut Inherit
         let error = |error| StartError::Bind { name: "stats".into(), address: address.clone(), error };
         let socket = match inherited.listeners("stats", &address).pop() {
             Some(socket) => {
-                std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(*mode)).map_err(error)?;
+                set_mode(path, *mode).map_err(error)?;
                 socket.into()
             }
             None => crate::runtime::net::bind_with_mode(path, *mode).map_err(error)?,
@@ -138,19 +138,26 @@ pub(super) fn share_out<T>(workers: &mut [Vec<T>], sockets: Vec<T>) {
 
 /// The sockets of a splitter for one of its addresses, one for each data worker.
 pub(super) fn bind_splitter(
-    name: &str,
-    splitter: usize,
+    splitter: &Splitter,
+    index: usize,
     address: &Address,
     backlog: u32,
     data_workers: usize,
     inherited: &mut Inherited,
 ) -> Result<(ListenerFacts, Vec<SplitterSocket>), StartError> {
+    let (name, mode) = (&splitter.name, splitter.socket_mode);
     let mut bound = adopt_all(name, address, backlog, data_workers, inherited)?;
     if bound.is_empty() {
-        bound = bind_all(name, address, backlog, data_workers)?;
+        bound = bind_all(name, address, mode, backlog, data_workers)?;
+    } else if let Address::Unix(path) = address
+        && inherited.is_of_predecessor()
+    {
+        // What a service manager has made is as its unit says.
+        let error = |error| StartError::Bind { name: name.clone(), address: address.clone(), error };
+        set_mode(path, mode).map_err(error)?;
     }
     let fact = fact(name, MYSQL, &bound[0]);
-    let socket = |socket| SplitterSocket { splitter, address: address.clone(), socket };
+    let socket = |socket| SplitterSocket { splitter: index, address: address.clone(), socket };
     Ok((fact, bound.into_iter().map(socket).collect()))
 }
 
@@ -167,7 +174,7 @@ pub(super) fn bind_listener(
     let is_adopted = !adopted.is_empty();
     let mut bound = match is_adopted {
         true => adopted,
-        false => bind_all(&listener.name, &address, backlog, data_workers)?,
+        false => bind_all(&listener.name, &address, NO_FILE, backlog, data_workers)?,
     };
     // A port that the kernel has chosen for TCP may be somebody's for UDP: any other one will do as well.
     for _ in 0..AGAIN_MAX {
@@ -178,7 +185,7 @@ pub(super) fn bind_listener(
         if is_adopted || !listener.http3 || listener.address.port() != 0 || !is_taken(&bound[0]) {
             break;
         }
-        bound = bind_all(&listener.name, &address, backlog, data_workers)?;
+        bound = bind_all(&listener.name, &address, NO_FILE, backlog, data_workers)?;
     }
     let fact = fact(&listener.name, kind(listener), &bound[0]);
     let of_worker = |socket: BoundSocket| {
@@ -404,8 +411,38 @@ fn adopt_all(
     Ok(sockets)
 }
 
-/// One socket per data worker: TCP ports are shared by SO_REUSEPORT, a Unix socket by handles to the same one.
-fn bind_all(name: &str, address: &Address, backlog: u32, workers: usize) -> Result<Vec<BoundSocket>, StartError> {
+/// Gives the file of a Unix socket these permission bits.
+fn set_mode(path: &Path, mode: u32) -> io::Result<()> {
+    std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(mode))
+}
+
+/// Gives the files of those Unix sockets of splitters that stay the permission bits of the new config.
+pub(super) fn set_modes(old: &Config, new: &Config) {
+    for splitter in &new.splitters {
+        let same = old.splitters.iter().find(|old| old.name == splitter.name);
+        let Some(old) = same.filter(|old| old.socket_mode != splitter.socket_mode) else { continue };
+        for address in splitter.listen.iter().filter(|address| old.listen.contains(address)) {
+            if let Address::Unix(path) = address
+                && let Err(error) = set_mode(path, splitter.socket_mode)
+            {
+                tracing::error!(path = %path.display(), %error, "the permissions of a socket stay as they were");
+            }
+        }
+    }
+}
+
+/// Permission bits of what has no file.
+const NO_FILE: u32 = 0;
+
+/// One socket per data worker: TCP ports are shared by SO_REUSEPORT, a Unix socket, whose file gets the permission bits `mode`, by
+/// handles to the same one.
+fn bind_all(
+    name: &str,
+    address: &Address,
+    mode: u32,
+    backlog: u32,
+    workers: usize,
+) -> Result<Vec<BoundSocket>, StartError> {
     let error = |error| StartError::Bind { name: name.to_owned(), address: address.clone(), error };
     match address {
         Address::Tcp(wanted) => {
@@ -420,7 +457,7 @@ fn bind_all(name: &str, address: &Address, backlog: u32, workers: usize) -> Resu
             Ok(sockets)
         }
         Address::Unix(path) => {
-            let first = BoundSocket::unix(path, backlog).map_err(error)?;
+            let first = BoundSocket::unix(path, mode, backlog).map_err(error)?;
             let clones: io::Result<Vec<_>> = (1..workers).map(|_| first.try_clone()).collect();
             let mut sockets = clones.map_err(error)?;
             sockets.push(first);

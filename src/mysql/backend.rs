@@ -19,6 +19,7 @@ use super::protocol::auth::sha2::PublicKey;
 use super::protocol::auth::{AuthError, Prover, Step};
 use super::protocol::capability::{BACKEND_BASE, CONNECT_WITH_DB, IGNORE_SPACE, INTERACTIVE, QUERY_ATTRIBUTES, SSL};
 use super::protocol::command::{self, put_bare, put_init_db, put_query};
+use super::protocol::compressed::Algorithm;
 use super::protocol::follow::{Expect, Follower, Outcome};
 use super::protocol::greeting::Greeting;
 use super::protocol::lenenc::Fields;
@@ -164,6 +165,8 @@ pub struct Target<'a> {
     pub secret: Secret<'a>,
     /// Settings and the name that the certificate must have; `None`: no TLS.
     pub tls: Option<(&'a Arc<ClientConfig>, ServerName<'static>)>,
+    /// How packets are compressed, if the server offers it.
+    pub compression: Option<Algorithm>,
     /// The server's RSA key, for passwords that it wants in full without TLS.
     pub public_key: Option<&'a PublicKey>,
     /// Time for connecting and logging on.
@@ -208,6 +211,8 @@ pub struct Backend {
     pub expires: Option<Instant>,
     /// The server reads attributes in front of each query.
     pub has_attributes: bool,
+    /// The config wants compressed packets, and the server does not offer them.
+    pub lacks_compression: bool,
     /// What KILLs have in store for it.
     pub fate: Rc<Fate>,
     stream: Transport,
@@ -258,6 +263,7 @@ impl Backend {
                 thread_id: 0,
                 expires: None,
                 has_attributes: false,
+                lacks_compression: false,
                 fate: Rc::default(),
                 stream,
                 input: Vec::new(),
@@ -297,6 +303,12 @@ impl Backend {
         login.capabilities &= !QUERY_ATTRIBUTES | greeting.capabilities;
         self.has_attributes = login.capabilities & QUERY_ATTRIBUTES != 0;
         self.thread_id = greeting.connection_id;
+        let compression = target.compression.filter(|wanted| greeting.capabilities & wanted.capability() != 0);
+        self.lacks_compression = target.compression.is_some() && compression.is_none();
+        if let Some(algorithm) = compression {
+            login.capabilities |= algorithm.capability();
+            login.zstd_level = algorithm.zstd_level();
+        }
         let mut sequence_id = 1;
         if let Some((settings, name)) = &target.tls {
             login.capabilities |= SSL;
@@ -310,6 +322,11 @@ impl Backend {
         Login { plugin, answer: &answer, ..login }.encode(&mut out, sequence_id);
         self.send(out).await.0?;
         self.prove(&mut prover, sequence_id.wrapping_add(1)).await?;
+        if let Some(algorithm) = compression {
+            let first = self.input.split_off(self.start);
+            (self.input, self.start) = (Vec::new(), 0);
+            self.stream.pack(algorithm, first);
+        }
         Ok(greeting)
     }
 
@@ -380,7 +397,15 @@ impl Backend {
         if self.start >= self.input.len() {
             self.input.clear();
             self.start = 0;
+            if self.input.capacity() > READ_BYTES_MAX && self.is_packed() {
+                self.input = Vec::new(); // a few bytes of the server's can be 16 MiB
+            }
         }
+    }
+
+    /// Whether packets are compressed.
+    pub fn is_packed(&self) -> bool {
+        self.stream.packed_sequence_id().is_some()
     }
 
     /// Reads more bytes, at least one.
@@ -409,8 +434,13 @@ impl Backend {
         }
     }
 
-    /// Sends all of `bytes`; gives the buffer back.
+    /// Sends all of `bytes`, which are whole commands; gives the buffer back.
     pub async fn send(&self, bytes: Vec<u8>) -> (io::Result<()>, Vec<u8>) {
+        self.stream.write_commands(bytes).await
+    }
+
+    /// The same for a part of a file that the server has asked for.
+    pub async fn send_file(&self, bytes: Vec<u8>) -> (io::Result<()>, Vec<u8>) {
         self.stream.write_all(bytes).await
     }
 
@@ -432,6 +462,9 @@ impl Backend {
 
     /// Follows one response and throws its bytes away. An ERR packet is an outcome, not an error.
     pub async fn follow(&mut self, mut follower: Follower) -> Result<Outcome, BackendError> {
+        if self.is_packed() {
+            follower.take_any_sequence_ids();
+        }
         let mut discard = Vec::new();
         loop {
             let used = follower.feed(self.available(), &mut discard)?;

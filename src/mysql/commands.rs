@@ -177,7 +177,11 @@ impl Client {
         let schema = self.splitter.schema_of(&login);
         // As in servers: nothing of the session is left, whoever comes of it.
         self.reset();
-        match self.splitter.change_user(wire, login.user, schema.as_deref(), self.account.account()).await {
+        match self
+            .splitter
+            .change_user(wire, login.user, schema.as_deref(), self.account.account(), self.watch.peer)
+            .await
+        {
             Ok(Some(account)) => self.account = account,
             Ok(None) => {}
             Err(Some((code, message))) => return self.goodbye(wire, wire.next_sequence_id, code, &message).await,

@@ -228,6 +228,9 @@ impl Lease {
                 stats.connects.inc();
                 splitter.suspect(server, false);
                 splitter.learn_identity(greeting);
+                if backend.lacks_compression {
+                    splitter.say_it_lacks_compression(&config, server);
+                }
                 backend.owner = Some(Rc::clone(carry));
                 backend.tenure = splitter.next_id();
                 (backend.generation, backend.term, backend.reach) = (generation, term, config.reach);

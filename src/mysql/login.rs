@@ -26,6 +26,7 @@ use super::serve::{LOGIN_TIMEOUT, Splitter};
 use super::session::first_status;
 use super::statement::sql_state;
 use super::wire::Wire;
+use crate::guard::proxy_protocol::Header;
 use crate::runtime::time::timeout;
 
 /// Why a client is not let in.
@@ -50,6 +51,30 @@ struct Answer {
 }
 
 impl Splitter {
+    /// Who the client on a connection from `peer` is, by its PROXY header if one has to come; `None`: it came by a Unix socket,
+    /// here or there.
+    pub(super) async fn client_address(
+        &self,
+        wire: &mut Wire,
+        peer: Option<SocketAddr>,
+    ) -> Result<Option<SocketAddr>, Refusal> {
+        let config = self.config();
+        let Some(proxy) = peer.filter(|_| config.proxy_protocol) else { return Ok(peer) };
+        if !config.trusted_proxies.as_ref().is_none_or(|proxies| proxies.contains(proxy.ip())) {
+            tracing::debug!(splitter = %config.name, peer = %proxy, "PROXY header from an address that is not trusted");
+            return Err(Refusal::Silent);
+        }
+        match wire.proxy_header().await {
+            Ok(Header::Ip { source, .. }) => Ok(Some(source)),
+            Ok(Header::Unix) => Ok(None),
+            Ok(Header::Local | Header::Unknown) => Ok(peer),
+            Err(error) => {
+                tracing::debug!(splitter = %config.name, peer = %proxy, %error, "no PROXY header");
+                Err(Refusal::Silent)
+            }
+        }
+    }
+
     /// Lets a client in, or not.
     pub(super) async fn log_on(
         self: &Rc<Self>,
@@ -240,7 +265,7 @@ impl Splitter {
         }
     }
 
-    /// Logs a connected client on again (COM_CHANGE_USER); `None`: as who it was. `Err`: number and text for the client, which
+    /// Logs a client that is connected from `peer` on again (COM_CHANGE_USER); `None`: as who it was. `Err`: number and text for the client, which
     /// is then disconnected, or nothing when it is gone.
     pub(super) async fn change_user(
         &self,
@@ -248,9 +273,9 @@ impl Splitter {
         user: &[u8],
         schema: Option<&[u8]>,
         present: u16,
+        peer: Option<SocketAddr>,
     ) -> Result<Option<Place>, Option<(u16, String)>> {
         wire.next_sequence_id = 1;
-        let peer = wire.stream.peer_addr();
         let changed = async {
             let account = self.authenticate(wire, user, None, None, peer).await?;
             self.allow_schema(account, schema, user, peer)?;

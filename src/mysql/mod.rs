@@ -20,8 +20,8 @@
 //! Which server is the primary is in the config, or found out ([`topology`]); every change has a number, the epoch, and a
 //! connection to the primary counts only in its own ([`lead`]). While there is none, statements wait (`hold`).
 //!
-//! Absent on purpose: compression towards servers, MariaDB's bulk operations, and replication commands, which are refused
-//! with an error that says so.
+//! Absent on purpose: MariaDB's bulk operations, the PROXY protocol towards servers, whose connections are lent to one client after
+//! the other, and replication commands, which are refused with an error that says so.
 
 pub mod account;
 mod acquire;

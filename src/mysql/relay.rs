@@ -113,6 +113,9 @@ impl Client {
         mut timer: Option<Instant>,
     ) -> Result<Relayed, End> {
         self.out.clear();
+        if lease.is_packed() {
+            follower.take_any_sequence_ids();
+        }
         let mut forwarded = false;
         let mut deadline = self.watch.verdict.time_limit.map(|limit| Instant::now() + limit);
         // The start of a read's answer waits for the rest of it, so that an early loss can be made good elsewhere.
@@ -212,7 +215,7 @@ impl Client {
             let used = file.feed(wire.available(), &mut pieces).map_err(|_| End)?;
             wire.consume(used);
             if is_server_there && !pieces.is_empty() {
-                let sending = pin!(lease.send(pieces));
+                let sending = pin!(lease.send_file(pieces));
                 let sent = self.watched(wire, lease.server, false, sending).await.map_err(|_| End)?;
                 (is_server_there, pieces) = (sent.0.is_ok(), sent.1);
             }

@@ -143,7 +143,7 @@ impl Splitter {
         self.tls.borrow().clone()
     }
 
-    /// Serves one client until it leaves.
+    /// Serves one client, whose connection comes from `peer`, until it leaves.
     pub async fn serve_client(self: Rc<Self>, stream: Stream, peer: Option<SocketAddr>) {
         self.stats().accepted.inc();
         let stream = Transport::new(stream);
@@ -154,7 +154,11 @@ impl Splitter {
         }
         let seat = Seat::take(&self);
         let mut wire = Wire::new(stream);
-        match timeout(LOGIN_TIMEOUT, Box::pin(self.log_on(&mut wire, peer, seat.place, &seat.presence))).await {
+        let login = async {
+            let peer = self.client_address(&mut wire, peer).await?;
+            self.log_on(&mut wire, peer, seat.place, &seat.presence).await
+        };
+        match timeout(LOGIN_TIMEOUT, Box::pin(login)).await {
             Ok(Ok(client)) => {
                 self.stats().tls_clients.add(u64::from(wire.stream.is_tls()));
                 client.run(&mut wire).await;
@@ -390,6 +394,7 @@ impl Splitter {
             user: config.account_name(account.into()),
             secret: config.accounts.get(account).secret(),
             tls: config.server_tls.as_ref().zip(config.tls_name(address)),
+            compression: config.servers[server].compression,
             public_key: config.server_public_key.as_ref(),
             timeout: config.connect_timeout,
         }

@@ -52,7 +52,12 @@ impl Settings {
     /// Errors: settings for TLS with servers that rustls refuses; none that a checked config has.
     pub(super) fn new(terms: Terms, slow: Option<SlowLog>, before: Option<&Settings>) -> Result<Settings, TlsError> {
         let is_same = |before: &&Settings| before.terms.server_tls == terms.server_tls;
-        let reach = before.map_or(0, |before| before.reach + u32::from(!is_same(&before)));
+        let is_packed_as_before = |before: &Settings| {
+            let mut servers = before.terms.servers.iter().zip(&terms.servers);
+            servers.all(|(before, server)| before.compression == server.compression)
+        };
+        let is_reached_as_before = |before: &Settings| is_same(&before) && is_packed_as_before(before);
+        let reach = before.map_or(0, |before| before.reach + u32::from(!is_reached_as_before(before)));
         let server_tls = match before.filter(is_same) {
             Some(same) => same.server_tls.clone(),
             None => terms.server_tls.as_ref().map(|tls| tls.trust.settings(Offer::Nothing)).transpose()?,
@@ -79,6 +84,8 @@ pub(super) struct Node {
     pub(super) pool: Pool,
     /// It refused a connection then.
     pub(super) suspect: Cell<Option<Instant>>,
+    /// What was said of its lacking compression: that of this edition of the config is known.
+    pub(super) said: Cell<Option<u64>>,
     /// In which life of it, and the position it was seen to have reached.
     pub(super) reached: RefCell<(Life, Position)>,
 }
@@ -86,7 +93,7 @@ pub(super) struct Node {
 impl Node {
     pub(super) fn new(shared: &Arc<Shared>, worker: usize, server: usize) -> Node {
         let home = Home { shared: Arc::clone(shared), worker, server };
-        Node { pool: Pool::new(home, 1), suspect: Cell::new(None), reached: RefCell::default() }
+        Node { pool: Pool::new(home, 1), suspect: Cell::new(None), said: Cell::new(None), reached: RefCell::default() }
     }
 }
 
@@ -135,6 +142,17 @@ impl Splitter {
         }
         self.sweep_pools();
         Ok(())
+    }
+
+    /// Tells the operator, once under each config, that the packets of a server are not compressed although they are to be.
+    pub(super) fn say_it_lacks_compression(&self, config: &Settings, server: usize) {
+        let Some(wanted) = config.servers[server].compression else { return };
+        if self.nodes[server].said.replace(Some(config.edition)) != Some(config.edition) {
+            tracing::warn!(
+                splitter = %config.name, server = %self.shared.address(server), compression = wanted.name(),
+                "the server does not offer this compression: its packets are sent as they are; MariaDB has zlib alone"
+            );
+        }
     }
 
     /// Has a place for each server, and pools of the right size.

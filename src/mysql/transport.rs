@@ -5,7 +5,6 @@
 
 use std::cell::RefCell;
 use std::io;
-use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -15,6 +14,7 @@ use rustls::{ClientConfig, ServerConfig};
 use rustls_pki_types::ServerName;
 
 use super::protocol::compressed::{Algorithm, Frames};
+use super::protocol::packet::message_bytes;
 use crate::runtime::net::{Cancel, Peek, ReadEnd, Stream};
 use crate::runtime::time::{sleep, unless};
 use crate::tls::{Outbound, Session, TlsError};
@@ -187,11 +187,6 @@ impl Transport {
         self.is_tls() || self.stream.is_unix()
     }
 
-    /// The address of the other end; `None` for a Unix socket.
-    pub fn peer_addr(&self) -> Option<SocketAddr> {
-        self.stream.peer_addr()
-    }
-
     /// Reads what is there, at least one byte, into the spare capacity of `buffer` and, over TLS, beyond it.
     ///
     /// Returns the number of bytes added; 0: nothing more comes. Errors: also `UnexpectedEof` where the other side closed
@@ -237,6 +232,14 @@ impl Transport {
         match &self.secure {
             None => self.stream.read(buffer).await,
             Some(secure) => secure.read(&self.stream, buffer).await,
+        }
+    }
+
+    /// As [`Transport::write_all`], to a server, where `bytes` are whole commands: compressed packets count from 0 with each.
+    pub async fn write_commands(&self, bytes: Vec<u8>) -> (io::Result<()>, Vec<u8>) {
+        match &self.packed {
+            None => self.write_bytes(bytes).await,
+            Some(packed) => Box::pin(packed.write_commands(self, bytes)).await,
         }
     }
 
@@ -294,6 +297,25 @@ impl Transport {
 }
 
 impl Packed {
+    async fn write_commands(&self, transport: &Transport, bytes: Vec<u8>) -> (io::Result<()>, Vec<u8>) {
+        let mut rest = &bytes[..];
+        while !rest.is_empty() {
+            // Each has frames of its own: a server that has taken one looks for the next one at its socket.
+            let command = message_bytes(rest, 0, usize::MAX).ok().flatten().unwrap_or(rest.len());
+            let (command, behind) = rest.split_at(command);
+            rest = behind;
+            self.frames.borrow_mut().begin_command();
+            for piece in command.chunks(PACKED_BYTES_MAX) {
+                let mut out = Vec::new();
+                self.frames.borrow_mut().send(piece, &mut out);
+                if let (Err(error), _) = transport.write_bytes(out).await {
+                    return (Err(error), bytes);
+                }
+            }
+        }
+        (Ok(()), bytes)
+    }
+
     async fn read(&self, transport: &Transport, mut buffer: Vec<u8>) -> (io::Result<usize>, Vec<u8>) {
         let before = buffer.len();
         loop {
@@ -320,7 +342,7 @@ impl Packed {
             if input.is_empty() && input.capacity() > KEPT_BYTES_MAX {
                 input = Vec::new();
             }
-            input.reserve(HANDSHAKE_BYTES);
+            input.reserve(HANDSHAKE_BYTES.max(buffer.capacity()));
             let (result, input) = transport.read_bytes(input).await;
             match result {
                 Ok(count) if count > 0 => drop(self.incoming.replace(input)),

@@ -13,6 +13,7 @@ use super::protocol::compressed::Algorithm;
 use super::protocol::packet::message_bytes;
 use super::serve::LOGIN_PACKET_MAX;
 use super::transport::Transport;
+use crate::guard::proxy_protocol::{self, Header};
 use crate::runtime::net::Cancel;
 use crate::runtime::time::unless;
 
@@ -71,6 +72,22 @@ impl Wire {
                 }
                 Ok(None) => self.fill().await?,
                 Err(_) => return Err(io::ErrorKind::InvalidData.into()),
+            }
+        }
+    }
+
+    /// The header of the PROXY protocol that the connection begins with.
+    ///
+    /// Errors: `InvalidData`: it begins with something else.
+    pub(super) async fn proxy_header(&mut self) -> io::Result<Header> {
+        loop {
+            match proxy_protocol::parse(self.available()) {
+                Ok(Some((header, bytes))) => {
+                    self.consume(bytes);
+                    return Ok(header);
+                }
+                Ok(None) => self.fill().await?, // it asks for no more than 4 KiB
+                Err(error) => return Err(io::Error::new(io::ErrorKind::InvalidData, error)),
             }
         }
     }

@@ -510,11 +510,12 @@ impl BoundSocket {
         Ok(BoundSocket::Tcp(socket.into()))
     }
 
-    /// A Unix socket at `path`, with mode 0660. A socket file that nobody listens on any more is replaced.
+    /// A Unix socket at `path`, whose file gets the permission bits `mode`. A socket file that nobody listens on any more is
+    /// replaced.
     ///
     /// Errors: `AddrInUse` when somebody listens there; what bind or listen report.
-    pub fn unix(path: &std::path::Path, backlog: u32) -> io::Result<BoundSocket> {
-        bind_unix(path, 0o660, backlog).map(BoundSocket::Unix)
+    pub fn unix(path: &std::path::Path, mode: u32, backlog: u32) -> io::Result<BoundSocket> {
+        bind_unix(path, mode, backlog).map(BoundSocket::Unix)
     }
 
     /// A listening socket that another process has made; accepted ones get what those of ours have.

@@ -16,6 +16,10 @@ use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
 use super::support::tls::Identity;
 
+#[path = "mysql8_packed.rs"]
+mod packed;
+use packed::{Packed, ZSTD};
+
 /// How the server wants to be convinced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Full {
@@ -71,6 +75,9 @@ struct State {
     tls: Arc<ServerConfig>,
     logins: AtomicUsize,
     has_seen_password: AtomicBool,
+    /// Of compressed packets: bytes, and what they became.
+    packed_bytes: AtomicUsize,
+    plain_bytes: AtomicUsize,
     complaints: Mutex<Vec<String>>,
     stops: AtomicBool,
     answer: Answer,
@@ -135,7 +142,13 @@ impl Reply {
             packets.push(packet);
         }
         packets.push(b"\xFE\0\0\x02\0\0\0".to_vec());
-        Some(packets.iter().zip(1..).flat_map(|(packet, sequence_id)| frame(sequence_id, packet)).collect())
+        Some(
+            packets
+                .iter()
+                .zip((1..=255u8).chain(0..=255).cycle())
+                .flat_map(|(packet, sequence_id)| frame(sequence_id, packet))
+                .collect(),
+        )
     }
 }
 
@@ -144,7 +157,8 @@ type Answer = Box<dyn Fn(&[u8]) -> Vec<Vec<u8>> + Send + Sync>;
 
 const SCRAMBLE: &[u8; 20] = b"abcdefghij0123456789";
 const SSL: u32 = 1 << 11;
-const CAPABILITIES: u32 = 0x00FF_F7FF | 1 << 24;
+/// All but TLS and zlib.
+const CAPABILITIES: u32 = 0x00FF_F7DF | 1 << 24 | ZSTD;
 
 trait Wire: Read + Write {}
 impl<T: Read + Write> Wire for T {}
@@ -180,6 +194,8 @@ impl Mysql8 {
             tls: Arc::new(tls),
             logins: AtomicUsize::new(0),
             has_seen_password: AtomicBool::new(false),
+            packed_bytes: AtomicUsize::new(0),
+            plain_bytes: AtomicUsize::new(0),
             complaints: Mutex::default(),
             stops: AtomicBool::new(false),
             answer: Box::new(answer),
@@ -213,6 +229,13 @@ impl Mysql8 {
     /// Logins that were right.
     pub(crate) fn logins(&self) -> usize {
         self.state.logins.load(Ordering::Relaxed)
+    }
+
+    /// Bytes of compressed packets in both directions, and what was in them.
+    #[allow(dead_code, reason = "not every test compresses")]
+    pub(crate) fn unpacked(&self) -> (usize, usize) {
+        let bytes = |count: &AtomicUsize| count.load(Ordering::Relaxed);
+        (bytes(&self.state.packed_bytes), bytes(&self.state.plain_bytes))
     }
 
     /// What clients did that they should not have done.
@@ -344,6 +367,17 @@ impl State {
         self.logins.fetch_add(1, Ordering::Relaxed);
         sequence_id = sequence_id.wrapping_add(1);
         send(wire, sequence_id, b"\0\0\0\x02\0\0\0");
+        let wants_zstd = u32::from_le_bytes(login[..4].try_into().expect("four")) & ZSTD != 0;
+        match wants_zstd {
+            true => self.obey(&mut Packed::new(wire, self)),
+            false => self.obey(wire),
+        }
+    }
+
+    /// Answers commands until the client leaves.
+    fn obey(&self, wire: &mut dyn Wire) {
+        let send =
+            |wire: &mut dyn Wire, sequence_id: u8, payload: &[u8]| wire.write_all(&frame(sequence_id, payload)).is_ok();
         while let Some((_, command)) = packet(wire) {
             if command == [1] {
                 return;

@@ -9,11 +9,11 @@ pub(crate) fn site(driver: Driver, cluster: &Cluster, keys: &str) -> Site {
     site_of(driver, "127.0.0.1:0", cluster.primary.port, &replicas, keys)
 }
 
-/// The same with servers, or relays to them, on these ports.
+/// The same with servers, or relays to them, on these ports. Its Unix socket is `db.sock` in the folder.
 pub(crate) fn site_of(driver: Driver, listen: &str, primary: u16, replicas: &[u16], keys: &str) -> Site {
     let replicas: Vec<_> = replicas.iter().map(|port| format!("\"127.0.0.1:{port}\"")).collect();
     let text = format!(
-        "[mysql.db]\nlisten = [\"{listen}\"]\nprimary = \"127.0.0.1:{primary}\"\nreplicas = [{}]\nuser = \"{USER}\"\n\
+        "[mysql.db]\nlisten = [\"{listen}\", \"unix:$DIR/db.sock\"]\nprimary = \"127.0.0.1:{primary}\"\nreplicas = [{}]\nuser = \"{USER}\"\n\
          password = \"{PASSWORD}\"\nmonitor_interval = \"100ms\"\n{keys}\n",
         replicas.join(", ")
     );

@@ -179,6 +179,11 @@ impl Inherited {
         inherited
     }
 
+    /// Whether a process before this one has made them, and no service manager.
+    pub(in super::super) fn is_of_predecessor(&self) -> bool {
+        self.from.is_some()
+    }
+
     /// The sockets of the listener `name` at `address`; port 0 stands for the port that the listener of this name has.
     pub(in super::super) fn listeners(&mut self, name: &str, address: &Address) -> Vec<OwnedFd> {
         if let Address::Unix(path) = address

@@ -16,27 +16,29 @@ use crate::http::fields::{Direction, refusal};
 
 /// `proxy_protocol`, `trusted_proxies` and `real_ip_header` of a listener.
 pub(super) fn trust(section: &Section<'_>) -> (bool, Option<Arc<Trust>>) {
-    let proxy_protocol = section.get::<&str>("proxy_protocol") == "required";
     let header: String = section.get("real_ip_header");
     check_header_name(section, &header);
+    let (proxy_protocol, networks) = proxies(section);
+    if networks.is_none() && section.item("real_ip_header").is_some() && section.item("trusted_proxies").is_none() {
+        let title = format!("`real_ip_header` of {} is never read", section.title);
+        let label = "nobody is believed: name the proxies in `trusted_proxies`";
+        section.cx.warn(Problem::new(title, section.value_span("real_ip_header"), label));
+    }
+    (proxy_protocol, networks.map(|networks| Arc::new(Trust::new(networks, &header))))
+}
+
+/// `proxy_protocol` and `trusted_proxies` of a listener or a splitter; `None`: there are none.
+pub(super) fn proxies(section: &Section<'_>) -> (bool, Option<Networks>) {
+    let proxy_protocol = section.get::<&str>("proxy_protocol") == "required";
     let written: Vec<Placed<String>> = section.list("trusted_proxies");
     let networks: Vec<_> = written.iter().filter_map(|text| parse_network(&text.value).ok()).collect();
     warn_of_trusting_all(section, &written);
-    if networks.is_empty() {
-        if proxy_protocol && section.item("trusted_proxies").is_none() && !section.may_be_misspelt(&["trusted_proxies"])
-        {
-            let title = format!("{} believes the PROXY header of everyone who can reach it", section.title);
-            let label = "name the balancers in `trusted_proxies`: connections of others are then closed";
-            section.cx.warn(Problem::new(title, section.value_span("proxy_protocol"), label));
-        }
-        if section.item("real_ip_header").is_some() && section.item("trusted_proxies").is_none() {
-            let title = format!("`real_ip_header` of {} is never read", section.title);
-            let label = "nobody is believed: name the proxies in `trusted_proxies`";
-            section.cx.warn(Problem::new(title, section.value_span("real_ip_header"), label));
-        }
-        return (proxy_protocol, None);
+    if proxy_protocol && section.item("trusted_proxies").is_none() && !section.may_be_misspelt(&["trusted_proxies"]) {
+        let title = format!("{} believes the PROXY header of everyone who can reach it", section.title);
+        let label = "name the balancers in `trusted_proxies`: connections of others are then closed";
+        section.cx.warn(Problem::new(title, section.value_span("proxy_protocol"), label));
     }
-    (proxy_protocol, Some(Arc::new(Trust::new(Networks::new(networks), &header))))
+    (proxy_protocol, (!networks.is_empty()).then(|| Networks::new(networks)))
 }
 
 /// A field name is a token, RFC 9110 section 5.6.2.

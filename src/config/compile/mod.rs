@@ -19,6 +19,7 @@ mod retry;
 mod secret;
 mod servers;
 mod site;
+mod socket_mode;
 mod stats_socket;
 mod substitute;
 mod tcp;

@@ -1,12 +1,13 @@
 //! `[mysql.NAME]`: a read/write splitter.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use toml_edit::{Item, Value as TomlValue};
 
 use super::servers::Entries;
-use super::{guard, mysql_rules, secret, tls, upstream_tls};
+use super::{guard, mysql_rules, secret, socket_mode, tls, upstream_tls};
 use crate::config::key::Table;
 use crate::config::model::{
     Balance, CausalReads, LogTarget, MysqlServer, MysqlSlowLog, MysqlUser, PrimaryRule, Secret, Splitter,
@@ -14,9 +15,11 @@ use crate::config::model::{
 use crate::config::report::{Problem, Span};
 use crate::config::section::{Placed, Section, type_name, value_type_name};
 use crate::config::value::{FromValue, Kind, parse_address};
+use crate::guard::Networks;
 use crate::mysql::protocol::auth::native::parse_stored;
 use crate::mysql::protocol::auth::sha2::PublicKey;
 use crate::mysql::protocol::auth::{Method, Verifier};
+use crate::mysql::protocol::compressed::Algorithm;
 use crate::runtime::net::Address;
 use crate::tls::{Offer, certificate};
 
@@ -29,6 +32,12 @@ const SERVERS_MAX: usize = 64;
 /// What `primary_wait` is when the primary is found.
 const FOUND_WAIT: Duration = Duration::from_secs(10);
 
+/// Permissions of Unix sockets: the owner and the group.
+const SOCKET_MODE_DEFAULT: u32 = 0o660;
+
+/// What MySQL's own clients ask for with zstd.
+const ZSTD_LEVEL: u8 = 3;
+
 /// Compiles one splitter of a file.
 pub(super) fn compile(name: &str, section: &Section<'_>) -> Splitter {
     let mut splitter = splitter_settings(name, section);
@@ -36,6 +45,8 @@ pub(super) fn compile(name: &str, section: &Section<'_>) -> Splitter {
     if section.item("listen").and_then(|item| item.as_array()).is_some_and(|array| array.is_empty()) {
         section.bad_value("listen", "it is empty: name at least one address");
     }
+    splitter.socket_mode = socket_mode(section, &splitter.listen);
+    (splitter.proxy_protocol, splitter.trusted_proxies) = proxies(section);
     (splitter.servers, splitter.primary) = servers(section);
     let has_wait = section.item("primary_wait").is_some();
     if !has_wait && matches!(splitter.primary, PrimaryRule::Found { .. }) {
@@ -60,11 +71,37 @@ pub(super) fn compile(name: &str, section: &Section<'_>) -> Splitter {
     splitter
 }
 
+fn socket_mode(section: &Section<'_>, listen: &[Address]) -> u32 {
+    if !listen.iter().any(|address| matches!(address, Address::Unix(_))) {
+        does_nothing(section, "socket_mode", "there is no Unix socket in `listen`: take it away");
+    }
+    socket_mode::compile(section, "socket_mode", SOCKET_MODE_DEFAULT).unwrap_or(SOCKET_MODE_DEFAULT)
+}
+
+/// Whether connections begin with a PROXY header, and whose may.
+fn proxies(section: &Section<'_>) -> (bool, Option<Arc<Networks>>) {
+    let (is_wanted, networks) = guard::proxies(section);
+    if !is_wanted {
+        does_nothing(section, "trusted_proxies", "no header is read: add `proxy_protocol = \"required\"`");
+    }
+    (is_wanted, networks.map(Arc::new))
+}
+
+/// `server_compression`, or `compression` of a server.
+fn compression(word: &str) -> Option<Algorithm> {
+    match word {
+        "zlib" => Some(Algorithm::Zlib),
+        "zstd" => Some(Algorithm::Zstd(ZSTD_LEVEL)),
+        _ => None,
+    }
+}
+
 /// `servers`, or `primary` and `replicas`.
 fn servers(section: &Section<'_>) -> (Vec<MysqlServer>, PrimaryRule) {
     if section.item("servers").is_none() {
         let primary: Option<Address> = section.find("primary");
-        let primary = primary.map(MysqlServer::new);
+        let compression = compression(section.get("server_compression"));
+        let primary = primary.map(|address| MysqlServer { compression, ..MysqlServer::new(address) });
         if section.item("primary").is_none() && !section.may_be_misspelt(&["primary", "servers"]) {
             let title = format!("no servers in {}", section.title);
             let label = "add `servers = [\"10.0.0.10:3306\", \"10.0.0.11:3306\"]`, or `primary` and `replicas`";
@@ -101,10 +138,13 @@ fn does_nothing(section: &Section<'_>, key: &str, label: &str) {
 
 /// The servers of a list.
 fn listed(section: &Section<'_>, key: &'static str) -> Vec<MysqlServer> {
-    let from_text = |text: &str| parse_address(text).map(MysqlServer::new);
+    let usual = compression(section.get("server_compression"));
+    let server = |address| MysqlServer { compression: usual, ..MysqlServer::new(address) };
+    let from_text = |text: &str| parse_address(text).map(server);
     let from_table = |section: &Section<'_>| {
-        let weight = section.get("weight");
-        section.need("address").map(|address| MysqlServer { weight, ..MysqlServer::new(address) })
+        let (weight, word) = (section.get("weight"), section.find("compression"));
+        let compression = word.map_or(usual, compression);
+        section.need("address").map(|address| MysqlServer { weight, compression, ..server(address) })
     };
     let entries = Entries { key, table: Table::MysqlServer, from_text: &from_text, from_table: &from_table };
     let placed = entries.read(section);
@@ -238,6 +278,9 @@ pub(in crate::config) fn splitter_settings(name: &str, section: &Section<'_>) ->
     Splitter {
         name: name.into(),
         listen: Vec::new(),
+        socket_mode: SOCKET_MODE_DEFAULT,
+        proxy_protocol: false,
+        trusted_proxies: None,
         servers: Vec::new(),
         primary: PrimaryRule::Fixed(0),
         primary_wait: section.find("primary_wait").unwrap_or_default(),

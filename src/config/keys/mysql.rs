@@ -16,6 +16,18 @@ pub(super) const KEYS: &[Key] = &[
     Key::new(Table::Mysql, "listen", Kind::List(&Kind::Address), Required)
         .help("where clients connect: IP:PORT or unix:/path, one or several")
         .known_as(&["proxysql interfaces"]),
+    Key::new(Table::Mysql, "socket_mode", Kind::Text, Means("\"660\""))
+        .help("permissions of the files of the Unix sockets in `listen`, octal: who may write there may connect, and needs a password all the same; they belong to `user` and `group` of [process]")
+        .known_as(&["proxysql mysql-socket", "haproxy bind mode"])
+        .when("\"666\" where applications run as users that are in no common group"),
+    Key::new(Table::Mysql, "proxy_protocol", Kind::Word(&["off", "required"]), Default("off"))
+        .help("`required`: every connection over TCP begins with a header of the PROXY protocol, version 1 or 2, which tells the client's address; those over Unix sockets do not")
+        .known_as(&["mysql proxy_protocol_networks", "proxysql mysql-proxy_protocol_networks", "haproxy accept-proxy"])
+        .when("`required` behind a balancer that sends it, such as HAProxy with `send-proxy-v2`; name the balancer in trusted_proxies"),
+    Key::new(Table::Mysql, "trusted_proxies", Kind::List(&Kind::Network), Default(""))
+        .help("addresses from which connections with such a header are taken; others are closed")
+        .known_as(&["mysql proxy_protocol_networks", "proxysql mysql-proxy_protocol_networks"])
+        .when("always with `proxy_protocol`: who may send a header may claim any address"),
     Key::new(Table::Mysql, "servers", SERVERS, Means("give `primary` and `replicas` instead"))
         .help("servers of which one takes writes; the splitter finds out which, and notices when it becomes another one")
         .known_as(&["proxysql mysql_servers", "proxysql mysql_replication_hostgroups", "maxscale servers"])
@@ -56,7 +68,7 @@ pub(super) const KEYS: &[Key] = &[
         .known_as(&["proxysql mysql-default_authentication_plugin", "mysql default_authentication_plugin"])
         .when("`caching_sha2_password` for clients that no longer have the old one, `client_ed25519` for MariaDB's alone"),
     Key::new(Table::Mysql, "compression", Kind::Switch, Default("true"))
-        .help("offer compressed packets to clients: zlib and zstd; those to servers are not compressed")
+        .help("offer compressed packets to clients: zlib and zstd; for those to servers see `server_compression`")
         .known_as(&["proxysql mysql-have_compress", "mysql protocol_compression_algorithms"])
         .when("false where clients ask for it although the network is fast: it costs several times what a query does"),
     Key::new(Table::Mysql, "local_infile", Kind::Switch, Default("false"))
@@ -74,6 +86,10 @@ pub(super) const KEYS: &[Key] = &[
         .help("reach the servers over TLS, but for those on Unix sockets; the keys are those of `tls` of an upstream")
         .known_as(&["proxysql mysql_servers.use_ssl", "proxysql mysql-ssl_p2s_ca", "maxscale ssl"])
         .when("whenever the servers are reached over a network"),
+    Key::new(Table::Mysql, "server_compression", Kind::Word(&["off", "zlib", "zstd"]), Default("off"))
+        .help("compress packets between here and the servers: MariaDB has zlib, MySQL both; a server that does not offer it is spoken to without, and the log says so")
+        .known_as(&["proxysql mysql_servers.compression", "mysql protocol_compression_algorithms"])
+        .when("for servers behind a slow or metered link; in one's own network it costs several times what a query does"),
     Key::new(Table::Mysql, "server_public_key", Kind::Path, Means("none"))
         .help("PEM file with the servers' RSA key (public_key.pem of MySQL): with it a password is sent in full without TLS, where caching_sha2_password wants that")
         .known_as(&["mysql caching_sha2_password_public_key_path"])
@@ -154,7 +170,7 @@ pub(super) const KEYS: &[Key] = &[
         .known_as(&["mysql-router access_mode"])
         .when("`primary` for applications that set user variables, take locks or call functions of their own in such transactions"),
     Key::new(Table::Mysql, "digests_max", integer(0, 100_000), Default("1000"))
-        .help("rows of each data worker's table of statements by normal form, database and account; what comes when it is full is counted as one; 0: no table")
+        .help("rows of each data worker's table of statements by normal form, database and account; what comes when it is full is counted as one; 0: no table. A reload that makes it smaller forgets the newest rows")
         .known_as(&["proxysql mysql-query_digests", "mysql performance_schema_digests_size"])
         .when("up when `one-server ctl mysql digests` shows many statements without a row; a row takes about 2 KiB"),
     Key::new(Table::Mysql, "slow_log", Kind::Form("a file, or a table such as { file = \"/var/log/one-server/slow.log\", threshold = \"500ms\" }"), Means("none"))
@@ -175,6 +191,10 @@ pub(super) const KEYS: &[Key] = &[
     Key::new(Table::MysqlServer, "weight", integer(0, 256), Default("1"))
         .help("its share of the reads in relation to the others, while it is a replica; 0: none")
         .known_as(&["proxysql mysql_servers.weight"]),
+    Key::new(Table::MysqlServer, "compression", Kind::Word(&["off", "zlib", "zstd"]), Means("`server_compression` of the splitter"))
+        .help("the same as `server_compression`, for this server alone")
+        .known_as(&["proxysql mysql_servers.compression"])
+        .when("where one of the servers is far away"),
     // users
     Key::new(Table::MysqlUser, "name", Kind::Text, Required)
         .help("user name, the same for clients and servers")

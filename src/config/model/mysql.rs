@@ -7,6 +7,7 @@ use super::{Balance, LogTarget, Tls, UpstreamTls};
 use crate::guard::{AddressRules, Networks};
 use crate::mysql::protocol::auth::sha2::PublicKey;
 use crate::mysql::protocol::auth::{Method, Verifier};
+use crate::mysql::protocol::compressed::Algorithm;
 use crate::runtime::net::Address;
 use crate::util::pattern::Pattern;
 
@@ -17,6 +18,12 @@ pub struct Splitter {
     pub name: String,
     /// Where clients connect: TCP or Unix socket.
     pub listen: Vec<Address>,
+    /// Permission bits of the files of the Unix sockets among these.
+    pub socket_mode: u32,
+    /// Connections over TCP begin with a header of the PROXY protocol.
+    pub proxy_protocol: bool,
+    /// Who may send it; `None`: everyone.
+    pub trusted_proxies: Option<Arc<Networks>>,
     /// All servers, and in a process that has had another config those that are gone: a server keeps its index for as long as
     /// the process runs.
     pub servers: Vec<MysqlServer>,
@@ -119,14 +126,16 @@ pub struct MysqlServer {
     pub address: Address,
     /// Its share of the reads in relation to the others, while it is a replica; 0: none.
     pub weight: u32,
+    /// How packets are compressed, where the server offers it; `None`: they are not.
+    pub compression: Option<Algorithm>,
     /// The config had it before: what is under way there ends, and nothing new begins.
     pub is_gone: bool,
 }
 
 impl MysqlServer {
-    /// One with the same weight as others.
+    /// One with the same weight as others, and nothing else that is special.
     pub fn new(address: Address) -> MysqlServer {
-        MysqlServer { address, weight: 1, is_gone: false }
+        MysqlServer { address, weight: 1, compression: None, is_gone: false }
     }
 }
 

@@ -25,6 +25,7 @@ pub(crate) fn another_value(key: &Key) -> String {
         Kind::Switch => (default != "true").to_string(),
         Kind::Word(_) if key.table == Table::Health && key.name == "proxy_protocol" => "v1".into(),
         Kind::Word(_) if key.name == "satisfy" => "any".into(),
+        Kind::Word(_) if key.table == Table::MysqlServer => "zlib".into(),
         Kind::Word(_) if key.name == "failures" => "connect".into(),
         Kind::Word(_) if key.table == Table::Health && key.name == "kind" => "mysql".into(),
         Kind::Word(words) => words.iter().find(|word| **word != default).map_or(String::new(), |word| (*word).into()),
@@ -35,6 +36,7 @@ pub(crate) fn another_value(key: &Key) -> String {
         Kind::SocketAddress | Kind::SocketAddressOrOff => "127.0.0.1:7778".into(),
         Kind::Text if key.name == "retry_on" => "503".into(),
         Kind::Text if key.name == "stats_socket_mode" => "0660".into(),
+        Kind::Text if key.name == "socket_mode" => "0666".into(),
         Kind::Text if key.name == "retry_budget" => "off".into(),
         Kind::Text if key.name == "server_name" => "other.test".into(),
         Kind::Text if key.table == Table::Health && key.name == "status" => "204".into(),
@@ -250,11 +252,16 @@ pub(super) fn in_its_table(key: &Key, line: &str) -> String {
                 "servers" | "primary_looks" | "primary_dwell" => "servers = [\"127.0.0.1:3306\"]",
                 _ => "primary = \"127.0.0.1:3306\"",
             };
-            let parts = ["listen = \"127.0.0.1:3307\"", servers, "user = \"u\"", "password = \"p\""];
+            let listen = match key.name {
+                "socket_mode" => "listen = \"unix:/run/db.sock\"",
+                _ => "listen = \"127.0.0.1:3307\"",
+            };
+            let parts = [listen, servers, "user = \"u\"", "password = \"p\""];
             let parts = parts.iter().filter(|part| line.is_empty() || !part.starts_with(&format!("{} ", key.name)));
             let tls = match key.name {
                 "tls_required" => "tls.certificates = [{ chain = \"/a.pem\", key = \"/a.key\" }]\n",
                 "pool_min" => "pool_max = 65536\n",
+                "trusted_proxies" => "proxy_protocol = \"required\"\n",
                 _ => "",
             };
             format!("[mysql.m]\n{}\n{tls}{line}\n", parts.copied().collect::<Vec<_>>().join("\n"))

@@ -4,6 +4,7 @@ use super::*;
 use crate::config::model::{CausalReads, MysqlServer, PrimaryRule};
 use crate::mysql::protocol::auth::native::{stage1, stage2};
 use crate::mysql::protocol::auth::{Method, Verifier};
+use crate::mysql::protocol::compressed::Algorithm;
 
 const HEAD: &str = "[mysql.m]\nlisten = \"127.0.0.1:3307\"\nprimary = \"127.0.0.1:3306\"\nuser = \"u\"\n";
 
@@ -290,6 +291,52 @@ fn mistakes_of_accounts_and_tls() {
         &lines("authentication = \"native\""),
         &[
             "6:18 bad value for `authentication` in [mysql.m] | `native` is not known: write \"mysql_native_password\", \"caching_sha2_password\" or \"client_ed25519\"",
+        ],
+    );
+}
+
+#[test]
+fn how_clients_come_and_how_servers_are_spoken_to() {
+    let splitter = |lines: &str| config(&format!("{HEAD}password = \"p\"\n{lines}\n")).splitters.remove(0);
+    let plain = splitter("");
+    assert_eq!((plain.socket_mode, plain.proxy_protocol, &plain.trusted_proxies), (0o660, false, &None));
+    let socket = |mode: &str| {
+        format!(
+            "[mysql.m]\nlisten = [\"127.0.0.1:1\", \"unix:/run/db.sock\"]\nprimary = \"127.0.0.1:3306\"\n{SECRET}\
+             socket_mode = \"{mode}\"\n"
+        )
+    };
+    assert_eq!(config(&socket("0666")).splitters[0].socket_mode, 0o666);
+    check(
+        &socket("rw"),
+        &["6:15 bad value for `socket_mode` in [mysql.m] | write permissions in octal, for example \"660\""],
+    );
+    check(
+        &format!("{HEAD}password = \"p\"\nsocket_mode = \"666\""),
+        &["6:1 `socket_mode` does nothing in [mysql.m] | there is no Unix socket in `listen`: take it away"],
+    );
+    let behind = splitter("proxy_protocol = \"required\"\ntrusted_proxies = [\"10.0.0.0/8\"]");
+    let proxies = behind.trusted_proxies.expect("some");
+    assert!(behind.proxy_protocol && proxies.contains([10, 1, 2, 3].into()) && !proxies.contains([11, 1, 2, 3].into()));
+    check(
+        &format!("{HEAD}password = \"p\"\ntrusted_proxies = [\"10.0.0.0/8\"]"),
+        &["6:1 `trusted_proxies` does nothing in [mysql.m] | no header is read: add `proxy_protocol = \"required\"`"],
+    );
+    let warned = warnings(&format!("{HEAD}password = \"p\"\nproxy_protocol = \"required\""));
+    assert!(warned.iter().any(|warning| warning.contains("believes the PROXY header of everyone")), "{warned:?}");
+
+    let of = |lines: &str| -> Vec<Option<&str>> {
+        splitter(lines).servers.iter().map(|server| server.compression.map(Algorithm::name)).collect()
+    };
+    let replicas = "replicas = [\"1.1.1.1:1\", { address = \"1.1.1.1:2\", compression = \"zstd\" }, \
+                    { address = \"1.1.1.1:3\", compression = \"off\" }]";
+    assert_eq!(of(replicas), [None, None, Some("zstd"), None]);
+    let zlib = of(&format!("server_compression = \"zlib\"\n{replicas}"));
+    assert_eq!(zlib, [Some("zlib"), Some("zlib"), Some("zstd"), None]);
+    check(
+        &format!("{HEAD}password = \"p\"\nserver_compression = \"gzip\""),
+        &[
+            "6:22 bad value for `server_compression` in [mysql.m] | `gzip` is not known: write \"off\", \"zlib\" or \"zstd\"",
         ],
     );
 }

@@ -9,6 +9,7 @@
 use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress, Status};
 
 use super::ProtocolError;
+use super::capability::{COMPRESS, ZSTD_COMPRESSION};
 
 /// Length of a frame's header, bytes.
 pub const HEADER_BYTES: usize = 7;
@@ -30,7 +31,7 @@ const ZSTD_LEVEL_MAX: i32 = 6;
 pub enum Algorithm {
     /// CLIENT_COMPRESS.
     Zlib,
-    /// CLIENT_ZSTD_COMPRESSION_ALGORITHM, with the level that the client asks for.
+    /// CLIENT_ZSTD_COMPRESSION_ALGORITHM, with the level that the client has asked for.
     Zstd(u8),
 }
 
@@ -64,10 +65,41 @@ impl Header {
     }
 }
 
+impl Algorithm {
+    /// The capability flag by which it is agreed on.
+    pub fn capability(self) -> u32 {
+        match self {
+            Algorithm::Zlib => COMPRESS,
+            Algorithm::Zstd(_) => ZSTD_COMPRESSION,
+        }
+    }
+
+    /// What the login tells of its level.
+    pub fn zstd_level(self) -> u8 {
+        match self {
+            Algorithm::Zlib => 0,
+            Algorithm::Zstd(level) => level,
+        }
+    }
+
+    /// Its name in configs and logs.
+    pub fn name(self) -> &'static str {
+        match self {
+            Algorithm::Zlib => "zlib",
+            Algorithm::Zstd(_) => "zstd",
+        }
+    }
+}
+
 impl Frames {
     /// Nothing sent or received yet.
     pub fn new(algorithm: Algorithm) -> Frames {
         Frames { algorithm, sequence_id: 0 }
+    }
+
+    /// Of a client: a command follows.
+    pub fn begin_command(&mut self) {
+        self.sequence_id = 0;
     }
 
     /// Of the next frame that is sent.
@@ -195,7 +227,7 @@ mod tests {
     fn sequence_ids_go_on_from_the_other_sides() {
         let (mut client, mut server) = (Frames::new(Algorithm::Zlib), Frames::new(Algorithm::Zlib));
         for _ in 0..3 {
-            client.sequence_id = 0; // a new command
+            client.begin_command();
             let (mut wire, mut plain) = (Vec::new(), Vec::new());
             client.send(b"command", &mut wire);
             assert_eq!(wire[3], 0);

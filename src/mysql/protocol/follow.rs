@@ -167,6 +167,8 @@ pub struct Follower {
     continued: bool,
     /// Added to the sequence ids of the server.
     shift: u8,
+    /// What these say means nothing.
+    any_sequence_id: bool,
     /// Sequence id of the next packet to the client.
     next_sequence_id: u8,
     client_deprecate_eof: bool,
@@ -199,6 +201,7 @@ impl Follower {
             packet: Vec::new(),
             continued: false,
             shift: 0,
+            any_sequence_id: false,
             next_sequence_id: 1,
             client_deprecate_eof,
             client_statement_id: 0,
@@ -223,6 +226,12 @@ impl Follower {
         self.next_sequence_id = client;
         self.shift = client.wrapping_sub(server);
         self
+    }
+
+    /// The server compresses: the frames around its packets have sequence ids that count, those inside begin anew wherever it
+    /// has flushed.
+    pub fn take_any_sequence_ids(&mut self) {
+        self.any_sequence_id = true;
     }
 
     /// Keeps the payload of the first row, for queries of our own.
@@ -370,7 +379,7 @@ impl Follower {
     }
 
     fn begin(&mut self, header: Header, first: Option<u8>, out: &mut Vec<u8>) -> Result<(), ProtocolError> {
-        if header.sequence_id.wrapping_add(self.shift) != self.next_sequence_id {
+        if header.sequence_id.wrapping_add(self.shift) != self.next_sequence_id && !self.any_sequence_id {
             return Err(ProtocolError::OutOfOrder);
         }
         if self.continued {
