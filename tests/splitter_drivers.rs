@@ -9,6 +9,8 @@ mod mariadb;
 #[path = "support/split.rs"]
 #[allow(dead_code, reason = "other tests need one form alone")]
 mod split;
+#[path = "support/with_sqlx.rs"]
+mod with_sqlx;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -117,6 +119,11 @@ struct Scene {
 
 impl Scene {
     fn new() -> Scene {
+        Scene::with("")
+    }
+
+    /// With these lines of the splitter's table.
+    fn with(keys: &str) -> Scene {
         let identity = trusted().server(&["127.0.0.1", "localhost"], Kind::Ecdsa);
         let files = [("server.pem", identity.chain.as_str()), ("server.key", identity.key.as_str())];
         let arguments = ["--ssl-cert=$DIR/server.pem", "--ssl-key=$DIR/server.key"];
@@ -127,8 +134,8 @@ impl Scene {
              CREATE PROCEDURE d.fails() BEGIN SELECT 1; SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = 'on purpose'; END//",
         );
         cluster.wait_for_replicas();
-        let keys = "tls = { certificates = [{ chain = \"$DIR/db.pem\", key = \"$DIR/db.key\" }] }\npool_max = 8\n";
-        let site = split::site(Driver::Auto, &cluster, keys).identity("db", &identity);
+        let tls = "tls = { certificates = [{ chain = \"$DIR/db.pem\", key = \"$DIR/db.key\" }] }\npool_max = 8\n";
+        let site = split::site(Driver::Auto, &cluster, &format!("{tls}{keys}")).identity("db", &identity);
         let splitter = site.file("ca.pem", trusted().pem.as_bytes()).start();
         let direct = SocketAddr::from(([127, 0, 0, 1], cluster.primary.port));
         Scene { cluster, splitter, direct }
@@ -138,16 +145,25 @@ impl Scene {
         self.splitter.folder().join("ca.pem")
     }
 
-    /// Both sides print the same, and reads did go to the replica.
+    fn socket(&self) -> PathBuf {
+        self.splitter.folder().join("db.sock")
+    }
+
+    /// Both sides print the same.
     fn compare(&self, what: &str, run: impl Fn(SocketAddr) -> String) {
+        self.compare_ways(what, || run(self.direct), || run(self.splitter.address("db")));
+    }
+
+    /// The same with another way of reaching each.
+    fn compare_ways(&self, what: &str, direct: impl Fn() -> String, through: impl Fn() -> String) {
         let clear = || {
             self.cluster.primary.sql("DROP TABLE IF EXISTS d.people, d.crates");
             self.cluster.wait_for_replicas();
         };
         clear();
-        let expected = run(self.direct);
+        let expected = direct();
         clear();
-        let found = run(self.splitter.address("db"));
+        let found = through();
         let lines = expected.lines().zip(found.lines());
         for (number, (expected, found)) in lines.enumerate() {
             assert_eq!(found, expected, "{what}: line {}", number + 1);
@@ -189,6 +205,27 @@ fn without_times(line: &str) -> &str {
     }
 }
 
+/// What the servers send is compressed, too, whatever the client wants.
+#[test]
+fn drivers_see_the_same_where_servers_compress() {
+    if !mariadb::is_installed() {
+        return;
+    }
+    let scene = Scene::with("server_compression = \"zlib\"\n");
+    for peer in [Peer::Mariadb, Peer::PyMysql, Peer::Mysqli].into_iter().filter(|peer| peer.is_installed()) {
+        for compress in [false, true].into_iter().filter(|compress| !compress || peer.compresses()) {
+            let plain = |text: String| text.split('\n').map(without_times).collect::<Vec<_>>().join("\n");
+            scene.compare(&format!("{peer:?} compress={compress}"), |address| plain(peer.run(address, None, compress)));
+        }
+    }
+    for compress in [false, true] {
+        scene.compare(&format!("mysql_async compress={compress}"), |address| {
+            run_mysql_async(over_tcp(address, compress))
+        });
+    }
+    assert!(scene.splitter.metric("one_server_splitter_statements_total", "to=\"replica\"") > 10.0);
+}
+
 #[test]
 fn mysql_async_sees_the_same_as_without_the_splitter() {
     if !mariadb::is_installed() {
@@ -197,29 +234,63 @@ fn mysql_async_sees_the_same_as_without_the_splitter() {
     let scene = Scene::new();
     for compress in [false, true] {
         scene.compare(&format!("mysql_async compress={compress}"), |address| {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-            let mut told = Vec::new();
-            let work = async { tokio::time::timeout(PATIENCE, with_mysql_async(address, compress, &mut told)).await };
-            let end = runtime.block_on(work).expect("in time");
-            assert!(end.is_ok(), "compress={compress}: {end:?} behind {:?}", told.last());
-            told.join("\n")
+            run_mysql_async(over_tcp(address, compress))
         });
     }
+    let socket = scene.socket();
+    let url = format!("mysql://{USER}:{PASSWORD}@localhost/d?socket={}", socket.display());
+    let over_socket = || OptsBuilder::from_opts(mysql_async::Opts::from_url(&url).expect("a URL"));
+    scene.compare_ways(
+        "mysql_async over a Unix socket",
+        || run_mysql_async(over_tcp(scene.direct, false)),
+        || run_mysql_async(over_socket()),
+    );
 }
 
-async fn with_mysql_async(
-    address: SocketAddr,
-    compress: bool,
-    told: &mut Vec<String>,
-) -> Result<(), mysql_async::Error> {
-    let options = OptsBuilder::default()
+/// A pool of sqlx, over TCP and over the splitter's Unix socket.
+#[test]
+fn sqlx_sees_the_same_as_without_the_splitter() {
+    if !mariadb::is_installed() {
+        return;
+    }
+    // What one connection of a pool has written the others are to see.
+    let scene = Scene::with("causal_reads = \"node\"\n");
+    let url = |address: SocketAddr| format!("mysql://{USER}:{PASSWORD}@{address}/d");
+    let direct = url(scene.direct);
+    let socket = format!("mysql://{USER}:{PASSWORD}@localhost/d?socket={}", scene.socket().display());
+    for through in [url(scene.splitter.address("db")), socket] {
+        let reads = || scene.splitter.metric("one_server_splitter_statements_total", "to=\"replica\"");
+        let before = reads();
+        scene.compare_ways(&through, || with_sqlx::run(&direct), || with_sqlx::run(&through));
+        assert!(reads() - before > 60.0, "{through}: reads go to the replica, also right after writes");
+        let pinned = || scene.splitter.metric("one_server_splitter_sessions_pinned", "");
+        eventually("nobody is pinned", || pinned() == 0.0);
+    }
+    let unknown = scene.splitter.metric("one_server_splitter_pins_total", "reason=\"unknown\"");
+    assert_eq!(unknown, 0.0, "what sqlx sends by itself is understood");
+}
+
+fn run_mysql_async(options: OptsBuilder) -> String {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let mut told = Vec::new();
+    let work = async { tokio::time::timeout(PATIENCE, with_mysql_async(options, &mut told)).await };
+    let end = runtime.block_on(work).expect("in time");
+    assert!(end.is_ok(), "{end:?} behind {:?}", told.last());
+    told.join("\n")
+}
+
+fn over_tcp(address: SocketAddr, compress: bool) -> OptsBuilder {
+    OptsBuilder::default()
         .ip_or_hostname("127.0.0.1")
         .tcp_port(address.port())
         .user(Some(USER))
         .pass(Some(PASSWORD))
         .db_name(Some("d"))
         .compression(compress.then(Compression::fast))
-        .prefer_socket(false);
+        .prefer_socket(false)
+}
+
+async fn with_mysql_async(options: OptsBuilder, told: &mut Vec<String>) -> Result<(), mysql_async::Error> {
     let mut conn = Conn::new(options).await?;
     conn.query_drop("DROP TABLE IF EXISTS crates").await?;
     conn.query_drop(
