@@ -650,6 +650,48 @@ fn a_write_without_a_gtid_keeps_reads_on_the_primary_until_a_later_one() {
     }
 }
 
+/// Where the log leaves a database out, neither rows nor definitions have a GTID, and nothing is pinned by that.
+#[test]
+fn writes_and_definitions_that_are_not_logged_keep_reads_on_the_primary_until_a_later_one() {
+    if !mariadb::is_installed() {
+        return;
+    }
+    let cluster = Cluster::start_with(1, &[], &["--binlog-ignore-db=e"]);
+    cluster.primary.sql("CREATE TABLE d.t (n INT) ENGINE=InnoDB");
+    mark_servers(&cluster);
+    for (driver, level) in [(Driver::IoUring, "session"), (Driver::Epoll, "node")] {
+        let server = before(driver, &cluster, &format!("causal_reads = \"{level}\""));
+        block_on(async {
+            let (mut conn, mut other) = (connect(server.address("db")).await, connect(server.address("db")).await);
+            for sql in [
+                "CREATE TABLE e.kept (n INT, KEY (n)) ENGINE=InnoDB",
+                "INSERT INTO e.kept VALUES (1)",
+                "ALTER TABLE e.kept ADD m INT",
+                "CREATE VIEW e.seen AS SELECT n FROM e.kept",
+                "TRUNCATE e.kept",
+                "DROP VIEW e.seen",
+                "DROP TABLE e.kept",
+            ] {
+                run(&mut conn, "INSERT INTO d.t VALUES (1)").await;
+                assert_eq!(one::<u32>(&mut conn, "SELECT id FROM d.who").await, 2, "{level}: before {sql}");
+                run(&mut conn, "USE e").await;
+                run(&mut conn, sql).await;
+                assert_eq!(one::<u32>(&mut conn, "SELECT id FROM d.who").await, 1, "{level}: {sql}");
+                let others: u32 = one(&mut other, "SELECT id FROM d.who").await;
+                assert_eq!(others, if level == "node" { 1 } else { 2 }, "{level}: {sql}");
+                run(&mut conn, "USE d").await;
+            }
+            // One that has changed nothing leaves no doubt.
+            run(&mut conn, "INSERT INTO d.t VALUES (1)").await;
+            run(&mut conn, "DELETE FROM t WHERE n = 99").await;
+            assert_eq!(one::<u32>(&mut conn, "SELECT id FROM d.who").await, 2, "{level}");
+            run(&mut conn, "DELETE FROM t").await;
+        });
+        let pinned = server.metric("one_server_splitter_pins_total", "");
+        assert_eq!(pinned, 0.0, "{level}");
+    }
+}
+
 #[test]
 fn read_only_transactions_run_on_a_replica() {
     if !mariadb::is_installed() {

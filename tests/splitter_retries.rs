@@ -206,6 +206,54 @@ fn a_read_of_which_nothing_was_shown_is_answered_by_another_server() {
     }
 }
 
+/// A session that has something on its connection, or a transaction open there, has it no more when that breaks. Its read is not
+/// asked of anybody else, though nothing of it was shown: the answer could be another one.
+#[test]
+fn a_read_of_a_session_that_is_pinned_is_not_tried_again() {
+    if !mariadb::is_installed() {
+        return;
+    }
+    let cluster = cluster();
+    let servers: Vec<_> = [&cluster.primary].into_iter().chain(&cluster.replicas).collect();
+    for server in &servers {
+        server.sql("SET GLOBAL log_output='TABLE', general_log=1");
+    }
+    for driver in [Driver::IoUring, Driver::Epoll] {
+        let relays: Vec<_> = servers.iter().map(|server| Relay::to(server.port)).collect();
+        let ports: Vec<_> = relays.iter().map(|relay| relay.address.port()).collect();
+        let splitter = split::site_of(driver, "127.0.0.1:0", ports[0], &ports[1..], "").start();
+        eventually("both replicas get reads", || {
+            let servers = &splitter.status()["splitters"][0]["servers"];
+            (1..=2).all(|server| servers[server]["up"] == true)
+        });
+        let pins = ["SET @mine = 1", "CREATE TEMPORARY TABLE mine (n INT)", "DO GET_LOCK('mine', 0)", "BEGIN"];
+        let read_only = "START TRANSACTION READ ONLY";
+        for (turn, pin) in pins.into_iter().chain([read_only]).enumerate() {
+            for cut in [Cut::BeforeStatement, Cut::InAnswer(0), Cut::InAnswer(9)] {
+                let mut wire =
+                    Wire::connect(splitter.address("db"), &LogOn::new(USER, PASSWORD, Some("d"))).expect("a login");
+                wire.query(pin).expect("done");
+                // Whatever a server has seen is read there.
+                let at = reads_at(&mut wire);
+                assert_eq!(at == 1, pin != read_only, "{pin}");
+                let marker = format!("pinned-{driver:?}-{turn}-{cut:?}");
+                relays[at - 1].cut(&marker, cut);
+                match wire.query(read(&marker, 10)) {
+                    Ok(answer) => {
+                        assert_eq!(answer.iter().map(Piece::code).collect::<Vec<_>>(), [Some(LOST)], "{pin} {cut:?}")
+                    }
+                    Err(error) => assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof, "{pin} {cut:?}: {error}"),
+                }
+                assert!(relays[at - 1].has_cut(), "{pin} {cut:?}");
+                let sql = format!("SELECT COUNT(*) FROM mysql.general_log WHERE argument LIKE 'SELECT id%{marker}%'");
+                let runs: Vec<String> = servers.iter().map(|server| server.sql(&sql)).collect();
+                let expected = |n| if n + 1 == at && cut != Cut::BeforeStatement { "1" } else { "0" };
+                assert_eq!(runs, [0usize, 1, 2].map(expected), "{driver:?} {pin} {cut:?}");
+            }
+        }
+    }
+}
+
 /// What a scripted server does.
 #[derive(Default)]
 struct Node {
