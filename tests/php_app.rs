@@ -204,7 +204,9 @@ fn what_php_does_not_take_is_told() {
     server.wait_for_line("a setting that is none", is_it);
     // It would serve without it, and that might be a limit.
     eventually("it has failed", || state(&server)["state"] == "failed");
+    server.wait_for_line("its end", |line| line.contains("instance ended") && line.contains("reason=config"));
     assert_eq!(state(&server)["last_exit"], "PHP does not take the setting 'no.such': see `ini`");
+    assert!(!server.lines().iter().any(|line| line.contains("instance ready")));
     assert_eq!(server.connect().ask(get("/")).status, 503);
     server.wait_for_line("the reason", |line| {
         line.contains(" error application has failed: it does not take its config") && line.contains("'no.such'")

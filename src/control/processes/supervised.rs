@@ -238,7 +238,9 @@ impl Supervised {
     }
 
     pub(super) fn on_ready(&mut self, id: u64, now: Instant) {
-        let Some(instance) = self.instance(id).cloned() else { return };
+        // One that is to end may have answered before it knew.
+        let starts = |instance: &&Instance| instance.state == State::Starting;
+        let Some(instance) = self.instance(id).filter(starts).cloned() else { return };
         let took_ms = now.saturating_duration_since(instance.began).as_millis() as u64;
         tracing::info!(app = %self.app.name, instance = instance.slot, pid = instance.pid, took_ms, "instance ready");
         self.unfit = None;
