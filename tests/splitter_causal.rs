@@ -884,7 +884,9 @@ fn a_read_only_transaction_begins_on_the_primary_when_no_replica_is_fresh_in_tim
         block_on(async {
             let mut conn = connect(server.address("db")).await;
             run(&mut conn, "INSERT INTO t VALUES (1)").await;
-            for begin in ["START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY", "START TRANSACTION READ ONLY", "BEGIN"] {
+            for begin in
+                ["START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY", "START TRANSACTION READ ONLY", "BEGIN"]
+            {
                 if begin == "BEGIN" {
                     run(&mut conn, "SET TRANSACTION READ ONLY").await;
                 }

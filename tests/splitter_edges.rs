@@ -509,7 +509,8 @@ fn what_runs_on_a_server_that_was_silent_for_a_moment_can_be_ended() {
     if !mariadb::is_installed() {
         return;
     }
-    let keys = "connect_timeout = \"1s\"\n[[mysql.db.rules]]\nname = \"short\"\ndigest = \"DO SLEEP*\"\ntime_limit = \"4s\"";
+    let keys =
+        "connect_timeout = \"1s\"\n[[mysql.db.rules]]\nname = \"short\"\ndigest = \"DO SLEEP*\"\ntime_limit = \"4s\"";
     let (cluster, server, address) = alone("SELECT 1", keys);
     let is_up = || server.status()["splitters"][0]["servers"][0]["up"] == true;
     let [mut killed, mut limited, mut killer] = [(); 3].map(|()| Wire::connect(address, &log_on()).expect("a login"));
@@ -553,7 +554,10 @@ fn what_many_statements_in_one_packet_change_is_not_all_kept() {
     assert!(answer.len() > 70_000 && answer.iter().all(|piece| matches!(piece, Piece::Ok { .. })));
     let (_, peak) = server.resident_mib();
     assert!(peak < before + 40, "{before} MiB before, {peak} MiB at most");
-    assert_eq!(wire.row("SELECT '1' || '0', @@sql_mode"), ["10", "PIPES_AS_CONCAT"].map(|value| Some(value.to_owned())));
+    assert_eq!(
+        wire.row("SELECT '1' || '0', @@sql_mode"),
+        ["10", "PIPES_AS_CONCAT"].map(|value| Some(value.to_owned()))
+    );
     assert_eq!(server.metric("one_server_splitter_sessions_pinned", ""), 1.0);
 }
 

@@ -18,9 +18,9 @@ mod sql_wire;
 use std::time::{Duration, Instant};
 
 use found::*;
-use one_server::mysql::protocol::capability::{MULTI_STATEMENTS, STATUS_AUTOCOMMIT};
 use mariadb::{PASSWORD, USER};
 use mysql_async::prelude::Queryable;
+use one_server::mysql::protocol::capability::{MULTI_STATEMENTS, STATUS_AUTOCOMMIT};
 use promotion::{catch_up, demote, follow, promote, switch_over};
 use sql_wire::{LogOn, Piece, Shape, Wire};
 use support::ports;

@@ -84,8 +84,7 @@ impl Council {
             PrimaryRule::Fixed(_) => None,
             PrimaryRule::Found { looks, dwell } => Some(Topology::new(splitter.servers.len(), Rules { looks, dwell })),
         };
-        let mut council =
-            Council { topology, seen: Vec::new(), answered: Vec::new(), announced: None, switchovers: 0 };
+        let mut council = Council { topology, seen: Vec::new(), answered: Vec::new(), announced: None, switchovers: 0 };
         council.grow(splitter.servers.len());
         council
     }

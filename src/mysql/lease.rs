@@ -49,6 +49,15 @@ pub enum LeaseError {
     Moved,
 }
 
+impl From<Unserved> for LeaseError {
+    fn from(unserved: Unserved) -> LeaseError {
+        match unserved {
+            Unserved::Moved => LeaseError::Moved,
+            Unserved::TimedOut | Unserved::QueueFull => LeaseError::Full(unserved),
+        }
+    }
+}
+
 impl Deref for Lease {
     type Target = Backend;
     fn deref(&self) -> &Backend {
@@ -123,10 +132,7 @@ impl Lease {
             let offer = match if pool.is_handing_over() { Offer::Wait } else { pool.offer(wish) } {
                 Offer::Wait => {
                     let deadline = *deadline.get_or_insert_with(|| Instant::now() + splitter.config().pool_timeout);
-                    Box::pin(Lease::wait(splitter, server, wish, deadline)).await.map_err(|unserved| match unserved {
-                        Unserved::Moved => LeaseError::Moved,
-                        unserved => LeaseError::Full(unserved),
-                    })?
+                    Box::pin(Lease::wait(splitter, server, wish, deadline)).await?
                 }
                 offer => offer,
             };

@@ -195,7 +195,8 @@ impl Client {
     fn has_committed_in_vain(&self, lease: &Lease, class: &Class, outcome: &Outcome) -> bool {
         lease.epoch.is_some()
             && self.splitter.is_deposed(lease.server)
-            && (names_transactions(&outcome.changes) || may_have_committed(class, outcome, self.session.in_transaction()))
+            && (names_transactions(&outcome.changes)
+                || may_have_committed(class, outcome, self.session.in_transaction()))
     }
 
     /// Passes on the file that the server has asked the client for, no faster than the server takes it. `false`: the
