@@ -213,8 +213,12 @@ fn statements_that_wait_for_a_connection_go_to_the_next_primary() {
     if !mariadb::is_installed() {
         return;
     }
-    let mut scene = scene(1, "primary_wait = \"30s\"\npool_max = 2");
-    let address = scene.address;
+    let mut scene = scene(1, "");
+    let ports = [scene.cluster.replicas[0].port, scene.cluster.primary.port];
+    // Each worker has its own.
+    scene.server = site(ports.into_iter(), "primary_wait = \"30s\"\npool_max = 2").one_worker().start();
+    scene.wait_for_primary(ports[1]);
+    let address = scene.server.address("db");
     block_on(async {
         let mut conns = Vec::new();
         for _ in 0..3 {

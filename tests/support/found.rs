@@ -72,6 +72,11 @@ pub(crate) fn scene(replicas: u32, keys: &str) -> Scene {
 }
 
 pub(crate) fn start(ports: impl Iterator<Item = u16>, keys: &str) -> Server {
+    site(ports, keys).start()
+}
+
+/// A splitter before the servers on these ports, of which one is the primary; `keys` are lines of its table.
+pub(crate) fn site(ports: impl Iterator<Item = u16>, keys: &str) -> Site {
     let servers: Vec<String> = ports.map(|port| format!("\"127.0.0.1:{port}\"")).collect();
     let pool_max = if keys.contains("pool_max") { "" } else { "pool_max = 8" };
     let table = format!(
@@ -79,7 +84,7 @@ pub(crate) fn start(ports: impl Iterator<Item = u16>, keys: &str) -> Server {
          monitor_interval = \"100ms\"\nconnect_timeout = \"1s\"\nprimary_dwell = \"500ms\"\n{keys}\n",
         servers.join(", ")
     );
-    Site::new(Driver::Auto, ROUTE).process("control = \"$DIR/ctl.sock\"").more(&table).start()
+    Site::new(Driver::Auto, ROUTE).process("control = \"$DIR/ctl.sock\"").more(&table)
 }
 
 pub(crate) fn id(port: u16) -> String {
