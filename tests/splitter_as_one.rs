@@ -42,11 +42,15 @@ enum Do {
     Execute(&'static str),
     Ping,
     FieldList,
+    /// Of what was prepared last.
+    ResetStatement,
+    /// COM_SET_OPTION that changes nothing.
+    MultiStatements,
     Reset,
     ChangeUser,
 }
 
-use Do::{Ask, ChangeUser, Execute, FieldList, Ping, Prepare, Reset, Say, Stir};
+use Do::{Ask, ChangeUser, Execute, FieldList, MultiStatements, Ping, Prepare, Reset, ResetStatement, Say, Stir};
 
 /// Behaviour, and the script that shows it.
 const SCRIPTS: &[(&str, &[Do])] = &[
@@ -218,6 +222,23 @@ const SCRIPTS: &[(&str, &[Do])] = &[
             Say("SELECT COUNT(*) FROM a"),
             Say("SELEKT 1"),
             Say("SHOW WARNINGS"),
+            Say("INSERT INTO k VALUES (1, 1"),
+            Say("SHOW WARNINGS"),
+            Say("SELECT ROW_COUNT()"),
+            Say("SELECT COUNT(*) FROM a"),
+            Say("COMMIT"),
+        ],
+    ),
+    (
+        "a refusal in a READ ONLY transaction is told again by whoever asks",
+        &[
+            Say("START TRANSACTION READ ONLY"),
+            Say("SELECT v FROM a"),
+            Say("DELETE FROM a"),
+            Say("SHOW WARNINGS"),
+            Say("UPDATE nowhere SET n = 1"),
+            Say("SELECT ROW_COUNT()"),
+            Say("SELECT @@error_count"),
             Say("SELECT COUNT(*) FROM a"),
             Say("COMMIT"),
         ],
@@ -284,6 +305,113 @@ const SCRIPTS: &[(&str, &[Do])] = &[
         ],
     ),
     (
+        "a CALL leaves warnings as they are unless its routine uses a table",
+        &[
+            Say("INSERT IGNORE INTO k VALUES ('11x', 1)"),
+            Say("SET time_zone = '+02:00'"),
+            Say("SELECT 1"),
+            Say("CALL talk()"),
+            Say("SHOW WARNINGS"),
+            Say("BEGIN NOT ATOMIC SELECT @@time_zone; END"),
+            Say("SELECT @@warning_count"),
+            Say("CALL look()"),
+            Say("SHOW WARNINGS"),
+        ],
+    ),
+    (
+        "a CALL elsewhere than the statement that warned makes nothing up",
+        &[
+            Say("INSERT IGNORE INTO k VALUES ('12x', 1)"),
+            Stir,
+            Say("CALL talk()"),
+            Ask("SHOW WARNINGS"),
+            Reset,
+            Say("SELECT CAST('3x' AS INT) FROM a LIMIT 1"),
+            Say("CALL talk()"),
+            Ask("SHOW WARNINGS"),
+            Say("CALL look()"),
+            Ask("SHOW WARNINGS"),
+            Say("SELECT v FROM a"),
+            Say("SHOW WARNINGS"),
+        ],
+    ),
+    (
+        "the last insert id goes along to the connection that has warned",
+        &[
+            Say("INSERT INTO a (v) VALUES (80)"),
+            Stir,
+            Say("SELECT CAST('13x' AS INT) FROM a LIMIT 1 FOR UPDATE"),
+            Say("SET sql_mode = 'ANSI'"),
+            Say("CALL talk()"),
+            Say("SHOW WARNINGS"),
+            Say("SELECT LAST_INSERT_ID(), @@sql_mode"),
+        ],
+    ),
+    (
+        "a FROM without a table leaves warnings as they are",
+        &[
+            Say("SELECT CAST('3x' AS INT) FROM a LIMIT 1"),
+            Say("SELECT @@server_id > 0 FROM DUAL"),
+            Say("SHOW WARNINGS"),
+            Say("SELECT TRIM(LEADING 'x' FROM 'xy'), @@server_id > 0"),
+            Say("SHOW WARNINGS"),
+            Say("SET @x = (SELECT COUNT(*) FROM a)"),
+            Say("SHOW WARNINGS"),
+        ],
+    ),
+    (
+        "to ask for warnings changes no counts",
+        &[
+            Say("SELECT v FROM a"),
+            Say("BEGIN"),
+            Say("SELECT 1 UNION SELECT 2 UNION SELECT 3"),
+            Say("SHOW WARNINGS"),
+            Say("SELECT FOUND_ROWS()"),
+        ],
+    ),
+    (
+        "what waits for a replica counts no rows for the session",
+        &[
+            Say("SELECT v FROM a"),
+            Say("INSERT INTO k VALUES (21, 1)"),
+            Say("VALUES (1), (2)"),
+            Ask("SELECT FOUND_ROWS()"),
+            Say("INSERT INTO k VALUES (22, 1)"),
+            Say("SELECT 1 UNION SELECT 2"),
+            Say("VALUES (1), (2)"),
+            Ask("SELECT FOUND_ROWS()"),
+        ],
+    ),
+    (
+        "commands that are no statements count rows as servers do",
+        &[
+            Prepare("SELECT id FROM a"),
+            Say("INSERT INTO k VALUES (25, 1)"),
+            ResetStatement,
+            Say("SELECT ROW_COUNT()"),
+            Say("SET @a = 1"),
+            Prepare("SELECT id FROM a"),
+            Say("SELECT id FROM a"),
+            ResetStatement,
+            Say("SELECT ROW_COUNT(), LAST_INSERT_ID() > 0"),
+            Say("SELECT id FROM a"),
+            Ping,
+            Say("SELECT ROW_COUNT(), LAST_INSERT_ID() > 0"),
+            Reset,
+            Say("INSERT INTO k VALUES (23, 1)"),
+            MultiStatements,
+            Say("SELECT ROW_COUNT()"),
+            Say("SET @a = 1"),
+            Say("INSERT INTO k VALUES (24, 1)"),
+            MultiStatements,
+            Say("SELECT ROW_COUNT(), LAST_INSERT_ID() > 0"),
+        ],
+    ),
+    (
+        "a mistake in a question about warnings is told with them",
+        &[Say("SELECT v FROM a"), Say("GET DIAGNOSTICS CONDITION 7 @n = MESSAGE_TEXT"), Say("SHOW WARNINGS")],
+    ),
+    (
         "warnings are told in the state that the session has now",
         &[
             Say("SELECT CAST('é' AS INT) FROM a LIMIT 1"),
@@ -304,6 +432,8 @@ const DEFINITIONS: &[&str] = &[
     "CREATE TABLE a (id INT AUTO_INCREMENT PRIMARY KEY, v INT, s VARCHAR(40))",
     "INSERT INTO a (v, s) VALUES (1, 'x'), (2, 'y'), (3, 'z'), (4, 'x'), (5, 'y')",
     "CREATE FUNCTION remember(x INT) RETURNS INT BEGIN SET @remembered = x; RETURN x; END",
+    "CREATE PROCEDURE talk() SELECT 'talk'",
+    "CREATE PROCEDURE look() SELECT COUNT(*) > 0 FROM a",
     "CREATE VIEW remembering AS SELECT remember(v) AS v FROM a",
 ];
 
@@ -357,6 +487,14 @@ impl Pair {
             FieldList => self.both(|wire| {
                 wire.send(0x04, b"a\0")?;
                 wire.answer(Shape::Fields)
+            }),
+            ResetStatement => self.both(|wire| {
+                wire.send(0x1A, &wire.prepared_id.to_le_bytes())?;
+                wire.answer(Shape::Single)
+            }),
+            MultiStatements => self.both(|wire| {
+                wire.send(0x1B, &[0, 0])?;
+                wire.answer(Shape::Single)
             }),
             Reset => {
                 self.both(|wire| {

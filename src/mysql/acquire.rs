@@ -9,7 +9,7 @@ use super::diagnostics::lost_insert_id;
 use super::lease::{Lease, LeaseError};
 use super::protocol::response::UNREACHABLE;
 use super::session::Route;
-use super::sql::{Class, Kind, diagnostics};
+use super::sql::{Class, Forgets, Kind, diagnostics};
 use super::statement::{Reject, TRIES_MAX, is_repeatable};
 use crate::proxy::balance::Tried;
 use crate::runtime::time::timeout;
@@ -96,7 +96,7 @@ impl Client {
             && let Some((code @ 1290, state, message)) = self.splitter.primary_trouble(true)
         {
             self.held = Some(lease);
-            return Err(Reject(code, state, message));
+            return Err(Reject(code, state, message.into()));
         }
         if class.diagnostics & diagnostics::INSERT_ID != 0 && self.carry.insert_id.get() == InsertId::Lost {
             self.held = Some(lease);
@@ -163,13 +163,13 @@ impl Client {
         match self.set_transaction(&mut lease).await {
             Ok(()) => Ok(lease),
             Err(_) if tries.count < 2 => Err(None),
-            Err(error) => Err(Some(Reject(UNREACHABLE, b"HY000", format!("Lost connection to the primary: {error}")))),
+            Err(error) => Err(Some(Reject::new(UNREACHABLE, format!("Lost connection to the primary: {error}")))),
         }
     }
 
     /// LAST_INSERT_ID() for a connection that the session will keep for several statements. What is lost is told to
     /// whoever asks for it.
-    async fn settled_insert_id(&mut self) -> u64 {
+    pub(super) async fn settled_insert_id(&mut self) -> u64 {
         match self.carry.insert_id.get() {
             InsertId::Known(value) => value,
             InsertId::Lost => 0,
@@ -224,11 +224,17 @@ impl Client {
                 return Ok(lease);
             }
             tries.waits = Some(Awaited::Primary { changes_something: changes });
-            return Err(Some(Reject(code, state, message)));
+            return Err(Some(Reject(code, state, message.into())));
         }
         let Some(primary) = lead.primary else { return Err(None) }; // there is one meanwhile
         // Whoever keeps the connection may ask there later.
         let will_stay = class.pin.is_some() || class.begins.is_some() || self.session.holds();
+        if self.session.has_diagnostics
+            && (will_stay || class.forgets == Forgets::Perhaps)
+            && let Some(lease) = Box::pin(self.own_warned(lead)).await
+        {
+            return self.with_transaction_settings(lease, tries).await;
+        }
         let needs_insert_id = !asks || will_stay;
         let insert_id = match self.carry.insert_id.get() {
             _ if !needs_insert_id => None,
@@ -252,7 +258,7 @@ impl Client {
             },
             Err(LeaseError::Server(BackendError::Refused(code, message))) => {
                 tries.waits = (code == SHUTDOWN).then_some(Awaited::Look(primary));
-                Err(Some(Reject::from_server(code, message)))
+                Err(Some(Reject::new(code, message)))
             }
             Err(LeaseError::Server(BackendError::Io(_))) if tries.count < 2 => Err(None),
             Err(LeaseError::Server(error)) => {
@@ -260,7 +266,7 @@ impl Client {
                 let address = self.splitter.shared.address(primary);
                 let message =
                     format!("Can't connect to the primary {address}: {error}; the statement was not executed");
-                Err(Some(Reject(UNREACHABLE, b"HY000", message)))
+                Err(Some(Reject::new(UNREACHABLE, message)))
             }
             // ER_CON_COUNT_ERROR, which servers have for the same.
             Err(LeaseError::Full(why)) => Err(Some(Reject(1040, b"08004", why.text().into()))),

@@ -58,8 +58,8 @@ pub enum BackendError {
     Timeout,
     /// The server broke the protocol.
     Protocol(ProtocolError),
-    /// The server refused: error number and message.
-    Refused(u16, String),
+    /// The server refused: error number and message, in the character set of results.
+    Refused(u16, Vec<u8>),
     /// There is no answer to how the server wants to be logged on to.
     Auth(AuthError),
     /// TLS is wanted, and the server has none.
@@ -72,7 +72,9 @@ impl fmt::Display for BackendError {
             BackendError::Io(error) => error.fmt(f),
             BackendError::Timeout => f.write_str("timed out"),
             BackendError::Protocol(error) => error.fmt(f),
-            BackendError::Refused(code, message) => write!(f, "refused with error {code}: {message}"),
+            BackendError::Refused(code, message) => {
+                write!(f, "refused with error {code}: {}", String::from_utf8_lossy(message))
+            }
             BackendError::Auth(error) => error.fmt(f),
             BackendError::NoTls => f.write_str(NO_TLS),
         }
@@ -481,7 +483,7 @@ impl Backend {
         let follower = Follower::new(Expect::Results, true, 0).keeping_first_row();
         let outcome = self.follow(follower).await?;
         match outcome.error {
-            Some(code) => Err(BackendError::Refused(code, String::from_utf8_lossy(&outcome.message).into_owned())),
+            Some(code) => Err(BackendError::Refused(code, outcome.message)),
             None => Ok(outcome),
         }
     }
@@ -566,15 +568,9 @@ impl Backend {
             self.adapt(state, fresh).await?;
         }
         match insert_id {
-            Some(value) if self.insert_id != Some(value) => {
-                let mut out = Vec::new();
-                self.put_query(&mut out, format!("SET last_insert_id={value}").as_bytes());
-                self.run(out).await?;
-                self.insert_id = Some(value);
-            }
-            _ => {}
+            Some(value) => self.set_insert_id(value).await,
+            None => Ok(()),
         }
-        Ok(())
     }
 
     /// Sends reset, database and variables in one write, then reads the answers.
@@ -633,8 +629,26 @@ impl Backend {
     }
 
     /// Brings the connection to a later state of the session that had it last; what its statement left behind stays, but for
-    /// the row count. Errors: as for [`Backend::prepare`].
-    pub async fn catch_up(&mut self, state: &Rc<State>) -> Result<(), BackendError> {
+    /// the row count. `insert_id`: LAST_INSERT_ID() must be this. Errors: as for [`Backend::prepare`].
+    pub async fn catch_up(&mut self, state: &Rc<State>, insert_id: Option<u64>) -> Result<(), BackendError> {
+        if self.state != *state {
+            self.catch_up_settings(state).await?;
+        }
+        match insert_id {
+            Some(value) => self.set_insert_id(value).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn set_insert_id(&mut self, value: u64) -> Result<(), BackendError> {
+        if self.insert_id != Some(value) {
+            self.query(format!("SET last_insert_id={value}").as_bytes()).await?;
+            self.insert_id = Some(value);
+        }
+        Ok(())
+    }
+
+    async fn catch_up_settings(&mut self, state: &Rc<State>) -> Result<(), BackendError> {
         let was_dirty = std::mem::replace(&mut self.dirty, true);
         if self.state.schema != state.schema
             && let Some(schema) = &state.schema
@@ -647,6 +661,14 @@ impl Backend {
         state.put_assignments(&mut set);
         self.query(&set).await?;
         (self.state, self.dirty) = (Rc::clone(state), was_dirty);
+        Ok(())
+    }
+
+    /// Has the server forget the warnings of earlier statements, and nothing else: preparing a statement that uses a table
+    /// counts no rows. Errors: as for [`Backend::prepare_statement`].
+    pub async fn forget_warnings(&mut self) -> Result<(), BackendError> {
+        let id = self.prepare_statement(b"SELECT 1 FROM (SELECT 1) AS t").await?;
+        self.closing.push(id);
         Ok(())
     }
 
@@ -705,7 +727,7 @@ impl Backend {
         self.send(out).await.0?;
         let outcome = self.follow(Follower::new(Expect::Prepare, true, 0)).await?;
         match (outcome.error, outcome.prepared) {
-            (Some(code), _) => Err(BackendError::Refused(code, String::from_utf8_lossy(&outcome.message).into_owned())),
+            (Some(code), _) => Err(BackendError::Refused(code, outcome.message)),
             (None, Some(prepared)) => Ok(prepared.statement_id),
             (None, None) => Err(ProtocolError::Malformed("answer to COM_STMT_PREPARE").into()),
         }
@@ -719,7 +741,7 @@ pub(super) fn trackers(is_mariadb: bool) -> &'static [u8] {
 
 fn refused(payload: &[u8]) -> BackendError {
     match ErrPacket::decode(payload) {
-        Ok(error) => BackendError::Refused(error.code, String::from_utf8_lossy(error.message).into_owned()),
+        Ok(error) => BackendError::Refused(error.code, error.message.to_vec()),
         Err(error) => BackendError::Protocol(error),
     }
 }

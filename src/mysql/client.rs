@@ -203,7 +203,9 @@ impl Client {
             match result {
                 Ok(()) => return Ok(()),
                 // A replica may not know a fresh database yet.
-                Err(BackendError::Refused(code, message)) if primary == Some(server) => return Err((code, message)),
+                Err(BackendError::Refused(code, message)) if primary == Some(server) => {
+                    return Err((code, String::from_utf8_lossy(&message).into_owned()));
+                }
                 Err(error) => trouble = Some(error.to_string()),
             }
         }
@@ -356,11 +358,17 @@ impl Client {
     }
 
     /// Answers with an error of ours.
-    pub(super) async fn reply_error(&mut self, wire: &Wire, code: u16, state: &[u8], message: &str) -> Result<(), End> {
+    pub(super) async fn reply_error(
+        &mut self,
+        wire: &Wire,
+        code: u16,
+        state: &[u8],
+        message: &(impl AsRef<[u8]> + ?Sized),
+    ) -> Result<(), End> {
         self.splitter.stats().errors.inc();
         self.out.clear();
         let sequence_id = self.reply_sequence_id();
-        ErrPacket { code, sql_state: state, message: message.as_bytes() }.encode(&mut self.out, sequence_id);
+        ErrPacket { code, sql_state: state, message: message.as_ref() }.encode(&mut self.out, sequence_id);
         self.flush(wire).await
     }
 }

@@ -35,8 +35,7 @@ impl Client {
         match code {
             command::QUIT => Err(End),
             command::PING if self.held.is_none() => {
-                self.counted = self.counted.with_rows(0);
-                self.last = Some(Witness::NOBODY);
+                (self.counted, self.last) = (self.counted.with_rows(0), Some(Witness::NOBODY));
                 self.reply_ok(wire).await
             }
             command::QUERY => self.query(wire).await,
@@ -261,6 +260,7 @@ impl Client {
             let local = Class::of_command(Kind::Local);
             return self.statement(wire, local, Work::Plain).await;
         }
+        (self.counted, self.last) = (self.counted.with_rows(-1), Some(Witness::NOBODY));
         self.out.clear();
         let status = self.session.own_status();
         match self.deprecate_eof {

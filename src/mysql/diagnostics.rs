@@ -15,6 +15,7 @@ use super::session::is_refusal;
 use super::sql::own::{Asked, answered};
 use super::sql::{Class, Kind, diagnostics};
 use super::statement::Reject;
+use super::topology::Lead;
 use crate::runtime::time::{sleep, timeout};
 
 /// The connection that ran a statement, while the session has it, or nobody else has had it since.
@@ -78,6 +79,17 @@ impl Counted {
             _ => None,
         };
         Counted { row_count, found_rows }
+    }
+
+    /// What ROW_COUNT() is behind a command that is no statement. `None`: as before.
+    pub(super) fn rows_of_command(code: u8, has_failed: bool) -> Option<i64> {
+        match code {
+            command::PING | command::STMT_RESET if !has_failed => Some(0),
+            command::PING | command::STMT_RESET => Some(-1),
+            command::FIELD_LIST | command::SET_OPTION | command::STMT_FETCH => Some(-1),
+            command::STMT_PREPARE if has_failed => Some(-1),
+            _ => None,
+        }
     }
 
     /// Another row count, and nothing else.
@@ -188,14 +200,13 @@ impl Client {
         let here = Witness { server: lease.server, tenure: lease.tenure };
         match self.whom_to_ask(class) {
             Ok(Ask::Rather(witness)) if witness != here => {
-                // The server forgets the warnings of earlier statements when one uses a table.
                 let limit = self.splitter.config().connect_timeout;
-                let forgets = timeout(limit, lease.row(b"SELECT 1 FROM (SELECT 1) AS t")).await;
+                let forgets = timeout(limit, lease.forget_warnings()).await;
                 // A late answer would be taken for that to the next statement.
-                if !matches!(forgets, Ok(Ok(_) | Err(BackendError::Refused(..)))) {
+                if !matches!(forgets, Ok(Ok(()) | Err(BackendError::Refused(..)))) {
                     tries.ends = true;
                     let text = "Lost connection to the server that the session was tied to: connect again";
-                    return Err(Reject::new(LOST, text.into()));
+                    return Err(Reject::new(LOST, text));
                 }
                 // It has counted a row.
                 self.found = Some(Witness::NOBODY);
@@ -239,14 +250,32 @@ impl Client {
         self.acquire_untold(class, tries).await
     }
 
+    /// The connection of the primary that has the session's warnings, for a statement that may leave them as they are, or
+    /// begins what ties the session to a connection: whoever asks for them later finds them there. What has to be set on it
+    /// first does not touch them. `None`: they are not there, or somebody else needed it.
+    pub(super) async fn own_warned(&mut self, lead: Lead) -> Option<Lease> {
+        let witness = self.warned.filter(|witness| lead.primary == Some(witness.server))?;
+        let is_it = |tenure| tenure == witness.tenure;
+        let mut lease = Lease::own(&self.splitter, witness.server, self.carry.session, |b| is_it(b.tenure))?;
+        if !lease.claim(lead) {
+            lease.give_back();
+            return None;
+        }
+        let insert_id = match self.carry.insert_id.get() {
+            InsertId::At(id) if id == lease.id => None,
+            _ => Some(self.settled_insert_id().await),
+        };
+        let limit = self.splitter.config().connect_timeout;
+        let told = timeout(limit, lease.catch_up(&self.session.state, insert_id)).await;
+        matches!(told, Ok(Ok(()))).then_some(lease)
+    }
+
     async fn use_witness(&self, mut lease: Lease, class: &Class) -> Result<Lease, Reject> {
         lease.claim(self.splitter.shared.lead());
         // The session may have set something since, elsewhere: what is told depends on it, and how.
-        if lease.state != self.session.state {
-            let limit = self.splitter.config().connect_timeout;
-            if !matches!(timeout(limit, lease.catch_up(&self.session.state)).await, Ok(Ok(()))) {
-                return Err(gone());
-            }
+        let limit = self.splitter.config().connect_timeout;
+        if !matches!(timeout(limit, lease.catch_up(&self.session.state, None)).await, Ok(Ok(()))) {
+            return Err(gone());
         }
         let told = lease.spot().is_primary || class.kind == Kind::Diagnostics && class.pin.is_none();
         // Whoever keeps the connection may ask there later.
@@ -270,7 +299,7 @@ impl Client {
         let lead = self.splitter.shared.lead();
         if let Some((code, state, message)) = self.splitter.primary_trouble(false) {
             tries.waits = Some(Awaited::Primary { changes_something: false });
-            return Err(Some(Reject(code, state, message)));
+            return Err(Some(Reject(code, state, message.into())));
         }
         let Some(primary) = lead.primary else { return Err(None) }; // there is one meanwhile
         if class.diagnostics & diagnostics::INSERT_ID != 0 || class.pin.is_some() {
@@ -289,7 +318,7 @@ impl Client {
             Err(LeaseError::Full(why)) => Err(Some(Reject(1040, b"08004", why.text().into()))),
             Err(LeaseError::Moved) => Err(None),
             Err(LeaseError::Server(error)) => {
-                Err(Some(Reject(UNREACHABLE, b"HY000", format!("Can't connect to the primary: {error}"))))
+                Err(Some(Reject::new(UNREACHABLE, format!("Can't connect to the primary: {error}"))))
             }
         }
     }

@@ -63,7 +63,7 @@ impl Client {
         tries.ends = true;
         let text = "the server is no longer the primary, and what the session had there (a temporary table, a lock, a user \
                     variable) is gone with its connection: connect again";
-        Reject::new(LOST, text.into())
+        Reject::new(LOST, text)
     }
 
     /// A connection to the primary for a session that has lost the one it held, in the state that one was in.
@@ -76,7 +76,7 @@ impl Client {
                 Ok(Err(BackendError::Refused(code, message))) => return Err(Some(Reject::new(code, message))),
                 _ if tries.is_last() => {
                     let text = "the primary does not let the session go on: the statement was not executed";
-                    return Err(Some(Reject::new(UNREACHABLE, text.into())));
+                    return Err(Some(Reject::new(UNREACHABLE, text)));
                 }
                 _ => return Err(None),
             }

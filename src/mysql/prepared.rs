@@ -7,6 +7,7 @@ use std::time::Instant;
 use super::acquire::Tries;
 use super::backend::BackendError;
 use super::client::{Client, End};
+use super::diagnostics::{Counted, Witness};
 use super::lease::Lease;
 use super::presence::Killed;
 use super::protocol::execute::{Binding, Form};
@@ -100,7 +101,7 @@ impl Client {
         // Preparing changes nothing: only where the statement may run later matters.
         let kind = if class.is_read() { Kind::Read } else { Kind::Local };
         // Servers forget warnings with a statement that uses tables already when it is prepared.
-        let preparing = Class { tables: class.tables && !class.asks_warnings_only(), ..Class::of_command(kind) };
+        let preparing = Class { forgets: class.forgets, ..Class::of_command(kind) };
         self.statement(wire, preparing, Work::Prepare { id, sql, class }).await
     }
 
@@ -172,6 +173,8 @@ impl Client {
             let local = Class::of_command(Kind::Local);
             return self.statement(wire, local, Work::Plain).await;
         }
+        let rows = Counted::rows_of_command(command::STMT_RESET, !(is_known && is_reset)).unwrap_or(-1);
+        (self.counted, self.last) = (self.counted.with_rows(rows), Some(Witness::NOBODY));
         if is_known && is_reset {
             return self.reply_ok(wire).await;
         }
@@ -344,7 +347,7 @@ impl Client {
                 Err(None) if started.elapsed() < self.splitter.config().primary_wait => continue,
                 Err(None) => {
                     let text = "the primary changes again and again: the statement was not executed";
-                    return Err(Reject::new(UNREACHABLE, text.into()));
+                    return Err(Reject::new(UNREACHABLE, text));
                 }
                 Err(Some(reject)) => reject,
             };
@@ -362,10 +365,10 @@ impl Client {
     /// Prepares a statement for this session alone on the connection it is pinned to, pinning it first.
     async fn own_statement(&mut self, wire: &Wire, id: u32) -> Result<u32, Reject> {
         let lost = |error: BackendError| match error {
-            BackendError::Refused(code, message) => Reject::from_server(code, message),
-            error => Reject(LOST, b"HY000", format!("Lost connection to the primary: {error}")),
+            BackendError::Refused(code, message) => Reject::new(code, message),
+            error => Reject(LOST, b"HY000", format!("Lost connection to the primary: {error}").into()),
         };
-        let unknown = || Reject(1243, b"HY000", format!("Unknown prepared statement handler ({id})"));
+        let unknown = || Reject::new(1243, format!("Unknown prepared statement handler ({id})"));
         let statement = self.statements.get(&id).ok_or_else(unknown)?;
         if let Some(direct) = self.direct_on_held(statement) {
             return Ok(direct);
@@ -375,6 +378,9 @@ impl Client {
         let mut lease = self.own_lease(wire).await?;
         let server = lease.server;
         let preparing = self.watched(wire, server, false, pin!(lease.prepare_statement(&sql))).await;
+        if self.warned == Some(Witness { server, tenure: lease.tenure }) {
+            self.warned = Some(Witness::NOBODY); // preparing may have made the server forget them, or put an error in their place
+        }
         let server_id = match preparing.unwrap_or(Err(BackendError::Timeout)) {
             Ok(server_id) => server_id,
             Err(error @ BackendError::Refused(..)) => {

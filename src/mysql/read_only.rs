@@ -7,17 +7,34 @@
 
 use super::backend::BackendError;
 use super::client::Client;
+use super::diagnostics::Witness;
 use super::lease::Lease;
 use super::prepared::Statement;
 use super::protocol::command;
+use super::protocol::packet::HEADER_BYTES;
 use super::protocol::response::LOST;
 use super::session::SYNTAX_ERROR;
-use super::sql::{Access, Class, Kind, Pin};
+use super::sql::{Access, Class, Forgets, Kind, Pin};
 use super::statement::{Reject, Work};
 use crate::runtime::time::timeout;
 
 /// ER_CANT_EXECUTE_IN_READ_ONLY_TRANSACTION
 pub(super) const READ_ONLY_TRANSACTION: u16 = 1792;
+
+/// What a server says of it.
+const REFUSAL: &str = "Cannot execute statement in a READ ONLY transaction";
+
+const STAYS_BEHIND: &str = "the READ ONLY transaction runs on a replica, where a statement that would leave something behind in \
+     the session (a variable, a lock, a temporary table, an unknown function) or in the server (SET GLOBAL) cannot run: run it \
+     before BEGIN, or set `read_only_transactions = \"primary\"`";
+
+/// Why a statement cannot run in a transaction on a replica.
+pub(super) enum Obstacle {
+    /// It changes rows or tables.
+    Changes,
+    /// What it leaves behind would be on the wrong connection.
+    StaysBehind,
+}
 
 /// Whether what ties a session to its connection means nothing without the transaction: a cursor, the number of the connection.
 fn ends_with_transaction(pin: Pin) -> bool {
@@ -60,40 +77,47 @@ impl Client {
     }
 
     /// Why a statement cannot run in the transaction under way.
-    pub(super) fn forbidden_on_replica(&self, class: &Class) -> Option<Reject> {
+    pub(super) fn obstacle_on_replica(&self, class: &Class) -> Option<Obstacle> {
         if !self.is_on_replica() {
             return None;
         }
-        // Prepared statements and cursors end with the transaction.
-        let stays_behind =
-            class.pin.is_some_and(|pin| !ends_with_transaction(pin)) || self.must_settle_statements(class);
-        let changes = matches!(class.kind, Kind::Write | Kind::Definition);
-        let text = match stays_behind {
+        // Prepared statements and cursors end with the transaction. SET GLOBAL is for another server.
+        let stays_behind = class.pin.is_some_and(|pin| !ends_with_transaction(pin))
+            || self.must_settle_statements(class)
+            || class.kind == Kind::Write && class.forgets == Forgets::No;
+        match stays_behind {
+            true => Some(Obstacle::StaysBehind),
             // A replica would speak of its own read_only first.
-            false if changes => "Cannot execute statement in a READ ONLY transaction",
-            false => return None,
-            true => {
-                "the READ ONLY transaction runs on a replica, where a statement that would leave something behind in \
-                        the session (a variable, a lock, a temporary table, an unknown function) cannot run: run it before \
-                        BEGIN, or set `read_only_transactions = \"primary\"`"
-            }
-        };
-        Some(Reject(READ_ONLY_TRANSACTION, b"25006", text.into()))
+            false => matches!(class.kind, Kind::Write | Kind::Definition).then_some(Obstacle::Changes),
+        }
     }
 
-    /// What the client is told instead when a forbidden statement is not understood here: it may be a mistake, and the server
-    /// says of what.
-    pub(super) fn told_by_server<'a>(
+    /// Has another statement run in place of one that cannot: one that fails as it would. Returns its class.
+    ///
+    /// Errors: for the client; it is a mistake, as the server says, or leaves something behind.
+    pub(super) fn pass_obstacle<'a>(
         &'a mut self,
-        reject: Reject,
-        class: &Class,
+        obstacle: Obstacle,
+        class: Class,
         work: &Work,
-    ) -> std::pin::Pin<Box<dyn Future<Output = Reject> + 'a>> {
-        let may_be_mistake = class.pin == Some(Pin::Unknown) && matches!(work, Work::Plain);
+    ) -> std::pin::Pin<Box<dyn Future<Output = Result<Class, Reject>> + 'a>> {
+        let is_query = matches!(work, Work::Plain) && self.request.get(HEADER_BYTES) == Some(&command::QUERY);
         Box::pin(async move {
-            match may_be_mistake {
-                true => self.mistake_on_held().await.unwrap_or(reject),
-                false => reject,
+            let may_be_mistake = is_query && class.pin.is_none_or(|pin| pin == Pin::Unknown);
+            if may_be_mistake && let Some(reject) = self.mistake_on_held().await {
+                return Err(reject);
+            }
+            match obstacle {
+                Obstacle::Changes if is_query => {
+                    // So that the server knows of the error, too, when it is asked for.
+                    let text = format!(
+                        "SIGNAL SQLSTATE '25006' SET MYSQL_ERRNO = {READ_ONLY_TRANSACTION}, MESSAGE_TEXT = '{REFUSAL}'"
+                    );
+                    self.put_sql(text.as_bytes());
+                    Ok(Class::of_command(Kind::Local))
+                }
+                Obstacle::Changes => Err(Reject(READ_ONLY_TRANSACTION, b"25006", REFUSAL.into())),
+                Obstacle::StaysBehind => Err(Reject(READ_ONLY_TRANSACTION, b"25006", STAYS_BEHIND.into())),
             }
         })
     }
@@ -109,14 +133,19 @@ impl Client {
             Ok(lease.send(out).await.0?)
         };
         match timeout(limit, preparing).await.unwrap_or(Err(BackendError::Timeout)) {
-            Err(BackendError::Refused(SYNTAX_ERROR, message)) => Some(Reject::from_server(SYNTAX_ERROR, message)),
+            Err(BackendError::Refused(SYNTAX_ERROR, message)) => {
+                let here = Witness { server: lease.server, tenure: lease.tenure };
+                (self.session.has_diagnostics, self.warned) = (true, Some(here));
+                (self.counted, self.last) = (self.counted.with_rows(-1), Some(Witness::NOBODY));
+                Some(Reject::new(SYNTAX_ERROR, message))
+            }
             Ok(()) | Err(BackendError::Refused(..)) => None,
             Err(error) => {
                 self.held = None;
                 self.on_replica_lost();
                 let message =
                     format!("Lost connection to the replica: {error}; the READ ONLY transaction is rolled back");
-                Some(Reject(LOST, b"08S01", message))
+                Some(Reject::new(LOST, message))
             }
         }
     }

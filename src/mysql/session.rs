@@ -14,7 +14,7 @@ use super::protocol::capability::{
 };
 use super::protocol::follow::{Cut, Outcome};
 use super::protocol::tracker::{Change, Changes};
-use super::sql::{Access, Charset, Class, Kind, Mode, Pin};
+use super::sql::{Access, Charset, Class, Forgets, Kind, Mode, Pin};
 use super::token::{News, Token};
 
 /// Session variables whose value can be read from a tracker and set again elsewhere, in the order they are set.
@@ -264,6 +264,8 @@ pub struct After {
     pub insert_id_moved: bool,
     /// The session's warnings, or that there are none, are known on this connection now.
     pub diagnostics_here: bool,
+    /// Nobody knows whether the warnings of the statement before are still the session's, but a connection that has them.
+    pub diagnostics_unsure: bool,
     /// The session was pinned by a XA transaction alone, and there is none any more.
     pub is_xa_over: bool,
     /// What it wrote; the session's own token has it already.
@@ -281,7 +283,7 @@ pub struct Session {
     pub token: Token,
     /// Status flags of the last OK packet.
     pub status: u16,
-    /// The last statement left warnings, an error, or found rows behind.
+    /// A statement left warnings or an error behind, and none since has made the server forget them.
     pub has_diagnostics: bool,
     /// What the servers say of this transaction, or of the next one: statements that set it.
     characteristics: Vec<u8>,
@@ -484,15 +486,22 @@ impl Session {
         let untold = class.kind == Kind::Write && (outcome.had_rows || outcome.error.is_some());
         let asks = class.diagnostics & super::sql::diagnostics::INSERT_ID != 0;
         after.insert_id_moved = learned.insert_id || outcome.insert_id != 0 || asks || untold;
-        let told = outcome.warnings > 0 || outcome.error.is_some() || class.calc_found_rows;
-        if (told || class.tables) && !class.asks_warnings_only() {
-            // A statement without tables and without warnings leaves those of the one before as they are.
-            self.has_diagnostics = told;
-            after.diagnostics_here = true;
-        }
+        self.diagnose(class, outcome, &mut after);
         after.dirty = outcome.error.is_some() && matches!(class.kind, Kind::Set | Kind::Unknown);
         after.hold = self.holds();
         after
+    }
+
+    /// What is left of warnings, and where.
+    fn diagnose(&mut self, class: &Class, outcome: &Outcome, after: &mut After) {
+        let has_warned = outcome.warnings > 0 || outcome.error.is_some();
+        match class.forgets {
+            _ if has_warned => (self.has_diagnostics, after.diagnostics_here) = (true, true),
+            _ if class.asks_warnings_only() => {}
+            Forgets::Yes => (self.has_diagnostics, after.diagnostics_here) = (false, true),
+            Forgets::Perhaps => after.diagnostics_unsure = self.has_diagnostics,
+            Forgets::No => {}
+        }
     }
 
     fn learn(&mut self, class: &Class, outcome: &Outcome, after: &mut After) -> Learned {
@@ -1030,6 +1039,13 @@ mod tests {
         assert!(s.on_outcome(&class, &outcome).diagnostics_here && s.has_diagnostics);
         assert!(!run(&mut s, "SHOW WARNINGS", AC, 0, &[]).diagnostics_here && s.has_diagnostics);
         assert!(!run(&mut s, "SELECT 1", AC, 0, &[]).diagnostics_here && s.has_diagnostics);
+        let after = run(&mut s, "CALL p()", AC, 0, &[]);
+        assert!(!after.diagnostics_here && after.diagnostics_unsure && s.has_diagnostics);
+        let class = classify(b"GET DIAGNOSTICS CONDITION 7 @n = MYSQL_ERRNO", s.mode());
+        // MariaDB adds the mistake to what it is asked about.
+        assert!(s.on_outcome(&class, &Outcome { warnings: 1, ..Outcome::default() }).diagnostics_here);
         assert!(run(&mut s, "SELECT a FROM t", AC, 0, &[]).diagnostics_here && !s.has_diagnostics);
+        let after = run(&mut s, "CALL p()", AC, 0, &[]);
+        assert!(!after.diagnostics_here && !after.diagnostics_unsure, "there is nothing to forget");
     }
 }

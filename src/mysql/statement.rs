@@ -12,7 +12,7 @@ use super::acquire::{Awaited, Tries};
 use super::backend::{BackendError, InsertId};
 use super::causal::NotThere;
 use super::client::{Client, End, SQL_AT};
-use super::diagnostics::Witness;
+use super::diagnostics::{Counted, Witness};
 use super::kill::INTERRUPTED;
 use super::lease::{Lease, Spot};
 use super::presence::Killed;
@@ -58,16 +58,12 @@ pub(super) enum Work {
     },
 }
 
-/// An error for the client: number, state, text.
-pub(super) struct Reject(pub(super) u16, pub(super) &'static [u8], pub(super) String);
+/// An error for the client: number, state, text, in the character set of its results where a server wrote it.
+pub(super) struct Reject(pub(super) u16, pub(super) &'static [u8], pub(super) Vec<u8>);
 
 impl Reject {
-    pub(super) fn new(code: u16, text: String) -> Reject {
-        Reject(code, sql_state(code), text)
-    }
-
-    pub(super) fn from_server(code: u16, message: String) -> Reject {
-        Reject(code, sql_state(code), message)
+    pub(super) fn new(code: u16, text: impl Into<Vec<u8>>) -> Reject {
+        Reject(code, sql_state(code), text.into())
     }
 }
 
@@ -150,11 +146,15 @@ impl Client {
             self.observe_refusal(code);
             return self.reply_error(wire, code, state, &message).await;
         }
-        let class = self.on_begin(class, &work).await;
-        if let Some(reject) = self.forbidden_on_replica(&class) {
-            let Reject(code, state, message) = self.told_by_server(reject, &class, &work).await;
-            self.observe_refusal(code);
-            return self.reply_error(wire, code, state, &message).await;
+        let mut class = self.on_begin(class, &work).await;
+        if let Some(obstacle) = self.obstacle_on_replica(&class) {
+            match self.pass_obstacle(obstacle, class, &work).await {
+                Ok(allowed) => class = allowed,
+                Err(Reject(code, state, message)) => {
+                    self.observe_refusal(code);
+                    return self.reply_error(wire, code, state, &message).await;
+                }
+            }
         }
         // What is prepared is judged by what it will do.
         let judged = if let Work::Prepare { class, .. } = &work { class } else { &class };
@@ -307,6 +307,9 @@ impl Client {
                     return Box::pin(self.on_lost_early(wire, spot, was_held, class, tries)).await;
                 }
             };
+            if self.found == Some(Witness { server, tenure: lease.tenure }) {
+                self.found = Some(Witness::NOBODY); // it knows of the wait's row instead
+            }
         }
         let follower = self.follower(work).pausing(wire.stream.packed_sequence_id().is_some());
         let timer = if !is_primary && !waited { self.splitter.replicas.timer() } else { None };
@@ -394,7 +397,7 @@ impl Client {
                 };
                 let binding = statement.binding(self.has_attributes());
                 put_rebound(&mut self.to_server, &self.request, server_id, binding, lease.has_attributes)
-                    .map_err(|error| BackendError::Refused(1835, error.to_string()))?;
+                    .map_err(|error| BackendError::Refused(1835, error.to_string().into()))?;
             }
             _ if self.sql_at > SQL_AT && !lease.has_attributes => {
                 let payload = join_payload(&self.request);
@@ -421,7 +424,7 @@ impl Client {
         lease: Lease,
         was_held: bool,
         code: u16,
-        message: String,
+        message: Vec<u8>,
         tries: &mut Tries,
     ) -> Option<Reject> {
         let is_replica = !lease.spot().is_primary;
@@ -430,7 +433,7 @@ impl Client {
             tries.primary_only = true;
             return None;
         }
-        Some(Reject::from_server(code, message))
+        Some(Reject::new(code, message))
     }
 
     /// The connection broke before the statement was sent.
@@ -547,22 +550,22 @@ impl Client {
         let here = Witness { server, tenure: lease.tenure };
         if after.diagnostics_here {
             self.warned = Some(here);
+        } else if after.diagnostics_unsure && self.warned != Some(here) {
+            self.warned = Some(Witness::NOBODY);
         }
-        lease.protected = self.session.has_diagnostics && self.warned == Some(here);
+        let is_warned_here = self.session.has_diagnostics && self.warned == Some(here);
+        lease.protected = is_warned_here || class.calc_found_rows;
         if let (Work::Prepare { id, sql, class }, Some(prepared)) = (work, outcome.prepared) {
             self.keep_statement(&mut lease, *id, sql, *class, prepared);
         }
-        let is_statement = matches!(self.request.get(HEADER_BYTES), Some(&(command::QUERY | command::INIT_DB)));
-        if is_statement || matches!(work, Work::Execute { .. }) {
+        let code = self.request.get(HEADER_BYTES).copied().unwrap_or_default();
+        if matches!(code, command::QUERY | command::INIT_DB | command::STMT_EXECUTE) {
             self.counted = self.counted.after(class, &outcome);
-            // Preparing FOUND_ROWS() does not change what it will answer; a question of our own does.
+            // A question of our own changes what FOUND_ROWS() will answer.
             let witness = if after.read_collation { Witness::NOBODY } else { here };
             self.remember(witness, class, has_found);
-        } else if self.request.get(HEADER_BYTES) == Some(&command::FIELD_LIST)
-            || matches!(work, Work::Prepare { .. }) && outcome.error.is_some()
-        {
-            self.counted = self.counted.with_rows(-1);
-            self.last = Some(here);
+        } else if let Some(rows) = Counted::rows_of_command(code, outcome.error.is_some()) {
+            (self.counted, self.last) = (self.counted.with_rows(rows), Some(here));
         }
         self.trace(spot, started);
         let in_transaction = self.session.in_transaction();

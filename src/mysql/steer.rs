@@ -85,7 +85,7 @@ impl Client {
         let number = self.watch.verdict.rule.filter(|_| self.watch.verdict.rejected)?;
         let text = self.settings().rules.get(number).reject.clone()?;
         self.splitter.stats().rejected.inc();
-        Some(Reject(NOT_ALLOWED, b"42000", text))
+        Some(Reject(NOT_ALLOWED, b"42000", text.into()))
     }
 }
 

@@ -88,7 +88,7 @@ const SLOTS: usize = 4;
 /// What both databases of a client hold. `N` is its number.
 pub(crate) fn definitions(database: &str) -> Vec<String> {
     let mut all = vec![
-        format!("CREATE DATABASE {database} CHARACTER SET utf8mb4"),
+        format!("CREATE OR REPLACE DATABASE {database} CHARACTER SET utf8mb4"),
         format!("USE {database}"),
         "CREATE TABLE a (id INT AUTO_INCREMENT PRIMARY KEY, v INT UNIQUE, s VARCHAR(40), d DECIMAL(10,3), t DATETIME(3), \
          b BLOB, e ENUM('x','y','z'), f DOUBLE) ENGINE=InnoDB"

@@ -11,6 +11,6 @@ pub mod lexer;
 pub mod own;
 
 pub use cache::{Cache, Seen};
-pub use classify::{Access, Class, Kind, Pin, classify, diagnostics, used_schema};
+pub use classify::{Access, Class, Forgets, Kind, Pin, classify, diagnostics, used_schema};
 pub use hint::Hint;
 pub use lexer::{Charset, Mode};

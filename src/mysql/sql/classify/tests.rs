@@ -202,21 +202,91 @@ fn found_rows_are_those_sent_unless_some_are_left_out() {
 
 #[test]
 fn what_uses_no_table_leaves_warnings_as_they_are() {
-    for (sql, tables) in [
-        ("SELECT 1", false),
-        ("SELECT (SELECT 1)", true),
-        ("SELECT 1 FROM t", true),
-        ("EXPLAIN SELECT 1", false),
-        ("EXPLAIN FORMAT=JSON SELECT 1", false),
-        ("EXPLAIN SELECT a FROM t", true),
-        ("EXPLAIN SELECT (SELECT 1)", true),
-        ("EXPLAIN t", true),
-        ("EXPLAIN UPDATE t SET a = 1", true),
-        ("SET NAMES utf8mb4", false),
-        ("TABLE t", true),
-    ] {
-        assert_eq!(classify(sql.as_bytes(), Mode::default()).tables, tables, "{sql}");
-    }
+    let check = |forgets, statements: &[&str]| {
+        for sql in statements {
+            assert_eq!(classify(sql.as_bytes(), Mode::default()).forgets, forgets, "{sql}");
+        }
+    };
+    check(
+        Forgets::No,
+        &[
+            "SELECT 1",
+            "SELECT (SELECT 1)",
+            "SELECT EXISTS (SELECT 1)",
+            "SELECT 1 FROM DUAL",
+            "SELECT TRIM(LEADING 'x' FROM 'xy'), EXTRACT(YEAR FROM NOW())",
+            "VALUES (1)",
+            "EXPLAIN SELECT 1",
+            "EXPLAIN FORMAT=JSON SELECT 1",
+            "EXPLAIN SELECT (SELECT 1)",
+            "SET NAMES utf8mb4",
+            "SET @x = 1",
+            "USE db",
+            "BEGIN",
+            "ROLLBACK",
+            "XA START 'a'",
+            "DO 1",
+            "UNLOCK TABLES",
+            "DEALLOCATE PREPARE p",
+            "SHOW WARNINGS LIMIT 0",
+        ],
+    );
+    check(
+        Forgets::Yes,
+        &[
+            "SELECT 1 FROM t",
+            "SELECT (SELECT 1 FROM t) FROM DUAL",
+            "SELECT TRIM(LEADING 'x' FROM (SELECT a FROM t))",
+            "(SELECT 1) UNION (SELECT a FROM t)",
+            "WITH c AS (SELECT 1 AS x) SELECT x FROM c",
+            "TABLE t",
+            "EXPLAIN SELECT a FROM t",
+            "EXPLAIN t",
+            "EXPLAIN UPDATE t SET a = 1",
+            "SET @x = (SELECT COUNT(*) FROM t)",
+            "DO (SELECT a FROM t)",
+            "INSERT INTO t VALUES (1)",
+            "DELETE FROM t",
+            "TRUNCATE t",
+            "CREATE OR REPLACE TABLE t (a INT)",
+            "DROP VIEW v",
+            "CREATE UNIQUE INDEX i ON t (a)",
+            "ALTER TABLE t COMMENT 'function'",
+            "CHECK TABLE t",
+            "SHOW TABLES",
+            "SHOW FULL COLUMNS FROM t",
+            "SHOW CREATE TABLE t",
+            "SHOW SESSION VARIABLES LIKE 'x'",
+            "LOCK TABLES t READ",
+            "HANDLER t OPEN",
+        ],
+    );
+    check(
+        Forgets::Perhaps,
+        &[
+            "CALL p()",
+            "DO f()",
+            "SELECT f()",
+            "SELECT NEXT VALUE FOR s",
+            "SET @x = f()",
+            "SET STATEMENT max_statement_time = 1 FOR SELECT 1",
+            "EXECUTE p",
+            "PREPARE p FROM 'SELECT 1'",
+            "BEGIN NOT ATOMIC SELECT 1; END",
+            "SELECT 1; SELECT 2",
+            "SELECT 1 /*! FROM t */",
+            "CREATE FUNCTION f() RETURNS INT RETURN (SELECT MAX(a) FROM table_of_ints)",
+            "CREATE PROCEDURE p() CREATE TABLE x (a INT)",
+            "CREATE DATABASE d",
+            "GRANT CREATE VIEW ON *.* TO u",
+            "FLUSH TABLES",
+            "SHOW MASTER STATUS",
+            "SHOW CREATE PROCEDURE p",
+            "nonsense",
+        ],
+    );
+    let deep = format!("SELECT {}1 FROM t", "(SELECT ".repeat(70));
+    assert_eq!(classify(deep.as_bytes(), Mode::default()).forgets, Forgets::Perhaps);
 }
 
 #[test]
