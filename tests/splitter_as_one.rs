@@ -44,8 +44,8 @@ enum Do {
     FieldList,
     /// Of what was prepared last.
     ResetStatement,
-    /// COM_SET_OPTION that changes nothing.
-    MultiStatements,
+    /// COM_SET_OPTION.
+    MultiStatements(bool),
     Reset,
     ChangeUser,
 }
@@ -227,6 +227,15 @@ const SCRIPTS: &[(&str, &[Do])] = &[
             Say("SELECT ROW_COUNT()"),
             Say("SELECT COUNT(*) FROM a"),
             Say("COMMIT"),
+            Say("CREATE DATABASE gone"),
+            Say("USE gone"),
+            Say("DROP DATABASE gone"),
+            Say("START TRANSACTION READ ONLY"),
+            Say("DELETE FROM a"),
+            Say("SHOW WARNINGS"),
+            Say("ALTER TABLE a COMMENT 'x'"),
+            Say("SHOW WARNINGS"),
+            Say("COMMIT"),
         ],
     ),
     (
@@ -383,6 +392,20 @@ const SCRIPTS: &[(&str, &[Do])] = &[
         ],
     ),
     (
+        "what a session switches off stays off where it left warnings or an insert id",
+        &[
+            Say("INSERT IGNORE INTO k VALUES ('31x', 1)"),
+            MultiStatements(false),
+            Say("DO 1; DO 2"),
+            Reset,
+            MultiStatements(true),
+            Say("INSERT INTO a (v) VALUES (90)"),
+            MultiStatements(false),
+            Say("DELETE FROM k WHERE id = 31; DELETE FROM k"),
+            Say("SELECT LAST_INSERT_ID()"),
+        ],
+    ),
+    (
         "commands that are no statements count rows as servers do",
         &[
             Prepare("SELECT id FROM a"),
@@ -399,11 +422,11 @@ const SCRIPTS: &[(&str, &[Do])] = &[
             Say("SELECT ROW_COUNT(), LAST_INSERT_ID() > 0"),
             Reset,
             Say("INSERT INTO k VALUES (23, 1)"),
-            MultiStatements,
+            MultiStatements(true),
             Say("SELECT ROW_COUNT()"),
             Say("SET @a = 1"),
             Say("INSERT INTO k VALUES (24, 1)"),
-            MultiStatements,
+            MultiStatements(true),
             Say("SELECT ROW_COUNT(), LAST_INSERT_ID() > 0"),
         ],
     ),
@@ -492,8 +515,8 @@ impl Pair {
                 wire.send(0x1A, &wire.prepared_id.to_le_bytes())?;
                 wire.answer(Shape::Single)
             }),
-            MultiStatements => self.both(|wire| {
-                wire.send(0x1B, &[0, 0])?;
+            MultiStatements(on) => self.both(|wire| {
+                wire.send(0x1B, &[u8::from(!on), 0])?;
                 wire.answer(Shape::Single)
             }),
             Reset => {

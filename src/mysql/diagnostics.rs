@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use super::acquire::{Awaited, Tries};
-use super::backend::{BackendError, InsertId};
+use super::backend::{Backend, BackendError, InsertId};
 use super::client::Client;
 use super::lease::{Lease, LeaseError};
 use super::protocol::command;
@@ -255,8 +255,9 @@ impl Client {
     /// first does not touch them. `None`: they are not there, or somebody else needed it.
     pub(super) async fn own_warned(&mut self, lead: Lead) -> Option<Lease> {
         let witness = self.warned.filter(|witness| lead.primary == Some(witness.server))?;
-        let is_it = |tenure| tenure == witness.tenure;
-        let mut lease = Lease::own(&self.splitter, witness.server, self.carry.session, |b| is_it(b.tenure))?;
+        // The session may have switched multi-statements on or off since.
+        let is_it = |b: &Backend| b.tenure == witness.tenure && b.key == self.key;
+        let mut lease = Lease::own(&self.splitter, witness.server, self.carry.session, is_it)?;
         if !lease.claim(lead) {
             lease.give_back();
             return None;
@@ -358,6 +359,13 @@ impl Client {
                 if !lease.claim(self.splitter.shared.lead()) {
                     // It knows the id, and is of no more use.
                     let _ = lease.save().await;
+                    continue;
+                }
+                if lease.key != self.key {
+                    // The session has switched multi-statements on or off since.
+                    if lease.save().await.is_ok() {
+                        lease.give_back();
+                    }
                     continue;
                 }
                 if self.prepare_keeping_insert_id(&mut lease).await.is_ok() {

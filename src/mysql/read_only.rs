@@ -21,6 +21,9 @@ use crate::runtime::time::timeout;
 /// ER_CANT_EXECUTE_IN_READ_ONLY_TRANSACTION
 pub(super) const READ_ONLY_TRANSACTION: u16 = 1792;
 
+/// ER_NO_DB_ERROR
+const NO_DATABASE: u16 = 1046;
+
 /// What a server says of it.
 const REFUSAL: &str = "Cannot execute statement in a READ ONLY transaction";
 
@@ -49,22 +52,28 @@ impl Client {
 
     /// Prepares for a statement that begins a transaction; returns its class, which is that of a read where a replica may run
     /// it: then it changes nothing, and may be tried again elsewhere.
-    pub(super) async fn on_begin(&mut self, class: Class, work: &Work) -> Class {
+    ///
+    /// Errors: for the client; it would end the transaction under way, but is a mistake, as the server says.
+    pub(super) async fn on_begin(&mut self, class: Class, work: &Work) -> Result<Class, Reject> {
         let is_run = !matches!(work, Work::Prepare { .. });
         let is_mariadb = self.splitter.shared.identity().is_none_or(|identity| identity.is_mariadb);
         // MariaDB commits in front of a definition, and runs it; MySQL refuses it.
         let commits = is_run && class.kind == Kind::Definition && is_mariadb;
-        if (class.begins.is_some() || commits)
-            && class.pin.is_none()
-            && self.is_on_replica()
-            && let Some(lease) = self.held.take()
-        {
-            // It ends the transaction before; the next one may be of another kind.
-            self.session.on_transaction_lost();
-            Box::pin(self.leave_replica(lease, true)).await;
+        if (class.begins.is_some() || commits) && class.pin.is_none() && self.is_on_replica() {
+            if commits
+                && self.request.get(HEADER_BYTES) == Some(&command::QUERY)
+                && let Some(reject) = Box::pin(self.mistake_on_held()).await
+            {
+                return Err(reject);
+            }
+            if let Some(lease) = self.held.take() {
+                // It ends the transaction before; the next one may be of another kind.
+                self.session.on_transaction_lost();
+                Box::pin(self.leave_replica(lease, true)).await;
+            }
         }
         if !is_run || !self.session.begins_read_only(&class) || !self.splitter.config().read_only_transactions {
-            return class;
+            return Ok(class);
         }
         if let Some(mut lease) = self.held.take() {
             // Held for nothing but what was said there of transactions, which is said again where this one runs.
@@ -73,7 +82,7 @@ impl Client {
                 lease.give_back();
             }
         }
-        Class { kind: Kind::Read, begins: class.begins.or(Some(Access::Unsaid)), ..class }
+        Ok(Class { kind: Kind::Read, begins: class.begins.or(Some(Access::Unsaid)), ..class })
     }
 
     /// Why a statement cannot run in the transaction under way.
@@ -133,11 +142,12 @@ impl Client {
             Ok(lease.send(out).await.0?)
         };
         match timeout(limit, preparing).await.unwrap_or(Err(BackendError::Timeout)) {
-            Err(BackendError::Refused(SYNTAX_ERROR, message)) => {
+            // What servers find out while they read a statement, before they look at what it does.
+            Err(BackendError::Refused(code @ (SYNTAX_ERROR | NO_DATABASE), message)) => {
                 let here = Witness { server: lease.server, tenure: lease.tenure };
                 (self.session.has_diagnostics, self.warned) = (true, Some(here));
                 (self.counted, self.last) = (self.counted.with_rows(-1), Some(Witness::NOBODY));
-                Some(Reject::new(SYNTAX_ERROR, message))
+                Some(Reject::new(code, message))
             }
             Ok(()) | Err(BackendError::Refused(..)) => None,
             Err(error) => {

@@ -70,6 +70,7 @@ impl Reject {
 /// SQLSTATE of the errors that preparing a connection or a statement can meet.
 pub(super) fn sql_state(code: u16) -> &'static [u8] {
     match code {
+        1046 => b"3D000",
         1044 | 1045 | 1049 | 1064 | 1054 | 1305 | 1142 | 1149 => b"42000",
         1146 => b"42S02",
         1213 => b"40001",
@@ -146,16 +147,19 @@ impl Client {
             self.observe_refusal(code);
             return self.reply_error(wire, code, state, &message).await;
         }
-        let mut class = self.on_begin(class, &work).await;
-        if let Some(obstacle) = self.obstacle_on_replica(&class) {
-            match self.pass_obstacle(obstacle, class, &work).await {
-                Ok(allowed) => class = allowed,
-                Err(Reject(code, state, message)) => {
-                    self.observe_refusal(code);
-                    return self.reply_error(wire, code, state, &message).await;
-                }
-            }
+        let mut found = self.on_begin(class, &work).await;
+        if let Ok(class) = found
+            && let Some(obstacle) = self.obstacle_on_replica(&class)
+        {
+            found = self.pass_obstacle(obstacle, class, &work).await;
         }
+        let class = match found {
+            Ok(class) => class,
+            Err(Reject(code, state, message)) => {
+                self.observe_refusal(code);
+                return self.reply_error(wire, code, state, &message).await;
+            }
+        };
         // What is prepared is judged by what it will do.
         let judged = if let Work::Prepare { class, .. } = &work { class } else { &class };
         if let Some((code, state, message)) = self.forbidden(judged) {
