@@ -22,7 +22,7 @@ fn statements(c: &mut Criterion) {
         group.bench_function(name, |b| b.iter(|| classify(black_box(sql.as_bytes()), Mode::default())));
     }
     let mut cache = Cache::new(1, true);
-    let mut look = |sql: &str| cache.look(black_box(sql.as_bytes()), Mode::default(), |_| 0);
+    let mut look = |sql: &str| cache.look(black_box(sql.as_bytes()), Mode::default(), 0, |_| 0);
     group.bench_function("join, cached", |b| b.iter(|| look(JOIN)));
     group.finish();
 }

@@ -735,7 +735,7 @@ mod tests {
             assert!(!is_portable(&[variable("sql_mode", "ANSI"), variable(name, "5"), changed.clone()]), "{name}");
         }
         assert!(!is_portable(&[variable("sql_auto_is_null", "ON"), changed.clone()]));
-        assert!(!is_portable(&[changed.clone()]), "a role, a user variable");
+        assert!(!is_portable(std::slice::from_ref(&changed)), "a role, a user variable");
         assert!(!is_portable(&[variable("last_gtid", "0-1-5"), changed]));
         assert!(!is_portable(&[b"\x02\x09".to_vec()]), "whatever it was to say");
     }

@@ -2,6 +2,8 @@
 
 #[path = "../../../../src/runtime/body.rs"]
 mod body;
+#[path = "../../../../src/runtime/crew.rs"]
+mod crew;
 #[path = "../../../../src/runtime/mailbox.rs"]
 mod mailbox;
 #[path = "../../../../src/runtime/sync.rs"]
