@@ -101,7 +101,7 @@ fn a_session_sees_through_the_splitter_what_it_sees_on_one_server() {
         None => vec![1, 1000 + u64::from(rand::random::<u32>())],
     };
     let driver = if seeds[0].is_multiple_of(2) { Driver::IoUring } else { Driver::Epoll };
-    Stage::open(driver).perform(&seeds, Duration::from_secs(setting("TWIN_SECONDS").unwrap_or(5)), play);
+    Stage::open(driver).perform(&seeds, Duration::from_secs(setting("TWIN_SECONDS").unwrap_or(4)), play);
 }
 
 #[test]

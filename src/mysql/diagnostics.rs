@@ -208,8 +208,6 @@ impl Client {
                     let text = "Lost connection to the server that the session was tied to: connect again";
                     return Err(Reject::new(LOST, text));
                 }
-                // It has counted a row.
-                self.found = Some(Witness::NOBODY);
                 Ok(lease)
             }
             Ok(Ask::Only(witness)) if witness != here => {
