@@ -536,7 +536,8 @@ async fn trap_15_questions_are_about_the_last_statement(port: u16) {
     assert_eq!(one::<u32>(&mut conn, "SELECT @n").await, 3);
     // What makes a held connection forget warnings counts no rows.
     conn.reset().await.unwrap();
-    for sql in ["SELECT id FROM t", "SET @a = 1", "SELECT 1 FROM DUAL WHERE 0", "SHOW WARNINGS"] {
+    assert_eq!(one::<u32>(&mut conn, "SELECT id FROM who").await, 2);
+    for sql in ["SET @a = 1", "SELECT 1 FROM DUAL WHERE 0", "SHOW WARNINGS"] {
         conn.query_drop(sql).await.unwrap();
     }
     assert_eq!(one::<u32>(&mut conn, "SELECT FOUND_ROWS()").await, 0);
