@@ -37,6 +37,10 @@ pub(crate) enum CallError {
     Failed,
 }
 
+/// Requests of one application that wait to be let in at one data worker; more are refused at once. They keep what has come of
+/// their bodies, and those that give up are looked for among the others.
+const WAITING_MAX: usize = 1024;
+
 /// The way to one application. All data workers have the same ones.
 #[derive(Clone, Default)]
 pub(crate) struct Way {
@@ -160,6 +164,9 @@ impl Bridge {
         let line = &self.lines[app];
         let mut entry = Entry { line, limits, build: Some(job), place: None, flight: None, unsent: None };
         let is_first = line.waiters.is_empty();
+        if line.waiters.len() >= WAITING_MAX {
+            return Err(CallError::Busy);
+        }
         let flight = match is_first.then(|| self.enter(&mut entry)).flatten() {
             Some(flight) => flight,
             None => {

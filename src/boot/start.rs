@@ -436,7 +436,12 @@ fn control_thread(threads: Threads, outside: Outside, mut reloader: Reloader, pa
     // Its lines are those of applications, too.
     log::never_block();
     let error = |error| StartError::Thread { name: "control".into(), error };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(error)?;
+    // Nor do those wait for a reader of the log that it has read files.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .on_thread_start(log::never_block)
+        .build()
+        .map_err(error)?;
     let (live, logs) = (reloader.live(), reloader.logs());
     let order = runtime.block_on(async {
         let (stop, stopped) = watch::channel(false);

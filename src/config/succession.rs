@@ -16,6 +16,7 @@ use std::sync::Arc;
 
 use super::model::{Action, App, Listener, Site, Upstream, UpstreamTls};
 use super::{Config, splitters};
+use crate::runtime::net::Address;
 
 /// By new index: the old index of the same thing; `None`: it is new.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -133,6 +134,15 @@ pub enum Refused {
     Secret(String),
     /// This password, which is empty, or which the process may not read.
     Password(String),
+    /// Instances of the application of this name are to listen where others do until they have ended.
+    Port {
+        /// Its name.
+        app: String,
+        /// Where.
+        address: String,
+        /// Whose instances listen there.
+        of: String,
+    },
     /// More servers or accounts of the splitter of this name than it can have in the life of a process.
     Ever {
         /// Its name.
@@ -161,6 +171,11 @@ impl fmt::Display for Refused {
                 "the password of {whose} is empty, or its file cannot be read by the user that the process has become, and \
                  there was none before: let that user read it, or restart the process"
             ),
+            Refused::Port { app, address, of } => write!(
+                f,
+                "instances of [app.{app}] are to listen at {address}, where those of [app.{of}] do until they have ended: choose a \
+                 `first_port` whose row of ports is free of theirs, or go there by way of another one in two reloads"
+            ),
             Refused::Ever { splitter, what, most } => write!(
                 f,
                 "[mysql.{splitter}] has had more than {most} {what} since the process started, those that are gone \
@@ -180,6 +195,7 @@ pub fn adopt(old: &Config, mut new: Config) -> Result<Adopted, Refused> {
     let mut needs_restart = Vec::new();
     adopt_process(old, &mut new, &mut needs_restart);
     adopt_apps(old, &mut new, &mut needs_restart)?;
+    look_for_taken_ports(old, &new)?;
     splitters::adopt(old, &mut new, &mut needs_restart)?;
     adopt_identities(old, &mut new);
     adopt_secrets(old, &mut new)?;
@@ -223,6 +239,30 @@ fn adopt_process(old: &Config, new: &mut Config, needs_restart: &mut Vec<String>
     if old.process.backlog != new.process.backlog {
         needs_restart.push("`backlog` in [process], for listeners that are open".into());
     }
+}
+
+/// Instances that move elsewhere serve before those that were there before end, and so do those of new applications: they cannot
+/// have the same ports.
+fn look_for_taken_ports(old: &Config, new: &Config) -> Result<(), Refused> {
+    let addresses = |config: &'_ Config, upstream: &str| -> Vec<Address> {
+        let found = config.upstreams.iter().find(|known| known.name == upstream);
+        found.into_iter().flat_map(|found| &found.servers).map(|server| server.address.clone()).collect()
+    };
+    let before: Vec<(&str, Vec<Address>)> =
+        old.processes.iter().map(|app| (app.name.as_str(), addresses(old, &app.upstream))).collect();
+    for app in &new.processes {
+        let own = addresses(new, &app.upstream);
+        let stays = |(name, there): &(&str, Vec<Address>)| {
+            *name == app.name && there.iter().zip(&own).all(|(before, now)| before == now)
+        };
+        for (of, there) in before.iter().filter(|before| !stays(before)) {
+            let taken = own.iter().find(|address| matches!(address, Address::Tcp(_)) && there.contains(address));
+            if let Some(address) = taken {
+                return Err(Refused::Port { app: app.name.clone(), address: address.to_string(), of: (*of).into() });
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Certificates for servers that ask for one, whose keys the process may not read any more.
@@ -445,6 +485,22 @@ mod tests {
         assert_ne!(value(&adopted), value(&new));
         let refused = adopt(&config(BASE), new).unwrap_err().to_string();
         assert!(refused.starts_with("the `secret_file` of sticky in [upstream.api] cannot be read"), "{refused}");
+    }
+
+    #[test]
+    fn instances_do_not_move_to_ports_that_others_still_have() {
+        let at = |name: &str, port: u16, instances: u16| {
+            let app = format!("[app.{name}]\ntype = \"process\"\ncommand = [\"true\", \"{{port}}\"]\n");
+            config(&format!("{BASE}\n{app}first_port = {port}\ninstances = {instances}\n"))
+        };
+        let old = at("web", 9000, 2);
+        for next in [at("web", 9000, 3), at("web", 9000, 1), at("web", 9010, 2), at("other", 9010, 2)] {
+            assert!(adopt(&old, next).is_ok());
+        }
+        for next in [at("web", 9001, 2), at("web", 8999, 2), at("other", 9000, 2)] {
+            let refused = adopt(&old, next).unwrap_err().to_string();
+            assert!(refused.contains("where those of [app.web] do until they have ended"), "{refused}");
+        }
     }
 
     #[test]

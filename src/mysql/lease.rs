@@ -289,7 +289,8 @@ impl Lease {
         let Some(backend) = self.backend.take() else { return };
         let server = backend.server;
         let pool = self.splitter.pool(server);
-        let must_yield = pool.must_yield(backend.key.account, now);
+        let account = backend.key.account;
+        let must_yield = pool.must_yield(account) || self.splitter.cedes(server, account, now);
         if must_yield || pool.is_surplus() || backend.is_expired(now) && !backend.keeps_insert_id() {
             self.splitter.stats().backends[server].yielded.add(u64::from(must_yield));
             return retire(&self.splitter, backend);

@@ -107,6 +107,7 @@ struct Waiter {
     is_woken: Cell<bool>,
     /// The server's term when the wait began.
     term: u32,
+    since: Instant,
 }
 
 /// A connection that is not lent.
@@ -131,8 +132,10 @@ pub struct Pool {
     waiters: RefCell<VecDeque<Rc<Waiter>>>,
     /// Waiters that were told to try again, and have not done so yet.
     woken: Cell<usize>,
-    /// When one that was in use was last given up for clients of the same worker that wait at another server.
+    /// When one that was in use was last given up for a client of the same worker that waits at another server.
     ceded: Cell<Option<Instant>>,
+    /// The next one that is closed is that: nobody here is to be woken for its place.
+    is_ceding: Cell<bool>,
 }
 
 /// A place in the queue; dropped, it is left, and a wake-up that was not used is passed on.
@@ -174,6 +177,7 @@ impl Pool {
             waiters: RefCell::default(),
             woken: Cell::new(0),
             ceded: Cell::new(None),
+            is_ceding: Cell::new(false),
         }
     }
 
@@ -300,8 +304,8 @@ impl Pool {
         if !self.quota().begin_wait(self.home.worker, of) {
             return Err(Unserved::QueueFull);
         }
-        let (account, term) = (wish.key.account, self.term());
-        let waiter = Rc::new(Waiter { account, waker: RefCell::default(), is_woken: Cell::new(false), term });
+        let (account, term, since) = (wish.key.account, self.term(), Instant::now());
+        let waiter = Rc::new(Waiter { account, waker: RefCell::default(), is_woken: Cell::new(false), term, since });
         self.waiters.borrow_mut().push_back(Rc::clone(&waiter));
         let waiting = Waiting { pool: self, waiter, of };
         // What has become free before anybody knew that we wait.
@@ -373,22 +377,28 @@ impl Pool {
         }
     }
 
-    /// Whether a connection is closed rather than lent again, because another worker has too few, all have too many, or its
-    /// account has none left for clients that wait at another server.
-    pub fn must_yield(&self, account: u16, now: Instant) -> bool {
-        self.quota().must_yield(self.home.worker, self.of(account)) || self.cedes(account, now)
+    /// Whether a connection is closed rather than lent again, because another worker has too few, or all have too many.
+    pub fn must_yield(&self, account: u16) -> bool {
+        self.quota().must_yield(self.home.worker, self.of(account))
     }
 
-    /// One at a time, so that servers which are both wanted do not take each statement's connection from each other.
-    fn cedes(&self, account: u16, now: Instant) -> bool {
-        let waiting = self.quota().waiting_for_account(self.home.worker, account);
-        if waiting == 0 || self.ceded.get().is_some_and(|last| now.saturating_duration_since(last) < LENT_AFTER) {
-            return false;
-        }
-        let here = self.waiters.borrow().iter().filter(|waiter| waiter.account == account).count();
-        let cedes = waiting > here;
+    /// Since when the client waits that has waited longest for a connection of this account, or of any.
+    pub fn oldest_wait(&self, account: Option<u16>) -> Option<Instant> {
+        let waiters = self.waiters.borrow();
+        let mut of_account = waiters.iter().filter(|waiter| account.is_none_or(|account| waiter.account == account));
+        of_account.next().map(|waiter| waiter.since)
+    }
+
+    /// Whether a connection of this account is closed rather than lent again, because the account has none left for a client of this
+    /// worker that waits at another server since `elsewhere`, longer than those here. One at a time, so that servers which are both
+    /// wanted do not take each statement's connection from each other.
+    pub fn cedes(&self, account: u16, elsewhere: Instant, now: Instant) -> bool {
+        let is_older = self.oldest_wait(Some(account)).is_none_or(|here| elsewhere < here);
+        let was_just_done = self.ceded.get().is_some_and(|last| now.saturating_duration_since(last) < LENT_AFTER);
+        let cedes = is_older && !was_just_done;
         if cedes {
             self.ceded.set(Some(now));
+            self.is_ceding.set(true);
         }
         cedes
     }
@@ -414,7 +424,9 @@ impl Pool {
     pub fn closed(&self, account: u16) {
         self.open.set(self.open.get().saturating_sub(1));
         self.quota().give(self.home.worker, self.of(account));
-        self.wake_one();
+        if !self.is_ceding.take() {
+            self.wake_one();
+        }
     }
 
     /// A connection that nobody here needs and that another data worker waits for, for the caller to close; or how long until

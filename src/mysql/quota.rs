@@ -144,8 +144,13 @@ impl Budget {
         self.lanes[worker].open.load(SeqCst) >= self.share()
     }
 
+    /// Whether [`Budget::take`] would find a place now.
+    fn has_room(&self, worker: usize) -> bool {
+        !(self.is_full() || self.has_share(worker) && self.poorer_waits(worker))
+    }
+
     fn take(&self, worker: usize) -> bool {
-        if self.is_full() || self.has_share(worker) && self.poorer_waits(worker) {
+        if !self.has_room(worker) {
             return false;
         }
         // At no moment more than there are: somebody would find no place because of one that was not taken.
@@ -199,13 +204,17 @@ impl Quota {
     /// Takes a place for a connection; `false`: there is none, or others come first.
     pub fn take(&self, worker: usize, of: Of) -> bool {
         let (server, account) = (&self.servers[of.server], &self.accounts[usize::from(of.account)]);
-        if !server.take(worker) {
+        // Looked at first, so that nothing is taken and given back, which others hear of: two workers that wait for the same full
+        // account would ring each other all the time.
+        if !account.has_room(worker) || !server.take(worker) {
             return false;
         }
         let is_taken = account.take(worker);
         if !is_taken {
             server.give(worker);
-            self.ring_those_waiting(server, Some(worker));
+            if server.is_limited() {
+                self.ring_those_waiting(server, Some(worker));
+            }
         }
         is_taken
     }
@@ -447,6 +456,17 @@ mod tests {
         assert!(rung() && quota.take(0, there), "there is a place");
         quota.end_wait(0, there);
         assert!(!quota.is_wanted(0, there));
+    }
+
+    #[test]
+    fn who_finds_no_place_disturbs_nobody() {
+        for of_server in [None, Some(3)] {
+            let (quota, user) = (quota(of_server, Some(1), 2), Of { server: 0, account: 1 });
+            let rung = |at: usize| quota.poll_rung(at, &mut Context::from_waker(std::task::Waker::noop())).is_ready();
+            assert!(quota.take(0, user) && quota.begin_wait(0, user) && quota.begin_wait(1, user));
+            (0..2).for_each(|at| _ = rung(at));
+            assert!(!quota.take(0, user) && !quota.take(1, user) && !rung(0) && !rung(1));
+        }
     }
 
     #[test]

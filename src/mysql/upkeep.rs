@@ -6,11 +6,14 @@ use std::future::poll_fn;
 use std::rc::{Rc, Weak};
 use std::time::{Duration, Instant};
 
+use smallvec::SmallVec;
+
 use super::backend::Carry;
 use super::lease::{Lease, Opening, retire};
-use super::pool::{Sweep, Wish};
+use super::pool::{Pool, Sweep, Wish};
 use super::serve::{ALARM_TICK, NO_INSERT_ID, Splitter};
 use super::session::State;
+use super::settings::Node;
 use super::shared::{Duty, Health};
 use crate::runtime::spawn;
 use crate::runtime::sys::memory::give_back_freed;
@@ -91,11 +94,27 @@ impl Splitter {
         }
     }
 
+    /// Whether a connection to `server` is given up for another one of the same account, which has none left: see
+    /// [`Pool::cedes`].
+    pub(super) fn cedes(&self, server: usize, account: u16, now: Instant) -> bool {
+        if self.shared.quota.waiting_for_account(self.data_worker, account) == 0 {
+            return false;
+        }
+        let others = self.nodes.iter().enumerate().filter(|(at, _)| *at != server);
+        let elsewhere = others.filter_map(|(_, node)| node.pool.oldest_wait(Some(account))).min();
+        elsewhere.is_some_and(|elsewhere| self.pool(server).cedes(account, elsewhere, now))
+    }
+
     /// Gives up what another worker waits for; returns how long until there may be more.
     fn lend_connections(self: &Rc<Self>) -> Option<Duration> {
         let mut again: Option<Duration> = None;
+        // A place may be for any of them: who has waited longest tries first.
+        let waits = |node: &Node| node.pool.oldest_wait(None);
+        let mut waiting: SmallVec<[(Instant, &Pool); 8]> =
+            self.nodes.iter().filter_map(|node| Some((waits(node)?, &node.pool))).collect();
+        waiting.sort_unstable_by_key(|(since, _)| *since);
+        waiting.iter().for_each(|(_, pool)| pool.wake_one());
         for (server, pool) in self.nodes.iter().map(|node| &node.pool).enumerate() {
-            pool.wake_one();
             let left = loop {
                 match pool.lend() {
                     Ok(backend) => {

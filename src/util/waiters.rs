@@ -21,6 +21,11 @@ impl Waiters {
         self.queue.borrow().is_empty()
     }
 
+    /// How many wait.
+    pub fn len(&self) -> usize {
+        self.queue.borrow().len()
+    }
+
     /// Lets the first one try again.
     pub fn wake_first(&self) {
         let waker = self.queue.borrow().front().and_then(|first| first.borrow_mut().take());

@@ -23,7 +23,7 @@ pub(super) const KEYS: &[Key] = &[
         .known_as(&["nginx proxy_read_timeout", "haproxy timeout server", "uwsgi harakiri"])
         .when("up for applications that compute or wait for longer"),
     Key::new(Table::App, "threads", integer(1, 1024), Means("it runs on the application workers"))
-        .help("of `program`: for handlers that block or compute for long. It gets so many threads of its own, each of which runs one request at a time, from a queue that they share (`queue_max`); they have a lower priority than the workers (nice 5)")
+        .help("of `program`: for handlers that block or compute for long. It gets so many threads of its own, each of which has one request at a time until its answer is sent, from a queue that they share (`queue_max`); they have a lower priority than the workers (nice 5). Streams of events are not for them")
         .known_as(&["gunicorn threads", "puma threads", "unit threads", "uwsgi threads"])
         .when("to the requests that should run at once: for handlers that compute the cores there are, for those that wait more"),
     // type = "process"

@@ -281,6 +281,10 @@ impl Keeper {
                 let _ = std::fs::remove_dir_all(folder);
             }
         }
+        // Closed for good: a warden has the first one's end as well.
+        for owner in self.owners.iter().filter(|owner| is_over(owner)) {
+            let _ = rustix::net::shutdown(&owner.channel, rustix::net::Shutdown::Both);
+        }
         self.owners.retain(|owner| !is_over(owner));
     }
 

@@ -169,6 +169,9 @@ impl Supervised {
             tracing::info!(app = %app.name, "the application has changed: its instances are replaced");
         }
         self.is_succeeded = false;
+        if app.rules.replaces_hung && !self.app.rules.replaces_hung {
+            self.forget_timeouts();
+        }
         if std::mem::take(&mut self.is_leaving) {
             self.fleet.start();
         }
@@ -320,6 +323,16 @@ impl Supervised {
     }
 
     /// Lets go whatever has not answered in time.
+    /// What was not answered in time while that was no reason to replace an instance.
+    fn forget_timeouts(&mut self) {
+        for instance in self.fleet.instances() {
+            let number = self.number(instance.id);
+            if let Some(running) = self.running.get_mut(&number) {
+                running.timeouts_before = self.places[instance.slot].timeouts();
+            }
+        }
+    }
+
     fn look_for_hung(&mut self, now: Instant) {
         let ready = self.fleet.instances().iter().filter(|instance| instance.state == State::Ready);
         let is_hung = |instance: &&Instance| {

@@ -216,8 +216,8 @@ impl Forward<'_> {
     fn out_of_time(&self, client: &Client<'_>) -> Acted {
         let served_by = client.answer.trail.server.unwrap_or(ServedBy::Worker);
         if let ServedBy::Server { server, .. } = served_by {
+            // It is no time-out of the server's: the client may have been slow, or the request have waited for a place.
             self.stats(usize::from(server)).response_errors.inc();
-            self.stats(usize::from(server)).response_timeouts.inc();
             let server = &self.config.servers[usize::from(server)].address;
             tracing::warn!(upstream = %self.config.name, %server, "a request was given up behind total_timeout");
         }
