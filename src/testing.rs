@@ -1,4 +1,4 @@
-//! What tests of several modules share: seeded random input for the properties in the `fuzz` modules.
+//! What tests of several modules share: seeded random input for the properties in the `fuzz` modules, and waiting for futures.
 
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
@@ -80,4 +80,11 @@ fn shuffled(random: &mut StdRng, pieces: &[&str]) -> Vec<u8> {
         bytes.extend(pieces.choose(random).unwrap_or(&"").bytes());
     }
     bytes
+}
+
+/// Runs a future that needs no socket; panics when it hangs.
+pub(crate) fn block_on<F: Future>(future: F) -> F::Output {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
+    let limited = async { tokio::time::timeout(std::time::Duration::from_secs(20), future).await.expect("it hangs") };
+    runtime.block_on(limited)
 }

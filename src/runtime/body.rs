@@ -189,12 +189,7 @@ impl Drop for BodyReceiver {
 #[cfg(all(test, not(model_check)))]
 mod tests {
     use super::*;
-    use std::time::Duration;
-
-    fn block_on<F: Future>(future: F) -> F::Output {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
-        runtime.block_on(async { tokio::time::timeout(Duration::from_secs(20), future).await.expect("hangs") })
-    }
+    use crate::testing::block_on;
 
     #[test]
     fn a_body_crosses_threads_in_order_within_its_window() {

@@ -130,11 +130,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-
-    fn block_on<F: Future>(future: F) -> F::Output {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
-        runtime.block_on(async { tokio::time::timeout(Duration::from_secs(20), future).await.expect("hangs") })
-    }
+    use crate::testing::block_on;
 
     #[test]
     fn a_message_goes_to_whoever_is_free() {
