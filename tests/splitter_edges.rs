@@ -502,6 +502,32 @@ fn statements_whose_execution_is_refused_do_not_pile_up_on_a_server() {
     assert!(open <= KEPT + 2, "{open} are still there");
 }
 
+/// The same with statements that were prepared once, and never told the types of their parameters.
+#[test]
+fn executions_without_types_prepare_nothing_anew() {
+    if !mariadb::is_installed() {
+        return;
+    }
+    let (cluster, _server, address) = alone("SELECT 1", "pool_max = 1");
+    let mut wire = Wire::connect(address, &log_on()).expect("a login");
+    let refused = |wire: &mut Wire, id: u32, flags: u8| {
+        let answer = execute(wire, id, flags, false, 1);
+        assert_eq!(answer[0].code(), Some(1835), "{answer:?}");
+    };
+    let cursor = prepare(&mut wire, "SELECT id FROM who WHERE id > ?");
+    (0..1000).for_each(|_| refused(&mut wire, cursor, CURSOR));
+    let open = cluster.primary.counter("Prepared_stmt_count");
+    assert!(open <= 2, "{open} are there for one cursor");
+    let ids: Vec<u32> = (0..300).map(|n| prepare(&mut wire, &format!("SELECT {n} FROM who WHERE id > ?"))).collect();
+    for _ in 0..2 {
+        ids.iter().for_each(|id| refused(&mut wire, *id, 0));
+    }
+    let open = cluster.primary.counter("Prepared_stmt_count");
+    assert!(open <= 258, "{open} are still there");
+    let answer = execute(&mut wire, cursor, 0, true, 0);
+    assert!(matches!(&answer[..], [Piece::Rows { rows, .. }] if rows.len() == 1), "{answer:?}");
+}
+
 /// A server that does not answer the monitor for a moment is the same afterwards, with all that runs there: the more it has to
 /// do, the more KILL and time limits are wanted.
 #[test]

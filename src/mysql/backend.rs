@@ -715,7 +715,7 @@ impl Backend {
         self.closing.clear();
     }
 
-    /// Prepares `sql` and returns the server's id for it.
+    /// Prepares `sql` and returns the server's id for it. Statements that are no longer wanted there are closed before.
     ///
     /// Errors: `Refused` with the server's own number and message.
     pub async fn prepare_statement(&mut self, sql: &[u8]) -> Result<u32, BackendError> {
@@ -723,7 +723,9 @@ impl Backend {
         payload.push(command::STMT_PREPARE);
         payload.extend_from_slice(sql);
         let mut out = Vec::with_capacity(payload.len() + 8);
+        self.put_closes(&mut out);
         super::protocol::packet::put_message(&mut out, &payload);
+        self.closes_sent();
         self.send(out).await.0?;
         let outcome = self.follow(Follower::new(Expect::Prepare, true, 0)).await?;
         match (outcome.error, outcome.prepared) {

@@ -121,7 +121,15 @@ impl Client {
                 }
                 (self.statement_bytes, statement.types) = (bytes, types.to_vec());
             }
-            Ok(_) => {}
+            Ok(Some(_)) => {}
+            // Nothing is prepared anew for what cannot be executed.
+            Ok(None) => {
+                if let Err(error) = execute::check_bound(&self.request, form, &statement.types) {
+                    statement.broken = false;
+                    statement.pieces.clear();
+                    return self.reply_error(wire, 1835, b"HY000", &error.to_string()).await;
+                }
+            }
             Err(error) => return self.reply_error(wire, 1835, b"HY000", &error.to_string()).await,
         }
         if std::mem::take(&mut statement.broken) {

@@ -114,6 +114,14 @@ pub fn types(message: &[u8], form: Form) -> Result<Option<&[u8]>, ProtocolError>
     Ok(head(first_payload(message), form)?.types)
 }
 
+/// Whether the types of all parameters in a complete message are known: it carries them, or `known` are those sent before.
+///
+/// Errors: as [`types`]; `Malformed` when those known are not for so many parameters.
+pub fn check_bound(message: &[u8], form: Form, known: &[u8]) -> Result<(), ProtocolError> {
+    let head = head(first_payload(message), form)?;
+    if head.types.is_some() { Ok(()) } else { check_types(known, head.count, form) }
+}
+
 /// What is known of a client's statement when it is executed.
 #[derive(Clone, Copy, Debug)]
 pub struct Binding<'a> {
