@@ -28,7 +28,7 @@ use mysql_async::{Conn, Statement};
 use one_server::mysql::protocol::capability;
 use one_server::mysql::protocol::login::Login;
 use sessions::{block_on, code, connect, mark_servers, one, wait_for_reads_on_replica};
-use sql_wire::{LogOn, Piece, Shape, Wire};
+use sql_wire::{LogOn, Piece, Shape, Wire, text_values};
 use support::ports;
 use support::*;
 use tokio::task::JoinHandle;
@@ -526,6 +526,45 @@ fn executions_without_types_prepare_nothing_anew() {
     assert!(open <= 258, "{open} are still there");
     let answer = execute(&mut wire, cursor, 0, true, 0);
     assert!(matches!(&answer[..], [Piece::Rows { rows, .. }] if rows.len() == 1), "{answer:?}");
+}
+
+/// Numbers of what SHOW WARNINGS tells.
+#[track_caller]
+fn warnings(wire: &mut Wire) -> Vec<String> {
+    let answer = wire.query("SHOW WARNINGS").expect("an answer");
+    let [Piece::Rows { rows, .. }] = &answer[..] else { panic!("{answer:?}") };
+    rows.iter().filter_map(|row| text_values(row).swap_remove(1)).collect()
+}
+
+/// A server refuses to prepare a statement again: its session may ask about that, and nobody else hears of it on the connection
+/// that both use.
+#[test]
+fn a_refusal_to_prepare_is_the_sessions_own() {
+    if !mariadb::is_installed() {
+        return;
+    }
+    let (cluster, _server, address) = alone("CREATE TABLE d.fleeting (id INT)", "pool_max = 1");
+    let [mut one, mut other, mut changed] = [(); 3].map(|()| Wire::connect(address, &log_on()).expect("a login"));
+    let id = prepare(&mut one, "SELECT id FROM fleeting WHERE id > ?");
+    cluster.primary.sql("DROP TABLE d.fleeting");
+    changed.query("SET sql_mode='ANSI_QUOTES'").expect("an answer");
+    for flags in [0, CURSOR] {
+        let mut refused = |one: &mut Wire| {
+            assert_eq!(
+                changed.row("SELECT 1")[0].as_deref(),
+                Some("1"),
+                "which makes the connection forget statements"
+            );
+            let answer = execute(one, id, flags, true, 0);
+            assert_eq!(answer[0].code(), Some(1146), "{answer:?}");
+        };
+        refused(&mut one);
+        other.query("BEGIN").expect("an answer");
+        assert_eq!(warnings(&mut other), [""; 0], "of another session");
+        other.query("COMMIT").expect("an answer");
+        refused(&mut one);
+        assert_eq!(warnings(&mut one), ["1146"]);
+    }
 }
 
 /// A server that does not answer the monitor for a moment is the same afterwards, with all that runs there: the more it has to

@@ -130,6 +130,8 @@ fn is_there(outcome: &Outcome) -> bool {
 /// read.
 fn throw_away(mut lease: Lease, answer: Follower, is_changed: bool) {
     crate::runtime::spawn(async move {
+        // Warnings of what nobody has seen are for nobody.
+        lease.protected = true;
         match timeout(DRAIN_TIME, lease.follow(answer)).await {
             Ok(Ok(outcome)) if is_changed || changes_session(&outcome.changes) => lease.clean_and_give_back(),
             Ok(Ok(_)) => lease.give_back(),

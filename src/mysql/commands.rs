@@ -238,7 +238,10 @@ impl Client {
                         return Ok((charset, name));
                     }
                 }
-                Err(BackendError::Refused(..)) => lease.give_back(),
+                Err(BackendError::Refused(..)) => {
+                    lease.protected = true; // the refusal is what SHOW WARNINGS would tell there
+                    lease.give_back();
+                }
                 Err(error) => return Err((UNREACHABLE, format!("the collation was not looked up: {error}"))),
             }
         }

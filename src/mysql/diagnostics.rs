@@ -178,7 +178,11 @@ impl Client {
         // Without warnings of the session's, those of an earlier statement may be on any other connection.
         let unwarned = self.warned.filter(|_| asks(diagnostics::WARNINGS));
         let mut parts = parts.into_iter().flatten();
-        let Some(first) = parts.next() else { return Ok(unwarned.map_or(Ask::Anyone, Ask::Rather)) };
+        let Some(first) = parts.next() else {
+            // A session that knows of none does not know what others have left on a connection.
+            let known = || Ask::Rather(self.warned.unwrap_or(Witness::NOBODY));
+            return Ok(if asks(diagnostics::WARNINGS) { known() } else { Ask::Anyone });
+        };
         match parts.chain(unwarned).all(|part| part == first) {
             true => Ok(Ask::Only(first)),
             false => Err(gone()),
@@ -201,14 +205,20 @@ impl Client {
         match self.whom_to_ask(class) {
             Ok(Ask::Rather(witness)) if witness != here => {
                 let limit = self.splitter.config().connect_timeout;
-                let forgets = timeout(limit, lease.forget_warnings()).await;
-                // A late answer would be taken for that to the next statement.
-                if !matches!(forgets, Ok(Ok(()) | Err(BackendError::Refused(..)))) {
-                    tries.ends = true;
-                    let text = "Lost connection to the server that the session was tied to: connect again";
-                    return Err(Reject::new(LOST, text));
+                match timeout(limit, lease.forget_warnings()).await {
+                    Ok(Ok(())) => Ok(lease),
+                    // What would be shown is that refusal.
+                    Ok(Err(BackendError::Refused(..))) => {
+                        self.held = Some(lease);
+                        Err(gone())
+                    }
+                    // A late answer would be taken for that to the next statement.
+                    Ok(Err(_)) | Err(_) => {
+                        tries.ends = true;
+                        let text = "Lost connection to the server that the session was tied to: connect again";
+                        Err(Reject::new(LOST, text))
+                    }
                 }
-                Ok(lease)
             }
             Ok(Ask::Only(witness)) if witness != here => {
                 self.held = Some(lease);

@@ -392,6 +392,7 @@ impl Client {
         let server_id = match preparing.unwrap_or(Err(BackendError::Timeout)) {
             Ok(server_id) => server_id,
             Err(error @ BackendError::Refused(..)) => {
+                lease.protected = true; // the refusal is what SHOW WARNINGS would tell there
                 match self.session.holds() {
                     true => self.held = Some(lease),
                     false => lease.give_back(),

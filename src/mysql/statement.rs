@@ -248,7 +248,9 @@ impl Client {
         let Spot { server, is_primary } = spot;
         tracing::trace!(server, ?class, pin = ?self.session.pin, token = ?self.session.token, was_held, "statement");
         self.to_server.clear();
-        match self.server_statement_of(wire, &mut lease, class, work).await.and_then(|id| {
+        let prepared = self.server_statement_of(wire, &mut lease, class, work).await;
+        let is_servers_word = matches!(prepared, Err(BackendError::Refused(..)));
+        match prepared.and_then(|id| {
             lease.put_closes(&mut self.to_server);
             if let Some(wait) = &wait {
                 self.put_wait(&lease, wait);
@@ -258,7 +260,7 @@ impl Client {
             Ok(()) => {}
             Err(BackendError::Refused(code, message)) => {
                 self.give_up_direct(&mut lease, work);
-                return Ok(Err(self.on_refused(lease, was_held, code, message, tries)));
+                return Ok(Err(self.on_refused(lease, was_held, Reject::new(code, message), is_servers_word, tries)));
             }
             Err(_) => {
                 drop(lease);
@@ -329,6 +331,8 @@ impl Client {
             }
             Relayed::Done { outcome, .. } if asks_primary_instead(&outcome, is_primary, was_held, class) => {
                 self.out.clear();
+                lease.protected = true; // the error is what SHOW WARNINGS would tell there
+                lease.dirty |= !class.is_read();
                 lease.give_back();
                 tries.primary_only = true;
                 Ok(Err(None))
@@ -341,6 +345,7 @@ impl Client {
                     && Box::pin(self.after_another_look(wire, server)).await?
                 {
                     self.out.clear();
+                    lease.protected = true; // as above
                     lease.give_back();
                     return Ok(Err(None));
                 }
@@ -423,21 +428,27 @@ impl Client {
         }
     }
 
+    /// A statement cannot be prepared, or not be sent as it is. `is_servers_word`: the server knows of that refusal, too.
     fn on_refused(
         &mut self,
-        lease: Lease,
+        mut lease: Lease,
         was_held: bool,
-        code: u16,
-        message: Vec<u8>,
+        reject: Reject,
+        is_servers_word: bool,
         tries: &mut Tries,
     ) -> Option<Reject> {
         let is_replica = !lease.spot().is_primary;
+        let here = Witness { server: lease.server, tenure: lease.tenure };
+        lease.protected |= is_servers_word; // SHOW WARNINGS would tell it there
         self.put_back(lease, was_held);
-        if is_replica && !was_held && is_replica_trouble(code) {
+        if is_replica && !was_held && is_replica_trouble(reject.0) {
             tries.primary_only = true;
             return None;
         }
-        Some(Reject::new(code, message))
+        if is_servers_word {
+            (self.session.has_diagnostics, self.warned) = (true, Some(here));
+        }
+        Some(reject)
     }
 
     /// The connection broke before the statement was sent.
@@ -558,7 +569,9 @@ impl Client {
             self.warned = Some(Witness::NOBODY);
         }
         let is_warned_here = self.session.has_diagnostics && self.warned == Some(here);
-        lease.protected = is_warned_here || class.calc_found_rows;
+        // What was there before is still there, unless this one has put something in its place.
+        lease.protected &= !after.diagnostics_here;
+        lease.protected |= is_warned_here || class.calc_found_rows;
         if let (Work::Prepare { id, sql, class }, Some(prepared)) = (work, outcome.prepared) {
             self.keep_statement(&mut lease, *id, sql, *class, prepared);
         }
