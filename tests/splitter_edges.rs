@@ -567,6 +567,32 @@ fn a_refusal_to_prepare_is_the_sessions_own() {
     }
 }
 
+/// A session that has switched several statements in a packet off stays so at the connection that has its warnings, where they
+/// were on.
+#[test]
+fn multi_statements_stay_off_where_warnings_are_asked_for() {
+    if !mariadb::is_installed() {
+        return;
+    }
+    let (_cluster, _server, address) = alone("SELECT 1", "pool_max = 2");
+    let mut log_on = log_on();
+    log_on.capabilities |= capability::MULTI_STATEMENTS | capability::MULTI_RESULTS;
+    let mut wire = Wire::connect(address, &log_on).expect("a login");
+    let switch = |wire: &mut Wire, option: u8| {
+        wire.send(0x1B, &[option, 0]).expect("sent");
+        let answer = wire.answer(Shape::Single).expect("an answer");
+        assert_eq!(answer[0].code(), None, "{answer:?}");
+    };
+    wire.query("SELECT CAST('x' AS INT)").expect("an answer");
+    switch(&mut wire, 1);
+    assert_eq!(wire.row("SELECT @@warning_count, @a:=7"), ["1", "7"].map(|value| Some(value.to_owned())));
+    let answer = wire.query("SELECT 1; DROP TABLE who").expect("an answer");
+    assert_eq!(answer[0].code(), Some(1064), "{answer:?}");
+    assert_eq!(wire.row("SELECT COUNT(*), @a FROM who"), ["1", "7"].map(|value| Some(value.to_owned())));
+    switch(&mut wire, 0);
+    assert_eq!(wire.query("SELECT 1; SELECT 2").expect("an answer").len(), 2);
+}
+
 /// A server that does not answer the monitor for a moment is the same afterwards, with all that runs there: the more it has to
 /// do, the more KILL and time limits are wanted.
 #[test]

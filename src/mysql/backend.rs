@@ -17,7 +17,9 @@ use super::protocol::ProtocolError;
 use super::protocol::auth::prover::Secret;
 use super::protocol::auth::sha2::PublicKey;
 use super::protocol::auth::{AuthError, Prover, Step};
-use super::protocol::capability::{BACKEND_BASE, CONNECT_WITH_DB, IGNORE_SPACE, INTERACTIVE, QUERY_ATTRIBUTES, SSL};
+use super::protocol::capability::{
+    BACKEND_BASE, CONNECT_WITH_DB, IGNORE_SPACE, INTERACTIVE, MULTI_STATEMENTS, QUERY_ATTRIBUTES, SSL,
+};
 use super::protocol::command::{self, put_bare, put_init_db, put_query};
 use super::protocol::compressed::Algorithm;
 use super::protocol::follow::{Expect, Follower, Outcome};
@@ -662,6 +664,27 @@ impl Backend {
         self.query(&set).await?;
         (self.state, self.dirty) = (Rc::clone(state), was_dirty);
         Ok(())
+    }
+
+    /// Makes it a connection for sessions with `key`, which may differ in multi-statements alone; what the last statement left
+    /// behind stays, but for the row count. Errors: as for [`Backend::prepare`]; `Malformed` when more is different.
+    pub async fn switch_multi_statements(&mut self, key: Key) -> Result<(), BackendError> {
+        let is_on = key.capabilities & MULTI_STATEMENTS != 0;
+        let capabilities = self.key.capabilities & !MULTI_STATEMENTS | key.capabilities & MULTI_STATEMENTS;
+        if (Key { capabilities, ..self.key }) != key {
+            return Err(ProtocolError::Malformed("connections of other logins").into());
+        }
+        let mut out = Vec::with_capacity(8);
+        put_packet(&mut out, 0, |p| p.extend_from_slice(&[command::SET_OPTION, u8::from(!is_on), 0]));
+        self.send(out).await.0?;
+        let outcome = self.follow(Follower::new(Expect::Single, true, 0)).await?;
+        match outcome.error {
+            Some(code) => Err(BackendError::Refused(code, outcome.message)),
+            None => {
+                self.key = key;
+                Ok(())
+            }
+        }
     }
 
     /// Has the server forget the warnings of earlier statements, and nothing else: preparing a statement that uses a table

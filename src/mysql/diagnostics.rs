@@ -283,6 +283,11 @@ impl Client {
         lease.claim(self.splitter.shared.lead());
         // The session may have set something since, elsewhere: what is told depends on it, and how.
         let limit = self.splitter.config().connect_timeout;
+        // It may have switched multi-statements on or off, too, and stay there.
+        if lease.key != self.key && !matches!(timeout(limit, lease.switch_multi_statements(self.key)).await, Ok(Ok(())))
+        {
+            return Err(gone());
+        }
         if !matches!(timeout(limit, lease.catch_up(&self.session.state, None)).await, Ok(Ok(()))) {
             return Err(gone());
         }
