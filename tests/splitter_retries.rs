@@ -275,6 +275,8 @@ struct Node {
 const READ: &str = "SELECT a FROM t";
 const WRITE: &str = "INSERT INTO t VALUES (1)";
 const CALL: &str = "SET @a = f()";
+/// A read by its text; a function of the view writes.
+const VIEW: &str = "SELECT a FROM v";
 const AUTOCOMMIT: u16 = 2;
 const IN_TRANSACTION: u16 = 3;
 /// Statements that commit, and whether another transaction begins with them.
@@ -311,7 +313,7 @@ impl Node {
                 self.in_transaction.store(false, Relaxed);
                 Reply::Done(0, AUTOCOMMIT)
             }
-            READ | WRITE | CALL => self.answer_about_table(sql),
+            READ | WRITE | CALL | VIEW => self.answer_about_table(sql),
             _ if COMMITS.iter().any(|(commit, _)| *commit == sql) => self.answer_about_table(sql),
             _ => Reply::Fine,
         }
@@ -326,11 +328,18 @@ impl Node {
             }
             return Reply::Error(refusal, "HY000", "refused by the script");
         }
+        if sql == VIEW && self.read_only.load(Relaxed) {
+            return Reply::Error(1290, "HY000", "a function of the view writes");
+        }
         while sql != READ && self.is_stuck.load(Relaxed) {
             std::thread::sleep(Duration::from_millis(1));
         }
         if sql == READ {
             return Reply::Rows(vec!["a"], vec![vec![Some(self.number.to_string())]]);
+        }
+        if sql == VIEW {
+            let gtid = "3e11fa47-71ca-11e1-9e33-c80aa9429562:5";
+            return Reply::Committed(vec!["a"], vec![vec![Some(self.number.to_string())]], gtid);
         }
         let commit = COMMITS.iter().find(|(commit, _)| *commit == sql);
         let goes_on = self.in_transaction.load(Relaxed) && commit.is_none_or(|(_, chains)| *chains);
@@ -493,5 +502,27 @@ fn what_a_server_says_of_a_write_after_it_was_replaced_is_no_acknowledgement() {
             }
             old.in_transaction.store(false, Relaxed);
         }
+    });
+}
+
+/// What is a read by its text may have written, too, as the answer of the server that was replaced tells: it is not done twice.
+#[test]
+fn a_read_that_wrote_on_a_server_that_was_replaced_is_not_repeated() {
+    let pair = pair();
+    let [old, new] = &pair.nodes;
+    block_on(async {
+        let mut conn = connect(pair.address).await;
+        old.is_stuck.store(true, Relaxed);
+        let stuck = tokio::spawn(async move { (conn.query_drop(VIEW).await, conn) });
+        eventually("it is under way", || !old.heard.lock().expect("a lock").is_empty());
+        old.hand_over(new);
+        pair.wait_for_roles(1);
+        assert!(!stuck.is_finished(), "the old server answers all but this");
+        old.is_stuck.store(false, Relaxed);
+        let (result, mut conn) = stuck.await.expect("no panic");
+        let error = result.expect_err("it is not known whether anything is written").to_string();
+        assert!(error.contains("1158") && error.contains("outcome is unknown"), "{error}");
+        assert_eq!(pair.heard(), [[VIEW], [VIEW]], "the new one refused it as a replica, before");
+        assert_eq!(one::<u32>(&mut conn, VIEW).await, 2, "the session goes on at the next primary");
     });
 }

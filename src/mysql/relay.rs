@@ -37,6 +37,8 @@ pub(super) enum Relayed {
     Done { outcome: Outcome, forwarded: bool },
     /// The server is gone. The client can still be sent an ERR packet with this sequence id, if any.
     Lost { forwarded: bool, error_sequence_id: Option<u8> },
+    /// All of it came, from a server that another one has replaced meanwhile: it has committed something that nobody may have.
+    Vain { forwarded: bool, error_sequence_id: Option<u8> },
 }
 
 /// Whether a statement that succeeded may have committed something without naming it. `was_in_transaction`: before it.
@@ -138,7 +140,7 @@ impl Client {
                 let mut outcome = follower.into_outcome();
                 if self.has_committed_in_vain(lease, class, &outcome) {
                     let error_sequence_id = (!forwarded).then(|| self.reply_sequence_id());
-                    return Ok(Relayed::Lost { forwarded, error_sequence_id });
+                    return Ok(Relayed::Vain { forwarded, error_sequence_id });
                 }
                 self.name_time_limit(&mut outcome);
                 return Ok(Relayed::Done { outcome, forwarded });

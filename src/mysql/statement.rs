@@ -356,6 +356,10 @@ impl Client {
                 drop(lease);
                 Box::pin(self.on_lost(wire, spot, was_held, class, tries, forwarded, error_sequence_id)).await
             }
+            Relayed::Vain { forwarded, error_sequence_id } => {
+                drop(lease);
+                Box::pin(self.tell_lost(wire, spot, was_held, true, forwarded, error_sequence_id)).await
+            }
         }
     }
 
@@ -495,8 +499,21 @@ impl Client {
             tries.primary_only |= self.splitter.shared.lead().primary == Some(server);
             return Ok(Err(None));
         }
-        let changes = may_change(class);
-        let address = self.splitter.shared.address(server);
+        self.tell_lost(wire, spot, was_held, may_change(class), forwarded, error_sequence_id).await
+    }
+
+    /// The client is told that it will not hear what has become of its statement, which may have changed something if it
+    /// `changes`.
+    async fn tell_lost(
+        &mut self,
+        wire: &Wire,
+        spot: Spot,
+        was_held: bool,
+        changes: bool,
+        forwarded: bool,
+        error_sequence_id: Option<u8>,
+    ) -> Result<Result<(), Option<Reject>>, End> {
+        let address = self.splitter.shared.address(spot.server);
         let in_replica_transaction = was_held && !spot.is_primary;
         let message = match changes {
             _ if in_replica_transaction => {

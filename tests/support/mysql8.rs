@@ -98,8 +98,20 @@ pub(crate) enum Reply {
     Error(u16, &'static str, &'static str),
     /// Names of columns, and texts; `None` is NULL.
     Rows(Vec<&'static str>, Vec<Vec<Option<String>>>),
+    /// The same, and the GTID of what was committed meanwhile.
+    Committed(Vec<&'static str>, Vec<Vec<Option<String>>>, &'static str),
     /// The connection is closed.
     HangUp,
+}
+
+/// OK at the end of rows, with a GTID as MySQL's tracker tells it (`page_protocol_basic_ok_packet`).
+fn end_with_gtid(gtid: &str) -> Vec<u8> {
+    const SESSION_STATE_CHANGED: u8 = 0x40; // of the second byte
+    const SESSION_TRACK_GTIDS: u8 = 3;
+    let with_length = |bytes: &[u8]| [&[bytes.len() as u8], bytes].concat();
+    let data = [&[0], &with_length(gtid.as_bytes())[..]].concat();
+    let change = [&[SESSION_TRACK_GTIDS], &with_length(&data)[..]].concat();
+    [&[0xFE, 0, 0, 2, SESSION_STATE_CHANGED, 0, 0, 0], &with_length(&change)[..]].concat()
 }
 
 impl Reply {
@@ -109,7 +121,7 @@ impl Reply {
             out.push(text.len() as u8);
             out.extend_from_slice(text.as_bytes());
         };
-        let (columns, rows) = match self {
+        let (columns, rows, end) = match self {
             Reply::Fine => return Reply::Done(0, 2).bytes(),
             Reply::Done(rows, status) => {
                 let [low, high] = status.to_le_bytes();
@@ -120,7 +132,8 @@ impl Reply {
                 let head = [&b"\xFF"[..], &code.to_le_bytes(), b"#", state.as_bytes()].concat();
                 return Some(frame(1, &[&head, message.as_bytes()].concat()));
             }
-            Reply::Rows(columns, rows) => (columns, rows),
+            Reply::Rows(columns, rows) => (columns, rows, b"\xFE\0\0\x02\0\0\0".to_vec()),
+            Reply::Committed(columns, rows, gtid) => (columns, rows, end_with_gtid(gtid)),
         };
         let mut packets = vec![vec![columns.len() as u8]];
         for name in columns {
@@ -141,7 +154,7 @@ impl Reply {
             }
             packets.push(packet);
         }
-        packets.push(b"\xFE\0\0\x02\0\0\0".to_vec());
+        packets.push(end);
         Some(
             packets
                 .iter()
