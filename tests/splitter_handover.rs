@@ -358,6 +358,39 @@ fn settings_are_made_on_any_server_while_the_primary_takes_no_statements() {
     }
 }
 
+/// A replica answers in place of the primary only what it can know: not about a database that the session has just made.
+#[test]
+fn a_late_replica_is_not_asked_about_what_it_does_not_have_in_place_of_the_primary() {
+    if !mariadb::is_installed() {
+        return;
+    }
+    const INIT_DB: u8 = 2;
+    const TABLES: &str = "SELECT COUNT(*) FROM information_schema.tables WHERE table_schema = 'young'";
+    let scene = scene(1, "primary_wait = \"300ms\"\nlag_max = \"1h\"");
+    let primary = id(scene.cluster.primary.port);
+    scene.cluster.replicas[0].sql("STOP SLAVE; CHANGE MASTER TO MASTER_DELAY=600; START SLAVE");
+    eventually("the replica gets reads", || scene.of(scene.cluster.replicas[0].port, "up") == "true");
+    let (mut one, mut other) = (wire(scene.address), wire(scene.address));
+    for sql in ["CREATE DATABASE young", "CREATE TABLE young.t (n INT)"] {
+        assert_eq!(one.query(sql).expect("an answer")[0].code(), None, "{sql}");
+    }
+    scene.server.ctl_ok(&["mysql", "drain", &primary]);
+    let code = |wire: &mut Wire, command: u8, sql: &str| {
+        wire.send(command, sql.as_bytes()).expect("sent");
+        wire.answer(Shape::Results).expect("an answer")[0].code()
+    };
+    for (command, sql) in [(3, "USE young"), (INIT_DB, "young"), (3, TABLES), (3, "CHECKSUM TABLE young.t")] {
+        assert_eq!(code(&mut one, command, sql), Some(1429), "{sql}");
+    }
+    for sql in ["SHOW VARIABLES LIKE 'version'", "SELECT @@version", "SET time_zone='+01:00'", "USE e"] {
+        assert_eq!(code(&mut one, 3, sql), None, "{sql}");
+    }
+    assert_eq!(code(&mut other, 3, TABLES), None, "by who has made none");
+    scene.server.ctl_ok(&["mysql", "ready", &primary]);
+    assert_eq!(one.row(TABLES), [Some("1".into())]);
+    assert_eq!(code(&mut one, INIT_DB, "young"), None);
+}
+
 /// Settings of all kinds; `replica` is the one server that takes statements.
 fn set_all(wire: &mut Wire, replica: &mariadb::Server) {
     const QUERY: u8 = 3;

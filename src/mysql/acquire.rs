@@ -203,24 +203,34 @@ impl Client {
         may_run && is_plain && !tries.primary_only && tries.count <= TRIES_MAX
     }
 
+    /// While the primary cannot take it: a replica's connection for a statement that any server will do for. Settings are captured
+    /// and set again elsewhere, so any server can check them, and drivers ask for variables when they connect; but what shows
+    /// tables is asked of a server that has all of what the session must see, at once.
+    async fn acquire_any(&mut self, class: &Class, tries: &Tries, careful: bool) -> Option<Lease> {
+        if !self.any_server_will_do(class, tries) {
+            return None;
+        }
+        let must_see = match class.tables {
+            true => self.must_see().await.ok()?,
+            false => MustSee::Anything,
+        };
+        let (sticky, now) = (self.reading.replica(), self.watch.started);
+        let server = self.splitter.pick_replica(sticky, &must_see, &tries.servers, now)?;
+        if !matches!(self.wait_for(server, &must_see).await, Ok(None)) {
+            return None;
+        }
+        let mut lease = self.borrow(server, false, None, careful).await.ok()?;
+        self.set_transaction(&mut lease).await.ok()?;
+        Some(lease)
+    }
+
     pub(super) async fn acquire_primary(&mut self, class: &Class, tries: &mut Tries) -> Result<Lease, Option<Reject>> {
         let lead = self.splitter.shared.lead();
         let changes = matches!(class.kind, Kind::Write | Kind::Definition | Kind::Unknown);
         let careful = tries.count > 1 || !is_repeatable(class);
         let asks = matches!(class.kind, Kind::Read | Kind::Local | Kind::Locking | Kind::Use);
         if let Some((code, state, message)) = self.splitter.primary_trouble(changes) {
-            // Settings are captured and set again elsewhere, so any server can check them; and drivers ask for
-            // variables when they connect.
-            if self.any_server_will_do(class, tries)
-                && let Some(server) = self.splitter.pick_replica(
-                    self.reading.replica(),
-                    &MustSee::Anything,
-                    &tries.servers,
-                    self.watch.started,
-                )
-                && let Ok(mut lease) = self.borrow(server, false, None, careful).await
-                && self.set_transaction(&mut lease).await.is_ok()
-            {
+            if let Some(lease) = Box::pin(self.acquire_any(class, tries, careful)).await {
                 return Ok(lease);
             }
             tries.waits = Some(Awaited::Primary { changes_something: changes });

@@ -51,7 +51,8 @@ impl Client {
             command::STMT_CLOSE => self.close_statement().await,
             // A connection that the session keeps must not be idle for too long: the ping is for that one, too.
             command::FIELD_LIST | command::STATISTICS | command::PROCESS_INFO | command::DEBUG | command::PING => {
-                self.statement(wire, local, Work::Plain).await
+                let class = Class { tables: code == command::FIELD_LIST, ..local };
+                self.statement(wire, class, Work::Plain).await
             }
             command::REFRESH => {
                 let class = Class::of_command(Kind::Definition);

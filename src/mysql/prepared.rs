@@ -101,7 +101,7 @@ impl Client {
         // Preparing changes nothing: only where the statement may run later matters.
         let kind = if class.is_read() { Kind::Read } else { Kind::Local };
         // Servers forget warnings with a statement that uses tables already when it is prepared.
-        let preparing = Class { forgets: class.forgets, ..Class::of_command(kind) };
+        let preparing = Class { forgets: class.forgets, tables: class.tables, ..Class::of_command(kind) };
         self.statement(wire, preparing, Work::Prepare { id, sql, class }).await
     }
 

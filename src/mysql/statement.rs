@@ -85,9 +85,11 @@ fn is_replica_trouble(code: u16) -> bool {
     matches!(code, 1049 | 1054 | 1146 | 1305 | 1290 | 1792 | 1836 | 1047 | 1053)
 }
 
-/// A fresh table is not on a lagging replica yet: the primary has the last word on such errors.
+/// A fresh table is not on a lagging replica yet: the primary has the last word on such errors. So it has where a replica was
+/// asked in its place.
 fn asks_primary_instead(outcome: &Outcome, is_primary: bool, was_held: bool, class: &Class) -> bool {
-    let may_repeat = class.is_read() && !is_primary && !was_held && outcome.results <= 1 && !outcome.had_rows;
+    let is_for_any = matches!(class.kind, Kind::Read | Kind::Local | Kind::Set | Kind::Use) && class.pin.is_none();
+    let may_repeat = is_for_any && !is_primary && !was_held && outcome.results <= 1 && !outcome.had_rows;
     may_repeat && outcome.error.is_some_and(is_replica_trouble)
 }
 

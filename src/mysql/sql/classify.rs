@@ -170,7 +170,7 @@ pub struct Class {
     pub collate: bool,
     /// It is LOAD DATA LOCAL: the server asks the client for a file.
     pub local_file: bool,
-    /// It may show rows of tables.
+    /// It may show rows of tables, or what tables there are.
     pub tables: bool,
     /// What it does to the warnings of the statement before it.
     pub forgets: Forgets,
@@ -524,7 +524,7 @@ impl<'a> Scan<'a> {
         self.form = form;
         self.class.kind = kind;
         self.class.pin = pin;
-        self.class.tables = !matches!(form, Select | Set | Fixed) || is(word, "TABLE");
+        self.class.tables = !matches!(form, Select | Set | Fixed) || is_any(word, &["TABLE", "CHECKSUM"]);
         self.class.forgets = match form {
             _ if is_any(word, &["TABLE", "TRUNCATE", "LOCK", "HANDLER", "CHECKSUM"]) => Forgets::Yes,
             _ if is_any(word, &["CALL", "PREPARE", "EXECUTE", "BACKUP"]) => Forgets::Perhaps,
@@ -639,12 +639,13 @@ impl<'a> Scan<'a> {
 
     fn keyword_of_show(&mut self, word: &'a [u8]) {
         // What servers make a table of to show it.
-        let is_table = is_any(word, &["TABLE", "VIEW"]) && is(self.previous, "CREATE")
-            || is(word, "STATUS") && is_any(self.previous, &["SHOW", "GLOBAL", "SESSION", "LOCAL"])
-            || is(word, "VARIABLES") && is_any(self.previous, &["SHOW", "GLOBAL", "SESSION", "LOCAL"]);
-        if is_table {
+        let is_of_server =
+            is_any(word, &["STATUS", "VARIABLES"]) && is_any(self.previous, &["SHOW", "GLOBAL", "SESSION", "LOCAL"]);
+        if is_of_server || is_any(word, &["TABLE", "VIEW"]) && is(self.previous, "CREATE") {
             self.class.forgets = Forgets::Yes;
         }
+        // Its condition may name tables.
+        self.class.tables = is(word, "SELECT") || self.class.tables && !is_of_server;
         let second = if self.words == 1 || self.words == 2 && is_any(self.second.unwrap_or(b""), &["FULL", "EXTENDED"])
         {
             word

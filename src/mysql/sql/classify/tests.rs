@@ -525,3 +525,22 @@ fn a_file_of_the_client_is_seen_wherever_local_stands() {
         assert_eq!(classify(sql.as_bytes(), Mode::default()).local_file, is_local, "{sql}");
     }
 }
+
+#[test]
+fn what_shows_tables_is_told_from_what_is_about_the_server() {
+    let tables = |sql: &str| classify(sql.as_bytes(), Mode::default()).tables;
+    for sql in [
+        "SELECT COUNT(*) FROM information_schema.tables",
+        "SHOW TABLE STATUS",
+        "SHOW PROCEDURE STATUS",
+        "SHOW VARIABLES WHERE variable_name IN (SELECT name FROM t)",
+        "CHECKSUM TABLE t",
+        "TABLE t",
+    ] {
+        assert!(tables(sql), "{sql}");
+    }
+    for sql in ["SHOW VARIABLES LIKE 'version'", "SHOW GLOBAL STATUS", "SELECT @@version", "SET NAMES utf8mb4", "USE d"]
+    {
+        assert!(!tables(sql), "{sql}");
+    }
+}
