@@ -567,6 +567,34 @@ fn a_refusal_to_prepare_is_the_sessions_own() {
     }
 }
 
+/// The server has as many statements as it may: what depends on another one is refused, and nothing is made up or lost.
+#[test]
+fn a_server_that_prepares_no_more_is_no_reason_to_lose_something() {
+    if !mariadb::is_installed() {
+        return;
+    }
+    let (cluster, _server, address) = alone("SELECT 1", "pool_max = 2");
+    let may_prepare = |count: u32| drop(cluster.primary.sql(&format!("SET GLOBAL max_prepared_stmt_count={count}")));
+    let mut wire = Wire::connect(address, &log_on()).expect("a login");
+    wire.query("BEGIN").expect("an answer");
+    may_prepare(0);
+    let answer = wire.query("SHOW WARNINGS").expect("an answer");
+    assert_eq!(answer[0].code(), Some(1105), "not the server's refusal to forget them: {answer:?}");
+    may_prepare(100);
+    assert_eq!(warnings(&mut wire), [""; 0]);
+    wire.query("COMMIT").expect("an answer");
+
+    let id = prepare(&mut wire, "SELECT '1' || '0' FROM who WHERE id > ?");
+    may_prepare(0);
+    let answer = wire.query("SET sql_mode='PIPES_AS_CONCAT'").expect("an answer");
+    assert_eq!(answer[0].code(), Some(1461), "the statement would change its meaning: {answer:?}");
+    may_prepare(100);
+    let answer = wire.query("SET sql_mode='PIPES_AS_CONCAT'").expect("an answer");
+    assert_eq!(answer[0].code(), None, "{answer:?}");
+    let answer = execute(&mut wire, id, 0, true, 0);
+    assert!(matches!(&answer[..], [Piece::Rows { rows, .. }] if rows[0][2..].starts_with(&[1, 0])), "{answer:?}");
+}
+
 /// A session that has switched several statements in a packet off stays so at the connection that has its warnings, where they
 /// were on.
 #[test]

@@ -260,6 +260,10 @@ impl Client {
                 }
             },
         };
+        // Nobody gives connections back there for whom it is worth to wait.
+        if self.splitter.shared.lead() != lead {
+            return Err(None);
+        }
         match self.borrow(primary, false, insert_id, careful).await {
             // It may have taken a while.
             Ok(mut lease) => match self.splitter.shared.lead() == lead && lease.claim(lead) {

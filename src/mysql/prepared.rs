@@ -57,6 +57,25 @@ pub(super) struct Direct {
     id: u32,
 }
 
+/// Whether a server would refuse to prepare the same again: names that are gone, rights that are missing. It is not about the
+/// statement that there are too many, or that the server is shutting down.
+fn is_about_statement(error: &BackendError) -> bool {
+    let BackendError::Refused(code, _) = error else { return false };
+    is_name_gone(*code) || is_syntax_or_right(*code)
+}
+
+/// Databases, tables, columns, keys, routines, and views of what is no more; and what became ambiguous, or of another number.
+fn is_name_gone(code: u16) -> bool {
+    matches!(
+        code,
+        1046 | 1049 | 1051 | 1052 | 1054 | 1060 | 1109 | 1136 | 1146 | 1176 | 1222 | 1305 | 1356 | 1449 | 1630
+    )
+}
+
+fn is_syntax_or_right(code: u16) -> bool {
+    matches!(code, 1044 | 1064 | 1142 | 1143 | 1227 | 1295 | 1370)
+}
+
 fn too_many() -> String {
     format!("Can't create more than {STATEMENTS_MAX} statements, none longer than 16 MiB, 64 MiB together")
 }
@@ -398,7 +417,7 @@ impl Client {
                     false => lease.give_back(),
                 }
                 if let Some(statement) = self.statements.get_mut(&id) {
-                    statement.refused = true;
+                    statement.refused = is_about_statement(&error);
                 }
                 return Err(lost(error));
             }

@@ -470,7 +470,6 @@ impl Session {
         // Nobody tells of a SAVEPOINT, to which no other connection could return.
         self.untouched &= !(was_in_transaction && class.kind == Kind::Transaction);
         let learned = self.learn(class, outcome, &mut after);
-        after.is_xa_over = self.pin == Some(Pin::Xa) && outcome.status.is_some() && !self.in_transaction();
         if learned.unexplained || learned.untracked {
             let pin = if learned.untracked { Pin::Setting } else { Pin::StateChange };
             // What the class announced says more.
@@ -478,6 +477,7 @@ impl Session {
                 self.pin = Some(pin);
             }
         }
+        after.is_xa_over = self.pin == Some(Pin::Xa) && outcome.status.is_some() && !self.in_transaction();
         // Nobody says what a statement that failed has left behind, locks for example.
         self.untouched &= outcome.error.is_none();
         after.news = self.news(class, outcome, learned.told, was_in_transaction);
@@ -993,6 +993,16 @@ mod tests {
             }
             assert!(!run(&mut s, "XA ROLLBACK 'a'", AC, 0, &[]).is_xa_over, "{script:?}");
         }
+    }
+
+    #[test]
+    fn a_setting_behind_a_xa_transaction_that_did_not_begin_is_kept() {
+        let mut s = session();
+        let class = classify(b"XA START 'a'", s.mode());
+        s.on_outcome(&class, &Outcome { error: Some(1399), ..Outcome::default() });
+        assert_eq!(s.pin, Some(Pin::Xa));
+        let after = run(&mut s, "SET timestamp=5", AC, 0, &[variable("timestamp", "5")]);
+        assert_eq!((after.is_xa_over, after.hold, s.pin), (false, true, Some(Pin::Setting)));
     }
 
     #[test]
