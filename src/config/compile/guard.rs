@@ -38,11 +38,6 @@ pub(super) fn proxies(section: &Section<'_>) -> (bool, Option<Networks>) {
         let label = "name the balancers in `trusted_proxies`: connections of others are then closed";
         section.cx.warn(Problem::new(title, section.value_span("proxy_protocol"), label));
     }
-    if proxy_protocol && section.item("trusted_proxies").is_some() && written.is_empty() {
-        let label =
-            "it is empty, so that nobody could connect: name the balancers, or take the key away to believe everyone";
-        section.bad_value("trusted_proxies", label);
-    }
     (proxy_protocol, (!networks.is_empty()).then(|| Networks::new(networks)))
 }
 
