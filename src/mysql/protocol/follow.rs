@@ -313,7 +313,10 @@ impl Follower {
         while used < input.len() && !matches!(self.state, State::Done | State::File) && !self.paused {
             let rest = &input[used..];
             used += match self.body {
-                Body::Head => self.head(rest, out)?,
+                Body::Head => match self.rows(rest, out) {
+                    0 => self.head(rest, out)?,
+                    bytes => bytes,
+                },
                 Body::Pass(left) => self.pass(rest, left, out),
                 // As a rule all of it is there.
                 Body::Collect(left) if self.packet.is_empty() && left <= rest.len() => {
@@ -338,6 +341,33 @@ impl Follower {
             self.packet.clear();
         }
         Ok(n)
+    }
+
+    /// Passes on the whole rows that `rest` begins with, in one piece; returns their bytes. 0: it begins with something else, which
+    /// [`Follower::head`] looks at.
+    fn rows(&mut self, rest: &[u8], out: &mut Vec<u8>) -> usize {
+        if self.state != State::Rows || self.continued || self.keeps_row() || !self.packet.is_empty() {
+            return 0;
+        }
+        let (mut bytes, mut count) = (0, 0u64);
+        while let Some(header) = Header::decode(&rest[bytes..]) {
+            let end = bytes + HEADER_BYTES + header.payload_bytes;
+            let follows = header.sequence_id.wrapping_add(self.shift) == self.next_sequence_id || self.any_sequence_id;
+            let is_short = header.payload_bytes < PAYLOAD_BYTES_MAX && end <= rest.len();
+            // Rows do not begin so: the first column of one that does would be longer than a packet may be.
+            if !is_short || !follows || matches!(rest[bytes + HEADER_BYTES..end].first(), None | Some(0xFE | 0xFF)) {
+                break;
+            }
+            (bytes, count) = (end, count + 1);
+            self.take_sequence_id();
+        }
+        let begin = out.len();
+        out.extend_from_slice(&rest[..bytes]);
+        if self.shift != 0 || self.any_sequence_id {
+            number(&mut out[begin..], self.next_sequence_id.wrapping_sub(count as u8));
+        }
+        self.outcome.rows += count;
+        bytes
     }
 
     /// Completes header and first byte, then decides what to do with the packet.
@@ -619,6 +649,16 @@ impl Follower {
         }
         self.state = State::Done;
         Ok(())
+    }
+}
+
+/// Gives these whole packets sequence ids that count from `first`.
+fn number(packets: &mut [u8], first: u8) {
+    let (mut rest, mut sequence_id) = (packets, first);
+    while let Some(header) = Header::decode(rest) {
+        rest[HEADER_BYTES - 1] = sequence_id;
+        sequence_id = sequence_id.wrapping_add(1);
+        rest = &mut rest[HEADER_BYTES + header.payload_bytes..];
     }
 }
 

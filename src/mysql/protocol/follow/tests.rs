@@ -65,6 +65,29 @@ fn a_result_reaches_both_kinds_of_client() {
 }
 
 #[test]
+fn rows_are_numbered_beyond_255_however_they_come() {
+    let texts: Vec<Vec<u8>> = (0..600u32).map(|n| [&b"\x011"[..], &vec![b'x'; n as usize % 7]].concat()).collect();
+    let rows: Vec<&[u8]> = texts.iter().map(Vec::as_slice).collect();
+    let input = result(true, &rows, &mut 1, STATUS_AUTOCOMMIT);
+    for deprecate_eof in [true, false] {
+        for piece in [1, 7, 64, 1000, input.len()] {
+            let mut follower = Follower::new(Expect::Results, deprecate_eof, STATUS_AUTOCOMMIT);
+            let mut out = Vec::new();
+            for bytes in input.chunks(piece) {
+                assert_eq!(follower.feed(bytes, &mut out), Ok(bytes.len()));
+            }
+            assert!(out == result(deprecate_eof, &rows, &mut 1, STATUS_AUTOCOMMIT), "pieces of {piece}");
+            assert_eq!((follower.is_done(), follower.into_outcome().rows), (true, 600));
+        }
+    }
+    let mut wrong = input.clone();
+    let last = wrong.len() - 11;
+    wrong[last + 3] ^= 1;
+    let mut follower = Follower::new(Expect::Results, true, 0);
+    assert_eq!(follower.feed(&wrong, &mut Vec::new()), Err(ProtocolError::OutOfOrder));
+}
+
+#[test]
 fn more_results_go_on_to_the_last_one() {
     for deprecate_eof in [true, false] {
         let both = |deprecate_eof| {
