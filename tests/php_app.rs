@@ -24,6 +24,14 @@ const TOLD: &str = "<?php echo ini_get('memory_limit'), '|', ini_get('date.timez
 const SLOW: &str = "<?php error_log('begun ' . $_SERVER['REQUEST_METHOD'] . ' ' . getmypid() . '.'); \
                     usleep(1000 * (int) $_GET['ms']); echo getmypid();";
 
+/// Goes on behind its answer, for as long as it is told.
+const LATER: &str =
+    "<?php echo getmypid(); fastcgi_finish_request(); usleep(1000 * (int) $_GET['ms']); error_log('done at last');";
+
+/// Notes each token that it gets, and looks at the body only if it is told to.
+const NOTE: &str = "<?php file_put_contents(__DIR__ . '/notes', $_GET['token'] . \"\\n\", FILE_APPEND | LOCK_EX); \
+                    echo empty($_GET['read']) ? '' : strlen(file_get_contents('php://input'));";
+
 /// A site of PHP alone; `lines` are what its table says beside the type. `None`, and said so: php-fpm is not installed.
 fn blog(lines: &str) -> Option<Site> {
     php::program()?;
@@ -32,7 +40,7 @@ fn blog(lines: &str) -> Option<Site> {
          [site.main]\nroute = [{{ path = \"/\", app = \"blog\", cgi = \"$DIR/www\" }}]\n"
     );
     let site = Site::new(Driver::Auto, &rest).process("control = \"$DIR/ctl.sock\"").process("drain_timeout = \"10s\"");
-    let scripts = [("index", HERE), ("told", TOLD), ("slow", SLOW)];
+    let scripts = [("index", HERE), ("told", TOLD), ("slow", SLOW), ("later", LATER), ("note", NOTE)];
     Some(scripts.iter().fold(site, |site, (name, text)| site.file(&format!("www/{name}.php"), text.as_bytes())))
 }
 
@@ -89,6 +97,85 @@ fn more_requests_than_workers_wait_with_us() {
     assert_eq!(answers, [200; 6]);
     assert!(begun.elapsed() >= Duration::from_millis(1500), "two at once: {:?}", begun.elapsed());
     assert_eq!(leaders(&server), [leader]);
+}
+
+fn reuses(server: &Server) -> f64 {
+    server.metric("one_server_upstream_reuses_total", "upstream=\"app:blog\"")
+}
+
+#[test]
+fn connections_are_kept_and_a_script_that_goes_on_behind_its_answer_keeps_nobody_waiting() {
+    for data_workers in [1, 2] {
+        let Some(site) = blog("workers = 2\nqueue_timeout = \"30s\"") else { return };
+        let server = site.workers(data_workers).start();
+        for _ in 0..20 {
+            assert_eq!(text(&server, "/"), "here");
+        }
+        assert!(reuses(&server) >= 15.0, "{} of 20, {data_workers}", reuses(&server));
+        let begun = Instant::now();
+        let busy = text(&server, "/later.php?ms=4000");
+        for _ in 0..20 {
+            // Its process has the connection that was used last.
+            assert_ne!(text(&server, "/slow.php?ms=1"), busy);
+        }
+        assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
+        server.wait_for_line("it has gone on", |line| line.contains("done at last"));
+        // All processes, one more than may be asked at once, are busy behind their answers: who comes then waits for one of them.
+        for _ in 0..3 {
+            assert_eq!(server.connect().ask(get("/later.php?ms=700")).status, 200);
+        }
+        assert_eq!(text(&server, "/"), "here");
+        eventually("all have gone on", || {
+            server.lines().iter().filter(|line| line.contains("done at last")).count() == 4
+        });
+    }
+}
+
+#[test]
+fn without_keep_idle_each_request_has_a_connection_of_its_own() {
+    let Some(site) = blog("workers = 2\nkeep_idle = 0") else { return };
+    let server = site.start();
+    for _ in 0..5 {
+        assert_eq!(text(&server, "/"), "here");
+    }
+    assert_eq!(reuses(&server), 0.0);
+}
+
+/// They end behind every third request, which a connection that is kept must not lose, nor do twice.
+#[test]
+fn every_request_is_done_once_although_processes_end_all_the_time() {
+    let Some(site) = blog("workers = 3\nworker_requests = 3\nqueue_timeout = \"30s\"") else { return };
+    let server = site.http("body_max = \"4MiB\"").start();
+    let folder = server.folder().join("www");
+    std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o777)).expect("ours");
+    let (clients, rounds) = (6, 60);
+    std::thread::scope(|scope| {
+        for client in 0..clients {
+            let server = &server;
+            scope.spawn(move || {
+                let mut connection = server.connect();
+                for round in 0..rounds {
+                    // Sizes around records and buffers; beyond 1 MiB it is streamed. Some of them nobody reads.
+                    let bytes = [0, 1, 65_535, 65_536, 200_000, (1 << 20) + 5][round % 6];
+                    let read = round % 4 != 0;
+                    let target = format!("/note.php?token={client}-{round}&read={}", u8::from(read));
+                    let answer = connection.ask(post(&target, &"x".repeat(bytes)));
+                    let expect = if read { bytes.to_string() } else { String::new() };
+                    assert_eq!((answer.status, answer.text()), (200, expect), "{target}");
+                    if answer.is_last() {
+                        connection = server.connect();
+                    }
+                }
+            });
+        }
+    });
+    let notes = std::fs::read_to_string(folder.join("notes")).expect("notes");
+    let mut told: Vec<&str> = notes.lines().collect();
+    told.sort_unstable();
+    let all = told.len();
+    told.dedup();
+    assert_eq!((all, told.len()), (clients * rounds, clients * rounds));
+    assert!(reuses(&server) > 50.0, "{}", reuses(&server));
 }
 
 #[test]

@@ -269,7 +269,7 @@ impl Shared {
             let Some(old) = *heir else { continue };
             let terms = |upstream: &Upstream| {
                 let kept = (upstream.keep_idle, upstream.keep_idle_timeout);
-                (kept, upstream.tls.is_some(), upstream.proxy_protocol, upstream.protocol)
+                (kept, upstream.tls.is_some(), upstream.proxy_protocol, upstream.protocol, upstream.announces)
             };
             if terms(&self.config.upstreams[old]) == terms(&config.upstreams[u]) {
                 let servers = next[u].iter_mut().zip(&succession.servers[u].0);

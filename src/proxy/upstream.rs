@@ -33,6 +33,7 @@ pub struct UpstreamState<T> {
     tls: Option<TlsSettings>,
     proxy_protocol: ProxyProtocol,
     protocol: Protocol,
+    announces: bool,
     /// Idle connections beyond its own ones are for all workers.
     shares: bool,
 }
@@ -86,8 +87,15 @@ impl<T> ServerState<T> {
 
 /// Idle connections that one of `workers` keeps for itself alone: what one has too many, the others may use. A session of TLS
 /// cannot leave its worker.
+///
+/// A server that is told of its next request has a process for each connection: what one worker kept back would hold one that
+/// another worker's request waits for.
 fn stock(upstream: &Upstream, workers: usize) -> usize {
-    if shares(upstream, workers) { upstream.keep_idle.min(OWN_IDLE_MAX) } else { upstream.keep_idle }
+    match shares(upstream, workers) {
+        true if upstream.announces => 0,
+        true => upstream.keep_idle.min(OWN_IDLE_MAX),
+        false => upstream.keep_idle,
+    }
 }
 
 fn shares(upstream: &Upstream, workers: usize) -> bool {
@@ -105,6 +113,7 @@ impl<T> UpstreamState<T> {
             tls: upstream.tls.as_deref().map(|tls| TlsSettings::new(tls, upstream.protocol)),
             proxy_protocol: upstream.proxy_protocol,
             protocol: upstream.protocol,
+            announces: upstream.announces,
             shares: shares(upstream, worker.count),
         }
     }
@@ -126,7 +135,8 @@ impl<T> UpstreamState<T> {
         // What was verified by other rules, or not at all, or what speaks for one client, is not used again.
         let same_rules = self.tls.is_none()
             && next.tls.is_none()
-            && (self.proxy_protocol, self.protocol) == (next.proxy_protocol, next.protocol);
+            && (self.proxy_protocol, self.protocol, self.announces)
+                == (next.proxy_protocol, next.protocol, next.announces);
         let heirs_of_idle = if same_rules { heirs.0.as_slice() } else { &[] };
         if !same_rules {
             self.servers.iter().for_each(|old| old.idle.borrow_mut().set_limits(0, Duration::ZERO));

@@ -361,6 +361,16 @@ impl Stream {
         self.breaker().peek()
     }
 
+    /// Whether the other side of this Unix socket has read all that was sent (unix(7), `SIOCOUTQ`). Of TCP it says no more than
+    /// that all has been received.
+    pub fn is_all_read(&self) -> bool {
+        let mut unread: libc::c_int = 0;
+        // SAFETY: the descriptor is open as long as `self`, and SIOCOUTQ (here under its other name) writes one int, which `unread`
+        // has room for.
+        let result = unsafe { libc::ioctl(self.fd, libc::TIOCOUTQ, &raw mut unread) };
+        result == 0 && unread == 0
+    }
+
     /// A way for others to break off what this stream is waiting for. Valid only while the stream lives.
     pub fn breaker(&self) -> Breaker {
         Breaker { fd: self.fd }

@@ -45,8 +45,7 @@ const NOT_OF_PHP: &[(&str, &str)] = &[
     ("restart_on_timeout", "a script that takes too long is ended by `terminate_timeout`: take it away"),
     ("requests_max", "there are as many requests at once as `workers`: take it away"),
     ("upgrade", "php-fpm speaks no other protocol: take it away"),
-    ("keep_idle", "a connection that is kept would hold a worker: take it away"),
-    ("keep_idle_timeout", "a connection that is kept would hold a worker: take it away"),
+    ("keep_idle_timeout", "php-fpm counts it as time of the next script, so it is short in any case: take it away"),
 ];
 
 /// What `environment` takes.
@@ -147,8 +146,8 @@ fn process(named: &Named<'_>) -> (ProcessApp, crate::config::model::Upstream) {
     upstream.is_supervised = true;
     // What is called so here is for each instance.
     upstream.requests_max = None;
-    if launch.php.is_some() {
-        php::speak_fastcgi(&mut upstream);
+    if let Some(php) = &launch.php {
+        php::speak_fastcgi(&mut upstream, php, &as_upstream);
     }
     if section.item("health").is_none() {
         upstream.health = None;

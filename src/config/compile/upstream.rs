@@ -98,6 +98,7 @@ pub(in crate::config) fn upstream_settings<'a>(
         retry: retry::compile(section),
         keep_idle: if proxy_protocol == ProxyProtocol::Off { protocol::keep_idle(section) } else { 0 },
         keep_idle_timeout: section.get("keep_idle_timeout"),
+        announces: false,
     }
 }
 

@@ -129,7 +129,7 @@ pub(super) const KEYS: &[Key] = &[
         .known_as(&["haproxy tune.bufsize"])
         .when("up when uploads must survive the death of a server; it costs as much memory for each request under way"),
     Key::new(Table::Upstream, "keep_idle", integer(0, 65_536), Default("32"))
-        .help("idle connections kept per data worker and server; what a worker has too many others may use. 0: none, which is the default of `fastcgi` and all that `uwsgi` and `scgi` can do")
+        .help("idle connections kept per data worker and server; what a worker has too many others may use. 0: none, which is the default of `fastcgi` and all that `uwsgi` and `scgi` can do. Of an application of `php`: no more than `workers` for all data workers, which is the default")
         .flag_of(FlagOf::Proxy, "keep-idle")
         .known_as(&["nginx keepalive", "nginx fastcgi_keep_conn", "haproxy pool-max-conn"])
         .when("up when one worker has more than this many requests under way to one server. For PHP-FPM, of which every connection holds a process, to less than pm.max_children for all workers together"),

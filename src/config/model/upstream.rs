@@ -164,6 +164,9 @@ pub struct Upstream {
     pub keep_idle: usize,
     /// How long an idle connection is kept. Must stay below the server's own time.
     pub keep_idle_timeout: Duration,
+    /// Requests of FastCGI are announced on connections that are kept, see [`crate::proxy::gateway::announce`]: for servers on
+    /// Unix sockets that read no further than the request they work on.
+    pub announces: bool,
 }
 
 impl Upstream {

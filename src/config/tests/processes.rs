@@ -1,5 +1,7 @@
 //! `[app.NAME]` with `type = "process"`: what it compiles to, and its mistakes.
 
+use std::time::Duration;
+
 use super::*;
 use crate::config::model::{Action, Listening, Places, Protocol};
 use crate::proxy::gateway::Form;
@@ -136,11 +138,31 @@ fn php_becomes_an_upstream_of_fastcgi_with_as_many_requests_as_workers() {
     );
     let ini: Vec<(&str, &str)> = php.ini.iter().map(|(name, value)| (&**name, &**value)).collect();
     assert_eq!(ini, [("opcache.enable", "1"), ("a", "5"), ("b", "x")]);
-    assert_eq!((upstream.protocol, upstream.keep_idle), (Protocol::Gateway(Form::FastCgi), 0));
+    assert_eq!(upstream.protocol, Protocol::Gateway(Form::FastCgi));
     assert_eq!(upstream.health.as_ref().map(|health| health.protocol), Some(upstream.protocol));
     assert!(upstream.servers.iter().all(|server| server.requests_max == Some(6)));
     let site = config.sites.iter().find(|site| site.name == "s").expect("the site");
     assert!(site.routes[0].options.cgi.is_some(), "its scripts lie there");
+}
+
+#[test]
+fn connections_to_php_are_kept_for_no_longer_than_its_time_limits_bear() {
+    let seconds = |seconds| Duration::from_secs_f64(seconds);
+    for (lines, keep_idle, time) in [
+        ("", 4, seconds(1.0)),
+        ("workers = 9\nkeep_idle = 6", 6, seconds(1.0)),
+        ("workers = 2\nkeep_idle = 6", 2, seconds(1.0)),
+        ("terminate_timeout = \"60s\"", 4, seconds(1.0)),
+        ("terminate_timeout = \"60s\"\nslow_timeout = \"3s\"", 4, seconds(0.3)),
+        ("keep_idle = 0", 0, seconds(1.0)),
+    ] {
+        let route = "[site.s]\nroute = [{ path = \"/\", app = \"blog\", cgi = \"/srv/blog\" }]\n";
+        let (config, mistakes, warnings) = outside(&(blog(lines) + route));
+        assert_eq!((mistakes, warnings), (vec![], vec![]), "{lines}");
+        let upstream = &config.upstreams[0];
+        let kept = (upstream.keep_idle, upstream.keep_idle_timeout, upstream.announces);
+        assert_eq!(kept, (keep_idle, time, keep_idle > 0), "{lines}");
+    }
 }
 
 #[test]
@@ -152,7 +174,7 @@ fn mistakes_of_php_are_told() {
             "requests_max = 5",
             "`requests_max` of [app.blog] does nothing | there are as many requests at once as `workers`",
         ),
-        ("keep_idle = 5", "`keep_idle` of [app.blog] does nothing | a connection that is kept would hold a worker"),
+        ("keep_idle_timeout = \"5s\"", "`keep_idle_timeout` of [app.blog] does nothing | php-fpm counts it"),
         ("program = \"echo\"", "`program` of [app.blog] does nothing | php-fpm is the program"),
         ("command = \"nosuch\"", "bad command in [app.blog] | `nosuch` is not there"),
         ("ini = { \"a b\" = 1 }", "bad setting `a b` in ini of [app.blog] | a name has letters"),

@@ -3,7 +3,7 @@
 
 use super::{Step, Verdict};
 use crate::proxy::gateway::{
-    Decoder, Event, Form, Meta, Redirects, Vars, end_content, head_end, put_fields, put_meta, write_head,
+    Decoder, Event, Form, Meta, Opening, Redirects, Vars, end_content, head_end, put_fields, put_meta, write_head,
 };
 
 /// Longest head of an answer, bytes.
@@ -40,7 +40,7 @@ pub(crate) fn asked(form: Form, http: &[u8]) -> Option<Vec<u8>> {
     put_meta(&mut vars, &meta, |_| false);
     put_fields(&mut vars, http, |_| false);
     let mut bytes = Vec::new();
-    vars.finish(false, &mut bytes).0.ok()?;
+    vars.finish(Opening::Alone, &mut bytes).0.ok()?;
     if form == Form::FastCgi {
         end_content(&mut bytes);
     }

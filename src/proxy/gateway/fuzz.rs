@@ -54,7 +54,7 @@ pub fn gateway_request(input: &[u8]) {
         put_meta(&mut vars, &meta, |_| false);
         put_fields(&mut vars, input, |_| false);
         let mut out = Vec::new();
-        let (result, _) = vars.finish(true, &mut out);
+        let (result, _) = vars.finish(Opening::Kept, &mut out);
         result.is_ok().then(|| {
             let (mut pairs, rest) = decoded(form, &out).expect("what we write can be read");
             assert!(rest.is_empty());

@@ -153,7 +153,7 @@ mod tests {
         put_meta(&mut vars, meta, is_set);
         put_fields(&mut vars, head.replace('\n', "\r\n").as_bytes(), is_set);
         let mut out = Vec::new();
-        vars.finish(false, &mut out).0.unwrap();
+        vars.finish(super::super::Opening::Alone, &mut out).0.unwrap();
         let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
         let (pairs, rest) = decoded(form, &out).unwrap();
         assert!(rest.is_empty());

@@ -24,7 +24,9 @@ mod stderr;
 mod vars;
 
 pub use self::meta::{Meta, put_fields, put_meta};
-pub use self::record::{Decoded, Decoder, End, Event, ProtocolStatus, RecordError, end_content, put_content};
+pub use self::record::{
+    Decoded, Decoder, End, Event, Opening, ProtocolStatus, RecordError, announce, end_content, put_content,
+};
 pub use self::reply::{Redirects, ReplyError, head_end, write_head};
 pub use self::script::{Split, split};
 pub use self::stderr::Complaints;

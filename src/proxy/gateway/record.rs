@@ -33,14 +33,40 @@ const STDOUT: u8 = 6;
 const STDERR: u8 = 7;
 const DATA: u8 = 8;
 
-/// Appends BEGIN_REQUEST for a responder and `params`, whole. `keeps`: the server is not to close the connection behind its
-/// answer.
-pub(super) fn put_request(out: &mut Vec<u8>, params: &[u8], keeps: bool) {
+/// How a request begins, and what becomes of its connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Opening {
+    /// With BEGIN_REQUEST; the server closes the connection behind its answer.
+    Alone,
+    /// With BEGIN_REQUEST; the server keeps the connection.
+    Kept,
+    /// BEGIN_REQUEST has been sent already, behind the request before it: see [`announce`].
+    Announced,
+}
+
+/// Appends BEGIN_REQUEST, if the server has not got it, and `params`, whole.
+pub(super) fn put_request(out: &mut Vec<u8>, params: &[u8], opening: Opening) {
+    if opening != Opening::Announced {
+        put_begin(out, opening != Opening::Alone);
+    }
+    put_stream(out, PARAMS, params);
+    put_head(out, PARAMS, 0);
+}
+
+/// Appends, behind the end of a request, BEGIN_REQUEST of the next one on this connection, whatever that will be.
+///
+/// A server that reads no further than the request it works on, as PHP does, takes it up when it is done with that one in every
+/// respect, which may be long behind the answer (`fastcgi_finish_request`). So whether it has been taken up says whether a
+/// request that follows would be worked on at once; and one that is announced and never comes is nothing that a server would run.
+pub fn announce(out: &mut Vec<u8>) {
+    put_begin(out, true);
+}
+
+/// For a responder.
+fn put_begin(out: &mut Vec<u8>, keeps: bool) {
     put_head(out, BEGIN_REQUEST, 8);
     out.extend_from_slice(&ROLE_RESPONDER.to_be_bytes());
     out.extend_from_slice(&[if keeps { FLAG_KEEP_CONNECTION } else { 0 }, 0, 0, 0, 0, 0]);
-    put_stream(out, PARAMS, params);
-    put_head(out, PARAMS, 0);
 }
 
 /// Appends a run of the request's content. None at all for an empty one, which would be the end.
@@ -387,15 +413,17 @@ mod tests {
 
     #[test]
     fn a_request_begins_as_the_specification_has_it() {
-        for (keeps, flags) in [(false, 0), (true, 1)] {
+        let begin = |flags| [1, 1, 0, 1, 0, 8, 0, 0, 0, 1, flags, 0, 0, 0, 0, 0];
+        let params = [1, 4, 0, 1, 0, 4, 0, 0, 1, 1, b'a', b'b', 1, 4, 0, 1, 0, 0, 0, 0];
+        for (opening, flags) in [(Opening::Alone, 0), (Opening::Kept, 1)] {
             let mut out = Vec::new();
-            put_request(&mut out, b"\x01\x01ab", keeps);
-            let expect = [
-                &[1, 1, 0, 1, 0, 8, 0, 0, 0, 1, flags, 0, 0, 0, 0, 0][..],
-                &[1, 4, 0, 1, 0, 4, 0, 0, 1, 1, b'a', b'b'],
-                &[1, 4, 0, 1, 0, 0, 0, 0],
-            ];
-            assert_eq!(out, expect.concat());
+            put_request(&mut out, b"\x01\x01ab", opening);
+            assert_eq!(out, [&begin(flags)[..], &params].concat());
         }
+        // Announced behind the request before: the two pieces are what it would have been in one.
+        let mut out = Vec::new();
+        announce(&mut out);
+        put_request(&mut out, b"\x01\x01ab", Opening::Announced);
+        assert_eq!(out, [&begin(1)[..], &params].concat());
     }
 }

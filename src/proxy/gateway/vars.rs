@@ -9,7 +9,7 @@
 //! Sources: FastCGI Specification 1.0 section 3.4; uWSGI documentation, "The uwsgi Protocol"; SCGI: A Simple Common Gateway
 //! Interface alternative, 2008.
 
-use super::record;
+use super::record::{self, Opening};
 use crate::http::h1::write_decimal;
 
 /// Which of the three.
@@ -113,11 +113,10 @@ impl Vars {
         }
     }
 
-    /// Appends the request up to its content to `out`, and gives the buffer back. `keeps`: the server is not to close the
-    /// connection behind its answer, which only FastCGI can say.
+    /// Appends the request up to its content to `out`, and gives the buffer back. `opening` is for FastCGI alone.
     ///
     /// Errors: what did not fit. Nothing has been appended then.
-    pub fn finish(self, keeps: bool, out: &mut Vec<u8>) -> (Result<(), VarsError>, Vec<u8>) {
+    pub fn finish(self, opening: Opening, out: &mut Vec<u8>) -> (Result<(), VarsError>, Vec<u8>) {
         let Vars { form, mut bytes, error } = self;
         let is_too_large = form == Form::Uwsgi && bytes.len() > UWSGI_BYTES_MAX;
         let error = error.or(is_too_large.then_some(VarsError::TooLarge));
@@ -125,7 +124,7 @@ impl Vars {
             return (Err(error), bytes);
         }
         match form {
-            Form::FastCgi => record::put_request(out, &bytes, keeps),
+            Form::FastCgi => record::put_request(out, &bytes, opening),
             Form::Uwsgi => {
                 let [low, high] = (bytes.len() as u16).to_le_bytes();
                 // Both modifiers are 0: a request for an application of WSGI, or of whatever the server is set to.
@@ -153,7 +152,7 @@ mod tests {
         let mut vars = Vars::new(form, b"old".to_vec(), 5);
         pairs.iter().for_each(|(name, value)| vars.put(name, value));
         let mut out = Vec::new();
-        let (result, buffer) = vars.finish(false, &mut out);
+        let (result, buffer) = vars.finish(Opening::Alone, &mut out);
         assert_eq!(out.is_empty(), result.is_err());
         drop(buffer);
         result.map(|()| out)

@@ -13,7 +13,7 @@ use super::reply::{Incoming, Reply};
 use super::server::ServerConnection;
 use super::{Forward, NoResponse, TryFailed};
 use crate::http::h1::{BodyKind, ResponseHead, parse_response};
-use crate::proxy::gateway::{end_content, put_content};
+use crate::proxy::gateway::put_content;
 use crate::proxy::head::{is_forwarded_interim, write_response_fields};
 use crate::proxy::retry::Situation;
 use crate::proxy::upgrade::{self, WebSocketKey};
@@ -99,7 +99,7 @@ impl Forward<'_> {
             };
         let connected = if is_reused { Duration::ZERO } else { now.elapsed() };
         client.answer.trail.connect = Some(connected);
-        let bytes = self.request_bytes(outgoing, server)?;
+        let bytes = self.request_bytes(outgoing, server, is_reused)?;
         let stats = self.stats(server);
         stats.requests.inc();
         let begun = self.worker.now();
@@ -268,7 +268,7 @@ impl Forward<'_> {
                 None => {
                     let trailers = upload.take_trailers();
                     match has_records {
-                        true => end_content(&mut buffer),
+                        true => self.end_gateway(&mut buffer),
                         false => append_end(&mut buffer, kind, trailers.as_ref()),
                     }
                     let (result, returned) = server.write_all(self.worker, buffer).await;

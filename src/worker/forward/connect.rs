@@ -71,7 +71,7 @@ impl Forward<'_> {
             false => self.worker.upstreams[self.upstream].borrow_mut().take_idle(server, now),
         };
         while let Some(idle) = take_idle() {
-            if idle.is_quiet() {
+            if idle.is_quiet() && self.is_at_hand(&idle) {
                 stats.reuses.inc();
                 return Ok(Connected::Own(idle, true));
             }
@@ -205,6 +205,11 @@ impl Forward<'_> {
         }
     }
 
+    /// The server would begin at once with a request on this idle connection: nothing holds up its process.
+    fn is_at_hand(&self, idle: &ServerConnection) -> bool {
+        !self.config.announces || idle.is_awaiting()
+    }
+
     /// An idle connection that another worker has no use for.
     fn take_shared(&self, server: usize, now: Instant) -> Option<ServerConnection> {
         if self.config.tls.is_some() {
@@ -219,7 +224,10 @@ impl Forward<'_> {
             if detached.peek() == Peek::Quiet
                 && let Ok(stream) = detached.attach()
             {
-                return Some(ServerConnection::new(self.worker, stream));
+                let idle = ServerConnection::new(self.worker, stream);
+                if self.is_at_hand(&idle) {
+                    return Some(idle);
+                }
             }
         }
     }

@@ -12,7 +12,9 @@ use crate::files::{FileError, Sought};
 use crate::http::h1::{BodyKind, FieldName};
 use crate::log::AddressText;
 use crate::metrics::ServedBy;
-use crate::proxy::gateway::{Form, Meta, Vars, VarsError, end_content, put_content, put_fields, put_meta, split};
+use crate::proxy::gateway::{
+    Form, Meta, Opening, Vars, VarsError, announce, end_content, put_content, put_fields, put_meta, split,
+};
 use crate::route::{Origin, Routed};
 use crate::util::path::{encode, normalize};
 use crate::util::template::Encoding;
@@ -152,6 +154,14 @@ impl Forward<'_> {
         gateway.has_records() && self.config.keep_idle > 0
     }
 
+    /// Appends the end of a request in records.
+    pub(super) fn end_gateway(&self, bytes: &mut Vec<u8>) {
+        end_content(bytes);
+        if self.config.announces {
+            announce(bytes);
+        }
+    }
+
     /// The whole content, which these protocols tell the length of first; `Err`: 411 where that cannot be known.
     pub(super) async fn keep_unsized(&self, client: &mut Client<'_>, kept: &mut Vec<u8>) -> Result<(), BodyFailure> {
         let bytes_max = self.gateway.as_ref().map_or(0, |gateway| gateway.cgi.unsized_body_bytes_max);
@@ -165,6 +175,7 @@ impl Forward<'_> {
         gateway: &Gateway<'_>,
         outgoing: &Outgoing,
         server: usize,
+        is_reused: bool,
     ) -> Result<Vec<u8>, NoResponse> {
         let refused = |status| NoResponse::Body(BodyFailure::Malformed(status));
         let kind = outgoing.kind.get();
@@ -179,7 +190,12 @@ impl Forward<'_> {
         self.worker.hot.give_buffer_back(head);
         let kept = outgoing.kept.borrow();
         let mut bytes = self.worker.hot.take_buffer(1024 + kept.len());
-        let (result, buffer) = vars.finish(self.keeps_gateway(gateway), &mut bytes);
+        let opening = match self.keeps_gateway(gateway) {
+            false => Opening::Alone,
+            true if is_reused && self.config.announces => Opening::Announced,
+            true => Opening::Kept,
+        };
+        let (result, buffer) = vars.finish(opening, &mut bytes);
         self.worker.hot.give_buffer_back(buffer);
         match result {
             // RFC 6585 section 5.
@@ -192,7 +208,7 @@ impl Forward<'_> {
             true => {
                 put_content(&mut bytes, &kept);
                 if outgoing.is_whole.get() {
-                    end_content(&mut bytes);
+                    self.end_gateway(&mut bytes);
                 }
             }
         }

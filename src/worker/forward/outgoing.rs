@@ -115,10 +115,15 @@ impl Forward<'_> {
         self.config.retry.body_bytes_max.max(for_program)
     }
 
-    /// What the server gets first, with the kept body, in one buffer.
-    pub(super) fn request_bytes(&self, outgoing: &Outgoing, server: usize) -> Result<Vec<u8>, NoResponse> {
+    /// What the server gets first, with the kept body, in one buffer. `is_reused`: it has had a request on this connection.
+    pub(super) fn request_bytes(
+        &self,
+        outgoing: &Outgoing,
+        server: usize,
+        is_reused: bool,
+    ) -> Result<Vec<u8>, NoResponse> {
         if let Some(gateway) = &self.gateway {
-            return self.gateway_bytes(gateway, outgoing, server);
+            return self.gateway_bytes(gateway, outgoing, server, is_reused);
         }
         self.http_bytes(outgoing, server)
     }

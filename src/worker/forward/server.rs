@@ -98,6 +98,11 @@ impl ServerConnection {
             && self.stream.peek() == Peek::Quiet
     }
 
+    /// All that was sent has been read, to the announcement of the next request: see [`crate::proxy::gateway::announce`].
+    pub(super) fn is_awaiting(&self) -> bool {
+        self.stream.is_all_read()
+    }
+
     /// Sends all of `bytes` and gives the buffer back. One at a time.
     pub(in crate::worker) async fn write_all(&self, worker: &Lasting, bytes: Vec<u8>) -> (io::Result<()>, Vec<u8>) {
         let Some(secure) = &self.secure else { return self.stream.write_all(bytes).await };

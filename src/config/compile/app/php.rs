@@ -1,6 +1,7 @@
 //! `type = "php"`: what php-fpm is told, and how its upstream is spoken to.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use toml_edit::Item;
 
@@ -38,10 +39,20 @@ pub(super) fn pool(section: &Section<'_>) -> Php {
     }
 }
 
-/// Its upstream is one of FastCGI. A connection that is kept would hold a worker: there is none.
-pub(super) fn speak_fastcgi(upstream: &mut Upstream) {
+/// Longest time that a connection is kept without a request.
+const IDLE_MAX: Duration = Duration::from_secs(1);
+
+/// Its upstream is one of FastCGI. A connection that is kept holds a process: there are no more of them than requests at once, so
+/// that none keeps a request waiting that comes on another one, and each request is announced, so that none waits for a script
+/// that goes on behind its answer.
+pub(super) fn speak_fastcgi(upstream: &mut Upstream, php: &Php, section: &Section<'_>) {
     upstream.protocol = Protocol::Gateway(Form::FastCgi);
-    upstream.keep_idle = 0;
+    let wanted = section.item("keep_idle").map_or(usize::MAX, |_| section.get("keep_idle"));
+    upstream.keep_idle = wanted.min(php.workers as usize);
+    upstream.announces = upstream.keep_idle > 0;
+    // php-fpm counts the time without a request as the next one's.
+    let limits = [php.terminate_timeout, php.slow_timeout].into_iter().flatten();
+    upstream.keep_idle_timeout = limits.map(|limit| limit / 10).fold(IDLE_MAX, Duration::min);
     if let Some(health) = &mut upstream.health {
         health.protocol = upstream.protocol;
     }
