@@ -2,10 +2,9 @@
 
 import getpass
 import os
-from pathlib import Path
 
 from . import process
-from .servers import CONNECTIONS, Server
+from .servers import CONNECTIONS, Server, one_server_head
 
 # Of each php-fpm: processes for scripts. one-server lets one request less in and keeps the last one for checks.
 PHP_WORKERS = 8
@@ -53,7 +52,7 @@ class Apps:
                                         params="".join(f" fastcgi_param {key} {value};" for key, value in PARAMS.items()))
             return Server(name, port, [self.starter.nginx("php", port, CONNECTIONS, location, "")], behind=[behind])
         user = f'user = "{php_user()}"' if os.geteuid() == 0 else ""
-        text = ONE_SERVER_PHP.format(head=self.head(port), folder=folder, php=self.paths["php-fpm"], user=user,
+        text = ONE_SERVER_PHP.format(folder=folder, php=self.paths["php-fpm"], user=user,
                                      workers=PHP_WORKERS - 1)
         return Server(name, port, [self.one_server("php", port, text)])
 
@@ -84,7 +83,7 @@ class Apps:
             front = self.starter.nginx("gunicorn", port, CONNECTIONS, NGINX_GUNICORN, upstream)
             return Server(name, port, [front], behind=[behind])
         command = ", ".join(f'"{word}"' for word in [*words, "unix:{socket}", "app:application"])
-        text = ONE_SERVER_GUNICORN.format(head=self.head(port), command=command)
+        text = ONE_SERVER_GUNICORN.format(command=command)
         return Server(name, port, [self.one_server("gunicorn", port, text)])
 
     # Files of a site.
@@ -92,38 +91,19 @@ class Apps:
     def files_alone(self, folder):
         """One-server with nothing but the files in `folder`."""
         port = process.free_port()
-        text = ONE_SERVER_FILES.format(head=self.head(port), folder=folder)
+        text = ONE_SERVER_FILES.format(folder=folder)
         return Server("files", port, [self.one_server("files", port, text)])
 
     # Ours.
 
-    def head(self, port):
-        return ONE_SERVER_HEAD.format(core=self.core, port=port)
-
     def one_server(self, job, port, text):
-        config = Path(self.stage.folder, f"one-server-{port}.toml")
-        config.write_text(text)
-        self.starter.keep(f"one-server {job}", config)
-        return self.stage.start("one-server", [self.paths["one-server"], "run", "-c", config], self.core)
+        """With a site of which `text` is all but the begin."""
+        head = one_server_head(self.core, port) + "[site.main]\n"
+        return self.starter.one_server_of(f"one-server {job}", port, head + text)
 
-
-ONE_SERVER_HEAD = """\
-[process]
-data_cores = "{core}"
-[admin]
-address = "off"
-[http]
-keep_alive_requests_max = 0
-keep_alive_timeout = "1h"
-[listener.web]
-address = "127.0.0.1:{port}"
-http2 = false
-[site.main]
-"""
 
 # As for WordPress: files, and what is none goes to the front controller.
 ONE_SERVER_PHP = """\
-{head}
 [[site.main.route]]
 path = "/"
 files = {{ root = "{folder}", fallback = "@front" }}
@@ -147,7 +127,6 @@ workers = {workers}
 """
 
 ONE_SERVER_GUNICORN = """\
-{head}
 [[site.main.route]]
 path = "/"
 app = "python"
@@ -157,7 +136,6 @@ command = [{command}]
 """
 
 ONE_SERVER_FILES = """\
-{head}
 [[site.main.route]]
 path = "/"
 files = "{folder}"

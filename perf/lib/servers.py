@@ -113,13 +113,10 @@ class Starter:
 
     def one_server_configured(self, files, port):
         """What no flag of `static` says, in a config file."""
-        config = self.stage.folder / f"one-server-{port}.toml"
-        config.write_text(ONE_SERVER.format(
-            core=self.server_core, port=port, http2=str(files.http2).lower(), folder=files.folder,
-            tls=ONE_SERVER_TLS.format(tls=files.tls) if files.tls else "",
-            precompressed='"br"' if files.precompressed else ""))
-        self.keep("one-server", config)
-        return self.stage.start("one-server", [self.paths["one-server"], "run", "-c", config], self.server_core)
+        head = one_server_head(self.server_core, port, files.http2, files.tls)
+        precompressed = '"br"' if files.precompressed else ""
+        text = ONE_SERVER_FILES.format(head=head, folder=files.folder, precompressed=precompressed)
+        return self.one_server_of("one-server", port, text)
 
     def floor(self, core, port=None, name="floor", host="127.0.0.1"):
         """Of the loopback's addresses it listens on `host`; 0.0.0.0 is all of them."""
@@ -156,13 +153,10 @@ class Starter:
 
     def one_server_proxy(self, port, servers, paths, tls=None):
         """What no flag of `proxy` says, in a config file: each of the paths leads to all of the servers."""
-        config = self.stage.folder / f"one-server-{port}.toml"
-        config.write_text(ONE_SERVER_PROXY.format(
-            core=self.server_core, port=port, servers=", ".join(f'"{server}"' for server in servers),
-            tls=ONE_SERVER_TLS.format(tls=tls) if tls else "",
-            routes="".join(ONE_SERVER_ROUTE.format(path=path) for path in paths)))
-        self.keep("one-server proxy" if len(paths) == 1 else "one-server routes", config)
-        return self.stage.start("one-server", [self.paths["one-server"], "run", "-c", config], self.server_core)
+        text = ONE_SERVER_PROXY.format(
+            head=one_server_head(self.server_core, port, tls=tls), servers=", ".join(f'"{server}"' for server in servers),
+            routes="".join(ONE_SERVER_ROUTE.format(path=path) for path in paths))
+        return self.one_server_of("one-server proxy" if len(paths) == 1 else "one-server routes", port, text)
 
     def routes(self, name, backend_port):
         """`one-server`: 50 addresses of one backend behind 1,000 routes, of which the last one is asked for; `one-route`: one
@@ -179,7 +173,7 @@ class Starter:
         """A file server on the load core, which keeps its connections for ever."""
         port = process.free_port()
         config = self.stage.folder / f"backend-{port}.toml"
-        config.write_text(ONE_SERVER.format(core=self.load_core, port=port, http2="false", folder=folder, tls="", precompressed=""))
+        config.write_text(ONE_SERVER_FILES.format(head=one_server_head(self.load_core, port), folder=folder, precompressed=""))
         command = [self.paths["one-server"], "run", "-c", config]
         return Server("backend", port, [self.stage.start("backend", command, self.load_core)])
 
@@ -187,11 +181,8 @@ class Starter:
         """`name` passes connections on to the server on `backend_port`, with splice(2) as soon as it thinks that right."""
         port = process.free_port()
         if name == "one-server":
-            config = self.stage.folder / f"one-server-{port}.toml"
-            config.write_text(ONE_SERVER_TCP.format(core=self.server_core, port=port, backend_port=backend_port))
-            self.keep("one-server tcp", config)
-            command = [self.paths["one-server"], "run", "-c", config]
-            return Server(name, port, [self.stage.start("one-server", command, self.server_core)])
+            text = ONE_SERVER_TCP.format(process=one_server_process(self.server_core), port=port, backend_port=backend_port)
+            return Server(name, port, [self.one_server_of("one-server tcp", port, text)])
         return Server(name, port, [self.haproxy(port, backend_port, connections, HAPROXY_TCP)])
 
     # MySQL.
@@ -204,12 +195,9 @@ class Starter:
         port = process.free_port()
         if name == "haproxy":
             return Server(name, port, [self.haproxy(port, database.primary.port, connections, HAPROXY_TCP)])
-        config = self.stage.folder / f"one-server-{port}.toml"
-        config.write_text(ONE_SERVER_MYSQL.format(core=self.server_core, port=port, primary=database.primary.port,
-                                                  replica=database.replica.port))
-        self.keep("one-server mysql", config)
-        command = [self.paths["one-server"], "run", "-c", config]
-        return Server(name, port, [self.stage.start("one-server", command, self.server_core)])
+        head = one_server_process(self.server_core, "connections_max = 12000\n")
+        text = ONE_SERVER_MYSQL.format(process=head, port=port, primary=database.primary.port, replica=database.replica.port)
+        return Server(name, port, [self.one_server_of("one-server mysql", port, text)])
 
     # Datagrams passed on.
 
@@ -229,12 +217,9 @@ class Starter:
             path = self.paths["nginx-stream"]
             module = "" if path == BUILT_IN else f"load_module {path};"
             return Server(name, port, [self.nginx(job, port, CONNECTIONS, location, "", module, template=NGINX_STREAM)])
-        config = self.stage.folder / f"one-server-{port}.toml"
-        responses = ", responses = 1" if flow_each else ""
-        config.write_text(ONE_SERVER_UDP.format(core=self.server_core, port=port, backend_port=backend_port, responses=responses))
-        self.keep(f"one-server {job}", config)
-        command = [self.paths["one-server"], "run", "-c", config]
-        return Server(name, port, [self.stage.start("one-server", command, self.server_core)])
+        text = ONE_SERVER_UDP.format(process=one_server_process(self.server_core), port=port, backend_port=backend_port,
+                                     responses=", responses = 1" if flow_each else "")
+        return Server(name, port, [self.one_server_of(f"one-server {job}", port, text)])
 
     # The whole chain.
 
@@ -257,6 +242,13 @@ class Starter:
         """Our defaults but for the core and, like the upstream keep-alive of nginx above, room for idle connections."""
         command = [self.paths["one-server"], *words, "--listen", f"127.0.0.1:{port}", "--data-cores", self.server_core]
         return Server("one-server", port, [self.stage.start("one-server", command, self.server_core)])
+
+    def one_server_of(self, label, port, text):
+        """With the config `text`, which the report shows as `label`."""
+        config = self.stage.folder / f"one-server-{port}.toml"
+        config.write_text(text)
+        self.keep(label, config)
+        return self.stage.start("one-server", [self.paths["one-server"], "run", "-c", config], self.server_core)
 
     def nginx(self, job, port, connections, location, upstream, module="", listen="", template=None):
         folder = self.stage.folder / f"nginx-{job.replace(' ', '-')}-{port}"
@@ -289,31 +281,37 @@ class Starter:
         self.configs.setdefault(label, re.sub(r"(127\.0\.0\.\d+):\d+", r"\1:PORT", text))
 
 
-# The files of the rows that a flag of `static` cannot describe. nginx's connections have no limit of requests either.
-ONE_SERVER = """\
-[process]
-data_cores = "{core}"
-[admin]
-address = "off"
-[http]
+
+def one_server_process(core, more=""):
+    """How every config of one-server begins; `more` are further lines of [process]."""
+    return f'[process]\ndata_cores = "{core}"\n{more}[admin]\naddress = "off"\n'
+
+
+def one_server_head(core, port, http2=False, tls=None):
+    """The same with the listener of a web server. Its connections have no limit of requests, as nginx's have none."""
+    words = ONE_SERVER_TLS.format(tls=tls) + "\n" if tls else ""
+    return ONE_SERVER_HEAD.format(process=one_server_process(core), port=port, http2=str(http2).lower(), tls=words)
+
+
+ONE_SERVER_HEAD = """\
+{process}[http]
 keep_alive_requests_max = 0
 keep_alive_timeout = "1h"
 [listener.web]
 address = "127.0.0.1:{port}"
 http2 = {http2}
-{tls}
-[site.files]
+{tls}"""
+
+# What a flag of `static` cannot describe.
+ONE_SERVER_FILES = """\
+{head}[site.files]
 [[site.files.route]]
 path = "/"
 files = {{ root = "{folder}", precompressed = [{precompressed}] }}
 """
 
 ONE_SERVER_TCP = """\
-[process]
-data_cores = "{core}"
-[admin]
-address = "off"
-[listener.web]
+{process}[listener.web]
 address = "127.0.0.1:{port}"
 tcp = "backend"
 [upstream.backend]
@@ -321,12 +319,7 @@ servers = "127.0.0.1:{backend_port}"
 """
 
 ONE_SERVER_MYSQL = """\
-[process]
-data_cores = "{core}"
-connections_max = 12000
-[admin]
-address = "off"
-[mysql.bench]
+{process}[mysql.bench]
 listen = "127.0.0.1:{port}"
 primary = "127.0.0.1:{primary}"
 replicas = ["127.0.0.1:{replica}"]
@@ -335,11 +328,7 @@ password = "bench"
 """
 
 ONE_SERVER_UDP = """\
-[process]
-data_cores = "{core}"
-[admin]
-address = "off"
-[listener.dns]
+{process}[listener.dns]
 address = "127.0.0.1:{port}"
 udp = {{ upstream = "backend"{responses} }}
 [upstream.backend]
@@ -347,18 +336,7 @@ servers = "127.0.0.1:{backend_port}"
 """
 
 ONE_SERVER_PROXY = """\
-[process]
-data_cores = "{core}"
-[admin]
-address = "off"
-[http]
-keep_alive_requests_max = 0
-keep_alive_timeout = "1h"
-[listener.web]
-address = "127.0.0.1:{port}"
-http2 = false
-{tls}
-[upstream.backend]
+{head}[upstream.backend]
 servers = [{servers}]
 keep_idle = 512
 [site.proxied]
