@@ -14,7 +14,8 @@ from .process import Failed
 USER, PASSWORD, SCHEMA = "bench", "bench", "sbtest"
 TABLES, ROWS = 4, 10_000
 CONNECTIONS_MAX = 4_000
-PATIENCE_SECONDS = 30
+PATIENCE_SECONDS = 70
+SETTLE_SECONDS = PATIENCE_SECONDS - 10  # behind rows that write, a replica may have much to do
 # sysbench's words for how to reach the tables.
 TABLE_WORDS = [f"--tables={TABLES}", f"--table-size={ROWS}"]
 ADMIN = """
@@ -63,11 +64,14 @@ class Database:
         self.replica.sql(FOLLOW.format(port=self.primary.port))
         words = ["--mysql-host=127.0.0.1", f"--mysql-port={self.primary.port}", *account(), *TABLE_WORDS]
         done = subprocess.run([paths["sysbench"], "oltp_read_write", *words, "prepare"], capture_output=True, text=True,
-                              timeout=4 * PATIENCE_SECONDS)
+                              timeout=2 * PATIENCE_SECONDS)
         if done.returncode != 0:
             raise Failed(f"sysbench prepare: {done.stdout}{done.stderr}")
+
+    def settle(self):
+        """Waits until the replica has all that the primary has."""
         position = self.primary.sql("SELECT @@gtid_binlog_pos")
-        if self.replica.sql(f"SELECT master_gtid_wait('{position}', {PATIENCE_SECONDS - 5})") != "0":
+        if self.replica.sql(f"SELECT master_gtid_wait('{position}', {SETTLE_SECONDS})") != "0":
             raise Failed("the replica does not reach the primary's position: " + self.replica.sql("SHOW SLAVE STATUS"))
 
     def start(self, number):
@@ -80,7 +84,7 @@ class Database:
             user = ["--user=mysql"]
         install = [self.paths["mariadb-install-db"], "--no-defaults", "--auth-root-authentication-method=normal",
                    "--skip-test-db", "--skip-name-resolve", f"--datadir={folder}/data", f"--tmpdir={folder}/tmp", *user]
-        done = subprocess.run(install, capture_output=True, text=True, timeout=4 * PATIENCE_SECONDS)
+        done = subprocess.run(install, capture_output=True, text=True, timeout=2 * PATIENCE_SECONDS)
         if done.returncode != 0:
             raise Failed(f"mariadb-install-db: {done.stdout}{done.stderr}")
         port = process.free_port()
