@@ -13,6 +13,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 
 # Program: (environment variable that names another one, Debian package, arguments that print its version, if it is one to name).
+# Without a package it is only measured where somebody names it.
 PEERS = {
     "nginx": ("NGINX", "nginx", ["-v"]),
     "haproxy": ("HAPROXY", "haproxy", ["-v"]),
@@ -25,6 +26,7 @@ PEERS = {
     "mariadb-install-db": ("MARIADB_INSTALL_DB", "mariadb-server", None),
     "mariadb": ("MARIADB", "mariadb-client", None),
     "sysbench": ("SYSBENCH", "sysbench", ["--version"]),
+    "proxysql": ("PROXYSQL", None, ["--version"]),
     "php-fpm": ("PHP_FPM", "php-fpm", ["-v"]),
     "gunicorn": ("GUNICORN", "gunicorn", ["--version"]),
 }
@@ -84,8 +86,13 @@ def peer(name):
     path = shutil.which(wanted, path=os.environ.get("PATH", "") + ":" + SYSTEM_FOLDERS)
     if path is None and name == "php-fpm":  # Debian has the version in the name
         path = max(glob.glob("/usr/sbin/php-fpm[0-9]*"), default=None)
+    if path is None and package is None:
+        raise Missing(f"{wanted} is no program that may be run: name a binary of ProxySQL with --proxysql PATH or {variable}=PATH. "
+                      "Debian has none, see https://proxysql.com/documentation")
     if path is None:
         raise Missing(f"{wanted}: not found. On Debian: apt-get install {package}; or set {variable}=/path/to/{name}")
+    if name == "proxysql" and "ProxySQL" not in (said := version(path, ["--version"])):
+        raise Missing(f"{path} is not ProxySQL, which --proxysql or {variable} should name: its --version is {said!r}")
     return os.path.abspath(path)  # servers run in a folder of their own
 
 

@@ -19,7 +19,7 @@ UNITS = {
     "us_p99": (lambda sample: sample.p99_us, "{:,.0f} µs", "p99"),
     "bytes": (lambda footprint: footprint.pss_per_connection / 1024, "{:.2f} KiB", "memory per idle connection"),
 }
-NAMES = {"haproxy": "HAProxy", "classic": "nginx → HAProxy → axum on hyper", "one-route": "one server, one route", "direct": "nobody between",
+NAMES = {"haproxy": "HAProxy", "proxysql": "ProxySQL", "classic": "nginx → HAProxy → axum on hyper", "one-route": "one server, one route", "direct": "nobody between",
          "files": "its file tier alone"}
 BUSY_ENOUGH = 0.95
 STRANGERS_MAX = 0.05

@@ -54,6 +54,13 @@ class Row:
         """The same row with fewer servers."""
         return replace(self, servers=tuple(server for server in self.servers if server in servers))
 
+    def with_proxysql(self):
+        """The same row with ProxySQL behind HAProxy, if it is about MySQL."""
+        if self.kind != "mysql":
+            return self
+        behind = self.servers.index("haproxy") + 1
+        return replace(self, servers=(*self.servers[:behind], "proxysql", *self.servers[behind:]))
+
     def is_meant(self, word):
         """Whether a word of `--rows` is its group, its key, or a pattern of it."""
         return word == self.group or fnmatch.fnmatchcase(self.key, word)

@@ -6,7 +6,7 @@ import re
 import socket
 from dataclasses import dataclass
 
-from . import process
+from . import process, proxysql
 from .machine import BUILT_IN
 
 # nginx counts upstream connections among these too; HAProxy's counts downstream only.
@@ -188,13 +188,15 @@ class Starter:
     # MySQL.
 
     def mysql(self, name, database, connections=CONNECTIONS):
-        """`one-server` with primary and replica; HAProxy with the primary, which is all that it can do; `direct` is the primary
-        itself, with nobody between."""
+        """`one-server` and `proxysql` with primary and replica; HAProxy with the primary, which is all that it can do; `direct`
+        is the primary itself, with nobody between."""
         if name == "direct":
             return Server(name, database.primary.port, [])
         port = process.free_port()
         if name == "haproxy":
             return Server(name, port, [self.haproxy(port, database.primary.port, connections, HAPROXY_TCP)])
+        if name == "proxysql":
+            return Server(name, port, [proxysql.start(self, port, database, connections)])
         head = one_server_process(self.server_core, "connections_max = 12000\n")
         text = ONE_SERVER_MYSQL.format(process=head, port=port, primary=database.primary.port, replica=database.replica.port)
         return Server(name, port, [self.one_server_of("one-server mysql", port, text)])
