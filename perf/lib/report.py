@@ -42,12 +42,14 @@ class Line:
 
 @dataclasses.dataclass(frozen=True)
 class Target:
-    """What a row should come to, and what it came to. Shares of what the peer takes: below 1 is less than the peer."""
+    """What a row should come to, and what it came to. Shares of what the peer takes: below 1 is less than the peer. Without a
+    peer it is no share but what we take."""
 
     peer: str
     share: float
     share_max: float
     what: str = ""  # where it is not the cost of the row
+    form: str = ""  # how it is printed where it is no share
 
     @property
     def is_met(self):
@@ -55,7 +57,21 @@ class Target:
 
     def __str__(self):
         met = "met" if self.is_met else "MISSED"
-        return f"{self.what}{self.share:.3f} of {name(self.peer)}, target ≤ {self.share_max:.2f}: {met}"
+        return f"{self.what}{self.taken}, target {self.limit}: {met}"
+
+    @property
+    def taken(self):
+        return f"{self.share:.3f} of {name(self.peer)}" if self.peer else self.form.format(self.share)
+
+    @property
+    def limit(self):
+        return f"≤ {(self.form or '{:.2f}').format(self.share_max)}"
+
+
+def wanted(result):
+    """The targets about the cost of a row: a peer and the share of it, or nobody and a cost."""
+    own = [] if result.row.cost_max is None else [("", result.row.cost_max)]
+    return [*result.row.targets.items(), *own]
 
 
 def reached(result):
@@ -63,6 +79,8 @@ def reached(result):
     costs = {line.server: line.cost for line in lines(result)}
     made = [Target(peer, costs[OURS] / costs[peer], share_max) for peer, share_max in result.row.targets.items()
             if OURS in costs and costs.get(peer)]
+    if result.row.cost_max is not None and OURS in costs:
+        made.append(Target("", costs[OURS], result.row.cost_max, form=UNITS[result.row.unit][1]))
     if result.row.time_max:
         times = {server: statistics.median(sample.ms_per_request for sample in samples) for server, samples in result.samples.items()}
         made += [Target(peer, times[OURS] / times[peer], share_max, "time per request, ")
@@ -227,9 +245,10 @@ def targets(results):
     rows_ = []
     for result in results:
         for one in reached(result):
-            rows_.append([result.row.title, one.what + name(one.peer), f"{one.share:.3f}", f"≤ {one.share_max:.2f}", met_text(one)])
-        for peer, share_max in result.row.targets.items() if result.failure else ():
-            rows_.append([result.row.title, name(peer), "failed", f"≤ {share_max:.2f}", "no"])
+            share = f"{one.share:.3f}" if one.peer else one.taken
+            rows_.append([result.row.title, one.what + (name(one.peer) or "–"), share, one.limit, met_text(one)])
+        for peer, most in wanted(result) if result.failure else ():
+            rows_.append([result.row.title, name(peer) or "–", "failed", f"≤ {most:.2f}", "no"])
     return "targets\n" + table([OURS, "against", "share", "target", "met"], rows_) + "\n" if rows_ else ""
 
 
@@ -271,10 +290,11 @@ def target_cells(result):
     """Share, target and met; of several targets, one below the other."""
     made = {one.peer: one for one in reached(result) if not one.what}
     cells_ = []
-    for peer, share_max in result.row.targets.items():
-        one = made.get(peer)
-        cells_.append([f"{one.share:.3f} of {name(peer)}" if one else f"– of {name(peer)}", f"≤ {share_max:.2f}",
-                       "–" if one is None else met_text(one) if one.is_met else "**no**"])
+    for peer, most in wanted(result):
+        if one := made.get(peer):
+            cells_.append([one.taken, one.limit, met_text(one) if one.is_met else "**no**"])
+        else:
+            cells_.append([f"– of {name(peer)}" if peer else "–", f"≤ {most:.2f}", "–"])
     return ["<br>".join(column) for column in zip(*cells_)] or ["–", "–", "–"]
 
 

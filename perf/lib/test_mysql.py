@@ -14,6 +14,7 @@ from unittest import mock
 sys.dont_write_bytecode = True
 
 from lib import machine, proxysql, report, rows  # noqa: E402
+from lib.idle import Footprint  # noqa: E402
 from lib.load import Sample  # noqa: E402
 from lib.process import Failed, Stage, free_port  # noqa: E402
 from lib.servers import Starter  # noqa: E402
@@ -193,6 +194,19 @@ class ProxySql(unittest.TestCase):
         samples = [Sample(1000, 1.0, 1, 50, 200, 0.02, 0.02, "")]
         made = rows.Result(MYSQL[0].with_proxysql(), {"one-server": samples, "proxysql": samples})
         self.assertIn("\n  ProxySQL ", report.text(made))
+
+
+class Memory(unittest.TestCase):
+    def test_an_idle_client_has_a_target_of_its_own(self):
+        [row] = [row for row in MYSQL if row.unit == "bytes"]
+        for kib, met in ((3, "yes"), (5, "no")):
+            made = rows.Result(row, {"one-server": [Footprint(1_000, 0, 0, 0, kib * 1_024_000)]})
+            self.assertIn(f"target: {kib}.00 KiB, target ≤ 4.00 KiB: {'met' if kib < 4 else 'MISSED'}", report.text(made))
+            self.assertRegex(report.targets([made]), rf"client of MySQL +– +{kib}.00 KiB +≤ 4.00 KiB +{met}\n")
+            self.assertIn(f"| {kib}.00 KiB | ≤ 4.00 KiB | {'yes' if kib < 4 else '**no**'} |", report.markdown([made], []))
+        failed = rows.Result(row, failure="no luck")
+        self.assertRegex(report.targets([failed]), r"– +failed +≤ 4.00 +no\n")
+        self.assertIn("| – | ≤ 4.00 | – |", report.markdown([failed], []))
 
 
 class Shared(unittest.TestCase):
