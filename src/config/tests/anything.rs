@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 
-use super::keys::in_its_table;
+use super::surroundings::in_its_table;
 use super::*;
 
 /// Compiles and, when there are mistakes, shows them; the compiled config is looked at too.

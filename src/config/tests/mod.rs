@@ -16,6 +16,7 @@ mod processes;
 mod protocol;
 mod routing;
 mod substitute;
+mod surroundings;
 mod tcp;
 mod tls;
 mod udp;
