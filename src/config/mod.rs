@@ -21,6 +21,7 @@ pub mod servers;
 mod splitters;
 mod succession;
 mod suggest;
+mod table;
 #[cfg(test)]
 pub(crate) mod tests;
 mod value;
