@@ -4,7 +4,8 @@ use std::io;
 use std::sync::{Arc, mpsc};
 
 use super::cores::Placement;
-use super::start::{StartError, await_start, worker_facts};
+use super::start::StartError;
+use super::workers::{await_start, worker_facts};
 use crate::app::{App, AppWorker, Draining, Job, Jobs, Origin, Registry, Reply, Tickets, Way};
 use crate::config::Config;
 use crate::config::model::App as AppConfig;
@@ -48,7 +49,7 @@ pub(super) fn find_programs(config: &Config, apps: &Registry) -> Result<Vec<App>
     config.apps.iter().map(find).collect()
 }
 
-type AnswerSeat = (Receiver<Reply>, Arc<Tickets>);
+pub(super) type AnswerSeat = (Receiver<Reply>, Arc<Tickets>);
 
 /// For each data worker, where its answers arrive and which of its requests are still wanted.
 pub(super) fn answer_routes(config: &Config, placement: &Placement) -> (Vec<AnswerSeat>, Arc<Vec<Origin>>) {

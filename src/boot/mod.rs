@@ -9,6 +9,7 @@
 
 mod app_workers;
 mod certificates;
+mod control;
 mod cores;
 mod flow_ports;
 mod names;
@@ -21,6 +22,7 @@ mod source;
 mod splitters;
 mod start;
 mod takeover;
+mod workers;
 
 use std::process::ExitCode;
 
