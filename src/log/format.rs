@@ -14,11 +14,11 @@ use super::lookup;
 use super::names::Names;
 use super::stamp::Stamp;
 use super::template::{Segment, Template};
-use super::variable::{Timer, Variable};
+use super::variable::{Counted, EndForm, RequestPart, ServerTime, StartForm, Timer, TlsValue, Variable};
 use crate::config::Config;
 use crate::metrics::ServedBy;
 use crate::util::path::normalize;
-use crate::util::template::Encoding;
+use crate::util::template::{Encoding, Own};
 
 /// Writes lines for one data worker.
 #[derive(Debug)]
@@ -110,40 +110,11 @@ impl Values {
             ServerName => pen.optional(self.names.server_name(entry.site)),
             Scheme => pen.part(entry.scheme),
             Https => pen.optional((entry.scheme == b"https").then_some(b"on")),
-            TlsVersion => pen.optional(entry.tls.map(|tls| tls.version)),
-            TlsCipher => pen.optional(entry.tls.map(|tls| tls.cipher)),
-            TlsServerName => pen.optional(entry.tls.and_then(|tls| tls.server_name)),
+            Tls(value) => put_tls(pen, entry, *value),
             PrereadName => pen.optional(entry.stream.and_then(|stream| stream.server_name)),
             PrereadAlpn => pen.optional(entry.stream.map(|stream| stream.alpn).and_then(non_empty)),
-            TlsAlpn => pen.optional(entry.tls.and_then(|tls| tls.alpn)),
-            TlsReused => pen.optional(entry.tls.map(|tls| if tls.resumed { &b"r"[..] } else { b"." })),
-            TlsResumed => match entry.tls {
-                Some(tls) => pen.switch(tls.resumed),
-                None => pen.missing(),
-            },
-            TlsSubject => pen.optional(entry.client_certificate().map(|client| client.subject)),
-            TlsIssuer => pen.optional(entry.client_certificate().map(|client| client.issuer)),
-            TlsSerial => pen.optional(entry.client_certificate().map(|client| client.serial)),
-            TlsFingerprint => pen.optional(entry.client_certificate().map(|client| client.fingerprint)),
-            TlsVerify => pen.optional(entry.tls.map(|tls| tls.verify)),
 
-            RequestLine => put_request_line(pen, entry),
-            RequestLineOrBad if entry.is_parsed() => put_request_line(pen, entry),
-            Method => pen.part(entry.method),
-            MethodOrBad if entry.is_parsed() => pen.text(entry.method),
-            Target => pen.part(entry.target),
-            TargetOrBad if entry.is_parsed() => pen.text(entry.target),
-            Path if entry.is_parsed() => pen.text(entry.path_and_query().0),
-            Protocol => pen.part(entry.protocol),
-            ProtocolOrBad if entry.is_parsed() => pen.text(entry.protocol),
-            RequestLineOrBad | MethodOrBad | TargetOrBad | Path | ProtocolOrBad => pen.text(BAD_REQUEST),
-            PathNormalized => self.put_normalized_path(pen, entry),
-            Query => pen.optional(entry.path_and_query().1),
-            QueryWithMark => {
-                let (path, query) = entry.path_and_query();
-                pen.text(if query.is_some() { &entry.target[path.len()..] } else { b"" });
-            }
-            QuestionMark => pen.text(if entry.path_and_query().1.is_some() { b"?" } else { b"" }),
+            Request(part) => self.put_request(pen, entry, *part),
             Host => put_host(pen, entry),
             HostField => pen.optional(entry.host),
             Referer => pen.optional(entry.referer),
@@ -164,12 +135,8 @@ impl Values {
             BytesReceived => pen.number(entry.bytes_received),
             UpstreamBytesSent => pen.optional_number(entry.stream.map(|_| entry.bytes_received)),
             UpstreamBytesReceived => pen.optional_number(entry.stream.map(|_| entry.bytes_sent)),
-            DatagramsReceived => {
-                pen.optional_number(entry.stream.and_then(|stream| stream.datagrams).map(|[up, _]| up))
-            }
-            DatagramsSent => {
-                pen.optional_number(entry.stream.and_then(|stream| stream.datagrams).map(|[_, down]| down))
-            }
+            DatagramsReceived => pen.optional_number(datagrams(entry).map(|[up, _]| up)),
+            DatagramsSent => pen.optional_number(datagrams(entry).map(|[_, down]| down)),
             CodingName => pen.optional(entry.coding.map(|coding| coding.name)),
             BytesBeforeCoding => pen.optional_number(entry.coding.map(|coding| coding.bytes_before)),
             GzipRatio => put_ratio(pen, entry),
@@ -180,10 +147,8 @@ impl Values {
                 pen.text(&[cause, phase, b'-', b'-']);
             }
 
-            TimeLocal | TimeIso | TimeIsoMillis | Msec => self.put_end(pen, entry, variable),
-            StartMillis | StartLocal | StartGmt | StartSeconds | StartMillisOnly => {
-                self.put_start(pen, entry, variable)
-            }
+            End(form) => self.put_end(pen, entry, *form),
+            Start(form) => self.put_start(pen, entry, *form),
             RequestTime => put_seconds(pen, entry.active()),
             DurationUs => pen.number(micros(entry.duration)),
             TimerMs(timer) => match timer_of(entry, *timer) {
@@ -191,10 +156,7 @@ impl Values {
                 None => pen.out.extend_from_slice(b"-1"),
             },
             TimerUs(timer) => pen.optional_number(timer_of(entry, *timer).map(micros)),
-            UpstreamConnectTime => put_optional_seconds(pen, entry.timers.connect),
-            UpstreamHeaderTime => put_optional_seconds(pen, header_time(entry)),
-            UpstreamResponseTime => put_optional_seconds(pen, response_time(entry)),
-            UpstreamQueueTime => put_optional_seconds(pen, entry.timers.queue),
+            UpstreamTime(which) => put_optional_seconds(pen, upstream_time(entry, *which)),
 
             UpstreamName => pen.optional(self.upstream(entry)),
             UpstreamAddr => pen.optional(self.names.server(entry.served_by)),
@@ -204,12 +166,7 @@ impl Values {
             ServedBy => self.put_served_by(pen, entry.served_by),
             Tries => pen.number(u64::from(entry.tries)),
             Retries => pen.number(u64::from(entry.tries.saturating_sub(1))),
-            CountProcess => pen.optional_number(entry.counts.process.map(u64::from)),
-            CountListener => pen.optional_number(entry.counts.listener.map(u64::from)),
-            CountUpstream => pen.optional_number(entry.counts.upstream.map(u64::from)),
-            CountServer => pen.optional_number(entry.counts.server.map(u64::from)),
-            QueueServer => pen.optional_number(entry.counts.server_queue.map(u64::from)),
-            QueueUpstream => pen.optional_number(entry.counts.upstream_queue.map(u64::from)),
+            Count(which) => pen.optional_number(count(entry, *which)),
 
             LimitRequests => pen.optional(entry.limit_requests.map(str::as_bytes)),
             LimitConnections => pen.optional(entry.limit_connections.map(str::as_bytes)),
@@ -220,27 +177,45 @@ impl Values {
             Pid => pen.number(u64::from(self.host.pid)),
             Hostname => pen.part(self.host.name.as_bytes()),
             Worker => pen.number(self.worker as u64),
-            Own(own) => match entry.own {
-                Some(variables) => {
-                    self.scratch.clear();
-                    variables.0.put_own(*own, Encoding::Raw, variables.0, &mut self.scratch);
-                    pen.text(&self.scratch);
-                }
-                None => pen.missing(),
-            },
+            Own(own) => self.put_own(pen, entry, *own),
         }
     }
 
-    /// Dates of the answer's end.
-    fn put_end(&mut self, pen: &mut Pen<'_>, entry: &Entry<'_>, which: &Variable) {
+    /// What the client asked for.
+    fn put_request(&mut self, pen: &mut Pen<'_>, entry: &Entry<'_>, part: RequestPart) {
+        use RequestPart::*;
+        match part {
+            LineOrBad | MethodOrBad | TargetOrBad | PathOrBad | ProtocolOrBad if !entry.is_parsed() => {
+                pen.text(BAD_REQUEST)
+            }
+            Line | LineOrBad => put_request_line(pen, entry),
+            Method => pen.part(entry.method),
+            MethodOrBad => pen.text(entry.method),
+            Target => pen.part(entry.target),
+            TargetOrBad => pen.text(entry.target),
+            PathOrBad => pen.text(entry.path_and_query().0),
+            PathNormalized => self.put_normalized_path(pen, entry),
+            Query => pen.optional(entry.path_and_query().1),
+            QueryWithMark => {
+                let (path, query) = entry.path_and_query();
+                pen.text(if query.is_some() { &entry.target[path.len()..] } else { b"" });
+            }
+            QuestionMark => pen.text(if entry.path_and_query().1.is_some() { b"?" } else { b"" }),
+            Protocol => pen.part(entry.protocol),
+            ProtocolOrBad => pen.text(entry.protocol),
+        }
+    }
+
+    /// A date of the answer's end.
+    fn put_end(&mut self, pen: &mut Pen<'_>, entry: &Entry<'_>, form: EndForm) {
         let moment = self.end.set(entry.time, &self.host.zone);
-        match which {
-            Variable::Msec => put_decimals(pen, moment.seconds, moment.millis),
-            Variable::TimeLocal => pen.text(&self.end.local),
-            which => {
+        match form {
+            EndForm::Seconds => put_decimals(pen, moment.seconds, moment.millis),
+            EndForm::Local => pen.text(&self.end.local),
+            EndForm::Iso | EndForm::IsoMillis => {
                 pen.open();
                 pen.piece(&self.end.iso);
-                if *which == Variable::TimeIsoMillis {
+                if form == EndForm::IsoMillis {
                     pen.out.push(b'.');
                     put_three_digits(pen.out, moment.millis);
                 }
@@ -250,16 +225,16 @@ impl Values {
         }
     }
 
-    /// Dates of the request's begin.
-    fn put_start(&mut self, pen: &mut Pen<'_>, entry: &Entry<'_>, which: &Variable) {
+    /// A date of the request's begin.
+    fn put_start(&mut self, pen: &mut Pen<'_>, entry: &Entry<'_>, form: StartForm) {
         let start = entry.time.checked_sub(entry.active()).unwrap_or(entry.time);
         let moment = self.start.set(start, &self.host.zone);
-        match which {
-            Variable::StartSeconds => pen.number(moment.seconds),
-            Variable::StartMillisOnly => pen.three_digits(moment.millis),
-            Variable::StartGmt => pen.text(&self.start.gmt),
-            Variable::StartLocal => pen.text(&self.start.local),
-            _ => {
+        match form {
+            StartForm::Seconds => pen.number(moment.seconds),
+            StartForm::MillisOnly => pen.three_digits(moment.millis),
+            StartForm::Gmt => pen.text(&self.start.gmt),
+            StartForm::Local => pen.text(&self.start.local),
+            StartForm::LocalMillis => {
                 pen.open();
                 pen.piece(self.start.local_without_zone());
                 pen.out.push(b'.');
@@ -267,6 +242,14 @@ impl Values {
                 pen.close();
             }
         }
+    }
+
+    /// A variable that the config defines.
+    fn put_own(&mut self, pen: &mut Pen<'_>, entry: &Entry<'_>, own: Own) {
+        let Some(variables) = entry.own else { return pen.missing() };
+        self.scratch.clear();
+        variables.0.put_own(own, Encoding::Raw, variables.0, &mut self.scratch);
+        pen.text(&self.scratch);
     }
 
     fn put_listener(&self, pen: &mut Pen<'_>, entry: &Entry<'_>) {
@@ -338,6 +321,26 @@ impl Values {
 
 fn non_empty(text: &[u8]) -> Option<&[u8]> {
     (!text.is_empty()).then_some(text)
+}
+
+fn put_tls(pen: &mut Pen<'_>, entry: &Entry<'_>, value: TlsValue) {
+    let client = entry.client_certificate();
+    match value {
+        TlsValue::Version => pen.optional(entry.tls.map(|tls| tls.version)),
+        TlsValue::Cipher => pen.optional(entry.tls.map(|tls| tls.cipher)),
+        TlsValue::ServerName => pen.optional(entry.tls.and_then(|tls| tls.server_name)),
+        TlsValue::Alpn => pen.optional(entry.tls.and_then(|tls| tls.alpn)),
+        TlsValue::Reused => pen.optional(entry.tls.map(|tls| if tls.resumed { &b"r"[..] } else { b"." })),
+        TlsValue::Resumed => match entry.tls {
+            Some(tls) => pen.switch(tls.resumed),
+            None => pen.missing(),
+        },
+        TlsValue::Subject => pen.optional(client.map(|client| client.subject)),
+        TlsValue::Issuer => pen.optional(client.map(|client| client.issuer)),
+        TlsValue::Serial => pen.optional(client.map(|client| client.serial)),
+        TlsValue::Fingerprint => pen.optional(client.map(|client| client.fingerprint)),
+        TlsValue::Verify => pen.optional(entry.tls.map(|tls| tls.verify)),
+    }
 }
 
 /// The parts the request had, with one space between them: for a well-formed request exactly its first line.
@@ -414,6 +417,32 @@ fn timer_of(entry: &Entry<'_>, timer: Timer) -> Option<Duration> {
         }
         Timer::Active => Some(entry.active()),
         Timer::Total => Some(before().saturating_add(entry.active())),
+    }
+}
+
+fn count(entry: &Entry<'_>, which: Counted) -> Option<u64> {
+    let counts = &entry.counts;
+    match which {
+        Counted::Process => counts.process.map(u64::from),
+        Counted::Listener => counts.listener.map(u64::from),
+        Counted::Upstream => counts.upstream.map(u64::from),
+        Counted::Server => counts.server.map(u64::from),
+        Counted::ServerQueue => counts.server_queue.map(u64::from),
+        Counted::UpstreamQueue => counts.upstream_queue.map(u64::from),
+    }
+}
+
+/// From the client and to it.
+fn datagrams(entry: &Entry<'_>) -> Option<[u64; 2]> {
+    entry.stream.and_then(|stream| stream.datagrams)
+}
+
+fn upstream_time(entry: &Entry<'_>, which: ServerTime) -> Option<Duration> {
+    match which {
+        ServerTime::Connect => entry.timers.connect,
+        ServerTime::Header => header_time(entry),
+        ServerTime::Response => response_time(entry),
+        ServerTime::Queue => entry.timers.queue,
     }
 }
 

@@ -193,11 +193,7 @@ impl Template {
 
     /// Whether it needs [`super::Counts`].
     pub(super) fn wants_counts(&self) -> bool {
-        use Variable::*;
-        let is_count = |variable: &Variable| {
-            matches!(variable, CountProcess | CountListener | CountUpstream | CountServer | QueueServer | QueueUpstream)
-        };
-        self.segments.iter().any(|segment| matches!(segment, Segment::Value(variable, _) if is_count(variable)))
+        self.segments.iter().any(|segment| matches!(segment, Segment::Value(Variable::Count(_), _)))
     }
 
     /// The manual's chapter on formats, Markdown.
@@ -488,7 +484,7 @@ mod tests {
         assert_eq!(shown("%ci:%cp\té", Escape::Default), ["RemoteAddr Hash", "\":\"", "RemotePort Hash", "\"\\té\""]);
         assert_eq!(
             shown("%{+Q}o %r %{-Q}HM$args", Escape::None),
-            ["\" \"", "RequestLineOrBad RawQ", "\" \"", "MethodOrBad Raw", "Query Raw"]
+            ["\" \"", "Request(LineOrBad) RawQ", "\" \"", "Request(MethodOrBad) Raw", "Request(Query) Raw"]
         );
         assert_eq!(
             shown("$http_X_Y$sent_http_x$cookie_c$arg_q$upstream_http_z", Escape::Default),
@@ -503,7 +499,7 @@ mod tests {
         // HAProxy without captures writes neither them nor their spaces.
         assert_eq!(
             shown("%bq %hr %hs %{+Q}r", Escape::Default),
-            ["QueueUpstream Hash", "\" \"", "RequestLineOrBad HashQ"]
+            ["Count(UpstreamQueue) Hash", "\" \"", "Request(LineOrBad) HashQ"]
         );
     }
 
@@ -515,9 +511,9 @@ mod tests {
                 r#""{\"a\":""#,
                 "Status JsonJ",
                 r#"",\"b\":\"x""#,
-                "Query Json",
+                "Request(Query) Json",
                 r#""\",\"c\\\"\":""#,
-                "RequestLineOrBad JsonJ",
+                "Request(LineOrBad) JsonJ",
                 r#""}""#,
             ]
         );

@@ -28,32 +28,9 @@ pub(super) enum Variable {
     ServerName,
     Scheme,
     Https,
-    TlsVersion,
-    TlsCipher,
-    TlsServerName,
-    TlsAlpn,
-    TlsReused,
-    TlsResumed,
-    TlsSubject,
-    TlsIssuer,
-    TlsSerial,
-    TlsFingerprint,
-    TlsVerify,
+    Tls(TlsValue),
 
-    RequestLine,
-    /// `<BADREQ>` when the head could not be parsed.
-    RequestLineOrBad,
-    Method,
-    MethodOrBad,
-    Target,
-    TargetOrBad,
-    Path,
-    PathNormalized,
-    Query,
-    QueryWithMark,
-    QuestionMark,
-    Protocol,
-    ProtocolOrBad,
+    Request(RequestPart),
     Host,
     HostField,
     Referer,
@@ -78,15 +55,10 @@ pub(super) enum Variable {
     Termination,
     TerminationAndCookies,
 
-    TimeLocal,
-    TimeIso,
-    TimeIsoMillis,
-    Msec,
-    StartMillis,
-    StartLocal,
-    StartGmt,
-    StartSeconds,
-    StartMillisOnly,
+    /// When the answer ended.
+    End(EndForm),
+    /// When the request began.
+    Start(StartForm),
     /// Seconds with three decimals.
     RequestTime,
     DurationUs,
@@ -94,10 +66,8 @@ pub(super) enum Variable {
     TimerMs(Timer),
     /// Microseconds, missing for a part that was not reached.
     TimerUs(Timer),
-    UpstreamConnectTime,
-    UpstreamHeaderTime,
-    UpstreamResponseTime,
-    UpstreamQueueTime,
+    /// Seconds with three decimals, missing for a part that was not reached.
+    UpstreamTime(ServerTime),
 
     UpstreamName,
     UpstreamAddr,
@@ -109,12 +79,7 @@ pub(super) enum Variable {
     ServedBy,
     Tries,
     Retries,
-    CountProcess,
-    CountListener,
-    CountUpstream,
-    CountServer,
-    QueueServer,
-    QueueUpstream,
+    Count(Counted),
 
     LimitRequests,
     LimitConnections,
@@ -135,6 +100,85 @@ pub(super) enum Variable {
     Worker,
     /// One that the config defines.
     Own(Own),
+}
+
+/// What was agreed on in a handshake, and who the client proved to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum TlsValue {
+    Version,
+    Cipher,
+    ServerName,
+    Alpn,
+    /// nginx's `r` or `.`.
+    Reused,
+    /// `true` or `false`.
+    Resumed,
+    Subject,
+    Issuer,
+    Serial,
+    Fingerprint,
+    Verify,
+}
+
+/// A part of a request's first line. Those of HAProxy are `<BADREQ>` when the head could not be parsed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum RequestPart {
+    Line,
+    LineOrBad,
+    Method,
+    MethodOrBad,
+    Target,
+    TargetOrBad,
+    PathOrBad,
+    /// As routes see it.
+    PathNormalized,
+    Query,
+    QueryWithMark,
+    QuestionMark,
+    Protocol,
+    ProtocolOrBad,
+}
+
+/// How a date of the answer's end is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum EndForm {
+    Local,
+    Iso,
+    IsoMillis,
+    /// Since 1970, with three decimals.
+    Seconds,
+}
+
+/// How a date of the request's begin is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum StartForm {
+    LocalMillis,
+    Local,
+    Gmt,
+    /// Since 1970.
+    Seconds,
+    /// What is beyond the second.
+    MillisOnly,
+}
+
+/// nginx's times of a server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ServerTime {
+    Connect,
+    Header,
+    Response,
+    Queue,
+}
+
+/// HAProxy's counts of connections and queues at the time of the line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Counted {
+    Process,
+    Listener,
+    Upstream,
+    Server,
+    ServerQueue,
+    UpstreamQueue,
 }
 
 /// One of HAProxy's timers.
@@ -190,25 +234,25 @@ pub(super) static VARIABLES: &[Name] = {
         noted("server_name", ServerName, "the first host of the site that is a whole name, else the name of the site"),
         same("scheme", Scheme),
         same("https", Https),
-        same("ssl_protocol", TlsVersion),
-        same("ssl_cipher", TlsCipher),
-        same("ssl_server_name", TlsServerName),
-        same("ssl_alpn_protocol", TlsAlpn),
-        same("ssl_session_reused", TlsReused),
-        same("ssl_client_s_dn", TlsSubject),
-        same("ssl_client_verify", TlsVerify),
-        same("ssl_client_i_dn", TlsIssuer),
-        same("ssl_client_serial", TlsSerial),
-        same("ssl_client_fingerprint", TlsFingerprint),
-        same("request", RequestLine),
-        same("request_method", Method),
-        same("request_uri", Target),
-        same("uri", PathNormalized),
-        same("document_uri", PathNormalized),
-        same("args", Query),
-        same("query_string", Query),
-        same("is_args", QuestionMark),
-        same("server_protocol", Protocol),
+        same("ssl_protocol", Tls(TlsValue::Version)),
+        same("ssl_cipher", Tls(TlsValue::Cipher)),
+        same("ssl_server_name", Tls(TlsValue::ServerName)),
+        same("ssl_alpn_protocol", Tls(TlsValue::Alpn)),
+        same("ssl_session_reused", Tls(TlsValue::Reused)),
+        same("ssl_client_s_dn", Tls(TlsValue::Subject)),
+        same("ssl_client_verify", Tls(TlsValue::Verify)),
+        same("ssl_client_i_dn", Tls(TlsValue::Issuer)),
+        same("ssl_client_serial", Tls(TlsValue::Serial)),
+        same("ssl_client_fingerprint", Tls(TlsValue::Fingerprint)),
+        same("request", Request(RequestPart::Line)),
+        same("request_method", Request(RequestPart::Method)),
+        same("request_uri", Request(RequestPart::Target)),
+        same("uri", Request(RequestPart::PathNormalized)),
+        same("document_uri", Request(RequestPart::PathNormalized)),
+        same("args", Request(RequestPart::Query)),
+        same("query_string", Request(RequestPart::Query)),
+        same("is_args", Request(RequestPart::QuestionMark)),
+        same("server_protocol", Request(RequestPart::Protocol)),
         same("host", Host),
         same("http_host", HostField),
         same("http_referer", Referer),
@@ -220,20 +264,32 @@ pub(super) static VARIABLES: &[Name] = {
         same("request_length", BytesReceived),
         noted("gzip_ratio", GzipRatio, "for every content coding that was applied here"),
         same("request_completion", Completion),
-        same("time_local", TimeLocal),
-        same("time_iso8601", TimeIso),
-        same("msec", Msec),
+        same("time_local", End(EndForm::Local)),
+        same("time_iso8601", End(EndForm::Iso)),
+        same("msec", End(EndForm::Seconds)),
         same("request_time", RequestTime),
         noted("upstream_addr", UpstreamAddr, "the server tried last"),
         noted("upstream_status", UpstreamStatus, "that of the server tried last"),
-        noted("upstream_response_time", UpstreamResponseTime, "active time without request head and queue"),
-        noted("upstream_connect_time", UpstreamConnectTime, "that of the server tried last"),
-        noted("upstream_header_time", UpstreamHeaderTime, "connecting and waiting for the response head"),
-        noted("upstream_queue_time", UpstreamQueueTime, "also of a queue in front of an application worker"),
+        noted(
+            "upstream_response_time",
+            UpstreamTime(ServerTime::Response),
+            "active time without request head and queue",
+        ),
+        noted("upstream_connect_time", UpstreamTime(ServerTime::Connect), "that of the server tried last"),
+        noted("upstream_header_time", UpstreamTime(ServerTime::Header), "connecting and waiting for the response head"),
+        noted(
+            "upstream_queue_time",
+            UpstreamTime(ServerTime::Queue),
+            "also of a queue in front of an application worker",
+        ),
         same("limit_req_status", LimitRequests),
         same("limit_conn_status", LimitConnections),
         // Of nginx's `stream`.
-        noted("protocol", Protocol, "`TCP` in TCP mode, `UDP` in UDP mode, else as `$server_protocol`"),
+        noted(
+            "protocol",
+            Request(RequestPart::Protocol),
+            "`TCP` in TCP mode, `UDP` in UDP mode, else as `$server_protocol`",
+        ),
         same("bytes_received", BytesReceived),
         same("session_time", RequestTime),
         noted("upstream_bytes_sent", UpstreamBytesSent, "in TCP and UDP mode alone"),
@@ -246,7 +302,7 @@ pub(super) static VARIABLES: &[Name] = {
         same("pid", Pid),
         same("hostname", Hostname),
         // Ours.
-        noted("time_iso8601_ms", TimeIsoMillis, "`$time_iso8601` with milliseconds"),
+        noted("time_iso8601_ms", End(EndForm::IsoMillis), "`$time_iso8601` with milliseconds"),
         noted("duration_us", DurationUs, "complete request head to last byte sent, microseconds"),
         noted("read_us", TimerUs(Timer::Read), "first to last byte of the request head, microseconds"),
         noted("queue_us", TimerUs(Timer::Queue), "waiting for a place at a server or application worker, microseconds"),
@@ -263,7 +319,7 @@ pub(super) static VARIABLES: &[Name] = {
         noted("content_coding", CodingName, "content coding applied here"),
         noted("bytes_before_coding", BytesBeforeCoding, "bytes of the body before it"),
         noted("termination", Termination, "how it ended, HAProxy's two characters"),
-        noted("tls_resumed", TlsResumed, "`true` or `false`"),
+        noted("tls_resumed", Tls(TlsValue::Resumed), "`true` or `false`"),
         noted("worker", Worker, "number of the data worker"),
         // What nginx has and we do not.
         absent("ancient_browser"),
@@ -352,14 +408,14 @@ pub(super) static DIRECTIVES: &[Name] = {
             "address of the server; `<FILES>`, `<APP>`; `<NOSRV>` for the server's own answers and when no server was found",
         ),
         noted("si", UpstreamAddr, "address and port of the server"),
-        noted("t", StartMillis, START),
-        same("tr", StartMillis),
-        noted("T", StartGmt, START),
-        noted("Tl", StartLocal, START),
-        noted("Ts", StartSeconds, START),
-        noted("ms", StartMillisOnly, START),
-        same("trg", StartGmt),
-        same("trl", StartLocal),
+        noted("t", Start(StartForm::LocalMillis), START),
+        same("tr", Start(StartForm::LocalMillis)),
+        noted("T", Start(StartForm::Gmt), START),
+        noted("Tl", Start(StartForm::Local), START),
+        noted("Ts", Start(StartForm::Seconds), START),
+        noted("ms", Start(StartForm::MillisOnly), START),
+        same("trg", Start(StartForm::Gmt)),
+        same("trl", Start(StartForm::Local)),
         same("Th", TimerMs(Timer::Handshake)),
         same("Ti", TimerMs(Timer::Idle)),
         same("Tq", TimerMs(Timer::UntilRequest)),
@@ -376,27 +432,27 @@ pub(super) static DIRECTIVES: &[Name] = {
         same("U", BytesReceived),
         same("ts", Termination),
         noted("tsc", TerminationAndCookies, "the last two characters, about cookies, are always `--`"),
-        same("ac", CountProcess),
-        same("fc", CountListener),
-        same("bc", CountUpstream),
-        same("sc", CountServer),
+        same("ac", Count(Counted::Process)),
+        same("fc", Count(Counted::Listener)),
+        same("bc", Count(Counted::Upstream)),
+        same("sc", Count(Counted::Server)),
         same("rc", Retries),
-        noted("sq", QueueServer, "0: requests do not queue for servers"),
-        noted("bq", QueueUpstream, "0, likewise"),
+        noted("sq", Count(Counted::ServerQueue), "0: requests do not queue for servers"),
+        noted("bq", Count(Counted::UpstreamQueue), "0, likewise"),
         noted("hr", Vanishes, "writes nothing, as HAProxy without captures: use `$http_NAME`"),
         noted("hs", Vanishes, "writes nothing, as HAProxy without captures: use `$sent_http_NAME`"),
         noted("hrl", Vanishes, "writes nothing, as HAProxy without captures: use `$http_NAME`"),
         noted("hsl", Vanishes, "writes nothing, as HAProxy without captures: use `$sent_http_NAME`"),
-        same("HM", MethodOrBad),
-        same("HP", Path),
-        same("HPO", Path),
-        same("HQ", QueryWithMark),
-        same("HU", TargetOrBad),
-        same("HV", ProtocolOrBad),
-        same("r", RequestLineOrBad),
+        same("HM", Request(RequestPart::MethodOrBad)),
+        same("HP", Request(RequestPart::PathOrBad)),
+        same("HPO", Request(RequestPart::PathOrBad)),
+        same("HQ", Request(RequestPart::QueryWithMark)),
+        same("HU", Request(RequestPart::TargetOrBad)),
+        same("HV", Request(RequestPart::ProtocolOrBad)),
+        same("r", Request(RequestPart::LineOrBad)),
         noted("ID", RequestId, "16 hexadecimal digits, the same as in `X-Request-Id`"),
-        same("sslv", TlsVersion),
-        same("sslc", TlsCipher),
+        same("sslv", Tls(TlsValue::Version)),
+        same("sslc", Tls(TlsValue::Cipher)),
         same("pid", Pid),
         same("H", Hostname),
         absent("CC"),
