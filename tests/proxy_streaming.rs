@@ -4,7 +4,7 @@
 mod support;
 
 use std::io::{Read, Write};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpStream};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -289,5 +289,40 @@ fn requests_reuse_the_servers_connections() {
             "{driver:?}: {:?}",
             begin.elapsed()
         );
+    });
+}
+
+/// Servers that send head and content one after the other: the two leave together if the content comes at once, and the head
+/// alone if it does not.
+#[test]
+fn a_head_does_not_wait_for_a_content_that_takes_its_time() {
+    with_both_drivers(|driver| {
+        let upstream = FakeUpstream::start(|exchange| {
+            let pause = Duration::from_millis(exchange.request.target[1..].parse().expect("a number"));
+            for piece in ["HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n", "he", "llo"] {
+                exchange.stream.write_all(piece.as_bytes()).expect("it reads");
+                std::thread::sleep(pause);
+            }
+            Then::Keep
+        });
+        let server = start(driver, &upstream, "");
+        for pause in [0, 3, 8, 900] {
+            let mut client = TcpStream::connect(server.web()).expect("a connection");
+            client.set_read_timeout(Some(PATIENCE)).expect("a time-out");
+            write!(client, "GET /{pause} HTTP/1.1\r\nHost: a.test\r\n\r\n").expect("it reads");
+            let (begun, mut got, mut chunk) = (Instant::now(), Vec::new(), [0; 4096]);
+            let mut more = |got: &mut Vec<u8>| {
+                let count = client.read(&mut chunk).expect("an answer");
+                assert!(count > 0, "{pause}");
+                got.extend_from_slice(&chunk[..count]);
+            };
+            while !got.windows(4).any(|four| four == b"\r\n\r\n") {
+                more(&mut got);
+            }
+            assert!(begun.elapsed() < Duration::from_millis(800), "{pause}: {:?}", begun.elapsed());
+            while !got.ends_with(b"hello") {
+                more(&mut got);
+            }
+        }
     });
 }

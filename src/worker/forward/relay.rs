@@ -1,6 +1,7 @@
 //! A response on its way to the client.
 
 use std::pin::pin;
+use std::time::Duration;
 
 use http::HeaderMap;
 
@@ -10,10 +11,17 @@ use crate::http::answer::{AnswerHead, Content};
 use crate::http::h1::{BodyDecoder, BodyKind, FieldName, Method, ResponseHead, Version, write_field};
 use crate::http::trailers;
 use crate::proxy::head::{put_via, response_content, write_response_fields};
+use crate::runtime::time::timeout;
 use crate::worker::answer::{Answer, OwnFields};
 use crate::worker::exchange::{After, Instead, Outcome, Unanswered};
 use crate::worker::replaced::replaced;
 use crate::worker::watch::OnExpiry;
+
+/// Content up to this length that comes behind its head, as of servers that send the two one after the other, leaves together with
+/// it …
+const SHORT_BYTES_MAX: u64 = 16 << 10;
+/// … if the rest of it comes within this time.
+const SHORT_REST_PATIENCE: Duration = Duration::from_millis(5);
 
 /// On whose side a response broke off.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -178,6 +186,7 @@ impl Forward<'_> {
         let server = under_way.connection;
         let mut decoder = BodyDecoder::new(head.body).keep_trailers(&self.worker.limits);
         let mut at = head.head_bytes;
+        let mut holds = decoder.remaining().is_some_and(|left| left <= SHORT_BYTES_MAX);
         loop {
             while at < input.len() && !decoder.is_done() {
                 let decoded = decoder.decode(&input[at..]).map_err(|_| BrokeOff::Server)?;
@@ -190,8 +199,11 @@ impl Forward<'_> {
             if decoder.is_done() {
                 break;
             }
-            // Nothing more is here: what is ready leaves now.
-            answer.flush().await.map_err(|_| BrokeOff::Client)?;
+            // Nothing more is here: what is ready leaves now, unless the rest is on its way.
+            let is_held = std::mem::take(&mut holds);
+            if !is_held {
+                answer.flush().await.map_err(|_| BrokeOff::Client)?;
+            }
             input.clear();
             at = 0;
             let room = self.room_for(&decoder);
@@ -200,7 +212,20 @@ impl Forward<'_> {
             }
             server.watched.set(self.config.idle_timeout, OnExpiry::BreakAll);
             // A client that has left wants no more of it, and the server should not have to find out by itself.
-            let read = self.presence.while_client_stays(pin!(server.read(self.worker, input))).await;
+            let read = pin!(server.read(self.worker, input));
+            let mut read = pin!(self.presence.while_client_stays(read));
+            let came = match is_held {
+                true => timeout(SHORT_REST_PATIENCE, read.as_mut()).await.ok(),
+                false => None,
+            };
+            let read = match came {
+                Some(read) => read,
+                None => {
+                    // Nothing, where it has been sent above.
+                    answer.flush().await.map_err(|_| BrokeOff::Client)?;
+                    read.await
+                }
+            };
             let (result, returned) = read.map_err(|_| BrokeOff::Client)?;
             input = returned;
             server.watched.clear();
