@@ -112,7 +112,8 @@ async fn end_without_clients(splitter: Arc<mysql::Shared>, monitor: AbortHandle)
 
 /// One splitter as its monitor sees it now.
 fn view(splitter: &mysql::Shared) -> SplitterView {
-    let mysql::govern::View { epoch, vacancy, announced, switchovers, held, servers, .. } = splitter.view();
+    let mysql::govern::View { epoch, vacancy, announced, switchovers, held, hidden, unseen, servers, .. } =
+        splitter.view();
     let server = |server: mysql::govern::ServerView| SplitterServerView {
         address: splitter.address(server.index).to_string(),
         index: server.index,
@@ -130,6 +131,8 @@ fn view(splitter: &mysql::Shared) -> SplitterView {
         announced: announced.map(|server| splitter.address(server).to_string()),
         switchovers,
         held,
+        hidden,
+        unseen,
         servers: servers.into_iter().map(server).collect(),
     }
 }

@@ -64,6 +64,12 @@ pub(super) fn shown(view: &Splitters) -> String {
         }
         title.push_str(&format!(", {} held)", splitter.held));
         table(&mut out, &title, splitter.servers.iter().map(server));
+        if splitter.hidden > 0 {
+            line(&mut out, format_args!("  {} tables and views do what no statement shows", splitter.hidden));
+        }
+        if let Some(unseen) = &splitter.unseen {
+            line(&mut out, format_args!("  what triggers and views do is not all known: {unseen}"));
+        }
         for Pinned { reason, sessions, oldest_ms } in &splitter.pinned {
             let seconds = *oldest_ms as f64 / 1000.0;
             line(&mut out, format_args!("  {sessions} pinned by {reason}, the longest for {seconds:.1} s"));
@@ -155,6 +161,8 @@ mod tests {
             announced: Some("b:1".into()),
             switchovers: 2,
             held: 4,
+            hidden: 3,
+            unseen: Some("why".into()),
             pinned: vec![Pinned { reason: "lock".into(), sessions: 2, oldest_ms: 90_250 }],
             servers: vec![server("a:1", "primary", None), server("b:1", "replica", Some(1000))],
         };
@@ -164,11 +172,15 @@ mod tests {
             "splitter main (epoch 3, 2 switchovers, switchover to b:1 announced, 4 held)\n\
              \x20 a:1  primary  writable   up                         2 open  1 idle  9 statements  0-1-7\n\
              \x20 b:1  replica  read-only  up  drain  1000 ms behind  2 open  1 idle  9 statements  0-1-7\n\
+             \x20 3 tables and views do what no statement shows\n\
+             \x20 what triggers and views do is not all known: why\n\
              \x20 2 pinned by lock, the longest for 90.2 s\n"
         );
         let vacant = Splitter {
             vacancy: Some("nobody".into()),
             announced: None,
+            hidden: 0,
+            unseen: None,
             servers: Vec::new(),
             pinned: Vec::new(),
             ..splitter

@@ -539,6 +539,10 @@ pub struct SplitterView {
     pub switchovers: u64,
     /// Statements that wait for a primary now.
     pub held: usize,
+    /// Tables and views that do what no statement shows.
+    pub hidden: usize,
+    /// Why not all of them are known.
+    pub unseen: Option<String>,
     /// In the order of the config.
     pub servers: Vec<SplitterServerView>,
 }

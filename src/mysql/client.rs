@@ -108,7 +108,7 @@ pub struct Client {
     pub(super) watch: Watch,
     /// See [`Client::settings`]; `None`: no command is under way.
     pub(super) settings: Option<Rc<Settings>>,
-    /// Edition of the config that `watch` knows the rules of.
+    /// [`Splitter::edition`] as of which `watch` knows the rules.
     pub(super) edition: u64,
 }
 
@@ -133,7 +133,7 @@ impl Client {
         let session = Session::new(schema, splitter.shared.mode(), key.collation, capabilities);
         let carry = Carry { session: splitter.next_id(), insert_id: Cell::new(NO_INSERT_ID), gone: Cell::new(false) };
         Client {
-            edition: splitter.config().edition,
+            edition: splitter.edition(),
             settings: Some(splitter.config()),
             splitter,
             place,

@@ -18,6 +18,7 @@ use super::serve::NO_INSERT_ID;
 use super::session::Session;
 use super::sql::{Class, Kind, used_schema};
 use super::statement::Work;
+use super::survey;
 use super::wire::Wire;
 use crate::proxy::balance::Tried;
 use crate::runtime::time::timeout;
@@ -28,6 +29,10 @@ impl Client {
             // Nobody means that, and a few compressed bytes can be millions of it.
             return self.goodbye(wire, 1, 1835, "Malformed communication packet").await;
         };
+        let is_statement = matches!(code, command::QUERY | command::STMT_PREPARE | command::STMT_EXECUTE);
+        if is_statement && self.splitter.shared.survey.is_imminent() {
+            Box::pin(self.await_survey(wire, 1, survey::FIRST_WAIT)).await?;
+        }
         self.look_at_config();
         let local = Class::of_command(Kind::Local);
         self.sql_at = SQL_AT;

@@ -54,6 +54,10 @@ pub struct View {
     pub switchovers: u64,
     /// Statements that wait for a primary.
     pub held: usize,
+    /// Tables and views that do what no statement shows.
+    pub hidden: usize,
+    /// Why not all of them are known.
+    pub unseen: Option<String>,
     /// Those that are not gone.
     pub servers: Vec<ServerView>,
 }
@@ -408,7 +412,10 @@ impl Shared {
                 duty: facts.duty(),
             }
         };
+        let (hidden, unseen) = self.survey.told();
         View {
+            hidden,
+            unseen,
             epoch: council.topology.as_ref().map(|_| lead.epoch),
             primary: lead.primary,
             vacancy: council.topology.as_ref().and_then(Topology::vacancy).map(spell),

@@ -149,6 +149,20 @@ impl Client {
         }
     }
 
+    /// Waits until what tables and views hide was read, `limit` at most.
+    ///
+    /// Errors: the client has left.
+    pub(super) async fn await_survey(&self, wire: &Wire, number: u64, limit: Duration) -> Result<(), End> {
+        let (survey, deadline) = (&self.splitter.shared.survey, Instant::now() + limit);
+        while !survey.has_seen(number) && Instant::now() < deadline {
+            sleep(LOOK_INTERVAL).await;
+            if wire.stream.has_hung_up() {
+                return Err(End);
+            }
+        }
+        Ok(())
+    }
+
     /// A server refused a statement in a way that does not fit what is known of it: waits for a look that begins from now
     /// on. `true`: the statement may be tried again, elsewhere or later.
     ///

@@ -200,7 +200,7 @@ impl Client {
     }
 
     /// The statement under way, as it is sent to servers.
-    fn statement_text(&self) -> &[u8] {
+    pub(super) fn statement_text(&self) -> &[u8] {
         match self.watch.executes {
             Some(id) => self.statements.get(&id).map_or(&[], |statement| &statement.sql),
             None => self.sql(),

@@ -14,6 +14,8 @@
 //! of [`token`]; READ ONLY transactions on replicas are in `read_only`. KILL finds a client by the id that the splitter gave it
 //! ([`presence`], `kill`).
 //!
+//! What triggers and views do that no statement shows is read from the servers ([`survey`]).
+//!
 //! [`quota`] keeps the connections of all data workers within their limits. `insight` tells of every statement that is over: by
 //! normal form, and in the slow log.
 //!
@@ -66,6 +68,7 @@ pub mod shared;
 pub mod sql;
 pub mod statement;
 mod steer;
+pub mod survey;
 mod time_limit;
 pub mod token;
 pub mod topology;

@@ -18,6 +18,7 @@ use super::look::{self, Questions, Replication, Seen, smoothed};
 use super::probe::{Probe, ProbeError};
 use super::shared::{Duty, Health, Identity, ServerFacts, Shared};
 use super::sql::Mode;
+use super::survey;
 use super::topology::Standing;
 use crate::config::model::{CausalReads, PrimaryRule};
 
@@ -26,6 +27,7 @@ pub async fn run(shared: Arc<Shared>, mut stopped: watch::Receiver<bool>) {
     // Dropped, it ends all of them.
     let mut watchers = tokio::task::JoinSet::new();
     let mut watched: HashMap<usize, AbortHandle> = HashMap::new();
+    let mut surveying = std::pin::pin!(survey::run(&shared));
     loop {
         for server in 0..shared.members() {
             let is_gone = shared.server(server).duty() == Duty::Gone;
@@ -40,6 +42,7 @@ pub async fn run(shared: Arc<Shared>, mut stopped: watch::Receiver<bool>) {
             () = shared.changed.notified() => None,
             Some(ended) = watchers.join_next() => ended.err(),
             _ = stopped.wait_for(|stop| *stop) => return,
+            () = surveying.as_mut() => return,
         };
         // Those that were aborted are not watched any more.
         if let Some(error) = ended.filter(JoinError::is_panic) {
@@ -282,8 +285,23 @@ async fn ask(shared: &Shared, server: usize, kept: &mut Option<Contact>) -> Resu
             Err(error) => return Err(error),
         };
     }
+    count_definitions(shared, server, &mut contact.probe).await?;
     *kept = Some(contact);
     Ok(seen)
+}
+
+/// Something may have been defined in other ways than through here.
+async fn count_definitions(shared: &Shared, server: usize, probe: &mut Probe) -> Result<(), ProbeError> {
+    if shared.lead().primary != Some(server) {
+        return Ok(());
+    }
+    match probe.query(survey::DEFINITIONS).await {
+        Ok(told) => shared.survey.on_counted(survey::counted(server, &told)),
+        // Then it is looked for once in a while.
+        Err(ProbeError::Refused(..)) => {}
+        Err(error) => return Err(error),
+    }
+    Ok(())
 }
 
 /// Replication of all channels, in the words of MariaDB, of MySQL since 8.0.22, of MySQL before. The first one that a server

@@ -241,6 +241,11 @@ impl Probe {
 
     /// Runs SQL; an ERR packet is [`ProbeError::Refused`].
     pub(super) async fn query(&mut self, sql: &[u8]) -> Result<Table, ProbeError> {
+        self.query_up_to(sql, ANSWER_BYTES_MAX).await
+    }
+
+    /// The same for an answer of this length at most.
+    pub(super) async fn query_up_to(&mut self, sql: &[u8], bytes_max: usize) -> Result<Table, ProbeError> {
         let mut out = Vec::with_capacity(sql.len() + 8);
         put_query(&mut out, sql, false);
         self.socket.write_all(&out).await?;
@@ -251,8 +256,8 @@ impl Probe {
             if follower.is_done() {
                 break;
             }
-            if answer.len() > ANSWER_BYTES_MAX {
-                return Err(ProtocolError::TooLarge(ANSWER_BYTES_MAX).into());
+            if answer.len() > bytes_max {
+                return Err(ProtocolError::TooLarge(bytes_max).into());
             }
             self.fill().await?;
         }

@@ -109,9 +109,9 @@ impl Verdict {
     }
 }
 
-/// The operator knows that it only reads: functions that are not known to be pure, and what is about one server.
+/// The operator knows that it only reads: functions that are not known to be pure, also of a view, and what is about one server.
 fn trust(class: &mut Class) -> bool {
-    if class.kind == Kind::Read && class.pin == Some(Pin::UnknownFunction) {
+    if class.kind == Kind::Read && matches!(class.pin, Some(Pin::UnknownFunction | Pin::Hidden)) {
         class.pin = None;
     }
     admit_local(class)

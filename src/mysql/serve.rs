@@ -64,6 +64,8 @@ pub struct Splitter {
     /// Per server.
     pub(super) nodes: Growing<Node>,
     pub(super) classes: RefCell<Cache>,
+    /// Of what is hidden, as `classes` know it.
+    pub(super) surveyed: Cell<u64>,
     pub(super) insight: Insight,
     ids: Cell<u64>,
     pub(super) replicas: Replicas,
@@ -113,6 +115,7 @@ impl Splitter {
             data_worker,
             nodes: Growing::default(),
             classes: RefCell::new(classes),
+            surveyed: Cell::new(0),
             insight,
             ids: Cell::new(1),
             replicas,

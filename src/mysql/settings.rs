@@ -108,6 +108,16 @@ impl Splitter {
         self.settings.borrow().reach
     }
 
+    /// Number of what statements are judged by, the config and what tables hide: it goes up with each change.
+    pub(super) fn edition(&self) -> u64 {
+        let surveyed = self.shared.survey.edition();
+        let edition = self.settings.borrow().edition + surveyed;
+        if self.surveyed.replace(surveyed) != surveyed {
+            self.classes.borrow_mut().forget_hidden(self.shared.survey.found(), edition);
+        }
+        edition
+    }
+
     /// Clients connected now.
     pub fn clients(&self) -> u64 {
         self.stats().clients.value()
@@ -134,7 +144,7 @@ impl Splitter {
             return Ok(());
         }
         self.replicas.go_on_with(&next);
-        self.classes.borrow_mut().forget(next.wants_digests(), next.edition);
+        self.classes.borrow_mut().forget(next.wants_digests(), next.edition + self.surveyed.get());
         let begins_to_publish = next.causal_reads == CausalReads::Node && before.causal_reads != CausalReads::Node;
         self.settings.replace(Rc::new(next));
         if begins_to_publish {
@@ -188,14 +198,16 @@ impl Client {
 
     /// A command begins: it is judged by the config that is in force now.
     pub(super) fn look_at_config(&mut self) {
+        let edition = self.splitter.edition();
         let present = self.splitter.settings.borrow();
-        if self.settings.as_ref().is_some_and(|settings| Rc::ptr_eq(settings, &present)) {
+        let is_same = self.settings.as_ref().is_some_and(|settings| Rc::ptr_eq(settings, &present));
+        if is_same && self.edition == edition {
             return;
         }
         let settings = Rc::clone(&present);
         drop(present);
-        if self.edition != settings.edition {
-            self.edition = settings.edition;
+        if self.edition != edition {
+            self.edition = edition;
             self.watch.rules = settings.rules.of_client(self.key.account, self.watch.peer.map(|peer| peer.ip()));
         }
         self.settings = Some(settings);

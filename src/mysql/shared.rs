@@ -17,6 +17,7 @@ use super::protocol::capability::QUERY_ATTRIBUTES;
 use super::protocol::greeting::Greeting;
 use super::quota::{Limits, Quota};
 use super::sql::Mode;
+use super::survey::Survey;
 use super::topology::{Lead, Vacancy};
 use crate::config::Config;
 use crate::config::model::{PrimaryRule, Splitter};
@@ -365,6 +366,8 @@ pub struct Shared {
     pub(super) council: Mutex<Council>,
     /// The config has changed: there may be other servers to look at.
     pub(super) changed: Notify,
+    /// What triggers, views and column defaults hide.
+    pub(super) survey: Survey,
 }
 
 impl Shared {
@@ -395,9 +398,13 @@ impl Shared {
             held_bytes: AtomicUsize::new(0),
             council: Mutex::new(Council::new(&terms)),
             changed: Notify::new(),
+            survey: Survey::default(),
             terms: ArcSwap::from_pointee(terms),
         };
         shared.make_room(&shared.config());
+        if lead.primary.is_some() {
+            shared.survey.begin();
+        }
         shared
     }
 

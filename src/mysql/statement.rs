@@ -25,7 +25,8 @@ use super::protocol::tracker::changes_session;
 use super::relay::{Abandoned, Relayed};
 use super::rules::Choice;
 use super::session::is_portable;
-use super::sql::{Class, Kind};
+use super::sql::{Class, Kind, hidden};
+use super::survey;
 use super::wire::Wire;
 use crate::metrics::TraceEvent;
 use crate::runtime::time::timeout;
@@ -620,6 +621,13 @@ impl Client {
             // but nobody else may have this connection.
             tracing::warn!(server, "a large read on a replica changed its session: what it set is gone");
             drop(lease);
+        }
+        if class.kind == Kind::Definition
+            && outcome.error.is_none()
+            && hidden::defines(self.statement_text(), self.session.mode())
+        {
+            let number = self.splitter.shared.survey.ask();
+            Box::pin(self.await_survey(wire, number, survey::DEFINITION_WAIT)).await?;
         }
         self.flush(wire).await?;
         let duration = started.elapsed();

@@ -19,7 +19,7 @@ impl Client {
     fn look(&self) -> Seen {
         let sql = self.sql();
         let about = |digest: &[u8]| self.settings().rules.about(digest);
-        self.splitter.classes.borrow_mut().look(sql, self.session.mode(), self.settings().edition, about)
+        self.splitter.classes.borrow_mut().look(sql, self.session.mode(), self.edition, about)
     }
 
     /// The class of the text in the command under way, and into [`super::insight::Watch::verdict`] what rules and comments
@@ -51,7 +51,7 @@ impl Client {
     pub(super) fn steer_again(&mut self, sql: &[u8]) -> Class {
         let settings = Rc::clone(self.settings());
         let about = |digest: &[u8]| settings.rules.about(digest);
-        let seen = self.splitter.classes.borrow_mut().look(sql, self.session.mode(), settings.edition, about);
+        let seen = self.splitter.classes.borrow_mut().look(sql, self.session.mode(), self.edition, about);
         let (mut class, hint) = (seen.class, seen.hint.filter(|_| settings.hints));
         let number = settings.rules.first(seen.rules & self.watch.rules, self.session.state.schema.as_deref());
         let rule = number.map(|number| (number, settings.rules.get(number)));

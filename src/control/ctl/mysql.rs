@@ -31,6 +31,12 @@ pub struct Splitter {
     pub switchovers: u64,
     /// Statements that wait for a primary now.
     pub held: usize,
+    /// Tables and views that do what no statement shows, so that sessions which use them are pinned.
+    #[serde(default)]
+    pub hidden: usize,
+    /// Why not all of them are known.
+    #[serde(default)]
+    pub unseen: Option<String>,
     /// Sessions that are tied to one connection now, by the reason.
     pub pinned: Vec<Pinned>,
     /// Its servers, in order of writing.
@@ -131,6 +137,8 @@ fn splitter(shared: &Shared, index: usize, view: SplitterView) -> Splitter {
         announced: view.announced,
         switchovers: view.switchovers,
         held: view.held,
+        hidden: view.hidden,
+        unseen: view.unseen,
         pinned: pinned(shared, index),
         servers: view.servers.into_iter().map(server).collect(),
     }

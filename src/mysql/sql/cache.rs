@@ -1,7 +1,10 @@
 //! What is known of statements seen before, by a keyed hash of their exact bytes and of the session's mode. One per worker.
 
+use std::sync::Arc;
+
 use super::classify::{Class, classify};
 use super::digest::Digester;
+use super::hidden::Hidden;
 use super::hint::{Hint, hint};
 use super::lexer::Mode;
 
@@ -41,8 +44,9 @@ pub struct Cache {
     digester: Digester,
     /// Normal forms are wanted of every statement.
     wants_digests: bool,
-    /// Of the config whose rules were asked.
+    /// Of the config whose rules were asked, and of what is hidden.
     edition: u64,
+    hidden: Arc<Hidden>,
 }
 
 impl std::fmt::Debug for Cache {
@@ -57,7 +61,7 @@ impl Cache {
     pub fn new(seed: u64, digests: bool) -> Cache {
         let hasher = ahash::RandomState::with_seed(seed as usize);
         let (entries, digester) = (vec![None; ENTRIES], Digester::default());
-        Cache { hasher, entries, digester, wants_digests: digests, edition: 0 }
+        Cache { hasher, entries, digester, wants_digests: digests, edition: 0, hidden: Arc::default() }
     }
 
     /// Other rules are asked from now on, those of the config of this edition; that of [`Cache::new`] is 0. `digests` as there;
@@ -65,6 +69,12 @@ impl Cache {
     pub fn forget(&mut self, digests: bool, edition: u64) {
         self.entries.fill(None);
         (self.wants_digests, self.edition) = (digests, edition);
+    }
+
+    /// Tables and views hide this from now on.
+    pub fn forget_hidden(&mut self, hidden: Arc<Hidden>, edition: u64) {
+        self.entries.fill(None);
+        (self.hidden, self.edition) = (hidden, edition);
     }
 
     /// What is known of `sql`. `rules` tells which of them, in the config of this edition, are about a normal form; it is asked
@@ -91,7 +101,10 @@ impl Cache {
     }
 
     fn examine(&mut self, sql: &[u8], mode: Mode, rules: impl FnOnce(&[u8]) -> u128) -> Seen {
-        let class = if sql.len() > STATEMENT_BYTES_MAX { Class::UNKNOWN } else { classify(sql, mode) };
+        let mut class = if sql.len() > STATEMENT_BYTES_MAX { Class::UNKNOWN } else { classify(sql, mode) };
+        if !self.hidden.is_empty() && sql.len() <= STATEMENT_BYTES_MAX {
+            self.hidden.reveal(sql, mode, &mut class);
+        }
         let digest = self.wants_digests.then(|| self.digester.digest(sql, mode));
         Seen {
             class,

@@ -67,6 +67,8 @@ pub enum Pin {
     StateChange,
     /// An open cursor, or parameters sent in pieces.
     Statement,
+    /// What a trigger, a view, or the default of a column does that the statement does not show: a lock, a sequence.
+    Hidden,
 }
 
 /// What a statement that begins a transaction says of its writes.
@@ -96,7 +98,7 @@ impl Pin {
     /// Number of reasons.
     pub const COUNT: usize = Pin::ALL.len();
     /// Each, in the order of [`Pin::index`].
-    pub const ALL: [Pin; 14] = [
+    pub const ALL: [Pin; 15] = [
         Pin::MultiStatement,
         Pin::UserVariable,
         Pin::Lock,
@@ -111,6 +113,7 @@ impl Pin {
         Pin::Unknown,
         Pin::StateChange,
         Pin::Statement,
+        Pin::Hidden,
     ];
 
     /// Its place in [`Pin::ALL`].
@@ -135,6 +138,7 @@ impl Pin {
             Pin::Unknown => "unknown",
             Pin::StateChange => "state_change",
             Pin::Statement => "prepared_statement",
+            Pin::Hidden => "hidden_state",
         }
     }
 }

@@ -4,6 +4,7 @@ pub mod builtins;
 pub mod cache;
 pub mod classify;
 pub mod digest;
+pub mod hidden;
 pub mod hint;
 mod keywords;
 pub mod kill;

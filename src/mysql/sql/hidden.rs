@@ -1,0 +1,691 @@
+//! What tables and views hide from whoever reads a statement alone: a trigger that takes a lock, a column whose default is the
+//! next number of a sequence, a view that asks for the last insert id. Pure: texts of definitions come in, out comes for each name
+//! what using it does, and the class of a statement that uses it.
+//!
+//! Names are compared without their database and in any case, so that none is missed; a column of that name may be taken
+//! for it. A text that cannot be read, and a function that is not known, may do anything.
+
+use std::collections::HashMap;
+
+use super::builtins::{self, Call};
+use super::classify::{Class, Forgets, Kind, Pin, diagnostics};
+use super::lexer::{Lexer, Mode, Token};
+
+/// Something of a session's may change by it that no session tracker of a server tells.
+const STATE: u8 = 1;
+/// It asks for LAST_INSERT_ID().
+const INSERT_ID: u8 = 2;
+/// It asks for ROW_COUNT().
+const ROWS: u8 = 4;
+/// It asks for FOUND_ROWS().
+const FOUND: u8 = 8;
+/// It asks for CONNECTION_ID().
+const CONNECTION_ID: u8 = 16;
+/// It answers for one server.
+const LOCAL: u8 = 32;
+
+/// Names outside of plain ASCII have no place of their own: clients write them in their own character set.
+const ODD: &[u8] = b"";
+
+/// What using a table or a view does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Effect {
+    /// Reading it.
+    read: u8,
+    /// Changing its rows.
+    write: u8,
+}
+
+impl Effect {
+    fn all(self) -> u8 {
+        self.read | self.write
+    }
+
+    fn is_none(self) -> bool {
+        self.all() == 0
+    }
+}
+
+/// The tables and views of the servers that hide something.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Hidden {
+    /// In lower case.
+    names: HashMap<Box<[u8]>, Effect, ahash::RandomState>,
+    /// Not all definitions could be read: any table may have a trigger that does something.
+    is_unsure: bool,
+}
+
+impl Hidden {
+    /// Nobody knows what writes do: each may do anything.
+    pub fn unsure() -> Hidden {
+        Hidden { is_unsure: true, ..Hidden::default() }
+    }
+
+    /// The same, but not all could be read this time.
+    pub fn in_doubt(&self) -> Hidden {
+        Hidden { is_unsure: true, ..self.clone() }
+    }
+
+    /// Whether every statement is what it seems.
+    pub fn is_empty(&self) -> bool {
+        self.names.is_empty() && !self.is_unsure
+    }
+
+    /// Number of tables and views that hide something.
+    pub fn len(&self) -> usize {
+        self.names.len()
+    }
+
+    /// Makes of the class of a statement that of what it hides.
+    pub fn reveal(&self, sql: &[u8], mode: Mode, class: &mut Class) {
+        if self.is_empty() || matches!(class.kind, Kind::Use | Kind::Transaction | Kind::Rollback | Kind::Kill) {
+            return;
+        }
+        let found = if self.names.is_empty() { Effect::default() } else { self.find(sql, mode, class.kind) };
+        let unsure = if self.is_unsure && class.kind == Kind::Write { STATE } else { 0 };
+        found.show(unsure, class);
+    }
+
+    fn find(&self, sql: &[u8], mode: Mode, kind: Kind) -> Effect {
+        let (mut found, mut first, mut runs) = (Effect::default(), true, true);
+        for token in Lexer::new(sql, mode) {
+            let (Token::Word(name) | Token::Quoted(name)) = token else { continue };
+            if std::mem::take(&mut first) {
+                // What only describes or defines a table neither reads nor changes its rows.
+                runs = kind != Kind::Definition && !is_any(name, &["SHOW", "DESC", "DESCRIBE", "EXPLAIN"]);
+                continue;
+            }
+            runs |= is_any(name, &["SELECT", "INSERT", "REPLACE", "UPDATE", "DELETE"]);
+            if let Some(effect) = self.get(name) {
+                found.read |= effect.read;
+                found.write |= effect.write;
+            }
+        }
+        if runs { found } else { Effect::default() }
+    }
+
+    fn get(&self, name: &[u8]) -> Option<Effect> {
+        let mut buffer = [0; 64];
+        let Some(lower) = buffer.get_mut(..name.len()).filter(|_| is_plain(name)) else {
+            return self.names.get(ODD).copied();
+        };
+        lower.copy_from_slice(name);
+        lower.make_ascii_lowercase();
+        self.names.get(&*lower).copied()
+    }
+}
+
+impl Effect {
+    fn show(self, unsure: u8, class: &mut Class) {
+        let bits = if class.kind == Kind::Write { self.all() | unsure } else { self.read };
+        if bits == 0 {
+            return;
+        }
+        if bits & STATE != 0 {
+            class.pin = class.pin.or(Some(Pin::Hidden));
+        }
+        if class.forgets == Forgets::No {
+            class.forgets = Forgets::Perhaps;
+        }
+        if !matches!(class.kind, Kind::Read | Kind::Local | Kind::Locking) {
+            return;
+        }
+        let asked = [
+            (INSERT_ID, diagnostics::INSERT_ID),
+            (ROWS, diagnostics::ROWS),
+            (FOUND, diagnostics::FOUND),
+            (CONNECTION_ID, diagnostics::CONNECTION_ID),
+        ];
+        for (_, bit) in asked.iter().filter(|(effect, _)| bits & effect != 0) {
+            class.diagnostics |= bit;
+        }
+        if bits & CONNECTION_ID != 0 {
+            class.pin = class.pin.or(Some(Pin::ConnectionId));
+        }
+        if bits & (INSERT_ID | ROWS | FOUND) != 0 {
+            class.kind = Kind::Diagnostics;
+        } else if class.kind == Kind::Read && bits & LOCAL != 0 {
+            class.kind = Kind::Local;
+        }
+    }
+}
+
+/// Whether a statement defines what may hide something: a trigger, a view, a routine, a table whose columns take numbers from a
+/// sequence, or that becomes another one's name. What only removes something need not be known of at once.
+pub fn defines(sql: &[u8], mode: Mode) -> bool {
+    let mut words = Lexer::new(sql, mode).filter_map(|token| match token {
+        Token::Word(word) => Some(word),
+        Token::Assign => Some(&b"NEXTVAL"[..]),
+        _ => None,
+    });
+    let first = words.next().unwrap_or_default();
+    if !is_any(first, &["CREATE", "ALTER", "RENAME"]) {
+        return false;
+    }
+    loop {
+        let Some(word) = words.next() else { return false };
+        if is_any(word, &["TRIGGER", "VIEW", "FUNCTION", "PROCEDURE", "PACKAGE"]) {
+            return true;
+        }
+        if is_any(word, &["TABLE", "TABLES"]) {
+            break;
+        }
+        if is_any(word, &["TEMPORARY", "INDEX", "USER", "ROLE", "DATABASE", "SCHEMA", "SEQUENCE", "EVENT", "SERVER"]) {
+            return false;
+        }
+    }
+    is_any(first, &["RENAME"]) || words.any(|word| is_any(word, &["NEXTVAL", "NEXT", "LIKE", "RENAME"]))
+}
+
+fn is_any(word: &[u8], keywords: &[&str]) -> bool {
+    keywords.iter().any(|keyword| word.eq_ignore_ascii_case(keyword.as_bytes()))
+}
+
+/// Whether a name is written in the same way in every character set and between any quotes.
+fn is_plain(name: &[u8]) -> bool {
+    !name.is_empty() && name.len() <= 64 && name.iter().all(|byte| byte.is_ascii() && !matches!(byte, b'`' | b'"'))
+}
+
+/// The name in lower case, as [`Hidden::names`] has it.
+fn key(name: &str) -> Box<[u8]> {
+    let name = name.as_bytes();
+    if is_plain(name) { name.to_ascii_lowercase().into() } else { ODD.into() }
+}
+
+/// What kind of thing a text defines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Of {
+    /// A view: its query.
+    View,
+    /// A table: a trigger of it, or the default of a column.
+    Table,
+    /// A function or procedure: its body.
+    Routine,
+}
+
+/// A definition, as a server tells it.
+#[derive(Clone, Debug)]
+pub struct Definition {
+    /// What it defines.
+    pub of: Of,
+    /// Name of the table, view or routine, without its database.
+    pub name: String,
+    /// `None`: the account may not see it.
+    pub text: Option<String>,
+    /// What the text means depends on these.
+    pub mode: Mode,
+}
+
+/// A thing that others may use.
+#[derive(Default)]
+struct Thing {
+    own: u8,
+    /// Of these, what it reads or changes: places among the things.
+    uses: Vec<usize>,
+    effect: Effect,
+    is_routine: bool,
+    is_view: bool,
+}
+
+/// What follows from definitions: a view of a view hides what that hides, and so on.
+#[derive(Default)]
+struct Things {
+    things: Vec<Thing>,
+    relations: HashMap<Box<[u8]>, usize, ahash::RandomState>,
+    routines: HashMap<Box<[u8]>, usize, ahash::RandomState>,
+}
+
+impl Things {
+    fn place(&mut self, definition: &Definition) -> usize {
+        let is_routine = definition.of == Of::Routine;
+        let names = if is_routine { &mut self.routines } else { &mut self.relations };
+        let place = *names.entry(key(&definition.name)).or_insert(self.things.len());
+        if place == self.things.len() {
+            self.things.push(Thing { is_routine, ..Thing::default() });
+        }
+        self.things[place].is_view |= definition.of == Of::View;
+        place
+    }
+
+    fn settle(&mut self) {
+        loop {
+            let mut changed = false;
+            for at in 0..self.things.len() {
+                let used = self.things[at].uses.iter().map(|used| self.things[*used].effect);
+                let (mut read, mut all) = (0, 0);
+                used.for_each(|effect| (read, all) = (read | effect.read, all | effect.all()));
+                let thing = &self.things[at];
+                let effect = match () {
+                    () if thing.is_routine => Effect { read: thing.own | all, write: thing.own | all },
+                    // Two of one name in two databases may be both.
+                    () if thing.is_view => Effect { read: thing.own | read, write: thing.own | all },
+                    () => Effect { read: 0, write: thing.own | all },
+                };
+                changed |= thing.effect != effect;
+                self.things[at].effect = effect;
+            }
+            if !changed {
+                return;
+            }
+        }
+    }
+}
+
+impl Hidden {
+    /// What these definitions hide.
+    pub fn new(definitions: &[Definition]) -> Hidden {
+        let mut all = Things::default();
+        let places: Vec<usize> = definitions.iter().map(|definition| all.place(definition)).collect();
+        for (definition, place) in definitions.iter().zip(places) {
+            let (own, uses) = match &definition.text {
+                Some(text) => Body::new(&all, definition.of).read(text.as_bytes(), definition.mode),
+                None => (STATE, Vec::new()),
+            };
+            all.things[place].own |= own;
+            all.things[place].uses.extend(uses);
+        }
+        all.settle();
+        let effect = |place: &usize| all.things[*place].effect;
+        let names = all.relations.iter().filter(|(_, place)| !effect(place).is_none());
+        Hidden { names: names.map(|(name, place)| (name.clone(), effect(place))).collect(), is_unsure: false }
+    }
+}
+
+/// Types and words of compound statements that may stand in front of `(`.
+static PLAIN: &[&str] = &[
+    "bigint",
+    "bit",
+    "blob",
+    "call",
+    "character",
+    "decimal",
+    "do",
+    "elseif",
+    "enum",
+    "fixed",
+    "if",
+    "int1",
+    "int2",
+    "int3",
+    "int4",
+    "int8",
+    "longblob",
+    "longtext",
+    "mediumblob",
+    "mediumint",
+    "mediumtext",
+    "middleint",
+    "national",
+    "number",
+    "numeric",
+    "nvarchar",
+    "over",
+    "raw",
+    "real",
+    "return",
+    "smallint",
+    "text",
+    "tinyblob",
+    "tinyint",
+    "tinytext",
+    "until",
+    "varbinary",
+    "varchar2",
+    "varying",
+    "while",
+    "elsif",
+    "loop",
+    "columns",
+    "against",
+];
+
+/// Functions of MySQL's alone, which MariaDB leaves to stored functions: servers write a database in front of these in what a view
+/// is defined as.
+static OF_MYSQL: &[&str] =
+    &["any_value", "bin_to_uuid", "grouping", "is_uuid", "regexp_like", "statement_digest", "uuid_to_bin"];
+
+fn is_known_in_view(name: &str) -> bool {
+    OF_MYSQL.contains(&name) || ["json_", "st_", "mbr"].iter().any(|family| name.starts_with(family))
+}
+
+/// Reads one definition.
+struct Body<'a> {
+    things: &'a Things,
+    of: Of,
+    own: u8,
+    uses: Vec<usize>,
+    /// The word before, and the one before the name under way, in front of its database.
+    previous: &'a [u8],
+    before_name: &'a [u8],
+    /// The name that came last, if nothing but `(` has come since.
+    name: Option<&'a [u8]>,
+    is_qualified: bool,
+    /// That name has a database in front of it, or quotes around it.
+    is_own: bool,
+    /// A list of variables that take values has begun, and this may be one.
+    is_target: bool,
+    /// What comes may change its arguments.
+    is_call: bool,
+    /// Whom it calls is not known yet.
+    is_unresolved: bool,
+    after_variable: bool,
+}
+
+impl<'a> Body<'a> {
+    fn new(things: &'a Things, of: Of) -> Body<'a> {
+        Body {
+            things,
+            of,
+            own: 0,
+            uses: Vec::new(),
+            previous: b"",
+            before_name: b"",
+            name: None,
+            is_qualified: false,
+            is_own: false,
+            is_target: false,
+            is_call: false,
+            is_unresolved: false,
+            after_variable: false,
+        }
+    }
+
+    /// What the text does by itself, and what it uses.
+    fn read(mut self, text: &'a [u8], mode: Mode) -> (u8, Vec<usize>) {
+        for token in Lexer::new(text, mode) {
+            self.token(token);
+        }
+        self.end_call();
+        if self.of == Of::Table {
+            // A trigger may ask for what the statement brings along, or for what happened in front of it there.
+            self.own &= STATE;
+        }
+        self.uses.sort_unstable();
+        self.uses.dedup();
+        (self.own, self.uses)
+    }
+
+    fn token(&mut self, token: Token<'a>) {
+        let after_variable = std::mem::take(&mut self.after_variable);
+        let name = if matches!(token, Token::Sign(b'.')) { self.name } else { self.name.take() };
+        match token {
+            Token::Doubt => self.own |= STATE,
+            Token::Word(word) => {
+                self.word(word);
+                return;
+            }
+            Token::Quoted(word) => {
+                self.named(word, true);
+                self.previous = b"";
+                return;
+            }
+            Token::UserVariable => {
+                if self.is_target || self.is_call {
+                    self.own |= STATE;
+                }
+                self.after_variable = true;
+            }
+            Token::SystemVariable(name) => {
+                let name = name.rsplit(|byte| *byte == b'.').next().unwrap_or(name);
+                if is_any(name, &["identity", "last_insert_id"]) {
+                    self.own |= INSERT_ID;
+                }
+            }
+            // Servers tell of SET, and of nothing else.
+            Token::Assign if after_variable => self.own |= STATE,
+            Token::Sign(b'(') => {
+                if let Some(name) = name {
+                    self.call(name);
+                }
+            }
+            Token::Sign(b'.') => self.is_qualified = true,
+            Token::Sign(b';') => self.end_call(),
+            _ => {}
+        }
+        if !matches!(token, Token::Sign(b',' | b'.') | Token::UserVariable) {
+            self.is_target = false;
+        }
+        if !matches!(token, Token::Sign(b'.')) {
+            self.previous = b"";
+        }
+    }
+
+    fn word(&mut self, word: &'a [u8]) {
+        let is_value = is_any(word, &["VALUE"]) && is_any(self.previous, &["NEXT", "PREVIOUS"]);
+        if is_value || is_any(word, &["NEXTVAL", "CURRVAL", "TEMPORARY"]) {
+            self.own |= STATE;
+        }
+        // INTO a, @b
+        let was_target = std::mem::replace(&mut self.is_target, is_any(word, &["INTO"]));
+        let ends = ["FROM", "WHERE", "VALUES", "VALUE", "SELECT", "SET", "END", "LIMIT", "FOR"];
+        self.is_target |= was_target && !is_any(word, &ends);
+        if is_any(word, &["CALL", "DIAGNOSTICS"]) {
+            (self.is_call, self.is_unresolved) = (true, is_any(word, &["CALL"]));
+        } else {
+            self.named(word, false);
+        }
+        self.previous = word;
+    }
+
+    /// `;`, or the end of the text.
+    fn end_call(&mut self) {
+        if std::mem::take(&mut self.is_unresolved) {
+            self.own |= STATE;
+        }
+        self.is_call = false;
+    }
+
+    fn named(&mut self, word: &'a [u8], is_quoted: bool) {
+        let is_qualified = std::mem::take(&mut self.is_qualified);
+        if !is_qualified {
+            self.before_name = self.previous;
+        }
+        if is_any(word, &["mysql", "information_schema", "performance_schema", "sys"]) {
+            self.own |= LOCAL;
+        }
+        let lower = lower(word);
+        self.uses.extend(self.things.relations.get(&*lower));
+        if self.is_unresolved
+            && let Some(place) = self.things.routines.get(&*lower)
+        {
+            self.uses.push(*place);
+            self.is_unresolved = false;
+        }
+        (self.name, self.is_own) = (Some(word), is_qualified || is_quoted);
+    }
+
+    /// `(` behind a name.
+    fn call(&mut self, name: &'a [u8]) {
+        let lower = lower(name);
+        // INSERT INTO t (a, b)
+        let tables = ["INTO", "INSERT", "REPLACE", "IGNORE", "TABLE", "JOIN", "WITH", "RECURSIVE"];
+        if is_any(self.before_name, &tables) {
+            return;
+        }
+        self.is_unresolved = false;
+        if let Some(place) = self.things.routines.get(&*lower) {
+            self.uses.push(*place);
+            return;
+        }
+        let known = std::str::from_utf8(&lower).unwrap_or_default();
+        self.own |= match known {
+            _ if self.is_own => STATE,
+            "last_insert_id" => INSERT_ID,
+            "row_count" => ROWS,
+            "found_rows" => FOUND,
+            "connection_id" => CONNECTION_ID,
+            "version" | "load_file" => LOCAL,
+            _ if PLAIN.contains(&known) || self.of == Of::View && is_known_in_view(known) => 0,
+            _ => match builtins::call(&lower, false, false) {
+                Call::Keyword | Call::Pure | Call::Local => 0,
+                Call::Unknown => STATE,
+            },
+        };
+    }
+}
+
+fn lower(name: &[u8]) -> Box<[u8]> {
+    if is_plain(name) { name.to_ascii_lowercase().into() } else { ODD.into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::classify;
+    use super::*;
+
+    fn definition(of: Of, name: &str, text: &str) -> Definition {
+        Definition { of, name: name.into(), text: Some(text.into()), mode: Mode::default() }
+    }
+
+    fn revealed(hidden: &Hidden, sql: &str) -> Class {
+        let mut class = classify(sql.as_bytes(), Mode::default());
+        hidden.reveal(sql.as_bytes(), Mode::default(), &mut class);
+        class
+    }
+
+    /// Whether a table with a trigger of this body is one whose changes pin.
+    fn pins(body: &str) -> bool {
+        let hidden = Hidden::new(&[definition(Of::Table, "t", body), definition(Of::Table, "audit", "SET NEW.a = 1")]);
+        revealed(&hidden, "INSERT INTO t VALUES (1)").pin == Some(Pin::Hidden)
+    }
+
+    #[test]
+    fn what_a_trigger_does_in_secret_pins_who_changes_its_table() {
+        for body in [
+            "SET NEW.a = GET_LOCK('k', 0)",
+            "BEGIN DO release_lock ('k'); END",
+            "BEGIN DECLARE r INT; SELECT a INTO @x FROM audit LIMIT 1; END",
+            "SELECT NEW.a, 2 INTO r, @x",
+            "SET NEW.a = (@x := 5)",
+            "CALL p(NEW.a, @x)",
+            "CALL not_seen",
+            "SET NEW.id = NEXT VALUE FOR s",
+            "SET NEW.id = nextval(s)",
+            "SET NEW.id = s.nextval",
+            "SET NEW.a = of_a_user(1)",
+            "SET NEW.a = `d`.`concat`(1)",
+            "GET DIAGNOSTICS @n = NUMBER",
+            "SET NEW.a = 'open",
+            "CREATE TEMPORARY TABLE x (a INT)",
+        ] {
+            assert!(pins(body), "{body}");
+        }
+        for body in [
+            "SET NEW.a = UPPER(NEW.b), NEW.c = @me",
+            "INSERT INTO audit (a, b) VALUES (NEW.a, @me)",
+            "INSERT INTO d.audit(a) SELECT @me",
+            "REPLACE audit (a) VALUES (1)",
+            "BEGIN DECLARE n DECIMAL(10, 2); DECLARE v VARCHAR(9); IF (NEW.a IN (1, 2)) THEN SET NEW.a = 2; END IF; END",
+            "BEGIN WHILE (n > 0) DO SET n = n - 1; END WHILE; SELECT a INTO n FROM audit WHERE b = @me; END",
+            "IF NEW.a < 0 THEN SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = 'get_lock(1)'; END IF",
+            "INSERT INTO audit VALUES (LAST_INSERT_ID(), CONNECTION_ID(), CURRENT_USER(), NOW(6))",
+            "SET @x = NEW.a /* servers tell of that */",
+        ] {
+            assert!(!pins(body), "{body}");
+        }
+    }
+
+    #[test]
+    fn reading_the_table_of_a_trigger_is_what_it_seems() {
+        let hidden = Hidden::new(&[definition(Of::Table, "t", "SET NEW.a = GET_LOCK('k', 0)")]);
+        for sql in
+            ["SELECT a FROM t", "DELETE FROM u", "DESC t", "SHOW CREATE TABLE t", "ALTER TABLE t ADD b INT", "USE t"]
+        {
+            assert_eq!(revealed(&hidden, sql), classify(sql.as_bytes(), Mode::default()), "{sql}");
+        }
+        for sql in
+            ["REPLACE T SET a=1", "LOAD DATA INFILE 'x' INTO TABLE d.`t`", "UPDATE u, t SET u.a=1", "DELETE FROM\nd.t"]
+        {
+            assert_eq!(revealed(&hidden, sql).pin, Some(Pin::Hidden), "{sql}");
+        }
+        assert_eq!(hidden.len(), 1);
+    }
+
+    #[test]
+    fn views_pass_on_what_they_use() {
+        let hidden = Hidden::new(&[
+            definition(Of::View, "locks", "select get_lock('k',0) AS `g`"),
+            definition(Of::View, "over", "select `locks`.`g` AS `g` from `d`.`locks`"),
+            definition(
+                Of::View,
+                "plain",
+                "select `d`.`t`.`a` AS `a`,regexp_like(`a`,'x') from `d`.`t` where (`d`.`t`.`a` in (1,2))",
+            ),
+            definition(Of::View, "calls", "select `d`.`harmless`(1) AS `a`"),
+            definition(Of::View, "asks", "select last_insert_id() AS `id`"),
+            definition(Of::View, "who", "select count(0) AS `n` from `information_schema`.`PROCESSLIST`"),
+            definition(Of::Routine, "harmless", "RETURN CONCAT(1, inner_one())"),
+            definition(Of::Routine, "inner_one", "RETURN 1"),
+            definition(Of::Routine, "locks_too", "BEGIN CALL d.deeper; END"),
+            definition(Of::Routine, "deeper", "BEGIN DO GET_LOCK('k', 0); END"),
+            definition(Of::Table, "t", "CALL locks_too()"),
+            Definition { text: None, ..definition(Of::View, "unseen", "") },
+        ]);
+        let pin = |sql: &str| revealed(&hidden, sql).pin;
+        for sql in [
+            "SELECT * FROM locks",
+            "SELECT g FROM `over`",
+            "SELECT 1 FROM unseen",
+            "UPDATE plain SET a=1",
+            "TABLE Locks",
+        ] {
+            assert_eq!(pin(sql), Some(Pin::Hidden), "{sql}");
+        }
+        for sql in ["SELECT a FROM plain", "SELECT a FROM calls", "SELECT a FROM t"] {
+            assert!(revealed(&hidden, sql).is_read(), "{sql}");
+        }
+        let asks = revealed(&hidden, "SELECT id FROM asks");
+        assert_eq!((asks.kind, asks.diagnostics, asks.pin), (Kind::Diagnostics, diagnostics::INSERT_ID, None));
+        assert_eq!(revealed(&hidden, "SELECT n FROM who").kind, Kind::Local);
+        assert_eq!(revealed(&hidden, "CREATE TABLE c SELECT * FROM locks").pin, Some(Pin::Hidden));
+    }
+
+    #[test]
+    fn definitions_that_may_hide_something_are_known() {
+        let defines = |sql: &str| defines(sql.as_bytes(), Mode::default());
+        for sql in [
+            "CREATE TRIGGER x BEFORE INSERT ON t FOR EACH ROW SET @a = 1",
+            "create or replace definer=a@b view v as select 1",
+            "ALTER VIEW v AS SELECT 2",
+            "CREATE OR REPLACE FUNCTION f() RETURNS INT RETURN 1",
+            "CREATE TABLE t (a INT DEFAULT NEXT VALUE FOR s)",
+            "CREATE TABLE t (a INT DEFAULT (@x := 1))",
+            "ALTER TABLE t MODIFY a INT DEFAULT nextval(s)",
+            "CREATE TABLE t LIKE u",
+            "ALTER TABLE t RENAME TO u",
+            "RENAME TABLE t TO u",
+        ] {
+            assert!(defines(sql), "{sql}");
+        }
+        for sql in [
+            "CREATE TABLE t (view INT)",
+            "CREATE TEMPORARY TABLE t LIKE u",
+            "DROP TRIGGER x",
+            "CREATE INDEX i ON t (a)",
+            "CREATE SEQUENCE s",
+            "INSERT INTO t VALUES (nextval(s))",
+            "ALTER TABLE t ADD b INT",
+            "",
+        ] {
+            assert!(!defines(sql), "{sql}");
+        }
+    }
+
+    #[test]
+    fn names_that_clients_may_write_in_other_ways_are_one() {
+        let hidden = Hidden::new(&[definition(Of::View, "größe", "select get_lock('k',0)")]);
+        for sql in [&b"SELECT 1 FROM gr\xf6\xdfe"[..], "SELECT 1 FROM GRÖSSE".as_bytes(), b"SELECT `a``b`"] {
+            let mut class = classify(sql, Mode::default());
+            hidden.reveal(sql, Mode::default(), &mut class);
+            assert_eq!(class.pin, Some(Pin::Hidden));
+        }
+        assert!(revealed(&hidden, "SELECT 1 FROM t").is_read());
+    }
+
+    #[test]
+    fn as_long_as_nobody_knows_every_write_may_hide_something() {
+        let hidden = Hidden::unsure();
+        assert_eq!(revealed(&hidden, "INSERT INTO t VALUES (1)").pin, Some(Pin::Hidden));
+        assert!(revealed(&hidden, "SELECT a FROM t").is_read() && !hidden.is_empty() && Hidden::default().is_empty());
+    }
+}
