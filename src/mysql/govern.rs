@@ -4,6 +4,7 @@
 use std::sync::{MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::gtid::Position;
 use super::look::{Replication, Seen};
 use super::shared::{Duty, Health, LAG_UNKNOWN, Shared};
 use super::topology::{Event, Fall, Lead, Look, Rules, Standing, Topology, Vacancy};
@@ -24,6 +25,10 @@ pub struct Council {
     pub(super) announced: Option<Announced>,
     /// Times that another server than the one before began to lead.
     pub(super) switchovers: u64,
+    /// While the primary is fixed: what clients of those before it were told is committed ...
+    pub(super) acknowledged: Position,
+    /// ... and whether the present one was seen to have it, or not to.
+    pub(super) is_compared: bool,
 }
 
 /// When a server answered last, and who it was.
@@ -88,7 +93,15 @@ impl Council {
             PrimaryRule::Fixed(_) => None,
             PrimaryRule::Found { looks, dwell } => Some(Topology::new(splitter.servers.len(), Rules { looks, dwell })),
         };
-        let mut council = Council { topology, seen: Vec::new(), answered: Vec::new(), announced: None, switchovers: 0 };
+        let mut council = Council {
+            topology,
+            seen: Vec::new(),
+            answered: Vec::new(),
+            announced: None,
+            switchovers: 0,
+            acknowledged: Position::default(),
+            is_compared: true,
+        };
         council.grow(splitter.servers.len());
         council
     }
@@ -179,21 +192,44 @@ impl Shared {
         self.server(server).set_health(health);
         let look = seen.as_ref().map_or(Look { standing: Standing::Silent, position: None, cluster: None }, Seen::look);
         council.seen[server] = seen;
-        if let Some(topology) = &mut council.topology {
-            for tokens in self.tokens() {
-                let (epoch, position) = tokens.get();
-                topology.on_tokens(epoch, &position);
-            }
-            let events = topology.on_look(server, look, now);
-            self.apply(&mut council, events);
-        }
+        self.decide(&mut council, |topology| topology.on_look(server, look.clone(), now));
         if council.announced.as_ref().is_some_and(|announced| announced.until <= now) {
             tracing::warn!(splitter = %self.config().name, "the switchover that was announced did not come: writes go on");
             council.announced = None;
             self.announce(false);
         }
+        self.compare_appointed(&mut council);
         self.publish_ways(&council);
         self.publish_eligibility(&council);
+    }
+
+    /// Takes what has happened to the topology, and publishes what follows. Before another server leads, what clients of the one
+    /// before were told is read once more, when no more can come to it.
+    pub(super) fn decide(&self, council: &mut Council, step: impl Fn(&mut Topology) -> Vec<Event>) {
+        let Some(topology) = &mut council.topology else { return };
+        self.read_tokens(topology);
+        let mut trial = topology.clone();
+        let elected = |events: &[Event]| {
+            events.iter().find_map(|event| if let Event::Elected { server, .. } = event { Some(*server) } else { None })
+        };
+        let closed = elected(&step(&mut trial)).map(|next| self.closing.close(topology.lead().epoch, next));
+        if closed.is_some() {
+            self.read_tokens(topology);
+        }
+        let events = step(topology);
+        if let Some(before) = closed
+            && elected(&events).is_none()
+        {
+            self.closing.reopen(before);
+        }
+        self.apply(council, events);
+    }
+
+    fn read_tokens(&self, topology: &mut Topology) {
+        for tokens in self.tokens() {
+            let (epoch, position) = tokens.get();
+            topology.on_tokens(epoch, &position);
+        }
     }
 
     /// By what reads can be shown to be fresh: as the primary says.
@@ -337,10 +373,8 @@ impl Shared {
             self.server(server).set_health(Health::Down);
             council.seen[server] = None;
         }
-        if let Some(topology) = &mut council.topology {
-            let events = topology.take_out(server, !duty.is_watched(), Instant::now());
-            self.apply(&mut council, events);
-        }
+        let now = Instant::now();
+        self.decide(&mut council, |topology| topology.take_out(server, !duty.is_watched(), now));
         self.publish_eligibility(&council);
         self.doubt(server);
         was

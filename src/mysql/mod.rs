@@ -30,6 +30,7 @@ mod acquire;
 pub mod backend;
 mod causal;
 pub mod client;
+mod closing;
 mod commands;
 mod diagnostics;
 mod frontier;

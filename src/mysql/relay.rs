@@ -195,8 +195,12 @@ impl Client {
     /// A server that another one has replaced meanwhile says that it has committed something: nobody knows whether the new
     /// primary has it.
     fn has_committed_in_vain(&self, lease: &Lease, class: &Class, outcome: &Outcome) -> bool {
+        lease.epoch.is_some() && self.splitter.is_deposed(lease.server) && self.may_name_commit(lease, class, outcome)
+    }
+
+    /// Whether an answer of the primary's tells of a commit, or may do so.
+    pub(super) fn may_name_commit(&self, lease: &Lease, class: &Class, outcome: &Outcome) -> bool {
         lease.epoch.is_some()
-            && self.splitter.is_deposed(lease.server)
             && (names_transactions(&outcome.changes)
                 || may_have_committed(class, outcome, self.session.in_transaction()))
     }

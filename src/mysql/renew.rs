@@ -11,6 +11,7 @@ use std::time::Instant;
 
 use super::govern::Council;
 use super::gtid::Position;
+use super::look::Replication;
 use super::shared::{Duty, Health, Shared, Terms};
 use super::topology::{Lead, Rules, Topology};
 use crate::config::Config;
@@ -54,10 +55,7 @@ impl Shared {
             council.announced = None;
             self.announce(false);
         }
-        if let Some(topology) = &mut council.topology {
-            let events = topology.take_out(server, true, now);
-            self.apply(council, events);
-        }
+        self.decide(council, |topology| topology.take_out(server, true, now));
     }
 
     /// It was there once, and may have become anything since.
@@ -75,7 +73,8 @@ impl Shared {
     fn settle_lead(&self, council: &mut Council, old: PrimaryRule, next: PrimaryRule, now: Instant) {
         match next {
             PrimaryRule::Fixed(primary) => {
-                if council.topology.take().is_some() {
+                if let Some(topology) = council.topology.take() {
+                    council.acknowledged = topology.committed().clone();
                     (0..self.servers()).for_each(|server| self.server(server).set_fenced(false));
                 }
                 self.appoint(council, primary);
@@ -98,6 +97,14 @@ impl Shared {
         if lead.primary == Some(primary) {
             return;
         }
+        // What sessions of the one before were told, before the new one has any: it is compared once it follows nobody.
+        self.closing.close(lead.epoch, primary);
+        for tokens in self.tokens() {
+            let _ = council.acknowledged.unite(&tokens.get().1);
+        }
+        council.is_compared = false;
+        // Nobody takes a connection of the next term for one to the primary of this one.
+        self.set_lead(Lead { primary: None, ..lead }, None);
         lead.primary.into_iter().chain([primary]).for_each(|server| self.server(server).end_term());
         council.switchovers += u64::from(lead.primary.is_some());
         council.announced = None;
@@ -109,9 +116,29 @@ impl Shared {
             "mysql server is the primary: the config says so");
     }
 
+    /// The primary that the config names now was looked at: what sessions of the one before were told and it lacks is not waited for
+    /// by reads any more.
+    pub(super) fn compare_appointed(&self, council: &mut Council) {
+        let lead = self.lead();
+        let seen = lead.primary.and_then(|primary| council.seen[primary].as_ref());
+        let Some(seen) = seen.filter(|_| council.topology.is_none() && !council.is_compared) else { return };
+        // One that still follows has not all of what it will have.
+        let Some(position) = seen.current.clone().filter(|_| seen.replication == Replication::None) else { return };
+        council.is_compared = true;
+        if position.covers(&council.acknowledged) {
+            return;
+        }
+        council.acknowledged = position.clone();
+        self.voided().set(lead.epoch, position);
+        let server = lead.primary.map(|primary| self.address(primary).to_string());
+        tracing::error!(splitter = %self.config().name, server, epoch = lead.epoch,
+            "the primary that the config names lacks transactions that clients were told are committed: reads do not wait for these");
+    }
+
     /// The config named the primary until now, and no longer does.
     fn begin_to_find(&self, council: &mut Council, rules: Rules, now: Instant) {
         let mut topology = Topology::led_by(self.servers(), rules, self.lead(), self.voided().before());
+        topology.on_tokens(self.lead().epoch, &council.acknowledged);
         let is_out = |server: &usize| !self.server(*server).duty().is_watched();
         let out = (0..self.servers()).filter(is_out);
         let events = out.flat_map(|server| topology.take_out(server, true, now)).collect();
@@ -137,6 +164,8 @@ mod tests {
 
     use super::*;
     use crate::config::adopt;
+    use crate::mysql::look::Seen;
+    use crate::mysql::probe::Table;
     use crate::mysql::topology::Vacancy;
 
     const FOUND: &str = "primary_looks = 1\nprimary_dwell = \"0s\"\n";
@@ -215,6 +244,66 @@ mod tests {
         assert_eq!((shared.server(0).term(), shared.server(1).term()), (1, 1), "connections of before are not lent");
         reload(&shared, "primary = \"1.1.1.1:3\"");
         assert_eq!((shared.lead(), present(&shared)), (Lead { epoch: 3, primary: Some(2) }, vec![2]));
+    }
+
+    #[test]
+    fn what_the_next_fixed_primary_lacks_is_not_waited_for() {
+        let (one, other) = (
+            "primary = \"1.1.1.1:1\"\nreplicas = [\"1.1.1.1:2\"]",
+            "primary = \"1.1.1.1:2\"\nreplicas = [\"1.1.1.1:1\"]",
+        );
+        let seen = |position: &str, replication: Replication| {
+            let current = Position::parse(position.as_bytes());
+            Some(Seen { replication, current, ..Seen::new(&Table::default()) })
+        };
+        let follows = || Replication::Behind { lag: Duration::ZERO, source: 1 };
+        for (has, expect) in [("0-1-5", 2), ("0-1-9", 0)] {
+            let shared = start(one);
+            shared.tokens()[0].raise(1, &Position::parse(b"0-1-9").unwrap());
+            shared.on_seen(0, seen("0-1-9", Replication::None), Instant::now());
+            reload(&shared, other);
+            assert!(shared.closing.is_closed(1, 0) && !shared.closing.is_closed(2, 1));
+            // What is written there meanwhile is of another epoch.
+            shared.tokens()[0].raise(2, &Position::parse(b"0-2-6").unwrap());
+            shared.on_seen(1, seen("0-1-5", follows()), Instant::now());
+            assert_eq!(shared.voided().before(), 0, "it may still get it");
+            shared.on_seen(1, seen(has, Replication::None), Instant::now());
+            assert_eq!(shared.voided().before(), expect, "{has}");
+            if expect > 0 {
+                assert_eq!(shared.voided().floor(), Position::parse(has.as_bytes()).unwrap());
+            }
+        }
+    }
+
+    #[test]
+    fn what_clients_are_told_while_a_primary_is_elected_counts() {
+        let position = |text: &str| Position::parse(text.as_bytes()).unwrap();
+        for is_told in [false, true] {
+            let shared = start(&format!("servers = [\"1.1.1.1:1\", \"1.1.1.1:2\"]\n{FOUND}"));
+            let seen = |read_only: &str, text: &str, replication: Replication| {
+                let table = Table { columns: vec!["read_only".into()], rows: vec![vec![Some(read_only.into())]] };
+                Seen { replication, current: Some(position(text)), ..Seen::new(&table) }
+            };
+            let follows = || Replication::Behind { lag: Duration::ZERO, source: 1 };
+            let now = Instant::now();
+            shared.on_seen(1, Some(seen("1", "0-1-5", follows())), now);
+            shared.on_seen(0, Some(seen("0", "0-1-5", Replication::None)), now);
+            assert_eq!(shared.lead(), Lead { epoch: 1, primary: Some(0) });
+            shared.on_seen(0, Some(seen("1", "0-1-5", Replication::None)), now);
+            // Behind the last look at what clients were told, in front of the next primary.
+            let look = seen("0", "0-1-5", Replication::None).look();
+            let first = std::cell::Cell::new(true);
+            shared.decide(&mut shared.council(), |topology| {
+                if first.replace(false) && is_told {
+                    shared.tokens()[0].raise(1, &position("0-1-6"));
+                    assert!(!shared.closing.is_closed(1, 0), "so the client was told");
+                }
+                topology.on_look(1, look.clone(), now)
+            });
+            let expect = if is_told { (None, false) } else { (Some(1), true) };
+            assert_eq!((shared.lead().primary, shared.closing.is_closed(1, 0)), expect);
+            assert!(!is_told || shared.vacancy() == Vacancy::Behind);
+        }
     }
 
     #[test]

@@ -8,6 +8,7 @@ use arc_swap::ArcSwap;
 use rustls_pki_types::ServerName;
 use tokio::sync::Notify;
 
+use super::closing::Closing;
 use super::govern::Council;
 use super::gtid::Position;
 use super::kill::Exchange;
@@ -351,6 +352,8 @@ pub struct Shared {
     /// How many connections to the servers there may be.
     pub(super) quota: Quota,
     lead: LeadCell,
+    /// The end of the epoch before.
+    pub(super) closing: Closing,
     /// The primary is found, not fixed.
     finds_primary: AtomicBool,
     /// A [`Vacancy`]; means something while nobody leads.
@@ -390,6 +393,7 @@ impl Shared {
             kills: Exchange::new(data_workers),
             quota: Quota::new(&Limits::of(&terms, terms.servers.len()), data_workers),
             lead: LeadCell::new(lead),
+            closing: Closing::new(),
             finds_primary: AtomicBool::new(matches!(terms.primary, PrimaryRule::Found { .. })),
             vacancy: AtomicU8::new(Vacancy::Starting as u8),
             is_announced: AtomicBool::new(false),

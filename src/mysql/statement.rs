@@ -59,6 +59,14 @@ pub(super) enum Work {
     },
 }
 
+/// What became of an answer.
+enum Told {
+    /// The client has it.
+    Done,
+    /// Its server has committed something that nobody may have: another one leads.
+    InVain,
+}
+
 /// An error for the client: number, state, text, in the character set of its results where a server wrote it.
 pub(super) struct Reject(pub(super) u16, pub(super) &'static [u8], pub(super) Vec<u8>);
 
@@ -340,7 +348,7 @@ impl Client {
                 tries.primary_only = true;
                 Ok(Err(None))
             }
-            Relayed::Done { outcome, .. } => {
+            Relayed::Done { outcome, forwarded } => {
                 if is_primary
                     && !was_held
                     && was_not_executed(&outcome, class)
@@ -352,8 +360,16 @@ impl Client {
                     lease.give_back();
                     return Ok(Err(None));
                 }
-                self.finish(wire, lease, class, work, outcome, was_held, started).await?;
-                Ok(Ok(()))
+                match self.finish(wire, lease, class, work, outcome, was_held, started).await? {
+                    Told::Done => Ok(Ok(())),
+                    Told::InVain => {
+                        let error_sequence_id = (!forwarded).then(|| self.reply_sequence_id());
+                        let told =
+                            Box::pin(self.tell_lost(wire, spot, was_held, true, forwarded, error_sequence_id)).await?;
+                        // What it has left there is gone.
+                        if self.session.holds() { Err(End) } else { Ok(told) }
+                    }
+                }
             }
             Relayed::Lost { forwarded, error_sequence_id } => {
                 drop(lease);
@@ -557,9 +573,10 @@ impl Client {
         outcome: Outcome,
         was_held: bool,
         started: Instant,
-    ) -> Result<(), End> {
+    ) -> Result<Told, End> {
         let (spot, epoch) = (lease.spot(), lease.epoch);
         let server = spot.server;
+        let may_commit = self.may_name_commit(&lease, class, &outcome);
         self.void_token();
         let mut after = self.session.on_outcome(class, &outcome);
         let has_found = outcome.had_rows && outcome.error.is_none();
@@ -569,6 +586,10 @@ impl Client {
         }
         self.note_shown(server, class, &outcome);
         self.note_news(&after.news, epoch);
+        // Another server may have begun to lead since the answer came, by what was known then of commits.
+        if may_commit && epoch.is_some_and(|epoch| self.splitter.shared.closing.is_closed(epoch, server)) {
+            return Ok(Told::InVain);
+        }
         if after.read_collation && !Box::pin(self.read_collation(&mut lease)).await {
             return Err(End);
         }
@@ -635,7 +656,7 @@ impl Client {
         let stats = self.splitter.stats();
         let histogram = if spot.is_primary { &stats.primary_duration } else { &stats.replica_duration };
         histogram.record(duration);
-        Ok(())
+        Ok(Told::Done)
     }
 
     /// `collation_connection` is the one setting trackers do not report in full.

@@ -123,7 +123,7 @@ pub enum Event {
 }
 
 /// One server.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Member {
     look: Option<Look>,
     /// Looks in a row without an answer.
@@ -135,7 +135,7 @@ struct Member {
 }
 
 /// See the module.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Topology {
     rules: Rules,
     members: Vec<Member>,
@@ -154,7 +154,7 @@ pub struct Topology {
     told: Told,
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Told {
     several: Vec<usize>,
     behind: Option<usize>,
