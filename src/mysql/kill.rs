@@ -26,6 +26,8 @@ use crate::runtime::time::timeout;
 
 /// Orders that wait for a worker.
 const ORDERS_MAX: usize = 256;
+/// Whoever takes orders looks so often whether its splitter is still there.
+const ORDERS_LOOK: Duration = Duration::from_secs(10);
 /// Connections for KILL at once, per worker.
 const SIDE_MAX: usize = 16;
 /// `ER_QUERY_INTERRUPTED`.
@@ -134,8 +136,9 @@ impl Splitter {
         let weak: Weak<Splitter> = Rc::downgrade(self);
         crate::runtime::spawn(async move {
             loop {
-                let order = orders.recv().await;
+                let order = timeout(ORDERS_LOOK, orders.recv()).await;
                 let Some(splitter) = weak.upgrade() else { return };
+                let Ok(order) = order else { continue };
                 crate::runtime::spawn(async move {
                     let verdict = splitter.carry_out(order.target, order.manner).await;
                     let _ = order.verdict.send(verdict);

@@ -454,7 +454,8 @@ impl Pool {
             let is_old = is_spare && sweep.now.saturating_duration_since(backend.since) > idle_max;
             let stale = (is_old || backend.is_expired(sweep.now)) && !backend.keeps_insert_id();
             let is_surplus = self.open.get() - gone.len() > self.max.get() || self.is_gone();
-            let is_surplus = is_surplus || self.quota().surplus(self.of(backend.key.account)) > gone.len();
+            let is_surplus =
+                is_surplus || self.quota().surplus(self.home.worker, self.of(backend.key.account)) > gone.len();
             let stale = stale || is_surplus;
             let is_good =
                 !stale && (backend.generation, backend.term, backend.reach) == sweep.life && backend.is_quiet();

@@ -129,6 +129,19 @@ impl Budget {
         if most == NO_LIMIT { 0 } else { self.used.load(SeqCst).saturating_sub(most) }
     }
 
+    /// So many of them are for this worker to close: in proportion to what it has, so that all together do not close more than
+    /// there are; what is left over by whoever has most.
+    fn surplus_of(&self, worker: usize) -> u32 {
+        let (surplus, used) = (u64::from(self.surplus()), u64::from(self.used.load(SeqCst)).max(1));
+        let open = |lane: &CachePadded<Lane>| lane.open.load(SeqCst);
+        let own = open(&self.lanes[worker]);
+        let part = u32::try_from(surplus * u64::from(own) / used).unwrap_or(own);
+        let has_most = |at: usize, lane| (open(lane), usize::MAX - at) <= (own, usize::MAX - worker);
+        let is_left_over =
+            part == 0 && surplus > 0 && self.lanes.iter().enumerate().all(|(at, lane)| has_most(at, lane));
+        part.max(u32::from(is_left_over))
+    }
+
     /// Of each worker.
     fn share(&self) -> u32 {
         (self.most.load(SeqCst) / u32::try_from(self.lanes.len()).unwrap_or(1).max(1)).max(1)
@@ -247,9 +260,9 @@ impl Quota {
         self.budgets(of).any(|budget| budget.is_full() && yields(budget))
     }
 
-    /// So many connections more than may be: the limit was lowered.
-    pub fn surplus(&self, of: Of) -> usize {
-        self.budgets(of).map(Budget::surplus).max().unwrap_or(0) as usize
+    /// So many connections of this worker are to be closed because there are more than may be: the limit was lowered.
+    pub fn surplus(&self, worker: usize, of: Of) -> usize {
+        self.budgets(of).map(|budget| budget.surplus_of(worker)).max().unwrap_or(0) as usize
     }
 
     /// Somebody waits for the place of a connection that nobody needs at its server.
@@ -494,17 +507,40 @@ mod tests {
     #[test]
     fn a_limit_that_comes_or_goes_counts_what_is_there() {
         let quota = Quota::new(&limits(None, None), 2);
-        assert!((0..5).all(|_| quota.take(0, MAIN)) && quota.surplus(MAIN) == 0);
+        assert!((0..5).all(|_| quota.take(0, MAIN)) && quota.surplus(0, MAIN) == 0);
         quota.set(&Limits { servers: 2, ..limits(Some(3), None) });
-        assert!(quota.is_shared() && quota.surplus(MAIN) == 2 && quota.must_yield(0, MAIN) && !quota.take(1, MAIN));
+        assert!(quota.is_shared() && quota.surplus(0, MAIN) == 2 && quota.must_yield(0, MAIN) && !quota.take(1, MAIN));
         (0..2).for_each(|_| quota.give(0, MAIN));
-        assert!(quota.surplus(MAIN) == 0 && !quota.must_yield(0, MAIN), "three are as many as may be");
+        assert!(quota.surplus(0, MAIN) == 0 && !quota.must_yield(0, MAIN), "three are as many as may be");
         assert!(quota.take(1, Of { server: 1, account: 0 }), "the other server is a new one");
         quota.set(&Limits { servers: 2, ..limits(None, None) });
         assert!(!quota.is_shared() && (0..9).all(|_| quota.take(1, MAIN)));
     }
 
     proptest! {
+        /// However the connections lie, workers that look at the same time close no more than there are too many, and those that
+        /// look again and again close all of these.
+        #[test]
+        fn a_surplus_is_closed_once(open in proptest::collection::vec(0usize..9, 1..6), most in 1usize..20) {
+            let quota = quota(None, None, open.len());
+            for (worker, count) in open.iter().enumerate() {
+                (0..*count).for_each(|_| assert!(quota.take(worker, MAIN)));
+            }
+            quota.set(&limits(Some(most), None));
+            let total: usize = open.iter().sum();
+            let mut left = open.clone();
+            for _ in 0..=total {
+                let parts: Vec<usize> = (0..left.len()).map(|worker| quota.surplus(worker, MAIN)).collect();
+                for (worker, part) in parts.iter().enumerate() {
+                    prop_assert!(*part <= left[worker]);
+                    (0..*part).for_each(|_| quota.give(worker, MAIN));
+                    left[worker] -= part;
+                }
+                prop_assert!(left.iter().sum::<usize>() >= most.min(total), "{left:?} of {open:?}, {most}");
+            }
+            prop_assert_eq!(left.iter().sum::<usize>(), most.min(total));
+        }
+
         /// Workers take, need, yield and lend at random, each in its turn: there are never more connections than may be, and
         /// whoever waits with less than its share gets one as soon as everybody has had a turn.
         #[test]
