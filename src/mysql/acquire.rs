@@ -260,11 +260,12 @@ impl Client {
                 }
             },
         };
-        // Nobody gives connections back there for whom it is worth to wait.
+        // Nobody gives connections back there for whom it is worth to wait. Before its term ends, a server no longer leads.
+        let term = self.splitter.shared.server(primary).term();
         if self.splitter.shared.lead() != lead {
             return Err(None);
         }
-        match self.borrow(primary, false, insert_id, careful).await {
+        match self.borrow_in_term(primary, term, false, insert_id, careful).await {
             // It may have taken a while.
             Ok(mut lease) => match self.splitter.shared.lead() == lead && lease.claim(lead) {
                 true => self.with_transaction_settings(lease, tries).await,
@@ -296,9 +297,22 @@ impl Client {
         insert_id: Option<u64>,
         careful: bool,
     ) -> Result<Lease, LeaseError> {
+        let term = self.splitter.shared.server(server).term();
+        self.borrow_in_term(server, term, fresh, insert_id, careful).await
+    }
+
+    /// The same of a server that was chosen in this term of it; in another one it is not waited for.
+    async fn borrow_in_term(
+        &self,
+        server: usize,
+        term: u32,
+        fresh: bool,
+        insert_id: Option<u64>,
+        careful: bool,
+    ) -> Result<Lease, LeaseError> {
         let mut again = true;
         loop {
-            let wish = self.wish(careful || !again);
+            let wish = self.wish(careful || !again, term);
             let mut lease = Lease::borrow(&self.splitter, server, wish, &self.carry).await?;
             match self.prepare(&mut lease, fresh, insert_id).await {
                 Ok(()) => return Ok(lease),

@@ -167,9 +167,10 @@ impl Client {
         }
     }
 
-    pub(super) fn wish(&self, careful: bool) -> Wish<'_> {
+    /// `term`: of the server, as of when it was chosen.
+    pub(super) fn wish(&self, careful: bool, term: u32) -> Wish<'_> {
         let trusts_at = (!careful).then_some(self.watch.started);
-        Wish { key: self.key, state: &self.session.state, session: self.carry.session, trusts_at }
+        Wish { key: self.key, state: &self.session.state, session: self.carry.session, trusts_at, term }
     }
 
     /// Selects the login's database on some server, so that a wrong name is refused at once.
@@ -184,7 +185,8 @@ impl Client {
         }
         let primary = self.splitter.shared.lead().primary;
         for server in server.into_iter().chain(primary) {
-            let lease = Lease::borrow(&self.splitter, server, self.wish(true), &self.carry).await;
+            let wish = self.wish(true, self.splitter.shared.server(server).term());
+            let lease = Lease::borrow(&self.splitter, server, wish, &self.carry).await;
             let result = match lease {
                 Ok(mut lease) => {
                     let prepared = self.prepare(&mut lease, false, None).await;

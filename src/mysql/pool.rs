@@ -36,6 +36,8 @@ pub struct Wish<'a> {
     /// is repeated where that is wrong. `None`: it can be sent once only, and a connection that the server has closed must be
     /// found out before.
     pub trusts_at: Option<Instant>,
+    /// The server's term when it was chosen: of another one it is not what was wished for.
+    pub term: u32,
 }
 
 /// What the pool has for it.
@@ -304,7 +306,7 @@ impl Pool {
         if !self.quota().begin_wait(self.home.worker, of) {
             return Err(Unserved::QueueFull);
         }
-        let (account, term, since) = (wish.key.account, self.term(), Instant::now());
+        let (account, term, since) = (wish.key.account, wish.term, Instant::now());
         let waiter = Rc::new(Waiter { account, waker: RefCell::default(), is_woken: Cell::new(false), term, since });
         self.waiters.borrow_mut().push_back(Rc::clone(&waiter));
         let waiting = Waiting { pool: self, waiter, of };

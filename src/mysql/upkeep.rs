@@ -86,7 +86,8 @@ impl Splitter {
                 return;
             }
             let carry = Rc::new(Carry { session: 0, insert_id: NO_INSERT_ID.into(), gone: true.into() });
-            let wish = Wish { key, state: &state, session: 0, trusts_at: None };
+            let term = self.shared.server(server).term();
+            let wish = Wish { key, state: &state, session: 0, trusts_at: None, term };
             match Lease::open(&self, Opening::new(&self, server, key.account), wish, &carry).await {
                 Ok(lease) => lease.give_back(),
                 Err(_) => return,
