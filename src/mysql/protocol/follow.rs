@@ -10,7 +10,7 @@
 //!           First -> request for a file -> File -> First (once the client has sent it)
 //!           First -> column count -> Columns -> Rows -> OK(0xFE) | ERR
 //! Prepare:  First -> PrepareOk -> Columns (parameters) -> Columns -> done | ERR
-//! Rows:     Rows -> OK(0xFE) | ERR       FieldList: the same
+//! Rows:     Rows -> OK(0xFE) | ERR       FieldList: the same, or OK
 //! Single:   OK | ERR                     Text: one packet
 //! ```
 //! Source: MySQL internals manual, `page_protocol_command_phase_text`, `page_protocol_command_phase_ps`.
@@ -129,6 +129,8 @@ enum State {
     /// unless a cursor was opened.
     RowsStart,
     Rows,
+    /// Column definitions, of which nobody has said how many.
+    Fields,
     PrepareFirst,
     Single,
     Text,
@@ -191,7 +193,8 @@ impl Follower {
         let state = match expect {
             Expect::Results => State::First,
             Expect::Prepare => State::PrepareFirst,
-            Expect::Rows | Expect::FieldList => State::Rows,
+            Expect::Rows => State::Rows,
+            Expect::FieldList => State::Fields,
             Expect::Single => State::Single,
             Expect::Text => State::Text,
         };
@@ -297,7 +300,7 @@ impl Follower {
         let between = matches!(self.body, Body::Head | Body::Collect(_)) && !self.continued;
         match self.state {
             State::RowsStart if between => self.put_middle_eof(out),
-            State::First | State::Rows | State::Single | State::PrepareFirst if between => {}
+            State::First | State::Rows | State::Fields | State::Single | State::PrepareFirst if between => {}
             _ => return None,
         }
         Some(self.next_sequence_id)
@@ -419,6 +422,8 @@ impl Follower {
         let collect = match self.state {
             State::First | State::PrepareFirst | State::Single => true,
             State::RowsStart | State::Rows => whole && matches!(first, Some(0xFE | 0xFF)) || self.keeps_row(),
+            // A definition begins with the length of a name.
+            State::Fields => whole && matches!(first, Some(0x00 | 0xFE | 0xFF)),
             State::Columns(..) | State::Text => false,
             State::Done | State::File => return Err(ProtocolError::Malformed("packet behind the end")),
         };
@@ -427,7 +432,7 @@ impl Follower {
                 self.put_middle_eof(out);
                 self.state = State::Rows;
             }
-            self.outcome.rows += u64::from(self.state == State::Rows);
+            self.outcome.rows += u64::from(matches!(self.state, State::Rows | State::Fields));
             return self.begin_pass(header, out);
         }
         if header.payload_bytes == 0 {
@@ -515,7 +520,8 @@ impl Follower {
         match self.state {
             _ if first == 0xFF => self.on_error(packet, out),
             State::First => self.on_first(packet, out),
-            State::RowsStart | State::Rows if first == 0xFE => self.on_end_of_rows(packet, out),
+            State::RowsStart | State::Rows | State::Fields if first == 0xFE => self.on_end_of_rows(packet, out),
+            State::Fields => self.on_single(packet, out),
             State::RowsStart | State::Rows => {
                 self.on_kept_row(packet, out);
                 Ok(())

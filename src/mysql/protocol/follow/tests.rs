@@ -254,6 +254,19 @@ fn broken_responses_are_errors() {
     assert!(feed(b"\xff\xff\xff\x01\x01").is_err(), "huge first packet");
 }
 
+/// A server that has nothing to list may say no more than that.
+#[test]
+fn a_bare_ok_ends_a_list_of_fields() {
+    let mut ok = Vec::new();
+    OkPacket::plain(2).encode(&mut ok, 1, false);
+    for deprecate_eof in [false, true] {
+        let mut follower = Follower::new(Expect::FieldList, deprecate_eof, 0);
+        let mut out = Vec::new();
+        assert_eq!(follower.feed(&ok, &mut out), Ok(ok.len()));
+        assert!(follower.is_done() && out == ok && follower.into_outcome().status == Some(2));
+    }
+}
+
 proptest::proptest! {
     #[test]
     fn no_bytes_make_it_panic(bytes: Vec<u8>, kind in 0..6usize, deprecate_eof: bool) {
