@@ -733,6 +733,15 @@ impl Backend {
         }
     }
 
+    /// Has a statement there forget the parameters that were sent in pieces. Errors: as for [`Backend::prepare`].
+    pub async fn reset_statement(&mut self, id: u32) -> Result<(), BackendError> {
+        let mut out = Vec::with_capacity(16);
+        command::put_statement(&mut out, command::STMT_RESET, id);
+        self.send(out).await.0?;
+        let outcome = self.follow(Follower::new(Expect::Single, true, 0)).await?;
+        outcome.error.map_or(Ok(()), |code| Err(BackendError::Refused(code, outcome.message)))
+    }
+
     /// What [`Backend::put_closes`] has appended is on its way.
     pub fn closes_sent(&mut self) {
         self.closing.clear();

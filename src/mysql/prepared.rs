@@ -20,6 +20,7 @@ use super::rules::Verdict;
 use super::sql::{Class, Kind, Pin};
 use super::statement::{Reject, Work};
 use super::wire::Wire;
+use crate::runtime::time::timeout;
 
 /// Prepared statements of one client (`max_prepared_stmt_count` has the same purpose in servers).
 const STATEMENTS_MAX: usize = 8192;
@@ -144,12 +145,14 @@ impl Client {
             // Nothing is prepared anew for what cannot be executed.
             Ok(None) => {
                 if let Err(error) = execute::check_bound(&self.request, form, &statement.types) {
-                    statement.broken = false;
-                    statement.pieces.clear();
+                    self.forget_pieces(id).await?;
                     return self.reply_error(wire, 1835, b"HY000", &error.to_string()).await;
                 }
             }
-            Err(error) => return self.reply_error(wire, 1835, b"HY000", &error.to_string()).await,
+            Err(error) => {
+                self.forget_pieces(id).await?;
+                return self.reply_error(wire, 1835, b"HY000", &error.to_string()).await;
+            }
         }
         if std::mem::take(&mut statement.broken) {
             let message = "a parameter sent in pieces was lost with its connection; the statement was not executed";
@@ -165,13 +168,40 @@ impl Client {
         if is_alone {
             class.pin = class.pin.or(Some(Pin::Statement));
         }
-        let done = self.statement(wire, class, Work::Execute { id, is_alone }).await;
-        if let Some(statement) = self.statements.get_mut(&id) {
-            // Whatever became of it, they were for this execution.
-            statement.broken = false;
+        self.statement(wire, class, Work::Execute { id, is_alone }).await?;
+        // Whatever became of it, they were for this execution.
+        self.forget_pieces(id).await
+    }
+
+    /// An execution is sent: the server uses up what was sent for it in pieces.
+    pub(super) fn note_execution(&mut self, work: &Work) {
+        if let Work::Execute { id, .. } = work
+            && let Some(statement) = self.statements.get_mut(id)
+        {
             statement.pieces.clear();
         }
-        done
+    }
+
+    /// Parameters of an execution that was not sent must not be those of the next one, on the server either.
+    ///
+    /// Errors: the connection that has them is lost, and with it what the session had there.
+    async fn forget_pieces(&mut self, id: u32) -> Result<(), End> {
+        let Some(statement) = self.statements.get_mut(&id) else { return Ok(()) };
+        statement.broken = false;
+        if std::mem::take(&mut statement.pieces).is_empty() {
+            return Ok(());
+        }
+        let direct = statement.direct;
+        let Some(lease) = self.held.as_mut() else { return Ok(()) };
+        let Some(direct) = direct.filter(|direct| direct.tenure == lease.tenure) else { return Ok(()) };
+        let limit = self.splitter.config().connect_timeout;
+        match Box::pin(timeout(limit, lease.reset_statement(direct.id))).await {
+            Ok(Ok(()) | Err(BackendError::Refused(..))) => Ok(()),
+            Ok(Err(_)) | Err(_) => {
+                (self.held, self.has_lost_held) = (None, true);
+                Err(End)
+            }
+        }
     }
 
     /// Other rules are in force than those by which a statement was judged.

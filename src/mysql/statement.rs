@@ -286,6 +286,7 @@ impl Client {
         }
         self.count(spot, class);
         self.note_sent();
+        self.note_execution(work);
         self.splitter.stats().backends[server].bytes_sent.add(self.to_server.len() as u64);
         let movable = class.is_read() && !was_held && !is_primary;
         lease.closes_sent();
