@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use super::acquire::{Awaited, Tries};
 use super::backend::{BackendError, InsertId};
-use super::causal::NotThere;
+use super::causal::{MustSee, NotThere};
 use super::client::{Client, End, SQL_AT};
 use super::diagnostics::{Counted, Witness};
 use super::kill::INTERRUPTED;
@@ -100,6 +100,11 @@ fn asks_primary_instead(outcome: &Outcome, is_primary: bool, was_held: bool, cla
     let is_for_any = matches!(class.kind, Kind::Read | Kind::Local | Kind::Set | Kind::Use) && class.pin.is_none();
     let may_repeat = is_for_any && !is_primary && !was_held && outcome.results <= 1 && !outcome.had_rows;
     may_repeat && outcome.error.is_some_and(is_replica_trouble)
+}
+
+/// A name that the server does not know.
+fn is_name_unknown(outcome: &Outcome) -> bool {
+    matches!(outcome.error, Some(1049 | 1054 | 1146 | 1305))
 }
 
 /// Whether a statement has left something in its session that no other connection can be given: a function of a view did, or
@@ -341,7 +346,10 @@ impl Client {
                 tries.primary_only = true;
                 Ok(Err(None))
             }
-            Relayed::Done { outcome, .. } if asks_primary_instead(&outcome, is_primary, was_held, class) => {
+            Relayed::Done { outcome, .. }
+                if asks_primary_instead(&outcome, is_primary, was_held, class)
+                    && !(is_name_unknown(&outcome) && Box::pin(self.is_last_word(server)).await) =>
+            {
                 self.out.clear();
                 lease.protected = true; // the error is what SHOW WARNINGS would tell there
                 lease.dirty |= !class.is_read();
@@ -473,6 +481,19 @@ impl Client {
             (self.session.has_diagnostics, self.warned) = (true, Some(here));
         }
         Some(reject)
+    }
+
+    /// Whether nobody knows better than this replica: there is no primary that could be asked, and it has all that the session must
+    /// see.
+    async fn is_last_word(&self, server: usize) -> bool {
+        if self.splitter.primary_trouble(false).is_none() {
+            return false;
+        }
+        match self.must_see().await {
+            Ok(MustSee::Anything) => true,
+            Ok(MustSee::Position(position)) => self.splitter.has_reached(server, &position),
+            Ok(MustSee::Cluster) | Err(_) => false,
+        }
     }
 
     /// The connection broke before the statement was sent.
