@@ -94,6 +94,8 @@ pub struct Client {
     /// Length of their texts.
     pub(super) statement_bytes: usize,
     pub(super) next_statement_id: u32,
+    /// All of them were settled for the statement under way, which was what pinned the session.
+    pub(super) is_settled_for: bool,
     /// The command under way, headers included.
     pub(super) request: Vec<u8>,
     /// Where its SQL begins: behind query attributes, if the client sends any.
@@ -158,6 +160,7 @@ impl Client {
             statements: AHashMap::new(),
             statement_bytes: 0,
             next_statement_id: 1,
+            is_settled_for: false,
             request: Vec::new(),
             sql_at: SQL_AT,
             to_server: Vec::new(),

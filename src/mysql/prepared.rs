@@ -370,6 +370,17 @@ impl Client {
         self.held.as_ref().and_then(|held| statement.direct_on(held))
     }
 
+    /// The statement for which all were settled has changed nothing: nothing ties the session to where they are.
+    pub(super) fn unsettle_statements(&mut self, lease: &mut Lease) {
+        for statement in self.statements.values_mut() {
+            if let Some(direct) = statement.direct_on(lease) {
+                statement.direct = None;
+                lease.close_later(direct);
+            }
+        }
+        self.session.pin = None;
+    }
+
     pub(super) async fn settle_statements(&mut self, wire: &Wire) -> Result<(), Reject> {
         let unsettled = self.statements.iter().filter(|(_, statement)| self.is_unsettled(statement));
         let ids: Vec<u32> = unsettled.map(|(id, _)| *id).collect();

@@ -127,6 +127,22 @@ fn place_of(name: &[u8]) -> Option<usize> {
 /// `ER_PARSE_ERROR`.
 pub(super) const SYNTAX_ERROR: u16 = 1064;
 
+/// `ER_WRONG_PARAMCOUNT_TO_NATIVE_FCT`: found out, like a mistake of syntax, before anything is run.
+const WRONG_COUNT: u16 = 1582;
+
+/// Whether a statement that might have left anything behind has left nothing: its server did not understand it either, or found
+/// out before it ran that a function is called in a wrong way. What begins further statements may find that out late.
+pub(super) fn changes_nothing(class: &Class, outcome: &Outcome) -> bool {
+    let is_mistake = match class.pin {
+        Some(Pin::Unknown) => outcome.error == Some(SYNTAX_ERROR),
+        Some(Pin::UnknownFunction | Pin::UserVariable | Pin::ConnectionId) => {
+            matches!(outcome.error, Some(SYNTAX_ERROR | WRONG_COUNT))
+        }
+        _ => false,
+    };
+    is_mistake && outcome.results == 0 && !outcome.had_rows
+}
+
 const CHARACTER_SET_CLIENT: u8 = 0;
 const CHARACTER_SET_CONNECTION: u8 = 1;
 const CHARACTER_SET_RESULTS: u8 = 2;
@@ -458,8 +474,8 @@ impl Session {
     pub fn on_outcome(&mut self, class: &Class, outcome: &Outcome) -> After {
         let mut after = After::default();
         let was_in_transaction = self.in_transaction();
-        // Where servers do not understand it either, nothing has happened. The one pin that goes by itself hides no other.
-        let is_nothing = class.pin == Some(Pin::Unknown) && outcome.error == Some(SYNTAX_ERROR) && outcome.results == 0;
+        // The one pin that goes by itself hides no other.
+        let is_nothing = changes_nothing(class, outcome);
         if let Some(pin) = class.pin.filter(|pin| !is_nothing && (*pin != Pin::Xa || self.pin.is_none())) {
             self.pin = Some(pin);
         }
@@ -1012,6 +1028,10 @@ mod tests {
             ("nonsense", failed(1064, 0), None),
             ("nonsense", failed(1146, 0), Some(Pin::Unknown)),
             ("SELECT 1; nonsense", failed(1064, 1), Some(Pin::MultiStatement)),
+            ("SELECT GET_LOCK()", failed(1582, 0), None),
+            ("SELECT GET_LOCK('k', 0)", failed(1305, 0), Some(Pin::UnknownFunction)),
+            ("CALL p()", failed(1582, 0), Some(Pin::Call)),
+            ("SET @a = ", failed(1064, 0), None),
         ] {
             let mut s = session();
             let class = classify(sql.as_bytes(), s.mode());

@@ -24,8 +24,8 @@ use super::protocol::response::{ErrPacket, LOST};
 use super::protocol::tracker::changes_session;
 use super::relay::{Abandoned, Relayed};
 use super::rules::Choice;
-use super::session::is_portable;
-use super::sql::{Class, Kind, hidden};
+use super::session::{changes_nothing, is_portable};
+use super::sql::{Class, Kind, Pin, hidden};
 use super::survey;
 use super::wire::Wire;
 use crate::metrics::TraceEvent;
@@ -182,6 +182,8 @@ impl Client {
             self.observe_refusal(code);
             return self.reply_error(wire, code, state, &message).await;
         }
+        let was_free = self.session.pin.is_none();
+        self.is_settled_for = false;
         if self.must_settle_statements(&class)
             && let Err(Reject(code, state, message)) = Box::pin(self.settle_statements(wire)).await
         {
@@ -189,6 +191,7 @@ impl Client {
             self.reply_error(wire, code, state, &message).await?;
             return if self.has_lost_held { Err(End) } else { Ok(()) };
         }
+        self.is_settled_for = was_free && self.session.pin == Some(Pin::Statement);
         let started = self.watch.started;
         let is_for_primary = self.watch.verdict.choice == Some(Choice::Primary);
         let mut tries = Tries { primary_only: is_for_primary, ..Tries::default() };
@@ -601,6 +604,13 @@ impl Client {
         let may_commit = self.may_name_commit(&lease, class, &outcome);
         self.void_token();
         let mut after = self.session.on_outcome(class, &outcome);
+        if std::mem::take(&mut self.is_settled_for)
+            && changes_nothing(class, &outcome)
+            && self.session.pin == Some(Pin::Statement)
+        {
+            self.unsettle_statements(&mut lease);
+            after.hold = self.session.holds();
+        }
         let has_found = outcome.had_rows && outcome.error.is_none();
         if after.is_xa_over && self.statements.values().all(|statement| statement.direct_on(&lease).is_none()) {
             self.session.pin = None;
