@@ -720,3 +720,96 @@ fn a_statement_whose_table_is_gone_keeps_nobody_from_setting_something() {
         assert_eq!(server.metric("one_server_splitter_pins_total", "reason=\"prepared_statement\""), 1.0);
     }
 }
+
+/// What the splitter answers itself, a server would know of when it is asked about it.
+#[test]
+fn errors_of_the_splitters_own_are_told_again() {
+    if !mariadb::is_installed() {
+        return;
+    }
+    let rule = "[[mysql.db.rules]]\ndigest = \"DELETE FROM who\"\nreject = \"not 'all' of it\"";
+    let (_cluster, _server, address) = alone("SELECT 1", rule);
+    for pins in [false, true] {
+        let mut wire = Wire::connect(address, &log_on()).expect("a login");
+        if pins {
+            wire.query("SET @a = 1").expect("an answer");
+        }
+        let refuse = |wire: &mut Wire| {
+            let answer = wire.query("DELETE FROM who").expect("an answer");
+            assert_eq!(answer[0].code(), Some(1148), "{answer:?}");
+        };
+        refuse(&mut wire);
+        for _ in 0..2 {
+            let expect = ["Error", "1148", "not 'all' of it"].map(|text| Some(text.to_owned()));
+            assert_eq!(wire.row("SHOW WARNINGS"), expect, "pinned: {pins}");
+        }
+        assert_eq!(wire.row("SELECT @@error_count")[0].as_deref(), Some("1"));
+        wire.query("SELECT id FROM who").expect("an answer");
+        assert_eq!(warnings(&mut wire), [""; 0]);
+        refuse(&mut wire);
+        wire.query("GET DIAGNOSTICS CONDITION 1 @n = MYSQL_ERRNO").expect("an answer");
+        assert_eq!(wire.row("SELECT @n")[0].as_deref(), Some("1148"));
+    }
+}
+
+/// What a server does not understand has changed nothing: a session that has prepared statements, or would take a lock, is as free
+/// as before.
+#[test]
+fn mistakes_tie_nobody() {
+    if !mariadb::is_installed() {
+        return;
+    }
+    let cluster = cluster("SELECT 1");
+    let (_server, address) = splitter(&cluster, Driver::Auto, "");
+    let mut wire = Wire::connect(address, &log_on()).expect("a login");
+    let id = prepare(&mut wire, "SELECT id FROM who WHERE id > ?");
+    for (sql, code) in [("SELEKT 1", 1064), ("SELECT GET_LOCK()", 1582), ("SET @a = ", 1064)] {
+        let answer = wire.query(sql).expect("an answer");
+        assert_eq!(answer[0].code(), Some(code), "{answer:?}");
+        assert_eq!(warnings(&mut wire), [code.to_string()], "{sql}");
+        assert_eq!(wire.row("SELECT id FROM who")[0].as_deref(), Some("2"), "on the replica, behind {sql}");
+        let answer = execute(&mut wire, id, 0, true, 0);
+        assert!(matches!(&answer[..], [Piece::Rows { rows, .. }] if rows.len() == 1), "{sql}: {answer:?}");
+    }
+}
+
+/// Pieces of a parameter are for the next execution, whatever becomes of it.
+#[test]
+fn pieces_of_an_execution_that_is_refused_are_gone() {
+    if !mariadb::is_installed() {
+        return;
+    }
+    let (_cluster, _server, address) = alone("SELECT 1", "");
+    let mut wire = Wire::connect(address, &log_on()).expect("a login");
+    let id = prepare(&mut wire, "SELECT CONCAT(?, '!') FROM who");
+    wire.begin_command();
+    wire.send(0x18, &[&id.to_le_bytes()[..], &[0, 0], b"of before"].concat()).expect("sent");
+    // No types, and none are known.
+    let head = [&id.to_le_bytes()[..], &[0, 1, 0, 0, 0]].concat();
+    wire.send(0x17, &[&head[..], &[0, 0]].concat()).expect("sent");
+    let answer = wire.answer(Shape::Results).expect("an answer");
+    assert_eq!(answer[0].code(), Some(1835), "{answer:?}");
+    wire.send(0x17, &[&head[..], &[0, 1, 0xFD, 0, 3], b"now"].concat()).expect("sent");
+    let answer = wire.answer(Shape::Results).expect("an answer");
+    let [Piece::Rows { rows, .. }] = &answer[..] else { panic!("{answer:?}") };
+    assert_eq!(rows[0].escape_ascii().to_string(), "\\x00\\x00\\x04now!");
+}
+
+/// Without a primary nobody knows of a database that a replica does not know.
+#[test]
+fn wrong_names_are_told_at_once_while_there_is_no_primary() {
+    if !mariadb::is_installed() {
+        return;
+    }
+    let mut cluster = cluster("SELECT 1");
+    let (server, address) = splitter(&cluster, Driver::Auto, "primary_wait = \"30s\"");
+    let mut wire = Wire::connect(address, &log_on()).expect("a login");
+    cluster.primary.kill();
+    server.wait_for_line("the primary is gone", |line| line.contains("mysql server is down"));
+    let asked = Instant::now();
+    for (sql, code) in [("USE nonsense", 1049), ("SELECT a FROM nonsense", 1146), ("SELECT nonsense FROM who", 1054)] {
+        let answer = wire.query(sql).expect("an answer");
+        assert_eq!(answer[0].code(), Some(code), "{sql}: {answer:?}");
+    }
+    assert!(asked.elapsed() < Duration::from_secs(10), "{:?}", asked.elapsed());
+}

@@ -30,6 +30,8 @@ pub(super) struct Tries {
     pub(super) waits: Option<Awaited>,
     /// After an error the session cannot go on.
     pub(super) ends: bool,
+    /// A server has refused it, and knows of that.
+    pub(super) is_servers_word: bool,
 }
 
 /// What a statement may wait for.

@@ -26,6 +26,7 @@ use super::serve::{NO_INSERT_ID, Splitter};
 use super::session::Session;
 use super::settings::Settings;
 use super::sql::Pin;
+use super::statement::Reject;
 use super::wire::{Next, Wire};
 use crate::proxy::balance::Tried;
 use crate::runtime::time::{timeout, unless};
@@ -96,6 +97,8 @@ pub struct Client {
     pub(super) next_statement_id: u32,
     /// All of them were settled for the statement under way, which was what pinned the session.
     pub(super) is_settled_for: bool,
+    /// An error that the splitter itself has answered, and no server knows of: what SHOW WARNINGS must tell.
+    pub(super) own_error: Option<Reject>,
     /// The command under way, headers included.
     pub(super) request: Vec<u8>,
     /// Where its SQL begins: behind query attributes, if the client sends any.
@@ -161,6 +164,7 @@ impl Client {
             statement_bytes: 0,
             next_statement_id: 1,
             is_settled_for: false,
+            own_error: None,
             request: Vec::new(),
             sql_at: SQL_AT,
             to_server: Vec::new(),

@@ -168,6 +168,7 @@ impl Client {
         self.last = None;
         self.found = Some(Witness::NOBODY);
         self.warned = None;
+        self.own_error = None;
         self.counted = self.counted.with_rows(0); // FOUND_ROWS() stays
         self.carry.insert_id.set(NO_INSERT_ID);
     }

@@ -27,6 +27,9 @@ pub(super) struct Witness {
     pub(super) tenure: u64,
 }
 
+/// Letters of an error's text that SIGNAL takes on every server.
+const MESSAGE_CHARS_MAX: usize = 128;
+
 /// Questions in longer commands are not looked for.
 const QUESTION_BYTES_MAX: usize = 4096;
 
@@ -201,6 +204,20 @@ impl Client {
         if class.diagnostics & diagnostics::LEFT_BEHIND == 0 {
             return Ok(lease);
         }
+        if self.asks_for_own_error(class) {
+            return match self.make_known(&mut lease).await {
+                Ok(()) => Ok(lease),
+                Err(BackendError::Refused(..)) => {
+                    self.held = Some(lease);
+                    Err(gone())
+                }
+                Err(_) => {
+                    tries.ends = true;
+                    let text = "Lost connection to the server that the session was tied to: connect again";
+                    Err(Reject::new(LOST, text))
+                }
+            };
+        }
         let here = Witness { server: lease.server, tenure: lease.tenure };
         match self.whom_to_ask(class) {
             Ok(Ask::Rather(witness)) if witness != here => {
@@ -238,6 +255,13 @@ impl Client {
         class: &Class,
         tries: &mut Tries,
     ) -> Result<Lease, Option<Reject>> {
+        if self.asks_for_own_error(class) {
+            let mut lease = self.acquire_untold(class, tries).await?;
+            return match self.make_known(&mut lease).await {
+                Ok(()) => Ok(lease),
+                Err(_) => Err(Some(gone())),
+            };
+        }
         let ask = self.whom_to_ask(class).map_err(Some)?;
         if let Ask::Only(witness) | Ask::Rather(witness) = ask {
             let is_it = |tenure| tenure == witness.tenure;
@@ -306,6 +330,27 @@ impl Client {
              variable"
         };
         Err(Reject(1105, b"HY000", message.into()))
+    }
+
+    /// Whether a question is about an error that no server knows of.
+    fn asks_for_own_error(&self, class: &Class) -> bool {
+        class.diagnostics == diagnostics::WARNINGS && self.own_error.is_some()
+    }
+
+    /// Has a server make an error of ours its own, so that it answers whatever is asked of it, in every form.
+    async fn make_known(&mut self, lease: &mut Lease) -> Result<(), BackendError> {
+        let Some(Reject(code, state, message)) = &self.own_error else { return Ok(()) };
+        let signal = signal_of(*code, state, message);
+        let limit = self.splitter.config().connect_timeout;
+        match timeout(limit, lease.query(&signal)).await.unwrap_or(Err(BackendError::Timeout)) {
+            Err(BackendError::Refused(answer, _)) if answer == *code => {}
+            Err(error) => return Err(error),
+            Ok(_) => return Err(BackendError::Refused(0, Vec::new())),
+        }
+        self.own_error = None;
+        let here = Witness { server: lease.server, tenure: lease.tenure };
+        (self.session.has_diagnostics, self.warned, lease.protected) = (true, Some(here), true);
+        Ok(())
     }
 
     /// There is nothing to tell: a connection after a reset says so in the server's own words.
@@ -403,6 +448,18 @@ impl Client {
         let InsertId::Known(value) = self.carry.insert_id.get() else { return Err(BackendError::Timeout) };
         self.prepare(lease, false, Some(value)).await
     }
+}
+
+/// A statement that fails with this error. Servers take so much of a text.
+fn signal_of(code: u16, state: &[u8], message: &[u8]) -> Vec<u8> {
+    let text = String::from_utf8_lossy(message);
+    let hex: String = text.chars().take(MESSAGE_CHARS_MAX).flat_map(hex_of).collect();
+    let state = String::from_utf8_lossy(state);
+    format!("SIGNAL SQLSTATE '{state}' SET MYSQL_ERRNO = {code}, MESSAGE_TEXT = _utf8mb4 X'{hex}'").into_bytes()
+}
+
+fn hex_of(letter: char) -> Vec<char> {
+    letter.encode_utf8(&mut [0; 4]).bytes().flat_map(|byte| format!("{byte:02X}").chars().collect::<Vec<_>>()).collect()
 }
 
 pub(super) fn lost_insert_id() -> Reject {

@@ -108,7 +108,7 @@ impl Client {
     /// Boxed here: the futures of other statements need not have room for it.
     pub(super) fn put_diagnostics(&mut self, class: Class) -> Pin<Box<dyn Future<Output = bool> + '_>> {
         Box::pin(async move {
-            if self.held.is_some() || self.request[HEADER_BYTES] != command::QUERY {
+            if self.held.is_some() || self.own_error.is_some() || self.request[HEADER_BYTES] != command::QUERY {
                 return false;
             }
             let Ok(Ask::Only(witness) | Ask::Rather(witness)) = self.whom_to_ask(&class) else { return false };

@@ -25,7 +25,7 @@ use super::protocol::tracker::changes_session;
 use super::relay::{Abandoned, Relayed};
 use super::rules::Choice;
 use super::session::{changes_nothing, is_portable};
-use super::sql::{Class, Kind, Pin, hidden};
+use super::sql::{Class, Kind, Pin, diagnostics, hidden};
 use super::survey;
 use super::wire::Wire;
 use crate::metrics::TraceEvent;
@@ -159,9 +159,9 @@ impl Client {
     async fn run_statement(&mut self, wire: &mut Wire, class: Class, work: Work) -> Result<(), End> {
         let executes = if let Work::Execute { id, .. } = &work { Some(*id) } else { None };
         self.watch.begin(self.request.get(HEADER_BYTES).copied(), executes);
-        if let Some(Reject(code, state, message)) = self.rejection() {
-            self.observe_refusal(code);
-            return self.reply_error(wire, code, state, &message).await;
+        if let Some(reject) = self.rejection() {
+            self.observe_refusal(reject.0);
+            return self.refuse(wire, &class, reject).await;
         }
         let mut found = self.on_begin(class, &work).await;
         if let Ok(class) = found
@@ -171,24 +171,24 @@ impl Client {
         }
         let class = match found {
             Ok(class) => class,
-            Err(Reject(code, state, message)) => {
-                self.observe_refusal(code);
-                return self.reply_error(wire, code, state, &message).await;
+            Err(reject) => {
+                self.observe_refusal(reject.0);
+                return self.refuse(wire, &class, reject).await;
             }
         };
         // What is prepared is judged by what it will do.
         let judged = if let Work::Prepare { class, .. } = &work { class } else { &class };
         if let Some((code, state, message)) = self.forbidden(judged) {
             self.observe_refusal(code);
-            return self.reply_error(wire, code, state, &message).await;
+            return self.refuse(wire, &class, Reject(code, state, message.into())).await;
         }
         let was_free = self.session.pin.is_none();
         self.is_settled_for = false;
         if self.must_settle_statements(&class)
-            && let Err(Reject(code, state, message)) = Box::pin(self.settle_statements(wire)).await
+            && let Err(reject) = Box::pin(self.settle_statements(wire)).await
         {
-            self.observe_refusal(code);
-            self.reply_error(wire, code, state, &message).await?;
+            self.observe_refusal(reject.0);
+            self.refuse(wire, &class, reject).await?;
             return if self.has_lost_held { Err(End) } else { Ok(()) };
         }
         self.is_settled_for = was_free && self.session.pin == Some(Pin::Statement);
@@ -212,11 +212,24 @@ impl Client {
                     self.observe_refusal(code);
                     self.counted = self.counted.with_rows(-1);
                     self.last = Some(Witness::NOBODY);
-                    self.reply_error(wire, code, state, &message).await?;
+                    match tries.is_servers_word {
+                        true => self.reply_error(wire, code, state, &message).await?,
+                        false => self.refuse(wire, &class, Reject(code, state, message)).await?,
+                    }
                     return if tries.ends { Err(End) } else { Ok(()) };
                 }
             }
         }
+    }
+
+    /// Answers a statement with an error that no server knows of.
+    pub(super) async fn refuse(&mut self, wire: &Wire, class: &Class, reject: Reject) -> Result<(), End> {
+        self.reply_error(wire, reject.0, reject.1, &reject.2).await?;
+        // Servers never fail to tell what they are asked of an earlier error.
+        if class.diagnostics & diagnostics::WARNINGS == 0 {
+            self.own_error = Some(reject);
+        }
+        Ok(())
     }
 
     async fn reply_interrupted(&mut self, wire: &Wire) -> Result<(), End> {
@@ -279,6 +292,7 @@ impl Client {
             Ok(()) => {}
             Err(BackendError::Refused(code, message)) => {
                 self.give_up_direct(&mut lease, work);
+                tries.is_servers_word = false;
                 return Ok(Err(self.on_refused(lease, was_held, Reject::new(code, message), is_servers_word, tries)));
             }
             Err(_) => {
@@ -482,6 +496,7 @@ impl Client {
         }
         if is_servers_word {
             (self.session.has_diagnostics, self.warned) = (true, Some(here));
+            tries.is_servers_word = true;
         }
         Some(reject)
     }
@@ -636,6 +651,9 @@ impl Client {
         }
         lease.owner = Some(Rc::clone(&self.carry));
         let here = Witness { server, tenure: lease.tenure };
+        if after.diagnostics_here || after.diagnostics_unsure {
+            self.own_error = None;
+        }
         if after.diagnostics_here {
             self.warned = Some(here);
         } else if after.diagnostics_unsure && self.warned != Some(here) {
