@@ -6,8 +6,8 @@ use std::process::Command;
 
 use rustix::process::Signal;
 use support::apps::{BY_FD, PEERS, eventually_gone, parent_of, pids, shop, signal, site, socket_folder, text};
-use support::load::under_load;
-use support::ports::free_port;
+use support::load::{under_load, under_load_of};
+use support::ports::{free_port, free_row};
 use support::server::has_ended;
 use support::*;
 
@@ -32,6 +32,57 @@ fn another_process_takes_over_with_programs_of_its_own() {
         load.assert_all_well(100);
         assert_eq!(text(&server, "/"), "here");
     }
+}
+
+/// Each of two applications whose ports lie side by side gets a row that is nobody else's.
+#[test]
+fn neighbours_keep_their_ports_apart_at_a_takeover() {
+    let first = free_row(24);
+    let by_port = |port: u16, edition: &str| {
+        format!(
+            "command = [\"$PYTHON\", \"$PEERS/process_app.py\", \"port\", \"{{port}}\"]\nfirst_port = {port}\nenvironment = {{ EDITION = \"{edition}\" }}\n"
+        )
+    };
+    let other = format!("[app.other]\ntype = \"process\"\n{}", by_port(first + 2, "other"));
+    let server = site(&format!("{}{other}", by_port(first, "shop"))).start();
+    let mut seen = Vec::new();
+    let load = under_load_of(&server, "/edition", "shop", || {
+        for round in 0..3 {
+            if round > 0 {
+                let before = all_pids(&server);
+                server.upgrade();
+                eventually("those before have ended", || before.iter().all(|pid| has_ended(*pid)));
+            }
+            let addresses = ready_addresses(&server);
+            for (name, address) in &addresses {
+                assert_eq!(&Client::connect(*address).ask(get("/edition")).text(), name, "{addresses:?}");
+            }
+            assert_eq!(addresses.len(), 2, "both serve: {addresses:?}");
+            seen.push(addresses);
+        }
+    });
+    load.assert_all_well(50);
+    assert!(seen[0] != seen[1] && seen[1] != seen[2], "{seen:?}");
+}
+
+fn instances(server: &Server) -> Vec<(String, serde_json::Value)> {
+    let apps = server.status()["processes"].as_array().cloned().unwrap_or_default();
+    let of_app = |app: serde_json::Value| {
+        let name = app["name"].as_str().expect("a name").to_owned();
+        let instances = app["instances"].as_array().cloned().unwrap_or_default();
+        instances.into_iter().map(move |instance| (name.clone(), instance))
+    };
+    apps.into_iter().flat_map(of_app).collect()
+}
+
+fn all_pids(server: &Server) -> Vec<u32> {
+    instances(server).iter().filter_map(|(_, instance)| Some(instance["pid"].as_u64()? as u32)).collect()
+}
+
+/// Where they serve, by application.
+fn ready_addresses(server: &Server) -> Vec<(String, std::net::SocketAddr)> {
+    let ready = instances(server).into_iter().filter(|(_, instance)| instance["state"] == "ready");
+    ready.map(|(name, i)| (name, i["address"].as_str().expect("one").parse().expect("an address"))).collect()
 }
 
 #[test]

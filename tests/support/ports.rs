@@ -30,6 +30,13 @@ pub(crate) fn free_port() -> u16 {
     panic!("no free port in {:?}", candidates());
 }
 
+/// So many in a row, of which the first is returned. The others are only looked at: others may have them a moment later.
+pub(crate) fn free_row(count: u16) -> u16 {
+    let is_free = |port: u16| TcpListener::bind(("127.0.0.1", port)).is_ok();
+    let row = (0..100).map(|_| free_port()).find(|first| (1..count).all(|behind| is_free(first + behind)));
+    row.expect("so many free ports in a row")
+}
+
 /// The same as an address.
 pub(crate) fn free_address() -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], free_port()))
