@@ -81,6 +81,7 @@ pub(super) fn compile<'a>(cx: &'a Context<'a>, root: &'a dyn TableLike) -> Confi
 
     privileges::warn_of_unreadable_files(&listeners, &config);
     report_duplicate_addresses(cx, &listeners, &splitters, &config, &admin);
+    report_taken_rows(cx, &apps, &listeners, &splitters, &config);
     if listeners.is_empty() && splitters.is_empty() {
         let advice = "add a [listener.NAME] with an `address` and a [site.NAME] with a route, or a [mysql.NAME]";
         cx.mistake(Problem::new("the file starts nothing", None, advice));
@@ -381,6 +382,60 @@ fn report_duplicate_addresses(
         claim(Address::Tcp(address), admin.value_span("address"), "[admin]");
     }
 }
+
+/// Ports of an application's instances that another one has, or that we listen at ourselves.
+fn report_taken_rows(
+    cx: &Context<'_>,
+    apps: &[Named<'_>],
+    listeners: &[Named<'_>],
+    splitters: &[Named<'_>],
+    config: &Config,
+) {
+    use crate::runtime::net::Address;
+    use std::net::SocketAddr;
+    // Rows are on 127.0.0.1. What listens at all addresses listens there too.
+    let is_there = |address: &SocketAddr| address.ip().is_unspecified() && address.is_ipv4() || address.ip() == LOCAL;
+    let mut taken: Vec<(Vec<u16>, Option<Span>, String)> = Vec::new();
+    let mut claim = |address: SocketAddr, span: Option<Span>, owner: &str| {
+        if is_there(&address) && address.port() != 0 {
+            taken.push((vec![address.port()], span, owner.to_owned()));
+        }
+    };
+    for (named, listener) in listeners.iter().zip(&config.listeners).filter(|(_, listener)| listener.udp.is_none()) {
+        claim(listener.address, named.section.value_span("address"), &named.section.title);
+    }
+    for (named, splitter) in splitters.iter().zip(&config.splitters) {
+        for address in &splitter.listen {
+            if let Address::Tcp(address) = address {
+                claim(*address, named.section.value_span("listen"), &named.section.title);
+            }
+        }
+    }
+    if let Some(address) = config.admin {
+        claim(address, None, "[admin]");
+    }
+    for app in &config.processes {
+        let Some(named) = apps.iter().find(|named| named.name == app.name) else { continue };
+        let upstream = config.upstreams.iter().find(|upstream| upstream.name == app.upstream);
+        let servers = upstream.map_or(&[][..], |upstream| &upstream.servers);
+        let port = |address: &Address| if let Address::Tcp(address) = address { Some(address.port()) } else { None };
+        let own: Vec<u16> = servers.iter().filter_map(|server| port(&server.address)).collect();
+        let (span, owner) = (named.section.value_span("first_port"), &named.section.title);
+        for (ports, first, first_owner) in &taken {
+            let Some(port) = own.iter().find(|port| ports.contains(port)) else { continue };
+            let title = format!("port {port} is used twice, in {first_owner} and {owner}");
+            let label = format!(
+                "{owner} has {} ports from this one on, one for each of its `instances` and of its `surge`: take another first port",
+                own.len()
+            );
+            cx.mistake(Problem::new(title, span.clone(), label).related(first.clone(), "first used here"));
+        }
+        taken.push((own, span, owner.clone()));
+    }
+}
+
+/// Where instances that have ports listen.
+const LOCAL: std::net::IpAddr = std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
 
 /// An upstream with nothing but a name, and flags or defaults for the rest.
 pub(super) fn default_upstream(cx: &Context<'_>, name: &str) -> Upstream {

@@ -60,6 +60,42 @@ fn ports_are_in_a_row() {
 }
 
 #[test]
+fn ports_of_a_row_are_nobody_elses() {
+    let app = |name: &str, lines: &str| {
+        format!("[app.{name}]\ntype = \"process\"\ncommand = \"gunicorn\"\nfirst_port = {lines}\n")
+    };
+    let told = |text: &str| outside(text).1;
+    assert_eq!(told(&(app("a", "3000") + &app("b", "3002"))), Vec::<String>::new());
+    assert_eq!(
+        told(&(app("a", "3000") + &app("b", "3001"))),
+        [
+            "port 3001 is used twice, in [app.a] and [app.b] | [app.b] has 2 ports from this one on, one for each of its `instances` and of its `surge`: take another first port"
+        ]
+    );
+    assert_eq!(told(&(app("a", "3002") + &app("b", "3000\ninstances = 2"))).len(), 1);
+    let listener = |address: &str| format!("{}[listener.l]\naddress = \"{address}\"\n", app("a", "3000"));
+    for (address, is_taken) in [
+        ("127.0.0.1:3001", true),
+        ("0.0.0.0:3001", true),
+        ("0.0.0.0:3002", false),
+        ("127.0.0.2:3001", false),
+        // It does not listen for IPv4.
+        ("[::]:3001", false),
+    ] {
+        let mistakes = told(&listener(address));
+        let is_told = mistakes.iter().any(|told| told.contains("port 3001 is used twice, in [listener.l] and [app.a]"));
+        assert_eq!(is_told, is_taken, "{address}: {mistakes:?}");
+        let of_ports = mistakes.iter().filter(|told| told.contains("is used twice")).count();
+        assert_eq!(of_ports, usize::from(is_taken), "{address}: {mistakes:?}");
+    }
+    let admin = app("a", "3000") + "[admin]\naddress = \"127.0.0.1:3000\"\n";
+    assert!(told(&admin).iter().any(|told| told.contains("in [admin] and [app.a]")), "{:?}", told(&admin));
+    let splitter =
+        app("a", "3000") + "[mysql.m]\nlisten = \"0.0.0.0:3000\"\nprimary = \"10.0.0.1\"\nusers = { a = \"b\" }\n";
+    assert!(told(&splitter).iter().any(|told| told.contains("in [mysql.m] and [app.a]")), "{:?}", told(&splitter));
+}
+
+#[test]
 fn mistakes_of_processes_are_told() {
     let cases = [
         ("listen = \"fd\"", "missing key `command` in [app.shop] | add `command`, such as command = "),
