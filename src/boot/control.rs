@@ -113,7 +113,7 @@ async fn live(
     // Ends before the rest where another process takes over.
     let (fall_silent, silent) = watch::channel(false);
     let mut signals = Signals::new().map_err(cannot_start("control"))?;
-    tokio::spawn(processes::run(live.clone(), staff, inbox));
+    let supervising = tokio::spawn(processes::run(live.clone(), staff, inbox));
     let early = get_ready(&live, &supervisor, &mut signals, predecessor.as_ref(), paths).await?;
     let predecessor = predecessor.map(|before| before.from);
 
@@ -139,7 +139,7 @@ async fn live(
     tracing::info!("ready");
 
     let takeovers = Takeovers::default();
-    let mut helm = Helm { threads, live, logs, signals, ordered, ask, takeovers };
+    let mut helm = Helm { threads, live, logs, signals, ordered, ask, takeovers, supervising };
     let ending = helm.steer(early).await?;
     let mut farewell = Farewell { tell_apps, notify, paths, fall_silent: Some(fall_silent), forwards: Some(forwards) };
     helm.end(&ending, &mut farewell).await;
@@ -224,10 +224,12 @@ struct Helm<'a> {
     /// whoever asked.
     ask: mpsc::Sender<Asked>,
     takeovers: Takeovers,
+    /// Who looks after applications that are processes of their own; ends when it is told to.
+    supervising: tokio::task::JoinHandle<()>,
 }
 
 impl Helm<'_> {
-    /// Until there is an end. `early`: the order that came before anybody was served. Errors: a data worker has ended.
+    /// Until there is an end. `early`: the order that came before anybody was served. Errors: a data worker has ended, or whoever looks after applications.
     async fn steer(&mut self, mut early: Option<Order>) -> Result<Ending, StartError> {
         let ending = loop {
             let order = tokio::select! {
@@ -239,6 +241,10 @@ impl Helm<'_> {
                     None => continue,
                 },
                 () = self.threads.one_ended() => Order::WorkerDied,
+                _ = &mut self.supervising => {
+                    self.takeovers.abort();
+                    return Err(StartError::SupervisorDied);
+                }
             };
             match order {
                 Order::WorkerDied => {

@@ -44,6 +44,8 @@ pub(super) enum StartError {
     /// A data worker ended although nobody told it to: with it a share of the connections is lost, so the process ends
     /// and whoever supervises it starts it again.
     WorkerDied,
+    /// Nobody looks after the programs of the config any more: for the same reason.
+    SupervisorDied,
     /// A thread or its runtime cannot be had.
     Thread { name: String, error: io::Error },
     /// Certificates or keys of a listener cannot be used.
@@ -85,6 +87,9 @@ impl std::fmt::Display for StartError {
             StartError::WorkerDied => {
                 f.write_str("a data worker ended by itself: the process cannot serve its share and ends")
             }
+            StartError::SupervisorDied => f.write_str(
+                "whoever looks after applications has failed, see the panic above: nothing would start them again, and the process ends",
+            ),
             StartError::Thread { name, error } => write!(f, "{name} cannot start: {error}"),
             StartError::Tls { listener, error } => write!(f, "TLS of listener `{listener}` cannot be set up: {error}"),
             StartError::Log(error) => error.fmt(f),
