@@ -380,8 +380,8 @@ impl Supervisor {
         let found = self.apps.iter_mut().find(|known| known.name() == app && !known.is_leaving()).ok_or(none)?;
         found.want(what);
         self.tick();
-        let found = self.apps.iter().find(|known| known.name() == app);
-        found.map(|found| found.view(Instant::now())).ok_or_else(|| format!("`{app}` is gone"))
+        let found = self.views(Instant::now()).into_iter().find(|known| known.name == app);
+        found.ok_or_else(|| format!("`{app}` is gone"))
     }
 
     fn on_news(&mut self, news: Option<News>) {
@@ -436,15 +436,26 @@ impl Supervisor {
                 }
             }
         }
-        self.apps.retain(|app| !app.is_gone());
-        let views = self.apps.iter().map(|app| app.view(now)).collect();
-        self.shared.set_processes(views);
+        let gone: Vec<Supervised> = self.apps.extract_if(.., |app| app.is_gone()).collect();
+        for gone in gone {
+            // The present one, or else the last of those that only finish what they have.
+            let namesakes = || self.apps.iter().enumerate().filter(|(_, app)| app.name() == gone.name());
+            let present = namesakes().find(|(_, app)| !app.is_leaving()).or_else(|| namesakes().next_back());
+            if let Some(at) = present.map(|(at, _)| at) {
+                self.apps[at].inherit(gone);
+            }
+        }
+        self.shared.set_processes(self.views(now));
         let is_settled = self.apps.iter().all(Supervised::is_settled);
         for waiting in self.waiting.extract_if(.., |waiting| is_settled || waiting.until <= now) {
             let idle = self.apps.iter().filter(|app| !app.serves()).map(|app| app.name().to_owned());
             // Whoever waited may have left.
             let _ = waiting.done.send(idle.collect());
         }
+    }
+
+    fn views(&self, now: Instant) -> Vec<ProcessView> {
+        view::by_name(self.apps.iter().map(|app| (app.view(now), app.is_leaving())).collect())
     }
 
     async fn end(&mut self) {

@@ -67,6 +67,16 @@ impl Drop for Running {
     }
 }
 
+/// What has happened to the instances of an application.
+#[derive(Default)]
+struct Counts {
+    /// Instances started in the place of others.
+    restarts: u64,
+    /// Ends by kind, and reasons for which instances were replaced.
+    exits: BTreeMap<&'static str, u64>,
+    replaced: BTreeMap<&'static str, u64>,
+}
+
 pub(super) struct Supervised {
     app: ProcessApp,
     /// First half of the numbers by which the keeper knows its instances.
@@ -80,12 +90,8 @@ pub(super) struct Supervised {
     is_leaving: bool,
     /// Another one of its name has its upstream.
     is_succeeded: bool,
-    /// Instances started in the place of others.
-    restarts: u64,
     started: u64,
-    /// Ends by kind, and reasons for which instances were replaced.
-    exits: BTreeMap<&'static str, u64>,
-    replaced: BTreeMap<&'static str, u64>,
+    counts: Counts,
     last_exit: Option<String>,
     /// Why the last instance did not take its config.
     unfit: Option<String>,
@@ -111,10 +117,8 @@ impl Supervised {
             running: HashMap::new(),
             is_leaving: false,
             is_succeeded: false,
-            restarts: 0,
             started: 0,
-            exits: BTreeMap::new(),
-            replaced: BTreeMap::new(),
+            counts: Counts::default(),
             last_exit: None,
             unfit: None,
         };
@@ -142,6 +146,15 @@ impl Supervised {
     /// Whether nothing is left of it.
     pub(super) fn is_gone(&self) -> bool {
         self.is_leaving && self.fleet.instances().is_empty()
+    }
+
+    /// Goes on with what was counted of one of the same name that is gone: a counter does not fall.
+    pub(super) fn inherit(&mut self, gone: Supervised) {
+        let Counts { restarts, exits, replaced } = gone.counts;
+        self.counts.restarts += restarts;
+        for (all, of_gone) in [(&mut self.counts.exits, exits), (&mut self.counts.replaced, replaced)] {
+            of_gone.into_iter().for_each(|(kind, count)| *all.entry(kind).or_default() += count);
+        }
     }
 
     pub(super) fn kill_timeout(&self) -> Duration {
@@ -270,9 +283,9 @@ impl Supervised {
         if self.is_succeeded {
             self.set_vacant(instance.slot, true);
         }
-        *self.exits.entry(exit.kind()).or_default() += 1;
+        *self.counts.exits.entry(exit.kind()).or_default() += 1;
         if let Some(reason) = instance.leaving {
-            *self.replaced.entry(reason.name()).or_default() += 1;
+            *self.counts.replaced.entry(reason.name()).or_default() += 1;
         }
         self.last_exit = Some(exit.to_string());
         let (app, slot, pid) = (&self.app.name, instance.slot, instance.pid);
@@ -413,7 +426,7 @@ impl Supervised {
     fn start(&mut self, number: u64, slot: usize, tools: Tools<'_>) -> Result<(), String> {
         let Tools { keeper, rights, heard } = tools;
         self.started += 1;
-        self.restarts += u64::from(self.started > self.app.rules.instances as u64);
+        self.counts.restarts += u64::from(self.started > self.app.rules.instances as u64);
         let place = &self.places[slot];
         let (requests_before, timeouts_before) = (place.requests(), place.timeouts());
         let running = Running { requests_before, timeouts_before, probe: None, withdrawn: None };
@@ -454,12 +467,12 @@ impl Supervised {
             wanted: self.app.rules.instances,
             ready: self.fleet.ready(),
             queued: self.queued(),
-            restarts: self.restarts,
+            restarts: self.counts.restarts,
             failures: backoff.failures(),
             again_in_ms: again.map(|again| again.as_millis() as u64),
             last_exit: self.unfit.clone().or_else(|| self.last_exit.clone()),
-            exits: self.exits.iter().map(|(kind, count)| ((*kind).to_owned(), *count)).collect(),
-            replaced: self.replaced.iter().map(|(reason, count)| ((*reason).to_owned(), *count)).collect(),
+            exits: self.counts.exits.iter().map(|(kind, count)| ((*kind).to_owned(), *count)).collect(),
+            replaced: self.counts.replaced.iter().map(|(reason, count)| ((*reason).to_owned(), *count)).collect(),
             instances: self.fleet.instances().iter().map(|instance| self.instance_view(instance, now)).collect(),
         }
     }

@@ -39,6 +39,35 @@ pub struct ProcessView {
     pub instances: Vec<InstanceView>,
 }
 
+impl ProcessView {
+    /// Adds what there still is of the same application where it was before, or is already where it will be: its instances, and
+    /// what has been counted of it. How the application does is what `self` says.
+    fn absorb(&mut self, other: ProcessView) {
+        self.queued += other.queued;
+        self.restarts += other.restarts;
+        for (all, of_other) in [(&mut self.exits, other.exits), (&mut self.replaced, other.replaced)] {
+            of_other.into_iter().for_each(|(kind, count)| *all.entry(kind).or_default() += count);
+        }
+        self.instances.extend(other.instances);
+    }
+}
+
+/// One view for each name, those that the config has before those that only finish what they have.
+///
+/// `views`: with whether each one is leaving.
+pub(super) fn by_name(views: Vec<(ProcessView, bool)>) -> Vec<ProcessView> {
+    let (leaving, present): (Vec<_>, Vec<_>) = views.into_iter().partition(|(_, is_leaving)| *is_leaving);
+    let mut all: Vec<ProcessView> = Vec::new();
+    // Of those that leave, the last one says most.
+    for (view, _) in present.into_iter().chain(leaving.into_iter().rev()) {
+        match all.iter_mut().find(|known| known.name == view.name) {
+            Some(known) => known.absorb(view),
+            None => all.push(view),
+        }
+    }
+    all
+}
+
 /// One process.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct InstanceView {
@@ -62,4 +91,59 @@ pub struct InstanceView {
     pub active: u64,
     /// Where it listens.
     pub address: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn view(name: &str, state: &str, exits: &[(&str, u64)], pids: &[u32]) -> ProcessView {
+        let instance = |pid: &u32| InstanceView {
+            instance: 0,
+            pid: Some(*pid),
+            state: "ready".into(),
+            leaving: None,
+            generation: 0,
+            age_seconds: 1.0,
+            memory_bytes: 1,
+            requests: 1,
+            active: 0,
+            address: "unix:/run/a".into(),
+        };
+        ProcessView {
+            name: name.into(),
+            kind: "process".into(),
+            upstream: format!("app:{name}"),
+            command: "run".into(),
+            state: state.into(),
+            wanted: 1,
+            ready: 1,
+            queued: 2,
+            restarts: 3,
+            failures: 0,
+            again_in_ms: None,
+            last_exit: None,
+            exits: exits.iter().map(|(kind, count)| ((*kind).into(), *count)).collect(),
+            replaced: BTreeMap::new(),
+            instances: pids.iter().map(instance).collect(),
+        }
+    }
+
+    #[test]
+    fn an_application_that_moves_is_one() {
+        let views = vec![
+            (view("a", "stopped", &[("error", 1)], &[1]), true),
+            (view("b", "ready", &[], &[2]), false),
+            (view("a", "starting", &[("error", 2), ("signal", 1)], &[3]), false),
+            (view("c", "stopped", &[], &[4]), true),
+            (view("c", "stopped", &[], &[5]), true),
+        ];
+        let all = by_name(views);
+        let told: Vec<(&str, &str, usize)> =
+            all.iter().map(|app| (&*app.name, &*app.state, app.instances.len())).collect();
+        assert_eq!(told, [("b", "ready", 1), ("a", "starting", 2), ("c", "stopped", 2)]);
+        let a = &all[1];
+        assert_eq!((a.exits["error"], a.exits["signal"], a.restarts, a.queued, a.wanted, a.ready), (3, 1, 6, 4, 1, 1));
+        assert_eq!(all[2].instances[0].pid, Some(5), "the last one comes first");
+    }
 }
