@@ -94,6 +94,8 @@ enum Kind {
     Forward,
     /// Leads to the keeper of programs, [`SocketNote::address`] is its folder.
     Keeper,
+    /// Readable when the warden of that one has ended.
+    Warden,
     /// Of a later version.
     #[serde(other)]
     Unknown,

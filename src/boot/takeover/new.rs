@@ -150,7 +150,8 @@ impl Inherited {
     pub(in super::super) fn keeper(&mut self) -> Option<Bequest> {
         let is_it = |note: &SocketNote| note.kind == Kind::Keeper;
         let folder = self.sockets.iter().find(|socket| is_it(&socket.note))?.note.address.clone().into();
-        Some(Bequest { channel: self.take_where(is_it).pop()?, folder })
+        let channel = self.take_where(is_it).pop()?;
+        Some(Bequest { channel, folder, warden: self.take_where(|note| note.kind == Kind::Warden).pop() })
     }
 
     /// Applications of the old process that do not serve.

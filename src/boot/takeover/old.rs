@@ -428,10 +428,14 @@ fn offers(present: &Present<'_>, forward: OwnedFd) -> Result<Vec<Offer>, String>
         let note = note(Kind::Listener, name, &address, address.to_string());
         offers.push(Offer { note, socket, number: None });
     }
-    if let Some(Bequest { channel, folder }) = &present.estate.keeper {
+    if let Some(Bequest { channel, folder, warden }) = &present.estate.keeper {
         let socket = channel.try_clone().map_err(&none)?;
-        let note = note(Kind::Keeper, "", &"", folder.display().to_string());
-        offers.push(Offer { note, socket, number: None });
+        let keeper = note(Kind::Keeper, "", &"", folder.display().to_string());
+        offers.push(Offer { note: keeper, socket, number: None });
+        if let Some(warden) = warden {
+            let socket = warden.try_clone().map_err(&none)?;
+            offers.push(Offer { note: note(Kind::Warden, "", &"", String::new()), socket, number: None });
+        }
     }
     offers.push(Offer { note: note(Kind::Forward, "", &"", String::new()), socket: forward, number: None });
     Ok(offers)

@@ -5,12 +5,16 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::process::{Child, Command};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use tokio::sync::mpsc;
 
 use super::letters::{News, Order, StartNote, VARIABLE};
 use crate::runtime::sys::handover::{Channel, MESSAGE_BYTES_MAX, spawn};
+use crate::runtime::sys::processes::LEFT_MAX;
 use crate::runtime::sys::users::Account;
 
 /// How long the keeper may take to hear an order: it does one thing after the other, none of which waits.
@@ -22,13 +26,30 @@ const NEWS_MAX: usize = 1024;
 /// How long the end of a keeper that was killed is waited for.
 const LOOK: Duration = Duration::from_millis(10);
 
+/// How long the warden of a keeper that was killed may take to kill what that has left behind.
+const WARDEN_MAX: Duration = LEFT_MAX.saturating_add(Duration::from_secs(1));
+
+/// What is heard of the keeper; the end of them all is its end.
+#[derive(Debug)]
+pub(super) enum Word {
+    /// Told by itself.
+    News(News),
+    /// Its warden has been killed, and it goes on.
+    Unguarded,
+}
+
 /// The parent of all programs.
 #[derive(Debug)]
 pub(super) struct Keeper {
     channel: Arc<Channel>,
-    /// A child of ours; `None`: that of a process from which we have taken over.
+    /// The warden, a child of ours; `None`: that of a process from which we have taken over.
     child: Option<Child>,
-    news: Option<mpsc::Receiver<News>>,
+    /// Readable when the warden has ended (pidfd_open(2)), for us and for whoever takes over. `None`: an older process has not
+    /// handed it over, or the kernel gives none.
+    warden: Option<OwnedFd>,
+    /// It is to end because we say so.
+    is_ending: Arc<AtomicBool>,
+    words: Option<mpsc::Receiver<Word>>,
 }
 
 impl Keeper {
@@ -41,22 +62,42 @@ impl Keeper {
         let mut command = Command::new("/proc/self/exe");
         command.env_clear().env(VARIABLE, std::process::id().to_string());
         let child = spawn(command, theirs)?;
-        let keeper = Keeper::over(ours, Some(child))?;
+        // It is not reaped yet, so that the number is its own.
+        let warden = pidfd_open(Pid::from_child(&child), PidfdFlags::empty()).ok();
+        let keeper = Keeper::over(ours, Some(child), warden)?;
         let accounts = accounts.map(|named| named.iter().map(|account| account.as_ref().map(Into::into)).collect());
         keeper.order(&Order::Begin { accounts, folder: folder.to_owned() }, &[])?;
         Ok(keeper)
     }
 
-    /// That of the process from which this one takes over, by what [`Keeper::heir`] was there.
-    pub(super) fn inherited(channel: OwnedFd) -> io::Result<Keeper> {
-        Keeper::over(channel.into(), None)
+    /// That of the process from which this one takes over, by what [`Keeper::heir`] was there, and its warden.
+    pub(super) fn inherited(channel: OwnedFd, warden: Option<OwnedFd>) -> io::Result<Keeper> {
+        Keeper::over(channel.into(), None, warden)
     }
 
-    fn over(channel: Channel, child: Option<Child>) -> io::Result<Keeper> {
-        let (tell, news) = mpsc::channel(NEWS_MAX);
-        let ear = channel.try_clone()?;
-        std::thread::Builder::new().name("keeper".into()).spawn(move || listen(&ear, &tell))?;
-        Ok(Keeper { channel: Arc::new(channel), child, news: Some(news) })
+    fn over(channel: Channel, child: Option<Child>, warden: Option<OwnedFd>) -> io::Result<Keeper> {
+        let (tell, words) = mpsc::channel(NEWS_MAX);
+        let is_ending = Arc::new(AtomicBool::new(false));
+        let ear = Ear {
+            channel: channel.try_clone()?,
+            warden: warden.as_ref().map(OwnedFd::try_clone).transpose()?,
+            is_ending: is_ending.clone(),
+            tell,
+        };
+        std::thread::Builder::new().name("keeper".into()).spawn(move || ear.listen())?;
+        Ok(Keeper { channel: Arc::new(channel), child, warden, is_ending, words: Some(words) })
+    }
+
+    /// Its warden, for a process that takes over.
+    pub(super) fn warden(&self) -> io::Result<Option<OwnedFd>> {
+        self.warden.as_ref().map(OwnedFd::try_clone).transpose()
+    }
+
+    /// The warden has been killed: as our child it is to be waited for.
+    pub(super) fn reap_warden(&mut self) {
+        if let Some(child) = &mut self.child {
+            let _ = child.try_wait();
+        }
     }
 
     /// A channel to it for a process that takes over. It may be closed unused.
@@ -67,8 +108,8 @@ impl Keeper {
     }
 
     /// What it tells, until it ends. Only the first call gets it.
-    pub(super) fn take_news(&mut self) -> Option<mpsc::Receiver<News>> {
-        self.news.take()
+    pub(super) fn take_words(&mut self) -> Option<mpsc::Receiver<Word>> {
+        self.words.take()
     }
 
     /// Has a program started.
@@ -97,29 +138,75 @@ impl Keeper {
         }
     }
 
-    /// Lets all our programs end, by SIGTERM and later SIGKILL, and waits up to `limit` for the end of `news`, which is that.
-    pub(super) async fn end(self, mut news: mpsc::Receiver<News>, limit: Duration) {
+    /// Lets all our programs end, by SIGTERM and later SIGKILL, and waits up to `limit` for the end of `words`, which is that.
+    pub(super) async fn end(self, mut words: mpsc::Receiver<Word>, limit: Duration) {
+        self.is_ending.store(true, Relaxed);
         if self.order(&Order::End, &[]).is_err() {
             tracing::warn!("the keeper of programs is gone already");
         }
-        let all_ended = async { while news.recv().await.is_some() {} };
+        let all_ended = async { while words.recv().await.is_some() {} };
         if tokio::time::timeout(limit, all_ended).await.is_err() {
             tracing::warn!(waited_s = limit.as_secs(), "programs do not end: their keeper goes on without us");
         }
     }
 }
 
-/// Passes on what the keeper tells; the receiver learns of its end by the end of this.
-fn listen(channel: &Channel, tell: &mpsc::Sender<News>) {
-    crate::log::never_block();
-    while let Ok(Some((bytes, _))) = channel.receive(None) {
-        match serde_json::from_slice(&bytes) {
-            Ok(news) => {
-                if tell.blocking_send(news).is_err() {
-                    return;
+/// Where a thread of its own listens.
+struct Ear {
+    channel: Channel,
+    warden: Option<OwnedFd>,
+    is_ending: Arc<AtomicBool>,
+    tell: mpsc::Sender<Word>,
+}
+
+impl Ear {
+    /// Passes on what the keeper tells; the receiver learns of its end by the end of this. Where the keeper was killed, that
+    /// comes when its warden has killed what it had started.
+    fn listen(mut self) {
+        crate::log::never_block();
+        loop {
+            let (speaks, is_unguarded) = self.wait();
+            let word = match speaks {
+                true => match self.channel.receive(None) {
+                    Ok(Some((bytes, _))) => match serde_json::from_slice(&bytes) {
+                        Ok(news) => Word::News(news),
+                        Err(error) => {
+                            tracing::error!(%error, "the keeper of programs is not understood");
+                            continue;
+                        }
+                    },
+                    Ok(None) | Err(_) => break,
+                },
+                false if is_unguarded => {
+                    self.warden = None;
+                    Word::Unguarded
                 }
+                // A signal has come.
+                false => continue,
+            };
+            if self.tell.blocking_send(word).is_err() {
+                return;
             }
-            Err(error) => tracing::error!(%error, "the keeper of programs is not understood"),
+        }
+        // An end that we have ordered needs nobody to kill anything, and a warden lives as long as heirs do.
+        if let Some(warden) = self.warden.filter(|_| !self.is_ending.load(Relaxed)) {
+            wait_for(&mut [PollFd::new(&warden, PollFlags::IN)], Some(WARDEN_MAX));
         }
     }
+
+    /// Whether the keeper has something to say, if only that it has ended, and whether its warden is gone.
+    fn wait(&self) -> (bool, bool) {
+        let mut fds = vec![PollFd::new(&self.channel, PollFlags::IN)];
+        fds.extend(self.warden.as_ref().map(|warden| PollFd::new(warden, PollFlags::IN)));
+        wait_for(&mut fds, None);
+        let is_ready = |at: usize| fds.get(at).is_some_and(|fd| !fd.revents().is_empty());
+        (is_ready(0), is_ready(1))
+    }
+}
+
+/// Until one of them is readable, or a signal comes.
+fn wait_for(fds: &mut [PollFd<'_>], limit: Option<Duration>) {
+    let limit = limit.and_then(|limit| Timespec::try_from(limit).ok());
+    // An error leaves what is ready empty.
+    let _ = poll(fds, limit.as_ref());
 }

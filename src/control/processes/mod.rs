@@ -38,14 +38,15 @@ use tokio::sync::{mpsc, oneshot, watch};
 pub use keeper::run_if_asked;
 pub use view::{InstanceView, ProcessView};
 
-use self::client::Keeper;
+use self::client::{Keeper, Word};
 use self::launch::Rights;
-use self::letters::News;
 use self::supervised::Supervised;
 use super::Shared;
 use crate::app::process::Exit;
 use crate::config::Config;
 use crate::config::model::{Places, ProcessApp};
+use crate::control::shared::EventLevel;
+use crate::runtime::sys::processes::{self, Family};
 use crate::runtime::sys::users::Account;
 
 /// How often instances are looked at.
@@ -100,6 +101,8 @@ pub struct Bequest {
     pub channel: OwnedFd,
     /// Where the sockets of its programs lie.
     pub folder: PathBuf,
+    /// Readable when its warden has ended; `None`: that is not known.
+    pub warden: Option<OwnedFd>,
 }
 
 /// What the supervisor begins with: made while the process has all its rights.
@@ -156,7 +159,8 @@ impl Staff {
         self.places.folder = bequest.folder.join(std::process::id().to_string());
         make_folder(&self.places.folder, None)?;
         self.keeper_folder = bequest.folder;
-        let keeper = Keeper::inherited(bequest.channel).map_err(|error| format!("{KEEPER}: {error}"))?;
+        let keeper =
+            Keeper::inherited(bequest.channel, bequest.warden).map_err(|error| format!("{KEEPER}: {error}"))?;
         self.keeper = Some(keeper);
         Ok(())
     }
@@ -241,7 +245,7 @@ struct Supervisor {
     shared: Arc<Shared>,
     rights: Rights,
     keeper: Option<Keeper>,
-    news: Option<mpsc::Receiver<News>>,
+    words: Option<mpsc::Receiver<Word>>,
     /// Where sockets lie, once a keeper is there.
     folder: PathBuf,
     keeper_folder: PathBuf,
@@ -251,6 +255,8 @@ struct Supervisor {
     heard: mpsc::Sender<Heard>,
     waiting: Vec<Waiting>,
     memory_looked_at: Option<Instant>,
+    /// All processes that programs have started, as far as they have been seen.
+    family: Family,
     /// No other keeper is started before.
     next_keeper: Instant,
 }
@@ -264,7 +270,7 @@ pub async fn run(mut live: watch::Receiver<Arc<Shared>>, staff: Staff, inbox: In
         shared: shared.clone(),
         rights,
         keeper: None,
-        news: None,
+        words: None,
         folder: places.folder,
         keeper_folder,
         apps: Vec::new(),
@@ -272,6 +278,7 @@ pub async fn run(mut live: watch::Receiver<Arc<Shared>>, staff: Staff, inbox: In
         heard,
         waiting: Vec::new(),
         memory_looked_at: None,
+        family: Family::default(),
         next_keeper: Instant::now(),
     };
     supervisor.employ(keeper);
@@ -294,7 +301,7 @@ pub async fn run(mut live: watch::Receiver<Arc<Shared>>, staff: Staff, inbox: In
                 }
                 None => return,
             },
-            news = next(&mut supervisor.news) => supervisor.on_news(news),
+            word = next(&mut supervisor.words) => supervisor.on_word(word),
             Some(heard) = hears.recv() => supervisor.on_heard(heard),
             changed = live.changed(), if is_live => {
                 // Later nobody can change anything any more; the end is told.
@@ -308,10 +315,10 @@ pub async fn run(mut live: watch::Receiver<Arc<Shared>>, staff: Staff, inbox: In
     }
 }
 
-/// News of the keeper; never ends without one.
-async fn next(news: &mut Option<mpsc::Receiver<News>>) -> Option<News> {
-    match news {
-        Some(news) => news.recv().await,
+/// What is heard of the keeper; never ends without one.
+async fn next(words: &mut Option<mpsc::Receiver<Word>>) -> Option<Word> {
+    match words {
+        Some(words) => words.recv().await,
         None => std::future::pending().await,
     }
 }
@@ -319,7 +326,7 @@ async fn next(news: &mut Option<mpsc::Receiver<News>>) -> Option<News> {
 impl Supervisor {
     fn employ(&mut self, keeper: Option<Keeper>) {
         self.keeper = keeper;
-        self.news = self.keeper.as_mut().and_then(Keeper::take_news);
+        self.words = self.keeper.as_mut().and_then(Keeper::take_words);
     }
 
     /// Goes on with the applications of `shared`. With `is_in_use`, those that changed are replaced and those that are gone
@@ -365,10 +372,12 @@ impl Supervisor {
     }
 
     fn heir(&self) -> Option<Bequest> {
-        let channel = self.keeper.as_ref()?.heir().inspect_err(|error| {
+        let keeper = self.keeper.as_ref()?;
+        let ways = keeper.heir().and_then(|channel| Ok((channel, keeper.warden()?))).inspect_err(|error| {
             tracing::warn!(%error, "the keeper of programs is not handed over");
         });
-        Some(Bequest { channel: channel.ok()?, folder: self.keeper_folder.clone() })
+        let (channel, warden) = ways.ok()?;
+        Some(Bequest { channel, folder: self.keeper_folder.clone(), warden })
     }
 
     fn want(&mut self, app: &str, what: Wanted) -> Result<ProcessView, String> {
@@ -384,25 +393,49 @@ impl Supervisor {
         found.ok_or_else(|| format!("`{app}` is gone"))
     }
 
-    fn on_news(&mut self, news: Option<News>) {
+    /// `None`: the keeper has ended.
+    fn on_word(&mut self, word: Option<Word>) {
         let now = Instant::now();
-        let Some(news) = news else {
-            tracing::error!("the keeper of programs has ended, and all programs with it: another one is started");
-            if let Some(keeper) = self.keeper.take() {
-                keeper.bury();
-            }
-            self.employ(None);
-            self.apps.iter_mut().for_each(|app| app.lose_all(now));
-            // Where keepers end as they come, they come no faster than this.
-            self.next_keeper = self.next_keeper.max(now);
-            return;
+        let news = match word {
+            Some(Word::News(news)) => news,
+            Some(Word::Unguarded) => return self.on_unguarded(),
+            None => return self.on_end_of_keeper(now),
         };
         let (id, outcome) = news.exit();
         let Some(app) = self.apps.iter_mut().find(|app| app.has(id)) else { return };
         match outcome {
-            Err(pid) => app.on_started(id, pid, &self.heard),
+            Err(pid) => {
+                self.family.add(pid);
+                app.on_started(id, pid, &self.heard);
+            }
             Ok(exit) => app.on_exit(id, &exit, now, &self.shared),
         }
+    }
+
+    /// The keeper goes on, and programs with it: another warden comes with another keeper alone.
+    fn on_unguarded(&mut self) {
+        if let Some(keeper) = &mut self.keeper {
+            keeper.reap_warden();
+        }
+        tracing::error!(
+            "the warden of programs has been killed: if their keeper is killed as well, what they have started may outlive it; a takeover (`one-server upgrade`) or a restart brings another one"
+        );
+        self.shared
+            .note(EventLevel::Error, "the warden of programs has been killed: a takeover brings another one".into());
+    }
+
+    /// Its warden has killed what it had started, unless that was killed as well.
+    fn on_end_of_keeper(&mut self, now: Instant) {
+        tracing::error!("the keeper of programs has ended, and all programs with it: another one is started");
+        if let Some(keeper) = self.keeper.take() {
+            keeper.bury();
+        }
+        self.family.look(&processes::all());
+        self.family.kill();
+        self.employ(None);
+        self.apps.iter_mut().for_each(|app| app.lose_all(now));
+        // Where keepers end as they come, they come no faster than this.
+        self.next_keeper = self.next_keeper.max(now);
     }
 
     fn on_heard(&mut self, heard: Heard) {
@@ -423,13 +456,16 @@ impl Supervisor {
             && !self.apps.is_empty()
         {
             self.memory_looked_at = Some(now);
-            let seen = crate::runtime::sys::processes::all();
+            let seen = processes::all();
+            self.family.look(&seen);
             self.apps.iter_mut().for_each(|app| app.look_at_memory(&seen, now));
         }
-        for app in &mut self.apps {
+        // Without a keeper nothing runs, and nothing can be started.
+        for (app, keeper) in self.apps.iter_mut().zip(std::iter::repeat(self.keeper.as_ref())) {
+            let Some(keeper) = keeper else { break };
             app.tick(now);
             while let Some(action) = app.next_action() {
-                let with = supervised::Tools { keeper: self.keeper.as_ref(), rights: &self.rights, heard: &self.heard };
+                let with = supervised::Tools { keeper, rights: &self.rights, heard: &self.heard };
                 let done = app.act(action, with, now);
                 if let Err((id, reason)) = done {
                     app.on_exit(id, &Exit::NotStarted(reason), now, &self.shared);
@@ -460,9 +496,9 @@ impl Supervisor {
 
     async fn end(&mut self) {
         let longest = self.apps.iter().map(Supervised::kill_timeout).max().unwrap_or_default();
-        if let (Some(keeper), Some(news)) = (self.keeper.take(), self.news.take()) {
+        if let (Some(keeper), Some(words)) = (self.keeper.take(), self.words.take()) {
             self.apps.iter_mut().for_each(Supervised::withdraw_all);
-            keeper.end(news, longest + END_GRACE).await;
+            keeper.end(words, longest + END_GRACE).await;
             if self.folder != self.keeper_folder {
                 // What cannot be removed goes with the keeper.
                 let _ = std::fs::remove_dir_all(&self.folder);

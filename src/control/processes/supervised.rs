@@ -18,7 +18,7 @@ use crate::control::Shared;
 use crate::control::server_state::ServerState;
 use crate::control::shared::EventLevel;
 use crate::metrics::ServerStats;
-use crate::runtime::sys::processes::{Seen, signal_group};
+use crate::runtime::sys::processes::Seen;
 
 /// Data workers may have chosen a server in the moment before they learn that it gets no more: so long its requests are not
 /// all counted.
@@ -100,7 +100,7 @@ pub(super) struct Supervised {
 /// What it takes to start, stop and hear instances.
 #[derive(Clone, Copy)]
 pub(super) struct Tools<'a> {
-    pub(super) keeper: Option<&'a Keeper>,
+    pub(super) keeper: &'a Keeper,
     pub(super) rights: &'a Rights,
     pub(super) heard: &'a mpsc::Sender<Heard>,
 }
@@ -314,13 +314,11 @@ impl Supervised {
     /// The keeper is gone, and all instances with it.
     pub(super) fn lose_all(&mut self, now: Instant) {
         let shared = self.home.0.clone();
-        let all: Vec<(u64, Option<u32>)> = self.fleet.instances().iter().map(|i| (self.number(i.id), i.pid)).collect();
-        for (id, pid) in all {
-            // Workers of a program do not always learn of its end.
-            if let Some(pid) = pid {
-                signal_group(pid, rustix::process::Signal::KILL);
-            }
-            self.on_exit(id, &Exit::Lost, now, &shared);
+        let all: Vec<u64> = self.fleet.instances().iter().map(|instance| self.number(instance.id)).collect();
+        all.into_iter().for_each(|id| self.on_exit(id, &Exit::Lost, now, &shared));
+        // Actions of the fleet wait for another keeper.
+        if !self.is_succeeded {
+            (0..self.places.len()).for_each(|slot| self.set_vacant(slot, true));
         }
     }
 
@@ -417,8 +415,8 @@ impl Supervised {
         Ok(())
     }
 
-    fn order(&self, keeper: Option<&Keeper>, order: &Order) {
-        if let Some(Err(error)) = keeper.map(|keeper| keeper.order(order, &[])) {
+    fn order(&self, keeper: &Keeper, order: &Order) {
+        if let Err(error) = keeper.order(order, &[]) {
             tracing::error!(app = %self.app.name, %error, "the keeper of programs takes no order");
         }
     }
@@ -431,7 +429,6 @@ impl Supervised {
         let (requests_before, timeouts_before) = (place.requests(), place.timeouts());
         let running = Running { requests_before, timeouts_before, probe: None, withdrawn: None };
         self.running.insert(number, running);
-        let keeper = keeper.ok_or("their keeper does not run")?;
         let note = launch::note(&self.app, number, slot, &place.server.address, rights)?;
         let mut fds: Vec<OwnedFd> = Vec::new();
         for stream in ["stdout", "stderr"] {

@@ -4,6 +4,7 @@
 //! To be called in a process with one thread alone ([`crate::control::processes`] has one for it): the signal that tells of
 //! the parent's end (PR_SET_PDEATHSIG) is bound to the thread that forked, and what runs between fork and exec may allocate.
 
+use std::collections::HashMap;
 use std::ffi::{CString, OsStr, OsString};
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
@@ -14,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Resource, Rlimit, Signal, WaitOptions, setrlimit};
+use rustix::process::{Pid, PidfdFlags, Resource, Rlimit, Signal, WaitOptions, setrlimit};
 
 use super::users::{Account, become_account};
 
@@ -198,7 +199,7 @@ impl Child {
 const LOOK: Duration = Duration::from_millis(20);
 
 /// How long those that are killed may take to be gone.
-const LEFT_MAX: Duration = Duration::from_secs(5);
+pub const LEFT_MAX: Duration = Duration::from_secs(5);
 
 /// Goes on in a child, and stays here as its warden, for which this does not return: when the child has ended, whatever it has left
 /// behind is killed, in which session and whose ever it is. The child may have been killed, so that it could not do that, and
@@ -346,17 +347,74 @@ pub struct Seen {
     pub parent: u32,
     /// Its session.
     pub session: u32,
+    /// When it began, in ticks since the machine did: nobody else has had its number then.
+    pub started: u64,
     /// Resident memory, bytes.
     pub resident_bytes: u64,
 }
 
+/// Processes by their numbers, with when each began.
+#[derive(Clone, Debug, Default)]
+pub struct Family(HashMap<u32, u64>);
+
+impl Family {
+    /// It is a member from now on; to be called while its number is certainly its own.
+    pub fn add(&mut self, pid: u32) {
+        if let Some(seen) = see(pid) {
+            self.0.insert(pid, seen.started);
+        }
+    }
+
+    /// Those that have ended are members no more; those that members have started, and those in their sessions, become so.
+    pub fn look(&mut self, all: &[Seen]) {
+        let before = std::mem::take(&mut self.0);
+        let is_left = |seen: &&Seen| before.get(&seen.pid) == Some(&seen.started);
+        self.0.extend(all.iter().filter(is_left).map(|seen| (seen.pid, seen.started)));
+        loop {
+            let is_new = |seen: &&Seen| {
+                let of = |pid: u32| self.0.contains_key(&pid);
+                !of(seen.pid) && (of(seen.parent) || of(seen.session))
+            };
+            let new: Vec<(u32, u64)> = all.iter().filter(is_new).map(|seen| (seen.pid, seen.started)).collect();
+            if new.is_empty() {
+                return;
+            }
+            self.0.extend(new);
+        }
+    }
+
+    /// Kills all members, as far as this process may, and forgets them.
+    pub fn kill(&mut self) {
+        for (pid, started) in self.0.drain() {
+            kill_if(pid, |seen| seen.started == started);
+        }
+    }
+}
+
+/// Sends SIGKILL to a process that `is_it`, also where its number becomes somebody else's in that moment. Source: pidfd_open(2).
+pub fn kill_if(pid: u32, is_it: impl FnOnce(&Seen) -> bool) {
+    let Some(number) = i32::try_from(pid).ok().and_then(Pid::from_raw) else { return };
+    let Ok(held) = rustix::process::pidfd_open(number, PidfdFlags::empty()) else { return };
+    // From here on the descriptor is that of one process; what is seen is seen of it, or it has ended.
+    if see(pid).is_some_and(|seen| is_it(&seen)) {
+        let _ = rustix::process::pidfd_send_signal(held, Signal::KILL);
+    }
+}
+
+/// One process; `None`: it is not there.
+fn see(pid: u32) -> Option<Seen> {
+    parse_stat(&std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?, page_bytes())
+}
+
+fn page_bytes() -> u64 {
+    rustix::param::page_size() as u64
+}
+
 /// All processes of the machine that can be seen.
 pub fn all() -> Vec<Seen> {
-    let page_bytes = rustix::param::page_size() as u64;
     let Ok(entries) = std::fs::read_dir("/proc") else { return Vec::new() };
     let pids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok());
-    let stat = |pid: u32| std::fs::read_to_string(format!("/proc/{pid}/stat")).ok();
-    pids.filter_map(|pid| parse_stat(&stat(pid)?, page_bytes)).collect()
+    pids.filter_map(see).collect()
 }
 
 /// The name of the program, in parentheses, may hold anything.
@@ -368,6 +426,7 @@ fn parse_stat(text: &str, page_bytes: u64) -> Option<Seen> {
         pid,
         parent: number(1)?.try_into().ok()?,
         session: number(3)?.try_into().ok()?,
+        started: number(19)?,
         resident_bytes: number(21)?.saturating_mul(page_bytes),
     })
 }
@@ -405,12 +464,43 @@ mod tests {
     #[test]
     fn a_process_is_told_apart_whatever_its_name_is() {
         let text = "12 (a) b (c) S 7 12 9 0 -1 4194304 1 0 0 0 1 2 3 4 20 0 1 0 55 1000 77 18446744073709551615\n";
-        let seen = Seen { pid: 12, parent: 7, session: 9, resident_bytes: 77 * 4096 };
+        let seen = Seen { pid: 12, parent: 7, session: 9, started: 55, resident_bytes: 77 * 4096 };
         assert_eq!(parse_stat(text, 4096), Some(seen));
         assert_eq!(parse_stat("12 (a) S 7", 4096), None);
         let own = std::process::id();
         let found = all().into_iter().find(|seen| seen.pid == own).expect("we are there");
         assert!(found.resident_bytes > 100_000 && found.parent == std::os::unix::process::parent_id());
+    }
+
+    #[test]
+    fn a_family_is_who_was_seen_in_it_and_nobody_who_has_the_number_later() {
+        let seen = |pid, parent, session, started| Seen { pid, parent, session, started, resident_bytes: 0 };
+        let mut family = Family([(10, 1), (20, 2)].into());
+        // 20 has ended, and another one has its number; 12 is a child in a session of its own, 13 a child of that.
+        let all =
+            [seen(13, 12, 12, 6), seen(12, 10, 12, 5), seen(11, 10, 10, 4), seen(10, 5, 10, 1), seen(20, 1, 20, 9)];
+        family.look(&all);
+        let mut pids: Vec<u32> = family.0.keys().copied().collect();
+        pids.sort_unstable();
+        assert_eq!(pids, [10, 11, 12, 13]);
+        // Those whose parents end stay.
+        family.look(&[seen(13, 1, 12, 6), seen(11, 1, 10, 7)]);
+        assert_eq!(family.0, [(13, 6)].into());
+    }
+
+    #[test]
+    fn a_member_is_killed_and_nobody_else() {
+        let sleep = || Command::new("sleep").arg("1000").spawn().unwrap();
+        let (mut member, mut stranger) = (sleep(), sleep());
+        let mut family = Family::default();
+        family.add(member.id());
+        family.0.insert(stranger.id(), 1);
+        family.kill();
+        let ended = member.wait().unwrap();
+        assert_eq!(std::os::unix::process::ExitStatusExt::signal(&ended), Some(libc::SIGKILL));
+        assert!(stranger.try_wait().unwrap().is_none(), "it has begun at another time");
+        stranger.kill().unwrap();
+        stranger.wait().unwrap();
     }
 
     #[test]
