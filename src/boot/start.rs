@@ -189,12 +189,14 @@ pub(super) fn run(mut config: Config, apps: &Registry, source: Option<Source>) -
     result
 }
 
-/// A program that has us as a library may have a subscriber of its own: then that one stays.
+/// A program that has us as a library may have a subscriber of its own: then that one stays, and its panic hook.
 fn begin_log() -> Result<(), StartError> {
     match log::init(tracing::level_filters::LevelFilter::INFO) {
-        Err(log::InitError::Thread(error)) => Err(cannot_start("own-log")(error)),
-        _ => Ok(()),
+        Ok(()) => log::tell_panics(),
+        Err(log::InitError::AlreadySet) => {}
+        Err(log::InitError::Thread(error)) => return Err(cannot_start("own-log")(error)),
     }
+    Ok(())
 }
 
 /// What a process that takes over will want.

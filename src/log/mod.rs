@@ -40,7 +40,7 @@ pub use entry::{
     AddressText, ClientFacts, Coding, Counts, EndedBy, Entry, OwnValues, Phase, StreamFacts, Termination, Timers,
     TlsFacts,
 };
-pub use own::{InitError, flush, init, never_block};
+pub use own::{InitError, flush, init, never_block, tell_panics};
 pub use slow::{SlowEntry, SlowLog};
 pub use template::{Escape, Mistake, Template, Wrong};
 pub use writer::{LogError, Writer};

@@ -15,6 +15,7 @@
 //! the control thread call [`never_block`] once, and from then on their lines take a bounded queue to a thread of ours. A
 //! reader of stderr that stalls must not stop requests, nor whatever an operator could find out with.
 
+use std::backtrace::{Backtrace, BacktraceStatus};
 use std::cell::Cell;
 use std::fmt;
 use std::io::{self, IsTerminal, Write};
@@ -37,6 +38,9 @@ pub const FILTER_VARIABLE: &str = "ONE_SERVER_LOG";
 
 /// Lines that may wait for stderr: some seconds of what one application may write.
 const LINES_MAX: usize = 4096;
+
+/// How long a panic of the main thread waits for its line to be written.
+const PANIC_MAX: Duration = Duration::from_millis(200);
 
 /// Libraries whose details drown ours: at most warnings of them, unless [`FILTER_VARIABLE`] asks for more.
 const QUIET: [&str; 6] = ["hyper", "hyper_util", "h2", "mio", "mysql_async", "axum"];
@@ -110,6 +114,25 @@ thread_local! {
 /// From now on, lines of the calling thread are queued instead of written; a full queue drops and counts them.
 pub fn never_block() {
     NEVER_BLOCK.set(true);
+}
+
+/// Panics are lines of our log from now on, on threads that never block like any other line of theirs. With RUST_BACKTRACE set
+/// they have the way that led there.
+pub fn tell_panics() {
+    std::panic::set_hook(Box::new(|panic| {
+        let thread = std::thread::current();
+        let name = thread.name().unwrap_or("-");
+        let at = panic.location().map(ToString::to_string).unwrap_or_default();
+        let text = panic.payload().downcast_ref::<&str>().copied();
+        let text = text.or_else(|| panic.payload().downcast_ref::<String>().map(String::as_str)).unwrap_or("-");
+        let backtrace = Backtrace::capture();
+        let backtrace = (backtrace.status() == BacktraceStatus::Captured).then(|| backtrace.to_string());
+        tracing::error!(thread = name, %at, backtrace, "panic: {text}");
+        // What unwinds this one mostly ends the process, with whatever is queued.
+        if name == "main" {
+            flush(PANIC_MAX);
+        }
+    }));
 }
 
 /// Waits, for at most `limit`, until queued lines are written. To be called before the process ends.

@@ -169,6 +169,10 @@ impl Ear {
             let word = match speaks {
                 true => match self.channel.receive(None) {
                     Ok(Some((bytes, _))) => match serde_json::from_slice(&bytes) {
+                        Ok(News::Complaint(reason)) => {
+                            tracing::error!(reason, "the keeper of programs does not understand an order");
+                            continue;
+                        }
                         Ok(news) => Word::News(news),
                         Err(error) => {
                             tracing::error!(%error, "the keeper of programs is not understood");

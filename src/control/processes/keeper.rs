@@ -16,7 +16,6 @@
 
 use std::collections::HashMap;
 use std::ffi::OsString;
-use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -52,11 +51,6 @@ pub fn run_if_asked() {
         }
     }
     std::process::exit(0);
-}
-
-/// Nobody may read it any more, which must not end the programs.
-fn complain(error: &dyn std::fmt::Display) {
-    let _ = writeln!(std::io::stderr(), "error: the keeper of programs does not understand its process: {error}");
 }
 
 struct Keeper {
@@ -158,7 +152,7 @@ impl Keeper {
         let Some(speaker) = self.owners.iter().find(|known| known.number == owner) else { return };
         let (order, fds) = match speaker.channel.receive(None) {
             Ok(Some((bytes, fds))) => (serde_json::from_slice(&bytes), fds),
-            Err(error) if error.kind() == std::io::ErrorKind::InvalidData => return complain(&error),
+            Err(error) if error.kind() == std::io::ErrorKind::InvalidData => return self.complain(owner, &error),
             // It has ended.
             Ok(None) | Err(_) => (Ok(Order::End), Vec::new()),
         };
@@ -196,7 +190,7 @@ impl Keeper {
                 }
             }
             Ok(Order::End) => self.end(owner),
-            Err(error) => complain(&error),
+            Err(error) => self.complain(owner, &error),
         }
     }
 
@@ -286,6 +280,10 @@ impl Keeper {
             let _ = rustix::net::shutdown(&owner.channel, rustix::net::Shutdown::Both);
         }
         self.owners.retain(|owner| !is_over(owner));
+    }
+
+    fn complain(&self, owner: u32, error: &dyn std::fmt::Display) {
+        self.tell(owner, &News::Complaint(error.to_string()));
     }
 
     /// Nobody may hear it any more.

@@ -88,6 +88,8 @@ pub(super) enum News {
     Exited { id: u64, code: i32 },
     /// This signal has ended it.
     Killed { id: u64, signal: i32 },
+    /// It does not understand an order, and why: it writes nothing itself, for whoever reads its standard error may stall.
+    Complaint(String),
 }
 
 impl News {
@@ -98,13 +100,22 @@ impl News {
         }
     }
 
-    /// How an instance has ended; `Err`: it runs by this number.
-    pub(super) fn exit(self) -> (u64, Result<Exit, u32>) {
-        match self {
-            News::Started { id, pid } => (id, Err(pid)),
-            News::NotStarted { id, reason } => (id, Ok(Exit::NotStarted(reason))),
-            News::Exited { id, code } => (id, Ok(Exit::Code(code))),
-            News::Killed { id, signal } => (id, Ok(Exit::Signal(signal))),
-        }
+    /// What has happened to an instance; `None`: it is of none.
+    pub(super) fn of_instance(self) -> Option<(u64, Happened)> {
+        Some(match self {
+            News::Started { id, pid } => (id, Happened::Started(pid)),
+            News::NotStarted { id, reason } => (id, Happened::Ended(Exit::NotStarted(reason))),
+            News::Exited { id, code } => (id, Happened::Ended(Exit::Code(code))),
+            News::Killed { id, signal } => (id, Happened::Ended(Exit::Signal(signal))),
+            News::Complaint(_) => return None,
+        })
     }
+}
+
+/// To an instance.
+pub(super) enum Happened {
+    /// It runs by this number.
+    Started(u32),
+    /// It has ended, or could not be started.
+    Ended(Exit),
 }

@@ -40,6 +40,7 @@ pub use view::{InstanceView, ProcessView};
 
 use self::client::{Keeper, Word};
 use self::launch::Rights;
+use self::letters::Happened;
 use self::supervised::Supervised;
 use super::Shared;
 use crate::app::process::Exit;
@@ -401,14 +402,14 @@ impl Supervisor {
             Some(Word::Unguarded) => return self.on_unguarded(),
             None => return self.on_end_of_keeper(now),
         };
-        let (id, outcome) = news.exit();
+        let Some((id, happened)) = news.of_instance() else { return };
         let Some(app) = self.apps.iter_mut().find(|app| app.has(id)) else { return };
-        match outcome {
-            Err(pid) => {
+        match happened {
+            Happened::Started(pid) => {
                 self.family.add(pid);
                 app.on_started(id, pid, &self.heard);
             }
-            Ok(exit) => app.on_exit(id, &exit, now, &self.shared),
+            Happened::Ended(exit) => app.on_exit(id, &exit, now, &self.shared),
         }
     }
 
