@@ -303,8 +303,8 @@ impl Fleet {
                     self.terminate(at, now);
                 }
                 State::Draining if waited >= self.rules.drain_timeout => self.terminate(at, now),
-                State::Stopping if waited >= self.rules.kill_timeout && !instance.is_killed => {
-                    instance.is_killed = true;
+                State::Stopping if waited >= kill_after(&self.rules, instance.kills) => {
+                    instance.kills += 1;
                     let id = instance.id;
                     self.actions.push_back(Action::Kill { id });
                 }
@@ -398,7 +398,7 @@ impl Fleet {
             was_ready: false,
             requests: 0,
             memory_bytes: 0,
-            is_killed: false,
+            kills: 0,
             requests_max,
             expires: age_max.map(|age| now + age),
         });
@@ -424,6 +424,15 @@ impl Fleet {
         self.instances.iter_mut().find(|instance| instance.id == id)
     }
 }
+
+/// How long an instance may take to end before SIGKILL, which it has had so often. Once is enough as a rule; but whoever is to
+/// send it may not have got the order, or what it tells of the end may be lost.
+fn kill_after(rules: &Rules, kills: u32) -> Duration {
+    rules.kill_timeout + (rules.kill_timeout + KILL_AGAIN) * kills
+}
+
+/// From one SIGKILL to the next, beside `kill_timeout`.
+const KILL_AGAIN: Duration = Duration::from_secs(10);
 
 #[cfg(test)]
 mod tests {
@@ -505,7 +514,12 @@ mod tests {
         assert!(!actions(&mut fleet).contains(&Action::Kill { id: 0 }));
         fleet.tick(now + 40 * S);
         assert!(actions(&mut fleet).contains(&Action::Kill { id: 0 }));
-        let ended = fleet.on_exit(0, &Exit::Signal(9), now + 41 * S).unwrap();
+        // An order, or the news of the end, may be lost on its way.
+        for (then, is_killed) in [(59, false), (60, true), (79, false), (80, true)] {
+            fleet.tick(now + then * S);
+            assert_eq!(actions(&mut fleet).contains(&Action::Kill { id: 0 }), is_killed, "{then}");
+        }
+        let ended = fleet.on_exit(0, &Exit::Signal(9), now + 81 * S).unwrap();
         assert!(ended.is_failure && !ended.is_unexpected);
     }
 

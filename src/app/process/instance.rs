@@ -146,8 +146,8 @@ pub struct Instance {
     pub requests: u64,
     /// Resident bytes when last looked at.
     pub memory_bytes: u64,
-    /// It got SIGKILL.
-    pub(super) is_killed: bool,
+    /// How often it got SIGKILL.
+    pub(super) kills: u32,
     /// Requests after which it goes.
     pub(super) requests_max: Option<u64>,
     /// When it is too old.

@@ -110,6 +110,10 @@ impl World {
                 }
                 Action::Kill { id } => {
                     let now = self.now;
+                    // The order, or the news of its end, may get lost.
+                    if self.program == Program::Moody && self.chance(20) {
+                        continue;
+                    }
                     if let Some(process) = self.processes.get_mut(&id) {
                         process.dies_at = Some(now);
                     }
@@ -167,7 +171,7 @@ impl World {
     fn end(mut self) {
         self.fleet.stop();
         self.excused = true;
-        for _ in 0..1000 {
+        for _ in 0..3000 {
             self.step();
             self.excused = true;
         }

@@ -31,6 +31,9 @@ use crate::runtime::sys::users::Account;
 /// How long our process may take to hear news; it has a thread for nothing else.
 const NEWS_MAX: Duration = Duration::from_secs(10);
 
+/// Letters of a reason, which may hold all of a PATH.
+const REASON_MAX: usize = 1024;
+
 /// How often what remains in the end is looked at.
 const LOOK: Duration = Duration::from_millis(20);
 
@@ -169,20 +172,18 @@ impl Keeper {
                 };
                 let news = match started {
                     Ok(pid) => News::Started { id, pid },
-                    Err(reason) => News::NotStarted { id, reason },
+                    Err(reason) => News::NotStarted { id, reason: reason.chars().take(REASON_MAX).collect() },
                 };
                 self.tell(owner, &news);
             }
-            Ok(Order::Terminate(id)) => {
-                if let Some((pid, program)) = self.find(owner, id) {
-                    signal_group(pid, program.stop_signal());
-                }
-            }
-            Ok(Order::Kill(id)) => {
-                if let Some((pid, _)) = self.find(owner, id) {
-                    signal_group(pid, Signal::KILL);
-                }
-            }
+            Ok(Order::Terminate(id)) => match self.find(owner, id) {
+                Some((pid, program)) => signal_group(pid, program.stop_signal()),
+                None => self.tell_gone(owner, id),
+            },
+            Ok(Order::Kill(id)) => match self.find(owner, id) {
+                Some((pid, _)) => signal_group(pid, Signal::KILL),
+                None => self.tell_gone(owner, id),
+            },
             Ok(Order::Heir) => {
                 for channel in fds {
                     self.owners.push(Owner { number: self.owners_ever, channel: channel.into(), ending: None });
@@ -280,6 +281,11 @@ impl Keeper {
             let _ = rustix::net::shutdown(&owner.channel, rustix::net::Shutdown::Both);
         }
         self.owners.retain(|owner| !is_over(owner));
+    }
+
+    /// Whoever asks has not heard how it ended, or only a moment ago.
+    fn tell_gone(&self, owner: u32, id: u64) {
+        self.tell(owner, &News::Killed { id, signal: Signal::KILL.as_raw() });
     }
 
     fn complain(&self, owner: u32, error: &dyn std::fmt::Display) {
