@@ -25,7 +25,9 @@ use rustix::process::Signal;
 
 use super::letters::{AccountNote, News, Order, StartNote, VARIABLE};
 use crate::runtime::sys::handover::Channel;
-use crate::runtime::sys::processes::{self, Launch, all, find_program, heard, kill, kill_children, reap, signal_group};
+use crate::runtime::sys::processes::{
+    self, Launch, ended, find_program, heard, kill_children, kill_rest, reap_child, signal_group,
+};
 use crate::runtime::sys::users::Account;
 
 /// How long our process may take to hear news; it has a thread for nothing else.
@@ -140,12 +142,13 @@ impl Keeper {
     }
 
     fn reap(&mut self) {
-        while let Some((pid, ended)) = reap() {
-            if let Some(program) = self.programs.remove(&pid) {
+        while let Some(pid) = ended() {
+            if self.programs.contains_key(&pid) {
                 // Its workers would go on without it.
-                signal_group(pid, Signal::KILL);
-                let session = all().into_iter().filter(|seen| seen.session == pid && seen.pid != pid);
-                session.for_each(|seen| kill(seen.pid));
+                kill_rest(pid);
+            }
+            let Some(ended) = reap_child(pid) else { return };
+            if let Some(program) = self.programs.remove(&pid) {
                 self.tell(program.owner, &News::of_end(program.id, ended));
             }
         }

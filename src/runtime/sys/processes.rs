@@ -15,7 +15,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, PidfdFlags, Resource, Rlimit, Signal, WaitOptions, setrlimit};
+use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags, Resource, Rlimit, Signal, WaitOptions, WaitStatus, setrlimit};
 
 use super::users::{Account, become_account};
 
@@ -74,7 +75,7 @@ pub enum Ended {
     Signal(i32),
 }
 
-/// Starts a program as the leader of a session of its own; returns its number. It is reaped by [`reap`].
+/// Starts a program as the leader of a session of its own; returns its number. It is reaped by [`reap_child`].
 ///
 /// Errors: what fork, the steps in the child or exec report.
 pub fn launch(launch: Launch<'_>) -> io::Result<u32> {
@@ -317,11 +318,41 @@ pub fn heard(signals: BorrowedFd<'_>) {
 /// The next child that has ended, orphans that became ours among them; `None`: there is none at the moment.
 pub fn reap() -> Option<(u32, Ended)> {
     let (pid, status) = rustix::process::wait(WaitOptions::NOHANG).ok()??;
-    let ended = match (status.exit_status(), status.terminating_signal()) {
+    Some((pid.as_raw_nonzero().get().unsigned_abs(), how(status)))
+}
+
+/// The next child that has ended, which is still to be reaped: its number, its group and its session are nobody else's.
+pub fn ended() -> Option<u32> {
+    let mut info = std::mem::MaybeUninit::<libc::siginfo_t>::zeroed();
+    let flags = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
+    // SAFETY: `info` lives through the call, which writes it.
+    if unsafe { libc::waitid(libc::P_ALL, 0, info.as_mut_ptr(), flags) } != 0 {
+        return None;
+    }
+    // SAFETY: all zeros are a siginfo_t, and where no child has ended the number in it is 0 (waitid(2)).
+    let pid = unsafe { info.assume_init().si_pid() };
+    u32::try_from(pid).ok().filter(|pid| *pid != 0)
+}
+
+/// Reaps a child that has ended.
+pub fn reap_child(pid: u32) -> Option<Ended> {
+    let number = i32::try_from(pid).ok().and_then(Pid::from_raw)?;
+    let (_, status) = rustix::process::waitpid(Some(number), WaitOptions::NOHANG).ok()??;
+    Some(how(status))
+}
+
+fn how(status: WaitStatus) -> Ended {
+    match (status.exit_status(), status.terminating_signal()) {
         (Some(code), _) => Ended::Code(code),
         (None, signal) => Ended::Signal(signal.unwrap_or_default()),
-    };
-    Some((pid.as_raw_nonzero().get().unsigned_abs(), ended))
+    }
+}
+
+/// Kills what is left of a program that has ended and is still to be reaped: its group, and its session.
+pub fn kill_rest(leader: u32) {
+    signal_group(leader, Signal::KILL);
+    let members = all().into_iter().filter(|seen| seen.session == leader && seen.pid != leader);
+    members.for_each(|seen| kill_if(seen.pid, |now| now.session == leader));
 }
 
 /// Sends a signal to all processes of a group that there are.
@@ -394,10 +425,16 @@ impl Family {
 /// Sends SIGKILL to a process that `is_it`, also where its number becomes somebody else's in that moment. Source: pidfd_open(2).
 pub fn kill_if(pid: u32, is_it: impl FnOnce(&Seen) -> bool) {
     let Some(number) = i32::try_from(pid).ok().and_then(Pid::from_raw) else { return };
-    let Ok(held) = rustix::process::pidfd_open(number, PidfdFlags::empty()) else { return };
     // From here on the descriptor is that of one process; what is seen is seen of it, or it has ended.
-    if see(pid).is_some_and(|seen| is_it(&seen)) {
-        let _ = rustix::process::pidfd_send_signal(held, Signal::KILL);
+    let held = rustix::process::pidfd_open(number, PidfdFlags::empty());
+    if !see(pid).is_some_and(|seen| is_it(&seen)) {
+        return;
+    }
+    match held {
+        Ok(held) => drop(rustix::process::pidfd_send_signal(held, Signal::KILL)),
+        // A sandbox may know no such call: then it is a matter of microseconds.
+        Err(Errno::NOSYS | Errno::PERM) => kill(pid),
+        Err(_) => {}
     }
 }
 
