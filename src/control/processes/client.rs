@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::{Child, Command};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -19,6 +20,9 @@ use crate::runtime::sys::users::Account;
 
 /// How long the keeper may take to hear an order: it does one thing after the other, none of which waits.
 const ORDER_MAX: Duration = Duration::from_secs(5);
+
+/// Orders that may wait for it, beside those that its socket holds.
+const ORDERS_MAX: usize = 256;
 
 /// News that may wait.
 const NEWS_MAX: usize = 1024;
@@ -41,7 +45,8 @@ pub(super) enum Word {
 /// The parent of all programs.
 #[derive(Debug)]
 pub(super) struct Keeper {
-    channel: Arc<Channel>,
+    /// To the thread that gives them: the keeper may take its time, with a folder of a server that is gone for example.
+    orders: SyncSender<Given>,
     /// The warden, a child of ours; `None`: that of a process from which we have taken over.
     child: Option<Child>,
     /// Readable when the warden has ended (pidfd_open(2)), for us and for whoever takes over. `None`: an older process has not
@@ -66,7 +71,7 @@ impl Keeper {
         let warden = pidfd_open(Pid::from_child(&child), PidfdFlags::empty()).ok();
         let keeper = Keeper::over(ours, Some(child), warden)?;
         let accounts = accounts.map(|named| named.iter().map(|account| account.as_ref().map(Into::into)).collect());
-        keeper.order(&Order::Begin { accounts, folder: folder.to_owned() }, &[])?;
+        keeper.order(&Order::Begin { accounts, folder: folder.to_owned() }, Vec::new())?;
         Ok(keeper)
     }
 
@@ -84,8 +89,11 @@ impl Keeper {
             is_ending: is_ending.clone(),
             tell,
         };
+        let (orders, given) = sync_channel(ORDERS_MAX);
+        let tell = ear.tell.downgrade();
         std::thread::Builder::new().name("keeper".into()).spawn(move || ear.listen())?;
-        Ok(Keeper { channel: Arc::new(channel), child, warden, is_ending, words: Some(words) })
+        std::thread::Builder::new().name("orders".into()).spawn(move || give(&channel, &given, &tell))?;
+        Ok(Keeper { orders, child, warden, is_ending, words: Some(words) })
     }
 
     /// Its warden, for a process that takes over.
@@ -103,7 +111,7 @@ impl Keeper {
     /// A channel to it for a process that takes over. It may be closed unused.
     pub(super) fn heir(&self) -> io::Result<OwnedFd> {
         let (heirs, keepers) = Channel::pair()?;
-        self.order(&Order::Heir, &[keepers.as_fd()])?;
+        self.order(&Order::Heir, vec![keepers])?;
         Ok(heirs.into())
     }
 
@@ -113,18 +121,20 @@ impl Keeper {
     }
 
     /// Has a program started.
-    pub(super) fn launch(&self, note: StartNote, fds: &[OwnedFd]) -> io::Result<()> {
-        let fds: Vec<BorrowedFd<'_>> = fds.iter().map(AsFd::as_fd).collect();
-        self.order(&Order::Start(Box::new(note), fds.len()), &fds)
+    pub(super) fn launch(&self, note: StartNote, fds: Vec<OwnedFd>) -> io::Result<()> {
+        self.order(&Order::Start(Box::new(note), fds.len()), fds)
     }
 
-    pub(super) fn order(&self, order: &Order, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
+    /// Errors: it is too long, or too many wait. One that the keeper does not take later is told in the log, and where a program
+    /// was to be started, as news of that.
+    pub(super) fn order(&self, order: &Order, fds: Vec<OwnedFd>) -> io::Result<()> {
         let bytes = serde_json::to_vec(order)?;
         if bytes.len() > MESSAGE_BYTES_MAX {
             let text = format!("command and environment have {} bytes, {MESSAGE_BYTES_MAX} are the most", bytes.len());
             return Err(io::Error::other(text));
         }
-        self.channel.send(&bytes, fds, ORDER_MAX)
+        let starts = if let Order::Start(note, _) = order { Some(note.id) } else { None };
+        self.orders.try_send(Given { bytes, fds, starts }).map_err(|_| io::Error::other("too many orders wait for it"))
     }
 
     /// It is gone; nothing of it is to be left.
@@ -141,12 +151,35 @@ impl Keeper {
     /// Lets all our programs end, by SIGTERM and later SIGKILL, and waits up to `limit` for the end of `words`, which is that.
     pub(super) async fn end(self, mut words: mpsc::Receiver<Word>, limit: Duration) {
         self.is_ending.store(true, Relaxed);
-        if self.order(&Order::End, &[]).is_err() {
-            tracing::warn!("the keeper of programs is gone already");
+        if let Err(error) = self.order(&Order::End, Vec::new()) {
+            tracing::warn!(%error, "the keeper of programs takes no order");
         }
         let all_ended = async { while words.recv().await.is_some() {} };
         if tokio::time::timeout(limit, all_ended).await.is_err() {
             tracing::warn!(waited_s = limit.as_secs(), "programs do not end: their keeper goes on without us");
+        }
+    }
+}
+
+/// An order on its way.
+struct Given {
+    bytes: Vec<u8>,
+    fds: Vec<OwnedFd>,
+    /// The program that is to be started.
+    starts: Option<u64>,
+}
+
+/// Gives orders, until there is nobody who has any.
+fn give(channel: &Channel, given: &Receiver<Given>, tell: &mpsc::WeakSender<Word>) {
+    crate::log::never_block();
+    for Given { bytes, fds, starts } in given {
+        let fds: Vec<BorrowedFd<'_>> = fds.iter().map(AsFd::as_fd).collect();
+        let Err(error) = channel.send(&bytes, &fds, ORDER_MAX) else { continue };
+        tracing::warn!(%error, "the keeper of programs takes no order");
+        let reason = format!("the keeper of programs takes no order: {error}");
+        if let (Some(id), Some(tell)) = (starts, tell.upgrade()) {
+            // Nobody hears it any more in the end.
+            let _ = tell.blocking_send(Word::News(News::NotStarted { id, reason }));
         }
     }
 }
@@ -213,4 +246,27 @@ fn wait_for(fds: &mut [PollFd<'_>], limit: Option<Duration>) {
     let limit = limit.and_then(|limit| Timespec::try_from(limit).ok());
     // An error leaves what is ready empty.
     let _ = poll(fds, limit.as_ref());
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+
+    #[test]
+    fn a_keeper_that_stands_holds_nobody_up() {
+        let (ours, theirs) = Channel::pair().unwrap();
+        let keeper = Keeper::over(ours, None, None).unwrap();
+        let begun = Instant::now();
+        let refused = (0..10_000).find_map(|id| keeper.order(&Order::Kill(id), Vec::new()).err());
+        assert_eq!(refused.map(|error| error.to_string()).as_deref(), Some("too many orders wait for it"));
+        assert!(begun.elapsed() < ORDER_MAX / 2, "{:?}", begun.elapsed());
+        // What it has taken it hears in its order, later.
+        let theirs = Channel::from(theirs);
+        for id in 0..ORDERS_MAX as u64 {
+            let (bytes, _) = theirs.receive(Some(Duration::from_secs(5))).unwrap().unwrap();
+            assert_eq!(serde_json::from_slice::<Order>(&bytes).unwrap(), Order::Kill(id));
+        }
+    }
 }

@@ -416,7 +416,7 @@ impl Supervised {
     }
 
     fn order(&self, keeper: &Keeper, order: &Order) {
-        if let Err(error) = keeper.order(order, &[]) {
+        if let Err(error) = keeper.order(order, Vec::new()) {
             tracing::error!(app = %self.app.name, %error, "the keeper of programs takes no order");
         }
     }
@@ -437,7 +437,7 @@ impl Supervised {
         }
         fds.extend(launch::socket(&self.app, &place.server.address)?);
         fds.extend(php::config(&self.app, &place.server.address)?);
-        keeper.launch(note, &fds).map_err(|error| format!("the keeper of programs takes no order: {error}"))
+        keeper.launch(note, fds).map_err(|error| format!("the keeper of programs takes no order: {error}"))
     }
 
     fn set_vacant(&self, slot: usize, vacant: bool) {
