@@ -53,8 +53,11 @@ use crate::runtime::sys::users::Account;
 /// How often instances are looked at.
 const TICK: Duration = Duration::from_millis(100);
 
-/// How often /proc is asked for memory.
+/// How often /proc is asked for memory, at most.
 const MEMORY_LOOK: Duration = Duration::from_secs(1);
+
+/// On a machine with so many processes that it takes long, it takes this part of the control thread's time.
+const LOOK_SHARE: u32 = 50;
 
 /// Beyond the `kill_timeout` of a program, for the keeper to see to it.
 const END_GRACE: Duration = Duration::from_secs(7);
@@ -255,7 +258,7 @@ struct Supervisor {
     next_serial: u32,
     heard: mpsc::Sender<Heard>,
     waiting: Vec<Waiting>,
-    memory_looked_at: Option<Instant>,
+    next_look: Instant,
     /// All processes that programs have started, as far as they have been seen.
     family: Family,
     /// No other keeper is started before.
@@ -278,7 +281,7 @@ pub async fn run(mut live: watch::Receiver<Arc<Shared>>, staff: Staff, inbox: In
         next_serial: 0,
         heard,
         waiting: Vec::new(),
-        memory_looked_at: None,
+        next_look: Instant::now(),
         family: Family::default(),
         next_keeper: Instant::now(),
     };
@@ -453,13 +456,12 @@ impl Supervisor {
         if self.keeper.is_none() && !self.apps.is_empty() && self.next_keeper <= now {
             self.find_keeper();
         }
-        if self.memory_looked_at.is_none_or(|at| now.saturating_duration_since(at) >= MEMORY_LOOK)
-            && !self.apps.is_empty()
-        {
-            self.memory_looked_at = Some(now);
+        if self.next_look <= now && !self.apps.is_empty() {
+            let begun = Instant::now();
             let seen = processes::all();
             self.family.look(&seen);
             self.apps.iter_mut().for_each(|app| app.look_at_memory(&seen, now));
+            self.next_look = now + MEMORY_LOOK.max(begun.elapsed() * LOOK_SHARE);
         }
         // Without a keeper nothing runs, and nothing can be started.
         for (app, keeper) in self.apps.iter_mut().zip(std::iter::repeat(self.keeper.as_ref())) {
