@@ -432,6 +432,7 @@ impl Reloader {
         parts: Parts,
     ) -> Arc<AtomicUsize> {
         let waits_for = Arc::new(AtomicUsize::new(self.workers.len()));
+        shared.goes_to(waits_for.clone());
         let mysql = parts.known;
         let mut parts = parts.sockets.into_iter().zip(parts.quic).zip(parts.flows).zip(parts.splitters).zip(parts.logs);
         let reload = |_| {

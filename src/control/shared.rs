@@ -5,7 +5,7 @@
 //! control thread alone touches. Deliberately absent: anything a request would have to wait for.
 
 use std::collections::HashSet;
-use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering::Acquire, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Instant, SystemTime};
 
@@ -58,6 +58,8 @@ pub struct Shared {
     pub limiters: Vec<Arc<Limiter>>,
     /// What the process turned out to be; set once by boot when all workers run, and for each later config.
     pub facts: OnceLock<StartFacts>,
+    /// Data workers that have not taken this config yet; unset: it is that of the start.
+    waits_for: OnceLock<Arc<AtomicUsize>>,
     lasting: Arc<Lasting>,
 }
 
@@ -159,6 +161,7 @@ impl Shared {
             },
             limiters: config.limits.iter().map(limiter).collect(),
             facts: OnceLock::new(),
+            waits_for: OnceLock::new(),
             lasting: Arc::new(lasting),
             config,
         }
@@ -203,10 +206,21 @@ impl Shared {
             },
             limiters: config.limits.iter().zip(&succession.limits.0).map(limit).collect(),
             facts: OnceLock::new(),
+            waits_for: OnceLock::new(),
             lasting: self.lasting.clone(),
             succession,
             config,
         }
+    }
+
+    /// Data workers are told of it, and count down `waits_for` as they take it.
+    pub fn goes_to(&self, waits_for: Arc<AtomicUsize>) {
+        drop(self.waits_for.set(waits_for));
+    }
+
+    /// How many data workers go on with the config before.
+    pub fn workers_behind(&self) -> usize {
+        self.waits_for.get().map_or(0, |waits_for| waits_for.load(Acquire))
     }
 
     /// The same process under `config`, which is the present one but for the servers of its upstreams.

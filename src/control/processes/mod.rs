@@ -353,7 +353,7 @@ impl Supervisor {
         for known in self.apps.iter_mut().filter(|_| is_in_use) {
             let namesake = shared.config.processes.iter().find(|app| app.name == known.name());
             if namesake.is_none_or(|app| !known.is_before(app, shared)) {
-                known.leave(namesake.is_some());
+                known.leave(namesake.is_some(), shared);
             }
         }
     }

@@ -24,9 +24,6 @@ use crate::runtime::sys::processes::Seen;
 /// all counted.
 const WITHDRAWN_MIN: Duration = Duration::from_millis(250);
 
-/// Data workers take over another config within this, after which nothing new goes where that one does not lead.
-const SUCCEEDED_MIN: Duration = Duration::from_secs(1);
-
 /// Where an instance may be: a server of the upstream.
 struct Place {
     server: Server,
@@ -90,6 +87,8 @@ pub(super) struct Supervised {
     is_leaving: bool,
     /// Another one of its name has its upstream.
     is_succeeded: bool,
+    /// The config in which it is so no more.
+    left_for: Option<Arc<Shared>>,
     started: u64,
     counts: Counts,
     last_exit: Option<String>,
@@ -117,6 +116,7 @@ impl Supervised {
             running: HashMap::new(),
             is_leaving: false,
             is_succeeded: false,
+            left_for: None,
             started: 0,
             counts: Counts::default(),
             last_exit: None,
@@ -181,7 +181,7 @@ impl Supervised {
         if is_new && !self.is_leaving {
             tracing::info!(app = %app.name, "the application has changed: its instances are replaced");
         }
-        self.is_succeeded = false;
+        (self.is_succeeded, self.left_for) = (false, None);
         if app.rules.replaces_hung && !self.app.rules.replaces_hung {
             self.forget_timeouts();
         }
@@ -192,10 +192,14 @@ impl Supervised {
         self.app = app.clone();
     }
 
-    /// It is gone from the config, or another one `is_there` in its place: its instances finish what they have.
-    pub(super) fn leave(&mut self, is_there: bool) {
+    /// It is gone from the config that is `shared` now, or another one `is_there` in its place: its instances finish what they
+    /// have.
+    pub(super) fn leave(&mut self, is_there: bool, shared: &Arc<Shared>) {
         if is_there && !self.is_leaving {
             tracing::info!(app = %self.app.name, "the application listens elsewhere now: what it was finishes what it has");
+        }
+        if !self.is_leaving {
+            self.left_for = Some(shared.clone());
         }
         (self.is_leaving, self.is_succeeded) = (true, is_there);
         self.fleet.stop();
@@ -361,11 +365,15 @@ impl Supervised {
         if self.app.rules.replaces_hung {
             self.look_for_hung(now);
         }
-        let known_min = if self.is_succeeded { SUCCEEDED_MIN } else { WITHDRAWN_MIN };
+        // A data worker that is late with another config sends requests where that one does not lead.
+        let is_led_there = self.left_for.as_ref().is_some_and(|shared| shared.workers_behind() > 0);
+        for withdrawn in self.running.values_mut().filter_map(|running| running.withdrawn.as_mut()) {
+            *withdrawn = if is_led_there { now } else { *withdrawn };
+        }
         let draining = self.fleet.instances().iter().filter(|instance| instance.state == State::Draining);
         let is_idle = |instance: &&Instance| {
             let withdrawn = self.running.get(&self.number(instance.id)).and_then(|running| running.withdrawn);
-            let is_known = withdrawn.is_some_and(|at| now.saturating_duration_since(at) >= known_min);
+            let is_known = withdrawn.is_some_and(|at| now.saturating_duration_since(at) >= WITHDRAWN_MIN);
             is_known && self.places[instance.slot].active() == 0
         };
         let idle: Vec<u64> = draining.filter(is_idle).map(|instance| instance.id).collect();
