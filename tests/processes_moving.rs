@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use rustix::process::Signal;
 use support::apps::{BY_FD, eventually_gone, pids, shop, signal, site};
+use support::load::under_load;
 use support::ports::free_port;
 use support::*;
 
@@ -64,6 +65,29 @@ fn an_application_that_moves_is_one_in_pages_and_keeps_its_counters() {
     eventually("it is alone", || states("draining") + states("stopping") == 0);
     let after = counts();
     assert!(after.0 >= before.0 && after.1 >= before.1, "{before:?} {after:?}");
+}
+
+/// What was there before finishes what it has, and others are ready in its place when the config is in use.
+#[test]
+fn one_that_moves_back_before_it_is_gone_costs_no_request() {
+    let server = site(&format!("{BY_FD}environment = {{ START_MS = \"1800\" }}")).start();
+    let old = pids(&server);
+    let mut client = server.connect();
+    client.send(post("/slow/9000", "x"));
+    eventually("it is in there", || shop(&server)["instances"][0]["active"].as_u64() == Some(1));
+    let port = free_port();
+    let by_port = format!("\"port\", \"{{port}}\"]\nfirst_port = {port}");
+    let load = under_load(&server, || {
+        server.reload_with(&[("\"fd\"]\nlisten = \"fd\"", &by_port)]);
+        std::thread::sleep(std::time::Duration::from_millis(300));
+        server.reload_with(&[(&by_port, "\"fd\"]\nlisten = \"fd\"")]);
+        assert!(pids(&server).iter().any(|pid| !old.contains(pid)), "one is ready when the config is in use");
+        std::thread::sleep(std::time::Duration::from_millis(2000));
+    });
+    load.assert_all_well(100);
+    assert_eq!(client.response("POST").text(), "slow");
+    eventually_gone(&old);
+    eventually("the other one is alone", || shop(&server)["instances"].as_array().map(Vec::len) == Some(1));
 }
 
 /// What clients know of requests that must be done once.

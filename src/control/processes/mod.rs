@@ -342,7 +342,8 @@ impl Supervisor {
         }
         for app in &shared.config.processes {
             match self.apps.iter_mut().find(|known| known.is_before(app, shared)) {
-                Some(known) if is_in_use => known.adopt(app, shared),
+                // What comes back before it is gone has to be ready, too.
+                Some(known) if is_in_use || known.is_leaving() => known.adopt(app, shared),
                 Some(_) => {}
                 None => {
                     self.next_serial += 1;

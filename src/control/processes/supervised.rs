@@ -30,11 +30,20 @@ struct Place {
     state: Arc<ServerState>,
     /// Of each data worker.
     stats: Vec<Arc<ServerStats>>,
+    /// The same under configs before one that had it not: requests that came by them are not over yet.
+    earlier: Vec<Arc<ServerStats>>,
 }
 
 impl Place {
     fn active(&self) -> u64 {
-        self.stats.iter().map(|stats| stats.active.value()).sum()
+        self.stats.iter().chain(&self.earlier).map(|stats| stats.active.value()).sum()
+    }
+
+    /// Counts of before that are not among `stats`, and are of requests under way.
+    fn not_over(&self, stats: &[Arc<ServerStats>]) -> Vec<Arc<ServerStats>> {
+        let is_past = |old: &&Arc<ServerStats>| stats.iter().all(|new| !Arc::ptr_eq(old, new));
+        let past = self.stats.iter().chain(&self.earlier).filter(is_past);
+        past.filter(|stats| stats.active.value() > 0).cloned().collect()
     }
 
     fn timeouts(&self) -> u64 {
@@ -210,10 +219,14 @@ impl Supervised {
         let u = upstreams.iter().position(|upstream| upstream.name == self.app.upstream);
         let u = u.expect("each process has an upstream, see config::compile::app");
         for (s, server) in upstreams[u].servers.iter().enumerate() {
-            let stats = shared.workers.iter().map(|worker| worker.servers[u][s].clone()).collect();
-            let place = Place { server: server.clone(), state: shared.servers[u][s].clone(), stats };
+            let stats: Vec<_> = shared.workers.iter().map(|worker| worker.servers[u][s].clone()).collect();
+            let mut place =
+                Place { server: server.clone(), state: shared.servers[u][s].clone(), stats, earlier: Vec::new() };
             match self.places.get_mut(s) {
-                Some(known) => *known = place,
+                Some(known) => {
+                    place.earlier = known.not_over(&place.stats);
+                    *known = place;
+                }
                 None => self.places.push(place),
             }
         }
