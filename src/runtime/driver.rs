@@ -127,7 +127,9 @@ enum Kind {
 impl DataRuntime {
     /// Builds the runtime for the current thread.
     ///
-    /// Errors: no ring although [`DriverChoice::IoUring`] was asked for, or no epoll instance.
+    /// What blocks on threads of the runtime (`spawn_blocking`) is not waited for in the end; tokio-uring, which cannot leave it, does
+/// wait.
+/// Errors: no ring although [`DriverChoice::IoUring`] was asked for, or no epoll instance.
     ///
     /// `woken_across`: threads on other cores wake this worker all the time. Then completions are not deferred: monoio
     /// enters the kernel without asking for them whenever it has been woken from outside, so a steady stream of such
@@ -167,6 +169,8 @@ impl DataRuntime {
 /// Runs an application worker on the current thread: tokio-uring, or plain tokio where io_uring is refused.
 ///
 /// `main` gets the facts of the driver and is run to its end; tokio's `spawn_local` works inside.
+/// What blocks on threads of the runtime (`spawn_blocking`) is not waited for in the end; tokio-uring, which cannot leave it, does
+/// wait.
 /// Errors: no ring although [`DriverChoice::IoUring`] was asked for, or no tokio runtime.
 pub fn run_app<F: Future>(
     choice: DriverChoice,
@@ -190,12 +194,27 @@ pub fn run_app<F: Future>(
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let local = Rc::new(tokio::task::LocalSet::new());
     let facts = DriverFacts { driver: "epoll", flags: "", fallback };
-    Ok(local.block_on(&runtime, main(facts)))
+    let output = local.block_on(&runtime, main(facts));
+    // Tasks are dropped where they ran.
+    drop(local);
+    runtime.shutdown_background();
+    Ok(output)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_blocks_does_not_keep_an_application_worker_from_its_end() {
+        let begun = std::time::Instant::now();
+        let work = |_| async {
+            tokio::task::spawn_blocking(|| std::thread::sleep(std::time::Duration::from_secs(30)));
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        };
+        run_app(DriverChoice::Epoll, 256, work).unwrap();
+        assert!(begun.elapsed().as_secs() < 10, "{:?}", begun.elapsed());
+    }
 
     #[test]
     fn both_drivers_run_and_say_what_they_are() {
