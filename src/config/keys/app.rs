@@ -86,7 +86,7 @@ pub(super) const KEYS: &[Key] = &[
         .help("an instance is replaced when it is about so old, up to a tenth less by chance")
         .known_as(&["uwsgi max-worker-lifetime", "granian workers-lifetime"]),
     Key::new(Table::App, "restart_on_timeout", Kind::Switch, Means("`true` where `requests_max` is 1, else `false`"))
-        .help("an instance that has not answered a request within `response_timeout` or `total_timeout` gets no more of them; when it has none left, or behind `drain_timeout`, it is stopped (SIGTERM, behind `kill_timeout` SIGKILL), and another one is started")
+        .help("an instance that has not answered a request within `response_timeout` gets no more of them; when it has none left, or behind `drain_timeout`, it is stopped (SIGTERM, behind `kill_timeout` SIGKILL), and another one is started")
         .known_as(&["gunicorn timeout", "uwsgi harakiri", "roadrunner exec_ttl"])
         .when("`true` for programs that hang for good once a request hangs; their own time limit is better where they have one, because it knows the worker"),
     Key::new(Table::App, "backoff", duration(MS, DAY), Default("200ms"))
