@@ -133,7 +133,8 @@ fn a_panic_is_500_and_the_worker_lives() {
         assert_eq!(app_worker(&server, "restarts_total"), 0.0, "{driver:?}");
         assert!(server.lines().iter().any(|line| line.contains("asked for an error")), "{driver:?}: the log tells why");
         // A panic is a line as any other, which waits for no reader of the log.
-        let is_panic = |line: &str| line.contains(" error panic: ") && line.contains("thread=app-") && line.contains(" at=");
+        let is_panic =
+            |line: &str| line.contains(" error panic: ") && line.contains("thread=app-") && line.contains(" at=");
         server.wait_for_line("where it was", is_panic);
     });
 }

@@ -536,3 +536,85 @@ fn one_command_serves_a_program() {
     assert!(child.wait().expect("a child").success());
     assert!(has_ended(pid));
 }
+
+/// That it listens is not enough where the config says how to ask.
+#[test]
+fn one_whose_ready_path_answers_503_gets_no_request() {
+    let lines = "ready_path = \"/ready\"\nbackoff = \"20ms\"\nqueue_timeout = \"300ms\"\n\
+                 environment = { READY = \"$DIR/is_ready\" }";
+    let server = site(&format!("{BY_FD}{lines}")).file("is_ready", b"").start();
+    let mark = server.folder().join("is_ready");
+    let first = pids(&server);
+    std::fs::remove_file(&mark).expect("it is there");
+    // A replacement that is not ready replaces nothing.
+    server.ctl_ok(&["app", "restart", "shop"]);
+    let states = || {
+        let instances = shop(&server)["instances"].as_array().cloned().unwrap_or_default();
+        instances.iter().map(|instance| instance["state"].as_str().unwrap_or_default().to_owned()).collect::<Vec<_>>()
+    };
+    eventually("another one runs", || shop(&server)["instances"][1]["pid"].as_u64().is_some());
+    for _ in 0..20 {
+        assert_eq!(text(&server, "/pid"), first[0].to_string());
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    assert_eq!(states(), ["ready", "starting"]);
+    let second = shop(&server)["instances"][1]["pid"].as_u64().expect("a number") as u32;
+    // Where there is no other one, requests wait, and are refused rather than sent there.
+    signal(first[0], Signal::KILL);
+    eventually("it is gone", || states() == ["starting"]);
+    assert_eq!(server.connect().ask(get("/pid")).status, 503);
+    std::fs::write(&mark, "").expect("a file");
+    eventually("it serves", || pids(&server) == [second]);
+    assert_eq!(text(&server, "/pid"), second.to_string());
+}
+
+#[test]
+fn one_that_is_not_ready_in_time_is_stopped_and_tried_again() {
+    let lines = "start_timeout = \"700ms\"\nbackoff = \"20ms\"\nbackoff_max = \"50ms\"\nfailures_max = 3\n\
+                 environment = { START_MS = \"60000\" }";
+    let begun = Instant::now();
+    let server = site(&format!("{BY_FD}{lines}")).start();
+    server.wait_for_line("it is told", |line| {
+        line.contains("warn instance was not ready within `start_timeout` and was stopped")
+            && line.contains("signal 15")
+    });
+    assert!(begun.elapsed() >= Duration::from_millis(700));
+    eventually("it has failed", || shop(&server)["state"] == "failed");
+    let shown = shop(&server);
+    assert_eq!((&shown["failures"], &shown["replaced"]["start_timeout"]), (&3.into(), &3.into()), "{shown}");
+    assert_eq!(server.connect().ask(get("/")).status, 503);
+    server.reload_with(&[("START_MS = \"60000\"", "START_MS = \"0\"")]);
+    eventually("it serves", || server.connect().ask(get("/")).status == 200);
+}
+
+#[test]
+fn a_group_and_limits_are_those_of_the_config() {
+    let limits = "open_files = 321\nprocesses_max = 12\naddress_space_max = \"1GiB\"\n";
+    let is_root = rustix::process::geteuid().is_root();
+    let (user, tests) = if is_root { ("user = \"games\"\ngroup = \"daemon\"\n", 4096) } else { ("", 4096) };
+    // Processes of this user are all counted together: where it is whoever runs the tests, there are many.
+    let limits = if is_root { limits.to_owned() } else { limits.replace("= 12", &format!("= {tests}")) };
+    let program = std::fs::read(format!("{PEERS}/process_app.py")).expect("it is there");
+    let lines =
+        format!("command = [\"$PYTHON\", \"$DIR/app.py\", \"fd\"]\nlisten = \"fd\"\ndirectory = \"/\"\n{user}{limits}");
+    let site = site(&lines).file("app.py", &program);
+    std::fs::set_permissions(site.folder(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("a mode");
+    let server = site.start();
+    let told = text(&server, "/limits");
+    let gib = 1 << 30;
+    if !is_root {
+        assert!(told.ends_with(&format!(" 321 321 {tests} {tests} {gib} {gib}")), "{told}");
+    } else {
+        let id = |what: &str, name: &str| {
+            let output = Command::new("getent").args([what, name]).output().expect("getent");
+            String::from_utf8_lossy(&output.stdout).split(':').nth(2).expect("a number").to_owned()
+        };
+        let expect = format!("{} {} 321 321 12 12 {gib} {gib}", id("passwd", "games"), id("group", "daemon"));
+        assert_eq!(told, expect);
+        let started: u32 = text(&server, "/fork/30").parse().expect("a number");
+        assert!((1..12).contains(&started), "{started} of 30");
+    }
+    let first = pids(&server);
+    assert_eq!(server.connect().ask(get("/leak/2000")).status, 502, "there is not so much room");
+    assert_eq!((text(&server, "/leak/1").as_str(), pids(&server)), ("leaked", first));
+}

@@ -128,8 +128,8 @@ impl DataRuntime {
     /// Builds the runtime for the current thread.
     ///
     /// What blocks on threads of the runtime (`spawn_blocking`) is not waited for in the end; tokio-uring, which cannot leave it, does
-/// wait.
-/// Errors: no ring although [`DriverChoice::IoUring`] was asked for, or no epoll instance.
+    /// wait.
+    /// Errors: no ring although [`DriverChoice::IoUring`] was asked for, or no epoll instance.
     ///
     /// `woken_across`: threads on other cores wake this worker all the time. Then completions are not deferred: monoio
     /// enters the kernel without asking for them whenever it has been woken from outside, so a steady stream of such

@@ -8,6 +8,7 @@ START_MS  take so long to start
 STUBBORN  ignore SIGTERM
 SPAWN     start two children, one of them in a session of its own
 EDITION   what `/edition` answers
+READY     `/ready` answers 503 until this file is there
 LEDGER    the file in which `/ledger/NUMBER.MS` writes its number before it rests for MS and answers with it
 """
 
@@ -61,6 +62,27 @@ class Handler(BaseHTTPRequestHandler):
     def on_where(self, _):
         limit = __import__("resource").getrlimit(__import__("resource").RLIMIT_NOFILE)
         self.answer(200, f"{os.getcwd()} {os.getuid()} {os.getgid()} {limit[0]} {sorted(os.listdir('/proc/self/fd'))[:4]}")
+
+    def on_limits(self, _):
+        get = __import__("resource").getrlimit
+        names = ("RLIMIT_NOFILE", "RLIMIT_NPROC", "RLIMIT_AS")
+        limits = [str(number) for name in names for number in get(getattr(__import__("resource"), name))]
+        self.answer(200, " ".join([str(os.getuid()), str(os.getgid()), *limits]))
+
+    def on_fork(self, count):
+        children = []
+        try:
+            for _ in range(int(count)):
+                children.append(subprocess.Popen(["sleep", "100"]))
+        except OSError:
+            pass
+        for child in children:
+            child.kill()
+            child.wait()
+        self.answer(200, str(len(children)))
+
+    def on_ready(self, _):
+        self.answer(200 if os.path.exists(os.environ["READY"]) else 503, "")
 
     def on_slow(self, ms):
         time.sleep(int(ms) / 1000)
