@@ -6,6 +6,7 @@
 #   need PACKAGE COMMAND…     install the Debian package unless every command exists
 #   need_venv PACKAGE…        put these Python packages (NAME==VERSION) into target/python, unless they are there
 #   need_npm PACKAGE…         put these Node packages (NAME@VERSION) into target/node, unless they are there
+#   need_mysql                put MySQL's server and client (target/mysql/mysqld, …/mysql) there, unless it is there; status 1: it cannot be
 #   need_python MODULE        install the Debian package python3-MODULE unless /usr/bin/python3 has the module
 #   need_rust [COMPONENT…]    check cargo and rustup components, add missing components
 
@@ -101,6 +102,67 @@ need_npm() {
     npm install --prefix "$folder" --no-save --no-audit --no-fund --ignore-scripts --loglevel=error "$@" >&2 ||
         die "npm install $wanted failed"
     printf '%s' "$wanted" >"$folder/installed"
+}
+
+# MySQL itself, which no release of Debian has: out of Debian's unstable archive, with the libraries it was built for and
+# their own loader, into a folder of its own. apt and dpkg work on that folder alone, so nothing of the machine changes, and root
+# is not needed; what is fetched is checked with Debian's keys. Unstable may be in transition on any day: then status 1 and
+# one line that says so, and those who wanted it go on without.
+need_mysql() {
+    local folder=$root/target/mysql keys=/usr/share/keyrings/debian-archive-keyring.gpg
+    local wanted='mysql-server-core mysql-server mysql-client-core'
+    [ "$(cat "$folder/installed" 2>/dev/null)" = "$wanted" ] && return 0
+    command -v apt-get >/dev/null && command -v dpkg-deb >/dev/null && [ -e "$keys" ] ||
+        { say "no MySQL: it is taken from Debian's archive, and apt-get, dpkg-deb or $keys is missing"; return 1; }
+    say "unpacking packages of Debian unstable into ${folder#"$root"/}: $wanted"
+    rm -rf "$folder"
+    mkdir -p "$folder/log" && fetch_mysql "$folder" "$keys" "$wanted" >"$folder/log/fetch" 2>&1 ||
+        { say "no MySQL: Debian unstable does not give it today, see ${folder#"$root"/}/log/fetch: $(tail -n 1 "$folder/log/fetch")"; return 1; }
+    rm -rf "$folder/apt"
+    "$folder/mysqld" --no-defaults --version >"$folder/log/version" 2>&1 && "$folder/mysql" --no-defaults --version >>"$folder/log/version" 2>&1 ||
+        { say "no MySQL: that of Debian unstable does not start, see ${folder#"$root"/}/log/version: $(tail -n 1 "$folder/log/version")"; return 1; }
+    say "$(head -n 1 "$folder/log/version")"
+    printf '%s' "$wanted" >"$folder/installed"
+}
+
+# Downloads and unpacks the packages $3 into $1/root, for which apt keeps its state in $1/apt and checks by the keys in $2.
+fetch_mysql() {
+    local folder=$1 keys=$2 apt=$1/apt architecture package loader libraries program
+    local -a wanted options
+    read -ra wanted <<<"$3"
+    architecture=$(dpkg --print-architecture) || return
+    mkdir -p "$apt/lists/partial" "$apt/archives/partial" "$folder/root" || return
+    printf 'deb [signed-by=%s] http://deb.debian.org/debian sid main\n' "$keys" >"$apt/sources"
+    # What the packages ask for and no server needs that is only started by hand counts as installed.
+    for package in perl debconf passwd psmisc iproute2 systemd mysql-common mysql-client; do
+        printf 'Package: %s\nStatus: install ok installed\nArchitecture: %s\nMulti-Arch: allowed\nVersion: 999\n\n' \
+            "$package" "$architecture"
+    done >"$apt/status"
+    options=(-q -o Dir::Etc::sourcelist="$apt/sources" -o Dir::Etc::sourceparts=/dev/null -o Dir::Etc::preferencesparts=/dev/null
+        -o Dir::State::lists="$apt/lists" -o Dir::State::status="$apt/status" -o Dir::State::extended_states="$apt/extended_states"
+        -o Dir::Cache="$apt" -o Dir::Cache::archives="$apt/archives" -o Debug::NoLocking=1 -o Acquire::Languages=none
+        -o Acquire::Retries=3 -o APT::Architectures="$architecture" -o APT::Install-Recommends=false
+        -o APT::Sandbox::User="$(id -un)")
+    # The second one says more clearly than the first what a mirror did not have.
+    apt-get "${options[@]}" -o APT::Update::Error-Mode=any update || return
+    apt-get "${options[@]}" -y --download-only install "${wanted[@]}" || return
+    for package in "$apt"/archives/*.deb; do
+        dpkg-deb -x "$package" "$folder/root" || return
+    done
+    loader=$(compgen -G "$folder/root/usr/lib/*/ld-linux*.so.*" | head -n 1)
+    [ -n "$loader" ] || { echo "there is no loader among the packages"; return 1; }
+    libraries=$(dirname "$loader")
+    # Options of our own come last: --no-defaults is only taken in front.
+    for program in sbin/mysqld bin/mysql; do
+        cat >"$folder/${program##*/}" <<WRAPPER
+#!/bin/sh
+# ${program##*/} of Debian unstable with its own libraries.
+exec '$loader' --library-path '$libraries' '$folder/root/usr/$program' "\$@" \\
+    --plugin-dir='$folder/root/usr/lib/mysql/plugin' --character-sets-dir='$folder/root/usr/share/mysql/charsets'
+WRAPPER
+        chmod 755 "$folder/${program##*/}" || return
+    done
+    sed -i "\$s|\$| --lc-messages-dir='$folder/root/usr/share/mysql'|" "$folder/mysqld"
 }
 
 need_rust() {
