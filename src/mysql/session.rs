@@ -72,6 +72,18 @@ pub static VARIABLES: &[&str] = &[
     "old_mode",
     "auto_increment_increment",
     "auto_increment_offset",
+    "group_replication_consistency",
+    "cte_max_recursion_depth",
+    "information_schema_stats_expiry",
+    "explain_format",
+    "explain_json_format_version",
+    "default_tmp_storage_engine",
+    "internal_tmp_mem_storage_engine",
+    "range_optimizer_max_mem_size",
+    "eq_range_index_dive_limit",
+    "windowing_use_high_precision",
+    "end_markers_in_json",
+    "updatable_views_with_limit",
 ];
 
 /// Whether all that a SET or USE has changed, as its OK packets tell, can be set again on any other connection.
@@ -733,6 +745,21 @@ mod tests {
             assert!(after.hold && s.pin == Some(Pin::StateChange), "{cut:?}");
             assert_eq!((s.token.position().is_some(), after.news == News::Untold), (told, !told), "{cut:?}");
         }
+    }
+
+    #[test]
+    fn a_server_that_counts_its_statements_pins_nobody_by_that() {
+        let mut s = session();
+        let count = variable("statement_id", "520");
+        let after = run(&mut s, "SELECT a FROM t", AC, 0, std::slice::from_ref(&count));
+        assert!(!after.hold && s.pin.is_none());
+        let after = run(&mut s, "SET group_replication_consistency = 'BEFORE'", AC, 0, &[
+            variable("group_replication_consistency", "BEFORE"), count.clone(), STATE_CHANGED.to_vec(),
+        ]);
+        assert!(!after.hold && s.pin.is_none() && after.state_changed);
+        // Nor does it explain what else has changed.
+        let after = run(&mut s, "SELECT v FROM view", AC, 0, &[count, STATE_CHANGED.to_vec()]);
+        assert!(after.hold && s.pin == Some(Pin::StateChange));
     }
 
     #[test]
