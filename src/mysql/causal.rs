@@ -21,7 +21,7 @@ use super::gtid::Position;
 use super::lease::Lease;
 use super::protocol::follow::{Expect, Follower, Outcome};
 use super::protocol::tracker::changes_session;
-use super::sql::Class;
+use super::sql::{Class, Flavour};
 use super::statement::Work;
 use super::token::News;
 use crate::config::model::CausalReads;
@@ -101,13 +101,16 @@ pub(super) enum NotThere {
 }
 
 impl Wait {
-    /// The question that is answered with one row of "0" once the server is there. Servers' time-outs are in seconds;
-    /// MySQL's may be taken for whole ones, so they are rounded up.
-    fn sql(&self, limit: Duration) -> String {
+    /// The question that is answered with one row of "0" once the server is there. Servers' time-outs are in seconds; before
+    /// MySQL 8 they may be taken for whole ones, so they are rounded up where that is not `exact`.
+    fn sql(&self, limit: Duration, exact: bool) -> String {
         let ms = limit.as_millis().clamp(*WAIT_MS.start(), *WAIT_MS.end());
         match self {
             Wait::Position(position) if position.set().is_empty() => {
                 format!("SELECT MASTER_GTID_WAIT('{position}', {}.{:03})", ms / 1000, ms % 1000)
+            }
+            Wait::Position(position) if exact => {
+                format!("SELECT WAIT_FOR_EXECUTED_GTID_SET('{position}', {}.{:03})", ms / 1000, ms % 1000)
             }
             Wait::Position(position) => {
                 format!("SELECT WAIT_FOR_EXECUTED_GTID_SET('{position}', {})", ms.div_ceil(1000))
@@ -222,7 +225,9 @@ impl Client {
     /// Puts the wait in front of what is sent to the server.
     pub(super) fn put_wait(&mut self, lease: &Lease, wait: &Wait) {
         self.splitter.stats().causal_waits.inc();
-        lease.put_query(&mut self.to_server, wait.sql(self.splitter.config().causal_timeout).as_bytes());
+        let exact = self.splitter.shared.mode().flavour != Flavour::Unknown;
+        let sql = wait.sql(self.splitter.config().causal_timeout, exact);
+        lease.put_query(&mut self.to_server, sql.as_bytes());
     }
 
     /// The answer to the wait in front of a read. Late or lost, the connection is taken care of, too.
@@ -318,12 +323,15 @@ mod tests {
 
     #[test]
     fn no_wait_is_rounded_to_nothing_or_for_ever() {
-        let sql = |wait: &str, limit| Wait::Position(Position::parse(wait.as_bytes()).unwrap()).sql(limit);
+        let written =
+            |wait: &str, limit, exact| Wait::Position(Position::parse(wait.as_bytes()).unwrap()).sql(limit, exact);
+        let sql = |wait: &str, limit| written(wait, limit, false);
         assert_eq!(sql("0-1-5,1-1-7", Duration::from_millis(1500)), "SELECT MASTER_GTID_WAIT('0-1-5,1-1-7', 1.500)");
         for limit in [Duration::ZERO, Duration::from_nanos(1), Duration::from_millis(1)] {
             assert_eq!(sql("0-1-5", limit), "SELECT MASTER_GTID_WAIT('0-1-5', 0.001)");
             let set = "3e11fa47-71ca-11e1-9e33-c80aa9429562:5";
             assert_eq!(sql(set, limit), format!("SELECT WAIT_FOR_EXECUTED_GTID_SET('{set}', 1)"));
+            assert_eq!(written(set, limit, true), format!("SELECT WAIT_FOR_EXECUTED_GTID_SET('{set}', 0.001)"));
         }
         assert!(sql("0-1-5", Duration::MAX).ends_with(" 3600.000)"));
     }

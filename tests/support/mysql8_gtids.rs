@@ -99,7 +99,7 @@ impl World {
         let have = if server == 0 { state.written } else { state.applied[server - 1] };
         if let Some(call) = sql.strip_prefix("SELECT WAIT_FOR_EXECUTED_GTID_SET('") {
             let (set, seconds) = call.split_once("', ").expect("two arguments");
-            let limit = Duration::from_secs(seconds.trim_end_matches(')').parse().expect("whole seconds"));
+            let limit = Duration::from_secs_f64(seconds.trim_end_matches(')').parse().expect("seconds"));
             drop(state);
             return rows(&["done"], &[vec![Some(if self.wait(server, set, limit) { "0" } else { "1" }.into())]]);
         }
