@@ -209,6 +209,8 @@ pub struct Backend {
     pub reach: u32,
     /// The server is a MariaDB.
     pub is_mariadb: bool,
+    /// The server's default collation.
+    default_collation: u8,
     /// The server's own id of the connection, for KILL.
     pub thread_id: u32,
     /// When it has been open for long enough.
@@ -264,6 +266,7 @@ impl Backend {
                 term: 0,
                 reach: 0,
                 is_mariadb: true,
+                default_collation: 0,
                 thread_id: 0,
                 expires: None,
                 has_attributes: false,
@@ -277,6 +280,7 @@ impl Backend {
             };
             let greeting = backend.log_on(&target, schema).await?;
             backend.is_mariadb = greeting.is_mariadb();
+            backend.default_collation = greeting.collation;
             backend.thread_id = greeting.connection_id;
             let mut out = Vec::with_capacity(256);
             backend.put_query(&mut out, trackers(backend.is_mariadb));
@@ -591,6 +595,12 @@ impl Backend {
             put_init_db(&mut out, schema);
             answers += 1;
         }
+        // The server may know no such collation: then it has left the login's at its own, too.
+        let may_be_refused = (reset && self.reset_takes_names()).then_some(answers);
+        if may_be_refused.is_some() {
+            self.put_query(&mut out, names_of_login(self.key.collation).as_bytes());
+            answers += 1;
+        }
         if reset {
             let mut set = trackers(self.is_mariadb).to_vec();
             if self.key.capabilities & INTERACTIVE != 0 {
@@ -609,9 +619,10 @@ impl Backend {
         self.dirty = true; // until every answer is in
         self.send(out).await.0?;
         let mut refused = None;
-        for _ in 0..answers {
+        for n in 0..answers {
             match self.result().await {
                 Ok(_) => {}
+                Err(BackendError::Refused(..)) if may_be_refused == Some(n) => {}
                 Err(error @ BackendError::Refused(..)) => refused = refused.or(Some(error)),
                 Err(error) => return Err(error),
             }
@@ -628,6 +639,12 @@ impl Backend {
         self.dirty = false;
         self.protected = false;
         Ok(())
+    }
+
+    /// A reset leaves the character sets and the collation at the server's own instead of the login's. MySQL alone does that
+    /// (its manual, "mysql_reset_connection()").
+    fn reset_takes_names(&self) -> bool {
+        !self.is_mariadb && self.key.collation != self.default_collation
     }
 
     /// Brings the connection to a later state of the session that had it last; what its statement left behind stays, but for
@@ -766,6 +783,14 @@ impl Backend {
             (None, None) => Err(ProtocolError::Malformed("answer to COM_STMT_PREPARE").into()),
         }
     }
+}
+
+/// Sets the character sets and their collation as a login with this one does; numbers say both.
+fn names_of_login(collation: u8) -> String {
+    format!(
+        "SET character_set_client={collation}, character_set_results={collation}, character_set_connection={collation}, \
+         collation_connection={collation}"
+    )
 }
 
 /// What makes a server tell us everything about its session.

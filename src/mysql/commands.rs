@@ -161,6 +161,11 @@ impl Client {
         self.release_held();
         self.prelude = None;
         self.is_gone = false;
+        // On MySQL the character sets are among these.
+        if let Some(identity) = self.splitter.shared.identity().filter(|identity| !identity.is_mariadb) {
+            self.key.collation = identity.collation;
+            self.session.take_names(identity.collation);
+        }
         self.session.reset();
         self.note_pin();
         self.statements.clear();

@@ -463,6 +463,12 @@ impl Session {
         self.mode = Mode { charset: self.login_charset, ..self.base_mode };
     }
 
+    /// The login is taken to have had this collation: a reset goes back to it.
+    pub fn take_names(&mut self, collation: u8) {
+        self.login_names = State::default();
+        self.login_charset = Charset::of_collation(collation);
+    }
+
     /// Whether the open transaction was begun in so many words and has executed nothing yet.
     pub fn is_untouched(&self) -> bool {
         self.untouched
@@ -753,9 +759,13 @@ mod tests {
         let count = variable("statement_id", "520");
         let after = run(&mut s, "SELECT a FROM t", AC, 0, std::slice::from_ref(&count));
         assert!(!after.hold && s.pin.is_none());
-        let after = run(&mut s, "SET group_replication_consistency = 'BEFORE'", AC, 0, &[
-            variable("group_replication_consistency", "BEFORE"), count.clone(), STATE_CHANGED.to_vec(),
-        ]);
+        let after = run(
+            &mut s,
+            "SET group_replication_consistency = 'BEFORE'",
+            AC,
+            0,
+            &[variable("group_replication_consistency", "BEFORE"), count.clone(), STATE_CHANGED.to_vec()],
+        );
         assert!(!after.hold && s.pin.is_none() && after.state_changed);
         // Nor does it explain what else has changed.
         let after = run(&mut s, "SELECT v FROM view", AC, 0, &[count, STATE_CHANGED.to_vec()]);
@@ -1086,6 +1096,10 @@ mod tests {
             (s.mode().charset, s.state.value(COLLATION_CONNECTION)),
             (Charset::AsciiTrail, Some(&b"gbk_bin"[..]))
         );
+        // MySQL goes back to its own.
+        s.take_names(255);
+        s.reset();
+        assert_eq!((s.mode().charset, s.state.value(COLLATION_CONNECTION)), (Charset::Utf8, None));
     }
 
     #[test]
