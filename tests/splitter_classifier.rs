@@ -21,7 +21,7 @@ use mariadb::{Cluster, PASSWORD, USER};
 use one_server::mysql::protocol::capability::{
     DEPRECATE_EOF, MULTI_RESULTS, MULTI_STATEMENTS, SESSION_TRACK, STATUS_AUTOCOMMIT, STATUS_IN_TRANS,
 };
-use one_server::mysql::sql::{Charset, Class, Mode, classify};
+use one_server::mysql::sql::{Charset, Class, Flavour, Mode, classify};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use sql_wire::{LogOn, Piece, Shape, Wire};
@@ -31,7 +31,7 @@ use support::*;
 
 /// How a session cuts its statements: what it sends to be so, and what the classifier is told.
 fn sessions() -> Vec<(&'static str, Mode)> {
-    let mode = Mode::default();
+    let mode = Mode { flavour: Flavour::MariaDb, ..Mode::default() };
     let charset = |collation| Charset::of_collation(collation);
     vec![
         ("SET NAMES utf8mb4", mode),

@@ -18,7 +18,7 @@ use super::protocol::response::{ErrPacket, OkPacket};
 use super::protocol::tracker::{Change, Changes};
 use super::session::{Session, VARIABLES};
 use super::sql::lexer::{Lexer, Token};
-use super::sql::{Charset, Class, Kind, Mode, classify, used_schema};
+use super::sql::{Charset, Class, Flavour, Kind, Mode, classify, used_schema};
 
 const MESSAGE_MAX: usize = 1 << 20;
 
@@ -94,6 +94,7 @@ pub fn statement(input: &[u8]) {
         no_backslash_escapes: choice & 32 != 0,
         ignore_space: choice & 64 != 0,
         charset,
+        flavour: if choice & 128 != 0 { Flavour::MySqlWithoutHashes } else { Flavour::MariaDb },
     };
     let mut at = 0;
     for (count, token) in Lexer::new(sql, mode).enumerate() {

@@ -17,7 +17,7 @@ use super::node::Published;
 use super::protocol::capability::QUERY_ATTRIBUTES;
 use super::protocol::greeting::Greeting;
 use super::quota::{Limits, Quota};
-use super::sql::Mode;
+use super::sql::{Flavour, Mode};
 use super::survey::Survey;
 use super::topology::{Lead, Vacancy};
 use crate::config::Config;
@@ -270,6 +270,8 @@ pub struct Identity {
     pub has_attributes: bool,
     /// It is a MariaDB.
     pub is_mariadb: bool,
+    /// Whose functions its sessions call.
+    pub flavour: Flavour,
 }
 
 impl Identity {
@@ -277,7 +279,8 @@ impl Identity {
     pub fn of(greeting: Greeting) -> Identity {
         let has_attributes = greeting.capabilities & QUERY_ATTRIBUTES != 0;
         let is_mariadb = greeting.is_mariadb();
-        Identity { version: greeting.version, collation: greeting.collation, has_attributes, is_mariadb }
+        let flavour = Flavour::of(&greeting.version, is_mariadb);
+        Identity { version: greeting.version, collation: greeting.collation, has_attributes, is_mariadb, flavour }
     }
 }
 
@@ -561,13 +564,14 @@ impl Shared {
         let _ = self.identity.set(identity);
     }
 
-    /// Global sql_mode of the servers, as far as it changes the lexer.
+    /// What the servers make of a statement: their global sql_mode, as far as it changes the lexer, and whose they are.
     pub fn mode(&self) -> Mode {
         let bits = self.mode.load(Relaxed);
         Mode {
             ansi_quotes: bits & 1 != 0,
             no_backslash_escapes: bits & 2 != 0,
             ignore_space: bits & 4 != 0,
+            flavour: self.identity().map_or(Flavour::Unknown, |identity| identity.flavour),
             ..Mode::default()
         }
     }

@@ -4,7 +4,7 @@
 //! one session alone knows. Everything else goes to the primary; whatever the OK packet's session trackers do not
 //! report (user variables, GET_LOCK, HANDLER ...) pins the session there.
 
-use super::builtins::{Call, call};
+use super::builtins::{Call, Flavour, call};
 use super::lexer::{Lexer, Mode, Token};
 
 /// What a statement is.
@@ -278,6 +278,7 @@ struct Scan<'a> {
     /// Only the first number of a LIMIT has come so far.
     in_limit: bool,
     ignore_space: bool,
+    flavour: Flavour,
     /// Open parentheses.
     depth: u32,
     /// A bit for each depth below 64: it has a SELECT, so a FROM there names tables. Others are in TRIM() and its like.
@@ -322,6 +323,7 @@ pub fn classify(sql: &[u8], mode: Mode) -> Class {
         defines: false,
         in_limit: false,
         ignore_space: mode.ignore_space,
+        flavour: mode.flavour,
         depth: 0,
         selects: 0,
         before_from: Forgets::No,
@@ -638,7 +640,10 @@ impl<'a> Scan<'a> {
     /// INSERT and REPLACE are also functions; those follow an operator, a comma or another keyword, never directly
     /// EXPLAIN, and never the `)` that ends a WITH.
     fn starts_change(&self) -> bool {
-        is_any(self.previous, &["EXPLAIN", "DESCRIBE", "DESC", "EXTENDED", "PARTITIONS", "JSON", "TRADITIONAL"])
+        is_any(
+            self.previous,
+            &["EXPLAIN", "DESCRIBE", "DESC", "EXTENDED", "PARTITIONS", "ANALYZE", "JSON", "TRADITIONAL", "TREE"],
+        )
     }
 
     fn keyword_of_show(&mut self, word: &'a [u8]) {
@@ -831,7 +836,7 @@ impl<'a> Scan<'a> {
             _ if !matters => {}
             Name::Word(word) if is(word, "CONNECTION_ID") => self.on_connection_id(),
             Name::Word(word) if self.form == Form::Show && is(word, "COUNT") => {}
-            Name::Word(word) => match call(word, spaced, self.ignore_space) {
+            Name::Word(word) => match call(word, spaced, self.ignore_space, self.flavour) {
                 Call::Keyword | Call::Pure => {}
                 Call::Local => self.demote(Kind::Local),
                 Call::Unknown => self.pin(Pin::UnknownFunction),

@@ -9,7 +9,7 @@
 //! `performance_schema` and ProxySQL, names stay as they are written, and words of the language are written in capitals.
 //! Source: MySQL manual, "Performance Schema Statement Digests and Sampling"; ProxySQL manual, "Query digests".
 
-use super::builtins::{Call, call};
+use super::builtins::is_known;
 use super::cache::STATEMENT_BYTES_MAX;
 use super::keywords::is_keyword;
 use super::lexer::{Lexer, Mode, Token};
@@ -373,10 +373,7 @@ impl Digester {
     fn capitalise_function(&mut self) {
         let word = last_word(&self.out);
         let start = self.out.len() - word.len();
-        if !word.is_empty()
-            && self.out.get(start.wrapping_sub(1)) != Some(&b'.')
-            && call(word, false, true) != Call::Unknown
-        {
+        if !word.is_empty() && self.out.get(start.wrapping_sub(1)) != Some(&b'.') && is_known(word) {
             self.out[start..].make_ascii_uppercase();
         }
     }

@@ -4,6 +4,8 @@
 //! the session: [`Mode`]. What cannot be cut with certainty is [`Token::Doubt`], after which the lexer stops.
 //! Source: MariaDB knowledge base, "Comment Syntax", "String Literals", "Identifier Names", "SQL_MODE".
 
+use super::builtins::Flavour;
+
 /// How the session's client writes bytes outside ASCII.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Charset {
@@ -50,6 +52,8 @@ pub struct Mode {
     pub ignore_space: bool,
     /// The client's character set.
     pub charset: Charset,
+    /// Whose functions are called.
+    pub flavour: Flavour,
 }
 
 /// One token.

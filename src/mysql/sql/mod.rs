@@ -11,6 +11,7 @@ pub mod kill;
 pub mod lexer;
 pub mod own;
 
+pub use builtins::Flavour;
 pub use cache::{Cache, Seen};
 pub use classify::{Access, Class, Forgets, Kind, Pin, classify, diagnostics, used_schema};
 pub use hint::Hint;

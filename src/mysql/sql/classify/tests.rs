@@ -544,3 +544,79 @@ fn what_shows_tables_is_told_from_what_is_about_the_server() {
         assert!(!tables(sql), "{sql}");
     }
 }
+
+#[test]
+fn what_mysql_alone_understands_is_classed_too() {
+    let check_on = |flavour, kind, pin, statements: &[&str]| {
+        for sql in statements {
+            let class = classify(sql.as_bytes(), Mode { flavour, ..Mode::default() });
+            assert_eq!((class.kind, class.pin), (kind, pin), "{sql} on {flavour:?}");
+        }
+    };
+    let check = |kind, pin, statements: &[&str]| {
+        for flavour in [Flavour::MySql, Flavour::MySqlWithoutHashes] {
+            check_on(flavour, kind, pin, statements);
+        }
+    };
+    check(
+        Kind::Read,
+        None,
+        &[
+            "SELECT ANY_VALUE(a), BIN_TO_UUID(b), GROUPING(a) FROM t WHERE REGEXP_LIKE(c, 'x') GROUP BY a WITH ROLLUP",
+            "SELECT * FROM t, LATERAL (SELECT MAX(b) FROM u WHERE u.a = t.a) AS x",
+            "SELECT a->>'$.x' FROM t WHERE 1 MEMBER OF (b->'$.y') AND JSON_OVERLAPS(b, '[1]')",
+            "TABLE t ORDER BY a LIMIT 1",
+            "VALUES ROW(1, 2), ROW(3, 4) ORDER BY column_0",
+            "SELECT /*+ SET_VAR(sort_buffer_size = 16M) */ a FROM t",
+            "WITH c AS (SELECT 1) SELECT * FROM c INTERSECT SELECT 1 EXCEPT SELECT 2",
+            "(TABLE t) UNION (VALUES ROW(1))",
+            "EXPLAIN FORMAT=TREE SELECT a FROM t",
+            "DESC FORMAT=TREE TABLE t",
+            "SELECT ST_SRID(POINT(1, 2)), UUID_TO_BIN(a, 1) FROM t",
+        ],
+    );
+    check(Kind::Local, None, &["EXPLAIN ANALYZE SELECT a FROM t", "SHOW REPLICAS", "SHOW BINARY LOG STATUS"]);
+    check(
+        Kind::Locking,
+        None,
+        &[
+            "SELECT a FROM t FOR UPDATE OF t SKIP LOCKED",
+            "SELECT a FROM t FOR SHARE NOWAIT",
+            "WITH c AS (SELECT 1) SELECT a FROM t JOIN c FOR UPDATE OF t",
+        ],
+    );
+    check(
+        Kind::Write,
+        None,
+        &[
+            "SET PERSIST max_connections = 100",
+            "SET @@PERSIST_ONLY.max_connections = 100",
+            "EXPLAIN ANALYZE UPDATE t JOIN u SET a = 1",
+            "EXPLAIN ANALYZE REPLACE t SET a = 1",
+            "EXPLAIN FORMAT=TREE REPLACE t SET a = 1",
+            "EXPLAIN FORMAT=TREE INSERT t VALUES ROW(1)",
+            "TABLE t INTO OUTFILE 'x'",
+            "INSERT INTO t TABLE u",
+            "INSERT INTO t VALUES (1) AS n ON DUPLICATE KEY UPDATE a = n.a",
+            "WITH c AS (SELECT 1) UPDATE t, c SET a = 1",
+        ],
+    );
+    check(Kind::Write, Some(Pin::UserVariable), &["EXPLAIN FORMAT=JSON INTO @v SELECT 1"]);
+    let unknown = Some(Pin::UnknownFunction);
+    check(
+        Kind::Read,
+        unknown,
+        &[
+            "SELECT WAIT_FOR_EXECUTED_GTID_SET('x', 1)",
+            "SELECT SOURCE_POS_WAIT('x', 1)",
+            "SELECT RELEASE_ALL_LOCKS()",
+            "SELECT NVL(1, 2)",
+            "SELECT CHR(65)",
+            "SELECT WITHIN(1)",
+        ],
+    );
+    check_on(Flavour::MySqlWithoutHashes, Kind::Read, unknown, &["SELECT MD5(a) FROM t", "SELECT SHA1(a) FROM t"]);
+    check_on(Flavour::MySql, Kind::Read, None, &["SELECT MD5(a), SHA(a), SHA1(a) FROM t"]);
+    check_on(Flavour::MariaDb, Kind::Read, None, &["SELECT MD5(a), NVL(a, 1), CHR(65) FROM t"]);
+    check_on(Flavour::MariaDb, Kind::Read, unknown, &["SELECT ANY_VALUE(a) FROM t", "SELECT LATERAL(a) FROM t"]);
+}
