@@ -26,6 +26,8 @@ const NO_DATABASE: u16 = 1046;
 
 /// What a server says of it.
 const REFUSAL: &str = "Cannot execute statement in a READ ONLY transaction";
+/// The same in MySQL's words.
+const REFUSAL_OF_MYSQL: &str = "Cannot execute statement in a READ ONLY transaction.";
 
 const STAYS_BEHIND: &str = "the READ ONLY transaction runs on a replica, where a statement that would leave something behind in \
      the session (a variable, a lock, a temporary table, an unknown function) or in the server (SET GLOBAL) cannot run: run it \
@@ -50,15 +52,18 @@ impl Client {
         self.held.as_ref().is_some_and(|lease| lease.epoch.is_none())
     }
 
+    fn is_mariadb(&self) -> bool {
+        self.splitter.shared.identity().is_none_or(|identity| identity.is_mariadb)
+    }
+
     /// Prepares for a statement that begins a transaction; returns its class, which is that of a read where a replica may run
     /// it: then it changes nothing, and may be tried again elsewhere.
     ///
     /// Errors: for the client; it would end the transaction under way, but is a mistake, as the server says.
     pub(super) async fn on_begin(&mut self, class: Class, work: &Work) -> Result<Class, Reject> {
         let is_run = !matches!(work, Work::Prepare { .. });
-        let is_mariadb = self.splitter.shared.identity().is_none_or(|identity| identity.is_mariadb);
         // MariaDB commits in front of a definition, and runs it; MySQL refuses it.
-        let commits = is_run && class.kind == Kind::Definition && is_mariadb;
+        let commits = is_run && class.kind == Kind::Definition && self.is_mariadb();
         if (class.begins.is_some() || commits) && class.pin.is_none() && self.is_on_replica() {
             if commits
                 && self.request.get(HEADER_BYTES) == Some(&command::QUERY)
@@ -111,6 +116,7 @@ impl Client {
         work: &Work,
     ) -> std::pin::Pin<Box<dyn Future<Output = Result<Class, Reject>> + 'a>> {
         let is_query = matches!(work, Work::Plain) && self.request.get(HEADER_BYTES) == Some(&command::QUERY);
+        let refusal = if self.is_mariadb() { REFUSAL } else { REFUSAL_OF_MYSQL };
         Box::pin(async move {
             let may_be_mistake = is_query && class.pin.is_none_or(|pin| pin == Pin::Unknown);
             if may_be_mistake && let Some(reject) = self.mistake_on_held().await {
@@ -120,12 +126,12 @@ impl Client {
                 Obstacle::Changes if is_query => {
                     // So that the server knows of the error, too, when it is asked for.
                     let text = format!(
-                        "SIGNAL SQLSTATE '25006' SET MYSQL_ERRNO = {READ_ONLY_TRANSACTION}, MESSAGE_TEXT = '{REFUSAL}'"
+                        "SIGNAL SQLSTATE '25006' SET MYSQL_ERRNO = {READ_ONLY_TRANSACTION}, MESSAGE_TEXT = '{refusal}'"
                     );
                     self.put_sql(text.as_bytes());
                     Ok(Class::of_command(Kind::Local))
                 }
-                Obstacle::Changes => Err(Reject(READ_ONLY_TRANSACTION, b"25006", REFUSAL.into())),
+                Obstacle::Changes => Err(Reject(READ_ONLY_TRANSACTION, b"25006", refusal.into())),
                 Obstacle::StaysBehind => Err(Reject(READ_ONLY_TRANSACTION, b"25006", STAYS_BEHIND.into())),
             }
         })
