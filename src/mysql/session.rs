@@ -521,7 +521,7 @@ impl Session {
         let asks = class.diagnostics & super::sql::diagnostics::INSERT_ID != 0;
         after.insert_id_moved = learned.insert_id || outcome.insert_id != 0 || asks || untold;
         self.diagnose(class, outcome, &mut after);
-        after.dirty = outcome.error.is_some() && matches!(class.kind, Kind::Set | Kind::Unknown);
+        after.dirty |= outcome.error.is_some() && matches!(class.kind, Kind::Set | Kind::Unknown);
         after.hold = self.holds();
         after
     }
@@ -559,6 +559,8 @@ impl Session {
                 Ok(Change::Variable { name: b"last_insert_id" | b"identity", .. }) => {
                     (told, learned.insert_id) = (true, true);
                 }
+                // Whether something else has set it, too, nobody can know: the connection is reset.
+                Ok(Change::Variable { .. }) if class.restores => (told, after.dirty) = (true, true),
                 Ok(Change::Variable { name, value }) => {
                     told = true;
                     if let Some(index) = place_of(name) {
@@ -767,6 +769,14 @@ mod tests {
             &[variable("group_replication_consistency", "BEFORE"), count.clone(), STATE_CHANGED.to_vec()],
         );
         assert!(!after.hold && s.pin.is_none() && after.state_changed);
+        let hinted = run(
+            &mut s,
+            "SELECT /*+ SET_VAR(sort_buffer_size = 9) */ a FROM t",
+            AC,
+            0,
+            &[variable("sort_buffer_size", "262144"), variable("bulk_insert_buffer_size", "1"), STATE_CHANGED.to_vec()],
+        );
+        assert!(!hinted.hold && s.pin.is_none() && !hinted.state_changed && hinted.dirty, "it is as before");
         // Nor does it explain what else has changed.
         let after = run(&mut s, "SELECT v FROM view", AC, 0, &[count, STATE_CHANGED.to_vec()]);
         assert!(after.hold && s.pin == Some(Pin::StateChange));

@@ -112,6 +112,7 @@ fn is_name_unknown(outcome: &Outcome) -> bool {
 fn leaves_something(class: &Class, outcome: &Outcome) -> bool {
     match class.kind {
         Kind::Set | Kind::Use => !is_portable(&outcome.changes),
+        _ if class.restores => false,
         _ => changes_session(&outcome.changes),
     }
 }

@@ -178,6 +178,8 @@ pub struct Class {
     pub tables: bool,
     /// What it does to the warnings of the statement before it.
     pub forgets: Forgets,
+    /// A hint (SET_VAR) changes variables, and they are as before behind it; MySQL tells of both as of a change.
+    pub restores: bool,
     /// BEGIN, START TRANSACTION.
     pub begins: Option<Access>,
     /// FOUND_ROWS() counts its rows, when it has any.
@@ -197,6 +199,7 @@ impl Class {
             local_file: false,
             tables: false,
             forgets: Forgets::No,
+            restores: false,
             begins: None,
             finds: false,
             counts: false,
@@ -352,6 +355,8 @@ pub fn classify(sql: &[u8], mode: Mode) -> Class {
         let (pin, kind) = (Some(Pin::ExecutableComment), Kind::Unknown);
         return Class { pin, kind, forgets: Forgets::Perhaps, ..scan.class };
     }
+    let may_have_hints = matches!(scan.form, Form::Select | Form::Insert | Form::Change | Form::Explain);
+    scan.class.restores = lexer.seen_set_var() && may_have_hints && scan.class.pin.is_none();
     scan.class
 }
 

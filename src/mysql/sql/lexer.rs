@@ -88,6 +88,7 @@ pub struct Lexer<'a> {
     /// Inside an executable comment.
     executable: bool,
     seen_executable: bool,
+    seen_set_var: bool,
     /// White space or a comment lies in front of the last token.
     spaced: bool,
     /// Where that begins.
@@ -113,12 +114,18 @@ impl<'a> Lexer<'a> {
     /// Starts at the first byte of `sql`.
     pub fn new(sql: &'a [u8], mode: Mode) -> Lexer<'a> {
         let (executable, seen_executable) = (false, false);
-        Lexer { sql, at: 0, mode, executable, seen_executable, spaced: false, gap: 0, start: 0, last: Last::Other }
+        let (gap, start, last) = (0, 0, Last::Other);
+        Lexer { sql, at: 0, mode, executable, seen_executable, seen_set_var: false, spaced: false, gap, start, last }
     }
 
     /// Whether an executable comment was met so far.
     pub fn seen_executable_comment(&self) -> bool {
         self.seen_executable
+    }
+
+    /// Whether a hint of MySQL sets variables for this statement alone.
+    pub fn seen_set_var(&self) -> bool {
+        self.seen_set_var
     }
 
     /// Whether white space or a comment lies in front of the token that came last.
@@ -200,6 +207,9 @@ impl<'a> Lexer<'a> {
         }
         let body = &self.sql[self.at + 2..];
         let end = memchr::memmem::find(body, b"*/").ok_or(())?;
+        if body[0] == b'+' {
+            self.seen_set_var |= body[..end].windows(7).any(|word| word.eq_ignore_ascii_case(b"SET_VAR"));
+        }
         self.at += 2 + end + 2;
         Ok(())
     }
@@ -418,6 +428,16 @@ mod tests {
         check("/* a */ x -- y\nz # w", plain, &[Word(b"x"), Word(b"z")]);
         check("/*!50100 a*/ b /*M!100100 c */", plain, &[Word(b"a"), Word(b"b"), Word(b"c")]);
         check("/*+ hint */ a", plain, &[Word(b"a")]);
+        for (sql, sets) in [
+            ("SELECT /*+ set_var(a = 1) */ 1", true),
+            ("SELECT /*+ BKA(t) SET_VAR(a=1) */ 1", true),
+            ("SELECT /* SET_VAR(a=1) */ 1", false),
+            ("SELECT /*+ BKA(t) */ 1 /*+*/", false),
+        ] {
+            let mut lexer = Lexer::new(sql.as_bytes(), plain);
+            while lexer.next().is_some() {}
+            assert_eq!(lexer.seen_set_var(), sets, "{sql}");
+        }
         check("/* open", plain, &[Doubt]);
         check("/*! open", plain, &[Word(b"open"), Doubt]);
         check("/*! a /* b */ c */", plain, &[Word(b"a"), Doubt]);
