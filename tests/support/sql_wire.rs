@@ -10,6 +10,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 use one_server::mysql::protocol::auth::native::native_answer;
+use one_server::mysql::protocol::auth::sha2;
 use one_server::mysql::protocol::capability::{
     CONNECT_WITH_DB, DEPRECATE_EOF, LONG_FLAG, LONG_PASSWORD, PLUGIN_AUTH, PROTOCOL_41, SECURE_CONNECTION,
     STATUS_CURSOR_EXISTS, STATUS_MORE_RESULTS, TRANSACTIONS,
@@ -285,11 +286,18 @@ impl Wire {
             match payload.first() {
                 Some(0x00) => return self.ok(&payload),
                 Some(0xFF) => return self.error(&payload),
+                // MySQL: it knows the password already.
+                Some(0x01) if payload[1..] == [3] => {}
                 Some(0xFE) => {
-                    let rest = payload.strip_prefix(b"\xfemysql_native_password\0");
+                    let native = payload.strip_prefix(b"\xfemysql_native_password\0");
+                    let rest = native.or_else(|| payload.strip_prefix(b"\xfecaching_sha2_password\0"));
                     let scramble = rest.and_then(|rest| rest.get(..20)).ok_or_else(|| broken("another plugin"))?;
                     self.scramble = scramble.try_into().expect("20 bytes");
-                    let answer = native_answer(self.log_on.password.as_bytes(), &self.scramble);
+                    let password = self.log_on.password.as_bytes();
+                    let answer = match native {
+                        Some(_) => native_answer(password, &self.scramble).to_vec(),
+                        None => sha2::answer(password, &self.scramble),
+                    };
                     let mut out = vec![answer.len() as u8, 0, 0, self.sequence_id];
                     out.extend_from_slice(&answer);
                     self.sequence_id = self.sequence_id.wrapping_add(1);
