@@ -134,6 +134,7 @@ fn a_group_says_who_takes_writes() {
     found::block_on(async {
         sessions_carry_their_consistency(&scene).await;
         planned_change(&scene).await;
+        several_may_write(&scene).await;
         crash(&mut scene).await;
         minority(&mut scene).await;
     });
@@ -165,11 +166,21 @@ async fn sessions_carry_their_consistency(scene: &Scene) {
     let pins =
         pinned.lines().filter(|line| line.starts_with("one_server_splitter_pins_total") && !line.ends_with(" 0"));
     assert_eq!(pins.collect::<Vec<_>>(), Vec::<&str>::new());
-    // A secondary that is behind: its applier is held up by a lock, and what was written is waited for.
-    let slow = &scene.group.members[1];
-    let mut other = connect(scene.address).await;
-    slow.sql("SET GLOBAL super_read_only=1");
-    assert_eq!(one::<u32>(&mut other, "SELECT COUNT(*) FROM t").await, rows);
+    // What the group has not applied on a secondary yet is waited for there: its applier is held up by a lock.
+    conn.query_drop("SET SESSION group_replication_consistency = 'EVENTUAL'").await.expect("set");
+    let held_up = [1, 2].map(|member| {
+        let mut client = scene.group.members[member].client();
+        client.args(["-e", "LOCK TABLES d.t READ; SELECT SLEEP(1.5)"]);
+        client.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null()).spawn().expect("it starts")
+    });
+    let waits = scene.metric("causal_waits_total", "");
+    pause(0.3).await;
+    conn.query_drop("INSERT INTO t VALUES ()").await.expect("written");
+    assert_eq!(one::<u32>(&mut conn, "SELECT COUNT(*) FROM t").await, rows + 1, "its own write");
+    eventually("the wait is counted", || scene.metric("causal_waits_total", "") > waits);
+    for mut client in held_up {
+        client.wait().expect("it ends");
+    }
 }
 
 /// `group_replication_set_as_primary`: no write fails.
@@ -185,6 +196,26 @@ async fn planned_change(scene: &Scene) {
     assert!(ends.acknowledged.len() > 50, "{} writes", ends.acknowledged.len());
     check(scene, 1, &ends);
     assert_eq!([0, 1, 2].map(|member| scene.role(member)), ["replica", "primary", "replica"]);
+}
+
+/// Where all members may write, one does, and it stays.
+async fn several_may_write(scene: &Scene) {
+    let switchovers = || show(&scene.server)["switchovers"].as_u64().expect("a number");
+    let before = switchovers();
+    let writers = Writers::start(scene.address, 's');
+    pause(0.3).await;
+    scene.group.members[1].sql("SELECT group_replication_switch_to_multi_primary_mode()");
+    let writable = |member: usize| scene.group.members[member].sql("SELECT @@super_read_only") == "0";
+    eventually("all may write", || [0, 1, 2].into_iter().all(writable));
+    pause(0.7).await;
+    assert_eq!([0, 1, 2].map(|member| scene.role(member)), ["replica", "primary", "replica"]);
+    let uuid = scene.group.members[1].sql("SELECT @@server_uuid");
+    scene.group.members[0].sql(&format!("SELECT group_replication_switch_to_single_primary_mode('{uuid}')"));
+    eventually("one may write", || ![0, 2].into_iter().any(writable));
+    let ends = writers.end().await;
+    assert!(ends.failed.is_empty() && ends.unknown.is_empty(), "{:?} {:?}", ends.failed, ends.unknown);
+    assert!(ends.acknowledged.len() > 50 && switchovers() == before, "{} writes", ends.acknowledged.len());
+    check(scene, 1, &ends);
 }
 
 /// The primary is killed: those that were under way have an unknown end, the others wait until the group has elected another one.
