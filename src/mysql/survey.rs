@@ -15,7 +15,7 @@ use tokio::time::{sleep, timeout};
 
 use super::probe::{Probe, ProbeError, Table};
 use super::shared::{Health, Shared};
-use super::sql::Mode;
+use super::sql::{Flavour, Mode};
 use super::sql::hidden::{Definition, Hidden, Of};
 
 /// Definitions of a kind that are read at most ...
@@ -259,6 +259,8 @@ async fn read(shared: &Shared, server: usize) -> Result<(Hidden, Option<String>)
         );
         collect(&mut probe, &defaults, Of::Table, &mut all).await?;
     }
+    let flavour = Flavour::of(&greeting.version, greeting.is_mariadb());
+    all.iter_mut().for_each(|definition| definition.mode.flavour = flavour);
     Ok((Hidden::new(&all), unseen))
 }
 

@@ -7,7 +7,7 @@
 
 use std::collections::HashMap;
 
-use super::builtins::{self, Call};
+use super::builtins::{self, Call, Flavour};
 use super::classify::{Class, Forgets, Kind, Pin, diagnostics};
 use super::lexer::{Lexer, Mode, Token};
 
@@ -352,6 +352,8 @@ fn is_known_in_view(name: &str) -> bool {
 struct Body<'a> {
     things: &'a Things,
     of: Of,
+    /// Whose functions are called.
+    flavour: Flavour,
     own: u8,
     uses: Vec<usize>,
     /// The word before, and the one before the name under way, in front of its database.
@@ -376,6 +378,7 @@ impl<'a> Body<'a> {
         Body {
             things,
             of,
+            flavour: Flavour::default(),
             own: 0,
             uses: Vec::new(),
             previous: b"",
@@ -392,6 +395,7 @@ impl<'a> Body<'a> {
 
     /// What the text does by itself, and what it uses.
     fn read(mut self, text: &'a [u8], mode: Mode) -> (u8, Vec<usize>) {
+        self.flavour = mode.flavour;
         for token in Lexer::new(text, mode) {
             self.token(token);
         }
@@ -516,7 +520,7 @@ impl<'a> Body<'a> {
             "connection_id" => CONNECTION_ID,
             "version" | "load_file" => LOCAL,
             _ if PLAIN.contains(&known) || self.of == Of::View && is_known_in_view(known) => 0,
-            _ => match builtins::call(&lower, false, false) {
+            _ => match builtins::call(&lower, false, false, self.flavour) {
                 Call::Keyword | Call::Pure | Call::Local => 0,
                 Call::Unknown => STATE,
             },
