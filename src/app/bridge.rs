@@ -1,102 +1,26 @@
 //! The data worker's end: hands requests to application workers and waits for the answers.
 //!
-//! Placement: the worker's paired application worker, unless its queue is long and another's is not; for an application that has
-//! threads of its own, the queue of these. When all queues are full, or the application has as many requests as it may,
-//! a bounded wait in order of arrival, in a line of each application's own; then the request is refused with 503. A
-//! request in flight owns a slot; dropping its future (the client left) retires the slot, so that it is not run any
-//! more and a late answer finds nobody.
+//! Which worker a request goes to, what becomes of it when that has no room, and how many there may be, is decided where requests
+//! are sent to servers of all kinds (`worker/forward`). A request in flight owns a slot; dropping its [`Flight`] (the client left)
+//! retires the slot, so that it is not run any more and a late answer finds nobody.
 
 use std::cell::RefCell;
 use std::future::poll_fn;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::{Poll, Waker};
-use std::time::Duration;
 
-use super::message::{Job, Reply, ReplyHead, Ticket, Tickets};
+use super::message::{Job, Lost, Reply, ReplyHead, Ticket, Tickets};
 use crate::runtime::crew::CrewSender;
 use crate::runtime::mailbox::{Receiver, Sender};
-use crate::runtime::time::timeout;
-use crate::util::waiters::Waiters;
-
-/// With this many jobs waiting, a queue is long: others are looked at.
-const SPILL_DEPTH: usize = 32;
 
 enum Slot {
     Free,
     Waiting(Option<Waker>),
-    Answered(Option<ReplyHead>, usize),
+    Answered(Result<ReplyHead, Lost>, usize),
 }
 
-/// Why a call has no answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum CallError {
-    /// Every queue stayed full: 503.
-    Busy,
-    /// The application or its worker failed: 502.
-    Failed,
-}
-
-/// Requests of one application that wait to be let in at one data worker; more are refused at once. They keep what has come of
-/// their bodies, and those that give up are looked for among the others.
-const WAITING_MAX: usize = 1024;
-
-/// The way to one application. All data workers have the same ones.
-#[derive(Clone, Default)]
-pub(crate) struct Way {
-    /// Its threads; `None`: it runs on the application workers.
-    pub(crate) crew: Option<CrewSender<Job>>,
-    /// Its requests under way, in the whole process, as far as they were limited when they began.
-    pub(crate) under_way: Arc<AtomicU32>,
-}
-
-/// What the present config says of an application.
-#[derive(Clone, Copy)]
-pub(crate) struct CallLimits {
-    /// Requests under way in the whole process; `None`: any number.
-    pub(crate) requests_max: Option<u32>,
-    /// How long a request waits to be let in.
-    pub(crate) queue_timeout: Duration,
-}
-
-/// An application, as one data worker sees it.
-struct Line {
-    way: Way,
-    /// Requests that wait for a place in a queue, for a slot, or for others of the application to end.
-    waiters: Waiters,
-}
-
-impl Line {
-    /// Lets a request in; `None`: there are as many as there may be.
-    fn take_place(&self, requests_max: Option<u32>) -> Option<Place<'_>> {
-        let Some(most) = requests_max else { return Some(Place(None)) };
-        let under_way = &self.way.under_way;
-        let one_more = |used| (used < most).then_some(used + 1);
-        under_way.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).ok()?;
-        Some(Place(Some(self)))
-    }
-}
-
-/// Counts a request as one of its application's that are under way.
-pub(crate) struct Place<'a>(Option<&'a Line>);
-
-impl Drop for Place<'_> {
-    fn drop(&mut self) {
-        if let Some(line) = self.0 {
-            line.way.under_way.fetch_sub(1, Ordering::Relaxed);
-            line.waiters.wake_first();
-        }
-    }
-}
-
-/// What came of a call.
-pub(crate) struct Answered<'a> {
-    pub(crate) head: ReplyHead,
-    /// Application worker that ran it.
-    pub(crate) app_worker: usize,
-    /// To be kept until the answer has been sent.
-    pub(crate) place: Place<'a>,
-}
+/// The way to one application: its threads; `None`: it runs on the application workers. All data workers have the same ones.
+pub(crate) type Way = Option<CrewSender<Job>>;
 
 /// One per data worker.
 pub(crate) struct Bridge {
@@ -105,10 +29,10 @@ pub(crate) struct Bridge {
     slots: RefCell<Vec<Slot>>,
     free: RefCell<Vec<u32>>,
     workers: Vec<Sender<Job>>,
-    /// Index into `workers` of the one tried first.
+    /// Index into `workers` of the one on this core.
     paired: usize,
     /// By application.
-    lines: Vec<Line>,
+    ways: Vec<Way>,
 }
 
 impl Bridge {
@@ -128,7 +52,7 @@ impl Bridge {
             replies: RefCell::new(replies),
             workers,
             paired,
-            lines: ways.into_iter().map(|way| Line { way, waiters: Waiters::default() }).collect(),
+            ways,
         }
     }
 
@@ -148,49 +72,26 @@ impl Bridge {
                 waker.wake();
             }
         }
-        // An answer means that its worker has taken jobs out of its queue: let waiting requests try again.
-        self.wake_waiting();
     }
 
-    /// Hands a request to application `app` and waits for its answer.
-    ///
-    /// `job` builds the message from the ticket. Errors: [`CallError`]. Dropping the future abandons the request.
-    pub(crate) async fn call(
-        &self,
-        app: usize,
-        limits: CallLimits,
-        job: impl FnOnce(Ticket) -> Job,
-    ) -> Result<Answered<'_>, CallError> {
-        let line = &self.lines[app];
-        let mut entry = Entry { line, limits, build: Some(job), place: None, flight: None, unsent: None };
-        let is_first = line.waiters.is_empty();
-        if line.waiters.len() >= WAITING_MAX {
-            return Err(CallError::Busy);
-        }
-        let flight = match is_first.then(|| self.enter(&mut entry)).flatten() {
-            Some(flight) => flight,
-            None => {
-                let turn = line.waiters.wait_for(|| self.enter(&mut entry));
-                timeout(limits.queue_timeout, std::pin::pin!(turn)).await.map_err(|_| CallError::Busy)?
-            }
-        };
-        let (head, app_worker) = poll_fn(|cx| flight.poll_answer(cx)).await?;
-        Ok(Answered { head, app_worker, place: entry.place.take().unwrap_or(Place(None)) })
+    /// How many application workers there are, without threads of applications.
+    pub(crate) fn workers(&self) -> usize {
+        self.workers.len()
     }
 
-    fn wake_waiting(&self) {
-        self.lines.iter().for_each(|line| line.waiters.wake_first());
+    /// The application worker on the core of this data worker.
+    pub(crate) fn paired(&self) -> usize {
+        self.paired
     }
 
-    /// Requests that wait for a thread of application `app`; `None`: it has none of its own.
-    pub(crate) fn depth(&self, app: usize) -> Option<usize> {
-        self.lines[app].way.crew.as_ref().map(CrewSender::depth)
+    /// Requests that wait in front of an application worker.
+    pub(crate) fn queued(&self, worker: usize) -> usize {
+        self.workers.get(worker).map_or(0, Sender::depth)
     }
 
-    /// Called every tick: room may also have been made by answers that went to other data workers. Returns whether
-    /// answers had been waiting unnoticed, which would be a lost wake-up; they are delivered then.
+    /// Called every tick. Returns whether answers had been waiting unnoticed, which would be a lost wake-up; they are delivered
+    /// then.
     pub(crate) fn tick(&self) -> bool {
-        self.wake_waiting();
         let is_lost = self.replies.borrow_mut().check_lost();
         if is_lost {
             let replies: Vec<_> = std::iter::from_fn(|| self.replies.borrow_mut().try_recv()).collect();
@@ -199,73 +100,44 @@ impl Bridge {
         is_lost
     }
 
-    /// Takes a place and a slot and hands the job over, as far as that is possible now.
-    fn enter<'a, F: FnOnce(Ticket) -> Job>(&'a self, entry: &mut Entry<'a, F>) -> Option<Flight<'a>> {
-        if entry.place.is_none() {
-            entry.place = Some(entry.line.take_place(entry.limits.requests_max)?);
-        }
-        if entry.flight.is_none() {
-            let flight = self.take_slot()?;
-            entry.unsent = entry.build.take().map(|build| build(flight.ticket));
-            entry.flight = Some(flight);
-        }
-        entry.unsent = entry.unsent.take().and_then(|job| match &entry.line.way.crew {
-            Some(crew) => crew.send(job).err(),
-            None => self.try_send(job),
-        });
-        match entry.unsent {
-            None => entry.flight.take(),
-            Some(_) => None,
-        }
-    }
-
-    /// Sends to the paired worker, unless its queue is long and another's is not; gives the job back when all queues
-    /// are full. So a worker whose thread is held up by one handler does not draw all others into its queue.
-    fn try_send(&self, job: Job) -> Option<Job> {
-        let depth = self.workers[self.paired].depth();
-        let shortest = (0..self.workers.len()).min_by_key(|index| self.workers[*index].depth())?;
-        let is_long = depth >= SPILL_DEPTH && self.workers[shortest].depth() < depth / 2;
-        let (first, second) = if is_long { (shortest, self.paired) } else { (self.paired, shortest) };
-        let job = self.workers[first].send(job).err()?;
-        if second == first { Some(job) } else { self.workers[second].send(job).err() }
-    }
-
-    fn take_slot(&self) -> Option<Flight<'_>> {
+    /// A slot for one request; `None`: all are taken.
+    pub(crate) fn take_slot(&self) -> Option<Flight<'_>> {
         let slot = self.free.borrow_mut().pop()?;
         self.slots.borrow_mut()[slot as usize] = Slot::Waiting(None);
         let ticket = Ticket { slot, generation: self.tickets.generation(slot) };
         Some(Flight { bridge: self, ticket })
     }
-}
 
-/// A request on its way in.
-struct Entry<'a, F> {
-    line: &'a Line,
-    limits: CallLimits,
-    build: Option<F>,
-    place: Option<Place<'a>>,
-    flight: Option<Flight<'a>>,
-    unsent: Option<Job>,
+    /// Hands a job over: to the threads of its application, where it has such, else to this application worker. Gives the job
+    /// back when the queue there is full.
+    pub(crate) fn send(&self, worker: usize, job: Job) -> Option<Job> {
+        match &self.ways[job.app] {
+            Some(crew) => crew.send(job).err(),
+            None => self.workers[worker].send(job).err(),
+        }
+    }
 }
 
 /// A request in flight; dropping it frees the slot and makes its ticket void.
-struct Flight<'a> {
+pub(crate) struct Flight<'a> {
     bridge: &'a Bridge,
-    ticket: Ticket,
+    pub(crate) ticket: Ticket,
 }
 
 impl Flight<'_> {
-    fn poll_answer(&self, cx: &mut std::task::Context<'_>) -> Poll<Result<(ReplyHead, usize), CallError>> {
-        let slot = &mut self.bridge.slots.borrow_mut()[self.ticket.slot as usize];
-        match std::mem::replace(slot, Slot::Waiting(None)) {
-            Slot::Answered(head, app_worker) => {
-                Poll::Ready(head.map(|head| (head, app_worker)).ok_or(CallError::Failed))
+    /// The answer, with the number of the application worker, or of the thread, that it came from.
+    pub(crate) async fn answered(self) -> Result<(ReplyHead, usize), Lost> {
+        poll_fn(|cx| {
+            let slot = &mut self.bridge.slots.borrow_mut()[self.ticket.slot as usize];
+            match std::mem::replace(slot, Slot::Waiting(None)) {
+                Slot::Answered(head, app_worker) => Poll::Ready(head.map(|head| (head, app_worker))),
+                _ => {
+                    *slot = Slot::Waiting(Some(cx.waker().clone()));
+                    Poll::Pending
+                }
             }
-            _ => {
-                *slot = Slot::Waiting(Some(cx.waker().clone()));
-                Poll::Pending
-            }
-        }
+        })
+        .await
     }
 }
 
@@ -274,6 +146,5 @@ impl Drop for Flight<'_> {
         self.bridge.tickets.retire(self.ticket.slot);
         self.bridge.slots.borrow_mut()[self.ticket.slot as usize] = Slot::Free;
         self.bridge.free.borrow_mut().push(self.ticket.slot);
-        self.bridge.wake_waiting();
     }
 }

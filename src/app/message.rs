@@ -74,8 +74,16 @@ pub(crate) enum JobBody {
 pub(crate) struct Reply {
     pub(crate) ticket: Ticket,
     pub(crate) app_worker: usize,
-    /// `None`: the worker died, or the application failed before it had an answer.
-    pub(crate) head: Option<ReplyHead>,
+    pub(crate) head: Result<ReplyHead, Lost>,
+}
+
+/// Why no answer comes: the worker has failed as a whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Lost {
+    /// Before the application has seen the request: another worker may have it.
+    Unbegun,
+    /// While the application worked on it.
+    Begun,
 }
 
 /// Head of an answer, ready to be sent.

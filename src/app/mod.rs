@@ -66,11 +66,11 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 pub use body::{Body, BodyError};
-pub(crate) use bridge::{Answered, Bridge, CallError, CallLimits, Way};
+pub(crate) use bridge::{Bridge, Flight, Way};
 pub use draining::Draining;
 pub(crate) use draining::{TellDraining, draining};
 pub use info::{ClientCertificate, ConnectionInfo, RequestInfo, TlsFacts, Verify};
-pub(crate) use message::{Job, JobBody, Origin, Reply, ReplyBody, ReplyHead, Tickets};
+pub(crate) use message::{Job, JobBody, Lost, Origin, Reply, ReplyBody, ReplyHead, Ticket, Tickets};
 pub(crate) use upgraded::TunnelEnd;
 pub(crate) use worker::{AppWorker, Jobs};
 
@@ -97,8 +97,9 @@ impl AppContext {
         self.draining.clone()
     }
 
-    /// Gives this worker up: its running requests are answered with 502, then it starts again with fresh services.
-    /// For an application that finds its own state corrupt.
+    /// Gives this worker up: its running requests are tried at another worker where they may be repeated (`tries` and `retry_on`
+    /// in `[app.NAME]`), else answered with 502, then it starts again with fresh services. For an application that finds its
+    /// own state corrupt. A request whose handler calls this is one of them: what may be repeated fails the next worker, too.
     pub fn fail_worker(&self, reason: &str) {
         tracing::error!(worker = self.worker, reason, "application worker gives itself up");
         self.failed.set(true);

@@ -19,7 +19,7 @@ use http_body::Body as _;
 use slab::Slab;
 use tokio::sync::Notify;
 
-use super::message::{Job, JobBody, Origin, Reply, ReplyBody, ReplyHead, Ticket};
+use super::message::{Job, JobBody, Lost, Origin, Reply, ReplyBody, ReplyHead, Ticket};
 use super::upgraded::Unopened;
 use super::{AnyBody, App, AppContext, Body, Draining, LocalService};
 use crate::config::model::DriverChoice;
@@ -48,6 +48,8 @@ pub(crate) struct AppWorker {
     pub(crate) origins: Arc<Vec<Origin>>,
     pub(crate) stats: Arc<AppWorkerStats>,
     pub(crate) draining: Draining,
+    /// Others run the same applications, each with a queue of its own.
+    pub(crate) has_others: bool,
 }
 
 /// Where requests come from.
@@ -109,12 +111,26 @@ impl AppWorker {
                 Ok(Err(error)) => tracing::error!(worker = self.index, %error, "application worker cannot start again"),
                 Ok(Ok(())) | Err(_) => {}
             }
+            self.stats.restarting.set(1);
             self.stats.restarts.inc();
+            self.pass_on();
             tracing::error!(worker = self.index, pause_ms = pause.as_millis() as u64, "application worker restarts");
             std::thread::sleep(pause);
             // A worker that fails at once must not burn its core; one that ran for a while may start at once.
             let lasted = begin.elapsed() > Duration::from_secs(10);
             pause = if lasted { Duration::from_millis(1) } else { (pause * 2).min(Duration::from_secs(1)) };
+        }
+    }
+
+    /// What waits here goes to other workers, where there are such: it has not begun.
+    fn pass_on(&mut self) {
+        let Jobs::Own(jobs) = &mut self.jobs else { return };
+        while self.has_others
+            && let Some(Job { ticket, origin, .. }) = jobs.try_recv()
+        {
+            let reply = Reply { ticket, app_worker: self.index, head: Err(Lost::Unbegun) };
+            // There is room for one answer per slot.
+            drop(self.origins[origin].replies.send(reply));
         }
     }
 
@@ -150,6 +166,7 @@ impl AppWorker {
             origins: self.origins.clone(),
             index: self.index,
         });
+        self.stats.restarting.set(0);
         let mut sweep = tokio::time::interval(SWEEP);
         sweep.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         while !context.failed.get() {
@@ -158,6 +175,7 @@ impl AppWorker {
                 biased;
                 job = next_job(&mut self.jobs, self.spin), if !full => running.start(job, &services),
                 _ = sweep.tick() => {
+                    self.stats.pulse.inc();
                     running.sweep();
                     self.jobs.tell(&self.stats, !full);
                 }
@@ -190,6 +208,8 @@ async fn next_job(jobs: &mut Jobs, spin: Duration) -> Job {
 struct Task {
     origin: usize,
     ticket: Ticket,
+    /// The application has it.
+    begun: Cell<bool>,
     /// Its head has been answered; what still runs is its body.
     answered: Cell<bool>,
     /// That body, when it is streamed. Sending into it tells that nobody reads any more, but it may have nothing to
@@ -218,6 +238,7 @@ impl Running {
         let task = Task {
             origin: job.origin,
             ticket: job.ticket,
+            begun: Cell::new(false),
             answered: Cell::new(false),
             body: RefCell::default(),
             handle: None,
@@ -257,12 +278,24 @@ struct Answer {
 }
 
 impl Answer {
-    fn send(&self, head: Option<ReplyHead>) {
+    /// From here on the application works on the request.
+    fn begin(&self) {
+        if let Some(task) = self.running.tasks.borrow().get(self.key) {
+            task.begun.set(true);
+        }
+    }
+
+    fn send(&self, head: ReplyHead) {
+        self.tell(|_| Ok(head));
+    }
+
+    fn tell(&self, head: impl FnOnce(&Task) -> Result<ReplyHead, Lost>) {
         let tasks = self.running.tasks.borrow();
         let Some(task) = tasks.get(self.key) else { return };
         if task.answered.replace(true) {
             return;
         }
+        let head = head(task);
         let reply = Reply { ticket: task.ticket, app_worker: self.running.index, head };
         // The mailbox has room for one answer per slot, so this cannot fail while the data worker lives.
         if self.running.origins[task.origin].replies.send(reply).is_err() {
@@ -273,7 +306,7 @@ impl Answer {
 
 impl Drop for Answer {
     fn drop(&mut self) {
-        self.send(None);
+        self.tell(|task| Err(if task.begun.get() { Lost::Begun } else { Lost::Unbegun }));
         drop(self.running.tasks.borrow_mut().try_remove(self.key));
         self.running.stats.running.dec();
         self.running.wake.notify_one();
@@ -285,7 +318,7 @@ async fn run_job(mut job: Job, service: LocalService, answer: Answer) {
     let is_head = job.head.method == Method::Head;
     let tunnel = job.tunnel.take();
     let Some(mut request) = request_of(job) else {
-        return answer.send(Some(plain(StatusCode::BAD_REQUEST)));
+        return answer.send(plain(StatusCode::BAD_REQUEST));
     };
     let mut unopened = None;
     if let Some(end) = tunnel
@@ -294,30 +327,31 @@ async fn run_job(mut job: Job, service: LocalService, answer: Answer) {
         request.extensions_mut().insert(on_upgrade);
         unopened = Some(tunnel);
     }
+    answer.begin();
     let outcome = contained(async { service(request).await }).await;
     let response = match outcome {
         Ok(Ok(response)) => response,
         Ok(Err(error)) => {
             tracing::error!(worker = answer.running.index, %error, "application failed");
-            return answer.send(Some(plain(StatusCode::INTERNAL_SERVER_ERROR)));
+            return answer.send(plain(StatusCode::INTERNAL_SERVER_ERROR));
         }
         Err(Panicked) => {
             answer.running.stats.panics.inc();
-            return answer.send(Some(plain(StatusCode::INTERNAL_SERVER_ERROR)));
+            return answer.send(plain(StatusCode::INTERNAL_SERVER_ERROR));
         }
     };
     if let Some(unopened) = unopened.filter(|_| response.status() == StatusCode::SWITCHING_PROTOCOLS) {
         unopened.open().await;
-        return answer.send(Some(reply_head(&response.into_parts().0, None, ReplyBody::Tunnel)));
+        return answer.send(reply_head(&response.into_parts().0, None, ReplyBody::Tunnel));
     }
     // An interim answer cannot be the whole one: the client would wait for ever.
     if response.status().is_informational() {
         tracing::error!(worker = answer.running.index, status = %response.status(), "application answered with an interim status");
-        return answer.send(Some(plain(StatusCode::INTERNAL_SERVER_ERROR)));
+        return answer.send(plain(StatusCode::INTERNAL_SERVER_ERROR));
     }
     if contained(send_response(response, is_head, &answer)).await.is_err() {
         answer.running.stats.panics.inc();
-        answer.send(Some(plain(StatusCode::INTERNAL_SERVER_ERROR)));
+        answer.send(plain(StatusCode::INTERNAL_SERVER_ERROR));
     }
 }
 
@@ -343,29 +377,29 @@ async fn send_response(response: Response<AnyBody>, is_head: bool, answer: &Answ
     };
     if is_head || body.is_end_stream() {
         let length = if is_head { declared().or(length) } else { Some(0) };
-        return answer.send(Some(reply_head(&parts, length, ReplyBody::Full(Bytes::new()))));
+        return answer.send(reply_head(&parts, length, ReplyBody::Full(Bytes::new())));
     }
     let first = poll_fn(|cx| Poll::Ready(body.as_mut().poll_frame(cx))).await;
     let chunk = match first {
         Poll::Ready(Some(Ok(frame))) => frame.into_data().unwrap_or_default(),
         Poll::Ready(None) => {
-            return answer.send(Some(reply_head(&parts, Some(0), ReplyBody::Full(Bytes::new()))));
+            return answer.send(reply_head(&parts, Some(0), ReplyBody::Full(Bytes::new())));
         }
         Poll::Ready(Some(Err(error))) => {
             tracing::error!(worker = answer.running.index, %error, "application body failed");
-            return answer.send(Some(plain(StatusCode::INTERNAL_SERVER_ERROR)));
+            return answer.send(plain(StatusCode::INTERNAL_SERVER_ERROR));
         }
         Poll::Pending => Bytes::new(),
     };
     if body.is_end_stream() || length == Some(chunk.len() as u64) {
         let length = Some(chunk.len() as u64);
-        return answer.send(Some(reply_head(&parts, length, ReplyBody::Full(chunk))));
+        return answer.send(reply_head(&parts, length, ReplyBody::Full(chunk)));
     }
     let (mut sender, receiver) = body_channel(BODY_WINDOW_BYTES);
     if let Some(task) = answer.running.tasks.borrow().get(answer.key) {
         task.body.replace(Some(sender.watch()));
     }
-    answer.send(Some(reply_head(&parts, declared().or(length), ReplyBody::Stream(receiver))));
+    answer.send(reply_head(&parts, declared().or(length), ReplyBody::Stream(receiver)));
     drop(parts);
     sender.push(chunk);
     stream_body(body, sender, answer.running.index).await;

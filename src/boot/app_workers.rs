@@ -57,7 +57,7 @@ pub(super) fn answer_routes(config: &Config, placement: &Placement) -> (Vec<Answ
     // Every request in flight has a slot, and the mailbox has room for the answer of every slot: it can never be full. No
     // application takes the slots of another one: each has as many as may be with its threads and in front of them.
     let shared = (process.queue_depth + process.app_concurrency).saturating_mul(placement.app.len());
-    let of_app = |app: &AppConfig| app.threads.map(|threads| threads + app.queue_max + 1);
+    let of_app = |app: &AppConfig| app.threads.map(|threads| threads + process.queue_depth + 1);
     let own = config.apps.iter().filter_map(of_app).sum::<usize>();
     let slots = shared.saturating_add(own).clamp(1, 1 << 16);
     let mut seats = Vec::new();
@@ -78,6 +78,8 @@ struct Start<'a> {
     shared: &'a Shared,
     origins: Arc<Vec<Origin>>,
     draining: Draining,
+    /// Threads of applications are not among them.
+    app_workers: usize,
 }
 
 /// Where a thread runs.
@@ -97,7 +99,7 @@ pub(super) fn start(
     (origins, draining): (Arc<Vec<Origin>>, Draining),
     facts: &mut Vec<WorkerFacts>,
 ) -> Result<Ways, StartError> {
-    let start = Start { config, shared, origins, draining };
+    let start = Start { config, shared, origins, draining, app_workers: placement.app.len() };
     let mut mailboxes = Vec::new();
     let is_shared = |(app, program): (&AppConfig, &App)| app.threads.is_none().then(|| program.clone());
     for (index, core) in placement.app.iter().copied().enumerate() {
@@ -107,17 +109,18 @@ pub(super) fn start(
         facts.push(spawn(worker, Seated::Core(core))?);
         mailboxes.push(sender);
     }
-    let mut ways = vec![Way::default(); config.apps.len()];
+    let mut ways: Vec<Way> = vec![None; config.apps.len()];
     for (app, program) in programs.iter().enumerate() {
         let settings = &config.apps[app];
         let Some(first) = AppConfig::first_thread(&config.apps, app, placement.app.len()) else { continue };
-        let (sender, receivers) = crew(settings.queue_max, settings.threads.unwrap_or(1));
+        // Requests wait elsewhere for a thread. Here are those whose client has left while all were held up.
+        let (sender, receivers) = crew(config.process.queue_depth, settings.threads.unwrap_or(1));
         for (thread, jobs) in receivers.into_iter().enumerate() {
             let apps = (0..=app).map(|index| (index == app).then(|| program.clone())).collect();
             let worker = AppWorker { concurrency: 1, ..start.worker(first + thread, apps, Jobs::Shared(jobs)) };
             facts.push(spawn(worker, Seated::Behind { app: settings.name.clone() })?);
         }
-        ways[app].crew = Some(sender);
+        ways[app] = Some(sender);
     }
     Ok(Ways { mailboxes, ways })
 }
@@ -135,6 +138,7 @@ impl Start<'_> {
             origins: self.origins.clone(),
             stats: self.shared.app_workers[index].clone(),
             draining: self.draining.clone(),
+            has_others: self.app_workers > 1,
         }
     }
 }

@@ -14,7 +14,7 @@ use super::takeover::Inherited;
 use crate::config::Config;
 use crate::config::model::{Listener, Splitter, StatsSocket};
 use crate::control::shared::ListenerFacts;
-use crate::runtime::net::{Address, BoundSocket, no_address};
+use crate::runtime::net::{Address, BoundSocket, no_address, no_socket};
 use crate::runtime::udp::BoundUdp;
 use crate::worker::{FlowSocket, QuicSocket, Socket, SplitterSocket};
 
@@ -404,7 +404,7 @@ fn adopt_all(
         // A port may be shared with sockets of the same user alone, and these may be root's, or a service manager's.
         let own = match of_others.local_address().map_err(error)? {
             Address::Tcp(bound) => BoundSocket::tcp(bound, backlog).ok(),
-            Address::Unix(_) | Address::Name(_) => None,
+            Address::Unix(_) | Address::Name(_) | Address::App(_) => None,
         };
         sockets.push(own.map_or_else(|| of_others.try_clone(), Ok).map_err(error)?);
     }
@@ -464,5 +464,6 @@ fn bind_all(
             Ok(sockets)
         }
         Address::Name(name) => Err(error(no_address(name))),
+        Address::App(seat) => Err(error(no_socket(seat))),
     }
 }

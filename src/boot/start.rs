@@ -126,6 +126,7 @@ pub(super) fn run(mut config: Config, apps: &Registry, source: Option<Source>) -
     let programs = app_workers::find_programs(&config, apps)?;
     let account = privileges::account(config.process.run_as.as_ref())?;
     let staff = Staff::engage(&mut config, account.as_ref(), inherited.keeper()).map_err(StartError::Programs)?;
+    config.seat_apps(placement.app.len());
     let mut sockets = bind(&config, placement.data.len(), &mut inherited)?;
     let changes = inherited.changes();
     let (config, names) = names::resolve(config, &changes).map_err(cannot_start("names"))?;

@@ -435,7 +435,8 @@ mod tests {
     fn flags_win_and_admin_off_takes_the_live_page_out() {
         let start = start(&["--no-database", "--admin", "off", "--backlog", "77"]);
         assert_eq!(start.config.process.backlog, 77);
-        assert_eq!(start.config.upstreams.len(), 1);
+        let of_servers = start.config.upstreams.iter().filter(|upstream| !upstream.is_of_program());
+        assert_eq!(of_servers.count(), 1);
         assert_eq!(start.config.sites[0].routes.len(), 2);
         assert!(start.notes[1].contains("stays empty"), "{:?}", start.notes);
     }
@@ -446,7 +447,8 @@ mod tests {
         let Demo::Print(text) = prepare(&args(&flags)).unwrap() else { panic!("printed") };
         let (config, warnings) = config::parse("printed.toml", &text, &[PROGRAM]).unwrap_or_else(|r| panic!("{r}"));
         assert!(warnings.is_empty(), "{warnings:?}");
-        assert_eq!((config.splitters.len(), config.upstreams.len()), (1, 2));
+        let of_servers = config.upstreams.iter().filter(|upstream| !upstream.is_of_program());
+        assert_eq!((config.splitters.len(), of_servers.count()), (1, 2));
         let with_hello = text.replace(&format!("program = \"{PROGRAM}\""), "program = \"hello\"");
         assert!(config::parse("printed.toml", &with_hello, &["hello"]).is_ok());
         assert!(text.contains("for `run`, name `hello`"));

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::Failure;
 use super::args::{DemoArgs, ProxyArgs, SplitArgs, StaticArgs};
 use super::flags::Tuning;
-use crate::config::model::{Action, MysqlServer, Secret, Server};
+use crate::config::model::{Action, Balance, MysqlServer, Secret, Server};
 use crate::config::{self, Config, Defaults};
 use crate::runtime::net::Address;
 
@@ -36,6 +36,9 @@ pub(super) fn proxy(args: ProxyArgs) -> Result<Config, Failure> {
     overrides.extend(args.upstream.0);
     let defaults = Defaults::new(overrides);
     let mut upstream = defaults.upstream("proxy");
+    if upstream.balance == Balance::Local {
+        return Err(Failure::new("--balance local is for programs inside this process: choose another one"));
+    }
     upstream.servers.extend(args.to.into_iter().map(Server::new));
     upstream.servers.extend(args.backup.into_iter().map(Server::backup));
     upstream.written = upstream.servers.as_slice().into();

@@ -161,9 +161,14 @@ fn found<'a>(config: &'a Config, upstream: &str) -> Result<(usize, &'a Upstream)
         let known: Vec<&str> = config.upstreams.iter().map(|upstream| upstream.name.as_str()).collect();
         format!("no upstream is called `{upstream}`: there are {}", known.join(", "))
     })?;
-    match found.1.is_supervised {
-        true => Err(format!("the servers of `{upstream}` are the instances of an application: see `ctl app`")),
-        false => Ok(found),
+    match found.1 {
+        of if of.is_supervised => {
+            Err(format!("the servers of `{upstream}` are the instances of an application: see `ctl app`"))
+        }
+        of if of.is_of_program() => Err(format!(
+            "the servers of `{upstream}` are the workers of this process that run it: there are as many as there are"
+        )),
+        _ => Ok(found),
     }
 }
 
@@ -178,6 +183,12 @@ impl Upstream {
             Address::Name(name) => Some(name),
             _ => None,
         })
+    }
+
+    /// Gives it these servers as if the config file named them.
+    pub(super) fn set_written(&mut self, servers: Vec<Server>) {
+        self.written = servers.as_slice().into();
+        self.set_servers(servers);
     }
 
     /// Gives it these servers, and everything that is made of them.

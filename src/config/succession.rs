@@ -302,7 +302,7 @@ fn adopt_secrets(old: &Config, new: &mut Config) -> Result<(), Refused> {
     Ok(())
 }
 
-/// Applications keep the indexes they were started with.
+/// Applications keep the indexes and the workers they were started with.
 fn adopt_apps(old: &Config, new: &mut Config, needs_restart: &mut Vec<String>) -> Result<(), Refused> {
     let mut running = old.apps.clone();
     let mut index_of = Vec::new();
@@ -314,10 +314,8 @@ fn adopt_apps(old: &Config, new: &mut Config, needs_restart: &mut Vec<String>) -
             Some((index, running)) => {
                 if running.threads != app.threads {
                     needs_restart.push(format!("`threads` in [app.{}]", app.name));
-                } else if app.threads.is_some() && running.queue_max != app.queue_max {
-                    needs_restart.push(format!("`queue_max` in [app.{}]", app.name));
                 }
-                *running = App { threads: running.threads, queue_max: running.queue_max, ..app.clone() };
+                *running = App { threads: running.threads, ..app.clone() };
                 Ok(index)
             }
         });
@@ -327,10 +325,20 @@ fn adopt_apps(old: &Config, new: &mut Config, needs_restart: &mut Vec<String>) -
     }
     let is_gone = |name: &str| new.apps.iter().all(|app| app.name != name);
     needs_restart.extend(old.apps.iter().filter(|app| is_gone(&app.name)).map(|app| format!("[app.{}]", app.name)));
-    for route in new.sites.iter_mut().flat_map(|site| &mut site.routes) {
-        if let Action::App(app) = &mut route.action {
-            let refused = |why| Refused::App { app: new.apps[*app].name.clone(), why };
-            *app = index_of[*app].map_err(refused)?;
+    for route in new.sites.iter().flat_map(|site| &site.routes) {
+        let Action::Proxy(upstream) = route.action else { continue };
+        let Some(app) = new.upstreams[upstream].in_process else { continue };
+        if let Err(why) = index_of[app] {
+            return Err(Refused::App { app: new.apps[app].name.clone(), why });
+        }
+    }
+    for upstream in &mut new.upstreams {
+        let Some(app) = upstream.in_process else { continue };
+        upstream.in_process = index_of[app].ok();
+        let before = upstream.in_process.and_then(|_| old.upstreams.iter().find(|old| old.name == upstream.name));
+        // What runs it is what it was started with.
+        if let Some(before) = before.filter(|before| before.is_of_program()) {
+            upstream.set_written(before.written.to_vec());
         }
     }
     new.apps = running;
@@ -400,7 +408,7 @@ mod tests {
         let all = Succession::new(&old, &config(BASE));
         assert_eq!(all.listeners, Heirs(vec![Some(0), Some(1)]));
         assert_eq!(all.limits, Heirs(vec![Some(0)]));
-        assert_eq!(all.servers, [Heirs(vec![Some(0), Some(1)]), Heirs(vec![Some(0)])]);
+        assert_eq!(all.servers[..2], [Heirs(vec![Some(0), Some(1)]), Heirs(vec![Some(0)])]);
         let new = changed(&[
             (r#"servers = ["127.0.0.1:1", "127.0.0.1:2"]"#, r#"servers = ["127.0.0.1:9", "127.0.0.1:2"]"#),
             ("[listener.web]", "[listener.renamed]"),
@@ -410,11 +418,15 @@ mod tests {
         ]);
         let some = Succession::new(&old, &new);
         assert_eq!(some.listeners, Heirs(vec![Some(0), None]));
-        assert_eq!(some.upstreams, Heirs(vec![Some(0), None]));
-        assert_eq!(some.servers, [Heirs(vec![None, Some(1)]), Heirs(vec![None])]);
-        assert_eq!(some.upstreams.new_indexes(2), [Some(0), None]);
-        let carried = some.carry_servers(&[vec!['a', 'b'], vec!['c']], || '-');
-        assert_eq!(carried, [vec!['-', 'b'], vec!['-']]);
+        assert_eq!(
+            some.upstreams,
+            Heirs(vec![Some(0), None, Some(2), Some(3)]),
+            "behind them come those of applications"
+        );
+        assert_eq!(some.servers[..2], [Heirs(vec![None, Some(1)]), Heirs(vec![None])]);
+        assert_eq!(some.upstreams.new_indexes(4), [Some(0), None, Some(2), Some(3)]);
+        let carried = some.carry_servers(&[vec!['a', 'b'], vec!['c'], vec!['d'], vec!['e']], || '-');
+        assert_eq!(carried, [vec!['-', 'b'], vec!['-'], vec!['d'], vec!['e']]);
     }
 
     #[test]
@@ -461,10 +473,13 @@ mod tests {
         let backlog = "`backlog` in [process], for listeners that are open";
         let threads = "`threads` in [app.mail]";
         assert_eq!(adopted.needs_restart, ["`data_cores` in [process]", backlog, threads, "`user` in [mysql.db]"]);
-        assert_eq!((adopted.config.apps[1].threads, adopted.config.apps[1].requests_max), (None, Some(7)));
+        let mail = adopted.config.upstreams.iter().find(|upstream| upstream.in_process == Some(1)).unwrap();
+        assert_eq!((adopted.config.apps[1].threads, mail.requests_max), (None, Some(7)));
+        let seat = |upstream: &Upstream| (upstream.servers[0].address.to_string(), upstream.servers[0].requests_max);
+        assert_eq!(seat(mail), ("app:mail/0".to_owned(), None), "what runs it is what it was");
         assert_eq!((&adopted.config.process.data_cores[..], adopted.config.process.backlog), (&[0][..], 7));
         assert_eq!(adopted.config.splitters, old.splitters);
-        assert_eq!(adopted.config.apps[1].response_timeout.as_secs(), 3);
+        assert_eq!(mail.response_timeout.as_secs(), 3);
     }
 
     #[test]
@@ -508,7 +523,13 @@ mod tests {
         let old = config(BASE);
         let adopted = adopt(&old, changed(&[("[app.shop]\n        program = \"shop\"", "")])).unwrap();
         assert_eq!(adopted.needs_restart, ["[app.shop]"]);
-        assert!(matches!(adopted.config.sites[0].routes[2].action, Action::App(1)));
+        let Action::Proxy(upstream) = adopted.config.sites[0].routes[2].action else { panic!("an upstream") };
+        assert_eq!(adopted.config.upstreams[upstream].in_process, Some(1));
+        // One that nobody leads to yet waits for the next start of the process.
+        let more = config(&format!("{BASE}\n[app.more]\nprogram = \"shop\"\n"));
+        let adopted = adopt(&old, more).unwrap();
+        let more = adopted.config.upstreams.iter().find(|upstream| upstream.name == "app:more").unwrap();
+        assert_eq!((adopted.needs_restart, more.in_process), (vec!["[app.more]".to_owned()], None));
         let unknown = changed(&[("[app.mail]\n", "[app.post]\n"), (r#"app = "mail""#, r#"app = "post""#)]);
         let refused = adopt(&old, unknown).unwrap_err().to_string();
         assert!(refused.starts_with("routes lead to application `post`, which does not run yet"), "{refused}");

@@ -327,7 +327,7 @@ impl Table {
     }
 }
 
-/// Keys of [upstream.NAME] that a supervised process has as well; it has a `response_timeout` and a `requests_max` of its own.
+/// Keys of [upstream.NAME] that applications have as well; it has a `response_timeout` and a `requests_max` of its own.
 pub(super) const UPSTREAM_KEYS_OF_APPS: &[&str] = &[
     "balance",
     "hash",

@@ -127,7 +127,7 @@ mod tests {
         assert!(shared.is_up(0, 0));
         for (server, text) in [
             ("api", "`api` names no server: write UPSTREAM/ADDRESS, for example api/127.0.0.1:8080"),
-            ("apo/127.0.0.1:1", "no upstream is called `apo`: there are api, plain"),
+            ("apo/127.0.0.1:1", "no upstream is called `apo`: there are api, plain, app:shop"),
             ("plain/127.0.0.1:1", "upstream `plain` has no server `127.0.0.1:1`: there are [::1]:8080"),
         ] {
             assert_eq!(find(&shared, server, "test"), Err(text.into()));

@@ -339,6 +339,8 @@ impl Shared {
 fn server_state(upstream: &Upstream, server: &Server, now: SystemTime) -> ServerState {
     match () {
         () if upstream.is_supervised => ServerState::vacant(now),
+        // It runs when the process starts again, if at all.
+        () if upstream.is_of_program() && upstream.in_process.is_none() => ServerState::vacant(now),
         () if server.is_unresolved() => ServerState::unresolved(now),
         () => ServerState::new(now),
     }

@@ -152,6 +152,8 @@ fn options(settings: &DatabaseSettings) -> OptsBuilder {
         Address::Tcp(address) => options.ip_or_hostname(address.ip().to_string()).tcp_port(address.port()),
         Address::Unix(path) => options.socket(Some(path.to_string_lossy())),
         Address::Name(name) => options.ip_or_hostname(&*name.host).tcp_port(name.port.unwrap_or(3306)),
+        // No database is inside this process.
+        Address::App(_) => options,
     }
 }
 

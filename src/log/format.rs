@@ -290,7 +290,7 @@ impl Values {
     fn server(&self, entry: &Entry<'_>) -> &[u8] {
         match entry.served_by {
             ServedBy::Files => b"<FILES>",
-            ServedBy::App { .. } => b"<APP>",
+            ServedBy::App { .. } => self.names.server(entry.served_by).unwrap_or(b"<APP>"),
             ServedBy::Worker => b"<NOSRV>",
             ServedBy::Server { .. } => self.names.server(entry.served_by).unwrap_or(b"<NOSRV>"),
         }
@@ -453,7 +453,8 @@ fn header_time(entry: &Entry<'_>) -> Option<Duration> {
 
 fn response_time(entry: &Entry<'_>) -> Option<Duration> {
     let before = entry.timers.read.unwrap_or_default().saturating_add(entry.timers.queue.unwrap_or_default());
-    matches!(entry.served_by, ServedBy::Server { .. }).then(|| entry.active().saturating_sub(before))
+    matches!(entry.served_by, ServedBy::Server { .. } | ServedBy::App { .. })
+        .then(|| entry.active().saturating_sub(before))
 }
 
 fn millis(time: Duration) -> u64 {

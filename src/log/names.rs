@@ -1,8 +1,9 @@
 //! The names that stand in lines for indexes of the config.
 
 use crate::config::Config;
-use crate::config::model::{HostPattern, Site, Upstream};
+use crate::config::model::{App, HostPattern, Site, Upstream};
 use crate::metrics::ServedBy;
+use crate::runtime::net::Address;
 
 /// Names by index. An index that leads nowhere has none.
 #[derive(Debug)]
@@ -10,7 +11,13 @@ pub(super) struct Names {
     listeners: Vec<String>,
     sites: Vec<SiteNames>,
     upstreams: Vec<UpstreamNames>,
-    apps: Vec<String>,
+    apps: Vec<AppNames>,
+}
+
+#[derive(Debug)]
+struct AppNames {
+    name: String,
+    upstream: Option<usize>,
 }
 
 #[derive(Debug)]
@@ -23,6 +30,8 @@ struct SiteNames {
 struct UpstreamNames {
     name: String,
     servers: Vec<String>,
+    /// Its only server is the threads of an application.
+    is_of_threads: bool,
 }
 
 impl Names {
@@ -30,12 +39,17 @@ impl Names {
         let upstream = |upstream: &Upstream| UpstreamNames {
             name: upstream.name.clone(),
             servers: upstream.servers.iter().map(|server| server.address.to_string()).collect(),
+            is_of_threads: matches!(&upstream.servers[..], [only] if matches!(&only.address, Address::App(seat) if seat.worker.is_none())),
+        };
+        let app = |(index, app): (usize, &App)| AppNames {
+            name: app.name.clone(),
+            upstream: config.upstreams.iter().position(|upstream| upstream.in_process == Some(index)),
         };
         Names {
             listeners: config.listeners.iter().map(|listener| listener.name.clone()).collect(),
             sites: config.sites.iter().map(SiteNames::new).collect(),
             upstreams: config.upstreams.iter().map(upstream).collect(),
-            apps: config.apps.iter().map(|app| app.name.clone()).collect(),
+            apps: config.apps.iter().enumerate().map(app).collect(),
         }
     }
 
@@ -57,12 +71,21 @@ impl Names {
 
     /// Address of the server that answered.
     pub(super) fn server(&self, served_by: ServedBy) -> Option<&[u8]> {
-        let ServedBy::Server { upstream, server } = served_by else { return None };
-        Some(self.upstreams.get(usize::from(upstream))?.servers.get(usize::from(server))?.as_bytes())
+        let (upstream, server) = match served_by {
+            ServedBy::Server { upstream, server } => (usize::from(upstream), usize::from(server)),
+            ServedBy::App { app, app_worker } => {
+                let upstream = self.apps.get(usize::from(app))?.upstream?;
+                // The threads of an application are one server.
+                let is_one = self.upstreams.get(upstream)?.is_of_threads;
+                (upstream, if is_one { 0 } else { usize::from(app_worker) })
+            }
+            ServedBy::Worker | ServedBy::Files => return None,
+        };
+        Some(self.upstreams.get(upstream)?.servers.get(server)?.as_bytes())
     }
 
     pub(super) fn app(&self, app: u16) -> Option<&[u8]> {
-        self.apps.get(usize::from(app)).map(String::as_bytes)
+        self.apps.get(usize::from(app)).map(|app| app.name.as_bytes())
     }
 }
 

@@ -405,7 +405,7 @@ pub(super) static DIRECTIVES: &[Name] = {
         noted(
             "s",
             Server,
-            "address of the server; `<FILES>`, `<APP>`; `<NOSRV>` for the server's own answers and when no server was found",
+            "address of the server, of an application inside the process `app:NAME/WORKER`; `<FILES>`; `<NOSRV>` for the server's own answers and when no server was found",
         ),
         noted("si", UpstreamAddr, "address and port of the server"),
         noted("t", Start(StartForm::LocalMillis), START),

@@ -21,6 +21,10 @@ pub struct AppWorkerStats {
     pub cancelled: Counter,
     /// Times the worker was started again after it had failed as a whole.
     pub restarts: Counter,
+    /// 1: it has failed as a whole and does not serve again yet.
+    pub restarting: Gauge,
+    /// Goes up every 100 ms for as long as its thread gets to it. Nobody shows it.
+    pub pulse: Counter,
     /// Times its safety timer found work no wake-up had told of. Anything but 0 is a defect of ours.
     pub lost_wakeups: Counter,
 }

@@ -20,7 +20,7 @@ use super::protocol::packet::{HEADER_BYTES, Header, message_bytes, put_packet};
 use super::protocol::response::ErrPacket;
 use super::shared::Shared;
 use crate::config::model::UpstreamTls;
-use crate::runtime::net::{Address, no_address};
+use crate::runtime::net::{Address, no_address, no_socket};
 use crate::tls::Offer;
 
 /// Largest answer to one of our questions.
@@ -147,6 +147,7 @@ impl Probe {
             }
             Address::Unix(path) => Box::new(tokio::net::UnixStream::connect(path).await?),
             Address::Name(name) => return Err(no_address(name).into()),
+            Address::App(seat) => return Err(no_socket(seat).into()),
         };
         let is_secret = matches!(shared.address(server), Address::Unix(_));
         let mut probe = Probe { socket, is_secret, input: Vec::new() };

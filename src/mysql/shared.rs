@@ -313,7 +313,7 @@ impl Terms {
         let tls = self.server_tls.as_ref()?;
         match address {
             Address::Tcp(address) => Some(tls.server_name.clone().unwrap_or_else(|| server_address(address.ip()))),
-            Address::Unix(_) | Address::Name(_) => None,
+            Address::Unix(_) | Address::Name(_) | Address::App(_) => None,
         }
     }
 }

@@ -27,6 +27,7 @@
 //! | least-conn | all members | the fewest requests in relation to weight; in turn among equals |
 //! | least-time | all members | the least response time times requests, in relation to weight |
 //! | first | members in order | the first that has room |
+//! | local | the nearest one, and queues | the nearest one, unless its queue is long ([`SPILL_DEPTH`]) and another one is less than half as long: then the shortest |
 //! | hash | one | see [`rendezvous`]; the next in the key's order when that one is not there, full, or beyond its bound |
 
 mod draw;
@@ -53,6 +54,9 @@ use self::warmth::{WARM, part_of, warmth};
 use crate::config::Heirs;
 use crate::config::model::{Balance, Server, TierMin, Upstream};
 use crate::util::random::Random;
+
+/// With so many requests waiting in it, the queue of the nearest server is long: others are looked at.
+pub const SPILL_DEPTH: usize = 32;
 
 /// How long a server gets nothing after a failed connect, while another one can answer.
 pub const REST: Duration = Duration::from_secs(1);
@@ -87,7 +91,7 @@ impl Tried {
 
 /// What is known of the servers beside this worker's own experience.
 pub trait Servers {
-    /// Changes whenever one of the answers below but the last may have changed.
+    /// Changes whenever one of the answers below may have changed that is not asked for each request.
     fn changes(&self) -> u64;
     /// Whether requests may go to `server`.
     fn is_up(&self, server: usize) -> bool;
@@ -103,6 +107,14 @@ pub trait Servers {
     fn came_up(&self, server: usize) -> Option<Instant>;
     /// Index of the tier that is used while it has enough servers, whatever others have; see [`super::tiers`].
     fn tier_held(&self) -> usize;
+    /// The server that is nearest to this data worker; `None`: none is nearer than others.
+    fn near(&self) -> Option<usize> {
+        None
+    }
+    /// Requests that wait in front of `server`, of all data workers. Asked for each request.
+    fn queued(&self, _server: usize) -> usize {
+        0
+    }
     /// Whether `server` may have one more request, of whose limit only `part_of` counts now. Asked for each request.
     fn has_room(&self, server: usize, part_of: impl Fn(u32) -> u32) -> bool;
 }
@@ -310,6 +322,7 @@ impl Balancer {
             Balance::LeastConn => self.least_busy(fits),
             Balance::LeastTime => self.quickest(fits, ask.now),
             Balance::First => self.first(fits),
+            Balance::Local => self.nearest(fits, servers),
         });
         match picked {
             Some(server) => {
@@ -509,6 +522,22 @@ impl Balancer {
 
     fn first(&self, fits: impl Fn(usize, &Slot) -> bool) -> Option<usize> {
         self.fitting(&fits).next()
+    }
+
+    /// The nearest member, unless many wait there and few elsewhere. A server whose thread is held up by one request so does not
+    /// draw all others into its queue.
+    fn nearest(&self, fits: impl Fn(usize, &Slot) -> bool, servers: &impl Servers) -> Option<usize> {
+        let near = servers.near().filter(|&near| self.slots.get(near).is_some_and(|slot| fits(near, slot)));
+        let waiting = near.map(|near| servers.queued(near));
+        if waiting.is_some_and(|waiting| waiting < SPILL_DEPTH) {
+            return near;
+        }
+        let shortest =
+            self.fitting(&fits).min_by_key(|&server| (servers.queued(server), self.slots[server].active.get()))?;
+        match waiting {
+            Some(waiting) if servers.queued(shortest) >= waiting / 2 => near,
+            _ => Some(shortest),
+        }
     }
 
     /// The first in the order of `key` that is not beyond its bound; without such, the first that fits at all.

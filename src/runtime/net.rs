@@ -26,6 +26,27 @@ pub enum Address {
     Unix(PathBuf),
     /// A name without an address (yet): nothing can be connected to it.
     Name(Name),
+    /// An application inside this process: requests are handed over, nothing is ever connected.
+    App(AppSeat),
+}
+
+/// Who runs an application inside this process.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct AppSeat {
+    /// Name of the application.
+    pub app: Box<str>,
+    /// Number of the application worker; `None`: the threads that the application has of its own.
+    pub worker: Option<u16>,
+}
+
+/// `app:NAME/WORKER`, or `app:NAME/threads`.
+impl fmt::Display for AppSeat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.worker {
+            Some(worker) => write!(f, "app:{}/{worker}", self.app),
+            None => write!(f, "app:{}/threads", self.app),
+        }
+    }
 }
 
 /// A name in the DNS that leads to servers.
@@ -52,6 +73,7 @@ impl fmt::Display for Address {
             Address::Tcp(address) => address.fmt(f),
             Address::Unix(path) => write!(f, "unix:{}", path.display()),
             Address::Name(name) => name.fmt(f),
+            Address::App(seat) => seat.fmt(f),
         }
     }
 }
@@ -76,6 +98,11 @@ impl std::str::FromStr for Address {
 /// What connecting to a name without an address ends with.
 pub fn no_address(name: &Name) -> io::Error {
     io::Error::new(io::ErrorKind::NotFound, format!("the name {} has no address", name.host))
+}
+
+/// What connecting to an application inside this process ends with.
+pub fn no_socket(seat: &AppSeat) -> io::Error {
+    io::Error::new(io::ErrorKind::Unsupported, format!("{seat} is inside this process and has no socket"))
 }
 
 /// Whether a connection failed for what lacks on this machine: descriptors or memory. That says nothing of the server.
@@ -154,6 +181,7 @@ impl Stream {
             }
             Address::Unix(path) => Self::connect_unix(path),
             Address::Name(name) => Err(no_address(name)),
+            Address::App(seat) => Err(no_socket(seat)),
         }
     }
 
@@ -540,7 +568,7 @@ impl BoundSocket {
         match address {
             Address::Tcp(_) => Ok(BoundSocket::Tcp(socket.into())),
             Address::Unix(_) => Ok(BoundSocket::Unix(socket.into())),
-            Address::Name(_) => Err(io::ErrorKind::InvalidInput.into()),
+            Address::Name(_) | Address::App(_) => Err(io::ErrorKind::InvalidInput.into()),
         }
     }
 

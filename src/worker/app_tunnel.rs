@@ -3,13 +3,14 @@
 
 use super::answer::{Answer, Presence};
 use super::cx::Cx;
-use super::exchange::{After, Client, Outcome};
+use super::exchange::{After, Outcome};
 use super::tunnel::{self, Flow, LinkClient, LinkTunnel, Meter, ServerEnd};
 use super::upload::Upload;
 use crate::app::TunnelEnd;
+use crate::config::model::Upstream;
 use crate::http::fields::FieldsMut;
-use crate::metrics::ServedBy;
-use crate::proxy::upgrade::{self, WebSocketKey};
+use crate::metrics::{AppStats, ServedBy, ServerStats};
+use crate::proxy::upgrade::WebSocketKey;
 use crate::runtime::body::body_channel;
 use crate::worker::connection::Broken;
 
@@ -24,31 +25,25 @@ pub(super) struct Wanted<'a> {
 }
 
 impl<'a> Wanted<'a> {
-    /// What this client asks for, with the application's end of it. `None`: nothing that the application may agree to.
-    pub(super) fn of(cx: &Cx<'a>, client: &Client<'_>, app: usize) -> Option<(Wanted<'a>, TunnelEnd)> {
-        let may_ask = match client.upload {
-            Upload::H1 { .. } => true,
-            Upload::Stream(_) => client.answer.is_to_connect(),
-            Upload::Nothing => false,
-        };
-        let allowed = &cx.worker.config.apps[app].upgrade;
-        let asked = || upgrade::asked(cx.request.head, cx.request.bytes, allowed);
-        let protocol = may_ask.then(asked).flatten()?;
+    /// A tunnel for this protocol, with the application's end of it.
+    pub(super) fn new(protocol: &'a [u8]) -> (Wanted<'a>, TunnelEnd) {
         let ((to_app, from_client), (to_client, from_app)) = (body_channel(WINDOW_BYTES), body_channel(WINDOW_BYTES));
         let wanted = Wanted { protocol, end: ServerEnd::of_app(to_app, from_app) };
-        Some((wanted, TunnelEnd { from_client, to_client }))
+        (wanted, TunnelEnd { from_client, to_client })
     }
 
     /// The application has agreed, with these fields: tells the client, then carries bytes both ways until both ends are done.
+    /// `stats`: of the application, and of it as a server.
     pub(super) async fn open(
         self,
         cx: &Cx<'_>,
-        app: usize,
+        config: &Upstream,
+        (stats, of_server): (&AppStats, &ServerStats),
         (upload, answer, presence): (&mut Upload<'_>, &mut Answer<'_>, Presence<'_>),
         mut fields: Vec<u8>,
         served_by: ServedBy,
     ) -> Result<Outcome, Broken> {
-        let (worker, stats) = (cx.worker, &cx.worker.stats.apps[app]);
+        let worker = cx.worker;
         if answer.is_to_connect() {
             // The answer to our key.
             FieldsMut::new(&mut fields, 0).remove("sec-websocket-accept");
@@ -59,12 +54,11 @@ impl<'a> Wanted<'a> {
         tunnel::begin(worker, answer, &fields).await?;
         drop(fields);
         stats.tunnels.inc();
-        let config = &worker.config.apps[app];
         let carried = LinkTunnel {
             worker,
             idle_timeout: config.tunnel_timeout,
             half_closed_timeout: config.half_closed_timeout,
-            meter: Meter::of_app(stats),
+            meter: Meter::of_server(of_server).and_app(stats),
         };
         let flow = match LinkClient::of(cx.connection, upload, presence) {
             Some(client) => Box::pin(carried.run(client, self.end)).await,

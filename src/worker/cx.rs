@@ -8,11 +8,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use super::Worker;
 use super::connection::Connection;
 use super::exchange::Request;
-use super::trail::Trail;
+use super::trail::{Trail, server_of};
 use crate::config::model::Options;
 use crate::http::fields::Fields;
 use crate::http::h1::write_decimal;
-use crate::metrics::ServedBy;
 use crate::route::Captures;
 use crate::tls::Facts;
 use crate::util::template::{Encoding, Own, Variable, Variables};
@@ -94,8 +93,10 @@ impl Variables for AnswerVariables<'_> {
         match variable {
             Variable::Status => write_decimal(out, self.status.into()),
             Variable::UpstreamAddr => {
-                if let Some(ServedBy::Server { upstream, server }) = self.trail.server {
-                    let server = &self.cx.worker.config.upstreams[usize::from(upstream)].servers[usize::from(server)];
+                let (worker, trail) = (self.cx.worker, self.trail);
+                let found = trail.server.and_then(|server| server_of(worker, server, trail.upstream));
+                if let Some((upstream, server)) = found {
+                    let server = &worker.config.upstreams[upstream].servers[server];
                     let _ = write!(out, "{}", server.address);
                 }
             }

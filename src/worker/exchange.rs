@@ -16,7 +16,7 @@ use super::cx::{AnswerVariables, Cx};
 use super::redirected::{Redirected, Sent};
 use super::respond;
 use super::upload::{Left, Upload};
-use super::{Worker, admit, call_app, forward, logged, send_file, tarpit};
+use super::{Worker, admit, forward, logged, send_file, tarpit};
 use crate::config::model::{Action, Options, PageSource, PageStatus};
 use crate::http::answer::{AnswerHead, Content};
 use crate::http::grpc::is_call;
@@ -614,12 +614,10 @@ async fn act(
         // Boxed: every request would carry its size.
         Action::Tarpit(tarpit) => Box::pin(tarpit::run(&cx, client, *tarpit)).await,
         // A request is not sent on with a part of its content.
-        Action::Proxy(_) | Action::ProxyBy(_) | Action::App(_)
-            if client.left.is_spent() && cx.request.head.body != BodyKind::None =>
-        {
+        Action::Proxy(_) | Action::ProxyBy(_) if client.left.is_spent() && cx.request.head.body != BodyKind::None => {
             error(500)
         }
-        Action::Proxy(_) | Action::ProxyBy(_) | Action::App(_) => {
+        Action::Proxy(_) | Action::ProxyBy(_) => {
             // Answers to earlier requests of a pipeline do not wait for this one.
             if client.answer.flush().await.is_err() {
                 return Ok(abandoned(ServedBy::Worker));
@@ -628,13 +626,12 @@ async fn act(
             if cx.request.head.body != BodyKind::None {
                 client.answer.set_keep_alive(keeps);
             }
-            match found.action {
-                Action::Proxy(upstream) => forward::run(&cx, client, fields, *upstream).await,
-                Action::ProxyBy(by) => forward::run(&cx, client, fields, forward::named(&cx, by)).await,
-                // Boxed: a call allocates in any case, and every request would carry its size.
-                Action::App(app) => Box::pin(call_app::run(&cx, client, *app)).await,
+            let upstream = match found.action {
+                Action::Proxy(upstream) => *upstream,
+                Action::ProxyBy(by) => forward::named(&cx, by),
                 _ => unreachable!("matched above"),
-            }
+            };
+            forward::run(&cx, client, fields, upstream).await
         }
     }
 }

@@ -15,7 +15,7 @@
 //! | `body`, `pacing` | the request body, read as it is wanted; how long it is waited for |
 //! | `answer` | an answer on its way: head, content, coding; `changed`: texts replaced in it; `paced`: at a limited rate |
 //! | `respond` | answers of the worker itself |
-//! | `send_file`, `forward`, `call_app` | the three actions that take time; `app_tunnel`: WebSockets of applications |
+//! | `send_file`, `forward` | the two actions that take time; `app_tunnel`: WebSockets of applications |
 //! | `replaced`, `redirected` | what is sent in the place of an answer |
 //! | `tunnel` | bytes both ways, behind an upgrade or in TCP mode |
 //! | `tcp` | a connection in TCP mode |
@@ -37,7 +37,6 @@ mod app_tunnel;
 mod arrival;
 mod blocked;
 mod body;
-mod call_app;
 mod connection;
 mod cx;
 mod door;
@@ -256,6 +255,9 @@ impl Worker {
         self.ticked.set(now);
         for (index, upstream) in self.upstreams.iter().enumerate() {
             forward::look(self, index, now);
+            if let Some(app) = self.config.upstreams[index].in_process {
+                self.stats.apps[app].queue_depth.set(self.stats.upstreams[index].queue.value());
+            }
             upstream.borrow_mut().expire(|server| self.has_clients(index, server), now, |_, _| {});
             for (server, stats) in self.stats.servers[index].iter().enumerate() {
                 let links = &self.links[index][server];
@@ -267,9 +269,6 @@ impl Worker {
         }
         if self.index == 0 {
             self.expire_shared(now);
-            for (app, stats) in self.stats.apps.iter().enumerate() {
-                stats.queue_depth.set(self.bridge.depth(app).unwrap_or_default() as u64);
-            }
         }
         self.flows.tick(now);
         self.splitters.tend();

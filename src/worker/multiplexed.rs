@@ -18,7 +18,6 @@ use crate::http::h1::{Method, Version};
 pub(super) fn offers_connect(config: &Config) -> bool {
     let has_them = |protocols: &[Box<str>]| protocols.iter().any(|name| name.eq_ignore_ascii_case("websocket"));
     config.upstreams.iter().any(|upstream| has_them(&upstream.upgrade))
-        || config.apps.iter().any(|app| has_them(&app.upgrade))
 }
 
 /// How an answer is framed on a stream: what its Content-Length says, and whether content follows the head.

@@ -144,8 +144,27 @@ fn count(worker: &Worker, connection: &Connection, client: &Client<'_>, outcome:
     if let (Some(site), Some(route)) = (trail.site, trail.route) {
         worker.stats.routes[usize::from(site)][usize::from(route)].count(exchanged);
     }
-    if let ServedBy::Server { upstream, server } = outcome.served_by {
-        worker.stats.servers[usize::from(upstream)][usize::from(server)].count(exchanged);
+    if let Some((upstream, server)) = server_of(worker, outcome.served_by, trail.upstream) {
+        worker.stats.servers[upstream][server].count(exchanged);
+    }
+}
+
+/// The upstream and the server that answered; `None`: something else has. `upstream`: the one that was last asked, if any, which
+/// saves a search.
+pub(super) fn server_of(worker: &Worker, served_by: ServedBy, upstream: Option<u16>) -> Option<(usize, usize)> {
+    let upstreams = &worker.config.upstreams;
+    match served_by {
+        ServedBy::Server { upstream, server } => Some((upstream.into(), server.into())),
+        ServedBy::App { app, app_worker } => {
+            let is_it = |upstream: &usize| upstreams[*upstream].in_process == Some(app.into());
+            let asked = upstream.map(usize::from).filter(is_it);
+            let upstream = asked.or_else(|| (0..upstreams.len()).find(is_it))?;
+            // The threads of an application are one server.
+            let is_one = worker.config.apps[usize::from(app)].threads.is_some();
+            let server = if is_one { 0 } else { usize::from(app_worker) };
+            (server < upstreams[upstream].servers.len()).then_some((upstream, server))
+        }
+        ServedBy::Worker | ServedBy::Files => None,
     }
 }
 
@@ -260,15 +279,13 @@ fn counts_at(
         let total: u64 = worker.shared.workers.iter().map(|worker| of(worker)).sum();
         Some(u32::try_from(total).unwrap_or(u32::MAX))
     };
-    let (upstream, server) = match served_by {
-        ServedBy::Server { upstream, server } => {
-            let (upstream, server) = (usize::from(upstream), usize::from(server));
-            (
-                sum(&|worker| worker.servers[upstream].iter().map(|server| server.active.value()).sum()),
-                sum(&|worker| worker.servers[upstream][server].active.value()),
-            )
-        }
-        _ => (None, None),
+    let place = server_of(worker, served_by, None);
+    let (upstream, server) = match place {
+        Some((upstream, server)) => (
+            sum(&|worker| worker.servers[upstream].iter().map(|server| server.active.value()).sum()),
+            sum(&|worker| worker.servers[upstream][server].active.value()),
+        ),
+        None => (None, None),
     };
     Counts {
         process: sum(&|worker| worker.http.connections.value()),

@@ -518,8 +518,9 @@ fn changes(shared: &Shared) -> Vec<ChangeNote> {
 /// Servers of which there is something to tell.
 fn servers(shared: &Shared) -> Vec<ServerNote> {
     let mut notes = Vec::new();
-    // Places of programs are what their programs are, which are others there.
-    let upstreams = shared.config.upstreams.iter().zip(&shared.servers).filter(|(upstream, _)| !upstream.is_supervised);
+    // Parts of applications are what these are, which are others there.
+    let all = shared.config.upstreams.iter().zip(&shared.servers);
+    let upstreams = all.filter(|(upstream, _)| !upstream.is_of_application());
     for (upstream, states) in upstreams {
         for (server, state) in upstream.servers.iter().zip(states) {
             let is_set = state.weight_set().is_some() || state.limit_set().is_some();

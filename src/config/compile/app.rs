@@ -1,36 +1,57 @@
-//! `[app.NAME]`: programs inside the process, and processes that are started, each of which becomes an upstream. `php`: what
+//! `[app.NAME]`: programs inside the process, and processes that are started. Each becomes an upstream. `php`: what
 //! is particular to php-fpm.
 
 mod php;
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use super::site::Target;
 use super::{Named, privileges, suggest, upstream};
 use crate::app::process::Rules;
 use crate::app::process::php::SOCKETS_VARIABLE;
 use crate::app::process::words::{self, Place};
 use crate::config::key::{Table, UPSTREAM_KEYS_OF_APPS};
-use crate::config::model::{App, Config, Launch, Listening, Places, Process, ProcessApp, Server};
+use crate::config::model::{App, Balance, Config, Launch, Listening, Places, Process, ProcessApp, Server, Upstream};
 use crate::config::report::Problem;
 use crate::config::section::{Placed, Section, type_name};
 use crate::config::value::FromValue;
-use crate::runtime::net::Address;
+use crate::runtime::net::{Address, AppSeat};
 
 /// Keys of all types.
 const OF_ALL: &[&str] = &[
     "type",
     "response_timeout",
     "requests_max",
-    "queue_timeout",
+    "balance",
+    "hash",
+    "sticky",
+    "slow_start",
     "queue_max",
+    "queue_timeout",
+    "outliers",
+    "panic",
+    "idle_timeout",
+    "total_timeout",
     "upgrade",
     "tunnel_timeout",
     "half_closed_timeout",
+    "tries",
+    "retry_on",
+    "retry_budget",
+    "retry_time_max",
+    "retry_body_max",
 ];
 
 /// Keys of programs inside the process.
 const OF_PROGRAMS: &[&str] = &["program", "threads"];
+
+/// What programs inside the process have no use for although it is for whatever else requests are sent to, and why.
+const NOT_OF_PROGRAMS: &[(&str, &str)] = &[
+    ("health", "a worker that does not move gets no requests until it does, whatever stands here: take it away"),
+    ("connect_timeout", "nothing is connected inside the process: take it away"),
+    ("keep_idle", "nothing is connected inside the process: take it away"),
+    ("keep_idle_timeout", "nothing is connected inside the process: take it away"),
+];
 
 /// Keys of php-fpm alone.
 const OF_PHP: &[&str] = &["workers", "memory_limit", "ini", "worker_requests", "terminate_timeout", "slow_timeout"];
@@ -56,17 +77,23 @@ pub(in crate::config) fn upstream_name(app: &str) -> String {
     format!("app:{app}")
 }
 
-/// Compiles them all into `config`, whose other upstreams are there already; returns where their requests go.
-pub(super) fn compile_all(apps: &[Named<'_>], config: &mut Config) -> Vec<Target> {
+/// Compiles them all into `config`, whose other upstreams are there already; returns the upstreams where their requests go.
+pub(super) fn compile_all(apps: &[Named<'_>], config: &mut Config) -> Vec<usize> {
     let mut compile = |named: &Named<'_>| {
-        if named.section.get::<&str>("type") != "program" {
-            let (process, upstream) = process(named);
-            config.processes.push(process);
-            config.upstreams.push(upstream);
-            return Target::Upstream(config.upstreams.len() - 1);
-        }
-        config.apps.push(program(named, &config.process));
-        Target::Program(config.apps.len() - 1)
+        let upstream = match named.section.get::<&str>("type") {
+            "program" => {
+                let (app, upstream) = program(named, &config.process, config.apps.len());
+                config.apps.push(app);
+                upstream
+            }
+            _ => {
+                let (process, upstream) = process(named);
+                config.processes.push(process);
+                upstream
+            }
+        };
+        config.upstreams.push(upstream);
+        config.upstreams.len() - 1
     };
     apps.iter().map(&mut compile).collect()
 }
@@ -76,26 +103,32 @@ pub(super) fn is_php(section: &Section<'_>) -> bool {
     section.item("type").and_then(toml_edit::Item::as_str) == Some("php")
 }
 
-fn program(named: &Named<'_>, process: &Process) -> App {
+/// The application of index `at`. Its upstream has one server for as long as it is not known how many workers there are
+/// ([`Config::seat_apps`]).
+fn program(named: &Named<'_>, process: &Process, at: usize) -> (App, Upstream) {
     let section = &named.section;
-    if section.item("queue_max").is_some() && section.item("threads").is_none() {
-        let title = format!("`queue_max` of {} does nothing", section.title);
-        let label = "it is how many may wait for `threads` of its own: add those, or set `app_queue` in [process], which is for all programs that have none";
-        section.cx.mistake(Problem::new(title, section.key_span("queue_max"), label));
-    }
+    let program = if reports_foreign_key(section) { String::new() } else { program_name(named) };
+    report_useless_keys(section, NOT_OF_PROGRAMS);
+    let threads = section.find::<u16>("threads");
     let as_upstream = section.read_as(Table::Upstream);
-    App {
-        name: named.name.into(),
-        program: if reports_foreign_key(section) { String::new() } else { program_name(named) },
-        response_timeout: section.get("response_timeout"),
-        threads: section.find::<u16>("threads").map(usize::from),
-        queue_max: written(&as_upstream, "queue_max").unwrap_or(process.queue_depth),
-        requests_max: section.find("requests_max"),
-        queue_timeout: written(&as_upstream, "queue_timeout").unwrap_or(process.queue_timeout),
-        upgrade: upstream::upgrade(&as_upstream),
-        tunnel_timeout: as_upstream.get("tunnel_timeout"),
-        half_closed_timeout: as_upstream.get("half_closed_timeout"),
+    let seat = AppSeat { app: named.name.into(), worker: threads.is_none().then_some(0) };
+    let server = Server { requests_max: threads.map(u32::from), ..Server::new(Address::App(seat)) };
+    let servers = vec![Placed { value: server, span: section.span.clone() }];
+    let mut upstream = upstream::with_servers(&upstream_name(named.name), &as_upstream, servers);
+    upstream.in_process = Some(at);
+    upstream.health = None;
+    // Streams of events may be silent for as long as they like.
+    upstream.idle_timeout = written(&as_upstream, "idle_timeout").unwrap_or(Duration::MAX);
+    if section.item("balance").is_none() {
+        upstream.balance = Balance::Local;
     }
+    let app = App {
+        name: named.name.into(),
+        program,
+        threads: threads.map(usize::from),
+        full_timeout: written(&as_upstream, "queue_timeout").unwrap_or(process.queue_timeout),
+    };
+    (app, upstream)
 }
 
 /// The value of a key whose default is that of upstreams alone.
@@ -105,8 +138,9 @@ fn written<T: FromValue>(section: &Section<'_>, name: &str) -> Option<T> {
 
 /// A key of another type of application is there.
 fn reports_foreign_key(section: &Section<'_>) -> bool {
+    let is_explained = |key: &&str| NOT_OF_PROGRAMS.iter().any(|(known, _)| known == key);
     let own = Table::App.keys().map(|key| key.name).chain(UPSTREAM_KEYS_OF_APPS.iter().copied());
-    let of_others = |key: &&str| !OF_ALL.contains(key) && !OF_PROGRAMS.contains(key);
+    let of_others = |key: &&str| !OF_ALL.contains(key) && !OF_PROGRAMS.contains(key) && !is_explained(key);
     let Some(key) = own.filter(of_others).find(|key| section.item(key).is_some()) else { return false };
     let (whose, label) = match OF_PHP.contains(&key) {
         true => ("PHP", "add type = \"php\" to have php-fpm started and watched"),
@@ -134,7 +168,7 @@ fn program_name(named: &Named<'_>) -> String {
     program
 }
 
-fn process(named: &Named<'_>) -> (ProcessApp, crate::config::model::Upstream) {
+fn process(named: &Named<'_>) -> (ProcessApp, Upstream) {
     let section = &named.section;
     report_useless(section);
     let (rules, launch) = (rules(section), launch(section));
@@ -173,9 +207,13 @@ fn report_useless(section: &Section<'_>) {
         true => NOT_OF_PHP.to_vec(),
         false => of_php.chain([of_program, threads]).collect(),
     };
-    for (key, label) in useless.into_iter().filter(|(key, _)| section.item(key).is_some()) {
+    report_useless_keys(section, &useless);
+}
+
+fn report_useless_keys(section: &Section<'_>, useless: &[(&str, &str)]) {
+    for (key, label) in useless.iter().filter(|(key, _)| section.item(key).is_some()) {
         let title = format!("`{key}` of {} does nothing", section.title);
-        section.cx.mistake(Problem::new(title, section.key_span(key), label));
+        section.cx.mistake(Problem::new(title, section.key_span(key), *label));
     }
 }
 
@@ -362,6 +400,18 @@ fn report_foreign_socket(section: &Section<'_>, launch: &Launch) {
 }
 
 impl Config {
+    /// Gives each application inside the process its servers: one for each of so many application workers, or the one that stands
+    /// for the threads it has of its own.
+    pub(crate) fn seat_apps(&mut self, app_workers: usize) {
+        for upstream in self.upstreams.iter_mut().filter(|upstream| upstream.in_process.is_some()) {
+            let Some(first) = upstream.written.first().cloned() else { continue };
+            let Address::App(AppSeat { app, worker: Some(_) }) = &first.address else { continue };
+            let seat = |worker| AppSeat { app: app.clone(), worker: Some(worker as u16) };
+            let server = |worker| Server { address: Address::App(seat(worker)), ..first.clone() };
+            upstream.set_written((0..app_workers.max(1)).map(server).collect());
+        }
+    }
+
     /// Puts the sockets of instances where this process has them.
     ///
     /// Errors: a path is too long for a Unix socket (unix(7): 107 bytes).
@@ -380,11 +430,10 @@ impl Config {
                             ));
                         }
                     }
-                    Address::Name(_) => {}
+                    Address::Name(_) | Address::App(_) => {}
                 }
             }
-            upstream.set_servers(upstream.servers.clone());
-            upstream.written = upstream.servers.as_slice().into();
+            upstream.set_written(upstream.servers.clone());
         }
         Ok(())
     }

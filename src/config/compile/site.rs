@@ -24,26 +24,8 @@ pub(super) struct Names<'a> {
     pub(super) listeners: &'a [Named<'a>],
     pub(super) upstreams: &'a [Named<'a>],
     pub(super) apps: &'a [Named<'a>],
-    /// Where requests for each of them go.
-    pub(super) targets: &'a [Target],
-}
-
-/// What an application is to a route.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Target {
-    /// A program inside the process, by its index.
-    Program(usize),
-    /// A process that is supervised, by the index of its upstream.
-    Upstream(usize),
-}
-
-impl Target {
-    fn action(self) -> Action {
-        match self {
-            Target::Program(at) => Action::App(at),
-            Target::Upstream(at) => Action::Proxy(at),
-        }
-    }
+    /// The upstreams where requests for each of them go.
+    pub(super) targets: &'a [usize],
 }
 
 /// A compiled site, with the places that later checks point at.
@@ -286,7 +268,7 @@ fn action(
     match name {
         "files" => files::action(section, route_names),
         "proxy" => forward::proxy(section, names, scope),
-        "app" => index("app", names.apps).map(|at| names.targets[at].action()),
+        "app" => index("app", names.apps).map(|at| Action::Proxy(names.targets[at])),
         "redirect" => actions::redirect(section, scope),
         "rewrite" => actions::rewrite(section, scope).map(Action::Rewrite),
         "respond" => actions::respond(section, scope),
@@ -358,10 +340,7 @@ pub(super) fn upstreams_of_routes(config: &Config) -> Vec<usize> {
 fn warn_of_unused(cx: &Context<'_>, names: &Names<'_>, config: &Config) {
     let (mut upstreams, mut apps) = (vec![false; names.upstreams.len()], vec![false; names.apps.len()]);
     for route in config.sites.iter().flat_map(|site| &site.routes) {
-        let is_it = |target: &Target| match (target, &route.action) {
-            (Target::Program(at), Action::App(used)) | (Target::Upstream(at), Action::Proxy(used)) => at == used,
-            _ => false,
-        };
+        let is_it = |target: &usize| matches!(&route.action, Action::Proxy(used) if used == target);
         apps.iter_mut().zip(names.targets).filter(|(_, target)| is_it(target)).for_each(|(used, _)| *used = true);
     }
     for upstream in

@@ -68,6 +68,7 @@ pub(in crate::config) fn upstream_settings<'a>(
     Upstream {
         name: name.into(),
         is_supervised: false,
+        in_process: None,
         servers: Vec::new(),
         written: Arc::default(),
         removed: Vec::new(),
@@ -196,7 +197,9 @@ fn address(section: &Section<'_>) -> Option<Address> {
 
 /// Keys that change nothing where they stand.
 fn report_unused(section: &Section<'_>, upstream: &Upstream, servers: &[Placed<Server>]) {
-    if upstream.outliers.is_some() && matches!(servers, [only] if !only.value.is_unresolved()) {
+    // How many workers run a program is known at the start.
+    let is_one = |server: &Server| !server.is_unresolved() && !is_on_workers(server);
+    if upstream.outliers.is_some() && matches!(servers, [only] if is_one(&only.value)) {
         let title = format!("`outliers` of {} does nothing", section.title);
         let label = "the only server is never ejected: add another one, or take it away";
         section.cx.warn(Problem::new(title, section.key_span("outliers"), label));
@@ -206,6 +209,10 @@ fn report_unused(section: &Section<'_>, upstream: &Upstream, servers: &[Placed<S
         let title = format!("`check_address` in {} does nothing", section.title);
         section.cx.warn(Problem::new(title, server.span.clone(), "this upstream is not checked: health = false"));
     }
+}
+
+fn is_on_workers(server: &Server) -> bool {
+    matches!(&server.address, Address::App(seat) if seat.worker.is_some())
 }
 
 /// A port to check means nothing for a Unix socket.

@@ -12,8 +12,8 @@ pub(super) const KEYS: &[Key] = &[
     Key::new(Table::Upstream, "servers", Kind::Form("a list of addresses or of tables such as { address = \"127.0.0.1:9000\", weight = 2 }"), Required)
         .help("its servers")
         .known_as(&["nginx server", "haproxy server"]),
-    Key::new(Table::Upstream, "balance", Kind::Word(&["random-two", "round-robin", "least-conn", "least-time", "first"]), Default("random-two"))
-        .help("how a server is chosen, by weight: the less busy of two drawn by chance, in turn, the fewest requests under way, the least response time times requests, or the first that has room (see requests_max of servers)")
+    Key::new(Table::Upstream, "balance", Kind::Word(&["random-two", "round-robin", "least-conn", "least-time", "first", "local"]), Default("random-two"))
+        .help("how a server is chosen, by weight: the less busy of two drawn by chance, in turn, the fewest requests under way, the least response time times requests, or the first that has room (see requests_max of servers). Of a `program` in [app.NAME] there is `local` as well, which is its default: the application worker beside the data worker that has the request, unless 32 wait in front of that and less than half as many in front of another one, which then gets it")
         .flag_of(FlagOf::Proxy, "balance")
         .known_as(&["nginx least_conn", "nginx random", "nginx random two", "nginx least_time", "haproxy balance"])
         .when("`round-robin` for an even spread of equal requests, `least-conn` for few servers and requests that take very different times, `least-time` for servers of different speed, `first` to keep later servers free; `random-two` stays good with many data workers and many servers"),
@@ -39,11 +39,11 @@ pub(super) const KEYS: &[Key] = &[
         .help("requests under way at all its servers together, in the whole process; more wait in a queue")
         .when("to what a database or another service behind the servers bears"),
     Key::new(Table::Upstream, "queue_max", integer(0, 65_536), Default("1024"))
-        .help("requests that may wait for a place, in the whole process; more are answered 503 at once. Of an [app.NAME] with `threads` those that wait for one of them, by default as many as `app_queue` says; more wait for `queue_timeout`")
+        .help("requests that may wait for a place, in the whole process; more are answered 503 at once. Of an [app.NAME] with `threads` those that wait for one of them")
         .known_as(&["nginx queue", "haproxy maxqueue"])
         .when("down to fail early under overload, 0 so that nothing waits"),
     Key::new(Table::Upstream, "queue_timeout", WAIT, Default("5s"))
-        .help("how long a request waits for a place before it is answered 503 with Retry-After; of a `program` in [app.NAME] by default as `app_queue_timeout` says")
+        .help("how long a request waits for a place before it is answered 503 with Retry-After; of a `program` in [app.NAME] also in front of a worker whose queue is full, where the default is `app_queue_timeout`")
         .known_as(&["haproxy timeout queue"])
         .when("down where clients give up sooner"),
     Key::new(Table::Upstream, "health", Kind::Form("true, false, or a table such as { path = \"/healthz\", interval = \"2s\" }"), Means("a TCP connection every 2s, if routes or `tcp` lead to it; else none"))

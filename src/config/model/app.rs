@@ -7,29 +7,17 @@ use std::time::Duration;
 use super::RunAs;
 use crate::app::process::Rules;
 
-/// An in-process application.
+/// An in-process application. How requests come to it is what its upstream says ([`super::Upstream::in_process`]).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct App {
     /// Name in logs, metrics and routes.
     pub name: String,
     /// Name under which the program registered it (see [`crate::app::Registry`]).
     pub program: String,
-    /// From the complete request head to the head of the answer; beyond it 504.
-    pub response_timeout: Duration,
     /// Threads of its own, each with one request at a time; `None`: it runs on the application workers.
     pub threads: Option<usize>,
-    /// Requests that may wait for a thread.
-    pub queue_max: usize,
-    /// Requests under way in the whole process; `None`: any number.
-    pub requests_max: Option<u32>,
-    /// How long a request waits for a place in a full queue, or below `requests_max`.
-    pub queue_timeout: Duration,
-    /// Protocols that a client may leave HTTP for.
-    pub upgrade: Vec<Box<str>>,
-    /// Longest silence of a WebSocket in both directions together.
-    pub tunnel_timeout: Duration,
-    /// The same once one side has ended its direction, if it is shorter.
-    pub half_closed_timeout: Duration,
+    /// How long a request waits in front of a worker whose queue is full.
+    pub full_timeout: Duration,
 }
 
 impl App {

@@ -101,12 +101,7 @@ impl Route {
             Action::Redirect(redirect) => redirect.to.uses_captures(),
             Action::Rewrite(rewrite) => rewrite.to.uses_captures(),
             Action::Respond(respond) => respond.body.uses_captures(),
-            Action::Files(_)
-            | Action::Proxy(_)
-            | Action::ProxyBy(_)
-            | Action::App(_)
-            | Action::Close
-            | Action::Tarpit(_) => false,
+            Action::Files(_) | Action::Proxy(_) | Action::ProxyBy(_) | Action::Close | Action::Tarpit(_) => false,
         };
         of_action
             || self.rewrite.as_ref().is_some_and(|rewrite| rewrite.to.uses_captures())
@@ -124,8 +119,6 @@ pub enum Action {
     Proxy(usize),
     /// Forward to the upstream that a variable names.
     ProxyBy(Arc<ProxyBy>),
-    /// Call the in-process application of this index.
-    App(usize),
     /// Tell the client to go elsewhere.
     Redirect(Arc<Redirect>),
     /// Route again with another target (nginx's `rewrite … last`).

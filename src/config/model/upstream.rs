@@ -30,6 +30,8 @@ pub enum Balance {
     LeastTime,
     /// The first in order of writing that may have one more request.
     First,
+    /// Of an application inside this process: the application worker beside the data worker, unless its queue is long.
+    Local,
 }
 
 /// What keeps requests together on a server.
@@ -104,6 +106,9 @@ pub struct Upstream {
     pub name: String,
     /// Its servers are instances of an application that is started here: one is used only while its instance is ready.
     pub is_supervised: bool,
+    /// Its servers are the workers of the application inside this process that has this index; `None`: they are others, or the
+    /// application does not run.
+    pub in_process: Option<usize>,
     /// Its servers: those that are written, in order of writing, with the addresses that names have in their place.
     pub servers: Vec<Server>,
     /// What is written. See [`super::super::servers`].
@@ -178,9 +183,20 @@ impl Upstream {
         tiers
     }
 
-    /// Requests wait although no server has a limit: a Unix socket, unlike one of TCP, takes nobody in whose backlog is full.
+    /// Requests wait although no server has a limit: a Unix socket, unlike one of TCP, takes nobody in whose backlog is full, and
+    /// neither does the queue of an application worker.
     pub fn waits_for_backlogs(&self) -> bool {
-        self.servers.iter().any(|server| matches!(server.address, Address::Unix(_)))
+        self.servers.iter().any(|server| matches!(server.address, Address::Unix(_) | Address::App(_)))
+    }
+
+    /// Its servers are workers of an application inside this process, whether that runs or not.
+    pub fn is_of_program(&self) -> bool {
+        self.servers.iter().any(|server| matches!(server.address, Address::App(_)))
+    }
+
+    /// Its servers are parts of an application that is run here, inside this process or beside it: they come and go with it alone.
+    pub fn is_of_application(&self) -> bool {
+        self.is_supervised || self.is_of_program()
     }
 
     /// Index of the tier of this number among its tiers; the first one, where there is none such.
@@ -284,7 +300,7 @@ impl UpstreamTls {
             (Some(name), _, _) => Some(name.clone()),
             (None, Some(name), _) => crate::tls::outbound::server_name(&name.host).ok(),
             (None, None, Address::Tcp(address)) => Some(crate::tls::outbound::server_address(address.ip())),
-            (None, None, Address::Unix(_) | Address::Name(_)) => None,
+            (None, None, Address::Unix(_) | Address::Name(_) | Address::App(_)) => None,
         }
     }
 }
@@ -321,7 +337,7 @@ impl Server {
     pub fn authority(&self) -> String {
         match (&self.named, &self.address) {
             (Some(name), _) => name.to_string(),
-            (None, Address::Unix(_)) => "localhost".into(),
+            (None, Address::Unix(_) | Address::App(_)) => "localhost".into(),
             (None, address) => address.to_string(),
         }
     }

@@ -59,7 +59,7 @@ fn sites_of_commands_inherit_too() {
     let mut made = Defaults::default().config().expect("defaults");
     let compress = policies("compress = true", "", "")[0].clone();
     made.http.options = std::sync::Arc::new(crate::config::model::Options { compress, ..(*made.http.options).clone() });
-    made.add_site("s", &[], Action::App(0));
+    made.add_site("s", &[], Action::Close);
     assert!(made.sites[0].options.compress.is_some() && made.sites[0].routes[0].options.compress.is_some());
 }
 

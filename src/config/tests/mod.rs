@@ -106,7 +106,8 @@ fn the_example_is_good_and_complete() {
     assert!(warnings.is_empty(), "{warnings:?}");
     assert_eq!(
         (config.listeners.len(), config.sites.len(), config.upstreams.len(), config.splitters.len()),
-        (4, 2, 5, 1)
+        (4, 2, 6, 1),
+        "that of the application among the upstreams"
     );
     for key in described::all() {
         let word = |c: char| !(c.is_ascii_alphanumeric() || c == '_');
@@ -151,7 +152,8 @@ fn a_file_becomes_what_it_says() {
     assert_eq!(files.media.types[1], ("wasm".to_owned(), "application/wasm".to_owned()));
     assert_eq!(files.listing, Listing::Auto);
     assert!(matches!(main.routes[3].action, Action::Proxy(0)));
-    assert!(matches!(main.routes[4].action, Action::App(0)));
+    let Action::Proxy(app) = main.routes[4].action else { panic!("{:?}", main.routes[4].action) };
+    assert_eq!((config.upstreams[app].in_process, config.upstreams[app].balance), (Some(0), Balance::Local));
     let Action::Respond(respond) = &main.routes[5].action else { panic!("{:?}", main.routes[5]) };
     assert_eq!((respond.status, respond.body.constant()), (200, Some("ok\n")));
     let api = &config.upstreams[0];

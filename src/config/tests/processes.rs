@@ -152,8 +152,9 @@ fn mistakes_of_processes_are_told() {
         mistakes[0].starts_with("`command` of [app.echo] is for processes | add type = \"process\""),
         "{mistakes:?}"
     );
-    let (_, mistakes, _) = outside("[app.echo]\nbalance = \"first\"\n");
-    assert!(mistakes[0].starts_with("`balance` of [app.echo] is for processes"), "{mistakes:?}");
+    let (_, mistakes, _) = outside("[app.echo]\nsurge = 2\n");
+    assert!(mistakes[0].starts_with("`surge` of [app.echo] is for processes"), "{mistakes:?}");
+    assert_eq!(outside("[app.echo]\nbalance = \"first\"\ntries = 1\n").1, Vec::<String>::new());
 }
 
 fn blog(lines: &str) -> String {
@@ -246,19 +247,45 @@ fn a_program_has_limits_of_its_own_and_threads_if_it_wants() {
     let (config, mistakes, warnings) = outside(text);
     assert_eq!((mistakes, warnings), (vec![], vec![]));
     let [echo, blocks, more] = &config.apps[..] else { panic!("three: {:?}", config.apps) };
-    let seconds = |app: &crate::config::model::App| (app.queue_timeout.as_secs(), app.tunnel_timeout.as_secs());
-    assert_eq!((echo.threads, echo.requests_max, seconds(echo)), (None, None, (3, 3600)));
-    assert_eq!(echo.upgrade, ["websocket".into()]);
-    assert_eq!((blocks.threads, blocks.queue_max, blocks.requests_max), (Some(4), 9, Some(20)));
-    assert_eq!((seconds(blocks), blocks.upgrade.len()), ((2, 300), 0));
-    assert_eq!((more.threads, more.queue_max), (Some(2), 7), "as of the workers");
+    let upstream =
+        |app: usize| config.upstreams.iter().find(|upstream| upstream.in_process == Some(app)).expect("one each");
+    let limits =
+        |app: usize| (upstream(app).requests_max, upstream(app).queue_max, upstream(app).servers[0].requests_max);
+    let seconds = |app: usize| {
+        let of = upstream(app);
+        [config.apps[app].full_timeout, of.queue_timeout, of.tunnel_timeout].map(|time| time.as_secs())
+    };
+    assert_eq!((echo.threads, limits(0), seconds(0)), (None, (None, 1024, None), [3, 5, 3600]));
+    assert_eq!(upstream(0).upgrade, ["websocket".into()]);
+    assert_eq!((blocks.threads, limits(1)), (Some(4), (Some(20), 9, Some(4))), "a thread has one request at a time");
+    assert_eq!((seconds(1), upstream(1).upgrade.len()), ([2, 2, 300], 0));
+    assert_eq!((more.threads, limits(2), seconds(2)[0]), (Some(2), (None, 1024, Some(2)), 3), "as of the workers");
+    let servers = |config: &crate::config::Config, app: usize| {
+        let of = config.upstreams.iter().find(|upstream| upstream.in_process == Some(app)).expect("one each");
+        of.servers.iter().map(|server| server.address.to_string()).collect::<Vec<_>>().join(" ")
+    };
+    let mut seated = config.clone();
+    seated.seat_apps(3);
+    let all = [0, 1].map(|app| servers(&seated, app));
+    assert_eq!(all, ["app:echo/0 app:echo/1 app:echo/2", "app:blocks/threads"], "as many as there are workers");
     let first = |app| crate::config::model::App::first_thread(&config.apps, app, 3);
     assert_eq!([first(0), first(1), first(2)], [None, Some(3), Some(7)]);
 
     let of_program = |lines: &str| outside(&format!("[app.echo]\n{lines}\n")).1;
     let process = |lines: &str| outside(&app(lines)).1;
     for (mistakes, expected) in [
-        (of_program("queue_max = 3"), "`queue_max` of [app.echo] does nothing | it is how many may wait for `threads`"),
+        (
+            of_program("health = true"),
+            "`health` of [app.echo] does nothing | a worker that does not move gets no requests",
+        ),
+        (
+            of_program("keep_idle = 3"),
+            "`keep_idle` of [app.echo] does nothing | nothing is connected inside the process",
+        ),
+        (
+            process("command = \"true\"\nbalance = \"local\""),
+            "bad value for `balance` in [app.shop] | it is for programs inside",
+        ),
         (of_program("threads = 0"), "bad value for `threads` in [app.echo]"),
         (
             process("command = \"gunicorn\"\nlisten = \"fd\"\nthreads = 2"),

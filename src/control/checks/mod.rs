@@ -8,6 +8,7 @@
 //! | `http2` | the conversation of a check over HTTP/2 |
 //! | `tls` | the client side of a check's TLS |
 //! | `outliers` | one task for each upstream with `outliers`: reads what data workers count |
+//! | `pulse` | one task for all workers of applications inside this process: who moves |
 //! | `tell` | changes to the servers' states, log and events |
 //!
 //! These are drivers. What a check says and makes of the answer is [`crate::proxy::check`], what its result means is
@@ -18,6 +19,7 @@ mod gateway;
 mod http2;
 mod outliers;
 mod probe;
+mod pulse;
 mod tell;
 mod tls;
 
@@ -43,6 +45,7 @@ const CERTIFICATE_ENDS_SOON: Duration = Duration::from_secs(14 * 86_400);
 /// the checks of the others go on undisturbed. `seed` spreads the checks in time; give each process another one.
 pub async fn run(mut live: watch::Receiver<Arc<Shared>>, seed: u64, mut shutdown: watch::Receiver<bool>) {
     let (mut tasks, mut number) = (Tasks::default(), 0);
+    let _pulse = Task(tokio::spawn(pulse::watch_forever(live.clone())));
     loop {
         let shared = live.borrow_and_update().clone();
         tasks = tasks.next(&shared, &live, || {
@@ -101,6 +104,8 @@ impl Tasks {
                 return_ejected(states);
             }
             match &upstream.health {
+                // See `pulse`.
+                None if upstream.is_of_program() => {}
                 // Nobody would find out that it is up again.
                 None => {
                     let all = upstream.servers.iter().zip(states);

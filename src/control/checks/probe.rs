@@ -12,7 +12,7 @@ use super::{gateway, http2};
 use crate::config::model::{Health, Probe, Protocol, ProxyVersion, Server, TextProbe};
 use crate::guard::proxy_protocol::{Checksum, Header, encode_v1, encode_v2};
 use crate::proxy::check::{CheckStatus, Conversation, Step, Verdict, answered};
-use crate::runtime::net::{Address, BACKLOG_PAUSE_MAX, is_backlog_full, is_own_failure, no_address};
+use crate::runtime::net::{Address, BACKLOG_PAUSE_MAX, is_backlog_full, is_own_failure, no_address, no_socket};
 
 /// Longest datagram.
 const ANSWER_BYTES_MAX: usize = 65_535;
@@ -193,6 +193,7 @@ async fn connect_once(address: &Address) -> io::Result<Box<dyn Socket>> {
         }
         Address::Unix(path) => Ok(Box::new(tokio::net::UnixStream::connect(path).await?)),
         Address::Name(name) => Err(no_address(name)),
+        Address::App(seat) => Err(no_socket(seat)),
     }
 }
 

@@ -36,6 +36,19 @@ pub(super) fn by_check(
     tell_of_upstream(shared, u, news);
 }
 
+/// Publishes that a worker of an application moves again, or why it does not.
+pub(super) fn by_pulse(shared: &Shared, u: usize, s: usize, trouble: Option<&str>, now: SystemTime) {
+    let reason = trouble.unwrap_or("its worker runs");
+    shared.servers[u][s].publish_up(trouble.is_none(), reason, now);
+    let news = shared.settle(u);
+    let (name, left) = (server_name(shared, u, s), left(shared, u));
+    match trouble {
+        None => tell(shared, EventLevel::Info, format!("server {name} is UP: {reason}; {left} up")),
+        Some(_) => tell(shared, EventLevel::Warn, format!("server {name} is DOWN: {reason}; {left} left")),
+    }
+    tell_of_upstream(shared, u, news);
+}
+
 /// Publishes what live traffic has shown.
 pub(super) fn by_traffic(shared: &Shared, u: usize, change: Change, now: SystemTime) {
     match change {

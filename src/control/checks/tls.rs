@@ -82,7 +82,7 @@ impl TlsClient {
                 ServerName::try_from(name.clone()).map(|name| (name, true)).map_err(|_| format!("`{name}` is no name"))
             }
             (None, Address::Tcp(address)) => Ok((ServerName::from(address.ip()), false)),
-            (None, Address::Unix(_) | Address::Name(_)) => {
+            (None, Address::Unix(_) | Address::Name(_) | Address::App(_)) => {
                 ServerName::try_from("localhost").map(|name| (name, false)).map_err(|error| error.to_string())
             }
         }

@@ -236,6 +236,7 @@ fn upstreams(shared: &Shared) -> Vec<UpstreamView> {
             Balance::LeastConn => "least-conn".into(),
             Balance::LeastTime => "least-time".into(),
             Balance::First => "first".into(),
+            Balance::Local => "local".into(),
         },
         tier_held: match upstream.tier_index(shared.upstreams[u].tier_held()) {
             0 => None,

@@ -113,6 +113,7 @@ fn address(address: &Address) -> (String, u16) {
         Address::Unix(path) => (path.display().to_string().replace(char::is_whitespace, "_"), 0),
         // As HAProxy has servers that are still to be resolved.
         Address::Name(name) => ("-".into(), name.port.unwrap_or(0)),
+        Address::App(seat) => (seat.to_string(), 0),
     }
 }
 

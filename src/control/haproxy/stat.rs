@@ -387,6 +387,7 @@ fn algorithm(upstream: &Upstream) -> &'static str {
         (None, Balance::LeastConn) => "leastconn",
         (None, Balance::LeastTime) => "leasttime",
         (None, Balance::First) => "first",
+        (None, Balance::Local) => "local",
     }
 }
 

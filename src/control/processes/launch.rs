@@ -72,7 +72,7 @@ pub(super) fn note(
     let (path, port) = match address {
         Address::Unix(path) => (path.to_str(), None),
         Address::Tcp(address) => (None, Some(address.port())),
-        Address::Name(_) => (None, None),
+        Address::Name(_) | Address::App(_) => (None, None),
     };
     let place = Place { socket: path, port, instance: slot };
     let filled = |text: &String| fill(text, &place).map_err(|name| format!("there is no {{{name}}} for it"));
@@ -138,7 +138,7 @@ pub(super) fn socket(app: &ProcessApp, address: &Address) -> Result<Option<Owned
                 Err(error) => Err(format!("{port} cannot be its port: {error}")),
             };
         }
-        Address::Name(_) => return Ok(None),
+        Address::Name(_) | Address::App(_) => return Ok(None),
     };
     match std::fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {

@@ -13,11 +13,21 @@ pub(super) struct World {
     pub(super) came_up: Vec<Option<Instant>>,
     pub(super) held: usize,
     pub(super) full: Vec<bool>,
+    near: Option<usize>,
+    queued: Vec<usize>,
 }
 
 impl World {
     pub(super) fn new(servers: usize) -> World {
-        World { changes: 0, up: vec![true; servers], came_up: vec![None; servers], held: 0, full: vec![false; servers] }
+        World {
+            changes: 0,
+            up: vec![true; servers],
+            came_up: vec![None; servers],
+            held: 0,
+            full: vec![false; servers],
+            near: None,
+            queued: vec![0; servers],
+        }
     }
 
     fn set(&mut self, server: usize, up: bool) {
@@ -41,6 +51,14 @@ impl Servers for World {
 
     fn tier_held(&self) -> usize {
         self.held
+    }
+
+    fn near(&self) -> Option<usize> {
+        self.near
+    }
+
+    fn queued(&self, server: usize) -> usize {
+        self.queued[server]
     }
 
     fn has_room(&self, server: usize, _part_of: impl Fn(u32) -> u32) -> bool {
@@ -89,6 +107,37 @@ fn weights_are_spread_not_bunched() {
     let (mut balancer, world) = weighted(Balance::RoundRobin, &[5, 1, 1]);
     let picks: Vec<usize> = (0..7).map(|_| pick(&mut balancer, &world)).collect();
     assert_eq!(picks, [0, 0, 1, 0, 2, 0, 0]);
+}
+
+#[test]
+fn the_nearest_one_is_left_only_for_a_queue_that_is_clearly_shorter() {
+    let (mut balancer, mut world) = weighted(Balance::Local, &[1; 3]);
+    world.near = Some(1);
+    let at = |balancer: &mut Balancer, world: &mut World, queued: [usize; 3]| {
+        world.queued = queued.to_vec();
+        pick(balancer, world)
+    };
+    for (queued, expected) in [
+        ([0, 0, 0], 1),
+        ([0, SPILL_DEPTH - 1, 0], 1),
+        ([16, SPILL_DEPTH, 16], 1),
+        ([16, SPILL_DEPTH, 15], 2),
+        ([0, SPILL_DEPTH, 0], 0),
+        ([90, 100, 70], 1),
+    ] {
+        assert_eq!(at(&mut balancer, &mut world, queued), expected, "{queued:?}");
+    }
+    world.set(1, false);
+    assert_eq!(at(&mut balancer, &mut world, [3, 0, 2]), 2, "down: whoever has the shortest queue");
+    balancer.on_start(0);
+    assert_eq!(at(&mut balancer, &mut world, [0, 0, 0]), 2, "of equal queues the less busy one");
+    world.set(1, true);
+    world.full[1] = true;
+    assert_eq!(at(&mut balancer, &mut world, [0, 0, 0]), 2, "full");
+    world.full[1] = false;
+    let mut tried = Tried::new();
+    tried.insert(1);
+    assert_eq!(pick_at(&mut balancer, &world, &tried, Instant::now()), Some(2), "tried");
 }
 
 #[test]

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use h2::RecvStream;
 
+use super::choose::Busy;
 use super::connect::Connected;
 use super::outgoing::{Outgoing, append_end, append_piece};
 use super::relay::BrokeOff;
@@ -63,6 +64,8 @@ pub(super) struct At<'a> {
 #[derive(Clone, Copy)]
 pub(super) struct Try<'a> {
     pub(super) server: usize,
+    /// The place of the request there.
+    pub(super) busy: &'a Busy<'a>,
     /// Not on an idle connection.
     pub(super) fresh: bool,
     pub(super) now: Instant,
@@ -86,13 +89,17 @@ impl Forward<'_> {
         client: &mut Client<'_>,
         fields: &mut Vec<u8>,
         outgoing: &Outgoing,
-        Try { server, fresh, now, gives_up_answer, has_other }: Try<'_>,
+        next: Try<'_>,
     ) -> Result<Outcome, NoResponse> {
+        if let Some(app) = self.config.in_process {
+            // Boxed: every request would carry its size.
+            return Box::pin(self.attempt_in_process(client, outgoing, app, next)).await;
+        }
+        let Try { server, fresh, now, gives_up_answer, has_other, .. } = next;
         let (server_connection, is_reused) =
             match self.connect(server, fresh, now, has_other, &mut client.answer.trail).await? {
                 Connected::Own(connection, is_reused) => (connection, is_reused),
                 Connected::Shared(shared) => {
-                    let next = Try { server, fresh, now, gives_up_answer, has_other };
                     // Boxed: every request would carry its size.
                     return Box::pin(self.attempt_shared(client, fields, outgoing, shared, next)).await;
                 }
@@ -224,15 +231,20 @@ impl Forward<'_> {
 
     /// `since`: the request was about to be sent.
     pub(super) fn count_response(&self, trail: &mut Trail, server: usize, since: Instant, response: &Response) {
+        self.count_status(trail, server, since, response.head.status);
+    }
+
+    /// The same for a response of this status.
+    pub(super) fn count_status(&self, trail: &mut Trail, server: usize, since: Instant, status: u16) {
         let stats = self.stats(server);
         let waited = since.elapsed();
         stats.first_byte.record(waited);
         let mut state = self.worker.upstreams[self.upstream].borrow_mut();
-        state.balancer_mut().on_answer(server, waited, response.head.status < 500, since + waited);
+        state.balancer_mut().on_answer(server, waited, status < 500, since + waited);
         drop(state);
-        (trail.response, trail.upstream_status) = (Some(waited), Some(response.head.status));
-        stats.responses[usize::from(response.head.status / 100).min(5)].inc();
-        self.observe_status(server, response.head.status);
+        (trail.response, trail.upstream_status) = (Some(waited), Some(status));
+        stats.responses[usize::from(status / 100).min(5)].inc();
+        self.observe_status(server, status);
     }
 
     pub(super) fn broken(&self, server: usize, who: BrokeOff) -> Relayed {

@@ -1,6 +1,7 @@
 //! Which server gets a request: what is known of the servers is put beside what the request says; and the wait for a place
 //! where all have as many requests as they may.
 
+use std::cell::Cell;
 use std::pin::pin;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -93,6 +94,14 @@ impl Servers for Known<'_> {
 
     fn tier_held(&self) -> usize {
         self.config().tier_index(self.worker.shared.upstreams[self.upstream].tier_held())
+    }
+
+    fn near(&self) -> Option<usize> {
+        self.config().in_process.map(|_| self.worker.bridge.paired())
+    }
+
+    fn queued(&self, server: usize) -> usize {
+        self.config().in_process.map_or(0, |_| self.worker.bridge.queued(server))
     }
 
     fn has_room(&self, server: usize, part_of: impl Fn(u32) -> u32) -> bool {
@@ -200,6 +209,7 @@ pub(in crate::worker) struct Busy<'a> {
     worker: &'a Worker,
     upstream: usize,
     pub(in crate::worker) server: usize,
+    is_over: Cell<bool>,
 }
 
 impl<'a> Busy<'a> {
@@ -207,11 +217,16 @@ impl<'a> Busy<'a> {
     pub(in crate::worker) fn begin(worker: &'a Worker, upstream: usize, server: usize) -> Busy<'a> {
         worker.upstreams[upstream].borrow_mut().on_start(server);
         worker.stats.servers[upstream][server].active.inc();
-        Busy { worker, upstream, server }
+        Busy { worker, upstream, server, is_over: Cell::new(false) }
     }
-}
 
-impl<'a> Busy<'a> {
+    /// Gives the place back before this is gone: what goes on is no request any more.
+    pub(super) fn end_now(&self) {
+        if !self.is_over.replace(true) {
+            end(self.worker, self.upstream, self.server);
+        }
+    }
+
     /// Keeps the place until a program that hangs is known to the supervisor.
     pub(super) fn end_later(self, worker: &Rc<Worker>) {
         let held = Held { worker: worker.clone(), upstream: self.upstream, server: self.server };
@@ -231,7 +246,7 @@ impl<'a> Busy<'a> {
 
 impl Drop for Busy<'_> {
     fn drop(&mut self) {
-        end(self.worker, self.upstream, self.server);
+        self.end_now();
     }
 }
 

@@ -20,8 +20,8 @@ use crate::worker::link::{Acquired, Place};
 use crate::worker::preamble;
 use crate::worker::trail::{QueueEnd, Trail};
 
-/// A wait for room in the backlog of a Unix socket.
-struct Backlog<'a> {
+/// A wait for room in the backlog of a Unix socket, or in the queue of an application worker.
+pub(super) struct Backlog<'a> {
     _queued: Queued<'a>,
     /// Those who wait for the same server at this worker try one after the other, in the order in which they came; `None`: it is
     /// not yet this one's turn.
@@ -82,8 +82,9 @@ impl Forward<'_> {
         }
         let address = &self.config.servers[server].address;
         let mut backlog: Option<Box<Backlog<'_>>> = None;
+        let at = (server, self.config.queue_timeout);
         if self.worker.backlogs[self.upstream][server].available_permits() == 0 {
-            Box::pin(self.wait_for_backlog(&mut backlog, server, has_other, trail)).await?;
+            Box::pin(self.wait_for_backlog(&mut backlog, at, has_other, trail)).await?;
         }
         let connected = loop {
             let begun = self.worker.now();
@@ -102,7 +103,7 @@ impl Forward<'_> {
                 _ => break connected,
             }
             // Boxed: every request would carry its size.
-            Box::pin(self.wait_for_backlog(&mut backlog, server, has_other, trail)).await?;
+            Box::pin(self.wait_for_backlog(&mut backlog, at, has_other, trail)).await?;
         };
         let mut state = self.worker.upstreams[self.upstream].borrow_mut();
         match connected {
@@ -129,11 +130,11 @@ impl Forward<'_> {
 
     /// Waits for its turn or, where it has come, for a moment, because the backlog of a Unix socket is full: unlike one of TCP, it
     /// takes nobody in who would wait there. It is a wait for a place like any other, and ends like one. Nobody waits while another
-    /// server has room.
-    async fn wait_for_backlog<'a>(
+    /// server has room. `at`: which server, and how long it may take.
+    pub(super) async fn wait_for_backlog<'a>(
         &'a self,
         backlog: &mut Option<Box<Backlog<'a>>>,
-        server: usize,
+        (server, patience): (usize, Duration),
         has_other: &dyn Fn() -> bool,
         trail: &mut Trail,
     ) -> Result<(), NoResponse> {
@@ -153,7 +154,7 @@ impl Forward<'_> {
             Box::new(Backlog { _queued: Queued::begin(stats), turn: None, pause: BACKLOG_PAUSE_MIN })
         });
         // Less what it has waited for already, here or for a place.
-        let patience = self.config.queue_timeout.saturating_sub(trail.queued);
+        let patience = patience.saturating_sub(trail.queued);
         let since = Instant::now();
         let step = async {
             if wait.turn.is_none() {

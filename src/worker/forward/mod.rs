@@ -11,6 +11,7 @@
 //! | `choose` | which server that is, and the wait for a place there |
 //! | `attempt` | one try on one server |
 //! | `connect`, `dial` | the connection to it |
+//! | `in_process` | the same at an application inside this process |
 //! | `gateway` | the same for FastCGI, uwsgi and SCGI: the script, and what is told of the request |
 //! | `reply` | their answers |
 //! | `mirror` | a copy of it to another upstream |
@@ -27,6 +28,7 @@ mod choose;
 mod connect;
 mod dial;
 mod gateway;
+mod in_process;
 mod mirror;
 mod multiplexed;
 mod observed;
@@ -48,9 +50,9 @@ pub(super) use self::choose::{
 };
 pub(super) use self::dial::{WhenFull, dial, offer_for_clients};
 use self::gateway::Gateway;
+use self::in_process::Active;
 pub(super) use self::observed::{observe_connect_failure, observe_connected, observe_unanswered};
 use self::outgoing::Outgoing;
-pub(super) use self::outgoing::{ask_for_plain, put_client_certificate};
 pub(crate) use self::server::ServerConnection;
 use super::Worker;
 use super::answer::{Answer, Presence};
@@ -86,6 +88,8 @@ struct Forward<'a> {
     gateway: Option<Box<Gateway<'a>>>,
     /// The final response is on its way to the client.
     is_relaying: Cell<bool>,
+    /// It is under way in an application inside this process.
+    active: Cell<Option<Active<'a>>>,
 }
 
 /// How a try failed.
@@ -137,7 +141,9 @@ pub(super) async fn run(cx: &Cx<'_>, client: &mut Client<'_>, fields: &mut Vec<u
             Err(acted) => return acted,
         },
     };
+    let app = config.in_process.map(|app| &*worker.stats.apps[app]);
     let forward = Forward {
+        active: Cell::new(app.map(Active::begin)),
         cx,
         worker,
         connection,
@@ -169,6 +175,9 @@ pub(super) async fn run(cx: &Cx<'_>, client: &mut Client<'_>, fields: &mut Vec<u
             }
         }
     };
+    if let Some(app) = app {
+        in_process::count(app, &acted, client.answer.status());
+    }
     if acted.is_err() && outgoing.is_whole.get() {
         client.left = Left::Kept(outgoing.kept.into_inner().into());
         // Those that have not been taken are still where they were.
@@ -209,16 +218,24 @@ impl Forward<'_> {
     }
 
     fn served_by(&self, server: usize) -> ServedBy {
+        if let Some(app) = self.config.in_process {
+            return self.in_process(app, server);
+        }
         ServedBy::Server { upstream: self.upstream as u16, server: server as u16 }
     }
 
     /// The request has had all the time that it may take. What was under way for it is gone already.
     fn out_of_time(&self, client: &Client<'_>) -> Acted {
         let served_by = client.answer.trail.server.unwrap_or(ServedBy::Worker);
-        if let ServedBy::Server { server, .. } = served_by {
+        let server = match served_by {
+            ServedBy::Server { server, .. } => Some(usize::from(server)),
+            ServedBy::App { app_worker, .. } => Some(usize::from(app_worker).min(self.config.servers.len() - 1)),
+            ServedBy::Worker | ServedBy::Files => None,
+        };
+        if let Some(server) = server {
             // It is no time-out of the server's: the client may have been slow, or the request have waited for a place.
-            self.stats(usize::from(server)).response_errors.inc();
-            let server = &self.config.servers[usize::from(server)].address;
+            self.stats(server).response_errors.inc();
+            let server = &self.config.servers[server].address;
             tracing::warn!(upstream = %self.config.name, %server, "a request was given up behind total_timeout");
         }
         give_up(client, served_by, 504)
@@ -283,7 +300,8 @@ impl Forward<'_> {
                 may_retry(&failure, self.config.retry.policy) == Verdict::OtherServer && self.has_other(&tried, server)
             };
             let has_other = || self.has_other(&tried, server);
-            let next = Try { server, fresh: is_fresh, now, gives_up_answer: &gives_up_answer, has_other: &has_other };
+            let (gives_up_answer, has_other_now) = (&gives_up_answer, &has_other);
+            let next = Try { server, busy: &busy, fresh: is_fresh, now, gives_up_answer, has_other: has_other_now };
             let result = self.attempt(client, fields, outgoing, next).await;
             let failed = match result {
                 Ok(outcome) => return Ok(outcome),
@@ -344,7 +362,7 @@ impl Forward<'_> {
     /// What a client is told where servers have failed. Instances of an application come back: what none of them has seen may be
     /// asked again, as if there had been no place.
     fn status_of_failure(&self, was_sent: bool) -> u16 {
-        if self.config.is_supervised && !was_sent { 503 } else { 502 }
+        if self.config.is_of_application() && !was_sent { 503 } else { 502 }
     }
 
     /// A server that is up, has room, and was not tried could get the request that `server` has now.

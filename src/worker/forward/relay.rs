@@ -125,7 +125,7 @@ impl Forward<'_> {
     }
 
     /// Tells a client that is new at `server` how to come back there.
-    fn put_sticky_cookie(&self, fields: &mut Vec<u8>, server: usize) {
+    pub(super) fn put_sticky_cookie(&self, fields: &mut Vec<u8>, server: usize) {
         let Some(sticky) = self.config.sticky.as_ref().filter(|_| self.belongs_to.get() != Some(server)) else {
             return;
         };
@@ -136,7 +136,7 @@ impl Forward<'_> {
     }
 
     /// Puts URLs in which the servers name themselves into the words of the client.
-    fn rewrite_location(&self, fields: &mut Vec<u8>) {
+    pub(super) fn rewrite_location(&self, fields: &mut Vec<u8>) {
         let Some(rules) = &self.cx.options.location_rewrite else { return };
         let state = self.worker.upstreams[self.upstream].borrow();
         let host = |server| {

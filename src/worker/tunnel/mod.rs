@@ -61,6 +61,8 @@ pub(super) struct Flow {
 pub(super) struct Meter<'a> {
     /// The listener, in TCP mode.
     listener: Option<&'a TcpStats>,
+    /// The application inside this process.
+    app: Option<&'a AppStats>,
     /// Bytes to the server.
     up: &'a Counter,
     /// Bytes from it.
@@ -70,12 +72,12 @@ pub(super) struct Meter<'a> {
 impl<'a> Meter<'a> {
     /// Of a tunnel to a server.
     pub(super) fn of_server(server: &'a ServerStats) -> Meter<'a> {
-        Meter { listener: None, up: &server.tunnel_bytes_up, down: &server.tunnel_bytes_down }
+        Meter { listener: None, app: None, up: &server.tunnel_bytes_up, down: &server.tunnel_bytes_down }
     }
 
-    /// Of a tunnel to an application inside the process.
-    pub(super) fn of_app(app: &'a AppStats) -> Meter<'a> {
-        Meter { listener: None, up: &app.tunnel_bytes_up, down: &app.tunnel_bytes_down }
+    /// The same with the application that the server is a part of.
+    pub(super) fn and_app(self, app: &'a AppStats) -> Meter<'a> {
+        Meter { app: Some(app), ..self }
     }
 
     /// The same with a listener that counts as well.
@@ -191,17 +193,19 @@ impl<'a> Progress<'a> {
     /// Bytes were taken from one side.
     fn on_taken(&self, from: Side, bytes: usize) {
         let (mut flow, bytes) = (self.flow.get(), bytes as u64);
-        let Meter { listener, up, down } = self.meter;
+        let Meter { listener, app, up, down } = self.meter;
         match from {
             Side::Client => {
                 flow.up_bytes += bytes;
                 up.add(bytes);
                 listener.inspect(|listener| listener.bytes_up.add(bytes));
+                app.inspect(|app| app.tunnel_bytes_up.add(bytes));
             }
             Side::Server => {
                 flow.down_bytes += bytes;
                 down.add(bytes);
                 listener.inspect(|listener| listener.bytes_down.add(bytes));
+                app.inspect(|app| app.tunnel_bytes_down.add(bytes));
             }
         }
         self.flow.set(flow);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use toml_edit::Item;
 
-use super::{Names, Target, Written, written};
+use super::{Names, Written, written};
 use crate::config::compile::app::is_php;
 use crate::config::compile::template::template;
 use crate::config::key::Table;
@@ -77,7 +77,7 @@ fn upstreams(action: &Action) -> impl Iterator<Item = usize> {
 pub(super) fn protocol<'a>(names: &Names<'a>, at: usize) -> Option<&'a str> {
     let Some(upstream) = names.upstreams.get(at) else {
         // Behind those that are written come those of applications.
-        let app = names.targets.iter().position(|target| *target == Target::Upstream(at))?;
+        let app = names.targets.iter().position(|target| *target == at)?;
         return is_php(&names.apps[app].section).then_some("fastcgi");
     };
     let written = upstream.section.item("protocol").and_then(Item::as_str)?;

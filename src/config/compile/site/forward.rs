@@ -76,9 +76,10 @@ fn may_be_default(lookup: &Lookup) -> bool {
 /// The upstream that gets copies; `None`: there is none, or it has mistakes.
 pub(super) fn mirror(section: &Section<'_>, names: &Names<'_>) -> Option<Arc<Mirror>> {
     let written = written(section, "mirror", Table::Mirror)?;
-    if section.item("proxy").is_none() {
+    if section.item("proxy").is_none() && section.item("app").is_none() {
         let title = format!("`mirror` of a {} does nothing", section.title);
-        let problem = Problem::new(title, section.key_span("mirror"), "requests are mirrored beside `proxy` alone");
+        let problem =
+            Problem::new(title, section.key_span("mirror"), "requests are mirrored beside `proxy` and `app` alone");
         section.cx.mistake(problem);
         return None;
     }

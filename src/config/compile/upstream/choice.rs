@@ -18,6 +18,7 @@ pub(super) fn balance(section: &Section<'_>) -> Balance {
         "least-conn" => Balance::LeastConn,
         "least-time" => Balance::LeastTime,
         "first" => Balance::First,
+        "local" => Balance::Local,
         _ => Balance::RandomTwo,
     }
 }
@@ -111,12 +112,19 @@ pub(super) fn warn_of_useless_keys(section: &Section<'_>, upstream: &Upstream) {
             warn(key, "nothing waits without a limit: add `requests_max` here or to servers");
         }
     }
-    if upstream.balance == Balance::First && upstream.servers.iter().all(|server| server.requests_max.is_none()) {
+    if upstream.balance == Balance::Local && !upstream.is_of_program() {
+        let label = "it is for programs inside this process, whose workers sit beside those that serve clients: choose another one";
+        section.bad_value("balance", label);
+    }
+    if upstream.balance == Balance::First
+        && !upstream.is_of_program()
+        && upstream.servers.iter().all(|server| server.requests_max.is_none())
+    {
         let title = format!("{} uses its first server alone", section.title);
         let label = "the first one always has room: give servers a `requests_max`";
         section.cx.warn(Problem::new(title, section.value_span("balance"), label));
     }
-    if !upstream.slow_start.is_zero() && upstream.health.is_none() {
+    if !upstream.slow_start.is_zero() && upstream.health.is_none() && !upstream.is_of_program() {
         warn("slow_start", "without health checks no server ever goes down and comes up again");
     }
 }

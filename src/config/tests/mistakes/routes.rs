@@ -124,6 +124,6 @@ fn routes_to_upstreams_by_variable_and_copies() {
     );
     check(
         "path = \"/\"\nrespond = {}\nmirror = \"canary\"",
-        &["6:1 `mirror` of a [[site.s.route]] does nothing | requests are mirrored beside `proxy` alone"],
+        &["6:1 `mirror` of a [[site.s.route]] does nothing | requests are mirrored beside `proxy` and `app` alone"],
     );
 }

@@ -204,7 +204,7 @@ fn choosing_a_server() {
     check(
         "balance = \"random\"",
         &[
-            "8:11 bad value for `balance` in [upstream.u] | `random` is not known: write \"random-two\", \"round-robin\", \"least-conn\", \"least-time\" or \"first\"",
+            "8:11 bad value for `balance` in [upstream.u] | `random` is not known: write \"random-two\", \"round-robin\", \"least-conn\", \"least-time\", \"first\" or \"local\"",
         ],
     );
     check(
