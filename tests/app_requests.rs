@@ -4,6 +4,7 @@
 mod support;
 
 use std::io::Write;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use support::http3::{ask_with, python, run as run_http3};
@@ -200,5 +201,23 @@ fn a_connection_that_ends_stops_all_its_requests() {
             drop(client.end());
             eventually(&format!("{driver:?} {version:?}: none runs"), || running() == 0.0);
         }
+    });
+}
+
+/// What a client takes to send its body is not the application's time.
+#[test]
+fn an_upload_may_take_longer_than_the_application_has_for_its_answer() {
+    let text = "[site.main]\nroute = [{ path = \"/\", app = \"probe\" }]\n[app.probe]\nresponse_timeout = \"600ms\"\n";
+    with_both_drivers(|driver| {
+        let server = Site::probe(driver, text).start();
+        let mut client = server.connect();
+        client.send(request("POST", "/size", &["Content-Length: 100000"], ""));
+        for _ in 0..5 {
+            std::thread::sleep(Duration::from_millis(400));
+            client.send("x".repeat(20_000));
+        }
+        let answer = client.response("POST");
+        assert_eq!((answer.status, answer.text().as_str()), (200, "100000 bytes"), "{driver:?}");
+        assert_eq!(client.ask(get("/slow?ms=5000")).status, 504, "{driver:?}: that is");
     });
 }

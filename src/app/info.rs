@@ -29,8 +29,8 @@ pub struct RequestInfo {
     pub version: http::Version,
     /// Identifier of the request, also in the `X-Request-Id` field and in the log, there as 16 hex digits.
     pub request_id: u64,
-    /// When the head of the answer must be there (`response_timeout` of the application). Behind that the client gets 504,
-    /// and the request is stopped.
+    /// When the head of the answer must be there (`response_timeout` of the application); a body that the client is still
+    /// sending then puts it off, each piece by that time. Behind that the client gets 504, and the request is stopped.
     pub deadline: Instant,
     /// The connection that it came over.
     pub connection: Arc<ConnectionInfo>,

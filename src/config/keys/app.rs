@@ -19,7 +19,7 @@ pub(super) const KEYS: &[Key] = &[
     Key::new(Table::App, "program", Kind::Text, Means("the table's NAME"))
         .help("name under which the program was registered"),
     Key::new(Table::App, "response_timeout", WAIT, Default("60s"))
-        .help("from the complete request head to the head of the application's answer; beyond it 504")
+        .help("from the complete request head, or the last piece of its body that the client has sent by then, to the head of the application's answer; beyond it 504")
         .known_as(&["nginx proxy_read_timeout", "haproxy timeout server", "uwsgi harakiri"])
         .when("up for applications that compute or wait for longer"),
     Key::new(Table::App, "threads", integer(1, 1024), Means("it runs on the application workers"))

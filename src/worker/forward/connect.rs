@@ -71,7 +71,7 @@ impl Forward<'_> {
             false => self.worker.upstreams[self.upstream].borrow_mut().take_idle(server, now),
         };
         while let Some(idle) = take_idle() {
-            if idle.is_quiet() && self.is_at_hand(&idle) {
+            if self.is_at_hand(&idle) {
                 stats.reuses.inc();
                 return Ok(Connected::Own(idle, true));
             }
@@ -206,9 +206,11 @@ impl Forward<'_> {
         }
     }
 
-    /// The server would begin at once with a request on this idle connection: nothing holds up its process.
+    /// The server would begin at once with a request on this idle connection: it is open, and nothing holds up its process.
+    ///
+    /// In this order: where the other side closes, what it has not read is gone as well.
     fn is_at_hand(&self, idle: &ServerConnection) -> bool {
-        !self.config.announces || idle.is_awaiting()
+        (!self.config.announces || idle.is_awaiting()) && idle.is_quiet()
     }
 
     /// An idle connection that another worker has no use for.

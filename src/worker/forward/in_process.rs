@@ -24,11 +24,9 @@ use crate::metrics::{AppStats, ServedBy};
 use crate::proxy::head::names_client_certificate;
 use crate::proxy::retry::Situation;
 use crate::runtime::body::{BodyReceiver, BodySender, body_channel};
-use crate::worker::Worker;
 use crate::worker::answer::{Answer, OwnFields};
 use crate::worker::app_tunnel::{Wanted, put_opening};
 use crate::worker::body::BodyFailure;
-use crate::worker::connection::Connection;
 use crate::worker::exchange::{Acted, After, Client, Instead, Outcome, Request, Unanswered, unanswered};
 use crate::worker::replaced::replaced;
 use crate::worker::trail::Trail;
@@ -142,7 +140,7 @@ impl<'a> Forward<'a> {
                 upload.ask(self.worker, self.connection).await.map_err(NoResponse::Body)?;
                 let handle = upload.begin_beside(self.worker, self.connection);
                 let may_keep = answer.keeps_connection();
-                let pump = pin!(pump(self.worker, self.connection, upload, sender));
+                let pump = pin!(self.pump(upload, sender));
                 let mut beside = Beside::new(pump, handle);
                 let replied = match beside.run(answered).await {
                     Ok(answered) => self.replied(answer, app, (next, since), answered),
@@ -328,6 +326,28 @@ impl<'a> Forward<'a> {
         }
     }
 
+    /// Streams the request body to the application as it gives credit; `false` when the application does not want it all.
+    async fn pump(&self, upload: &mut Upload<'_>, mut sender: BodySender) -> Result<bool, BodyFailure> {
+        let watched = self.presence.watched();
+        loop {
+            // Until the client has sent more, nobody can blame the application for its silence. Once it answers, the deadlines
+            // belong to the relay of the answer.
+            if !self.is_relaying.get() {
+                watched.clear();
+            }
+            let next = upload.next(self.worker, self.connection).await?;
+            if !self.is_relaying.get() {
+                watched.set(self.config.response_timeout, OnExpiry::Wake);
+            }
+            let Some(piece) = next else { break };
+            if sender.send(piece.into_bytes()).await.is_err() {
+                return Ok(false);
+            }
+        }
+        sender.finish();
+        Ok(true)
+    }
+
     /// What the application is told beside the request.
     fn info(&self, now: Instant) -> RequestInfo {
         let connection = self.connection.for_apps().clone();
@@ -389,18 +409,3 @@ fn crossing(forward: &Forward<'_>, is_connect: bool) -> Option<(Bytes, RequestHe
     (changed.fields.len() <= u16::MAX.into()).then(|| (out.into(), changed))
 }
 
-/// Streams the request body to the application as it gives credit; `false` when the application does not want it all.
-async fn pump(
-    worker: &Worker,
-    connection: &Connection,
-    upload: &mut Upload<'_>,
-    mut sender: BodySender,
-) -> Result<bool, BodyFailure> {
-    while let Some(piece) = upload.next(worker, connection).await? {
-        if sender.send(piece.into_bytes()).await.is_err() {
-            return Ok(false);
-        }
-    }
-    sender.finish();
-    Ok(true)
-}
