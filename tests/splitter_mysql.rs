@@ -158,12 +158,7 @@ fn sessions_stay_free_and_their_reads_go_to_replicas() {
             assert_eq!(told, expect, "{sql}: {}", server.admin("/metrics"));
         }
         let before = on_replicas(&server);
-        for sql in [
-            "EXPLAIN ANALYZE SELECT n FROM t",
-            "SHOW REPLICAS",
-            "SELECT UUID()",
-            "SELECT @@statement_id",
-        ] {
+        for sql in ["EXPLAIN ANALYZE SELECT n FROM t", "SHOW REPLICAS", "SELECT UUID()", "SELECT @@statement_id"] {
             let _ = conn.query_drop(sql).await;
         }
         assert_eq!(one::<u32>(&mut conn, WHO).await, 2, "and it is free still");
