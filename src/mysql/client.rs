@@ -99,6 +99,8 @@ pub struct Client {
     pub(super) is_settled_for: bool,
     /// An error that the splitter itself has answered, and no server knows of: what SHOW WARNINGS must tell.
     pub(super) own_error: Option<Reject>,
+    /// The error that is about to be answered is a server's word: that one knows of it.
+    pub(super) is_servers_word: bool,
     /// The command under way, headers included.
     pub(super) request: Vec<u8>,
     /// Where its SQL begins: behind query attributes, if the client sends any.
@@ -165,6 +167,7 @@ impl Client {
             next_statement_id: 1,
             is_settled_for: false,
             own_error: None,
+            is_servers_word: false,
             request: Vec::new(),
             sql_at: SQL_AT,
             to_server: Vec::new(),

@@ -152,6 +152,7 @@ impl Client {
             Err(BackendError::Refused(code @ (SYNTAX_ERROR | NO_DATABASE), message)) => {
                 let here = Witness { server: lease.server, tenure: lease.tenure };
                 (self.session.has_diagnostics, self.warned) = (true, Some(here));
+                self.is_servers_word = true;
                 (self.counted, self.last) = (self.counted.with_rows(-1), Some(Witness::NOBODY));
                 Some(Reject::new(code, message))
             }

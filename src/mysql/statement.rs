@@ -223,11 +223,14 @@ impl Client {
         }
     }
 
-    /// Answers a statement with an error that no server knows of.
+    /// Answers a statement with an error, of which no server knows as a rule.
     pub(super) async fn refuse(&mut self, wire: &Wire, class: &Class, reject: Reject) -> Result<(), End> {
         self.reply_error(wire, reject.0, reject.1, &reject.2).await?;
+        let is_known = std::mem::take(&mut self.is_servers_word);
         // Servers never fail to tell what they are asked of an earlier error.
-        if class.diagnostics & diagnostics::WARNINGS == 0 {
+        if is_known {
+            self.own_error = None;
+        } else if class.diagnostics & diagnostics::WARNINGS == 0 {
             self.own_error = Some(reject);
         }
         Ok(())
