@@ -222,11 +222,17 @@ impl Client {
         }
     }
 
+    /// How long a read may wait on a replica: not longer than it may run.
+    fn wait_limit(&self) -> Duration {
+        let longest = self.splitter.config().causal_timeout;
+        self.watch.verdict.time_limit.map_or(longest, |limit| limit.min(longest))
+    }
+
     /// Puts the wait in front of what is sent to the server.
     pub(super) fn put_wait(&mut self, lease: &Lease, wait: &Wait) {
         self.splitter.stats().causal_waits.inc();
         let exact = self.splitter.shared.mode().flavour != Flavour::Unknown;
-        let sql = wait.sql(self.splitter.config().causal_timeout, exact);
+        let sql = wait.sql(self.wait_limit(), exact);
         lease.put_query(&mut self.to_server, sql.as_bytes());
     }
 
@@ -244,7 +250,7 @@ impl Client {
             let outcome = lease.follow(follower).await;
             (lease, outcome)
         });
-        let limit = self.splitter.config().causal_timeout + WAIT_GRACE;
+        let limit = self.wait_limit() + WAIT_GRACE;
         let is_changed = class.begins.is_some() || matches!(work, Work::Prepare { .. });
         match timeout(limit, waiting.as_mut()).await {
             Ok((lease, Ok(outcome))) if is_there(&outcome) => {
