@@ -122,7 +122,7 @@ pub struct Client {
 impl Drop for Client {
     fn drop(&mut self) {
         self.carry.gone.set(true);
-        self.session.pin = None;
+        self.session.unpin();
         self.note_pin();
     }
 }

@@ -13,7 +13,7 @@ use super::protocol::packet::{HEADER_BYTES, put_packet};
 use super::protocol::response::{LOST, UNREACHABLE};
 use super::session::is_refusal;
 use super::sql::own::{Asked, answered};
-use super::sql::{Class, Kind, diagnostics};
+use super::sql::{Class, Kind, LockStep, diagnostics};
 use super::statement::Reject;
 use super::topology::Lead;
 use crate::runtime::time::{sleep, timeout};
@@ -65,6 +65,10 @@ impl Default for Counted {
 impl Counted {
     /// After one more statement, sent by itself.
     pub(super) fn after(self, class: &Class, outcome: &Outcome) -> Counted {
+        // One row is all there is to a lock.
+        if class.lock != LockStep::Unknown && outcome.error.is_none() && outcome.had_rows && outcome.results == 1 {
+            return Counted { row_count: Some(-1), found_rows: Some(outcome.rows) };
+        }
         let row_count = match outcome.error {
             _ if class.pin.is_some() || outcome.results > 1 => None,
             None if !outcome.had_rows => i64::try_from(outcome.affected_rows).ok(),

@@ -17,7 +17,7 @@ use super::protocol::response::{LOST, UNREACHABLE};
 use super::protocol::{command, execute};
 use super::read_only::READ_ONLY_TRANSACTION;
 use super::rules::Verdict;
-use super::sql::{Class, Kind, Pin};
+use super::sql::{Class, Kind, LockStep, Pin};
 use super::statement::{Reject, Work};
 use super::wire::Wire;
 use crate::runtime::time::timeout;
@@ -356,7 +356,8 @@ impl Client {
     /// statements are prepared on one connection, where the session stays.
     pub(super) fn must_settle_statements(&self, class: &Class) -> bool {
         let changes_state = matches!(class.kind, Kind::Set | Kind::Use | Kind::Unknown)
-            || matches!(class.pin, Some(Pin::Call | Pin::UnknownFunction | Pin::Setting | Pin::TextPrepare));
+            || matches!(class.pin, Some(Pin::Call | Pin::UnknownFunction | Pin::Setting | Pin::TextPrepare))
+                && class.lock == LockStep::Unknown;
         changes_state && self.statements.values().any(|statement| self.is_unsettled(statement))
     }
 

@@ -197,7 +197,7 @@ impl Client {
         };
         self.statements.values_mut().for_each(forget);
         if self.session.pin.is_some_and(ends_with_transaction) {
-            self.session.pin = None;
+            self.session.unpin();
             self.note_pin();
         }
     }

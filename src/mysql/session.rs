@@ -14,7 +14,7 @@ use super::protocol::capability::{
 };
 use super::protocol::follow::{Cut, Outcome};
 use super::protocol::tracker::{Change, Changes};
-use super::sql::{Access, Charset, Class, Forgets, Kind, Mode, Pin};
+use super::sql::{Access, Charset, Class, Forgets, Kind, LockStep, Mode, Pin};
 use super::token::{News, Token};
 
 /// Session variables whose value can be read from a tracker and set again elsewhere, in the order they are set.
@@ -300,6 +300,20 @@ pub struct After {
     pub news: News,
 }
 
+/// Locks of a session that is pinned by nothing else.
+#[derive(Debug, Default)]
+struct Locks {
+    /// Names that were asked for, as written. Whether the session has them, and how often, the server knows.
+    names: Vec<Vec<u8>>,
+    /// It has locked tables.
+    tables: bool,
+}
+
+/// Names of locks that a session is known to have asked for; with more it stays pinned.
+const LOCK_NAMES_MAX: usize = 16;
+/// Longest of them as written, bytes: servers take 64 letters.
+const LOCK_NAME_BYTES_MAX: usize = 512;
+
 /// The state of one client's session.
 #[derive(Debug)]
 pub struct Session {
@@ -307,6 +321,8 @@ pub struct Session {
     pub state: Rc<State>,
     /// Pinned, and why.
     pub pin: Option<Pin>,
+    /// `Some`: the pin is there for these alone.
+    locks: Option<Locks>,
     /// What reads must see.
     pub token: Token,
     /// Status flags of the last OK packet.
@@ -337,6 +353,7 @@ impl Session {
         Session {
             state: Rc::new(State { schema, ..State::default() }),
             pin: None,
+            locks: None,
             token: Token::default(),
             status: first_status(base_mode),
             has_diagnostics: false,
@@ -457,6 +474,7 @@ impl Session {
     pub fn reset(&mut self) {
         self.state = Rc::new(State { schema: self.state.schema.clone(), ..self.login_names.clone() });
         self.pin = None;
+        self.locks = None;
         self.status = first_status(self.base_mode);
         self.has_diagnostics = false;
         self.on_transaction_lost();
@@ -492,6 +510,7 @@ impl Session {
     pub fn on_outcome(&mut self, class: &Class, outcome: &Outcome) -> After {
         let mut after = After::default();
         let was_in_transaction = self.in_transaction();
+        let was_pinned = self.pin.is_some();
         // The one pin that goes by itself hides no other.
         let is_nothing = changes_nothing(class, outcome);
         if let Some(pin) = class.pin.filter(|pin| !is_nothing && (*pin != Pin::Xa || self.pin.is_none())) {
@@ -511,6 +530,9 @@ impl Session {
                 self.pin = Some(pin);
             }
         }
+        let is_other = class.pin.is_some() && class.lock == LockStep::Unknown && !is_nothing;
+        let leaves_other = is_other || learned.unexplained || learned.untracked;
+        self.follow_locks(class, outcome, was_pinned, leaves_other);
         after.is_xa_over = self.pin == Some(Pin::Xa) && outcome.status.is_some() && !self.in_transaction();
         // Nobody says what a statement that failed has left behind, locks for example.
         self.untouched &= outcome.error.is_none();
@@ -524,6 +546,59 @@ impl Session {
         after.dirty |= outcome.error.is_some() && matches!(class.kind, Kind::Set | Kind::Unknown);
         after.hold = self.holds();
         after
+    }
+
+    /// Keeps account of what the pin is there for, as far as that is locks. `leaves_other`: it may have left something else.
+    fn follow_locks(&mut self, class: &Class, outcome: &Outcome, was_pinned: bool, leaves_other: bool) {
+        if self.pin.is_none() || leaves_other || was_pinned && self.locks.is_none() {
+            self.locks = None;
+            return;
+        }
+        let (locks, is_done) = (self.locks.get_or_insert_default(), outcome.error.is_none());
+        match class.lock {
+            LockStep::Tables => locks.tables = true,
+            LockStep::UnlockTables => locks.tables &= !is_done,
+            LockStep::ReleaseAll if is_done => locks.names.clear(),
+            // Under other settings the same text may be another name.
+            LockStep::Unknown if class.kind == Kind::Set && !locks.names.is_empty() => self.locks = None,
+            _ => {}
+        }
+    }
+
+    /// It has asked for a lock by this name, as written; `None`: nobody knows which.
+    pub fn on_lock_name(&mut self, name: Option<&[u8]>) {
+        let Some(locks) = &mut self.locks else { return };
+        match name {
+            Some(name) if locks.names.iter().any(|known| known == name) => {}
+            Some(name) if locks.names.len() < LOCK_NAMES_MAX && name.len() <= LOCK_NAME_BYTES_MAX => {
+                locks.names.push(name.to_vec());
+            }
+            _ => self.locks = None,
+        }
+    }
+
+    /// A question to the server about each lock the session may have: 1, or it has not.
+    pub fn lock_question(&self) -> Option<Vec<u8>> {
+        let names = &self.locks.as_ref()?.names;
+        let asked = names.iter().map(|name| [b"IS_USED_LOCK(", &name[..], b") <=> CONNECTION_ID()"].concat());
+        (!names.is_empty()).then(|| [&b"SELECT "[..], &asked.collect::<Vec<_>>().join(&b", "[..])].concat())
+    }
+
+    /// The answer to [`Session::lock_question`].
+    pub fn on_locks(&mut self, answer: &[Option<Vec<u8>>]) {
+        let Some(locks) = &mut self.locks else { return };
+        let mut answer = answer.iter();
+        locks.names.retain(|_| answer.next().is_none_or(|value| value.as_deref() != Some(b"0")));
+    }
+
+    /// Whether the session was pinned by locks alone, and has none any more.
+    pub fn is_unlocked(&self) -> bool {
+        self.locks.as_ref().is_some_and(|locks| locks.names.is_empty() && !locks.tables)
+    }
+
+    /// The pin is over.
+    pub fn unpin(&mut self) {
+        (self.pin, self.locks) = (None, None);
     }
 
     /// What is left of warnings, and where.
@@ -1069,6 +1144,60 @@ mod tests {
     }
 
     #[test]
+    #[test]
+    fn a_pin_of_locks_alone_ends_with_the_last_of_them() {
+        let take = |s: &mut Session, name: &str| {
+            run(s, &format!("SELECT GET_LOCK({name}, 1)"), AC, 0, &[]);
+            s.on_lock_name(Some(name.as_bytes()));
+        };
+        let answer = |values: &[&str]| values.iter().map(|value| Some(value.as_bytes().to_vec())).collect::<Vec<_>>();
+        let mut s = session();
+        take(&mut s, "'a'");
+        take(&mut s, "'b'");
+        take(&mut s, "'a'");
+        run(&mut s, "LOCK TABLES t READ", AC, 0, &[]);
+        run(&mut s, "SELECT RELEASE_LOCK('a')", AC, 0, &[]);
+        let question = s.lock_question().unwrap();
+        let text = "SELECT IS_USED_LOCK('a') <=> CONNECTION_ID(), IS_USED_LOCK('b') <=> CONNECTION_ID()";
+        assert_eq!(String::from_utf8(question).unwrap(), text);
+        s.on_locks(&answer(&["1", "0"]));
+        s.on_locks(&answer(&["0"]));
+        assert!(s.lock_question().is_none() && !s.is_unlocked(), "the table is locked still");
+        run(&mut s, "UNLOCK TABLES", AC, 0, &[]);
+        assert!(s.is_unlocked());
+        s.unpin();
+        assert!(!s.holds() && !s.is_unlocked());
+        // What failed has released nothing.
+        run(&mut s, "LOCK TABLES t READ", AC, 0, &[]);
+        let class = classify(b"UNLOCK TABLES", s.mode());
+        s.on_outcome(&class, &Outcome { error: Some(1192), ..Outcome::default() });
+        assert!(!s.is_unlocked() && s.holds());
+        // Whatever else pins, before or after, stays.
+        for other in ["SET @a = 1", "CALL p()", "SELECT f()", "HANDLER t OPEN", "SET NAMES latin1"] {
+            let mut s = session();
+            take(&mut s, "'a'");
+            let changes = [variable("character_set_client", "latin1")];
+            run(&mut s, other, AC, 0, if other.contains("NAMES") { &changes } else { &[] });
+            run(&mut s, "SELECT RELEASE_ALL_LOCKS()", AC, 0, &[]);
+            assert!(!s.is_unlocked() && s.holds(), "{other}");
+            if other.contains("NAMES") {
+                continue;
+            }
+            let mut s = session();
+            run(&mut s, other, AC, 0, &[]);
+            take(&mut s, "'a'");
+            run(&mut s, "SELECT RELEASE_ALL_LOCKS()", AC, 0, &[]);
+            assert!(!s.is_unlocked() && s.holds(), "{other}");
+        }
+        // There is a limit to what is remembered.
+        let mut s = session();
+        for n in 0..=LOCK_NAMES_MAX {
+            take(&mut s, &format!("'{n}'"));
+        }
+        run(&mut s, "SELECT RELEASE_ALL_LOCKS()", AC, 0, &[]);
+        assert!(!s.is_unlocked() && s.holds());
+    }
+
     fn what_no_server_understands_leaves_nothing_behind() {
         let failed = |error, results| Outcome { error: Some(error), results, ..Outcome::default() };
         for (sql, outcome, pin) in [

@@ -25,7 +25,8 @@ use super::protocol::tracker::changes_session;
 use super::relay::{Abandoned, Relayed};
 use super::rules::Choice;
 use super::session::{changes_nothing, is_portable};
-use super::sql::{Class, Kind, Pin, diagnostics, hidden};
+use super::sql::locks::lock_name;
+use super::sql::{Class, Kind, LockStep, Pin, diagnostics, hidden};
 use super::survey;
 use super::wire::Wire;
 use crate::metrics::TraceEvent;
@@ -631,8 +632,10 @@ impl Client {
             after.hold = self.session.holds();
         }
         let has_found = outcome.had_rows && outcome.error.is_none();
-        if after.is_xa_over && self.statements.values().all(|statement| statement.direct_on(&lease).is_none()) {
-            self.session.pin = None;
+        let asked_of_locks = class.lock != LockStep::Unknown && Box::pin(self.follow_lock(&mut lease, class)).await?;
+        let is_pin_over = after.is_xa_over || self.session.is_unlocked();
+        if is_pin_over && self.statements.values().all(|statement| statement.direct_on(&lease).is_none()) {
+            self.session.unpin();
             after.hold = self.session.holds();
         }
         self.note_shown(server, class, &outcome);
@@ -674,7 +677,7 @@ impl Client {
         if matches!(code, command::QUERY | command::INIT_DB | command::STMT_EXECUTE) {
             self.counted = self.counted.after(class, &outcome);
             // A question of our own changes what FOUND_ROWS() will answer.
-            let witness = if after.read_collation { Witness::NOBODY } else { here };
+            let witness = if after.read_collation || asked_of_locks { Witness::NOBODY } else { here };
             self.remember(witness, class, has_found);
         } else if let Some(rows) = Counted::rows_of_command(code, outcome.error.is_some()) {
             (self.counted, self.last) = (self.counted.with_rows(rows), Some(here));
@@ -711,6 +714,32 @@ impl Client {
         let histogram = if spot.is_primary { &stats.primary_duration } else { &stats.replica_duration };
         histogram.record(duration);
         Ok(Told::Done)
+    }
+
+    /// A statement took or released a lock. `true`: the server was asked which of them the session still has.
+    ///
+    /// Errors: it did not answer.
+    async fn follow_lock(&mut self, lease: &mut Lease, class: &Class) -> Result<bool, End> {
+        match class.lock {
+            LockStep::Take => {
+                // What is executed is written elsewhere.
+                let is_text = self.request.get(HEADER_BYTES) == Some(&command::QUERY);
+                let name = if is_text { lock_name(self.sql(), self.session.mode()).map(<[u8]>::to_vec) } else { None };
+                self.session.on_lock_name(name.as_deref());
+            }
+            LockStep::Release => {
+                let Some(question) = self.session.lock_question() else { return Ok(false) };
+                let limit = self.splitter.config().connect_timeout;
+                match timeout(limit, lease.row(&question)).await {
+                    Ok(Ok(answer)) => self.session.on_locks(&answer),
+                    Ok(Err(BackendError::Refused(..))) => self.session.on_lock_name(None),
+                    _ => return Err(End),
+                }
+                return Ok(true);
+            }
+            _ => {}
+        }
+        Ok(false)
     }
 
     /// `collation_connection` is the one setting trackers do not report in full.

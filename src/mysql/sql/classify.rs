@@ -6,6 +6,7 @@
 
 use super::builtins::{Call, Flavour, call};
 use super::lexer::{Lexer, Mode, Token};
+use super::locks::{LockStep, lock_step};
 
 /// What a statement is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -186,6 +187,8 @@ pub struct Class {
     pub finds: bool,
     /// FOUND_ROWS() is the number of those that are sent: none are left out in front of them, or by LIMIT behind a UNION.
     pub counts: bool,
+    /// What it does to locks of the session, if it pins for these alone.
+    pub lock: LockStep,
 }
 
 impl Class {
@@ -203,6 +206,7 @@ impl Class {
             begins: None,
             finds: false,
             counts: false,
+            lock: LockStep::Unknown,
         }
     }
 
@@ -357,6 +361,9 @@ pub fn classify(sql: &[u8], mode: Mode) -> Class {
     }
     let may_have_hints = matches!(scan.form, Form::Select | Form::Insert | Form::Change | Form::Explain);
     scan.class.restores = lexer.seen_set_var() && may_have_hints && scan.class.pin.is_none();
+    if matches!(scan.class.pin, Some(Pin::Lock | Pin::UnknownFunction | Pin::Call)) {
+        scan.class.lock = lock_step(sql, mode);
+    }
     scan.class
 }
 

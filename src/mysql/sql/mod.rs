@@ -9,6 +9,7 @@ pub mod hint;
 mod keywords;
 pub mod kill;
 pub mod lexer;
+pub mod locks;
 pub mod own;
 
 pub use builtins::Flavour;
@@ -16,3 +17,4 @@ pub use cache::{Cache, Seen};
 pub use classify::{Access, Class, Forgets, Kind, Pin, classify, diagnostics, used_schema};
 pub use hint::Hint;
 pub use lexer::{Charset, Mode};
+pub use locks::LockStep;
