@@ -359,6 +359,17 @@ fn what_trackers_do_not_report_pins() {
             "FLUSH TABLES t FOR EXPORT",
             "HANDLER t OPEN",
             "BACKUP STAGE START",
+            "BACKUP STAGE BLOCK_COMMIT",
+            "BACKUP STAGE END",
+            "BACKUP LOCK d.t",
+            "BACKUP UNLOCK",
+            "LOCK INSTANCE FOR BACKUP",
+            "UNLOCK INSTANCE",
+            "LOCK TABLE t WRITE",
+            "HANDLER t READ FIRST",
+            "HANDLER t CLOSE",
+            "FLUSH TABLES t WITH READ LOCK",
+            "flush no_write_to_binlog tables with read lock",
         ],
     );
     check(
