@@ -100,6 +100,11 @@ impl Counted {
     }
 
     /// Another row count, and nothing else.
+    /// What ROW_COUNT() is, where that is known.
+    pub(super) fn row_count(self) -> Option<i64> {
+        self.row_count
+    }
+
     pub(super) fn with_rows(self, row_count: i64) -> Counted {
         Counted { row_count: Some(row_count), ..self }
     }
@@ -151,7 +156,7 @@ impl Client {
     }
 
     /// Whether a connection is as the statement left it that ran there; or there was none.
-    fn is_there(&self, witness: Option<Witness>) -> bool {
+    pub(super) fn is_there(&self, witness: Option<Witness>) -> bool {
         let Some(witness) = witness else { return true };
         match &self.held {
             Some(lease) => witness == Witness { server: lease.server, tenure: lease.tenure },

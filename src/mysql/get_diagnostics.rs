@@ -111,6 +111,10 @@ impl Client {
             if self.held.is_some() || self.own_error.is_some() || self.request[HEADER_BYTES] != command::QUERY {
                 return false;
             }
+            if let Some(sql) = self.set_of_counted() {
+                self.put_sql(&sql);
+                return true;
+            }
             let Ok(Ask::Only(witness) | Ask::Rather(witness)) = self.whom_to_ask(&class) else { return false };
             if witness == Witness::NOBODY {
                 return false;
@@ -119,6 +123,23 @@ impl Client {
             self.put_sql(&sql);
             true
         })
+    }
+
+    /// The number of rows is known here, also where the connection that counted them is gone.
+    fn set_of_counted(&self) -> Option<Vec<u8>> {
+        let (sql, mode) = (self.sql(), self.session.mode());
+        let (items, rows) = (items(sql, mode)?, self.counted.row_count()?.to_string());
+        let is_condition = |token| matches!(token, Token::Word(word) if word.eq_ignore_ascii_case(b"CONDITION"));
+        let is_known = items.iter().all(|item| item.form == Form::Signed) && !Lexer::new(sql, mode).any(is_condition);
+        if !is_known || self.is_there(self.last) {
+            return None;
+        }
+        let mut sql = b"SET ".to_vec();
+        for (n, item) in items.iter().enumerate() {
+            sql.extend_from_slice(if n > 0 { b", " } else { b"" });
+            item.put_assignment(&mut sql, rows.as_bytes())?;
+        }
+        Some(sql)
     }
 
     async fn set_of_diagnostics(&self, witness: Witness) -> Option<Vec<u8>> {
