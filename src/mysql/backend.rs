@@ -442,6 +442,12 @@ impl Backend {
         }
     }
 
+    /// The server was replaced and does not answer: what was sent to it must not arrive any more, where the network was cut and
+    /// comes back. A connection that is closed in the usual way goes on sending for minutes (tcp(7), `tcp_orphan_retries`).
+    pub fn forget_what_was_sent(&self) {
+        self.stream.reset_on_close();
+    }
+
     /// Sends all of `bytes`, which are whole commands; gives the buffer back.
     pub async fn send(&self, bytes: Vec<u8>) -> (io::Result<()>, Vec<u8>) {
         self.stream.write_commands(bytes).await

@@ -168,7 +168,10 @@ impl Client {
             let movable = class.is_read() && !was_held && !forwarded && lease.epoch.is_none();
             let filled = match self.fill_in_time(wire, lease, movable, &mut deadline).await {
                 Ok(filled) => filled.is_ok(),
-                Err(Abandoned::ServerDown) => false,
+                Err(Abandoned::ServerDown) => {
+                    lease.forget_what_was_sent();
+                    false
+                }
                 Err(Abandoned::ClientGone) => return Err(End),
             };
             if !filled {

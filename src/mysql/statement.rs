@@ -326,6 +326,7 @@ impl Client {
                 return Box::pin(self.on_lost(wire, spot, was_held, class, tries, false, first)).await;
             }
         };
+                lease.forget_what_was_sent();
         if self.to_server.capacity() > 256 << 10 {
             self.to_server = Vec::new();
         }

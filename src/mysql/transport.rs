@@ -286,6 +286,11 @@ impl Transport {
         self.peek() == Peek::Closed || self.stream.breaker().has_hung_up()
     }
 
+    /// Closing throws away what the other side has not received yet.
+    pub fn reset_on_close(&self) {
+        self.stream.reset_on_close();
+    }
+
     /// Says that nothing more will come, where TLS has a word for it. Whether it is heard is of no use to us.
     pub async fn say_goodbye(&self) {
         if let Some(secure) = &self.secure {

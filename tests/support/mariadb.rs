@@ -22,6 +22,8 @@ pub(crate) struct Server {
     folder: PathBuf,
     /// More of the command line.
     arguments: Vec<String>,
+    /// It runs in this network namespace (ip-netns(8)).
+    namespace: Option<String>,
     child: Option<Child>,
 }
 
@@ -67,7 +69,7 @@ impl Server {
             Some(files) => run(Command::new("cp").arg("-a").arg(files).arg(folder.join("data"))),
             None => Server::install(&folder),
         }
-        Server { id, port: free_port(), folder, arguments: Vec::new(), child: None }
+        Server { id, port: free_port(), folder, arguments: Vec::new(), namespace: None, child: None }
     }
 
     fn install(folder: &Path) {
@@ -88,7 +90,14 @@ impl Server {
 
     /// Starts the process and waits until it answers.
     pub(crate) fn start(&mut self) {
-        let mut command = Command::new("mariadbd");
+        let mut command = match &self.namespace {
+            Some(namespace) => {
+                let mut command = Command::new("ip");
+                command.args(["netns", "exec", namespace, "mariadbd"]);
+                command
+            }
+            None => Command::new("mariadbd"),
+        };
         command.arg("--no-defaults").arg("--bind-address=127.0.0.1").arg("--skip-name-resolve");
         command.arg(format!("--datadir={}", self.folder.join("data").display()));
         command.arg(format!("--tmpdir={}", self.folder.join("tmp").display()));
@@ -191,6 +200,16 @@ impl Cluster {
 
     /// The same with files in the folder that `$DIR` stands for in these arguments of all servers.
     pub(crate) fn start_with(replicas: u32, files: &[(&str, &str)], arguments: &[&str]) -> Cluster {
+        Cluster::start_apart(replicas, files, arguments, None)
+    }
+
+    /// The same with the replicas in a network namespace of their own, and the address by which they reach the primary.
+    pub(crate) fn start_apart(
+        replicas: u32,
+        files: &[(&str, &str)],
+        arguments: &[&str],
+        apart: Option<(&str, &str)>,
+    ) -> Cluster {
         let folder = tempfile::Builder::new().prefix("one-server-mariadb").tempdir().unwrap();
         if is_root() {
             let status = Command::new("chmod").arg("755").arg(folder.path()).status().unwrap();
@@ -208,7 +227,10 @@ impl Cluster {
         };
         let mut primary = new(1, None);
         let files = primary.folder.join("data");
-        let replicas: Vec<_> = (0..replicas).map(|n| new(n + 2, Some(&files))).collect();
+        let mut replicas: Vec<_> = (0..replicas).map(|n| new(n + 2, Some(&files))).collect();
+        for replica in &mut replicas {
+            replica.namespace = apart.map(|(namespace, _)| namespace.to_owned());
+        }
         primary.start();
         primary.sql(&format!(
             "CREATE USER {USER}@'%' IDENTIFIED BY '{PASSWORD}';
@@ -221,15 +243,15 @@ impl Cluster {
         let mut cluster = Cluster { primary, replicas, _folder: folder };
         for n in 0..cluster.replicas.len() {
             cluster.replicas[n].start();
-            cluster.follow(n);
+            cluster.follow(n, apart.map_or("127.0.0.1", |(_, primary)| primary));
         }
         cluster.wait_for_replicas();
         cluster
     }
 
-    fn follow(&self, n: usize) {
+    fn follow(&self, n: usize, primary: &str) {
         self.replicas[n].sql(&format!(
-            "SET GLOBAL read_only=1; CHANGE MASTER TO MASTER_HOST='127.0.0.1', MASTER_PORT={}, MASTER_USER='replication',
+            "SET GLOBAL read_only=1; CHANGE MASTER TO MASTER_HOST='{primary}', MASTER_PORT={}, MASTER_USER='replication',
              MASTER_PASSWORD='r', MASTER_USE_GTID=slave_pos, MASTER_CONNECT_RETRY=1; START SLAVE",
             self.primary.port
         ));
