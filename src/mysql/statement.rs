@@ -91,6 +91,11 @@ pub(super) fn sql_state(code: u16) -> &'static [u8] {
 }
 
 /// A replica that is behind, or refuses because it is a replica, answers so; the primary may know better.
+///
+/// The next statement of the same form is sent to a replica again, on purpose: what refused this one passes by itself in most
+/// cases (a table that has not come yet, a node that joins, a server that shuts down), and the client gets the right answer either
+/// way, for the price of one question more. A memory of refused forms would keep reads on the primary long after, and needs a
+/// limit and an age. Where a form is always refused (a view whose function writes), a rule with `route = "primary"` says so.
 fn is_replica_trouble(code: u16) -> bool {
     matches!(code, 1049 | 1054 | 1146 | 1305 | 1290 | 1792 | 1836 | 1047 | 1053)
 }
