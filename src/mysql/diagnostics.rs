@@ -70,7 +70,7 @@ impl Counted {
             return Counted { row_count: Some(-1), found_rows: Some(outcome.rows) };
         }
         let row_count = match outcome.error {
-            _ if class.pin.is_some() || outcome.results > 1 => None,
+            _ if class.pin.is_some() || class.trusted || outcome.results > 1 => None,
             None if !outcome.had_rows => i64::try_from(outcome.affected_rows).ok(),
             _ => Some(-1),
         };
@@ -81,6 +81,7 @@ impl Counted {
         let has_rows = outcome.error.is_none() && outcome.had_rows && outcome.results == 1;
         let is_select = has_rows && class.counts && class.kind != Kind::Write;
         let found_rows = match class.pin {
+            None if class.trusted => None,
             None if is_select => Some(outcome.rows),
             None if leaves => self.found_rows,
             _ => None,
@@ -99,12 +100,12 @@ impl Counted {
         }
     }
 
-    /// Another row count, and nothing else.
     /// What ROW_COUNT() is, where that is known.
     pub(super) fn row_count(self) -> Option<i64> {
         self.row_count
     }
 
+    /// Another row count, and nothing else.
     pub(super) fn with_rows(self, row_count: i64) -> Counted {
         Counted { row_count: Some(row_count), ..self }
     }

@@ -379,7 +379,7 @@ impl Client {
                 lease.close_later(direct);
             }
         }
-        self.session.pin = None;
+        self.session.unpin();
     }
 
     pub(super) async fn settle_statements(&mut self, wire: &Wire) -> Result<(), Reject> {

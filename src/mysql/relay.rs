@@ -47,7 +47,7 @@ fn may_have_committed(class: &Class, outcome: &Outcome, was_in_transaction: bool
     let may = match class.kind {
         Kind::Rollback => false,
         // Functions, batches.
-        _ if class.pin.is_some() => true,
+        _ if class.pin.is_some() || class.trusted => true,
         // One transaction ends, another one may begin at once: COMMIT AND CHAIN, BEGIN.
         Kind::Transaction if was_in_transaction => true,
         // The end of `autocommit=0` commits.

@@ -97,6 +97,9 @@ impl Verdict {
         let mut verdict = Verdict { rule: rule.map(|(number, _)| number), ..Verdict::default() };
         if let Some((_, rule)) = rule {
             (verdict.rejected, verdict.time_limit) = (rule.reject.is_some(), rule.time_limit);
+            if rule.unpinned && class.plain_call && class.pin == Some(Pin::Call) {
+                (class.pin, class.trusted) = (None, true);
+            }
         }
         verdict.choice = match (rule.and_then(|(_, rule)| rule.route), hint) {
             (Some(MysqlRoute::Primary), _) | (None, Some(Hint::Primary)) => Some(Choice::Primary),
@@ -143,6 +146,7 @@ mod tests {
             reject: None,
             rewrite: None,
             time_limit: None,
+            unpinned: false,
         }
     }
 
@@ -170,6 +174,37 @@ mod tests {
             (Some(0), Some(1), Some(3))
         );
         assert_eq!(first(0, Some(b"d")), None);
+    }
+
+    #[test]
+    fn nothing_but_a_call_is_trusted() {
+        let rule = MysqlRule { unpinned: true, ..rule() };
+        for (sql, is_trusted) in [
+            ("CALL p()", true),
+            ("CALL d.p(1, 'x', NOW())", true),
+            ("call p(?)", true),
+            ("CALL p(@a)", false),
+            ("CALL p(f())", false),
+            ("CALL p(CONNECTION_ID())", false),
+            ("CALL p(@a := 1)", false),
+            ("CALL p(); CALL p()", false),
+            ("CALL p() /*! */", false),
+            ("DO f()", false),
+            ("SELECT f()", false),
+            ("EXECUTE IMMEDIATE 'CALL p()'", false),
+            ("BEGIN NOT ATOMIC CALL p(); END", false),
+            ("SELECT GET_LOCK('a', 1)", false),
+            ("SET @a = 1", false),
+        ] {
+            let mut class = classify(sql.as_bytes(), Mode::default());
+            assert!(class.pin.is_some(), "{sql}");
+            let verdict = Verdict::new(&mut class, Some((0, &rule)), None);
+            assert_eq!((class.trusted, class.pin.is_none()), (is_trusted, is_trusted), "{sql}");
+            assert!(verdict.choice.is_none() && !class.is_read(), "{sql}");
+        }
+        let mut class = classify(b"CALL p()", Mode::default());
+        Verdict::new(&mut class, Some((0, &MysqlRule { unpinned: false, ..rule })), Some(Hint::Replica));
+        assert!(class.pin.is_some() && !class.trusted);
     }
 
     #[test]

@@ -535,15 +535,16 @@ impl Session {
         self.follow_locks(class, outcome, was_pinned, leaves_other);
         after.is_xa_over = self.pin == Some(Pin::Xa) && outcome.status.is_some() && !self.in_transaction();
         // Nobody says what a statement that failed has left behind, locks for example.
-        self.untouched &= outcome.error.is_none();
+        self.untouched &= outcome.error.is_none() && !class.trusted;
         after.news = self.news(class, outcome, learned.told, was_in_transaction);
         self.token.learn(&after.news);
         // INSERT ... RETURNING does not report its insert id, and neither does a write that failed half-way.
         let untold = class.kind == Kind::Write && (outcome.had_rows || outcome.error.is_some());
         let asks = class.diagnostics & super::sql::diagnostics::INSERT_ID != 0;
-        after.insert_id_moved = learned.insert_id || outcome.insert_id != 0 || asks || untold;
+        after.insert_id_moved = learned.insert_id || outcome.insert_id != 0 || asks || untold || class.trusted;
         self.diagnose(class, outcome, &mut after);
-        after.dirty |= outcome.error.is_some() && matches!(class.kind, Kind::Set | Kind::Unknown);
+        // Whatever a procedure leaves behind, in spite of what was said of it, is for nobody else.
+        after.dirty |= class.trusted || outcome.error.is_some() && matches!(class.kind, Kind::Set | Kind::Unknown);
         after.hold = self.holds();
         after
     }
@@ -728,7 +729,7 @@ impl Session {
             return News::None;
         }
         let unseen_write = match class.kind {
-            _ if outcome.error.is_some_and(is_refusal) && class.pin.is_none() => false,
+            _ if outcome.error.is_some_and(is_refusal) && class.pin.is_none() && !class.trusted => false,
             Kind::Rollback => false,
             Kind::Write => outcome.affected_rows > 0 || outcome.error.is_some() || outcome.had_rows,
             Kind::Unknown => outcome.affected_rows > 0,
@@ -1144,7 +1145,6 @@ mod tests {
     }
 
     #[test]
-    #[test]
     fn a_pin_of_locks_alone_ends_with_the_last_of_them() {
         let take = |s: &mut Session, name: &str| {
             run(s, &format!("SELECT GET_LOCK({name}, 1)"), AC, 0, &[]);
@@ -1198,6 +1198,7 @@ mod tests {
         assert!(!s.is_unlocked() && s.holds());
     }
 
+    #[test]
     fn what_no_server_understands_leaves_nothing_behind() {
         let failed = |error, results| Outcome { error: Some(error), results, ..Outcome::default() };
         for (sql, outcome, pin) in [

@@ -134,7 +134,7 @@ fn was_not_executed(outcome: &Outcome, class: &Class) -> bool {
         Kind::Read | Kind::Local | Kind::Locking => is_refusal || code == 1053,
         _ => false,
     };
-    may_repeat && class.pin.is_none() && outcome.results == 0 && !outcome.had_rows
+    may_repeat && class.pin.is_none() && !class.trusted && outcome.results == 0 && !outcome.had_rows
 }
 
 /// Whether a statement may have changed what others see. What pins may have done anything: a function of the user's, a batch.
@@ -326,12 +326,12 @@ impl Client {
             Ok(result) => result,
             Err(Abandoned::ClientGone) => return Err(End),
             Err(Abandoned::ServerDown) => {
+                lease.forget_what_was_sent();
                 drop(lease);
                 let first = Some(self.reply_sequence_id());
                 return Box::pin(self.on_lost(wire, spot, was_held, class, tries, false, first)).await;
             }
         };
-                lease.forget_what_was_sent();
         if self.to_server.capacity() > 256 << 10 {
             self.to_server = Vec::new();
         }

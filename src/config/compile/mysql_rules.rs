@@ -12,7 +12,7 @@ use crate::mysql::rules::RULES_MAX;
 use crate::util::pattern::Pattern;
 
 /// Keys that do something.
-const ACTIONS: [&str; 4] = ["route", "reject", "rewrite", "time_limit"];
+const ACTIONS: [&str; 5] = ["route", "reject", "rewrite", "time_limit", "unpinned"];
 
 /// Compiles all rules of a splitter whose accounts are compiled.
 pub(super) fn rules(splitter: &Section<'_>, compiled: &Splitter) -> Vec<MysqlRule> {
@@ -38,6 +38,7 @@ fn rule(section: &Section<'_>, at: usize, splitter: &Splitter) -> MysqlRule {
         reject: section.find("reject"),
         rewrite: rewrite(section),
         time_limit: section.find("time_limit"),
+        unpinned: section.get("unpinned"),
     }
 }
 
@@ -45,7 +46,7 @@ fn rule(section: &Section<'_>, at: usize, splitter: &Splitter) -> MysqlRule {
 fn check_actions(section: &Section<'_>) {
     let written: Vec<&str> = ACTIONS.into_iter().filter(|key| section.item(key).is_some()).collect();
     if written.is_empty() && !section.may_be_misspelt(&ACTIONS) {
-        let label = "add `route`, `reject`, `rewrite` or `time_limit`";
+        let label = "add `route`, `reject`, `rewrite`, `time_limit` or `unpinned`";
         let title = format!("a rule without an action in {}", section.title);
         section.cx.mistake(Problem::new(title, section.span.clone(), label));
     }

@@ -270,4 +270,7 @@ pub(super) const KEYS: &[Key] = &[
     Key::new(Table::MysqlRule, "time_limit", duration(MS, DAY), Means("none"))
         .help("a statement that runs for longer is ended with KILL QUERY and error 1969; what it did so far is undone, as far as its tables can")
         .known_as(&["proxysql mysql_query_rules.timeout", "mysql max_execution_time"]),
+    Key::new(Table::MysqlRule, "unpinned", Kind::Switch, Default("false"))
+        .help("a CALL does not pin its session, because you know that these procedures leave nothing behind in it: no user variable, lock, HANDLER or prepared statement. What they leave all the same is lost to the session, and never seen by another one: the connection is reset. Temporary tables and settings are noticed, and pin")
+        .when("for procedures that are called often and use nothing but tables; with `users`, for one application alone"),
 ];

@@ -208,6 +208,8 @@ pub struct MysqlRule {
     pub rewrite: Option<(Pattern, String)>,
     /// How long they may run.
     pub time_limit: Option<Duration>,
+    /// A CALL leaves nothing behind in its session.
+    pub unpinned: bool,
 }
 
 /// Where a rule sends statements.

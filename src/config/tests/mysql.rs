@@ -167,7 +167,7 @@ fn slow_logs_rules_and_pools_are_compiled() {
                  [[mysql.m.users]]\nname = \"v\"\npassword = \"p\"\nserver_connections_max = 4\n\
                  [[mysql.m.rules]]\nusers = [\"v\"]\ndigest = \"SELECT * FROM a.b(?)*\"\nroute = \"replica\"\nunsafe = true\n\
                  [[mysql.m.rules]]\nname = \"old\"\ndigest_regex = \"^DELETE\"\nrewrite = \"x(.)\"\nrewrite_to = \"${1}y\"\ntime_limit = \"5s\"\n\
-                 route = \"primary\"\nclients = [\"10.0.0.0/8\"]\n";
+                 route = \"primary\"\nclients = [\"10.0.0.0/8\"]\nunpinned = true\n";
     let config = config(&format!("{HEAD}password = \"p\"\n{rules}"));
     let splitter = &config.splitters[0];
     assert_eq!(
@@ -189,6 +189,7 @@ fn slow_logs_rules_and_pools_are_compiled() {
         !is_match(b"SELECT a FROM aXb(?)") && !is_match(b"(SELECT a FROM a.b(?))") && !is_match(b"SELECT a FROM a.b(?")
     );
     assert_eq!((second.name.as_str(), second.time_limit), ("old", Some(Duration::from_secs(5))));
+    assert!(second.unpinned && !first.unpinned);
     assert!(second.clients.is_some() && second.rewrite.as_ref().is_some_and(|(_, with)| with == "${1}y"));
 }
 
@@ -197,7 +198,9 @@ fn mistakes_of_slow_logs_rules_and_pools() {
     let rule = |rule: &str| format!("{HEAD}password = \"p\"\nrules = [{{ {rule} }}]");
     check(
         &rule("digest = \"x\""),
-        &["6:10 a rule without an action in rules of [mysql.m] | add `route`, `reject`, `rewrite` or `time_limit`"],
+        &[
+            "6:10 a rule without an action in rules of [mysql.m] | add `route`, `reject`, `rewrite`, `time_limit` or `unpinned`",
+        ],
     );
     check(
         &rule("route = \"primary\", reject = \"no\""),

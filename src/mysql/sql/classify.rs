@@ -189,6 +189,10 @@ pub struct Class {
     pub counts: bool,
     /// What it does to locks of the session, if it pins for these alone.
     pub lock: LockStep,
+    /// It is a CALL that pins for what the procedure may do, and for nothing else.
+    pub plain_call: bool,
+    /// It is such a CALL, and does not pin because the operator has said that nothing stays behind in the session.
+    pub trusted: bool,
 }
 
 impl Class {
@@ -207,6 +211,8 @@ impl Class {
             finds: false,
             counts: false,
             lock: LockStep::Unknown,
+            plain_call: false,
+            trusted: false,
         }
     }
 
@@ -286,6 +292,8 @@ struct Scan<'a> {
     in_limit: bool,
     ignore_space: bool,
     flavour: Flavour,
+    /// CALL: what follows up to the first parenthesis is the procedure's name.
+    names_procedure: bool,
     /// Open parentheses.
     depth: u32,
     /// A bit for each depth below 64: it has a SELECT, so a FROM there names tables. Others are in TRIM() and its like.
@@ -331,6 +339,7 @@ pub fn classify(sql: &[u8], mode: Mode) -> Class {
         in_limit: false,
         ignore_space: mode.ignore_space,
         flavour: mode.flavour,
+        names_procedure: false,
         depth: 0,
         selects: 0,
         before_from: Forgets::No,
@@ -357,7 +366,7 @@ pub fn classify(sql: &[u8], mode: Mode) -> Class {
     }
     if lexer.seen_executable_comment() {
         let (pin, kind) = (Some(Pin::ExecutableComment), Kind::Unknown);
-        return Class { pin, kind, forgets: Forgets::Perhaps, ..scan.class };
+        return Class { pin, kind, forgets: Forgets::Perhaps, plain_call: false, ..scan.class };
     }
     let may_have_hints = matches!(scan.form, Form::Select | Form::Insert | Form::Change | Form::Explain);
     scan.class.restores = lexer.seen_set_var() && may_have_hints && scan.class.pin.is_none();
@@ -370,6 +379,7 @@ pub fn classify(sql: &[u8], mode: Mode) -> Class {
 impl<'a> Scan<'a> {
     /// The first reason counts, but for a user variable or the connection's id, which hide none behind them.
     fn pin(&mut self, pin: Pin) {
+        self.class.plain_call = false;
         if matches!(self.class.pin, None | Some(Pin::UserVariable | Pin::ConnectionId)) {
             self.class.pin = Some(pin);
         }
@@ -542,6 +552,7 @@ impl<'a> Scan<'a> {
         self.form = form;
         self.class.kind = kind;
         self.class.pin = pin;
+        (self.class.plain_call, self.names_procedure) = (is(word, "CALL"), is(word, "CALL"));
         self.class.tables = !matches!(form, Select | Set | Fixed) || is_any(word, &["TABLE", "CHECKSUM"]);
         self.class.forgets = match form {
             _ if is_any(word, &["TABLE", "TRUNCATE", "LOCK", "HANDLER", "CHECKSUM"]) => Forgets::Yes,
@@ -835,6 +846,9 @@ impl<'a> Scan<'a> {
 
     /// `(` behind a name.
     fn call(&mut self, name: Name<'a>, spaced: bool) {
+        if std::mem::take(&mut self.names_procedure) {
+            return;
+        }
         let matters = match self.form {
             Form::Select | Form::Explain | Form::Show | Form::Set | Form::Change => true,
             Form::Insert | Form::Definition => self.in_values,
