@@ -94,6 +94,8 @@ pub(crate) enum Reply {
     Fine,
     /// OK, with the number of rows that were changed, and status flags.
     Done(u8, u16),
+    /// OK to what has set this variable of the session.
+    Changed(&'static str, &'static str),
     /// An error: number, SQLSTATE, message.
     Error(u16, &'static str, &'static str),
     /// Names of columns, and texts; `None` is NULL.
@@ -114,6 +116,15 @@ fn end_with_gtid(gtid: &str) -> Vec<u8> {
     [&[0xFE, 0, 0, 2, SESSION_STATE_CHANGED, 0, 0, 0], &with_length(&change)[..]].concat()
 }
 
+/// OK with a variable of the session, as the trackers tell it (the same page).
+fn ok_with_variable(name: &str, value: &str) -> Vec<u8> {
+    const SESSION_STATE_CHANGED: u8 = 0x40; // of the second byte
+    let with_length = |bytes: &[u8]| [&[bytes.len() as u8], bytes].concat();
+    let data = [with_length(name.as_bytes()), with_length(value.as_bytes())].concat();
+    let change = [&[0], &with_length(&data)[..]].concat();
+    [&[0, 0, 0, 2, SESSION_STATE_CHANGED, 0, 0, 0], &with_length(&change)[..]].concat()
+}
+
 impl Reply {
     fn bytes(self) -> Option<Vec<u8>> {
         let text = |out: &mut Vec<u8>, text: &str| {
@@ -127,6 +138,7 @@ impl Reply {
                 let [low, high] = status.to_le_bytes();
                 return Some(frame(1, &[0, rows, 0, low, high, 0, 0]));
             }
+            Reply::Changed(name, value) => return Some(frame(1, &ok_with_variable(name, value))),
             Reply::HangUp => return None,
             Reply::Error(code, state, message) => {
                 let head = [&b"\xFF"[..], &code.to_le_bytes(), b"#", state.as_bytes()].concat();
@@ -182,7 +194,7 @@ impl Mysql8 {
         Mysql8::start_answering(full, user, password, key, identity, |_| vec![b"\0\0\0\x02\0\0\0".to_vec()])
     }
 
-    /// Answers commands with the payloads that `answer` makes of theirs.
+    /// Answers commands with the payloads that `answer` makes of theirs; none: the connection is closed.
     pub(crate) fn start_answering(
         full: Full,
         user: &str,
@@ -233,7 +245,7 @@ impl Mysql8 {
         self.address.port()
     }
 
-    /// Answers SQL so from now on, each connection by itself: an answer may take its time.
+    /// Answers SQL so from now on, each connection by itself: an answer may take its time. Other commands are answered as before.
     #[allow(dead_code, reason = "not every test has a script")]
     pub(crate) fn answer_with(&self, script: impl Fn(&str) -> Reply + Send + Sync + 'static) {
         *self.state.script.lock().expect("a lock") = Some(Arc::new(script));
@@ -398,8 +410,7 @@ impl State {
             let script = self.script.lock().expect("a lock").clone();
             let scripted = match (&script, command.split_first()) {
                 (Some(script), Some((3, sql))) => Some(script(&String::from_utf8_lossy(sql))),
-                (Some(_), _) => Some(Reply::Fine),
-                (None, _) => None,
+                _ => None,
             };
             if let Some(reply) = scripted {
                 let Some(bytes) = reply.bytes() else { return };
@@ -408,7 +419,11 @@ impl State {
                 }
                 continue;
             }
-            for (sequence_id, payload) in (1..).zip((self.answer)(&command)) {
+            let payloads = (self.answer)(&command);
+            if payloads.is_empty() {
+                return;
+            }
+            for (sequence_id, payload) in (1..).zip(payloads) {
                 if !send(wire, sequence_id, &payload) {
                     return;
                 }
