@@ -189,6 +189,8 @@ pub struct Backend {
     pub state: Rc<State>,
     /// It must be reset before it is lent to anyone.
     pub dirty: bool,
+    /// A statement ran there that may have set a role, which MariaDB's reset keeps.
+    pub may_have_role: bool,
     /// Its LAST_INSERT_ID(); `None`: only the server knows, and the owner if it is still there.
     pub insert_id: Option<u64>,
     /// Session that used it last.
@@ -256,6 +258,7 @@ impl Backend {
                 key,
                 state: Rc::new(State { schema: schema.map(<[u8]>::to_vec), ..State::default() }),
                 dirty: false,
+                may_have_role: false,
                 insert_id: Some(0),
                 owner: None,
                 tenure: 0,
@@ -636,6 +639,9 @@ impl Backend {
         if let Some(error) = refused {
             return Err(error);
         }
+        if reset && self.may_have_role && self.is_mariadb {
+            self.check_role().await?;
+        }
         if reset {
             self.insert_id = Some(0);
             // Numbers from the worker's counter never come that far.
@@ -651,6 +657,22 @@ impl Backend {
     /// (its manual, "mysql_reset_connection()").
     fn reset_takes_names(&self) -> bool {
         !self.is_mariadb && self.key.collation != self.default_collation
+    }
+
+    /// Whoever has the connection next must not have the rights of a role that somebody else has set; one that is an account's by
+    /// default cannot be told from that.
+    ///
+    /// Errors: it has a role, or did not answer: it is to be closed.
+    async fn check_role(&mut self) -> Result<(), BackendError> {
+        match self.row(b"SELECT CURRENT_ROLE()").await {
+            Ok(row) if row.iter().any(Option::is_some) => {
+                return Err(BackendError::Io(io::ErrorKind::ConnectionReset.into()));
+            }
+            // A server that knows none has none.
+            Ok(_) | Err(BackendError::Refused(..)) => self.may_have_role = false,
+            Err(error) => return Err(error),
+        }
+        Ok(())
     }
 
     /// Brings the connection to a later state of the session that had it last; what its statement left behind stays, but for

@@ -658,6 +658,7 @@ impl Client {
         }
         self.note_pin();
         lease.dirty |= after.dirty || after.hold && self.session.pin.is_some();
+        lease.may_have_role |= class.pin.is_some() || self.session.pin.is_some() || class.trusted;
         if after.insert_id_moved {
             self.carry.insert_id.set(InsertId::At(lease.id));
             lease.insert_id = None;
