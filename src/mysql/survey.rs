@@ -15,8 +15,8 @@ use tokio::time::{sleep, timeout};
 
 use super::probe::{Probe, ProbeError, Table};
 use super::shared::{Health, Shared};
-use super::sql::{Flavour, Mode};
 use super::sql::hidden::{Definition, Hidden, Of};
+use super::sql::{Flavour, Mode};
 
 /// Definitions of a kind that are read at most ...
 const DEFINITIONS_MAX: usize = 50_000;

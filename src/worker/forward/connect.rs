@@ -228,7 +228,7 @@ impl Forward<'_> {
                 && let Ok(stream) = detached.attach()
             {
                 let idle = ServerConnection::new(self.worker, stream);
-                if self.is_at_hand(&idle) {
+                if !self.config.announces || self.is_at_hand(&idle) {
                     return Some(idle);
                 }
             }

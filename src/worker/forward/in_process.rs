@@ -408,4 +408,3 @@ fn crossing(forward: &Forward<'_>, is_connect: bool) -> Option<(Bytes, RequestHe
     }
     (changed.fields.len() <= u16::MAX.into()).then(|| (out.into(), changed))
 }
-
