@@ -229,6 +229,10 @@ impl Forward<'_> {
             let (result, returned) = read.map_err(|_| BrokeOff::Client)?;
             input = returned;
             server.watched.clear();
+            if is_held && !matches!(result, Ok(1..)) {
+                // What there is goes on all the same: the client sees that it is a part.
+                answer.flush().await.map_err(|_| BrokeOff::Client)?;
+            }
             match result {
                 Ok(n) if n > 0 => {}
                 // An end that we brought about is none.
