@@ -6,8 +6,10 @@ mod support;
 use std::io::Write;
 use std::time::Duration;
 
+use rustix::process::Signal;
 use serde_json::{Value, json};
 use support::http3::{ask_with, python, run as run_http3};
+use support::load::under_load_of;
 use support::tls::{TlsClient, client_config_with, trusted};
 use support::websocket::{Version, begin, signal};
 use support::*;
@@ -219,5 +221,29 @@ fn an_upload_may_take_longer_than_the_application_has_for_its_answer() {
         let answer = client.response("POST");
         assert_eq!((answer.status, answer.text().as_str()), (200, "100000 bytes"), "{driver:?}");
         assert_eq!(client.ask(get("/slow?ms=5000")).status, 504, "{driver:?}: that is");
+    });
+}
+
+/// A reload changes what applications may do, and a drain lets them finish: neither costs a request.
+#[test]
+fn reloads_and_the_drain_cost_no_request_of_an_application() {
+    let text = "[site.main]\nroute = [{ path = \"/\", app = \"probe\" }]\n[app.probe]\nrequests_max = 100\n";
+    with_both_drivers(|driver| {
+        let site = Site::probe(driver, text).process("drain_timeout = \"10s\"");
+        let mut server = site.process("control = \"$DIR/ctl.sock\"").start();
+        let load = under_load_of(&server, "/size", "0 bytes", || {
+            for limit in 100..105 {
+                server.reload_with(&[(&format!("requests_max = {limit}"), &format!("requests_max = {}", limit + 1))]);
+                std::thread::sleep(Duration::from_millis(200));
+            }
+        });
+        load.assert_all_well(100);
+        let mut client = server.connect();
+        client.send(get("/slow?ms=1500"));
+        eventually("it runs", || server.metric("one_server_app_requests_active", "") == 1.0);
+        server.signal(Signal::QUIT);
+        let answer = client.response("GET");
+        assert_eq!((answer.status, answer.text().as_str()), (200, "slow"), "{driver:?}");
+        assert!(server.wait().success(), "{driver:?}");
     });
 }
