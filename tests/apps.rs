@@ -169,6 +169,23 @@ fn a_worker_that_fails_answers_502_and_starts_again() {
 }
 
 #[test]
+fn requests_wait_for_the_only_worker_to_start_again() {
+    let once = SITE.replace("[app.probe]", "[app.probe]\ntries = 1");
+    with_both_drivers(|driver| {
+        let server = Site::probe(driver, &once).one_worker().start();
+        let is_up = || server.metric("one_server_upstream_server_up", "app:probe") == 1.0;
+        // The pause doubles each time.
+        for times in 0..10 {
+            assert_eq!(server.connect().ask(get("/fail")).status, 502, "{driver:?}: {times}");
+        }
+        eventually("it is known to be down", || !is_up());
+        assert_eq!(server.connect().ask(get("/count")).text(), "1 on 0", "{driver:?}");
+        assert!(server.lines().iter().any(|line| line.contains("wait for one that starts")), "{driver:?}");
+        eventually("it is up", is_up);
+    });
+}
+
+#[test]
 fn an_overloaded_application_refuses_and_recovers_at_once() {
     with_both_drivers(|driver| {
         let limits = "app_queue = 2\napp_concurrency = 2\napp_queue_timeout = \"300ms\"";

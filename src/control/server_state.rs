@@ -406,7 +406,7 @@ pub struct UpstreamFlags {
     changes: AtomicU64,
     /// Number of the tier that is held, see [`crate::proxy::tiers`]; 0: the first one.
     tier_held: AtomicU32,
-    /// A program that is to serve it is being started.
+    /// A program, or a worker, that is to serve it is being started.
     is_coming: AtomicBool,
     /// Copies of requests on their way to it. Writers: the data workers.
     pub mirrored: AtomicUsize,

@@ -1,5 +1,5 @@
 //! Workers of applications inside this process: one that has failed and does not serve again yet, or whose thread is held up by
-//! one handler, gets no further requests until it moves.
+//! one handler, gets no further requests until it moves. Where no other one is left, requests wait for one that starts again.
 //!
 //! The threads that an application has of its own may be held up, that is what they are for: their server is down only while all
 //! of them have failed.
@@ -66,23 +66,31 @@ fn look(shared: &Shared, seen: &mut Vec<Seen>) {
     let on_workers = all.len() - apps.iter().filter_map(|app| app.threads).sum::<usize>();
     for (u, upstream) in shared.config.upstreams.iter().enumerate() {
         let Some(app) = upstream.in_process else { continue };
+        let mut is_coming = false;
         for (s, server) in upstream.servers.iter().enumerate() {
             let Address::App(AppSeat { worker, .. }) = &server.address else { continue };
-            let trouble = match worker {
-                Some(worker) => troubles.get(usize::from(*worker)).copied().flatten(),
+            let (trouble, restarts) = match worker {
+                Some(worker) => {
+                    let worker = usize::from(*worker);
+                    (troubles.get(worker).copied().flatten(), all.get(worker).is_some_and(|stats| is_restarting(stats)))
+                }
                 None => {
                     let first = App::first_thread(apps, app, on_workers).unwrap_or(0);
                     let threads = all.iter().skip(first).take(apps[app].threads.unwrap_or(0));
-                    threads
-                        .clone()
-                        .all(|stats| is_restarting(stats))
-                        .then_some("all its threads have failed and start again")
+                    let restart = threads.clone().all(|stats| is_restarting(stats));
+                    (restart.then_some("all its threads have failed and start again"), restart)
                 }
             };
+            if restarts {
+                // Before it is down for anybody: a request that finds no other one is to wait.
+                is_coming = true;
+                shared.upstreams[u].set_coming(true);
+            }
             if trouble.is_some() == shared.servers[u][s].passes_checks() {
                 tell::by_pulse(shared, u, s, trouble, SystemTime::now());
             }
         }
+        shared.upstreams[u].set_coming(is_coming);
     }
 }
 
@@ -103,6 +111,14 @@ mod tests {
         let mut seen = Vec::new();
         let mut after = |looks: u32| {
             (0..looks).for_each(|_| look(&shared, &mut seen));
+            let is_coming = |u: usize| shared.upstreams[u].is_coming();
+            assert_eq!(
+                [0, 1].map(is_coming),
+                [
+                    workers[0].restarting.value() != 0 || workers[1].restarting.value() != 0,
+                    workers[2].restarting.value() != 0 && workers[3].restarting.value() != 0
+                ]
+            );
             [(0, 0), (0, 1), (1, 0)].map(|(u, s)| shared.is_up(u, s))
         };
         assert_eq!(after(2 * STILL_MAX), [true; 3], "they are still being made");

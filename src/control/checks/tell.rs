@@ -120,7 +120,10 @@ fn tell_of_upstream(shared: &Shared, u: usize, panic_is_news: bool) {
         _ => {}
     }
     if !in_panic && !shared.servers[u].iter().any(|server| server.is_up()) {
-        let text = format!("upstream {name} has no server up, its requests are answered 503: check its servers");
+        let text = match shared.upstreams[u].is_coming() {
+            true => format!("upstream {name} has no server up, its requests wait for one that starts"),
+            false => format!("upstream {name} has no server up, its requests are answered 503: check its servers"),
+        };
         tell(shared, EventLevel::Error, text);
     }
 }

@@ -23,6 +23,9 @@ const END_IS_KNOWN: Duration = Duration::from_millis(100);
 /// So long after a program has let a request wait too long, its server is known to hang: the supervisor looks every 100 ms.
 const HANG_IS_KNOWN: Duration = Duration::from_millis(250);
 
+/// How often those who wait for a server to start look whether it has.
+const START_LOOK: Duration = Duration::from_millis(5);
+
 /// The servers of one upstream, as the process knows them.
 #[derive(Clone, Copy)]
 pub(in crate::worker) struct Known<'a> {
@@ -426,8 +429,8 @@ impl Forward<'_> {
             }
             let picked = self.worker.upstreams[self.upstream].borrow_mut().pick(ask, &known);
             let kind = match picked {
-                // A program that has ended is back in a moment.
-                Picked::Nobody if self.worker.shared.upstreams[self.upstream].is_coming() => Kind::Any,
+                // A program, or a worker, that has ended is back in a moment.
+                Picked::Nobody if self.is_coming() => Kind::Any,
                 Picked::Nobody => return Chosen::Nobody,
                 // There is no other one. When it has ended, that is known now, and the next one is waited for.
                 Picked::Server(server) if self.config.is_supervised && tried.contains(server) && !has_paused => {
@@ -468,16 +471,14 @@ impl Forward<'_> {
     }
 
     async fn wait(&self, trail: &mut Trail, kind: Kind, patience: Duration) -> Option<Chosen<'_>> {
-        let stats = &self.worker.stats.upstreams[self.upstream];
-        let (queue, known) = (self.worker.queues[self.upstream].as_ref()?, self.known());
+        let (stats, known) = (&self.worker.stats.upstreams[self.upstream], self.known());
+        let Some(queue) = &self.worker.queues[self.upstream] else {
+            return self.wait_for_start(trail, patience).await;
+        };
         if !is_alone(self.worker) {
             keep_for_those_who_wait(self.cx.worker);
         }
-        let Ok(mut waiting) = queue.wait(kind, &known) else {
-            stats.queue_full.inc();
-            trail.queue_end = Some(QueueEnd::Full);
-            return Some(Chosen::Refused);
-        };
+        let Ok(mut waiting) = queue.wait(kind, &known) else { return Some(self.in_vain(trail, QueueEnd::Full)) };
         let ahead = match kind {
             Kind::Any => &mut trail.upstream_queue,
             Kind::Own(_) => &mut trail.server_queue,
@@ -488,16 +489,53 @@ impl Forward<'_> {
         let granted = pin!(timeout(patience, waiting.granted()));
         let granted = self.presence.while_client_stays(granted).await;
         trail.queued += queued.end();
-        let (counter, end, chosen) = match granted {
-            Ok(Ok(Granted::Place(server))) => {
-                return Some(Chosen::Server(Busy::begin(self.worker, self.upstream, server)));
+        match granted {
+            Ok(Ok(Granted::Place(server))) => Some(Chosen::Server(Busy::begin(self.worker, self.upstream, server))),
+            Ok(Ok(Granted::Nothing)) => None,
+            Ok(Err(_)) => Some(self.in_vain(trail, QueueEnd::TimedOut)),
+            Err(_) => Some(self.in_vain(trail, QueueEnd::ClientGone)),
+        }
+    }
+
+    fn is_coming(&self) -> bool {
+        self.worker.shared.upstreams[self.upstream].is_coming()
+    }
+
+    /// The same at an upstream without limits, which has no queue, while none of its servers has started.
+    async fn wait_for_start(&self, trail: &mut Trail, patience: Duration) -> Option<Chosen<'_>> {
+        let (stats, known) = (&self.worker.stats.upstreams[self.upstream], self.known());
+        let share = self.config.queue_max.div_ceil(self.worker.shared.workers.len().max(1));
+        if stats.queue.value() >= share as u64 {
+            return Some(self.in_vain(trail, QueueEnd::Full));
+        }
+        let queued = Queued::begin(stats);
+        self.presence.watched().clear();
+        let has_started = async {
+            while self.is_coming() && !(0..self.config.servers.len()).any(|server| known.is_up(server)) {
+                sleep(START_LOOK).await;
             }
-            Ok(Ok(Granted::Nothing)) => return None,
-            Ok(Err(_)) => (&stats.queue_timeouts, QueueEnd::TimedOut, Chosen::Refused),
-            Err(_) => (&stats.queue_left, QueueEnd::ClientGone, Chosen::ClientGone),
+        };
+        let has_started = pin!(has_started);
+        let started = pin!(timeout(patience, has_started));
+        let started = self.presence.while_client_stays(started).await;
+        trail.queued += queued.end();
+        match started {
+            Ok(Ok(())) => None,
+            Ok(Err(_)) => Some(self.in_vain(trail, QueueEnd::TimedOut)),
+            Err(_) => Some(self.in_vain(trail, QueueEnd::ClientGone)),
+        }
+    }
+
+    /// The wait has ended without a place.
+    fn in_vain(&self, trail: &mut Trail, end: QueueEnd) -> Chosen<'_> {
+        let stats = &self.worker.stats.upstreams[self.upstream];
+        let (counter, chosen) = match end {
+            QueueEnd::Full => (&stats.queue_full, Chosen::Refused),
+            QueueEnd::TimedOut => (&stats.queue_timeouts, Chosen::Refused),
+            QueueEnd::ClientGone => (&stats.queue_left, Chosen::ClientGone),
         };
         counter.inc();
         trail.queue_end = Some(end);
-        Some(chosen)
+        chosen
     }
 }
