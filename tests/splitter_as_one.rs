@@ -239,6 +239,24 @@ const SCRIPTS: &[(&str, &[Do])] = &[
         ],
     ),
     (
+        "BEGIN begins a block in sql_mode ORACLE, and ends no transaction",
+        &[
+            Say("START TRANSACTION READ ONLY"),
+            Say("SELECT v FROM a"),
+            Say("SET sql_mode = 'ORACLE'"),
+            Say("BEGIN"),
+            Say("SELECT v FROM a"),
+            Say("BEGIN WORK"),
+            Say("SELECT @@in_transaction"),
+            Say("COMMIT"),
+            Say("BEGIN SELECT 1; END"),
+            Say("SET sql_mode = DEFAULT"),
+            Say("BEGIN"),
+            Say("SELECT @@in_transaction"),
+            Say("ROLLBACK"),
+        ],
+    ),
+    (
         "a refusal in a READ ONLY transaction is told again by whoever asks",
         &[
             Say("START TRANSACTION READ ONLY"),

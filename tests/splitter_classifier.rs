@@ -39,7 +39,7 @@ fn sessions() -> Vec<(&'static str, Mode)> {
         ("SET sql_mode = 'NO_BACKSLASH_ESCAPES'", Mode { no_backslash_escapes: true, ..mode }),
         ("SET sql_mode = 'IGNORE_SPACE'", Mode { ignore_space: true, ..mode }),
         // ORACLE is these, too.
-        ("SET sql_mode = 'ORACLE'", Mode { ansi_quotes: true, ignore_space: true, ..mode }),
+        ("SET sql_mode = 'ORACLE'", Mode { ansi_quotes: true, ignore_space: true, oracle: true, ..mode }),
         ("SET NAMES gbk", Mode { charset: charset(28), ..mode }),
         ("SET NAMES sjis", Mode { charset: charset(13), ..mode }),
         ("SET NAMES big5", Mode { charset: charset(1), ..mode }),

@@ -93,6 +93,7 @@ pub fn statement(input: &[u8]) {
         ansi_quotes: choice & 16 != 0,
         no_backslash_escapes: choice & 32 != 0,
         ignore_space: choice & 64 != 0,
+        oracle: choice & 8 != 0,
         charset,
         flavour: if choice & 128 != 0 { Flavour::MySqlWithoutHashes } else { Flavour::MariaDb },
     };

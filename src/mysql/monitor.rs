@@ -154,6 +154,7 @@ fn learn_mode(shared: &Shared, server: usize, seen: &Seen) {
         ansi_quotes: has("ANSI_QUOTES"),
         no_backslash_escapes: has("NO_BACKSLASH_ESCAPES"),
         ignore_space: has("IGNORE_SPACE"),
+        oracle: has("ORACLE"),
         ..Mode::default()
     });
 }

@@ -118,7 +118,7 @@ impl Client {
         let is_query = matches!(work, Work::Plain) && self.request.get(HEADER_BYTES) == Some(&command::QUERY);
         let refusal = if self.is_mariadb() { REFUSAL } else { REFUSAL_OF_MYSQL };
         Box::pin(async move {
-            let may_be_mistake = is_query && class.pin.is_none_or(|pin| pin == Pin::Unknown);
+            let may_be_mistake = is_query && class.pin.is_none_or(|pin| matches!(pin, Pin::Unknown | Pin::Call));
             if may_be_mistake && let Some(reject) = self.mistake_on_held().await {
                 return Err(reject);
             }

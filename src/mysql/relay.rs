@@ -16,6 +16,7 @@ use super::session::transactions_of;
 use super::shared::Health;
 use super::sql::{Class, Kind};
 use super::statement::{Work, may_change};
+use super::time_limit::Deadline;
 use super::token::News;
 use super::wire::Wire;
 use crate::runtime::time::unless;
@@ -119,7 +120,7 @@ impl Client {
             follower.take_any_sequence_ids();
         }
         let mut forwarded = false;
-        let mut deadline = self.watch.verdict.time_limit.map(|limit| Instant::now() + limit);
+        let mut deadline = self.watch.verdict.time_limit.map(Deadline::after);
         // The start of a read's answer waits for the rest of it, so that an early loss can be made good elsewhere.
         let hold_back = if class.is_read() && !was_held { 4096 } else { 0 };
         loop {

@@ -696,6 +696,7 @@ impl Session {
             let has = |flag: &str| sql_mode.split(|b| *b == b',').any(|part| part == flag.as_bytes());
             self.mode.ansi_quotes = has("ANSI_QUOTES");
             self.mode.ignore_space = has("IGNORE_SPACE");
+            self.mode.oracle = has("ORACLE");
         }
         self.state = state;
     }

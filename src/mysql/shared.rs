@@ -571,6 +571,7 @@ impl Shared {
             ansi_quotes: bits & 1 != 0,
             no_backslash_escapes: bits & 2 != 0,
             ignore_space: bits & 4 != 0,
+            oracle: bits & 8 != 0,
             flavour: self.identity().map_or(Flavour::Unknown, |identity| identity.flavour),
             ..Mode::default()
         }
@@ -578,8 +579,8 @@ impl Shared {
 
     /// Monitor only.
     pub fn set_mode(&self, mode: Mode) {
-        let bits =
-            u8::from(mode.ansi_quotes) | u8::from(mode.no_backslash_escapes) << 1 | u8::from(mode.ignore_space) << 2;
+        let flags = [mode.ansi_quotes, mode.no_backslash_escapes, mode.ignore_space, mode.oracle];
+        let bits = flags.iter().rev().fold(0, |bits, flag| bits << 1 | u8::from(*flag));
         self.mode.store(bits, Relaxed);
     }
 

@@ -288,6 +288,7 @@ fn definition(of: Of, told: &Table, row: usize) -> Option<Definition> {
         ansi_quotes: has("ANSI_QUOTES"),
         no_backslash_escapes: has("NO_BACKSLASH_ESCAPES"),
         ignore_space: has("IGNORE_SPACE"),
+        oracle: has("ORACLE"),
         ..Mode::default()
     };
     Some(Definition { of, name: told.value(row, 0)?.to_owned(), text: text.map(str::to_owned), mode })

@@ -1,12 +1,14 @@
 //! Statements whose time is up: they are ended on their server by KILL QUERY, sent on a connection of its own.
 //!
 //! The answer is waited for all the same, so that the connection stays of use, and it is not lent to anyone before the
-//! server has taken the KILL. One that comes too late finds an idle thread and does nothing. A server that does not take it is
-//! waited for as if there were no limit, and nobody gets that connection afterwards: the KILL may still arrive. Source: MariaDB knowledge base, "KILL"; MySQL manual, "KILL Statement".
+//! server has taken the KILL. One that comes too late finds an idle thread and does nothing. So does one that overtakes the
+//! statement on a busy server, which forgets it as it begins: the KILL is sent again until the answer ends. Where the server may
+//! have one that it has not confirmed, nobody gets that connection afterwards: it may still arrive. Source: MariaDB knowledge base,
+//! "KILL"; MySQL manual, "KILL Statement".
 
 use std::io;
 use std::pin::pin;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::backend::{Backend, BackendError, Key};
 use super::client::Client;
@@ -24,42 +26,69 @@ use crate::runtime::time::timeout;
 const INTERRUPTED: u16 = 1317;
 /// ER_STATEMENT_TIMEOUT of MariaDB.
 const STATEMENT_TIMEOUT: u16 = 1969;
+/// A statement that goes on is interrupted again after so long, then after twice as long, and so on.
+const AGAIN: Duration = Duration::from_secs(1);
+/// The longest of these pauses.
+const AGAIN_MAX: Duration = Duration::from_secs(30);
 /// Code, `#` and SQLSTATE in front of an error's message, behind the packet's header.
 const ERROR_HEAD_BYTES: usize = 9;
 
+/// When a statement's time is up, and when it is interrupted next.
+pub(super) struct Deadline {
+    at: Instant,
+    pause: Duration,
+}
+
+impl Deadline {
+    /// A statement that begins now and may take `limit`.
+    pub(super) fn after(limit: Duration) -> Deadline {
+        Deadline { at: Instant::now() + limit, pause: AGAIN }
+    }
+
+    fn left(&self) -> Duration {
+        self.at.saturating_duration_since(Instant::now())
+    }
+
+    fn put_off(&mut self) {
+        self.at = Instant::now() + self.pause;
+        self.pause = (self.pause * 2).min(AGAIN_MAX);
+    }
+}
+
 impl Client {
-    /// Waits for more of an answer, as [`Client::watched`]. Once `deadline` has passed the statement is interrupted and
-    /// `deadline` is `None`.
+    /// Waits for more of an answer, as [`Client::watched`]. Once `deadline` has passed the statement is interrupted, and again
+    /// for as long as it goes on.
     pub(super) async fn fill_in_time(
         &self,
         wire: &Wire,
         lease: &mut Lease,
         movable: bool,
-        deadline: &mut Option<Instant>,
+        deadline: &mut Option<Deadline>,
     ) -> Result<io::Result<()>, Abandoned> {
         let (server, key, thread, fate) = (lease.server, lease.key, lease.thread(), lease.fate.clone());
         let mut fill = pin!(lease.fill());
-        if let Some(at) = *deadline {
-            let left = at.saturating_duration_since(Instant::now());
-            if let Ok(filled) = Box::pin(timeout(left, self.watched(wire, server, movable, fill.as_mut()))).await {
+        let Some(deadline) = deadline else { return self.watched(wire, server, movable, fill).await };
+        loop {
+            let watched = self.watched(wire, server, movable, fill.as_mut());
+            if let Ok(filled) = Box::pin(timeout(deadline.left(), watched)).await {
                 return filled;
             }
-            *deadline = None;
             match Box::pin(self.interrupt(key, thread)).await {
                 Ok(()) => {
-                    self.watch.was_interrupted.set(true);
-                    self.splitter.stats().time_limits.inc();
+                    if !self.watch.was_interrupted.replace(true) {
+                        self.splitter.stats().time_limits.inc();
+                    }
                 }
                 Err(error) => {
                     if !matches!(error, BackendError::Refused(..)) {
                         fate.doom();
                     }
                     let server = self.splitter.shared.address(server);
-                    tracing::warn!(%server, thread_id = thread.id, %error, "a statement whose time is up cannot be ended: KILL QUERY failed");
+                    tracing::warn!(%server, thread_id = thread.id, %error, "a statement whose time is up cannot be ended yet: KILL QUERY failed");
                 }
             }
+            deadline.put_off();
         }
-        self.watched(wire, server, movable, fill).await
     }
 
     async fn interrupt(&self, key: Key, thread: Thread) -> Result<(), BackendError> {

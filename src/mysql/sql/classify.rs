@@ -291,6 +291,7 @@ struct Scan<'a> {
     /// Only the first number of a LIMIT has come so far.
     in_limit: bool,
     ignore_space: bool,
+    oracle: bool,
     flavour: Flavour,
     /// CALL: what follows up to the first parenthesis is the procedure's name.
     names_procedure: bool,
@@ -338,6 +339,7 @@ pub fn classify(sql: &[u8], mode: Mode) -> Class {
         defines: false,
         in_limit: false,
         ignore_space: mode.ignore_space,
+        oracle: mode.oracle,
         flavour: mode.flavour,
         names_procedure: false,
         depth: 0,
@@ -572,8 +574,10 @@ impl<'a> Scan<'a> {
         if kind == Kind::Diagnostics {
             self.class.diagnostics = diagnostics::WARNINGS; // GET DIAGNOSTICS
         }
-        if is(word, "BEGIN") {
-            self.class.begins = Some(Access::Unsaid);
+        match is(word, "BEGIN") {
+            true if self.oracle => self.pin(Pin::Call), // it begins a block
+            true => self.class.begins = Some(Access::Unsaid),
+            false => {}
         }
     }
 

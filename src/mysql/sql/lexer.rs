@@ -50,6 +50,8 @@ pub struct Mode {
     pub no_backslash_escapes: bool,
     /// Spaces may stand between a function's name and `(` (sql_mode or capability IGNORE_SPACE).
     pub ignore_space: bool,
+    /// `BEGIN` begins a block of statements and no transaction (sql_mode ORACLE of MariaDB).
+    pub oracle: bool,
     /// The client's character set.
     pub charset: Charset,
     /// Whose functions are called.

@@ -461,6 +461,12 @@ fn the_session_s_mode_changes_the_class() {
     assert_eq!(classify(br#"SELECT "f"(1)"#, ansi).pin, Some(Pin::UnknownFunction));
     let ignore_space = Mode { ignore_space: true, ..Mode::default() };
     assert!(classify(b"SELECT COUNT (*) FROM t", ignore_space).is_read());
+    let oracle = Mode { oracle: true, ..Mode::default() };
+    for sql in ["BEGIN", "begin work", "BEGIN SELECT 1; END"] {
+        let class = classify(sql.as_bytes(), oracle);
+        assert!(class.begins.is_none() && class.pin.is_some() && !class.is_read(), "{sql}: a block");
+    }
+    assert!(classify(b"START TRANSACTION", oracle).begins.is_some());
 }
 
 proptest::proptest! {
