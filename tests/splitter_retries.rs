@@ -25,9 +25,9 @@ mod sql_wire;
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicU16, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use found::{block_on, code, connect, one, show, wait_for_primary};
 use mariadb::{PASSWORD, USER};
@@ -266,6 +266,8 @@ struct Node {
     successor: Mutex<Option<Arc<Node>>>,
     /// It does not answer what it keeps in `heard`, but for reads, as long as this is so.
     is_stuck: AtomicBool,
+    /// KILL QUERY that came. The first one is lost, as one that overtakes its statement.
+    kills: AtomicUsize,
     /// Statements about `t`, and what ends a transaction by committing it.
     heard: Mutex<Vec<String>>,
     /// One client at a time has a transaction here, over one connection.
@@ -313,6 +315,12 @@ impl Node {
                 self.in_transaction.store(false, Relaxed);
                 Reply::Done(0, AUTOCOMMIT)
             }
+            _ if sql.starts_with("KILL QUERY ") => {
+                if self.kills.fetch_add(1, Relaxed) > 0 {
+                    self.is_stuck.store(false, Relaxed);
+                }
+                Reply::Fine
+            }
             READ | WRITE | CALL | VIEW => self.answer_about_table(sql),
             _ if COMMITS.iter().any(|(commit, _)| *commit == sql) => self.answer_about_table(sql),
             _ => Reply::Fine,
@@ -333,6 +341,9 @@ impl Node {
         }
         while sql != READ && self.is_stuck.load(Relaxed) {
             std::thread::sleep(Duration::from_millis(1));
+        }
+        if self.kills.load(Relaxed) > 0 {
+            return Reply::Error(1317, "70100", "Query execution was interrupted");
         }
         if sql == READ {
             return Reply::Rows(vec!["a"], vec![vec![Some(self.number.to_string())]]);
@@ -369,6 +380,11 @@ struct Pair {
 }
 
 fn pair() -> Pair {
+    pair_with("")
+}
+
+/// With these keys of the splitter's.
+fn pair_with(keys: &str) -> Pair {
     let key = RsaKey::new();
     let nodes = [1, 2].map(|number| Arc::new(Node { number, ..Node::default() }));
     nodes[1].read_only.store(true, Relaxed);
@@ -379,8 +395,8 @@ fn pair() -> Pair {
         server.answer_with(move |sql| script.answer(sql));
         server
     });
-    let keys = "causal_reads = \"off\"\nprimary_wait = \"20s\"";
-    let splitter = found::start(servers.iter().map(Mysql8::port), keys);
+    let keys = format!("causal_reads = \"off\"\nprimary_wait = \"20s\"\n{keys}");
+    let splitter = found::start(servers.iter().map(Mysql8::port), &keys);
     let address = splitter.address("db");
     let pair = Pair { nodes, servers, splitter, address };
     pair.wait_for_roles(0);
@@ -398,6 +414,23 @@ impl Pair {
     fn heard(&self) -> [Vec<String>; 2] {
         self.nodes.each_ref().map(|node| node.heard())
     }
+}
+
+/// A KILL that comes before its statement has begun is forgotten as it begins: it comes again.
+#[test]
+fn a_statement_whose_time_is_up_is_interrupted_until_it_ends() {
+    let pair = pair_with("rules = [{ digest = \"INSERT INTO t*\", time_limit = \"50ms\" }]");
+    let node = &pair.nodes[0];
+    node.is_stuck.store(true, Relaxed);
+    block_on(async {
+        let mut conn = connect(pair.address).await;
+        let begun = Instant::now();
+        let error = conn.query_drop(WRITE).await.expect_err("its time is up").to_string();
+        assert!(error.contains("the time limit of 50ms") && error.contains("1969"), "{error}");
+        assert!((1..10).contains(&begun.elapsed().as_secs()), "{:?}", begun.elapsed());
+    });
+    assert_eq!(node.kills.load(Relaxed), 2);
+    assert_eq!(pair.splitter.metric("one_server_splitter_time_limits_total", ""), 1.0, "one statement");
 }
 
 /// A replica that refuses what it was asked because of what it is: the primary answers. Any other error is the answer.

@@ -5,7 +5,7 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use aws_lc_rs::digest::{SHA256, digest};
@@ -73,6 +73,8 @@ struct State {
     password: String,
     key: RsaKey,
     tls: Arc<ServerConfig>,
+    /// Number of the next connection.
+    threads: AtomicU32,
     logins: AtomicUsize,
     has_seen_password: AtomicBool,
     /// Of compressed packets: bytes, and what they became.
@@ -217,6 +219,7 @@ impl Mysql8 {
             password: password.into(),
             key: key.clone(),
             tls: Arc::new(tls),
+            threads: AtomicU32::new(1),
             logins: AtomicUsize::new(0),
             has_seen_password: AtomicBool::new(false),
             packed_bytes: AtomicUsize::new(0),
@@ -294,7 +297,8 @@ impl State {
         let offers_tls = matches!(self.full, Full::InClear | Full::Sha256InClear | Full::ClearPlugin | Full::Injecting);
         let capabilities = if offers_tls { CAPABILITIES | SSL } else { CAPABILITIES };
         let mut greeting = vec![10];
-        greeting.extend_from_slice(b"8.4.3\0\x01\0\0\0");
+        greeting.extend_from_slice(b"8.4.3\0");
+        greeting.extend_from_slice(&self.threads.fetch_add(1, Ordering::Relaxed).to_le_bytes());
         greeting.extend_from_slice(&SCRAMBLE[..8]);
         greeting.push(0);
         greeting.extend_from_slice(&(capabilities as u16).to_le_bytes());
