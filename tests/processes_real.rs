@@ -1,4 +1,4 @@
-//! Applications that are processes, as people write and run them: gunicorn with Flask, puma, Node, and a server in Rust.
+//! Applications that are processes, as people write and run them: gunicorn with Flask and Django, puma with Rails, Node, and a server in Rust.
 
 mod support;
 
@@ -199,6 +199,39 @@ fn express_runs_as_its_manual_begins_one() {
         modules.display()
     );
     serves_and_is_replaced("express", "command = [\"node\", \"express_app.js\"]", &more);
+}
+
+/// A project as `rails new` makes it, served as the README has it.
+#[test]
+fn a_rails_project_runs_as_its_guide_begins_one() {
+    if !has_program("rails") || !has_program("bundle") {
+        eprintln!("SKIPPED: rails or bundle is not installed (scripts/test installs what it needs)");
+        return;
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    let run = |command: &mut Command| {
+        let output = command.env("HOME", folder.path()).stdin(Stdio::null()).output().expect("it runs");
+        let said = [output.stdout, output.stderr].concat();
+        assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&said));
+    };
+    let project = folder.path().join("shop");
+    // Without what it would fetch from elsewhere: it is made of Debian's packages.
+    let new = ["new", "--minimal", "--api", "--skip-active-record", "--skip-test", "--skip-git", "--skip-bundle"];
+    let without = ["--skip-bootsnap", "--skip-listen", "--skip-spring"];
+    run(Command::new("rails").args(new).args(without).arg(&project));
+    run(Command::new("bundle").args(["install", "--local"]).current_dir(&project));
+    let controller = "class HomeController < ApplicationController\n  def index = render(plain: \"here\")\n  \
+                      def echo = render(plain: request.raw_post)\nend\n";
+    let routes = "Rails.application.routes.draw do\n  root \"home#index\"\n  post \"/echo\", to: \"home#echo\"\nend\n";
+    std::fs::write(project.join("app/controllers/home_controller.rb"), controller).expect("written");
+    std::fs::write(project.join("config/routes.rb"), routes).expect("written");
+    let command = "command = [\"bundle\", \"exec\", \"puma\", \"-b\", \"unix://{socket}\"]";
+    let more = format!(
+        "directory = \"{}\"\nenvironment = {{ RAILS_ENV = \"production\", HOME = \"{}\" }}\nstart_timeout = \"2m\"",
+        project.display(),
+        folder.path().display()
+    );
+    serves_and_is_replaced("rails", command, &more);
 }
 
 /// As the README has them.

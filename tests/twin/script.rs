@@ -693,7 +693,7 @@ impl Script {
                 Step::Execute { slot, params: Vec::new(), bind: true, cursor: false },
                 // Whether a routine was prepared anew as it ran, because somebody had made a view meanwhile, decides whether
                 // MariaDB keeps the warnings of before: two servers need not agree.
-                Step::query("SELECT id FROM a LIMIT 0"),
+                Step::Query(b"SELECT id FROM a LIMIT 0".to_vec()),
             ],
             _ => vec![
                 Step::Prepare { slot, sql: "SELECT id, v FROM a WHERE v < ? ORDER BY id".into() },
