@@ -103,16 +103,57 @@ pub(crate) struct Seat {
     pub(crate) request_id_seed: u64,
 }
 
+/// What a worker opens, and what it hears from others.
+struct Opening {
+    listeners: Vec<Socket>,
+    quic: Vec<QuicSocket>,
+    flows: Vec<FlowSocket>,
+    splitters: Vec<SplitterSocket>,
+    tls: Materials,
+    mysql: Arc<Vec<Arc<crate::mysql::Shared>>>,
+    datagrams: Receiver<Datagram>,
+    handed: Receiver<Handed>,
+}
+
 /// Runs the worker until it is told to stop or has drained.
 pub(crate) async fn run(seat: Seat) {
-    let Seat { index, shared, listeners, tls, splitters, mysql, mut control, replies, .. } = seat;
-    let (quic, flows, datagrams, handed) = (seat.quic, seat.flows, seat.datagrams, seat.handed);
+    let (index, shared) = (seat.index, seat.shared.clone());
     let config = shared.config.clone();
     let handshakes = match HandshakeGate::new() {
         Ok(handshakes) => handshakes,
         Err(error) => return tracing::error!(worker = index, %error, "no descriptors left"),
     };
-    let lasting = Rc::new(Lasting {
+    let (lasting, opening, mut control) = sit_down(seat, handshakes);
+    let slots: Vec<usize> = (0..config.listeners.len()).collect();
+    let port = |slot| snapshot::port_of(slot, &opening.listeners, &opening.flows).unwrap_or(0);
+    let worker = match Worker::new(&lasting, shared, &opening.tls.listeners, &slots, port, None) {
+        Ok(worker) => Rc::new(worker),
+        Err(error) => return tracing::error!(worker = index, %error, "TLS cannot be set up"),
+    };
+    lasting.current.replace(Some(worker.clone()));
+    if !takeover::may_begin(&mut control).await {
+        return drop(lasting.current.take());
+    }
+    // The worker ends, and with it the process: it would look ready and not answer.
+    if let Err((what, error)) = open(&lasting, &worker, opening) {
+        return tracing::error!(worker = index, %error, "{what}");
+    }
+    drop((worker, config));
+    let order = follow_orders(&lasting, &mut control).await;
+    if let Control::Drain(order) = order {
+        takeover::leave(&lasting, &order);
+        stop_accepting(&takeover::accepting(&lasting).collect::<Vec<_>>()).await;
+        lasting.splitters.begin_drain();
+        drain(&lasting, &mut control, &order).await;
+    }
+    close(&lasting);
+}
+
+/// Takes what a worker keeps for as long as it runs from its seat.
+fn sit_down(seat: Seat, handshakes: HandshakeGate) -> (Rc<Lasting>, Opening, Receiver<Control>) {
+    let (index, shared) = (seat.index, seat.shared);
+    let config = &shared.config;
+    let lasting = Lasting {
         index,
         trace: shared.traces.get(index).cloned(),
         current: RefCell::default(),
@@ -131,7 +172,7 @@ pub(crate) async fn run(seat: Seat) {
         copied: RefCell::new(vec![0; COPIED_BYTES_MAX].into()),
         files: RefCell::new(files::Cache::new(files::Limits::from(&config.process))),
         scripts: RefCell::default(),
-        bridge: Bridge::new(seat.tickets, replies, seat.app_workers, seat.paired, seat.ways),
+        bridge: Bridge::new(seat.tickets, seat.replies, seat.app_workers, seat.paired, seat.ways),
         date: RefCell::new(HttpDate::from_unix(unix_seconds())),
         ticked: Cell::new(std::time::Instant::now()),
         draining_since: Cell::new(None),
@@ -147,81 +188,82 @@ pub(crate) async fn run(seat: Seat) {
         hasher: seat.hasher,
         encoders: Encoders::new(Encoders::BYTES_DEFAULT),
         hostname: rustix::system::uname().nodename().to_string_lossy().into_owned(),
-    });
-    let slots: Vec<usize> = (0..config.listeners.len()).collect();
-    let port = |slot| snapshot::port_of(slot, &listeners, &flows).unwrap_or(0);
-    let worker = match Worker::new(&lasting, shared, &tls.listeners, &slots, port, None) {
-        Ok(worker) => Rc::new(worker),
-        Err(error) => return tracing::error!(worker = index, %error, "TLS cannot be set up"),
     };
-    lasting.current.replace(Some(worker.clone()));
-    if !takeover::may_begin(&mut control).await {
-        return drop(lasting.current.take());
+    let opening = Opening {
+        listeners: seat.listeners,
+        quic: seat.quic,
+        flows: seat.flows,
+        splitters: seat.splitters,
+        tls: seat.tls,
+        mysql: seat.mysql,
+        datagrams: seat.datagrams,
+        handed: seat.handed,
+    };
+    (Rc::new(lasting), opening, seat.control)
+}
+
+/// Begins to serve. Errors: what cannot be done, and why.
+fn open(lasting: &Rc<Lasting>, worker: &Rc<Worker>, opening: Opening) -> Result<(), (&'static str, String)> {
+    for socket in opening.listeners {
+        open_door(worker, socket).map_err(|error| ("listener cannot be used", error.to_string()))?;
     }
-    for socket in listeners {
-        // The worker ends, and with it the process: it would look ready and not answer.
-        if let Err(error) = open_door(&worker, socket) {
-            return tracing::error!(worker = index, %error, "listener cannot be used");
-        }
+    for socket in opening.quic {
+        lasting.endpoints.open(worker, socket).map_err(|error| ("HTTP/3 cannot be set up", error.to_string()))?;
     }
-    for socket in quic {
-        if let Err(error) = lasting.endpoints.open(&worker, socket) {
-            return tracing::error!(worker = index, %error, "HTTP/3 cannot be set up");
-        }
+    for socket in opening.flows {
+        lasting.flows.open(worker, socket).map_err(|error| ("UDP listener cannot be used", error.to_string()))?;
     }
-    for socket in flows {
-        if let Err(error) = lasting.flows.open(&worker, socket) {
-            return tracing::error!(worker = index, %error, "UDP listener cannot be used");
-        }
-    }
-    let stats = &worker.stats.splitters;
-    let news = News { config: &config, shared: &mysql, stats, materials: &tls, sockets: splitters };
-    if let Err(error) = lasting.splitters.go_on_with(&lasting, news) {
-        return tracing::error!(worker = index, %error, "TLS of a splitter cannot be set up");
-    }
-    super::forward::deliver_places(&worker);
-    drop((worker, config));
-    crate::runtime::spawn(take_forwarded(lasting.clone(), datagrams));
-    crate::runtime::spawn(handover::take(lasting.clone(), handed));
+    let (stats, materials) = (&worker.stats.splitters, &opening.tls);
+    let news = News { config: &worker.config, shared: &opening.mysql, stats, materials, sockets: opening.splitters };
+    lasting
+        .splitters
+        .go_on_with(lasting, news)
+        .map_err(|error| ("TLS of a splitter cannot be set up", error.to_string()))?;
+    super::forward::deliver_places(worker);
+    crate::runtime::spawn(take_forwarded(lasting.clone(), opening.datagrams));
+    crate::runtime::spawn(handover::take(lasting.clone(), opening.handed));
     crate::runtime::spawn(takeover::look_often(lasting.clone()));
     let deliver = lasting.clone();
     crate::runtime::spawn(async move {
         deliver.bridge.deliver().await;
     });
+    Ok(())
+}
+
+/// Does what the control thread says, until that is to drain or to stop.
+async fn follow_orders(lasting: &Rc<Lasting>, control: &mut Receiver<Control>) -> Control {
     // The ticks come from outside: a timer of our own would have to be set and cleared around every wait.
-    let order = loop {
+    loop {
         match control.recv().await {
             Control::Tick => {
-                takeover::look_again(&lasting);
+                takeover::look_again(lasting);
                 lasting.current().tick();
-                handover::look_again(&lasting);
+                handover::look_again(lasting);
             }
             Control::Certificates(materials) => {
                 let worker = lasting.current();
                 let of_splitters = lasting.splitters.renew(&worker.config, &materials);
                 for renewed in [renew(&worker, &materials.listeners), of_splitters] {
                     if let Err(error) = renewed {
-                        tracing::error!(worker = index, %error, "new certificates cannot be used");
+                        tracing::error!(worker = lasting.index, %error, "new certificates cannot be used");
                     }
                 }
             }
             Control::Reload(reload) => {
                 let waits_for = reload.waits_for.clone();
-                snapshot::apply(&lasting, *reload);
+                snapshot::apply(lasting, *reload);
                 waits_for.fetch_sub(1, Ordering::AcqRel);
             }
-            Control::Sockets(answer) => takeover::tell_sockets(&lasting, &answer),
-            Control::Left(left, _done) => takeover::leave_udp(&lasting, left),
+            Control::Sockets(answer) => takeover::tell_sockets(lasting, &answer),
+            Control::Left(left, _done) => takeover::leave_udp(lasting, left),
             Control::Begin => {}
-            order => break order,
+            order => return order,
         }
-    };
-    if let Control::Drain(order) = order {
-        takeover::leave(&lasting, &order);
-        stop_accepting(&takeover::accepting(&lasting).collect::<Vec<_>>()).await;
-        lasting.splitters.begin_drain();
-        drain(&lasting, &mut control, &order).await;
     }
+}
+
+/// Lets go of everything.
+fn close(lasting: &Lasting) {
     lasting.endpoints.close_all();
     lasting.flows.close_all();
     if let Some(outbox) = &*lasting.outbox.borrow() {
