@@ -447,6 +447,29 @@ fn a_candidate_that_lacks_something_needs_the_operators_word() {
     });
 }
 
+/// The first result of a batch says that something is committed, the batch goes on, and another server could lead meanwhile.
+#[test]
+fn what_a_batch_has_told_so_far_counts() {
+    if !mariadb::is_installed() {
+        return;
+    }
+    let scene = scene(1, "primary_wait = \"300ms\"");
+    let (old, new) = (&scene.cluster.primary, &scene.cluster.replicas[0]);
+    new.sql("STOP SLAVE IO_THREAD");
+    block_on(async {
+        let mut session = connect(scene.address).await;
+        let batch = "INSERT INTO log VALUES ('told'); SELECT SLEEP(20)";
+        let told = session.query_iter(batch).await.expect("its first result");
+        assert_eq!(told.affected_rows(), 1);
+        demote(old);
+        promote(new);
+        eventually("it is not taken", || {
+            let vacancy = scene.show()["vacancy"].as_str().unwrap_or_default().to_owned();
+            vacancy.contains("lacks transactions that clients were told are committed")
+        });
+    });
+}
+
 /// What one client was told is gone holds up nobody else's reads on a replica, at the level where they see each other's writes.
 #[test]
 fn what_is_gone_is_waited_for_by_no_session() {

@@ -120,6 +120,8 @@ impl Client {
             follower.take_any_sequence_ids();
         }
         let mut forwarded = false;
+        // Bytes of what the answer says of its session that the monitor and other sessions know of.
+        let mut noted = 0;
         let mut deadline = self.watch.verdict.time_limit.map(Deadline::after);
         // The start of a read's answer waits for the rest of it, so that an early loss can be made good elsewhere.
         let hold_back = if class.is_read() && !was_held { 4096 } else { 0 };
@@ -145,6 +147,11 @@ impl Client {
                 }
                 self.name_time_limit(&mut outcome);
                 return Ok(Relayed::Done { outcome, forwarded });
+            }
+            let is_passed_on = follower.is_paused() || follower.wanted_file().is_some() || self.out.len() > hold_back;
+            if is_passed_on && !self.may_tell(lease, follower.outcome(), &mut noted) {
+                let error_sequence_id = (!forwarded).then(|| self.reply_sequence_id());
+                return Ok(Relayed::Vain { forwarded, error_sequence_id });
             }
             if follower.is_paused() {
                 forwarded = true;
@@ -187,9 +194,21 @@ impl Client {
         }
     }
 
+    /// Whether the client may be told what has come so far, results that name commits among them: `noted` bytes of these it was told
+    /// before. Whoever leads next must have them, as what a whole answer names.
+    fn may_tell(&mut self, lease: &Lease, outcome: &Outcome, noted: &mut usize) -> bool {
+        let changes = outcome.changes.get(*noted..).unwrap_or_default();
+        *noted = outcome.changes.len();
+        let Some(epoch) = lease.epoch.filter(|_| names_transactions(changes)) else { return true };
+        let news = transactions_of(changes);
+        self.session.token.learn(&news);
+        self.note_news(&news, Some(epoch));
+        !self.splitter.shared.closing.is_closed(epoch, lease.server)
+    }
+
     /// The connection broke, maybe behind results that the client has seen: what they name is committed.
     fn note_begun(&mut self, lease: &Lease, outcome: &Outcome) {
-        let news = transactions_of(outcome);
+        let news = transactions_of(&outcome.changes);
         if news != News::None {
             self.session.token.learn(&news);
             self.note_news(&news, lease.epoch);

@@ -107,9 +107,9 @@ pub(super) fn is_portable(changes: &[u8]) -> bool {
 }
 
 /// The transactions that the OK packets of an answer name.
-pub(super) fn transactions_of(outcome: &Outcome) -> News {
+pub(super) fn transactions_of(changes: &[u8]) -> News {
     let mut learned = Learned::default();
-    for change in Changes::new(&outcome.changes) {
+    for change in Changes::new(changes) {
         match change {
             Ok(Change::Variable { name: b"last_gtid", value }) => {
                 learned.on_gtids(Gtid::parse(value).map(Position::from));
