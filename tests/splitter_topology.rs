@@ -470,6 +470,50 @@ fn what_a_batch_has_told_so_far_counts() {
     });
 }
 
+/// A statement runs while its server falls and leads again: what it commits is of the epoch in which its client is told.
+#[test]
+fn what_a_primary_that_leads_again_acknowledges_counts() {
+    if !mariadb::is_installed() {
+        return;
+    }
+    let mut scene = scene(1, "primary_wait = \"5s\"");
+    let address = scene.address;
+    block_on(async {
+        let (old, new) = (&scene.cluster.primary, &scene.cluster.replicas[0]);
+        let slow = tokio::spawn(async move {
+            connect(address).await.query_drop("INSERT INTO log SELECT CONCAT('slow', SLEEP(10))").await
+        });
+        let running = "SELECT COUNT(*) FROM information_schema.processlist WHERE info LIKE 'INSERT INTO log SELECT%'";
+        eventually("it runs", || old.sql(running) == "1");
+        // Two take writes for a moment.
+        promote(new);
+        eventually("nobody leads", || scene.show()["vacancy"].is_string());
+        new.sql("SET GLOBAL read_only=1");
+        scene.wait_for_primary(old.port);
+        // On each data worker.
+        for _ in 0..24 {
+            connect(address).await.query_drop("INSERT INTO log VALUES ('quick')").await.expect("written");
+        }
+        let position = old.sql("SELECT @@gtid_binlog_pos");
+        new.sql(&format!(
+            "CHANGE MASTER TO MASTER_HOST='127.0.0.1', MASTER_PORT={}, MASTER_USER='replication', MASTER_PASSWORD='r', \
+             MASTER_USE_GTID=slave_pos; START SLAVE UNTIL master_gtid_pos='{position}'",
+            old.port
+        ));
+        catch_up(new, old);
+        assert_eq!((old.sql(running), scene.show()["epoch"].as_u64()), ("1".into(), Some(2)));
+        slow.await.expect("a task").expect("acknowledged");
+        scene.cluster.primary.kill();
+        promote(&scene.cluster.replicas[0]);
+        eventually("it is not taken", || {
+            let vacancy = scene.show()["vacancy"].as_str().unwrap_or_default().to_owned();
+            vacancy.contains("lacks transactions that clients were told are committed")
+        });
+        let has = scene.cluster.replicas[0].sql("SELECT COUNT(*), MAX(token) FROM d.log");
+        assert_eq!(has, "24\tquick", "it has all that was written before");
+    });
+}
+
 /// What one client was told is gone holds up nobody else's reads on a replica, at the level where they see each other's writes.
 #[test]
 fn what_is_gone_is_waited_for_by_no_session() {

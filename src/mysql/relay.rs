@@ -199,11 +199,18 @@ impl Client {
     fn may_tell(&mut self, lease: &Lease, outcome: &Outcome, noted: &mut usize) -> bool {
         let changes = outcome.changes.get(*noted..).unwrap_or_default();
         *noted = outcome.changes.len();
-        let Some(epoch) = lease.epoch.filter(|_| names_transactions(changes)) else { return true };
+        let Some(epoch) = self.epoch_of(lease).filter(|_| names_transactions(changes)) else { return true };
         let news = transactions_of(changes);
         self.session.token.learn(&news);
         self.note_news(&news, Some(epoch));
         !self.splitter.shared.closing.is_closed(epoch, lease.server)
+    }
+
+    /// The epoch in which a commit counts that the primary tells now; `None`: it is told on a replica. A server that has led before
+    /// and does so again has it in the present one, though the connection was lent in another.
+    pub(super) fn epoch_of(&self, lease: &Lease) -> Option<u64> {
+        let lead = self.splitter.shared.lead();
+        lease.epoch.map(|epoch| if lead.primary == Some(lease.server) { lead.epoch } else { epoch })
     }
 
     /// The connection broke, maybe behind results that the client has seen: what they name is committed.
@@ -211,7 +218,7 @@ impl Client {
         let news = transactions_of(&outcome.changes);
         if news != News::None {
             self.session.token.learn(&news);
-            self.note_news(&news, lease.epoch);
+            self.note_news(&news, self.epoch_of(lease));
         }
     }
 

@@ -625,7 +625,7 @@ impl Client {
         was_held: bool,
         started: Instant,
     ) -> Result<Told, End> {
-        let (spot, epoch) = (lease.spot(), lease.epoch);
+        let spot = lease.spot();
         let server = spot.server;
         let may_commit = self.may_name_commit(&lease, class, &outcome);
         self.void_token();
@@ -651,6 +651,7 @@ impl Client {
             return Ok(Told::InVain);
         }
         if after.read_collation && !Box::pin(self.read_collation(&mut lease)).await {
+        let epoch = self.epoch_of(&lease);
             return Err(End);
         }
         if after.state_changed {
