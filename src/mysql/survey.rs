@@ -5,7 +5,7 @@
 //! What the account may not see is not known: it is told so.
 
 use std::sync::atomic::AtomicU64;
-use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -89,6 +89,16 @@ impl Survey {
         number
     }
 
+    /// A reading begins: the number of the last one asked for that it answers. The first is one that nobody need ask for.
+    fn begin_reading(&self) -> u64 {
+        self.begin();
+        self.wanted.fetch_max(1, AcqRel).max(1)
+    }
+
+    fn end_reading(&self, number: u64) {
+        self.seen.store(number, Release);
+    }
+
     /// Whether the reading that was asked for is over.
     pub(super) fn has_seen(&self, number: u64) -> bool {
         self.seen.load(Acquire) >= number
@@ -170,8 +180,7 @@ pub(super) async fn run(shared: &Shared) {
             sleep(shared.look_interval().min(Duration::from_millis(100))).await;
             continue;
         };
-        survey.begin();
-        let (wanted, begun) = (survey.wanted.load(Acquire), Instant::now());
+        let (wanted, begun) = (survey.begin_reading(), Instant::now());
         let reading = timeout(READING_TIMEOUT, read(shared, primary)).await;
         let pause = match reading.unwrap_or(Err(Trouble::OutOfReach(ProbeError::Timeout))) {
             Ok((hidden, unseen)) => {
@@ -191,7 +200,7 @@ pub(super) async fn run(shared: &Shared) {
                 EVERY
             }
         };
-        survey.seen.store(wanted.max(1), Release);
+        survey.end_reading(wanted);
         // Whoever has defined something waits for it.
         tokio::select! {
             () = survey.asked.notified() => continue,
@@ -342,6 +351,15 @@ mod tests {
             assert_eq!(survey.wanted.load(Relaxed), asked);
         }
         assert!(survey.has_seen(0) && !survey.has_seen(2));
+    }
+
+    #[test]
+    fn a_reading_that_began_before_is_not_the_one_that_was_asked_for() {
+        let survey = Survey::default();
+        survey.end_reading(survey.begin_reading());
+        assert!(survey.has_seen(1), "whoever waits for the first one");
+        let number = survey.ask();
+        assert!(!survey.has_seen(number));
     }
 
     #[test]
