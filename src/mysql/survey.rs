@@ -142,6 +142,8 @@ pub(super) fn counted(server: usize, told: &Table) -> u64 {
 enum Trouble {
     /// There are more definitions than are read.
     TooMany,
+    /// The server answers everybody else, but has not told all of them in so long a time.
+    TooSlow(Duration),
     /// The server does not want to say.
     Refused(ProbeError),
     /// It could not be asked.
@@ -163,6 +165,9 @@ impl std::fmt::Display for Trouble {
             Trouble::TooMany => {
                 write!(f, "there are more than {DEFINITIONS_MAX} triggers, views or routines, or 16 MiB of them")
             }
+            Trouble::TooSlow(limit) => {
+                write!(f, "the server has not told all triggers, views and routines in {} s", limit.as_secs())
+            }
             Trouble::Refused(error) | Trouble::OutOfReach(error) => error.fmt(f),
         }
     }
@@ -181,8 +186,7 @@ pub(super) async fn run(shared: &Shared) {
             continue;
         };
         let (wanted, begun) = (survey.begin_reading(), Instant::now());
-        let reading = timeout(READING_TIMEOUT, read(shared, primary)).await;
-        let pause = match reading.unwrap_or(Err(Trouble::OutOfReach(ProbeError::Timeout))) {
+        let pause = match read_in_time(shared, primary, READING_TIMEOUT).await {
             Ok((hidden, unseen)) => {
                 tell_found(shared, primary, &hidden, unseen);
                 survey.publish(hidden);
@@ -239,6 +243,14 @@ fn tell_trouble(shared: &Shared, server: usize, trouble: &Trouble) {
             "what triggers, views and column defaults hide was not read: every session that writes is pinned until it is");
     }
     shared.survey.trouble.store(Some(Arc::new(text)));
+}
+
+async fn read_in_time(shared: &Shared, server: usize, limit: Duration) -> Result<(Hidden, Option<String>), Trouble> {
+    let late = || match shared.server(server).health() {
+        Health::Down | Health::Unknown => Trouble::OutOfReach(ProbeError::Timeout),
+        Health::ReadOnly | Health::Writable => Trouble::TooSlow(limit),
+    };
+    timeout(limit, read(shared, server)).await.unwrap_or_else(|_| Err(late()))
 }
 
 /// What is hidden; with what the account may not see.
@@ -360,6 +372,26 @@ mod tests {
         assert!(survey.has_seen(1), "whoever waits for the first one");
         let number = survey.ask();
         assert!(!survey.has_seen(number));
+    }
+
+    /// A server with many tables opens each of them. Nobody may take that for a server without triggers.
+    #[test]
+    fn a_reading_that_is_never_done_is_told_of() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+            let text = format!(
+                "[mysql.m]\nlisten = \"127.0.0.1:1\"\nuser = \"u\"\npassword = \"p\"\nprimary = \"{}\"\n",
+                silent.local_addr().unwrap()
+            );
+            let config = crate::config::parse("test.toml", &text, &[]).unwrap_or_else(|report| panic!("{report}")).0;
+            let shared = Shared::new(&Arc::new(config), 0, 1);
+            for (health, is_told) in [(Health::Down, false), (Health::Writable, true)] {
+                shared.server(0).set_health(health);
+                let trouble = read_in_time(&shared, 0, Duration::from_millis(20)).await.unwrap_err();
+                assert_eq!(!matches!(trouble, Trouble::OutOfReach(_)), is_told, "{health:?}: {trouble}");
+            }
+        });
     }
 
     #[test]
