@@ -121,9 +121,11 @@ impl Effect {
         if bits == 0 {
             return;
         }
-        if bits & STATE != 0 {
-            class.pin = class.pin.or(Some(Pin::Hidden));
+        // As in the statement itself: a user variable and the connection's id hide nothing behind them.
+        if bits & STATE != 0 && matches!(class.pin, None | Some(Pin::UserVariable | Pin::ConnectionId)) {
+            class.pin = Some(Pin::Hidden);
         }
+        class.plain_call &= self.read & STATE == 0;
         if class.forgets == Forgets::No {
             class.forgets = Forgets::Perhaps;
         }
@@ -638,6 +640,12 @@ mod tests {
         for sql in ["SELECT a FROM plain", "SELECT a FROM calls", "SELECT a FROM t"] {
             assert!(revealed(&hidden, sql).is_read(), "{sql}");
         }
+        // What else a statement does hides none of it.
+        for sql in ["SELECT @a, g FROM locks", "SELECT CONNECTION_ID(), g FROM locks"] {
+            assert_eq!(pin(sql), Some(Pin::Hidden), "{sql}");
+        }
+        let call = |sql: &str| revealed(&hidden, sql).plain_call;
+        assert!(call("CALL p(1)") && call("CALL p((SELECT a FROM plain))") && !call("CALL p((SELECT g FROM locks))"));
         let asks = revealed(&hidden, "SELECT id FROM asks");
         assert_eq!((asks.kind, asks.diagnostics, asks.pin), (Kind::Diagnostics, diagnostics::INSERT_ID, None));
         assert_eq!(revealed(&hidden, "SELECT n FROM who").kind, Kind::Local);
