@@ -143,6 +143,12 @@ async fn what_is_called_answers_as_ever(port: u16) {
     conn.query_drop("ROLLBACK").await.unwrap();
     assert_eq!(one::<u32>(&mut conn, "SELECT COUNT(*) FROM t WHERE v = 8").await, 0);
     conn.query_drop("DELETE FROM t").await.unwrap();
+    // A procedure could take a lock there, and release it: of the wrong server.
+    conn.query_drop("START TRANSACTION READ ONLY").await.unwrap();
+    assert_eq!(one::<u32>(&mut conn, "SELECT id FROM who").await, 2);
+    let error = conn.query_drop("CALL t_two()").await.unwrap_err();
+    assert!(code(&error) == 1792 && error.to_string().contains("runs on a replica"), "{error}");
+    conn.query_drop("COMMIT").await.unwrap();
     conn.disconnect().await.unwrap();
 }
 

@@ -96,7 +96,9 @@ impl Client {
             return None;
         }
         // Prepared statements and cursors end with the transaction. SET GLOBAL is for another server.
-        let stays_behind = class.pin.is_some_and(|pin| !ends_with_transaction(pin))
+        // A procedure that is trusted may take a lock and release it.
+        let stays_behind = class.trusted
+            || class.pin.is_some_and(|pin| !ends_with_transaction(pin))
             || self.must_settle_statements(class)
             || class.kind == Kind::Write && class.forgets == Forgets::No;
         match stays_behind {
