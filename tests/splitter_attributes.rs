@@ -114,4 +114,12 @@ fn attributes_are_taken_out_for_a_server_that_does_not() {
         let plain = b"\x17\x2a\0\0\0\0\x01\0\0\0\0\x01\x03\0\x05\0\0\0";
         assert_eq!(second.last(0x17).expect("executed").command, plain);
     }
+    // A piece of a parameter that nobody could take is not a part of the execution after the one that was told.
+    let id = prepare(&mut raw, "INSERT INTO a VALUES (?) /* refused the second time */");
+    raw.send(0, &[&[0x18][..], &id.to_le_bytes(), b"\0\0piece"].concat());
+    let error = raw.command(&execute(id, true));
+    assert_eq!((error[0], u16::from_le_bytes([error[1], error[2]])), (0xFF, 1158));
+    assert_eq!(raw.command(&execute(id, true))[0], 0);
+    let plain = b"\x17\x2a\0\0\0\0\x01\0\0\0\0\x01\x03\0\x05\0\0\0";
+    assert_eq!(second.last(0x17).expect("executed").command, plain);
 }

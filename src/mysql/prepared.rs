@@ -139,6 +139,7 @@ impl Client {
                 if bytes > STATEMENT_BYTES_MAX {
                     return self.reply_error(wire, 1461, b"42000", &too_many()).await;
                 }
+                    self.forget_pieces(id).await?;
                 (self.statement_bytes, statement.types) = (bytes, types.to_vec());
             }
             Ok(Some(_)) => {}
@@ -154,7 +155,8 @@ impl Client {
                 return self.reply_error(wire, 1835, b"HY000", &error.to_string()).await;
             }
         }
-        if std::mem::take(&mut statement.broken) {
+        if statement.broken {
+            self.forget_pieces(id).await?;
             let message = "a parameter sent in pieces was lost with its connection; the statement was not executed";
             return self.reply_error(wire, LOST, b"HY000", message).await;
         }

@@ -79,6 +79,10 @@ impl Drop for Scripted {
 }
 
 impl State {
+    fn is_second(&self, command: &[u8]) -> bool {
+        self.seen.lock().expect("a lock").iter().filter(|seen| seen.command == command).count() == 2
+    }
+
     fn serve(&self, mut stream: TcpStream) -> Option<()> {
         std::thread::sleep(self.greets_after);
         let mut out = Vec::new();
@@ -111,6 +115,9 @@ impl State {
                 }
                 0x03 if has(&command, b"SHOW") => send(&mut stream, 1, &[OK])?,
                 0x03 if has(&command, b"SELECT") => table(&mut stream, &["c"], &[&["1"]])?,
+                0x16 if has(&command, b"refused the second time") && self.is_second(&command) => {
+                    send(&mut stream, 1, &[b"\xff\xb5\x05#42000too many"])?; // 1461
+                }
                 0x16 => prepared(&mut stream, command.iter().filter(|byte| **byte == b'?').count() as u8)?,
                 _ => send(&mut stream, 1, &[OK])?,
             }
