@@ -398,6 +398,28 @@ fn rules_and_the_slow_log_count_from_the_next_statement() {
     assert_eq!(writes.iter().map(|row| row["count"].as_u64()).collect::<Vec<_>>(), [Some(4)], "{json:#}");
 }
 
+/// Under another `sql_mode` the same text is another statement. A rule that comes later is about what was prepared.
+#[test]
+fn what_was_prepared_is_judged_as_it_was_written() {
+    if !mariadb::is_installed() {
+        return;
+    }
+    let scene = Scene::start(Driver::Auto, 1, &[0], "");
+    block_on(async {
+        let mut conn = scene.client().await;
+        let text = conn.prep("SELECT \"id\" FROM who WHERE id > ?").await.expect("prepared");
+        conn.query_drop("SET sql_mode = 'ANSI_QUOTES'").await.expect("set");
+        let column = conn.prep("SELECT \"id\" FROM who WHERE id >= ?").await.expect("prepared");
+        assert_eq!(conn.exec_first::<String, _, _>(&text, (0,)).await.expect("executed").as_deref(), Some("id"));
+        assert_eq!(conn.exec_first::<u32, _, _>(&column, (0,)).await.expect("executed"), Some(1));
+        scene.reload(&[0], "[[mysql.db.rules]]\ndigest_regex = \"^SELECT [?] FROM\"\nreject = \"no texts\"");
+        assert_eq!(code(conn.exec_first::<String, _, _>(&text, (0,)).await), 1148, "it is a text still");
+        assert_eq!(conn.exec_first::<u32, _, _>(&column, (0,)).await.expect("executed"), Some(1));
+        scene.reload(&[0], "");
+        assert_eq!(conn.exec_first::<String, _, _>(&text, (0,)).await.expect("executed").as_deref(), Some("id"));
+    });
+}
+
 #[test]
 fn another_level_of_causal_reads_holds_for_the_next_read() {
     if !mariadb::is_installed() {

@@ -13,7 +13,7 @@ use super::lease::Spot;
 use super::protocol::command;
 use super::protocol::follow::Outcome;
 use super::rules::{Choice, Verdict};
-use super::sql::Pin;
+use super::sql::{Mode, Pin};
 use crate::log::{SlowEntry, SlowLog};
 use crate::metrics::{DigestName, DigestRoute, Digests, Executed, SplitterStats};
 use crate::util::moment::unix_ms;
@@ -196,7 +196,7 @@ impl Client {
     /// What `read` makes of the normal form of the statement under way.
     fn normal_form<T>(&self, read: impl FnOnce(&[u8]) -> T) -> T {
         let mut classes = self.splitter.classes.borrow_mut();
-        read(classes.digest(self.statement_text(), self.session.mode()))
+        read(classes.digest(self.statement_text(), self.statement_mode()))
     }
 
     /// The statement under way, as it is sent to servers.
@@ -205,6 +205,12 @@ impl Client {
             Some(id) => self.statements.get(&id).map_or(&[], |statement| &statement.sql),
             None => self.sql(),
         }
+    }
+
+    /// How it is read.
+    pub(super) fn statement_mode(&self) -> Mode {
+        let executed = self.watch.executes.and_then(|id| self.statements.get(&id));
+        executed.map_or(self.session.mode(), |statement| statement.mode)
     }
 
     fn log_slow(&self, slow: &SlowLog, end: &End<'_>, error: Option<u16>, duration: Duration) {

@@ -17,7 +17,7 @@ use super::protocol::response::{LOST, UNREACHABLE};
 use super::protocol::{command, execute};
 use super::read_only::READ_ONLY_TRANSACTION;
 use super::rules::Verdict;
-use super::sql::{Class, Kind, LockStep, Pin};
+use super::sql::{Class, Kind, LockStep, Mode, Pin};
 use super::statement::{Reject, Work};
 use super::wire::Wire;
 use crate::runtime::time::timeout;
@@ -43,6 +43,8 @@ pub(super) struct Statement {
     refused: bool,
     /// A piece of a parameter could not be delivered: the next execution must fail.
     pub(super) broken: bool,
+    /// Under which settings its text was read, here as by the server: it means the same for as long as it lives.
+    pub(super) mode: Mode,
     /// What rules and comments say of it.
     pub(super) verdict: Verdict,
     /// Edition of the config of these rules.
@@ -137,9 +139,9 @@ impl Client {
             Ok(Some(types)) if types != statement.types => {
                 let bytes = self.statement_bytes - statement.types.len() + types.len();
                 if bytes > STATEMENT_BYTES_MAX {
+                    self.forget_pieces(id).await?;
                     return self.reply_error(wire, 1461, b"42000", &too_many()).await;
                 }
-                    self.forget_pieces(id).await?;
                 (self.statement_bytes, statement.types) = (bytes, types.to_vec());
             }
             Ok(Some(_)) => {}
@@ -208,8 +210,9 @@ impl Client {
 
     /// Other rules are in force than those by which a statement was judged.
     fn judge_again(&mut self, id: u32) -> Option<Class> {
-        let sql = Rc::clone(&self.statements.get(&id)?.sql);
-        let class = self.steer_again(&sql);
+        let statement = self.statements.get(&id)?;
+        let (sql, mode) = (Rc::clone(&statement.sql), statement.mode);
+        let class = self.steer_again(&sql, mode);
         let (verdict, judged) = (self.watch.verdict, self.edition);
         let statement = self.statements.get_mut(&id)?;
         (statement.class, statement.verdict, statement.judged) = (class, verdict, judged);
@@ -348,8 +351,8 @@ impl Client {
         let params = prepared.params;
         let (sql_bytes, sql, verdict) = (sql.len(), Rc::clone(sql), self.watch.verdict);
         let (types, pieces, broken, refused) = (Vec::new(), Vec::new(), false, false);
-        let judged = self.edition;
-        let statement = Statement { sql, class, params, types, pieces, direct, refused, broken, verdict, judged };
+        let (mode, judged) = (self.session.mode(), self.edition);
+        let statement = Statement { sql, class, params, types, pieces, direct, refused, broken, mode, verdict, judged };
         self.statement_bytes += sql_bytes;
         self.statements.insert(id, statement);
     }

@@ -710,7 +710,7 @@ impl Client {
         }
         if class.kind == Kind::Definition
             && outcome.error.is_none()
-            && hidden::defines(self.statement_text(), self.session.mode())
+            && hidden::defines(self.statement_text(), self.statement_mode())
         {
             let number = self.splitter.shared.survey.ask();
             Box::pin(self.await_survey(wire, number, survey::DEFINITION_WAIT)).await?;

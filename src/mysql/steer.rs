@@ -47,11 +47,11 @@ impl Client {
         class
     }
 
-    /// The same for a statement that was prepared under another config. Its text stays as it is.
-    pub(super) fn steer_again(&mut self, sql: &[u8]) -> Class {
+    /// The same for a statement that was prepared under another config, in this mode. Its text stays as it is.
+    pub(super) fn steer_again(&mut self, sql: &[u8], mode: Mode) -> Class {
         let settings = Rc::clone(self.settings());
         let about = |digest: &[u8]| settings.rules.about(digest);
-        let seen = self.splitter.classes.borrow_mut().look(sql, self.session.mode(), self.edition, about);
+        let seen = self.splitter.classes.borrow_mut().look(sql, mode, self.edition, about);
         let (mut class, hint) = (seen.class, seen.hint.filter(|_| settings.hints));
         let number = settings.rules.first(seen.rules & self.watch.rules, self.session.state.schema.as_deref());
         let rule = number.map(|number| (number, settings.rules.get(number)));
