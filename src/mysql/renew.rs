@@ -100,7 +100,11 @@ impl Shared {
         // What sessions of the one before were told, before the new one has any: it is compared once it follows nobody.
         self.closing.close(lead.epoch, primary);
         for tokens in self.tokens() {
-            let _ = council.acknowledged.unite(&tokens.get().1);
+            let (epoch, position) = tokens.get();
+            // What was let go before is missed by nobody.
+            if epoch >= self.voided().before() {
+                let _ = council.acknowledged.unite(&position);
+            }
         }
         council.is_compared = false;
         // Nobody takes a connection of the next term for one to the primary of this one.
@@ -272,6 +276,28 @@ mod tests {
             if expect > 0 {
                 assert_eq!(shared.voided().floor(), Position::parse(has.as_bytes()).unwrap());
             }
+        }
+    }
+
+    #[test]
+    fn what_was_let_go_before_is_missed_by_no_primary_after_that() {
+        let (shared, after) = (
+            start("primary = \"1.1.1.1:1\"\nreplicas = [\"1.1.1.1:2\", \"1.1.1.1:3\"]"),
+            [
+                "primary = \"1.1.1.1:2\"\nreplicas = [\"1.1.1.1:3\"]",
+                "primary = \"1.1.1.1:3\"\nreplicas = [\"1.1.1.1:2\"]",
+            ],
+        );
+        shared.tokens()[0].raise(1, &Position::parse(b"0-1-9").unwrap());
+        for (server, lines) in after.into_iter().enumerate() {
+            reload(&shared, lines);
+            let seen = Seen {
+                replication: Replication::None,
+                current: Position::parse(b"0-1-5"),
+                ..Seen::new(&Table::default())
+            };
+            shared.on_seen(server + 1, Some(seen), Instant::now());
+            assert_eq!((shared.lead().epoch, shared.voided().before()), (server as u64 + 2, 2));
         }
     }
 
