@@ -135,6 +135,22 @@ fn trap_24_a_write_whose_answer_was_lost_is_not_repeated() {
     assert_eq!(scene.count("prepared"), "1");
 }
 
+/// What is asked about a statement is asked about the last one, also where nobody has heard what became of it.
+#[test]
+fn what_is_asked_behind_a_lost_answer_is_not_told_of_an_earlier_one() {
+    if !mariadb::is_installed() {
+        return;
+    }
+    let scene = scene(Driver::Auto);
+    let mut wire = connect(scene.address).expect("a login");
+    wire.query("INSERT INTO log (token) VALUES ('one'), ('two')").expect("an answer");
+    scene.relay.cut("lost", Cut::InAnswer(0));
+    assert_unknown_outcome(wire.query("INSERT INTO log (token) VALUES ('lost')"));
+    assert_eq!(wire.row("SELECT ROW_COUNT()")[0].as_deref(), Some("-1"));
+    assert_eq!(wire.row("SHOW WARNINGS")[1].as_deref(), Some("1158"));
+    assert_eq!(wire.query("SELECT FOUND_ROWS()").expect("an answer")[0].code(), Some(1105), "nobody knows");
+}
+
 /// Another proxy sent a batch again of which the client had seen a result.
 #[test]
 fn trap_24_a_batch_whose_answer_broke_off_is_not_repeated() {

@@ -63,6 +63,9 @@ impl Default for Counted {
 }
 
 impl Counted {
+    /// After a statement whose answer was lost.
+    pub(super) const LOST: Counted = Counted { row_count: Some(-1), found_rows: None };
+
     /// After one more statement, sent by itself.
     pub(super) fn after(self, class: &Class, outcome: &Outcome) -> Counted {
         // One row is all there is to a lock.

@@ -205,7 +205,7 @@ impl Client {
         loop {
             match self.attempt(wire, &class, &work, &mut tries, started).await? {
                 Ok(()) => return Ok(()),
-                Err(None) if self.presence.is_interrupted() => return self.reply_interrupted(wire).await,
+                Err(None) if self.presence.is_interrupted() => return self.reply_interrupted(wire, &class).await,
                 Err(None) => {}
                 Err(Some(Reject(code, state, message))) => {
                     let presence = Rc::clone(&self.presence);
@@ -214,15 +214,13 @@ impl Client {
                         Ok(Ok(false)) => {}
                         Ok(Err(end)) => return Err(end),
                         Err(Killed) if presence.is_killed() => return Err(End),
-                        Err(Killed) => return self.reply_interrupted(wire).await,
+                        Err(Killed) => return self.reply_interrupted(wire, &class).await,
                     }
                     self.observe_refusal(code);
                     self.counted = self.counted.with_rows(-1);
                     self.last = Some(Witness::NOBODY);
-                    match tries.is_servers_word {
-                        true => self.reply_error(wire, code, state, &message).await?,
-                        false => self.refuse(wire, &class, Reject(code, state, message)).await?,
-                    }
+                    self.is_servers_word = tries.is_servers_word;
+                    self.refuse(wire, &class, Reject(code, state, message)).await?;
                     return if tries.ends { Err(End) } else { Ok(()) };
                 }
             }
@@ -237,15 +235,21 @@ impl Client {
         if is_known {
             self.own_error = None;
         } else if class.diagnostics & diagnostics::WARNINGS == 0 {
-            self.own_error = Some(reject);
+            self.keep_own_error(reject);
         }
         Ok(())
     }
 
-    async fn reply_interrupted(&mut self, wire: &Wire) -> Result<(), End> {
+    fn keep_own_error(&mut self, reject: Reject) {
+        self.own_error = Some(reject);
+        (self.session.has_diagnostics, self.warned) = (true, Some(Witness::NOBODY));
+    }
+
+    async fn reply_interrupted(&mut self, wire: &Wire, class: &Class) -> Result<(), End> {
         let (code, state, message) = INTERRUPTED;
         self.observe_refusal(code);
-        self.reply_error(wire, code, state, message).await
+        (self.counted, self.last) = (self.counted.with_rows(-1), Some(Witness::NOBODY));
+        self.refuse(wire, class, Reject(code, state, message.into())).await
     }
 
     /// Waits for what kept a statement from being sent, if that may pass. `false`: it must be refused.
@@ -609,6 +613,8 @@ impl Client {
         }
         ErrPacket { code: LOST, sql_state: b"08S01", message: message.as_bytes() }.encode(&mut self.out, sequence_id);
         self.flush(wire).await?;
+        self.keep_own_error(Reject::new(LOST, message));
+        (self.counted, self.last, self.found) = (Counted::LOST, Some(Witness::NOBODY), Some(Witness::NOBODY));
         // What a held connection knew of the session cannot be made up: the client must connect again.
         if was_held && !in_replica_transaction { Err(End) } else { Ok(Ok(())) }
     }
@@ -645,13 +651,13 @@ impl Client {
             after.hold = self.session.holds();
         }
         self.note_shown(server, class, &outcome);
+        let epoch = self.epoch_of(&lease);
         self.note_news(&after.news, epoch);
         // Another server may have begun to lead since the answer came, by what was known then of commits.
         if may_commit && epoch.is_some_and(|epoch| self.splitter.shared.closing.is_closed(epoch, server)) {
             return Ok(Told::InVain);
         }
         if after.read_collation && !Box::pin(self.read_collation(&mut lease)).await {
-        let epoch = self.epoch_of(&lease);
             return Err(End);
         }
         if after.state_changed {
