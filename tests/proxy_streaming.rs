@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use support::client::NoResponse;
+use support::http2::{H2Client, Over, ask, block_on};
 use support::upstream::Then;
 use support::*;
 
@@ -324,5 +325,41 @@ fn a_head_does_not_wait_for_a_content_that_takes_its_time() {
                 more(&mut got);
             }
         }
+    });
+}
+
+/// A head is held for its short content. What the server is given from there on is `idle_timeout` from one piece to the next, while
+/// the client takes what there is.
+#[test]
+fn a_client_that_takes_a_short_answer_slowly_does_not_use_up_the_servers_time() {
+    with_both_drivers(|driver| {
+        let upstream = FakeUpstream::start(|exchange| {
+            exchange.send("HTTP/1.1 200 OK\r\nContent-Length: 40\r\n\r\n0123456789abcdefghij");
+            for piece in ["klmno", "pqrst", "uvwxy", "z...."] {
+                std::thread::sleep(Duration::from_millis(600));
+                if !exchange.send(piece) {
+                    return Then::Close;
+                }
+            }
+            Then::Keep
+        });
+        let server = start(driver, &upstream, "idle_timeout = \"1s\"");
+        let body = block_on(async {
+            let mut settings = h2::client::Builder::new();
+            settings.initial_window_size(10);
+            let client = H2Client::connect_with(&server, Over::Clear, &settings).await;
+            let mut exchange = client.begin(ask("GET", "/", &[]), true).await.expect("a stream");
+            let (_, mut content) = exchange.head().await.expect("a head");
+            // The rest of its window is given late.
+            tokio::time::sleep(Duration::from_millis(3000)).await;
+            let mut body = Vec::new();
+            while let Some(data) = content.data().await {
+                let data = data.unwrap_or_else(|error| panic!("{driver:?}: {error}, behind {} bytes", body.len()));
+                content.flow_control().release_capacity(data.len()).expect("a window");
+                body.extend_from_slice(&data);
+            }
+            body
+        });
+        assert_eq!(String::from_utf8_lossy(&body), "0123456789abcdefghijklmnopqrstuvwxyz....", "{driver:?}");
     });
 }

@@ -221,8 +221,12 @@ impl Forward<'_> {
             let read = match came {
                 Some(read) => read,
                 None => {
-                    // Nothing, where it has been sent above.
-                    answer.flush().await.map_err(|_| BrokeOff::Client)?;
+                    if is_held {
+                        // What the client takes its time for is not the server's.
+                        server.watched.clear();
+                        answer.flush().await.map_err(|_| BrokeOff::Client)?;
+                        server.watched.set(self.config.idle_timeout, OnExpiry::BreakAll);
+                    }
                     read.await
                 }
             };
