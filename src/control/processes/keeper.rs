@@ -176,7 +176,8 @@ impl Keeper {
                     false => Err("the keeper of programs may not have as many open files as that takes".into()),
                 };
                 let news = match started {
-                    Ok(pid) => News::Started { id, pid },
+                    // It is not reaped yet, so that the number is its own.
+                    Ok(pid) => News::Started { id, pid, started: processes::started(pid) },
                     Err(reason) => News::NotStarted { id, reason: reason.chars().take(REASON_MAX).collect() },
                 };
                 self.tell(owner, &news);

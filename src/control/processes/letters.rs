@@ -81,7 +81,13 @@ pub(super) struct StartNote {
 #[serde(rename_all = "snake_case")]
 pub(super) enum News {
     /// It runs, and that is its number.
-    Started { id: u64, pid: u32 },
+    Started {
+        id: u64,
+        pid: u32,
+        /// When it began, see [`crate::runtime::sys::processes::started`]; a keeper from before does not tell.
+        #[serde(default)]
+        started: Option<u64>,
+    },
     /// It could not be started.
     NotStarted { id: u64, reason: String },
     /// It has ended with this code.
@@ -103,7 +109,7 @@ impl News {
     /// What has happened to an instance; `None`: it is of none.
     pub(super) fn of_instance(self) -> Option<(u64, Happened)> {
         Some(match self {
-            News::Started { id, pid } => (id, Happened::Started(pid)),
+            News::Started { id, pid, started } => (id, Happened::Started { pid, started }),
             News::NotStarted { id, reason } => (id, Happened::Ended(Exit::NotStarted(reason))),
             News::Exited { id, code } => (id, Happened::Ended(Exit::Code(code))),
             News::Killed { id, signal } => (id, Happened::Ended(Exit::Signal(signal))),
@@ -114,8 +120,8 @@ impl News {
 
 /// To an instance.
 pub(super) enum Happened {
-    /// It runs by this number.
-    Started(u32),
+    /// It runs by this number, since then.
+    Started { pid: u32, started: Option<u64> },
     /// It has ended, or could not be started.
     Ended(Exit),
 }

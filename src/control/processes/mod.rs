@@ -409,8 +409,8 @@ impl Supervisor {
         let Some((id, happened)) = news.of_instance() else { return };
         let Some(app) = self.apps.iter_mut().find(|app| app.has(id)) else { return };
         match happened {
-            Happened::Started(pid) => {
-                self.family.add(pid);
+            Happened::Started { pid, started } => {
+                self.family.add(pid, started);
                 app.on_started(id, pid, &self.heard);
             }
             Happened::Ended(exit) => app.on_exit(id, &exit, now, &self.shared),

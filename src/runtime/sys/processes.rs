@@ -389,10 +389,11 @@ pub struct Seen {
 pub struct Family(HashMap<u32, u64>);
 
 impl Family {
-    /// It is a member from now on; to be called while its number is certainly its own.
-    pub fn add(&mut self, pid: u32) {
-        if let Some(seen) = see(pid) {
-            self.0.insert(pid, seen.started);
+    /// It is a member from now on. `started`: when it began, by [`started`]; `None`: that is not known, and it is whoever has the
+    /// number now.
+    pub fn add(&mut self, pid: u32, started: Option<u64>) {
+        if let Some(started) = started.or_else(|| self::started(pid)) {
+            self.0.insert(pid, started);
         }
     }
 
@@ -436,6 +437,12 @@ pub fn kill_if(pid: u32, is_it: impl FnOnce(&Seen) -> bool) {
         Err(Errno::NOSYS | Errno::PERM) => kill(pid),
         Err(_) => {}
     }
+}
+
+/// When a process began, which tells it apart from those that have had its number or will have it; to be asked while the number is
+/// certainly its own, as that of a child is until it is reaped.
+pub fn started(pid: u32) -> Option<u64> {
+    see(pid).map(|seen| seen.started)
 }
 
 /// One process; `None`: it is not there.
@@ -530,8 +537,9 @@ mod tests {
         let sleep = || Command::new("sleep").arg("1000").spawn().unwrap();
         let (mut member, mut stranger) = (sleep(), sleep());
         let mut family = Family::default();
-        family.add(member.id());
-        family.0.insert(stranger.id(), 1);
+        family.add(member.id(), started(member.id()));
+        // What is told of a start may be heard when the program has ended and somebody else has its number.
+        family.add(stranger.id(), Some(1));
         family.kill();
         let ended = member.wait().unwrap();
         assert_eq!(std::os::unix::process::ExitStatusExt::signal(&ended), Some(libc::SIGKILL));
