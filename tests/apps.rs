@@ -103,6 +103,23 @@ fn a_wrong_content_length_never_looks_right() {
 }
 
 #[test]
+fn a_part_of_what_is_announced_is_no_answer_although_it_comes_at_once() {
+    with_both_drivers(|driver| {
+        let server = Site::probe(driver, SITE).start();
+        let mut client = server.connect();
+        for path in ["/short-whole", "/long-whole", "/short-empty"] {
+            assert_eq!(client.ask(get(path)).status, 500, "{driver:?} {path}");
+        }
+        // The length of what a GET would bring.
+        let head = client.ask(request("HEAD", "/short-empty", &[], ""));
+        assert_eq!((head.status, head.field("content-length")), (200, Some("10")), "{driver:?}");
+        assert_eq!(client.ask(get("/fixed")).text(), "fixed", "{driver:?}");
+        let told = |line: &String| line.contains("application announces another length than its body has");
+        eventually("it is told", || server.lines().iter().filter(|line| told(line)).count() == 3);
+    });
+}
+
+#[test]
 fn a_panic_is_500_and_the_worker_lives() {
     with_both_drivers(|driver| {
         let server = Site::probe(driver, SITE).start();

@@ -19,6 +19,7 @@
 //! | `large?bytes=N` | N bytes in pieces of 16 KiB |
 //! | `trickle?ms=N` | 10 pieces, one every N ms |
 //! | `short`, `long` | a body of 5 bytes under a Content-Length of 10, or of 3 |
+//! | `short-whole`, `long-whole`, `short-empty` | the same with a body that is all there at once, or not at all |
 //! | `trailers` | a body with trailers behind it |
 //! | `framing` | fields that would break the framing, if they were passed on |
 //! | `status?code=N` | a body of 4 bytes under that status |
@@ -115,6 +116,9 @@ async fn answer(probe: Probe, request: Request<Body>) -> Answer {
         }
         "short" => with_length(10),
         "long" => with_length(3),
+        "short-whole" => announced(10, Some("whole".into())),
+        "long-whole" => announced(3, Some("whole".into())),
+        "short-empty" => announced(10, None),
         "trailers" => streamed(Made { left: 5, end: MadeEnd::Trailers, ..Made::default() }),
         "framing" => framing(),
         "status" => {
@@ -143,6 +147,11 @@ fn streamed(made: Made) -> Answer {
 /// A streamed body of 5 bytes under a Content-Length that is not its own.
 fn with_length(length: usize) -> Answer {
     Ok(Response::builder().header("Content-Length", length).body(AnyBody::Made(Made { left: 5, ..Made::default() }))?)
+}
+
+/// This body under a Content-Length that is not its own.
+fn announced(length: usize, body: Option<Bytes>) -> Answer {
+    Ok(Response::builder().header("Content-Length", length).body(AnyBody::Text(body))?)
 }
 
 fn framing() -> Answer {

@@ -375,16 +375,28 @@ async fn send_response(response: Response<AnyBody>, is_head: bool, answer: &Answ
         let value = parts.headers.get(header::CONTENT_LENGTH)?;
         value.to_str().ok()?.parse().ok()
     };
-    if is_head || body.is_end_stream() {
-        let length = if is_head { declared().or(length) } else { Some(0) };
-        return answer.send(reply_head(&parts, length, ReplyBody::Full(Bytes::new())));
+    // A part of what is announced is not made the whole by another length.
+    let send_whole = |body: Bytes| {
+        let has_content = !matches!(parts.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+        match declared().filter(|announced| has_content && *announced != body.len() as u64) {
+            None => answer.send(reply_head(&parts, Some(body.len() as u64), ReplyBody::Full(body))),
+            Some(announced) => {
+                let (worker, bytes) = (answer.running.index, body.len());
+                tracing::error!(worker, announced, bytes, "application announces another length than its body has");
+                answer.send(plain(StatusCode::INTERNAL_SERVER_ERROR));
+            }
+        }
+    };
+    if is_head {
+        return answer.send(reply_head(&parts, declared().or(length), ReplyBody::Full(Bytes::new())));
+    }
+    if body.is_end_stream() {
+        return send_whole(Bytes::new());
     }
     let first = poll_fn(|cx| Poll::Ready(body.as_mut().poll_frame(cx))).await;
     let chunk = match first {
         Poll::Ready(Some(Ok(frame))) => frame.into_data().unwrap_or_default(),
-        Poll::Ready(None) => {
-            return answer.send(reply_head(&parts, Some(0), ReplyBody::Full(Bytes::new())));
-        }
+        Poll::Ready(None) => return send_whole(Bytes::new()),
         Poll::Ready(Some(Err(error))) => {
             tracing::error!(worker = answer.running.index, %error, "application body failed");
             return answer.send(plain(StatusCode::INTERNAL_SERVER_ERROR));
@@ -392,8 +404,7 @@ async fn send_response(response: Response<AnyBody>, is_head: bool, answer: &Answ
         Poll::Pending => Bytes::new(),
     };
     if body.is_end_stream() || length == Some(chunk.len() as u64) {
-        let length = Some(chunk.len() as u64);
-        return answer.send(reply_head(&parts, length, ReplyBody::Full(chunk)));
+        return send_whole(chunk);
     }
     let (mut sender, receiver) = body_channel(BODY_WINDOW_BYTES);
     if let Some(task) = answer.running.tasks.borrow().get(answer.key) {
