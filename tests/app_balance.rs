@@ -180,6 +180,25 @@ fn what_a_worker_had_not_begun_goes_to_another_one() {
 }
 
 #[test]
+fn what_waits_at_a_worker_that_fails_does_not_wait_for_what_blocks_there() {
+    with_both_drivers(|driver| {
+        let server = site(driver, "").one_worker().process("app_cores = \"0,1\"\napp_concurrency = 1").start();
+        assert_eq!(worker(&mut server.connect(), "/count"), 0, "{driver:?}");
+        assert_eq!(server.connect().ask(get("/detach?ms=8000")).text(), "detached", "{driver:?}");
+        let begun = Instant::now();
+        let mut clients = fails_before(&server, &[post("/count", "x"), get("/count")]);
+        for (client, method) in clients.iter_mut().zip(["POST", "GET"]) {
+            assert_eq!(worker_of(&client.response(method)), 1, "{driver:?} {method}");
+        }
+        // Nor do those that come when it is on its way.
+        for _ in 0..30 {
+            worker_of(&server.connect().ask(get("/count")));
+        }
+        assert!(begun.elapsed() < Duration::from_secs(5), "{driver:?}: {:?}", begun.elapsed());
+    });
+}
+
+#[test]
 fn what_it_had_begun_is_repeated_only_where_that_is_safe() {
     with_both_drivers(|driver| {
         let server = two_on_one(driver, "");

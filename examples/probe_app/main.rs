@@ -16,6 +16,7 @@
 //! | `panic`, `panic-body` | none: panics before the answer, or within its body |
 //! | `error`, `error-body` | an error instead of an answer, or within its body |
 //! | `fail` | none: gives its worker up |
+//! | `detach?ms=N` | at once; a thread of the runtime goes on for N ms |
 //! | `large?bytes=N` | N bytes in pieces of 16 KiB |
 //! | `trickle?ms=N` | 10 pieces, one every N ms |
 //! | `short`, `long` | a body of 5 bytes under a Content-Length of 10, or of 3 |
@@ -100,6 +101,11 @@ async fn answer(probe: Probe, request: Request<Body>) -> Answer {
         "block" => {
             std::thread::sleep(Duration::from_millis(number("ms")));
             text("blocked".into())
+        }
+        "detach" => {
+            let time = Duration::from_millis(number("ms"));
+            drop(tokio::task::spawn_blocking(move || std::thread::sleep(time)));
+            text("detached".into())
         }
         "panic" => panic!("asked to panic"),
         "panic-body" => streamed(Made { left: 3 * PIECE_BYTES, end: MadeEnd::Panic, ..Made::default() }),

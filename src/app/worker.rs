@@ -10,6 +10,7 @@ use std::future::{Future, poll_fn};
 use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -27,7 +28,7 @@ use crate::http::h1::{FieldName, Method};
 use crate::metrics::AppWorkerStats;
 use crate::runtime::body::{BodySender, BodyWatch, body_channel};
 use crate::runtime::crew::CrewReceiver;
-use crate::runtime::driver::{self, DriverFacts};
+use crate::runtime::driver::{self, DriverFacts, Spent};
 use crate::runtime::mailbox::Receiver;
 
 /// Bytes of a streamed body that may be under way between the cores.
@@ -35,6 +36,9 @@ const BODY_WINDOW_BYTES: usize = 64 * 1024;
 
 /// Abandoned requests that already run are looked for this often.
 const SWEEP: Duration = Duration::from_millis(100);
+
+/// So often a worker that cannot begin anew yet passes on what comes to it.
+const PASS_ON: Duration = Duration::from_millis(10);
 
 /// Everything one application worker needs.
 pub(crate) struct AppWorker {
@@ -140,12 +144,36 @@ impl AppWorker {
         on_start: &mut impl FnMut(std::io::Result<DriverFacts>),
     ) -> std::io::Result<()> {
         const RING_ENTRIES: u32 = 256;
-        driver::run_app(self.driver, RING_ENTRIES, |facts| {
+        let ((), spent) = driver::run_app(self.driver, RING_ENTRIES, |facts| {
             if !std::mem::replace(started, true) {
                 on_start(Ok(facts));
             }
             self.serve()
-        })
+        })?;
+        self.leave(spent);
+        Ok(())
+    }
+
+    /// Leaves a runtime, which may wait for what the application has blocking there. Nobody is to wait for that with it: until then
+    /// what comes here goes to other workers.
+    fn leave(&mut self, spent: Spent) {
+        self.stats.restarting.set(1);
+        self.pass_on();
+        if !self.has_others || !matches!(self.jobs, Jobs::Own(_)) {
+            return drop(spent);
+        }
+        let (leaving, has_left) = mpsc::channel::<()>();
+        std::thread::scope(|scope| {
+            let passes_on = move || {
+                while has_left.recv_timeout(PASS_ON) == Err(RecvTimeoutError::Timeout) {
+                    self.pass_on();
+                }
+            };
+            // Where there is no thread for it, what waits here waits.
+            drop(std::thread::Builder::new().name("pass-on".into()).spawn_scoped(scope, passes_on));
+            let _leaving = leaving;
+            drop(spent);
+        });
     }
 
     async fn serve(&mut self) {

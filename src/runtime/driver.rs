@@ -127,8 +127,6 @@ enum Kind {
 impl DataRuntime {
     /// Builds the runtime for the current thread.
     ///
-    /// What blocks on threads of the runtime (`spawn_blocking`) is not waited for in the end; tokio-uring, which cannot leave it, does
-    /// wait.
     /// Errors: no ring although [`DriverChoice::IoUring`] was asked for, or no epoll instance.
     ///
     /// `woken_across`: threads on other cores wake this worker all the time. Then completions are not deferred: monoio
@@ -166,17 +164,23 @@ impl DataRuntime {
     }
 }
 
+/// What is left of the runtime of an application worker that has come to its end: its tasks, and what blocks on threads of it
+/// (`spawn_blocking`). Dropping it drops the tasks, then waits for those threads, as tokio-uring cannot leave them. Plain tokio can:
+/// of that nothing is left.
+pub struct Spent {
+    _runtime: Option<tokio_uring::Runtime>,
+}
+
 /// Runs an application worker on the current thread: tokio-uring, or plain tokio where io_uring is refused.
 ///
-/// `main` gets the facts of the driver and is run to its end; tokio's `spawn_local` works inside.
-/// What blocks on threads of the runtime (`spawn_blocking`) is not waited for in the end; tokio-uring, which cannot leave it, does
-/// wait.
+/// `main` gets the facts of the driver and is run to its end; tokio's `spawn_local` works inside. What it returns comes with what is
+/// still to be dropped.
 /// Errors: no ring although [`DriverChoice::IoUring`] was asked for, or no tokio runtime.
 pub fn run_app<F: Future>(
     choice: DriverChoice,
     entries: u32,
     main: impl FnOnce(DriverFacts) -> F,
-) -> io::Result<F::Output> {
+) -> io::Result<(F::Output, Spent)> {
     let fallback = match choice {
         DriverChoice::Epoll => None,
         DriverChoice::IoUring | DriverChoice::Auto => {
@@ -184,7 +188,8 @@ pub fn run_app<F: Future>(
             match tokio_uring::Runtime::new(tokio_uring::builder().entries(entries)) {
                 Ok(runtime) => {
                     let facts = DriverFacts { driver: "io_uring", flags: "", fallback: None };
-                    return Ok(runtime.block_on(main(facts)));
+                    let output = runtime.block_on(main(facts));
+                    return Ok((output, Spent { _runtime: Some(runtime) }));
                 }
                 Err(error) if choice == DriverChoice::IoUring => return Err(io::Error::other(explain(&error))),
                 Err(error) => Some(explain(&error)),
@@ -198,7 +203,7 @@ pub fn run_app<F: Future>(
     // Tasks are dropped where they ran.
     drop(local);
     runtime.shutdown_background();
-    Ok(output)
+    Ok((output, Spent { _runtime: None }))
 }
 
 #[cfg(test)]
@@ -212,7 +217,7 @@ mod tests {
             tokio::task::spawn_blocking(|| std::thread::sleep(std::time::Duration::from_secs(30)));
             tokio::time::sleep(std::time::Duration::from_millis(50)).await;
         };
-        run_app(DriverChoice::Epoll, 256, work).unwrap();
+        drop(run_app(DriverChoice::Epoll, 256, work).unwrap());
         assert!(begun.elapsed().as_secs() < 10, "{:?}", begun.elapsed());
     }
 
@@ -221,7 +226,8 @@ mod tests {
         for (choice, driver) in [(DriverChoice::Auto, "io_uring"), (DriverChoice::Epoll, "epoll")] {
             let (mut runtime, facts) = DataRuntime::build(choice, 256, false).unwrap();
             assert_eq!(runtime.block_on(async { 7 }), 7);
-            assert_eq!(run_app(choice, 256, |app| async move { app.driver }).unwrap(), facts.driver);
+            let (of_app, _spent) = run_app(choice, 256, |app| async move { app.driver }).unwrap();
+            assert_eq!(of_app, facts.driver);
             assert!(facts.driver == driver || facts.fallback.is_some(), "{facts:?}");
         }
     }
