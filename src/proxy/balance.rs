@@ -27,7 +27,7 @@
 //! | least-conn | all members | the fewest requests in relation to weight; in turn among equals |
 //! | least-time | all members | the least response time times requests, in relation to weight |
 //! | first | members in order | the first that has room |
-//! | local | the nearest one, and queues | the nearest one, unless its queue is long ([`SPILL_DEPTH`]) and another one is less than half as long: then the shortest |
+//! | local | the nearest one, and queues | the nearest one, in the part that its weight is of the greatest, unless its queue is long ([`SPILL_DEPTH`]) and another one is less than half as long: else the shortest |
 //! | hash | one | see [`rendezvous`]; the next in the key's order when that one is not there, full, or beyond its bound |
 
 mod draw;
@@ -204,6 +204,10 @@ struct View {
     draw: Draw,
     /// Sum of the members' shares.
     shares: u64,
+    /// The greatest of them.
+    share_max: u32,
+    /// What the nearest one has not had of its part, where that is not all.
+    owed_to_nearest: u64,
 }
 
 impl Balancer {
@@ -442,6 +446,7 @@ impl Balancer {
         let (slots, view) = (&self.slots, &mut self.view);
         let shares = view.members.iter().map(|&member| slots[usize::from(member)].share());
         view.shares = shares.clone().map(u64::from).sum();
+        view.share_max = shares.clone().max().unwrap_or(0);
         view.draw.set(shares);
     }
 
@@ -525,19 +530,33 @@ impl Balancer {
     }
 
     /// The nearest member, unless many wait there and few elsewhere. A server whose thread is held up by one request so does not
-    /// draw all others into its queue.
-    fn nearest(&self, fits: impl Fn(usize, &Slot) -> bool, servers: &impl Servers) -> Option<usize> {
+    /// draw all others into its queue. One that has less weight than another one, or warms up, gets as much less of what is near to it.
+    fn nearest(&mut self, fits: impl Fn(usize, &Slot) -> bool, servers: &impl Servers) -> Option<usize> {
         let near = servers.near().filter(|&near| self.slots.get(near).is_some_and(|slot| fits(near, slot)));
         let waiting = near.map(|near| servers.queued(near));
-        if waiting.is_some_and(|waiting| waiting < SPILL_DEPTH) {
+        let is_others = near.is_some_and(|near| !self.is_part_of_nearest(near));
+        if !is_others && waiting.is_some_and(|waiting| waiting < SPILL_DEPTH) {
             return near;
         }
-        let shortest =
-            self.fitting(&fits).min_by_key(|&server| (servers.queued(server), self.slots[server].active.get()))?;
+        let candidates = |server: usize, slot: &Slot| !(is_others && near == Some(server)) && fits(server, slot);
+        let load = |server: &usize| (servers.queued(*server), self.slots[*server].active.get());
+        let Some(shortest) = self.fitting(&candidates).min_by_key(load) else { return near };
         match waiting {
-            Some(waiting) if servers.queued(shortest) >= waiting / 2 => near,
+            Some(waiting) if !is_others && servers.queued(shortest) >= waiting / 2 => near,
             _ => Some(shortest),
         }
+    }
+
+    /// The next request that is near to this member is one of those that it is to have.
+    fn is_part_of_nearest(&mut self, near: usize) -> bool {
+        let (share, most) = (u64::from(self.slots[near].share()), u64::from(self.view.share_max));
+        if share >= most {
+            return true;
+        }
+        let owed = self.view.owed_to_nearest + share;
+        let is_its = owed >= most;
+        self.view.owed_to_nearest = if is_its { (owed - most).min(most) } else { owed };
+        is_its
     }
 
     /// The first in the order of `key` that is not beyond its bound; without such, the first that fits at all.

@@ -13,7 +13,7 @@ pub(super) const KEYS: &[Key] = &[
         .help("its servers")
         .known_as(&["nginx server", "haproxy server"]),
     Key::new(Table::Upstream, "balance", Kind::Word(&["random-two", "round-robin", "least-conn", "least-time", "first", "local"]), Default("random-two"))
-        .help("how a server is chosen, by weight: the less busy of two drawn by chance, in turn, the fewest requests under way, the least response time times requests, or the first that has room (see requests_max of servers). Of a `program` in [app.NAME] there is `local` as well, which is its default: the application worker beside the data worker that has the request, unless 32 wait in front of that and less than half as many in front of another one, which then gets it")
+        .help("how a server is chosen, by weight: the less busy of two drawn by chance, in turn, the fewest requests under way, the least response time times requests, or the first that has room (see requests_max of servers). Of a `program` in [app.NAME] there is `local` as well, which is its default: the application worker beside the data worker that has the request, unless 32 wait in front of that and less than half as many in front of another one, which then gets it; one that has less weight than others, or warms up, leaves as much of its requests to them")
         .flag_of(FlagOf::Proxy, "balance")
         .known_as(&["nginx least_conn", "nginx random", "nginx random two", "nginx least_time", "haproxy balance"])
         .when("`round-robin` for an even spread of equal requests, `least-conn` for few servers and requests that take very different times, `least-time` for servers of different speed, `first` to keep later servers free; `random-two` stays good with many data workers and many servers"),

@@ -141,6 +141,37 @@ fn the_nearest_one_is_left_only_for_a_queue_that_is_clearly_shorter() {
 }
 
 #[test]
+fn the_nearest_one_has_what_its_weight_says() {
+    let picks = |weights: &[u32], set: &dyn Fn(&mut World)| {
+        let (mut balancer, mut world) = weighted(Balance::Local, weights);
+        world.near = Some(1);
+        set(&mut world);
+        (0..80).filter(|_| pick(&mut balancer, &world) == 1).count()
+    };
+    assert_eq!([picks(&[1, 1, 1], &|_| {}), picks(&[1, 4, 1], &|_| {})], [80, 80]);
+    assert_eq!([picks(&[4, 1, 1], &|_| {}), picks(&[2, 1, 2], &|_| {}), picks(&[1, 0, 1], &|_| {})], [20, 40, 0]);
+    // Where the others cannot have it, it is still the nearest.
+    assert_eq!(picks(&[4, 1, 1], &|world| (world.full[0], world.full[2]) = (true, true)), 80);
+    assert_eq!(picks(&[4, 1], &|world| world.set(0, false)), 80);
+}
+
+#[test]
+fn the_nearest_one_begins_slowly_again() {
+    let servers = vec![server(1), server(1)];
+    let upstream = Upstream { slow_start: Duration::from_secs(100), ..upstream(Balance::Local, servers) };
+    let (mut balancer, mut world) = (Balancer::new(&upstream, 0, 1), World::new(2));
+    let now = Instant::now();
+    (world.near, world.came_up[0]) = (Some(0), Some(now));
+    let mut near_at = |seconds: u64| {
+        let at = now + Duration::from_secs(seconds);
+        (0..100).filter(|_| pick_at(&mut balancer, &world, &Tried::new(), at) == Some(0)).count()
+    };
+    let [begin, half, end] = [near_at(10), near_at(50), near_at(100)];
+    assert!((5..15).contains(&begin) && (40..60).contains(&half), "{begin} {half}");
+    assert_eq!(end, 100);
+}
+
+#[test]
 fn workers_start_at_different_servers() {
     let upstream = upstream(Balance::RoundRobin, vec![server(1), server(1), server(1)]);
     let first = |worker| pick(&mut Balancer::new(&upstream, worker, 0), &World::new(3));
