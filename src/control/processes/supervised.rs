@@ -350,7 +350,6 @@ impl Supervised {
         }
     }
 
-    /// Lets go whatever has not answered in time.
     /// What was not answered in time while that was no reason to replace an instance.
     fn forget_timeouts(&mut self) {
         for instance in self.fleet.instances() {
@@ -361,6 +360,7 @@ impl Supervised {
         }
     }
 
+    /// Lets go whatever has not answered in time.
     fn look_for_hung(&mut self, now: Instant) {
         let ready = self.fleet.instances().iter().filter(|instance| instance.state == State::Ready);
         let is_hung = |instance: &&Instance| {
