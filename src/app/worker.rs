@@ -525,18 +525,18 @@ fn request_of(job: Job) -> Option<Request<Body>> {
         false => Uri::from_maybe_shared(bytes.slice_ref(head.target.of(bytes))).ok()?,
     };
     let headers = request.headers_mut();
-    headers.reserve(head.fields.len() + 1);
+    headers.reserve(head.fields.len());
     for field in &head.fields {
         if field.known == FieldName::TransferEncoding {
             continue; // the body is handed over without its transfer coding
         }
-        let name = http::HeaderName::from_bytes(field.name.of(bytes)).ok()?;
+        let name = match field.known {
+            // Which the `http` crate does not know, and would copy.
+            FieldName::XRequestId => const { http::HeaderName::from_static("x-request-id") },
+            _ => http::HeaderName::from_bytes(field.name.of(bytes)).ok()?,
+        };
         let value = bytes.slice(field.value.start as usize..field.value.end as usize);
         headers.append(name, HeaderValue::from_maybe_shared(value).ok()?);
-    }
-    if head.field(bytes, FieldName::XRequestId).is_none() {
-        let id = HeaderValue::try_from(format!("{:016x}", job.info.request_id)).ok()?;
-        headers.insert("x-request-id", id);
     }
     request.extensions_mut().insert(job.info);
     Some(request)

@@ -377,7 +377,12 @@ fn crossing(forward: &Forward<'_>, is_connect: bool) -> Option<(Bytes, RequestHe
     let asks = cx.connection.asks_for_certificates(cx.worker);
     let is_unchanged = rules.is_empty() && cx.options.substitute.is_none();
     if is_unchanged && !is_connect && !asks && !head.fields.iter().any(is_forged) {
-        return Some((Bytes::copy_from_slice(bytes), head.clone()));
+        let mut out = Vec::with_capacity(bytes.len() + ID_FIELD_BYTES);
+        out.extend_from_slice(bytes);
+        let mut fields = Vec::with_capacity(head.fields.len() + 1);
+        fields.extend_from_slice(&head.fields);
+        put_id(&mut out, &mut fields, forward.request.id);
+        return Some((out.into(), RequestHead { fields, ..*head }));
     }
     let mut lines = Vec::with_capacity(bytes.len() + 256);
     for field in head.fields.iter().filter(|field| !is_forged(field)) {
@@ -406,5 +411,30 @@ fn crossing(forward: &Forward<'_>, is_connect: bool) -> Option<(Bytes, RequestHe
         let (known, name, value) = (FieldName::of(name), append(name), append(value));
         changed.fields.push(Field { known, name, value });
     }
+    put_id(&mut out, &mut changed.fields, forward.request.id);
     (changed.fields.len() <= u16::MAX.into()).then(|| (out.into(), changed))
+}
+
+/// What [`put_id`] adds to a head at most.
+const ID_FIELD_BYTES: usize = ID_NAME.len() + 16;
+
+const ID_NAME: &[u8] = b"x-request-id";
+
+/// The application gets the identifier of the request in a field, as servers do, unless the client has sent one. It is written here
+/// so that it lies in the memory of the head.
+fn put_id(out: &mut Vec<u8>, fields: &mut Vec<Field>, id: u64) {
+    let mut append = |text: &[u8]| {
+        let start = out.len();
+        out.extend_from_slice(text);
+        Span::from(start..out.len())
+    };
+    match fields.iter_mut().find(|field| field.known == FieldName::XRequestId) {
+        Some(field) if field.value.is_empty() => field.value = append(&Request::id_text(id)),
+        Some(_) => {}
+        None => fields.push(Field {
+            known: FieldName::XRequestId,
+            name: append(ID_NAME),
+            value: append(&Request::id_text(id)),
+        }),
+    }
 }
