@@ -47,7 +47,8 @@ fn a_socket_a_port_and_a_descriptor_are_told() {
         // Nothing of the environment of tests, but what was told to be there.
         assert!(
             names.split(' ').all(|name| {
-                ["EDITION", "HOME", "LANG", "LC_ALL", "LC_CTYPE", "PATH", "PORT", "TZ"].contains(&name)
+                ["EDITION", "HOME", "LANG", "LC_ALL", "LC_CTYPE", "ONE_SERVER_INSTANCE", "PATH", "PORT", "TZ"]
+                    .contains(&name)
                     || name.starts_with("LISTEN_")
             }),
             "{names}"

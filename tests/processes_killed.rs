@@ -72,6 +72,48 @@ fn sigkill_of_warden_and_keeper_leaves_no_process_behind() {
     assert_eq!(parent_of(guard), server.pid(), "there is a warden again");
 }
 
+/// Helpers that an instance has started now: nobody has looked for them yet. They are in sessions of their own, their parents have
+/// ended, or their environment is empty.
+fn helpers(server: &Server) -> Vec<u32> {
+    let told = text(server, "/spawn");
+    let pids: Vec<u32> = told.split(' ').map(|pid| pid.parse().expect("a number")).collect();
+    assert!(pids.len() == 3 && pids.iter().all(|pid| !has_ended(*pid)), "{told}");
+    pids
+}
+
+#[test]
+fn helpers_in_sessions_of_their_own_end_with_their_instance() {
+    let server = site(&format!("{BY_FD}instances = 2\n{CLINGING}")).start();
+    let mut first = all_of(&server);
+    let keeper = parent_of(pids(&server)[0]);
+    first.extend(helpers(&server));
+    server.ctl_ok(&["app", "restart", "shop"]);
+    eventually_gone(&first);
+    eventually("others serve", || pids(&server).len() == 2);
+    assert_eq!(parent_of(pids(&server)[0]), keeper, "it was not for the end of the keeper");
+    // Those of one instance are not those of another one.
+    let (alive, [one, other]) = (all_of(&server), <[u32; 2]>::try_from(pids(&server)).expect("two"));
+    let helpers: Vec<u32> = (0..8).flat_map(|_| helpers(&server)).collect();
+    signal(one, Signal::KILL);
+    eventually("another one serves", || pids(&server).len() == 2 && !pids(&server).contains(&one));
+    assert!(!has_ended(other) && alive.iter().filter(|pid| !has_ended(**pid)).count() == 3, "{alive:?}");
+    let left = helpers.iter().filter(|pid| !has_ended(**pid)).count();
+    assert!(left > 0 && left < helpers.len() && left.is_multiple_of(3), "{left} of {}", helpers.len());
+}
+
+#[test]
+fn sigkill_of_warden_and_keeper_leaves_no_process_behind_that_nobody_has_seen() {
+    let server = site(&format!("{BY_FD}{CLINGING}")).start();
+    let mut first = all_of(&server);
+    let keeper = parent_of(pids(&server)[0]);
+    let warden = parent_of(keeper);
+    first.extend(helpers(&server));
+    signal(warden, Signal::KILL);
+    signal(keeper, Signal::KILL);
+    eventually_gone(&first);
+    eventually("another one serves", || pids(&server).len() == 1 && server.connect().ask(get("/")).status == 200);
+}
+
 #[test]
 fn sigkill_of_the_old_process_in_the_middle_of_its_drain_leaves_no_process_behind() {
     let server = site(&format!("{BY_FD}{CLINGING}")).start();

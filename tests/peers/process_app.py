@@ -23,6 +23,22 @@ from http.server import BaseHTTPRequestHandler
 
 LEAKED = []
 
+APART = "start_new_session=True, stdout=subprocess.DEVNULL"
+
+HELPER = f"""
+import subprocess
+child = subprocess.Popen(["sleep", "1000"], {APART}, env={{}})
+print(child.pid, flush=True)
+child.wait()
+"""
+
+HELPERS = f"""
+import subprocess, sys
+child = subprocess.Popen(["sleep", "1000"], {APART})
+helper = subprocess.Popen([sys.executable, "-c", {HELPER!r}], start_new_session=True, stdout=subprocess.PIPE, text=True)
+print(child.pid, helper.pid, helper.stdout.readline().strip())
+"""
+
 
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
@@ -99,6 +115,11 @@ class Handler(BaseHTTPRequestHandler):
     def on_leak(self, mib):
         LEAKED.append(b"x" * (int(mib) << 20))
         self.answer(200, "leaked")
+
+    def on_spawn(self, _):
+        """Three in sessions of their own: the parent of two ends at once, and the third, a child of one of them, has no environment."""
+        answer = subprocess.run([sys.executable, "-c", HELPERS], stdout=subprocess.PIPE, text=True)
+        self.answer(200, answer.stdout.strip())
 
     def on_say(self, text):
         sys.stdout.write(text + "\n")

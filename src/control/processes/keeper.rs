@@ -5,13 +5,14 @@
 //! behind. It stays root where its process drops its rights, so that programs of other users can be started again; it starts
 //! them as those users alone that were named while its process was root. And it is the thread whose end the kernel tells
 //! programs of (PR_SET_PDEATHSIG), which a thread of a runtime may not be. Whatever programs leave behind becomes its child
-//! (PR_SET_CHILD_SUBREAPER) and goes in the end.
+//! (PR_SET_CHILD_SUBREAPER) and goes with its program, also in a session of its own, if that is to be seen by its environment
+//! ([`MARK`]); else in the end.
 //!
 //! It has a warden, the process between it and ours, which waits for its end and for nothing else: when it is killed, what it had
 //! started becomes the warden's, and is killed, also what runs as users whom our process may do nothing to. Only then does our
 //! process hear of it, and start the programs again; one that has taken over waits for the end of the warden, of which it has
-//! been given a descriptor. Where the warden is killed as well, our process kills what it has seen of programs
-//! ([`crate::runtime::sys::processes::Family`]).
+//! been given a descriptor. Where the warden is killed as well, our process kills what it has seen of programs,
+//! and what it finds by its environment ([`crate::runtime::sys::processes::Family`]).
 //!
 //! A process that takes over from ours has a keeper of its own, unless it could not start programs of other users: then it is
 //! another owner here ([`Order::Heir`]). Each owner has its programs, and they end with it.
@@ -25,10 +26,10 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::Signal;
 
-use super::letters::{AccountNote, News, Order, StartNote, VARIABLE};
+use super::letters::{AccountNote, MARK, News, Order, StartNote, VARIABLE};
 use crate::runtime::sys::handover::Channel;
 use crate::runtime::sys::processes::{
-    self, Launch, ended, find_program, heard, kill_children, kill_rest, reap_child, signal_group,
+    self, Launch, ended, find_program, heard, kill_children, kill_orphans_with, kill_rest, reap_child, signal_group,
 };
 use crate::runtime::sys::users::Account;
 
@@ -87,6 +88,8 @@ struct Program {
     kill_timeout: Duration,
     stops_by_quit: bool,
     is_killed: bool,
+    /// Value of [`MARK`].
+    mark: Option<String>,
 }
 
 impl Program {
@@ -145,9 +148,12 @@ impl Keeper {
 
     fn reap(&mut self) {
         while let Some(pid) = ended() {
-            if self.programs.contains_key(&pid) {
+            if let Some(program) = self.programs.get(&pid) {
                 // Its workers would go on without it.
                 kill_rest(pid);
+                if let Some(mark) = &program.mark {
+                    kill_orphans_with((MARK, mark));
+                }
             }
             let Some(ended) = reap_child(pid) else { return };
             if let Some(program) = self.programs.remove(&pid) {
@@ -228,7 +234,8 @@ impl Keeper {
         })?;
         let kill_timeout = Duration::from_millis(note.kill_timeout_ms);
         let stops_by_quit = note.stops_by_quit;
-        self.programs.insert(pid, Program { id: note.id, owner, kill_timeout, stops_by_quit, is_killed: false });
+        let mark = note.environment.into_iter().find(|(name, _)| name == MARK).map(|(_, value)| value);
+        self.programs.insert(pid, Program { id: note.id, owner, kill_timeout, stops_by_quit, is_killed: false, mark });
         Ok(pid)
     }
 

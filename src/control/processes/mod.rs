@@ -40,7 +40,7 @@ pub use view::{InstanceView, ProcessView};
 
 use self::client::{Keeper, Word};
 use self::launch::Rights;
-use self::letters::Happened;
+use self::letters::{Happened, MARK};
 use self::supervised::Supervised;
 use super::Shared;
 use crate::app::process::Exit;
@@ -261,6 +261,8 @@ struct Supervisor {
     next_look: Instant,
     /// All processes that programs have started, as far as they have been seen.
     family: Family,
+    /// What the others are found by: the begin of a variable's value.
+    mark: String,
     /// No other keeper is started before.
     next_keeper: Instant,
 }
@@ -283,6 +285,7 @@ pub async fn run(mut live: watch::Receiver<Arc<Shared>>, staff: Staff, inbox: In
         waiting: Vec::new(),
         next_look: Instant::now(),
         family: Family::default(),
+        mark: format!("{:016x}/", rand::random::<u64>()),
         next_keeper: Instant::now(),
     };
     supervisor.employ(keeper);
@@ -435,7 +438,9 @@ impl Supervisor {
         if let Some(keeper) = self.keeper.take() {
             keeper.bury();
         }
-        self.family.look(&processes::all());
+        let all = processes::all();
+        self.family.add_marked(&all, (MARK, &self.mark));
+        self.family.look(&all);
         self.family.kill();
         self.employ(None);
         self.apps.iter_mut().for_each(|app| app.lose_all(now));
@@ -469,7 +474,7 @@ impl Supervisor {
             let Some(keeper) = keeper else { break };
             app.tick(now);
             while let Some(action) = app.next_action() {
-                let with = supervised::Tools { keeper, rights: &self.rights, heard: &self.heard };
+                let with = supervised::Tools { keeper, rights: &self.rights, mark: &self.mark, heard: &self.heard };
                 let done = app.act(action, with, now);
                 if let Err((id, reason)) = done {
                     app.on_exit(id, &Exit::NotStarted(reason), now, &self.shared);

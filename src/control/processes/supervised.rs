@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 
 use super::client::Keeper;
 use super::launch::{self, Rights};
-use super::letters::Order;
+use super::letters::{MARK, Order};
 use super::view::{InstanceView, ProcessView};
 use super::{Heard, Wanted, output, php, ready};
 use crate::app::process::{Action, Exit, Fleet, Instance, Leaving, Standing, State};
@@ -110,6 +110,8 @@ pub(super) struct Supervised {
 pub(super) struct Tools<'a> {
     pub(super) keeper: &'a Keeper,
     pub(super) rights: &'a Rights,
+    /// What [`MARK`] begins with.
+    pub(super) mark: &'a str,
     pub(super) heard: &'a mpsc::Sender<Heard>,
 }
 
@@ -443,14 +445,16 @@ impl Supervised {
     }
 
     fn start(&mut self, number: u64, slot: usize, tools: Tools<'_>) -> Result<(), String> {
-        let Tools { keeper, rights, heard } = tools;
+        let Tools { keeper, rights, mark, heard } = tools;
         self.started += 1;
         self.counts.restarts += u64::from(self.started > self.app.rules.instances as u64);
         let place = &self.places[slot];
         let (requests_before, timeouts_before) = (place.requests(), place.timeouts());
         let running = Running { requests_before, timeouts_before, probe: None, withdrawn: None };
         self.running.insert(number, running);
-        let note = launch::note(&self.app, number, slot, &place.server.address, rights)?;
+        let mut note = launch::note(&self.app, number, slot, &place.server.address, rights)?;
+        note.environment.retain(|(name, _)| name != MARK);
+        note.environment.push((MARK.into(), format!("{mark}{number:x}/")));
         let mut fds: Vec<OwnedFd> = Vec::new();
         for stream in ["stdout", "stderr"] {
             let end = output::open(&output::Source { app: &self.app, number, slot, stream }, heard);

@@ -355,6 +355,32 @@ pub fn kill_rest(leader: u32) {
     members.for_each(|seen| kill_if(seen.pid, |now| now.session == leader));
 }
 
+/// Kills what a program that has ended has left behind in sessions of its own: children of this process by now, with a variable in
+/// their environment that it alone had, and what they have started.
+pub fn kill_orphans_with(variable: (&str, &str)) {
+    let own = std::process::id();
+    for _ in 0..ORPHAN_LOOKS {
+        let all = all();
+        let mut family = Family::default();
+        family.add_marked(all.iter().filter(|seen| seen.parent == own), variable);
+        if family.is_empty() {
+            return;
+        }
+        family.look(&all);
+        family.kill();
+    }
+}
+
+/// Those that are killed may have started others in that moment, which come to us then.
+const ORPHAN_LOOKS: u32 = 3;
+
+/// Whether the environment that a process began with has a variable that begins so, its name and `=` included; as far as this
+/// process may know that. Source: proc_pid_environ(5).
+fn has_variable(pid: u32, begin: &[u8]) -> bool {
+    let read = std::fs::read(format!("/proc/{pid}/environ"));
+    read.is_ok_and(|text| text.split(|byte| *byte == 0).any(|variable| variable.starts_with(begin)))
+}
+
 /// Sends a signal to all processes of a group that there are.
 pub fn signal_group(leader: u32, signal: Signal) {
     if let Some(pid) = i32::try_from(leader).ok().and_then(Pid::from_raw) {
@@ -395,6 +421,19 @@ impl Family {
         if let Some(started) = started.or_else(|| self::started(pid)) {
             self.0.insert(pid, started);
         }
+    }
+
+    /// Those of `all` become members whose environment began with a variable of this name whose value begins so. Whoever starts
+    /// somebody else hands that on, as a rule, in whatever session that is and whoever its parent becomes.
+    pub fn add_marked<'a>(&mut self, all: impl IntoIterator<Item = &'a Seen>, (name, value): (&str, &str)) {
+        let mark = format!("{name}={value}");
+        let marked = all.into_iter().filter(|seen| has_variable(seen.pid, mark.as_bytes()));
+        self.0.extend(marked.map(|seen| (seen.pid, seen.started)));
+    }
+
+    /// There is nobody.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 
     /// Those that have ended are members no more; those that members have started, and those in their sessions, become so.
@@ -530,6 +569,36 @@ mod tests {
         // Those whose parents end stay.
         family.look(&[seen(13, 1, 12, 6), seen(11, 1, 10, 7)]);
         assert_eq!(family.0, [(13, 6)].into());
+    }
+
+    #[test]
+    fn who_has_a_mark_is_found_with_all_that_it_has_started() {
+        let sleep = |mark: &str| {
+            // A child of it has no environment at all.
+            let mut command = Command::new("sh");
+            command.args(["-c", "env -i sleep 1000 & wait"]).env("TEST_MARK", mark).spawn().unwrap()
+        };
+        let own = std::process::id();
+        let (mut one, mut other) = (sleep(&format!("{own}/1/")), sleep(&format!("{own}/11/")));
+        let has_child = |of: u32| all().iter().any(|seen| seen.parent == of);
+        while !(has_child(one.id()) && has_child(other.id())) {
+            std::thread::sleep(LOOK);
+        }
+        let found = |value: &str| {
+            let (mut family, all) = (Family::default(), all());
+            family.add_marked(&all, ("TEST_MARK", value));
+            family.look(&all);
+            family
+        };
+        assert!(found("nobody").is_empty());
+        let mut both = found(&format!("{own}/"));
+        let mut first = found(&format!("{own}/1/"));
+        assert_eq!((both.0.len(), first.0.len()), (4, 2));
+        first.kill();
+        one.wait().unwrap();
+        assert!(other.try_wait().unwrap().is_none(), "it is another one");
+        both.kill();
+        other.wait().unwrap();
     }
 
     #[test]
