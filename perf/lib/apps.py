@@ -9,6 +9,8 @@ from .servers import CONNECTIONS, Server, one_server_head
 # Of each php-fpm: processes for scripts. one-server lets one request less in and keeps the last one for checks.
 PHP_WORKERS = 8
 GUNICORN_WORKERS = 2
+# Of each worker in the row about threads, so that every client of the load has one.
+GUNICORN_THREADS = 8
 PHP_SCRIPT = "<?php echo str_repeat('All the world is a stage, and all. ', 15), \"end.\\n\";\n"
 WSGI_APPLICATION = """\
 BODY = b"All the world is a stage, and all. " * 15
@@ -68,23 +70,28 @@ class Apps:
 
     # Python.
 
-    def gunicorn(self, name):
-        """`name` serves an application of WSGI in a gunicorn of its own, by HTTP over a Unix socket."""
+    def gunicorn(self, name, has_threads=False):
+        """`name` serves an application of WSGI in a gunicorn of its own, by HTTP over a Unix socket. `has_threads`: with workers
+        that keep connections. `nginx-keepalive` keeps its own, too."""
         port = process.free_port()
         folder = self.stage.folder / f"wsgi-{port}"
         folder.mkdir()
         (folder / "app.py").write_text(WSGI_APPLICATION)
-        words = [self.paths["gunicorn"], "--workers", str(GUNICORN_WORKERS), "--chdir", str(folder), "--bind"]
-        if name == "nginx":
+        threads = ["--worker-class", "gthread", "--threads", str(GUNICORN_THREADS)] if has_threads else []
+        words = [self.paths["gunicorn"], "--workers", str(GUNICORN_WORKERS), *threads, "--chdir", str(folder), "--bind"]
+        job = "gunicorn threads" if has_threads else "gunicorn"
+        if name != "one-server":
             socket = folder / "socket"
             behind = self.stage.start("gunicorn", [*words, f"unix:{socket}", "app:application"], self.core)
             behind.wait_ready(lambda: os.stat(socket))
-            upstream = f"upstream app {{ server unix:{socket} fail_timeout=0; }}"
-            front = self.starter.nginx("gunicorn", port, CONNECTIONS, NGINX_GUNICORN, upstream)
+            keeps = name == "nginx-keepalive"
+            upstream = f"upstream app {{ server unix:{socket} fail_timeout=0; {NGINX_KEEPALIVE[0] if keeps else ''}}}"
+            location = NGINX_GUNICORN.format(keepalive=NGINX_KEEPALIVE[1] if keeps else "")
+            front = self.starter.nginx(job + " keepalive" * keeps, port, CONNECTIONS, location, upstream)
             return Server(name, port, [front], behind=[behind])
         command = ", ".join(f'"{word}"' for word in [*words, "unix:{socket}", "app:application"])
         text = ONE_SERVER_GUNICORN.format(command=command)
-        return Server(name, port, [self.one_server("gunicorn", port, text)])
+        return Server(name, port, [self.one_server(job, port, text)])
 
     # Files of a site.
 
@@ -168,10 +175,13 @@ server_name 127.0.0.1;
 
 # As gunicorn's manual has it.
 NGINX_GUNICORN = """\
-location / {
+location / {{
             proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
             proxy_set_header X-Forwarded-Proto $scheme;
             proxy_set_header Host $http_host;
             proxy_redirect off;
-            proxy_pass http://app;
-        }"""
+            {keepalive}proxy_pass http://app;
+        }}"""
+
+# As nginx's manual has it (ngx_http_upstream_module, `keepalive`): of the upstream, of the location.
+NGINX_KEEPALIVE = "keepalive 16; ", 'proxy_http_version 1.1; proxy_set_header Connection ""; '

@@ -20,7 +20,7 @@ UNITS = {
     "bytes": (lambda footprint: footprint.pss_per_connection / 1024, "{:.2f} KiB", "memory per idle connection"),
 }
 NAMES = {"haproxy": "HAProxy", "proxysql": "ProxySQL", "classic": "nginx → HAProxy → axum on hyper", "one-route": "one server, one route", "direct": "nobody between",
-         "files": "its file tier alone"}
+         "files": "its file tier alone", "nginx-keepalive": "nginx, keeping connections"}
 BUSY_ENOUGH = 0.95
 STRANGERS_MAX = 0.05
 # Of a load of a constant rate: it got so much of that rate answered, and its own lateness is no more than so much of a p99.

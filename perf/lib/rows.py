@@ -145,6 +145,8 @@ ROWS = (
         kind="php", targets={"nginx": 0.80}, time_max={"nginx": 1.00}),
     Row("apps", "r-python", "WSGI, the server in front of gunicorn, 16 connections", PAIR, "/", 16, "us_front",
         kind="gunicorn", targets={"nginx": 0.80}, time_max={"nginx": 1.00}),
+    Row("apps", "r-wsgi-threads", "WSGI, the server in front of gunicorn with threads, 16 connections", (OURS, "nginx", "nginx-keepalive"),
+        "/", 16, "us_front", kind="gunicorn threads", targets={"nginx": 0.80}, time_max={"nginx": 1.00}),
     Row("apps", "r-page", "WordPress's front page, 8 connections", PAIR, wordpress.PAGE, 8, "ms_page", kind="wordpress",
         targets={"nginx": 1.02}),
     Row("apps", "r-asset", "a script of WordPress, 64 connections", (OURS, "nginx", "files"), wordpress.ASSET, 64,
@@ -159,6 +161,7 @@ ROWS = (
 PROGRAMS = {"mysql": {"direct": ()}, "static": {}, "proxy": {}, "tcp": {}, "udp": {}, "routes": {"one-route": (OURS,)},
             "php": {"nginx": ("nginx", "php-fpm"), OURS: (OURS, "php-fpm")},
             "gunicorn": {"nginx": ("nginx", "gunicorn"), OURS: (OURS, "gunicorn")},
+            "gunicorn threads": {"nginx": ("nginx", "gunicorn"), "nginx-keepalive": ("nginx", "gunicorn"), OURS: (OURS, "gunicorn")},
             "wordpress": {"nginx": ("nginx", "php-fpm"), OURS: (OURS, "php-fpm"), "files": ()},
             "chain": {OURS: ("chain-app",), "classic": ("nginx", "haproxy", "axum-hyper")}}
 BACKENDS = {None: (), "floor": ("floor",), "files": (OURS,), "echo": ("datagrams",)}
@@ -311,7 +314,7 @@ class Bench:
             server = self.starter.proxy(name, job)
         elif row.kind == "routes":
             server = self.starter.routes(name, self.backend.port)
-        elif row.kind in ("php", "gunicorn", "wordpress"):
+        elif row.kind in ("php", "gunicorn", "gunicorn threads", "wordpress"):
             return self.put_up_application(name)
         elif row.kind == "tcp":
             server = self.starter.tcp(name, self.backend.port, connections)
@@ -337,8 +340,8 @@ class Bench:
         row = self.row
         if name == "files":
             server = self.apps.files_alone(self.folder)
-        elif row.kind == "gunicorn":
-            server = self.apps.gunicorn(name)
+        elif row.kind in ("gunicorn", "gunicorn threads"):
+            server = self.apps.gunicorn(name, has_threads=row.kind == "gunicorn threads")
         else:
             server = self.apps.php(name, self.folder)
         # Pages name the port they are asked at.

@@ -259,6 +259,7 @@ class Rows(unittest.TestCase):
         self.assertEqual(rows.programs([row("n64").only(["one-route"])]), ["floor", "one-server", "wrk"])
         self.assertEqual(rows.programs([row("r-php")]), ["nginx", "one-server", "php-fpm", "wrk"])
         self.assertEqual(rows.programs([row("r-python").only(["one-server"])]), ["gunicorn", "one-server", "wrk"])
+        self.assertEqual(rows.programs([row("r-wsgi-threads").only(["nginx-keepalive"])]), ["gunicorn", "nginx", "wrk"])
         self.assertIn("wordpress", rows.programs([row("r-asset").only(["files"])]), "the file is its own")
         rated = rows.programs([row("o64").only(["one-server"])])
         self.assertEqual(rated, ["floor", "haproxy", "one-server", "steady", "wrk"], "its rate is a share of HAProxy's")
@@ -406,6 +407,15 @@ class Rows(unittest.TestCase):
             self.assertIn('"--workers", "2"', configs["one-server gunicorn"])
             [theirs] = [command for _, command in stage.commands if command[0] == "gunicorn"]
             self.assertEqual(theirs[1:3], ["--workers", "2"])
+            self.assertNotIn("keepalive 16;", configs["nginx gunicorn"])
+            for name in row("r-wsgi-threads").servers:
+                apps.gunicorn(name, has_threads=True)
+            threads = [command[3:7] for _, command in stage.commands if command[0] == "gunicorn"][1:]
+            self.assertEqual(threads, [["--worker-class", "gthread", "--threads", "8"]] * 2)
+            self.assertIn('"--worker-class", "gthread", "--threads", "8"', configs["one-server gunicorn threads"])
+            self.assertNotIn("keepalive 16;", configs["nginx gunicorn threads"])
+            self.assertIn("keepalive 16;", configs["nginx gunicorn threads keepalive"])
+            self.assertIn("proxy_http_version 1.1; proxy_set_header Connection", configs["nginx gunicorn threads keepalive"])
             self.assertEqual({core for core, _ in stage.commands}, {0})
             apps.files_alone(Path("/f"))
             self.assertNotIn("[app.", configs["one-server files"])
