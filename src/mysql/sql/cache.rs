@@ -1,4 +1,5 @@
-//! What is known of statements seen before, by a keyed hash of their exact bytes and of the session's mode. One per worker.
+//! What is known of statements seen before, by the session's mode and a keyed hash of their bytes, where the value of a number does
+//! not count ([`super::skeleton`]). One per worker.
 
 use std::sync::Arc;
 
@@ -7,6 +8,7 @@ use super::digest::Digester;
 use super::hidden::Hidden;
 use super::hint::{Hint, hint};
 use super::lexer::Mode;
+use super::skeleton::make_skeleton;
 
 /// Statements longer than this are not looked at: they go to the primary and pin the session. Bounds the time one
 /// statement can take from its worker to about a millisecond.
@@ -42,6 +44,8 @@ pub struct Cache {
     hasher: ahash::RandomState,
     entries: Vec<Option<Entry>>,
     digester: Digester,
+    /// Of the statement that was looked up last; kept for its memory.
+    skeleton: Vec<u8>,
     /// Normal forms are wanted of every statement.
     wants_digests: bool,
     /// Of the config whose rules were asked, and of what is hidden.
@@ -61,7 +65,8 @@ impl Cache {
     pub fn new(seed: u64, digests: bool) -> Cache {
         let hasher = ahash::RandomState::with_seed(seed as usize);
         let (entries, digester) = (vec![None; ENTRIES], Digester::default());
-        Cache { hasher, entries, digester, wants_digests: digests, edition: 0, hidden: Arc::default() }
+        let (skeleton, hidden) = (Vec::new(), Arc::default());
+        Cache { hasher, entries, digester, skeleton, wants_digests: digests, edition: 0, hidden }
     }
 
     /// Other rules are asked from now on, those of the config of this edition; that of [`Cache::new`] is 0. `digests` as there;
@@ -83,13 +88,15 @@ impl Cache {
         if sql.len() > CACHED_BYTES_MAX || edition != self.edition {
             return self.examine(sql, mode, rules);
         }
-        let hash = self.hasher.hash_one(sql);
+        let has_skeleton = make_skeleton(sql, mode, &mut self.skeleton);
+        let bytes = if has_skeleton { &self.skeleton } else { sql };
+        let (hash, len) = (self.hasher.hash_one(bytes), bytes.len() as u32);
         let place = hash as usize & (ENTRIES - 1);
         match &self.entries[place] {
-            Some(entry) if entry.hash == hash && entry.len as usize == sql.len() && entry.mode == mode => entry.seen,
+            Some(entry) if entry.hash == hash && entry.len == len && entry.mode == mode => entry.seen,
             _ => {
                 let seen = self.examine(sql, mode, rules);
-                self.entries[place] = Some(Entry { hash, len: sql.len() as u32, mode, seen });
+                self.entries[place] = Some(Entry { hash, len, mode, seen });
                 seen
             }
         }
@@ -145,12 +152,22 @@ mod tests {
                 u128::from(digest == b"SELECT ? FROM t") << 5
             })
         };
-        let (one, two, again) = (look("select 1 from t"), look("SELECT 2 FROM t -- x"), look("select 1 from t"));
+        let (one, two, again) = (look("select 1 from t"), look("SELECT 2 FROM t -- x"), look("select 33 from t"));
         assert_eq!((one.rules, one, one.digest), (32, again, two.digest));
         assert_ne!(look("SELECT 1 FROM u").digest, one.digest);
         assert_eq!(asked, 3);
         let plain = Cache::new(1, false).look(b"SELECT 1", Mode::default(), 0, |_| unreachable!("nobody wants it"));
         assert_eq!((plain.digest, plain.rules), (None, 0));
+    }
+
+    #[test]
+    fn names_are_told_apart_whatever_they_look_like() {
+        let mut cache = Cache::new(1, true);
+        let mut digest = |sql: &str| cache.look(sql.as_bytes(), Mode::default(), 0, |_| 0).digest.unwrap();
+        assert_eq!(digest("SELECT a FROM t WHERE b = 1"), digest("SELECT a FROM t WHERE b = 22"));
+        for (one, other) in [("SELECT `1`", "SELECT `2`"), ("SELECT t1", "SELECT t2"), ("SELECT a.1", "SELECT a.2")] {
+            assert_ne!(digest(one), digest(other), "{one}");
+        }
     }
 
     #[test]

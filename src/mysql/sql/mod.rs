@@ -11,6 +11,7 @@ pub mod kill;
 pub mod lexer;
 pub mod locks;
 pub mod own;
+mod skeleton;
 
 pub use builtins::Flavour;
 pub use cache::{Cache, Seen};
