@@ -131,8 +131,9 @@ impl Lease {
             let pool = splitter.pool(server);
             let offer = match if pool.is_handing_over() { Offer::Wait } else { pool.offer(wish) } {
                 Offer::Wait => {
-                    let deadline = *deadline.get_or_insert_with(|| Instant::now() + splitter.config().pool_timeout);
-                    Box::pin(Lease::wait(splitter, server, wish, deadline)).await?
+                    let now = Instant::now();
+                    let deadline = *deadline.get_or_insert_with(|| now + splitter.config().pool_timeout);
+                    Box::pin(Lease::wait(splitter, server, wish, now, deadline)).await?
                 }
                 offer => offer,
             };
@@ -175,12 +176,12 @@ impl Lease {
         splitter: &Rc<Splitter>,
         server: usize,
         wish: Wish<'_>,
+        now: Instant,
         deadline: Instant,
     ) -> Result<Offer, Unserved> {
         let stats = &splitter.stats().backends[server];
-        let waiting = WaitCount::begin(stats);
-        let left = deadline.saturating_duration_since(Instant::now());
-        let offer = splitter.pool(server).wait(wish, left).await;
+        let waiting = WaitCount::begin(stats, now);
+        let offer = splitter.pool(server).wait(wish, now, deadline).await;
         stats.wait.record(waiting.begun.elapsed());
         if offer.as_ref().is_err_and(|unserved| *unserved != Unserved::Moved) {
             stats.wait_failures.inc();
@@ -331,9 +332,9 @@ struct WaitCount<'a> {
 }
 
 impl WaitCount<'_> {
-    fn begin(stats: &BackendStats) -> WaitCount<'_> {
+    fn begin(stats: &BackendStats, begun: Instant) -> WaitCount<'_> {
         stats.waiting.inc();
-        WaitCount { stats, begun: Instant::now() }
+        WaitCount { stats, begun }
     }
 }
 

@@ -110,6 +110,13 @@ struct Waiter {
     /// The server's term when the wait began.
     term: u32,
     since: Instant,
+    until: Instant,
+}
+
+impl Waiter {
+    fn is_late(&self, now: Instant) -> bool {
+        self.until <= now
+    }
 }
 
 /// A connection that is not lent.
@@ -159,7 +166,11 @@ impl Waiting<'_> {
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         let was_woken = self.take_wake();
-        self.pool.waiters.borrow_mut().retain(|waiter| !Rc::ptr_eq(waiter, &self.waiter));
+        let mut waiters = self.pool.waiters.borrow_mut();
+        // As a rule it is the first one.
+        let at = waiters.iter().position(|waiter| Rc::ptr_eq(waiter, &self.waiter));
+        at.and_then(|at| waiters.remove(at));
+        drop(waiters);
         self.pool.quota().end_wait(self.pool.home.worker, self.of);
         if was_woken {
             self.pool.wake_one();
@@ -299,15 +310,15 @@ impl Pool {
         best
     }
 
-    /// Waits for something else than [`Offer::Wait`], at most `duration`, and not for a server that has become something else:
-    /// see [`Pool::wake_moved`].
-    pub async fn wait(&self, wish: Wish<'_>, duration: Duration) -> Result<Offer, Unserved> {
+    /// Waits from `now` on for something else than [`Offer::Wait`], and not for a server that has become something else: see
+    /// [`Pool::wake_moved`]. [`Pool::wake_late`] ends it when `until` has passed: a timer for each would cost more than the rest.
+    pub async fn wait(&self, wish: Wish<'_>, now: Instant, until: Instant) -> Result<Offer, Unserved> {
         let of = self.of(wish.key.account);
         if !self.quota().begin_wait(self.home.worker, of) {
             return Err(Unserved::QueueFull);
         }
-        let (account, term, since) = (wish.key.account, wish.term, Instant::now());
-        let waiter = Rc::new(Waiter { account, waker: RefCell::default(), is_woken: Cell::new(false), term, since });
+        let (account, term, waker, is_woken) = (wish.key.account, wish.term, RefCell::default(), Cell::new(false));
+        let waiter = Rc::new(Waiter { account, waker, is_woken, term, since: now, until });
         self.waiters.borrow_mut().push_back(Rc::clone(&waiter));
         let waiting = Waiting { pool: self, waiter, of };
         // What has become free before anybody knew that we wait.
@@ -315,22 +326,25 @@ impl Pool {
         let offer = std::future::poll_fn(|cx| {
             if waiting.take_wake() | std::mem::take(&mut tries) {
                 if self.has_moved(&waiting.waiter) {
-                    return Poll::Ready(None);
+                    return Poll::Ready(Err(Unserved::Moved));
                 }
                 match self.offer(wish) {
-                    // What is of no use to this one may be to another one.
-                    Offer::Wait if !self.idle.borrow().is_empty() || self.quota().is_shared() => {
-                        self.wake_behind(&waiting.waiter);
+                    Offer::Wait => {
+                        // What is of no use to this one may be to another one.
+                        if !self.idle.borrow().is_empty() || self.quota().is_shared() {
+                            self.wake_behind(&waiting.waiter);
+                        }
+                        if waiting.waiter.is_late(Instant::now()) {
+                            return Poll::Ready(Err(Unserved::TimedOut));
+                        }
                     }
-                    Offer::Wait => {}
-                    offer => return Poll::Ready(Some(offer)),
+                    offer => return Poll::Ready(Ok(offer)),
                 }
             }
             *waiting.waiter.waker.borrow_mut() = Some(cx.waker().clone());
             Poll::Pending
         });
-        let offer = crate::runtime::time::timeout(duration, offer).await.map_err(|_| Unserved::TimedOut);
-        let offer = offer.and_then(|offer| offer.ok_or(Unserved::Moved));
+        let offer = offer.await;
         drop(waiting);
         if matches!(offer, Err(Unserved::Moved)) || offer.is_ok() && self.quota().is_shared() {
             self.wake_one(); // there may be more where that came from, or it was not taken
@@ -363,6 +377,13 @@ impl Pool {
         let waiters = self.waiters.borrow();
         let moved = waiters.iter().filter(|waiter| !waiter.is_woken.get() && self.has_moved(waiter));
         moved.for_each(|waiter| self.wake(waiter));
+    }
+
+    /// Ends the waits whose time is up; asked once in a while.
+    pub fn wake_late(&self, now: Instant) {
+        let waiters = self.waiters.borrow();
+        let late = waiters.iter().filter(|waiter| !waiter.is_woken.get() && waiter.is_late(now));
+        late.for_each(|waiter| self.wake(waiter));
     }
 
     fn wake_behind(&self, waiter: &Rc<Waiter>) {

@@ -188,7 +188,9 @@ impl Splitter {
     /// [`Splitter::poll_alarm`]. One look for all spares each a timer for each thing it waits for.
     pub(super) fn set_alarm(&self, place: usize, time: Duration) {
         if let Some(alarm) = self.alarms.borrow_mut().get_mut(place) {
-            let ticks = u32::try_from(time.as_millis().div_ceil(ALARM_TICK.as_millis())).unwrap_or(NEVER);
+            // In 64 bits: this is done several times for each statement.
+            let ms = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+            let ticks = u32::try_from(ms.div_ceil(ALARM_TICK.as_millis() as u64)).unwrap_or(NEVER);
             // The present tick has begun already.
             alarm.due = self.ticks.get().saturating_add(ticks).saturating_add(1);
         }
@@ -221,7 +223,11 @@ impl Splitter {
                 *ticks = (*ticks).max(now.saturating_sub(since));
             }
         }
-        self.nodes.iter().for_each(|node| node.pool.wake_moved());
+        let time = Instant::now();
+        for node in self.nodes.iter() {
+            node.pool.wake_moved();
+            node.pool.wake_late(time);
+        }
         for (gauge, ticks) in self.stats.pinned_oldest_ms.iter().zip(oldest) {
             gauge.set(u64::from(ticks) * ALARM_TICK.as_millis() as u64);
         }
