@@ -5,9 +5,7 @@
 
 use std::cell::RefCell;
 use std::io;
-use std::pin::pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use rustls::{ClientConfig, ServerConfig};
@@ -15,8 +13,8 @@ use rustls_pki_types::ServerName;
 
 use super::protocol::compressed::{Algorithm, Frames};
 use super::protocol::packet::message_bytes;
-use crate::runtime::net::{Cancel, Peek, ReadEnd, Stream};
-use crate::runtime::time::{sleep, unless};
+use crate::runtime::net::{Peek, Stream};
+use crate::runtime::time::sleep;
 use crate::tls::{Outbound, Session, TlsError};
 
 /// Plaintext that is encrypted before it is sent: a few records.
@@ -198,34 +196,15 @@ impl Transport {
         }
     }
 
-    /// Whether bytes are not taken as they come: see [`Transport::read_unless`].
+    /// Whether bytes are not taken as they come.
     pub fn is_wrapped(&self) -> bool {
         self.secure.is_some() || self.packed.is_some()
     }
 
-    /// As [`Transport::read`], unless `check` is ready before anything has come, which is `Err`. `cancel` is for nothing else.
-    /// Only where nothing [is wrapped](Transport::is_wrapped).
-    pub async fn read_unless<T>(
-        &self,
-        buffer: Vec<u8>,
-        cancel: &Cancel,
-        check: impl FnMut(&mut Context<'_>) -> Poll<T>,
-    ) -> (Result<io::Result<usize>, T>, Vec<u8>) {
-        let mut read = pin!(self.stream.read_cancellable(buffer, cancel));
-        let (why, (result, buffer)) = match unless(read.as_mut(), check).await {
-            Ok(done) => (None, done),
-            Err(why) => {
-                cancel.cancel();
-                (Some(why), read.await)
-            }
-        };
-        let result = match (result, why) {
-            (Ok(ReadEnd::Cancelled), Some(why)) => Err(why),
-            (Ok(ReadEnd::Cancelled), None) => Ok(Ok(0)), // nobody else cancels
-            (Ok(ReadEnd::Bytes(bytes)), _) => Ok(Ok(bytes)),
-            (Err(error), _) => Ok(Err(error)),
-        };
-        (result, buffer)
+    /// As [`Transport::read`], and may be dropped while nothing has come. Only where nothing [is
+    /// wrapped](Transport::is_wrapped).
+    pub async fn read_when_ready(&self, buffer: &mut Vec<u8>) -> io::Result<usize> {
+        self.stream.read_when_ready(buffer).await
     }
 
     async fn read_bytes(&self, buffer: Vec<u8>) -> (io::Result<usize>, Vec<u8>) {

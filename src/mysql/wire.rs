@@ -14,7 +14,6 @@ use super::protocol::packet::message_bytes;
 use super::serve::LOGIN_PACKET_MAX;
 use super::transport::Transport;
 use crate::guard::proxy_protocol::{self, Header};
-use crate::runtime::net::Cancel;
 use crate::runtime::time::unless;
 
 /// Largest command of a client, headers included. Servers have `max_allowed_packet`, 16 MiB by default.
@@ -36,8 +35,6 @@ pub struct Wire {
     start: usize,
     /// For the next packet during the login.
     pub next_sequence_id: u8,
-    /// Ends a read that nothing comes for; an idle client has none.
-    cancel: Option<Box<Cancel>>,
 }
 
 /// What came instead of waiting.
@@ -52,7 +49,7 @@ pub(super) enum Next {
 impl Wire {
     /// Nothing read yet.
     pub fn new(stream: Transport) -> Wire {
-        Wire { stream, input: Vec::new(), start: 0, next_sequence_id: 0, cancel: None }
+        Wire { stream, input: Vec::new(), start: 0, next_sequence_id: 0 }
     }
 
     /// Sends all of `out`.
@@ -136,20 +133,18 @@ impl Wire {
             client.set_alarm(client.splitter.config().client_timeout);
             return unless(self.fill(), |cx| client.poll_ended(drains, Next::Closed, cx)).await;
         }
-        let input = self.roomy_input();
-        let cancel = self.cancel.get_or_insert_default();
-        let (result, input) = self.stream.read_unless(input, cancel, ended).await;
+        let mut input = self.roomy_input();
+        let came = unless(self.stream.read_when_ready(&mut input), ended).await;
         self.input = input;
-        match result {
-            Ok(Ok(0)) => Ok(Err(io::ErrorKind::UnexpectedEof.into())),
-            Ok(came) => Ok(came.map(drop)),
-            Err(next) => Err(next),
-        }
+        came.map(|came| match came {
+            Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
+            came => came.map(drop),
+        })
     }
 
     /// Waits without a buffer until something comes.
     pub(super) async fn wait_cold(&mut self, client: &Client) -> Next {
-        (self.input, self.cancel) = (Vec::new(), None);
+        self.input = Vec::new();
         client.set_alarm(client.splitter.config().client_timeout.saturating_sub(PATIENCE));
         let drains = !client.session.in_transaction();
         match unless(self.stream.readable(), |cx| client.poll_ended(drains, Next::Closed, cx)).await {

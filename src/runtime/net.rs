@@ -340,6 +340,21 @@ impl Stream {
         self.readable().await
     }
 
+    /// Waits until something has come, then reads it as [`Stream::read`] does: 0 means that the other side has closed its direction.
+    ///
+    /// Unlike a read, one that is dropped while it waits has taken nothing out of the socket, and it holds no memory of the caller's
+    /// that the kernel could still write to. Errors: what recv(2) reports. Panics when `buf` has no spare capacity.
+    pub async fn read_when_ready(&self, buf: &mut Vec<u8>) -> io::Result<usize> {
+        let room = buf.capacity() - buf.len();
+        assert!(room > 0, "read into a full buffer");
+        loop {
+            self.readable().await?;
+            if let Some(bytes) = self.try_read(buf, room)? {
+                return Ok(bytes);
+            }
+        }
+    }
+
     /// Waits until a write would not block.
     pub async fn writable(&self) -> io::Result<()> {
         match self.socket() {
