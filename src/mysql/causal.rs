@@ -194,11 +194,13 @@ impl Client {
             }
             MustSee::Position(position) => position,
         };
-        let mut position = position.clone();
         // What `strict` must see is as new as anything.
-        if let Some(before) = moves_from
-            && level != CausalReads::Strict
-        {
+        let moves_from = moves_from.filter(|_| level != CausalReads::Strict);
+        if moves_from.is_none() && self.splitter.has_reached(server, position) {
+            return Ok(None);
+        }
+        let mut position = position.clone();
+        if let Some(before) = moves_from {
             let shown = Box::pin(self.newest(before)).await.ok_or(PrimaryOnly)?;
             if !position.unite(&shown) {
                 return Err(PrimaryOnly);

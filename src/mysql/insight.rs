@@ -16,7 +16,7 @@ use super::rules::{Choice, Verdict};
 use super::sql::{Mode, Pin};
 use crate::log::{SlowEntry, SlowLog};
 use crate::metrics::{DigestName, DigestRoute, Digests, Executed, SplitterStats};
-use crate::util::moment::unix_ms;
+use crate::runtime::time::unix_ms_roughly;
 
 /// How a normal form is called in tables and logs: the first 64 bits of its SHA-256, the same on every machine.
 fn digest_id(text: &[u8]) -> String {
@@ -181,7 +181,7 @@ impl Client {
             rows_affected: end.outcome.map_or(0, |outcome| outcome.affected_rows),
             warnings: end.outcome.map_or(0, |outcome| u64::from(outcome.warnings)),
             duration,
-            at_unix_ms: unix_ms(SystemTime::now()),
+            at_unix_ms: unix_ms_roughly(),
         };
         let lossy = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned().into_boxed_str();
         let name = || DigestName {

@@ -7,6 +7,12 @@ use std::time::Duration;
 
 use monoio::time::{Instant, sleep_until};
 
+/// Milliseconds since 1970, late by a few: what the kernel noted at its last tick, which costs a fraction of reading the clock.
+pub fn unix_ms_roughly() -> u64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::RealtimeCoarse);
+    u64::try_from(now.tv_sec).unwrap_or(0) * 1000 + u64::try_from(now.tv_nsec / 1_000_000).unwrap_or(0)
+}
+
 /// The time given to [`timeout`] has passed. The operation inside was dropped, so what it was reading is lost:
 /// close its socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -147,6 +153,12 @@ mod tests {
         });
         sleep(Duration::from_millis(200)).await;
         has_ended.get()
+    }
+
+    #[test]
+    fn the_rough_time_is_that_of_the_clock() {
+        let now = crate::util::moment::unix_ms(std::time::SystemTime::now());
+        assert!(unix_ms_roughly().abs_diff(now) < 1_000, "{} {now}", unix_ms_roughly());
     }
 
     #[test]
