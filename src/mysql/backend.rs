@@ -31,7 +31,7 @@ use super::protocol::response::ErrPacket;
 use super::session::State;
 use super::transport::Transport;
 use crate::runtime::net::{Address, Peek, Stream};
-use crate::runtime::time::timeout;
+use crate::runtime::time::{then_await, timeout};
 
 /// First read buffer of a connection, bytes; grows to the second while large results stream.
 const READ_BYTES: usize = 16 << 10;
@@ -423,6 +423,21 @@ impl Backend {
     ///
     /// Errors: `UnexpectedEof` when the server has closed.
     pub async fn fill(&mut self) -> io::Result<()> {
+        let input = self.roomy_input();
+        let read = self.stream.read(input).await;
+        self.keep_input(read)
+    }
+
+    /// Sends `out`, whole commands for which the socket has room, and reads what is answered, as [`Backend::fill`]; gives the buffer
+    /// back. Whether it was sent the answer tells: a server may have answered before it closed.
+    pub async fn send_and_fill(&mut self, out: Vec<u8>) -> (Vec<u8>, io::Result<()>) {
+        let input = self.roomy_input();
+        let (sent, read) = then_await(self.stream.write_commands(out), self.stream.read(input)).await;
+        (sent.1, self.keep_input(read))
+    }
+
+    /// The read buffer, with room.
+    fn roomy_input(&mut self) -> Vec<u8> {
         let mut input = std::mem::take(&mut self.input);
         if self.start > 0 {
             input.drain(..self.start);
@@ -433,9 +448,12 @@ impl Backend {
         } else if input.len() == input.capacity() || input.capacity() < READ_BYTES {
             input.reserve_exact(READ_BYTES_MAX.max(input.len()));
         }
-        let room = input.capacity() - input.len();
-        let (result, mut input) = self.stream.read(input).await;
-        if matches!(result, Ok(n) if n == room) && input.capacity() < READ_BYTES_MAX {
+        input
+    }
+
+    fn keep_input(&mut self, (result, mut input): (io::Result<usize>, Vec<u8>)) -> io::Result<()> {
+        // There is probably more.
+        if result.is_ok() && input.len() == input.capacity() && input.capacity() < READ_BYTES_MAX {
             input.reserve_exact(READ_BYTES_MAX);
         }
         self.input = input;
@@ -449,6 +467,11 @@ impl Backend {
     /// comes back. A connection that is closed in the usual way goes on sending for minutes (tcp(7), `tcp_orphan_retries`).
     pub fn forget_what_was_sent(&self) {
         self.stream.reset_on_close();
+    }
+
+    /// Whether what is sent goes to the socket as it is, and what comes is an answer to that.
+    pub fn sends_plainly(&self) -> bool {
+        self.available().is_empty() && !self.stream.is_wrapped()
     }
 
     /// Sends all of `bytes`, which are whole commands; gives the buffer back.

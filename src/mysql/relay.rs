@@ -104,7 +104,8 @@ impl Client {
         }
     }
 
-    /// Passes the answer on piece by piece. The last piece stays in `self.out`. `timer`: when the statement was sent to a
+    /// Passes the answer on piece by piece, to what is left in `self.to_server`, which is sent before. The last piece stays in
+    /// `self.out`. `timer`: when the statement was sent to a
     /// replica that did nothing else before it.
     pub(super) async fn relay(
         &mut self,
@@ -119,7 +120,7 @@ impl Client {
         if lease.is_packed() {
             follower.take_any_sequence_ids();
         }
-        let mut forwarded = false;
+        let (mut forwarded, mut unsent) = (false, std::mem::take(&mut self.to_server));
         // Bytes of what the answer says of its session that the monitor and other sessions know of.
         let mut noted = 0;
         let mut deadline = self.watch.verdict.time_limit.map(Deadline::after);
@@ -174,7 +175,7 @@ impl Client {
                 self.flush(wire).await?;
             }
             let movable = class.is_read() && !was_held && !forwarded && lease.epoch.is_none();
-            let filled = match self.fill_in_time(wire, lease, movable, &mut deadline).await {
+            let filled = match self.fill_in_time(wire, lease, movable, &mut deadline, &mut unsent).await {
                 Ok(filled) => filled.is_ok(),
                 Err(Abandoned::ServerDown) => {
                     lease.forget_what_was_sent();
@@ -182,6 +183,9 @@ impl Client {
                 }
                 Err(Abandoned::ClientGone) => return Err(End),
             };
+            if self.to_server.capacity() == 0 {
+                self.to_server = std::mem::take(&mut unsent); // sent, and empty
+            }
             if !filled {
                 if let Some(sent) = timer {
                     self.splitter.replicas.on_answer(lease.server, sent, false);

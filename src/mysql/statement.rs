@@ -326,7 +326,14 @@ impl Client {
         self.splitter.stats().backends[server].bytes_sent.add(self.to_server.len() as u64);
         let movable = class.is_read() && !was_held && !is_primary;
         lease.closes_sent();
-        let result = match self.send_to_server(wire, &lease, movable).await {
+        // What sockets have room for is sent with the wait for its answer, see `relay`.
+        let is_short = self.to_server.len() <= PLAIN_SEND_BYTES && lease.sends_plainly();
+        let result = match is_short && wait.is_none() {
+            true => Ok(Ok(())),
+            // Boxed: few need it, and it is large.
+            false => Box::pin(self.send_to_server(wire, &lease, movable)).await,
+        };
+        let result = match result {
             Ok(result) => result,
             Err(Abandoned::ClientGone) => return Err(End),
             Err(Abandoned::ServerDown) => {
@@ -336,9 +343,6 @@ impl Client {
                 return Box::pin(self.on_lost(wire, spot, was_held, class, tries, false, first)).await;
             }
         };
-        if self.to_server.capacity() > 256 << 10 {
-            self.to_server = Vec::new();
-        }
         // After a failed write the server may have answered all the same (packet too large): look.
         let waited = wait.is_some();
         if let Some(wait) = wait {
@@ -427,12 +431,12 @@ impl Client {
     /// server that does not read: not longer than for its answer.
     async fn send_to_server(&mut self, wire: &Wire, lease: &Lease, movable: bool) -> Result<io::Result<()>, Abandoned> {
         let out = std::mem::take(&mut self.to_server);
-        let (result, buffer) = match out.len() {
-            ..=PLAIN_SEND_BYTES => lease.send(out).await,
-            _ => Box::pin(self.watched(wire, lease.server, movable, pin!(lease.send(out)))).await?,
-        };
+        let (result, buffer) = self.watched(wire, lease.server, movable, pin!(lease.send(out))).await?;
         self.to_server = buffer;
         self.to_server.clear();
+        if self.to_server.capacity() > 256 << 10 {
+            self.to_server = Vec::new();
+        }
         Ok(result)
     }
 

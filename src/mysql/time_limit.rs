@@ -56,17 +56,26 @@ impl Deadline {
 }
 
 impl Client {
-    /// Waits for more of an answer, as [`Client::watched`]. Once `deadline` has passed the statement is interrupted, and again
-    /// for as long as it goes on.
+    /// Waits for more of an answer, as [`Client::watched`], to what is in `out`, which is sent before; empty: it was sent already.
+    /// Once `deadline` has passed the statement is interrupted, and again for as long as it goes on.
     pub(super) async fn fill_in_time(
         &self,
         wire: &Wire,
         lease: &mut Lease,
         movable: bool,
         deadline: &mut Option<Deadline>,
+        out: &mut Vec<u8>,
     ) -> Result<io::Result<()>, Abandoned> {
         let (server, key, thread, fate) = (lease.server, lease.key, lease.thread(), lease.fate.clone());
-        let mut fill = pin!(lease.fill());
+        let mut fill = pin!(async move {
+            if out.is_empty() {
+                return lease.fill().await;
+            }
+            let (buffer, filled) = lease.send_and_fill(std::mem::take(out)).await;
+            *out = buffer;
+            out.clear();
+            filled
+        });
         let Some(deadline) = deadline else { return self.watched(wire, server, movable, fill).await };
         loop {
             let watched = self.watched(wire, server, movable, fill.as_mut());

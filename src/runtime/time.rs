@@ -123,6 +123,68 @@ impl<F: Future, T, C: FnMut(&mut Context<'_>) -> Poll<T>> Future for Unless<F, C
     }
 }
 
+/// Begins `first` and does `second`, which is what there is to wait for: a message is sent, and then there is an answer. Done when
+/// both are.
+///
+/// Whoever polls this is woken by `second` alone. On a ring both are one call of the kernel, and the end of `first` needs no turn of
+/// the task. That is for what ends by itself as a rule, as a short message does for which the socket has room: where it needs more
+/// than that, it goes on when the task is woken for something else. With epoll `first` has ended already, or wakes the task.
+pub fn then_await<A: Future, B: Future>(first: A, second: B) -> ThenAwait<A, B> {
+    ThenAwait { first, second, has_begun: false, of_first: None, of_second: None }
+}
+
+/// See [`then_await`].
+#[must_use = "nothing happens before it is polled"]
+pub struct ThenAwait<A: Future, B: Future> {
+    first: A,
+    second: B,
+    has_begun: bool,
+    of_first: Option<A::Output>,
+    of_second: Option<B::Output>,
+}
+
+impl<A: Future, B: Future> Future for ThenAwait<A, B> {
+    type Output = (A::Output, B::Output);
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        // SAFETY: `first` and `second` are structurally pinned: they are not moved out of here or elsewhere, `ThenAwait` has no `Drop`
+        // and is `Unpin` only when both are. What they have told is never pinned.
+        let this = unsafe { self.get_unchecked_mut() };
+        if this.of_first.is_none() {
+            let mut nobody = Context::from_waker(Waker::noop());
+            let wakes = this.has_begun || super::driver::is_epoll();
+            let waker = if wakes { &mut *cx } else { &mut nobody };
+            this.has_begun = true;
+            // SAFETY: see above.
+            let first = unsafe { Pin::new_unchecked(&mut this.first) };
+            if let Poll::Ready(told) = first.poll(waker) {
+                this.of_first = Some(told);
+            }
+        }
+        if this.of_second.is_none() {
+            // SAFETY: see above.
+            let second = unsafe { Pin::new_unchecked(&mut this.second) };
+            let Poll::Ready(told) = second.poll(cx) else { return Poll::Pending };
+            this.of_second = Some(told);
+            if this.of_first.is_none() {
+                // Now there is nothing else to be woken by.
+                // SAFETY: see above.
+                let first = unsafe { Pin::new_unchecked(&mut this.first) };
+                if let Poll::Ready(told) = first.poll(cx) {
+                    this.of_first = Some(told);
+                }
+            }
+        }
+        match (this.of_first.take(), this.of_second.take()) {
+            (Some(first), Some(second)) => Poll::Ready((first, second)),
+            (of_first, of_second) => {
+                (this.of_first, this.of_second) = (of_first, of_second);
+                Poll::Pending
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::cell::Cell;
@@ -193,6 +255,33 @@ mod tests {
             };
             assert_eq!(unless(sleep(Duration::from_millis(5)), look).await, Ok(()));
             assert_eq!(looks, 1, "asked while it waits, and not once it is done");
+        });
+    }
+
+    #[test]
+    fn what_is_begun_wakes_nobody_until_it_is_all_that_is_left() {
+        on_both_drivers(|| async {
+            let wakes = Rc::new(Cell::new(0));
+            let both = then_await(sleep(Duration::from_millis(5)), sleep(Duration::from_millis(50)));
+            let counted = wakes.clone();
+            let ended = unless(both, move |_| {
+                counted.set(counted.get() + 1);
+                Poll::<()>::Pending
+            });
+            ended.await.unwrap();
+            // Asked when it began to wait, and with epoll again when the first one has ended.
+            assert_eq!(wakes.get(), 1 + u32::from(super::super::driver::is_epoll()));
+            // The longer one is waited for, too.
+            let begun = std::time::Instant::now();
+            let told = then_await(
+                async {
+                    sleep(Duration::from_millis(40)).await;
+                    1
+                },
+                async { 2 },
+            );
+            assert_eq!(told.await, (1, 2));
+            assert!(begun.elapsed() >= Duration::from_millis(39));
         });
     }
 
