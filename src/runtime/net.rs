@@ -2,11 +2,12 @@
 //!
 //! Buffers go in by value and come back with the result, because the kernel holds them in between.
 
-use std::cell::UnsafeCell;
+use std::cell::{Cell, UnsafeCell};
 use std::fmt;
 use std::io;
+use std::mem::ManuallyDrop;
 use std::net::SocketAddr;
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -144,8 +145,11 @@ enum Socket {
 /// writes) are a mistake of the caller: which of them gets the bytes is open.
 /// Dropping the stream closes it once the kernel has given back every operation on it.
 pub struct Stream {
-    socket: UnsafeCell<Socket>,
+    /// Taken out only by `drop`.
+    socket: UnsafeCell<ManuallyDrop<Socket>>,
     fd: RawFd,
+    /// Operations of the runtime that have begun and not come back. Those whose futures were dropped never do.
+    under_way: Cell<u32>,
 }
 
 impl fmt::Debug for Stream {
@@ -199,12 +203,17 @@ impl Stream {
 
     fn from_tcp(socket: monoio::net::TcpStream) -> Stream {
         let fd = socket.as_raw_fd();
-        Stream { socket: UnsafeCell::new(Socket::Tcp(socket)), fd }
+        Stream::new(Socket::Tcp(socket), fd)
     }
 
     pub(super) fn from_unix(socket: monoio::net::UnixStream) -> Stream {
         let fd = socket.as_raw_fd();
-        Stream { socket: UnsafeCell::new(Socket::Unix(socket)), fd }
+        Stream::new(Socket::Unix(socket), fd)
+    }
+
+    fn new(socket: Socket, fd: RawFd) -> Stream {
+        let socket = UnsafeCell::new(ManuallyDrop::new(socket));
+        Stream { socket, fd, under_way: Cell::new(0) }
     }
 
     /// Takes up a connection that no worker has.
@@ -230,6 +239,14 @@ impl Stream {
         unsafe { &mut *self.socket.get() }
     }
 
+    /// Waits for an operation of the runtime.
+    async fn operation<T>(&self, operation: impl Future<Output = T>) -> T {
+        self.under_way.set(self.under_way.get() + 1);
+        let result = operation.await;
+        self.under_way.set(self.under_way.get() - 1);
+        result
+    }
+
     /// Reads what is there, at least one byte, into the spare capacity of `buf` behind its present content.
     ///
     /// Returns the number of bytes added; 0 means that the other side has closed its direction.
@@ -239,8 +256,8 @@ impl Stream {
         assert!(len < capacity, "read into a full buffer");
         let slice = buf.slice_mut(len..capacity);
         let (result, slice) = match self.socket() {
-            Socket::Tcp(socket) => socket.read(slice).await,
-            Socket::Unix(socket) => socket.read(slice).await,
+            Socket::Tcp(socket) => self.operation(socket.read(slice)).await,
+            Socket::Unix(socket) => self.operation(socket.read(slice)).await,
         };
         (result, slice.into_inner())
     }
@@ -253,8 +270,8 @@ impl Stream {
         let slice = buf.slice_mut(len..capacity);
         let handle = cancel.handle();
         let (result, slice) = match self.socket() {
-            Socket::Tcp(socket) => socket.cancelable_read(slice, handle).await,
-            Socket::Unix(socket) => socket.cancelable_read(slice, handle).await,
+            Socket::Tcp(socket) => self.operation(socket.cancelable_read(slice, handle)).await,
+            Socket::Unix(socket) => self.operation(socket.cancelable_read(slice, handle)).await,
         };
         let result = match result {
             Ok(bytes) => Ok(ReadEnd::Bytes(bytes)),
@@ -267,8 +284,8 @@ impl Stream {
     /// Writes some bytes of `buf`, at least one, and returns how many.
     pub async fn write<B: IoBuf>(&self, buf: B) -> (io::Result<usize>, B) {
         match self.socket() {
-            Socket::Tcp(socket) => socket.write(buf).await,
-            Socket::Unix(socket) => socket.write(buf).await,
+            Socket::Tcp(socket) => self.operation(socket.write(buf)).await,
+            Socket::Unix(socket) => self.operation(socket.write(buf)).await,
         }
     }
 
@@ -325,8 +342,8 @@ impl Stream {
     /// Waits until a read would not block, without holding a buffer: for idle connections.
     pub async fn readable(&self) -> io::Result<()> {
         match self.socket() {
-            Socket::Tcp(socket) => socket.readable(false).await,
-            Socket::Unix(socket) => socket.readable(false).await,
+            Socket::Tcp(socket) => self.operation(socket.readable(false)).await,
+            Socket::Unix(socket) => self.operation(socket.readable(false)).await,
         }
     }
 
@@ -358,8 +375,8 @@ impl Stream {
     /// Waits until a write would not block.
     pub async fn writable(&self) -> io::Result<()> {
         match self.socket() {
-            Socket::Tcp(socket) => socket.writable(false).await,
-            Socket::Unix(socket) => socket.writable(false).await,
+            Socket::Tcp(socket) => self.operation(socket.writable(false)).await,
+            Socket::Unix(socket) => self.operation(socket.writable(false)).await,
         }
     }
 
@@ -417,6 +434,25 @@ impl Stream {
     /// A way for others to break off what this stream is waiting for. Valid only while the stream lives.
     pub fn breaker(&self) -> Breaker {
         Breaker { fd: self.fd }
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        // SAFETY: nobody uses `self.socket` behind this, which is the only place that takes it out.
+        let socket = unsafe { ManuallyDrop::take(self.socket.get_mut()) };
+        if self.under_way.get() > 0 || super::driver::is_epoll() {
+            // The last operation closes it when it comes back; with epoll it is closed at once.
+            return;
+        }
+        // monoio would close it by two operations of the ring, the second of which cancels the first, and both of which wake
+        // the worker. Here nothing is under way, so that nothing has to be waited for.
+        let fd = match socket {
+            Socket::Tcp(socket) => socket.into_raw_fd(),
+            Socket::Unix(socket) => socket.into_raw_fd(),
+        };
+        // SAFETY: monoio has given the descriptor up, and nobody else owns it.
+        drop(unsafe { OwnedFd::from_raw_fd(fd) });
     }
 }
 
@@ -813,5 +849,77 @@ impl Listener {
             return Ok(());
         }
         Ok(rustix::fs::fcntl_setfl(socket, flags - rustix::fs::OFlags::NONBLOCK)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::os::unix::net::UnixStream;
+    use std::task::{Context, Poll, Waker};
+
+    use super::*;
+    use crate::config::model::DriverChoice;
+    use crate::runtime::driver::DataRuntime;
+    use crate::runtime::time::sleep;
+
+    fn on_both_drivers<F: Future<Output = ()>>(work: impl Fn() -> F) {
+        for choice in [DriverChoice::Auto, DriverChoice::Epoll] {
+            let (mut runtime, _) = DataRuntime::build(choice, 256, false).expect("a runtime");
+            runtime.block_on(work());
+        }
+    }
+
+    /// A stream of this worker, and the other end.
+    fn pair() -> (Stream, UnixStream) {
+        let (ours, other) = UnixStream::pair().unwrap();
+        ours.set_nonblocking(super::super::driver::is_epoll()).unwrap();
+        other.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        (Stream::from_std_unix(ours).unwrap(), other)
+    }
+
+    fn poll_once<F: Future>(future: std::pin::Pin<&mut F>) -> Poll<F::Output> {
+        future.poll(&mut Context::from_waker(Waker::noop()))
+    }
+
+    #[test]
+    fn a_stream_with_nothing_under_way_is_closed_at_once() {
+        on_both_drivers(|| async {
+            let (stream, mut other) = pair();
+            other.write_all(b"one").unwrap();
+            let (read, bytes) = stream.read(Vec::with_capacity(10)).await;
+            assert_eq!((read.unwrap(), bytes.as_slice()), (3, b"one".as_slice()));
+            drop(stream);
+            // The worker has had no turn since.
+            other.set_nonblocking(true).unwrap();
+            assert_eq!(other.read(&mut [0; 10]).unwrap(), 0);
+        });
+    }
+
+    #[test]
+    fn a_stream_whose_read_was_given_up_is_closed_when_the_kernel_gives_it_back() {
+        on_both_drivers(|| async {
+            let (stream, mut other) = pair();
+            let mut cancelled = Box::pin(stream.read(Vec::with_capacity(10)));
+            assert!(poll_once(cancelled.as_mut()).is_pending());
+            drop(cancelled);
+            let mut waiting = Box::pin(stream.readable());
+            assert!(poll_once(waiting.as_mut()).is_pending());
+            drop(waiting);
+            drop(stream);
+            sleep(Duration::from_millis(20)).await;
+            assert_eq!(other.read(&mut [0; 10]).unwrap(), 0);
+        });
+    }
+
+    #[test]
+    fn a_write_to_an_end_that_is_closed_fails() {
+        on_both_drivers(|| async {
+            let (stream, other) = pair();
+            drop(other);
+            let (result, bytes) = stream.write_all(b"request".to_vec()).await;
+            assert_eq!(result.unwrap_err().kind(), io::ErrorKind::BrokenPipe);
+            assert_eq!(bytes, b"request");
+        });
     }
 }
