@@ -158,7 +158,13 @@ impl DataRuntime {
     pub fn block_on<F: Future>(&mut self, future: F) -> F::Output {
         EPOLL.set(matches!(self.0, Kind::Epoll(_)));
         match &mut self.0 {
-            Kind::Uring(runtime) => runtime.block_on(future),
+            Kind::Uring(runtime) => {
+                let _turns = super::turn::Turns;
+                runtime.block_on(async {
+                    monoio::spawn(super::turn::end_turns());
+                    future.await
+                })
+            }
             Kind::Epoll(runtime) => runtime.block_on(future),
         }
     }

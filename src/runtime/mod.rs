@@ -16,6 +16,7 @@ pub mod net;
 pub(crate) mod sync;
 pub mod sys;
 pub mod time;
+mod turn;
 pub mod turnstile;
 pub mod udp;
 

@@ -16,7 +16,7 @@ use std::time::Duration;
 use monoio::buf::{IoBuf, IoBufMut};
 use monoio::io::{AsyncReadRent, AsyncWriteRent, CancelableAsyncReadRent, Canceller};
 use rustix::event::PollFlags;
-use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+use rustix::net::{AddressFamily, SendFlags, SocketAddrUnix, SocketFlags, SocketType};
 
 /// Where a stream leads: an IP socket address, the path of a Unix socket, or a name that is still to be resolved.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -150,7 +150,16 @@ pub struct Stream {
     fd: RawFd,
     /// Operations of the runtime that have begun and not come back. Those whose futures were dropped never do.
     under_way: Cell<u32>,
+    /// Writes that went past the runtime since it last had something of this stream to wait for.
+    at_once: Cell<u8>,
 }
+
+/// Writes up to this size are tried at once where little comes at a time (see [`super::turn`]) or there is no ring, and go to the
+/// runtime only where the socket has no room for them.
+const AT_ONCE_BYTES_MAX: usize = 16 * 1024;
+
+/// So many in succession: then others have their turn.
+const AT_ONCE_MAX: u8 = 8;
 
 impl fmt::Debug for Stream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -213,7 +222,7 @@ impl Stream {
 
     fn new(socket: Socket, fd: RawFd) -> Stream {
         let socket = UnsafeCell::new(ManuallyDrop::new(socket));
-        Stream { socket, fd, under_way: Cell::new(0) }
+        Stream { socket, fd, under_way: Cell::new(0), at_once: Cell::new(0) }
     }
 
     /// Takes up a connection that no worker has.
@@ -241,9 +250,11 @@ impl Stream {
 
     /// Waits for an operation of the runtime.
     async fn operation<T>(&self, operation: impl Future<Output = T>) -> T {
+        self.at_once.set(0);
         self.under_way.set(self.under_way.get() + 1);
         let result = operation.await;
         self.under_way.set(self.under_way.get() - 1);
+        super::turn::on_done();
         result
     }
 
@@ -283,9 +294,33 @@ impl Stream {
 
     /// Writes some bytes of `buf`, at least one, and returns how many.
     pub async fn write<B: IoBuf>(&self, buf: B) -> (io::Result<usize>, B) {
+        if let Some(result) = self.write_at_once(&buf) {
+            return (result, buf);
+        }
         match self.socket() {
             Socket::Tcp(socket) => self.operation(socket.write(buf)).await,
             Socket::Unix(socket) => self.operation(socket.write(buf)).await,
+        }
+    }
+
+    /// `None`: it is for the runtime, which waits until there is room.
+    fn write_at_once<B: IoBuf>(&self, buf: &B) -> Option<io::Result<usize>> {
+        let before = self.at_once.get();
+        let is_short = (1..=AT_ONCE_BYTES_MAX).contains(&buf.bytes_init());
+        // With epoll each write is a call of its own, now or later.
+        let is_cheap = super::driver::is_epoll() || super::turn::is_sparse();
+        if before >= AT_ONCE_MAX || !is_short || !is_cheap {
+            return None;
+        }
+        // SAFETY: `IoBuf` promises so many initialised bytes there, which nobody changes while `buf` is borrowed.
+        let bytes = unsafe { std::slice::from_raw_parts(buf.read_ptr(), buf.bytes_init()) };
+        match rustix::net::send(self.borrow(), bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
+            Ok(written) => {
+                self.at_once.set(before + 1);
+                Some(Ok(written))
+            }
+            Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => None,
+            Err(error) => Some(Err(error.into())),
         }
     }
 
@@ -856,6 +891,7 @@ impl Listener {
 mod tests {
     use std::io::{Read, Write};
     use std::os::unix::net::UnixStream;
+    use std::pin::pin;
     use std::task::{Context, Poll, Waker};
 
     use super::*;
@@ -909,6 +945,45 @@ mod tests {
             drop(stream);
             sleep(Duration::from_millis(20)).await;
             assert_eq!(other.read(&mut [0; 10]).unwrap(), 0);
+        });
+    }
+
+    #[test]
+    fn a_short_write_is_over_when_it_has_begun_and_one_without_room_waits() {
+        on_both_drivers(|| async {
+            let (stream, mut other) = pair();
+            let (result, _) = match poll_once(pin!(stream.write(b"request".to_vec()))) {
+                Poll::Ready(written) => written,
+                Poll::Pending => panic!("there is room, and little to do"),
+            };
+            assert_eq!(result.unwrap(), 7);
+            const BYTES: usize = 4 << 20;
+            let reader = std::thread::spawn(move || {
+                let mut all = vec![0; 7 + BYTES];
+                std::thread::sleep(Duration::from_millis(50));
+                other.read_exact(&mut all).unwrap();
+                all.split_off(7)
+            });
+            let sent: Vec<u8> = (0..BYTES).map(|at| (at / 1000) as u8).collect();
+            for piece in sent.chunks(10_000) {
+                stream.write_all(piece.to_vec()).await.0.unwrap();
+            }
+            assert!(reader.join().unwrap() == sent, "every byte in its place");
+        });
+    }
+
+    #[test]
+    fn whoever_writes_again_and_again_lets_others_have_their_turn() {
+        on_both_drivers(|| async {
+            if super::super::driver::is_epoll() {
+                return; // its driver never waits as long as there is room
+            }
+            let (stream, _other) = pair();
+            let mut writes = 0;
+            while poll_once(pin!(stream.write(b"x".to_vec()))).is_ready() {
+                writes += 1;
+            }
+            assert_eq!(writes, AT_ONCE_MAX);
         });
     }
 
