@@ -3,8 +3,9 @@
 //! In: the answer's Content-Type. Out: the lifetime, and the two fields that tell it (RFC 9111 sections 5.2.2.1 and
 //! 5.3). Which answers get them, and whether they have such fields already, is for the caller to look at.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
+use super::date::HttpDate;
 use super::h1::{write_decimal, write_field};
 
 /// Lifetimes by media type.
@@ -64,14 +65,15 @@ impl Expires {
 }
 
 impl Lifetime {
-    /// Appends Expires and, unless the caller has written one, Cache-Control. `now` is the time of the answer.
-    pub fn write(self, now: SystemTime, with_cache_control: bool, out: &mut Vec<u8>) {
+    /// Appends Expires and, unless the caller has written one, Cache-Control. `now` is the time of the answer in Unix seconds, and
+    /// `date` says such a time in the words of HTTP.
+    pub fn write(self, now: u64, date: impl Fn(u64) -> HttpDate, with_cache_control: bool, out: &mut Vec<u8>) {
         let expires = match self {
             Lifetime::Unsaid => return,
-            Lifetime::Ask => SystemTime::UNIX_EPOCH + Duration::from_secs(1),
-            Lifetime::For(time) => now + time,
+            Lifetime::Ask => 1,
+            Lifetime::For(time) => now.saturating_add(time.as_secs()),
         };
-        write_field(out, "Expires", httpdate::fmt_http_date(expires).as_bytes());
+        write_field(out, "Expires", date(expires).as_bytes());
         match self {
             _ if !with_cache_control => {}
             Lifetime::For(time) => {
@@ -116,10 +118,9 @@ mod tests {
 
     #[test]
     fn both_fields_tell_it() {
-        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000);
         let written = |lifetime: Lifetime, with_cache_control| {
             let mut out = Vec::new();
-            lifetime.write(now, with_cache_control, &mut out);
+            lifetime.write(1_000_000_000, HttpDate::from_unix, with_cache_control, &mut out);
             String::from_utf8(out).unwrap()
         };
         assert_eq!(

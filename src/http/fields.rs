@@ -27,7 +27,21 @@ impl<'a> Fields<'a> {
 
     /// Values of all fields called `name`.
     pub fn values(self, name: &str) -> impl Iterator<Item = &'a [u8]> {
-        self.iter().filter(move |(found, _)| found.eq_ignore_ascii_case(name.as_bytes())).map(|(_, value)| value)
+        // Most lines are others: of those no more is looked at than the name.
+        lines(self.bytes).filter(move |line| is_called(line, name)).map(|line| line[name.len() + 1..].trim_ascii())
+    }
+
+    /// Values of the first fields called so, in one look at all lines.
+    pub fn find_all<const COUNT: usize>(self, names: [&str; COUNT]) -> [Option<&'a [u8]>; COUNT] {
+        let mut found = [None; COUNT];
+        for line in lines(self.bytes) {
+            for (value, name) in found.iter_mut().zip(names) {
+                if value.is_none() && is_called(line, name) {
+                    *value = Some(line[name.len() + 1..].trim_ascii());
+                }
+            }
+        }
+        found
     }
 
     /// `(name, value)` of every field, the value without the white space around it. Lines that are no field are left
@@ -41,8 +55,13 @@ impl<'a> Fields<'a> {
 }
 
 /// Each line with its end.
-fn lines(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
-    bytes.split_inclusive(|byte| *byte == b'\n')
+fn lines(mut bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
+    std::iter::from_fn(move || {
+        let line_bytes = memchr::memchr(b'\n', bytes).map_or(bytes.len(), |at| at + 1);
+        let (line, rest) = bytes.split_at(line_bytes);
+        bytes = rest;
+        (!line.is_empty()).then_some(line)
+    })
 }
 
 /// Field lines to edit: all that stands in a buffer from some place on.
@@ -438,6 +457,16 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn a_field_is_found_as_reading_all_of_them_finds_it(lines in any_lines(), name in "[abAB]{0,3}", rest in "[aA:b]{0,4}") {
+            let bytes = [lines.concat(), rest.into_bytes()].concat();
+            let fields = Fields::new(&bytes);
+            let expect: Vec<&[u8]> =
+                fields.iter().filter(|(found, _)| found.eq_ignore_ascii_case(name.as_bytes())).map(|(_, value)| value).collect();
+            prop_assert_eq!(fields.values(&name).collect::<Vec<_>>(), expect.clone());
+            prop_assert_eq!(fields.find_all([&name, "b", &name]), [expect.first().copied(), fields.find("b"), expect.first().copied()]);
+        }
+
         #[test]
         fn edits_keep_other_lines_byte_for_byte(lines in any_lines(), name in "[abAB]{1,3}", value in "[a-z]{0,5}", set: bool) {
             let mut out = lines.concat();

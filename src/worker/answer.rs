@@ -8,18 +8,17 @@ mod paced;
 mod spliced;
 
 use std::os::fd::AsFd;
-use std::time::SystemTime;
 
 use bytes::Bytes;
 use http::HeaderMap;
 
-use super::Worker;
 use super::connection::{Broken, Connection};
 use super::cx::{AnswerVariables, Cx};
 use super::exchange::{DISCARD_BYTES_MAX, Request, changes_fields};
 use super::multiplexed::Stream;
 use super::trail::Trail;
 use super::watch::{GaveUp, OnExpiry, Watched};
+use super::{Worker, unix_seconds};
 use crate::guard::Throttle;
 use crate::http::answer::{AnswerHead, Content};
 use crate::http::coding::{self, Accepted, Candidate, Lease};
@@ -357,10 +356,10 @@ impl<'a> Answer<'a> {
             head.content = self.change_fields(cx, &mut fields, head.status, head.content);
         }
         // A rule may have written these two.
-        let read = Fields::new(&fields);
-        own.server &= read.find("server").is_none();
-        own.date &= read.find("date").is_none();
-        if read.find("alt-svc").is_none() {
+        let [server, date, told] = Fields::new(&fields).find_all(["server", "date", "alt-svc"]);
+        own.server &= server.is_none();
+        own.date &= date.is_none();
+        if told.is_none() {
             fields.extend_from_slice(alt_svc);
         }
         self.put_head(&AnswerHead { fields: &fields, ..head }, own);
@@ -386,13 +385,16 @@ impl<'a> Answer<'a> {
             if let Some(value) = &options.cache_control {
                 FieldsMut::new(fields, 0).set("Cache-Control", value.as_bytes());
             }
-            let has_own = Fields::new(fields).find("expires").is_some();
-            if !options.expires.is_empty() && !has_own {
-                let media_type = Fields::new(fields).find("content-type");
+            if !options.expires.is_empty() {
+                let [own, media_type, cache_control] =
+                    Fields::new(fields).find_all(["expires", "content-type", "cache-control"]);
                 let validated = self.validated_type.as_deref().map(str::as_bytes);
                 let lifetime = options.expires.lifetime(media_type.or(validated));
-                let has_cache_control = Fields::new(fields).find("cache-control").is_some();
-                lifetime.write(SystemTime::now(), !has_cache_control, fields);
+                let has_cache_control = cache_control.is_some();
+                if own.is_none() {
+                    let date = |seconds| self.worker.date_of(seconds);
+                    lifetime.write(unix_seconds(), date, !has_cache_control, fields);
+                }
             }
         }
         if let Some(value) = options.hsts.field().filter(|_| cx.request.is_https) {

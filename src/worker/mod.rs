@@ -178,6 +178,8 @@ pub(crate) struct Lasting {
     hostname: String,
     /// Current value of the Date field; renewed by the tick.
     date: RefCell<HttpDate>,
+    /// The last other date that was asked for, and its Unix seconds.
+    other_date: Cell<(u64, HttpDate)>,
     /// Time of the last tick.
     ticked: Cell<Instant>,
     /// No new requests on kept connections.
@@ -212,6 +214,17 @@ impl Lasting {
     /// A time up to [`TICK`] ago, for what need not be exact: reading the clock is one percent of a small request.
     fn coarse_now(&self) -> Instant {
         self.ticked.get()
+    }
+
+    /// A time in Unix seconds in the words of HTTP. Answers of one second ask for the same, as a rule.
+    fn date_of(&self, seconds: u64) -> HttpDate {
+        let (known, date) = self.other_date.get();
+        if known == seconds {
+            return date;
+        }
+        let date = HttpDate::from_unix(seconds);
+        self.other_date.set((seconds, date));
+        date
     }
 
     /// The worker as the present config has it.

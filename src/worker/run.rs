@@ -174,6 +174,7 @@ fn sit_down(seat: Seat, handshakes: HandshakeGate) -> (Rc<Lasting>, Opening, Rec
         scripts: RefCell::default(),
         bridge: Bridge::new(seat.tickets, seat.replies, seat.app_workers, seat.paired, seat.ways),
         date: RefCell::new(HttpDate::from_unix(unix_seconds())),
+        other_date: Cell::new((0, HttpDate::from_unix(0))),
         ticked: Cell::new(std::time::Instant::now()),
         draining_since: Cell::new(None),
         looks: Cell::new((0, 0)),
