@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Resource, Rlimit, Signal, WaitOptions, WaitStatus, setrlimit};
 
@@ -485,9 +486,18 @@ pub fn started(pid: u32) -> Option<u64> {
 }
 
 /// One process; `None`: it is not there.
+///
+/// All of them are looked at every now and then, so that this is three calls to the kernel: the file tells all in one read.
 fn see(pid: u32) -> Option<Seen> {
-    parse_stat(&std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?, page_bytes())
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+    let stat = rustix::fs::open(format!("/proc/{pid}/stat"), flags, Mode::empty()).ok()?;
+    let mut text = [0; STAT_BYTES_MAX];
+    let bytes = rustix::io::read(&stat, &mut text).ok()?;
+    parse_stat(&String::from_utf8_lossy(&text[..bytes]), page_bytes())
 }
+
+/// Most that the file may have (proc_pid_stat(5)): 52 numbers of up to 20 digits, and a name of 64 bytes.
+const STAT_BYTES_MAX: usize = 2048;
 
 fn page_bytes() -> u64 {
     rustix::param::page_size() as u64
@@ -553,6 +563,19 @@ mod tests {
         let own = std::process::id();
         let found = all().into_iter().find(|seen| seen.pid == own).expect("we are there");
         assert!(found.resident_bytes > 100_000 && found.parent == std::os::unix::process::parent_id());
+        // The kernel takes any bytes for a name.
+        let folder = tempfile::tempdir().unwrap();
+        let program = folder.path().join(OsStr::from_bytes(b"sl\xFFep )"));
+        std::os::unix::fs::symlink(
+            find_program("sleep", Path::new("/"), OsStr::new("/usr/bin:/bin")).unwrap(),
+            &program,
+        )
+        .unwrap();
+        let mut child = Command::new(&program).arg("1000").spawn().unwrap();
+        let parent = see(child.id()).map(|seen| seen.parent);
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert_eq!(parent, Some(own));
     }
 
     #[test]
