@@ -64,9 +64,34 @@ impl IpText {
         use std::io::Write;
         let mut text = [0; Self::BYTES_MAX];
         let mut rest = text.as_mut_slice();
-        write!(rest, "{}", ip.to_canonical()).expect("the longest IP address fits");
+        match ip.to_canonical() {
+            IpAddr::V4(ip) => return IpText::of_v4(ip.octets()),
+            IpAddr::V6(ip) => write!(rest, "{ip}").expect("the longest IP address fits"),
+        }
         let len = (Self::BYTES_MAX - rest.len()) as u8;
         IpText { text, len }
+    }
+
+    /// By hand: formatting it would be 4 % of what we do for a request.
+    fn of_v4(octets: [u8; 4]) -> IpText {
+        let mut it = IpText { text: [0; Self::BYTES_MAX], len: 0 };
+        let mut put = |byte: u8| {
+            it.text[usize::from(it.len)] = byte;
+            it.len += 1;
+        };
+        for (at, octet) in octets.into_iter().enumerate() {
+            if at > 0 {
+                put(b'.');
+            }
+            if octet >= 100 {
+                put(b'0' + octet / 100);
+            }
+            if octet >= 10 {
+                put(b'0' + octet / 10 % 10);
+            }
+            put(b'0' + octet % 10);
+        }
+        it
     }
 
     /// The text.

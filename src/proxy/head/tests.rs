@@ -283,6 +283,14 @@ fn addresses_as_text() {
     }
 }
 
+#[test]
+fn addresses_are_written_as_they_always_are() {
+    for octet in 0..=u8::MAX {
+        let ip = std::net::IpAddr::from([octet, 255 - octet, 0, octet]);
+        assert_eq!(IpText::new(ip).as_bytes(), ip.to_string().as_bytes());
+    }
+}
+
 /// The head that a client of HTTP/1 gets for the response `text`, whose body ends as `body` says.
 fn answer(method: Method, version: Version, keep_alive: bool, text: &[u8], body: BodyKind) -> (String, Downstream) {
     let head = response(text, body);
