@@ -34,6 +34,10 @@ pub use fleet::{Action, Ended, Fleet, Standing};
 pub use instance::{Exit, Instance, Leaving, State};
 pub use lines::{Lines, Told};
 
+/// The variable of programs that tells them apart, and what they start: a number that their process has drawn, and that of the
+/// instance, each with a `/` behind it.
+pub const MARK: &str = "ONE_SERVER_INSTANCE";
+
 /// How many instances an application has, when one is replaced, and how long things may take.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rules {

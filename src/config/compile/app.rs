@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::{Named, privileges, suggest, upstream};
-use crate::app::process::Rules;
 use crate::app::process::php::SOCKETS_VARIABLE;
 use crate::app::process::words::{self, Place};
+use crate::app::process::{MARK, Rules};
 use crate::config::key::{Table, UPSTREAM_KEYS_OF_APPS};
 use crate::config::model::{App, Balance, Config, Launch, Listening, Places, Process, ProcessApp, Server, Upstream};
 use crate::config::report::Problem;
@@ -320,6 +320,11 @@ fn environment(section: &Section<'_>) -> Vec<(String, String)> {
             refuse(
                 span,
                 "it says which sockets are passed, as `listen = \"fd\"` and `type = \"php\"` do: take it away".into(),
+            );
+        } else if name == MARK {
+            refuse(
+                span,
+                "each instance gets one of its own, by which what it leaves behind is found: take it away".into(),
             );
         } else {
             match value.as_str() {

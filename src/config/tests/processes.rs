@@ -131,6 +131,10 @@ fn mistakes_of_processes_are_told() {
             "command = \"gunicorn\"\nlisten = \"fd\"\nbackoff = \"1m\"",
             "bad value for `backoff` in [app.shop] | it is longer than `backoff_max`",
         ),
+        (
+            "command = \"gunicorn\"\nlisten = \"fd\"\nenvironment = { ONE_SERVER_INSTANCE = \"1\" }",
+            "bad variable `ONE_SERVER_INSTANCE`",
+        ),
         ("command = \"gunicorn\"\nlisten = \"fd\"\nenvironment = { LISTEN_FDS = \"1\" }", "bad variable `LISTEN_FDS`"),
         (
             "command = \"gunicorn\"\nlisten = \"fd\"\nenvironment = { A = 1 }",

@@ -26,7 +26,8 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::Signal;
 
-use super::letters::{AccountNote, MARK, News, Order, StartNote, VARIABLE};
+use super::letters::{AccountNote, News, Order, StartNote, VARIABLE};
+use crate::app::process::MARK;
 use crate::runtime::sys::handover::Channel;
 use crate::runtime::sys::processes::{
     self, Launch, ended, find_program, heard, kill_children, kill_orphans_with, kill_rest, reap_child, signal_group,

@@ -11,10 +11,6 @@ use crate::runtime::sys::users::Account;
 /// The variable that makes a process the keeper of the one that has set it: its number.
 pub(super) const VARIABLE: &str = "ONE_SERVER_KEEPER_OF";
 
-/// The variable of programs that tells them apart, and what they start: a number that its process has drawn, and that of the instance,
-/// each with a `/` behind it.
-pub(super) const MARK: &str = "ONE_SERVER_INSTANCE";
-
 /// An account as it is told.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct AccountNote {

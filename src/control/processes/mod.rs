@@ -40,10 +40,10 @@ pub use view::{InstanceView, ProcessView};
 
 use self::client::{Keeper, Word};
 use self::launch::Rights;
-use self::letters::{Happened, MARK};
+use self::letters::Happened;
 use self::supervised::Supervised;
 use super::Shared;
-use crate::app::process::Exit;
+use crate::app::process::{Exit, MARK};
 use crate::config::Config;
 use crate::config::model::{Places, ProcessApp};
 use crate::control::shared::EventLevel;

@@ -9,10 +9,10 @@ use tokio::sync::mpsc;
 
 use super::client::Keeper;
 use super::launch::{self, Rights};
-use super::letters::{MARK, Order};
+use super::letters::Order;
 use super::view::{InstanceView, ProcessView};
 use super::{Heard, Wanted, output, php, ready};
-use crate::app::process::{Action, Exit, Fleet, Instance, Leaving, Standing, State};
+use crate::app::process::{Action, Exit, Fleet, Instance, Leaving, MARK, Standing, State};
 use crate::config::model::{ProcessApp, Server};
 use crate::control::Shared;
 use crate::control::server_state::ServerState;
@@ -453,7 +453,6 @@ impl Supervised {
         let running = Running { requests_before, timeouts_before, probe: None, withdrawn: None };
         self.running.insert(number, running);
         let mut note = launch::note(&self.app, number, slot, &place.server.address, rights)?;
-        note.environment.retain(|(name, _)| name != MARK);
         note.environment.push((MARK.into(), format!("{mark}{number:x}/")));
         let mut fds: Vec<OwnedFd> = Vec::new();
         for stream in ["stdout", "stderr"] {
