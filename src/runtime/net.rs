@@ -248,14 +248,18 @@ impl Stream {
         unsafe { &mut *self.socket.get() }
     }
 
-    /// Waits for an operation of the runtime.
-    async fn operation<T>(&self, operation: impl Future<Output = T>) -> T {
+    /// An operation of the runtime begins. One whose future is dropped is never ended.
+    ///
+    /// No future around that of the operation: each of all connections would carry its size, and be moved through it.
+    fn begin(&self) {
         self.at_once.set(0);
         self.under_way.set(self.under_way.get() + 1);
-        let result = operation.await;
+    }
+
+    /// It has come back.
+    fn end(&self) {
         self.under_way.set(self.under_way.get() - 1);
         super::turn::on_done();
-        result
     }
 
     /// Reads what is there, at least one byte, into the spare capacity of `buf` behind its present content.
@@ -266,10 +270,12 @@ impl Stream {
         let (len, capacity) = (buf.len(), buf.capacity());
         assert!(len < capacity, "read into a full buffer");
         let slice = buf.slice_mut(len..capacity);
+        self.begin();
         let (result, slice) = match self.socket() {
-            Socket::Tcp(socket) => self.operation(socket.read(slice)).await,
-            Socket::Unix(socket) => self.operation(socket.read(slice)).await,
+            Socket::Tcp(socket) => socket.read(slice).await,
+            Socket::Unix(socket) => socket.read(slice).await,
         };
+        self.end();
         (result, slice.into_inner())
     }
 
@@ -280,10 +286,12 @@ impl Stream {
         assert!(len < capacity, "read into a full buffer");
         let slice = buf.slice_mut(len..capacity);
         let handle = cancel.handle();
+        self.begin();
         let (result, slice) = match self.socket() {
-            Socket::Tcp(socket) => self.operation(socket.cancelable_read(slice, handle)).await,
-            Socket::Unix(socket) => self.operation(socket.cancelable_read(slice, handle)).await,
+            Socket::Tcp(socket) => socket.cancelable_read(slice, handle).await,
+            Socket::Unix(socket) => socket.cancelable_read(slice, handle).await,
         };
+        self.end();
         let result = match result {
             Ok(bytes) => Ok(ReadEnd::Bytes(bytes)),
             Err(error) if error.raw_os_error() == Some(libc::ECANCELED) => Ok(ReadEnd::Cancelled),
@@ -297,10 +305,13 @@ impl Stream {
         if let Some(result) = self.write_at_once(&buf) {
             return (result, buf);
         }
-        match self.socket() {
-            Socket::Tcp(socket) => self.operation(socket.write(buf)).await,
-            Socket::Unix(socket) => self.operation(socket.write(buf)).await,
-        }
+        self.begin();
+        let result = match self.socket() {
+            Socket::Tcp(socket) => socket.write(buf).await,
+            Socket::Unix(socket) => socket.write(buf).await,
+        };
+        self.end();
+        result
     }
 
     /// `None`: it is for the runtime, which waits until there is room.
@@ -376,10 +387,13 @@ impl Stream {
 
     /// Waits until a read would not block, without holding a buffer: for idle connections.
     pub async fn readable(&self) -> io::Result<()> {
-        match self.socket() {
-            Socket::Tcp(socket) => self.operation(socket.readable(false)).await,
-            Socket::Unix(socket) => self.operation(socket.readable(false)).await,
-        }
+        self.begin();
+        let result = match self.socket() {
+            Socket::Tcp(socket) => socket.readable(false).await,
+            Socket::Unix(socket) => socket.readable(false).await,
+        };
+        self.end();
+        result
     }
 
     /// The same for one who has been busy with this stream: other tasks, and what the kernel has for them, go first.
@@ -409,10 +423,13 @@ impl Stream {
 
     /// Waits until a write would not block.
     pub async fn writable(&self) -> io::Result<()> {
-        match self.socket() {
-            Socket::Tcp(socket) => self.operation(socket.writable(false)).await,
-            Socket::Unix(socket) => self.operation(socket.writable(false)).await,
-        }
+        self.begin();
+        let result = match self.socket() {
+            Socket::Tcp(socket) => socket.writable(false).await,
+            Socket::Unix(socket) => socket.writable(false).await,
+        };
+        self.end();
+        result
     }
 
     /// The address of the other end; `None` for a Unix socket.
