@@ -14,6 +14,8 @@ from .process import Failed
 USER, PASSWORD, SCHEMA = "bench", "bench", "sbtest"
 TABLES, ROWS = 4, 10_000
 CONNECTIONS_MAX = 4_000
+# Of a splitter, to each of them. one-server's default is 32 for each data worker: of these there is one here instead of one per core.
+SERVER_CONNECTIONS = 128
 PATIENCE_SECONDS = 70
 SETTLE_SECONDS = PATIENCE_SECONDS - 10  # behind rows that write, a replica may have much to do
 # sysbench's words for how to reach the tables.

@@ -8,11 +8,9 @@ database it has there.
 import subprocess
 
 from . import process
-from .database import PASSWORD, USER
+from .database import PASSWORD, SERVER_CONNECTIONS, USER
 
 WRITER, READER = 10, 20
-# To each server: what one-server's default of `pool_max` lets its one worker have.
-SERVER_CONNECTIONS = 32
 ADMIN = "admin"  # user and password; it is let in from this machine alone
 ANSWER_SECONDS = 10
 

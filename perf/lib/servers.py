@@ -7,6 +7,7 @@ import socket
 from dataclasses import dataclass
 
 from . import process, proxysql
+from .database import SERVER_CONNECTIONS
 from .machine import BUILT_IN
 
 # nginx counts upstream connections among these too; HAProxy's counts downstream only.
@@ -198,7 +199,8 @@ class Starter:
         if name == "proxysql":
             return Server(name, port, [proxysql.start(self, port, database, connections)])
         head = one_server_process(self.server_core, "connections_max = 12000\n")
-        text = ONE_SERVER_MYSQL.format(process=head, port=port, primary=database.primary.port, replica=database.replica.port)
+        text = ONE_SERVER_MYSQL.format(process=head, port=port, primary=database.primary.port, replica=database.replica.port,
+                                       pool_max=SERVER_CONNECTIONS)
         return Server(name, port, [self.one_server_of("one-server mysql", port, text)])
 
     # Datagrams passed on.
@@ -327,6 +329,7 @@ primary = "127.0.0.1:{primary}"
 replicas = ["127.0.0.1:{replica}"]
 user = "bench"
 password = "bench"
+pool_max = {pool_max}
 """
 
 ONE_SERVER_UDP = """\

@@ -144,8 +144,8 @@ class ProxySql(unittest.TestCase):
         self.starter.mysql("proxysql", DATABASE, 1_234)
         text = self.starter.configs["proxysql"]
         for line in (
-            'address = "127.0.0.1", port = 3301, hostgroup = 10, max_connections = 32',
-            'address = "127.0.0.1", port = 3302, hostgroup = 20, max_connections = 32',
+            'address = "127.0.0.1", port = 3301, hostgroup = 10, max_connections = 128',
+            'address = "127.0.0.1", port = 3302, hostgroup = 20, max_connections = 128',
             'writer_hostgroup = 10, reader_hostgroup = 20, check_type = "read_only"',
             'match_digest = "^SELECT.*FOR UPDATE$", destination_hostgroup = 10, apply = 1',
             'match_digest = "^SELECT", destination_hostgroup = 20, apply = 1',
