@@ -173,11 +173,14 @@ server_name 127.0.0.1;
             fastcgi_pass unix:{socket};
         }}"""
 
-# As gunicorn's manual has it.
+# As gunicorn's manual has it, with what one-server tells applications besides: who has more fields to read takes longer.
 NGINX_GUNICORN = """\
 location / {{
             proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
             proxy_set_header X-Forwarded-Proto $scheme;
+            proxy_set_header X-Forwarded-Host $http_host;
+            proxy_set_header X-Forwarded-Port $server_port;
+            proxy_set_header X-Request-Id $request_id;
             proxy_set_header Host $http_host;
             proxy_redirect off;
             {keepalive}proxy_pass http://app;
