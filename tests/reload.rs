@@ -590,9 +590,9 @@ fn idle_connections_keep_no_old_config() {
                     settled = server.resident_mib().0;
                 }
             }
-            tokio::time::sleep(Duration::from_millis(1500)).await;
-            let memory = server.resident_mib().0;
-            assert!(memory <= settled + 8, "{driver:?}: {settled} MiB became {memory}");
+            // They give them back within a second or two, on a busy machine later.
+            let what = format!("{driver:?}: {settled} MiB are all it needs again");
+            eventually_async(&what, || server.resident_mib().0 <= settled + 8).await;
             eventually_async("they go on", || true).await;
             for client in &idle {
                 assert_eq!(client.get("/3/").await.field("x-version"), Some("12"), "{driver:?}");
