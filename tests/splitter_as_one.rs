@@ -257,6 +257,18 @@ const SCRIPTS: &[(&str, &[Do])] = &[
         ],
     ),
     (
+        "a number for the next row waits for it behind what inserts nothing",
+        &[
+            Say("SET insert_id = 700"),
+            Say("SELEKT 1"),
+            Say("SELECT v FROM a"),
+            Say("SELECT GET_LOCK('number', 0)"),
+            Say("SELECT RELEASE_ALL_LOCKS()"),
+            Say("INSERT INTO a (v) VALUES (1)"),
+            Say("SELECT LAST_INSERT_ID()"),
+        ],
+    ),
+    (
         "a refusal in a READ ONLY transaction is told again by whoever asks",
         &[
             Say("START TRANSACTION READ ONLY"),

@@ -803,6 +803,8 @@ async fn what_is_left_behind_is_refused(conn: &mut Conn, address: SocketAddr, cl
     run(conn, "START TRANSACTION READ ONLY").await;
     for sql in [
         "SET @a = 1",
+        "SET insert_id = 700",
+        "SET sql_notes = 1, @@session.timestamp = 5",
         "SELECT GET_LOCK('x', 0)",
         "SELECT f()",
         "CREATE TEMPORARY TABLE x (n INT)",

@@ -5,6 +5,8 @@
 //! tie the session to its connection (a user variable, a lock, an unknown function …) is refused inside of one. Changes of
 //! rows are refused as by any server, with error 1792, and definitions as by MySQL; before MariaDB they end the transaction. What can be read from trackers (database, settings) is taken along.
 
+use std::rc::Rc;
+
 use super::backend::BackendError;
 use super::client::Client;
 use super::diagnostics::Witness;
@@ -13,7 +15,7 @@ use super::prepared::Statement;
 use super::protocol::command;
 use super::protocol::packet::HEADER_BYTES;
 use super::protocol::response::LOST;
-use super::session::SYNTAX_ERROR;
+use super::session::{SYNTAX_ERROR, sets_what_goes_along};
 use super::sql::{Access, Class, Forgets, Kind, Pin};
 use super::statement::{Reject, Work};
 use crate::runtime::time::timeout;
@@ -91,7 +93,7 @@ impl Client {
     }
 
     /// Why a statement cannot run in the transaction under way.
-    pub(super) fn obstacle_on_replica(&self, class: &Class) -> Option<Obstacle> {
+    pub(super) fn obstacle_on_replica(&self, class: &Class, work: &Work) -> Option<Obstacle> {
         if !self.is_on_replica() {
             return None;
         }
@@ -100,12 +102,22 @@ impl Client {
         let stays_behind = class.trusted
             || class.pin.is_some_and(|pin| !ends_with_transaction(pin))
             || self.must_settle_statements(class)
+            || class.kind == Kind::Set && !self.sets_what_goes_along(work)
             || class.kind == Kind::Write && class.forgets == Forgets::No;
         match stays_behind {
             true => Some(Obstacle::StaysBehind),
             // A replica would speak of its own read_only first.
             false => matches!(class.kind, Kind::Write | Kind::Definition).then_some(Obstacle::Changes),
         }
+    }
+
+    /// Whether the settings of a SET are taken along; `insert_id`, for example, waits for an INSERT where it was set.
+    fn sets_what_goes_along(&self, work: &Work) -> bool {
+        let prepared = match work {
+            Work::Execute { id, .. } => self.statements.get(id).map(|statement| Rc::clone(&statement.sql)),
+            Work::Plain | Work::Prepare { .. } => None,
+        };
+        sets_what_goes_along(prepared.as_deref().unwrap_or_else(|| self.sql()), self.session.mode())
     }
 
     /// Has another statement run in place of one that cannot: one that fails as it would. Returns its class.

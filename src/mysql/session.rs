@@ -21,6 +21,7 @@ mod state;
 use learn::Names;
 pub(super) use learn::{is_portable, transactions_of};
 use locks::Locks;
+pub(super) use state::sets_what_goes_along;
 use state::{CHARACTER_SET_CLIENT, CHARACTER_SET_CONNECTION, CHARACTER_SET_RESULTS, COLLATION_CONNECTION, READ_ONLY};
 pub use state::{State, VARIABLES};
 

@@ -172,7 +172,7 @@ impl Client {
         }
         let mut found = self.on_begin(class, &work).await;
         if let Ok(class) = found
-            && let Some(obstacle) = self.obstacle_on_replica(&class)
+            && let Some(obstacle) = self.obstacle_on_replica(&class, &work)
         {
             found = self.pass_obstacle(obstacle, class, &work).await;
         }

@@ -1,5 +1,8 @@
 //! What a session has set, and can be given on any connection: its database and the variables that trackers tell of in full. Pure.
 
+use super::super::sql::Mode;
+use super::super::sql::lexer::{Lexer, Token};
+
 /// Session variables whose value can be read from a tracker and set again elsewhere, in the order they are set.
 /// Everything else pins. `autocommit` is absent: the status flags tell it.
 pub static VARIABLES: &[&str] = &[
@@ -79,8 +82,75 @@ pub(super) fn has_place(name: &[u8], value: &[u8]) -> bool {
     }
 }
 
+/// Whether all that a SET names is remembered otherwise than by staying where it was set; `false`: or it is not plain to see.
+pub(in super::super) fn sets_what_goes_along(sql: &[u8], mode: Mode) -> bool {
+    let is_any = |word: &[u8], words: &[&str]| words.iter().any(|known| word.eq_ignore_ascii_case(known.as_bytes()));
+    let goes_along = |name: &[u8]| has_place(&name.to_ascii_lowercase(), b"ON");
+    let (mut lexer, mut depth, mut begins) = (Lexer::new(sql, mode), 0u32, true);
+    if !matches!(lexer.next(), Some(Token::Word(word)) if is_any(word, &["SET"])) {
+        return false;
+    }
+    for token in lexer {
+        match token {
+            Token::Doubt => return false,
+            Token::Sign(b',') if depth == 0 => begins = true,
+            Token::Word(word) if begins && is_any(word, &["SESSION", "LOCAL"]) => {}
+            Token::Word(word) if begins && is_any(word, &["NAMES", "CHARACTER", "CHARSET", "TRANSACTION"]) => {
+                begins = false
+            }
+            Token::Word(name) | Token::Quoted(name) if begins && goes_along(name) => begins = false,
+            Token::SystemVariable(name) if begins => {
+                let plain = ["session.", "local."].iter().find_map(|scope| {
+                    let (start, rest) = name.split_at_checked(scope.len())?;
+                    start.eq_ignore_ascii_case(scope.as_bytes()).then_some(rest)
+                });
+                if !goes_along(plain.unwrap_or(name)) {
+                    return false;
+                }
+                begins = false;
+            }
+            _ if begins => return false,
+            Token::Sign(b'(') => depth += 1,
+            Token::Sign(b')') => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    true
+}
+
 pub(super) fn place_of(name: &[u8]) -> Option<usize> {
     VARIABLES.iter().position(|known| known.as_bytes() == name)
+}
+
+#[cfg(test)]
+#[test]
+fn what_a_set_names_goes_along_or_not() {
+    let check = |goes: bool, statements: &[&str]| {
+        for sql in statements {
+            assert_eq!(sets_what_goes_along(sql.as_bytes(), Mode::default()), goes, "{sql}");
+        }
+    };
+    check(
+        true,
+        &[
+            "SET sql_mode = 'ANSI', session Time_Zone = IF(1, '+02:00', 'SYSTEM'), @@session.sql_notes := 1",
+            "set names utf8mb4 collate utf8mb4_bin, autocommit = 1",
+            "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED",
+            "SET `sql_mode` = '', @@last_insert_id = 5",
+        ],
+    );
+    check(
+        false,
+        &[
+            "SET insert_id = 5",
+            "SET sql_notes = 1, timestamp = 5",
+            "SET NAMES utf8mb4, @@local.rand_seed1 = 5",
+            "SET @@global.sql_mode = ''",
+            "SET sql_auto_is_null = 1",
+            "SET @a = 1",
+            "SELECT 1",
+        ],
+    );
 }
 
 pub(super) const CHARACTER_SET_CLIENT: u8 = 0;
