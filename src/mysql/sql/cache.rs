@@ -1,5 +1,5 @@
 //! What is known of statements seen before, by the session's mode and a keyed hash of their bytes, where the value of a number does
-//! not count ([`super::skeleton`]). One per worker.
+//! not count (`skeleton.rs`). One per worker.
 
 use std::sync::Arc;
 
