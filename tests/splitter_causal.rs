@@ -816,6 +816,14 @@ async fn what_is_left_behind_is_refused(conn: &mut Conn, address: SocketAddr, cl
         assert_eq!(code(conn, sql).await, 1792, "{sql}");
     }
     assert_eq!(code(conn, "SELECT nowhere FROM who").await, 1054);
+    for (sql, error) in [
+        ("SET no_such_variable = 1", 1193),
+        ("SET SESSION max_connections = 1", 1229),
+        ("SET SESSION hostname = 'x'", 1238),
+    ] {
+        assert_eq!(code(conn, sql).await, error, "{sql}");
+    }
+    run(conn, "SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ WRITE").await;
     assert_eq!(one::<u32>(conn, WHO).await, 2, "still in it");
     assert_eq!(one::<u64>(conn, "SELECT LAST_INSERT_ID()").await, id, "what it knew before");
     // Settings and the database go with the session.

@@ -221,6 +221,27 @@ async fn trap_04_set_statement_sets_nothing(port: u16) {
             assert_eq!(one::<u32>(conn, "SELECT SLEEP(0.1)").await, 0);
         }
     }
+    // What Connector/J makes of a query with a time limit is a read of the replica, before and after which nothing is set.
+    let limited = "SET STATEMENT max_statement_time=20 FOR SELECT id FROM who";
+    let mut fresh = connect(port).await;
+    for sql in [limited, limited, "SELECT id FROM who"] {
+        assert_eq!(one::<u32>(&mut fresh, sql).await, 2, "{sql}");
+        assert_eq!(fresh.exec_first::<u32, _, _>(sql, ()).await.unwrap(), Some(2), "{sql}");
+        for conn in [&mut fresh, &mut other] {
+            assert_eq!(one::<f64>(conn, "SELECT @@max_statement_time FROM who").await, 0.0);
+        }
+    }
+    fresh.disconnect().await.unwrap();
+    let mut fresh = connect(port).await;
+    fresh.query_drop("SET max_statement_time = 7").await.unwrap();
+    for begin in ["SELECT 1", "START TRANSACTION READ ONLY"] {
+        fresh.query_drop(begin).await.unwrap();
+        assert_eq!(one::<u32>(&mut fresh, limited).await, 2, "{begin}");
+        assert_eq!(one::<f64>(&mut fresh, "SELECT @@max_statement_time FROM who").await, 7.0, "{begin}");
+    }
+    fresh.query_drop("COMMIT").await.unwrap();
+    assert_eq!(one::<f64>(&mut fresh, "SELECT @@max_statement_time FROM who").await, 7.0);
+    fresh.disconnect().await.unwrap();
     other.disconnect().await.unwrap();
     conn.disconnect().await.unwrap();
 }
@@ -1083,7 +1104,9 @@ fn trap_27_kill_hits_the_one_it_names_and_nobody_else() {
     for driver in [Driver::IoUring, Driver::Epoll] {
         let replicas = [cluster.replicas[0].port];
         let users = "[[mysql.db.users]]\nname = \"other\"\npassword = \"oth3r\"\n";
-        let server = splitter(driver, 2, cluster.primary.port, &replicas, users);
+        // A busy machine may take its time with a login.
+        let more = format!("connect_timeout = \"15s\"\n{users}");
+        let server = splitter(driver, 2, cluster.primary.port, &replicas, &more);
         let port = server.address("db").port();
         block_on(async {
             wait_for_reads_on_replica(port).await;

@@ -157,7 +157,7 @@ impl Client {
             Ok(())
         };
         let limit = self.splitter.config().connect_timeout;
-        Box::pin(timeout(limit, setting)).await.unwrap_or(Err(BackendError::Timeout))
+        Box::pin(timeout(limit, setting)).await.unwrap_or(Err(BackendError::Timeout("waiting for an answer")))
     }
 
     /// The same for the primary.
@@ -342,6 +342,6 @@ impl Client {
         }
         let limit = self.splitter.config().connect_timeout;
         let prepared = Box::pin(timeout(limit, lease.prepare(&self.session.state, fresh, insert_id))).await;
-        prepared.unwrap_or(Err(BackendError::Timeout))
+        prepared.unwrap_or(Err(BackendError::Timeout("waiting for an answer")))
     }
 }

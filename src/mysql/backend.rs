@@ -56,8 +56,8 @@ pub(super) const NO_TLS: &str =
 pub enum BackendError {
     /// Connecting, reading or writing failed, or the server closed.
     Io(io::Error),
-    /// It took too long.
-    Timeout,
+    /// It took too long; what did.
+    Timeout(&'static str),
     /// The server broke the protocol.
     Protocol(ProtocolError),
     /// The server refused: error number and message, in the character set of results.
@@ -72,7 +72,7 @@ impl fmt::Display for BackendError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             BackendError::Io(error) => error.fmt(f),
-            BackendError::Timeout => f.write_str("timed out"),
+            BackendError::Timeout(step) => write!(f, "timed out {step}"),
             BackendError::Protocol(error) => error.fmt(f),
             BackendError::Refused(code, message) => {
                 write!(f, "refused with error {code}: {}", String::from_utf8_lossy(message))
@@ -219,6 +219,8 @@ pub struct Backend {
     pub expires: Option<Instant>,
     /// The server reads attributes in front of each query.
     pub has_attributes: bool,
+    /// What has no answer was sent there since the last one that came, so some of it may still lie in the socket.
+    pub has_unanswered: bool,
     /// The config wants compressed packets, and the server does not offer them.
     pub lacks_compression: bool,
     /// What KILLs have in store for it.
@@ -250,37 +252,11 @@ impl Backend {
         key: Key,
         schema: Option<&[u8]>,
     ) -> Result<(Backend, Greeting), BackendError> {
+        let step = Cell::new("while connecting");
         let opening = async {
-            let stream = Transport::new(Stream::connect(target.address).await?);
-            let mut backend = Backend {
-                id,
-                server,
-                key,
-                state: Rc::new(State { schema: schema.map(<[u8]>::to_vec), ..State::default() }),
-                dirty: false,
-                may_have_role: false,
-                insert_id: Some(0),
-                owner: None,
-                tenure: 0,
-                protected: false,
-                since: Instant::now(),
-                generation: 0,
-                restarts: 0,
-                term: 0,
-                reach: 0,
-                is_mariadb: true,
-                default_collation: 0,
-                thread_id: 0,
-                expires: None,
-                has_attributes: false,
-                lacks_compression: false,
-                fate: Rc::default(),
-                stream,
-                input: Vec::new(),
-                start: 0,
-                handles: AHashMap::new(),
-                closing: Vec::new(),
-            };
+            let stream = Stream::connect(target.address).await?;
+            step.set("while logging on");
+            let mut backend = Backend::fresh(stream, id, server, key, schema);
             let greeting = backend.log_on(&target, schema).await?;
             backend.is_mariadb = greeting.is_mariadb();
             backend.default_collation = greeting.collation;
@@ -290,7 +266,41 @@ impl Backend {
             backend.run(out).await?;
             Ok((backend, greeting))
         };
-        timeout(target.timeout, opening).await.unwrap_or(Err(BackendError::Timeout))
+        timeout(target.timeout, opening).await.unwrap_or(Err(BackendError::Timeout(step.get())))
+    }
+
+    /// Connected, and nothing else yet.
+    pub(super) fn fresh(stream: Stream, id: u64, server: usize, key: Key, schema: Option<&[u8]>) -> Backend {
+        Backend {
+            id,
+            server,
+            key,
+            state: Rc::new(State { schema: schema.map(<[u8]>::to_vec), ..State::default() }),
+            dirty: false,
+            may_have_role: false,
+            insert_id: Some(0),
+            owner: None,
+            tenure: 0,
+            protected: false,
+            since: Instant::now(),
+            generation: 0,
+            restarts: 0,
+            term: 0,
+            reach: 0,
+            is_mariadb: true,
+            default_collation: 0,
+            thread_id: 0,
+            expires: None,
+            has_attributes: false,
+            has_unanswered: false,
+            lacks_compression: false,
+            fate: Rc::default(),
+            stream: Transport::new(stream),
+            input: Vec::new(),
+            start: 0,
+            handles: AHashMap::new(),
+            closing: Vec::new(),
+        }
     }
 
     async fn log_on(&mut self, target: &Target<'_>, schema: Option<&[u8]>) -> Result<Greeting, BackendError> {
@@ -471,7 +481,7 @@ impl Backend {
 
     /// Whether what is sent goes to the socket as it is, and what comes is an answer to that.
     pub fn sends_plainly(&self) -> bool {
-        self.available().is_empty() && !self.stream.is_wrapped()
+        self.available().is_empty() && !self.stream.is_wrapped() && !self.has_unanswered
     }
 
     /// Sends all of `bytes`, which are whole commands; gives the buffer back.

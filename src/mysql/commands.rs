@@ -242,7 +242,10 @@ impl Client {
             let mut lease = lease.map_err(|_| unreachable())?;
             let sql = format!("{question}{collation}");
             let limit = self.splitter.config().connect_timeout;
-            match timeout(limit, lease.row(sql.as_bytes())).await.unwrap_or(Err(BackendError::Timeout)) {
+            match timeout(limit, lease.row(sql.as_bytes()))
+                .await
+                .unwrap_or(Err(BackendError::Timeout("waiting for an answer")))
+            {
                 Ok(row) => {
                     lease.give_back();
                     let mut row = row.into_iter().flatten();

@@ -355,7 +355,8 @@ impl Client {
         let Some(Reject(code, state, message)) = &self.own_error else { return Ok(()) };
         let signal = signal_of(*code, state, message);
         let limit = self.splitter.config().connect_timeout;
-        match timeout(limit, lease.query(&signal)).await.unwrap_or(Err(BackendError::Timeout)) {
+        match timeout(limit, lease.query(&signal)).await.unwrap_or(Err(BackendError::Timeout("waiting for an answer")))
+        {
             Err(BackendError::Refused(answer, _)) if answer == *code => {}
             Err(error) => return Err(error),
             Ok(_) => return Err(BackendError::Refused(0, Vec::new())),
@@ -458,7 +459,9 @@ impl Client {
             return Ok(());
         }
         lease.save().await?;
-        let InsertId::Known(value) = self.carry.insert_id.get() else { return Err(BackendError::Timeout) };
+        let InsertId::Known(value) = self.carry.insert_id.get() else {
+            return Err(BackendError::Timeout("waiting for an answer"));
+        };
         self.prepare(lease, false, Some(value)).await
     }
 }

@@ -115,10 +115,11 @@ impl Exchange {
 }
 
 /// One connection for KILL among those there may be.
-struct Side<'a>(&'a Cell<usize>);
+pub(super) struct Side<'a>(&'a Cell<usize>);
 
 impl<'a> Side<'a> {
-    fn take(count: &'a Cell<usize>) -> Option<Side<'a>> {
+    /// `None`: there are as many as there may be.
+    pub(super) fn take(count: &'a Cell<usize>) -> Option<Side<'a>> {
         (count.get() < SIDE_MAX).then(|| count.set(count.get() + 1)).map(|()| Side(count))
     }
 }
@@ -227,21 +228,21 @@ impl Splitter {
         let strength = if manner.is_soft { "SOFT " } else { "" };
         let scope = if manner.scope == Scope::Statement { "QUERY" } else { "CONNECTION" };
         let sql = format!("KILL {strength}{scope} {}", thread.id);
-        running.fate.begin_kill();
+        let killing = running.fate.begin_kill();
         let answer = timeout(self.config().connect_timeout, side.row(sql.as_bytes())).await;
-        let verdict = match answer.unwrap_or(Err(BackendError::Timeout)) {
+        match answer.unwrap_or(Err(BackendError::Timeout("waiting for the answer to KILL"))) {
             // 1094: it is gone already.
-            Ok(_) | Err(BackendError::Refused(1094, _)) => Verdict::Done(1),
+            Ok(_) | Err(BackendError::Refused(1094, _)) => {
+                killing.arrived();
+                Verdict::Done(1)
+            }
             Err(error) => {
-                // Whether it comes still, and when, is not known.
-                if !matches!(error, BackendError::Refused(..)) {
-                    running.fate.doom();
+                if matches!(error, BackendError::Refused(..)) {
+                    killing.arrived();
                 }
                 Verdict::Failed(error.to_string())
             }
-        };
-        running.fate.end_kill();
-        verdict
+        }
     }
 }
 

@@ -208,7 +208,9 @@ impl Lease {
             return Ok(());
         }
         let limit = self.splitter.config().connect_timeout;
-        Box::pin(timeout(limit, self.save_insert_id())).await.unwrap_or(Err(BackendError::Timeout))
+        Box::pin(timeout(limit, self.save_insert_id()))
+            .await
+            .unwrap_or(Err(BackendError::Timeout("waiting for an answer")))
     }
 
     /// Opens a connection in a place that was taken for it.

@@ -324,6 +324,8 @@ impl Pool {
         // What has become free before anybody knew that we wait.
         let mut tries = !self.is_handing_over();
         let offer = std::future::poll_fn(|cx| {
+            // Before anything is tried: a dead connection that is found then wakes whoever waits first, which may be this one.
+            *waiting.waiter.waker.borrow_mut() = Some(cx.waker().clone());
             if waiting.take_wake() | std::mem::take(&mut tries) {
                 if self.has_moved(&waiting.waiter) {
                     return Poll::Ready(Err(Unserved::Moved));
@@ -341,13 +343,14 @@ impl Pool {
                     offer => return Poll::Ready(Ok(offer)),
                 }
             }
-            *waiting.waiter.waker.borrow_mut() = Some(cx.waker().clone());
             Poll::Pending
         });
         let offer = offer.await;
         drop(waiting);
-        if matches!(offer, Err(Unserved::Moved)) || offer.is_ok() && self.quota().is_shared() {
-            self.wake_one(); // there may be more where that came from, or it was not taken
+        // There may be more where that came from, which who came meanwhile has left to those who wait; or it was not taken.
+        let has_more = self.quota().is_shared() || !self.idle.borrow().is_empty() || self.open.get() < self.max.get();
+        if matches!(offer, Err(Unserved::Moved)) || offer.is_ok() && has_more {
+            self.wake_one();
         }
         offer
     }
@@ -492,4 +495,94 @@ impl Pool {
 /// A database cannot be unselected.
 fn fits(backend: &Backend, wish: Wish<'_>) -> bool {
     backend.key == wish.key && (wish.state.schema.is_some() || backend.state.schema.is_none())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::task::{Context, Poll, Wake};
+
+    use super::*;
+    use crate::runtime::testing::{on_both_drivers, pair};
+    use crate::runtime::time::sleep;
+
+    #[derive(Default)]
+    struct Flag(AtomicBool);
+
+    impl Wake for Flag {
+        fn wake(self: Arc<Self>) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
+
+    impl Flag {
+        fn take(&self) -> bool {
+            self.0.swap(false, Ordering::Relaxed)
+        }
+    }
+
+    fn pool(connections_max: usize) -> Pool {
+        let text = "[mysql.m]\nlisten = \"127.0.0.1:1\"\nuser = \"u\"\npassword = \"p\"\nprimary = \"1.1.1.1:1\"\n";
+        let config = crate::config::parse("test.toml", text, &[]).unwrap_or_else(|report| panic!("{report}")).0;
+        let shared = Arc::new(Shared::new(&Arc::new(config), 0, 1));
+        Pool::new(Home { shared, worker: 0, server: 0 }, connections_max)
+    }
+
+    const KEY: Key = Key { capabilities: 0, collation: 45, account: 0 };
+
+    #[test]
+    fn who_finds_a_dead_connection_and_no_room_waits_no_longer_than_it_may() {
+        on_both_drivers(|| async {
+            let (pool, flag, state) = (pool(2), Arc::new(Flag::default()), Rc::new(State::default()));
+            let waker = Waker::from(flag.clone());
+            let mut cx = Context::from_waker(&waker);
+            let wish = Wish { key: KEY, state: &state, session: 1, trusts_at: None, term: pool.term() };
+            assert!(pool.take_place(0) && pool.take_place(0));
+            let (stream, other) = pair();
+            let backend = Box::new(Backend::fresh(stream, 1, 0, KEY, None));
+            let begun = Instant::now();
+            let until = begun + Duration::from_millis(20);
+            let mut waiting = pin!(pool.wait(wish, begun, until));
+            assert!(waiting.as_mut().poll(&mut cx).is_pending());
+            pool.set_max(1);
+            drop(other);
+            pool.give_back(backend, begun);
+            assert!(flag.take());
+            assert!(waiting.as_mut().poll(&mut cx).is_pending(), "the one that is left is in use");
+            // The dead one's place was offered to whoever waits first.
+            assert!(flag.take());
+            assert!(waiting.as_mut().poll(&mut cx).is_pending());
+            assert!(!pool.is_handing_over());
+            sleep(Duration::from_millis(30)).await;
+            pool.wake_late(Instant::now());
+            assert!(flag.take());
+            assert!(matches!(waiting.as_mut().poll(&mut cx), Poll::Ready(Err(Unserved::TimedOut))));
+        });
+    }
+
+    #[test]
+    fn who_waits_gets_what_became_free_while_another_one_was_served() {
+        on_both_drivers(|| async {
+            let (pool, flag, state) = (pool(2), Arc::new(Flag::default()), Rc::new(State::default()));
+            let waker = Waker::from(flag.clone());
+            let mut cx = Context::from_waker(&waker);
+            let wish = Wish { key: KEY, state: &state, session: 1, trusts_at: None, term: pool.term() };
+            assert!(pool.take_place(0) && pool.take_place(0));
+            let (pairs, begun) = ([pair(), pair()], Instant::now());
+            let until = begun + Duration::from_secs(60);
+            let mut first = pin!(pool.wait(wish, begun, until));
+            assert!(first.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+            let [(one, _kept), (two, _too)] = pairs;
+            pool.give_back(Box::new(Backend::fresh(one, 1, 0, KEY, None)), begun);
+            pool.give_back(Box::new(Backend::fresh(two, 2, 0, KEY, None)), begun);
+            // Comes before the first one has run: it does not go before.
+            let mut second = pin!(pool.wait(wish, begun, until));
+            assert!(second.as_mut().poll(&mut cx).is_pending());
+            let served = first.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+            assert!(matches!(served, Poll::Ready(Ok(Offer::Take(_)))));
+            assert!(flag.take(), "there is one more");
+            assert!(matches!(second.as_mut().poll(&mut cx), Poll::Ready(Ok(Offer::Take(_)))));
+        });
+    }
 }

@@ -123,7 +123,8 @@ impl Client {
         // Preparing changes nothing: only where the statement may run later matters.
         let kind = if class.is_read() { Kind::Read } else { Kind::Local };
         // Servers forget warnings with a statement that uses tables already when it is prepared.
-        let preparing = Class { forgets: class.forgets, tables: class.tables, ..Class::of_command(kind) };
+        let Class { forgets, tables, restores, .. } = class;
+        let preparing = Class { forgets, tables, restores, ..Class::of_command(kind) };
         self.statement(wire, preparing, Work::Prepare { id, sql, class }).await
     }
 
@@ -280,6 +281,9 @@ impl Client {
                 return None;
             };
             self.request = buffer;
+            if let Some(lease) = &mut self.held {
+                lease.has_unanswered = true;
+            }
             result.ok()
         };
         let is_sent = sent.await.is_some();
@@ -314,7 +318,7 @@ impl Client {
         let movable = class.is_read() && self.held.is_none() && lease.epoch.is_none();
         let preparing = Box::pin(lease.prepare_statement(&sql));
         let preparing = self.watched(wire, server, movable, pin!(preparing)).await;
-        let server_id = preparing.unwrap_or(Err(BackendError::Timeout))?;
+        let server_id = preparing.unwrap_or(Err(BackendError::Timeout("waiting for an answer")))?;
         match (is_alone, self.statements.get_mut(&id)) {
             (true, Some(statement)) => statement.direct = Some(Direct { tenure: lease.tenure, id: server_id }),
             _ => lease.keep_handle(&sql, server_id),
@@ -455,7 +459,7 @@ impl Client {
         if self.warned == Some(Witness { server, tenure: lease.tenure }) {
             self.warned = Some(Witness::NOBODY); // preparing may have made the server forget them, or put an error in their place
         }
-        let server_id = match preparing.unwrap_or(Err(BackendError::Timeout)) {
+        let server_id = match preparing.unwrap_or(Err(BackendError::Timeout("waiting for an answer"))) {
             Ok(server_id) => server_id,
             Err(error @ BackendError::Refused(..)) => {
                 lease.protected = true; // the refusal is what SHOW WARNINGS would tell there

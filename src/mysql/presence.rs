@@ -245,17 +245,11 @@ pub struct Fate {
 }
 
 impl Fate {
-    /// A KILL of its statement is on its way to the server: nobody else may have the connection before it has arrived.
-    pub fn begin_kill(&self) {
+    /// A KILL of its statement is on its way to the server: nobody else may have the connection before it has arrived, or ever
+    /// where what is returned is dropped before [`Killing::arrived`].
+    pub(super) fn begin_kill(&self) -> Killing<'_> {
         self.pending.set(self.pending.get() + 1);
-    }
-
-    /// It has arrived, or never will.
-    pub fn end_kill(&self) {
-        self.pending.set(self.pending.get() - 1);
-        if let Some(waker) = self.waker.take() {
-            waker.wake();
-        }
+        Killing { fate: self, has_arrived: false }
     }
 
     /// Nobody shall have the connection any more.
@@ -284,6 +278,32 @@ impl Fate {
         });
         if self.is_pending() && timeout(limit, settled).await.is_err() {
             self.doom();
+        }
+    }
+}
+
+/// A KILL under way.
+pub(super) struct Killing<'a> {
+    fate: &'a Fate,
+    has_arrived: bool,
+}
+
+impl Killing<'_> {
+    /// The server has told that it took it, or that it will not.
+    pub(super) fn arrived(mut self) {
+        self.has_arrived = true;
+    }
+}
+
+impl Drop for Killing<'_> {
+    fn drop(&mut self) {
+        // Whether it comes still, and when, is not known.
+        if !self.has_arrived {
+            self.fate.doom();
+        }
+        self.fate.pending.set(self.fate.pending.get() - 1);
+        if let Some(waker) = self.fate.waker.take() {
+            waker.wake();
         }
     }
 }

@@ -5,8 +5,6 @@
 //! tie the session to its connection (a user variable, a lock, an unknown function …) is refused inside of one. Changes of
 //! rows are refused as by any server, with error 1792, and definitions as by MySQL; before MariaDB they end the transaction. What can be read from trackers (database, settings) is taken along.
 
-use std::rc::Rc;
-
 use super::backend::BackendError;
 use super::client::Client;
 use super::diagnostics::Witness;
@@ -25,6 +23,9 @@ pub(super) const READ_ONLY_TRANSACTION: u16 = 1792;
 
 /// ER_NO_DB_ERROR
 const NO_DATABASE: u16 = 1046;
+/// No such variable, it is GLOBAL alone, or read only: `ER_UNKNOWN_SYSTEM_VARIABLE`, `ER_GLOBAL_VARIABLE`,
+/// `ER_INCORRECT_GLOBAL_LOCAL_VAR`.
+const VARIABLE_ERRORS: [u16; 3] = [1193, 1229, 1238];
 
 /// What a server says of it.
 const REFUSAL: &str = "Cannot execute statement in a READ ONLY transaction";
@@ -69,7 +70,7 @@ impl Client {
         if (class.begins.is_some() || commits) && class.pin.is_none() && self.is_on_replica() {
             if commits
                 && self.request.get(HEADER_BYTES) == Some(&command::QUERY)
-                && let Some(reject) = Box::pin(self.mistake_on_held()).await
+                && let Some(reject) = Box::pin(self.mistake_on_held(class.kind)).await
             {
                 return Err(reject);
             }
@@ -113,11 +114,12 @@ impl Client {
 
     /// Whether the settings of a SET are taken along; `insert_id`, for example, waits for an INSERT where it was set.
     fn sets_what_goes_along(&self, work: &Work) -> bool {
-        let prepared = match work {
-            Work::Execute { id, .. } => self.statements.get(id).map(|statement| Rc::clone(&statement.sql)),
-            Work::Plain | Work::Prepare { .. } => None,
-        };
-        sets_what_goes_along(prepared.as_deref().unwrap_or_else(|| self.sql()), self.session.mode())
+        match work {
+            Work::Execute { id, .. } => {
+                self.statements.get(id).is_some_and(|statement| sets_what_goes_along(&statement.sql, statement.mode))
+            }
+            Work::Plain | Work::Prepare { .. } => sets_what_goes_along(self.sql(), self.session.mode()),
+        }
     }
 
     /// Has another statement run in place of one that cannot: one that fails as it would. Returns its class.
@@ -133,7 +135,7 @@ impl Client {
         let refusal = if self.is_mariadb() { REFUSAL } else { REFUSAL_OF_MYSQL };
         Box::pin(async move {
             let may_be_mistake = is_query && class.pin.is_none_or(|pin| matches!(pin, Pin::Unknown | Pin::Call));
-            if may_be_mistake && let Some(reject) = self.mistake_on_held().await {
+            if may_be_mistake && let Some(reject) = self.mistake_on_held(class.kind).await {
                 return Err(reject);
             }
             match obstacle {
@@ -152,7 +154,7 @@ impl Client {
     }
 
     /// What is wrong with the statement under way, as the server of the held connection sees it, without running it.
-    async fn mistake_on_held(&mut self) -> Option<Reject> {
+    async fn mistake_on_held(&mut self, kind: Kind) -> Option<Reject> {
         let (sql, limit) = (self.sql().to_vec(), self.splitter.config().connect_timeout);
         let lease = self.held.as_mut()?;
         let preparing = async {
@@ -161,9 +163,12 @@ impl Client {
             command::put_statement(&mut out, command::STMT_CLOSE, id);
             Ok(lease.send(out).await.0?)
         };
-        match timeout(limit, preparing).await.unwrap_or(Err(BackendError::Timeout)) {
+        match timeout(limit, preparing).await.unwrap_or(Err(BackendError::Timeout("waiting for an answer"))) {
             // What servers find out while they read a statement, before they look at what it does.
-            Err(BackendError::Refused(code @ (SYNTAX_ERROR | NO_DATABASE), message)) => {
+            Err(BackendError::Refused(code, message))
+                if matches!(code, SYNTAX_ERROR | NO_DATABASE)
+                    || kind == Kind::Set && VARIABLE_ERRORS.contains(&code) =>
+            {
                 let here = Witness { server: lease.server, tenure: lease.tenure };
                 (self.session.has_diagnostics, self.warned) = (true, Some(here));
                 self.is_servers_word = true;

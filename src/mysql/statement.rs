@@ -637,6 +637,7 @@ impl Client {
     ) -> Result<Told, End> {
         let spot = lease.spot();
         let server = spot.server;
+        lease.has_unanswered = false;
         let may_commit = self.may_name_commit(&lease, class, &outcome);
         self.void_token();
         let mut after = self.session.on_outcome(class, &outcome);

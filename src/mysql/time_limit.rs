@@ -6,15 +6,17 @@
 //! have one that it has not confirmed, nobody gets that connection afterwards: it may still arrive. Source: MariaDB knowledge base,
 //! "KILL"; MySQL manual, "KILL Statement".
 
+use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::pin;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use super::backend::{Backend, BackendError, Key};
 use super::client::Client;
-use super::kill::ThreadLife;
+use super::kill::{Side, ThreadLife};
 use super::lease::Lease;
-use super::presence::Thread;
+use super::presence::{Fate, Thread};
 use super::protocol::follow::Outcome;
 use super::protocol::packet::HEADER_BYTES;
 use super::protocol::response::ErrPacket;
@@ -82,25 +84,46 @@ impl Client {
             if let Ok(filled) = Box::pin(timeout(deadline.left(), watched)).await {
                 return filled;
             }
-            match Box::pin(self.interrupt(key, thread)).await {
-                Ok(()) => {
-                    if !self.watch.was_interrupted.replace(true) {
-                        self.splitter.stats().time_limits.inc();
+            // The answer may end meanwhile, and the client leave.
+            let (mut told, mut filled) = (None, None);
+            {
+                let mut interrupting = Box::pin(self.interrupt(key, thread, &fate));
+                let mut watched = Box::pin(self.watched(wire, server, movable, fill.as_mut()));
+                poll_fn(|cx| {
+                    if filled.is_none()
+                        && let Poll::Ready(end) = watched.as_mut().poll(cx)
+                    {
+                        filled = Some(end);
                     }
-                }
-                Err(error) => {
-                    if !matches!(error, BackendError::Refused(..)) {
-                        fate.doom();
+                    // A KILL that is on its way must have arrived before anybody else has the connection; one that is not, is not needed.
+                    if matches!(filled, Some(Err(_))) || filled.is_some() && !fate.is_pending() {
+                        return Poll::Ready(());
                     }
+                    interrupting.as_mut().poll(cx).map(|end| told = Some(end))
+                })
+                .await;
+            }
+            match told {
+                None => {}
+                Some(Ok(())) if self.watch.was_interrupted.replace(true) => {}
+                Some(Ok(())) => self.splitter.stats().time_limits.inc(),
+                Some(Err(error)) => {
                     let server = self.splitter.shared.address(server);
                     tracing::warn!(%server, thread_id = thread.id, %error, "a statement whose time is up cannot be ended yet: KILL QUERY failed");
                 }
+            }
+            if let Some(filled) = filled {
+                return filled;
             }
             deadline.put_off();
         }
     }
 
-    async fn interrupt(&self, key: Key, thread: Thread) -> Result<(), BackendError> {
+    /// Sends KILL QUERY. Errors: it was not sent, or nobody knows whether it will arrive; the connection is doomed then.
+    async fn interrupt(&self, key: Key, thread: Thread, fate: &Fate) -> Result<(), BackendError> {
+        let Some(_side) = Side::take(&self.splitter.side_connections) else {
+            return Err(io::Error::other("too many others are being killed at the moment").into());
+        };
         let config = self.splitter.config();
         let target = self.splitter.target(&config, thread.server, key.account);
         let limit = target.timeout;
@@ -110,9 +133,14 @@ impl Client {
             if self.splitter.life_of(&side, thread) != ThreadLife::GoesOn {
                 return Err(BackendError::Io(io::ErrorKind::ConnectionReset.into()));
             }
-            side.row(format!("KILL QUERY {}", thread.id).as_bytes()).await.map(drop)
+            let killing = fate.begin_kill();
+            let answer = side.row(format!("KILL QUERY {}", thread.id).as_bytes()).await;
+            if matches!(answer, Ok(_) | Err(BackendError::Refused(..))) {
+                killing.arrived();
+            }
+            answer.map(drop)
         };
-        timeout(limit, killed).await.unwrap_or(Err(BackendError::Timeout))
+        timeout(limit, killed).await.unwrap_or(Err(BackendError::Timeout("telling the server to KILL")))
     }
 
     /// An answer that ends because the time was up says so. It is the last packet in the client's buffer.

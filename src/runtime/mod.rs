@@ -5,16 +5,20 @@
 //! Deliberately absent: protocol knowledge of any kind.
 #![allow(unsafe_code)] // the one folder where it is allowed; every block states its reason
 
+pub mod address;
 pub mod body;
 pub mod cores;
 pub mod crew;
 pub mod detached;
 pub mod driver;
 pub mod helpers;
+pub mod listener;
 pub mod mailbox;
 pub mod net;
 pub(crate) mod sync;
 pub mod sys;
+#[cfg(test)]
+pub(crate) mod testing;
 pub mod time;
 mod turn;
 pub mod turnstile;

@@ -8,121 +8,19 @@ use std::io;
 use std::mem::ManuallyDrop;
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
-use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
 
 use monoio::buf::{IoBuf, IoBufMut};
 use monoio::io::{AsyncReadRent, AsyncWriteRent, CancelableAsyncReadRent, Canceller};
 use rustix::event::PollFlags;
 use rustix::net::{AddressFamily, SendFlags, SocketAddrUnix, SocketFlags, SocketType};
 
-/// Where a stream leads: an IP socket address, the path of a Unix socket, or a name that is still to be resolved.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Address {
-    /// TCP over IPv4 or IPv6.
-    Tcp(SocketAddr),
-    /// Unix stream socket; written `unix:/path`.
-    Unix(PathBuf),
-    /// A name without an address (yet): nothing can be connected to it.
-    Name(Name),
-    /// An application inside this process: requests are handed over, nothing is ever connected.
-    App(AppSeat),
-}
-
-/// Who runs an application inside this process.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct AppSeat {
-    /// Name of the application.
-    pub app: Box<str>,
-    /// Number of the application worker; `None`: the threads that the application has of its own.
-    pub worker: Option<u16>,
-}
-
-/// `app:NAME/WORKER`, or `app:NAME/threads`.
-impl fmt::Display for AppSeat {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.worker {
-            Some(worker) => write!(f, "app:{}/{worker}", self.app),
-            None => write!(f, "app:{}/threads", self.app),
-        }
-    }
-}
-
-/// A name in the DNS that leads to servers.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Name {
-    /// The name, in lower case, without a dot at its end.
-    pub host: Box<str>,
-    /// The port of its addresses; `None`: it has SRV records (RFC 2782), which say names and ports.
-    pub port: Option<u16>,
-}
-
-impl fmt::Display for Name {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.port {
-            Some(port) => write!(f, "{}:{port}", self.host),
-            None => f.write_str(&self.host),
-        }
-    }
-}
-
-impl fmt::Display for Address {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Address::Tcp(address) => address.fmt(f),
-            Address::Unix(path) => write!(f, "unix:{}", path.display()),
-            Address::Name(name) => name.fmt(f),
-            Address::App(seat) => seat.fmt(f),
-        }
-    }
-}
-
-impl std::str::FromStr for Address {
-    type Err = String;
-
-    /// `IP:PORT`, `[IPv6]:PORT` or `unix:/path`. Names are not resolved here.
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        if let Some(path) = text.strip_prefix("unix:") {
-            if path.is_empty() {
-                return Err("the path after `unix:` is empty".into());
-            }
-            return Ok(Address::Unix(path.into()));
-        }
-        text.parse().map(Address::Tcp).map_err(|_| {
-            format!("`{text}` is not an address: write IP:PORT, [IPv6]:PORT or unix:/path, for example 127.0.0.1:8080")
-        })
-    }
-}
-
-/// What connecting to a name without an address ends with.
-pub fn no_address(name: &Name) -> io::Error {
-    io::Error::new(io::ErrorKind::NotFound, format!("the name {} has no address", name.host))
-}
-
-/// What connecting to an application inside this process ends with.
-pub fn no_socket(seat: &AppSeat) -> io::Error {
-    io::Error::new(io::ErrorKind::Unsupported, format!("{seat} is inside this process and has no socket"))
-}
-
-/// Whether a connection failed for what lacks on this machine: descriptors or memory. That says nothing of the server.
-/// EADDRNOTAVAIL is not among it: it means too few ports, but also an address that cannot be reached at all.
-pub fn is_own_failure(error: &io::Error) -> bool {
-    use rustix::io::Errno;
-    let own = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];
-    error.raw_os_error().is_some_and(|code| own.iter().any(|errno| errno.raw_os_error() == code))
-}
-
-/// Between two tries to get into the backlog of a Unix socket.
-pub const BACKLOG_PAUSE_MIN: Duration = Duration::from_millis(2);
-/// See there; each pause is twice the one before, up to this.
-pub const BACKLOG_PAUSE_MAX: Duration = Duration::from_millis(50);
-
-/// Whether a connection failed because the backlog of a Unix socket is full. One of TCP would have taken it in to wait there.
-pub fn is_backlog_full(address: &Address, error: &io::Error) -> bool {
-    matches!(address, Address::Unix(_)) && error.kind() == io::ErrorKind::WouldBlock
-}
+pub use super::address::{
+    Address, AppSeat, BACKLOG_PAUSE_MAX, BACKLOG_PAUSE_MIN, Name, is_backlog_full, is_own_failure, no_address,
+    no_socket,
+};
+pub use super::listener::{
+    BoundSocket, Listener, bind_private, bind_with_mode, bound_address, share_sockets, were_sockets_shared,
+};
 
 /// Bytes that can be handed to the kernel: `Vec<u8>`, `Bytes` and the like.
 pub trait Buffer: IoBuf + AsRef<[u8]> {
@@ -210,7 +108,7 @@ impl Stream {
         Self::from_std_unix(socket.into())
     }
 
-    fn from_tcp(socket: monoio::net::TcpStream) -> Stream {
+    pub(super) fn from_tcp(socket: monoio::net::TcpStream) -> Stream {
         let fd = socket.as_raw_fd();
         Stream::new(Socket::Tcp(socket), fd)
     }
@@ -536,7 +434,7 @@ pub struct Cancel {
 }
 
 impl Cancel {
-    fn handle(&self) -> monoio::io::CancelHandle {
+    pub(super) fn handle(&self) -> monoio::io::CancelHandle {
         self.canceller.borrow().handle()
     }
 
@@ -558,7 +456,7 @@ impl Cancel {
 /// The owner must not use it once the stream is dropped: the descriptor may belong to another socket by then.
 #[derive(Clone, Copy, Debug)]
 pub struct Breaker {
-    fd: RawFd,
+    pub(super) fd: RawFd,
 }
 
 impl Breaker {
@@ -591,7 +489,7 @@ impl Breaker {
     }
 
     /// What poll(2) tells at once: of these, and of POLLHUP and POLLERR in any case.
-    fn poll(self, wanted: PollFlags) -> PollFlags {
+    pub(super) fn poll(self, wanted: PollFlags) -> PollFlags {
         let socket = self.borrow();
         let mut fds = [rustix::event::PollFd::new(&socket, wanted)];
         let at_once = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
@@ -625,311 +523,16 @@ impl Breaker {
     }
 }
 
-/// A bound and listening socket, not yet tied to a worker: made before the workers start.
-#[derive(Debug)]
-pub enum BoundSocket {
-    /// TCP.
-    Tcp(std::net::TcpListener),
-    /// Unix stream.
-    Unix(std::os::unix::net::UnixListener),
-}
-
-impl BoundSocket {
-    /// A TCP socket that shares its port with its sisters on other workers (SO_REUSEPORT, socket(7)).
-    ///
-    /// `backlog` as in listen(2). Errors: what socket, bind or listen report.
-    pub fn tcp(address: SocketAddr, backlog: u32) -> io::Result<BoundSocket> {
-        let socket = socket2::Socket::new(socket2::Domain::for_address(address), socket2::Type::STREAM, None)?;
-        socket.set_reuse_address(true)?;
-        socket.set_reuse_port(true)?;
-        if address.is_ipv6() {
-            socket.set_only_v6(true)?;
-        }
-        socket.set_tcp_nodelay(true)?; // accepted sockets inherit it
-        socket.bind(&address.into())?;
-        socket.listen(i32::try_from(backlog).unwrap_or(i32::MAX))?;
-        Ok(BoundSocket::Tcp(socket.into()))
-    }
-
-    /// A Unix socket at `path`, whose file gets the permission bits `mode`. A socket file that nobody listens on any more is
-    /// replaced.
-    ///
-    /// Errors: `AddrInUse` when somebody listens there; what bind or listen report.
-    pub fn unix(path: &std::path::Path, mode: u32, backlog: u32) -> io::Result<BoundSocket> {
-        bind_unix(path, mode, backlog).map(BoundSocket::Unix)
-    }
-
-    /// A listening socket that another process has made; accepted ones get what those of ours have.
-    ///
-    /// Errors: it is not of the family of `address`, or it does not listen.
-    pub fn inherited(socket: OwnedFd, address: &Address, backlog: u32) -> io::Result<BoundSocket> {
-        if let Address::Tcp(_) = address {
-            rustix::net::sockopt::set_tcp_nodelay(&socket, true)?;
-        }
-        // The config may want another length of the queue than the one before.
-        rustix::net::listen(&socket, i32::try_from(backlog).unwrap_or(i32::MAX))?;
-        match address {
-            Address::Tcp(_) => Ok(BoundSocket::Tcp(socket.into())),
-            Address::Unix(_) => Ok(BoundSocket::Unix(socket.into())),
-            Address::Name(_) | Address::App(_) => Err(io::ErrorKind::InvalidInput.into()),
-        }
-    }
-
-    /// A second handle to the same socket, for another worker.
-    pub fn try_clone(&self) -> io::Result<BoundSocket> {
-        Ok(match self {
-            BoundSocket::Tcp(socket) => BoundSocket::Tcp(socket.try_clone()?),
-            BoundSocket::Unix(socket) => BoundSocket::Unix(socket.try_clone()?),
-        })
-    }
-
-    /// The address bound to, with the real port.
-    pub fn local_address(&self) -> io::Result<Address> {
-        Ok(match self {
-            BoundSocket::Tcp(socket) => Address::Tcp(socket.local_addr()?),
-            BoundSocket::Unix(socket) => {
-                Address::Unix(socket.local_addr()?.as_pathname().map(Into::into).unwrap_or_default())
-            }
-        })
-    }
-}
-
-/// Where a socket is bound.
-pub fn bound_address(socket: impl std::os::fd::AsFd) -> io::Result<Address> {
-    let address = rustix::net::getsockname(socket)?;
-    if let Ok(address) = SocketAddr::try_from(address.clone()) {
-        return Ok(Address::Tcp(address));
-    }
-    let unix = rustix::net::SocketAddrUnix::try_from(address)?;
-    let path = unix.path_bytes().ok_or(io::ErrorKind::InvalidInput)?;
-    Ok(Address::Unix(std::ffi::OsStr::from_bytes(path).into()))
-}
-
-/// A Unix socket at `path` that its owner alone may connect to, for the control thread: it does not block.
-///
-/// Errors: as for [`BoundSocket::unix`].
-pub fn bind_private(path: &std::path::Path) -> io::Result<std::os::unix::net::UnixListener> {
-    bind_with_mode(path, 0o600)
-}
-
-/// The same for those whom `mode` lets connect.
-pub fn bind_with_mode(path: &std::path::Path, mode: u32) -> io::Result<std::os::unix::net::UnixListener> {
-    let socket = bind_unix(path, mode, 16)?;
-    socket.set_nonblocking(true)?;
-    Ok(socket)
-}
-
-fn bind_unix(path: &std::path::Path, mode: u32, backlog: u32) -> io::Result<std::os::unix::net::UnixListener> {
-    use std::os::unix::fs::{FileTypeExt, PermissionsExt};
-    let stale = std::fs::symlink_metadata(path).is_ok_and(|meta| meta.file_type().is_socket())
-        && std::os::unix::net::UnixStream::connect(path).is_err();
-    if stale {
-        std::fs::remove_file(path)?;
-    }
-    let socket = socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::STREAM, None)?;
-    socket.bind(&socket2::SockAddr::unix(path)?)?;
-    // Before it listens nobody can connect.
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))?;
-    socket.listen(i32::try_from(backlog).unwrap_or(i32::MAX))?;
-    Ok(socket.into())
-}
-
-enum ListenerSocket {
-    Tcp(monoio::net::TcpListener),
-    Unix(monoio::net::UnixListener),
-}
-
-/// So many other processes accept from sockets of this one: the one before, the one that takes over, or both.
-static SHARERS: AtomicU32 = AtomicU32::new(0);
-
-/// How often that was said, or its end.
-static SAID: AtomicU32 = AtomicU32::new(0);
-
-/// Says that one more process accepts from the same sockets, or that one does so no longer; each `true` has one `false` at most.
-/// Whether a socket blocks is then not for one of them to say.
-pub fn share_sockets(is_shared: bool) {
-    if is_shared {
-        SHARERS.fetch_add(1, Ordering::Relaxed);
-    } else {
-        let before = SHARERS.fetch_sub(1, Ordering::Relaxed);
-        debug_assert!(before > 0, "a process that was never there");
-    }
-    SAID.fetch_add(1, Ordering::Release);
-}
-
-fn are_sockets_shared() -> bool {
-    SHARERS.load(Ordering::Relaxed) > 0
-}
-
-/// Whether a listening socket stays non-blocking although a ring would rather have it block: somebody with epoll may accept from
-/// it, in another process, or on a data worker of this one that got no ring and whose socket is the same (Unix sockets, inherited
-/// ones).
-fn may_not_block() -> bool {
-    are_sockets_shared() || super::driver::is_epoll_anywhere()
-}
-
-/// Whether another process accepts from the same sockets, or has since `said`, which is 0 at first.
-pub fn were_sockets_shared(said: &mut u32) -> bool {
-    let now = SAID.load(Ordering::Acquire);
-    std::mem::replace(said, now) != now || are_sockets_shared()
-}
-
-/// How long a ring waits before it looks again at a socket that the other process keeps from blocking.
-const SHARED_LOOK: Duration = Duration::from_millis(2);
-
-/// A listening socket of one data worker.
-pub struct Listener {
-    socket: ListenerSocket,
-    fd: RawFd,
-    stopped: std::cell::Cell<bool>,
-    cancel: Cancel,
-}
-
-impl Listener {
-    /// Takes `socket` over for the current data worker.
-    pub fn new(socket: BoundSocket) -> io::Result<Listener> {
-        // epoll needs non-blocking sockets; io_uring needs blocking ones, or it answers EAGAIN instead of waiting.
-        let nonblocking = super::driver::is_epoll();
-        // Somebody else may have epoll, which would block.
-        let is_as_it_is = !nonblocking && may_not_block();
-        let (socket, fd) = match socket {
-            BoundSocket::Tcp(socket) => {
-                if !is_as_it_is {
-                    socket.set_nonblocking(nonblocking)?;
-                }
-                let fd = socket.as_raw_fd();
-                (ListenerSocket::Tcp(monoio::net::TcpListener::from_std(socket)?), fd)
-            }
-            BoundSocket::Unix(socket) => {
-                if !is_as_it_is {
-                    socket.set_nonblocking(nonblocking)?;
-                }
-                let fd = socket.as_raw_fd();
-                (ListenerSocket::Unix(monoio::net::UnixListener::from_std(socket)?), fd)
-            }
-        };
-        Ok(Listener { socket, fd, stopped: std::cell::Cell::new(false), cancel: Cancel::default() })
-    }
-
-    /// A second descriptor of the same socket, for another process.
-    pub fn duplicate(&self) -> io::Result<OwnedFd> {
-        // SAFETY: the descriptor is open as long as `self.socket` lives, which the borrow of `self` guarantees.
-        unsafe { BorrowedFd::borrow_raw(self.fd) }.try_clone_to_owned()
-    }
-
-    /// The descriptor, valid while the listener lives.
-    pub fn raw_fd(&self) -> RawFd {
-        self.fd
-    }
-
-    /// Asks the kernel again for a connection that waits although somebody waits for it. Of all who wait for one at a socket
-    /// the kernel wakes a single ring, and if that gives up in this very moment, or its process ends, none of the others.
-    pub fn look_again(&self) {
-        if !super::driver::is_epoll() && self.has_waiting() {
-            self.cancel.cancel();
-        }
-    }
-
-    /// Accepts no more, without a word to the kernel: connections wait in the queue for another process that has the same
-    /// socket. A waiting [`Listener::accept`] fails, or brings what was accepted already.
-    pub fn leave(&self) {
-        self.stopped.set(true);
-        self.cancel.cancel();
-    }
-
-    /// A connection waits to be accepted.
-    pub fn has_waiting(&self) -> bool {
-        // A listener that another handle to it has shut tells POLLHUP as well.
-        let told = Breaker { fd: self.fd }.poll(PollFlags::IN | PollFlags::HUP);
-        told.contains(PollFlags::IN) && !told.intersects(PollFlags::HUP | PollFlags::ERR)
-    }
-
-    /// Stops listening: a waiting [`Listener::accept`] fails, new clients are refused by the kernel. Also for the
-    /// other handles to the same socket ([`BoundSocket::try_clone`]).
-    pub fn stop(&self) {
-        self.stopped.set(true);
-        Breaker { fd: self.fd }.break_all();
-    }
-
-    /// [`Listener::stop`] or [`Listener::leave`] was called.
-    pub fn is_stopped(&self) -> bool {
-        self.stopped.get()
-    }
-
-    /// Waits for the next connection; TCP ones have TCP_NODELAY set.
-    ///
-    /// Errors: what accept4(2) reports; `EMFILE` and its like pass, so the caller waits a moment and goes on.
-    pub async fn accept(&self) -> io::Result<(Stream, Option<SocketAddr>)> {
-        loop {
-            match self.accept_once().await {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock && !self.is_stopped() => self.block().await?,
-                Err(error) if error.raw_os_error() == Some(libc::ECANCELED) && !self.is_stopped() => {}
-                accepted => return accepted,
-            }
-        }
-    }
-
-    async fn accept_once(&self) -> io::Result<(Stream, Option<SocketAddr>)> {
-        if self.is_stopped() {
-            return Err(io::Error::from_raw_os_error(libc::ECANCELED));
-        }
-        let cancel = self.cancel.handle();
-        match &self.socket {
-            ListenerSocket::Tcp(listener) => {
-                let (socket, peer) = listener.cancelable_accept(cancel).await?;
-                Ok((Stream::from_tcp(socket), Some(peer)))
-            }
-            ListenerSocket::Unix(listener) => {
-                let (socket, _) = listener.cancelable_accept(cancel).await?;
-                Ok((Stream::from_unix(socket), None))
-            }
-        }
-    }
-
-    /// A ring wants a socket that blocks, and somebody else has, or had, epoll.
-    async fn block(&self) -> io::Result<()> {
-        if may_not_block() {
-            super::time::sleep(SHARED_LOOK).await;
-            return Ok(());
-        }
-        // SAFETY: the descriptor is open as long as `self.socket` lives.
-        let socket = unsafe { BorrowedFd::borrow_raw(self.fd) };
-        let flags = rustix::fs::fcntl_getfl(socket)?;
-        if !flags.contains(rustix::fs::OFlags::NONBLOCK) {
-            // It was not that. Nothing is to be gained by asking at once.
-            super::time::sleep(SHARED_LOOK).await;
-            return Ok(());
-        }
-        Ok(rustix::fs::fcntl_setfl(socket, flags - rustix::fs::OFlags::NONBLOCK)?)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::io::{Read, Write};
-    use std::os::unix::net::UnixStream;
     use std::pin::pin;
     use std::task::{Context, Poll, Waker};
+    use std::time::Duration;
 
     use super::*;
-    use crate::config::model::DriverChoice;
-    use crate::runtime::driver::DataRuntime;
+    use crate::runtime::testing::{on_both_drivers, pair};
     use crate::runtime::time::sleep;
-
-    fn on_both_drivers<F: Future<Output = ()>>(work: impl Fn() -> F) {
-        for choice in [DriverChoice::Auto, DriverChoice::Epoll] {
-            let (mut runtime, _) = DataRuntime::build(choice, 256, false).expect("a runtime");
-            runtime.block_on(work());
-        }
-    }
-
-    /// A stream of this worker, and the other end.
-    fn pair() -> (Stream, UnixStream) {
-        let (ours, other) = UnixStream::pair().unwrap();
-        ours.set_nonblocking(super::super::driver::is_epoll()).unwrap();
-        other.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-        (Stream::from_std_unix(ours).unwrap(), other)
-    }
 
     fn poll_once<F: Future>(future: std::pin::Pin<&mut F>) -> Poll<F::Output> {
         future.poll(&mut Context::from_waker(Waker::noop()))

@@ -195,15 +195,7 @@ mod tests {
     use std::rc::Rc;
 
     use super::*;
-    use crate::config::model::DriverChoice;
-    use crate::runtime::driver::DataRuntime;
-
-    fn on_both_drivers<F: Future<Output = ()>>(work: impl Fn() -> F) {
-        for choice in [DriverChoice::Auto, DriverChoice::Epoll] {
-            let (mut runtime, _) = DataRuntime::build(choice, 256, false).expect("a runtime");
-            runtime.block_on(work());
-        }
-    }
+    use crate::runtime::testing::on_both_drivers;
 
     /// Polls once here, then goes on in a task of its own; says whether it came to its end.
     async fn moves_to_another_task(work: impl Future<Output = ()> + 'static) -> bool {

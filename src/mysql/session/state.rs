@@ -86,17 +86,18 @@ pub(super) fn has_place(name: &[u8], value: &[u8]) -> bool {
 pub(in super::super) fn sets_what_goes_along(sql: &[u8], mode: Mode) -> bool {
     let is_any = |word: &[u8], words: &[&str]| words.iter().any(|known| word.eq_ignore_ascii_case(known.as_bytes()));
     let goes_along = |name: &[u8]| has_place(&name.to_ascii_lowercase(), b"ON");
-    let (mut lexer, mut depth, mut begins) = (Lexer::new(sql, mode), 0u32, true);
+    // Behind TRANSACTION commas stand between its characteristics, and nothing else may be set.
+    let (mut lexer, mut depth, mut begins, mut is_of_transaction) = (Lexer::new(sql, mode), 0u32, true, false);
     if !matches!(lexer.next(), Some(Token::Word(word)) if is_any(word, &["SET"])) {
         return false;
     }
     for token in lexer {
         match token {
             Token::Doubt => return false,
-            Token::Sign(b',') if depth == 0 => begins = true,
+            Token::Sign(b',') if depth == 0 => begins = !is_of_transaction,
             Token::Word(word) if begins && is_any(word, &["SESSION", "LOCAL"]) => {}
             Token::Word(word) if begins && is_any(word, &["NAMES", "CHARACTER", "CHARSET", "TRANSACTION"]) => {
-                begins = false
+                (begins, is_of_transaction) = (false, is_any(word, &["TRANSACTION"]));
             }
             Token::Word(name) | Token::Quoted(name) if begins && goes_along(name) => begins = false,
             Token::SystemVariable(name) if begins => {
@@ -120,37 +121,6 @@ pub(in super::super) fn sets_what_goes_along(sql: &[u8], mode: Mode) -> bool {
 
 pub(super) fn place_of(name: &[u8]) -> Option<usize> {
     VARIABLES.iter().position(|known| known.as_bytes() == name)
-}
-
-#[cfg(test)]
-#[test]
-fn what_a_set_names_goes_along_or_not() {
-    let check = |goes: bool, statements: &[&str]| {
-        for sql in statements {
-            assert_eq!(sets_what_goes_along(sql.as_bytes(), Mode::default()), goes, "{sql}");
-        }
-    };
-    check(
-        true,
-        &[
-            "SET sql_mode = 'ANSI', session Time_Zone = IF(1, '+02:00', 'SYSTEM'), @@session.sql_notes := 1",
-            "set names utf8mb4 collate utf8mb4_bin, autocommit = 1",
-            "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED",
-            "SET `sql_mode` = '', @@last_insert_id = 5",
-        ],
-    );
-    check(
-        false,
-        &[
-            "SET insert_id = 5",
-            "SET sql_notes = 1, timestamp = 5",
-            "SET NAMES utf8mb4, @@local.rand_seed1 = 5",
-            "SET @@global.sql_mode = ''",
-            "SET sql_auto_is_null = 1",
-            "SET @a = 1",
-            "SELECT 1",
-        ],
-    );
 }
 
 pub(super) const CHARACTER_SET_CLIENT: u8 = 0;

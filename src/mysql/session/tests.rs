@@ -468,3 +468,34 @@ fn warnings_stay_until_a_statement_uses_tables() {
     let after = run(&mut s, "CALL p()", AC, 0, &[]);
     assert!(!after.diagnostics_here && !after.diagnostics_unsure, "there is nothing to forget");
 }
+
+#[test]
+fn what_a_set_names_goes_along_or_not() {
+    let check = |goes: bool, statements: &[&str]| {
+        for sql in statements {
+            assert_eq!(sets_what_goes_along(sql.as_bytes(), Mode::default()), goes, "{sql}");
+        }
+    };
+    check(
+        true,
+        &[
+            "SET sql_mode = 'ANSI', session Time_Zone = IF(1, '+02:00', 'SYSTEM'), @@session.sql_notes := 1",
+            "set names utf8mb4 collate utf8mb4_bin, autocommit = 1",
+            "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED",
+            "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED, READ ONLY",
+            "SET `sql_mode` = '', @@last_insert_id = 5",
+        ],
+    );
+    check(
+        false,
+        &[
+            "SET insert_id = 5",
+            "SET sql_notes = 1, timestamp = 5",
+            "SET NAMES utf8mb4, @@local.rand_seed1 = 5",
+            "SET @@global.sql_mode = ''",
+            "SET sql_auto_is_null = 1",
+            "SET @a = 1",
+            "SELECT 1",
+        ],
+    );
+}

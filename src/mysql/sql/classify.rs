@@ -321,8 +321,35 @@ pub fn used_schema(sql: &[u8], mode: Mode) -> Option<&[u8]> {
     }
 }
 
+/// What stands behind `SET STATEMENT max_statement_time = 5 FOR`: how MariaDB's drivers say that a query has a time limit
+/// (Connector/J, `setQueryTimeout`).
+fn behind_time_limit(sql: &[u8], mode: Mode) -> Option<&[u8]> {
+    let mut lexer = Lexer::new(sql, mode);
+    for wanted in ["SET", "STATEMENT", "max_statement_time"] {
+        match lexer.next()? {
+            Token::Word(word) if is(word, wanted) => {}
+            _ => return None,
+        }
+    }
+    let (sign, number, word) = (lexer.next()?, lexer.next()?, lexer.next()?);
+    let is_plain = sign == Token::Sign(b'=') && number == Token::Number && !lexer.seen_executable_comment();
+    let is_for = matches!(word, Token::Word(word) if is(word, "FOR"));
+    (is_plain && is_for && mode.flavour == Flavour::MariaDb).then(|| lexer.rest())
+}
+
 /// Classifies one packet of SQL. Time is linear in its length; nothing is allocated.
 pub fn classify(sql: &[u8], mode: Mode) -> Class {
+    if let Some(limited) = behind_time_limit(sql, mode) {
+        let class = classify_one(limited, mode);
+        // The server tells of the limit as of a change, and nothing of its end.
+        if class.is_read() && class.tables && class.forgets == Forgets::Yes && class.diagnostics == 0 {
+            return Class { restores: true, ..class };
+        }
+    }
+    classify_one(sql, mode)
+}
+
+fn classify_one(sql: &[u8], mode: Mode) -> Class {
     let mut lexer = Lexer::new(sql, mode);
     let mut scan = Scan {
         class: Class::of(Kind::Local),

@@ -120,6 +120,11 @@ impl<'a> Lexer<'a> {
         Lexer { sql, at: 0, mode, executable, seen_executable, seen_set_var: false, spaced: false, gap, start, last }
     }
 
+    /// What is behind the last token.
+    pub fn rest(&self) -> &'a [u8] {
+        &self.sql[self.at..]
+    }
+
     /// Whether an executable comment was met so far.
     pub fn seen_executable_comment(&self) -> bool {
         self.seen_executable

@@ -562,6 +562,38 @@ fn what_shows_tables_is_told_from_what_is_about_the_server() {
     }
 }
 
+/// As MariaDB's Connector/J says it for `setQueryTimeout`: such a query is a read like any other.
+#[test]
+fn a_query_with_a_time_limit_is_what_it_limits() {
+    let class = |flavour, sql: &str| classify(sql.as_bytes(), Mode { flavour, ..Mode::default() });
+    for query in [
+        "SELECT a FROM t WHERE b = 1",
+        "SELECT COUNT(*) FROM t JOIN u USING (id)",
+        "WITH c AS (SELECT 1 FROM t) SELECT * FROM c",
+    ] {
+        let limited = format!("SET STATEMENT max_statement_time=10 FOR {query}");
+        let expect = Class { restores: true, ..class(Flavour::MariaDb, query) };
+        assert_eq!(class(Flavour::MariaDb, &limited), expect, "{query}");
+        assert!(expect.is_read());
+        assert_eq!(class(Flavour::MySql, &limited).pin, Some(Pin::Setting), "{query}");
+    }
+    for other in [
+        "SET STATEMENT max_statement_time=10 FOR SELECT 1",
+        "SET STATEMENT max_statement_time=10 FOR SELECT f() FROM t",
+        "SET STATEMENT max_statement_time=10 FOR SELECT LAST_INSERT_ID() FROM t",
+        "SET STATEMENT max_statement_time=10 FOR SELECT a FROM t FOR UPDATE",
+        "SET STATEMENT max_statement_time=10 FOR DELETE FROM t",
+        "SET STATEMENT max_statement_time=10, sql_mode='' FOR SELECT a FROM t",
+        "SET STATEMENT sql_mode='' FOR SELECT a FROM t",
+        "SET STATEMENT max_statement_time=@a FOR SELECT a FROM t",
+        "/*! SET STATEMENT max_statement_time=10 FOR */ SELECT a FROM t",
+        "SET STATEMENT max_statement_time=10 FOR SET STATEMENT max_statement_time=5 FOR SELECT a FROM t",
+        "SET STATEMENT max_statement_time=10 FOR SELECT a FROM t; DELETE FROM t",
+    ] {
+        assert!(class(Flavour::MariaDb, other).pin.is_some(), "{other}");
+    }
+}
+
 #[test]
 fn what_mysql_alone_understands_is_classed_too() {
     let check_on = |flavour, kind, pin, statements: &[&str]| {
