@@ -33,6 +33,7 @@ pub mod client;
 mod closing;
 mod commands;
 mod diagnostics;
+mod finish;
 mod frontier;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzz;
@@ -48,6 +49,7 @@ pub mod lead;
 pub mod lease;
 mod login;
 mod look;
+mod lost;
 pub mod monitor;
 mod moving;
 pub mod node;

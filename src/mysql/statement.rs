@@ -9,10 +9,11 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use super::acquire::{Awaited, Tries};
-use super::backend::{BackendError, InsertId};
-use super::causal::{MustSee, NotThere};
+use super::backend::BackendError;
+use super::causal::{MustSee, NotThere, Wait};
 use super::client::{Client, End, SQL_AT};
-use super::diagnostics::{Counted, Witness};
+use super::diagnostics::Witness;
+use super::finish::Told;
 use super::kill::INTERRUPTED;
 use super::lease::{Lease, Spot};
 use super::presence::Killed;
@@ -20,17 +21,13 @@ use super::protocol::command;
 use super::protocol::execute::put_rebound;
 use super::protocol::follow::Outcome;
 use super::protocol::packet::{HEADER_BYTES, answer_sequence_id, join_payload, put_message};
-use super::protocol::response::{ErrPacket, LOST};
+use super::protocol::response::LOST;
 use super::protocol::tracker::changes_session;
 use super::relay::{Abandoned, Relayed};
 use super::rules::Choice;
-use super::session::{changes_nothing, is_portable};
-use super::sql::locks::lock_name;
-use super::sql::{Class, Kind, LockStep, Pin, diagnostics, hidden};
-use super::survey;
+use super::session::is_portable;
+use super::sql::{Class, Kind, Pin, diagnostics};
 use super::wire::Wire;
-use crate::metrics::TraceEvent;
-use crate::runtime::time::timeout;
 
 /// Connections tried for one statement, before the primary has the last word.
 pub(super) const TRIES_MAX: u32 = 4;
@@ -60,12 +57,19 @@ pub(super) enum Work {
     },
 }
 
-/// What became of an answer.
-enum Told {
-    /// The client has it.
-    Done,
-    /// Its server has committed something that nobody may have: another one leads.
-    InVain,
+/// What became of a try. `Err(None)`: try again.
+pub(super) type Tried = Result<(), Option<Reject>>;
+
+/// One try at one server.
+#[derive(Clone, Copy)]
+pub(super) struct Try<'a> {
+    pub(super) class: &'a Class,
+    pub(super) work: &'a Work,
+    pub(super) spot: Spot,
+    /// The session had the connection before.
+    pub(super) was_held: bool,
+    /// When the statement began.
+    pub(super) started: Instant,
 }
 
 /// An error for the client: number, state, text, in the character set of its results where a server wrote it.
@@ -240,7 +244,7 @@ impl Client {
         Ok(())
     }
 
-    fn keep_own_error(&mut self, reject: Reject) {
+    pub(super) fn keep_own_error(&mut self, reject: Reject) {
         self.own_error = Some(reject);
         (self.session.has_diagnostics, self.warned) = (true, Some(Witness::NOBODY));
     }
@@ -275,7 +279,7 @@ impl Client {
         work: &Work,
         tries: &mut Tries,
         started: Instant,
-    ) -> Result<Result<(), Option<Reject>>, End> {
+    ) -> Result<Tried, End> {
         tries.count += 1;
         let was_held = self.held.is_some() || self.prelude.is_some();
         let presence = Rc::clone(&self.presence);
@@ -292,6 +296,7 @@ impl Client {
         lease.run_for(&presence);
         let spot = lease.spot();
         let Spot { server, is_primary } = spot;
+        let at = Try { class, work, spot, was_held, started };
         tracing::trace!(server, ?class, pin = ?self.session.pin, token = ?self.session.token, was_held, "statement");
         self.to_server.clear();
         let prepared = self.server_statement_of(wire, &mut lease, class, work).await;
@@ -311,7 +316,7 @@ impl Client {
             }
             Err(_) => {
                 drop(lease);
-                return Box::pin(self.on_lost_early(wire, spot, was_held, class, tries)).await;
+                return Box::pin(self.on_lost_early(wire, at, tries)).await;
             }
         }
         // Another server may lead by now: the next try finds it.
@@ -324,55 +329,83 @@ impl Client {
         self.note_sent();
         self.note_execution(work);
         self.splitter.stats().backends[server].bytes_sent.add(self.to_server.len() as u64);
-        let movable = class.is_read() && !was_held && !is_primary;
         lease.closes_sent();
         // What sockets have room for is sent with the wait for its answer, see `relay`.
         let is_short = self.to_server.len() <= PLAIN_SEND_BYTES && lease.sends_plainly();
-        let result = match is_short && wait.is_none() {
-            true => Ok(Ok(())),
+        let waits = wait.is_some();
+        if !is_short || waits {
             // Boxed: few need it, and it is large.
-            false => Box::pin(self.send_to_server(wire, &lease, movable)).await,
-        };
-        let result = match result {
+            lease = match Box::pin(self.send_first(wire, lease, wait, at, tries)).await? {
+                Ok(lease) => lease,
+                Err(tried) => return Ok(tried),
+            };
+        }
+        let follower = self.follower(work).pausing(wire.stream.packed_sequence_id().is_some());
+        let timer = if !is_primary && !waits { self.splitter.replicas.timer() } else { None };
+        let relayed = self.relay(wire, &mut lease, follower, class, was_held, timer).await?;
+        self.on_relayed(wire, lease, relayed, at, tries).await
+    }
+
+    /// Sends what was composed, and waits until the server has what the session must see, if it was asked for that. `Ok(Err)`: the try
+    /// is over.
+    async fn send_first(
+        &mut self,
+        wire: &Wire,
+        lease: Lease,
+        wait: Option<Wait>,
+        at: Try<'_>,
+        tries: &mut Tries,
+    ) -> Result<Result<Lease, Tried>, End> {
+        let movable = at.class.is_read() && !at.was_held && !at.spot.is_primary;
+        let result = match self.send_to_server(wire, &lease, movable).await {
             Ok(result) => result,
             Err(Abandoned::ClientGone) => return Err(End),
             Err(Abandoned::ServerDown) => {
                 lease.forget_what_was_sent();
                 drop(lease);
                 let first = Some(self.reply_sequence_id());
-                return Box::pin(self.on_lost(wire, spot, was_held, class, tries, false, first)).await;
+                return self.on_lost(wire, at, tries, false, first).await.map(Err);
             }
         };
         // After a failed write the server may have answered all the same (packet too large): look.
-        let waited = wait.is_some();
-        if let Some(wait) = wait {
-            let waiting = Instant::now();
-            let there = match result {
-                Ok(()) => self.await_position(lease, wait, class, work).await,
-                Err(_) => {
-                    drop(lease);
-                    Err(NotThere::Lost)
-                }
-            };
-            self.watch.causal_wait.set(self.watch.causal_wait.get() + waiting.elapsed());
-            lease = match there {
-                Ok(lease) => lease,
-                Err(NotThere::Late) => {
-                    self.count_fallback();
-                    tries.primary_only = true;
-                    return Ok(Err(None));
-                }
-                Err(NotThere::Lost) => {
-                    return Box::pin(self.on_lost_early(wire, spot, was_held, class, tries)).await;
-                }
-            };
-            if self.found == Some(Witness { server, tenure: lease.tenure }) {
-                self.found = Some(Witness::NOBODY); // it knows of the wait's row instead
+        let Some(wait) = wait else { return Ok(Ok(lease)) };
+        let waiting = Instant::now();
+        let there = match result {
+            Ok(()) => self.await_position(lease, wait, at.class, at.work).await,
+            Err(_) => {
+                drop(lease);
+                Err(NotThere::Lost)
             }
+        };
+        self.watch.causal_wait.set(self.watch.causal_wait.get() + waiting.elapsed());
+        match there {
+            Ok(lease) => {
+                if self.found == Some(Witness { server: lease.server, tenure: lease.tenure }) {
+                    self.found = Some(Witness::NOBODY); // it knows of the wait's row instead
+                }
+                Ok(Ok(lease))
+            }
+            Err(NotThere::Late) => {
+                self.count_fallback();
+                tries.primary_only = true;
+                Ok(Err(Err(None)))
+            }
+            Err(NotThere::Lost) => self.on_lost_early(wire, at, tries).await.map(Err),
         }
-        let follower = self.follower(work).pausing(wire.stream.packed_sequence_id().is_some());
-        let timer = if !is_primary && !waited { self.splitter.replicas.timer() } else { None };
-        match self.relay(wire, &mut lease, follower, class, was_held, timer).await? {
+    }
+
+    /// The answer is through, or will not be: another server is asked where that is the better one to answer.
+    async fn on_relayed(
+        &mut self,
+        wire: &mut Wire,
+        mut lease: Lease,
+        relayed: Relayed,
+        at: Try<'_>,
+        tries: &mut Tries,
+    ) -> Result<Tried, End> {
+        let Try { class, spot, was_held, .. } = at;
+        let Spot { server, is_primary } = spot;
+        match relayed {
             Relayed::Done { outcome, forwarded: false }
                 if !is_primary && !was_held && class.begins.is_none() && leaves_something(class, &outcome) =>
             {
@@ -405,12 +438,11 @@ impl Client {
                     lease.give_back();
                     return Ok(Err(None));
                 }
-                match self.finish(wire, lease, class, work, outcome, was_held, started).await? {
+                match self.finish(wire, lease, at, outcome).await? {
                     Told::Done => Ok(Ok(())),
                     Told::InVain => {
                         let error_sequence_id = (!forwarded).then(|| self.reply_sequence_id());
-                        let told =
-                            Box::pin(self.tell_lost(wire, spot, was_held, true, forwarded, error_sequence_id)).await?;
+                        let told = Box::pin(self.tell_lost(wire, at, true, forwarded, error_sequence_id)).await?;
                         // What it has left there is gone.
                         if self.session.holds() { Err(End) } else { Ok(told) }
                     }
@@ -418,11 +450,11 @@ impl Client {
             }
             Relayed::Lost { forwarded, error_sequence_id } => {
                 drop(lease);
-                Box::pin(self.on_lost(wire, spot, was_held, class, tries, forwarded, error_sequence_id)).await
+                Box::pin(self.on_lost(wire, at, tries, forwarded, error_sequence_id)).await
             }
             Relayed::Vain { forwarded, error_sequence_id } => {
                 drop(lease);
-                Box::pin(self.tell_lost(wire, spot, was_held, true, forwarded, error_sequence_id)).await
+                Box::pin(self.tell_lost(wire, at, true, forwarded, error_sequence_id)).await
             }
         }
     }
@@ -530,285 +562,6 @@ impl Client {
             Ok(MustSee::Anything) => true,
             Ok(MustSee::Position(position)) => self.splitter.has_reached(server, &position),
             Ok(MustSee::Cluster) | Err(_) => false,
-        }
-    }
-
-    /// The connection broke before the statement was sent.
-    async fn on_lost_early(
-        &mut self,
-        wire: &Wire,
-        spot: Spot,
-        was_held: bool,
-        class: &Class,
-        tries: &mut Tries,
-    ) -> Result<Result<(), Option<Reject>>, End> {
-        if !was_held && tries.count < TRIES_MAX {
-            self.note_lost(spot.server, class, tries);
-            return Ok(Err(None));
-        }
-        let first = Some(self.reply_sequence_id());
-        self.on_lost(wire, spot, was_held, class, tries, false, first).await
-    }
-
-    /// A pooled connection that was closed says nothing about its server yet, when nobody looked at it before: the
-    /// next try does.
-    fn note_lost(&self, server: usize, class: &Class, tries: &mut Tries) {
-        if tries.count > 1 || !is_repeatable(class) {
-            self.splitter.suspect(server, true);
-            tries.servers.insert(server);
-        }
-    }
-
-    /// The connection broke after the statement was sent.
-    #[expect(clippy::too_many_arguments, reason = "the whole situation decides")]
-    async fn on_lost(
-        &mut self,
-        wire: &Wire,
-        spot: Spot,
-        was_held: bool,
-        class: &Class,
-        tries: &mut Tries,
-        forwarded: bool,
-        error_sequence_id: Option<u8>,
-    ) -> Result<Result<(), Option<Reject>>, End> {
-        let server = spot.server;
-        self.note_lost(server, class, tries);
-        if is_repeatable(class) && !was_held && !forwarded && tries.count < TRIES_MAX {
-            tries.primary_only |= self.splitter.shared.lead().primary == Some(server);
-            return Ok(Err(None));
-        }
-        self.tell_lost(wire, spot, was_held, may_change(class), forwarded, error_sequence_id).await
-    }
-
-    /// The client is told that it will not hear what has become of its statement, which may have changed something if it
-    /// `changes`.
-    async fn tell_lost(
-        &mut self,
-        wire: &Wire,
-        spot: Spot,
-        was_held: bool,
-        changes: bool,
-        forwarded: bool,
-        error_sequence_id: Option<u8>,
-    ) -> Result<Result<(), Option<Reject>>, End> {
-        let address = self.splitter.shared.address(spot.server);
-        let in_replica_transaction = was_held && !spot.is_primary;
-        let message = match changes {
-            _ if in_replica_transaction => {
-                format!(
-                    "Lost connection to the replica {address}: the READ ONLY transaction is rolled back, begin it again"
-                )
-            }
-            true => format!(
-                "Lost connection to {address} during the statement: its outcome is unknown, it was not repeated"
-            ),
-            false => format!("Lost connection to {address} during the statement"),
-        };
-        if in_replica_transaction {
-            self.on_replica_lost();
-        } else if changes {
-            self.note_untold();
-        }
-        self.observe_refusal(LOST);
-        let Some(sequence_id) = error_sequence_id else { return Err(End) };
-        self.splitter.stats().errors.inc();
-        if !forwarded {
-            self.out.clear(); // else complete packets that belong in front of the error
-        }
-        ErrPacket { code: LOST, sql_state: b"08S01", message: message.as_bytes() }.encode(&mut self.out, sequence_id);
-        self.flush(wire).await?;
-        self.keep_own_error(Reject::new(LOST, message));
-        (self.counted, self.last, self.found) = (Counted::LOST, Some(Witness::NOBODY), Some(Witness::NOBODY));
-        // What a held connection knew of the session cannot be made up: the client must connect again.
-        if was_held && !in_replica_transaction { Err(End) } else { Ok(Ok(())) }
-    }
-
-    /// The answer is complete: learn from it, give the connection back or keep it, send the rest to the client.
-    #[expect(clippy::too_many_arguments, reason = "the whole situation decides")]
-    async fn finish(
-        &mut self,
-        wire: &Wire,
-        mut lease: Lease,
-        class: &Class,
-        work: &Work,
-        outcome: Outcome,
-        was_held: bool,
-        started: Instant,
-    ) -> Result<Told, End> {
-        let spot = lease.spot();
-        let server = spot.server;
-        lease.has_unanswered = false;
-        let may_commit = self.may_name_commit(&lease, class, &outcome);
-        self.void_token();
-        let mut after = self.session.on_outcome(class, &outcome);
-        if std::mem::take(&mut self.is_settled_for)
-            && changes_nothing(class, &outcome)
-            && self.session.pin == Some(Pin::Statement)
-        {
-            self.unsettle_statements(&mut lease);
-            after.hold = self.session.holds();
-        }
-        let has_found = outcome.had_rows && outcome.error.is_none();
-        let asked_of_locks = class.lock != LockStep::Unknown && Box::pin(self.follow_lock(&mut lease, class)).await?;
-        let is_pin_over = after.is_xa_over || self.session.is_unlocked();
-        if is_pin_over && self.statements.values().all(|statement| statement.direct_on(&lease).is_none()) {
-            self.session.unpin();
-            after.hold = self.session.holds();
-        }
-        self.note_shown(server, class, &outcome);
-        let epoch = self.epoch_of(&lease);
-        self.note_news(&after.news, epoch);
-        // Another server may have begun to lead since the answer came, by what was known then of commits.
-        if may_commit && epoch.is_some_and(|epoch| self.splitter.shared.closing.is_closed(epoch, server)) {
-            return Ok(Told::InVain);
-        }
-        if after.read_collation && !Box::pin(self.read_collation(&mut lease)).await {
-            return Err(End);
-        }
-        if after.state_changed {
-            lease.state = Rc::clone(&self.session.state);
-        }
-        self.note_pin();
-        lease.dirty |= after.dirty || after.hold && self.session.pin.is_some();
-        lease.may_have_role |= class.pin.is_some() || self.session.pin.is_some() || class.trusted;
-        if after.insert_id_moved {
-            self.carry.insert_id.set(InsertId::At(lease.id));
-            lease.insert_id = None;
-        }
-        lease.owner = Some(Rc::clone(&self.carry));
-        let here = Witness { server, tenure: lease.tenure };
-        if after.diagnostics_here || after.diagnostics_unsure {
-            self.own_error = None;
-        }
-        if after.diagnostics_here {
-            self.warned = Some(here);
-        } else if after.diagnostics_unsure && self.warned != Some(here) {
-            self.warned = Some(Witness::NOBODY);
-        }
-        let is_warned_here = self.session.has_diagnostics && self.warned == Some(here);
-        // What was there before is still there, unless this one has put something in its place.
-        lease.protected &= !after.diagnostics_here;
-        lease.protected |= is_warned_here || class.calc_found_rows;
-        if let (Work::Prepare { id, sql, class }, Some(prepared)) = (work, outcome.prepared) {
-            self.keep_statement(&mut lease, *id, sql, *class, prepared);
-        }
-        let code = self.request.get(HEADER_BYTES).copied().unwrap_or_default();
-        if matches!(code, command::QUERY | command::INIT_DB | command::STMT_EXECUTE) {
-            self.counted = self.counted.after(class, &outcome);
-            // A question of our own changes what FOUND_ROWS() will answer.
-            let witness = if after.read_collation || asked_of_locks { Witness::NOBODY } else { here };
-            self.remember(witness, class, has_found);
-        } else if let Some(rows) = Counted::rows_of_command(code, outcome.error.is_some()) {
-            (self.counted, self.last) = (self.counted.with_rows(rows), Some(here));
-        }
-        self.trace(spot, started);
-        let in_transaction = self.session.in_transaction();
-        if !spot.is_primary && (was_held || class.begins.is_some()) && !in_transaction {
-            Box::pin(self.leave_replica(lease, false)).await;
-        } else if !after.hold {
-            lease.give_back_at(Instant::now());
-        } else if spot.is_primary || in_transaction {
-            self.held = Some(lease);
-        } else if self.session.pin.is_none() {
-            // What was said of transactions there is said again where the session goes on.
-            lease.dirty = true;
-            lease.give_back();
-        } else {
-            // A read changed its session (a view's function) when the client had seen some of it: what it left is lost,
-            // but nobody else may have this connection.
-            tracing::warn!(server, "a large read on a replica changed its session: what it set is gone");
-            drop(lease);
-        }
-        if class.kind == Kind::Definition
-            && outcome.error.is_none()
-            && hidden::defines(self.statement_text(), self.statement_mode())
-        {
-            let number = self.splitter.shared.survey.ask();
-            Box::pin(self.await_survey(wire, number, survey::DEFINITION_WAIT)).await?;
-        }
-        self.flush(wire).await?;
-        let duration = started.elapsed();
-        self.observe(spot, &outcome, duration);
-        let stats = self.splitter.stats();
-        let histogram = if spot.is_primary { &stats.primary_duration } else { &stats.replica_duration };
-        histogram.record(duration);
-        Ok(Told::Done)
-    }
-
-    /// A statement took or released a lock. `true`: the server was asked which of them the session still has.
-    ///
-    /// Errors: it did not answer.
-    async fn follow_lock(&mut self, lease: &mut Lease, class: &Class) -> Result<bool, End> {
-        match class.lock {
-            LockStep::Take => {
-                // What is executed is written elsewhere.
-                let is_text = self.request.get(HEADER_BYTES) == Some(&command::QUERY);
-                let name = if is_text { lock_name(self.sql(), self.session.mode()).map(<[u8]>::to_vec) } else { None };
-                self.session.on_lock_name(name.as_deref());
-            }
-            LockStep::Release => {
-                let Some(question) = self.session.lock_question() else { return Ok(false) };
-                let limit = self.splitter.config().connect_timeout;
-                match timeout(limit, lease.row(&question)).await {
-                    Ok(Ok(answer)) => self.session.on_locks(&answer),
-                    Ok(Err(BackendError::Refused(..))) => self.session.on_lock_name(None),
-                    _ => return Err(End),
-                }
-                return Ok(true);
-            }
-            _ => {}
-        }
-        Ok(false)
-    }
-
-    /// `collation_connection` is the one setting trackers do not report in full.
-    async fn read_collation(&mut self, lease: &mut Lease) -> bool {
-        let limit = self.splitter.config().connect_timeout;
-        let row = timeout(limit, lease.row(b"SELECT @@character_set_connection, @@collation_connection")).await;
-        match row {
-            Ok(Ok(row)) if row.len() == 2 => {
-                let mut row = row.into_iter().flatten();
-                if let (Some(charset), Some(collation)) = (row.next(), row.next()) {
-                    self.session.on_collation(&charset, &collation);
-                }
-                true
-            }
-            _ => false,
-        }
-    }
-
-    fn trace(&self, spot: Spot, started: Instant) {
-        let Some(trace) = &self.splitter.trace else { return };
-        trace.push(TraceEvent::Statement {
-            request_id: request_id(self.sql()),
-            data_worker: self.splitter.data_worker as u16,
-            splitter: self.settings().index() as u16,
-            backend: spot.server as u16,
-            primary: spot.is_primary,
-            duration: started.elapsed(),
-        });
-    }
-}
-
-/// The number in a leading comment `/* request=1f2e */`.
-fn request_id(sql: &[u8]) -> Option<u64> {
-    let rest = sql.trim_ascii_start().strip_prefix(b"/*")?.trim_ascii_start().strip_prefix(b"request=")?;
-    let digits = rest.iter().take_while(|b| b.is_ascii_hexdigit()).count();
-    u64::from_str_radix(std::str::from_utf8(&rest[..digits]).ok()?, 16).ok()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn request_ids_are_read_from_a_leading_comment() {
-        assert_eq!(request_id(b"/* request=1f */ SELECT 1"), Some(0x1f));
-        assert_eq!(request_id(b" /*request=ffffffffffffffff*/"), Some(u64::MAX));
-        for none in
-            [&b"SELECT /* request=1 */ 1"[..], b"/* request= */", b"/* request=fffffffffffffffff */", b"", b"/*"]
-        {
-            assert_eq!(request_id(none), None);
         }
     }
 }
