@@ -231,7 +231,7 @@ impl Script {
 
     fn read(&mut self) -> Vec<Step> {
         let (n, m) = (self.number(), self.number());
-        Step::query(match self.below(28) {
+        Step::query(match self.below(30) {
             0 => "SELECT * FROM a ORDER BY id".into(),
             1 => format!("SELECT id, v, s FROM a WHERE v < {n} ORDER BY id DESC LIMIT 5"),
             2 => "SELECT COUNT(*), SUM(v), MAX(d), GROUP_CONCAT(s ORDER BY id) FROM a".into(),
@@ -259,6 +259,8 @@ impl Script {
             24 => "SELECT a.* FROM a NATURAL JOIN k ORDER BY 1".into(),
             25 => format!("VALUES ({n}), ({m})"),
             26 => format!("SELECT DATE_FORMAT('2024-01-0{} 00:00:00', '%W %M'), FORMAT({m}1234.5, 2), 7/3", n % 9 + 1),
+            27 => format!("SET STATEMENT max_statement_time = 60 FOR SELECT id, v + {n} FROM a ORDER BY id LIMIT 3"),
+            28 => format!("SET STATEMENT max_statement_time=60.5 FOR SELECT COUNT(*), 1/0 FROM k WHERE n < {m}"),
             _ => "SELECT id, SLEEP(0), BENCHMARK(2, 1) FROM k ORDER BY id LIMIT 1".into(),
         })
     }
