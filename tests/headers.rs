@@ -207,6 +207,38 @@ route = [
     assert_eq!(told("/off/a.css"), (None, None));
 }
 
+/// One lifetime for all files, with what else may stand in their heads.
+#[test]
+fn a_file_has_each_field_once_whoever_writes_it() {
+    let site = r#"
+[site.main]
+expires = "30d"
+route = [
+  { path = "/", files = { root = "$DIR/root", listing = "html" } },
+  { path = "/fixed/", files = { root = "$DIR/root", strip_prefix = "/fixed" }, cache_control = "public" },
+  { path = "/ruled/", files = { root = "$DIR/root", strip_prefix = "/ruled" }, headers = { set = { Server = "mine", Date = "today", Expires = "never", Cache-Control = "ruled" } } },
+]
+"#;
+    let server = Site::new(Driver::Auto, site).file("root/a.css", b"a {}").file("root/list/x", b"").start();
+    let all = |path: &str| {
+        let response = ask(&server, path);
+        assert_eq!(response.status, 200, "{path}");
+        ["server", "date", "expires", "cache-control"].map(|name| {
+            let found = values(&response, name);
+            assert_eq!(found.len(), 1, "{path}: {name}");
+            found[0].to_owned()
+        })
+    };
+    let [server_name, _, expires, cache_control] = all("/a.css");
+    let until = httpdate::parse_http_date(&expires).expect("a date");
+    let left = until.duration_since(SystemTime::now()).expect("later").as_secs();
+    assert!(left.abs_diff(30 * 86_400) < 30, "{left}");
+    assert_eq!((server_name.as_str(), cache_control.as_str()), ("one-server", "max-age=2592000"));
+    assert_eq!(all("/fixed/a.css")[3], "public");
+    assert_eq!(all("/ruled/a.css"), ["mine", "today", "never", "ruled"]);
+    assert_eq!(all("/list/")[3], "no-cache", "a listing says itself how long it lasts");
+}
+
 /// RFC 6797 section 7.2: Strict-Transport-Security never in clear text.
 #[test]
 fn hsts_is_sent_over_tls_alone() {

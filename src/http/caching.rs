@@ -49,6 +49,11 @@ impl Expires {
         self.rules.is_empty()
     }
 
+    /// One lifetime for all answers, whatever their type.
+    pub fn is_for_all(&self) -> bool {
+        matches!(self.rules.as_slice(), [(MediaRange::All, _)])
+    }
+
     /// The lifetime of an answer with this Content-Type; parameters behind `;` do not count.
     pub fn lifetime(&self, content_type: Option<&[u8]>) -> Lifetime {
         let essence = content_type.unwrap_or_default().split(|byte| *byte == b';').next().unwrap_or_default();

@@ -19,6 +19,7 @@ use super::multiplexed::Stream;
 use super::trail::Trail;
 use super::watch::{GaveUp, OnExpiry, Watched};
 use super::{Worker, unix_seconds};
+use crate::config::model::Options;
 use crate::guard::Throttle;
 use crate::http::answer::{AnswerHead, Content};
 use crate::http::coding::{self, Accepted, Candidate, Lease};
@@ -158,11 +159,15 @@ impl<'a> Presence<'a> {
 pub(super) struct OwnFields {
     pub(super) server: bool,
     pub(super) date: bool,
+    /// The head has no Server, Date, Alt-Svc, Expires and Cache-Control: nobody has to look.
+    pub(super) are_alone: bool,
 }
 
 impl OwnFields {
     /// An answer of the worker itself.
-    pub(super) const ALL: OwnFields = OwnFields { server: true, date: true };
+    pub(super) const ALL: OwnFields = OwnFields { server: true, date: true, are_alone: false };
+    /// The head of a file.
+    pub(super) const OF_FILE: OwnFields = OwnFields { are_alone: true, ..OwnFields::ALL };
 }
 
 impl<'a> Answer<'a> {
@@ -351,15 +356,21 @@ impl<'a> Answer<'a> {
         }
         let mut fields = self.worker.hot.take_buffer(head.fields.len() + 512);
         fields.extend_from_slice(head.fields);
+        own.are_alone &= self.kept_fields.is_empty();
         self.restore_kept(&mut fields);
         if let Some(cx) = cx {
-            head.content = self.change_fields(cx, &mut fields, head.status, head.content);
+            head.content = self.change_fields(cx, &mut fields, head.status, head.content, own.are_alone);
+            own.are_alone &= cx.options.headers.is_empty();
         }
-        // A rule may have written these two.
-        let [server, date, told] = Fields::new(&fields).find_all(["server", "date", "alt-svc"]);
-        own.server &= server.is_none();
-        own.date &= date.is_none();
-        if told.is_none() {
+        let mut is_told = false;
+        if !own.are_alone {
+            // A rule may have written these two.
+            let [server, date, told] = Fields::new(&fields).find_all(["server", "date", "alt-svc"]);
+            own.server &= server.is_none();
+            own.date &= date.is_none();
+            is_told = told.is_some();
+        }
+        if !is_told {
             fields.extend_from_slice(alt_svc);
         }
         self.put_head(&AnswerHead { fields: &fields, ..head }, own);
@@ -378,23 +389,22 @@ impl<'a> Answer<'a> {
         if knows_already || status == 421 { b"" } else { &worker.alt_svc[self.connection.listener(worker)] }
     }
 
-    /// Does to `fields` what the route says; returns what the content becomes.
-    fn change_fields(&mut self, cx: &Cx<'_>, fields: &mut Vec<u8>, status: u16, content: Content) -> Content {
+    /// Does to `fields` what the route says; returns what the content becomes. `are_alone`: see [`OwnFields`].
+    fn change_fields(
+        &mut self,
+        cx: &Cx<'_>,
+        fields: &mut Vec<u8>,
+        status: u16,
+        content: Content,
+        are_alone: bool,
+    ) -> Content {
         let options = cx.options;
         if matches!(status, 200 | 201 | 204 | 206 | 301 | 302 | 303 | 304 | 307 | 308) {
             if let Some(value) = &options.cache_control {
                 FieldsMut::new(fields, 0).set("Cache-Control", value.as_bytes());
             }
             if !options.expires.is_empty() {
-                let [own, media_type, cache_control] =
-                    Fields::new(fields).find_all(["expires", "content-type", "cache-control"]);
-                let validated = self.validated_type.as_deref().map(str::as_bytes);
-                let lifetime = options.expires.lifetime(media_type.or(validated));
-                let has_cache_control = cache_control.is_some();
-                if own.is_none() {
-                    let date = |seconds| self.worker.date_of(seconds);
-                    lifetime.write(unix_seconds(), date, !has_cache_control, fields);
-                }
+                self.put_expires(options, fields, are_alone);
             }
         }
         if let Some(value) = options.hsts.field().filter(|_| cx.request.is_https) {
@@ -407,6 +417,23 @@ impl<'a> Answer<'a> {
             FieldsMut::new(fields, 0).apply(&options.headers, Some(status), &variables);
         }
         content
+    }
+
+    fn put_expires(&self, options: &Options, fields: &mut Vec<u8>, are_alone: bool) {
+        let (own, media_type, has_cache_control) = match are_alone && options.expires.is_for_all() {
+            true => (None, None, options.cache_control.is_some()),
+            false => {
+                let [own, media_type, cache_control] =
+                    Fields::new(fields).find_all(["expires", "content-type", "cache-control"]);
+                (own, media_type, cache_control.is_some())
+            }
+        };
+        if own.is_none() {
+            let validated = self.validated_type.as_deref().map(str::as_bytes);
+            let lifetime = options.expires.lifetime(media_type.or(validated));
+            let date = |seconds| self.worker.date_of(seconds);
+            lifetime.write(unix_seconds(), date, !has_cache_control, fields);
+        }
     }
 
     /// Puts kept fields in the place of those of the same name; cookies and challenges stand beside each other.

@@ -111,7 +111,8 @@ pub(super) async fn run(cx: &Cx<'_>, client: &mut Client<'_>, plan: Plan, fields
     if let Some(entry) = plan.validated().filter(|_| tells_type) {
         answer.validates(entry.essence());
     }
-    answer.start(Some(cx), &AnswerHead { status: plan.status, reason: None, fields, content }, OwnFields::ALL);
+    let own = if matches!(plan.head, HeadPart::Whole(_)) { OwnFields::OF_FILE } else { OwnFields::ALL };
+    answer.start(Some(cx), &AnswerHead { status: plan.status, reason: None, fields, content }, own);
     let sent = match plan.body {
         PlanBody::None | PlanBody::NeedsListing(_) | PlanBody::Route(_) => Ok(()),
         PlanBody::Bytes(bytes) => answer.write_bytes(bytes).await,

@@ -281,7 +281,7 @@ impl<'a> Forward<'a> {
             (ReplyBody::Stream(_), None) => Content::Stream,
             (ReplyBody::Tunnel, _) => Content::Absent(None),
         };
-        let own = OwnFields { server: !has_server, date: !has_date };
+        let own = OwnFields { server: !has_server, date: !has_date, are_alone: false };
         answer.start(Some(self.cx), &AnswerHead { status, reason: None, fields: &fields, content }, own);
         match body {
             _ if is_bodiless => {}

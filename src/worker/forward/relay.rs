@@ -118,7 +118,7 @@ impl Forward<'_> {
         }
         self.put_sticky_cookie(fields, server);
         let reason = Some(head.reason.of(input)).filter(|reason| !reason.is_empty() || head.version != Version::Http2);
-        let own = OwnFields { server: false, date: head.field(input, FieldName::Date).is_none() };
+        let own = OwnFields { server: false, date: head.field(input, FieldName::Date).is_none(), are_alone: false };
         answer.start(Some(self.cx), &AnswerHead { status: head.status, reason, fields, content }, own);
         self.is_relaying.set(true);
         Ok(())
