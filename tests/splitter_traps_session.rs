@@ -241,6 +241,22 @@ async fn trap_04_set_statement_sets_nothing(port: u16) {
     }
     fresh.query_drop("COMMIT").await.unwrap();
     assert_eq!(one::<f64>(&mut fresh, "SELECT @@max_statement_time FROM who").await, 7.0);
+    // Servers tell of the end of the limit with the next change, whoever makes it: it pins nobody.
+    let fails = "SET STATEMENT max_statement_time=20 FOR SELECT nowhere FROM who";
+    for (first, statement) in [(limited, None), (fails, Some(1054))] {
+        for conn in [&mut fresh, &mut other] {
+            conn.query_drop("BEGIN").await.unwrap();
+            match statement {
+                None => assert_eq!(one::<u32>(conn, first).await, 1),
+                Some(error) => assert_eq!(code(&conn.query_drop(first).await.unwrap_err()), error),
+            }
+            conn.query_drop("INSERT INTO t (v) VALUES ('limited')").await.unwrap();
+            conn.query_drop("COMMIT").await.unwrap();
+            assert_eq!(one::<u32>(conn, "SELECT id FROM who").await, 2, "{first}");
+        }
+    }
+    other.query_drop("DELETE FROM t").await.unwrap();
+    assert_eq!(one::<u32>(&mut other, "SELECT id FROM who").await, 2);
     fresh.disconnect().await.unwrap();
     other.disconnect().await.unwrap();
     conn.disconnect().await.unwrap();
@@ -279,6 +295,23 @@ async fn trap_05_a_set_is_run_or_refused(port: u16) {
 }
 
 async fn trap_06_a_change_of_user_clears_everything(port: u16) {
+    // Nor does anybody see what the one before counted who has the connection in the same state.
+    let (mut raw, mut others) = (Raw::connect(port, 0), [Raw::connect(port, 0), Raw::connect(port, 0)]);
+    for reset in [false, true] {
+        // Both connections to the primary, at once and then each its own again.
+        for sql in [&b"\x03BEGIN"[..], b"\x03COMMIT"] {
+            others.iter_mut().for_each(|other| assert_eq!(other.command(sql)[0], 0));
+        }
+        others.iter_mut().for_each(|other| drop(other.result(b"\x03/* one-server: primary */ SELECT id FROM who")));
+        if reset {
+            assert_eq!(raw.command(b"\x1f")[0], 0, "COM_RESET_CONNECTION");
+        }
+        for expect in ["0", "-1"] {
+            let packets = raw.result(b"\x03SELECT ROW_COUNT()");
+            assert!(packets[3].ends_with(expect.as_bytes()), "reset: {reset}: {:?} for {expect}", packets[3]);
+        }
+    }
+    drop((raw, others));
     for reset_only in [false, true] {
         let mut conn = connect(port).await;
         for sql in [

@@ -250,9 +250,10 @@ impl Client {
         let id = execute::statement_id(&self.request).unwrap_or(0);
         let Some(statement) = self.statements.remove(&id) else { return Ok(()) };
         self.statement_bytes -= statement.sql.len() + statement.types.len();
-        if let Some(lease) = &self.held
+        if let Some(lease) = &mut self.held
             && let Some(direct) = statement.direct_on(lease)
         {
+            lease.has_unanswered = true;
             let mut out = Vec::with_capacity(16);
             command::put_statement(&mut out, command::STMT_CLOSE, direct);
             if lease.send(out).await.0.is_err() {

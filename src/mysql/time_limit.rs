@@ -84,7 +84,7 @@ impl Client {
             if let Ok(filled) = Box::pin(timeout(deadline.left(), watched)).await {
                 return filled;
             }
-            // The answer may end meanwhile, and the client leave.
+            // The client may leave meanwhile, and the connection break. That more of the answer comes ends nothing: it may be long.
             let (mut told, mut filled) = (None, None);
             {
                 let mut interrupting = Box::pin(self.interrupt(key, thread, &fate));
@@ -95,8 +95,9 @@ impl Client {
                     {
                         filled = Some(end);
                     }
-                    // A KILL that is on its way must have arrived before anybody else has the connection; one that is not, is not needed.
-                    if matches!(filled, Some(Err(_))) || filled.is_some() && !fate.is_pending() {
+                    // What is there instead of a server that is lost may have another thread of that number.
+                    let is_lost = matches!(filled, Some(Ok(Err(_)))) && !fate.is_pending();
+                    if is_lost || matches!(filled, Some(Err(_))) {
                         return Poll::Ready(());
                     }
                     interrupting.as_mut().poll(cx).map(|end| told = Some(end))
@@ -112,10 +113,10 @@ impl Client {
                     tracing::warn!(%server, thread_id = thread.id, %error, "a statement whose time is up cannot be ended yet: KILL QUERY failed");
                 }
             }
+            deadline.put_off();
             if let Some(filled) = filled {
                 return filled;
             }
-            deadline.put_off();
         }
     }
 

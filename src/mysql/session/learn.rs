@@ -79,6 +79,16 @@ impl Session {
                 Ok(Change::Variable { name: b"last_insert_id" | b"identity", .. }) => {
                     (told, learned.insert_id) = (true, true);
                 }
+                // MariaDB tells of the limit that a statement has for itself; behind it there is the session's again, whatever a
+                // function has done.
+                Ok(Change::Variable { name: b"max_statement_time", .. }) if class.restores => told = true,
+                // That it is there again is told with what a later statement changes.
+                Ok(Change::Variable { name: name @ b"max_statement_time", value })
+                    if class.kind != Kind::Set
+                        && place_of(name).and_then(|at| state.value(at as u8)).unwrap_or(b"0.000000") == value =>
+                {
+                    told = true;
+                }
                 // Whether something else has set it, too, nobody can know: the connection is reset.
                 Ok(Change::Variable { .. }) if class.restores => (told, after.dirty) = (true, true),
                 Ok(Change::Variable { name, value }) => {

@@ -761,6 +761,13 @@ impl<'a> Scan<'a> {
                 self.class.kind = Kind::Definition;
             }
         }
+        // What is run by it.
+        let is_run = is(self.previous, "FOR") && self.second.is_some_and(|second| is(second, "STATEMENT"));
+        if is_run && is(word, "KILL") {
+            self.class.kind = Kind::Kill;
+        } else if is_run && is(word, "USE") {
+            self.class.kind = Kind::Use;
+        }
         if is_any(word, &["GLOBAL", "PERSIST", "PERSIST_ONLY"]) {
             self.class.kind = Kind::Write; // changes its server, not the session
         }

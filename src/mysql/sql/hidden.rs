@@ -84,6 +84,10 @@ impl Hidden {
         let found = if self.names.is_empty() { Effect::default() } else { self.find(sql, mode, class.kind) };
         let unsure = if self.is_unsure && class.kind == Kind::Write { STATE } else { 0 };
         found.show(unsure, class);
+        // What it sets for itself would hide what a view's function does.
+        if self.is_unsure && class.restores {
+            class.pin = class.pin.or(Some(Pin::Hidden));
+        }
     }
 
     fn find(&self, sql: &[u8], mode: Mode, kind: Kind) -> Effect {

@@ -592,6 +592,9 @@ fn a_query_with_a_time_limit_is_what_it_limits() {
     ] {
         assert!(class(Flavour::MariaDb, other).pin.is_some(), "{other}");
     }
+    assert_eq!(class(Flavour::MariaDb, "SET STATEMENT max_statement_time=10 FOR KILL 5").kind, Kind::Kill);
+    assert_eq!(class(Flavour::MariaDb, "SET STATEMENT sql_mode='', max_statement_time=10 FOR USE e").kind, Kind::Use);
+    assert_eq!(class(Flavour::MariaDb, "SET PASSWORD FOR kill@localhost = PASSWORD('x')").kind, Kind::Definition);
 }
 
 #[test]
