@@ -81,7 +81,7 @@ pub struct Client {
     pub(super) token_epoch: u64,
     /// It was lost outside of a statement: the client must go.
     pub(super) has_lost_held: bool,
-    /// What ran the last statement. Before the first one it is what another session left.
+    /// What ran the last statement; `None`: there was none.
     pub(super) last: Option<Witness>,
     /// The same for the last query, whose rows FOUND_ROWS() counts. Before the first one it is what another session left.
     pub(super) found: Option<Witness>,
@@ -157,7 +157,7 @@ impl Client {
             is_gone: false,
             token_epoch: 0,
             has_lost_held: false,
-            last: Some(Witness::NOBODY),
+            last: None,
             found: Some(Witness::NOBODY),
             warned: None,
             counted: Counted::default(),

@@ -170,7 +170,7 @@ impl Client {
         self.note_pin();
         self.statements.clear();
         self.statement_bytes = 0;
-        self.last = Some(Witness::NOBODY);
+        self.last = None;
         self.found = Some(Witness::NOBODY);
         self.warned = None;
         self.own_error = None;

@@ -159,9 +159,10 @@ impl Client {
         (self.sql_at, self.request) = (request.len() - sql.len(), request);
     }
 
-    /// Whether a connection is as the statement left it that ran there; or there was none.
+    /// Whether a connection is as the statement left it that ran there. There is none before the first statement of a session: what
+    /// a server counts by then is of our own making.
     pub(super) fn is_there(&self, witness: Option<Witness>) -> bool {
-        let Some(witness) = witness else { return true };
+        let Some(witness) = witness else { return false };
         match &self.held {
             Some(lease) => witness == Witness { server: lease.server, tenure: lease.tenure },
             None if witness == Witness::NOBODY => false,
