@@ -37,6 +37,9 @@ enum Do {
     Ask(&'static str),
     /// Other sessions take all the pooled connections, and leave them in another state.
     Stir,
+    /// Others take and release locks on all the pooled connections, which are looked at then for what is left of the sessions that
+    /// were tied to them.
+    Lock,
     Prepare(&'static str),
     /// What was prepared last, with this text; then it is closed, since statements tie a session that sets something.
     Execute(&'static str),
@@ -50,10 +53,23 @@ enum Do {
     ChangeUser,
 }
 
-use Do::{Ask, ChangeUser, Execute, FieldList, MultiStatements, Ping, Prepare, Reset, ResetStatement, Say, Stir};
+use Do::{Ask, ChangeUser, Execute, FieldList, Lock, MultiStatements, Ping, Prepare, Reset, ResetStatement, Say, Stir};
 
 /// Behaviour, and the script that shows it.
 const SCRIPTS: &[(&str, &[Do])] = &[
+    (
+        "before the first statement nothing was counted, also where the question is prepared or part of another statement",
+        &[
+            ChangeUser,
+            Prepare("SELECT ROW_COUNT(), LAST_INSERT_ID(), ?"),
+            Lock,
+            Execute("x"),
+            ChangeUser,
+            Lock,
+            Say("INSERT INTO k VALUES (1, ROW_COUNT())"),
+            Say("SELECT n FROM k"),
+        ],
+    ),
     (
         "a count that the splitter tells has the type of the server's own",
         &[
@@ -562,14 +578,29 @@ impl Pair {
                 wire.change_user_answer()
             }),
             Stir => return self.stir(),
+            Lock => return self.lock(),
         };
         let owns_up = matches!(step, Ask(_)) && split.first().and_then(Piece::code) == Some(1105);
         assert!(owns_up || direct == split, "{behaviour}: {step:?}\n  directly: {direct:?}\n  split: {split:?}");
     }
 
-    fn stir(&self) {
+    fn others(&self) -> Vec<Wire> {
         let connect = |_| Wire::connect(self.address, &self.log_on).expect("a login");
-        let mut others: Vec<_> = (0..POOL_MAX).map(connect).collect();
+        (0..POOL_MAX).map(connect).collect()
+    }
+
+    fn lock(&self) {
+        let mut others = self.others();
+        for question in ["SELECT GET_LOCK('of {}', 0)", "SELECT RELEASE_LOCK('of {}')"] {
+            for (n, other) in others.iter_mut().enumerate() {
+                let answer = other.query(&question.replace("{}", &n.to_string())).expect("an answer");
+                assert!(answer.iter().all(|piece| piece.code().is_none()), "{answer:?}");
+            }
+        }
+    }
+
+    fn stir(&self) {
+        let mut others = self.others();
         for begin in ["BEGIN", "START TRANSACTION READ ONLY"] {
             for sql in ["SET sql_mode = 'ANSI'", begin, "SELECT v, v / 0 FROM a", "SELECT 1"] {
                 for other in &mut others {

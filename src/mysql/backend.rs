@@ -773,6 +773,18 @@ impl Backend {
         Ok(())
     }
 
+    /// Has the server count no rows, neither changed nor found, as before the first statement of a session. A reset leaves what was
+    /// found, and what is asked behind it to bring the connection to a state counts as well. Errors: as for [`Backend::prepare`].
+    pub async fn forget_counts(&mut self) -> Result<(), BackendError> {
+        let mut out = Vec::with_capacity(64);
+        self.put_query(&mut out, b"SELECT 1 FROM DUAL WHERE FALSE");
+        self.put_query(&mut out, b"DO 0");
+        self.send(out).await.0?;
+        let found = self.result().await;
+        let changed = self.result().await;
+        found.and(changed).map(drop)
+    }
+
     /// Rolls back and drops everything a session left behind, keeping nothing but the database.
     pub async fn clean(&mut self) -> Result<(), BackendError> {
         let state = Rc::new(State { schema: self.state.schema.clone(), ..State::default() });

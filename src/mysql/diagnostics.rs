@@ -386,7 +386,7 @@ impl Client {
         match self.borrow(primary, true, insert_id, true).await {
             // It may have taken a while.
             Ok(mut lease) => match self.splitter.shared.lead() == lead && lease.claim(lead) {
-                true => Ok(lease),
+                true => self.with_no_counts(lease, class).await,
                 false => Err(None),
             },
             Err(LeaseError::Full(why)) => Err(Some(Reject(1040, b"08004", why.text().into()))),
@@ -395,6 +395,17 @@ impl Client {
                 Err(Some(Reject::new(UNREACHABLE, format!("Can't connect to the primary: {error}"))))
             }
         }
+    }
+
+    /// A connection for a question of a session that has counted nothing yet.
+    async fn with_no_counts(&self, mut lease: Lease, class: &Class) -> Result<Lease, Option<Reject>> {
+        if class.diagnostics & (diagnostics::ROWS | diagnostics::FOUND) == 0 {
+            return Ok(lease);
+        }
+        let limit = self.splitter.config().connect_timeout;
+        // One that did not answer is closed here: what was sent may come of it yet.
+        let told = timeout(limit, lease.forget_counts()).await;
+        if matches!(told, Ok(Ok(()))) { Ok(lease) } else { Err(Some(gone())) }
     }
 
     /// Whether LAST_INSERT_ID() on this connection is the session's.
