@@ -86,12 +86,18 @@ fn traps_01_to_09_state_stays_with_its_session() {
     let cluster = Cluster::start(1);
     mark_servers(&cluster);
     cluster.primary.sql(&format!(
-        "GRANT RELOAD ON *.* TO {USER}@'%';
+        "GRANT RELOAD, TRIGGER, SHOW VIEW ON *.* TO {USER}@'%';
          CREATE TABLE d.t (id INT AUTO_INCREMENT PRIMARY KEY, v VARCHAR(40)) ENGINE=InnoDB;
          CREATE PROCEDURE d.settle() SET SESSION group_concat_max_len=77;
          CREATE PROCEDURE d.make() CREATE TEMPORARY TABLE made (id INT);
          CREATE PROCEDURE d.take() DO GET_LOCK('taken', 0);
-         CREATE FUNCTION d.settled() RETURNS INT NO SQL RETURN (@v := 1)"
+         CREATE FUNCTION d.settled() RETURNS INT NO SQL RETURN (@v := 1);
+         CREATE VIEW d.setting AS SELECT id FROM d.who;
+         CREATE TABLE d.noted (n INT) ENGINE=InnoDB;
+         CREATE TRIGGER d.notes BEFORE INSERT ON d.noted FOR EACH ROW SET @x = NEW.n;
+         DELIMITER //
+         CREATE FUNCTION d.sets() RETURNS INT NO SQL BEGIN SET @x = 7; RETURN 1; END//
+         CREATE OR REPLACE VIEW d.setting AS SELECT id, d.sets() AS s FROM d.who//"
     ));
     cluster.wait_for_replicas();
     for driver in [Driver::IoUring, Driver::Epoll] {
@@ -257,9 +263,61 @@ async fn trap_04_set_statement_sets_nothing(port: u16) {
     }
     other.query_drop("DELETE FROM t").await.unwrap();
     assert_eq!(one::<u32>(&mut other, "SELECT id FROM who").await, 2);
+    // Nor does it hide what a view's function or a trigger sets.
+    fresh.query_drop("SET STATEMENT max_statement_time=20 FOR SELECT s FROM setting").await.unwrap();
+    assert_eq!(one::<Option<u32>>(&mut fresh, "SELECT @x").await, Some(7));
+    fresh.disconnect().await.unwrap();
+    let mut noting = connect(port).await;
+    for sql in ["BEGIN", limited, "INSERT INTO noted VALUES (9)", "COMMIT"] {
+        noting.query_drop(sql).await.unwrap();
+    }
+    assert_eq!(one::<Option<u32>>(&mut noting, "SELECT @x").await, Some(9));
+    noting.disconnect().await.unwrap();
+    let mut fresh = connect(port).await;
+    for sql in ["BEGIN", "SELECT id FROM who"] {
+        fresh.query_drop(sql).await.unwrap();
+    }
+    assert_eq!(one::<Option<u32>>(&mut fresh, "SELECT @x").await, None);
     fresh.disconnect().await.unwrap();
     other.disconnect().await.unwrap();
     conn.disconnect().await.unwrap();
+}
+
+/// Servers tell of the end of a statement's limit as of any other limit, so nobody may be pinned for it, whatever that limit is.
+#[test]
+fn trap_04_a_limit_for_all_is_nobody_s_own() {
+    if !mariadb::is_installed() {
+        return;
+    }
+    let cluster = Cluster::start(1);
+    mark_servers(&cluster);
+    cluster
+        .primary
+        .sql(&format!("GRANT TRIGGER, SHOW VIEW ON *.* TO {USER}@'%'; CREATE TABLE d.t (v VARCHAR(40)) ENGINE=InnoDB"));
+    for server in [&cluster.primary, &cluster.replicas[0]] {
+        server.sql("SET GLOBAL max_statement_time = 30");
+    }
+    cluster.wait_for_replicas();
+    let (_server, port) = before(&cluster, Driver::Auto, "");
+    block_on(async {
+        let (mut conn, mut other) = (connect(port).await, connect(port).await);
+        for _ in 0..3 {
+            for conn in [&mut conn, &mut other] {
+                for sql in [
+                    "BEGIN",
+                    "SET STATEMENT max_statement_time=20 FOR SELECT id FROM who",
+                    "INSERT INTO t (v) VALUES ('limited')",
+                    "COMMIT",
+                ] {
+                    conn.query_drop(sql).await.unwrap();
+                }
+                assert_eq!(one::<u32>(conn, "SELECT id FROM who").await, 2, "not pinned");
+                assert_eq!(one::<f64>(conn, "SELECT @@max_statement_time FROM who").await, 30.0);
+            }
+        }
+        conn.disconnect().await.unwrap();
+        other.disconnect().await.unwrap();
+    });
 }
 
 async fn trap_05_a_set_is_run_or_refused(port: u16) {

@@ -191,6 +191,8 @@ pub struct Backend {
     pub dirty: bool,
     /// A statement ran there that may have set a role, which MariaDB's reset keeps.
     pub may_have_role: bool,
+    /// A statement had a time limit for itself; that the session's is there again is told with a later one.
+    pub is_limit_owed: bool,
     /// Its LAST_INSERT_ID(); `None`: only the server knows, and the owner if it is still there.
     pub insert_id: Option<u64>,
     /// Session that used it last.
@@ -278,6 +280,7 @@ impl Backend {
             state: Rc::new(State { schema: schema.map(<[u8]>::to_vec), ..State::default() }),
             dirty: false,
             may_have_role: false,
+            is_limit_owed: false,
             insert_id: Some(0),
             owner: None,
             tenure: 0,
@@ -676,7 +679,7 @@ impl Backend {
             self.check_role().await?;
         }
         if reset {
-            self.insert_id = Some(0);
+            (self.insert_id, self.is_limit_owed) = (Some(0), false);
             // Numbers from the worker's counter never come that far.
             self.tenure = self.tenure.wrapping_add(1 << 40);
         }

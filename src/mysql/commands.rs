@@ -70,7 +70,7 @@ impl Client {
             command::CHANGE_USER => Box::pin(self.change_user(wire)).await,
             command::SET_OPTION => self.set_option(wire).await,
             command::PROCESS_KILL => Box::pin(self.kill_command(wire)).await,
-            _ => self.reply_error(wire, 1047, b"08S01", &unsupported(code)).await,
+            _ => self.deny(wire, 1047, b"08S01", unsupported(code)).await,
         }
     }
 
@@ -79,7 +79,7 @@ impl Client {
             let body = &self.request[HEADER_BYTES + 1..self.request.len().min(HEADER_BYTES + PAYLOAD_BYTES_MAX)];
             match sql_offset(body) {
                 Ok(offset) => self.sql_at = SQL_AT + offset,
-                Err(error) => return self.reply_error(wire, 1835, b"HY000", &error.to_string()).await,
+                Err(error) => return self.deny(wire, 1835, b"HY000", error.to_string()).await,
             }
         }
         let mut class = self.classify();
@@ -268,7 +268,7 @@ impl Client {
         let on = match self.request.get(HEADER_BYTES + 1..) {
             Some([0, 0]) => true,
             Some([1, 0]) => false,
-            _ => return self.reply_error(wire, 1047, b"08S01", "Unknown option").await,
+            _ => return self.deny(wire, 1047, b"08S01", "Unknown option").await,
         };
         let bit = MULTI_STATEMENTS & SESSION_MASK;
         self.key.capabilities = if on { self.key.capabilities | bit } else { self.key.capabilities & !bit };

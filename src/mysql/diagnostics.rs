@@ -255,6 +255,12 @@ impl Client {
                 self.held = Some(lease);
                 Err(gone())
             }
+            // It was held for something else than a statement.
+            Ok(Ask::Anyone) => {
+                let fresh = self.with_no_counts(lease, class).await;
+                tries.ends |= fresh.is_err();
+                fresh
+            }
             Ok(_) => Ok(lease),
             Err(reject) => {
                 self.held = Some(lease);
@@ -386,7 +392,7 @@ impl Client {
         match self.borrow(primary, true, insert_id, true).await {
             // It may have taken a while.
             Ok(mut lease) => match self.splitter.shared.lead() == lead && lease.claim(lead) {
-                true => self.with_no_counts(lease, class).await,
+                true => self.with_no_counts(lease, class).await.map_err(Some),
                 false => Err(None),
             },
             Err(LeaseError::Full(why)) => Err(Some(Reject(1040, b"08004", why.text().into()))),
@@ -398,14 +404,14 @@ impl Client {
     }
 
     /// A connection for a question of a session that has counted nothing yet.
-    async fn with_no_counts(&self, mut lease: Lease, class: &Class) -> Result<Lease, Option<Reject>> {
+    async fn with_no_counts(&self, mut lease: Lease, class: &Class) -> Result<Lease, Reject> {
         if class.diagnostics & (diagnostics::ROWS | diagnostics::FOUND) == 0 {
             return Ok(lease);
         }
         let limit = self.splitter.config().connect_timeout;
         // One that did not answer is closed here: what was sent may come of it yet.
         let told = timeout(limit, lease.forget_counts()).await;
-        if matches!(told, Ok(Ok(()))) { Ok(lease) } else { Err(Some(gone())) }
+        if matches!(told, Ok(Ok(()))) { Ok(lease) } else { Err(gone()) }
     }
 
     /// Whether LAST_INSERT_ID() on this connection is the session's.

@@ -42,7 +42,9 @@ impl Client {
         lease.has_unanswered = false;
         let may_commit = self.may_name_commit(&lease, class, &outcome);
         self.void_token();
+        self.session.is_limit_owed = lease.is_limit_owed;
         let mut after = self.session.on_outcome(class, &outcome);
+        lease.is_limit_owed = self.session.is_limit_owed;
         if std::mem::take(&mut self.is_settled_for)
             && changes_nothing(class, &outcome)
             && self.session.pin == Some(Pin::Statement)

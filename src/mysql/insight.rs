@@ -55,8 +55,6 @@ pub(super) struct Watch {
     counts: bool,
     /// Until a replica had what the session must see.
     pub(super) causal_wait: Cell<Duration>,
-    /// Its time was up.
-    pub(super) was_interrupted: Cell<bool>,
 }
 
 impl Watch {
@@ -69,7 +67,6 @@ impl Watch {
             executes: None,
             counts: false,
             causal_wait: Cell::default(),
-            was_interrupted: Cell::new(false),
         }
     }
 
@@ -79,7 +76,6 @@ impl Watch {
         self.executes = executes;
         self.counts = executes.is_some() || code == Some(command::QUERY);
         self.causal_wait.set(Duration::ZERO);
-        self.was_interrupted.set(false);
     }
 }
 

@@ -15,6 +15,7 @@ use tokio::sync::oneshot;
 
 use super::backend::{Backend, BackendError, Key};
 use super::client::{Client, End};
+use super::diagnostics::Witness;
 use super::presence::{Presence, Running, Thread, worker_of};
 use super::protocol::packet::HEADER_BYTES;
 use super::protocol::response::{OkPacket, UNREACHABLE};
@@ -251,7 +252,7 @@ impl Client {
     pub(super) async fn kill_statement(&mut self, wire: &Wire) -> Result<(), End> {
         let Some(kill) = kill::kill(self.sql(), self.session.mode()) else {
             let message = "KILL takes a connection id, CONNECTION_ID() or USER name here, and no statement beside it";
-            return self.reply_error(wire, 1235, b"42000", message).await;
+            return self.deny(wire, 1235, b"42000", message).await;
         };
         let manner = Manner { scope: kill.scope, is_soft: kill.is_soft, by: self.key.account };
         match kill.victim {
@@ -260,7 +261,7 @@ impl Client {
             Victim::QueryId => {
                 let message = "KILL QUERY ID is not supported through the splitter: query ids are a server's own, and \
                                there are several servers; kill by connection id";
-                self.reply_error(wire, 1235, b"42000", message).await
+                self.deny(wire, 1235, b"42000", message).await
             }
             Victim::User(name) => {
                 let found = self.settings().accounts.find(name).map(|(account, _)| account);
@@ -272,7 +273,7 @@ impl Client {
     /// COM_PROCESS_KILL.
     pub(super) async fn kill_command(&mut self, wire: &Wire) -> Result<(), End> {
         let Some(bytes) = self.request.get(HEADER_BYTES + 1..).and_then(|bytes| <[u8; 4]>::try_from(bytes).ok()) else {
-            return self.reply_error(wire, 1835, b"HY000", "Malformed communication packet").await;
+            return self.deny(wire, 1835, b"HY000", "Malformed communication packet").await;
         };
         let manner = Manner { scope: Scope::Connection, is_soft: false, by: self.key.account };
         self.kill_id(wire, u32::from_le_bytes(bytes).into(), manner).await
@@ -281,7 +282,7 @@ impl Client {
     async fn kill_id(&mut self, wire: &Wire, id: u64, manner: Manner) -> Result<(), End> {
         if id == u64::from(self.presence.id()) {
             let (code, state, message) = INTERRUPTED;
-            self.reply_error(wire, code, state, message).await?;
+            self.deny(wire, code, state, message).await?;
             return if manner.scope == Scope::Connection { Err(End) } else { Ok(()) };
         }
         let verdict = match (worker_of(id, self.splitter.shared.kills.workers()), u32::try_from(id)) {
@@ -289,13 +290,14 @@ impl Client {
             _ => Verdict::Unknown,
         };
         match verdict {
-            Verdict::Done(_) => self.reply_ok(wire).await,
-            Verdict::Unknown => self.reply_error(wire, 1094, b"HY000", &format!("Unknown thread id: {id}")).await,
-            Verdict::Denied => {
-                self.reply_error(wire, 1095, b"HY000", &format!("You are not owner of thread {id}")).await
+            Verdict::Done(_) => {
+                (self.counted, self.last) = (self.counted.with_rows(0), Some(Witness::NOBODY));
+                self.reply_ok(wire).await
             }
+            Verdict::Unknown => self.deny(wire, 1094, b"HY000", format!("Unknown thread id: {id}")).await,
+            Verdict::Denied => self.deny(wire, 1095, b"HY000", format!("You are not owner of thread {id}")).await,
             Verdict::Failed(why) => {
-                self.reply_error(wire, UNREACHABLE, b"HY000", &format!("the server was not told to KILL: {why}")).await
+                self.deny(wire, UNREACHABLE, b"HY000", format!("the server was not told to KILL: {why}")).await
             }
         }
     }
@@ -304,7 +306,7 @@ impl Client {
     async fn kill_user(&mut self, wire: &Wire, account: Option<u16>, manner: Manner) -> Result<(), End> {
         if manner.by != 0 && account != Some(manner.by) {
             let message = "Access denied; KILL USER is for a user's own connections, or for the splitter's `user`";
-            return self.reply_error(wire, 1227, b"42000", message).await;
+            return self.deny(wire, 1227, b"42000", message).await;
         }
         let mut affected_rows = 0;
         for worker in 0..self.splitter.shared.kills.workers() {
@@ -313,11 +315,13 @@ impl Client {
                 Verdict::Done(count) => affected_rows += count,
                 Verdict::Failed(why) => {
                     let message = format!("not all of them were killed: {why}");
-                    return self.reply_error(wire, UNREACHABLE, b"HY000", &message).await;
+                    return self.deny(wire, UNREACHABLE, b"HY000", message).await;
                 }
                 Verdict::Unknown | Verdict::Denied => {}
             }
         }
+        let rows = i64::try_from(affected_rows).unwrap_or(i64::MAX);
+        (self.counted, self.last) = (self.counted.with_rows(rows), Some(Witness::NOBODY));
         self.out.clear();
         let ok = OkPacket { affected_rows, ..OkPacket::plain(self.session.own_status()) };
         ok.encode(&mut self.out, 1, false);

@@ -109,13 +109,13 @@ impl Client {
         let class = self.classify();
         if class.kind == Kind::Kill {
             let message = "This command is not supported in the prepared statement protocol yet: send KILL as text";
-            return self.reply_error(wire, 1295, b"HY000", message).await;
+            return self.deny(wire, 1295, b"HY000", message).await;
         }
         let class = if self.put_own_answer(&class) { self.classify() } else { class };
         let too_long =
             self.request.len() >= PAYLOAD_BYTES_MAX || self.statement_bytes + self.request.len() > STATEMENT_BYTES_MAX;
         if too_long || self.statements.len() >= STATEMENTS_MAX {
-            return self.reply_error(wire, 1461, b"42000", &too_many()).await;
+            return self.deny(wire, 1461, b"42000", too_many()).await;
         }
         let id = self.next_statement_id;
         self.next_statement_id = id.wrapping_add(1).max(1);
@@ -123,8 +123,8 @@ impl Client {
         // Preparing changes nothing: only where the statement may run later matters.
         let kind = if class.is_read() { Kind::Read } else { Kind::Local };
         // Servers forget warnings with a statement that uses tables already when it is prepared.
-        let Class { forgets, tables, restores, .. } = class;
-        let preparing = Class { forgets, tables, restores, ..Class::of_command(kind) };
+        let Class { forgets, tables, restores, may_set, .. } = class;
+        let preparing = Class { forgets, tables, restores, may_set, ..Class::of_command(kind) };
         self.statement(wire, preparing, Work::Prepare { id, sql, class }).await
     }
 
@@ -132,7 +132,7 @@ impl Client {
         let (id, has_attributes) = (execute::statement_id(&self.request).unwrap_or(0), self.has_attributes());
         let Some(statement) = self.statements.get_mut(&id) else {
             let message = format!("Unknown prepared statement handler ({id}) given to EXECUTE");
-            return self.reply_error(wire, 1243, b"HY000", &message).await;
+            return self.deny(wire, 1243, b"HY000", message).await;
         };
         statement.refused = false;
         let form = statement.form(has_attributes);
@@ -141,7 +141,7 @@ impl Client {
                 let bytes = self.statement_bytes - statement.types.len() + types.len();
                 if bytes > STATEMENT_BYTES_MAX {
                     self.forget_pieces(id).await?;
-                    return self.reply_error(wire, 1461, b"42000", &too_many()).await;
+                    return self.deny(wire, 1461, b"42000", too_many()).await;
                 }
                 (self.statement_bytes, statement.types) = (bytes, types.to_vec());
             }
@@ -150,18 +150,18 @@ impl Client {
             Ok(None) => {
                 if let Err(error) = execute::check_bound(&self.request, form, &statement.types) {
                     self.forget_pieces(id).await?;
-                    return self.reply_error(wire, 1835, b"HY000", &error.to_string()).await;
+                    return self.deny(wire, 1835, b"HY000", error.to_string()).await;
                 }
             }
             Err(error) => {
                 self.forget_pieces(id).await?;
-                return self.reply_error(wire, 1835, b"HY000", &error.to_string()).await;
+                return self.deny(wire, 1835, b"HY000", error.to_string()).await;
             }
         }
         if statement.broken {
             self.forget_pieces(id).await?;
             let message = "a parameter sent in pieces was lost with its connection; the statement was not executed";
-            return self.reply_error(wire, LOST, b"HY000", message).await;
+            return self.deny(wire, LOST, b"HY000", message).await;
         }
         self.watch.verdict = statement.verdict;
         let mut class = statement.class;
@@ -242,7 +242,7 @@ impl Client {
             return self.reply_ok(wire).await;
         }
         let message = format!("Unknown prepared statement handler ({id}) given to FETCH or RESET");
-        self.reply_error(wire, 1243, b"HY000", &message).await
+        self.deny(wire, 1243, b"HY000", message).await
     }
 
     /// COM_STMT_CLOSE has no answer.

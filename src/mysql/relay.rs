@@ -146,7 +146,7 @@ impl Client {
                     let error_sequence_id = (!forwarded).then(|| self.reply_sequence_id());
                     return Ok(Relayed::Vain { forwarded, error_sequence_id });
                 }
-                self.name_time_limit(&mut outcome);
+                self.name_time_limit(deadline.as_ref(), &mut outcome);
                 return Ok(Relayed::Done { outcome, forwarded });
             }
             let is_passed_on = follower.is_paused() || follower.wanted_file().is_some() || self.out.len() > hold_back;

@@ -93,6 +93,9 @@ pub struct Session {
     pub status: u16,
     /// A statement left warnings or an error behind, and none since has made the server forget them.
     pub has_diagnostics: bool,
+    /// The connection at hand is still to tell that the time limit of the session is there again, behind a statement that had one for
+    /// itself.
+    pub is_limit_owed: bool,
     /// What the servers say of this transaction, or of the next one: statements that set it.
     characteristics: Vec<u8>,
     /// The collation that is read back is that of the client, and of results, too.
@@ -121,6 +124,7 @@ impl Session {
             token: Token::default(),
             status: first_status(base_mode),
             has_diagnostics: false,
+            is_limit_owed: false,
             characteristics: Vec::new(),
             names: Names::default(),
             untouched: false,

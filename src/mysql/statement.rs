@@ -221,8 +221,6 @@ impl Client {
                         Err(Killed) => return self.reply_interrupted(wire, &class).await,
                     }
                     self.observe_refusal(code);
-                    self.counted = self.counted.with_rows(-1);
-                    self.last = Some(Witness::NOBODY);
                     self.is_servers_word = tries.is_servers_word;
                     self.refuse(wire, &class, Reject(code, state, message)).await?;
                     return if tries.ends { Err(End) } else { Ok(()) };
@@ -234,6 +232,7 @@ impl Client {
     /// Answers a statement with an error, of which no server knows as a rule.
     pub(super) async fn refuse(&mut self, wire: &Wire, class: &Class, reject: Reject) -> Result<(), End> {
         self.reply_error(wire, reject.0, reject.1, &reject.2).await?;
+        (self.counted, self.last) = (self.counted.with_rows(-1), Some(Witness::NOBODY));
         let is_known = std::mem::take(&mut self.is_servers_word);
         // Servers never fail to tell what they are asked of an earlier error.
         if is_known {
@@ -244,6 +243,17 @@ impl Client {
         Ok(())
     }
 
+    /// The same for a command that asks nothing of the one before.
+    pub(super) async fn deny(
+        &mut self,
+        wire: &Wire,
+        code: u16,
+        state: &'static [u8],
+        message: impl Into<Vec<u8>>,
+    ) -> Result<(), End> {
+        self.refuse(wire, &Class::of_command(Kind::Local), Reject(code, state, message.into())).await
+    }
+
     pub(super) fn keep_own_error(&mut self, reject: Reject) {
         self.own_error = Some(reject);
         (self.session.has_diagnostics, self.warned) = (true, Some(Witness::NOBODY));
@@ -252,7 +262,6 @@ impl Client {
     async fn reply_interrupted(&mut self, wire: &Wire, class: &Class) -> Result<(), End> {
         let (code, state, message) = INTERRUPTED;
         self.observe_refusal(code);
-        (self.counted, self.last) = (self.counted.with_rows(-1), Some(Witness::NOBODY));
         self.refuse(wire, class, Reject(code, state, message.into())).await
     }
 

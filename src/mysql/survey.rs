@@ -31,7 +31,7 @@ const EVERY: Duration = Duration::from_secs(60);
 /// Readings take a tenth of the time at most: a server with many tables opens each of them.
 const PAUSE_FACTOR: u32 = 9;
 /// At the start commands wait so long for the first reading.
-pub(super) const FIRST_WAIT: Duration = Duration::from_secs(1);
+pub(super) const FIRST_WAIT: Duration = Duration::from_secs(3);
 /// Whoever has defined something waits so long for the reading that sees it.
 pub(super) const DEFINITION_WAIT: Duration = Duration::from_secs(2);
 
@@ -45,7 +45,7 @@ pub(super) const DEFINITIONS: &[u8] =
 const OF_USERS: &str = "NOT IN ('mysql', 'sys', 'performance_schema', 'information_schema')";
 
 /// What is known, and what is wanted.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Survey {
     found: ArcSwap<Hidden>,
     /// Goes up with each change of `found`.
@@ -64,6 +64,23 @@ pub struct Survey {
     trouble: ArcSwapOption<String>,
     /// When the first reading could have begun.
     since: OnceLock<Instant>,
+}
+
+/// Before anything is read, everything may hide something.
+impl Default for Survey {
+    fn default() -> Survey {
+        Survey {
+            found: ArcSwap::from_pointee(Hidden::unsure()),
+            edition: AtomicU64::new(1),
+            wanted: AtomicU64::default(),
+            seen: AtomicU64::default(),
+            counted: AtomicU64::default(),
+            asked: Notify::default(),
+            counts: Notify::default(),
+            trouble: ArcSwapOption::default(),
+            since: OnceLock::default(),
+        }
+    }
 }
 
 impl Survey {
@@ -282,7 +299,8 @@ async fn read(shared: &Shared, server: usize) -> Result<(Hidden, Option<String>)
     }
     let flavour = Flavour::of(&greeting.version, greeting.is_mariadb());
     all.iter_mut().for_each(|definition| definition.mode.flavour = flavour);
-    Ok((Hidden::new(&all), unseen))
+    let hidden = Hidden::new(&all);
+    Ok((if unseen.is_some() { hidden.partial() } else { hidden }, unseen))
 }
 
 async fn collect(probe: &mut Probe, sql: &str, of: Of, all: &mut Vec<Definition>) -> Result<(), Trouble> {
@@ -398,9 +416,9 @@ mod tests {
     fn what_is_found_has_a_new_edition_only_when_it_is_another() {
         let survey = Survey::default();
         survey.publish(Hidden::default());
-        assert_eq!(survey.edition(), 0);
+        assert_eq!(survey.edition(), 2);
         survey.publish(Hidden::unsure());
         survey.publish(Hidden::unsure());
-        assert_eq!((survey.edition(), survey.found().is_empty()), (1, false));
+        assert_eq!((survey.edition(), survey.found().is_empty()), (3, false));
     }
 }

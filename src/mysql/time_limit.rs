@@ -6,21 +6,22 @@
 //! have one that it has not confirmed, nobody gets that connection afterwards: it may still arrive. Source: MariaDB knowledge base,
 //! "KILL"; MySQL manual, "KILL Statement".
 
-use std::future::{Future, poll_fn};
+use std::cell::Cell;
 use std::io;
 use std::pin::pin;
-use std::task::Poll;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use super::backend::{Backend, BackendError, Key};
 use super::client::Client;
 use super::kill::{Side, ThreadLife};
 use super::lease::Lease;
-use super::presence::{Fate, Thread};
+use super::presence::{Presence, Running};
 use super::protocol::follow::Outcome;
 use super::protocol::packet::HEADER_BYTES;
 use super::protocol::response::ErrPacket;
 use super::relay::Abandoned;
+use super::serve::Splitter;
 use super::wire::Wire;
 use crate::runtime::time::timeout;
 
@@ -39,12 +40,22 @@ const ERROR_HEAD_BYTES: usize = 9;
 pub(super) struct Deadline {
     at: Instant,
     pause: Duration,
+    strike: Rc<Strike>,
+}
+
+/// What became of a statement whose time was up.
+#[derive(Default)]
+struct Strike {
+    /// The server may have been told to end it.
+    is_sent: Cell<bool>,
+    /// The server has taken it.
+    has_arrived: Cell<bool>,
 }
 
 impl Deadline {
     /// A statement that begins now and may take `limit`.
     pub(super) fn after(limit: Duration) -> Deadline {
-        Deadline { at: Instant::now() + limit, pause: AGAIN }
+        Deadline { at: Instant::now() + limit, pause: AGAIN, strike: Rc::default() }
     }
 
     fn left(&self) -> Duration {
@@ -59,7 +70,7 @@ impl Deadline {
 
 impl Client {
     /// Waits for more of an answer, as [`Client::watched`], to what is in `out`, which is sent before; empty: it was sent already.
-    /// Once `deadline` has passed the statement is interrupted, and again for as long as it goes on.
+    /// Once `deadline` has passed the statement is interrupted beside it, and again for as long as it goes on.
     pub(super) async fn fill_in_time(
         &self,
         wire: &Wire,
@@ -68,7 +79,7 @@ impl Client {
         deadline: &mut Option<Deadline>,
         out: &mut Vec<u8>,
     ) -> Result<io::Result<()>, Abandoned> {
-        let (server, key, thread, fate) = (lease.server, lease.key, lease.thread(), lease.fate.clone());
+        let (server, key) = (lease.server, lease.key);
         let mut fill = pin!(async move {
             if out.is_empty() {
                 return lease.fill().await;
@@ -80,76 +91,39 @@ impl Client {
         });
         let Some(deadline) = deadline else { return self.watched(wire, server, movable, fill).await };
         loop {
+            // Where more is there whenever it is asked for, no timer is ever looked at.
+            let left = deadline.left();
+            if left.is_zero() {
+                self.interrupt_aside(key, &deadline.strike);
+                deadline.put_off();
+                continue;
+            }
             let watched = self.watched(wire, server, movable, fill.as_mut());
-            if let Ok(filled) = Box::pin(timeout(deadline.left(), watched)).await {
-                return filled;
-            }
-            // The client may leave meanwhile, and the connection break. That more of the answer comes ends nothing: it may be long.
-            let (mut told, mut filled) = (None, None);
-            {
-                let mut interrupting = Box::pin(self.interrupt(key, thread, &fate));
-                let mut watched = Box::pin(self.watched(wire, server, movable, fill.as_mut()));
-                poll_fn(|cx| {
-                    if filled.is_none()
-                        && let Poll::Ready(end) = watched.as_mut().poll(cx)
-                    {
-                        filled = Some(end);
-                    }
-                    // What is there instead of a server that is lost may have another thread of that number.
-                    let is_lost = matches!(filled, Some(Ok(Err(_)))) && !fate.is_pending();
-                    if is_lost || matches!(filled, Some(Err(_))) {
-                        return Poll::Ready(());
-                    }
-                    interrupting.as_mut().poll(cx).map(|end| told = Some(end))
-                })
-                .await;
-            }
-            match told {
-                None => {}
-                Some(Ok(())) if self.watch.was_interrupted.replace(true) => {}
-                Some(Ok(())) => self.splitter.stats().time_limits.inc(),
-                Some(Err(error)) => {
-                    let server = self.splitter.shared.address(server);
-                    tracing::warn!(%server, thread_id = thread.id, %error, "a statement whose time is up cannot be ended yet: KILL QUERY failed");
-                }
-            }
-            deadline.put_off();
-            if let Some(filled) = filled {
+            if let Ok(filled) = Box::pin(timeout(left, watched)).await {
                 return filled;
             }
         }
     }
 
-    /// Sends KILL QUERY. Errors: it was not sent, or nobody knows whether it will arrive; the connection is doomed then.
-    async fn interrupt(&self, key: Key, thread: Thread, fate: &Fate) -> Result<(), BackendError> {
-        let Some(_side) = Side::take(&self.splitter.side_connections) else {
-            return Err(io::Error::other("too many others are being killed at the moment").into());
-        };
-        let config = self.splitter.config();
-        let target = self.splitter.target(&config, thread.server, key.account);
-        let limit = target.timeout;
-        let key = Key { capabilities: 0, ..key };
-        let killed = async {
-            let (mut side, _) = Backend::open(target, self.splitter.next_id(), thread.server, key, None).await?;
-            if self.splitter.life_of(&side, thread) != ThreadLife::GoesOn {
-                return Err(BackendError::Io(io::ErrorKind::ConnectionReset.into()));
+    /// Has the statement that runs now ended on its server; whoever waits for its answer need not wait for that.
+    fn interrupt_aside(&self, key: Key, strike: &Rc<Strike>) {
+        let Some(running) = self.presence.running() else { return };
+        let (splitter, presence, strike) = (Rc::clone(&self.splitter), Rc::clone(&self.presence), Rc::clone(strike));
+        crate::runtime::spawn(async move {
+            let (thread, told) = (running.thread, splitter.interrupt(key, &presence, &running, &strike).await);
+            if let Err(error) = told {
+                let server = splitter.shared.address(thread.server);
+                tracing::warn!(%server, thread_id = thread.id, %error, "a statement whose time is up cannot be ended yet: KILL QUERY failed");
             }
-            let killing = fate.begin_kill();
-            let answer = side.row(format!("KILL QUERY {}", thread.id).as_bytes()).await;
-            if matches!(answer, Ok(_) | Err(BackendError::Refused(..))) {
-                killing.arrived();
-            }
-            answer.map(drop)
-        };
-        timeout(limit, killed).await.unwrap_or(Err(BackendError::Timeout("telling the server to KILL")))
+        });
     }
 
     /// An answer that ends because the time was up says so. It is the last packet in the client's buffer.
-    pub(super) fn name_time_limit(&mut self, outcome: &mut Outcome) {
+    pub(super) fn name_time_limit(&mut self, deadline: Option<&Deadline>, outcome: &mut Outcome) {
         let verdict = &self.watch.verdict;
-        let (Some(number), Some(limit)) = (verdict.rule, verdict.time_limit) else { return };
+        let (Some(number), Some(limit), Some(deadline)) = (verdict.rule, verdict.time_limit, deadline) else { return };
         let packet_bytes = HEADER_BYTES + ERROR_HEAD_BYTES + outcome.message.len();
-        let is_ours = self.watch.was_interrupted.get() && outcome.error == Some(INTERRUPTED);
+        let is_ours = deadline.strike.is_sent.get() && outcome.error == Some(INTERRUPTED);
         let Some(start) = self.out.len().checked_sub(packet_bytes).filter(|_| is_ours) else { return };
         let sequence_id = self.out[start + HEADER_BYTES - 1];
         let rule = &self.settings().rules.get(number).name;
@@ -158,5 +132,46 @@ impl Client {
         ErrPacket { code: STATEMENT_TIMEOUT, sql_state: b"70100", message: message.as_bytes() }
             .encode(&mut self.out, sequence_id);
         (outcome.error, outcome.message) = (Some(STATEMENT_TIMEOUT), message.into_bytes());
+    }
+}
+
+impl Splitter {
+    /// Sends KILL QUERY while the statement still runs there. Errors: it was not sent, or nobody knows whether it will arrive; the
+    /// connection is doomed then.
+    async fn interrupt(
+        &self,
+        key: Key,
+        presence: &Presence,
+        running: &Running,
+        strike: &Strike,
+    ) -> Result<(), BackendError> {
+        let Some(_side) = Side::take(&self.side_connections) else {
+            return Err(io::Error::other("too many others are being killed at the moment").into());
+        };
+        let (config, thread) = (self.config(), running.thread);
+        let target = self.target(&config, thread.server, key.account);
+        let limit = target.timeout;
+        let key = Key { capabilities: 0, ..key };
+        let killed = async {
+            let (mut side, _) = Backend::open(target, self.next_id(), thread.server, key, None).await?;
+            if !presence.still_runs(running) {
+                return Ok(());
+            }
+            if self.life_of(&side, thread) != ThreadLife::GoesOn {
+                return Err(BackendError::Io(io::ErrorKind::ConnectionReset.into()));
+            }
+            let killing = running.fate.begin_kill();
+            strike.is_sent.set(true);
+            let answer = side.row(format!("KILL QUERY {}", thread.id).as_bytes()).await;
+            if matches!(answer, Ok(_) | Err(BackendError::Refused(..))) {
+                killing.arrived();
+            }
+            answer?;
+            if !strike.has_arrived.replace(true) {
+                self.stats().time_limits.inc();
+            }
+            Ok(())
+        };
+        timeout(limit, killed).await.unwrap_or(Err(BackendError::Timeout("telling the server to KILL")))
     }
 }

@@ -80,7 +80,7 @@ impl Stage {
             (alone.join().expect("it starts"), cluster)
         });
         for server in [&alone.primary, &cluster.primary] {
-            server.sql(&format!("GRANT TRIGGER ON *.* TO {USER}@'%'"));
+            server.sql(&format!("GRANT TRIGGER, SHOW VIEW ON *.* TO {USER}@'%'"));
         }
         cluster.wait_for_replicas();
         let settings = format!("pool_max = {POOL_MAX}\npool_timeout = \"30s\"\ncausal_reads = \"node\"");

@@ -65,6 +65,7 @@ impl Session {
         }
         learned.unexplained = outcome.cut != Cut::Nothing;
         if outcome.changes.is_empty() {
+            self.is_limit_owed |= class.restores;
             return learned;
         }
         let mut state = Rc::clone(&self.state); // copied once it changes
@@ -83,11 +84,10 @@ impl Session {
                 // function has done.
                 Ok(Change::Variable { name: b"max_statement_time", .. }) if class.restores => told = true,
                 // That it is there again is told with what a later statement changes.
-                Ok(Change::Variable { name: name @ b"max_statement_time", value })
-                    if class.kind != Kind::Set
-                        && place_of(name).and_then(|at| state.value(at as u8)).unwrap_or(b"0.000000") == value =>
+                Ok(Change::Variable { name: b"max_statement_time", .. })
+                    if class.kind != Kind::Set && self.is_limit_owed && !class.may_set && !class.trusted =>
                 {
-                    told = true;
+                    (told, self.is_limit_owed) = (true, false);
                 }
                 // Whether something else has set it, too, nobody can know: the connection is reset.
                 Ok(Change::Variable { .. }) if class.restores => (told, after.dirty) = (true, true),
@@ -122,6 +122,7 @@ impl Session {
             }
         }
         learned.unexplained |= reported && !told;
+        self.is_limit_owed |= class.restores;
         if client {
             Rc::make_mut(&mut state).client_collation = None;
         }

@@ -6,6 +6,7 @@
 
 use super::builtins::{Call, Flavour, call};
 use super::lexer::{Lexer, Mode, Token};
+use super::limited::behind_time_limit;
 use super::locks::{LockStep, lock_step};
 
 /// What a statement is.
@@ -181,6 +182,8 @@ pub struct Class {
     pub forgets: Forgets,
     /// A hint (SET_VAR) changes variables, and they are as before behind it; MySQL tells of both as of a change.
     pub restores: bool,
+    /// What it uses may set something behind it, or nobody knows what that does: a view's function, a trigger.
+    pub may_set: bool,
     /// BEGIN, START TRANSACTION.
     pub begins: Option<Access>,
     /// FOUND_ROWS() counts its rows, when it has any.
@@ -207,6 +210,7 @@ impl Class {
             tables: false,
             forgets: Forgets::No,
             restores: false,
+            may_set: false,
             begins: None,
             finds: false,
             counts: false,
@@ -321,22 +325,6 @@ pub fn used_schema(sql: &[u8], mode: Mode) -> Option<&[u8]> {
     }
 }
 
-/// What stands behind `SET STATEMENT max_statement_time = 5 FOR`: how MariaDB's drivers say that a query has a time limit
-/// (Connector/J, `setQueryTimeout`).
-fn behind_time_limit(sql: &[u8], mode: Mode) -> Option<&[u8]> {
-    let mut lexer = Lexer::new(sql, mode);
-    for wanted in ["SET", "STATEMENT", "max_statement_time"] {
-        match lexer.next()? {
-            Token::Word(word) if is(word, wanted) => {}
-            _ => return None,
-        }
-    }
-    let (sign, number, word) = (lexer.next()?, lexer.next()?, lexer.next()?);
-    let is_plain = sign == Token::Sign(b'=') && number == Token::Number && !lexer.seen_executable_comment();
-    let is_for = matches!(word, Token::Word(word) if is(word, "FOR"));
-    (is_plain && is_for && mode.flavour == Flavour::MariaDb).then(|| lexer.rest())
-}
-
 /// Classifies one packet of SQL. Time is linear in its length; nothing is allocated.
 pub fn classify(sql: &[u8], mode: Mode) -> Class {
     if let Some(limited) = behind_time_limit(sql, mode) {
@@ -373,11 +361,12 @@ fn classify_one(sql: &[u8], mode: Mode) -> Class {
         selects: 0,
         before_from: Forgets::No,
     };
-    let (mut several, mut kills, mut next_starts) = (false, false, true);
+    let (mut several, mut kills, mut next_starts, mut may_run) = (false, false, true, false);
     while let Some(token) = lexer.next() {
         if token == Token::Doubt {
             return Class::UNKNOWN;
         }
+        let is_part = scan.after_dot;
         if scan.ended {
             several |= token != Token::Sign(b';');
             // A KILL must not hide behind another statement.
@@ -386,6 +375,10 @@ fn classify_one(sql: &[u8], mode: Mode) -> Class {
         } else {
             scan.token(token, lexer.was_spaced());
         }
+        // Nor within one; a routine that is defined kills nobody yet, and SET looks at it itself.
+        let runs = scan.ended && may_run || !matches!(scan.form, Form::Definition | Form::Set);
+        kills |= runs && !is_part && matches!(token, Token::Word(word) if is(word, "KILL"));
+        may_run = matches!(token, Token::Word(word) if is(word, "FOR"));
     }
     if kills || scan.class.kind == Kind::Kill {
         return Class::of(Kind::Kill);
@@ -398,7 +391,9 @@ fn classify_one(sql: &[u8], mode: Mode) -> Class {
         return Class { pin, kind, forgets: Forgets::Perhaps, plain_call: false, ..scan.class };
     }
     let may_have_hints = matches!(scan.form, Form::Select | Form::Insert | Form::Change | Form::Explain);
-    scan.class.restores = lexer.seen_set_var() && may_have_hints && scan.class.pin.is_none();
+    // To MariaDB that is a comment.
+    let has_set_var = lexer.seen_set_var() && mode.flavour != Flavour::MariaDb;
+    scan.class.restores = has_set_var && may_have_hints && scan.class.pin.is_none();
     if matches!(scan.class.pin, Some(Pin::Lock | Pin::UnknownFunction | Pin::Call)) {
         scan.class.lock = lock_step(sql, mode);
     }
@@ -767,6 +762,10 @@ impl<'a> Scan<'a> {
             self.class.kind = Kind::Kill;
         } else if is_run && is(word, "USE") {
             self.class.kind = Kind::Use;
+        } else if is_run && is_any(word, &["PREPARE", "EXECUTE"]) {
+            self.class.pin = Some(Pin::TextPrepare);
+        } else if is_run && is_any(word, &["SHOW", "GET"]) {
+            self.class.diagnostics |= diagnostics::WARNINGS;
         }
         if is_any(word, &["GLOBAL", "PERSIST", "PERSIST_ONLY"]) {
             self.class.kind = Kind::Write; // changes its server, not the session

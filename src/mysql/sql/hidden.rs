@@ -23,6 +23,8 @@ const FOUND: u8 = 8;
 const CONNECTION_ID: u8 = 16;
 /// It answers for one server.
 const LOCAL: u8 = 32;
+/// A variable of the session's may be set by it, which servers tell of.
+const SETS: u8 = 64;
 
 /// Names outside of plain ASCII have no place of their own: clients write them in their own character set.
 const ODD: &[u8] = b"";
@@ -53,6 +55,8 @@ pub struct Hidden {
     names: HashMap<Box<[u8]>, Effect, ahash::RandomState>,
     /// Not all definitions could be read: any table may have a trigger that does something.
     is_unsure: bool,
+    /// There may be views and triggers that the account may not see.
+    is_partial: bool,
 }
 
 impl Hidden {
@@ -66,14 +70,19 @@ impl Hidden {
         Hidden { is_unsure: true, ..self.clone() }
     }
 
+    /// The same, but the account may not see all of them.
+    pub fn partial(self) -> Hidden {
+        Hidden { is_partial: true, ..self }
+    }
+
     /// Whether every statement is what it seems.
     pub fn is_empty(&self) -> bool {
-        self.names.is_empty() && !self.is_unsure
+        self.names.is_empty() && !self.is_unsure && !self.is_partial
     }
 
     /// Number of tables and views that hide something.
     pub fn len(&self) -> usize {
-        self.names.len()
+        self.names.values().filter(|effect| effect.all() != SETS).count()
     }
 
     /// Makes of the class of a statement that of what it hides.
@@ -84,8 +93,10 @@ impl Hidden {
         let found = if self.names.is_empty() { Effect::default() } else { self.find(sql, mode, class.kind) };
         let unsure = if self.is_unsure && class.kind == Kind::Write { STATE } else { 0 };
         found.show(unsure, class);
-        // What it sets for itself would hide what a view's function does.
-        if self.is_unsure && class.restores {
+        let used = if class.kind == Kind::Write { found.all() } else { found.read };
+        class.may_set = self.is_unsure || self.is_partial || used & (SETS | STATE) != 0;
+        // What it sets for itself would hide what a view's function sets: servers tell of both in one word.
+        if class.may_set && class.restores {
             class.pin = class.pin.or(Some(Pin::Hidden));
         }
     }
@@ -122,7 +133,7 @@ impl Hidden {
 impl Effect {
     fn show(self, unsure: u8, class: &mut Class) {
         let bits = if class.kind == Kind::Write { self.all() | unsure } else { self.read };
-        if bits == 0 {
+        if bits & !SETS == 0 {
             return;
         }
         // As in the statement itself: a user variable and the connection's id hide nothing behind them.
@@ -293,7 +304,8 @@ impl Hidden {
         all.settle();
         let effect = |place: &usize| all.things[*place].effect;
         let names = all.relations.iter().filter(|(_, place)| !effect(place).is_none());
-        Hidden { names: names.map(|(name, place)| (name.clone(), effect(place))).collect(), is_unsure: false }
+        let names = names.map(|(name, place)| (name.clone(), effect(place))).collect();
+        Hidden { names, ..Hidden::default() }
     }
 }
 
@@ -377,6 +389,10 @@ struct Body<'a> {
     /// Whom it calls is not known yet.
     is_unresolved: bool,
     after_variable: bool,
+    /// Variables follow that are set.
+    is_setting: bool,
+    /// A statement is under way whose SET is about columns.
+    changes_rows: bool,
 }
 
 impl<'a> Body<'a> {
@@ -396,6 +412,8 @@ impl<'a> Body<'a> {
             is_call: false,
             is_unresolved: false,
             after_variable: false,
+            is_setting: false,
+            changes_rows: false,
         }
     }
 
@@ -408,7 +426,7 @@ impl<'a> Body<'a> {
         self.end_call();
         if self.of == Of::Table {
             // A trigger may ask for what the statement brings along, or for what happened in front of it there.
-            self.own &= STATE;
+            self.own &= STATE | SETS;
         }
         self.uses.sort_unstable();
         self.uses.dedup();
@@ -433,6 +451,7 @@ impl<'a> Body<'a> {
                 if self.is_target || self.is_call {
                     self.own |= STATE;
                 }
+                self.own |= if self.is_setting { SETS } else { 0 };
                 self.after_variable = true;
             }
             Token::SystemVariable(name) => {
@@ -440,6 +459,7 @@ impl<'a> Body<'a> {
                 if is_any(name, &["identity", "last_insert_id"]) {
                     self.own |= INSERT_ID;
                 }
+                self.own |= if self.is_setting { SETS } else { 0 };
             }
             // Servers tell of SET, and of nothing else.
             Token::Assign if after_variable => self.own |= STATE,
@@ -449,7 +469,10 @@ impl<'a> Body<'a> {
                 }
             }
             Token::Sign(b'.') => self.is_qualified = true,
-            Token::Sign(b';') => self.end_call(),
+            Token::Sign(b';') => {
+                self.end_call();
+                (self.is_setting, self.changes_rows) = (false, false);
+            }
             _ => {}
         }
         if !matches!(token, Token::Sign(b',' | b'.') | Token::UserVariable) {
@@ -469,12 +492,24 @@ impl<'a> Body<'a> {
         let was_target = std::mem::replace(&mut self.is_target, is_any(word, &["INTO"]));
         let ends = ["FROM", "WHERE", "VALUES", "VALUE", "SELECT", "SET", "END", "LIMIT", "FOR"];
         self.is_target |= was_target && !is_any(word, &ends);
+        self.note_set(word);
         if is_any(word, &["CALL", "DIAGNOSTICS"]) {
             (self.is_call, self.is_unresolved) = (true, is_any(word, &["CALL"]));
         } else {
             self.named(word, false);
         }
         self.previous = word;
+    }
+
+    /// SET a = 1, @b = 2: a variable of the routine's own is not told from one of the session's.
+    fn note_set(&mut self, word: &'a [u8]) {
+        if is_any(word, &["THEN", "ELSE", "DO", "BEGIN", "LOOP", "REPEAT"]) {
+            (self.is_setting, self.changes_rows) = (false, false);
+        }
+        let is_first = self.is_setting && is_any(self.previous, &["SET"]);
+        self.own |= if is_first && !is_any(word, &["NEW"]) { SETS } else { 0 };
+        self.changes_rows |= !self.is_setting && is_any(word, &["UPDATE", "INSERT", "REPLACE", "SIGNAL", "RESIGNAL"]);
+        self.is_setting |= self.of != Of::View && !self.changes_rows && is_any(word, &["SET"]);
     }
 
     /// `;`, or the end of the text.
@@ -592,6 +627,57 @@ mod tests {
             "SET @x = NEW.a /* servers tell of that */",
         ] {
             assert!(!pins(body), "{body}");
+        }
+    }
+
+    #[test]
+    fn what_sets_a_variable_is_told_from_what_changes_rows() {
+        let may_set = |body: &str| {
+            let hidden = Hidden::new(&[definition(Of::Table, "t", body)]);
+            let class = revealed(&hidden, "INSERT INTO t VALUES (1)");
+            assert_eq!((class.pin, hidden.len()), (None, 0), "{body}");
+            class.may_set
+        };
+        for body in [
+            "SET @x = NEW.a",
+            "SET NEW.a = 1, @x = 2",
+            "BEGIN SET NEW.a = 1; IF REPLACE(NEW.a, 1, 2) THEN SET @@sort_buffer_size = 1; END IF; END",
+            "SET SESSION sort_buffer_size = 1",
+            "SET max_statement_time = 0",
+            "BEGIN UPDATE audit SET a = 1; SET @x = 1; END",
+        ] {
+            assert!(may_set(body), "{body}");
+        }
+        for body in [
+            "SET NEW.a = UPPER(NEW.b)",
+            "UPDATE audit SET a = @me",
+            "INSERT INTO audit SET a = NEW.a ON DUPLICATE KEY UPDATE a = 1",
+            "IF NEW.a < 0 THEN SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = 'no'; END IF",
+        ] {
+            assert!(!may_set(body), "{body}");
+        }
+    }
+
+    #[test]
+    fn a_limited_read_of_what_may_set_something_pins() {
+        let mode = Mode { flavour: Flavour::MariaDb, ..Mode::default() };
+        let view = |text: &str| definition(Of::View, "v", text);
+        let setter = definition(Of::Routine, "setter", "BEGIN SET @x = 7; RETURN 1; END");
+        let plain = definition(Of::Routine, "plain", "RETURN 1");
+        let pin = |hidden: &Hidden| {
+            let sql = b"SET STATEMENT max_statement_time=9 FOR SELECT a FROM v";
+            let mut class = classify(sql, mode);
+            hidden.reveal(sql, mode, &mut class);
+            assert!(class.restores);
+            class.pin
+        };
+        let sets = Hidden::new(&[view("select `d`.`setter`() AS `a`"), setter.clone(), plain.clone()]);
+        assert_eq!(pin(&sets), Some(Pin::Hidden));
+        assert!(revealed(&sets, "SELECT a FROM v").is_read(), "servers tell of it");
+        let harmless = Hidden::new(&[view("select `d`.`plain`() AS `a`"), setter, plain]);
+        assert_eq!(pin(&harmless), None);
+        for unknown in [harmless.clone().partial(), harmless.in_doubt(), Hidden::unsure()] {
+            assert_eq!(pin(&unknown), Some(Pin::Hidden));
         }
     }
 

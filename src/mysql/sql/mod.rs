@@ -9,6 +9,7 @@ pub mod hint;
 mod keywords;
 pub mod kill;
 pub mod lexer;
+mod limited;
 pub mod locks;
 pub mod own;
 mod skeleton;

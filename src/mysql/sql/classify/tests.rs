@@ -562,6 +562,25 @@ fn what_shows_tables_is_told_from_what_is_about_the_server() {
     }
 }
 
+#[test]
+fn a_kill_hides_nowhere() {
+    let class = |sql: &str| classify(sql.as_bytes(), Mode { flavour: Flavour::MariaDb, ..Mode::default() });
+    for sql in [
+        "SELECT 1; KILL 5",
+        "SELECT 1; SET STATEMENT max_statement_time=1 FOR KILL 5",
+        "CREATE TABLE t (a INT); SET STATEMENT max_statement_time=1 FOR KILL 5",
+        "BEGIN NOT ATOMIC KILL 5; END",
+        "BEGIN NOT ATOMIC IF 1 THEN KILL 5; END IF; END",
+    ] {
+        assert_eq!(class(sql).kind, Kind::Kill, "{sql}");
+    }
+    for sql in
+        ["SELECT t.kill FROM t", "SELECT `kill`, 'KILL 5' FROM t", "CREATE PROCEDURE p() KILL 5", "SELECT @kill FROM t"]
+    {
+        assert_ne!(class(sql).kind, Kind::Kill, "{sql}");
+    }
+}
+
 /// As MariaDB's Connector/J says it for `setQueryTimeout`: such a query is a read like any other.
 #[test]
 fn a_query_with_a_time_limit_is_what_it_limits() {
@@ -594,6 +613,10 @@ fn a_query_with_a_time_limit_is_what_it_limits() {
     }
     assert_eq!(class(Flavour::MariaDb, "SET STATEMENT max_statement_time=10 FOR KILL 5").kind, Kind::Kill);
     assert_eq!(class(Flavour::MariaDb, "SET STATEMENT sql_mode='', max_statement_time=10 FOR USE e").kind, Kind::Use);
+    let executes = "SET STATEMENT max_statement_time=10 FOR EXECUTE IMMEDIATE 'USE e'";
+    assert_eq!(class(Flavour::MariaDb, executes).pin, Some(Pin::TextPrepare));
+    let shows = class(Flavour::MariaDb, "SET STATEMENT max_statement_time=10 FOR SHOW WARNINGS");
+    assert_eq!(shows.diagnostics, diagnostics::WARNINGS);
     assert_eq!(class(Flavour::MariaDb, "SET PASSWORD FOR kill@localhost = PASSWORD('x')").kind, Kind::Definition);
 }
 
