@@ -58,6 +58,23 @@ use Do::{Ask, ChangeUser, Execute, FieldList, Lock, MultiStatements, Ping, Prepa
 /// Behaviour, and the script that shows it.
 const SCRIPTS: &[(&str, &[Do])] = &[
     (
+        "a read that ties its session to another connection keeps LAST_INSERT_ID()",
+        &[
+            Say("INSERT INTO a (v) VALUES (9)"),
+            Stir,
+            Say("SELECT v FROM remembering ORDER BY v LIMIT 2"),
+            Say("SELECT LAST_INSERT_ID() AS id, 1"),
+            Say("SELECT @remembered > 0"),
+            Reset,
+            Say("INSERT INTO a (v) VALUES (10)"),
+            Stir,
+            Say("SELECT v FROM remembering ORDER BY v LIMIT 2"),
+            Say("SELECT ROW_COUNT()"),
+            Say("INSERT INTO k VALUES (3, LAST_INSERT_ID())"),
+            Say("SELECT n FROM k"),
+        ],
+    ),
+    (
         "before the first statement nothing was counted, also where the question is prepared or part of another statement",
         &[
             ChangeUser,

@@ -723,7 +723,8 @@ impl Backend {
         }
     }
 
-    async fn set_insert_id(&mut self, value: u64) -> Result<(), BackendError> {
+    /// Makes LAST_INSERT_ID() this; the row count is lost by it. Errors: as for [`Backend::prepare`].
+    pub async fn set_insert_id(&mut self, value: u64) -> Result<(), BackendError> {
         if self.insert_id != Some(value) {
             self.query(format!("SET last_insert_id={value}").as_bytes()).await?;
             self.insert_id = Some(value);

@@ -73,8 +73,13 @@ impl Client {
         }
         self.note_pin();
         self.mark(&mut lease, class, &after);
+        // What ties a session to a connection without having announced it may be followed by LAST_INSERT_ID() there.
+        let is_tied = after.hold && !at.was_held && spot.is_primary && !self.knows_insert_id(&lease);
+        if is_tied {
+            Box::pin(self.bring_insert_id(&mut lease)).await?;
+        }
         // A question of our own changes what FOUND_ROWS() will answer.
-        let was_asked = after.read_collation || asked_of_locks;
+        let was_asked = after.read_collation || asked_of_locks || is_tied;
         self.note_diagnostics(&mut lease, class, &after, &outcome, was_asked);
         if let (Work::Prepare { id, sql, class }, Some(prepared)) = (work, outcome.prepared) {
             self.keep_statement(&mut lease, *id, sql, *class, prepared);
@@ -95,6 +100,16 @@ impl Client {
         let histogram = if spot.is_primary { &stats.primary_duration } else { &stats.replica_duration };
         histogram.record(duration);
         Ok(Told::Done)
+    }
+
+    /// Errors: the server did not take it.
+    async fn bring_insert_id(&mut self, lease: &mut Lease) -> Result<(), End> {
+        let value = self.settled_insert_id().await;
+        let limit = self.splitter.config().connect_timeout;
+        match timeout(limit, lease.set_insert_id(value)).await {
+            Ok(Ok(())) => Ok(()),
+            _ => Err(End),
+        }
     }
 
     /// Notes on the connection what the statement has made of it.

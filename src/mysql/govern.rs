@@ -4,6 +4,7 @@
 use std::sync::{MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::defaults::Defaults;
 use super::gtid::Position;
 use super::look::{Replication, Seen};
 use super::shared::{Duty, Health, LAG_UNKNOWN, Shared};
@@ -20,6 +21,8 @@ pub struct Council {
     pub(super) topology: Option<Topology>,
     /// By server, what the last look saw; `None`: it does not answer, or was not looked at.
     pub(super) seen: Vec<Option<Seen>>,
+    /// With what sessions begin on the primary, as it was when it was looked at last.
+    defaults: Option<Defaults>,
     /// By server, its last sign of life, whatever became of it since.
     pub(super) answered: Vec<Option<Answered>>,
     pub(super) announced: Option<Announced>,
@@ -96,6 +99,7 @@ impl Council {
         let mut council = Council {
             topology,
             seen: Vec::new(),
+            defaults: None,
             answered: Vec::new(),
             announced: None,
             switchovers: 0,
@@ -138,6 +142,10 @@ impl Council {
     fn eligibility(&self, shared: &Shared, server: usize) -> (u64, bool) {
         let primary = shared.lead().primary;
         let Some(seen) = &self.seen[server] else { return (LAG_UNKNOWN, false) };
+        if primary != Some(server) && self.defaults.as_ref().is_some_and(|known| seen.defaults.unlike(known).is_some())
+        {
+            return (LAG_UNKNOWN, false);
+        }
         let is_quick = shared.config().latency_max.is_none_or(|most| seen.latency <= most);
         if let Some(member) = &seen.cluster {
             let lag_ms = if seen.is_galera() && member.in_step { 0 } else { LAG_UNKNOWN };
@@ -199,6 +207,11 @@ impl Shared {
             self.announce(false);
         }
         self.compare_appointed(&mut council);
+        if self.lead().primary == Some(server)
+            && let Some(seen) = &council.seen[server]
+        {
+            council.defaults = Some(seen.defaults.clone());
+        }
         self.publish_ways(&council);
         self.publish_eligibility(&council);
     }
@@ -240,6 +253,11 @@ impl Shared {
             self.set_tells_gtids(seen.no_gtids().is_none());
             self.set_galera(seen.is_galera());
         }
+    }
+
+    /// In what a session's beginning on this server is not that on the primary, for people.
+    pub(super) fn other_default(&self, seen: &Seen) -> Option<String> {
+        self.council().defaults.as_ref().and_then(|defaults| seen.defaults.unlike(defaults))
     }
 
     /// When a server answered last.

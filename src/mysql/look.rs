@@ -8,6 +8,7 @@
 
 use std::time::Duration;
 
+use super::defaults::{self, Defaults};
 use super::gtid::Position;
 use super::gtid_check::{self, NoGtids};
 use super::probe::Table;
@@ -41,6 +42,10 @@ FROM performance_schema.replication_group_members";
 /// `wsrep_local_state` of a node that is in step with its cluster.
 const SYNCED: &str = "4";
 
+fn variables() -> impl Iterator<Item = &'static str> {
+    VARIABLES.into_iter().chain(defaults::NAMES)
+}
+
 /// Which of our variables a server has.
 #[derive(Debug, Default)]
 pub(super) struct Questions(Vec<&'static str>);
@@ -48,14 +53,15 @@ pub(super) struct Questions(Vec<&'static str>);
 impl Questions {
     /// What tells which.
     pub(super) fn which() -> String {
-        let names = VARIABLES.map(|name| format!("'{name}'")).join(", ");
+        let names: Vec<_> = variables().map(|name| format!("'{name}'")).collect();
+        let names = names.join(", ");
         format!("SHOW GLOBAL VARIABLES WHERE Variable_name IN ({names})")
     }
 
     /// Reads the answer to [`Questions::which`].
     pub(super) fn new(answer: &Table) -> Questions {
         let has = |name: &str| (0..answer.rows.len()).any(|row| answer.value(row, 0) == Some(name));
-        Questions(VARIABLES.into_iter().filter(|name| has(name)).collect())
+        Questions(variables().filter(|name| has(name)).collect())
     }
 
     /// What asks for their values.
@@ -72,6 +78,8 @@ pub(super) struct Seen {
     pub(super) read_only: bool,
     /// Global `sql_mode`.
     pub(super) sql_mode: String,
+    /// With what its sessions begin.
+    pub(super) defaults: Defaults,
     /// It writes a binary log.
     pub(super) log_bin: bool,
     /// `server_id`; 0: not known.
@@ -140,6 +148,7 @@ impl Seen {
         Seen {
             read_only: !matches!(text("read_only"), "0" | "OFF") || is_on("super_read_only"),
             sql_mode: text("sql_mode").into(),
+            defaults: Defaults::new(variables),
             log_bin: is_on("log_bin"),
             server_id: text("server_id").parse().unwrap_or(0),
             gtid_mode: variables.named(0, "gtid_mode").map(Into::into),

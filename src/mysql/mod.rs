@@ -32,6 +32,7 @@ mod causal;
 pub mod client;
 mod closing;
 mod commands;
+mod defaults;
 mod diagnostics;
 mod finish;
 mod frontier;

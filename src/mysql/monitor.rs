@@ -74,6 +74,7 @@ struct Contact {
     latency: Option<Duration>,
     /// When the last question was answered.
     answered: Instant,
+    identity: Identity,
 }
 
 impl Contact {
@@ -183,6 +184,14 @@ fn tell(shared: &Shared, server: usize, seen: &Result<Seen, ProbeError>, now: St
         }
         // Who takes writes and is not the primary is told of elsewhere.
         _ if shared.finds_primary() && !leads && seen.look().standing == Standing::Writable => {}
+        _ if !leads
+            && !is_eligible
+            && let Some(why) = shared.other_default(seen) =>
+        {
+            tracing::error!(splitter, server = %address, %why,
+                "replica gets no reads: its sessions begin in another state than the primary's, so that the same statement would have \
+                 another result there; set the global variable alike on both");
+        }
         _ if !leads && !is_eligible => {
             tracing::warn!(splitter, server = %address, replication = ?seen.replication, latency = ?seen.latency,
                 "replica gets no reads: it is stopped, too far behind, does not follow the primary, its lag is not known, or \
@@ -258,16 +267,16 @@ async fn ask(shared: &Shared, server: usize, kept: &mut Option<Contact>) -> Resu
                 warn_about_rights(shared, server, &mut probe).await?;
             }
             let questions = Questions::new(&probe.query(Questions::which().as_bytes()).await?);
-            let is_mariadb = greeting.is_mariadb();
-            shared.set_identity(Identity::of(greeting));
+            let (is_mariadb, identity) = (greeting.is_mariadb(), Identity::of(greeting));
             let no_trackers = match probe.query(trackers(is_mariadb)).await {
                 Ok(_) => None,
                 Err(ProbeError::Refused(_, message)) => Some(message),
                 Err(error) => return Err(error),
             };
-            Contact { probe, questions, status: 0, no_trackers, latency: None, answered: Instant::now() }
+            Contact { probe, questions, status: 0, no_trackers, latency: None, answered: Instant::now(), identity }
         }
     };
+    shared.set_identity(&contact.identity, shared.lead().primary == Some(server));
     let started = Instant::now();
     let mut seen = Seen::new(&contact.probe.query(contact.questions.sql().as_bytes()).await?);
     seen.latency = smoothed(contact.latency, started.elapsed());

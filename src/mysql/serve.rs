@@ -288,7 +288,7 @@ impl Splitter {
 
     pub(super) fn learn_identity(&self, greeting: Greeting) {
         if self.shared.identity().is_none() {
-            self.shared.set_identity(Identity::of(greeting));
+            self.shared.set_identity(&Identity::of(greeting), false);
         }
     }
 
@@ -410,7 +410,7 @@ impl Splitter {
     }
 
     /// Asks a server for its name and version, once, when the monitor has not done so yet.
-    pub(super) async fn identity(&self) -> Option<&Identity> {
+    pub(super) async fn identity(&self) -> Option<Arc<Identity>> {
         let config = self.config();
         for (server, _) in config.present() {
             if self.shared.identity().is_some() {

@@ -2,9 +2,9 @@
 
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex};
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use rustls_pki_types::ServerName;
 use tokio::sync::Notify;
 
@@ -345,7 +345,7 @@ pub struct Shared {
     /// 0: not known yet, 1: it does, 2: it does not.
     gtids: AtomicU8,
     galera: AtomicBool,
-    identity: OnceLock<Identity>,
+    identity: ArcSwapOption<Identity>,
     mode: AtomicU8,
     clients: AtomicUsize,
     /// The same by account.
@@ -389,7 +389,7 @@ impl Shared {
             published: Published::new(data_workers),
             gtids: AtomicU8::new(0),
             galera: AtomicBool::new(false),
-            identity: OnceLock::new(),
+            identity: ArcSwapOption::empty(),
             mode: AtomicU8::new(0),
             clients: AtomicUsize::new(0),
             clients_of: Growing::default(),
@@ -554,14 +554,17 @@ impl Shared {
         self.galera.store(is_galera, Relaxed);
     }
 
-    /// What the first server that answered calls itself.
-    pub fn identity(&self) -> Option<&Identity> {
-        self.identity.get()
+    /// What the primary calls itself, or the first server that answered.
+    pub fn identity(&self) -> Option<Arc<Identity>> {
+        self.identity.load_full()
     }
 
-    /// Keeps the first one it is given.
-    pub fn set_identity(&self, identity: Identity) {
-        let _ = self.identity.set(identity);
+    /// Keeps the first one that any server gives, and the last one of the primary, which `leads`.
+    pub fn set_identity(&self, identity: &Identity, leads: bool) {
+        let known = self.identity.load();
+        if known.as_ref().is_none_or(|known| leads && **known != *identity) {
+            self.identity.store(Some(Arc::new(identity.clone())));
+        }
     }
 
     /// What the servers make of a statement: their global sql_mode, as far as it changes the lexer, and whose they are.

@@ -100,10 +100,13 @@ pub(crate) fn definitions(database: &str) -> Vec<String> {
             .into(),
         "CREATE VIEW w AS SELECT id, v, v * 2 AS twice FROM a WHERE v IS NOT NULL".into(),
         "CREATE SEQUENCE q".into(),
+        "CREATE TABLE n (id INT) ENGINE=InnoDB".into(),
+        "CREATE TRIGGER n_insert BEFORE INSERT ON n FOR EACH ROW SET @by_trigger = NEW.id".into(),
         "CREATE TRIGGER k_insert BEFORE INSERT ON k FOR EACH ROW SET NEW.n = NEW.n + 1".into(),
         "CREATE FUNCTION f_pure(x INT) RETURNS INT DETERMINISTIC RETURN x + 1".into(),
         "CREATE FUNCTION f_insert(x INT) RETURNS INT BEGIN INSERT INTO m (v) VALUES (x); RETURN x; END".into(),
         "CREATE FUNCTION f_var(x INT) RETURNS INT BEGIN SET @by_function = x; RETURN x; END".into(),
+        "CREATE VIEW w_var AS SELECT id, f_var(id + 1) AS x FROM k".into(),
         "CREATE FUNCTION f_lock(x VARCHAR(40)) RETURNS INT RETURN GET_LOCK(x, 0)".into(),
         "CREATE PROCEDURE p_set() SET SESSION group_concat_max_len = 123, sql_mode = 'ANSI_QUOTES'".into(),
         "CREATE PROCEDURE p_var(x INT) SET @by_procedure = x".into(),
@@ -554,13 +557,16 @@ impl Script {
 
     fn routine(&mut self) -> Vec<Step> {
         let n = self.number();
-        Step::query(match self.below(17) {
+        Step::query(match self.below(21) {
+            17 => format!("INSERT INTO n VALUES ({n})"),
+            18 => "SELECT x FROM w_var ORDER BY id LIMIT 1".into(),
+            19 => "SET STATEMENT max_statement_time=60 FOR SELECT x FROM w_var ORDER BY id LIMIT 1".into(),
             0 => "CALL p_set()".into(),
             1 => format!("CALL p_var({n})"),
             2 => "CALL p_temporary()".into(),
             3 => format!("CALL p_rows({n})"),
             4 => "CALL p_out(@out)".into(),
-            5 => "SELECT @out, @by_procedure, @by_function".into(),
+            5 | 20 => "SELECT @out, @by_procedure, @by_function, @by_trigger".into(),
             6 => "CALL p_error()".into(),
             7 => "CALL p_begin()".into(),
             8 => format!("SELECT f_pure({n})"),

@@ -389,6 +389,10 @@ struct Body<'a> {
     /// Whom it calls is not known yet.
     is_unresolved: bool,
     after_variable: bool,
+    /// The routine's own variables.
+    declared: Vec<&'a [u8]>,
+    /// Names of these are listed: one comes next, or a comma.
+    declares: Option<bool>,
     /// Variables follow that are set.
     is_setting: bool,
     /// A statement is under way whose SET is about columns.
@@ -412,6 +416,8 @@ impl<'a> Body<'a> {
             is_call: false,
             is_unresolved: false,
             after_variable: false,
+            declared: Vec::new(),
+            declares: None,
             is_setting: false,
             changes_rows: false,
         }
@@ -468,6 +474,7 @@ impl<'a> Body<'a> {
                     self.call(name);
                 }
             }
+            Token::Sign(b',') if self.declares.is_some() => self.declares = Some(true),
             Token::Sign(b'.') => self.is_qualified = true,
             Token::Sign(b';') => {
                 self.end_call();
@@ -501,13 +508,21 @@ impl<'a> Body<'a> {
         self.previous = word;
     }
 
-    /// SET a = 1, @b = 2: a variable of the routine's own is not told from one of the session's.
+    /// SET a = 1, @b = 2: a parameter of the routine is not told from a variable of the session's.
     fn note_set(&mut self, word: &'a [u8]) {
         if is_any(word, &["THEN", "ELSE", "DO", "BEGIN", "LOOP", "REPEAT"]) {
             (self.is_setting, self.changes_rows) = (false, false);
         }
+        let is_own = || is_any(word, &["NEW"]) || self.declared.iter().any(|own| own.eq_ignore_ascii_case(word));
         let is_first = self.is_setting && is_any(self.previous, &["SET"]);
-        self.own |= if is_first && !is_any(word, &["NEW"]) { SETS } else { 0 };
+        self.own |= if is_first && !is_own() { SETS } else { 0 };
+        match self.declares {
+            Some(true) => {
+                self.declared.push(word);
+                self.declares = Some(false);
+            }
+            _ => self.declares = is_any(word, &["DECLARE"]).then_some(true),
+        }
         self.changes_rows |= !self.is_setting && is_any(word, &["UPDATE", "INSERT", "REPLACE", "SIGNAL", "RESIGNAL"]);
         self.is_setting |= self.of != Of::View && !self.changes_rows && is_any(word, &["SET"]);
     }
@@ -645,6 +660,7 @@ mod tests {
             "SET SESSION sort_buffer_size = 1",
             "SET max_statement_time = 0",
             "BEGIN UPDATE audit SET a = 1; SET @x = 1; END",
+            "BEGIN DECLARE n INT; SET n = 1; SET lc_time_names = 'de_DE'; END",
         ] {
             assert!(may_set(body), "{body}");
         }
@@ -653,6 +669,7 @@ mod tests {
             "UPDATE audit SET a = @me",
             "INSERT INTO audit SET a = NEW.a ON DUPLICATE KEY UPDATE a = 1",
             "IF NEW.a < 0 THEN SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = 'no'; END IF",
+            "BEGIN DECLARE m, n DECIMAL(10, 2) DEFAULT 0; DECLARE s VARCHAR(9); SET N = 1; SET m = 2; SET s = 'x'; END",
         ] {
             assert!(!may_set(body), "{body}");
         }
