@@ -952,6 +952,91 @@ fn losing_the_replica_of_a_read_only_transaction_is_told_and_the_session_goes_on
 }
 
 #[test]
+fn a_replica_that_is_too_far_behind_gets_no_reads() {
+    if !mariadb::is_installed() {
+        return;
+    }
+    let cluster = Cluster::start(1);
+    cluster.primary.sql("CREATE TABLE d.log (n INT) ENGINE=InnoDB");
+    mark_servers(&cluster);
+    let server = before(Driver::Auto, &cluster, "lag_max = \"1s\"\ncausal_reads = \"off\"");
+    let lag = || server.status()["splitters"][0]["servers"][1]["lag_ms"].as_u64();
+    block_on(async {
+        let mut conn = connect(server.address("db")).await;
+        assert_eq!(one::<u32>(&mut conn, WHO).await, 2);
+        // What it applies waits behind a lock, so that its threads run and its lag is known.
+        let replica = &cluster.replicas[0];
+        let mut holder = replica
+            .client()
+            .args(["-e", "LOCK TABLES d.log READ; SELECT GET_LOCK('held', 0); DO SLEEP(300)"])
+            .stdout(std::process::Stdio::null())
+            .spawn()
+            .expect("a client");
+        let id = || replica.sql("SELECT IS_USED_LOCK('held')");
+        wait_until("the replica is held up", || id() != "NULL").await;
+        cluster.primary.sql("INSERT INTO d.log VALUES (1)");
+        wait_until("it is behind", || lag().is_some_and(|lag| lag > 1000)).await;
+        assert_eq!(one::<u32>(&mut conn, WHO).await, 1);
+        replica.sql(&format!("KILL {}", id()));
+        holder.wait().expect("it ends");
+        wait_until("it has caught up", || lag() == Some(0)).await;
+        assert_eq!(one::<u32>(&mut conn, WHO).await, 2);
+    });
+}
+
+/// The same read would have another result there.
+#[test]
+fn a_replica_whose_sessions_begin_otherwise_gets_no_reads() {
+    if !mariadb::is_installed() {
+        return;
+    }
+    let cluster = Cluster::start(1);
+    mark_servers(&cluster);
+    let server = before(Driver::Auto, &cluster, "");
+    block_on(async {
+        let mut conn = connect(server.address("db")).await;
+        for (name, other) in [("time_zone", "'+05:00'"), ("sql_mode", "'ANSI_QUOTES'"), ("group_concat_max_len", "99")]
+        {
+            assert_eq!(one::<u32>(&mut conn, WHO).await, 2, "{name}");
+            let before = cluster.replicas[0].sql(&format!("SELECT QUOTE(@@global.{name})")).replace("\\'", "'");
+            let before = if name == "group_concat_max_len" { before.replace('\'', "") } else { before };
+            cluster.replicas[0].sql(&format!("SET GLOBAL {name} = {other}"));
+            let told =
+                format!("{name} is {}", if other.starts_with('\'') { other.into() } else { format!("'{other}'") });
+            server.wait_for_line("an error", |line| line.contains("begin in another state") && line.contains(&told));
+            assert_eq!(one::<u32>(&mut conn, WHO).await, 1, "{name}");
+            cluster.replicas[0].sql(&format!("SET GLOBAL {name} = {before}"));
+            wait_for_replicas(&server, 1).await;
+        }
+    });
+}
+
+#[test]
+fn reads_go_where_answers_come_soonest() {
+    if !mariadb::is_installed() {
+        return;
+    }
+    let cluster = Cluster::start(2);
+    mark_servers(&cluster);
+    for driver in [Driver::IoUring, Driver::Epoll] {
+        let server = before(driver, &cluster, "balance = \"least-time\"\ncausal_reads = \"off\"");
+        block_on(async {
+            let mut conn = connect(server.address("db")).await;
+            // Slow on the first one alone.
+            let first = cluster.replicas[0].id;
+            let slow = format!(
+                "SELECT id FROM who WHERE (SELECT COUNT(*) FROM seq_1_to_300000 AS s WHERE who.id = {first} AND s.seq % 7 = 3) >= 0"
+            );
+            let mut at_second = 0;
+            for _ in 0..40 {
+                at_second += u32::from(one::<u32>(&mut conn, &slow).await == cluster.replicas[1].id);
+            }
+            assert!(at_second >= 30, "{driver:?}: {at_second}");
+        });
+    }
+}
+
+#[test]
 fn reads_follow_the_weights_of_replicas() {
     if !mariadb::is_installed() {
         return;
