@@ -14,7 +14,7 @@ use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
-use mariadb::USER;
+use mariadb::{PASSWORD, USER};
 use mysql_async::Conn;
 use mysql_async::prelude::Queryable;
 use mysql_clients::{Scene, block_on, code, log_on, one};
@@ -233,6 +233,39 @@ fn the_queue_for_a_connection_ends() {
         let label = format!("server=\"127.0.0.1:{}\"", scene.cluster.primary.port);
         assert_eq!(scene.server.metric("one_server_splitter_server_wait_failures_total", &label), 2.0, "{driver:?}");
         assert_eq!(scene.server.metric("one_server_splitter_server_wait_seconds_count", &label), 3.0);
+    });
+}
+
+#[test]
+fn there_are_so_many_clients_and_no_more() {
+    if !mariadb::is_installed() {
+        return;
+    }
+    with_both_drivers(|driver| {
+        let scene = Scene::start(driver, 2, "clients_max = 2\nclient_timeout = \"4s\"");
+        block_on(async {
+            let (first, mut second) = (scene.client().await, scene.client().await);
+            let refused = log_on(scene.address, USER, PASSWORD, None).await.expect_err("one too many");
+            assert_eq!(code(Err::<(), _>(refused)), 1040, "{driver:?}");
+            first.disconnect().await.expect("gone");
+            // The place is free as soon as that is seen.
+            let begun = Instant::now();
+            let mut third = loop {
+                match log_on(scene.address, USER, PASSWORD, None).await {
+                    Ok(conn) => break conn,
+                    Err(error) => assert!(begun.elapsed() < PATIENCE, "{error}"),
+                }
+            };
+            assert_eq!(one(&mut third, "SELECT 1").await, "1");
+            // Who says nothing for so long is shown out, and frees its place.
+            let begun = Instant::now();
+            while second.query_drop("DO 1").await.is_ok() {
+                assert!(begun.elapsed() < PATIENCE, "{driver:?}");
+                tokio::time::sleep(Duration::from_secs(6)).await;
+            }
+            assert_eq!(one(&mut scene.client().await, "SELECT 1").await, "1");
+        });
+        assert!(scene.server.metric("one_server_splitter_clients_refused_total", "") >= 1.0, "{driver:?}");
     });
 }
 

@@ -334,7 +334,8 @@ fn tokens_are_written_once_whatever_breaks() {
     let listen = format!("127.0.0.1:{}", ports::free_port());
     let start = || split::site_of(Driver::Auto, &listen, relay.address.port(), &ports, "pool_max = 4").start();
     let mut splitter = start();
-    let writers = Writers { address: splitter.address("db"), ended: AtomicBool::new(false), told: Mutex::default() };
+    let clients = Relay::to(splitter.address("db").port());
+    let writers = Writers { address: clients.address, ended: AtomicBool::new(false), told: Mutex::default() };
     std::thread::scope(|scope| {
         for writer in 0..6 {
             let writers = &writers;
@@ -356,6 +357,15 @@ fn tokens_are_written_once_whatever_breaks() {
                 pause();
             }
             progress("connections were cut");
+            for _ in 0..3 {
+                clients.cut_all();
+                pause();
+            }
+            progress("clients were cut off");
+            splitter.signal(rustix::process::Signal::STOP);
+            pause();
+            splitter.signal(rustix::process::Signal::CONT);
+            progress("the splitter hung");
             cluster.primary.freeze(true);
             pause();
             cluster.primary.freeze(false);

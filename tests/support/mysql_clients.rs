@@ -70,10 +70,11 @@ impl Scene {
         );
         cluster.wait_for_replicas();
         cluster.replicas[0].sql("SET sql_log_bin=0; UPDATE d.who SET id=2");
+        let many = if lines.starts_with("clients_max") { "" } else { "clients_max = 20000\n" };
         let rest = "[site.main]\n[[site.main.route]]\npath = \"/\"\nrespond = { status = 204 }\n";
         let site = Site::new(driver, rest).workers(workers).process("control = \"$DIR/ctl.sock\"").more(&format!(
             "[mysql.db]\nlisten = \"127.0.0.1:0\"\nprimary = \"127.0.0.1:{}\"\nreplicas = [\"127.0.0.1:{}\"]\nuser = \"{USER}\"\n\
-             password = \"{PASSWORD}\"\nmonitor_interval = \"100ms\"\nclients_max = 20000\n{lines}\n",
+             password = \"{PASSWORD}\"\nmonitor_interval = \"100ms\"\n{many}{lines}\n",
             cluster.primary.port, cluster.replicas[0].port
         ));
         let server = site.start();
