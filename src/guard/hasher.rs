@@ -302,7 +302,7 @@ pub(super) mod tests {
     /// up on purpose, and some look first, so that the answer arrives before, between and behind their steps.
     #[test]
     fn soak_no_answer_is_lost() {
-        const QUESTIONS: usize = 200_000;
+        const QUESTIONS: usize = 60_000;
         let hasher = Arc::new(Hasher::start(64).unwrap());
         let threads: Vec<_> = (0..2)
             .map(|id| {

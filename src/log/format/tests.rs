@@ -546,7 +546,7 @@ fn unescaped(text: &str) -> Vec<u8> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(300))]
+    #![proptest_config(ProptestConfig::with_cases(100))]
 
     #[test]
     fn any_bytes_in_any_field_give_one_line_without_control_bytes(outside in outside()) {
