@@ -504,6 +504,53 @@ fn servers_are_logged_on_to_by_caching_sha2_password() {
     works(&Site::new(Driver::Auto, site).more(&table).start());
 }
 
+/// What MySQL keeps of a password for `caching_sha2_password` is enough: who has shown it once lets others in by the short exchange.
+#[test]
+fn an_account_is_let_in_by_what_mysql_keeps_of_its_password() {
+    if !real_mysql::is_installed() {
+        return;
+    }
+    let identity = trusted().server(&["127.0.0.1", "localhost"], Kind::Ecdsa);
+    let cluster = Cluster::start(0);
+    cluster.primary.sql("CREATE USER lifted@'%' IDENTIFIED BY 'pa55 wörd'; GRANT SELECT ON d.* TO lifted@'%'");
+    let stored = cluster.primary.sql("SELECT HEX(authentication_string) FROM mysql.user WHERE user = 'lifted'");
+    let keys = format!(
+        "{}tls = {{ certificates = [{{ chain = \"$DIR/db.pem\", key = \"$DIR/db.key\" }}] }}\n\
+         [[mysql.db.users]]\nname = \"lifted\"\npassword = \"0x{stored}\"\n",
+        sealed()
+    );
+    let start = || split::site(Driver::Auto, &cluster, &keys).identity("db", &identity).one_worker().start();
+    let ask = |server: &Server, password: &str, arguments: &[&str]| {
+        let mut client = real_mysql::client_program();
+        client.args(["-h127.0.0.1", "-P", &server.address("db").port().to_string(), "-ulifted", "-N", "-B"]);
+        let output = client
+            .arg(format!("-p{password}"))
+            .args(arguments)
+            .args(["-e", "SELECT CURRENT_USER()"])
+            .output()
+            .expect("the client runs");
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
+        if output.status.success() { text(&output.stdout) } else { text(&output.stderr) }
+    };
+    let (plain, with_key) = (&["--ssl-mode=DISABLED"][..], &["--ssl-mode=DISABLED", "--get-server-public-key"][..]);
+    let (right, wrong) = ("pa55 wörd", "pa55 word");
+    let server = start();
+    let told = ask(&server, right, plain);
+    assert!(told.contains("requires secure connection"), "nobody gets it in clear: {told}");
+    assert!(ask(&server, wrong, with_key).contains("ERROR 1045"));
+    assert_eq!(ask(&server, right, with_key), "lifted@%");
+    assert_eq!(ask(&server, right, plain), "lifted@%", "the short exchange");
+    for arguments in [plain, with_key, &["--ssl-mode=REQUIRED"]] {
+        let told = ask(&server, wrong, arguments);
+        assert!(!told.contains("lifted@%"), "{arguments:?}: {told}");
+    }
+    assert!(ask(&server, wrong, &["--ssl-mode=REQUIRED"]).contains("ERROR 1045"));
+    drop(server);
+    let server = start();
+    assert_eq!(ask(&server, right, &["--ssl-mode=REQUIRED"]), "lifted@%", "as first, over TLS");
+    assert_eq!(ask(&server, right, plain), "lifted@%");
+}
+
 /// MySQL's own client: over TLS, sealed with the splitter's key or not, packed in each way; with query attributes.
 #[test]
 fn mysqls_own_client_sees_what_the_server_shows() {

@@ -20,8 +20,8 @@ use crate::guard::{AddressRules, Source};
 pub struct Account {
     name: Vec<u8>,
     verifier: Verifier,
-    /// SHA1(password), once a client has shown it: all that is known where the config has a hash.
-    learned: OnceCell<Sha1Hash>,
+    /// What a client has shown, where the config has a hash.
+    learned: OnceCell<Learned>,
     access: Option<Arc<AddressRules>>,
     schemas: Vec<Vec<u8>>,
     read_only: bool,
@@ -34,6 +34,14 @@ impl fmt::Debug for Account {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Account").field("name", &String::from_utf8_lossy(&self.name)).finish_non_exhaustive()
     }
+}
+
+/// What servers are logged on to with, of an account whose password is not in the config.
+#[derive(Clone)]
+enum Learned {
+    /// SHA1(password).
+    Stage1(Sha1Hash),
+    Password(Vec<u8>),
 }
 
 /// All of them; 0 is the splitter's own user.
@@ -96,8 +104,17 @@ impl Account {
 
     /// Keeps what a proof has told.
     pub fn learn(&self, proof: &Proof) {
-        if let Some(stage1) = proof.stage1 {
-            let _ = self.learned.set(stage1);
+        let password = || proof.password.clone().map(Learned::Password);
+        if let Some(learned) = proof.stage1.map(Learned::Stage1).or_else(password) {
+            let _ = self.learned.set(learned);
+        }
+    }
+
+    /// The password, where a client has had to show it.
+    pub fn learned_password(&self) -> Option<&[u8]> {
+        match self.learned.get() {
+            Some(Learned::Password(password)) => Some(password),
+            _ => None,
         }
     }
 
@@ -105,8 +122,9 @@ impl Account {
     pub fn secret(&self) -> Secret<'_> {
         match (&self.verifier, self.learned.get()) {
             (Verifier::Password(password), _) => Secret::Password(password),
-            (Verifier::NativeHash(_), Some(stage1)) => Secret::Stage1(stage1),
-            (Verifier::NativeHash(_), None) => Secret::Password(b""),
+            (_, Some(Learned::Stage1(stage1))) => Secret::Stage1(stage1),
+            (_, Some(Learned::Password(password))) => Secret::Password(password),
+            (_, None) => Secret::Password(b""),
         }
     }
 

@@ -1,6 +1,7 @@
 //! A client's login: greeting, TLS if it wants it, its proof, and the answer.
 //!
-//! A user that is not known is asked for a proof like any other, so that nobody learns which users there are.
+//! A user that is not known is asked for a proof like any other, so that nobody learns which users there are, but for those of whom only
+//! a hash is known that needs the password itself ([`super::hashed`]).
 
 use std::io;
 use std::net::SocketAddr;
@@ -9,6 +10,7 @@ use std::rc::Rc;
 use super::account::Place;
 use super::backend::Key;
 use super::client::Client;
+use super::hashed::Shown;
 use super::insight::Watch;
 use super::presence::Presence;
 use super::protocol::auth::native::scramble_from;
@@ -44,10 +46,10 @@ impl From<io::Error> for Refusal {
 }
 
 /// What a client has brought as a proof: method, what it is for, and the answer.
-struct Answer {
-    method: Method,
-    nonce: Vec<u8>,
-    bytes: Vec<u8>,
+pub(super) struct Answer {
+    pub(super) method: Method,
+    pub(super) nonce: Vec<u8>,
+    pub(super) bytes: Vec<u8>,
 }
 
 impl Splitter {
@@ -217,18 +219,25 @@ impl Splitter {
         let answer = match answer.filter(|answer| is_good(&answer.method)) {
             Some(answer) => answer,
             None => {
-                let method = begun.into_iter().chain([wanted]).find(is_good).unwrap_or(Method::Native);
+                let any = [wanted, Method::Native, Method::CachingSha2];
+                let method = begun.into_iter().chain(any).find(is_good).unwrap_or(Method::Native);
                 ask(wire, method).await?
             }
         };
         // For an empty password some clients send a zero byte.
         let is_empty = matches!(&answer.bytes[..], [] | [0]);
-        let proof = verifier.check(answer.method, &answer.nonce, &answer.bytes);
-        let Some(((number, account), proof)) = known.zip(proof) else {
+        let shown = match (verifier, known) {
+            (Verifier::Sha2Hash(stored), Some((_, account))) => {
+                self.prove_by_hash(wire, account, stored, &answer).await?
+            }
+            _ => verifier.check(answer.method, &answer.nonce, &answer.bytes).map(Shown::Fast),
+        };
+        let Some(((number, account), shown)) = known.zip(shown) else {
             return Err(denied(user, peer, is_empty));
         };
-        account.learn(&proof);
-        if answer.method == Method::CachingSha2 && !is_empty {
+        let (Shown::Fast(proof) | Shown::Whole(proof)) = &shown;
+        account.learn(proof);
+        if answer.method == Method::CachingSha2 && !is_empty && matches!(shown, Shown::Fast(_)) {
             let mut out = Vec::with_capacity(8);
             put_more(&mut out, wire.next_sequence_id, &[sha2::FAST_SUCCESS]);
             wire.next_sequence_id = wire.next_sequence_id.wrapping_add(1);

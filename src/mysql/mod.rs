@@ -43,6 +43,7 @@ pub mod govern;
 pub mod gtid;
 pub mod gtid_check;
 pub mod gtid_set;
+mod hashed;
 mod hold;
 mod insight;
 mod kill;

@@ -16,6 +16,7 @@ use super::causal::MustSee;
 use super::frontier::Frontier;
 use super::govern::spell;
 use super::gtid::Position;
+use super::hashed::Hashed;
 use super::hold::Waiters;
 use super::insight::Insight;
 use super::login::Refusal;
@@ -85,6 +86,7 @@ pub struct Splitter {
     pub(super) presences: Presences,
     /// Connections for KILL, open or being opened.
     pub(super) side_connections: Cell<usize>,
+    pub(super) hashed: Hashed,
 }
 
 impl Splitter {
@@ -130,6 +132,7 @@ impl Splitter {
             waiters: Waiters::default(),
             presences,
             side_connections: Cell::new(0),
+            hashed: Hashed::default(),
             shared,
         });
         splitter.make_room(&splitter.config());

@@ -17,6 +17,7 @@ use crate::config::section::{Placed, Section, type_name, value_type_name};
 use crate::config::value::{FromValue, Kind, parse_address};
 use crate::guard::Networks;
 use crate::mysql::protocol::auth::native::parse_stored;
+use crate::mysql::protocol::auth::sha_crypt::Stored;
 use crate::mysql::protocol::auth::sha2::PublicKey;
 use crate::mysql::protocol::auth::{Method, Verifier};
 use crate::mysql::protocol::compressed::Algorithm;
@@ -208,10 +209,10 @@ fn users(splitter: &Section<'_>, main: &str) -> Vec<MysqlUser> {
 fn user(section: &Section<'_>) -> Option<MysqlUser> {
     let name: Option<String> = section.need("name");
     let Secret(password) = password(section);
-    let verifier = match parse_stored(&password) {
-        Some(hash) => Verifier::NativeHash(hash),
-        None => Verifier::Password(password.into_bytes()),
-    };
+    let verifier = parse_stored(&password)
+        .map(Verifier::NativeHash)
+        .or_else(|| Stored::parse(&password).map(Verifier::Sha2Hash))
+        .unwrap_or_else(|| Verifier::Password(password.into_bytes()));
     Some(MysqlUser {
         access: guard::access(section),
         schemas: section.list("schemas").into_iter().map(|placed: Placed<String>| placed.value).collect(),

@@ -200,7 +200,7 @@ pub(super) const KEYS: &[Key] = &[
         .help("user name, the same for clients and servers")
         .known_as(&["proxysql mysql_users.username"]),
     Key::new(Table::MysqlUser, "password", Kind::Text, Means("give `password_file` instead"))
-        .help("its password, or what `mysql.user` has of it for mysql_native_password: `*` and 40 hexadecimal digits, with which clients can log on by that method alone, and to servers that do, too")
+        .help("its password, or what `mysql.user` has of it for mysql_native_password: `*` and 40 hexadecimal digits, with which clients can log on by that method alone, and to servers that do, too; or what it has for caching_sha2_password: `$A$005$…`, or in hexadecimal digits `0x244124…`; the first client of each data worker has to send its password then, which its driver does over TLS, a Unix socket, or sealed with a key of ours")
         .known_as(&["proxysql mysql_users.password"]),
     Key::new(Table::MysqlUser, "password_file", Kind::Path, Means("give `password` instead"))
         .help("file whose first line is the password, or that hash"),

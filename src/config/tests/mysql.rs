@@ -150,6 +150,13 @@ fn accounts_are_compiled() {
         Verifier::NativeHash(stage2(&stage1(b"secret"))),
         "the hash of a password is taken for what it is"
     );
+    let stored = "$A$005$01234567890123456789./0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcde";
+    let digits: String = stored.bytes().map(|byte| format!("{byte:02x}")).collect();
+    for form in [stored.to_owned(), format!("0x{digits}")] {
+        let users = format!("users = [{{ name = \"c\", password = \"{form}\" }}]");
+        let config = self::config(&format!("{HEAD}password = \"p\"\n{users}\n"));
+        assert!(matches!(config.splitters[0].users[0].verifier, Verifier::Sha2Hash(_)), "{form}");
+    }
     assert_eq!((b.read_only, b.clients_max, b.schemas.join(",")), (true, Some(3), "d".into()));
     let admits = |text: &str| {
         b.access.as_ref().is_some_and(|rules| rules.admits(crate::guard::Source::Ip(text.parse().unwrap())))

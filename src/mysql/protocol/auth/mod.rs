@@ -5,7 +5,9 @@
 //! |---|---|
 //! | `native` | `mysql_native_password` |
 //! | `sha2` | `caching_sha2_password` and `sha256_password` |
+//! | `sha_crypt` | what MySQL keeps of a password for it |
 //! | `ed25519` | MariaDB's `client_ed25519` |
+//! | `own_key` | a key to which clients seal a password |
 //! | `switch` | AuthSwitchRequest and AuthMoreData |
 //! | `prover` | our side towards a server |
 //! | `verify` | what a client's answer proves |
@@ -15,8 +17,10 @@
 
 pub mod ed25519;
 pub mod native;
+pub mod own_key;
 pub mod prover;
 pub mod sha2;
+pub mod sha_crypt;
 pub mod switch;
 pub mod verify;
 

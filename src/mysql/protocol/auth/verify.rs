@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::native::{self, Sha1Hash};
+use super::sha_crypt::Stored;
 use super::{Method, SCRAMBLE_BYTES, ed25519, same, sha2};
 
 /// What is known of a user, and enough to check an answer.
@@ -12,6 +13,8 @@ pub enum Verifier {
     Password(Vec<u8>),
     /// SHA1(SHA1(password)), as `mysql.user` has it.
     NativeHash(Sha1Hash),
+    /// What MySQL has for `caching_sha2_password`: the client's password has to be seen once, see [`Stored::is_of`].
+    Sha2Hash(Stored),
 }
 
 impl fmt::Debug for Verifier {
@@ -21,10 +24,12 @@ impl fmt::Debug for Verifier {
 }
 
 /// The client is who it says.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct Proof {
     /// SHA1(password), where the answer tells it: with it the user can be logged on to servers.
     pub stage1: Option<Sha1Hash>,
+    /// The password, where only its hash is known otherwise.
+    pub password: Option<Vec<u8>>,
 }
 
 impl fmt::Debug for Proof {
@@ -37,18 +42,19 @@ impl Verifier {
     /// Whether an answer by `method` can be checked at all. `is_secure`: nobody else can read the connection.
     pub fn can_check(&self, method: Method, is_secure: bool) -> bool {
         match method {
-            Method::Native => true,
-            Method::CachingSha2 | Method::Ed25519 => matches!(self, Verifier::Password(_)),
+            Method::Native => !matches!(self, Verifier::Sha2Hash(_)),
+            Method::CachingSha2 => !matches!(self, Verifier::NativeHash(_)),
+            Method::Ed25519 => matches!(self, Verifier::Password(_)),
             Method::Clear => is_secure,
             // Its clients send the password; those that can do it can do `caching_sha2_password`, too.
             Method::Sha256 => false,
         }
     }
 
-    /// Checks `answer` to `nonce`. `None`: it is wrong, or cannot be checked.
+    /// Checks `answer` to `nonce`. `None`: it is wrong, or cannot be checked, as what [`Verifier::Sha2Hash`] is about.
     pub fn check(&self, method: Method, nonce: &[u8], answer: &[u8]) -> Option<Proof> {
         match self {
-            Verifier::Password(password) => is_right(password, method, nonce, answer).then_some(Proof { stage1: None }),
+            Verifier::Password(password) => is_right(password, method, nonce, answer).then(Proof::default),
             Verifier::NativeHash(stored) => {
                 let stage1 = match method {
                     Method::Native => native::recover(stored, nonce.try_into().ok()?, answer)?,
@@ -58,8 +64,9 @@ impl Verifier {
                     }
                     _ => return None,
                 };
-                Some(Proof { stage1: Some(stage1) })
+                Some(Proof { stage1: Some(stage1), password: None })
             }
+            Verifier::Sha2Hash(_) => None,
         }
     }
 }
@@ -75,7 +82,7 @@ fn is_right(password: &[u8], method: Method, nonce: &[u8], answer: &[u8]) -> boo
     }
 }
 
-fn without_end(text: &[u8]) -> &[u8] {
+pub(in super::super::super) fn without_end(text: &[u8]) -> &[u8] {
     text.strip_suffix(&[0]).unwrap_or(text)
 }
 
@@ -95,7 +102,7 @@ mod tests {
         ];
         for (method, nonce, answer) in &answers {
             assert!(known.can_check(*method, true));
-            assert_eq!(known.check(*method, nonce, answer), Some(Proof { stage1: None }), "{method:?}");
+            assert_eq!(known.check(*method, nonce, answer), Some(Proof::default()), "{method:?}");
             for (other, nonce, _) in answers.iter().filter(|(other, ..)| other != method) {
                 assert_eq!(known.check(*other, nonce, answer), None, "{method:?} as {other:?}");
             }
@@ -109,7 +116,7 @@ mod tests {
         let scramble = [9u8; 20];
         let stage1 = native::stage1(b"secret");
         let stored = Verifier::NativeHash(native::stage2(&stage1));
-        let proof = Some(Proof { stage1: Some(stage1) });
+        let proof = Some(Proof { stage1: Some(stage1), password: None });
         assert_eq!(stored.check(Method::Native, &scramble, &native::native_answer(b"secret", &scramble)), proof);
         assert_eq!(stored.check(Method::Clear, b"", b"secret\0"), proof);
         assert_eq!(stored.check(Method::Native, &scramble, &native::native_answer(b"other", &scramble)), None);
