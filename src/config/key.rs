@@ -20,10 +20,12 @@ pub enum Absent {
 /// Commands that take the key as a flag.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FlagOf {
-    /// run, static, proxy, split and demo.
+    /// run, static, proxy, app, split and demo.
     Every,
-    /// Only proxy.
+    /// Only proxy; app too, where applications have the key as well.
     Proxy,
+    /// Only app.
+    App,
     /// Only split.
     Split,
 }
