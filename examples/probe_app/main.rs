@@ -9,6 +9,7 @@
 //! |---|---|
 //! | `echo` | the request body, streamed |
 //! | `size` | how many bytes the request body had |
+//! | `pid` | the number of the process, once the request body is there |
 //! | `early` | an answer before the body is read |
 //! | `slow?ms=N` | after N ms without using the CPU |
 //! | `spin?ms=N` | after N ms of computing, which holds up the whole worker |
@@ -86,6 +87,10 @@ async fn answer(probe: Probe, request: Request<Body>) -> Answer {
     match path.rsplit('/').next().unwrap_or_default() {
         "echo" => Ok(Response::new(AnyBody::Request(request.into_body()))),
         "size" => text(format!("{} bytes", size(request.into_body()).await?)),
+        "pid" => {
+            size(request.into_body()).await?;
+            text(std::process::id().to_string())
+        }
         "early" => text("early".into()),
         "slow" => {
             tokio::time::sleep(Duration::from_millis(number("ms"))).await;
