@@ -53,6 +53,8 @@ use one_server::app::{App, AppContext, Body, BoxError, RequestInfo};
 const PIECE_BYTES: usize = 16 * 1024;
 
 fn main() -> ExitCode {
+    // Before all else: the keeper of processes is this program too, started without arguments.
+    let server = Server::new();
     let Some(config) = std::env::args_os().nth(1) else {
         eprintln!("usage: probe_app CONFIG");
         return ExitCode::from(2);
@@ -62,7 +64,7 @@ fn main() -> ExitCode {
         tower::service_fn(move |request| answer(probe.clone(), request))
     });
     let probe = probe.with_connect_info();
-    match Server::new().app("probe", probe).app("sockets", sockets::app()).load(config) {
+    match server.app("probe", probe).app("sockets", sockets::app()).load(config) {
         Ok(server) => server.run(),
         Err(report) => {
             eprint!("{report}");
