@@ -188,6 +188,24 @@ fn one_is_replaced_for_its_requests_and_for_its_memory() {
     eventually_gone(&first);
 }
 
+/// What counts is the whole session of an instance, not the process that was started alone.
+#[test]
+fn one_is_replaced_for_the_memory_of_its_children() {
+    let server = site(&format!("{BY_FD}restart_memory = \"100MiB\"")).start();
+    let first = pids(&server)[0];
+    // Neither of them is too large, nor is the leader: they are together.
+    let children: Vec<u32> = (0..2).map(|_| text(&server, "/leak_child/70").parse().expect("a number")).collect();
+    let resident_mib = |pid: u32| {
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("it runs");
+        let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("a field");
+        line.split_whitespace().nth(1).and_then(|kib| kib.parse::<u64>().ok()).expect("a number") / 1024
+    };
+    assert!(resident_mib(first) < 60, "{}", resident_mib(first));
+    eventually("another one serves", || pids(&server).first().is_some_and(|pid| *pid != first));
+    eventually("it was for that", || shop(&server)["replaced"]["memory"].as_u64() == Some(1));
+    eventually_gone(&[&[first], &children[..]].concat());
+}
+
 #[test]
 fn one_that_hangs_in_its_only_request_is_replaced() {
     let stubborn = "response_timeout = \"700ms\"\nkill_timeout = \"300ms\"\nenvironment = { STUBBORN = \"1\" }\n";
