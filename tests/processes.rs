@@ -653,6 +653,53 @@ fn one_command_watches_limits_and_replaces_a_program() {
     assert_eq!(with_environment(mark), [0; 0]);
 }
 
+/// Another process takes over with the same line.
+#[test]
+fn one_command_serves_a_program_of_another_user_and_is_taken_over() {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("SKIPPED: only root can start programs as other users");
+        return;
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    std::fs::set_permissions(folder.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("a mode");
+    let (program, control) = (folder.path().join("app.py"), folder.path().join("ctl.sock"));
+    std::fs::copy(format!("{PEERS}/process_app.py"), &program).expect("a copy");
+    let port = free_port();
+    let child = Command::new(env!("CARGO_BIN_EXE_one-server"))
+        .args(["app", "--listen", &format!("127.0.0.1:{port}"), "--control"])
+        .arg(&control)
+        .args(["--fd", "--user", "games", "--group", "daemon", "--directory", "/", "--address-space-max", "1GiB"])
+        .args(["--env", &format!("EDITION={}", program.display()), "--", python()])
+        .arg(&program)
+        .arg("fd")
+        .stdin(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("it starts");
+    let mut child = Killed(child);
+    let ctl = |argument: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_one-server"));
+        command.arg("ctl").arg("--socket").arg(&control).arg(argument).output().expect("it runs").status.success()
+    };
+    let ask = |path: &str| Client::connect(([127, 0, 0, 1], port).into()).ask(get(path)).text();
+    eventually("it is there", || ctl("show"));
+    let id = |what: &str, name: &str| {
+        let output = Command::new("getent").args([what, name]).output().expect("getent");
+        String::from_utf8_lossy(&output.stdout).split(':').nth(2).expect("a number").to_owned()
+    };
+    let ids = format!("{} {} ", id("passwd", "games"), id("group", "daemon"));
+    let first: u32 = ask("/pid").parse().expect("a number");
+    for _ in 0..2 {
+        let told = ask("/limits");
+        assert!(told.starts_with(&ids) && told.ends_with(&format!(" {0} {0}", 1 << 30)), "{told}");
+        assert!(ctl("upgrade"));
+    }
+    eventually_gone(&[first]);
+    assert!(child.0.wait().expect("a child").success(), "it has nothing left");
+    assert!(ctl("shutdown"));
+    eventually("nobody is left", || with_environment(program.to_str().expect("a plain path")).is_empty());
+}
+
 /// That it listens is not enough where the config says how to ask.
 #[test]
 fn one_whose_ready_path_answers_503_gets_no_request() {

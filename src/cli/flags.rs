@@ -54,18 +54,15 @@ args_of_keys! {
 
 /// Every key that has a flag of this family, with the flag.
 pub(crate) fn flags(of: FlagOf) -> impl Iterator<Item = (&'static str, &'static Key)> {
-    let with = |is_it: fn(FlagOf, FlagOf, &Key) -> bool| {
+    let with = move |is_own: bool| {
         let keys = Table::ALL.iter().flat_map(|table| table.keys());
-        keys.filter_map(move |key| key.flag.filter(|(_, family)| is_it(of, *family, key)).map(|(flag, _)| (flag, key)))
+        keys.filter_map(move |key| {
+            let (flag, family) = key.flag?;
+            (key.has_flag_of(of) && (family == of) == is_own).then_some((flag, key))
+        })
     };
-    with(|of, family, _| family == of).chain(with(is_shared))
-}
-
-/// Whether a key with a flag of another family has it among those of `of` as well.
-fn is_shared(of: FlagOf, family: FlagOf, key: &Key) -> bool {
-    let is_of_apps =
-        || key.table == Table::Health || Table::App.key(key.name).is_some_and(|own| own.table == key.table);
-    of == FlagOf::App && family == FlagOf::Proxy && is_of_apps()
+    // What is its own comes first in the help.
+    with(true).chain(with(false))
 }
 
 fn augment(command: Command, of: FlagOf) -> Command {

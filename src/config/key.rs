@@ -88,6 +88,16 @@ impl Key {
         self
     }
 
+    /// Whether the commands of `of` have its flag.
+    pub fn has_flag_of(&self, of: FlagOf) -> bool {
+        let is_of_apps =
+            || self.table == Table::Health || Table::App.key(self.name).is_some_and(|own| own.table == self.table);
+        match self.flag {
+            Some((_, family)) => family == of || (family == FlagOf::Proxy && of == FlagOf::App && is_of_apps()),
+            None => false,
+        }
+    }
+
     /// The default as a value; `None` when the key has none. Panics when the description contradicts itself, which
     /// a test rules out.
     pub(super) fn default_value(&self) -> Option<Value> {

@@ -142,6 +142,9 @@ fn the_manual_has_every_key() {
         assert!(markdown.contains(&format!("### `{}`", key.name)) && markdown.contains(key.when), "{}", key.name);
         assert!(toml.contains(&format!("{} = ", key.name)), "{}", key.name);
     }
+    for flag in ["`--driver`\n", "`--tries` of `proxy`, `app`\n", "`--user` of `app`\n", "`--lag-max` of `split`\n"] {
+        assert!(markdown.contains(&format!("- Flag: {flag}")), "{flag}");
+    }
     // Without the `#`, the single tables are a config that changes nothing.
     let wanted = ["[process]", "[http]", "[log]"];
     let mut lines = Vec::new();
