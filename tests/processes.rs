@@ -3,12 +3,15 @@
 
 mod support;
 
+use std::collections::BTreeSet;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use serde_json::Value;
-use support::apps::{BY_FD, PEERS, eventually_gone, parent_of, pids, python, shop, signal, site, socket_folder, text};
+use support::apps::{
+    BY_FD, PEERS, eventually_gone, parent_of, pids, python, shop, signal, site, socket_folder, text, with_environment,
+};
 use support::load::under_load;
 use support::ports::free_port;
 use support::server::has_ended;
@@ -183,6 +186,24 @@ fn one_is_replaced_for_its_requests_and_for_its_memory() {
     });
     load.assert_all_well(100);
     eventually_gone(&first);
+}
+
+/// What counts is the whole session of an instance, not the process that was started alone.
+#[test]
+fn one_is_replaced_for_the_memory_of_its_children() {
+    let server = site(&format!("{BY_FD}restart_memory = \"100MiB\"")).start();
+    let first = pids(&server)[0];
+    // Neither of them is too large, nor is the leader: they are together.
+    let children: Vec<u32> = (0..2).map(|_| text(&server, "/leak_child/70").parse().expect("a number")).collect();
+    let resident_mib = |pid: u32| {
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("it runs");
+        let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("a field");
+        line.split_whitespace().nth(1).and_then(|kib| kib.parse::<u64>().ok()).expect("a number") / 1024
+    };
+    assert!(resident_mib(first) < 60, "{}", resident_mib(first));
+    eventually("another one serves", || pids(&server).first().is_some_and(|pid| *pid != first));
+    eventually("it was for that", || shop(&server)["replaced"]["memory"].as_u64() == Some(1));
+    eventually_gone(&[&[first], &children[..]].concat());
 }
 
 #[test]
@@ -536,6 +557,147 @@ fn one_command_serves_a_program() {
     signal(child.id(), Signal::TERM);
     assert!(child.wait().expect("a child").success());
     assert!(has_ended(pid));
+}
+
+/// A process that ends when this is dropped.
+struct Killed(std::process::Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// All that a table of a config file does, flags do.
+#[test]
+fn one_command_watches_limits_and_replaces_a_program() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (port, control) = (free_port(), folder.path().join("ctl.sock"));
+    let mark = folder.path().to_str().expect("a plain path");
+    let child = Command::new(env!("CARGO_BIN_EXE_one-server"))
+        .args(["app", "--listen", &format!("127.0.0.1:{port}"), "--control"])
+        .arg(&control)
+        .args(["--fd", "--instances", "2", "--directory", "/usr", "--open-files", "321", "--restart-requests", "300"])
+        .args(["--requests-max", "4", "--response-timeout", "2s", "--restart-on-timeout", "--kill-timeout", "500ms"])
+        .args(["--ready-path", "/edition", "--backoff", "50ms", "--env", &format!("EDITION={mark}")])
+        .args(["--env", "SPAWN=1", "--env", "STUBBORN=1", "--", python(), &format!("{PEERS}/process_app.py"), "fd"])
+        .stdin(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("it starts");
+    let pid = child.id();
+    // Whatever fails below, nothing of it stays.
+    let mut child = Killed(child);
+    let ctl = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_one-server"));
+        let output = command.arg("ctl").arg("--socket").arg(&control).args(arguments).output().expect("it runs");
+        (output.status.success(), output.stdout)
+    };
+    eventually("it is there", || ctl(&["app", "show"]).0);
+    let shown = || serde_json::from_slice::<Value>(&ctl(&["--json", "app", "show"]).1).expect("JSON");
+    let app = || shown()["result"][0].clone();
+    let pids = || {
+        let instances = app()["instances"].as_array().cloned().unwrap_or_default();
+        let ready = instances.iter().filter(|instance| instance["state"] == "ready");
+        ready.filter_map(|instance| Some(instance["pid"].as_u64()? as u32)).collect::<Vec<u32>>()
+    };
+    let are_others = |before: &[u32]| {
+        eventually("two others serve", || pids().len() == 2 && pids().iter().all(|pid| !before.contains(pid)));
+        eventually_gone(before);
+    };
+    let connect = || Client::connect(([127, 0, 0, 1], port).into());
+    let ask = |path: &str| connect().ask(get(path)).text();
+    eventually("both are ready", || pids().len() == 2);
+    let first = pids();
+    let seen: BTreeSet<u32> = (0..40).map(|_| ask("/pid").parse().expect("a number")).collect();
+    assert_eq!(seen, first.iter().copied().collect(), "both serve");
+    let place = ask("/where");
+    assert!(place.starts_with("/usr ") && place.contains(" 321 "), "{place}");
+
+    let (done, _) = ctl(&["app", "restart", "app"]);
+    assert!(done);
+    are_others(&first);
+
+    // One that is killed comes back.
+    let second = pids();
+    signal(second[0], Signal::KILL);
+    eventually("there are two again", || pids().len() == 2 && !pids().contains(&second[0]));
+    assert!(pids().contains(&second[1]), "the other one has nothing to do with it");
+
+    // The limits are those of the flags: of time, and of requests.
+    let before = pids();
+    let answer = connect().ask(post("/slow/60000", "x"));
+    assert_eq!(answer.status, 504);
+    eventually("it was replaced", || app()["replaced"]["timeout"] == 1 && pids().len() == 2);
+    let hung: Vec<u32> = before.into_iter().filter(|pid| !pids().contains(pid)).collect();
+    assert_eq!(hung.len(), 1);
+    eventually_gone(&hung);
+    let before = pids();
+    eventually("both were replaced for their requests", || {
+        let mut client = connect();
+        (0..50).for_each(|_| assert_eq!(client.ask(get("/edition")).text(), mark));
+        pids().iter().all(|pid| !before.contains(pid)) && app()["replaced"]["requests"].as_u64() >= Some(2)
+    });
+    eventually_gone(&before);
+
+    // Nothing stays: not the instances, nor what they have started, nor whoever watches them.
+    eventually("both are ready", || pids().len() == 2);
+    let mut all = with_environment(mark);
+    let keeper = parent_of(pids()[0]);
+    assert!(all.len() >= 6 && pids().iter().all(|pid| all.contains(pid)), "{all:?}");
+    all.extend([keeper, parent_of(keeper)]);
+    signal(pid, Signal::KILL);
+    child.0.wait().expect("a child");
+    eventually_gone(&all);
+    assert_eq!(with_environment(mark), [0; 0]);
+}
+
+/// Another process takes over with the same line.
+#[test]
+fn one_command_serves_a_program_of_another_user_and_is_taken_over() {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("SKIPPED: only root can start programs as other users");
+        return;
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    std::fs::set_permissions(folder.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("a mode");
+    let (program, control) = (folder.path().join("app.py"), folder.path().join("ctl.sock"));
+    std::fs::copy(format!("{PEERS}/process_app.py"), &program).expect("a copy");
+    let port = free_port();
+    let child = Command::new(env!("CARGO_BIN_EXE_one-server"))
+        .args(["app", "--listen", &format!("127.0.0.1:{port}"), "--control"])
+        .arg(&control)
+        .args(["--fd", "--user", "games", "--group", "daemon", "--directory", "/", "--address-space-max", "1GiB"])
+        .args(["--env", &format!("EDITION={}", program.display()), "--", python()])
+        .arg(&program)
+        .arg("fd")
+        .stdin(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("it starts");
+    let mut child = Killed(child);
+    let ctl = |argument: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_one-server"));
+        command.arg("ctl").arg("--socket").arg(&control).arg(argument).output().expect("it runs").status.success()
+    };
+    let ask = |path: &str| Client::connect(([127, 0, 0, 1], port).into()).ask(get(path)).text();
+    eventually("it is there", || ctl("show"));
+    let id = |what: &str, name: &str| {
+        let output = Command::new("getent").args([what, name]).output().expect("getent");
+        String::from_utf8_lossy(&output.stdout).split(':').nth(2).expect("a number").to_owned()
+    };
+    let ids = format!("{} {} ", id("passwd", "games"), id("group", "daemon"));
+    let first: u32 = ask("/pid").parse().expect("a number");
+    for _ in 0..2 {
+        let told = ask("/limits");
+        assert!(told.starts_with(&ids) && told.ends_with(&format!(" {0} {0}", 1 << 30)), "{told}");
+        assert!(ctl("upgrade"));
+    }
+    eventually_gone(&[first]);
+    assert!(child.0.wait().expect("a child").success(), "it has nothing left");
+    assert!(ctl("shutdown"));
+    eventually("nobody is left", || with_environment(program.to_str().expect("a plain path")).is_empty());
 }
 
 /// That it listens is not enough where the config says how to ask.

@@ -3,10 +3,14 @@
 
 mod support;
 
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
 use rustix::process::Signal;
-use support::apps::{BY_FD, PEERS, eventually_gone, parent_of, pids, signal, site, text};
+use support::apps::{BY_FD, PEERS, eventually_gone, parent_of, pids, signal, site, text, with_environment};
 use support::server::has_ended;
 use support::*;
 
@@ -172,4 +176,122 @@ fn an_heir_hears_of_the_end_of_the_keeper_when_its_warden_has_killed() {
     assert!(!told_early, "its warden has not killed yet");
     server.wait_for_line("it is told", |line| line.contains("the keeper of programs has ended"));
     assert!(all.iter().all(|pid| has_ended(*pid)), "they are gone by then");
+}
+
+/// Rounds of the test below; each has a seed of its own.
+const ROUNDS: u64 = 10;
+
+/// While instances start, serve, are replaced and end; in the middle of the start of the server as well.
+#[test]
+fn sigkill_of_the_server_at_any_moment_leaves_no_process_behind() {
+    let mut at_work = 0;
+    for seed in 0..ROUNDS {
+        let mut random = StdRng::seed_from_u64(seed);
+        let clinging = CLINGING.replace("SPAWN", "EDITION = \"$DIR\", START_MS = \"100\", SPAWN");
+        let site = site(&format!("{BY_FD}instances = 3\nsurge = 2\n{clinging}"));
+        let mark = site.folder().to_str().expect("a plain path").to_owned();
+        let mut moment =
+            |longest_ms: u64| std::thread::sleep(Duration::from_millis(random.random_range(0..longest_ms)));
+        let (pid, seen) = if seed % 2 == 0 {
+            let mut command = site.command();
+            let mut child = command.stdin(Stdio::null()).stderr(Stdio::null()).spawn().expect("it starts");
+            moment(900);
+            let seen = with_environment(&mark);
+            child.kill().expect("it is there");
+            child.wait().expect("a child");
+            (child.id(), seen)
+        } else {
+            let server = site.start();
+            let mut seen = helpers(&server);
+            server.ctl_ok(&["app", "restart", "shop"]);
+            moment(1500);
+            // One of them ends by itself at the same time.
+            let one = with_environment(&mark).first().copied();
+            if let Some(pid) = one.and_then(|pid| rustix::process::Pid::from_raw(pid as i32)) {
+                let _ = rustix::process::kill_process(pid, Signal::KILL);
+            }
+            moment(30);
+            seen.extend(with_environment(&mark));
+            server.signal(Signal::KILL);
+            (server.pid(), seen)
+        };
+        at_work += usize::from(!seen.is_empty());
+        eventually(&format!("seed {seed}: those that were seen are gone"), || seen.iter().all(|pid| has_ended(*pid)));
+        let keepers = || with_environment(&format!("ONE_SERVER_KEEPER_OF={pid}\0"));
+        eventually(&format!("seed {seed}: nobody is left"), || {
+            with_environment(&mark).is_empty() && keepers().is_empty()
+        });
+    }
+    assert!(at_work >= 7, "programs ran in {at_work} of {ROUNDS} rounds");
+}
+
+/// With nobody left who could do it, the kernel ends the programs; what they have started is for whoever killed.
+#[test]
+fn sigkill_of_server_warden_and_keeper_at_once_ends_the_programs() {
+    let server = site(&format!("{BY_FD}instances = 2\n{CLINGING}")).start();
+    let (programs, all) = (pids(&server), all_of(&server));
+    let keeper = parent_of(programs[0]);
+    let three = [server.pid(), parent_of(keeper), keeper];
+    // None of them may do anything about the end of the others.
+    three.iter().for_each(|pid| signal(*pid, Signal::STOP));
+    three.iter().for_each(|pid| signal(*pid, Signal::KILL));
+    eventually_gone(&programs);
+    all.iter().filter(|pid| !has_ended(**pid)).for_each(|pid| signal(*pid, Signal::KILL));
+    eventually_gone(&all);
+}
+
+/// A cgroup of version 2 of its own; removed when dropped.
+struct Cgroup(PathBuf);
+
+impl Cgroup {
+    /// `None`, and a word about it: this machine has none that we may make, or a kernel before 5.14.
+    fn new() -> Option<Cgroup> {
+        let name = format!("one-server-test-{}", std::process::id());
+        let bases = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"].map(Path::new);
+        let base = bases.into_iter().find(|base| base.join("cgroup.procs").is_file());
+        let cgroup = base.map(|base| Cgroup(base.join(name))).filter(|group| std::fs::create_dir(&group.0).is_ok());
+        let cgroup = cgroup.filter(|group| group.0.join("cgroup.kill").is_file());
+        if cgroup.is_none() {
+            eprintln!("SKIPPED: no cgroup can be made here");
+        }
+        cgroup
+    }
+
+    fn is_populated(&self) -> bool {
+        std::fs::read_to_string(self.0.join("cgroup.events")).expect("a file").contains("populated 1")
+    }
+
+    fn kill(&self) {
+        std::fs::write(self.0.join("cgroup.kill"), "1").expect("it is killed");
+    }
+}
+
+impl Drop for Cgroup {
+    fn drop(&mut self) {
+        let _ = std::fs::write(self.0.join("cgroup.kill"), "1");
+        // The kernel takes a moment to let go those that it has killed.
+        for _ in 0..500 {
+            if std::fs::remove_dir(&self.0).is_ok() {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+/// What systemd does behind `TimeoutStopSec`, and the kernel to a group that is out of memory (memory.oom.group).
+#[test]
+fn a_cgroup_that_is_killed_leaves_no_process_behind() {
+    let Some(cgroup) = Cgroup::new() else { return };
+    let mut shell = Command::new("sh");
+    shell.args(["-c", "echo $$ > \"$0\"/cgroup.procs && exec \"$@\""]).arg(&cgroup.0);
+    let server = site(&format!("{BY_FD}instances = 2\n{CLINGING}")).start_through(shell);
+    let mut all = all_of(&server);
+    all.extend(helpers(&server));
+    let keeper = parent_of(pids(&server)[0]);
+    all.extend([keeper, parent_of(keeper)]);
+    assert!(cgroup.is_populated() && all.iter().all(|pid| !has_ended(*pid)), "{all:?}");
+    cgroup.kill();
+    eventually_gone(&all);
+    eventually("nobody is in it", || !cgroup.is_populated());
 }

@@ -9,6 +9,7 @@
 //! |---|---|
 //! | `echo` | the request body, streamed |
 //! | `size` | how many bytes the request body had |
+//! | `pid` | the number of the process, once the request body is there |
 //! | `early` | an answer before the body is read |
 //! | `slow?ms=N` | after N ms without using the CPU |
 //! | `spin?ms=N` | after N ms of computing, which holds up the whole worker |
@@ -52,6 +53,8 @@ use one_server::app::{App, AppContext, Body, BoxError, RequestInfo};
 const PIECE_BYTES: usize = 16 * 1024;
 
 fn main() -> ExitCode {
+    // Before all else: the keeper of processes is this program too, started without arguments.
+    let server = Server::new();
     let Some(config) = std::env::args_os().nth(1) else {
         eprintln!("usage: probe_app CONFIG");
         return ExitCode::from(2);
@@ -61,7 +64,7 @@ fn main() -> ExitCode {
         tower::service_fn(move |request| answer(probe.clone(), request))
     });
     let probe = probe.with_connect_info();
-    match Server::new().app("probe", probe).app("sockets", sockets::app()).load(config) {
+    match server.app("probe", probe).app("sockets", sockets::app()).load(config) {
         Ok(server) => server.run(),
         Err(report) => {
             eprint!("{report}");
@@ -86,6 +89,10 @@ async fn answer(probe: Probe, request: Request<Body>) -> Answer {
     match path.rsplit('/').next().unwrap_or_default() {
         "echo" => Ok(Response::new(AnyBody::Request(request.into_body()))),
         "size" => text(format!("{} bytes", size(request.into_body()).await?)),
+        "pid" => {
+            size(request.into_body()).await?;
+            text(std::process::id().to_string())
+        }
         "early" => text("early".into()),
         "slow" => {
             tokio::time::sleep(Duration::from_millis(number("ms"))).await;

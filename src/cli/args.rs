@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use super::flags::{SplitterFlags, Tuning, UpstreamFlags};
+use super::flags::{self, AppFlags, SplitterFlags, Tuning, UpstreamFlags};
 use super::help;
 use crate::runtime::net::Address;
 
@@ -126,21 +126,15 @@ pub(super) struct AppArgs {
     /// Address to listen on; may be given several times
     #[arg(long, value_name = "IP:PORT", value_parser = help::socket_address, default_value = "127.0.0.1:8080")]
     pub(super) listen: Vec<SocketAddr>,
-    /// Processes that serve
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=256))]
-    pub(super) instances: u32,
-    /// Give each instance a socket that listens, as descriptor 3 (LISTEN_FDS)
-    #[arg(long, conflicts_with = "first_port")]
+    /// Give each instance a socket that listens, as descriptor 3 (LISTEN_FDS) [key: listen in [app.NAME]]
+    #[arg(long, conflicts_with = "first-port", help_heading = flags::PROGRAM)]
     pub(super) fd: bool,
-    /// Port of the first instance, of which it learns by {port} or by PORT in its environment; the others have those behind it
-    #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
-    pub(super) first_port: Option<u16>,
-    /// A variable for the program; may be given several times
-    #[arg(long, value_name = "NAME=VALUE", value_parser = help::variable)]
+    /// A variable for the program; may be given several times [key: environment in [app.NAME]]
+    #[arg(long, value_name = "NAME=VALUE", visible_alias = "environment", value_parser = help::variable)]
+    #[arg(help_heading = flags::PROGRAM)]
     pub(super) env: Vec<(String, String)>,
-    /// Path that an instance must answer before it gets requests
-    #[arg(long, value_name = "PATH", value_parser = help::url_path)]
-    pub(super) ready_path: Option<String>,
+    #[command(flatten)]
+    pub(super) app: AppFlags,
     #[command(flatten)]
     pub(super) tuning: Tuning,
     /// The command and its arguments; {socket} stands for the path of the Unix socket that an instance is to bind

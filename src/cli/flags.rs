@@ -4,7 +4,7 @@ use clap::{Arg, ArgAction, ArgMatches, Command, FromArgMatches};
 
 use crate::config::{Absent, FlagOf, Key, Kind, Overrides, Table, Value};
 
-/// The tuning flags that run, static, proxy, split and demo share.
+/// The tuning flags that run, static, proxy, app, split and demo share.
 #[derive(Clone, Debug, Default)]
 pub struct Tuning(pub Overrides);
 
@@ -12,12 +12,16 @@ pub struct Tuning(pub Overrides);
 #[derive(Clone, Debug, Default)]
 pub struct UpstreamFlags(pub Overrides);
 
+/// Flags of `app` for its one application: each key that is given, and its value as it is written.
+#[derive(Clone, Debug, Default)]
+pub(super) struct AppFlags(pub(super) Vec<(&'static Key, String)>);
+
 /// Flags of `split` for its one splitter.
 #[derive(Clone, Debug, Default)]
 pub struct SplitterFlags(pub Overrides);
 
 macro_rules! args_of_keys {
-    ($($type:ident: $of:expr;)*) => {$(
+    ($($type:ident: $of:expr, $read:ident;)*) => {$(
         impl clap::Args for $type {
             fn augment_args(command: Command) -> Command {
                 augment(command, $of)
@@ -30,11 +34,11 @@ macro_rules! args_of_keys {
 
         impl FromArgMatches for $type {
             fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
-                Ok($type(overrides(matches, $of)))
+                Ok($type($read(matches, $of)))
             }
 
             fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
-                self.0.extend(overrides(matches, $of));
+                self.0.extend($read(matches, $of));
                 Ok(())
             }
         }
@@ -42,15 +46,23 @@ macro_rules! args_of_keys {
 }
 
 args_of_keys! {
-    Tuning: FlagOf::Every;
-    UpstreamFlags: FlagOf::Proxy;
-    SplitterFlags: FlagOf::Split;
+    Tuning: FlagOf::Every, overrides;
+    UpstreamFlags: FlagOf::Proxy, overrides;
+    AppFlags: FlagOf::App, written;
+    SplitterFlags: FlagOf::Split, overrides;
 }
 
 /// Every key that has a flag of this family, with the flag.
 pub(crate) fn flags(of: FlagOf) -> impl Iterator<Item = (&'static str, &'static Key)> {
-    let keys = Table::ALL.iter().flat_map(|table| table.keys());
-    keys.filter_map(move |key| key.flag.filter(|(_, family)| *family == of).map(|(flag, _)| (flag, key)))
+    let with = move |is_own: bool| {
+        let keys = Table::ALL.iter().flat_map(|table| table.keys());
+        keys.filter_map(move |key| {
+            let (flag, family) = key.flag?;
+            (key.has_flag_of(of) && (family == of) == is_own).then_some((flag, key))
+        })
+    };
+    // What is its own comes first in the help.
+    with(true).chain(with(false))
 }
 
 fn augment(command: Command, of: FlagOf) -> Command {
@@ -67,15 +79,28 @@ fn overrides(matches: &ArgMatches, of: FlagOf) -> Overrides {
     overrides
 }
 
+/// As they were written: a text is made of them, which is checked as one of a file.
+fn written(matches: &ArgMatches, of: FlagOf) -> Vec<(&'static Key, String)> {
+    let text = |flag| matches.get_raw(flag)?.next().map(|text| text.to_string_lossy().into_owned());
+    flags(of).filter_map(|(flag, key)| Some((key, text(flag)?))).collect()
+}
+
 fn arg(flag: &'static str, key: &'static Key) -> Arg {
-    Arg::new(flag)
+    value_of(Arg::new(flag), key)
         .long(flag)
-        .value_name(placeholder(&key.kind))
         .action(ArgAction::Set)
-        .value_parser(move |text: &str| key.kind.parse(text))
         .help(short_help(key))
         .long_help(long_help(key))
-        .help_heading(heading(key.table))
+        .help_heading(heading(key))
+}
+
+/// What the flag takes; of a switch `true` need not be written.
+fn value_of(arg: Arg, key: &'static Key) -> Arg {
+    let arg = arg.value_name(placeholder(&key.kind)).value_parser(move |text: &str| key.kind.parse(text));
+    match key.kind {
+        Kind::Switch => arg.num_args(0..=1).require_equals(true).default_missing_value("true"),
+        _ => arg,
+    }
 }
 
 /// What stands for the value in usage lines.
@@ -83,6 +108,9 @@ fn placeholder(kind: &Kind) -> &'static str {
     match kind {
         Kind::Word(_) => "WORD",
         Kind::Duration { .. } => "TIME",
+        Kind::DurationOrOff { .. } => "TIME|off",
+        Kind::Switch => "true|false",
+        Kind::List(_) => "VALUE,…",
         Kind::Size { .. } => "SIZE",
         Kind::Integer { .. } => "N",
         Kind::Cores => "CORES",
@@ -93,14 +121,30 @@ fn placeholder(kind: &Kind) -> &'static str {
     }
 }
 
-fn heading(table: Table) -> &'static str {
-    match table {
+/// Heading of what tells `app` which program to start, and as what.
+pub(super) const PROGRAM: &str = "The program";
+
+fn heading(key: &Key) -> &'static str {
+    match key.table {
+        Table::App => heading_of_app(key.name),
         Table::Process => "Cores, memory, limits",
         Table::Http | Table::Http2 => "HTTP time-outs and limits",
         Table::Upstream | Table::Health | Table::Outliers => "Servers",
         Table::Mysql => "Splitter",
         Table::Admin | Table::Log => "Seeing what happens",
         _ => "Options",
+    }
+}
+
+fn heading_of_app(name: &str) -> &'static str {
+    match name {
+        "directory" | "user" | "group" | "first_port" => PROGRAM,
+        "open_files" | "processes_max" | "address_space_max" | "output_line_max" | "output_rate" => {
+            "What a process may take, and tell"
+        }
+        "instances" | "surge" | "ready_path" | "start_timeout" | "requests_max" | "response_timeout" => "Instances",
+        "backoff" | "backoff_max" | "backoff_reset" | "failures_max" | "failed_retry" => "Instances that fail",
+        _ => "When an instance is replaced, and how",
     }
 }
 

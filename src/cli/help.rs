@@ -85,10 +85,14 @@ Examples:
   one-server app -- gunicorn --bind unix:{socket} shop:app
   one-server app --listen 0.0.0.0:80 --instances 4 --env PORT={socket} -- node server.js
   one-server app --first-port 9000 -- ./my-server --listen 127.0.0.1:{port}
-  one-server app --fd -- ./my-server-with-socket-activation
+  one-server app --fd --user www-data --restart-memory 500MiB -- ./my-server-with-socket-activation
+  one-server app --control /run/shop.sock --restart-requests 100000 -- node server.js {socket}
+  one-server ctl --socket /run/shop.sock app restart app
 
-An instance that ends is started again, behind failures with longer and longer pauses. Its output is in the log.
-`[app.NAME]` of a config file can do more: limits, other users, replacement without a lost request.
+An instance that ends is started again, behind failures with longer and longer pauses. Its output is in the log. Replacing
+one costs no request. `ctl` knows the application as `app`.
+Every key of `[app.NAME]` that a process may have is a flag, but for tables: `hash`, `sticky`, `outliers`. Its
+`drain_timeout` is --instance-drain-timeout: --drain-timeout is that of one-server.
 
 ",
     signals!()

@@ -6,7 +6,7 @@ use super::flags::flags;
 use super::*;
 use crate::config::model::{Action, Balance, LogTarget, PathMatch, Probe};
 use crate::config::tests::another_value;
-use crate::config::{FlagOf, Key, Kind};
+use crate::config::{FlagOf, Key, Kind, Table};
 use crate::runtime::net::Address;
 
 const PROGRAMS: &[&str] = &["guestbook"];
@@ -190,6 +190,91 @@ fn the_admin_listener_is_off_until_asked_for() {
     assert_eq!(args.defaults().with_admin().config().expect("good").admin, None);
 }
 
+/// Each flag of `app` makes the config that its key in a file makes.
+#[test]
+fn every_flag_of_app_does_what_its_key_does() {
+    for (flag, key) in flags(FlagOf::App) {
+        let value = match key.name {
+            "user" | "group" => "daemon".into(),
+            "directory" => "/".into(),
+            _ => another_value(key),
+        };
+        let (mut before, mut lines) = (vec!["app", "--listen", "127.0.0.1:0"], String::new());
+        if key.name != "first_port" {
+            before.push("--fd");
+            lines += "listen = \"fd\"\n";
+        }
+        if key.name == "group" {
+            before.extend(["--user", "daemon"]);
+            lines += "user = \"daemon\"\n";
+        }
+        let given = format!("--{flag}={value}");
+        let flagged = config(&[&before[..], &[&given, "--", "sh"]].concat());
+        let plain = config(
+            &[&before[..], if key.name == "first_port" { &["--fd", "--", "sh"] } else { &["--", "sh"] }].concat(),
+        );
+        assert_ne!(format!("{plain:?}"), format!("{flagged:?}"), "{given}");
+        let name = if key.table == Table::Health { format!("health.{}", key.name) } else { key.name.into() };
+        let value = match key.kind {
+            Kind::Integer { .. } | Kind::Switch => value,
+            _ => format!("{value:?}"),
+        };
+        let text = format!(
+            "[app.app]\ntype = \"process\"\ncommand = [\"sh\"]\n{lines}{name} = {value}\n\
+             [listener.app]\naddress = \"127.0.0.1:0\"\n[site.app]\nroute = [{{ path = \"/\", app = \"app\" }}]\n"
+        );
+        let (_folder, path) = file("site.toml", &text);
+        let (written, _) = config::load(path.as_ref(), &[]).expect("a config");
+        assert_eq!(format!("{written:?}"), format!("{flagged:?}"), "{given}");
+    }
+}
+
+/// But for what makes an application another thing, is no process's, or is a table, and the three that are flags of their own.
+#[test]
+fn every_key_of_a_process_has_a_flag_of_app() {
+    let others = [
+        "type",
+        "program",
+        "threads",
+        "workers",
+        "memory_limit",
+        "ini",
+        "worker_requests",
+        "terminate_timeout",
+        "slow_timeout",
+    ];
+    let tables = ["hash", "sticky", "outliers", "health"];
+    let own = ["command", "environment", "listen"];
+    let lacking: Vec<&str> = Table::App
+        .all_keys()
+        .map(|key| key.name)
+        .filter(|name| {
+            let has_flag = flags(FlagOf::App).any(|(_, key)| key.table != Table::Health && key.name == *name);
+            !has_flag && ![&others[..], &tables, &own].concat().contains(name)
+        })
+        .collect();
+    assert_eq!(lacking, [""; 0]);
+}
+
+/// What the README shows of `one-server app` is run by those who read it.
+#[test]
+fn the_commands_of_the_readme_are_taken() {
+    let readme = include_str!("../../README.md").replace("\\\n", " ");
+    let lines = readme.lines().filter_map(|line| line.strip_prefix("$ one-server app "));
+    let mut count = 0;
+    for line in lines {
+        let words = line.split(" # ").next().unwrap_or_default().split_whitespace();
+        let words: Vec<&str> = std::iter::once("app").chain(words).collect();
+        if let Err(failure) = command(&words) {
+            // The programs are those of the reader.
+            let text = failure.text;
+            assert!(text.contains("in no folder of PATH") && text.contains(": 1 mistake"), "{line}: {text}");
+        }
+        count += 1;
+    }
+    assert!(count >= 2, "{count}");
+}
+
 /// Each flag changes the config just as its key in a file does.
 #[test]
 fn every_flag_does_what_its_key_does() {
@@ -231,7 +316,7 @@ fn assert_same_as_in_a_file(key: &Key, flag: &str, value: &str) {
 fn every_starting_command_takes_the_tuning_flags() {
     let mut tree = Arguments::command();
     tree.build();
-    for name in ["run", "static", "proxy", "split", "demo"] {
+    for name in ["run", "static", "proxy", "app", "split", "demo"] {
         let command = tree.find_subcommand(name).expect("a command");
         for (flag, key) in flags(FlagOf::Every) {
             let arg = command
@@ -261,6 +346,11 @@ fn wrong_flags_are_told_with_advice_and_code_2() {
         (&["static", ".", "--driver", "iouring"], "did you mean \"io-uring\"?"),
         (&["proxy", "--to", "localhost"], "the port is missing: write \"localhost:80\" with the port you mean"),
         (&["static", ".", "--fallback", "x"], "a path begins with `/`: write \"/x\""),
+        (&["app", "--start-timeout", "30", "--", "sh"], "`30` has no unit: write \"30s\""),
+        (&["app", "--instances", "0", "--", "sh"], "0 is too small: the least is 1"),
+        (&["app", "--restart-on-timeout=no", "--", "sh"], "`no` is neither `true` nor `false`"),
+        (&["app", "--restart-memroy", "1GiB", "--", "sh"], "a similar argument exists: '--restart-memory'"),
+        (&["app", "--fd", "--first-port", "9000", "--", "sh"], "cannot be used with"),
         (&["demo", "--no-database", "--primary", "10.0.0.1:1"], "cannot be used with"),
         (&["demo", "--primary", "10.0.0.1:1"], "--user <NAME>"),
         (&["-t"], "-c"),

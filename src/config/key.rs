@@ -20,10 +20,12 @@ pub enum Absent {
 /// Commands that take the key as a flag.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FlagOf {
-    /// run, static, proxy, split and demo.
+    /// run, static, proxy, app, split and demo.
     Every,
-    /// Only proxy.
+    /// Only proxy; app too, where applications have the key as well.
     Proxy,
+    /// Only app.
+    App,
     /// Only split.
     Split,
 }
@@ -84,6 +86,16 @@ impl Key {
     pub(super) const fn flag_of(mut self, command: FlagOf, flag: &'static str) -> Key {
         self.flag = Some((flag, command));
         self
+    }
+
+    /// Whether the commands of `of` have its flag.
+    pub fn has_flag_of(&self, of: FlagOf) -> bool {
+        let is_of_apps =
+            || self.table == Table::Health || Table::App.key(self.name).is_some_and(|own| own.table == self.table);
+        match self.flag {
+            Some((_, family)) => family == of || (family == FlagOf::Proxy && of == FlagOf::App && is_of_apps()),
+            None => false,
+        }
     }
 
     /// The default as a value; `None` when the key has none. Panics when the description contradicts itself, which

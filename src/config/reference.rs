@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::key::{Absent, Key, Table};
+use super::key::{Absent, FlagOf, Key, Table};
 use super::value::Kind;
 use crate::util::template::Variable;
 
@@ -62,7 +62,10 @@ fn markdown_key(out: &mut String, key: &Key) {
     let _ = writeln!(out, "- Type: {}", kind_text(&key.kind));
     let _ = writeln!(out, "- Default: {}", absent_text(key));
     if let Some((flag, _)) = key.flag {
-        let _ = writeln!(out, "- Flag: `--{flag}`");
+        let commands = [(FlagOf::Proxy, "proxy"), (FlagOf::App, "app"), (FlagOf::Split, "split")];
+        let having: Vec<_> = commands.iter().filter(|(of, _)| key.has_flag_of(*of)).map(|(_, name)| *name).collect();
+        let of = if having.is_empty() { String::new() } else { format!(" of `{}`", having.join("`, `")) };
+        let _ = writeln!(out, "- Flag: `--{flag}`{of}");
     }
     if !key.when.is_empty() {
         let _ = writeln!(out, "- Change it: {}", key.when);

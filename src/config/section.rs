@@ -245,12 +245,18 @@ impl<'a> Section<'a> {
     pub(super) fn list<T: FromValue>(&self, name: &str) -> Vec<Placed<T>> {
         let key = self.key(name);
         let Kind::List(kind) = key.kind else { panic!("{name} is no list") };
+        let without_place = |value: Option<Value>| {
+            let Some(Value::List(values)) = value else { return Vec::new() };
+            values.into_iter().map(|value| Placed { value: T::from_value(value), span: None }).collect()
+        };
+        if let Some(value) = self.cx.overrides.get(self.table, name) {
+            return without_place(Some(value.clone()));
+        }
         let Some(item) = self.item(name) else {
             if key.absent == Absent::Required {
                 self.report_missing(name);
             }
-            let Some(Value::List(values)) = key.default_value() else { return Vec::new() };
-            return values.into_iter().map(|value| Placed { value: T::from_value(value), span: None }).collect();
+            return without_place(key.default_value());
         };
         let entry = |value: &TomlValue| {
             let span = value.span();

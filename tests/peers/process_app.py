@@ -116,6 +116,13 @@ class Handler(BaseHTTPRequestHandler):
         LEAKED.append(b"x" * (int(mib) << 20))
         self.answer(200, "leaked")
 
+    def on_leak_child(self, mib):
+        """A child that holds so much and rests; the answer is its number."""
+        program = f"import time; leaked = b'x' * ({int(mib)} << 20); print('here', flush=True); time.sleep(1000)"
+        child = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
+        child.stdout.readline()
+        self.answer(200, str(child.pid))
+
     def on_spawn(self, _):
         """Three in sessions of their own: the parent of two ends at once, and the third, a child of one of them, has no environment."""
         answer = subprocess.run([sys.executable, "-c", HELPERS], stdout=subprocess.PIPE, text=True)

@@ -62,6 +62,17 @@ pub(crate) fn parent_of(pid: u32) -> u32 {
     line.split_whitespace().nth(1).and_then(|pid| pid.parse().ok()).expect("a number")
 }
 
+/// Processes in whose environment a text stands.
+pub(crate) fn with_environment(mark: &str) -> Vec<u32> {
+    let entries = std::fs::read_dir("/proc").expect("procfs").filter_map(Result::ok);
+    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    let has_mark = |pid: &u32| {
+        let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+        environment.windows(mark.len()).any(|part| part == mark.as_bytes())
+    };
+    pids.filter(has_mark).collect()
+}
+
 pub(crate) fn socket_folder(server: &Server) -> std::path::PathBuf {
     let address = shop(server)["instances"][0]["address"].as_str().expect("an address").to_owned();
     let path = std::path::PathBuf::from(address.strip_prefix("unix:").expect("a socket"));

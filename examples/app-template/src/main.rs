@@ -45,6 +45,8 @@ struct Shared {
 }
 
 fn main() -> ExitCode {
+    // Before all else: with `type = "process"` in the config, the keeper of processes is this program too, and stays in here.
+    let server = Server::new();
     let config = std::env::args().nth(1).unwrap_or_else(|| "app.toml".into());
     let board = Arc::new(Board { notes: Mutex::default(), news: broadcast::channel(NEWS_MAX).0 });
     // Called on every application worker.
@@ -52,7 +54,7 @@ fn main() -> ExitCode {
         let shared = Shared { board: board.clone(), draining: worker.draining() };
         Router::new().route("/api/notes", get(list).post(add)).route("/api/live", get(live)).with_state(shared)
     });
-    match Server::new().app("notes", notes).load(config) {
+    match server.app("notes", notes).load(config) {
         Ok(server) => server.run(),
         Err(report) => {
             eprint!("{report}");

@@ -27,6 +27,7 @@ pub(super) const KEYS: &[Key] = &[
         .when("for applications that keep their visitors' state in memory"),
     Key::new(Table::Upstream, "slow_start", duration(Duration::ZERO, DAY), Default("0s"))
         .help("time in which the traffic of a server that came up again, and its `requests_max`, grow from almost nothing to all; 0s: at once")
+        .flag_of(FlagOf::Proxy, "slow-start")
         .known_as(&["nginx slow_start", "haproxy slowstart"])
         .when("for servers that are slow while their caches are empty"),
     Key::new(Table::Upstream, "tier_min", Kind::Form("a number of servers such as 2, or a share such as \"50%\""), Means("1"))
@@ -40,10 +41,12 @@ pub(super) const KEYS: &[Key] = &[
         .when("to what a database or another service behind the servers bears"),
     Key::new(Table::Upstream, "queue_max", integer(0, 65_536), Default("1024"))
         .help("requests that may wait for a place, in the whole process; more are answered 503 at once. Of an [app.NAME] with `threads` those that wait for one of them")
+        .flag_of(FlagOf::Proxy, "queue-max")
         .known_as(&["nginx queue", "haproxy maxqueue"])
         .when("down to fail early under overload, 0 so that nothing waits"),
     Key::new(Table::Upstream, "queue_timeout", WAIT, Default("5s"))
         .help("how long a request waits for a place before it is answered 503 with Retry-After; of a `program` in [app.NAME] also in front of a worker whose queue is full, where the default is `app_queue_timeout`")
+        .flag_of(FlagOf::Proxy, "queue-timeout")
         .known_as(&["haproxy timeout queue"])
         .when("down where clients give up sooner"),
     Key::new(Table::Upstream, "health", Kind::Form("true, false, or a table such as { path = \"/healthz\", interval = \"2s\" }"), Means("a TCP connection every 2s, if routes or `tcp` lead to it; else none"))
@@ -70,6 +73,7 @@ pub(super) const KEYS: &[Key] = &[
         .when("for servers that pass their checks and fail requests"),
     Key::new(Table::Upstream, "panic", integer(0, 100), Default("0"))
         .help("percent of servers: while fewer are up, and no backup is, all servers get requests, whatever checks and outliers say; 0: never")
+        .flag_of(FlagOf::Proxy, "panic")
         .known_as(&["envoy healthy_panic_threshold"])
         .when("to about 50 where a wrong check, or the load of those that failed, would take down the rest one by one"),
     Key::new(Table::Upstream, "connect_timeout", WAIT, Default("5s"))
@@ -89,10 +93,12 @@ pub(super) const KEYS: &[Key] = &[
         .when("up for streams with long pauses, such as server-sent events"),
     Key::new(Table::Upstream, "upgrade", Kind::List(&Kind::Text), Default("websocket"))
         .help("protocols that a client may leave HTTP for (`Upgrade`; over HTTP/2, with servers too, and HTTP/3 extended CONNECT, for `websocket` alone); an empty list: none. HTTP/2 in clear (h2c) never is one")
+        .flag_of(FlagOf::Proxy, "upgrade")
         .known_as(&["nginx proxy_set_header Upgrade"])
         .when("`[]` where the servers have no WebSockets"),
     Key::new(Table::Upstream, "total_timeout", Kind::DurationOrOff { min: Duration::from_millis(1), max: DAY }, Default("off"))
         .help("longest time from the complete head of a request to the last byte of its answer, queue and all tries included; then 504, or the answer breaks off. Not for WebSockets and their like")
+        .flag_of(FlagOf::Proxy, "total-timeout")
         .when("to what a client waits at most, where a server that dribbles must not hold a place for long"),
     Key::new(Table::Upstream, "tunnel_timeout", WAIT, Default("1h"))
         .help("longest silence in both directions of a connection in TCP mode, or of a WebSocket")
@@ -115,17 +121,22 @@ pub(super) const KEYS: &[Key] = &[
         .when("1 to switch retries off"),
     Key::new(Table::Upstream, "retry_on", Kind::List(&Kind::Text), Default("error"))
         .help("failures behind which a request is sent to another server: `error` (the server could not be reached, or closed before it answered), `timeout` (no answer in `response_timeout`), statuses such as `503`, and `non_idempotent`: also requests that could have had an effect already")
+        .flag_of(FlagOf::Proxy, "retry-on")
         .known_as(&["nginx proxy_next_upstream", "haproxy retry-on"])
         .when("add `503` and `429` where servers say so when they are busy. `non_idempotent` only where a request that runs twice does no harm"),
     Key::new(Table::Upstream, "retry_budget", Kind::Text, Default("20%"))
         .help("share of the requests of the last 10s that may be sent again, beside 100 in any case; for each data worker. `off`: no limit")
+        .flag_of(FlagOf::Proxy, "retry-budget")
         .known_as(&["envoy retry_budget"])
         .when("seldom: without it servers that fail under load get more of it"),
     Key::new(Table::Upstream, "retry_time_max", WAIT, Means("connect_timeout and response_timeout together"))
         .help("no further try begins later than this behind the beginning of a request")
-        .known_as(&["nginx proxy_next_upstream_timeout"]),
+        .flag_of(FlagOf::Proxy, "retry-time-max")
+        .known_as(&["nginx proxy_next_upstream_timeout"])
+        .when("down where clients give up sooner"),
     Key::new(Table::Upstream, "retry_body_max", size(0, MIB), Default("16KiB"))
         .help("a body up to this size is kept in memory until its answer begins, so that it can be sent again; longer ones are streamed and never repeated")
+        .flag_of(FlagOf::Proxy, "retry-body-max")
         .known_as(&["haproxy tune.bufsize"])
         .when("up when uploads must survive the death of a server; it costs as much memory for each request under way"),
     Key::new(Table::Upstream, "keep_idle", integer(0, 65_536), Default("32"))

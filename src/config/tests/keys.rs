@@ -120,16 +120,18 @@ fn descriptions_are_in_order() {
         assert!(!key.help.is_empty() && !key.help.ends_with('.') && !key.help.contains('\n'), "{place}");
         assert!(!key.when.ends_with('.'), "{place}");
         assert!(
-            key.flag.is_none() || !key.when.is_empty() || key.table == Table::Mysql,
+            key.flag.is_none() || !key.when.is_empty() || [Table::Mysql, Table::App].contains(&key.table),
             "{place}: a flag says when to change it"
         );
         for known in key.known_as {
             assert!(known.contains(' '), "{place}: {known} names no program");
         }
     }
-    let flags: Vec<&str> = described::all().filter_map(|key| key.flag).map(|(flag, _)| flag).collect();
-    for (at, flag) in flags.iter().enumerate() {
-        assert!(!flags[..at].contains(flag), "--{flag} twice");
+    // Those of one command; that none of another one comes twice in it, clap says.
+    let flags: Vec<(&str, FlagOf)> = described::all().filter_map(|key| key.flag).collect();
+    for (at, (flag, of)) in flags.iter().enumerate() {
+        let clashes = |(other, family): &(&str, FlagOf)| other == flag && (family == of || *family == FlagOf::Every);
+        assert!(!flags[..at].iter().any(clashes), "--{flag} twice");
     }
 }
 
@@ -139,6 +141,9 @@ fn the_manual_has_every_key() {
     for key in described::all() {
         assert!(markdown.contains(&format!("### `{}`", key.name)) && markdown.contains(key.when), "{}", key.name);
         assert!(toml.contains(&format!("{} = ", key.name)), "{}", key.name);
+    }
+    for flag in ["`--driver`\n", "`--tries` of `proxy`, `app`\n", "`--user` of `app`\n", "`--lag-max` of `split`\n"] {
+        assert!(markdown.contains(&format!("- Flag: {flag}")), "{flag}");
     }
     // Without the `#`, the single tables are a config that changes nothing.
     let wanted = ["[process]", "[http]", "[log]"];
