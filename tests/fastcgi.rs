@@ -404,18 +404,25 @@ fn php_hands_files_over() {
 
 #[test]
 fn clients_that_leave() {
+    // By itself it ends after a minute.
     const WORKS: &str = "<?php ignore_user_abort(false); register_shutdown_function(function () { \
-                         file_put_contents($_SERVER['DOCUMENT_ROOT'] . '/ended', connection_aborted()); }); \
-                         for ($i = 0; $i < 600; $i++) { echo str_repeat('x', 10000); flush(); usleep(20000); }";
+                         $file = $_SERVER['DOCUMENT_ROOT'] . '/' . $_GET['as']; \
+                         file_put_contents($file . '.new', connection_aborted()); rename($file . '.new', $file); }); \
+                         for ($i = 0; $i < 3000; $i++) { echo str_repeat('x', 10000); flush(); usleep(20000); }";
     let Some(php) = Php::start("", &[("works.php", WORKS)]) else { return };
     with_both_drivers(|driver| {
-        let ended = php.root().join("ended");
+        let ended = php.root().join(driver.flag());
         let server = start(driver, &php, "", ALL);
         let mut client = server.connect();
-        client.send(get("/works.php"));
+        client.send(get(&format!("/works.php?as={}", driver.flag())));
         client.fill().expect("a beginning");
+        assert!(!ended.exists(), "{driver:?}: it works");
+        let left = Instant::now();
         drop(client);
         eventually("the script ends", || ended.exists());
+        let took = left.elapsed();
+        assert!(took < Duration::from_secs(5), "{driver:?}: {took:?}");
+        assert_eq!(std::fs::read_to_string(&ended).expect("it is there"), "1", "{driver:?}: PHP was told why");
         server.wait_until_no_client();
     });
 }
