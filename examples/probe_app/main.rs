@@ -26,13 +26,16 @@
 //! | `status?code=N` | a body of 4 bytes under that status |
 //! | `count` | how many requests this service has seen, and on which worker |
 //! | `info` | what the application knows of the request |
+//! | `ledger?id=N&ms=N` | its number, behind the whole body and so many ms; it is written to the file `ledger` beside the config first |
 //!
 //! Another application is called `sockets` (see sockets.rs).
 
 mod sockets;
 
 use std::future::Future;
+use std::io::Write;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::pin::Pin;
 use std::process::ExitCode;
 use std::rc::Rc;
@@ -52,6 +55,8 @@ use one_server::app::{App, AppContext, Body, BoxError, RequestInfo};
 const PIECE_BYTES: usize = 16 * 1024;
 
 fn main() -> ExitCode {
+    // The process that looks after programs begins here as well, and has no arguments.
+    let server = Server::new();
     let Some(config) = std::env::args_os().nth(1) else {
         eprintln!("usage: probe_app CONFIG");
         return ExitCode::from(2);
@@ -61,7 +66,7 @@ fn main() -> ExitCode {
         tower::service_fn(move |request| answer(probe.clone(), request))
     });
     let probe = probe.with_connect_info();
-    match Server::new().app("probe", probe).app("sockets", sockets::app()).load(config) {
+    match server.app("probe", probe).app("sockets", sockets::app()).load(config) {
         Ok(server) => server.run(),
         Err(report) => {
             eprint!("{report}");
@@ -133,8 +138,23 @@ async fn answer(probe: Probe, request: Request<Body>) -> Answer {
         }
         "count" => text(format!("{seen} on {}", probe.context.worker())),
         "info" => info(&request),
+        "ledger" => {
+            let (id, time) = (number("id"), Duration::from_millis(number("ms")));
+            note(id)?;
+            size(request.into_body()).await?;
+            tokio::time::sleep(time).await;
+            text(id.to_string())
+        }
         _ => Ok(Response::builder().status(StatusCode::NOT_FOUND).body(AnyBody::Text(Some("no such probe".into())))?),
     }
+}
+
+/// At once: a request that is stopped has been begun all the same.
+fn note(id: u64) -> Result<(), BoxError> {
+    let config = std::env::args_os().nth(1).ok_or("no config")?;
+    let path = Path::new(&config).with_file_name("ledger");
+    let mut ledger = std::fs::OpenOptions::new().create(true).append(true).open(path)?;
+    Ok(ledger.write_all(format!("{id}\n").as_bytes())?)
 }
 
 fn number(query: &str, name: &str) -> u64 {
