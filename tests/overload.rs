@@ -19,6 +19,9 @@ const TIME: Duration = Duration::from_secs(4);
 /// What 150 clients may make of the server, MiB. With no bound each of them would have brought its own requests many times over.
 const GROWTH_MAX: u64 = 48;
 
+/// What 2000 requests with large bodies may, MiB: 64 is what is kept for programs, and 20 the windows of the connections.
+const BODIES_GROWTH_MAX: u64 = 160;
+
 /// A request takes so long inside.
 const WORK_MS: u32 = 20;
 
@@ -137,6 +140,36 @@ fn assert_served_in_turn(server: &Server, ask: fn(u64) -> (String, String)) {
     );
 }
 
+/// Requests with bodies, 2000 at the same time on 20 connections of HTTP/2. All together they have 1.9 GB, of which a server with
+/// one data worker holds as good as nothing: what waits is neither read nor kept without end, and what is refused is forgotten.
+fn assert_bodies_do_not_pile_up(server: &Server, path: &str) {
+    const REQUESTS: usize = 2000;
+    // Whoever is asked for the first time may take more than it needs later.
+    assert_eq!(server.connect().ask(post(path, "x")).status, 200);
+    let (before, _) = server.resident_mib();
+    let body = server.folder().join("body");
+    std::fs::write(&body, pattern(950_000)).expect("a file");
+    let requests = REQUESTS.to_string();
+    let output = std::process::Command::new("timeout")
+        .args(["100", "h2load", "-c", "20", "-m", "100", "-n", &requests, "-d"])
+        .arg(&body)
+        .arg(format!("http://{}{path}", server.web()))
+        .output()
+        .expect("h2load");
+    let told = String::from_utf8_lossy(&output.stdout);
+    let line = told.lines().find_map(|line| line.strip_prefix("status codes: ")).unwrap_or_else(|| panic!("{told}"));
+    let of_class = |class: &str| -> usize {
+        let part = line.split(", ").find_map(|part| part.strip_suffix(class)).expect("a number");
+        part.trim().parse().expect("a number")
+    };
+    let (served, refused) = (of_class("2xx"), of_class("5xx"));
+    assert!(served > 0 && refused > 0 && served + refused == REQUESTS, "{told}");
+    let (_, peak) = server.resident_mib();
+    eprintln!("{served} served, {refused} refused; {before} to {peak} MiB");
+    assert!(peak - before < BODIES_GROWTH_MAX, "{before} MiB before, {peak} MiB at most");
+    eventually("it has recovered", || server.connect().ask(post(path, "x")).status == 200);
+}
+
 mod in_process {
     use super::*;
 
@@ -185,6 +218,16 @@ mod in_process {
     }
 
     #[test]
+    fn bodies_do_not_pile_up() {
+        if !has_program("h2load") {
+            return;
+        }
+        let limits = "app_queue = 4\napp_concurrency = 4\napp_queue_timeout = \"50ms\"";
+        let server = Site::probe(Driver::Auto, SITE).one_worker().process(limits).start();
+        assert_bodies_do_not_pile_up(&server, "/ledger?id=1&ms=20");
+    }
+
+    #[test]
     fn a_crowd_some_of_whom_leave_costs_nothing_when_workers_fail() {
         with_both_drivers(|driver| {
             let server = start(driver);
@@ -223,13 +266,17 @@ mod programs {
     }
 
     fn start_with(lines: &str) -> Server {
+        site(lines).start()
+    }
+
+    fn site(lines: &str) -> Site {
         let table = format!("{BY_FD}{lines}").replace("$PEERS", PEERS).replace("$PYTHON", python());
         let site = format!(
             "[app.shop]\ntype = \"process\"\ninstances = 2\nrequests_max = {}\nenvironment = {{ LEDGER = \"$DIR/ledger\" }}\n{table}\
              [site.main]\nroute = [{{ path = \"/\", app = \"shop\" }}, {{ path = \"/beside\", respond = {{ body = \"beside\" }} }}]\n",
             INSIDE / 2
         );
-        Site::new(Driver::Auto, &site).process("control = \"$DIR/ctl.sock\"").start()
+        Site::new(Driver::Auto, &site).process("control = \"$DIR/ctl.sock\"")
     }
 
     fn crowd() -> Crowd {
@@ -268,6 +315,13 @@ mod programs {
     #[test]
     fn nobody_gets_less_than_others_while_all_wait() {
         assert_served_in_turn(&start_with(WAITING), crowd().ask);
+    }
+
+    #[test]
+    fn bodies_do_not_pile_up() {
+        if has_program("h2load") {
+            assert_bodies_do_not_pile_up(&site(LIMITS).one_worker().start(), "/ledger/1.20");
+        }
     }
 
     /// It has nothing to do but to be there, and programs go on without it.
@@ -332,6 +386,10 @@ mod php {
     }
 
     fn start_with(lines: &str) -> Option<Server> {
+        Some(site(lines)?.start())
+    }
+
+    fn site(lines: &str) -> Option<Site> {
         support::php::program()?;
         let site = format!(
             "[app.shop]\ntype = \"php\"\nworkers = {INSIDE}\n{lines}\
@@ -340,7 +398,7 @@ mod php {
         );
         let site = Site::new(Driver::Auto, &site).process("control = \"$DIR/ctl.sock\"");
         let site = site.file("www/ledger.php", LEDGER.as_bytes()).file("www/index.php", b"<?php echo 'here';");
-        Some(site.start())
+        Some(site)
     }
 
     fn crowd() -> Crowd {
@@ -360,6 +418,16 @@ mod php {
     fn nobody_gets_less_than_others_while_all_wait() {
         let Some(server) = start_with(WAITING) else { return };
         assert_served_in_turn(&server, crowd().ask);
+    }
+
+    /// Scripts get all of a body, which is kept for them, as long as there are not too many.
+    #[test]
+    fn bodies_do_not_pile_up() {
+        if !has_program("h2load") {
+            return;
+        }
+        let Some(site) = site(LIMITS) else { return };
+        assert_bodies_do_not_pile_up(&site.one_worker().start(), "/ledger.php?id=1&ms=20");
     }
 
     #[test]
