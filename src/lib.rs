@@ -136,7 +136,8 @@ impl Server {
     /// A server without programs.
     ///
     /// In the process that looks after applications with `type = "process"`, which is this program started a second time,
-    /// this does not return: call it before anything that is to happen once, or starts a thread.
+    /// this does not return: call it before anything that is to happen once, or starts a thread, and before arguments and variables of
+    /// the environment are looked at, for that process has none of them.
     pub fn new() -> Server {
         boot::become_keeper_if_asked();
         Server::default()

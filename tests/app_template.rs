@@ -4,6 +4,7 @@
 mod support;
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use rustix::process::Signal;
 use support::client::End;
@@ -104,4 +105,52 @@ fn its_manifest_asks_for_what_it_is_built_with_here() {
         assert!(asked.iter().any(|(known, ..)| known.replace('-', "_") == **name), "{name} is not asked for");
     }
     assert!(text("README.md").lines().count() <= 20, "it is to be read");
+}
+
+/// A copy of it that says where one-server is, and has the versions that are here.
+fn copied() -> tempfile::TempDir {
+    let copy = tempfile::tempdir().expect("a folder");
+    let manifest = text("Cargo.toml");
+    assert!(manifest.contains("path = \"../..\""), "{manifest}");
+    let manifest = manifest.replace("\"../..\"", &format!("\"{}\"", env!("CARGO_MANIFEST_DIR")));
+    std::fs::create_dir(copy.path().join("src")).expect("a folder");
+    std::fs::write(copy.path().join("Cargo.toml"), manifest).expect("written");
+    std::fs::write(copy.path().join("src/main.rs"), text("src/main.rs")).expect("written");
+    std::fs::copy(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.lock"), copy.path().join("Cargo.lock")).expect("a copy");
+    copy
+}
+
+fn cargo(copy: &Path, arguments: &[&str]) -> String {
+    let output =
+        Command::new(env!("CARGO")).current_dir(copy).args(arguments).arg("--offline").output().expect("cargo");
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "cargo {arguments:?}:\n{told}");
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// What a copy is built from: the same versions as here, and one-server with no more features than its own manifest turns on.
+#[test]
+fn a_copy_finds_all_that_it_asks_for() {
+    let copy = copied();
+    let arguments = ["tree", "--edges", "normal", "--depth", "1", "--prefix", "none", "--format", "{p}"];
+    let found = cargo(copy.path(), &arguments);
+    let here = concat!("one-server v", env!("CARGO_PKG_VERSION"), " (", env!("CARGO_MANIFEST_DIR"), ")");
+    assert!(found.starts_with("notes v0.1.0") && found.lines().any(|line| line == here), "{found}");
+    for (name, ..) in dependencies(&text("Cargo.toml").parse().expect("TOML"), "dependencies") {
+        assert!(found.contains(&format!("\n{name} v")), "{name} in {found}");
+    }
+}
+
+/// It takes minutes where nothing was compiled before, as all that one-server is made of is compiled once more, with the features that
+/// the copy asks for: the folder `template` beside that of this build keeps it. So it is done where that is there, or asked for.
+#[test]
+fn a_copy_compiles_by_its_own_manifest() {
+    let own = std::env::current_exe().expect("a path");
+    let target = own.ancestors().nth(3).expect("target").join("template");
+    if !target.is_dir() && std::env::var_os("ONE_SERVER_TEMPLATE").is_none() {
+        eprintln!("SKIPPED: it takes minutes; ONE_SERVER_TEMPLATE=1 asks for it, and then it is done each time");
+        return;
+    }
+    let copy = copied();
+    cargo(copy.path(), &["check", "--target-dir", target.to_str().expect("plain path")]);
 }

@@ -285,8 +285,6 @@ fn uploads_are_streamed() {
         let data = format!("@{}", shown(&file));
         let answer = curl("http", server.web(), "/hash.php", &["--data-binary", &data]);
         assert_eq!(answer.text(), expect, "{driver:?}");
-        let (after, _) = server.resident_mib();
-        assert!(after < before + 25, "{driver:?}: {before} MiB, then {after} MiB");
         let form = format!("f=@{};filename=up.bin", shown(&file));
         let answer = curl("http", server.web(), "/multipart.php", &["-F", "name=value", "-F", &form]);
         assert_eq!(answer.text(), format!("value|up.bin|{}|{}", content.len(), sha256(&content)), "{driver:?}");
@@ -297,6 +295,32 @@ fn uploads_are_streamed() {
         let answer =
             curl("http", server.web(), "/hash.php", &["-H", "Transfer-Encoding: chunked", "--data-binary", &data]);
         assert_eq!(answer.text(), format!("300000 {}", sha256(&content[..300_000])), "{driver:?}");
+        let (_, peak) = server.resident_mib();
+        assert!(peak < before + 25, "{driver:?}: {before} MiB, and {peak} MiB at most");
+    });
+}
+
+/// With PUT, whose content PHP leaves to the script.
+#[test]
+fn an_upload_reaches_php_before_the_client_has_sent_all_of_it() {
+    const BEGUN: &str = "<?php $c = hash_init('sha256'); $n = 0; $in = fopen('php://input', 'r'); \
+                         while (($d = fread($in, 65536)) !== false && $d !== '') { hash_update($c, $d); $n += strlen($d); \
+                         if ($n >= 1 << 20) touch($_SERVER['DOCUMENT_ROOT'] . '/' . $_GET['as']); } \
+                         echo $n, ' ', hash_final($c);";
+    let Some(php) = Php::start("", &[("begun.php", BEGUN)]) else { return };
+    let content = pattern(20 << 20);
+    with_both_drivers(|driver| {
+        let server = site(driver, &php, "", ALL).http("body_max = \"200MiB\"").start();
+        let begun = php.root().join(driver.flag());
+        let mut client = server.connect();
+        let length = content.len();
+        let target = format!("/begun.php?as={}", driver.flag());
+        client.send(format!("PUT {target} HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\n\r\n"));
+        let (first, rest) = content.split_at(4 << 20);
+        client.send(first);
+        eventually("PHP has some of it", || begun.exists());
+        client.send(rest);
+        assert_eq!(client.response("PUT").text(), format!("{length} {}", sha256(&content)), "{driver:?}");
     });
 }
 
@@ -404,18 +428,25 @@ fn php_hands_files_over() {
 
 #[test]
 fn clients_that_leave() {
+    // By itself it ends after a minute.
     const WORKS: &str = "<?php ignore_user_abort(false); register_shutdown_function(function () { \
-                         file_put_contents($_SERVER['DOCUMENT_ROOT'] . '/ended', connection_aborted()); }); \
-                         for ($i = 0; $i < 600; $i++) { echo str_repeat('x', 10000); flush(); usleep(20000); }";
+                         $file = $_SERVER['DOCUMENT_ROOT'] . '/' . $_GET['as']; \
+                         file_put_contents($file . '.new', connection_aborted()); rename($file . '.new', $file); }); \
+                         for ($i = 0; $i < 3000; $i++) { echo str_repeat('x', 10000); flush(); usleep(20000); }";
     let Some(php) = Php::start("", &[("works.php", WORKS)]) else { return };
     with_both_drivers(|driver| {
-        let ended = php.root().join("ended");
+        let ended = php.root().join(driver.flag());
         let server = start(driver, &php, "", ALL);
         let mut client = server.connect();
-        client.send(get("/works.php"));
+        client.send(get(&format!("/works.php?as={}", driver.flag())));
         client.fill().expect("a beginning");
+        assert!(!ended.exists(), "{driver:?}: it works");
+        let left = Instant::now();
         drop(client);
         eventually("the script ends", || ended.exists());
+        let took = left.elapsed();
+        assert!(took < Duration::from_secs(5), "{driver:?}: {took:?}");
+        assert_eq!(std::fs::read_to_string(&ended).expect("it is there"), "1", "{driver:?}: PHP was told why");
         server.wait_until_no_client();
     });
 }

@@ -4,14 +4,15 @@
 mod support;
 
 use std::collections::BTreeMap;
-use std::sync::Mutex;
-use std::sync::atomic::AtomicBool;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::time::{Duration, Instant};
 
-use support::client::NoResponse;
+use support::client::{Client, NoResponse, timed};
+use support::fake_fastcgi::{FakeFastCgi, Said, answer};
 use support::php::{ALL, ECHO, Php, shown, site, start};
-use support::{Driver, Site, eventually, get, post, with_both_drivers};
+use support::{Driver, Server, Site, eventually, get, post, with_both_drivers};
 
 /// Ends the threads of a test, also when it fails.
 struct Stop<'a>(&'a AtomicBool);
@@ -24,32 +25,45 @@ impl Drop for Stop<'_> {
 
 #[test]
 fn a_full_backlog_is_waited_for() {
-    const NAP: &str = "<?php usleep(20000); echo 'rested';";
-    let Some(php) = Php::start("pm.max_children = 1\nlisten.backlog = 1", &[("nap.php", NAP)]) else { return };
+    const NAP: &str = "<?php usleep(1000 * (int) $_GET['ms']); echo 'rested';";
+    // One for each driver: they would take each other's places.
+    if Php::start("", &[]).is_none() {
+        return;
+    }
     with_both_drivers(|driver| {
+        let php = Php::start("pm.max_children = 1\nlisten.backlog = 1", &[("nap.php", NAP)]).expect("a moment ago");
         let server = start(driver, &php, "queue_timeout = \"15s\"", ALL);
         std::thread::scope(|scope| {
             for _ in 0..40 {
                 scope.spawn(|| {
                     let mut client = server.connect();
                     for _ in 0..2 {
-                        let answer = client.ask(get("/nap.php"));
+                        let answer = client.ask(get("/nap.php?ms=20"));
                         assert_eq!((answer.status, answer.text().as_str()), (200, "rested"), "{driver:?}");
                     }
                 });
             }
         });
+        let queue = |server: &Server, name: &str| {
+            server.metric(&format!("one_server_upstream_queue_{name}"), "upstream=\"php\"") as usize
+        };
+        assert_eq!((queue(&server, "full_total"), queue(&server, "timeouts_total")), (0, 0), "{driver:?}");
         drop(server);
-        let server = start(driver, &php, "queue_timeout = \"100ms\"\nqueue_max = 2", ALL);
-        let statuses: Vec<u16> = std::thread::scope(|scope| {
-            let asks = || scope.spawn(|| server.connect().ask(get("/nap.php")).status);
+        // All of them would have their turn in time, if so many might wait.
+        let server = start(driver, &php, "queue_timeout = \"60s\"\nqueue_max = 2\nhealth = false", ALL);
+        let answers: Vec<_> = std::thread::scope(|scope| {
+            let asks = || scope.spawn(|| timed(|| server.connect().ask(get("/nap.php?ms=200"))));
             let threads: Vec<_> = (0..40).map(|_| asks()).collect();
             threads.into_iter().map(|thread| thread.join().expect("an answer")).collect()
         });
-        assert!(
-            statuses.contains(&200) && statuses.iter().all(|status| [200, 503].contains(status)),
-            "{driver:?}: {statuses:?}"
-        );
+        let (served, refused): (Vec<_>, Vec<_>) = answers.into_iter().partition(|(answer, _)| answer.status == 200);
+        assert!(!served.is_empty() && refused.len() >= 5, "{driver:?}: {} were refused", refused.len());
+        for (answer, took) in &refused {
+            assert_eq!((answer.status, answer.field("retry-after").is_some()), (503, true), "{driver:?}");
+            assert!(*took < Duration::from_secs(5), "{driver:?}: at once, not behind {took:?}");
+        }
+        assert_eq!(queue(&server, "full_total"), refused.len(), "{driver:?}");
+        assert_eq!((queue(&server, "timeouts_total"), queue(&server, "requests")), (0, 0), "{driver:?}");
     });
 }
 
@@ -82,9 +96,9 @@ fn a_wait_for_the_backlog_ends_like_one_in_the_queue() {
 
 #[test]
 fn nobody_waits_for_a_full_backlog_while_another_server_has_room() {
-    const NAP: &str = "<?php usleep(2500000); echo 'rested';";
+    const NAP: &str = "<?php touch($_SERVER['DOCUMENT_ROOT'] . '/begun-' . getenv('PLACE')); usleep(30000000);";
     let scripts = [("nap.php", NAP), ("echo.php", ECHO)];
-    let Some(full) = Php::start("pm.max_children = 1\nlisten.backlog = 1", &scripts) else { return };
+    let Some(full) = Php::start("pm.max_children = 1\nlisten.backlog = 1\nenv[PLACE] = full", &scripts) else { return };
     let other = Php::start("pm.max_children = 8", &scripts).expect("a second one");
     let routes = ALL.replace("$ROOT", shown(&full.root()));
     // The weight makes the full one the first choice of nearly everybody; the socket of the other is there for those who find no room.
@@ -95,62 +109,74 @@ fn nobody_waits_for_a_full_backlog_while_another_server_has_room() {
         shown(&other.socket())
     );
     let server = Site::new(Driver::Auto, &site).one_worker().start();
-    // From then on the full one has room again, and is chosen again.
-    let has_room = Instant::now() + Duration::from_millis(2300);
-    let mut asked = 0;
-    std::thread::scope(|scope| {
-        // More than its process and its backlog take.
-        for _ in 0..6 {
-            scope.spawn(|| server.connect().ask(get("/nap.php")));
-        }
-        std::thread::sleep(Duration::from_millis(300));
-        while asked < 5 {
-            let begun = Instant::now();
-            let answer = server.connect().ask(get("/echo.php"));
-            assert_eq!(answer.status, 200);
-            if Instant::now() > has_room {
-                break;
-            }
-            assert!(begun.elapsed() < Duration::from_millis(1500), "it waited {:?}", begun.elapsed());
-            asked += 1;
-        }
-    });
-    assert!(asked > 0, "the machine is too slow for this");
+    // Its process is busy, and then its backlog is full.
+    let mut naps = server.connect();
+    naps.send(get("/nap.php"));
+    eventually("it naps at the full one", || full.root().join("begun-full").exists());
+    let address = socket2::SockAddr::unix(full.socket()).expect("an address");
+    let fills = || {
+        let socket = socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::STREAM, None).expect("a socket");
+        socket.set_nonblocking(true).expect("a socket");
+        socket.connect(&address).is_ok().then_some(socket)
+    };
+    let _filled: Vec<_> = std::iter::from_fn(fills).collect();
+    for _ in 0..5 {
+        let (answer, took) = timed(|| server.connect().ask(get("/echo.php")));
+        assert_eq!(answer.status, 200);
+        assert!(took < Duration::from_secs(5), "it waited {took:?}");
+    }
 }
 
 #[test]
 fn the_backlog_is_waited_for_in_order() {
-    const NAP: &str = "<?php usleep(60000); echo 'rested';";
+    // When it was begun.
+    const NAP: &str = "<?php echo hrtime(true); usleep(60000);";
     let Some(php) = Php::start("pm.max_children = 1\nlisten.backlog = 1", &[("nap.php", NAP)]) else { return };
     let server = site(Driver::Auto, &php, "queue_timeout = \"15s\"\nhealth = false", ALL).one_worker().start();
-    let ended = Mutex::new(Vec::new());
-    std::thread::scope(|scope| {
-        for at in 0..20 {
-            let (server, ended) = (&server, &ended);
-            scope.spawn(move || {
-                assert_eq!(server.connect().ask(get("/nap.php")).status, 200);
-                ended.lock().expect("a lock").push(at);
-            });
-            std::thread::sleep(Duration::from_millis(20));
-        }
-    });
-    let ended = ended.into_inner().expect("a lock");
-    assert!(ended.is_sorted(), "{ended:?}");
+    let mut clients: Vec<Client> = (0..20).map(|_| server.connect()).collect();
+    for client in &mut clients {
+        client.send(get("/nap.php"));
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let begun: Vec<u64> =
+        clients.iter_mut().map(|client| client.response("GET").text().parse().expect("a time")).collect();
+    assert!(begun.is_sorted(), "{begun:?}");
 }
 
+/// PHP's own backlog would take what comes beyond a limit, so the server is one that counts.
 #[test]
-fn a_limit_below_the_number_of_children() {
-    const NAP: &str = "<?php usleep(20000); echo 'rested';";
-    let Some(php) = Php::start("pm.max_children = 2", &[("nap.php", NAP)]) else { return };
-    let upstream = format!(
-        "[upstream.php]\nservers = [{{ address = \"unix:{}\", requests_max = 2 }}]\nprotocol = \"fastcgi\"\n[site.main]\ndefault = true\n{}",
-        shown(&php.socket()),
-        ALL.replace("$ROOT", shown(&php.root()))
-    );
-    let server = Site::new(Driver::Auto, &upstream).start();
-    std::thread::scope(|scope| {
-        for _ in 0..20 {
-            scope.spawn(|| assert_eq!(server.connect().ask(get("/nap.php")).text(), "rested"));
+fn no_more_come_at_once_than_the_limit_says() {
+    with_both_drivers(|driver| {
+        for (limit, queues) in [(", requests_max = 2", true), ("", false)] {
+            let (now, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+            let counts = (now.clone(), most.clone());
+            let php = FakeFastCgi::start(move |_| {
+                counts.1.fetch_max(counts.0.fetch_add(1, SeqCst) + 1, SeqCst);
+                std::thread::sleep(Duration::from_millis(150));
+                counts.0.fetch_sub(1, SeqCst);
+                Said { bytes: answer("Content-Type: text/plain\r\n\r\nrested"), closes: true }
+            });
+            let folder = tempfile::tempdir().expect("a folder");
+            std::fs::write(folder.path().join("nap.php"), "").expect("a script");
+            let upstream = format!(
+                "[upstream.php]\nservers = [{{ address = \"{}\"{limit} }}]\nprotocol = \"fastcgi\"\nhealth = false\n\
+                 [site.main]\ndefault = true\n{}",
+                php.address,
+                ALL.replace("$ROOT", shown(folder.path()))
+            );
+            let server = Site::new(driver, &upstream).start();
+            std::thread::scope(|scope| {
+                for _ in 0..20 {
+                    scope.spawn(|| assert_eq!(server.connect().ask(get("/nap.php")).text(), "rested", "{driver:?}"));
+                }
+            });
+            assert_eq!(php.seen().len(), 20, "{driver:?}");
+            let most = most.load(SeqCst);
+            assert_eq!(most <= 2, queues, "{driver:?}: {most} at once{limit}");
+            if queues {
+                let waited = "one_server_upstream_queue_wait_duration_seconds_count";
+                assert!(server.metric(waited, "upstream=\"php\"") > 0.0, "{driver:?}");
+            }
         }
     });
 }

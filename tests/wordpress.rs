@@ -222,12 +222,18 @@ fn people_use_wordpress() {
     }
     let coded = visitor.ask("/wp-includes/js/jquery/jquery.min.js", &["--header", "Accept-Encoding: gzip"]);
     assert_eq!(coded.field("content-encoding"), "gzip");
+    // It is there, and runs where it may.
+    for folder in ["wp-content/uploads", "wp-content"] {
+        let script = site.folder.join("site").join(folder).join("x.php");
+        std::fs::write(&script, "<?php echo 'it ', 'runs';").expect("written");
+        std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o644)).expect("it is ours");
+    }
+    let script = visitor.get("/wp-content/x.php");
+    assert_eq!((script.status, script.text().as_str()), (200, "it runs"));
     for hidden in ["/wp-config.php", "/wp-content/uploads/x.php", "/wp-content/../../site.toml"] {
-        assert_eq!(
-            visitor.ask(hidden, &["--path-as-is"]).status,
-            if hidden.contains("..") { 400 } else { 404 },
-            "{hidden}"
-        );
+        let answer = visitor.ask(hidden, &["--path-as-is"]);
+        assert_eq!(answer.status, if hidden.contains("..") { 400 } else { 404 }, "{hidden}");
+        assert!(!answer.text().contains("runs") && !answer.text().contains("<?php"), "{hidden}: {}", answer.text());
     }
 
     let statements: Vec<u64> =
@@ -242,27 +248,37 @@ fn people_use_wordpress() {
     assert!(!folder.exists(), "nothing is left behind");
 }
 
-/// The front page in a browser. `ONE_SERVER_KEEP_SCREENSHOT` names a file for whoever wants to look at it.
+/// The front page in a browser, which shows what was written. `ONE_SERVER_KEEP_SCREENSHOT` names a file for whoever wants to look at it.
 fn browse(site: &WordPress, folder: &Path) {
     let screenshot = folder.join("page.png");
+    let (log, _) = chromium(site, folder, &format!("--screenshot={}", screenshot.display()));
+    let picture = std::fs::read(&screenshot).unwrap_or_else(|error| panic!("{error}:\n{log}"));
+    if let Some(kept) = std::env::var_os("ONE_SERVER_KEEP_SCREENSHOT") {
+        std::fs::copy(&screenshot, kept).expect("copied");
+    }
+    assert!(picture.len() > 30_000, "{} bytes: the picture shows something", picture.len());
+    let (_, page) = chromium(site, folder, "--dump-dom");
+    for text in [">One process</a>", "Nothing was lost."] {
+        assert!(page.contains(text), "no {text} in {page}");
+    }
+}
+
+/// What the browser tells, in which there is nothing that the page complains of, and what it prints.
+fn chromium(site: &WordPress, folder: &Path, task: &str) -> (String, String) {
     let output = Command::new("timeout")
         .args(["120", "chromium", "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"])
         .args(["--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"])
         .args(["--no-proxy-server", "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"])
         .args(["--ignore-certificate-errors", "--enable-logging=stderr", "--window-size=1280,1600"])
         .arg(format!("--user-data-dir={}", folder.join("browser").display()))
-        .arg(format!("--screenshot={}", screenshot.display()))
+        .arg(task)
         .arg(&site.origin)
         .output()
         .expect("chromium");
-    let log = String::from_utf8_lossy(&output.stderr);
-    let picture = std::fs::read(&screenshot).unwrap_or_else(|error| panic!("{error}:\n{log}"));
-    if let Some(kept) = std::env::var_os("ONE_SERVER_KEEP_SCREENSHOT") {
-        std::fs::copy(&screenshot, kept).expect("copied");
-    }
-    assert!(picture.len() > 30_000, "{} bytes: the picture shows something", picture.len());
+    let log = String::from_utf8_lossy(&output.stderr).into_owned();
     let console: Vec<&str> = log.lines().filter(|line| line.contains("CONSOLE")).collect();
     assert!(console.is_empty(), "{console:?}");
+    (log, String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 /// Visitors read on while the replica of the database is killed.

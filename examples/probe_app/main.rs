@@ -27,13 +27,16 @@
 //! | `status?code=N` | a body of 4 bytes under that status |
 //! | `count` | how many requests this service has seen, and on which worker |
 //! | `info` | what the application knows of the request |
+//! | `ledger?id=N&ms=N` | its number, behind the whole body and so many ms; it is written to the file `ledger` beside the config first |
 //!
 //! Another application is called `sockets` (see sockets.rs).
 
 mod sockets;
 
 use std::future::Future;
+use std::io::Write;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::pin::Pin;
 use std::process::ExitCode;
 use std::rc::Rc;
@@ -140,8 +143,23 @@ async fn answer(probe: Probe, request: Request<Body>) -> Answer {
         }
         "count" => text(format!("{seen} on {}", probe.context.worker())),
         "info" => info(&request),
+        "ledger" => {
+            let (id, time) = (number("id"), Duration::from_millis(number("ms")));
+            note(id)?;
+            size(request.into_body()).await?;
+            tokio::time::sleep(time).await;
+            text(id.to_string())
+        }
         _ => Ok(Response::builder().status(StatusCode::NOT_FOUND).body(AnyBody::Text(Some("no such probe".into())))?),
     }
+}
+
+/// At once: a request that is stopped has been begun all the same.
+fn note(id: u64) -> Result<(), BoxError> {
+    let config = std::env::args_os().nth(1).ok_or("no config")?;
+    let path = Path::new(&config).with_file_name("ledger");
+    let mut ledger = std::fs::OpenOptions::new().create(true).append(true).open(path)?;
+    Ok(ledger.write_all(format!("{id}\n").as_bytes())?)
 }
 
 fn number(query: &str, name: &str) -> u64 {

@@ -168,6 +168,7 @@ pub(crate) struct Lasting {
     files: RefCell<crate::files::Cache>,
     /// Scripts that servers behind us run.
     scripts: RefCell<crate::files::Scripts>,
+    for_programs: Rc<forward::ForPrograms>,
     bridge: Bridge,
     helpers: crate::runtime::helpers::Helpers,
     encoders: Encoders,

@@ -172,6 +172,7 @@ fn sit_down(seat: Seat, handshakes: HandshakeGate) -> (Rc<Lasting>, Opening, Rec
         copied: RefCell::new(vec![0; COPIED_BYTES_MAX].into()),
         files: RefCell::new(files::Cache::new(files::Limits::from(&config.process))),
         scripts: RefCell::default(),
+        for_programs: Rc::default(),
         bridge: Bridge::new(seat.tickets, seat.replies, seat.app_workers, seat.paired, seat.ways),
         date: RefCell::new(HttpDate::from_unix(unix_seconds())),
         other_date: Cell::new((0, HttpDate::from_unix(0))),

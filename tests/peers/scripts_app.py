@@ -1,7 +1,8 @@
 """An application of WSGI for a server of uwsgi or SCGI, which tells what it was told.
 
 /echo answers with the body, /hash with its length and SHA-256, /table with the variables as JSON, /slow in pieces, /big with
-30 MB, /short with less than its Content-Length, /none with 204, /fails not at all.
+30 MB, /short with less than its Content-Length, /none with 204, /fails not at all. /hash makes the file that its query names
+when it has read 1 MiB.
 """
 
 import hashlib
@@ -26,6 +27,8 @@ def application(environ, start_response):
                 break
             digest.update(piece)
             left -= len(piece)
+            if environ.get("QUERY_STRING") and total - left >= 1 << 20:
+                open(environ["QUERY_STRING"], "a").close()
         start_response("200 OK", [("Content-Type", "text/plain")])
         return [f"{total - left} {digest.hexdigest()}".encode()]
     if path == "/table":

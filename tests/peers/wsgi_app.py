@@ -1,6 +1,7 @@
 """The application of tests/real_servers.rs for servers of WSGI, such as gunicorn: `wsgi_app:application`."""
 
 import hashlib
+import os
 import time
 from urllib.parse import parse_qsl
 
@@ -68,6 +69,16 @@ def slow(environ, start, query):
     return [b"late"]
 
 
+def ledger(environ, start, query):
+    """Writes its number to the file LEDGER of the environment before it rests and answers with it."""
+    file = os.open(os.environ["LEDGER"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    os.write(file, f"{query['id']}\n".encode())
+    os.close(file)
+    time.sleep(int(query["ms"]) / 1000)
+    start("200 OK", [("Content-Length", str(len(query["id"])))])
+    return [query["id"].encode()]
+
+
 PAGES = {
     "/echo": echo,
     "/fields": fields,
@@ -76,6 +87,7 @@ PAGES = {
     "/digest": digest,
     "/stream": stream,
     "/slow": slow,
+    "/ledger": ledger,
 }
 
 

@@ -33,6 +33,8 @@ pub(crate) struct Outcome {
     pub(crate) failed: Vec<u64>,
     /// Their clients did not wait.
     pub(crate) left: Vec<u64>,
+    /// How many each client was answered.
+    pub(crate) shares: Vec<usize>,
     wrong: Vec<String>,
 }
 
@@ -70,6 +72,7 @@ impl Crowd {
                 scope.spawn(|| {
                     let own = self.keep_asking(server, &stop, &next);
                     let mut all = all.lock().expect("a lock");
+                    all.shares.push(own.answered.len());
                     all.answered.extend(own.answered);
                     all.refused.extend(own.refused);
                     all.failed.extend(own.failed);

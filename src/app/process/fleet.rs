@@ -586,6 +586,35 @@ mod tests {
         assert_eq!(actions(&mut fleet).len(), 1);
     }
 
+    /// Instances that were started together do not end together.
+    #[test]
+    fn limits_are_up_to_a_tenth_less_by_chance() {
+        let now = Instant::now();
+        let rules = Rules { requests_max: Some(1000), age_max: Some(100 * S), ..Rules::plain(4, 1) };
+        let (mut ages, mut counts) = (Vec::new(), Vec::new());
+        for seed in 0..250 {
+            let mut fleet = Fleet::new(rules.clone(), seed);
+            fleet.tick(now);
+            for instance in fleet.instances() {
+                ages.push(instance.expires.expect("it has an age") - now);
+                counts.push(instance.requests_max.expect("it has a limit"));
+            }
+        }
+        let is_spread = |values: &mut Vec<u64>, least: u64, most: u64| {
+            values.sort_unstable();
+            assert!(values[0] >= least && values[values.len() - 1] <= most, "{values:?}");
+            // A thousand draws: none in a tenth of the range is as good as impossible.
+            let tenth = (most - least) / 10;
+            for part in 0..10 {
+                let (from, to) = (least + part * tenth, least + (part + 1) * tenth);
+                assert!(values.iter().any(|value| (from..=to).contains(value)), "none from {from} to {to}");
+            }
+        };
+        assert_eq!(ages.len(), 1000);
+        is_spread(&mut ages.iter().map(|age| age.as_millis() as u64).collect(), 90_000, 100_000);
+        is_spread(&mut counts, 900, 1000);
+    }
+
     #[test]
     fn one_that_does_not_take_its_config_has_failed_at_once() {
         let now = Instant::now();

@@ -5,7 +5,7 @@
 
 use std::os::unix::ffi::OsStrExt;
 
-use super::outgoing::Outgoing;
+use super::outgoing::{Outgoing, Room};
 use super::{Forward, NoResponse, give_up};
 use crate::config::model::{Action, Cgi, HostPattern, PathMatch};
 use crate::files::{FileError, Sought};
@@ -23,6 +23,7 @@ use crate::worker::body::BodyFailure;
 use crate::worker::cx::Cx;
 use crate::worker::exchange::{Acted, Client, Instead, Request, abandoned};
 use crate::worker::redirected::Sent;
+use crate::worker::upload::Left;
 
 /// What a request is to such a server.
 pub(super) struct Gateway<'a> {
@@ -162,11 +163,22 @@ impl Forward<'_> {
         }
     }
 
-    /// The whole content, which these protocols tell the length of first; `Err`: 411 where that cannot be known.
-    pub(super) async fn keep_unsized(&self, client: &mut Client<'_>, kept: &mut Vec<u8>) -> Result<(), BodyFailure> {
+    /// The whole content, which these protocols tell the length of first, and what it takes beyond the needs of a second try; `Err`: 411
+    /// where the length cannot be known, 503 where too much is kept already.
+    pub(super) async fn keep_unsized(
+        &self,
+        client: &mut Client<'_>,
+        kept: &mut Vec<u8>,
+    ) -> Result<Option<Room>, BodyFailure> {
         let bytes_max = self.gateway.as_ref().map_or(0, |gateway| gateway.cgi.unsized_body_bytes_max);
+        let small = self.config.retry.body_bytes_max.min(bytes_max);
+        if client.keep(self.worker, self.connection, kept, small).await? && kept.len() <= bytes_max {
+            return Ok(None);
+        }
+        let room = self.worker.for_programs.room(bytes_max as u64).ok_or(BodyFailure::Malformed(503))?;
+        client.left = Left::Unread;
         let is_whole = client.keep(self.worker, self.connection, kept, bytes_max).await?;
-        if is_whole && kept.len() <= bytes_max { Ok(()) } else { Err(BodyFailure::Malformed(411)) }
+        if is_whole && kept.len() <= bytes_max { Ok(Some(room)) } else { Err(BodyFailure::Malformed(411)) }
     }
 
     /// The variables and what is kept of the body in one buffer.

@@ -52,6 +52,7 @@ pub(super) use self::dial::{WhenFull, dial, offer_for_clients};
 use self::gateway::Gateway;
 use self::in_process::Active;
 pub(super) use self::observed::{observe_connect_failure, observe_connected, observe_unanswered};
+pub(super) use self::outgoing::ForPrograms;
 use self::outgoing::Outgoing;
 pub(crate) use self::server::ServerConnection;
 use super::Worker;

@@ -1,6 +1,7 @@
 //! What goes to a server: the head in its words, and as much of the body as is kept for a second try.
 
 use std::cell::{Cell, RefCell};
+use std::rc::Rc;
 
 use bytes::Bytes;
 use http::HeaderMap;
@@ -18,6 +19,37 @@ use crate::worker::upload::Left;
 /// Room for a body of known length that is made beside the head.
 const KEPT_ROOM_MAX: u64 = 64 << 10;
 
+/// Bytes of bodies that a data worker keeps for programs at the same time, beside those that are kept for a second try.
+const FOR_PROGRAMS_BYTES_MAX: u64 = 64 << 20;
+
+/// What a data worker keeps for programs now, bytes.
+#[derive(Default)]
+pub(in crate::worker) struct ForPrograms(Cell<u64>);
+
+impl ForPrograms {
+    /// Room for a body of so many bytes, until it is dropped; `None`: there is too much already.
+    pub(super) fn room(self: &Rc<Self>, bytes: u64) -> Option<Room> {
+        let all = self.0.get().saturating_add(bytes);
+        if all > FOR_PROGRAMS_BYTES_MAX {
+            return None;
+        }
+        self.0.set(all);
+        Some(Room { all: self.clone(), bytes })
+    }
+}
+
+/// A part of [`ForPrograms`].
+pub(super) struct Room {
+    all: Rc<ForPrograms>,
+    bytes: u64,
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        self.all.0.set(self.all.0.get() - self.bytes);
+    }
+}
+
 /// The part of the request that goes to the server. It grows while a body is streamed that stays small.
 pub(super) struct Outgoing {
     /// Whole body, if it is small enough.
@@ -29,6 +61,8 @@ pub(super) struct Outgoing {
     pub(super) kind: Cell<BodyKind>,
     /// What came behind a whole body.
     pub(super) trailers: RefCell<Option<HeaderMap>>,
+    /// For what is kept beyond the needs of a second try.
+    _room: Option<Room>,
 }
 
 impl Outgoing {
@@ -73,24 +107,35 @@ impl Forward<'_> {
     /// Reads the body's beginning: all of it when it is small.
     pub(super) async fn outgoing(&self, client: &mut Client<'_>) -> Result<Outgoing, BodyFailure> {
         let kind = self.request.head.body;
-        let mut kept = Vec::new();
+        let for_second_try = self.config.retry.body_bytes_max;
+        let (mut kept, mut room) = (Vec::new(), None);
         let is_whole = match kind {
             BodyKind::None => true,
             BodyKind::Chunked if self.gateway.is_some() => {
-                self.keep_unsized(client, &mut kept).await?;
+                room = self.keep_unsized(client, &mut kept).await?;
                 true
             }
-            BodyKind::Length(body_bytes) if body_bytes > self.kept_bytes_max() as u64 => {
-                client.left = Left::Spent;
-                false
+            // Another action has read it already.
+            BodyKind::Length(_) if matches!(client.left, Left::Kept(_)) => {
+                client.keep(self.worker, self.connection, &mut kept, for_second_try).await?
+            }
+            BodyKind::Length(body_bytes) if body_bytes > for_second_try as u64 => {
+                room = self.room_for_program(body_bytes);
+                match room {
+                    Some(_) => client.keep(self.worker, self.connection, &mut kept, body_bytes as usize).await?,
+                    None => {
+                        client.left = Left::Spent;
+                        false
+                    }
+                }
             }
             // Whoever streams to a server of HTTP/2 may wait for its answer before there is more.
             BodyKind::Chunked if self.config.protocol.is_multiplexed() => {
-                let kept = client.keep_ready(self.worker, &mut kept, self.config.retry.body_bytes_max).await?;
+                let kept = client.keep_ready(self.worker, &mut kept, for_second_try).await?;
                 self.presence.watched().clear();
                 kept
             }
-            _ => client.keep(self.worker, self.connection, &mut kept, self.kept_bytes_max()).await?,
+            _ => client.keep(self.worker, self.connection, &mut kept, for_second_try).await?,
         };
         // No variable of a gateway's has a place for them, and a request that goes on without content has nothing behind it either.
         let has_place = kind != BodyKind::None && self.gateway.is_none();
@@ -101,6 +146,7 @@ impl Forward<'_> {
             is_kept: Cell::new(true),
             kind: Cell::new(kind),
             trailers: RefCell::new(trailers),
+            _room: room,
         };
         if is_whole {
             outgoing.frame_as_whole();
@@ -108,11 +154,11 @@ impl Forward<'_> {
         Ok(outgoing)
     }
 
-    /// Bytes of a body that are kept before a server is chosen: for a second try, and so that a program, which begins with what
-    /// there is and cannot tell a client that has left from the end, gets all of it.
-    fn kept_bytes_max(&self) -> usize {
-        let for_program = self.gateway.as_ref().map_or(0, |gateway| gateway.cgi.kept_body_bytes_max);
-        self.config.retry.body_bytes_max.max(for_program)
+    /// A program begins with what there is and cannot tell a client that has left from the end, so it gets all of a body if that is
+    /// not too long, and unless so much is kept already that one more would be too much: then it is streamed.
+    fn room_for_program(&self, body_bytes: u64) -> Option<Room> {
+        let bytes_max = self.gateway.as_ref().map_or(0, |gateway| gateway.cgi.kept_body_bytes_max);
+        if body_bytes <= bytes_max as u64 { self.worker.for_programs.room(body_bytes) } else { None }
     }
 
     /// What the server gets first, with the kept body, in one buffer. `is_reused`: it has had a request on this connection.
@@ -249,5 +295,23 @@ pub(super) fn append_end(out: &mut Vec<u8>, kind: BodyKind, trailers: Option<&He
         _ if kind != BodyKind::Chunked => {}
         None => out.extend_from_slice(LAST_CHUNK),
         Some(trailers) => trailers::write_last_chunk(out, trailers),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_kept_for_programs_has_an_end() {
+        let all = Rc::new(ForPrograms::default());
+        let first = all.room(FOR_PROGRAMS_BYTES_MAX - 1).expect("there is nothing yet");
+        let second = all.room(1).expect("it just fits");
+        assert!(all.room(1).is_none() && all.room(u64::MAX).is_none());
+        drop(first);
+        assert!(all.room(FOR_PROGRAMS_BYTES_MAX).is_none(), "one is there yet");
+        drop(second);
+        assert!(all.room(FOR_PROGRAMS_BYTES_MAX).is_some());
+        assert_eq!(all.0.get(), 0);
     }
 }
