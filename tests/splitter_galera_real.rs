@@ -154,6 +154,9 @@ async fn one_writes(scene: &Scene) {
         let (rows, server) = read(&mut conn).await;
         assert_eq!(rows, n, "its own write");
         assert_ne!(server, 1, "on another node than the one that writes");
+        conn.query_drop("START TRANSACTION READ ONLY").await.expect("begun");
+        assert_eq!(read(&mut conn).await, (rows, server), "such a transaction, too");
+        conn.query_drop("COMMIT").await.expect("over");
     }
     let after = written();
     assert_eq!(number(&after[0]) - number(&before[0]), 20);
