@@ -5,6 +5,10 @@
 
 mod support;
 
+#[path = "support/mariadb.rs"]
+#[allow(dead_code, reason = "the tests of the splitter use the rest")]
+mod mariadb;
+
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -276,6 +280,83 @@ fn the_live_page_shows_applications() {
         assert!(has(&[&format!("pid {}", instance["pid"]), "ready"]), "{table}");
     }
     assert!(!shown.contains("id=\"applications\" hidden"), "it is to be seen");
+}
+
+/// A server in the live page's picture: what it is called, what is said of it, whether it looks down.
+type Node = (String, String, bool);
+
+/// The servers in the live page's picture, and what its card of the splitter says of waiting statements.
+fn topology(shown: &str) -> (Vec<Node>, Option<String>) {
+    let picture = shown.split_once("<svg id=\"diagram\"").and_then(|(_, rest)| rest.split_once("</svg>"));
+    let (picture, _) = picture.unwrap_or_else(|| panic!("no picture in {shown}"));
+    let node = |group: &str| {
+        let (group, _) = group.split_once("</g>").expect("its end");
+        let texts = group.split("<text").skip(1).filter_map(|text| text.split_once('>')?.1.split_once("</text>"));
+        let texts: Vec<&str> = texts.map(|(text, _)| text).collect();
+        let [label, sub] = texts[..] else { panic!("{group}") };
+        (label.to_owned(), sub.to_owned(), group.split('>').next().is_some_and(|tag| tag.contains("down")))
+    };
+    let nodes = picture.split("<g class=\"node").skip(1).map(node);
+    let ours = |(label, ..): &Node| ["primary", "replica", "fenced"].iter().any(|role| label.starts_with(role));
+    let waiting = shown.split_once("<dt>no primary</dt><dd>").and_then(|(_, rest)| rest.split_once("</dd>"));
+    (nodes.filter(ours).collect(), waiting.map(|(text, _)| text.to_owned()))
+}
+
+/// What somebody sees of a splitter's servers on the live page: who writes, who reads, who was taken out, who is gone.
+#[test]
+fn the_live_page_shows_the_servers_of_a_splitter() {
+    if !has_program("chromium") || !mariadb::is_installed() {
+        return;
+    }
+    let mut cluster = mariadb::Cluster::start(2);
+    cluster.primary.sql("CREATE TABLE d.t (id INT PRIMARY KEY)");
+    cluster.wait_for_replicas();
+    let pages = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/demo/site");
+    let (port, ports) = (support::ports::free_port(), cluster.replicas.iter().map(|replica| replica.port));
+    let servers: Vec<_> =
+        [cluster.primary.port].into_iter().chain(ports).map(|port| format!("127.0.0.1:{port}")).collect();
+    let site = format!(
+        "[site.main]\nroute = [\n{{ path = \"/\", files = \"{}\" }},\n{{ exact = \"/status\", proxy = \"admin\" }},\n\
+         {{ exact = \"/trace\", proxy = \"admin\" }},\n]\n[upstream.admin]\nservers = \"127.0.0.1:{port}\"\nhealth = false\n\
+         [mysql.db]\nlisten = \"127.0.0.1:0\"\nservers = {servers:?}\nuser = \"{}\"\npassword = \"{}\"\n\
+         monitor_interval = \"100ms\"\nlag_max = \"1m\"\nprimary_wait = \"10m\"\n",
+        pages.display(),
+        mariadb::USER,
+        mariadb::PASSWORD,
+    );
+    let site = Site::new(Driver::Auto, &site).admin(&format!("address = \"127.0.0.1:{port}\"\ntrace = 64"));
+    let server = site.process("control = \"$DIR/ctl.sock\"").start();
+    let splitter = || server.status()["splitters"][0].clone();
+    eventually("all are there", || {
+        let splitter = splitter();
+        splitter["servers"][0]["role"] == "primary"
+            && [1, 2].iter().all(|replica| splitter["servers"][replica]["up"] == true)
+    });
+    server.ctl_ok(&["mysql", "drain", &format!("db/{}", servers[2])]);
+    let page = format!("http://127.0.0.1:{}/live.html", server.web().port());
+    let (nodes, waiting) = topology(&dom(&page));
+    let [primary, first, second] = &nodes[..] else { panic!("{nodes:?}") };
+    assert_eq!((&*primary.0, &*primary.1, primary.2), ("primary", "writes", false));
+    let lag = first.1.strip_prefix("reads, ").and_then(|rest| rest.strip_suffix(" ms behind"));
+    assert!(lag.is_some_and(|lag| lag.parse::<u32>().is_ok()), "{first:?}");
+    assert_eq!((&*first.0, first.2), ("replica 1", false));
+    assert_eq!((&*second.0, &*second.1), ("replica 2", "drain"));
+    assert_eq!(waiting, None);
+
+    // Nobody writes any more, and somebody waits for that.
+    cluster.primary.kill();
+    eventually("it is missed", || splitter()["vacancy"].is_string());
+    let mut client = Command::new("mariadb");
+    client.args(["--no-defaults", "--protocol=tcp", "-h127.0.0.1", "-u", mariadb::USER]);
+    client.args([format!("-P{}", server.address("db").port()), format!("-p{}", mariadb::PASSWORD)]);
+    let mut client = client.args(["d", "-e", "INSERT INTO t VALUES (1)"]).spawn().expect("it starts");
+    eventually("it waits", || splitter()["held"] == 1);
+    let (nodes, waiting) = topology(&dom(&page));
+    client.kill().expect("it ends");
+    client.wait().expect("it ends");
+    assert!(nodes.iter().any(|(_, sub, is_down)| sub == "down" && *is_down), "{nodes:?}");
+    assert!(!nodes.iter().any(|(label, ..)| label == "primary"), "{nodes:?}");
+    assert_eq!(waiting.as_deref(), Some("1 wait"));
 }
 
 /// A page as it is when its scripts have run for some seconds.

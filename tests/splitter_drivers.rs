@@ -18,10 +18,13 @@ use std::process::{Command, Stdio};
 
 use mariadb::{Cluster, PASSWORD, USER};
 use mysql_async::prelude::Queryable;
-use mysql_async::{Compression, Conn, OptsBuilder, Row};
+use mysql_async::{Compression, Conn, OptsBuilder, Row, SslOpts};
 use support::ports;
 use support::tls::{Kind, trusted};
 use support::*;
+
+/// Whether packets go through TLS, and whether they are compressed.
+const WAYS: [(bool, bool); 4] = [(false, false), (true, false), (false, true), (true, true)];
 
 /// A driver, as a program of `tests/peers/sql`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -145,6 +148,11 @@ impl Scene {
         self.splitter.folder().join("ca.pem")
     }
 
+    /// Clients of the splitter that came over TLS.
+    fn tls_clients(&self) -> u64 {
+        self.splitter.metric("one_server_splitter_clients_tls_total", "") as u64
+    }
+
     fn socket(&self) -> PathBuf {
         self.splitter.folder().join("db.sock")
     }
@@ -181,7 +189,7 @@ fn drivers_see_the_same_as_without_the_splitter() {
     let scene = Scene::new();
     let ca = scene.ca();
     for peer in Peer::ALL.into_iter().filter(|peer| peer.is_installed()) {
-        for (tls, compress) in [(false, false), (true, false), (false, true), (true, true)] {
+        for (tls, compress) in WAYS {
             if compress && !peer.compresses() {
                 continue;
             }
@@ -220,7 +228,7 @@ fn drivers_see_the_same_where_servers_compress() {
     }
     for compress in [false, true] {
         scene.compare(&format!("mysql_async compress={compress}"), |address| {
-            run_mysql_async(over_tcp(address, compress))
+            run_mysql_async(over_tcp(address, None, compress))
         });
     }
     assert!(scene.splitter.metric("one_server_splitter_statements_total", "to=\"replica\"") > 10.0);
@@ -232,22 +240,25 @@ fn mysql_async_sees_the_same_as_without_the_splitter() {
         return;
     }
     let scene = Scene::new();
-    for compress in [false, true] {
-        scene.compare(&format!("mysql_async compress={compress}"), |address| {
-            run_mysql_async(over_tcp(address, compress))
+    let ca = scene.ca();
+    for (tls, compress) in WAYS {
+        let before = scene.tls_clients();
+        scene.compare(&format!("mysql_async tls={tls} compress={compress}"), |address| {
+            run_mysql_async(over_tcp(address, tls.then_some(&*ca), compress))
         });
+        assert_eq!(scene.tls_clients() - before, u64::from(tls));
     }
     let socket = scene.socket();
     let url = format!("mysql://{USER}:{PASSWORD}@localhost/d?socket={}", socket.display());
     let over_socket = || OptsBuilder::from_opts(mysql_async::Opts::from_url(&url).expect("a URL"));
     scene.compare_ways(
         "mysql_async over a Unix socket",
-        || run_mysql_async(over_tcp(scene.direct, false)),
+        || run_mysql_async(over_tcp(scene.direct, None, false)),
         || run_mysql_async(over_socket()),
     );
 }
 
-/// A pool of sqlx, over TCP and over the splitter's Unix socket.
+/// A pool of sqlx, over TCP in clear and in TLS (compress it cannot), and over the splitter's Unix socket.
 #[test]
 fn sqlx_sees_the_same_as_without_the_splitter() {
     if !mariadb::is_installed() {
@@ -255,13 +266,17 @@ fn sqlx_sees_the_same_as_without_the_splitter() {
     }
     // What one connection of a pool has written the others are to see.
     let scene = Scene::with("causal_reads = \"node\"\n");
-    let url = |address: SocketAddr| format!("mysql://{USER}:{PASSWORD}@{address}/d");
-    let direct = url(scene.direct);
-    let socket = format!("mysql://{USER}:{PASSWORD}@localhost/d?socket={}", scene.socket().display());
-    for through in [url(scene.splitter.address("db")), socket] {
+    let url = |address: SocketAddr, more: &str| format!("mysql://{USER}:{PASSWORD}@{address}/d?{more}");
+    let in_tls = format!("ssl-mode=VERIFY_IDENTITY&ssl-ca={}", scene.ca().display());
+    let through = |more: &str| url(scene.splitter.address("db"), more);
+    let direct = with_sqlx::run(&url(scene.direct, "ssl-mode=DISABLED"));
+    // It would use TLS there, too.
+    let socket = format!("mysql://{USER}:{PASSWORD}@localhost/d?ssl-mode=DISABLED&socket={}", scene.socket().display());
+    for (through, tls) in [(through("ssl-mode=DISABLED"), false), (through(&in_tls), true), (socket, false)] {
         let reads = || scene.splitter.metric("one_server_splitter_statements_total", "to=\"replica\"");
-        let before = reads();
-        scene.compare_ways(&through, || with_sqlx::run(&direct), || with_sqlx::run(&through));
+        let (before, tls_before) = (reads(), scene.tls_clients());
+        scene.compare_ways(&through, || direct.clone(), || with_sqlx::run(&through));
+        assert_eq!(scene.tls_clients() > tls_before, tls, "{through}");
         assert!(reads() - before > 60.0, "{through}: reads go to the replica, also right after writes");
         let pinned = || scene.splitter.metric("one_server_splitter_sessions_pinned", "");
         eventually("nobody is pinned", || pinned() == 0.0);
@@ -279,8 +294,13 @@ fn run_mysql_async(options: OptsBuilder) -> String {
     told.join("\n")
 }
 
-fn over_tcp(address: SocketAddr, compress: bool) -> OptsBuilder {
+fn over_tcp(address: SocketAddr, ca: Option<&Path>, compress: bool) -> OptsBuilder {
+    let trusting = |ca: &Path| {
+        let roots = vec![ca.to_owned().into()];
+        SslOpts::default().with_root_certs(roots).with_disable_built_in_roots(true)
+    };
     OptsBuilder::default()
+        .ssl_opts(ca.map(trusting))
         .ip_or_hostname("127.0.0.1")
         .tcp_port(address.port())
         .user(Some(USER))
@@ -347,8 +367,17 @@ fn sysbench_runs_without_an_error() {
     }
     let scene = Scene::new();
     let port = scene.splitter.address("db").port().to_string();
+    // Over TLS it wants these three in the folder it is started in.
+    let identity = trusted().server(&["sysbench"], Kind::Ecdsa);
+    let folder = tempfile::tempdir().expect("a folder");
+    for (name, content) in
+        [("cacert.pem", &trusted().pem), ("client-cert.pem", &identity.chain), ("client-key.pem", &identity.key)]
+    {
+        std::fs::write(folder.path().join(name), content).expect("a file");
+    }
     let sysbench = |more: &[&str], command: &str| {
         let mut run = Command::new("sysbench");
+        run.current_dir(folder.path());
         run.args(["oltp_read_write", "--mysql-host=127.0.0.1", "--mysql-db=d", "--tables=2", "--table-size=500"]);
         run.args([
             format!("--mysql-port={port}"),
@@ -371,10 +400,16 @@ fn sysbench_runs_without_an_error() {
         &["--time=2", "--db-ps-mode=auto"][..],
         &["--time=2", "--db-ps-mode=auto", "--skip-trx=on"],
         &["--time=1", "--db-ps-mode=disable", "--skip-trx=on"],
+        &["--time=1", "--mysql-ssl=on"],
+        &["--time=1", "--mysql-compression=on", "--skip-trx=on"],
+        &["--time=1", "--mysql-ssl=on", "--mysql-compression=on", "--skip-trx=on"],
     ] {
+        let before = scene.tls_clients();
         let told = sysbench(more, "run");
         assert!(events(&told) > 20, "{more:?}: {told}");
         assert!(told.contains("reconnects:                          0 "), "{more:?}: {told}");
+        let has_tls = more.contains(&"--mysql-ssl=on");
+        assert_eq!(scene.tls_clients() > before, has_tls, "{more:?}");
     }
     let on_replica = scene.splitter.metric("one_server_splitter_statements_total", "to=\"replica\"");
     assert!(on_replica > 100.0, "without transactions reads are split");

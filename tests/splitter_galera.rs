@@ -26,6 +26,11 @@ use support::*;
 /// A read that any node may answer, and the question in front of it whether a node has what was written.
 const READ: &str = "SELECT a FROM t";
 const WAIT: &str = "SET STATEMENT wsrep_sync_wait=1 FOR SELECT 0";
+/// What the monitor asks of a node that may become the writer.
+const CATCH_UP: &str = "SET STATEMENT wsrep_sync_wait=1 FOR SELECT 1";
+
+/// What a node says that has not applied everything in time.
+const LATE: Reply = Reply::Error(1205, "HY000", "Lock wait timeout exceeded; try restarting transaction");
 
 /// What a scripted member of a Galera cluster says.
 struct Node {
@@ -37,6 +42,8 @@ struct Node {
     refuses_reads: AtomicUsize,
     /// It does not catch up with the others in time.
     is_late: AtomicBool,
+    /// Error number for [`CATCH_UP`]; 0: it has caught up.
+    refuses_to_lead: AtomicUsize,
     is_synced: AtomicBool,
     inserts: AtomicUsize,
     /// Each [`READ`] and [`WAIT`] that came.
@@ -50,6 +57,7 @@ impl Node {
             refuses: AtomicUsize::new(0),
             refuses_reads: AtomicUsize::new(0),
             is_late: AtomicBool::new(false),
+            refuses_to_lead: AtomicUsize::new(0),
             is_synced: AtomicBool::new(true),
             inserts: AtomicUsize::new(0),
             heard: Mutex::default(),
@@ -91,7 +99,13 @@ impl Node {
             self.heard.lock().expect("a lock").push(WAIT);
             match self.is_late.load(Ordering::Relaxed) {
                 false => row(0),
-                true => Reply::Error(1205, "HY000", "Lock wait timeout exceeded; try restarting transaction"),
+                true => LATE,
+            }
+        } else if sql.starts_with(CATCH_UP) {
+            match self.refuses_to_lead.load(Ordering::Relaxed) {
+                0 => row(1),
+                1064 => Reply::Error(1064, "42000", "You have an error in your SQL syntax"),
+                _ => LATE,
             }
         } else if sql == READ {
             self.heard.lock().expect("a lock").push(READ);
@@ -114,6 +128,11 @@ struct Cluster {
 impl Cluster {
     /// The first node leads.
     fn start(nodes: u32) -> Cluster {
+        Cluster::start_with(nodes, "")
+    }
+
+    /// The same with these lines of the splitter's table.
+    fn start_with(nodes: u32, keys: &str) -> Cluster {
         let key = RsaKey::new();
         let identity = || support::tls::trusted().server(&["127.0.0.1"], support::tls::Kind::Ecdsa);
         let start_node = |number: u32| {
@@ -124,7 +143,7 @@ impl Cluster {
             (node, server)
         };
         let nodes: Vec<_> = (0..nodes).map(start_node).collect();
-        let server = start(nodes.iter().map(|(_, server)| server.port()), "");
+        let server = start(nodes.iter().map(|(_, server)| server.port()), keys);
         let cluster = Cluster { nodes, server };
         cluster.wait_for_primary(0);
         cluster
@@ -231,4 +250,45 @@ fn galera_catches_up_in_front_of_a_read_behind_a_write() {
         assert_eq!(one::<u32>(&mut writer, READ).await, 1);
         assert_eq!(cluster.heard(1), [WAIT, READ], "it has not caught up with that write before");
     });
+}
+
+/// What a node is asked in front of a read: by one who wrote, by the same one again, by one who wrote nothing.
+#[test]
+fn each_level_of_causal_reads_has_galera_catch_up_as_often_as_it_must() {
+    let (at_once, waits) = (vec![READ], vec![WAIT, READ]);
+    for (level, expect) in [
+        ("off", [&at_once, &at_once, &at_once]),
+        ("session", [&waits, &at_once, &at_once]),
+        ("node", [&waits, &waits, &waits]),
+        ("strict", [&waits, &waits, &waits]),
+    ] {
+        let cluster = Cluster::start_with(2, &format!("causal_reads = \"{level}\""));
+        cluster.wait_for_reads(1);
+        block_on(async {
+            let address = cluster.server.address("db");
+            let (mut writer, mut reader) = (connect(address).await, connect(address).await);
+            writer.query_drop("INSERT INTO t VALUES (1)").await.expect("written");
+            for (conn, expect) in [0, 0, 1].into_iter().zip(expect) {
+                let conn = if conn == 0 { &mut writer } else { &mut reader };
+                assert_eq!(one::<u32>(conn, READ).await, 1, "{level}");
+                assert_eq!(cluster.heard(1), *expect, "{level}");
+            }
+        });
+    }
+}
+
+/// Another node becomes the writer once it has applied what clients were told by the one before; one that cannot be asked for that
+/// counts as having it.
+#[test]
+fn a_galera_node_that_lags_behind_does_not_begin_to_write() {
+    let cluster = Cluster::start(3);
+    cluster.node(1).refuses_to_lead.store(1205, Ordering::Relaxed);
+    cluster.node(2).refuses_to_lead.store(1064, Ordering::Relaxed);
+    cluster.node(0).is_synced.store(false, Ordering::Relaxed);
+    cluster.wait_for_primary(2);
+    cluster.node(2).is_synced.store(false, Ordering::Relaxed);
+    eventually("nobody may write", || show(&cluster.server)["vacancy"].is_string());
+    eventually("but reads go on", || cluster.of(1, "up") == "true");
+    cluster.node(1).refuses_to_lead.store(0, Ordering::Relaxed);
+    cluster.wait_for_primary(1);
 }

@@ -14,6 +14,7 @@ use std::process::Command;
 
 use mariadb::{Cluster, PASSWORD, USER};
 use mysql8::{Full, Mysql8};
+use one_server::mysql::protocol::greeting::Greeting;
 use support::ports;
 use support::tls::{Authority, Identity, Kind, trusted};
 use support::*;
@@ -88,6 +89,30 @@ fn clients_log_on_over_tls() {
     });
 }
 
+/// What clients learn before they have logged on (drivers choose by it how they talk) is what the servers would tell them.
+#[test]
+fn the_greeting_is_that_of_the_servers() {
+    let mut seen = Vec::new();
+    for arguments in [
+        &[][..],
+        &["--version=10.11.4-MariaDB-of-ours", "--character-set-server=latin1", "--collation-server=latin1_german2_ci"],
+    ] {
+        let cluster = Cluster::start_with(0, &[], arguments);
+        let server = splitter(Driver::Auto, cluster.primary.port, "").start();
+        let direct = mysql8::greeting(SocketAddr::from(([127, 0, 0, 1], cluster.primary.port)));
+        let through = mysql8::greeting(server.address("db"));
+        let told = |greeting: &Greeting| (String::from_utf8_lossy(&greeting.version).into_owned(), greeting.collation);
+        assert_eq!(told(&through), told(&direct));
+        let sql = "SELECT @@version, (SELECT id FROM information_schema.collations WHERE collation_name = @@collation_server)";
+        let (version, collation) = told(&through);
+        // Replicas that know no version 10 are shown this in front of it, other than of a version that was made up.
+        let version = version.strip_prefix("5.5.5-").unwrap_or(&version).to_owned();
+        assert_eq!(cluster.primary.sql(sql), format!("{version}\t{collation}"));
+        seen.push((version, collation));
+    }
+    assert!(seen[0].0 != seen[1].0 && seen[0].1 != seen[1].1, "{seen:?}");
+}
+
 #[test]
 fn clients_without_tls_are_refused_where_it_is_required() {
     let cluster = Cluster::start(0);
@@ -156,9 +181,9 @@ fn certificates_of_a_splitter_are_renewed_without_a_restart() {
 fn clients_prove_themselves_by_every_method() {
     let cluster = Cluster::start(0);
     for (authentication, methods) in [
-        ("mysql_native_password", &["mysql_native_password", "caching_sha2_password"][..]),
-        ("caching_sha2_password", &["mysql_native_password", "caching_sha2_password"]),
-        ("client_ed25519", &["client_ed25519", "mysql_native_password"]),
+        ("mysql_native_password", &["mysql_native_password", "caching_sha2_password", "sha256_password"][..]),
+        ("caching_sha2_password", &["mysql_native_password", "caching_sha2_password", "sha256_password"]),
+        ("client_ed25519", &["client_ed25519", "mysql_native_password", "sha256_password"]),
     ] {
         let keys = format!("authentication = \"{authentication}\"\n");
         let server = splitter(Driver::Auto, cluster.primary.port, &keys).start();
@@ -176,6 +201,10 @@ fn clients_prove_themselves_by_every_method() {
                 assert!(is_denied, "{authentication}, {method}, {wrong}: {refused:?}");
             }
         }
+        // `sha256_password` would want the password itself: who begins with it is told to go on with another one.
+        let switch = mysql8::first_answer(address, USER, "sha256_password");
+        let to = [&[0xFE], authentication.as_bytes(), &[0]].concat();
+        assert!(switch.starts_with(&to), "{authentication}: {}", switch.escape_ascii());
         // mysql_async speaks both of MySQL's methods, over and over on one connection.
         if authentication != "client_ed25519" {
             mysql8::change_user_often(address, USER, PASSWORD);

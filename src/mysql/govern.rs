@@ -180,9 +180,16 @@ impl Shared {
         self.council.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whether it may be the next primary, as none is known to be well.
+    pub(super) fn may_succeed(&self, server: usize) -> bool {
+        let is_well = |primary: usize| self.server(primary).health() == Health::Writable;
+        self.finds_primary() && self.lead().primary.is_none_or(|primary| primary != server && !is_well(primary))
+    }
+
     /// Takes in what a look saw; `None`: the server does not answer.
     pub(super) fn on_seen(&self, server: usize, seen: Option<Seen>, now: Instant) {
         let mut council = self.council();
+        let seen = seen.map(|seen| if self.may_succeed(server) { seen.in_succession() } else { seen });
         let health = match &seen {
             None => Health::Down,
             Some(seen) if council.topology.is_none() && seen.read_only => Health::ReadOnly,

@@ -34,6 +34,9 @@ const VARIABLES: [&str; 12] = [
 pub(super) const GALERA: &[u8] = b"SHOW GLOBAL STATUS WHERE Variable_name IN ('wsrep_local_state', 'wsrep_ready', \
 'wsrep_cluster_status', 'wsrep_cluster_state_uuid')";
 
+/// What a Galera node answers once it has applied all that the cluster had committed when it was asked.
+pub(super) const CATCH_UP: &[u8] = b"SET STATEMENT wsrep_sync_wait=1 FOR SELECT 1 AS caught_up";
+
 /// How the members of a group stand, as this one sees them; asked of those with a `group_replication_group_name`.
 pub(super) const GROUP: &[u8] =
     b"SELECT MEMBER_ID = @@global.server_uuid AS me, MEMBER_STATE AS state, MEMBER_ROLE AS role \
@@ -135,6 +138,8 @@ pub(super) struct Membership {
     pub(super) in_step: bool,
     /// The cluster lets it write.
     pub(super) may_write: bool,
+    /// It was asked for [`CATCH_UP`], and has.
+    pub(super) has_all: bool,
 }
 
 impl Seen {
@@ -176,6 +181,15 @@ impl Seen {
     /// A member of a Galera cluster, which has another way than GTIDs to wait for what was written.
     pub(super) fn is_galera(&self) -> bool {
         self.in_galera && self.cluster.is_some()
+    }
+
+    /// The same where nobody leads: a Galera node does not begin to before it has applied what clients were told on another one.
+    pub(super) fn in_succession(mut self) -> Seen {
+        let is_galera = self.is_galera();
+        if let Some(member) = self.cluster.as_mut().filter(|_| is_galera) {
+            member.may_write &= member.has_all;
+        }
+        self
     }
 
     /// What it is good for, as far as the choice of a primary goes.
@@ -234,7 +248,7 @@ pub(super) fn galera(status: &Table) -> Option<Membership> {
         && value("wsrep_cluster_status") == "Primary";
     let name = value("wsrep_cluster_state_uuid").to_owned();
     // Every node that is in step takes writes.
-    (!name.is_empty()).then_some(Membership { name, in_step, may_write: in_step })
+    (!name.is_empty()).then_some(Membership { name, in_step, may_write: in_step, has_all: false })
 }
 
 /// Reads the answer to [`GROUP`]; `name`: `group_replication_group_name`. `None`: it does not find itself among the members.
@@ -246,7 +260,7 @@ pub(super) fn group(members: &Table, name: &str) -> Option<Membership> {
     let alive = (0..count).filter(|row| matches!(state(*row), "ONLINE" | "RECOVERING")).count();
     let in_step = state(me) == "ONLINE" && alive * 2 > count;
     let may_write = in_step && members.named(me, "role") == Some("PRIMARY");
-    Some(Membership { name: name.into(), in_step, may_write })
+    Some(Membership { name: name.into(), in_step, may_write, has_all: false })
 }
 
 #[cfg(test)]
@@ -357,6 +371,16 @@ mod tests {
         }
         assert_eq!(node("4", "OFF", "Primary").standing, Standing::Unready);
         assert_eq!(node("4", "ON", "non-Primary").standing, Standing::Unready);
+        let lead = |has_all: bool| {
+            let member = Membership { name: "e2c9".into(), in_step: true, may_write: true, has_all };
+            let seen = Seen::new(&table(&["read_only", "wsrep_on"], &[&["0", "1"]]));
+            Seen { cluster: Some(member), ..seen }.in_succession().look().standing
+        };
+        assert_eq!(
+            (lead(true), lead(false)),
+            (Standing::Writable, Standing::Follows),
+            "it may lack what clients wrote"
+        );
         let without = Seen::new(&table(&["read_only", "wsrep_on"], &[&["0", "1"]]));
         assert_eq!(without.look().standing, Standing::Unready, "a node that lost its provider");
     }

@@ -287,6 +287,16 @@ async fn ask(shared: &Shared, server: usize, kept: &mut Option<Contact>) -> Resu
     let probe = &mut contact.probe;
     if seen.in_galera {
         seen.cluster = look::galera(&probe.query(look::GALERA).await?);
+        if let Some(member) = &mut seen.cluster
+            && member.may_write
+            && shared.may_succeed(server)
+        {
+            match timeout(shared.config().connect_timeout / 2, catch_up(probe)).await {
+                Ok(has_all) => member.has_all = has_all?,
+                // The answer is still to come: that connection is of no use.
+                Err(_) => return Ok(seen),
+            }
+        }
     } else if !seen.group.is_empty() {
         seen.cluster = match probe.query(look::GROUP).await {
             Ok(members) => look::group(&members, &seen.group),
@@ -298,6 +308,17 @@ async fn ask(shared: &Shared, server: usize, kept: &mut Option<Contact>) -> Resu
     count_definitions(shared, server, &mut contact.probe).await?;
     *kept = Some(contact);
     Ok(seen)
+}
+
+/// Whether a Galera node has all that the cluster had committed when it is asked. Not answered before that, or a time-out of its own.
+async fn catch_up(probe: &mut Probe) -> Result<bool, ProbeError> {
+    match probe.query(look::CATCH_UP).await {
+        Ok(_) => Ok(true),
+        // It cannot be asked so (Percona XtraDB Cluster).
+        Err(ProbeError::Refused(1064, _)) => Ok(true),
+        Err(ProbeError::Refused(..)) => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 /// Something may have been defined in other ways than through here.

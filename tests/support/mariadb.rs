@@ -58,7 +58,7 @@ fn run(command: &mut Command) {
 
 impl Server {
     /// `files`: another server's data, before it was ever started.
-    fn new(root: &Path, id: u32, files: Option<&Path>) -> Server {
+    pub(crate) fn new(root: &Path, id: u32, files: Option<&Path>) -> Server {
         let folder = root.join(format!("server{id}"));
         // Its own folder for temporary files: servers in other containers may use the same names in a shared /tmp.
         std::fs::create_dir_all(folder.join("tmp")).unwrap();
@@ -82,6 +82,11 @@ impl Server {
             install.arg("--user=mysql");
         }
         run(&mut install);
+    }
+
+    /// Where its data is.
+    pub(crate) fn data(&self) -> PathBuf {
+        self.folder.join("data")
     }
 
     fn socket(&self) -> PathBuf {

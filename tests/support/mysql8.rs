@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex};
 use aws_lc_rs::digest::{SHA256, digest};
 use aws_lc_rs::encoding::AsDer;
 use aws_lc_rs::rsa::{KeySize, OAEP_SHA1_MGF1SHA1, OaepPrivateDecryptingKey, PrivateDecryptingKey};
+use one_server::mysql::protocol::greeting::Greeting;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
@@ -525,9 +526,32 @@ pub(crate) fn compressed_work(address: SocketAddr, user: &str, password: &str) {
 
 /// What a splitter says it can do.
 pub(crate) fn offered(address: SocketAddr) -> u32 {
+    greeting(address).capabilities
+}
+
+/// What a splitter, or a server, says to who comes.
+pub(crate) fn greeting(address: SocketAddr) -> Greeting {
     let mut stream = TcpStream::connect(address).expect("connected");
     let (_, greeting) = packet(&mut stream).expect("a greeting");
-    one_server::mysql::protocol::greeting::Greeting::decode(&greeting).expect("a greeting").capabilities
+    Greeting::decode(&greeting).expect("a greeting")
+}
+
+/// What a splitter, or a server, answers to a client that begins with this method, which needs no scramble.
+pub(crate) fn first_answer(address: SocketAddr, user: &str, plugin: &str) -> Vec<u8> {
+    let mut stream = TcpStream::connect(address).expect("connected");
+    let (sequence_id, _) = packet(&mut stream).expect("a greeting");
+    // PROTOCOL_41, SECURE_CONNECTION, PLUGIN_AUTH.
+    let mut login = (1u32 << 9 | 1 << 15 | 1 << 19).to_le_bytes().to_vec();
+    login.extend_from_slice(&[0, 0, 0, 1, 45]);
+    login.extend_from_slice(&[0; 23]);
+    login.extend_from_slice(user.as_bytes());
+    // It asks for the key that seals a password.
+    login.extend_from_slice(&[0, 1, 1]);
+    login.extend_from_slice(plugin.as_bytes());
+    login.push(0);
+    let head = [login.len() as u8, 0, 0, sequence_id + 1];
+    stream.write_all(&[&head[..], &login].concat()).expect("sent");
+    packet(&mut stream).expect("an answer").1
 }
 
 /// A client that compresses by zstd.
@@ -538,7 +562,7 @@ pub(crate) struct ZstdClient {
 
 impl ZstdClient {
     pub(crate) fn connect(address: SocketAddr, user: &str, password: &str) -> ZstdClient {
-        use one_server::mysql::protocol::{auth, capability, greeting::Greeting, login::Login};
+        use one_server::mysql::protocol::{auth, capability, login::Login};
         let mut stream = TcpStream::connect(address).expect("connected");
         stream.set_read_timeout(Some(super::support::PATIENCE)).expect("a limit");
         let (_, greeting) = packet(&mut stream).expect("a greeting");
