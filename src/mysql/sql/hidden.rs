@@ -23,8 +23,10 @@ const FOUND: u8 = 8;
 const CONNECTION_ID: u8 = 16;
 /// It answers for one server.
 const LOCAL: u8 = 32;
-/// A variable of the session's may be set by it, which servers tell of.
+/// What is set by it may be a variable of the session's, which servers tell of.
 const SETS: u8 = 64;
+/// It is one for sure.
+const SETS_SURELY: u8 = 128;
 
 /// Names outside of plain ASCII have no place of their own: clients write them in their own character set.
 const ODD: &[u8] = b"";
@@ -82,7 +84,10 @@ impl Hidden {
 
     /// Number of tables and views that hide something.
     pub fn len(&self) -> usize {
-        self.names.values().filter(|effect| effect.all() != SETS).count()
+        self.names
+            .values()
+            .filter(|effect| effect.read & !SETS != 0 || effect.write & !(SETS | SETS_SURELY) != 0)
+            .count()
     }
 
     /// Makes of the class of a statement that of what it hides.
@@ -94,7 +99,7 @@ impl Hidden {
         let unsure = if self.is_unsure && class.kind == Kind::Write { STATE } else { 0 };
         found.show(unsure, class);
         let used = if class.kind == Kind::Write { found.all() } else { found.read };
-        class.may_set = self.is_unsure || self.is_partial || used & (SETS | STATE) != 0;
+        class.may_set = self.is_unsure || self.is_partial || used & (SETS | SETS_SURELY | STATE) != 0;
         // What it sets for itself would hide what a view's function sets: servers tell of both in one word.
         if class.may_set && class.restores {
             class.pin = class.pin.or(Some(Pin::Hidden));
@@ -132,12 +137,15 @@ impl Hidden {
 
 impl Effect {
     fn show(self, unsure: u8, class: &mut Class) {
+        // Of a write servers tell what a trigger has set, if it has; a read must not run where the session does not go on.
+        let (ignored, hides) =
+            if class.kind == Kind::Write { (SETS | SETS_SURELY, STATE) } else { (SETS, STATE | SETS_SURELY) };
         let bits = if class.kind == Kind::Write { self.all() | unsure } else { self.read };
-        if bits & !SETS == 0 {
+        if bits & !ignored == 0 {
             return;
         }
         // As in the statement itself: a user variable and the connection's id hide nothing behind them.
-        if bits & STATE != 0 && matches!(class.pin, None | Some(Pin::UserVariable | Pin::ConnectionId)) {
+        if bits & hides != 0 && matches!(class.pin, None | Some(Pin::UserVariable | Pin::ConnectionId)) {
             class.pin = Some(Pin::Hidden);
         }
         class.plain_call &= self.read & STATE == 0;
@@ -397,6 +405,10 @@ struct Body<'a> {
     is_setting: bool,
     /// A statement is under way whose SET is about columns.
     changes_rows: bool,
+    /// One is named next.
+    is_to_set: bool,
+    /// Parentheses open since SET.
+    depth: usize,
 }
 
 impl<'a> Body<'a> {
@@ -420,6 +432,8 @@ impl<'a> Body<'a> {
             declares: None,
             is_setting: false,
             changes_rows: false,
+            is_to_set: false,
+            depth: 0,
         }
     }
 
@@ -432,7 +446,7 @@ impl<'a> Body<'a> {
         self.end_call();
         if self.of == Of::Table {
             // A trigger may ask for what the statement brings along, or for what happened in front of it there.
-            self.own &= STATE | SETS;
+            self.own &= STATE | SETS | SETS_SURELY;
         }
         self.uses.sort_unstable();
         self.uses.dedup();
@@ -442,9 +456,11 @@ impl<'a> Body<'a> {
     fn token(&mut self, token: Token<'a>) {
         let after_variable = std::mem::take(&mut self.after_variable);
         let name = if matches!(token, Token::Sign(b'.')) { self.name } else { self.name.take() };
+        let is_to_set = std::mem::take(&mut self.is_to_set);
         match token {
             Token::Doubt => self.own |= STATE,
             Token::Word(word) => {
+                self.note_set(word, is_to_set);
                 self.word(word);
                 return;
             }
@@ -457,7 +473,7 @@ impl<'a> Body<'a> {
                 if self.is_target || self.is_call {
                     self.own |= STATE;
                 }
-                self.own |= if self.is_setting { SETS } else { 0 };
+                self.own |= if is_to_set { SETS_SURELY } else { 0 };
                 self.after_variable = true;
             }
             Token::SystemVariable(name) => {
@@ -465,16 +481,19 @@ impl<'a> Body<'a> {
                 if is_any(name, &["identity", "last_insert_id"]) {
                     self.own |= INSERT_ID;
                 }
-                self.own |= if self.is_setting { SETS } else { 0 };
+                self.own |= if is_to_set { SETS_SURELY } else { 0 };
             }
             // Servers tell of SET, and of nothing else.
             Token::Assign if after_variable => self.own |= STATE,
             Token::Sign(b'(') => {
+                self.depth += 1;
                 if let Some(name) = name {
                     self.call(name);
                 }
             }
+            Token::Sign(b')') => self.depth = self.depth.saturating_sub(1),
             Token::Sign(b',') if self.declares.is_some() => self.declares = Some(true),
+            Token::Sign(b',') => self.is_to_set = self.is_setting && self.depth == 0,
             Token::Sign(b'.') => self.is_qualified = true,
             Token::Sign(b';') => {
                 self.end_call();
@@ -499,7 +518,6 @@ impl<'a> Body<'a> {
         let was_target = std::mem::replace(&mut self.is_target, is_any(word, &["INTO"]));
         let ends = ["FROM", "WHERE", "VALUES", "VALUE", "SELECT", "SET", "END", "LIMIT", "FOR"];
         self.is_target |= was_target && !is_any(word, &ends);
-        self.note_set(word);
         if is_any(word, &["CALL", "DIAGNOSTICS"]) {
             (self.is_call, self.is_unresolved) = (true, is_any(word, &["CALL"]));
         } else {
@@ -509,13 +527,15 @@ impl<'a> Body<'a> {
     }
 
     /// SET a = 1, @b = 2: a parameter of the routine is not told from a variable of the session's.
-    fn note_set(&mut self, word: &'a [u8]) {
+    fn note_set(&mut self, word: &'a [u8], is_to_set: bool) {
         if is_any(word, &["THEN", "ELSE", "DO", "BEGIN", "LOOP", "REPEAT"]) {
             (self.is_setting, self.changes_rows) = (false, false);
         }
         let is_own = || is_any(word, &["NEW"]) || self.declared.iter().any(|own| own.eq_ignore_ascii_case(word));
-        let is_first = self.is_setting && is_any(self.previous, &["SET"]);
-        self.own |= if is_first && !is_own() { SETS } else { 0 };
+        if is_to_set && !is_own() {
+            let is_sure = is_any(word, &["SESSION", "LOCAL", "NAMES", "CHARACTER", "CHARSET", "ROLE"]);
+            self.own |= if is_sure { SETS_SURELY } else { SETS };
+        }
         match self.declares {
             Some(true) => {
                 self.declared.push(word);
@@ -524,7 +544,9 @@ impl<'a> Body<'a> {
             _ => self.declares = is_any(word, &["DECLARE"]).then_some(true),
         }
         self.changes_rows |= !self.is_setting && is_any(word, &["UPDATE", "INSERT", "REPLACE", "SIGNAL", "RESIGNAL"]);
-        self.is_setting |= self.of != Of::View && !self.changes_rows && is_any(word, &["SET"]);
+        if self.of != Of::View && !self.changes_rows && is_any(word, &["SET"]) {
+            (self.is_setting, self.is_to_set, self.depth) = (true, true, 0);
+        }
     }
 
     /// `;`, or the end of the text.
@@ -650,7 +672,7 @@ mod tests {
         let may_set = |body: &str| {
             let hidden = Hidden::new(&[definition(Of::Table, "t", body)]);
             let class = revealed(&hidden, "INSERT INTO t VALUES (1)");
-            assert_eq!((class.pin, hidden.len()), (None, 0), "{body}");
+            assert_eq!((class.pin, hidden.len()), (None, 0), "{body}: servers tell of it");
             class.may_set
         };
         for body in [
@@ -667,6 +689,7 @@ mod tests {
         for body in [
             "SET NEW.a = UPPER(NEW.b)",
             "UPDATE audit SET a = @me",
+            "SET NEW.a = GREATEST(NEW.b, @me), NEW.c = (SELECT MAX(n) FROM u WHERE m IN (1, @@port))",
             "INSERT INTO audit SET a = NEW.a ON DUPLICATE KEY UPDATE a = 1",
             "IF NEW.a < 0 THEN SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = 'no'; END IF",
             "BEGIN DECLARE m, n DECIMAL(10, 2) DEFAULT 0; DECLARE s VARCHAR(9); SET N = 1; SET m = 2; SET s = 'x'; END",
@@ -690,7 +713,7 @@ mod tests {
         };
         let sets = Hidden::new(&[view("select `d`.`setter`() AS `a`"), setter.clone(), plain.clone()]);
         assert_eq!(pin(&sets), Some(Pin::Hidden));
-        assert!(revealed(&sets, "SELECT a FROM v").is_read(), "servers tell of it");
+        assert_eq!(revealed(&sets, "SELECT a FROM v").pin, Some(Pin::Hidden), "it runs where the session goes on");
         let harmless = Hidden::new(&[view("select `d`.`plain`() AS `a`"), setter, plain]);
         assert_eq!(pin(&harmless), None);
         for unknown in [harmless.clone().partial(), harmless.in_doubt(), Hidden::unsure()] {
