@@ -93,6 +93,8 @@ async fn locks_of_views(port: u16) {
         assert_eq!(one::<u8>(&mut a, &format!("SELECT g FROM {view}")).await, 1);
         assert_eq!(one::<u8>(&mut b, "SELECT GET_LOCK('of_view', 0)").await, 0, "{view}");
         a.disconnect().await.unwrap();
+        assert_eq!(one::<u8>(&mut b, "SELECT GET_LOCK('of_view', 5)").await, 1, "it goes with its session");
+        assert_eq!(one::<u8>(&mut b, "SELECT RELEASE_LOCK('of_view')").await, 1);
         b.disconnect().await.unwrap();
     }
 }

@@ -88,7 +88,7 @@ impl Splitter {
         };
         let (stored, shown) = (stored.clone(), password.clone());
         let is_right = self.hashed.on_helper(move || stored.is_of(&shown)).await?;
-        Ok(is_right.then(|| Shown::Whole(Proof { stage1: None, password: Some(password) })))
+        Ok(is_right.then_some(Shown::Whole(Proof { stage1: None, password: Some(password) })))
     }
 
     /// The password, which the client is asked for.

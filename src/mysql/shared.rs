@@ -461,6 +461,10 @@ impl Shared {
         if let Some(vacancy) = vacancy {
             self.vacancy.store(vacancy as u8, Relaxed);
         }
+        // Statements that come from now on wait for what it hides to be read.
+        if lead.primary.is_some() {
+            self.survey.begin();
+        }
         self.lead.set(lead);
     }
 

@@ -240,8 +240,9 @@ pub(super) async fn run(shared: &Shared) {
 fn tell_found(shared: &Shared, server: usize, hidden: &Hidden, unseen: Option<String>) {
     let (config, address) = (shared.config(), shared.address(server));
     let splitter = &config.name;
-    if **shared.survey.found.load() != *hidden && hidden.len() > 0 {
-        tracing::info!(splitter, server = %address, names = hidden.len(),
+    let names = hidden.len();
+    if **shared.survey.found.load() != *hidden && names != 0 {
+        tracing::info!(splitter, server = %address, names,
             "triggers, views or column defaults do what a statement does not show (locks, user variables, sequences): sessions that \
              use these are pinned");
     }
