@@ -101,7 +101,7 @@ fn attributes_reach_a_server_that_knows_them() {
 fn attributes_are_taken_out_for_a_server_that_does_not() {
     // What is offered before the primary is heard is what another server knows; the one that is asked knows less.
     let first = Scripted::start(QUERY_ATTRIBUTES, Duration::ZERO);
-    let second = Scripted::start(0, Duration::from_millis(1500));
+    let second = Scripted::start(0, Duration::from_millis(700));
     let (server, port) = splitter(Driver::Auto, &second, Some(&first));
     server.wait_for_line("the replica is heard", |line| line.contains("replica gets no reads"));
     let mut raw = Raw::log_on(port, DEPRECATE_EOF | QUERY_ATTRIBUTES, "");
