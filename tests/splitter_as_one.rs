@@ -610,7 +610,7 @@ impl Pair {
         let mut others = self.others();
         for question in ["SELECT GET_LOCK('of {}', 0)", "SELECT RELEASE_LOCK('of {}')"] {
             for (n, other) in others.iter_mut().enumerate() {
-                let answer = other.query(&question.replace("{}", &n.to_string())).expect("an answer");
+                let answer = other.query(question.replace("{}", &n.to_string())).expect("an answer");
                 assert!(answer.iter().all(|piece| piece.code().is_none()), "{answer:?}");
             }
         }

@@ -220,7 +220,7 @@ fn rules_limit_the_time_of_statements() {
                     break packet;
                 }
                 packets += 1;
-                if packets % 64 == 0 {
+                if packets.is_multiple_of(64) {
                     std::thread::sleep(Duration::from_millis(5));
                 }
             };

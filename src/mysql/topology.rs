@@ -12,7 +12,7 @@
 //!
 //! Members of one cluster (Galera, Group Replication) agree among themselves who may write; where several may, one is
 //! chosen: the one that leads, else the first of the config. Whether a Galera node has applied what the one before has told
-//! clients is part of its standing here ([`super::look`]).
+//! clients is part of its standing here (`look`).
 //!
 //! Goes in: looks, what clients were told is committed, the operator's orders, `now`. Comes out: [`Lead`] and [`Event`]s.
 
