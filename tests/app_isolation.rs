@@ -143,7 +143,7 @@ fn its_queue_is_its_own_and_has_an_end() {
 #[test]
 fn panics_failures_and_clients_that_leave_are_as_on_a_worker() {
     with_both_drivers(|driver| {
-        let server = site(driver, "threads = 2\ntries = 1\nresponse_timeout = \"900ms\"").one_worker().start();
+        let server = site(driver, "threads = 2\ntries = 1\nresponse_timeout = \"3s\"").one_worker().start();
         let mut client = server.connect();
         for _ in 0..3 {
             assert_eq!(client.ask(get("/b/panic")).status, 500, "{driver:?}");
@@ -160,7 +160,7 @@ fn panics_failures_and_clients_that_leave_are_as_on_a_worker() {
             assert_eq!(client.ask(get("/b/size")).status, 200, "{driver:?}");
         }
         // Too late, but the thread is only free when the handler is done.
-        assert_eq!(client.ask(get("/b/block?ms=1500")).status, 504, "{driver:?}");
+        assert_eq!(client.ask(get("/b/block?ms=4500")).status, 504, "{driver:?}");
         eventually("it is free", || on_threads(&server, "running") == 0.0);
         // Whoever has left is not served.
         let mut held: Vec<Client> = (0..2).map(|_| server.connect()).collect();
