@@ -385,6 +385,23 @@ fn content_that_the_head_denies_is_noticed_while_the_server_is_slow() {
     });
 }
 
+/// What waits for a place holds as much of its connection's window as its stream may: there is as much for the others.
+#[test]
+fn uploads_that_wait_keep_no_window_from_those_that_are_served() {
+    let upstream = echo();
+    everywhere(|driver| {
+        let limits = "app_queue = 128\napp_concurrency = 8";
+        let server = all_actions(driver, &upstream, "", "http3 = true").one_worker().process(limits).start();
+        let post = json!({ "method": "POST", "content": { "pattern": 100_000 } });
+        let uploads: Vec<Value> = (0..100).map(|at| ask_with(&at.to_string(), "/app/size", post.clone())).collect();
+        let seen = run(&server, json!({}), json!([{ "op": "requests", "requests": uploads }]));
+        for at in 0..100 {
+            let answer = seen.answer(&at.to_string());
+            assert_eq!((answer.status(), answer.text()), (200, "100000 bytes".into()), "{at}");
+        }
+    });
+}
+
 #[test]
 fn a_client_that_takes_nothing_is_given_up_after_the_write_timeout() {
     let upstream = echo();

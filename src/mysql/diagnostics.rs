@@ -215,7 +215,17 @@ impl Client {
         class: &Class,
         tries: &mut Tries,
     ) -> Result<Lease, Reject> {
-        if class.diagnostics & diagnostics::LEFT_BEHIND == 0 {
+        let asks_what_is_left = class.diagnostics & diagnostics::LEFT_BEHIND != 0;
+        let asks_insert_id = class.diagnostics & diagnostics::INSERT_ID != 0;
+        // What tied the session to a connection may not have announced it. What the statement before has left is not touched yet.
+        if (!asks_what_is_left || asks_insert_id) && lease.spot().is_primary && !self.knows_insert_id(&lease) {
+            let value = Box::pin(self.settled_insert_id()).await;
+            let limit = self.splitter.config().connect_timeout;
+            if !matches!(timeout(limit, lease.set_insert_id(value)).await, Ok(Ok(()))) {
+                return Err(lost_held(tries));
+            }
+        }
+        if !asks_what_is_left {
             return Ok(lease);
         }
         if self.asks_for_own_error(class) {
@@ -225,11 +235,7 @@ impl Client {
                     self.held = Some(lease);
                     Err(gone())
                 }
-                Err(_) => {
-                    tries.ends = true;
-                    let text = "Lost connection to the server that the session was tied to: connect again";
-                    Err(Reject::new(LOST, text))
-                }
+                Err(_) => Err(lost_held(tries)),
             };
         }
         let here = Witness { server: lease.server, tenure: lease.tenure };
@@ -244,11 +250,7 @@ impl Client {
                         Err(gone())
                     }
                     // A late answer would be taken for that to the next statement.
-                    Ok(Err(_)) | Err(_) => {
-                        tries.ends = true;
-                        let text = "Lost connection to the server that the session was tied to: connect again";
-                        Err(Reject::new(LOST, text))
-                    }
+                    Ok(Err(_)) | Err(_) => Err(lost_held(tries)),
                 }
             }
             Ok(Ask::Only(witness)) if witness != here => {
@@ -498,6 +500,12 @@ fn hex_of(letter: char) -> Vec<char> {
 
 pub(super) fn lost_insert_id() -> Reject {
     Reject(LOST, b"HY000", "the connection that knew LAST_INSERT_ID() was lost".into())
+}
+
+/// The connection that the session was tied to may answer late: for the client, whose session ends.
+fn lost_held(tries: &mut Tries) -> Reject {
+    tries.ends = true;
+    Reject::new(LOST, "Lost connection to the server that the session was tied to: connect again")
 }
 
 fn gone() -> Reject {

@@ -52,7 +52,10 @@ impl Client {
             self.unsettle_statements(&mut lease);
             after.hold = self.session.holds();
         }
-        let asked_of_locks = class.lock != LockStep::Unknown && Box::pin(self.follow_lock(&mut lease, class)).await?;
+        let asked_of_locks = match class.lock {
+            LockStep::Unknown => Ok(false),
+            _ => Box::pin(self.follow_lock(&mut lease, class)).await,
+        };
         let is_pin_over = after.is_xa_over || self.session.is_unlocked();
         if is_pin_over && self.statements.values().all(|statement| statement.direct_on(&lease).is_none()) {
             self.session.unpin();
@@ -65,21 +68,19 @@ impl Client {
         if may_commit && epoch.is_some_and(|epoch| self.splitter.shared.closing.is_closed(epoch, server)) {
             return Ok(Told::InVain);
         }
-        if after.read_collation && !Box::pin(self.read_collation(&mut lease)).await {
+        let has_collation = !after.read_collation || Box::pin(self.read_collation(&mut lease)).await;
+        let Some(asked_of_locks) = asked_of_locks.ok().filter(|_| has_collation) else {
+            // What was done is done, and the client hears of it, although its session cannot go on.
+            self.flush(wire).await?;
             return Err(End);
-        }
+        };
         if after.state_changed {
             lease.state = Rc::clone(&self.session.state);
         }
         self.note_pin();
         self.mark(&mut lease, class, &after);
-        // What ties a session to a connection without having announced it may be followed by LAST_INSERT_ID() there.
-        let is_tied = after.hold && !at.was_held && spot.is_primary && !self.knows_insert_id(&lease);
-        if is_tied {
-            Box::pin(self.bring_insert_id(&mut lease)).await?;
-        }
         // A question of our own changes what FOUND_ROWS() will answer.
-        let was_asked = after.read_collation || asked_of_locks || is_tied;
+        let was_asked = after.read_collation || asked_of_locks;
         self.note_diagnostics(&mut lease, class, &after, &outcome, was_asked);
         if let (Work::Prepare { id, sql, class }, Some(prepared)) = (work, outcome.prepared) {
             self.keep_statement(&mut lease, *id, sql, *class, prepared);
@@ -102,14 +103,11 @@ impl Client {
         Ok(Told::Done)
     }
 
-    /// Errors: the server did not take it.
-    async fn bring_insert_id(&mut self, lease: &mut Lease) -> Result<(), End> {
-        let value = self.settled_insert_id().await;
-        let limit = self.splitter.config().connect_timeout;
-        match timeout(limit, lease.set_insert_id(value)).await {
-            Ok(Ok(())) => Ok(()),
-            _ => Err(End),
-        }
+    /// Before its server is asked something more: a KILL that was for the statement must not end that. `false`: one may come yet.
+    async fn is_past_kill(&self, lease: &mut Lease) -> bool {
+        lease.run_nothing();
+        lease.fate.settle(self.splitter.config().connect_timeout * 2).await;
+        !lease.fate.is_doomed()
     }
 
     /// Notes on the connection what the statement has made of it.
@@ -190,6 +188,9 @@ impl Client {
             }
             LockStep::Release => {
                 let Some(question) = self.session.lock_question() else { return Ok(false) };
+                if !self.is_past_kill(lease).await {
+                    return Err(End);
+                }
                 let limit = self.splitter.config().connect_timeout;
                 match timeout(limit, lease.row(&question)).await {
                     Ok(Ok(answer)) => self.session.on_locks(&answer),
@@ -205,6 +206,9 @@ impl Client {
 
     /// `collation_connection` is the one setting trackers do not report in full.
     async fn read_collation(&mut self, lease: &mut Lease) -> bool {
+        if !self.is_past_kill(lease).await {
+            return false;
+        }
         let limit = self.splitter.config().connect_timeout;
         let row = timeout(limit, lease.row(b"SELECT @@character_set_connection, @@collation_connection")).await;
         match row {

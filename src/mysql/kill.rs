@@ -31,6 +31,8 @@ const ORDERS_MAX: usize = 256;
 const ORDERS_LOOK: Duration = Duration::from_secs(10);
 /// Connections for KILL at once, per worker.
 const SIDE_MAX: usize = 16;
+/// So many of these are for what clients want to have ended, however many statements have exceeded their time.
+const SIDE_OF_CLIENTS: usize = 8;
 /// `ER_QUERY_INTERRUPTED`.
 pub(super) const INTERRUPTED: (u16, &[u8], &str) = (1317, b"70100", "Query execution was interrupted");
 
@@ -119,9 +121,18 @@ impl Exchange {
 pub(super) struct Side<'a>(&'a Cell<usize>);
 
 impl<'a> Side<'a> {
-    /// `None`: there are as many as there may be.
+    /// For a client's KILL. `None`: there are as many as there may be.
     pub(super) fn take(count: &'a Cell<usize>) -> Option<Side<'a>> {
-        (count.get() < SIDE_MAX).then(|| count.set(count.get() + 1)).map(|()| Side(count))
+        Side::take_of(count, SIDE_MAX)
+    }
+
+    /// For a statement whose time is up.
+    pub(super) fn take_for_time_limit(count: &'a Cell<usize>) -> Option<Side<'a>> {
+        Side::take_of(count, SIDE_MAX - SIDE_OF_CLIENTS)
+    }
+
+    fn take_of(count: &'a Cell<usize>, max: usize) -> Option<Side<'a>> {
+        (count.get() < max).then(|| count.set(count.get() + 1)).map(|()| Side(count))
     }
 }
 
@@ -345,5 +356,21 @@ impl Client {
             Ok(Ok(verdict)) => verdict,
             Ok(Err(_)) | Err(_) => Verdict::Failed("its data worker does not answer".into()),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn statements_whose_time_is_up_leave_connections_for_what_clients_kill() {
+        let count = Cell::new(0);
+        let overdue: Vec<_> = (0..SIDE_MAX).map_while(|_| Side::take_for_time_limit(&count)).collect();
+        assert_eq!(overdue.len(), SIDE_MAX - SIDE_OF_CLIENTS);
+        let of_clients: Vec<_> = (0..SIDE_MAX).map_while(|_| Side::take(&count)).collect();
+        assert_eq!((of_clients.len(), count.get()), (SIDE_OF_CLIENTS, SIDE_MAX));
+        drop((overdue, of_clients));
+        assert_eq!(count.get(), 0);
     }
 }

@@ -264,7 +264,8 @@ impl Lease {
         self.presence = Some(Rc::clone(presence));
     }
 
-    fn run_nothing(&mut self) {
+    /// No KILL of its id is sent there any more.
+    pub(super) fn run_nothing(&mut self) {
         if let Some(presence) = self.presence.take() {
             presence.run_no_longer(&self.fate);
         }

@@ -85,6 +85,14 @@ impl Contact {
     }
 }
 
+/// The ways to one server.
+#[derive(Default)]
+struct Contacts {
+    present: Option<Contact>,
+    /// The one before a reload: while it answers, the server has not been started anew.
+    former: Option<Contact>,
+}
+
 /// What of a server is worth a line in the log when it changes.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct State {
@@ -96,7 +104,7 @@ struct State {
 }
 
 async fn watch_server(shared: &Shared, server: usize) {
-    let mut contact: Option<Contact> = None;
+    let mut contacts = Contacts::default();
     let mut last: Option<State> = None;
     let mut terms = shared.config();
     shared.server(server).end_look();
@@ -104,12 +112,13 @@ async fn watch_server(shared: &Shared, server: usize) {
         let present = shared.config();
         if **terms != **present {
             // It may be reached in another way.
-            (terms, contact) = (present, None);
+            terms = present;
+            contacts.former = contacts.present.take().or(contacts.former);
         }
         if shared.server(server).duty().is_watched() {
-            look_once(shared, server, &mut contact, &mut last).await;
+            look_once(shared, server, &mut contacts, &mut last).await;
         } else {
-            contact = None;
+            contacts = Contacts::default();
         }
         tokio::select! {
             () = tokio::time::sleep(shared.look_interval()) => {}
@@ -118,12 +127,12 @@ async fn watch_server(shared: &Shared, server: usize) {
     }
 }
 
-async fn look_once(shared: &Shared, server: usize, contact: &mut Option<Contact>, last: &mut Option<State>) {
+async fn look_once(shared: &Shared, server: usize, contacts: &mut Contacts, last: &mut Option<State>) {
     let (facts, limit) = (shared.server(server), shared.config().connect_timeout);
     facts.count_look();
-    let seen = timeout(limit, see(shared, server, contact)).await.unwrap_or(Err(ProbeError::Timeout));
+    let seen = timeout(limit, see(shared, server, contacts)).await.unwrap_or(Err(ProbeError::Timeout));
     if seen.is_err() {
-        *contact = None;
+        *contacts = Contacts::default();
     }
     // The operator may have taken it out meanwhile.
     if facts.duty().is_watched() {
@@ -227,33 +236,44 @@ fn tell_up(shared: &Shared, server: usize, seen: &Seen, leads: bool) {
 
 /// A connection that was idle may have ended for reasons of its own (KILL, `wait_timeout`, a middlebox): only when a new one
 /// fails, too, is the server down.
-async fn see(shared: &Shared, server: usize, contact: &mut Option<Contact>) -> Result<Seen, ProbeError> {
-    let was_there = contact.is_some();
-    let (seen, is_new) = match ask(shared, server, contact).await {
-        Err(_) if was_there => (ask(shared, server, contact).await?, true),
+async fn see(shared: &Shared, server: usize, contacts: &mut Contacts) -> Result<Seen, ProbeError> {
+    let was_there = contacts.present.is_some();
+    let (seen, is_new) = match ask(shared, server, &mut contacts.present).await {
+        Err(_) if was_there => (ask(shared, server, &mut contacts.present).await?, true),
         seen => (seen?, !was_there),
     };
-    let Some(contact) = contact else { return Ok(seen) };
+    let former = contacts.former.take();
+    let Some(contact) = &mut contacts.present else { return Ok(seen) };
     if is_new && let Some(before) = shared.answered(server) {
-        look_for_restart(shared.server(server), contact, before, &seen).await?;
+        look_for_restart(shared.server(server), contact, former, before, &seen).await?;
     }
     shared.set_answered(server, Answered { at: contact.answered, server_id: seen.server_id });
     Ok(seen)
 }
 
 /// A server that is met over a new connection may have been started anew, faster than anyone could see: then it may lack what
-/// was not on its disk. `before`: when it answered last.
+/// was not on its disk. `before`: when it answered last; `former`: the connection over which it did, if that may still be there.
 async fn look_for_restart(
     facts: &ServerFacts,
     contact: &mut Contact,
+    former: Option<Contact>,
     before: Answered,
     seen: &Seen,
 ) -> Result<(), ProbeError> {
-    let uptime = contact.uptime().await?;
-    let is_young = uptime.is_some_and(|uptime| uptime <= before.at.elapsed() + Duration::from_secs(1));
     // Another one may have its address now.
-    if is_young || uptime.is_none() || before.server_id != seen.server_id {
-        facts.on_restart(is_young);
+    let is_the_same = before.server_id == seen.server_id;
+    if is_the_same
+        && let Some(mut former) = former
+        && former.uptime().await.is_ok()
+    {
+        return Ok(());
+    }
+    let (uptime, silence) = (contact.uptime().await?, before.at.elapsed());
+    // Whole seconds are told: it was started up to one earlier than they say.
+    let is_young = uptime.is_none_or(|uptime| uptime <= silence + Duration::from_secs(1));
+    let is_younger = uptime.is_some_and(|uptime| uptime + Duration::from_secs(1) < silence);
+    if is_young || !is_the_same {
+        facts.on_restart(is_younger && is_the_same);
     }
     Ok(())
 }

@@ -48,8 +48,17 @@ pub(super) struct Deadline {
 struct Strike {
     /// The server may have been told to end it.
     is_sent: Cell<bool>,
-    /// The server has taken it.
-    has_arrived: Cell<bool>,
+    /// It is being told, or cannot be reached yet.
+    is_under_way: Cell<bool>,
+}
+
+/// Another attempt may follow.
+struct UnderWay(Rc<Strike>);
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.is_under_way.set(false);
+    }
 }
 
 impl Deadline {
@@ -108,9 +117,12 @@ impl Client {
     /// Has the statement that runs now ended on its server; whoever waits for its answer need not wait for that.
     fn interrupt_aside(&self, key: Key, strike: &Rc<Strike>) {
         let Some(running) = self.presence.running() else { return };
-        let (splitter, presence, strike) = (Rc::clone(&self.splitter), Rc::clone(&self.presence), Rc::clone(strike));
+        if strike.is_under_way.replace(true) {
+            return;
+        }
+        let (splitter, presence, strike) = (Rc::clone(&self.splitter), Rc::clone(&self.presence), UnderWay(Rc::clone(strike)));
         crate::runtime::spawn(async move {
-            let (thread, told) = (running.thread, splitter.interrupt(key, &presence, &running, &strike).await);
+            let (thread, told) = (running.thread, splitter.interrupt(key, &presence, &running, &strike.0).await);
             if let Err(error) = told {
                 let server = splitter.shared.address(thread.server);
                 tracing::warn!(%server, thread_id = thread.id, %error, "a statement whose time is up cannot be ended yet: KILL QUERY failed");
@@ -145,7 +157,7 @@ impl Splitter {
         running: &Running,
         strike: &Strike,
     ) -> Result<(), BackendError> {
-        let Some(_side) = Side::take(&self.side_connections) else {
+        let Some(_side) = Side::take_for_time_limit(&self.side_connections) else {
             return Err(io::Error::other("too many others are being killed at the moment").into());
         };
         let (config, thread) = (self.config(), running.thread);
@@ -161,16 +173,15 @@ impl Splitter {
                 return Err(BackendError::Io(io::ErrorKind::ConnectionReset.into()));
             }
             let killing = running.fate.begin_kill();
-            strike.is_sent.set(true);
+            // The statement's answer may come before that to the KILL.
+            if !strike.is_sent.replace(true) {
+                self.stats().time_limits.inc();
+            }
             let answer = side.row(format!("KILL QUERY {}", thread.id).as_bytes()).await;
             if matches!(answer, Ok(_) | Err(BackendError::Refused(..))) {
                 killing.arrived();
             }
-            answer?;
-            if !strike.has_arrived.replace(true) {
-                self.stats().time_limits.inc();
-            }
-            Ok(())
+            answer.map(drop)
         };
         timeout(limit, killed).await.unwrap_or(Err(BackendError::Timeout("telling the server to KILL")))
     }

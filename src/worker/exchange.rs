@@ -131,7 +131,7 @@ impl<'a> Client<'a> {
         self.trailers.take().map(|trailers| *trailers).or_else(|| self.upload.take_trailers())
     }
 
-    /// See [`Upload::keep`]; what an action before has kept is taken from there.
+    /// See [`Upload::keep_while`]; there is room. What an action before has kept is taken from there.
     pub(super) async fn keep(
         &mut self,
         worker: &Worker,
@@ -139,8 +139,20 @@ impl<'a> Client<'a> {
         kept: &mut Vec<u8>,
         bytes_max: usize,
     ) -> Result<bool, BodyFailure> {
+        self.keep_while(worker, connection, kept, bytes_max, |_| true).await
+    }
+
+    /// See [`Upload::keep_while`].
+    pub(super) async fn keep_while(
+        &mut self,
+        worker: &Worker,
+        connection: &Connection,
+        kept: &mut Vec<u8>,
+        bytes_max: usize,
+        has_room: impl FnMut(usize) -> bool,
+    ) -> Result<bool, BodyFailure> {
         match std::mem::replace(&mut self.left, Left::Spent) {
-            Left::Unread => self.upload.keep(worker, connection, kept, bytes_max).await,
+            Left::Unread => self.upload.keep_while(worker, connection, kept, bytes_max, has_room).await,
             Left::Kept(bytes) => {
                 kept.extend_from_slice(&bytes);
                 Ok(true)

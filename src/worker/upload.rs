@@ -156,19 +156,22 @@ impl Upload<'_> {
         Ok(receiver.is_done())
     }
 
-    /// Reads the whole content into `kept` when that takes at most `bytes_max` bytes; `false` when it is longer, what was
-    /// read by then being in `kept`.
-    pub(super) async fn keep(
+    /// Reads the whole content into `kept` when that takes at most `bytes_max` bytes, and unless `has_room`, which is told of the
+    /// bytes of each piece that has come, says that this was the last one; `false` when it is longer, what was read by then being
+    /// in `kept`.
+    pub(super) async fn keep_while(
         &mut self,
         worker: &Worker,
         connection: &Connection,
         kept: &mut Vec<u8>,
         bytes_max: usize,
+        mut has_room: impl FnMut(usize) -> bool,
     ) -> Result<bool, BodyFailure> {
         while kept.len() <= bytes_max {
-            match self.next(worker, connection).await? {
-                None => return Ok(true),
-                Some(piece) => kept.extend_from_slice(piece.as_slice()),
+            let Some(piece) = self.next(worker, connection).await? else { return Ok(true) };
+            kept.extend_from_slice(piece.as_slice());
+            if !has_room(piece.as_slice().len()) {
+                break;
             }
         }
         Ok(self.is_done())

@@ -10,10 +10,11 @@ use crate::http::h2::Limits;
 const BLOCK_PER_LIST: u32 = 4;
 
 pub(super) fn compile(section: &Section<'_>) -> Http2 {
+    let (streams_max, stream_window_bytes): (u32, u32) = (section.get("streams_max"), section.get("stream_window"));
     let http2 = Http2 {
-        streams_max: section.get("streams_max"),
-        stream_window_bytes: section.get("stream_window"),
-        connection_window_bytes: section.get("connection_window"),
+        streams_max,
+        stream_window_bytes,
+        connection_window_bytes: connection_window_bytes(section, streams_max, stream_window_bytes),
         frame_bytes_max: section.get("frame_max"),
         header_list_bytes_max: section.get("header_list_max"),
         header_table_bytes: section.get("header_table"),
@@ -26,6 +27,14 @@ pub(super) fn compile(section: &Section<'_>) -> Http2 {
         section.cx.warn(Problem::new(title, section.value_span("stream_window"), label));
     }
     http2
+}
+
+/// `connection_window`: what all streams can fill at once, so that those which wait cannot keep a window from those which are read.
+/// No window is larger than 2^31-1 (RFC 9113 section 6.9.1).
+pub(super) fn connection_window_bytes(section: &Section<'_>, streams_max: u32, stream_window_bytes: u32) -> u32 {
+    const WINDOW_BYTES_MAX: u32 = i32::MAX as u32;
+    let whole = streams_max.saturating_mul(stream_window_bytes).min(WINDOW_BYTES_MAX);
+    section.find("connection_window").unwrap_or(whole)
 }
 
 fn guard_limits(section: &Section<'_>) -> Limits {
@@ -62,12 +71,13 @@ mod tests {
         let cx = Context::new(&[], &overrides, None);
         let http2 = compile(&Section::absent(&cx, Table::Http2));
         assert_eq!(http2.guard, Limits::default());
+        assert_eq!(http2.connection_window_bytes, 100 * (64 << 10), "all streams at once");
         assert!(cx.warnings.borrow().is_empty() && cx.problems.borrow().is_empty());
     }
 
     #[test]
     fn a_stream_window_that_the_connection_does_not_have_is_pointed_at() {
-        let text = "[http2]\nstream_window = \"2MiB\"\n[app.echo]\n[listener.l]\naddress = \"127.0.0.1:0\"\n[site.s]\n[[site.s.route]]\npath = \"/\"\napp = \"echo\"";
+        let text = "[http2]\nstream_window = \"2MiB\"\nconnection_window = \"1MiB\"\n[app.echo]\n[listener.l]\naddress = \"127.0.0.1:0\"\n[site.s]\n[[site.s.route]]\npath = \"/\"\napp = \"echo\"";
         let Ok((config, warnings)) = crate::config::parse("site.toml", text, &["echo"]) else { panic!("no mistake") };
         let warnings: Vec<String> = warnings.iter().map(|warning| warning.render(false)).collect();
         assert!(warnings.len() == 1 && warnings[0].contains("site.toml:2:"), "{warnings:?}");

@@ -1,15 +1,17 @@
 //! `[http3]`, and what a listener says about HTTP/3.
 
+use super::http2::connection_window_bytes;
 use crate::config::model::{Http3, QuicRetry};
 use crate::config::report::Problem;
 use crate::config::section::Section;
 use crate::http::h3::ResetLimits;
 
 pub(super) fn compile(section: &Section<'_>) -> Http3 {
+    let (streams_max, stream_window_bytes): (u32, u32) = (section.get("streams_max"), section.get("stream_window"));
     let http3 = Http3 {
-        streams_max: section.get("streams_max"),
-        stream_window_bytes: section.get("stream_window"),
-        connection_window_bytes: section.get("connection_window"),
+        streams_max,
+        stream_window_bytes,
+        connection_window_bytes: connection_window_bytes(section, streams_max, stream_window_bytes),
         send_buffer_bytes_max: section.get("send_buffer_max"),
         header_list_bytes_max: section.get("header_list_max"),
         resets: ResetLimits {

@@ -32,11 +32,11 @@ pub(super) const KEYS: &[Key] = &[
         .help("SERVER_SOFTWARE")
         .when("seldom: WordPress makes links without `/index.php` only where `nginx` or `Apache` is in it"),
     Key::new(Table::Cgi, "unsized_body_max", size(0, 64 * MIB), Default("1MiB"))
-        .help("bytes of a body without Content-Length that are kept in memory to learn its length, which these protocols have to tell first; beyond it 411")
+        .help("bytes of a body without Content-Length that are kept in memory to learn its length, which these protocols have to tell first; beyond it 411, and 503 while a data worker has 64 MiB of such bodies")
         .known_as(&["nginx fastcgi_request_buffering"])
         .when("up for clients that send large chunked bodies, such as `git push`; it costs as much memory for each of them"),
     Key::new(Table::Cgi, "kept_body_max", size(0, 64 * MIB), Default("1MiB"))
-        .help("a body with a Content-Length up to this is read to its end before a server gets the request; a larger one is streamed: a slow client holds a process of the server then, and the program of one that leaves in the middle may run with a part of the body")
+        .help("a body with a Content-Length up to this is read to its end before a server gets the request; a larger one is streamed: a slow client holds a process of the server then, and the program of one that leaves in the middle may run with a part of the body; so is one for which a data worker has no room beside 64 MiB of others")
         .known_as(&["nginx fastcgi_request_buffering", "nginx client_body_buffer_size"])
         .when("up to `body_max` where programs do not compare what they read with CONTENT_LENGTH; it costs as much memory for each body"),
 ];

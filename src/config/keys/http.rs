@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::super::key::Absent::Default;
+use super::super::key::Absent::{Default, Means};
 use super::super::key::{Key, Table, duration, integer, size};
 use super::super::value::Kind;
 use super::{DAY, GIB, KIB, MIB, WAIT};
@@ -77,10 +77,10 @@ pub(super) const KEYS: &[Key] = &[
         .help("bytes of a request body that may be under way on one stream")
         .known_as(&["nginx http2_body_preread_size", "haproxy tune.h2.fe.initial-window-size", "haproxy tune.h2.initial-window-size"])
         .when("up for fast uploads over long links: rate times round trip"),
-    Key::new(Table::Http2, "connection_window", size(64 * KIB, GIB), Default("1MiB"))
-        .help("the same for all streams of a connection together")
+    Key::new(Table::Http2, "connection_window", size(64 * KIB, GIB), Means("streams_max times stream_window"))
+        .help("the same for all streams of a connection together; with less, uploads that wait for a server or an application hold up those that are served")
         .known_as(&["haproxy tune.h2.fe.rxbuf"])
-        .when("with stream_window; it bounds the memory of a connection"),
+        .when("down where few uploads wait; it bounds the memory of a connection"),
     Key::new(Table::Http2, "frame_max", size(16 * KIB, 16 * MIB - 1), Default("16KiB"))
         .help("largest payload of a frame")
         .known_as(&["haproxy tune.h2.max-frame-size"])
@@ -146,9 +146,9 @@ pub(super) const KEYS: &[Key] = &[
         .help("bytes of a request body that may be under way on one stream")
         .known_as(&["nginx http3_stream_buffer_size"])
         .when("up for fast uploads over long links: rate times round trip"),
-    Key::new(Table::Http3, "connection_window", size(64 * KIB, GIB), Default("1MiB"))
-        .help("the same for all streams of a connection together")
-        .when("with stream_window; it bounds the memory of a connection"),
+    Key::new(Table::Http3, "connection_window", size(64 * KIB, GIB), Means("streams_max times stream_window"))
+        .help("the same for all streams of a connection together; with less, uploads that wait for a server or an application hold up those that are served")
+        .when("down where few uploads wait; it bounds the memory of a connection"),
     Key::new(Table::Http3, "send_buffer_max", size(64 * KIB, GIB), Default("1MiB"))
         .help("bytes of answers that a connection keeps until its client has acknowledged them")
         .when("up for fast downloads over long links: rate times round trip; it bounds the memory of a slow reader"),

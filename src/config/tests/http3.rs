@@ -52,6 +52,6 @@ fn what_does_not_fit_together_is_told() {
     );
     let warned = warnings(&listener(&format!("alt_svc = 'h3=\":443\"'\n{TLS}")));
     assert_eq!(warned, ["`alt_svc` of [listener.l] is not used"]);
-    let warned = warnings("[http3]\nstream_window = \"2MiB\"\n");
+    let warned = warnings("[http3]\nstream_window = \"2MiB\"\nconnection_window = \"1MiB\"\n");
     assert_eq!(warned, ["`stream_window` is larger than `connection_window`"]);
 }

@@ -23,6 +23,7 @@ use crate::worker::body::BodyFailure;
 use crate::worker::cx::Cx;
 use crate::worker::exchange::{Acted, Client, Instead, Request, abandoned};
 use crate::worker::redirected::Sent;
+use crate::worker::trail::QueueEnd;
 use crate::worker::upload::Left;
 
 /// What a request is to such a server.
@@ -175,10 +176,26 @@ impl Forward<'_> {
         if client.keep(self.worker, self.connection, kept, small).await? && kept.len() <= bytes_max {
             return Ok(None);
         }
-        let room = self.worker.for_programs.room(bytes_max as u64).ok_or(BodyFailure::Malformed(503))?;
-        client.left = Left::Unread;
-        let is_whole = client.keep(self.worker, self.connection, kept, bytes_max).await?;
-        if is_whole && kept.len() <= bytes_max { Ok(Some(room)) } else { Err(BodyFailure::Malformed(411)) }
+        let mut room = self.worker.for_programs.room();
+        let mut has_room = room.grow(kept.len());
+        let mut is_whole = false;
+        if has_room {
+            client.left = Left::Unread;
+            let still_has_room = |bytes| {
+                has_room = room.grow(bytes);
+                has_room
+            };
+            is_whole = client.keep_while(self.worker, self.connection, kept, bytes_max, still_has_room).await?;
+        }
+        if is_whole && kept.len() <= bytes_max {
+            return Ok(Some(room));
+        }
+        if has_room {
+            return Err(BodyFailure::Malformed(411));
+        }
+        self.worker.stats.upstreams[self.upstream].queue_full.inc();
+        client.answer.trail.queue_end = Some(QueueEnd::Full);
+        Err(BodyFailure::Malformed(503))
     }
 
     /// The variables and what is kept of the body in one buffer.

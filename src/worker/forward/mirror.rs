@@ -2,7 +2,7 @@
 //!
 //! The request itself is neither held up nor changed by it. All that happens in its time is that its bytes, which are to
 //! be sent anyway, are copied; a task of its own does the rest. Copies are bounded: by number, by the size of the content
-//! (what is kept for a second try, 16 KiB), and by the time-outs of the upstream that gets them. They are not tried twice,
+//! (`retry_body_max`, 16 KiB unless the config says otherwise), and by the time-outs of the upstream that gets them. They are not tried twice,
 //! and wait for no place: what cannot be sent at once is not sent, and counted.
 
 use std::future::poll_fn;
@@ -37,7 +37,9 @@ pub(super) fn mirror(forward: &Forward<'_>, outgoing: &Outgoing, mirror: &Mirror
     }
     let worker: &Rc<Worker> = forward.cx.worker;
     let stats = &worker.stats.upstreams[mirror.upstream];
-    let copy = (outgoing.is_whole.get() && forward.upgrade.is_none()).then(|| Copy::begin(worker, mirror)).flatten();
+    // More than that is kept for programs alone.
+    let is_small = outgoing.is_whole.get() && outgoing.kept.borrow().len() <= forward.config.retry.body_bytes_max;
+    let copy = (is_small && forward.upgrade.is_none()).then(|| Copy::begin(worker, mirror)).flatten();
     let bytes = copy.is_some().then(|| forward.copy_bytes(outgoing).ok()).flatten();
     let (Some(copy), Some(bytes)) = (copy, bytes) else { return stats.mirror_skipped.inc() };
     stats.mirrored.inc();

@@ -27,21 +27,26 @@ const FOR_PROGRAMS_BYTES_MAX: u64 = 64 << 20;
 pub(in crate::worker) struct ForPrograms(Cell<u64>);
 
 impl ForPrograms {
-    /// Room for a body of so many bytes, until it is dropped; `None`: there is too much already.
-    pub(super) fn room(self: &Rc<Self>, bytes: u64) -> Option<Room> {
-        let all = self.0.get().saturating_add(bytes);
-        if all > FOR_PROGRAMS_BYTES_MAX {
-            return None;
-        }
-        self.0.set(all);
-        Some(Room { all: self.clone(), bytes })
+    /// Room for a body of which nothing has come yet.
+    pub(super) fn room(self: &Rc<Self>) -> Room {
+        Room { all: self.clone(), bytes: 0 }
     }
 }
 
-/// A part of [`ForPrograms`].
+/// A part of [`ForPrograms`], until it is dropped.
 pub(super) struct Room {
     all: Rc<ForPrograms>,
     bytes: u64,
+}
+
+impl Room {
+    /// So many bytes more have come; `false`: that is as much as there may be, or a little more.
+    pub(super) fn grow(&mut self, bytes: usize) -> bool {
+        self.bytes += bytes as u64;
+        let all = self.all.0.get() + bytes as u64;
+        self.all.0.set(all);
+        all < FOR_PROGRAMS_BYTES_MAX
+    }
 }
 
 impl Drop for Room {
@@ -104,7 +109,9 @@ impl Outgoing {
 }
 
 impl Forward<'_> {
-    /// Reads the body's beginning: all of it when it is small.
+    /// Reads the body's beginning: all of it when it is small. A program begins with what there is and cannot tell a client that has
+    /// left from the end, so it gets all of a body if that is not too long, and unless so much is kept already that more would be too
+    /// much: then the rest is streamed.
     pub(super) async fn outgoing(&self, client: &mut Client<'_>) -> Result<Outgoing, BodyFailure> {
         let kind = self.request.head.body;
         let for_second_try = self.config.retry.body_bytes_max;
@@ -120,13 +127,14 @@ impl Forward<'_> {
                 client.keep(self.worker, self.connection, &mut kept, for_second_try).await?
             }
             BodyKind::Length(body_bytes) if body_bytes > for_second_try as u64 => {
-                room = self.room_for_program(body_bytes);
-                match room {
-                    Some(_) => client.keep(self.worker, self.connection, &mut kept, body_bytes as usize).await?,
-                    None => {
-                        client.left = Left::Spent;
-                        false
-                    }
+                let bytes_max = self.gateway.as_ref().map_or(0, |gateway| gateway.cgi.kept_body_bytes_max);
+                let room = room.insert(self.worker.for_programs.room());
+                if body_bytes <= bytes_max as u64 && room.grow(0) {
+                    let has_room = |bytes| room.grow(bytes);
+                    client.keep_while(self.worker, self.connection, &mut kept, bytes_max, has_room).await?
+                } else {
+                    client.left = Left::Spent;
+                    false
                 }
             }
             // Whoever streams to a server of HTTP/2 may wait for its answer before there is more.
@@ -152,13 +160,6 @@ impl Forward<'_> {
             outgoing.frame_as_whole();
         }
         Ok(outgoing)
-    }
-
-    /// A program begins with what there is and cannot tell a client that has left from the end, so it gets all of a body if that is
-    /// not too long, and unless so much is kept already that one more would be too much: then it is streamed.
-    fn room_for_program(&self, body_bytes: u64) -> Option<Room> {
-        let bytes_max = self.gateway.as_ref().map_or(0, |gateway| gateway.cgi.kept_body_bytes_max);
-        if body_bytes <= bytes_max as u64 { self.worker.for_programs.room(body_bytes) } else { None }
     }
 
     /// What the server gets first, with the kept body, in one buffer. `is_reused`: it has had a request on this connection.
@@ -305,13 +306,13 @@ mod tests {
     #[test]
     fn what_is_kept_for_programs_has_an_end() {
         let all = Rc::new(ForPrograms::default());
-        let first = all.room(FOR_PROGRAMS_BYTES_MAX - 1).expect("there is nothing yet");
-        let second = all.room(1).expect("it just fits");
-        assert!(all.room(1).is_none() && all.room(u64::MAX).is_none());
+        let (mut first, mut second) = (all.room(), all.room());
+        assert!(first.grow(FOR_PROGRAMS_BYTES_MAX as usize - 2) && second.grow(1), "there is room");
+        assert!(!second.grow(3) && !first.grow(0), "what has come is there, but no more is read");
+        assert_eq!(all.0.get(), FOR_PROGRAMS_BYTES_MAX + 2);
         drop(first);
-        assert!(all.room(FOR_PROGRAMS_BYTES_MAX).is_none(), "one is there yet");
+        assert!(second.grow(0), "one has gone");
         drop(second);
-        assert!(all.room(FOR_PROGRAMS_BYTES_MAX).is_some());
         assert_eq!(all.0.get(), 0);
     }
 }
