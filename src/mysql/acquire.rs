@@ -9,7 +9,7 @@ use super::diagnostics::lost_insert_id;
 use super::lease::{Lease, LeaseError};
 use super::protocol::response::UNREACHABLE;
 use super::session::Route;
-use super::sql::{Class, Forgets, Kind, diagnostics};
+use super::sql::{Class, Forgets, Kind, Pin, diagnostics};
 use super::statement::{Reject, TRIES_MAX, is_repeatable};
 use crate::proxy::balance::Tried;
 use crate::runtime::time::timeout;
@@ -69,15 +69,14 @@ impl Client {
             && let Some(lease) = self.keep_held(lease, class, tries)?
         {
             let lease = Box::pin(self.recall_on_held(lease, class, tries)).await.map_err(Some)?;
-            return self.use_held(lease, class).map(|lease| (lease, None)).map_err(Some);
+            return self.use_held(lease, class, tries).map(|lease| (lease, None)).map_err(Some);
         }
         if self.prelude.is_some() {
             return Box::pin(self.acquire_again(class, tries)).await.map(|lease| (lease, None));
         }
         self.void_token();
-        if class.diagnostics & diagnostics::INSERT_ID != 0 && self.carry.insert_id.get() == InsertId::Lost {
-            self.carry.insert_id.set(InsertId::Known(0));
-            return Err(Some(lost_insert_id()));
+        if let Some(reject) = self.insert_id_is_lost_to(class, tries) {
+            return Err(Some(reject));
         }
         if class.diagnostics & diagnostics::LEFT_BEHIND != 0 {
             return Box::pin(self.acquire_for_diagnostics(class, tries)).await.map(|lease| (lease, None));
@@ -91,7 +90,7 @@ impl Client {
         self.acquire_primary(class, tries).await.map(|lease| (lease, None))
     }
 
-    fn use_held(&mut self, lease: Lease, class: &Class) -> Result<Lease, Reject> {
+    fn use_held(&mut self, lease: Lease, class: &Class, tries: &mut Tries) -> Result<Lease, Reject> {
         let changes = matches!(class.kind, Kind::Write | Kind::Definition);
         if changes
             && lease.epoch == Some(self.splitter.shared.lead().epoch)
@@ -100,12 +99,25 @@ impl Client {
             self.held = Some(lease);
             return Err(Reject(code, state, message.into()));
         }
-        if class.diagnostics & diagnostics::INSERT_ID != 0 && self.carry.insert_id.get() == InsertId::Lost {
+        if let Some(reject) = self.insert_id_is_lost_to(class, tries) {
             self.held = Some(lease);
-            self.carry.insert_id.set(InsertId::Known(0));
-            return Err(lost_insert_id());
+            return Err(reject);
         }
         Ok(lease)
+    }
+
+    /// LAST_INSERT_ID() is never answered with another number than the session's. What may ask in a way that is not seen, a
+    /// procedure for example, ends the session, which would be told of it each time.
+    fn insert_id_is_lost_to(&self, class: &Class, tries: &mut Tries) -> Option<Reject> {
+        if self.carry.insert_id.get() != InsertId::Lost {
+            return None;
+        }
+        let may_ask = matches!(
+            class.pin,
+            Some(Pin::Call | Pin::MultiStatement | Pin::UnknownFunction | Pin::TextPrepare | Pin::Unknown)
+        );
+        tries.ends |= may_ask;
+        (may_ask || class.diagnostics & diagnostics::INSERT_ID != 0).then(lost_insert_id)
     }
 
     /// `None`: the primary has to do it.

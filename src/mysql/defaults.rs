@@ -9,9 +9,8 @@
 use super::probe::Table;
 
 /// Variables that change what a read returns. Those that a server does not have are left out.
-pub(super) const NAMES: [&str; 20] = [
+pub(super) const NAMES: [&str; 19] = [
     "time_zone",
-    "system_time_zone",
     "lc_time_names",
     "group_concat_max_len",
     "div_precision_increment",
@@ -32,6 +31,14 @@ pub(super) const NAMES: [&str; 20] = [
     "sql_notes",
 ];
 
+/// What tells the time zone of a server's system, and the name of its column: noon of a winter's and of a summer's day there, in UTC.
+/// `system_time_zone` names the half of the year in which the server was started, and the same for zones of several countries.
+pub(super) const SYSTEM_ZONE: (&str, &str) = (
+    "CONCAT(CONVERT_TZ('2026-01-15 12:00:00', 'SYSTEM', '+00:00'), ' and ', \
+     CONVERT_TZ('2026-07-15 12:00:00', 'SYSTEM', '+00:00'))",
+    "system_zone",
+);
+
 /// With what the sessions of a server begin.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Defaults(Vec<(&'static str, String)>);
@@ -39,13 +46,13 @@ pub(super) struct Defaults(Vec<(&'static str, String)>);
 impl Defaults {
     /// Out of the answer to what asks for the values, one row.
     pub(super) fn new(variables: &Table) -> Defaults {
-        let value = |name: &str| variables.named(0, name);
+        let value = |name: &str| variables.named(0, name).map(str::to_owned);
+        let named = |name: &'static str| Some((name, value(name)?));
+        let modes = named("sql_mode");
         // The system's counts for nothing where another one is set.
-        let has_own_zone = value("time_zone").is_some_and(|zone| !zone.eq_ignore_ascii_case("SYSTEM"));
-        let counts = |name: &&str| !(has_own_zone && *name == "system_time_zone");
-        let modes = value("sql_mode").map(|modes| ("sql_mode", modes.to_owned()));
-        let others = NAMES.into_iter().filter(counts);
-        Defaults(modes.into_iter().chain(others.filter_map(|name| Some((name, value(name)?.to_owned())))).collect())
+        let is_of_system = value("time_zone").is_none_or(|zone| zone.eq_ignore_ascii_case("SYSTEM"));
+        let zone = value(SYSTEM_ZONE.1).filter(|_| is_of_system).map(|noon| ("noon in the system's time zone", noon));
+        Defaults(modes.into_iter().chain(zone).chain(NAMES.into_iter().filter_map(named)).collect())
     }
 
     /// The first value that is another one than on the primary; one that only one of them has says nothing.
@@ -70,25 +77,24 @@ mod tests {
 
     #[test]
     fn what_is_another_is_named() {
-        let primary =
-            defaults(&[("sql_mode", "A"), ("time_zone", "SYSTEM"), ("system_time_zone", "UTC"), ("version", "11")]);
+        let primary = defaults(&[("sql_mode", "A"), ("time_zone", "SYSTEM"), ("system_zone", "12"), ("version", "11")]);
         assert_eq!(primary.unlike(&primary), None);
         for (values, expect) in [
             (&[("sql_mode", "A,B")][..], Some("sql_mode is 'A,B' there and 'A' on the primary")),
             (
-                &[("time_zone", "+01:00"), ("system_time_zone", "CET")],
+                &[("time_zone", "+01:00"), ("system_zone", "11")],
                 Some("time_zone is '+01:00' there and 'SYSTEM' on the primary"),
             ),
             (
-                &[("time_zone", "SYSTEM"), ("system_time_zone", "CET")],
-                Some("system_time_zone is 'CET' there and 'UTC' on the primary"),
+                &[("time_zone", "SYSTEM"), ("system_zone", "11")],
+                Some("noon in the system's time zone is '11' there and '12' on the primary"),
             ),
             (&[("sql_mode", "A"), ("version", "12")], None),
             (&[("max_sort_length", "9")], None),
         ] {
             assert_eq!(defaults(values).unlike(&primary).as_deref(), expect, "{values:?}");
         }
-        let own_zone = |system| defaults(&[("time_zone", "+00:00"), ("system_time_zone", system)]);
-        assert_eq!(own_zone("UTC").unlike(&own_zone("CET")), None);
+        let own_zone = |system| defaults(&[("time_zone", "+00:00"), ("system_zone", system)]);
+        assert_eq!(own_zone("12").unlike(&own_zone("11")), None);
     }
 }

@@ -430,7 +430,7 @@ impl Client {
         let InsertId::At(id) = self.carry.insert_id.get() else { return Ok(()) };
         if let Ok(mut lease) = self.own_for_insert_id(id).await? {
             if lease.save().await.is_err() {
-                self.carry.insert_id.set(InsertId::Known(0));
+                self.carry.insert_id.set(InsertId::Lost);
                 return Err(lost_insert_id());
             }
             lease.give_back();
@@ -470,7 +470,7 @@ impl Client {
             }
             sleep(Duration::from_millis(1)).await;
         }
-        self.carry.insert_id.set(InsertId::Known(0));
+        self.carry.insert_id.set(InsertId::Lost);
         Err(lost_insert_id())
     }
 

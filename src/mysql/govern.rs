@@ -205,6 +205,12 @@ impl Shared {
             self.server(server).set_in_cluster(seen.is_galera());
         }
         self.server(server).set_health(health);
+        // Connections that were opened before have what was set globally then.
+        if let (Some(before), Some(seen)) = (&council.seen[server], &seen)
+            && before.defaults != seen.defaults
+        {
+            self.server(server).end_term();
+        }
         let look = seen.as_ref().map_or(Look { standing: Standing::Silent, position: None, cluster: None }, Seen::look);
         council.seen[server] = seen;
         self.decide(&mut council, |topology| topology.on_look(server, look.clone(), now));

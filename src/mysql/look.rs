@@ -69,7 +69,11 @@ impl Questions {
 
     /// What asks for their values.
     pub(super) fn sql(&self) -> String {
-        let values: Vec<String> = self.0.iter().map(|name| format!("@@global.{name} AS {name}")).collect();
+        let mut values: Vec<String> = self.0.iter().map(|name| format!("@@global.{name} AS {name}")).collect();
+        if self.0.contains(&"time_zone") {
+            let (zone, name) = defaults::SYSTEM_ZONE;
+            values.push(format!("{zone} AS {name}"));
+        }
         if values.is_empty() { "SELECT 1".into() } else { format!("SELECT {}", values.join(", ")) }
     }
 }

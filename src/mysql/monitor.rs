@@ -199,7 +199,7 @@ fn tell(shared: &Shared, server: usize, seen: &Result<Seen, ProbeError>, now: St
         {
             tracing::error!(splitter, server = %address, %why,
                 "replica gets no reads: its sessions begin in another state than the primary's, so that the same statement would have \
-                 another result there; set the global variable alike on both");
+                 another result there; set the global variable alike on both (time_zone, where the systems have different ones)");
         }
         _ if !leads && !is_eligible => {
             tracing::warn!(splitter, server = %address, replication = ?seen.replication, latency = ?seen.latency,

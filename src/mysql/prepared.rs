@@ -210,7 +210,7 @@ impl Client {
     }
 
     /// Other rules are in force than those by which a statement was judged.
-    fn judge_again(&mut self, id: u32) -> Option<Class> {
+    pub(super) fn judge_again(&mut self, id: u32) -> Option<Class> {
         let statement = self.statements.get(&id)?;
         let (sql, mode) = (Rc::clone(&statement.sql), statement.mode);
         let class = self.steer_again(&sql, mode);

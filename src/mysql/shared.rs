@@ -76,7 +76,8 @@ pub struct ServerFacts {
     restarts: AtomicU32,
     /// The last time that [`ServerFacts::restarts`] went up it was not sure.
     is_restart_unsure: AtomicBool,
-    /// Counts the times it began or ceased to be the primary: connections of an earlier term are not lent any more.
+    /// Counts the times it began or ceased to be the primary, or its sessions to begin otherwise: connections of an earlier term are
+    /// not lent any more.
     term: AtomicU32,
     /// Looks begun and ended: odd while one is under way.
     looks: AtomicU64,
@@ -171,12 +172,12 @@ impl ServerFacts {
         self.begin_life();
     }
 
-    /// How often it began or ceased to be the primary.
+    /// How often it began or ceased to be the primary, or its sessions began to begin otherwise.
     pub fn term(&self) -> u32 {
         self.term.load(Relaxed)
     }
 
-    /// Monitor only: it begins or ceases to be the primary.
+    /// Monitor only: it begins or ceases to be the primary, or its sessions begin otherwise than those before.
     pub(super) fn end_term(&self) {
         self.term.fetch_add(1, Relaxed);
     }

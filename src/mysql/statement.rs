@@ -27,6 +27,7 @@ use super::relay::{Abandoned, Relayed};
 use super::rules::Choice;
 use super::session::is_portable;
 use super::sql::{Class, Kind, Pin, diagnostics};
+use super::survey;
 use super::wire::Wire;
 
 /// Connections tried for one statement, before the primary has the last word.
@@ -180,7 +181,7 @@ impl Client {
         {
             found = self.pass_obstacle(obstacle, class, &work).await;
         }
-        let class = match found {
+        let mut class = match found {
             Ok(class) => class,
             Err(reject) => {
                 self.observe_refusal(reject.0);
@@ -192,6 +193,10 @@ impl Client {
         if let Some((code, state, message)) = self.forbidden(judged) {
             self.observe_refusal(code);
             return self.refuse(wire, &class, Reject(code, state, message.into())).await;
+        }
+        // What it may set in secret would be told in the same word as what it sets for itself. A replica's connection is reset instead.
+        if class.restores && class.may_set && class.is_read() && !self.is_on_replica() {
+            class.pin = class.pin.or(Some(Pin::Hidden));
         }
         let was_free = self.session.pin.is_none();
         self.is_settled_for = false;
@@ -214,7 +219,10 @@ impl Client {
                 Err(Some(Reject(code, state, message))) => {
                     let presence = Rc::clone(&self.presence);
                     match presence.unless_interrupted(Box::pin(self.may_wait(wire, &mut tries, started))).await {
-                        Ok(Ok(true)) => continue,
+                        Ok(Ok(true)) => {
+                            self.judge_anew(wire, &mut class, &work).await?;
+                            continue;
+                        }
                         Ok(Ok(false)) => {}
                         Ok(Err(end)) => return Err(end),
                         Err(Killed) if presence.is_killed() => return Err(End),
@@ -227,6 +235,31 @@ impl Client {
                 }
             }
         }
+    }
+
+    /// A write that has waited for a primary may have been judged when nobody knew what tables hide: once that is known it need not
+    /// pin its session for it.
+    async fn judge_anew(&mut self, wire: &Wire, class: &mut Class, work: &Work) -> Result<(), End> {
+        if class.kind != Kind::Write || class.pin != Some(Pin::Hidden) {
+            return Ok(());
+        }
+        if self.splitter.shared.survey.is_imminent() {
+            Box::pin(self.await_survey(wire, 1, survey::FIRST_WAIT)).await?;
+        }
+        let before = self.edition;
+        self.look_at_config();
+        if self.edition == before {
+            return Ok(());
+        }
+        let again = match work {
+            Work::Execute { id, .. } => self.judge_again(*id),
+            Work::Plain if self.request.get(HEADER_BYTES) == Some(&command::QUERY) => Some(self.look().class),
+            Work::Plain | Work::Prepare { .. } => None,
+        };
+        if let Some(Class { pin, forgets, plain_call, may_set, .. }) = again {
+            *class = Class { pin, forgets, plain_call, may_set, ..*class };
+        }
+        Ok(())
     }
 
     /// Answers a statement with an error, of which no server knows as a rule.
@@ -431,6 +464,7 @@ impl Client {
                 self.out.clear();
                 lease.protected = true; // the error is what SHOW WARNINGS would tell there
                 lease.dirty |= !class.is_read();
+                lease.is_limit_owed |= class.restores;
                 lease.give_back();
                 tries.primary_only = true;
                 Ok(Err(None))
@@ -444,6 +478,7 @@ impl Client {
                 {
                     self.out.clear();
                     lease.protected = true; // as above
+                    lease.is_limit_owed |= class.restores;
                     lease.give_back();
                     return Ok(Err(None));
                 }

@@ -16,7 +16,7 @@ const NOT_ALLOWED: u16 = 1148;
 
 impl Client {
     /// What is known of the text in the command under way.
-    fn look(&self) -> Seen {
+    pub(super) fn look(&self) -> Seen {
         let sql = self.sql();
         let about = |digest: &[u8]| self.settings().rules.about(digest);
         self.splitter.classes.borrow_mut().look(sql, self.session.mode(), self.edition, about)

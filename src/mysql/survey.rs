@@ -15,7 +15,7 @@ use tokio::time::{sleep, timeout};
 
 use super::probe::{Probe, ProbeError, Table};
 use super::shared::{Health, Shared};
-use super::sql::hidden::{Definition, Hidden, Of};
+use super::sql::hidden::{Definition, Hidden, Of, Variables};
 use super::sql::{Flavour, Mode};
 
 /// Definitions of a kind that are read at most ...
@@ -212,6 +212,9 @@ pub(super) async fn run(shared: &Shared) {
             // Nothing that was known before is any less true while a server is only out of reach.
             Err(trouble @ Trouble::OutOfReach(_)) => {
                 tracing::debug!(splitter = %shared.config().name, error = %trouble, "definitions were not read");
+                if matches!(trouble, Trouble::OutOfReach(ProbeError::Refused(..))) && !survey.has_seen(1) {
+                    tell_trouble(shared, primary, &trouble);
+                }
                 sleep(AGAIN_AFTER).await;
                 continue;
             }
@@ -300,8 +303,16 @@ async fn read(shared: &Shared, server: usize) -> Result<(Hidden, Option<String>)
     }
     let flavour = Flavour::of(&greeting.version, greeting.is_mariadb());
     all.iter_mut().for_each(|definition| definition.mode.flavour = flavour);
-    let hidden = Hidden::new(&all);
+    let variables = if all.is_empty() { Variables::default() } else { variables(&mut probe).await? };
+    let hidden = Hidden::new(&all, &variables);
     Ok((if unseen.is_some() { hidden.partial() } else { hidden }, unseen))
+}
+
+/// Names of what a session can set.
+async fn variables(probe: &mut Probe) -> Result<Variables, Trouble> {
+    let told = probe.query_up_to(b"SHOW SESSION VARIABLES", ANSWER_BYTES_MAX).await?;
+    let name = |row: usize| told.value(row, 0).map(|name| name.to_ascii_lowercase().into_bytes().into());
+    Ok((0..told.rows.len()).filter_map(name).collect())
 }
 
 async fn collect(probe: &mut Probe, sql: &str, of: Of, all: &mut Vec<Definition>) -> Result<(), Trouble> {

@@ -64,6 +64,8 @@ impl Session {
             learned.on_gtids(None);
         }
         learned.unexplained = outcome.cut != Cut::Nothing;
+        // What nobody may see of it would be told in the same word as what it sets for itself.
+        after.dirty |= class.restores && class.may_set;
         if outcome.changes.is_empty() {
             self.is_limit_owed |= class.restores;
             return learned;

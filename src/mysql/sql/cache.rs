@@ -10,9 +10,9 @@ use super::hint::{Hint, hint};
 use super::lexer::Mode;
 use super::skeleton::make_skeleton;
 
-/// Statements longer than this are not looked at: they go to the primary and pin the session. Bounds the time one
-/// statement can take from its worker to about a millisecond.
-pub const STATEMENT_BYTES_MAX: usize = 1 << 20;
+/// Statements longer than this are not looked at: they go to the primary and pin the session. It is what one packet can hold. A
+/// MiB takes about a millisecond from its worker, which is little beside reading and sending it.
+pub const STATEMENT_BYTES_MAX: usize = 1 << 24;
 /// Hashing a long statement costs more than it saves.
 const CACHED_BYTES_MAX: usize = 8 << 10;
 /// Entries, a power of two; each statement has one place, the latest one stays.

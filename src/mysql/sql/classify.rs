@@ -299,6 +299,8 @@ struct Scan<'a> {
     flavour: Flavour,
     /// CALL: what follows up to the first parenthesis is the procedure's name.
     names_procedure: bool,
+    /// SET STATEMENT ... FOR SHOW.
+    runs_show: bool,
     /// Open parentheses.
     depth: u32,
     /// A bit for each depth below 64: it has a SELECT, so a FROM there names tables. Others are in TRIM() and its like.
@@ -357,16 +359,17 @@ fn classify_one(sql: &[u8], mode: Mode) -> Class {
         oracle: mode.oracle,
         flavour: mode.flavour,
         names_procedure: false,
+        runs_show: false,
         depth: 0,
         selects: 0,
         before_from: Forgets::No,
     };
-    let (mut several, mut kills, mut next_starts, mut may_run) = (false, false, true, false);
+    let (mut several, mut kills, mut next_starts, mut may_run, mut behind_dot) = (false, false, true, false, false);
     while let Some(token) = lexer.next() {
         if token == Token::Doubt {
             return Class::UNKNOWN;
         }
-        let is_part = scan.after_dot;
+        let is_part = std::mem::replace(&mut behind_dot, token == Token::Sign(b'.'));
         if scan.ended {
             several |= token != Token::Sign(b';');
             // A KILL must not hide behind another statement.
@@ -376,7 +379,11 @@ fn classify_one(sql: &[u8], mode: Mode) -> Class {
             scan.token(token, lexer.was_spaced());
         }
         // Nor within one; a routine that is defined kills nobody yet, and SET looks at it itself.
-        let runs = scan.ended && may_run || !matches!(scan.form, Form::Definition | Form::Set);
+        let runs = match scan.form {
+            Form::Definition => scan.ended && may_run,
+            Form::Set => scan.ended,
+            _ => true,
+        };
         kills |= runs && !is_part && matches!(token, Token::Word(word) if is(word, "KILL"));
         may_run = matches!(token, Token::Word(word) if is(word, "FOR"));
     }
@@ -764,7 +771,11 @@ impl<'a> Scan<'a> {
             self.class.kind = Kind::Use;
         } else if is_run && is_any(word, &["PREPARE", "EXECUTE"]) {
             self.class.pin = Some(Pin::TextPrepare);
-        } else if is_run && is_any(word, &["SHOW", "GET"]) {
+        } else if is_run && is(word, "GET") {
+            self.class.diagnostics |= diagnostics::WARNINGS;
+        }
+        self.runs_show |= is_run && is(word, "SHOW");
+        if self.runs_show && is_any(word, &["WARNINGS", "ERRORS"]) {
             self.class.diagnostics |= diagnostics::WARNINGS;
         }
         if is_any(word, &["GLOBAL", "PERSIST", "PERSIST_ONLY"]) {

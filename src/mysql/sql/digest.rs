@@ -10,13 +10,14 @@
 //! Source: MySQL manual, "Performance Schema Statement Digests and Sampling"; ProxySQL manual, "Query digests".
 
 use super::builtins::is_known;
-use super::cache::STATEMENT_BYTES_MAX;
 use super::keywords::is_keyword;
 use super::lexer::{Lexer, Mode, Token};
 
 /// Longest normal form, bytes, without the mark that says that more followed. `max_digest_length` of servers is the same.
 pub const DIGEST_BYTES_MAX: usize = 1024;
-/// Of statements that are too long to be classified, so many bytes are looked at.
+/// Of statements longer than this ...
+const WHOLE_BYTES_MAX: usize = 1 << 20;
+/// ... so many bytes are looked at.
 const HEAD_BYTES: usize = 64 << 10;
 /// What stands for the rest of a statement, and for the rest of a list.
 const REST: &[u8] = b" ...";
@@ -104,7 +105,7 @@ impl Digester {
     /// `sql`; nothing is allocated once it has been used.
     pub fn digest(&mut self, sql: &[u8], mode: Mode) -> &[u8] {
         self.begin();
-        let is_cut = sql.len() > STATEMENT_BYTES_MAX;
+        let is_cut = sql.len() > WHOLE_BYTES_MAX;
         let looked_at = if is_cut { &sql[..HEAD_BYTES] } else { sql };
         let mut lexer = Lexer::new(looked_at, mode);
         while let Some(token) = lexer.next() {

@@ -5,7 +5,7 @@
 //! Names are compared without their database and in any case, so that none is missed; a column of that name may be taken
 //! for it. A text that cannot be read, and a function that is not known, may do anything.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::builtins::{self, Call, Flavour};
 use super::classify::{Class, Forgets, Kind, Pin, diagnostics};
@@ -99,9 +99,10 @@ impl Hidden {
         let unsure = if self.is_unsure && class.kind == Kind::Write { STATE } else { 0 };
         found.show(unsure, class);
         let used = if class.kind == Kind::Write { found.all() } else { found.read };
-        class.may_set = self.is_unsure || self.is_partial || used & (SETS | SETS_SURELY | STATE) != 0;
+        let sets = used & (SETS | SETS_SURELY | STATE) != 0;
+        class.may_set = sets || self.is_unsure || self.is_partial;
         // What it sets for itself would hide what a view's function sets: servers tell of both in one word.
-        if class.may_set && class.restores {
+        if sets && class.restores {
             class.pin = class.pin.or(Some(Pin::Hidden));
         }
     }
@@ -217,6 +218,9 @@ fn key(name: &str) -> Box<[u8]> {
     if is_plain(name) { name.to_ascii_lowercase().into() } else { ODD.into() }
 }
 
+/// Names of a server's variables, in lower case.
+pub type Variables = HashSet<Box<[u8]>, ahash::RandomState>;
+
 /// What kind of thing a text defines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Of {
@@ -297,13 +301,13 @@ impl Things {
 }
 
 impl Hidden {
-    /// What these definitions hide.
-    pub fn new(definitions: &[Definition]) -> Hidden {
+    /// What these definitions hide. `variables`: those of the server, in lower case.
+    pub fn new(definitions: &[Definition], variables: &Variables) -> Hidden {
         let mut all = Things::default();
         let places: Vec<usize> = definitions.iter().map(|definition| all.place(definition)).collect();
         for (definition, place) in definitions.iter().zip(places) {
             let (own, uses) = match &definition.text {
-                Some(text) => Body::new(&all, definition.of).read(text.as_bytes(), definition.mode),
+                Some(text) => Body::new(&all, variables, definition.of).read(text.as_bytes(), definition.mode),
                 None => (STATE, Vec::new()),
             };
             all.things[place].own |= own;
@@ -377,6 +381,7 @@ fn is_known_in_view(name: &str) -> bool {
 /// Reads one definition.
 struct Body<'a> {
     things: &'a Things,
+    variables: &'a Variables,
     of: Of,
     /// Whose functions are called.
     flavour: Flavour,
@@ -397,8 +402,12 @@ struct Body<'a> {
     /// Whom it calls is not known yet.
     is_unresolved: bool,
     after_variable: bool,
-    /// The routine's own variables.
-    declared: Vec<&'a [u8]>,
+    /// The routine's own variables, in lower case, and in how many of the blocks under way each is declared.
+    declared: HashMap<Box<[u8]>, u32, ahash::RandomState>,
+    /// What has begun and will END, with the variables declared there.
+    blocks: Vec<Vec<Box<[u8]>>>,
+    /// END came: what follows says whether it was that of a block.
+    has_ended: bool,
     /// Names of these are listed: one comes next, or a comma.
     declares: Option<bool>,
     /// Variables follow that are set.
@@ -412,9 +421,10 @@ struct Body<'a> {
 }
 
 impl<'a> Body<'a> {
-    fn new(things: &'a Things, of: Of) -> Body<'a> {
+    fn new(things: &'a Things, variables: &'a Variables, of: Of) -> Body<'a> {
         Body {
             things,
+            variables,
             of,
             flavour: Flavour::default(),
             own: 0,
@@ -428,7 +438,9 @@ impl<'a> Body<'a> {
             is_call: false,
             is_unresolved: false,
             after_variable: false,
-            declared: Vec::new(),
+            declared: HashMap::default(),
+            blocks: Vec::new(),
+            has_ended: false,
             declares: None,
             is_setting: false,
             changes_rows: false,
@@ -457,14 +469,18 @@ impl<'a> Body<'a> {
         let after_variable = std::mem::take(&mut self.after_variable);
         let name = if matches!(token, Token::Sign(b'.')) { self.name } else { self.name.take() };
         let is_to_set = std::mem::take(&mut self.is_to_set);
+        if !matches!(token, Token::Word(_)) && std::mem::take(&mut self.has_ended) {
+            self.end_block();
+        }
         match token {
             Token::Doubt => self.own |= STATE,
             Token::Word(word) => {
-                self.note_set(word, is_to_set);
+                self.note_set(word, is_to_set, false);
                 self.word(word);
                 return;
             }
             Token::Quoted(word) => {
+                self.note_set(word, is_to_set, true);
                 self.named(word, true);
                 self.previous = b"";
                 return;
@@ -526,26 +542,65 @@ impl<'a> Body<'a> {
         self.previous = word;
     }
 
-    /// SET a = 1, @b = 2: a parameter of the routine is not told from a variable of the session's.
-    fn note_set(&mut self, word: &'a [u8], is_to_set: bool) {
-        if is_any(word, &["THEN", "ELSE", "DO", "BEGIN", "LOOP", "REPEAT"]) {
-            (self.is_setting, self.changes_rows) = (false, false);
+    /// SET a = 1, @b = 2: a parameter of the routine that has the name of one of the server's variables is taken for that.
+    fn note_set(&mut self, word: &'a [u8], is_to_set: bool, is_quoted: bool) {
+        let is_any = |keywords: &[&str]| !is_quoted && is_any(word, keywords);
+        self.note_block(&is_any);
+        if is_any(&["THEN", "ELSE", "DO", "BEGIN", "LOOP", "REPEAT"]) {
+            self.changes_rows = false;
         }
-        let is_own = || is_any(word, &["NEW"]) || self.declared.iter().any(|own| own.eq_ignore_ascii_case(word));
-        if is_to_set && !is_own() {
-            let is_sure = is_any(word, &["SESSION", "LOCAL", "NAMES", "CHARACTER", "CHARSET", "ROLE"]);
-            self.own |= if is_sure { SETS_SURELY } else { SETS };
+        if is_to_set && !is_any(&["NEW"]) {
+            let lower = lower(word);
+            if !self.declared.contains_key(&lower) {
+                let names = ["SESSION", "LOCAL", "NAMES", "CHARACTER", "CHARSET", "ROLE"];
+                self.own |= if is_any(&names) || self.variables.contains(&lower) { SETS_SURELY } else { SETS };
+            }
         }
         match self.declares {
+            // DECLARE CONTINUE HANDLER declares no variable, nor does a cursor.
+            Some(true) if is_any(&["CONTINUE", "EXIT", "UNDO"]) => self.declares = None,
             Some(true) => {
-                self.declared.push(word);
+                self.declare(lower(word));
                 self.declares = Some(false);
             }
-            _ => self.declares = is_any(word, &["DECLARE"]).then_some(true),
+            _ => self.declares = is_any(&["DECLARE"]).then_some(true),
         }
-        self.changes_rows |= !self.is_setting && is_any(word, &["UPDATE", "INSERT", "REPLACE", "SIGNAL", "RESIGNAL"]);
-        if self.of != Of::View && !self.changes_rows && is_any(word, &["SET"]) {
+        self.changes_rows |= !self.is_setting && is_any(&["UPDATE", "INSERT", "REPLACE", "SIGNAL", "RESIGNAL"]);
+        if self.of != Of::View && !self.changes_rows && is_any(&["SET"]) {
             (self.is_setting, self.is_to_set, self.depth) = (true, true, 0);
+        }
+    }
+
+    /// BEGIN and CASE have an END of their own; what else ends with one says what.
+    fn note_block(&mut self, is_any: &impl Fn(&[&str]) -> bool) {
+        if std::mem::take(&mut self.has_ended) && !is_any(&["IF", "LOOP", "WHILE", "REPEAT", "FOR"]) {
+            self.end_block();
+            if is_any(&["CASE"]) {
+                return; // END CASE
+            }
+        }
+        if is_any(&["END"]) {
+            self.has_ended = true;
+        } else if is_any(&["BEGIN", "CASE"]) {
+            self.blocks.push(Vec::new());
+        }
+    }
+
+    fn declare(&mut self, name: Box<[u8]>) {
+        *self.declared.entry(name.clone()).or_default() += 1;
+        if let Some(block) = self.blocks.last_mut() {
+            block.push(name);
+        }
+    }
+
+    fn end_block(&mut self) {
+        for name in self.blocks.pop().unwrap_or_default() {
+            if let Some(count) = self.declared.get_mut(&name) {
+                *count -= 1;
+                if *count == 0 {
+                    self.declared.remove(&name);
+                }
+            }
         }
     }
 
@@ -619,6 +674,11 @@ mod tests {
         Definition { of, name: name.into(), text: Some(text.into()), mode: Mode::default() }
     }
 
+    fn hidden_by(definitions: &[Definition]) -> Hidden {
+        let names = ["sql_mode", "sort_buffer_size", "max_statement_time", "lc_time_names"];
+        Hidden::new(definitions, &names.iter().map(|name| name.as_bytes().into()).collect())
+    }
+
     fn revealed(hidden: &Hidden, sql: &str) -> Class {
         let mut class = classify(sql.as_bytes(), Mode::default());
         hidden.reveal(sql.as_bytes(), Mode::default(), &mut class);
@@ -627,7 +687,7 @@ mod tests {
 
     /// Whether a table with a trigger of this body is one whose changes pin.
     fn pins(body: &str) -> bool {
-        let hidden = Hidden::new(&[definition(Of::Table, "t", body), definition(Of::Table, "audit", "SET NEW.a = 1")]);
+        let hidden = hidden_by(&[definition(Of::Table, "t", body), definition(Of::Table, "audit", "SET NEW.a = 1")]);
         revealed(&hidden, "INSERT INTO t VALUES (1)").pin == Some(Pin::Hidden)
     }
 
@@ -670,7 +730,7 @@ mod tests {
     #[test]
     fn what_sets_a_variable_is_told_from_what_changes_rows() {
         let may_set = |body: &str| {
-            let hidden = Hidden::new(&[definition(Of::Table, "t", body)]);
+            let hidden = hidden_by(&[definition(Of::Table, "t", body)]);
             let class = revealed(&hidden, "INSERT INTO t VALUES (1)");
             assert_eq!((class.pin, hidden.len()), (None, 0), "{body}: servers tell of it");
             class.may_set
@@ -683,6 +743,12 @@ mod tests {
             "SET max_statement_time = 0",
             "BEGIN UPDATE audit SET a = 1; SET @x = 1; END",
             "BEGIN DECLARE n INT; SET n = 1; SET lc_time_names = 'de_DE'; END",
+            "BEGIN SET NEW.a = CASE WHEN NEW.b THEN 1 ELSE 2 END, @x = NEW.a; END",
+            "SET NEW.a = REPEAT('x', 3), @x = NEW.a",
+            "SET `lc_time_names` = 'de_DE'",
+            "BEGIN BEGIN DECLARE sql_mode INT; SET sql_mode = 1; END; SET sql_mode = ''; END",
+            "BEGIN CASE WHEN NEW.a THEN BEGIN DECLARE n INT; SET n = 1; END; END CASE; SET n = 2; END",
+            "BEGIN DECLARE EXIT HANDLER FOR SQLEXCEPTION SET @x = 1; SET exit = 1; END",
         ] {
             assert!(may_set(body), "{body}");
         }
@@ -693,6 +759,8 @@ mod tests {
             "INSERT INTO audit SET a = NEW.a ON DUPLICATE KEY UPDATE a = 1",
             "IF NEW.a < 0 THEN SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = 'no'; END IF",
             "BEGIN DECLARE m, n DECIMAL(10, 2) DEFAULT 0; DECLARE s VARCHAR(9); SET N = 1; SET m = 2; SET s = 'x'; END",
+            "BEGIN DECLARE n, sql_mode INT; IF NEW.a THEN BEGIN DECLARE n INT; SET n = CASE WHEN 1 THEN 2 END; END; END IF; SET n = 1, `sql_mode` = 2; END",
+            "BEGIN DECLARE n INT; WHILE n < 3 DO SET n = n + 1; END WHILE; l: LOOP SET n = 4; LEAVE l; END LOOP; SET n = 5; END",
         ] {
             assert!(!may_set(body), "{body}");
         }
@@ -711,19 +779,24 @@ mod tests {
             assert!(class.restores);
             class.pin
         };
-        let sets = Hidden::new(&[view("select `d`.`setter`() AS `a`"), setter.clone(), plain.clone()]);
+        let sets = hidden_by(&[view("select `d`.`setter`() AS `a`"), setter.clone(), plain.clone()]);
         assert_eq!(pin(&sets), Some(Pin::Hidden));
         assert_eq!(revealed(&sets, "SELECT a FROM v").pin, Some(Pin::Hidden), "it runs where the session goes on");
-        let harmless = Hidden::new(&[view("select `d`.`plain`() AS `a`"), setter, plain]);
+        let harmless = hidden_by(&[view("select `d`.`plain`() AS `a`"), setter, plain]);
         assert_eq!(pin(&harmless), None);
         for unknown in [harmless.clone().partial(), harmless.in_doubt(), Hidden::unsure()] {
-            assert_eq!(pin(&unknown), Some(Pin::Hidden));
+            assert_eq!(pin(&unknown), None, "that is for the session to decide");
         }
+        let setter = |text: &str| hidden_by(&[view("select `d`.`f`() AS `a`"), definition(Of::Routine, "f", text)]);
+        let own = setter("BEGIN SET sql_mode = ''; RETURN 1; END");
+        assert_eq!(revealed(&own, "SELECT a FROM v").pin, Some(Pin::Hidden), "a variable of the server's");
+        let parameter = setter("BEGIN SET amount = 2; RETURN amount; END");
+        assert_eq!(revealed(&parameter, "SELECT a FROM v").pin, None);
     }
 
     #[test]
     fn reading_the_table_of_a_trigger_is_what_it_seems() {
-        let hidden = Hidden::new(&[definition(Of::Table, "t", "SET NEW.a = GET_LOCK('k', 0)")]);
+        let hidden = hidden_by(&[definition(Of::Table, "t", "SET NEW.a = GET_LOCK('k', 0)")]);
         for sql in
             ["SELECT a FROM t", "DELETE FROM u", "DESC t", "SHOW CREATE TABLE t", "ALTER TABLE t ADD b INT", "USE t"]
         {
@@ -739,7 +812,7 @@ mod tests {
 
     #[test]
     fn views_pass_on_what_they_use() {
-        let hidden = Hidden::new(&[
+        let hidden = hidden_by(&[
             definition(Of::View, "locks", "select get_lock('k',0) AS `g`"),
             definition(Of::View, "over", "select `locks`.`g` AS `g` from `d`.`locks`"),
             definition(
@@ -815,7 +888,7 @@ mod tests {
 
     #[test]
     fn names_that_clients_may_write_in_other_ways_are_one() {
-        let hidden = Hidden::new(&[definition(Of::View, "größe", "select get_lock('k',0)")]);
+        let hidden = hidden_by(&[definition(Of::View, "größe", "select get_lock('k',0)")]);
         for sql in [&b"SELECT 1 FROM gr\xf6\xdfe"[..], "SELECT 1 FROM GRÖSSE".as_bytes(), b"SELECT `a``b`"] {
             let mut class = classify(sql, Mode::default());
             hidden.reveal(sql, Mode::default(), &mut class);

@@ -571,11 +571,12 @@ fn a_kill_hides_nowhere() {
         "CREATE TABLE t (a INT); SET STATEMENT max_statement_time=1 FOR KILL 5",
         "BEGIN NOT ATOMIC KILL 5; END",
         "BEGIN NOT ATOMIC IF 1 THEN KILL 5; END IF; END",
+        "SET @a = 1; BEGIN NOT ATOMIC KILL 5; END",
     ] {
         assert_eq!(class(sql).kind, Kind::Kill, "{sql}");
     }
     for sql in
-        ["SELECT t.kill FROM t", "SELECT `kill`, 'KILL 5' FROM t", "CREATE PROCEDURE p() KILL 5", "SELECT @kill FROM t"]
+        ["SELECT t.kill FROM t", "SELECT `kill`, 'KILL 5' FROM t", "CREATE PROCEDURE p() KILL 5", "SELECT @kill FROM t", "SELECT 1; SELECT t.kill FROM t"]
     {
         assert_ne!(class(sql).kind, Kind::Kill, "{sql}");
     }
