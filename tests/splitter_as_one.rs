@@ -75,6 +75,17 @@ const SCRIPTS: &[(&str, &[Do])] = &[
         ],
     ),
     (
+        "what a read that ties its session warns of is there behind it",
+        &[
+            Say("INSERT INTO a (v) VALUES (11)"),
+            Stir,
+            Say("SELECT v, CAST('x' AS INT) FROM remembering ORDER BY v LIMIT 2"),
+            Say("SHOW WARNINGS"),
+            Say("SELECT @@warning_count"),
+            Say("SELECT LAST_INSERT_ID() AS id, 1"),
+        ],
+    ),
+    (
         "before the first statement nothing was counted, also where the question is prepared or part of another statement",
         &[
             ChangeUser,

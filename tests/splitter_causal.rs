@@ -992,9 +992,12 @@ fn a_replica_whose_sessions_begin_otherwise_gets_no_reads() {
     }
     let cluster = Cluster::start(1);
     mark_servers(&cluster);
-    let server = before(Driver::Auto, &cluster, "");
+    let server = before(Driver::Auto, &cluster, "pool_min = 4");
+    // What each of several connections has it begin with.
+    let offset = "SELECT CAST(TIMEDIFF(NOW(), UTC_TIMESTAMP()) AS CHAR) FROM who";
     block_on(async {
         let mut conn = connect(server.address("db")).await;
+        let zone = one::<String>(&mut conn, offset).await;
         for (name, other) in [("time_zone", "'+05:00'"), ("sql_mode", "'ANSI_QUOTES'"), ("group_concat_max_len", "99")]
         {
             assert_eq!(one::<u32>(&mut conn, WHO).await, 2, "{name}");
@@ -1005,8 +1008,19 @@ fn a_replica_whose_sessions_begin_otherwise_gets_no_reads() {
                 format!("{name} is {}", if other.starts_with('\'') { other.into() } else { format!("'{other}'") });
             server.wait_for_line("an error", |line| line.contains("begin in another state") && line.contains(&told));
             assert_eq!(one::<u32>(&mut conn, WHO).await, 1, "{name}");
+            // By now there are connections of that time.
+            let open = "SELECT COUNT(*) FROM information_schema.processlist WHERE command = 'Sleep' AND time < 2 AND user <> 'system user'";
+            wait_until("some are opened", || cluster.replicas[0].sql(open).parse().is_ok_and(|open: u32| open >= 4)).await;
             cluster.replicas[0].sql(&format!("SET GLOBAL {name} = {before}"));
             wait_for_replicas(&server, 1).await;
+            let mut clients = Vec::new();
+            for _ in 0..6 {
+                let mut client = connect(server.address("db")).await;
+                client.query_drop("START TRANSACTION READ ONLY").await.expect("begun");
+                assert_eq!(one::<u32>(&mut client, WHO).await, 2, "{name}");
+                assert_eq!(one::<String>(&mut client, offset).await, zone, "{name}");
+                clients.push(client);
+            }
         }
     });
 }

@@ -404,12 +404,15 @@ fn sysbench_runs_without_an_error() {
         &["--time=1", "--mysql-compression=on", "--skip-trx=on"],
         &["--time=1", "--mysql-ssl=on", "--mysql-compression=on", "--skip-trx=on"],
     ] {
-        let before = scene.tls_clients();
+        let compressed = || scene.splitter.metric("one_server_splitter_clients_compressed_total", "");
+        let (before, compressed_before) = (scene.tls_clients(), compressed());
         let told = sysbench(more, "run");
         assert!(events(&told) > 20, "{more:?}: {told}");
         assert!(told.contains("reconnects:                          0 "), "{more:?}: {told}");
         let has_tls = more.contains(&"--mysql-ssl=on");
         assert_eq!(scene.tls_clients() > before, has_tls, "{more:?}");
+        let is_compressed = more.contains(&"--mysql-compression=on");
+        assert_eq!(compressed() > compressed_before, is_compressed, "{more:?}");
     }
     let on_replica = scene.splitter.metric("one_server_splitter_statements_total", "to=\"replica\"");
     assert!(on_replica > 100.0, "without transactions reads are split");

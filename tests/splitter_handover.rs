@@ -248,6 +248,37 @@ fn statements_that_wait_for_a_connection_go_to_the_next_primary() {
     assert_eq!(scene.cluster.replicas[0].sql("SELECT token FROM d.log ORDER BY token"), "0\n1\n2");
 }
 
+/// What comes before anybody knows who leads, and so what its tables hide, is judged once that is known.
+#[test]
+fn writes_that_wait_for_the_first_primary_tie_nobody() {
+    if !mariadb::is_installed() {
+        return;
+    }
+    let mut scene = scene(1, "");
+    let (primary, replica) = (scene.cluster.primary.port, scene.cluster.replicas[0].port);
+    scene.cluster.primary.sql(&format!("GRANT TRIGGER, SHOW VIEW ON *.* TO {USER}@'%'"));
+    scene.cluster.primary.freeze(true);
+    scene.server = site([replica, primary].into_iter(), "primary_wait = \"30s\"").one_worker().start();
+    let address = scene.server.address("db");
+    block_on(async {
+        let mut prepared = connect(address).await;
+        let mut said = connect(address).await;
+        let writes = tokio::spawn(async move {
+            said.query_drop("INSERT INTO log VALUES ('said')").await.expect("written");
+            said
+        });
+        let executes = tokio::spawn(async move {
+            prepared.exec_drop("INSERT INTO log VALUES (?)", ("executed",)).await.expect("written");
+            prepared
+        });
+        eventually("they wait", || scene.server.metric("one_server_splitter_held_total", "") >= 2.0);
+        scene.cluster.primary.freeze(false);
+        let _sessions = (writes.await.expect("no panic"), executes.await.expect("no panic"));
+        assert_eq!(scene.server.metric("one_server_splitter_sessions_pinned", ""), 0.0);
+    });
+    assert_eq!(scene.cluster.primary.sql("SELECT token FROM d.log ORDER BY token"), "executed\nsaid");
+}
+
 /// A splitter is taken out of the config; its clients go on until their transactions end. Who leads matters to them as before.
 #[test]
 fn a_session_of_a_splitter_that_is_gone_commits_nothing_behind_a_failover() {

@@ -188,3 +188,116 @@ fn what_the_account_may_not_see_is_told() {
     let shown = server.ctl_ok(&["mysql", "show"]);
     assert!(shown.contains("the account lacks TRIGGER and SHOW VIEW on *.*"), "{shown}");
 }
+
+/// A read with a time limit of its own, which what it does not show could hide behind: it runs wherever reads do.
+#[test]
+fn a_limited_read_runs_also_where_not_everything_can_be_seen() {
+    if !mariadb::is_installed() {
+        return;
+    }
+    let cluster = Cluster::start(1);
+    mark_servers(&cluster);
+    cluster.primary.sql("CREATE USER reports@'%' IDENTIFIED BY 'r3ports'; GRANT SELECT ON d.* TO reports@'%'");
+    cluster.primary.sql("SET sql_log_bin=0; CREATE TABLE d.fresh (id INT) ENGINE=InnoDB; INSERT INTO d.fresh VALUES (7)");
+    cluster.wait_for_replicas();
+    let users = "causal_reads = \"off\"\n[[mysql.db.users]]\nname = \"reports\"\npassword = \"r3ports\"\nread_only = true\n";
+    let server = split::site(Driver::Auto, &cluster, users).start();
+    let port = server.address("db").port();
+    let limited = |query: &str| format!("SET STATEMENT max_statement_time=10 FOR {query}");
+    block_on(async {
+        wait_for_reads_on_replica(port).await;
+        let mut conn = connect(port).await;
+        conn.query_drop("START TRANSACTION READ ONLY").await.unwrap();
+        for _ in 0..2 {
+            assert_eq!(one::<u32>(&mut conn, &limited("SELECT id FROM who")).await, 2, "in a transaction on the replica");
+        }
+        conn.query_drop("COMMIT").await.unwrap();
+        assert_eq!(one::<u32>(&mut conn, "SELECT id FROM who").await, 2);
+        let options = sessions::options(port).user(Some("reports")).pass(Some("r3ports")).db_name(Some("d"));
+        let mut reports = mysql_async::Conn::new(options).await.unwrap();
+        assert_eq!(one::<u32>(&mut reports, &limited("SELECT id FROM who")).await, 1, "an account that may only read");
+        reports.disconnect().await.unwrap();
+    });
+    server.wait_until_no_client();
+    cluster.primary.sql(&format!("GRANT TRIGGER, SHOW VIEW ON *.* TO {USER}@'%'"));
+    cluster.wait_for_replicas();
+    let server = split::site(Driver::Auto, &cluster, users).start();
+    let port = server.address("db").port();
+    block_on(async {
+        wait_for_reads_on_replica(port).await;
+        let mut conn = connect(port).await;
+        assert_eq!(one::<u32>(&mut conn, &limited("SELECT id FROM fresh")).await, 7, "no replica has it");
+        let mut other = connect(port).await;
+        for _ in 0..4 {
+            other.query_drop("START TRANSACTION READ ONLY").await.unwrap();
+            assert_eq!(one::<u32>(&mut other, "SELECT id FROM who").await, 2);
+            other.query_drop("COMMIT").await.unwrap();
+        }
+        // What a replica has warned of before has nothing to do with it.
+        assert_eq!(one::<u32>(&mut other, "SELECT id + (CAST('x' AS INT) = 1) FROM who").await, 2);
+        let shown = other.query_first::<(String, String), _>(limited("SHOW VARIABLES LIKE 'version'")).await.unwrap();
+        assert_eq!(shown.unwrap().0, "version");
+        assert_eq!(server.metric("one_server_splitter_sessions_pinned", "reason=\"state_change\""), 0.0);
+    });
+}
+
+/// Texts as long as a packet can be are looked into: one that inserts many rows ties its session no more than one that inserts one.
+#[test]
+fn long_statements_tie_nobody() {
+    if !mariadb::is_installed() {
+        return;
+    }
+    let cluster = cluster();
+    cluster.primary.sql("SET GLOBAL max_allowed_packet = 64 << 20");
+    let server = split::site(Driver::Auto, &cluster, "").start();
+    let port = server.address("db").port();
+    block_on(async {
+        wait_for_reads_on_replica(port).await;
+        let mut conn = connect(port).await;
+        let rows = "(1),".repeat((2 << 20) / 4);
+        conn.query_drop(format!("INSERT INTO plain VALUES {rows}(2)")).await.unwrap();
+        assert_eq!(server.metric("one_server_splitter_sessions_pinned", ""), 0.0);
+        cluster.wait_for_replicas();
+        assert_eq!(one::<u32>(&mut conn, "SELECT id FROM who").await, 2, "its reads go to the replica");
+        assert_eq!(one::<u64>(&mut conn, "SELECT COUNT(*) FROM plain").await, (2 << 20) / 4 + 1);
+    });
+}
+
+/// The connection that alone knew the last insert id is gone: nobody is told another one.
+#[test]
+fn a_last_insert_id_that_is_lost_is_not_made_up() {
+    if !mariadb::is_installed() {
+        return;
+    }
+    let cluster = cluster();
+    cluster.primary.sql("CREATE PROCEDURE d.asks_too() SELECT LAST_INSERT_ID()");
+    let server = split::site(Driver::Auto, &cluster, "").start();
+    let port = server.address("db").port();
+    let lose = async |conn: &mut mysql_async::Conn| {
+        conn.query_drop("INSERT INTO counting VALUES (NULL)").await.unwrap();
+        let idle = "SELECT id FROM information_schema.processlist WHERE command = 'Sleep' AND db = 'd'";
+        for id in cluster.primary.sql(idle).lines() {
+            cluster.primary.sql(&format!("KILL {id}"));
+        }
+    };
+    block_on(async {
+        wait_for_reads_on_replica(port).await;
+        let mut conn = connect(port).await;
+        lose(&mut conn).await;
+        for _ in 0..3 {
+            let error = conn.query_drop("SELECT LAST_INSERT_ID()").await.expect_err("it is not known");
+            assert_eq!(sessions::code(&error), 1158);
+        }
+        conn.query_drop("SET @mine = 1").await.unwrap();
+        let error = conn.query_drop("SELECT LAST_INSERT_ID()").await.expect_err("it is not known there, either");
+        assert_eq!(sessions::code(&error), 1158);
+        conn.query_drop("INSERT INTO counting VALUES (NULL)").await.unwrap();
+        let id = conn.last_insert_id().unwrap();
+        assert_eq!(one::<u64>(&mut conn, "SELECT LAST_INSERT_ID()").await, id, "another one is");
+        let mut conn = connect(port).await;
+        lose(&mut conn).await;
+        let error = conn.query_drop("CALL asks_too()").await.expect_err("it may ask");
+        assert_eq!(sessions::code(&error), 1158);
+        assert!(conn.query_drop("SELECT 1").await.is_err(), "its session cannot go on");
+    });
+}

@@ -121,6 +121,7 @@ fn view(splitter: &mysql::Shared) -> SplitterView {
         health: server.health,
         up: server.up,
         lag_ms: server.lag_ms,
+        latency: server.latency,
         position: server.position,
         admin: admin(server.duty),
     };

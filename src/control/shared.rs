@@ -7,7 +7,7 @@
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering::Acquire, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use crossbeam::queue::ArrayQueue;
 
@@ -576,6 +576,8 @@ pub struct SplitterServerView {
     pub up: bool,
     /// How far it is behind the primary, milliseconds; `None`: unknown, or it is the primary.
     pub lag_ms: Option<u64>,
+    /// How long it takes to answer the monitor; `None`: it does not.
+    pub latency: Option<Duration>,
     /// What it has applied, as it says.
     pub position: String,
     /// What the operator wants of it.

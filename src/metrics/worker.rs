@@ -468,6 +468,8 @@ pub struct SplitterStats {
     pub clients: Gauge,
     /// Clients that came in over TLS.
     pub tls_clients: Counter,
+    /// Clients whose packets are compressed.
+    pub compressed_clients: Counter,
     /// Clients refused: wrong password, limits.
     pub refused: Counter,
     /// Statements sent to the primary.
@@ -567,6 +569,7 @@ impl SplitterStats {
             accepted: Counter::default(),
             clients: Gauge::default(),
             tls_clients: Counter::default(),
+            compressed_clients: Counter::default(),
             refused: Counter::default(),
             to_primary: Counter::default(),
             to_replica: Counter::default(),

@@ -257,6 +257,9 @@ impl Client {
             && (will_stay || class.forgets == Forgets::Perhaps)
             && let Some(lease) = Box::pin(self.own_warned(lead)).await
         {
+            if let Some(reject) = self.insert_id_is_lost_to(class, tries) {
+                return Err(Some(reject));
+            }
             return self.with_transaction_settings(lease, tries).await;
         }
         let needs_insert_id = !asks || will_stay;
@@ -267,10 +270,12 @@ impl Client {
             InsertId::At(id) => match Box::pin(self.own_for_insert_id(id)).await {
                 Ok(Ok(lease)) => return self.with_transaction_settings(lease, tries).await,
                 Ok(Err(value)) => Some(value),
-                Err(reject) if class.diagnostics & diagnostics::INSERT_ID != 0 => return Err(Some(reject)),
                 Err(_) => {
-                    self.carry.insert_id.set(InsertId::Lost); // this statement does not ask; a later one may
-                    Some(0)
+                    self.carry.insert_id.set(InsertId::Lost);
+                    if let Some(reject) = self.insert_id_is_lost_to(class, tries) {
+                        return Err(Some(reject));
+                    }
+                    Some(0) // this statement does not ask; a later one may
                 }
             },
         };

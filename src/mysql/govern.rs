@@ -83,6 +83,8 @@ pub struct ServerView {
     pub up: bool,
     /// How far it is behind the primary, milliseconds; `None`: not known, or it is the primary.
     pub lag_ms: Option<u64>,
+    /// How long it takes to answer the monitor; `None`: it does not.
+    pub latency: Option<Duration>,
     /// What it has applied, as it says.
     pub position: String,
     /// What the operator wants of it.
@@ -473,6 +475,7 @@ impl Shared {
                 up: facts.duty() == Duty::Ready
                     && if is_primary { health == Health::Writable } else { facts.is_eligible() },
                 lag_ms: Some(facts.lag_ms()).filter(|lag| !is_primary && *lag != LAG_UNKNOWN),
+                latency: council.seen[index].as_ref().map(|seen| seen.latency),
                 position: council.seen[index].as_ref().map(|seen| seen.shown.clone()).unwrap_or_default(),
                 duty: facts.duty(),
             }

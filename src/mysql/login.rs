@@ -131,6 +131,7 @@ impl Splitter {
         wire.send(out).await?;
         if let Some(algorithm) = algorithm {
             wire.pack(algorithm);
+            self.stats().compressed_clients.inc();
         }
         Ok(client)
     }

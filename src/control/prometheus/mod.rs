@@ -175,6 +175,7 @@ mod tests {
                 health: "writable",
                 up: true,
                 lag_ms,
+                latency: Some(Duration::from_micros(250)),
                 position: String::new(),
                 admin: AdminState::Ready,
                 index: usize::from(role != "primary"),

@@ -455,6 +455,8 @@ fn splitters(out: &mut Exposition, shared: &Shared) {
     }
     t.counter(out, "clients_accepted_total", "Client connections accepted.", |s| &s.accepted);
     t.counter(out, "clients_tls_total", "Clients that logged on over TLS.", |s| &s.tls_clients);
+    let help = "Clients that logged on with packets compressed.";
+    t.counter(out, "clients_compressed_total", help, |s| &s.compressed_clients);
     t.gauge(out, "clients", "Clients connected now.", |s| &s.clients);
     t.counter(out, "clients_refused_total", "Clients refused: wrong password, limits.", |s| &s.refused);
     t.counter(out, "errors_total", "Statements answered with an error packet of ours.", |s| &s.errors);

@@ -63,12 +63,13 @@ fn seconds(splitter: &SplitterStats) -> u64 {
 }
 
 fn pools(out: &mut Exposition, shared: &Shared) {
-    let mut rows: Vec<Row<'_, BackendStats>> = Vec::new();
+    let (mut rows, mut latencies_us): (Vec<Row<'_, BackendStats>>, Vec<Option<u64>>) = (Vec::new(), Vec::new());
     let views = shared.splitters();
     for (index, splitter) in shared.config.splitters.iter().enumerate() {
         let seen = |b: usize| views.get(index).and_then(|view| view.servers.iter().find(|server| server.index == b));
         for (b, endpoint) in backend_names(splitter) {
             let is_primary = seen(b).map_or(b == 0, |server| server.role == "primary");
+            latencies_us.push(seen(b).and_then(|server| server.latency).map(|latency| latency.as_micros() as u64));
             let hostgroup = if is_primary { "0" } else { "1" };
             // Two splitters may have the same server, and a scraper refuses a page with the same labels twice.
             let labels =
@@ -85,6 +86,21 @@ fn pools(out: &mut Exposition, shared: &Shared) {
             let mut labels = row.labels();
             labels.push(("status", status));
             states.sample(&labels, value);
+        }
+    }
+    let help = "Time that the server takes to answer the monitor, microseconds.";
+    let mut latencies = out.family("proxysql_connpool_conns_latency_us", Kind::Gauge, help);
+    for (row, latency) in t.rows.iter().zip(latencies_us) {
+        latency.into_iter().for_each(|latency| latencies.sample(&row.labels(), latency));
+    }
+    let help = "Bytes to and from a server.";
+    let mut bytes = out.family("proxysql_connpool_data_bytes_total", Kind::Counter, help);
+    for row in &t.rows {
+        let flows = [("sent", row.sum(|b| b.bytes_sent.value())), ("recv", row.sum(|b| b.bytes_received.value()))];
+        for (flow, value) in flows {
+            let mut labels = row.labels();
+            labels.push(("traffic_flow", flow));
+            bytes.sample(&labels, value);
         }
     }
     t.counter(out, "conns_queries_total", "Statements sent to a server.", |b| &b.statements);

@@ -38,6 +38,21 @@ fn route(session: &Session, sql: &str) -> Route {
 
 const AC: u16 = STATUS_AUTOCOMMIT;
 
+/// What is in these tables is each server's own.
+#[test]
+fn reads_of_a_system_schema_that_is_selected_go_to_the_primary() {
+    for (schema, expect) in [
+        ("mysql", Route::Primary),
+        ("INFORMATION_schema", Route::Primary),
+        ("performance_schema", Route::Primary),
+        ("sys", Route::Primary),
+        ("mysql2", Route::Replica),
+    ] {
+        let s = Session::new(Some(schema.into()), Mode::default(), 45, 0);
+        assert_eq!(route(&s, "SELECT * FROM user"), expect, "{schema}");
+    }
+}
+
 #[test]
 fn what_was_too_much_to_be_kept_pins_and_leaves_a_doubt() {
     for (cut, told) in [(Cut::Settings, true), (Cut::Transactions, false)] {
