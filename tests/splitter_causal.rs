@@ -1010,7 +1010,8 @@ fn a_replica_whose_sessions_begin_otherwise_gets_no_reads() {
             assert_eq!(one::<u32>(&mut conn, WHO).await, 1, "{name}");
             // By now there are connections of that time.
             let open = "SELECT COUNT(*) FROM information_schema.processlist WHERE command = 'Sleep' AND time < 2 AND user <> 'system user'";
-            wait_until("some are opened", || cluster.replicas[0].sql(open).parse().is_ok_and(|open: u32| open >= 4)).await;
+            wait_until("some are opened", || cluster.replicas[0].sql(open).parse().is_ok_and(|open: u32| open >= 4))
+                .await;
             cluster.replicas[0].sql(&format!("SET GLOBAL {name} = {before}"));
             wait_for_replicas(&server, 1).await;
             let mut clients = Vec::new();

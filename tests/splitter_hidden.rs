@@ -198,9 +198,12 @@ fn a_limited_read_runs_also_where_not_everything_can_be_seen() {
     let cluster = Cluster::start(1);
     mark_servers(&cluster);
     cluster.primary.sql("CREATE USER reports@'%' IDENTIFIED BY 'r3ports'; GRANT SELECT ON d.* TO reports@'%'");
-    cluster.primary.sql("SET sql_log_bin=0; CREATE TABLE d.fresh (id INT) ENGINE=InnoDB; INSERT INTO d.fresh VALUES (7)");
+    cluster
+        .primary
+        .sql("SET sql_log_bin=0; CREATE TABLE d.fresh (id INT) ENGINE=InnoDB; INSERT INTO d.fresh VALUES (7)");
     cluster.wait_for_replicas();
-    let users = "causal_reads = \"off\"\n[[mysql.db.users]]\nname = \"reports\"\npassword = \"r3ports\"\nread_only = true\n";
+    let users =
+        "causal_reads = \"off\"\n[[mysql.db.users]]\nname = \"reports\"\npassword = \"r3ports\"\nread_only = true\n";
     let server = split::site(Driver::Auto, &cluster, users).start();
     let port = server.address("db").port();
     let limited = |query: &str| format!("SET STATEMENT max_statement_time=10 FOR {query}");
@@ -209,7 +212,11 @@ fn a_limited_read_runs_also_where_not_everything_can_be_seen() {
         let mut conn = connect(port).await;
         conn.query_drop("START TRANSACTION READ ONLY").await.unwrap();
         for _ in 0..2 {
-            assert_eq!(one::<u32>(&mut conn, &limited("SELECT id FROM who")).await, 2, "in a transaction on the replica");
+            assert_eq!(
+                one::<u32>(&mut conn, &limited("SELECT id FROM who")).await,
+                2,
+                "in a transaction on the replica"
+            );
         }
         conn.query_drop("COMMIT").await.unwrap();
         assert_eq!(one::<u32>(&mut conn, "SELECT id FROM who").await, 2);

@@ -97,7 +97,9 @@ fn statements_are_counted_by_their_normal_form() {
         assert!(of_primary("proxysql_connpool_conns_queries_total", "") >= 8.0);
         assert!(of_primary("proxysql_connpool_conns", "") >= 1.0 && metric("proxysql_uptime_seconds_total") >= 0.0);
         assert!((1.0..10_000_000.0).contains(&of_primary("proxysql_connpool_conns_latency_us", "")));
-        assert!(metric("proxysql_queries_backends_bytes_total") > metric("one_server_splitter_server_sent_bytes_total"));
+        assert!(
+            metric("proxysql_queries_backends_bytes_total") > metric("one_server_splitter_server_sent_bytes_total")
+        );
         assert!(metric("proxysql_client_connections_total") >= 8.0);
         assert!(metric("one_server_splitter_server_errors_total") >= 9.0);
         assert!(metric("one_server_splitter_sent_bytes_total") > metric("one_server_splitter_received_bytes_total"));

@@ -546,6 +546,15 @@ fn an_account_is_let_in_by_what_mysql_keeps_of_its_password() {
         assert!(!told.contains("lifted@%"), "{arguments:?}: {told}");
     }
     assert!(ask(&server, wrong, &["--ssl-mode=REQUIRED"]).contains("ERROR 1045"));
+    block_on(async {
+        let mut conn = connect(&server).await;
+        let change = |password: &str| {
+            mysql_async::ChangeUserOpts::new().with_user(Some("lifted".into())).with_pass(Some(password.into()))
+        };
+        conn.change_user(change(right)).await.expect("the short exchange, in a session of another account");
+        assert_eq!(one::<String>(&mut conn, "SELECT CURRENT_USER()").await, "lifted@%");
+        assert!(conn.change_user(change(wrong)).await.is_err());
+    });
     drop(server);
     let server = start();
     assert_eq!(ask(&server, right, &["--ssl-mode=REQUIRED"]), "lifted@%", "as first, over TLS");

@@ -96,6 +96,38 @@ impl Awkward {
     }
 }
 
+/// Answers that follow no protocol, or have a packet of another number: the connection is closed, and a read is asked elsewhere; what
+/// became of a write is not known.
+#[test]
+fn a_server_that_speaks_nonsense_is_not_listened_to() {
+    // A length without its bytes, the wish for a file that nobody offered, no content, OK that is cut off.
+    const NONSENSE: [&[&[u8]]; 5] = [&[&[0xFC, 1]], &[&[0xFB]], &[&[]], &[&[0, 0xFE]], &[&[0xFC, 1]]];
+    for driver in [Driver::IoUring, Driver::Epoll] {
+        let identity = support::tls::trusted().server(&["127.0.0.1"], support::tls::Kind::Ecdsa);
+        let server = Mysql8::start(Full::Warm, USER, PASSWORD, &RsaKey::new(), identity);
+        let (sane, asked) = (Awkward::default(), AtomicUsize::new(0));
+        server.answer_with(move |sql| match sql {
+            _ if !sql.contains("FROM odd") => sane.answer(sql),
+            _ => match asked.fetch_add(1, SeqCst) {
+                n if n % 2 == 0 => Reply::Raw(NONSENSE[n / 2]),
+                _ => sane.answer(sql),
+            },
+        });
+        let splitter = splitter(driver, 1, &format!("primary = \"127.0.0.1:{}\"", server.port()));
+        let port = splitter.address("db").port();
+        eventually("the primary is there", || splitter.status()["splitters"][0]["servers"][0]["up"] == true);
+        block_on(async {
+            let mut conn = connect(port).await;
+            for n in 0..NONSENSE.len() - 1 {
+                assert_eq!(one::<u32>(&mut conn, "SELECT c FROM odd").await, 1, "{driver:?} {n}");
+            }
+            let error = conn.query_drop("DELETE FROM odd").await.expect_err("nobody knows");
+            assert_eq!(code(&error), 1158);
+        });
+        splitter.wait_for_line("it is told", |line| line.contains("bad answer from server"));
+    }
+}
+
 /// A connection with another session's settings must be reset in front of this one's write. Where the server does not do that,
 /// the write is not sent: not there, and not twice when it goes elsewhere.
 #[test]

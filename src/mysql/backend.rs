@@ -156,6 +156,8 @@ struct Handle {
     id: u32,
     /// The session state it was prepared under.
     state: Rc<State>,
+    /// [`Backend::uses`] when it was last wanted.
+    used: Cell<u64>,
 }
 
 /// How to reach and log on to a server.
@@ -231,6 +233,8 @@ pub struct Backend {
     input: Vec<u8>,
     start: usize,
     handles: AHashMap<Rc<[u8]>, Handle>,
+    /// Times that one of these was wanted.
+    uses: Cell<u64>,
     /// Statements that are no longer wanted there, to be closed with what is sent next.
     closing: Vec<u32>,
 }
@@ -302,6 +306,7 @@ impl Backend {
             input: Vec::new(),
             start: 0,
             handles: AHashMap::new(),
+            uses: Cell::new(0),
             closing: Vec::new(),
         }
     }
@@ -798,19 +803,26 @@ impl Backend {
     /// Id of `sql` prepared here under the present state, if it is.
     pub fn handle(&self, sql: &Rc<[u8]>) -> Option<u32> {
         let handle = self.handles.get(sql)?;
+        handle.used.set(self.next_use());
         (Rc::ptr_eq(&handle.state, &self.state) || handle.state == self.state).then_some(handle.id)
     }
 
-    /// Remembers that `sql` was prepared here under the present state. One that it replaces, or for which there is no more
-    /// room, is forgotten: whoever still executes that one has it prepared anew.
+    fn next_use(&self) -> u64 {
+        self.uses.set(self.uses.get() + 1);
+        self.uses.get()
+    }
+
+    /// Remembers that `sql` was prepared here under the present state. One that it replaces is forgotten, and where there is no more
+    /// room the one that was not wanted for the longest: whoever still executes that has it prepared anew.
     pub fn keep_handle(&mut self, sql: &Rc<[u8]>, id: u32) {
         if self.handles.len() >= STATEMENTS_MAX
             && !self.handles.contains_key(sql)
-            && let Some(other) = self.handles.keys().next().cloned()
+            && let Some(other) =
+                self.handles.iter().min_by_key(|(_, handle)| handle.used.get()).map(|(sql, _)| Rc::clone(sql))
         {
             self.closing.extend(self.handles.remove(&other).map(|handle| handle.id));
         }
-        let handle = Handle { id, state: Rc::clone(&self.state) };
+        let handle = Handle { id, state: Rc::clone(&self.state), used: Cell::new(self.next_use()) };
         self.closing.extend(self.handles.insert(Rc::clone(sql), handle).map(|handle| handle.id));
     }
 

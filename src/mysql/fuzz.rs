@@ -7,18 +7,21 @@ use super::protocol::attributes::sql_offset;
 use super::protocol::auth::prover::Secret;
 use super::protocol::auth::{Method, Prover, Step, Verifier};
 use super::protocol::capability::{OFFERED, SECURE_CONNECTION, STATUS_SESSION_STATE_CHANGED};
+use super::protocol::compressed::{Algorithm, Frames};
 use super::protocol::execute;
 use super::protocol::execute::{Binding, Form};
 use super::protocol::follow::{Expect, Follower, Outcome};
 use super::protocol::greeting::Greeting;
 use super::protocol::lenenc::{put_bytes, put_int};
+use super::protocol::local_file::LocalFile;
 use super::protocol::login::Login;
-use super::protocol::packet::{join_payload, message_bytes};
+use super::protocol::packet::{HEADER_BYTES, join_payload, message_bytes};
 use super::protocol::response::{ErrPacket, OkPacket};
 use super::protocol::tracker::{Change, Changes};
 use super::session::{Session, VARIABLES};
+use super::sql::hidden::{Definition, Hidden, Of};
 use super::sql::lexer::{Lexer, Token};
-use super::sql::{Charset, Class, Flavour, Kind, Mode, classify, used_schema};
+use super::sql::{Charset, Class, Flavour, Kind, Mode, Pin, classify, used_schema};
 
 const MESSAGE_MAX: usize = 1 << 20;
 
@@ -49,6 +52,70 @@ pub fn answers(input: &[u8]) {
     if let Ok((true, outcome, _)) = &whole {
         assert!(Changes::new(&outcome.changes).count() <= outcome.changes.len() + 1);
     }
+}
+
+/// Compressed frames hold the same however they come; what is sent by one side is what the other side receives.
+pub fn frames(input: &[u8]) {
+    let [choice, bytes @ ..] = input else { return };
+    let algorithm = if choice & 1 == 0 { Algorithm::Zlib } else { Algorithm::Zstd(3) };
+    let receive = |pieces: &[&[u8]]| {
+        let (mut frames, mut waiting, mut plain) = (Frames::new(algorithm), Vec::new(), Vec::new());
+        for piece in pieces {
+            waiting.extend_from_slice(piece);
+            while frames.receive(&mut waiting, &mut plain).map_err(|error| error.to_string())? {}
+        }
+        Ok::<_, String>((plain, waiting, frames.sequence_id()))
+    };
+    let cut = bytes.len() * usize::from(choice >> 4) / 16;
+    assert_eq!(receive(&[&bytes[..cut], &bytes[cut..]]), receive(&[bytes]));
+    let (mut ours, mut sent) = (Frames::new(algorithm), Vec::new());
+    ours.send(bytes, &mut sent);
+    let (plain, rest, sequence_id) = receive(&[&sent]).expect("our own");
+    assert!(plain == bytes && rest.is_empty() && sequence_id == ours.sequence_id());
+}
+
+/// A client's file is passed on packet by packet, the same however it is cut, and nothing behind its end.
+pub fn local_file(input: &[u8]) {
+    let [choice, bytes @ ..] = input else { return };
+    let pass = |pieces: &[&[u8]]| {
+        let (mut file, mut out, mut used) = (LocalFile::new(choice & 3, choice >> 2 & 1), Vec::new(), 0);
+        for piece in pieces {
+            let taken = file.feed(piece, &mut out).map_err(|error| error.to_string())?;
+            assert!(taken == piece.len() || file.is_done());
+            used += taken;
+        }
+        Ok::<_, String>((out, used, file.is_done(), file.next_sequence_id()))
+    };
+    let cut = bytes.len() * usize::from(choice >> 4) / 16;
+    let whole = pass(&[bytes]);
+    assert_eq!(pass(&[&bytes[..cut], &bytes[cut..]]), whole);
+    if let Ok((out, used, ..)) = whole {
+        // Numbers of packets are all that changes, and the rest of a header may not have come.
+        assert!(out.len() <= used && used < out.len() + HEADER_BYTES);
+    }
+}
+
+/// Definitions that a server tells are read whatever they say: a body that takes a lock is never taken for nothing, wherever it
+/// stands, and what is defined beside it makes no difference to that.
+pub fn definitions(input: &[u8]) {
+    let text = String::from_utf8_lossy(input);
+    let of = |of: Of, name: &str, text: String| Definition {
+        of,
+        name: name.into(),
+        text: Some(text),
+        mode: Mode::default(),
+    };
+    let variables = [b"sql_mode"[..].into()].into_iter().collect();
+    let told = [
+        of(Of::Table, "t", format!("BEGIN DO GET_LOCK('k', 0); {text}\nEND")),
+        of(Of::View, "v", format!("select {text}")),
+        of(Of::Routine, "f", text.to_string()),
+    ];
+    let hidden = Hidden::new(&told, &variables);
+    let sql = b"INSERT INTO t VALUES (1)";
+    let mut class = classify(sql, Mode::default());
+    hidden.reveal(sql, Mode::default(), &mut class);
+    assert_eq!(class.pin, Some(Pin::Hidden));
 }
 
 /// A client's bytes are cut into messages, logins and executions of statements, each with what is its own and no more.
@@ -313,6 +380,33 @@ mod tests {
             "VALUES ",
         ];
         fuzz("mysql_statement", statement, &pieces);
+    }
+
+    #[test]
+    fn compressed_frames() {
+        let pieces = [
+            "\x05\0\0\0\0\0\0hello",
+            "\x03\0\0\x01\0\0\0abc",
+            "\x02\0\0\x02\x09\0\0xy",
+            "\0\0\0",
+            "aaaaaaaaaaaaaaaaaaaa",
+        ];
+        fuzz("mysql_frames", frames, &pieces);
+    }
+
+    #[test]
+    fn files_of_clients() {
+        let pieces = ["\x03\0\0\0abc", "\x03\0\0\x01abc", "\0\0\0\x02", "\0\0\0\x03", "\x02\0\0\x02xy", "ab"];
+        fuzz("mysql_local_file", local_file, &pieces);
+    }
+
+    #[test]
+    fn definitions_of_servers() {
+        let pieces = [
+            "BEGIN ", "END", ";", "SET ", "@x", "sql_mode", " = ", "1", ", ", "CASE ", "WHEN ", "THEN ", "DECLARE ",
+            "n INT", "IF ", "END IF", "LOOP ", "(", ")", "'", "`", "/*", "f(", "CALL ", "INTO ", "NEW.", "--\n",
+        ];
+        fuzz("mysql_definitions", definitions, &pieces);
     }
 
     #[test]

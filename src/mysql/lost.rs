@@ -83,7 +83,9 @@ impl Client {
         self.flush(wire).await?;
         self.keep_own_error(Reject::new(LOST, message));
         (self.counted, self.last, self.found) = (Counted::LOST, Some(Witness::NOBODY), Some(Witness::NOBODY));
-        // What a held connection knew of the session cannot be made up: the client must connect again.
+        // What a held connection knew of the session cannot be made up: the client must connect again, as it must where a single
+        // server goes away. So it must in a transaction that nothing else ties: a client that went on as if it still were in one,
+        // which this error does not tell it in every driver, would have the rest of it committed by itself.
         if was_held && !in_replica_transaction { Err(End) } else { Ok(Ok(())) }
     }
 }

@@ -137,7 +137,8 @@ impl Client {
                 }
                 Err(error) => {
                     tracing::warn!(server = %self.splitter.shared.address(lease.server), %error, "bad answer from server");
-                    return Ok(Relayed::Lost { forwarded, error_sequence_id: None });
+                    let error_sequence_id = (!forwarded).then(|| self.reply_sequence_id());
+                    return Ok(Relayed::Lost { forwarded, error_sequence_id });
                 }
             }
             if follower.is_done() {

@@ -105,6 +105,8 @@ pub(crate) enum Reply {
     Rows(Vec<&'static str>, Vec<Vec<Option<String>>>),
     /// The same, and the GTID of what was committed meanwhile.
     Committed(Vec<&'static str>, Vec<Vec<Option<String>>>, &'static str),
+    /// These payloads, whatever they mean.
+    Raw(&'static [&'static [u8]]),
     /// The connection is closed.
     HangUp,
 }
@@ -143,6 +145,9 @@ impl Reply {
             }
             Reply::Changed(name, value) => return Some(frame(1, &ok_with_variable(name, value))),
             Reply::HangUp => return None,
+            Reply::Raw(payloads) => {
+                return Some((1..).zip(payloads).flat_map(|(n, payload)| frame(n, payload)).collect());
+            }
             Reply::Error(code, state, message) => {
                 let head = [&b"\xFF"[..], &code.to_le_bytes(), b"#", state.as_bytes()].concat();
                 return Some(frame(1, &[&head, message.as_bytes()].concat()));

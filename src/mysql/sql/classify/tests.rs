@@ -575,9 +575,13 @@ fn a_kill_hides_nowhere() {
     ] {
         assert_eq!(class(sql).kind, Kind::Kill, "{sql}");
     }
-    for sql in
-        ["SELECT t.kill FROM t", "SELECT `kill`, 'KILL 5' FROM t", "CREATE PROCEDURE p() KILL 5", "SELECT @kill FROM t", "SELECT 1; SELECT t.kill FROM t"]
-    {
+    for sql in [
+        "SELECT t.kill FROM t",
+        "SELECT `kill`, 'KILL 5' FROM t",
+        "CREATE PROCEDURE p() KILL 5",
+        "SELECT @kill FROM t",
+        "SELECT 1; SELECT t.kill FROM t",
+    ] {
         assert_ne!(class(sql).kind, Kind::Kill, "{sql}");
     }
 }
