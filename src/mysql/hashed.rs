@@ -30,7 +30,8 @@ const WANTS_KEY: &[u8] = &[2];
 pub(super) struct Hashed {
     /// A hash takes milliseconds, a key a part of a second: nobody else waits for them.
     helper: OnceCell<Helpers>,
-    key: OnceCell<Arc<OwnKey>>,
+    /// Clients that come while it is made wait for that one.
+    key: tokio::sync::OnceCell<Arc<OwnKey>>,
 }
 
 /// How a client has proved itself.
@@ -51,13 +52,10 @@ impl Hashed {
         helper.run(work).await.ok_or_else(busy)
     }
 
-    async fn key(&self) -> Result<Arc<OwnKey>, Refusal> {
-        if self.key.get().is_none()
-            && let Some(key) = self.on_helper(OwnKey::generate).await?
-        {
-            let _ = self.key.set(Arc::new(key));
-        }
-        self.key.get().cloned().ok_or(Refusal::Silent)
+    async fn key(&self) -> Result<&Arc<OwnKey>, Refusal> {
+        let none = || Refusal::Error(1045, b"28000", "there is no key to seal a password with: connect over TLS".into());
+        let generate = async || self.on_helper(OwnKey::generate).await?.map(Arc::new).ok_or_else(none);
+        self.key.get_or_try_init(generate).await
     }
 }
 
