@@ -120,7 +120,8 @@ impl Client {
         if strike.is_under_way.replace(true) {
             return;
         }
-        let (splitter, presence, strike) = (Rc::clone(&self.splitter), Rc::clone(&self.presence), UnderWay(Rc::clone(strike)));
+        let (splitter, presence, strike) =
+            (Rc::clone(&self.splitter), Rc::clone(&self.presence), UnderWay(Rc::clone(strike)));
         crate::runtime::spawn(async move {
             let (thread, told) = (running.thread, splitter.interrupt(key, &presence, &running, &strike.0).await);
             if let Err(error) = told {

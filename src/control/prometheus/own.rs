@@ -471,7 +471,9 @@ fn splitters(out: &mut Exposition, shared: &Shared) {
     t.counter(out, "server_errors_total", "Statements that servers answered with an error.", |s| &s.server_errors);
     t.counter(out, "rejected_total", "Statements that a rule refused.", |s| &s.rejected);
     t.counter(out, "rewritten_total", "Statements whose text a rule changed.", |s| &s.rewritten);
-    t.counter(out, "time_limits_total", "Statements interrupted because the time of a rule was up.", |s| &s.time_limits);
+    t.counter(out, "time_limits_total", "Statements interrupted because the time of a rule was up.", |s| {
+        &s.time_limits
+    });
     t.counter(out, "received_bytes_total", "Bytes of commands of clients.", |s| &s.bytes_in);
     t.counter(out, "sent_bytes_total", "Bytes sent to clients.", |s| &s.bytes_out);
     chosen_statements(out, &t);
