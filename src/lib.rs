@@ -94,26 +94,25 @@ mod worker;
 /// use one_server::{Server, app::App};
 ///
 /// fn main() -> std::process::ExitCode {
-///     let text = r#"
-///         [listener.web]
-///         address = "127.0.0.1:8080"
-///         [app.shop]
-///         program = "shop"
-///         [site.shop]
-///         default = true
-///         [[site.shop.route]]
-///         path = "/"
-///         app = "shop"
-///     "#;
-///     let shop = App::new(|_context| Router::new().route("/", get(|| async { "hello" })));
-///     match Server::new().app("shop", shop).parse("shop.toml", text) {
+///     let shop = App::new(|_worker| Router::new().route("/", get(|| async { "hello" })));
+///     match Server::new().app("shop", shop).load("site.toml") {
 ///         Ok(server) => server.run(),
-///         Err(report) => {
-///             eprint!("{report}");
-///             std::process::ExitCode::FAILURE
-///         }
+///         Err(report) => { eprint!("{report}"); std::process::ExitCode::FAILURE }
 ///     }
 /// }
+/// ```
+///
+/// Its config, `site.toml`:
+///
+/// ```toml
+/// [listener.web]
+/// address = "127.0.0.1:8080"
+///
+/// [app.shop]
+///
+/// [site.shop]
+/// default = true
+/// route = [{ path = "/", app = "shop" }]
 /// ```
 #[derive(Default)]
 pub struct Server {

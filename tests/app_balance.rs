@@ -90,6 +90,61 @@ fn the_least_busy_one_is_found() {
     });
 }
 
+/// Holds up this worker, which is in front of the requests of the data worker, or gets them because that one is full.
+fn held_up(server: &Server, worker: usize) -> Client {
+    let running = || server.metric("one_server_app_worker_running", &format!("worker=\"{worker}\""));
+    let mut client = server.connect();
+    client.send(get("/block?ms=2800"));
+    eventually("it is held up", || running() == 1.0);
+    client
+}
+
+/// Clients that ask for `/count`, of which so many wait in front of each worker then, with the one that it runs.
+fn waiting(server: &Server, count: usize, under_way: [usize; 2]) -> Vec<Client> {
+    let mut clients: Vec<Client> = (0..count).map(|_| server.connect()).collect();
+    Client::send_all(&mut clients, &get("/count"));
+    let active = || [0, 1].map(|worker| of_worker(server, worker, "requests_active") as usize);
+    eventually("they have come", || active().iter().sum::<usize>() == under_way.iter().sum::<usize>());
+    assert_eq!(active(), under_way);
+    clients
+}
+
+#[test]
+fn a_full_queue_sends_requests_to_another_worker_at_once() {
+    with_both_drivers(|driver| {
+        let limits = "app_cores = \"0,1\"\napp_concurrency = 1\napp_queue = 2\napp_queue_timeout = \"60s\"";
+        let server = site(driver, "").one_worker().process(limits).start();
+        let begun = Instant::now();
+        let mut held = held_up(&server, 0);
+        let mut clients = waiting(&server, 2, [3, 0]);
+        for _ in 0..10 {
+            assert_eq!(worker(&mut server.connect(), "/count"), 1, "{driver:?}");
+        }
+        assert!(begun.elapsed() < Duration::from_millis(2800), "{driver:?}: while it lasted");
+        assert_eq!(held.response("GET").text(), "blocked", "{driver:?}");
+        clients.iter_mut().for_each(|client| assert_eq!(worker_of(&client.response("GET")), 0, "{driver:?}"));
+        assert_eq!(app(&server, "refused_total"), 0.0, "{driver:?}");
+    });
+}
+
+#[test]
+fn many_that_wait_at_one_worker_send_others_to_one_with_less_than_half() {
+    with_both_drivers(|driver| {
+        let limits = "app_cores = \"0,1\"\napp_concurrency = 1\napp_queue = 1000";
+        let server = site(driver, "").one_worker().process(limits).start();
+        let begun = Instant::now();
+        let mut clients = vec![held_up(&server, 0)];
+        clients.extend(waiting(&server, 32, [33, 0]));
+        assert_eq!(worker(&mut server.connect(), "/count"), 1, "{driver:?}: 32 wait at the near one");
+        clients.push(held_up(&server, 1));
+        clients.extend(waiting(&server, 16, [33, 17]));
+        clients.extend(waiting(&server, 1, [34, 17]));
+        clients.extend(waiting(&server, 1, [34, 18]));
+        assert!(begun.elapsed() < Duration::from_millis(2800), "{driver:?}: while it lasted");
+        clients.iter_mut().for_each(|client| assert_eq!(client.response("GET").status, 200, "{driver:?}"));
+    });
+}
+
 #[test]
 fn a_key_stays_with_its_worker_whoever_asks() {
     with_both_drivers(|driver| {

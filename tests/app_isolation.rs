@@ -112,6 +112,30 @@ fn a_request_waits_for_a_thread_only_while_all_are_busy() {
     });
 }
 
+/// Nice values of the threads whose names begin so (proc_pid_stat(5), field 19).
+fn nice_of(server: &Server, name: &str) -> Vec<i32> {
+    let tasks = std::fs::read_dir(format!("/proc/{}/task", server.pid())).expect("it runs");
+    let stats = tasks.filter_map(|task| std::fs::read_to_string(task.expect("a thread").path().join("stat")).ok());
+    let nice = stats.filter_map(|stat| {
+        let (start, rest) = stat.rsplit_once(") ").expect("a name in brackets");
+        let is_it = start.split_once('(').expect("a name in brackets").1.starts_with(name);
+        // The third field comes behind the name.
+        is_it.then(|| rest.split(' ').nth(19 - 3).expect("a field").parse().expect("a number"))
+    });
+    let mut nice: Vec<i32> = nice.collect();
+    nice.sort_unstable();
+    nice
+}
+
+#[test]
+fn its_threads_stand_behind_the_workers() {
+    let server = site(Driver::Auto, "threads = 2").one_worker().process("app_cores = \"0\"").start();
+    // As it was started itself.
+    let workers = nice_of(&server, "data-");
+    let behind = (workers[0] + 5).min(19);
+    assert_eq!((workers.len(), nice_of(&server, "app-")), (1, vec![workers[0], behind, behind]));
+}
+
 #[test]
 fn its_queue_is_its_own_and_has_an_end() {
     with_both_drivers(|driver| {

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
+use support::client::timed;
 use support::http3::{ask_with, python, run as run_http3};
 use support::load::under_load_of;
 use support::tls::{TlsClient, client_config_with, trusted};
@@ -221,6 +222,28 @@ fn an_upload_may_take_longer_than_the_application_has_for_its_answer() {
         let answer = client.response("POST");
         assert_eq!((answer.status, answer.text().as_str()), (200, "100000 bytes"), "{driver:?}");
         assert_eq!(client.ask(get("/slow?ms=5000")).status, 504, "{driver:?}: that is");
+    });
+}
+
+/// Nobody waits for its answer any more: what it would do is not done either.
+#[test]
+fn a_request_whose_time_is_up_before_its_turn_is_not_run() {
+    let text = "[site.main]\nroute = [{ path = \"/\", app = \"probe\" }]\n[app.probe]\nresponse_timeout = \"500ms\"\n";
+    with_both_drivers(|driver| {
+        let server = Site::probe(driver, text).one_worker().process("app_concurrency = 1").start();
+        let ledger = || std::fs::read_to_string(server.folder().join("ledger")).unwrap_or_default();
+        let worker = |name: &str| server.metric(&format!("one_server_app_worker_{name}"), "");
+        let mut blocks = server.connect();
+        blocks.send(get("/block?ms=1500"));
+        eventually("it runs", || worker("running") == 1.0);
+        let (answer, took) = timed(|| server.connect().ask(post("/ledger?id=1", "x")));
+        assert_eq!(answer.status, 504, "{driver:?}");
+        assert!(took < Duration::from_millis(1300), "{driver:?}: {took:?}, before the other one is done");
+        assert_eq!(blocks.response("GET").status, 504, "{driver:?}");
+        // Behind it in the queue.
+        eventually("the worker is free", || server.connect().ask(post("/ledger?id=2", "x")).status == 200);
+        assert_eq!(ledger().lines().filter(|line| *line == "1").count(), 0, "{driver:?}: {}", ledger());
+        assert!(ledger().contains('2') && worker("cancelled_total") >= 1.0, "{driver:?}");
     });
 }
 

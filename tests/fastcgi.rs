@@ -480,6 +480,17 @@ fn the_rules_of_a_route_hold() {
     let told = table(&server.connect().ask(request("GET", "/server.php", &["X-Gone: 1"], "")).body);
     assert!(!told.contains_key("HTTP_X_GONE"));
     eventually("the copies come, in HTTP", || shadow.count("/long.php?a") == 1);
+    let skipped = || server.metric("one_server_upstream_mirror_skipped_total", "upstream=\"shadow\"");
+    assert_eq!(skipped(), 0.0);
+    for bytes in [10_000, 100_000] {
+        let path = format!("/server.php?{bytes}");
+        assert_eq!(server.connect().ask(post(&path, &"x".repeat(bytes))).status, 200);
+        match bytes {
+            10_000 => eventually("it is copied", || shadow.count(&path) == 1 && shadow.last().body.len() == bytes),
+            _ => assert_eq!((skipped(), shadow.count(&path)), (1.0, 0), "what is kept for PHP alone is not"),
+        }
+    }
+    assert_eq!(server.metric("one_server_upstream_mirrored_total", "upstream=\"shadow\""), 3.0);
     let log = || std::fs::read_to_string(server.folder().join("access.log")).unwrap_or_default();
     let expect = format!("200 unix:{} 00c0ffee00c0ffee /long.php", shown(&php.socket()));
     eventually("the line comes", || log().contains(&expect));

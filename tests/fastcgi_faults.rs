@@ -108,12 +108,16 @@ fn a_server_without_room() {
 
 #[test]
 fn only_a_clean_connection_is_used_again() {
-    let fake = FakeFastCgi::start(|asked| {
+    let whole = |text: &str| record(6, format!("Content-Length: {}\r\n\r\n{text}", text.len()).as_bytes());
+    let fake = FakeFastCgi::start(move |asked| {
         let text = format!("{} {}", asked.number, asked.keeps);
         match path(asked) {
             "/clean" => Said { bytes: good(&text), closes: false },
             "/stray" => Said { bytes: [good(&text), b"x".to_vec()].concat(), closes: false },
             "/surplus" => Said { bytes: answer(&format!("Content-Length: 3\r\n\r\n{text}")), closes: false },
+            // All of the content is there, and no END_REQUEST of a request that went well.
+            "/late" => Said { bytes: whole(&text), closes: false },
+            "/odd-end" => Said { bytes: [whole(&text), end(2)].concat(), closes: false },
             // It takes the second request and hangs up.
             "/hangs-up" if asked.number > 0 => Said { bytes: Vec::new(), closes: true },
             _ => Said { bytes: good(&text), closes: false },
@@ -127,7 +131,11 @@ fn only_a_clean_connection_is_used_again() {
     assert_eq!(ask("/stray"), "2 true");
     assert_eq!(ask("/clean"), "0 true", "the one with a byte too many is closed");
     assert_eq!(ask("/surplus"), "1 t");
-    assert_eq!(ask("/clean"), "0 true");
+    for path in ["/late", "/odd-end"] {
+        assert_eq!(ask("/clean"), "0 true");
+        assert_eq!(ask(path), "1 true", "{path}");
+    }
+    assert_eq!(ask("/clean"), "0 true", "not behind one of these");
     assert_eq!(ask("/hangs-up"), "0 true", "on a new connection, without the client noticing");
     assert_eq!(server.connect().ask(post("/hangs-up", "x")).status, 502, "nobody knows whether it was done");
     // By default each has its own.
@@ -183,14 +191,15 @@ fn a_client_that_leaves_within_its_body_runs_nothing() {
     with_both_drivers(|driver| {
         let fake = FakeFastCgi::start(|asked| Said { bytes: good(&asked.content.len().to_string()), closes: true });
         let server = start(driver, &[&fake], "health = false");
+        let connects = || server.metric("one_server_upstream_connects_total", "upstream=\"app\"");
         let mut client = server.connect();
         let whole = post("/", &"x".repeat(900_000));
         client.send(&whole[..500_000]);
         std::thread::sleep(Duration::from_millis(300));
-        assert_eq!(fake.connections.load(SeqCst), 0, "{driver:?}: it would hold a process");
+        assert_eq!(connects(), 0.0, "{driver:?}: it would hold a process");
         drop(client);
         server.wait_until_no_client();
-        assert_eq!(fake.connections.load(SeqCst), 0, "{driver:?}");
+        assert_eq!(connects(), 0.0, "{driver:?}");
         assert_eq!(server.connect().ask(&whole).text(), "900000", "{driver:?}");
     });
 }

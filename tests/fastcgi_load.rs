@@ -181,6 +181,119 @@ fn no_more_come_at_once_than_the_limit_says() {
     });
 }
 
+/// A server that tells how long the content was, for everything; `cgi` says more of how it is asked.
+fn weighing(driver: Driver, cgi: &str) -> (FakeFastCgi, Server) {
+    let fake = FakeFastCgi::start(|asked| Said {
+        bytes: answer(&format!("Content-Type: text/plain\r\n\r\n{}", asked.content.len())),
+        closes: true,
+    });
+    let text = format!(
+        "[upstream.app]\nservers = \"{}\"\nprotocol = \"fastcgi\"\nhealth = false\n[site.main]\ndefault = true\n\
+         [[site.main.route]]\npath = \"/\"\nproxy = \"app\"\ncgi = {{ split = []{cgi} }}\n",
+        fake.address
+    );
+    let server = Site::new(driver, &text).one_worker().http("body_max = \"200MiB\"").start();
+    (fake, server)
+}
+
+const CHUNKED: &str = "POST /x.php HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n";
+
+fn announce(bytes: usize) -> String {
+    format!("POST /x.php HTTP/1.1\r\nHost: test\r\nContent-Length: {bytes}\r\n\r\n")
+}
+
+fn chunk(bytes: usize) -> String {
+    format!("{bytes:x}\r\n{}\r\n", "x".repeat(bytes))
+}
+
+fn connects(server: &Server) -> f64 {
+    server.metric("one_server_upstream_connects_total", "upstream=\"app\"")
+}
+
+/// Bytes that are under way between both ends of this connection (proc_net_tcp(5)).
+fn waits_in_sockets(client: &Client) -> u64 {
+    let ports =
+        [client.stream.local_addr(), client.stream.peer_addr()].map(|address| address.expect("a socket").port());
+    let hex = |text: &str| u64::from_str_radix(text, 16).expect("a number");
+    let table = std::fs::read_to_string("/proc/net/tcp").expect("procfs");
+    let rows = table.lines().skip(1).map(|line| line.split_whitespace().collect::<Vec<_>>());
+    let ours = rows.filter(|row| {
+        let ends = [row[1], row[2]].map(|end| end.split_once(':').map(|(_, port)| hex(port)));
+        [ports, [ports[1], ports[0]]].contains(&ends.map(|port| port.expect("a port") as u16))
+    });
+    // What has not left one end, and what nobody has read at the other.
+    ours.map(|row| row[4].split(':').map(hex).sum::<u64>()).sum()
+}
+
+/// A worker keeps 64 MiB of such bodies; what has not come yet is no part of that.
+#[test]
+fn what_is_announced_and_does_not_come_takes_no_room_from_other_bodies() {
+    with_both_drivers(|driver| {
+        let (fake, server) = weighing(driver, "");
+        let mut idle: Vec<Client> = (0..70).map(|_| server.connect()).collect();
+        Client::send_all(&mut idle, &announce(1 << 20));
+        let connections = |what: &str| server.metric(&format!("one_server_http_connections{what}"), "");
+        eventually("their heads are read", || {
+            connections("") == 70.0 && connections("_idle") + connections("_reading") == 0.0
+        });
+        let mut client = server.connect();
+        client.send(announce(500_000)).send(vec![b'x'; 499_999]);
+        std::thread::sleep(Duration::from_millis(300));
+        assert_eq!(connects(&server), 0.0, "{driver:?}: it would hold a process");
+        assert_eq!(client.send("x").response("POST").text(), "500000", "{driver:?}");
+        let mut client = server.connect();
+        let answer = client.send(CHUNKED).send(chunk(100_000)).send("0\r\n\r\n").response("POST");
+        assert_eq!((answer.status, answer.text().as_str()), (200, "100000"), "{driver:?}");
+        assert_eq!((connects(&server), fake.seen().len()), (2.0, 2), "{driver:?}");
+    });
+}
+
+#[test]
+fn bodies_without_a_length_share_the_room_there_is() {
+    with_both_drivers(|driver| {
+        let (_fake, server) = weighing(driver, ", unsized_body_max = \"64MiB\"");
+        let mut clients: Vec<Client> = (0..2).map(|_| server.connect()).collect();
+        Client::send_all(&mut clients, CHUNKED);
+        for _ in 0..10 {
+            Client::send_all(&mut clients, &chunk(1 << 20));
+        }
+        Client::send_all(&mut clients, "0\r\n\r\n");
+        for client in &mut clients {
+            let answer = client.response("POST");
+            assert_eq!((answer.status, answer.text()), (200, (10 << 20).to_string()), "{driver:?}");
+        }
+    });
+}
+
+#[test]
+fn bodies_for_which_there_is_no_room_are_streamed_or_refused() {
+    const ROOM: usize = 256 << 10;
+    let (fake, server) = weighing(Driver::Auto, ", unsized_body_max = \"64MiB\"");
+    let full = || server.metric("one_server_upstream_queue_full_total", "upstream=\"app\"");
+    let mut large = server.connect();
+    large.send(CHUNKED);
+    for _ in 0..63 {
+        large.send(chunk(1 << 20));
+    }
+    large.send(chunk((1 << 20) - ROOM));
+    eventually("all of it is read", || waits_in_sockets(&large) == 0);
+    let mut streamed = server.connect();
+    streamed.send(announce(500_000)).send(vec![b'x'; 400_000]);
+    eventually("it has begun", || connects(&server) == 1.0);
+    assert_eq!(streamed.send(vec![b'x'; 100_000]).response("POST").text(), "500000");
+    assert_eq!(full(), 0.0);
+    let mut refused = server.connect();
+    refused.send(CHUNKED).send(chunk(ROOM)).send(chunk(ROOM));
+    let answer = refused.response("POST");
+    assert_eq!((answer.status, answer.field("Retry-After").is_some(), full()), (503, true, 1.0));
+    let answer = large.send("0\r\n\r\n").response("POST");
+    assert_eq!((answer.status, answer.text()), (200, ((64 << 20) - ROOM).to_string()));
+    // There is room again.
+    let answer = server.connect().send(CHUNKED).send(chunk(2 * ROOM)).send("0\r\n\r\n").response("POST");
+    assert_eq!((answer.status, answer.text(), full()), (200, (2 * ROOM).to_string(), 1.0));
+    assert_eq!(fake.seen().len(), 3);
+}
+
 #[test]
 fn connections_are_kept_where_that_is_asked_for() {
     let Some(php) = Php::start("", &[("echo.php", ECHO)]) else { return };

@@ -44,7 +44,10 @@ fn a_socket_a_port_and_a_descriptor_are_told() {
     let environment =
         "environment = { EDITION = \"{instance}-{{x}\", LANG = \"C.UTF-8\" }\ndirectory = \"/usr\"\nopen_files = 321\n";
     for lines in [socket, &by_port, BY_FD] {
-        let server = site(&format!("{lines}{environment}")).start();
+        // Whoever starts the server may leave something open to it.
+        let mut shell = Command::new("sh");
+        shell.args(["-c", "exec 7</dev/null; exec \"$@\"", "sh"]);
+        let server = site(&format!("{lines}{environment}")).start_through(shell);
         assert_eq!(text(&server, "/edition"), "0-{x}");
         let names = text(&server, "/names");
         // Nothing of the environment of tests, but what was told to be there.
@@ -59,7 +62,8 @@ fn a_socket_a_port_and_a_descriptor_are_told() {
         assert_eq!(names.contains("PORT"), lines == by_port, "{names}");
         let place = text(&server, "/where");
         assert!(place.starts_with("/usr ") && place.contains(" 321 "), "{place}");
-        assert!(place.contains("'3'"), "{place}");
+        let descriptors = if lines == BY_FD { "[0, 1, 2, 3]" } else { "[0, 1, 2]" };
+        assert!(place.ends_with(descriptors), "{place}");
     }
 }
 
@@ -111,6 +115,7 @@ fn a_program_that_ends_at_once_fails_is_named_and_comes_back_when_it_is_mended()
     let failures = shop(&server)["failures"].as_u64().expect("a number");
     assert_eq!(failures, 4, "it is not tried any more for a while");
     assert_eq!(server.metric("one_server_process_state", "app=\"shop\",state=\"failed\""), 1.0);
+    assert_eq!(process(&server, "failures", ""), 4.0);
     std::thread::sleep(Duration::from_millis(500));
     assert_eq!(shop(&server)["exits"]["error"], 4);
     // Once by hand.
@@ -160,6 +165,10 @@ fn a_slow_request_is_finished_by_the_old_instance() {
     eventually_gone(&old);
 }
 
+fn process(server: &Server, name: &str, label: &str) -> f64 {
+    server.metric(&format!("one_server_process_{name}"), label)
+}
+
 #[test]
 fn one_is_replaced_for_its_requests_and_for_its_memory() {
     let server = site(&format!("{BY_FD}restart_requests = 200")).start();
@@ -169,15 +178,24 @@ fn one_is_replaced_for_its_requests_and_for_its_memory() {
     });
     load.assert_all_well(150);
     eventually("it was for that", || shop(&server)["replaced"]["requests"].as_u64() >= Some(1));
+    assert!(process(&server, "replaced_total", "reason=\"requests\"") >= 1.0);
+    assert_eq!((process(&server, "failures", ""), process(&server, "instances_wanted", "")), (0.0, 1.0));
     eventually_gone(&first);
 
     let server = site(&format!("{BY_FD}restart_memory = \"100MiB\"")).start();
     let first = pids(&server);
     assert!(shop(&server)["instances"][0]["memory_bytes"].as_u64() < Some(100 << 20));
-    assert_eq!(text(&server, "/leak/120"), "leaked");
+    let memory = || process(&server, "memory_bytes", "app=\"shop\"") / f64::from(1 << 20);
+    eventually("its memory is known", || (5.0..100.0).contains(&memory()));
+    assert_eq!(text(&server, "/leak/80"), "leaked");
+    eventually("80 MiB are told, and are not too much", || (80.0..100.0).contains(&memory()));
+    assert_eq!(pids(&server), first);
+    assert_eq!(text(&server, "/leak/40"), "leaked");
     eventually("another one serves", || pids(&server).first().is_some_and(|pid| *pid != first[0]));
     eventually("it was for that", || shop(&server)["replaced"]["memory"].as_u64() == Some(1));
+    assert_eq!(process(&server, "replaced_total", "reason=\"memory\""), 1.0);
     eventually_gone(&first);
+    eventually("the next one has less", || (5.0..80.0).contains(&memory()));
 
     let server = site(&format!("{BY_FD}restart_age = \"2s\"")).start();
     let first = pids(&server);

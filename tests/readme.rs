@@ -122,6 +122,17 @@ fn every_config_passes_the_check() {
     }
 }
 
+/// Which is compiled there.
+#[test]
+fn the_program_is_that_of_the_documentation() {
+    const LIBRARY: &str = include_str!("../src/lib.rs");
+    let start = LIBRARY.find("/// ```no_run\n").expect("a program");
+    let lines = LIBRARY[start..].lines().skip(1).take_while(|line| *line != "/// ```");
+    let text: Vec<&str> = lines.map(|line| line.trim_start_matches("///")).collect();
+    let text: Vec<&str> = text.iter().map(|line| line.strip_prefix(' ').unwrap_or(line)).collect();
+    assert_eq!(blocks("rust", "## An application of your own")[0].trim_end(), text.join("\n"));
+}
+
 #[test]
 fn every_key_in_the_table_of_directives_exists() {
     let output = Command::new(BINARY).arg("config-reference").output().expect("it runs");

@@ -864,13 +864,34 @@ route = [
   { path = "/shown/", app = "probe", intercept_errors = true },
   { path = "/to/", rewrite = "/any/$1", app = "probe" },
   { path = "/errors/", internal = true, files = { root = "$DIR/errors", strip_prefix = "/errors" } },
+  { path = "/hands/", app = "probe", x_sendfile = { "/srv/private/" = "/protected/" } },
+  { path = "/own/", app = "probe", x_accel = false },
+  { path = "/protected/", internal = true, files = { root = "$DIR/private", strip_prefix = "/protected" } },
 ]
 [app.probe]
 "#,
     )
     .file("errors/5xx.html", b"page 5xx\n")
     .file("errors/404.html", b"page 404\n")
+    .file("private/big.bin", &pattern(3 << 20))
     .start();
+    for path in ["/hands/accel?to=/protected/big.bin", "/hands/sendfile?to=/srv/private/big.bin"] {
+        let answer = ask(&server, get(path));
+        assert_eq!((answer.status, answer.field("content-type")), (200, Some("text/x-own")), "{path}");
+        assert!(answer.body == pattern(3 << 20), "{path}: {} bytes", answer.body.len());
+        assert_eq!((answer.field("x-accel-redirect"), answer.field("x-sendfile")), (None, None), "{path}");
+        let part = ask(&server, request("GET", path, &["Range: bytes=1000000-1000009"], ""));
+        assert_eq!((part.status, &part.body[..]), (206, &pattern(3 << 20)[1_000_000..1_000_010]), "{path}");
+    }
+    for (path, status) in [
+        ("/protected/big.bin", 404),
+        ("/hands/accel?to=/protected/none", 404),
+        ("/hands/sendfile?to=/etc/passwd", 502),
+        ("/hands/sendfile?to=/srv/private/../../etc/passwd", 502),
+    ] {
+        assert_eq!(ask(&server, get(path)).status, status, "{path}");
+    }
+    assert_eq!(ask(&server, get("/own/accel?to=/protected/big.bin")).text(), "not this");
     assert_eq!(ask(&server, get("/app/status?code=503")).text(), "body");
     assert_eq!(ask(&server, get("/shown/status?code=503")).text(), "page 5xx\n");
     assert_eq!(ask(&server, get("/shown/none")).text(), "page 404\n");

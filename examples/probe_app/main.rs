@@ -27,16 +27,19 @@
 //! | `status?code=N` | a body of 4 bytes under that status |
 //! | `count` | how many requests this service has seen, and on which worker |
 //! | `info` | what the application knows of the request |
+//! | `accel?to=PATH`, `sendfile?to=PATH` | hands over to that: X-Accel-Redirect, X-Sendfile |
+//! | `dial?port=N` | what a server on that port of 127.0.0.1, or on the socket `dialled` beside the config (0), answers to `hello` |
 //! | `ledger?id=N&ms=N` | its number, behind the whole body and so many ms; it is written to the file `ledger` beside the config first |
 //!
-//! Another application is called `sockets` (see sockets.rs).
+//! Other applications are called `sockets` (see sockets.rs) and `database` (see database.rs).
 
+mod database;
 mod sockets;
 
 use std::future::Future;
 use std::io::Write;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::process::ExitCode;
 use std::rc::Rc;
@@ -51,6 +54,7 @@ use http_body::{Frame, SizeHint};
 use http_body_util::BodyExt;
 use one_server::Server;
 use one_server::app::{App, AppContext, Body, BoxError, RequestInfo};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 /// Bytes of one piece of a large answer.
 const PIECE_BYTES: usize = 16 * 1024;
@@ -67,7 +71,7 @@ fn main() -> ExitCode {
         tower::service_fn(move |request| answer(probe.clone(), request))
     });
     let probe = probe.with_connect_info();
-    match server.app("probe", probe).app("sockets", sockets::app()).load(config) {
+    match server.app("probe", probe).app("sockets", sockets::app()).app("database", database::app()).load(config) {
         Ok(server) => server.run(),
         Err(report) => {
             eprint!("{report}");
@@ -141,6 +145,12 @@ async fn answer(probe: Probe, request: Request<Body>) -> Answer {
             let status = StatusCode::from_u16(number("code") as u16)?;
             Ok(Response::builder().status(status).body(AnyBody::Text(Some("body".into())))?)
         }
+        "accel" => handed_over("X-Accel-Redirect", request.uri().query()),
+        "sendfile" => handed_over("X-Sendfile", request.uri().query()),
+        "dial" => match number("port") {
+            0 => talk(tokio::net::UnixStream::connect(beside_config("dialled")?).await?).await,
+            port => talk(tokio::net::TcpStream::connect(("127.0.0.1", port as u16)).await?).await,
+        },
         "count" => text(format!("{seen} on {}", probe.context.worker())),
         "info" => info(&request),
         "ledger" => {
@@ -156,10 +166,27 @@ async fn answer(probe: Probe, request: Request<Body>) -> Answer {
 
 /// At once: a request that is stopped has been begun all the same.
 fn note(id: u64) -> Result<(), BoxError> {
-    let config = std::env::args_os().nth(1).ok_or("no config")?;
-    let path = Path::new(&config).with_file_name("ledger");
-    let mut ledger = std::fs::OpenOptions::new().create(true).append(true).open(path)?;
+    let mut ledger = std::fs::OpenOptions::new().create(true).append(true).open(beside_config("ledger")?)?;
     Ok(ledger.write_all(format!("{id}\n").as_bytes())?)
+}
+
+fn beside_config(name: &str) -> Result<PathBuf, BoxError> {
+    let config = std::env::args_os().nth(1).ok_or("no config")?;
+    Ok(PathBuf::from(config).with_file_name(name))
+}
+
+/// Says `hello`, and answers with what comes.
+async fn talk(mut stream: impl AsyncRead + AsyncWrite + Unpin) -> Answer {
+    stream.write_all(b"hello\n").await?;
+    let mut told = String::new();
+    stream.read_to_string(&mut told).await?;
+    text(told)
+}
+
+fn handed_over(field: &str, query: Option<&str>) -> Answer {
+    let to = query.and_then(|query| query.strip_prefix("to=")).ok_or("to what?")?;
+    let response = Response::builder().header(field, to).header("Content-Type", "text/x-own");
+    Ok(response.body(AnyBody::Text(Some("not this".into())))?)
 }
 
 fn number(query: &str, name: &str) -> u64 {

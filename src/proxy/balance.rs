@@ -542,7 +542,7 @@ impl Balancer {
         let load = |server: &usize| (servers.queued(*server), self.slots[*server].active.get());
         let Some(shortest) = self.fitting(&candidates).min_by_key(load) else { return near };
         match waiting {
-            Some(waiting) if !is_others && servers.queued(shortest) >= waiting / 2 => near,
+            Some(waiting) if !is_others && 2 * servers.queued(shortest) >= waiting => near,
             _ => Some(shortest),
         }
     }

@@ -23,6 +23,9 @@ from http.server import BaseHTTPRequestHandler
 
 LEAKED = []
 
+# What it was started with: the folder itself is closed when its list is there.
+STARTED_WITH = [int(name) for name in os.listdir("/proc/self/fd") if os.path.exists("/proc/self/fd/" + name)]
+
 APART = "start_new_session=True, stdout=subprocess.DEVNULL"
 
 HELPER = f"""
@@ -77,7 +80,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def on_where(self, _):
         limit = __import__("resource").getrlimit(__import__("resource").RLIMIT_NOFILE)
-        self.answer(200, f"{os.getcwd()} {os.getuid()} {os.getgid()} {limit[0]} {sorted(os.listdir('/proc/self/fd'))[:4]}")
+        self.answer(200, f"{os.getcwd()} {os.getuid()} {os.getgid()} {limit[0]} {sorted(STARTED_WITH)}")
 
     def on_limits(self, _):
         get = __import__("resource").getrlimit

@@ -25,6 +25,7 @@ pub(crate) struct Said {
 
 pub(crate) struct FakeFastCgi {
     pub(crate) address: SocketAddr,
+    /// On which a whole request has come.
     pub(crate) connections: Arc<AtomicUsize>,
     seen: Arc<Mutex<Vec<Asked>>>,
 }

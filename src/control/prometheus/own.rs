@@ -292,10 +292,13 @@ fn upstreams(out: &mut Exposition, shared: &Shared) {
     t.histogram(out, "session_duration_seconds", "Connected to end, in TCP mode; flows in UDP mode.", |s| &s.session);
 }
 
-/// Queues in front of servers, of upstreams that have limits or servers with a backlog that may be full.
+/// Queues in front of servers, of upstreams that have limits, servers with a backlog that may be full, or programs for which bodies are
+/// kept.
 fn queues(out: &mut Exposition, shared: &Shared) {
     let all = shared.config.upstreams.iter().enumerate();
-    let limited = all.filter(|(u, upstream)| shared.gates[*u].is_some() || upstream.waits_for_backlogs());
+    let limited = all.filter(|(u, upstream)| {
+        shared.gates[*u].is_some() || upstream.waits_for_backlogs() || upstream.protocol.gateway().is_some()
+    });
     let rows = limited.map(|(u, upstream)| Row {
         labels: vec![("upstream", upstream.name.clone())],
         parts: shared.workers.iter().map(|worker| &*worker.upstreams[u]).collect(),
