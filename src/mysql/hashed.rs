@@ -53,7 +53,8 @@ impl Hashed {
     }
 
     async fn key(&self) -> Result<&Arc<OwnKey>, Refusal> {
-        let none = || Refusal::Error(1045, b"28000", "there is no key to seal a password with: connect over TLS".into());
+        let none =
+            || Refusal::Error(1045, b"28000", "there is no key to seal a password with: connect over TLS".into());
         let generate = async || self.on_helper(OwnKey::generate).await?.map(Arc::new).ok_or_else(none);
         self.key.get_or_try_init(generate).await
     }
