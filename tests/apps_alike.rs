@@ -34,9 +34,6 @@ enum Kind {
 
 const ALL: [Kind; 5] = [Kind::Workers, Kind::Programs, Kind::Php, Kind::Fpm, Kind::Remote];
 
-/// Those that are checked by asking them.
-const CHECKED: [Kind; 4] = [Kind::Programs, Kind::Php, Kind::Fpm, Kind::Remote];
-
 /// Which place it is.
 const WHO: &str = "<?php echo getenv('PLACE');";
 const SLOW: &str = "<?php usleep(1000 * (int) $_GET['ms']); echo 'slow';";
@@ -110,14 +107,16 @@ fn start_remote(place: usize, switches: &Path) -> (FakeUpstream, Arc<AtomicBool>
     (server, is_dead)
 }
 
-/// The site of a kind, whose places have room for one request each if it `is_limited`. In `keys`, `$ROOT` and `$PHP` make the path
-/// of a check one of a script where there are scripts: php-fpm is asked for a file. `None`, and said so: php-fpm is not installed.
+/// The site of a kind, whose places have room for one request each if it `is_limited`. In `keys`, `$READY` is the path of a check: of a
+/// script where there are scripts, because php-fpm is asked for a file, and one that names the folder of the switches for a program
+/// inside the process. `None`, and said so: php-fpm is not installed.
 fn site(kind: Kind, keys: &str, is_limited: bool) -> Option<(Site, Places)> {
     let switches = tempfile::tempdir().expect("a folder");
     let folder = shown(switches.path()).to_owned();
     let one = |key: &str| if is_limited { format!("{key} = 1\n") } else { String::new() };
     let (mut fpm, mut remote) = ([None, None], Vec::new());
-    let scripts = |root: &str| keys.replace("$ROOT", root).replace("$PHP", if root.is_empty() { "" } else { ".php" });
+    let at = |ready: &str| keys.replace("$READY", ready);
+    let scripts = |root: &str| at(&if root.is_empty() { "/ready".to_owned() } else { format!("{root}/ready.php") });
     let to = |name: &str, table: &str, keys: &str| {
         format!("[site.main]\ndefault = true\nroute = [{{ path = \"/\", {name} }}]\n{table}\n{keys}\n")
     };
@@ -125,7 +124,10 @@ fn site(kind: Kind, keys: &str, is_limited: bool) -> Option<(Site, Places)> {
         Kind::Workers => {
             // Here the limit is that of the whole application.
             let limit = if is_limited { "requests_max = 2\n" } else { "" };
-            let site = Site::probe(Driver::Auto, &to("app = \"probe\"", &format!("[app.probe]\n{limit}"), keys));
+            let site = Site::probe(
+                Driver::Auto,
+                &to("app = \"probe\"", &format!("[app.probe]\n{limit}"), &at(&format!("/ready?of={folder}"))),
+            );
             site.process("app_cores = \"0,1\"")
         }
         Kind::Programs => {
@@ -428,8 +430,8 @@ fn a_cookie_leads_back_to_a_place_that_is_drained_but_not_to_one_in_maintenance(
 
 #[test]
 fn a_check_that_fails_takes_a_place_out_while_it_lives_and_puts_it_back() {
-    with_each(&CHECKED, |kind| {
-        let health = "health = { path = \"$ROOT/ready$PHP\", interval = \"100ms\", rise = 2, fall = 2 }";
+    with_each(&ALL, |kind| {
+        let health = "health = { path = \"$READY\", interval = \"100ms\", rise = 2, fall = 2 }";
         let Some(row) = start(kind, &format!("balance = \"round-robin\"\n{health}")) else { return };
         let states = |expect: [&str; 2]| {
             eventually(&format!("{kind:?}: the places are {expect:?}"), || {
@@ -469,16 +471,54 @@ fn a_check_that_fails_takes_a_place_out_while_it_lives_and_puts_it_back() {
     });
 }
 
-/// They are looked at otherwise: one that does not move gets nothing (`app_balance.rs`).
+/// A worker that fails is down at once, and up again when it is checked to be well.
 #[test]
-fn workers_of_the_process_refuse_to_be_checked() {
-    let (site, _places) = site(Kind::Workers, "health = { path = \"/count\" }", false).expect("it is ours");
-    let output = site.command().output().expect("it runs");
-    let told = String::from_utf8_lossy(&output.stderr);
-    assert!(!output.status.success(), "{told}");
-    assert!(told.contains("`health` of [app.probe] does nothing"), "{told}");
-    assert!(told.contains("a worker that does not move gets no requests until it does"), "{told}");
-    assert!(told.contains("site.toml:"), "it says where: {told}");
+fn a_worker_that_is_checked_and_fails_comes_back_by_its_checks() {
+    let keys = "health = { path = \"$READY\", interval = \"100ms\", timeout = \"1s\", rise = 2, fall = 2 }";
+    let row = start(Kind::Workers, keys).expect("it is ours");
+    let states = |expect: [&str; 2]| {
+        eventually(&format!("the workers are {expect:?}"), || {
+            [0, 1].map(|place| row.cell(&row.name(place), "status")) == expect
+        });
+    };
+    states(["UP", "UP"]);
+    row.switch(1, false);
+    states(["UP", "DOWN"]);
+    // The other one fails and runs again, which alone does not bring it back here.
+    assert_eq!(row.server.connect().ask(get("/detach?ms=1500")).text(), "detached", "it takes a while to begin anew");
+    row.switch(0, false);
+    row.server.connect().send(post("/fail", "x"));
+    row.server.wait_for_line("it has failed", |line| line.contains("its worker has failed and starts again"));
+    eventually("it runs again", || row.server.metric("one_server_app_worker_restarts_total", "") >= 1.0);
+    row.switch(1, true);
+    states(["DOWN", "UP"]);
+    assert_eq!(row.places(4), [1; 4]);
+    row.switch(0, true);
+    states(["UP", "UP"]);
+    // A handler that blocks its worker cannot answer a check either.
+    let mut blocked = row.server.connect();
+    blocked.send(get("/block?ms=4500"));
+    eventually("its check is late", || (0..2).any(|place| row.cell(&row.name(place), "status") == "DOWN"));
+    states(["UP", "UP"]);
+    assert_eq!(blocked.response("GET").text(), "blocked");
+}
+
+/// Any of the threads that an application has of its own answers, as soon as one is free.
+#[test]
+fn threads_of_an_application_are_checked() {
+    let app = |name: &str, code: u32| {
+        let health = format!("health = {{ path = \"/status?code={code}\", interval = \"100ms\", timeout = \"1s\" }}");
+        format!("[app.{name}]\nprogram = \"probe\"\nthreads = 2\n{health}\n")
+    };
+    let site = "[site.main]\ndefault = true\nroute = [{ path = \"/well\", app = \"well\" }, { path = \"/ill\", app = \"ill\" }]\n";
+    let server = Site::probe(Driver::Auto, &[site, &app("well", 204), &app("ill", 503)].concat()).start();
+    for (at, result, up) in [(0, "L7OK", true), (1, "L7STS", false)] {
+        eventually(&format!("{at}: {result}"), || {
+            let seen = &server.status()["upstreams"][at]["servers"][0];
+            seen["check"]["result"] == result && seen["up"] == up
+        });
+    }
+    assert_eq!(server.connect().ask(get("/ill/count")).status, 503);
 }
 
 #[test]

@@ -145,6 +145,13 @@ async fn answer(probe: Probe, request: Request<Body>) -> Answer {
             let status = StatusCode::from_u16(number("code") as u16)?;
             Ok(Response::builder().status(status).body(AnyBody::Text(Some("body".into())))?)
         }
+        // Whether the worker's switch is in that folder.
+        "ready" => {
+            let folder = request.uri().query().and_then(|query| query.strip_prefix("of=")).ok_or("of which folder?")?;
+            let is_on = PathBuf::from(folder).join(format!("ready-{}", probe.context.worker())).exists();
+            let status = if is_on { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+            Ok(Response::builder().status(status).body(AnyBody::Text(Some("ready?".into())))?)
+        }
         "accel" => handed_over("X-Accel-Redirect", request.uri().query()),
         "sendfile" => handed_over("X-Sendfile", request.uri().query()),
         "dial" => match number("port") {

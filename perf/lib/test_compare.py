@@ -166,13 +166,16 @@ class Tools(unittest.TestCase):
     def test_sysbench_is_asked_for_the_row_and_read(self):
         sysbench = Sysbench("sysbench", self.folder)
         command = sysbench.command(self.server, row("q-point64-ps"), 2)
-        for word in ("oltp_point_select", "--mysql-port=4433", "--threads=64", "--time=2", "--db-ps-mode=auto"):
+        for word in ("oltp_point_select", "--report-interval=1", "--mysql-port=4433", "--threads=64", "--time=2", "--db-ps-mode=auto"):
             self.assertIn(word, command)
         self.assertNotIn("--skip-trx=on", command)
         self.assertIn("--skip-trx=on", sysbench.command(self.server, row("q-read64"), 2))
         numbers = sysbench.numbers(SYSBENCH, row("q-point64"), 2)
         made = sample("x", numbers, 0.01, 0.01, "")
         self.assertEqual((made.requests, made.seconds, made.p50_us, made.p99_us), (12_345, 2.0031, 1_320, 2_810))
+        second = "[ {0}s ] thds: 64 tps: 3.00 qps: 5.00 (r/w/o: 5.00/0.00/0.00) lat (ms,99%): {1} err/s: 0.00 reconn/s: 0.00\n"
+        told = "".join(second.format(n, p99) for n, p99 in ((1, 3.1), (2, 70.5), (3, 2.5))) + SYSBENCH
+        self.assertEqual(sample("x", sysbench.numbers(told, row("q-point64"), 3), 0.01, 0.01, "").p99_us, 3_100)
         for line in ("ignored errors:                      0", "reconnects:                          0"):
             with self.assertRaisesRegex(Failed, line.split(":")[0].split()[-1]):
                 wrong = SYSBENCH.replace(line, line[:-1] + "3")

@@ -51,6 +51,7 @@
 mod body;
 mod bridge;
 mod builtin;
+mod check;
 mod draining;
 mod info;
 mod message;
@@ -67,6 +68,7 @@ use bytes::Bytes;
 
 pub use body::{Body, BodyError};
 pub(crate) use bridge::{Bridge, Flight, Way};
+pub(crate) use check::{CheckDoor, Checks, checks};
 pub use draining::Draining;
 pub(crate) use draining::{TellDraining, draining};
 pub use info::{ClientCertificate, ConnectionInfo, RequestInfo, TlsFacts, Verify};

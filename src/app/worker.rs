@@ -20,6 +20,7 @@ use http_body::Body as _;
 use slab::Slab;
 use tokio::sync::Notify;
 
+use super::check::Checks;
 use super::message::{Job, JobBody, Lost, Origin, Reply, ReplyBody, ReplyHead, Ticket};
 use super::upgraded::Unopened;
 use super::{AnyBody, App, AppContext, Body, Draining, LocalService};
@@ -49,6 +50,8 @@ pub(crate) struct AppWorker {
     /// By number of the application; `None`: it is run elsewhere.
     pub(crate) apps: Vec<Option<App>>,
     pub(crate) jobs: Jobs,
+    /// They are looked for with each sweep.
+    pub(crate) checks: Checks,
     pub(crate) origins: Arc<Vec<Origin>>,
     pub(crate) stats: Arc<AppWorkerStats>,
     pub(crate) draining: Draining,
@@ -205,6 +208,7 @@ impl AppWorker {
                 _ = sweep.tick() => {
                     self.stats.pulse.inc();
                     running.sweep();
+                    running.check(&self.checks, &services);
                     self.jobs.tell(&self.stats, !full);
                 }
                 () = context.wake.notified() => {}
@@ -278,6 +282,14 @@ impl Running {
         let handle = tokio::task::spawn_local(run_job(job, service, answer)).abort_handle();
         if let Some(task) = self.tasks.borrow_mut().get_mut(key) {
             task.handle = Some(handle);
+        }
+    }
+
+    fn check(&self, checks: &Checks, services: &[Option<LocalService>]) {
+        while let Some(check) = checks.next() {
+            if let Some(Some(service)) = services.get(check.app) {
+                tokio::task::spawn_local(check.answer(service.clone(), self.stats.clone()));
+            }
         }
     }
 
@@ -384,9 +396,9 @@ async fn run_job(mut job: Job, service: LocalService, answer: Answer) {
 }
 
 /// The future panicked; the panic hook has said where.
-struct Panicked;
+pub(super) struct Panicked;
 
-async fn contained<T>(future: impl Future<Output = T>) -> Result<T, Panicked> {
+pub(super) async fn contained<T>(future: impl Future<Output = T>) -> Result<T, Panicked> {
     let mut future = std::pin::pin!(future);
     poll_fn(|cx| match std::panic::catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
         Ok(poll) => poll.map(Ok),

@@ -2,11 +2,16 @@
 
 use std::io;
 use std::sync::{Arc, mpsc};
+use std::time::Instant;
+
+use tokio::io::DuplexStream;
 
 use super::cores::Placement;
 use super::start::StartError;
 use super::workers::{await_start, worker_facts};
-use crate::app::{App, AppWorker, Draining, Job, Jobs, Origin, Registry, Reply, Tickets, Way};
+use crate::app::{
+    App, AppWorker, CheckDoor, Checks, Draining, Job, Jobs, Origin, Registry, Reply, Tickets, Way, checks,
+};
 use crate::config::Config;
 use crate::config::model::App as AppConfig;
 use crate::control::Shared;
@@ -16,6 +21,7 @@ use crate::runtime::cores;
 use crate::runtime::crew::crew;
 use crate::runtime::driver::DriverFacts;
 use crate::runtime::mailbox::{Receiver, Sender, mailbox};
+use crate::runtime::net::AppSeat;
 
 /// What the threads of an application have less of the processor than workers, as nice(2) counts it.
 const NICE: i32 = 5;
@@ -100,13 +106,15 @@ pub(super) fn start(
     facts: &mut Vec<WorkerFacts>,
 ) -> Result<Ways, StartError> {
     let start = Start { config, shared, origins, draining, app_workers: placement.app.len() };
-    let mut mailboxes = Vec::new();
+    let (mut mailboxes, mut doors) = (Vec::new(), Doors::of(config));
     let is_shared = |(app, program): (&AppConfig, &App)| app.threads.is_none().then(|| program.clone());
     for (index, core) in placement.app.iter().copied().enumerate() {
         let (sender, jobs) = mailbox(config.process.queue_depth);
         let apps = config.apps.iter().zip(programs).map(is_shared).collect();
-        let worker = start.worker(index, apps, Jobs::Own(jobs));
+        let (door, checks) = checks();
+        let worker = start.worker(index, apps, Jobs::Own(jobs), checks);
         facts.push(spawn(worker, Seated::Core(core))?);
+        doors.of_workers.push(door);
         mailboxes.push(sender);
     }
     let mut ways: Vec<Way> = vec![None; config.apps.len()];
@@ -115,18 +123,47 @@ pub(super) fn start(
         let Some(first) = AppConfig::first_thread(&config.apps, app, placement.app.len()) else { continue };
         // Requests wait elsewhere for a thread. Here are those whose client has left while all were held up.
         let (sender, receivers) = crew(config.process.queue_depth, settings.threads.unwrap_or(1));
+        let (door, checks) = checks();
+        doors.of_apps[app].1 = Some(door);
         for (thread, jobs) in receivers.into_iter().enumerate() {
             let apps = (0..=app).map(|index| (index == app).then(|| program.clone())).collect();
-            let worker = AppWorker { concurrency: 1, ..start.worker(first + thread, apps, Jobs::Shared(jobs)) };
+            let worker = start.worker(first + thread, apps, Jobs::Shared(jobs), checks.clone());
+            let worker = AppWorker { concurrency: 1, ..worker };
             facts.push(spawn(worker, Seated::Behind { app: settings.name.clone() })?);
         }
         ways[app] = Some(sender);
     }
+    shared.lasting().set_app_connect(Box::new(move |seat, deadline| doors.connect(seat, deadline)));
     Ok(Ways { mailboxes, ways })
 }
 
+/// Where applications are checked.
+struct Doors {
+    of_workers: Vec<CheckDoor>,
+    /// By application: its name, and the door of its threads, if it has such.
+    of_apps: Vec<(Box<str>, Option<CheckDoor>)>,
+}
+
+impl Doors {
+    fn of(config: &Config) -> Doors {
+        let of_apps = config.apps.iter().map(|app| (app.name.as_str().into(), None)).collect();
+        Doors { of_workers: Vec::new(), of_apps }
+    }
+
+    /// Errors: the application does not run, or nobody takes its checks.
+    fn connect(&self, seat: &AppSeat, deadline: Instant) -> io::Result<DuplexStream> {
+        let app = self.of_apps.iter().position(|(name, _)| **name == *seat.app);
+        let door = app.and_then(|app| match seat.worker {
+            Some(worker) => self.of_workers.get(usize::from(worker)),
+            None => self.of_apps[app].1.as_ref(),
+        });
+        let (Some(app), Some(door)) = (app, door) else { return Err(io::ErrorKind::NotFound.into()) };
+        door.connect(app, deadline)
+    }
+}
+
 impl Start<'_> {
-    fn worker(&self, index: usize, apps: Vec<Option<App>>, jobs: Jobs) -> AppWorker {
+    fn worker(&self, index: usize, apps: Vec<Option<App>>, jobs: Jobs, checks: Checks) -> AppWorker {
         let process = &self.config.process;
         AppWorker {
             index,
@@ -135,6 +172,7 @@ impl Start<'_> {
             concurrency: process.app_concurrency.max(1),
             apps,
             jobs,
+            checks,
             origins: self.origins.clone(),
             stats: self.shared.app_workers[index].clone(),
             draining: self.draining.clone(),

@@ -226,7 +226,8 @@ tables! {
          `hash`, `sticky`, `slow_start`, `queue_max`, `queue_timeout`, `health`, `outliers`, `panic`, `connect_timeout`, \
          `idle_timeout`, `total_timeout`, `upgrade`, `tunnel_timeout`, `half_closed_timeout`, `tries`, `retry_on`, \
          `retry_budget`, `retry_time_max`, `retry_body_max`, `keep_idle`, `keep_idle_timeout`. It is not checked unless \
-         `health` is written: its process is watched.";
+         `health` is written: its process, or its worker, is watched. A program inside this process has no `connect_timeout`, \
+         `keep_idle` and `keep_idle_timeout`, and its check no keys of a socket.";
 
     /// `[map.NAME]`
     Map: "[map.NAME]",

@@ -5,11 +5,13 @@
 //! control thread alone touches. Deliberately absent: anything a request would have to wait for.
 
 use std::collections::HashSet;
+use std::io;
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering::Acquire, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use crossbeam::queue::ArrayQueue;
+use tokio::io::DuplexStream;
 
 use super::processes::ProcessView;
 pub use super::server_state::{AdminState, Condition, ServerState, UpstreamFlags};
@@ -22,6 +24,7 @@ pub use crate::proxy::check::CheckStatus;
 use crate::proxy::exchange::Exchange;
 use crate::proxy::gate::Gate;
 use crate::runtime::detached::Detached;
+use crate::runtime::net::{AppSeat, no_socket};
 pub(crate) use crate::util::moment::unix_ms;
 
 /// Events kept between two looks of the control thread; the oldest goes when more happen.
@@ -82,12 +85,16 @@ pub struct Lasting {
     phase: AtomicU8,
     certificates: Mutex<Vec<CertificateFacts>>,
     splitter_view: OnceLock<SplitterViewFn>,
+    app_connect: OnceLock<AppConnectFn>,
     splitter_order: OnceLock<SplitterOrderFn>,
     processes: Mutex<Vec<ProcessView>>,
     events: ArrayQueue<Event>,
 }
 
 type SplitterViewFn = Box<dyn Fn() -> Vec<SplitterView> + Send + Sync>;
+
+/// Takes where an application runs, and until when its answer is awaited.
+type AppConnectFn = Box<dyn Fn(&AppSeat, Instant) -> io::Result<DuplexStream> + Send + Sync>;
 
 /// Takes indexes of splitter and server into the config; returns what the operator wanted of it before. Errors: for a person.
 type SplitterOrderFn = Box<dyn Fn(usize, usize, SplitterOrder) -> Result<AdminState, String> + Send + Sync>;
@@ -128,6 +135,7 @@ impl Shared {
             phase: AtomicU8::new(Phase::Starting as u8),
             certificates: Mutex::default(),
             splitter_view: OnceLock::new(),
+            app_connect: OnceLock::new(),
             splitter_order: OnceLock::new(),
             processes: Mutex::default(),
             events: ArrayQueue::new(EVENTS_PENDING_MAX),
@@ -400,6 +408,19 @@ impl Lasting {
     /// The closure runs on the control thread at each scrape and must not block. Only the first call counts.
     pub fn set_splitter_view(&self, view: SplitterViewFn) {
         drop(self.splitter_view.set(view));
+    }
+
+    /// Registers how applications inside the process are reached by checks. As above.
+    pub(crate) fn set_app_connect(&self, connect: AppConnectFn) {
+        drop(self.app_connect.set(connect));
+    }
+
+    /// A connection to an application inside the process for one check, which is to end by the `deadline`. Errors: nobody takes it.
+    pub(super) fn connect_app(&self, seat: &AppSeat, deadline: Instant) -> io::Result<DuplexStream> {
+        match self.app_connect.get() {
+            Some(connect) => connect(seat, deadline),
+            None => Err(no_socket(seat)),
+        }
     }
 
     /// Registers who takes orders for the servers of splitters. As above.

@@ -11,7 +11,9 @@ use crate::app::process::php::SOCKETS_VARIABLE;
 use crate::app::process::words::{self, Place};
 use crate::app::process::{MARK, Rules};
 use crate::config::key::{Table, UPSTREAM_KEYS_OF_APPS};
-use crate::config::model::{App, Balance, Config, Launch, Listening, Places, Process, ProcessApp, Server, Upstream};
+use crate::config::model::{
+    App, Balance, Config, Launch, Listening, Places, Probe, Process, ProcessApp, Server, Upstream,
+};
 use crate::config::report::Problem;
 use crate::config::section::{Placed, Section, type_name};
 use crate::config::value::FromValue;
@@ -21,6 +23,7 @@ use crate::runtime::net::{Address, AppSeat};
 const OF_ALL: &[&str] = &[
     "type",
     "response_timeout",
+    "health",
     "requests_max",
     "balance",
     "hash",
@@ -47,7 +50,6 @@ const OF_PROGRAMS: &[&str] = &["program", "threads"];
 
 /// What programs inside the process have no use for although it is for whatever else requests are sent to, and why.
 const NOT_OF_PROGRAMS: &[(&str, &str)] = &[
-    ("health", "a worker that does not move gets no requests until it does, whatever stands here: take it away"),
     ("connect_timeout", "nothing is connected inside the process: take it away"),
     ("keep_idle", "nothing is connected inside the process: take it away"),
     ("keep_idle_timeout", "nothing is connected inside the process: take it away"),
@@ -116,7 +118,7 @@ fn program(named: &Named<'_>, process: &Process, at: usize) -> (App, Upstream) {
     let servers = vec![Placed { value: server, span: section.span.clone() }];
     let mut upstream = upstream::with_servers(&upstream_name(named.name), &as_upstream, servers);
     upstream.in_process = Some(at);
-    upstream.health = None;
+    check_health(section, &mut upstream);
     // Streams of events may be silent for as long as they like.
     upstream.idle_timeout = written(&as_upstream, "idle_timeout").unwrap_or(Duration::MAX);
     if section.item("balance").is_none() {
@@ -129,6 +131,26 @@ fn program(named: &Named<'_>, process: &Process, at: usize) -> (App, Upstream) {
         full_timeout: written(&as_upstream, "queue_timeout").unwrap_or(process.queue_timeout),
     };
     (app, upstream)
+}
+
+/// A program is asked for something, in words of HTTP/1.1 and over no socket, or it is not asked at all.
+fn check_health(section: &Section<'_>, upstream: &mut Upstream) {
+    let Some(item) = section.item("health") else {
+        upstream.health = None;
+        return;
+    };
+    let Some(health) = &upstream.health else { return };
+    let is_http = matches!(health.probe, Probe::Http(_));
+    let written = ["tls", "protocol", "check_port", "proxy_protocol"].into_iter().find(|key| item.get(key).is_some());
+    if let Some(key) = written {
+        section
+            .bad_value("health", format!("a program inside the process is reached over no socket: take `{key}` away"));
+    } else if !is_http {
+        section.bad_value(
+            "health",
+            "a program inside the process is asked for a page: add a `path`, such as \"/healthz\"",
+        );
+    }
 }
 
 /// The value of a key whose default is that of upstreams alone.

@@ -280,7 +280,11 @@ fn a_program_has_limits_of_its_own_and_threads_if_it_wants() {
     for (mistakes, expected) in [
         (
             of_program("health = true"),
-            "`health` of [app.echo] does nothing | a worker that does not move gets no requests",
+            "bad value for `health` in [app.echo] | a program inside the process is asked for a page: add a `path`",
+        ),
+        (
+            of_program("health = { path = \"/\", check_port = 8080 }"),
+            "bad value for `health` in [app.echo] | a program inside the process is reached over no socket: take `check_port` away",
         ),
         (
             of_program("keep_idle = 3"),

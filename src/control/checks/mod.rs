@@ -8,7 +8,7 @@
 //! | `http2` | the conversation of a check over HTTP/2 |
 //! | `tls` | the client side of a check's TLS |
 //! | `outliers` | one task for each upstream with `outliers`: reads what data workers count |
-//! | `pulse` | one task for all workers of applications inside this process: who moves |
+//! | `pulse` | one task for all workers of applications inside this process: who moves, whether that is checked or not |
 //! | `tell` | changes to the servers' states, log and events |
 //!
 //! These are drivers. What a check says and makes of the answer is [`crate::proxy::check`], what its result means is
@@ -191,7 +191,7 @@ fn place(shared: &Shared, state: &Arc<ServerState>) -> Option<(usize, usize)> {
 /// Checks one server, at once and then by its schedule; not while it is in maintenance.
 async fn check_forever(live: watch::Receiver<Arc<Shared>>, target: Target, mut schedule: Schedule) {
     let Target { health, server, state: published, .. } = &target;
-    let prober = Prober::new(health);
+    let prober = Prober::new(health).with_apps(live.borrow().lasting());
     let mut state = match published.check_status() {
         CheckStatus::Unchecked => HealthState::new(health.rise, health.fall, Instant::now()),
         // It was checked under a config before this one.
@@ -202,8 +202,9 @@ async fn check_forever(live: watch::Receiver<Arc<Shared>>, target: Target, mut s
     loop {
         let begun = tokio::time::Instant::now();
         let is_vacant = published.is_vacant();
-        if std::mem::replace(&mut was_vacant, is_vacant) && !is_vacant {
-            // Another program is there, of which earlier checks say nothing.
+        let is_another = std::mem::replace(&mut was_vacant, is_vacant) && !is_vacant;
+        if is_another || state.is_up() != published.passes_checks() {
+            // Another program is there, or a worker that had failed, of which earlier checks say nothing.
             state = HealthState::resumed(health.rise, health.fall, published.passes_checks(), Instant::now());
         }
         if !published.is_unchecked() {

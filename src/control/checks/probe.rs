@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -10,6 +11,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 use super::tls::TlsClient;
 use super::{gateway, http2};
 use crate::config::model::{Health, Probe, Protocol, ProxyVersion, Server, TextProbe};
+use crate::control::shared::Lasting;
 use crate::guard::proxy_protocol::{Checksum, Header, encode_v1, encode_v2};
 use crate::proxy::check::{CheckStatus, Conversation, Step, Verdict, answered};
 use crate::runtime::net::{Address, BACKLOG_PAUSE_MAX, is_backlog_full, is_own_failure, no_address, no_socket};
@@ -23,6 +25,8 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send> Socket for T {}
 /// What the checks of an upstream have in common.
 pub(in crate::control) struct Prober {
     tls: Option<TlsClient>,
+    /// What knows the way to applications inside the process.
+    lasting: Option<Arc<Lasting>>,
 }
 
 /// A finished check.
@@ -44,7 +48,19 @@ impl Prober {
     pub(in crate::control) fn new(health: &Health) -> Prober {
         // What is no request of HTTP says nothing of its version either.
         let protocol = if let Probe::Http(_) = health.probe { Some(health.protocol) } else { None };
-        Prober { tls: health.tls.as_ref().map(|tls| TlsClient::new(tls, protocol)) }
+        Prober { tls: health.tls.as_ref().map(|tls| TlsClient::new(tls, protocol)), lasting: None }
+    }
+
+    /// The same for servers that may be applications inside the process.
+    pub(super) fn with_apps(self, lasting: Arc<Lasting>) -> Prober {
+        Prober { lasting: Some(lasting), ..self }
+    }
+
+    async fn connect(&self, address: &Address, at_once: bool, deadline: Instant) -> io::Result<Box<dyn Socket>> {
+        match (address, &self.lasting) {
+            (Address::App(seat), Some(lasting)) => Ok(Box::new(lasting.connect_app(seat, deadline.into_std())?)),
+            _ => connect(address, at_once).await,
+        }
     }
 
     /// Checks `server`. Ends within `health.timeout`.
@@ -72,7 +88,7 @@ impl Prober {
         let authority = authority(server, &address);
         let mut conversation = Conversation::new(&health.probe, &authority);
         let asks_nothing = self.tls.is_none() && conversation.is_silent();
-        let mut socket = match timeout_at(deadline, connect(&address, asks_nothing)).await {
+        let mut socket = match timeout_at(deadline, self.connect(&address, asks_nothing, deadline)).await {
             Err(_) => {
                 let text = format!("no connection within {:?}", health.timeout);
                 return Err(Verdict::new(CheckStatus::ConnectTimeout, text));
@@ -131,7 +147,7 @@ impl Prober {
 fn authority(server: &Server, address: &Address) -> String {
     match (&server.named, address) {
         (Some(name), Address::Tcp(address)) => format!("{}:{}", name.host, address.port()),
-        (_, Address::Unix(_)) => "localhost".to_owned(),
+        (_, Address::Unix(_) | Address::App(_)) => "localhost".to_owned(),
         (_, address) => address.to_string(),
     }
 }

@@ -86,7 +86,9 @@ fn look(shared: &Shared, seen: &mut Vec<Seen>) {
                 is_coming = true;
                 shared.upstreams[u].set_coming(true);
             }
-            if trouble.is_some() == shared.servers[u][s].passes_checks() {
+            // Where it is checked as well, that says when it is up again.
+            let is_for_checks = trouble.is_none() && upstream.health.is_some();
+            if trouble.is_some() == shared.servers[u][s].passes_checks() && !is_for_checks {
                 tell::by_pulse(shared, u, s, trouble, SystemTime::now());
             }
         }
