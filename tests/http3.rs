@@ -390,7 +390,7 @@ fn content_that_the_head_denies_is_noticed_while_the_server_is_slow() {
 fn uploads_that_wait_keep_no_window_from_those_that_are_served() {
     let upstream = echo();
     everywhere(|driver| {
-        let limits = "app_queue = 128\napp_concurrency = 8";
+        let limits = "app_queue = 128\napp_concurrency = 8\napp_queue_timeout = \"30s\"";
         let server = all_actions(driver, &upstream, "", "http3 = true").one_worker().process(limits).start();
         let post = json!({ "method": "POST", "content": { "pattern": 100_000 } });
         let uploads: Vec<Value> = (0..100).map(|at| ask_with(&at.to_string(), "/app/size", post.clone())).collect();

@@ -238,7 +238,7 @@ mod in_process {
             return;
         }
         with_both_drivers(|driver| {
-            let limits = "app_queue = 16\napp_concurrency = 8";
+            let limits = "app_queue = 128\napp_concurrency = 8\napp_queue_timeout = \"30s\"";
             let server = Site::probe(driver, SITE).one_worker().process(limits).start();
             assert_eq!(upload(&server, "/size", [1, 200], 256 << 10), (200, 0), "{driver:?}");
         });
