@@ -15,7 +15,7 @@ use mariadb::{Cluster, PASSWORD, USER};
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Row};
 use sessions::{block_on, code, connect, mark_servers, one, options, wait_for_reads_on_replica};
-use support::{Driver, Server, Site, ports};
+use support::{Driver, Server, Site, eventually, ports};
 
 /// An account that no rule is about.
 const OTHER: &str = "other";
@@ -92,7 +92,7 @@ fn procedures_that_are_trusted_do_not_pin_and_leak_to_nobody() {
             what_is_left_behind_is_for_nobody_else(port, &server).await;
             only_these_procedures_and_this_account(port, &server).await;
         });
-        assert_eq!(server.status()["splitters"][0]["pinned"], 0);
+        eventually("all sessions have ended", || server.status()["splitters"][0]["pinned"] == 0);
     }
 }
 

@@ -492,8 +492,15 @@ fn limits_of_connections_that_are_lowered_are_kept_soon() {
         clients = busy(clients).await;
         assert!(mine() <= 3, "three in all");
         scene.reload(&[0], "pool_max = 12\npool_idle_timeout = \"1s\"");
-        clients = busy(clients).await;
-        assert!(mine() > 4, "as many as before: {}", mine());
+        // While they are at work: what is idle behind that goes soon.
+        let as_many_as_before = async {
+            let begun = Instant::now();
+            while mine() <= 4 {
+                assert!(begun.elapsed() < Duration::from_secs(20), "there are {}", mine());
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        clients = tokio::join!(busy(clients), as_many_as_before).0;
         eventually("and none that is idle for long", || mine() == 0);
         drop(clients);
     });
