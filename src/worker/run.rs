@@ -1,7 +1,9 @@
 //! The worker's thread: builds the worker from its seat, accepts, ticks, drains.
 
 use std::cell::{Cell, OnceCell, RefCell};
+use std::collections::HashSet;
 use std::net::SocketAddr;
+use std::os::fd::RawFd;
 use std::os::unix::net::UnixDatagram;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -54,6 +56,9 @@ pub(crate) enum Control {
     Sockets(mpsc::Sender<Vec<HeldSocket>>),
     /// Another process reads UDP sockets, or no longer does. The sender is dropped when this one has heeded it.
     Left(Left, mpsc::Sender<()>),
+    /// Another process accepts from these listening sockets ([`HeldSocket::number`]). The sender is dropped when this one
+    /// accepts no more from them.
+    Doors(Arc<HashSet<RawFd>>, mpsc::Sender<()>),
     /// The next requests are answered by another config; those under way go on.
     Reload(Box<Reload>),
     /// End now.
@@ -258,6 +263,7 @@ async fn follow_orders(lasting: &Rc<Lasting>, control: &mut Receiver<Control>) -
             }
             Control::Sockets(answer) => takeover::tell_sockets(lasting, &answer),
             Control::Left(left, _done) => takeover::leave_udp(lasting, left),
+            Control::Doors(left, done) => takeover::leave_doors(lasting, &left, done),
             Control::Begin => {}
             order => return order,
         }

@@ -121,10 +121,27 @@ pub(super) fn leave_udp(lasting: &Lasting, left: Left) {
     lasting.flows.wake_receivers();
 }
 
-/// Leaves what another process has taken over.
-pub(super) fn leave(lasting: &Lasting, order: &Drain) {
-    let is_left = |number: RawFd| order.left.contains(&number);
+/// A ring that was told to give up a wait may bring what it has accepted until then.
+const GIVING_UP: Duration = Duration::from_millis(2);
+
+/// Accepts no more from what another process has taken over; drops `done` when that is so.
+pub(super) fn leave_doors(lasting: &Lasting, left: &HashSet<RawFd>, done: mpsc::Sender<()>) {
+    leave_listeners(lasting, left);
+    crate::runtime::spawn(async move {
+        sleep(GIVING_UP).await;
+        drop(done);
+    });
+}
+
+fn leave_listeners(lasting: &Lasting, left: &HashSet<RawFd>) {
+    let is_left = |number: RawFd| left.contains(&number);
     lasting.leave_doors(is_left);
     lasting.splitters.leave(|listener| is_left(listener.raw_fd()));
+}
+
+/// Leaves what another process has taken over.
+pub(super) fn leave(lasting: &Lasting, order: &Drain) {
+    // Those of a worker that was too busy for [`leave_doors`].
+    leave_listeners(lasting, &order.left);
     leave_udp(lasting, Left::Some(order.handed.clone()));
 }

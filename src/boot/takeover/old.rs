@@ -246,6 +246,11 @@ fn hand_over(present: &Present<'_>, progress: &Progress) -> Result<HandedOver, S
     }
     child.is_wanted = true;
     let taken: Vec<&Offer> = taken.into_iter().filter_map(|number| offers.get(number)).collect();
+    let left: Arc<HashSet<RawFd>> = Arc::new(taken.iter().filter_map(|offer| offer.number).collect());
+    // Whoever asked for the takeover may take the answer for what it says: from then on the other one alone accepts.
+    if let Err(reason) = heeded(present.workers, |done| Control::Doors(left.clone(), done)) {
+        tracing::warn!(%reason, "taken over, but connections may be accepted by this process yet");
+    }
     let udp = taken.iter().filter(|offer| offer.note.kind == Kind::Udp);
     let path = |offer: &&Offer| Some(PathBuf::from(offer.note.address.strip_prefix("unix:")?));
     let deadline = present.shared.config.process.drain_timeout;
@@ -254,7 +259,7 @@ fn hand_over(present: &Present<'_>, progress: &Progress) -> Result<HandedOver, S
         drain: Drain {
             deadline,
             idle_patience: IDLE_PATIENCE.min(deadline / 2),
-            left: Arc::new(taken.iter().filter_map(|offer| offer.number).collect()),
+            left,
             handed: Arc::new(udp.filter_map(|offer| offer.note.address.parse().ok()).collect()),
         },
         paths: taken.iter().filter_map(path).collect(),
@@ -392,8 +397,13 @@ fn order_all(workers: &[Sender<Control>], order: impl Fn() -> Control) -> Result
 
 /// Tells all workers who reads the UDP sockets, and waits until they heed it.
 fn tell_all(workers: &[Sender<Control>], handed: &Left) -> Result<(), String> {
+    heeded(workers, |done| Control::Left(handed.clone(), done))
+}
+
+/// Orders something of all workers, and waits until they have heeded it: until all senders are dropped.
+fn heeded(workers: &[Sender<Control>], order: impl Fn(mpsc::Sender<()>) -> Control) -> Result<(), String> {
     let (done, all_done) = mpsc::channel();
-    order_all(workers, || Control::Left(handed.clone(), done.clone()))?;
+    order_all(workers, || order(done.clone()))?;
     drop(done);
     match all_done.recv_timeout(WORKERS_MAX) {
         Err(mpsc::RecvTimeoutError::Timeout) => Err("a data worker is too busy to be asked".into()),
