@@ -279,6 +279,33 @@ fn writes_that_wait_for_the_first_primary_tie_nobody() {
     assert_eq!(scene.cluster.primary.sql("SELECT token FROM d.log ORDER BY token"), "executed\nsaid");
 }
 
+/// A transaction that has executed nothing goes on at the next primary, where nobody knows the insert id of before.
+#[test]
+fn a_last_insert_id_that_went_with_the_primary_is_not_made_up() {
+    if !mariadb::is_installed() {
+        return;
+    }
+    let mut scene = scene(1, "primary_wait = \"30s\"");
+    scene
+        .cluster
+        .primary
+        .sql("CREATE TABLE d.counting (id INT AUTO_INCREMENT PRIMARY KEY) ENGINE=InnoDB AUTO_INCREMENT=7");
+    block_on(async {
+        let mut conn = connect(scene.server.address("db")).await;
+        conn.query_drop("INSERT INTO counting VALUES (NULL)").await.expect("written");
+        conn.query_drop("BEGIN").await.expect("begun");
+        catch_up(&scene.cluster.replicas[0], &scene.cluster.primary);
+        scene.cluster.primary.kill();
+        promote(&scene.cluster.replicas[0]);
+        scene.wait_for_primary(scene.cluster.replicas[0].port);
+        assert_eq!(code(conn.query_drop("SELECT LAST_INSERT_ID()").await), 1158, "it is lost");
+        assert_eq!(code(conn.query_drop("INSERT INTO log VALUES (LAST_INSERT_ID())").await), 1158, "it is lost");
+        conn.query_drop("INSERT INTO log VALUES ('goes on')").await.expect("written");
+        conn.query_drop("COMMIT").await.expect("committed");
+    });
+    assert_eq!(scene.cluster.replicas[0].sql("SELECT token FROM d.log"), "goes on");
+}
+
 /// A splitter is taken out of the config; its clients go on until their transactions end. Who leads matters to them as before.
 #[test]
 fn a_session_of_a_splitter_that_is_gone_commits_nothing_behind_a_failover() {

@@ -277,7 +277,10 @@ fn a_last_insert_id_that_is_lost_is_not_made_up() {
         return;
     }
     let cluster = cluster();
-    cluster.primary.sql("CREATE PROCEDURE d.asks_too() SELECT LAST_INSERT_ID()");
+    cluster.primary.sql(
+        "CREATE PROCEDURE d.asks_too() SELECT LAST_INSERT_ID(); CREATE TABLE d.entries (a INT, parent BIGINT) ENGINE=InnoDB;
+         CREATE TRIGGER d.entries_i BEFORE INSERT ON d.entries FOR EACH ROW SET NEW.parent = LAST_INSERT_ID()",
+    );
     let server = split::site(Driver::Auto, &cluster, "").start();
     let port = server.address("db").port();
     let lose = async |conn: &mut mysql_async::Conn| {
@@ -295,12 +298,24 @@ fn a_last_insert_id_that_is_lost_is_not_made_up() {
             let error = conn.query_drop("SELECT LAST_INSERT_ID()").await.expect_err("it is not known");
             assert_eq!(sessions::code(&error), 1158);
         }
+        for sql in [
+            "INSERT INTO entries (a) VALUES (1)",
+            "SELECT id FROM asks",
+            "SELECT a FROM plain; SELECT LAST_INSERT_ID()",
+            "INSERT INTO plain VALUES (1); INSERT INTO entries (a) VALUES (1)",
+        ] {
+            let error = conn.query_drop(sql).await.expect_err("it may ask");
+            assert_eq!(sessions::code(&error), 1158, "{sql}: {error}");
+        }
+        assert_eq!(one::<u32>(&mut conn, "SELECT COUNT(*) FROM entries").await, 0);
         conn.query_drop("SET @mine = 1").await.unwrap();
         let error = conn.query_drop("SELECT LAST_INSERT_ID()").await.expect_err("it is not known there, either");
         assert_eq!(sessions::code(&error), 1158);
         conn.query_drop("INSERT INTO counting VALUES (NULL)").await.unwrap();
         let id = conn.last_insert_id().unwrap();
         assert_eq!(one::<u64>(&mut conn, "SELECT LAST_INSERT_ID()").await, id, "another one is");
+        conn.query_drop("INSERT INTO entries (a) VALUES (1)").await.unwrap();
+        assert_eq!(one::<u64>(&mut conn, "SELECT parent FROM entries").await, id);
         let mut conn = connect(port).await;
         lose(&mut conn).await;
         let error = conn.query_drop("CALL asks_too()").await.expect_err("it may ask");

@@ -1,6 +1,6 @@
 //! Checks of applications inside the process. What a check says to another server over a socket comes to an application worker through
-//! a pipe in memory, and the service answers it as it answers clients, beside what the worker has under way: a check waits in no queue
-//! and takes no place of a request.
+//! a pipe in memory, and the service answers it as it answers clients, beside what the worker has under way: a check waits for the
+//! worker's next look at what it has under way, a tenth of a second at most, and takes no place of a request.
 
 use std::convert::Infallible;
 use std::io;
@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Request, Uri, header};
-use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, ReadHalf, WriteHalf, duplex};
 use tokio::sync::mpsc;
 
 use super::worker::contained;
@@ -17,7 +17,7 @@ use super::{AnyBody, Body, ConnectionInfo, LocalService, RequestInfo};
 use crate::http::h1::write_chunk_head;
 use crate::metrics::AppWorkerStats;
 
-/// Checks that wait for a worker.
+/// Checks that wait for a worker, of each application: one for each interval in which it takes none.
 const WAITING_MAX: usize = 16;
 /// What a pipe holds in each direction.
 const PIPE_BYTES: usize = 16 << 10;
@@ -40,9 +40,9 @@ pub(crate) struct CheckDoor(mpsc::Sender<Check>);
 #[derive(Clone)]
 pub(crate) struct Checks(Arc<Mutex<mpsc::Receiver<Check>>>);
 
-/// A door and what comes through it.
-pub(crate) fn checks() -> (CheckDoor, Checks) {
-    let (sender, receiver) = mpsc::channel(WAITING_MAX);
+/// A door for the checks of so many applications, and what comes through it.
+pub(crate) fn checks(apps: usize) -> (CheckDoor, Checks) {
+    let (sender, receiver) = mpsc::channel(WAITING_MAX * apps.max(1));
     (CheckDoor(sender), Checks(Arc::new(Mutex::new(receiver))))
 }
 
@@ -66,37 +66,57 @@ impl Checks {
 }
 
 impl Check {
-    /// Has `service` answer it. Ends early where the one who asks has given up.
-    pub(super) async fn answer(mut self, service: LocalService, stats: Arc<AppWorkerStats>) {
-        let Some(mut request) = self.request().await else { return };
-        request.extensions_mut().insert(self.info());
-        let given_up = &mut [0];
-        let response = tokio::select! {
-            response = contained(async { service(request).await }) => response,
-            _ = self.pipe.read(given_up) => return,
-        };
-        // Whoever has given up does not read it.
-        drop(match response {
-            Ok(Ok(response)) => self.tell(response).await,
-            Ok(Err(error)) => self.fail(&format!("application failed: {error}")).await,
-            Err(_) => {
-                stats.panics.inc();
-                self.fail("application panicked").await
+    /// Has `service` answer it. Ends early where the one who asks has given up, and when it is too late.
+    pub(super) async fn answer(self, service: LocalService, stats: Arc<AppWorkerStats>) {
+        let deadline = tokio::time::Instant::from_std(self.deadline);
+        let (mut asked, mut answer) = tokio::io::split(self.pipe);
+        let answered = async {
+            let mut request = Asked(&mut asked).request().await?;
+            request.extensions_mut().insert(info(self.deadline));
+            let (mut nothing, is_head) = ([0], request.method() == http::Method::HEAD);
+            let answering = async {
+                let response = match contained(async { service(request).await }).await {
+                    Ok(Ok(response)) => response,
+                    Ok(Err(error)) => failure(&format!("application failed: {error}")),
+                    Err(_) => {
+                        stats.panics.inc();
+                        failure("application panicked")
+                    }
+                };
+                // Whoever has given up does not read it.
+                drop(tell(&mut answer, response, is_head).await);
+            };
+            tokio::select! {
+                biased;
+                // Nothing comes behind a check but its end.
+                _ = asked.read(&mut nothing) => {}
+                () = answering => {}
             }
-        });
-    }
-
-    fn info(&self) -> RequestInfo {
-        RequestInfo {
-            client: None,
-            is_https: false,
-            version: http::Version::HTTP_11,
-            request_id: 0,
-            deadline: self.deadline,
-            connection: Arc::new(ConnectionInfo { peer: None, local: None, tls: None }),
+            Some(())
+        };
+        tokio::select! {
+            biased;
+            () = tokio::time::sleep_until(deadline) => {}
+            _ = answered => {}
         }
     }
+}
 
+fn info(deadline: Instant) -> RequestInfo {
+    RequestInfo {
+        client: None,
+        is_https: false,
+        version: http::Version::HTTP_11,
+        request_id: 0,
+        deadline,
+        connection: Arc::new(ConnectionInfo { peer: None, local: None, tls: None }),
+    }
+}
+
+/// What the one who asks has to say.
+struct Asked<'a>(&'a mut ReadHalf<DuplexStream>);
+
+impl Asked<'_> {
     /// `None`: there is none, or none that makes sense.
     async fn request(&mut self) -> Option<Request<Body>> {
         let mut bytes = Vec::with_capacity(1024);
@@ -115,47 +135,50 @@ impl Check {
     }
 
     async fn more(&mut self, bytes: &mut Vec<u8>) -> Option<()> {
-        let read = self.pipe.read_buf(bytes).await.ok()?;
+        let read = self.0.read_buf(bytes).await.ok()?;
         (read > 0 && bytes.len() <= CHECK_BYTES_MAX).then_some(())
     }
+}
 
-    async fn tell(&mut self, response: http::Response<AnyBody>) -> io::Result<()> {
-        let (parts, mut body) = response.into_parts();
-        let mut bytes = format!("HTTP/1.1 {}\r\n", parts.status).into_bytes();
-        for (name, value) in &parts.headers {
-            if [header::CONNECTION, header::CONTENT_LENGTH, header::TRANSFER_ENCODING].contains(name) {
-                continue;
-            }
-            bytes.extend_from_slice(&[name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"].concat());
+async fn tell(pipe: &mut WriteHalf<DuplexStream>, response: http::Response<AnyBody>, is_head: bool) -> io::Result<()> {
+    let (parts, mut body) = response.into_parts();
+    let mut bytes = format!("HTTP/1.1 {}\r\n", parts.status).into_bytes();
+    for (name, value) in &parts.headers {
+        if [header::CONNECTION, header::CONTENT_LENGTH, header::TRANSFER_ENCODING].contains(name) {
+            continue;
         }
-        bytes.extend_from_slice(b"Transfer-Encoding: chunked\r\n\r\n");
-        self.pipe.write_all(&bytes).await?;
-        loop {
-            let frame = match contained(http_body_util::BodyExt::frame(&mut body)).await {
-                Ok(Some(Ok(frame))) => frame,
-                Ok(None) => return self.pipe.write_all(b"0\r\n\r\n").await,
-                // What breaks off is not completed.
-                Ok(Some(Err(_))) | Err(_) => return Err(io::ErrorKind::BrokenPipe.into()),
-            };
-            if let Ok(data) = frame.into_data()
-                && !data.is_empty()
-            {
-                bytes.clear();
-                write_chunk_head(&mut bytes, data.len());
-                bytes.extend_from_slice(&data);
-                bytes.extend_from_slice(b"\r\n");
-                self.pipe.write_all(&bytes).await?;
-            }
+        bytes.extend_from_slice(&[name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"].concat());
+    }
+    bytes.extend_from_slice(b"Transfer-Encoding: chunked\r\n\r\n");
+    pipe.write_all(&bytes).await?;
+    if is_head {
+        return Ok(());
+    }
+    loop {
+        let frame = match contained(http_body_util::BodyExt::frame(&mut body)).await {
+            Ok(Some(Ok(frame))) => frame,
+            Ok(None) => return pipe.write_all(b"0\r\n\r\n").await,
+            // What breaks off is not completed.
+            Ok(Some(Err(_))) | Err(_) => return Err(io::ErrorKind::BrokenPipe.into()),
+        };
+        if let Ok(data) = frame.into_data()
+            && !data.is_empty()
+        {
+            bytes.clear();
+            write_chunk_head(&mut bytes, data.len());
+            bytes.extend_from_slice(&data);
+            bytes.extend_from_slice(b"\r\n");
+            pipe.write_all(&bytes).await?;
         }
     }
+}
 
-    async fn fail(&mut self, why: &str) -> io::Result<()> {
-        let body = http_body_util::Full::new(Bytes::copy_from_slice(why.as_bytes()));
-        let body: AnyBody = Box::pin(http_body_util::BodyExt::map_err(body, |never: Infallible| match never {}));
-        let mut response = http::Response::new(body);
-        *response.status_mut() = http::StatusCode::INTERNAL_SERVER_ERROR;
-        self.tell(response).await
-    }
+fn failure(why: &str) -> http::Response<AnyBody> {
+    let body = http_body_util::Full::new(Bytes::copy_from_slice(why.as_bytes()));
+    let body: AnyBody = Box::pin(http_body_util::BodyExt::map_err(body, |never: Infallible| match never {}));
+    let mut response = http::Response::new(body);
+    *response.status_mut() = http::StatusCode::INTERNAL_SERVER_ERROR;
+    response
 }
 
 /// The head at the start of `bytes`, and its length; `Some(None)`: it is not whole. `None`: it makes no sense.
@@ -188,7 +211,7 @@ mod tests {
             Box::pin(async move { Ok(response) })
         });
         runtime.block_on(async {
-            let (door, checks) = checks();
+            let (door, checks) = checks(1);
             let mut pipe = door.connect(3, Instant::now() + Duration::from_secs(5)).unwrap();
             pipe.write_all(sent.as_bytes()).await.unwrap();
             let check = checks.next().unwrap();
@@ -228,9 +251,61 @@ mod tests {
         }
     }
 
+    /// Has no more than this, and no end.
+    struct Endless(Option<Bytes>);
+
+    impl http_body::Body for Endless {
+        type Data = Bytes;
+        type Error = crate::app::BoxError;
+
+        fn poll_frame(
+            mut self: std::pin::Pin<&mut Self>,
+            _: &mut std::task::Context<'_>,
+        ) -> std::task::Poll<Option<Result<http_body::Frame<Bytes>, Self::Error>>> {
+            self.0
+                .take()
+                .map_or(std::task::Poll::Pending, |data| std::task::Poll::Ready(Some(Ok(http_body::Frame::data(data)))))
+        }
+    }
+
+    #[test]
+    fn a_body_that_does_not_end_ends_with_whoever_asks_and_at_the_deadline() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let service: LocalService = Rc::new(|_| {
+            Box::pin(async {
+                Ok(http::Response::new(Box::pin(Endless(Some(Bytes::from_static(b"first")))) as AnyBody))
+            })
+        });
+        for (method, leaves_after, ends_after, answer_bytes) in
+            [("GET", 100, 100..400, 57), ("GET", 3000, 500..1500, 57), ("HEAD", 3000, 0..400, 47)]
+        {
+            runtime.block_on(async {
+                let begun = Instant::now();
+                let (door, checks) = checks(1);
+                let mut pipe = door.connect(0, begun + Duration::from_millis(500)).unwrap();
+                pipe.write_all(format!("{method} / HTTP/1.1\r\n\r\n").as_bytes()).await.unwrap();
+                let answering = checks.next().unwrap().answer(service.clone(), Arc::default());
+                let asking = async {
+                    let mut answer = Vec::new();
+                    let reading = pipe.read_to_end(&mut answer);
+                    drop(tokio::time::timeout(Duration::from_millis(leaves_after), reading).await);
+                    drop(pipe);
+                    answer
+                };
+                let ended = async {
+                    answering.await;
+                    begun.elapsed().as_millis()
+                };
+                let (ended, answer) = tokio::join!(ended, asking);
+                assert!(ends_after.contains(&ended), "{method}: {ended} ms, {ends_after:?}");
+                assert_eq!(answer.len(), answer_bytes, "{method}: {}", String::from_utf8_lossy(&answer));
+            });
+        }
+    }
+
     #[test]
     fn only_so_many_wait() {
-        let (door, checks) = checks();
+        let (door, checks) = checks(1);
         let now = Instant::now();
         let waiting: Vec<_> = (0..WAITING_MAX).map(|_| door.connect(0, now).unwrap()).collect();
         assert!(door.connect(0, now).is_err());

@@ -111,7 +111,7 @@ pub(super) fn start(
     for (index, core) in placement.app.iter().copied().enumerate() {
         let (sender, jobs) = mailbox(config.process.queue_depth);
         let apps = config.apps.iter().zip(programs).map(is_shared).collect();
-        let (door, checks) = checks();
+        let (door, checks) = checks(config.apps.len());
         let worker = start.worker(index, apps, Jobs::Own(jobs), checks);
         facts.push(spawn(worker, Seated::Core(core))?);
         doors.of_workers.push(door);
@@ -123,7 +123,7 @@ pub(super) fn start(
         let Some(first) = AppConfig::first_thread(&config.apps, app, placement.app.len()) else { continue };
         // Requests wait elsewhere for a thread. Here are those whose client has left while all were held up.
         let (sender, receivers) = crew(config.process.queue_depth, settings.threads.unwrap_or(1));
-        let (door, checks) = checks();
+        let (door, checks) = checks(1);
         doors.of_apps[app].1 = Some(door);
         for (thread, jobs) in receivers.into_iter().enumerate() {
             let apps = (0..=app).map(|index| (index == app).then(|| program.clone())).collect();

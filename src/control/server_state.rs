@@ -87,6 +87,8 @@ pub struct ServerState {
     checks_paused: AtomicBool,
     /// What active checks say.
     passes: AtomicBool,
+    /// It does not pass because its worker does not move, and for no other reason.
+    held_up: AtomicBool,
     ejected: AtomicBool,
     /// Goes up each time that it comes back from an ejection, see [`crate::metrics::Outcomes`].
     life: AtomicU64,
@@ -150,6 +152,7 @@ impl ServerState {
             limit_set: AtomicU32::new(AS_CONFIGURED),
             checks_paused: AtomicBool::new(false),
             passes: AtomicBool::new(true),
+            held_up: AtomicBool::new(false),
             ejected: AtomicBool::new(false),
             life: AtomicU64::new(0),
             since_unix_ms: AtomicU64::new(unix_ms(now)),
@@ -338,6 +341,16 @@ impl ServerState {
             result.text.clone_into(&mut told.check);
             told.checked_at = Some(now);
         });
+    }
+
+    /// Whether it is a worker of an application that was up until it no longer moved.
+    pub(crate) fn is_held_up(&self) -> bool {
+        self.held_up.load(Relaxed)
+    }
+
+    /// Only the control thread may call it.
+    pub(crate) fn set_held_up(&self, is_held_up: bool) {
+        self.held_up.store(is_held_up, Relaxed);
     }
 
     /// Notes what active checks say from now on, and why. Only the control thread may call it, and then

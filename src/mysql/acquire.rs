@@ -114,7 +114,9 @@ impl Client {
         }
         let may_ask = matches!(
             class.pin,
-            Some(Pin::Call | Pin::MultiStatement | Pin::UnknownFunction | Pin::TextPrepare | Pin::Unknown)
+            Some(
+                Pin::Call | Pin::MultiStatement | Pin::UnknownFunction | Pin::TextPrepare | Pin::Unknown | Pin::Hidden
+            )
         );
         tries.ends |= may_ask;
         (may_ask || class.diagnostics & diagnostics::INSERT_ID != 0).then(lost_insert_id)
@@ -233,7 +235,12 @@ impl Client {
         if !matches!(self.wait_for(server, &must_see).await, Ok(None)) {
             return None;
         }
-        let mut lease = self.borrow(server, false, None, careful).await.ok()?;
+        let insert_id = match self.carry.insert_id.get() {
+            _ if class.diagnostics & diagnostics::INSERT_ID == 0 => None,
+            InsertId::Known(value) => Some(value),
+            InsertId::At(_) | InsertId::Lost => return None,
+        };
+        let mut lease = self.borrow(server, false, insert_id, careful).await.ok()?;
         self.set_transaction(&mut lease).await.ok()?;
         Some(lease)
     }
@@ -262,11 +269,15 @@ impl Client {
             }
             return self.with_transaction_settings(lease, tries).await;
         }
-        let needs_insert_id = !asks || will_stay;
+        let needs_insert_id = !asks || will_stay || class.diagnostics & diagnostics::INSERT_ID != 0;
         let insert_id = match self.carry.insert_id.get() {
             _ if !needs_insert_id => None,
             InsertId::Known(value) => Some(value),
-            InsertId::Lost => Some(0), // whoever asks for it is told before
+            // It may be lost only now, with the connection that the session held.
+            InsertId::Lost => match self.insert_id_is_lost_to(class, tries) {
+                Some(reject) => return Err(Some(reject)),
+                None => Some(0), // this statement does not ask; a later one may
+            },
             InsertId::At(id) => match Box::pin(self.own_for_insert_id(id)).await {
                 Ok(Ok(lease)) => return self.with_transaction_settings(lease, tries).await,
                 Ok(Err(value)) => Some(value),

@@ -66,13 +66,16 @@ impl Counted {
     /// After a statement whose answer was lost.
     pub(super) const LOST: Counted = Counted { row_count: Some(-1), found_rows: None };
 
-    /// After one more statement, sent by itself.
+    /// After one more command.
     pub(super) fn after(self, class: &Class, outcome: &Outcome) -> Counted {
         // One row is all there is to a lock.
         if class.lock != LockStep::Unknown && outcome.error.is_none() && outcome.had_rows && outcome.results == 1 {
             return Counted { row_count: Some(-1), found_rows: Some(outcome.rows) };
         }
+        let is_batch = class.trusted && class.batch.is_some();
         let row_count = match outcome.error {
+            Some(_) if is_batch => Some(-1),
+            None if is_batch => outcome.last_affected.map_or(Some(-1), |rows| i64::try_from(rows).ok()),
             _ if class.pin.is_some() || class.trusted || outcome.results > 1 => None,
             None if !outcome.had_rows => i64::try_from(outcome.affected_rows).ok(),
             _ => Some(-1),
@@ -221,6 +224,9 @@ impl Client {
         if (!asks_what_is_left || asks_insert_id) && lease.spot().is_primary && !self.knows_insert_id(&lease) {
             let value = Box::pin(self.settled_insert_id()).await;
             let limit = self.splitter.config().connect_timeout;
+            if lease.insert_id != Some(value) {
+                self.last = Some(Witness::NOBODY); // the row count is that of the setting
+            }
             if !matches!(timeout(limit, lease.set_insert_id(value)).await, Ok(Ok(()))) {
                 return Err(lost_held(tries));
             }
@@ -339,7 +345,7 @@ impl Client {
         }
         let told = lease.spot().is_primary || class.kind == Kind::Diagnostics && class.pin.is_none();
         // Whoever keeps the connection may ask there later.
-        let needs_insert_id = class.diagnostics & diagnostics::INSERT_ID != 0 || class.pin.is_some();
+        let needs_insert_id = class.diagnostics & diagnostics::INSERT_ID != 0 || class.pin.is_some() || class.trusted;
         if told && (!needs_insert_id || self.knows_insert_id(&lease)) {
             return Ok(lease);
         }
@@ -384,7 +390,7 @@ impl Client {
             return Err(Some(Reject(code, state, message.into())));
         }
         let Some(primary) = lead.primary else { return Err(None) }; // there is one meanwhile
-        if class.diagnostics & diagnostics::INSERT_ID != 0 || class.pin.is_some() {
+        if class.diagnostics & diagnostics::INSERT_ID != 0 || class.pin.is_some() || class.trusted {
             self.fetch_insert_id().await.map_err(Some)?;
         }
         let insert_id = match self.carry.insert_id.get() {

@@ -71,6 +71,7 @@ impl Client {
         let has_collation = !after.read_collation || Box::pin(self.read_collation(&mut lease)).await;
         let Some(asked_of_locks) = asked_of_locks.ok().filter(|_| has_collation) else {
             // What was done is done, and the client hears of it, although its session cannot go on.
+            self.account_for(spot, &outcome, started);
             self.flush(wire).await?;
             return Err(End);
         };
@@ -87,20 +88,24 @@ impl Client {
         }
         self.trace(spot, started);
         self.let_go(lease, at, after.hold).await;
-        if class.kind == Kind::Definition
-            && outcome.error.is_none()
+        // Of several statements some may have run.
+        if (class.kind == Kind::Definition && outcome.error.is_none() || class.pin == Some(Pin::MultiStatement))
             && hidden::defines(self.statement_text(), self.statement_mode())
         {
             let number = self.splitter.shared.survey.ask();
             Box::pin(self.await_survey(wire, number, survey::DEFINITION_WAIT)).await?;
         }
         self.flush(wire).await?;
+        self.account_for(spot, &outcome, started);
+        Ok(Told::Done)
+    }
+
+    fn account_for(&self, spot: Spot, outcome: &Outcome, started: Instant) {
         let duration = started.elapsed();
-        self.observe(spot, &outcome, duration);
+        self.observe(spot, outcome, duration);
         let stats = self.splitter.stats();
         let histogram = if spot.is_primary { &stats.primary_duration } else { &stats.replica_duration };
         histogram.record(duration);
-        Ok(Told::Done)
     }
 
     /// Before its server is asked something more: a KILL that was for the statement must not end that. `false`: one may come yet.

@@ -23,6 +23,8 @@ pub struct Council {
     pub(super) seen: Vec<Option<Seen>>,
     /// With what sessions begin on the primary, as it was when it was looked at last.
     defaults: Option<Defaults>,
+    /// By server, with what its sessions began when it answered last.
+    pub(super) begun_with: Vec<Option<Defaults>>,
     /// By server, its last sign of life, whatever became of it since.
     pub(super) answered: Vec<Option<Answered>>,
     pub(super) announced: Option<Announced>,
@@ -102,6 +104,7 @@ impl Council {
             topology,
             seen: Vec::new(),
             defaults: None,
+            begun_with: Vec::new(),
             answered: Vec::new(),
             announced: None,
             switchovers: 0,
@@ -208,8 +211,9 @@ impl Shared {
         }
         self.server(server).set_health(health);
         // Connections that were opened before have what was set globally then.
-        if let (Some(before), Some(seen)) = (&council.seen[server], &seen)
-            && before.defaults != seen.defaults
+        if let Some(seen) = &seen
+            && let Some(before) = council.begun_with[server].replace(seen.defaults.clone())
+            && before != seen.defaults
         {
             self.server(server).end_term();
         }

@@ -16,7 +16,7 @@ use super::backend::trackers;
 use super::govern::Answered;
 use super::look::{self, Questions, Replication, Seen, smoothed};
 use super::probe::{Probe, ProbeError};
-use super::shared::{Duty, Health, Identity, ServerFacts, Shared};
+use super::shared::{Duty, Health, Identity, Shared};
 use super::sql::Mode;
 use super::survey;
 use super::topology::Standing;
@@ -245,7 +245,7 @@ async fn see(shared: &Shared, server: usize, contacts: &mut Contacts) -> Result<
     let former = contacts.former.take();
     let Some(contact) = &mut contacts.present else { return Ok(seen) };
     if is_new && let Some(before) = shared.answered(server) {
-        look_for_restart(shared.server(server), contact, former, before, &seen).await?;
+        look_for_restart(shared, server, contact, former, before, &seen).await?;
     }
     shared.set_answered(server, Answered { at: contact.answered, server_id: seen.server_id });
     Ok(seen)
@@ -254,7 +254,8 @@ async fn see(shared: &Shared, server: usize, contacts: &mut Contacts) -> Result<
 /// A server that is met over a new connection may have been started anew, faster than anyone could see: then it may lack what
 /// was not on its disk. `before`: when it answered last; `former`: the connection over which it did, if that may still be there.
 async fn look_for_restart(
-    facts: &ServerFacts,
+    shared: &Shared,
+    server: usize,
     contact: &mut Contact,
     former: Option<Contact>,
     before: Answered,
@@ -264,16 +265,18 @@ async fn look_for_restart(
     let is_the_same = before.server_id == seen.server_id;
     if is_the_same
         && let Some(mut former) = former
-        && former.uptime().await.is_ok()
+        && timeout(shared.config().connect_timeout / 4, former.uptime()).await.is_ok_and(|uptime| uptime.is_ok())
     {
         return Ok(());
     }
-    let (uptime, silence) = (contact.uptime().await?, before.at.elapsed());
+    let at_least = before.at.elapsed();
+    let uptime = contact.uptime().await?;
+    let at_most = before.at.elapsed();
     // Whole seconds are told: it was started up to one earlier than they say.
-    let is_young = uptime.is_none_or(|uptime| uptime <= silence + Duration::from_secs(1));
-    let is_younger = uptime.is_some_and(|uptime| uptime + Duration::from_secs(1) < silence);
+    let is_young = uptime.is_none_or(|uptime| uptime <= at_most + Duration::from_secs(1));
+    let is_younger = uptime.is_some_and(|uptime| uptime + Duration::from_secs(1) < at_least);
     if is_young || !is_the_same {
-        facts.on_restart(is_younger && is_the_same);
+        shared.server(server).on_restart(is_younger && is_the_same);
     }
     Ok(())
 }

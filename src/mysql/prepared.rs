@@ -365,7 +365,8 @@ impl Client {
     /// Prepared statements keep the settings they were prepared under. Before those change, all of the session's
     /// statements are prepared on one connection, where the session stays.
     pub(super) fn must_settle_statements(&self, class: &Class) -> bool {
-        let changes_state = matches!(class.kind, Kind::Set | Kind::Use | Kind::Unknown)
+        let changes_state = matches!(class.kind, Kind::Set | Kind::Use)
+            || class.kind == Kind::Unknown && !class.trusted
             || matches!(class.pin, Some(Pin::Call | Pin::UnknownFunction | Pin::Setting | Pin::TextPrepare))
                 && class.lock == LockStep::Unknown;
         changes_state && self.statements.values().any(|statement| self.is_unsettled(statement))

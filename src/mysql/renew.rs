@@ -155,6 +155,7 @@ impl Council {
     /// There are so many servers now.
     pub(super) fn grow(&mut self, servers: usize) {
         self.seen.resize_with(servers, || None);
+        self.begun_with.resize_with(servers, || None);
         self.answered.resize_with(servers, || None);
         if let Some(topology) = &mut self.topology {
             topology.grow(servers);

@@ -324,6 +324,10 @@ impl Session {
             _ if has_warned => (self.has_diagnostics, after.diagnostics_here) = (true, true),
             _ if class.asks_warnings_only() => {}
             Forgets::Yes => (self.has_diagnostics, after.diagnostics_here) = (false, true),
+            // Told is what the last one of them warned of.
+            Forgets::Perhaps if class.batch.is_some() => {
+                (self.has_diagnostics, after.diagnostics_here) = (true, true);
+            }
             Forgets::Perhaps => after.diagnostics_unsure = self.has_diagnostics,
             Forgets::No => {}
         }

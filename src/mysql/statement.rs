@@ -240,7 +240,8 @@ impl Client {
     /// A write that has waited for a primary may have been judged when nobody knew what tables hide: once that is known it need not
     /// pin its session for it.
     async fn judge_anew(&mut self, wire: &Wire, class: &mut Class, work: &Work) -> Result<(), End> {
-        if class.kind != Kind::Write || class.pin != Some(Pin::Hidden) {
+        let is_prepared = matches!(work, Work::Prepare { .. });
+        if class.kind != Kind::Write || class.pin != Some(Pin::Hidden) || is_prepared {
             return Ok(());
         }
         if self.splitter.shared.survey.is_imminent() {
@@ -253,8 +254,11 @@ impl Client {
         }
         let again = match work {
             Work::Execute { id, .. } => self.judge_again(*id),
-            Work::Plain if self.request.get(HEADER_BYTES) == Some(&command::QUERY) => Some(self.look().class),
-            Work::Plain | Work::Prepare { .. } => None,
+            Work::Plain | Work::Prepare { .. } => {
+                let (sql, mode) = (self.sql().to_vec(), self.session.mode());
+                // The rules may be others as well, of which the verdict before says nothing.
+                Some(self.steer_again(&sql, mode))
+            }
         };
         if let Some(Class { pin, forgets, plain_call, may_set, .. }) = again {
             *class = Class { pin, forgets, plain_call, may_set, ..*class };

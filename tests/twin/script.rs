@@ -542,8 +542,22 @@ impl Script {
 
     fn multi(&mut self) -> Vec<Step> {
         let n = self.number();
-        match self.below(9) {
+        match self.below(22) {
             0 => vec![Step::MultiStatements(self.below(2) == 0)],
+            8 => Step::query(format!("INSERT INTO a (v) VALUES ({n}); SELECT ROW_COUNT(), LAST_INSERT_ID()")),
+            9 => Step::query(format!("SELECT ROW_COUNT(); UPDATE k SET n = {n} WHERE id < 3")),
+            10 => Step::query("SELECT id FROM a ORDER BY id LIMIT 2; SELECT FOUND_ROWS()"),
+            11 => Step::query("SELECT FOUND_ROWS(); SELECT COUNT(*) FROM k"),
+            12 => Step::query(format!("SELECT CAST('{n}x' AS INT); SELECT 1")),
+            13 => Step::query("SELECT LAST_INSERT_ID(); SELECT COUNT(*) FROM a; SELECT @@warning_count"),
+            14 => Step::query(format!("BEGIN; INSERT INTO a (v) VALUES ({n})")),
+            15 => Step::query("ROLLBACK; SELECT COUNT(*) FROM a"),
+            16 => Step::query("SELECT 1; SHOW WARNINGS"),
+            17 => Step::query(format!("INSERT INTO n VALUES ({n}); SELECT COUNT(*) FROM k")),
+            18 => Step::query("SELECT x FROM w_var ORDER BY id LIMIT 1; DO 1"),
+            19 => Step::query(format!("DELETE FROM m WHERE v = {n}; INSERT INTO m (v) VALUES ({n}); COMMIT")),
+            20 => Step::query("SELECT SQL_CALC_FOUND_ROWS id FROM a ORDER BY id LIMIT 1; SELECT 1"),
+            21 => Step::query("SET sql_mode = 'ANSI'; SELECT @@sql_mode"),
             1 => Step::query(format!("SELECT 1; INSERT INTO a (v) VALUES ({n}); SELECT LAST_INSERT_ID()")),
             2 => Step::query("BEGIN; SELECT COUNT(*) FROM a; COMMIT"),
             3 => Step::query("SELECT 1; SELECT * FROM nowhere; SELECT 2"),

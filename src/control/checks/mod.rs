@@ -35,6 +35,7 @@ use super::server_state::{CheckResult, ServerState};
 use crate::config::model::{Health, OutlierRules, Probe, Server};
 use crate::proxy::check::CheckStatus;
 use crate::proxy::health::{HealthState, Schedule};
+use crate::runtime::net::Address;
 
 /// A certificate of a server that ends sooner is worth a warning.
 const CERTIFICATE_ENDS_SOON: Duration = Duration::from_secs(14 * 86_400);
@@ -204,8 +205,13 @@ async fn check_forever(live: watch::Receiver<Arc<Shared>>, target: Target, mut s
         let is_vacant = published.is_vacant();
         let is_another = std::mem::replace(&mut was_vacant, is_vacant) && !is_vacant;
         if is_another || state.is_up() != published.passes_checks() {
-            // Another program is there, or a worker that had failed, of which earlier checks say nothing.
-            state = HealthState::resumed(health.rise, health.fall, published.passes_checks(), Instant::now());
+            // Another program is there, or a worker that had failed, of which earlier checks say nothing. The first one decides
+            // where it serves already.
+            let (up, now) = (published.passes_checks(), Instant::now());
+            state = match up && !is_another && matches!(server.address, Address::App(_)) {
+                true => HealthState::new(health.rise, health.fall, now),
+                false => HealthState::resumed(health.rise, health.fall, up, now),
+            };
         }
         if !published.is_unchecked() {
             let checked = prober.check(health, server).await;

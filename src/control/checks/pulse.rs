@@ -1,8 +1,9 @@
 //! Workers of applications inside this process: one that has failed and does not serve again yet, or whose thread is held up by
-//! one handler, gets no further requests until it moves. Where no other one is left, requests wait for one that starts again.
+//! one handler, gets no further requests until it moves. Where no other one is left, requests wait for one that starts again. What
+//! checks have said of it before holds again when it moves, until they say something else.
 //!
 //! The threads that an application has of its own may be held up, that is what they are for: their server is down only while all
-//! of them have failed.
+//! of them have failed; or while none has time for a check, where there are such.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -86,9 +87,14 @@ fn look(shared: &Shared, seen: &mut Vec<Seen>) {
                 is_coming = true;
                 shared.upstreams[u].set_coming(true);
             }
-            // Where it is checked as well, that says when it is up again.
-            let is_for_checks = trouble.is_none() && upstream.health.is_some();
-            if trouble.is_some() == shared.servers[u][s].passes_checks() && !is_for_checks {
+            let state = &shared.servers[u][s];
+            let is_news = match trouble {
+                Some(_) => state.passes_checks(),
+                // Where it is checked as well, what checks have found of it is for them.
+                None => !state.passes_checks() && (upstream.health.is_none() || state.is_held_up()),
+            };
+            if is_news {
+                state.set_held_up(trouble.is_some());
                 tell::by_pulse(shared, u, s, trouble, SystemTime::now());
             }
         }

@@ -83,6 +83,8 @@ pub struct Outcome {
     pub warnings: u16,
     /// Affected rows, summed over all results.
     pub affected_rows: u64,
+    /// Affected rows of the last result; `None`: it had columns, or there was none.
+    pub last_affected: Option<u64>,
     /// Insert id of the last OK packet that had one, or 0.
     pub insert_id: u64,
     /// Results in the response.
@@ -555,6 +557,7 @@ impl Follower {
         outcome.status = Some(ok.status);
         outcome.warnings = ok.warnings;
         outcome.affected_rows = outcome.affected_rows.saturating_add(ok.affected_rows);
+        outcome.last_affected = (self.state == State::First || self.state == State::Single).then_some(ok.affected_rows);
         outcome.results += 1;
         if ok.insert_id != 0 {
             outcome.insert_id = ok.insert_id;

@@ -4,10 +4,12 @@
 //! one session alone knows. Everything else goes to the primary; whatever the OK packet's session trackers do not
 //! report (user variables, GET_LOCK, HANDLER ...) pins the session there.
 
+use super::batch::{Batch, classify_batch};
 use super::builtins::{Call, Flavour, call};
 use super::lexer::{Lexer, Mode, Token};
 use super::limited::behind_time_limit;
 use super::locks::{LockStep, lock_step};
+use super::variables::asked_by_show;
 
 /// What a statement is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,7 +43,7 @@ pub enum Kind {
 /// Why a session stays on one connection of the primary until it ends or is reset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pin {
-    /// More than one statement in a packet.
+    /// More than one statement in a packet, one of which would pin by itself, or cannot be judged there.
     MultiStatement,
     /// A user variable, `:=`.
     UserVariable,
@@ -194,8 +196,11 @@ pub struct Class {
     pub lock: LockStep,
     /// It is a CALL that pins for what the procedure may do, and for nothing else.
     pub plain_call: bool,
-    /// It is such a CALL, and does not pin because the operator has said that nothing stays behind in the session.
+    /// It may do several things, of which its answer tells not all, and does not pin because nothing stays behind in the session:
+    /// such a CALL, as the operator has said, or a batch.
     pub trusted: bool,
+    /// It is several statements.
+    pub batch: Option<Batch>,
 }
 
 impl Class {
@@ -217,6 +222,7 @@ impl Class {
             lock: LockStep::Unknown,
             plain_call: false,
             trusted: false,
+            batch: None,
         }
     }
 
@@ -301,6 +307,8 @@ struct Scan<'a> {
     names_procedure: bool,
     /// SET STATEMENT ... FOR SHOW.
     runs_show: bool,
+    /// SHOW VARIABLES.
+    shows_variables: bool,
     /// Open parentheses.
     depth: u32,
     /// A bit for each depth below 64: it has a SELECT, so a FROM there names tables. Others are in TRIM() and its like.
@@ -339,7 +347,7 @@ pub fn classify(sql: &[u8], mode: Mode) -> Class {
     classify_one(sql, mode)
 }
 
-fn classify_one(sql: &[u8], mode: Mode) -> Class {
+pub(super) fn classify_one(sql: &[u8], mode: Mode) -> Class {
     let mut lexer = Lexer::new(sql, mode);
     let mut scan = Scan {
         class: Class::of(Kind::Local),
@@ -360,6 +368,7 @@ fn classify_one(sql: &[u8], mode: Mode) -> Class {
         flavour: mode.flavour,
         names_procedure: false,
         runs_show: false,
+        shows_variables: false,
         depth: 0,
         selects: 0,
         before_from: Forgets::No,
@@ -391,7 +400,10 @@ fn classify_one(sql: &[u8], mode: Mode) -> Class {
         return Class::of(Kind::Kill);
     }
     if several {
-        return Class { pin: Some(Pin::MultiStatement), ..Class::UNKNOWN };
+        // Parts of a comment by themselves would be something else.
+        let is_whole = !lexer.seen_executable_comment();
+        let tied = Class { pin: Some(Pin::MultiStatement), batch: Some(Batch::Changes), ..Class::UNKNOWN };
+        return if is_whole { classify_batch(sql, mode) } else { tied };
     }
     if lexer.seen_executable_comment() {
         let (pin, kind) = (Some(Pin::ExecutableComment), Kind::Unknown);
@@ -401,6 +413,9 @@ fn classify_one(sql: &[u8], mode: Mode) -> Class {
     // To MariaDB that is a comment.
     let has_set_var = lexer.seen_set_var() && mode.flavour != Flavour::MariaDb;
     scan.class.restores = has_set_var && may_have_hints && scan.class.pin.is_none();
+    if scan.shows_variables {
+        scan.class.diagnostics |= asked_by_show(sql, mode);
+    }
     if matches!(scan.class.pin, Some(Pin::Lock | Pin::UnknownFunction | Pin::Call)) {
         scan.class.lock = lock_step(sql, mode);
     }
@@ -704,6 +719,7 @@ impl<'a> Scan<'a> {
 
     fn keyword_of_show(&mut self, word: &'a [u8]) {
         // What servers make a table of to show it.
+        self.shows_variables |= self.words <= 2 && is(word, "VARIABLES");
         let is_of_server =
             is_any(word, &["STATUS", "VARIABLES"]) && is_any(self.previous, &["SHOW", "GLOBAL", "SESSION", "LOCAL"]);
         if is_of_server || is_any(word, &["TABLE", "VIEW"]) && is(self.previous, "CREATE") {

@@ -7,6 +7,7 @@
 
 use std::collections::{HashMap, HashSet};
 
+use super::batch::{Batch, parts};
 use super::builtins::{self, Call, Flavour};
 use super::classify::{Class, Forgets, Kind, Pin, diagnostics};
 use super::lexer::{Lexer, Mode, Token};
@@ -86,7 +87,7 @@ impl Hidden {
     pub fn len(&self) -> usize {
         self.names
             .values()
-            .filter(|effect| effect.read & !SETS != 0 || effect.write & !(SETS | SETS_SURELY) != 0)
+            .filter(|effect| effect.read & !SETS != 0 || effect.write & !(SETS | SETS_SURELY | INSERT_ID) != 0)
             .count()
     }
 
@@ -96,9 +97,9 @@ impl Hidden {
             return;
         }
         let found = if self.names.is_empty() { Effect::default() } else { self.find(sql, mode, class.kind) };
-        let unsure = if self.is_unsure && class.kind == Kind::Write { STATE } else { 0 };
+        let unsure = if self.is_unsure && may_write(class) { STATE } else { 0 };
         found.show(unsure, class);
-        let used = if class.kind == Kind::Write { found.all() } else { found.read };
+        let used = if may_write(class) { found.all() } else { found.read };
         let sets = used & (SETS | SETS_SURELY | STATE) != 0;
         class.may_set = sets || self.is_unsure || self.is_partial;
         // What it sets for itself would hide what a view's function sets: servers tell of both in one word.
@@ -136,12 +137,16 @@ impl Hidden {
     }
 }
 
+/// Rows may change by it, and triggers run.
+fn may_write(class: &Class) -> bool {
+    class.kind == Kind::Write || class.batch == Some(Batch::Changes)
+}
+
 impl Effect {
     fn show(self, unsure: u8, class: &mut Class) {
         // Of a write servers tell what a trigger has set, if it has; a read must not run where the session does not go on.
-        let (ignored, hides) =
-            if class.kind == Kind::Write { (SETS | SETS_SURELY, STATE) } else { (SETS, STATE | SETS_SURELY) };
-        let bits = if class.kind == Kind::Write { self.all() | unsure } else { self.read };
+        let (ignored, hides) = if may_write(class) { (SETS | SETS_SURELY, STATE) } else { (SETS, STATE | SETS_SURELY) };
+        let bits = if may_write(class) { self.all() | unsure } else { self.read };
         if bits & !ignored == 0 {
             return;
         }
@@ -153,7 +158,9 @@ impl Effect {
         if class.forgets == Forgets::No {
             class.forgets = Forgets::Perhaps;
         }
-        if !matches!(class.kind, Kind::Read | Kind::Local | Kind::Locking) {
+        if !matches!(class.kind, Kind::Read | Kind::Local | Kind::Locking) && class.batch.is_none() {
+            // It finds the id where it runs, and is not to run where that is lost.
+            class.diagnostics |= if bits & INSERT_ID != 0 { diagnostics::INSERT_ID } else { 0 };
             return;
         }
         let asked = [
@@ -168,7 +175,9 @@ impl Effect {
         if bits & CONNECTION_ID != 0 {
             class.pin = class.pin.or(Some(Pin::ConnectionId));
         }
-        if bits & (INSERT_ID | ROWS | FOUND) != 0 {
+        if class.batch.is_some() {
+            // It goes where it did.
+        } else if bits & (INSERT_ID | ROWS | FOUND) != 0 {
             class.kind = Kind::Diagnostics;
         } else if class.kind == Kind::Read && bits & LOCAL != 0 {
             class.kind = Kind::Local;
@@ -179,6 +188,10 @@ impl Effect {
 /// Whether a statement defines what may hide something: a trigger, a view, a routine, a table whose columns take numbers from a
 /// sequence, or that becomes another one's name. What only removes something need not be known of at once.
 pub fn defines(sql: &[u8], mode: Mode) -> bool {
+    parts(sql, mode).any(|part| does_define(part, mode))
+}
+
+fn does_define(sql: &[u8], mode: Mode) -> bool {
     let mut words = Lexer::new(sql, mode).filter_map(|token| match token {
         Token::Word(word) => Some(word),
         Token::Assign => Some(&b"NEXTVAL"[..]),
@@ -457,8 +470,8 @@ impl<'a> Body<'a> {
         }
         self.end_call();
         if self.of == Of::Table {
-            // A trigger may ask for what the statement brings along, or for what happened in front of it there.
-            self.own &= STATE | SETS | SETS_SURELY;
+            // A trigger may ask for what the statement brings along, the last insert id, or for what happened in front of it there.
+            self.own &= STATE | SETS | SETS_SURELY | INSERT_ID;
         }
         self.uses.sort_unstable();
         self.uses.dedup();

@@ -1,5 +1,6 @@
 //! Read or write? A lexer, a classifier and a normaliser over its tokens, and a cache of what they found. Pure.
 
+pub mod batch;
 pub mod builtins;
 pub mod cache;
 pub mod classify;
@@ -13,7 +14,9 @@ mod limited;
 pub mod locks;
 pub mod own;
 mod skeleton;
+mod variables;
 
+pub use batch::Batch;
 pub use builtins::Flavour;
 pub use cache::{Cache, Seen};
 pub use classify::{Access, Class, Forgets, Kind, Pin, classify, diagnostics, used_schema};

@@ -400,7 +400,7 @@ fn what_trackers_do_not_report_pins() {
     assert_eq!(classify(b"COMMIT NO RELEASE", Mode::default()).pin, None);
     check(
         Pin::MultiStatement,
-        &["SELECT 1; SELECT 2", "SELECT 1; DELETE FROM t", ";; SELECT 1", "BEGIN NOT ATOMIC SELECT 1; END"],
+        &["SELECT 1; SELECT @a", "SELECT 1 /*! ; DELETE FROM t */", ";; CALL p()", "BEGIN NOT ATOMIC SELECT 1; END"],
     );
     check(
         Pin::ExecutableComment,

@@ -1,0 +1,152 @@
+//! Several statements in one packet. They run on the primary, one after the other on one connection, which is reset before anybody
+//! else has it. They tie the session there only where one of them by itself would, or sets what only a statement of its own tells.
+
+use super::classify::{Class, Forgets, Kind, Pin, classify_one, diagnostics};
+use super::lexer::{Lexer, Mode, Token};
+
+/// What the statements of a packet do together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Batch {
+    /// None of them changes what others see.
+    Reads,
+    /// One of them may.
+    Changes,
+}
+
+/// The statements of a packet, without the semicolons between them; none is empty. What is no plain text (executable comments that
+/// reach from one to the next) comes out in pieces that no server would take.
+pub(super) struct Parts<'a> {
+    sql: &'a [u8],
+    lexer: Lexer<'a>,
+}
+
+pub(super) fn parts(sql: &[u8], mode: Mode) -> Parts<'_> {
+    Parts { sql, lexer: Lexer::new(sql, mode) }
+}
+
+impl<'a> Iterator for Parts<'a> {
+    type Item = &'a [u8];
+
+    fn next(&mut self) -> Option<&'a [u8]> {
+        let mut start = None;
+        loop {
+            match self.lexer.next() {
+                Some(Token::Sign(b';')) if start.is_some() => break,
+                Some(Token::Sign(b';')) => {}
+                Some(_) => start = start.or(Some(self.lexer.start())),
+                None => return start.map(|start| &self.sql[start..]),
+            }
+        }
+        start.map(|start| &self.sql[start..self.lexer.start()])
+    }
+}
+
+/// The class of several statements.
+pub(super) fn classify_batch(sql: &[u8], mode: Mode) -> Class {
+    let mut all = Class { pin: None, trusted: true, batch: Some(Batch::Reads), ..Class::UNKNOWN };
+    // What a question would be about that comes next: something before the packet.
+    let mut open = u8::MAX;
+    for part in parts(sql, mode) {
+        let class = classify_one(part, mode);
+        let (is_plain, changes) = match class.kind {
+            Kind::Read | Kind::Local | Kind::Locking | Kind::Diagnostics => (true, false),
+            Kind::Transaction | Kind::Rollback => (true, false),
+            Kind::Write => (true, true),
+            // Settings are told by a statement of their own, and a definition may go on behind a semicolon.
+            Kind::Set | Kind::Use | Kind::Definition | Kind::Kill | Kind::Unknown => (false, true),
+        };
+        if !is_plain || class.pin.is_some() || class.restores {
+            (all.pin, all.trusted) = (Some(Pin::MultiStatement), false);
+        }
+        if changes || class.pin.is_some() {
+            all.batch = Some(Batch::Changes);
+        }
+        all.diagnostics |= class.diagnostics & open;
+        open &= !diagnostics::ROWS;
+        if class.finds && class.pin.is_none() {
+            open &= !diagnostics::FOUND;
+        }
+        if class.forgets == Forgets::Yes {
+            open &= !diagnostics::WARNINGS;
+        }
+        all.calc_found_rows |= class.calc_found_rows;
+        all.local_file |= class.local_file;
+        all.finds |= class.finds;
+        // An earlier one may have left what the last one leaves as it is.
+        all.forgets = if class.forgets == Forgets::Yes { Forgets::Yes } else { Forgets::Perhaps };
+    }
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::classify::classify;
+    use super::diagnostics::{FOUND, INSERT_ID, ROWS, WARNINGS};
+    use super::*;
+
+    fn class(sql: &str) -> Class {
+        classify(sql.as_bytes(), Mode::default())
+    }
+
+    #[test]
+    fn parts_are_cut_where_the_server_cuts() {
+        let found = |sql: &'static str| {
+            let parts = parts(sql.as_bytes(), Mode::default());
+            parts.map(|part| String::from_utf8_lossy(part).into_owned()).collect::<Vec<_>>()
+        };
+        assert_eq!(
+            found("SELECT ';' ; /* ; */ SELECT `;` -- ;\n ;; DO 1 ;"),
+            ["SELECT ';' ", "SELECT `;` -- ;\n ", "DO 1 "]
+        );
+        assert_eq!(found(" ; ;"), [""; 0]);
+        assert_eq!(found("SELECT 1"), ["SELECT 1"]);
+    }
+
+    #[test]
+    fn it_ties_where_a_part_does() {
+        for (sql, is_tied, batch) in [
+            ("SELECT 1; SELECT 2", false, Batch::Reads),
+            ("SELECT a FROM t FOR UPDATE; SELECT NOW(); SHOW TABLES;", false, Batch::Reads),
+            ("BEGIN; SELECT a FROM t; COMMIT", false, Batch::Reads),
+            ("INSERT INTO t VALUES (1); SELECT LAST_INSERT_ID()", false, Batch::Changes),
+            (";; DELETE FROM t; DELETE FROM u", false, Batch::Changes),
+            ("SELECT 1; CALL p()", true, Batch::Changes),
+            ("SET @a = 1; SELECT @a", true, Batch::Changes),
+            ("SELECT 1; SET NAMES utf8", true, Batch::Changes),
+            ("USE d; SELECT 1", true, Batch::Changes),
+            ("SELECT f(1); SELECT 1", true, Batch::Changes),
+            ("CREATE TABLE t (a INT); INSERT INTO t VALUES (1)", true, Batch::Changes),
+            ("SELECT 1; SELECT /*! 1 */ 1", true, Batch::Changes),
+            ("BEGIN NOT ATOMIC SELECT 1; END", true, Batch::Changes),
+            ("SELECT GET_LOCK('a', 1); SELECT 1", true, Batch::Changes),
+            ("FROBNICATE; SELECT 1", true, Batch::Changes),
+        ] {
+            let class = class(sql);
+            let expect = (Kind::Unknown, is_tied.then_some(Pin::MultiStatement), !is_tied, Some(batch));
+            assert_eq!((class.kind, class.pin, class.trusted, class.batch), expect, "{sql}");
+            assert!(class.tables && class.begins.is_none() && !class.is_read(), "{sql}");
+        }
+        for sql in ["SELECT 1;", "SELECT 1 ; -- nothing", "; ;"] {
+            assert_eq!(class(sql).batch, None, "{sql}");
+        }
+    }
+
+    #[test]
+    fn it_asks_for_what_was_before_it_alone() {
+        for (sql, asked, forgets) in [
+            ("SELECT ROW_COUNT(); SELECT 1", ROWS, Forgets::Perhaps),
+            ("UPDATE t SET a = 1; SELECT ROW_COUNT()", 0, Forgets::Perhaps),
+            ("UPDATE t SET a = 1; SELECT FOUND_ROWS()", FOUND, Forgets::Perhaps),
+            ("SELECT a FROM t; SELECT FOUND_ROWS()", 0, Forgets::Perhaps),
+            ("SELECT 1; SHOW WARNINGS", WARNINGS, Forgets::Perhaps),
+            ("SELECT a FROM t; SHOW WARNINGS", 0, Forgets::Perhaps),
+            ("INSERT INTO t VALUES (1); SELECT LAST_INSERT_ID()", INSERT_ID, Forgets::Perhaps),
+            ("SELECT 1; UPDATE t SET a = 1", 0, Forgets::Yes),
+        ] {
+            let class = class(sql);
+            assert_eq!((class.diagnostics, class.forgets), (asked, forgets), "{sql}");
+        }
+        assert!(class("SELECT SQL_CALC_FOUND_ROWS a FROM t; SELECT 1").calc_found_rows);
+        assert!(class("SELECT 1; LOAD DATA LOCAL INFILE 'x' INTO TABLE t").local_file);
+    }
+}
