@@ -4,6 +4,7 @@
 use std::cell::Cell;
 use std::io;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -12,6 +13,7 @@ use ahash::AHashMap;
 use super::account::Place;
 use super::backend::{BackendError, Carry, Key};
 use super::causal::{MustSee, Reading};
+use super::defaults::Beginning;
 use super::diagnostics::{Counted, Witness};
 use super::insight::Watch;
 use super::lease::{Lease, LeaseError};
@@ -68,6 +70,8 @@ pub struct Client {
     pub(super) capabilities: u32,
     pub(super) key: Key,
     pub(super) session: Session,
+    /// What it began with, and the number of that.
+    pub(super) begun: (u64, Arc<Beginning>),
     /// Why it is pinned, as far as metrics know.
     noted_pin: Option<Pin>,
     pub(super) carry: Rc<Carry>,
@@ -137,7 +141,9 @@ impl Client {
         key: Key,
         schema: Option<Vec<u8>>,
     ) -> Client {
-        let session = Session::new(schema, splitter.shared.mode(), key.collation, capabilities);
+        let begun = splitter.shared.beginning();
+        let mode = begun.1.mode(splitter.shared.mode());
+        let session = Session::new(schema, mode, key.collation, capabilities);
         let carry = Carry { session: splitter.next_id(), insert_id: Cell::new(NO_INSERT_ID), gone: Cell::new(false) };
         Client {
             edition: splitter.edition(),
@@ -150,6 +156,7 @@ impl Client {
             capabilities,
             key,
             session,
+            begun,
             noted_pin: None,
             carry: Rc::new(carry),
             held: None,

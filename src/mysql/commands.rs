@@ -166,7 +166,8 @@ impl Client {
             self.key.collation = identity.collation;
             self.session.take_names(identity.collation);
         }
-        self.session.reset();
+        self.begun = self.splitter.shared.beginning();
+        self.session.reset(self.begun.1.mode(self.splitter.shared.mode()));
         self.note_pin();
         self.statements.clear();
         self.statement_bytes = 0;
@@ -219,7 +220,8 @@ impl Client {
             self.key.collation = collation;
         }
         let token = self.session.token.clone();
-        self.session = Session::new(schema, self.splitter.shared.mode(), self.key.collation, self.key.capabilities);
+        let mode = self.begun.1.mode(self.splitter.shared.mode());
+        self.session = Session::new(schema, mode, self.key.collation, self.key.capabilities);
         self.session.token = token;
         if u8::try_from(collation).is_err() {
             let (charset, collation) = self.names_of(collation).await?;

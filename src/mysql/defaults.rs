@@ -1,5 +1,6 @@
 //! What a session has before it sets anything, as far as results hang on it: the global values of a server. A replica on which these
-//! are others than on the primary would answer the same read in another way. Pure.
+//! are others than on the primary would answer the same read in another way; and a session keeps those that there were at its login.
+//! Pure.
 //!
 //! Left out: what the login or every session sets by itself (character sets), what only matters to who writes, and limits whose
 //! passing is an error.
@@ -7,6 +8,7 @@
 //! Sources: MariaDB knowledge base, "Server System Variables"; MySQL 8.4 reference manual, "Server System Variables".
 
 use super::probe::Table;
+use super::sql::Mode;
 
 /// Variables that change what a read returns. Those that a server does not have are left out.
 pub(super) const NAMES: [&str; 19] = [
@@ -64,9 +66,103 @@ impl Defaults {
     }
 }
 
+/// Variables whose global value at its login a session keeps, whatever is SET GLOBAL later: they can be set for a session again, by
+/// any account and on every server alike.
+const KEPT: [&str; 30] = [
+    "sql_mode",
+    "time_zone",
+    "lc_time_names",
+    "lc_messages",
+    "group_concat_max_len",
+    "div_precision_increment",
+    "default_week_format",
+    "sql_select_limit",
+    "max_sort_length",
+    "old_mode",
+    "sql_notes",
+    "sql_warnings",
+    "max_error_count",
+    "max_recursive_iterations",
+    "cte_max_recursion_depth",
+    "windowing_use_high_precision",
+    "tx_isolation",
+    "transaction_isolation",
+    "tx_read_only",
+    "transaction_read_only",
+    "foreign_key_checks",
+    "unique_checks",
+    "sql_safe_updates",
+    "max_statement_time",
+    "max_execution_time",
+    "lock_wait_timeout",
+    "innodb_lock_wait_timeout",
+    "default_storage_engine",
+    "join_buffer_size",
+    "sort_buffer_size",
+];
+
+/// Those that are asked for because of this alone.
+pub(super) fn kept_alone() -> impl Iterator<Item = &'static str> {
+    KEPT.into_iter().filter(|name| *name != "sql_mode" && !NAMES.contains(name))
+}
+
+/// What sessions begin with that log on now, and keep.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Beginning(Vec<(&'static str, String)>);
+
+impl Beginning {
+    /// Out of the answer to what asks for the values, one row.
+    pub(super) fn new(variables: &Table) -> Beginning {
+        let named = |name: &'static str| Some((name, variables.named(0, name)?.to_owned()));
+        Beginning(KEPT.into_iter().filter_map(named).collect())
+    }
+
+    fn value(&self, name: &str) -> Option<&str> {
+        self.0.iter().find(|(known, _)| *known == name).map(|(_, value)| &**value)
+    }
+
+    /// How statements are read by these sessions; the rest of `mode` is as it is.
+    pub(super) fn mode(&self, mode: Mode) -> Mode {
+        let Some(sql_mode) = self.value("sql_mode") else { return mode };
+        let has = |flag: &str| sql_mode.split(',').any(|part| part == flag);
+        Mode {
+            ansi_quotes: has("ANSI_QUOTES"),
+            no_backslash_escapes: has("NO_BACKSLASH_ESCAPES"),
+            ignore_space: has("IGNORE_SPACE"),
+            oracle: has("ORACLE"),
+            ..mode
+        }
+    }
+
+    /// What sessions that began with this have, and those that begin with `now` do not.
+    pub(super) fn changed<'a>(&'a self, now: &'a Beginning) -> impl Iterator<Item = (&'static str, &'a str)> {
+        let is_other = |name: &str, value: &str| now.value(name).is_some_and(|other| other != value);
+        self.0.iter().filter(move |(name, value)| is_other(name, value)).map(|(name, value)| (*name, &**value))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_kept_can_be_set_again() {
+        for name in KEPT {
+            assert!(crate::mysql::session::VARIABLES.contains(&name), "{name}");
+        }
+        let beginning = |values: &[(&str, &str)]| {
+            Beginning::new(&Table {
+                columns: values.iter().map(|(name, _)| (*name).to_owned()).collect(),
+                rows: vec![values.iter().map(|(_, value)| Some((*value).to_owned())).collect()],
+            })
+        };
+        let before =
+            beginning(&[("sql_mode", "ANSI_QUOTES"), ("time_zone", "SYSTEM"), ("sql_notes", "1"), ("other", "1")]);
+        let now = beginning(&[("sql_mode", ""), ("time_zone", "SYSTEM"), ("max_error_count", "1"), ("other", "2")]);
+        assert_eq!(before.changed(&now).collect::<Vec<_>>(), [("sql_mode", "ANSI_QUOTES")]);
+        assert!(before.mode(Mode::default()).ansi_quotes && !now.mode(before.mode(Mode::default())).ansi_quotes);
+        assert!(beginning(&[]).mode(before.mode(Mode::default())).ansi_quotes, "nobody knows better");
+    }
 
     fn defaults(values: &[(&str, &str)]) -> Defaults {
         Defaults::new(&Table {

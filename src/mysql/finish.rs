@@ -13,7 +13,7 @@ use super::protocol::follow::Outcome;
 use super::protocol::packet::HEADER_BYTES;
 use super::session::{After, changes_nothing};
 use super::sql::locks::lock_name;
-use super::sql::{Class, Kind, LockStep, Pin, hidden};
+use super::sql::{Class, Kind, LockStep, Pin, hidden, sets};
 use super::statement::{Try, Work};
 use super::survey;
 use super::wire::Wire;
@@ -94,6 +94,10 @@ impl Client {
         {
             let number = self.splitter.shared.survey.ask();
             Box::pin(self.await_survey(wire, number, survey::DEFINITION_WAIT)).await?;
+        }
+        // Connections that are opened from now on have it, and sessions that are there keep what they had.
+        if class.kind == Kind::Write && outcome.error.is_none() && sets(self.statement_text(), self.statement_mode()) {
+            Box::pin(self.after_another_look(wire, server)).await?;
         }
         self.flush(wire).await?;
         self.account_for(spot, &outcome, started);

@@ -4,7 +4,7 @@
 use std::sync::{MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::defaults::Defaults;
+use super::defaults::{Beginning, Defaults};
 use super::gtid::Position;
 use super::look::{Replication, Seen};
 use super::shared::{Duty, Health, LAG_UNKNOWN, Shared};
@@ -24,7 +24,7 @@ pub struct Council {
     /// With what sessions begin on the primary, as it was when it was looked at last.
     defaults: Option<Defaults>,
     /// By server, with what its sessions began when it answered last.
-    pub(super) begun_with: Vec<Option<Defaults>>,
+    pub(super) begun_with: Vec<Option<(Defaults, Beginning)>>,
     /// By server, its last sign of life, whatever became of it since.
     pub(super) answered: Vec<Option<Answered>>,
     pub(super) announced: Option<Announced>,
@@ -210,10 +210,16 @@ impl Shared {
             self.server(server).set_in_cluster(seen.is_galera());
         }
         self.server(server).set_health(health);
+        // Before connections are opened that have it: sessions that are there keep what they began with.
+        if let Some(seen) = &seen
+            && self.lead().primary.is_none_or(|primary| primary == server)
+        {
+            self.set_beginning(&seen.beginning);
+        }
         // Connections that were opened before have what was set globally then.
         if let Some(seen) = &seen
-            && let Some(before) = council.begun_with[server].replace(seen.defaults.clone())
-            && before != seen.defaults
+            && let Some(before) = council.begun_with[server].replace((seen.defaults.clone(), seen.beginning.clone()))
+            && before != (seen.defaults.clone(), seen.beginning.clone())
         {
             self.server(server).end_term();
         }

@@ -8,7 +8,7 @@
 
 use std::time::Duration;
 
-use super::defaults::{self, Defaults};
+use super::defaults::{self, Beginning, Defaults};
 use super::gtid::Position;
 use super::gtid_check::{self, NoGtids};
 use super::probe::Table;
@@ -46,7 +46,7 @@ FROM performance_schema.replication_group_members";
 const SYNCED: &str = "4";
 
 fn variables() -> impl Iterator<Item = &'static str> {
-    VARIABLES.into_iter().chain(defaults::NAMES)
+    VARIABLES.into_iter().chain(defaults::NAMES).chain(defaults::kept_alone())
 }
 
 /// Which of our variables a server has.
@@ -83,10 +83,10 @@ impl Questions {
 pub(super) struct Seen {
     /// `read_only` or `super_read_only` is on, or the server does not say.
     pub(super) read_only: bool,
-    /// Global `sql_mode`.
-    pub(super) sql_mode: String,
     /// With what its sessions begin.
     pub(super) defaults: Defaults,
+    /// The same as far as they keep it.
+    pub(super) beginning: Beginning,
     /// It writes a binary log.
     pub(super) log_bin: bool,
     /// `server_id`; 0: not known.
@@ -156,8 +156,8 @@ impl Seen {
         let applied = either("gtid_slave_pos", "gtid_executed").unwrap_or_default();
         Seen {
             read_only: !matches!(text("read_only"), "0" | "OFF") || is_on("super_read_only"),
-            sql_mode: text("sql_mode").into(),
             defaults: Defaults::new(variables),
+            beginning: Beginning::new(variables),
             log_bin: is_on("log_bin"),
             server_id: text("server_id").parse().unwrap_or(0),
             gtid_mode: variables.named(0, "gtid_mode").map(Into::into),

@@ -17,7 +17,6 @@ use super::govern::Answered;
 use super::look::{self, Questions, Replication, Seen, smoothed};
 use super::probe::{Probe, ProbeError};
 use super::shared::{Duty, Health, Identity, Shared};
-use super::sql::Mode;
 use super::survey;
 use super::topology::Standing;
 use crate::config::model::{CausalReads, PrimaryRule};
@@ -136,9 +135,6 @@ async fn look_once(shared: &Shared, server: usize, contacts: &mut Contacts, last
     }
     // The operator may have taken it out meanwhile.
     if facts.duty().is_watched() {
-        if let Ok(seen) = &seen {
-            learn_mode(shared, server, seen);
-        }
         shared.on_seen(server, seen.as_ref().ok().cloned(), Instant::now());
         let leads = shared.lead().primary == Some(server);
         let now = State {
@@ -152,21 +148,6 @@ async fn look_once(shared: &Shared, server: usize, contacts: &mut Contacts, last
         }
     }
     facts.count_look();
-}
-
-/// The lexer follows the global settings of the primary.
-fn learn_mode(shared: &Shared, server: usize, seen: &Seen) {
-    if shared.lead().primary.is_some_and(|primary| primary != server) {
-        return;
-    }
-    let has = |flag: &str| seen.sql_mode.split(',').any(|part| part == flag);
-    shared.set_mode(Mode {
-        ansi_quotes: has("ANSI_QUOTES"),
-        no_backslash_escapes: has("NO_BACKSLASH_ESCAPES"),
-        ignore_space: has("IGNORE_SPACE"),
-        oracle: has("ORACLE"),
-        ..Mode::default()
-    });
 }
 
 /// Logs a change of a server's state.

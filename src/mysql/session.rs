@@ -22,7 +22,9 @@ use learn::Names;
 pub(super) use learn::{is_portable, transactions_of};
 use locks::Locks;
 pub(super) use state::sets_what_goes_along;
-use state::{CHARACTER_SET_CLIENT, CHARACTER_SET_CONNECTION, CHARACTER_SET_RESULTS, COLLATION_CONNECTION, READ_ONLY};
+use state::{
+    CHARACTER_SET_CLIENT, CHARACTER_SET_CONNECTION, CHARACTER_SET_RESULTS, COLLATION_CONNECTION, READ_ONLY, place_of,
+};
 pub use state::{State, VARIABLES};
 
 /// `ER_PARSE_ERROR`.
@@ -238,8 +240,9 @@ impl Session {
     }
 
     /// Back to what a session is after login, keeping its database: COM_RESET_CONNECTION. The causal token stays,
-    /// because what the client wrote before stays written.
-    pub fn reset(&mut self) {
+    /// because what the client wrote before stays written. `base_mode`: what the servers' global settings say now.
+    pub fn reset(&mut self, base_mode: Mode) {
+        self.base_mode = base_mode;
         self.state = Rc::new(State { schema: self.state.schema.clone(), ..self.login_names.clone() });
         self.pin = None;
         self.locks = None;
@@ -247,6 +250,25 @@ impl Session {
         self.has_diagnostics = false;
         self.on_transaction_lost();
         self.mode = Mode { charset: self.login_charset, ..self.base_mode };
+    }
+
+    /// Keeps what the session began with and has not set since, where sessions that begin now have something else.
+    pub(super) fn keep<'a>(&mut self, values: impl Iterator<Item = (&'static str, &'a str)>) {
+        let mut state = State::clone(&self.state);
+        for (name, value) in values {
+            let Some(index) = place_of(name.as_bytes()).filter(|index| state.value(*index as u8).is_none()) else {
+                continue;
+            };
+            let spaced = "IGNORE_SPACE";
+            // The login has added it.
+            let adds = name == "sql_mode" && self.mode.ignore_space && !value.split(',').any(|flag| flag == spaced);
+            match (adds, value) {
+                (true, "") => state.set(index as u8, spaced.as_bytes()),
+                (true, value) => state.set(index as u8, format!("{value},{spaced}").as_bytes()),
+                (false, value) => state.set(index as u8, value.as_bytes()),
+            }
+        }
+        self.state = Rc::new(state);
     }
 
     /// The login is taken to have had this collation: a reset goes back to it.

@@ -198,6 +198,10 @@ impl Client {
 
     /// A command begins: it is judged by the config that is in force now.
     pub(super) fn look_at_config(&mut self) {
+        if self.splitter.shared.beginnings() != self.begun.0 {
+            let before = std::mem::replace(&mut self.begun, self.splitter.shared.beginning());
+            self.session.keep(before.1.changed(&self.begun.1));
+        }
         let edition = self.splitter.edition();
         let present = self.splitter.settings.borrow();
         let is_same = self.settings.as_ref().is_some_and(|settings| Rc::ptr_eq(settings, &present));

@@ -9,6 +9,7 @@ use rustls_pki_types::ServerName;
 use tokio::sync::Notify;
 
 use super::closing::Closing;
+use super::defaults::Beginning;
 use super::govern::Council;
 use super::gtid::Position;
 use super::kill::Exchange;
@@ -340,6 +341,9 @@ struct Node {
 #[derive(Debug)]
 pub struct Shared {
     terms: ArcSwap<Terms>,
+    /// What sessions begin with, and the number of its changes.
+    beginning: ArcSwap<Beginning>,
+    beginnings: AtomicU64,
     nodes: Growing<Node>,
     /// What was written through this process, by data worker.
     pub published: Published,
@@ -408,6 +412,8 @@ impl Shared {
             changed: Notify::new(),
             survey: Survey::default(),
             terms: ArcSwap::from_pointee(terms),
+            beginning: ArcSwap::default(),
+            beginnings: AtomicU64::new(0),
         };
         shared.make_room(&shared.config());
         if lead.primary.is_some() {
@@ -590,6 +596,27 @@ impl Shared {
         let flags = [mode.ansi_quotes, mode.no_backslash_escapes, mode.ignore_space, mode.oracle];
         let bits = flags.iter().rev().fold(0, |bits, flag| bits << 1 | u8::from(*flag));
         self.mode.store(bits, Relaxed);
+    }
+
+    /// What sessions begin with that log on now, as the monitor has seen it last, and its number.
+    pub(super) fn beginning(&self) -> (u64, Arc<Beginning>) {
+        // The number first: at worst it is looked at once more.
+        let number = self.beginnings();
+        (number, self.beginning.load_full())
+    }
+
+    /// Changes with [`Shared::beginning`].
+    pub(super) fn beginnings(&self) -> u64 {
+        self.beginnings.load(Acquire)
+    }
+
+    /// Monitor only.
+    pub(super) fn set_beginning(&self, beginning: &Beginning) {
+        if **self.beginning.load() != *beginning {
+            self.beginning.store(Arc::new(beginning.clone()));
+            self.beginnings.fetch_add(1, Release);
+            self.set_mode(beginning.mode(self.mode()));
+        }
     }
 
     /// Takes a place for one more client; `false` when `clients_max` are connected. Pairs with [`Shared::client_left`].

@@ -127,7 +127,7 @@ fn reads_go_to_replicas_until_something_ties_the_session() {
     assert_eq!(s.pin, None);
     assert!(run(&mut s, "SET @a=1", AC, 0, &[STATE_CHANGED.to_vec()]).hold);
     assert_eq!(route(&s, "SELECT 1"), Route::Held);
-    s.reset();
+    s.reset(Mode::default());
     assert_eq!(route(&s, "SELECT 1"), Route::Replica);
 }
 
@@ -270,8 +270,32 @@ fn escapes_are_right_from_the_first_statement_on() {
     assert_eq!(s.own_status(), AC | STATUS_NO_BACKSLASH_ESCAPES);
     run(&mut s, "SET sql_mode=''", AC, 0, &[variable("sql_mode", "")]);
     assert_eq!((s.own_status(), s.mode().no_backslash_escapes), (AC, false));
-    s.reset();
+    s.reset(mode);
     assert_eq!((s.own_status(), s.mode().no_backslash_escapes), (AC | STATUS_NO_BACKSLASH_ESCAPES, true));
+}
+
+#[test]
+fn what_was_global_at_the_login_is_kept_unless_it_was_set() {
+    let mut s = session();
+    run(&mut s, "SET group_concat_max_len=50", AC, 0, &[variable("group_concat_max_len", "50")]);
+    s.keep([("group_concat_max_len", "4000"), ("sql_mode", "ANSI"), ("no_such", "1")].into_iter());
+    let kept = |s: &Session| {
+        let mut text = Vec::new();
+        s.state.put_assignments(&mut text);
+        String::from_utf8(text).unwrap()
+    };
+    assert_eq!(kept(&s), ", sql_mode='ANSI', group_concat_max_len=50");
+    s.keep([("sql_mode", "")].into_iter());
+    assert_eq!(kept(&s), ", sql_mode='ANSI', group_concat_max_len=50", "that of before is not the one it began with");
+    s.reset(Mode::default());
+    assert_eq!(kept(&s), "");
+    for (value, expect) in
+        [("", "IGNORE_SPACE"), ("ANSI_QUOTES", "ANSI_QUOTES,IGNORE_SPACE"), ("IGNORE_SPACE", "IGNORE_SPACE")]
+    {
+        let mut s = Session::new(None, Mode::default(), 45, super::super::protocol::capability::IGNORE_SPACE);
+        s.keep([("sql_mode", value)].into_iter());
+        assert_eq!(kept(&s), format!(", sql_mode='{expect}'"), "as its login has set it");
+    }
 }
 
 #[test]
@@ -458,11 +482,11 @@ fn a_reset_goes_back_to_the_names_of_the_login() {
     assert_eq!(s.mode().charset, Charset::AsciiTrail);
     run(&mut s, "SET NAMES latin1", AC, 0, &[variable("character_set_client", "latin1")]);
     assert_eq!(s.mode().charset, Charset::AsciiSafe);
-    s.reset();
+    s.reset(Mode::default());
     assert_eq!((s.mode().charset, s.state.value(COLLATION_CONNECTION)), (Charset::AsciiTrail, Some(&b"gbk_bin"[..])));
     // MySQL goes back to its own.
     s.take_names(255);
-    s.reset();
+    s.reset(Mode::default());
     assert_eq!((s.mode().charset, s.state.value(COLLATION_CONNECTION)), (Charset::Utf8, None));
 }
 

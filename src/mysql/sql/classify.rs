@@ -335,6 +335,11 @@ pub fn used_schema(sql: &[u8], mode: Mode) -> Option<&[u8]> {
     }
 }
 
+/// Whether it is a SET, of whatever.
+pub fn sets(sql: &[u8], mode: Mode) -> bool {
+    matches!(Lexer::new(sql, mode).next(), Some(Token::Word(word)) if is(word, "SET"))
+}
+
 /// Classifies one packet of SQL. Time is linear in its length; nothing is allocated.
 pub fn classify(sql: &[u8], mode: Mode) -> Class {
     if let Some(limited) = behind_time_limit(sql, mode) {

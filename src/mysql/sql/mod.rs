@@ -19,7 +19,7 @@ mod variables;
 pub use batch::Batch;
 pub use builtins::Flavour;
 pub use cache::{Cache, Seen};
-pub use classify::{Access, Class, Forgets, Kind, Pin, classify, diagnostics, used_schema};
+pub use classify::{Access, Class, Forgets, Kind, Pin, classify, diagnostics, sets, used_schema};
 pub use hint::Hint;
 pub use lexer::{Charset, Mode};
 pub use locks::LockStep;
