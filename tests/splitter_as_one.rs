@@ -515,6 +515,19 @@ const SCRIPTS: &[(&str, &[Do])] = &[
         ],
     ),
     (
+        "several statements that forget nothing leave what was warned of before them",
+        &[
+            Say("INSERT IGNORE INTO k VALUES ('46x', 1)"),
+            Say("SET rand_seed1 = 34, rand_seed2 = 5"),
+            Say("IF 15 > 20 THEN SELECT 'large'; ELSE SELECT 'small'; END IF"),
+            Ask("SHOW COUNT(*) WARNINGS"),
+            Reset,
+            Say("INSERT IGNORE INTO k VALUES ('47x', 1)"),
+            Say("SELECT 1; COMMIT"),
+            Say("SHOW COUNT(*) WARNINGS"),
+        ],
+    ),
+    (
         "transactions begin, go on and end in several statements",
         &[
             Say("BEGIN; INSERT INTO k VALUES (51, 1)"),

@@ -12,7 +12,7 @@ use super::protocol::auth::native::Sha1Hash;
 use super::protocol::auth::prover::Secret;
 use super::protocol::auth::{Proof, Verifier};
 use super::shared::Shared;
-use super::sql::{Batch, Class, Kind, Pin};
+use super::sql::{Class, Kind, Pin};
 use crate::config::model::{MysqlUser, Splitter};
 use crate::guard::{AddressRules, Source};
 
@@ -179,7 +179,7 @@ fn changes_nothing(class: &Class) -> bool {
             | Kind::Rollback
     );
     // A pin tells what the kind does not: functions of one's own, statements hidden in texts, comments and SET STATEMENT.
-    let harmless = harmless || class.batch == Some(Batch::Reads);
+    let harmless = harmless || class.batch.is_some_and(|batch| !batch.changes);
     harmless && matches!(class.pin, None | Some(Pin::UserVariable | Pin::Statement))
 }
 

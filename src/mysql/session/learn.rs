@@ -6,7 +6,7 @@ use super::super::gtid::{Gtid, Position};
 use super::super::gtid_set::GtidSet;
 use super::super::protocol::follow::{Cut, Outcome};
 use super::super::protocol::tracker::{Change, Changes};
-use super::super::sql::{Batch, Charset, Class, Kind};
+use super::super::sql::{Charset, Class, Kind};
 use super::super::token::News;
 use super::state::{
     CHARACTER_SET_CLIENT, CHARACTER_SET_CONNECTION, CHARACTER_SET_RESULTS, COLLATION_CONNECTION, SQL_MODE, State,
@@ -190,7 +190,7 @@ impl Session {
             _ if outcome.error.is_some_and(is_refusal) && class.pin.is_none() && !class.trusted => false,
             Kind::Rollback => false,
             Kind::Write => outcome.affected_rows > 0 || outcome.error.is_some() || outcome.had_rows,
-            Kind::Unknown if class.batch == Some(Batch::Changes) => {
+            Kind::Unknown if class.batch.is_some_and(|batch| batch.changes) => {
                 outcome.affected_rows > 0 || outcome.error.is_some() || outcome.had_rows
             }
             Kind::Unknown => outcome.affected_rows > 0,

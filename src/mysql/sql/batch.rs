@@ -1,16 +1,22 @@
 //! Several statements in one packet. They run on the primary, one after the other on one connection, which is reset before anybody
 //! else has it. They tie the session there only where one of them by itself would, or sets what only a statement of its own tells.
 
-use super::classify::{Class, Forgets, Kind, Pin, classify_one, diagnostics};
+use super::class::{Class, Forgets, Kind, Pin, diagnostics};
+use super::classify::classify_one;
 use super::lexer::{Lexer, Mode, Token};
 
 /// What the statements of a packet do together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Batch {
-    /// None of them changes what others see.
-    Reads,
-    /// One of them may.
-    Changes,
+pub struct Batch {
+    /// One of them may change what others see.
+    pub changes: bool,
+    /// One of them has the server forget the warnings of statements before the packet.
+    pub forgets: bool,
+}
+
+impl Batch {
+    /// What cannot be looked at.
+    pub(super) const UNKNOWN: Batch = Batch { changes: true, forgets: false };
 }
 
 /// The statements of a packet, without the semicolons between them; none is empty. What is no plain text (executable comments that
@@ -43,7 +49,8 @@ impl<'a> Iterator for Parts<'a> {
 
 /// The class of several statements.
 pub(super) fn classify_batch(sql: &[u8], mode: Mode) -> Class {
-    let mut all = Class { pin: None, trusted: true, batch: Some(Batch::Reads), ..Class::UNKNOWN };
+    let mut all = Class { pin: None, trusted: true, ..Class::UNKNOWN };
+    let mut batch = Batch { changes: false, forgets: false };
     // What a question would be about that comes next: something before the packet.
     let mut open = u8::MAX;
     for part in parts(sql, mode) {
@@ -58,9 +65,7 @@ pub(super) fn classify_batch(sql: &[u8], mode: Mode) -> Class {
         if !is_plain || class.pin.is_some() || class.restores {
             (all.pin, all.trusted) = (Some(Pin::MultiStatement), false);
         }
-        if changes || class.pin.is_some() {
-            all.batch = Some(Batch::Changes);
-        }
+        batch.changes |= changes || class.pin.is_some();
         all.diagnostics |= class.diagnostics & open;
         open &= !diagnostics::ROWS;
         if class.finds && class.pin.is_none() {
@@ -68,6 +73,7 @@ pub(super) fn classify_batch(sql: &[u8], mode: Mode) -> Class {
         }
         if class.forgets == Forgets::Yes {
             open &= !diagnostics::WARNINGS;
+            batch.forgets = true;
         }
         all.calc_found_rows |= class.calc_found_rows;
         all.local_file |= class.local_file;
@@ -75,7 +81,7 @@ pub(super) fn classify_batch(sql: &[u8], mode: Mode) -> Class {
         // An earlier one may have left what the last one leaves as it is.
         all.forgets = if class.forgets == Forgets::Yes { Forgets::Yes } else { Forgets::Perhaps };
     }
-    all
+    Class { batch: Some(batch), ..all }
 }
 
 #[cfg(test)]
@@ -104,26 +110,26 @@ mod tests {
 
     #[test]
     fn it_ties_where_a_part_does() {
-        for (sql, is_tied, batch) in [
-            ("SELECT 1; SELECT 2", false, Batch::Reads),
-            ("SELECT a FROM t FOR UPDATE; SELECT NOW(); SHOW TABLES;", false, Batch::Reads),
-            ("BEGIN; SELECT a FROM t; COMMIT", false, Batch::Reads),
-            ("INSERT INTO t VALUES (1); SELECT LAST_INSERT_ID()", false, Batch::Changes),
-            (";; DELETE FROM t; DELETE FROM u", false, Batch::Changes),
-            ("SELECT 1; CALL p()", true, Batch::Changes),
-            ("SET @a = 1; SELECT @a", true, Batch::Changes),
-            ("SELECT 1; SET NAMES utf8", true, Batch::Changes),
-            ("USE d; SELECT 1", true, Batch::Changes),
-            ("SELECT f(1); SELECT 1", true, Batch::Changes),
-            ("CREATE TABLE t (a INT); INSERT INTO t VALUES (1)", true, Batch::Changes),
-            ("SELECT 1; SELECT /*! 1 */ 1", true, Batch::Changes),
-            ("BEGIN NOT ATOMIC SELECT 1; END", true, Batch::Changes),
-            ("SELECT GET_LOCK('a', 1); SELECT 1", true, Batch::Changes),
-            ("FROBNICATE; SELECT 1", true, Batch::Changes),
+        for (sql, is_tied, changes) in [
+            ("SELECT 1; SELECT 2", false, false),
+            ("SELECT a FROM t FOR UPDATE; SELECT NOW(); SHOW TABLES;", false, false),
+            ("BEGIN; SELECT a FROM t; COMMIT", false, false),
+            ("INSERT INTO t VALUES (1); SELECT LAST_INSERT_ID()", false, true),
+            (";; DELETE FROM t; DELETE FROM u", false, true),
+            ("SELECT 1; CALL p()", true, true),
+            ("SET @a = 1; SELECT @a", true, true),
+            ("SELECT 1; SET NAMES utf8", true, true),
+            ("USE d; SELECT 1", true, true),
+            ("SELECT f(1); SELECT 1", true, true),
+            ("CREATE TABLE t (a INT); INSERT INTO t VALUES (1)", true, true),
+            ("SELECT 1; SELECT /*! 1 */ 1", true, true),
+            ("BEGIN NOT ATOMIC SELECT 1; END", true, true),
+            ("SELECT GET_LOCK('a', 1); SELECT 1", true, true),
+            ("FROBNICATE; SELECT 1", true, true),
         ] {
             let class = class(sql);
-            let expect = (Kind::Unknown, is_tied.then_some(Pin::MultiStatement), !is_tied, Some(batch));
-            assert_eq!((class.kind, class.pin, class.trusted, class.batch), expect, "{sql}");
+            let expect = (Kind::Unknown, is_tied.then_some(Pin::MultiStatement), !is_tied, Some(changes));
+            assert_eq!((class.kind, class.pin, class.trusted, class.batch.map(|batch| batch.changes)), expect, "{sql}");
             assert!(class.tables && class.begins.is_none() && !class.is_read(), "{sql}");
         }
         for sql in ["SELECT 1;", "SELECT 1 ; -- nothing", "; ;"] {
@@ -133,18 +139,20 @@ mod tests {
 
     #[test]
     fn it_asks_for_what_was_before_it_alone() {
-        for (sql, asked, forgets) in [
-            ("SELECT ROW_COUNT(); SELECT 1", ROWS, Forgets::Perhaps),
-            ("UPDATE t SET a = 1; SELECT ROW_COUNT()", 0, Forgets::Perhaps),
-            ("UPDATE t SET a = 1; SELECT FOUND_ROWS()", FOUND, Forgets::Perhaps),
-            ("SELECT a FROM t; SELECT FOUND_ROWS()", 0, Forgets::Perhaps),
-            ("SELECT 1; SHOW WARNINGS", WARNINGS, Forgets::Perhaps),
-            ("SELECT a FROM t; SHOW WARNINGS", 0, Forgets::Perhaps),
-            ("INSERT INTO t VALUES (1); SELECT LAST_INSERT_ID()", INSERT_ID, Forgets::Perhaps),
-            ("SELECT 1; UPDATE t SET a = 1", 0, Forgets::Yes),
+        // What it asks for, what is left behind its last statement, and whether what was before it is forgotten.
+        for (sql, asked, forgets, forgets_before) in [
+            ("SELECT ROW_COUNT(); SELECT 1", ROWS, Forgets::Perhaps, false),
+            ("UPDATE t SET a = 1; SELECT ROW_COUNT()", 0, Forgets::Perhaps, true),
+            ("UPDATE t SET a = 1; SELECT FOUND_ROWS()", FOUND, Forgets::Perhaps, true),
+            ("SELECT a FROM t; SELECT FOUND_ROWS()", 0, Forgets::Perhaps, true),
+            ("SELECT 1; SHOW WARNINGS", WARNINGS, Forgets::Perhaps, false),
+            ("SELECT a FROM t; SHOW WARNINGS", 0, Forgets::Perhaps, true),
+            ("INSERT INTO t VALUES (1); SELECT LAST_INSERT_ID()", INSERT_ID, Forgets::Perhaps, true),
+            ("SELECT 1; UPDATE t SET a = 1", 0, Forgets::Yes, true),
         ] {
             let class = class(sql);
             assert_eq!((class.diagnostics, class.forgets), (asked, forgets), "{sql}");
+            assert_eq!(class.batch.map(|batch| batch.forgets), Some(forgets_before), "{sql}");
         }
         assert!(class("SELECT SQL_CALC_FOUND_ROWS a FROM t; SELECT 1").calc_found_rows);
         assert!(class("SELECT 1; LOAD DATA LOCAL INFILE 'x' INTO TABLE t").local_file);

@@ -3,7 +3,8 @@
 
 use std::sync::Arc;
 
-use super::classify::{Class, classify};
+use super::class::Class;
+use super::classify::classify;
 use super::digest::Digester;
 use super::hidden::Hidden;
 use super::hint::{Hint, hint};

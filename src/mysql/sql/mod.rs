@@ -3,6 +3,7 @@
 pub mod batch;
 pub mod builtins;
 pub mod cache;
+pub mod class;
 pub mod classify;
 pub mod digest;
 pub mod hidden;
@@ -19,7 +20,8 @@ mod variables;
 pub use batch::Batch;
 pub use builtins::Flavour;
 pub use cache::{Cache, Seen};
-pub use classify::{Access, Class, Forgets, Kind, Pin, classify, diagnostics, sets, used_schema};
+pub use class::{Access, Class, Forgets, Kind, Pin, diagnostics};
+pub use classify::{classify, sets, used_schema};
 pub use hint::Hint;
 pub use lexer::{Charset, Mode};
 pub use locks::LockStep;

@@ -1,7 +1,7 @@
 //! SHOW VARIABLES lists what belongs to the session and is known to one of its connections alone: the last insert id, and how many
 //! warnings there are.
 
-use super::classify::diagnostics;
+use super::class::diagnostics;
 use super::lexer::{Lexer, Mode, Token};
 
 /// What it asks about statements before it, see [`diagnostics`]. Warnings only where the question is about these: the connection
