@@ -33,7 +33,8 @@ const REFUSAL: &str = "Cannot execute statement in a READ ONLY transaction";
 const REFUSAL_OF_MYSQL: &str = "Cannot execute statement in a READ ONLY transaction.";
 
 const STAYS_BEHIND: &str = "the READ ONLY transaction runs on a replica, where a statement that would leave something behind in \
-     the session (a variable, a lock, a temporary table, an unknown function) or in the server (SET GLOBAL) cannot run: run it \
+     the session (a variable, a lock, a temporary table, an unknown function) or in the server (SET GLOBAL), or several statements \
+     at once, cannot run: run it \
      before BEGIN, or set `read_only_transactions = \"primary\"`";
 
 /// Why a statement cannot run in a transaction on a replica.
@@ -99,7 +100,7 @@ impl Client {
             return None;
         }
         // Prepared statements and cursors end with the transaction. SET GLOBAL is for another server.
-        // A procedure that is trusted may take a lock and release it.
+        // A procedure that is trusted may take a lock and release it, and a batch end the transaction.
         let stays_behind = class.trusted
             || class.pin.is_some_and(|pin| !ends_with_transaction(pin))
             || self.must_settle_statements(class)
@@ -134,7 +135,8 @@ impl Client {
         let is_query = matches!(work, Work::Plain) && self.request.get(HEADER_BYTES) == Some(&command::QUERY);
         let refusal = if self.is_mariadb() { REFUSAL } else { REFUSAL_OF_MYSQL };
         Box::pin(async move {
-            let may_be_mistake = is_query && class.pin.is_none_or(|pin| matches!(pin, Pin::Unknown | Pin::Call));
+            // A batch cannot be prepared.
+            let may_be_mistake = is_query && class.batch.is_none() && class.pin.is_none_or(|pin| matches!(pin, Pin::Unknown | Pin::Call));
             if may_be_mistake && let Some(reject) = self.mistake_on_held(class.kind).await {
                 return Err(reject);
             }
