@@ -591,6 +591,8 @@ const SCRIPTS: &[(&str, &[Do])] = &[
             Say("SHOW VARIABLES LIKE 'warning_count'"),
             Stir,
             Ask("SHOW VARIABLES LIKE 'warning_count'"),
+            Say("SELECT CAST('x' AS INT) FROM a LIMIT 1"),
+            Say("SHOW VARIABLES LIKE 'warning_count'"),
             Say("SHOW VARIABLES LIKE 'sql_select_limit'"),
         ],
     ),

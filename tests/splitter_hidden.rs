@@ -33,6 +33,9 @@ const TABLES: &str = "
     CREATE VIEW d.over AS SELECT g FROM d.takes;
     CREATE VIEW d.asks AS SELECT LAST_INSERT_ID() AS id;
     CREATE TABLE d.plain (a INT) ENGINE=InnoDB;
+    CREATE TABLE d.audited (id INT AUTO_INCREMENT PRIMARY KEY, a INT) ENGINE=InnoDB;
+    CREATE PROCEDURE d.audit() UPDATE d.plain SET a = ROW_COUNT() + FOUND_ROWS() WHERE a = -1;
+    CREATE TRIGGER d.audited_i AFTER INSERT ON d.audited FOR EACH ROW CALL d.audit();
     CREATE TABLE d.late (a INT) ENGINE=InnoDB;
     CREATE TABLE d.later (a INT) ENGINE=InnoDB";
 
@@ -65,11 +68,22 @@ fn what_triggers_views_and_defaults_do_stays_with_the_session_that_had_it_done()
             variables_of_triggers(port).await;
             views_that_ask(port).await;
             what_hides_nothing_is_free(port).await;
+            counts_of_routines_are_their_own(port).await;
         });
         let pinned = server.metric("one_server_splitter_pins_total", "reason=\"hidden_state\"");
         assert!(pinned >= 4.0, "{pinned} sessions were pinned by what tables hide");
         drop(server);
     }
+}
+
+/// What a routine behind a trigger counts has nothing to do with the statement before.
+async fn counts_of_routines_are_their_own(port: u16) {
+    let mut conn = connect(port).await;
+    for n in 0..3 {
+        assert_eq!(one::<u32>(&mut conn, "SELECT id FROM who").await, 2, "at a replica");
+        conn.query_drop(format!("INSERT INTO audited (a) VALUES ({n}); SELECT LAST_INSERT_ID()")).await.expect("run");
+    }
+    conn.disconnect().await.unwrap();
 }
 
 async fn locks_of_triggers(port: u16) {
@@ -304,8 +318,22 @@ fn a_last_insert_id_that_is_lost_is_not_made_up() {
             "SELECT a FROM plain; SELECT LAST_INSERT_ID()",
             "INSERT INTO plain VALUES (1); INSERT INTO entries (a) VALUES (1)",
         ] {
+            let mut conn = connect(port).await;
+            lose(&mut conn).await;
+            for two in ["UPDATE plain SET a = 1; UPDATE plain SET a = 2", "SELECT a FROM plain; SELECT 1"] {
+                conn.query_drop(two).await.unwrap();
+            }
+            assert!(!conn.query::<mysql_async::Row, _>("SHOW VARIABLES").await.unwrap().is_empty(), "a list is a list");
+            let error = conn.query_drop("SHOW VARIABLES LIKE 'last_insert_id'").await.expect_err("it is not known");
+            assert_eq!(sessions::code(&error), 1158, "{error}");
             let error = conn.query_drop(sql).await.expect_err("it may ask");
             assert_eq!(sessions::code(&error), 1158, "{sql}: {error}");
+            // A client that writes in no other way connects again.
+            assert_eq!(
+                conn.query_drop("SELECT 1").await.is_err(),
+                sql.contains("entries") || sql.contains(';'),
+                "{sql}"
+            );
         }
         assert_eq!(one::<u32>(&mut conn, "SELECT COUNT(*) FROM entries").await, 0);
         conn.query_drop("SET @mine = 1").await.unwrap();

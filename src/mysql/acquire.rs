@@ -107,9 +107,10 @@ impl Client {
     }
 
     /// LAST_INSERT_ID() is never answered with another number than the session's. What may ask in a way that is not seen, a
-    /// procedure for example, ends the session, which would be told of it each time.
+    /// procedure for example, ends the session, which would be told of it each time; and so does what writes.
     fn insert_id_is_lost_to(&self, class: &Class, tries: &mut Tries) -> Option<Reject> {
-        if self.carry.insert_id.get() != InsertId::Lost {
+        // A list of all variables is better without it than none.
+        if self.carry.insert_id.get() != InsertId::Lost || class.kind == Kind::Local {
             return None;
         }
         let may_ask = matches!(
@@ -118,8 +119,10 @@ impl Client {
                 Pin::Call | Pin::MultiStatement | Pin::UnknownFunction | Pin::TextPrepare | Pin::Unknown | Pin::Hidden
             )
         );
-        tries.ends |= may_ask;
-        (may_ask || class.diagnostics & diagnostics::INSERT_ID != 0).then(lost_insert_id)
+        let asks = class.diagnostics & diagnostics::INSERT_ID != 0;
+        // One that writes may never get as far as to have another one.
+        tries.ends |= may_ask || asks && (class.kind == Kind::Write || class.batch.is_some());
+        (may_ask || asks).then(lost_insert_id)
     }
 
     /// `None`: the primary has to do it.

@@ -108,17 +108,26 @@ pub(super) fn kept_alone() -> impl Iterator<Item = &'static str> {
 
 /// What sessions begin with that log on now, and keep.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Beginning(Vec<(&'static str, String)>);
+pub(super) struct Beginning {
+    /// Of this server; `None`: of none that leads.
+    pub(super) server: Option<usize>,
+    values: Vec<(&'static str, String)>,
+}
 
 impl Beginning {
     /// Out of the answer to what asks for the values, one row.
     pub(super) fn new(variables: &Table) -> Beginning {
         let named = |name: &'static str| Some((name, variables.named(0, name)?.to_owned()));
-        Beginning(KEPT.into_iter().filter_map(named).collect())
+        Beginning { server: None, values: KEPT.into_iter().filter_map(named).collect() }
+    }
+
+    /// The same, on a server that leads.
+    pub(super) fn on(&self, server: usize) -> Beginning {
+        Beginning { server: Some(server), ..self.clone() }
     }
 
     fn value(&self, name: &str) -> Option<&str> {
-        self.0.iter().find(|(known, _)| *known == name).map(|(_, value)| &**value)
+        self.values.iter().find(|(known, _)| *known == name).map(|(_, value)| &**value)
     }
 
     /// How statements are read by these sessions; the rest of `mode` is as it is.
@@ -137,7 +146,7 @@ impl Beginning {
     /// What sessions that began with this have, and those that begin with `now` do not.
     pub(super) fn changed<'a>(&'a self, now: &'a Beginning) -> impl Iterator<Item = (&'static str, &'a str)> {
         let is_other = |name: &str, value: &str| now.value(name).is_some_and(|other| other != value);
-        self.0.iter().filter(move |(name, value)| is_other(name, value)).map(|(name, value)| (*name, &**value))
+        self.values.iter().filter(move |(name, value)| is_other(name, value)).map(|(name, value)| (*name, &**value))
     }
 }
 

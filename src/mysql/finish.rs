@@ -13,7 +13,7 @@ use super::protocol::follow::Outcome;
 use super::protocol::packet::HEADER_BYTES;
 use super::session::{After, changes_nothing};
 use super::sql::locks::lock_name;
-use super::sql::{Class, Kind, LockStep, Pin, hidden, sets};
+use super::sql::{Class, Kind, LockStep, Pin, hidden, sets_globally};
 use super::statement::{Try, Work};
 use super::survey;
 use super::wire::Wire;
@@ -96,7 +96,9 @@ impl Client {
             Box::pin(self.await_survey(wire, number, survey::DEFINITION_WAIT)).await?;
         }
         // Connections that are opened from now on have it, and sessions that are there keep what they had.
-        if class.kind == Kind::Write && outcome.error.is_none() && sets(self.statement_text(), self.statement_mode()) {
+        if (class.kind == Kind::Write && outcome.error.is_none() || class.batch.is_some())
+            && sets_globally(self.statement_text(), self.statement_mode())
+        {
             Box::pin(self.after_another_look(wire, server)).await?;
         }
         self.flush(wire).await?;
@@ -123,7 +125,10 @@ impl Client {
     fn mark(&mut self, lease: &mut Lease, class: &Class, after: &After) {
         lease.dirty |= after.dirty || after.hold && self.session.pin.is_some();
         lease.may_have_role |= class.pin.is_some() || self.session.pin.is_some() || class.trusted;
-        if after.insert_id_moved {
+        if after.insert_id_moved && !after.insert_id_told && self.carry.insert_id.get() == InsertId::Lost {
+            // What is there is not the session's.
+            lease.insert_id = None;
+        } else if after.insert_id_moved {
             self.carry.insert_id.set(InsertId::At(lease.id));
             lease.insert_id = None;
         }

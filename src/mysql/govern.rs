@@ -211,10 +211,13 @@ impl Shared {
         }
         self.server(server).set_health(health);
         // Before connections are opened that have it: sessions that are there keep what they began with.
-        if let Some(seen) = &seen
-            && self.lead().primary.is_none_or(|primary| primary == server)
-        {
-            self.set_beginning(&seen.beginning);
+        if let Some(seen) = &seen {
+            match self.lead().primary {
+                Some(primary) if primary == server => self.set_beginning(server, &seen.beginning),
+                Some(_) => {}
+                // Until one leads: statements are cut into tokens before that.
+                None => self.set_mode(seen.beginning.mode(self.mode())),
+            }
         }
         // Connections that were opened before have what was set globally then.
         if let Some(seen) = &seen

@@ -136,7 +136,9 @@ impl Client {
         let refusal = if self.is_mariadb() { REFUSAL } else { REFUSAL_OF_MYSQL };
         Box::pin(async move {
             // A batch cannot be prepared.
-            let may_be_mistake = is_query && class.batch.is_none() && class.pin.is_none_or(|pin| matches!(pin, Pin::Unknown | Pin::Call));
+            let may_be_mistake = is_query
+                && class.batch.is_none()
+                && class.pin.is_none_or(|pin| matches!(pin, Pin::Unknown | Pin::Call));
             if may_be_mistake && let Some(reject) = self.mistake_on_held(class.kind).await {
                 return Err(reject);
             }

@@ -27,6 +27,9 @@ use state::{
 };
 pub use state::{State, VARIABLES};
 
+/// Two names of one variable each, of which some servers have both.
+const ALIASES: [[&str; 2]; 2] = [["tx_isolation", "transaction_isolation"], ["tx_read_only", "transaction_read_only"]];
+
 /// `ER_PARSE_ERROR`.
 pub(super) const SYNTAX_ERROR: u16 = 1064;
 
@@ -70,6 +73,8 @@ pub struct After {
     pub read_collation: bool,
     /// The last insert id is known only there now.
     pub insert_id_moved: bool,
+    /// It is another one for sure.
+    pub insert_id_told: bool,
     /// The session's warnings, or that there are none, are known on this connection now.
     pub diagnostics_here: bool,
     /// Nobody knows whether the warnings of the statement before are still the session's, but a connection that has them.
@@ -252,13 +257,24 @@ impl Session {
         self.mode = Mode { charset: self.login_charset, ..self.base_mode };
     }
 
+    /// The servers' global settings are those of another server now, which the session takes as far as it has not set its own.
+    pub(super) fn rebase(&mut self, base_mode: Mode) {
+        let added = self.mode.ignore_space && !self.base_mode.ignore_space;
+        self.base_mode = base_mode;
+        if !self.state.has_sql_mode() {
+            let (charset, ignore_space) = (self.mode.charset, base_mode.ignore_space || added);
+            self.mode = Mode { charset, ignore_space, ..base_mode };
+        }
+    }
+
     /// Keeps what the session began with and has not set since, where sessions that begin now have something else.
     pub(super) fn keep<'a>(&mut self, values: impl Iterator<Item = (&'static str, &'a str)>) {
         let mut state = State::clone(&self.state);
         for (name, value) in values {
-            let Some(index) = place_of(name.as_bytes()).filter(|index| state.value(*index as u8).is_none()) else {
-                continue;
-            };
+            let is_set = |name: &str| place_of(name.as_bytes()).is_some_and(|index| state.value(index as u8).is_some());
+            let other = ALIASES.iter().find(|names| names.contains(&name));
+            let is_kept = !is_set(name) && !other.is_some_and(|names| names.iter().any(|name| is_set(name)));
+            let Some(index) = place_of(name.as_bytes()).filter(|_| is_kept) else { continue };
             let spaced = "IGNORE_SPACE";
             // The login has added it.
             let adds = name == "sql_mode" && self.mode.ignore_space && !value.split(',').any(|flag| flag == spaced);
@@ -330,8 +346,10 @@ impl Session {
         self.token.learn(&after.news);
         // INSERT ... RETURNING does not report its insert id, and neither does a write that failed half-way.
         let untold = class.kind == Kind::Write && (outcome.had_rows || outcome.error.is_some());
-        let asks = class.diagnostics & super::sql::diagnostics::INSERT_ID != 0;
-        after.insert_id_moved = learned.insert_id || outcome.insert_id != 0 || asks || untold || class.trusted;
+        let asks = class.diagnostics & super::sql::diagnostics::INSERT_ID != 0 && class.kind != Kind::Local;
+        let may_move = class.trusted && class.batch.is_none_or(|batch| batch.changes);
+        after.insert_id_told = learned.insert_id || outcome.insert_id != 0;
+        after.insert_id_moved = after.insert_id_told || asks || untold || may_move;
         self.diagnose(class, outcome, &mut after);
         // Whatever a procedure leaves behind, in spite of what was said of it, is for nobody else.
         after.dirty |= class.trusted || outcome.error.is_some() && matches!(class.kind, Kind::Set | Kind::Unknown);

@@ -241,13 +241,14 @@ impl Client {
     /// pin its session for it.
     async fn judge_anew(&mut self, wire: &Wire, class: &mut Class, work: &Work) -> Result<(), End> {
         let is_prepared = matches!(work, Work::Prepare { .. });
-        if class.kind != Kind::Write || class.pin != Some(Pin::Hidden) || is_prepared {
+        let writes = class.kind == Kind::Write || class.batch.is_some();
+        if !writes || class.pin != Some(Pin::Hidden) || is_prepared {
             return Ok(());
         }
         if self.splitter.shared.survey.is_imminent() {
             Box::pin(self.await_survey(wire, 1, survey::FIRST_WAIT)).await?;
         }
-        let before = self.edition;
+        let (before, settings) = (self.edition, Rc::clone(self.settings()));
         self.look_at_config();
         if self.edition == before {
             return Ok(());
@@ -256,8 +257,13 @@ impl Client {
             Work::Execute { id, .. } => self.judge_again(*id),
             Work::Plain | Work::Prepare { .. } => {
                 let (sql, mode) = (self.sql().to_vec(), self.session.mode());
-                // The rules may be others as well, of which the verdict before says nothing.
-                Some(self.steer_again(&sql, mode))
+                let verdict = self.watch.verdict;
+                let class = self.steer_again(&sql, mode);
+                // A rule of the same config may have changed the text. Of other rules the verdict before says nothing.
+                if Rc::ptr_eq(self.settings(), &settings) {
+                    self.watch.verdict = verdict;
+                }
+                Some(class)
             }
         };
         if let Some(Class { pin, forgets, plain_call, may_set, .. }) = again {

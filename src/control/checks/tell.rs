@@ -25,7 +25,9 @@ pub(super) fn by_check(
         (false, 1) if row == 1 => format!("check {kind}: {}", verdict.text),
         (false, _) => format!("check {kind}: {}, {row} of {needed} failed", verdict.text),
     };
-    shared.servers[u][s].set_held_up(false);
+    if transition.up {
+        shared.servers[u][s].set_held_up(false);
+    }
     shared.servers[u][s].publish_up(transition.up, &reason, now);
     let news = shared.settle(u);
     let (name, left) = (server_name(shared, u, s), left(shared, u));

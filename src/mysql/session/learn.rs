@@ -87,7 +87,10 @@ impl Session {
                 Ok(Change::Variable { name: b"max_statement_time", .. }) if class.restores => told = true,
                 // That it is there again is told with what a later statement changes.
                 Ok(Change::Variable { name: b"max_statement_time", .. })
-                    if class.kind != Kind::Set && self.is_limit_owed && !class.may_set && !class.trusted =>
+                    if class.kind != Kind::Set
+                        && self.is_limit_owed
+                        && !class.may_set
+                        && (!class.trusted || class.batch.is_some()) =>
                 {
                     (told, self.is_limit_owed) = (true, false);
                 }

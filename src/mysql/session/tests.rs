@@ -289,6 +289,16 @@ fn what_was_global_at_the_login_is_kept_unless_it_was_set() {
     assert_eq!(kept(&s), ", sql_mode='ANSI', group_concat_max_len=50", "that of before is not the one it began with");
     s.reset(Mode::default());
     assert_eq!(kept(&s), "");
+    // One variable, by whichever of its names.
+    run(&mut s, "SET tx_isolation='SERIALIZABLE'", AC, 0, &[variable("tx_isolation", "SERIALIZABLE")]);
+    s.keep([("transaction_isolation", "READ-COMMITTED"), ("tx_isolation", "READ-COMMITTED")].into_iter());
+    assert_eq!(kept(&s), ", tx_isolation='SERIALIZABLE'");
+    // Another server's are taken.
+    s.rebase(Mode { ansi_quotes: true, ..Mode::default() });
+    assert!(s.mode().ansi_quotes);
+    run(&mut s, "SET sql_mode=''", AC, 0, &[variable("sql_mode", "")]);
+    s.rebase(Mode { ansi_quotes: true, ..Mode::default() });
+    assert!(!s.mode().ansi_quotes, "it has set its own");
     for (value, expect) in
         [("", "IGNORE_SPACE"), ("ANSI_QUOTES", "ANSI_QUOTES,IGNORE_SPACE"), ("IGNORE_SPACE", "IGNORE_SPACE")]
     {

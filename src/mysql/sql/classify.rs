@@ -4,7 +4,7 @@
 //! one session alone knows. Everything else goes to the primary; whatever the OK packet's session trackers do not
 //! report (user variables, GET_LOCK, HANDLER ...) pins the session there.
 
-use super::batch::{Batch, classify_batch};
+use super::batch::{Batch, classify_batch, parts};
 use super::builtins::{Call, Flavour, call};
 use super::class::{Access, Class, Forgets, Kind, Pin, diagnostics};
 use super::lexer::{Lexer, Mode, Token};
@@ -101,9 +101,18 @@ pub fn used_schema(sql: &[u8], mode: Mode) -> Option<&[u8]> {
     }
 }
 
-/// Whether it is a SET, of whatever.
-pub fn sets(sql: &[u8], mode: Mode) -> bool {
-    matches!(Lexer::new(sql, mode).next(), Some(Token::Word(word)) if is(word, "SET"))
+/// Whether a statement sets something for sessions that begin later, or one of several does.
+pub fn sets_globally(sql: &[u8], mode: Mode) -> bool {
+    let is_scope = |word: &[u8]| is_any(word, &["GLOBAL", "PERSIST"]);
+    parts(sql, mode).any(|part| {
+        let mut lexer = Lexer::new(part, mode);
+        matches!(lexer.next(), Some(Token::Word(word)) if is(word, "SET"))
+            && lexer.any(|token| match token {
+                Token::Word(word) => is_scope(word),
+                Token::SystemVariable(name) => name.split(|byte| *byte == b'.').next().is_some_and(is_scope),
+                _ => false,
+            })
+    })
 }
 
 /// Classifies one packet of SQL. Time is linear in its length; nothing is allocated.
@@ -185,7 +194,11 @@ pub(super) fn classify_one(sql: &[u8], mode: Mode) -> Class {
     let has_set_var = lexer.seen_set_var() && mode.flavour != Flavour::MariaDb;
     scan.class.restores = has_set_var && may_have_hints && scan.class.pin.is_none();
     if scan.shows_variables {
-        scan.class.diagnostics |= asked_by_show(sql, mode);
+        let (asked, is_about) = asked_by_show(sql, mode);
+        scan.class.diagnostics |= asked;
+        if is_about {
+            scan.demote(Kind::Diagnostics);
+        }
     }
     if matches!(scan.class.pin, Some(Pin::Lock | Pin::UnknownFunction | Pin::Call)) {
         scan.class.lock = lock_step(sql, mode);

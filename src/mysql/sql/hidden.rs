@@ -87,10 +87,7 @@ impl Hidden {
 
     /// Number of tables and views that hide something.
     pub fn len(&self) -> usize {
-        self.names
-            .values()
-            .filter(|effect| effect.read & !SETS != 0 || effect.write & !(SETS | SETS_SURELY | INSERT_ID) != 0)
-            .count()
+        self.names.values().filter(|effect| effect.read & !SETS != 0 || effect.write & STATE != 0).count()
     }
 
     /// Makes of the class of a statement that of what it hides.
@@ -98,7 +95,14 @@ impl Hidden {
         if self.is_empty() || matches!(class.kind, Kind::Use | Kind::Transaction | Kind::Rollback | Kind::Kill) {
             return;
         }
-        let found = if self.names.is_empty() { Effect::default() } else { self.find(sql, mode, class.kind) };
+        let found = match (self.names.is_empty(), class.batch) {
+            (true, _) => Effect::default(),
+            (false, None) => self.find(sql, mode, class.kind),
+            (false, Some(_)) => parts(sql, mode).fold(Effect::default(), |all, part| {
+                let Effect { read, write } = self.find(part, mode, class.kind);
+                Effect { read: all.read | read, write: all.write | write }
+            }),
+        };
         let unsure = if self.is_unsure && may_write(class) { STATE } else { 0 };
         found.show(unsure, class);
         let used = if may_write(class) { found.all() } else { found.read };
@@ -171,6 +175,8 @@ impl Effect {
             (FOUND, diagnostics::FOUND),
             (CONNECTION_ID, diagnostics::CONNECTION_ID),
         ];
+        // What a batch writes has no part in what its reads ask for, but for the insert id.
+        let bits = if class.batch.is_some() { self.read | bits & INSERT_ID } else { bits };
         for (_, bit) in asked.iter().filter(|(effect, _)| bits & effect != 0) {
             class.diagnostics |= bit;
         }

@@ -4,37 +4,33 @@
 use super::class::diagnostics;
 use super::lexer::{Lexer, Mode, Token};
 
-/// What it asks about statements before it, see [`diagnostics`]. Warnings only where the question is about these: the connection
-/// that has them may be gone, and a list of all variables is better than none.
-pub(super) fn asked_by_show(sql: &[u8], mode: Mode) -> u8 {
+/// What it asks about statements before it, see [`diagnostics`], and whether it asks for nothing else: then it is not answered with
+/// what is not the session's. A list of more variables is better than none: the connection that has the warnings may be gone.
+pub(super) fn asked_by_show(sql: &[u8], mode: Mode) -> (u8, bool) {
+    const LIST: (u8, bool) = (diagnostics::INSERT_ID, false);
     let is = |token: Option<Token<'_>>, word: &str| matches!(token, Some(Token::Word(w)) if w.eq_ignore_ascii_case(word.as_bytes()));
     let mut lexer = Lexer::new(sql, mode);
     let mut next = || lexer.next();
     let (first, second) = (next(), next());
     if !is(first, "SHOW") || is(second, "GLOBAL") {
-        return 0;
+        return (0, false);
     }
     let third = if is(second, "VARIABLES") { second } else { next() };
     if !is(third, "VARIABLES") {
-        return 0;
+        return (0, false);
     }
     if !is(next(), "LIKE") || next() != Some(Token::Text) {
-        return diagnostics::INSERT_ID;
+        return LIST;
     }
     let text = lexer.text();
-    let Some(pattern) = text.get(1..text.len().saturating_sub(1)).map(<[u8]>::to_ascii_lowercase) else {
-        return diagnostics::INSERT_ID;
-    };
-    let shows = |name: &str| is_like(name.as_bytes(), &pattern);
-    let is_about = |names: [&str; 2]| names.iter().any(|name| shows(name));
-    let mut asked = 0;
-    if is_about(["last_insert_id", "identity"]) {
-        asked |= diagnostics::INSERT_ID;
+    let Some(pattern) = text.get(1..text.len().saturating_sub(1)).map(<[u8]>::to_ascii_lowercase) else { return LIST };
+    let shows = |names: [&str; 2]| names.iter().any(|name| is_like(name.as_bytes(), &pattern));
+    let insert_id = if shows(["last_insert_id", "identity"]) { diagnostics::INSERT_ID } else { 0 };
+    if pattern.contains(&b'%') {
+        return (insert_id, false);
     }
-    if is_about(["warning_count", "error_count"]) && !shows("sql_mode") {
-        asked |= diagnostics::WARNINGS;
-    }
-    asked
+    let warnings = if shows(["warning_count", "error_count"]) { diagnostics::WARNINGS } else { 0 };
+    (insert_id | warnings, insert_id | warnings != 0)
 }
 
 /// Whether LIKE finds a name of letters and underscores. A backslash may stand for itself, or in front of what has a meaning. Takes
@@ -68,24 +64,25 @@ mod tests {
 
     #[test]
     fn what_is_shown_is_asked_for() {
-        for (sql, asked) in [
-            ("SHOW VARIABLES", INSERT_ID),
-            ("show session variables;", INSERT_ID),
-            ("SHOW LOCAL VARIABLES WHERE Variable_name = 'sql_mode'", INSERT_ID),
-            ("SHOW GLOBAL VARIABLES", 0),
-            ("SHOW STATUS", 0),
-            ("SHOW SESSION STATUS LIKE 'last_insert_id'", 0),
-            ("SHOW VARIABLES LIKE 'sql_mode'", 0),
-            ("SHOW VARIABLES LIKE 'Last\\_Insert\\_ID'", INSERT_ID),
-            ("SHOW VARIABLES LIKE 'last_insert_i'", 0),
-            ("SHOW VARIABLES LIKE '%id%'", INSERT_ID),
-            ("SHOW VARIABLES LIKE 'identity'", INSERT_ID),
-            ("SHOW VARIABLES LIKE '%'", INSERT_ID),
-            ("SHOW VARIABLES LIKE '%_count'", WARNINGS),
-            ("SHOW VARIABLES LIKE ''", 0),
-            ("SHOW VARIABLES LIKE @a", INSERT_ID),
+        for (sql, asked, is_about) in [
+            ("SHOW VARIABLES", INSERT_ID, false),
+            ("show session variables;", INSERT_ID, false),
+            ("SHOW LOCAL VARIABLES WHERE Variable_name = 'sql_mode'", INSERT_ID, false),
+            ("SHOW GLOBAL VARIABLES", 0, false),
+            ("SHOW STATUS", 0, false),
+            ("SHOW SESSION STATUS LIKE 'last_insert_id'", 0, false),
+            ("SHOW VARIABLES LIKE 'sql_mode'", 0, false),
+            ("SHOW VARIABLES LIKE 'Last\\_Insert\\_ID'", INSERT_ID, true),
+            ("SHOW VARIABLES LIKE 'last_insert_i'", 0, false),
+            ("SHOW VARIABLES LIKE '%id%'", INSERT_ID, false),
+            ("SHOW VARIABLES LIKE 'identity'", INSERT_ID, true),
+            ("SHOW VARIABLES LIKE '%'", INSERT_ID, false),
+            ("SHOW VARIABLES LIKE '%_count'", 0, false),
+            ("SHOW VARIABLES LIKE 'warning_coun_'", WARNINGS, true),
+            ("SHOW VARIABLES LIKE ''", 0, false),
+            ("SHOW VARIABLES LIKE @a", INSERT_ID, false),
         ] {
-            assert_eq!(asked_by_show(sql.as_bytes(), Mode::default()), asked, "{sql}");
+            assert_eq!(asked_by_show(sql.as_bytes(), Mode::default()), (asked, is_about), "{sql}");
         }
     }
 
