@@ -19,7 +19,7 @@ use std::net::SocketAddr;
 
 use mariadb::{Cluster, PASSWORD, USER};
 use one_server::mysql::protocol::capability::{
-    DEPRECATE_EOF, IGNORE_SPACE, INTERACTIVE, MULTI_RESULTS, MULTI_STATEMENTS, PS_MULTI_RESULTS,
+    DEPRECATE_EOF, IGNORE_SPACE, INTERACTIVE, MULTI_RESULTS, MULTI_STATEMENTS, PS_MULTI_RESULTS, STATUS_MORE_RESULTS,
 };
 use sql_wire::{LogOn, Piece, Shape, Wire};
 use support::*;
@@ -597,6 +597,15 @@ const SCRIPTS: &[(&str, &[Do])] = &[
         ],
     ),
     (
+        "flags between several results are those of the moment, also for clients that want EOF packets",
+        &[
+            Say("SET sql_mode = 'NO_BACKSLASH_ESCAPES'; SELECT 1; SET sql_mode = ''; SELECT '\\n'"),
+            Reset,
+            Say("SELECT 1; BEGIN; SELECT 2; COMMIT; SELECT 3"),
+            Say("START TRANSACTION READ ONLY; SELECT 1; ROLLBACK; SELECT 2"),
+        ],
+    ),
+    (
         "what a session switches off stays off where it left warnings or an insert id",
         &[
             Say("INSERT IGNORE INTO k VALUES ('31x', 1)"),
@@ -676,7 +685,11 @@ fn normal(mut pieces: Vec<Piece>) -> Vec<Piece> {
     for piece in &mut pieces {
         match piece {
             Piece::Ok { status, .. } | Piece::Eof((_, status)) => *status &= !MOMENTARY,
-            Piece::Rows { end: Some(end), .. } => {
+            Piece::Rows { middle, end: Some(end), .. } => {
+                // In front of the rows nobody knows whether another result will follow them.
+                if let Some((_, status)) = middle {
+                    *status &= !STATUS_MORE_RESULTS;
+                }
                 if let Piece::Ok { status, .. } = &mut **end {
                     *status &= !MOMENTARY;
                 }
@@ -799,7 +812,9 @@ fn a_session_is_told_what_one_server_tells() {
         cluster.wait_for_replicas();
         let mut log_on = LogOn::new(USER, PASSWORD, Some("d"));
         log_on.capabilities = DEPRECATE_EOF | MULTI_STATEMENTS | MULTI_RESULTS | PS_MULTI_RESULTS;
-        if behaviour.contains("flags") {
+        if behaviour.contains("EOF") {
+            log_on.capabilities &= !DEPRECATE_EOF;
+        } else if behaviour.contains("flags") {
             log_on.capabilities |= IGNORE_SPACE | INTERACTIVE;
         }
         let connect = |address| Wire::connect(address, &log_on).expect("a login");

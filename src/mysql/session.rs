@@ -8,7 +8,7 @@ use std::rc::Rc;
 
 use super::protocol::capability::{
     IGNORE_SPACE, STATUS_ANSI_QUOTES, STATUS_AUTOCOMMIT, STATUS_IN_TRANS, STATUS_IN_TRANS_READONLY,
-    STATUS_NO_BACKSLASH_ESCAPES,
+    STATUS_NO_BACKSLASH_ESCAPES, STATUS_OF_SESSION,
 };
 use super::protocol::follow::Outcome;
 use super::sql::{Access, Charset, Class, Forgets, Kind, LockStep, Mode, Pin};
@@ -168,12 +168,7 @@ impl Session {
 
     /// Status flags for packets of our own.
     pub fn own_status(&self) -> u16 {
-        const KEPT: u16 = STATUS_IN_TRANS
-            | STATUS_IN_TRANS_READONLY
-            | STATUS_AUTOCOMMIT
-            | STATUS_NO_BACKSLASH_ESCAPES
-            | STATUS_ANSI_QUOTES;
-        self.status & KEPT
+        self.status & STATUS_OF_SESSION
     }
 
     /// Statements that give the next transaction its one-off characteristics (SET TRANSACTION); empty: it has none.

@@ -95,3 +95,6 @@ pub const STATUS_IN_TRANS_READONLY: u16 = 1 << 13;
 pub const STATUS_SESSION_STATE_CHANGED: u16 = 1 << 14;
 /// Status flag of MariaDB: `"` quotes identifiers.
 pub const STATUS_ANSI_QUOTES: u16 = 1 << 15;
+/// Those that say in what state a session is, and nothing of one result.
+pub const STATUS_OF_SESSION: u16 =
+    STATUS_IN_TRANS | STATUS_IN_TRANS_READONLY | STATUS_AUTOCOMMIT | STATUS_NO_BACKSLASH_ESCAPES | STATUS_ANSI_QUOTES;

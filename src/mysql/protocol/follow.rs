@@ -16,7 +16,7 @@
 //! Source: MySQL internals manual, `page_protocol_command_phase_text`, `page_protocol_command_phase_ps`.
 
 use super::ProtocolError;
-use super::capability::{STATUS_CURSOR_EXISTS, STATUS_MORE_RESULTS};
+use super::capability::{STATUS_CURSOR_EXISTS, STATUS_MORE_RESULTS, STATUS_OF_SESSION};
 use super::lenenc::Fields;
 use super::local_file::LocalFile;
 use super::packet::{HEADER_BYTES, Header, PAYLOAD_BYTES_MAX};
@@ -564,6 +564,8 @@ impl Follower {
         }
         outcome.keep(ok.changes);
         let more = ok.status & STATUS_MORE_RESULTS != 0;
+        // Of the next result's columns the client hears what the session is by then.
+        self.eof_status = ok.status & STATUS_OF_SESSION;
         self.paused = more && self.pauses;
         self.state = if more { State::First } else { State::Done };
     }

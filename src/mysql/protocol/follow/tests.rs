@@ -92,8 +92,9 @@ fn more_results_go_on_to_the_last_one() {
     for deprecate_eof in [true, false] {
         let both = |deprecate_eof| {
             let mut sequence_id = 1;
-            let mut bytes = result(deprecate_eof, &[b"\x01a\x01b"], &mut sequence_id, STATUS_MORE_RESULTS);
-            ok(&mut bytes, sequence_id, STATUS_MORE_RESULTS, false);
+            let more = STATUS_MORE_RESULTS | STATUS_AUTOCOMMIT;
+            let mut bytes = result(deprecate_eof, &[b"\x01a\x01b"], &mut sequence_id, more);
+            ok(&mut bytes, sequence_id, more, false);
             sequence_id += 1;
             bytes.extend(result(deprecate_eof, &[], &mut sequence_id, STATUS_AUTOCOMMIT));
             bytes
