@@ -56,6 +56,29 @@ fn an_application_sees_the_request_as_it_was() {
 }
 
 #[test]
+fn each_application_core_has_a_worker_on_the_driver_of_the_server() {
+    with_both_drivers(|driver| {
+        let server = Site::probe(driver, SITE).process("app_cores = \"0,1\"").start();
+        let status = server.status();
+        let of_role = |role: &str| {
+            let workers = status["workers"].as_array().expect("a list").iter();
+            let found: Vec<_> = workers.filter(|worker| worker["role"] == role).cloned().collect();
+            assert!(!found.is_empty(), "no worker {role}: {status}");
+            found
+        };
+        // Without io_uring in this kernel all of them have the other one.
+        let expect = match driver {
+            Driver::Epoll => "epoll".into(),
+            _ => of_role("data")[0]["driver"].clone(),
+        };
+        let of_apps = of_role("app");
+        let cores: Vec<_> = of_apps.iter().map(|worker| worker["core"].as_u64()).collect();
+        assert_eq!(cores, [Some(0), Some(1)], "{driver:?}: {status}");
+        assert!(of_apps.iter().all(|worker| worker["driver"] == expect), "{driver:?}, not {expect}: {status}");
+    });
+}
+
+#[test]
 fn answers_of_an_application_are_framed_by_the_server() {
     with_both_drivers(|driver| {
         let server = Site::probe(driver, SITE).start();

@@ -48,6 +48,9 @@ const HELD_MS: u32 = 6000;
 
 const STICKY: &str = "sticky = { cookie = \"srv\", secret = \"one of sixteen b\" }\n";
 
+/// Of the access log.
+const LOGGED: &str = "$request_uri|$upstream_addr|$upstream_status|$tries|$upstream_response_time";
+
 /// Two places of one kind, numbered 0 and 1.
 struct Places {
     /// Files that say what a place is to answer.
@@ -172,7 +175,8 @@ fn site(kind: Kind, keys: &str, is_limited: bool) -> Option<(Site, Places)> {
         }
     };
     let sockets = "control = \"$DIR/ctl.sock\"\nstats_socket = \"$DIR/stats.sock\"\nstats_socket_level = \"admin\"";
-    Some((site.one_worker().process(sockets), Places { switches, fpm, remote }))
+    let log = format!("access = \"$DIR/access.log\"\nformat = \"{LOGGED}\"\n");
+    Some((site.one_worker().process(sockets).log(&log), Places { switches, fpm, remote }))
 }
 
 fn start(kind: Kind, keys: &str) -> Option<Row> {
@@ -285,15 +289,39 @@ impl Row {
 
     /// A request that stays for a while; returns where.
     fn hold(&self, ms: u32) -> (Client, usize) {
+        self.hold_with(ms, &[])
+    }
+
+    /// The same of one with these fields.
+    fn hold_with(&self, ms: u32, fields: &[&str]) -> (Client, usize) {
         let before = self.metrics("requests_active");
         let mut client = self.server.connect();
-        client.send(get(&self.slow_path(ms)));
+        client.send(request("GET", &self.slow_path(ms), fields, ""));
         let mut now = before;
         eventually("it is held", || {
             now = self.metrics("requests_active");
             now != before
         });
         (client, usize::from(now[1] > before[1]))
+    }
+
+    /// Nobody waits for what was held, and its place is free.
+    fn let_go<const N: usize>(&self, held: [(Client, usize); N]) {
+        drop(held);
+        eventually("its place is free", || self.metrics("requests_active") == [0.0; 2]);
+    }
+
+    /// The fields of [`LOGGED`] of so many requests of this target, once they are in the access log.
+    fn logged(&self, target: &str, count: usize) -> Vec<Vec<String>> {
+        let mut found = Vec::new();
+        eventually("the access log has them", || {
+            let text = std::fs::read_to_string(self.server.folder().join("access.log")).unwrap_or_default();
+            let lines = text.lines().map(|line| line.split('|').map(str::to_owned).collect::<Vec<_>>());
+            found = lines.filter(|line| line.len() == 5 && line[0] == target).collect();
+            found.len() >= count
+        });
+        assert_eq!(found.len(), count, "{:?}: {found:?}", self.kind);
+        found
     }
 
     /// A cookie that leads to a place.
@@ -387,6 +415,78 @@ fn places_are_chosen_by_the_same_methods() {
             assert!(begun.elapsed() < Duration::from_millis(HELD_MS.into()), "the machine is too slow for this");
             assert_eq!(places, [1 - busy; 12], "{kind:?} {method}");
         }
+    });
+}
+
+#[test]
+fn the_first_place_is_chosen_for_as_long_as_it_has_room() {
+    with_each(&ALL, |kind| {
+        let Some(row) = start(kind, "balance = \"first\"") else { return };
+        assert_eq!(row.places(12), [0; 12], "{kind:?}");
+        row.server.ctl_ok(&["server", &row.id(0), "limit", "1"]);
+        let begun = Instant::now();
+        let held = row.hold(HELD_MS);
+        assert_eq!((held.1, row.places(12)), (0, vec![1; 12]), "{kind:?}");
+        assert!(begun.elapsed() < Duration::from_millis(HELD_MS.into()), "the machine is too slow for this");
+        row.let_go([held]);
+        assert_eq!(row.places(12), [0; 12], "{kind:?}");
+    });
+}
+
+#[test]
+fn the_place_that_answers_sooner_is_chosen_where_time_counts() {
+    with_each(&ALL, |kind| {
+        let Some(row) = start(kind, "balance = \"least-time\"") else { return };
+        let (mut held, slow) = row.hold(1000);
+        assert_eq!(held.response("GET").text(), "slow", "{kind:?}");
+        eventually("it is over", || row.metrics("requests_active") == [0.0; 2]);
+        // Those never asked come first.
+        assert_eq!(row.places(12), [1 - slow; 12], "{kind:?}");
+    });
+}
+
+#[test]
+fn a_key_that_is_asked_for_too_often_goes_to_the_other_place_as_well() {
+    with_each(&ALL, |kind| {
+        let Some(row) = start(kind, "hash = { key = \"$http_x_key\", load_max = 125 }") else { return };
+        let key = ["X-Key: one"];
+        let places = || {
+            let mut client = row.server.connect();
+            [(); 4].map(|()| row.place_of(&client.ask(request("GET", row.who_path(), &key, ""))))
+        };
+        let own = places()[0];
+        assert_eq!(places(), [own; 4], "{kind:?}");
+        let begun = Instant::now();
+        let held = [(); 2].map(|()| row.hold_with(HELD_MS, &key));
+        assert_eq!(held.each_ref().map(|(_, place)| *place), [own; 2], "{kind:?}");
+        // Two are 125 % of a half of three, rounded up.
+        assert_eq!(places(), [1 - own; 4], "{kind:?}");
+        assert!(begun.elapsed() < Duration::from_millis(HELD_MS.into()), "the machine is too slow for this");
+        row.let_go(held);
+        assert_eq!(places(), [own; 4], "{kind:?}");
+    });
+}
+
+#[test]
+fn a_place_that_comes_back_starts_slowly() {
+    const SLOW_START: Duration = Duration::from_secs(2);
+    with_each(&ALL, |kind| {
+        let Some(row) = start(kind, "balance = \"round-robin\"\nslow_start = \"2s\"") else { return };
+        // Those that are started have come up just now, both of them.
+        std::thread::sleep(SLOW_START);
+        let is_even = || row.shares(20) == [10; 2];
+        eventually("they share", is_even);
+        let order = |order: &str| drop(row.server.ctl_ok(&["server", &row.id(1), order]));
+        let early = (0..10).find_map(|_| {
+            order("maintenance");
+            assert_eq!(row.places(4), [0; 4], "{kind:?}");
+            order("ready");
+            let ([_, share], took) = timed(|| row.shares(24));
+            (took < SLOW_START / 3).then_some(share)
+        });
+        let early = early.expect("a machine that is not too slow for this");
+        assert!(early <= 7, "{kind:?}: {early} of 24 at once");
+        eventually("they share again", is_even);
     });
 }
 
@@ -541,7 +641,8 @@ fn a_place_whose_answers_are_errors_is_ejected() {
 #[test]
 fn a_status_is_tried_at_the_other_place_where_that_is_wanted() {
     with_each(&ALL, |kind| {
-        for (keys, tries) in [("retry_on = [\"error\", \"503\"]", 2.0), ("", 1.0)] {
+        let wanted = "retry_on = [\"error\", \"503\"]";
+        for (keys, tries) in [(wanted, 2.0), (&format!("{wanted}\ntries = 1"), 1.0), ("", 1.0)] {
             let Some(row) = start(kind, &format!("balance = \"round-robin\"\n{keys}")) else { return };
             row.switch(0, false);
             if kind != Kind::Workers && tries == 2.0 {
@@ -556,6 +657,47 @@ fn a_status_is_tried_at_the_other_place_where_that_is_wanted() {
             assert_eq!(now[0] + now[1] - before[0] - before[1], tries, "{kind:?} {keys}");
             assert_eq!((0..2).all(|place| now[place] > before[place]), tries == 2.0, "{kind:?} {keys}");
         }
+    });
+}
+
+#[test]
+fn a_time_out_is_tried_at_the_other_place_where_that_is_wanted() {
+    with_each(&ALL, |kind| {
+        for (words, tries) in [("[\"error\", \"timeout\"]", 2.0), ("[\"error\"]", 1.0)] {
+            let keys = format!(
+                "balance = \"round-robin\"\nresponse_timeout = \"400ms\"\nretry_time_max = \"10s\"\ntries = 2\n\
+                 retry_on = {words}"
+            );
+            let Some(row) = start(kind, &keys) else { return };
+            let answer = row.server.connect().ask(get(&row.slow_path(HELD_MS)));
+            assert_eq!(answer.status, 504, "{kind:?} {words}");
+            for metric in ["requests_total", "response_timeouts_total"] {
+                let mut counts = row.metrics(metric);
+                counts.sort_by(f64::total_cmp);
+                assert_eq!(counts, [tries - 1.0, 1.0], "{kind:?} {words}: {metric}");
+            }
+        }
+    });
+}
+
+#[test]
+fn what_is_tried_again_has_a_budget() {
+    const REQUESTS: usize = 120;
+    /// Whatever the share.
+    const RESERVE: usize = 100;
+    with_each(&ALL, |kind| {
+        let keys = "balance = \"round-robin\"\nretry_on = [\"503\"]\ntries = 2\nretry_budget = \"0%\"";
+        let Some(row) = start(kind, keys) else { return };
+        row.switch(0, false);
+        row.switch(1, false);
+        let (begun, mut client) = (Instant::now(), row.server.connect());
+        for _ in 0..REQUESTS {
+            assert_eq!(client.ask(get(row.ready_path())).status, 503, "{kind:?}");
+        }
+        assert!(begun.elapsed() < Duration::from_secs(9), "the machine is too slow for this");
+        let sum = |metric: &str| row.metrics(metric).iter().sum::<f64>() as usize;
+        let (sent, refused) = (sum("requests_total"), sum("retries_refused_total"));
+        assert_eq!((sent, refused), (REQUESTS + RESERVE, REQUESTS - RESERVE), "{kind:?}");
     });
 }
 
@@ -598,6 +740,12 @@ fn what_finds_no_place_waits_in_a_queue_of_limited_length() {
         let Some(row) = started(kind, keys, true) else { return };
         let begun = Instant::now();
         let mut held = [row.hold(HELD_MS).0, row.hold(HELD_MS).0];
+        // One that does not wait for its turn: nobody has seen it.
+        let mut leaves = row.server.connect();
+        leaves.send(get(row.who_path()));
+        eventually("it waits", || row.queue("requests") == 1.0);
+        drop(leaves);
+        eventually("it has left", || (row.queue("left_total"), row.queue("requests")) == (1.0, 0.0));
         let mut waits = row.server.connect();
         waits.send(get(row.who_path()));
         eventually("it waits", || row.queue("requests") == 1.0);
@@ -612,6 +760,7 @@ fn what_finds_no_place_waits_in_a_queue_of_limited_length() {
         held.iter_mut().for_each(|client| assert_eq!(client.response("GET").text(), "slow", "{kind:?}"));
         let requests = row.metrics("requests_total");
         assert_eq!((requests[0] + requests[1], row.queue("requests")), (3.0, 0.0), "{kind:?}");
+        assert_eq!(row.queue("left_total"), 1.0, "{kind:?}");
     });
 }
 
@@ -648,6 +797,10 @@ fn every_page_counts_them() {
             for metric in ["requests_total", "responses_total", "first_byte_duration_seconds_count"] {
                 assert_eq!(row.metric(place, metric), 5.0, "{kind:?}: {metric}");
             }
+            let logged = row.logged(row.who_path(), 10);
+            let is_its = |line: &&Vec<String>| line[1] == name && line[2] == "200" && line[3] == "1";
+            let its = logged.iter().filter(is_its).filter(|line| line[4].parse::<f64>().is_ok());
+            assert_eq!(its.count(), 5, "{kind:?} {name}: {logged:?}");
             assert!(row.metric(place, "received_bytes_total") > 0.0 && row.metric(place, "sent_bytes_total") > 0.0);
             let label = format!("proxy=\"{}\",server=\"{name}\",state=\"UP\"", row.upstream());
             assert_eq!(row.server.metric("haproxy_server_status", &label), 1.0, "{kind:?}");

@@ -276,13 +276,22 @@ fn output_is_told_with_the_name_of_the_application_and_has_bounds() {
     text(&server, &format!("/say/{}", "y".repeat(300)));
     let line = server.wait_for_line("a long line", |line| line.contains("yyyy"));
     assert!(line.contains(&"y".repeat(64)) && !line.contains(&"y".repeat(65)), "{line}");
+    // What moves a terminal, or looks like another line, is told as what it is; and what is no text as what it is not.
+    let evil: String = b"\x1b[31mred\rerror\x07 forged\xff".iter().map(|byte| format!("{byte:02x}")).collect();
+    text(&server, &format!("/complain/{evil}"));
+    let line = server.wait_for_line("a complaint", |line| line.contains("forged"));
+    assert!(line.contains("info \\u{1b}[31mred\\rerror\\u{7} forged\u{fffd} app=shop"), "{line}");
+    assert!(line.contains("stream=stderr"), "{line}");
     text(&server, "/flood/500");
     std::thread::sleep(Duration::from_millis(1100));
     text(&server, "/flood/1");
     server
         .wait_for_line("what was dropped", |line| line.contains("too many and are dropped") && line.contains("count="));
-    let told = server.lines().iter().filter(|line| line.contains("too much")).count();
-    assert!((1..=41).contains(&told), "{told} lines");
+    let lines = server.lines();
+    let told: Vec<_> = lines.iter().filter(|line| line.contains("too much")).collect();
+    assert!((1..=41).contains(&told.len()), "{} lines", told.len());
+    assert!(told.iter().all(|line| line.contains("stream=stderr")), "{told:?}");
+    assert!(!lines.iter().any(|line| line.contains(char::is_control)), "{lines:?}");
 }
 
 #[test]

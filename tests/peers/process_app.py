@@ -136,6 +136,12 @@ class Handler(BaseHTTPRequestHandler):
         sys.stdout.flush()
         self.answer(200, "said")
 
+    def on_complain(self, line):
+        """These bytes, written in hexadecimal, are a line of standard error."""
+        sys.stderr.buffer.write(bytes.fromhex(line) + b"\n")
+        sys.stderr.buffer.flush()
+        self.answer(200, "said")
+
     def on_flood(self, lines):
         sys.stderr.write("too much\n" * int(lines))
         sys.stderr.flush()

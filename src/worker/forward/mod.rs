@@ -298,7 +298,13 @@ impl Forward<'_> {
             // An answer that nobody else could give better is passed on, whatever its status.
             let gives_up_answer = |answer: &Answer<'_>| {
                 let failure = failure(Situation::ErrorStatus, answer, true);
-                may_retry(&failure, self.config.retry.policy) == Verdict::OtherServer && self.has_other(&tried, server)
+                let is_wanted = may_retry(&failure, self.config.retry.policy) == Verdict::OtherServer
+                    && self.is_another_free(&tried, server);
+                let is_refused = is_wanted && !self.has_budget();
+                if is_refused {
+                    stats.retries_refused.inc();
+                }
+                is_wanted && !is_refused
             };
             let has_other = || self.has_other(&tried, server);
             let (gives_up_answer, has_other_now) = (&gives_up_answer, &has_other);
@@ -366,13 +372,17 @@ impl Forward<'_> {
         if self.config.is_of_application() && !was_sent { 503 } else { 502 }
     }
 
-    /// A server that is up, has room, and was not tried could get the request that `server` has now.
+    /// Another server could get the request that `server` has now, and the budget allows it.
     fn has_other(&self, tried: &Tried, server: usize) -> bool {
-        let mut state = self.worker.upstreams[self.upstream].borrow_mut();
-        if !state.retries.has(self.worker.now()) {
-            return false;
-        }
-        drop(state);
+        self.has_budget() && self.is_another_free(tried, server)
+    }
+
+    fn has_budget(&self) -> bool {
+        self.worker.upstreams[self.upstream].borrow_mut().retries.has(self.worker.now())
+    }
+
+    /// One that is up, has room, and was not tried.
+    fn is_another_free(&self, tried: &Tried, server: usize) -> bool {
         let is_other = |other: &usize| *other != server && !tried.contains(*other);
         // A server of a later tier, or one that rests, would not be chosen.
         let is_member = |other| self.worker.upstreams[self.upstream].borrow().balancer().is_member(other);
