@@ -27,8 +27,8 @@ fn on_threads(server: &Server, name: &str) -> f64 {
     server.metric(&format!("one_server_app_worker_{name}"), "app=\"blocks\"")
 }
 
-/// Of many requests one after the other, the time within which 99 of 100 are answered.
-fn p99(client: &mut Client, path: &str, expected: &str) -> Duration {
+/// Of many requests one after the other, the time within which half of them are answered, and 99 of 100.
+fn times(client: &mut Client, path: &str, expected: &str) -> (Duration, Duration) {
     let mut times: Vec<Duration> = (0..400)
         .map(|_| {
             let (answer, took) = timed(|| client.ask(get(path)));
@@ -37,7 +37,7 @@ fn p99(client: &mut Client, path: &str, expected: &str) -> Duration {
         })
         .collect();
     times.sort_unstable();
-    times[times.len() * 99 / 100]
+    (times[times.len() / 2], times[times.len() * 99 / 100])
 }
 
 #[test]
@@ -48,7 +48,7 @@ fn an_application_that_blocks_does_not_move_the_others() {
         let server = site(driver, "threads = 4").one_worker().http(keeps).start();
         let mut client = server.connect();
         let paths = [("/files/page.txt", "page"), ("/size", "0 bytes")];
-        let before = paths.map(|(path, text)| p99(&mut client, path, text));
+        let before = paths.map(|(path, text)| times(&mut client, path, text));
         let mut held: Vec<Client> = (0..4).map(|_| server.connect()).collect();
         for (index, client) in held.iter_mut().enumerate() {
             let how = if index % 2 == 0 { "spin" } else { "block" };
@@ -57,10 +57,12 @@ fn an_application_that_blocks_does_not_move_the_others() {
         let begun = Instant::now();
         eventually("all threads are held up", || on_threads(&server, "running") == 4.0);
         for ((path, text), before) in paths.into_iter().zip(before) {
-            let now = p99(&mut client, path, text);
-            // Two threads that compute share two cores with the workers, and with whatever else runs on this machine.
-            let most = before * 10 + Duration::from_millis(100);
-            assert!(now < most, "{driver:?} {path}: {before:?} before, {now:?} beside it");
+            // Two threads that compute share two cores with the workers, and with whatever else runs on this machine: of
+            // several looks the best.
+            let (median, p99) = (before.0 * 4 + Duration::from_millis(2), before.1 * 4 + Duration::from_millis(30));
+            let looks: Vec<_> = (0..3).map(|_| times(&mut client, path, text)).collect();
+            let is_well = looks.iter().any(|now| now.0 < median && now.1 < p99);
+            assert!(is_well, "{driver:?} {path}: {before:?} before, {looks:?} beside it");
         }
         assert!(begun.elapsed() < Duration::from_millis(HELD_MS), "{driver:?}: measured while it lasted");
         assert_eq!(on_threads(&server, "running"), 4.0, "{driver:?}");

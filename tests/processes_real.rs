@@ -140,6 +140,10 @@ fn a_program_in_rust_finishes_what_it_has_and_dies_alone() {
     load.assert_all_well(200);
 }
 
+/// Keys of the README's first application that are about its machine, its user and its load.
+const OF_THE_MACHINE: &[&str] =
+    &["directory", "user", "instances", "requests_max", "ready_path", "restart_requests", "restart_memory"];
+
 /// Starts such an application with `more` lines, replaces it under load, and asks it for an echo.
 fn serves_and_is_replaced(what: &str, lines: &str, more: &str) {
     let server = site(&format!("{lines}\nready_path = \"/\"\nrequests_max = 8\n{more}")).start();
@@ -150,6 +154,22 @@ fn serves_and_is_replaced(what: &str, lines: &str, more: &str) {
     });
     load.assert_all_well(50);
     assert_eq!(server.connect().ask(post("/echo", "body")).text(), "body", "{what}");
+}
+
+/// What the README says of an application, but for these keys, whose values are this machine's.
+fn of_readme(app: &str, without: &[&str]) -> String {
+    let readme = include_str!("../README.md");
+    let (_, table) = readme.split_once(&format!("\n[app.{app}]")).expect("it is there");
+    let lines = table.lines().skip(1).take_while(|line| !line.is_empty());
+    let key = |line: &str| line.split(" = ").next().expect("a key").to_owned();
+    let is_wanted = |line: &&str| key(line) != "type" && !without.contains(&&*key(line));
+    lines.filter(is_wanted).collect::<Vec<_>>().join("\n")
+}
+
+/// The same, with more in its environment.
+fn with_environment(lines: &str, more: &str) -> String {
+    assert!(lines.contains("environment = { "), "{lines}");
+    lines.replace("environment = { ", &format!("environment = {{ {more}, "))
 }
 
 /// What `scripts/test` puts into `target`; `None`, and said so: it is not there.
@@ -178,13 +198,9 @@ fn a_django_project_runs_as_its_manual_begins_one() {
     let settings = std::fs::read_to_string(project.join("settings.py")).expect("it was made");
     std::fs::write(project.join("settings.py"), settings + "\nALLOWED_HOSTS = [\"*\"]\nDEBUG = False\n")
         .expect("written");
-    let command =
-        format!("command = [\"{}\", \"-m\", \"gunicorn\", \"--threads\", \"8\", \"shop.wsgi\"]", python.display());
-    let more = format!(
-        "listen = \"fd\"\ndirectory = \"{}\"\nenvironment = {{ DJANGO_SETTINGS_MODULE = \"shop.settings\" }}",
-        folder.path().display()
-    );
-    serves_and_is_replaced("django", &command, &more);
+    let gunicorn = format!("\"{}\", \"-m\", \"gunicorn\"", python.display());
+    let lines = of_readme("flask", OF_THE_MACHINE).replace("\"gunicorn\"", &gunicorn).replace("shop:app", "shop.wsgi");
+    serves_and_is_replaced("django", &lines, &format!("directory = \"{}\"", folder.path().display()));
 }
 
 #[test]
@@ -193,12 +209,11 @@ fn express_runs_as_its_manual_begins_one() {
     let mut has_express = Command::new("node");
     has_express.args(["-e", "require('express')"]).env("NODE_PATH", &modules);
     let Some(modules) = installed("target/node/node_modules", &mut has_express) else { return };
-    let more = format!(
-        "directory = \"{PEERS}\"\ninstances = 2\nbalance = \"least-conn\"\n\
-         environment = {{ PORT = \"{{socket}}\", NODE_ENV = \"production\", NODE_PATH = \"{}\" }}",
-        modules.display()
-    );
-    serves_and_is_replaced("express", "command = [\"node\", \"express_app.js\"]", &more);
+    let folder = tempfile::tempdir().expect("a folder");
+    std::fs::copy(format!("{PEERS}/express_app.js"), folder.path().join("server.js")).expect("a copy");
+    let modules = format!("NODE_PATH = \"{}\"", modules.display());
+    let lines = with_environment(&of_readme("express", &["directory", "instances"]), &modules);
+    serves_and_is_replaced("express", &lines, &format!("directory = \"{}\"\ninstances = 2", folder.path().display()));
 }
 
 /// A project as `rails new` makes it, served as the README has it.
@@ -225,13 +240,9 @@ fn a_rails_project_runs_as_its_guide_begins_one() {
     let routes = "Rails.application.routes.draw do\n  root \"home#index\"\n  post \"/echo\", to: \"home#echo\"\nend\n";
     std::fs::write(project.join("app/controllers/home_controller.rb"), controller).expect("written");
     std::fs::write(project.join("config/routes.rb"), routes).expect("written");
-    let command = "command = [\"bundle\", \"exec\", \"puma\", \"-b\", \"unix://{socket}\"]";
-    let more = format!(
-        "directory = \"{}\"\nenvironment = {{ RAILS_ENV = \"production\", HOME = \"{}\" }}\nstart_timeout = \"2m\"",
-        project.display(),
-        folder.path().display()
-    );
-    serves_and_is_replaced("rails", command, &more);
+    let home = format!("HOME = \"{}\"", folder.path().display());
+    let lines = with_environment(&of_readme("rails", &["directory"]), &home);
+    serves_and_is_replaced("rails", &lines, &format!("directory = \"{}\"", project.display()));
 }
 
 /// As the README has them.
@@ -239,14 +250,22 @@ fn a_rails_project_runs_as_its_guide_begins_one() {
 fn flask_and_rack_applications_run_as_people_write_them() {
     let flask = Command::new("/usr/bin/python3").args(["-c", "import flask"]).stderr(Stdio::null()).status();
     let has_flask = flask.is_ok_and(|status| status.success()) && has_program("gunicorn");
-    let gunicorn = "command = [\"/usr/bin/python3\", \"-m\", \"gunicorn\", \"--threads\", \"8\", \"flask_app:app\"]\nlisten = \"fd\"";
-    let puma = "command = [\"puma\", \"-b\", \"unix://{socket}\", \"-t\", \"1:8\", \"rack_app.ru\"]";
-    for (is_there, what, lines) in [(has_flask, "flask", gunicorn), (has_program("puma"), "puma", puma)] {
+    let folder = tempfile::tempdir().expect("a folder");
+    std::fs::copy(format!("{PEERS}/flask_app.py"), folder.path().join("shop.py")).expect("a copy");
+    // Debian's, which has Debian's Flask.
+    let gunicorn =
+        of_readme("flask", OF_THE_MACHINE).replace("\"gunicorn\"", "\"/usr/bin/python3\", \"-m\", \"gunicorn\"");
+    let puma = "command = [\"puma\", \"-b\", \"unix://{socket}\", \"-t\", \"1:8\", \"rack_app.ru\"]\nenvironment = { RACK_ENV = \"production\" }";
+    let cases = [
+        (has_flask, "flask", &*gunicorn, folder.path().display().to_string()),
+        (has_program("puma"), "puma", puma, PEERS.to_owned()),
+    ];
+    for (is_there, what, lines, directory) in cases {
         if !is_there {
             eprintln!("skipped: {what} is not installed");
             continue;
         }
-        let more = format!("directory = \"{PEERS}\"\nenvironment = {{ PYTHONDONTWRITEBYTECODE = \"1\" }}");
-        serves_and_is_replaced(what, lines, &more);
+        let lines = with_environment(lines, "PYTHONDONTWRITEBYTECODE = \"1\"");
+        serves_and_is_replaced(what, &lines, &format!("directory = \"{directory}\""));
     }
 }

@@ -131,6 +131,30 @@ fn the_program_is_that_of_the_documentation() {
     let text: Vec<&str> = lines.map(|line| line.trim_start_matches("///")).collect();
     let text: Vec<&str> = text.iter().map(|line| line.strip_prefix(' ').unwrap_or(line)).collect();
     assert_eq!(blocks("rust", "## An application of your own")[0].trim_end(), text.join("\n"));
+    // The first one of the documentation, its config included.
+    const APPLICATIONS: &str = include_str!("../src/app/mod.rs");
+    let (_, first) = APPLICATIONS.split_once("# A first application\n//!\n//! ```no_run\n").expect("a program");
+    let first: Vec<&str> = first.lines().take_while(|line| *line != "//! ```").collect();
+    assert!(text.len() <= 20 && first.len() <= 20, "twenty lines: {} and {}", text.len(), first.len());
+}
+
+/// What the README shows of pools is what the examples run.
+#[test]
+fn the_pools_are_those_of_the_examples() {
+    let examples =
+        [include_str!("../examples/sqlx_pool.rs"), include_str!("../examples/probe_app/database.rs")].concat();
+    let fragment = blocks("rust", "| sqlx, mysql_async |")[0];
+    let calls = fragment.split(['.', '(', ':', ' ', '\n']).filter(|word| {
+        ["max_", "acquire_", "idle_", "with_", "from_url", "from_opts", "pool_opts"]
+            .iter()
+            .any(|name| word.starts_with(name))
+    });
+    let mut count = 0;
+    for call in calls {
+        assert!(examples.contains(call), "`{call}` is in no example");
+        count += 1;
+    }
+    assert!(count >= 8, "{count}");
 }
 
 #[test]
