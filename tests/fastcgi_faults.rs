@@ -8,9 +8,14 @@ use std::time::{Duration, Instant};
 
 use support::client::NoResponse;
 use support::fake_fastcgi::{Asked, FakeFastCgi, Said, answer, end, record};
-use support::{Driver, Server, Site, get, post, request, with_both_drivers};
+use support::{Driver, Server, Site, eventually, get, post, request, with_both_drivers};
 
 fn start(driver: Driver, servers: &[&FakeFastCgi], upstream: &str) -> Server {
+    site(driver, servers, upstream).start()
+}
+
+/// The same before it starts.
+fn site(driver: Driver, servers: &[&FakeFastCgi], upstream: &str) -> Site {
     let servers: Vec<String> = servers.iter().map(|server| format!("\"{}\"", server.address)).collect();
     let text = format!(
         "[upstream.app]\nservers = [{}]\nprotocol = \"fastcgi\"\n{upstream}\n[site.main]\ndefault = true\n\
@@ -19,7 +24,7 @@ fn start(driver: Driver, servers: &[&FakeFastCgi], upstream: &str) -> Server {
          [[site.main.route]]\npath = \"/there\"\nrespond = {{ body = \"$request_method there $query_string\" }}\n",
         servers.join(", ")
     );
-    Site::new(driver, &text).one_worker().start()
+    Site::new(driver, &text).one_worker()
 }
 
 fn path(asked: &Asked) -> &str {
@@ -201,6 +206,48 @@ fn a_client_that_leaves_within_its_body_runs_nothing() {
         server.wait_until_no_client();
         assert_eq!(connects(), 0.0, "{driver:?}");
         assert_eq!(server.connect().ask(&whole).text(), "900000", "{driver:?}");
+    });
+}
+
+/// The end of its connection is all by which a server learns of it.
+#[test]
+fn clients_that_leave_end_the_connections_on_which_their_requests_are() {
+    const UPLOAD: usize = 2 << 20;
+    let put = format!("PUT / HTTP/1.1\r\nHost: test\r\nContent-Length: {UPLOAD}\r\n\r\n");
+    let half = put + &"x".repeat(UPLOAD / 2);
+    with_both_drivers(|driver| {
+        for upstream in ["", "keep_idle = 4\nkeep_idle_timeout = \"10s\""] {
+            let fake = FakeFastCgi::start(|_| Said { bytes: Vec::new(), closes: false });
+            let keys = format!("{upstream}\nhealth = false\nresponse_timeout = \"60s\"\nidle_timeout = \"60s\"");
+            let server = site(driver, &[&fake], &keys).http("body_max = \"4MiB\"").start();
+            for resets in [false, true] {
+                let (seen, content) = (fake.seen().len(), fake.content_bytes.load(SeqCst));
+                let clients = [get("/"), post("/", "x"), half.clone()].map(|asked| {
+                    let mut client = server.connect();
+                    client.send(&asked);
+                    client
+                });
+                eventually("two have come", || fake.seen().len() == seen + 2);
+                // Of a part it gets what fills whole buffers.
+                eventually("and a part", || fake.content_bytes.load(SeqCst) >= content + UPLOAD / 4);
+                assert_eq!(fake.open.load(SeqCst), 3, "{driver:?}");
+                let left = Instant::now();
+                for client in clients {
+                    if resets {
+                        client.reset();
+                    } else {
+                        drop(client);
+                    }
+                }
+                eventually("their connections have ended", || fake.open.load(SeqCst) == 0);
+                let took = left.elapsed();
+                assert!(took < Duration::from_secs(2), "{driver:?}, reset: {resets}: {took:?}");
+            }
+            server.wait_until_no_client();
+            let mut seen: Vec<_> = fake.seen().iter().map(|asked| asked.content.len()).collect();
+            seen.sort_unstable();
+            assert_eq!(seen, [0, 0, 1, 1], "{driver:?}: none is whole that is not, and none is sent again");
+        }
     });
 }
 

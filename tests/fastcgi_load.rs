@@ -94,6 +94,47 @@ fn a_wait_for_the_backlog_ends_like_one_in_the_queue() {
     assert!(blamed.is_empty(), "it has not failed: {blamed:?}");
 }
 
+/// One of them is the next to try, and leaves its turn to another one.
+#[test]
+fn who_leaves_a_wait_for_the_backlog_is_not_run() {
+    const HOLD: &str = "<?php touch(__DIR__ . '/held'); \
+                        while (!file_exists(__DIR__ . '/go')) { usleep(5000); clearstatcache(); } echo 'held';";
+    const NOTE: &str =
+        "<?php file_put_contents(__DIR__ . '/notes', $_GET['token'] . \"\\n\", FILE_APPEND); echo $_GET['token'];";
+    let scripts = [("hold.php", HOLD), ("note.php", NOTE)];
+    let Some(php) = Php::start("pm.max_children = 1\nlisten.backlog = 1", &scripts) else { return };
+    let server = site(Driver::Auto, &php, "queue_timeout = \"30s\"\nhealth = false", ALL).one_worker().start();
+    let metric = |name: &str| server.metric(&format!("one_server_upstream_{name}"), "upstream=\"php\"") as usize;
+    let mut held = server.connect();
+    held.send(get("/hold.php"));
+    eventually("it is held", || php.root().join("held").exists());
+    let ask = |token: usize| {
+        let mut client = server.connect();
+        client.send(post(&format!("/note.php?token={token}"), "x"));
+        eventually("it waits", || metric("connects_total") + metric("queue_requests") == token + 2);
+        (token, client)
+    };
+    let mut clients: Vec<_> = (0..7).map(ask).collect();
+    let waiting = metric("queue_requests");
+    assert!((3..7).contains(&waiting), "{waiting} of 7");
+    // The last one, and the first of those that the socket has not taken.
+    let (_, last) = clients.pop().expect("there are 7");
+    let (next, first) = clients.remove(7 - waiting);
+    last.reset();
+    drop(first);
+    eventually("they have left", || metric("queue_requests") == waiting - 2);
+    std::fs::write(php.root().join("go"), "").expect("a file");
+    assert_eq!(held.response("GET").text(), "held");
+    for (token, client) in &mut clients {
+        assert_eq!(client.response("POST").text(), token.to_string());
+    }
+    let notes = std::fs::read_to_string(php.root().join("notes")).expect("notes");
+    let mut seen: Vec<usize> = notes.lines().map(|line| line.parse().expect("a number")).collect();
+    seen.sort_unstable();
+    let stayed: Vec<usize> = (0..6).filter(|token| *token != next).collect();
+    assert_eq!((seen, metric("queue_left_total")), (stayed, 2));
+}
+
 #[test]
 fn nobody_waits_for_a_full_backlog_while_another_server_has_room() {
     const NAP: &str = "<?php touch($_SERVER['DOCUMENT_ROOT'] . '/begun-' . getenv('PLACE')); usleep(30000000);";

@@ -7,8 +7,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use rustix::process::Signal;
-use support::apps::{BY_FD, PEERS, pids as leaders, python, shop as state, signal, text};
+use rustix::process::{Pid, Signal, WaitOptions, waitpid};
+use support::apps::{BY_FD, PEERS, eventually_gone, parent_of, pids as leaders, python, shop as state, signal, text};
 use support::crowd::Crowd;
 use support::load::under_load;
 use support::php;
@@ -37,6 +37,21 @@ const NOTE: &str = "<?php file_put_contents(__DIR__ . '/notes', $_GET['token'] .
 const LEDGER: &str = "<?php file_put_contents(__DIR__ . '/ledger', $_GET['id'] . \"\\n\", FILE_APPEND | LOCK_EX); usleep(3000); \
                       echo strlen(file_get_contents('php://input')) === (int) $_SERVER['CONTENT_LENGTH'] ? $_GET['id'] : 'a part';";
 
+/// Runs until it may end, and says when it has begun.
+const HOLD: &str = "<?php error_log('held'); \
+                    while (!file_exists(__DIR__ . '/go')) { usleep(5000); clearstatcache(); } echo 'held';";
+
+/// Says nothing for a while, then one thing after the other for half a minute, unless nobody listens; notes whether that was why.
+const TALK: &str = "<?php register_shutdown_function(function () { file_put_contents(__DIR__ . '/ended', \
+                    $_GET['token'] . ' ' . connection_aborted() . \"\\n\", FILE_APPEND | LOCK_EX); }); \
+                    error_log('begun ' . $_GET['token'] . '.'); usleep(1000 * (int) $_GET['ms']); \
+                    for ($i = 0; $i < 1500; $i++) { echo str_repeat('x', 10000); flush(); usleep(20000); }";
+
+/// Complains by its own name, and ends badly if it is told to.
+const GRUMBLE: &str = "<?php error_log('of ' . $_GET['name']); usleep(1000 * (int) $_GET['ms']); \
+                       trigger_error('once more of ' . $_GET['name'], E_USER_WARNING); \
+                       if (!empty($_GET['fatal'])) undefined_function(); echo getmypid();";
+
 /// A site of PHP alone; `lines` are what its table says beside the type. `None`, and said so: php-fpm is not installed.
 fn blog(lines: &str) -> Option<Site> {
     php::program()?;
@@ -45,8 +60,17 @@ fn blog(lines: &str) -> Option<Site> {
          [site.main]\nroute = [{{ path = \"/\", app = \"blog\", cgi = \"$DIR/www\" }}]\n"
     );
     let site = Site::new(Driver::Auto, &rest).process("control = \"$DIR/ctl.sock\"").process("drain_timeout = \"10s\"");
-    let scripts =
-        [("index", HERE), ("told", TOLD), ("slow", SLOW), ("later", LATER), ("note", NOTE), ("ledger", LEDGER)];
+    let scripts = [
+        ("index", HERE),
+        ("told", TOLD),
+        ("slow", SLOW),
+        ("later", LATER),
+        ("note", NOTE),
+        ("ledger", LEDGER),
+        ("hold", HOLD),
+        ("talk", TALK),
+        ("grumble", GRUMBLE),
+    ];
     Some(scripts.iter().fold(site, |site, (name, text)| site.file(&format!("www/{name}.php"), text.as_bytes())))
 }
 
@@ -146,6 +170,156 @@ fn without_keep_idle_each_request_has_a_connection_of_its_own() {
         assert_eq!(text(&server, "/"), "here");
     }
     assert_eq!(reuses(&server), 0.0);
+}
+
+/// Connections to a Unix socket that the other side has not closed, those in the backlog too.
+fn connections_to(socket: &str) -> usize {
+    let text = std::fs::read_to_string("/proc/net/unix").expect("it is there");
+    // Address, references, protocol, flags, type, state, inode, path. One that listens has a flag; whoever has the other end of
+    // one that does not holds a reference to it.
+    let is_open = |fields: &[&str]| fields.get(7) == Some(&socket) && fields[3] == "00000000" && fields[1] > "00000002";
+    text.lines().filter(|line| is_open(&line.split_whitespace().collect::<Vec<_>>())).count()
+}
+
+/// Of kept ones each holds a process, whichever data worker has it.
+#[test]
+fn there_are_never_more_connections_than_processes() {
+    for data_workers in [1, 2, 4] {
+        let Some(site) = blog("workers = 3\nqueue_timeout = \"30s\"") else { return };
+        let server = site.workers(data_workers).start();
+        let address = state(&server)["instances"][0]["address"].as_str().expect("an address").to_owned();
+        let socket = address.strip_prefix("unix:").expect("a socket");
+        let (mut most, mut looks) = (0, 0);
+        std::thread::scope(|scope| {
+            let ask = |client: usize| {
+                let mut connection = server.connect();
+                for round in 0..8 {
+                    let ms = [0, 1, 5, 20][(client + round) % 4];
+                    let answer = connection.ask(get(&format!("/slow.php?ms={ms}")));
+                    assert_eq!(answer.status, 200, "{}", answer.text());
+                }
+            };
+            let asked: Vec<_> = (0..40).map(|client| scope.spawn(move || ask(client))).collect();
+            while !asked.iter().all(|asked| asked.is_finished()) {
+                most = most.max(connections_to(socket));
+                looks += 1;
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        });
+        // There is one process more than `workers`.
+        assert!((3..=4).contains(&most), "{most} of {looks} looks, with {data_workers} data workers");
+        assert!(looks >= 10 && reuses(&server) >= 20.0, "{looks}, {}", reuses(&server));
+    }
+}
+
+fn ended(server: &Server) -> Vec<String> {
+    let text = std::fs::read_to_string(server.folder().join("www/ended")).unwrap_or_default();
+    text.lines().map(str::to_owned).collect()
+}
+
+/// Connections are kept, and a next request is announced on each.
+#[test]
+fn a_client_that_leaves_a_script_keeps_nobody_waiting() {
+    let Some(site) = blog("workers = 1\nqueue_timeout = \"30s\"") else { return };
+    let server = site.start();
+    let folder = server.folder().join("www");
+    std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o777)).expect("ours");
+    for round in 0..8 {
+        let (posts, resets, ms) = (round % 2 == 1, round % 4 >= 2, if round < 4 { 0 } else { 400 });
+        for _ in 0..2 {
+            assert_eq!(text(&server, "/"), "here");
+        }
+        let target = format!("/talk.php?token=t{round}&ms={ms}");
+        let mut client = server.connect();
+        client.send(if posts { post(&target, "x") } else { get(&target) });
+        // PHP says it to php-fpm as well.
+        let is_begun = |line: &str| line.contains(&format!("NOTICE: PHP message: begun t{round}."));
+        server.wait_for_line("it has begun", is_begun);
+        if ms == 0 {
+            client.fill().expect("a beginning");
+        }
+        let left = Instant::now();
+        if resets {
+            client.reset();
+        } else {
+            drop(client);
+        }
+        for at in 0..3 {
+            let id = format!("{round}{at}");
+            assert_eq!(server.connect().ask(post(&format!("/ledger.php?id={id}"), "x")).text(), id);
+            assert!(left.elapsed() < Duration::from_secs(5), "round {round}: {:?}", left.elapsed());
+        }
+        eventually("its script has ended", || ended(&server).contains(&format!("t{round} 1")));
+        assert!(left.elapsed() < Duration::from_secs(5), "round {round}: {:?}", left.elapsed());
+        assert_eq!(server.lines().iter().filter(|line| is_begun(line)).count(), 1, "it is not run again");
+    }
+    assert_eq!(ended(&server).len(), 8);
+    assert!(reuses(&server) >= 4.0, "{}", reuses(&server));
+}
+
+#[test]
+fn who_leaves_the_queue_is_not_run() {
+    let Some(site) = blog("workers = 1\nqueue_timeout = \"30s\"") else { return };
+    let server = site.start();
+    let folder = server.folder().join("www");
+    std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o777)).expect("ours");
+    let queue = |name: &str| server.metric(&format!("one_server_upstream_queue_{name}"), "upstream=\"app:blog\"");
+    let mut held = server.connect();
+    held.send(post("/hold.php", "x"));
+    server.wait_for_line("it has begun", |line| line.contains("held"));
+    let mut clients = Vec::new();
+    for token in 0..6 {
+        let mut client = server.connect();
+        client.send(post(&format!("/note.php?token={token}&read=1"), "body"));
+        clients.push(client);
+        eventually("it waits", || queue("requests") == f64::from(token) + 1.0);
+    }
+    clients.remove(4).reset();
+    drop(clients.remove(1));
+    eventually("two have left", || queue("requests") == 4.0);
+    std::fs::write(folder.join("go"), "").expect("a file");
+    assert_eq!(held.response("POST").text(), "held");
+    for client in &mut clients {
+        assert_eq!(client.response("POST").text(), "4");
+    }
+    let notes = std::fs::read_to_string(folder.join("notes")).expect("notes");
+    let mut seen: Vec<&str> = notes.lines().collect();
+    seen.sort_unstable();
+    assert_eq!(seen, ["0", "2", "3", "5"]);
+    assert_eq!([queue("left_total"), queue("full_total"), queue("timeouts_total")], [2.0, 0.0, 0.0]);
+}
+
+/// One after the other on the connection that is kept, and side by side.
+#[test]
+fn what_a_script_complains_of_has_the_number_of_its_request() {
+    let Some(site) = blog("workers = 3") else { return };
+    let server = site.start();
+    let ask = |number: u32, more: &str| {
+        let id = format!("X-Request-Id: 00c0ffee0000{number:04x}");
+        server.connect().ask(request("GET", &format!("/grumble.php?name=no{number}.{more}"), &[&id], "")).status
+    };
+    let before = reuses(&server);
+    for number in 0..12 {
+        assert_eq!(ask(number, "&ms=0"), 200);
+    }
+    assert!(reuses(&server) > before, "none was kept");
+    std::thread::scope(|scope| {
+        for number in 12..15 {
+            scope.spawn(move || assert_eq!(ask(number, "&ms=300"), 200));
+        }
+    });
+    assert_eq!(ask(15, "&ms=0&fatal=1"), 500);
+    let told = |words: &str| {
+        let line = server.wait_for_line("its complaint", |line| line.contains("stderr: ") && line.contains(words));
+        assert!(line.contains(" warn ") && line.contains(" upstream=app:blog "), "{line}");
+        line.rsplit_once(" request=").expect("a number").1.to_owned()
+    };
+    for number in 0..16 {
+        for words in ["message: of no", "Warning:  once more of no"] {
+            assert_eq!(told(&format!("{words}{number}.")), format!("00c0ffee0000{number:04x}"));
+        }
+    }
+    assert_eq!(told("undefined_function"), "00c0ffee0000000f");
 }
 
 /// They end behind every third request, which a connection that is kept must not lose, nor do twice.
@@ -396,6 +570,51 @@ fn sigkill_of_the_server_leaves_no_php_behind() {
     all.extend(all.clone().into_iter().flat_map(workers));
     server.signal(Signal::KILL);
     eventually("the processes are gone", || all.iter().all(|pid| has_ended(*pid)));
+}
+
+/// Nobody has had the time to look for the workers, which have overwritten their environment; and their leader, which the kernel
+/// ends, is gone when somebody does.
+#[test]
+fn sigkill_of_warden_and_keeper_leaves_no_php_behind() {
+    let Some(site) = blog("workers = 2\nbackoff = \"50ms\"\nqueue_timeout = \"20s\"") else { return };
+    // Who has lost all parents is ours, so that it is gone when we say so.
+    rustix::process::set_child_subreaper(Some(rustix::process::getpid())).expect("the kernel does it");
+    let server = site.start();
+    for round in 0..3 {
+        let leader = leaders(&server)[0];
+        eventually("all workers are there", || workers(leader).len() == 3);
+        // One of them is at work.
+        let mut client = server.connect();
+        client.send(post("/slow.php?ms=30000", "x"));
+        eventually("it has begun", || {
+            server.lines().iter().filter(|line| line.contains("begun POST")).count() == round + 1
+        });
+        let mut all = workers(leader);
+        let keeper = parent_of(leader);
+        let warden = parent_of(keeper);
+        assert_eq!(parent_of(warden), server.pid());
+        all.extend([leader, keeper, warden]);
+        // Either of them first.
+        let both = if round == 1 { [keeper, warden] } else { [warden, keeper] };
+        if round == 0 {
+            both.into_iter().for_each(|pid| signal(pid, Signal::KILL));
+        } else {
+            server.signal(Signal::STOP);
+            // The one that goes second may do nothing about the end of the first.
+            both.into_iter().for_each(|pid| signal(pid, Signal::STOP));
+            both.into_iter().for_each(|pid| signal(pid, Signal::KILL));
+            eventually("its leader is gone", || {
+                let _ = waitpid(Pid::from_raw(leader as i32), WaitOptions::NOHANG);
+                !std::path::Path::new(&format!("/proc/{leader}")).exists()
+            });
+            assert!(all.iter().any(|pid| !has_ended(*pid)), "the kernel ends it alone");
+            server.signal(Signal::CONT);
+        }
+        eventually_gone(&all);
+        assert_eq!(client.response("POST").status, 502);
+        eventually("another one serves", || leaders(&server).first().is_some_and(|pid| *pid != leader));
+        assert_eq!(text(&server, "/"), "here");
+    }
 }
 
 #[test]

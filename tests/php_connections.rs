@@ -64,6 +64,60 @@ fn php_as_an_application_learns_of_tls_and_of_the_client_behind_it() {
     check_of_tls(&site.secure("").start());
 }
 
+/// Under IPv6 too, whoever says something else in fields of the request.
+#[test]
+fn php_learns_of_the_client_that_a_proxy_in_front_names() {
+    let Some(php) = Php::start("", &[("server.php", SERVER)]) else { return };
+    let listener = "[listener.told]\naddress = \"127.0.0.1:0\"\nproxy_protocol = \"required\"\n";
+    let six =
+        [&[0x20, 1, 0xd, 0xb8][..], &[0; 11], &[7], &[0x20, 1, 0xd, 0xb8], &[0; 11], &[1], &[0x12, 0x67, 1, 0xbb]];
+    let version2 = [&b"\r\n\r\n\0\r\nQUIT\n\x21\x21\x00\x24"[..], &six.concat()].concat();
+    with_both_drivers(|driver| {
+        let server = site(driver, &php, "", ALL).more(listener).start();
+        for (header, address) in [
+            (b"PROXY TCP4 198.51.100.7 192.0.2.1 4711 443\r\n".to_vec(), "198.51.100.7"),
+            (b"PROXY TCP6 2001:db8::7 2001:db8::1 4711 443\r\n".to_vec(), "2001:db8::7"),
+            (version2.clone(), "2001:db8::7"),
+        ] {
+            let mut client = Client::connect(server.address("told"));
+            client.send(&header);
+            for fields in [&[][..], &["X-Forwarded-For: 203.0.113.9", "Remote-Addr: 203.0.113.9", "Remote-Port: 1"]] {
+                let told = table(&client.ask(request("GET", "/server.php", fields, "")).body);
+                for (name, expect) in [("REMOTE_ADDR", address), ("REMOTE_PORT", "4711")] {
+                    assert_eq!(told[name].as_str(), Some(expect), "{driver:?}: {name} of {told:?}");
+                }
+            }
+        }
+    });
+}
+
+#[test]
+fn php_learns_of_clients_over_ipv6() {
+    let Some(php) = Php::start("", &[("server.php", SERVER)]) else { return };
+    if std::net::TcpListener::bind("[::1]:0").is_err() {
+        eprintln!("SKIPPED: this machine has no IPv6");
+        return;
+    }
+    let listener = "[listener.six]\naddress = \"[::1]:0\"\n[listener.both]\naddress = \"[::]:0\"\n";
+    with_both_drivers(|driver| {
+        let server = site(driver, &php, "", ALL).more(listener).start();
+        let both = server.address("both").port();
+        let mut clients = vec![
+            (Client::connect(server.address("six")), "::1"),
+            (Client::connect((std::net::Ipv6Addr::LOCALHOST, both).into()), "::1"),
+        ];
+        // Where such a listener takes those of IPv4 as well, their addresses are of IPv4.
+        clients.extend(Client::try_connect(([127, 0, 0, 1], both).into()).ok().map(|client| (client, "127.0.0.1")));
+        for (mut client, address) in clients {
+            let port = client.stream.local_addr().expect("an address").port().to_string();
+            let told = table(&client.ask(request("GET", "/server.php", &["X-Forwarded-For: 203.0.113.9"], "")).body);
+            for (name, expect) in [("REMOTE_ADDR", address), ("REMOTE_PORT", &port)] {
+                assert_eq!(told[name].as_str(), Some(expect), "{driver:?}: {name} of {told:?}");
+            }
+        }
+    });
+}
+
 #[test]
 fn php_is_reached_over_tcp() {
     let port = free_port();

@@ -316,6 +316,12 @@ impl Watched {
         self.watch.waiter.take();
     }
 
+    /// Looks now whether the client has left, as the next [`while_client_stays`](Self::while_client_stays) tells: for whoever
+    /// waits in many steps, each too short to be looked after.
+    pub(crate) fn look_after_client(&self) {
+        self.watch.look_after_client();
+    }
+
     /// Runs `work` until it ends, the client leaves, or the deadline passes.
     ///
     /// The client is looked after only once the work takes longer than a few ticks: a quick answer costs nothing. Without a

@@ -23,10 +23,15 @@ pub(crate) struct Said {
     pub(crate) closes: bool,
 }
 
+#[derive(Clone)]
 pub(crate) struct FakeFastCgi {
     pub(crate) address: SocketAddr,
     /// On which a whole request has come.
     pub(crate) connections: Arc<AtomicUsize>,
+    /// Connections that are open, and on which something has come.
+    pub(crate) open: Arc<AtomicUsize>,
+    /// Content that has come, also that of requests that are not whole yet.
+    pub(crate) content_bytes: Arc<AtomicUsize>,
     seen: Arc<Mutex<Vec<Asked>>>,
 }
 
@@ -35,13 +40,18 @@ impl FakeFastCgi {
     pub(crate) fn start(script: impl Fn(&Asked) -> Said + Send + Sync + 'static) -> FakeFastCgi {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = listener.local_addr().expect("an address");
-        let (connections, seen) = (Arc::new(AtomicUsize::new(0)), Arc::new(Mutex::new(Vec::new())));
-        let fake = FakeFastCgi { address, connections: connections.clone(), seen: seen.clone() };
-        let script = Arc::new(script);
+        let fake = FakeFastCgi {
+            address,
+            connections: Arc::default(),
+            open: Arc::default(),
+            content_bytes: Arc::default(),
+            seen: Arc::default(),
+        };
+        let (script, own) = (Arc::new(script), fake.clone());
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
-                let (script, connections, seen) = (script.clone(), connections.clone(), seen.clone());
-                std::thread::spawn(move || serve(stream, &*script, &connections, &seen));
+                let (script, own) = (script.clone(), own.clone());
+                std::thread::spawn(move || own.serve(stream, &*script));
             }
         });
         fake
@@ -50,24 +60,44 @@ impl FakeFastCgi {
     pub(crate) fn seen(&self) -> Vec<Asked> {
         self.seen.lock().expect("a lock").clone()
     }
-}
 
-fn serve(mut stream: TcpStream, script: &dyn Fn(&Asked) -> Said, connections: &AtomicUsize, seen: &Mutex<Vec<Asked>>) {
-    for number in 0.. {
-        let Some(asked) = read_request(&mut stream, number) else { return };
+    fn serve(&self, mut stream: TcpStream, script: &dyn Fn(&Asked) -> Said) {
         // Checks connect and say nothing.
-        if number == 0 {
-            connections.fetch_add(1, SeqCst);
-        }
-        seen.lock().expect("a lock").push(asked.clone());
-        let said = script(&asked);
-        if stream.write_all(&said.bytes).is_err() || said.closes {
+        if !stream.peek(&mut [0]).is_ok_and(|count| count > 0) {
             return;
+        }
+        let _open = Open::begin(&self.open);
+        for number in 0.. {
+            let Some(asked) = read_request(&mut stream, number, &self.content_bytes) else { return };
+            if number == 0 {
+                self.connections.fetch_add(1, SeqCst);
+            }
+            self.seen.lock().expect("a lock").push(asked.clone());
+            let said = script(&asked);
+            if stream.write_all(&said.bytes).is_err() || said.closes {
+                return;
+            }
         }
     }
 }
 
-fn read_request(stream: &mut TcpStream, number: usize) -> Option<Asked> {
+/// Counts a connection for as long as it is served.
+struct Open<'a>(&'a AtomicUsize);
+
+impl Open<'_> {
+    fn begin(count: &AtomicUsize) -> Open<'_> {
+        count.fetch_add(1, SeqCst);
+        Open(count)
+    }
+}
+
+impl Drop for Open<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, SeqCst);
+    }
+}
+
+fn read_request(stream: &mut TcpStream, number: usize, content_bytes: &AtomicUsize) -> Option<Asked> {
     let (mut asked, mut params) = (Asked { number, ..Asked::default() }, Vec::new());
     loop {
         let mut head = [0; 8];
@@ -80,7 +110,10 @@ fn read_request(stream: &mut TcpStream, number: usize) -> Option<Asked> {
             1 => asked.keeps = content[2] & 1 == 1,
             4 => params.extend_from_slice(&content),
             5 if content.is_empty() => break,
-            5 => asked.content.extend_from_slice(&content),
+            5 => {
+                content_bytes.fetch_add(content.len(), SeqCst);
+                asked.content.extend_from_slice(&content);
+            }
             other => panic!("a record of type {other}"),
         }
     }

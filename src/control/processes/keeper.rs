@@ -12,7 +12,7 @@
 //! started becomes the warden's, and is killed, also what runs as users whom our process may do nothing to. Only then does our
 //! process hear of it, and start the programs again; one that has taken over waits for the end of the warden, of which it has
 //! been given a descriptor. Where the warden is killed as well, our process kills what it has seen of programs,
-//! and what it finds by its environment ([`crate::runtime::sys::processes::Family`]).
+//! and what it finds by its session or its environment ([`crate::runtime::sys::processes::Family`]).
 //!
 //! A process that takes over from ours has a keeper of its own, unless it could not start programs of other users: then it is
 //! another owner here ([`Order::Heir`]). Each owner has its programs, and they end with it.

@@ -437,10 +437,13 @@ impl Family {
         self.0.is_empty()
     }
 
-    /// Those that have ended are members no more; those that members have started, and those in their sessions, become so.
+    /// Those that have ended are members no more; those that members have started, and those in their sessions, become so, also
+    /// where the leader of the session has ended since: nobody gets its number while somebody is in its session (credentials(7)).
     pub fn look(&mut self, all: &[Seen]) {
         let before = std::mem::take(&mut self.0);
-        let is_left = |seen: &&Seen| before.get(&seen.pid) == Some(&seen.started);
+        let has_lost_leader =
+            |seen: &Seen| before.contains_key(&seen.session) && all.iter().all(|other| other.pid != seen.session);
+        let is_left = |seen: &&Seen| before.get(&seen.pid) == Some(&seen.started) || has_lost_leader(seen);
         self.0.extend(all.iter().filter(is_left).map(|seen| (seen.pid, seen.started)));
         loop {
             let is_new = |seen: &&Seen| {
@@ -589,9 +592,18 @@ mod tests {
         let mut pids: Vec<u32> = family.0.keys().copied().collect();
         pids.sort_unstable();
         assert_eq!(pids, [10, 11, 12, 13]);
-        // Those whose parents end stay.
-        family.look(&[seen(13, 1, 12, 6), seen(11, 1, 10, 7)]);
-        assert_eq!(family.0, [(13, 6)].into());
+        // Those whose parents end stay, and others have the numbers of 11 and 12.
+        family.look(&[
+            seen(13, 1, 12, 6),
+            seen(11, 1, 1, 7),
+            seen(12, 1, 12, 8),
+            seen(15, 12, 12, 9),
+            seen(10, 5, 10, 1),
+        ]);
+        assert_eq!(family.0, [(13, 6), (10, 1)].into());
+        // 10 has ended before anybody has seen what it had started last.
+        family.look(&[seen(16, 1, 10, 10), seen(17, 16, 17, 11), seen(18, 1, 18, 11)]);
+        assert_eq!(family.0, [(16, 10), (17, 11)].into());
     }
 
     #[test]

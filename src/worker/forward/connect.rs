@@ -156,6 +156,10 @@ impl Forward<'_> {
         // Less what it has waited for already, here or for a place.
         let patience = patience.saturating_sub(trail.queued);
         let since = Instant::now();
+        if wait.turn.is_some() {
+            // A pause is over before anybody would look.
+            self.presence.watched().look_after_client();
+        }
         let step = async {
             if wait.turn.is_none() {
                 wait.turn = self.worker.backlogs[self.upstream][server].acquire().await.ok();
