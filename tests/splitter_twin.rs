@@ -172,9 +172,11 @@ impl<'a> Twin<'a> {
     }
 
     /// Whether the splitter refuses, as documented, what would leave something on the one server that cannot be made good by
-    /// beginning anew: `p_begin` ends a READ ONLY transaction, and takes a number of AUTO_INCREMENT, which no rollback gives back.
+    /// beginning anew: `p_begin` ends a READ ONLY transaction, and takes a number of AUTO_INCREMENT, which no rollback gives back. So does
+    /// a batch that begins another one.
     fn leaves_numbers(&self, step: &Step) -> bool {
-        self.status & STATUS_IN_TRANS_READONLY != 0 && matches!(step, Step::Query(sql) if sql == b"CALL p_begin()")
+        let takes = |sql: &[u8]| sql == b"CALL p_begin()" || sql.starts_with(b"BEGIN; INSERT");
+        self.status & STATUS_IN_TRANS_READONLY != 0 && matches!(step, Step::Query(sql) if takes(sql))
     }
 
     /// Whether a server answers at random: without a database, MariaDB 10.11 tells COM_FIELD_LIST an error or, if the last query
