@@ -117,22 +117,19 @@ fn a_pool_of_another_process_reaches_the_splitter_by_its_socket() {
         return;
     }
     let cluster = Cluster::start(1);
-    with_both_drivers(|driver| {
-        cluster.primary.sql("DROP TABLE IF EXISTS d.visits");
-        let text = format!(
-            "[site.main]\nroute = [{{ path = \"/\", respond = {{ status = 204 }} }}]\n\
+    let text = format!(
+        "[site.main]\nroute = [{{ path = \"/\", respond = {{ status = 204 }} }}]\n\
              [mysql.db]\nlisten = \"unix:$DIR/db.sock\"\nprimary = \"127.0.0.1:{}\"\nreplicas = \"127.0.0.1:{}\"\n\
              user = \"{USER}\"\npassword = \"{PASSWORD}\"\n",
-            cluster.primary.port, cluster.replicas[0].port
-        );
-        let server = Site::new(driver, &text).start();
-        let own = std::env::current_exe().expect("a path");
-        let program = own.parent().and_then(std::path::Path::parent).expect("target/debug").join("examples/sqlx_pool");
-        assert!(program.is_file(), "{} is not there: `cargo test` builds it", program.display());
-        let url = format!("mysql://{USER}:{PASSWORD}@localhost/d?socket={}/db.sock", server.folder().display());
-        let output = std::process::Command::new(program).arg(url).output().expect("it runs");
-        let said = String::from_utf8_lossy(&output.stdout).into_owned();
-        let expect = "/ was seen 1 times\n/about was seen 1 times\n/ was seen 2 times\n";
-        assert_eq!(said, expect, "{driver:?}: {}", String::from_utf8_lossy(&output.stderr));
-    });
+        cluster.primary.port, cluster.replicas[0].port
+    );
+    let server = Site::new(Driver::Auto, &text).start();
+    let own = std::env::current_exe().expect("a path");
+    let program = own.parent().and_then(std::path::Path::parent).expect("target/debug").join("examples/sqlx_pool");
+    assert!(program.is_file(), "{} is not there: `cargo test` builds it", program.display());
+    let url = format!("mysql://{USER}:{PASSWORD}@localhost/d?socket={}/db.sock", server.folder().display());
+    let output = std::process::Command::new(program).arg(url).output().expect("it runs");
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    let expect = "/ was seen 1 times\n/about was seen 1 times\n/ was seen 2 times\n";
+    assert_eq!(said, expect, "{}", String::from_utf8_lossy(&output.stderr));
 }
