@@ -110,7 +110,8 @@ impl Client {
     /// procedure for example, ends the session, which would be told of it each time; and so does what writes.
     fn insert_id_is_lost_to(&self, class: &Class, tries: &mut Tries) -> Option<Reject> {
         // A list of all variables is better without it than none.
-        if self.carry.insert_id.get() != InsertId::Lost || class.kind == Kind::Local {
+        let is_list = class.kind == Kind::Local && class.pin.is_none();
+        if self.carry.insert_id.get() != InsertId::Lost || is_list {
             return None;
         }
         let may_ask = matches!(
@@ -121,7 +122,7 @@ impl Client {
         );
         let asks = class.diagnostics & diagnostics::INSERT_ID != 0;
         // One that writes may never get as far as to have another one.
-        tries.ends |= may_ask || asks && (class.kind == Kind::Write || class.batch.is_some());
+        tries.ends |= may_ask || asks && (class.kind == Kind::Write || class.batch.is_some_and(|batch| batch.changes));
         (may_ask || asks).then(lost_insert_id)
     }
 

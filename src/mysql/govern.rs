@@ -240,6 +240,12 @@ impl Shared {
         {
             council.defaults = Some(seen.defaults.clone());
         }
+        // One that leads since this look as well: what is set there from now on is not what sessions began with.
+        if let Some(primary) = self.lead().primary
+            && let Some(seen) = &council.seen[primary]
+        {
+            self.set_beginning(primary, &seen.beginning);
+        }
         self.publish_ways(&council);
         self.publish_eligibility(&council);
     }

@@ -266,8 +266,8 @@ impl Client {
                 Some(class)
             }
         };
-        if let Some(Class { pin, forgets, plain_call, may_set, .. }) = again {
-            *class = Class { pin, forgets, plain_call, may_set, ..*class };
+        if let Some(Class { pin, diagnostics, forgets, plain_call, may_set, .. }) = again {
+            *class = Class { pin, diagnostics, forgets, plain_call, may_set, ..*class };
         }
         Ok(())
     }

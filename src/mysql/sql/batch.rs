@@ -66,7 +66,9 @@ pub(super) fn classify_batch(sql: &[u8], mode: Mode) -> Class {
             (all.pin, all.trusted) = (Some(Pin::MultiStatement), false);
         }
         batch.changes |= changes || class.pin.is_some();
-        all.diagnostics |= class.diagnostics & open;
+        // A list of variables is told what there is.
+        let of_list = if class.kind == Kind::Local { diagnostics::INSERT_ID } else { 0 };
+        all.diagnostics |= class.diagnostics & open & !of_list;
         open &= !diagnostics::ROWS;
         if class.finds && class.pin.is_none() {
             open &= !diagnostics::FOUND;
@@ -148,6 +150,7 @@ mod tests {
             ("SELECT 1; SHOW WARNINGS", WARNINGS, Forgets::Perhaps, false),
             ("SELECT a FROM t; SHOW WARNINGS", 0, Forgets::Perhaps, true),
             ("INSERT INTO t VALUES (1); SELECT LAST_INSERT_ID()", INSERT_ID, Forgets::Perhaps, true),
+            ("SELECT 1; SHOW VARIABLES", 0, Forgets::Yes, true),
             ("SELECT 1; UPDATE t SET a = 1", 0, Forgets::Yes, true),
         ] {
             let class = class(sql);

@@ -224,7 +224,7 @@ impl Class {
 
     /// SHOW WARNINGS and its like, which leave what they show as it is.
     pub fn asks_warnings_only(&self) -> bool {
-        self.kind == Kind::Diagnostics && self.diagnostics == diagnostics::WARNINGS
+        self.kind == Kind::Diagnostics && self.diagnostics == diagnostics::WARNINGS && self.forgets != Forgets::Yes
     }
 
     /// The class of a command that is no statement: it leaves the warnings of the statement before as they are.

@@ -411,16 +411,38 @@ pub struct Seen {
     pub resident_bytes: u64,
 }
 
-/// Processes by their numbers, with when each began.
+/// A process of a [`Family`].
+#[derive(Clone, Copy, Debug)]
+struct Member {
+    started: u64,
+    leads_session: bool,
+}
+
+impl From<&Seen> for Member {
+    fn from(seen: &Seen) -> Member {
+        Member { started: seen.started, leads_session: seen.session == seen.pid }
+    }
+}
+
+/// Whoever led a session so long ago says nothing any more of those in a session of that number.
+const LEADER_MAX: Duration = Duration::from_secs(10);
+
+/// Processes by their numbers.
 #[derive(Clone, Debug, Default)]
-pub struct Family(HashMap<u32, u64>);
+pub struct Family {
+    members: HashMap<u32, Member>,
+    /// When it was looked at last, or somebody came.
+    looked: Option<Instant>,
+}
 
 impl Family {
     /// It is a member from now on. `started`: when it began, by [`started`]; `None`: that is not known, and it is whoever has the
     /// number now.
     pub fn add(&mut self, pid: u32, started: Option<u64>) {
         if let Some(started) = started.or_else(|| self::started(pid)) {
-            self.0.insert(pid, started);
+            // Until it is looked at: programs are started as leaders of sessions of their own.
+            self.members.insert(pid, Member { started, leads_session: true });
+            self.looked = Some(Instant::now());
         }
     }
 
@@ -429,39 +451,43 @@ impl Family {
     pub fn add_marked<'a>(&mut self, all: impl IntoIterator<Item = &'a Seen>, (name, value): (&str, &str)) {
         let mark = format!("{name}={value}");
         let marked = all.into_iter().filter(|seen| has_variable(seen.pid, mark.as_bytes()));
-        self.0.extend(marked.map(|seen| (seen.pid, seen.started)));
+        self.members.extend(marked.map(|seen| (seen.pid, Member::from(seen))));
     }
 
     /// There is nobody.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.members.is_empty()
     }
 
     /// Those that have ended are members no more; those that members have started, and those in their sessions, become so, also
-    /// where the leader of the session has ended since: nobody gets its number while somebody is in its session (credentials(7)).
+    /// where the leader of the session has ended a moment ago: nobody gets its number while somebody is in its session
+    /// (credentials(7)).
     pub fn look(&mut self, all: &[Seen]) {
-        let before = std::mem::take(&mut self.0);
-        let has_lost_leader =
-            |seen: &Seen| before.contains_key(&seen.session) && all.iter().all(|other| other.pid != seen.session);
-        let is_left = |seen: &&Seen| before.get(&seen.pid) == Some(&seen.started) || has_lost_leader(seen);
-        self.0.extend(all.iter().filter(is_left).map(|seen| (seen.pid, seen.started)));
+        let before = std::mem::take(&mut self.members);
+        let is_recent = self.looked.replace(Instant::now()).is_some_and(|looked| looked.elapsed() < LEADER_MAX);
+        let led = |session: u32| is_recent && before.get(&session).is_some_and(|member| member.leads_session);
+        let has_lost_leader = |seen: &Seen| led(seen.session) && all.iter().all(|other| other.pid != seen.session);
+        let was_there = |seen: &Seen| before.get(&seen.pid).is_some_and(|member| member.started == seen.started);
+        let is_left = |seen: &&Seen| was_there(seen) || has_lost_leader(seen);
+        self.members.extend(all.iter().filter(is_left).map(|seen| (seen.pid, Member::from(seen))));
         loop {
             let is_new = |seen: &&Seen| {
-                let of = |pid: u32| self.0.contains_key(&pid);
+                let of = |pid: u32| self.members.contains_key(&pid);
                 !of(seen.pid) && (of(seen.parent) || of(seen.session))
             };
-            let new: Vec<(u32, u64)> = all.iter().filter(is_new).map(|seen| (seen.pid, seen.started)).collect();
+            let new: Vec<(u32, Member)> =
+                all.iter().filter(is_new).map(|seen| (seen.pid, Member::from(seen))).collect();
             if new.is_empty() {
                 return;
             }
-            self.0.extend(new);
+            self.members.extend(new);
         }
     }
 
     /// Kills all members, as far as this process may, and forgets them.
     pub fn kill(&mut self) {
-        for (pid, started) in self.0.drain() {
-            kill_if(pid, |seen| seen.started == started);
+        for (pid, member) in self.members.drain() {
+            kill_if(pid, |seen| seen.started == member.started);
         }
     }
 }
@@ -584,14 +610,18 @@ mod tests {
     #[test]
     fn a_family_is_who_was_seen_in_it_and_nobody_who_has_the_number_later() {
         let seen = |pid, parent, session, started| Seen { pid, parent, session, started, resident_bytes: 0 };
-        let mut family = Family([(10, 1), (20, 2)].into());
+        let member = |started| Member { started, leads_session: true };
+        let mut family = Family { members: [(10, member(1)), (20, member(2))].into(), looked: Some(Instant::now()) };
+        let members = |family: &Family| {
+            let mut all: Vec<_> = family.members.iter().map(|(pid, member)| (*pid, member.started)).collect();
+            all.sort_unstable();
+            all
+        };
         // 20 has ended, and another one has its number; 12 is a child in a session of its own, 13 a child of that.
         let all =
             [seen(13, 12, 12, 6), seen(12, 10, 12, 5), seen(11, 10, 10, 4), seen(10, 5, 10, 1), seen(20, 1, 20, 9)];
         family.look(&all);
-        let mut pids: Vec<u32> = family.0.keys().copied().collect();
-        pids.sort_unstable();
-        assert_eq!(pids, [10, 11, 12, 13]);
+        assert_eq!(members(&family), [(10, 1), (11, 4), (12, 5), (13, 6)]);
         // Those whose parents end stay, and others have the numbers of 11 and 12.
         family.look(&[
             seen(13, 1, 12, 6),
@@ -600,10 +630,16 @@ mod tests {
             seen(15, 12, 12, 9),
             seen(10, 5, 10, 1),
         ]);
-        assert_eq!(family.0, [(13, 6), (10, 1)].into());
+        assert_eq!(members(&family), [(10, 1), (13, 6)]);
         // 10 has ended before anybody has seen what it had started last.
         family.look(&[seen(16, 1, 10, 10), seen(17, 16, 17, 11), seen(18, 1, 18, 11)]);
-        assert_eq!(family.0, [(16, 10), (17, 11)].into());
+        assert_eq!(members(&family), [(16, 10), (17, 11)]);
+        // 16 leads no session, 17 does; a while later somebody else's session may have that number, whose leader ends.
+        family.look(&[seen(17, 1, 17, 11), seen(21, 1, 16, 12)]);
+        assert_eq!(members(&family), [(17, 11)]);
+        family.looked = Instant::now().checked_sub(LEADER_MAX);
+        family.look(&[seen(22, 1, 17, 13)]);
+        assert!(family.is_empty());
     }
 
     #[test]
@@ -628,7 +664,7 @@ mod tests {
         assert!(found("nobody").is_empty());
         let mut both = found(&format!("{own}/"));
         let mut first = found(&format!("{own}/1/"));
-        assert_eq!((both.0.len(), first.0.len()), (4, 2));
+        assert_eq!((both.members.len(), first.members.len()), (4, 2));
         first.kill();
         one.wait().unwrap();
         assert!(other.try_wait().unwrap().is_none(), "it is another one");

@@ -306,7 +306,8 @@ impl Forward<'_> {
                 }
                 is_wanted && !is_refused
             };
-            let has_other = || self.has_other(&tried, server);
+            // It has got nothing of the request: that is no retry.
+            let has_other = || self.is_another_free(&tried, server);
             let (gives_up_answer, has_other_now) = (&gives_up_answer, &has_other);
             let next = Try { server, busy: &busy, fresh: is_fresh, now, gives_up_answer, has_other: has_other_now };
             let result = self.attempt(client, fields, outgoing, next).await;
@@ -370,11 +371,6 @@ impl Forward<'_> {
     /// asked again, as if there had been no place.
     fn status_of_failure(&self, was_sent: bool) -> u16 {
         if self.config.is_of_application() && !was_sent { 503 } else { 502 }
-    }
-
-    /// Another server could get the request that `server` has now, and the budget allows it.
-    fn has_other(&self, tried: &Tried, server: usize) -> bool {
-        self.has_budget() && self.is_another_free(tried, server)
     }
 
     fn has_budget(&self) -> bool {
