@@ -31,7 +31,7 @@ fn start(cluster: &Cluster) -> SocketAddr {
     let text = format!(
         "[listener.web]\naddress = \"127.0.0.1:0\"\n[site.main]\n[[site.main.route]]\npath = \"/\"\nrespond = {{}}\n\
          [mysql.db]\nlisten = \"{address}\"\nprimary = \"127.0.0.1:{}\"\nreplicas = [\"127.0.0.1:{}\"]\nuser = \"{USER}\"\n\
-         password = \"{PASSWORD}\"\nmonitor_interval = \"5s\"\n",
+         password = \"{PASSWORD}\"\nmonitor_interval = \"60s\"\n",
         cluster.primary.port, cluster.replicas[0].port
     );
     let configured = one_server::Server::new().parse("splitter.toml", &text);

@@ -126,6 +126,11 @@ impl Beginning {
         Beginning { server: Some(server), ..self.clone() }
     }
 
+    /// Whether it is that, on this server.
+    pub(super) fn is_of(&self, server: usize, other: &Beginning) -> bool {
+        self.server == Some(server) && self.values == other.values
+    }
+
     fn value(&self, name: &str) -> Option<&str> {
         self.values.iter().find(|(known, _)| *known == name).map(|(_, value)| &**value)
     }

@@ -220,11 +220,12 @@ impl Shared {
             }
         }
         // Connections that were opened before have what was set globally then.
-        if let Some(seen) = &seen
-            && let Some(before) = council.begun_with[server].replace((seen.defaults.clone(), seen.beginning.clone()))
-            && before != (seen.defaults.clone(), seen.beginning.clone())
-        {
-            self.server(server).end_term();
+        if let Some(Seen { defaults, beginning, .. }) = &seen {
+            let before = &mut council.begun_with[server];
+            let is_same = before.as_ref().is_some_and(|before| before.0 == *defaults && before.1 == *beginning);
+            if !is_same && before.replace((defaults.clone(), beginning.clone())).is_some() {
+                self.server(server).end_term();
+            }
         }
         let look = seen.as_ref().map_or(Look { standing: Standing::Silent, position: None, cluster: None }, Seen::look);
         council.seen[server] = seen;

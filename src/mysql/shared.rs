@@ -612,10 +612,9 @@ impl Shared {
 
     /// Monitor only.
     pub(super) fn set_beginning(&self, server: usize, beginning: &Beginning) {
-        let beginning = beginning.on(server);
         self.set_mode(beginning.mode(self.mode()));
-        if **self.beginning.load() != beginning {
-            self.beginning.store(Arc::new(beginning.clone()));
+        if !self.beginning.load().is_of(server, beginning) {
+            self.beginning.store(Arc::new(beginning.on(server)));
             self.beginnings.fetch_add(1, Release);
         }
     }

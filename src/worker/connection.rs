@@ -41,9 +41,10 @@ use crate::tls::{Facts, Verify};
 /// An idle connection keeps its buffers for this long.
 const HOT_IDLE: Duration = Duration::from_millis(800);
 
-/// How long, and how much of, what a client still sends is read before closing (nginx: lingering_timeout 5 s).
+/// How long, and how much of, what a client still sends is read before closing (nginx: lingering_timeout 5 s). Who sends a file in
+/// one go sees why it was refused instead of a connection that is reset.
 const LINGER: Duration = Duration::from_secs(5);
-const LINGER_BYTES_MAX: usize = 1 << 20;
+const LINGER_BYTES_MAX: usize = 32 << 20;
 
 /// How long a client may take for the alert that ends a TLS session.
 const CLOSE_MAX: Duration = Duration::from_secs(2);
@@ -754,7 +755,7 @@ async fn read_more(worker: &Worker, connection: &Connection, hot: &mut Hot) -> R
 pub(super) async fn linger(connection: &Connection) {
     connection.end_direction(LINGER).await;
     let worker = &connection.worker();
-    let mut bytes = Vec::with_capacity(4096);
+    let mut bytes = Vec::with_capacity(16 << 10);
     let mut total = 0;
     while total < LINGER_BYTES_MAX {
         bytes.clear();
