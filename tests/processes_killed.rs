@@ -225,6 +225,22 @@ fn sigkill_of_the_server_at_any_moment_leaves_no_process_behind() {
     assert!(at_work >= 7, "programs ran in {at_work} of {ROUNDS} rounds");
 }
 
+/// As by `pkill -9 one-server`, also with `-f`, and `killall -9 one-server`: all that has the name.
+#[test]
+fn those_who_clean_up_are_not_called_like_what_they_clean_up_behind() {
+    let server = site(&format!("{BY_FD}{CLINGING}")).start();
+    let all = all_of(&server);
+    let keeper = parent_of(pids(&server)[0]);
+    let name = |pid: u32, file: &str| std::fs::read_to_string(format!("/proc/{pid}/{file}")).expect("it is there");
+    for (pid, is_called) in [(parent_of(keeper), "app-warden"), (keeper, "app-keeper")] {
+        assert_eq!(name(pid, "comm").trim(), is_called);
+        assert_eq!(name(pid, "cmdline"), format!("app-keeper of {}\0", server.pid()));
+    }
+    assert_eq!(name(server.pid(), "comm").trim(), "one-server");
+    server.signal(Signal::KILL);
+    eventually_gone(&all);
+}
+
 /// With nobody left who could do it, the kernel ends the programs; what they have started is for whoever killed.
 #[test]
 fn sigkill_of_server_warden_and_keeper_at_once_ends_the_programs() {

@@ -232,6 +232,7 @@ fn adopt_process(old: &Config, new: &mut Config, needs_restart: &mut Vec<String>
         queue_timeout = "app_queue_timeout",
         app_concurrency = "app_concurrency",
         run_as = "user",
+        private_pids = "private_pids",
         control = "control",
         stats_socket = "stats_socket",
     }

@@ -156,6 +156,7 @@ fn compile_process(section: &Section<'_>) -> Process {
         file_cache_file_bytes_max: section.get("file_cache_file_max"),
         file_cache_valid: section.get("file_cache_valid"),
         run_as: privileges::run_as(section),
+        private_pids: section.get("private_pids"),
         control: section.find("control"),
         stats_socket: stats_socket::compile(section),
     }

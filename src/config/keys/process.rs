@@ -79,6 +79,11 @@ pub(super) const KEYS: &[Key] = &[
     Key::new(Table::Process, "group", Kind::Text, Means("the group of the user"))
         .help("its group instead of the user's own one")
         .known_as(&["haproxy group", "haproxy gid"]),
+    Key::new(Table::Process, "private_pids", Kind::Switch, Default("false"))
+        .help("programs (`type = \"process\"`, `\"php\"`) see no processes but their own, by numbers of their own, and none outlives one-server and the keeper of programs, not even where both and the process between them are killed at once: a PID namespace, see pid_namespaces(7); takes root (CAP_SYS_ADMIN)")
+        .flag("private-pids")
+        .known_as(&["unit isolation.namespaces.pid", "systemd PrivatePIDs"])
+        .when("true where nothing else, such as a container or systemd, ends all that is left; what writes its number to a file for others to signal writes that of the namespace"),
     Key::new(Table::Process, "control", Kind::Path, Means("`one-server ctl` cannot reach the process"))
         .help("Unix socket on which `one-server ctl` looks at the running process and changes it; it gets mode 0600, and only root and the user of the process are heard")
         .flag("control")

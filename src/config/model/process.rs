@@ -70,6 +70,8 @@ pub struct Process {
     pub file_cache_valid: Duration,
     /// Whom the process becomes when root starts it; `None`: it stays who it is.
     pub run_as: Option<RunAs>,
+    /// Programs run in a PID namespace of their own.
+    pub private_pids: bool,
     /// Unix socket on which `one-server ctl` is heard; `None`: it is not.
     pub control: Option<PathBuf>,
     /// Unix socket on which HAProxy's runtime protocol is spoken; `None`: it is not.

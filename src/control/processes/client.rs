@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command};
 use std::sync::Arc;
@@ -15,7 +16,8 @@ use tokio::sync::mpsc;
 
 use super::letters::{News, Order, StartNote, VARIABLE};
 use crate::runtime::sys::handover::{Channel, MESSAGE_BYTES_MAX, spawn};
-use crate::runtime::sys::processes::LEFT_MAX;
+use crate::runtime::sys::pid_namespace;
+use crate::runtime::sys::processes::{KEEPER_NAME, LEFT_MAX};
 use crate::runtime::sys::users::Account;
 
 /// How long the keeper may take to hear an order: it does one thing after the other, none of which waits.
@@ -59,16 +61,23 @@ pub(super) struct Keeper {
 
 impl Keeper {
     /// Starts it. Programs will run as one of `accounts`, `None` among them being whoever this process is now; without a list
-    /// as anybody. `folder` is removed in the end. To be called while this process has all its rights.
+    /// as anybody. `folder` is removed in the end. With `is_private` all of them have a PID namespace, which takes CAP_SYS_ADMIN.
+    /// To be called while this process has all its rights.
     ///
     /// Errors: what keeps it from starting.
-    pub(super) fn start(accounts: Option<&[Option<Account>]>, folder: &Path) -> io::Result<Keeper> {
+    pub(super) fn start(accounts: Option<&[Option<Account>]>, folder: &Path, is_private: bool) -> io::Result<Keeper> {
         let (ours, theirs) = Channel::pair()?;
-        let mut command = Command::new("/proc/self/exe");
-        command.env_clear().env(VARIABLE, std::process::id().to_string());
+        let (mut command, own) = (Command::new("/proc/self/exe"), std::process::id());
+        command.arg0(format!("{KEEPER_NAME} of {own}")).env_clear().env(VARIABLE, own.to_string());
+        if is_private {
+            pid_namespace::begin_with_first_child(&mut command);
+        }
         let child = spawn(command, theirs)?;
         // It is not reaped yet, so that the number is its own.
         let warden = pidfd_open(Pid::from_child(&child), PidfdFlags::empty()).ok();
+        if is_private {
+            await_namespace(&ours)?;
+        }
         let keeper = Keeper::over(ours, Some(child), warden)?;
         let accounts = accounts.map(|named| named.iter().map(|account| account.as_ref().map(Into::into)).collect());
         keeper.order(&Order::Begin { accounts, folder: folder.to_owned() }, Vec::new())?;
@@ -161,6 +170,16 @@ impl Keeper {
     }
 }
 
+/// Errors: the keeper could not make it what it should be, or ended over it.
+fn await_namespace(channel: &Channel) -> io::Result<()> {
+    let told = channel.receive(Some(ORDER_MAX))?.map(|(bytes, _)| serde_json::from_slice(&bytes)).transpose()?;
+    match told {
+        Some(News::IsAlone) => Ok(()),
+        Some(News::Complaint(reason)) => Err(io::Error::other(reason)),
+        _ => Err(io::Error::other("it ended at once")),
+    }
+}
+
 /// An order on its way.
 struct Given {
     bytes: Vec<u8>,
@@ -201,12 +220,16 @@ impl Ear {
             let (speaks, is_unguarded) = self.wait();
             let word = match speaks {
                 true => match self.channel.receive(None) {
-                    Ok(Some((bytes, _))) => match serde_json::from_slice(&bytes) {
+                    Ok(Some((bytes, fds))) => match serde_json::from_slice::<News>(&bytes) {
                         Ok(News::Complaint(reason)) => {
                             tracing::error!(reason, "the keeper of programs does not understand an order");
                             continue;
                         }
-                        Ok(news) => Word::News(news),
+                        Ok(news) => match news.numbered_here(&fds) {
+                            Some(news) => Word::News(news),
+                            // News of its end follow.
+                            None => continue,
+                        },
                         Err(error) => {
                             tracing::error!(%error, "the keeper of programs is not understood");
                             continue;

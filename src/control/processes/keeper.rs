@@ -14,12 +14,15 @@
 //! been given a descriptor. Where the warden is killed as well, our process kills what it has seen of programs,
 //! and what it finds by its session or its environment ([`crate::runtime::sys::processes::Family`]).
 //!
+//! With `private_pids` the keeper is the first process of a PID namespace, and the kernel ends all that is in there with it, also
+//! where warden and process are killed at the same time.
+//!
 //! A process that takes over from ours has a keeper of its own, unless it could not start programs of other users: then it is
 //! another owner here ([`Order::Heir`]). Each owner has its programs, and they end with it.
 
 use std::collections::HashMap;
 use std::ffi::OsString;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -29,6 +32,7 @@ use rustix::process::Signal;
 use super::letters::{AccountNote, News, Order, StartNote, VARIABLE};
 use crate::app::process::MARK;
 use crate::runtime::sys::handover::Channel;
+use crate::runtime::sys::pid_namespace;
 use crate::runtime::sys::processes::{
     self, Launch, ended, find_program, heard, kill_children, kill_orphans_with, kill_rest, reap_child, signal_group,
 };
@@ -53,7 +57,8 @@ pub fn run_if_asked() {
         return;
     }
     match processes::go_on_under_a_warden().and_then(|()| Keeper::new()) {
-        Ok(mut keeper) => keeper.keep(),
+        Ok(mut keeper) if keeper.is_fit() => keeper.keep(),
+        Ok(_) => {}
         Err(error) => {
             eprintln!("error: the keeper of programs cannot start: {error}");
             std::process::exit(1);
@@ -64,6 +69,8 @@ pub fn run_if_asked() {
 
 struct Keeper {
     signals: OwnedFd,
+    /// It is the first process of a PID namespace (`process.private_pids`), with which all programs end.
+    is_first: bool,
     /// Our process, and those that have taken over from it.
     owners: Vec<Owner>,
     owners_ever: u32,
@@ -107,12 +114,28 @@ impl Keeper {
         let first = Owner { number: 0, channel: Channel::inherited()?, ending: None };
         Ok(Keeper {
             signals,
+            is_first: pid_namespace::is_first(),
             owners: vec![first],
             owners_ever: 1,
             accounts: Some(Vec::new()),
             folder: None,
             programs: HashMap::new(),
         })
+    }
+
+    /// Tells its process whether it sees those of its namespace alone, if it is to have one: what it looks for in /proc it must
+    /// find by the numbers that it knows. `false`: it cannot be the keeper.
+    fn is_fit(&self) -> bool {
+        if !self.is_first {
+            return true;
+        }
+        let seen = pid_namespace::see_only_it();
+        let news = match &seen {
+            Ok(()) => News::IsAlone,
+            Err(error) => News::Complaint(format!("/proc of a PID namespace cannot be mounted: {error}")),
+        };
+        self.tell(0, &news);
+        seen.is_ok()
     }
 
     /// Until all programs have ended and nobody wants any more.
@@ -182,12 +205,13 @@ impl Keeper {
                     true => self.start(owner, *note, fds),
                     false => Err("the keeper of programs may not have as many open files as that takes".into()),
                 };
-                let news = match started {
-                    // It is not reaped yet, so that the number is its own.
-                    Ok(pid) => News::Started { id, pid, started: processes::started(pid) },
-                    Err(reason) => News::NotStarted { id, reason: reason.chars().take(REASON_MAX).collect() },
-                };
-                self.tell(owner, &news);
+                match started {
+                    Ok(pid) => self.tell_started(owner, id, pid),
+                    Err(reason) => {
+                        let reason = reason.chars().take(REASON_MAX).collect();
+                        self.tell(owner, &News::NotStarted { id, reason });
+                    }
+                }
             }
             Ok(Order::Terminate(id)) => match self.find(owner, id) {
                 Some((pid, program)) => signal_group(pid, program.stop_signal()),
@@ -297,6 +321,17 @@ impl Keeper {
         self.owners.retain(|owner| !is_over(owner));
     }
 
+    /// It is not reaped yet, so that the number is its own.
+    fn tell_started(&self, owner: u32, id: u64, pid: u32) {
+        let news = News::Started { id, pid, started: processes::started(pid) };
+        match self.is_first.then(|| pid_namespace::handle(pid)) {
+            None => self.tell(owner, &news),
+            Some(Ok(handle)) => self.tell_with(owner, &news, &[handle.as_fd()]),
+            // It is known by nothing but `id` there, which is enough to end it.
+            Some(Err(error)) => self.complain(owner, &error),
+        }
+    }
+
     /// Whoever asks has not heard how it ended, or only a moment ago.
     fn tell_gone(&self, owner: u32, id: u64) {
         self.tell(owner, &News::Killed { id, signal: Signal::KILL.as_raw() });
@@ -306,11 +341,15 @@ impl Keeper {
         self.tell(owner, &News::Complaint(error.to_string()));
     }
 
-    /// Nobody may hear it any more.
     fn tell(&self, owner: u32, news: &News) {
+        self.tell_with(owner, news, &[]);
+    }
+
+    /// Nobody may hear it any more.
+    fn tell_with(&self, owner: u32, news: &News, fds: &[BorrowedFd<'_>]) {
         let owner = self.owners.iter().find(|known| known.number == owner);
         if let (Some(owner), Ok(bytes)) = (owner, serde_json::to_vec(news)) {
-            let _ = owner.channel.send(&bytes, &[], NEWS_MAX);
+            let _ = owner.channel.send(&bytes, fds, NEWS_MAX);
         }
     }
 }

@@ -1,10 +1,12 @@
 //! What passes between this process and the keeper of its programs.
 
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
 use crate::app::process::Exit;
+use crate::runtime::sys::pid_namespace;
 use crate::runtime::sys::processes::{Ended, Limited};
 use crate::runtime::sys::users::Account;
 
@@ -80,7 +82,10 @@ pub(super) struct StartNote {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum News {
-    /// It runs, and that is its number.
+    /// The keeper is the first process of a PID namespace, and sees nobody else.
+    IsAlone,
+    /// It runs, and that is its number, as the keeper sees it: where that is alone, a descriptor comes along by which it is found
+    /// in another namespace ([`crate::runtime::sys::pid_namespace::handle`]).
     Started {
         id: u64,
         pid: u32,
@@ -106,6 +111,18 @@ impl News {
         }
     }
 
+    /// The same with the number that the process has for us, by the descriptor that came along, if there is one. `None`: it has
+    /// ended since.
+    pub(super) fn numbered_here(self, fds: &[OwnedFd]) -> Option<News> {
+        match (self, fds.first()) {
+            (News::Started { id, started, .. }, Some(handle)) => {
+                let pid = pid_namespace::number(handle.as_fd())?;
+                Some(News::Started { id, pid, started })
+            }
+            (news, _) => Some(news),
+        }
+    }
+
     /// What has happened to an instance; `None`: it is of none.
     pub(super) fn of_instance(self) -> Option<(u64, Happened)> {
         Some(match self {
@@ -113,7 +130,7 @@ impl News {
             News::NotStarted { id, reason } => (id, Happened::Ended(Exit::NotStarted(reason))),
             News::Exited { id, code } => (id, Happened::Ended(Exit::Code(code))),
             News::Killed { id, signal } => (id, Happened::Ended(Exit::Signal(signal))),
-            News::Complaint(_) => return None,
+            News::Complaint(_) | News::IsAlone => return None,
         })
     }
 }

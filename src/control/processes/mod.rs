@@ -139,7 +139,8 @@ impl Staff {
             (_, Ok(_)) if config.processes.is_empty() => {}
             (_, Ok(mut accounts)) => {
                 accounts.push(own.cloned());
-                staff.keeper = Some(hire(&staff.places.folder, own, &accounts)?);
+                let is_private = config.process.private_pids;
+                staff.keeper = Some(hire(&staff.places.folder, own, &accounts, is_private)?);
             }
             // Root is gone, but there is a keeper that is not.
             (Some(bequest), Err(_)) => staff.inherit(bequest, config)?,
@@ -184,10 +185,18 @@ fn make_folder(folder: &Path, owner: Option<&Account>) -> Result<(), String> {
 }
 
 /// Starts a keeper. Where this process keeps its rights, it has no secrets from it. Errors: for a person.
-fn hire(folder: &Path, own: Option<&Account>, accounts: &[Option<Account>]) -> Result<Keeper, String> {
+fn hire(
+    folder: &Path,
+    own: Option<&Account>,
+    accounts: &[Option<Account>],
+    is_private: bool,
+) -> Result<Keeper, String> {
     make_folder(folder, own)?;
     let named = own.is_some().then_some(accounts);
-    Keeper::start(named, folder).map_err(|error| format!("{KEEPER}: {error}"))
+    Keeper::start(named, folder, is_private).map_err(|error| match is_private {
+        true => format!("{KEEPER} in a PID namespace of its own (`private_pids` in [process]), for which it takes root (CAP_SYS_ADMIN): {error}"),
+        false => format!("{KEEPER}: {error}"),
+    })
 }
 
 /// The way to the supervisor.
@@ -367,7 +376,14 @@ impl Supervisor {
         self.next_keeper = Instant::now() + KEEPER_PAUSE;
         self.rights = Rights::new(None);
         self.keeper_folder.clone_from(&self.folder);
-        match hire(&self.folder, None, &[]) {
+        let mut hired = hire(&self.folder, None, &[], self.shared.config.process.private_pids);
+        if self.shared.config.process.private_pids
+            && let Err(reason) = &hired
+        {
+            tracing::error!("{reason}: without that until one-server is restarted");
+            hired = hire(&self.folder, None, &[], false);
+        }
+        match hired {
             Ok(keeper) => self.employ(Some(keeper)),
             Err(reason) => tracing::error!("{reason}"),
         }

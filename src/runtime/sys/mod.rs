@@ -8,6 +8,7 @@ pub mod limits;
 pub mod memory;
 mod open_file;
 pub mod outputs;
+pub mod pid_namespace;
 pub mod processes;
 mod sendfile;
 pub mod splice;

@@ -203,19 +203,28 @@ const LOOK: Duration = Duration::from_millis(20);
 /// How long those that are killed may take to be gone.
 pub const LEFT_MAX: Duration = Duration::from_secs(5);
 
+/// What the two are called, in up to 15 letters; the command line of both begins with that of the keeper.
+const WARDEN_NAME: &str = "app-warden";
+/// See [`go_on_under_a_warden`].
+pub const KEEPER_NAME: &str = "app-keeper";
+
 /// Goes on in a child, and stays here as its warden, for which this does not return: when the child has ended, whatever it has left
 /// behind is killed, in which session and whose ever it is. The child may have been killed, so that it could not do that, and
 /// whoever has started it may not be allowed to.
 ///
+/// Both have names of their own for ps(1), pkill(1) and killall(1): to kill all that is called like the program must leave those
+/// alone that clean up behind it.
+///
 /// Errors: those of fork(2).
 pub fn go_on_under_a_warden() -> io::Result<()> {
     rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
+    name_process(WARDEN_NAME)?;
     act_on_signals(libc::SIG_IGN);
     // SAFETY: SIG_DFL is no code of ours.
     unsafe { libc::signal(libc::SIGCHLD, libc::SIG_DFL) };
     // SAFETY: this process has one thread (see the module's head), so that its child may do all that it may do.
     match unsafe { libc::fork() } {
-        0 => Ok(()),
+        0 => name_process(KEEPER_NAME),
         child if child > 0 => {
             while rustix::process::wait(WaitOptions::empty())
                 .is_ok_and(|ended| ended.is_none_or(|(pid, _)| pid.as_raw_nonzero().get() != child))
@@ -225,6 +234,11 @@ pub fn go_on_under_a_warden() -> io::Result<()> {
         }
         _ => Err(io::Error::last_os_error()),
     }
+}
+
+/// Source: PR_SET_NAME(2const).
+fn name_process(name: &str) -> io::Result<()> {
+    Ok(rustix::thread::set_name(&CString::new(name)?)?)
 }
 
 /// Kills all children, and those that become so when their parents end, until there are none.
