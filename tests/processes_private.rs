@@ -2,12 +2,13 @@
 
 mod support;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use rustix::process::Signal;
-use support::apps::{BY_FD, eventually_gone, parent_of, pids, shop, signal, site, text};
+use support::apps::{BY_FD, PEERS, eventually_gone, parent_of, pids, shop, signal, site, text};
 use support::php;
+use support::server::has_ended;
 use support::*;
 
 const PRIVATE: &str = "private_pids = true";
@@ -118,7 +119,7 @@ fn instances_are_known_by_their_numbers_outside() {
     });
     let second = pids(&server)[0];
     assert!(server.ctl_ok(&["app", "show"]).contains(&format!("pid {second} ")));
-    assert_eq!(all_beside(second).len(), 2, "the keeper and the instance");
+    eventually("the keeper and the instance are left", || all_beside(second).len() == 2);
     signal(second, Signal::KILL);
     server.wait_for_line("its end is known", |line| {
         line.contains("instance ended by itself")
@@ -136,24 +137,124 @@ fn instances_are_known_by_their_numbers_outside() {
     eventually_gone(&[last, keeper]);
 }
 
-/// Root with `user`: the keeper goes on when another process takes over; killed, it is replaced by what the server may still do.
+/// A folder in which everybody may run the program.
+struct Open(tempfile::TempDir);
+
+impl Open {
+    fn new() -> Open {
+        let folder = tempfile::Builder::new().prefix("one-server-app").tempdir_in("/tmp").expect("a folder");
+        std::fs::copy(format!("{PEERS}/process_app.py"), folder.path().join("app.py")).expect("a copy");
+        lay_open(folder.path());
+        Open(folder)
+    }
+
+    /// Of an application.
+    fn lines(&self) -> String {
+        let folder = self.0.path().display();
+        let command = "command = [\"/usr/bin/python3\", \"app.py\", \"fd\"]\nlisten = \"fd\"\n";
+        format!("{command}directory = \"{folder}\"\n")
+    }
+
+    /// Of the binary, which may lie where only root gets at it.
+    fn program(&self) -> PathBuf {
+        let program = self.0.path().join("program");
+        std::fs::copy(env!("CARGO_BIN_EXE_one-server"), &program).expect("a copy");
+        lay_open(&program);
+        program
+    }
+}
+
+fn lay_open(path: &Path) {
+    let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(path, open).expect("permissions");
+}
+
+/// Root with `user`: the keeper of the first process goes on, whoever the programs are.
+#[test]
+fn a_process_that_is_root_no_longer_hands_the_keeper_on() {
+    if !may_make_namespaces() {
+        return;
+    }
+    for user in ["", "user = \"daemon\"\n"] {
+        let open = Open::new();
+        let site = site(&format!("{}{user}", open.lines())).process(PRIVATE).process("user = \"nobody\"");
+        let site = site.file("run/nothing", b"").program(&open.program());
+        lay_open(site.folder());
+        let nobody = 65_534;
+        std::os::unix::fs::chown(site.folder(), Some(nobody), Some(nobody)).expect("a change of owner");
+        let server = site.start();
+        let mut before = pids(&server);
+        let keeper = parent_of(before[0]);
+        assert_ne!(namespace(keeper), namespace(server.pid()));
+        for _ in 0..2 {
+            server.upgrade();
+            eventually("those before have ended", || before.iter().all(|pid| has_ended(*pid)));
+            before = pids(&server);
+            assert_eq!(before.iter().map(|pid| parent_of(*pid)).collect::<Vec<_>>(), [keeper], "{user}");
+            assert_eq!(text(&server, "/"), "here");
+        }
+        text(&server, "/spawn");
+        let all = all_beside(keeper);
+        assert!(all.len() > 4, "{all:?}");
+        signal(keeper, Signal::KILL);
+        eventually_gone(&all);
+    }
+}
+
+/// Killed, the keeper is replaced by what a server may still do that is root no longer; another process takes it so.
 #[test]
 fn without_root_programs_go_on_without_a_namespace() {
     if !may_make_namespaces() {
         return;
     }
-    let server = site(BY_FD).process(PRIVATE).process("user = \"nobody\"").start();
+    let open = Open::new();
+    let site = site(&open.lines()).process(PRIVATE).process("user = \"nobody\"");
+    let site = site.file("run/nothing", b"").program(&open.program());
+    lay_open(site.folder());
+    let nobody = 65_534;
+    std::os::unix::fs::chown(site.folder(), Some(nobody), Some(nobody)).expect("a change of owner");
+    let server = site.start();
     let first = pids(&server)[0];
-    let keeper = parent_of(first);
-    assert_ne!(namespace(first), namespace(server.pid()));
-    signal(keeper, Signal::KILL);
-    server.wait_for_line("it is told", |line| {
-        line.contains("error") && line.contains("`private_pids`") && line.contains("until one-server is restarted")
-    });
+    assert_ne!(namespace(first), namespace(std::process::id()));
+    signal(parent_of(first), Signal::KILL);
+    let is_told = |line: &str| line.contains("error programs have no PID namespace of their own (`private_pids`");
+    server.wait_for_line("it is told", is_told);
     eventually("another one serves", || {
-        pids(&server).first().is_some_and(|pid| *pid != first && namespace(*pid) == namespace(server.pid()))
-            && server.connect().ask(get("/")).status == 200
+        pids(&server).first().is_some_and(|pid| *pid != first) && server.connect().ask(get("/")).status == 200
     });
+    let second = pids(&server)[0];
+    assert_eq!(namespace(second), namespace(std::process::id()));
+    server.upgrade();
+    eventually("that of the new process serves", || pids(&server).first().is_some_and(|pid| *pid != second));
+    assert_eq!(text(&server, "/"), "here");
+    assert_eq!(server.lines().iter().filter(|line| is_told(line)).count(), 2, "{:?}", server.lines());
+}
+
+/// Mounts outside are shared, as systemd has them, and /proc is restricted as it is in a service.
+#[test]
+fn programs_see_their_own_processes_and_nothing_of_it_shows_outside() {
+    if !may_make_namespaces() {
+        return;
+    }
+    let restrict = "mount -t proc -o hidepid=2 proc /proc && mount --bind /proc/sys /proc/sys && \
+                    mount -o remount,bind,ro /proc/sys && exec \"$@\"";
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "--propagation", "shared", "sh", "-c", restrict, "sh"]);
+    let server = site(BY_FD).process(PRIVATE).start_through(command);
+    let seen: Vec<u32> = text(&server, "/processes").split(' ').map(|pid| pid.parse().expect("a number")).collect();
+    let own: u32 = text(&server, "/pid").parse().expect("a number");
+    assert_eq!(seen, [1, own]);
+    let of_proc = |mounts: &str| -> Vec<String> {
+        let lines = mounts.lines().filter(|line| line.split(' ').nth(4).is_some_and(|at| at.starts_with("/proc")));
+        lines.map(str::to_owned).collect()
+    };
+    let inside = of_proc(&text(&server, "/mounts"));
+    let (last, sys) = (&inside[inside.len() - 2], &inside[inside.len() - 1]);
+    assert!(last.contains(" / /proc rw,nosuid,nodev,noexec") && last.contains("hidepid="), "{inside:?}");
+    assert!(sys.contains(" /sys /proc/sys ro,"), "{inside:?}");
+    let outside = std::fs::read_to_string(format!("/proc/{}/mountinfo", server.pid())).expect("it is there");
+    let outside = of_proc(&outside);
+    assert_eq!(outside.len() + 2, inside.len(), "{outside:?}, {inside:?}");
 }
 
 #[test]
@@ -162,9 +263,9 @@ fn who_may_not_make_a_namespace_is_told() {
         return;
     }
     let site = site(BY_FD).process(PRIVATE);
-    let mut command = Command::new("setpriv");
-    command.args(["--bounding-set", "-sys_admin", "--inh-caps", "-sys_admin"]);
     let plain = site.command();
+    let mut command = Command::new("timeout");
+    command.args(["20", "setpriv", "--bounding-set", "-sys_admin", "--inh-caps", "-sys_admin"]);
     command.arg(plain.get_program()).args(plain.get_args()).envs(plain.get_envs().filter_map(|(k, v)| Some((k, v?))));
     let output = command.output().expect("it runs");
     let told = String::from_utf8_lossy(&output.stderr);

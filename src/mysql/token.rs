@@ -1,8 +1,9 @@
 //! What reads must see: everything that was written before, as far as the servers' trackers tell. Pure.
 //!
-//! A write that was committed without a GTID (a server without binary log, `sql_log_bin=0`, a lost answer) leaves a
+//! A write that was committed without a GTID (a server without binary log, a lost answer) leaves a
 //! *doubt*: which position includes it is not known, so only the primary can be asked. The doubt ends when every domain
-//! (source) known at the time has shown a GTID that was given later: whatever was logged before is before that.
+//! (source) known at the time has shown a GTID that was given later: whatever was logged before is before that. What a session
+//! writes with `sql_log_bin=0` is never logged and comes to no replica: it is asked for at the primary for good.
 
 use super::gtid::Position;
 
@@ -28,7 +29,7 @@ enum Doubt {
     None,
     /// Something was written after this position.
     Since(Position),
-    /// The position is incomplete: there are too many domains.
+    /// The position is incomplete: there are too many domains, or something was written that has no position.
     Forever,
 }
 
@@ -44,6 +45,11 @@ impl Token {
     /// What it names may be lost: what must be seen of it is `floor`, which is all that is left.
     pub fn void(&mut self, floor: Position) {
         *self = Token { position: floor, doubt: Doubt::None, writes: self.writes.wrapping_add(1) };
+    }
+
+    /// What is written from here on may be logged nowhere.
+    pub fn doubt_for_good(&mut self) {
+        self.doubt = Doubt::Forever;
     }
 
     /// Whether it asks for nothing.
@@ -119,6 +125,15 @@ mod tests {
         }
         token.learn(&told("7-1-4"));
         assert_eq!(token.position(), Some(&position("0-1-6,7-1-4,9-1-1")));
+    }
+
+    #[test]
+    fn what_is_never_logged_is_in_doubt_for_good() {
+        let mut token = Token::default();
+        token.learn(&told("0-1-5"));
+        token.doubt_for_good();
+        token.learn(&told("0-1-6"));
+        assert!(token.position().is_none() && !token.is_empty());
     }
 
     #[test]

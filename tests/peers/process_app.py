@@ -69,6 +69,13 @@ class Handler(BaseHTTPRequestHandler):
     def on_pid(self, _):
         self.answer(200, str(os.getpid()))
 
+    def on_processes(self, _):
+        """Those that it sees."""
+        self.answer(200, " ".join(name for name in os.listdir("/proc") if name.isdigit()))
+
+    def on_mounts(self, _):
+        self.answer(200, open("/proc/self/mountinfo").read())
+
     def on_edition(self, _):
         self.answer(200, os.environ.get("EDITION", "none"))
 

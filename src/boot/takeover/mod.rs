@@ -84,6 +84,9 @@ struct SocketNote {
     address: String,
 }
 
+/// Name of a keeper with a PID namespace of its own; others have none.
+const PRIVATE_KEEPER: &str = "private";
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Kind {

@@ -7,7 +7,7 @@ use std::os::unix::net::UnixDatagram;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use super::{AddedNote, ChangeNote, Kind, Letter, Secrets, ServerNote, SocketNote, VARIABLE, Word};
+use super::{AddedNote, ChangeNote, Kind, Letter, PRIVATE_KEEPER, Secrets, ServerNote, SocketNote, VARIABLE, Word};
 use crate::config::model::Server;
 use crate::config::servers::{ChangedServers, Changes, parse_server};
 use crate::control::Shared;
@@ -149,9 +149,10 @@ impl Inherited {
     /// The way to the keeper of the old process's programs.
     pub(in super::super) fn keeper(&mut self) -> Option<Bequest> {
         let is_it = |note: &SocketNote| note.kind == Kind::Keeper;
-        let folder = self.sockets.iter().find(|socket| is_it(&socket.note))?.note.address.clone().into();
+        let note = self.sockets.iter().find(|socket| is_it(&socket.note))?.note.clone();
         let channel = self.take_where(is_it).pop()?;
-        Some(Bequest { channel, folder, warden: self.take_where(|note| note.kind == Kind::Warden).pop() })
+        let warden = self.take_where(|note| note.kind == Kind::Warden).pop();
+        Some(Bequest { channel, folder: note.address.into(), warden, is_private: note.name == PRIVATE_KEEPER })
     }
 
     /// Applications of the old process that do not serve.

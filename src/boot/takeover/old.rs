@@ -14,7 +14,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use tokio::sync::oneshot;
 
 use super::program::program;
-use super::{AddedNote, ChangeNote, Kind, Letter, Secrets, ServerNote, SocketNote, VARIABLE, Word};
+use super::{AddedNote, ChangeNote, Kind, Letter, PRIVATE_KEEPER, Secrets, ServerNote, SocketNote, VARIABLE, Word};
 use crate::boot::sockets::UdpPorts;
 use crate::config::model::{Server, Splitter};
 use crate::config::servers::{ChangedServers, Changes};
@@ -438,9 +438,10 @@ fn offers(present: &Present<'_>, forward: OwnedFd) -> Result<Vec<Offer>, String>
         let note = note(Kind::Listener, name, &address, address.to_string());
         offers.push(Offer { note, socket, number: None });
     }
-    if let Some(Bequest { channel, folder, warden }) = &present.estate.keeper {
+    if let Some(Bequest { channel, folder, warden, is_private }) = &present.estate.keeper {
         let socket = channel.try_clone().map_err(&none)?;
-        let keeper = note(Kind::Keeper, "", &"", folder.display().to_string());
+        let name = if *is_private { PRIVATE_KEEPER } else { "" };
+        let keeper = note(Kind::Keeper, name, &"", folder.display().to_string());
         offers.push(Offer { note: keeper, socket, number: None });
         if let Some(warden) = warden {
             let socket = warden.try_clone().map_err(&none)?;

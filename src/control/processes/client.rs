@@ -15,7 +15,7 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use tokio::sync::mpsc;
 
 use super::letters::{News, Order, StartNote, VARIABLE};
-use crate::runtime::sys::handover::{Channel, MESSAGE_BYTES_MAX, spawn};
+use crate::runtime::sys::handover::{Channel, MESSAGE_BYTES_MAX, Received, spawn};
 use crate::runtime::sys::pid_namespace;
 use crate::runtime::sys::processes::{KEEPER_NAME, LEFT_MAX};
 use crate::runtime::sys::users::Account;
@@ -54,6 +54,8 @@ pub(super) struct Keeper {
     /// Readable when the warden has ended (pidfd_open(2)), for us and for whoever takes over. `None`: an older process has not
     /// handed it over, or the kernel gives none.
     warden: Option<OwnedFd>,
+    /// It has a PID namespace of its own.
+    is_private: bool,
     /// It is to end because we say so.
     is_ending: Arc<AtomicBool>,
     words: Option<mpsc::Receiver<Word>>,
@@ -72,25 +74,31 @@ impl Keeper {
         if is_private {
             pid_namespace::begin_with_first_child(&mut command);
         }
-        let child = spawn(command, theirs)?;
+        let mut child = spawn(command, theirs)?;
         // It is not reaped yet, so that the number is its own.
         let warden = pidfd_open(Pid::from_child(&child), PidfdFlags::empty()).ok();
-        if is_private {
-            await_namespace(&ours)?;
+        if is_private && let Err(error) = await_namespace(&ours) {
+            // What is left of it ends with its channel.
+            drop(ours);
+            let _ = child.kill();
+            let _ = child.wait();
+            return Err(error);
         }
-        let keeper = Keeper::over(ours, Some(child), warden)?;
+        let keeper = Keeper { is_private, ..Keeper::over(ours, Some(child), warden)? };
         let accounts = accounts.map(|named| named.iter().map(|account| account.as_ref().map(Into::into)).collect());
         keeper.order(&Order::Begin { accounts, folder: folder.to_owned() }, Vec::new())?;
         Ok(keeper)
     }
 
     /// That of the process from which this one takes over, by what [`Keeper::heir`] was there, and its warden.
-    pub(super) fn inherited(channel: OwnedFd, warden: Option<OwnedFd>) -> io::Result<Keeper> {
-        Keeper::over(channel.into(), None, warden)
+    pub(super) fn inherited(channel: OwnedFd, warden: Option<OwnedFd>, is_private: bool) -> io::Result<Keeper> {
+        Ok(Keeper { is_private, ..Keeper::over(channel.into(), None, warden)? })
     }
 
     fn over(channel: Channel, child: Option<Child>, warden: Option<OwnedFd>) -> io::Result<Keeper> {
         let (tell, words) = mpsc::channel(NEWS_MAX);
+        // One that is in a namespace of its own tells numbers by which nobody is known here.
+        channel.ask_for_numbers()?;
         let is_ending = Arc::new(AtomicBool::new(false));
         let ear = Ear {
             channel: channel.try_clone()?,
@@ -102,7 +110,12 @@ impl Keeper {
         let tell = ear.tell.downgrade();
         std::thread::Builder::new().name("keeper".into()).spawn(move || ear.listen())?;
         std::thread::Builder::new().name("orders".into()).spawn(move || give(&channel, &given, &tell))?;
-        Ok(Keeper { orders, child, warden, is_ending, words: Some(words) })
+        Ok(Keeper { orders, child, warden, is_private: false, is_ending, words: Some(words) })
+    }
+
+    /// Whether it has a PID namespace of its own.
+    pub(super) fn is_private(&self) -> bool {
+        self.is_private
     }
 
     /// Its warden, for a process that takes over.
@@ -172,7 +185,12 @@ impl Keeper {
 
 /// Errors: the keeper could not make it what it should be, or ended over it.
 fn await_namespace(channel: &Channel) -> io::Result<()> {
-    let told = channel.receive(Some(ORDER_MAX))?.map(|(bytes, _)| serde_json::from_slice(&bytes)).transpose()?;
+    let late = |error: io::Error| match error.kind() {
+        io::ErrorKind::WouldBlock => io::Error::other(format!("it did not answer within {} s", ORDER_MAX.as_secs())),
+        _ => error,
+    };
+    let told =
+        channel.receive(Some(ORDER_MAX)).map_err(late)?.map(|(bytes, _)| serde_json::from_slice(&bytes)).transpose()?;
     match told {
         Some(News::IsAlone) => Ok(()),
         Some(News::Complaint(reason)) => Err(io::Error::other(reason)),
@@ -219,16 +237,18 @@ impl Ear {
         loop {
             let (speaks, is_unguarded) = self.wait();
             let word = match speaks {
-                true => match self.channel.receive(None) {
-                    Ok(Some((bytes, fds))) => match serde_json::from_slice::<News>(&bytes) {
+                true => match self.channel.receive_whole(None) {
+                    Ok(Some(Received { bytes, about, .. })) => match serde_json::from_slice::<News>(&bytes) {
                         Ok(News::Complaint(reason)) => {
                             tracing::error!(reason, "the keeper of programs does not understand an order");
                             continue;
                         }
-                        Ok(news) => match news.numbered_here(&fds) {
+                        Ok(news) => match news.numbered_here(about) {
                             Some(news) => Word::News(news),
-                            // News of its end follow.
-                            None => continue,
+                            None => {
+                                tracing::error!("the number of a program in its namespace is not known here");
+                                continue;
+                            }
                         },
                         Err(error) => {
                             tracing::error!(%error, "the keeper of programs is not understood");

@@ -22,12 +22,12 @@
 
 use std::collections::HashMap;
 use std::ffi::OsString;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal};
 
 use super::letters::{AccountNote, News, Order, StartNote, VARIABLE};
 use crate::app::process::MARK;
@@ -323,13 +323,9 @@ impl Keeper {
 
     /// It is not reaped yet, so that the number is its own.
     fn tell_started(&self, owner: u32, id: u64, pid: u32) {
-        let news = News::Started { id, pid, started: processes::started(pid) };
-        match self.is_first.then(|| pid_namespace::handle(pid)) {
-            None => self.tell(owner, &news),
-            Some(Ok(handle)) => self.tell_with(owner, &news, &[handle.as_fd()]),
-            // It is known by nothing but `id` there, which is enough to end it.
-            Some(Err(error)) => self.complain(owner, &error),
-        }
+        let news = News::Started { id, pid, is_inside: self.is_first, started: processes::started(pid) };
+        let about = i32::try_from(pid).ok().and_then(Pid::from_raw).filter(|_| self.is_first);
+        self.tell_about(owner, &news, about);
     }
 
     /// Whoever asks has not heard how it ended, or only a moment ago.
@@ -342,14 +338,17 @@ impl Keeper {
     }
 
     fn tell(&self, owner: u32, news: &News) {
-        self.tell_with(owner, news, &[]);
+        self.tell_about(owner, news, None);
     }
 
     /// Nobody may hear it any more.
-    fn tell_with(&self, owner: u32, news: &News, fds: &[BorrowedFd<'_>]) {
+    fn tell_about(&self, owner: u32, news: &News, about: Option<Pid>) {
         let owner = self.owners.iter().find(|known| known.number == owner);
         if let (Some(owner), Ok(bytes)) = (owner, serde_json::to_vec(news)) {
-            let _ = owner.channel.send(&bytes, fds, NEWS_MAX);
+            let _ = match about {
+                Some(about) => owner.channel.send_about(&bytes, about, NEWS_MAX),
+                None => owner.channel.send(&bytes, &[], NEWS_MAX),
+            };
         }
     }
 }

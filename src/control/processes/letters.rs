@@ -1,12 +1,11 @@
 //! What passes between this process and the keeper of its programs.
 
-use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 
+use rustix::process::Pid;
 use serde::{Deserialize, Serialize};
 
 use crate::app::process::Exit;
-use crate::runtime::sys::pid_namespace;
 use crate::runtime::sys::processes::{Ended, Limited};
 use crate::runtime::sys::users::Account;
 
@@ -84,11 +83,14 @@ pub(super) struct StartNote {
 pub(super) enum News {
     /// The keeper is the first process of a PID namespace, and sees nobody else.
     IsAlone,
-    /// It runs, and that is its number, as the keeper sees it: where that is alone, a descriptor comes along by which it is found
-    /// in another namespace ([`crate::runtime::sys::pid_namespace::handle`]).
+    /// It runs, and that is its number.
     Started {
         id: u64,
         pid: u32,
+        /// The number is that in the keeper's namespace; the message is about the process
+        /// ([`crate::runtime::sys::handover::Channel::send_about`]).
+        #[serde(default)]
+        is_inside: bool,
         /// When it began, see [`crate::runtime::sys::processes::started`]; a keeper from before does not tell.
         #[serde(default)]
         started: Option<u64>,
@@ -111,22 +113,21 @@ impl News {
         }
     }
 
-    /// The same with the number that the process has for us, by the descriptor that came along, if there is one. `None`: it has
-    /// ended since.
-    pub(super) fn numbered_here(self, fds: &[OwnedFd]) -> Option<News> {
-        match (self, fds.first()) {
-            (News::Started { id, started, .. }, Some(handle)) => {
-                let pid = pid_namespace::number(handle.as_fd())?;
-                Some(News::Started { id, pid, started })
+    /// The same with the number that the process has for us. `None`: the kernel has not told it.
+    pub(super) fn numbered_here(self, about: Option<Pid>) -> Option<News> {
+        match self {
+            News::Started { id, is_inside: true, started, .. } => {
+                let pid = about?.as_raw_nonzero().get().unsigned_abs();
+                Some(News::Started { id, pid, is_inside: false, started })
             }
-            (news, _) => Some(news),
+            news => Some(news),
         }
     }
 
     /// What has happened to an instance; `None`: it is of none.
     pub(super) fn of_instance(self) -> Option<(u64, Happened)> {
         Some(match self {
-            News::Started { id, pid, started } => (id, Happened::Started { pid, started }),
+            News::Started { id, pid, started, .. } => (id, Happened::Started { pid, started }),
             News::NotStarted { id, reason } => (id, Happened::Ended(Exit::NotStarted(reason))),
             News::Exited { id, code } => (id, Happened::Ended(Exit::Code(code))),
             News::Killed { id, signal } => (id, Happened::Ended(Exit::Signal(signal))),

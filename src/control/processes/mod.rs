@@ -48,7 +48,7 @@ use crate::config::Config;
 use crate::config::model::{Places, ProcessApp};
 use crate::control::shared::EventLevel;
 use crate::runtime::sys::processes::{self, Family};
-use crate::runtime::sys::users::Account;
+use crate::runtime::sys::users::{Account, is_root};
 
 /// How often instances are looked at.
 const TICK: Duration = Duration::from_millis(100);
@@ -107,6 +107,8 @@ pub struct Bequest {
     pub folder: PathBuf,
     /// Readable when its warden has ended; `None`: that is not known.
     pub warden: Option<OwnedFd>,
+    /// It has a PID namespace of its own.
+    pub is_private: bool,
 }
 
 /// What the supervisor begins with: made while the process has all its rights.
@@ -135,15 +137,23 @@ impl Staff {
             places: Places { folder, behind },
         };
         let accounts = staff.accounts(config);
+        let is_private = config.process.private_pids;
+        let takes_over = bequest.is_some();
         match (bequest, accounts) {
             (_, Ok(_)) if config.processes.is_empty() => {}
+            // Root is gone, but there is a keeper that is not.
+            (Some(bequest), Ok(_)) if is_private && !is_root() && bequest.is_private => {
+                staff.inherit(bequest, config)?
+            }
+            (Some(bequest), Err(_)) => staff.inherit(bequest, config)?,
             (_, Ok(mut accounts)) => {
                 accounts.push(own.cloned());
-                let is_private = config.process.private_pids;
-                staff.keeper = Some(hire(&staff.places.folder, own, &accounts, is_private)?);
+                let may = is_root() || !takes_over;
+                if is_private && !may {
+                    tracing::error!("{NOT_PRIVATE}");
+                }
+                staff.keeper = Some(hire(&staff.places.folder, own, &accounts, is_private && may)?);
             }
-            // Root is gone, but there is a keeper that is not.
-            (Some(bequest), Err(_)) => staff.inherit(bequest, config)?,
             (None, Err(reason)) => return Err(reason),
         }
         config.place_sockets(&staff.places)?;
@@ -164,8 +174,11 @@ impl Staff {
         self.places.folder = bequest.folder.join(std::process::id().to_string());
         make_folder(&self.places.folder, None)?;
         self.keeper_folder = bequest.folder;
-        let keeper =
-            Keeper::inherited(bequest.channel, bequest.warden).map_err(|error| format!("{KEEPER}: {error}"))?;
+        if config.process.private_pids && !bequest.is_private {
+            tracing::error!("{NOT_PRIVATE}");
+        }
+        let keeper = Keeper::inherited(bequest.channel, bequest.warden, bequest.is_private)
+            .map_err(|error| format!("{KEEPER}: {error}"))?;
         self.keeper = Some(keeper);
         Ok(())
     }
@@ -178,6 +191,9 @@ impl Staff {
 
 /// What is told before the reason.
 const KEEPER: &str = "the keeper of applications cannot start";
+
+/// What is told of a process that is root no longer and has no keeper from before.
+const NOT_PRIVATE: &str = "programs have no PID namespace of their own (`private_pids` in [process]), for which it takes root: restart one-server";
 
 fn make_folder(folder: &Path, owner: Option<&Account>) -> Result<(), String> {
     places::make_folder(folder, owner)
@@ -376,14 +392,11 @@ impl Supervisor {
         self.next_keeper = Instant::now() + KEEPER_PAUSE;
         self.rights = Rights::new(None);
         self.keeper_folder.clone_from(&self.folder);
-        let mut hired = hire(&self.folder, None, &[], self.shared.config.process.private_pids);
-        if self.shared.config.process.private_pids
-            && let Err(reason) = &hired
-        {
-            tracing::error!("{reason}: without that until one-server is restarted");
-            hired = hire(&self.folder, None, &[], false);
+        let is_private = self.shared.config.process.private_pids;
+        if is_private && !is_root() {
+            tracing::error!("{NOT_PRIVATE}");
         }
-        match hired {
+        match hire(&self.folder, None, &[], is_private && is_root()) {
             Ok(keeper) => self.employ(Some(keeper)),
             Err(reason) => tracing::error!("{reason}"),
         }
@@ -401,7 +414,8 @@ impl Supervisor {
             tracing::warn!(%error, "the keeper of programs is not handed over");
         });
         let (channel, warden) = ways.ok()?;
-        Some(Bequest { channel, folder: self.keeper_folder.clone(), warden })
+        let (folder, is_private) = (self.keeper_folder.clone(), keeper.is_private());
+        Some(Bequest { channel, folder, warden, is_private })
     }
 
     fn want(&mut self, app: &str, what: Wanted) -> Result<ProcessView, String> {

@@ -102,6 +102,9 @@ impl Session {
                         Rc::make_mut(&mut state).set(index as u8, value);
                     }
                     learned.untracked |= !has_place(name, value);
+                    if name == b"sql_log_bin" {
+                        self.token.doubt_for_good();
+                    }
                     charset |= name == b"character_set_connection";
                     client |= name == b"character_set_client";
                     results |= name == b"character_set_results";

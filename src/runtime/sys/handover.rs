@@ -12,8 +12,9 @@ use std::time::{Duration, Instant};
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
-    SendAncillaryMessage, SendFlags, SocketFlags, SocketType,
+    SendAncillaryMessage, SendFlags, SocketFlags, SocketType, UCred,
 };
+use rustix::process::Pid;
 
 use crate::runtime::net::{Address, bound_address};
 
@@ -22,6 +23,18 @@ pub const FDS_MAX: usize = 64;
 
 /// Bytes of one message.
 pub const MESSAGE_BYTES_MAX: usize = 64 * 1024;
+
+/// What has come over a channel.
+#[derive(Debug)]
+pub struct Received {
+    /// The message.
+    pub bytes: Vec<u8>,
+    /// What came with it.
+    pub fds: Vec<OwnedFd>,
+    /// The process that it is about, by its number in our namespace; whoever sent it, unless it was sent by
+    /// [`Channel::send_about`]. `None`: this end does not ask for it, see [`Channel::ask_for_numbers`].
+    pub about: Option<Pid>,
+}
 
 /// One end of a channel between two processes. Messages keep their bounds.
 #[derive(Debug)]
@@ -66,14 +79,40 @@ impl Channel {
         Ok(())
     }
 
+    /// The same with the number of a process, which the kernel translates for whoever is in another PID namespace. Takes
+    /// CAP_SYS_ADMIN, and the process must be there. Source: SCM_CREDENTIALS of unix(7).
+    pub fn send_about(&self, bytes: &[u8], about: Pid, time: Duration) -> io::Result<()> {
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmCredentials(1))];
+        let mut control = SendAncillaryBuffer::new(&mut space);
+        let (uid, gid) = (rustix::process::getuid(), rustix::process::getgid());
+        let credentials = SendAncillaryMessage::ScmCredentials(UCred { pid: about, uid, gid });
+        if bytes.len() > MESSAGE_BYTES_MAX || !control.push(credentials) {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        self.uninterrupted(Timeout::Send, Some(time), || {
+            rustix::net::sendmsg(&self.0, &[IoSlice::new(bytes)], &mut control, SendFlags::NOSIGNAL)
+        })?;
+        Ok(())
+    }
+
+    /// Messages that come here tell which process they are about.
+    pub fn ask_for_numbers(&self) -> io::Result<()> {
+        Ok(rustix::net::sockopt::set_socket_passcred(&self.0, true)?)
+    }
+
+    /// The next message, with its descriptors. Further: [`Channel::receive_whole`].
+    pub fn receive(&self, time: Option<Duration>) -> io::Result<Option<(Vec<u8>, Vec<OwnedFd>)>> {
+        Ok(self.receive_whole(time)?.map(|Received { bytes, fds, .. }| (bytes, fds)))
+    }
+
     /// The next message. `Ok(None)`: the other process has closed its end.
     ///
     /// Errors: `WouldBlock` when none has come within `time` (`None`: it waits for good); `InvalidData` when it was longer
     /// than [`MESSAGE_BYTES_MAX`], of which nothing is kept. Where this process may not have so many descriptors, those that are too
     /// many are lost without an error (MSG_CTRUNC of recvmsg(2)): messages say how many they have.
-    pub fn receive(&self, time: Option<Duration>) -> io::Result<Option<(Vec<u8>, Vec<OwnedFd>)>> {
+    pub fn receive_whole(&self, time: Option<Duration>) -> io::Result<Option<Received>> {
         let mut bytes = vec![0; MESSAGE_BYTES_MAX];
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(FDS_MAX))];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(FDS_MAX), ScmCredentials(1))];
         let mut control = RecvAncillaryBuffer::new(&mut space);
         let mut pieces = [IoSliceMut::new(&mut bytes)];
         let mut receive = || rustix::net::recvmsg(&self.0, &mut pieces, &mut control, RecvFlags::CMSG_CLOEXEC);
@@ -82,10 +121,12 @@ impl Channel {
             Err(rustix::io::Errno::CONNRESET) => self.uninterrupted(Timeout::Recv, time, &mut receive)?,
             received => received?,
         };
-        let mut fds = Vec::new();
+        let (mut fds, mut about) = (Vec::new(), None);
         for message in control.drain() {
-            if let RecvAncillaryMessage::ScmRights(rights) = message {
-                fds.extend(rights);
+            match message {
+                RecvAncillaryMessage::ScmRights(rights) => fds.extend(rights),
+                RecvAncillaryMessage::ScmCredentials(credentials) => about = Some(credentials.pid),
+                _ => {}
             }
         }
         if received.bytes == 0 {
@@ -95,7 +136,7 @@ impl Channel {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "a message is longer than it may be"));
         }
         bytes.truncate(received.bytes);
-        Ok(Some((bytes, fds)))
+        Ok(Some(Received { bytes, fds, about }))
     }
 
     /// Calls again when a signal has come between, for what is left of `time`: with a time-out a call ends with EINTR whatever
@@ -219,6 +260,25 @@ fn describe(fd: BorrowedFd<'_>) -> io::Result<(SocketType, Address)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_message_is_about_a_process() {
+        let (ours, theirs) = Channel::pair().unwrap();
+        let theirs = Channel(theirs);
+        let own = rustix::process::getpid();
+        ours.send_about(b"nobody asks", own, Duration::from_secs(1)).unwrap();
+        assert_eq!(theirs.receive_whole(None).unwrap().unwrap().about, None);
+        theirs.ask_for_numbers().unwrap();
+        let file = tempfile::tempfile().unwrap();
+        ours.send(b"two", &vec![file.as_fd(); FDS_MAX], Duration::from_secs(1)).unwrap();
+        let Received { bytes, fds, about } = theirs.receive_whole(None).unwrap().unwrap();
+        assert_eq!((&bytes[..], fds.len(), about), (&b"two"[..], FDS_MAX, Some(own)));
+        if rustix::process::geteuid().is_root() {
+            let parent = rustix::process::getppid().unwrap();
+            ours.send_about(b"of another one", parent, Duration::from_secs(1)).unwrap();
+            assert_eq!(theirs.receive_whole(None).unwrap().unwrap().about, Some(parent));
+        }
+    }
 
     #[test]
     fn messages_keep_their_bounds_and_descriptors_their_files() {

@@ -1,17 +1,22 @@
 //! A PID namespace: when its first process ends, however that has ended, the kernel kills all others in it, whose parents and
-//! sessions ever they have. Source: pid_namespaces(7), mount_namespaces(7).
+//! sessions ever they have. Source: pid_namespaces(7), mount_namespaces(7), proc_pid_mountinfo(5), proc(5).
 
+use std::ffi::CString;
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};
-use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use rustix::fs::{CWD, Mode, OFlags, openat};
+use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_bind, mount_change};
 use rustix::thread::{UnshareFlags, unshare_unsafe};
 
 /// The number of the first process in a namespace, as it is seen in there.
 const FIRST: u32 = 1;
+
+/// Options of procfs that say who sees what of whom.
+const KEPT_OPTIONS: [&str; 3] = ["hidepid=", "gid=", "subset="];
 
 /// The first child of the program that `command` starts will be the first process of a namespace of its own; the program itself
 /// stays in ours.
@@ -31,58 +36,90 @@ pub fn is_first() -> bool {
     std::process::id() == FIRST
 }
 
-/// Lets this process, and those that it starts, see those of their namespace in /proc and no others. What is mounted outside
-/// later is seen by them, and what they mount by nobody outside. To be called by the first process of a namespace while it has
-/// one thread.
+/// Lets this process, and those that it starts, see those of their namespace in /proc and no others. What says there who sees
+/// whom, and what is mounted over parts of it, stays. What is mounted outside later is seen by them where mounts are shared, as
+/// systemd has it, and what they mount by nobody outside. To be called by the first process of a namespace while it has one thread.
 ///
 /// Errors: those of unshare(2) and mount(2); a container may forbid it.
 pub fn see_only_it() -> io::Result<()> {
     // SAFETY: no descriptor changes hands.
     unsafe { unshare_unsafe(UnshareFlags::NEWNS) }?;
+    let before = Procfs::read(&std::fs::read_to_string("/proc/self/mountinfo")?);
+    // Of these mounts alone, not of those outside, others can be made.
+    let covers = before.covers.iter().map(|place| Ok((place, hold(place)?))).collect::<io::Result<Vec<_>>>()?;
     mount_change("/", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC)?;
     let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
-    Ok(mount("proc", "/proc", "proc", flags, None)?)
+    mount("proc", "/proc", "proc", flags, before.options.as_deref())?;
+    for (place, cover) in covers {
+        // With the flags that it has, such as read-only.
+        mount_bind(format!("/proc/self/fd/{}", cover.as_raw_fd()), place)?;
+    }
+    Ok(())
 }
 
-/// What stands for a child in every namespace. Its number must be its own: it is not reaped yet.
-pub fn handle(child: u32) -> io::Result<OwnedFd> {
-    let child = i32::try_from(child).ok().and_then(Pid::from_raw).ok_or(io::ErrorKind::InvalidInput)?;
-    Ok(pidfd_open(child, PidfdFlags::empty())?)
+/// What is mounted at a place now.
+fn hold(place: &Path) -> io::Result<OwnedFd> {
+    Ok(openat(CWD, place, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?)
 }
 
-/// The number in our namespace of a process for which somebody elsewhere has a [`handle`]; `None`: it has ended and was reaped, or
-/// it cannot be seen from here. Source: proc_pid_fdinfo(5).
-pub fn number(handle: BorrowedFd<'_>) -> Option<u32> {
-    let told = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", handle.as_raw_fd())).ok()?;
-    parse(&told)
+/// What is mounted at /proc.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Procfs {
+    /// [`KEPT_OPTIONS`], as mount(2) takes them.
+    options: Option<CString>,
+    /// Where something is mounted over it, what lies further out first.
+    covers: Vec<PathBuf>,
 }
 
-/// Zero stands for a process that is in no namespace of ours, −1 for one that was reaped.
-fn parse(told: &str) -> Option<u32> {
-    let number = told.lines().find_map(|line| line.strip_prefix("Pid:"))?;
-    number.trim().parse().ok().filter(|number| *number > 0)
+impl Procfs {
+    fn read(mountinfo: &str) -> Procfs {
+        let mut found = Procfs::default();
+        for line in mountinfo.lines() {
+            // In front of the dash come the place, the fifth, and fields that may be missing; the last one behind it has the options.
+            let Some((first, last)) = line.split_once(" - ") else { continue };
+            let Some(place) = first.split(' ').nth(4) else { continue };
+            if place == "/proc" {
+                let kept = last.rsplit(' ').next().unwrap_or_default().split(',');
+                let kept: Vec<&str> =
+                    kept.filter(|option| KEPT_OPTIONS.iter().any(|name| option.starts_with(name))).collect();
+                // What was mounted later is in front of what was there.
+                found = Procfs { options: CString::new(kept.join(",")).ok(), covers: Vec::new() };
+            } else if place.starts_with("/proc/") {
+                found.covers.push(place.into());
+            }
+        }
+        found
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::os::fd::AsFd;
-
     use super::*;
 
     #[test]
-    fn a_child_has_a_number_until_it_is_reaped() {
-        let mut child = Command::new("sleep").arg("1000").spawn().unwrap();
-        let held = handle(child.id()).unwrap();
-        assert_eq!(number(held.as_fd()), Some(child.id()));
-        child.kill().unwrap();
-        child.wait().unwrap();
-        assert_eq!(number(held.as_fd()), None);
-        assert!(handle(0).is_err());
-        let file = tempfile::tempfile().unwrap();
-        assert_eq!(number(file.as_fd()), None, "that is no process");
+    fn what_restricts_proc_is_found() {
+        let read = |mountinfo: &str| {
+            let Procfs { options, covers } = Procfs::read(mountinfo);
+            let covers: Vec<String> = covers.iter().map(|place| place.display().to_string()).collect();
+            (options.map(|options| options.into_string().unwrap()), covers)
+        };
+        let plain = "22 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw\n\
+                     24 22 0:5 / /proc rw,nosuid,nodev,noexec,relatime shared:12 - proc proc rw\n\
+                     30 24 0:9 / /proc/sys/fs/binfmt_misc rw,relatime shared:13 - autofs systemd-1 rw,fd=29,pgrp=1\n\
+                     31 22 0:10 / /process rw - tmpfs tmpfs rw\n";
+        assert_eq!(read(plain), (Some(String::new()), vec!["/proc/sys/fs/binfmt_misc".into()]));
+        let strict = "24 22 0:5 / /proc rw,nosuid - proc proc rw,gid=4,hidepid=invisible\n\
+                      40 24 0:5 /sys /proc/sys ro,nosuid - proc proc rw,gid=4,hidepid=invisible\n\
+                      41 24 0:20 /null /proc/kcore rw - tmpfs tmpfs rw,size=1k\n";
         assert_eq!(
-            [parse("pos:\t0\nPid:\t12\nNSpid:\t12\t1\n"), parse("Pid:\t0\n"), parse("Pid:\t-1\n")],
-            [Some(12), None, None]
+            read(strict),
+            (Some("gid=4,hidepid=invisible".into()), vec!["/proc/sys".into(), "/proc/kcore".into()])
         );
+        assert_eq!(
+            read(&format!("{plain}50 24 0:7 / /proc rw - proc proc rw,subset=pid\n")),
+            (Some("subset=pid".into()), vec![])
+        );
+        assert_eq!(read("nonsense\n\n - \n"), (None, vec![]));
+        assert!(Procfs::read(&std::fs::read_to_string("/proc/self/mountinfo").unwrap()).options.is_some());
     }
 }
