@@ -43,8 +43,9 @@ const HOT_IDLE: Duration = Duration::from_millis(800);
 
 /// How long, and how much of, what a client still sends is read before closing (nginx: lingering_timeout 5 s). Who sends a file in
 /// one go sees why it was refused instead of a connection that is reset.
-const LINGER: Duration = Duration::from_secs(5);
-const LINGER_BYTES_MAX: usize = 32 << 20;
+pub(super) const LINGER: Duration = Duration::from_secs(5);
+pub(super) const LINGER_BYTES_MAX: u64 = 32 << 20;
+const LINGER_READ_BYTES: usize = 16 << 10;
 
 /// How long a client may take for the alert that ends a TLS session.
 const CLOSE_MAX: Duration = Duration::from_secs(2);
@@ -755,14 +756,13 @@ async fn read_more(worker: &Worker, connection: &Connection, hot: &mut Hot) -> R
 pub(super) async fn linger(connection: &Connection) {
     connection.end_direction(LINGER).await;
     let worker = &connection.worker();
-    let mut bytes = Vec::with_capacity(16 << 10);
     let mut total = 0;
-    while total < LINGER_BYTES_MAX {
-        bytes.clear();
-        let (result, buffer) = connection.read(worker, bytes).await;
-        bytes = buffer;
+    // A client that is silent costs no buffer.
+    while total < LINGER_BYTES_MAX && connection.readable().await.is_ok() {
+        let (result, buffer) = connection.read(worker, worker.hot.take_buffer(LINGER_READ_BYTES)).await;
+        worker.hot.give_buffer_back(buffer);
         match result {
-            Ok(n) if n > 0 => total += n,
+            Ok(n) if n > 0 => total += n as u64,
             _ => return,
         }
     }

@@ -454,6 +454,9 @@ impl Family {
     /// number now.
     pub fn add(&mut self, pid: u32, started: Option<u64>) {
         if let Some(started) = started.or_else(|| self::started(pid)) {
+            if !self.was_looked_at_recently() {
+                self.members.values_mut().for_each(|member| member.leads_session = false);
+            }
             // Until it is looked at: programs are started as leaders of sessions of their own.
             self.members.insert(pid, Member { started, leads_session: true });
             self.looked = Some(Instant::now());
@@ -468,6 +471,10 @@ impl Family {
         self.members.extend(marked.map(|seen| (seen.pid, Member::from(seen))));
     }
 
+    fn was_looked_at_recently(&self) -> bool {
+        self.looked.is_some_and(|looked| looked.elapsed() < LEADER_MAX)
+    }
+
     /// There is nobody.
     pub fn is_empty(&self) -> bool {
         self.members.is_empty()
@@ -477,8 +484,8 @@ impl Family {
     /// where the leader of the session has ended a moment ago: nobody gets its number while somebody is in its session
     /// (credentials(7)).
     pub fn look(&mut self, all: &[Seen]) {
-        let before = std::mem::take(&mut self.members);
-        let is_recent = self.looked.replace(Instant::now()).is_some_and(|looked| looked.elapsed() < LEADER_MAX);
+        let (before, is_recent) = (std::mem::take(&mut self.members), self.was_looked_at_recently());
+        self.looked = Some(Instant::now());
         let led = |session: u32| is_recent && before.get(&session).is_some_and(|member| member.leads_session);
         let has_lost_leader = |seen: &Seen| led(seen.session) && all.iter().all(|other| other.pid != seen.session);
         let was_there = |seen: &Seen| before.get(&seen.pid).is_some_and(|member| member.started == seen.started);
@@ -651,9 +658,16 @@ mod tests {
         // 16 leads no session, 17 does; a while later somebody else's session may have that number, whose leader ends.
         family.look(&[seen(17, 1, 17, 11), seen(21, 1, 16, 12)]);
         assert_eq!(members(&family), [(17, 11)]);
-        family.looked = Instant::now().checked_sub(LEADER_MAX);
-        family.look(&[seen(22, 1, 17, 13)]);
-        assert!(family.is_empty());
+        let own = std::process::id();
+        for comes_another in [false, true] {
+            let mut family = family.clone();
+            family.looked = Instant::now().checked_sub(LEADER_MAX);
+            if comes_another {
+                family.add(own, Some(14));
+            }
+            family.look(&[seen(22, 1, 17, 13)]);
+            assert!(family.is_empty(), "{family:?}");
+        }
     }
 
     #[test]

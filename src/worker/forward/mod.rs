@@ -246,7 +246,7 @@ impl Forward<'_> {
     async fn try_servers(&self, client: &mut Client<'_>, fields: &mut Vec<u8>, outgoing: &Outgoing) -> Acted {
         let mut tried = Tried::new();
         let mut tries = 0;
-        let mut was_sent = false;
+        let (mut was_sent, mut is_counted) = (false, false);
         // The server that is tried once more on a new connection.
         let mut again: Option<Busy<'_>> = None;
         let key = self.key();
@@ -292,7 +292,7 @@ impl Forward<'_> {
                 elapsed: self.request.started.elapsed(),
                 time_max: self.config.retry.time_max,
             };
-            if tries == 1 && !is_fresh {
+            if !std::mem::replace(&mut is_counted, true) {
                 self.worker.upstreams[self.upstream].borrow_mut().retries.on_request(now);
             }
             // An answer that nobody else could give better is passed on, whatever its status.
@@ -314,9 +314,14 @@ impl Forward<'_> {
             let failed = match result {
                 Ok(outcome) => return Ok(outcome),
                 Err(NoResponse::Failed(failed)) => failed,
-                Err(NoResponse::NoRoom) if has_other() => {
+                // What the same server has got once may go to no other one without being asked for.
+                Err(NoResponse::NoRoom) if !(is_fresh && was_sent) && has_other() => {
+                    tries -= u32::from(!is_fresh);
                     tried.insert(server);
                     continue;
+                }
+                Err(NoResponse::NoRoom) if was_sent => {
+                    return give_up(client, ServedBy::Worker, self.status_of_failure(was_sent));
                 }
                 Err(NoResponse::NoRoom) => return give_up(client, ServedBy::Worker, 503),
                 Err(NoResponse::Body(failure)) => return body_failed(failure),

@@ -136,6 +136,7 @@ pub(super) async fn drive(connection: Rc<Connection>, input: Vec<u8>) {
     })
     .await;
     shared.is_closing.set(true);
+    shared.is_served.set(true);
     // A read may still be under way. It goes on for a moment, so that closing does not reset the connection under our
     // answers (RFC 9112 section 9.6), and ends with the socket; its buffer must be back before that is closed.
     if shared.pipe.borrow_mut().discard() {
@@ -172,8 +173,10 @@ async fn read(lasting: &Lasting, connection: &Connection, shared: &Shared) {
             Ok(ReadEnd::Bytes(count)) if count > 0 => {}
             Ok(ReadEnd::Cancelled) => {
                 shared.pipe.borrow_mut().shrink();
-                // Waits without a buffer, and without a worker.
-                connection.watched.clear();
+                // Waits without a buffer, and without a worker. The end has a deadline of its own.
+                if !shared.is_served.get() {
+                    connection.watched.clear();
+                }
                 if connection.readable().await.is_err() {
                     return shared.pipe.borrow_mut().end_inbound();
                 }

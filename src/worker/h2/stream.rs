@@ -16,6 +16,7 @@ use super::super::Worker;
 use super::super::blocked::Blocked;
 use super::super::body::{BodyFailure, Side};
 use super::super::connection::Broken;
+use super::super::connection::{LINGER, LINGER_BYTES_MAX};
 use super::super::multiplexed::framing;
 use super::super::pacing::Pacing;
 use super::super::watch::{GaveUp, OnExpiry, Watched};
@@ -27,10 +28,6 @@ const SMALL_BYTES: usize = 1024;
 
 /// Payload of the frames that every client takes: RFC 9113 section 4.2.
 const FRAME_BYTES: usize = 16 * 1024;
-
-/// How long, and how much of, what a client still sends behind its answer is read: as for a connection of HTTP/1.
-const LINGER: Duration = Duration::from_secs(5);
-const LINGER_BYTES_MAX: u64 = 1 << 20;
 
 /// How long a small rest of a window waits for more of it.
 const SMALL_WAIT: Duration = Duration::from_millis(200);
@@ -306,7 +303,7 @@ impl Receiver {
         Ok(())
     }
 
-    /// The answer is complete: reads and drops what the client still sends, for a while. A stream that is ended meanwhile
+    /// The answer is complete: reads and drops what the client still sends, as for a connection of HTTP/1. A stream that is ended meanwhile
     /// (RFC 9113 section 8.1) takes its answer along in clients that read the end first.
     pub(super) async fn linger(mut self, worker: &Worker) {
         if self.is_done || self.awaits_continue {
