@@ -12,6 +12,7 @@ use std::task::{Poll, Waker};
 use super::message::{Job, Lost, Reply, ReplyHead, Ticket, Tickets};
 use crate::runtime::crew::CrewSender;
 use crate::runtime::mailbox::{Receiver, Sender};
+use crate::runtime::turn;
 
 enum Slot {
     Free,
@@ -29,8 +30,10 @@ pub(crate) struct Bridge {
     slots: RefCell<Vec<Slot>>,
     free: RefCell<Vec<u32>>,
     workers: Vec<Sender<Job>>,
-    /// Index into `workers` of the one on this core.
+    /// Index into `workers` of the one next to this core.
     paired: usize,
+    /// It is on this core.
+    shares_core: bool,
     /// By application.
     ways: Vec<Way>,
 }
@@ -41,7 +44,7 @@ impl Bridge {
         tickets: Arc<Tickets>,
         replies: Receiver<Reply>,
         workers: Vec<Sender<Job>>,
-        paired: usize,
+        (paired, shares_core): (usize, bool),
         ways: Vec<Way>,
     ) -> Bridge {
         let slots = tickets.slots();
@@ -52,6 +55,7 @@ impl Bridge {
             replies: RefCell::new(replies),
             workers,
             paired,
+            shares_core,
             ways,
         }
     }
@@ -109,10 +113,13 @@ impl Bridge {
     }
 
     /// Hands a job over: to the threads of its application, where it has such, else to this application worker. Gives the job
-    /// back when the queue there is full.
+    /// back when the queue there is full. A worker on this core gets all that comes in one turn together.
     pub(crate) fn send(&self, worker: usize, job: Job) -> Option<Job> {
         match &self.ways[job.app] {
             Some(crew) => crew.send(job).err(),
+            None if self.shares_core && worker == self.paired => {
+                self.workers[worker].send_and(job, turn::wake_at_end).err()
+            }
             None => self.workers[worker].send(job).err(),
         }
     }

@@ -11,10 +11,13 @@ pub(super) struct Placement {
 }
 
 impl Placement {
-    /// For data worker `data`: the application worker it asks first. The one on its core, else one each in turn.
-    pub(super) fn paired(&self, data: usize) -> usize {
-        let same_core = self.app.iter().position(|core| *core == self.data[data]);
-        same_core.unwrap_or(if self.app.is_empty() { 0 } else { data % self.app.len() })
+    /// For data worker `data`: the application worker it asks first, and whether that is on its core. Without one there, one each in
+    /// turn.
+    pub(super) fn paired(&self, data: usize) -> (usize, bool) {
+        match self.app.iter().position(|core| *core == self.data[data]) {
+            Some(app) => (app, true),
+            None => (if self.app.is_empty() { 0 } else { data % self.app.len() }, false),
+        }
     }
 }
 
@@ -90,6 +93,6 @@ mod tests {
     #[test]
     fn a_data_worker_asks_the_application_worker_of_its_core_first() {
         let placement = Placement { data: vec![0, 1, 2], app: vec![2, 1] };
-        assert_eq!([0, 1, 2].map(|data| placement.paired(data)), [0, 1, 0]);
+        assert_eq!([0, 1, 2].map(|data| placement.paired(data)), [(0, false), (1, true), (0, true)]);
     }
 }

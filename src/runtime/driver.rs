@@ -157,14 +157,13 @@ impl DataRuntime {
     /// Runs `future` and everything it spawns until it ends.
     pub fn block_on<F: Future>(&mut self, future: F) -> F::Output {
         EPOLL.set(matches!(self.0, Kind::Epoll(_)));
+        let _turns = super::turn::Turns;
+        let future = async {
+            monoio::spawn(super::turn::end_turns());
+            future.await
+        };
         match &mut self.0 {
-            Kind::Uring(runtime) => {
-                let _turns = super::turn::Turns;
-                runtime.block_on(async {
-                    monoio::spawn(super::turn::end_turns());
-                    future.await
-                })
-            }
+            Kind::Uring(runtime) => runtime.block_on(future),
             Kind::Epoll(runtime) => runtime.block_on(future),
         }
     }

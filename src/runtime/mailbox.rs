@@ -10,9 +10,9 @@
 //! Receiver first: the sender's swap returns false and it wakes the waker registered before. The model checker runs
 //! this file under every interleaving (`scripts/test`, `cfg(model_check)`).
 
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
-use super::sync::{Arc, ArrayQueue, AtomicBool, AtomicU64, AtomicWaker, CachePadded, Ordering, register};
+use super::sync::{Arc, ArrayQueue, AtomicBool, AtomicU64, AtomicWaker, CachePadded, Ordering, register, take};
 
 struct Shared<T> {
     queue: ArrayQueue<T>,
@@ -62,13 +62,21 @@ impl<T> Sender<T> {
     ///
     /// Errors: the message itself when the mailbox is full.
     pub fn send(&self, message: T) -> Result<(), T> {
+        self.send_and(message, Waker::wake)
+    }
+
+    /// The same, but whoever is to be woken is given to `wake`, which may put that off for a moment. Nobody else wakes the receiver
+    /// until then.
+    pub fn send_and(&self, message: T, wake: impl FnOnce(Waker)) -> Result<(), T> {
         if let Err(message) = self.shared.queue.push(message) {
             self.shared.refused.fetch_add(1, Ordering::Relaxed);
             return Err(message);
         }
         if !self.shared.notified.swap(true, Ordering::AcqRel) {
             self.shared.wakeups.fetch_add(1, Ordering::Relaxed);
-            self.shared.waker.wake();
+            if let Some(waker) = take(&self.shared.waker) {
+                wake(waker);
+            }
         }
         Ok(())
     }
@@ -196,6 +204,26 @@ mod tests {
 mod loom_tests {
     use super::*;
     use loom::future::block_on;
+
+    /// One of two senders puts the waking off.
+    #[test]
+    fn loom_no_wake_up_is_lost_that_is_put_off() {
+        loom::model(|| {
+            let (sender, mut receiver) = mailbox::<u32>(2);
+            let other = sender.clone();
+            let hasty = loom::thread::spawn(move || other.send(0).unwrap());
+            let patient = loom::thread::spawn(move || {
+                let mut later = None;
+                sender.send_and(1, |waker| later = Some(waker)).unwrap();
+                loom::thread::yield_now();
+                later.into_iter().for_each(Waker::wake);
+            });
+            let sum = block_on(async { receiver.recv().await + receiver.recv().await });
+            assert_eq!(sum, 1);
+            hasty.join().unwrap();
+            patient.join().unwrap();
+        });
+    }
 
     /// Two senders, one receiver that sleeps: under every interleaving all messages arrive (else the model deadlocks).
     #[test]

@@ -20,7 +20,7 @@ pub mod sys;
 #[cfg(test)]
 pub(crate) mod testing;
 pub mod time;
-mod turn;
+pub(crate) mod turn;
 pub mod turnstile;
 pub mod udp;
 

@@ -25,6 +25,18 @@ pub(crate) fn register(waker: &AtomicWaker, cx: &mut std::task::Context<'_>) {
     waker.register(cx.waker());
 }
 
+/// Whoever is to be woken, who is registered no longer then.
+#[cfg(not(model_check))]
+pub(crate) fn take(waker: &AtomicWaker) -> Option<std::task::Waker> {
+    waker.take()
+}
+
+/// Whoever is to be woken, who is registered no longer then.
+#[cfg(model_check)]
+pub(crate) fn take(waker: &AtomicWaker) -> Option<std::task::Waker> {
+    waker.take_waker()
+}
+
 /// Registers the task of `cx` to be woken.
 #[cfg(model_check)]
 pub(crate) fn register(waker: &AtomicWaker, cx: &mut std::task::Context<'_>) {

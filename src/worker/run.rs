@@ -93,8 +93,8 @@ pub(crate) struct Seat {
     pub(crate) app_workers: Vec<Sender<Job>>,
     /// By application.
     pub(crate) ways: Vec<Way>,
-    /// Index into `app_workers` of the one this worker asks first.
-    pub(crate) paired: usize,
+    /// Index into `app_workers` of the one this worker asks first, and whether that is on its core.
+    pub(crate) paired: (usize, bool),
     pub(crate) replies: Receiver<Reply>,
     pub(crate) tickets: Arc<Tickets>,
     pub(crate) outbox: Option<crate::log::Outbox>,
