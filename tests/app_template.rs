@@ -140,17 +140,3 @@ fn a_copy_finds_all_that_it_asks_for() {
         assert!(found.contains(&format!("\n{name} v")), "{name} in {found}");
     }
 }
-
-/// It takes minutes where nothing was compiled before, as all that one-server is made of is compiled once more, with the features that
-/// the copy asks for: the folder `template` beside that of this build keeps it. So it is done where that is there, or asked for.
-#[test]
-fn a_copy_compiles_by_its_own_manifest() {
-    let own = std::env::current_exe().expect("a path");
-    let target = own.ancestors().nth(3).expect("target").join("template");
-    if !target.is_dir() && std::env::var_os("ONE_SERVER_TEMPLATE").is_none() {
-        eprintln!("SKIPPED: it takes minutes; ONE_SERVER_TEMPLATE=1 asks for it, and then it is done each time");
-        return;
-    }
-    let copy = copied();
-    cargo(copy.path(), &["check", "--target-dir", target.to_str().expect("plain path")]);
-}
